@@ -1,1 +1,281 @@
-//! TODO
+//! Floor 2. How shards talk: one bounded lock-free mailbox per shard, and an eventfd that is
+//! written only when its owner sleeps.
+//!
+//! Contract:
+//! - [`Port::send`] never blocks and never drops. What does not fit into a full mailbox waits in a
+//!   spill of its destination and is retried at each [`Port::flush`]; order per pair of sender and
+//!   receiver holds all along.
+//! - While anything is spilled ([`Port::spilling`]) the owner takes no new input from the network,
+//!   so a spill is bounded by what was already inside. It goes on receiving, so two shards with
+//!   full mailboxes can't hold each other up for ever.
+//! - Before it sleeps, the owner calls [`Port::sleep`] and sleeps only on `true`; a message that
+//!   arrives after that writes the eventfd.
+
+mod wake;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::id::ShardId;
+
+pub use wake::Wake;
+
+/// Messages that fit into one mailbox. Enough for the publishes that a shard hands on between two
+/// turns of a busy neighbour; more only delays back-pressure. Allocated once, about 1 MiB.
+pub const MAILBOX_MESSAGES: usize = 8192;
+
+/// Connects `shards` shards with each other. The port at index `i` belongs on shard `i`'s thread.
+///
+/// # Errors
+/// No eventfd could be made (file descriptors ran out).
+pub fn connect<M: Send>(shards: u16, capacity: usize) -> io::Result<Vec<Port<M>>> {
+    let mut peers = Vec::new();
+    let mut inboxes = Vec::new();
+    for _ in 0..shards {
+        let (sender, receiver) = bounded(capacity);
+        peers.push(Peer { mailbox: sender, wake: Wake::new()? });
+        inboxes.push(receiver);
+    }
+    let peers: Arc<[Peer<M>]> = peers.into();
+    let port = |(index, inbox)| Port {
+        id: ShardId(index),
+        inbox,
+        own: VecDeque::new(),
+        spills: peers.iter().map(|_| VecDeque::new()).collect(),
+        spilled: 0,
+        to_wake: vec![false; peers.len()],
+        peers: Arc::clone(&peers),
+    };
+    Ok((0..shards).zip(inboxes).map(port).collect())
+}
+
+/// One shard's end of the bus.
+#[derive(Debug)]
+pub struct Port<M> {
+    id: ShardId,
+    /// What other shards sent.
+    inbox: Receiver<M>,
+    /// What this shard sent to itself.
+    own: VecDeque<M>,
+    /// By destination: what did not fit into its mailbox, oldest first.
+    spills: Box<[VecDeque<M>]>,
+    /// Sum of the lengths of `spills`.
+    spilled: usize,
+    /// By destination: something went into its mailbox since the last flush.
+    to_wake: Vec<bool>,
+    peers: Arc<[Peer<M>]>,
+}
+
+#[derive(Debug)]
+struct Peer<M> {
+    mailbox: Sender<M>,
+    wake: Wake,
+}
+
+impl<M: Send> Port<M> {
+    /// The shard whose port this is.
+    #[must_use]
+    pub const fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Sends to one shard, itself included. The receiver is woken by the next [`flush`](Self::flush).
+    pub fn send(&mut self, to: ShardId, message: M) {
+        if to == self.id {
+            self.own.push_back(message);
+            return;
+        }
+        let index = to.index();
+        if self.spills[index].is_empty() {
+            match self.peers[index].mailbox.try_send(message) {
+                Ok(()) => self.to_wake[index] = true,
+                Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
+                    self.spills[index].push_back(message);
+                    self.spilled += 1;
+                }
+            }
+        } else {
+            self.spills[index].push_back(message);
+            self.spilled += 1;
+        }
+    }
+
+    /// The next message for this shard: its own first, then the mailbox's.
+    pub fn receive(&mut self) -> Option<M> {
+        self.own.pop_front().or_else(|| self.inbox.try_recv().ok())
+    }
+
+    /// The next message that this shard sent to itself.
+    pub fn receive_own(&mut self) -> Option<M> {
+        self.own.pop_front()
+    }
+
+    /// Retries what was spilled, then wakes the receivers that sleep.
+    pub fn flush(&mut self) {
+        if self.spilled > 0 {
+            for index in 0..self.peers.len() {
+                self.retry(index);
+            }
+        }
+        for (peer, to_wake) in self.peers.iter().zip(&mut self.to_wake) {
+            if std::mem::take(to_wake) {
+                peer.wake.notify();
+            }
+        }
+    }
+
+    fn retry(&mut self, index: usize) {
+        while let Some(message) = self.spills[index].pop_front() {
+            match self.peers[index].mailbox.try_send(message) {
+                Ok(()) => {
+                    self.spilled -= 1;
+                    self.to_wake[index] = true;
+                }
+                Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
+                    self.spills[index].push_front(message);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether something waits for room in a mailbox. No new input may be taken meanwhile.
+    #[must_use]
+    pub const fn spilling(&self) -> bool {
+        self.spilled > 0
+    }
+
+    /// Announces that the owner sleeps. `false`: a message is there already, don't.
+    #[must_use]
+    pub fn sleep(&self) -> bool {
+        let wake = &self.peers[self.id.index()].wake;
+        wake.sleep();
+        let quiet = self.inbox.is_empty() && self.own.is_empty();
+        if !quiet {
+            wake.awake();
+        }
+        quiet
+    }
+
+    /// Tells that the owner runs again, and takes the wake-ups that were written.
+    pub fn awake(&self) {
+        let wake = &self.peers[self.id.index()].wake;
+        wake.awake();
+        wake.drain();
+    }
+
+    /// Makes the owner's next sleep end at once.
+    pub fn wake_self(&self) {
+        self.peers[self.id.index()].wake.write();
+    }
+
+    /// Readable when a message arrived while the owner slept.
+    #[must_use]
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.peers[self.id.index()].wake.fd()
+    }
+
+    /// A way in for threads that are no shards.
+    #[must_use]
+    pub fn outside(&self) -> Outside<M> {
+        Outside { peers: Arc::clone(&self.peers) }
+    }
+}
+
+/// Sends from a thread that is no shard: the control thread.
+#[derive(Clone, Debug)]
+pub struct Outside<M> {
+    peers: Arc<[Peer<M>]>,
+}
+
+impl<M: Send> Outside<M> {
+    /// Sends to every shard what `message` makes for it. Blocks while a mailbox is full: shards
+    /// always go on receiving.
+    pub fn broadcast(&self, mut message: impl FnMut() -> M) {
+        for peer in self.peers.iter() {
+            // A shard that has ended needs no message.
+            let _ended = peer.mailbox.send(message());
+            peer.wake.notify();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_mailbox_spills_and_keeps_the_order() {
+        let mut ports = connect::<u32>(2, 4).unwrap();
+        let mut receiver = ports.pop().unwrap();
+        let mut sender = ports.pop().unwrap();
+        for n in 0..10 {
+            sender.send(ShardId(1), n);
+        }
+        assert!(sender.spilling());
+        let mut received = Vec::new();
+        while received.len() < 10 {
+            sender.flush();
+            received.extend(std::iter::from_fn(|| receiver.receive()));
+        }
+        assert_eq!(received, (0..10).collect::<Vec<_>>());
+        assert!(!sender.spilling());
+    }
+
+    #[test]
+    fn two_shards_with_full_mailboxes_do_not_lock_each_other() {
+        let mut ports = connect::<u32>(2, 1).unwrap();
+        for n in 0..50 {
+            ports[0].send(ShardId(1), n);
+            ports[1].send(ShardId(0), n);
+        }
+        let mut seen = [0, 0];
+        while ports[0].spilling() || ports[1].spilling() || seen != [50, 50] {
+            for (port, seen) in ports.iter_mut().zip(&mut seen) {
+                while let Some(n) = port.receive() {
+                    assert_eq!(n, *seen);
+                    *seen += 1;
+                }
+                port.flush();
+            }
+        }
+    }
+
+    #[test]
+    fn the_eventfd_is_written_only_while_the_owner_sleeps() {
+        let mut ports = connect::<u32>(2, 4).unwrap();
+        let mut receiver = ports.pop().unwrap();
+        let mut sender = ports.pop().unwrap();
+        sender.send(ShardId(1), 1);
+        sender.flush();
+        assert!(!receiver.peers[1].wake.written(), "awake: nothing to write");
+        assert!(!receiver.sleep(), "a message is there");
+        assert_eq!(receiver.receive(), Some(1));
+        assert!(receiver.sleep());
+        sender.send(ShardId(1), 2);
+        sender.flush();
+        assert!(receiver.peers[1].wake.written());
+        receiver.awake();
+        assert!(!receiver.peers[1].wake.written());
+    }
+
+    #[test]
+    fn a_message_to_oneself_needs_no_mailbox() {
+        let mut port = connect::<u32>(1, 1).unwrap().remove(0);
+        for n in 0..5 {
+            port.send(ShardId(0), n);
+        }
+        assert!(!port.spilling());
+        assert_eq!(std::iter::from_fn(|| port.receive()).count(), 5);
+    }
+}

@@ -1,1 +1,414 @@
-//! TODO
+//! Floor 3. The plane: established WebSockets of one shard. Safe code over a [`Ring`].
+//!
+//! It reads messages, answers pings, keeps the close handshake, sends what connections are owed,
+//! and holds what slow ones can't take yet. It knows nothing of the Pusher protocol or channels:
+//! that is the [`Host`]'s.
+//!
+//! How to drive it, once per turn:
+//! 1. [`poll`](Plane::poll): takes completions; the host is called for each message.
+//! 2. [`owe`](Plane::owe) and [`owe_staged`](Plane::owe_staged), any number of times, from the host
+//!    or the shard. Nothing is sent yet.
+//! 3. [`flush`](Plane::flush): each connection that is owed anything gets **one** send of it all.
+//! 4. [`next_closed`](Plane::next_closed) after each of these: connections that have ended. Each
+//!    is named exactly once, whoever ended it, before its slot is used again.
+//!
+//! What a turn costs: one system call for the completions, one per submission queue of sends.
+
+mod backlog;
+mod conn;
+mod outbox;
+mod receive;
+mod send;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use crate::frame::Frame;
+use crate::id::ConnKey;
+use crate::ring::{Completion, Op, Ring, Staged};
+use crate::time::Millis;
+use crate::websocket::{Message, ReadLimits};
+
+use conn::{Conn, Phase};
+use outbox::Outbox;
+
+/// How long a closing connection may take to answer our Close frame and to read what it is still
+/// owed. Long enough for a mobile client's round trip, short enough not to hold a drain.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Completions that are taken per turn, so that timers and the bus keep their share.
+const COMPLETIONS_PER_TURN: usize = 4096;
+
+/// Who is told of messages.
+pub trait Host<R: Ring> {
+    /// A text or binary message of an open connection.
+    fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: Message<'_>);
+    /// What may be read from this connection.
+    fn read_limits(&self, key: ConnKey) -> ReadLimits;
+}
+
+/// Bounds on what is held for slow readers, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct BacklogLimits {
+    /// Per connection.
+    pub connection: usize,
+    /// Over all connections of the shard.
+    pub shard: usize,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The host closed it.
+    Ours,
+    /// The peer sent a Close frame.
+    PeerClosed,
+    /// The peer ended the stream without one.
+    PeerLeft,
+    /// The peer broke RFC 6455; the close code that it was sent.
+    Violation(u16),
+    /// The socket failed; the errno.
+    Failed(i32),
+    /// It read too slowly, or not at all, and its backlog grew past the bound.
+    TooSlow,
+}
+
+/// What happened so far, for logs and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections opened.
+    pub opened: u64,
+    /// Sends that were queued.
+    pub sends: u64,
+    /// Sends that did not fit into the socket at once.
+    pub short_sends: u64,
+    /// Connections that were closed as too slow.
+    pub too_slow: u64,
+    /// Receives that the kernel ended and that were armed again.
+    pub rearmed: u64,
+    /// Completions that belonged to an earlier user of their slot.
+    pub stale: u64,
+}
+
+/// Established WebSockets of one shard. See the module for the contract.
+#[derive(Debug)]
+pub struct Plane<R: Ring> {
+    ring: R,
+    /// By slot. Grows with the highest slot in use, never past the ring's table.
+    conns: Vec<Conn>,
+    /// Slots that were used before and are free.
+    free: Vec<u32>,
+    /// What connections are owed in this turn.
+    outbox: Outbox,
+    /// Completions that were taken and not handled yet, oldest first.
+    completed: VecDeque<Completion>,
+    /// Reused for taking completions.
+    scratch: Vec<Completion>,
+    /// Connections whose receive must be armed.
+    to_receive: VecDeque<ConnKey>,
+    /// Connections with a backlog and no send on its way.
+    to_send: VecDeque<ConnKey>,
+    /// Dead connections whose operations must be ended.
+    to_hang_up: VecDeque<ConnKey>,
+    /// Dead connections without operations: their slots are released at the end of the flush.
+    to_release: Vec<u32>,
+    /// Closing connections in the order of their deadlines.
+    closing: VecDeque<(ConnKey, Millis)>,
+    /// Ended connections that were not asked for yet.
+    closed: VecDeque<(ConnKey, Ended)>,
+    /// Bytes in all backlogs.
+    backlog_bytes: usize,
+    /// What the host makes known on a slow consumer's close.
+    too_slow_frame: Frame,
+    limits: BacklogLimits,
+    now: Millis,
+    /// As the last poll was told.
+    paused: bool,
+    open: usize,
+    counters: Counters,
+}
+
+impl<R: Ring> Plane<R> {
+    /// A plane without connections. `too_slow_frame` is the last thing that a connection gets whose
+    /// backlog grew too large: an error and a Close frame.
+    pub fn new(ring: R, limits: BacklogLimits, too_slow_frame: Frame) -> Self {
+        Self {
+            ring,
+            conns: Vec::new(),
+            free: Vec::new(),
+            outbox: Outbox::default(),
+            completed: VecDeque::new(),
+            scratch: Vec::new(),
+            to_receive: VecDeque::new(),
+            to_send: VecDeque::new(),
+            to_hang_up: VecDeque::new(),
+            to_release: Vec::new(),
+            closing: VecDeque::new(),
+            closed: VecDeque::new(),
+            backlog_bytes: 0,
+            too_slow_frame,
+            limits,
+            now: Millis(0),
+            paused: false,
+            open: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes over an upgraded socket. The descriptor may be closed afterwards.
+    ///
+    /// # Errors
+    /// `ErrorKind::QuotaExceeded` when all slots are taken; otherwise what the kernel says.
+    pub fn open(&mut self, socket: RawFd) -> io::Result<ConnKey> {
+        let slot = self.free_slot().ok_or(io::ErrorKind::QuotaExceeded)?;
+        if let Err(error) = self.ring.install(slot, socket) {
+            self.free.push(slot);
+            return Err(error);
+        }
+        let conn = &mut self.conns[slot as usize];
+        conn.start(self.now);
+        let key = ConnKey { slot, generation: conn.generation };
+        self.to_receive.push_back(key);
+        self.open += 1;
+        self.counters.opened += 1;
+        Ok(key)
+    }
+
+    fn free_slot(&mut self) -> Option<u32> {
+        if let Some(slot) = self.free.pop() {
+            return Some(slot);
+        }
+        let slot = u32::try_from(self.conns.len()).ok()?;
+        if slot >= self.ring.slots() {
+            return None;
+        }
+        self.conns.push(Conn::default());
+        Some(slot)
+    }
+
+    /// Whether [`open`](Self::open) would find a slot.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.free.is_empty() || self.conns.len() < self.ring.slots() as usize
+    }
+
+    /// Bytes that arrived before the socket was taken over. Once, right behind `open`.
+    pub fn feed(&mut self, key: ConnKey, bytes: &mut [u8], host: &mut impl Host<R>) {
+        self.read(key, bytes, host);
+    }
+
+    /// Whether the connection takes part: open, and not closing.
+    #[must_use]
+    pub fn is_open(&self, key: ConnKey) -> bool {
+        self.conn(key).is_some_and(|conn| conn.phase == Phase::Open)
+    }
+
+    /// Connections that are open, closing ones not counted.
+    #[must_use]
+    pub const fn open_connections(&self) -> usize {
+        self.open
+    }
+
+    /// Whether any slot is in use.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.free.len() == self.conns.len()
+    }
+
+    /// All open connections.
+    pub fn keys(&self) -> impl Iterator<Item = ConnKey> {
+        let open = self.conns.iter().zip(0..).filter(|(conn, _)| conn.phase == Phase::Open);
+        open.map(|(conn, slot)| ConnKey { slot, generation: conn.generation })
+    }
+
+    /// Slots that were ever in use: `0..slots_used()`.
+    #[must_use]
+    pub fn slots_used(&self) -> u32 {
+        u32::try_from(self.conns.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The open connection in this slot.
+    #[must_use]
+    pub fn key_of(&self, slot: u32) -> Option<ConnKey> {
+        let conn = self.conns.get(slot as usize).filter(|conn| conn.phase == Phase::Open)?;
+        Some(ConnKey { slot, generation: conn.generation })
+    }
+
+    /// How long nothing has come from this connection.
+    #[must_use]
+    pub fn idle(&self, key: ConnKey) -> Duration {
+        self.conn(key).map_or(Duration::ZERO, |conn| self.now.since(conn.last_seen()))
+    }
+
+    /// Whether the client ever sent a WebSocket ping or pong: then it can be pinged that way.
+    #[must_use]
+    pub fn uses_control_frames(&self, key: ConnKey) -> bool {
+        self.conn(key).is_some_and(|conn| conn.control_frames)
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Bytes that are held for slow readers.
+    #[must_use]
+    pub const fn backlog_bytes(&self) -> usize {
+        self.backlog_bytes
+    }
+
+    /// The ring below.
+    #[must_use]
+    pub const fn ring(&self) -> &R {
+        &self.ring
+    }
+
+    /// The ring below, for a test to change its behaviour.
+    pub const fn ring_mut(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    /// Ends a connection: it is sent `last` (its Close frame included), then closed as soon as the
+    /// peer agrees, or after [`CLOSE_TIMEOUT`]. Nothing is read from it any more.
+    pub fn close(&mut self, key: ConnKey, last: &Frame, why: Ended) {
+        if !self.is_open(key) {
+            return;
+        }
+        self.owe(key, last);
+        self.start_closing(key, why);
+    }
+
+    fn start_closing(&mut self, key: ConnKey, why: Ended) {
+        if let Some(conn) = self.conn_mut(key) {
+            conn.phase = Phase::Closing;
+            self.open -= 1;
+            self.closed.push_back((key, why));
+            self.closing.push_back((key, self.now + CLOSE_TIMEOUT));
+        }
+    }
+
+    /// Ends a connection at once: its socket is of no use any more.
+    fn kill(&mut self, key: ConnKey, why: Ended) {
+        let Some(conn) = self.conn_mut(key) else { return };
+        let was_open = match conn.phase {
+            Phase::Open => true,
+            Phase::Closing => false,
+            Phase::Free | Phase::Dead => return,
+        };
+        conn.phase = Phase::Dead;
+        conn.reader = Default::default();
+        let backlog = conn.backlog.take();
+        let pending = conn.receiving || conn.sending;
+        self.backlog_bytes -= backlog.map_or(0, |backlog| backlog.bytes());
+        if was_open {
+            self.open -= 1;
+            self.closed.push_back((key, why));
+        }
+        if pending {
+            self.to_hang_up.push_back(key);
+        } else {
+            self.to_release.push(key.slot);
+        }
+    }
+
+    /// An operation of a dead connection has ended; the last one frees its slot.
+    fn operation_ended(&mut self, slot: u32) {
+        let conn = &self.conns[slot as usize];
+        if conn.phase == Phase::Dead && !conn.receiving && !conn.sending {
+            self.to_release.push(slot);
+        }
+    }
+
+    /// A connection that ended since the last call.
+    pub fn next_closed(&mut self) -> Option<(ConnKey, Ended)> {
+        self.closed.pop_front()
+    }
+
+    /// Takes completions and handles them. While `paused`, nothing is read: bytes wait in buffers
+    /// and sockets, and the peers' own TCP slows them down.
+    pub fn poll(&mut self, now: Millis, paused: bool, host: &mut impl Host<R>) {
+        self.now = now;
+        self.paused = paused;
+        if self.outbox.stalled() {
+            return;
+        }
+        self.reap();
+        let mut held = Vec::new();
+        for _ in 0..COMPLETIONS_PER_TURN.min(self.completed.len()) {
+            let Some(completion) = self.completed.pop_front() else { break };
+            match completion.op {
+                Op::Receive if paused && completion.buffer.is_some() => held.push(completion),
+                Op::Receive => self.received(completion, host),
+                Op::SendNow => self.sent_short(completion),
+                Op::Send => self.sent(completion),
+                Op::HangUp => {}
+            }
+        }
+        for completion in held.into_iter().rev() {
+            self.completed.push_front(completion);
+        }
+        self.expire_closing();
+    }
+
+    fn reap(&mut self) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.ring.reap(&mut scratch);
+        self.completed.extend(scratch.drain(..));
+        self.scratch = scratch;
+    }
+
+    fn expire_closing(&mut self) {
+        while let Some(&(key, deadline)) = self.closing.front() {
+            if deadline > self.now {
+                break;
+            }
+            self.closing.pop_front();
+            self.kill(key, Ended::Ours);
+        }
+    }
+
+    /// Whether another turn has something to do without waiting for the kernel.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.outbox.stalled()
+            || (!self.paused && !(self.completed.is_empty() && self.to_receive.is_empty()))
+            || !self.to_send.is_empty()
+            || !self.to_hang_up.is_empty()
+            || !self.to_release.is_empty()
+    }
+
+    /// Owes a connection a frame of its own.
+    pub fn owe(&mut self, key: ConnKey, frame: &Frame) {
+        if self.is_open(key) {
+            let staged = self.stage(frame);
+            self.owe_slot(key.slot, staged);
+        }
+    }
+
+    /// Keeps a frame for any number of [`owe_staged`](Self::owe_staged) in this turn.
+    pub fn stage(&mut self, frame: &Frame) -> Staged {
+        self.ring.stage(frame.bytes().clone())
+    }
+
+    /// Owes the connection in this slot a frame that others are owed too.
+    pub fn owe_staged(&mut self, slot: u32, staged: Staged) {
+        if self.conns.get(slot as usize).is_some_and(|conn| conn.phase == Phase::Open) {
+            self.owe_slot(slot, staged);
+        }
+    }
+
+    fn owe_slot(&mut self, slot: u32, staged: Staged) {
+        self.outbox.owe(&mut self.conns[slot as usize], slot, staged);
+    }
+
+    fn conn(&self, key: ConnKey) -> Option<&Conn> {
+        self.conns.get(key.slot as usize).filter(|conn| conn.generation == key.generation)
+    }
+
+    fn conn_mut(&mut self, key: ConnKey) -> Option<&mut Conn> {
+        self.conns.get_mut(key.slot as usize).filter(|conn| conn.generation == key.generation)
+    }
+}

@@ -1,1 +1,129 @@
-//! TODO
+//! Floor 1. The lower half of the plane: sockets by slot, operations, completions. [`Ring`] is the
+//! seam: [`Uring`] is Linux's `io_uring` (all of the unsafe), [`sim::SimRing`] a simulated kernel
+//! that injects faults, so that the plane's real code runs under both.
+//!
+//! What every `Ring` promises, and what its user keeps:
+//! - An operation may or may not have been taken by the kernel once it was queued; its memory
+//!   belongs to the ring from then on, until the kernel is done with it.
+//! - Completions are collected by [`Ring::reap`] in the order in which they were posted. Each names
+//!   the slot, the generation and the operation that it was queued with; a completion of an earlier
+//!   user of a slot can turn up at any time.
+//! - A receive goes on until a completion says `more == false`; nothing else ends it, whatever its
+//!   result. It can end without an error, with or without bytes.
+//! - [`Ring::send_now`] completes only when it did not send everything: with the bytes that it
+//!   sent, or an error. All of them are in before the submission returns.
+//! - [`Ring::send`] waits for room and always completes, once.
+//! - A slot is released when no operation on it is pending, never before.
+
+mod buffers;
+pub mod sim;
+mod uring;
+
+use std::io;
+use std::os::fd::RawFd;
+
+use bytes::Bytes;
+
+use crate::id::ConnKey;
+
+pub use uring::{Uring, UringSizes};
+
+/// What an operation was, as its completion says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// [`Ring::receive`].
+    Receive,
+    /// [`Ring::send_now`].
+    SendNow,
+    /// [`Ring::send`].
+    Send,
+    /// [`Ring::hang_up`]: for information only.
+    HangUp,
+}
+
+/// The end of an operation, or one step of a receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The operation.
+    pub op: Op,
+    /// Whom it was queued for.
+    pub key: ConnKey,
+    /// Bytes, or a negative errno.
+    pub result: i32,
+    /// A receive: further completions follow.
+    pub more: bool,
+    /// A receive: the buffer that holds the bytes. Must be taken and given back.
+    pub buffer: Option<u16>,
+}
+
+/// The submission queue is full: submit, then try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFull;
+
+/// Bytes that are held by the ring for any number of [`Ring::send_now`] until
+/// [`Ring::clear_staged`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Staged(pub u32);
+
+/// A ring with a table of sockets. See the module for the contract.
+pub trait Ring {
+    /// A received buffer, held outside of the ring.
+    type Buffer: AsMut<[u8]>;
+
+    /// How many slots the table has.
+    fn slots(&self) -> u32;
+
+    /// Puts a socket into a free slot. The caller's descriptor may be closed afterwards.
+    ///
+    /// # Errors
+    /// What the kernel says; the slot stays free.
+    fn install(&mut self, slot: u32, socket: RawFd) -> io::Result<()>;
+
+    /// Takes the socket out of its slot, which closes the connection.
+    fn release(&mut self, slot: u32);
+
+    /// Receives until further notice.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Keeps bytes for `send_now`.
+    fn stage(&mut self, bytes: Bytes) -> Staged;
+
+    /// The bytes that were staged.
+    fn staged(&self, staged: Staged) -> &Bytes;
+
+    /// Forgets all staged bytes. Does nothing while an operation that names them is unsubmitted.
+    fn clear_staged(&mut self);
+
+    /// Sends what fits into the socket's buffer, without waiting.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn send_now(&mut self, key: ConnKey, staged: Staged) -> Result<(), QueueFull>;
+
+    /// Sends all, waiting for room. At most one per connection at a time.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn send(&mut self, key: ConnKey, bytes: Bytes) -> Result<(), QueueFull>;
+
+    /// Ends the pending receive and send of a slot: each gets its last completion.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn hang_up(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Hands the queue to the kernel. `true`: all of it was taken; `false`: reap, then call again.
+    fn submit(&mut self) -> bool;
+
+    /// Runs what the kernel has deferred and appends all completions to `into`.
+    fn reap(&mut self, into: &mut Vec<Completion>);
+
+    /// The buffer of a receive completion. Once per completion.
+    fn take_buffer(&mut self, completion: &Completion) -> Option<Self::Buffer>;
+
+    /// Makes a buffer available to the kernel again.
+    fn give_back(&mut self, buffer: Self::Buffer);
+}

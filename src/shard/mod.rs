@@ -1,1 +1,283 @@
-//! TODO
+//! Floor 5. A shard: one thread, one plane, its subscribers and the channels whose home it is. The
+//! one conductor: `plane` and `channels` do not know each other.
+//!
+//! [`Shard`] is the synchronous core, generic over its ring and driven turn by turn with `now`
+//! handed in; [`run`] drives it on a thread of its own, beside the front. A simulation drives
+//! several of them over simulated rings.
+//!
+//! A turn, in this order:
+//! 1. messages of other shards (the mailbox), then the front's commands;
+//! 2. completions: what clients sent (not while the bus spills: the network waits first);
+//! 3. timers: pings, deadlines, closes of a drain;
+//! 4. the bus: messages go out and sleepers are woken, *before* anything is sent to a client, so
+//!    that whatever a client does about what it got finds other shards told;
+//! 5. the sockets: every channel's messages of the turn become one batch, every connection gets
+//!    one send.
+
+mod deliver;
+mod gather;
+mod intake;
+mod message;
+pub mod run;
+mod socket_ids;
+mod timers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+
+use crate::bus::Port;
+use crate::channels::{Batch, CacheBounds, Homes, KeyHash, Local, TopicBatch};
+use crate::front::gateway::Command;
+use crate::id::{AppIndex, ConnKey, ShardId};
+use crate::plane::{BacklogLimits, Ended, Plane};
+use crate::protocol::app::Apps;
+use crate::protocol::close::ProtocolError;
+use crate::protocol::session::Session;
+use crate::ring::Ring;
+use crate::time::Millis;
+
+use gather::Gathers;
+pub use message::Message;
+pub use socket_ids::SocketIds;
+use timers::Timers;
+
+/// Messages taken from the mailbox per turn, so that sockets and timers keep their share.
+const MESSAGES_PER_TURN: usize = 4096;
+
+/// Cached last events per home shard: enough for every channel of a large app, and a bound on what
+/// publishing to ever new names can hold.
+const CACHE_BOUNDS: CacheBounds = CacheBounds { events: 100_000, bytes: 64 << 20 };
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub struct ShardParts {
+    /// The apps of the configuration.
+    pub apps: Arc<Apps>,
+    /// The keyed hash that all shards share.
+    pub hash: KeyHash,
+    /// Names connections; all shards share its key.
+    pub socket_ids: SocketIds,
+    /// This shard's end of the bus.
+    pub port: Port<Message>,
+    /// Bounds on what slow readers are owed.
+    pub backlog: BacklogLimits,
+}
+
+/// One shard. See the module.
+#[derive(Debug)]
+pub struct Shard<R: Ring> {
+    plane: Plane<R>,
+    core: Core,
+}
+
+/// Everything of a shard that is not sockets.
+#[derive(Debug)]
+struct Core {
+    id: ShardId,
+    apps: Arc<Apps>,
+    hash: KeyHash,
+    socket_ids: SocketIds,
+    port: Port<Message>,
+    /// By slot.
+    sessions: Vec<Option<Occupant>>,
+    local: Local,
+    homes: Homes,
+    gathers: Gathers,
+    timers: Timers,
+    now: Millis,
+}
+
+/// The session of an open connection.
+#[derive(Debug)]
+struct Occupant {
+    session: Session,
+    /// When the server pinged, if nothing has come since.
+    pinged: Option<Millis>,
+}
+
+impl<R: Ring> Shard<R> {
+    /// A shard without connections.
+    pub fn new(ring: R, parts: ShardParts) -> Self {
+        let ShardParts { apps, hash, socket_ids, port, backlog } = parts;
+        let too_slow = crate::protocol::close::refusal_frames(ProtocolError::SlowConsumer);
+        let core = Core {
+            id: port.id(),
+            apps,
+            hash,
+            socket_ids,
+            port,
+            sessions: Vec::new(),
+            local: Local::default(),
+            homes: Homes::new(CACHE_BOUNDS),
+            gathers: Gathers::default(),
+            timers: Timers::default(),
+            now: Millis(0),
+        };
+        Self { plane: Plane::new(ring, backlog, too_slow), core }
+    }
+
+    /// One turn. Takes at most the given commands; the rest stays.
+    pub fn turn(&mut self, now: Millis, commands: &mut Vec<Command>) {
+        self.core.now = now;
+        if self.plane.stalled() {
+            self.plane.flush();
+            if self.plane.stalled() {
+                return;
+            }
+        }
+        self.take_messages();
+        for command in commands.drain(..) {
+            self.command(command);
+        }
+        let paused = self.core.port.spilling();
+        self.plane.poll(now, paused, &mut self.core);
+        self.take_closed();
+        self.tick();
+        self.take_own_messages();
+        self.core.port.flush();
+        self.core.flush_channels(&mut self.plane);
+        self.take_closed();
+        self.plane.flush();
+        self.take_closed();
+    }
+
+    /// Whether another turn has something to do at once. Otherwise the shard may sleep until its
+    /// ring, its mailbox or its timer wakes it.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.plane.has_work() || self.core.port.spilling()
+    }
+
+    /// The bus end, to sleep on.
+    #[must_use]
+    pub const fn port(&self) -> &Port<Message> {
+        &self.core.port
+    }
+
+    /// Whether the bus is full: no publishes are taken.
+    #[must_use]
+    pub const fn overloaded(&self) -> bool {
+        self.core.port.spilling()
+    }
+
+    /// Whether one more connection would find a slot.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.plane.has_room()
+    }
+
+    /// The plane, for its counters.
+    #[must_use]
+    pub const fn plane(&self) -> &Plane<R> {
+        &self.plane
+    }
+
+    /// The plane, for a simulation to change its ring.
+    pub const fn plane_mut(&mut self) -> &mut Plane<R> {
+        &mut self.plane
+    }
+
+    /// Channels with a subscriber on this shard.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.core.local.channels()
+    }
+
+    /// Closes all connections, spread over `window`, with 4200 so that clients come back at once.
+    pub fn drain(&mut self, window: Duration) {
+        self.core.timers.start_drain(self.core.now, window, self.plane.open_connections());
+    }
+
+    /// Whether a drain has closed everything.
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        self.core.timers.draining() && self.plane.is_empty()
+    }
+
+    fn take_messages(&mut self) {
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(message) = self.core.port.receive() else { return };
+            self.core.message(&mut self.plane, message);
+        }
+    }
+
+    /// What the shard told itself in this turn takes effect in it. Ends: a message makes others
+    /// only on the way join, publish, deliver.
+    fn take_own_messages(&mut self) {
+        while let Some(message) = self.core.port.receive_own() {
+            self.core.message(&mut self.plane, message);
+        }
+    }
+
+    fn take_closed(&mut self) {
+        while let Some((key, why)) = self.plane.next_closed() {
+            self.core.closed(key, why);
+        }
+    }
+}
+
+impl Core {
+    fn occupant(&mut self, key: ConnKey) -> Option<&mut Occupant> {
+        self.sessions.get_mut(key.slot as usize)?.as_mut()
+    }
+
+    /// A connection has ended: its subscriptions end, its place at the app is free.
+    fn closed(&mut self, key: ConnKey, why: Ended) {
+        let Some(occupant) = self.sessions.get_mut(key.slot as usize).and_then(Option::take) else {
+            return;
+        };
+        let socket_id = occupant.session.socket_id();
+        if why == Ended::TooSlow {
+            tracing::info!(%socket_id, "closed: the client reads too slowly");
+        }
+        debug!(%socket_id, ?why, "connection closed");
+        let Self { local, port, id, .. } = self;
+        local.disconnect(key.slot, |channel, left| {
+            let home = channel.home(port.shards());
+            port.send(home, Message::leave(channel, *id, left));
+        });
+    }
+
+    /// Turns the messages of this turn into what each connection is owed.
+    fn flush_channels<R: Ring>(&mut self, plane: &mut Plane<R>) {
+        self.local.flush(|batch| owe_batch(plane, &batch));
+    }
+
+    fn app_name(&self, app: AppIndex) -> &str {
+        self.apps.get(app).map_or("?", |app| &app.id)
+    }
+}
+
+/// Owes a channel's messages to its subscribers: one shared run of frames for all, and the single
+/// frames for those who are excepted from some.
+fn owe_batch<R: Ring>(plane: &mut Plane<R>, of: &TopicBatch<'_>) {
+    let exceptions: Vec<u32> = of.batch.exceptions().collect();
+    let shared = plane.stage(&joined(&of.batch));
+    for subscriber in of.subscribers {
+        if exceptions.is_empty() || !exceptions.contains(&subscriber.slot) {
+            plane.owe_staged(subscriber.slot, shared);
+        }
+    }
+    for &slot in &exceptions {
+        if of.subscribers.iter().any(|subscriber| subscriber.slot == slot) {
+            for frame in of.batch.frames_for(slot) {
+                let single = plane.stage(frame);
+                plane.owe_staged(slot, single);
+            }
+        }
+    }
+}
+
+/// A turn's messages of a channel as one run of bytes; a single one is not copied.
+fn joined(batch: &Batch<'_>) -> crate::frame::Frame {
+    let mut frames = batch.frames();
+    if let (1, Some(only)) = (frames.len(), frames.next()) {
+        return only.clone();
+    }
+    let total = batch.frames().map(crate::frame::Frame::len).sum();
+    let mut run = bytes::BytesMut::with_capacity(total);
+    batch.frames().for_each(|frame| run.extend_from_slice(frame.bytes()));
+    crate::frame::Frame::from_encoded(run.freeze())
+}

@@ -1,0 +1,405 @@
+//! The subscribers of this shard. Joining and leaving are O(1): a subscriber knows its place in its
+//! connection's list, and the connection its place among the channel's subscribers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use crate::frame::Frame;
+use crate::protocol::auth::Member;
+
+use super::ChannelKey;
+
+/// Connections with more subscriptions than this find them by hash.
+const SCAN_SUBSCRIPTIONS: usize = 16;
+
+/// Marks a `position` as the ticket of a join that has not been answered.
+const JOINING: u32 = 1 << 31;
+
+/// Channels with subscribers on this shard, and the subscriptions of its connections.
+#[derive(Debug, Default)]
+pub struct Local {
+    topics: Vec<Topic>,
+    free: Vec<u32>,
+    by_key: HashTable<u32>,
+    /// By slot.
+    connections: Vec<Subscriptions>,
+    /// Topics with messages of this turn.
+    dirty: Vec<u32>,
+    next_ticket: u32,
+}
+
+/// A channel on this shard.
+#[derive(Debug)]
+struct Topic {
+    /// None: this entry is free.
+    key: Option<ChannelKey>,
+    subscribers: Vec<Subscriber>,
+    /// Joins on their way.
+    joining: u32,
+    /// Messages of this turn, in the home's order.
+    pending: Vec<Outgoing>,
+}
+
+/// One subscriber of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    /// The connection.
+    pub slot: u32,
+    /// The subscription in the connection's list.
+    back: u32,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    frame: Frame,
+    /// The slot that must not get it.
+    except: Option<u32>,
+}
+
+/// What one connection is subscribed to.
+#[derive(Debug, Default)]
+struct Subscriptions {
+    list: Vec<Subscription>,
+    /// By topic, for long lists only.
+    index: Option<Box<HashMap<u32, u32>>>,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    topic: u32,
+    /// The place among the topic's subscribers, or [`JOINING`] and a ticket.
+    position: u32,
+    member: Option<Arc<Member>>,
+}
+
+/// What a subscribe came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscribe {
+    /// Ask the home, with this ticket.
+    Ask(u32),
+    /// Subscribed already.
+    Already,
+    /// The home has been asked already; its answer is on the way.
+    Asked,
+}
+
+/// Whether a home's answer still finds whom it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joining {
+    /// The connection is subscribed from now on.
+    Done,
+    /// It left meanwhile, or asked anew: the home must be told that this join is void.
+    Void,
+}
+
+/// Messages that all of a channel's subscribers are owed, and the exceptions.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    outgoing: &'a [Outgoing],
+}
+
+impl Batch<'_> {
+    /// All messages, oldest first.
+    pub fn frames(&self) -> impl ExactSizeIterator<Item = &Frame> {
+        self.outgoing.iter().map(|outgoing| &outgoing.frame)
+    }
+
+    /// Slots that are owed less than the others.
+    pub fn exceptions(&self) -> impl Iterator<Item = u32> {
+        self.outgoing.iter().filter_map(|outgoing| outgoing.except)
+    }
+
+    /// What the connection in this slot is owed.
+    pub fn frames_for(&self, slot: u32) -> impl Iterator<Item = &Frame> {
+        let owed = self.outgoing.iter().filter(move |outgoing| outgoing.except != Some(slot));
+        owed.map(|outgoing| &outgoing.frame)
+    }
+}
+
+/// A channel's messages of a turn, with the subscribers that are owed them.
+#[derive(Debug)]
+pub struct TopicBatch<'a> {
+    /// The messages.
+    pub batch: Batch<'a>,
+    /// Everyone who is subscribed.
+    pub subscribers: &'a [Subscriber],
+}
+
+impl Local {
+    /// A connection wants to subscribe. On [`Subscribe::Ask`] the home is asked, and
+    /// [`joined`](Self::joined) or [`refused`](Self::refused) follows.
+    pub fn subscribe(
+        &mut self,
+        slot: u32,
+        key: &ChannelKey,
+        member: Option<Arc<Member>>,
+    ) -> Subscribe {
+        let topic = self.topic_for(key);
+        if let Some(position) = self.find(slot, topic) {
+            let joining = self.subscription(slot, position).position & JOINING != 0;
+            return if joining { Subscribe::Asked } else { Subscribe::Already };
+        }
+        self.next_ticket = (self.next_ticket + 1) & !JOINING;
+        let ticket = self.next_ticket;
+        if self.connections.len() <= slot as usize {
+            self.connections.resize_with(slot as usize + 1, Subscriptions::default);
+        }
+        self.topics[topic as usize].joining += 1;
+        self.connections[slot as usize].push(Subscription {
+            topic,
+            position: JOINING | ticket,
+            member,
+        });
+        Subscribe::Ask(ticket)
+    }
+
+    /// The home has counted a join. Messages that it ordered before are handed to `settle` first,
+    /// so that the new subscriber gets none of them.
+    pub fn joined(
+        &mut self,
+        slot: u32,
+        key: &ChannelKey,
+        ticket: u32,
+        settle: &mut impl FnMut(TopicBatch<'_>),
+    ) -> Joining {
+        let Some((topic, at)) = self.find_joining(slot, key, ticket) else { return Joining::Void };
+        self.settle(topic, settle);
+        let entry = &mut self.topics[topic as usize];
+        entry.joining -= 1;
+        let position = length(entry.subscribers.len());
+        entry.subscribers.push(Subscriber { slot, back: at });
+        self.connections[slot as usize].list[at as usize].position = position;
+        Joining::Done
+    }
+
+    /// The home has refused a join.
+    pub fn refused(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Joining {
+        let Some((_, at)) = self.find_joining(slot, key, ticket) else { return Joining::Void };
+        self.remove(slot, at);
+        Joining::Done
+    }
+
+    fn find_joining(&self, slot: u32, key: &ChannelKey, ticket: u32) -> Option<(u32, u32)> {
+        let topic = self.topic(key)?;
+        let at = self.find(slot, topic)?;
+        (self.subscription(slot, at).position == JOINING | ticket).then_some((topic, at))
+    }
+
+    /// A connection unsubscribes. What it is owed of this turn goes to `settle` first. The member
+    /// is returned if there is a subscription that the home has to be told of.
+    pub fn unsubscribe(
+        &mut self,
+        slot: u32,
+        key: &ChannelKey,
+        settle: &mut impl FnMut(TopicBatch<'_>),
+    ) -> Option<Left> {
+        let topic = self.topic(key)?;
+        let at = self.find(slot, topic)?;
+        if self.subscription(slot, at).position & JOINING == 0 {
+            self.settle(topic, settle);
+        }
+        self.remove(slot, at).1
+    }
+
+    /// A connection is gone: calls `left` for each subscription that a home has to be told of.
+    pub fn disconnect(&mut self, slot: u32, mut left: impl FnMut(ChannelKey, Left)) {
+        while let Some(last) = self.connections.get(slot as usize).map(|of| of.list.len()) {
+            let Some(last) = last.checked_sub(1) else { break };
+            if let (Some(key), Some(member)) = self.remove(slot, length(last)) {
+                left(key, member);
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(slot as usize) {
+            *connection = Subscriptions::default();
+        }
+    }
+
+    /// An event for the subscribers on this shard.
+    pub fn deliver(&mut self, key: &ChannelKey, frame: Frame, except: Option<u32>) {
+        let Some(topic) = self.topic(key) else { return };
+        let entry = &mut self.topics[topic as usize];
+        if entry.subscribers.is_empty() {
+            return;
+        }
+        if entry.pending.is_empty() {
+            self.dirty.push(topic);
+        }
+        entry.pending.push(Outgoing { frame, except });
+    }
+
+    /// The end of the turn: hands every channel's messages to `emit`.
+    pub fn flush(&mut self, mut emit: impl FnMut(TopicBatch<'_>)) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for topic in dirty.drain(..) {
+            self.settle(topic, &mut emit);
+        }
+        self.dirty = dirty;
+    }
+
+    /// Whether a connection is subscribed, and as whom.
+    #[must_use]
+    pub fn subscribed(&self, slot: u32, key: &ChannelKey) -> Option<Option<&Arc<Member>>> {
+        let subscription = self.subscription(slot, self.find(slot, self.topic(key)?)?);
+        (subscription.position & JOINING == 0).then_some(subscription.member.as_ref())
+    }
+
+    /// How many subscriptions a connection has, those on their way included.
+    #[must_use]
+    pub fn count(&self, slot: u32) -> usize {
+        self.connections.get(slot as usize).map_or(0, |of| of.list.len())
+    }
+
+    /// Whether a connection is present anywhere as this user.
+    #[must_use]
+    pub fn is_user(&self, slot: u32, user_id: &str) -> bool {
+        let list = self.connections.get(slot as usize).map_or(&[][..], |of| &of.list);
+        let mut members = list.iter().filter_map(|of| of.member.as_ref());
+        members.any(|member| &*member.user_id == user_id)
+    }
+
+    /// Channels with a subscriber or a join on this shard.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.by_key.len()
+    }
+
+    fn settle(&mut self, topic: u32, emit: &mut impl FnMut(TopicBatch<'_>)) {
+        let entry = &mut self.topics[topic as usize];
+        if !entry.pending.is_empty() {
+            let batch = Batch { outgoing: &entry.pending };
+            emit(TopicBatch { batch, subscribers: &entry.subscribers });
+            entry.pending = Vec::new();
+        }
+    }
+
+    fn topic(&self, key: &ChannelKey) -> Option<u32> {
+        let same = |&topic: &u32| self.topics[topic as usize].key.as_ref() == Some(key);
+        self.by_key.find(key.hash(), same).copied()
+    }
+
+    fn topic_for(&mut self, key: &ChannelKey) -> u32 {
+        if let Some(topic) = self.topic(key) {
+            return topic;
+        }
+        let entry = Topic {
+            key: Some(key.clone()),
+            subscribers: Vec::new(),
+            joining: 0,
+            pending: Vec::new(),
+        };
+        let topic = if let Some(topic) = self.free.pop() {
+            self.topics[topic as usize] = entry;
+            topic
+        } else {
+            self.topics.push(entry);
+            length(self.topics.len() - 1)
+        };
+        let topics = &self.topics;
+        let hash = |&topic: &u32| topics[topic as usize].key.as_ref().map_or(0, ChannelKey::hash);
+        self.by_key.insert_unique(key.hash(), topic, hash);
+        topic
+    }
+
+    fn find(&self, slot: u32, topic: u32) -> Option<u32> {
+        self.connections.get(slot as usize)?.find(topic)
+    }
+
+    fn subscription(&self, slot: u32, at: u32) -> &Subscription {
+        &self.connections[slot as usize].list[at as usize]
+    }
+
+    /// Takes a subscription out of both lists. Returns the channel, and the member if the home has
+    /// counted the join (if it has not, its answer will find nobody and be void).
+    fn remove(&mut self, slot: u32, at: u32) -> (Option<ChannelKey>, Option<Left>) {
+        let removed = self.connections[slot as usize].swap_remove(at);
+        // The last subscription has moved to `at`: its subscriber must point there.
+        if let Some(moved) = self.connections[slot as usize].list.get(at as usize)
+            && moved.position & JOINING == 0
+        {
+            let (topic, position) = (moved.topic as usize, moved.position as usize);
+            self.topics[topic].subscribers[position].back = at;
+        }
+        let entry = &mut self.topics[removed.topic as usize];
+        let key = entry.key.clone();
+        let left = if removed.position & JOINING == 0 {
+            let position = removed.position;
+            entry.subscribers.swap_remove(position as usize);
+            if let Some(moved) = entry.subscribers.get(position as usize).copied() {
+                let list = &mut self.connections[moved.slot as usize].list;
+                list[moved.back as usize].position = position;
+            }
+            Some(Left { member: removed.member })
+        } else {
+            entry.joining -= 1;
+            None
+        };
+        self.drop_if_unused(removed.topic);
+        (key, left)
+    }
+
+    fn drop_if_unused(&mut self, topic: u32) {
+        let entry = &mut self.topics[topic as usize];
+        if !entry.subscribers.is_empty() || entry.joining > 0 {
+            return;
+        }
+        if let Some(key) = entry.key.take() {
+            entry.subscribers = Vec::new();
+            if !entry.pending.is_empty() {
+                entry.pending = Vec::new();
+                self.dirty.retain(|&dirty| dirty != topic);
+            }
+            if let Ok(found) = self.by_key.find_entry(key.hash(), |&found| found == topic) {
+                found.remove();
+            }
+            self.free.push(topic);
+        }
+    }
+}
+
+/// A subscription that a home had counted.
+#[derive(Debug)]
+pub struct Left {
+    /// Who left a presence channel.
+    pub member: Option<Arc<Member>>,
+}
+
+impl Subscriptions {
+    fn find(&self, topic: u32) -> Option<u32> {
+        match &self.index {
+            Some(index) => index.get(&topic).copied(),
+            None => self.list.iter().position(|of| of.topic == topic).map(length),
+        }
+    }
+
+    fn push(&mut self, subscription: Subscription) {
+        if let Some(index) = &mut self.index {
+            index.insert(subscription.topic, length(self.list.len()));
+        }
+        self.list.push(subscription);
+        if self.index.is_none() && self.list.len() > SCAN_SUBSCRIPTIONS {
+            let places = self.list.iter().zip(0..).map(|(of, at)| (of.topic, at));
+            self.index = Some(Box::new(places.collect()));
+        }
+    }
+
+    fn swap_remove(&mut self, at: u32) -> Subscription {
+        let removed = self.list.swap_remove(at as usize);
+        if let Some(index) = &mut self.index {
+            index.remove(&removed.topic);
+            if let Some(moved) = self.list.get(at as usize) {
+                index.insert(moved.topic, at);
+            }
+        }
+        removed
+    }
+}
+
+/// Lists here are shorter than the table of sockets or a connection's bound.
+fn length(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! What shards tell each other about channels. Kept below 100 bytes: a mailbox holds thousands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::frame::Frame;
+use crate::id::{ConnKey, ShardId, SocketId};
+use crate::protocol::auth::Member;
+use crate::protocol::names::ChannelName;
+
+use super::ChannelKey;
+
+/// A message about one channel.
+#[derive(Debug)]
+pub enum Message {
+    /// To the home: a connection subscribes.
+    Join(Box<Join>),
+    /// From the home: it is subscribed, or refused.
+    Joined(Box<Joined>),
+    /// To the home: a subscription ended.
+    Leave(Leave),
+    /// To the home: an event for all subscribers.
+    Publish(Box<Publish>),
+    /// From the home: an event for the subscribers on this shard.
+    Deliver(Deliver),
+    /// From the home: the answer to a publish that asked for one.
+    Published(Box<Answered>),
+}
+
+/// A subscribe on its way to the channel's home. Only made of an `Authorised`.
+#[derive(Debug)]
+pub struct Join {
+    /// The channel.
+    pub key: ChannelKey,
+    /// The shard that the connection is on.
+    pub shard: ShardId,
+    /// The connection.
+    pub conn: ConnKey,
+    /// Tells this subscribe from an earlier one of the same connection.
+    pub ticket: u32,
+    /// Who joins a presence channel.
+    pub member: Option<Arc<Member>>,
+    /// The connection is subscribed already and wants the answer once more; nothing is counted.
+    pub again: bool,
+    /// Most members that the channel may have.
+    pub max_members: Option<usize>,
+}
+
+/// The home's answer to a [`Join`].
+#[derive(Debug)]
+pub struct Joined {
+    /// As in the [`Join`].
+    pub key: ChannelKey,
+    /// As in the [`Join`].
+    pub conn: ConnKey,
+    /// As in the [`Join`].
+    pub ticket: u32,
+    /// As in the [`Join`].
+    pub member: Option<Arc<Member>>,
+    /// As in the [`Join`].
+    pub again: bool,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a [`Join`].
+#[derive(Debug)]
+pub enum Outcome {
+    /// Counted from now on. `first` is what the subscriber gets first: `subscription_succeeded`
+    /// and, on a cache channel, the last event or a cache miss.
+    Subscribed {
+        /// Whole frames, ready to be sent.
+        first: Frame,
+    },
+    /// The presence channel has as many members as it may have. Not counted.
+    Full,
+}
+
+/// A subscription ended.
+#[derive(Debug)]
+pub struct Leave {
+    /// The channel.
+    pub key: ChannelKey,
+    /// The shard that the connection was on.
+    pub shard: ShardId,
+    /// Who left a presence channel.
+    pub member: Option<Arc<Member>>,
+}
+
+/// An event on its way to the channel's home.
+#[derive(Debug)]
+pub struct Publish {
+    /// The channel.
+    pub key: ChannelKey,
+    /// The event as subscribers get it.
+    pub frame: Frame,
+    /// Kept as the channel's last event, with its time to live. Server events only.
+    pub cached: Option<(Arc<str>, Duration)>,
+    /// The connection that must not get it.
+    pub except: Option<SocketId>,
+    /// Whom to tell the channel's state, and how they call the question.
+    pub answer_to: Option<(ShardId, u32, u32)>,
+}
+
+/// An event on its way to the subscribers of one shard.
+#[derive(Debug)]
+pub struct Deliver {
+    /// The channel.
+    pub key: ChannelKey,
+    /// The event as subscribers get it.
+    pub frame: Frame,
+    /// The connection that must not get it.
+    pub except: Option<SocketId>,
+}
+
+/// The state of a channel right behind a publish that asked for it.
+#[derive(Debug)]
+pub struct Answered {
+    /// The question's number.
+    pub question: u32,
+    /// The publication within the question.
+    pub index: u32,
+    /// The state.
+    pub state: ChannelState,
+}
+
+/// One event on one channel, as the front hands it over.
+#[derive(Debug)]
+pub struct Publication {
+    /// Where it goes.
+    pub channel: ChannelName,
+    /// The event as subscribers receive it, encoded once for all of them.
+    pub frame: Frame,
+    /// The event's `data`, to be kept as the channel's last event. Only for cache channels.
+    pub cached: Option<Arc<str>>,
+    /// The event's name.
+    pub event: Arc<str>,
+    /// The connection that caused the event and does not want it back (`socket_id`).
+    pub except: Option<SocketId>,
+    /// Whether the answer's [`ChannelState`] is looked at (`info` was asked for).
+    pub wants_state: bool,
+}
+
+/// What a home knows of a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelState {
+    /// Subscribed connections on all shards; the channel is occupied when there are any.
+    pub subscription_count: u32,
+    /// Distinct users on all shards; 0 for channels without presence.
+    pub user_count: u32,
+    /// The last event of a cache channel while it is kept.
+    pub cached: Option<CachedEvent>,
+}
+
+impl ChannelState {
+    /// Whether anyone is subscribed.
+    #[must_use]
+    pub const fn occupied(&self) -> bool {
+        self.subscription_count > 0
+    }
+}
+
+/// The last event of a cache channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedEvent {
+    /// Its `data`, as it was published.
+    pub data: Arc<str>,
+    /// Seconds that it will still be kept.
+    pub ttl_s: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_fits_into_two_cache_lines() {
+        assert!(size_of::<Message>() <= 104, "{} bytes", size_of::<Message>());
+    }
+}

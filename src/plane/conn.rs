@@ -1,0 +1,98 @@
+//! The record of one connection. One per slot, and most of a shard's memory: keep it small.
+
+use crate::time::Millis;
+use crate::websocket::Reader;
+
+use super::backlog::Backlog;
+use super::outbox::NOTHING;
+
+/// Where a connection is in its life. `Open -> Closing -> Dead -> Free`, or `Open -> Dead -> Free`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The slot is not in use.
+    #[default]
+    Free,
+    /// Takes part.
+    Open,
+    /// A Close frame is owed or sent; the peer may still answer it.
+    Closing,
+    /// Waits for the last completions of its operations.
+    Dead,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    /// Counts the users of the slot; written when the slot is released.
+    pub generation: u32,
+    pub phase: Phase,
+    /// A receive is queued or armed.
+    pub receiving: bool,
+    /// A waiting send is queued or on its way.
+    pub sending: bool,
+    /// The client sent a WebSocket ping or pong once.
+    pub control_frames: bool,
+    /// The peer's Close frame is in: nothing more is to be waited for.
+    pub peer_closed: bool,
+    /// When bytes came last, in units of [`TICK_MS`].
+    seen: u32,
+    /// What this turn owes: first and last node in the outbox.
+    pub owed_first: u32,
+    pub owed_last: u32,
+    /// A frame or message that is not complete yet.
+    pub reader: Reader,
+    /// What the socket could not take.
+    pub backlog: Option<Box<Backlog>>,
+}
+
+/// Resolution of `seen`: 32 bits of it last for 13 years.
+const TICK_MS: u64 = 100;
+
+impl Default for Conn {
+    fn default() -> Self {
+        Self {
+            generation: 0,
+            phase: Phase::Free,
+            receiving: false,
+            sending: false,
+            control_frames: false,
+            peer_closed: false,
+            seen: 0,
+            owed_first: NOTHING,
+            owed_last: NOTHING,
+            reader: Reader::default(),
+            backlog: None,
+        }
+    }
+}
+
+impl Conn {
+    /// A new connection in this slot; the generation stays.
+    pub fn start(&mut self, now: Millis) {
+        *self = Self { generation: self.generation, phase: Phase::Open, ..Self::default() };
+        self.touch(now);
+    }
+
+    /// The slot is free for the next one, whom earlier completions must not reach.
+    pub fn end(&mut self) {
+        *self = Self { generation: self.generation.wrapping_add(1), ..Self::default() };
+    }
+
+    pub fn touch(&mut self, now: Millis) {
+        self.seen = u32::try_from(now.0 / TICK_MS).unwrap_or(u32::MAX);
+    }
+
+    pub fn last_seen(&self) -> Millis {
+        Millis(u64::from(self.seen) * TICK_MS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_a_small_record() {
+        assert!(size_of::<Conn>() <= 40, "{} bytes", size_of::<Conn>());
+    }
+}

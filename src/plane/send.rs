@@ -1,0 +1,306 @@
+//! What connections are owed: from the outbox to their sockets, and what did not fit to their
+//! backlogs.
+
+use bytes::BytesMut;
+
+use crate::id::ConnKey;
+use crate::ring::{Completion, Op, QueueFull, Ring};
+
+use super::backlog::Backlog;
+use super::conn::Phase;
+use super::outbox::NOTHING;
+use super::{Ended, Plane};
+
+/// Several frames for one connection are copied together up to this size; beyond it they go by way
+/// of the backlog, slice by slice.
+const JOIN_BYTES: usize = 256 * 1024;
+
+/// How often a flush lets the kernel work off completions before it leaves the rest to the next
+/// turn.
+const SUBMIT_ATTEMPTS: usize = 8;
+
+impl<R: Ring> Plane<R> {
+    /// Sends what was owed, arms receives, and releases the slots of dead connections.
+    ///
+    /// While the kernel takes nothing, the lists stay as they are and the next flush goes on; until
+    /// then [`poll`](Plane::poll) does nothing and nothing may be owed.
+    pub fn flush(&mut self) {
+        if self.send_owed().is_err() || !self.start_operations() || !self.submit() {
+            self.outbox.stall();
+            return;
+        }
+        self.reap_short_sends();
+        let slots = self.outbox.finish();
+        for &slot in &slots {
+            let conn = &mut self.conns[slot as usize];
+            (conn.owed_first, conn.owed_last) = (NOTHING, NOTHING);
+            let key = ConnKey { slot, generation: conn.generation };
+            self.end_when_sent(key);
+        }
+        self.outbox.reuse(slots);
+        self.ring.clear_staged();
+        self.release_dead();
+    }
+
+    /// Whether the last flush is still under way.
+    #[must_use]
+    pub const fn stalled(&self) -> bool {
+        self.outbox.stalled()
+    }
+
+    fn send_owed(&mut self) -> Result<(), QueueFull> {
+        while let Some(slot) = self.outbox.next() {
+            if self.send_to(slot).is_err() {
+                if !self.submit() {
+                    return Err(QueueFull);
+                }
+                self.send_to(slot)?;
+            }
+            self.outbox.advance();
+        }
+        Ok(())
+    }
+
+    /// Queues the one send of a connection in this flush.
+    fn send_to(&mut self, slot: u32) -> Result<(), QueueFull> {
+        let conn = &self.conns[slot as usize];
+        if !matches!(conn.phase, Phase::Open | Phase::Closing) {
+            return Ok(());
+        }
+        let key = ConnKey { slot, generation: conn.generation };
+        let mut owed = self.outbox.owed(conn);
+        let (Some(first), second) = (owed.next(), owed.next()) else { return Ok(()) };
+        drop(owed);
+        if conn.backlog.is_some() {
+            self.owed_to_backlog(key);
+            return Ok(());
+        }
+        if second.is_none() {
+            self.ring.send_now(key, first)?;
+            self.counters.sends += 1;
+            return Ok(());
+        }
+        let frames = || self.outbox.owed(&self.conns[slot as usize]);
+        let total: usize = frames().map(|frame| self.ring.staged(frame).len()).sum();
+        if total > JOIN_BYTES {
+            self.owed_to_backlog(key);
+            return Ok(());
+        }
+        let mut joined = BytesMut::with_capacity(total);
+        frames().for_each(|frame| joined.extend_from_slice(self.ring.staged(frame)));
+        let joined = self.ring.stage(joined.freeze());
+        self.outbox.join(&mut self.conns[slot as usize], joined);
+        self.ring.send_now(key, joined)?;
+        self.counters.sends += 1;
+        Ok(())
+    }
+
+    fn owed_to_backlog(&mut self, key: ConnKey) {
+        let owed: Vec<_> = self.outbox.owed(&self.conns[key.slot as usize]).collect();
+        for frame in owed {
+            let bytes = self.ring.staged(frame).clone();
+            self.to_backlog(key, bytes);
+        }
+    }
+
+    fn to_backlog(&mut self, key: ConnKey, bytes: bytes::Bytes) {
+        let limits = self.limits;
+        let Some(conn) = self.conn_mut(key) else { return };
+        if !matches!(conn.phase, Phase::Open | Phase::Closing) {
+            return;
+        }
+        let len = bytes.len();
+        let idle = conn.backlog.is_none();
+        let closing = conn.phase == Phase::Closing;
+        let backlog = conn.backlog.get_or_insert_with(Box::<Backlog>::default);
+        if !backlog.push(bytes) {
+            return;
+        }
+        let over = backlog.bytes() > limits.connection && !closing;
+        self.backlog_bytes += len;
+        if idle {
+            self.to_send.push_back(key);
+        }
+        if over {
+            self.too_slow(key);
+        } else if self.backlog_bytes > limits.shard {
+            self.shed_the_worst();
+        }
+    }
+
+    /// Closes a connection whose backlog is over a bound. What can be dropped is dropped; the error
+    /// and the Close frame follow what is partly on the wire.
+    fn too_slow(&mut self, key: ConnKey) {
+        let last = self.too_slow_frame.bytes().clone();
+        let Some(conn) = self.conn_mut(key) else { return };
+        let Some(backlog) = &mut conn.backlog else { return };
+        let before = backlog.bytes();
+        backlog.seal(last);
+        let after = backlog.bytes();
+        self.backlog_bytes = self.backlog_bytes - before + after;
+        self.counters.too_slow += 1;
+        self.start_closing(key, Ended::TooSlow);
+    }
+
+    fn shed_the_worst(&mut self) {
+        let open = self.conns.iter().zip(0..).filter(|(conn, _)| conn.phase == Phase::Open);
+        let held = |conn: &super::Conn| conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
+        let worst = open.max_by_key(|(conn, _)| held(conn));
+        if let Some((conn, slot)) = worst.filter(|(conn, _)| conn.backlog.is_some()) {
+            self.too_slow(ConnKey { slot, generation: conn.generation });
+        }
+    }
+
+    /// Queues everything that is not a send of this turn. `false`: the kernel took nothing.
+    fn start_operations(&mut self) -> bool {
+        while let Some(&key) = self.to_hang_up.front() {
+            if self.ring.hang_up(key).is_ok() {
+                self.to_hang_up.pop_front();
+            } else if !self.submit() {
+                return false;
+            }
+        }
+        while let Some(&key) = self.to_receive.front() {
+            if self.paused {
+                break;
+            }
+            let alive = |phase| matches!(phase, Phase::Open | Phase::Closing);
+            if !self.conn(key).is_some_and(|conn| alive(conn.phase) && !conn.receiving) {
+                self.to_receive.pop_front();
+            } else if self.ring.receive(key).is_ok() {
+                self.conns[key.slot as usize].receiving = true;
+                self.to_receive.pop_front();
+            } else if !self.submit() {
+                return false;
+            }
+        }
+        while let Some(key) = self.to_send.pop_front() {
+            let Some(conn) = self.conn_mut(key).filter(|conn| !conn.sending) else { continue };
+            let Some(bytes) = conn.backlog.as_mut().and_then(|backlog| backlog.start()) else {
+                continue;
+            };
+            if self.ring.send(key, bytes).is_ok() {
+                self.conns[key.slot as usize].sending = true;
+                continue;
+            }
+            // Nothing of it was sent: it is the backlog's again.
+            if let Some(backlog) = &mut self.conns[key.slot as usize].backlog {
+                backlog.sent(0);
+            }
+            self.to_send.push_front(key);
+            if !self.submit() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn submit(&mut self) -> bool {
+        for _ in 0..SUBMIT_ATTEMPTS {
+            if self.ring.submit() {
+                return true;
+            }
+            // The kernel wants its completions taken first.
+            self.reap();
+        }
+        false
+    }
+
+    /// Handles the completions of this flush's sends while what they sent is still staged.
+    fn reap_short_sends(&mut self) {
+        self.reap();
+        let mut rest = std::mem::take(&mut self.completed);
+        rest.retain(|completion| {
+            let short = completion.op == Op::SendNow;
+            if short {
+                self.sent_short(*completion);
+            }
+            !short
+        });
+        self.completed = rest;
+    }
+
+    /// A send of this flush did not send everything: the rest becomes backlog.
+    pub(super) fn sent_short(&mut self, completion: Completion) {
+        let key = completion.key;
+        let Some(conn) = self.conn(key) else {
+            self.counters.stale += 1;
+            return;
+        };
+        let sent = match completion.result {
+            sent @ 0.. => usize::try_from(sent).unwrap_or(0),
+            result => match -result {
+                // No room in the socket, or no memory for it now.
+                libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM => 0,
+                errno => return self.kill(key, Ended::Failed(errno)),
+            },
+        };
+        let owed = self.outbox.owed(conn).next();
+        self.counters.short_sends += 1;
+        let Some(frame) = owed else { return };
+        let bytes = self.ring.staged(frame);
+        if sent < bytes.len() {
+            let rest = bytes.slice(sent..);
+            self.to_backlog(key, rest);
+        }
+    }
+
+    /// A waiting send has ended.
+    pub(super) fn sent(&mut self, completion: Completion) {
+        let key = completion.key;
+        let Some(conn) = self.conn_mut(key) else {
+            self.counters.stale += 1;
+            return;
+        };
+        conn.sending = false;
+        let sent = match completion.result {
+            sent @ 0.. => usize::try_from(sent).unwrap_or(0),
+            result => match -result {
+                // Transient without MSG_DONTWAIT too (axboe/liburing#1601); ECANCELED comes with
+                // our own hang-up.
+                libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM | libc::ECANCELED => 0,
+                errno => {
+                    self.kill(key, Ended::Failed(errno));
+                    return self.operation_ended(key.slot);
+                }
+            },
+        };
+        if let Some(backlog) = &mut conn.backlog {
+            let before = backlog.bytes();
+            backlog.sent(sent);
+            let after = backlog.bytes();
+            let empty = backlog.is_empty();
+            if empty {
+                conn.backlog = None;
+            }
+            self.backlog_bytes = self.backlog_bytes - before + after;
+            if empty {
+                self.end_when_sent(key);
+            } else {
+                self.to_send.push_back(key);
+            }
+        }
+        self.operation_ended(key.slot);
+    }
+
+    /// A connection that both sides have closed ends as soon as it got what it was owed.
+    pub(super) fn end_when_sent(&mut self, key: ConnKey) {
+        let Some(conn) = self.conn(key) else { return };
+        let sent_all = conn.owed_first == NOTHING && conn.backlog.is_none();
+        if conn.phase == Phase::Closing && conn.peer_closed && sent_all {
+            self.kill(key, Ended::PeerClosed);
+        }
+    }
+
+    fn release_dead(&mut self) {
+        // The host has to hear of the end of a connection before its slot is used again.
+        if !self.closed.is_empty() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.to_release) {
+            self.ring.release(slot);
+            self.conns[slot as usize].end();
+            self.free.push(slot);
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! [`Ring`] on Linux's `io_uring`. One of the few files with unsafe code.
+//!
+//! Created on the thread that uses it (`SINGLE_ISSUER`); completions appear only when that thread
+//! enters the kernel for them (`DEFER_TASKRUN`), so that the kernel never interrupts a turn. Its
+//! descriptor becomes readable when there is something to [`reap`](Ring::reap).
+//!
+//! Sockets live in the ring's own file table ("direct descriptors"): they count against no
+//! descriptor limit and cost no reference per operation. Before Linux 6.13 a socket that leaves the
+//! table stays open while any older request of the ring is pending (axboe/liburing#1192), which for
+//! receives that never end means for ever; there, sockets keep ordinary descriptors.
+
+#![allow(unsafe_code, reason = "system calls whose memory must outlive them")]
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use bytes::Bytes;
+use io_uring::types::{CancelBuilder, Fd, Fixed};
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use super::buffers::{Buffer, BufferRing};
+use super::{Completion, Op, QueueFull, Ring, Staged};
+use crate::id::ConnKey;
+
+/// The group id of the only buffer ring.
+const BUFFER_GROUP: u16 = 0;
+/// `IORING_RECV_MULTISHOT | IORING_RECVSEND_POLL_FIRST` of `<linux/io_uring.h>`. Poll first: a
+/// receive that is armed on an idle socket must not fail for want of a buffer that it does not
+/// need yet (axboe/liburing#1275).
+const RECEIVE_FLAGS: u16 = (1 << 1) | (1 << 0);
+/// `IORING_ENTER_GETEVENTS`: run deferred work, flush an overflown completion queue.
+const ENTER_GETEVENTS: u32 = 1;
+/// How often one `submit` or `reap` enters the kernel before it leaves the rest to the next turn.
+const ENTER_ATTEMPTS: u32 = 16;
+
+/// How large a ring is.
+#[derive(Clone, Copy, Debug)]
+pub struct UringSizes {
+    /// Slots of the table of sockets. At most `RLIMIT_NOFILE` and 2^24.
+    pub slots: u32,
+    /// Entries of the submission queue: what one system call can carry.
+    pub submissions: u32,
+    /// Receive buffers, a power of two up to 32,768.
+    pub buffers: u16,
+    /// Size of each receive buffer in bytes.
+    pub buffer_size: usize,
+    /// Keep sockets in the ring's file table. Only from Linux 6.13 on; see the module.
+    pub direct_descriptors: bool,
+}
+
+/// A real ring. See the module.
+#[allow(missing_debug_implementations, reason = "IoUring has none")]
+pub struct Uring {
+    io: Box<IoUring>,
+    buffers: Option<BufferRing>,
+    sockets: Sockets,
+    /// What unsubmitted `send_now` operations point into.
+    staged: Vec<Bytes>,
+    /// By slot: what a pending `send` points into.
+    sending: HashMap<u32, Bytes>,
+}
+
+#[derive(Debug)]
+enum Sockets {
+    /// In the ring's file table; the number of its slots.
+    Direct(u32),
+    /// Ordinary descriptors by slot.
+    Plain(Vec<Option<OwnedFd>>),
+}
+
+impl Uring {
+    /// Sets up a ring for this thread.
+    ///
+    /// # Errors
+    /// What the kernel says of the ring, the table or the buffers. The preflight has told the
+    /// operator before why a ring cannot be had.
+    pub fn new(sizes: &UringSizes) -> io::Result<Self> {
+        let io = build(sizes.submissions)?;
+        // Nothing of ours needs a kernel worker; if the kernel ever takes one, one is enough.
+        io.submitter().register_iowq_max_workers(&mut [1, 1])?;
+        let sockets = if sizes.direct_descriptors {
+            io.submitter().register_files_sparse(sizes.slots)?;
+            Sockets::Direct(sizes.slots)
+        } else {
+            Sockets::Plain((0..sizes.slots).map(|_| None).collect())
+        };
+        let buffers = BufferRing::new(sizes.buffers, sizes.buffer_size);
+        // SAFETY: the memory lives until the buffer ring is unregistered, or for ever (`drop`).
+        unsafe {
+            io.submitter().register_buf_ring_with_flags(
+                buffers.address(),
+                buffers.entries(),
+                BUFFER_GROUP,
+                0,
+            )?;
+        }
+        Ok(Self {
+            io: Box::new(io),
+            buffers: Some(buffers),
+            sockets,
+            staged: Vec::new(),
+            sending: HashMap::new(),
+        })
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) -> Result<(), QueueFull> {
+        // SAFETY: each caller keeps the memory that the entry names until the kernel is done with
+        // it: `staged` until the queue is empty, `sending` until the completion, receive buffers
+        // until they are unregistered.
+        unsafe { self.io.submission().push(entry) }.map_err(|_full| QueueFull)
+    }
+
+    /// Builds an entry for the socket of a slot.
+    fn entry(
+        &self,
+        slot: u32,
+        direct: impl FnOnce(Fixed) -> squeue::Entry,
+        plain: impl FnOnce(Fd) -> squeue::Entry,
+    ) -> squeue::Entry {
+        match &self.sockets {
+            Sockets::Direct(_) => direct(Fixed(slot)),
+            Sockets::Plain(table) => plain(Fd(descriptor(table, slot))),
+        }
+    }
+
+    /// One `io_uring_enter(2)`. `false`: the kernel wants completions to be taken first.
+    fn enter(&self, to_submit: u32, flags: u32) -> bool {
+        // SAFETY: no argument is passed; the counts and flags are plain numbers.
+        let entered =
+            unsafe { self.io.submitter().enter::<libc::sigset_t>(to_submit, 0, flags, None) };
+        match entered.map_err(|error| error.raw_os_error()) {
+            Ok(_taken) => true,
+            // Interrupted before anything was done.
+            Err(Some(libc::EINTR)) => true,
+            // The completion queue is over-full, or a request could not be allocated.
+            Err(Some(libc::EBUSY | libc::EAGAIN)) => false,
+            Err(error) => {
+                // EBADR: a completion was lost, so an operation will never end. Anything else:
+                // the ring itself is broken. There is no state to go on from.
+                tracing::error!(?error, "io_uring_enter failed; the process can't go on");
+                std::process::abort();
+            }
+        }
+    }
+
+    fn unsubmitted(&mut self) -> usize {
+        let mut queue = self.io.submission();
+        queue.sync();
+        queue.len()
+    }
+}
+
+impl Ring for Uring {
+    type Buffer = Buffer;
+
+    fn slots(&self) -> u32 {
+        match &self.sockets {
+            Sockets::Direct(slots) => *slots,
+            Sockets::Plain(table) => u32::try_from(table.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn install(&mut self, slot: u32, socket: RawFd) -> io::Result<()> {
+        // SAFETY: the caller owns the descriptor for the length of this call.
+        let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+        // A non-blocking socket makes the kernel hand EAGAIN to us instead of waiting itself.
+        rustix::io::ioctl_fionbio(socket, false)?;
+        match &mut self.sockets {
+            Sockets::Direct(_) => {
+                self.io.submitter().register_files_update(slot, &[socket.as_raw_fd()])?;
+            }
+            Sockets::Plain(table) => {
+                let own = socket.try_clone_to_owned()?;
+                let entry = table.get_mut(slot as usize);
+                *entry.ok_or(io::ErrorKind::InvalidInput)? = Some(own);
+            }
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, slot: u32) {
+        match &mut self.sockets {
+            Sockets::Direct(_) => {
+                let released = self.io.submitter().register_files_update(slot, &[-1]);
+                if let Err(error) = released {
+                    tracing::error!(%error, slot, "the kernel keeps a socket in its table");
+                }
+            }
+            Sockets::Plain(table) => {
+                if let Some(entry) = table.get_mut(slot as usize) {
+                    *entry = None;
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        let null = std::ptr::null_mut();
+        let entry = self.entry(
+            key.slot,
+            |socket| {
+                let receive = opcode::Recv::new(socket, null, 0);
+                receive.buf_group(BUFFER_GROUP).ioprio(RECEIVE_FLAGS).build()
+            },
+            |socket| {
+                let receive = opcode::Recv::new(socket, null, 0);
+                receive.buf_group(BUFFER_GROUP).ioprio(RECEIVE_FLAGS).build()
+            },
+        );
+        let entry = entry.flags(squeue::Flags::BUFFER_SELECT);
+        self.push(&entry.user_data(user_data(Op::Receive, key)))
+    }
+
+    fn stage(&mut self, bytes: Bytes) -> Staged {
+        self.staged.push(bytes);
+        Staged(u32::try_from(self.staged.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    fn staged(&self, staged: Staged) -> &Bytes {
+        &self.staged[staged.0 as usize]
+    }
+
+    fn clear_staged(&mut self) {
+        if self.unsubmitted() == 0 {
+            self.staged.clear();
+        }
+    }
+
+    fn send_now(&mut self, key: ConnKey, staged: Staged) -> Result<(), QueueFull> {
+        const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let bytes = &self.staged[staged.0 as usize];
+        let (start, len) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        let entry = self.entry(
+            key.slot,
+            |socket| opcode::Send::new(socket, start, len).flags(FLAGS).build(),
+            |socket| opcode::Send::new(socket, start, len).flags(FLAGS).build(),
+        );
+        let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(&entry.user_data(user_data(Op::SendNow, key)))
+    }
+
+    fn send(&mut self, key: ConnKey, bytes: Bytes) -> Result<(), QueueFull> {
+        const FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let (start, len) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        let entry = self.entry(
+            key.slot,
+            |socket| opcode::Send::new(socket, start, len).flags(FLAGS).build(),
+            |socket| opcode::Send::new(socket, start, len).flags(FLAGS).build(),
+        );
+        self.push(&entry.user_data(user_data(Op::Send, key)))?;
+        self.sending.insert(key.slot, bytes);
+        Ok(())
+    }
+
+    fn hang_up(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        if let Sockets::Plain(table) = &self.sockets {
+            if let Some(Some(socket)) = table.get(key.slot as usize) {
+                // Fails when the peer has left already: then the operations end anyway.
+                let _gone = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+            }
+            return Ok(());
+        }
+        let all = CancelBuilder::fd(Fixed(key.slot)).all();
+        let entry = opcode::AsyncCancel2::new(all).build().flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(&entry.user_data(user_data(Op::HangUp, key)))
+    }
+
+    fn submit(&mut self) -> bool {
+        for _ in 0..ENTER_ATTEMPTS {
+            let unsubmitted = self.unsubmitted();
+            if unsubmitted == 0 {
+                return true;
+            }
+            if !self.enter(u32::try_from(unsubmitted).unwrap_or(u32::MAX), 0) {
+                return false;
+            }
+        }
+        false
+    }
+
+    fn reap(&mut self, into: &mut Vec<Completion>) {
+        for _ in 0..ENTER_ATTEMPTS {
+            let pending = {
+                let queue = self.io.submission();
+                queue.taskrun() || queue.cq_overflow()
+            };
+            if pending {
+                self.enter(0, ENTER_GETEVENTS);
+            }
+            let before = into.len();
+            for entry in self.io.completion() {
+                if let Some(completion) = completion(&entry) {
+                    into.push(completion);
+                }
+            }
+            for completion in &into[before..] {
+                if completion.op == Op::Send {
+                    self.sending.remove(&completion.key.slot);
+                }
+            }
+            if !pending {
+                return;
+            }
+        }
+    }
+
+    fn take_buffer(&mut self, completion: &Completion) -> Option<Buffer> {
+        let len = usize::try_from(completion.result).unwrap_or(0);
+        self.buffers.as_mut()?.lease(completion.buffer?, len)
+    }
+
+    fn give_back(&mut self, buffer: Buffer) {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.publish(buffer);
+        }
+    }
+}
+
+impl AsRawFd for Uring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.io.as_raw_fd()
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // The kernel may write into buffers and read from slices until every request has ended.
+        let timeout = types::Timespec::new().sec(1);
+        let ended = self.io.submitter().register_sync_cancel(Some(timeout), CancelBuilder::any());
+        let none_left =
+            ended.is_ok() || ended.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let freed = none_left && self.io.submitter().unregister_buf_ring(BUFFER_GROUP).is_ok();
+        if !freed {
+            // Closing a ring is asynchronous (io_uring_setup(2)): what the kernel may still touch
+            // is never freed. The process ends soon after.
+            std::mem::forget(self.buffers.take());
+            std::mem::forget(std::mem::take(&mut self.sending));
+            std::mem::forget(std::mem::take(&mut self.staged));
+        }
+    }
+}
+
+/// Halves the queues until the kernel finds contiguous memory for them (axboe/liburing#1088).
+fn build(submissions: u32) -> io::Result<IoUring> {
+    const SUBMISSIONS_LEAST: u32 = 64;
+    let mut size = submissions;
+    loop {
+        let built = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            // A full completion queue ends receives: room for four completions per submission.
+            .setup_cqsize(size * 4)
+            .build(size);
+        match built {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENOMEM) && size > SUBMISSIONS_LEAST =>
+            {
+                size /= 2;
+                tracing::warn!(submissions = size, "no memory for the ring's queues: halved");
+            }
+            built => return built,
+        }
+    }
+}
+
+fn descriptor(table: &[Option<OwnedFd>], slot: u32) -> RawFd {
+    // -1: the operation fails with EBADF.
+    table.get(slot as usize).and_then(Option::as_ref).map_or(-1, AsRawFd::as_raw_fd)
+}
+
+/// Operation (8 bits), slot (24), generation (32).
+const fn user_data(op: Op, key: ConnKey) -> u64 {
+    let op = match op {
+        Op::Receive => 0,
+        Op::SendNow => 1,
+        Op::Send => 2,
+        Op::HangUp => 3,
+    };
+    (op << 56) | ((key.slot as u64) << 32) | key.generation as u64
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the fields of user_data")]
+fn completion(entry: &cqueue::Entry) -> Option<Completion> {
+    let data = entry.user_data();
+    let op = match data >> 56 {
+        0 => Op::Receive,
+        1 => Op::SendNow,
+        2 => Op::Send,
+        3 => Op::HangUp,
+        _ => return None,
+    };
+    let slot = ((data >> 32) & 0x00ff_ffff) as u32;
+    Some(Completion {
+        op,
+        key: ConnKey { slot, generation: data as u32 },
+        result: entry.result(),
+        more: cqueue::more(entry.flags()),
+        buffer: cqueue::buffer_select(entry.flags()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! From messages to consequences: what a client said, by way of its session, and what other shards
+//! said, by way of the channels.
+
+use std::sync::Arc;
+
+use tracing::debug;
+
+use super::{Core, Message, owe_batch};
+use crate::channels::{self, Join, Joined, Joining, Leave, Left, Outcome, Publish, Subscribe};
+use crate::id::{ConnKey, SocketId};
+use crate::plane::{Ended, Host, Plane};
+use crate::protocol::auth::Authorised;
+use crate::protocol::close::{self, ProtocolError};
+use crate::protocol::names::ChannelName;
+use crate::protocol::outbound;
+use crate::protocol::session::{Action, ClientEvent, malformed};
+use crate::ring::Ring;
+use crate::websocket::{self, ReadLimits};
+
+/// Most fragments of one message: far more than any client makes, few enough that the cost of each
+/// can't be multiplied by sending them empty.
+const FRAGMENTS_PER_MESSAGE: u32 = 1024;
+
+impl<R: Ring> Host<R> for Core {
+    fn message(
+        &mut self,
+        plane: &mut Plane<R>,
+        key: ConnKey,
+        message: websocket::Message<'_>,
+    ) {
+        let now = self.now;
+        let Some(occupant) = self.occupant(key) else { return };
+        let socket_id = occupant.session.socket_id();
+        let text = match message {
+            websocket::Message::Text(text) => text,
+            // Reverb takes binary messages as text.
+            websocket::Message::Binary(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => text,
+                Err(_invalid) => return plane.owe(key, &malformed()),
+            },
+            _ => return,
+        };
+        debug!(%socket_id, message = ?shortened(text), "received");
+        match occupant.session.handle(text, now) {
+            Action::Nothing => {}
+            Action::Reply(frame) => plane.owe(key, &frame),
+            Action::Subscribe(authorised) => self.subscribe(plane, key, authorised),
+            Action::Unsubscribe(channel) => self.unsubscribe(plane, key, channel),
+            Action::ClientEvent(event) => self.client_event(plane, key, event),
+            Action::Refuse(error, subscription_error) => {
+                debug!(%socket_id, %error, "refused");
+                plane.owe(key, &error.frame());
+                if let Some(frame) = subscription_error {
+                    plane.owe(key, &frame);
+                }
+            }
+            Action::Close(error) => {
+                debug!(%socket_id, %error, "closed");
+                plane.close(key, &close::refusal_frames(error), Ended::Ours);
+            }
+        }
+    }
+
+    fn read_limits(&self, key: ConnKey) -> ReadLimits {
+        let occupant = self.sessions.get(key.slot as usize).and_then(Option::as_ref);
+        let max_message = occupant.map_or(0, |of| of.session.app().limits.max_message_size);
+        ReadLimits { max_message, max_fragments: FRAGMENTS_PER_MESSAGE }
+    }
+}
+
+impl Core {
+    fn subscribe<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, authorised: Authorised) {
+        let Some(occupant) = self.occupant(key) else { return };
+        let app = Arc::clone(occupant.session.app());
+        let (name, member) = authorised.into_parts();
+        let member = member.map(Arc::new);
+        let channel = self.hash.key(app.index, name);
+        let subscribed = self.local.subscribed(key.slot, &channel).is_some();
+        if !subscribed && self.local.count(key.slot) >= app.limits.max_channels_per_connection {
+            return plane.owe(key, &ProtocolError::TooManyChannels.frame());
+        }
+        let (ticket, again) = match self.local.subscribe(key.slot, &channel, member.clone()) {
+            Subscribe::Ask(ticket) => (ticket, false),
+            Subscribe::Already => (0, true),
+            Subscribe::Asked => return,
+        };
+        let home = channel.home(self.port.shards());
+        let join = Join {
+            key: channel,
+            shard: self.id,
+            conn: key,
+            ticket,
+            member,
+            again,
+            max_members: app.limits.max_presence_members,
+        };
+        let message = channels::Message::Join(Box::new(join));
+        self.port.send(home, Message::Channel(message));
+    }
+
+    fn unsubscribe<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, name: ChannelName) {
+        let Some(occupant) = self.occupant(key) else { return };
+        let (app, socket_id) = (occupant.session.app().index, occupant.session.socket_id());
+        let channel = self.hash.key(app, name);
+        let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
+        if let Some(left) = self.local.unsubscribe(key.slot, &channel, settle) {
+            debug!(%socket_id, channel = %channel.name(), "unsubscribed");
+            self.leave(channel, left);
+        }
+    }
+
+    fn leave(&mut self, channel: channels::ChannelKey, left: Left) {
+        let home = channel.home(self.port.shards());
+        self.port.send(home, Message::leave(channel, self.id, left));
+    }
+
+    fn client_event<R: Ring>(
+        &mut self,
+        plane: &mut Plane<R>,
+        key: ConnKey,
+        event: ClientEvent<'_>,
+    ) {
+        let Some(occupant) = self.occupant(key) else { return };
+        let (app, socket_id) = (occupant.session.app().index, occupant.session.socket_id());
+        let channel = self.hash.key(app, event.channel);
+        let subscribed = self.local.subscribed(key.slot, &channel);
+        if event.must_be_member && subscribed.is_none() {
+            return plane.owe(key, &ProtocolError::NotAMember.frame());
+        }
+        let user_id = subscribed.flatten().map(|member| &*member.user_id);
+        let data = event.data.map(serde_json::value::RawValue::get);
+        let frame = outbound::client_event(&event.event, channel.name(), data, user_id);
+        let home = channel.home(self.port.shards());
+        let publish =
+            Publish { key: channel, frame, cached: None, except: Some(socket_id), answer_to: None };
+        let message = channels::Message::Publish(Box::new(publish));
+        self.port.send(home, Message::Channel(message));
+    }
+
+    /// A message of the bus.
+    pub(super) fn message<R: Ring>(&mut self, plane: &mut Plane<R>, message: Message) {
+        match message {
+            Message::Channel(message) => self.channel_message(plane, message),
+            Message::Ask(ask) => self.asked(plane, *ask),
+            Message::Answer(answer) => self.gathers.answer(*answer),
+            Message::Drain(window) => {
+                self.timers.start_drain(self.now, window, plane.open_connections());
+            }
+            Message::Stop => self.timers.stop(),
+        }
+    }
+
+    fn channel_message<R: Ring>(&mut self, plane: &mut Plane<R>, message: channels::Message) {
+        let Self { homes, port, now, .. } = self;
+        let mut post = |to, message| port.send(to, Message::Channel(message));
+        match message {
+            channels::Message::Join(join) => homes.join(*join, *now, &mut post),
+            channels::Message::Leave(leave) => homes.leave(&leave, &mut post),
+            channels::Message::Publish(publish) => homes.publish(*publish, *now, &mut post),
+            channels::Message::Joined(joined) => self.joined(plane, *joined),
+            channels::Message::Deliver(deliver) => {
+                let except = deliver.except.and_then(|id| self.slot_of(id));
+                self.local.deliver(&deliver.key, deliver.frame, except);
+            }
+            channels::Message::Published(answered) => {
+                self.gathers.published(answered.question, answered.index, answered.state);
+            }
+        }
+    }
+
+    /// The home's answer to a subscribe.
+    fn joined<R: Ring>(&mut self, plane: &mut Plane<R>, joined: Joined) {
+        let Joined { key: channel, conn, ticket, member, again, outcome } = joined;
+        if again {
+            if let Outcome::Subscribed { first } = outcome {
+                plane.owe(conn, &first);
+            }
+            return;
+        }
+        let counted = matches!(outcome, Outcome::Subscribed { .. });
+        let joining = if !plane.is_open(conn) {
+            Joining::Void
+        } else if counted {
+            let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
+            self.local.joined(conn.slot, &channel, ticket, settle)
+        } else {
+            self.local.refused(conn.slot, &channel, ticket)
+        };
+        match (joining, outcome) {
+            (Joining::Done, Outcome::Subscribed { first }) => {
+                plane.owe(conn, &first);
+                if let Some(occupant) = self.occupant(conn) {
+                    let socket_id = occupant.session.socket_id();
+                    debug!(%socket_id, channel = %channel.name(), "subscribed");
+                }
+            }
+            (Joining::Done, Outcome::Full) => {
+                plane.owe(conn, &outbound::subscription_error(
+                    channel.name(),
+                    "LimitReached",
+                    "The presence channel is full.",
+                    4004,
+                ));
+            }
+            // The home has counted somebody who is gone.
+            (Joining::Void, Outcome::Subscribed { .. }) => {
+                let leave = Leave { key: channel, shard: self.id, member };
+                let home = leave.key.home(self.port.shards());
+                self.port.send(home, Message::Channel(channels::Message::Leave(leave)));
+            }
+            (Joining::Void, Outcome::Full) => {}
+        }
+    }
+
+    /// The slot of an open connection of this shard.
+    fn slot_of(&self, id: SocketId) -> Option<u32> {
+        let slot = self.socket_ids.slot_on(self.id, id)?;
+        let occupant = self.sessions.get(slot as usize)?.as_ref()?;
+        (occupant.session.socket_id() == id).then_some(slot)
+    }
+}
+
+/// What a debug log shows of a message, as Reverb does.
+fn shortened(text: &str) -> &str {
+    const SHOWN_BYTES: usize = 200;
+    text.get(..text.floor_char_boundary(SHOWN_BYTES)).unwrap_or(text)
+}

@@ -1,0 +1,66 @@
+//! The seam between the front and the plane. The rule: **a socket belongs to exactly one of the two
+//! rings at any moment.** The front hands over a socket whose 101 is written and on which none of
+//! its operations is in flight; from [`Shard::adopt`] on only the plane touches it. Bytes that the
+//! front had read behind the handshake travel along and are read first.
+
+use std::os::fd::AsRawFd;
+
+use tracing::{debug, warn};
+
+use super::{Core, Occupant, Shard};
+use crate::front::gateway::Upgraded;
+use crate::protocol::session::Session;
+use crate::ring::Ring;
+
+impl<R: Ring> Shard<R> {
+    /// Takes over a socket from the front.
+    pub(super) fn adopt(&mut self, upgraded: Upgraded) {
+        let Upgraded { admission, stream, leftover } = upgraded;
+        self.open(stream.as_raw_fd(), admission, &leftover);
+        // The plane holds the socket by a reference of its own.
+        drop(stream);
+    }
+
+    /// Starts a session on a socket: what adopting comes to once the front is out of it.
+    pub fn open(
+        &mut self,
+        socket: std::os::fd::RawFd,
+        admission: crate::protocol::app::Admission,
+        leftover: &[u8],
+    ) {
+        let key = match self.plane.open(socket) {
+            Ok(key) => key,
+            Err(error) => {
+                // The front asked for room before the 101; what is left is the kernel's refusal.
+                warn!(%error, "a socket could not be taken over and is closed");
+                return;
+            }
+        };
+        let socket_id = match self.core.socket_ids.name(self.core.id, key.slot) {
+            Ok(socket_id) => socket_id,
+            Err(error) => {
+                warn!(%error, "no random numbers: a connection is closed");
+                let last = crate::websocket::encode::close(1011, "");
+                self.plane.close(key, &last, crate::plane::Ended::Ours);
+                return;
+            }
+        };
+        let session = Session::new(admission, socket_id);
+        debug!(%socket_id, app = %session.app().id, "connection established");
+        self.plane.owe(key, &session.established());
+        self.core.occupy(key.slot, Occupant { session, pinged: None });
+        if !leftover.is_empty() {
+            self.plane.feed(key, &mut leftover.to_vec(), &mut self.core);
+        }
+    }
+}
+
+impl Core {
+    fn occupy(&mut self, slot: u32, occupant: Occupant) {
+        let slot = slot as usize;
+        if self.sessions.len() <= slot {
+            self.sessions.resize_with(slot + 1, || None);
+        }
+        self.sessions[slot] = Some(occupant);
+    }
+}

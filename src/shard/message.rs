@@ -1,0 +1,85 @@
+//! What shards tell each other.
+
+use std::time::Duration;
+
+use crate::channels::{self, ChannelKey, ChannelState, Leave, Left};
+use crate::id::{AppIndex, ShardId};
+use crate::protocol::names::ChannelName;
+
+/// A message of the bus.
+#[derive(Debug)]
+pub enum Message {
+    /// About one channel.
+    Channel(channels::Message),
+    /// A question of one shard to another.
+    Ask(Box<Ask>),
+    /// The answer.
+    Answer(Box<Answer>),
+    /// From the control thread: close all connections, spread over this time.
+    Drain(Duration),
+    /// From the control thread: end the shard. All shards have drained.
+    Stop,
+}
+
+/// A question that came in over one shard's API.
+#[derive(Debug)]
+pub struct Ask {
+    /// Who wants to know.
+    pub shard: ShardId,
+    /// The asker's number for it.
+    pub question: u32,
+    /// What.
+    pub what: Question,
+}
+
+/// What one shard can ask another.
+#[derive(Debug)]
+pub enum Question {
+    /// The state of a channel at home there.
+    Channel(ChannelKey),
+    /// Who is present in a channel at home there.
+    Users(ChannelKey),
+    /// The occupied channels at home there.
+    Occupied(AppIndex),
+    /// Close the connections of a user there.
+    Terminate(AppIndex, String),
+}
+
+/// The answer to a [`Question`], in the same order of variants.
+#[derive(Debug)]
+pub struct Answer {
+    /// The asker's number for the question.
+    pub question: u32,
+    /// What was asked for.
+    pub what: Told,
+}
+
+/// What an [`Answer`] tells.
+#[derive(Debug)]
+pub enum Told {
+    /// The state of the channel.
+    Channel(ChannelState),
+    /// The user ids, once each.
+    Users(Vec<Box<str>>),
+    /// The occupied channels.
+    Occupied(Vec<(ChannelName, ChannelState)>),
+    /// It is done.
+    Terminated,
+}
+
+impl Message {
+    /// A subscription of this shard ended.
+    pub(super) fn leave(key: ChannelKey, shard: ShardId, left: Left) -> Self {
+        Self::Channel(channels::Message::Leave(Leave { key, shard, member: left.member }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mailbox_entry_stays_small() {
+        assert!(size_of::<Message>() <= 112, "{} bytes", size_of::<Message>());
+    }
+}

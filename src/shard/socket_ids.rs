@@ -1,0 +1,94 @@
+//! Names for connections: unguessable, never used twice, and telling their own shard whose they are.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+
+use crate::id::{ShardId, SocketId};
+
+/// Bits of `low` that hold shard (16) and slot (24), masked.
+const PLACE_BITS: u32 = 40;
+
+/// Random bytes that are fetched at a time: one system call for 64 connections.
+const RANDOM_BYTES: usize = 512;
+
+/// Makes socket ids. Clones share their key, so that any shard can tell where an id belongs.
+#[derive(Clone, Debug)]
+pub struct SocketIds {
+    mask: RandomState,
+    random: Vec<u8>,
+}
+
+impl SocketIds {
+    /// With a key of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { mask: RandomState::new(), random: Vec::new() }
+    }
+
+    /// An id for the connection in `slot` of `shard`.
+    ///
+    /// # Errors
+    /// The system has no random numbers (`getrandom(2)`).
+    pub fn name(&mut self, shard: ShardId, slot: u32) -> io::Result<SocketId> {
+        // 63 bits, and not zero: that is nobody's.
+        let high = (self.random()? >> 1).max(1);
+        let place = (u64::from(shard.0) << 24) | u64::from(slot & 0x00ff_ffff);
+        Ok(SocketId { high, low: place ^ self.mask_of(high) })
+    }
+
+    /// The slot on `shard` that an id names; the connection there may be another by now.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "24 bits")]
+    pub fn slot_on(&self, shard: ShardId, id: SocketId) -> Option<u32> {
+        let place = id.low ^ self.mask_of(id.high);
+        (place >> 24 == u64::from(shard.0)).then_some((place & 0x00ff_ffff) as u32)
+    }
+
+    /// Hides the place: neighbouring connections have unrelated ids.
+    fn mask_of(&self, high: u64) -> u64 {
+        self.mask.hash_one(high) & ((1 << PLACE_BITS) - 1)
+    }
+
+    fn random(&mut self) -> io::Result<u64> {
+        if self.random.is_empty() {
+            self.random.resize(RANDOM_BYTES, 0);
+            getrandom::fill(&mut self.random).map_err(io::Error::other)?;
+        }
+        let rest = self.random.len() - size_of::<u64>();
+        let taken = self.random.split_off(rest);
+        Ok(taken.into_iter().fold(0, |number, byte| (number << 8) | u64::from(byte)))
+    }
+}
+
+impl Default for SocketIds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn an_id_leads_back_to_its_slot_on_its_shard_only() {
+        let mut ids = SocketIds::new();
+        let others = ids.clone();
+        for (shard, slot) in [(0, 0), (1, 5), (65_534, 0x00ff_ffff)] {
+            let id = ids.name(ShardId(shard), slot).unwrap();
+            assert_eq!(others.slot_on(ShardId(shard), id), Some(slot));
+            assert_eq!(others.slot_on(ShardId(shard ^ 1), id), None);
+        }
+    }
+
+    #[test]
+    fn ids_differ_and_do_not_show_their_place() {
+        let mut ids = SocketIds::new();
+        let made: Vec<_> = (0..1000).map(|slot| ids.name(ShardId(0), slot).unwrap()).collect();
+        let distinct: HashSet<_> = made.iter().copied().collect();
+        assert_eq!(distinct.len(), made.len());
+        let ascending = made.windows(2).filter(|pair| pair[0].low < pair[1].low).count();
+        assert!((300..700).contains(&ascending), "{ascending} of 999 ascend");
+    }
+}
