@@ -8,6 +8,8 @@
 //! a client sends can panic, wait, or make this floor hold more than the limits allow.
 
 pub mod encode;
+pub mod handshake;
 pub mod read;
 
+pub use handshake::{Refusal, UpgradeRequest, accept};
 pub use read::{Close, Message, ReadLimits, Reader, Violation};
