@@ -9,8 +9,12 @@
 //! - [`names`]: channel and event names
 //! - [`auth`]: the app's secret, and the proof that a connection may join a channel
 //! - [`origin`]: which web pages may connect
+//! - [`signing`]: signatures of the HTTP API
+//! - [`message`]: what clients say
 
 pub mod app;
 pub mod auth;
+pub mod message;
 pub mod names;
 pub mod origin;
+pub mod signing;
