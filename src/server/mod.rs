@@ -1,1 +1,5 @@
 //! TODO
+
+pub mod limits;
+pub mod preflight;
+mod status;
