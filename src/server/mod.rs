@@ -2,4 +2,5 @@
 
 pub mod limits;
 pub mod preflight;
+pub mod signals;
 mod status;
