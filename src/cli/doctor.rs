@@ -1,0 +1,379 @@
+//! Floor 7. `ringwave doctor`: can this host run Ringwave, and how well? One row per check, each
+//! advice with the command that mends it; exit code 0, or 78 when something keeps it from running.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::server::limits::{self, Limit};
+use crate::server::preflight::{Host, HostError, KERNEL_FLOOR, Stage};
+
+/// Surveys the host and prints what was found.
+#[must_use]
+pub fn run() -> ExitCode {
+    // As `start` does, so that the verdict is about the limits that it will have.
+    let raised = limits::raise_nofile();
+    let report = Report::of(&Host::survey(), raised.before);
+    // A reader that went away (`doctor | head`) does not change the verdict.
+    let _closed = io::stdout().write_all(report.to_text().as_bytes());
+    match report.failures() {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(HostError::EXIT_CODE),
+    }
+}
+
+/// All checks, in the order in which they are printed.
+struct Report(Vec<Row>);
+
+struct Row {
+    check: &'static str,
+    found: String,
+    needed: String,
+    verdict: Verdict,
+    /// What is wrong and what mends it, a line each.
+    advice: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    /// Ringwave runs, with a limit that the row names.
+    Warn,
+    /// Ringwave does not run.
+    Fail,
+    /// Not reached, because an earlier check failed.
+    Unknown,
+}
+
+impl Report {
+    fn of(host: &Host, nofile_before: Limit) -> Self {
+        let mut rows = vec![kernel(host)];
+        rows.extend(io_uring(host));
+        rows.extend([nofile(host, nofile_before), memlock(host), memory(host), cores(host)]);
+        rows.extend(network(host));
+        Self(rows)
+    }
+
+    fn failures(&self) -> usize {
+        self.0.iter().filter(|row| row.verdict == Verdict::Fail).count()
+    }
+
+    fn to_text(&self) -> String {
+        let rows = self.0.iter();
+        let cells = rows.map(|row| [row.check, &row.found, &row.needed, row.verdict.word()]);
+        let lines: Vec<_> = std::iter::once(HEAD).chain(cells).collect();
+        let width = |column: usize| lines.iter().map(|cells| cells[column].len()).max();
+        let [check, found, needed] = [0, 1, 2].map(|column| width(column).unwrap_or_default());
+        let mut text = String::new();
+        let advice = std::iter::once(&[][..]).chain(self.0.iter().map(|row| &row.advice[..]));
+        for (cells, advice) in lines.iter().zip(advice) {
+            let [a, b, c, verdict] = cells;
+            text += &format!("{a:check$}  {b:found$}  {c:needed$}  {verdict}\n");
+            for line in advice {
+                text += &format!("    {line}\n");
+            }
+        }
+        text + &self.summary()
+    }
+
+    fn summary(&self) -> String {
+        let warnings = self.0.iter().filter(|row| row.verdict == Verdict::Warn).count();
+        let count = |number, word| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+        match (self.failures(), warnings) {
+            (0, 0) => "\nThis host can run Ringwave.\n".to_owned(),
+            (0, _) => {
+                format!("\nThis host can run Ringwave, with {}.\n", count(warnings, "warning"))
+            }
+            (failures, _) => {
+                format!("\nThis host cannot run Ringwave: {}.\n", count(failures, "failure"))
+            }
+        }
+    }
+}
+
+impl Verdict {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+            Self::Unknown => "-",
+        }
+    }
+}
+
+impl Row {
+    fn new(check: &'static str, found: impl Into<String>, needed: impl Into<String>) -> Self {
+        Self {
+            check,
+            found: found.into(),
+            needed: needed.into(),
+            verdict: Verdict::Ok,
+            advice: Vec::new(),
+        }
+    }
+
+    fn failed(self, error: &HostError) -> Self {
+        let advice = vec![error.cause.clone(), error.remedy.clone()];
+        Self { verdict: Verdict::Fail, advice, ..self }
+    }
+
+    fn warned_if(self, condition: bool, advice: &str) -> Self {
+        if !condition || self.verdict != Verdict::Ok {
+            return self;
+        }
+        Self { verdict: Verdict::Warn, advice: vec![advice.to_owned()], ..self }
+    }
+}
+
+fn kernel(host: &Host) -> Row {
+    let (major, minor) = KERNEL_FLOOR;
+    let row = Row::new("kernel", &host.kernel, format!("{major}.{minor} or newer"));
+    match &host.kernel_too_old {
+        Some(error) => row.failed(error),
+        None => row,
+    }
+}
+
+/// What decides whether a ring may be had, then the steps of having one.
+fn io_uring(host: &Host) -> Vec<Row> {
+    let failed = host.uring.as_ref().err();
+    let ring_refused = failed.is_some_and(|(stage, _)| *stage == Stage::Ring);
+    let seccomp = match host.seccomp {
+        Some(0) => "off".to_owned(),
+        Some(1) => "strict".to_owned(),
+        Some(2) => "filter".to_owned(),
+        _ => "unknown".to_owned(),
+    };
+    let disabled = host.io_uring_disabled.map_or_else(|| "not known".to_owned(), |n| n.to_string());
+    let mut rows = vec![
+        Row::new("seccomp", seccomp, "off, or allowing io_uring_*")
+            .warned_if(ring_refused && host.seccomp == Some(2), "See the row io_uring."),
+        Row::new("kernel.io_uring_disabled", disabled, "0").warned_if(
+            host.io_uring_disabled.is_some_and(|value| value != 0),
+            "Only privileged processes or none may have a ring: sysctl -w \
+             kernel.io_uring_disabled=0",
+        ),
+    ];
+    let table = format!("{} connections per shard", host.slots);
+    let steps = [
+        (Stage::Ring, "io_uring", "created", "SINGLE_ISSUER, DEFER_TASKRUN"),
+        (Stage::Features, "io_uring features", "all", "NODROP, FAST_POLL, CQE_SKIP"),
+        (Stage::Opcodes, "io_uring operations", "all", "RECV, SEND, SENDMSG, ..."),
+        (Stage::Table, "fixed file table", table.as_str(), "as nofile allows"),
+    ];
+    rows.extend(steps.into_iter().map(|(stage, check, found, needed)| match failed {
+        Some((at, error)) if *at == stage => Row::new(check, "refused", needed).failed(error),
+        Some((at, _)) if *at < stage => {
+            Row { verdict: Verdict::Unknown, ..Row::new(check, "not tried", needed) }
+        }
+        _ => Row::new(check, found, needed),
+    }));
+    rows
+}
+
+fn nofile(host: &Host, before: Limit) -> Row {
+    let found = format!("soft {}, hard {}", count(before.soft), count(before.hard));
+    let row = Row::new("nofile", found, format!("hard {} or more", limits::NOFILE_ADVISED));
+    if let Err(error) = host.holds(host.cores) {
+        return row.failed(&error);
+    }
+    match limits::slots_note(host.nofile.soft, None) {
+        Some(note) => row.warned_if(true, &note),
+        None => row,
+    }
+}
+
+fn memlock(host: &Host) -> Row {
+    Row::new("memlock", limits::size(Some(host.memlock.soft)), "any (no ring counts)")
+}
+
+fn memory(host: &Host) -> Row {
+    let needed = format!("{} or more", limits::size(Some(MEMORY_ADVISED)));
+    Row::new("control group memory", limits::size(host.memory_limit), needed).warned_if(
+        host.memory_limit.is_some_and(|limit| limit < MEMORY_ADVISED),
+        "An idle connection takes about 4 KiB of kernel memory: raise MemoryMax= (systemd) or \
+         --memory (Docker).",
+    )
+}
+
+fn cores(host: &Host) -> Row {
+    Row::new("cores", host.cores.to_string(), "1 or more (a shard each)")
+}
+
+fn network(host: &Host) -> [Row; 3] {
+    let found = |value: Option<i64>| value.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+    let below = |value: Option<i64>, least| value.is_some_and(|value| value < least);
+    let queue = format!("{QUEUE_ADVISED} or more");
+    let ports = host.local_ports.map_or_else(|| "unknown".to_owned(), |n| format!("{n} ports"));
+    [
+        Row::new("net.core.somaxconn", found(host.somaxconn), &queue).warned_if(
+            below(host.somaxconn, QUEUE_ADVISED),
+            &format!(
+                "When all clients reconnect, connections over it are dropped and retried after a \
+                 second: sysctl -w net.core.somaxconn={QUEUE_ADVISED}"
+            ),
+        ),
+        Row::new("net.ipv4.tcp_max_syn_backlog", found(host.syn_backlog), &queue).warned_if(
+            below(host.syn_backlog, QUEUE_ADVISED),
+            &format!(
+                "When all clients reconnect, handshakes over it fall back to SYN cookies: sysctl \
+                 -w net.ipv4.tcp_max_syn_backlog={QUEUE_ADVISED}"
+            ),
+        ),
+        Row::new("net.ipv4.ip_local_port_range", ports, format!("{PORTS_DEFAULT} or more"))
+            .warned_if(
+                host.local_ports.is_some_and(|ports| ports < PORTS_DEFAULT),
+                "A proxy on this host has one connection per port and upstream address: sysctl -w \
+             net.ipv4.ip_local_port_range=\"1024 65535\", or a unix socket as upstream.",
+            ),
+    ]
+}
+
+fn count(value: u64) -> String {
+    match value {
+        Limit::UNLIMITED => "unlimited".to_owned(),
+        value => value.to_string(),
+    }
+}
+
+const HEAD: [&str; 4] = ["check", "found", "needed", "verdict"];
+
+/// The kernel's own default of somaxconn since Linux 5.4.
+const QUEUE_ADVISED: i64 = 4096;
+
+/// Ports of the kernel's default range, 32768 to 60999.
+const PORTS_DEFAULT: u64 = 28_232;
+
+/// Room for the process and some 20,000 idle connections.
+const MEMORY_ADVISED: u64 = 128 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_host_is_all_ok() {
+        let expected = "\
+check                         found                         needed                        verdict
+kernel                        6.8.0-45-generic              6.1 or newer                  ok
+seccomp                       off                           off, or allowing io_uring_*   ok
+kernel.io_uring_disabled      0                             0                             ok
+io_uring                      created                       SINGLE_ISSUER, DEFER_TASKRUN  ok
+io_uring features             all                           NODROP, FAST_POLL, CQE_SKIP   ok
+io_uring operations           all                           RECV, SEND, SENDMSG, ...      ok
+fixed file table              262144 connections per shard  as nofile allows              ok
+nofile                        soft 1024, hard 1048576       hard 10000 or more            ok
+memlock                       8 MiB                         any (no ring counts)          ok
+control group memory          unlimited                     128 MiB or more               ok
+cores                         8                             1 or more (a shard each)      ok
+net.core.somaxconn            4096                          4096 or more                  ok
+net.ipv4.tcp_max_syn_backlog  4096                          4096 or more                  ok
+net.ipv4.ip_local_port_range  28232 ports                   28232 or more                 ok
+
+This host can run Ringwave.
+";
+        assert_eq!(report(good()).to_text(), expected);
+        assert_eq!(report(good()).failures(), 0);
+    }
+
+    #[test]
+    fn a_refused_ring_is_one_failure_with_cause_and_remedy_and_the_rest_is_not_reached() {
+        let refused = error("io_uring_setup is blocked.", "Allow it.");
+        let host = Host { seccomp: Some(2), uring: Err((Stage::Ring, refused)), ..good() };
+        let report = report(host);
+        assert_eq!(report.failures(), 1);
+        assert_eq!(verdict(&report, "io_uring"), Verdict::Fail);
+        assert_eq!(verdict(&report, "seccomp"), Verdict::Warn);
+        assert_eq!(verdict(&report, "fixed file table"), Verdict::Unknown);
+        let text = report.to_text();
+        assert!(text.contains("\n    io_uring_setup is blocked.\n    Allow it.\n"), "{text}");
+        assert!(text.ends_with("\nThis host cannot run Ringwave: 1 failure.\n"), "{text}");
+    }
+
+    #[test]
+    fn every_step_that_fails_leaves_those_before_it_ok() {
+        let refused = || error("No.", "Do.");
+        for (stage, check) in [
+            (Stage::Features, "io_uring features"),
+            (Stage::Opcodes, "io_uring operations"),
+            (Stage::Table, "fixed file table"),
+        ] {
+            let report = report(Host { uring: Err((stage, refused())), ..good() });
+            assert_eq!(verdict(&report, "io_uring"), Verdict::Ok);
+            assert_eq!(verdict(&report, check), Verdict::Fail);
+        }
+    }
+
+    #[test]
+    fn low_limits_are_warnings_that_name_the_command() {
+        let low = Limit { soft: 1024, hard: 1024 };
+        let host = Host {
+            nofile: low,
+            memory_limit: Some(64 << 20),
+            somaxconn: Some(128),
+            syn_backlog: Some(128),
+            local_ports: Some(1000),
+            io_uring_disabled: Some(1),
+            ..good()
+        };
+        let report = Report::of(&host, low);
+        for (check, command) in [
+            ("nofile", "ulimit -n"),
+            ("control group memory", "MemoryMax="),
+            ("net.core.somaxconn", "sysctl -w net.core.somaxconn=4096"),
+            ("net.ipv4.tcp_max_syn_backlog", "sysctl -w net.ipv4.tcp_max_syn_backlog=4096"),
+            ("net.ipv4.ip_local_port_range", "sysctl -w net.ipv4.ip_local_port_range="),
+            ("kernel.io_uring_disabled", "sysctl -w kernel.io_uring_disabled=0"),
+        ] {
+            assert_eq!(verdict(&report, check), Verdict::Warn, "{check}");
+            let advice = row(&report, check).advice.join("\n");
+            assert!(advice.contains(command), "{check}: {advice}");
+        }
+        assert_eq!(report.failures(), 0);
+        assert!(report.to_text().ends_with("can run Ringwave, with 6 warnings.\n"));
+    }
+
+    #[test]
+    fn too_few_descriptors_for_the_shards_or_an_old_kernel_fail() {
+        let none = Limit { soft: 40, hard: 40 };
+        let report = Report::of(&Host { nofile: none, ..good() }, none);
+        assert_eq!(verdict(&report, "nofile"), Verdict::Fail);
+        let old = Some(error("Linux 5.4 is too old.", "Boot a newer one."));
+        let report = self::report(Host { kernel_too_old: old, ..good() });
+        assert_eq!(verdict(&report, "kernel"), Verdict::Fail);
+    }
+
+    fn good() -> Host {
+        Host {
+            kernel: "6.8.0-45-generic".to_owned(),
+            kernel_too_old: None,
+            cores: 8,
+            nofile: Limit { soft: 1_048_576, hard: 1_048_576 },
+            memlock: Limit { soft: 8 << 20, hard: 8 << 20 },
+            memory_limit: None,
+            somaxconn: Some(4096),
+            syn_backlog: Some(4096),
+            local_ports: Some(28_232),
+            seccomp: Some(0),
+            io_uring_disabled: Some(0),
+            slots: 262_144,
+            uring: Ok(()),
+        }
+    }
+
+    fn report(host: Host) -> Report {
+        Report::of(&host, Limit { soft: 1024, ..host.nofile })
+    }
+
+    fn error(cause: &str, remedy: &str) -> HostError {
+        HostError { cause: cause.to_owned(), remedy: remedy.to_owned() }
+    }
+
+    fn row<'a>(report: &'a Report, check: &str) -> &'a Row {
+        report.0.iter().find(|row| row.check == check).unwrap()
+    }
+
+    fn verdict(report: &Report, check: &str) -> Verdict {
+        row(report, check).verdict
+    }
+}

@@ -1,0 +1,278 @@
+//! Floor 6. The host's limits, and what of Ringwave fits into them.
+//!
+//! Established connections live in a fixed file table per shard and take no file descriptor, yet
+//! the kernel allows no table longer than `RLIMIT_NOFILE` (io_uring_register(2),
+//! `IORING_REGISTER_FILES2`). So that limit caps the connections of a shard, not of the process;
+//! ordinary descriptors go to HTTP connections, listeners and rings.
+
+use std::fmt;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// A resource limit of this process: a count, or bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What holds now.
+    pub soft: u64,
+    /// How far the process may raise `soft` itself.
+    pub hard: u64,
+}
+
+impl Limit {
+    /// The value of a limit that is not set.
+    pub const UNLIMITED: u64 = u64::MAX;
+
+    /// Open files (`RLIMIT_NOFILE`): one more than the highest descriptor.
+    #[must_use]
+    pub fn nofile() -> Self {
+        Self::of(Resource::Nofile)
+    }
+
+    /// Locked memory in bytes (`RLIMIT_MEMLOCK`).
+    #[must_use]
+    pub fn memlock() -> Self {
+        Self::of(Resource::Memlock)
+    }
+
+    fn of(resource: Resource) -> Self {
+        let Rlimit { current, maximum } = getrlimit(resource);
+        Self { soft: current.unwrap_or(Self::UNLIMITED), hard: maximum.unwrap_or(Self::UNLIMITED) }
+    }
+}
+
+/// What became of the limit of open files at start. `Display` is one line with both numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaisedNofile {
+    /// The limit as inherited.
+    pub before: Limit,
+    /// The limit as it is now.
+    pub after: Limit,
+}
+
+impl fmt::Display for RaisedNofile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = (self.before.soft, self.after.soft);
+        if after == before && after < self.after.hard {
+            let hard = self.after.hard;
+            return write!(f, "nofile {after} (raising it to {hard} was refused)");
+        }
+        match after == before {
+            true => write!(f, "nofile {after}"),
+            false => write!(f, "nofile {after} (raised from {before})"),
+        }
+    }
+}
+
+/// Raises the soft limit of open files to the hard one. To be called before any shard starts. A
+/// refusal is no error: the process lives with what it has.
+pub fn raise_nofile() -> RaisedNofile {
+    let before = Limit::nofile();
+    if before.soft < before.hard {
+        let hard = (before.hard != Limit::UNLIMITED).then_some(before.hard);
+        // What was granted is read back below, so the answer itself adds nothing.
+        let _refused = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
+    }
+    RaisedNofile { before, after: Limit::nofile() }
+}
+
+/// How many connections each shard has room for: the length of its fixed file table. `nofile` is
+/// the soft limit after [`raise_nofile`]; it binds each table by itself, not their sum.
+#[must_use]
+pub fn slots_per_shard(nofile: u64, configured: Option<u32>) -> u32 {
+    let wanted = configured.unwrap_or(SLOTS_DEFAULT).clamp(1, SLOTS_MAX);
+    u32::try_from(nofile).map_or(wanted, |nofile| wanted.min(nofile))
+}
+
+/// One sentence for the operator when a shard gets fewer slots than was asked for; none otherwise.
+#[must_use]
+pub fn slots_note(nofile: u64, configured: Option<u32>) -> Option<String> {
+    let slots = slots_per_shard(nofile, configured);
+    match configured {
+        Some(wanted) if wanted > SLOTS_MAX && slots == SLOTS_MAX => Some(format!(
+            "You asked for {wanted} connections per shard; the kernel allows {SLOTS_MAX} at most, \
+             so each shard takes {slots}. More shards take more connections."
+        )),
+        Some(wanted) if slots < wanted => Some(format!(
+            "You asked for {wanted} connections per shard, which needs a limit of open files \
+             (nofile) of at least {wanted}; it is {nofile}, so each shard takes {slots}. To have \
+             more, raise it: ulimit -n, LimitNOFILE= (systemd) or --ulimit nofile= (Docker)."
+        )),
+        None if nofile < NOFILE_ADVISED => Some(format!(
+            "The limit of open files (nofile) is {nofile}, so each shard takes {slots} connections \
+             at most. To have more, raise it: ulimit -n, LimitNOFILE= (systemd) or --ulimit \
+             nofile= (Docker)."
+        )),
+        _ => None,
+    }
+}
+
+/// The fewest descriptors that `shards` shards start with.
+#[must_use]
+pub const fn descriptors_min(shards: usize) -> u64 {
+    PROCESS_DESCRIPTORS + SHARD_DESCRIPTORS * shards as u64
+}
+
+/// The memory limit of the control group in bytes, the tightest of v1 and v2 and of all parents;
+/// `None` when nothing limits it.
+#[must_use]
+pub fn memory_limit() -> Option<u64> {
+    let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
+    memory_limit_of(&membership, &|path| fs::read_to_string(path).ok())
+}
+
+/// A number that stands alone in a file under `/proc/sys`.
+#[must_use]
+pub fn sysctl(path: &str) -> Option<i64> {
+    fs::read_to_string(Path::new("/proc/sys").join(path)).ok()?.trim().parse().ok()
+}
+
+/// How many local ports outgoing connections choose from (`ip_local_port_range`, both included).
+#[must_use]
+pub fn local_ports() -> Option<u64> {
+    ports_between(&fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?)
+}
+
+/// A size in bytes as people read it; `None` is no limit.
+#[must_use]
+pub fn size(bytes: Option<u64>) -> String {
+    match bytes {
+        None | Some(Limit::UNLIMITED) => "unlimited".to_owned(),
+        Some(bytes) if bytes < 1 << 20 => format!("{} KiB", bytes >> 10),
+        Some(bytes) => format!("{} MiB", bytes >> 20),
+    }
+}
+
+/// From `/proc/self/cgroup` (cgroups(7)) to the tightest limit of its groups and their parents.
+fn memory_limit_of(membership: &str, read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
+    let limits = membership.lines().flat_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let controllers = fields.next().unwrap_or_default();
+        let group = fields.next().unwrap_or_default();
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            list if list.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => return Vec::new(),
+        };
+        let normal = |part: &Component<'_>| matches!(part, Component::Normal(_));
+        let group: PathBuf = Path::new(group).components().filter(normal).collect();
+        let levels = group.ancestors().map(|level| Path::new(root).join(level).join(file));
+        levels.filter_map(|path| read(&path)?.trim().parse::<u64>().ok()).collect()
+    });
+    limits.filter(|&bytes| bytes < CGROUP_V1_UNLIMITED).min()
+}
+
+fn ports_between(text: &str) -> Option<u64> {
+    let mut bounds = text.split_whitespace().map(str::parse::<u64>);
+    let (low, high) = (bounds.next()?.ok()?, bounds.next()?.ok()?);
+    Some(high.checked_sub(low)? + 1)
+}
+
+/// Slots of a shard when the configuration does not say: 4 MiB of kernel memory for the table
+/// (a pointer and a tag each), allocated at once.
+pub const SLOTS_DEFAULT: u32 = 262_144;
+
+/// The longest fixed file table of the kernel (`IORING_MAX_FIXED_FILES`, `io_uring/rsrc.c`).
+pub const SLOTS_MAX: u32 = 1 << 20;
+
+/// Under this limit of open files the operator is told: Laravel's documentation of Reverb raises
+/// it to the same number (`minfds` of supervisor).
+pub const NOFILE_ADVISED: u64 = 10_000;
+
+/// Standard streams, the control thread's runtime, a log pipe, and a reserve for API connections
+/// as Redis keeps one (32).
+const PROCESS_DESCRIPTORS: u64 = 32;
+
+/// Two rings, epoll and its eventfd, the mailbox's eventfd, listeners, and a few connections that
+/// are in their handshake.
+const SHARD_DESCRIPTORS: u64 = 16;
+
+/// cgroup v1 writes "no limit" as the largest multiple of its page size; none of its hosts has
+/// that much memory (2^62 bytes).
+const CGROUP_V1_UNLIMITED: u64 = 1 << 62;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_capped_by_nofile_by_the_kernel_and_by_the_configuration() {
+        assert_eq!(slots_per_shard(20_000, None), 20_000);
+        assert_eq!(slots_per_shard(1_048_576, None), SLOTS_DEFAULT);
+        assert_eq!(slots_per_shard(Limit::UNLIMITED, Some(u32::MAX)), SLOTS_MAX);
+        assert_eq!(slots_per_shard(20_000, Some(500)), 500);
+        assert_eq!(slots_per_shard(20_000, Some(0)), 1, "a table of zero is refused by the kernel");
+    }
+
+    #[test]
+    fn a_cut_of_the_slots_is_said_with_both_numbers() {
+        let note = slots_note(20_000, Some(50_000)).unwrap();
+        assert!(note.starts_with(
+            "You asked for 50000 connections per shard, which needs a limit of open files (nofile) \
+             of at least 50000; it is 20000, so each shard takes 20000. To have more, raise it:"
+        ));
+        let note = slots_note(1024, None).unwrap();
+        assert!(note.starts_with(
+            "The limit of open files (nofile) is 1024, so each shard takes 1024 connections"
+        ));
+        let note = slots_note(Limit::UNLIMITED, Some(2_000_000)).unwrap();
+        assert!(note.contains("the kernel allows 1048576 at most"), "{note}");
+    }
+
+    #[test]
+    fn a_wish_that_fits_and_a_usual_limit_need_no_words() {
+        assert_eq!(slots_note(200, Some(200)), None);
+        assert_eq!(slots_note(20_000, None), None);
+        assert_eq!(slots_note(1_048_576, None), None);
+    }
+
+    #[test]
+    fn raising_takes_soft_to_hard_and_reports_both() {
+        let raised = raise_nofile();
+        assert_eq!(raised.after.soft, raised.after.hard);
+        assert_eq!(raised.after, Limit::nofile());
+        let limit = |soft| Limit { soft, hard: 4096 };
+        let report = |from, to| RaisedNofile { before: limit(from), after: limit(to) }.to_string();
+        assert_eq!(report(1024, 4096), "nofile 4096 (raised from 1024)");
+        assert_eq!(report(4096, 4096), "nofile 4096");
+        assert_eq!(report(1024, 1024), "nofile 1024 (raising it to 4096 was refused)");
+    }
+
+    #[test]
+    fn the_tightest_group_limits_the_memory() {
+        let files = |path: &Path| {
+            let text = match path.to_str()? {
+                "/sys/fs/cgroup/memory.max" => "max\n",
+                "/sys/fs/cgroup/web.slice/memory.max" => "536870912\n",
+                "/sys/fs/cgroup/web.slice/ringwave.service/memory.max" => "1073741824\n",
+                "/sys/fs/cgroup/memory/job/memory.limit_in_bytes" => "9223372036854771712\n",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes" => "2147483648\n",
+                _ => return None,
+            };
+            Some(text.to_owned())
+        };
+        let limit = |membership| memory_limit_of(membership, &files);
+        assert_eq!(limit("0::/web.slice/ringwave.service\n"), Some(536_870_912));
+        assert_eq!(limit("0::/\n"), None);
+        assert_eq!(limit("4:cpu,memory:/job\n1:name=systemd:/\n0::/\n"), Some(2_147_483_648));
+        assert_eq!(limit("0::/../../web.slice\n"), Some(536_870_912), "outside of a namespace");
+        assert_eq!(limit("nonsense"), None);
+    }
+
+    #[test]
+    fn sizes_are_whole_units() {
+        assert_eq!(size(Some(65_536)), "64 KiB");
+        assert_eq!(size(Some((8 << 20) + 1)), "8 MiB");
+        assert_eq!([size(None), size(Some(Limit::UNLIMITED))], ["unlimited", "unlimited"]);
+    }
+
+    #[test]
+    fn both_ends_of_the_port_range_are_ports() {
+        assert_eq!(ports_between("32768\t60999\n"), Some(28_232));
+        assert_eq!(ports_between("5 4"), None);
+        assert_eq!(ports_between(""), None);
+    }
+}

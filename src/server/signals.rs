@@ -1,0 +1,121 @@
+//! Floor 6. What the operating system asks of the process: to end, gently or at once.
+//!
+//! - SIGTERM or SIGINT: [`Signal::Drain`]; a second one of either: [`Signal::Now`].
+//! - SIGHUP, when a terminal closes: [`Signal::Drain`]. It never hurries a drain, because shells,
+//!   terminals and systemd (`SendSIGHUP=`) send it besides another one. Under nohup(1), which
+//!   starts its child with SIGHUP ignored, it stays ignored.
+//! - SIGTSTP, SIGQUIT and the others keep what the system gives them.
+
+use std::io;
+
+use tokio::signal::unix::{self, SignalKind};
+
+use super::status::Status;
+
+/// How the process is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Finish what is in flight, close all connections, then exit with 0. Comes once.
+    Drain,
+    /// Exit at once.
+    Now {
+        /// 128 and the number of the signal, as shells count it: 143 or 130.
+        exit_code: u8,
+    },
+}
+
+/// The signals of this process. One of these exists, in the runtime of the control thread.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    /// `None` when SIGHUP was ignored at start and has to stay so.
+    hangup: Option<unix::Signal>,
+    draining: bool,
+}
+
+impl Signals {
+    /// Takes over the signals. Errors when called outside of a tokio runtime with I/O, or when the
+    /// system refuses.
+    pub fn new() -> io::Result<Self> {
+        // Asking tokio for a signal replaces its inherited disposition, so this comes first.
+        let nohup = Status::read().ignores(libc::SIGHUP);
+        Ok(Self {
+            terminate: unix::signal(SignalKind::terminate())?,
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            hangup: if nohup { None } else { Some(unix::signal(SignalKind::hangup())?) },
+            draining: false,
+        })
+    }
+
+    /// Waits for the next wish. Cancel-safe: a signal that came is not lost with the future.
+    pub async fn next(&mut self) -> Signal {
+        loop {
+            let number = tokio::select! {
+                _ = self.terminate.recv() => libc::SIGTERM,
+                _ = self.interrupt.recv() => libc::SIGINT,
+                () = received(&mut self.hangup) => libc::SIGHUP,
+            };
+            if let Some(signal) = self.meaning(number) {
+                return signal;
+            }
+        }
+    }
+
+    fn meaning(&mut self, number: i32) -> Option<Signal> {
+        let first = !std::mem::replace(&mut self.draining, true);
+        match number {
+            _ if first => Some(Signal::Drain),
+            libc::SIGHUP => None,
+            libc::SIGINT => Some(Signal::Now { exit_code: 130 }),
+            _ => Some(Signal::Now { exit_code: 143 }),
+        }
+    }
+}
+
+async fn received(signal: &mut Option<unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use rustix::process::{Signal as Sent, getpid, kill_process};
+
+    use super::*;
+
+    // Each signal is awaited before the next one is sent. One test, because signals go to the whole
+    // process and the tests share it.
+    #[test]
+    fn the_first_signal_drains_a_hangup_does_not_hurry_and_the_second_ends() {
+        for (second, exit_code) in [(Sent::INT, 130), (Sent::TERM, 143)] {
+            for first in [Sent::TERM, Sent::INT, Sent::HUP] {
+                in_runtime(async {
+                    let mut signals = Signals::new().unwrap();
+                    if first == Sent::HUP && signals.hangup.is_none() {
+                        return; // The tests themselves run under nohup.
+                    }
+                    kill_process(getpid(), first).unwrap();
+                    assert_eq!(signals.next().await, Signal::Drain);
+                    if signals.hangup.is_some() {
+                        let mut witness = unix::signal(SignalKind::hangup()).unwrap();
+                        kill_process(getpid(), Sent::HUP).unwrap();
+                        witness.recv().await;
+                    }
+                    kill_process(getpid(), second).unwrap();
+                    assert_eq!(signals.next().await, Signal::Now { exit_code });
+                });
+            }
+        }
+    }
+
+    fn in_runtime(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+}
