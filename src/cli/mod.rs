@@ -1,3 +1,157 @@
-//! TODO
+//! Floor 7. The commands of the binary, one file each. This file reads the command line and turns
+//! what a command returns into the exit code: 0 for success, 64 for a command line that is none,
+//! 78 for a configuration or a host that cannot be served (the numbers of `sysexits.h`).
 
-pub mod doctor;
+mod check;
+mod doctor;
+mod start;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::{self, Config, ConfigError, Environment, Flags};
+
+/// The command line is not one of ours (`EX_USAGE`).
+const EXIT_USAGE: u8 = 64;
+/// The configuration cannot be served (`EX_CONFIG`).
+const EXIT_CONFIG: u8 = 78;
+
+/// An `io_uring` WebSocket gateway that replaces Laravel Reverb
+#[derive(Parser)]
+#[command(name = "ringwave", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT
+    Start(SettingsArgs),
+    /// Check the configuration and show every value with where it came from
+    Check(SettingsArgs),
+    /// Tell whether this host can run it, and how to mend what can't
+    Doctor,
+}
+
+/// Flags that set settings, and say where the others are.
+#[derive(Args)]
+struct SettingsArgs {
+    #[arg(long, help = config::help("--host"))]
+    host: Option<String>,
+    #[arg(long, help = config::help("--port"))]
+    port: Option<String>,
+    #[arg(long, help = config::help("--path"))]
+    path: Option<String>,
+    #[arg(long, help = config::help("--hostname"))]
+    hostname: Option<String>,
+    #[arg(long, value_name = "ADDRESS", help = config::help("--listen"))]
+    listen: Vec<String>,
+    #[arg(long, help = config::help("--shards"))]
+    shards: Option<String>,
+    #[arg(long, help = config::help("--debug"))]
+    debug: bool,
+    #[arg(long, value_name = "FORM", help = config::help("--log-format"))]
+    log_format: Option<String>,
+    /// Read this file instead of .env
+    #[arg(long, value_name = "FILE")]
+    env: Option<PathBuf>,
+    /// Read this file instead of ringwave.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Serve the development app (app-id, app-key, app-secret), on any address
+    #[arg(long)]
+    dev: bool,
+}
+
+impl SettingsArgs {
+    /// Reads the configuration, as seen from the current directory.
+    fn load(self) -> Result<Config, ConfigError> {
+        let flags = Flags {
+            host: self.host,
+            port: self.port,
+            path: self.path,
+            hostname: self.hostname,
+            listen: self.listen,
+            shards: self.shards,
+            debug: self.debug,
+            log_format: self.log_format,
+            env: self.env,
+            config: self.config,
+            dev: self.dev,
+        };
+        config::load(&flags, &environment(), Path::new("."))
+    }
+}
+
+/// Runs the command of the command line.
+#[must_use]
+pub fn run() -> ExitCode {
+    let command = match CommandLine::try_parse() {
+        Ok(command_line) => command_line.command,
+        Err(error) => return explain(&error),
+    };
+    match command {
+        None => print_help(),
+        Some(Command::Start(settings)) => start::run(settings),
+        Some(Command::Check(settings)) => check::run(settings),
+        Some(Command::Doctor) => doctor::run(),
+    }
+}
+
+/// What clap calls an error includes the texts of `--help` and `--version`.
+fn explain(error: &clap::Error) -> ExitCode {
+    // With stdout or stderr closed there is nobody left to tell.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
+}
+
+fn print_help() -> ExitCode {
+    match CommandLine::command().print_help() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn refuse(error: &ConfigError) -> ExitCode {
+    eprintln!("ringwave: {error}.");
+    ExitCode::from(EXIT_CONFIG)
+}
+
+/// The variables of the process. Values that are not UTF-8 are no values of ours.
+fn environment() -> Environment {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_flag_of_a_setting_has_its_help() {
+        let command = CommandLine::command();
+        command.clone().debug_assert();
+        let start = command.find_subcommand("start").unwrap();
+        for argument in start.get_arguments() {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!help.is_empty(), "--{}", argument.get_id());
+        }
+    }
+
+    #[test]
+    fn the_flags_that_reverb_has_are_taken_in_its_spelling() {
+        let line = "ringwave start --host=0.0.0.0 --port=8081 --path=ws --hostname=x.test --debug \
+            --shards 2 --listen tcp://127.0.0.1:1 --listen unix:///s --env e --config c --dev \
+            --log-format json";
+        let parsed = CommandLine::try_parse_from(line.split_whitespace()).ok().unwrap();
+        let Some(Command::Start(settings)) = parsed.command else { panic!("not start") };
+        assert_eq!(settings.port.as_deref(), Some("8081"));
+        assert_eq!(settings.listen.len(), 2);
+        assert!(settings.debug && settings.dev);
+    }
+}

@@ -1,1 +1,147 @@
-//! TODO
+//! Floor 6. The configuration: what the operator set, from flags, the environment, `.env` and
+//! `ringwave.toml`, as checked values for the floors below and the server.
+//!
+//! [`load`] either returns a configuration that can be served, or one sentence that names the
+//! setting, where its value came from and what it takes. It reads files, but neither the clock nor
+//! the process environment. Secrets appear in no message and no `Debug`.
+
+mod apps;
+mod dotenv;
+mod file;
+mod form;
+mod notes;
+mod reader;
+mod server;
+mod settings;
+mod sources;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::protocol::app::Apps;
+
+pub use reader::Resolved;
+pub use server::{ListenAddr, LogFormat, ServerConfig};
+pub(crate) use settings::help;
+pub use sources::{Environment, Source};
+pub use table::readme_table;
+
+/// What is shown in place of a secret.
+pub const WITHHELD: &str = "[withheld]";
+
+/// The flags of `ringwave start` and `ringwave check`, unchecked.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--host`
+    pub host: Option<String>,
+    /// `--port`
+    pub port: Option<String>,
+    /// `--path`
+    pub path: Option<String>,
+    /// `--hostname`
+    pub hostname: Option<String>,
+    /// `--listen`, as often as given.
+    pub listen: Vec<String>,
+    /// `--shards`
+    pub shards: Option<String>,
+    /// `--debug`
+    pub debug: bool,
+    /// `--log-format`
+    pub log_format: Option<String>,
+    /// `--env`: the file to read instead of `.env`.
+    pub env: Option<PathBuf>,
+    /// `--config`: the file to read instead of `ringwave.toml`.
+    pub config: Option<PathBuf>,
+    /// `--dev`: serve the development app, on any address.
+    pub dev: bool,
+}
+
+/// A configuration that can be served.
+#[derive(Debug)]
+pub struct Config {
+    /// The settings of the server.
+    pub server: ServerConfig,
+    /// The apps; never none.
+    pub apps: Arc<Apps>,
+    /// The development app, whose secret is public, is one of them.
+    pub development: bool,
+    /// What the operator should hear at the start, one or two sentences each.
+    pub notes: Vec<String>,
+    /// Every value with where it came from.
+    pub resolved: Vec<Resolved>,
+}
+
+/// Why a configuration cannot be served: one sentence for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads the configuration. Relative paths are relative to `directory`, which is where `.env` and
+/// `ringwave.toml` are looked for.
+///
+/// # Errors
+/// The first value that cannot be served, see [`ConfigError`].
+pub fn load(
+    flags: &Flags,
+    environment: &Environment,
+    directory: &Path,
+) -> Result<Config, ConfigError> {
+    let sources = sources::Sources::read(flags, environment, directory)?;
+    let plan = apps::Plan::of(&sources, flags.dev)?;
+    let mut reader = reader::Reader::new(&sources);
+    let development = plan.has_development();
+    let server = server::read(&mut reader, !development)?;
+    let max_request_size = reader.take(&settings::MAX_REQUEST_SIZE)?;
+    if development && !flags.dev {
+        reject_public(&server)?;
+    }
+    let apps = plan.read(&mut reader, max_request_size)?;
+    let notes = notes::collect(&sources, &plan, &server, &apps);
+    let resolved = reader.into_resolved();
+    Ok(Config { server, apps: Arc::new(apps), development, notes, resolved })
+}
+
+/// The development app's secret is in our documentation: whoever reaches it can publish.
+fn reject_public(server: &ServerConfig) -> Result<(), ConfigError> {
+    let public = server.listeners.iter().find(|place| !place.is_local());
+    public.map_or(Ok(()), |place| {
+        Err(ConfigError(format!(
+            "the development app, whose secret is public, is not served on {place}: set \
+             REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET (in the environment, in .env, or \
+             as `[[apps]]` of ringwave.toml), or listen on 127.0.0.1, or add --dev"
+        )))
+    })
+}
+
+/// The candidate that is most like a misspelt name, unless none is at all like it.
+fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let best = candidates.map(|known| (distance(name, known), known)).min()?;
+    (best.0 <= name.len() / 3).then_some(best.1)
+}
+
+/// How many characters have to be put in, taken out or replaced to make one text the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}

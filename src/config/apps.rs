@@ -1,0 +1,235 @@
+//! Floor 6. Which apps there are, and their settings.
+//!
+//! The variables `REVERB_APP_ID`, `REVERB_APP_KEY` and `REVERB_APP_SECRET` make one app, which the
+//! other `REVERB_APP_*` and `RINGWAVE_APP_*` variables describe. Each entry of `[[apps]]` makes
+//! another, described by the file alone; the entry with the id of the app from the variables is the
+//! same app, and supplies what the variables leave open. Without any app there is the development
+//! app, which the variables then describe.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU32;
+
+use crate::id::AppIndex;
+use crate::protocol::app::{App, Apps, Limits, RateLimit};
+use crate::protocol::auth::Secret;
+
+use super::ConfigError;
+use super::form::{Form, Given};
+use super::reader::{AppSources, Reader, Section};
+use super::settings::{self, Setting};
+use super::sources::{Source, Sources};
+
+const DEVELOPMENT: Credentials<&str> =
+    Credentials { id: "app-id", key: "app-key", secret: "app-secret" };
+
+struct Credentials<T> {
+    id: T,
+    key: T,
+    secret: T,
+}
+
+/// The apps of the configuration, before their settings are read.
+pub(super) struct Plan {
+    apps: Vec<Planned>,
+}
+
+struct Planned {
+    variables: bool,
+    entry: Option<usize>,
+    development: bool,
+}
+
+impl Plan {
+    /// Finds out which apps there are. `development` asks for the development app besides others.
+    pub(super) fn of(sources: &Sources<'_>, development: bool) -> Result<Self, ConfigError> {
+        let from_variables = app_of_variables(sources)?;
+        let entries = sources.toml_apps_len();
+        let same = from_variables.as_ref().and_then(|id| {
+            (0..entries).find(|&entry| id_of_entry(sources, entry).as_ref() == Some(id))
+        });
+        let mut apps = Vec::new();
+        if from_variables.is_some() {
+            apps.push(Planned { variables: true, entry: same, development: false });
+        }
+        let others = (0..entries).filter(|&entry| same != Some(entry));
+        apps.extend(others.map(|entry| Planned {
+            variables: false,
+            entry: Some(entry),
+            development: false,
+        }));
+        if apps.is_empty() || (development && !is_taken(sources, from_variables.is_some())) {
+            let variables = apps.is_empty();
+            apps.push(Planned { variables, entry: None, development: true });
+        }
+        Ok(Self { apps })
+    }
+
+    /// Whether the development app is one of them.
+    pub(super) fn has_development(&self) -> bool {
+        self.apps.iter().any(|app| app.development)
+    }
+
+    /// Whether the variables of an app describe one of them.
+    pub(super) fn uses_variables(&self) -> bool {
+        self.apps.iter().any(|app| app.variables)
+    }
+
+    /// Takes the settings of all apps.
+    pub(super) fn read(
+        &self,
+        reader: &mut Reader<'_>,
+        max_request_size: usize,
+    ) -> Result<Apps, ConfigError> {
+        let mut apps = Vec::with_capacity(self.apps.len());
+        for (position, planned) in self.apps.iter().enumerate() {
+            let &Planned { variables, entry, .. } = planned;
+            reader.enter(Section::App(AppSources { position, variables, entry }));
+            let index = u16::try_from(position).map(AppIndex).map_err(|_| {
+                ConfigError(format!("there are {} apps; the most is 65536", self.apps.len()))
+            })?;
+            apps.push(read_app(reader, index, planned.development, max_request_size)?);
+        }
+        reject_twice(&apps, "app_id", |app| &app.id)?;
+        reject_twice(&apps, "key", |app| &app.key)?;
+        Ok(Apps::new(apps))
+    }
+}
+
+/// The id of the app that the variables make, if they make one. Some of its three variables
+/// without the others are a mistake.
+fn app_of_variables(sources: &Sources<'_>) -> Result<Option<Given>, ConfigError> {
+    let names = [
+        settings::APP_ID.declaration.env,
+        settings::APP_KEY.declaration.env,
+        settings::APP_SECRET.declaration.env,
+    ];
+    let found: Vec<_> =
+        names.into_iter().flatten().map(|name| (name, sources.variable(name))).collect();
+    let Some((_, source)) = found.iter().find_map(|(_, value)| value.as_ref()) else {
+        return Ok(None);
+    };
+    let absent = found.iter().filter(|(_, value)| value.is_none());
+    let missing: Vec<_> = absent.map(|&(name, _)| name).collect();
+    if missing.is_empty() {
+        return Ok(found.into_iter().find_map(|(_, value)| value).map(|(id, _)| id));
+    }
+    let are = if missing.len() == 1 { "is" } else { "are" };
+    Err(ConfigError(format!(
+        "an app needs REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET, but with {source} set \
+         {} {are} missing",
+        missing.join(" and "),
+    )))
+}
+
+/// Whether a configured app has the id or the key of the development app. Then that app is the one
+/// that is meant.
+fn is_taken(sources: &Sources<'_>, variables: bool) -> bool {
+    let is = |given: Option<(Given, Source)>, text: &str| {
+        given.is_some_and(|(given, _)| given == Given::Text(text.to_owned()))
+    };
+    let [id, key] = [&settings::APP_ID.declaration, &settings::APP_KEY.declaration];
+    let variable = |name: Option<&'static str>| name.and_then(|name| sources.variable(name));
+    let by_variables = variables
+        && (is(variable(id.env), DEVELOPMENT.id) || is(variable(key.env), DEVELOPMENT.key));
+    by_variables
+        || (0..sources.toml_apps_len()).any(|entry| {
+            is(sources.toml_app(entry, id.key), DEVELOPMENT.id)
+                || is(sources.toml_app(entry, key.key), DEVELOPMENT.key)
+        })
+}
+
+fn id_of_entry(sources: &Sources<'_>, entry: usize) -> Option<Given> {
+    let (given, _) = sources.toml_app(entry, settings::APP_ID.declaration.key)?;
+    // In TOML an id of digits may be a number.
+    settings::APP_ID.form.accept(&given).ok().map(Given::Text)
+}
+
+fn read_app(
+    reader: &mut Reader<'_>,
+    index: AppIndex,
+    development: bool,
+    max_request_size: usize,
+) -> Result<App, ConfigError> {
+    let Credentials { id, key, secret } = read_credentials(reader, development)?;
+    let rate_limit = read_rate_limit(reader)?;
+    Ok(App {
+        index,
+        id,
+        key,
+        secret: Secret::new(&secret),
+        ping_interval: reader.take(&settings::PING_INTERVAL)?,
+        pong_timeout: reader.take(&settings::PONG_TIMEOUT)?,
+        activity_timeout_s: reader.take(&settings::ACTIVITY_TIMEOUT)?,
+        max_connections: reader.take(&settings::MAX_CONNECTIONS)?,
+        allowed_origins: reader.take(&settings::ALLOWED_ORIGINS)?.origins,
+        client_events: reader.take(&settings::ACCEPT_CLIENT_EVENTS_FROM)?,
+        client_events_on_public: reader.take(&settings::CLIENT_EVENTS_ON_PUBLIC)?,
+        rate_limit,
+        strict_names: reader.take(&settings::STRICT_NAMES)?,
+        subscription_errors: reader.take(&settings::SUBSCRIPTION_ERRORS)?,
+        auth_timestamp_tolerance: reader.take(&settings::AUTH_TIMESTAMP_TOLERANCE)?,
+        cache_ttl: reader.take(&settings::CACHE_TTL)?,
+        limits: read_limits(reader, max_request_size)?,
+        connections: AtomicU32::new(0),
+    })
+}
+
+fn read_credentials(
+    reader: &mut Reader<'_>,
+    development: bool,
+) -> Result<Credentials<String>, ConfigError> {
+    let mut take = |setting: &Setting<_>, default: &str| match development {
+        true => reader.take_or(setting, default.to_owned()),
+        false => reader.take_required(setting),
+    };
+    let id = take(&settings::APP_ID, DEVELOPMENT.id)?;
+    let key = take(&settings::APP_KEY, DEVELOPMENT.key)?;
+    let secret = match development {
+        true => reader.take_or(&settings::APP_SECRET, DEVELOPMENT.secret.to_owned())?,
+        false => reader.take_required(&settings::APP_SECRET)?,
+    };
+    Ok(Credentials { id, key, secret })
+}
+
+fn read_rate_limit(reader: &mut Reader<'_>) -> Result<Option<RateLimit>, ConfigError> {
+    let enabled = reader.take(&settings::RATE_LIMITING_ENABLED)?;
+    let limit = RateLimit {
+        max_attempts: reader.take(&settings::RATE_LIMIT_MAX_ATTEMPTS)?,
+        decay: reader.take(&settings::RATE_LIMIT_DECAY)?,
+        terminate: reader.take(&settings::RATE_LIMIT_TERMINATE)?,
+    };
+    Ok(enabled.then_some(limit))
+}
+
+fn read_limits(reader: &mut Reader<'_>, max_request_size: usize) -> Result<Limits, ConfigError> {
+    Ok(Limits {
+        max_message_size: reader.take(&settings::MAX_MESSAGE_SIZE)?,
+        max_channel_name: reader.take(&settings::MAX_CHANNEL_NAME)?,
+        max_event_name: reader.take(&settings::MAX_EVENT_NAME)?,
+        max_event_data: reader.take(&settings::MAX_EVENT_DATA)?,
+        max_channels_per_event: reader.take(&settings::MAX_CHANNELS_PER_EVENT)?,
+        max_batch: reader.take(&settings::MAX_BATCH)?,
+        max_request_size,
+        max_channels_per_connection: reader.take(&settings::MAX_CHANNELS_PER_CONNECTION)?,
+        max_presence_members: reader.take(&settings::MAX_PRESENCE_MEMBERS)?,
+        max_presence_user_info: reader.take(&settings::MAX_PRESENCE_USER_INFO)?,
+        max_user_id: reader.take(&settings::MAX_USER_ID)?,
+        max_client_events_per_second: reader.take(&settings::MAX_CLIENT_EVENTS_PER_SECOND)?,
+        max_client_event_data: reader.take(&settings::MAX_CLIENT_EVENT_DATA)?,
+    })
+}
+
+/// Requests find their app by id, connections by key: either has to name one app.
+fn reject_twice(apps: &[App], what: &str, by: fn(&App) -> &String) -> Result<(), ConfigError> {
+    let mut seen: HashMap<&String, usize> = HashMap::new();
+    for (position, app) in apps.iter().enumerate() {
+        if let Some(first) = seen.insert(by(app), position) {
+            return Err(ConfigError(format!(
+                "apps[{first}] and apps[{position}] have the same {what} {:?}: each app needs its \
+                 own",
+                by(app)
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! Floor 6. `ringwave.toml`: tables `[server]`, `[app]` (what holds for every app) and `[[apps]]`
+//! (one app each, which may differ from `[app]`). A key that is no setting is an error, as a
+//! setting that is misspelt would otherwise be off without a word.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::form::Given;
+use super::settings::ALL;
+use super::{ConfigError, nearest};
+
+/// A file whose keys are all known.
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    root: Table,
+    apps: Vec<Table>,
+}
+
+/// Keys that belong to one app alone, hence not in `[app]`.
+const CREDENTIALS: [&str; 3] = ["app_id", "key", "secret"];
+
+impl File {
+    /// Reads the text of a file.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let mut root: Table = text.parse().map_err(|error| syntax_error(path, text, &error))?;
+        let apps = match root.remove("apps") {
+            None => Vec::new(),
+            Some(apps) => app_tables(apps).ok_or_else(|| {
+                ConfigError(format!("{}: apps has to be a list of `[[apps]]`", path.display()))
+            })?,
+        };
+        check_keys(path, &root)?;
+        for app in &apps {
+            check_table(path, "apps", app)?;
+        }
+        Ok(Self { path: path.to_owned(), root, apps })
+    }
+
+    /// How many `[[apps]]` there are.
+    pub(super) fn apps_len(&self) -> usize {
+        self.apps.len()
+    }
+
+    /// The value of a key such as `server.port` or `app.rate_limiting.enabled`.
+    pub(super) fn value(&self, key: &str) -> Option<Given> {
+        find(&self.root, key).map(given)
+    }
+
+    /// The value of the key of an app in the entry at `index` of `[[apps]]`, with the key as the
+    /// operator knows it.
+    pub(super) fn app_value(&self, index: usize, key: &str) -> Option<(Given, String)> {
+        let key = key.strip_prefix("app.")?;
+        let value = find(self.apps.get(index)?, key)?;
+        Some((given(value), format!("apps[{index}].{key}")))
+    }
+}
+
+fn app_tables(apps: Value) -> Option<Vec<Table>> {
+    let Value::Array(apps) = apps else { return None };
+    let table = |app| if let Value::Table(table) = app { Some(table) } else { None };
+    apps.into_iter().map(table).collect()
+}
+
+/// The message of the parser with the line, without the text of the line, which may be a secret.
+fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let message = error.message().lines().next().unwrap_or_default();
+    ConfigError(format!("{} line {line} is not TOML: {message}", path.display()))
+}
+
+fn check_keys(path: &Path, root: &Table) -> Result<(), ConfigError> {
+    for (name, value) in root {
+        match (name.as_str(), value) {
+            ("server" | "app", Value::Table(table)) => check_table(path, name, table)?,
+            ("server" | "app", _) => {
+                return Err(ConfigError(format!("{}: {name} has to be a table", path.display())));
+            }
+            _ => return Err(unknown(path, name)),
+        }
+    }
+    let credential = CREDENTIALS.iter().find(|key| find(root, &format!("app.{key}")).is_some());
+    credential.map_or(Ok(()), |key| {
+        Err(ConfigError(format!(
+            "{}: app.{key} belongs to one app: put it into `[[apps]]`; `[app]` is for what all \
+             apps have in common",
+            path.display()
+        )))
+    })
+}
+
+fn check_table(path: &Path, prefix: &str, table: &Table) -> Result<(), ConfigError> {
+    for (name, value) in table {
+        let key = format!("{prefix}.{name}");
+        let declared = key.replacen("apps.", "app.", 1);
+        let inner = format!("{declared}.");
+        let mut keys = ALL.iter().map(|setting| setting.declaration().key);
+        match value {
+            Value::Table(table) if keys.any(|key| key.starts_with(&inner)) => {
+                check_table(path, &key, table)?;
+            }
+            _ if ALL.iter().any(|setting| setting.declaration().key == declared) => {}
+            _ => return Err(unknown(path, &key)),
+        }
+    }
+    Ok(())
+}
+
+fn unknown(path: &Path, key: &str) -> ConfigError {
+    let in_entry = key.starts_with("apps.");
+    let known = ALL.iter().map(|setting| setting.declaration().key);
+    let nearest = nearest(&key.replacen("apps.", "app.", 1), known)
+        .map(|known| if in_entry { known.replacen("app.", "apps.", 1) } else { known.to_owned() });
+    let hint = nearest.map_or_else(String::new, |known| format!("; the nearest is `{known}`"));
+    ConfigError(format!("{}: there is no setting {key:?}{hint}", path.display()))
+}
+
+fn find<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        None => table.get(key),
+        Some((outer, rest)) => find(table.get(outer)?.as_table()?, rest),
+    }
+}
+
+fn given(value: &Value) -> Given {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match value {
+        Value::Boolean(truth) => Given::Truth(*truth),
+        Value::Integer(number) => Given::Number(*number),
+        Value::Array(items) => Given::List(items.iter().map(text).collect()),
+        Value::String(_) | Value::Float(_) | Value::Datetime(_) | Value::Table(_) => {
+            Given::Text(text(value))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        File::parse(Path::new("r.toml"), text).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn values_are_found_by_the_keys_of_the_settings() {
+        let text = "[server]\nport = 9000\n[app]\nrate_limiting.enabled = true\n\
+            [[apps]]\napp_id = \"1\"\n[[apps]]\nkey = \"k\"\n\
+            [apps.rate_limiting]\nmax_attempts = 3";
+        let file = File::parse(Path::new("r.toml"), text).unwrap();
+        assert!(file.value("server.port") == Some(Given::Number(9000)));
+        assert!(file.value("app.rate_limiting.enabled") == Some(Given::Truth(true)));
+        assert!(file.value("app.key").is_none());
+        assert_eq!(file.apps_len(), 2);
+        let (value, key) = file.app_value(1, "app.rate_limiting.max_attempts").unwrap();
+        assert!(value == Given::Number(3));
+        assert_eq!(key, "apps[1].rate_limiting.max_attempts");
+        assert!(file.app_value(0, "app.key").is_none());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_one() {
+        for (text, message) in [
+            (
+                "[server]\nprot = 1",
+                "r.toml: there is no setting \"server.prot\"; the nearest is `server.port`",
+            ),
+            (
+                "[[apps]]\npingg_interval = 1",
+                "r.toml: there is no setting \"apps.pingg_interval\"; \
+                 the nearest is `apps.ping_interval`",
+            ),
+            ("[zzzzzzzzzzzzzzzzzzzz]", "r.toml: there is no setting \"zzzzzzzzzzzzzzzzzzzz\""),
+            ("server = 1", "r.toml: server has to be a table"),
+            ("[apps]\nkey = 1", "r.toml: apps has to be a list of `[[apps]]`"),
+        ] {
+            assert_eq!(refused(text), message);
+        }
+        assert!(refused("[app]\nsecret = \"tops3cret\"").contains("[[apps]]"));
+    }
+
+    #[test]
+    fn a_syntax_error_names_the_line_and_hides_its_text() {
+        let message = refused("[[apps]]\nkey = \"k\"\nsecret = \"tops3cret\n");
+        assert!(message.starts_with("r.toml line 3 is not TOML: "), "{message}");
+        assert!(!message.contains("tops3cret"), "{message}");
+    }
+}

@@ -1,0 +1,157 @@
+//! Floor 6. Takes settings out of the sources: the strongest source that has a value decides, the
+//! form of the setting says whether the value will do, and what was taken is written down for
+//! `ringwave check`.
+
+use super::form::{Form, Given, Offender};
+use super::settings::{Declaration, Setting};
+use super::sources::{Source, Sources};
+use super::{ConfigError, WITHHELD};
+
+/// One value of the configuration, with where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// `server.port`, `apps[0].ping_interval`.
+    pub key: String,
+    /// As an operator would write it; secrets are withheld.
+    pub value: String,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// Which part of the sources describes what is being read.
+#[derive(Clone, Copy)]
+pub(super) enum Section {
+    /// The server.
+    Server,
+    /// One app.
+    App(AppSources),
+}
+
+/// Where the settings of one app come from.
+#[derive(Clone, Copy)]
+pub(super) struct AppSources {
+    /// Its place in the list of apps.
+    pub(super) position: usize,
+    /// It is described by the `REVERB_APP_*` and `RINGWAVE_APP_*` variables.
+    pub(super) variables: bool,
+    /// Its entry in `[[apps]]`.
+    pub(super) entry: Option<usize>,
+}
+
+/// See the module.
+pub(super) struct Reader<'a> {
+    sources: &'a Sources<'a>,
+    section: Section,
+    resolved: Vec<Resolved>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) const fn new(sources: &'a Sources<'a>) -> Self {
+        Self { sources, section: Section::Server, resolved: Vec::new() }
+    }
+
+    /// Turns to another part of the sources.
+    pub(super) const fn enter(&mut self, section: Section) {
+        self.section = section;
+    }
+
+    /// The value of a setting: given, or the declared default.
+    pub(super) fn take<F: Form>(&mut self, setting: &Setting<F>) -> Result<F::Value, ConfigError> {
+        let (given, source) = self
+            .find(&setting.declaration)
+            .unwrap_or_else(|| (default_of(&setting.declaration), Source::Default));
+        self.accept(setting, &given, source)
+    }
+
+    /// The value of a setting whose default depends on the host or on other settings.
+    pub(super) fn take_or<F: Form>(
+        &mut self,
+        setting: &Setting<F>,
+        default: F::Value,
+    ) -> Result<F::Value, ConfigError> {
+        match self.find(&setting.declaration) {
+            Some((given, source)) => self.accept(setting, &given, source),
+            None => {
+                self.write_down(setting, &default, Source::Default);
+                Ok(default)
+            }
+        }
+    }
+
+    /// The value of a setting that has no default.
+    pub(super) fn take_required<F: Form>(
+        &mut self,
+        setting: &Setting<F>,
+    ) -> Result<F::Value, ConfigError> {
+        match self.find(&setting.declaration) {
+            Some((given, source)) => self.accept(setting, &given, source),
+            None => Err(ConfigError(format!(
+                "{} is missing in ringwave.toml: it takes {}",
+                self.key(&setting.declaration),
+                setting.form.accepted(),
+            ))),
+        }
+    }
+
+    /// What was taken so far.
+    pub(super) fn into_resolved(self) -> Vec<Resolved> {
+        self.resolved
+    }
+
+    fn find(&self, declaration: &Declaration) -> Option<(Given, Source)> {
+        let key = declaration.key;
+        let variable = || declaration.env.and_then(|name| self.sources.variable(name));
+        match self.section {
+            Section::Server => declaration
+                .flag
+                .and_then(|flag| self.sources.flag(flag))
+                .or_else(variable)
+                .or_else(|| self.sources.toml(key)),
+            Section::App(app) => app
+                .variables
+                .then(variable)
+                .flatten()
+                .or_else(|| self.sources.toml_app(app.entry?, key))
+                .or_else(|| self.sources.toml(key)),
+        }
+    }
+
+    fn accept<F: Form>(
+        &mut self,
+        setting: &Setting<F>,
+        given: &Given,
+        source: Source,
+    ) -> Result<F::Value, ConfigError> {
+        let value = setting.form.accept(given).map_err(|Offender(text)| {
+            let text = if F::SECRET { WITHHELD } else { &text };
+            ConfigError(format!(
+                "{} cannot be {text} ({source}): it takes {}",
+                self.key(&setting.declaration),
+                setting.form.accepted(),
+            ))
+        })?;
+        self.write_down(setting, &value, source);
+        Ok(value)
+    }
+
+    fn write_down<F: Form>(&mut self, setting: &Setting<F>, value: &F::Value, source: Source) {
+        let key = self.key(&setting.declaration);
+        self.resolved.push(Resolved { key, value: setting.form.show(value), source });
+    }
+
+    fn key(&self, declaration: &Declaration) -> String {
+        match (self.section, declaration.key.strip_prefix("app.")) {
+            (Section::App(app), Some(key)) => format!("apps[{}].{key}", app.position),
+            _ => declaration.key.to_owned(),
+        }
+    }
+}
+
+/// The declared default, in the way a variable would give it.
+fn default_of(declaration: &Declaration) -> Given {
+    match declaration.default {
+        "true" => Given::Truth(true),
+        "false" => Given::Truth(false),
+        text => Given::Text(text.to_owned()),
+    }
+}

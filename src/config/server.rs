@@ -1,0 +1,139 @@
+//! Floor 6. The settings of the server as the rest of the program takes them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use super::ConfigError;
+use super::reader::Reader;
+use super::settings;
+
+/// One place to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddr {
+    /// A TCP address and port.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl ListenAddr {
+    /// Whether only processes of this host can connect.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The settings of the server. Times that are zero and sizes are as the operator gave them.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where to listen; never empty.
+    pub listeners: Vec<ListenAddr>,
+    /// Prefix of all paths: empty, or `/` and segments without a `/` at the end.
+    pub path: String,
+    /// The name that clients use, for display; may be empty.
+    pub hostname: String,
+    /// Threads that serve connections; at least 1.
+    pub shards: usize,
+    /// Log connections, subscriptions and messages.
+    pub debug: bool,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// Bytes that may wait for one connection.
+    pub backlog_per_connection: usize,
+    /// Bytes that may wait for all connections of a shard together.
+    pub backlog_per_shard: usize,
+    /// Time over which a stopping server spreads its closes; may be zero.
+    pub shutdown_window: Duration,
+    /// Slots of one shard; `None`: what the limit of open files allows.
+    pub max_connections_per_shard: Option<u32>,
+    /// HTTP connections of one shard at a time.
+    pub max_http_connections: usize,
+    /// Time for the head of a request.
+    pub header_timeout: Duration,
+}
+
+impl ServerConfig {
+    /// The line that Reverb prints at its start, and which scripts wait for:
+    /// `Starting server on 0.0.0.0:8081/ws (localhost)`.
+    #[must_use]
+    pub fn starting_line(&self) -> String {
+        let places: Vec<_> = self.listeners.iter().map(|place| self.shown(place)).collect();
+        let mut line = format!("Starting server on {}", places.join(", "));
+        let bare_host = |place: &ListenAddr| match place {
+            ListenAddr::Tcp(address) => address.ip().to_string() == self.hostname,
+            ListenAddr::Unix(_) => false,
+        };
+        if !self.hostname.is_empty() && !self.listeners.iter().any(bare_host) {
+            line.push_str(&format!(" ({})", self.hostname));
+        }
+        line
+    }
+
+    fn shown(&self, place: &ListenAddr) -> String {
+        match place {
+            ListenAddr::Tcp(_) => format!("{place}{}", self.path),
+            ListenAddr::Unix(_) => place.to_string(),
+        }
+    }
+}
+
+/// Takes the settings of the server. `any_host` says whether to listen on all addresses when no
+/// host is given.
+pub(super) fn read(reader: &mut Reader<'_>, any_host: bool) -> Result<ServerConfig, ConfigError> {
+    let default_host = if any_host { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+    let host = reader.take_or(&settings::HOST, IpAddr::V4(default_host))?;
+    let port = reader.take(&settings::PORT)?;
+    let mut listeners = reader.take(&settings::LISTEN)?;
+    if listeners.is_empty() {
+        listeners.push(ListenAddr::Tcp(SocketAddr::new(host, port)));
+    }
+    reject_twice(&listeners)?;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Ok(ServerConfig {
+        listeners,
+        path: reader.take(&settings::PATH)?,
+        hostname: reader.take(&settings::HOSTNAME)?,
+        shards: reader.take_or(&settings::SHARDS, cores)?,
+        debug: reader.take(&settings::DEBUG)?,
+        log_format: reader.take(&settings::LOG_FORMAT)?,
+        backlog_per_connection: reader.take(&settings::BACKLOG_PER_CONNECTION)?,
+        backlog_per_shard: reader.take(&settings::BACKLOG_PER_SHARD)?,
+        shutdown_window: reader.take(&settings::SHUTDOWN_WINDOW)?,
+        max_connections_per_shard: reader.take(&settings::MAX_CONNECTIONS_PER_SHARD)?,
+        max_http_connections: reader.take(&settings::MAX_HTTP_CONNECTIONS)?,
+        header_timeout: reader.take(&settings::HEADER_TIMEOUT)?,
+    })
+}
+
+/// With `SO_REUSEPORT` a second socket on the same address would not even fail.
+fn reject_twice(listeners: &[ListenAddr]) -> Result<(), ConfigError> {
+    let twice = listeners.iter().enumerate().find(|&(i, place)| listeners[..i].contains(place));
+    twice.map_or(Ok(()), |(_, place)| {
+        Err(ConfigError(format!("server.listen names {place} twice: each place once will do")))
+    })
+}

@@ -1,0 +1,257 @@
+//! Floor 6. Every setting, declared once: its key in `ringwave.toml`, its variable, its flag, its
+//! default, what it accepts and what it means. Reading the sources, the texts of `--help`, the
+//! output of `ringwave check` and the table of the README all derive from this file.
+//!
+//! The names and defaults that Reverb has are Reverb's (its `config/reverb.php`), except where its
+//! users ask for more; such a line says so.
+
+use crate::protocol::app::ClientEvents;
+
+use super::form::{
+    Choice, Form, Host, Identifier, Listeners, Or, OriginPatterns, Seconds, SecretText, Switch,
+    Text, UrlPath, Whole,
+};
+use super::server::LogFormat;
+
+/// What a setting is called and what it means.
+pub(crate) struct Declaration {
+    /// `server.port`: table and key of `ringwave.toml`. Keys of `app` also stand in `[[apps]]`.
+    pub(crate) key: &'static str,
+    /// The environment variable, in the process environment or in `.env`.
+    pub(crate) env: Option<&'static str>,
+    /// The flag of `ringwave start` and `ringwave check`.
+    pub(crate) flag: Option<&'static str>,
+    /// The default as an operator would write it; in brackets where it depends on the host.
+    pub(crate) default: &'static str,
+    /// One sentence.
+    pub(crate) doc: &'static str,
+}
+
+/// A setting whose values are of the form `F`.
+pub(super) struct Setting<F> {
+    pub(super) declaration: Declaration,
+    pub(super) form: F,
+}
+
+/// A setting of any form, as the listings need it.
+pub(super) trait Declared: Sync {
+    fn declaration(&self) -> &Declaration;
+    fn accepted(&self) -> String;
+}
+
+impl<F: Form> Declared for Setting<F> {
+    fn declaration(&self) -> &Declaration {
+        &self.declaration
+    }
+
+    fn accepted(&self) -> String {
+        self.form.accepted()
+    }
+}
+
+/// The text of `--help` for a flag: what it means, its default and the variable that it overrides.
+pub(crate) fn help(flag: &str) -> String {
+    let declarations = ALL.iter().map(|setting| setting.declaration());
+    declarations.filter(|declaration| declaration.flag == Some(flag)).map(help_text).collect()
+}
+
+fn help_text(declaration: &Declaration) -> String {
+    let mut text = declaration.doc.to_owned();
+    if !declaration.default.is_empty() {
+        text.push_str(&format!(" [default: {}]", declaration.default.trim_matches(['(', ')'])));
+    }
+    if let Some(env) = declaration.env {
+        text.push_str(&format!(" [env: {env}]"));
+    }
+    text
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+const DAY: u64 = 86_400;
+
+const fn optional<T>(form: Whole<T>) -> Or<Whole<T>> {
+    Or { word: "none", form }
+}
+
+macro_rules! settings {
+    ($(
+        #[doc = $doc:literal]
+        $name:ident: $type:ty = $form:expr, $key:literal, default $default:literal
+            $(, env $env:literal)? $(, flag $flag:literal)?;
+    )+) => {
+        $(
+            #[doc = $doc]
+            pub(super) static $name: Setting<$type> = Setting {
+                declaration: Declaration {
+                    key: $key,
+                    env: first(&[$($env)?]),
+                    flag: first(&[$($flag)?]),
+                    default: $default,
+                    doc: $doc.trim_ascii(),
+                },
+                form: $form,
+            };
+        )+
+
+        /// All settings in the order of the README.
+        pub(super) static ALL: &[&dyn Declared] = &[$(&$name),+];
+    };
+}
+
+const fn first(names: &[&'static str]) -> Option<&'static str> {
+    if names.is_empty() { None } else { Some(names[0]) }
+}
+
+settings! {
+    /// Address to listen on.
+    HOST: Host = Host, "server.host",
+        default "(0.0.0.0; 127.0.0.1 with the development app)",
+        env "REVERB_SERVER_HOST", flag "--host";
+    /// Port to listen on; `REVERB_PORT` is where the app publishes and is not read for this.
+    PORT: Whole<u16> = Whole::count(1, 65_535), "server.port",
+        default "8080", env "REVERB_SERVER_PORT", flag "--port";
+    /// Prefix of all paths: `/ws` serves `/ws/app/KEY`, `/ws/apps/ID/...` and `/ws/up`.
+    PATH: UrlPath = UrlPath, "server.path",
+        default "", env "REVERB_SERVER_PATH", flag "--path";
+    /// Name that clients use for this server; shown at the start, nothing else.
+    HOSTNAME: Text = Text, "server.hostname",
+        default "", env "REVERB_HOST", flag "--hostname";
+    /// Places to listen on instead of host and port; as a flag it may be repeated.
+    LISTEN: Listeners = Listeners, "server.listen",
+        default "", env "RINGWAVE_LISTEN", flag "--listen";
+    /// Threads that serve connections, each with its own share of them.
+    SHARDS: Whole<usize> = Whole::count(1, 1024), "server.shards",
+        default "(one per core)", env "RINGWAVE_SHARDS", flag "--shards";
+    /// Log connections, subscriptions and messages.
+    DEBUG: Switch = Switch::Plain, "server.debug",
+        default "false", env "RINGWAVE_DEBUG", flag "--debug";
+    /// Form of the log.
+    LOG_FORMAT: Choice<LogFormat> =
+        Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]), "server.log_format",
+        default "text", env "RINGWAVE_LOG_FORMAT", flag "--log-format";
+    /// Largest body of an HTTP request; unlike Reverb's 10000, which counts the headers too.
+    MAX_REQUEST_SIZE: Whole<usize> = Whole::bytes(1, GIB), "server.max_request_size",
+        default "100000", env "REVERB_MAX_REQUEST_SIZE";
+    /// Bytes that may wait for one slow reader; past that its connection closes.
+    BACKLOG_PER_CONNECTION: Whole<usize> =
+        Whole::bytes(4 * KIB, GIB), "server.backlog_per_connection",
+        default "1048576", env "RINGWAVE_BACKLOG_PER_CONNECTION";
+    /// Bytes that may wait for all slow readers of one shard together.
+    BACKLOG_PER_SHARD: Whole<usize> = Whole::bytes(4 * KIB, 64 * GIB), "server.backlog_per_shard",
+        default "67108864", env "RINGWAVE_BACKLOG_PER_SHARD";
+    /// Time over which a stopping server spreads its closes; supervisor kills after 10 by default.
+    SHUTDOWN_WINDOW: Seconds = Seconds::range(0, 300), "server.shutdown_window",
+        default "5", env "RINGWAVE_SHUTDOWN_WINDOW";
+    /// WebSocket connections that one shard holds; `auto` is what the limit of open files allows.
+    MAX_CONNECTIONS_PER_SHARD: Or<Whole<u32>> =
+        Or { word: "auto", form: Whole::count(1, 16_777_215) }, "server.max_connections_per_shard",
+        default "auto", env "RINGWAVE_MAX_CONNECTIONS_PER_SHARD";
+    /// HTTP connections that one shard serves at a time; further ones wait to be accepted.
+    MAX_HTTP_CONNECTIONS: Whole<usize> = Whole::count(1, 1_048_576), "server.max_http_connections",
+        default "16384", env "RINGWAVE_MAX_HTTP_CONNECTIONS";
+    /// Time that a client has for the head of a request.
+    HEADER_TIMEOUT: Seconds = Seconds::range(1, 300), "server.header_timeout",
+        default "10", env "RINGWAVE_HEADER_TIMEOUT";
+
+    /// Id of the app, as in `/apps/ID`.
+    APP_ID: Identifier = Identifier, "app.app_id", default "", env "REVERB_APP_ID";
+    /// Public key of the app, as in `/app/KEY`.
+    APP_KEY: Identifier = Identifier, "app.key", default "", env "REVERB_APP_KEY";
+    /// Secret of the app; signs subscriptions and requests, is never shown.
+    APP_SECRET: SecretText = SecretText, "app.secret", default "", env "REVERB_APP_SECRET";
+    /// Silence of a client after which the server pings it.
+    PING_INTERVAL: Seconds = Seconds::range(1, DAY), "app.ping_interval",
+        default "60", env "REVERB_APP_PING_INTERVAL";
+    /// Time that a client has to answer that ping.
+    PONG_TIMEOUT: Seconds = Seconds::range(1, DAY), "app.pong_timeout",
+        default "30", env "RINGWAVE_APP_PONG_TIMEOUT";
+    /// Silence of the server after which clients ping it; told to them at the connect.
+    ACTIVITY_TIMEOUT: Whole<u32> = Whole::seconds(1, DAY), "app.activity_timeout",
+        default "30", env "REVERB_APP_ACTIVITY_TIMEOUT";
+    /// Connections of the app at a time; further ones are refused with 4004.
+    MAX_CONNECTIONS: Or<Whole<u32>> =
+        optional(Whole::count(1, 4_294_967_295)), "app.max_connections",
+        default "none", env "REVERB_APP_MAX_CONNECTIONS";
+    /// Longest WebSocket message taken; a longer one closes its connection with 1009.
+    MAX_MESSAGE_SIZE: Whole<usize> = Whole::bytes(1, 64 * MIB), "app.max_message_size",
+        default "10000", env "REVERB_APP_MAX_MESSAGE_SIZE";
+    /// Who may send client events: anyone, subscribers of the channel, or nobody.
+    ACCEPT_CLIENT_EVENTS_FROM: Choice<ClientEvents> = Choice(&[
+        ("all", ClientEvents::All),
+        ("members", ClientEvents::Members),
+        ("none", ClientEvents::None),
+    ]), "app.accept_client_events_from",
+        default "members", env "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM";
+    /// Limit the messages of each connection; as in Reverb only the word `true` turns it on.
+    RATE_LIMITING_ENABLED: Switch = Switch::PhpIdentical, "app.rate_limiting.enabled",
+        default "false", env "REVERB_APP_RATE_LIMITING_ENABLED";
+    /// Messages of a connection per window.
+    RATE_LIMIT_MAX_ATTEMPTS: Whole<u32> =
+        Whole::count(1, 4_294_967_295), "app.rate_limiting.max_attempts",
+        default "60", env "REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS";
+    /// Length of that window.
+    RATE_LIMIT_DECAY: Seconds = Seconds::range(1, DAY), "app.rate_limiting.decay_seconds",
+        default "60", env "REVERB_APP_RATE_LIMIT_DECAY_SECONDS";
+    /// Close a connection that exceeds the limit instead of telling it.
+    RATE_LIMIT_TERMINATE: Switch = Switch::PhpTruthy, "app.rate_limiting.terminate_on_limit",
+        default "false", env "REVERB_APP_RATE_LIMIT_TERMINATE";
+    /// Origins that browsers may connect from.
+    ALLOWED_ORIGINS: OriginPatterns = OriginPatterns, "app.allowed_origins",
+        default "*", env "RINGWAVE_ALLOWED_ORIGINS";
+    /// Take client events on public channels too, as Reverb does.
+    CLIENT_EVENTS_ON_PUBLIC: Switch = Switch::Plain, "app.client_events_on_public",
+        default "false", env "RINGWAVE_APP_CLIENT_EVENTS_ON_PUBLIC";
+    /// Refuse subscriptions to names outside of Pusher's alphabet; publishing always does.
+    STRICT_NAMES: Switch = Switch::Plain, "app.strict_names",
+        default "false", env "RINGWAVE_APP_STRICT_NAMES";
+    /// Also send `pusher:subscription_error` when a subscription fails, for Echo's `.error()`.
+    SUBSCRIPTION_ERRORS: Switch = Switch::Plain, "app.subscription_errors",
+        default "false", env "RINGWAVE_APP_SUBSCRIPTION_ERRORS";
+    /// How long a cache channel keeps its last event.
+    CACHE_TTL: Seconds = Seconds::range(1, 365 * DAY), "app.cache_ttl",
+        default "1800", env "RINGWAVE_APP_CACHE_TTL";
+    /// How far the time of a signed request may be from ours; 0 is any, as in Reverb.
+    AUTH_TIMESTAMP_TOLERANCE: Seconds =
+        Seconds::range(0, 365 * DAY), "app.auth_timestamp_tolerance",
+        default "600", env "RINGWAVE_APP_AUTH_TIMESTAMP_TOLERANCE";
+    /// Longest name of a channel, prefix included.
+    MAX_CHANNEL_NAME: Whole<usize> = Whole::bytes(1, 4 * KIB), "app.max_channel_name",
+        default "200", env "RINGWAVE_APP_MAX_CHANNEL_NAME";
+    /// Longest name of an event.
+    MAX_EVENT_NAME: Whole<usize> = Whole::bytes(1, 4 * KIB), "app.max_event_name",
+        default "200", env "RINGWAVE_APP_MAX_EVENT_NAME";
+    /// Largest `data` of a published event; Pusher's is 10240.
+    MAX_EVENT_DATA: Or<Whole<usize>> = optional(Whole::bytes(1, GIB)), "app.max_event_data",
+        default "none", env "RINGWAVE_APP_MAX_EVENT_DATA";
+    /// Channels of one publish.
+    MAX_CHANNELS_PER_EVENT: Whole<usize> = Whole::count(1, 10_000), "app.max_channels_per_event",
+        default "100", env "RINGWAVE_APP_MAX_CHANNELS_PER_EVENT";
+    /// Events of one batch.
+    MAX_BATCH: Whole<usize> = Whole::count(1, 10_000), "app.max_batch",
+        default "10", env "RINGWAVE_APP_MAX_BATCH";
+    /// Channels that one connection may be subscribed to at a time.
+    MAX_CHANNELS_PER_CONNECTION: Whole<usize> =
+        Whole::count(1, 1_000_000), "app.max_channels_per_connection",
+        default "10000", env "RINGWAVE_APP_MAX_CHANNELS_PER_CONNECTION";
+    /// Members of one presence channel; Pusher's is 100.
+    MAX_PRESENCE_MEMBERS: Or<Whole<usize>> =
+        optional(Whole::count(1, 10_000_000)), "app.max_presence_members",
+        default "none", env "RINGWAVE_APP_MAX_PRESENCE_MEMBERS";
+    /// Largest `user_info` of a presence member; Pusher's is 1024.
+    MAX_PRESENCE_USER_INFO: Or<Whole<usize>> =
+        optional(Whole::bytes(1, 64 * MIB)), "app.max_presence_user_info",
+        default "none", env "RINGWAVE_APP_MAX_PRESENCE_USER_INFO";
+    /// Longest id of a user.
+    MAX_USER_ID: Whole<usize> = Whole::bytes(1, 4 * KIB), "app.max_user_id",
+        default "200", env "RINGWAVE_APP_MAX_USER_ID";
+    /// Client events of a connection per second; Pusher's is 10.
+    MAX_CLIENT_EVENTS_PER_SECOND: Or<Whole<u32>> =
+        optional(Whole::count(1, 1_000_000)), "app.max_client_events_per_second",
+        default "none", env "RINGWAVE_APP_MAX_CLIENT_EVENTS_PER_SECOND";
+    /// Largest `data` of a client event.
+    MAX_CLIENT_EVENT_DATA: Or<Whole<usize>> =
+        optional(Whole::bytes(1, 64 * MIB)), "app.max_client_event_data",
+        default "none", env "RINGWAVE_APP_MAX_CLIENT_EVENT_DATA";
+}
