@@ -17,6 +17,12 @@ import Publisher from 'pusher';
 export const APP = { id: '248163', key: 'ringwave-test-key', secret: 'ringwave-test-secret' };
 export const ENCRYPTION_KEY = Buffer.alloc(32, 'ringwave').toString('base64');
 
+const APP_VARIABLES = {
+    REVERB_APP_ID: APP.id,
+    REVERB_APP_KEY: APP.key,
+    REVERB_APP_SECRET: APP.secret,
+};
+
 const REPOSITORY = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 export const TARGET = path.resolve(REPOSITORY, process.env.CARGO_TARGET_DIR ?? 'target');
 
@@ -32,9 +38,9 @@ export class Gateway {
     /**
      * Starts a gateway and waits until it answers.
      *
-     * - `settings`: lines of the `.env`, over those of the test's app; `undefined` removes one
+     * - `settings`: lines of the `.env`, besides those of the test's app
      * - `flags`: added to `ringwave start`
-     * - `toml`: the text of a `ringwave.toml`
+     * - `allowedOrigins`: describes the app in a `ringwave.toml`, since Reverb has no variable
      * - `port`: taken from the free ones when absent
      * - `socket`: listens on a unix socket only, no port
      */
@@ -51,13 +57,14 @@ export class Gateway {
         return gateway;
     }
 
-    constructor({ settings = {}, flags = [], toml, socket = false }, port) {
+    constructor({ settings = {}, flags = [], allowedOrigins, socket = false }, port) {
         this.port = port;
         this.directory = fs.mkdtempSync(path.join(os.tmpdir(), 'ringwave-'));
         this.socketPath = socket ? path.join(this.directory, 'ringwave.sock') : undefined;
         this.prefix = settings.REVERB_SERVER_PATH ?? '';
-        this.#write('.env', dotenv({ ...this.#defaults(), ...settings }));
-        if (toml) this.#write('ringwave.toml', toml);
+        const app = allowedOrigins ? {} : APP_VARIABLES;
+        this.#write('.env', dotenv({ ...app, ...this.#address(), ...settings }));
+        if (allowedOrigins) this.#write('ringwave.toml', appTable(allowedOrigins));
 
         const listen = socket ? ['--listen', `unix://${this.socketPath}`] : [];
         this.log = fs.openSync(path.join(this.directory, 'log'), 'w+');
@@ -137,14 +144,8 @@ export class Gateway {
         }
     }
 
-    #defaults() {
-        return {
-            REVERB_APP_ID: APP.id,
-            REVERB_APP_KEY: APP.key,
-            REVERB_APP_SECRET: APP.secret,
-            REVERB_SERVER_HOST: '127.0.0.1',
-            REVERB_SERVER_PORT: this.port,
-        };
+    #address() {
+        return { REVERB_SERVER_HOST: '127.0.0.1', REVERB_SERVER_PORT: this.port };
     }
 
     #write(name, text) {
@@ -198,9 +199,19 @@ function binary() {
 
 function dotenv(settings) {
     return Object.entries(settings)
-        .filter(([, value]) => value !== undefined)
         .map(([name, value]) => `${name}="${value}"\n`)
         .join('');
+}
+
+function appTable(allowedOrigins) {
+    return [
+        '[[apps]]',
+        `app_id = "${APP.id}"`,
+        `key = "${APP.key}"`,
+        `secret = "${APP.secret}"`,
+        `allowed_origins = ${JSON.stringify(allowedOrigins)}`,
+        '',
+    ].join('\n');
 }
 
 function statusOf(options) {

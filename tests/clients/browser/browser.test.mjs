@@ -15,16 +15,7 @@ const MODULES = path.join(HERE, '../node_modules');
 const HEARD_MS = 10_000;
 
 const gateway = await Gateway.start();
-const guarded = await Gateway.start({
-    settings: { REVERB_APP_ID: undefined, REVERB_APP_KEY: undefined, REVERB_APP_SECRET: undefined },
-    toml: `
-[[apps]]
-id = "${APP.id}"
-key = "${APP.key}"
-secret = "${APP.secret}"
-allowed_origins = ["app.example.com"]
-`,
-});
+const guarded = await Gateway.start({ allowedOrigins: ['app.example.com'] });
 const publisher = gateway.publisher();
 const app = await LaravelApp.start(publisher, {
     '/': path.join(HERE, 'page.html'),

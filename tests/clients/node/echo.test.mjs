@@ -66,7 +66,7 @@ fact('Echo.join tells who is here, who is joining and who is leaving', async (t)
     assert.deepEqual(await leaving, { name: 'BEN' });
 });
 
-for (const kind of ['private', 'join', 'encryptedPrivate']) {
+for (const kind of ['private', 'join']) {
     fact(`a whisper on Echo.${kind} reaches the others only`, async (t) => {
         const ann = echoOf(t, 'ann')[kind](`whispers-${kind}`);
         const ben = echoOf(t, 'ben')[kind](`whispers-${kind}`);

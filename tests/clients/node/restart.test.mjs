@@ -1,10 +1,15 @@
 // A deployment: the gateway is told to end, and another takes its place on the same port.
+//
+// pusher-js comes back at once after a close with 4200. When that attempt meets a closed port, it
+// waits out the 15 s of its attempt before the next one: hence the patience below.
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
 import { connected, next, reached, subscribed } from '../clients.mjs';
 import { Gateway, fact } from '../harness.mjs';
 import { LaravelApp } from '../laravel.mjs';
+
+const RETURN_MS = 40_000;
 
 let gateway = await Gateway.start();
 const app = await LaravelApp.start(gateway.publisher());
@@ -28,7 +33,7 @@ fact('SIGTERM closes with 4200, the process ends with 0, and clients return by t
     for (const { data } of await Promise.all(closes)) assert.equal(data.code, 4200);
 
     const resubscribed = clients.flatMap(({ channel, room }) =>
-        [channel, room].map((each) => next(each, 'pusher:subscription_succeeded', { ms: 20_000 })),
+        [channel, room].map((each) => next(each, 'pusher:subscription_succeeded', { ms: RETURN_MS })),
     );
     gateway = await Gateway.start({ port: old.port });
     await old.stop();
