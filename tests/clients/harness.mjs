@@ -26,20 +26,23 @@ const APP_VARIABLES = {
 const REPOSITORY = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 export const TARGET = path.resolve(REPOSITORY, process.env.CARGO_TARGET_DIR ?? 'target');
 
+// Several on any machine, so that clients of one channel meet across shards.
+const SHARDS = '3';
 const START_MS = 10_000;
 const STOP_MS = 15_000;
 const FACT_MS = 30_000;
 const LOG_TAIL_BYTES = 8_192;
 
 const running = new Set();
-process.on('exit', () => running.forEach((gateway) => gateway.kill()));
+process.once('exit', () => running.forEach((gateway) => gateway.discard()));
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
 
 export class Gateway {
     /**
      * Starts a gateway and waits until it answers.
      *
      * - `settings`: lines of the `.env`, besides those of the test's app
-     * - `flags`: added to `ringwave start`
+     * - `flags`: added to `ringwave start --shards 3`
      * - `allowedOrigins`: describes the app in a `ringwave.toml`, since Reverb has no variable
      * - `port`: taken from the free ones when absent
      * - `socket`: listens on a unix socket only, no port
@@ -51,7 +54,7 @@ export class Gateway {
             await gateway.#untilUp();
         } catch (error) {
             console.error(gateway.logTail());
-            gateway.kill();
+            gateway.discard();
             throw error;
         }
         return gateway;
@@ -68,7 +71,7 @@ export class Gateway {
 
         const listen = socket ? ['--listen', `unix://${this.socketPath}`] : [];
         this.log = fs.openSync(path.join(this.directory, 'log'), 'w+');
-        this.process = spawn(binary(), ['start', ...listen, ...flags], {
+        this.process = spawn(binary(), ['start', '--shards', SHARDS, ...listen, ...flags], {
             cwd: this.directory,
             env: { PATH: process.env.PATH, HOME: this.directory, RUST_BACKTRACE: '1' },
             stdio: ['ignore', this.log, this.log],
@@ -116,12 +119,18 @@ export class Gateway {
             }
         }
         fs.closeSync(this.log);
-        fs.rmSync(this.directory, { recursive: true, force: true });
+        this.#removeDirectory();
     }
 
     kill() {
         this.process.kill('SIGKILL');
         running.delete(this);
+    }
+
+    /** Leaves nothing behind, however the tests end. */
+    discard() {
+        this.kill();
+        this.#removeDirectory();
     }
 
     logTail() {
@@ -146,6 +155,10 @@ export class Gateway {
 
     #address() {
         return { REVERB_SERVER_HOST: '127.0.0.1', REVERB_SERVER_PORT: this.port };
+    }
+
+    #removeDirectory() {
+        fs.rmSync(this.directory, { recursive: true, force: true });
     }
 
     #write(name, text) {
