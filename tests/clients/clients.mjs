@@ -1,0 +1,84 @@
+// pusher-js as the tests use it: connecting, and waiting for what must come.
+//
+// Nothing here sleeps. That something does *not* arrive is shown by what arrives after it: the
+// gateway keeps the order of a channel, so a later event proves that the earlier one was withheld.
+
+import Pusher from 'pusher-js';
+import { APP } from './harness.mjs';
+
+const ARRIVAL_MS = 5_000;
+
+/** Where and how to connect, in the words of Laravel's `bootstrap/echo.js`. */
+export function connectionOptions(gateway) {
+    return {
+        wsHost: '127.0.0.1',
+        wsPort: gateway.port,
+        wssPort: gateway.port,
+        wsPath: gateway.prefix,
+        forceTLS: false,
+        enabledTransports: ['ws', 'wss'],
+    };
+}
+
+/** A pusher-js client of `user`; it is disconnected when the test ends. */
+export function client(t, gateway, { app, user = 'ann', key = APP.key, ...options } = {}) {
+    const pusher = new Pusher(key, {
+        cluster: '',
+        ...connectionOptions(gateway),
+        channelAuthorization: app && {
+            endpoint: app.authEndpoint,
+            headers: { Authorization: `Bearer ${user}` },
+        },
+        ...options,
+    });
+    t.after(() => pusher.disconnect());
+    return pusher;
+}
+
+/** A client that is connected already. */
+export async function connected(t, gateway, options) {
+    const pusher = client(t, gateway, options);
+    await reached(pusher, 'connected');
+    return pusher;
+}
+
+/** Waits until the connection is in this state. */
+export async function reached(pusher, state, options) {
+    if (pusher.connection.state !== state) await next(pusher.connection, state, options);
+}
+
+/** The channel, once the gateway has confirmed the subscription. */
+export function subscribed(pusher, name) {
+    const channel = pusher.subscribe(name);
+    return within(ARRIVAL_MS, `subscription to ${name}`, (resolve, reject) => {
+        channel.bind('pusher:subscription_succeeded', () => resolve(channel));
+        channel.bind('pusher:subscription_error', (error) => {
+            reject(new Error(`subscription to ${name}: ${JSON.stringify(error)}`));
+        });
+    });
+}
+
+/** The payload of the next such event of a channel or connection: ask before causing it. */
+export function next(source, event, { ms = ARRIVAL_MS, where = () => true } = {}) {
+    let listener;
+    return within(ms, `${event} on ${source.name ?? 'the connection'}`, (resolve) => {
+        listener = (payload) => where(payload) && resolve(payload);
+        source.bind(event, listener);
+    }).finally(() => source.unbind(event, listener));
+}
+
+/** A list that grows by the payload of every such event. */
+export function collected(channel, event) {
+    const payloads = [];
+    channel.bind(event, (payload) => payloads.push(payload));
+    return payloads;
+}
+
+/** A promise that fails, naming what was missing, when nothing settles it in time. */
+export function within(ms, what, start) {
+    let timer;
+    return new Promise((resolve, reject) => {
+        timer = setTimeout(() => reject(new Error(`no ${what} within ${ms} ms`)), ms);
+        start(resolve, reject);
+    }).finally(() => clearTimeout(timer));
+}
