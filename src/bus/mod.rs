@@ -110,6 +110,14 @@ impl<M: Send> Port<M> {
         }
     }
 
+    /// Whether a message to this shard would go straight into its mailbox.
+    #[must_use]
+    pub fn has_room(&self, to: ShardId) -> bool {
+        let index = to.index();
+        to == self.id
+            || (self.spills[index].is_empty() && !self.peers[index].mailbox.is_full())
+    }
+
     /// The next message for this shard: its own first, then the mailbox's.
     pub fn receive(&mut self) -> Option<M> {
         self.own.pop_front().or_else(|| self.inbox.try_recv().ok())

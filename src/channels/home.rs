@@ -297,7 +297,10 @@ impl Home {
         let kind = name.kind();
         let succeeded = if kind.is_presence() {
             let members = self.members.iter().flat_map(|members| members.values());
-            outbound::presence_succeeded(name, members.map(|presence| &*presence.member))
+            let shown = members.map(|Presence { member, .. }| {
+                (&*member.user_id, &*member.id_json, member.user_info.as_deref())
+            });
+            outbound::presence_succeeded(name, shown)
         } else {
             outbound::subscription_succeeded(name)
         };

@@ -1,7 +1,289 @@
-//! TODO
+//! Floor 6. The process: what happens in which order from a configuration to an exit code.
+//!
+//! The main thread becomes the control thread: signals, and what shards report. Each shard has a
+//! thread of its own, pinned to a core. Nothing is bound before the host has been found able.
 
 pub mod limits;
+mod listen;
 pub mod logging;
 pub mod preflight;
+mod screen;
 pub mod signals;
 mod status;
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::bus::{self, Outside, Port};
+use crate::channels::KeyHash;
+use crate::config::{Config, ListenAddr, LogFormat, ServerConfig};
+use crate::front;
+use crate::id::ShardId;
+use crate::plane::BacklogLimits;
+use crate::ring::UringSizes;
+use crate::shard::run::{Milestone, Setup};
+use crate::shard::{self, Message, ShardParts, SocketIds};
+
+use limits::Limit;
+use listen::Bound;
+use preflight::{Host, HostError};
+use signals::{Signal, Signals};
+
+/// The host or its configuration does not allow to serve (`EX_CONFIG` of `sysexits.h`).
+const EXIT_HOST: u8 = 78;
+
+/// Entries of a shard's submission queue: what one system call carries. The fan-out of a larger
+/// channel takes several; a larger queue no longer lowers the cost per send.
+const SUBMISSIONS: u32 = 4096;
+
+/// Receive buffers per shard. Held within a turn only, so a few thousand serve any number of
+/// connections; 8 MiB per shard.
+const RECEIVE_BUFFERS: u16 = 2048;
+
+/// Nearly every message of a client is smaller than this, header included, and so is handled in
+/// place.
+const RECEIVE_BUFFER_SIZE: usize = 4096;
+
+/// What a drain may take beyond its window: the close handshakes of the last ones.
+const DRAIN_GRACE: Duration = Duration::from_secs(4);
+
+/// Serves until a signal ends it.
+#[must_use]
+pub fn run(config: Config) -> ExitCode {
+    match serve(&config) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ringwave: {error}");
+            ExitCode::from(EXIT_HOST)
+        }
+    }
+}
+
+fn serve(config: &Config) -> Result<ExitCode, StartError> {
+    let server = &config.server;
+    limits::raise_nofile();
+    let host = preflight::check()?;
+    host.holds(server.shards)?;
+    let bound = Bound::bind(&server.listeners, server.shards)?;
+    let format = match server.log_format {
+        LogFormat::Text => logging::Format::Text,
+        LogFormat::Json => logging::Format::Json,
+    };
+    let _log = logging::start(server.debug, format).map_err(StartError::Log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Thread)?;
+    runtime.block_on(control(config, &host, bound))
+}
+
+/// The control thread from here on.
+async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode, StartError> {
+    let server = &config.server;
+    // Before any thread starts: from here on a signal drains.
+    let mut signals = Signals::new().map_err(StartError::Thread)?;
+    let (mut shards, cores) = Shards::start(config, host, bound)?;
+    shards.until(Milestone::Serving).await?;
+    match server.log_format {
+        LogFormat::Text => screen::print(config, host, &cores),
+        LogFormat::Json => tracing::info!("{}", server.starting_line()),
+    }
+    let slots = limits::slots_note(host.nofile.soft, server.max_connections_per_shard);
+    for note in config.notes.iter().chain(&slots) {
+        tracing::warn!("{note}");
+    }
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        failed = shards.until(Milestone::Drained) => return failed.map(|()| ExitCode::FAILURE),
+    };
+    if let Signal::Now { exit_code } = signal {
+        return Ok(ExitCode::from(exit_code));
+    }
+    tracing::info!(window = ?server.shutdown_window, "Gracefully terminating connections.");
+    shards.bus.broadcast(|| Message::Drain(server.shutdown_window));
+    let deadline = server.shutdown_window + DRAIN_GRACE;
+    tokio::select! {
+        signal = signals.next() => {
+            let Signal::Now { exit_code } = signal else { return Ok(ExitCode::SUCCESS) };
+            return Ok(ExitCode::from(exit_code));
+        }
+        drained = tokio::time::timeout(deadline, shards.until(Milestone::Drained)) => {
+            match drained {
+                Ok(drained) => drained?,
+                Err(_elapsed) => tracing::warn!("some connections did not end in time; they are cut"),
+            }
+        }
+    }
+    shards.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The threads of all shards.
+struct Shards {
+    threads: Vec<JoinHandle<()>>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    bus: Outside<Message>,
+    /// Removes the files of unix sockets at the end.
+    _files: listen::SocketFiles,
+}
+
+/// What a shard's thread has to say.
+enum Report {
+    Reached(Milestone),
+    Failed(ShardId, io::Error),
+}
+
+impl Shards {
+    /// Starts them all. Also returns the cores that they are pinned to, for display.
+    fn start(config: &Config, host: &Host, bound: Bound) -> Result<(Self, String), StartError> {
+        let server = &config.server;
+        let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
+        let ports = bus::connect(count, bus::MAILBOX_MESSAGES).map_err(StartError::Thread)?;
+        let outside = ports.first().map(Port::outside);
+        let outside = outside.ok_or(StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
+        let (hash, socket_ids) = (KeyHash::default(), SocketIds::new());
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let (report, reports) = mpsc::unbounded_channel();
+        let started = Instant::now();
+        let mut threads = Vec::new();
+        for (index, (port, listeners)) in ports.into_iter().zip(bound.listeners).enumerate() {
+            let parts = ShardParts {
+                apps: Arc::clone(&config.apps),
+                hash: hash.clone(),
+                socket_ids: socket_ids.clone(),
+                port,
+                backlog: BacklogLimits {
+                    connection: server.backlog_per_connection,
+                    shard: server.backlog_per_shard,
+                },
+            };
+            let setup = Setup {
+                parts,
+                ring: ring_sizes(server, host),
+                front: front_settings(server),
+                listeners,
+                started,
+            };
+            let core = cores.get(index % cores.len().max(1)).copied();
+            threads.push(spawn(setup, core, report.clone())?);
+        }
+        let used = cores.iter().take(server.shards).map(|core| core.id.to_string());
+        let used = used.collect::<Vec<_>>().join(",");
+        Ok((Self { threads, reports, bus: outside, _files: bound.files }, used))
+    }
+
+    /// Waits until every shard has got this far.
+    async fn until(&mut self, milestone: Milestone) -> Result<(), StartError> {
+        let mut left = self.threads.len();
+        while left > 0 {
+            match self.reports.recv().await {
+                Some(Report::Reached(reached)) => left -= usize::from(reached == milestone),
+                Some(Report::Failed(shard, error)) => return Err(StartError::Shard(shard, error)),
+                None => return Err(StartError::Thread(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(self) {
+        self.bus.broadcast(|| Message::Stop);
+        for thread in self.threads {
+            // A panic was printed when it happened.
+            let _panicked = thread.join();
+        }
+    }
+}
+
+fn spawn(
+    setup: Setup,
+    core: Option<core_affinity::CoreId>,
+    report: mpsc::UnboundedSender<Report>,
+) -> Result<JoinHandle<()>, StartError> {
+    let shard = setup.parts.port.id();
+    let body = move || {
+        if let Some(core) = core {
+            // Not allowed in some containers: then the scheduler places the thread.
+            core_affinity::set_for_current(core);
+        }
+        // The control thread is gone only when the process ends.
+        let tell = |milestone| drop(report.send(Report::Reached(milestone)));
+        if let Err(error) = shard::run::run(setup, &tell) {
+            drop(report.send(Report::Failed(shard, error)));
+        }
+    };
+    std::thread::Builder::new()
+        .name(format!("shard-{}", shard.0))
+        .spawn(body)
+        .map_err(StartError::Thread)
+}
+
+fn ring_sizes(server: &ServerConfig, host: &Host) -> UringSizes {
+    UringSizes {
+        slots: limits::slots_per_shard(host.nofile.soft, server.max_connections_per_shard),
+        submissions: SUBMISSIONS,
+        buffers: RECEIVE_BUFFERS,
+        buffer_size: RECEIVE_BUFFER_SIZE,
+        direct_descriptors: host.direct_descriptors(),
+    }
+}
+
+fn front_settings(server: &ServerConfig) -> front::Settings {
+    front::Settings {
+        path_prefix: server.path.clone(),
+        connections_max: u32::try_from(server.max_http_connections).unwrap_or(u32::MAX),
+        head_timeout: server.header_timeout,
+        ..front::Settings::default()
+    }
+}
+
+/// Why the server could not start, with what to do about it.
+#[derive(Debug)]
+enum StartError {
+    Host(HostError),
+    Listen { address: ListenAddr, error: io::Error },
+    Log(io::Error),
+    Thread(io::Error),
+    Shard(ShardId, io::Error),
+}
+
+impl From<HostError> for StartError {
+    fn from(error: HostError) -> Self {
+        Self::Host(error)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(error) => error.fmt(f),
+            Self::Listen { address, error } => {
+                let advice = listen::advice(address, error);
+                write!(f, "Failed to listen on {address}: {}\n{advice}", cause(error))
+            }
+            Self::Log(error) => write!(f, "The log could not be started: {error}"),
+            Self::Thread(error) => write!(
+                f,
+                "A thread or its means could not be had: {error}\nRaise the limits of processes \
+                 and open files of this user (ulimit -u, ulimit -n)."
+            ),
+            Self::Shard(shard, error) => write!(
+                f,
+                "Shard {} could not be set up: {error}\nRun `ringwave doctor`: it tells what this \
+                 host lacks.",
+                shard.0
+            ),
+        }
+    }
+}
+
+/// The error without its number.
+fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}

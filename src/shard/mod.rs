@@ -190,6 +190,18 @@ impl<R: Ring> Shard<R> {
         self.core.timers.start_drain(self.core.now, window, self.plane.open_connections());
     }
 
+    /// Whether a drain has begun.
+    #[must_use]
+    pub const fn draining(&self) -> bool {
+        self.core.timers.draining()
+    }
+
+    /// Whether the control thread has ended the shard.
+    #[must_use]
+    pub const fn stopped(&self) -> bool {
+        self.core.timers.stopped()
+    }
+
     /// Whether a drain has closed everything.
     #[must_use]
     pub fn drained(&self) -> bool {

@@ -30,6 +30,8 @@ pub(super) struct Timers {
     /// The next slot of the sweep.
     cursor: u32,
     drain: Option<Drain>,
+    /// The shard is to end.
+    stop: bool,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,14 @@ impl Timers {
     pub fn start_drain(&mut self, now: Millis, window: Duration, connections: usize) {
         let drain = Drain { started: now, window, connections, closed: 0, cursor: 0 };
         self.drain.get_or_insert(drain);
+    }
+
+    pub const fn stop(&mut self) {
+        self.stop = true;
+    }
+
+    pub const fn stopped(&self) -> bool {
+        self.stop
     }
 
     pub const fn draining(&self) -> bool {

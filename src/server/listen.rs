@@ -1,0 +1,178 @@
+//! Binding the listeners, before any shard starts: each TCP address once per shard
+//! (`SO_REUSEPORT`), each unix socket once for all.
+
+use std::fs;
+use std::io;
+use std::net::{self, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net as unix;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::StartError;
+use crate::config::ListenAddr;
+use crate::front::Listeners;
+
+/// What the kernel may queue for a listener; it caps this at `net.core.somaxconn`.
+const ACCEPT_QUEUE: i32 = 65_535;
+
+/// A unix socket is as open as a loopback port: whoever may reach the directory may connect.
+const SOCKET_MODE: u32 = 0o666;
+
+/// Bound sockets of all shards. Removes the files of unix sockets when dropped.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// By shard.
+    pub listeners: Vec<Listeners>,
+    /// Unlinks the sockets' files.
+    pub files: SocketFiles,
+}
+
+/// Files of unix sockets, removed when dropped.
+#[derive(Debug, Default)]
+pub(super) struct SocketFiles(Vec<PathBuf>);
+
+impl Bound {
+    /// Binds every address for every shard.
+    pub fn bind(addresses: &[ListenAddr], shards: usize) -> Result<Self, StartError> {
+        let mut bound = Self {
+            listeners: (0..shards).map(|_| Listeners::default()).collect(),
+            files: SocketFiles::default(),
+        };
+        for address in addresses {
+            let refused = |error| StartError::Listen { address: address.clone(), error };
+            match address {
+                ListenAddr::Tcp(socket) => bound.bind_tcp(*socket).map_err(refused)?,
+                ListenAddr::Unix(path) => bound.bind_unix(path).map_err(refused)?,
+            }
+        }
+        Ok(bound)
+    }
+
+    fn bind_tcp(&mut self, address: SocketAddr) -> io::Result<()> {
+        // Sockets that share a port would also share it with another gateway of the same user.
+        // One that doesn't share finds out whether the port is free.
+        drop(tcp(address, false)?);
+        for listeners in &mut self.listeners {
+            listeners.tcp.push(tcp(address, true)?);
+        }
+        Ok(())
+    }
+
+    fn bind_unix(&mut self, path: &Path) -> io::Result<()> {
+        remove_left_over(path)?;
+        let listener = unix::UnixListener::bind(path)?;
+        self.files.0.push(path.to_owned());
+        rustix::net::listen(&listener, ACCEPT_QUEUE)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+        for listeners in &mut self.listeners {
+            listeners.unix.push(listener.try_clone()?);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SocketFiles {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // Somebody else may have removed it.
+            let _gone = fs::remove_file(path);
+        }
+    }
+}
+
+fn tcp(address: SocketAddr, shared: bool) -> io::Result<net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if address.is_ipv6() {
+        // `::` takes IPv4 connections too, whatever net.ipv6.bindv6only says.
+        socket.set_only_v6(false)?;
+    }
+    // Accepted sockets inherit it: a frame must not wait for the acknowledgement of another.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    if shared {
+        socket.listen(ACCEPT_QUEUE)?;
+    } else {
+        // Only listening conflicts with a listener that shares its port.
+        socket.listen(1)?;
+    }
+    Ok(socket.into())
+}
+
+/// Removes the socket of a server that is gone; one that still listens is in use.
+fn remove_left_over(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => Err(io::ErrorKind::AlreadyExists.into()),
+        Ok(_) if unix::UnixStream::connect(path).is_ok() => Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) => fs::remove_file(path),
+        Err(_none) => Ok(()),
+    }
+}
+
+/// What to do about a refusal to listen.
+pub(super) fn advice(address: &ListenAddr, error: &io::Error) -> String {
+    match (error.kind(), address) {
+        (io::ErrorKind::AddrInUse, ListenAddr::Tcp(socket)) => format!(
+            "Another process listens there (find it with: ss -ltnp 'sport = :{}'). \
+             Stop it, or choose another port with --port.",
+            socket.port()
+        ),
+        (io::ErrorKind::AddrInUse, ListenAddr::Unix(_)) => {
+            "Another process listens there. Stop it, or choose another path.".to_owned()
+        }
+        (io::ErrorKind::PermissionDenied, ListenAddr::Tcp(_)) => {
+            "Ports below 1024 need CAP_NET_BIND_SERVICE. Use a higher port behind nginx.".to_owned()
+        }
+        (io::ErrorKind::PermissionDenied, ListenAddr::Unix(_)) => {
+            "The directory must be writable for the user that runs ringwave.".to_owned()
+        }
+        (io::ErrorKind::AddrNotAvailable, _) => {
+            "No interface of this host has that address. Use 0.0.0.0 for all of them.".to_owned()
+        }
+        (io::ErrorKind::AlreadyExists, _) => {
+            "Something that is not a socket is there. Remove it, or choose another path.".to_owned()
+        }
+        _ => "Check the address in --host, --port or --listen.".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free_port() -> SocketAddr {
+        net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    #[test]
+    fn every_shard_listens_on_the_same_port_and_nobody_else_can() {
+        let address = free_port();
+        let bound = Bound::bind(&[ListenAddr::Tcp(address)], 3).unwrap();
+        assert_eq!(bound.listeners.iter().map(|of| of.tcp.len()).sum::<usize>(), 3);
+        let Err(StartError::Listen { error, .. }) = Bound::bind(&[ListenAddr::Tcp(address)], 1)
+        else {
+            panic!("a second gateway took the port");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_left_over_socket_file_is_replaced_a_live_one_is_not_and_ours_is_removed() {
+        let directory = std::env::temp_dir().join(format!("ringwave-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("gateway.sock");
+        drop(unix::UnixListener::bind(&path).unwrap());
+        let addresses = [ListenAddr::Unix(path.clone())];
+        let bound = Bound::bind(&addresses, 2).unwrap();
+        assert!(Bound::bind(&addresses, 2).is_err(), "it is in use");
+        drop(bound);
+        assert!(!path.exists());
+        fs::write(&path, "a file").unwrap();
+        assert!(Bound::bind(&addresses, 2).is_err(), "not ours to remove");
+        assert!(path.exists());
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

@@ -1,0 +1,64 @@
+//! What `ringwave start` shows when it serves: one screen, for the person who started it.
+
+use std::io::{self, Write};
+
+use super::limits;
+use super::preflight::Host;
+use crate::config::{Config, ListenAddr};
+
+/// Prints the start line, as Reverb does, and what serves with which limits.
+pub(super) fn print(config: &Config, host: &Host, cores: &str) {
+    let text = text(config, host, cores);
+    let mut out = io::stdout().lock();
+    // Without a reader on stdout there is nobody to tell.
+    let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn text(config: &Config, host: &Host, cores: &str) -> String {
+    let server = &config.server;
+    let slots = limits::slots_per_shard(host.nofile.soft, server.max_connections_per_shard);
+    let apps: Vec<_> = config.apps.iter().map(|app| app.id.as_str()).collect();
+    let somaxconn = host.somaxconn.map_or_else(|| "?".to_owned(), |limit| limit.to_string());
+    let mut text = format!(
+        "\n  INFO  {}.\n\n  \
+         apps    {}\n  \
+         shards  {} on cores {cores}, {slots} connections each\n  \
+         limits  nofile {}, memlock {}, somaxconn {somaxconn}\n",
+        server.starting_line(),
+        apps.join(", "),
+        server.shards,
+        host.nofile.soft,
+        limits::size(Some(host.memlock.soft).filter(|&bytes| bytes != limits::Limit::UNLIMITED)),
+    );
+    if config.development {
+        text.push_str(&development(config));
+    }
+    text.push('\n');
+    text
+}
+
+/// How to point Echo at the built-in development app.
+fn development(config: &Config) -> String {
+    let tcp = config.server.listeners.iter().find_map(|place| match place {
+        ListenAddr::Tcp(address) => Some(address),
+        ListenAddr::Unix(_) => None,
+    });
+    let port = tcp.map_or(8080, std::net::SocketAddr::port);
+    let path = &config.server.path;
+    let path_line =
+        if path.is_empty() { String::new() } else { format!("\n            wsPath: '{path}',") };
+    format!(
+        "
+  No app is configured: this is the development app.
+  Laravel (.env):
+    BROADCAST_CONNECTION=reverb
+    REVERB_APP_ID=app-id  REVERB_APP_KEY=app-key  REVERB_APP_SECRET=app-secret
+    REVERB_HOST=127.0.0.1  REVERB_PORT={port}  REVERB_SCHEME=http
+  Echo:
+    new Echo({{
+            broadcaster: 'reverb', key: 'app-key', wsHost: '127.0.0.1', wsPort: {port},{path_line}
+            forceTLS: false, enabledTransports: ['ws', 'wss'],
+    }})
+"
+    )
+}
