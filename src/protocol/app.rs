@@ -1,5 +1,7 @@
-//! An app: its credentials and everything that the protocol decides by it. Built once from the
-//! configuration, then shared read-only by all shards (the connection count aside).
+//! Floor 2. An app: its credentials and everything that the protocol decides by it.
+//!
+//! Contract: built once from the configuration, then shared read-only by all shards (the
+//! connection count aside).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use crate::id::AppIndex;
 use super::auth::Secret;
 use super::origin::Origins;
 
-/// Who may send client events ("whispers") (PROTOCOL section 7; `accept_client_events_from`).
+/// Who may send client events ("whispers") (Reverb's `accept_client_events_from`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientEvents {
     /// Anyone connected to the app, subscribed to the channel or not.
@@ -23,7 +25,7 @@ pub enum ClientEvents {
 }
 
 /// How many messages of any kind a connection may send per window
-/// (`REVERB_APP_RATE_LIMIT_*`; PROTOCOL section 7).
+/// (Reverb's `REVERB_APP_RATE_LIMIT_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// Messages per window.
@@ -34,7 +36,7 @@ pub struct RateLimit {
     pub terminate: bool,
 }
 
-/// The limits of an app (PROTOCOL section 12). Bytes are bytes of UTF-8.
+/// The limits of an app. Bytes are bytes of UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest WebSocket message taken, in bytes; past it the connection closes with 1009.
@@ -66,6 +68,31 @@ pub struct Limits {
     pub max_client_event_data: Option<usize>,
 }
 
+impl Default for Limits {
+    /// What Reverb's users are used to. Where Reverb has no limit and the lack of one lets a
+    /// single client take any amount of memory, Pusher's limit or that of its server libraries.
+    fn default() -> Self {
+        Self {
+            max_message_size: 10_000,
+            max_channel_name: 200,
+            max_event_name: 200,
+            max_event_data: None,
+            max_channels_per_event: 100,
+            max_batch: 10,
+            // Reverb's 10 000 count the head too and are known to be too few for a batch.
+            max_request_size: 100_000,
+            // Reverb has none. Well past any page's needs, and bounds what one connection can
+            // make a shard hold to a few megabytes.
+            max_channels_per_connection: 10_000,
+            max_presence_members: None,
+            max_presence_user_info: None,
+            max_user_id: 200,
+            max_client_events_per_second: None,
+            max_client_event_data: None,
+        }
+    }
+}
+
 /// One app of the configuration. See [`Apps`].
 #[derive(Debug)]
 pub struct App {
@@ -89,18 +116,19 @@ pub struct App {
     pub allowed_origins: Origins,
     /// Who may send client events.
     pub client_events: ClientEvents,
-    /// Client events on public channels too, as Reverb allows (PROTOCOL 13, line 3).
+    /// Client events on public channels too, as Reverb allows and Pusher does not.
     pub client_events_on_public: bool,
     /// Messages per window and connection; `None`: any number.
     pub rate_limit: Option<RateLimit>,
-    /// Refuse channel names outside of Pusher's alphabet (PROTOCOL 5.1). Publishing is always
-    /// held to it.
+    /// Refuse channel names outside of Pusher's alphabet. Publishing is always held to
+    /// it.
     pub strict_names: bool,
-    /// Also send `pusher:subscription_error` when a subscribe fails (PROTOCOL 13, line 8).
+    /// Also send `pusher:subscription_error` when a subscribe fails, as Pusher does
+    /// and Reverb does not.
     pub subscription_errors: bool,
-    /// How far `auth_timestamp` may be from our clock; zero: unchecked (PROTOCOL 10.1).
+    /// How far `auth_timestamp` may be from our clock; zero: unchecked.
     pub auth_timestamp_tolerance: Duration,
-    /// How long the last event of a cache channel is kept (PROTOCOL 5.6).
+    /// How long the last event of a cache channel is kept.
     pub cache_ttl: Duration,
     /// The other limits.
     pub limits: Limits,
@@ -160,10 +188,9 @@ impl Admission {
     #[must_use]
     pub fn take(app: &Arc<App>) -> Option<Self> {
         let quota = app.max_connections.unwrap_or(u32::MAX);
-        let counted =
-            app.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-                (open < quota).then_some(open + 1)
-            });
+        let counted = app.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+            (open < quota).then_some(open + 1)
+        });
         counted.ok().map(|_| Self(Arc::clone(app)))
     }
 
@@ -177,5 +204,60 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The app of the tests: Reverb's defaults, any origin.
+#[cfg(test)]
+pub(crate) fn test_app() -> App {
+    App {
+        index: AppIndex(0),
+        id: "app-id".into(),
+        key: "app-key".into(),
+        secret: Secret::new("app-secret"),
+        ping_interval: Duration::from_secs(60),
+        pong_timeout: Duration::from_secs(30),
+        activity_timeout_s: 30,
+        max_connections: None,
+        allowed_origins: Origins::parse(&["*".into()]).unwrap(),
+        client_events: ClientEvents::Members,
+        client_events_on_public: false,
+        rate_limit: None,
+        strict_names: false,
+        subscription_errors: false,
+        auth_timestamp_tolerance: Duration::from_mins(10),
+        cache_ttl: Duration::from_mins(30),
+        limits: Limits::default(),
+        connections: AtomicU32::new(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apps_are_found_by_id_and_by_key() {
+        let other =
+            App { index: AppIndex(1), id: "2".into(), key: "other-key".into(), ..test_app() };
+        let apps = Apps::new(vec![test_app(), other]);
+        assert_eq!(apps.by_id("2").map(|app| app.key.as_str()), Some("other-key"));
+        assert_eq!(apps.by_key("app-key").map(|app| app.id.as_str()), Some("app-id"));
+        assert!(apps.by_id("app-key").is_none() && apps.by_key("2").is_none());
+        assert_eq!(apps.get(AppIndex(1)).map(|app| app.id.as_str()), Some("2"));
+        assert!(apps.get(AppIndex(2)).is_none());
+        assert_eq!(apps.iter().count(), 2);
+    }
+
+    #[test]
+    fn the_quota_is_exact_and_places_come_back() {
+        let app = Arc::new(App { max_connections: Some(2), ..test_app() });
+        let first = Admission::take(&app);
+        let second = Admission::take(&app);
+        assert!(first.is_some() && second.is_some() && Admission::take(&app).is_none());
+        drop(first);
+        assert!(Admission::take(&app).is_some());
+        drop(second);
+        assert_eq!(app.connections.load(Ordering::Relaxed), 0);
     }
 }

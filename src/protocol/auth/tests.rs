@@ -1,0 +1,225 @@
+use super::super::app::test_app;
+use super::*;
+
+const SOCKET: SocketId = SocketId { high: 1234, low: 1234 };
+
+/// The app of the vectors in Pusher's documentation of authentication signatures.
+fn documented_app() -> App {
+    App {
+        key: "278d425bdf160c739803".into(),
+        secret: Secret::new("7ad3773142a6692b25b8"),
+        ..test_app()
+    }
+}
+
+const PRIVATE: &str =
+    "278d425bdf160c739803:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4";
+const PRESENCE: &str =
+    "278d425bdf160c739803:31935e7d86dba64c2a90aed31fdc61869f9b22ba9d8863bba239c03ca481bc80";
+const PRESENCE_DATA: &str = r#"{"user_id":10,"user_info":{"name":"Mr. Channels"}}"#;
+
+fn name(text: &str) -> ChannelName {
+    ChannelName::parse(text, 200, false).unwrap()
+}
+
+fn ask(
+    app: &App,
+    channel: &str,
+    auth: Option<&str>,
+    data: Option<&str>,
+) -> Result<Option<Member>, AuthError> {
+    let authorised = authorise(app, SOCKET, name(channel), auth, data)?;
+    assert_eq!(authorised.channel().as_str(), channel);
+    Ok(authorised.into_parts().1)
+}
+
+/// Asks with a right signature over whatever is sent.
+fn ask_signed(app: &App, channel: &str, data: Option<&str>) -> Result<Option<Member>, AuthError> {
+    let signed = match data {
+        Some(data) => format!("{SOCKET}:{channel}:{data}"),
+        None => format!("{SOCKET}:{channel}"),
+    };
+    let auth = format!("{}:{}", app.key, app.secret.sign(&[signed.as_bytes()]));
+    ask(app, channel, Some(&auth), data)
+}
+
+fn ask_member(app: &App, data: &str) -> Result<Member, AuthError> {
+    ask_signed(app, "presence-x", Some(data)).map(Option::unwrap)
+}
+
+#[test]
+fn the_documented_private_signature_fits() {
+    let app = documented_app();
+    assert_eq!(ask(&app, "private-foobar", Some(PRIVATE), None), Ok(None));
+    let upper = PRIVATE.replace("58df8b", "58DF8B");
+    assert_eq!(ask(&app, "private-foobar", Some(&upper), None), Ok(None));
+}
+
+#[test]
+fn the_documented_presence_signature_fits() {
+    let member =
+        ask(&documented_app(), "presence-foobar", Some(PRESENCE), Some(PRESENCE_DATA)).unwrap();
+    let expected = Member {
+        user_id: "10".into(),
+        id_json: "10".into(),
+        user_info: Some(r#"{"name":"Mr. Channels"}"#.into()),
+    };
+    assert_eq!(member, Some(expected));
+}
+
+/// The example of earlier documentation, kept by the tests of many client libraries.
+#[test]
+fn the_formerly_documented_presence_signature_fits() {
+    let data = PRESENCE_DATA.replace("Channels", "Pusher");
+    let auth =
+        "278d425bdf160c739803:afaed3695da2ffd16931f457e338e6c9f2921fa133ce7dac49f529792be6304c";
+    assert!(ask(&documented_app(), "presence-foobar", Some(auth), Some(&data)).is_ok());
+}
+
+#[test]
+fn the_documented_user_signature_fits() {
+    let parts: [&[u8]; 2] = [b"1234.1234::user::", br#"{"id":"12345"}"#];
+    assert_eq!(
+        documented_app().secret.sign(&parts),
+        "4708d583dada6a56435fb8bc611c77c359a31eebde13337c16ab43aa6de336ba"
+    );
+}
+
+#[test]
+fn secrets_of_any_length_sign() {
+    // RFC 4231 section 4.3.
+    assert_eq!(
+        Secret::new("Jefe").sign(&[b"what do ya want ", b"for nothing?"]),
+        "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    );
+    for len in [0, 63, 64, 65, 200] {
+        let key = "k".repeat(len);
+        let hmac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).unwrap();
+        let expected = hex::encode(hmac.chain_update("text").finalize().into_bytes());
+        assert_eq!(Secret::new(&key).sign(&[b"te", b"xt"]), expected, "{len}");
+    }
+}
+
+#[test]
+fn a_signature_is_for_one_socket_channel_and_data() {
+    let app = documented_app();
+    let other = SocketId { high: 1234, low: 1235 };
+    let refused = authorise(&app, other, name("private-foobar"), Some(PRIVATE), None);
+    assert_eq!(refused.map(|_| ()), Err(AuthError::Signature));
+    assert_eq!(ask(&app, "private-foobaz", Some(PRIVATE), None), Err(AuthError::Signature));
+    assert_eq!(ask(&app, "private-foobar", Some(PRIVATE), Some("{}")), Err(AuthError::Signature));
+    let changed = PRESENCE_DATA.replace("10", "11");
+    assert_eq!(
+        ask(&app, "presence-foobar", Some(PRESENCE), Some(&changed)),
+        Err(AuthError::Signature)
+    );
+    assert_eq!(ask(&app, "presence-foobar", Some(PRESENCE), None), Err(AuthError::Signature));
+}
+
+#[test]
+fn data_of_a_private_channel_is_signed_too() {
+    assert_eq!(ask_signed(&test_app(), "private-x", Some(r#"{"a":1}"#)), Ok(None));
+    assert_eq!(ask_signed(&test_app(), "private-encrypted-x", None), Ok(None));
+}
+
+#[test]
+fn signatures_of_other_forms_are_refused() {
+    let app = documented_app();
+    let ask = |auth: &str| ask(&app, "private-foobar", Some(auth), None);
+    let (key, digits) = PRIVATE.split_once(':').unwrap();
+    for auth in ["", ":", digits, &format!(":{digits}"), &format!("{key}x:{digits}")] {
+        assert_eq!(ask(auth), Err(AuthError::WrongKey), "{auth}");
+    }
+    let short = digits.get(1..).unwrap();
+    for rest in ["", short, &format!("{digits}0"), &format!("{digits}:"), &format!("x{short}")] {
+        assert_eq!(ask(&format!("{key}:{rest}")), Err(AuthError::Signature), "{rest}");
+    }
+}
+
+#[test]
+fn only_kinds_that_need_none_pass_without_a_signature() {
+    let app = test_app();
+    for channel in ["news", "cache-news", "privatefoo"] {
+        assert_eq!(ask(&app, channel, None, None), Ok(None));
+        assert_eq!(ask(&app, channel, Some("junk"), Some("junk")), Ok(None));
+    }
+    for channel in ["private-x", "private-cache-x", "private-encrypted-x", "presence-x"] {
+        assert_eq!(ask(&app, channel, None, None), Err(AuthError::Missing), "{channel}");
+    }
+}
+
+#[test]
+fn channels_of_users_need_a_sign_in() {
+    let refused = ask_signed(&test_app(), "#server-to-user-1", None);
+    assert_eq!(refused, Err(AuthError::SignInNeeded));
+}
+
+#[test]
+fn ids_keep_their_json_form_and_compare_as_text() {
+    let app = test_app();
+    let number = ask_member(&app, r#"{"user_id":10}"#).unwrap();
+    let text = ask_member(&app, r#"{ "user_id" : "10" , "user_info": null }"#).unwrap();
+    assert_eq!((&*number.user_id, &*number.id_json), ("10", "10"));
+    assert_eq!((&*text.user_id, &*text.id_json), ("10", r#""10""#));
+    assert_eq!((number.user_info, text.user_info), (None, None));
+    let escaped = ask_member(&app, r#"{"user_id":"\u00fc\/"}"#).unwrap();
+    assert_eq!((&*escaped.user_id, &*escaped.id_json), ("ü/", r#""\u00fc\/""#));
+    assert_eq!(&*ask_member(&app, r#"{"user_id":0}"#).unwrap().user_id, "0");
+}
+
+#[test]
+fn user_info_may_be_any_json() {
+    let app = test_app();
+    for info in ["true", "[]", r#""x""#, r#"{"a": [1, 2]}"#, "0"] {
+        let data = format!(r#"{{"user_info":{info},"user_id":"a"}}"#);
+        assert_eq!(ask_member(&app, &data).unwrap().user_info.as_deref(), Some(info));
+    }
+}
+
+#[test]
+fn members_without_a_plain_id_are_refused() {
+    let app = test_app();
+    let deep = "[".repeat(100_000);
+    for data in [
+        "",
+        "{}",
+        "null",
+        "[]",
+        "1",
+        "\"{}\"",
+        r#"{"user_id":null}"#,
+        r#"{"user_id":""}"#,
+        r#"{"user_id":true}"#,
+        r#"{"user_id":[1]}"#,
+        r#"{"user_id":{}}"#,
+        r#"{"user_id":01}"#,
+        r#"{"user_id":1,"user_id":2}"#,
+        r#"{"user_id":"\ud800"}"#,
+        r#"{"user_id":1} x"#,
+        r#"{"user_info":{}}"#,
+        &deep,
+        &format!(r#"{{"user_id":1,"user_info":{deep}}}"#),
+    ] {
+        assert_eq!(ask_member(&app, data), Err(AuthError::ChannelData), "{data:.40}");
+    }
+    assert_eq!(ask_signed(&app, "presence-x", None), Err(AuthError::ChannelData));
+}
+
+#[test]
+fn ids_and_infos_have_limits() {
+    let mut app = test_app();
+    app.limits.max_user_id = 3;
+    app.limits.max_presence_user_info = Some(7);
+    assert!(ask_member(&app, r#"{"user_id":123,"user_info":{"a":1}}"#).is_ok());
+    assert!(ask_member(&app, r#"{"user_id":"\u0061bc"}"#).is_ok());
+    assert_eq!(ask_member(&app, r#"{"user_id":1234}"#), Err(AuthError::UserIdTooLong));
+    let large = r#"{"user_id":1,"user_info":{"a":12}}"#;
+    assert_eq!(ask_member(&app, large), Err(AuthError::UserInfoTooLarge));
+}
+
+#[test]
+fn a_secret_prints_nothing_of_itself() {
+    let app = documented_app();
+    let printed = format!("{app:?} {:?}", app.secret);
+    assert!(printed.contains("[withheld]") && !printed.contains("7ad377"));
+}
