@@ -1,1 +1,72 @@
-//! TODO
+//! Floor 4. Accept, HTTP/1.1, the HTTP API and the WebSocket upgrade of one shard.
+//!
+//! Asynchronous tasks on the shard's own tokio-uring runtime, one per connection, none of them
+//! `Send`. Cold per connection, so written for correctness: hyper speaks HTTP, and everything that a
+//! peer can make us hold or wait for has a bound in [`Settings`] or in the app's limits. The rest of
+//! the gateway is reached through [`Gateway`] alone.
+//!
+//! A WebSocket ends its life here with [`Command::Adopt`]: its 101 is written, no operation of the
+//! front is in flight on its socket, and whatever the client sent behind its handshake travels
+//! along.
+
+mod api;
+mod body;
+mod connection;
+pub mod gateway;
+mod listener;
+mod pace;
+mod reply;
+mod route;
+mod service;
+pub mod stream;
+#[cfg(test)]
+mod tests;
+mod upgrade;
+
+use std::time::Duration;
+
+pub use gateway::{Command, Gateway};
+pub use listener::{Listeners, serve};
+
+/// What the operator decides about HTTP, and its bounds.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The path that all routes also answer under, such as `/ws`; empty for none. With a leading
+    /// and without a trailing slash.
+    pub path_prefix: String,
+    /// Most connections of this shard that are accepted and not yet handed over, at a time. At the
+    /// bound the shard accepts no more until one ends: the rest waits in the kernel's queue or goes
+    /// to other shards. Each can have two operations in flight, so that the ring's submission queue
+    /// should have at least twice as many entries.
+    pub connections_max: u32,
+    /// From the first byte of a request to the end of its head; then the connection closes.
+    pub head_timeout: Duration,
+    /// From the end of a head to the end of the body; then 408.
+    pub body_timeout: Duration,
+    /// From a response to the next request; then the connection closes.
+    pub idle_timeout: Duration,
+    /// Bytes of bodies that this shard holds at a time; then 503.
+    pub bodies_bytes_max: usize,
+}
+
+impl Default for Settings {
+    /// No prefix, 16,384 connections, 10 s for a head, 30 s for a body (an HTTP publisher of Pusher
+    /// waits that long in all), 75 s idle (as nginx), 64 MiB of bodies.
+    fn default() -> Self {
+        Self {
+            path_prefix: String::new(),
+            connections_max: 16_384,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            bodies_bytes_max: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// What all connections of one shard share.
+struct Front<G> {
+    gateway: G,
+    settings: Settings,
+    bodies: body::Budget,
+}

@@ -1,0 +1,411 @@
+//! `POST /events` and `POST /batch_events`. A request is published whole or not at all.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::Serialize;
+use simd_json::Tape;
+use simd_json::prelude::ValueAsScalar;
+
+use crate::id::SocketId;
+use crate::protocol::app::Limits;
+use crate::protocol::names::{ChannelName, valid_event_name};
+use crate::protocol::outbound;
+
+use super::super::gateway::{ChannelState, Command, Gateway, Overloaded, Publication};
+use super::super::reply::{Answer, Rejection, Violations, json};
+use super::fields::Fields;
+use super::{Call, ChannelMap, Counts, Info, done};
+
+/// One event on one or several channels.
+pub(super) async fn publish<G: Gateway>(
+    call: &Call<'_, G>,
+    body: &mut [u8],
+) -> Result<Answer, Rejection> {
+    refuse_if_overloaded(call)?;
+    let (info, events) = {
+        let tape = parsed(body)?;
+        let event = single(&object(&tape)?, &call.app.limits)?;
+        (event.info, event.publications())
+    };
+    let channels: Vec<_> = events.iter().map(|event| event.channel.clone()).collect();
+    let states = submit(call, events).await?;
+    if !info.wants_counts() {
+        return Ok(done());
+    }
+    let counts = channels.into_iter().zip(&states).map(|(channel, state)| {
+        let counts = info.counts(&channel, state);
+        (channel, counts)
+    });
+    Ok(json(&Published { channels: ChannelMap(counts.collect()) }))
+}
+
+/// Several events, each on one channel, published in their order.
+pub(super) async fn publish_batch<G: Gateway>(
+    call: &Call<'_, G>,
+    body: &mut [u8],
+) -> Result<Answer, Rejection> {
+    refuse_if_overloaded(call)?;
+    let (infos, events) = {
+        let tape = parsed(body)?;
+        let batch = batch(&object(&tape)?, &call.app.limits)?;
+        let infos: Vec<_> = batch.iter().map(|event| event.info).collect();
+        (infos, batch.iter().flat_map(Event::publications).collect::<Vec<_>>())
+    };
+    let channels: Vec<_> = events.iter().map(|event| event.channel.clone()).collect();
+    let states = submit(call, events).await?;
+    if !infos.iter().any(|info| info.wants_counts()) {
+        return Ok(done());
+    }
+    let counts = infos.into_iter().zip(&channels).zip(&states);
+    let batch = counts.map(|((info, channel), state)| info.counts(channel, state)).collect();
+    Ok(json(&PublishedBatch { batch }))
+}
+
+/// While the bus is full a publish is not even parsed.
+fn refuse_if_overloaded<G: Gateway>(call: &Call<'_, G>) -> Result<(), Rejection> {
+    if call.gateway.overloaded() { Err(Rejection::Busy) } else { Ok(()) }
+}
+
+async fn submit<G: Gateway>(
+    call: &Call<'_, G>,
+    events: Vec<Publication>,
+) -> Result<Vec<ChannelState>, Rejection> {
+    let app = call.app.clone();
+    let published = call.ask(|reply| Command::Publish { app, events, reply }).await?;
+    published.map_err(|Overloaded| Rejection::Busy)
+}
+
+/// The body as JSON. simd-json builds its tape in a loop with a stack of its own, so that no depth
+/// of nesting overflows ours.
+fn parsed(body: &mut [u8]) -> Result<Tape<'_>, Rejection> {
+    simd_json::to_tape(body)
+        .map_err(|_| Rejection::text(StatusCode::BAD_REQUEST, "The body is not valid JSON."))
+}
+
+fn object<'t>(tape: &'t Tape<'t>) -> Result<Fields<'t>, Rejection> {
+    let refusal = || Rejection::text(StatusCode::BAD_REQUEST, "The body must be a JSON object.");
+    Fields::of(&tape.as_value(), String::new()).ok_or_else(refusal)
+}
+
+/// The event of a request that publishes one.
+fn single<'t>(fields: &Fields<'t>, limits: &Limits) -> Result<Event<'t>, Rejection> {
+    let mut violations = Violations::default();
+    let event = Event::of(fields, one_or_many, limits, &mut violations)?;
+    event.filter(|_| violations.none()).ok_or(Rejection::Invalid(violations))
+}
+
+/// The events of a request that publishes several.
+fn batch<'t>(fields: &Fields<'t>, limits: &Limits) -> Result<Vec<Event<'t>>, Rejection> {
+    let mut violations = Violations::default();
+    let items = fields.array("batch", &mut violations).unwrap_or_default();
+    if violations.none() && items.is_empty() {
+        fields.violated("batch", "is required", &mut violations);
+    }
+    if items.len() > limits.max_batch {
+        let what = format!("must not have more than {} items", limits.max_batch);
+        fields.violated("batch", &what, &mut violations);
+        return Err(Rejection::Invalid(violations));
+    }
+    let mut events = Vec::with_capacity(items.len());
+    for (position, item) in items.iter().enumerate() {
+        match Fields::of(item, format!("batch.{position}.")) {
+            Some(item) => events.extend(Event::of(&item, exactly_one, limits, &mut violations)?),
+            None => {
+                fields.violated(&format!("batch.{position}"), "must be an object", &mut violations);
+            }
+        }
+    }
+    if violations.none() { Ok(events) } else { Err(Rejection::Invalid(violations)) }
+}
+
+/// An event as it was asked for. Valid: only [`Event::of`] makes one.
+struct Event<'t> {
+    name: &'t str,
+    data: &'t str,
+    /// Each channel once, in the order given.
+    channels: Vec<ChannelName>,
+    except: Option<SocketId>,
+    info: Info,
+}
+
+/// Where the channels of an event are named.
+type Addressing = fn(&Fields<'_>, &Limits, &mut Violations) -> Vec<ChannelName>;
+
+impl<'t> Event<'t> {
+    /// Checks all fields, so that one answer names everything that is wrong; none when anything is.
+    fn of(
+        fields: &Fields<'t>,
+        addressing: Addressing,
+        limits: &Limits,
+        violations: &mut Violations,
+    ) -> Result<Option<Self>, Rejection> {
+        let name = fields.required("name", violations);
+        if let Some(name) = name.filter(|name| !valid_event_name(name, limits.max_event_name)) {
+            let what = if name.len() > limits.max_event_name {
+                format!("must not be greater than {} bytes", limits.max_event_name)
+            } else {
+                "format is invalid".to_owned()
+            };
+            fields.violated("name", &what, violations);
+        }
+        let data = fields.required("data", violations);
+        if let (Some(data), Some(bytes_max)) = (data, limits.max_event_data)
+            && data.len() > bytes_max
+        {
+            return Err(too_much_data(bytes_max));
+        }
+        let channels = addressing(fields, limits, violations);
+        let except = fields.optional("socket_id", violations).map(str::parse::<SocketId>);
+        if matches!(except, Some(Err(_))) {
+            fields.violated("socket_id", "format is invalid", violations);
+        }
+        let info = fields.optional("info", violations).map(Info::of).unwrap_or_default();
+        let (Some(name), Some(data)) = (name, data) else { return Ok(None) };
+        Ok(Some(Self { name, data, channels, except: except.and_then(Result::ok), info }))
+    }
+
+    /// One encoded frame per channel, the rest shared by all of them.
+    fn publications(&self) -> Vec<Publication> {
+        let event: Arc<str> = self.name.into();
+        let mut kept: Option<Arc<str>> = None;
+        let publications = self.channels.iter().map(|channel| Publication {
+            channel: channel.clone(),
+            frame: outbound::event(self.name, self.data, channel.as_str()),
+            cached: channel
+                .kind()
+                .is_cache()
+                .then(|| Arc::clone(kept.get_or_insert_with(|| self.data.into()))),
+            event: Arc::clone(&event),
+            except: self.except,
+            wants_state: self.info.wants_counts(),
+        });
+        publications.collect()
+    }
+}
+
+/// `channels`, or else `channel`.
+fn one_or_many(
+    fields: &Fields<'_>,
+    limits: &Limits,
+    violations: &mut Violations,
+) -> Vec<ChannelName> {
+    if fields.value("channels").is_some() {
+        return many(fields, limits, violations);
+    }
+    match fields.optional("channel", violations) {
+        Some(name) if !name.is_empty() => {
+            channel("channel".to_owned(), name, limits, violations).into_iter().collect()
+        }
+        None if fields.value("channel").is_some() => Vec::new(),
+        _ => {
+            let what = |other| format!("is required when {other} is not present");
+            fields.violated("channels", &what("channel"), violations);
+            fields.violated("channel", &what("channels"), violations);
+            Vec::new()
+        }
+    }
+}
+
+fn many(fields: &Fields<'_>, limits: &Limits, violations: &mut Violations) -> Vec<ChannelName> {
+    let Some(names) = fields.array("channels", violations) else { return Vec::new() };
+    if names.is_empty() {
+        fields.violated("channels", "is required when channel is not present", violations);
+    }
+    if names.len() > limits.max_channels_per_event {
+        let what = format!("must not have more than {} items", limits.max_channels_per_event);
+        fields.violated("channels", &what, violations);
+        return Vec::new();
+    }
+    let mut seen = HashSet::with_capacity(names.len());
+    let mut channels = Vec::with_capacity(names.len());
+    for (position, name) in names.iter().enumerate() {
+        let field = format!("channels.{position}");
+        let Some(name) = name.as_str() else {
+            fields.violated(&field, "must be a string", violations);
+            continue;
+        };
+        channels.extend(
+            channel(field, name, limits, violations).filter(|name| seen.insert(name.clone())),
+        );
+    }
+    channels
+}
+
+/// `channel`, as in a batch.
+fn exactly_one(
+    fields: &Fields<'_>,
+    limits: &Limits,
+    violations: &mut Violations,
+) -> Vec<ChannelName> {
+    let field = || fields.path_of("channel");
+    let name = fields.required("channel", violations);
+    name.and_then(|name| channel(field(), name, limits, violations)).into_iter().collect()
+}
+
+/// Publishing is always held to the alphabet: no publisher's library takes another name.
+fn channel(
+    field: String,
+    name: &str,
+    limits: &Limits,
+    violations: &mut Violations,
+) -> Option<ChannelName> {
+    ChannelName::parse(name, limits.max_channel_name, true)
+        .map_err(|error| violations.add(field, error.to_string()))
+        .ok()
+}
+
+fn too_much_data(bytes_max: usize) -> Rejection {
+    let text = format!("The data of an event may have at most {bytes_max} bytes.");
+    Rejection::Text(StatusCode::PAYLOAD_TOO_LARGE, text.into())
+}
+
+#[derive(Serialize)]
+struct Published {
+    channels: ChannelMap,
+}
+
+#[derive(Serialize)]
+struct PublishedBatch {
+    batch: Vec<Counts>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits { max_channels_per_event: 3, max_batch: 2, ..Limits::default() }
+    }
+
+    fn violations(result: Result<impl Sized, Rejection>) -> String {
+        match result {
+            Err(Rejection::Invalid(violations)) => serde_json::to_string(&violations).unwrap(),
+            Err(other) => format!("{other:?}"),
+            Ok(_) => "valid".to_owned(),
+        }
+    }
+
+    fn checked_single(body: &str) -> String {
+        let mut body = body.as_bytes().to_vec();
+        let tape = parsed(&mut body).unwrap();
+        violations(single(&object(&tape).unwrap(), &limits()))
+    }
+
+    fn checked_batch(body: &str) -> String {
+        let mut body = body.as_bytes().to_vec();
+        let tape = parsed(&mut body).unwrap();
+        violations(batch(&object(&tape).unwrap(), &limits()))
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_event_is_said_in_laravels_words() {
+        let table = [
+            (r#"{"name":"n","data":"d","channel":"c"}"#, "valid"),
+            (r#"{"name":"n","data":"d","channels":["a","b"],"socket_id":null}"#, "valid"),
+            (r#"{"name":"n","data":"d","channels":["a"],"info":"user_count,cache"}"#, "valid"),
+            (
+                "{}",
+                r#"{"name":["The name field is required."],"data":["The data field is required."],"channels":["The channels field is required when channel is not present."],"channel":["The channel field is required when channels is not present."]}"#,
+            ),
+            (
+                r#"{"name":1,"data":{"a":1},"channel":"c"}"#,
+                r#"{"name":["The name field must be a string."],"data":["The data field must be a string."]}"#,
+            ),
+            (
+                r#"{"name":"n","data":"","channels":[]}"#,
+                r#"{"data":["The data field is required."],"channels":["The channels field is required when channel is not present."]}"#,
+            ),
+            (
+                r#"{"name":"n","data":"d","channels":"a"}"#,
+                r#"{"channels":["The channels field must be an array."]}"#,
+            ),
+            (
+                r#"{"name":"n","data":"d","channels":["a","b","c","d"]}"#,
+                r#"{"channels":["The channels field must not have more than 3 items."]}"#,
+            ),
+            (
+                r#"{"name":"n","data":"d","channels":["a",1,"b c"]}"#,
+                r#"{"channels.1":["The channels.1 field must be a string."],"channels.2":["The channel name has a character that is not allowed."]}"#,
+            ),
+            (
+                r#"{"name":"n","data":"d","channel":7}"#,
+                r#"{"channel":["The channel field must be a string."]}"#,
+            ),
+            (
+                r#"{"name":"n","data":"d","channel":"c","socket_id":"1.x","info":7}"#,
+                r#"{"socket_id":["The socket id field format is invalid."],"info":["The info field must be a string."]}"#,
+            ),
+        ];
+        for (body, expected) in table {
+            assert_eq!(checked_single(body), expected, "{body}");
+        }
+        let long = format!(r#"{{"name":"{}","data":"d","channel":"c"}}"#, "n".repeat(201));
+        let expected = r#"{"name":["The name field must not be greater than 200 bytes."]}"#;
+        assert_eq!(checked_single(&long), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_batch_names_the_event() {
+        let table = [
+            (r#"{"batch":[{"name":"n","data":"d","channel":"c"}]}"#, "valid"),
+            ("{}", r#"{"batch":["The batch field is required."]}"#),
+            (r#"{"batch":[]}"#, r#"{"batch":["The batch field is required."]}"#),
+            (r#"{"batch":{}}"#, r#"{"batch":["The batch field must be an array."]}"#),
+            (
+                r#"{"batch":[1,2,3]}"#,
+                r#"{"batch":["The batch field must not have more than 2 items."]}"#,
+            ),
+            (
+                r#"{"batch":[{"name":"n","data":"d","channel":"c"},{"data":"d","channel":"b c"}]}"#,
+                r#"{"batch.1.name":["The batch.1.name field is required."],"batch.1.channel":["The channel name has a character that is not allowed."]}"#,
+            ),
+            (r#"{"batch":[1]}"#, r#"{"batch.0":["The batch.0 field must be an object."]}"#),
+        ];
+        for (body, expected) in table {
+            assert_eq!(checked_batch(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_channel_named_twice_is_published_to_once_and_only_cache_channels_keep_the_data() {
+        let mut body =
+            br#"{"name":"n","data":"d","channels":["b","cache-a","b"],"socket_id":"1.2"}"#.to_vec();
+        let tape = parsed(&mut body).unwrap();
+        let events = single(&object(&tape).unwrap(), &limits()).unwrap().publications();
+        let seen: Vec<_> =
+            events.iter().map(|event| (&*event.channel, event.cached.as_deref())).collect();
+        assert_eq!(seen, [("b", None), ("cache-a", Some("d"))]);
+        assert!(events.iter().all(|event| event.except == Some(SocketId { high: 1, low: 2 })));
+        assert_eq!(events[0].frame, outbound::event("n", "d", "b"));
+    }
+
+    #[test]
+    fn data_over_the_limit_is_413_and_any_depth_of_nesting_is_400_or_422() {
+        let tight = Limits { max_event_data: Some(3), ..limits() };
+        let mut body = br#"{"name":"n","data":"four","channel":"c"}"#.to_vec();
+        let tape = parsed(&mut body).unwrap();
+        let result = single(&object(&tape).unwrap(), &tight);
+        assert!(
+            matches!(result, Err(Rejection::Text(StatusCode::PAYLOAD_TOO_LARGE, _))),
+            "too much data"
+        );
+
+        assert!(parsed(&mut vec![b'['; 100_000]).is_err());
+        let deep = [vec![b'['; 50_000], vec![b']'; 50_000]].concat();
+        if let Ok(tape) = parsed(&mut deep.clone()) {
+            assert!(object(&tape).is_err());
+        }
+        let nested = [br#"{"data":"#.to_vec(), deep, b"}".to_vec()].concat();
+        if let Ok(tape) = parsed(&mut nested.clone()) {
+            assert_ne!(violations(single(&object(&tape).unwrap(), &limits())), "valid");
+        }
+    }
+
+    #[test]
+    fn a_repeated_field_counts_as_its_last_value() {
+        let valid = r#"{"name":"n","data":1,"data":"d","channel":"c"}"#;
+        assert_eq!(checked_single(valid), "valid");
+    }
+}

@@ -1,0 +1,75 @@
+//! The fields of a JSON body, checked as Laravel's validator would and refused in its words: that is
+//! what users of Reverb find in their logs.
+
+use simd_json::prelude::{TypedScalarValue, ValueIntoString};
+use simd_json::tape::{Object, Value};
+
+use super::super::reply::Violations;
+
+/// An object of the body. Borrows from it: nothing is copied until it is known to be valid.
+pub(super) struct Fields<'t> {
+    object: Object<'t, 't>,
+    /// Where the object is, such as `batch.0.`; empty for the body itself.
+    path: String,
+}
+
+impl<'t> Fields<'t> {
+    /// The value as an object, if it is one.
+    pub(super) fn of(value: &Value<'t, 't>, path: String) -> Option<Self> {
+        value.as_object().map(|object| Self { object, path })
+    }
+
+    /// The value of a field; the last one when the name is repeated, as PHP reads it. `null` is no
+    /// value.
+    pub(super) fn value(&self, name: &str) -> Option<Value<'t, 't>> {
+        let named = self.object.iter().filter(|(key, _)| *key == name);
+        named.last().map(|(_, value)| value).filter(|value| !value.is_null())
+    }
+
+    /// A string that has to be there and not be empty.
+    pub(super) fn required(&self, name: &str, violations: &mut Violations) -> Option<&'t str> {
+        let text = match self.value(name) {
+            Some(_) => self.optional(name, violations)?,
+            None => "",
+        };
+        if text.is_empty() {
+            self.violated(name, "is required", violations);
+        }
+        Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// A string that may be absent.
+    pub(super) fn optional(&self, name: &str, violations: &mut Violations) -> Option<&'t str> {
+        let value = self.value(name)?;
+        let text = value.into_string();
+        if text.is_none() {
+            self.violated(name, "must be a string", violations);
+        }
+        text
+    }
+
+    /// The elements of an array that may be absent.
+    pub(super) fn array(
+        &self,
+        name: &str,
+        violations: &mut Violations,
+    ) -> Option<Vec<Value<'t, 't>>> {
+        let array = self.value(name)?.as_array();
+        if array.is_none() {
+            self.violated(name, "must be an array", violations);
+        }
+        array.map(|array| array.iter().collect())
+    }
+
+    /// The name of a field as violations are filed under.
+    pub(super) fn path_of(&self, name: &str) -> String {
+        format!("{}{name}", self.path)
+    }
+
+    /// Adds the sentence `The {name} field {what}.`
+    pub(super) fn violated(&self, name: &str, what: &str, violations: &mut Violations) {
+        let path = &self.path;
+        let shown = name.replace('_', " ");
+        violations.add(self.path_of(name), format!("The {path}{shown} field {what}."));
+    }
+}

@@ -1,0 +1,123 @@
+//! Request bodies: collected whole, within a size, a time and the shard's memory for all of them.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+
+/// Bytes of bodies that a shard may hold at a time. Counted as they arrive: what a head only
+/// announces costs nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Budget {
+    free: Rc<Cell<usize>>,
+}
+
+impl Budget {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { free: Rc::new(Cell::new(bytes_max)) }
+    }
+}
+
+/// A body, and its share of the budget until dropped.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) bytes: Vec<u8>,
+    _held: Held,
+}
+
+/// Why there is no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreceived {
+    /// Larger than the app allows, announced or sent.
+    TooLarge,
+    /// Not there in time.
+    TooSlow,
+    /// The shard holds too many bodies.
+    OverBudget,
+    /// Malformed chunks, or the connection ended: there is nobody left to answer.
+    Broken,
+}
+
+/// Reads a body of at most `bytes_max` bytes. A body that announces more is refused before any of it
+/// is asked for (no `100 Continue`) or kept.
+pub(super) async fn receive(
+    body: Incoming,
+    bytes_max: usize,
+    time_max: Duration,
+    budget: &Budget,
+) -> Result<Received, Unreceived> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > bytes_max {
+        return Err(Unreceived::TooLarge);
+    }
+    let collected = collect(body, announced, bytes_max, budget);
+    tokio::time::timeout(time_max, collected).await.unwrap_or(Err(Unreceived::TooSlow))
+}
+
+async fn collect(
+    mut body: Incoming,
+    announced: usize,
+    bytes_max: usize,
+    budget: &Budget,
+) -> Result<Received, Unreceived> {
+    let mut bytes = Vec::with_capacity(announced.min(FIRST_BYTES));
+    let mut held = Held { free: Rc::clone(&budget.free), bytes: 0 };
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Unreceived::Broken)?;
+        // Trailers mean nothing here.
+        let Some(chunk) = frame.data_ref() else { continue };
+        if chunk.len() > bytes_max - bytes.len() {
+            return Err(Unreceived::TooLarge);
+        }
+        held.add(chunk.len())?;
+        bytes.extend_from_slice(chunk);
+    }
+    Ok(Received { bytes, _held: held })
+}
+
+/// Bytes taken from the budget, given back when dropped.
+#[derive(Debug)]
+struct Held {
+    free: Rc<Cell<usize>>,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, bytes: usize) -> Result<(), Unreceived> {
+        let free = self.free.get().checked_sub(bytes).ok_or(Unreceived::OverBudget)?;
+        self.free.set(free);
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.free.set(self.free.get() + self.bytes);
+    }
+}
+
+/// Usual bodies are smaller; larger ones grow as they arrive.
+const FIRST_BYTES: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dropped_body_held_is_free_again_and_never_more() {
+        let budget = Budget::new(100);
+        let held = |bytes| {
+            let mut held = Held { free: Rc::clone(&budget.free), bytes: 0 };
+            held.add(bytes).map(|()| held)
+        };
+        let first = held(60).unwrap();
+        assert_eq!(held(41).unwrap_err(), Unreceived::OverBudget);
+        let second = held(40).unwrap();
+        assert_eq!(budget.free.get(), 0);
+        drop((first, second));
+        assert_eq!(budget.free.get(), 100);
+    }
+}

@@ -1,0 +1,149 @@
+//! One connection from accept to its end: hyper drives the requests, and what comes after them (a
+//! handover, a refusal or a plain close) happens here.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::sync::watch;
+
+use crate::protocol::app::Admission;
+use crate::protocol::close::{self, ProtocolError};
+
+use super::gateway::{Command, Gateway, Upgraded};
+use super::pace::Pace;
+use super::stream::{Io, Stream};
+use super::{Front, listener, service};
+
+/// What becomes of the socket once its 101 is written.
+#[derive(Debug)]
+pub(super) enum Switched {
+    /// The shard takes it.
+    Admitted(Admission),
+    /// The client is told why not, as Pusher clients understand it: an error message and a close
+    /// frame on the open WebSocket.
+    Refused(ProtocolError),
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve<G: Gateway>(
+    stream: Stream,
+    front: Rc<Front<G>>,
+    stop: watch::Receiver<bool>,
+) {
+    let pace = Rc::new(Pace::new(front.settings.head_timeout, front.settings.idle_timeout));
+    let switched = Rc::new(RefCell::new(None));
+    let service = {
+        let (front, pace, switched) = (Rc::clone(&front), Rc::clone(&pace), Rc::clone(&switched));
+        service_fn(move |request| {
+            let (front, pace, switched) = (front.clone(), pace.clone(), switched.clone());
+            async move {
+                pace.serving();
+                let response = service::respond(&front, request, &switched).await;
+                pace.served();
+                Ok::<_, Infallible>(response)
+            }
+        })
+    };
+    let mut http = protocol().serve_connection(Io::new(stream, Rc::clone(&pace)), service);
+
+    let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut stopped = pin!(listener::stopped(stop));
+    let mut stopping = false;
+    let ended = poll_fn(|cx| {
+        if !stopping && stopped.as_mut().poll(cx).is_ready() {
+            stopping = true;
+            Pin::new(&mut http).graceful_shutdown();
+        }
+        // hyper first: it may move the deadline that is looked at behind it.
+        match Pin::new(&mut http).poll(cx) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending => pace.poll_late(alarm.as_mut(), cx).map(|()| None),
+        }
+    });
+    let Some(result) = ended.await else {
+        // Late: not worth an answer, the socket closes with the drop of what is in flight on it.
+        return;
+    };
+
+    let parts = http.into_parts();
+    match switched.take().filter(|_| result.is_ok()) {
+        None => parts.io.linger(LINGER_BYTES_HTTP, LINGER).await,
+        Some(Switched::Admitted(admission)) => {
+            hand_over(&front.gateway, admission, parts.io, parts.read_buf).await;
+        }
+        Some(Switched::Refused(error)) => refuse(parts.io, error).await,
+    }
+}
+
+/// HTTP/1.1 as the front speaks it. At most 100 headers (hyper's default: naming it would cost an
+/// allocation per request).
+fn protocol() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    // Without it hyper reads on while it answers, and such a read would eat the first WebSocket
+    // frames behind a 101. It also lets clients end their direction before they have the answer.
+    http.half_close(true);
+    // `Pace` has the deadlines: hyper's would count for idle connections as well.
+    http.header_read_timeout(None);
+    // Bounds the head (431 beyond), and how much of a body is read ahead of us.
+    http.max_buf_size(HEAD_BYTES_MAX);
+    // Off: it holds a response back while further input waits, a 101 with frames behind it too.
+    http.pipeline_flush(false);
+    http
+}
+
+/// Gives the socket to the shard.
+async fn hand_over<G: Gateway>(gateway: &G, admission: Admission, io: Io, read_buf: Bytes) {
+    // hyper has flushed the 101 and reads no more: nothing to wait for, and if there were, a stuck
+    // connection must not keep its slot.
+    let Ok(Ok((stream, received))) = tokio::time::timeout(LINGER, io.into_parts()).await else {
+        return;
+    };
+    let leftover = joined(read_buf, received);
+    gateway.submit(Command::Adopt(Upgraded { admission, stream, leftover }));
+}
+
+/// What hyper had read and not parsed, then what the socket had received and hyper not read.
+fn joined(first: Bytes, second: Bytes) -> Bytes {
+    match (first.is_empty(), second.is_empty()) {
+        // An empty buffer still holds its memory.
+        (true, true) => Bytes::new(),
+        (true, false) => second,
+        (false, true) => first,
+        (false, false) => {
+            let mut joined = BytesMut::from(first);
+            joined.extend_from_slice(&second);
+            joined.freeze()
+        }
+    }
+}
+
+/// Tells the client why its WebSocket is closed again, and closes it.
+async fn refuse(mut io: Io, error: ProtocolError) {
+    let frames = close::refusal_frames(error);
+    let told = tokio::time::timeout(LINGER, io.send(frames.bytes())).await;
+    if matches!(told, Ok(Ok(()))) {
+        io.linger(LINGER_BYTES_WEBSOCKET, LINGER).await;
+    }
+}
+
+/// Largest head of a request in bytes. Browsers send an origin's cookies along with a WebSocket
+/// handshake; nginx takes 4 lines of 8 KiB, and usual heads have less than 1 KiB.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a closing connection waits for the peer to close, and a last write for the peer to read.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What a publisher may still send when its body was refused for its size: it reads the 413 only
+/// when it has sent everything.
+const LINGER_BYTES_HTTP: usize = 1024 * 1024;
+
+/// What a refused WebSocket may still send: a client's first frames.
+const LINGER_BYTES_WEBSOCKET: usize = 64 * 1024;

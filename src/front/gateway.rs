@@ -1,0 +1,152 @@
+//! What the front asks of its shard, and nothing else: the front defines the questions, the shard
+//! answers them. The front never sees a mailbox, a ring or another shard.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::frame::Frame;
+use crate::id::SocketId;
+use crate::protocol::app::{Admission, App, Apps};
+use crate::protocol::names::ChannelName;
+
+use super::stream::Stream;
+
+/// The shard as the front sees it. Cloned into every connection's task of one thread.
+pub trait Gateway: Clone + 'static {
+    /// The apps of the configuration as it is now.
+    fn apps(&self) -> Arc<Apps>;
+
+    /// Takes a command. Never blocks and never fails: when the shard is gone, the command's
+    /// [`Reply`] is dropped and the front answers 503.
+    fn submit(&self, command: Command);
+
+    /// True while the bus spills: publishes are answered 503 with `Retry-After: 1` unsubmitted.
+    fn overloaded(&self) -> bool;
+
+    /// True once the process stops: a connection closes after the request that it is in.
+    fn draining(&self) -> bool;
+
+    /// Whether the shard can take one more WebSocket. Asked before the 101, since afterwards only a
+    /// close frame can refuse.
+    fn has_room(&self) -> bool;
+}
+
+/// Where an answer goes. Dropped unanswered when the shard stops.
+pub type Reply<T> = oneshot::Sender<T>;
+
+/// What a publish is answered: one state per [`Publication`], in their order.
+pub type Published = Result<Vec<ChannelState>, Overloaded>;
+
+/// One request of the front to its shard. Everything in it is checked: the app exists, the request
+/// was signed with its secret, the names are valid and the sizes within its limits.
+#[derive(Debug)]
+pub enum Command {
+    /// Sends events to the subscribers of their channels, on all shards, in the given order.
+    Publish {
+        /// The app that the channels belong to.
+        app: Arc<App>,
+        /// At least one; each channel and event of the request once.
+        events: Vec<Publication>,
+        /// Answered once every home shard has taken its part.
+        reply: Reply<Published>,
+    },
+    /// Lists the channels that have subscribers, of all shards, in any order.
+    Channels {
+        /// The app that the channels belong to.
+        app: Arc<App>,
+        /// Every occupied channel once.
+        reply: Reply<Vec<(ChannelName, ChannelState)>>,
+    },
+    /// Asks for one channel, occupied or not.
+    Channel {
+        /// The app that the channel belongs to.
+        app: Arc<App>,
+        /// The channel; it may never have existed.
+        channel: ChannelName,
+        /// An unoccupied channel has the state of all zeros, but may have a cached event.
+        reply: Reply<ChannelState>,
+    },
+    /// Lists who is present.
+    Users {
+        /// The app that the channel belongs to.
+        app: Arc<App>,
+        /// A presence channel.
+        channel: ChannelName,
+        /// Every `user_id` once, as a string; none when the channel is unoccupied.
+        reply: Reply<Vec<Box<str>>>,
+    },
+    /// Closes all connections of a user.
+    Terminate {
+        /// The app that the user belongs to.
+        app: Arc<App>,
+        /// As in `terminate_connections`, percent-decoded.
+        user_id: String,
+        /// Answered once every shard has been told.
+        reply: Reply<()>,
+    },
+    /// Takes over a socket: its 101 is written and the front reads no more from it.
+    Adopt(Upgraded),
+}
+
+/// One event on one channel.
+#[derive(Debug)]
+pub struct Publication {
+    /// Where it goes.
+    pub channel: ChannelName,
+    /// The event as subscribers receive it, encoded once for all of them.
+    pub frame: Frame,
+    /// The event's `data`, to be kept as the channel's last event. Only for cache channels.
+    pub cached: Option<Arc<str>>,
+    /// The event's name.
+    pub event: Arc<str>,
+    /// The connection that caused the event and does not want it back (`socket_id`).
+    pub except: Option<SocketId>,
+    /// Whether the answer's [`ChannelState`] is looked at (`info` was asked for).
+    pub wants_state: bool,
+}
+
+/// What a home shard knows of a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelState {
+    /// Subscribed connections on all shards; the channel is occupied when there are any.
+    pub subscription_count: u32,
+    /// Distinct users on all shards; 0 for channels without presence.
+    pub user_count: u32,
+    /// The last event of a cache channel while it is kept.
+    pub cached: Option<CachedEvent>,
+}
+
+impl ChannelState {
+    /// Whether anyone is subscribed.
+    #[must_use]
+    pub const fn occupied(&self) -> bool {
+        self.subscription_count > 0
+    }
+}
+
+/// The last event of a cache channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedEvent {
+    /// Its `data`, as it was published.
+    pub data: Arc<str>,
+    /// Seconds that it will still be kept.
+    pub ttl_s: u64,
+}
+
+/// The shard cannot take more publishes now: answered 503, the publisher tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overloaded;
+
+/// A WebSocket that was just opened, on its way to the plane. From here on the socket belongs to
+/// the shard alone: no operation of the front is in flight on it.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// The proof that the app let the connection in; dropping it gives the place back.
+    pub admission: Admission,
+    /// The socket, in blocking mode.
+    pub stream: Stream,
+    /// What the client sent behind its handshake: the first bytes of its first frames.
+    pub leftover: Bytes,
+}

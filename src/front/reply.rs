@@ -1,0 +1,153 @@
+//! Responses, and the ways to say no. Texts are for people: the PHP client puts the body of any
+//! answer but 200 into the exception that its user reads.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::{Response, StatusCode};
+use serde::ser::{Serialize, Serializer};
+
+use crate::websocket::handshake;
+
+use super::body::Unreceived;
+
+/// A response with its body: all bodies are short and there from the start.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// 200 with a JSON object.
+pub(super) fn json(object: &impl Serialize) -> Answer {
+    json_with(StatusCode::OK, object)
+}
+
+fn json_with(status: StatusCode, object: &impl Serialize) -> Answer {
+    // Serialising our own structs into memory has no way to fail; an empty object is still JSON.
+    let text = serde_json::to_vec(object).unwrap_or_else(|_| b"{}".to_vec());
+    answer(status, "application/json", text.into())
+}
+
+/// 101: the connection leaves HTTP. Extensions and subprotocols are never agreed on.
+pub(super) fn switching_protocols(accept: &str) -> Result<Answer, Rejection> {
+    let accept = HeaderValue::from_str(accept).map_err(|_| Rejection::BAD_REQUEST)?;
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(response)
+}
+
+/// An answer other than success.
+#[derive(Debug)]
+pub(super) enum Rejection {
+    /// A status with a sentence.
+    Text(StatusCode, Cow<'static, str>),
+    /// 404 with an empty object, as Reverb answers for an unoccupied presence channel.
+    Unoccupied,
+    /// 405: these methods are served.
+    Method(&'static str),
+    /// 422: the body is JSON, but not what the endpoint takes.
+    Invalid(Violations),
+    /// 503: the same request may succeed soon.
+    Busy,
+    /// There is no body to judge.
+    Body(Unreceived),
+    /// The request to a WebSocket endpoint opens none.
+    Handshake(handshake::Refusal),
+}
+
+impl Rejection {
+    pub(super) const BAD_REQUEST: Self = Self::text(StatusCode::BAD_REQUEST, "Bad request.");
+    pub(super) const NOT_FOUND: Self = Self::text(StatusCode::NOT_FOUND, "Not found.");
+
+    pub(super) const fn text(status: StatusCode, text: &'static str) -> Self {
+        Self::Text(status, Cow::Borrowed(text))
+    }
+
+    pub(super) fn into_answer(self) -> Answer {
+        match self {
+            Self::Text(status, text) => sentence(status, text),
+            Self::Unoccupied => answer(StatusCode::NOT_FOUND, "application/json", "{}".into()),
+            Self::Method(allowed) => {
+                let answer = sentence(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed.");
+                with(answer, ALLOW, allowed)
+            }
+            Self::Invalid(violations) => json_with(StatusCode::UNPROCESSABLE_ENTITY, &violations),
+            Self::Busy => {
+                let text = "Over capacity, try again.";
+                with(sentence(StatusCode::SERVICE_UNAVAILABLE, text), RETRY_AFTER, "1")
+            }
+            Self::Body(cause) => no_body(cause),
+            Self::Handshake(refusal) => no_websocket(&refusal),
+        }
+    }
+}
+
+/// What is wrong with the fields of a request, in Laravel's form: field to sentences.
+#[derive(Debug, Default)]
+pub(super) struct Violations(Vec<(String, String)>);
+
+impl Violations {
+    pub(super) fn add(&mut self, field: impl Into<String>, sentence: impl Into<String>) {
+        self.0.push((field.into(), sentence.into()));
+    }
+
+    pub(super) fn none(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Violations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(field, sentence)| (field, [sentence])))
+    }
+}
+
+fn no_body(cause: Unreceived) -> Answer {
+    let answer = match cause {
+        Unreceived::TooLarge => sentence(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large."),
+        Unreceived::TooSlow => sentence(StatusCode::REQUEST_TIMEOUT, "Request timeout."),
+        Unreceived::OverBudget => Rejection::Busy.into_answer(),
+        Unreceived::Broken => sentence(StatusCode::BAD_REQUEST, "Bad request."),
+    };
+    // The rest of the body is not read: what follows it on the connection is no request.
+    with(answer, CONNECTION, "close")
+}
+
+fn no_websocket(refusal: &handshake::Refusal) -> Answer {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let answer = sentence(status, refusal.to_string());
+    match status {
+        StatusCode::UPGRADE_REQUIRED => {
+            let answer = with(answer, UPGRADE, "websocket");
+            let answer = with(answer, CONNECTION, "Upgrade");
+            with(answer, SEC_WEBSOCKET_VERSION, "13")
+        }
+        StatusCode::METHOD_NOT_ALLOWED => with(answer, ALLOW, "GET"),
+        _ => answer,
+    }
+}
+
+fn sentence(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Answer {
+    let bytes = match text.into() {
+        Cow::Borrowed(text) => text.into(),
+        Cow::Owned(text) => text.into(),
+    };
+    answer(status, "text/plain; charset=utf-8", bytes)
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    with(response, CONTENT_TYPE, content_type)
+}
+
+fn with(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {
+    answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    answer
+}

@@ -1,0 +1,176 @@
+//! Paths to endpoints. Every path answers with and without the configured prefix: PHP clients that
+//! resolve `apps/…` against a base URL without a trailing slash lose the prefix on the way.
+
+use std::borrow::Cow;
+
+use hyper::Method;
+use percent_encoding::percent_decode_str;
+
+/// Where a request goes. Segments are percent-decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Route<'p> {
+    /// Is the server alive?
+    Up,
+    /// `/app/{key}`: a WebSocket.
+    WebSocket {
+        /// The app's public key.
+        key: Cow<'p, str>,
+    },
+    /// `/apps/{app_id}/…`: the HTTP API.
+    Api {
+        /// As in the path; there may be no such app.
+        app_id: Cow<'p, str>,
+        /// What is asked of the app.
+        endpoint: Endpoint<'p>,
+    },
+}
+
+/// The HTTP API of an app.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Endpoint<'p> {
+    /// Publish one event.
+    Events,
+    /// Publish several events.
+    BatchEvents,
+    /// List the occupied channels.
+    Channels,
+    /// Describe this channel.
+    Channel(Cow<'p, str>),
+    /// List the users of this presence channel.
+    Users(Cow<'p, str>),
+    /// Close the connections of this user.
+    Terminate(Cow<'p, str>),
+    /// Count the connections.
+    Connections,
+}
+
+impl<'p> Route<'p> {
+    /// The route of a path as received, or none.
+    pub(super) fn of(path: &'p str, prefix: &str) -> Option<Self> {
+        Self::of_bare(path).or_else(|| Self::of_bare(path.strip_prefix(prefix)?))
+    }
+
+    fn of_bare(path: &'p str) -> Option<Self> {
+        // Split before decoding: an encoded slash is part of its segment.
+        let mut segments = path.strip_prefix('/')?.split('/');
+        // Outer none: no text in the segment; inner none: no segment.
+        let mut next = || segments.next().map_or(Some(None), |segment| decoded(segment).map(Some));
+        let first = next()??;
+        let (second, third, fourth, fifth) = (next()?, next()?, next()?, next()?);
+        if next()?.is_some() {
+            return None;
+        }
+        match (&*first, second, third, fourth, fifth) {
+            ("up", None, None, None, None) => Some(Self::Up),
+            ("app", Some(key), None, None, None) => Some(Self::WebSocket { key }),
+            ("apps", Some(app_id), Some(noun), name, verb) => {
+                let endpoint = Endpoint::of(&noun, name, verb.as_deref())?;
+                Some(Self::Api { app_id, endpoint })
+            }
+            _ => None,
+        }
+    }
+
+    /// The methods that are served, as in an `Allow` header.
+    pub(super) const fn methods(&self) -> &'static str {
+        match self {
+            Self::WebSocket { .. } => "GET",
+            Self::Api { endpoint, .. } if endpoint.is_command() => "POST",
+            Self::Up | Self::Api { .. } => "GET, HEAD",
+        }
+    }
+
+    /// Whether `method` is one of them.
+    pub(super) fn serves(&self, method: &Method) -> bool {
+        self.methods().split(", ").any(|served| served == method.as_str())
+    }
+}
+
+impl<'p> Endpoint<'p> {
+    fn of(noun: &str, name: Option<Cow<'p, str>>, verb: Option<&str>) -> Option<Self> {
+        match (noun, name, verb) {
+            ("events", None, None) => Some(Self::Events),
+            ("batch_events", None, None) => Some(Self::BatchEvents),
+            ("connections", None, None) => Some(Self::Connections),
+            ("channels", None, None) => Some(Self::Channels),
+            ("channels", Some(channel), None) => Some(Self::Channel(channel)),
+            ("channels", Some(channel), Some("users")) => Some(Self::Users(channel)),
+            ("users", Some(user), Some("terminate_connections")) => Some(Self::Terminate(user)),
+            _ => None,
+        }
+    }
+
+    const fn is_command(&self) -> bool {
+        matches!(self, Self::Events | Self::BatchEvents | Self::Terminate(_))
+    }
+}
+
+/// A segment's text. An empty one names nothing, and neither do bytes that are not UTF-8.
+fn decoded(segment: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(segment).decode_utf8().ok().filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api<'p>(app_id: &'p str, endpoint: Endpoint<'p>) -> Option<Route<'p>> {
+        Some(Route::Api { app_id: app_id.into(), endpoint })
+    }
+
+    #[test]
+    fn every_route_is_found_with_and_without_the_prefix() {
+        let routes = [
+            ("/up", Some(Route::Up)),
+            ("/app/key", Some(Route::WebSocket { key: "key".into() })),
+            ("/apps/1/events", api("1", Endpoint::Events)),
+            ("/apps/1/batch_events", api("1", Endpoint::BatchEvents)),
+            ("/apps/1/channels", api("1", Endpoint::Channels)),
+            ("/apps/1/channels/c", api("1", Endpoint::Channel("c".into()))),
+            ("/apps/1/channels/c/users", api("1", Endpoint::Users("c".into()))),
+            ("/apps/1/users/u/terminate_connections", api("1", Endpoint::Terminate("u".into()))),
+            ("/apps/1/connections", api("1", Endpoint::Connections)),
+        ];
+        for (path, route) in routes {
+            assert_eq!(Route::of(path, "/ws"), route, "{path}");
+            assert_eq!(Route::of(path, ""), route, "{path}");
+            assert_eq!(Route::of(&format!("/ws{path}"), "/ws"), route, "{path}");
+            assert_eq!(Route::of(&format!("/ws{path}"), ""), None, "{path}");
+            assert_eq!(Route::of(&format!("{path}/"), "/ws"), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn segments_are_decoded_after_the_split() {
+        let path = "/apps/1/channels/presence-a%2Fb%40%C3%BC/users";
+        assert_eq!(Route::of(path, ""), api("1", Endpoint::Users("presence-a/b@ü".into())));
+        assert_eq!(Route::of("/apps/1%2Fevents", ""), None);
+        assert_eq!(Route::of("/app/%ff", ""), None, "not UTF-8");
+    }
+
+    #[test]
+    fn other_paths_have_no_route() {
+        for path in
+            ["", "/", "*", "/apps", "/apps/1", "/app", "/app/k/x", "/Up", "/wsup", "//up", "/app/"]
+        {
+            assert_eq!(Route::of(path, "/ws"), None, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn commands_are_posted_and_questions_are_asked() {
+        for (path, methods) in [
+            ("/up", "GET, HEAD"),
+            ("/app/key", "GET"),
+            ("/apps/1/events", "POST"),
+            ("/apps/1/batch_events", "POST"),
+            ("/apps/1/users/u/terminate_connections", "POST"),
+            ("/apps/1/channels/c/users", "GET, HEAD"),
+        ] {
+            let route = Route::of(path, "").unwrap();
+            assert_eq!(route.methods(), methods, "{path}");
+            assert_eq!(route.serves(&Method::POST), methods == "POST", "{path}");
+            assert!(!route.serves(&Method::OPTIONS), "{path}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! One request: its route, its method, its answer.
+
+use std::cell::RefCell;
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::{Request, StatusCode};
+use serde::Serialize;
+
+use super::connection::Switched;
+use super::gateway::Gateway;
+use super::reply::{Answer, Rejection, json};
+use super::route::Route;
+use super::{Front, api, upgrade};
+
+/// Answers a request. After an answer of 101, `switched` says what becomes of the socket.
+pub(super) async fn respond<G: Gateway>(
+    front: &Front<G>,
+    request: Request<Incoming>,
+    switched: &RefCell<Option<Switched>>,
+) -> Answer {
+    let answer = answer(front, request, switched).await;
+    let mut answer = answer.unwrap_or_else(Rejection::into_answer);
+    if front.gateway.draining() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        answer.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+async fn answer<G: Gateway>(
+    front: &Front<G>,
+    request: Request<Incoming>,
+    switched: &RefCell<Option<Switched>>,
+) -> Result<Answer, Rejection> {
+    let (head, body) = request.into_parts();
+    let prefix = &front.settings.path_prefix;
+    let route = Route::of(head.uri.path(), prefix).ok_or(Rejection::NOT_FOUND)?;
+    if !route.serves(&head.method) {
+        return Err(Rejection::Method(route.methods()));
+    }
+    match route {
+        Route::Up => Ok(json(&Up { health: "OK" })),
+        Route::WebSocket { key } => upgrade::answer(front, &head, &body, &key, switched),
+        Route::Api { app_id, endpoint } => api::answer(front, &head, body, &app_id, endpoint).await,
+    }
+}
+
+#[derive(Serialize)]
+struct Up {
+    health: &'static str,
+}

@@ -1,0 +1,262 @@
+//! The sockets of the front on tokio-uring, and the adapter that lets hyper drive them.
+//!
+//! hyper polls with borrowed buffers, `io_uring` owns a buffer from submission to completion: [`Io`]
+//! stands between. It keeps at most one read and one write in flight, each a boxed future that owns
+//! its buffer.
+//!
+//! A socket with an operation in flight is never just dropped: tokio-uring keeps the operation, and
+//! with it the descriptor, until the kernel completes it, which for a read from a silent peer is
+//! never. [`Io`] shuts such a socket down first, and the operations end.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio_uring::buf::{BoundedBuf, Slice};
+use tokio_uring::net::{TcpStream, UnixStream};
+
+use super::pace::Pace;
+
+/// An accepted connection.
+pub enum Stream {
+    /// From a TCP listener.
+    Tcp(TcpStream),
+    /// From a unix-socket listener.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Ends one or both directions; operations in flight on them complete at once.
+    ///
+    /// # Errors
+    /// Those of shutdown(2), such as `NotConnected` when the peer has already reset the connection.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(how),
+            Self::Unix(stream) => stream.shutdown(how),
+        }
+    }
+
+    /// Reads what there is into the capacity of `buffer`; 0 bytes is the end of the stream.
+    async fn read(&self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        loop {
+            let (result, returned) = match self {
+                Self::Tcp(stream) => stream.read(buffer).await,
+                Self::Unix(stream) => stream.read(buffer).await,
+            };
+            match result {
+                Err(error) if is_transient(&error) => buffer = returned,
+                result => return (result, returned),
+            }
+            tokio::time::sleep(TRANSIENT_PAUSE).await;
+        }
+    }
+
+    /// Writes all of `bytes`, however the kernel cuts it.
+    async fn write_all(&self, mut bytes: Vec<u8>) -> io::Result<()> {
+        let mut written = 0;
+        while written < bytes.len() {
+            let rest = bytes.slice(written..);
+            let (result, slice): (_, Slice<Vec<u8>>) = match self {
+                Self::Tcp(stream) => stream.write(rest).submit().await,
+                Self::Unix(stream) => stream.write(rest).submit().await,
+            };
+            bytes = slice.into_inner();
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => written += count,
+                Err(error) if is_transient(&error) => tokio::time::sleep(TRANSIENT_PAUSE).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Self::Tcp(_) => "Tcp",
+            Self::Unix(_) => "Unix",
+        };
+        write!(f, "{kind}({})", self.as_raw_fd())
+    }
+}
+
+type ReadInFlight = Pin<Box<dyn Future<Output = (io::Result<usize>, Vec<u8>)>>>;
+type WriteInFlight = Pin<Box<dyn Future<Output = io::Result<()>>>>;
+
+/// A [`Stream`] that hyper can drive. Writing is accepted at once and completes in the background;
+/// `poll_flush` waits for it, so flushed means that the kernel has taken every byte.
+pub(super) struct Io {
+    stream: Rc<Stream>,
+    /// Told when bytes arrive: the deadline of a request's head counts from its first byte.
+    pace: Rc<Pace>,
+    reading: Option<ReadInFlight>,
+    /// Received and not yet taken by a `poll_read`.
+    received: Bytes,
+    writing: Option<WriteInFlight>,
+    /// The peer has ended its direction.
+    ended: bool,
+}
+
+impl Io {
+    pub(super) fn new(stream: Stream, pace: Rc<Pace>) -> Self {
+        Self {
+            stream: Rc::new(stream),
+            pace,
+            reading: None,
+            received: Bytes::new(),
+            writing: None,
+            ended: false,
+        }
+    }
+
+    /// Writes all of `bytes`.
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        poll_fn(|cx| self.poll_written(cx)).await?;
+        self.start_write(bytes.to_vec());
+        poll_fn(|cx| self.poll_written(cx)).await
+    }
+
+    /// Gives the socket away with what was received beyond the bytes that hyper took. Waits for
+    /// operations in flight: a read that completed later would eat what the next owner is owed.
+    /// hyper starts no read while a response is due (`half_close`), so there is none after a 101.
+    pub(super) async fn into_parts(mut self) -> io::Result<(Stream, Bytes)> {
+        poll_fn(|cx| self.poll_written(cx)).await?;
+        if self.reading.is_some() {
+            poll_fn(|cx| self.poll_received(cx)).await?;
+        }
+        let received = std::mem::take(&mut self.received);
+        let stream = Rc::clone(&self.stream);
+        drop(self);
+        let stream = Rc::try_unwrap(stream)
+            .map_err(|_| io::Error::other("an operation still holds the socket"))?;
+        Ok((stream, received))
+    }
+
+    /// Closes so that the peer can still read the last answer: ends our direction, then reads and
+    /// drops until the peer ends its own, at most `bytes_max` bytes and `time_max`. Closing at once
+    /// with unread input would reset the connection, and the answer would be lost with it.
+    pub(super) async fn linger(mut self, bytes_max: usize, time_max: Duration) {
+        let ended = async {
+            poll_fn(|cx| self.poll_written(cx)).await?;
+            self.stream.shutdown(Shutdown::Write)?;
+            let mut dropped = 0;
+            while !self.ended && dropped <= bytes_max {
+                poll_fn(|cx| self.poll_received(cx)).await?;
+                dropped += std::mem::take(&mut self.received).len();
+            }
+            io::Result::Ok(())
+        };
+        // Neither the error nor the deadline matters any more: the drop that follows closes.
+        let _ = tokio::time::timeout(time_max, ended).await;
+    }
+
+    fn start_write(&mut self, bytes: Vec<u8>) {
+        let stream = Rc::clone(&self.stream);
+        self.writing = Some(Box::pin(async move { stream.write_all(bytes).await }));
+    }
+
+    /// Ready once no write is in flight.
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(writing) = &mut self.writing else { return Poll::Ready(Ok(())) };
+        let result = ready!(writing.as_mut().poll(cx));
+        self.writing = None;
+        Poll::Ready(result)
+    }
+
+    /// Ready once `received` has bytes or the peer has ended. Starts a read if there is none.
+    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ended || !self.received.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let stream = &self.stream;
+        let reading = self.reading.get_or_insert_with(|| {
+            let stream = Rc::clone(stream);
+            Box::pin(async move { stream.read(Vec::with_capacity(READ_BYTES)).await })
+        });
+        let (result, buffer) = ready!(reading.as_mut().poll(cx));
+        self.reading = None;
+        self.ended = result? == 0;
+        self.received = Bytes::from(buffer);
+        self.pace.received();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        if self.reading.is_some() || self.writing.is_some() {
+            // Fails only when the peer is gone already, and then the operations end as well.
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Read for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_received(cx))?;
+        let count = self.received.len().min(buffer.remaining());
+        buffer.put_slice(&self.received[..count]);
+        self.received.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_written(cx))?;
+        if !bytes.is_empty() {
+            self.start_write(bytes.to_vec());
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_written(cx)
+    }
+
+    /// Flushes only: how the socket closes is decided by [`Io::linger`], after hyper.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_written(cx)
+    }
+}
+
+/// Blocking sockets can still answer EAGAIN, under memory pressure or when the kernel's retries run
+/// out (liburing pull request 1601): the operation is tried again, the connection lives.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Holds a usual request whole. A page of it is touched only when bytes arrive, so that a waiting
+/// connection costs address space rather than memory.
+const READ_BYTES: usize = 8 * 1024;
+
+/// Long enough not to burn CPU while the kernel is short of memory.
+const TRANSIENT_PAUSE: Duration = Duration::from_millis(10);

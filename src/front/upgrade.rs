@@ -1,0 +1,78 @@
+//! `/app/{key}`: the handshake, and who is let in.
+//!
+//! Whatever a client could show to its user is said on the open WebSocket, since browsers hide the
+//! answer to a failed handshake: after 101 a refusal is an error message and a close frame.
+
+use std::cell::RefCell;
+
+use hyper::Version;
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::http::request::Parts;
+
+use crate::protocol::app::Admission;
+use crate::protocol::close::ProtocolError;
+use crate::protocol::session::check_protocol_version;
+use crate::websocket::handshake::{self, UpgradeRequest};
+
+use super::Front;
+use super::connection::Switched;
+use super::gateway::Gateway;
+use super::reply::{Answer, Rejection, switching_protocols};
+
+/// Judges the handshake (RFC 6455 section 4.2.1), then the client.
+pub(super) fn answer<G: Gateway>(
+    front: &Front<G>,
+    head: &Parts,
+    body: &Incoming,
+    key: &str,
+    switched: &RefCell<Option<Switched>>,
+) -> Result<Answer, Rejection> {
+    let accept = handshake::accept(&UpgradeRequest {
+        method: head.method.as_str(),
+        http11: head.version >= Version::HTTP_11,
+        connection: &texts(&head.headers, CONNECTION),
+        upgrade: &texts(&head.headers, UPGRADE),
+        version: &texts(&head.headers, SEC_WEBSOCKET_VERSION),
+        key: &texts(&head.headers, SEC_WEBSOCKET_KEY),
+        has_body: !body.is_end_stream(),
+    });
+    let answer = switching_protocols(&accept.map_err(Rejection::Handshake)?)?;
+    let admitted = admit(&front.gateway, head, key);
+    *switched.borrow_mut() = Some(admitted.map_or_else(Switched::Refused, Switched::Admitted));
+    Ok(answer)
+}
+
+fn admit<G: Gateway>(gateway: &G, head: &Parts, key: &str) -> Result<Admission, ProtocolError> {
+    let apps = gateway.apps();
+    let app = apps.by_key(key).ok_or(ProtocolError::NoSuchApp)?;
+    check_protocol_version(head.uri.query().unwrap_or_default())?;
+    if let Err(reason) = app.allowed_origins.check(origin(&head.headers)) {
+        tracing::info!(app = %app.id, %reason, "origin refused");
+        return Err(ProtocolError::OriginNotAllowed);
+    }
+    if gateway.draining() {
+        return Err(ProtocolError::ShuttingDown);
+    }
+    if !gateway.has_room() {
+        return Err(ProtocolError::OverCapacity);
+    }
+    Admission::take(app).ok_or(ProtocolError::OverQuota)
+}
+
+/// Where the page comes from, if a browser says so. Several origins, or one that is not text, are no
+/// origin that any list could name.
+fn origin(headers: &HeaderMap) -> Option<&str> {
+    match *texts(headers, ORIGIN).as_slice() {
+        [] => None,
+        [origin] => Some(origin),
+        _ => Some(""),
+    }
+}
+
+/// The values of a header. One that is not ASCII is not what any handshake asks for.
+fn texts(headers: &HeaderMap, name: HeaderName) -> Vec<&str> {
+    headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
+}
