@@ -6,8 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::frame::Frame;
-use crate::id::SocketId;
+pub use crate::channels::{CachedEvent, ChannelState, Publication};
 use crate::protocol::app::{Admission, App, Apps};
 use crate::protocol::names::ChannelName;
 
@@ -88,51 +87,6 @@ pub enum Command {
     },
     /// Takes over a socket: its 101 is written and the front reads no more from it.
     Adopt(Upgraded),
-}
-
-/// One event on one channel.
-#[derive(Debug)]
-pub struct Publication {
-    /// Where it goes.
-    pub channel: ChannelName,
-    /// The event as subscribers receive it, encoded once for all of them.
-    pub frame: Frame,
-    /// The event's `data`, to be kept as the channel's last event. Only for cache channels.
-    pub cached: Option<Arc<str>>,
-    /// The event's name.
-    pub event: Arc<str>,
-    /// The connection that caused the event and does not want it back (`socket_id`).
-    pub except: Option<SocketId>,
-    /// Whether the answer's [`ChannelState`] is looked at (`info` was asked for).
-    pub wants_state: bool,
-}
-
-/// What a home shard knows of a channel.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChannelState {
-    /// Subscribed connections on all shards; the channel is occupied when there are any.
-    pub subscription_count: u32,
-    /// Distinct users on all shards; 0 for channels without presence.
-    pub user_count: u32,
-    /// The last event of a cache channel while it is kept.
-    pub cached: Option<CachedEvent>,
-}
-
-impl ChannelState {
-    /// Whether anyone is subscribed.
-    #[must_use]
-    pub const fn occupied(&self) -> bool {
-        self.subscription_count > 0
-    }
-}
-
-/// The last event of a cache channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CachedEvent {
-    /// Its `data`, as it was published.
-    pub data: Arc<str>,
-    /// Seconds that it will still be kept.
-    pub ttl_s: u64,
 }
 
 /// The shard cannot take more publishes now: answered 503, the publisher tries again.

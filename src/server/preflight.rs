@@ -89,6 +89,9 @@ impl std::error::Error for HostError {}
 /// The oldest kernel: 6.1 brought `IORING_SETUP_DEFER_TASKRUN`, 6.0 the multishot receive.
 pub const KERNEL_FLOOR: (u32, u32) = (6, 1);
 
+/// The first kernel whose file tables let go of a socket at once.
+const DIRECT_DESCRIPTORS: (u32, u32) = (6, 13);
+
 /// What the host offers, or why it is not enough.
 ///
 /// # Errors
@@ -123,6 +126,14 @@ impl Host {
             uring,
             kernel: clues.release,
         }
+    }
+
+    /// Whether sockets can live in a ring's own file table. Before Linux 6.13 one that leaves the
+    /// table stays open while any older request of the ring is pending (axboe/liburing#1192).
+    #[must_use]
+    pub fn direct_descriptors(&self) -> bool {
+        let clues = Clues { release: self.kernel.clone(), ..Clues::default() };
+        clues.version().is_some_and(|version| version >= DIRECT_DESCRIPTORS)
     }
 
     /// Whether Ringwave runs here. An old kernel comes first: whatever else fails follows from it.
