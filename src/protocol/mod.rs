@@ -11,10 +11,12 @@
 //! - [`origin`]: which web pages may connect
 //! - [`signing`]: signatures of the HTTP API
 //! - [`message`]: what clients say
+//! - [`outbound`]: what the server says
 
 pub mod app;
 pub mod auth;
 pub mod message;
 pub mod names;
 pub mod origin;
+pub mod outbound;
 pub mod signing;
