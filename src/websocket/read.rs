@@ -13,6 +13,8 @@
 mod assembly;
 mod header;
 mod mask;
+#[cfg(test)]
+mod tests;
 mod utf8;
 
 use std::ops::ControlFlow;
