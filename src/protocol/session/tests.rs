@@ -243,6 +243,14 @@ fn a_limit_of_none_admits_none() {
 }
 
 #[test]
+fn a_window_starts_with_its_first_message() {
+    let mut window = Window::default();
+    let admitted =
+        [500, 1_100, 1_499, 1_500].map(|at| window.admits(2, Duration::from_secs(1), Millis(at)));
+    assert_eq!(admitted, [true, true, false, true]);
+}
+
+#[test]
 fn protocol_versions_that_look_the_same_are_spoken() {
     for query in
         ["", "protocol=5", "protocol=6&x", "client=js&protocol=7", "%70rotocol=7", "Protocol=9"]
