@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// The text of a frame: what stands behind the header.
-pub(in crate::protocol) fn text_of(frame: &Frame) -> String {
+fn text_of(frame: &Frame) -> String {
     let bytes = frame.bytes();
     let start = bytes.windows(2).position(|pair| pair == br#"{""#).unwrap();
     let text = String::from_utf8(bytes[start..].to_vec()).unwrap();

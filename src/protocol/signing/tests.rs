@@ -212,6 +212,15 @@ fn the_path_may_be_signed_with_the_prefix_or_without() {
 }
 
 #[test]
+fn a_prefix_ends_where_a_segment_does() {
+    for (signed, expected) in [("/wsx", Ok(())), ("x", Err(SignatureError::Signature))] {
+        let query = sign(&SignedRequest { path: signed, ..GET }, &[], "");
+        let request = SignedRequest { path: "/wsx", prefix: "/ws", query: &query, ..GET };
+        assert_eq!(check(&request), expected, "{signed}");
+    }
+}
+
+#[test]
 fn the_path_may_be_signed_encoded_or_decoded() {
     for signed in ["/apps/1/channels/a%3Bb", "/apps/1/channels/a;b"] {
         let query = sign(&SignedRequest { path: signed, ..GET }, &[], "");
