@@ -10,10 +10,10 @@ use crate::channels::{self, Join, Joined, Joining, Leave, Left, Outcome, Publish
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Ended, Host, Plane};
 use crate::protocol::auth::Authorised;
-use crate::protocol::close::{self, ProtocolError};
+use crate::protocol::close::{ProtocolError, error_frame, refusal_frames, subscribe_refusal};
 use crate::protocol::names::ChannelName;
 use crate::protocol::outbound;
-use crate::protocol::session::{Action, ClientEvent, malformed};
+use crate::protocol::session::{Action, ClientEvent};
 use crate::ring::Ring;
 use crate::websocket::{self, ReadLimits};
 
@@ -36,7 +36,7 @@ impl<R: Ring> Host<R> for Core {
             // Reverb takes binary messages as text.
             websocket::Message::Binary(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => text,
-                Err(_invalid) => return plane.owe(key, &malformed()),
+                Err(_invalid) => return plane.owe(key, &error_frame(ProtocolError::Malformed)),
             },
             _ => return,
         };
@@ -45,18 +45,15 @@ impl<R: Ring> Host<R> for Core {
             Action::Nothing => {}
             Action::Reply(frame) => plane.owe(key, &frame),
             Action::Subscribe(authorised) => self.subscribe(plane, key, authorised),
-            Action::Unsubscribe(channel) => self.unsubscribe(plane, key, channel),
+            Action::Unsubscribe(channel) => self.unsubscribe(plane, key, &channel),
             Action::ClientEvent(event) => self.client_event(plane, key, event),
-            Action::Refuse(error, subscription_error) => {
-                debug!(%socket_id, %error, "refused");
-                plane.owe(key, &error.frame());
-                if let Some(frame) = subscription_error {
-                    plane.owe(key, &frame);
-                }
+            Action::Refuse(error, frame) => {
+                debug!(%socket_id, ?error, "refused");
+                plane.owe(key, &frame);
             }
             Action::Close(error) => {
-                debug!(%socket_id, %error, "closed");
-                plane.close(key, &close::refusal_frames(error), Ended::Ours);
+                debug!(%socket_id, ?error, "closed");
+                plane.close(key, &refusal_frames(error), Ended::Ours);
             }
         }
     }
@@ -77,7 +74,9 @@ impl Core {
         let channel = self.hash.key(app.index, name);
         let subscribed = self.local.subscribed(key.slot, &channel).is_some();
         if !subscribed && self.local.count(key.slot) >= app.limits.max_channels_per_connection {
-            return plane.owe(key, &ProtocolError::TooManyChannels.frame());
+            let error = ProtocolError::TooManyChannels;
+            let also_on_channel = app.subscription_errors;
+            return plane.owe(key, &subscribe_refusal(error, channel.name(), also_on_channel));
         }
         let (ticket, again) = match self.local.subscribe(key.slot, &channel, member.clone()) {
             Subscribe::Ask(ticket) => (ticket, false),
@@ -98,9 +97,12 @@ impl Core {
         self.port.send(home, Message::Channel(message));
     }
 
-    fn unsubscribe<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, name: ChannelName) {
+    fn unsubscribe<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, name: &str) {
         let Some(occupant) = self.occupant(key) else { return };
-        let (app, socket_id) = (occupant.session.app().index, occupant.session.socket_id());
+        let (app, socket_id) = (occupant.session.app(), occupant.session.socket_id());
+        // A name that can't be subscribed to is no channel of anybody's.
+        let Ok(name) = ChannelName::parse(name, app.limits.max_channel_name, false) else { return };
+        let app = app.index;
         let channel = self.hash.key(app, name);
         let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
         if let Some(left) = self.local.unsubscribe(key.slot, &channel, settle) {
@@ -125,9 +127,9 @@ impl Core {
         let channel = self.hash.key(app, event.channel);
         let subscribed = self.local.subscribed(key.slot, &channel);
         if event.must_be_member && subscribed.is_none() {
-            return plane.owe(key, &ProtocolError::NotAMember.frame());
+            return plane.owe(key, &error_frame(ProtocolError::NotMember));
         }
-        let user_id = subscribed.flatten().map(|member| &*member.user_id);
+        let user_id = subscribed.flatten().map(|member| &*member.id_json);
         let data = event.data.map(serde_json::value::RawValue::get);
         let frame = outbound::client_event(&event.event, channel.name(), data, user_id);
         let home = channel.home(self.port.shards());
@@ -195,12 +197,10 @@ impl Core {
                 }
             }
             (Joining::Done, Outcome::Full) => {
-                plane.owe(conn, &outbound::subscription_error(
-                    channel.name(),
-                    "LimitReached",
-                    "The presence channel is full.",
-                    4004,
-                ));
+                let also_on_channel =
+                    self.occupant(conn).is_some_and(|of| of.session.app().subscription_errors);
+                let error = ProtocolError::TooManyMembers;
+                plane.owe(conn, &subscribe_refusal(error, channel.name(), also_on_channel));
             }
             // The home has counted somebody who is gone.
             (Joining::Void, Outcome::Subscribed { .. }) => {
