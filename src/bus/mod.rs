@@ -114,8 +114,7 @@ impl<M: Send> Port<M> {
     #[must_use]
     pub fn has_room(&self, to: ShardId) -> bool {
         let index = to.index();
-        to == self.id
-            || (self.spills[index].is_empty() && !self.peers[index].mailbox.is_full())
+        to == self.id || (self.spills[index].is_empty() && !self.peers[index].mailbox.is_full())
     }
 
     /// The next message for this shard: its own first, then the mailbox's.

@@ -14,10 +14,10 @@ use crate::protocol::names::ChannelName;
 use crate::protocol::outbound;
 use crate::time::Millis;
 
+use super::ChannelKey;
 use super::message::{
     Answered, CachedEvent, ChannelState, Deliver, Join, Joined, Leave, Message, Outcome, Publish,
 };
-use super::ChannelKey;
 
 /// Bounds on the cached last events of one home shard. Past them the oldest go first.
 #[derive(Clone, Copy, Debug)]
@@ -204,8 +204,7 @@ impl Homes {
     }
 
     fn home_of(&mut self, key: &ChannelKey) -> &mut Home {
-        let entry =
-            self.table.entry(key.hash(), |home| home.key == *key, |home| home.key.hash());
+        let entry = self.table.entry(key.hash(), |home| home.key == *key, |home| home.key.hash());
         let new = || Home { key: key.clone(), interest: Vec::new(), members: None, cached: None };
         entry.or_insert_with(new).into_mut()
     }

@@ -9,7 +9,7 @@ use crate::server::preflight::{Host, HostError, KERNEL_FLOOR, Stage};
 
 /// Surveys the host and prints what was found.
 #[must_use]
-pub fn run() -> ExitCode {
+pub(super) fn run() -> ExitCode {
     // As `start` does, so that the verdict is about the limits that it will have.
     let raised = limits::raise_nofile();
     let report = Report::of(&Host::survey(), raised.before);

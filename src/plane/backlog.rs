@@ -21,16 +21,16 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    pub const fn bytes(&self) -> usize {
+    pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.in_flight.is_none()
     }
 
     /// Adds bytes at the end, unless it is sealed.
-    pub fn push(&mut self, bytes: Bytes) -> bool {
+    pub(super) fn push(&mut self, bytes: Bytes) -> bool {
         if !self.sealed {
             self.bytes += bytes.len();
             self.queue.push_back(bytes);
@@ -39,7 +39,7 @@ impl Backlog {
     }
 
     /// The bytes of the next send. [`sent`](Self::sent) must follow.
-    pub fn start(&mut self) -> Option<Bytes> {
+    pub(super) fn start(&mut self) -> Option<Bytes> {
         let first = self.queue.pop_front()?;
         let joined = match self.queue.front() {
             Some(second) if first.len() + second.len() <= JOIN_BYTES => self.join(&first),
@@ -63,7 +63,7 @@ impl Backlog {
     }
 
     /// The send took this many bytes; what it left comes first again.
-    pub fn sent(&mut self, sent: usize) {
+    pub(super) fn sent(&mut self, sent: usize) {
         let Some(slice) = self.in_flight.take() else { return };
         let sent = sent.min(slice.len());
         self.bytes -= sent;
@@ -74,7 +74,7 @@ impl Backlog {
 
     /// Drops all that can be dropped without tearing a frame (all but the slice that is partly on
     /// the wire) and ends with `last`.
-    pub fn seal(&mut self, last: Bytes) {
+    pub(super) fn seal(&mut self, last: Bytes) {
         let keep = usize::from(self.in_flight.is_none());
         self.queue.truncate(keep);
         self.queue.push_back(last);

@@ -68,21 +68,21 @@ impl Default for Conn {
 
 impl Conn {
     /// A new connection in this slot; the generation stays.
-    pub fn start(&mut self, now: Millis) {
+    pub(super) fn start(&mut self, now: Millis) {
         *self = Self { generation: self.generation, phase: Phase::Open, ..Self::default() };
         self.touch(now);
     }
 
     /// The slot is free for the next one, whom earlier completions must not reach.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         *self = Self { generation: self.generation.wrapping_add(1), ..Self::default() };
     }
 
-    pub fn touch(&mut self, now: Millis) {
+    pub(super) fn touch(&mut self, now: Millis) {
         self.seen = u32::try_from(now.0 / TICK_MS).unwrap_or(u32::MAX);
     }
 
-    pub fn last_seen(&self) -> Millis {
+    pub(super) fn last_seen(&self) -> Millis {
         Millis(u64::from(self.seen) * TICK_MS)
     }
 }

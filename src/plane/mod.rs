@@ -314,12 +314,15 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// An operation of a dead connection has ended; the last one frees its slot.
-    fn operation_ended(&mut self, slot: u32) {
+    /// An operation has ended. Of a dead connection, the last one frees the slot. Returns whether
+    /// it was dead: then its result means nothing.
+    fn operation_ended(&mut self, slot: u32) -> bool {
         let conn = &self.conns[slot as usize];
-        if conn.phase == Phase::Dead && !conn.receiving && !conn.sending {
+        let dead = conn.phase == Phase::Dead;
+        if dead && !conn.receiving && !conn.sending {
             self.to_release.push(slot);
         }
+        dead
     }
 
     /// A connection that ended since the last call.

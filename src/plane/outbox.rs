@@ -28,7 +28,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub fn owe(&mut self, conn: &mut Conn, slot: u32, frame: Staged) {
+    pub(super) fn owe(&mut self, conn: &mut Conn, slot: u32, frame: Staged) {
         let node = u32::try_from(self.nodes.len()).unwrap_or(NOTHING);
         self.nodes.push(Node { frame, next: NOTHING });
         if conn.owed_first == NOTHING {
@@ -41,7 +41,7 @@ impl Outbox {
     }
 
     /// What a connection is owed, oldest first.
-    pub fn owed(&self, conn: &Conn) -> impl Iterator<Item = Staged> {
+    pub(super) fn owed(&self, conn: &Conn) -> impl Iterator<Item = Staged> {
         let mut at = conn.owed_first;
         std::iter::from_fn(move || {
             let node = self.nodes.get(at as usize)?;
@@ -51,7 +51,7 @@ impl Outbox {
     }
 
     /// Replaces a connection's list by one frame that holds it all.
-    pub fn join(&mut self, conn: &mut Conn, joined: Staged) {
+    pub(super) fn join(&mut self, conn: &mut Conn, joined: Staged) {
         if let Some(node) = self.nodes.get_mut(conn.owed_first as usize) {
             *node = Node { frame: joined, next: NOTHING };
             conn.owed_last = conn.owed_first;
@@ -59,25 +59,25 @@ impl Outbox {
     }
 
     /// The next connection whose send is to be queued.
-    pub fn next(&self) -> Option<u32> {
+    pub(super) fn next(&self) -> Option<u32> {
         self.slots.get(self.queued).copied()
     }
 
     /// The send of the connection that [`next`](Self::next) named is queued, or not needed.
-    pub const fn advance(&mut self) {
+    pub(super) const fn advance(&mut self) {
         self.queued += 1;
     }
 
-    pub const fn stalled(&self) -> bool {
+    pub(super) const fn stalled(&self) -> bool {
         self.stalled
     }
 
-    pub const fn stall(&mut self) {
+    pub(super) const fn stall(&mut self) {
         self.stalled = true;
     }
 
     /// Everything was sent: empties the lists and hands over whom they were for.
-    pub fn finish(&mut self) -> Vec<u32> {
+    pub(super) fn finish(&mut self) -> Vec<u32> {
         self.nodes.clear();
         self.queued = 0;
         self.stalled = false;
@@ -85,7 +85,7 @@ impl Outbox {
     }
 
     /// Keeps the allocation of a list that `finish` handed over.
-    pub fn reuse(&mut self, mut slots: Vec<u32>) {
+    pub(super) fn reuse(&mut self, mut slots: Vec<u32>) {
         slots.clear();
         if self.slots.capacity() == 0 {
             self.slots = slots;

@@ -39,6 +39,9 @@ impl<R: Ring> Plane<R> {
         if let Some(conn) = self.conn_mut(key) {
             conn.receiving = false;
         }
+        if self.operation_ended(key.slot) {
+            return;
+        }
         match -completion.result {
             // No bytes and no error: the peer ended the stream.
             0 => self.kill(key, Ended::PeerLeft),
@@ -52,7 +55,6 @@ impl<R: Ring> Plane<R> {
             | libc::ECANCELED => self.receive_again(key),
             errno => self.kill(key, Ended::Failed(errno)),
         }
-        self.operation_ended(key.slot);
     }
 
     fn receive_again(&mut self, key: ConnKey) {
@@ -105,8 +107,8 @@ impl<R: Ring> Plane<R> {
             }
             Message::Pong(_) => self.control_frame(key),
             Message::Close(close) => {
-                let answer: Frame = close
-                    .map_or_else(encode::close_empty, |close| encode::close(close.code, ""));
+                let answer: Frame =
+                    close.map_or_else(encode::close_empty, |close| encode::close(close.code, ""));
                 self.peer_closed(key, &answer);
             }
         }

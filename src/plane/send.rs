@@ -253,18 +253,19 @@ impl<R: Ring> Plane<R> {
             return;
         };
         conn.sending = false;
+        if self.operation_ended(key.slot) {
+            return;
+        }
         let sent = match completion.result {
             sent @ 0.. => usize::try_from(sent).unwrap_or(0),
             result => match -result {
                 // Transient without MSG_DONTWAIT too (axboe/liburing#1601); ECANCELED comes with
                 // our own hang-up.
                 libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM | libc::ECANCELED => 0,
-                errno => {
-                    self.kill(key, Ended::Failed(errno));
-                    return self.operation_ended(key.slot);
-                }
+                errno => return self.kill(key, Ended::Failed(errno)),
             },
         };
+        let Some(conn) = self.conn_mut(key) else { return };
         if let Some(backlog) = &mut conn.backlog {
             let before = backlog.bytes();
             backlog.sent(sent);
@@ -280,7 +281,6 @@ impl<R: Ring> Plane<R> {
                 self.to_send.push_back(key);
             }
         }
-        self.operation_ended(key.slot);
     }
 
     /// A connection that both sides have closed ends as soon as it got what it was owed.

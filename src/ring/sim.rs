@@ -394,6 +394,7 @@ impl Ring for SimRing {
         let released = self.hung_up.extract_if(.., |key| key.slot == slot);
         self.gone.extend(released);
         let fd = self.table[slot as usize].take();
+        assert!(fd.is_some(), "slot {slot} is released twice");
         if let Some(socket) = fd.and_then(|fd| self.net.0.borrow_mut().remove(&fd)) {
             let ended = Socket { server_closed: true, ..socket };
             self.net.0.borrow_mut().insert(fd.unwrap_or(-1), ended);

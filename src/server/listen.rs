@@ -35,7 +35,7 @@ pub(super) struct SocketFiles(Vec<PathBuf>);
 
 impl Bound {
     /// Binds every address for every shard.
-    pub fn bind(addresses: &[ListenAddr], shards: usize) -> Result<Self, StartError> {
+    pub(super) fn bind(addresses: &[ListenAddr], shards: usize) -> Result<Self, StartError> {
         let mut bound = Self {
             listeners: (0..shards).map(|_| Listeners::default()).collect(),
             files: SocketFiles::default(),

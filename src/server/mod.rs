@@ -30,7 +30,6 @@ use crate::ring::UringSizes;
 use crate::shard::run::{Milestone, Setup};
 use crate::shard::{self, Message, ShardParts, SocketIds};
 
-use limits::Limit;
 use listen::Bound;
 use preflight::{Host, HostError};
 use signals::{Signal, Signals};

@@ -22,12 +22,7 @@ use crate::websocket::{self, ReadLimits};
 const FRAGMENTS_PER_MESSAGE: u32 = 1024;
 
 impl<R: Ring> Host<R> for Core {
-    fn message(
-        &mut self,
-        plane: &mut Plane<R>,
-        key: ConnKey,
-        message: websocket::Message<'_>,
-    ) {
+    fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: websocket::Message<'_>) {
         let now = self.now;
         let Some(occupant) = self.occupant(key) else { return };
         let socket_id = occupant.session.socket_id();

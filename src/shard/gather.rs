@@ -40,7 +40,7 @@ impl Gathers {
     }
 
     /// The publication's home has told the channel's state.
-    pub fn published(&mut self, question: u32, index: u32, state: ChannelState) {
+    pub(super) fn published(&mut self, question: u32, index: u32, state: ChannelState) {
         let Some(Gather::Publish { left, states, .. }) = self.open.get_mut(&question) else {
             return;
         };
@@ -54,7 +54,7 @@ impl Gathers {
     }
 
     /// A shard has answered.
-    pub fn answer(&mut self, answer: Answer) {
+    pub(super) fn answer(&mut self, answer: Answer) {
         let question = answer.question;
         let Some(gather) = self.open.get_mut(&question) else { return };
         match (gather, answer.what) {

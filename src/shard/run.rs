@@ -77,8 +77,7 @@ async fn drive(setup: Setup, report: &dyn Fn(Milestone)) -> io::Result<()> {
     handle.0.room.set(shard.has_room());
 
     let (stop_front, stopped) = watch::channel(false);
-    let mut front =
-        tokio_uring::spawn(front::serve(listeners, handle.clone(), settings, stopped));
+    let mut front = tokio_uring::spawn(front::serve(listeners, handle.clone(), settings, stopped));
     report(Milestone::Serving);
 
     let mut commands = Vec::new();

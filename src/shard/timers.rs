@@ -17,7 +17,7 @@ use crate::time::Millis;
 use crate::websocket::encode;
 
 /// How often a shard looks at its clock.
-pub const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// Ticks in which the sweep sees every connection once.
 const SWEEP_TICKS: u32 = 10;
@@ -47,20 +47,20 @@ struct Drain {
 }
 
 impl Timers {
-    pub fn start_drain(&mut self, now: Millis, window: Duration, connections: usize) {
+    pub(super) fn start_drain(&mut self, now: Millis, window: Duration, connections: usize) {
         let drain = Drain { started: now, window, connections, closed: 0, cursor: 0 };
         self.drain.get_or_insert(drain);
     }
 
-    pub const fn stop(&mut self) {
+    pub(super) const fn stop(&mut self) {
         self.stop = true;
     }
 
-    pub const fn stopped(&self) -> bool {
+    pub(super) const fn stopped(&self) -> bool {
         self.stop
     }
 
-    pub const fn draining(&self) -> bool {
+    pub(super) const fn draining(&self) -> bool {
         self.drain.is_some()
     }
 }
