@@ -6,8 +6,6 @@
 //! 4200-4299 at once, from 4300 on it gives up. A `pusher:error` message alone never closes
 //! anything.
 
-use std::fmt;
-
 use crate::frame::Frame;
 use crate::websocket::encode;
 
@@ -19,13 +17,13 @@ use super::outbound;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtocolError {
     /// No app has the key of the URL.
-    NoSuchApp,
+    UnknownApp,
     /// The app has as many connections as it may.
     OverQuota,
     /// The URL asks for a protocol version that we do not speak.
     UnsupportedVersion,
     /// The page's origin is not allowed.
-    OriginNotAllowed,
+    OriginRefused,
     /// The app ended all connections of this user. Clients do not return by themselves.
     Terminated,
     /// A subscribe had no right to its channel.
@@ -33,7 +31,7 @@ pub enum ProtocolError {
     /// A channel's name is not acceptable.
     ChannelName(NameError),
     /// A client event for a channel that its sender is not subscribed to.
-    NotAMember,
+    NotMember,
     /// This node takes no more connections.
     OverCapacity,
     /// The client does not read what it is sent.
@@ -79,10 +77,10 @@ impl ProtocolError {
     pub const fn closes(self) -> bool {
         matches!(
             self,
-            Self::NoSuchApp
+            Self::UnknownApp
                 | Self::OverQuota
                 | Self::UnsupportedVersion
-                | Self::OriginNotAllowed
+                | Self::OriginRefused
                 | Self::Terminated
                 | Self::OverCapacity
                 | Self::SlowConsumer
@@ -101,18 +99,12 @@ impl ProtocolError {
         }
     }
 
-    /// The `pusher:error` message.
-    #[must_use]
-    pub fn frame(self) -> Frame {
-        outbound::error(self.code(), self.text())
-    }
-
     const fn code_and_text(self) -> (u16, &'static str) {
         match self {
-            Self::NoSuchApp => (4001, "Application does not exist"),
+            Self::UnknownApp => (4001, "Application does not exist"),
             Self::OverQuota => (4004, "Application is over connection quota"),
             Self::UnsupportedVersion => (4007, "Unsupported protocol version"),
-            Self::OriginNotAllowed => (4009, "Origin not allowed"),
+            Self::OriginRefused => (4009, "Origin not allowed"),
             Self::Terminated => (4009, "Connection terminated by the application"),
             Self::Unauthorised(_) => (4009, "Connection is unauthorized"),
             Self::ChannelName(NameError::Empty) => (4009, "The channel name is empty."),
@@ -120,7 +112,7 @@ impl ProtocolError {
             Self::ChannelName(NameError::Alphabet) => {
                 (4009, "The channel name has a character that is not allowed.")
             }
-            Self::NotAMember => (4009, "The client is not a member of the specified channel."),
+            Self::NotMember => (4009, "The client is not a member of the specified channel."),
             Self::OverCapacity => (4100, "Server is over capacity. Please reconnect later."),
             Self::SlowConsumer => (4101, "The client reads too slowly."),
             Self::Malformed => (4200, "Invalid message format"),
@@ -141,56 +133,65 @@ impl ProtocolError {
     }
 }
 
-/// For the log: the reason too, which clients are not told.
-impl fmt::Display for ProtocolError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.code(), self.text())?;
-        match self {
-            Self::Unauthorised(reason) => write!(f, ": {reason}"),
-            _ => Ok(()),
-        }
-    }
+/// The `pusher:error` message.
+#[must_use]
+pub fn error_frame(error: ProtocolError) -> Frame {
+    outbound::error(error.code(), error.text())
 }
-
-impl std::error::Error for ProtocolError {}
 
 /// The last words of a connection: the `pusher:error` message, since Reverb's users know it, and
 /// behind it the close frame, since client libraries act on that.
 #[must_use]
 pub fn refusal_frames(error: ProtocolError) -> Frame {
     let close = encode::close(error.close_code(), error.text());
-    Frame::from_encoded([error.frame().bytes().as_ref(), close.bytes()].concat().into())
+    joined(&[error_frame(error), close])
 }
 
-/// `pusher:subscription_error` for a subscribe that was refused, for apps that want it behind the
-/// `pusher:error` message. Types, texts and status are those of the other servers of the protocol.
+/// The answer to a subscribe that was refused: the `pusher:error` message, and behind it, if the
+/// app wants it, `pusher:subscription_error` on the channel.
 #[must_use]
-pub fn subscription_error(error: ProtocolError, channel: &str) -> Frame {
-    let (kind, text, status) = match error {
-        ProtocolError::Unauthorised(_) => ("AuthError", "The connection is unauthorized.", 401),
+pub fn subscribe_refusal(error: ProtocolError, channel: &str, also_on_channel: bool) -> Frame {
+    if !also_on_channel {
+        return error_frame(error);
+    }
+    // Types, text and status as the other servers of the protocol send them.
+    let on_channel = match error {
+        ProtocolError::Unauthorised(_) => outbound::subscription_error(
+            channel,
+            AUTH_ERROR,
+            "The connection is unauthorized.",
+            401,
+        ),
         ProtocolError::TooManyChannels | ProtocolError::TooManyMembers => {
-            ("LimitReached", error.text(), 4009)
+            outbound::subscription_error(channel, "LimitReached", error.text(), 4009)
         }
-        _ => ("AuthError", error.text(), 400),
+        _ => outbound::subscription_error(channel, AUTH_ERROR, error.text(), 400),
     };
-    outbound::subscription_error(channel, kind, text, status)
+    joined(&[error_frame(error), on_channel])
 }
+
+fn joined(frames: &[Frame]) -> Frame {
+    let bytes: Vec<&[u8]> = frames.iter().map(|frame| frame.bytes().as_ref()).collect();
+    Frame::from_encoded(bytes.concat().into())
+}
+
+const AUTH_ERROR: &str = "AuthError";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const ALL: [ProtocolError; 22] = [
-        ProtocolError::NoSuchApp,
+        ProtocolError::UnknownApp,
         ProtocolError::OverQuota,
         ProtocolError::UnsupportedVersion,
-        ProtocolError::OriginNotAllowed,
+        ProtocolError::OriginRefused,
         ProtocolError::Terminated,
         ProtocolError::Unauthorised(AuthError::Signature),
         ProtocolError::ChannelName(NameError::Empty),
         ProtocolError::ChannelName(NameError::TooLong { max_len: 200 }),
         ProtocolError::ChannelName(NameError::Alphabet),
-        ProtocolError::NotAMember,
+        ProtocolError::NotMember,
         ProtocolError::OverCapacity,
         ProtocolError::SlowConsumer,
         ProtocolError::Malformed,
@@ -207,7 +208,7 @@ mod tests {
 
     #[test]
     fn refusals_are_the_message_and_then_the_close_frame() {
-        let frames = refusal_frames(ProtocolError::NoSuchApp);
+        let frames = refusal_frames(ProtocolError::UnknownApp);
         let expected = concat!(
             r#"{"event":"pusher:error","#,
             r#""data":"{\"code\":4001,\"message\":\"Application does not exist\"}"}"#,
@@ -243,24 +244,18 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_subscribe_has_a_form_for_the_channel() {
+    fn a_refused_subscribe_is_told_on_the_channel_if_wanted() {
         let error = ProtocolError::Unauthorised(AuthError::Missing);
+        let plain = subscribe_refusal(error, "private-x", false);
+        assert_eq!(plain, error_frame(error));
+        let both = subscribe_refusal(error, "private-x", true);
+        let on_channel = both.bytes().strip_prefix(plain.bytes().as_ref()).unwrap();
         let expected = concat!(
             r#"{"event":"pusher:subscription_error","channel":"private-x","data":"#,
             r#"{"type":"AuthError","error":"The connection is unauthorized.","status":401}}"#,
         );
-        assert!(subscription_error(error, "private-x").bytes().ends_with(expected.as_bytes()));
-        let limit = subscription_error(ProtocolError::TooManyMembers, "presence-x");
+        assert!(on_channel.ends_with(expected.as_bytes()));
+        let limit = subscribe_refusal(ProtocolError::TooManyMembers, "presence-x", true);
         assert!(limit.bytes().ends_with(br#"","status":4009}}"#));
-    }
-
-    #[test]
-    fn the_log_is_told_more_than_the_client() {
-        let error = ProtocolError::Unauthorised(AuthError::WrongKey);
-        assert_eq!(
-            error.to_string(),
-            "4009 Connection is unauthorized: the signature names another key"
-        );
-        assert!(!String::from_utf8_lossy(error.frame().bytes()).contains("another"));
     }
 }

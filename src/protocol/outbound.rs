@@ -115,16 +115,15 @@ pub fn event(name: &str, data: &str, channel: &str) -> Frame {
     with_data(name, data, channel)
 }
 
-/// A client event for the others on its channel. `data` is JSON as the sender wrote it; on presence
-/// channels the `sender` is named, in the JSON form of its id that the app signed.
+/// A client event for the others on its channel. `data` and `id_json`, the user id of the sender
+/// on a presence channel, are JSON.
 #[must_use]
 pub fn client_event(
     event: &str,
     channel: &str,
     data: Option<&str>,
-    sender: Option<&Member>,
+    id_json: Option<&str>,
 ) -> Frame {
-    let id_json = sender.map(|member| &*member.id_json);
     let hint = FORM_LEN + event.len() + channel.len() + data.map_or(0, str::len);
     frame(hint, |out| {
         out.raw(r#"{"event":"#);

@@ -17,7 +17,7 @@ use crate::time::Millis;
 
 use super::app::{Admission, App, ClientEvents};
 use super::auth::{Authorised, authorise};
-use super::close::{ProtocolError, subscription_error};
+use super::close::{ProtocolError, error_frame, subscribe_refusal};
 use super::message::{self, Inbound};
 use super::names::{ChannelKind, ChannelName, valid_event_name};
 use super::outbound;
@@ -43,12 +43,12 @@ pub enum Action<'t> {
     Reply(Frame),
     /// Join the channel, as the member that the proof names.
     Subscribe(Authorised),
-    /// Leave the channel. The connection may well not be there: then nothing.
-    Unsubscribe(ChannelName),
+    /// Leave the channel of this name. The connection may well not be there: then nothing.
+    Unsubscribe(Cow<'t, str>),
     /// Relay to the others on a channel.
     ClientEvent(ClientEvent<'t>),
-    /// Send the error's message and, if there is one, this frame behind it. The connection goes on.
-    Refuse(ProtocolError, Option<Frame>),
+    /// Send this, and count it as the error; the connection goes on.
+    Refuse(ProtocolError, Frame),
     /// End the connection with [`refusal_frames`](super::close::refusal_frames).
     Close(ProtocolError),
 }
@@ -63,7 +63,7 @@ pub struct ClientEvent<'t> {
     /// Its data as sent.
     pub data: Option<&'t RawValue>,
     /// Whether the sender has to be subscribed to the channel. If it is not, the shard answers with
-    /// [`ProtocolError::NotAMember`].
+    /// [`ProtocolError::NotMember`].
     pub must_be_member: bool,
 }
 
@@ -94,7 +94,7 @@ impl Session {
     }
 
     /// Takes one text message. Binary messages are taken as text too, as Reverb does; those that
-    /// are not UTF-8 are answered with [`malformed`].
+    /// are not UTF-8 are [`malformed`].
     pub fn handle<'t>(&mut self, text: &'t str, now: Millis) -> Action<'t> {
         if let Some(limit) = self.admission.app().rate_limit
             && !self.messages.admits(limit.max_attempts, limit.decay, now)
@@ -108,14 +108,11 @@ impl Session {
             Ok(Inbound::Subscribe { channel, auth, channel_data }) => {
                 self.subscribe(&channel, auth.as_deref(), channel_data.as_deref())
             }
-            // Nobody is subscribed to a name that no subscribe takes.
-            Ok(Inbound::Unsubscribe { channel }) => {
-                self.channel(&channel).map_or(Action::Nothing, Action::Unsubscribe)
-            }
+            Ok(Inbound::Unsubscribe { channel }) => Action::Unsubscribe(channel),
             Ok(Inbound::ClientEvent { event, channel, data }) => self
                 .client_event(event, &channel, data, now)
                 .map_or_else(refuse, Action::ClientEvent),
-            Err(message::Malformed) => refuse(ProtocolError::Malformed),
+            Err(message::Malformed) => malformed(),
         }
     }
 
@@ -132,8 +129,7 @@ impl Session {
         });
         authorised.map_or_else(
             |error| {
-                let wanted = app.subscription_errors;
-                Action::Refuse(error, wanted.then(|| subscription_error(error, channel)))
+                Action::Refuse(error, subscribe_refusal(error, channel, app.subscription_errors))
             },
             Action::Subscribe,
         )
@@ -183,8 +179,8 @@ impl Session {
 
 /// The answer to what is no message at all.
 #[must_use]
-pub fn malformed() -> Frame {
-    ProtocolError::Malformed.frame()
+pub fn malformed() -> Action<'static> {
+    refuse(ProtocolError::Malformed)
 }
 
 /// Decides by the `protocol` parameter of the upgrade's query. 5, 6 and 7 look the same to a
@@ -202,7 +198,7 @@ pub fn check_protocol_version(query: &str) -> Result<(), ProtocolError> {
 }
 
 fn refuse<'t>(error: ProtocolError) -> Action<'t> {
-    Action::Refuse(error, None)
+    Action::Refuse(error, error_frame(error))
 }
 
 /// A fixed window that starts with the first that it counts, as Laravel's rate limiter has it.

@@ -118,8 +118,8 @@ fn published_data_is_escaped_once_and_nothing_more() {
 #[test]
 fn client_events_pass_their_data_as_it_is() {
     assert_eq!(
-        text_of(&client_event("client-x", "presence-c", Some(r#"{ "a":1 }"#), Some(&member(None)))),
-        r#"{"event":"client-x","channel":"presence-c","data":{ "a":1 },"user_id":1}"#
+        text_of(&client_event("client-x", "presence-c", Some(r#"{ "a":1 }"#), Some("7"))),
+        r#"{"event":"client-x","channel":"presence-c","data":{ "a":1 },"user_id":7}"#
     );
     assert_eq!(
         text_of(&client_event("client-x", "private-c", Some(r#""te\u0078t""#), None)),
