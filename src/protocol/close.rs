@@ -6,6 +6,8 @@
 //! 4200-4299 at once, from 4300 on it gives up. A `pusher:error` message alone never closes
 //! anything.
 
+use std::fmt;
+
 use crate::frame::Frame;
 use crate::websocket::encode;
 
@@ -133,6 +135,19 @@ impl ProtocolError {
     }
 }
 
+/// For the log: the reason too, which clients are not told.
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code(), self.text())?;
+        match self {
+            Self::Unauthorised(reason) => write!(f, ": {reason}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
 /// The `pusher:error` message.
 #[must_use]
 pub fn error_frame(error: ProtocolError) -> Frame {
@@ -257,5 +272,15 @@ mod tests {
         assert!(on_channel.ends_with(expected.as_bytes()));
         let limit = subscribe_refusal(ProtocolError::TooManyMembers, "presence-x", true);
         assert!(limit.bytes().ends_with(br#"","status":4009}}"#));
+    }
+
+    #[test]
+    fn the_log_is_told_more_than_the_client() {
+        let error = ProtocolError::Unauthorised(AuthError::WrongKey);
+        assert_eq!(
+            error.to_string(),
+            "4009 Connection is unauthorized: the signature names another key"
+        );
+        assert!(!String::from_utf8_lossy(error_frame(error).bytes()).contains("another"));
     }
 }

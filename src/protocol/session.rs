@@ -94,7 +94,7 @@ impl Session {
     }
 
     /// Takes one text message. Binary messages are taken as text too, as Reverb does; those that
-    /// are not UTF-8 are [`malformed`].
+    /// are not UTF-8 are [`ProtocolError::Malformed`].
     pub fn handle<'t>(&mut self, text: &'t str, now: Millis) -> Action<'t> {
         if let Some(limit) = self.admission.app().rate_limit
             && !self.messages.admits(limit.max_attempts, limit.decay, now)
@@ -112,7 +112,7 @@ impl Session {
             Ok(Inbound::ClientEvent { event, channel, data }) => self
                 .client_event(event, &channel, data, now)
                 .map_or_else(refuse, Action::ClientEvent),
-            Err(message::Malformed) => malformed(),
+            Err(message::Malformed) => refuse(ProtocolError::Malformed),
         }
     }
 
@@ -175,12 +175,6 @@ impl Session {
         ChannelName::parse(name, app.limits.max_channel_name, app.strict_names)
             .map_err(ProtocolError::ChannelName)
     }
-}
-
-/// The answer to what is no message at all.
-#[must_use]
-pub fn malformed() -> Action<'static> {
-    refuse(ProtocolError::Malformed)
 }
 
 /// Decides by the `protocol` parameter of the upgrade's query. 5, 6 and 7 look the same to a
