@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::id::SocketId;
 
 use super::app::App;
+use super::message::object;
 use super::names::ChannelName;
 
 /// A connection's right to join one channel, and as whom.
@@ -151,8 +152,7 @@ fn member(app: &App, channel_data: &str) -> Result<Member, AuthError> {
         #[serde(borrow, default)]
         user_info: Option<&'a RawValue>,
     }
-    let data: ChannelData<'_> =
-        serde_json::from_str(channel_data).map_err(|_| AuthError::ChannelData)?;
+    let data: ChannelData<'_> = object(channel_data).map_err(|_| AuthError::ChannelData)?;
     let id_json = data.user_id.get();
     let user_id = user_id_text(id_json).ok_or(AuthError::ChannelData)?;
     if user_id.len() > app.limits.max_user_id {

@@ -9,8 +9,24 @@
 //! - [`names`]: channel and event names
 //! - [`auth`]: the app's secret, and the proof that a connection may join a channel
 //! - [`origin`]: which web pages may connect
+//! - [`signing`]: signatures of the HTTP API
+//! - [`message`]: what clients say
+//! - [`outbound`]: what the server says
+//! - [`close`]: what clients are refused, and with which code
+//! - [`session`]: one connection
 
 pub mod app;
 pub mod auth;
+pub mod close;
+pub mod message;
 pub mod names;
 pub mod origin;
+pub mod outbound;
+pub mod session;
+pub mod signing;
+
+pub use app::{Admission, App, Apps};
+pub use auth::{Authorised, Member};
+pub use close::ProtocolError;
+pub use names::{ChannelKind, ChannelName};
+pub use session::{Action, ClientEvent, Session};

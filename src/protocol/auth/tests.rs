@@ -185,6 +185,7 @@ fn members_without_a_plain_id_are_refused() {
         "{}",
         "null",
         "[]",
+        "[1]",
         "1",
         "\"{}\"",
         r#"{"user_id":null}"#,

@@ -1,0 +1,286 @@
+//! Floor 2. Everything that a client can be refused, in one place: code, text, and whether it ends
+//! the connection.
+//!
+//! Contract: the code decides what client libraries do, so none may be sent by accident. pusher-js
+//! acts on close codes alone: 4000-4099 it gives up, 4100-4199 it returns after a second,
+//! 4200-4299 at once, from 4300 on it gives up. A `pusher:error` message alone never closes
+//! anything.
+
+use std::fmt;
+
+use crate::frame::Frame;
+use crate::websocket::encode;
+
+use super::auth::AuthError;
+use super::names::NameError;
+use super::outbound;
+
+/// Why a connection or one of its messages was refused. Texts are Reverb's where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtocolError {
+    /// No app has the key of the URL.
+    UnknownApp,
+    /// The app has as many connections as it may.
+    OverQuota,
+    /// The URL asks for a protocol version that we do not speak.
+    UnsupportedVersion,
+    /// The page's origin is not allowed.
+    OriginRefused,
+    /// The app ended all connections of this user. Clients do not return by themselves.
+    Terminated,
+    /// A subscribe had no right to its channel.
+    Unauthorised(AuthError),
+    /// A channel's name is not acceptable.
+    ChannelName(NameError),
+    /// A client event for a channel that its sender is not subscribed to.
+    NotMember,
+    /// This node takes no more connections.
+    OverCapacity,
+    /// The client does not read what it is sent.
+    SlowConsumer,
+    /// A message that is not of the protocol.
+    Malformed,
+    /// This node is about to stop.
+    ShuttingDown,
+    /// The client was silent and did not answer a ping.
+    PongTimeout,
+    /// One connection subscribed to more channels than it may.
+    TooManyChannels,
+    /// A presence channel has as many members as it may.
+    TooManyMembers,
+    /// More messages or client events than the app allows per time.
+    RateLimited,
+    /// The app takes no client events.
+    ClientEventsOff,
+    /// A client event for a channel that anyone can join.
+    ClientEventOnPublic,
+    /// A client event whose name is too long or has control characters.
+    ClientEventName,
+    /// A client event whose data is larger than the app allows.
+    ClientEventTooLarge,
+}
+
+impl ProtocolError {
+    /// The code in `pusher:error`.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        self.code_and_text().0
+    }
+
+    /// The text in `pusher:error`, which is the reason of the close frame too.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        self.code_and_text().1
+    }
+
+    /// Whether the connection ends with it always. Others are told in a message and the connection
+    /// goes on; it is the app's choice for [`ProtocolError::RateLimited`].
+    #[must_use]
+    pub const fn closes(self) -> bool {
+        matches!(
+            self,
+            Self::UnknownApp
+                | Self::OverQuota
+                | Self::UnsupportedVersion
+                | Self::OriginRefused
+                | Self::Terminated
+                | Self::OverCapacity
+                | Self::SlowConsumer
+                | Self::ShuttingDown
+                | Self::PongTimeout
+        )
+    }
+
+    /// The code of the close frame. That of the message, unless it would keep a client away for
+    /// good that should return a little later.
+    #[must_use]
+    pub const fn close_code(self) -> u16 {
+        match self.code() {
+            4300.. => 4100,
+            code => code,
+        }
+    }
+
+    const fn code_and_text(self) -> (u16, &'static str) {
+        match self {
+            Self::UnknownApp => (4001, "Application does not exist"),
+            Self::OverQuota => (4004, "Application is over connection quota"),
+            Self::UnsupportedVersion => (4007, "Unsupported protocol version"),
+            Self::OriginRefused => (4009, "Origin not allowed"),
+            Self::Terminated => (4009, "Connection terminated by the application"),
+            Self::Unauthorised(_) => (4009, "Connection is unauthorized"),
+            Self::ChannelName(NameError::Empty) => (4009, "The channel name is empty."),
+            Self::ChannelName(NameError::TooLong { .. }) => (4009, "The channel name is too long."),
+            Self::ChannelName(NameError::Alphabet) => {
+                (4009, "The channel name has a character that is not allowed.")
+            }
+            Self::NotMember => (4009, "The client is not a member of the specified channel."),
+            Self::OverCapacity => (4100, "Server is over capacity. Please reconnect later."),
+            Self::SlowConsumer => (4101, "The client reads too slowly."),
+            Self::Malformed => (4200, "Invalid message format"),
+            Self::ShuttingDown => (4200, "Server is shutting down. Please reconnect."),
+            Self::PongTimeout => (4201, "Pong reply not received in time"),
+            Self::TooManyChannels => {
+                (4300, "The connection is subscribed to as many channels as it may.")
+            }
+            Self::TooManyMembers => (4300, "The channel has as many members as it may."),
+            Self::RateLimited => (4301, "Rate limit exceeded"),
+            Self::ClientEventsOff => (4301, "The app does not have client messaging enabled."),
+            Self::ClientEventOnPublic => {
+                (4301, "Client events are for private and presence channels only.")
+            }
+            Self::ClientEventName => (4301, "The name of the client event is not valid."),
+            Self::ClientEventTooLarge => (4301, "The data of the client event is too large."),
+        }
+    }
+}
+
+/// For the log: the reason too, which clients are not told.
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code(), self.text())?;
+        match self {
+            Self::Unauthorised(reason) => write!(f, ": {reason}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
+/// The `pusher:error` message.
+#[must_use]
+pub fn error_frame(error: ProtocolError) -> Frame {
+    outbound::error(error.code(), error.text())
+}
+
+/// The last words of a connection: the `pusher:error` message, since Reverb's users know it, and
+/// behind it the close frame, since client libraries act on that.
+#[must_use]
+pub fn refusal_frames(error: ProtocolError) -> Frame {
+    let close = encode::close(error.close_code(), error.text());
+    joined(&[error_frame(error), close])
+}
+
+/// The answer to a subscribe that was refused: the `pusher:error` message, and behind it, if the
+/// app wants it, `pusher:subscription_error` on the channel.
+#[must_use]
+pub fn subscribe_refusal(error: ProtocolError, channel: &str, also_on_channel: bool) -> Frame {
+    if !also_on_channel {
+        return error_frame(error);
+    }
+    // Types, text and status as the other servers of the protocol send them.
+    let on_channel = match error {
+        ProtocolError::Unauthorised(_) => outbound::subscription_error(
+            channel,
+            AUTH_ERROR,
+            "The connection is unauthorized.",
+            401,
+        ),
+        ProtocolError::TooManyChannels | ProtocolError::TooManyMembers => {
+            outbound::subscription_error(channel, "LimitReached", error.text(), 4009)
+        }
+        _ => outbound::subscription_error(channel, AUTH_ERROR, error.text(), 400),
+    };
+    joined(&[error_frame(error), on_channel])
+}
+
+fn joined(frames: &[Frame]) -> Frame {
+    let bytes: Vec<&[u8]> = frames.iter().map(|frame| frame.bytes().as_ref()).collect();
+    Frame::from_encoded(bytes.concat().into())
+}
+
+const AUTH_ERROR: &str = "AuthError";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [ProtocolError; 22] = [
+        ProtocolError::UnknownApp,
+        ProtocolError::OverQuota,
+        ProtocolError::UnsupportedVersion,
+        ProtocolError::OriginRefused,
+        ProtocolError::Terminated,
+        ProtocolError::Unauthorised(AuthError::Signature),
+        ProtocolError::ChannelName(NameError::Empty),
+        ProtocolError::ChannelName(NameError::TooLong { max_len: 200 }),
+        ProtocolError::ChannelName(NameError::Alphabet),
+        ProtocolError::NotMember,
+        ProtocolError::OverCapacity,
+        ProtocolError::SlowConsumer,
+        ProtocolError::Malformed,
+        ProtocolError::ShuttingDown,
+        ProtocolError::PongTimeout,
+        ProtocolError::TooManyChannels,
+        ProtocolError::TooManyMembers,
+        ProtocolError::RateLimited,
+        ProtocolError::ClientEventsOff,
+        ProtocolError::ClientEventOnPublic,
+        ProtocolError::ClientEventName,
+        ProtocolError::ClientEventTooLarge,
+    ];
+
+    #[test]
+    fn refusals_are_the_message_and_then_the_close_frame() {
+        let frames = refusal_frames(ProtocolError::UnknownApp);
+        let expected = concat!(
+            r#"{"event":"pusher:error","#,
+            r#""data":"{\"code\":4001,\"message\":\"Application does not exist\"}"}"#,
+        );
+        let header = [0x81, u8::try_from(expected.len()).unwrap()];
+        let close = [&[0x88, 28, 0x0f, 0xa1], &b"Application does not exist"[..]].concat();
+        assert_eq!(frames.bytes()[..], [&header, expected.as_bytes(), &close].concat());
+    }
+
+    #[test]
+    fn every_reason_fits_a_close_frame() {
+        for error in ALL {
+            assert!(error.text().len() <= encode::CLOSE_REASON_MAX, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn clients_give_up_only_where_returning_is_no_use() {
+        for error in ALL {
+            let gives_up = !(4100..4300).contains(&error.close_code());
+            let no_use = error.code() < 4100;
+            assert_eq!(gives_up, no_use, "{error:?}");
+        }
+        assert_eq!(ProtocolError::RateLimited.close_code(), 4100);
+        assert_eq!(ProtocolError::ShuttingDown.close_code(), 4200);
+    }
+
+    #[test]
+    fn what_a_message_did_wrong_does_not_end_the_connection() {
+        let closing = ALL.iter().filter(|error| error.closes());
+        let codes: Vec<u16> = closing.map(|error| error.code()).collect();
+        assert_eq!(codes, [4001, 4004, 4007, 4009, 4009, 4100, 4101, 4200, 4201]);
+    }
+
+    #[test]
+    fn a_refused_subscribe_is_told_on_the_channel_if_wanted() {
+        let error = ProtocolError::Unauthorised(AuthError::Missing);
+        let plain = subscribe_refusal(error, "private-x", false);
+        assert_eq!(plain, error_frame(error));
+        let both = subscribe_refusal(error, "private-x", true);
+        let on_channel = both.bytes().strip_prefix(plain.bytes().as_ref()).unwrap();
+        let expected = concat!(
+            r#"{"event":"pusher:subscription_error","channel":"private-x","data":"#,
+            r#"{"type":"AuthError","error":"The connection is unauthorized.","status":401}}"#,
+        );
+        assert!(on_channel.ends_with(expected.as_bytes()));
+        let limit = subscribe_refusal(ProtocolError::TooManyMembers, "presence-x", true);
+        assert!(limit.bytes().ends_with(br#"","status":4009}}"#));
+    }
+
+    #[test]
+    fn the_log_is_told_more_than_the_client() {
+        let error = ProtocolError::Unauthorised(AuthError::WrongKey);
+        assert_eq!(
+            error.to_string(),
+            "4009 Connection is unauthorized: the signature names another key"
+        );
+        assert!(!String::from_utf8_lossy(error_frame(error).bytes()).contains("another"));
+    }
+}

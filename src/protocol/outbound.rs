@@ -1,0 +1,261 @@
+//! Floor 2. Messages from server to client, as frames that are ready for the wire.
+//!
+//! Contract: the forms are Reverb's, key order included. Its escapes of `/` and of other letters
+//! than ASCII are not copied: no client depends on them and they cost bytes. `data` of published
+//! events is a string that stays the publisher's; `data` of client events is JSON that stays the
+//! sender's.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use bytes::Bytes;
+
+use crate::frame::Frame;
+use crate::id::SocketId;
+use crate::websocket::encode;
+
+use super::auth::Member;
+
+/// The first message of a connection: its id, and after how many silent seconds the client pings.
+#[must_use]
+pub fn connection_established(socket_id: SocketId, activity_timeout_s: u32) -> Frame {
+    frame(FORM_LEN, |out| {
+        out.raw(r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\""#);
+        out.number(socket_id);
+        out.raw(r#"\",\"activity_timeout\":"#);
+        out.number(activity_timeout_s);
+        out.raw(r#"}"}"#);
+    })
+}
+
+/// The answer to `pusher:ping`. Costs nothing: there is one for all.
+#[must_use]
+pub const fn pong() -> Frame {
+    Frame::from_encoded(Bytes::from_static(b"\x81\x17{\"event\":\"pusher:pong\"}"))
+}
+
+/// Asks a silent client whether it is there. Costs nothing: there is one for all.
+#[must_use]
+pub const fn ping() -> Frame {
+    Frame::from_encoded(Bytes::from_static(b"\x81\x17{\"event\":\"pusher:ping\"}"))
+}
+
+/// The connection is subscribed to a channel without members.
+#[must_use]
+pub fn subscription_succeeded(channel: &str) -> Frame {
+    frame(FORM_LEN + channel.len(), |out| {
+        out.raw(r#"{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"#);
+        out.string(channel);
+        out.raw("}");
+    })
+}
+
+/// The connection is subscribed to a presence channel with these members, itself among them:
+/// `user_id`, `id_json` and `user_info` of each, as in [`Member`].
+///
+/// A member without `user_info` gets an empty object, since the hash must have a value for each.
+pub fn presence_succeeded<'m>(
+    channel: &str,
+    members: impl Iterator<Item = (&'m str, &'m str, Option<&'m str>)>,
+) -> Frame {
+    let (mut ids, mut hash) = (Json::default(), Json::default());
+    let mut count: usize = 0;
+    for (user_id, id_json, user_info) in members {
+        if count > 0 {
+            ids.raw(",");
+            hash.raw(",");
+        }
+        count += 1;
+        ids.raw(id_json);
+        hash.string(user_id);
+        hash.raw(":");
+        hash.raw(user_info.unwrap_or("{}"));
+    }
+    let mut data = Json::default();
+    data.raw(r#"{"presence":{"count":"#);
+    data.number(count);
+    data.raw(r#","ids":["#);
+    data.raw(ids);
+    data.raw(r#"],"hash":{"#);
+    data.raw(hash);
+    data.raw("}}}");
+    with_data("pusher_internal:subscription_succeeded", data, channel)
+}
+
+/// A user came to a presence channel with its first connection.
+#[must_use]
+pub fn member_added(channel: &str, member: &Member) -> Frame {
+    let data = match &member.user_info {
+        Some(info) => format!(r#"{{"user_id":{},"user_info":{info}}}"#, member.id_json),
+        None => format!(r#"{{"user_id":{}}}"#, member.id_json),
+    };
+    with_data("pusher_internal:member_added", data, channel)
+}
+
+/// The last connection of a user left a presence channel.
+#[must_use]
+pub fn member_removed(channel: &str, id_json: &str) -> Frame {
+    let data = format!(r#"{{"user_id":{id_json}}}"#);
+    with_data("pusher_internal:member_removed", data, channel)
+}
+
+/// A cache channel has no event to remember.
+#[must_use]
+pub fn cache_miss(channel: &str) -> Frame {
+    frame(FORM_LEN, |out| {
+        out.raw(r#"{"event":"pusher:cache_miss","channel":"#);
+        out.string(channel);
+        out.raw("}");
+    })
+}
+
+/// A published event.
+#[must_use]
+pub fn event(name: &str, data: &str, channel: &str) -> Frame {
+    with_data(name, data, channel)
+}
+
+/// A client event for the others on its channel. `data` and `id_json`, the user id of the sender
+/// on a presence channel, are JSON.
+#[must_use]
+pub fn client_event(
+    event: &str,
+    channel: &str,
+    data: Option<&str>,
+    id_json: Option<&str>,
+) -> Frame {
+    let hint = FORM_LEN + event.len() + channel.len() + data.map_or(0, str::len);
+    frame(hint, |out| {
+        out.raw(r#"{"event":"#);
+        out.string(event);
+        out.raw(r#","channel":"#);
+        out.string(channel);
+        for (key, value) in [(r#","data":"#, data), (r#","user_id":"#, id_json)] {
+            if let Some(value) = value {
+                out.raw(key);
+                out.raw(value);
+            }
+        }
+        out.raw("}");
+    })
+}
+
+/// A subscribe was refused, told to the channel itself: Pusher's form, which Echo's `.error()`
+/// hears. `kind` is `AuthError` or `LimitReached`.
+#[must_use]
+pub fn subscription_error(channel: &str, kind: &str, text: &str, status: u16) -> Frame {
+    frame(FORM_LEN, |out| {
+        out.raw(r#"{"event":"pusher:subscription_error","channel":"#);
+        out.string(channel);
+        out.raw(r#","data":{"type":"#);
+        out.string(kind);
+        out.raw(r#","error":"#);
+        out.string(text);
+        out.raw(r#","status":"#);
+        out.number(status);
+        out.raw("}}");
+    })
+}
+
+/// `pusher:error` with one of the protocol's codes.
+#[must_use]
+pub fn error(code: u16, text: &str) -> Frame {
+    let mut data = Json::default();
+    data.raw(r#"{"code":"#);
+    data.number(code);
+    data.raw(r#","message":"#);
+    data.string(text);
+    data.raw("}");
+    frame(FORM_LEN, |out| {
+        out.raw(r#"{"event":"pusher:error","data":"#);
+        out.string(data);
+        out.raw("}");
+    })
+}
+
+/// The form of most messages: `data` is a string, even where it holds JSON.
+fn with_data(event: &str, data: impl AsRef<[u8]>, channel: &str) -> Frame {
+    let data = data.as_ref();
+    // An eighth more for the escapes of JSON in JSON; a wrong guess costs a copy, no more.
+    let hint = FORM_LEN + event.len() + channel.len() + data.len() + data.len() / 8;
+    frame(hint, |out| {
+        out.raw(r#"{"event":"#);
+        out.string(event);
+        out.raw(r#","data":"#);
+        out.string(data);
+        out.raw(r#","channel":"#);
+        out.string(channel);
+        out.raw("}");
+    })
+}
+
+fn frame(hint: usize, write: impl FnOnce(&mut Json)) -> Frame {
+    encode::text(hint, |buffer| {
+        let mut json = Json(std::mem::take(buffer));
+        write(&mut json);
+        *buffer = json.0;
+    })
+}
+
+/// JSON as it is written. Its bytes are UTF-8, being made of nothing but texts.
+#[derive(Default)]
+struct Json(Vec<u8>);
+
+impl AsRef<[u8]> for Json {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Json {
+    /// Puts JSON that is written already.
+    fn raw(&mut self, json: impl AsRef<[u8]>) {
+        self.0.extend_from_slice(json.as_ref());
+    }
+
+    /// Puts what prints as digits and dots.
+    fn number(&mut self, number: impl Display) {
+        let written = write!(self.0, "{number}");
+        debug_assert!(written.is_ok(), "memory refuses no write");
+    }
+
+    /// Puts a text as a string: quoted, with the escapes that RFC 8259 section 7 demands and no
+    /// others.
+    fn string(&mut self, text: impl AsRef<[u8]>) {
+        let mut rest = text.as_ref();
+        self.0.push(b'"');
+        while let Some((at, escape)) =
+            rest.iter().enumerate().find_map(|(at, &byte)| Some((at, escape_of(byte)?)))
+        {
+            let (plain, escaped) = rest.split_at(at);
+            self.0.extend_from_slice(plain);
+            match escape {
+                b'u' => self.number(format_args!("\\u{:04x}", escaped[0])),
+                letter => self.0.extend_from_slice(&[b'\\', letter]),
+            }
+            rest = &escaped[1..];
+        }
+        self.0.extend_from_slice(rest);
+        self.0.push(b'"');
+    }
+}
+
+/// The letter behind the backslash, if a byte needs one.
+const fn escape_of(byte: u8) -> Option<u8> {
+    match byte {
+        b'"' | b'\\' => Some(byte),
+        0x08 => Some(b'b'),
+        0x0c => Some(b'f'),
+        b'\n' => Some(b'n'),
+        b'\r' => Some(b'r'),
+        b'\t' => Some(b't'),
+        0..0x20 => Some(b'u'),
+        _ => None,
+    }
+}
+
+/// Room for the longest form that stands around names and data, in bytes.
+const FORM_LEN: usize = 96;
+
+#[cfg(test)]
+mod tests;

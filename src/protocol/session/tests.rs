@@ -1,0 +1,312 @@
+use proptest::prelude::*;
+
+use super::super::app::{RateLimit, test_app};
+use super::super::auth::AuthError;
+use super::super::names::NameError;
+use super::*;
+
+const SOCKET: SocketId = SocketId { high: 12, low: 34 };
+const NOW: Millis = Millis(1_000_000);
+const PING: &str = r#"{"event":"pusher:ping","data":{}}"#;
+
+fn session(app: App) -> Session {
+    Session::new(Admission::take(&Arc::new(app)).unwrap(), SOCKET)
+}
+
+/// The error of a refusal whose frame is nothing but that error's message.
+fn refusal(action: &Action<'_>) -> ProtocolError {
+    let Action::Refuse(error, frame) = action else { panic!("{action:?}") };
+    assert_eq!(*frame, error_frame(*error));
+    *error
+}
+
+fn refusal_of(app: App, text: &str) -> ProtocolError {
+    refusal(&session(app).handle(text, NOW))
+}
+
+fn whisper(channel: &str) -> String {
+    format!(r#"{{"event":"client-x","channel":"{channel}","data":{{"a":1}}}}"#)
+}
+
+fn subscribe(channel: &str, auth: &str, data: &str) -> String {
+    format!(
+        r#"{{"event":"pusher:subscribe","data":
+        {{"channel":"{channel}","auth":"{auth}","channel_data":{data}}}}}"#
+    )
+}
+
+fn signed(channel: &str, data: &str) -> String {
+    let signature = test_app().secret.sign(&[format!("{SOCKET}:{channel}{data}").as_bytes()]);
+    format!("app-key:{signature}")
+}
+
+#[test]
+fn a_session_is_small() {
+    assert!(size_of::<Session>() <= 64, "{}", size_of::<Session>());
+}
+
+#[test]
+fn the_first_message_tells_id_and_timeout() {
+    let session = session(test_app());
+    assert_eq!(session.established(), outbound::connection_established(SOCKET, 30));
+    assert_eq!(session.socket_id(), SOCKET);
+    assert_eq!(session.app().id, "app-id");
+}
+
+#[test]
+fn pings_are_answered_and_pongs_and_unknown_events_are_not() {
+    let mut session = session(test_app());
+    assert!(matches!(session.handle(PING, NOW), Action::Reply(frame) if frame == outbound::pong()));
+    for text in [r#"{"event":"pusher:pong"}"#, r#"{"event":"other","channel":"x"}"#] {
+        assert!(matches!(session.handle(text, NOW), Action::Nothing), "{text}");
+    }
+}
+
+#[test]
+fn what_is_malformed_is_told_and_the_connection_goes_on() {
+    let mut session = session(test_app());
+    for text in ["", "{}", r#"{"event":"pusher:signin","data":{}}"#] {
+        assert_eq!(refusal(&session.handle(text, NOW)), ProtocolError::Malformed);
+    }
+    assert!(matches!(session.handle(PING, NOW), Action::Reply(_)));
+}
+
+#[test]
+fn subscribes_come_out_with_their_proof() {
+    let mut session = session(test_app());
+    let data = r#""{\"user_id\":7}""#;
+    for (channel, auth, data, user) in [
+        ("news", String::new(), "null", None),
+        ("private-x", signed("private-x", ""), "null", None),
+        ("presence-x", signed("presence-x", r#":{"user_id":7}"#), data, Some("7")),
+    ] {
+        let text = subscribe(channel, &auth, data);
+        let Action::Subscribe(authorised) = session.handle(&text, NOW) else { panic!("{text}") };
+        assert_eq!(authorised.channel().as_str(), channel);
+        assert_eq!(authorised.member().map(|member| &*member.user_id), user);
+    }
+}
+
+#[test]
+fn subscribes_without_proof_are_unauthorised() {
+    let other_socket = signed("private-x", "").replace("app-key", "other-key");
+    for (auth, reason) in [
+        ("", AuthError::Missing),
+        (&*other_socket, AuthError::WrongKey),
+        (&signed("private-y", ""), AuthError::Signature),
+    ] {
+        let refused = refusal_of(test_app(), &subscribe("private-x", auth, "null"));
+        assert_eq!(refused, ProtocolError::Unauthorised(reason));
+    }
+    let refused = refusal_of(test_app(), &subscribe("#server-to-user-1", "", "null"));
+    assert_eq!(refused, ProtocolError::Unauthorised(AuthError::SignInNeeded));
+}
+
+#[test]
+fn a_refused_subscribe_is_told_on_the_channel_if_the_app_wants_it() {
+    let app = App { subscription_errors: true, ..test_app() };
+    let mut session = session(app);
+    let text = subscribe("private-x", "", "null");
+    let Action::Refuse(error, frame) = session.handle(&text, NOW) else { panic!() };
+    assert_eq!(frame, subscribe_refusal(error, "private-x", true));
+    assert_ne!(frame, error_frame(error));
+}
+
+#[test]
+fn names_are_held_to_the_rules_of_the_app() {
+    let long = "x".repeat(201);
+    let refused = refusal_of(test_app(), &subscribe(&long, "", "null"));
+    assert_eq!(refused, ProtocolError::ChannelName(NameError::TooLong { max_len: 200 }));
+    let refused = refusal_of(test_app(), &subscribe("", "", "null"));
+    assert_eq!(refused, ProtocolError::ChannelName(NameError::Empty));
+    let text = subscribe("a/b", "", "null");
+    assert!(matches!(session(test_app()).handle(&text, NOW), Action::Subscribe(_)));
+    let strict = App { strict_names: true, ..test_app() };
+    assert_eq!(refusal_of(strict, &text), ProtocolError::ChannelName(NameError::Alphabet));
+}
+
+#[test]
+fn unsubscribes_pass_their_name_whatever_it_is() {
+    for name in ["x", "", "private-x"] {
+        let text = format!(r#"{{"event":"pusher:unsubscribe","data":{{"channel":"{name}"}}}}"#);
+        let mut session = session(test_app());
+        let action = session.handle(&text, NOW);
+        assert!(matches!(action, Action::Unsubscribe(channel) if channel == name));
+    }
+}
+
+#[test]
+fn client_events_pass_as_the_app_allows() {
+    for (client_events, must_be_member) in
+        [(ClientEvents::Members, true), (ClientEvents::All, false)]
+    {
+        let mut session = session(App { client_events, ..test_app() });
+        for channel in ["private-x", "presence-x", "private-encrypted-x", "private-cache-x"] {
+            let text = whisper(channel);
+            let Action::ClientEvent(event) = session.handle(&text, NOW) else { panic!("{text}") };
+            assert_eq!((event.channel.as_str(), &*event.event), (channel, "client-x"));
+            assert_eq!(event.data.map(RawValue::get), Some(r#"{"a":1}"#));
+            assert_eq!(event.must_be_member, must_be_member);
+        }
+    }
+    let none = App { client_events: ClientEvents::None, ..test_app() };
+    assert_eq!(refusal_of(none, &whisper("private-x")), ProtocolError::ClientEventsOff);
+}
+
+#[test]
+fn client_events_on_public_channels_are_the_apps_choice() {
+    for channel in ["x", "cache-x", "privatefoo", "#server-to-user-1"] {
+        let refused = refusal_of(test_app(), &whisper(channel));
+        assert_eq!(refused, ProtocolError::ClientEventOnPublic, "{channel}");
+    }
+    let open = || App { client_events_on_public: true, ..test_app() };
+    for channel in ["x", "cache-x"] {
+        let text = whisper(channel);
+        let mut session = session(open());
+        assert!(matches!(session.handle(&text, NOW), Action::ClientEvent(_)), "{channel}");
+    }
+    let refused = refusal_of(open(), &whisper("#server-to-user-1"));
+    assert_eq!(refused, ProtocolError::ClientEventOnPublic);
+}
+
+#[test]
+fn client_events_have_limits() {
+    let app = || {
+        let mut app = test_app();
+        app.limits.max_event_name = 8;
+        app.limits.max_client_event_data = Some(7);
+        app
+    };
+    let text = whisper("private-x");
+    assert!(matches!(session(app()).handle(&text, NOW), Action::ClientEvent(_)));
+    for (from, to, error) in [
+        ("client-x", "client-xy", ProtocolError::ClientEventName),
+        ("client-x", "client-\\n", ProtocolError::ClientEventName),
+        (r#""a":1"#, r#""a":12"#, ProtocolError::ClientEventTooLarge),
+        ("private-x", "", ProtocolError::ChannelName(NameError::Empty)),
+    ] {
+        assert_eq!(refusal_of(app(), &text.replace(from, to)), error);
+    }
+}
+
+#[test]
+fn client_events_per_second_are_exact() {
+    let mut app = test_app();
+    app.limits.max_client_events_per_second = Some(3);
+    let mut session = session(app);
+    let text = whisper("private-x");
+    for second in 0..3 {
+        let start = NOW + Duration::from_secs(second);
+        for event in 0..5 {
+            let action = session.handle(&text, start + Duration::from_millis(199 * event));
+            match event {
+                0..3 => assert!(matches!(action, Action::ClientEvent(_)), "{second} {event}"),
+                _ => assert_eq!(refusal(&action), ProtocolError::RateLimited),
+            }
+        }
+        assert!(matches!(session.handle(PING, start), Action::Reply(_)));
+    }
+}
+
+#[test]
+fn the_rate_limit_counts_every_message() {
+    let rate_limit =
+        RateLimit { max_attempts: 4, decay: Duration::from_secs(10), terminate: false };
+    let mut session = session(App { rate_limit: Some(rate_limit), ..test_app() });
+    let text = whisper("private-x");
+    for text in [PING, "junk", &text, r#"{"event":"pusher:pong"}"#] {
+        assert!(!matches!(
+            session.handle(text, NOW),
+            Action::Refuse(ProtocolError::RateLimited, _)
+        ));
+    }
+    let last = NOW + Duration::from_millis(9_999);
+    assert_eq!(refusal(&session.handle(PING, last)), ProtocolError::RateLimited);
+    assert_eq!(refusal(&session.handle("junk", last)), ProtocolError::RateLimited);
+    assert!(matches!(session.handle(PING, NOW + Duration::from_secs(10)), Action::Reply(_)));
+}
+
+#[test]
+fn the_rate_limit_ends_the_connection_if_the_app_says_so() {
+    let rate_limit = RateLimit { max_attempts: 1, decay: Duration::from_secs(1), terminate: true };
+    let mut session = session(App { rate_limit: Some(rate_limit), ..test_app() });
+    assert!(matches!(session.handle(PING, NOW), Action::Reply(_)));
+    let action = session.handle(PING, NOW);
+    assert!(matches!(action, Action::Close(ProtocolError::RateLimited)));
+}
+
+#[test]
+fn a_limit_of_none_admits_none() {
+    let mut window = Window::default();
+    assert!(!window.admits(0, Duration::from_secs(1), NOW));
+}
+
+#[test]
+fn a_window_starts_with_its_first_message() {
+    let mut window = Window::default();
+    let admitted =
+        [500, 1_100, 1_499, 1_500].map(|at| window.admits(2, Duration::from_secs(1), Millis(at)));
+    assert_eq!(admitted, [true, true, false, true]);
+}
+
+#[test]
+fn protocol_versions_that_look_the_same_are_spoken() {
+    for query in
+        ["", "protocol=5", "protocol=6&x", "client=js&protocol=7", "%70rotocol=7", "Protocol=9"]
+    {
+        assert_eq!(check_protocol_version(query), Ok(()), "{query}");
+    }
+    for query in
+        ["protocol=4", "protocol=8", "protocol=", "protocol", "protocol=7.0", "a&protocol=x"]
+    {
+        let refused = Err(ProtocolError::UnsupportedVersion);
+        assert_eq!(check_protocol_version(query), refused, "{query}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_window_never_admits_more_than_its_limit(
+        steps in proptest::collection::vec(0_u64..400, 1..200),
+        max in 1_u32..6,
+    ) {
+        let length = Duration::from_secs(1);
+        let (mut window, mut now) = (Window::default(), NOW);
+        let mut admitted = Vec::new();
+        for step in steps {
+            now = now + Duration::from_millis(step);
+            if window.admits(max, length, now) {
+                admitted.push(now);
+            } else {
+                // Refused only when at least this many were admitted in the length before.
+                let recent = admitted.iter().filter(|&&then| now.since(then) < length).count();
+                prop_assert!(recent >= max as usize);
+            }
+        }
+        // Two windows may touch, so no length of time has more than twice the limit.
+        for (at, &start) in admitted.iter().enumerate() {
+            let within = admitted[at..].iter().filter(|then| then.since(start) < length).count();
+            prop_assert!(within <= 2 * max as usize);
+        }
+    }
+
+    #[test]
+    fn no_private_channel_opens_without_its_signature(
+        (auth, data, name) in (".*", ".*", "[a-z-]{0,9}"),
+    ) {
+        let channel = format!("private-{name}");
+        let request =
+            serde_json::json!({ "channel": channel, "auth": auth, "channel_data": data });
+        let text =
+            serde_json::json!({ "event": "pusher:subscribe", "data": request }).to_string();
+        let mut session = session(test_app());
+        prop_assert!(matches!(session.handle(&text, NOW), Action::Refuse(..)));
+    }
+
+    #[test]
+    fn no_message_panics(text in ".*") {
+        let mut session = session(App { subscription_errors: true, ..test_app() });
+        let _ = session.handle(&text, NOW);
+        let _ = check_protocol_version(&text);
+    }
+}

@@ -1,0 +1,226 @@
+//! Floor 2. Signatures of the HTTP API (Pusher HTTP API reference, "Authentication").
+//!
+//! Contract: one canonical form decides. A request passes when the app's secret signed its method,
+//! path, whole query and (by its MD5) body, not long ago. What the canonical form cannot tell
+//! apart, such as a parameter given twice, is refused.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use md5::{Digest, Md5};
+use percent_encoding::percent_decode_str;
+
+use super::app::App;
+
+/// What of an HTTP request is signed.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedRequest<'a> {
+    /// The method, in upper case.
+    pub method: &'a str,
+    /// The path as received: percent-encoded, without the query.
+    pub path: &'a str,
+    /// The path prefix that the server is configured with, as `/ws`, or nothing.
+    pub prefix: &'a str,
+    /// The query as received, without the question mark.
+    pub query: &'a str,
+    /// The body as received.
+    pub body: &'a [u8],
+}
+
+/// Checks that the app signed the request within the app's tolerance of `now_unix_s`.
+///
+/// Libraries differ in the path that they sign: with and without the configured prefix, encoded
+/// and decoded. Each of these names the same resource, so each is accepted.
+///
+/// # Errors
+/// The first check that failed. Its text may be shown to the caller.
+pub fn verify(
+    app: &App,
+    request: &SignedRequest<'_>,
+    now_unix_s: u64,
+) -> Result<(), SignatureError> {
+    let query = CanonicalQuery::parse(request.query)?;
+    if query.scalar("auth_key")? != app.key {
+        return Err(SignatureError::WrongKey);
+    }
+    if query.scalar("auth_version")? != "1.0" {
+        return Err(SignatureError::BadVersion);
+    }
+    verify_timestamp(app, query.scalar("auth_timestamp")?, now_unix_s)?;
+    verify_body(&query, request.body)?;
+    let signature = query.scalar("auth_signature")?;
+    let text = query.text_to_sign();
+    let base = base_path(request);
+    let decoded: Cow<'_, [u8]> = percent_decode_str(base).into();
+    for path in [base.as_bytes(), decoded.as_ref()] {
+        for prefix in ["", request.prefix] {
+            let parts =
+                [request.method.as_bytes(), b"\n", prefix.as_bytes(), path, b"\n", text.as_bytes()];
+            if app.secret.verify(&parts, signature) {
+                return Ok(());
+            }
+        }
+    }
+    Err(SignatureError::Signature)
+}
+
+/// Why a request was refused. The text is for the caller; it tells nothing that helps to forge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureError {
+    /// A parameter is not there, or not a plain value of its form.
+    Missing(&'static str),
+    /// A parameter is there twice.
+    Repeated,
+    /// The `auth_key` is another one than the app's.
+    WrongKey,
+    /// The `auth_version` is not 1.0.
+    BadVersion,
+    /// The `auth_timestamp` is too far from our clock.
+    Timestamp {
+        /// How far it may be, in seconds.
+        tolerance_s: u64,
+    },
+    /// The `body_md5` is not that of the body.
+    BodyMd5,
+    /// The `auth_signature` does not fit.
+    Signature,
+}
+
+impl fmt::Display for SignatureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(name) => write!(f, "The {name} parameter is missing or malformed."),
+            Self::Repeated => f.write_str("A query parameter is given more than once."),
+            Self::WrongKey => f.write_str("The auth_key is not the key of this app."),
+            Self::BadVersion => f.write_str("The auth_version must be 1.0."),
+            Self::Timestamp { tolerance_s } => {
+                write!(f, "The auth_timestamp is not within {tolerance_s} s of the server's time.")
+            }
+            Self::BodyMd5 => f.write_str("The body_md5 does not match the body."),
+            Self::Signature => f.write_str("Authentication signature invalid."),
+        }
+    }
+}
+
+impl std::error::Error for SignatureError {}
+
+/// The parameters of a query in their order, decoded: `+` is a space, percent escapes are bytes of
+/// UTF-8 (others become U+FFFD). Empty parameters are left out; a name alone has an empty value.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name), decoded(value))
+    })
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+    } else {
+        percent_decode_str(text).decode_utf8_lossy()
+    }
+}
+
+/// A query's parameters, sorted by name in lower case.
+struct CanonicalQuery<'a>(Vec<Param<'a>>);
+
+struct Param<'a> {
+    name: String,
+    /// One value, or those of a list that was sent as `name[]=..&name[]=..` or `name[0]=..`.
+    value: Cow<'a, str>,
+    is_list: bool,
+}
+
+impl<'a> CanonicalQuery<'a> {
+    fn parse(query: &'a str) -> Result<Self, SignatureError> {
+        let mut sent: Vec<_> = query_pairs(query)
+            .map(|(name, value)| {
+                let (name, is_list) = list_name(&name);
+                Param { name: name.to_ascii_lowercase(), value, is_list }
+            })
+            .collect();
+        // Stable: the values of a list keep their order.
+        sent.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut params: Vec<Param<'_>> = Vec::with_capacity(sent.len());
+        for param in sent {
+            match params.last_mut() {
+                Some(last) if last.name == param.name => {
+                    if !(last.is_list && param.is_list) {
+                        return Err(SignatureError::Repeated);
+                    }
+                    let list = last.value.to_mut();
+                    list.push(',');
+                    list.push_str(&param.value);
+                }
+                _ => params.push(param),
+            }
+        }
+        Ok(Self(params))
+    }
+
+    fn find(&self, name: &str) -> Option<&Param<'a>> {
+        self.0.iter().find(|param| param.name == name)
+    }
+
+    fn scalar(&self, name: &'static str) -> Result<&str, SignatureError> {
+        match self.find(name) {
+            Some(Param { value, is_list: false, .. }) => Ok(value),
+            _ => Err(SignatureError::Missing(name)),
+        }
+    }
+
+    /// Every parameter but the signature, not escaped.
+    fn text_to_sign(&self) -> String {
+        let mut text = String::new();
+        for param in self.0.iter().filter(|param| param.name != "auth_signature") {
+            if !text.is_empty() {
+                text.push('&');
+            }
+            text.push_str(&param.name);
+            text.push('=');
+            text.push_str(&param.value);
+        }
+        text
+    }
+}
+
+/// The name of a list without its brackets, as PHP reads and pusher-http-php signs it.
+fn list_name(name: &str) -> (&str, bool) {
+    match name.strip_suffix(']').and_then(|open| open.split_once('[')) {
+        Some((list, _)) if !list.is_empty() => (list, true),
+        _ => (name, false),
+    }
+}
+
+fn verify_timestamp(app: &App, text: &str, now_unix_s: u64) -> Result<(), SignatureError> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let signed_at: u64 =
+        text.parse().ok().filter(|_| digits).ok_or(SignatureError::Missing("auth_timestamp"))?;
+    let tolerance_s = app.auth_timestamp_tolerance.as_secs();
+    if app.auth_timestamp_tolerance.is_zero() || signed_at.abs_diff(now_unix_s) <= tolerance_s {
+        Ok(())
+    } else {
+        Err(SignatureError::Timestamp { tolerance_s })
+    }
+}
+
+/// A body must have its digest in the query, where the signature covers it.
+fn verify_body(query: &CanonicalQuery<'_>, body: &[u8]) -> Result<(), SignatureError> {
+    if body.is_empty() && query.find("body_md5").is_none() {
+        return Ok(());
+    }
+    let mut sent = [0; 16];
+    let fits = hex::decode_to_slice(query.scalar("body_md5")?, &mut sent).is_ok()
+        && Md5::digest(body).as_slice() == sent;
+    if fits { Ok(()) } else { Err(SignatureError::BodyMd5) }
+}
+
+/// The path without the configured prefix.
+fn base_path<'a>(request: &SignedRequest<'a>) -> &'a str {
+    let stripped = request.path.strip_prefix(request.prefix);
+    stripped.filter(|rest| rest.starts_with('/')).unwrap_or(request.path)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! Floor 1. Reads the frames of a client (RFC 6455 sections 5 to 8) from bytes that are cut
+//! anywhere and glued anyhow.
+//!
+//! The contract:
+//! - A message that lies whole in one input is unmasked in place and lent to the sink. Nothing is
+//!   allocated for it, and between messages a reader is one null pointer.
+//! - A header is judged before its payload: what is forbidden or too big is refused after at most
+//!   14 bytes of a frame. Memory grows with the payload that came, never with what was announced.
+//! - Each byte is looked at a bounded number of times, whatever the cuts.
+//! - After a close frame, a violation, or a sink that breaks, the reader is deaf: further input
+//!   is ignored, since nothing may follow (RFC 6455 section 7.1.1).
+
+mod assembly;
+mod header;
+mod mask;
+#[cfg(test)]
+mod tests;
+mod utf8;
+
+use std::ops::ControlFlow;
+
+use assembly::Assembly;
+use header::{Control, Data, Head, HeaderBytes, Op};
+
+/// The receiving half of one connection: what of a message came so far, or nothing.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// Only between two inputs, and only when the first of them ended inside of a message.
+    partial: Option<Box<Partial>>,
+}
+
+/// What a client sent. The payload is lent for the duration of the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// A whole text message, all of its fragments.
+    Text(&'a str),
+    /// A whole binary message, all of its fragments.
+    Binary(&'a [u8]),
+    /// To be answered by a pong with this payload, at most 125 bytes.
+    Ping(&'a [u8]),
+    /// The answer to a ping, or a sign of life that nobody asked for; at most 125 bytes.
+    Pong(&'a [u8]),
+    /// The last message: to be answered by a close frame, unless one was sent.
+    Close(Option<Close<'a>>),
+}
+
+/// Why a client closes, when it says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close<'a> {
+    /// One of the codes that are allowed on the wire.
+    pub code: u16,
+    /// At most 123 bytes, often empty.
+    pub reason: &'a str,
+}
+
+/// The client broke the protocol or a limit: the connection must be failed with a close frame
+/// that says so (RFC 6455 section 7.1.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// 1002 (protocol error), 1007 (not UTF-8) or 1009 (over a limit).
+    pub code: u16,
+    /// One sentence for the developer of that client.
+    pub reason: &'static str,
+}
+
+/// What one message may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimits {
+    /// Payload bytes of a message, all of its fragments together. Over it: 1009.
+    pub max_message: usize,
+    /// Frames of a fragmented message. Each costs work even when it is empty. Over it: 1009.
+    pub max_fragments: u32,
+}
+
+impl Violation {
+    const UNKNOWN_OPCODE: Self = Self::protocol("Unknown opcode");
+    const RESERVED_BITS: Self = Self::protocol("Reserved bits are set, but no extension is in use");
+    const UNMASKED: Self = Self::protocol("Frames of a client must be masked");
+    const BAD_LENGTH: Self = Self::protocol("The payload length is not in its shortest form");
+    const FRAGMENTED_CONTROL: Self = Self::protocol("Control frames must not be fragmented");
+    const CONTROL_TOO_BIG: Self = Self::protocol("Control frames carry at most 125 bytes");
+    const ORPHAN_CONTINUATION: Self = Self::protocol("A continuation without a message");
+    const INTERRUPTED_MESSAGE: Self = Self::protocol("A new message inside of a fragmented one");
+    const BAD_CLOSE: Self = Self::protocol("A close frame of one byte");
+    const BAD_CLOSE_CODE: Self = Self::protocol("This close code must not be sent");
+    const NOT_UTF8: Self = Self { code: 1007, reason: "Text must be UTF-8" };
+    const MESSAGE_TOO_BIG: Self = Self { code: 1009, reason: "Maximum message size exceeded" };
+    const TOO_MANY_FRAGMENTS: Self = Self { code: 1009, reason: "Too many fragments" };
+
+    const fn protocol(reason: &'static str) -> Self {
+        Self { code: 1002, reason }
+    }
+}
+
+impl Reader {
+    /// Takes the next bytes of the client and hands each message that they complete to `sink`, in
+    /// order. `input` is unmasked in place, so it is garbage afterwards. A sink that breaks ends
+    /// the reading for good, as if the client had closed.
+    ///
+    /// # Errors
+    /// The first violation. The messages before it have been handed out.
+    pub fn read<F>(
+        &mut self,
+        input: &mut [u8],
+        limits: &ReadLimits,
+        mut sink: F,
+    ) -> Result<(), Violation>
+    where
+        F: FnMut(Message<'_>) -> ControlFlow<()>,
+    {
+        let mut boxed = self.partial.take();
+        let mut unboxed = Partial::default();
+        let partial = boxed.as_deref_mut().unwrap_or(&mut unboxed);
+        let verdict = partial.read(input, limits, &mut sink);
+        if !matches!(verdict, Ok(ControlFlow::Continue(()))) {
+            *partial = Partial { awaited: Awaited::Nothing, message: None };
+        }
+        if !partial.is_between_messages() {
+            self.partial = Some(boxed.unwrap_or_else(|| Box::new(unboxed)));
+        }
+        verdict.map(|_| ())
+    }
+}
+
+/// Where in the stream of frames the input ended.
+#[derive(Debug, Default)]
+struct Partial {
+    awaited: Awaited,
+    /// The data message of which not all has come. Control frames may come in between.
+    message: Option<Assembly>,
+}
+
+/// What the next byte belongs to.
+#[derive(Debug)]
+enum Awaited {
+    /// To a header, of which these bytes are there.
+    Header(HeaderBytes),
+    /// To the payload of this frame, and if it is a control frame: what came of that payload.
+    Payload(Head, Vec<u8>),
+    /// To nobody: the client closed or was cut off.
+    Nothing,
+}
+
+impl Default for Awaited {
+    fn default() -> Self {
+        Self::Header(HeaderBytes::default())
+    }
+}
+
+impl Partial {
+    const fn is_between_messages(&self) -> bool {
+        self.message.is_none() && matches!(&self.awaited, Awaited::Header(h) if h.is_empty())
+    }
+
+    /// Reads until the input is used up, or until nothing more is to be read: `Break`.
+    fn read<F>(
+        &mut self,
+        mut input: &mut [u8],
+        limits: &ReadLimits,
+        sink: &mut F,
+    ) -> Result<ControlFlow<()>, Violation>
+    where
+        F: FnMut(Message<'_>) -> ControlFlow<()>,
+    {
+        loop {
+            match &mut self.awaited {
+                Awaited::Header(bytes) => {
+                    let Some((head, used)) = bytes.complete(input)? else {
+                        return Ok(ControlFlow::Continue(()));
+                    };
+                    self.admit(&head, limits)?;
+                    self.awaited = Awaited::Payload(head, Vec::new());
+                    input = &mut input[used..];
+                }
+                Awaited::Payload(head, _) if input.is_empty() && head.left > 0 => {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                Awaited::Payload(head, control) => {
+                    let (piece, rest) = input.split_at_mut(head.left.min(input.len()));
+                    head.unmask(piece);
+                    let message = match head.op {
+                        Op::Control(kind) => gather_control(kind, head, control, piece)?,
+                        Op::Data(kind) => {
+                            gather_data(kind, head, &mut self.message, piece, limits)?
+                        }
+                    };
+                    let closes = matches!(message, Some(Message::Close(_)));
+                    if message.is_some_and(|message| sink(message).is_break()) || closes {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    if head.left == 0 {
+                        if head.fin && matches!(head.op, Op::Data(_)) {
+                            self.message = None;
+                        }
+                        self.awaited = Awaited::default();
+                    }
+                    input = rest;
+                }
+                Awaited::Nothing => return Ok(ControlFlow::Break(())),
+            }
+        }
+    }
+
+    /// The rules that depend on what came before the frame (RFC 6455 section 5.4), and the limits.
+    fn admit(&self, head: &Head, limits: &ReadLimits) -> Result<(), Violation> {
+        let Op::Data(kind) = head.op else { return Ok(()) };
+        let (held, frames) = match (&self.message, kind) {
+            (Some(message), Data::Continuation) => (message.len(), message.frames),
+            (None, Data::Text | Data::Binary) => (0, 0),
+            (None, Data::Continuation) => return Err(Violation::ORPHAN_CONTINUATION),
+            (Some(_), Data::Text | Data::Binary) => return Err(Violation::INTERRUPTED_MESSAGE),
+        };
+        let fragmented = !head.fin || kind == Data::Continuation;
+        if head.left > limits.max_message.saturating_sub(held) {
+            Err(Violation::MESSAGE_TOO_BIG)
+        } else if fragmented && frames >= limits.max_fragments {
+            Err(Violation::TOO_MANY_FRAGMENTS)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The next unmasked piece of a control frame. The first piece is nearly always the whole, and
+/// then it stays where it is.
+fn gather_control<'a>(
+    kind: Control,
+    head: &Head,
+    held: &'a mut Vec<u8>,
+    piece: &'a [u8],
+) -> Result<Option<Message<'a>>, Violation> {
+    if head.left == 0 && held.is_empty() {
+        return kind.message(piece).map(Some);
+    }
+    held.extend_from_slice(piece);
+    (head.left == 0).then(|| kind.message(held)).transpose()
+}
+
+/// The next unmasked piece of a data frame. The first piece is nearly always the whole message,
+/// and then it stays where it is.
+fn gather_data<'a>(
+    kind: Data,
+    head: &Head,
+    held: &'a mut Option<Assembly>,
+    piece: &'a [u8],
+    limits: &ReadLimits,
+) -> Result<Option<Message<'a>>, Violation> {
+    if head.left == 0 && head.fin && held.is_none() {
+        return kind.message(piece).map(Some);
+    }
+    let assembly = held.get_or_insert_with(|| Assembly::new(kind));
+    assembly.push(piece, limits.max_message)?;
+    if head.left > 0 {
+        return Ok(None);
+    }
+    assembly.frames += 1;
+    head.fin.then(|| assembly.message()).transpose()
+}
