@@ -47,11 +47,11 @@ pub(super) fn answer<G: Gateway>(
 
 fn admit<G: Gateway>(gateway: &G, head: &Parts, key: &str) -> Result<Admission, ProtocolError> {
     let apps = gateway.apps();
-    let app = apps.by_key(key).ok_or(ProtocolError::NoSuchApp)?;
+    let app = apps.by_key(key).ok_or(ProtocolError::UnknownApp)?;
     check_protocol_version(head.uri.query().unwrap_or_default())?;
     if let Err(reason) = app.allowed_origins.check(origin(&head.headers)) {
         tracing::info!(app = %app.id, %reason, "origin refused");
-        return Err(ProtocolError::OriginNotAllowed);
+        return Err(ProtocolError::OriginRefused);
     }
     if gateway.draining() {
         return Err(ProtocolError::ShuttingDown);
