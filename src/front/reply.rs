@@ -123,8 +123,10 @@ fn no_websocket(refusal: handshake::Refusal) -> Answer {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut answer = sentence(status, refusal.to_string());
     for &(name, value) in refusal.headers() {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        answer.headers_mut().append(name, HeaderValue::from_static(value));
     }
+    // What the client sent behind its head may be frames: it is not to be read as a request.
+    answer.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 

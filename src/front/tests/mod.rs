@@ -138,7 +138,8 @@ async fn echo(upgraded: Upgraded) {
 
 /// Two apps: the usual one, and one whose key must open nothing of the first.
 fn two_apps() -> Vec<App> {
-    let other = App { index: AppIndex(1), id: "other-id".into(), key: "other-key".into(), ..test_app() };
+    let other =
+        App { index: AppIndex(1), id: "other-id".into(), key: "other-key".into(), ..test_app() };
     vec![test_app(), other]
 }
 
