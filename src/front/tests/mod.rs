@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -24,9 +24,11 @@ use crate::id::AppIndex;
 use crate::protocol::app::{App, Apps, test_app};
 use crate::protocol::names::ChannelName;
 
-/// What the client's thread may change while the front runs.
+/// What the client's thread may change and see while the front runs.
 #[derive(Debug, Default)]
 struct Switches {
+    /// WebSockets handed over.
+    adopted: AtomicUsize,
     overloaded: AtomicBool,
     draining: AtomicBool,
     full: AtomicBool,
@@ -104,7 +106,10 @@ impl Gateway for FakeShard {
                 self.log.borrow_mut().push(format!("terminate {user_id}"));
                 let _ = reply.send(());
             }
-            Command::Adopt(upgraded) => drop(tokio_uring::spawn(echo(upgraded))),
+            Command::Adopt(upgraded) => {
+                self.switches.adopted.fetch_add(1, Ordering::SeqCst);
+                drop(tokio_uring::spawn(echo(upgraded)));
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The way from HTTP to a WebSocket: the handshake, the handover, the refusals.
 
+use std::time::Instant;
+
 use super::*;
 use crate::protocol::close::{ProtocolError, refusal_frames};
 use crate::protocol::origin::Origins;
@@ -61,6 +63,21 @@ fn no_byte_behind_the_handshake_is_lost_wherever_the_stream_is_cut() {
             assert_eq!(read_response(&mut stream).status, 101, "cut at {split}");
             assert_eq!(read_bytes(&mut stream, frames().len()), frames(), "cut at {split}");
         }
+    });
+}
+
+#[test]
+fn a_client_that_waits_for_the_server_to_speak_first_is_handed_over() {
+    let shard = FakeShard::new(two_apps());
+    let switches = Arc::clone(&shard.switches);
+    with_front(shard, Settings::default(), move |address| {
+        let silent = opened(address, "/app/app-key", "");
+        let begun = Instant::now();
+        while switches.adopted.load(Ordering::SeqCst) == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(5), "a read of the front's is in flight");
+            thread::yield_now();
+        }
+        drop(silent);
     });
 }
 
