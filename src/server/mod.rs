@@ -145,7 +145,8 @@ impl Shards {
         let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
         let ports = bus::connect(count, bus::MAILBOX_MESSAGES).map_err(StartError::Thread)?;
         let outside = ports.first().map(Port::outside);
-        let outside = outside.ok_or(StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
+        let outside =
+            outside.ok_or_else(|| StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
         let (hash, socket_ids) = (KeyHash::default(), SocketIds::new());
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let (report, reports) = mpsc::unbounded_channel();

@@ -130,15 +130,11 @@ struct Sleep {
 
 impl Sleep {
     fn new(shard: &Shard<Uring>) -> io::Result<Self> {
-        let ring = Fd(shard.plane().ring().as_raw_fd());
-        let bus = Fd(shard.port().wake_fd().as_raw_fd());
+        let ring = watched(shard.plane().ring().as_raw_fd())?;
+        let bus = watched(shard.port().wake_fd().as_raw_fd())?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        Ok(Self {
-            ring: AsyncFd::with_interest(ring, Interest::READABLE)?,
-            bus: AsyncFd::with_interest(bus, Interest::READABLE)?,
-            tick,
-        })
+        Ok(Self { ring, bus, tick })
     }
 
     async fn until_woken(&mut self, shard: &Shard<Uring>, inbox: &Inbox) {
@@ -166,6 +162,16 @@ impl Sleep {
         woken |= self.tick.poll_tick(context).is_ready();
         if woken { Poll::Ready(()) } else { Poll::Pending }
     }
+}
+
+#[expect(
+    deprecated,
+    reason = "unsound only for descriptors that change or close while registered; both are the \
+              shard's, which `drive` drops after its `Sleep`, and the successor is an unsafe \
+              function"
+)]
+fn watched(descriptor: RawFd) -> io::Result<AsyncFd<Fd>> {
+    AsyncFd::with_interest(Fd(descriptor), Interest::READABLE)
 }
 
 /// A descriptor that somebody else owns, for as long as the loop runs.
