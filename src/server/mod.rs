@@ -1,4 +1,4 @@
-//! Floor 6. The process: what happens in which order from a configuration to an exit code.
+//! Floor 7. The process: what happens in which order from a configuration to an exit code.
 //!
 //! The main thread becomes the control thread: signals, and what shards report. Each shard has a
 //! thread of its own, pinned to a core. Nothing is bound before the host has been found able.
@@ -115,7 +115,7 @@ async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode,
         drained = tokio::time::timeout(deadline, shards.until(Milestone::Drained)) => {
             match drained {
                 Ok(drained) => drained?,
-                Err(_elapsed) => tracing::warn!("some connections did not end in time; they are cut"),
+                Err(_elapsed) => tracing::warn!("connections that did not end in time are cut"),
             }
         }
     }
