@@ -89,7 +89,8 @@ impl<M: Send> Port<M> {
         self.peers.len()
     }
 
-    /// Sends to one shard, itself included. The receiver is woken by the next [`flush`](Self::flush).
+    /// Sends to one shard, itself included. The receiver is woken by the next
+    /// [`flush`](Self::flush).
     pub fn send(&mut self, to: ShardId, message: M) {
         if to == self.id {
             self.own.push_back(message);

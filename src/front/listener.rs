@@ -1,8 +1,8 @@
 //! Accept loops: sockets in, connection tasks out, never more of them than the setting.
 //!
 //! Accept is single-shot: one operation, one socket. Multishot accept has ended in invalid
-//! descriptors and floods of errors on several kernels (liburing issue 1062), and a front that takes
-//! no socket beyond its bound has to stop after each one anyway.
+//! descriptors and floods of errors on several kernels (liburing issue 1062), and a front that
+//! takes no socket beyond its bound has to stop after each one anyway.
 
 use std::io;
 use std::net::{self, Shutdown};

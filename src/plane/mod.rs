@@ -272,7 +272,7 @@ impl<R: Ring> Plane<R> {
     }
 
     /// Ends a connection: it is sent `last` (its Close frame included), then closed as soon as the
-    /// peer agrees, or after [`CLOSE_TIMEOUT`]. Nothing is read from it any more.
+    /// peer agrees, or after a few seconds. Nothing is read from it any more.
     pub fn close(&mut self, key: ConnKey, last: &Frame, why: Ended) {
         if !self.is_open(key) {
             return;

@@ -1,4 +1,4 @@
-//! Floor 6. The process: what happens in which order from a configuration to an exit code.
+//! Floor 7. The process: what happens in which order from a configuration to an exit code.
 //!
 //! The main thread becomes the control thread: signals, and what shards report. Each shard has a
 //! thread of its own, pinned to a core. Nothing is bound before the host has been found able.
@@ -119,7 +119,7 @@ async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode,
         drained = tokio::time::timeout(deadline, shards.until(Milestone::Drained)) => {
             match drained {
                 Ok(drained) => drained?,
-                Err(_elapsed) => tracing::warn!("some connections did not end in time; they are cut"),
+                Err(_elapsed) => tracing::warn!("connections that did not end in time are cut"),
             }
         }
     }
@@ -150,7 +150,8 @@ impl Shards {
         let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
         let ports = bus::connect(count, bus::MAILBOX_MESSAGES).map_err(StartError::Thread)?;
         let outside = ports.first().map(Port::outside);
-        let outside = outside.ok_or(StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
+        let outside =
+            outside.ok_or_else(|| StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
         let (hash, socket_ids) = (KeyHash::default(), SocketIds::new());
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let (report, reports) = mpsc::unbounded_channel();
