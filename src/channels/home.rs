@@ -100,6 +100,9 @@ impl Homes {
         let home = self.home_of(&join.key);
         let shard = join.shard;
         let outcome = home.admit(&join, now, post);
+        if join.again || matches!(outcome, Outcome::Full) {
+            self.drop_if_unused(&join.key);
+        }
         let Join { key, conn, ticket, member, again, .. } = join;
         let joined = Joined { key, conn, ticket, member, again, outcome };
         post(shard, Message::Joined(Box::new(joined)));
