@@ -342,10 +342,8 @@ impl Local {
         }
         if let Some(key) = entry.key.take() {
             entry.subscribers = Vec::new();
-            if !entry.pending.is_empty() {
-                entry.pending = Vec::new();
-                self.dirty.retain(|&dirty| dirty != topic);
-            }
+            // `dirty` may name it still: then it has nothing, or what its next channel has.
+            entry.pending = Vec::new();
             if let Ok(found) = self.by_key.find_entry(key.hash(), |&found| found == topic) {
                 found.remove();
             }
