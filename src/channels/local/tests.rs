@@ -232,17 +232,13 @@ impl Model {
     }
 }
 
-/// Takes a batch apart as the shard does: shared frames for most, single ones for exceptions.
+/// Takes a batch apart: all messages for most subscribers, fewer for the exceptions.
 fn receive(got: &mut Received, of: &TopicBatch<'_>) {
-    let exceptions: Vec<u32> = of.batch.exceptions().collect();
+    let exceptions: Vec<(u32, usize)> = of.batch.exceptions().collect();
     for subscriber in of.subscribers {
         let slot = subscriber.slot;
-        let frames: Vec<&Frame> = if exceptions.contains(&slot) {
-            of.batch.frames_for(slot).collect()
-        } else {
-            of.batch.frames().collect()
-        };
-        for frame in frames {
+        let owed = |&(index, _): &(usize, _)| !exceptions.contains(&(slot, index));
+        for (_, frame) in of.batch.frames().enumerate().filter(owed) {
             let text = std::str::from_utf8(frame.bytes()).unwrap();
             let (channel, number) = text.split_once(':').unwrap();
             let at = (slot, channel.parse().unwrap());
