@@ -1,9 +1,10 @@
 //! A shard on its own thread: one tokio-uring runtime for the front, and the turn loop beside it.
 //!
 //! The loop sleeps on three things: one eventfd that both the plane's ring and the bus signal,
-//! commands of the front, and the tick. It never wakes itself through the runtime: tokio-uring submits the front's operations
-//! when the runtime *parks* (`on_thread_park`), so a loop that is always ready would starve the
-//! front. What is left to do goes through the eventfd, which the next park finds readable.
+//! commands of the front, and the tick. It never wakes itself through the runtime: tokio-uring
+//! submits the front's operations when the runtime *parks* (`on_thread_park`), so a loop that is
+//! always ready would starve the front. What is left to do goes through the eventfd, which the next
+//! park finds readable.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
