@@ -186,7 +186,8 @@ impl Source {
     }
 
     /// Closes the listener, so that an accept in flight ends: with EINVAL, or with a connection
-    /// that came just before. Says whether there may be one: a unix listener only waits to be readable.
+    /// that came just before. Says whether there may be one: a unix listener only waits to be
+    /// readable.
     fn ends_accept(&self) -> bool {
         match self {
             Self::Tcp { closer, .. } => SockRef::from(closer).shutdown(Shutdown::Both).is_ok(),

@@ -300,7 +300,8 @@ impl fmt::Display for StartError {
             Self::Panicked(shard) => write!(
                 f,
                 "Shard {} ended by a mistake of ours, told above; the process cannot go on \
-                 without it.\nPlease report it. A supervisor that restarts the process brings clients back.",
+                 without it.\nPlease report it. A supervisor that restarts the process brings \
+                 clients back.",
                 shard.0
             ),
         }
