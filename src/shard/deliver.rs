@@ -175,7 +175,9 @@ impl Core {
     fn joined<R: Ring>(&mut self, plane: &mut Plane<R>, joined: Joined) {
         let Joined { key: channel, conn, ticket, member, again, outcome } = joined;
         if again {
-            if let Outcome::Subscribed { first } = outcome {
+            let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
+            let subscribed = self.local.answered_again(conn.slot, &channel, settle);
+            if let (true, Outcome::Subscribed { first }) = (subscribed, outcome) {
                 plane.owe(conn, &first);
             }
             return;
