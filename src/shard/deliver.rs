@@ -56,7 +56,12 @@ impl<R: Ring> Host<R> for Core {
 
     fn read_limits(&self, key: ConnKey) -> ReadLimits {
         let occupant = self.sessions.get(key.slot as usize).and_then(Option::as_ref);
-        let max_message = occupant.map_or(0, |of| of.session.app().limits.max_message_size);
+        let max_message = occupant.map_or_else(
+            // A closing connection has no session any more. What it still says is dropped, but has
+            // to be read up to its answer to our Close frame.
+            || self.apps.iter().map(|app| app.limits.max_message_size).max().unwrap_or(0),
+            |of| of.session.app().limits.max_message_size,
+        );
         ReadLimits { max_message, max_fragments: FRAGMENTS_PER_MESSAGE }
     }
 }
@@ -170,7 +175,9 @@ impl Core {
     fn joined<R: Ring>(&mut self, plane: &mut Plane<R>, joined: Joined) {
         let Joined { key: channel, conn, ticket, member, again, outcome } = joined;
         if again {
-            if let Outcome::Subscribed { first } = outcome {
+            let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
+            let subscribed = self.local.answered_again(conn.slot, &channel, settle);
+            if let (true, Outcome::Subscribed { first }) = (subscribed, outcome) {
                 plane.owe(conn, &first);
             }
             return;
