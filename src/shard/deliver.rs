@@ -35,7 +35,7 @@ impl<R: Ring> Host<R> for Core {
             },
             _ => return,
         };
-        debug!(%socket_id, message = ?shown(text), "received");
+        debug!(%socket_id, text = ?shown(text), "received");
         match occupant.session.handle(text, now) {
             Action::Nothing => {}
             Action::Reply(frame) => plane.owe(key, &frame),
