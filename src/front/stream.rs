@@ -46,7 +46,7 @@ impl Stream {
     }
 
     /// Reads what there is into the capacity of `buffer`; 0 bytes is the end of the stream.
-    async fn read(&self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+    pub(super) async fn read(&self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         loop {
             let (result, returned) = match self {
                 Self::Tcp(stream) => stream.read(buffer).await,
@@ -61,7 +61,7 @@ impl Stream {
     }
 
     /// Writes all of `bytes`, however the kernel cuts it.
-    async fn write_all(&self, mut bytes: Vec<u8>) -> io::Result<()> {
+    pub(super) async fn write_all(&self, mut bytes: Vec<u8>) -> io::Result<()> {
         let mut written = 0;
         while written < bytes.len() {
             let rest = bytes.slice(written..);

@@ -377,7 +377,8 @@ impl<R: Ring> Plane<R> {
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.outbox.stalled()
-            || (!self.paused && (!self.completed.is_empty() || !self.to_receive.is_empty()))
+            || !self.completed.is_empty()
+            || !self.to_receive.is_empty()
             || !self.to_send.is_empty()
             || !self.to_hang_up.is_empty()
             || !self.to_release.is_empty()

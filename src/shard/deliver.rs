@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use super::{Core, Message, owe_batch};
+use super::fan_out::owe_batch;
+use super::{Core, Message};
 use crate::channels::{self, Join, Joined, Joining, Leave, Left, Outcome, Publish, Subscribe};
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Ended, Host, Plane};
