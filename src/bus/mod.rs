@@ -89,7 +89,8 @@ impl<M: Send> Port<M> {
         self.peers.len()
     }
 
-    /// Sends to one shard, itself included. The receiver is woken by the next [`flush`](Self::flush).
+    /// Sends to one shard, itself included. The receiver is woken by the next
+    /// [`flush`](Self::flush).
     pub fn send(&mut self, to: ShardId, message: M) {
         if to == self.id {
             self.own.push_back(message);
@@ -174,11 +175,9 @@ impl<M: Send> Port<M> {
         quiet
     }
 
-    /// Tells that the owner runs again, and takes the wake-ups that were written.
+    /// Tells that the owner runs again.
     pub fn awake(&self) {
-        let wake = &self.peers[self.id.index()].wake;
-        wake.awake();
-        wake.drain();
+        self.peers[self.id.index()].wake.awake();
     }
 
     /// Makes the owner's next sleep end at once.
@@ -186,7 +185,8 @@ impl<M: Send> Port<M> {
         self.peers[self.id.index()].wake.write();
     }
 
-    /// Readable when a message arrived while the owner slept.
+    /// Gets an edge when a message arrives while the owner sleeps. Never read, so watch it
+    /// edge-triggered; others may signal it too.
     #[must_use]
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
         self.peers[self.id.index()].wake.fd()
@@ -265,15 +265,16 @@ mod tests {
         let mut sender = ports.pop().unwrap();
         sender.send(ShardId(1), 1);
         sender.flush();
-        assert!(!receiver.peers[1].wake.written(), "awake: nothing to write");
+        assert!(!receiver.peers[1].wake.take_written(), "awake: nothing to write");
         assert!(!receiver.sleep(), "a message is there");
         assert_eq!(receiver.receive(), Some(1));
         assert!(receiver.sleep());
         sender.send(ShardId(1), 2);
         sender.flush();
-        assert!(receiver.peers[1].wake.written());
-        receiver.awake();
-        assert!(!receiver.peers[1].wake.written());
+        assert!(receiver.peers[1].wake.take_written());
+        sender.send(ShardId(1), 3);
+        sender.flush();
+        assert!(!receiver.peers[1].wake.take_written(), "one write wakes it");
     }
 
     #[test]

@@ -62,7 +62,8 @@ struct Outgoing {
 #[derive(Debug, Default)]
 struct Subscriptions {
     list: Vec<Subscription>,
-    /// By topic, for long lists only.
+    /// By topic, for long lists only, and boxed, because most connections have none.
+    #[expect(clippy::box_collection, reason = "a pointer per slot, not a table's 48 bytes")]
     index: Option<Box<HashMap<u32, u32>>>,
 }
 
@@ -106,15 +107,10 @@ impl Batch<'_> {
         self.outgoing.iter().map(|outgoing| &outgoing.frame)
     }
 
-    /// Slots that are owed less than the others.
-    pub fn exceptions(&self) -> impl Iterator<Item = u32> {
-        self.outgoing.iter().filter_map(|outgoing| outgoing.except)
-    }
-
-    /// What the connection in this slot is owed.
-    pub fn frames_for(&self, slot: u32) -> impl Iterator<Item = &Frame> {
-        let owed = self.outgoing.iter().filter(move |outgoing| outgoing.except != Some(slot));
-        owed.map(|outgoing| &outgoing.frame)
+    /// Slots that must not get a message, each with that message's index.
+    pub fn exceptions(&self) -> impl Iterator<Item = (u32, usize)> {
+        let indexed = self.outgoing.iter().enumerate();
+        indexed.filter_map(|(index, outgoing)| Some((outgoing.except?, index)))
     }
 }
 
@@ -346,10 +342,8 @@ impl Local {
         }
         if let Some(key) = entry.key.take() {
             entry.subscribers = Vec::new();
-            if !entry.pending.is_empty() {
-                entry.pending = Vec::new();
-                self.dirty.retain(|&dirty| dirty != topic);
-            }
+            // `dirty` may name it still: then it has nothing, or what its next channel has.
+            entry.pending = Vec::new();
             if let Ok(found) = self.by_key.find_entry(key.hash(), |&found| found == topic) {
                 found.remove();
             }

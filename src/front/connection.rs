@@ -138,7 +138,8 @@ async fn refuse(mut io: Io, error: ProtocolError) {
 /// handshake; nginx takes 4 lines of 8 KiB, and usual heads have less than 1 KiB.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// How long a closing connection waits for the peer to close, and a last write for the peer to read.
+/// How long a closing connection waits for the peer to close, and a last write for the peer to
+/// read.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What a publisher may still send when its body was refused for its size: it reads the 413 only

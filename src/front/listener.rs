@@ -1,8 +1,8 @@
 //! Accept loops: sockets in, connection tasks out, never more of them than the setting.
 //!
 //! Accept is single-shot: one operation, one socket. Multishot accept has ended in invalid
-//! descriptors and floods of errors on several kernels (liburing issue 1062), and a front that takes
-//! no socket beyond its bound has to stop after each one anyway.
+//! descriptors and floods of errors on several kernels (liburing issue 1062), and a front that
+//! takes no socket beyond its bound has to stop after each one anyway.
 
 use std::io;
 use std::net::{self, Shutdown};
@@ -109,8 +109,7 @@ impl<G: Gateway> Accepting<G> {
                     biased;
                     () = &mut stopped => {
                         // An accept dropped in flight would lose its socket: it is made to end.
-                        self.source.close();
-                        if accept.await.is_ok() {
+                        if self.source.ends_accept() && accept.await.is_ok() {
                             tracing::debug!("a connection came as the listener closed");
                         }
                         return;
@@ -186,10 +185,13 @@ impl Source {
         }
     }
 
-    /// Makes a pending accept end, with EINVAL or with a connection that came just before.
-    fn close(&self) {
-        if let Self::Tcp { closer, .. } = self {
-            let _ = SockRef::from(closer).shutdown(Shutdown::Both);
+    /// Closes the listener, so that an accept in flight ends: with EINVAL, or with a connection
+    /// that came just before. Says whether there may be one: a unix listener only waits to be
+    /// readable.
+    fn ends_accept(&self) -> bool {
+        match self {
+            Self::Tcp { closer, .. } => SockRef::from(closer).shutdown(Shutdown::Both).is_ok(),
+            Self::Unix(_) => false,
         }
     }
 }

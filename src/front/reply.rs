@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    UPGRADE,
 };
 use hyper::{Response, StatusCode};
 use serde::ser::{Serialize, Serializer};
@@ -83,7 +83,7 @@ impl Rejection {
                 with(sentence(StatusCode::SERVICE_UNAVAILABLE, text), RETRY_AFTER, "1")
             }
             Self::Body(cause) => no_body(cause),
-            Self::Handshake(refusal) => no_websocket(&refusal),
+            Self::Handshake(refusal) => no_websocket(refusal),
         }
     }
 }
@@ -119,18 +119,15 @@ fn no_body(cause: Unreceived) -> Answer {
     with(answer, CONNECTION, "close")
 }
 
-fn no_websocket(refusal: &handshake::Refusal) -> Answer {
+fn no_websocket(refusal: handshake::Refusal) -> Answer {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    let answer = sentence(status, refusal.to_string());
-    match status {
-        StatusCode::UPGRADE_REQUIRED => {
-            let answer = with(answer, UPGRADE, "websocket");
-            let answer = with(answer, CONNECTION, "Upgrade");
-            with(answer, SEC_WEBSOCKET_VERSION, "13")
-        }
-        StatusCode::METHOD_NOT_ALLOWED => with(answer, ALLOW, "GET"),
-        _ => answer,
+    let mut answer = sentence(status, refusal.to_string());
+    for &(name, value) in refusal.headers() {
+        answer.headers_mut().append(name, HeaderValue::from_static(value));
     }
+    // What the client sent behind its head may be frames: it is not to be read as a request.
+    answer.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 fn sentence(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Answer {

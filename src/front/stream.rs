@@ -1,12 +1,12 @@
 //! The sockets of the front on tokio-uring, and the adapter that lets hyper drive them.
 //!
-//! hyper polls with borrowed buffers, `io_uring` owns a buffer from submission to completion: [`Io`]
+//! hyper polls with borrowed buffers, `io_uring` owns a buffer from submission to completion: `Io`
 //! stands between. It keeps at most one read and one write in flight, each a boxed future that owns
 //! its buffer.
 //!
 //! A socket with an operation in flight is never just dropped: tokio-uring keeps the operation, and
 //! with it the descriptor, until the kernel completes it, which for a read from a silent peer is
-//! never. [`Io`] shuts such a socket down first, and the operations end.
+//! never. `Io` shuts such a socket down first, and the operations end.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -46,7 +46,7 @@ impl Stream {
     }
 
     /// Reads what there is into the capacity of `buffer`; 0 bytes is the end of the stream.
-    async fn read(&self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+    pub(super) async fn read(&self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         loop {
             let (result, returned) = match self {
                 Self::Tcp(stream) => stream.read(buffer).await,
@@ -61,7 +61,7 @@ impl Stream {
     }
 
     /// Writes all of `bytes`, however the kernel cuts it.
-    async fn write_all(&self, mut bytes: Vec<u8>) -> io::Result<()> {
+    pub(super) async fn write_all(&self, mut bytes: Vec<u8>) -> io::Result<()> {
         let mut written = 0;
         while written < bytes.len() {
             let rest = bytes.slice(written..);

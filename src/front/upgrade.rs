@@ -62,8 +62,8 @@ fn admit<G: Gateway>(gateway: &G, head: &Parts, key: &str) -> Result<Admission, 
     Admission::take(app).ok_or(ProtocolError::OverQuota)
 }
 
-/// Where the page comes from, if a browser says so. Several origins, or one that is not text, are no
-/// origin that any list could name.
+/// Where the page comes from, if a browser says so. Several origins, or one that is not text, are
+/// no origin that any list could name.
 fn origin(headers: &HeaderMap) -> Option<&str> {
     match *texts(headers, ORIGIN).as_slice() {
         [] => None,

@@ -272,7 +272,7 @@ impl<R: Ring> Plane<R> {
     }
 
     /// Ends a connection: it is sent `last` (its Close frame included), then closed as soon as the
-    /// peer agrees, or after [`CLOSE_TIMEOUT`]. Nothing is read from it any more.
+    /// peer agrees, or after a few seconds. Nothing is read from it any more.
     pub fn close(&mut self, key: ConnKey, last: &Frame, why: Ended) {
         if !self.is_open(key) {
             return;
@@ -377,7 +377,8 @@ impl<R: Ring> Plane<R> {
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.outbox.stalled()
-            || (!self.paused && !(self.completed.is_empty() && self.to_receive.is_empty()))
+            || !self.completed.is_empty()
+            || !self.to_receive.is_empty()
             || !self.to_send.is_empty()
             || !self.to_hang_up.is_empty()
             || !self.to_release.is_empty()

@@ -1,8 +1,9 @@
 //! [`Ring`] on Linux's `io_uring`. One of the few files with unsafe code.
 //!
 //! Created on the thread that uses it (`SINGLE_ISSUER`); completions appear only when that thread
-//! enters the kernel for them (`DEFER_TASKRUN`), so that the kernel never interrupts a turn. Its
-//! descriptor becomes readable when there is something to [`reap`](Ring::reap).
+//! enters the kernel for them (`DEFER_TASKRUN`), so that the kernel never interrupts a turn. An
+//! eventfd tells when there is something to [`reap`](Ring::reap): on Linux 6.18 the ring's own
+//! descriptor does not become readable for an `epoll` when work was deferred.
 //!
 //! Sockets live in the ring's own file table ("direct descriptors"): they count against no
 //! descriptor limit and cost no reference per operation. Before Linux 6.13 a socket that leaves the
@@ -102,6 +103,14 @@ impl Uring {
             staged: Vec::new(),
             sending: HashMap::new(),
         })
+    }
+
+    /// Signals this eventfd whenever something can be reaped: once until it was reaped.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn wake_by(&self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
+        self.io.submitter().register_eventfd(eventfd.as_raw_fd())
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> Result<(), QueueFull> {
@@ -314,12 +323,6 @@ impl Ring for Uring {
         if let Some(buffers) = &mut self.buffers {
             buffers.publish(buffer);
         }
-    }
-}
-
-impl AsRawFd for Uring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.io.as_raw_fd()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Floor 6. The process: what happens in which order from a configuration to an exit code.
+//! Floor 7. The process: what happens in which order from a configuration to an exit code.
 //!
 //! The main thread becomes the control thread: signals, and what shards report. Each shard has a
 //! thread of its own, pinned to a core. Nothing is bound before the host has been found able.
@@ -13,6 +13,7 @@ mod status;
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -37,6 +38,9 @@ use signals::{Signal, Signals};
 /// The host or its configuration does not allow to serve (`EX_CONFIG` of `sysexits.h`).
 const EXIT_HOST: u8 = 78;
 
+/// A mistake in the program itself (`EX_SOFTWARE`).
+const EXIT_SOFTWARE: u8 = 70;
+
 /// Entries of a shard's submission queue: what one system call carries. The fan-out of a larger
 /// channel takes several; a larger queue no longer lowers the cost per send.
 const SUBMISSIONS: u32 = 4096;
@@ -59,7 +63,7 @@ pub fn run(config: Config) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ringwave: {error}");
-            ExitCode::from(EXIT_HOST)
+            ExitCode::from(error.exit_code())
         }
     }
 }
@@ -115,7 +119,7 @@ async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode,
         drained = tokio::time::timeout(deadline, shards.until(Milestone::Drained)) => {
             match drained {
                 Ok(drained) => drained?,
-                Err(_elapsed) => tracing::warn!("some connections did not end in time; they are cut"),
+                Err(_elapsed) => tracing::warn!("connections that did not end in time are cut"),
             }
         }
     }
@@ -136,6 +140,7 @@ struct Shards {
 enum Report {
     Reached(Milestone),
     Failed(ShardId, io::Error),
+    Panicked(ShardId),
 }
 
 impl Shards {
@@ -145,7 +150,8 @@ impl Shards {
         let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
         let ports = bus::connect(count, bus::MAILBOX_MESSAGES).map_err(StartError::Thread)?;
         let outside = ports.first().map(Port::outside);
-        let outside = outside.ok_or(StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
+        let outside =
+            outside.ok_or_else(|| StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
         let (hash, socket_ids) = (KeyHash::default(), SocketIds::new());
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let (report, reports) = mpsc::unbounded_channel();
@@ -184,6 +190,7 @@ impl Shards {
             match self.reports.recv().await {
                 Some(Report::Reached(reached)) => left -= usize::from(reached == milestone),
                 Some(Report::Failed(shard, error)) => return Err(StartError::Shard(shard, error)),
+                Some(Report::Panicked(shard)) => return Err(StartError::Panicked(shard)),
                 None => return Err(StartError::Thread(io::ErrorKind::BrokenPipe.into())),
             }
         }
@@ -212,8 +219,11 @@ fn spawn(
         }
         // The control thread is gone only when the process ends.
         let tell = |milestone| drop(report.send(Report::Reached(milestone)));
-        if let Err(error) = shard::run::run(setup, &tell) {
-            drop(report.send(Report::Failed(shard, error)));
+        // A shard cannot go on behind a panic, and the others not without it: homes are there.
+        match catch_unwind(AssertUnwindSafe(|| shard::run::run(setup, &tell))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => drop(report.send(Report::Failed(shard, error))),
+            Err(_panic) => drop(report.send(Report::Panicked(shard))),
         }
     };
     std::thread::Builder::new()
@@ -241,7 +251,7 @@ fn front_settings(server: &ServerConfig) -> front::Settings {
     }
 }
 
-/// Why the server could not start, with what to do about it.
+/// Why the server could not start or go on, with what to do about it.
 #[derive(Debug)]
 enum StartError {
     Host(HostError),
@@ -249,6 +259,16 @@ enum StartError {
     Log(io::Error),
     Thread(io::Error),
     Shard(ShardId, io::Error),
+    Panicked(ShardId),
+}
+
+impl StartError {
+    const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Panicked(_) => EXIT_SOFTWARE,
+            _ => EXIT_HOST,
+        }
+    }
 }
 
 impl From<HostError> for StartError {
@@ -275,6 +295,13 @@ impl fmt::Display for StartError {
                 f,
                 "Shard {} could not be set up: {error}\nRun `ringwave doctor`: it tells what this \
                  host lacks.",
+                shard.0
+            ),
+            Self::Panicked(shard) => write!(
+                f,
+                "Shard {} ended by a mistake of ours, told above; the process cannot go on \
+                 without it.\nPlease report it. A supervisor that restarts the process brings \
+                 clients back.",
                 shard.0
             ),
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use super::{Core, Message, owe_batch};
+use super::fan_out::owe_batch;
+use super::{Core, Message};
 use crate::channels::{self, Join, Joined, Joining, Leave, Left, Outcome, Publish, Subscribe};
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Ended, Host, Plane};
@@ -215,8 +216,9 @@ impl Core {
     }
 }
 
-/// What a debug log shows of a message, as Reverb does.
+/// What a debug log shows of a message: its first 200 characters, as Reverb does.
 fn shortened(text: &str) -> &str {
-    const SHOWN_BYTES: usize = 200;
-    text.get(..text.floor_char_boundary(SHOWN_BYTES)).unwrap_or(text)
+    const SHOWN: usize = 200;
+    let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(at, _)| at);
+    text.get(..end).unwrap_or(text)
 }

@@ -15,6 +15,7 @@
 //!    one send.
 
 mod deliver;
+mod fan_out;
 mod gather;
 mod intake;
 mod message;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use crate::bus::Port;
-use crate::channels::{Batch, CacheBounds, Homes, KeyHash, Local, TopicBatch};
+use crate::channels::{CacheBounds, Homes, KeyHash, Local};
 use crate::front::gateway::Command;
 use crate::id::{AppIndex, ConnKey, ShardId};
 use crate::plane::{BacklogLimits, Ended, Plane};
@@ -38,6 +39,7 @@ use crate::protocol::session::Session;
 use crate::ring::Ring;
 use crate::time::Millis;
 
+use fan_out::owe_batch;
 use gather::Gathers;
 pub use message::Message;
 pub use socket_ids::SocketIds;
@@ -260,36 +262,4 @@ impl Core {
     fn app_name(&self, app: AppIndex) -> &str {
         self.apps.get(app).map_or("?", |app| &app.id)
     }
-}
-
-/// Owes a channel's messages to its subscribers: one shared run of frames for all, and the single
-/// frames for those who are excepted from some.
-fn owe_batch<R: Ring>(plane: &mut Plane<R>, of: &TopicBatch<'_>) {
-    let exceptions: Vec<u32> = of.batch.exceptions().collect();
-    let shared = plane.stage(&joined(&of.batch));
-    for subscriber in of.subscribers {
-        if exceptions.is_empty() || !exceptions.contains(&subscriber.slot) {
-            plane.owe_staged(subscriber.slot, shared);
-        }
-    }
-    for &slot in &exceptions {
-        if of.subscribers.iter().any(|subscriber| subscriber.slot == slot) {
-            for frame in of.batch.frames_for(slot) {
-                let single = plane.stage(frame);
-                plane.owe_staged(slot, single);
-            }
-        }
-    }
-}
-
-/// A turn's messages of a channel as one run of bytes; a single one is not copied.
-fn joined(batch: &Batch<'_>) -> crate::frame::Frame {
-    let mut frames = batch.frames();
-    if let (1, Some(only)) = (frames.len(), frames.next()) {
-        return only.clone();
-    }
-    let total = batch.frames().map(crate::frame::Frame::len).sum();
-    let mut run = bytes::BytesMut::with_capacity(total);
-    batch.frames().for_each(|frame| run.extend_from_slice(frame.bytes()));
-    crate::frame::Frame::from_encoded(run.freeze())
 }

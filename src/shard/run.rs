@@ -1,14 +1,15 @@
 //! A shard on its own thread: one tokio-uring runtime for the front, and the turn loop beside it.
 //!
-//! The loop sleeps on four things: the plane's ring, the bus' eventfd, commands of the front, and
-//! the tick. It never wakes itself through the runtime: tokio-uring submits the front's operations
-//! when the runtime *parks* (`on_thread_park`), so a loop that is always ready would starve the
-//! front. What is left to do goes through the eventfd, which the next park finds readable.
+//! The loop sleeps on three things: one eventfd that both the plane's ring and the bus signal,
+//! commands of the front, and the tick. It never wakes itself through the runtime: tokio-uring
+//! submits the front's operations when the runtime *parks* (`on_thread_park`), so a loop that is
+//! always ready would starve the front. What is left to do goes through the eventfd, which the next
+//! park finds readable.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -72,8 +73,10 @@ pub fn run(setup: Setup, report: &dyn Fn(Milestone)) -> io::Result<()> {
 async fn drive(setup: Setup, report: &dyn Fn(Milestone)) -> io::Result<()> {
     let Setup { parts, ring, front: settings, listeners, started } = setup;
     let handle = Handle(Rc::new(Inbox::new(Arc::clone(&parts.apps))));
-    let mut shard = Shard::new(Uring::new(&ring)?, parts);
-    let mut sleep = Sleep::new(&shard)?;
+    let ring = Uring::new(&ring)?;
+    ring.wake_by(parts.port.wake_fd())?;
+    let mut sleep = Sleep::new(&parts)?;
+    let mut shard = Shard::new(ring, parts);
     handle.0.room.set(shard.has_room());
 
     let (stop_front, stopped) = watch::channel(false);
@@ -123,22 +126,22 @@ fn elapsed_ms(started: Instant) -> u64 {
 
 /// What wakes the loop.
 struct Sleep {
-    ring: AsyncFd<Fd>,
-    bus: AsyncFd<Fd>,
+    wake: AsyncFd<OwnedFd>,
     tick: Interval,
 }
 
 impl Sleep {
-    fn new(shard: &Shard<Uring>) -> io::Result<Self> {
-        let ring = Fd(shard.plane().ring().as_raw_fd());
-        let bus = Fd(shard.port().wake_fd().as_raw_fd());
+    fn new(parts: &ShardParts) -> io::Result<Self> {
+        let wake = parts.port.wake_fd().try_clone_to_owned()?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        Ok(Self {
-            ring: AsyncFd::with_interest(ring, Interest::READABLE)?,
-            bus: AsyncFd::with_interest(bus, Interest::READABLE)?,
-            tick,
-        })
+        #[expect(
+            deprecated,
+            reason = "unsound only for types whose descriptor changes or closes while registered; \
+                      an OwnedFd keeps its own, and the successor is an unsafe function"
+        )]
+        let wake = AsyncFd::with_interest(wake, Interest::READABLE)?;
+        Ok(Self { wake, tick })
     }
 
     async fn until_woken(&mut self, shard: &Shard<Uring>, inbox: &Inbox) {
@@ -150,30 +153,18 @@ impl Sleep {
         shard.port().awake();
     }
 
-    /// Readiness is a hint that is taken before the turn that looks: what comes after it makes the
-    /// descriptor ready anew.
+    /// An edge is taken before the turn that looks: what comes after it is another edge.
     fn poll(&mut self, context: &mut Context<'_>, inbox: &Inbox) -> Poll<()> {
         let mut woken = inbox.poll_commands(context).is_ready();
-        for source in [&self.ring, &self.bus] {
-            if let Poll::Ready(ready) = source.poll_read_ready(context) {
-                woken = true;
-                // An error here is one of the descriptor's registration: the tick still wakes us.
-                if let Ok(mut guard) = ready {
-                    guard.clear_ready();
-                }
+        if let Poll::Ready(ready) = self.wake.poll_read_ready(context) {
+            woken = true;
+            // An error here is one of the descriptor's registration: the tick still wakes us.
+            if let Ok(mut guard) = ready {
+                guard.clear_ready();
             }
         }
         woken |= self.tick.poll_tick(context).is_ready();
         if woken { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-/// A descriptor that somebody else owns, for as long as the loop runs.
-struct Fd(RawFd);
-
-impl AsRawFd for Fd {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
     }
 }
 

@@ -99,7 +99,8 @@ impl Core {
         let app = occupant.session.app();
         let (interval, timeout) = (app.ping_interval, app.pong_timeout);
         match occupant.pinged {
-            Some(pinged) if idle < now.since(pinged) => occupant.pinged = None,
+            // The time of the last bytes is known to a tick: those of the ping's own tick count.
+            Some(pinged) if idle < now.since(pinged) + TICK => occupant.pinged = None,
             Some(pinged) if now.since(pinged) >= timeout => {
                 let last = close::refusal_frames(ProtocolError::PongTimeout);
                 plane.close(key, &last, Ended::Ours);

@@ -1,1 +1,231 @@
-//! t
+//! The front on real sockets: a tokio-uring runtime in the test's thread, clients in another, and a
+//! gateway that records instead of a shard.
+
+mod api;
+mod http;
+mod upgrade;
+
+use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::gateway::{
+    CachedEvent, ChannelState, Command, Gateway, Overloaded, Publication, Upgraded,
+};
+use super::{Listeners, Settings, serve};
+use crate::id::AppIndex;
+use crate::protocol::app::{App, Apps, test_app};
+use crate::protocol::names::ChannelName;
+
+/// What the client's thread may change and see while the front runs.
+#[derive(Debug, Default)]
+struct Switches {
+    /// WebSockets handed over.
+    adopted: AtomicUsize,
+    overloaded: AtomicBool,
+    draining: AtomicBool,
+    full: AtomicBool,
+    /// Replies are dropped unanswered.
+    gone: AtomicBool,
+}
+
+/// A shard that answers the same to everyone, and echoes on the WebSockets that it adopts.
+#[derive(Clone)]
+struct FakeShard {
+    apps: Arc<Apps>,
+    switches: Arc<Switches>,
+    /// Every publication and terminated user, as text.
+    log: Rc<RefCell<Vec<String>>>,
+}
+
+impl FakeShard {
+    fn new(apps: Vec<App>) -> Self {
+        Self { apps: Arc::new(Apps::new(apps)), switches: Arc::default(), log: Rc::default() }
+    }
+
+    fn state(&self, channel: &ChannelName) -> ChannelState {
+        let cached = CachedEvent { data: r#"{"a":1}"#.into(), ttl_s: 60 };
+        match channel.as_str() {
+            name if name.ends_with("empty") => ChannelState::default(),
+            _ => ChannelState {
+                subscription_count: 3,
+                user_count: if channel.kind().is_presence() { 2 } else { 0 },
+                cached: channel.kind().is_cache().then_some(cached),
+            },
+        }
+    }
+
+    fn publish(&self, events: &[Publication]) -> Result<Vec<ChannelState>, Overloaded> {
+        if events.iter().any(|event| event.channel.as_str() == "overloaded") {
+            return Err(Overloaded);
+        }
+        for event in events {
+            let cached = event.cached.as_deref();
+            let (channel, name, except) = (&event.channel, &event.event, event.except);
+            let line = format!("{name} on {channel} except {except:?} keeping {cached:?}");
+            self.log.borrow_mut().push(line);
+        }
+        Ok(events.iter().map(|event| self.state(&event.channel)).collect())
+    }
+}
+
+impl Gateway for FakeShard {
+    fn apps(&self) -> Arc<Apps> {
+        Arc::clone(&self.apps)
+    }
+
+    fn submit(&self, command: Command) {
+        if self.switches.gone.load(Ordering::SeqCst) {
+            return;
+        }
+        let channel = |name| ChannelName::parse(name, 200, true).unwrap();
+        match command {
+            Command::Publish { events, reply, .. } => {
+                let _ = reply.send(self.publish(&events));
+            }
+            Command::Channels { reply, .. } => {
+                let names = ["presence-a", "presence-b", "news"].map(channel);
+                let _ = reply.send(names.map(|name| (name.clone(), self.state(&name))).into());
+            }
+            Command::Channel { channel, reply, .. } => {
+                let _ = reply.send(self.state(&channel));
+            }
+            Command::Users { channel, reply, .. } => {
+                let users = ["1", "\"2\""].map(Box::from);
+                let empty = channel.as_str().ends_with("empty");
+                let _ = reply.send(if empty { Vec::new() } else { users.into() });
+            }
+            Command::Terminate { user_id, reply, .. } => {
+                self.log.borrow_mut().push(format!("terminate {user_id}"));
+                let _ = reply.send(());
+            }
+            Command::Adopt(upgraded) => {
+                self.switches.adopted.fetch_add(1, Ordering::SeqCst);
+                drop(tokio_uring::spawn(echo(upgraded)));
+            }
+        }
+    }
+
+    fn overloaded(&self) -> bool {
+        self.switches.overloaded.load(Ordering::SeqCst)
+    }
+
+    fn draining(&self) -> bool {
+        self.switches.draining.load(Ordering::SeqCst)
+    }
+
+    fn has_room(&self) -> bool {
+        !self.switches.full.load(Ordering::SeqCst)
+    }
+}
+
+/// Sends back whatever the front handed over and whatever still comes, until the end.
+async fn echo(upgraded: Upgraded) {
+    let Upgraded { admission, stream, leftover } = upgraded;
+    let mut bytes = leftover.to_vec();
+    loop {
+        stream.write_all(bytes).await.unwrap();
+        let (result, received) = stream.read(Vec::with_capacity(1024)).await;
+        match result {
+            Ok(0) | Err(_) => break,
+            Ok(_) => bytes = received,
+        }
+    }
+    drop(admission);
+}
+
+/// Two apps: the usual one, and one whose key must open nothing of the first.
+fn two_apps() -> Vec<App> {
+    let other =
+        App { index: AppIndex(1), id: "other-id".into(), key: "other-key".into(), ..test_app() };
+    vec![test_app(), other]
+}
+
+/// Runs `client` against a front, then stops the front and waits until it has ended.
+fn with_front(
+    shard: FakeShard,
+    settings: Settings,
+    client: impl FnOnce(SocketAddr) + Send + 'static,
+) {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let listeners = Listeners { tcp: vec![tcp], unix: Vec::new() };
+    run(shard, settings, listeners, move |_| client(address));
+}
+
+/// As [`with_front`], for any listeners; `client` may also stop the front itself.
+fn run(
+    shard: FakeShard,
+    settings: Settings,
+    listeners: Listeners,
+    client: impl FnOnce(&watch::Sender<bool>) + Send + 'static,
+) {
+    let (stop, stopped) = watch::channel(false);
+    // The front stops when the sender is dropped, by a panic of the client too.
+    let client = thread::spawn(move || client(&stop));
+    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(256)).unwrap();
+    runtime.block_on(serve(listeners, shard, settings, stopped)).unwrap();
+    client.join().unwrap();
+}
+
+/// A client's connection. No test waits for ever.
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Sends bytes on a connection of their own and reads everything until the end.
+fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = connect(address);
+    stream.write_all(bytes).unwrap();
+    read_to_end(stream)
+}
+
+fn read_to_end(mut stream: TcpStream) -> String {
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    String::from_utf8_lossy(&received).into_owned()
+}
+
+/// Reads one response: head and body by its Content-Length.
+fn read_response(stream: &mut TcpStream) -> Reply {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let status = head[9..12].parse().unwrap();
+    let mut reply = Reply { status, head, body: String::new() };
+    let length = reply.header("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    reply.body = String::from_utf8(body).unwrap();
+    reply
+}
+
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Reply {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (field, value) = line.split_once(": ")?;
+            field.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}

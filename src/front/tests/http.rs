@@ -1,0 +1,340 @@
+//! HTTP/1.1 itself: connections, messages, limits and deadlines.
+
+use std::io::ErrorKind;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Instant;
+
+use super::*;
+
+const UP: &str = "GET /up HTTP/1.1\r\nHost: h\r\n\r\n";
+const UP_LAST: &str = "GET /up HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+const HEALTHY: &str = r#"{"health":"OK"}"#;
+
+fn shard() -> FakeShard {
+    FakeShard::new(two_apps())
+}
+
+fn post(path: &str, headers: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: h\r\n{headers}\r\n{body}")
+}
+
+#[test]
+fn a_connection_serves_one_request_after_the_other() {
+    with_front(shard(), Settings::default(), |address| {
+        let mut stream = connect(address);
+        for _ in 0..3 {
+            stream.write_all(UP.as_bytes()).unwrap();
+            let reply = read_response(&mut stream);
+            assert_eq!((reply.status, reply.body.as_str()), (200, HEALTHY));
+            assert_eq!(reply.header("content-type"), Some("application/json"));
+        }
+        stream.write_all(UP_LAST.as_bytes()).unwrap();
+        let rest = read_to_end(stream);
+        assert!(rest.ends_with(HEALTHY), "closes after it was asked to: {rest}");
+    });
+}
+
+#[test]
+fn pipelined_requests_are_all_answered_in_order() {
+    with_front(shard(), Settings::default(), |address| {
+        let missing = "GET /missing HTTP/1.1\r\nHost: h\r\n\r\n";
+        let pipeline = [UP.repeat(20), missing.into(), UP_LAST.into()].concat();
+        let answers = exchange(address, pipeline.as_bytes());
+        let statuses: Vec<_> =
+            answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
+        assert_eq!(statuses, [vec!["200"; 20], vec!["404", "200"]].concat());
+    });
+}
+
+#[test]
+fn a_head_may_arrive_in_any_two_pieces() {
+    with_front(shard(), Settings::default(), |address| {
+        let mut stream = connect(address);
+        for split in 1..UP.len() {
+            let (first, second) = UP.as_bytes().split_at(split);
+            stream.write_all(first).unwrap();
+            stream.write_all(second).unwrap();
+            assert_eq!(read_response(&mut stream).body, HEALTHY, "split at {split}");
+        }
+        for byte in UP.bytes() {
+            stream.write_all(&[byte]).unwrap();
+        }
+        assert_eq!(read_response(&mut stream).body, HEALTHY);
+    });
+}
+
+#[test]
+fn head_is_answered_as_get_without_the_body() {
+    with_front(shard(), Settings::default(), |address| {
+        let request = "HEAD /up HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        let answer = exchange(address, request.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("content-length: 15\r\n") && answer.ends_with("\r\n\r\n"));
+    });
+}
+
+#[test]
+fn wrong_paths_and_methods_are_told_so() {
+    with_front(shard(), Settings::default(), |address| {
+        let mut stream = connect(address);
+        let table = [
+            ("GET /", 404, "Not found.", None),
+            ("POST /up", 405, "Method not allowed.", Some("GET, HEAD")),
+            ("GET /apps/app-id/events", 405, "Method not allowed.", Some("POST")),
+            ("POST /app/app-key", 405, "Method not allowed.", Some("GET")),
+            ("OPTIONS /apps/app-id/channels", 405, "Method not allowed.", Some("GET, HEAD")),
+        ];
+        for (line, status, text, allow) in table {
+            write!(stream, "{line} HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            let reply = read_response(&mut stream);
+            assert_eq!((reply.status, reply.body.as_str()), (status, text), "{line}");
+            assert_eq!(reply.header("allow"), allow, "{line}");
+        }
+    });
+}
+
+#[test]
+fn the_prefix_is_optional() {
+    let settings = Settings { path_prefix: "/ws".into(), ..Settings::default() };
+    with_front(shard(), settings, |address| {
+        let mut stream = connect(address);
+        for path in ["/up", "/ws/up"] {
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            assert_eq!(read_response(&mut stream).body, HEALTHY, "{path}");
+        }
+    });
+}
+
+#[test]
+fn connection_upgrade_without_a_protocol_is_plain_http() {
+    with_front(shard(), Settings::default(), |address| {
+        let mut stream = connect(address);
+        for headers in ["Connection: Upgrade\r\n", "Connection: upgrade\r\nUpgrade: \r\n"] {
+            write!(stream, "GET /up HTTP/1.1\r\nHost: h\r\n{headers}\r\n").unwrap();
+            assert_eq!(read_response(&mut stream).body, HEALTHY, "{headers}");
+        }
+    });
+}
+
+#[test]
+fn a_head_past_the_limits_is_431() {
+    with_front(shard(), Settings::default(), |address| {
+        let long = format!("GET /up HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+        assert!(exchange(address, long.as_bytes()).starts_with("HTTP/1.1 431"));
+        let many = format!("GET /up HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: x\r\n".repeat(101));
+        assert!(exchange(address, many.as_bytes()).starts_with("HTTP/1.1 431"));
+        let fits = format!("GET /up HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(15_000));
+        let mut stream = connect(address);
+        stream.write_all(fits.as_bytes()).unwrap();
+        assert_eq!(read_response(&mut stream).status, 200);
+    });
+}
+
+#[test]
+fn ambiguous_requests_get_no_second_answer() {
+    let smuggled = "GET /up HTTP/1.1\r\nHost: h\r\n\r\n";
+    let path = "/apps/app-id/events";
+    let requests = [
+        post(path, "Content-Length: 3\r\nContent-Length: 4\r\n", "{}"),
+        post(path, "Content-Length: +2\r\n", "{}"),
+        post(path, "Content-Length: 0x2\r\n", "{}"),
+        post(path, "Transfer-Encoding: gzip\r\n", "{}"),
+        post(path, "Transfer-Encoding: chunked, gzip\r\n", "{}"),
+        post(path, "Content-Length : 2\r\n", "{}"),
+        post(path, "X: a\r\n folded\r\n", "{}"),
+        "POST /apps/app-id/events HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(),
+    ];
+    with_front(shard(), Settings::default(), move |address| {
+        for request in &requests {
+            let answer = exchange(address, [request, smuggled].concat().as_bytes());
+            assert!(answer.starts_with("HTTP/1.1 400"), "{request}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.").count(), 1, "{request}: {answer}");
+        }
+        // Both lengths given: chunked counts, and nothing behind it is a request.
+        let headers = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n";
+        let both = post(path, headers, "0\r\n\r\n");
+        let answer = exchange(address, [&both, smuggled].concat().as_bytes());
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    });
+}
+
+#[test]
+fn a_body_past_the_limit_is_413_before_it_is_asked_for() {
+    let mut app = test_app();
+    app.limits.max_request_size = 1_000;
+    with_front(FakeShard::new(vec![app]), Settings::default(), |address| {
+        let path = "/apps/app-id/events";
+        let body = "x".repeat(1_001);
+        let announced = post(path, "Content-Length: 1001\r\nExpect: 100-continue\r\n", "");
+        let answer = exchange(address, announced.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 413"), "no 100 Continue: {answer}");
+        assert!(answer.ends_with("Payload too large."), "{answer}");
+
+        let sent = post(path, "Content-Length: 1001\r\n", &body);
+        let answer = exchange(address, [sent, UP.into()].concat().as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("connection: close"));
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+
+        let chunked = post(path, "Transfer-Encoding: chunked\r\n", &format!("3e9\r\n{body}\r\n"));
+        assert!(exchange(address, chunked.as_bytes()).starts_with("HTTP/1.1 413"));
+    });
+}
+
+#[test]
+fn a_large_body_that_is_refused_does_not_lose_its_answer() {
+    with_front(shard(), Settings::default(), |address| {
+        let body = "x".repeat(600_000);
+        let headers = format!("Content-Length: {}\r\n", body.len());
+        let answer = exchange(address, post("/apps/app-id/events", &headers, &body).as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    });
+}
+
+#[test]
+fn a_slow_head_is_cut_at_its_deadline_however_it_trickles() {
+    let head_timeout = Duration::from_millis(400);
+    let settings = Settings { head_timeout, ..Settings::default() };
+    with_front(shard(), settings, move |address| {
+        let mut stream = connect(address);
+        let begun = Instant::now();
+        let cut = UP.bytes().cycle().skip(1).find(|_| {
+            let pause = stream.set_read_timeout(Some(Duration::from_millis(30)));
+            pause.unwrap();
+            match stream.read(&mut [0]) {
+                Ok(0) => return true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                other => panic!("{other:?}"),
+            }
+            stream.write_all(b"x").is_err()
+        });
+        assert!(cut.is_some());
+        let taken = begun.elapsed();
+        assert!(taken >= head_timeout && taken < head_timeout * 4, "{taken:?}");
+    });
+}
+
+#[test]
+fn a_slow_body_is_408_and_a_silent_connection_is_closed() {
+    let settings = Settings {
+        body_timeout: Duration::from_millis(200),
+        idle_timeout: Duration::from_millis(200),
+        ..Settings::default()
+    };
+    with_front(shard(), settings, |address| {
+        let slow = post("/apps/app-id/events", "Content-Length: 10\r\n", "{");
+        let answer = exchange(address, slow.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+
+        let mut stream = connect(address);
+        stream.write_all(UP.as_bytes()).unwrap();
+        assert_eq!(read_response(&mut stream).status, 200);
+        assert_eq!(read_to_end(stream), "");
+    });
+}
+
+#[test]
+fn bodies_past_the_shards_budget_are_503() {
+    let settings = Settings { bodies_bytes_max: 50, ..Settings::default() };
+    with_front(shard(), settings, |address| {
+        let large = post("/apps/app-id/events", "Content-Length: 60\r\n", &"x".repeat(60));
+        let answer = exchange(address, large.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1\r\n"));
+    });
+}
+
+#[test]
+fn a_stop_closes_idle_connections_and_takes_no_new_ones() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let listeners = Listeners { tcp: vec![tcp], unix: Vec::new() };
+    run(shard(), Settings::default(), listeners, move |stop| {
+        let fresh = connect(address);
+        let mut used = connect(address);
+        used.write_all(UP.as_bytes()).unwrap();
+        assert_eq!(read_response(&mut used).status, 200);
+        stop.send(true).unwrap();
+        assert_eq!(read_to_end(used), "");
+        assert_eq!(read_to_end(fresh), "");
+        let refused = TcpStream::connect(address).map(|mut stream| stream.read(&mut [0]));
+        assert!(!matches!(refused, Ok(Ok(1))), "{refused:?}");
+    });
+}
+
+#[test]
+fn a_draining_front_closes_after_the_request() {
+    let shard = shard();
+    shard.switches.draining.store(true, Ordering::SeqCst);
+    with_front(shard, Settings::default(), |address| {
+        let answer = exchange(address, UP.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close\r\n"));
+    });
+}
+
+#[test]
+fn connections_over_the_bound_wait_for_one_to_end() {
+    let settings = Settings { connections_max: 1, ..Settings::default() };
+    with_front(shard(), settings, |address| {
+        let mut first = connect(address);
+        first.write_all(UP.as_bytes()).unwrap();
+        assert_eq!(read_response(&mut first).status, 200);
+        let mut second = connect(address);
+        second.write_all(UP.as_bytes()).unwrap();
+        second.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert_eq!(second.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(first);
+        second.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(read_response(&mut second).status, 200);
+    });
+}
+
+#[test]
+fn unix_sockets_serve_the_same() {
+    let path = std::env::temp_dir().join(format!("ringwave-front-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let unix = UnixListener::bind(&path).unwrap();
+    let listeners = Listeners { tcp: Vec::new(), unix: vec![unix.try_clone().unwrap(), unix] };
+    run(shard(), Settings::default(), listeners, move |_| {
+        for _ in 0..4 {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.write_all(UP_LAST.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with(HEALTHY), "{answer}");
+        }
+        std::fs::remove_file(&path).unwrap();
+    });
+}
+
+#[test]
+fn a_silent_client_does_not_keep_a_descriptor() {
+    let idle_timeout = Duration::from_millis(500);
+    with_front(shard(), Settings { idle_timeout, ..Settings::default() }, |address| {
+        let silent: Vec<_> = (0..20).map(|_| connect(address)).collect();
+        for mut stream in &silent {
+            stream.write_all(UP.as_bytes()).unwrap();
+        }
+        let peers: Vec<_> = silent.iter().map(|stream| stream.local_addr().unwrap()).collect();
+        for mut stream in silent {
+            assert_eq!(read_response(&mut stream).status, 200);
+            assert_eq!(read_to_end(stream), "", "closed at its deadline");
+        }
+        let begun = Instant::now();
+        while peers.iter().any(|&peer| held(address, peer)) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "closed, and still held");
+            thread::sleep(Duration::from_millis(10));
+        }
+    });
+}
+
+/// Whether a process still has a descriptor of the front's end of this connection: the kernel shows
+/// the inode of a closed one as 0.
+fn held(address: SocketAddr, peer: SocketAddr) -> bool {
+    let port = |column: &str| u16::from_str_radix(column.rsplit_once(':').unwrap().1, 16).unwrap();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().skip(1).any(|line| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let ports = (port(columns[1]), port(columns[2]));
+        ports == (address.port(), peer.port()) && columns[9] != "0"
+    })
+}
