@@ -24,3 +24,10 @@ mod presence;
 mod protocol;
 /// Client events: who may send them, and what the others get.
 mod whisper;
+
+/// The HTTP API: every endpoint, every refusal.
+mod api;
+/// Requests whose boundaries two readers could see in different places.
+mod smuggling;
+/// HTTP/1.1 on the wire: keep-alive, pipelining, chunks, upgrades, unix sockets.
+mod wire;
