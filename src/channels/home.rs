@@ -96,6 +96,18 @@ impl Homes {
         }
     }
 
+    /// Channels that are occupied or have a cached event.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// Counts a subscriber and answers its shard. A new member is made known to the others first.
     pub fn join(&mut self, join: Join, now: Millis, post: &mut impl FnMut(ShardId, Message)) {
         let home = self.home_of(&join.key);

@@ -170,6 +170,23 @@ impl Local {
         Joining::Done
     }
 
+    /// The home has answered a subscriber once more. Messages that it ordered before are handed to
+    /// `settle` first. `false`: the connection has unsubscribed meanwhile.
+    pub fn answered_again(
+        &mut self,
+        slot: u32,
+        key: &ChannelKey,
+        settle: &mut impl FnMut(TopicBatch<'_>),
+    ) -> bool {
+        if self.subscribed(slot, key).is_none() {
+            return false;
+        }
+        if let Some(topic) = self.topic(key) {
+            self.settle(topic, settle);
+        }
+        true
+    }
+
     /// The home has refused a join.
     pub fn refused(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Joining {
         let Some((_, at)) = self.find_joining(slot, key, ticket) else { return Joining::Void };

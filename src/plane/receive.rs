@@ -85,12 +85,9 @@ impl<R: Ring> Plane<R> {
         }
         if let Err(violation) = read {
             let close = encode::close(violation.code, violation.reason);
-            if self.is_open(key) {
-                self.close(key, &close, Ended::Violation(violation.code));
-            } else {
-                // It was closing already, and does not keep to the protocol either.
-                self.kill(key, Ended::Ours);
-            }
+            // One that was closing already is heard no more: it has its Close frame, and time to
+            // read what it is owed before that.
+            self.close(key, &close, Ended::Violation(violation.code));
         }
     }
 

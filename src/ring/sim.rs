@@ -2,136 +2,33 @@
 //! happens often instead of rarely. Deterministic by seed, so that a failing run can be replayed.
 //!
 //! [`SimNet`] is the other side: the clients of the simulated sockets.
+//!
+//! What it takes liberties with: the order of completions of different operations, how many of them
+//! a [`reap`](Ring::reap) finds, when a hang-up takes effect and how the operations that it ends
+//! say so. What it insists on, by panicking: the contract of [`Ring`].
 
-use std::cell::RefCell;
+#![allow(clippy::expect_used, reason = "a simulation ends at the first broken promise")]
+
+mod faults;
+mod net;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::RawFd;
-use std::rc::Rc;
 
 use bytes::Bytes;
 
 use super::{Completion, Op, QueueFull, Ring, Staged};
 use crate::id::ConnKey;
 
-/// Bytes that a simulated socket holds for a client that does not read.
-const SOCKET_BUFFER: usize = 4096;
+pub use faults::{Dice, Faults};
+pub use net::SimNet;
 
-/// What goes wrong, each in thousandths per opportunity.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
-    /// A send takes only a part, at any byte.
-    pub short_send: u32,
-    /// A receive ends although nothing happened, with or without bytes.
-    pub silent_end: u32,
-    /// EAGAIN where none is due.
-    pub stray_again: u32,
-    /// ENOBUFS although buffers are there.
-    pub no_buffers: u32,
-    /// The peer resets the connection.
-    pub reset: u32,
-    /// A completion of an earlier user of the slot turns up.
-    pub stale: u32,
-    /// The kernel takes only a part of the queue.
-    pub busy: u32,
-}
+/// Entries of the submission queue, unless told otherwise: few, so that it is often full.
+const QUEUE_LEN: usize = 8;
 
-/// A small deterministic generator (splitmix64).
-#[derive(Clone, Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// Starts from a seed.
-    #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next 64 bits.
-    pub fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`, which is not zero.
-    #[allow(clippy::cast_possible_truncation, reason = "below a usize")]
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.roll() % bound as u64) as usize
-    }
-
-    /// True in `thousandths` of all cases.
-    pub fn chance(&mut self, thousandths: u32) -> bool {
-        self.roll() % 1000 < u64::from(thousandths)
-    }
-}
-
-/// One simulated connection, as both sides see it.
-#[derive(Debug, Default)]
-struct Socket {
-    to_server: VecDeque<u8>,
-    to_client: VecDeque<u8>,
-    /// The client closed its side, or vanished.
-    client_closed: bool,
-    /// The connection was reset.
-    reset: bool,
-    /// The server released the socket.
-    server_closed: bool,
-}
-
-/// The clients' side of the simulated sockets.
-#[derive(Clone, Debug, Default)]
-pub struct SimNet(Rc<RefCell<BTreeMap<RawFd, Socket>>>);
-
-impl SimNet {
-    /// A new connection; the number stands in for the accepted descriptor.
-    #[must_use]
-    pub fn connect(&self) -> RawFd {
-        let mut sockets = self.0.borrow_mut();
-        let fd = RawFd::try_from(sockets.len()).unwrap_or(RawFd::MAX);
-        sockets.insert(fd, Socket::default());
-        fd
-    }
-
-    /// The client sends.
-    pub fn write(&self, fd: RawFd, bytes: &[u8]) {
-        if let Some(socket) = self.0.borrow_mut().get_mut(&fd) {
-            socket.to_server.extend(bytes);
-        }
-    }
-
-    /// The client reads up to `most` bytes.
-    #[must_use]
-    pub fn read(&self, fd: RawFd, most: usize) -> Vec<u8> {
-        let mut sockets = self.0.borrow_mut();
-        let Some(socket) = sockets.get_mut(&fd) else { return Vec::new() };
-        let len = most.min(socket.to_client.len());
-        socket.to_client.drain(..len).collect()
-    }
-
-    /// The client closes.
-    pub fn close(&self, fd: RawFd) {
-        if let Some(socket) = self.0.borrow_mut().get_mut(&fd) {
-            socket.client_closed = true;
-        }
-    }
-
-    /// Whether the client has read all and the connection has ended.
-    #[must_use]
-    pub fn ended(&self, fd: RawFd) -> bool {
-        let sockets = self.0.borrow();
-        let over = |socket: &Socket| socket.server_closed && socket.to_client.is_empty();
-        sockets.get(&fd).is_none_or(over)
-    }
-
-    /// Whether the simulated network reset this connection.
-    #[must_use]
-    pub fn was_reset(&self, fd: RawFd) -> bool {
-        self.0.borrow().get(&fd).is_some_and(|socket| socket.reset)
-    }
-}
+/// How often each operation can move on in one `reap`, at most.
+const ROUNDS_PER_REAP: usize = 3;
 
 #[derive(Debug)]
 enum Entry {
@@ -139,6 +36,16 @@ enum Entry {
     SendNow(ConnKey, Staged),
     Send(ConnKey, Bytes),
     HangUp(ConnKey),
+}
+
+impl Entry {
+    const fn key(&self) -> ConnKey {
+        match self {
+            Self::Receive(key) | Self::SendNow(key, _) | Self::Send(key, _) | Self::HangUp(key) => {
+                *key
+            }
+        }
+    }
 }
 
 /// A receive buffer on loan.
@@ -154,14 +61,24 @@ impl AsMut<[u8]> for SimBuffer {
     }
 }
 
+/// An installed socket.
+#[derive(Debug)]
+struct Installed {
+    fd: RawFd,
+    /// Whose it is, once an operation has told.
+    owner: Option<ConnKey>,
+    /// It was hung up: its operations are about to end.
+    hung_up: bool,
+}
+
 /// The simulated ring of one shard.
 #[derive(Debug)]
 pub struct SimRing {
     net: SimNet,
     dice: Dice,
     faults: Faults,
-    /// By slot: the installed socket.
-    table: Vec<Option<RawFd>>,
+    /// By slot.
+    table: Vec<Option<Installed>>,
     queue: VecDeque<Entry>,
     queue_len: usize,
     staged: Vec<Bytes>,
@@ -175,10 +92,10 @@ pub struct SimRing {
     free_buffers: Vec<u16>,
     buffers: u16,
     buffer_size: usize,
-    /// Connections that were hung up and still hold their slot.
-    hung_up: Vec<ConnKey>,
     /// Connections whose slot was released: where stale completions come from.
     gone: Vec<ConnKey>,
+    /// What the next sends take, whatever the dice say.
+    script: VecDeque<usize>,
 }
 
 impl SimRing {
@@ -196,9 +113,9 @@ impl SimRing {
             net,
             dice: Dice::new(seed),
             faults,
-            table: vec![None; slots as usize],
+            table: (0..slots).map(|_| None).collect(),
             queue: VecDeque::new(),
-            queue_len: 8,
+            queue_len: QUEUE_LEN,
             staged: Vec::new(),
             receiving: BTreeMap::new(),
             sending: BTreeMap::new(),
@@ -207,22 +124,45 @@ impl SimRing {
             free_buffers: (0..buffers).collect(),
             buffers,
             buffer_size,
-            hung_up: Vec::new(),
             gone: Vec::new(),
+            script: VecDeque::new(),
         }
+    }
+
+    /// With a submission queue of this many entries, at least one.
+    #[must_use]
+    pub fn with_queue(self, queue_len: usize) -> Self {
+        Self { queue_len, ..self }
+    }
+
+    /// Other things go wrong from here on.
+    pub const fn set_faults(&mut self, faults: Faults) {
+        self.faults = faults;
     }
 
     /// Nothing goes wrong from here on: what is left can settle.
     pub const fn heal(&mut self) {
-        self.faults = Faults {
-            short_send: 0,
-            silent_end: 0,
-            stray_again: 0,
-            no_buffers: 0,
-            reset: 0,
-            stale: 0,
-            busy: 0,
+        self.set_faults(Faults::NONE);
+    }
+
+    /// The next sends take at most this many bytes each, and end with that.
+    pub fn script_sends(&mut self, lens: impl IntoIterator<Item = usize>) {
+        self.script.extend(lens);
+    }
+
+    /// Whether a [`reap`](Ring::reap) would find anything but a fault: what makes the real ring's
+    /// eventfd readable.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        let is = |key: &ConnKey, what: fn(&net::Socket) -> bool| {
+            let installed = self.table[key.slot as usize].as_ref();
+            installed.is_some_and(|of| {
+                of.hung_up || self.net.with(of.fd, |socket| what(socket)).unwrap_or(false)
+            })
         };
+        !self.completed.is_empty()
+            || self.receiving.values().any(|key| is(key, net::Socket::readable))
+            || self.sending.values().any(|(key, ..)| is(key, net::Socket::writable))
     }
 
     /// What is still out, in words; `None`: every slot, buffer and operation came back.
@@ -231,8 +171,10 @@ impl SimRing {
         let slots = self.table.iter().flatten().count();
         let buffers = usize::from(self.buffers) - self.free_buffers.len();
         let operations = self.receiving.len() + self.sending.len() + self.queue.len();
-        (slots + buffers + operations > 0)
-            .then(|| format!("{slots} slots, {buffers} buffers, {operations} operations"))
+        let staged = self.staged.len();
+        (slots + buffers + operations + staged > 0).then(|| {
+            format!("{slots} slots, {buffers} buffers, {operations} operations, {staged} staged")
+        })
     }
 
     /// Whether a receive is armed for this slot.
@@ -254,9 +196,13 @@ impl SimRing {
     }
 
     fn execute(&mut self, entry: Entry) {
+        let key = entry.key();
+        let installed = self.table[key.slot as usize].as_mut();
+        let installed = installed.expect("an operation on an empty slot");
+        let owner = *installed.owner.get_or_insert(key);
+        assert_eq!(owner, key, "an operation of another user of the slot");
         match entry {
             Entry::Receive(key) => {
-                assert!(self.socket(key).is_some(), "a receive on an empty slot");
                 let earlier = self.receiving.insert(key.slot, key);
                 assert!(earlier.is_none(), "two receives on slot {}", key.slot);
             }
@@ -264,9 +210,12 @@ impl SimRing {
                 assert!(!self.sending.contains_key(&key.slot), "two sends on slot {}", key.slot);
                 let bytes = self.staged[staged.0 as usize].clone();
                 match self.put(key, &bytes) {
-                    Ok(sent) if sent == bytes.len() => {}
-                    Ok(0) => self.complete(Op::SendNow, key, -libc::EAGAIN, false, None),
-                    Ok(sent) => self.complete(Op::SendNow, key, length(sent), false, None),
+                    Ok((sent, _)) if sent == bytes.len() => {}
+                    Ok((0, _)) => {
+                        let errno = self.no_room();
+                        self.complete(Op::SendNow, key, -errno, false, None);
+                    }
+                    Ok((sent, _)) => self.complete(Op::SendNow, key, length(sent), false, None),
                     Err(errno) => self.complete(Op::SendNow, key, -errno, false, None),
                 }
             }
@@ -274,76 +223,87 @@ impl SimRing {
                 let earlier = self.sending.insert(key.slot, (key, bytes, 0));
                 assert!(earlier.is_none(), "two sends on slot {}", key.slot);
             }
-            Entry::HangUp(key) => {
-                if let Some(key) = self.receiving.remove(&key.slot) {
-                    self.complete(Op::Receive, key, -libc::ECANCELED, false, None);
-                }
-                if let Some((key, _, sent)) = self.sending.remove(&key.slot) {
-                    let result = if sent > 0 { length(sent) } else { -libc::ECANCELED };
-                    self.complete(Op::Send, key, result, false, None);
-                }
-            }
+            Entry::HangUp(_) => installed.hung_up = true,
         }
     }
 
     fn socket(&self, key: ConnKey) -> Option<RawFd> {
-        self.table.get(key.slot as usize).copied().flatten()
+        self.table.get(key.slot as usize)?.as_ref().map(|installed| installed.fd)
     }
 
-    /// Moves bytes into the socket's buffer; the number moved, or an errno.
-    fn put(&mut self, key: ConnKey, bytes: &[u8]) -> Result<usize, i32> {
-        let fd = self.socket(key).ok_or(libc::EBADF)?;
-        let mut sockets = self.net.0.borrow_mut();
-        let socket = sockets.get_mut(&fd).ok_or(libc::EBADF)?;
-        if self.dice.chance(self.faults.reset) {
-            socket.reset = true;
-        }
-        if socket.reset {
-            return Err(libc::ECONNRESET);
-        }
-        if socket.client_closed {
-            return Err(libc::EPIPE);
-        }
-        let room = SOCKET_BUFFER.saturating_sub(socket.to_client.len());
-        let mut len = bytes.len().min(room);
-        if len > 0 && self.dice.chance(self.faults.short_send) {
-            len = self.dice.below(len + 1);
-        }
-        socket.to_client.extend(&bytes[..len]);
-        Ok(len)
+    fn is_hung_up(&self, slot: u32) -> bool {
+        self.table[slot as usize].as_ref().is_some_and(|installed| installed.hung_up)
     }
 
-    fn progress_receive(&mut self, key: ConnKey) {
-        let Some(fd) = self.socket(key) else { return };
-        let net = self.net.clone();
-        let mut sockets = net.0.borrow_mut();
-        let Some(socket) = sockets.get_mut(&fd) else { return };
-        if self.dice.chance(self.faults.reset) {
-            socket.reset = true;
-        }
-        let end = |ring: &mut Self, result| {
-            ring.receiving.remove(&key.slot);
-            ring.complete(Op::Receive, key, result, false, None);
-        };
-        if socket.reset {
-            return end(self, -libc::ECONNRESET);
-        }
+    /// What a send without room may say.
+    fn no_room(&mut self) -> i32 {
         if self.dice.chance(self.faults.stray_again) {
-            return end(self, -libc::EAGAIN);
+            return self.dice.one_of(&[libc::EAGAIN, libc::EINTR, libc::ENOBUFS, libc::ENOMEM]);
         }
-        if socket.to_server.is_empty() {
-            if socket.client_closed {
-                end(self, 0);
+        libc::EAGAIN
+    }
+
+    /// Moves bytes into the socket's buffer. The number moved and whether that was by script, or an
+    /// errno.
+    fn put(&mut self, key: ConnKey, bytes: &[u8]) -> Result<(usize, bool), i32> {
+        let fd = self.socket(key).ok_or(libc::EBADF)?;
+        let (dice, faults, script) = (&mut self.dice, &self.faults, &mut self.script);
+        let put = |socket: &mut net::Socket| {
+            socket.reset |= dice.chance(faults.reset);
+            if socket.reset {
+                return Err(libc::ECONNRESET);
             }
-            return;
+            if socket.client_closed {
+                return Err(libc::EPIPE);
+            }
+            let mut len = bytes.len().min(socket.room());
+            let scripted = script.pop_front();
+            if let Some(most) = scripted {
+                len = len.min(most);
+            } else if len > 0 && dice.chance(faults.short_send) {
+                len = dice.below(len + 1);
+            }
+            socket.to_client.extend(&bytes[..len]);
+            Ok((len, scripted.is_some()))
+        };
+        self.net.with(fd, put).unwrap_or(Err(libc::EBADF))
+    }
+
+    fn progress_receive(&mut self, slot: u32) {
+        let Some(&key) = self.receiving.get(&slot) else { return };
+        let Some(fd) = self.socket(key) else { return };
+        let reset = self.dice.chance(self.faults.reset);
+        let state = self.net.with(fd, |socket| {
+            socket.reset |= reset;
+            (socket.reset, socket.to_server.len(), socket.client_closed)
+        });
+        let Some((reset, arrived, closed)) = state else { return };
+        let ended = if reset {
+            Some(-libc::ECONNRESET)
+        } else if self.dice.chance(self.faults.stray_again) {
+            Some(-self.dice.one_of(&[libc::EAGAIN, libc::EINTR, libc::ENOMEM]))
+        } else if arrived == 0 {
+            closed.then_some(0)
+        } else if self.dice.chance(self.faults.no_buffers) || self.free_buffers.is_empty() {
+            Some(-libc::ENOBUFS)
+        } else {
+            None
+        };
+        if let Some(result) = ended {
+            self.receiving.remove(&slot);
+            return self.complete(Op::Receive, key, result, false, None);
         }
-        if self.dice.chance(self.faults.no_buffers) {
-            return end(self, -libc::ENOBUFS);
+        if arrived > 0 {
+            self.fill(key, fd, arrived);
         }
-        let Some(buffer) = self.free_buffers.pop() else { return end(self, -libc::ENOBUFS) };
-        let most = socket.to_server.len().min(self.buffer_size);
-        let len = 1 + self.dice.below(most);
-        self.filled.insert(buffer, socket.to_server.drain(..len).collect());
+    }
+
+    /// Hands out some of the bytes that have arrived.
+    fn fill(&mut self, key: ConnKey, fd: RawFd, arrived: usize) {
+        let Some(buffer) = self.free_buffers.pop() else { return };
+        let len = 1 + self.dice.below(arrived.min(self.buffer_size));
+        let bytes = self.net.with(fd, |socket| socket.to_server.drain(..len).collect());
+        self.filled.insert(buffer, bytes.unwrap_or_default());
         let more = !self.dice.chance(self.faults.silent_end);
         if !more {
             self.receiving.remove(&key.slot);
@@ -354,17 +314,71 @@ impl SimRing {
     fn progress_send(&mut self, slot: u32) {
         let Some((key, bytes, sent)) = self.sending.remove(&slot) else { return };
         if self.dice.chance(self.faults.stray_again) {
-            let result = if sent > 0 { length(sent) } else { -libc::EAGAIN };
+            let result = if sent > 0 { length(sent) } else { -self.no_room() };
             return self.complete(Op::Send, key, result, false, None);
         }
         match self.put(key, &bytes[sent..]) {
-            Ok(more) if sent + more == bytes.len() => {
-                self.complete(Op::Send, key, length(bytes.len()), false, None);
+            Ok((more, scripted)) if scripted || sent + more == bytes.len() => {
+                self.complete(Op::Send, key, length(sent + more), false, None);
             }
-            Ok(more) => {
+            Ok((more, _)) => {
                 self.sending.insert(slot, (key, bytes, sent + more));
             }
             Err(errno) => self.complete(Op::Send, key, -errno, false, None),
+        }
+    }
+
+    /// A hang-up takes effect: by cancelling, or the way a shutdown socket ends operations.
+    fn end_operations(&mut self, slot: u32) {
+        let cancelled = self.dice.chance(500);
+        if let Some(key) = self.receiving.remove(&slot) {
+            let result = if cancelled { -libc::ECANCELED } else { 0 };
+            self.complete(Op::Receive, key, result, false, None);
+        }
+        if let Some((key, _, sent)) = self.sending.remove(&slot) {
+            let error = if cancelled { -libc::ECANCELED } else { -libc::EPIPE };
+            let result = if sent > 0 { length(sent) } else { error };
+            self.complete(Op::Send, key, result, false, None);
+        }
+    }
+
+    /// Something of a connection that is long gone, with or without a buffer.
+    fn complete_stale(&mut self) {
+        if self.gone.is_empty() || !self.dice.chance(self.faults.stale) {
+            return;
+        }
+        let key = self.gone[self.dice.below(self.gone.len())];
+        match self.dice.below(3) {
+            0 => self.complete(Op::Receive, key, -libc::ECANCELED, false, None),
+            1 => self.complete(Op::Send, key, 1, false, None),
+            _ => {
+                let Some(buffer) = self.free_buffers.pop() else { return };
+                // A text message, had it reached anybody.
+                let bytes = vec![0x81, 0x82, 0, 0, 0, 0, b'{', b'}'];
+                let (len, more) = (length(bytes.len()), self.dice.chance(500));
+                self.filled.insert(buffer, bytes);
+                self.complete(Op::Receive, key, len, more, Some(buffer));
+            }
+        }
+    }
+
+    /// Lets each pending operation move on, in any order.
+    fn progress(&mut self) {
+        let receives = self.receiving.keys().map(|&slot| (Op::Receive, slot));
+        let sends = self.sending.keys().map(|&slot| (Op::Send, slot));
+        let mut pending: Vec<_> = receives.chain(sends).collect();
+        self.dice.shuffle(&mut pending);
+        for (op, slot) in pending {
+            if self.dice.chance(self.faults.delay) {
+                continue;
+            }
+            if self.is_hung_up(slot) && self.dice.chance(700) {
+                self.end_operations(slot);
+            } else if op == Op::Receive {
+                self.progress_receive(slot);
+            } else {
+                self.progress_send(slot);
+            }
         }
     }
 }
@@ -379,26 +393,24 @@ impl Ring for SimRing {
     fn install(&mut self, slot: u32, socket: RawFd) -> io::Result<()> {
         let entry = self.table.get_mut(slot as usize).ok_or(io::ErrorKind::InvalidInput)?;
         assert!(entry.is_none(), "slot {slot} is taken");
-        *entry = Some(socket);
+        *entry = Some(Installed { fd: socket, owner: None, hung_up: false });
         Ok(())
     }
 
     fn release(&mut self, slot: u32) {
         assert!(!self.receiving.contains_key(&slot), "released with a pending receive");
         assert!(!self.sending.contains_key(&slot), "released with a pending send");
-        let of_slot = |entry: &Entry| match entry {
-            Entry::Receive(key) | Entry::SendNow(key, _) | Entry::Send(key, _) => key.slot == slot,
-            Entry::HangUp(_) => false,
-        };
-        assert!(!self.queue.iter().any(of_slot), "released with a queued operation");
-        let released = self.hung_up.extract_if(.., |key| key.slot == slot);
-        self.gone.extend(released);
-        let fd = self.table[slot as usize].take();
-        assert!(fd.is_some(), "slot {slot} is released twice");
-        if let Some(socket) = fd.and_then(|fd| self.net.0.borrow_mut().remove(&fd)) {
-            let ended = Socket { server_closed: true, ..socket };
-            self.net.0.borrow_mut().insert(fd.unwrap_or(-1), ended);
-        }
+        let queued = self.queue.iter().any(|entry| entry.key().slot == slot);
+        assert!(!queued, "released with a queued operation");
+        let unseen = self.completed.iter().any(|completion| {
+            let owner = self.table[slot as usize].as_ref().and_then(|installed| installed.owner);
+            Some(completion.key) == owner
+        });
+        assert!(!unseen, "released with a completion that was not taken");
+        let installed = self.table[slot as usize].take();
+        let installed = installed.expect("a slot is released twice");
+        self.gone.extend(installed.owner);
+        self.net.release(installed.fd, &mut self.dice);
     }
 
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
@@ -429,9 +441,7 @@ impl Ring for SimRing {
     }
 
     fn hang_up(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.push(Entry::HangUp(key))?;
-        self.hung_up.push(key);
-        Ok(())
+        self.push(Entry::HangUp(key))
     }
 
     fn submit(&mut self) -> bool {
@@ -446,22 +456,17 @@ impl Ring for SimRing {
     }
 
     fn reap(&mut self, into: &mut Vec<Completion>) {
-        for key in self.receiving.values().copied().collect::<Vec<_>>() {
-            self.progress_receive(key);
+        for _ in 0..1 + self.dice.below(ROUNDS_PER_REAP) {
+            self.progress();
         }
-        for slot in self.sending.keys().copied().collect::<Vec<_>>() {
-            self.progress_send(slot);
-        }
-        if !self.gone.is_empty() && self.dice.chance(self.faults.stale) {
-            let key = self.gone[self.dice.below(self.gone.len())];
-            self.complete(Op::Receive, key, -libc::ECANCELED, false, None);
-        }
+        self.complete_stale();
         into.append(&mut self.completed);
     }
 
     fn take_buffer(&mut self, completion: &Completion) -> Option<SimBuffer> {
         let id = completion.buffer?;
-        self.filled.remove(&id).map(|bytes| SimBuffer { id, bytes })
+        let bytes = self.filled.remove(&id).expect("a buffer is taken twice");
+        Some(SimBuffer { id, bytes })
     }
 
     fn give_back(&mut self, buffer: SimBuffer) {

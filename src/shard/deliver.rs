@@ -36,7 +36,7 @@ impl<R: Ring> Host<R> for Core {
             },
             _ => return,
         };
-        debug!(%socket_id, message = ?shortened(text), "received");
+        debug!(%socket_id, text = ?shown(text), "received");
         match occupant.session.handle(text, now) {
             Action::Nothing => {}
             Action::Reply(frame) => plane.owe(key, &frame),
@@ -56,7 +56,12 @@ impl<R: Ring> Host<R> for Core {
 
     fn read_limits(&self, key: ConnKey) -> ReadLimits {
         let occupant = self.sessions.get(key.slot as usize).and_then(Option::as_ref);
-        let max_message = occupant.map_or(0, |of| of.session.app().limits.max_message_size);
+        let max_message = occupant.map_or_else(
+            // A closing connection has no session any more. What it still says is dropped, but has
+            // to be read up to its answer to our Close frame.
+            || self.apps.iter().map(|app| app.limits.max_message_size).max().unwrap_or(0),
+            |of| of.session.app().limits.max_message_size,
+        );
         ReadLimits { max_message, max_fragments: FRAGMENTS_PER_MESSAGE }
     }
 }
@@ -172,7 +177,9 @@ impl Core {
     fn joined<R: Ring>(&mut self, plane: &mut Plane<R>, joined: Joined) {
         let Joined { key: channel, conn, ticket, member, again, outcome } = joined;
         if again {
-            if let Outcome::Subscribed { first } = outcome {
+            let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
+            let subscribed = self.local.answered_again(conn.slot, &channel, settle);
+            if let (true, Outcome::Subscribed { first }) = (subscribed, outcome) {
                 plane.owe(conn, &first);
             }
             return;
@@ -218,9 +225,31 @@ impl Core {
     }
 }
 
-/// What a debug log shows of a message: its first 200 characters, as Reverb does.
-fn shortened(text: &str) -> &str {
+/// What a debug log shows of a message: its first 200 characters, as Reverb does, and nothing of
+/// one that may carry a signature, be `"auth"` inside of another string or spelt with escapes.
+fn shown(text: &str) -> &str {
     const SHOWN: usize = 200;
+    if text.contains("\"auth") || text.contains("\\u") {
+        return "[withheld, as it may carry a signature]";
+    }
     let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(at, _)| at);
     text.get(..end).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_shows_the_beginning_of_a_message_and_never_a_signature() {
+        assert_eq!(shown(r#"{"event":"client-x"}"#), r#"{"event":"client-x"}"#);
+        assert_eq!(shown(&"ü".repeat(300)), "ü".repeat(200));
+        for text in [
+            r#"{"data":{"channel":"private-x","auth":"key:5ec2e7"}}"#,
+            r#"{"data":"{\"channel\":\"private-x\",\"auth\":\"key:5ec2e7\"}"}"#,
+            r#"{"data":{"channel":"private-x","\u0061uth":"key:5ec2e7"}}"#,
+        ] {
+            assert!(!shown(text).contains("5ec2e7"), "{text}");
+        }
+    }
 }

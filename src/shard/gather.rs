@@ -33,6 +33,11 @@ enum Gather {
 type Channels = Vec<(ChannelName, ChannelState)>;
 
 impl Gathers {
+    /// Questions without an answer.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     fn start(&mut self, gather: Gather) -> u32 {
         self.next = self.next.wrapping_add(1);
         self.open.insert(self.next, gather);

@@ -187,6 +187,18 @@ impl<R: Ring> Shard<R> {
         self.core.local.channels()
     }
 
+    /// Channels whose home is this shard.
+    #[must_use]
+    pub fn homes(&self) -> usize {
+        self.core.homes.len()
+    }
+
+    /// Questions of the front that wait for an answer.
+    #[must_use]
+    pub fn questions(&self) -> usize {
+        self.core.gathers.len()
+    }
+
     /// Closes all connections, spread over `window`, with 4200 so that clients come back at once.
     pub fn drain(&mut self, window: Duration) {
         self.core.timers.start_drain(self.core.now, window, self.plane.open_connections());

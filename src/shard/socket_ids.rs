@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 
 use crate::id::{ShardId, SocketId};
+use crate::ring::sim::Dice;
 
 /// Bits of `low` that hold shard (16) and slot (24), masked.
 const PLACE_BITS: u32 = 40;
@@ -15,15 +16,37 @@ const RANDOM_BYTES: usize = 512;
 /// Makes socket ids. Clones share their key, so that any shard can tell where an id belongs.
 #[derive(Clone, Debug)]
 pub struct SocketIds {
-    mask: RandomState,
-    random: Vec<u8>,
+    mask: Mask,
+    random: Random,
+}
+
+/// What hides the place in an id.
+#[derive(Clone, Debug)]
+enum Mask {
+    Keyed(RandomState),
+    /// Hides nothing.
+    Seeded,
+}
+
+/// Where random numbers come from.
+#[derive(Clone, Debug)]
+enum Random {
+    /// The system; what was fetched and not used yet.
+    System(Vec<u8>),
+    Seeded(Dice),
 }
 
 impl SocketIds {
     /// With a key of its own.
     #[must_use]
     pub fn new() -> Self {
-        Self { mask: RandomState::new(), random: Vec::new() }
+        Self { mask: Mask::Keyed(RandomState::new()), random: Random::System(Vec::new()) }
+    }
+
+    /// For a simulation: the same ids in every run, and no secret of anybody's.
+    #[must_use]
+    pub const fn seeded(seed: u64) -> Self {
+        Self { mask: Mask::Seeded, random: Random::Seeded(Dice::new(seed)) }
     }
 
     /// An id for the connection in `slot` of `shard`.
@@ -47,16 +70,23 @@ impl SocketIds {
 
     /// Hides the place: neighbouring connections have unrelated ids.
     fn mask_of(&self, high: u64) -> u64 {
-        self.mask.hash_one(high) & ((1 << PLACE_BITS) - 1)
+        match &self.mask {
+            Mask::Keyed(key) => key.hash_one(high) & ((1 << PLACE_BITS) - 1),
+            Mask::Seeded => 0,
+        }
     }
 
     fn random(&mut self) -> io::Result<u64> {
-        if self.random.is_empty() {
-            self.random.resize(RANDOM_BYTES, 0);
-            getrandom::fill(&mut self.random).map_err(io::Error::other)?;
+        let random = match &mut self.random {
+            Random::System(random) => random,
+            Random::Seeded(dice) => return Ok(dice.roll()),
+        };
+        if random.is_empty() {
+            random.resize(RANDOM_BYTES, 0);
+            getrandom::fill(random).map_err(io::Error::other)?;
         }
-        let rest = self.random.len() - size_of::<u64>();
-        let taken = self.random.split_off(rest);
+        let rest = random.len() - size_of::<u64>();
+        let taken = random.split_off(rest);
         Ok(taken.into_iter().fold(0, |number, byte| (number << 8) | u64::from(byte)))
     }
 }

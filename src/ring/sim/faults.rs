@@ -1,0 +1,80 @@
+//! What goes wrong, and the dice that decide when.
+
+/// What goes wrong, each in thousandths per opportunity.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// A send takes only a part, at any byte.
+    pub short_send: u32,
+    /// A receive ends although nothing happened, with bytes.
+    pub silent_end: u32,
+    /// EAGAIN, EINTR, ENOMEM or ENOBUFS where none is due.
+    pub stray_again: u32,
+    /// ENOBUFS although buffers are there.
+    pub no_buffers: u32,
+    /// The peer resets the connection.
+    pub reset: u32,
+    /// A completion of an earlier user of the slot turns up.
+    pub stale: u32,
+    /// The kernel takes only a part of the queue.
+    pub busy: u32,
+    /// What could happen now happens later.
+    pub delay: u32,
+}
+
+impl Faults {
+    /// Nothing goes wrong.
+    pub const NONE: Self = Self {
+        short_send: 0,
+        silent_end: 0,
+        stray_again: 0,
+        no_buffers: 0,
+        reset: 0,
+        stale: 0,
+        busy: 0,
+        delay: 0,
+    };
+}
+
+/// A small deterministic generator (splitmix64).
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Starts from a seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub const fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`, which is not zero.
+    #[allow(clippy::cast_possible_truncation, reason = "below a usize")]
+    pub const fn below(&mut self, bound: usize) -> usize {
+        (self.roll() % bound as u64) as usize
+    }
+
+    /// True in `thousandths` of all cases.
+    pub fn chance(&mut self, thousandths: u32) -> bool {
+        self.roll() % 1000 < u64::from(thousandths)
+    }
+
+    /// One of several.
+    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    /// Any order.
+    pub fn shuffle<T>(&mut self, list: &mut [T]) {
+        for left in (2..=list.len()).rev() {
+            list.swap(left - 1, self.below(left));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The network between the simulated sockets and their clients.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+
+use super::Dice;
+
+/// Bytes that a simulated socket holds for a client that does not read, unless told otherwise.
+const SOCKET_BUFFER: usize = 4096;
+
+/// One simulated connection, as both sides see it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub to_server: VecDeque<u8>,
+    pub to_client: VecDeque<u8>,
+    /// Most bytes in `to_client`.
+    capacity: usize,
+    /// The client closed its side, or vanished.
+    pub client_closed: bool,
+    /// The connection was reset by the network.
+    pub reset: bool,
+    /// The server released the socket.
+    server_closed: bool,
+}
+
+impl Socket {
+    /// Whether a receive would end or bring something.
+    pub(super) fn readable(&self) -> bool {
+        !self.to_server.is_empty() || self.client_closed || self.reset
+    }
+
+    /// Whether a send would end or take something.
+    pub(super) fn writable(&self) -> bool {
+        self.room() > 0 || self.client_closed || self.reset
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.to_client.len())
+    }
+}
+
+/// The clients' side of the simulated sockets.
+#[derive(Clone, Debug, Default)]
+pub struct SimNet(Rc<RefCell<Vec<Socket>>>);
+
+impl SimNet {
+    /// A new connection; the number stands in for the accepted descriptor.
+    #[must_use]
+    pub fn connect(&self) -> RawFd {
+        self.connect_with(SOCKET_BUFFER)
+    }
+
+    /// A new connection whose socket holds at most `capacity` bytes for its client.
+    #[must_use]
+    pub fn connect_with(&self, capacity: usize) -> RawFd {
+        let mut sockets = self.0.borrow_mut();
+        sockets.push(Socket {
+            to_server: VecDeque::new(),
+            to_client: VecDeque::new(),
+            capacity,
+            client_closed: false,
+            reset: false,
+            server_closed: false,
+        });
+        RawFd::try_from(sockets.len() - 1).unwrap_or(RawFd::MAX)
+    }
+
+    /// The client sends. Nothing arrives any more once the server has closed.
+    pub fn write(&self, fd: RawFd, bytes: &[u8]) {
+        self.with(fd, |socket| {
+            if !socket.server_closed {
+                socket.to_server.extend(bytes);
+            }
+        });
+    }
+
+    /// The client reads up to `most` bytes.
+    #[must_use]
+    pub fn read(&self, fd: RawFd, most: usize) -> Vec<u8> {
+        let read = |socket: &mut Socket| {
+            let len = most.min(socket.to_client.len());
+            socket.to_client.drain(..len).collect()
+        };
+        self.with(fd, read).unwrap_or_default()
+    }
+
+    /// Whether there is anything for the client to read.
+    #[must_use]
+    pub fn readable(&self, fd: RawFd) -> bool {
+        self.with(fd, |socket| !socket.to_client.is_empty()).unwrap_or(false)
+    }
+
+    /// The client closes.
+    pub fn close(&self, fd: RawFd) {
+        self.with(fd, |socket| socket.client_closed = true);
+    }
+
+    /// Whether the client has read all and the connection has ended.
+    #[must_use]
+    pub fn ended(&self, fd: RawFd) -> bool {
+        let over = |socket: &mut Socket| socket.server_closed && socket.to_client.is_empty();
+        self.with(fd, over).unwrap_or(true)
+    }
+
+    /// Whether the simulated network reset this connection.
+    #[must_use]
+    pub fn was_reset(&self, fd: RawFd) -> bool {
+        self.with(fd, |socket| socket.reset).unwrap_or(false)
+    }
+
+    /// The server closes. What it has not read by then makes its TCP reset the connection, and what
+    /// was still on its way to the client may be lost with it (RFC 2525 section 2.17).
+    pub(super) fn release(&self, fd: RawFd, dice: &mut Dice) {
+        self.with(fd, |socket| {
+            assert!(!socket.server_closed, "socket {fd} is released twice");
+            socket.server_closed = true;
+            if !socket.to_server.is_empty() {
+                let arrived = dice.below(socket.to_client.len() + 1);
+                socket.to_client.truncate(arrived);
+            }
+        });
+    }
+
+    pub(super) fn with<T>(&self, fd: RawFd, of: impl FnOnce(&mut Socket) -> T) -> Option<T> {
+        let mut sockets = self.0.borrow_mut();
+        sockets.get_mut(usize::try_from(fd).ok()?).map(of)
+    }
+}
