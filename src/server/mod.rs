@@ -6,6 +6,7 @@
 pub mod limits;
 mod listen;
 pub mod logging;
+mod notify;
 pub mod preflight;
 mod screen;
 pub mod signals;
@@ -31,7 +32,8 @@ use crate::ring::UringSizes;
 use crate::shard::run::{Milestone, Setup};
 use crate::shard::{self, Message, ShardParts, SocketIds};
 
-use listen::Bound;
+use listen::{Bound, Inherited};
+use notify::ServiceManager;
 use preflight::{Host, HostError};
 use signals::{Signal, Signals};
 
@@ -59,7 +61,7 @@ const DRAIN_GRACE: Duration = Duration::from_secs(4);
 /// Serves until a signal ends it.
 #[must_use]
 pub fn run(config: Config) -> ExitCode {
-    match serve(&config) {
+    match serve(config) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ringwave: {error}");
@@ -68,12 +70,17 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
-fn serve(config: &Config) -> Result<ExitCode, StartError> {
+fn serve(mut config: Config) -> Result<ExitCode, StartError> {
+    let inherited = Inherited::take()?;
+    inherited.replace_listeners(&mut config)?;
     let server = &config.server;
     limits::raise_nofile();
     let host = preflight::check()?;
     host.holds(server.shards)?;
-    let bound = Bound::bind(&server.listeners, server.shards)?;
+    let bound = match inherited.is_empty() {
+        true => Bound::bind(&server.listeners, server.shards)?,
+        false => inherited.share(server.shards)?,
+    };
     let format = match server.log_format {
         LogFormat::Text => logging::Format::Text,
         LogFormat::Json => logging::Format::Json,
@@ -83,7 +90,7 @@ fn serve(config: &Config) -> Result<ExitCode, StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Thread)?;
-    runtime.block_on(control(config, &host, bound))
+    runtime.block_on(control(&config, &host, bound))
 }
 
 /// The control thread from here on.
@@ -91,6 +98,7 @@ async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode,
     let server = &config.server;
     // Before any thread starts: from here on a signal drains.
     let mut signals = Signals::new().map_err(StartError::Thread)?;
+    let manager = Arc::new(ServiceManager::from_environment());
     let (mut shards, cores) = Shards::start(config, host, bound)?;
     shards.until(Milestone::Serving).await?;
     match server.log_format {
@@ -101,6 +109,8 @@ async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode,
     for note in config.notes.iter().chain(&slots) {
         tracing::warn!("{note}");
     }
+    manager.ready(&server.starting_line());
+    tokio::spawn(Arc::clone(&manager).watch(shards.bus.clone()));
     let signal = tokio::select! {
         signal = signals.next() => signal,
         failed = shards.until(Milestone::Drained) => return failed.map(|()| ExitCode::FAILURE),
@@ -109,8 +119,9 @@ async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode,
         return Ok(ExitCode::from(exit_code));
     }
     tracing::info!(window = ?server.shutdown_window, "Gracefully terminating connections.");
-    shards.bus.broadcast(|| Message::Drain(server.shutdown_window));
     let deadline = server.shutdown_window + DRAIN_GRACE;
+    manager.stopping(deadline);
+    shards.bus.broadcast(|| Message::Drain(server.shutdown_window));
     tokio::select! {
         signal = signals.next() => {
             let Signal::Now { exit_code } = signal else { return Ok(ExitCode::SUCCESS) };
@@ -256,6 +267,8 @@ fn front_settings(server: &ServerConfig) -> front::Settings {
 enum StartError {
     Host(HostError),
     Listen { address: ListenAddr, error: io::Error },
+    Inherited(io::Error),
+    DevelopmentInPublic(ListenAddr),
     Log(io::Error),
     Thread(io::Error),
     Shard(ShardId, io::Error),
@@ -285,6 +298,17 @@ impl fmt::Display for StartError {
                 let advice = listen::advice(address, error);
                 write!(f, "Failed to listen on {address}: {}\n{advice}", cause(error))
             }
+            Self::Inherited(error) => write!(
+                f,
+                "A socket that the service manager handed over (LISTEN_FDS) is of no use: {error}\n\
+                 A socket unit needs ListenStream= with a port or a path, and Accept=no."
+            ),
+            Self::DevelopmentInPublic(address) => write!(
+                f,
+                "The development app, whose secret is public, is not served on {address}, which \
+                 the service manager opened.\n\
+                 Set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET."
+            ),
             Self::Log(error) => write!(f, "The log could not be started: {error}"),
             Self::Thread(error) => write!(
                 f,

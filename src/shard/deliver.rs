@@ -149,6 +149,8 @@ impl Core {
             Message::Drain(window) => {
                 self.timers.start_drain(self.now, window, plane.open_connections());
             }
+            // Nobody waits for an answer that came too late.
+            Message::RollCall(present) => drop(present.send(())),
             Message::Stop => self.timers.stop(),
         }
     }

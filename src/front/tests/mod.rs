@@ -156,7 +156,7 @@ fn with_front(
 ) {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap();
-    let listeners = Listeners { tcp: vec![tcp], unix: Vec::new() };
+    let listeners = Listeners { tcp: vec![tcp], ..Listeners::default() };
     run(shard, settings, listeners, move |_| client(address));
 }
 
