@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use socket2::SockRef;
 
 use super::*;
@@ -25,12 +25,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A ring with what it has reported and nobody has looked at.
 struct Turns {
     ring: Uring,
+    wake: OwnedFd,
     reported: Vec<Completion>,
 }
 
 impl Turns {
     fn new(sizes: &UringSizes) -> Self {
-        Self { ring: Uring::new(sizes).unwrap(), reported: Vec::new() }
+        let ring = Uring::new(sizes).unwrap();
+        let wake = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        ring.wake_by(wake.as_fd()).unwrap();
+        Self { ring, wake, reported: Vec::new() }
     }
 
     /// A connection in this slot, non-blocking as the front leaves it. Returns the other side.
@@ -68,11 +72,13 @@ impl Turns {
         self.reported.remove(0)
     }
 
-    /// Sleeps on the ring's descriptor, as a shard does.
+    /// Sleeps on the eventfd, as a shard does.
     fn wait(&self) {
         let timeout = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
-        let mut descriptors = [PollFd::new(&self.ring, PollFlags::IN)];
+        let mut descriptors = [PollFd::new(&self.wake, PollFlags::IN)];
         assert_eq!(poll(&mut descriptors, Some(&timeout)), Ok(1), "nothing came");
+        // What was signalled before the reap that follows is seen by it.
+        rustix::io::read(&self.wake, &mut [0; 8]).unwrap();
     }
 
     /// The bytes of a receive; the buffer goes back.
@@ -101,13 +107,6 @@ impl Turns {
                 ref other => panic!("{other:?}"),
             }
         }
-    }
-}
-
-impl AsFd for Uring {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the ring has its descriptor for as long as it is borrowed.
-        unsafe { BorrowedFd::borrow_raw(self.as_raw_fd()) }
     }
 }
 
