@@ -44,3 +44,8 @@ mod limits;
 mod liveness;
 /// Readers that do not read.
 mod slow;
+
+/// The end of the process: signals, the drain, the next start.
+mod shutdown;
+/// Start, configuration, refusals to start, and the log.
+mod start;
