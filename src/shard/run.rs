@@ -31,8 +31,9 @@ use crate::time::Millis;
 /// operations of each HTTP connection that the front serves at a time.
 const FRONT_ENTRIES_MAX: u32 = 32_768;
 
-/// How long the front may take to end its requests after a stop.
-const FRONT_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the front may still take to end its requests when all connections are closed or cut. It
+/// had the whole drain before.
+const FRONT_STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a shard's thread needs.
 #[derive(Debug)]

@@ -9,3 +9,25 @@
 
 /// The host: what keeps the process from running, and how it says so.
 mod host;
+
+mod client;
+mod gateway;
+mod http;
+mod raw;
+mod sign;
+
+/// Cache channels: what a new subscriber gets, and for how long.
+mod cache;
+/// Presence channels: who is here, joins and leaves.
+mod presence;
+/// The Pusher protocol as one client sees it: handshake, messages, subscriptions, errors.
+mod protocol;
+/// Client events: who may send them, and what the others get.
+mod whisper;
+
+/// The HTTP API: every endpoint, every refusal.
+mod api;
+/// Requests whose boundaries two readers could see in different places.
+mod smuggling;
+/// HTTP/1.1 on the wire: keep-alive, pipelining, chunks, upgrades, unix sockets.
+mod wire;
