@@ -423,3 +423,6 @@ impl<R: Ring> Plane<R> {
         self.conns.get_mut(key.slot as usize).filter(|conn| conn.generation == key.generation)
     }
 }
+
+#[cfg(test)]
+mod tests;
