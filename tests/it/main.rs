@@ -49,3 +49,6 @@ mod slow;
 mod shutdown;
 /// Start, configuration, refusals to start, and the log.
 mod start;
+
+/// Bugs that other servers really had: one test each.
+mod regression;
