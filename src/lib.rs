@@ -12,5 +12,6 @@ pub mod protocol;
 pub mod ring;
 pub mod server;
 pub mod shard;
+pub mod storm;
 pub mod time;
 pub mod websocket;
