@@ -158,13 +158,13 @@ impl StormArgs {
         let connections =
             self.connections.unwrap_or(if scenario == Scenario::Publish { 0 } else { 1000 });
         let quiet = matches!(scenario, Scenario::Connect | Scenario::Churn | Scenario::Reconnect);
-        let all_at_once = scenario == Scenario::Reconnect;
+        let publishers = if quiet { 0 } else { 1 };
+        let in_flight = if scenario == Scenario::Reconnect { connections.max(1) } else { 1000 };
         let default_kind =
             if scenario == Scenario::Whisper { KindArg::Private } else { KindArg::Public };
         let sources = match &self.source {
-            Some(text) => {
-                Sources::parse(text).ok_or(format!("--source {text} is no a.b.c.d[/bits]"))?
-            }
+            Some(text) => Sources::parse(text)
+                .ok_or_else(|| format!("--source {text} is no a.b.c.d[/bits]"))?,
             None if target.address(0).ip().is_loopback() && target.address(0).is_ipv4() => {
                 Sources::loopback(connections, run)
             }
@@ -177,17 +177,13 @@ impl StormArgs {
             connections,
             channels: self.channels,
             kind: self.kind.unwrap_or(default_kind).into(),
-            publishers: self.publishers.unwrap_or(u32::from(!quiet)),
+            publishers: self.publishers.unwrap_or(publishers),
             rate: self.rate,
             batch: self.batch,
             size: self.size,
             duration: seconds("--duration", self.duration)?,
             ramp: self.ramp,
-            in_flight: self.in_flight.unwrap_or(if all_at_once {
-                connections.max(1)
-            } else {
-                1000
-            }),
+            in_flight: self.in_flight.unwrap_or(in_flight),
             rings: self.rings,
             sources,
             slow_share: self.slow_share,

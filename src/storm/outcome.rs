@@ -319,12 +319,19 @@ impl Outcome {
                 }
             }
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-            let per = server.bytes_per_connection.unwrap_or_default();
+            let per = server.bytes_per_connection;
+            let per =
+                per.map_or_else(String::new, |bytes| format!("{bytes:.0} B per connection: "));
             let (before, held, end) = (server.memory_before, server.memory_held, server.memory_end);
-            table.row("server memory", &format!(
-                "{per:.0} B per connection ({:.1} MiB before, {:.1} with all, {:.1} at the end)",
-                mib(before), mib(held), mib(end),
-            ));
+            table.row(
+                "server memory",
+                &format!(
+                    "{per}{:.1} MiB before, {:.1} with all, {:.1} at the end",
+                    mib(before),
+                    mib(held),
+                    mib(end),
+                ),
+            );
         }
         if let Some(host) = self.storm.host_bytes_per_connection {
             table.row(
@@ -379,6 +386,9 @@ impl Latency {
         })
     }
 }
+
+/// Fewer connections say nothing of memory: an allocator's next block would be shared among them.
+const CONNECTIONS_MIN: u64 = 1000;
 
 /// Either way of sending.
 const SENT: [Count; 2] = [Count::Published, Count::Whispered];
@@ -465,7 +475,7 @@ fn cpu_us(counts: &[Count], from: &Mark, to: &Mark) -> Option<(f64, f64)> {
 
 fn per_connection(more: u64, less: u64, connections: &ConnectionFigures) -> Option<f64> {
     let held = connections.held;
-    (held > 0).then(|| (more as f64 - less as f64) / held as f64)
+    (held >= CONNECTIONS_MIN).then(|| (more as f64 - less as f64) / held as f64)
 }
 
 fn grown(counts: &[Count], from: &Mark, to: &Mark) -> u64 {

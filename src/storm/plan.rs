@@ -224,7 +224,9 @@ impl Plan {
 
     /// Senders per channel.
     pub(super) const fn lanes(&self) -> u32 {
-        let lanes = self.publishers.div_ceil(self.channels);
+        // Asked before the plan is checked, too.
+        let channels = if self.channels > 0 { self.channels } else { 1 };
+        let lanes = self.publishers.div_ceil(channels);
         if lanes > 0 { lanes } else { 1 }
     }
 

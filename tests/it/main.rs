@@ -9,3 +9,6 @@
 
 /// The host: what keeps the process from running, and how it says so.
 mod host;
+
+/// The load generator, against the gateway.
+mod storm;

@@ -54,8 +54,8 @@ pub(super) struct Conn {
     pub(super) since_ns: u64,
     /// The beginning of a frame, or of the answer to the upgrade, that was cut.
     pub(super) partial: Vec<u8>,
-    /// What is sent after the pending send. Rarely anything: boxed.
-    pub(super) unsent: Option<Box<VecDeque<Bytes>>>,
+    /// What is sent after the pending send. Rarely anything.
+    pub(super) unsent: VecDeque<Bytes>,
 }
 
 impl Conn {

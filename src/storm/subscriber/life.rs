@@ -36,7 +36,7 @@ impl Subscribers<'_> {
     pub(super) fn sent(&mut self, slot: u32, result: i32) {
         let conn = &mut self.conns[slot as usize];
         conn.sending = false;
-        let next = conn.unsent.as_mut().and_then(|unsent| unsent.pop_front());
+        let next = conn.unsent.pop_front();
         match next {
             Some(bytes) if result >= 0 => self.send(slot, bytes),
             // The receive tells what became of the connection.
@@ -102,7 +102,7 @@ impl Subscribers<'_> {
         }
         conn.released = true;
         conn.partial = Vec::new();
-        conn.unsent = None;
+        conn.unsent.clear();
         self.wire.release(slot);
         if conn.phase == Phase::Leaving {
             conn.phase = Phase::Free;

@@ -68,7 +68,7 @@ impl Subscribers<'_> {
     pub(super) fn send(&mut self, slot: u32, bytes: Bytes) {
         let conn = &mut self.conns[slot as usize];
         if conn.sending {
-            conn.unsent.get_or_insert_default().push_back(bytes);
+            conn.unsent.push_back(bytes);
         } else {
             conn.sending = true;
             self.wire.send(conn.key(slot), &bytes);
