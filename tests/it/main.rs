@@ -44,3 +44,5 @@ mod limits;
 mod liveness;
 /// Readers that do not read.
 mod slow;
+/// The load generator, against the gateway.
+mod storm;
