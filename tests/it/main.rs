@@ -10,21 +10,24 @@
 
 /// The host: what keeps the process from running, and how it says so.
 mod host;
+/// Start, configuration, refusals to start, and the log.
+mod start;
 
-mod client;
-mod gateway;
-mod http;
-mod raw;
-mod sign;
+/// The Pusher protocol as one client sees it: handshake, messages, subscriptions, errors.
+mod protocol;
 
 /// Cache channels: what a new subscriber gets, and for how long.
 mod cache;
 /// Presence channels: who is here, joins and leaves.
 mod presence;
-/// The Pusher protocol as one client sees it: handshake, messages, subscriptions, errors.
-mod protocol;
 /// Client events: who may send them, and what the others get.
 mod whisper;
+
+/// Order and completeness of what subscribers see.
+mod order;
+
+/// RFC 6455 as a server has to keep it, byte by byte.
+mod rfc6455;
 
 /// The HTTP API: every endpoint, every refusal.
 mod api;
@@ -32,11 +35,6 @@ mod api;
 mod smuggling;
 /// HTTP/1.1 on the wire: keep-alive, pipelining, chunks, upgrades, unix sockets.
 mod wire;
-
-/// Order and completeness of what subscribers see.
-mod order;
-/// RFC 6455 as a server has to keep it, byte by byte.
-mod rfc6455;
 
 /// What an app, a connection and a shard may have, and what happens beyond.
 mod limits;
@@ -47,8 +45,16 @@ mod slow;
 
 /// The end of the process: signals, the drain, the next start.
 mod shutdown;
-/// Start, configuration, refusals to start, and the log.
-mod start;
 
 /// Bugs that other servers really had: one test each.
 mod regression;
+
+/// The load generator, against the gateway.
+mod storm;
+
+// What the tests start, and what they talk to it with.
+mod client;
+mod gateway;
+mod http;
+mod raw;
+mod sign;
