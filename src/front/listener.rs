@@ -35,25 +35,35 @@ pub struct Listeners {
     pub unix: Vec<unix::UnixListener>,
 }
 
-/// Accepts and serves until `stop` holds true or has lost its sender. Returns once every connection
+/// Accepts and serves until `stop` holds true or has lost its sender. Is done once every connection
 /// has ended: those in a request after its response, idle ones at once.
 ///
-/// Runs on the shard's tokio-uring runtime, and nowhere else.
+/// Called and run on the shard's tokio-uring runtime, and nowhere else.
 ///
 /// # Errors
-/// When a listener cannot be prepared, before anything is accepted.
-pub async fn serve<G: Gateway>(
+/// When a listener cannot be prepared; before anything is accepted, and before there is a future:
+/// whoever has one can say that the shard serves.
+pub fn serve<G: Gateway>(
     listeners: Listeners,
     gateway: G,
     settings: Settings,
     stop: watch::Receiver<bool>,
-) -> io::Result<()> {
+) -> io::Result<impl Future<Output = ()> + use<G>> {
+    let sources = listeners.prepare()?;
+    Ok(accept_from(sources, gateway, settings, stop))
+}
+
+async fn accept_from<G: Gateway>(
+    sources: Vec<Source>,
+    gateway: G,
+    settings: Settings,
+    stop: watch::Receiver<bool>,
+) {
     let connections_max = settings.connections_max.max(1);
     let slots = Arc::new(Semaphore::new(connections_max as usize));
     let bodies = Budget::new(settings.bodies_bytes_max);
     let front = Rc::new(Front { gateway, settings, bodies });
 
-    let sources = listeners.prepare()?;
     let loops: Vec<_> = sources
         .into_iter()
         .map(|source| Accepting {
@@ -70,7 +80,6 @@ pub async fn serve<G: Gateway>(
     }
     // Every connection holds one slot: all are back when all connections have ended.
     let _ = slots.acquire_many(connections_max).await;
-    Ok(())
 }
 
 /// Resolves when the front is told to stop.

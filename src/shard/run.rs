@@ -82,7 +82,8 @@ async fn drive(setup: Setup, report: &dyn Fn(Milestone)) -> io::Result<()> {
     handle.0.free_slots.set(shard.free_slots());
 
     let (stop_front, stopped) = watch::channel(false);
-    let mut front = tokio_uring::spawn(front::serve(listeners, handle.clone(), settings, stopped));
+    let serving = front::serve(listeners, handle.clone(), settings, stopped)?;
+    let mut front = tokio_uring::spawn(serving);
     report(Milestone::Serving);
 
     let mut commands = Vec::new();
@@ -113,11 +114,10 @@ async fn drive(setup: Setup, report: &dyn Fn(Milestone)) -> io::Result<()> {
     Ok(())
 }
 
-/// The front ends by itself only when it cannot serve at all.
-async fn front_ended(front: &mut tokio::task::JoinHandle<io::Result<()>>) -> io::Result<()> {
+/// The front does not end by itself.
+async fn front_ended(front: &mut tokio::task::JoinHandle<()>) -> io::Result<()> {
     match front.await {
-        Ok(Ok(())) => Err(io::Error::other("the front ended without being told to")),
-        Ok(Err(error)) => Err(error),
+        Ok(()) => Err(io::Error::other("the front ended without being told to")),
         Err(panicked) => Err(io::Error::other(panicked)),
     }
 }

@@ -172,7 +172,7 @@ fn run(
     // The front stops when the sender is dropped, by a panic of the client too.
     let client = thread::spawn(move || client(&stop));
     let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(256)).unwrap();
-    runtime.block_on(serve(listeners, shard, settings, stopped)).unwrap();
+    runtime.block_on(async { serve(listeners, shard, settings, stopped).unwrap().await });
     client.join().unwrap();
 }
 
