@@ -1,4 +1,4 @@
-//! Floor 7. `ringwave storm`: puts a server under load and tells what it stood. Exit code 0 when
+//! Floor 8. `ringwave storm`: puts a server under load and tells what it stood. Exit code 0 when
 //! nothing was lost, 1 when anything was, 64 when the flags don't fit together, 78 when the host
 //! can't run it.
 
@@ -86,7 +86,7 @@ pub(super) struct StormArgs {
     /// Seconds of silence after which a connection pings; 0: as the server says
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
     ping: f64,
-    /// Seconds without any progress after which connecting, or waiting for what is owed, is given up
+    /// Seconds without progress after which connecting, or waiting for what is owed, is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     grace: f64,
     /// The server's process: its CPU time and memory are reported
