@@ -1,16 +1,115 @@
-//! Ringwave: an `io_uring` edge gateway that replaces Laravel Reverb.
+//! Ringwave: an `io_uring` WebSocket gateway that replaces Laravel Reverb. Real, unmodified Pusher
+//! clients and publishers connect to it; what it serves is Pusher protocol 7 and its HTTP API.
+//!
+//! # What it promises
+//! - **Order and completeness.** Within a channel every subscriber gets every message that is
+//!   published after its `subscription_succeeded`, once, and all subscribers get them in one order,
+//!   whichever shards publishers and subscribers are on. Or the connection closes with a code.
+//! - **Slow readers cost only themselves.** What a connection has not taken is bounded in bytes,
+//!   per connection and per shard; over a bound the slow one is closed with 4101.
+//! - **A stop loses nobody silently.** Requests in flight end, every client gets a Close with 4200,
+//!   spread over a window, on which client libraries return at once.
+//! - **Everything is bounded.** Nothing that comes from the network can panic, block a shard, or
+//!   grow past a limit that has a name.
+//!
+//! # Picture
+//! One thread per core, and nothing shared between them but mailboxes:
+//! ```text
+//!                      nginx :443 (TLS)  ->  tcp or unix sockets
+//!                               |
+//!   +---------------------------v----------+     +--------------------------+     +----------
+//!   | shard 0 (pinned to a core)           |     | shard 1                  |     | shard N
+//!   |  front     accept, HTTP, API, upgrade|     |                          |     |
+//!   |  plane     established WebSockets    |     |   the same               |     |
+//!   |  channels  subscribers here; home of |     |                          |     |
+//!   |            its slice of channels     |     |                          |     |
+//!   |  mailbox <-------------- bus ---------------> mailbox                 | <-->|
+//!   +--------------------------------------+     +--------------------------+     +----------
+//!                               |
+//!   control thread: signals, the order of start and stop
+//! ```
+//! A shard has two rings. The *front* runs asynchronous tasks on the ring of tokio-uring, written
+//! for correctness, because it is cold per connection. The *plane* drives a raw ring with a table
+//! of sockets, multishot receives and sends without completions, because that is where the
+//! connections are.
+//!
+//! # Floors
+//! Imports run downwards only: a module uses lower floors and its own children. `tests/tidy.rs`
+//! holds this.
+//!
+//! | floor | modules | what is there |
+//! |---|---|---|
+//! | 8 | [`cli`] | one file per command, exit codes; above it `main.rs`, an index |
+//! | 7 | [`server`] | the process: preflight, listeners, threads, signals, drain, logs |
+//! | 6 | [`config`] | every setting declared once, and where values come from |
+//! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
+//! | 4 | [`front`] | accept, HTTP/1.1, the API, the WebSocket upgrade |
+//! | 3 | [`channels`], [`plane`] | who is subscribed, what is one truth; sockets and backlogs |
+//! | 2 | [`bus`], [`protocol`] | mailboxes between shards; the Pusher protocol, pure |
+//! | 1 | [`ring`], [`websocket`] | the kernel's ring or a simulated one; RFC 6455, pure |
+//! | 0 | [`frame`], [`id`], [`time`] | values that all floors share |
+//!
+//! `websocket`, `protocol` and `channels` know no socket, no clock and no randomness: bytes and
+//! `now` go in, values come out. [`Plane`](plane::Plane) and [`Shard`](shard::Shard) are generic
+//! over [`Ring`](ring::Ring), so that a seeded simulation drives the code that serves.
+//!
+//! # Life of a message
+//! 1. A publisher's request reaches any shard. The [`front`] finds its app by the path, checks the
+//!    signature over the raw body ([`protocol::signing`]), and encodes the event **once** for each
+//!    channel that it names: a WebSocket header and JSON, a [`Frame`](frame::Frame). A client
+//!    event is encoded by its sender's shard, behind the checks of its session, and goes on alike.
+//! 2. The shard hashes app and channel to the channel's **home shard** and sends the frame there
+//!    over the [`bus`]. The publisher's 200 waits for that: whatever is published after the answer
+//!    is behind it.
+//! 3. The home ([`channels::Homes`]) gives the channel's messages their one order, keeps the last
+//!    one of a cache channel, and hands the frame to those shards that have subscribers.
+//! 4. Each of them collects the channel's messages of this turn ([`channels::Local`]) and owes the
+//!    run of them to each subscriber, as shared memory. The socket that a publisher excepts is left
+//!    out here.
+//! 5. At the end of the turn the [`plane`] queues **one send per connection**. It runs inside the
+//!    submission, and only a short one completes. What did not fit becomes the connection's
+//!    backlog, which a send that waits for room works off, and over its bound the connection goes.
+//!
+//! A message on an idle shard leaves at once; under load turns take more, and batches grow by
+//! themselves. There is no timer in this path.
+//!
+//! # Life of a connection
+//! 1. **Front.** Accepted by whichever shard the kernel picks, up to its bound. hyper reads the
+//!    head against a deadline; [`websocket::handshake`] judges it; app, protocol version, origin,
+//!    room and quota are checked. A refusal is a completed upgrade, an error and a Close, so that
+//!    client libraries see its code.
+//! 2. **Intake.** The 101 is written, no operation of the front is in flight: the socket moves into
+//!    the table of the plane's ring, and its descriptor is closed. Bytes behind the handshake come
+//!    along. It belongs to exactly one ring at any moment.
+//! 3. **Open.** A [`Session`](protocol::Session) is made, `connection_established` goes out. From
+//!    now on it has a record and a pending receive, but no buffer. A subscribe travels to the home,
+//!    which counts it and orders it among the channel's messages; its answer makes the subscriber.
+//! 4. **Silence.** Once a second each connection is looked at: pinged after its app's
+//!    `ping_interval`, closed with 4201 when it does not answer.
+//! 5. **Closing.** Whoever begins: a Close frame is sent and awaited for three seconds.
+//!    Subscriptions end at once, their homes are told, and presence members leave. The slot is free
+//!    when the last operation on it has completed, and its next user has another generation.
+
+// By floor, lowest first.
+pub mod frame;
+pub mod id;
+pub mod time;
+
+pub mod ring;
+pub mod websocket;
 
 pub mod bus;
-pub mod channels;
-pub mod cli;
-pub mod config;
-pub mod frame;
-pub mod front;
-pub mod id;
-pub mod plane;
 pub mod protocol;
-pub mod ring;
-pub mod server;
+
+pub mod channels;
+pub mod plane;
+
+pub mod front;
+
 pub mod shard;
-pub mod time;
-pub mod websocket;
+
+pub mod config;
+
+pub mod server;
+
+pub mod cli;

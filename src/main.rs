@@ -1,4 +1,4 @@
-//! Floor 7. The binary: an index of what happens, in order.
+//! Floor 8. The binary: an index of what happens, in order.
 
 use std::process::ExitCode;
 

@@ -89,7 +89,8 @@ impl<M: Send> Port<M> {
         self.peers.len()
     }
 
-    /// Sends to one shard, itself included. The receiver is woken by the next [`flush`](Self::flush).
+    /// Sends to one shard, itself included. The receiver is woken by the next
+    /// [`flush`](Self::flush).
     pub fn send(&mut self, to: ShardId, message: M) {
         if to == self.id {
             self.own.push_back(message);
@@ -209,9 +210,16 @@ impl<M: Send> Port<M> {
 }
 
 /// Sends from a thread that is no shard: the control thread.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Outside<M> {
     peers: Arc<[Peer<M>]>,
+}
+
+// Derived, it would ask for messages that are `Clone`.
+impl<M> Clone for Outside<M> {
+    fn clone(&self) -> Self {
+        Self { peers: Arc::clone(&self.peers) }
+    }
 }
 
 impl<M: Send> Outside<M> {
@@ -222,6 +230,15 @@ impl<M: Send> Outside<M> {
             // A shard that has ended needs no message.
             let _ended = peer.mailbox.send(message());
             peer.wake.notify();
+        }
+    }
+
+    /// Sends to every shard whose mailbox has room; drops what is for the others. Never blocks.
+    pub fn offer(&self, mut message: impl FnMut() -> M) {
+        for peer in self.peers.iter() {
+            if peer.mailbox.try_send(message()).is_ok() {
+                peer.wake.notify();
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The channels whose home this shard is: the one truth about each, and the order of its messages.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use super::message::{
     Answered, CachedEvent, ChannelState, Deliver, Join, Joined, Leave, Message, Outcome, Publish,
 };
 
-/// Bounds on the cached last events of one home shard. Past them the oldest go first.
+/// Bounds on the cached last events of one home shard. Past them those go first whose time is over
+/// first: with one time to live for all, the oldest.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheBounds {
     /// Events.
@@ -32,8 +33,10 @@ pub struct CacheBounds {
 #[derive(Debug)]
 pub struct Homes {
     table: HashTable<Home>,
-    /// Channels with a cached event, in about the order in which they expire.
-    expiring: VecDeque<ChannelKey>,
+    /// Channels with a cached event, in the order in which they expire.
+    expiring: BTreeMap<Expiry, ChannelKey>,
+    /// Cached events so far: tells those apart that expire in the same millisecond.
+    cachings: u64,
     /// Bytes of all cached events.
     cached_bytes: usize,
     bounds: CacheBounds,
@@ -45,7 +48,8 @@ struct Home {
     key: ChannelKey,
     /// Shards with subscribers, and how many.
     interest: Vec<(ShardId, u32)>,
-    /// Presence channels: who is there, by user id.
+    /// Presence channels: who is there, by user id. Boxed, because most channels have none.
+    #[expect(clippy::box_collection, reason = "a pointer per channel, not a table's 48 bytes")]
     members: Option<Box<HashMap<Arc<str>, Presence>>>,
     /// Cache channels: the last event.
     cached: Option<Box<Cached>>,
@@ -63,12 +67,19 @@ struct Presence {
 struct Cached {
     frame: Frame,
     data: Arc<str>,
-    expires: Millis,
+    expiry: Expiry,
 }
+
+/// When a cached event expires, and its number: the older of two goes first.
+type Expiry = (Millis, u64);
 
 impl Cached {
     fn bytes(&self) -> usize {
         self.frame.len() + self.data.len()
+    }
+
+    const fn expires(&self) -> Millis {
+        self.expiry.0
     }
 }
 
@@ -76,7 +87,13 @@ impl Homes {
     /// No channels.
     #[must_use]
     pub const fn new(bounds: CacheBounds) -> Self {
-        Self { table: HashTable::new(), expiring: VecDeque::new(), cached_bytes: 0, bounds }
+        Self {
+            table: HashTable::new(),
+            expiring: BTreeMap::new(),
+            cachings: 0,
+            cached_bytes: 0,
+            bounds,
+        }
     }
 
     /// Channels that are occupied or have a cached event.
@@ -96,6 +113,9 @@ impl Homes {
         let home = self.home_of(&join.key);
         let shard = join.shard;
         let outcome = home.admit(&join, now, post);
+        if join.again || matches!(outcome, Outcome::Full) {
+            self.drop_if_unused(&join.key);
+        }
         let Join { key, conn, ticket, member, again, .. } = join;
         let joined = Joined { key, conn, ticket, member, again, outcome };
         post(shard, Message::Joined(Box::new(joined)));
@@ -157,49 +177,35 @@ impl Homes {
         states.filter(|(_, state)| state.occupied()).collect()
     }
 
-    /// Drops cached events whose time is over. Cheap when there are none.
+    /// Drops cached events whose time is over. Costs nothing for those that stay.
     pub fn expire(&mut self, now: Millis) {
-        for _ in 0..self.expiring.len() {
-            let Some(key) = self.expiring.pop_front() else { return };
-            let cached = self.find(&key).and_then(|home| home.cached.as_ref());
-            match cached.map(|cached| cached.expires) {
-                // Published again meanwhile: its turn comes later.
-                Some(expires) if expires > now && self.within_bounds() => {
-                    let first_is_due = self.expiring.front().is_some_and(|key| self.due(key, now));
-                    self.expiring.push_back(key);
-                    if !first_is_due {
-                        return;
-                    }
-                }
-                _ => self.uncache(&key),
-            }
+        while let Some(first) = self.expiring.first_entry()
+            && first.key().0 <= now
+        {
+            let key = first.remove();
+            self.uncache(&key);
         }
-    }
-
-    fn due(&self, key: &ChannelKey, now: Millis) -> bool {
-        let cached = self.find(key).and_then(|home| home.cached.as_ref());
-        cached.is_none_or(|cached| cached.expires <= now)
-    }
-
-    fn within_bounds(&self) -> bool {
-        self.cached_bytes <= self.bounds.bytes && self.expiring.len() < self.bounds.events
     }
 
     fn cache(&mut self, key: &ChannelKey, frame: Frame, data: Arc<str>, expires: Millis) {
-        let cached = Box::new(Cached { frame, data, expires });
+        self.cachings += 1;
+        let expiry = (expires, self.cachings);
+        let cached = Box::new(Cached { frame, data, expiry });
         let added = cached.bytes();
         let earlier = self.home_of(key).cached.replace(cached);
         self.cached_bytes += added;
-        match earlier {
-            Some(earlier) => self.cached_bytes -= earlier.bytes(),
-            None => self.expiring.push_back(key.clone()),
+        if let Some(earlier) = earlier {
+            self.cached_bytes -= earlier.bytes();
+            self.expiring.remove(&earlier.expiry);
         }
+        self.expiring.insert(expiry, key.clone());
         while self.cached_bytes > self.bounds.bytes || self.expiring.len() > self.bounds.events {
-            let Some(oldest) = self.expiring.pop_front() else { break };
-            self.uncache(&oldest);
+            let Some((_, first)) = self.expiring.pop_first() else { break };
+            self.uncache(&first);
         }
     }
 
+    /// Forgets the event of a channel that is not in `expiring` any more.
     fn uncache(&mut self, key: &ChannelKey) {
         if let Some(cached) = self.find_mut(key).and_then(|home| home.cached.take()) {
             self.cached_bytes -= cached.bytes();
@@ -318,7 +324,7 @@ impl Home {
         if !kind.is_cache() {
             return succeeded;
         }
-        let cached = self.cached.as_ref().filter(|cached| cached.expires > now);
+        let cached = self.cached.as_ref().filter(|cached| cached.expires() > now);
         let second = cached.map_or_else(|| outbound::cache_miss(name), |of| of.frame.clone());
         let mut both = BytesMut::with_capacity(succeeded.len() + second.len());
         both.extend_from_slice(succeeded.bytes());
@@ -328,13 +334,13 @@ impl Home {
 
     fn state(&self, now: Millis) -> ChannelState {
         let users = self.members.as_ref().map_or(0, |members| members.len());
-        let cached = self.cached.as_ref().filter(|cached| cached.expires > now);
+        let cached = self.cached.as_ref().filter(|cached| cached.expires() > now);
         ChannelState {
             subscription_count: self.interest.iter().map(|&(_, count)| count).sum(),
             user_count: u32::try_from(users).unwrap_or(u32::MAX),
             cached: cached.map(|cached| CachedEvent {
                 data: Arc::clone(&cached.data),
-                ttl_s: seconds(cached.expires.since(now)),
+                ttl_s: seconds(cached.expires().since(now)),
             }),
         }
     }

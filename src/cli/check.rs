@@ -1,4 +1,4 @@
-//! Floor 7. `ringwave check`: reads the configuration as `start` would and shows what came out.
+//! Floor 8. `ringwave check`: reads the configuration as `start` would and shows what came out.
 //! Serves nothing and asks nothing of the host.
 
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! Floor 7. `ringwave doctor`: can this host run Ringwave, and how well? One row per check, each
+//! Floor 8. `ringwave doctor`: can this host run Ringwave, and how well? One row per check, each
 //! advice with the command that mends it; exit code 0, or 78 when something keeps it from running.
 
 use std::io::{self, Write};

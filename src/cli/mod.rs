@@ -1,6 +1,7 @@
-//! Floor 7. The commands of the binary, one file each. This file reads the command line and turns
-//! what a command returns into the exit code: 0 for success, 64 for a command line that is none,
-//! 78 for a configuration or a host that cannot be served (the numbers of `sysexits.h`).
+//! Floor 8. The commands of the binary, one file each. This file reads the command line and turns
+//! what a command returns into the exit code: 0 for success, 64 for a command line that is none, 70
+//! for a defect of ours, 78 for a configuration or a host that cannot be served (the numbers of
+//! `sysexits.h`).
 
 mod check;
 mod doctor;

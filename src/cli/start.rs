@@ -1,4 +1,4 @@
-//! Floor 7. `ringwave start`: serves until told to stop.
+//! Floor 8. `ringwave start`: serves until told to stop.
 
 use std::process::ExitCode;
 

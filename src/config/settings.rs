@@ -149,7 +149,7 @@ settings! {
         Or { word: "auto", form: Whole::count(1, 16_777_215) }, "server.max_connections_per_shard",
         default "auto", env "RINGWAVE_MAX_CONNECTIONS_PER_SHARD";
     /// HTTP connections that one shard serves at a time; further ones wait to be accepted.
-    MAX_HTTP_CONNECTIONS: Whole<usize> = Whole::count(1, 1_048_576), "server.max_http_connections",
+    MAX_HTTP_CONNECTIONS: Whole<usize> = Whole::count(1, 16_384), "server.max_http_connections",
         default "16384", env "RINGWAVE_MAX_HTTP_CONNECTIONS";
     /// Time that a client has for the head of a request.
     HEADER_TIMEOUT: Seconds = Seconds::range(1, 300), "server.header_timeout",

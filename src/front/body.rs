@@ -40,8 +40,8 @@ pub(super) enum Unreceived {
     Broken,
 }
 
-/// Reads a body of at most `bytes_max` bytes. A body that announces more is refused before any of it
-/// is asked for (no `100 Continue`) or kept.
+/// Reads a body of at most `bytes_max` bytes. A body that announces more is refused before any of
+/// it is asked for (no `100 Continue`) or kept.
 pub(super) async fn receive(
     body: Incoming,
     bytes_max: usize,

@@ -1,11 +1,12 @@
 //! Accept loops: sockets in, connection tasks out, never more of them than the setting.
 //!
 //! Accept is single-shot: one operation, one socket. Multishot accept has ended in invalid
-//! descriptors and floods of errors on several kernels (liburing issue 1062), and a front that takes
-//! no socket beyond its bound has to stop after each one anyway.
+//! descriptors and floods of errors on several kernels (liburing issue 1062), and a front that
+//! takes no socket beyond its bound has to stop after each one anyway.
 
 use std::io;
 use std::net::{self, Shutdown};
+use std::os::fd::AsRawFd;
 use std::os::unix::net as unix;
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,18 +17,20 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, watch};
-use tokio_uring::net::{TcpListener, UnixStream};
+use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
 
 use super::body::Budget;
 use super::gateway::Gateway;
 use super::stream::Stream;
 use super::{Front, Settings, connection};
 
-/// The listening sockets of one shard, bound by the server.
+/// The listening sockets of one shard, bound by the server or by who started it.
 #[derive(Debug, Default)]
 pub struct Listeners {
     /// Each of this shard alone (`SO_REUSEPORT`): shut down when the shard stops.
     pub tcp: Vec<net::TcpListener>,
+    /// Clones of sockets that all shards accept from, and that may outlive the process.
+    pub shared_tcp: Vec<net::TcpListener>,
     /// Clones of sockets that all shards accept from.
     pub unix: Vec<unix::UnixListener>,
 }
@@ -79,7 +82,8 @@ pub(super) async fn stopped(mut stop: watch::Receiver<bool>) {
 impl Listeners {
     fn prepare(self) -> io::Result<Vec<Source>> {
         let tcp = self.tcp.into_iter().map(Source::tcp);
-        tcp.chain(self.unix.into_iter().map(Source::unix)).collect()
+        let shared = self.shared_tcp.into_iter().map(Source::shared_tcp);
+        tcp.chain(shared).chain(self.unix.into_iter().map(Source::unix)).collect()
     }
 }
 
@@ -150,6 +154,8 @@ enum Source {
     /// Shared by all shards and hence not to be shut down by one: accepted from when readable, so
     /// that no operation is ever pending on it.
     Unix(AsyncFd<unix::UnixListener>),
+    /// The same for a port.
+    SharedTcp(AsyncFd<net::TcpListener>),
 }
 
 impl Source {
@@ -164,13 +170,13 @@ impl Source {
 
     fn unix(listener: unix::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        #[expect(
-            deprecated,
-            reason = "unsound only for types whose descriptor changes or closes while registered; \
-                      a std listener keeps its own, and the successor is an unsafe function"
-        )]
-        let readable = AsyncFd::with_interest(listener, Interest::READABLE)?;
-        Ok(Self::Unix(readable))
+        Ok(Self::Unix(readable(listener)?))
+    }
+
+    fn shared_tcp(listener: net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        SockRef::from(&listener).set_tcp_nodelay(true)?;
+        Ok(Self::SharedTcp(readable(listener)?))
     }
 
     /// The next connection, in blocking mode: accept4 without `SOCK_NONBLOCK` does not inherit it.
@@ -182,17 +188,33 @@ impl Source {
                 let (stream, _) = listener.async_io(Interest::READABLE, accept).await?;
                 Ok(Stream::Unix(UnixStream::from_std(stream)))
             }
+            Self::SharedTcp(listener) => {
+                let accept = |listener: &net::TcpListener| listener.accept();
+                let (stream, _) = listener.async_io(Interest::READABLE, accept).await?;
+                Ok(Stream::Tcp(TcpStream::from_std(stream)))
+            }
         }
     }
 
-    /// Closes the listener, so that an accept in flight ends: with EINVAL, or with a connection that
-    /// came just before. Says whether there may be one: a unix listener only waits to be readable.
+    /// Closes the listener, so that an accept in flight ends: with EINVAL, or with a connection
+    /// that came just before. Says whether there may be one: a shared listener only waits to be
+    /// readable.
     fn ends_accept(&self) -> bool {
         match self {
             Self::Tcp { closer, .. } => SockRef::from(closer).shutdown(Shutdown::Both).is_ok(),
-            Self::Unix(_) => false,
+            Self::Unix(_) | Self::SharedTcp(_) => false,
         }
     }
+}
+
+/// Watches a listener for connections.
+fn readable<L: AsRawFd>(listener: L) -> io::Result<AsyncFd<L>> {
+    #[expect(
+        deprecated,
+        reason = "unsound only for types whose descriptor changes or closes while registered; \
+                  a std listener keeps its own, and the successor is an unsafe function"
+    )]
+    AsyncFd::with_interest(listener, Interest::READABLE)
 }
 
 /// Errors that the peer or the path to it caused, and that say nothing of the listener: accept(2)

@@ -1,9 +1,9 @@
 //! Floor 4. Accept, HTTP/1.1, the HTTP API and the WebSocket upgrade of one shard.
 //!
 //! Asynchronous tasks on the shard's own tokio-uring runtime, one per connection, none of them
-//! `Send`. Cold per connection, so written for correctness: hyper speaks HTTP, and everything that a
-//! peer can make us hold or wait for has a bound in [`Settings`] or in the app's limits. The rest of
-//! the gateway is reached through [`Gateway`] alone.
+//! `Send`. Cold per connection, so written for correctness: hyper speaks HTTP, and everything that
+//! a peer can make us hold or wait for has a bound in [`Settings`] or in the app's limits. The rest
+//! of the gateway is reached through [`Gateway`] alone.
 //!
 //! A WebSocket ends its life here with [`Command::Adopt`]: its 101 is written, no operation of the
 //! front is in flight on its socket, and whatever the client sent behind its handshake travels

@@ -49,6 +49,9 @@ pub(super) enum Rejection {
     Text(StatusCode, Cow<'static, str>),
     /// 404 with an empty object, as Reverb answers for an unoccupied presence channel.
     Unoccupied,
+    /// 400: not exactly one `Host` (RFC 9112 section 3.2). Where a proxy in front believes another
+    /// one than we do, they may not agree on more than that: the connection ends.
+    Host,
     /// 405: these methods are served.
     Method(&'static str),
     /// 422: the body is JSON, but not what the endpoint takes.
@@ -73,6 +76,10 @@ impl Rejection {
         match self {
             Self::Text(status, text) => sentence(status, text),
             Self::Unoccupied => answer(StatusCode::NOT_FOUND, "application/json", "{}".into()),
+            Self::Host => {
+                let text = "A request must have exactly one Host header.";
+                with(sentence(StatusCode::BAD_REQUEST, text), CONNECTION, "close")
+            }
             Self::Method(allowed) => {
                 let answer = sentence(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed.");
                 with(answer, ALLOW, allowed)

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue};
-use hyper::{Request, StatusCode};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::{Request, StatusCode, Version};
 use serde::Serialize;
 
 use super::connection::Switched;
@@ -33,6 +33,9 @@ async fn answer<G: Gateway>(
     switched: &RefCell<Option<Switched>>,
 ) -> Result<Answer, Rejection> {
     let (head, body) = request.into_parts();
+    if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
+        return Err(Rejection::Host);
+    }
     let prefix = &front.settings.path_prefix;
     let route = Route::of(head.uri.path(), prefix).ok_or(Rejection::NOT_FOUND)?;
     if !route.serves(&head.method) {

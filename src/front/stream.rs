@@ -1,12 +1,12 @@
 //! The sockets of the front on tokio-uring, and the adapter that lets hyper drive them.
 //!
-//! hyper polls with borrowed buffers, `io_uring` owns a buffer from submission to completion: [`Io`]
+//! hyper polls with borrowed buffers, `io_uring` owns a buffer from submission to completion: `Io`
 //! stands between. It keeps at most one read and one write in flight, each a boxed future that owns
 //! its buffer.
 //!
 //! A socket with an operation in flight is never just dropped: tokio-uring keeps the operation, and
 //! with it the descriptor, until the kernel completes it, which for a read from a silent peer is
-//! never. [`Io`] shuts such a socket down first, and the operations end.
+//! never. `Io` shuts such a socket down first, and the operations end.
 
 use std::fmt;
 use std::future::{Future, poll_fn};

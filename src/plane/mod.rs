@@ -188,10 +188,10 @@ impl<R: Ring> Plane<R> {
         Some(slot)
     }
 
-    /// Whether [`open`](Self::open) would find a slot.
+    /// How often [`open`](Self::open) would find a slot.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        !self.free.is_empty() || self.conns.len() < self.ring.slots() as usize
+    pub fn free_slots(&self) -> usize {
+        self.free.len() + (self.ring.slots() as usize).saturating_sub(self.conns.len())
     }
 
     /// Bytes that arrived before the socket was taken over. Once, right behind `open`.
@@ -272,7 +272,7 @@ impl<R: Ring> Plane<R> {
     }
 
     /// Ends a connection: it is sent `last` (its Close frame included), then closed as soon as the
-    /// peer agrees, or after [`CLOSE_TIMEOUT`]. Nothing is read from it any more.
+    /// peer agrees, or after a few seconds. Nothing is read from it any more.
     pub fn close(&mut self, key: ConnKey, last: &Frame, why: Ended) {
         if !self.is_open(key) {
             return;
@@ -343,7 +343,7 @@ impl<R: Ring> Plane<R> {
         for _ in 0..COMPLETIONS_PER_TURN.min(self.completed.len()) {
             let Some(completion) = self.completed.pop_front() else { break };
             match completion.op {
-                Op::Receive if paused && completion.buffer.is_some() => held.push(completion),
+                Op::Receive if paused && self.waits(&completion) => held.push(completion),
                 Op::Receive => self.received(completion, host),
                 Op::SendNow => self.sent_short(completion),
                 Op::Send => self.sent(completion),
@@ -354,6 +354,13 @@ impl<R: Ring> Plane<R> {
             self.completed.push_front(completion);
         }
         self.expire_closing();
+    }
+
+    /// Whether a receive's completion is left for later while nothing is read. The end of a stream
+    /// too: it must not overtake the bytes before it.
+    fn waits(&self, completion: &Completion) -> bool {
+        let alive = |conn: &Conn| matches!(conn.phase, Phase::Open | Phase::Closing);
+        completion.buffer.is_some() || self.conn(completion.key).is_some_and(alive)
     }
 
     fn reap(&mut self) {
@@ -416,3 +423,6 @@ impl<R: Ring> Plane<R> {
         self.conns.get_mut(key.slot as usize).filter(|conn| conn.generation == key.generation)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,7 @@ use crate::id::ConnKey;
 use crate::ring::{Completion, Op, QueueFull, Ring};
 
 use super::backlog::Backlog;
-use super::conn::Phase;
-use super::outbox::NOTHING;
+use super::conn::{NOTHING, Phase};
 use super::{Ended, Plane};
 
 /// Several frames for one connection are copied together up to this size; beyond it they go by way
@@ -99,11 +98,11 @@ impl<R: Ring> Plane<R> {
         let owed: Vec<_> = self.outbox.owed(&self.conns[key.slot as usize]).collect();
         for frame in owed {
             let bytes = self.ring.staged(frame).clone();
-            self.to_backlog(key, bytes);
+            self.keep_back(key, bytes);
         }
     }
 
-    fn to_backlog(&mut self, key: ConnKey, bytes: bytes::Bytes) {
+    fn keep_back(&mut self, key: ConnKey, bytes: bytes::Bytes) {
         let limits = self.limits;
         let Some(conn) = self.conn_mut(key) else { return };
         if !matches!(conn.phase, Phase::Open | Phase::Closing) {
@@ -241,7 +240,7 @@ impl<R: Ring> Plane<R> {
         let bytes = self.ring.staged(frame);
         if sent < bytes.len() {
             let rest = bytes.slice(sent..);
-            self.to_backlog(key, rest);
+            self.keep_back(key, rest);
         }
     }
 

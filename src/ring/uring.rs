@@ -32,7 +32,8 @@ const BUFFER_GROUP: u16 = 0;
 const RECEIVE_FLAGS: u16 = (1 << 1) | (1 << 0);
 /// `IORING_ENTER_GETEVENTS`: run deferred work, flush an overflown completion queue.
 const ENTER_GETEVENTS: u32 = 1;
-/// How often one `submit` or `reap` enters the kernel before it leaves the rest to the next turn.
+/// How often one `submit` or `reap` enters the kernel before it leaves deferred work to the next
+/// turn.
 const ENTER_ATTEMPTS: u32 = 16;
 
 /// How large a ring is.
@@ -289,12 +290,13 @@ impl Ring for Uring {
     }
 
     fn reap(&mut self, into: &mut Vec<Completion>) {
-        for _ in 0..ENTER_ATTEMPTS {
-            let pending = {
+        let mut attempts = 0;
+        loop {
+            let (deferred, overflown) = {
                 let queue = self.io.submission();
-                queue.taskrun() || queue.cq_overflow()
+                (queue.taskrun(), queue.cq_overflow())
             };
-            if pending {
+            if deferred || overflown {
                 self.enter(0, ENTER_GETEVENTS);
             }
             let before = into.len();
@@ -308,7 +310,11 @@ impl Ring for Uring {
                     self.sending.remove(&completion.key.slot);
                 }
             }
-            if !pending {
+            attempts += 1;
+            // An overflow is emptied however long it is: a failed `send_now` may be in it. It ends,
+            // since a receive that finds the queue full is over.
+            let rest_can_wait = deferred && attempts >= ENTER_ATTEMPTS;
+            if !overflown && (!deferred || rest_can_wait) {
                 return;
             }
         }

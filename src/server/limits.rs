@@ -1,4 +1,4 @@
-//! Floor 6. The host's limits, and what of Ringwave fits into them.
+//! Floor 7. The host's limits, and what of Ringwave fits into them.
 //!
 //! Established connections live in a fixed file table per shard and take no file descriptor, yet
 //! the kernel allows no table longer than `RLIMIT_NOFILE` (io_uring_register(2),

@@ -1,17 +1,21 @@
 //! Binding the listeners, before any shard starts: each TCP address once per shard
-//! (`SO_REUSEPORT`), each unix socket once for all.
+//! (`SO_REUSEPORT`), each unix socket once for all. Or taking over those that a service manager
+//! opened: all shards accept from each of them, and nobody closes them, so that connections wait
+//! in their queues while the service restarts.
 
 use std::fs;
 use std::io;
 use std::net::{self, SocketAddr};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
 
+use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::StartError;
-use crate::config::ListenAddr;
+use crate::config::{Config, ListenAddr};
 use crate::front::Listeners;
 
 /// What the kernel may queue for a listener; it caps this at `net.core.somaxconn`.
@@ -70,6 +74,92 @@ impl Bound {
             listeners.unix.push(listener.try_clone()?);
         }
         Ok(())
+    }
+}
+
+/// Sockets that the process was started with (`LISTEN_FDS`, sd_listen_fds(3)); often none. If there
+/// are any, the process listens on them and on nothing else.
+#[derive(Debug, Default)]
+pub(super) struct Inherited {
+    tcp: Vec<net::TcpListener>,
+    unix: Vec<unix::UnixListener>,
+    addresses: Vec<ListenAddr>,
+}
+
+impl Inherited {
+    /// Takes them over. To be called once, before any thread starts: it changes the environment.
+    pub(super) fn take() -> Result<Self, StartError> {
+        let mut sockets = ListenFd::from_env();
+        let mut inherited = Self::default();
+        for index in 0..sockets.len() {
+            inherited.take_one(&mut sockets, index).map_err(StartError::Inherited)?;
+        }
+        Ok(inherited)
+    }
+
+    fn take_one(&mut self, sockets: &mut ListenFd, index: usize) -> io::Result<()> {
+        if let Ok(Some(listener)) = sockets.take_unix_listener(index) {
+            let address = listener.local_addr()?;
+            let path = address.as_pathname().unwrap_or_else(|| Path::new("(abstract)"));
+            self.addresses.push(ListenAddr::Unix(path.to_owned()));
+            must_listen(&listener)?;
+            self.unix.push(listener);
+        } else if let Some(listener) = sockets.take_tcp_listener(index)? {
+            self.addresses.push(ListenAddr::Tcp(listener.local_addr()?));
+            must_listen(&listener)?;
+            self.tcp.push(listener);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+    }
+
+    /// Makes the configuration say where the process really listens, and refuses what it would have
+    /// refused there.
+    pub(super) fn replace_listeners(&self, config: &mut Config) -> Result<(), StartError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let public = self.addresses.iter().find(|place| !place.is_local());
+        if let (true, Some(public)) = (config.development, public) {
+            return Err(StartError::DevelopmentInPublic(public.clone()));
+        }
+        config.server.listeners.clone_from(&self.addresses);
+        Ok(())
+    }
+
+    /// Clones every socket for every shard. Their files are not ours to remove.
+    pub(super) fn share(&self, shards: usize) -> Result<Bound, StartError> {
+        let clones = || -> io::Result<Listeners> {
+            Ok(Listeners {
+                tcp: Vec::new(),
+                shared_tcp: self
+                    .tcp
+                    .iter()
+                    .map(net::TcpListener::try_clone)
+                    .collect::<Result<_, _>>()?,
+                unix: self
+                    .unix
+                    .iter()
+                    .map(unix::UnixListener::try_clone)
+                    .collect::<Result<_, _>>()?,
+            })
+        };
+        let listeners = (0..shards).map(|_| clones()).collect::<Result<_, _>>();
+        Ok(Bound {
+            listeners: listeners.map_err(StartError::Inherited)?,
+            files: SocketFiles::default(),
+        })
+    }
+}
+
+/// A socket of `Accept=yes`, or one that is merely bound, is none to accept from.
+fn must_listen(socket: &impl AsFd) -> io::Result<()> {
+    match rustix::net::sockopt::socket_acceptconn(socket)? {
+        true => Ok(()),
+        false => Err(io::Error::other("it does not listen")),
     }
 }
 

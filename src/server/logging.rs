@@ -1,4 +1,4 @@
-//! Floor 6. Where log lines go: one line per event, to stdout, never in anyone's way.
+//! Floor 7. Where log lines go: one line per event, to stdout, never in anyone's way.
 //!
 //! - An event is formatted by the thread that has it and written by a thread of its own, so a
 //!   stdout that nobody reads (a stopped pager, a full pipe) blocks no shard.

@@ -1,4 +1,4 @@
-//! Floor 6. The process: what happens in which order from a configuration to an exit code.
+//! Floor 7. The process: what happens in which order from a configuration to an exit code.
 //!
 //! The main thread becomes the control thread: signals, and what shards report. Each shard has a
 //! thread of its own, pinned to a core. Nothing is bound before the host has been found able.
@@ -6,6 +6,7 @@
 pub mod limits;
 mod listen;
 pub mod logging;
+mod notify;
 pub mod preflight;
 mod screen;
 pub mod signals;
@@ -13,6 +14,7 @@ mod status;
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -30,12 +32,16 @@ use crate::ring::UringSizes;
 use crate::shard::run::{Milestone, Setup};
 use crate::shard::{self, Message, ShardParts, SocketIds};
 
-use listen::Bound;
+use listen::{Bound, Inherited};
+use notify::ServiceManager;
 use preflight::{Host, HostError};
 use signals::{Signal, Signals};
 
 /// The host or its configuration does not allow to serve (`EX_CONFIG` of `sysexits.h`).
 const EXIT_HOST: u8 = 78;
+
+/// A mistake in the program itself (`EX_SOFTWARE`).
+const EXIT_SOFTWARE: u8 = 70;
 
 /// Entries of a shard's submission queue: what one system call carries. The fan-out of a larger
 /// channel takes several; a larger queue no longer lowers the cost per send.
@@ -55,21 +61,26 @@ const DRAIN_GRACE: Duration = Duration::from_secs(4);
 /// Serves until a signal ends it.
 #[must_use]
 pub fn run(config: Config) -> ExitCode {
-    match serve(&config) {
+    match serve(config) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ringwave: {error}");
-            ExitCode::from(EXIT_HOST)
+            ExitCode::from(error.exit_code())
         }
     }
 }
 
-fn serve(config: &Config) -> Result<ExitCode, StartError> {
+fn serve(mut config: Config) -> Result<ExitCode, StartError> {
+    let inherited = Inherited::take()?;
+    inherited.replace_listeners(&mut config)?;
     let server = &config.server;
     limits::raise_nofile();
     let host = preflight::check()?;
     host.holds(server.shards)?;
-    let bound = Bound::bind(&server.listeners, server.shards)?;
+    let bound = match inherited.is_empty() {
+        true => Bound::bind(&server.listeners, server.shards)?,
+        false => inherited.share(server.shards)?,
+    };
     let format = match server.log_format {
         LogFormat::Text => logging::Format::Text,
         LogFormat::Json => logging::Format::Json,
@@ -79,7 +90,7 @@ fn serve(config: &Config) -> Result<ExitCode, StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Thread)?;
-    runtime.block_on(control(config, &host, bound))
+    runtime.block_on(control(&config, &host, bound))
 }
 
 /// The control thread from here on.
@@ -87,6 +98,7 @@ async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode,
     let server = &config.server;
     // Before any thread starts: from here on a signal drains.
     let mut signals = Signals::new().map_err(StartError::Thread)?;
+    let manager = Arc::new(ServiceManager::from_environment());
     let (mut shards, cores) = Shards::start(config, host, bound)?;
     shards.until(Milestone::Serving).await?;
     match server.log_format {
@@ -97,6 +109,8 @@ async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode,
     for note in config.notes.iter().chain(&slots) {
         tracing::warn!("{note}");
     }
+    manager.ready(&server.starting_line());
+    tokio::spawn(Arc::clone(&manager).watch(shards.bus.clone()));
     let signal = tokio::select! {
         signal = signals.next() => signal,
         failed = shards.until(Milestone::Drained) => return failed.map(|()| ExitCode::FAILURE),
@@ -105,8 +119,9 @@ async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode,
         return Ok(ExitCode::from(exit_code));
     }
     tracing::info!(window = ?server.shutdown_window, "Gracefully terminating connections.");
-    shards.bus.broadcast(|| Message::Drain(server.shutdown_window));
     let deadline = server.shutdown_window + DRAIN_GRACE;
+    manager.stopping(deadline);
+    shards.bus.broadcast(|| Message::Drain(server.shutdown_window));
     tokio::select! {
         signal = signals.next() => {
             let Signal::Now { exit_code } = signal else { return Ok(ExitCode::SUCCESS) };
@@ -115,7 +130,7 @@ async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode,
         drained = tokio::time::timeout(deadline, shards.until(Milestone::Drained)) => {
             match drained {
                 Ok(drained) => drained?,
-                Err(_elapsed) => tracing::warn!("some connections did not end in time; they are cut"),
+                Err(_elapsed) => tracing::warn!("connections that did not end in time are cut"),
             }
         }
     }
@@ -136,6 +151,7 @@ struct Shards {
 enum Report {
     Reached(Milestone),
     Failed(ShardId, io::Error),
+    Panicked(ShardId),
 }
 
 impl Shards {
@@ -145,7 +161,8 @@ impl Shards {
         let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
         let ports = bus::connect(count, bus::MAILBOX_MESSAGES).map_err(StartError::Thread)?;
         let outside = ports.first().map(Port::outside);
-        let outside = outside.ok_or(StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
+        let outside =
+            outside.ok_or_else(|| StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
         let (hash, socket_ids) = (KeyHash::default(), SocketIds::new());
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let (report, reports) = mpsc::unbounded_channel();
@@ -184,6 +201,7 @@ impl Shards {
             match self.reports.recv().await {
                 Some(Report::Reached(reached)) => left -= usize::from(reached == milestone),
                 Some(Report::Failed(shard, error)) => return Err(StartError::Shard(shard, error)),
+                Some(Report::Panicked(shard)) => return Err(StartError::Panicked(shard)),
                 None => return Err(StartError::Thread(io::ErrorKind::BrokenPipe.into())),
             }
         }
@@ -212,8 +230,11 @@ fn spawn(
         }
         // The control thread is gone only when the process ends.
         let tell = |milestone| drop(report.send(Report::Reached(milestone)));
-        if let Err(error) = shard::run::run(setup, &tell) {
-            drop(report.send(Report::Failed(shard, error)));
+        // A shard cannot go on behind a panic, and the others not without it: homes are there.
+        match catch_unwind(AssertUnwindSafe(|| shard::run::run(setup, &tell))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => drop(report.send(Report::Failed(shard, error))),
+            Err(_panic) => drop(report.send(Report::Panicked(shard))),
         }
     };
     std::thread::Builder::new()
@@ -241,14 +262,26 @@ fn front_settings(server: &ServerConfig) -> front::Settings {
     }
 }
 
-/// Why the server could not start, with what to do about it.
+/// Why the server could not start or go on, with what to do about it.
 #[derive(Debug)]
 enum StartError {
     Host(HostError),
     Listen { address: ListenAddr, error: io::Error },
+    Inherited(io::Error),
+    DevelopmentInPublic(ListenAddr),
     Log(io::Error),
     Thread(io::Error),
     Shard(ShardId, io::Error),
+    Panicked(ShardId),
+}
+
+impl StartError {
+    const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Panicked(_) => EXIT_SOFTWARE,
+            _ => EXIT_HOST,
+        }
+    }
 }
 
 impl From<HostError> for StartError {
@@ -265,6 +298,17 @@ impl fmt::Display for StartError {
                 let advice = listen::advice(address, error);
                 write!(f, "Failed to listen on {address}: {}\n{advice}", cause(error))
             }
+            Self::Inherited(error) => write!(
+                f,
+                "A socket that the service manager handed over (LISTEN_FDS) is of no use: {error}\n\
+                 A socket unit needs ListenStream= with a port or a path, and Accept=no."
+            ),
+            Self::DevelopmentInPublic(address) => write!(
+                f,
+                "The development app, whose secret is public, is not served on {address}, which \
+                 the service manager opened.\n\
+                 Set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET."
+            ),
             Self::Log(error) => write!(f, "The log could not be started: {error}"),
             Self::Thread(error) => write!(
                 f,
@@ -275,6 +319,13 @@ impl fmt::Display for StartError {
                 f,
                 "Shard {} could not be set up: {error}\nRun `ringwave doctor`: it tells what this \
                  host lacks.",
+                shard.0
+            ),
+            Self::Panicked(shard) => write!(
+                f,
+                "Shard {} ended by a mistake of ours, told above; the process cannot go on \
+                 without it.\nPlease report it. A supervisor that restarts the process brings \
+                 clients back.",
                 shard.0
             ),
         }

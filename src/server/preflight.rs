@@ -1,4 +1,4 @@
-//! Floor 6. Can this host run Ringwave? Asked before anything else starts, because a ring that
+//! Floor 7. Can this host run Ringwave? Asked before anything else starts, because a ring that
 //! cannot be had must end in one line of cause and one of remedy, never in a backtrace.
 //!
 //! There is no fallback to epoll: it would be a second data plane to be proven, and whoever

@@ -1,4 +1,4 @@
-//! Floor 6. What the operating system asks of the process: to end, gently or at once.
+//! Floor 7. What the operating system asks of the process: to end, gently or at once.
 //!
 //! - SIGTERM or SIGINT: [`Signal::Drain`]; a second one of either: [`Signal::Now`].
 //! - SIGHUP, when a terminal closes: [`Signal::Drain`]. It never hurries a drain, because shells,

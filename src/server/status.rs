@@ -1,4 +1,4 @@
-//! Floor 6. The lines of `/proc/self/status` that decide something at start (proc_pid_status(5)).
+//! Floor 7. The lines of `/proc/self/status` that decide something at start (proc_pid_status(5)).
 //!
 //! A line that is missing (another kernel, a sandbox, no `/proc`) reads as "nothing special".
 

@@ -36,7 +36,7 @@ impl<R: Ring> Host<R> for Core {
             },
             _ => return,
         };
-        debug!(%socket_id, message = ?shortened(text), "received");
+        debug!(%socket_id, text = ?shown(text), "received");
         match occupant.session.handle(text, now) {
             Action::Nothing => {}
             Action::Reply(frame) => plane.owe(key, &frame),
@@ -149,6 +149,8 @@ impl Core {
             Message::Drain(window) => {
                 self.timers.start_drain(self.now, window, plane.open_connections());
             }
+            // Nobody waits for an answer that came too late.
+            Message::RollCall(present) => drop(present.send(())),
             Message::Stop => self.timers.stop(),
         }
     }
@@ -223,8 +225,31 @@ impl Core {
     }
 }
 
-/// What a debug log shows of a message, as Reverb does.
-fn shortened(text: &str) -> &str {
-    const SHOWN_BYTES: usize = 200;
-    text.get(..text.floor_char_boundary(SHOWN_BYTES)).unwrap_or(text)
+/// What a debug log shows of a message: its first 200 characters, as Reverb does, and nothing of
+/// one that may carry a signature, be `"auth"` inside of another string or spelt with escapes.
+fn shown(text: &str) -> &str {
+    const SHOWN: usize = 200;
+    if text.contains("\"auth") || text.contains("\\u") {
+        return "[withheld, as it may carry a signature]";
+    }
+    let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(at, _)| at);
+    text.get(..end).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_shows_the_beginning_of_a_message_and_never_a_signature() {
+        assert_eq!(shown(r#"{"event":"client-x"}"#), r#"{"event":"client-x"}"#);
+        assert_eq!(shown(&"ü".repeat(300)), "ü".repeat(200));
+        for text in [
+            r#"{"data":{"channel":"private-x","auth":"key:5ec2e7"}}"#,
+            r#"{"data":"{\"channel\":\"private-x\",\"auth\":\"key:5ec2e7\"}"}"#,
+            r#"{"data":{"channel":"private-x","\u0061uth":"key:5ec2e7"}}"#,
+        ] {
+            assert!(!shown(text).contains("5ec2e7"), "{text}");
+        }
+    }
 }

@@ -148,7 +148,8 @@ impl Core {
         let question = self.gathers.next.wrapping_add(1);
         let mut left = 0;
         for (index, event) in (0..).zip(events) {
-            tracing::debug!(app = %app.id, channel = %event.channel, event = ?event.event, "publish");
+            let (channel, name) = (&event.channel, &event.event);
+            tracing::debug!(app = %app.id, %channel, event = ?name, "publish");
             let key = self.hash.key(app.index, event.channel);
             let home = key.home(self.port.shards());
             let wants_answer = event.wants_state || !self.port.has_room(home);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::channels::{self, ChannelKey, ChannelState, Leave, Left};
 use crate::id::{AppIndex, ShardId};
 use crate::protocol::names::ChannelName;
@@ -17,6 +19,8 @@ pub enum Message {
     Answer(Box<Answer>),
     /// From the control thread: close all connections, spread over this time.
     Drain(Duration),
+    /// From the control thread: answer. A shard that does not turn cannot.
+    RollCall(oneshot::Sender<()>),
     /// From the control thread: end the shard. All shards have drained.
     Stop,
 }

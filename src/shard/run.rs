@@ -1,9 +1,10 @@
 //! A shard on its own thread: one tokio-uring runtime for the front, and the turn loop beside it.
 //!
 //! The loop sleeps on three things: one eventfd that both the plane's ring and the bus signal,
-//! commands of the front, and the tick. It never wakes itself through the runtime: tokio-uring submits the front's operations
-//! when the runtime *parks* (`on_thread_park`), so a loop that is always ready would starve the
-//! front. What is left to do goes through the eventfd, which the next park finds readable.
+//! commands of the front, and the tick. It never wakes itself through the runtime: tokio-uring
+//! submits the front's operations when the runtime *parks* (`on_thread_park`), so a loop that is
+//! always ready would starve the front. What is left to do goes through the eventfd, which the next
+//! park finds readable.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -21,6 +22,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::timers::TICK;
 use super::{Shard, ShardParts};
+use crate::front::gateway::Reservation;
 use crate::front::{self, Command, Gateway, Listeners};
 use crate::protocol::app::Apps;
 use crate::ring::{Uring, UringSizes};
@@ -30,8 +32,9 @@ use crate::time::Millis;
 /// operations of each HTTP connection that the front serves at a time.
 const FRONT_ENTRIES_MAX: u32 = 32_768;
 
-/// How long the front may take to end its requests after a stop.
-const FRONT_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the front may still take to end its requests when all connections are closed or cut. It
+/// had the whole drain before.
+const FRONT_STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a shard's thread needs.
 #[derive(Debug)]
@@ -76,7 +79,7 @@ async fn drive(setup: Setup, report: &dyn Fn(Milestone)) -> io::Result<()> {
     ring.wake_by(parts.port.wake_fd())?;
     let mut sleep = Sleep::new(&parts)?;
     let mut shard = Shard::new(ring, parts);
-    handle.0.room.set(shard.has_room());
+    handle.0.free_slots.set(shard.free_slots());
 
     let (stop_front, stopped) = watch::channel(false);
     let mut front = tokio_uring::spawn(front::serve(listeners, handle.clone(), settings, stopped));
@@ -87,7 +90,7 @@ async fn drive(setup: Setup, report: &dyn Fn(Milestone)) -> io::Result<()> {
     while !shard.stopped() {
         commands.append(&mut handle.0.commands.borrow_mut());
         shard.turn(Millis(elapsed_ms(started)), &mut commands);
-        handle.0.room.set(shard.has_room());
+        handle.0.free_slots.set(shard.free_slots());
         handle.0.overloaded.set(shard.overloaded());
         if shard.draining() && !handle.0.draining.replace(true) {
             // Accepts nothing more; requests in flight end.
@@ -178,8 +181,12 @@ struct Inbox {
     /// Wakes the loop.
     waker: RefCell<Option<Waker>>,
     /// As of the last turn.
-    room: Cell<bool>,
+    free_slots: Cell<usize>,
+    /// Of these, how many are for handshakes under way.
+    reserved_slots: Rc<Cell<usize>>,
+    /// As of the last turn.
     overloaded: Cell<bool>,
+    /// As of the last turn.
     draining: Cell<bool>,
 }
 
@@ -189,7 +196,8 @@ impl Inbox {
             apps,
             commands: RefCell::default(),
             waker: RefCell::default(),
-            room: Cell::new(false),
+            free_slots: Cell::new(0),
+            reserved_slots: Rc::default(),
             overloaded: Cell::new(false),
             draining: Cell::new(false),
         }
@@ -224,7 +232,8 @@ impl Gateway for Handle {
         self.0.draining.get()
     }
 
-    fn has_room(&self) -> bool {
-        self.0.room.get()
+    fn reserve(&self) -> Option<Reservation> {
+        let free = self.0.free_slots.get() > self.0.reserved_slots.get();
+        free.then(|| Reservation::of(&self.0.reserved_slots))
     }
 }

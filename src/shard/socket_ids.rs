@@ -1,4 +1,5 @@
-//! Names for connections: unguessable, never used twice, and telling their own shard whose they are.
+//! Names for connections: unguessable, never used twice, and telling their own shard whose they
+//! are.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;

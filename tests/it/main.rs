@@ -1,5 +1,6 @@
 //! All tests that start the process or open real sockets: one binary, a module per subject.
 
+#![allow(unreachable_pub, reason = "modules of one binary have no public surface")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,3 +10,37 @@
 
 /// The host: what keeps the process from running, and how it says so.
 mod host;
+
+mod client;
+mod gateway;
+mod http;
+mod raw;
+mod sign;
+
+/// Cache channels: what a new subscriber gets, and for how long.
+mod cache;
+/// Presence channels: who is here, joins and leaves.
+mod presence;
+/// The Pusher protocol as one client sees it: handshake, messages, subscriptions, errors.
+mod protocol;
+/// Client events: who may send them, and what the others get.
+mod whisper;
+
+/// The HTTP API: every endpoint, every refusal.
+mod api;
+/// Requests whose boundaries two readers could see in different places.
+mod smuggling;
+/// HTTP/1.1 on the wire: keep-alive, pipelining, chunks, upgrades, unix sockets.
+mod wire;
+
+/// Order and completeness of what subscribers see.
+mod order;
+/// RFC 6455 as a server has to keep it, byte by byte.
+mod rfc6455;
+
+/// What an app, a connection and a shard may have, and what happens beyond.
+mod limits;
+/// Silent clients: pinged, then dropped.
+mod liveness;
+/// Readers that do not read.
+mod slow;

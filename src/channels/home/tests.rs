@@ -1,1 +1,530 @@
+//! [`Homes`] against a model of it: what each call posts to whom, in which order, and what is left.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use serde_json::{Value, json};
+
+use super::super::KeyHash;
+use super::*;
+use crate::id::ConnKey;
+use crate::websocket::encode;
+
+const CHANNELS: [&str; 7] =
+    ["news", "presence-a", "presence-cache-b", "cache-c", "cache-d", "private-cache-e", "cache-f"];
+const SHARDS: u16 = 3;
+const USERS: [(&str, &str); 4] = [("7", "7"), ("7", "\"7\""), ("ann", "\"ann\""), ("b", "\"b\"")];
+/// Tight enough that random publishes run into both.
+const BOUNDS: CacheBounds = CacheBounds { events: 3, bytes: 300 };
+const MAX_MEMBERS: usize = 2;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join {
+        channel: usize,
+        shard: u16,
+        user: usize,
+        limited: bool,
+    },
+    Again {
+        which: Index,
+    },
+    Leave {
+        which: Index,
+    },
+    Publish {
+        channel: usize,
+        padding: usize,
+        ttl_ms: Option<u64>,
+        except: bool,
+        asks: bool,
+    },
+    /// Time passes, and a tick drops what has expired or does not come yet.
+    Pass {
+        ms: u64,
+        tick: bool,
+    },
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let (channel, shard, user) = (0..CHANNELS.len(), 0..SHARDS, 0..USERS.len());
+    let ttl_ms = prop::option::weighted(0.7, 0..20_u64);
+    prop_oneof![
+        4 => (channel.clone(), shard, user, any::<bool>()).prop_map(
+            |(channel, shard, user, limited)| Step::Join { channel, shard, user, limited }
+        ),
+        1 => any::<Index>().prop_map(|which| Step::Again { which }),
+        3 => any::<Index>().prop_map(|which| Step::Leave { which }),
+        4 => (channel, 0..150_usize, ttl_ms, any::<bool>(), any::<bool>()).prop_map(
+            |(channel, padding, ttl_ms, except, asks)| {
+                Step::Publish { channel, padding, ttl_ms, except, asks }
+            }
+        ),
+        3 => (0..10_u64, any::<bool>()).prop_map(|(ms, tick)| Step::Pass { ms, tick }),
+    ]
+}
+
+/// What a shard is told, with its frames read.
+#[derive(Clone, Debug, PartialEq)]
+enum Told {
+    Deliver(usize, Vec<Value>, Option<SocketId>),
+    Joined(usize, u32, bool, Option<Vec<Value>>),
+    Published(u32, ChannelState),
+}
+
+/// By shard, in order.
+type Posted = BTreeMap<u16, Vec<Told>>;
+
+/// A channel as the model knows it.
+#[derive(Debug, Default)]
+struct Channel {
+    by_shard: BTreeMap<u16, u32>,
+    /// By user id: how the first subscription spelt it, and how many there are.
+    users: BTreeMap<&'static str, (&'static str, u32)>,
+    event: Option<Event>,
+}
+
+#[derive(Clone, Debug)]
+struct Event {
+    number: usize,
+    expires: u64,
+    data: Arc<str>,
+    bytes: usize,
+    shown: Value,
+}
+
+struct Model {
+    homes: Homes,
+    keys: Vec<ChannelKey>,
+    channels: Vec<Channel>,
+    /// Counted joins: channel, shard, user.
+    subscribed: Vec<(usize, u16, usize)>,
+    now: u64,
+    calls: u32,
+    expected: Posted,
+}
+
+impl Model {
+    fn new(bounds: CacheBounds) -> Self {
+        let hash = KeyHash::default();
+        let parse = |name: &&str| ChannelName::parse(name, 200, true).unwrap();
+        Self {
+            homes: Homes::new(bounds),
+            keys: CHANNELS.iter().map(|name| hash.key(AppIndex(0), parse(name))).collect(),
+            channels: CHANNELS.iter().map(|_| Channel::default()).collect(),
+            subscribed: Vec::new(),
+            now: 1000,
+            calls: 0,
+            expected: Posted::new(),
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.calls += 1;
+        self.expected.clear();
+        match *step {
+            Step::Join { channel, shard, user, limited } => {
+                self.join(channel, shard, user, limited.then_some(MAX_MEMBERS));
+            }
+            Step::Again { ref which } => {
+                if let Some((channel, shard, user)) = self.pick(which) {
+                    self.again(channel, shard, user);
+                }
+            }
+            Step::Leave { ref which } => {
+                if let Some(at) = self.pick(which) {
+                    self.leave(at);
+                }
+            }
+            Step::Publish { channel, padding, ttl_ms, except, asks } => {
+                self.publish(channel, padding, ttl_ms, except, asks);
+            }
+            Step::Pass { ms, tick } => {
+                self.now += ms;
+                if tick {
+                    self.tick();
+                }
+            }
+        }
+        self.check();
+    }
+
+    fn pick(&self, which: &Index) -> Option<(usize, u16, usize)> {
+        (!self.subscribed.is_empty()).then(|| self.subscribed[which.index(self.subscribed.len())])
+    }
+
+    fn join(&mut self, channel: usize, shard: u16, user: usize, most: Option<usize>) {
+        let presence = self.kind(channel).is_presence();
+        let (user_id, id_json) = USERS[user];
+        let users = &self.channels[channel].users;
+        let known = users.contains_key(user_id);
+        let full = presence && !known && most.is_some_and(|most| users.len() >= most);
+        if full {
+            self.expect(shard, Told::Joined(channel, self.calls, false, None));
+        } else {
+            if presence && !known {
+                self.expect_membership(channel, "member_added", id_json, Some(user));
+            }
+            self.count(channel, shard, user);
+            let first = self.first(channel);
+            self.expect(shard, Told::Joined(channel, self.calls, false, Some(first)));
+        }
+        self.call_join(channel, shard, user, false, most);
+    }
+
+    fn count(&mut self, channel: usize, shard: u16, user: usize) {
+        let presence = self.kind(channel).is_presence();
+        let of = &mut self.channels[channel];
+        *of.by_shard.entry(shard).or_default() += 1;
+        if presence {
+            let (user_id, id_json) = USERS[user];
+            of.users.entry(user_id).or_insert((id_json, 0)).1 += 1;
+        }
+        self.subscribed.push((channel, shard, user));
+    }
+
+    fn again(&mut self, channel: usize, shard: u16, user: usize) {
+        let first = self.first(channel);
+        self.expect(shard, Told::Joined(channel, self.calls, true, Some(first)));
+        self.call_join(channel, shard, user, true, Some(MAX_MEMBERS));
+    }
+
+    fn call_join(
+        &mut self,
+        channel: usize,
+        shard: u16,
+        user: usize,
+        again: bool,
+        max_members: Option<usize>,
+    ) {
+        let join = Join {
+            key: self.keys[channel].clone(),
+            shard: ShardId(shard),
+            conn: ConnKey { slot: 5, generation: self.calls },
+            ticket: self.calls,
+            member: self.member(channel, user),
+            again,
+            max_members,
+        };
+        let now = Millis(self.now);
+        self.call(|homes, mut post| homes.join(join, now, &mut post));
+    }
+
+    fn leave(&mut self, at: (usize, u16, usize)) {
+        let (channel, shard, user) = at;
+        let place = self.subscribed.iter().position(|of| *of == at).unwrap();
+        self.subscribed.swap_remove(place);
+        let of = &mut self.channels[channel];
+        *of.by_shard.get_mut(&shard).unwrap() -= 1;
+        of.by_shard.retain(|_, count| *count > 0);
+        if let Some((id_json, count)) = of.users.get_mut(USERS[user].0) {
+            let id_json = *id_json;
+            *count -= 1;
+            if *count == 0 {
+                of.users.remove(USERS[user].0);
+                self.expect_membership(channel, "member_removed", id_json, None);
+            }
+        }
+        let leave = Leave {
+            key: self.keys[channel].clone(),
+            shard: ShardId(shard),
+            member: self.member(channel, user),
+        };
+        self.call(|homes, mut post| homes.leave(&leave, &mut post));
+    }
+
+    fn publish(
+        &mut self,
+        channel: usize,
+        padding: usize,
+        ttl_ms: Option<u64>,
+        except: bool,
+        asks: bool,
+    ) {
+        let number = self.calls as usize;
+        let shown = json!({ "event": number, "padding": "x".repeat(padding) });
+        let frame = frame(&shown);
+        let data: Arc<str> = format!("data of {number}").into();
+        let ttl_ms = ttl_ms.filter(|_| self.kind(channel).is_cache());
+        if let Some(ttl_ms) = ttl_ms {
+            let (expires, bytes) = (self.now + ttl_ms, frame.len() + data.len());
+            let (data, shown) = (Arc::clone(&data), shown.clone());
+            self.channels[channel].event = Some(Event { number, expires, data, bytes, shown });
+            self.evict();
+        }
+        let except = except.then_some(SocketId { high: 9, low: 9 });
+        self.expect_all(channel, &Told::Deliver(channel, vec![shown], except));
+        if asks {
+            self.expect(1, Told::Published(self.calls, self.state(channel)));
+        }
+        let publish = Publish {
+            key: self.keys[channel].clone(),
+            frame,
+            cached: ttl_ms.map(|ttl_ms| (data, Duration::from_millis(ttl_ms))),
+            except,
+            answer_to: asks.then_some((ShardId(1), self.calls, 3)),
+        };
+        let now = Millis(self.now);
+        self.call(|homes, mut post| homes.publish(publish, now, &mut post));
+    }
+
+    /// What is over first goes first, until both bounds hold.
+    fn evict(&mut self) {
+        loop {
+            let events = || self.channels.iter().filter_map(|of| of.event.as_ref());
+            let bytes: usize = events().map(|event| event.bytes).sum();
+            if events().count() <= self.homes.bounds.events && bytes <= self.homes.bounds.bytes {
+                return;
+            }
+            let first = events().map(|event| (event.expires, event.number)).min();
+            let is_first = |event: &Event| Some((event.expires, event.number)) == first;
+            let out = self.channels.iter_mut().find(|of| of.event.as_ref().is_some_and(is_first));
+            out.unwrap().event = None;
+        }
+    }
+
+    fn tick(&mut self) {
+        for of in &mut self.channels {
+            of.event.take_if(|event| event.expires <= self.now);
+        }
+        self.homes.expire(Millis(self.now));
+    }
+
+    /// Calls, and compares what was posted with what is expected.
+    fn call(&mut self, call: impl FnOnce(&mut Homes, &mut dyn FnMut(ShardId, Message))) {
+        let (mut posted, keys) = (Posted::new(), &self.keys);
+        call(&mut self.homes, &mut |shard, message| {
+            posted.entry(shard.0).or_default().push(told(keys, message));
+        });
+        assert_eq!(posted, self.expected);
+    }
+
+    fn expect(&mut self, shard: u16, told: Told) {
+        self.expected.entry(shard).or_default().push(told);
+    }
+
+    fn expect_all(&mut self, channel: usize, told: &Told) {
+        for shard in self.channels[channel].by_shard.keys().copied().collect::<Vec<_>>() {
+            self.expect(shard, told.clone());
+        }
+    }
+
+    fn expect_membership(&mut self, channel: usize, what: &str, id: &str, info: Option<usize>) {
+        let id: Value = serde_json::from_str(id).unwrap();
+        let data = match info {
+            Some(user) => json!({ "user_id": id, "user_info": { "n": user } }),
+            None => json!({ "user_id": id }),
+        };
+        let event = format!("pusher_internal:{what}");
+        let shown = json!({ "event": event, "data": data, "channel": CHANNELS[channel] });
+        self.expect_all(channel, &Told::Deliver(channel, vec![shown], None));
+    }
+
+    /// What a subscriber gets first.
+    fn first(&self, channel: usize) -> Vec<Value> {
+        let (name, of) = (CHANNELS[channel], &self.channels[channel]);
+        let mut data = json!({});
+        if self.kind(channel).is_presence() {
+            let ids: Vec<&str> = of.users.keys().copied().collect();
+            data = json!({ "presence": { "count": ids.len(), "ids": ids } });
+        }
+        let event = "pusher_internal:subscription_succeeded";
+        let mut first = vec![json!({ "event": event, "data": data, "channel": name })];
+        if self.kind(channel).is_cache() {
+            let miss = json!({ "event": "pusher:cache_miss", "channel": name });
+            first.push(self.visible(channel).map_or(miss, |event| event.shown.clone()));
+        }
+        first
+    }
+
+    fn visible(&self, channel: usize) -> Option<&Event> {
+        self.channels[channel].event.as_ref().filter(|event| event.expires > self.now)
+    }
+
+    fn state(&self, channel: usize) -> ChannelState {
+        let of = &self.channels[channel];
+        let cached = self.visible(channel).map(|event| CachedEvent {
+            data: Arc::clone(&event.data),
+            ttl_s: (event.expires - self.now).div_ceil(1000),
+        });
+        ChannelState {
+            subscription_count: of.by_shard.values().sum(),
+            user_count: u32::try_from(of.users.len()).unwrap(),
+            cached,
+        }
+    }
+
+    fn kind(&self, channel: usize) -> crate::protocol::names::ChannelKind {
+        self.keys[channel].name().kind()
+    }
+
+    fn member(&self, channel: usize, user: usize) -> Option<Arc<Member>> {
+        let (user_id, id_json) = USERS[user];
+        let user_info = Some(format!(r#"{{"n":{user}}}"#).into());
+        let member = Member { user_id: user_id.into(), id_json: id_json.into(), user_info };
+        self.kind(channel).is_presence().then(|| Arc::new(member))
+    }
+
+    /// What must hold between any two calls.
+    fn check(&self) {
+        let now = Millis(self.now);
+        for (channel, key) in self.keys.iter().enumerate() {
+            assert_eq!(self.homes.state(key, now), self.state(channel), "{}", key.name());
+            let users: BTreeSet<_> = self.homes.users(key).into_iter().collect();
+            let expected = self.channels[channel].users.keys().map(|&id| Box::from(id)).collect();
+            assert_eq!(users, expected);
+        }
+        let occupied: BTreeMap<_, _> = self.homes.occupied(AppIndex(0), now).into_iter().collect();
+        let is_occupied = |channel: &usize| !self.channels[*channel].by_shard.is_empty();
+        let channels = (0..CHANNELS.len()).filter(is_occupied);
+        let name = |channel: usize| self.keys[channel].name().clone();
+        let expected = channels.map(|channel| (name(channel), self.state(channel))).collect();
+        assert_eq!(occupied, expected);
+        let kept = |of: &&Channel| !of.by_shard.is_empty() || of.event.is_some();
+        assert_eq!(self.homes.table.len(), self.channels.iter().filter(kept).count(), "a leak");
+        let events = || self.channels.iter().filter_map(|of| of.event.as_ref());
+        assert_eq!(self.homes.expiring.len(), events().count());
+        assert_eq!(self.homes.cached_bytes, events().map(|event| event.bytes).sum::<usize>());
+    }
+}
+
+fn told(keys: &[ChannelKey], message: Message) -> Told {
+    let channel = |key: &ChannelKey| keys.iter().position(|of| of == key).unwrap();
+    match message {
+        Message::Deliver(Deliver { key, frame, except }) => {
+            Told::Deliver(channel(&key), shown(&frame), except)
+        }
+        Message::Joined(joined) => {
+            assert_eq!(joined.conn, ConnKey { slot: 5, generation: joined.ticket });
+            assert_eq!(joined.member.is_some(), joined.key.name().kind().is_presence());
+            let first = match joined.outcome {
+                Outcome::Subscribed { first } => Some(shown(&first)),
+                Outcome::Full => None,
+            };
+            Told::Joined(channel(&joined.key), joined.ticket, joined.again, first)
+        }
+        Message::Published(answered) => {
+            assert_eq!(answered.index, 3);
+            Told::Published(answered.question, answered.state)
+        }
+        other => panic!("a home does not say {other:?}"),
+    }
+}
+
+fn frame(value: &Value) -> Frame {
+    encode::text(0, |out| out.extend(value.to_string().bytes()))
+}
+
+/// The texts of whole frames; `data` is read too, and members are listed in order.
+fn shown(frame: &Frame) -> Vec<Value> {
+    let (mut rest, mut all) = (&frame.bytes()[..], Vec::new());
+    while let [0x81, len, after @ ..] = rest {
+        let (len, after) = match (len, after) {
+            (126, [high, low, after @ ..]) => (u16::from_be_bytes([*high, *low]).into(), after),
+            (len, after) => (usize::from(*len), after),
+        };
+        let mut value: Value = serde_json::from_slice(&after[..len]).unwrap();
+        if let Some(data) = value.get("data").and_then(Value::as_str) {
+            value["data"] = serde_json::from_str(data).unwrap();
+        }
+        if let Some(presence) = value.pointer_mut("/data/presence") {
+            let members = presence["hash"].as_object().unwrap();
+            let mut ids: Vec<&String> = members.keys().collect();
+            assert_eq!(presence["ids"].as_array().map(Vec::len), Some(ids.len()));
+            ids.sort();
+            *presence = json!({ "count": presence["count"], "ids": ids });
+        }
+        all.push(value);
+        rest = &after[len..];
+    }
+    assert!(rest.is_empty(), "not a whole text frame: {rest:?}");
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn homes_are_as_modelled(steps in prop::collection::vec(any_step(), 0..200)) {
+        let mut model = Model::new(BOUNDS);
+        for step in &steps {
+            model.step(step);
+        }
+        while let Some(&last) = model.subscribed.last() {
+            model.expected.clear();
+            model.leave(last);
+        }
+        model.step(&Step::Pass { ms: 1000, tick: true });
+        assert!(model.homes.table.is_empty() && model.homes.expiring.is_empty());
+        assert_eq!(model.homes.cached_bytes, 0);
+    }
+}
+
+const ROOMY: CacheBounds = CacheBounds { events: 100, bytes: 1 << 20 };
+
+fn cached(channel: usize, ttl_ms: u64) -> Step {
+    Step::Publish { channel, padding: 0, ttl_ms: Some(ttl_ms), except: false, asks: false }
+}
+
+#[test]
+fn past_the_bound_a_refreshed_event_stays_and_a_stale_one_goes() {
+    let mut model = Model::new(CacheBounds { events: 2, ..ROOMY });
+    for channel in [3, 4] {
+        model.step(&cached(channel, 5000));
+    }
+    model.step(&Step::Pass { ms: 100, tick: true });
+    model.step(&cached(3, 5000));
+    model.step(&cached(6, 5000));
+    let kept = |model: &Model, channel| {
+        model.homes.state(&model.keys[channel], Millis(model.now)).cached.is_some()
+    };
+    assert_eq!([3, 4, 6].map(|channel| kept(&model, channel)), [true, false, true]);
+}
+
+#[test]
+fn an_event_that_is_larger_than_all_the_cache_is_delivered_and_not_kept() {
+    let mut model = Model::new(CacheBounds { bytes: 100, ..ROOMY });
+    model.join(3, 0, 0, None);
+    model.step(&cached(4, 5000));
+    let padding = 200;
+    let ttl_ms = Some(5000);
+    model.step(&Step::Publish { channel: 3, padding, ttl_ms, except: false, asks: true });
+    assert_eq!(model.homes.cached_bytes, 0);
+    assert_eq!(model.homes.table.len(), 1);
+}
+
+#[test]
+fn a_short_lived_event_is_dropped_in_time_behind_any_number_of_long_lived_ones() {
+    let mut homes = Homes::new(ROOMY);
+    let hash = KeyHash::default();
+    for n in 0..50 {
+        let name = ChannelName::parse(&format!("cache-{n}"), 200, true).unwrap();
+        let ttl = Duration::from_millis(if n == 49 { 50 } else { 60_000 });
+        let publish = Publish {
+            key: hash.key(AppIndex(0), name),
+            frame: frame(&json!({})),
+            cached: Some(("{}".into(), ttl)),
+            except: None,
+            answer_to: None,
+        };
+        homes.publish(publish, Millis(0), &mut |_, _| {});
+    }
+    homes.expire(Millis(100));
+    assert_eq!(homes.table.len(), 49);
+}
+
+#[test]
+fn a_channel_that_admits_nobody_leaves_nothing() {
+    let mut model = Model::new(ROOMY);
+    model.join(1, 0, 0, Some(0));
+    assert!(model.homes.table.is_empty());
+}
+
+#[test]
+fn occupied_channels_are_those_of_the_app_that_asks() {
+    let mut model = Model::new(ROOMY);
+    model.join(0, 0, 0, None);
+    assert!(model.homes.occupied(AppIndex(1), Millis(model.now)).is_empty());
+    assert_eq!(model.homes.occupied(AppIndex(0), Millis(model.now)).len(), 1);
+}

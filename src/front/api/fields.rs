@@ -1,5 +1,5 @@
-//! The fields of a JSON body, checked as Laravel's validator would and refused in its words: that is
-//! what users of Reverb find in their logs.
+//! The fields of a JSON body, checked as Laravel's validator would and refused in its words: that
+//! is what users of Reverb find in their logs.
 
 use simd_json::prelude::{TypedScalarValue, ValueIntoString};
 use simd_json::tape::{Object, Value};

@@ -1,0 +1,224 @@
+//! What each hot piece costs by itself, in time. Whole-process figures are `fanout`'s.
+//!
+//! `cargo bench --bench micro [-- FILTER]`
+
+#![allow(clippy::expect_used, reason = "a bench that cannot measure says why and ends")]
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
+
+use std::hint::black_box;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use md5::{Digest, Md5};
+use ringwave::bus;
+use ringwave::channels::{
+    CacheBounds, ChannelKey, Homes, Join, KeyHash, Local, Publish, Subscribe,
+};
+use ringwave::config::{self, Environment, Flags};
+use ringwave::frame::Frame;
+use ringwave::id::{AppIndex, ConnKey, ShardId, SocketId};
+use ringwave::protocol::app::App;
+use ringwave::protocol::auth::authorise;
+use ringwave::protocol::names::ChannelName;
+use ringwave::protocol::signing::{SignedRequest, verify};
+use ringwave::protocol::{message, outbound};
+use ringwave::time::Millis;
+use ringwave::websocket::{ReadLimits, Reader, encode};
+
+const SUBSCRIBE: &str = r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"orders.1"}}"#;
+
+fn app() -> Arc<App> {
+    let flags = Flags { dev: true, ..Flags::default() };
+    let config = config::load(&flags, &Environment::new(), Path::new("/nonexistent"));
+    let config = config.expect("the development app needs no configuration");
+    Arc::clone(config.apps.by_id("app-id").expect("the development app"))
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName::parse(name, 200, true).expect("a valid name")
+}
+
+fn keys(count: usize) -> Vec<ChannelKey> {
+    let hash = KeyHash::default();
+    (0..count).map(|n| hash.key(AppIndex(0), channel(&format!("orders.{n}")))).collect()
+}
+
+fn frames(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("frame");
+    for size in [100, 1000, 10_000] {
+        let data = "x".repeat(size);
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(format!("encode an event of {size} B"), |bench| {
+            bench.iter(|| outbound::event("App\\Events\\OrderShipped", black_box(&data), "orders"));
+        });
+        let mut received =
+            encode::text(size, |buffer| buffer.extend(data.bytes())).bytes().to_vec();
+        mask(&mut received);
+        let limits = ReadLimits { max_message: 100_000, max_fragments: 16 };
+        group.bench_function(format!("parse and unmask {size} B"), |bench| {
+            bench.iter_batched_ref(
+                || received.clone(),
+                |bytes| {
+                    let mut reader = Reader::default();
+                    let read = reader.read(bytes, &limits, |message| {
+                        black_box(message);
+                        ControlFlow::Continue(())
+                    });
+                    read.expect("a whole message");
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// Turns a server's frame into a client's.
+fn mask(frame: &mut Vec<u8>) {
+    let header = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let key = [0x12, 0x34, 0x56, 0x78];
+    frame[1] |= 0x80;
+    frame[header..].iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+    frame.splice(header..header, key);
+}
+
+fn signatures(criterion: &mut Criterion) {
+    let app = app();
+    let socket_id = SocketId { high: 1234, low: 1234 };
+    let name = channel("private-orders.1");
+    let auth = format!("app-key:{}", app.secret.sign(&[b"1234.1234:private-orders.1"]));
+    criterion.bench_function("signature of a private subscribe", |bench| {
+        bench.iter(|| authorise(&app, socket_id, name.clone(), Some(black_box(&auth)), None));
+    });
+    let body = format!(r#"{{"name":"e","channel":"c","data":"{}"}}"#, "x".repeat(200));
+    let query = format!(
+        "auth_key=app-key&auth_timestamp=1700000000&auth_version=1.0&body_md5={}",
+        hex::encode(Md5::digest(body.as_bytes()))
+    );
+    let text = format!("POST\n/apps/app-id/events\n{query}");
+    let query = format!("{query}&auth_signature={}", app.secret.sign(&[text.as_bytes()]));
+    let request = SignedRequest {
+        method: "POST",
+        path: "/apps/app-id/events",
+        prefix: "",
+        query: &query,
+        body: body.as_bytes(),
+    };
+    verify(&app, &request, 1_700_000_000).expect("a right signature");
+    criterion.bench_function("signature of an API request, body digest included", |bench| {
+        bench.iter(|| verify(&app, black_box(&request), 1_700_000_000));
+    });
+}
+
+fn json(criterion: &mut Criterion) {
+    criterion.bench_function("JSON of a subscribe", |bench| {
+        bench.iter(|| message::parse(black_box(SUBSCRIBE)));
+    });
+    let whisper = r#"{"event":"client-typing","data":{"name":"Ann","at":[1,2,3]},"channel":"c"}"#;
+    criterion.bench_function("JSON of a client event", |bench| {
+        bench.iter(|| message::parse(black_box(whisper)));
+    });
+    let body = format!(
+        r#"{{"name":"App\\Events\\OrderShipped","channels":["a","b"],"data":"{}"}}"#,
+        r#"{\"id\":1,\"name\":\"Ann\"}"#.repeat(20)
+    );
+    criterion.bench_function("JSON of a publish (simd-json tape)", |bench| {
+        bench.iter_batched_ref(
+            || body.clone().into_bytes(),
+            |bytes| simd_json::to_tape(bytes).map(|tape| tape.0.len()),
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn channels(criterion: &mut Criterion) {
+    let keys = keys(1);
+    let key = &keys[0];
+    let mut local = Local::default();
+    let mut slot = 0;
+    for _ in 0..10_000 {
+        join(&mut local, slot, key);
+        slot += 1;
+    }
+    criterion.bench_function("subscriber joins and leaves among 10,000", |bench| {
+        bench.iter(|| {
+            join(&mut local, slot, key);
+            local.unsubscribe(slot, key, &mut |_| {})
+        });
+    });
+    let frame = outbound::event("e", &"x".repeat(70), "orders.0");
+    criterion.bench_function("deliver and batch 20 messages for 10,000", |bench| {
+        bench.iter(|| {
+            for _ in 0..20 {
+                local.deliver(key, frame.clone(), None);
+            }
+            let mut bytes = 0;
+            local.flush(|of| bytes += of.batch.frames().map(Frame::len).sum::<usize>());
+            bytes
+        });
+    });
+}
+
+fn join(local: &mut Local, slot: u32, key: &ChannelKey) {
+    if let Subscribe::Ask(ticket) = local.subscribe(slot, key, None) {
+        local.joined(slot, key, ticket, &mut |_| {});
+    }
+}
+
+fn homes(criterion: &mut Criterion) {
+    let keys = keys(1000);
+    let mut homes = Homes::new(CacheBounds { events: 1000, bytes: 1 << 20 });
+    let conn = ConnKey { slot: 0, generation: 0 };
+    for key in &keys {
+        for shard in [ShardId(0), ShardId(1)] {
+            let (key, member) = (key.clone(), None);
+            let join =
+                Join { key, shard, conn, ticket: 0, member, again: false, max_members: None };
+            homes.join(join, Millis(0), &mut |_, _| {});
+        }
+    }
+    let frame = outbound::event("e", &"x".repeat(70), "orders.0");
+    let mut turn = keys.iter().cycle();
+    criterion.bench_function("publish at home, two interested shards", |bench| {
+        bench.iter(|| {
+            let key = turn.next().expect("a cycle").clone();
+            let frame = frame.clone();
+            let publish = Publish { key, frame, cached: None, except: None, answer_to: None };
+            homes.publish(publish, Millis(0), &mut |shard, message| {
+                black_box((shard, message));
+            });
+        });
+    });
+}
+
+fn mailbox(criterion: &mut Criterion) {
+    let mut ports = bus::connect::<[u64; 12]>(2, 1024).expect("two eventfds");
+    let (mut receiver, mut sender) = (ports.pop().expect("two"), ports.pop().expect("one"));
+    criterion.bench_function("a message through a mailbox", |bench| {
+        bench.iter(|| {
+            sender.send(ShardId(1), black_box([7; 12]));
+            receiver.receive()
+        });
+    });
+}
+
+fn config() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .sample_size(30)
+}
+
+criterion_group! {
+    name = micro;
+    config = config();
+    targets = frames, signatures, json, channels, homes, mailbox
+}
+criterion_main!(micro);

@@ -1,0 +1,469 @@
+//! What the plane does, over a simulated ring on which nothing goes wrong.
+
+use crate::ring::sim::{Faults, SimNet, SimRing};
+use crate::websocket::encode;
+
+use super::*;
+
+const TEXT: u8 = 0x81;
+const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+
+const SLOTS: u32 = 8;
+const LIMITS: BacklogLimits = BacklogLimits { connection: 10_000, shard: 1 << 20 };
+/// What a simulated socket holds for a client that does not read.
+const SOCKET_BYTES: usize = 4096;
+
+/// A plane, its clients' network, and what was said and heard.
+struct World {
+    net: SimNet,
+    plane: Plane<SimRing>,
+    host: Listener,
+    now: u64,
+    paused: bool,
+    closed: Vec<(ConnKey, Ended)>,
+}
+
+#[derive(Default)]
+struct Listener {
+    heard: Vec<(ConnKey, String)>,
+    /// Answers each text with itself.
+    echoes: bool,
+}
+
+impl Host<SimRing> for Listener {
+    fn message(&mut self, plane: &mut Plane<SimRing>, key: ConnKey, message: Message<'_>) {
+        let Message::Text(text) = message else { panic!("{message:?}") };
+        self.heard.push((key, text.to_owned()));
+        if self.echoes {
+            plane.owe(key, &text_frame(text));
+        }
+    }
+
+    fn read_limits(&self, _key: ConnKey) -> ReadLimits {
+        ReadLimits { max_message: 2000, max_fragments: 16 }
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(LIMITS)
+    }
+
+    fn with(limits: BacklogLimits) -> Self {
+        let net = SimNet::default();
+        let ring = SimRing::new(net.clone(), 1, Faults::NONE, SLOTS, 8, 64);
+        let plane = Plane::new(ring, limits, encode::close(4100, "slow"));
+        let host = Listener::default();
+        Self { net, plane, host, now: 1000, paused: false, closed: Vec::new() }
+    }
+
+    /// A connection and its client, after the first turn.
+    fn connect(&mut self) -> (ConnKey, RawFd) {
+        let fd = self.net.connect_with(SOCKET_BYTES);
+        let key = self.plane.open(fd).unwrap();
+        self.turn();
+        (key, fd)
+    }
+
+    fn turn(&mut self) {
+        self.plane.poll(Millis(self.now), self.paused, &mut self.host);
+        self.take_closed();
+        self.plane.flush();
+        self.take_closed();
+    }
+
+    fn take_closed(&mut self) {
+        self.closed.extend(std::iter::from_fn(|| self.plane.next_closed()));
+    }
+
+    /// Turns until nothing more happens by itself.
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            self.turn();
+            if !self.plane.has_work() && !self.plane.ring().ready() {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += u64::try_from(time.as_millis()).unwrap();
+        self.settle();
+    }
+
+    /// The client sends a frame.
+    fn send(&mut self, fd: RawFd, head: u8, payload: &[u8]) {
+        self.net.write(fd, &masked(head, payload));
+    }
+
+    /// The client reads all that comes.
+    fn read(&mut self, fd: RawFd) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            self.settle();
+            let some = self.net.read(fd, usize::MAX);
+            if some.is_empty() {
+                return all;
+            }
+            all.extend(some);
+        }
+    }
+
+    fn heard(&mut self) -> Vec<String> {
+        self.host.heard.drain(..).map(|(_, text)| text).collect()
+    }
+}
+
+/// A client's frame; all bytes of its mask are zero.
+fn masked(head: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(payload.len()).unwrap();
+    assert!(len < 126);
+    [&[head, 0x80 | len, 0, 0, 0, 0], payload].concat()
+}
+
+fn text_frame(text: &str) -> Frame {
+    encode::text(text.len(), |out| out.extend(text.bytes()))
+}
+
+/// A frame of 1004 bytes on the wire.
+fn large_frame(n: u8) -> Frame {
+    encode::text(1000, |out| out.extend([b'0' + n % 75; 1000]))
+}
+
+fn code(code: u16) -> [u8; 2] {
+    code.to_be_bytes()
+}
+
+#[test]
+fn messages_reach_the_host_in_order_and_its_answers_the_client() {
+    let mut world = World::new();
+    world.host.echoes = true;
+    let (key, fd) = world.connect();
+    let texts: Vec<String> = (0..20).map(|n| format!("message {n}")).collect();
+    for text in &texts {
+        world.send(fd, TEXT, text.as_bytes());
+    }
+    let answers: Vec<u8> = texts.iter().flat_map(|of| text_frame(of).into_bytes()).collect();
+    assert_eq!(world.read(fd), answers);
+    assert!(world.host.heard.iter().all(|(of, _)| *of == key));
+    assert_eq!(world.heard(), texts);
+}
+
+#[test]
+fn bytes_that_came_with_the_handshake_are_read_first() {
+    let mut world = World::new();
+    let fd = world.net.connect();
+    let key = world.plane.open(fd).unwrap();
+    world.send(fd, TEXT, b"second");
+    let mut leftover = masked(TEXT, b"first");
+    world.plane.feed(key, &mut leftover, &mut world.host);
+    world.settle();
+    assert_eq!(world.heard(), ["first", "second"]);
+}
+
+#[test]
+fn a_close_of_the_peer_is_answered_with_its_code_and_ends_the_connection() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    world.send(fd, CLOSE, &[&code(1001)[..], b"going away"].concat());
+    assert_eq!(world.read(fd), encode::close(1001, "").into_bytes());
+    assert!(world.net.ended(fd));
+    assert_eq!(world.closed, [(key, Ended::PeerClosed)]);
+    assert!(world.plane.is_empty());
+}
+
+#[test]
+fn a_close_without_a_code_is_answered_without_one() {
+    let mut world = World::new();
+    let (_, fd) = world.connect();
+    world.send(fd, CLOSE, b"");
+    assert_eq!(world.read(fd), encode::close_empty().into_bytes());
+    assert!(world.net.ended(fd));
+}
+
+#[test]
+fn our_close_waits_for_the_answer_of_the_peer() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    let last = encode::close(4200, "restart");
+    world.plane.close(key, &last, Ended::Ours);
+    assert!(!world.plane.is_open(key));
+    world.settle();
+    assert_eq!(world.closed, [(key, Ended::Ours)]);
+    assert_eq!(world.read(fd), last.into_bytes());
+    assert!(!world.net.ended(fd));
+    world.send(fd, CLOSE, &code(4200));
+    world.settle();
+    assert!(world.net.ended(fd) && world.plane.is_empty());
+    assert_eq!(world.closed.len(), 1, "named once");
+}
+
+#[test]
+fn a_peer_that_does_not_answer_our_close_has_until_the_deadline() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    world.plane.close(key, &encode::close(4200, ""), Ended::Ours);
+    world.pass(CLOSE_TIMEOUT - Duration::from_millis(1));
+    let _close = world.read(fd);
+    assert!(!world.net.ended(fd));
+    world.pass(Duration::from_millis(1));
+    assert!(world.net.ended(fd) && world.plane.is_empty());
+    assert_eq!(world.closed, [(key, Ended::Ours)]);
+}
+
+#[test]
+fn a_peer_that_reads_nothing_can_not_hold_a_close_past_the_deadline() {
+    let mut world = World::new();
+    let (key, _) = world.connect();
+    (0..8).for_each(|n| world.plane.owe(key, &large_frame(n)));
+    world.settle();
+    assert!(world.plane.backlog_bytes() > 0);
+    world.plane.close(key, &encode::close(4200, ""), Ended::Ours);
+    world.pass(CLOSE_TIMEOUT);
+    assert!(world.plane.is_empty());
+    assert_eq!(world.plane.backlog_bytes(), 0);
+}
+
+#[test]
+fn a_closing_connection_is_owed_nothing_more_and_not_heard() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    let last = encode::close(4200, "");
+    world.plane.close(key, &last, Ended::Ours);
+    world.plane.owe(key, &text_frame("late"));
+    world.plane.close(key, &encode::close(4000, "again"), Ended::Ours);
+    world.send(fd, TEXT, b"late");
+    world.send(fd, PING, b"late");
+    assert_eq!(world.read(fd), last.into_bytes());
+    assert_eq!(world.heard(), [""; 0]);
+    assert_eq!(world.closed.len(), 1);
+}
+
+#[test]
+fn a_peer_that_leaves_without_a_close_is_gone_at_once() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    world.net.close(fd);
+    world.settle();
+    assert_eq!(world.closed, [(key, Ended::PeerLeft)]);
+    assert!(world.plane.is_empty());
+}
+
+#[test]
+fn a_reset_is_reported_with_its_errno() {
+    let mut world = World::new();
+    let (key, _) = world.connect();
+    world.plane.ring_mut().set_faults(Faults { reset: 1000, ..Faults::NONE });
+    world.turn();
+    world.plane.ring_mut().heal();
+    world.settle();
+    assert_eq!(world.closed, [(key, Ended::Failed(libc::ECONNRESET))]);
+    assert!(world.plane.is_empty());
+}
+
+#[test]
+fn a_ping_is_answered_with_its_payload_and_remembered() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    assert!(!world.plane.uses_control_frames(key));
+    world.send(fd, PING, b"are you there");
+    assert_eq!(world.read(fd), encode::pong(b"are you there").into_bytes());
+    assert!(world.plane.uses_control_frames(key));
+}
+
+#[test]
+fn a_violation_closes_with_its_code() {
+    let unmasked = vec![TEXT, 2, b'h', b'i'];
+    let too_big = vec![TEXT, 0xFE, 0xFF, 0xFF, 0, 0, 0, 0];
+    for (bytes, expected) in [(unmasked, 1002), (masked(TEXT, b"\xFF"), 1007), (too_big, 1009)] {
+        let mut world = World::new();
+        let (key, fd) = world.connect();
+        world.net.write(fd, &bytes);
+        let close = world.read(fd);
+        assert_eq!((close[0], &close[2..4]), (CLOSE, &code(expected)[..]));
+        assert_eq!(world.closed, [(key, Ended::Violation(expected))]);
+        world.pass(CLOSE_TIMEOUT);
+        assert!(world.net.ended(fd));
+    }
+}
+
+#[test]
+fn what_a_connection_is_owed_in_a_turn_is_one_send_in_order() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    let before = world.plane.counters().sends;
+    let texts = ["a", "b", "c", "d"];
+    texts.iter().for_each(|text| world.plane.owe(key, &text_frame(text)));
+    world.settle();
+    assert_eq!(world.plane.counters().sends, before + 1);
+    let expected: Vec<u8> = texts.iter().flat_map(|text| text_frame(text).into_bytes()).collect();
+    assert_eq!(world.read(fd), expected);
+}
+
+#[test]
+fn a_frame_for_many_is_staged_once_and_sent_to_each() {
+    let mut world = World::new();
+    let connections: Vec<_> = (0..5).map(|_| world.connect()).collect();
+    let staged = world.plane.stage(&text_frame("news"));
+    for (key, _) in &connections {
+        world.plane.owe_staged(key.slot, staged);
+    }
+    world.plane.owe(connections[2].0, &text_frame("and more"));
+    world.settle();
+    assert_eq!(world.plane.counters().sends, 5);
+    for (n, (_, fd)) in connections.into_iter().enumerate() {
+        let mut expected = text_frame("news").into_bytes().to_vec();
+        if n == 2 {
+            expected.extend(text_frame("and more").into_bytes());
+        }
+        assert_eq!(world.read(fd), expected);
+    }
+    assert_eq!(
+        world.plane.ring().leaks(),
+        Some("5 slots, 0 buffers, 5 operations, 0 staged".into())
+    );
+}
+
+#[test]
+fn a_reader_that_is_slow_for_a_while_gets_everything_in_order() {
+    let limits = BacklogLimits { connection: 1 << 20, ..LIMITS };
+    let mut world = World::with(limits);
+    let (key, fd) = world.connect();
+    let mut expected = Vec::new();
+    // By ones, then more at once than is copied together.
+    for frames in [1, 1, 7, 300, 1] {
+        for n in 0..frames {
+            let frame = large_frame(u8::try_from(n % 75).unwrap());
+            world.plane.owe(key, &frame);
+            expected.extend_from_slice(frame.bytes());
+        }
+        world.turn();
+    }
+    assert!(world.plane.counters().short_sends > 0);
+    assert_eq!(world.plane.backlog_bytes(), expected.len() - SOCKET_BYTES);
+    assert!(world.read(fd) == expected);
+    assert_eq!(world.plane.backlog_bytes(), 0);
+    assert_eq!(world.closed, []);
+}
+
+#[test]
+fn a_slow_consumer_is_counted_and_gets_whole_frames_and_the_reason() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    let (_, other) = world.connect();
+    for n in 0..30 {
+        world.plane.owe(key, &large_frame(n));
+        world.turn();
+    }
+    assert_eq!(world.closed, [(key, Ended::TooSlow)]);
+    assert_eq!(world.plane.counters().too_slow, 1);
+    let got = world.read(fd);
+    let frames = got.chunks_exact(1004);
+    assert_eq!(frames.remainder(), &encode::close(4100, "slow").bytes()[..]);
+    let whole = frames.zip(0..).filter(|(frame, n)| *frame == &large_frame(*n).bytes()[..]).count();
+    assert!((5..30).contains(&whole) && whole == got.len() / 1004, "{whole} frames of 30");
+    world.pass(CLOSE_TIMEOUT);
+    assert!(world.net.ended(fd) && !world.net.ended(other));
+    assert_eq!(world.plane.backlog_bytes(), 0);
+}
+
+#[test]
+fn past_the_bound_of_the_shard_the_largest_backlog_goes() {
+    let limits = BacklogLimits { connection: 1 << 20, shard: 20_000 };
+    let mut world = World::with(limits);
+    let connections: Vec<_> = (0..3).map(|_| world.connect()).collect();
+    let [small, large, last] = [0, 1, 2].map(|n: usize| connections[n].0);
+    let mut owe = |key, frames| {
+        for n in 0..frames {
+            world.plane.owe(key, &large_frame(n));
+            world.turn();
+        }
+        world.closed.clone()
+    };
+    assert_eq!(owe(small, 8), []);
+    assert_eq!(owe(large, 15), []);
+    assert_eq!(owe(last, 10), [(large, Ended::TooSlow)]);
+    assert!(world.plane.backlog_bytes() <= limits.shard);
+    let got = world.read(connections[2].1);
+    assert_eq!(got.len(), 10 * 1004, "the one that pushed it over the bound misses nothing");
+}
+
+#[test]
+fn while_paused_nothing_is_read_and_then_everything_in_order() {
+    let mut world = World::new();
+    let (_, fd) = world.connect();
+    world.paused = true;
+    for n in 0..100 {
+        world.send(fd, TEXT, n.to_string().as_bytes());
+        world.turn();
+    }
+    assert_eq!(world.heard(), [""; 0]);
+    world.paused = false;
+    world.settle();
+    assert_eq!(world.heard(), (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_peer_sent_before_it_left_is_heard_although_it_left_while_paused() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    world.paused = true;
+    world.send(fd, TEXT, b"last words");
+    world.net.close(fd);
+    (0..10).for_each(|_| world.turn());
+    world.paused = false;
+    world.settle();
+    assert_eq!(world.heard(), ["last words"]);
+    assert_eq!(world.closed, [(key, Ended::PeerLeft)]);
+}
+
+#[test]
+fn a_slot_is_used_again_only_after_its_end_was_asked_for_and_by_another_generation() {
+    let mut world = World::new();
+    let (first, fd) = world.connect();
+    world.net.close(fd);
+    for _ in 0..5 {
+        world.plane.poll(Millis(world.now), false, &mut world.host);
+        world.plane.flush();
+    }
+    let second = world.plane.open(world.net.connect()).unwrap();
+    assert_ne!(second.slot, first.slot, "nobody has asked who ended");
+    world.settle();
+    assert_eq!(world.closed, [(first, Ended::PeerLeft)]);
+    let (third, fd) = world.connect();
+    assert_eq!(third.slot, first.slot);
+    assert_ne!(third.generation, first.generation);
+    world.plane.owe(first, &text_frame("for another"));
+    world.plane.close(first, &encode::close(1000, ""), Ended::Ours);
+    assert_eq!(world.read(fd), b"");
+    assert!(world.plane.is_open(third) && !world.plane.is_open(first));
+    assert_eq!(world.plane.key_of(first.slot), Some(third));
+}
+
+#[test]
+fn a_full_table_refuses_until_somebody_leaves() {
+    let mut world = World::new();
+    let connections: Vec<_> = (0..SLOTS).map(|_| world.connect()).collect();
+    assert_eq!(world.plane.open_connections(), connections.len());
+    assert!(!world.plane.has_room());
+    let refused = world.plane.open(world.net.connect()).map_err(|error| error.kind());
+    assert_eq!(refused, Err(io::ErrorKind::QuotaExceeded));
+    world.net.close(connections[3].1);
+    world.settle();
+    assert!(world.plane.has_room());
+    assert_eq!(world.connect().0.slot, connections[3].0.slot);
+}
+
+#[test]
+fn silence_is_measured_from_the_last_bytes() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    world.pass(Duration::from_secs(30));
+    let measured = world.plane.idle(key);
+    assert!((29_900..=31_000).contains(&measured.as_millis()), "{measured:?}");
+    world.send(fd, PING, b"");
+    world.settle();
+    assert!(world.plane.idle(key) < Duration::from_millis(200));
+}

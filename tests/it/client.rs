@@ -1,0 +1,190 @@
+//! A client of the Pusher protocol over tungstenite: messages as JSON, subscriptions signed.
+
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+use tungstenite::client::ClientRequestBuilder;
+use tungstenite::error::ProtocolError;
+use tungstenite::http::Uri;
+use tungstenite::{Error, Message, WebSocket};
+
+use crate::gateway::{Gateway, KEY};
+use crate::sign::channel_auth;
+
+pub struct Client {
+    pub socket: WebSocket<TcpStream>,
+    /// Empty until the connection is established.
+    pub socket_id: String,
+}
+
+impl Client {
+    /// Connects as pusher-js does.
+    #[track_caller]
+    pub fn connect(gateway: &Gateway) -> Self {
+        let mut client = Self::open(gateway, &target(), &[]);
+        client.established();
+        client
+    }
+
+    /// Opens a WebSocket, whatever is said on it then.
+    #[track_caller]
+    pub fn open(gateway: &Gateway, target: &str, headers: &[(&str, &str)]) -> Self {
+        let uri: Uri = format!("ws://{}{target}", gateway.address()).parse().unwrap();
+        let mut request = ClientRequestBuilder::new(uri);
+        for (name, value) in headers {
+            request = request.with_header(*name, *value);
+        }
+        let (socket, _) = tungstenite::client(request, gateway.tcp()).unwrap();
+        Self { socket, socket_id: String::new() }
+    }
+
+    /// Takes the first message of a connection that is let in.
+    #[track_caller]
+    pub fn established(&mut self) -> Value {
+        let message = self.next();
+        assert_eq!(message["event"], "pusher:connection_established", "{message}");
+        let data = data(&message);
+        self.socket_id = data["socket_id"].as_str().unwrap().to_owned();
+        data
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, message: &Value) {
+        self.send_text(&message.to_string());
+    }
+
+    #[track_caller]
+    pub fn send_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).unwrap();
+    }
+
+    /// The next message, which has to be text.
+    #[track_caller]
+    pub fn next_text(&mut self) -> String {
+        match self.socket.read() {
+            Ok(Message::Text(text)) => text.to_string(),
+            other => panic!("expected a message, got {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn next(&mut self) -> Value {
+        let text = self.next_text();
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
+    }
+
+    /// The next message, which has to be this event.
+    #[track_caller]
+    pub fn expect(&mut self, event: &str) -> Value {
+        let message = self.next();
+        assert_eq!(message["event"], event, "{message}");
+        message
+    }
+
+    /// The next message, which has to be this event on this channel with this data.
+    #[track_caller]
+    pub fn expect_event(&mut self, channel: &str, event: &str, data: &str) {
+        let expected = json!({ "event": event, "data": data, "channel": channel });
+        assert_eq!(self.next(), expected);
+    }
+
+    /// The next message, which has to be an error.
+    #[track_caller]
+    pub fn expect_error(&mut self, code: u16, text: &str) {
+        let message = self.expect("pusher:error");
+        assert_eq!(data(&message), json!({ "code": code, "message": text }));
+    }
+
+    /// What comes next has to be a Close frame, and then the end.
+    #[track_caller]
+    pub fn expect_close(&mut self) -> (u16, String) {
+        let frame = match self.socket.read() {
+            Ok(Message::Close(Some(frame))) => frame,
+            other => panic!("expected a Close frame, got {other:?}"),
+        };
+        match self.socket.read() {
+            Err(Error::ConnectionClosed | Error::AlreadyClosed) => {}
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {}
+            other => panic!("something follows the Close frame: {other:?}"),
+        }
+        (frame.code.into(), frame.reason.to_string())
+    }
+
+    /// An error and then a Close frame that says the same.
+    #[track_caller]
+    pub fn expect_refusal(&mut self, code: u16, text: &str) {
+        self.expect_error(code, text);
+        assert_eq!(self.expect_close(), (code, text.to_owned()));
+    }
+
+    /// Nothing has been sent to it beyond what it has read. Its shard answers in order; for what
+    /// other shards may be about to send it, publish something and expect that.
+    #[track_caller]
+    pub fn expect_nothing(&mut self) {
+        self.send(&json!({ "event": "pusher:ping", "data": {} }));
+        assert_eq!(self.next(), json!({ "event": "pusher:pong" }));
+    }
+
+    /// Asks for a subscription; private channels are signed.
+    #[track_caller]
+    pub fn ask(&mut self, channel: &str) {
+        let auth = match channel.starts_with("private-") {
+            true => channel_auth(&self.socket_id, channel, None),
+            false => String::new(),
+        };
+        let data = json!({ "auth": auth, "channel": channel });
+        self.send(&json!({ "event": "pusher:subscribe", "data": data }));
+    }
+
+    /// Asks for a subscription to a presence channel.
+    #[track_caller]
+    pub fn ask_as(&mut self, channel: &str, member: &Value) {
+        let member = member.to_string();
+        let auth = channel_auth(&self.socket_id, channel, Some(&member));
+        let data = json!({ "auth": auth, "channel": channel, "channel_data": member });
+        self.send(&json!({ "event": "pusher:subscribe", "data": data }));
+    }
+
+    /// Takes the success of a subscription; returns its data.
+    #[track_caller]
+    pub fn succeeded(&mut self, channel: &str) -> Value {
+        let message = self.expect("pusher_internal:subscription_succeeded");
+        assert_eq!(message["channel"], channel);
+        data(&message)
+    }
+
+    #[track_caller]
+    pub fn subscribe(&mut self, channel: &str) {
+        self.ask(channel);
+        assert_eq!(self.succeeded(channel), json!({}));
+    }
+
+    /// Joins a presence channel; returns `presence` of the success.
+    #[track_caller]
+    pub fn join(&mut self, channel: &str, member: &Value) -> Value {
+        self.ask_as(channel, member);
+        self.succeeded(channel)["presence"].take()
+    }
+
+    #[track_caller]
+    pub fn unsubscribe(&mut self, channel: &str) {
+        self.send(&json!({ "event": "pusher:unsubscribe", "data": { "channel": channel } }));
+    }
+
+    #[track_caller]
+    pub fn whisper(&mut self, channel: &str, event: &str, data: &Value) {
+        self.send(&json!({ "event": event, "data": data, "channel": channel }));
+    }
+}
+
+/// `data`, which server messages carry as a string of JSON.
+#[track_caller]
+pub fn data(message: &Value) -> Value {
+    let text = message["data"].as_str().unwrap_or_else(|| panic!("no string: {message}"));
+    serde_json::from_str(text).unwrap_or_else(|_| panic!("not JSON: {message}"))
+}
+
+/// Where pusher-js connects to.
+pub fn target() -> String {
+    format!("/app/{KEY}?protocol=7&client=js&version=8.6.0&flash=false")
+}

@@ -1,0 +1,257 @@
+//! A gateway of a test's own: the real executable, started in a directory of its own on a loopback
+//! address of its own, so that no two tests fight for a port. Killed when dropped.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::http::Http;
+
+pub const APP_ID: &str = "4711";
+pub const KEY: &str = "it-key";
+/// In no log of any test: [`Gateway`] looks when it is dropped.
+pub const SECRET: &str = "it-secret-3f1c09";
+
+/// How long anything may take that should happen at once, on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+const PORT: u16 = 8080;
+
+/// One core's worth, one more than that, and more than there are cores.
+pub const SHARD_COUNTS: [usize; 3] = [1, 2, 5];
+
+/// Runs a test against a gateway of each number of shards.
+pub fn served(test: impl Fn(&Gateway)) {
+    served_with(|setup| setup, test);
+}
+
+/// As [`served`], with settings.
+pub fn served_with(settings: impl Fn(Setup) -> Setup, test: impl Fn(&Gateway)) {
+    for shards in SHARD_COUNTS {
+        test(&settings(Setup::new(shards)).start());
+    }
+}
+
+/// Waits until `condition` gives a value.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(started.elapsed() < DEADLINE, "in {DEADLINE:?} it did not happen: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a gateway is started with.
+pub struct Setup {
+    shards: usize,
+    address: Ipv4Addr,
+    directory: PathBuf,
+    dotenv: String,
+    toml: String,
+    flags: Vec<String>,
+}
+
+impl Setup {
+    pub fn new(shards: usize) -> Self {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id();
+        let name = format!("{process}-{number}");
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&directory).unwrap();
+        let address = 127 << 24 | (process % 4094 + 1) << 12 | (number & 0xfff);
+        let dotenv = format!(
+            "REVERB_APP_ID={APP_ID}\nREVERB_APP_KEY={KEY}\nREVERB_APP_SECRET=\"{SECRET}\"\n"
+        );
+        let address = Ipv4Addr::from_bits(address);
+        let flags = vec![format!("--shards={shards}"), format!("--host={address}")];
+        Self { shards, address, directory, dotenv, toml: String::new(), flags }
+    }
+
+    /// Another variable of the `.env`.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.dotenv.push_str(&format!("{name}={value}\n"));
+        self
+    }
+
+    /// More of `ringwave.toml`.
+    pub fn toml(mut self, text: &str) -> Self {
+        self.toml.push_str(text);
+        self
+    }
+
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// A file in the gateway's directory, which is also its working directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        (self.address, PORT).into()
+    }
+
+    /// Starts it and waits until all of its shards serve.
+    pub fn start(self) -> Gateway {
+        let mut command = self.command("start");
+        self.start_as(&mut command)
+    }
+
+    /// Starts it by a command that ends with [`Setup::command`]'s.
+    pub fn start_as(self, command: &mut Command) -> Gateway {
+        let log = self.path("log");
+        let out = fs::File::create(&log).unwrap();
+        command.stdout(out.try_clone().unwrap()).stderr(out);
+        let child = command.spawn().unwrap();
+        let mut gateway = Gateway { setup: self, child, log, watched: true };
+        eventually("GET /up", || {
+            if let Some(status) = gateway.child.try_wait().unwrap() {
+                panic!("it ended with {status}:\n{}", gateway.log());
+            }
+            let mut http = Http::over(TcpStream::connect(gateway.address()).ok()?);
+            http.send(b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n");
+            (http.response().status != 0).then_some(())
+        });
+        gateway.logged(&["Starting server on"]);
+        gateway
+    }
+
+    /// Runs a command that ends by itself.
+    pub fn output(&self, name: &str) -> Output {
+        self.command(name).output().unwrap()
+    }
+
+    /// The command line, and the files that it reads.
+    pub fn command(&self, name: &str) -> Command {
+        fs::write(self.path(".env"), &self.dotenv).unwrap();
+        fs::write(self.path("ringwave.toml"), &self.toml).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwave"));
+        command.arg(name).args(&self.flags).current_dir(&self.directory);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.stdin(Stdio::null());
+        command
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    setup: Setup,
+    child: Child,
+    log: PathBuf,
+    /// It has to be alive when it is dropped.
+    watched: bool,
+}
+
+impl Gateway {
+    pub fn address(&self) -> SocketAddr {
+        self.setup.address()
+    }
+
+    pub fn shards(&self) -> usize {
+        self.setup.shards
+    }
+
+    /// A file in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.setup.path(name)
+    }
+
+    pub fn tcp(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address()).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        stream
+    }
+
+    /// Everything that it has printed.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits for a line of the log that has all of these texts.
+    #[track_caller]
+    pub fn logged(&self, texts: &[&str]) -> String {
+        eventually(&format!("a line of the log with {texts:?}"), || {
+            let log = self.log();
+            let mut lines = log.lines();
+            let line = lines.find(|line| texts.iter().all(|text| line.contains(text)))?;
+            Some(line.to_owned())
+        })
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        self.watched = false;
+        eventually("the process ends", || self.child.try_wait().unwrap())
+    }
+
+    /// The memory that it has in use, in bytes.
+    pub fn rss(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let kib: usize = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+        kib * 1024
+    }
+
+    /// Its open descriptors.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Ends it, and starts another one with the same settings at once.
+    pub fn restart(mut self) -> Self {
+        self.signal(Signal::TERM);
+        assert!(self.ended().success(), "{}", self.log());
+        let setup = Setup {
+            shards: self.setup.shards,
+            address: self.setup.address,
+            directory: self.setup.directory.clone(),
+            dotenv: self.setup.dotenv.clone(),
+            toml: self.setup.toml.clone(),
+            flags: self.setup.flags.clone(),
+        };
+        setup.start()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let ended = self.child.try_wait();
+        // Already gone is what is judged below.
+        let _gone: io::Result<()> = self.child.kill();
+        let _reaped = self.child.wait();
+        let log = self.log();
+        if thread::panicking() {
+            let shards = self.setup.shards;
+            let tail: Vec<_> = log.lines().rev().take(40).collect();
+            let tail: Vec<_> = tail.into_iter().rev().collect();
+            eprintln!("--- with {shards} shards; end of its log:\n{}\n---", tail.join("\n"));
+            return;
+        }
+        assert!(!self.watched || matches!(ended, Ok(None)), "it has ended by itself:\n{log}");
+        assert!(!log.contains("panicked"), "{log}");
+        assert!(!log.contains(SECRET), "the secret is in the log:\n{log}");
+        // What is left over is in the target directory.
+        let _left: io::Result<()> = fs::remove_dir_all(&self.setup.directory);
+    }
+}
