@@ -88,7 +88,7 @@ pub(super) struct StormArgs {
     /// Seconds of silence after which a connection pings; 0: as the server says
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
     ping: f64,
-    /// Seconds without any progress after which connecting, or waiting for what is owed, is given up
+    /// Seconds without progress after which connecting, or waiting for what is owed, is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     grace: f64,
     /// The server's process: its CPU time and memory are reported
