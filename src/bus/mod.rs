@@ -163,8 +163,8 @@ impl<M: Send> Port<M> {
         self.spilled > 0
     }
 
-    /// Whether nothing is on its way: neither to this shard, nor from it without the receiver having
-    /// been told.
+    /// Whether nothing is on its way: neither to this shard, nor from it without the receiver
+    /// having been told.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.inbox.is_empty()
