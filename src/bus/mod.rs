@@ -163,7 +163,7 @@ impl<M: Send> Port<M> {
         self.spilled > 0
     }
 
-    /// Whether nothing is on its way: neither to this shard, nor from it without the receiver having
+    /// Whether nothing is on its way: neither to this shard, nor from it to a receiver that has not
     /// been told.
     #[must_use]
     pub fn is_quiet(&self) -> bool {

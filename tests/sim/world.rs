@@ -200,7 +200,7 @@ impl World {
         self.turn(index);
         let live = self.clients.iter().filter(|client| client.phase != Phase::Gone).count();
         let shard = &mut self.shards[index];
-        if shard.plane().stalled() || !shard.has_room() || live >= self.plan.clients {
+        if shard.plane().stalled() || shard.free_slots() == 0 || live >= self.plan.clients {
             return;
         }
         let app = Arc::clone(self.apps.get(AppIndex(self.dice.below(2) as u16)).unwrap());
