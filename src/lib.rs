@@ -43,7 +43,7 @@
 //! | 7 | [`server`] | the process: preflight, listeners, threads, signals, drain, logs |
 //! | 6 | [`config`] | every setting declared once, and where values come from |
 //! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
-//! | 4 | [`front`] | accept, HTTP/1.1, the API, the WebSocket upgrade |
+//! | 4 | [`front`], [`storm`] | accept, HTTP/1.1, the API, the upgrade; the load generator |
 //! | 3 | [`channels`], [`plane`] | who is subscribed, what is one truth; sockets and backlogs |
 //! | 2 | [`bus`], [`protocol`] | mailboxes between shards; the Pusher protocol, pure |
 //! | 1 | [`ring`], [`websocket`] | the kernel's ring or a simulated one; RFC 6455, pure |
@@ -105,6 +105,7 @@ pub mod channels;
 pub mod plane;
 
 pub mod front;
+pub mod storm;
 
 pub mod shard;
 

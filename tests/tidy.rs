@@ -19,7 +19,7 @@ const FLOORS: [(u8, &[&str]); 9] = [
     (1, &["ring", "websocket"]),
     (2, &["bus", "protocol"]),
     (3, &["channels", "plane"]),
-    (4, &["front"]),
+    (4, &["front", "storm"]),
     (5, &["shard"]),
     (6, &["config"]),
     (7, &["server"]),

@@ -6,6 +6,7 @@
 mod check;
 mod doctor;
 mod start;
+mod storm;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Command {
     Check(SettingsArgs),
     /// Tell whether this host can run it, and how to mend what can't
     Doctor,
+    /// Put a server under load and measure what it stands
+    Storm(Box<storm::StormArgs>),
 }
 
 /// Flags that set settings, and say where the others are.
@@ -99,6 +102,7 @@ pub fn run() -> ExitCode {
         Some(Command::Start(settings)) => start::run(settings),
         Some(Command::Check(settings)) => check::run(settings),
         Some(Command::Doctor) => doctor::run(),
+        Some(Command::Storm(arguments)) => storm::run(*arguments),
     }
 }
 

@@ -15,6 +15,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use bytes::Bytes;
 use io_uring::types::{CancelBuilder, Fd, Fixed};
@@ -114,6 +115,14 @@ impl Uring {
         self.io.submitter().register_eventfd(eventfd.as_raw_fd())
     }
 
+    /// Hands the queue to the kernel and sleeps until something can be reaped, at most `timeout`.
+    /// For a thread that has nothing to wait for but its ring.
+    pub fn wait(&mut self, timeout: Duration) {
+        let timespec = types::Timespec::from(timeout);
+        let arguments = types::SubmitArgs::new().timespec(&timespec);
+        may_go_on(self.io.submitter().submit_with_args(1, &arguments));
+    }
+
     fn push(&mut self, entry: &squeue::Entry) -> Result<(), QueueFull> {
         // SAFETY: each caller keeps the memory that the entry names until the kernel is done with
         // it: `staged` until the queue is empty, `sending` until the completion, receive buffers
@@ -139,19 +148,7 @@ impl Uring {
         // SAFETY: no argument is passed; the counts and flags are plain numbers.
         let entered =
             unsafe { self.io.submitter().enter::<libc::sigset_t>(to_submit, 0, flags, None) };
-        match entered.map_err(|error| error.raw_os_error()) {
-            Ok(_taken) => true,
-            // Interrupted before anything was done.
-            Err(Some(libc::EINTR)) => true,
-            // The completion queue is over-full, or a request could not be allocated.
-            Err(Some(libc::EBUSY | libc::EAGAIN)) => false,
-            Err(error) => {
-                // EBADR: a completion was lost, so an operation will never end. Anything else:
-                // the ring itself is broken. There is no state to go on from.
-                tracing::error!(?error, "io_uring_enter failed; the process can't go on");
-                std::process::abort();
-            }
-        }
+        may_go_on(entered)
     }
 
     fn unsubmitted(&mut self) -> usize {
@@ -346,6 +343,23 @@ impl Drop for Uring {
             std::mem::forget(self.buffers.take());
             std::mem::forget(std::mem::take(&mut self.sending));
             std::mem::forget(std::mem::take(&mut self.staged));
+        }
+    }
+}
+
+/// What an `io_uring_enter(2)` came to. `false`: the kernel wants completions to be taken first.
+fn may_go_on(entered: io::Result<usize>) -> bool {
+    match entered.map_err(|error| error.raw_os_error()) {
+        Ok(_taken) => true,
+        // Interrupted before anything was done, or waited for as long as was asked.
+        Err(Some(libc::EINTR | libc::ETIME)) => true,
+        // The completion queue is over-full, or a request could not be allocated.
+        Err(Some(libc::EBUSY | libc::EAGAIN)) => false,
+        Err(error) => {
+            // EBADR: a completion was lost, so an operation will never end. Anything else: the
+            // ring itself is broken. There is no state to go on from.
+            tracing::error!(?error, "io_uring_enter failed; the process can't go on");
+            std::process::abort();
         }
     }
 }

@@ -10,6 +10,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -20,6 +22,11 @@ use crate::front::Listeners;
 
 /// What the kernel may queue for a listener; it caps this at `net.core.somaxconn`.
 const ACCEPT_QUEUE: i32 = 65_535;
+
+/// A predecessor's listener was seen for 10 ms after its end. Short enough for whoever waits to
+/// read that another process has the port.
+const LEFT_OVER_TIME: Duration = Duration::from_secs(1);
+const LEFT_OVER_PAUSE: Duration = Duration::from_millis(5);
 
 /// A unix socket is as open as a loopback port: whoever may reach the directory may connect.
 const SOCKET_MODE: u32 = 0o666;
@@ -46,10 +53,11 @@ impl Bound {
         };
         for address in addresses {
             let refused = |error| StartError::Listen { address: address.clone(), error };
-            match address {
-                ListenAddr::Tcp(socket) => bound.bind_tcp(*socket).map_err(refused)?,
-                ListenAddr::Unix(path) => bound.bind_unix(path).map_err(refused)?,
-            }
+            let bind = |bound: &mut Self| match address {
+                ListenAddr::Tcp(socket) => bound.bind_tcp(*socket),
+                ListenAddr::Unix(path) => bound.bind_unix(path),
+            };
+            when_free(|| bind(&mut bound)).map_err(refused)?;
         }
         Ok(bound)
     }
@@ -168,6 +176,24 @@ impl Drop for SocketFiles {
         for path in &self.0 {
             // Somebody else may have removed it.
             let _gone = fs::remove_file(path);
+        }
+    }
+}
+
+/// Tries again for a while where the address is in use: the kernel ends the rings of a killed
+/// process, and with them its accepts and listeners, only after the process is gone, so that the
+/// next one, started at once, still meets them.
+fn when_free(mut bind: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    let started = Instant::now();
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if started.elapsed() > LEFT_OVER_TIME {
+                    return Err(error);
+                }
+                thread::sleep(LEFT_OVER_PAUSE);
+            }
+            bound => return bound,
         }
     }
 }

@@ -53,6 +53,7 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 }
 
 /// What a gateway is started with.
+#[derive(Clone)]
 pub struct Setup {
     shards: usize,
     address: Ipv4Addr,
@@ -77,6 +78,17 @@ impl Setup {
         let address = Ipv4Addr::from_bits(address);
         let flags = vec![format!("--shards={shards}"), format!("--host={address}")];
         Self { shards, address, directory, dotenv, toml: String::new(), flags }
+    }
+
+    /// No credentials: the development app.
+    pub fn without_app(self) -> Self {
+        self.dotenv("")
+    }
+
+    /// Another `.env` altogether.
+    pub fn dotenv(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.dotenv);
+        self
     }
 
     /// Another variable of the `.env`.
@@ -218,19 +230,23 @@ impl Gateway {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
-    /// Ends it, and starts another one with the same settings at once.
+    /// The same settings, to try to start it a second time.
+    pub fn twin(&self) -> Setup {
+        self.setup.clone()
+    }
+
+    /// Ends it gently, and starts another one with the same settings at once.
     pub fn restart(mut self) -> Self {
         self.signal(Signal::TERM);
         assert!(self.ended().success(), "{}", self.log());
-        let setup = Setup {
-            shards: self.setup.shards,
-            address: self.setup.address,
-            directory: self.setup.directory.clone(),
-            dotenv: self.setup.dotenv.clone(),
-            toml: self.setup.toml.clone(),
-            flags: self.setup.flags.clone(),
-        };
-        setup.start()
+        self.twin().start()
+    }
+
+    /// Ends it by a signal, and starts another one with the same settings at once.
+    pub fn restart_after(mut self, signal: Signal) -> Self {
+        self.signal(signal);
+        self.ended();
+        self.twin().start()
     }
 }
 
@@ -251,7 +267,9 @@ impl Drop for Gateway {
         assert!(!self.watched || matches!(ended, Ok(None)), "it has ended by itself:\n{log}");
         assert!(!log.contains("panicked"), "{log}");
         assert!(!log.contains(SECRET), "the secret is in the log:\n{log}");
-        // What is left over is in the target directory.
-        let _left: io::Result<()> = fs::remove_dir_all(&self.setup.directory);
+        if self.watched {
+            // What is left over is in the target directory.
+            let _left: io::Result<()> = fs::remove_dir_all(&self.setup.directory);
+        }
     }
 }

@@ -44,3 +44,13 @@ mod limits;
 mod liveness;
 /// Readers that do not read.
 mod slow;
+/// The load generator, against the gateway.
+mod storm;
+
+/// The end of the process: signals, the drain, the next start.
+mod shutdown;
+/// Start, configuration, refusals to start, and the log.
+mod start;
+
+/// Bugs that other servers really had: one test each.
+mod regression;

@@ -59,8 +59,8 @@ impl Drop for Process {
     }
 }
 
-/// A command that leads to the gateway, with an app and a short drain, and with nothing else of ours
-/// in its environment.
+/// A command that leads to the gateway, with an app and a short drain, and with nothing else of
+/// ours in its environment.
 pub(crate) fn command(program: &str) -> Command {
     const OURS: [&str; 5] = ["REVERB_", "RINGWAVE_", "LISTEN_", "NOTIFY_", "WATCHDOG_"];
     let mut command = Command::new(program);

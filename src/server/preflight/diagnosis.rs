@@ -83,7 +83,8 @@ fn filtered(call: &str, errno: &str) -> HostError {
         ),
         remedy: "Start the container with --security-opt seccomp=seccomp.json (in tuning/ of \
                  Ringwave's source), or with another profile that allows io_uring_setup, \
-                 io_uring_enter and io_uring_register; under systemd, add @aio to SystemCallFilter=."
+                 io_uring_enter and io_uring_register; under systemd, add @aio to \
+                 SystemCallFilter=."
             .to_owned(),
     }
 }

@@ -1,0 +1,289 @@
+//! Floor 8. `ringwave storm`: puts a server under load and tells what it stood. Exit code 0 when
+//! nothing was lost, 1 when anything was, 64 when the flags don't fit together, 78 when the host
+//! can't run it.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::server::limits;
+use crate::server::preflight::{self, Host};
+use crate::storm::{self, Kind, Outcome, Plan, Room, Scenario, Sources, StormError, Target};
+
+use super::{EXIT_CONFIG, EXIT_USAGE};
+
+/// Something was lost, doubled, overtaken, cut or refused.
+const EXIT_LOST: u8 = 1;
+
+/// What to do to which server.
+#[derive(Args)]
+pub(super) struct StormArgs {
+    /// What to put under load
+    #[arg(value_enum)]
+    scenario: ScenarioArg,
+    /// The server, as ws://host:port[/prefix]; several take turns
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080")]
+    url: Vec<String>,
+    /// The app's id
+    #[arg(long, default_value = "app-id")]
+    app_id: String,
+    /// The app's key
+    #[arg(long, default_value = "app-key")]
+    key: String,
+    /// The app's secret
+    #[arg(long, default_value = "app-secret")]
+    secret: String,
+    /// Subscribers [default: 1000; publish: 0]
+    #[arg(short = 'n', long, value_name = "N")]
+    connections: Option<u32>,
+    /// Channels that the subscribers are spread over
+    #[arg(short, long, value_name = "C", default_value_t = 1)]
+    channels: u32,
+    /// Kind of the channels [default: public; whisper: private]
+    #[arg(long, value_enum)]
+    kind: Option<KindArg>,
+    /// API connections that publish, or subscribers that whisper [default: 1; connect, churn,
+    /// reconnect: 0]
+    #[arg(short = 'p', long, value_name = "M")]
+    publishers: Option<u32>,
+    /// Messages per second of all publishers together; 0: closed loop
+    #[arg(short, long, value_name = "PER_SECOND", default_value_t = 10.0)]
+    rate: f64,
+    /// Events per request, by the batch API
+    #[arg(long, value_name = "EVENTS", default_value_t = 1)]
+    batch: u32,
+    /// Bytes of data per message
+    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    size: u32,
+    /// Seconds that the scenario runs
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 10.0)]
+    duration: f64,
+    /// New connections per second; 0: as fast as --in-flight lets them
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 0.0)]
+    ramp: f64,
+    /// Handshakes under way at a time [default: 1000; reconnect: all]
+    #[arg(long, value_name = "N")]
+    in_flight: Option<u32>,
+    /// Threads with a ring each; more are taken when the limit of open files asks for them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    rings: u32,
+    /// Where connections come from, as a.b.c.d[/bits] [default: many of 127.0.0.0/8 to a loopback
+    /// server, else the host's]
+    #[arg(long, value_name = "RANGE")]
+    source: Option<String>,
+    /// slow: share of subscribers that stop reading
+    #[arg(long, value_name = "0..1", default_value_t = 0.1)]
+    slow_share: f64,
+    /// reconnect: how often all drop and return
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    rounds: u32,
+    /// churn: connections that leave per second; 0: each as soon as it is subscribed
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 0.0)]
+    turnover: f64,
+    /// Seconds of silence after which a connection pings; 0: as the server says
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    ping: f64,
+    /// Seconds without progress after which connecting, or waiting for what is owed, is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    grace: f64,
+    /// The server's process: its CPU time and memory are reported
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Print the outcome as JSON instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Write the outcome as a page with plots
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ScenarioArg {
+    /// Connect and subscribe, then hold
+    Connect,
+    /// Publish by API to subscribers
+    Fanout,
+    /// Publish by API, to channels with no or few subscribers
+    Publish,
+    /// Client events between subscribers
+    Whisper,
+    /// Connect, subscribe, leave, continuously
+    Churn,
+    /// As fanout, and a share of the subscribers stops reading
+    Slow,
+    /// All drop and return at once
+    Reconnect,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KindArg {
+    Public,
+    Private,
+    Presence,
+}
+
+/// Runs the storm and tells what came of it.
+pub(super) fn run(arguments: StormArgs) -> ExitCode {
+    limits::raise_nofile();
+    let host = match preflight::check() {
+        Ok(host) => host,
+        Err(error) => return refused(EXIT_CONFIG, &error.to_string()),
+    };
+    let (json, report) = (arguments.json, arguments.report.clone());
+    let plan = match arguments.plan(&host) {
+        Ok(plan) => plan,
+        Err(error) => return refused(EXIT_USAGE, &error),
+    };
+    let mut progress = Progress::new();
+    let outcome = storm::run(&plan, &mut |stage, sample| progress.show(stage, sample));
+    progress.clear();
+    match outcome {
+        Ok(outcome) => told(&outcome, json, report.as_deref()),
+        Err(error @ (StormError::Plan(_) | StormError::NoProcess(_))) => {
+            refused(EXIT_USAGE, &error.to_string())
+        }
+        Err(error) => refused(EXIT_CONFIG, &error.to_string()),
+    }
+}
+
+impl StormArgs {
+    fn plan(self, host: &Host) -> Result<Plan, String> {
+        let scenario = self.scenario.into();
+        let target = Target::new(&self.url, &self.app_id, &self.key, &self.secret);
+        let target = target.map_err(|error| error.to_string())?;
+        let run = run_id().ok_or("the kernel gave no random number")?;
+        let connections =
+            self.connections.unwrap_or(if scenario == Scenario::Publish { 0 } else { 1000 });
+        let quiet = matches!(scenario, Scenario::Connect | Scenario::Churn | Scenario::Reconnect);
+        let publishers = if quiet { 0 } else { 1 };
+        let in_flight = if scenario == Scenario::Reconnect { connections.max(1) } else { 1000 };
+        let default_kind =
+            if scenario == Scenario::Whisper { KindArg::Private } else { KindArg::Public };
+        let sources = match &self.source {
+            Some(text) => Sources::parse(text)
+                .ok_or_else(|| format!("--source {text} is no a.b.c.d[/bits]"))?,
+            None if target.address(0).ip().is_loopback() && target.address(0).is_ipv4() => {
+                Sources::loopback(connections, run)
+            }
+            None => Sources::Any,
+        };
+        Ok(Plan {
+            scenario,
+            target,
+            run,
+            connections,
+            channels: self.channels,
+            kind: self.kind.unwrap_or(default_kind).into(),
+            publishers: self.publishers.unwrap_or(publishers),
+            rate: self.rate,
+            batch: self.batch,
+            size: self.size,
+            duration: seconds("--duration", self.duration)?,
+            ramp: self.ramp,
+            in_flight: self.in_flight.unwrap_or(in_flight),
+            rings: self.rings,
+            sources,
+            slow_share: self.slow_share,
+            rounds: self.rounds,
+            turnover: self.turnover,
+            ping: seconds("--ping", self.ping)?,
+            grace: seconds("--grace", self.grace)?,
+            pid: self.pid,
+            room: Room {
+                slots_max: limits::slots_per_shard(host.nofile.soft, Some(limits::SLOTS_MAX)),
+                direct_descriptors: host.direct_descriptors(),
+                cores: u32::try_from(host.cores).unwrap_or(1),
+            },
+        })
+    }
+}
+
+impl From<ScenarioArg> for Scenario {
+    fn from(argument: ScenarioArg) -> Self {
+        match argument {
+            ScenarioArg::Connect => Self::Connect,
+            ScenarioArg::Fanout => Self::Fanout,
+            ScenarioArg::Publish => Self::Publish,
+            ScenarioArg::Whisper => Self::Whisper,
+            ScenarioArg::Churn => Self::Churn,
+            ScenarioArg::Slow => Self::Slow,
+            ScenarioArg::Reconnect => Self::Reconnect,
+        }
+    }
+}
+
+impl From<KindArg> for Kind {
+    fn from(argument: KindArg) -> Self {
+        match argument {
+            KindArg::Public => Self::Public,
+            KindArg::Private => Self::Private,
+            KindArg::Presence => Self::Presence,
+        }
+    }
+}
+
+/// Prints the outcome and writes the report.
+fn told(outcome: &Outcome, json: bool, report: Option<&Path>) -> ExitCode {
+    let text = if json {
+        serde_json::to_string(outcome).unwrap_or_default() + "\n"
+    } else {
+        format!("\n  {}\n{}\n", outcome.scenario, outcome.table())
+    };
+    // A reader that went away does not change the verdict.
+    let _closed = io::stdout().write_all(text.as_bytes());
+    if let Some(path) = report
+        && let Err(error) = std::fs::write(path, storm::html(outcome))
+    {
+        return refused(EXIT_USAGE, &format!("{}: {error}", path.display()));
+    }
+    if outcome.passed { ExitCode::SUCCESS } else { ExitCode::from(EXIT_LOST) }
+}
+
+fn refused(code: u8, error: &str) -> ExitCode {
+    eprintln!("ringwave: {error}");
+    ExitCode::from(code)
+}
+
+fn seconds(flag: &str, value: f64) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| format!("{flag} {value} is no number of seconds"))
+}
+
+fn run_id() -> Option<u32> {
+    getrandom::u32().ok()
+}
+
+/// The line on the terminal that tells how it goes. Nothing when there is none.
+struct Progress {
+    terminal: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { terminal: io::stderr().is_terminal() }
+    }
+
+    fn show(&mut self, stage: &str, sample: &storm::Sample) {
+        if self.terminal {
+            eprint!(
+                "\r\x1b[K  {:5.1} s  {stage:<10} {:>8} connections  {:>8.0} deliveries/s  server \
+                 {:.2} + {:.2} cores  storm {:.2}",
+                sample.at_s,
+                sample.connections,
+                sample.delivered_per_s,
+                sample.server_user,
+                sample.server_system,
+                sample.storm,
+            );
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.terminal {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

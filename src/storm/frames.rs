@@ -1,0 +1,188 @@
+//! WebSocket frames from the client's side, and no more of them than a storm needs: it checks the
+//! server's protocol by what arrives, not by every bit of a header.
+
+use bytes::Bytes;
+
+/// Text frame, final (RFC 6455 section 5.2).
+const TEXT: u8 = 0x81;
+const PONG: u8 = 0x8A;
+const CLOSE: u8 = 0x88;
+/// The mask bit. The key is zero, which leaves the payload as it is; RFC 6455 section 5.3 wants it
+/// unpredictable for the sake of proxies on the way of hostile pages, which no storm is.
+const MASKED: u8 = 0x80;
+
+/// A masked text frame.
+pub(super) fn text(payload: &[u8]) -> Bytes {
+    frame(TEXT, payload)
+}
+
+/// The answer to a ping with this payload.
+pub(super) fn pong(payload: &[u8]) -> Bytes {
+    frame(PONG, &payload[..payload.len().min(125)])
+}
+
+/// A close frame: 1000, going away in good order.
+pub(super) fn close() -> Bytes {
+    frame(CLOSE, &1000u16.to_be_bytes())
+}
+
+fn frame(first: u8, payload: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(payload.len() + 14);
+    out.push(first);
+    match payload.len() {
+        len @ 0..126 => out.push(MASKED | len as u8),
+        len @ 126..65_536 => {
+            out.push(MASKED | 126);
+            out.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            out.push(MASKED | 127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(payload);
+    Bytes::from(out)
+}
+
+/// What a frame of the server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    /// Text, binary, or more of either.
+    Message,
+    /// A close frame.
+    Close,
+    /// A ping frame.
+    Ping,
+    /// A pong frame, or an opcode that nobody knows.
+    Other,
+}
+
+/// The frame at the start of `bytes` and its length with header, if all of it is there.
+pub(super) fn first(bytes: &[u8]) -> Option<(Op, &[u8], usize)> {
+    let (&first, rest) = bytes.split_first()?;
+    let (&second, rest) = rest.split_first()?;
+    let (header, len) = match second & 127 {
+        126 => (4, u64::from(u16::from_be_bytes(*rest.first_chunk()?))),
+        127 => (10, u64::from_be_bytes(*rest.first_chunk()?)),
+        len => (2, u64::from(len)),
+    };
+    let end = usize::try_from(len).ok()?.checked_add(header)?;
+    let payload = bytes.get(header..end)?;
+    let op = match first & 15 {
+        0..=2 => Op::Message,
+        8 => Op::Close,
+        9 => Op::Ping,
+        _ => Op::Other,
+    };
+    Some((op, payload, end))
+}
+
+/// The name in the `event` field of a message, wherever the field stands.
+pub(super) fn event(payload: &[u8]) -> Option<&[u8]> {
+    let after_key = after(payload, b"\"event\"")?;
+    let after_quote = after(after_key, b"\"")?;
+    after_quote.split(|byte| *byte == b'"').next()
+}
+
+/// The `socket_id` of a greeting, its quotes escaped or not.
+pub(super) fn socket_id(payload: &[u8]) -> Option<&[u8]> {
+    let digit = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+    let rest = after(payload, b"socket_id")?;
+    let rest = &rest[rest.iter().position(digit)?..];
+    let end = rest.iter().position(|byte| !digit(byte)).unwrap_or(rest.len());
+    Some(&rest[..end])
+}
+
+/// The number in the `activity_timeout` of a greeting, in seconds.
+pub(super) fn activity_timeout_s(payload: &[u8]) -> Option<u64> {
+    let rest = after(payload, b"activity_timeout")?;
+    let rest = &rest[rest.iter().position(u8::is_ascii_digit)?..];
+    let end = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+    str::from_utf8(&rest[..end]).ok()?.parse().ok()
+}
+
+fn after<'a>(text: &'a [u8], what: &[u8]) -> Option<&'a [u8]> {
+    let at = text.windows(what.len()).position(|window| window == what)?;
+    Some(&text[at + what.len()..])
+}
+
+/// An HTTP/1.1 response at the start of `bytes`: its status and its length, if all of it is there.
+pub(super) fn response(bytes: &[u8]) -> Option<(u16, usize)> {
+    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let text = str::from_utf8(&bytes[..head]).ok()?;
+    let status = text.split(' ').nth(1)?.parse().ok()?;
+    let field = |name: &str| {
+        text.lines().find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    };
+    if let Some(len) = field("content-length") {
+        let end = head.checked_add(len.parse().ok()?)?;
+        return (bytes.len() >= end).then_some((status, end));
+    }
+    if field("transfer-encoding").is_some() {
+        let last = after(&bytes[head..], b"0\r\n\r\n")?;
+        return Some((status, bytes.len() - last.len()));
+    }
+    Some((status, head))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_frame_is_masked_with_zeros_and_has_its_shortest_header() {
+        assert_eq!(&text(b"hi")[..], [0x81, 0x82, 0, 0, 0, 0, b'h', b'i']);
+        assert_eq!(text(&[b'x'; 126])[..8], [0x81, 0xFE, 0, 126, 0, 0, 0, 0]);
+        assert_eq!(text(&vec![b'x'; 65_536])[..6], [0x81, 0xFF, 0, 0, 0, 0]);
+        assert_eq!(&close()[..], [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8]);
+    }
+
+    #[test]
+    fn a_cut_frame_is_none_at_every_cut() {
+        for len in [0, 5, 125, 126, 65_536] {
+            let frame =
+                crate::websocket::encode::text(len, |out| out.resize(out.len() + len, b'y'));
+            let mut bytes = frame.bytes().to_vec();
+            let whole = bytes.len();
+            for cut in [0, 1, 2, 3, whole - 1].into_iter().filter(|cut| *cut < whole) {
+                assert_eq!(first(&bytes[..cut]), None);
+            }
+            bytes.extend_from_slice(b"next");
+            let (op, payload, end) = first(&bytes).unwrap();
+            assert_eq!((op, payload.len(), end), (Op::Message, len, whole));
+        }
+        let huge = [0x81, 127, 255, 255, 255, 255, 255, 255, 255, 255, 0];
+        assert_eq!(first(&huge), None);
+    }
+
+    #[test]
+    fn the_greeting_is_understood_in_any_order_and_escape() {
+        let ours = br#"{"event":"pusher:connection_established","data":
+            "{\"socket_id\":\"12.34\",\"activity_timeout\":30}"}"#;
+        let other = br#"{"data": {"activity_timeout": 120, "socket_id": "5.6"}, "event" : "x:y"}"#;
+        assert_eq!(event(ours), Some(&b"pusher:connection_established"[..]));
+        assert_eq!(event(other), Some(&b"x:y"[..]));
+        assert_eq!(socket_id(ours), Some(&b"12.34"[..]));
+        assert_eq!(socket_id(other), Some(&b"5.6"[..]));
+        assert_eq!(activity_timeout_s(ours), Some(30));
+        assert_eq!(activity_timeout_s(other), Some(120));
+        assert_eq!(event(b"{}"), None);
+    }
+
+    #[test]
+    fn a_response_is_whole_or_none() {
+        let sized = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}rest";
+        let chunked = b"HTTP/1.1 503 x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+        assert_eq!(response(sized), Some((200, sized.len() - 4)));
+        assert_eq!(response(chunked), Some((503, chunked.len())));
+        for (bytes, whole) in [(&sized[..], sized.len() - 4), (&chunked[..], chunked.len())] {
+            for cut in 0..whole {
+                assert_eq!(response(&bytes[..cut]), None);
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What the server costs, as `/proc` tells it (proc_pid_stat(5), proc_pid_status(5)).
+
+use std::fs;
+
+/// What a process and its descendants have used.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Usage {
+    /// CPU seconds in user mode.
+    pub(super) user_s: f64,
+    /// CPU seconds in the kernel on their behalf.
+    pub(super) system_s: f64,
+    /// Resident memory in bytes.
+    pub(super) resident: u64,
+}
+
+impl Usage {
+    /// Of a process and its descendants, now; nothing when it is gone.
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        let mut usage = Self::default();
+        read_stat(pid)?;
+        for process in family(pid) {
+            if let Some(stat) = read_stat(process) {
+                usage.user_s += stat.user_ticks as f64 / TICKS_PER_S;
+                usage.system_s += stat.system_ticks as f64 / TICKS_PER_S;
+                usage.resident += stat.resident_pages * PAGE;
+            }
+        }
+        Some(usage)
+    }
+
+    /// CPU seconds.
+    pub(super) fn cpu_s(&self) -> f64 {
+        self.user_s + self.system_s
+    }
+}
+
+/// Memory that belongs to a process and its descendants alone, in bytes (`smaps_rollup`). Slower
+/// than [`Usage`].
+pub(super) fn private_memory(pid: u32) -> Option<u64> {
+    let of = |process: u32| {
+        let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+        Some(field(&text, "Private_Clean:")? + field(&text, "Private_Dirty:")?)
+    };
+    let own = of(pid)?;
+    Some(own + family(pid).into_iter().filter(|child| *child != pid).filter_map(of).sum::<u64>())
+}
+
+/// Memory of the whole host.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct HostMemory {
+    /// Bytes that can still be had (`MemAvailable`).
+    pub(super) available: u64,
+    /// Bytes in kernel objects (`Slab`): sockets among them.
+    pub(super) slab: u64,
+}
+
+impl HostMemory {
+    /// Now.
+    pub(super) fn now() -> Self {
+        let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let of = |name| field(&text, name).unwrap_or_default();
+        Self { available: of("MemAvailable:"), slab: of("Slab:") }
+    }
+}
+
+/// `USER_HZ`: 100 on every architecture that Linux still has.
+const TICKS_PER_S: f64 = 100.0;
+/// What `/proc` counts resident memory in, wherever Ringwave runs.
+const PAGE: u64 = 4096;
+
+/// A process and its descendants.
+fn family(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        next += 1;
+        let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else { continue };
+        for thread in threads.flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+            let new: Vec<u32> = children.filter(|child| !family.contains(child)).collect();
+            family.extend(new);
+        }
+    }
+    family
+}
+
+#[derive(Debug, PartialEq)]
+struct Stat {
+    user_ticks: u64,
+    system_ticks: u64,
+    resident_pages: u64,
+}
+
+fn read_stat(pid: u32) -> Option<Stat> {
+    stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name in parentheses may contain anything, so the fields are counted behind its end.
+fn stat(text: &str) -> Option<Stat> {
+    let (_, fields) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3)?.parse().ok();
+    Some(Stat { user_ticks: number(14)?, system_ticks: number(15)?, resident_pages: number(24)? })
+}
+
+/// A field in kB, in bytes.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses_does_not_shift_the_fields() {
+        let text = "7 (a) b ( c) S 1 7 7 0 -1 4194560 1 0 0 0 250 75 0 0 20 0 3 0 99 1000 42 1 1";
+        let expected = Stat { user_ticks: 250, system_ticks: 75, resident_pages: 42 };
+        assert_eq!(stat(text), Some(expected));
+        assert_eq!(stat("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_has_used_something_and_nobody_is_number_zero() {
+        let usage = Usage::of(std::process::id()).unwrap();
+        assert!(usage.resident > 0);
+        assert!(private_memory(std::process::id()).unwrap() > 0);
+        assert_eq!(Usage::of(0), None);
+        assert!(HostMemory::now().available > 0);
+    }
+
+    #[test]
+    fn sizes_are_read_in_bytes() {
+        let text = "Rss:  10 kB\nPrivate_Dirty:      3 kB\n";
+        assert_eq!(field(text, "Private_Dirty:"), Some(3072));
+        assert_eq!(field(text, "Pss:"), None);
+    }
+}

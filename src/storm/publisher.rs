@@ -1,0 +1,379 @@
+//! All API connections, on a thread and a ring of their own, so that reading deliveries never
+//! delays a publish. Each connection has one request under way at a time: what it publishes keeps
+//! its order.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hdrhistogram::Histogram;
+use rustix::io::Errno;
+
+use crate::id::ConnKey;
+use crate::ring::{Completion, Op};
+
+use super::clock::{NS_PER_S, now_ns};
+use super::frames;
+use super::plan::Plan;
+use super::schedule::Schedule;
+use super::shared::{Count, Shared, Stage, Tally, latencies};
+use super::stamp::Stamp;
+use super::target;
+use super::wire::Wire;
+
+/// How long the thread sleeps at most.
+const SLEEP_MAX: Duration = Duration::from_millis(50);
+/// A connection that was idle for longer is opened anew: the server may be about to close it.
+const IDLE_NS: u64 = 4 * NS_PER_S;
+/// After a refusal, or the end of a connection, the same request is sent again.
+const AGAIN_NS: u64 = NS_PER_S / 10;
+/// How often a request is sent before its messages count as unpublished.
+const ATTEMPTS_MAX: u32 = 600;
+
+/// Publishes until the storm stops. Answers the time from the intended publish to the answer, in
+/// microseconds.
+///
+/// # Errors
+/// No ring could be had.
+pub(super) fn run(plan: &Plan, shared: &Shared, thread: usize) -> io::Result<Histogram<u64>> {
+    let mut publisher = Publisher::new(plan, shared)?;
+    while publisher.turn() {
+        shared.post(thread, &publisher.tally);
+    }
+    Ok(publisher.answers)
+}
+
+struct Publisher<'a> {
+    plan: &'a Plan,
+    shared: &'a Shared,
+    wire: Wire,
+    apis: Vec<Api>,
+    /// When each connection has something to send.
+    due: BinaryHeap<Reverse<(u64, u32)>>,
+    /// By channel.
+    names: Vec<String>,
+    /// The body of the next request.
+    body: Vec<u8>,
+    started: bool,
+    stage: Stage,
+    now_ns: u64,
+    answers: Histogram<u64>,
+    tally: Tally,
+}
+
+/// One API connection, in all its generations.
+#[derive(Debug)]
+struct Api {
+    generation: u32,
+    open: bool,
+    receiving: bool,
+    sending: bool,
+    schedule: Schedule,
+    /// Of the next message.
+    channel: u32,
+    lane: u16,
+    /// Memory of requests, reused.
+    memory: BytesMut,
+    /// What has come of an answer.
+    answer: Vec<u8>,
+    request: Option<Request>,
+    used_ns: u64,
+}
+
+/// A request that was not answered yet.
+#[derive(Clone, Debug)]
+struct Request {
+    bytes: Bytes,
+    intended_ns: u64,
+    attempts: u32,
+}
+
+impl<'a> Publisher<'a> {
+    fn new(plan: &'a Plan, shared: &'a Shared) -> io::Result<Self> {
+        let api = |index| {
+            let (channel, lane) = plan.sender(index);
+            Api {
+                generation: 0,
+                open: false,
+                receiving: false,
+                sending: false,
+                schedule: Schedule::new(0, 0.0, 0, 1),
+                channel,
+                lane,
+                memory: BytesMut::new(),
+                answer: Vec::new(),
+                request: None,
+                used_ns: 0,
+            }
+        };
+        Ok(Self {
+            plan,
+            shared,
+            wire: Wire::new(plan.publishers, plan.room.direct_descriptors)?,
+            apis: (0..plan.publishers).map(api).collect(),
+            due: BinaryHeap::new(),
+            names: (0..plan.channels).map(|channel| plan.channel(channel)).collect(),
+            body: Vec::new(),
+            started: false,
+            stage: Stage::Open,
+            now_ns: now_ns(),
+            answers: latencies(),
+            tally: Tally::default(),
+        })
+    }
+
+    /// `false`: the storm stops.
+    fn turn(&mut self) -> bool {
+        self.stage = self.shared.stage();
+        if self.stage == Stage::Stop {
+            return false;
+        }
+        self.now_ns = now_ns();
+        if self.stage == Stage::Run && !self.started {
+            self.start();
+        }
+        while let Some(Reverse((due_ns, index))) = self.due.peek().copied() {
+            if due_ns > self.now_ns {
+                break;
+            }
+            self.due.pop();
+            self.send_due(index);
+        }
+        let next = self.due.peek().map_or(u64::MAX, |Reverse((due_ns, _))| *due_ns);
+        let until_due = Duration::from_nanos(next.saturating_sub(now_ns()));
+        let completions = self.wire.wait(SLEEP_MAX.min(until_due));
+        self.now_ns = now_ns();
+        for completion in &completions {
+            self.complete(completion);
+        }
+        self.wire.recycle(completions);
+        true
+    }
+
+    fn start(&mut self) {
+        self.started = true;
+        let from_ns = self.shared.run_from_ns.load(Ordering::Acquire);
+        // A batch goes when its share of the rate is due.
+        let requests = self.plan.rate / f64::from(self.plan.batch);
+        for index in 0..self.plan.publishers {
+            let schedule = Schedule::new(from_ns, requests, index, self.plan.publishers);
+            self.apis[index as usize].schedule = schedule;
+            self.due.push(Reverse((schedule.due_ns(), index)));
+        }
+    }
+
+    /// A connection has something to send, or has waited long enough to send it again.
+    fn send_due(&mut self, index: u32) {
+        if self.apis[index as usize].request.is_none() && !self.prepare(index) {
+            return;
+        }
+        let api = &mut self.apis[index as usize];
+        let idle = self.now_ns.saturating_sub(api.used_ns) > IDLE_NS;
+        if api.open && idle && !api.sending {
+            self.wire.hang_up(key(api, index));
+            // Goes on when the operations have ended.
+            return;
+        }
+        if !api.open && (api.receiving || api.sending) {
+            self.due.push(Reverse((self.now_ns + AGAIN_NS, index)));
+        } else if api.open || self.open(index) {
+            self.send(index);
+        }
+    }
+
+    /// Makes the next request, unless the time is over.
+    fn prepare(&mut self, index: u32) -> bool {
+        let Self { plan, shared, apis, body, .. } = self;
+        let api = &mut apis[index as usize];
+        let closed_loop = plan.rate <= 0.0;
+        let intended_ns = if closed_loop { self.now_ns } else { api.schedule.due_ns() };
+        if intended_ns >= shared.run_until_ns.load(Ordering::Acquire) || self.stage != Stage::Run {
+            return false;
+        }
+        api.schedule.advance();
+        body.clear();
+        let single = plan.batch == 1;
+        body.extend_from_slice(if single { b"" } else { b"{\"batch\":[" });
+        for position in 0..plan.batch {
+            let channel = api.channel;
+            let sent = &shared.sent[plan.lane_index(channel, api.lane)];
+            let sequence = sent.fetch_add(1, Ordering::SeqCst);
+            let stamp = Stamp { run: plan.run, channel, lane: api.lane, sequence, intended_ns };
+            if position > 0 {
+                body.push(b',');
+            }
+            target::put_event(body, &self.names[channel as usize], &stamp, plan.size as usize);
+            api.channel = next_channel(plan, index, channel);
+        }
+        body.extend_from_slice(if single { b"" } else { b"]}" });
+        let path = if single { "events" } else { "batch_events" };
+        let bytes = plan.target.publish(path, body, &mut api.memory);
+        api.request = Some(Request { bytes, intended_ns, attempts: 0 });
+        self.tally.add(Count::Outstanding, 1);
+        true
+    }
+
+    fn open(&mut self, index: u32) -> bool {
+        let (target, sources) = (&self.plan.target, self.plan.sources);
+        // Far from the subscribers' numbers.
+        let source = |tried: u32| sources.address((index + tried).wrapping_mul(7919));
+        if let Err(error) = self.wire.open(index, target.address(index), source) {
+            self.shared.problem(format!("API connect: {error}"));
+            self.again(index);
+            return false;
+        }
+        let api = &mut self.apis[index as usize];
+        api.generation += 1;
+        (api.open, api.receiving) = (true, true);
+        api.answer.clear();
+        self.wire.receive(key(api, index));
+        true
+    }
+
+    fn send(&mut self, index: u32) {
+        let api = &mut self.apis[index as usize];
+        let key = key(api, index);
+        let Some(request) = api.request.as_mut() else { return };
+        request.attempts += 1;
+        api.used_ns = self.now_ns;
+        api.sending = true;
+        self.wire.send(key, &request.bytes);
+    }
+
+    fn complete(&mut self, completion: &Completion) {
+        let index = completion.key.slot;
+        let Some(api) = self.apis.get_mut(index as usize) else { return };
+        let current = api.generation == completion.key.generation;
+        match completion.op {
+            Op::Receive => {
+                if let Some(mut buffer) = self.wire.buffer(completion) {
+                    if current && completion.result > 0 {
+                        api.answer.extend_from_slice(buffer.as_mut());
+                    }
+                    self.wire.give_back(buffer);
+                }
+                if current {
+                    self.answered(index);
+                    if !completion.more {
+                        self.receive_ended(index, completion.result);
+                    }
+                }
+            }
+            Op::Send if current => {
+                api.sending = false;
+                self.reopen_if_over(index);
+            }
+            _ => {}
+        }
+    }
+
+    fn receive_ended(&mut self, index: u32, result: i32) {
+        let api = &mut self.apis[index as usize];
+        let for_now = [Errno::NOBUFS, Errno::AGAIN].map(|errno| -errno.raw_os_error());
+        if result > 0 || for_now.contains(&result) {
+            self.wire.receive(key(api, index));
+            return;
+        }
+        api.open = false;
+        api.receiving = false;
+        if api.sending {
+            self.wire.hang_up(key(api, index));
+        }
+        self.reopen_if_over(index);
+    }
+
+    /// A connection has ended: what was not answered is sent again on a new one.
+    fn reopen_if_over(&mut self, index: u32) {
+        let api = &mut self.apis[index as usize];
+        if api.open || api.receiving || api.sending || api.generation == 0 {
+            return;
+        }
+        self.wire.release(index);
+        match api.request.as_ref().map(|request| request.attempts) {
+            // It was closed because it had been idle.
+            Some(0) => {
+                api.used_ns = self.now_ns;
+                self.due.push(Reverse((self.now_ns, index)));
+            }
+            Some(_) => {
+                self.shared.problem("API connection ended before the answer".to_owned());
+                self.again(index);
+            }
+            None => {}
+        }
+    }
+
+    fn answered(&mut self, index: u32) {
+        let api = &mut self.apis[index as usize];
+        let Some((status, len)) = frames::response(&api.answer) else { return };
+        let body = api.answer.get(..len).unwrap_or_default();
+        let last_line: String = String::from_utf8_lossy(body)
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .chars()
+            .take(200)
+            .collect();
+        api.answer.drain(..len);
+        api.used_ns = self.now_ns;
+        self.tally.add(Count::Requests, 1);
+        match status {
+            200..=299 => {
+                if let Some(request) = api.request.take() {
+                    let took_ns = self.now_ns.saturating_sub(request.intended_ns);
+                    self.answers.saturating_record((took_ns / 1000).max(1));
+                    self.tally.add(Count::Published, u64::from(self.plan.batch));
+                }
+                self.next(index);
+            }
+            429 | 503 => {
+                self.tally.add(Count::Refused, 1);
+                self.again(index);
+            }
+            status => {
+                self.shared.problem(format!("API: {status} {last_line}"));
+                self.give_up(index);
+            }
+        }
+    }
+
+    /// The same request once more, in a while.
+    fn again(&mut self, index: u32) {
+        let request = self.apis[index as usize].request.as_mut();
+        let attempts = request.map_or(0, |request| {
+            request.attempts += 1;
+            request.attempts
+        });
+        if attempts > ATTEMPTS_MAX {
+            self.give_up(index);
+        } else {
+            self.due.push(Reverse((self.now_ns + AGAIN_NS, index)));
+        }
+    }
+
+    fn give_up(&mut self, index: u32) {
+        self.apis[index as usize].request = None;
+        self.tally.add(Count::Unpublished, u64::from(self.plan.batch));
+        self.next(index);
+    }
+
+    /// The request is over; the next one is sent when it is due, or at once when it is overdue.
+    fn next(&mut self, index: u32) {
+        self.tally.take(Count::Outstanding, 1);
+        let due_ns = self.apis[index as usize].schedule.due_ns();
+        self.due.push(Reverse((due_ns, index)));
+    }
+}
+
+/// The channel after this one for a publisher that serves several.
+const fn next_channel(plan: &Plan, index: u32, channel: u32) -> u32 {
+    let next = channel + plan.publishers;
+    if next < plan.channels { next } else { plan.sender(index).0 }
+}
+
+const fn key(api: &Api, index: u32) -> ConnKey {
+    ConnKey { slot: index, generation: api.generation }
+}

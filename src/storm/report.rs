@@ -1,0 +1,188 @@
+//! The outcome as one HTML page: figures and plots, no script, nothing from elsewhere.
+
+mod plot;
+
+use std::fmt::Write;
+
+use super::outcome::{Latency, Outcome};
+use super::shared::Point;
+
+use plot::{Line, Plot, Scale};
+
+/// The page.
+#[must_use]
+pub fn html(outcome: &Outcome) -> String {
+    let verdict = if outcome.passed { "passed" } else { "failed" };
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <title>ringwave storm: {0}</title><style>{STYLE}</style></head><body>\
+         <h1>ringwave storm: {0} <span class=\"{verdict}\">{verdict}</span></h1>\n",
+        outcome.scenario,
+    );
+    page.push_str(&figures(outcome));
+    page.push_str("<div class=\"plots\">\n");
+    for plot in plots(outcome) {
+        // A plot without anything to show is left out.
+        page.push_str(&plot.svg());
+    }
+    page.push_str("</div>\n</body></html>\n");
+    page
+}
+
+/// The lines of the summary as a table.
+fn figures(outcome: &Outcome) -> String {
+    let mut table = String::from("<table>\n");
+    for line in outcome.table().lines() {
+        let (name, text) = line.trim_start().split_once("  ").unwrap_or((line, ""));
+        // Writing to memory cannot fail.
+        let _written =
+            writeln!(table, "<tr><th>{}</th><td>{}</td></tr>", escaped(name), escaped(text.trim()));
+    }
+    table.push_str("</table>\n");
+    table
+}
+
+fn plots(outcome: &Outcome) -> Vec<Plot> {
+    let samples = |of: fn(&super::Sample) -> f64| -> Vec<(f64, f64)> {
+        outcome.samples.iter().map(|sample| (sample.at_s, of(sample))).collect()
+    };
+    let over_time = |title: &'static str, unit: &'static str, lines| Plot {
+        title,
+        x: Scale::Seconds,
+        y: Scale::Linear(unit),
+        lines,
+    };
+    let mut plots = vec![
+        percentiles(outcome),
+        latencies("Latency of deliveries", &outcome.delivery_seconds),
+        latencies("Time until subscribed", &outcome.handshake_seconds),
+        over_time(
+            "Rate",
+            "/s",
+            vec![
+                Line::new("deliveries", samples(|s| s.delivered_per_s)),
+                Line::new("messages sent", samples(|s| s.sent_per_s)),
+                Line::new("handshakes", samples(|s| s.handshakes_per_s)),
+            ],
+        ),
+        over_time(
+            "Connections",
+            "",
+            vec![Line::new("subscribed", samples(|s| s.connections as f64))],
+        ),
+    ];
+    let mut cpu = vec![Line::new("storm", samples(|s| s.storm))];
+    if outcome.server.is_some() {
+        cpu.insert(0, Line::new("server, user", samples(|s| s.server_user)));
+        cpu.insert(1, Line::new("server, kernel", samples(|s| s.server_system)));
+        let resident = samples(|s| s.server_resident as f64 / f64::from(1 << 20));
+        plots.push(over_time("Server memory", " MiB", vec![Line::new("resident", resident)]));
+    }
+    plots.push(over_time("CPU", " cores", cpu));
+    plots
+}
+
+/// Percentiles on a scale that gives every further nine the same room.
+fn percentiles(outcome: &Outcome) -> Plot {
+    let curve = |latency: &Option<Latency>| {
+        let steps = latency.iter().flat_map(|latency| &latency.curve);
+        let finite = steps.filter(|(quantile, _)| *quantile < 1.0);
+        finite.map(|(quantile, us)| (-(1.0 - quantile).log10(), *us as f64)).collect()
+    };
+    Plot {
+        title: "Latency by percentile",
+        x: Scale::Nines,
+        y: Scale::Microseconds,
+        lines: vec![
+            Line::new("delivery", curve(&outcome.latency_us)),
+            Line::new("publish", curve(&outcome.publish_us)),
+            Line::new("handshake", curve(&outcome.handshake_us)),
+        ],
+    }
+}
+
+fn latencies(title: &'static str, points: &[Point]) -> Plot {
+    let line = |of: fn(&Point) -> u64| -> Vec<(f64, f64)> {
+        points.iter().map(|point| (point.second as f64, of(point) as f64)).collect()
+    };
+    Plot {
+        title,
+        x: Scale::Seconds,
+        y: Scale::Microseconds,
+        lines: vec![
+            Line::new("max", line(|p| p.max)),
+            Line::new("p99", line(|p| p.p99)),
+            Line::new("p50", line(|p| p.p50)),
+        ],
+    }
+}
+
+/// Text as it may stand in HTML: what servers answered is among it.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--ink:#222;--faint:#ddd;--0:#1668b8;--1:#d1571b;--2:#3a8f3a}\
+@media(prefers-color-scheme:dark){:root{--ink:#ddd;--faint:#444;--0:#6db3f2;--1:#f0935f;\
+--2:#7fce7f}}\
+body{font:14px/1.5 system-ui,sans-serif;color:var(--ink);max-width:1240px;margin:2em auto;\
+padding:0 1em}\
+h1{font-size:1.4em}h1 span{font-size:.7em;padding:.1em .5em;border-radius:.3em;color:#fff}\
+.passed{background:#3a8f3a}.failed{background:#b3261e}\
+th{text-align:left;font-weight:600;padding-right:1.5em;vertical-align:top;white-space:nowrap}\
+td{font-variant-numeric:tabular-nums}\
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(520px,1fr));gap:1em;\
+margin-top:1.5em}\
+svg{width:100%;height:auto}svg text{fill:var(--ink);font-size:11px}.title{font-weight:600;\
+font-size:13px}\
+.grid{stroke:var(--faint)}.line{fill:none;stroke-width:1.5}\
+.c0{stroke:var(--0)}.c1{stroke:var(--1)}.c2{stroke:var(--2)}";
+
+#[cfg(test)]
+mod tests {
+    use super::super::Sample;
+    use super::*;
+
+    fn outcome() -> Outcome {
+        let sample = |at_s| Sample { at_s, connections: 7, server_user: 0.5, ..Sample::default() };
+        let point = Point { second: 1, count: 2, p50: 30, p99: 400, p999: 500, max: 6000 };
+        Outcome {
+            scenario: "fanout",
+            samples: vec![sample(0.5), sample(1.0), sample(1.5)],
+            delivery_seconds: vec![point, Point { second: 2, ..point }],
+            problems: [("<script>alert(1)</script>".to_owned(), 3)].into(),
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn the_page_is_whole_and_asks_for_nothing_else() {
+        let page = html(&outcome());
+        assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+        for foreign in ["http:", "https:", "src=", "href=", "@import", "url("] {
+            assert!(!page.contains(foreign), "{foreign}");
+        }
+        assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+        for title in ["Latency of deliveries", "Connections", "CPU"] {
+            assert!(page.contains(title), "{title}");
+        }
+        assert!(!page.contains("Latency by percentile"), "nothing to show");
+    }
+
+    #[test]
+    fn what_a_server_says_is_text_in_the_page() {
+        let page = html(&outcome());
+        assert!(page.contains("3 x &lt;script&gt;") && !page.contains("<script"));
+    }
+
+    #[test]
+    fn no_figure_is_none_in_the_plots() {
+        let mut outcome = outcome();
+        outcome.samples[1].delivered_per_s = f64::NAN;
+        outcome.samples[2].delivered_per_s = f64::INFINITY;
+        let page = html(&outcome);
+        assert!(!page.contains("NaN") && !page.contains("inf,"));
+    }
+}

@@ -1,0 +1,67 @@
+//! When things are due: evenly, from a start on, for one of several that share a rate.
+
+use super::clock::NS_PER_S;
+
+/// Due times `start + (first + k * step) / rate` for k = 0, 1, 2, ... No error adds up: each is
+/// computed from its number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schedule {
+    start_ns: u64,
+    /// In all, per second.
+    rate: f64,
+    /// The number of the next one among all that share the rate.
+    next: u64,
+    /// How many share it.
+    step: u64,
+}
+
+impl Schedule {
+    /// The schedule of number `index` of `of` that share `rate` per second. A rate of zero is none:
+    /// everything is due at the start.
+    pub(super) const fn new(start_ns: u64, rate: f64, index: u32, of: u32) -> Self {
+        Self { start_ns, rate, next: index as u64, step: of as u64 }
+    }
+
+    /// When the next one is due.
+    pub(super) fn due_ns(&self) -> u64 {
+        if self.rate > 0.0 {
+            self.start_ns + (self.next as f64 / self.rate * NS_PER_S as f64) as u64
+        } else {
+            self.start_ns
+        }
+    }
+
+    /// Goes on to the one after it.
+    pub(super) const fn advance(&mut self) {
+        self.next += self.step;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_share_a_rate_evenly_and_no_error_adds_up() {
+        let mut all: Vec<u64> = Vec::new();
+        for index in 0..3 {
+            let mut schedule = Schedule::new(5, 30.0, index, 3);
+            for _ in 0..1000 {
+                all.push(schedule.due_ns());
+                schedule.advance();
+            }
+        }
+        all.sort_unstable();
+        assert_eq!(all[0], 5);
+        assert_eq!(all[30], 5 + NS_PER_S);
+        assert_eq!(all[2970], 5 + 99 * NS_PER_S);
+        assert!(all.windows(2).all(|pair| pair[1] - pair[0] <= NS_PER_S / 30 + 1));
+    }
+
+    #[test]
+    fn without_a_rate_everything_is_due_at_the_start() {
+        let mut schedule = Schedule::new(7, 0.0, 2, 4);
+        schedule.advance();
+        assert_eq!(schedule.due_ns(), 7);
+    }
+}

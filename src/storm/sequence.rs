@@ -1,0 +1,112 @@
+//! What a subscriber got of one sender: what is missing, came twice, or came out of order.
+
+/// The sequence of one sender as one subscriber sees it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sequence {
+    /// The first one that has to come: what was sent before may come or not.
+    start: u32,
+    /// One past the highest that came, or `start`.
+    next: u32,
+    /// Bit `i`: number `next - 1 - i` came.
+    window: u64,
+}
+
+/// What an arrival means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// The next one.
+    InOrder,
+    /// So many that were sent before it have not come.
+    AfterGap(u32),
+    /// One of those that were missing: it was overtaken.
+    Late,
+    /// It came before, or is too old to tell.
+    Duplicate,
+    /// It was under way when the subscription began.
+    BeforeStart,
+}
+
+impl Sequence {
+    /// Everything from number `start` on has to come.
+    pub(super) const fn starting(start: u32) -> Self {
+        Self { start, next: start, window: 0 }
+    }
+
+    /// Takes note of an arrival.
+    pub(super) fn arrive(&mut self, number: u32) -> Arrival {
+        if number < self.start {
+            return Arrival::BeforeStart;
+        }
+        if number >= self.next {
+            let gap = number - self.next;
+            self.window = if gap < 63 { (self.window << (gap + 1)) | 1 } else { 1 };
+            self.next = number + 1;
+            return if gap == 0 { Arrival::InOrder } else { Arrival::AfterGap(gap) };
+        }
+        let bit = 1u64.checked_shl(self.next - 1 - number).unwrap_or(0);
+        if bit == 0 || self.window & bit != 0 {
+            return Arrival::Duplicate;
+        }
+        self.window |= bit;
+        Arrival::Late
+    }
+
+    /// How many of the first `sent` are still to come behind the last one that came.
+    pub(super) const fn owed(&self, sent: u32) -> u32 {
+        sent.saturating_sub(self.next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Losses, duplicates and late ones of a whole history, as the storm sums them up.
+    fn sums(arrivals: &[u32], start: u32, sent: u32) -> (i64, u32, u32) {
+        let mut sequence = Sequence::starting(start);
+        let (mut lost, mut twice, mut late) = (0, 0, 0);
+        for number in arrivals {
+            match sequence.arrive(*number) {
+                Arrival::AfterGap(gap) => lost += i64::from(gap),
+                Arrival::Late => {
+                    lost -= 1;
+                    late += 1;
+                }
+                Arrival::Duplicate => twice += 1,
+                Arrival::InOrder | Arrival::BeforeStart => {}
+            }
+        }
+        (lost + i64::from(sequence.owed(sent)), twice, late)
+    }
+
+    #[test]
+    fn each_loss_duplicate_and_overtaking_is_counted_once() {
+        assert_eq!(sums(&[0, 1, 2], 0, 3), (0, 0, 0));
+        assert_eq!(sums(&[0, 2], 0, 3), (1, 0, 0), "one in the middle");
+        assert_eq!(sums(&[0, 1], 0, 5), (3, 0, 0), "three at the end");
+        assert_eq!(sums(&[], 0, 4), (4, 0, 0), "all");
+        assert_eq!(sums(&[0, 2, 1], 0, 3), (0, 0, 1), "overtaken, not lost");
+        assert_eq!(sums(&[0, 1, 1, 2, 0], 0, 3), (0, 2, 0));
+        assert_eq!(sums(&[0, 2, 1, 1], 0, 3), (0, 1, 1), "late, then again");
+    }
+
+    #[test]
+    fn what_was_under_way_at_the_start_is_neither_owed_nor_missed() {
+        assert_eq!(sums(&[8, 9, 10, 11], 10, 12), (0, 0, 0));
+        assert_eq!(sums(&[10, 11], 10, 12), (0, 0, 0));
+        assert_eq!(sums(&[11], 10, 12), (1, 0, 0));
+    }
+
+    #[test]
+    fn gaps_of_any_length_keep_the_window_right() {
+        for gap in [1, 2, 62, 63, 64, 65, 1000] {
+            let mut sequence = Sequence::starting(0);
+            assert_eq!(sequence.arrive(0), Arrival::InOrder);
+            assert_eq!(sequence.arrive(gap + 1), Arrival::AfterGap(gap));
+            assert_eq!(sequence.arrive(gap + 1), Arrival::Duplicate);
+            assert_eq!(sequence.arrive(gap), Arrival::Late);
+            assert_eq!(sequence.arrive(gap), Arrival::Duplicate);
+            assert_eq!(sequence.arrive(0), Arrival::Duplicate);
+        }
+    }
+}

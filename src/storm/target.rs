@@ -1,0 +1,245 @@
+//! The server under load: where it is, and the requests in its protocol.
+
+use std::fmt;
+use std::io::Write;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use md5::{Digest, Md5};
+
+use crate::protocol::auth::Secret;
+
+use super::frames;
+use super::plan::Kind;
+use super::stamp::Stamp;
+
+/// A server that speaks the Pusher protocol, and an app of it.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Connections take turns on them.
+    addresses: Vec<SocketAddr>,
+    /// For the `Host` header.
+    host: String,
+    /// Path prefix: empty, or `/` and more without a `/` at the end.
+    prefix: String,
+    app_id: String,
+    key: String,
+    secret: Secret,
+}
+
+/// Why a target is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// The URL is not `ws://host[:port][/prefix]`.
+    Url(String),
+    /// TLS is the proxy's.
+    Tls(String),
+    /// The name has no address.
+    Name(String),
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => write!(f, "{url} is not of the form ws://host[:port][/prefix]"),
+            Self::Tls(url) => {
+                write!(f, "{url}: TLS would measure the proxy; name the gateway behind it")
+            }
+            Self::Name(name) => write!(f, "{name} has no address"),
+        }
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+impl Target {
+    /// One server by one or several URLs of the form `ws://host[:port][/prefix]`. Host and prefix
+    /// of the first one count.
+    ///
+    /// # Errors
+    /// Names the URL that is none.
+    pub fn new(
+        urls: &[String],
+        app_id: &str,
+        key: &str,
+        secret: &str,
+    ) -> Result<Self, TargetError> {
+        let mut addresses = Vec::new();
+        let mut first = None;
+        for url in urls {
+            let (host, prefix) = split(url)?;
+            let with_port = if has_port(&host) { host.clone() } else { format!("{host}:80") };
+            let resolved = with_port.to_socket_addrs().map_err(|_| TargetError::Name(host.clone()));
+            addresses.push(resolved?.next().ok_or_else(|| TargetError::Name(host.clone()))?);
+            first.get_or_insert((host, prefix));
+        }
+        let (host, prefix) = first.ok_or_else(|| TargetError::Url(String::new()))?;
+        let (app_id, key) = (app_id.to_owned(), key.to_owned());
+        Ok(Self { addresses, host, prefix, app_id, key, secret: Secret::new(secret) })
+    }
+
+    /// Where connection number `index` goes.
+    #[must_use]
+    pub fn address(&self, index: u32) -> SocketAddr {
+        self.addresses[index as usize % self.addresses.len()]
+    }
+
+    /// The request that opens a WebSocket. The key is the one of RFC 6455: nothing tells whether
+    /// it is random.
+    pub(super) fn handshake(&self) -> Bytes {
+        let Self { prefix, key, host, .. } = self;
+        Bytes::from(format!(
+            "GET {prefix}/app/{key}?protocol=7&client=ringwave-storm&version={}&flash=false \
+             HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            env!("CARGO_PKG_VERSION"),
+        ))
+    }
+
+    /// Asks for a channel. `socket_id` and `index` (the connection's number) are for the kinds that
+    /// need a signature.
+    pub(super) fn subscribe(
+        &self,
+        kind: Kind,
+        channel: &str,
+        socket_id: &[u8],
+        index: u32,
+    ) -> Bytes {
+        let key = &self.key;
+        let sign = |data: &str| {
+            let behind = if data.is_empty() { "" } else { ":" };
+            let parts = [channel, behind, data].map(str::as_bytes);
+            self.secret.sign(&[socket_id, b":", parts[0], parts[1], parts[2]])
+        };
+        let signature = match kind {
+            Kind::Public => String::new(),
+            Kind::Private => format!(r#","auth":"{key}:{}""#, sign("")),
+            Kind::Presence => {
+                let signature = sign(&format!(r#"{{"user_id":"{index}"}}"#));
+                let member = format!(r#""channel_data":"{{\"user_id\":\"{index}\"}}""#);
+                format!(r#","auth":"{key}:{signature}",{member}"#)
+            }
+        };
+        let text = format!(
+            r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"{signature}}}}}"#
+        );
+        frames::text(text.as_bytes())
+    }
+
+    /// A signed request to publish, ready to send. `body` is the whole body, `events` the last part
+    /// of the path. Reuses the memory of `into` when nothing refers to it any more.
+    pub(super) fn publish(&self, events: &str, body: &[u8], into: &mut BytesMut) -> Bytes {
+        let Self { prefix, app_id, key, host, .. } = self;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let path = format!("{prefix}/apps/{app_id}/{events}");
+        let md5 = hex::encode(Md5::digest(body));
+        let query = format!("auth_key={key}&auth_timestamp={now}&auth_version=1.0&body_md5={md5}");
+        let parts = ["POST\n", &path, "\n", &query].map(str::as_bytes);
+        let signature = self.secret.sign(&parts);
+        into.reserve(body.len() + 512);
+        // Writing to memory cannot fail.
+        let _written = write!(
+            into.writer(),
+            "POST {path}?{query}&auth_signature={signature} HTTP/1.1\r\nHost: {host}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len(),
+        );
+        into.extend_from_slice(body);
+        into.split().freeze()
+    }
+}
+
+/// Appends one event of an API body: a stamp, padded to `size` bytes.
+pub(super) fn put_event(body: &mut Vec<u8>, channel: &str, stamp: &Stamp, size: usize) {
+    body.extend_from_slice(br#"{"name":"storm","channel":""#);
+    body.extend_from_slice(channel.as_bytes());
+    body.extend_from_slice(br#"","data":""#);
+    put_stamp(body, stamp, size);
+    body.extend_from_slice(br#""}"#);
+}
+
+/// A client event on a channel: its data an object, as Pusher wants it.
+pub(super) fn whisper(channel: &str, stamp: &Stamp, size: usize) -> Bytes {
+    let mut text = Vec::with_capacity(size + 128);
+    text.extend_from_slice(br#"{"event":"client-storm","channel":""#);
+    text.extend_from_slice(channel.as_bytes());
+    text.extend_from_slice(br#"","data":{"s":""#);
+    put_stamp(&mut text, stamp, size);
+    text.extend_from_slice(br#""}}"#);
+    frames::text(&text)
+}
+
+fn put_stamp(into: &mut Vec<u8>, stamp: &Stamp, size: usize) {
+    let text = stamp.text();
+    into.extend_from_slice(&text);
+    into.resize(into.len() + size.saturating_sub(text.len()), b'x');
+}
+
+/// Host with port, and the prefix.
+fn split(url: &str) -> Result<(String, String), TargetError> {
+    if url.starts_with("wss:") || url.starts_with("https:") {
+        return Err(TargetError::Tls(url.to_owned()));
+    }
+    let rest = url.strip_prefix("ws://").or_else(|| url.strip_prefix("http://"));
+    let rest = rest.ok_or_else(|| TargetError::Url(url.to_owned()))?;
+    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let strange = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '@');
+    if host.is_empty() || rest.contains(strange) {
+        return Err(TargetError::Url(url.to_owned()));
+    }
+    Ok((host.to_owned(), path.trim_end_matches('/').to_owned()))
+}
+
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Result<Target, TargetError> {
+        Target::new(&[url.to_owned()], "app-id", "app-key", "app-secret")
+    }
+
+    #[test]
+    fn urls_name_host_port_and_prefix_and_nothing_else() {
+        let reached = |url| target(url).map(|t| (t.address(0).port(), t.prefix));
+        assert_eq!(reached("ws://127.0.0.1:8080"), Ok((8080, String::new())));
+        assert_eq!(reached("http://127.0.0.1/"), Ok((80, String::new())));
+        assert_eq!(reached("ws://[::1]:9/ws/"), Ok((9, "/ws".to_owned())));
+        assert!(matches!(reached("wss://127.0.0.1"), Err(TargetError::Tls(_))));
+        for url in ["127.0.0.1:80", "ws://", "ws://a b", "ws://u@127.0.0.1", "ws://127.0.0.1?x"] {
+            assert!(matches!(reached(url), Err(TargetError::Url(_))), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_publish_carries_a_signature_that_the_servers_check_accepts() {
+        let target = target("ws://127.0.0.1:8080/ws").unwrap();
+        let request = target.publish("events", b"{}", &mut BytesMut::new());
+        let text = str::from_utf8(&request).unwrap();
+        let line = text.lines().next().unwrap();
+        let path = line.split(' ').nth(1).unwrap();
+        let (path, query) = path.split_once('?').unwrap();
+        let (signed, signature) = query.split_once("&auth_signature=").unwrap();
+        assert_eq!(path, "/ws/apps/app-id/events");
+        let secret = Secret::new("app-secret");
+        assert!(secret.verify(&[format!("POST\n{path}\n{signed}").as_bytes()], signature));
+        assert!(text.ends_with("Content-Length: 2\r\n\r\n{}"));
+    }
+
+    #[test]
+    fn a_presence_subscribe_signs_what_it_sends() {
+        let target = target("ws://127.0.0.1:1").unwrap();
+        let frame = target.subscribe(Kind::Presence, "presence-a", b"1.2", 7);
+        let (_, payload, _) = frames::first(&frame).map(|(op, p, end)| (op, &p[4..], end)).unwrap();
+        let payload = [payload, &frame[frame.len() - 4..]].concat();
+        let json: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        assert_eq!(json["data"]["channel_data"], r#"{"user_id":"7"}"#);
+        let auth = json["data"]["auth"].as_str().unwrap().strip_prefix("app-key:").unwrap();
+        let signed = br#"1.2:presence-a:{"user_id":"7"}"#;
+        assert!(Secret::new("app-secret").verify(&[signed], auth));
+    }
+}

@@ -1,0 +1,229 @@
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::client::{Client, target};
+use crate::gateway::{DEADLINE, Gateway, SHARD_COUNTS, Setup, eventually};
+use crate::http::{Call, Http};
+use crate::raw::Raw;
+
+const SHUTTING_DOWN: (u16, &str) = (4200, "Server is shutting down. Please reconnect.");
+
+/// Starts a gateway of each number of shards with this window; the test ends it.
+fn ended_with(window_s: u32, test: impl Fn(Gateway)) {
+    for shards in SHARD_COUNTS {
+        let window = window_s.to_string();
+        test(Setup::new(shards).env("RINGWAVE_SHUTDOWN_WINDOW", &window).start());
+    }
+}
+
+/// Takes everything until the Close frame, and answers it.
+fn closed(client: &mut Client) -> Instant {
+    client.expect_error(SHUTTING_DOWN.0, SHUTTING_DOWN.1);
+    let at = Instant::now();
+    assert_eq!(client.expect_close(), (SHUTTING_DOWN.0, SHUTTING_DOWN.1.to_owned()));
+    at
+}
+
+#[test]
+fn clients_are_closed_with_4200_spread_over_the_window() {
+    ended_with(2, |mut gateway| {
+        let mut clients: Vec<_> = (0..40).map(|_| Client::connect(&gateway)).collect();
+        clients[0].subscribe("room");
+        let started = Instant::now();
+        gateway.signal(Signal::TERM);
+        let times: Vec<_> = std::thread::scope(|scope| {
+            let closing: Vec<_> =
+                clients.iter_mut().map(|client| scope.spawn(|| closed(client))).collect();
+            closing.into_iter().map(|client| client.join().unwrap() - started).collect()
+        });
+        assert_eq!(gateway.ended().code(), Some(0), "{}", gateway.log());
+        let early = times.iter().filter(|&&time| time < Duration::from_millis(500)).count();
+        let late = times.iter().filter(|&&time| time > Duration::from_millis(1000)).count();
+        assert!(early < 20, "{early} of 40 in the first quarter: {times:?}");
+        assert!(late > 10, "{late} of 40 in the second half: {times:?}");
+        gateway.logged(&["INFO", "Gracefully terminating connections."]);
+    });
+}
+
+#[test]
+fn sigint_drains_as_sigterm_does_and_without_clients_it_ends_at_once() {
+    ended_with(60, |mut gateway| {
+        let started = Instant::now();
+        gateway.signal(Signal::INT);
+        assert_eq!(gateway.ended().code(), Some(0));
+        assert!(started.elapsed() < DEADLINE);
+    });
+}
+
+#[test]
+fn a_window_of_zero_closes_all_at_once() {
+    ended_with(0, |mut gateway| {
+        let mut clients: Vec<_> = (0..20).map(|_| Client::connect(&gateway)).collect();
+        gateway.signal(Signal::TERM);
+        clients.iter_mut().for_each(|client| _ = closed(client));
+        assert_eq!(gateway.ended().code(), Some(0));
+    });
+}
+
+#[test]
+fn clients_that_never_answer_do_not_hold_it_up() {
+    ended_with(1, |mut gateway| {
+        let mute: Vec<_> = (0..10).map(|_| Raw::connect(&gateway)).collect();
+        let mut idle = gateway.tcp();
+        let mut half = Http::over(gateway.tcp());
+        half.send(b"GET /up HTTP/1.1\r\nHost");
+        let started = Instant::now();
+        gateway.signal(Signal::TERM);
+        assert_eq!(gateway.ended().code(), Some(0));
+        assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+        drop((mute, half));
+        let _end = std::io::copy(&mut idle, &mut std::io::sink());
+    });
+}
+
+#[test]
+fn requests_in_flight_are_answered_and_their_events_arrive() {
+    ended_with(3, |mut gateway| {
+        let mut clients: Vec<_> = (0..10).map(|_| Client::connect(&gateway)).collect();
+        clients.iter_mut().for_each(|client| client.subscribe("room"));
+        let mut idle = Http::over(gateway.tcp());
+        idle.send(b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n");
+        assert_eq!(idle.response().status, 200);
+        let call = Call::post("events", &json!({ "name": "e", "channel": "room", "data": "1" }));
+        let bytes = call.bytes();
+        let mut http = Http::over(gateway.tcp());
+        let (first, rest) = bytes.split_at(bytes.len() - 5);
+        // Its head has been read when it is asked to go on.
+        let head = String::from_utf8(first.to_vec()).unwrap();
+        http.send(head.replacen("\r\n", "\r\nExpect: 100-continue\r\n", 1).as_bytes());
+        assert_eq!(http.response().status, 100);
+        gateway.signal(Signal::TERM);
+        gateway.logged(&["Gracefully terminating"]);
+        // Those without a request are closed at once.
+        assert_eq!(idle.response().status, 0);
+        http.send(rest);
+        let response = http.response();
+        assert_eq!(response.status, 200, "{}", response.text());
+        assert_eq!(response.header("connection"), Some("close"));
+        assert_eq!(http.response().status, 0);
+        let arrived = clients.iter_mut().filter_map(|client| {
+            let first = client.next();
+            (first["event"] == "e").then_some(())
+        });
+        assert!(arrived.count() > 0, "the window has just begun");
+        assert_eq!(gateway.ended().code(), Some(0));
+    });
+}
+
+#[test]
+fn nobody_new_is_accepted() {
+    ended_with(60, |mut gateway| {
+        let held = Client::connect(&gateway);
+        gateway.signal(Signal::TERM);
+        eventually("connections are refused", || {
+            TcpStream::connect(gateway.address()).is_err().then_some(())
+        });
+        drop(held);
+        assert_eq!(gateway.ended().code(), Some(0));
+    });
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        ended_with(60, |mut gateway| {
+            let _clients: Vec<_> = (0..5).map(|_| Client::connect(&gateway)).collect();
+            gateway.signal(Signal::TERM);
+            gateway.logged(&["Gracefully terminating"]);
+            gateway.signal(signal);
+            assert_eq!(gateway.ended().code(), Some(code));
+        });
+    }
+}
+
+#[test]
+fn under_nohup_a_hangup_is_ignored() {
+    for shards in SHARD_COUNTS {
+        let setup = Setup::new(shards);
+        let serving = setup.command("start");
+        let mut nohup = Command::new("nohup");
+        nohup.arg(serving.get_program()).args(serving.get_args());
+        nohup.current_dir(setup.path("")).stdin(std::process::Stdio::null());
+        let mut gateway = setup.start_as(&mut nohup);
+        let mut client = Client::connect(&gateway);
+        gateway.signal(Signal::HUP);
+        gateway.signal(Signal::HUP);
+        client.expect_nothing();
+        gateway.signal(Signal::TERM);
+        closed(&mut client);
+        assert_eq!(gateway.ended().code(), Some(0));
+        assert!(!gateway.log().contains("SIGHUP"));
+    }
+}
+
+#[test]
+fn when_its_terminal_closes_it_drains() {
+    ended_with(0, |mut gateway| {
+        let mut client = Client::connect(&gateway);
+        gateway.signal(Signal::HUP);
+        closed(&mut client);
+        assert_eq!(gateway.ended().code(), Some(0));
+    });
+}
+
+#[test]
+fn the_file_of_a_unix_socket_goes_with_it() {
+    for (shards, second) in SHARD_COUNTS.into_iter().zip([None, Some(Signal::TERM), None]) {
+        let setup = Setup::new(shards).env("RINGWAVE_SHUTDOWN_WINDOW", "60");
+        let socket = setup.path("gateway.sock");
+        let tcp = format!("--listen=tcp://{}", setup.address());
+        let unix = format!("--listen=unix://{}", socket.display());
+        let mut gateway = setup.flag(&tcp).flag(&unix).start();
+        let held = UnixStream::connect(&socket).unwrap();
+        let client = second.map(|_| Client::connect(&gateway));
+        gateway.signal(Signal::TERM);
+        gateway.logged(&["Gracefully terminating"]);
+        if let Some(second) = second {
+            gateway.signal(second);
+        }
+        gateway.ended();
+        assert!(!socket.exists());
+        drop((held, client));
+    }
+}
+
+#[test]
+fn the_next_one_starts_on_the_same_port_at_once_and_clients_come_back() {
+    ended_with(0, |gateway| {
+        let mut clients: Vec<_> = (0..10).map(|_| Client::connect(&gateway)).collect();
+        let mut http = Http::over(gateway.tcp());
+        http.send(b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n");
+        assert_eq!(http.response().status, 200);
+        let address = gateway.address();
+        let returning = std::thread::spawn(move || {
+            clients.iter_mut().for_each(|client| _ = closed(client));
+            eventually("the next one listens", || TcpStream::connect(address).ok())
+        });
+        let gateway = gateway.restart();
+        returning.join().unwrap();
+        Client::open(&gateway, &target(), &[]).established();
+    });
+}
+
+#[test]
+fn after_a_kill_the_next_one_starts_at_once() {
+    for shards in SHARD_COUNTS {
+        let mut gateway = Setup::new(shards).start();
+        for _ in 0..3 {
+            let clients: Vec<_> = (0..10).map(|_| Client::connect(&gateway)).collect();
+            gateway = gateway.restart_after(Signal::KILL);
+            drop(clients);
+        }
+        Client::connect(&gateway).expect_nothing();
+    }
+}
