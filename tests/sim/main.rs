@@ -47,7 +47,7 @@ fn simulate(test: &'static str, shards: usize, runs: u64) {
         let _set_by_another_test = log.without_time().with_test_writer().try_init();
     }
     let (seed, given) = (from_env("RINGWAVE_SIM_SEED"), from_env("RINGWAVE_SIM_RUNS"));
-    let runs = given.or(seed.map(|_| 1)).unwrap_or(runs);
+    let runs = given.or_else(|| seed.map(|_| 1)).unwrap_or(runs);
     let first = seed.unwrap_or(1);
     let mut sum = Summary::default();
     for seed in first..first + runs {
