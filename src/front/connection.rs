@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::protocol::app::Admission;
 use crate::protocol::close::{self, ProtocolError};
 
-use super::gateway::{Command, Gateway, Upgraded};
+use super::gateway::{Command, Gateway, Reservation, Upgraded};
 use super::pace::Pace;
 use super::stream::{Io, Stream};
 use super::{Front, listener, service};
@@ -26,7 +26,7 @@ use super::{Front, listener, service};
 #[derive(Debug)]
 pub(super) enum Switched {
     /// The shard takes it.
-    Admitted(Admission),
+    Admitted(Admission, Reservation),
     /// The client is told why not, as Pusher clients understand it: an error message and a close
     /// frame on the open WebSocket.
     Refused(ProtocolError),
@@ -76,8 +76,9 @@ pub(super) async fn serve<G: Gateway>(
     let parts = http.into_parts();
     match switched.take().filter(|_| result.is_ok()) {
         None => parts.io.linger(LINGER_BYTES_HTTP, LINGER).await,
-        Some(Switched::Admitted(admission)) => {
-            hand_over(&front.gateway, admission, parts.io, parts.read_buf).await;
+        Some(Switched::Admitted(admission, reservation)) => {
+            let admitted = (admission, reservation);
+            hand_over(&front.gateway, admitted, parts.io, parts.read_buf).await;
         }
         Some(Switched::Refused(error)) => refuse(parts.io, error).await,
     }
@@ -100,14 +101,19 @@ fn protocol() -> http1::Builder {
 }
 
 /// Gives the socket to the shard.
-async fn hand_over<G: Gateway>(gateway: &G, admission: Admission, io: Io, read_buf: Bytes) {
+async fn hand_over<G: Gateway>(
+    gateway: &G,
+    (admission, reservation): (Admission, Reservation),
+    io: Io,
+    read_buf: Bytes,
+) {
     // hyper has flushed the 101 and reads no more: nothing to wait for, and if there were, a stuck
     // connection must not keep its slot.
     let Ok(Ok((stream, received))) = tokio::time::timeout(LINGER, io.into_parts()).await else {
         return;
     };
     let leftover = joined(read_buf, received);
-    gateway.submit(Command::Adopt(Upgraded { admission, stream, leftover }));
+    gateway.submit(Command::Adopt(Upgraded { admission, reservation, stream, leftover }));
 }
 
 /// What hyper had read and not parsed, then what the socket had received and hyper not read.

@@ -1,6 +1,8 @@
 //! What the front asks of its shard, and nothing else: the front defines the questions, the shard
 //! answers them. The front never sees a mailbox, a ring or another shard.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,9 +29,9 @@ pub trait Gateway: Clone + 'static {
     /// True once the process stops: a connection closes after the request that it is in.
     fn draining(&self) -> bool;
 
-    /// Whether the shard can take one more WebSocket. Asked before the 101, since afterwards only a
-    /// close frame can refuse.
-    fn has_room(&self) -> bool;
+    /// A slot for one more WebSocket, if there is one. Asked before the 101: many handshakes can be
+    /// under way at a time, and one that has its 101 must not find the table full.
+    fn reserve(&self) -> Option<Reservation>;
 }
 
 /// Where an answer goes. Dropped unanswered when the shard stops.
@@ -93,12 +95,33 @@ pub enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overloaded;
 
+/// A slot that is kept for one handshake; free again when dropped.
+#[derive(Debug)]
+pub struct Reservation(Rc<Cell<usize>>);
+
+impl Reservation {
+    /// Counts one more slot as reserved.
+    #[must_use]
+    pub fn of(reserved: &Rc<Cell<usize>>) -> Self {
+        reserved.set(reserved.get() + 1);
+        Self(Rc::clone(reserved))
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// A WebSocket that was just opened, on its way to the plane. From here on the socket belongs to
 /// the shard alone: no operation of the front is in flight on it.
 #[derive(Debug)]
 pub struct Upgraded {
     /// The proof that the app let the connection in; dropping it gives the place back.
     pub admission: Admission,
+    /// The slot that it is to have: dropped when it has it.
+    pub reservation: Reservation,
     /// The socket, in blocking mode.
     pub stream: Stream,
     /// What the client sent behind its handshake: the first bytes of its first frames.

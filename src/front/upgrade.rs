@@ -41,11 +41,11 @@ pub(super) fn answer<G: Gateway>(
     });
     let answer = switching_protocols(&accept.map_err(Rejection::Handshake)?)?;
     let admitted = admit(&front.gateway, head, key);
-    *switched.borrow_mut() = Some(admitted.map_or_else(Switched::Refused, Switched::Admitted));
+    *switched.borrow_mut() = Some(admitted.unwrap_or_else(Switched::Refused));
     Ok(answer)
 }
 
-fn admit<G: Gateway>(gateway: &G, head: &Parts, key: &str) -> Result<Admission, ProtocolError> {
+fn admit<G: Gateway>(gateway: &G, head: &Parts, key: &str) -> Result<Switched, ProtocolError> {
     let apps = gateway.apps();
     let app = apps.by_key(key).ok_or(ProtocolError::UnknownApp)?;
     check_protocol_version(head.uri.query().unwrap_or_default())?;
@@ -56,10 +56,9 @@ fn admit<G: Gateway>(gateway: &G, head: &Parts, key: &str) -> Result<Admission, 
     if gateway.draining() {
         return Err(ProtocolError::ShuttingDown);
     }
-    if !gateway.has_room() {
-        return Err(ProtocolError::OverCapacity);
-    }
-    Admission::take(app).ok_or(ProtocolError::OverQuota)
+    let reservation = gateway.reserve().ok_or(ProtocolError::OverCapacity)?;
+    let admission = Admission::take(app).ok_or(ProtocolError::OverQuota)?;
+    Ok(Switched::Admitted(admission, reservation))
 }
 
 /// Where the page comes from, if a browser says so. Several origins, or one that is not text, are

@@ -4,7 +4,6 @@ use crate::time::Millis;
 use crate::websocket::Reader;
 
 use super::backlog::Backlog;
-use super::outbox::NOTHING;
 
 /// Where a connection is in its life. `Open -> Closing -> Dead -> Free`, or `Open -> Dead -> Free`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +43,9 @@ pub(super) struct Conn {
     /// What the socket could not take.
     pub backlog: Option<Box<Backlog>>,
 }
+
+/// The end of the list of what is owed.
+pub(super) const NOTHING: u32 = u32::MAX;
 
 /// Resolution of `seen`: 32 bits of it last for 13 years.
 const TICK_MS: u64 = 100;

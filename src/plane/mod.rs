@@ -188,10 +188,10 @@ impl<R: Ring> Plane<R> {
         Some(slot)
     }
 
-    /// Whether [`open`](Self::open) would find a slot.
+    /// How often [`open`](Self::open) would find a slot.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        !self.free.is_empty() || self.conns.len() < self.ring.slots() as usize
+    pub fn free_slots(&self) -> usize {
+        self.free.len() + (self.ring.slots() as usize).saturating_sub(self.conns.len())
     }
 
     /// Bytes that arrived before the socket was taken over. Once, right behind `open`.

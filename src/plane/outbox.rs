@@ -4,10 +4,7 @@
 
 use crate::ring::Staged;
 
-use super::conn::Conn;
-
-/// The end of a list.
-pub(super) const NOTHING: u32 = u32::MAX;
+use super::conn::{Conn, NOTHING};
 
 #[derive(Clone, Copy, Debug)]
 struct Node {

@@ -7,8 +7,7 @@ use crate::id::ConnKey;
 use crate::ring::{Completion, Op, QueueFull, Ring};
 
 use super::backlog::Backlog;
-use super::conn::Phase;
-use super::outbox::NOTHING;
+use super::conn::{NOTHING, Phase};
 use super::{Ended, Plane};
 
 /// Several frames for one connection are copied together up to this size; beyond it they go by way

@@ -77,8 +77,8 @@ impl ServiceManager {
     }
 }
 
-/// Returns once every shard has taken a question from its mailbox, which its loop does in each turn.
-/// Says which one does not within `patience`.
+/// Returns once every shard has taken a question from its mailbox, which its loop does in each
+/// turn. Says which one does not within `patience`.
 async fn roll_call(bus: &Outside<Message>, patience: Duration) {
     loop {
         let mut answers = Vec::new();

@@ -15,8 +15,9 @@ use crate::ring::Ring;
 impl<R: Ring> Shard<R> {
     /// Takes over a socket from the front.
     pub(super) fn adopt(&mut self, upgraded: Upgraded) {
-        let Upgraded { admission, stream, leftover } = upgraded;
+        let Upgraded { admission, reservation, stream, leftover } = upgraded;
         self.open(stream.as_raw_fd(), admission, &leftover);
+        drop(reservation);
         // The plane holds the socket by a reference of its own.
         drop(stream);
     }
@@ -31,7 +32,7 @@ impl<R: Ring> Shard<R> {
         let key = match self.plane.open(socket) {
             Ok(key) => key,
             Err(error) => {
-                // The front asked for room before the 101; what is left is the kernel's refusal.
+                // The front reserved a slot before the 101; what is left is the kernel's refusal.
                 warn!(%error, "a socket could not be taken over and is closed");
                 return;
             }

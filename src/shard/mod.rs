@@ -164,10 +164,10 @@ impl<R: Ring> Shard<R> {
         self.core.port.spilling()
     }
 
-    /// Whether one more connection would find a slot.
+    /// How many more connections would find a slot.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.plane.has_room()
+    pub fn free_slots(&self) -> usize {
+        self.plane.free_slots()
     }
 
     /// The plane, for its counters.

@@ -22,6 +22,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::timers::TICK;
 use super::{Shard, ShardParts};
+use crate::front::gateway::Reservation;
 use crate::front::{self, Command, Gateway, Listeners};
 use crate::protocol::app::Apps;
 use crate::ring::{Uring, UringSizes};
@@ -78,7 +79,7 @@ async fn drive(setup: Setup, report: &dyn Fn(Milestone)) -> io::Result<()> {
     ring.wake_by(parts.port.wake_fd())?;
     let mut sleep = Sleep::new(&parts)?;
     let mut shard = Shard::new(ring, parts);
-    handle.0.room.set(shard.has_room());
+    handle.0.free_slots.set(shard.free_slots());
 
     let (stop_front, stopped) = watch::channel(false);
     let mut front = tokio_uring::spawn(front::serve(listeners, handle.clone(), settings, stopped));
@@ -89,7 +90,7 @@ async fn drive(setup: Setup, report: &dyn Fn(Milestone)) -> io::Result<()> {
     while !shard.stopped() {
         commands.append(&mut handle.0.commands.borrow_mut());
         shard.turn(Millis(elapsed_ms(started)), &mut commands);
-        handle.0.room.set(shard.has_room());
+        handle.0.free_slots.set(shard.free_slots());
         handle.0.overloaded.set(shard.overloaded());
         if shard.draining() && !handle.0.draining.replace(true) {
             // Accepts nothing more; requests in flight end.
@@ -180,8 +181,12 @@ struct Inbox {
     /// Wakes the loop.
     waker: RefCell<Option<Waker>>,
     /// As of the last turn.
-    room: Cell<bool>,
+    free_slots: Cell<usize>,
+    /// Of these, how many are for handshakes under way.
+    reserved_slots: Rc<Cell<usize>>,
+    /// As of the last turn.
     overloaded: Cell<bool>,
+    /// As of the last turn.
     draining: Cell<bool>,
 }
 
@@ -191,7 +196,8 @@ impl Inbox {
             apps,
             commands: RefCell::default(),
             waker: RefCell::default(),
-            room: Cell::new(false),
+            free_slots: Cell::new(0),
+            reserved_slots: Rc::default(),
             overloaded: Cell::new(false),
             draining: Cell::new(false),
         }
@@ -226,7 +232,8 @@ impl Gateway for Handle {
         self.0.draining.get()
     }
 
-    fn has_room(&self) -> bool {
-        self.0.room.get()
+    fn reserve(&self) -> Option<Reservation> {
+        let free = self.0.free_slots.get() > self.0.reserved_slots.get();
+        free.then(|| Reservation::of(&self.0.reserved_slots))
     }
 }

@@ -191,8 +191,7 @@ fn terminating_a_user_closes_all_of_its_connections_and_no_others() {
         unnamed.subscribe("c");
         let mut theirs: Vec<_> = (0..5).map(|_| Client::connect(gateway)).collect();
         for (at, client) in theirs.iter_mut().enumerate() {
-            let id = if at % 2 == 0 { json!("a/ü 1") } else { json!("a\u{2f}ü 1") };
-            client.join(&format!("presence-{at}"), &json!({ "user_id": id }));
+            client.join(&format!("presence-{at}"), &json!({ "user_id": "a/ü 1" }));
         }
         let endpoint = "users/a%2F%C3%BC%201/terminate_connections";
         assert_eq!(Call::post(endpoint, &json!({})).ok(gateway), json!({}));

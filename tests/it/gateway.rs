@@ -20,7 +20,7 @@ pub const KEY: &str = "it-key";
 pub const SECRET: &str = "it-secret-3f1c09";
 
 /// How long anything may take that should happen at once, on a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(15);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 const PORT: u16 = 8080;
 
@@ -105,7 +105,7 @@ impl Setup {
         (self.address, PORT).into()
     }
 
-    /// Starts it and waits until it answers.
+    /// Starts it and waits until all of its shards serve.
     pub fn start(self) -> Gateway {
         let mut command = self.command("start");
         self.start_as(&mut command)
@@ -126,6 +126,7 @@ impl Setup {
             http.send(b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n");
             (http.response().status != 0).then_some(())
         });
+        gateway.logged(&["Starting server on"]);
         gateway
     }
 

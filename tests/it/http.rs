@@ -179,7 +179,7 @@ impl<S: Read + Write> Http<S> {
         let mut lines = head.trim_end().split("\r\n");
         let status_line = lines.next().unwrap();
         let status =
-            status_line.strip_prefix("HTTP/1.1 ").or(status_line.strip_prefix("HTTP/1.0 "));
+            status_line.strip_prefix("HTTP/1.1 ").or_else(|| status_line.strip_prefix("HTTP/1.0 "));
         let status = status.and_then(|rest| rest.get(..3)?.parse().ok());
         let headers = lines.map(|line| {
             let (name, value) = line.split_once(": ").unwrap();

@@ -1,5 +1,6 @@
 //! All tests that start the process or open real sockets: one binary, a module per subject.
 
+#![allow(unreachable_pub, reason = "modules of one binary have no public surface")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,3 +32,15 @@ mod api;
 mod smuggling;
 /// HTTP/1.1 on the wire: keep-alive, pipelining, chunks, upgrades, unix sockets.
 mod wire;
+
+/// Order and completeness of what subscribers see.
+mod order;
+/// RFC 6455 as a server has to keep it, byte by byte.
+mod rfc6455;
+
+/// What an app, a connection and a shard may have, and what happens beyond.
+mod limits;
+/// Silent clients: pinged, then dropped.
+mod liveness;
+/// Readers that do not read.
+mod slow;

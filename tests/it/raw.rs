@@ -86,7 +86,12 @@ impl Raw {
     /// Sends these bytes, which hold a handshake, and takes the 101.
     #[track_caller]
     pub fn open(gateway: &Gateway, bytes: &[u8]) -> Self {
-        let mut http = Http::over(gateway.tcp());
+        Self::over(gateway.tcp(), bytes)
+    }
+
+    #[track_caller]
+    pub fn over(stream: TcpStream, bytes: &[u8]) -> Self {
+        let mut http = Http::over(stream);
         http.send(bytes);
         let response = http.response();
         assert_eq!(response.status, 101, "{}", response.text());
@@ -148,8 +153,10 @@ impl Raw {
         let frame = self.frame().expect("a Close frame");
         let (found, reason) = frame.close();
         assert_eq!(found, code, "{reason}");
-        // What it answers with does not matter any more; a reset may have come first.
+        // A server that lost the framing reads nothing more: only the end tells it that its Close
+        // frame is here. A reset may have come first.
         let _gone = self.stream.write_all(&frame_of_close(code));
+        let _gone = self.stream.shutdown(Shutdown::Write);
         assert_eq!(self.frame(), None);
         reason
     }

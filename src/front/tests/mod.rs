@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::gateway::{
-    CachedEvent, ChannelState, Command, Gateway, Overloaded, Publication, Upgraded,
+    CachedEvent, ChannelState, Command, Gateway, Overloaded, Publication, Reservation, Upgraded,
 };
 use super::{Listeners, Settings, serve};
 use crate::id::AppIndex;
@@ -121,14 +121,15 @@ impl Gateway for FakeShard {
         self.switches.draining.load(Ordering::SeqCst)
     }
 
-    fn has_room(&self) -> bool {
-        !self.switches.full.load(Ordering::SeqCst)
+    fn reserve(&self) -> Option<Reservation> {
+        let full = self.switches.full.load(Ordering::SeqCst);
+        (!full).then(|| Reservation::of(&Rc::default()))
     }
 }
 
 /// Sends back whatever the front handed over and whatever still comes, until the end.
 async fn echo(upgraded: Upgraded) {
-    let Upgraded { admission, stream, leftover } = upgraded;
+    let Upgraded { admission, reservation: _, stream, leftover } = upgraded;
     let mut bytes = leftover.to_vec();
     loop {
         stream.write_all(bytes).await.unwrap();

@@ -81,9 +81,9 @@ fn filtered(call: &str, errno: &str) -> HostError {
             "{call} is blocked by the container's seccomp profile ({errno}, and Seccomp: 2 in \
              /proc/self/status)."
         ),
-        remedy: "Start the container with --security-opt seccomp=seccomp.json, a copy of Docker's \
-                 default profile that also allows io_uring_setup, io_uring_enter and \
-                 io_uring_register; under systemd, add @aio to SystemCallFilter=."
+        remedy: "Start the container with --security-opt seccomp=seccomp.json (in tuning/ of \
+                 Ringwave's source), or with another profile that allows io_uring_setup, \
+                 io_uring_enter and io_uring_register; under systemd, add @aio to SystemCallFilter=."
             .to_owned(),
     }
 }

@@ -3,9 +3,9 @@ use super::*;
 
 const NEWER: &str = "Boot Linux 6.1 or newer: Debian 12, Ubuntu 24.04, Amazon Linux 2023, RHEL 10 \
                      and all later ones have it.";
-const PROFILE: &str = "Start the container with --security-opt seccomp=seccomp.json, a copy of \
-                       Docker's default profile that also allows io_uring_setup, io_uring_enter \
-                       and io_uring_register; under systemd, add @aio to SystemCallFilter=.";
+const PROFILE: &str = "Start the container with --security-opt seccomp=seccomp.json (in \
+                       tuning/ of Ringwave's source), or with another profile that allows \
+                       io_uring_setup, io_uring_enter and io_uring_register; under systemd, add @aio to SystemCallFilter=.";
 const POLICY: &str = "Find the denial (dmesg, ausearch -m avc) and allow io_uring to this process \
                       in that policy (SELinux: class io_uring, permission allowed).";
 const FILES: &str =

@@ -1,0 +1,141 @@
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tungstenite::Message;
+
+use crate::client::{Client, data, target};
+use crate::gateway::{Gateway, Setup, eventually, served_with};
+use crate::http::Call;
+use crate::raw::{self, PING, Raw};
+
+/// The shortest times that can be set.
+fn impatient(setup: Setup) -> Setup {
+    setup.env("REVERB_APP_PING_INTERVAL", "1").env("RINGWAVE_APP_PONG_TIMEOUT", "1")
+}
+
+fn served(test: impl Fn(&Gateway)) {
+    served_with(impatient, test);
+}
+
+#[test]
+fn a_silent_client_is_pinged_and_then_closed_with_4201() {
+    served(|gateway| {
+        for subscribed in [true, false] {
+            let mut client = Client::connect(gateway);
+            if subscribed {
+                client.subscribe("room");
+            }
+            let started = Instant::now();
+            assert_eq!(client.next_text(), r#"{"event":"pusher:ping"}"#);
+            assert!(started.elapsed() > Duration::from_millis(800), "{:?}", started.elapsed());
+            client.expect_refusal(4201, "Pong reply not received in time");
+            assert!(started.elapsed() > Duration::from_millis(1700), "{:?}", started.elapsed());
+        }
+        eventually("nobody is left", || {
+            (Call::get("connections").ok(gateway) == json!({ "connections": 0 })).then_some(())
+        });
+    });
+}
+
+#[test]
+fn a_client_that_answers_lives_on() {
+    served(|gateway| {
+        let mut client = Client::connect(gateway);
+        for _ in 0..3 {
+            client.expect("pusher:ping");
+            client.send(&json!({ "event": "pusher:pong", "data": {} }));
+        }
+        client.expect_nothing();
+    });
+}
+
+#[test]
+fn any_message_is_an_answer() {
+    served(|gateway| {
+        let mut client = Client::connect(gateway);
+        client.expect("pusher:ping");
+        client.subscribe("room");
+        client.expect("pusher:ping");
+        client.send_text("malformed");
+        client.expect("pusher:error");
+        client.expect("pusher:ping");
+        client.socket.send(Message::Pong("".into())).unwrap();
+        client.expect_nothing();
+    });
+}
+
+#[test]
+fn a_client_that_uses_control_frames_is_pinged_by_one() {
+    served(|gateway| {
+        let mut raw = Raw::connect(gateway);
+        raw.send(&raw::frame(0x80 | raw::PONG, b""));
+        for _ in 0..2 {
+            let ping = raw.frame().unwrap();
+            assert_eq!(ping.opcode, PING);
+            raw.send(&raw::frame(0x80 | raw::PONG, &ping.payload));
+        }
+        assert_eq!(raw.frame().unwrap().opcode, PING);
+        assert!(raw.message().contains("4201"));
+        raw.expect_close(4201);
+    });
+}
+
+#[test]
+fn who_talks_is_not_pinged() {
+    served(|gateway| {
+        let mut client = Client::connect(gateway);
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_millis(2500) {
+            // A ping of the server would come before the pong.
+            client.expect_nothing();
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+}
+
+#[test]
+fn a_member_that_is_gone_without_a_word_leaves_its_presence_channel() {
+    served(|gateway| {
+        let mut witness = Client::connect(gateway);
+        witness.join("presence-a", &json!({ "user_id": "w" }));
+        let mut gone = Client::connect(gateway);
+        gone.join("presence-a", &json!({ "user_id": "gone" }));
+        witness.expect("pusher_internal:member_added");
+        let left = eventually("it leaves", || {
+            let message = witness.next();
+            if message["event"] == "pusher:ping" {
+                witness.send(&json!({ "event": "pusher:pong" }));
+                return None;
+            }
+            Some(message)
+        });
+        assert_eq!(left["event"], "pusher_internal:member_removed");
+        assert_eq!(data(&left), json!({ "user_id": "gone" }));
+    });
+}
+
+#[test]
+fn the_dead_leave_no_descriptor_and_no_slot_behind() {
+    let scarce = |setup| impatient(setup).env("RINGWAVE_MAX_CONNECTIONS_PER_SHARD", "40");
+    served_with(scarce, |gateway| {
+        let before = gateway.descriptors();
+        for _ in 0..2 {
+            // They stay open on this side and never read.
+            let dead: Vec<_> = (0..20).map(|_| Client::connect(gateway)).collect();
+            eventually("all are dropped", || {
+                (Call::get("connections").ok(gateway) == json!({ "connections": 0 })).then_some(())
+            });
+            eventually("no descriptor is left", || (gateway.descriptors() <= before).then_some(()));
+            drop(dead);
+        }
+    });
+}
+
+#[test]
+fn the_activity_timeout_is_the_apps() {
+    let told = |setup: Setup| setup.env("REVERB_APP_ACTIVITY_TIMEOUT", "7");
+    served_with(told, |gateway| {
+        let established = Client::open(gateway, &target(), &[]).established();
+        assert_eq!(established["activity_timeout"], 7);
+    });
+}

@@ -1,0 +1,96 @@
+//! Every file of `tuning/` at work: what is shipped is what runs here, with other paths. A program
+//! that is not installed skips its tests, and says so.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the lint table excepts test functions, this excepts what they call"
+)]
+
+mod gateway;
+
+/// `scripts/apply-tuning`, the kernel's settings and limits.
+mod apply;
+/// The container: its recipe and its seccomp profile.
+mod container;
+/// nginx with the site and both upstreams.
+mod nginx;
+/// The units, and what the binary does for a service manager.
+mod service;
+/// The program of supervisor.
+mod supervisor;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The root of the repository.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of `tuning/`.
+fn tuning(file: &str) -> String {
+    fs::read_to_string(root().join("tuning").join(file)).unwrap()
+}
+
+/// Replaces what has to be there.
+#[track_caller]
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "{from} is not in:\n{text}");
+    text.replace(from, to)
+}
+
+/// What follows `key` on its line, in a file of such lines.
+#[track_caller]
+fn setting<'a>(text: &'a str, key: &str) -> &'a str {
+    let value = text.lines().find_map(|line| line.trim().strip_prefix(key));
+    value.unwrap_or_else(|| panic!("no line {key}")).trim_end_matches(';').trim()
+}
+
+/// Whether a program runs here; says so when it does not.
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    let silent = command.args(arguments).stdin(Stdio::null());
+    let silent = silent.stdout(Stdio::null()).stderr(Stdio::null());
+    let runs = silent.status().is_ok_and(|status| status.success());
+    if !runs {
+        eprintln!("skipped: `{program} {}` does not succeed here", arguments.join(" "));
+    }
+    runs
+}
+
+/// A directory of one test, removed at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ringwave-tuning-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// A path below it, as text.
+    fn at(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a file below it, and answers its path.
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.at(name);
+        fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _gone = fs::remove_dir_all(&self.0);
+    }
+}
