@@ -468,12 +468,12 @@ fn a_full_table_refuses_until_somebody_leaves() {
     let mut world = World::new();
     let connections: Vec<_> = (0..SLOTS).map(|_| world.connect()).collect();
     assert_eq!(world.plane.open_connections(), connections.len());
-    assert!(!world.plane.has_room());
+    assert_eq!(world.plane.free_slots(), 0);
     let refused = world.plane.open(world.net.connect()).map_err(|error| error.kind());
     assert_eq!(refused, Err(io::ErrorKind::QuotaExceeded));
     world.net.close(connections[3].1);
     world.settle();
-    assert!(world.plane.has_room());
+    assert_eq!(world.plane.free_slots(), 1);
     assert_eq!(world.connect().0.slot, connections[3].0.slot);
 }
 
