@@ -17,7 +17,7 @@ set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/lib/storm.bash
 
-quick=no apply=no out= max=1000000 port=18800 shards=$(nproc)
+quick=no out= max=1000000 port=18800 shards=$(nproc)
 p99_ms=100 handshake_p99_ms=1000 cores=$(nproc) memory_mib=1024
 attach= pid= app=()
 held=0 bound_connections="the ladder's end" bound_messages="the ladder's end"
@@ -30,7 +30,7 @@ main() {
     check_host
     out=${out:-storm-$(date +%Y%m%d-%H%M%S)}
     mkdir -p "$out" || die "cannot write to $out" 64
-    trap stop_gateway EXIT
+    trap end_all EXIT
     trap 'exit 130' INT TERM
     if [ -z "$attach" ]; then
         start_gateway "$shards" "$port" || exit 78
@@ -68,29 +68,13 @@ options() {
 
 # ---- the host -----------------------------------------------------------------------------------
 
-# Per connection of a storm on one host, both ends: two sockets, and a port of a source address.
 check_host() {
     echo "This host: $(nproc) cores, $(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo) MiB, Linux $(uname -r)"
-    undo=()
     check_nofile
-    # File objects: two sockets per connection, and what the host has open anyway.
-    check_sysctl fs.file-max $((max * 2 + 100000))
-    # Handshakes that wait to be accepted, per listener; one past it costs its client a second.
-    check_sysctl net.core.somaxconn 4096
-    check_sysctl net.ipv4.tcp_max_syn_backlog 4096
-    # Closed connections are remembered for a minute; past it the kernel warns and forgets sooner.
-    check_sysctl net.ipv4.tcp_max_tw_buckets 131072
-    if [ -e /proc/sys/net/netfilter/nf_conntrack_max ]; then
-        # Where a firewall tracks connections, one past its table is dropped without a word.
-        check_sysctl net.netfilter.nf_conntrack_max $((max * 2 + 10000))
-    fi
+    check_loopback_sysctls "$max"
     local need=$((max / 1024 * 11500 / 1024 + memory_mib))
     verdict "memory available" "$(memory_available_mib) MiB" "$need MiB for $max connections" \
         "$(is "$(memory_available_mib)" '>=' "$need" && echo ok || echo "ends the ladder")"
-    if [ ${#undo[@]} -gt 0 ]; then
-        echo "To undo what was set:"
-        printf '  %s\n' "${undo[@]}"
-    fi
 }
 
 check_nofile() {
@@ -109,23 +93,6 @@ check_nofile() {
     fi
 }
 
-check_sysctl() {
-    local have
-    have=$(sysctl_value "$1")
-    if [ -z "$have" ] || [ "$have" -ge "$2" ]; then
-        verdict "$1" "${have:-absent}" "$2" ok
-    elif [ "$apply" = yes ] && sysctl -qw "$1=$2" 2>/dev/null; then
-        undo+=("sysctl -w $1=$have")
-        verdict "$1" "$have" "$2" "set to $2"
-    else
-        verdict "$1" "$have" "$2" "low: sysctl -w $1=$2 (or --apply as root)"
-    fi
-}
-
-verdict() {
-    printf '  %-32s %-14s needed %-32s %s\n' "$1" "$2" "$3" "$4"
-}
-
 # ---- ladders ------------------------------------------------------------------------------------
 
 # storm NAME ARGUMENTS...: runs one and sets json and code; its page goes to the report's directory.
@@ -134,9 +101,7 @@ storm() {
     shift
     local with_pid=()
     [ -n "$pid" ] && with_pid=(--pid "$pid")
-    json=$(timeout 900 "$BIN" storm "$@" --url "$attach" "${app[@]}" "${with_pid[@]}" \
-        --json --report "$out/$name.html")
-    code=$?
+    run_storm "$@" --url "$attach" "${app[@]}" "${with_pid[@]}" --report "$out/$name.html"
     [ "$code" -le 1 ] || die "storm $* ended with $code" "$code"
     echo "$json" >"$out/$name.json"
 }

@@ -4,11 +4,12 @@
 # or, if the host can't, the most that it held and what stopped it.
 #
 #   scripts/million.sh [--connections N] [--duration SECONDS] [--every SECONDS] [--ping SECONDS]
-#                      [--port PORT] [--report FILE.html]
+#                      [--port PORT] [--report FILE.html] [--apply]
 #
 # Needs 11 KiB of memory per connection (both ends and the kernel's). Takes as many shards and
 # client rings as the limit of open files asks for: it binds the file table of each ring, not the
-# process, so that a limit of 20,000 is enough for a million.
+# process, so that a limit of 20,000 is enough for a million. --apply sets kernel limits that are too
+# low (root) and prints how to undo it.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/lib/storm.bash
@@ -29,24 +30,26 @@ ATTEMPTS=4
 main() {
     while [ $# -gt 0 ]; do
         case "$1" in
+            --apply) apply=yes; shift; continue ;;
             --connections) connections=$2 ;;
             --duration) duration=$2 ;;
             --every) every=$2 ;;
             --ping) ping=$2 ;;
             --port) port=$2 ;;
             --report) report=$(realpath -m "$2") ;;
-            *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+            *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
         esac
         shift 2
     done
     find_binary
-    trap stop_gateway EXIT
+    trap end_all EXIT
     trap 'exit 130' INT TERM
+    check_loopback_sysctls "$connections"
     ulimit -n "$(ulimit -Hn)" 2>/dev/null
     local stopped_by=
     for _ in $(seq "$ATTEMPTS"); do
         fit_memory
-        if run_storm; then
+        if hold; then
             conclude "$stopped_by"
             exit 0
         fi
@@ -71,7 +74,7 @@ fit_memory() {
 }
 
 # Sets json, held and reason. Fails when anything was lost.
-run_storm() {
+hold() {
     local table shards extra=()
     table=$(ulimit -n)
     shards=$(calc "int($connections / ($table * $TABLE_USE_PERCENT / 100)) + 1")
@@ -82,10 +85,9 @@ run_storm() {
     held=0
     watch_memory &
     local watch=$!
-    json=$("$BIN" storm fanout --connections "$connections" --channels 1 --publishers 1 \
+    run_storm fanout --connections "$connections" --channels 1 --publishers 1 \
         --rate "$(calc "1 / $every" %.6f)" --duration "$duration" --ping "$ping" --grace 60 \
-        --url "ws://127.0.0.1:$port" --pid "$GATEWAY_PID" --progress --json "${extra[@]}")
-    local code=$?
+        --url "ws://127.0.0.1:$port" --pid "$GATEWAY_PID" --progress "${extra[@]}"
     kill "$watch" 2>/dev/null
     wait "$watch" 2>/dev/null
     held=$(calc "$(figure "$json" connections held)")
