@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use crate::ledger::{Fate, Ledger, Source};
 use crate::stream::{Stream, masked};
 
-/// The plane waits three seconds for a client to read what it is owed at the end. It counts from the
-/// last time that it looked at its clock, which is a while ago when its ring was busy.
+/// The plane waits three seconds for a client to read what it is owed at the end. It counts from
+/// the last time that it looked at its clock, which is a while ago when its ring was busy.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A channel as clients know it.
