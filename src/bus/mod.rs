@@ -163,6 +163,16 @@ impl<M: Send> Port<M> {
         self.spilled > 0
     }
 
+    /// Whether nothing is on its way: neither to this shard, nor from it without the receiver
+    /// having been told.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.inbox.is_empty()
+            && self.own.is_empty()
+            && self.spilled == 0
+            && !self.to_wake.contains(&true)
+    }
+
     /// Announces that the owner sleeps. `false`: a message is there already, don't.
     #[must_use]
     pub fn sleep(&self) -> bool {

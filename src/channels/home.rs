@@ -252,7 +252,11 @@ impl Home {
             }
             match self.interest.iter_mut().find(|(shard, _)| *shard == join.shard) {
                 Some((_, count)) => *count += 1,
-                None => self.interest.push((join.shard, 1)),
+                None => {
+                    // Most channels have one shard, and none has many.
+                    self.interest.reserve_exact(1);
+                    self.interest.push((join.shard, 1));
+                }
             }
         }
         Outcome::Subscribed { first: self.first_frames(now) }

@@ -388,6 +388,10 @@ impl Subscriptions {
         if let Some(index) = &mut self.index {
             index.insert(subscription.topic, length(self.list.len()));
         }
+        if self.list.is_empty() {
+            // Most have one: no room for the four that a vector starts with.
+            self.list.reserve_exact(1);
+        }
         self.list.push(subscription);
         if self.index.is_none() && self.list.len() > SCAN_SUBSCRIPTIONS {
             let places = self.list.iter().zip(0..).map(|(of, at)| (of.topic, at));

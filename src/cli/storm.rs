@@ -1,4 +1,4 @@
-//! Floor 7. `ringwave storm`: puts a server under load and tells what it stood. Exit code 0 when
+//! Floor 8. `ringwave storm`: puts a server under load and tells what it stood. Exit code 0 when
 //! nothing was lost, 1 when anything was, 64 when the flags don't fit together, 78 when the host
 //! can't run it.
 
@@ -11,7 +11,9 @@ use clap::{Args, ValueEnum};
 
 use crate::server::limits;
 use crate::server::preflight::{self, Host};
-use crate::storm::{self, Kind, Outcome, Plan, Room, Scenario, Sources, StormError, Target};
+use crate::storm::{
+    self, Kind, Outcome, Plan, Room, Sample, Scenario, Sources, StormError, Target,
+};
 
 use super::{EXIT_CONFIG, EXIT_USAGE};
 
@@ -86,12 +88,15 @@ pub(super) struct StormArgs {
     /// Seconds of silence after which a connection pings; 0: as the server says
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
     ping: f64,
-    /// Seconds without any progress after which connecting, or waiting for what is owed, is given up
+    /// Seconds without progress after which connecting, or waiting for what is owed, is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     grace: f64,
     /// The server's process: its CPU time and memory are reported
     #[arg(long)]
     pid: Option<u32>,
+    /// Tell how it goes by a line every ten seconds, where there is no terminal
+    #[arg(long)]
+    progress: bool,
     /// Print the outcome as JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -132,12 +137,12 @@ pub(super) fn run(arguments: StormArgs) -> ExitCode {
         Ok(host) => host,
         Err(error) => return refused(EXIT_CONFIG, &error.to_string()),
     };
-    let (json, report) = (arguments.json, arguments.report.clone());
+    let (json, lines, report) = (arguments.json, arguments.progress, arguments.report.clone());
     let plan = match arguments.plan(&host) {
         Ok(plan) => plan,
         Err(error) => return refused(EXIT_USAGE, &error),
     };
-    let mut progress = Progress::new();
+    let mut progress = Progress::new(lines);
     let outcome = storm::run(&plan, &mut |stage, sample| progress.show(stage, sample));
     progress.clear();
     match outcome {
@@ -256,34 +261,46 @@ fn run_id() -> Option<u32> {
     getrandom::u32().ok()
 }
 
-/// The line on the terminal that tells how it goes. Nothing when there is none.
+/// How it goes: one line on a terminal, or a line every ten seconds.
 struct Progress {
     terminal: bool,
+    lines: bool,
+    /// When the next line is due, in seconds of the storm.
+    next_s: f64,
 }
 
 impl Progress {
-    fn new() -> Self {
-        Self { terminal: io::stderr().is_terminal() }
+    fn new(lines: bool) -> Self {
+        Self { terminal: io::stderr().is_terminal(), lines, next_s: 0.0 }
     }
 
-    fn show(&mut self, stage: &str, sample: &storm::Sample) {
-        if self.terminal {
-            eprint!(
-                "\r\x1b[K  {:5.1} s  {stage:<10} {:>8} connections  {:>8.0} deliveries/s  server \
-                 {:.2} + {:.2} cores  storm {:.2}",
-                sample.at_s,
-                sample.connections,
-                sample.delivered_per_s,
-                sample.server_user,
-                sample.server_system,
-                sample.storm,
-            );
-        }
+    fn show(&mut self, stage: &str, sample: &Sample) {
+        let (begin, end) = if self.terminal {
+            ("\r\x1b[K", "")
+        } else if self.lines && sample.at_s >= self.next_s {
+            self.next_s = sample.at_s + LINE_EVERY_S;
+            ("", "\n")
+        } else {
+            return;
+        };
+        eprint!(
+            "{begin}  {:5.1} s  {stage:<10} {:>8} connections  {:>8.0} deliveries/s  server {:.2} \
+             + {:.2} cores  storm {:.2}{end}",
+            sample.at_s,
+            sample.connections,
+            sample.delivered_per_s,
+            sample.server_user,
+            sample.server_system,
+            sample.storm,
+        );
     }
 
-    fn clear(&mut self) {
+    fn clear(&self) {
         if self.terminal {
             eprint!("\r\x1b[K");
         }
     }
 }
+
+/// Seconds between two lines.
+const LINE_EVERY_S: f64 = 10.0;

@@ -29,6 +29,7 @@ impl<R: Ring> Plane<R> {
             return;
         }
         self.reap_short_sends();
+        self.shed();
         let slots = self.outbox.finish();
         for &slot in &slots {
             let conn = &mut self.conns[slot as usize];
@@ -122,8 +123,6 @@ impl<R: Ring> Plane<R> {
         }
         if over {
             self.too_slow(key);
-        } else if self.backlog_bytes > limits.shard {
-            self.shed_the_worst();
         }
     }
 
@@ -141,12 +140,26 @@ impl<R: Ring> Plane<R> {
         self.start_closing(key, Ended::TooSlow);
     }
 
-    fn shed_the_worst(&mut self) {
+    /// Closes the slowest until those that stay fit into the shard's bound. What the closed ones
+    /// still hold is not counted: no more of it can be dropped, and they have a deadline.
+    fn shed(&mut self) {
+        if self.backlog_bytes <= self.limits.shard {
+            return;
+        }
         let open = self.conns.iter().zip(0..).filter(|(conn, _)| conn.phase == Phase::Open);
-        let held = |conn: &super::Conn| conn.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
-        let worst = open.max_by_key(|(conn, _)| held(conn));
-        if let Some((conn, slot)) = worst.filter(|(conn, _)| conn.backlog.is_some()) {
-            self.too_slow(ConnKey { slot, generation: conn.generation });
+        let mut slow: Vec<(usize, ConnKey)> = open
+            .filter_map(|(conn, slot)| {
+                let key = ConnKey { slot, generation: conn.generation };
+                Some((conn.backlog.as_ref()?.bytes(), key))
+            })
+            .collect();
+        slow.sort_unstable_by_key(|&(held, _)| held);
+        let mut held: usize = slow.iter().map(|&(held, _)| held).sum();
+        while held > self.limits.shard
+            && let Some((most, key)) = slow.pop()
+        {
+            held -= most;
+            self.too_slow(key);
         }
     }
 

@@ -391,6 +391,27 @@ fn past_the_bound_of_the_shard_the_largest_backlog_goes() {
 }
 
 #[test]
+fn no_more_connections_are_shed_than_the_bound_of_the_shard_demands() {
+    let limits = BacklogLimits { connection: 1 << 20, shard: 9000 };
+    let mut world = World::with(limits);
+    let connections: Vec<_> = (0..5).map(|_| world.connect()).collect();
+    // Each is left with 4016 + 3012 - 4096 bytes: three of the five fit.
+    for frames in [4, 3] {
+        let staged: Vec<_> = (0..frames).map(|n| world.plane.stage(&large_frame(n))).collect();
+        for (key, _) in &connections {
+            staged.iter().for_each(|&frame| world.plane.owe_staged(key.slot, frame));
+        }
+        world.turn();
+    }
+    assert_eq!(world.plane.counters().too_slow, 2);
+    // What the two still hold is not held against the others.
+    assert!(world.plane.backlog_bytes() > limits.shard);
+    connections.iter().for_each(|(key, _)| world.plane.owe(*key, &text_frame("small")));
+    world.turn();
+    assert_eq!(world.plane.open_connections(), 3);
+}
+
+#[test]
 fn while_paused_nothing_is_read_and_then_everything_in_order() {
     let mut world = World::new();
     let (_, fd) = world.connect();

@@ -150,6 +150,11 @@ impl SimRing {
         self.script.extend(lens);
     }
 
+    /// What was scripted and not used is void.
+    pub fn script_sends_no_more(&mut self) {
+        self.script.clear();
+    }
+
     /// Whether a [`reap`](Ring::reap) would find anything but a fault: what makes the real ring's
     /// eventfd readable.
     #[must_use]

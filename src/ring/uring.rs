@@ -130,6 +130,12 @@ impl Uring {
         unsafe { self.io.submission().push(entry) }.map_err(|_full| QueueFull)
     }
 
+    fn cancel(&mut self, op: Op, key: ConnKey) -> Result<(), QueueFull> {
+        let named = CancelBuilder::user_data(user_data(op, key));
+        let entry = opcode::AsyncCancel2::new(named).build().flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(&entry.user_data(user_data(Op::HangUp, key)))
+    }
+
     /// Builds an entry for the socket of a slot.
     fn entry(
         &self,
@@ -268,9 +274,13 @@ impl Ring for Uring {
             }
             return Ok(());
         }
-        let all = CancelBuilder::fd(Fixed(key.slot)).all();
-        let entry = opcode::AsyncCancel2::new(all).build().flags(squeue::Flags::SKIP_SUCCESS);
-        self.push(&entry.user_data(user_data(Op::HangUp, key)))
+        // By name: by descriptor, the kernel looks at every pending request of the ring. With
+        // 19,000 connections that took 0.5 ms of CPU per hang-up (Linux 6.18, io_cancel_req_match).
+        self.cancel(Op::Receive, key)?;
+        if self.sending.contains_key(&key.slot) {
+            self.cancel(Op::Send, key)?;
+        }
+        Ok(())
     }
 
     fn submit(&mut self) -> bool {

@@ -143,6 +143,8 @@ impl<R: Ring> Shard<R> {
         self.take_closed();
         self.plane.flush();
         self.take_closed();
+        // Connections that ended while they were sent to: nobody may sleep over their leaving.
+        self.core.port.flush();
     }
 
     /// Whether another turn has something to do at once. Otherwise the shard may sleep until its

@@ -166,6 +166,8 @@ struct Conductor<'a> {
     sampled: Mark,
     /// How long each round took until all were back.
     rounds_s: Vec<f64>,
+    /// Connections that were not back when the wait for them was over.
+    not_back: u64,
     stage: &'static str,
 }
 
@@ -187,6 +189,7 @@ impl<'a> Conductor<'a> {
             sample_ns: SAMPLE_NS,
             sampled: start,
             rounds_s: Vec::new(),
+            not_back: 0,
             stage: "connecting",
         }
     }
@@ -243,6 +246,12 @@ impl<'a> Conductor<'a> {
         self.until_settled(0, failed, &|tally| {
             tally.of(Count::Subscribed) + tally.of(Count::Failed) - failed_before >= expected
         });
+        let back = self.shared.sum().of(Count::Held);
+        if back < before.of(Count::Held) {
+            let lost = before.of(Count::Held) - back;
+            self.shared.problem(format!("{lost} were not back in time"));
+            self.not_back += lost;
+        }
         self.rounds_s.push((now_ns() - at_ns) as f64 / NS_PER_S as f64);
         self.pause(SETTLE, failed);
     }
@@ -324,7 +333,8 @@ impl<'a> Conductor<'a> {
             timeline.settle(u64::MAX);
             timeline.points().to_vec()
         };
-        let tally = self.shared.sum();
+        let mut tally = self.shared.sum();
+        tally.add(Count::Failed, self.not_back);
         let mut outcome = Outcome::new(self.plan, &self.marks, &tally, sums);
         outcome.rounds_s = self.rounds_s;
         outcome.samples = self.samples;

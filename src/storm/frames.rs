@@ -161,7 +161,9 @@ mod tests {
 
     #[test]
     fn the_greeting_is_understood_in_any_order_and_escape() {
-        let ours = br#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"12.34\",\"activity_timeout\":30}"}"#;
+        let theirs = crate::id::SocketId { high: 12, low: 34 };
+        let ours = crate::protocol::outbound::connection_established(theirs, 30);
+        let ours = &ours.bytes()[..];
         let other = br#"{"data": {"activity_timeout": 120, "socket_id": "5.6"}, "event" : "x:y"}"#;
         assert_eq!(event(ours), Some(&b"pusher:connection_established"[..]));
         assert_eq!(event(other), Some(&b"x:y"[..]));

@@ -2,17 +2,17 @@
 //! protocol, on `ring/` alone, so that it costs far less than what it measures.
 //!
 //! What a figure of it rests on:
-//! - Every message carries a [`stamp`]: who sent it, the how-manieth it is, and when it was *meant*
+//! - Every message carries a `stamp`: who sent it, the how-manieth it is, and when it was *meant*
 //!   to be sent. Latency is counted from there, so that a server (or a storm) that falls behind its
 //!   schedule shows it: free of coordinated omission.
-//! - Every subscriber keeps a [`sequence`] per sender: what was lost, came twice or came late is
+//! - Every subscriber keeps a `sequence` per sender: what was lost, came twice or came late is
 //!   counted, not guessed. The closing state waits until nothing is owed or the grace is over.
 //! - A connection is a socket in a ring's own file table, a record of a hundred bytes and, while a
 //!   frame is cut, the piece of it. Frames are not parsed further than to their stamp, masks are
 //!   zero (RFC 6455 allows any), and nothing is allocated per message.
 //!
 //! How it runs: [`run`] conducts on the caller's thread; each ring has a thread of its own
-//! ([`subscriber`]), and all publishers share one more ([`publisher`]). They meet in [`shared`]
+//! (`subscriber`), and all publishers share one more (`publisher`). They meet in `shared`
 //! only: a stage that the conductor sets, and counters that it samples.
 
 mod clock;

@@ -1,7 +1,8 @@
-//! What a storm has found: figures, the verdict, and both as text.
+//! What a storm has found: figures and the verdict.
+
+mod table;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -10,6 +11,8 @@ use super::clock::NS_PER_S;
 use super::conduct::{Mark, Memory};
 use super::plan::Plan;
 use super::shared::{Count, Point, Tally};
+
+pub(super) use table::time;
 
 /// The result of a storm. Serialised, it is what `--json` prints.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -258,95 +261,6 @@ impl Outcome {
             ..Self::default()
         }
     }
-
-    /// The summary, a line per figure.
-    #[must_use]
-    pub fn table(&self) -> String {
-        let mut table = Table::default();
-        let c = &self.connections;
-        table.row("connections", &format!("{} held, {} failed, {} cut", c.held, c.failed, c.cut));
-        table.row("ramp", &format!("{:.2} s, {:.0} handshakes/s", c.ramp_s, c.ramp_per_s));
-        if c.churn_per_s >= 0.5 {
-            table.row("churn", &format!("{} handshakes, {:.0}/s", c.handshakes, c.churn_per_s));
-        }
-        if c.slow > 0 {
-            let text = format!("{} stopped reading, {} of them closed", c.slow, c.slow_closed);
-            table.row("slow", &text);
-        }
-        for (round, seconds) in self.rounds_s.iter().enumerate() {
-            table.row(&format!("round {}", round + 1), &format!("all back after {seconds:.2} s"));
-        }
-        table.latency("handshake", self.handshake_us.as_ref());
-        self.message_rows(&mut table);
-        self.cost_rows(&mut table);
-        for (problem, times) in &self.problems {
-            table.row("problem", &format!("{times} x {}", problem.trim()));
-        }
-        table.row("verdict", if self.passed { "passed" } else { "FAILED" });
-        table.0
-    }
-
-    fn message_rows(&self, table: &mut Table) {
-        let m = &self.messages;
-        if m.sent + m.unpublished == 0 {
-            return;
-        }
-        table.row("sent", &format!("{} messages, {:.0}/s", m.sent, m.sent_per_s));
-        table.row("delivered", &format!("{}, {:.0}/s", m.delivered, m.delivered_per_s));
-        let bad = format!("{}, {} duplicated, {} reordered", m.lost, m.duplicated, m.reordered);
-        table.row("lost", &bad);
-        if m.unpublished + m.refused > 0 {
-            let text = format!("{} messages; {} requests put off", m.unpublished, m.refused);
-            table.row("unpublished", &text);
-        }
-        table.latency("delivery", self.latency_us.as_ref());
-        table.latency("publish", self.publish_us.as_ref());
-    }
-
-    fn cost_rows(&self, table: &mut Table) {
-        if let Some(server) = &self.server {
-            table.row("server CPU", &format!("{:.2} cores while it ran", server.cores));
-            for (name, cost) in [
-                ("  per handshake", server.cpu_us_per_handshake),
-                ("  per turnover", server.cpu_us_per_churn),
-                ("  per message", server.cpu_us_per_message),
-                ("  per delivery", server.cpu_us_per_delivery),
-            ] {
-                if let Some((user, system)) = cost {
-                    let sum = user + system;
-                    let text = format!("{sum:.2} us (user {user:.2}, system {system:.2})");
-                    table.row(name, &text);
-                }
-            }
-            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-            let per = server.bytes_per_connection;
-            let per =
-                per.map_or_else(String::new, |bytes| format!("{bytes:.0} B per connection: "));
-            let (before, held, end) = (server.memory_before, server.memory_held, server.memory_end);
-            table.row(
-                "server memory",
-                &format!(
-                    "{per}{:.1} MiB before, {:.1} with all, {:.1} at the end",
-                    mib(before),
-                    mib(held),
-                    mib(end),
-                ),
-            );
-        }
-        if let Some(host) = self.storm.host_bytes_per_connection {
-            table.row(
-                "host memory",
-                &format!(
-                    "{host:.0} B per connection, both ends (kernel objects {:.0}, storm {:.0})",
-                    self.storm.slab_bytes_per_connection.unwrap_or_default(),
-                    self.storm.bytes_per_connection.unwrap_or_default(),
-                ),
-            );
-        }
-        let per = self.storm.cpu_us_per_delivery;
-        let per = per.map_or_else(String::new, |us| format!(", {us:.2} us per delivery"));
-        table.row("storm CPU", &format!("{:.2} cores while it ran{per}", self.storm.cores));
-    }
 }
 
 impl PlanFigures {
@@ -485,32 +399,4 @@ fn grown(counts: &[Count], from: &Mark, to: &Mark) -> u64 {
 /// Never zero: it is divided by.
 fn seconds(from: &Mark, to: &Mark) -> f64 {
     (to.at_ns.saturating_sub(from.at_ns) as f64 / NS_PER_S as f64).max(0.001)
-}
-
-/// Lines of a name and a text.
-#[derive(Default)]
-struct Table(String);
-
-impl Table {
-    fn row(&mut self, name: &str, text: &str) {
-        // Writing to memory cannot fail.
-        let _written = writeln!(self.0, "  {name:<16} {text}");
-    }
-
-    fn latency(&mut self, name: &str, latency: Option<&Latency>) {
-        if let Some(l) = latency {
-            let [p50, p90, p99, p999, max] = [l.p50, l.p90, l.p99, l.p999, l.max].map(time);
-            let text = format!("p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}");
-            self.row(name, &text);
-        }
-    }
-}
-
-/// Microseconds as people read them.
-pub(super) fn time(us: u64) -> String {
-    match us {
-        0..1000 => format!("{us} us"),
-        1000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
-        _ => format!("{:.2} s", us as f64 / 1e6),
-    }
 }

@@ -125,14 +125,18 @@ fn escaped(text: &str) -> String {
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#222;--faint:#ddd;--0:#1668b8;--1:#d1571b;--2:#3a8f3a}\
-@media(prefers-color-scheme:dark){:root{--ink:#ddd;--faint:#444;--0:#6db3f2;--1:#f0935f;--2:#7fce7f}}\
-body{font:14px/1.5 system-ui,sans-serif;color:var(--ink);max-width:1240px;margin:2em auto;padding:0 1em}\
+@media(prefers-color-scheme:dark){:root{--ink:#ddd;--faint:#444;\
+--0:#6db3f2;--1:#f0935f;--2:#7fce7f}}\
+body{font:14px/1.5 system-ui,sans-serif;color:var(--ink);\
+max-width:1240px;margin:2em auto;padding:0 1em}\
 h1{font-size:1.4em}h1 span{font-size:.7em;padding:.1em .5em;border-radius:.3em;color:#fff}\
 .passed{background:#3a8f3a}.failed{background:#b3261e}\
 th{text-align:left;font-weight:600;padding-right:1.5em;vertical-align:top;white-space:nowrap}\
 td{font-variant-numeric:tabular-nums}\
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(520px,1fr));gap:1em;margin-top:1.5em}\
-svg{width:100%;height:auto}svg text{fill:var(--ink);font-size:11px}.title{font-weight:600;font-size:13px}\
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(520px,1fr));\
+gap:1em;margin-top:1.5em}\
+svg{width:100%;height:auto}svg text{fill:var(--ink);font-size:11px}\
+svg .title{font-weight:600;font-size:13px}\
 .grid{stroke:var(--faint)}.line{fill:none;stroke-width:1.5}\
 .c0{stroke:var(--0)}.c1{stroke:var(--1)}.c2{stroke:var(--2)}";
 

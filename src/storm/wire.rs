@@ -1,6 +1,7 @@
 //! Client sockets on a ring: opened the ordinary way, then kept in the ring's own file table.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -25,8 +26,11 @@ const SOURCES_TRIED: u32 = 4;
 pub(super) type Buffer = <Uring as Ring>::Buffer;
 
 /// A ring of client sockets.
+///
+/// Never dropped: with twenty thousand pending receives the kernel takes seconds to cancel them all
+/// in order. The process ends soon after its storm, and that ends them at once.
 pub(super) struct Wire {
-    ring: Uring,
+    ring: ManuallyDrop<Uring>,
     /// Taken and not yet looked at.
     completed: Vec<Completion>,
 }
@@ -44,7 +48,7 @@ impl Wire {
             buffer_size: BUFFER_SIZE,
             direct_descriptors,
         })?;
-        Ok(Self { ring, completed: Vec::new() })
+        Ok(Self { ring: ManuallyDrop::new(ring), completed: Vec::new() })
     }
 
     /// Puts a socket that connects into a free slot. What is sent on it before it has connected

@@ -104,6 +104,12 @@ impl SimNet {
         self.with(fd, over).unwrap_or(true)
     }
 
+    /// Whether the server has closed the connection.
+    #[must_use]
+    pub fn released(&self, fd: RawFd) -> bool {
+        self.with(fd, |socket| socket.server_closed).unwrap_or(true)
+    }
+
     /// Whether the simulated network reset this connection.
     #[must_use]
     pub fn was_reset(&self, fd: RawFd) -> bool {

@@ -1,0 +1,319 @@
+//! What was published and who got it: the judge of delivery.
+//!
+//! Time is counted in the driver's steps. An *epoch* ends when everything has come to rest; all
+//! that was published in it must have arrived by then, so each epoch is judged by itself:
+//! - what two subscribers of a channel got agrees in order and has no gaps in either;
+//! - who was subscribed all along got everything, others a run of it without gaps;
+//! - nobody got anything twice, or of another channel, or what was refused or excepted.
+
+use std::collections::HashMap;
+
+use ringwave::front::gateway::Published;
+use tokio::sync::oneshot;
+
+/// Who published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The API of this shard.
+    Shard(usize),
+    /// A client event.
+    Client(usize),
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Unknown,
+    /// Every subscriber gets it.
+    Accepted,
+    /// Nobody gets it.
+    Refused,
+    /// The sender may have gone before it was read.
+    Possible,
+}
+
+/// A published message.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub channel: usize,
+    pub source: Source,
+    /// The client that must not get it.
+    pub except: Option<usize>,
+    /// Whether a cache channel keeps it.
+    pub kept: bool,
+    pub data: String,
+    pub fate: Fate,
+    epoch: u32,
+    issued: u64,
+    /// When the publisher had its answer.
+    answered: Option<u64>,
+}
+
+/// One subscription of one client, from success to unsubscribe.
+#[derive(Debug)]
+pub(crate) struct Episode {
+    pub client: usize,
+    pub channel: usize,
+    /// When the client began to ask.
+    pub asked: u64,
+    succeeded: u64,
+    /// It began in an earlier epoch: nothing of this one may be missing at its start.
+    from_start: bool,
+    /// What the cache gave it: a message or a miss.
+    pub cached: Option<Option<usize>>,
+    /// What it got in this epoch.
+    pub got: Vec<usize>,
+    /// It is still subscribed: nothing may be missing at its end.
+    pub open: bool,
+}
+
+/// An answer that is waited for, and the messages that it is about.
+type Question = (oneshot::Receiver<Published>, Vec<usize>);
+
+/// Everything that was published, and all subscriptions.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub step: u64,
+    epoch: u32,
+    sent: Vec<Sent>,
+    episodes: Vec<Episode>,
+    questions: Vec<Question>,
+    /// Channels that have kept a message by the start of this epoch.
+    keeping: Vec<usize>,
+    /// For the summary.
+    pub delivered: u64,
+    pub refused: u64,
+}
+
+impl Ledger {
+    /// A message is on its way; its text.
+    pub(crate) fn publish(
+        &mut self,
+        channel: usize,
+        source: Source,
+        except: Option<usize>,
+        kept: bool,
+        filler: usize,
+    ) -> usize {
+        let id = self.sent.len();
+        let letter = char::from(b'a' + u8::try_from(id % 26).unwrap());
+        let data = format!("m{id:06}:{}", letter.to_string().repeat(filler));
+        let (epoch, issued) = (self.epoch, self.step);
+        let fate = Fate::Unknown;
+        self.sent.push(Sent {
+            channel,
+            source,
+            except,
+            kept,
+            data,
+            fate,
+            epoch,
+            issued,
+            answered: None,
+        });
+        id
+    }
+
+    pub(crate) fn message(&self, id: usize) -> &Sent {
+        &self.sent[id]
+    }
+
+    /// Client events without a fate reach everybody if their sender was certainly heard.
+    pub(crate) fn settle_whispers(&mut self, was_heard: impl Fn(usize) -> bool) {
+        for sent in self.sent.iter_mut().filter(|sent| sent.fate == Fate::Unknown) {
+            if let Source::Client(client) = sent.source {
+                sent.fate = if was_heard(client) { Fate::Accepted } else { Fate::Possible };
+            }
+        }
+    }
+
+    pub(crate) fn set_fate(&mut self, id: usize, fate: Fate) {
+        self.sent[id].fate = fate;
+    }
+
+    /// The messages' publisher waits for this answer.
+    pub(crate) fn ask(&mut self, answer: oneshot::Receiver<Published>, ids: Vec<usize>) {
+        self.questions.push((answer, ids));
+    }
+
+    /// Looks for answers.
+    pub(crate) fn poll_answers(&mut self) {
+        let Self { questions, sent, step, refused, .. } = self;
+        questions.retain_mut(|(answer, ids)| {
+            let fate = match answer.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => return true,
+                Err(closed) => panic!("a publish was not answered: {closed}"),
+                Ok(Err(_overloaded)) => Fate::Refused,
+                Ok(Ok(states)) => {
+                    assert_eq!(states.len(), ids.len(), "a state for each message");
+                    Fate::Accepted
+                }
+            };
+            *refused += u64::from(fate == Fate::Refused);
+            for &id in &*ids {
+                sent[id].fate = fate;
+                sent[id].answered = Some(*step);
+            }
+            false
+        });
+    }
+
+    pub(crate) fn begin(&mut self, client: usize, channel: usize, asked: u64) -> usize {
+        self.episodes.push(Episode {
+            client,
+            channel,
+            asked,
+            succeeded: self.step,
+            from_start: false,
+            cached: None,
+            got: Vec::new(),
+            open: true,
+        });
+        self.episodes.len() - 1
+    }
+
+    pub(crate) fn episode(&mut self, episode: usize) -> &mut Episode {
+        &mut self.episodes[episode]
+    }
+
+    /// From here on the subscription may get less.
+    pub(crate) fn end(&mut self, episode: usize) {
+        self.episodes[episode].open = false;
+    }
+
+    /// The message that a client holds in its hands.
+    pub(crate) fn recognise(&self, client: usize, channel: usize, data: &str) -> usize {
+        let id = data.strip_prefix('m').and_then(|rest| rest.get(..6)?.parse().ok());
+        let id: usize = id.unwrap_or_else(|| panic!("client {client} got {data:?}"));
+        let sent = &self.sent[id];
+        assert_eq!(sent.channel, channel, "client {client} got {id} of another channel");
+        assert_eq!(sent.data, data, "client {client}: message {id} is not what was sent");
+        id
+    }
+
+    /// A subscriber got a message.
+    pub(crate) fn got(&mut self, episode: usize, id: usize) {
+        let Self { sent, episodes, epoch, .. } = self;
+        let (message, episode) = (&sent[id], &mut episodes[episode]);
+        let client = episode.client;
+        assert_eq!(message.epoch, *epoch, "client {client} got {id} when all had come to rest");
+        assert_ne!(message.except, Some(client), "client {client} got {id}, excepted from it");
+        assert_ne!(episode.cached, Some(Some(id)), "client {client} got {id} again, cached before");
+        assert!(!episode.got.contains(&id), "client {client} got {id} twice");
+        let before = message.answered.is_some_and(|answered| answered < episode.asked);
+        assert!(!before, "client {client} got {id}, published before it asked to subscribe");
+        for &earlier in episode.got.iter().rev().take(8) {
+            let earlier_sent = &sent[earlier];
+            let same_source = earlier_sent.source == message.source;
+            assert!(!same_source || earlier < id, "client {client} got {earlier} before {id}");
+            let answered_first = message.answered.is_some_and(|at| at < earlier_sent.issued);
+            assert!(!answered_first, "client {client} got {earlier} before {id}, answered first");
+        }
+        episode.got.push(id);
+        self.delivered += 1;
+    }
+
+    /// Everything has come to rest: judges the epoch and begins the next one.
+    pub(crate) fn judge(&mut self) {
+        self.poll_answers();
+        assert!(self.questions.is_empty(), "{} publishes wait for an answer", self.questions.len());
+        let mut by_channel: HashMap<usize, Vec<&Episode>> = HashMap::new();
+        let concerned = |episode: &&Episode| episode.open || !episode.got.is_empty();
+        for episode in self.episodes.iter().filter(concerned) {
+            by_channel.entry(episode.channel).or_default().push(episode);
+        }
+        for (channel, episodes) in &by_channel {
+            for one in episodes {
+                self.judge_completeness(one);
+                for other in episodes {
+                    self.compare(one, other);
+                }
+                self.judge_cached(one, *channel);
+            }
+        }
+        let epoch = self.epoch;
+        let kept = |sent: &&Sent| sent.kept && sent.epoch == epoch && sent.fate == Fate::Accepted;
+        self.keeping.extend(self.sent.iter().filter(kept).map(|sent| sent.channel));
+        self.episodes.iter_mut().for_each(|episode| {
+            episode.got.clear();
+            episode.from_start = true;
+        });
+        self.epoch += 1;
+    }
+
+    /// Who has been subscribed since before a message was published, and still is, has it.
+    fn judge_completeness(&self, episode: &Episode) {
+        let client = episode.client;
+        for &id in &episode.got {
+            assert_ne!(self.sent[id].fate, Fate::Refused, "client {client} got {id}, refused");
+        }
+        if !episode.open {
+            return;
+        }
+        let of_epoch = self.sent.iter().enumerate().rev();
+        for (id, sent) in of_epoch.take_while(|(_, sent)| sent.epoch == self.epoch) {
+            let due = sent.channel == episode.channel
+                && sent.fate == Fate::Accepted
+                && episode.succeeded < sent.issued
+                && sent.except != Some(client);
+            assert!(!due || episode.got.contains(&id), "client {client} never got {id}: {sent:?}");
+        }
+    }
+
+    /// What both got is in the same order, and what `other` got in between, `one` got too.
+    fn compare(&self, one: &Episode, other: &Episode) {
+        let places: HashMap<usize, usize> =
+            other.got.iter().enumerate().map(|(place, &id)| (id, place)).collect();
+        let common: Vec<usize> = one.got.iter().filter_map(|id| places.get(id).copied()).collect();
+        let (a, b) = (one.client, other.client);
+        assert!(
+            common.is_sorted(),
+            "clients {a} and {b} disagree on the order: {:?} {:?}",
+            one.got,
+            other.got
+        );
+        let first = if one.from_start { Some(0) } else { common.first().copied() };
+        let end = if one.open { Some(other.got.len()) } else { common.last().map(|last| last + 1) };
+        let (Some(first), Some(end)) = (first, end) else { return };
+        for &id in other.got.get(first..end).unwrap_or_default() {
+            let excepted = self.sent[id].except == Some(a);
+            let has = excepted || one.got.contains(&id);
+            assert!(has, "client {a} has a gap: not {id}, which {b} got: {one:?} {other:?}");
+        }
+        if let Some(cached) = one.cached {
+            self.compare_cached(one, other, cached, common.first().copied());
+        }
+    }
+
+    /// Between the cached message and the first that follows, none was kept.
+    fn compare_cached(
+        &self,
+        one: &Episode,
+        other: &Episode,
+        cached: Option<usize>,
+        first_common: Option<usize>,
+    ) {
+        if one.from_start {
+            return;
+        }
+        let Some(end) = first_common else { return };
+        let of_this_epoch = cached.filter(|&id| self.sent[id].epoch == self.epoch);
+        let start = match of_this_epoch {
+            Some(cached) => other.got.iter().position(|&id| id == cached).map(|at| at + 1),
+            None if other.from_start => Some(0),
+            None => None,
+        };
+        let Some(start) = start else { return };
+        assert!(start <= end, "client {} got its cached message late", one.client);
+        let client = one.client;
+        let newer = |id: &&usize| self.sent[**id].kept && self.sent[**id].except != Some(client);
+        let missed = other.got[start..end].iter().find(newer);
+        assert_eq!(missed, None, "client {client} was given {cached:?}, which was not the last");
+    }
+
+    fn judge_cached(&self, episode: &Episode, channel: usize) {
+        let miss = episode.cached == Some(None) && !episode.from_start;
+        let wrong = miss && self.keeping.contains(&channel);
+        assert!(!wrong, "client {} was told of a cache miss: {episode:?}", episode.client);
+    }
+}

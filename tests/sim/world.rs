@@ -1,0 +1,435 @@
+//! The world of one run: shards over simulated rings, their clients, a clock, and the driver that
+//! lets one of them at a time do something.
+//!
+//! Shards sleep as the real ones do: a shard is turned when it has work, when its ring, its mailbox
+//! or a command wakes it, or when its tick is due. While everything comes to rest the clock stands
+//! still, so that no tick makes up for a wake-up that was forgotten.
+
+mod rest;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use ringwave::bus::{self, Port};
+use ringwave::channels::KeyHash;
+use ringwave::front::gateway::{Command, Publication};
+use ringwave::id::AppIndex;
+use ringwave::protocol::app::{Admission, App, Apps, ClientEvents, Limits};
+use ringwave::protocol::auth::Secret;
+use ringwave::protocol::names::ChannelName;
+use ringwave::protocol::origin::Origins;
+use ringwave::protocol::outbound;
+use ringwave::ring::sim::{Dice, Faults, SimNet, SimRing};
+use ringwave::shard::{Message, Shard, ShardParts, SocketIds};
+use ringwave::time::Millis;
+use tokio::sync::oneshot;
+
+use crate::client::{Channel, Client, Mood, Phase, Surroundings};
+use crate::ledger::{Ledger, Source};
+use crate::plan::Plan;
+
+const TICK: Duration = Duration::from_millis(100);
+
+const CACHE_TTL: Duration = Duration::from_secs(600);
+
+pub(crate) struct World {
+    plan: Plan,
+    dice: Dice,
+    net: SimNet,
+    apps: Arc<Apps>,
+    shards: Vec<Shard<SimRing>>,
+    /// By shard: what its front has asked for.
+    commands: Vec<Vec<Command>>,
+    /// By shard: it must not sleep.
+    awake: Vec<bool>,
+    /// By shard: its last turn.
+    turned: Vec<Millis>,
+    channels: Vec<Channel>,
+    clients: Vec<Client>,
+    ledger: Ledger,
+    now: Millis,
+    quiet: bool,
+    draining: bool,
+    terminated: Vec<(usize, String)>,
+    terminations: Vec<oneshot::Receiver<()>>,
+    /// Sums up what happened, to tell two runs apart.
+    digest: u64,
+}
+
+impl World {
+    pub(crate) fn new(plan: Plan, seed: u64) -> Self {
+        let net = SimNet::default();
+        let apps = Arc::new(Apps::new((0..2).map(|index| app(index, &plan)).collect()));
+        let hash = KeyHash::default();
+        let ports = bus::connect::<Message>(u16::try_from(plan.shards).unwrap(), plan.mailbox);
+        let shard = |port: Port<Message>| {
+            let index = u64::from(port.id().0);
+            let seed = seed.wrapping_mul(1 << 20).wrapping_add(index);
+            let ring = SimRing::new(
+                net.clone(),
+                seed,
+                Faults::NONE,
+                plan.slots,
+                plan.buffers,
+                plan.buffer,
+            )
+            .with_queue(plan.queue);
+            let parts = ShardParts {
+                apps: Arc::clone(&apps),
+                hash: hash.clone(),
+                socket_ids: SocketIds::seeded(seed),
+                port,
+                backlog: plan.backlog,
+            };
+            Shard::new(ring, parts)
+        };
+        let shards: Vec<_> = ports.unwrap().into_iter().map(shard).collect();
+        let mut dice = Dice::new(seed);
+        let channels = channels(&plan, &hash, &mut dice);
+        Self {
+            commands: shards.iter().map(|_| Vec::new()).collect(),
+            awake: vec![true; shards.len()],
+            turned: vec![Millis(0); shards.len()],
+            dice,
+            net,
+            apps,
+            shards,
+            channels,
+            clients: Vec::new(),
+            ledger: Ledger::default(),
+            now: Millis(0),
+            quiet: false,
+            draining: false,
+            terminated: Vec::new(),
+            terminations: Vec::new(),
+            digest: 0,
+            plan,
+        }
+    }
+
+    /// Everything from the first connection to the last; a digest of what happened.
+    pub(crate) fn run(mut self) -> (u64, Summary) {
+        for _ in 0..self.plan.epochs {
+            self.set_faults(self.plan.faults);
+            for _ in 0..self.plan.steps {
+                self.step();
+            }
+            self.judge();
+            self.idle();
+        }
+        self.finish();
+        let sum = |count: fn(&ringwave::plane::Counters) -> u64| {
+            self.shards.iter().map(|shard| count(shard.plane().counters())).sum::<u64>()
+        };
+        let summary = Summary {
+            delivered: self.ledger.delivered,
+            refused: self.ledger.refused,
+            opened: sum(|counters| counters.opened),
+            short_sends: sum(|counters| counters.short_sends),
+            too_slow: sum(|counters| counters.too_slow),
+            rearmed: sum(|counters| counters.rearmed),
+            stale: sum(|counters| counters.stale),
+        };
+        (self.digest, summary)
+    }
+
+    fn set_faults(&mut self, faults: Faults) {
+        self.shards.iter_mut().for_each(|shard| shard.plane_mut().ring_mut().set_faults(faults));
+    }
+
+    fn step(&mut self) {
+        self.ledger.step += 1;
+        match self.dice.below(100) {
+            0..45 => self.some_shard(),
+            45..48 => self.now = self.now + Duration::from_millis(self.dice.roll() % 60),
+            48..54 => self.connect(),
+            54..62 => self.publish(),
+            62 if self.dice.chance(100) => self.terminate(),
+            _ => self.some_client(),
+        }
+        self.ledger.poll_answers();
+    }
+
+    fn some_shard(&mut self) {
+        let shard = self.dice.below(self.shards.len());
+        let due = self.now.since(self.turned[shard]) >= TICK;
+        if due || self.wants_a_turn(shard) || self.dice.chance(20) {
+            self.turn(shard);
+        }
+    }
+
+    fn wants_a_turn(&mut self, shard: usize) -> bool {
+        self.awake[shard] |= took_edge(self.shards[shard].port());
+        self.awake[shard]
+            || !self.commands[shard].is_empty()
+            || self.shards[shard].plane().ring().ready()
+    }
+
+    fn turn(&mut self, index: usize) {
+        let shard = &mut self.shards[index];
+        // An edge is taken before the turn that looks, as the real loop does.
+        took_edge(shard.port());
+        shard.port().awake();
+        shard.turn(self.now, &mut self.commands[index]);
+        self.awake[index] = shard.has_work() || !shard.port().sleep();
+        self.turned[index] = self.now;
+        self.watch_closes(index);
+        self.note(index as u64 + 1);
+        let counters = *self.shards[index].plane().counters();
+        self.note(counters.sends ^ (counters.short_sends << 20) ^ (counters.stale << 40));
+    }
+
+    /// Keeps the times at which the server closes connections.
+    fn watch_closes(&mut self, index: usize) {
+        let plane = self.shards[index].plane();
+        let of_shard = self.clients.iter_mut().filter(|client| client.shard == index);
+        for client in of_shard.filter(|client| client.phase != Phase::Gone) {
+            if client.closing.is_none() && !client.conn.is_some_and(|key| plane.is_open(key)) {
+                client.closing = Some(self.now);
+            }
+            if client.released.is_none() && self.net.released(client.fd) {
+                client.released = Some(self.now);
+            }
+        }
+    }
+
+    fn connect(&mut self) {
+        let index = self.dice.below(self.shards.len());
+        // The real loop takes sockets over within a turn, behind the messages of others.
+        self.turn(index);
+        let live = self.clients.iter().filter(|client| client.phase != Phase::Gone).count();
+        let shard = &mut self.shards[index];
+        if shard.plane().stalled() || shard.free_slots() == 0 || live >= self.plan.clients {
+            return;
+        }
+        let app = Arc::clone(self.apps.get(AppIndex(self.dice.below(2) as u16)).unwrap());
+        let admission = Admission::take(&app).unwrap();
+        let fd = self.net.connect_with(self.plan.socket);
+        let id = self.clients.len();
+        let mut client = Client::new(id, fd, index, &app, self.now);
+        client.rude = self.dice.chance(100);
+        if self.dice.chance(200) {
+            let channel = self.dice.below(self.channels.len());
+            self.with(|with| {
+                if with.channels[channel].app == client.app && !with.channels[channel].signed {
+                    client.subscribe(channel, &app, with);
+                }
+            });
+        }
+        let leftover = client.leftover(self.dice.below(200));
+        let keys: Vec<_> = self.shards[index].plane().keys().collect();
+        self.shards[index].open(fd, admission, &leftover);
+        self.awake[index] = true;
+        client.conn = self.shards[index].plane().keys().find(|key| !keys.contains(key));
+        self.clients.push(client);
+    }
+
+    fn publish(&mut self) {
+        let app = self.dice.below(2);
+        let shard = self.dice.below(self.shards.len());
+        let of_app = |channel: &(usize, &Channel)| channel.1.app == app;
+        let of_app: Vec<usize> =
+            self.channels.iter().enumerate().filter(of_app).map(|(index, _)| index).collect();
+        let (mut ids, mut events) = (Vec::new(), Vec::new());
+        for _ in 0..1 + self.dice.below(3) {
+            let channel = self.dice.one_of(&of_app);
+            let except = self.some_subscriber(channel).filter(|_| self.dice.chance(200));
+            let kept = self.channels[channel].cache;
+            let filler = self.dice.below(self.plan.filler);
+            let source = Source::Shard(shard);
+            let id = self.ledger.publish(channel, source, except, kept, filler);
+            let data = &self.ledger.message(id).data;
+            let name = &self.channels[channel].name;
+            events.push(Publication {
+                channel: ChannelName::parse(name, 200, false).unwrap(),
+                frame: outbound::event("word", data, name),
+                cached: kept.then(|| data.as_str().into()),
+                event: "word".into(),
+                except: except
+                    .map(|of| self.clients[of].socket_id.clone().unwrap().parse().unwrap()),
+                wants_state: self.dice.chance(300),
+            });
+            ids.push(id);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.ledger.ask(answer, ids);
+        let app = Arc::clone(self.apps.get(AppIndex(app as u16)).unwrap());
+        self.commands[shard].push(Command::Publish { app, events, reply });
+    }
+
+    fn some_subscriber(&mut self, channel: usize) -> Option<usize> {
+        let client = self.dice.below(self.clients.len().max(1));
+        let of = self.clients.get(client)?;
+        (of.is_subscribed(channel) && of.socket_id.is_some()).then_some(client)
+    }
+
+    fn terminate(&mut self) {
+        let Some(of) = self.dice.below(self.clients.len() + 1).checked_sub(1) else { return };
+        let (app, user) = (self.clients[of].app, self.clients[of].user.clone());
+        self.terminated.push((app, user.clone()));
+        let (reply, answer) = oneshot::channel();
+        self.terminations.push(answer);
+        let shard = self.dice.below(self.shards.len());
+        let app = Arc::clone(self.apps.get(AppIndex(app as u16)).unwrap());
+        self.commands[shard].push(Command::Terminate { app, user_id: user, reply });
+    }
+
+    fn some_client(&mut self) {
+        let live = |client: &&Client| client.phase != Phase::Gone;
+        let live: Vec<usize> = self.clients.iter().filter(live).map(|client| client.id).collect();
+        if live.is_empty() {
+            return;
+        }
+        let id = self.dice.one_of(&live);
+        let action = self.dice.below(1000);
+        let most = 1 + self.dice.below(self.plan.bite);
+        let channel = self.dice.below(self.channels.len());
+        let filler = self.dice.below(self.plan.filler.min(2000));
+        self.with_client(id, |client, app, with| {
+            let speaks = client.is_open() && client.mood != Mood::Mute && !client.is_busy();
+            let knows = with.channels[channel].app == client.app;
+            match action {
+                0..380 => drop(client.read(most, with)),
+                380..650 => drop(client.write(most, with.net, with.now)),
+                _ if !speaks => {}
+                650..800 if knows => client.subscribe(channel, app, with),
+                800..860 if knows => client.unsubscribe(channel, with),
+                860..940 if knows => client.whisper(channel, filler, with),
+                940..950 => client.ping(with.dice),
+                950..965 => client.mood = Mood::Stalls,
+                965..980 => client.mood = Mood::Reads,
+                980..984 => client.mood = Mood::Mute,
+                984..988 => client.leave(with),
+                988..992 => client.vanish(with),
+                992..994 => client.violate(with),
+                _ => {}
+            }
+        });
+    }
+
+    fn with<T>(&mut self, act: impl FnOnce(&mut Surroundings<'_>) -> T) -> T {
+        act(&mut Surroundings {
+            net: &self.net,
+            dice: &mut self.dice,
+            ledger: &mut self.ledger,
+            channels: &self.channels,
+            now: self.now,
+            quiet: self.quiet,
+            draining: self.draining,
+            terminated: &self.terminated,
+        })
+    }
+
+    fn with_client<T>(
+        &mut self,
+        id: usize,
+        act: impl FnOnce(&mut Client, &App, &mut Surroundings<'_>) -> T,
+    ) -> T {
+        let mut with = Surroundings {
+            net: &self.net,
+            dice: &mut self.dice,
+            ledger: &mut self.ledger,
+            channels: &self.channels,
+            now: self.now,
+            quiet: self.quiet,
+            draining: self.draining,
+            terminated: &self.terminated,
+        };
+        let client = &mut self.clients[id];
+        let app = self.apps.get(AppIndex(client.app as u16)).unwrap();
+        act(client, app, &mut with)
+    }
+
+    fn note(&mut self, number: u64) {
+        self.digest = (self.digest ^ number).wrapping_mul(0x0100_0000_01b3).rotate_left(7);
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Summary {
+    pub delivered: u64,
+    pub refused: u64,
+    pub opened: u64,
+    pub short_sends: u64,
+    pub too_slow: u64,
+    pub rearmed: u64,
+    pub stale: u64,
+}
+
+impl std::ops::AddAssign for Summary {
+    fn add_assign(&mut self, other: Self) {
+        self.delivered += other.delivered;
+        self.refused += other.refused;
+        self.opened += other.opened;
+        self.short_sends += other.short_sends;
+        self.too_slow += other.too_slow;
+        self.rearmed += other.rearmed;
+        self.stale += other.stale;
+    }
+}
+
+/// Whether the shard's eventfd was written since the last look.
+fn took_edge(port: &Port<Message>) -> bool {
+    rustix::io::read(port.wake_fd(), &mut [0; 8]).is_ok()
+}
+
+pub(crate) fn app(index: u16, plan: &Plan) -> App {
+    App {
+        index: AppIndex(index),
+        id: format!("app-{index}"),
+        key: format!("key-{index}"),
+        secret: Secret::new(&format!("secret-{index}")),
+        ping_interval: plan.ping_interval,
+        pong_timeout: plan.pong_timeout,
+        activity_timeout_s: 30,
+        max_connections: None,
+        allowed_origins: Origins::parse(&["*".into()]).unwrap(),
+        client_events: ClientEvents::Members,
+        client_events_on_public: false,
+        rate_limit: None,
+        strict_names: false,
+        subscription_errors: true,
+        auth_timestamp_tolerance: Duration::from_secs(600),
+        cache_ttl: CACHE_TTL,
+        limits: Limits { max_presence_members: Some(plan.members_max), ..Limits::default() },
+        connections: AtomicU32::new(0),
+    }
+}
+
+/// Channels whose homes are the same in each run, although the key of their hash is not. The same
+/// names in both apps, which are different channels.
+fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
+    let kinds = ["public", "cache-", "private-", "presence-", "private-cache-", "presence-cache-"];
+    let mut channels = Vec::new();
+    for index in 0..plan.channels {
+        let prefix = kinds[(index + dice.below(2)) % kinds.len()];
+        let homes = [dice.below(plan.shards), dice.below(plan.shards)];
+        let at_home = |name: &str| {
+            let name = ChannelName::parse(name, 200, false).unwrap();
+            let home = |app| hash.key(AppIndex(app), name.clone()).home(plan.shards).index();
+            [home(0), home(1)] == homes
+        };
+        let names = (0..1_000_000).map(|number| format!("{prefix}{index:02}-{number:06}"));
+        let name = names.into_iter().find(|name| at_home(name)).expect("a name for these homes");
+        for app in 0..2 {
+            channels.push(Channel {
+                name: name.clone(),
+                app,
+                signed: prefix.starts_with('p') && prefix != "public",
+                presence: prefix.starts_with("presence"),
+                cache: prefix.contains("cache"),
+            });
+        }
+    }
+    channels
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{:?}", self.plan);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! How a world comes to rest, what must hold then, and how it ends.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ringwave::front::gateway::Command;
+use ringwave::id::AppIndex;
+use ringwave::ring::sim::Faults;
+use tokio::sync::oneshot;
+
+use super::{CACHE_TTL, TICK, World};
+use crate::client::{Client, Mood, Phase};
+
+/// Turns and client steps within which everything must have come to rest.
+const ROUNDS_TO_REST: usize = 20_000;
+
+impl World {
+    /// Lets everything come to rest, faultless and at one moment of time.
+    pub(super) fn rest(&mut self) {
+        self.set_faults(Faults::NONE);
+        for _ in 0..ROUNDS_TO_REST {
+            self.ledger.step += 1;
+            let mut moved = false;
+            let mut shards: Vec<usize> = (0..self.shards.len()).collect();
+            self.dice.shuffle(&mut shards);
+            for shard in shards {
+                if self.wants_a_turn(shard) {
+                    self.turn(shard);
+                    moved = true;
+                }
+            }
+            for id in 0..self.clients.len() {
+                if self.clients[id].phase != Phase::Gone {
+                    moved |= self.with_client(id, |client, _, with| {
+                        client.write(usize::MAX, with.net, with.now) | client.read(usize::MAX, with)
+                    });
+                }
+            }
+            if !moved {
+                for shard in &self.shards {
+                    let id = shard.port().id();
+                    assert!(shard.port().is_quiet(), "a message is slept over: {id:?}");
+                }
+                return;
+            }
+        }
+        for shard in &self.shards {
+            let (plane, port) = (shard.plane(), shard.port());
+            eprintln!(
+                "{:?}: work {}, ring ready {}, spilling {}, stalled {}, {:?}",
+                port.id(),
+                shard.has_work(),
+                plane.ring().ready(),
+                port.spilling(),
+                plane.stalled(),
+                plane.counters(),
+            );
+        }
+        panic!("it does not come to rest");
+    }
+
+    /// Ends an epoch: everything comes to rest, and then all must agree.
+    pub(super) fn judge(&mut self) {
+        // First with the slow ones still slow.
+        self.rest();
+        for id in 0..self.clients.len() {
+            self.with_client(id, |client, _, with| match client.mood {
+                Mood::Mute if client.phase != Phase::Gone => client.vanish(with),
+                Mood::Stalls => client.mood = Mood::Reads,
+                _ => {}
+            });
+        }
+        self.rest();
+        let answered = |answer: &mut oneshot::Receiver<()>| answer.try_recv().is_ok();
+        assert!(self.terminations.drain(..).all(|mut answer| answered(&mut answer)));
+        self.terminated.clear();
+        self.clients.iter().for_each(|client| client.assert_at_rest(self.plan.members_max));
+        let clients = &self.clients;
+        let heard = |client: usize| clients[client].is_open() || clients[client].heard_out;
+        self.ledger.settle_whispers(heard);
+        self.ledger.judge();
+        self.judge_presence();
+        self.judge_answers();
+        for (app, index) in self.apps.iter().zip(0..) {
+            let open = self.clients.iter().filter(|of| of.is_open() && of.app == index).count();
+            assert_eq!(app.connections.load(Ordering::Relaxed) as usize, open, "connections");
+        }
+        let open = self.shards.iter().map(|shard| shard.plane().open_connections()).sum::<usize>();
+        assert_eq!(open, self.clients.iter().filter(|client| client.is_open()).count());
+        self.note(self.ledger.delivered);
+    }
+
+    /// Time passes and nothing happens but pings, which are answered at once.
+    pub(super) fn idle(&mut self) {
+        self.quiet = true;
+        let open = self.clients.iter().filter(|client| client.is_open()).count();
+        for _ in 0..self.dice.below(80) {
+            self.tick();
+        }
+        let still_open = self.clients.iter().filter(|client| client.is_open()).count();
+        assert_eq!(open, still_open, "clients that answer are not closed");
+        self.quiet = false;
+    }
+
+    fn tick(&mut self) {
+        self.now = self.now + TICK;
+        (0..self.shards.len()).for_each(|shard| self.turn(shard));
+        self.rest();
+    }
+
+    /// All subscribers of a presence channel see the same members: those who are there.
+    fn judge_presence(&self) {
+        for (index, channel) in self.channels.iter().enumerate().filter(|(_, of)| of.presence) {
+            let there: BTreeSet<String> =
+                self.subscribers(index).map(|of| of.user.clone()).collect();
+            for client in self.subscribers(index) {
+                let seen = client.members(index).unwrap();
+                assert_eq!(seen, &there, "client {} of {}", client.id, channel.name);
+            }
+        }
+    }
+
+    fn subscribers(&self, channel: usize) -> impl Iterator<Item = &Client> {
+        self.clients.iter().filter(move |client| client.is_subscribed(channel))
+    }
+
+    /// What the API is told is what is the case.
+    fn judge_answers(&mut self) {
+        for index in 0..2 {
+            let shard = self.dice.below(self.shards.len());
+            let app = Arc::clone(self.apps.get(AppIndex(index as u16)).unwrap());
+            let (reply, mut answer) = oneshot::channel();
+            self.commands[shard].push(Command::Channels { app, reply });
+            self.rest();
+            let list = answer.try_recv().expect("the list of channels");
+            let occupied: BTreeSet<_> = list
+                .into_iter()
+                .map(|(name, of)| (name.to_string(), of.subscription_count, of.user_count))
+                .collect();
+            let of_app = self.channels.iter().enumerate().filter(|(_, of)| of.app == index);
+            let expected: BTreeSet<_> = of_app
+                .map(|(at, channel)| {
+                    let users: BTreeSet<_> = self.subscribers(at).map(|of| &of.user).collect();
+                    let users = if channel.presence { users.len() } else { 0 };
+                    (channel.name.clone(), self.subscribers(at).count() as u32, users as u32)
+                })
+                .filter(|(_, subscribers, _)| *subscribers > 0)
+                .collect();
+            assert_eq!(occupied, expected, "what the API is told of app {index}");
+        }
+    }
+
+    /// All connections end, one way or another, and nothing may be left.
+    pub(super) fn finish(&mut self) {
+        self.draining = self.dice.chance(400);
+        if self.draining {
+            self.shards.iter_mut().for_each(|shard| shard.drain(Duration::from_millis(500)));
+        }
+        for id in 0..self.clients.len() {
+            let (end, draining) = (self.dice.below(5), self.draining);
+            self.with_client(id, |client, _, with| match end {
+                _ if !client.is_open() => {}
+                0 => client.mood = Mood::Mute,
+                1 => client.vanish(with),
+                2 => client.mood = Mood::Stalls,
+                _ if draining => {}
+                _ => client.leave(with),
+            });
+        }
+        let longest = self.plan.ping_interval + self.plan.pong_timeout + Duration::from_secs(8);
+        for _ in 0..longest.as_millis() / TICK.as_millis() {
+            self.tick();
+        }
+        self.now = self.now + CACHE_TTL;
+        (0..self.shards.len()).for_each(|shard| self.turn(shard));
+        self.rest();
+        self.assert_nothing_left();
+    }
+
+    fn assert_nothing_left(&self) {
+        for shard in &self.shards {
+            let (plane, id) = (shard.plane(), shard.port().id());
+            assert!(plane.is_empty(), "{id:?} has connections: {:?}", self.clients);
+            assert_eq!(plane.ring().leaks(), None, "{id:?}");
+            assert_eq!(plane.backlog_bytes(), 0, "backlog of {id:?}");
+            assert_eq!(shard.channels(), 0, "channels of {id:?}");
+            assert_eq!(shard.homes(), 0, "homes of {id:?}");
+            assert_eq!(shard.questions(), 0, "questions of {id:?}");
+            assert!(!shard.has_work(), "{id:?} has work");
+        }
+        for app in self.apps.iter() {
+            assert_eq!(app.connections.load(Ordering::Relaxed), 0, "connections of {}", app.id);
+        }
+    }
+}
