@@ -17,10 +17,10 @@ set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/lib/storm.bash
 
-quick=no out= max=1000000 port=18800 shards=$(nproc)
+quick=no out= max=1000000 port=18800 shards=0
 p99_ms=100 handshake_p99_ms=1000 cores=$(nproc) memory_mib=1024
 attach= pid= app=()
-held=0 bound_connections="the ladder's end" bound_messages="the ladder's end"
+held=0 memory_before=0 bound_connections="the ladder's end" bound_messages="the ladder's end"
 best_messages=0 best_deliveries=0 fanout_connections=0
 
 main() {
@@ -64,6 +64,12 @@ options() {
         shift 2
     done
     if [ "$quick" = yes ] && [ "$max" -gt 50000 ]; then max=50000; fi
+    if [ "$shards" -eq 0 ]; then
+        # One per core, and more where their tables would be too short. SO_REUSEPORT spreads by
+        # hash, so that a seventh of a table stays empty.
+        shards=$(calc "int($max / ($(ulimit -Hn) * 0.85)) + 1")
+        if [ "$shards" -lt "$(nproc)" ]; then shards=$(nproc); fi
+    fi
 }
 
 # ---- the host -----------------------------------------------------------------------------------
@@ -81,7 +87,7 @@ check_nofile() {
     local have
     have=$(ulimit -Hn)
     # Binds each ring's table; a shard and a ring of clients hold so many connections each.
-    local need=$(((max + shards - 1) / shards))
+    local need=$((max / shards * 115 / 100))
     if [ "$have" != unlimited ] && [ "$have" -lt "$need" ]; then
         if [ "$apply" = yes ] && ulimit -Hn "$need" 2>/dev/null && ulimit -n "$need"; then
             verdict "nofile" "$have" "$need per shard" "set to $need for this run only"
@@ -155,12 +161,14 @@ ladder_connections() {
         if [ -z "$why" ] && is "$(figure "$json" handshake_us p99)" '>' "$handshake_p99_ms * 1000"; then
             why="p99 of handshakes: $(ms handshake_us p99) (objective $handshake_p99_ms ms)"
         fi
-        printf '  %8d  handshake p99 %-10s %6.0f B per connection  %s\n' "$size" \
-            "$(ms handshake_us p99)" "$(figure "$json" server bytes_per_connection)" "${why:-held}"
+        printf '  %8d  handshake p99 %-10s gateway %5.0f MiB  %s\n' "$size" \
+            "$(ms handshake_us p99)" "$(calc "$(figure "$json" server memory_held) / 1048576")" \
+            "${why:-held}"
         if [ -n "$why" ]; then
             bound_connections=$why
             break
         fi
+        if [ "$held" -eq 0 ]; then memory_before=$(figure "$json" server memory_before); fi
         held=$size
         connect_json=$json
     done
@@ -216,8 +224,11 @@ of() {
 }
 
 write_report() {
-    local rounds
-    rounds=$(grep -o '"rounds_s":\[[^]]*' <<<"$reconnect_json" | cut -d'[' -f2)
+    local rounds memory
+    rounds=$(grep -o '"rounds_s":\[[^]]*' <<<"$reconnect_json" | cut -d'[' -f2 |
+        awk -F, '{ for (i = 1; i <= NF; i++) printf "%s%.2f", i > 1 ? " and " : "", $i }')
+    # From before the first storm on: memory is kept for the next connection.
+    memory=$(calc "($(figure "$connect_json" server memory_held) - $memory_before) / $held")
     {
         echo "# Capacity of this host"
         echo
@@ -231,7 +242,7 @@ write_report() {
         echo
         echo "| what | figure |"
         echo "|---|---|"
-        echo "| gateway memory per connection | $(of "$connect_json" server bytes_per_connection) B |"
+        echo "| gateway memory per connection | $memory B |"
         echo "| host memory per connection, both ends | $(of "$connect_json" storm host_bytes_per_connection) B |"
         echo "| CPU per handshake, ramped | $(format=%.1f of "$connect_json" server cpu_us_per_handshake) us |"
         echo "| CPU per delivery | $(format=%.2f of "${fanout_json:-}" server cpu_us_per_delivery) us |"

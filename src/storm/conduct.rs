@@ -168,6 +168,8 @@ struct Conductor<'a> {
     rounds_s: Vec<f64>,
     /// Connections that were not back when the wait for them was over.
     not_back: u64,
+    /// The last wait ended because nothing had changed for the time of grace.
+    given_up: bool,
     stage: &'static str,
 }
 
@@ -190,6 +192,7 @@ impl<'a> Conductor<'a> {
             sampled: start,
             rounds_s: Vec::new(),
             not_back: 0,
+            given_up: false,
             stage: "connecting",
         }
     }
@@ -211,11 +214,16 @@ impl<'a> Conductor<'a> {
         }
         self.stage = "draining";
         self.shared.set_stage(Stage::Drain);
-        // Every thread says what it is owed within a turn.
-        self.pause(LOOK * 3, failed);
-        self.until_settled(0, failed, &|tally| {
-            tally.of(Count::Owed) == 0 && tally.of(Count::Outstanding) == 0
-        });
+        let nothing_owed =
+            |tally: &Tally| tally.of(Count::Owed) == 0 && tally.of(Count::Outstanding) == 0;
+        loop {
+            self.until_settled(0, failed, &nothing_owed);
+            // The sums are up to 100 ms old, and the last answer may be newer.
+            self.pause(LOOK * 5, failed);
+            if failed() || self.given_up || nothing_owed(&self.shared.sum()) {
+                break;
+            }
+        }
         self.marks.end = self.mark();
         self.marks.memory_end = Memory::now(self.plan);
     }
@@ -263,6 +271,7 @@ impl<'a> Conductor<'a> {
         failed: &dyn Fn() -> bool,
         done: &dyn Fn(&Tally) -> bool,
     ) {
+        self.given_up = false;
         let mut last = (0, 0);
         let mut moved_ns = now_ns();
         loop {
@@ -279,6 +288,7 @@ impl<'a> Conductor<'a> {
                 (last, moved_ns) = (state, now);
             }
             if now - moved_ns > ns(self.plan.grace) {
+                self.given_up = true;
                 return;
             }
             self.pause(LOOK, failed);

@@ -109,6 +109,8 @@ impl<'a> Publisher<'a> {
                 used_ns: 0,
             }
         };
+        let mut tally = Tally::default();
+        tally.set(Count::Owed, 1);
         Ok(Self {
             plan,
             shared,
@@ -121,7 +123,7 @@ impl<'a> Publisher<'a> {
             stage: Stage::Open,
             now_ns: now_ns(),
             answers: latencies(),
-            tally: Tally::default(),
+            tally,
         })
     }
 
@@ -141,6 +143,10 @@ impl<'a> Publisher<'a> {
             }
             self.due.pop();
             self.send_due(index);
+        }
+        if self.stage == Stage::Drain {
+            // Nothing new is sent any more; what is under way is outstanding.
+            self.tally.set(Count::Owed, 0);
         }
         let next = self.due.peek().map_or(u64::MAX, |Reverse((due_ns, _))| *due_ns);
         let until_due = Duration::from_nanos(next.saturating_sub(now_ns()));

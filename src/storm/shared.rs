@@ -66,7 +66,7 @@ pub(super) enum Count {
     Whispered,
     /// Pings that were sent.
     Pings,
-    /// In [`Stage::Drain`]: messages that are still to come, plus one until that is known.
+    /// Messages that are still to come, as of up to 100 ms ago; one until [`Stage::Drain`].
     Owed,
 }
 

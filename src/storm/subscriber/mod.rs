@@ -33,6 +33,9 @@ use whisper::Whispers;
 /// How long a thread sleeps at most: so soon it notices a new stage.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 
+/// How often a draining thread sums up what it is owed: that looks at every connection.
+const OWED_NS: u64 = NS_PER_S / 10;
+
 /// What a thread hands over when it ends.
 pub(super) struct Takings {
     /// Latency of deliveries, in microseconds.
@@ -96,6 +99,8 @@ struct Subscribers<'a> {
     walk: (u32, u64),
     /// How often all were told to drop.
     round: u32,
+    /// When the sum of what is owed is made again.
+    owed_due_ns: u64,
     stage: Stage,
     now_ns: u64,
     /// Where the stamp was in the last message.
@@ -113,6 +118,8 @@ impl<'a> Subscribers<'a> {
         let channel = |channel| plan.target.subscribe(plan.kind, &plan.channel(channel), b"", 0);
         let public = plan.kind == Kind::Public;
         let part = share.len() as f64 / f64::from(plan.connections.max(1));
+        let mut tally = Tally::default();
+        tally.set(Count::Owed, 1);
         Ok(Self {
             plan,
             shared,
@@ -135,12 +142,13 @@ impl<'a> Subscribers<'a> {
             ping_after_ns: if plan.ping.is_zero() { u64::MAX } else { ns(plan.ping) },
             walk: (0, 0),
             round: 0,
+            owed_due_ns: 0,
             stage: Stage::Open,
             now_ns: now_ns(),
             hint: 0,
             deliveries: Meter::new(),
             handshakes: Meter::new(),
-            tally: Tally::default(),
+            tally,
         })
     }
 
@@ -156,7 +164,8 @@ impl<'a> Subscribers<'a> {
             self.complete(completion);
         }
         self.wire.recycle(completions);
-        if self.stage == Stage::Drain {
+        if self.stage == Stage::Drain && self.now_ns >= self.owed_due_ns {
+            self.owed_due_ns = self.now_ns + OWED_NS;
             self.tally.set(Count::Owed, self.owed());
         }
         self.deliveries.turn(self.shared, self.now_ns, &self.shared.deliveries);
