@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::fan_out::owe_batch;
 use super::{Core, Message};
-use crate::channels::{self, Join, Joined, Joining, Leave, Left, Outcome, Publish, Subscribe};
+use crate::channels::{self, Join, Joined, Joining, Left, Outcome, Publish, Subscribe};
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Ended, Host, Plane};
 use crate::protocol::auth::Authorised;
@@ -209,9 +209,7 @@ impl Core {
             }
             // The home has counted somebody who is gone.
             (Joining::Void, Outcome::Subscribed { .. }) => {
-                let leave = Leave { key: channel, shard: self.id, member };
-                let home = leave.key.home(self.port.shards());
-                self.port.send(home, Message::Channel(channels::Message::Leave(leave)));
+                self.leave(channel, Left { member });
             }
             (Joining::Void, Outcome::Full) => {}
         }

@@ -144,7 +144,7 @@ impl Core {
             let _gone = reply.send(Err(Overloaded));
             return;
         }
-        let mut states = vec![ChannelState::default(); events.len()];
+        let states = vec![ChannelState::default(); events.len()];
         let question = self.gathers.next.wrapping_add(1);
         let mut left = 0;
         for (index, event) in (0..).zip(events) {
@@ -167,7 +167,7 @@ impl Core {
         if left > 0 {
             self.gathers.start(Gather::Publish { left, states, reply });
         } else {
-            let _gone = reply.send(Ok(std::mem::take(&mut states)));
+            let _gone = reply.send(Ok(states));
         }
     }
 
