@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 /// Bytes that are ready for any number of sockets: header and payload of one or more unmasked
-/// server frames. Encoded once, then shared by reference count; cloning copies no payload.
+/// server frames (behind the 101 of the handshake, for the first of a connection). Encoded once,
+/// then shared by reference count; cloning copies no payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame(Bytes);
 

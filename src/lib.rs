@@ -26,7 +26,7 @@
 //!   |  mailbox <-------------- bus ---------------> mailbox                 | <-->|
 //!   +--------------------------------------+     +--------------------------+     +----------
 //!                               |
-//!   control thread: signals, the order of start and stop
+//!   control thread: signals, reloads, start and stop; webhooks: requests to apps' servers
 //! ```
 //! A shard has two rings. The *front* runs asynchronous tasks on the ring of tokio-uring, written
 //! for correctness, because it is cold per connection. The *plane* drives a raw ring with a table
@@ -43,11 +43,11 @@
 //! | 7 | [`server`] | the process: preflight, listeners, threads, signals, drain, logs |
 //! | 6 | [`config`] | every setting declared once, and where values come from |
 //! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
-//! | 4 | [`front`], [`storm`] | accept, HTTP/1.1, the API, the upgrade; the load generator |
+//! | 4 | [`front`], [`storm`], [`webhooks`] | HTTP, the API, the upgrade; load; requests to apps |
 //! | 3 | [`channels`], [`plane`] | who is subscribed, what is one truth; sockets and backlogs |
 //! | 2 | [`bus`], [`protocol`] | mailboxes between shards; the Pusher protocol, pure |
 //! | 1 | [`ring`], [`websocket`] | the kernel's ring or a simulated one; RFC 6455, pure |
-//! | 0 | [`frame`], [`id`], [`time`] | values that all floors share |
+//! | 0 | [`frame`], [`id`], [`memory`], [`time`] | values that all floors share |
 //!
 //! `websocket`, `protocol` and `channels` know no socket, no clock and no randomness: bytes and
 //! `now` go in, values come out. [`Plane`](plane::Plane) and [`Shard`](shard::Shard) are generic
@@ -78,21 +78,25 @@
 //!    head against a deadline; [`websocket::handshake`] judges it; app, protocol version, origin,
 //!    room and quota are checked. A refusal is a completed upgrade, an error and a Close, so that
 //!    client libraries see its code.
-//! 2. **Intake.** The 101 is written, no operation of the front is in flight: the socket moves into
-//!    the table of the plane's ring, and its descriptor is closed. Bytes behind the handshake come
-//!    along. It belongs to exactly one ring at any moment.
+//! 2. **Intake.** No operation of the front is in flight: the socket moves into the table of the
+//!    plane's ring, and its descriptor is closed. The 101 comes along, for the first send, and so
+//!    do bytes behind the handshake. It belongs to exactly one ring at any moment.
 //! 3. **Open.** A [`Session`](protocol::Session) is made, `connection_established` goes out. From
 //!    now on it has a record and a pending receive, but no buffer. A subscribe travels to the home,
 //!    which counts it and orders it among the channel's messages; its answer makes the subscriber.
+//!    A sign-in takes effect on the shard at once; the user's home ([`channels::UserHomes`]) is
+//!    told, and tells those who watch.
 //! 4. **Silence.** Once a second each connection is looked at: pinged after its app's
 //!    `ping_interval`, closed with 4201 when it does not answer.
 //! 5. **Closing.** Whoever begins: a Close frame is sent and awaited for three seconds.
-//!    Subscriptions end at once, their homes are told, and presence members leave. The slot is free
-//!    when the last operation on it has completed, and its next user has another generation.
+//!    Subscriptions end at once, their homes are told, and presence members leave; so does who was
+//!    signed in. The slot is free when the last operation on it has completed, and its next user
+//!    has another generation.
 
 // By floor, lowest first.
 pub mod frame;
 pub mod id;
+pub mod memory;
 pub mod time;
 
 pub mod ring;
@@ -106,6 +110,7 @@ pub mod plane;
 
 pub mod front;
 pub mod storm;
+pub mod webhooks;
 
 pub mod shard;
 

@@ -15,19 +15,19 @@ use std::path::{Path, PathBuf};
 
 /// The top-level modules by floor. A module imports from lower floors and its own children.
 const FLOORS: [(u8, &[&str]); 9] = [
-    (0, &["frame", "id", "time"]),
+    (0, &["frame", "id", "memory", "time"]),
     (1, &["ring", "websocket"]),
     (2, &["bus", "protocol"]),
     (3, &["channels", "plane"]),
-    (4, &["front", "storm"]),
+    (4, &["front", "storm", "webhooks"]),
     (5, &["shard"]),
     (6, &["config"]),
     (7, &["server"]),
     (8, &["cli"]),
 ];
 
-/// The only files with unsafe code: what is shared with the kernel.
-const UNSAFE_FILES: [&str; 2] = ["src/ring/buffers.rs", "src/ring/uring.rs"];
+/// The only files with unsafe code: what is shared with the kernel, and a call of the allocator.
+const UNSAFE_FILES: [&str; 3] = ["src/memory.rs", "src/ring/buffers.rs", "src/ring/uring.rs"];
 
 /// What a visitor sees first, and nothing else. The optional ones come with their contents.
 const TOP_LEVEL: [&str; 7] =
@@ -117,7 +117,7 @@ fn the_crate_lists_its_modules_by_floor() {
 // ---- unsafe code --------------------------------------------------------------------------------
 
 #[test]
-fn unsafe_code_is_allowed_in_two_files_only() {
+fn unsafe_code_is_allowed_in_three_files_only() {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let allows =
         |file: &File| code_of(&file.text).split(|c| !is_name(c)).any(|name| name == "unsafe_code");

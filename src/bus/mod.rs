@@ -21,6 +21,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::id::ShardId;
+use crate::memory::Trim;
 
 pub use wake::Wake;
 
@@ -155,6 +156,21 @@ impl<M: Send> Port<M> {
                 }
             }
         }
+    }
+
+    /// Gives memory back that a burst has left.
+    pub fn trim(&mut self) {
+        self.own.trim();
+        for spill in self.spills.iter_mut().filter(|spill| spill.is_empty()) {
+            // There is one per shard, and all are empty unless something is wrong.
+            *spill = VecDeque::new();
+        }
+    }
+
+    /// Bytes that its lists hold, the mailbox not counted.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.own.room() + self.spills.iter().map(Trim::room).sum::<usize>()
     }
 
     /// Whether something waits for room in a mailbox. No new input may be taken meanwhile.

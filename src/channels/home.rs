@@ -1,14 +1,18 @@
 //! The channels whose home this shard is: the one truth about each, and the order of its messages.
 
-use std::collections::{BTreeMap, HashMap};
+mod members;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use crate::frame::Frame;
 use crate::id::{AppIndex, ShardId, SocketId};
+use crate::memory::{Chunked, Holder, Per, Trim};
 use crate::protocol::auth::Member;
 use crate::protocol::names::ChannelName;
 use crate::protocol::outbound;
@@ -18,6 +22,18 @@ use super::ChannelKey;
 use super::message::{
     Answered, CachedEvent, ChannelState, Deliver, Join, Joined, Leave, Message, Outcome, Publish,
 };
+use members::{Members, Presence};
+
+/// What a join or a leave has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Another number of subscribers.
+    pub subscribers: bool,
+    /// The join was the channel's first, or the leave its last.
+    pub occupancy: bool,
+    /// The member's user was not there before, or is not any more.
+    pub membership: bool,
+}
 
 /// Bounds on the cached last events of one home shard. Past them those go first whose time is over
 /// first: with one time to live for all, the oldest.
@@ -29,10 +45,32 @@ pub struct CacheBounds {
     pub bytes: usize,
 }
 
+/// What a channel and its members cost at home.
+pub(super) const BUDGET: [Holder; 3] = [
+    Holder {
+        name: "home, with its interest set of two shards",
+        bytes: size_of::<Option<Home>>(),
+        per: Per::Channel,
+    },
+    Holder {
+        name: "place in the table of homes",
+        bytes: 2 * (size_of::<u32>() + 1),
+        per: Per::Channel,
+    },
+    Holder {
+        name: "place in the table of members",
+        bytes: 2 * (size_of::<Presence>() + 1),
+        per: Per::Member,
+    },
+];
+
 /// The channels whose home is this shard.
 #[derive(Debug)]
 pub struct Homes {
-    table: HashTable<Home>,
+    /// By number; none where `free` says so.
+    homes: Chunked<Option<Home>>,
+    free: Vec<u32>,
+    by_key: HashTable<u32>,
     /// Channels with a cached event, in the order in which they expire.
     expiring: BTreeMap<Expiry, ChannelKey>,
     /// Cached events so far: tells those apart that expire in the same millisecond.
@@ -47,20 +85,11 @@ pub struct Homes {
 struct Home {
     key: ChannelKey,
     /// Shards with subscribers, and how many.
-    interest: Vec<(ShardId, u32)>,
-    /// Presence channels: who is there, by user id. Boxed, because most channels have none.
-    #[expect(clippy::box_collection, reason = "a pointer per channel, not a table's 48 bytes")]
-    members: Option<Box<HashMap<Arc<str>, Presence>>>,
+    interest: SmallVec<[(ShardId, u32); 2]>,
+    /// Presence channels: who is there. Boxed, because most channels have none.
+    members: Option<Box<Members>>,
     /// Cache channels: the last event.
     cached: Option<Box<Cached>>,
-}
-
-/// A user who is present.
-#[derive(Debug)]
-struct Presence {
-    member: Arc<Member>,
-    /// How many subscriptions the user has; the last one that ends takes the user along.
-    subscriptions: u32,
 }
 
 #[derive(Debug)]
@@ -88,7 +117,9 @@ impl Homes {
     #[must_use]
     pub const fn new(bounds: CacheBounds) -> Self {
         Self {
-            table: HashTable::new(),
+            homes: Chunked::new(),
+            free: Vec::new(),
+            by_key: HashTable::new(),
             expiring: BTreeMap::new(),
             cachings: 0,
             cached_bytes: 0,
@@ -99,41 +130,52 @@ impl Homes {
     /// Channels that are occupied or have a cached event.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.by_key.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.by_key.is_empty()
     }
 
     /// Counts a subscriber and answers its shard. A new member is made known to the others first.
-    pub fn join(&mut self, join: Join, now: Millis, post: &mut impl FnMut(ShardId, Message)) {
+    pub fn join(
+        &mut self,
+        join: Join,
+        now: Millis,
+        post: &mut impl FnMut(ShardId, Message),
+    ) -> Change {
         let home = self.home_of(&join.key);
         let shard = join.shard;
-        let outcome = home.admit(&join, now, post);
+        let mut change = Change::default();
+        let outcome = home.admit(&join, now, &mut change, post);
         if join.again || matches!(outcome, Outcome::Full) {
             self.drop_if_unused(&join.key);
         }
         let Join { key, conn, ticket, member, again, .. } = join;
         let joined = Joined { key, conn, ticket, member, again, outcome };
         post(shard, Message::Joined(Box::new(joined)));
+        change
     }
 
     /// A subscription ended. A member that is gone is made known to those who stay.
-    pub fn leave(&mut self, leave: &Leave, post: &mut impl FnMut(ShardId, Message)) {
-        let Some(home) = self.find_mut(&leave.key) else { return };
+    pub fn leave(&mut self, leave: &Leave, post: &mut impl FnMut(ShardId, Message)) -> Change {
+        let mut change = Change::default();
+        let Some(home) = self.find_mut(&leave.key) else { return change };
         if let Some(at) = home.interest.iter().position(|&(shard, _)| shard == leave.shard) {
             home.interest[at].1 -= 1;
             if home.interest[at].1 == 0 {
                 home.interest.swap_remove(at);
             }
+            change.subscribers = true;
+            change.occupancy = home.interest.is_empty();
         }
         if let Some(member) = &leave.member {
-            home.part(member, post);
+            change.membership = home.part(member, post);
         }
         self.drop_if_unused(&leave.key);
+        change
     }
 
     /// Orders an event behind all earlier ones and hands it to the shards with subscribers.
@@ -143,7 +185,7 @@ impl Homes {
         now: Millis,
         post: &mut impl FnMut(ShardId, Message),
     ) {
-        let Publish { key, frame, cached, except, answer_to } = publish;
+        let Publish { key, frame, cached, except, answer_to, .. } = publish;
         if let Some((data, ttl)) = cached {
             self.cache(&key, frame.clone(), data, now + ttl);
         }
@@ -166,13 +208,13 @@ impl Homes {
     #[must_use]
     pub fn users(&self, key: &ChannelKey) -> Vec<Box<str>> {
         let members = self.find(key).and_then(|home| home.members.as_ref());
-        members.map_or_else(Vec::new, |members| members.keys().map(|id| Box::from(&**id)).collect())
+        members.map_or_else(Vec::new, |members| members.ids().map(Box::from).collect())
     }
 
     /// The occupied channels of an app.
     #[must_use]
     pub fn occupied(&self, app: AppIndex, now: Millis) -> Vec<(ChannelName, ChannelState)> {
-        let homes = self.table.iter().filter(|home| home.key.app() == app);
+        let homes = self.homes.iter().flatten().filter(|home| home.key.app() == app);
         let states = homes.map(|home| (home.key.name().clone(), home.state(now)));
         states.filter(|(_, state)| state.occupied()).collect()
     }
@@ -214,83 +256,130 @@ impl Homes {
     }
 
     fn find(&self, key: &ChannelKey) -> Option<&Home> {
-        self.table.find(key.hash(), |home| home.key == *key)
+        self.homes.get(self.number(key)? as usize)?.as_ref()
     }
 
     fn find_mut(&mut self, key: &ChannelKey) -> Option<&mut Home> {
-        self.table.find_mut(key.hash(), |home| home.key == *key)
+        let number = self.number(key)?;
+        self.homes.get_mut(number as usize)?.as_mut()
+    }
+
+    fn number(&self, key: &ChannelKey) -> Option<u32> {
+        let same = |&number: &u32| {
+            self.homes[number as usize].as_ref().is_some_and(|home| home.key == *key)
+        };
+        self.by_key.find(key.hash(), same).copied()
     }
 
     fn home_of(&mut self, key: &ChannelKey) -> &mut Home {
-        let entry = self.table.entry(key.hash(), |home| home.key == *key, |home| home.key.hash());
-        let new = || Home { key: key.clone(), interest: Vec::new(), members: None, cached: None };
-        entry.or_insert_with(new).into_mut()
+        let new =
+            || Home { key: key.clone(), interest: SmallVec::new(), members: None, cached: None };
+        let number = self.number(key).unwrap_or_else(|| self.add(key.hash()));
+        self.homes[number as usize].get_or_insert_with(new)
+    }
+
+    /// A place for the home of a channel with this hash.
+    fn add(&mut self, hash: u64) -> u32 {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.homes.push(None);
+            u32::try_from(self.homes.len() - 1).unwrap_or(u32::MAX)
+        });
+        let homes = &self.homes;
+        self.by_key.insert_unique(hash, number, |&number| hash_of(homes, number));
+        number
     }
 
     fn drop_if_unused(&mut self, key: &ChannelKey) {
         let unused = |home: &Home| home.interest.is_empty() && home.cached.is_none();
-        if self.find(key).is_some_and(unused)
-            && let Ok(found) = self.table.find_entry(key.hash(), |home| home.key == *key)
-        {
+        let Some(number) = self.number(key).filter(|_| self.find(key).is_some_and(unused)) else {
+            return;
+        };
+        if let Ok(found) = self.by_key.find_entry(key.hash(), |&found| found == number) {
             found.remove();
         }
+        self.homes[number as usize] = None;
+        self.free.push(number);
+    }
+
+    /// Gives memory back that a burst has left.
+    pub fn trim(&mut self) {
+        if self.by_key.is_empty() {
+            self.homes.clear();
+            self.free = Vec::new();
+        }
+        if self.by_key.len() < self.by_key.capacity() / SPARSE {
+            let Self { by_key, homes, .. } = self;
+            by_key.shrink_to(2 * by_key.len(), |&number| hash_of(homes, number));
+        }
+    }
+
+    /// Bytes that its lists and tables hold, in use or not, cached events not counted.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.homes.room() + self.free.room() + self.by_key.allocation_size()
     }
 }
+
+fn hash_of(homes: &Chunked<Option<Home>>, number: u32) -> u64 {
+    homes[number as usize].as_ref().map_or(0, |home| home.key.hash())
+}
+
+/// A table that is filled to less than one part of this many gives the rest back.
+const SPARSE: usize = 4;
 
 impl Home {
     fn admit(
         &mut self,
         join: &Join,
         now: Millis,
+        change: &mut Change,
         post: &mut impl FnMut(ShardId, Message),
     ) -> Outcome {
         if !join.again {
-            if let Some(member) = &join.member
-                && !self.enter(member, join.max_members, post)
-            {
-                return Outcome::Full;
+            if let Some(member) = &join.member {
+                match self.enter(member, join.max_members, post) {
+                    Some(new) => change.membership = new,
+                    None => return Outcome::Full,
+                }
             }
+            change.subscribers = true;
+            change.occupancy = self.interest.is_empty();
             match self.interest.iter_mut().find(|(shard, _)| *shard == join.shard) {
                 Some((_, count)) => *count += 1,
-                None => {
-                    // Most channels have one shard, and none has many.
-                    self.interest.reserve_exact(1);
-                    self.interest.push((join.shard, 1));
-                }
+                None => self.interest.push((join.shard, 1)),
             }
         }
         Outcome::Subscribed { first: self.first_frames(now) }
     }
 
-    /// A member joins. `false`: the channel is full.
+    /// A member joins. Whether the user is new there; `None`: the channel is full.
     fn enter(
         &mut self,
         member: &Arc<Member>,
         most: Option<usize>,
         post: &mut impl FnMut(ShardId, Message),
-    ) -> bool {
+    ) -> Option<bool> {
         let members = self.members.get_or_insert_default();
         if let Some(presence) = members.get_mut(&member.user_id) {
             presence.subscriptions += 1;
-            return true;
+            return Some(false);
         }
         if most.is_some_and(|most| members.len() >= most) {
-            return false;
+            return None;
         }
-        let presence = Presence { member: Arc::clone(member), subscriptions: 1 };
-        members.insert(Arc::clone(&member.user_id), presence);
+        members.insert(Presence { member: Arc::clone(member), subscriptions: 1 });
         let added = outbound::member_added(self.key.name(), member);
         self.deliver(&added, None, post);
-        true
+        Some(true)
     }
 
-    /// A member's subscription ended.
-    fn part(&mut self, member: &Member, post: &mut impl FnMut(ShardId, Message)) {
-        let Some(members) = &mut self.members else { return };
-        let Some(presence) = members.get_mut(&member.user_id) else { return };
+    /// A member's subscription ended. Whether it was the user's last.
+    fn part(&mut self, member: &Member, post: &mut impl FnMut(ShardId, Message)) -> bool {
+        let Some(members) = &mut self.members else { return false };
+        let Some(presence) = members.get_mut(&member.user_id) else { return false };
         presence.subscriptions -= 1;
         if presence.subscriptions > 0 {
-            return;
+            return false;
         }
         // As it was made known: a later subscription of the user may have spelt the id differently.
         let gone = members.remove(&member.user_id);
@@ -298,6 +387,7 @@ impl Home {
             let removed = outbound::member_removed(self.key.name(), &gone.member.id_json);
             self.deliver(&removed, None, post);
         }
+        true
     }
 
     fn deliver(
@@ -317,10 +407,9 @@ impl Home {
         let name = self.key.name();
         let kind = name.kind();
         let succeeded = if kind.is_presence() {
-            let members = self.members.iter().flat_map(|members| members.values());
-            let shown = members.map(|Presence { member, .. }| {
-                (&*member.user_id, &*member.id_json, member.user_info.as_deref())
-            });
+            let members = self.members.iter().flat_map(|members| members.all());
+            let shown = members
+                .map(|member| (&*member.user_id, &*member.id_json, member.user_info.as_deref()));
             outbound::presence_succeeded(name, shown)
         } else {
             outbound::subscription_succeeded(name)

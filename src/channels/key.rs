@@ -1,12 +1,13 @@
-//! How a channel is told from all others, and which shard is its home.
+//! How a channel or a user is told from all others, and which shard is its home.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use crate::id::{AppIndex, ShardId};
 use crate::protocol::names::ChannelName;
 
-/// The keyed hash of channels: one key for all shards of a process, since they must agree on homes,
-/// and a random one, since names come from the network.
+/// The keyed hash of channels and users: one key for all shards of a process, since they must agree
+/// on homes, and a random one, since names come from the network.
 #[derive(Clone, Debug, Default)]
 pub struct KeyHash(RandomState);
 
@@ -16,6 +17,13 @@ impl KeyHash {
     pub fn key(&self, app: AppIndex, name: ChannelName) -> ChannelKey {
         let hash = self.0.hash_one((app, name.as_str()));
         ChannelKey { app, name, hash }
+    }
+
+    /// The key of a user.
+    #[must_use]
+    pub fn user(&self, app: AppIndex, id: Arc<str>) -> UserKey {
+        let hash = self.0.hash_one((app, "user", &*id));
+        UserKey { app, id, hash }
     }
 }
 
@@ -46,13 +54,18 @@ impl ChannelKey {
         self.hash
     }
 
-    /// The home of this channel among `shards` shards: the upper half of the hash, scaled, so that
-    /// any number divides evenly and the lower half stays free for tables.
+    /// The home of this channel among `shards` shards.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "below `shards`, which is a u16")]
     pub const fn home(&self, shards: usize) -> ShardId {
-        ShardId((((self.hash >> 32) * shards as u64) >> 32) as u16)
+        home(self.hash, shards)
     }
+}
+
+/// The upper half of the hash, scaled, so that any number of shards divides evenly and the lower
+/// half stays free for tables.
+#[allow(clippy::cast_possible_truncation, reason = "below `shards`, which is a u16")]
+const fn home(hash: u64, shards: usize) -> ShardId {
+    ShardId((((hash >> 32) * shards as u64) >> 32) as u16)
 }
 
 impl PartialEq for ChannelKey {
@@ -63,9 +76,54 @@ impl PartialEq for ChannelKey {
 
 impl Eq for ChannelKey {}
 
+/// One user of one app, with its hash.
+#[derive(Clone, Debug)]
+pub struct UserKey {
+    app: AppIndex,
+    id: Arc<str>,
+    hash: u64,
+}
+
+impl UserKey {
+    /// The user's id, as text.
+    #[must_use]
+    pub const fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// The keyed hash of app and id.
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// The home of this user among `shards` shards.
+    #[must_use]
+    pub const fn home(&self, shards: usize) -> ShardId {
+        home(self.hash, shards)
+    }
+}
+
+impl PartialEq for UserKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.app == other.app && self.id == other.id
+    }
+}
+
+impl Eq for UserKey {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_of_two_apps_are_two_users() {
+        let hash = KeyHash::default();
+        let [first, other] = [0, 1].map(|app| hash.user(AppIndex(app), "ann".into()));
+        assert_ne!(first, other);
+        assert_ne!(first, hash.user(AppIndex(0), "ben".into()));
+        assert_eq!(first, hash.user(AppIndex(0), "ann".into()));
+    }
 
     #[test]
     fn homes_are_spread_over_any_number_of_shards() {

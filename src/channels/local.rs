@@ -1,18 +1,42 @@
 //! The subscribers of this shard. Joining and leaving are O(1): a subscriber knows its place in its
 //! connection's list, and the connection its place among the channel's subscribers.
 
-use std::collections::HashMap;
+mod subscriptions;
+
 use std::sync::Arc;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use crate::frame::Frame;
+use crate::memory::{Chunked, Holder, Per, Trim};
 use crate::protocol::auth::Member;
 
 use super::ChannelKey;
+use subscriptions::{Subscription, Subscriptions};
 
-/// Connections with more subscriptions than this find them by hash.
-const SCAN_SUBSCRIPTIONS: usize = 16;
+/// What a channel, its subscribers and their connections cost on a shard.
+pub(super) const BUDGET: [Holder; 4] = [
+    Holder {
+        name: "list of subscriptions, the first in it",
+        bytes: size_of::<Subscriptions>(),
+        per: Per::Connection,
+    },
+    Holder {
+        name: "place among the subscribers",
+        bytes: size_of::<Subscriber>(),
+        per: Per::Subscription,
+    },
+    Holder {
+        name: "subscribers of a shard, the first two in it",
+        bytes: size_of::<Topic>(),
+        per: Per::Channel,
+    },
+    Holder { name: "place in the shard's table", bytes: 2 * TABLE_ENTRY, per: Per::Channel },
+];
+
+/// A number and a byte of the table's own. Tables are at least 7/16 full once they have grown.
+const TABLE_ENTRY: usize = size_of::<u32>() + 1;
 
 /// Marks a `position` as the ticket of a join that has not been answered.
 const JOINING: u32 = 1 << 31;
@@ -20,26 +44,37 @@ const JOINING: u32 = 1 << 31;
 /// Channels with subscribers on this shard, and the subscriptions of its connections.
 #[derive(Debug, Default)]
 pub struct Local {
-    topics: Vec<Topic>,
+    topics: Chunked<Topic>,
     free: Vec<u32>,
     by_key: HashTable<u32>,
     /// By slot.
-    connections: Vec<Subscriptions>,
-    /// Topics with messages of this turn.
-    dirty: Vec<u32>,
+    connections: Chunked<Subscriptions>,
+    /// Messages of this turn by topic, in the order in which each topic got its first.
+    dirty: Vec<Dirty>,
     next_ticket: u32,
 }
 
 /// A channel on this shard.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Topic {
     /// None: this entry is free.
     key: Option<ChannelKey>,
-    subscribers: Vec<Subscriber>,
+    subscribers: SmallVec<[Subscriber; 2]>,
     /// Joins on their way.
     joining: u32,
-    /// Messages of this turn, in the home's order.
-    pending: Vec<Outgoing>,
+    /// Where in `dirty` the messages of this turn are, or [`CLEAN`].
+    dirty: u32,
+}
+
+/// Marks a topic that has no messages.
+const CLEAN: u32 = u32::MAX;
+
+/// Messages of a topic.
+#[derive(Debug)]
+struct Dirty {
+    topic: u32,
+    /// In the home's order. Empty once they were settled, or when the topic is gone.
+    outgoing: Vec<Outgoing>,
 }
 
 /// One subscriber of a channel.
@@ -56,23 +91,6 @@ struct Outgoing {
     frame: Frame,
     /// The slot that must not get it.
     except: Option<u32>,
-}
-
-/// What one connection is subscribed to.
-#[derive(Debug, Default)]
-struct Subscriptions {
-    list: Vec<Subscription>,
-    /// By topic, for long lists only, and boxed, because most connections have none.
-    #[expect(clippy::box_collection, reason = "a pointer per slot, not a table's 48 bytes")]
-    index: Option<Box<HashMap<u32, u32>>>,
-}
-
-#[derive(Debug)]
-struct Subscription {
-    topic: u32,
-    /// The place among the topic's subscribers, or [`JOINING`] and a ticket.
-    position: u32,
-    member: Option<Arc<Member>>,
 }
 
 /// What a subscribe came to.
@@ -139,9 +157,7 @@ impl Local {
         }
         self.next_ticket = (self.next_ticket + 1) & !JOINING;
         let ticket = self.next_ticket;
-        if self.connections.len() <= slot as usize {
-            self.connections.resize_with(slot as usize + 1, Subscriptions::default);
-        }
+        self.connections.extend_to(slot as usize + 1);
         self.topics[topic as usize].joining += 1;
         self.connections[slot as usize].push(Subscription {
             topic,
@@ -164,9 +180,8 @@ impl Local {
         self.settle(topic, settle);
         let entry = &mut self.topics[topic as usize];
         entry.joining -= 1;
-        let position = length(entry.subscribers.len());
-        entry.subscribers.push(Subscriber { slot, back: at });
-        self.connections[slot as usize].list[at as usize].position = position;
+        let position = entry.add(Subscriber { slot, back: at });
+        self.connections[slot as usize].list_mut()[at as usize].position = position;
         Joining::Done
     }
 
@@ -218,7 +233,7 @@ impl Local {
 
     /// A connection is gone: calls `left` for each subscription that a home has to be told of.
     pub fn disconnect(&mut self, slot: u32, mut left: impl FnMut(ChannelKey, Left)) {
-        while let Some(last) = self.connections.get(slot as usize).map(|of| of.list.len()) {
+        while let Some(last) = self.connections.get(slot as usize).map(|of| of.list().len()) {
             let Some(last) = last.checked_sub(1) else { break };
             if let (Some(key), Some(member)) = self.remove(slot, length(last)) {
                 left(key, member);
@@ -236,19 +251,23 @@ impl Local {
         if entry.subscribers.is_empty() {
             return;
         }
-        if entry.pending.is_empty() {
-            self.dirty.push(topic);
+        if entry.dirty == CLEAN {
+            entry.dirty = length(self.dirty.len());
+            self.dirty.push(Dirty { topic, outgoing: Vec::new() });
         }
-        entry.pending.push(Outgoing { frame, except });
+        self.dirty[entry.dirty as usize].outgoing.push(Outgoing { frame, except });
     }
 
     /// The end of the turn: hands every channel's messages to `emit`.
     pub fn flush(&mut self, mut emit: impl FnMut(TopicBatch<'_>)) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for topic in dirty.drain(..) {
-            self.settle(topic, &mut emit);
+        for Dirty { topic, outgoing } in self.dirty.drain(..) {
+            if !outgoing.is_empty() {
+                let entry = &mut self.topics[topic as usize];
+                entry.dirty = CLEAN;
+                let batch = Batch { outgoing: &outgoing };
+                emit(TopicBatch { batch, subscribers: &entry.subscribers });
+            }
         }
-        self.dirty = dirty;
     }
 
     /// Whether a connection is subscribed, and as whom.
@@ -261,13 +280,13 @@ impl Local {
     /// How many subscriptions a connection has, those on their way included.
     #[must_use]
     pub fn count(&self, slot: u32) -> usize {
-        self.connections.get(slot as usize).map_or(0, |of| of.list.len())
+        self.connections.get(slot as usize).map_or(0, |of| of.list().len())
     }
 
     /// Whether a connection is present anywhere as this user.
     #[must_use]
     pub fn is_user(&self, slot: u32, user_id: &str) -> bool {
-        let list = self.connections.get(slot as usize).map_or(&[][..], |of| &of.list);
+        let list = self.connections.get(slot as usize).map_or(&[][..], Subscriptions::list);
         let mut members = list.iter().filter_map(|of| of.member.as_ref());
         members.any(|member| &*member.user_id == user_id)
     }
@@ -278,12 +297,36 @@ impl Local {
         self.by_key.len()
     }
 
+    /// Gives memory back that a burst has left. Between turns.
+    pub fn trim(&mut self) {
+        self.dirty.trim();
+        if self.by_key.is_empty() && self.dirty.is_empty() {
+            self.topics.clear();
+            self.free = Vec::new();
+        }
+        if self.by_key.len() < self.by_key.capacity() / SPARSE {
+            let Self { by_key, topics, .. } = self;
+            by_key.shrink_to(2 * by_key.len(), |&topic| hash_of(topics, topic));
+        }
+    }
+
+    /// Bytes that its lists and tables hold, in use or not.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.topics.room()
+            + self.free.room()
+            + self.by_key.allocation_size()
+            + self.connections.room()
+            + self.dirty.room()
+    }
+
     fn settle(&mut self, topic: u32, emit: &mut impl FnMut(TopicBatch<'_>)) {
         let entry = &mut self.topics[topic as usize];
-        if !entry.pending.is_empty() {
-            let batch = Batch { outgoing: &entry.pending };
+        if let Some(dirty) = self.dirty.get_mut(entry.dirty as usize) {
+            entry.dirty = CLEAN;
+            let outgoing = std::mem::take(&mut dirty.outgoing);
+            let batch = Batch { outgoing: &outgoing };
             emit(TopicBatch { batch, subscribers: &entry.subscribers });
-            entry.pending = Vec::new();
         }
     }
 
@@ -298,9 +341,9 @@ impl Local {
         }
         let entry = Topic {
             key: Some(key.clone()),
-            subscribers: Vec::new(),
+            subscribers: SmallVec::new(),
             joining: 0,
-            pending: Vec::new(),
+            dirty: CLEAN,
         };
         let topic = if let Some(topic) = self.free.pop() {
             self.topics[topic as usize] = entry;
@@ -310,8 +353,7 @@ impl Local {
             length(self.topics.len() - 1)
         };
         let topics = &self.topics;
-        let hash = |&topic: &u32| topics[topic as usize].key.as_ref().map_or(0, ChannelKey::hash);
-        self.by_key.insert_unique(key.hash(), topic, hash);
+        self.by_key.insert_unique(key.hash(), topic, |&topic| hash_of(topics, topic));
         topic
     }
 
@@ -320,15 +362,17 @@ impl Local {
     }
 
     fn subscription(&self, slot: u32, at: u32) -> &Subscription {
-        &self.connections[slot as usize].list[at as usize]
+        &self.connections[slot as usize].list()[at as usize]
     }
 
     /// Takes a subscription out of both lists. Returns the channel, and the member if the home has
     /// counted the join (if it has not, its answer will find nobody and be void).
     fn remove(&mut self, slot: u32, at: u32) -> (Option<ChannelKey>, Option<Left>) {
-        let removed = self.connections[slot as usize].swap_remove(at);
+        let Some(removed) = self.connections[slot as usize].swap_remove(at) else {
+            return (None, None);
+        };
         // The last subscription has moved to `at`: its subscriber must point there.
-        if let Some(moved) = self.connections[slot as usize].list.get(at as usize)
+        if let Some(moved) = self.connections[slot as usize].list().get(at as usize)
             && moved.position & JOINING == 0
         {
             let (topic, position) = (moved.topic as usize, moved.position as usize);
@@ -338,9 +382,9 @@ impl Local {
         let key = entry.key.clone();
         let left = if removed.position & JOINING == 0 {
             let position = removed.position;
-            entry.subscribers.swap_remove(position as usize);
+            entry.take(position);
             if let Some(moved) = entry.subscribers.get(position as usize).copied() {
-                let list = &mut self.connections[moved.slot as usize].list;
+                let list = self.connections[moved.slot as usize].list_mut();
                 list[moved.back as usize].position = position;
             }
             Some(Left { member: removed.member })
@@ -358,9 +402,12 @@ impl Local {
             return;
         }
         if let Some(key) = entry.key.take() {
-            entry.subscribers = Vec::new();
-            // `dirty` may name it still: then it has nothing, or what its next channel has.
-            entry.pending = Vec::new();
+            entry.subscribers = SmallVec::new();
+            if let Some(dirty) = self.dirty.get_mut(entry.dirty as usize) {
+                // It names the topic still, which may be another channel's by the end of the turn.
+                entry.dirty = CLEAN;
+                dirty.outgoing = Vec::new();
+            }
             if let Ok(found) = self.by_key.find_entry(key.hash(), |&found| found == topic) {
                 found.remove();
             }
@@ -369,46 +416,44 @@ impl Local {
     }
 }
 
+impl Topic {
+    /// Adds a subscriber; returns its place.
+    fn add(&mut self, subscriber: Subscriber) -> u32 {
+        let len = self.subscribers.len();
+        if len >= LONG && len == self.subscribers.capacity() {
+            // By a quarter: doubling would leave half of a hot channel's list unused.
+            self.subscribers.reserve_exact(len / 4);
+        }
+        self.subscribers.push(subscriber);
+        length(len)
+    }
+
+    /// Takes out the subscriber at this place, which the last one gets.
+    fn take(&mut self, position: u32) {
+        self.subscribers.swap_remove(position as usize);
+        if self.subscribers.len() >= LONG
+            && self.subscribers.len() < self.subscribers.capacity() / SPARSE
+        {
+            self.subscribers.shrink_to_fit();
+        }
+    }
+}
+
+/// A list of subscribers that grows by less than its double.
+const LONG: usize = 64;
+
+/// What is filled to less than one part of this many gives the rest back.
+const SPARSE: usize = 4;
+
+fn hash_of(topics: &Chunked<Topic>, topic: u32) -> u64 {
+    topics[topic as usize].key.as_ref().map_or(0, ChannelKey::hash)
+}
+
 /// A subscription that a home had counted.
 #[derive(Debug)]
 pub struct Left {
     /// Who left a presence channel.
     pub member: Option<Arc<Member>>,
-}
-
-impl Subscriptions {
-    fn find(&self, topic: u32) -> Option<u32> {
-        match &self.index {
-            Some(index) => index.get(&topic).copied(),
-            None => self.list.iter().position(|of| of.topic == topic).map(length),
-        }
-    }
-
-    fn push(&mut self, subscription: Subscription) {
-        if let Some(index) = &mut self.index {
-            index.insert(subscription.topic, length(self.list.len()));
-        }
-        if self.list.is_empty() {
-            // Most have one: no room for the four that a vector starts with.
-            self.list.reserve_exact(1);
-        }
-        self.list.push(subscription);
-        if self.index.is_none() && self.list.len() > SCAN_SUBSCRIPTIONS {
-            let places = self.list.iter().zip(0..).map(|(of, at)| (of.topic, at));
-            self.index = Some(Box::new(places.collect()));
-        }
-    }
-
-    fn swap_remove(&mut self, at: u32) -> Subscription {
-        let removed = self.list.swap_remove(at as usize);
-        if let Some(index) = &mut self.index {
-            index.remove(&removed.topic);
-            if let Some(moved) = self.list.get(at as usize) {
-                index.insert(moved.topic, at);
-            }
-        }
-        removed
-    }
 }
 
 /// Lists here are shorter than the table of sockets or a connection's bound.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
+
 use crate::frame::Frame;
 use crate::id::{ConnKey, ShardId, SocketId};
 use crate::protocol::auth::Member;
@@ -98,8 +100,24 @@ pub struct Publish {
     pub cached: Option<(Arc<str>, Duration)>,
     /// The connection that must not get it.
     pub except: Option<SocketId>,
+    /// What a webhook is told of a client event, when one is to be told.
+    pub whisper: Option<Box<Whisper>>,
     /// Whom to tell the channel's state, and how they call the question.
     pub answer_to: Option<(ShardId, u32, u32)>,
+}
+
+/// A client event as a webhook is told of it. It travels with the event, so that the home tells
+/// what happens on its channel in the order in which it happens.
+#[derive(Clone, Debug)]
+pub struct Whisper {
+    /// Its name.
+    pub event: Box<str>,
+    /// Its data as sent.
+    pub data: Option<Box<RawValue>>,
+    /// Who sent it.
+    pub socket_id: SocketId,
+    /// As which user; on presence channels.
+    pub user_id: Option<Arc<str>>,
 }
 
 /// An event on its way to the subscribers of one shard.

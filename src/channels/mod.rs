@@ -1,25 +1,59 @@
 //! Floor 3. Channels: who is subscribed on this shard, and, for the channels whose home this shard
-//! is, what must be one truth. Pure data: knows no sockets, no clock, no plane.
+//! is, what must be one truth. The same for users who sign in. Pure data: knows no sockets, no
+//! clock, no plane.
 //!
 //! - [`Local`]: per channel the subscribers of this shard.
 //! - [`Homes`]: per channel whose home is here, the interest set, occupancy, presence members, the
 //!   cached last event, and the order of its messages.
+//! - [`Users`]: the users who are signed in on this shard, and those whom they watch.
+//! - [`UserHomes`]: per user whose home is here, the shards that have the user, and those that
+//!   watch.
 //!
 //! How they work together. Every subscribe goes to the home as a [`Join`] and takes effect on the
 //! shard when the home's [`Joined`] arrives; every publish goes to the home, which hands a
 //! [`Deliver`] to each interested shard. Messages between two shards keep their order, so what the
 //! home orders behind a join reaches the new subscriber, and nothing that it ordered before. A
 //! membership event is published by the home in the same way.
+//!
+//! A user who signs in is one on the shard at once; the home is told of the first connection on a
+//! shard and of the end of the last. What watchers see of it is not ordered with channels: it comes
+//! a little later, and in the end it is the truth.
 
 mod home;
 mod key;
 mod local;
 mod message;
+mod user_homes;
+mod users;
 
-pub use home::{CacheBounds, Homes};
-pub use key::{ChannelKey, KeyHash};
+use crate::memory::{Holder, Per};
+use crate::protocol::auth::Member;
+
+pub use home::{CacheBounds, Change, Homes};
+pub use key::{ChannelKey, KeyHash, UserKey};
 pub use local::{Batch, Joining, Left, Local, Subscribe, Subscriber, TopicBatch};
 pub use message::{
     Answered, CachedEvent, ChannelState, Deliver, Join, Joined, Leave, Message, Outcome,
-    Publication, Publish,
+    Publication, Publish, Whisper,
 };
+pub use user_homes::{Step, UserHomes, UserMessage};
+pub use users::{Steps, Users};
+
+/// What is as long as its text, with the texts of a usual app.
+const TYPICAL: [Holder; 2] = [
+    Holder { name: "name of a channel, if of 32 B", bytes: ARC_COUNTS + 32, per: Per::Channel },
+    Holder {
+        name: "member with an id of 8 B and user_info of 100 B",
+        bytes: 2 * ARC_COUNTS + size_of::<Member>() + 8 + 10 + 100,
+        per: Per::Member,
+    },
+];
+
+/// The two counts of an [`Arc`](std::sync::Arc).
+const ARC_COUNTS: usize = 2 * size_of::<usize>();
+
+/// What a connection's subscriptions, a channel and a member cost.
+#[must_use]
+pub fn budget() -> Vec<Holder> {
+    [&local::BUDGET[..], &home::BUDGET[..], &TYPICAL[..]].concat()
+}

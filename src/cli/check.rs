@@ -9,7 +9,7 @@ use crate::config::{Config, Resolved};
 use super::SettingsArgs;
 
 pub(super) fn run(settings: SettingsArgs) -> ExitCode {
-    let config = match settings.load() {
+    let config = match settings.origin().load() {
         Ok(config) => config,
         Err(error) => return super::refuse(&error),
     };

@@ -1,9 +1,11 @@
 //! Floor 8. `ringwave doctor`: can this host run Ringwave, and how well? One row per check, each
-//! advice with the command that mends it; exit code 0, or 78 when something keeps it from running.
+//! advice with the command that mends it, then where memory goes. Exit code 0, or 78 when something
+//! keeps it from running.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::budget;
 use crate::server::limits::{self, Limit};
 use crate::server::preflight::{Host, HostError, KERNEL_FLOOR, Stage};
 
@@ -14,7 +16,8 @@ pub(super) fn run() -> ExitCode {
     let raised = limits::raise_nofile();
     let report = Report::of(&Host::survey(), raised.before);
     // A reader that went away (`doctor | head`) does not change the verdict.
-    let _closed = io::stdout().write_all(report.to_text().as_bytes());
+    let text = format!("{}\n{}", report.to_text(), budget::text(&budget::holders()));
+    let _closed = io::stdout().write_all(text.as_bytes());
     match report.failures() {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(HostError::EXIT_CODE),

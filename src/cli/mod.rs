@@ -1,19 +1,22 @@
 //! Floor 8. The commands of the binary, one file each. This file reads the command line and turns
-//! what a command returns into the exit code: 0 for success, 64 for a command line that is none, 70
-//! for a defect of ours, 78 for a configuration or a host that cannot be served (the numbers of
-//! `sysexits.h`).
+//! what a command returns into the exit code: 0 for success, 64 for a command line that is none, 65
+//! for input that is none, 69 for a server that is not there, 70 for a defect of ours, 78 for a
+//! configuration or a host that cannot be served (the numbers of `sysexits.h`).
 
+mod budget;
 mod check;
 mod doctor;
+mod import;
+mod reload;
 mod start;
 mod storm;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::config::{self, Config, ConfigError, Environment, Flags};
+use crate::config::{self, ConfigError, Environment, Flags, Origin};
 
 /// The command line is not one of ours (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -30,10 +33,14 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT
+    /// Serve until SIGTERM or SIGINT; SIGHUP reads the configuration anew
     Start(SettingsArgs),
     /// Check the configuration and show every value with where it came from
     Check(SettingsArgs),
+    /// Have the server of this directory read its configuration anew
+    Reload(reload::ReloadArgs),
+    /// Make a ringwave.toml of the JSON of Laravel's config('reverb')
+    ImportReverb(import::ImportArgs),
     /// Tell whether this host can run it, and how to mend what can't
     Doctor,
     /// Put a server under load and measure what it stands
@@ -71,8 +78,8 @@ struct SettingsArgs {
 }
 
 impl SettingsArgs {
-    /// Reads the configuration, as seen from the current directory.
-    fn load(self) -> Result<Config, ConfigError> {
+    /// The configuration as seen from the current directory.
+    fn origin(self) -> Origin {
         let flags = Flags {
             host: self.host,
             port: self.port,
@@ -86,7 +93,7 @@ impl SettingsArgs {
             config: self.config,
             dev: self.dev,
         };
-        config::load(&flags, &environment(), Path::new("."))
+        Origin { flags, environment: environment(), directory: PathBuf::from(".") }
     }
 }
 
@@ -101,6 +108,8 @@ pub fn run() -> ExitCode {
         None => print_help(),
         Some(Command::Start(settings)) => start::run(settings),
         Some(Command::Check(settings)) => check::run(settings),
+        Some(Command::Reload(arguments)) => reload::run(arguments),
+        Some(Command::ImportReverb(arguments)) => import::run(&arguments),
         Some(Command::Doctor) => doctor::run(),
         Some(Command::Storm(arguments)) => storm::run(*arguments),
     }

@@ -7,8 +7,9 @@ use crate::server;
 use super::SettingsArgs;
 
 pub(super) fn run(settings: SettingsArgs) -> ExitCode {
-    match settings.load() {
-        Ok(config) => server::run(config),
+    let origin = settings.origin();
+    match origin.load() {
+        Ok(config) => server::run(config, &origin),
         Err(error) => super::refuse(&error),
     }
 }

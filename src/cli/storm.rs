@@ -60,6 +60,12 @@ pub(super) struct StormArgs {
     /// Bytes of data per message
     #[arg(long, value_name = "BYTES", default_value_t = 128)]
     size: u32,
+    /// Publish each request on a connection of its own
+    #[arg(long)]
+    fresh: bool,
+    /// Bytes of the user_info of each presence member; 0: none
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    user_info: u32,
     /// Seconds that the scenario runs
     #[arg(short, long, value_name = "SECONDS", default_value_t = 10.0)]
     duration: f64,
@@ -186,6 +192,8 @@ impl StormArgs {
             rate: self.rate,
             batch: self.batch,
             size: self.size,
+            fresh: self.fresh,
+            user_info: self.user_info,
             duration: seconds("--duration", self.duration)?,
             ramp: self.ramp,
             in_flight: self.in_flight.unwrap_or(in_flight),

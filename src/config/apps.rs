@@ -7,10 +7,9 @@
 //! app, which the variables then describe.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU32;
 
 use crate::id::AppIndex;
-use crate::protocol::app::{App, Apps, Limits, RateLimit};
+use crate::protocol::app::{App, Apps, Connections, Limits, RateLimit, Standing};
 use crate::protocol::auth::Secret;
 
 use super::ConfigError;
@@ -18,6 +17,7 @@ use super::form::{Form, Given};
 use super::reader::{AppSources, Reader, Section};
 use super::settings::{self, Setting};
 use super::sources::{Source, Sources};
+use super::webhooks;
 
 const DEVELOPMENT: Credentials<&str> =
     Credentials { id: "app-id", key: "app-key", secret: "app-secret" };
@@ -89,8 +89,8 @@ impl Plan {
             })?;
             apps.push(read_app(reader, index, planned.development, max_request_size)?);
         }
-        reject_twice(&apps, "app_id", |app| &app.id)?;
-        reject_twice(&apps, "key", |app| &app.key)?;
+        reject_twice(&apps, "app_id", |app| vec![&app.id])?;
+        reject_twice(&apps, "key", |app| app.keys().collect())?;
         Ok(Apps::new(apps))
     }
 }
@@ -157,6 +157,8 @@ fn read_app(
         id,
         key,
         secret: Secret::new(&secret),
+        more_keys: reader.take(&settings::APP_KEYS)?,
+        standing: read_standing(reader)?,
         ping_interval: reader.take(&settings::PING_INTERVAL)?,
         pong_timeout: reader.take(&settings::PONG_TIMEOUT)?,
         activity_timeout_s: reader.take(&settings::ACTIVITY_TIMEOUT)?,
@@ -169,8 +171,10 @@ fn read_app(
         subscription_errors: reader.take(&settings::SUBSCRIPTION_ERRORS)?,
         auth_timestamp_tolerance: reader.take(&settings::AUTH_TIMESTAMP_TOLERANCE)?,
         cache_ttl: reader.take(&settings::CACHE_TTL)?,
+        user_authentication_timeout: reader.take(&settings::USER_AUTHENTICATION_TIMEOUT)?,
         limits: read_limits(reader, max_request_size)?,
-        connections: AtomicU32::new(0),
+        webhooks: webhooks::read(reader)?,
+        connections: Connections::of(index),
     })
 }
 
@@ -189,6 +193,11 @@ fn read_credentials(
         false => reader.take_required(&settings::APP_SECRET)?,
     };
     Ok(Credentials { id, key, secret })
+}
+
+fn read_standing(reader: &mut Reader<'_>) -> Result<Standing, ConfigError> {
+    let enabled = reader.take(&settings::ENABLED)?;
+    Ok(if enabled { Standing::Enabled } else { Standing::Disabled })
 }
 
 fn read_rate_limit(reader: &mut Reader<'_>) -> Result<Option<RateLimit>, ConfigError> {
@@ -214,21 +223,30 @@ fn read_limits(reader: &mut Reader<'_>, max_request_size: usize) -> Result<Limit
         max_presence_members: reader.take(&settings::MAX_PRESENCE_MEMBERS)?,
         max_presence_user_info: reader.take(&settings::MAX_PRESENCE_USER_INFO)?,
         max_user_id: reader.take(&settings::MAX_USER_ID)?,
+        max_watchlist: reader.take(&settings::MAX_WATCHLIST)?,
         max_client_events_per_second: reader.take(&settings::MAX_CLIENT_EVENTS_PER_SECOND)?,
         max_client_event_data: reader.take(&settings::MAX_CLIENT_EVENT_DATA)?,
     })
 }
 
 /// Requests find their app by id, connections by key: either has to name one app.
-fn reject_twice(apps: &[App], what: &str, by: fn(&App) -> &String) -> Result<(), ConfigError> {
-    let mut seen: HashMap<&String, usize> = HashMap::new();
-    for (position, app) in apps.iter().enumerate() {
-        if let Some(first) = seen.insert(by(app), position) {
-            return Err(ConfigError(format!(
-                "apps[{first}] and apps[{position}] have the same {what} {:?}: each app needs its \
-                 own",
-                by(app)
-            )));
+fn reject_twice(apps: &[App], what: &str, by: fn(&App) -> Vec<&str>) -> Result<(), ConfigError> {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let named = apps.iter().enumerate();
+    for (position, name) in named.flat_map(|(at, app)| by(app).into_iter().map(move |n| (at, n))) {
+        match seen.insert(name, position) {
+            None => {}
+            Some(first) if first == position => {
+                return Err(ConfigError(format!(
+                    "apps[{position}] has the {what} {name:?} twice: once will do"
+                )));
+            }
+            Some(first) => {
+                return Err(ConfigError(format!(
+                    "apps[{first}] and apps[{position}] have the same {what} {name:?}: each app \
+                     needs its own"
+                )));
+            }
         }
     }
     Ok(())

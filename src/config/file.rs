@@ -1,7 +1,8 @@
 //! Floor 6. `ringwave.toml`: tables `[server]`, `[app]` (what holds for every app) and `[[apps]]`
-//! (one app each, which may differ from `[app]`). A key that is no setting is an error, as a
-//! setting that is misspelt would otherwise be off without a word.
+//! (one app each, which may differ from `[app]`) with its `[[apps.webhooks]]`. A key that is no
+//! setting is an error, as a setting that is misspelt would otherwise be off without a word.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -18,7 +19,10 @@ pub(super) struct File {
 }
 
 /// Keys that belong to one app alone, hence not in `[app]`.
-const CREDENTIALS: [&str; 3] = ["app_id", "key", "secret"];
+const CREDENTIALS: [&str; 5] = ["app_id", "key", "secret", "keys", WEBHOOKS];
+
+/// Key of the list of tables in an app.
+const WEBHOOKS: &str = "webhooks";
 
 impl File {
     /// Reads the text of a file.
@@ -53,6 +57,27 @@ impl File {
         let key = key.strip_prefix("app.")?;
         let value = find(self.apps.get(index)?, key)?;
         Some((given(value), format!("apps[{index}].{key}")))
+    }
+
+    /// How many `[[apps.webhooks]]` the entry at `app` of `[[apps]]` has.
+    pub(super) fn webhooks_len(&self, app: usize) -> usize {
+        self.webhooks(app).map_or(0, <[Value]>::len)
+    }
+
+    /// The value of the key of a webhook in the entry at `index` of an app's `[[apps.webhooks]]`.
+    pub(super) fn webhook_value(
+        &self,
+        app: usize,
+        index: usize,
+        key: &str,
+    ) -> Option<(Given, String)> {
+        let key = key.strip_prefix("app.webhooks.")?;
+        let value = self.webhooks(app)?.get(index)?.as_table()?.get(key)?;
+        Some((given(value), format!("apps[{app}].webhooks[{index}].{key}")))
+    }
+
+    fn webhooks(&self, app: usize) -> Option<&[Value]> {
+        self.apps.get(app)?.get(WEBHOOKS)?.as_array().map(Vec::as_slice)
     }
 }
 
@@ -97,6 +122,13 @@ fn check_table(path: &Path, prefix: &str, table: &Table) -> Result<(), ConfigErr
         let inner = format!("{declared}.");
         let mut keys = ALL.iter().map(|setting| setting.declaration().key);
         match value {
+            // Refused with the credentials.
+            _ if key == "app.webhooks" => {}
+            _ if key == "apps.webhooks" => {
+                for webhook in webhook_tables(path, value)? {
+                    check_table(path, &key, webhook)?;
+                }
+            }
             Value::Table(table) if keys.any(|key| key.starts_with(&inner)) => {
                 check_table(path, &key, table)?;
             }
@@ -105,6 +137,15 @@ fn check_table(path: &Path, prefix: &str, table: &Table) -> Result<(), ConfigErr
         }
     }
     Ok(())
+}
+
+fn webhook_tables<'a>(path: &Path, value: &'a Value) -> Result<Vec<&'a Table>, ConfigError> {
+    let tables: Option<Vec<_>> =
+        value.as_array().and_then(|list| list.iter().map(Value::as_table).collect());
+    tables.ok_or_else(|| {
+        let path = path.display();
+        ConfigError(format!("{path}: apps.webhooks has to be a list of `[[apps.webhooks]]`"))
+    })
 }
 
 fn unknown(path: &Path, key: &str) -> ConfigError {
@@ -128,11 +169,18 @@ fn given(value: &Value) -> Given {
     match value {
         Value::Boolean(truth) => Given::Truth(*truth),
         Value::Integer(number) => Given::Number(*number),
+        Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_table) => {
+            Given::Tables(items.iter().filter_map(Value::as_table).map(entries).collect())
+        }
         Value::Array(items) => Given::List(items.iter().map(text).collect()),
         Value::String(_) | Value::Float(_) | Value::Datetime(_) | Value::Table(_) => {
             Given::Text(text(value))
         }
     }
+}
+
+fn entries(table: &Table) -> BTreeMap<String, Given> {
+    table.iter().map(|(key, value)| (key.clone(), given(value))).collect()
 }
 
 #[cfg(test)]
@@ -178,6 +226,31 @@ mod tests {
             assert_eq!(refused(text), message);
         }
         assert!(refused("[app]\nsecret = \"tops3cret\"").contains("[[apps]]"));
+        assert!(refused("[[app.webhooks]]\nurl = \"http://a\"").contains("[[apps]]"));
+    }
+
+    #[test]
+    fn webhooks_are_tables_of_their_app() {
+        let text = "[[apps]]\n[[apps]]\n[[apps.webhooks]]\nurl = \"http://a\"\n\
+            [[apps.webhooks]]\nheaders = [\"A: b\"]";
+        let file = File::parse(Path::new("r.toml"), text).unwrap();
+        assert_eq!((file.webhooks_len(0), file.webhooks_len(1)), (0, 2));
+        let (value, key) = file.webhook_value(1, 0, "app.webhooks.url").unwrap();
+        assert!(value == Given::Text("http://a".into()) && key == "apps[1].webhooks[0].url");
+        assert!(file.webhook_value(1, 1, "app.webhooks.url").is_none());
+        for (text, message) in [
+            (
+                "[[apps]]\n[[apps.webhooks]]\nurrl = \"\"",
+                "r.toml: there is no setting \"apps.webhooks.urrl\"; \
+                 the nearest is `apps.webhooks.url`",
+            ),
+            (
+                "[[apps]]\n[apps.webhooks]\nurl = \"\"",
+                "r.toml: apps.webhooks has to be a list of `[[apps.webhooks]]`",
+            ),
+        ] {
+            assert_eq!(refused(text), message);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Floor 6. What values look like: one form per kind of setting. A form takes what a source gave,
 //! says in words what it would accept, and shows a value as an operator would write it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,6 +23,8 @@ pub(super) enum Given {
     Text(String),
     /// A list of the file, or a flag that may be repeated.
     List(Vec<String>),
+    /// Tables in a list of the file.
+    Tables(Vec<BTreeMap<String, Self>>),
 }
 
 impl fmt::Display for Given {
@@ -31,6 +34,7 @@ impl fmt::Display for Given {
             Self::Number(number) => write!(f, "{number}"),
             Self::Text(text) => write!(f, "{text:?}"),
             Self::List(items) => write!(f, "{items:?}"),
+            Self::Tables(_) => f.write_str("a list of tables"),
         }
     }
 }
@@ -72,7 +76,7 @@ impl Form for Text {
         match given {
             Given::Text(text) => Ok(text.clone()),
             Given::Number(number) => Ok(number.to_string()),
-            Given::Truth(_) | Given::List(_) => Err(given.into()),
+            Given::Truth(_) | Given::List(_) | Given::Tables(_) => Err(given.into()),
         }
     }
 
@@ -155,6 +159,10 @@ impl<T> Whole<T> {
     pub(super) const fn seconds(min: u64, max: u64) -> Self {
         Self { min, max, unit: " seconds", fits: PhantomData }
     }
+
+    pub(super) const fn milliseconds(min: u64, max: u64) -> Self {
+        Self { min, max, unit: " milliseconds", fits: PhantomData }
+    }
 }
 
 impl<T: TryFrom<u64> + fmt::Display> Form for Whole<T> {
@@ -164,7 +172,7 @@ impl<T: TryFrom<u64> + fmt::Display> Form for Whole<T> {
         let number = match given {
             Given::Number(number) => u64::try_from(*number).ok(),
             Given::Text(text) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
-            Given::Text(_) | Given::Truth(_) | Given::List(_) => None,
+            _ => None,
         };
         number
             .filter(|number| (self.min..=self.max).contains(number))
@@ -273,7 +281,7 @@ impl<T: Copy + PartialEq + Sync> Form for Choice<T> {
     fn accept(&self, given: &Given) -> Result<T, Offender> {
         let chosen = match given {
             Given::Text(text) => self.0.iter().find(|(word, _)| word == text),
-            Given::Truth(_) | Given::Number(_) | Given::List(_) => None,
+            _ => None,
         };
         chosen.map(|&(_, meaning)| meaning).ok_or_else(|| given.into())
     }
@@ -299,7 +307,7 @@ impl Form for Host {
     fn accept(&self, given: &Given) -> Result<IpAddr, Offender> {
         let address = match given {
             Given::Text(text) => parse_host(text),
-            Given::Truth(_) | Given::Number(_) | Given::List(_) => None,
+            _ => None,
         };
         address.ok_or_else(|| given.into())
     }
@@ -425,17 +433,17 @@ impl Form for OriginPatterns {
 }
 
 /// A list, which one value with commas is as well: variables have no other way.
-fn items(given: &Given) -> Result<Vec<String>, Offender> {
+pub(super) fn items(given: &Given) -> Result<Vec<String>, Offender> {
     match given {
         Given::List(items) => Ok(items.clone()),
         Given::Text(text) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Ok(items.map(str::to_owned).collect())
         }
-        Given::Truth(_) | Given::Number(_) => Err(given.into()),
+        _ => Err(given.into()),
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("{text:?}")
 }

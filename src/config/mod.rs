@@ -9,6 +9,8 @@ mod apps;
 mod dotenv;
 mod file;
 mod form;
+mod import;
+mod keys;
 mod notes;
 mod reader;
 mod server;
@@ -17,6 +19,7 @@ mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,9 +27,11 @@ use std::sync::Arc;
 
 use crate::protocol::app::Apps;
 
+pub use import::import_reverb;
 pub use reader::Resolved;
 pub use server::{ListenAddr, LogFormat, ServerConfig};
 pub(crate) use settings::help;
+use sources::Sources;
 pub use sources::{Environment, Source};
 pub use table::readme_table;
 
@@ -60,6 +65,28 @@ pub struct Flags {
     pub dev: bool,
 }
 
+/// Where a configuration is read from, and can be read anew. It holds the environment, in which
+/// there may be secrets: nothing prints it.
+#[derive(Clone)]
+pub struct Origin {
+    /// The flags of the command line.
+    pub flags: Flags,
+    /// The process environment.
+    pub environment: Environment,
+    /// Where `.env` and `ringwave.toml` are looked for.
+    pub directory: PathBuf,
+}
+
+impl Origin {
+    /// Reads the configuration as it is now.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        load(&self.flags, &self.environment, &self.directory)
+    }
+}
+
 /// A configuration that can be served.
 #[derive(Debug)]
 pub struct Config {
@@ -79,6 +106,13 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 
+impl ConfigError {
+    /// Of a reason that only the running process knows.
+    pub(crate) fn new(sentence: &str) -> Self {
+        Self(sentence.to_owned())
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -97,17 +131,27 @@ pub fn load(
     environment: &Environment,
     directory: &Path,
 ) -> Result<Config, ConfigError> {
-    let sources = sources::Sources::read(flags, environment, directory)?;
-    let plan = apps::Plan::of(&sources, flags.dev)?;
-    let mut reader = reader::Reader::new(&sources);
+    resolve(&Sources::read(flags, environment, directory)?, flags.dev)
+}
+
+/// Whether a `ringwave.toml` of this text could be served by itself.
+fn check_file(text: &str) -> Result<(), ConfigError> {
+    let file = file::File::parse(Path::new("ringwave.toml"), text)?;
+    let (flags, environment) = (Flags::default(), Environment::new());
+    resolve(&Sources::of_file(&flags, &environment, file), false).map(drop)
+}
+
+fn resolve(sources: &Sources<'_>, dev: bool) -> Result<Config, ConfigError> {
+    let plan = apps::Plan::of(sources, dev)?;
+    let mut reader = reader::Reader::new(sources);
     let development = plan.has_development();
     let server = server::read(&mut reader, !development)?;
     let max_request_size = reader.take(&settings::MAX_REQUEST_SIZE)?;
-    if development && !flags.dev {
+    if development && !dev {
         reject_public(&server)?;
     }
     let apps = plan.read(&mut reader, max_request_size)?;
-    let notes = notes::collect(&sources, &plan, &server, &apps);
+    let notes = notes::collect(sources, &plan, &server, &apps);
     let resolved = reader.into_resolved();
     Ok(Config { server, apps: Arc::new(apps), development, notes, resolved })
 }

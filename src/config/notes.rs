@@ -24,6 +24,7 @@ pub(super) fn collect(
     notes.extend(server_name(sources));
     notes.extend(rate_limiting_word(sources, plan));
     notes.extend(idle_app_variables(sources, plan, apps));
+    notes.extend(webhook_to_nowhere(sources, plan));
     notes.extend(misspelt_variables(sources));
     notes
 }
@@ -106,6 +107,14 @@ fn idle_app_variables(sources: &Sources<'_>, plan: &Plan, apps: &Apps) -> Option
             apps.iter().count(),
         )
     })
+}
+
+fn webhook_to_nowhere(sources: &Sources<'_>, plan: &Plan) -> Option<String> {
+    let [url, events] =
+        [settings::WEBHOOK_URL.declaration.env?, settings::WEBHOOK_EVENTS.declaration.env?];
+    let (_, source) = sources.variable(events)?;
+    let idle = plan.uses_variables() && sources.variable(url).is_none();
+    idle.then(|| format!("{url} is not set, so there is no webhook to send events to ({source})."))
 }
 
 /// Variables with our prefix are meant for us; unknown `REVERB_*` ones may be the app's own.

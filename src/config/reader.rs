@@ -25,6 +25,8 @@ pub(super) enum Section {
     Server,
     /// One app.
     App(AppSources),
+    /// One webhook of an app.
+    Webhook(AppSources, WebhookSource),
 }
 
 /// Where the settings of one app come from.
@@ -35,6 +37,15 @@ pub(super) struct AppSources {
     /// It is described by the `REVERB_APP_*` and `RINGWAVE_APP_*` variables.
     pub(super) variables: bool,
     /// Its entry in `[[apps]]`.
+    pub(super) entry: Option<usize>,
+}
+
+/// Where the settings of one webhook come from.
+#[derive(Clone, Copy)]
+pub(super) struct WebhookSource {
+    /// Its place among the webhooks of its app.
+    pub(super) position: usize,
+    /// Its entry in `[[apps.webhooks]]`; otherwise the variables describe it.
     pub(super) entry: Option<usize>,
 }
 
@@ -93,6 +104,24 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The app that is being read.
+    pub(super) const fn app(&self) -> Option<AppSources> {
+        match self.section {
+            Section::App(app) | Section::Webhook(app, _) => Some(app),
+            Section::Server => None,
+        }
+    }
+
+    /// Whether a variable gives this setting.
+    pub(super) fn has_variable<F>(&self, setting: &Setting<F>) -> bool {
+        setting.declaration.env.is_some_and(|name| self.sources.variable(name).is_some())
+    }
+
+    /// How many `[[apps.webhooks]]` an entry of `[[apps]]` has.
+    pub(super) fn webhook_entries(&self, app: usize) -> usize {
+        self.sources.toml_webhooks_len(app)
+    }
+
     /// What was taken so far.
     pub(super) fn into_resolved(self) -> Vec<Resolved> {
         self.resolved
@@ -113,6 +142,10 @@ impl<'a> Reader<'a> {
                 .flatten()
                 .or_else(|| self.sources.toml_app(app.entry?, key))
                 .or_else(|| self.sources.toml(key)),
+            Section::Webhook(app, webhook) => match webhook.entry {
+                Some(entry) => self.sources.toml_webhook(app.entry?, entry, key),
+                None => variable(),
+            },
         }
     }
 
@@ -142,6 +175,10 @@ impl<'a> Reader<'a> {
     fn key(&self, declaration: &Declaration) -> String {
         match (self.section, declaration.key.strip_prefix("app.")) {
             (Section::App(app), Some(key)) => format!("apps[{}].{key}", app.position),
+            (Section::Webhook(app, webhook), Some(key)) => {
+                let key = key.strip_prefix("webhooks.").unwrap_or(key);
+                format!("apps[{}].webhooks[{}].{key}", app.position, webhook.position)
+            }
             _ => declaration.key.to_owned(),
         }
     }

@@ -75,6 +75,10 @@ pub struct ServerConfig {
     pub max_http_connections: usize,
     /// Time for the head of a request.
     pub header_timeout: Duration,
+    /// Bytes of events that may wait for one endpoint.
+    pub webhook_queue: usize,
+    /// The directory that keeps undelivered webhooks over a restart.
+    pub webhook_spool: Option<PathBuf>,
 }
 
 impl ServerConfig {
@@ -127,6 +131,8 @@ pub(super) fn read(reader: &mut Reader<'_>, any_host: bool) -> Result<ServerConf
         max_connections_per_shard: reader.take(&settings::MAX_CONNECTIONS_PER_SHARD)?,
         max_http_connections: reader.take(&settings::MAX_HTTP_CONNECTIONS)?,
         header_timeout: reader.take(&settings::HEADER_TIMEOUT)?,
+        webhook_queue: reader.take(&settings::WEBHOOK_QUEUE)?,
+        webhook_spool: reader.take(&settings::WEBHOOK_SPOOL)?,
     })
 }
 

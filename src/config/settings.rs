@@ -8,10 +8,12 @@
 use crate::protocol::app::ClientEvents;
 
 use super::form::{
-    Choice, Form, Host, Identifier, Listeners, Or, OriginPatterns, Seconds, SecretText, Switch,
-    Text, UrlPath, Whole,
+    Choice, Form, Given, Host, Identifier, Listeners, Or, OriginPatterns, Seconds, SecretText,
+    Switch, Text, UrlPath, Whole,
 };
+use super::keys::KeyPairs;
 use super::server::LogFormat;
+use super::webhooks::{Directory, EventNames, HeaderLines, WebhookUrl};
 
 /// What a setting is called and what it means.
 pub(crate) struct Declaration {
@@ -37,6 +39,7 @@ pub(super) struct Setting<F> {
 pub(super) trait Declared: Sync {
     fn declaration(&self) -> &Declaration;
     fn accepted(&self) -> String;
+    fn accepts(&self, given: &Given) -> bool;
 }
 
 impl<F: Form> Declared for Setting<F> {
@@ -46,6 +49,10 @@ impl<F: Form> Declared for Setting<F> {
 
     fn accepted(&self) -> String {
         self.form.accepted()
+    }
+
+    fn accepts(&self, given: &Given) -> bool {
+        self.form.accept(given).is_ok()
     }
 }
 
@@ -154,6 +161,12 @@ settings! {
     /// Time that a client has for the head of a request.
     HEADER_TIMEOUT: Seconds = Seconds::range(1, 300), "server.header_timeout",
         default "10", env "RINGWAVE_HEADER_TIMEOUT";
+    /// Bytes of webhook events that may wait for one endpoint; further ones are lost, and logged.
+    WEBHOOK_QUEUE: Whole<usize> = Whole::bytes(64 * KIB, 4 * GIB), "server.webhook_queue",
+        default "16777216", env "RINGWAVE_WEBHOOK_QUEUE";
+    /// Directory that keeps undelivered webhooks over a restart; without one they are in memory.
+    WEBHOOK_SPOOL: Or<Directory> = Or { word: "none", form: Directory }, "server.webhook_spool",
+        default "none", env "RINGWAVE_WEBHOOK_SPOOL";
 
     /// Id of the app, as in `/apps/ID`.
     APP_ID: Identifier = Identifier, "app.app_id", default "", env "REVERB_APP_ID";
@@ -161,6 +174,11 @@ settings! {
     APP_KEY: Identifier = Identifier, "app.key", default "", env "REVERB_APP_KEY";
     /// Secret of the app; signs subscriptions and requests, is never shown.
     APP_SECRET: SecretText = SecretText, "app.secret", default "", env "REVERB_APP_SECRET";
+    /// Further keys of the app, each good for everything that `key` is: to change keys.
+    APP_KEYS: KeyPairs = KeyPairs, "app.keys", default "";
+    /// Serve the app; if not, its connections close with 4003 and its API answers 403.
+    ENABLED: Switch = Switch::Plain, "app.enabled",
+        default "true", env "RINGWAVE_APP_ENABLED";
     /// Silence of a client after which the server pings it.
     PING_INTERVAL: Seconds = Seconds::range(1, DAY), "app.ping_interval",
         default "60", env "REVERB_APP_PING_INTERVAL";
@@ -212,6 +230,10 @@ settings! {
     /// How long a cache channel keeps its last event.
     CACHE_TTL: Seconds = Seconds::range(1, 365 * DAY), "app.cache_ttl",
         default "1800", env "RINGWAVE_APP_CACHE_TTL";
+    /// Time in which a connection has to sign in or to subscribe with a signature; then 4009.
+    USER_AUTHENTICATION_TIMEOUT: Or<Seconds> =
+        Or { word: "none", form: Seconds::range(1, DAY) }, "app.user_authentication_timeout",
+        default "none", env "RINGWAVE_APP_USER_AUTHENTICATION_TIMEOUT";
     /// How far the time of a signed request may be from ours; 0 is any, as in Reverb.
     AUTH_TIMESTAMP_TOLERANCE: Seconds =
         Seconds::range(0, 365 * DAY), "app.auth_timestamp_tolerance",
@@ -246,6 +268,9 @@ settings! {
     /// Longest id of a user.
     MAX_USER_ID: Whole<usize> = Whole::bytes(1, 4 * KIB), "app.max_user_id",
         default "200", env "RINGWAVE_APP_MAX_USER_ID";
+    /// Users that a signed-in user watches; of a longer watchlist the first are taken.
+    MAX_WATCHLIST: Whole<usize> = Whole::count(0, 10_000), "app.max_watchlist",
+        default "100", env "RINGWAVE_APP_MAX_WATCHLIST";
     /// Client events of a connection per second; Pusher's is 10.
     MAX_CLIENT_EVENTS_PER_SECOND: Or<Whole<u32>> =
         optional(Whole::count(1, 1_000_000)), "app.max_client_events_per_second",
@@ -254,4 +279,30 @@ settings! {
     MAX_CLIENT_EVENT_DATA: Or<Whole<usize>> =
         optional(Whole::bytes(1, 64 * MIB)), "app.max_client_event_data",
         default "none", env "RINGWAVE_APP_MAX_CLIENT_EVENT_DATA";
+
+    /// Where the events go; in `[[apps.webhooks]]`, or by the variable for its one app.
+    WEBHOOK_URL: WebhookUrl = WebhookUrl, "app.webhooks.url",
+        default "", env "RINGWAVE_APP_WEBHOOK_URL";
+    /// Which events go there.
+    WEBHOOK_EVENTS: EventNames = EventNames, "app.webhooks.events",
+        default "channel_occupied, channel_vacated, member_added, member_removed, client_event, \
+            cache_miss",
+        env "RINGWAVE_APP_WEBHOOK_EVENTS";
+    /// Only of channels whose names begin so.
+    WEBHOOK_CHANNEL_PREFIX: Text = Text, "app.webhooks.channel_prefix", default "";
+    /// Only of channels whose names end so.
+    WEBHOOK_CHANNEL_SUFFIX: Text = Text, "app.webhooks.channel_suffix", default "";
+    /// Headers to send along, never shown.
+    WEBHOOK_HEADERS: HeaderLines = HeaderLines, "app.webhooks.headers", default "";
+    /// How long an event waits for others to share its request.
+    WEBHOOK_BATCH_WINDOW: Whole<u64> =
+        Whole::milliseconds(0, 10_000), "app.webhooks.batch_window_ms", default "50";
+    /// Events of one request; 1 sends each alone.
+    WEBHOOK_BATCH_MAX: Whole<usize> = Whole::count(1, 1000), "app.webhooks.batch_max",
+        default "100";
+    /// Time for name, connection and TLS.
+    WEBHOOK_CONNECT_TIMEOUT: Seconds = Seconds::range(1, 60), "app.webhooks.connect_timeout",
+        default "5";
+    /// Time for the answer.
+    WEBHOOK_TIMEOUT: Seconds = Seconds::range(1, 60), "app.webhooks.timeout", default "10";
 }

@@ -96,6 +96,15 @@ impl<'a> Sources<'a> {
         Ok(Self { flags, environment, dotenv, file })
     }
 
+    /// Those of a `ringwave.toml` that no `.env` stands beside.
+    pub(super) const fn of_file(
+        flags: &'a Flags,
+        environment: &'a Environment,
+        file: File,
+    ) -> Self {
+        Self { flags, environment, dotenv: None, file: Some(file) }
+    }
+
     /// What a flag gave.
     pub(super) fn flag(&self, flag: &'static str) -> Option<(Given, Source)> {
         let given = match flag {
@@ -136,6 +145,23 @@ impl<'a> Sources<'a> {
         let file = self.file.as_ref()?;
         let (given, key) = file.app_value(index, key)?;
         Some((given, Source::Toml { path: file.path.clone(), key }))
+    }
+
+    /// What an entry of an app's `[[apps.webhooks]]` gave.
+    pub(super) fn toml_webhook(
+        &self,
+        app: usize,
+        index: usize,
+        key: &'static str,
+    ) -> Option<(Given, Source)> {
+        let file = self.file.as_ref()?;
+        let (given, key) = file.webhook_value(app, index, key)?;
+        Some((given, Source::Toml { path: file.path.clone(), key }))
+    }
+
+    /// How many `[[apps.webhooks]]` an app has.
+    pub(super) fn toml_webhooks_len(&self, app: usize) -> usize {
+        self.file.as_ref().map_or(0, |file| file.webhooks_len(app))
     }
 
     /// How many `[[apps]]` there are.

@@ -3,7 +3,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::protocol::app::{App, ClientEvents, Limits, RateLimit};
+use crate::protocol::app::{App, ClientEvents, Limits, RateLimit, Standing};
+use crate::protocol::webhook::EventKind;
 
 use super::settings::ALL;
 use super::*;
@@ -75,7 +76,9 @@ fn address(config: &Config) -> String {
 fn every_default_is_of_its_own_form_and_the_limits_are_those_of_the_protocol() {
     let config = Directory::with(&[]).load(&Flags::default(), &[]).unwrap();
     assert_eq!(only_app(&config).limits, Limits::default());
-    assert_eq!(config.resolved.len(), ALL.len(), "each setting is read once");
+    let of_webhook = |key: &str| key.starts_with("app.webhooks.");
+    let settings = ALL.iter().filter(|setting| !of_webhook(setting.declaration().key));
+    assert_eq!(config.resolved.len(), settings.count(), "each setting is read once");
     assert!(config.resolved.iter().all(|line| line.source == Source::Default));
     assert_eq!(config.notes, [""; 0]);
 }
@@ -394,6 +397,57 @@ fn two_apps_with_one_id_or_one_key_are_refused() {
 }
 
 #[test]
+fn further_keys_are_taken_and_shown_without_their_secrets() {
+    let toml = "[[apps]]\napp_id = 1\nkey = \"new\"\nsecret = \"tops3cret\"\n\
+        keys = [{ key = \"old\", secret = \"tops3cret\" }]\n\
+        [[apps]]\napp_id = 2\nkey = \"two\"\nsecret = \"tops3cret\"\n\
+        [[apps.keys]]\nkey = \"older\"\nsecret = \"tops3cret\"\n";
+    let config = with_toml(toml, &[]).unwrap();
+    assert_eq!(config.apps.by_key("old").map(|app| app.id.as_str()), Some("1"));
+    assert_eq!(config.apps.by_key("older").map(|app| app.id.as_str()), Some("2"));
+    assert_eq!(resolved(&config, "apps[0].keys").value, "old");
+    assert!(!format!("{config:?}").contains("tops3cret"));
+    // The app of the variables takes them from the entry with its id.
+    let toml = "[[apps]]\napp_id = 1\nkeys = [{ key = \"old\", secret = \"tops3cret\" }]";
+    let config = with_toml(toml, &APP).unwrap();
+    assert_eq!(only_app(&config).keys().collect::<Vec<_>>(), ["k", "old"]);
+}
+
+#[test]
+fn keys_that_are_no_pairs_or_not_distinct_are_refused() {
+    let with_keys = |keys: &str| {
+        let app = "[[apps]]\napp_id = 1\nkey = \"k\"\nsecret = \"tops3cret\"\n";
+        refused(with_toml(&format!("{app}keys = {keys}"), &[]))
+    };
+    for keys in [
+        "[\"tops3cret\"]",
+        "[{ key = \"a\" }]",
+        "[{ key = \"a\", secret = \"\" }]",
+        "[{ key = \"a:b\", secret = \"tops3cret\" }]",
+        "[{ key = \"a\", secret = \"tops3cret\", enabled = true }]",
+        "{ key = \"a\", secret = \"tops3cret\" }",
+    ] {
+        let message = with_keys(keys);
+        assert!(message.starts_with("apps[0].keys cannot be [withheld]"), "{message}");
+    }
+    assert_eq!(
+        with_keys("[{ key = \"k\", secret = \"tops3cret\" }]"),
+        "apps[0] has the key \"k\" twice: once will do"
+    );
+    let toml = "[app]\nkeys = [{ key = \"a\", secret = \"tops3cret\" }]";
+    assert!(refused(with_toml(toml, &[])).contains("app.keys belongs to one app"));
+}
+
+#[test]
+fn an_app_may_be_switched_off() {
+    let standing = |config: Result<Config, _>| only_app(&config.unwrap()).standing;
+    assert_eq!(standing(with_app(&[("RINGWAVE_APP_ENABLED", "false")])), Standing::Disabled);
+    assert_eq!(standing(with_app(&[])), Standing::Enabled);
+    let toml = "[[apps]]\napp_id = 1\nenabled = false";
+    assert_eq!(standing(with_toml(toml, &APP)), Standing::Disabled);
+}
+
+#[test]
 fn listeners_replace_host_and_port() {
     let listen = ["tcp://[::1]:9000", "unix:///run/ringwave.sock"].map(String::from).to_vec();
     let flags = Flags { listen, path: Some("ws/".into()), ..Flags::default() };
@@ -441,4 +495,55 @@ fn the_nearest_name_is_named_and_a_foreign_one_is_not() {
     assert_eq!(nearest("server.prt", known.into_iter()), Some("server.port"));
     assert_eq!(nearest("server.pat", known.into_iter()), Some("server.path"));
     assert_eq!(nearest("zzz", known.into_iter()), None);
+}
+
+#[test]
+fn webhooks_come_from_the_variables_and_from_the_entry_of_their_app() {
+    let toml = "[[apps]]\napp_id = \"1\"\n\
+        [[apps.webhooks]]\nurl = \"https://b.example/x?tops3cret\"\nevents = [\"cache_miss\"]\n\
+        headers = [\"Authorization: tops3cret\"]\nbatch_window_ms = 0\nbatch_max = 1\n\
+        channel_prefix = \"private-\"\n\
+        [[apps]]\napp_id = \"2\"\nkey = \"k2\"\nsecret = \"s\"\n";
+    let variables = [("RINGWAVE_APP_WEBHOOK_URL", "http://a.example")];
+    let environment: Vec<_> = APP.into_iter().chain(variables).collect();
+    let config = with_toml(toml, &environment).unwrap();
+    let apps: Vec<_> = config.apps.iter().collect();
+    let first: Vec<_> = apps[0].webhooks.iter().collect();
+    assert_eq!(first.len(), 2);
+    assert_eq!(first[0].url.whole(), "http://a.example/");
+    assert!(first[0].wants(EventKind::MemberAdded, "a"));
+    assert!(!first[0].wants(EventKind::SubscriptionCount, "a"), "only when it is named");
+    assert!(first[1].wants(EventKind::CacheMiss, "private-a"));
+    assert!(!first[1].wants(EventKind::CacheMiss, "a"));
+    assert_eq!((first[1].batch_max, first[1].batch_window), (1, Duration::ZERO));
+    assert!(apps[1].webhooks.watched().is_empty(), "the variable is for its app alone");
+    let url = resolved(&config, "apps[0].webhooks[1].url");
+    assert_eq!(url.value, "https://b.example/x?[withheld]");
+    assert_eq!(url.source.to_string(), "apps[0].webhooks[0].url in ringwave.toml");
+    let headers = resolved(&config, "apps[0].webhooks[1].headers");
+    assert_eq!(headers.value, "Authorization: [withheld]");
+    assert!(!format!("{config:?}").contains("tops3cret"));
+}
+
+#[test]
+fn a_webhook_that_cannot_be_sent_is_refused() {
+    for (webhook, parts) in [
+        ("events = [\"cache_miss\"]", ["apps[0].webhooks[0].url", "is missing"]),
+        ("url = \"http://u:tops3cret@a\"", ["cannot be [withheld]", "a URL of `https`"]),
+        ("url = \"ftp://a\"", ["cannot be \"ftp://a\"", "a URL of `https`"]),
+        ("url = \"http://a\"\nevents = []", ["webhooks[0].events", "`cache_miss`"]),
+        ("url = \"http://a\"\nevents = [\"miss\"]", ["cannot be \"miss\"", "`cache_miss`"]),
+        ("url = \"http://a\"\nheaders = [\"Host: tops3cret\"]", ["[withheld]", "Name: value"]),
+        ("url = \"http://a\"\nbatch_max = 0", ["cannot be 0", "from 1 to 1000"]),
+    ] {
+        let toml = format!("[[apps]]\napp_id = \"1\"\n[[apps.webhooks]]\n{webhook}\n");
+        let message = refused(with_toml(&toml, &APP));
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+}
+
+#[test]
+fn events_without_a_url_are_noted() {
+    let config = with_app(&[("RINGWAVE_APP_WEBHOOK_EVENTS", "cache_miss")]).unwrap();
+    assert!(config.notes[0].contains("RINGWAVE_APP_WEBHOOK_URL is not set"), "{:?}", config.notes);
 }

@@ -19,10 +19,10 @@ use crate::protocol::close::{self, ProtocolError};
 
 use super::gateway::{Command, Gateway, Reservation, Upgraded};
 use super::pace::Pace;
-use super::stream::{Io, Stream};
+use super::stream::{Io, Parts, Stream, Switching};
 use super::{Front, listener, service};
 
-/// What becomes of the socket once its 101 is written.
+/// What becomes of the socket behind its 101.
 #[derive(Debug)]
 pub(super) enum Switched {
     /// The shard takes it.
@@ -40,19 +40,25 @@ pub(super) async fn serve<G: Gateway>(
 ) {
     let pace = Rc::new(Pace::new(front.settings.head_timeout, front.settings.idle_timeout));
     let switched = Rc::new(RefCell::new(None));
+    let switching = Rc::new(Switching::default());
+    let io = Io::new(stream, Rc::clone(&pace), Rc::clone(&switching));
     let service = {
         let (front, pace, switched) = (Rc::clone(&front), Rc::clone(&pace), Rc::clone(&switched));
         service_fn(move |request| {
             let (front, pace, switched) = (front.clone(), pace.clone(), switched.clone());
+            let switching = Rc::clone(&switching);
             async move {
                 pace.serving();
                 let response = service::respond(&front, request, &switched).await;
+                if switched.borrow().is_some() {
+                    switching.begin();
+                }
                 pace.served();
                 Ok::<_, Infallible>(response)
             }
         })
     };
-    let mut http = protocol().serve_connection(Io::new(stream, Rc::clone(&pace)), service);
+    let mut http = protocol().serve_connection(io, service);
 
     let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
     let mut stopped = pin!(listener::stopped(stop));
@@ -107,13 +113,14 @@ async fn hand_over<G: Gateway>(
     io: Io,
     read_buf: Bytes,
 ) {
-    // hyper has flushed the 101 and reads no more: nothing to wait for, and if there were, a stuck
-    // connection must not keep its slot.
-    let Ok(Ok((stream, received))) = tokio::time::timeout(LINGER, io.into_parts()).await else {
+    // hyper has said the 101 and reads no more: nothing to wait for but an earlier answer, and a
+    // stuck connection must not keep its slot.
+    let Ok(Ok(parts)) = tokio::time::timeout(LINGER, io.into_parts()).await else {
         return;
     };
+    let Parts { stream, received, unsent: opening } = parts;
     let leftover = joined(read_buf, received);
-    gateway.submit(Command::Adopt(Upgraded { admission, reservation, stream, leftover }));
+    gateway.submit(Command::Adopt(Upgraded { admission, reservation, stream, opening, leftover }));
 }
 
 /// What hyper had read and not parsed, then what the socket had received and hyper not read.

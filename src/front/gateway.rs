@@ -30,7 +30,7 @@ pub trait Gateway: Clone + 'static {
     fn draining(&self) -> bool;
 
     /// A slot for one more WebSocket, if there is one. Asked before the 101: many handshakes can be
-    /// under way at a time, and one that has its 101 must not find the table full.
+    /// under way at a time, and one that is promised its 101 must not find the table full.
     fn reserve(&self) -> Option<Reservation>;
 }
 
@@ -87,7 +87,7 @@ pub enum Command {
         /// Answered once every shard has been told.
         reply: Reply<()>,
     },
-    /// Takes over a socket: its 101 is written and the front reads no more from it.
+    /// Takes over a socket: the front neither reads from it nor writes to it any more.
     Adopt(Upgraded),
 }
 
@@ -124,6 +124,8 @@ pub struct Upgraded {
     pub reservation: Reservation,
     /// The socket, in blocking mode.
     pub stream: Stream,
+    /// What it is to be sent first: the 101. One send takes it and the first frame.
+    pub opening: Vec<u8>,
     /// What the client sent behind its handshake: the first bytes of its first frames.
     pub leftover: Bytes,
 }

@@ -5,9 +5,8 @@
 //! a peer can make us hold or wait for has a bound in [`Settings`] or in the app's limits. The rest
 //! of the gateway is reached through [`Gateway`] alone.
 //!
-//! A WebSocket ends its life here with [`Command::Adopt`]: its 101 is written, no operation of the
-//! front is in flight on its socket, and whatever the client sent behind its handshake travels
-//! along.
+//! A WebSocket ends its life here with [`Command::Adopt`]: no operation of the front is in flight
+//! on its socket, and the 101 and whatever the client sent behind its handshake travel along.
 
 mod api;
 mod body;

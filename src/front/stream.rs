@@ -8,6 +8,7 @@
 //! with it the descriptor, until the kernel completes it, which for a read from a silent peer is
 //! never. `Io` shuts such a socket down first, and the operations end.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -24,6 +25,7 @@ use tokio_uring::buf::{BoundedBuf, Slice};
 use tokio_uring::net::{TcpStream, UnixStream};
 
 use super::pace::Pace;
+use crate::ring;
 
 /// An accepted connection.
 pub enum Stream {
@@ -58,6 +60,13 @@ impl Stream {
             }
             tokio::time::sleep(TRANSIENT_PAUSE).await;
         }
+    }
+
+    /// Writes what the socket takes at once, by a plain system call: an operation of the ring costs
+    /// the front a completion, a wake and a task's poll, several times the price of the call. Zero
+    /// when the socket is full, and when it has failed: the write that follows meets the error.
+    fn write_now(&self, bytes: &[u8]) -> usize {
+        ring::send_now(self, bytes).unwrap_or(0)
     }
 
     /// Writes all of `bytes`, however the kernel cuts it.
@@ -100,11 +109,36 @@ impl fmt::Debug for Stream {
     }
 }
 
+/// Whether a connection leaves HTTP. Shared by the service, which decides it, and [`Io`].
+#[derive(Debug, Default)]
+pub(super) struct Switching(Cell<bool>);
+
+impl Switching {
+    /// The response to come is a 101.
+    pub(super) fn begin(&self) {
+        self.0.set(true);
+    }
+
+    fn begun(&self) -> bool {
+        self.0.get()
+    }
+}
+
+/// What is left of an [`Io`].
+pub(super) struct Parts {
+    pub(super) stream: Stream,
+    pub(super) received: Bytes,
+    pub(super) unsent: Vec<u8>,
+}
+
 type ReadInFlight = Pin<Box<dyn Future<Output = (io::Result<usize>, Vec<u8>)>>>;
 type WriteInFlight = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
-/// A [`Stream`] that hyper can drive. Writing is accepted at once and completes in the background;
-/// `poll_flush` waits for it, so flushed means that the kernel has taken every byte.
+/// A [`Stream`] that hyper can drive. What a write cannot do at once it does in the background;
+/// `poll_flush` waits for it, so flushed means that the kernel has taken every byte. A 101 is not
+/// written at all: what hyper says once the connection has [`Switching::begun`] is kept for the
+/// next owner, who sends it together with the first frame. Each send that a handshake saves is a
+/// tenth of what it costs.
 pub(super) struct Io {
     stream: Rc<Stream>,
     /// Told when bytes arrive: the deadline of a request's head counts from its first byte.
@@ -113,43 +147,52 @@ pub(super) struct Io {
     /// Received and not yet taken by a `poll_read`.
     received: Bytes,
     writing: Option<WriteInFlight>,
+    switching: Rc<Switching>,
+    /// What hyper wrote since.
+    unsent: Vec<u8>,
     /// The peer has ended its direction.
     ended: bool,
 }
 
 impl Io {
-    pub(super) fn new(stream: Stream, pace: Rc<Pace>) -> Self {
+    pub(super) fn new(stream: Stream, pace: Rc<Pace>, switching: Rc<Switching>) -> Self {
         Self {
             stream: Rc::new(stream),
             pace,
             reading: None,
             received: Bytes::new(),
             writing: None,
+            switching,
+            unsent: Vec::new(),
             ended: false,
         }
     }
 
-    /// Writes all of `bytes`.
+    /// Writes what is unsent, then all of `bytes`.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         poll_fn(|cx| self.poll_written(cx)).await?;
-        self.start_write(bytes.to_vec());
+        let mut unsent = std::mem::take(&mut self.unsent);
+        unsent.extend_from_slice(bytes);
+        self.start_write(unsent);
         poll_fn(|cx| self.poll_written(cx)).await
     }
 
-    /// Gives the socket away with what was received beyond the bytes that hyper took. Waits for
-    /// operations in flight: a read that completed later would eat what the next owner is owed.
-    /// hyper starts no read while a response is due (`half_close`), so there is none after a 101.
-    pub(super) async fn into_parts(mut self) -> io::Result<(Stream, Bytes)> {
+    /// Gives the socket away, with what was received beyond the bytes that hyper took and what is
+    /// still to be sent. Waits for operations in flight: a read that completed later would eat what
+    /// the next owner is owed. hyper starts no read while a response is due (`half_close`), so
+    /// there is none after a 101.
+    pub(super) async fn into_parts(mut self) -> io::Result<Parts> {
         poll_fn(|cx| self.poll_written(cx)).await?;
         if self.reading.is_some() {
             poll_fn(|cx| self.poll_received(cx)).await?;
         }
         let received = std::mem::take(&mut self.received);
+        let unsent = std::mem::take(&mut self.unsent);
         let stream = Rc::clone(&self.stream);
         drop(self);
         let stream = Rc::try_unwrap(stream)
             .map_err(|_| io::Error::other("an operation still holds the socket"))?;
-        Ok((stream, received))
+        Ok(Parts { stream, received, unsent })
     }
 
     /// Closes so that the peer can still read the last answer: ends our direction, then reads and
@@ -232,8 +275,13 @@ impl Write for Io {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_written(cx))?;
-        if !bytes.is_empty() {
-            self.start_write(bytes.to_vec());
+        if self.switching.begun() {
+            self.unsent.extend_from_slice(bytes);
+        } else {
+            let written = self.stream.write_now(bytes);
+            if written < bytes.len() {
+                self.start_write(bytes[written..].to_vec());
+            }
         }
         Poll::Ready(Ok(bytes.len()))
     }

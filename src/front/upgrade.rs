@@ -48,6 +48,9 @@ pub(super) fn answer<G: Gateway>(
 fn admit<G: Gateway>(gateway: &G, head: &Parts, key: &str) -> Result<Switched, ProtocolError> {
     let apps = gateway.apps();
     let app = apps.by_key(key).ok_or(ProtocolError::UnknownApp)?;
+    if !app.is_enabled() {
+        return Err(ProtocolError::AppDisabled);
+    }
     check_protocol_version(head.uri.query().unwrap_or_default())?;
     if let Err(reason) = app.allowed_origins.check(origin(&head.headers)) {
         tracing::info!(app = %app.id, %reason, "origin refused");

@@ -1,6 +1,7 @@
 //! The record of one connection. One per slot, and most of a shard's memory: keep it small.
 
-use crate::time::Millis;
+use crate::memory::Chunked;
+use crate::time::{Millis, Tick};
 use crate::websocket::Reader;
 
 use super::backlog::Backlog;
@@ -33,9 +34,10 @@ pub(super) struct Conn {
     pub control_frames: bool,
     /// The peer's Close frame is in: nothing more is to be waited for.
     pub peer_closed: bool,
-    /// When bytes came last, in units of [`TICK_MS`].
+    /// When bytes came last, in units of [`Tick::MS`].
     seen: u32,
-    /// What this turn owes: first and last node in the outbox.
+    /// What this turn owes: first and last node in the outbox. Of a free slot, `owed_first` is the
+    /// slot that is used behind it.
     pub owed_first: u32,
     pub owed_last: u32,
     /// A frame or message that is not complete yet.
@@ -46,9 +48,6 @@ pub(super) struct Conn {
 
 /// The end of the list of what is owed.
 pub(super) const NOTHING: u32 = u32::MAX;
-
-/// Resolution of `seen`: 32 bits of it last for 13 years.
-const TICK_MS: u64 = 100;
 
 impl Default for Conn {
     fn default() -> Self {
@@ -81,11 +80,44 @@ impl Conn {
     }
 
     pub(super) fn touch(&mut self, now: Millis) {
-        self.seen = u32::try_from(now.0 / TICK_MS).unwrap_or(u32::MAX);
+        self.seen = u32::try_from(now.0 / Tick::MS).unwrap_or(u32::MAX);
     }
 
     pub(super) fn last_seen(&self) -> Millis {
-        Millis(u64::from(self.seen) * TICK_MS)
+        Millis(u64::from(self.seen) * Tick::MS)
+    }
+}
+
+/// Slots that are free, the one that was used last first: a list through their records.
+#[derive(Debug)]
+pub(super) struct FreeSlots {
+    first: u32,
+    len: usize,
+}
+
+impl Default for FreeSlots {
+    fn default() -> Self {
+        Self { first: NOTHING, len: 0 }
+    }
+}
+
+impl FreeSlots {
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// `conn` is the record of the slot.
+    pub(super) const fn push(&mut self, slot: u32, conn: &mut Conn) {
+        conn.owed_first = self.first;
+        self.first = slot;
+        self.len += 1;
+    }
+
+    pub(super) fn pop(&mut self, conns: &Chunked<Conn>) -> Option<u32> {
+        let slot = self.first;
+        self.first = conns.get(slot as usize)?.owed_first;
+        self.len -= 1;
+        Some(slot)
     }
 }
 

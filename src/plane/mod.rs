@@ -27,11 +27,12 @@ use std::time::Duration;
 
 use crate::frame::Frame;
 use crate::id::ConnKey;
+use crate::memory::{Chunked, Holder, Per, Trim};
 use crate::ring::{Completion, Op, Ring, Staged};
 use crate::time::Millis;
 use crate::websocket::{Message, ReadLimits};
 
-use conn::{Conn, Phase};
+use conn::{Conn, FreeSlots, Phase};
 use outbox::Outbox;
 
 /// How long a closing connection may take to answer our Close frame and to read what it is still
@@ -40,6 +41,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Completions that are taken per turn, so that timers and the bus keep their share.
 const COMPLETIONS_PER_TURN: usize = 4096;
+
+/// What an idle connection costs the plane.
+pub const BUDGET: [Holder; 1] =
+    [Holder { name: "record of the socket", bytes: size_of::<Conn>(), per: Per::Connection }];
 
 /// Who is told of messages.
 pub trait Host<R: Ring> {
@@ -97,9 +102,9 @@ pub struct Counters {
 pub struct Plane<R: Ring> {
     ring: R,
     /// By slot. Grows with the highest slot in use, never past the ring's table.
-    conns: Vec<Conn>,
+    conns: Chunked<Conn>,
     /// Slots that were used before and are free.
-    free: Vec<u32>,
+    free: FreeSlots,
     /// What connections are owed in this turn.
     outbox: Outbox,
     /// Completions that were taken and not handled yet, oldest first.
@@ -136,8 +141,8 @@ impl<R: Ring> Plane<R> {
     pub fn new(ring: R, limits: BacklogLimits, too_slow_frame: Frame) -> Self {
         Self {
             ring,
-            conns: Vec::new(),
-            free: Vec::new(),
+            conns: Chunked::new(),
+            free: FreeSlots::default(),
             outbox: Outbox::default(),
             completed: VecDeque::new(),
             scratch: Vec::new(),
@@ -164,7 +169,7 @@ impl<R: Ring> Plane<R> {
     pub fn open(&mut self, socket: RawFd) -> io::Result<ConnKey> {
         let slot = self.free_slot().ok_or(io::ErrorKind::QuotaExceeded)?;
         if let Err(error) = self.ring.install(slot, socket) {
-            self.free.push(slot);
+            self.free.push(slot, &mut self.conns[slot as usize]);
             return Err(error);
         }
         let conn = &mut self.conns[slot as usize];
@@ -177,7 +182,7 @@ impl<R: Ring> Plane<R> {
     }
 
     fn free_slot(&mut self) -> Option<u32> {
-        if let Some(slot) = self.free.pop() {
+        if let Some(slot) = self.free.pop(&self.conns) {
             return Some(slot);
         }
         let slot = u32::try_from(self.conns.len()).ok()?;
@@ -347,7 +352,7 @@ impl<R: Ring> Plane<R> {
                 Op::Receive => self.received(completion, host),
                 Op::SendNow => self.sent_short(completion),
                 Op::Send => self.sent(completion),
-                Op::HangUp => {}
+                Op::HangUp | Op::Accept => {}
             }
         }
         for completion in held.into_iter().rev() {
@@ -389,6 +394,35 @@ impl<R: Ring> Plane<R> {
             || !self.to_send.is_empty()
             || !self.to_hang_up.is_empty()
             || !self.to_release.is_empty()
+    }
+
+    /// Gives memory back that a burst has left: of lists that are empty between turns.
+    pub fn trim(&mut self) {
+        self.completed.trim();
+        self.scratch.trim();
+        self.to_receive.trim();
+        self.to_send.trim();
+        self.to_hang_up.trim();
+        self.to_release.trim();
+        self.closing.trim();
+        self.closed.trim();
+        self.outbox.trim();
+        self.ring.trim();
+    }
+
+    /// Bytes that its lists and tables hold, in use or not.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.conns.room()
+            + self.completed.room()
+            + self.scratch.room()
+            + self.to_receive.room()
+            + self.to_send.room()
+            + self.to_hang_up.room()
+            + self.to_release.room()
+            + self.closing.room()
+            + self.closed.room()
+            + self.outbox.room()
     }
 
     /// Owes a connection a frame of its own.

@@ -2,6 +2,7 @@
 //! vector. Owing a frame to a thousand subscribers touches no reference count and allocates
 //! nothing.
 
+use crate::memory::Trim;
 use crate::ring::Staged;
 
 use super::conn::{Conn, NOTHING};
@@ -79,6 +80,17 @@ impl Outbox {
         self.queued = 0;
         self.stalled = false;
         std::mem::take(&mut self.slots)
+    }
+
+    /// Gives memory back that a burst has left.
+    pub(super) fn trim(&mut self) {
+        self.nodes.trim();
+        self.slots.trim();
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn room(&self) -> usize {
+        self.nodes.room() + self.slots.room()
     }
 
     /// Keeps the allocation of a list that `finish` handed over.

@@ -309,10 +309,11 @@ impl<R: Ring> Plane<R> {
         if !self.closed.is_empty() {
             return;
         }
-        for slot in std::mem::take(&mut self.to_release) {
+        for slot in self.to_release.drain(..) {
             self.ring.release(slot);
-            self.conns[slot as usize].end();
-            self.free.push(slot);
+            let conn = &mut self.conns[slot as usize];
+            conn.end();
+            self.free.push(slot, conn);
         }
     }
 }

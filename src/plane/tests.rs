@@ -488,3 +488,21 @@ fn silence_is_measured_from_the_last_bytes() {
     world.settle();
     assert!(world.plane.idle(key) < Duration::from_millis(200));
 }
+
+#[test]
+fn rounds_of_connections_leave_no_more_behind_than_one() {
+    let mut world = World::new();
+    let mut rooms = Vec::new();
+    for _ in 0..50 {
+        let connections: Vec<_> = (0..SLOTS).map(|_| world.connect()).collect();
+        connections.iter().for_each(|&(key, _)| world.plane.owe(key, &text_frame("hello")));
+        world.settle();
+        connections.iter().for_each(|&(_, fd)| world.net.close(fd));
+        world.settle();
+        world.plane.trim();
+        assert!(world.plane.is_empty());
+        assert_eq!((world.plane.slots_used(), world.plane.free_slots()), (SLOTS, SLOTS as usize));
+        rooms.push(world.plane.room());
+    }
+    assert!(rooms.iter().skip(1).all(|room| *room == rooms[1]), "{rooms:?}");
+}

@@ -1,7 +1,9 @@
 //! Floor 2. An app: its credentials and everything that the protocol decides by it.
 //!
-//! Contract: built once from the configuration, then shared read-only by all shards (the
-//! connection count aside).
+//! Contract: built from the configuration, then shared read-only by all shards (the connection
+//! count aside). A configuration that is read anew makes new [`Apps`] that follow the old ones
+//! ([`Apps::followed_by`]): an app is known by its [`AppIndex`] for as long as the process lives,
+//! and what refers to it by that sees it as it is now.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use crate::id::AppIndex;
 
 use super::auth::Secret;
 use super::origin::Origins;
+use super::webhook::Webhooks;
 
 /// Who may send client events ("whispers") (Reverb's `accept_client_events_from`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,8 @@ pub struct Limits {
     pub max_presence_user_info: Option<usize>,
     /// Longest `user_id` in bytes.
     pub max_user_id: usize,
+    /// Most users that a signed-in user watches.
+    pub max_watchlist: usize,
     /// Client events per second and connection; `None`: any number.
     pub max_client_events_per_second: Option<u32>,
     /// Largest `data` of a client event in bytes; `None`: only the message's size counts.
@@ -87,14 +92,35 @@ impl Default for Limits {
             max_presence_members: None,
             max_presence_user_info: None,
             max_user_id: 200,
+            max_watchlist: 100,
             max_client_events_per_second: None,
             max_client_event_data: None,
         }
     }
 }
 
+/// What has become of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is served.
+    Enabled,
+    /// It is configured, but switched off: its connections close with 4003, its API answers 403.
+    Disabled,
+    /// The configuration has it no more: nobody finds it, and its connections close with 4003.
+    Removed,
+}
+
+/// One key of an app, and the secret that signs with it.
+#[derive(Clone, Debug)]
+pub struct KeyPair {
+    /// The public key, as in `/app/{key}`.
+    pub key: String,
+    /// The signing secret. Never printed.
+    pub secret: Secret,
+}
+
 /// One app of the configuration. See [`Apps`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct App {
     /// Position in [`Apps`].
     pub index: AppIndex,
@@ -104,6 +130,12 @@ pub struct App {
     pub key: String,
     /// The signing secret. Never printed.
     pub secret: Secret,
+    /// Further keys, good for everything that clients and publishers do with the first one: the
+    /// old ones while an app changes to a new one. What the server itself signs, it signs with the
+    /// first.
+    pub more_keys: Vec<KeyPair>,
+    /// Whether it is served.
+    pub standing: Standing,
     /// Incoming silence after which the server pings.
     pub ping_interval: Duration,
     /// How long an answer to that ping may take; then 4201.
@@ -130,18 +162,50 @@ pub struct App {
     pub auth_timestamp_tolerance: Duration,
     /// How long the last event of a cache channel is kept.
     pub cache_ttl: Duration,
+    /// How long a connection has to sign in or to show a signature for a channel; `None`: for
+    /// ever.
+    pub user_authentication_timeout: Option<Duration>,
+    /// Where its events go.
+    pub webhooks: Webhooks,
     /// The other limits.
     pub limits: Limits,
-    /// Connections open now, over all shards. Written through [`Admission`] only.
-    pub connections: AtomicU32,
+    /// Its open connections. Outlives the app's settings: they are the same ones after a reload.
+    pub connections: Arc<Connections>,
 }
 
-/// All apps, found by id (API) and by key (WebSocket).
+impl App {
+    /// Whether it is switched on.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.standing == Standing::Enabled
+    }
+
+    /// The secret that signs with this key, if the key is one of the app's.
+    #[must_use]
+    pub fn secret_of(&self, key: &str) -> Option<&Secret> {
+        if key == self.key {
+            return Some(&self.secret);
+        }
+        self.more_keys.iter().find(|pair| pair.key == key).map(|pair| &pair.secret)
+    }
+
+    /// All of its keys, the first one first.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let more = self.more_keys.iter().map(|pair| pair.key.as_str());
+        std::iter::once(self.key.as_str()).chain(more)
+    }
+}
+
+/// All apps, found by id (API), by key (WebSocket) and by index (whatever belongs to one).
 #[derive(Debug)]
 pub struct Apps {
+    /// By index. Those that were removed keep their place.
     list: Vec<Arc<App>>,
+    /// All that were ever configured.
     by_id: HashMap<String, AppIndex>,
+    /// By each of their keys; not those that were removed.
     by_key: HashMap<String, AppIndex>,
+    max_message_size: usize,
 }
 
 impl Apps {
@@ -149,61 +213,131 @@ impl Apps {
     /// configuration has checked both.
     #[must_use]
     pub fn new(list: Vec<App>) -> Self {
+        Self::of(list.into_iter().map(Arc::new).collect())
+    }
+
+    fn of(list: Vec<Arc<App>>) -> Self {
         let by_id = list.iter().map(|app| (app.id.clone(), app.index)).collect();
-        let by_key = list.iter().map(|app| (app.key.clone(), app.index)).collect();
-        Self { list: list.into_iter().map(Arc::new).collect(), by_id, by_key }
+        let configured = list.iter().filter(|app| app.standing != Standing::Removed);
+        let by_key =
+            configured.flat_map(|app| app.keys().map(|key| (key.to_owned(), app.index))).collect();
+        let max_message_size = list.iter().map(|app| app.limits.max_message_size).max();
+        Self { list, by_id, by_key, max_message_size: max_message_size.unwrap_or(0) }
+    }
+
+    /// These apps as `next`, a configuration that was read later, wants them: an app keeps its
+    /// index and its connections by its id, one that `next` does not have becomes
+    /// [`Standing::Removed`], and if a later configuration has it again it is the same app. `None`
+    /// when there would be more apps than indices, all that were ever there counted.
+    #[must_use]
+    pub fn followed_by(&self, next: &Self) -> Option<Self> {
+        let mut list: Vec<_> = self.list.iter().map(removed).collect();
+        for app in next.iter() {
+            let known = self.by_id.get(&app.id).and_then(|&index| self.get(index));
+            let (index, connections) = match known {
+                Some(known) => (known.index, Arc::clone(&known.connections)),
+                None => {
+                    let index = u16::try_from(list.len()).map(AppIndex).ok()?;
+                    (index, Connections::of(index))
+                }
+            };
+            let app = Arc::new(App { index, connections, ..App::clone(app) });
+            match list.get_mut(usize::from(index.0)) {
+                Some(place) => *place = app,
+                None => list.push(app),
+            }
+        }
+        Some(Self::of(list))
     }
 
     /// The app with this `app_id`.
     #[must_use]
     pub fn by_id(&self, id: &str) -> Option<&Arc<App>> {
-        self.by_id.get(id).and_then(|&index| self.get(index))
+        let app = self.by_id.get(id).and_then(|&index| self.get(index))?;
+        (app.standing != Standing::Removed).then_some(app)
     }
 
-    /// The app with this public key.
+    /// The app with this public key, the first or another one.
     #[must_use]
     pub fn by_key(&self, key: &str) -> Option<&Arc<App>> {
         self.by_key.get(key).and_then(|&index| self.get(index))
     }
 
-    /// The app at this position.
+    /// The app at this position, also when it was removed.
     #[must_use]
     pub fn get(&self, index: AppIndex) -> Option<&Arc<App>> {
         self.list.get(usize::from(index.0))
     }
 
-    /// All apps in the order of the configuration.
+    /// All apps of the configuration, in the order in which they were first in it.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<App>> {
-        self.list.iter()
+        self.list.iter().filter(|app| app.standing != Standing::Removed)
+    }
+
+    /// The longest WebSocket message that any app takes, in bytes.
+    #[must_use]
+    pub const fn max_message_size(&self) -> usize {
+        self.max_message_size
+    }
+}
+
+/// What stays of an app that is configured no more.
+fn removed(app: &Arc<App>) -> Arc<App> {
+    match app.standing {
+        Standing::Removed => Arc::clone(app),
+        _ => Arc::new(App { standing: Standing::Removed, ..App::clone(app) }),
+    }
+}
+
+/// The open connections of one app, over all shards and whatever becomes of its settings.
+#[derive(Debug)]
+pub struct Connections {
+    app: AppIndex,
+    /// Written through [`Admission`] only.
+    open: AtomicU32,
+}
+
+impl Connections {
+    /// None, of the app with this index.
+    #[must_use]
+    pub fn of(app: AppIndex) -> Arc<Self> {
+        Arc::new(Self { app, open: AtomicU32::new(0) })
+    }
+
+    /// How many there are now.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
     }
 }
 
 /// A place among an app's connections, given back when dropped. Holding one is the proof that the
 /// connection was counted against `max_connections`.
 #[derive(Debug)]
-pub struct Admission(Arc<App>);
+pub struct Admission(Arc<Connections>);
 
 impl Admission {
     /// Takes a place, or none when the app is at its quota: exact over all shards.
     #[must_use]
-    pub fn take(app: &Arc<App>) -> Option<Self> {
+    pub fn take(app: &App) -> Option<Self> {
         let quota = app.max_connections.unwrap_or(u32::MAX);
-        let counted = app.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+        let open = &app.connections.open;
+        let counted = open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
             (open < quota).then_some(open + 1)
         });
-        counted.ok().map(|_| Self(Arc::clone(app)))
+        counted.ok().map(|_| Self(Arc::clone(&app.connections)))
     }
 
     /// The app that admitted the connection.
     #[must_use]
-    pub const fn app(&self) -> &Arc<App> {
-        &self.0
+    pub fn app(&self) -> AppIndex {
+        self.0.app
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -215,6 +349,8 @@ pub(crate) fn test_app() -> App {
         id: "app-id".into(),
         key: "app-key".into(),
         secret: Secret::new("app-secret"),
+        more_keys: Vec::new(),
+        standing: Standing::Enabled,
         ping_interval: Duration::from_secs(60),
         pong_timeout: Duration::from_secs(30),
         activity_timeout_s: 30,
@@ -227,8 +363,10 @@ pub(crate) fn test_app() -> App {
         subscription_errors: false,
         auth_timestamp_tolerance: Duration::from_mins(10),
         cache_ttl: Duration::from_mins(30),
+        user_authentication_timeout: None,
+        webhooks: Webhooks::default(),
         limits: Limits::default(),
-        connections: AtomicU32::new(0),
+        connections: Connections::of(AppIndex(0)),
     }
 }
 
@@ -251,13 +389,80 @@ mod tests {
 
     #[test]
     fn the_quota_is_exact_and_places_come_back() {
-        let app = Arc::new(App { max_connections: Some(2), ..test_app() });
+        let app = App { max_connections: Some(2), ..test_app() };
         let first = Admission::take(&app);
         let second = Admission::take(&app);
         assert!(first.is_some() && second.is_some() && Admission::take(&app).is_none());
         drop(first);
         assert!(Admission::take(&app).is_some());
         drop(second);
-        assert_eq!(app.connections.load(Ordering::Relaxed), 0);
+        assert_eq!(app.connections.count(), 0);
+    }
+
+    fn apps(list: &[(&str, &str)]) -> Apps {
+        let app = |(index, &(id, key)): (u16, &(&str, &str))| App {
+            index: AppIndex(index),
+            id: id.into(),
+            key: key.into(),
+            connections: Connections::of(AppIndex(index)),
+            ..test_app()
+        };
+        Apps::new((0..=u16::MAX).zip(list).map(app).collect())
+    }
+
+    fn ids(apps: &Apps) -> Vec<(u16, &str)> {
+        apps.iter().map(|app| (app.index.0, app.id.as_str())).collect()
+    }
+
+    #[test]
+    fn an_app_keeps_its_index_and_its_connections_whatever_is_configured_around_it() {
+        let first = apps(&[("a", "ka"), ("b", "kb"), ("c", "kc")]);
+        let place = Admission::take(first.by_id("c").unwrap()).unwrap();
+
+        let second = first.followed_by(&apps(&[("new", "kn"), ("c", "kc2")])).unwrap();
+        assert_eq!(ids(&second), [(2, "c"), (3, "new")]);
+        let c = second.by_id("c").unwrap();
+        assert_eq!((c.key.as_str(), c.connections.count()), ("kc2", 1));
+        assert!(second.by_key("kc").is_none() && second.by_key("kc2").is_some());
+        let quota = App { max_connections: Some(1), ..App::clone(c) };
+        assert!(Admission::take(&quota).is_none(), "the connection from before is counted");
+
+        let third = second.followed_by(&apps(&[("b", "kb"), ("a", "ka")])).unwrap();
+        assert_eq!(ids(&third), [(0, "a"), (1, "b")]);
+        assert_eq!(third.get(place.app()).map(|app| app.id.as_str()), Some("c"));
+        drop(place);
+        assert_eq!(third.get(AppIndex(2)).unwrap().connections.count(), 0);
+    }
+
+    #[test]
+    fn a_removed_app_is_not_found_and_its_place_knows_that() {
+        let after = apps(&[("a", "ka"), ("b", "kb")]).followed_by(&apps(&[("b", "kb")])).unwrap();
+        assert!(after.by_id("a").is_none() && after.by_key("ka").is_none());
+        assert_eq!(after.get(AppIndex(0)).map(|app| app.standing), Some(Standing::Removed));
+        assert!(after.by_id("b").is_some_and(|app| app.is_enabled()));
+        // A key may move to another app.
+        let moved = after.followed_by(&apps(&[("b", "ka")])).unwrap();
+        assert_eq!(moved.by_key("ka").map(|app| app.id.as_str()), Some("b"));
+    }
+
+    #[test]
+    fn indices_do_not_come_to_an_end_in_silence() {
+        let names: Vec<_> = (0..=u16::MAX).map(|n| n.to_string()).collect();
+        let all: Vec<_> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
+        let full = apps(&all);
+        assert!(full.followed_by(&full).is_some());
+        assert!(full.followed_by(&apps(&[("one more", "k")])).is_none());
+    }
+
+    #[test]
+    fn every_key_of_an_app_leads_to_it_and_has_its_own_secret() {
+        let second = KeyPair { key: "old".into(), secret: Secret::new("old-secret") };
+        let apps = Apps::new(vec![App { more_keys: vec![second], ..test_app() }]);
+        let app = apps.by_key("old").unwrap();
+        assert!(Arc::ptr_eq(app, apps.by_key("app-key").unwrap()));
+        let signed_by = |key| app.secret_of(key).map(|secret| secret.sign(&[b"text"]));
+        assert_eq!(signed_by("old"), Some(Secret::new("old-secret").sign(&[b"text"])));
+        assert_eq!(signed_by("app-key"), Some(Secret::new("app-secret").sign(&[b"text"])));
+        assert_eq!(signed_by("other"), None);
     }
 }

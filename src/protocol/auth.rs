@@ -22,7 +22,7 @@ use super::names::ChannelName;
 #[derive(Debug)]
 pub struct Authorised {
     channel: ChannelName,
-    member: Option<Member>,
+    member: Option<Arc<Member>>,
 }
 
 impl Authorised {
@@ -34,18 +34,19 @@ impl Authorised {
 
     /// Who joins; there for presence channels and for no others.
     #[must_use]
-    pub const fn member(&self) -> Option<&Member> {
-        self.member.as_ref()
+    pub fn member(&self) -> Option<&Member> {
+        self.member.as_deref()
     }
 
     /// Both, owned.
     #[must_use]
-    pub fn into_parts(self) -> (ChannelName, Option<Member>) {
+    pub fn into_parts(self) -> (ChannelName, Option<Arc<Member>>) {
         (self.channel, self.member)
     }
 }
 
-/// A member of a presence channel, as the app signed it.
+/// A user as the app signed it: a member of a presence channel, or whom a connection is signed in
+/// as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// The user id as text: members with equal texts are the same user (10 and `"10"` too).
@@ -61,13 +62,17 @@ pub struct Member {
 pub enum AuthError {
     /// The channel needs a signature and none came.
     Missing,
-    /// The signature names another key than the app's.
+    /// The signature names a key that is none of the app's.
     WrongKey,
     /// The signature is not 64 hexadecimal digits, or not the one of the app's secret.
     Signature,
-    /// A presence channel without `channel_data`, or with one that is not an object with a
-    /// `user_id` of text or number.
+    /// `channel_data` that is not an object with a `user_id` of text or number; or a presence
+    /// channel without any, from a connection that is not signed in.
     ChannelData,
+    /// `user_data` that is not an object with an `id` of text and a `watchlist` of ids, if any.
+    UserData,
+    /// A sign-in as somebody else than the connection is signed in as.
+    OtherUser,
     /// The `user_id` is longer than the app allows.
     UserIdTooLong,
     /// The `user_info` is larger than the app allows.
@@ -83,6 +88,8 @@ impl fmt::Display for AuthError {
             Self::WrongKey => "the signature names another key",
             Self::Signature => "the signature does not fit",
             Self::ChannelData => "channel_data has no valid user_id",
+            Self::UserData => "user_data has no valid id or watchlist",
+            Self::OtherUser => "the connection is signed in as another user",
             Self::UserIdTooLong => "the user_id is too long",
             Self::UserInfoTooLarge => "the user_info is too large",
             Self::SignInNeeded => "the connection is not signed in as that user",
@@ -92,11 +99,14 @@ impl fmt::Display for AuthError {
 
 impl std::error::Error for AuthError {}
 
-/// Decides whether the connection `socket_id` may join `channel`.
+/// Decides whether the connection `socket_id`, signed in as `user` if as anybody, may join
+/// `channel`.
 ///
 /// The signature is that of the Pusher protocol: `key:hex(HMAC-SHA256(secret,
-/// socket_id:channel[:channel_data]))`. As in Reverb, `channel_data` is signed whenever it is sent,
-/// on private channels too. Channels that need no signature ignore one.
+/// socket_id:channel[:channel_data]))`, by any of the app's keys. As in Reverb, `channel_data` is
+/// signed whenever it is sent, on private channels too. Channels that need no signature ignore one.
+/// Who is signed in may leave out the `channel_data` of a presence channel, and alone may join the
+/// channel of that user.
 ///
 /// # Errors
 /// The reason, for the log: clients are told no more than that they are not authorised.
@@ -106,19 +116,26 @@ pub fn authorise(
     channel: ChannelName,
     auth: Option<&str>,
     channel_data: Option<&str>,
+    user: Option<&Arc<Member>>,
 ) -> Result<Authorised, AuthError> {
     let kind = channel.kind();
-    if channel.user().is_some() {
+    if let Some(owner) = channel.user()
+        && user.is_none_or(|user| *user.user_id != *owner)
+    {
         return Err(AuthError::SignInNeeded);
     }
     if !kind.needs_signature() {
         return Ok(Authorised { channel, member: None });
     }
     verify_channel(app, socket_id, &channel, auth, channel_data)?;
-    let member = if kind.is_presence() {
-        Some(member(app, channel_data.ok_or(AuthError::ChannelData)?)?)
-    } else {
-        None
+    let member = match (kind.is_presence(), channel_data, user) {
+        (false, _, _) => None,
+        (true, Some(channel_data), _) => Some(Arc::new(member(app, channel_data)?)),
+        (true, None, Some(user)) => {
+            check_info_len(app, user.user_info.as_deref())?;
+            Some(Arc::clone(user))
+        }
+        (true, None, None) => return Err(AuthError::ChannelData),
     };
     Ok(Authorised { channel, member })
 }
@@ -130,18 +147,20 @@ fn verify_channel(
     auth: Option<&str>,
     channel_data: Option<&str>,
 ) -> Result<(), AuthError> {
-    let auth = auth.ok_or(AuthError::Missing)?;
-    let signature = auth
-        .strip_prefix(app.key.as_str())
-        .and_then(|rest| rest.strip_prefix(':'))
-        .ok_or(AuthError::WrongKey)?;
     let socket_id = socket_id.to_string();
     let parts = [socket_id.as_bytes(), b":", channel.as_bytes(), b":"];
-    let fits = match channel_data {
-        None => app.secret.verify(&parts[..3], signature),
-        Some(data) => app.secret.verify(&[&parts[..], &[data.as_bytes()]].concat(), signature),
-    };
-    if fits { Ok(()) } else { Err(AuthError::Signature) }
+    match channel_data {
+        None => verify(app, auth, &parts[..3]),
+        Some(data) => verify(app, auth, &[&parts[..], &[data.as_bytes()]].concat()),
+    }
+}
+
+/// Whether `auth` is `key:hex` with the app's key and its signature of the parts.
+pub(super) fn verify(app: &App, auth: Option<&str>, parts: &[&[u8]]) -> Result<(), AuthError> {
+    let auth = auth.ok_or(AuthError::Missing)?;
+    let (key, signature) = auth.split_once(':').ok_or(AuthError::WrongKey)?;
+    let secret = app.secret_of(key).ok_or(AuthError::WrongKey)?;
+    if secret.verify(parts, signature) { Ok(()) } else { Err(AuthError::Signature) }
 }
 
 fn member(app: &App, channel_data: &str) -> Result<Member, AuthError> {
@@ -159,10 +178,7 @@ fn member(app: &App, channel_data: &str) -> Result<Member, AuthError> {
         return Err(AuthError::UserIdTooLong);
     }
     let user_info = data.user_info.map(RawValue::get);
-    let info_len_max = app.limits.max_presence_user_info.unwrap_or(usize::MAX);
-    if user_info.is_some_and(|info| info.len() > info_len_max) {
-        return Err(AuthError::UserInfoTooLarge);
-    }
+    check_info_len(app, user_info)?;
     Ok(Member {
         user_id: user_id.into(),
         id_json: id_json.into(),
@@ -170,8 +186,14 @@ fn member(app: &App, channel_data: &str) -> Result<Member, AuthError> {
     })
 }
 
+fn check_info_len(app: &App, user_info: Option<&str>) -> Result<(), AuthError> {
+    let len_max = app.limits.max_presence_user_info.unwrap_or(usize::MAX);
+    let fits = user_info.is_none_or(|info| info.len() <= len_max);
+    if fits { Ok(()) } else { Err(AuthError::UserInfoTooLarge) }
+}
+
 /// The text of a user id: a string that is not empty, or a number in the digits that were signed.
-fn user_id_text(json: &str) -> Option<String> {
+pub(super) fn user_id_text(json: &str) -> Option<String> {
     match json.as_bytes().first()? {
         b'"' => serde_json::from_str(json).ok().filter(|id: &String| !id.is_empty()),
         b'-' | b'0'..=b'9' => Some(json.to_owned()),

@@ -20,6 +20,8 @@ use super::outbound;
 pub enum ProtocolError {
     /// No app has the key of the URL.
     UnknownApp,
+    /// The app is switched off, or was removed while the connection was open.
+    AppDisabled,
     /// The app has as many connections as it may.
     OverQuota,
     /// The URL asks for a protocol version that we do not speak.
@@ -28,6 +30,8 @@ pub enum ProtocolError {
     OriginRefused,
     /// The app ended all connections of this user. Clients do not return by themselves.
     Terminated,
+    /// The connection has not shown in time that the app knows it.
+    AuthenticationTimeout,
     /// A subscribe had no right to its channel.
     Unauthorised(AuthError),
     /// A channel's name is not acceptable.
@@ -50,6 +54,8 @@ pub enum ProtocolError {
     TooManyMembers,
     /// More messages or client events than the app allows per time.
     RateLimited,
+    /// A watchlist has more users than it may; the first of them are watched.
+    WatchlistTooLong,
     /// The app takes no client events.
     ClientEventsOff,
     /// A client event for a channel that anyone can join.
@@ -80,10 +86,12 @@ impl ProtocolError {
         matches!(
             self,
             Self::UnknownApp
+                | Self::AppDisabled
                 | Self::OverQuota
                 | Self::UnsupportedVersion
                 | Self::OriginRefused
                 | Self::Terminated
+                | Self::AuthenticationTimeout
                 | Self::OverCapacity
                 | Self::SlowConsumer
                 | Self::ShuttingDown
@@ -104,10 +112,12 @@ impl ProtocolError {
     const fn code_and_text(self) -> (u16, &'static str) {
         match self {
             Self::UnknownApp => (4001, "Application does not exist"),
+            Self::AppDisabled => (4003, "Application is disabled"),
             Self::OverQuota => (4004, "Application is over connection quota"),
             Self::UnsupportedVersion => (4007, "Unsupported protocol version"),
             Self::OriginRefused => (4009, "Origin not allowed"),
             Self::Terminated => (4009, "Connection terminated by the application"),
+            Self::AuthenticationTimeout => (4009, "Connection not authorized within timeout"),
             Self::Unauthorised(_) => (4009, "Connection is unauthorized"),
             Self::ChannelName(NameError::Empty) => (4009, "The channel name is empty."),
             Self::ChannelName(NameError::TooLong { .. }) => (4009, "The channel name is too long."),
@@ -131,6 +141,9 @@ impl ProtocolError {
             }
             Self::ClientEventName => (4301, "The name of the client event is not valid."),
             Self::ClientEventTooLarge => (4301, "The data of the client event is too large."),
+            Self::WatchlistTooLong => {
+                (4302, "The watchlist is too long. The first of its users are watched.")
+            }
         }
     }
 }
@@ -185,7 +198,8 @@ pub fn subscribe_refusal(error: ProtocolError, channel: &str, also_on_channel: b
     joined(&[error_frame(error), on_channel])
 }
 
-fn joined(frames: &[Frame]) -> Frame {
+/// One frame after the other.
+pub(super) fn joined(frames: &[Frame]) -> Frame {
     let bytes: Vec<&[u8]> = frames.iter().map(|frame| frame.bytes().as_ref()).collect();
     Frame::from_encoded(bytes.concat().into())
 }
@@ -196,12 +210,14 @@ const AUTH_ERROR: &str = "AuthError";
 mod tests {
     use super::*;
 
-    const ALL: [ProtocolError; 22] = [
+    const ALL: [ProtocolError; 25] = [
         ProtocolError::UnknownApp,
+        ProtocolError::AppDisabled,
         ProtocolError::OverQuota,
         ProtocolError::UnsupportedVersion,
         ProtocolError::OriginRefused,
         ProtocolError::Terminated,
+        ProtocolError::AuthenticationTimeout,
         ProtocolError::Unauthorised(AuthError::Signature),
         ProtocolError::ChannelName(NameError::Empty),
         ProtocolError::ChannelName(NameError::TooLong { max_len: 200 }),
@@ -219,6 +235,7 @@ mod tests {
         ProtocolError::ClientEventOnPublic,
         ProtocolError::ClientEventName,
         ProtocolError::ClientEventTooLarge,
+        ProtocolError::WatchlistTooLong,
     ];
 
     #[test]
@@ -255,7 +272,7 @@ mod tests {
     fn what_a_message_did_wrong_does_not_end_the_connection() {
         let closing = ALL.iter().filter(|error| error.closes());
         let codes: Vec<u16> = closing.map(|error| error.code()).collect();
-        assert_eq!(codes, [4001, 4004, 4007, 4009, 4009, 4100, 4101, 4200, 4201]);
+        assert_eq!(codes, [4001, 4003, 4004, 4007, 4009, 4009, 4009, 4100, 4101, 4200, 4201]);
     }
 
     #[test]

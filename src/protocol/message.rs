@@ -32,6 +32,13 @@ pub enum Inbound<'a> {
         /// The channel's name, not checked yet.
         channel: Cow<'a, str>,
     },
+    /// `pusher:signin`.
+    SignIn {
+        /// The signature, `key:hex`. Empty is none.
+        auth: Option<Cow<'a, str>>,
+        /// The text that was signed: JSON, not checked yet.
+        user_data: Cow<'a, str>,
+    },
     /// `client-...`: an event for the others on a channel.
     ClientEvent {
         /// The event's name, not checked yet.
@@ -72,6 +79,10 @@ pub fn parse(text: &str) -> Result<Inbound<'_>, Malformed> {
         "pusher:unsubscribe" => {
             Ok(Inbound::Unsubscribe { channel: ChannelRequest::parse(message.data)?.channel.0 })
         }
+        "pusher:signin" => {
+            let SignInRequest { auth, user_data } = SignInRequest::parse(message.data)?;
+            Ok(Inbound::SignIn { auth: auth.and_then(Text::non_empty), user_data: user_data.0 })
+        }
         "" => Err(Malformed),
         event if event.starts_with("pusher:") => Err(Malformed),
         _ => client_event(message),
@@ -107,6 +118,15 @@ struct ChannelRequest<'a> {
     channel_data: Option<Text<'a>>,
 }
 
+/// `data` of a sign-in.
+#[derive(Deserialize)]
+struct SignInRequest<'a> {
+    #[serde(borrow, default)]
+    auth: Option<Text<'a>>,
+    #[serde(borrow)]
+    user_data: Text<'a>,
+}
+
 /// A string that is borrowed when it has no escapes. serde would not borrow a bare
 /// `Option<Cow<str>>`.
 #[derive(Deserialize)]
@@ -135,6 +155,19 @@ impl<'a> ChannelRequest<'a> {
             auth: request.auth.map(Text::into_owned),
             channel_data: request.channel_data.map(Text::into_owned),
         })
+    }
+}
+
+impl<'a> SignInRequest<'a> {
+    fn parse(data: Option<&'a RawValue>) -> Result<Self, Malformed> {
+        let json = data.ok_or(Malformed)?.get();
+        if !json.starts_with('"') {
+            return object(json);
+        }
+        let json: String = serde_json::from_str(json)?;
+        let request: SignInRequest<'_> = object(&json)?;
+        let (auth, user_data) = (request.auth, request.user_data);
+        Ok(SignInRequest { auth: auth.map(Text::into_owned), user_data: user_data.into_owned() })
     }
 }
 

@@ -8,12 +8,14 @@
 //! - [`app`]: an app's credentials and limits
 //! - [`names`]: channel and event names
 //! - [`auth`]: the app's secret, and the proof that a connection may join a channel
+//! - [`sign_in`]: the proof that a connection belongs to a user
 //! - [`origin`]: which web pages may connect
 //! - [`signing`]: signatures of the HTTP API
 //! - [`message`]: what clients say
 //! - [`outbound`]: what the server says
 //! - [`close`]: what clients are refused, and with which code
 //! - [`session`]: one connection
+//! - [`webhook`]: what of an app goes to its own servers, and where to
 
 pub mod app;
 pub mod auth;
@@ -23,10 +25,13 @@ pub mod names;
 pub mod origin;
 pub mod outbound;
 pub mod session;
+pub mod sign_in;
 pub mod signing;
+pub mod webhook;
 
 pub use app::{Admission, App, Apps};
 pub use auth::{Authorised, Member};
 pub use close::ProtocolError;
 pub use names::{ChannelKind, ChannelName};
 pub use session::{Action, ClientEvent, Session};
+pub use sign_in::SignedIn;

@@ -166,8 +166,48 @@ pub fn error(code: u16, text: &str) -> Frame {
     data.raw(r#","message":"#);
     data.string(text);
     data.raw("}");
-    frame(FORM_LEN, |out| {
-        out.raw(r#"{"event":"pusher:error","data":"#);
+    without_channel("pusher:error", data)
+}
+
+/// The connection is signed in as the user whom this `user_data` describes, as it was signed.
+#[must_use]
+pub fn signin_success(user_data: &str) -> Frame {
+    let mut data = Json::default();
+    data.raw(r#"{"user_data":"#);
+    data.string(user_data);
+    data.raw("}");
+    without_channel("pusher:signin_success", data)
+}
+
+/// Watched users came online (`true`) or went offline, in this order. Neighbours of which the same
+/// is told share an event.
+pub fn watchlist_events<'u>(news: impl Iterator<Item = (&'u str, bool)>) -> Frame {
+    let mut data = Json::default();
+    let mut told = None;
+    data.raw(r#"{"events":["#);
+    for (user_id, online) in news {
+        if told == Some(online) {
+            data.raw(",");
+        } else {
+            data.raw(if told.is_some() { "]}," } else { "" });
+            data.raw(r#"{"name":""#);
+            data.raw(if online { "online" } else { "offline" });
+            data.raw(r#"","user_ids":["#);
+            told = Some(online);
+        }
+        data.string(user_id);
+    }
+    data.raw(if told.is_some() { "]}]}" } else { "]}" });
+    without_channel("pusher_internal:watchlist_events", data)
+}
+
+/// A message to one connection: `data` is a string, even where it holds JSON.
+fn without_channel(event: &str, data: Json) -> Frame {
+    let data = data.0;
+    frame(FORM_LEN + data.len() + data.len() / 8, |out| {
+        out.raw(r#"{"event":"#);
+        out.string(event);
+        out.raw(r#","data":"#);
         out.string(data);
         out.raw("}");
     })

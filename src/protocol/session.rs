@@ -2,8 +2,11 @@
 //!
 //! Contract: [`Session::established`] is sent first. Then every whole text message goes through
 //! [`Session::handle`], with the time, in order; the returned [`Action`] is carried out before the
-//! next message. The session knows the app's rules; it does not know which channels the connection
-//! is subscribed to, so membership and the limits on numbers are the shard's to check.
+//! next message. The session belongs to its app by index, and each call is handed the app as it is
+//! configured by then: what changes there holds for the next message. It does not know which
+//! channels the connection is subscribed to, so membership and the limits on numbers are the
+//! shard's to check. Nor does it keep who is signed in, since most connections never are: it is
+//! told with each message.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,15 +15,16 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use crate::frame::Frame;
-use crate::id::SocketId;
+use crate::id::{AppIndex, SocketId};
 use crate::time::Millis;
 
 use super::app::{Admission, App, ClientEvents};
-use super::auth::{Authorised, authorise};
-use super::close::{ProtocolError, error_frame, subscribe_refusal};
+use super::auth::{AuthError, Authorised, Member, authorise};
+use super::close::{ProtocolError, error_frame, joined, subscribe_refusal};
 use super::message::{self, Inbound};
 use super::names::{ChannelKind, ChannelName, valid_event_name};
 use super::outbound;
+use super::sign_in::{SignedIn, sign_in};
 use super::signing::query_pairs;
 
 /// One connection: its place among the app's connections, its id and its counts.
@@ -28,6 +32,13 @@ use super::signing::query_pairs;
 pub struct Session {
     admission: Admission,
     socket_id: SocketId,
+    /// Of an app that limits either; boxed, because most limit neither.
+    windows: Option<Box<Windows>>,
+}
+
+/// What a connection has sent lately.
+#[derive(Debug, Default)]
+struct Windows {
     /// All messages, for the app's rate limit.
     messages: Window,
     /// Client events, for the app's limit per second.
@@ -43,6 +54,9 @@ pub enum Action<'t> {
     Reply(Frame),
     /// Join the channel, as the member that the proof names.
     Subscribe(Authorised),
+    /// Send this, and from now on tell the session that this user is signed in. The connection may
+    /// have been signed in as the same one before.
+    SignIn(SignedIn, Frame),
     /// Leave the channel of this name. The connection may well not be there: then nothing.
     Unsubscribe(Cow<'t, str>),
     /// Relay to the others on a channel.
@@ -70,20 +84,19 @@ pub struct ClientEvent<'t> {
 impl Session {
     /// The session of a connection that was upgraded.
     #[must_use]
-    pub fn new(admission: Admission, socket_id: SocketId) -> Self {
-        let (messages, client_events) = (Window::default(), Window::default());
-        Self { admission, socket_id, messages, client_events }
+    pub const fn new(admission: Admission, socket_id: SocketId) -> Self {
+        Self { admission, socket_id, windows: None }
     }
 
     /// The first message to the client.
     #[must_use]
-    pub fn established(&self) -> Frame {
-        outbound::connection_established(self.socket_id, self.app().activity_timeout_s)
+    pub fn established(&self, app: &App) -> Frame {
+        outbound::connection_established(self.socket_id, app.activity_timeout_s)
     }
 
-    /// The app that the connection belongs to.
+    /// The app that the connection belongs to: whom to hand to the other methods.
     #[must_use]
-    pub const fn app(&self) -> &Arc<App> {
+    pub fn app(&self) -> AppIndex {
         self.admission.app()
     }
 
@@ -93,11 +106,21 @@ impl Session {
         self.socket_id
     }
 
-    /// Takes one text message. Binary messages are taken as text too, as Reverb does; those that
-    /// are not UTF-8 are [`ProtocolError::Malformed`].
-    pub fn handle<'t>(&mut self, text: &'t str, now: Millis) -> Action<'t> {
-        if let Some(limit) = self.admission.app().rate_limit
-            && !self.messages.admits(limit.max_attempts, limit.decay, now)
+    /// Takes one text message of a connection that is signed in as `user`, if as anybody. Binary
+    /// messages are taken as text too, as Reverb does; those that are not UTF-8 are
+    /// [`ProtocolError::Malformed`].
+    pub fn handle<'t>(
+        &mut self,
+        app: &App,
+        text: &'t str,
+        user: Option<&Arc<Member>>,
+        now: Millis,
+    ) -> Action<'t> {
+        if !app.is_enabled() {
+            return Action::Close(ProtocolError::AppDisabled);
+        }
+        if let Some(limit) = app.rate_limit
+            && !windows(&mut self.windows).messages.admits(limit.max_attempts, limit.decay, now)
         {
             let error = ProtocolError::RateLimited;
             return if limit.terminate { Action::Close(error) } else { refuse(error) };
@@ -106,11 +129,14 @@ impl Session {
             Ok(Inbound::Ping) => Action::Reply(outbound::pong()),
             Ok(Inbound::Pong | Inbound::Ignored) => Action::Nothing,
             Ok(Inbound::Subscribe { channel, auth, channel_data }) => {
-                self.subscribe(&channel, auth.as_deref(), channel_data.as_deref())
+                self.subscribe(app, &channel, auth.as_deref(), channel_data.as_deref(), user)
             }
+            Ok(Inbound::SignIn { auth, user_data }) => self
+                .sign_in(app, auth.as_deref(), &user_data, user)
+                .unwrap_or_else(|error| refuse(ProtocolError::Unauthorised(error))),
             Ok(Inbound::Unsubscribe { channel }) => Action::Unsubscribe(channel),
             Ok(Inbound::ClientEvent { event, channel, data }) => self
-                .client_event(event, &channel, data, now)
+                .client_event(app, event, &channel, data, now)
                 .map_or_else(refuse, Action::ClientEvent),
             Err(message::Malformed) => refuse(ProtocolError::Malformed),
         }
@@ -118,13 +144,14 @@ impl Session {
 
     fn subscribe(
         &self,
+        app: &App,
         channel: &str,
         auth: Option<&str>,
         channel_data: Option<&str>,
+        user: Option<&Arc<Member>>,
     ) -> Action<'static> {
-        let app = self.app();
-        let authorised = self.channel(channel).and_then(|name| {
-            authorise(app, self.socket_id, name, auth, channel_data)
+        let authorised = channel_name(app, channel).and_then(|name| {
+            authorise(app, self.socket_id, name, auth, channel_data, user)
                 .map_err(ProtocolError::Unauthorised)
         });
         authorised.map_or_else(
@@ -135,18 +162,36 @@ impl Session {
         )
     }
 
+    fn sign_in(
+        &self,
+        app: &App,
+        auth: Option<&str>,
+        user_data: &str,
+        user: Option<&Arc<Member>>,
+    ) -> Result<Action<'static>, AuthError> {
+        let signed_in = sign_in(app, self.socket_id, auth, user_data)?;
+        if user.is_some_and(|user| user.user_id != signed_in.user().user_id) {
+            return Err(AuthError::OtherUser);
+        }
+        let mut answer = outbound::signin_success(user_data);
+        if signed_in.cut() {
+            answer = joined(&[answer, error_frame(ProtocolError::WatchlistTooLong)]);
+        }
+        Ok(Action::SignIn(signed_in, answer))
+    }
+
     fn client_event<'t>(
         &mut self,
+        app: &App,
         event: Cow<'t, str>,
         channel: &str,
         data: Option<&'t RawValue>,
         now: Millis,
     ) -> Result<ClientEvent<'t>, ProtocolError> {
-        let app = self.admission.app();
         if app.client_events == ClientEvents::None {
             return Err(ProtocolError::ClientEventsOff);
         }
-        let channel = self.channel(channel)?;
+        let channel = channel_name(app, channel)?;
         let open_to_all = match channel.kind() {
             ChannelKind::ServerToUser => return Err(ProtocolError::ClientEventOnPublic),
             kind => !kind.needs_signature(),
@@ -162,19 +207,18 @@ impl Session {
             return Err(ProtocolError::ClientEventTooLarge);
         }
         if let Some(max) = app.limits.max_client_events_per_second
-            && !self.client_events.admits(max, Duration::from_secs(1), now)
+            && !windows(&mut self.windows).client_events.admits(max, Duration::from_secs(1), now)
         {
             return Err(ProtocolError::RateLimited);
         }
         let must_be_member = app.client_events == ClientEvents::Members;
         Ok(ClientEvent { channel, event, data, must_be_member })
     }
+}
 
-    fn channel(&self, name: &str) -> Result<ChannelName, ProtocolError> {
-        let app = self.app();
-        ChannelName::parse(name, app.limits.max_channel_name, app.strict_names)
-            .map_err(ProtocolError::ChannelName)
-    }
+fn channel_name(app: &App, name: &str) -> Result<ChannelName, ProtocolError> {
+    ChannelName::parse(name, app.limits.max_channel_name, app.strict_names)
+        .map_err(ProtocolError::ChannelName)
 }
 
 /// Decides by the `protocol` parameter of the upgrade's query. 5, 6 and 7 look the same to a
@@ -193,6 +237,10 @@ pub fn check_protocol_version(query: &str) -> Result<(), ProtocolError> {
 
 fn refuse<'t>(error: ProtocolError) -> Action<'t> {
     Action::Refuse(error, error_frame(error))
+}
+
+fn windows(windows: &mut Option<Box<Windows>>) -> &mut Windows {
+    windows.get_or_insert_default()
 }
 
 /// A fixed window that starts with the first that it counts, as Laravel's rate limiter has it.

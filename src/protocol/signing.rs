@@ -27,7 +27,8 @@ pub struct SignedRequest<'a> {
     pub body: &'a [u8],
 }
 
-/// Checks that the app signed the request within the app's tolerance of `now_unix_s`.
+/// Checks that the app signed the request, with any of its keys, within the app's tolerance of
+/// `now_unix_s`.
 ///
 /// Libraries differ in the path that they sign: with and without the configured prefix, encoded
 /// and decoded. Each of these names the same resource, so each is accepted.
@@ -40,9 +41,7 @@ pub fn verify(
     now_unix_s: u64,
 ) -> Result<(), SignatureError> {
     let query = CanonicalQuery::parse(request.query)?;
-    if query.scalar("auth_key")? != app.key {
-        return Err(SignatureError::WrongKey);
-    }
+    let secret = app.secret_of(query.scalar("auth_key")?).ok_or(SignatureError::WrongKey)?;
     if query.scalar("auth_version")? != "1.0" {
         return Err(SignatureError::BadVersion);
     }
@@ -56,7 +55,7 @@ pub fn verify(
         for prefix in ["", request.prefix] {
             let parts =
                 [request.method.as_bytes(), b"\n", prefix.as_bytes(), path, b"\n", text.as_bytes()];
-            if app.secret.verify(&parts, signature) {
+            if secret.verify(&parts, signature) {
                 return Ok(());
             }
         }
@@ -71,7 +70,7 @@ pub enum SignatureError {
     Missing(&'static str),
     /// A parameter is there twice.
     Repeated,
-    /// The `auth_key` is another one than the app's.
+    /// The `auth_key` is none of the app's.
     WrongKey,
     /// The `auth_version` is not 1.0.
     BadVersion,

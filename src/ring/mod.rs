@@ -26,7 +26,7 @@ use bytes::Bytes;
 
 use crate::id::ConnKey;
 
-pub use uring::{Uring, UringSizes};
+pub use uring::{Uring, UringSizes, send_now};
 
 /// What an operation was, as its completion says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub enum Op {
     Send,
     /// [`Ring::hang_up`]: for information only.
     HangUp,
+    /// [`Uring::accept`]: the result is the slot of the new socket.
+    Accept,
 }
 
 /// The end of an operation, or one step of a receive.
@@ -50,7 +52,7 @@ pub struct Completion {
     pub key: ConnKey,
     /// Bytes, or a negative errno.
     pub result: i32,
-    /// A receive: further completions follow.
+    /// A receive or accept: further completions follow.
     pub more: bool,
     /// A receive: the buffer that holds the bytes. Must be taken and given back.
     pub buffer: Option<u16>,
@@ -126,4 +128,7 @@ pub trait Ring {
 
     /// Makes a buffer available to the kernel again.
     fn give_back(&mut self, buffer: Self::Buffer);
+
+    /// Gives memory back that a burst has left.
+    fn trim(&mut self) {}
 }

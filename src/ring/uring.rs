@@ -20,10 +20,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use rustix::net::SendFlags;
 
 use super::buffers::{Buffer, BufferRing};
 use super::{Completion, Op, QueueFull, Ring, Staged};
 use crate::id::ConnKey;
+use crate::memory::Trim;
 
 /// The group id of the only buffer ring.
 const BUFFER_GROUP: u16 = 0;
@@ -50,6 +52,18 @@ pub struct UringSizes {
     pub buffer_size: usize,
     /// Keep sockets in the ring's file table. Only from Linux 6.13 on; see the module.
     pub direct_descriptors: bool,
+}
+
+/// Sends what a socket takes at once, outside of any ring: `send(2)` with `MSG_DONTWAIT`, whatever
+/// the mode of the socket.
+///
+/// # Errors
+/// Those of send(2), such as `WouldBlock`; a peer that is gone raises no signal.
+pub fn send_now(socket: &impl AsRawFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    // SAFETY: the descriptor is the socket's, which the caller lends for the length of this call.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+    Ok(rustix::net::send(socket, bytes, flags)?)
 }
 
 /// A real ring. See the module.
@@ -121,6 +135,28 @@ impl Uring {
         let timespec = types::Timespec::from(timeout);
         let arguments = types::SubmitArgs::new().timespec(&timespec);
         may_go_on(self.io.submitter().submit_with_args(1, &arguments));
+    }
+
+    /// Accepts until further notice, into free slots of the kernel's choice: for a server of which
+    /// every socket is the ring's, and whose rings keep sockets in their own table. Each completion
+    /// has the slot (or a negative errno) as its result; without `more` the accept is over.
+    ///
+    /// # Errors
+    /// The queue is full.
+    pub fn accept(&mut self, listener: BorrowedFd<'_>) -> Result<(), QueueFull> {
+        let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true);
+        let key = ConnKey { slot: 0, generation: 0 };
+        self.push(&accept.build().user_data(user_data(Op::Accept, key)))
+    }
+
+    /// [`Ring::release`] as one more operation of the queue, from the ring's own table.
+    ///
+    /// # Errors
+    /// The queue is full.
+    pub fn close(&mut self, slot: u32) -> Result<(), QueueFull> {
+        let entry = opcode::Close::new(Fixed(slot)).build().flags(squeue::Flags::SKIP_SUCCESS);
+        let key = ConnKey { slot, generation: 0 };
+        self.push(&entry.user_data(user_data(Op::HangUp, key)))
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> Result<(), QueueFull> {
@@ -337,6 +373,13 @@ impl Ring for Uring {
             buffers.publish(buffer);
         }
     }
+
+    fn trim(&mut self) {
+        self.staged.trim();
+        if self.sending.is_empty() {
+            self.sending = HashMap::new();
+        }
+    }
 }
 
 impl Drop for Uring {
@@ -411,6 +454,7 @@ const fn user_data(op: Op, key: ConnKey) -> u64 {
         Op::SendNow => 1,
         Op::Send => 2,
         Op::HangUp => 3,
+        Op::Accept => 4,
     };
     (op << 56) | ((key.slot as u64) << 32) | key.generation as u64
 }
@@ -423,6 +467,7 @@ fn completion(entry: &cqueue::Entry) -> Option<Completion> {
         1 => Op::SendNow,
         2 => Op::Send,
         3 => Op::HangUp,
+        4 => Op::Accept,
         _ => return None,
     };
     let slot = ((data >> 32) & 0x00ff_ffff) as u32;

@@ -1,13 +1,16 @@
 //! Floor 7. The process: what happens in which order from a configuration to an exit code.
 //!
-//! The main thread becomes the control thread: signals, and what shards report. Each shard has a
-//! thread of its own, pinned to a core. Nothing is bound before the host has been found able.
+//! The main thread becomes the control thread: signals, reloads, and what shards report. Each shard
+//! has a thread of its own, pinned to a core; webhooks have one that is not. Nothing is bound
+//! before the host has been found able.
 
+pub mod admin;
 pub mod limits;
 mod listen;
 pub mod logging;
 mod notify;
 pub mod preflight;
+mod reload;
 mod screen;
 pub mod signals;
 mod status;
@@ -24,17 +27,20 @@ use tokio::sync::mpsc;
 
 use crate::bus::{self, Outside, Port};
 use crate::channels::KeyHash;
-use crate::config::{Config, ListenAddr, LogFormat, ServerConfig};
+use crate::config::{Config, ListenAddr, LogFormat, Origin, ServerConfig};
 use crate::front;
 use crate::id::ShardId;
+use crate::memory::{Holder, Per};
 use crate::plane::BacklogLimits;
 use crate::ring::UringSizes;
 use crate::shard::run::{Milestone, Setup};
 use crate::shard::{self, Message, ShardParts, SocketIds};
+use crate::webhooks::{self, Courier};
 
 use listen::{Bound, Inherited};
 use notify::ServiceManager;
 use preflight::{Host, HostError};
+use reload::Reload;
 use signals::{Signal, Signals};
 
 /// The host or its configuration does not allow to serve (`EX_CONFIG` of `sysexits.h`).
@@ -47,21 +53,31 @@ const EXIT_SOFTWARE: u8 = 70;
 /// channel takes several; a larger queue no longer lowers the cost per send.
 const SUBMISSIONS: u32 = 4096;
 
-/// Receive buffers per shard. Held within a turn only, so a few thousand serve any number of
-/// connections; 8 MiB per shard.
-const RECEIVE_BUFFERS: u16 = 2048;
+/// Receive buffers per shard. Held within a turn only, so a few hundred serve any number of
+/// connections: who finds none in a turn is received from in the next. The kernel goes through all
+/// of them however few are in use, so that a shard soon holds them all: 1 MiB.
+const RECEIVE_BUFFERS: u16 = 512;
 
 /// Nearly every message of a client is smaller than this, header included, and so is handled in
 /// place.
-const RECEIVE_BUFFER_SIZE: usize = 4096;
+const RECEIVE_BUFFER_SIZE: usize = 2048;
+
+/// Bytes of an entry of a ring of buffers, of submissions (with its place in the index) and of
+/// completions, in `<linux/io_uring.h>`.
+const RING_ENTRY: usize = 16;
+const SUBMISSION: usize = 64 + 4;
+const COMPLETION: usize = 16;
 
 /// What a drain may take beyond its window: the close handshakes of the last ones.
 const DRAIN_GRACE: Duration = Duration::from_secs(4);
 
-/// Serves until a signal ends it.
+/// What webhooks may take at the end, when no connection is left.
+const WEBHOOK_GRACE: Duration = Duration::from_secs(3);
+
+/// Serves until a signal ends it. `origin` is where `config` comes from, to be read anew.
 #[must_use]
-pub fn run(config: Config) -> ExitCode {
-    match serve(config) {
+pub fn run(config: Config, origin: &Origin) -> ExitCode {
+    match serve(config, origin) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ringwave: {error}");
@@ -70,11 +86,12 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
-fn serve(mut config: Config) -> Result<ExitCode, StartError> {
+fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
     let inherited = Inherited::take()?;
     inherited.replace_listeners(&mut config)?;
     let server = &config.server;
     limits::raise_nofile();
+    limits::forgo_huge_pages();
     let host = preflight::check()?;
     host.holds(server.shards)?;
     let bound = match inherited.is_empty() {
@@ -90,16 +107,22 @@ fn serve(mut config: Config) -> Result<ExitCode, StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Thread)?;
-    runtime.block_on(control(&config, &host, bound))
+    runtime.block_on(control(&config, origin, &host, bound))
 }
 
 /// The control thread from here on.
-async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode, StartError> {
+async fn control(
+    config: &Config,
+    origin: &Origin,
+    host: &Host,
+    bound: Bound,
+) -> Result<ExitCode, StartError> {
     let server = &config.server;
     // Before any thread starts: from here on a signal drains.
     let mut signals = Signals::new().map_err(StartError::Thread)?;
     let manager = Arc::new(ServiceManager::from_environment());
-    let (mut shards, cores) = Shards::start(config, host, bound)?;
+    let courier = start_courier(config)?;
+    let (mut shards, cores) = Shards::start(config, host, bound, &courier)?;
     shards.until(Milestone::Serving).await?;
     match server.log_format {
         LogFormat::Text => screen::print(config, host, &cores),
@@ -111,17 +134,28 @@ async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode,
     }
     manager.ready(&server.starting_line());
     tokio::spawn(Arc::clone(&manager).watch(shards.bus.clone()));
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
-        failed = shards.until(Milestone::Drained) => return failed.map(|()| ExitCode::FAILURE),
+    let mut requests = admin::listen(origin);
+    let mut reload = Reload::new(config, origin, &courier);
+    let signal = loop {
+        let request = tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Reload => None,
+                end => break end,
+            },
+            Some(request) = requests.recv() => Some(request),
+            failed = shards.until(Milestone::Drained) => return failed.map(|()| ExitCode::FAILURE),
+        };
+        reload.run(&shards.bus, &manager, request);
     };
+    drop(requests);
     if let Signal::Now { exit_code } = signal {
         return Ok(ExitCode::from(exit_code));
     }
-    tracing::info!(window = ?server.shutdown_window, "Gracefully terminating connections.");
-    let deadline = server.shutdown_window + DRAIN_GRACE;
-    manager.stopping(deadline);
-    shards.bus.broadcast(|| Message::Drain(server.shutdown_window));
+    let window = reload.shutdown_window();
+    tracing::info!(?window, "Gracefully terminating connections.");
+    let deadline = window + DRAIN_GRACE;
+    manager.stopping(deadline + WEBHOOK_GRACE);
+    shards.bus.broadcast(|| Message::Drain(window));
     tokio::select! {
         signal = signals.next() => {
             let Signal::Now { exit_code } = signal else { return Ok(ExitCode::SUCCESS) };
@@ -135,7 +169,16 @@ async fn control(config: &Config, host: &Host, bound: Bound) -> Result<ExitCode,
         }
     }
     shards.stop();
+    courier.finish(WEBHOOK_GRACE).await;
     Ok(ExitCode::SUCCESS)
+}
+
+fn start_courier(config: &Config) -> Result<Courier, StartError> {
+    let settings = webhooks::Settings {
+        queue_bytes: config.server.webhook_queue,
+        spool: config.server.webhook_spool.clone(),
+    };
+    Courier::start(Arc::clone(&config.apps), settings).map_err(StartError::Webhooks)
 }
 
 /// The threads of all shards.
@@ -156,7 +199,12 @@ enum Report {
 
 impl Shards {
     /// Starts them all. Also returns the cores that they are pinned to, for display.
-    fn start(config: &Config, host: &Host, bound: Bound) -> Result<(Self, String), StartError> {
+    fn start(
+        config: &Config,
+        host: &Host,
+        bound: Bound,
+        courier: &Courier,
+    ) -> Result<(Self, String), StartError> {
         let server = &config.server;
         let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
         let ports = bus::connect(count, bus::MAILBOX_MESSAGES).map_err(StartError::Thread)?;
@@ -178,6 +226,7 @@ impl Shards {
                     connection: server.backlog_per_connection,
                     shard: server.backlog_per_shard,
                 },
+                tap: courier.tap(),
             };
             let setup = Setup {
                 parts,
@@ -243,6 +292,22 @@ fn spawn(
         .map_err(StartError::Thread)
 }
 
+/// What a shard holds with or without connections, its rings of the usual size.
+#[must_use]
+pub fn budget() -> Vec<Holder> {
+    let holder = |name, bytes| Holder { name, bytes, per: Per::Shard };
+    let front = 2 * front::Settings::default().connections_max as usize;
+    vec![
+        holder(
+            "receive buffers",
+            usize::from(RECEIVE_BUFFERS) * (RECEIVE_BUFFER_SIZE + RING_ENTRY),
+        ),
+        holder("ring of the sockets", SUBMISSIONS as usize * (SUBMISSION + 4 * COMPLETION)),
+        holder("ring of the front", front * (SUBMISSION + 2 * COMPLETION)),
+        holder("mailbox", bus::MAILBOX_MESSAGES * (size_of::<Message>() + size_of::<usize>())),
+    ]
+}
+
 fn ring_sizes(server: &ServerConfig, host: &Host) -> UringSizes {
     UringSizes {
         slots: limits::slots_per_shard(host.nofile.soft, server.max_connections_per_shard),
@@ -271,6 +336,7 @@ enum StartError {
     DevelopmentInPublic(ListenAddr),
     Log(io::Error),
     Thread(io::Error),
+    Webhooks(io::Error),
     Shard(ShardId, io::Error),
     Panicked(ShardId),
 }
@@ -314,6 +380,11 @@ impl fmt::Display for StartError {
                 f,
                 "A thread or its means could not be had: {error}\nRaise the limits of processes \
                  and open files of this user (ulimit -u, ulimit -n)."
+            ),
+            Self::Webhooks(error) => write!(
+                f,
+                "Webhooks cannot be sent: {error}\nserver.webhook_spool has to be a directory that \
+                 this user may write to, of this process alone."
             ),
             Self::Shard(shard, error) => write!(
                 f,

@@ -1,5 +1,6 @@
 //! What the service manager hears of the process, by the protocol of sd_notify(3): that it serves,
-//! that it stops, and, if it watches, that all shards still turn.
+//! that it reads its configuration anew, that it stops, and, if it watches, that all shards still
+//! turn.
 //!
 //! Without `NOTIFY_SOCKET` in the environment nothing is ever sent.
 
@@ -12,6 +13,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
@@ -48,6 +50,14 @@ impl ServiceManager {
     /// Tells that the process serves: units that wait for it may start.
     pub(super) fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// Tells that the process reads its configuration anew, until it says that it is
+    /// [`ready`](Self::ready) again.
+    pub(super) fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let since_boot = Duration::try_from(now).unwrap_or_default().as_micros();
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={since_boot}"));
     }
 
     /// Tells that the process ends, and that this takes so long at most: a manager with a shorter

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::limits;
 use super::preflight::Host;
 use crate::config::{Config, ListenAddr};
+use crate::protocol::app::App;
 
 /// Prints the start line, as Reverb does, and what serves with which limits.
 pub(super) fn print(config: &Config, host: &Host, cores: &str) {
@@ -17,7 +18,7 @@ pub(super) fn print(config: &Config, host: &Host, cores: &str) {
 fn text(config: &Config, host: &Host, cores: &str) -> String {
     let server = &config.server;
     let slots = limits::slots_per_shard(host.nofile.soft, server.max_connections_per_shard);
-    let apps: Vec<_> = config.apps.iter().map(|app| app.id.as_str()).collect();
+    let apps: Vec<_> = config.apps.iter().map(|app| listed(app)).collect();
     let somaxconn = host.somaxconn.map_or_else(|| "?".to_owned(), |limit| limit.to_string());
     let mut text = format!(
         "\n  INFO  {}.\n\n  \
@@ -35,6 +36,11 @@ fn text(config: &Config, host: &Host, cores: &str) -> String {
     }
     text.push('\n');
     text
+}
+
+fn listed(app: &App) -> String {
+    let off = if app.is_enabled() { "" } else { " (disabled)" };
+    format!("{}{off}", app.id)
 }
 
 /// How to point Echo at the built-in development app.

@@ -1,20 +1,24 @@
-//! Floor 7. What the operating system asks of the process: to end, gently or at once.
+//! Floor 7. What the operating system asks of the process: to end, gently or at once, or to read
+//! its configuration anew.
 //!
 //! - SIGTERM or SIGINT: [`Signal::Drain`]; a second one of either: [`Signal::Now`].
-//! - SIGHUP, when a terminal closes: [`Signal::Drain`]. It never hurries a drain, because shells,
-//!   terminals and systemd (`SendSIGHUP=`) send it besides another one. Under nohup(1), which
-//!   starts its child with SIGHUP ignored, it stays ignored.
+//! - SIGHUP: [`Signal::Reload`]; from a terminal that closes, or to a process whose terminal has
+//!   closed: [`Signal::Drain`]. It never hurries a drain, because shells, terminals and systemd
+//!   (`SendSIGHUP=`) send it besides another one. Under nohup(1), which starts its child with
+//!   SIGHUP ignored, it stays ignored.
 //! - SIGTSTP, SIGQUIT and the others keep what the system gives them.
 
 use std::io;
 
 use tokio::signal::unix::{self, SignalKind};
 
-use super::status::Status;
+use super::status::{Status, has_terminal};
 
-/// How the process is asked to end.
+/// What the process is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
+    /// Read the configuration anew. Not during a drain.
+    Reload,
     /// Finish what is in flight, close all connections, then exit with 0. Comes once.
     Drain,
     /// Exit at once.
@@ -31,6 +35,8 @@ pub struct Signals {
     interrupt: unix::Signal,
     /// `None` when SIGHUP was ignored at start and has to stay so.
     hangup: Option<unix::Signal>,
+    /// It was started in a terminal.
+    terminal: bool,
     draining: bool,
 }
 
@@ -44,6 +50,7 @@ impl Signals {
             terminate: unix::signal(SignalKind::terminate())?,
             interrupt: unix::signal(SignalKind::interrupt())?,
             hangup: if nohup { None } else { Some(unix::signal(SignalKind::hangup())?) },
+            terminal: has_terminal(),
             draining: false,
         })
     }
@@ -63,6 +70,9 @@ impl Signals {
     }
 
     fn meaning(&mut self, number: i32) -> Option<Signal> {
+        if number == libc::SIGHUP && !self.terminal_closed() {
+            return (!self.draining).then_some(Signal::Reload);
+        }
         let first = !std::mem::replace(&mut self.draining, true);
         match number {
             _ if first => Some(Signal::Drain),
@@ -70,6 +80,11 @@ impl Signals {
             libc::SIGINT => Some(Signal::Now { exit_code: 130 }),
             _ => Some(Signal::Now { exit_code: 143 }),
         }
+    }
+
+    /// The user has left. A daemon never had a terminal that could close.
+    fn terminal_closed(&self) -> bool {
+        self.terminal && !has_terminal()
     }
 }
 
@@ -93,13 +108,17 @@ mod tests {
     // Each signal is awaited before the next one is sent. One test, because signals go to the whole
     // process and the tests share it.
     #[test]
-    fn the_first_signal_drains_a_hangup_does_not_hurry_and_the_second_ends() {
+    fn a_hangup_reloads_the_first_signal_drains_a_hangup_does_not_hurry_and_the_second_ends() {
         for (second, exit_code) in [(Sent::INT, 130), (Sent::TERM, 143)] {
-            for first in [Sent::TERM, Sent::INT, Sent::HUP] {
+            for first in [Sent::TERM, Sent::INT] {
                 in_runtime(async {
                     let mut signals = Signals::new().unwrap();
-                    if first == Sent::HUP && signals.hangup.is_none() {
-                        return; // The tests themselves run under nohup.
+                    // Not when the tests themselves run under nohup.
+                    if signals.hangup.is_some() {
+                        for _ in 0..2 {
+                            kill_process(getpid(), Sent::HUP).unwrap();
+                            assert_eq!(signals.next().await, Signal::Reload);
+                        }
                     }
                     kill_process(getpid(), first).unwrap();
                     assert_eq!(signals.next().await, Signal::Drain);

@@ -55,6 +55,18 @@ impl Status {
     }
 }
 
+/// Whether the process has a terminal now: one that its user could close (`tty_nr` of
+/// proc_pid_stat(5), which the kernel sets to 0 before it tells of the end of a terminal).
+pub(super) fn has_terminal() -> bool {
+    terminal_of(&fs::read_to_string("/proc/self/stat").unwrap_or_default())
+}
+
+fn terminal_of(stat: &str) -> bool {
+    // The name of the program, in brackets, may have anything in it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields.split_whitespace().nth(4).is_some_and(|tty| tty != "0")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +93,12 @@ mod tests {
     fn without_a_proc_file_system_nothing_is_special() {
         assert_eq!(Status::parse(""), Status::default());
         assert!(!Status::default().is_admin());
+    }
+
+    #[test]
+    fn a_terminal_is_told_from_none_whatever_the_program_is_called() {
+        assert!(terminal_of("7 (ring) wave) S 1 7 7 34816 7 4194560"));
+        assert!(!terminal_of("7 (ringwave 1 2 3 4) S 1 7 7 0 -1 4194560"));
+        assert!(!terminal_of(""));
     }
 }

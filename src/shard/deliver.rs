@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::fan_out::owe_batch;
 use super::{Core, Message};
-use crate::channels::{self, Join, Joined, Joining, Left, Outcome, Publish, Subscribe};
+use crate::channels::{self, Join, Joined, Joining, Left, Outcome, Publish, Subscribe, Whisper};
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Ended, Host, Plane};
 use crate::protocol::auth::Authorised;
@@ -15,6 +15,7 @@ use crate::protocol::close::{ProtocolError, error_frame, refusal_frames, subscri
 use crate::protocol::names::ChannelName;
 use crate::protocol::outbound;
 use crate::protocol::session::{Action, ClientEvent};
+use crate::protocol::webhook::EventKind;
 use crate::ring::Ring;
 use crate::websocket::{self, ReadLimits};
 
@@ -25,7 +26,8 @@ const FRAGMENTS_PER_MESSAGE: u32 = 1024;
 impl<R: Ring> Host<R> for Core {
     fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: websocket::Message<'_>) {
         let now = self.now;
-        let Some(occupant) = self.occupant(key) else { return };
+        let user = self.users.user(key.slot).cloned();
+        let Some((occupant, app)) = self.occupant(key) else { return };
         let socket_id = occupant.session.socket_id();
         let text = match message {
             websocket::Message::Text(text) => text,
@@ -37,10 +39,11 @@ impl<R: Ring> Host<R> for Core {
             _ => return,
         };
         debug!(%socket_id, text = ?shown(text), "received");
-        match occupant.session.handle(text, now) {
+        match occupant.session.handle(app, text, user.as_ref(), now) {
             Action::Nothing => {}
             Action::Reply(frame) => plane.owe(key, &frame),
             Action::Subscribe(authorised) => self.subscribe(plane, key, authorised),
+            Action::SignIn(signed_in, answer) => self.sign_in(plane, key, signed_in, &answer),
             Action::Unsubscribe(channel) => self.unsubscribe(plane, key, &channel),
             Action::ClientEvent(event) => self.client_event(plane, key, event),
             Action::Refuse(error, frame) => {
@@ -56,11 +59,11 @@ impl<R: Ring> Host<R> for Core {
 
     fn read_limits(&self, key: ConnKey) -> ReadLimits {
         let occupant = self.sessions.get(key.slot as usize).and_then(Option::as_ref);
-        let max_message = occupant.map_or_else(
+        let max_message = occupant.and_then(|of| self.apps.get(of.session.app())).map_or_else(
             // A closing connection has no session any more. What it still says is dropped, but has
             // to be read up to its answer to our Close frame.
-            || self.apps.iter().map(|app| app.limits.max_message_size).max().unwrap_or(0),
-            |of| of.session.app().limits.max_message_size,
+            || self.apps.max_message_size(),
+            |app| app.limits.max_message_size,
         );
         ReadLimits { max_message, max_fragments: FRAGMENTS_PER_MESSAGE }
     }
@@ -68,10 +71,12 @@ impl<R: Ring> Host<R> for Core {
 
 impl Core {
     fn subscribe<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, authorised: Authorised) {
-        let Some(occupant) = self.occupant(key) else { return };
-        let app = Arc::clone(occupant.session.app());
+        let Some((_, app)) = self.occupant(key) else { return };
+        let app = Arc::clone(app);
         let (name, member) = authorised.into_parts();
-        let member = member.map(Arc::new);
+        if name.kind().needs_signature() {
+            self.authenticated(key.slot);
+        }
         let channel = self.hash.key(app.index, name);
         let subscribed = self.local.subscribed(key.slot, &channel).is_some();
         if !subscribed && self.local.count(key.slot) >= app.limits.max_channels_per_connection {
@@ -99,8 +104,8 @@ impl Core {
     }
 
     fn unsubscribe<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, name: &str) {
-        let Some(occupant) = self.occupant(key) else { return };
-        let (app, socket_id) = (occupant.session.app(), occupant.session.socket_id());
+        let Some((occupant, app)) = self.occupant(key) else { return };
+        let socket_id = occupant.session.socket_id();
         // A name that can't be subscribed to is no channel of anybody's.
         let Ok(name) = ChannelName::parse(name, app.limits.max_channel_name, false) else { return };
         let app = app.index;
@@ -123,19 +128,35 @@ impl Core {
         key: ConnKey,
         event: ClientEvent<'_>,
     ) {
-        let Some(occupant) = self.occupant(key) else { return };
-        let (app, socket_id) = (occupant.session.app().index, occupant.session.socket_id());
+        let Some((occupant, app)) = self.occupant(key) else { return };
+        let socket_id = occupant.session.socket_id();
+        let (app, told) = (app.index, app.webhooks.watched().contains(EventKind::ClientEvent));
         let channel = self.hash.key(app, event.channel);
         let subscribed = self.local.subscribed(key.slot, &channel);
         if event.must_be_member && subscribed.is_none() {
             return plane.owe(key, &error_frame(ProtocolError::NotMember));
         }
-        let user_id = subscribed.flatten().map(|member| &*member.id_json);
+        let member = subscribed.flatten();
+        let user_id = member.map(|member| &*member.id_json);
         let data = event.data.map(serde_json::value::RawValue::get);
         let frame = outbound::client_event(&event.event, channel.name(), data, user_id);
+        let whisper = told.then(|| {
+            Box::new(Whisper {
+                event: event.event.as_ref().into(),
+                data: event.data.map(ToOwned::to_owned),
+                socket_id,
+                user_id: member.map(|member| Arc::clone(&member.user_id)),
+            })
+        });
         let home = channel.home(self.port.shards());
-        let publish =
-            Publish { key: channel, frame, cached: None, except: Some(socket_id), answer_to: None };
+        let publish = Publish {
+            key: channel,
+            frame,
+            cached: None,
+            except: Some(socket_id),
+            whisper,
+            answer_to: None,
+        };
         let message = channels::Message::Publish(Box::new(publish));
         self.port.send(home, Message::Channel(message));
     }
@@ -144,10 +165,15 @@ impl Core {
     pub(super) fn message<R: Ring>(&mut self, plane: &mut Plane<R>, message: Message) {
         match message {
             Message::Channel(message) => self.channel_message(plane, message),
+            Message::Users(message) => self.user_message(message),
             Message::Ask(ask) => self.asked(plane, *ask),
             Message::Answer(answer) => self.gathers.answer(*answer),
             Message::Drain(window) => {
                 self.timers.start_drain(self.now, window, plane.open_connections());
+            }
+            Message::Apps(apps, taken) => {
+                self.apps = apps;
+                let _gone = taken.send(());
             }
             // Nobody waits for an answer that came too late.
             Message::RollCall(present) => drop(present.send(())),
@@ -156,12 +182,10 @@ impl Core {
     }
 
     fn channel_message<R: Ring>(&mut self, plane: &mut Plane<R>, message: channels::Message) {
-        let Self { homes, port, now, .. } = self;
-        let mut post = |to, message| port.send(to, Message::Channel(message));
         match message {
-            channels::Message::Join(join) => homes.join(*join, *now, &mut post),
-            channels::Message::Leave(leave) => homes.leave(&leave, &mut post),
-            channels::Message::Publish(publish) => homes.publish(*publish, *now, &mut post),
+            channels::Message::Join(join) => self.home_join(*join),
+            channels::Message::Leave(leave) => self.home_leave(&leave),
+            channels::Message::Publish(publish) => self.home_publish(*publish),
             channels::Message::Joined(joined) => self.joined(plane, *joined),
             channels::Message::Deliver(deliver) => {
                 let except = deliver.except.and_then(|id| self.slot_of(id));
@@ -196,14 +220,14 @@ impl Core {
         match (joining, outcome) {
             (Joining::Done, Outcome::Subscribed { first }) => {
                 plane.owe(conn, &first);
-                if let Some(occupant) = self.occupant(conn) {
+                if let Some((occupant, _)) = self.occupant(conn) {
                     let socket_id = occupant.session.socket_id();
                     debug!(%socket_id, channel = %channel.name(), "subscribed");
                 }
             }
             (Joining::Done, Outcome::Full) => {
                 let also_on_channel =
-                    self.occupant(conn).is_some_and(|of| of.session.app().subscription_errors);
+                    self.occupant(conn).is_some_and(|(_, app)| app.subscription_errors);
                 let error = ProtocolError::TooManyMembers;
                 plane.owe(conn, &subscribe_refusal(error, channel.name(), also_on_channel));
             }

@@ -159,6 +159,7 @@ impl Core {
                 frame: event.frame,
                 cached: event.cached.map(|data| (data, app.cache_ttl)),
                 except: event.except,
+                whisper: None,
                 answer_to: wants_answer.then_some((self.id, question, index)),
             };
             let message = channels::Message::Publish(Box::new(publish));
@@ -198,12 +199,14 @@ impl Core {
         self.port.send(ask.shard, Message::Answer(Box::new(answer)));
     }
 
-    /// Closes the connections of a user on this shard.
+    /// Closes the connections of a user on this shard: those that are signed in as the user, and
+    /// those that are present in a channel as the user.
     fn terminate<R: Ring>(&mut self, plane: &mut Plane<R>, app: AppIndex, user_id: &str) {
         let of_user = |key: &crate::id::ConnKey| {
             let occupant = self.sessions.get(key.slot as usize).and_then(Option::as_ref);
-            occupant.is_some_and(|of| of.session.app().index == app)
-                && self.local.is_user(key.slot, user_id)
+            occupant.is_some_and(|of| of.session.app() == app)
+                && (self.local.is_user(key.slot, user_id)
+                    || self.users.user(key.slot).is_some_and(|user| *user.user_id == *user_id))
         };
         let keys: Vec<_> = plane.keys().filter(of_user).collect();
         tracing::debug!(app = self.app_name(app), ?user_id, connections = keys.len(), "terminate");

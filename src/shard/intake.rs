@@ -1,13 +1,16 @@
 //! The seam between the front and the plane. The rule: **a socket belongs to exactly one of the two
-//! rings at any moment.** The front hands over a socket whose 101 is written and on which none of
-//! its operations is in flight; from [`Shard::adopt`] on only the plane touches it. Bytes that the
-//! front had read behind the handshake travel along and are read first.
+//! rings at any moment.** The front hands over a socket on which none of its operations is in
+//! flight; from [`Shard::adopt`] on only the plane touches it. Bytes that the front had read behind
+//! the handshake travel along and are read first; so does the 101, which one send takes together
+//! with the first message.
 
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use tracing::{debug, warn};
 
 use super::{Core, Occupant, Shard};
+use crate::frame::Frame;
 use crate::front::gateway::Upgraded;
 use crate::protocol::session::Session;
 use crate::ring::Ring;
@@ -15,8 +18,8 @@ use crate::ring::Ring;
 impl<R: Ring> Shard<R> {
     /// Takes over a socket from the front.
     pub(super) fn adopt(&mut self, upgraded: Upgraded) {
-        let Upgraded { admission, reservation, stream, leftover } = upgraded;
-        self.open(stream.as_raw_fd(), admission, &leftover);
+        let Upgraded { admission, reservation, stream, opening, leftover } = upgraded;
+        self.open(stream.as_raw_fd(), admission, opening, &leftover);
         drop(reservation);
         // The plane holds the socket by a reference of its own.
         drop(stream);
@@ -27,12 +30,15 @@ impl<R: Ring> Shard<R> {
         &mut self,
         socket: std::os::fd::RawFd,
         admission: crate::protocol::app::Admission,
+        mut opening: Vec<u8>,
         leftover: &[u8],
     ) {
+        let Some(app) = self.core.apps.get(admission.app()).map(Arc::clone) else { return };
         let key = match self.plane.open(socket) {
             Ok(key) => key,
             Err(error) => {
-                // The front reserved a slot before the 101; what is left is the kernel's refusal.
+                // The front reserved a slot before it promised the 101; what is left is the
+                // kernel's refusal.
                 warn!(%error, "a socket could not be taken over and is closed");
                 return;
             }
@@ -41,15 +47,18 @@ impl<R: Ring> Shard<R> {
             Ok(socket_id) => socket_id,
             Err(error) => {
                 warn!(%error, "no random numbers: a connection is closed");
-                let last = crate::websocket::encode::close(1011, "");
+                opening.extend_from_slice(crate::websocket::encode::close(1011, "").bytes());
+                let last = Frame::from_encoded(opening.into());
                 self.plane.close(key, &last, crate::plane::Ended::Ours);
                 return;
             }
         };
         let session = Session::new(admission, socket_id);
-        debug!(%socket_id, app = %session.app().id, "connection established");
-        self.plane.owe(key, &session.established());
+        debug!(%socket_id, app = %app.id, "connection established");
+        opening.extend_from_slice(session.established(&app).bytes());
+        self.plane.owe(key, &Frame::from_encoded(opening.into()));
         self.core.occupy(key.slot, Occupant { session, pinged: None });
+        self.core.await_authentication(key);
         if !leftover.is_empty() {
             self.plane.feed(key, &mut leftover.to_vec(), &mut self.core);
         }
@@ -59,9 +68,7 @@ impl<R: Ring> Shard<R> {
 impl Core {
     fn occupy(&mut self, slot: u32, occupant: Occupant) {
         let slot = slot as usize;
-        if self.sessions.len() <= slot {
-            self.sessions.resize_with(slot + 1, || None);
-        }
+        self.sessions.extend_to(slot + 1);
         self.sessions[slot] = Some(occupant);
     }
 }

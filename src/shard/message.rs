@@ -1,11 +1,13 @@
 //! What shards tell each other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::channels::{self, ChannelKey, ChannelState, Leave, Left};
+use crate::channels::{self, ChannelKey, ChannelState, Leave, Left, UserMessage};
 use crate::id::{AppIndex, ShardId};
+use crate::protocol::app::Apps;
 use crate::protocol::names::ChannelName;
 
 /// A message of the bus.
@@ -13,12 +15,16 @@ use crate::protocol::names::ChannelName;
 pub enum Message {
     /// About one channel.
     Channel(channels::Message),
+    /// About users who sign in.
+    Users(UserMessage),
     /// A question of one shard to another.
     Ask(Box<Ask>),
     /// The answer.
     Answer(Box<Answer>),
     /// From the control thread: close all connections, spread over this time.
     Drain(Duration),
+    /// From the control thread: these are the apps from now on. Answered when they are.
+    Apps(Arc<Apps>, oneshot::Sender<()>),
     /// From the control thread: answer. A shard that does not turn cannot.
     RollCall(oneshot::Sender<()>),
     /// From the control thread: end the shard. All shards have drained.

@@ -14,6 +14,7 @@
 //! 5. the sockets: every channel's messages of the turn become one batch, every connection gets
 //!    one send.
 
+mod at_home;
 mod deliver;
 mod fan_out;
 mod gather;
@@ -22,22 +23,26 @@ mod message;
 pub mod run;
 mod socket_ids;
 mod timers;
+mod users;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::debug;
 
 use crate::bus::Port;
-use crate::channels::{CacheBounds, Homes, KeyHash, Local};
+use crate::channels::{CacheBounds, Homes, KeyHash, Local, UserHomes, Users};
 use crate::front::gateway::Command;
 use crate::id::{AppIndex, ConnKey, ShardId};
+use crate::memory::{Chunked, Holder, Per};
 use crate::plane::{BacklogLimits, Ended, Plane};
-use crate::protocol::app::Apps;
+use crate::protocol::app::{App, Apps};
 use crate::protocol::close::ProtocolError;
 use crate::protocol::session::Session;
 use crate::ring::Ring;
-use crate::time::Millis;
+use crate::time::{Millis, Tick};
+use crate::webhooks::Tap;
 
 use fan_out::owe_batch;
 use gather::Gathers;
@@ -52,10 +57,14 @@ const MESSAGES_PER_TURN: usize = 4096;
 /// publishing to ever new names can hold.
 const CACHE_BOUNDS: CacheBounds = CacheBounds { events: 100_000, bytes: 64 << 20 };
 
+/// What an idle connection costs here, beside the plane and the channels.
+pub const BUDGET: [Holder; 1] =
+    [Holder { name: "session", bytes: size_of::<Option<Occupant>>(), per: Per::Connection }];
+
 /// What a shard is made of.
 #[derive(Debug)]
 pub struct ShardParts {
-    /// The apps of the configuration.
+    /// The apps of the configuration at the start.
     pub apps: Arc<Apps>,
     /// The keyed hash that all shards share.
     pub hash: KeyHash,
@@ -65,6 +74,8 @@ pub struct ShardParts {
     pub port: Port<Message>,
     /// Bounds on what slow readers are owed.
     pub backlog: BacklogLimits,
+    /// Takes what webhooks are told.
+    pub tap: Tap,
 }
 
 /// One shard. See the module.
@@ -78,15 +89,22 @@ pub struct Shard<R: Ring> {
 #[derive(Debug)]
 struct Core {
     id: ShardId,
+    /// Replaced by the control thread when the configuration is read anew.
     apps: Arc<Apps>,
     hash: KeyHash,
     socket_ids: SocketIds,
     port: Port<Message>,
     /// By slot.
-    sessions: Vec<Option<Occupant>>,
+    sessions: Chunked<Option<Occupant>>,
     local: Local,
     homes: Homes,
+    users: Users,
+    user_homes: UserHomes,
+    /// By slot: until when a connection has to show that its app knows it. Only for apps that want
+    /// it, and only while it has not.
+    unauthenticated: HashMap<u32, Millis>,
     gathers: Gathers,
+    tap: Tap,
     timers: Timers,
     now: Millis,
 }
@@ -96,13 +114,13 @@ struct Core {
 struct Occupant {
     session: Session,
     /// When the server pinged, if nothing has come since.
-    pinged: Option<Millis>,
+    pinged: Option<Tick>,
 }
 
 impl<R: Ring> Shard<R> {
     /// A shard without connections.
     pub fn new(ring: R, parts: ShardParts) -> Self {
-        let ShardParts { apps, hash, socket_ids, port, backlog } = parts;
+        let ShardParts { apps, hash, socket_ids, port, backlog, tap } = parts;
         let too_slow = crate::protocol::close::refusal_frames(ProtocolError::SlowConsumer);
         let core = Core {
             id: port.id(),
@@ -110,10 +128,14 @@ impl<R: Ring> Shard<R> {
             hash,
             socket_ids,
             port,
-            sessions: Vec::new(),
+            sessions: Chunked::new(),
             local: Local::default(),
             homes: Homes::new(CACHE_BOUNDS),
+            users: Users::default(),
+            user_homes: UserHomes::default(),
+            unauthenticated: HashMap::new(),
             gathers: Gathers::default(),
+            tap,
             timers: Timers::default(),
             now: Millis(0),
         };
@@ -139,6 +161,7 @@ impl<R: Ring> Shard<R> {
         self.tick();
         self.take_own_messages();
         self.core.port.flush();
+        self.core.tap.hand_over();
         self.core.flush_channels(&mut self.plane);
         self.take_closed();
         self.plane.flush();
@@ -195,10 +218,38 @@ impl<R: Ring> Shard<R> {
         self.core.homes.len()
     }
 
+    /// Users that are signed in on this shard, watched from it, or at home on it and either.
+    #[must_use]
+    pub fn users(&self) -> usize {
+        self.core.users.len() + self.core.user_homes.len()
+    }
+
     /// Questions of the front that wait for an answer.
     #[must_use]
     pub fn questions(&self) -> usize {
         self.core.gathers.len()
+    }
+
+    /// The apps as of the last turn.
+    #[must_use]
+    pub const fn apps(&self) -> &Arc<Apps> {
+        &self.core.apps
+    }
+
+    /// Gives memory back that a burst has left: of lists that are empty between turns.
+    pub fn trim(&mut self) {
+        self.plane.trim();
+        self.core.local.trim();
+        self.core.homes.trim();
+        self.core.port.trim();
+    }
+
+    /// Bytes that lists and tables hold, in use or not. What is as long as what was sent (names,
+    /// backlogs, cached events) is not in it.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let Core { sessions, local, homes, port, .. } = &self.core;
+        self.plane.room() + sessions.room() + local.room() + homes.room() + port.room()
     }
 
     /// Closes all connections, spread over `window`, with 4200 so that clients come back at once.
@@ -232,7 +283,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// What the shard told itself in this turn takes effect in it. Ends: a message makes others
-    /// only on the way join, publish, deliver.
+    /// only on the way join, publish, deliver, and from users to their home and back.
     fn take_own_messages(&mut self) {
         while let Some(message) = self.core.port.receive_own() {
             self.core.message(&mut self.plane, message);
@@ -247,8 +298,11 @@ impl<R: Ring> Shard<R> {
 }
 
 impl Core {
-    fn occupant(&mut self, key: ConnKey) -> Option<&mut Occupant> {
-        self.sessions.get_mut(key.slot as usize)?.as_mut()
+    /// The session of an open connection, with its app as it is configured now.
+    fn occupant(&mut self, key: ConnKey) -> Option<(&mut Occupant, &Arc<App>)> {
+        let occupant = self.sessions.get_mut(key.slot as usize)?.as_mut()?;
+        let app = self.apps.get(occupant.session.app())?;
+        Some((occupant, app))
     }
 
     /// A connection has ended: its subscriptions end, its place at the app is free.
@@ -266,11 +320,14 @@ impl Core {
             let home = channel.home(port.shards());
             port.send(home, Message::leave(channel, *id, left));
         });
+        self.unauthenticated.remove(&key.slot);
+        self.sign_out(key.slot);
     }
 
     /// Turns the messages of this turn into what each connection is owed.
     fn flush_channels<R: Ring>(&mut self, plane: &mut Plane<R>) {
         self.local.flush(|batch| owe_batch(plane, &batch));
+        self.users.flush(|conn, news| plane.owe(conn, news));
     }
 
     fn app_name(&self, app: AppIndex) -> &str {

@@ -1,10 +1,12 @@
 //! A shard on its own thread: one tokio-uring runtime for the front, and the turn loop beside it.
 //!
 //! The loop sleeps on three things: one eventfd that both the plane's ring and the bus signal,
-//! commands of the front, and the tick. It never wakes itself through the runtime: tokio-uring
-//! submits the front's operations when the runtime *parks* (`on_thread_park`), so a loop that is
-//! always ready would starve the front. What is left to do goes through the eventfd, which the next
-//! park finds readable.
+//! commands of the front, and the tick, which is a `timerfd_create(2)`: a timer of the runtime
+//! costs three more system calls each time. A wake costs one `epoll_wait` and one submission of the
+//! front's ring beside what the turn itself asks of the kernel. It never wakes itself through the
+//! runtime: tokio-uring submits the front's operations when the runtime *parks* (`on_thread_park`),
+//! so a loop that is always ready would starve the front. What is left to do goes through the
+//! eventfd, which the next park finds readable.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -15,15 +17,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::timers::TICK;
 use super::{Shard, ShardParts};
 use crate::front::gateway::Reservation;
 use crate::front::{self, Command, Gateway, Listeners};
+use crate::memory::Trim;
 use crate::protocol::app::Apps;
 use crate::ring::{Uring, UringSizes};
 use crate::time::Millis;
@@ -68,6 +73,8 @@ pub fn run(setup: Setup, report: &dyn Fn(Milestone)) -> io::Result<()> {
     let entries = (setup.front.connections_max * 2).next_power_of_two().min(FRONT_ENTRIES_MAX);
     let mut builder = tokio_uring::builder();
     builder.entries(entries);
+    // Completions wait until the thread is in the kernel anyway, instead of interrupting it.
+    builder.uring_builder(tokio_uring::uring_builder().setup_coop_taskrun());
     let runtime = tokio_uring::Runtime::new(&builder)?;
     runtime.block_on(drive(setup, report))
 }
@@ -89,10 +96,12 @@ async fn drive(setup: Setup, report: &dyn Fn(Milestone)) -> io::Result<()> {
     let mut commands = Vec::new();
     let mut drained = false;
     while !shard.stopped() {
-        commands.append(&mut handle.0.commands.borrow_mut());
+        handle.0.take_commands(&mut commands);
         shard.turn(Millis(elapsed_ms(started)), &mut commands);
+        commands.trim();
         handle.0.free_slots.set(shard.free_slots());
         handle.0.overloaded.set(shard.overloaded());
+        handle.0.see_apps(shard.apps());
         if shard.draining() && !handle.0.draining.replace(true) {
             // Accepts nothing more; requests in flight end.
             let _front_gone = stop_front.send(true);
@@ -129,24 +138,23 @@ fn elapsed_ms(started: Instant) -> u64 {
 /// What wakes the loop.
 struct Sleep {
     wake: AsyncFd<OwnedFd>,
-    tick: Interval,
+    /// Expires every [`Self::period`].
+    timer: AsyncFd<OwnedFd>,
+    period: Duration,
 }
 
 impl Sleep {
     fn new(parts: &ShardParts) -> io::Result<Self> {
         let wake = parts.port.wake_fd().try_clone_to_owned()?;
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        #[expect(
-            deprecated,
-            reason = "unsound only for types whose descriptor changes or closes while registered; \
-                      an OwnedFd keeps its own, and the successor is an unsafe function"
-        )]
-        let wake = AsyncFd::with_interest(wake, Interest::READABLE)?;
-        Ok(Self { wake, tick })
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )?;
+        Ok(Self { wake: readable(wake)?, timer: readable(timer)?, period: Duration::ZERO })
     }
 
     async fn until_woken(&mut self, shard: &Shard<Uring>, inbox: &Inbox) {
+        self.tick_every(shard.tick_period());
         // A message that came meanwhile: another turn, but by way of the park.
         if !shard.port().sleep() {
             shard.port().wake_self();
@@ -155,19 +163,51 @@ impl Sleep {
         shard.port().awake();
     }
 
-    /// An edge is taken before the turn that looks: what comes after it is another edge.
-    fn poll(&mut self, context: &mut Context<'_>, inbox: &Inbox) -> Poll<()> {
-        let mut woken = inbox.poll_commands(context).is_ready();
-        if let Poll::Ready(ready) = self.wake.poll_read_ready(context) {
-            woken = true;
-            // An error here is one of the descriptor's registration: the tick still wakes us.
-            if let Ok(mut guard) = ready {
-                guard.clear_ready();
-            }
+    /// One system call when the period changes, none otherwise.
+    fn tick_every(&mut self, period: Duration) {
+        if self.period == period {
+            return;
         }
-        woken |= self.tick.poll_tick(context).is_ready();
+        let nanoseconds = period.subsec_nanos().into();
+        let every = Timespec { tv_sec: period.as_secs().cast_signed(), tv_nsec: nanoseconds };
+        let setting = Itimerspec { it_interval: every, it_value: every };
+        match timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &setting) {
+            Ok(_before) => self.period = period,
+            // Not seen: the period is valid. The old one goes on, and the next turn tries again.
+            Err(error) => tracing::error!(%error, "the shard's timer cannot be set"),
+        }
+    }
+
+    /// An edge is taken before the turn that looks: what comes after it is another edge.
+    fn poll(&self, context: &mut Context<'_>, inbox: &Inbox) -> Poll<()> {
+        let mut woken = inbox.poll_commands(context).is_ready();
+        // The bus needs no reading: each signal is an edge of its own.
+        woken |= took_edge(&self.wake, context);
+        if took_edge(&self.timer, context) {
+            woken = true;
+            // A timer that nobody reads does not expire again (fs/timerfd.c).
+            let _none_yet = rustix::io::read(&self.timer, &mut [0; size_of::<u64>()]);
+        }
         if woken { Poll::Ready(()) } else { Poll::Pending }
     }
+}
+
+fn took_edge(descriptor: &AsyncFd<OwnedFd>, context: &mut Context<'_>) -> bool {
+    let Poll::Ready(ready) = descriptor.poll_read_ready(context) else { return false };
+    // An error here is one of the descriptor's registration: the other still wakes us.
+    if let Ok(mut guard) = ready {
+        guard.clear_ready();
+    }
+    true
+}
+
+fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    #[expect(
+        deprecated,
+        reason = "unsound only for types whose descriptor changes or closes while registered; an \
+                  OwnedFd keeps its own, and the successor is an unsafe function"
+    )]
+    AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
 
 /// The front's way to its shard.
@@ -175,7 +215,8 @@ impl Sleep {
 struct Handle(Rc<Inbox>);
 
 struct Inbox {
-    apps: Arc<Apps>,
+    /// As of the last turn.
+    apps: RefCell<Arc<Apps>>,
     /// Commands that the next turn takes.
     commands: RefCell<Vec<Command>>,
     /// Wakes the loop.
@@ -193,7 +234,7 @@ struct Inbox {
 impl Inbox {
     fn new(apps: Arc<Apps>) -> Self {
         Self {
-            apps,
+            apps: RefCell::new(apps),
             commands: RefCell::default(),
             waker: RefCell::default(),
             free_slots: Cell::new(0),
@@ -201,6 +242,19 @@ impl Inbox {
             overloaded: Cell::new(false),
             draining: Cell::new(false),
         }
+    }
+
+    /// The configuration may have been read anew.
+    fn see_apps(&self, apps: &Arc<Apps>) {
+        if !Arc::ptr_eq(&self.apps.borrow(), apps) {
+            self.apps.replace(Arc::clone(apps));
+        }
+    }
+
+    fn take_commands(&self, into: &mut Vec<Command>) {
+        let mut commands = self.commands.borrow_mut();
+        into.append(&mut commands);
+        commands.trim();
     }
 
     fn poll_commands(&self, context: &Context<'_>) -> Poll<()> {
@@ -214,7 +268,7 @@ impl Inbox {
 
 impl Gateway for Handle {
     fn apps(&self) -> Arc<Apps> {
-        Arc::clone(&self.0.apps)
+        Arc::clone(&self.0.apps.borrow())
     }
 
     fn submit(&self, command: Command) {

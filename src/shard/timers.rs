@@ -1,7 +1,9 @@
-//! What happens by time: pings, their deadlines, cached events that expire, the closes of a drain.
+//! What happens by time: pings, their deadlines, connections that never show a signature, cached
+//! events that expire, the closes of a drain.
 //!
-//! Connections are not kept in timer lists: a sweep looks at each once per second, a tenth of them
-//! per tick, which spreads pings and costs no memory.
+//! Connections are not kept in timer lists: a sweep looks at each once per second, which spreads
+//! pings and costs no memory. A shard with many of them looks at a tenth per tick; one with few
+//! wakes for it once per second only.
 
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use tracing::debug;
 
 use super::{Core, Shard};
 use crate::id::ConnKey;
+use crate::memory;
 use crate::plane::{Ended, Plane};
 use crate::protocol::close::{self, ProtocolError};
 use crate::protocol::outbound;
@@ -16,11 +19,19 @@ use crate::ring::Ring;
 use crate::time::Millis;
 use crate::websocket::encode;
 
-/// How often a shard looks at its clock.
+/// How often a shard looks at its clock at most.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
-/// Ticks in which the sweep sees every connection once.
-const SWEEP_TICKS: u32 = 10;
+/// Time in which the sweep sees every connection once.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Connections that one tick may look at (tens of microseconds). With no more than these, a shard
+/// ticks once per sweep.
+const SWEEP_AT_ONCE: u32 = 1024;
+
+/// Connections that a tick closes because their app is gone: work of a few milliseconds, which the
+/// connections of other apps wait for. The clients do not return, so there is no hurry.
+const CLOSINGS_PER_TICK: u32 = 1000;
 
 /// The timers of one shard.
 #[derive(Debug, Default)]
@@ -29,9 +40,44 @@ pub(super) struct Timers {
     ticked: Millis,
     /// The next slot of the sweep.
     cursor: u32,
+    tidying: Tidying,
     drain: Option<Drain>,
     /// The shard is to end.
     stop: bool,
+}
+
+/// When a burst is over and what it left is given back: a shard that does nothing more would hold
+/// it for good.
+#[derive(Debug, Default)]
+struct Tidying {
+    /// When it was done last.
+    done: Millis,
+    /// What the shard held then: connections that ever came, those that are open, and backlog.
+    held: (u64, usize, usize),
+    /// How often it is still to be done although nothing changes.
+    again: u32,
+}
+
+/// How often a shard looks whether there is something to give back. Longer than the allocator keeps
+/// what was freed.
+const TIDYING: Duration = Duration::from_secs(2);
+
+/// Once for what the lists held, once more for what the allocator has kept of it meanwhile.
+const TIDYINGS: u32 = 2;
+
+impl Tidying {
+    fn is_due(&mut self, now: Millis, held: (u64, usize, usize)) -> bool {
+        if now.since(self.done) < TIDYING {
+            return false;
+        }
+        self.done = now;
+        if std::mem::replace(&mut self.held, held) != held {
+            self.again = TIDYINGS;
+        }
+        let due = self.again > 0;
+        self.again = self.again.saturating_sub(1);
+        due
+    }
 }
 
 #[derive(Debug)]
@@ -66,39 +112,74 @@ impl Timers {
 }
 
 impl<R: Ring> Shard<R> {
+    /// How often a turn is needed by time alone.
+    pub(super) fn tick_period(&self) -> Duration {
+        let quick = self.core.timers.draining() || self.plane.slots_used() > SWEEP_AT_ONCE;
+        if quick { TICK } else { SWEEP }
+    }
+
     /// Does what is due, if a tick has passed.
     pub(super) fn tick(&mut self) {
         let now = self.core.now;
-        if now.since(self.core.timers.ticked) < TICK {
+        let elapsed = now.since(self.core.timers.ticked);
+        if elapsed < TICK {
             return;
         }
         self.core.timers.ticked = now;
         self.core.homes.expire(now);
-        self.core.sweep(&mut self.plane);
+        self.core.sweep(&mut self.plane, elapsed);
         self.core.close_some(&mut self.plane);
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        let (plane, now) = (&self.plane, self.core.now);
+        let held = (plane.counters().opened, plane.open_connections(), plane.backlog_bytes());
+        if self.core.timers.tidying.is_due(now, held) {
+            self.trim();
+            memory::give_back();
+        }
     }
 }
 
 impl Core {
-    fn sweep<R: Ring>(&mut self, plane: &mut Plane<R>) {
+    /// Looks at the part of the connections that is due after this time.
+    fn sweep<R: Ring>(&mut self, plane: &mut Plane<R>, elapsed: Duration) {
         let slots = plane.slots_used();
-        for _ in 0..slots.div_ceil(SWEEP_TICKS) {
+        let due = u128::from(slots) * elapsed.min(SWEEP).as_millis() / SWEEP.as_millis();
+        let due = u32::try_from(due).map_or(slots, |due| (due + 1).min(slots));
+        let mut closings = 0;
+        for _ in 0..due {
             let slot = self.timers.cursor;
             self.timers.cursor = if slot + 1 < slots { slot + 1 } else { 0 };
             if let Some(key) = plane.key_of(slot) {
-                self.check_liveness(plane, key);
+                if closings < CLOSINGS_PER_TICK && self.evict(plane, key) {
+                    closings += 1;
+                } else {
+                    self.check_liveness(plane, key);
+                    self.check_authentication(plane, key);
+                }
             }
         }
+    }
+
+    /// Closes a connection whose app is switched off or gone (4003). Whether it was one.
+    fn evict<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) -> bool {
+        let evicted = self.occupant(key).is_some_and(|(_, app)| !app.is_enabled());
+        if evicted {
+            let last = close::refusal_frames(ProtocolError::AppDisabled);
+            plane.close(key, &last, Ended::Ours);
+        }
+        evicted
     }
 
     /// Pings a connection that has been silent for its app's ping interval, and closes one that did
     /// not answer (4201). Every connection, subscribed or not.
     fn check_liveness<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
         let (now, idle) = (self.now, plane.idle(key));
-        let Some(occupant) = self.occupant(key) else { return };
-        let app = occupant.session.app();
+        let Some((occupant, app)) = self.occupant(key) else { return };
         let (interval, timeout) = (app.ping_interval, app.pong_timeout);
-        match occupant.pinged {
+        match occupant.pinged.map(Millis::from) {
             // The time of the last bytes is known to a tick: those of the ping's own tick count.
             Some(pinged) if idle < now.since(pinged) + TICK => occupant.pinged = None,
             Some(pinged) if now.since(pinged) >= timeout => {
@@ -107,7 +188,7 @@ impl Core {
             }
             Some(_) => {}
             None if idle >= interval => {
-                occupant.pinged = Some(now);
+                occupant.pinged = Some(now.into());
                 let socket_id = occupant.session.socket_id();
                 debug!(%socket_id, "ping");
                 if plane.uses_control_frames(key) {
@@ -140,5 +221,23 @@ impl Core {
             }
             drain.cursor += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_burst_left_is_given_back_twice_and_then_no_more() {
+        let mut tidying = Tidying::default();
+        let due: Vec<u64> = (0..200)
+            .map(|tick| tick * 100)
+            .filter(|&ms| {
+                let connections = if ms < 5000 { ms / 1000 } else { 5 };
+                tidying.is_due(Millis(ms), (connections, 1, 0))
+            })
+            .collect();
+        assert_eq!(due, [2000, 4000, 6000, 8000]);
     }
 }

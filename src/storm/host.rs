@@ -20,8 +20,9 @@ impl Usage {
         read_stat(pid)?;
         for process in family(pid) {
             if let Some(stat) = read_stat(process) {
-                usage.user_s += stat.user_ticks as f64 / TICKS_PER_S;
-                usage.system_s += stat.system_ticks as f64 / TICKS_PER_S;
+                let (user_s, system_s) = stat.cpu_s(threads_cpu_s(process));
+                usage.user_s += user_s;
+                usage.system_s += system_s;
                 usage.resident += stat.resident_pages * PAGE;
             }
         }
@@ -92,6 +93,28 @@ struct Stat {
     resident_pages: u64,
 }
 
+impl Stat {
+    /// CPU seconds in user mode and in the kernel, given what the threads that live have used. Both
+    /// sources fall short: ticks are rounded down, and the threads' exact times end with them.
+    fn cpu_s(&self, threads_s: f64) -> (f64, f64) {
+        let ticks = [self.user_ticks, self.system_ticks].map(|ticks| ticks as f64 / TICKS_PER_S);
+        let ticks_s = ticks[0] + ticks[1];
+        let exact_s = ticks_s.max(threads_s);
+        let user_s = if ticks_s > 0.0 { exact_s * ticks[0] / ticks_s } else { 0.0 };
+        (user_s, exact_s - user_s)
+    }
+}
+
+/// CPU seconds of the threads of a process that live, to the nanosecond (`schedstat`).
+fn threads_cpu_s(pid: u32) -> f64 {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0.0 };
+    let of_thread = |thread: fs::DirEntry| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    threads.flatten().filter_map(of_thread).sum::<u64>() as f64 / 1e9
+}
+
 fn read_stat(pid: u32) -> Option<Stat> {
     stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
@@ -120,6 +143,16 @@ mod tests {
         let expected = Stat { user_ticks: 250, system_ticks: 75, resident_pages: 42 };
         assert_eq!(stat(text), Some(expected));
         assert_eq!(stat("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn cpu_time_is_the_more_exact_of_ticks_and_threads() {
+        let stat = Stat { user_ticks: 30, system_ticks: 10, resident_pages: 0 };
+        let in_ms = |(user, system): (f64, f64)| [user, system].map(|s| (s * 1000.0).round());
+        assert_eq!(in_ms(stat.cpu_s(0.1)), [300.0, 100.0], "threads have ended");
+        assert_eq!(in_ms(stat.cpu_s(0.408)), [306.0, 102.0]);
+        let young = Stat { user_ticks: 0, system_ticks: 0, resident_pages: 0 };
+        assert_eq!(in_ms(young.cpu_s(0.008)), [0.0, 8.0]);
     }
 
     #[test]

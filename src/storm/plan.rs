@@ -140,6 +140,10 @@ pub struct Plan {
     pub batch: u32,
     /// Bytes of data per message.
     pub size: u32,
+    /// Each request on a connection of its own.
+    pub fresh: bool,
+    /// Bytes of the `user_info` of each presence member; 0: none.
+    pub user_info: u32,
     /// How long messages are sent, or connections are held or turned over.
     pub duration: Duration,
     /// New connections per second; 0: as fast as `in_flight` lets them.
@@ -291,6 +295,8 @@ pub(super) mod tests {
             rate: 10.0,
             batch: 1,
             size: 128,
+            fresh: false,
+            user_info: 0,
             duration: Duration::from_secs(1),
             ramp: 0.0,
             in_flight: 100,

@@ -178,7 +178,10 @@ impl<'a> Publisher<'a> {
         }
         let api = &mut self.apis[index as usize];
         let idle = self.now_ns.saturating_sub(api.used_ns) > IDLE_NS;
-        if api.open && idle && !api.sending {
+        // A connection is opened for a request: an open one has had its own.
+        let first = api.request.as_ref().is_some_and(|request| request.attempts == 0);
+        let spent = self.plan.fresh && first;
+        if api.open && (idle || spent) && !api.sending {
             self.wire.hang_up(key(api, index));
             // Goes on when the operations have ended.
             return;
@@ -299,7 +302,7 @@ impl<'a> Publisher<'a> {
         }
         self.wire.release(index);
         match api.request.as_ref().map(|request| request.attempts) {
-            // It was closed because it had been idle.
+            // It was closed because it had been idle, or had served its request.
             Some(0) => {
                 api.used_ns = self.now_ns;
                 self.due.push(Reverse((self.now_ns, index)));

@@ -97,14 +97,14 @@ impl Target {
         ))
     }
 
-    /// Asks for a channel. `socket_id` and `index` (the connection's number) are for the kinds that
-    /// need a signature.
+    /// Asks for a channel. `socket_id` is for the kinds that need a signature, `member` (of which
+    /// the id is the connection's number) for presence.
     pub(super) fn subscribe(
         &self,
         kind: Kind,
         channel: &str,
         socket_id: &[u8],
-        index: u32,
+        member: Member,
     ) -> Bytes {
         let key = &self.key;
         let sign = |data: &str| {
@@ -116,9 +116,9 @@ impl Target {
             Kind::Public => String::new(),
             Kind::Private => format!(r#","auth":"{key}:{}""#, sign("")),
             Kind::Presence => {
-                let signature = sign(&format!(r#"{{"user_id":"{index}"}}"#));
-                let member = format!(r#""channel_data":"{{\"user_id\":\"{index}\"}}""#);
-                format!(r#","auth":"{key}:{signature}",{member}"#)
+                let data = member.json();
+                let (signature, escaped) = (sign(&data), data.replace('"', r#"\""#));
+                format!(r#","auth":"{key}:{signature}","channel_data":"{escaped}""#)
             }
         };
         let text = format!(
@@ -147,6 +147,26 @@ impl Target {
         );
         into.extend_from_slice(body);
         into.split().freeze()
+    }
+}
+
+/// Who joins a presence channel.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Member {
+    /// Its id.
+    pub(super) id: u32,
+    /// Bytes of its `user_info`; 0: none.
+    pub(super) info: u32,
+}
+
+impl Member {
+    fn json(self) -> String {
+        let Self { id, info } = self;
+        if info == 0 {
+            return format!(r#"{{"user_id":"{id}"}}"#);
+        }
+        let name = "n".repeat((info as usize).saturating_sub(r#"{"name":""}"#.len()));
+        format!(r#"{{"user_id":"{id}","user_info":{{"name":"{name}"}}}}"#)
     }
 }
 
@@ -233,7 +253,8 @@ mod tests {
     #[test]
     fn a_presence_subscribe_signs_what_it_sends() {
         let target = target("ws://127.0.0.1:1").unwrap();
-        let frame = target.subscribe(Kind::Presence, "presence-a", b"1.2", 7);
+        let frame =
+            target.subscribe(Kind::Presence, "presence-a", b"1.2", Member { id: 7, info: 0 });
         let (_, payload, _) = frames::first(&frame).map(|(op, p, end)| (op, &p[4..], end)).unwrap();
         let payload = [payload, &frame[frame.len() - 4..]].concat();
         let json: serde_json::Value = serde_json::from_slice(&payload).unwrap();
@@ -241,5 +262,12 @@ mod tests {
         let auth = json["data"]["auth"].as_str().unwrap().strip_prefix("app-key:").unwrap();
         let signed = br#"1.2:presence-a:{"user_id":"7"}"#;
         assert!(Secret::new("app-secret").verify(&[signed], auth));
+    }
+
+    #[test]
+    fn a_member_says_as_much_of_itself_as_was_asked_for() {
+        let json: serde_json::Value =
+            serde_json::from_str(&Member { id: 1, info: 100 }.json()).unwrap();
+        assert_eq!(json["user_info"].to_string().len(), 100);
     }
 }

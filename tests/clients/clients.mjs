@@ -29,6 +29,10 @@ export function client(t, gateway, { app, user = 'ann', key = APP.key, ...option
             endpoint: app.authEndpoint,
             headers: { Authorization: `Bearer ${user}` },
         },
+        userAuthentication: app && {
+            endpoint: app.userAuthEndpoint,
+            headers: { Authorization: `Bearer ${user}` },
+        },
         ...options,
     });
     t.after(() => pusher.disconnect());
@@ -56,6 +60,15 @@ export function subscribed(pusher, name) {
             reject(new Error(`subscription to ${name}: ${JSON.stringify(error)}`));
         });
     });
+}
+
+/** A client that is connected and signed in. */
+export async function signedIn(t, gateway, options) {
+    const pusher = await connected(t, gateway, options);
+    const done = next(pusher.connection, 'message', { where: ({ event }) => event === 'pusher:signin_success' });
+    pusher.signin();
+    await done;
+    return pusher;
 }
 
 /** The payload of the next such event of a channel or connection: ask before causing it. */

@@ -1,5 +1,6 @@
-// The part of a Laravel application that clients talk to: `/broadcasting/auth`, answered with the
-// official publisher's signatures, and the static files of a page.
+// The part of a Laravel application that clients talk to: `/broadcasting/auth` and
+// `/broadcasting/user-auth`, answered with the official publisher's signatures, and the static files
+// of a page.
 //
 // Whoever sends `Authorization: Bearer ann` is logged in as ann. Channels whose name contains
 // "forbidden" are refused with 403, as a channel callback that returns false does.
@@ -21,11 +22,17 @@ export class LaravelApp {
         this.files = files;
         /** Names of the channels that clients asked for, in order. */
         this.asked = [];
+        /** By user: the ids of those whom the user watches. */
+        this.watchlists = {};
         this.server = http.createServer((request, response) => this.#answer(request, response));
     }
 
     get authEndpoint() {
         return `${this.url}/broadcasting/auth`;
+    }
+
+    get userAuthEndpoint() {
+        return `${this.url}/broadcasting/user-auth`;
     }
 
     stop() {
@@ -38,6 +45,9 @@ export class LaravelApp {
         if (request.method === 'POST' && pathname === '/broadcasting/auth') {
             return this.#authorise(request, response);
         }
+        if (request.method === 'POST' && pathname === '/broadcasting/user-auth') {
+            return this.#authenticate(request, response);
+        }
         const file = this.files[pathname];
         if (!file) return reply(response, 404, 'text/plain', 'Not found');
         reply(response, 200, contentType(pathname), file instanceof Buffer ? file : fs.readFileSync(file));
@@ -46,7 +56,7 @@ export class LaravelApp {
     async #authorise(request, response) {
         const form = new URLSearchParams(await text(request));
         const channel = form.get('channel_name');
-        const user = request.headers.authorization?.replace('Bearer ', '');
+        const user = userOf(request);
         this.asked.push(channel);
         if (!user || channel.includes('forbidden')) {
             return reply(response, 403, 'application/json', '{"message":"This action is unauthorized."}');
@@ -57,6 +67,21 @@ export class LaravelApp {
         const signed = this.publisher.authorizeChannel(form.get('socket_id'), channel, member);
         reply(response, 200, 'application/json', JSON.stringify(signed));
     }
+
+    async #authenticate(request, response) {
+        const form = new URLSearchParams(await text(request));
+        const user = userOf(request);
+        const signed = this.publisher.authenticateUser(form.get('socket_id'), {
+            id: user,
+            user_info: { name: user.toUpperCase() },
+            watchlist: this.watchlists[user],
+        });
+        reply(response, 200, 'application/json', JSON.stringify(signed));
+    }
+}
+
+function userOf(request) {
+    return request.headers.authorization?.replace('Bearer ', '');
 }
 
 async function text(request) {

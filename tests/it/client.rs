@@ -9,7 +9,7 @@ use tungstenite::http::Uri;
 use tungstenite::{Error, Message, WebSocket};
 
 use crate::gateway::{Gateway, KEY};
-use crate::sign::channel_auth;
+use crate::sign::{channel_auth, user_auth};
 
 pub struct Client {
     pub socket: WebSocket<TcpStream>,
@@ -143,6 +143,21 @@ impl Client {
         let auth = channel_auth(&self.socket_id, channel, Some(&member));
         let data = json!({ "auth": auth, "channel": channel, "channel_data": member });
         self.send(&json!({ "event": "pusher:subscribe", "data": data }));
+    }
+
+    /// Asks to be signed in.
+    #[track_caller]
+    pub fn ask_sign_in(&mut self, user_data: &str) {
+        let auth = user_auth(&self.socket_id, user_data);
+        let data = json!({ "auth": auth, "user_data": user_data });
+        self.send(&json!({ "event": "pusher:signin", "data": data }));
+    }
+
+    #[track_caller]
+    pub fn sign_in(&mut self, user_data: &Value) {
+        let user_data = user_data.to_string();
+        self.ask_sign_in(&user_data);
+        assert_eq!(data(&self.expect("pusher:signin_success")), json!({ "user_data": user_data }));
     }
 
     /// Takes the success of a subscription; returns its data.

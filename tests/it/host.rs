@@ -11,6 +11,14 @@ const DOCTOR: &[&str] = &["doctor"];
 const START: &[&str] = &["start", "--host=127.0.0.1", "--port=18080"];
 
 #[test]
+fn a_doctor_tells_where_memory_goes() {
+    let output = output(RINGWAVE, DOCTOR);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("\nrecord of the socket"), "{text}");
+    assert!(text.contains("\nAn idle connection takes "), "{text}");
+}
+
+#[test]
 fn a_refused_permission_is_explained() {
     if decided_by_the_host() {
         return;

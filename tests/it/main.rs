@@ -10,6 +10,8 @@
 
 /// The host: what keeps the process from running, and how it says so.
 mod host;
+/// `ringwave import-reverb`.
+mod import;
 /// Start, configuration, refusals to start, and the log.
 mod start;
 
@@ -20,6 +22,8 @@ mod protocol;
 mod cache;
 /// Presence channels: who is here, joins and leaves.
 mod presence;
+/// Users who sign in: their channel, whom they watch, their end; and connections that never do.
+mod users;
 /// Client events: who may send them, and what the others get.
 mod whisper;
 
@@ -36,12 +40,18 @@ mod smuggling;
 /// HTTP/1.1 on the wire: keep-alive, pipelining, chunks, upgrades, unix sockets.
 mod wire;
 
+/// What apps' own servers are told.
+mod webhooks;
+
 /// What an app, a connection and a shard may have, and what happens beyond.
 mod limits;
 /// Silent clients: pinged, then dropped.
 mod liveness;
 /// Readers that do not read.
 mod slow;
+
+/// The configuration, read anew.
+mod reload;
 
 /// The end of the process: signals, the drain, the next start.
 mod shutdown;
@@ -57,4 +67,5 @@ mod client;
 mod gateway;
 mod http;
 mod raw;
+mod receiver;
 mod sign;

@@ -1,15 +1,18 @@
+use std::fs::File;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::json;
 
 use crate::client::{Client, target};
 use crate::gateway::{DEADLINE, Gateway, SHARD_COUNTS, Setup, eventually};
 use crate::http::{Call, Http};
 use crate::raw::Raw;
+use crate::reload::reload;
 
 const SHUTTING_DOWN: (u16, &str) = (4200, "Server is shutting down. Please reconnect.");
 
@@ -159,19 +162,49 @@ fn under_nohup_a_hangup_is_ignored() {
         gateway.signal(Signal::HUP);
         gateway.signal(Signal::HUP);
         client.expect_nothing();
+        assert!(!gateway.log().contains("read anew"));
+        assert!(reload(&gateway).status.success(), "by its command it reloads");
+        client.expect_nothing();
         gateway.signal(Signal::TERM);
         closed(&mut client);
         assert_eq!(gateway.ended().code(), Some(0));
-        assert!(!gateway.log().contains("SIGHUP"));
     }
 }
 
 #[test]
-fn when_its_terminal_closes_it_drains() {
-    ended_with(0, |mut gateway| {
+fn when_its_terminal_closes_it_drains_and_before_that_a_hangup_does_not_end_it() {
+    for shards in SHARD_COUNTS {
+        let setup = Setup::new(shards).env("RINGWAVE_SHUTDOWN_WINDOW", "0");
+        let terminal =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap();
+        let inside = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        let serving = setup.command("start");
+        let mut in_terminal = Command::new("setsid");
+        in_terminal.arg("--ctty").arg(serving.get_program()).args(serving.get_args());
+        in_terminal.current_dir(setup.path("")).stdin(inside);
+        let mut gateway = setup.start_as(&mut in_terminal);
+        drop(in_terminal);
         let mut client = Client::connect(&gateway);
         gateway.signal(Signal::HUP);
+        gateway.logged(&["the configuration was read anew"]);
+        client.expect_nothing();
+        drop(terminal);
         closed(&mut client);
+        assert_eq!(gateway.ended().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_hangup_does_not_hurry_a_drain() {
+    ended_with(2, |mut gateway| {
+        let mut clients: Vec<_> = (0..20).map(|_| Client::connect(&gateway)).collect();
+        gateway.signal(Signal::TERM);
+        gateway.logged(&["Gracefully terminating"]);
+        gateway.signal(Signal::HUP);
+        clients.iter_mut().for_each(|client| _ = closed(client));
         assert_eq!(gateway.ended().code(), Some(0));
     });
 }

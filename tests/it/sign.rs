@@ -8,12 +8,28 @@ use crate::gateway::{KEY, SECRET};
 
 /// What an app's authorisation endpoint answers for a private channel.
 pub fn channel_auth(socket_id: &str, channel: &str, channel_data: Option<&str>) -> String {
+    channel_auth_by(KEY, SECRET, socket_id, channel, channel_data)
+}
+
+/// The same by another key.
+pub fn channel_auth_by(
+    key: &str,
+    secret: &str,
+    socket_id: &str,
+    channel: &str,
+    channel_data: Option<&str>,
+) -> String {
     let mut text = format!("{socket_id}:{channel}");
     if let Some(data) = channel_data {
         text.push(':');
         text.push_str(data);
     }
-    format!("{KEY}:{}", hmac_sha256(SECRET, &text))
+    format!("{key}:{}", hmac_sha256(secret, &text))
+}
+
+/// What an app's user authentication endpoint answers.
+pub fn user_auth(socket_id: &str, user_data: &str) -> String {
+    format!("{KEY}:{}", hmac_sha256(SECRET, &format!("{socket_id}::user::{user_data}")))
 }
 
 pub fn hmac_sha256(secret: &str, text: &str) -> String {

@@ -28,6 +28,8 @@ fn every_scenario_passes_and_writes_its_report() {
     for scenario in [
         "connect -n 30 -d 0.2 --ramp 300",
         "publish -n 2 -c 4 -p 2 -r 0 -d 0.3 --batch 5",
+        "publish -p 2 -r 0 -d 0.3 --fresh",
+        "connect -n 8 -c 2 -d 0.2 --kind presence --user-info 100",
         "whisper -n 20 -c 2 -p 4 -r 40 -d 0.5 --kind presence",
         "churn -n 10 -d 0.5 -p 1 -r 50",
         "slow -n 20 -d 0.5 --slow-share 0.2",

@@ -61,6 +61,7 @@ pub(crate) struct Surroundings<'a> {
     pub dice: &'a mut Dice,
     pub ledger: &'a mut Ledger,
     pub channels: &'a [Channel],
+    pub users: &'a [String],
     pub now: Millis,
     /// Whether everybody answers at once.
     pub quiet: bool,
@@ -133,6 +134,12 @@ pub(crate) struct Client {
     cache_due: Option<(usize, bool)>,
     /// Errors of code 4009 that must come.
     errors_due: usize,
+    /// Watchlists of sign-ins that were not answered yet.
+    sign_ins: VecDeque<BTreeSet<String>>,
+    /// Once it is signed in: whom it watches.
+    watching: Option<BTreeSet<String>>,
+    /// Who of these is online, as far as it knows.
+    online: BTreeSet<String>,
     /// It broke the protocol on purpose.
     violated: bool,
     wrote: Millis,
@@ -147,13 +154,20 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(id: usize, fd: RawFd, shard: usize, app: &App, now: Millis) -> Self {
+    pub(crate) fn new(
+        id: usize,
+        fd: RawFd,
+        shard: usize,
+        app: &App,
+        user: String,
+        now: Millis,
+    ) -> Self {
         Self {
             id,
             fd,
             shard,
             app: usize::from(app.index.0),
-            user: format!("user-{:02}", id % 7),
+            user,
             phase: Phase::Open,
             mood: Mood::Reads,
             rude: false,
@@ -169,6 +183,9 @@ impl Client {
             pings: VecDeque::new(),
             cache_due: None,
             errors_due: 0,
+            sign_ins: VecDeque::new(),
+            watching: None,
+            online: BTreeSet::new(),
             violated: false,
             wrote: now,
             silence: Duration::ZERO,
@@ -200,8 +217,9 @@ impl Client {
         else {
             return;
         };
-        let channel_data =
-            of.presence.then(|| json!({"user_id": self.user, "user_info": {"n": 1}}).to_string());
+        let known = self.watching.is_some() && with.dice.chance(300);
+        let channel_data = (of.presence && !known)
+            .then(|| json!({"user_id": self.user, "user_info": {"n": 1}}).to_string());
         let wrong = of.signed && with.dice.chance(50);
         let mut data = json!({"channel": of.name});
         if of.signed {
@@ -232,6 +250,24 @@ impl Client {
         }
         let data = json!({"channel": with.channels[channel].name});
         self.request("pusher:unsubscribe", data, Request::Unsubscribe(channel), with);
+    }
+
+    /// Signs in, at times once more, with a watchlist of its own.
+    pub(crate) fn sign_in(&mut self, app: &App, with: &mut Surroundings<'_>) {
+        let Some(socket_id) = self.socket_id.clone() else { return };
+        let watchlist: BTreeSet<String> =
+            with.users.iter().filter(|_| with.dice.chance(400)).cloned().collect();
+        let user_data = json!({"id": self.user, "watchlist": watchlist}).to_string();
+        let wrong = with.dice.chance(50);
+        let signed = format!("{socket_id}::user::{}", if wrong { "{}" } else { &user_data });
+        let auth = format!("{}:{}", self.key, app.secret.sign(&[signed.as_bytes()]));
+        if wrong {
+            self.errors_due += 1;
+        } else {
+            self.sign_ins.push_back(watchlist);
+        }
+        let data = json!({"auth": auth, "user_data": user_data});
+        self.request("pusher:signin", data, Request::Other, with);
     }
 
     /// Sends a client event to a channel that it is certainly subscribed to, or certainly not.
@@ -411,11 +447,17 @@ impl Client {
         assert!(self.requests.is_empty(), "client {id}: {:?} unanswered", self.requests);
         assert!(self.pings.is_empty(), "client {id} waits for pongs");
         assert_eq!(self.errors_due, 0, "client {id} waits for errors");
+        assert!(self.sign_ins.is_empty(), "client {id} waits to be signed in");
         for (channel, seat) in &self.seats {
             let settled = !seat.wanted || seat.episode.is_some() || seat.full;
             assert!(settled, "client {id} was not answered about channel {channel}: {seat:?}");
             assert!(seat.members.len() <= members_max, "channel {channel} is over-full");
         }
+    }
+
+    /// Whom it watches, and who of these is online, as far as it knows; only if it is signed in.
+    pub(crate) fn watches(&self) -> Option<(&BTreeSet<String>, &BTreeSet<String>)> {
+        self.watching.as_ref().filter(|_| self.is_open()).map(|watching| (watching, &self.online))
     }
 
     /// Who is there, as the client knows it; only of a presence channel that it is subscribed to.

@@ -14,6 +14,7 @@ use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
 use ringwave::shard::{Message, Shard, ShardParts, SocketIds};
 use ringwave::time::Millis;
+use ringwave::webhooks::Tap;
 use tokio::sync::oneshot;
 
 use crate::plan::Plan;
@@ -40,6 +41,7 @@ impl Small {
             socket_ids: SocketIds::seeded(seed),
             port: bus::connect::<Message>(1, 8).unwrap().remove(0),
             backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
+            tap: Tap::default(),
         };
         Self { shard: Shard::new(ring, parts), net, apps }
     }
@@ -54,7 +56,7 @@ impl Small {
     fn connect(&mut self, leftover: &[u8]) -> Reader {
         let app = self.apps.get(AppIndex(0)).unwrap();
         let fd = self.net.connect();
-        self.shard.open(fd, Admission::take(app).unwrap(), leftover);
+        self.shard.open(fd, Admission::take(app).unwrap(), Vec::new(), leftover);
         Reader { fd, stream: Stream::default() }
     }
 

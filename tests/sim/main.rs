@@ -14,6 +14,7 @@
 
 mod client;
 mod cuts;
+mod evict;
 mod ledger;
 mod plan;
 mod stream;

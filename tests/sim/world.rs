@@ -8,21 +8,22 @@
 mod rest;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use ringwave::bus::{self, Port};
 use ringwave::channels::KeyHash;
 use ringwave::front::gateway::{Command, Publication};
 use ringwave::id::AppIndex;
-use ringwave::protocol::app::{Admission, App, Apps, ClientEvents, Limits};
+use ringwave::protocol::app::{Admission, App, Apps, ClientEvents, Connections, Limits, Standing};
 use ringwave::protocol::auth::Secret;
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::origin::Origins;
 use ringwave::protocol::outbound;
+use ringwave::protocol::webhook::Webhooks;
 use ringwave::ring::sim::{Dice, Faults, SimNet, SimRing};
 use ringwave::shard::{Message, Shard, ShardParts, SocketIds};
 use ringwave::time::Millis;
+use ringwave::webhooks::Tap;
 use tokio::sync::oneshot;
 
 use crate::client::{Channel, Client, Mood, Phase, Surroundings};
@@ -46,6 +47,8 @@ pub(crate) struct World {
     /// By shard: its last turn.
     turned: Vec<Millis>,
     channels: Vec<Channel>,
+    /// Ids of users, the same in both apps.
+    users: Vec<String>,
     clients: Vec<Client>,
     ledger: Ledger,
     now: Millis,
@@ -81,12 +84,14 @@ impl World {
                 socket_ids: SocketIds::seeded(seed),
                 port,
                 backlog: plan.backlog,
+                tap: Tap::default(),
             };
             Shard::new(ring, parts)
         };
         let shards: Vec<_> = ports.unwrap().into_iter().map(shard).collect();
         let mut dice = Dice::new(seed);
         let channels = channels(&plan, &hash, &mut dice);
+        let users = users(&plan, &hash, &mut dice);
         Self {
             commands: shards.iter().map(|_| Vec::new()).collect(),
             awake: vec![true; shards.len()],
@@ -96,6 +101,7 @@ impl World {
             apps,
             shards,
             channels,
+            users,
             clients: Vec::new(),
             ledger: Ledger::default(),
             now: Millis(0),
@@ -207,7 +213,8 @@ impl World {
         let admission = Admission::take(&app).unwrap();
         let fd = self.net.connect_with(self.plan.socket);
         let id = self.clients.len();
-        let mut client = Client::new(id, fd, index, &app, self.now);
+        let user = self.users[id % self.users.len()].clone();
+        let mut client = Client::new(id, fd, index, &app, user, self.now);
         client.rude = self.dice.chance(100);
         if self.dice.chance(200) {
             let channel = self.dice.below(self.channels.len());
@@ -219,7 +226,7 @@ impl World {
         }
         let leftover = client.leftover(self.dice.below(200));
         let keys: Vec<_> = self.shards[index].plane().keys().collect();
-        self.shards[index].open(fd, admission, &leftover);
+        self.shards[index].open(fd, admission, Vec::new(), &leftover);
         self.awake[index] = true;
         client.conn = self.shards[index].plane().keys().find(|key| !keys.contains(key));
         self.clients.push(client);
@@ -290,10 +297,11 @@ impl World {
             let speaks = client.is_open() && client.mood != Mood::Mute && !client.is_busy();
             let knows = with.channels[channel].app == client.app;
             match action {
-                0..380 => drop(client.read(most, with)),
-                380..650 => drop(client.write(most, with.net, with.now)),
+                0..370 => drop(client.read(most, with)),
+                370..640 => drop(client.write(most, with.net, with.now)),
                 _ if !speaks => {}
-                650..800 if knows => client.subscribe(channel, app, with),
+                640..660 => client.sign_in(app, with),
+                660..800 if knows => client.subscribe(channel, app, with),
                 800..860 if knows => client.unsubscribe(channel, with),
                 860..940 if knows => client.whisper(channel, filler, with),
                 940..950 => client.ping(with.dice),
@@ -314,6 +322,7 @@ impl World {
             dice: &mut self.dice,
             ledger: &mut self.ledger,
             channels: &self.channels,
+            users: &self.users,
             now: self.now,
             quiet: self.quiet,
             draining: self.draining,
@@ -331,6 +340,7 @@ impl World {
             dice: &mut self.dice,
             ledger: &mut self.ledger,
             channels: &self.channels,
+            users: &self.users,
             now: self.now,
             quiet: self.quiet,
             draining: self.draining,
@@ -381,6 +391,8 @@ pub(crate) fn app(index: u16, plan: &Plan) -> App {
         id: format!("app-{index}"),
         key: format!("key-{index}"),
         secret: Secret::new(&format!("secret-{index}")),
+        more_keys: Vec::new(),
+        standing: Standing::Enabled,
         ping_interval: plan.ping_interval,
         pong_timeout: plan.pong_timeout,
         activity_timeout_s: 30,
@@ -393,8 +405,10 @@ pub(crate) fn app(index: u16, plan: &Plan) -> App {
         subscription_errors: true,
         auth_timestamp_tolerance: Duration::from_secs(600),
         cache_ttl: CACHE_TTL,
+        user_authentication_timeout: None,
+        webhooks: Webhooks::default(),
         limits: Limits { max_presence_members: Some(plan.members_max), ..Limits::default() },
-        connections: AtomicU32::new(0),
+        connections: Connections::of(AppIndex(index)),
     }
 }
 
@@ -424,6 +438,20 @@ fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
         }
     }
     channels
+}
+
+/// Users whose homes are the same in each run. Few, so that most have several connections.
+fn users(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<String> {
+    let user = |index: usize| {
+        let homes = [dice.below(plan.shards), dice.below(plan.shards)];
+        let at_home = |id: &str| {
+            let home = |app| hash.user(AppIndex(app), id.into()).home(plan.shards).index();
+            [home(0), home(1)] == homes
+        };
+        let ids = (0..1_000_000).map(|number| format!("user-{index:02}-{number:06}"));
+        ids.into_iter().find(|id| at_home(id)).expect("an id for these homes")
+    };
+    (0..7).map(user).collect()
 }
 
 impl Drop for World {

@@ -208,7 +208,7 @@ impl Model {
             max_members,
         };
         let now = Millis(self.now);
-        self.call(|homes, mut post| homes.join(join, now, &mut post));
+        self.change(channel, |homes, mut post| homes.join(join, now, &mut post));
     }
 
     fn leave(&mut self, at: (usize, u16, usize)) {
@@ -231,7 +231,7 @@ impl Model {
             shard: ShardId(shard),
             member: self.member(channel, user),
         };
-        self.call(|homes, mut post| homes.leave(&leave, &mut post));
+        self.change(channel, |homes, mut post| homes.leave(&leave, &mut post));
     }
 
     fn publish(
@@ -263,6 +263,7 @@ impl Model {
             frame,
             cached: ttl_ms.map(|ttl_ms| (data, Duration::from_millis(ttl_ms))),
             except,
+            whisper: None,
             answer_to: asks.then_some((ShardId(1), self.calls, 3)),
         };
         let now = Millis(self.now);
@@ -298,6 +299,26 @@ impl Model {
             posted.entry(shard.0).or_default().push(told(keys, message));
         });
         assert_eq!(posted, self.expected);
+    }
+
+    /// A join or a leave: what it tells to have changed is what has.
+    fn change(
+        &mut self,
+        channel: usize,
+        change: impl FnOnce(&mut Homes, &mut dyn FnMut(ShardId, Message)) -> Change,
+    ) {
+        let state = |model: &Self| model.homes.state(&model.keys[channel], Millis(model.now));
+        let before = state(self);
+        let mut told = Change::default();
+        self.call(|homes, post| told = change(homes, post));
+        let after = state(self);
+        let subscribers = before.subscription_count != after.subscription_count;
+        let expected = Change {
+            subscribers,
+            occupancy: before.occupied() != after.occupied(),
+            membership: before.user_count != after.user_count,
+        };
+        assert_eq!(told, expected);
     }
 
     fn expect(&mut self, shard: u16, told: Told) {
@@ -382,7 +403,7 @@ impl Model {
         let expected = channels.map(|channel| (name(channel), self.state(channel))).collect();
         assert_eq!(occupied, expected);
         let kept = |of: &&Channel| !of.by_shard.is_empty() || of.event.is_some();
-        assert_eq!(self.homes.table.len(), self.channels.iter().filter(kept).count(), "a leak");
+        assert_eq!(self.homes.len(), self.channels.iter().filter(kept).count(), "a leak");
         let events = || self.channels.iter().filter_map(|of| of.event.as_ref());
         assert_eq!(self.homes.expiring.len(), events().count());
         assert_eq!(self.homes.cached_bytes, events().map(|event| event.bytes).sum::<usize>());
@@ -456,7 +477,7 @@ proptest! {
             model.leave(last);
         }
         model.step(&Step::Pass { ms: 1000, tick: true });
-        assert!(model.homes.table.is_empty() && model.homes.expiring.is_empty());
+        assert!(model.homes.is_empty() && model.homes.expiring.is_empty());
         assert_eq!(model.homes.cached_bytes, 0);
     }
 }
@@ -491,7 +512,7 @@ fn an_event_that_is_larger_than_all_the_cache_is_delivered_and_not_kept() {
     let ttl_ms = Some(5000);
     model.step(&Step::Publish { channel: 3, padding, ttl_ms, except: false, asks: true });
     assert_eq!(model.homes.cached_bytes, 0);
-    assert_eq!(model.homes.table.len(), 1);
+    assert_eq!(model.homes.len(), 1);
 }
 
 #[test]
@@ -506,19 +527,20 @@ fn a_short_lived_event_is_dropped_in_time_behind_any_number_of_long_lived_ones()
             frame: frame(&json!({})),
             cached: Some(("{}".into(), ttl)),
             except: None,
+            whisper: None,
             answer_to: None,
         };
         homes.publish(publish, Millis(0), &mut |_, _| {});
     }
     homes.expire(Millis(100));
-    assert_eq!(homes.table.len(), 49);
+    assert_eq!(homes.len(), 49);
 }
 
 #[test]
 fn a_channel_that_admits_nobody_leaves_nothing() {
     let mut model = Model::new(ROOMY);
     model.join(1, 0, 0, Some(0));
-    assert!(model.homes.table.is_empty());
+    assert!(model.homes.is_empty());
 }
 
 #[test]
@@ -527,4 +549,54 @@ fn occupied_channels_are_those_of_the_app_that_asks() {
     model.join(0, 0, 0, None);
     assert!(model.homes.occupied(AppIndex(1), Millis(model.now)).is_empty());
     assert_eq!(model.homes.occupied(AppIndex(0), Millis(model.now)).len(), 1);
+}
+
+#[test]
+fn rounds_of_coming_and_going_leave_no_more_behind_than_one() {
+    let (hash, conn) = (KeyHash::default(), ConnKey { slot: 0, generation: 0 });
+    let keys: Vec<_> = (0..3000)
+        .map(|n| hash.key(AppIndex(0), ChannelName::parse(&format!("c{n}"), 200, true).unwrap()))
+        .collect();
+    let mut homes = Homes::new(ROOMY);
+    let mut rooms = Vec::new();
+    for _ in 0..4 {
+        for key in &keys {
+            homes.join(join_of(key.clone(), conn), Millis(0), &mut |_, _| {});
+        }
+        homes.trim();
+        let full = homes.room();
+        for key in &keys {
+            let leave = Leave { key: key.clone(), shard: ShardId(0), member: None };
+            homes.leave(&leave, &mut |_, _| {});
+        }
+        homes.trim();
+        rooms.push((full, homes.room()));
+    }
+    assert!(rooms.iter().all(|room| *room == rooms[0]), "{rooms:?}");
+    let (full, empty) = rooms[0];
+    assert!(full > 3000 * size_of::<Home>() && empty < 100, "{empty} bytes of {full}");
+}
+
+#[test]
+fn a_table_that_most_channels_left_shrinks_and_finds_the_rest() {
+    let (hash, conn) = (KeyHash::default(), ConnKey { slot: 0, generation: 0 });
+    let key = |n| hash.key(AppIndex(0), ChannelName::parse(&format!("c{n}"), 200, true).unwrap());
+    let mut homes = Homes::new(ROOMY);
+    for n in 0..3000 {
+        homes.join(join_of(key(n), conn), Millis(0), &mut |_, _| {});
+    }
+    let full = homes.by_key.allocation_size();
+    for n in 10..3000 {
+        let leave = Leave { key: key(n), shard: ShardId(0), member: None };
+        homes.leave(&leave, &mut |_, _| {});
+    }
+    homes.trim();
+    assert!(homes.by_key.allocation_size() < full / 20);
+    assert!((0..10).all(|n| homes.state(&key(n), Millis(0)).occupied()));
+    assert!(!homes.state(&key(10), Millis(0)).occupied());
+}
+
+fn join_of(key: ChannelKey, conn: ConnKey) -> Join {
+    let (shard, member) = (ShardId(0), None);
+    Join { key, shard, conn, ticket: 0, member, again: false, max_members: None }
 }

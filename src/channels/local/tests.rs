@@ -20,6 +20,7 @@ enum Step {
     Disconnect { slot: u32 },
     Deliver { channel: usize, except: Option<u32> },
     Flush,
+    Trim,
 }
 
 fn any_step(slots: u32, channels: usize) -> impl Strategy<Value = Step> {
@@ -35,6 +36,7 @@ fn any_step(slots: u32, channels: usize) -> impl Strategy<Value = Step> {
         8 => (channel, prop::option::of(slot))
             .prop_map(|(channel, except)| Step::Deliver { channel, except }),
         3 => Just(Step::Flush),
+        1 => Just(Step::Trim),
     ]
 }
 
@@ -90,6 +92,10 @@ impl Model {
             Step::Disconnect { slot } => self.disconnect(*slot),
             Step::Deliver { channel, except } => self.deliver(*channel, *except),
             Step::Flush => self.flush(),
+            Step::Trim => {
+                self.flush();
+                self.local.trim();
+            }
         }
         self.check();
     }
@@ -197,7 +203,7 @@ impl Model {
     /// Connections and topics point at each other.
     fn check_places(&self) {
         for (connection, slot) in self.local.connections.iter().zip(0..) {
-            for (of, at) in connection.list.iter().zip(0..) {
+            for (of, at) in connection.list().iter().zip(0..) {
                 if of.position & JOINING == 0 {
                     let topic = &self.local.topics[of.topic as usize];
                     let subscriber = topic.subscribers[of.position as usize];
@@ -205,11 +211,7 @@ impl Model {
                 }
                 assert_eq!(connection.find(of.topic), Some(at));
             }
-            if let Some(index) = &connection.index {
-                assert_eq!(index.len(), connection.list.len());
-            } else {
-                assert!(connection.list.len() <= SCAN_SUBSCRIPTIONS);
-            }
+            connection.assert_indexed();
         }
     }
 
@@ -217,7 +219,7 @@ impl Model {
     fn check_topics(&self) {
         let local = &self.local;
         let of_topic = |topic: u32| {
-            let lists = local.connections.iter().flat_map(|of| &of.list);
+            let lists = local.connections.iter().flat_map(Subscriptions::list);
             lists.filter(move |of| of.topic == topic)
         };
         for (topic, number) in local.topics.iter().zip(0..) {
@@ -226,7 +228,9 @@ impl Model {
             assert_eq!(topic.joining as usize, of_topic(number).count() - joined);
             assert_eq!(topic.key.is_none(), of_topic(number).next().is_none(), "a leaked topic");
             assert_eq!(topic.key.is_none(), local.free.contains(&number));
-            assert!(topic.pending.is_empty() || local.dirty.contains(&number));
+            if let Some(dirty) = local.dirty.get(topic.dirty as usize) {
+                assert_eq!((dirty.topic, dirty.outgoing.is_empty()), (number, false));
+            }
         }
         assert_eq!(local.free.len() + local.by_key.len(), local.topics.len());
     }
@@ -366,4 +370,51 @@ fn a_topic_is_used_again_without_the_messages_of_its_predecessor() {
     model.step(&Step::Flush);
     assert_eq!(model.local.topics.len(), 1);
     assert_eq!(model.got, Received::from([((1, 1), vec![1])]));
+}
+
+#[test]
+fn rounds_of_joining_and_leaving_leave_no_more_behind_than_one() {
+    const SLOTS: u32 = 3000;
+    let mut model = Model::new(SLOTS as usize + 1);
+    let everybody_joins = |local: &mut Local, keys: &[ChannelKey]| {
+        for slot in 0..SLOTS {
+            for key in [&keys[0], &keys[slot as usize + 1]] {
+                let Subscribe::Ask(ticket) = local.subscribe(slot, key, None) else { panic!() };
+                assert_eq!(local.joined(slot, key, ticket, &mut |_| {}), Joining::Done);
+            }
+        }
+    };
+    let Model { local, keys, .. } = &mut model;
+    let mut rooms = Vec::new();
+    for _ in 0..4 {
+        everybody_joins(local, keys);
+        local.trim();
+        let full = local.room();
+        (0..SLOTS).for_each(|slot| local.disconnect(slot, |_, _| {}));
+        local.trim();
+        assert_eq!((local.channels(), local.topics.len(), local.free.len()), (0, 0, 0));
+        rooms.push((full, local.room()));
+    }
+    assert!(rooms.iter().all(|room| *room == rooms[0]), "{rooms:?}");
+    let (full, empty) = rooms[0];
+    // What stays is a list per connection that there was.
+    let slots = (SLOTS as usize).next_multiple_of(512) * size_of::<Subscriptions>();
+    assert!(empty <= slots + 100, "{empty} bytes of {full}");
+}
+
+#[test]
+fn a_hot_channels_list_has_little_more_room_than_it_needs_and_shrinks() {
+    let mut model = Model::new(1);
+    let Model { local, keys, .. } = &mut model;
+    for slot in 0..20_000 {
+        let Subscribe::Ask(ticket) = local.subscribe(slot, &keys[0], None) else { panic!() };
+        local.joined(slot, &keys[0], ticket, &mut |_| {});
+        let list = &local.topics[0].subscribers;
+        assert!(list.len() <= LONG || list.capacity() <= list.len() * 5 / 4, "at {slot}");
+    }
+    for slot in 0..19_900 {
+        local.disconnect(slot, |_, _| {});
+        let list = &local.topics[0].subscribers;
+        assert!(list.capacity() <= list.len() * SPARSE + LONG * SPARSE, "at {slot}");
+    }
 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use tokio::sync::oneshot;
 
-use crate::protocol::app::App;
+use crate::protocol::app::{App, Apps};
 use crate::protocol::names::ChannelName;
 use crate::protocol::signing::{self, SignedRequest};
 
@@ -36,12 +36,17 @@ pub(super) async fn answer<G: Gateway>(
     endpoint: Endpoint<'_>,
 ) -> Result<Answer, Rejection> {
     let apps = front.gateway.apps();
-    let app = apps.by_id(app_id).ok_or_else(|| no_app(app_id))?;
-    let bytes_max = app.limits.max_request_size;
+    let bytes_max = found(&apps, app_id)?.limits.max_request_size;
     let time_max = front.settings.body_timeout;
     let mut body =
         body::receive(body, bytes_max, time_max, &front.bodies).await.map_err(Rejection::Body)?;
+    // The body may have been long in coming: a key that was withdrawn meanwhile opens nothing.
+    let apps = front.gateway.apps();
+    let app = found(&apps, app_id)?;
     authenticate(app, head, &body.bytes, &front.settings.path_prefix)?;
+    if !app.is_enabled() {
+        return Err(DISABLED);
+    }
 
     let call = Call { gateway: &front.gateway, app, query: head.uri.query().unwrap_or_default() };
     match endpoint {
@@ -55,11 +60,9 @@ pub(super) async fn answer<G: Gateway>(
     }
 }
 
-fn no_app(app_id: &str) -> Rejection {
-    Rejection::Text(
-        StatusCode::NOT_FOUND,
-        format!("No matching application for ID [{app_id}].").into(),
-    )
+fn found<'a>(apps: &'a Apps, app_id: &str) -> Result<&'a Arc<App>, Rejection> {
+    let refused = || format!("No matching application for ID [{app_id}].").into();
+    apps.by_id(app_id).ok_or_else(|| Rejection::Text(StatusCode::NOT_FOUND, refused()))
 }
 
 fn authenticate(app: &App, head: &Parts, body: &[u8], prefix: &str) -> Result<(), Rejection> {
@@ -171,6 +174,8 @@ fn done() -> Answer {
     struct Nothing {}
     json(&Nothing {})
 }
+
+const DISABLED: Rejection = Rejection::text(StatusCode::FORBIDDEN, "The application is disabled.");
 
 /// The PHP client gives up after 30 s: an answer has to come before.
 const SHARD_TIMEOUT: Duration = Duration::from_secs(25);

@@ -1,8 +1,6 @@
 //! `GET /channels/{channel}/users`, `POST /users/{user}/terminate_connections` and
 //! `GET /connections`.
 
-use std::sync::atomic::Ordering;
-
 use hyper::StatusCode;
 use serde::Serialize;
 
@@ -41,7 +39,7 @@ pub(super) async fn terminate<G: Gateway>(
 /// How many WebSockets the app has open on this node (an endpoint of Reverb's, which its Pulse
 /// recorder asks).
 pub(super) fn connections<G>(call: &Call<'_, G>) -> Answer {
-    json(&Connections { connections: call.app.connections.load(Ordering::Relaxed) })
+    json(&Connections { connections: call.app.connections.count() })
 }
 
 #[derive(Serialize)]

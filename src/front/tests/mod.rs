@@ -21,7 +21,7 @@ use super::gateway::{
 };
 use super::{Listeners, Settings, serve};
 use crate::id::AppIndex;
-use crate::protocol::app::{App, Apps, test_app};
+use crate::protocol::app::{App, Apps, Connections, test_app};
 use crate::protocol::names::ChannelName;
 
 /// What the client's thread may change and see while the front runs.
@@ -129,8 +129,8 @@ impl Gateway for FakeShard {
 
 /// Sends back whatever the front handed over and whatever still comes, until the end.
 async fn echo(upgraded: Upgraded) {
-    let Upgraded { admission, reservation: _, stream, leftover } = upgraded;
-    let mut bytes = leftover.to_vec();
+    let Upgraded { admission, reservation: _, stream, opening, leftover } = upgraded;
+    let mut bytes = [&opening[..], &leftover].concat();
     loop {
         stream.write_all(bytes).await.unwrap();
         let (result, received) = stream.read(Vec::with_capacity(1024)).await;
@@ -144,8 +144,13 @@ async fn echo(upgraded: Upgraded) {
 
 /// Two apps: the usual one, and one whose key must open nothing of the first.
 fn two_apps() -> Vec<App> {
-    let other =
-        App { index: AppIndex(1), id: "other-id".into(), key: "other-key".into(), ..test_app() };
+    let other = App {
+        index: AppIndex(1),
+        id: "other-id".into(),
+        key: "other-key".into(),
+        connections: Connections::of(AppIndex(1)),
+        ..test_app()
+    };
     vec![test_app(), other]
 }
 

@@ -1,4 +1,4 @@
-use super::super::app::test_app;
+use super::super::app::{KeyPair, test_app};
 use super::*;
 
 const SOCKET: SocketId = SocketId { high: 1234, low: 1234 };
@@ -28,9 +28,9 @@ fn ask(
     auth: Option<&str>,
     data: Option<&str>,
 ) -> Result<Option<Member>, AuthError> {
-    let authorised = authorise(app, SOCKET, name(channel), auth, data)?;
+    let authorised = authorise(app, SOCKET, name(channel), auth, data, None)?;
     assert_eq!(authorised.channel().as_str(), channel);
-    Ok(authorised.into_parts().1)
+    Ok(authorised.member().cloned())
 }
 
 /// Asks with a right signature over whatever is sent.
@@ -53,6 +53,22 @@ fn the_documented_private_signature_fits() {
     assert_eq!(ask(&app, "private-foobar", Some(PRIVATE), None), Ok(None));
     let upper = PRIVATE.replace("58df8b", "58DF8B");
     assert_eq!(ask(&app, "private-foobar", Some(&upper), None), Ok(None));
+}
+
+#[test]
+fn each_key_of_an_app_signs_with_its_own_secret_and_with_no_other() {
+    let second = KeyPair { key: "second".into(), secret: Secret::new("second-secret") };
+    let app = App { more_keys: vec![second], ..test_app() };
+    let ask_by = |key: &str, secret: &str| {
+        let signed = format!("{SOCKET}:private-x");
+        let auth = format!("{key}:{}", Secret::new(secret).sign(&[signed.as_bytes()]));
+        ask(&app, "private-x", Some(&auth), None)
+    };
+    assert_eq!(ask_by("app-key", "app-secret"), Ok(None));
+    assert_eq!(ask_by("second", "second-secret"), Ok(None));
+    assert_eq!(ask_by("second", "app-secret"), Err(AuthError::Signature));
+    assert_eq!(ask_by("app-key", "second-secret"), Err(AuthError::Signature));
+    assert_eq!(ask_by("third", "second-secret"), Err(AuthError::WrongKey));
 }
 
 #[test]
@@ -104,7 +120,7 @@ fn secrets_of_any_length_sign() {
 fn a_signature_is_for_one_socket_channel_and_data() {
     let app = documented_app();
     let other = SocketId { high: 1234, low: 1235 };
-    let refused = authorise(&app, other, name("private-foobar"), Some(PRIVATE), None);
+    let refused = authorise(&app, other, name("private-foobar"), Some(PRIVATE), None, None);
     assert_eq!(refused.map(|_| ()), Err(AuthError::Signature));
     assert_eq!(ask(&app, "private-foobaz", Some(PRIVATE), None), Err(AuthError::Signature));
     assert_eq!(ask(&app, "private-foobar", Some(PRIVATE), Some("{}")), Err(AuthError::Signature));
@@ -152,6 +168,46 @@ fn only_kinds_that_need_none_pass_without_a_signature() {
 fn channels_of_users_need_a_sign_in() {
     let refused = ask_signed(&test_app(), "#server-to-user-1", None);
     assert_eq!(refused, Err(AuthError::SignInNeeded));
+    let user = Arc::new(Member {
+        user_id: "1".into(),
+        id_json: r#""1""#.into(),
+        user_info: Some("{}".into()),
+    });
+    let join = |channel: &str| {
+        authorise(&test_app(), SOCKET, name(channel), None, None, Some(&user)).map(|_| ())
+    };
+    assert_eq!(join("#server-to-user-1"), Ok(()));
+    for other in ["#server-to-user-", "#server-to-user-12", "#server-to-user-01"] {
+        assert_eq!(join(other), Err(AuthError::SignInNeeded), "{other}");
+    }
+    assert_eq!(join("private-x"), Err(AuthError::Missing));
+}
+
+#[test]
+fn who_is_signed_in_may_leave_out_the_data_of_a_presence_channel() {
+    let mut app = test_app();
+    let user = Arc::new(Member {
+        user_id: "1".into(),
+        id_json: r#""1""#.into(),
+        user_info: Some(r#"{"name":"A"}"#.into()),
+    });
+    let signed = app.secret.sign(&[format!("{SOCKET}:presence-x").as_bytes()]);
+    let auth = format!("app-key:{signed}");
+    let join = |app: &App, auth: Option<&str>| {
+        authorise(app, SOCKET, name("presence-x"), auth, None, Some(&user))
+            .map(|authorised| authorised.into_parts().1.unwrap())
+    };
+    assert!(Arc::ptr_eq(&join(&app, Some(&auth)).unwrap(), &user));
+    assert_eq!(join(&app, None), Err(AuthError::Missing));
+    app.limits.max_presence_user_info = Some(5);
+    assert_eq!(join(&app, Some(&auth)), Err(AuthError::UserInfoTooLarge));
+    // What the app signs for the channel counts more.
+    let data = r#"{"user_id":"2"}"#;
+    let signed = app.secret.sign(&[format!("{SOCKET}:presence-x:{data}").as_bytes()]);
+    let auth = format!("app-key:{signed}");
+    let joined =
+        authorise(&app, SOCKET, name("presence-x"), Some(&auth), Some(data), Some(&user)).unwrap();
+    assert_eq!(joined.member().map(|member| &*member.user_id), Some("2"));
 }
 
 #[test]

@@ -142,8 +142,31 @@ fn what_is_no_message_is_malformed() {
 }
 
 #[test]
+fn sign_ins_are_read_as_objects_and_as_strings() {
+    let read = |data: &str| match parse(&format!(r#"{{"event":"pusher:signin","data":{data}}}"#)) {
+        Ok(Inbound::SignIn { auth, user_data }) => {
+            Some((auth.map(Cow::into_owned), user_data.into_owned()))
+        }
+        Err(Malformed) => None,
+        Ok(other) => panic!("{other:?}"),
+    };
+    let expected = Some((Some("k:h".into()), r#"{"id":"1"}"#.into()));
+    assert_eq!(read(r#"{"auth":"k:h","user_data":"{\"id\":\"1\"}"}"#), expected);
+    let nested = r#""{\"auth\":\"k:h\",\"user_data\":\"{\\\"id\\\":\\\"1\\\"}\"}""#;
+    assert_eq!(read(nested), expected);
+    for data in [r#"{"user_data":"x"}"#, r#"{"auth":"","user_data":"x"}"#] {
+        assert_eq!(read(data), Some((None, "x".into())), "{data}");
+    }
+    for data in ["{}", "null", r#"{"user_data":{}}"#, r#"{"auth":1,"user_data":"x"}"#, r#""x""#] {
+        assert_eq!(read(data), None, "{data}");
+    }
+}
+
+#[test]
 fn unknown_events_of_the_protocol_are_malformed() {
-    for event in ["pusher:signin", "pusher:connection_established", "pusher:", "pusher:PING"] {
+    for event in
+        ["pusher:signin_success", "pusher:connection_established", "pusher:", "pusher:PING"]
+    {
         let text = format!(r#"{{"event":"{event}","data":{{"channel":"x"}},"channel":"x"}}"#);
         assert!(parse(&text).is_err(), "{text}");
     }

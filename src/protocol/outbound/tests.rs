@@ -44,6 +44,35 @@ fn ping_and_pong_are_whole_frames() {
 }
 
 #[test]
+fn a_sign_in_is_answered_in_the_form_of_pusher() {
+    assert_eq!(
+        text_of(&signin_success(r#"{"id":"1"}"#)),
+        r#"{"event":"pusher:signin_success","data":"{\"user_data\":\"{\\\"id\\\":\\\"1\\\"}\"}"}"#
+    );
+}
+
+#[test]
+fn news_of_watched_users_stay_in_order() {
+    let told = |news: &[(&str, bool)]| data_of(&watchlist_events(news.iter().copied()));
+    assert_eq!(
+        text_of(&watchlist_events([("a", true)].into_iter())),
+        concat!(
+            r#"{"event":"pusher_internal:watchlist_events","#,
+            r#""data":"{\"events\":[{\"name\":\"online\",\"user_ids\":[\"a\"]}]}"}"#,
+        )
+    );
+    assert_eq!(told(&[]), json!({ "events": [] }));
+    assert_eq!(
+        told(&[("a", true), ("\"", true), ("b", false), ("a", true)]),
+        json!({ "events": [
+            { "name": "online", "user_ids": ["a", "\""] },
+            { "name": "offline", "user_ids": ["b"] },
+            { "name": "online", "user_ids": ["a"] },
+        ] })
+    );
+}
+
+#[test]
 fn subscriptions_have_the_form_of_reverb() {
     assert_eq!(
         text_of(&subscription_succeeded("c")),

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::app::{RateLimit, test_app};
+use super::super::app::{RateLimit, Standing, test_app};
 use super::super::auth::AuthError;
 use super::super::names::NameError;
 use super::*;
@@ -9,8 +9,20 @@ const SOCKET: SocketId = SocketId { high: 12, low: 34 };
 const NOW: Millis = Millis(1_000_000);
 const PING: &str = r#"{"event":"pusher:ping","data":{}}"#;
 
-fn session(app: App) -> Session {
-    Session::new(Admission::take(&Arc::new(app)).unwrap(), SOCKET)
+/// A session with its app.
+struct OfApp {
+    session: Session,
+    app: App,
+}
+
+impl OfApp {
+    fn handle<'t>(&mut self, text: &'t str, user: Option<&Arc<Member>>, now: Millis) -> Action<'t> {
+        self.session.handle(&self.app, text, user, now)
+    }
+}
+
+fn session(app: App) -> OfApp {
+    OfApp { session: Session::new(Admission::take(&app).unwrap(), SOCKET), app }
 }
 
 /// The error of a refusal whose frame is nothing but that error's message.
@@ -21,7 +33,7 @@ fn refusal(action: &Action<'_>) -> ProtocolError {
 }
 
 fn refusal_of(app: App, text: &str) -> ProtocolError {
-    refusal(&session(app).handle(text, NOW))
+    refusal(&session(app).handle(text, None, NOW))
 }
 
 fn whisper(channel: &str) -> String {
@@ -47,18 +59,34 @@ fn a_session_is_small() {
 
 #[test]
 fn the_first_message_tells_id_and_timeout() {
-    let session = session(test_app());
-    assert_eq!(session.established(), outbound::connection_established(SOCKET, 30));
+    let OfApp { session, app } = session(test_app());
+    assert_eq!(session.established(&app), outbound::connection_established(SOCKET, 30));
     assert_eq!(session.socket_id(), SOCKET);
-    assert_eq!(session.app().id, "app-id");
+    assert_eq!(session.app(), app.index);
+}
+
+#[test]
+fn what_its_app_became_meanwhile_holds_for_the_next_message() {
+    let mut connected = session(test_app());
+    let whisper = whisper("private-x");
+    assert!(matches!(connected.handle(&whisper, None, NOW), Action::ClientEvent(_)));
+    connected.app.client_events = ClientEvents::None;
+    assert_eq!(refusal(&connected.handle(&whisper, None, NOW)), ProtocolError::ClientEventsOff);
+    for standing in [Standing::Disabled, Standing::Removed] {
+        connected.app.standing = standing;
+        let action = connected.handle(PING, None, NOW);
+        assert!(matches!(action, Action::Close(ProtocolError::AppDisabled)), "{action:?}");
+    }
 }
 
 #[test]
 fn pings_are_answered_and_pongs_and_unknown_events_are_not() {
     let mut session = session(test_app());
-    assert!(matches!(session.handle(PING, NOW), Action::Reply(frame) if frame == outbound::pong()));
+    assert!(
+        matches!(session.handle(PING, None, NOW), Action::Reply(frame) if frame == outbound::pong())
+    );
     for text in [r#"{"event":"pusher:pong"}"#, r#"{"event":"other","channel":"x"}"#] {
-        assert!(matches!(session.handle(text, NOW), Action::Nothing), "{text}");
+        assert!(matches!(session.handle(text, None, NOW), Action::Nothing), "{text}");
     }
 }
 
@@ -66,9 +94,9 @@ fn pings_are_answered_and_pongs_and_unknown_events_are_not() {
 fn what_is_malformed_is_told_and_the_connection_goes_on() {
     let mut session = session(test_app());
     for text in ["", "{}", r#"{"event":"pusher:signin","data":{}}"#] {
-        assert_eq!(refusal(&session.handle(text, NOW)), ProtocolError::Malformed);
+        assert_eq!(refusal(&session.handle(text, None, NOW)), ProtocolError::Malformed);
     }
-    assert!(matches!(session.handle(PING, NOW), Action::Reply(_)));
+    assert!(matches!(session.handle(PING, None, NOW), Action::Reply(_)));
 }
 
 #[test]
@@ -81,7 +109,9 @@ fn subscribes_come_out_with_their_proof() {
         ("presence-x", signed("presence-x", r#":{"user_id":7}"#), data, Some("7")),
     ] {
         let text = subscribe(channel, &auth, data);
-        let Action::Subscribe(authorised) = session.handle(&text, NOW) else { panic!("{text}") };
+        let Action::Subscribe(authorised) = session.handle(&text, None, NOW) else {
+            panic!("{text}")
+        };
         assert_eq!(authorised.channel().as_str(), channel);
         assert_eq!(authorised.member().map(|member| &*member.user_id), user);
     }
@@ -102,12 +132,60 @@ fn subscribes_without_proof_are_unauthorised() {
     assert_eq!(refused, ProtocolError::Unauthorised(AuthError::SignInNeeded));
 }
 
+fn sign_in_as(user_data: &str) -> String {
+    let signature = test_app().secret.sign(&[format!("{SOCKET}::user::{user_data}").as_bytes()]);
+    let data =
+        serde_json::json!({ "auth": format!("app-key:{signature}"), "user_data": user_data });
+    serde_json::json!({ "event": "pusher:signin", "data": data }).to_string()
+}
+
+#[test]
+fn a_sign_in_is_answered_with_what_was_signed() {
+    let mut session = session(test_app());
+    let data = r#"{"id":"1","watchlist":["2"]}"#;
+    let Action::SignIn(signed_in, answer) = session.handle(&sign_in_as(data), None, NOW) else {
+        panic!()
+    };
+    assert_eq!(answer, outbound::signin_success(data));
+    let (user, watchlist) = signed_in.into_parts();
+    assert_eq!((&*user.user_id, &*watchlist), ("1", &["2".into()][..]));
+    // Once more as the same one, but not as another.
+    let [same, other] = [r#"{"id":"1"}"#, r#"{"id":"2"}"#].map(sign_in_as);
+    assert!(matches!(session.handle(&same, Some(&user), NOW), Action::SignIn(..)));
+    let refused = refusal(&session.handle(&other, Some(&user), NOW));
+    assert_eq!(refused, ProtocolError::Unauthorised(AuthError::OtherUser));
+    let text = subscribe("#server-to-user-1", "", "null");
+    assert!(matches!(session.handle(&text, Some(&user), NOW), Action::Subscribe(_)));
+}
+
+#[test]
+fn a_sign_in_with_too_long_a_watchlist_succeeds_and_is_told_so() {
+    let mut app = test_app();
+    app.limits.max_watchlist = 1;
+    let data = r#"{"id":"1","watchlist":["2","3"]}"#;
+    let mut session = session(app);
+    let Action::SignIn(signed_in, answer) = session.handle(&sign_in_as(data), None, NOW) else {
+        panic!()
+    };
+    let error = error_frame(ProtocolError::WatchlistTooLong);
+    assert_eq!(answer, joined(&[outbound::signin_success(data), error]));
+    assert_eq!(signed_in.into_parts().1, ["2".into()]);
+}
+
+#[test]
+fn a_sign_in_without_its_signature_is_unauthorised() {
+    let text = sign_in_as(r#"{"id":"1"}"#).replace("app-key", "other-key");
+    assert_eq!(refusal_of(test_app(), &text), ProtocolError::Unauthorised(AuthError::WrongKey));
+    let refused = refusal_of(test_app(), &sign_in_as(r#"{"id":1}"#));
+    assert_eq!(refused, ProtocolError::Unauthorised(AuthError::UserData));
+}
+
 #[test]
 fn a_refused_subscribe_is_told_on_the_channel_if_the_app_wants_it() {
     let app = App { subscription_errors: true, ..test_app() };
     let mut session = session(app);
     let text = subscribe("private-x", "", "null");
-    let Action::Refuse(error, frame) = session.handle(&text, NOW) else { panic!() };
+    let Action::Refuse(error, frame) = session.handle(&text, None, NOW) else { panic!() };
     assert_eq!(frame, subscribe_refusal(error, "private-x", true));
     assert_ne!(frame, error_frame(error));
 }
@@ -120,7 +198,7 @@ fn names_are_held_to_the_rules_of_the_app() {
     let refused = refusal_of(test_app(), &subscribe("", "", "null"));
     assert_eq!(refused, ProtocolError::ChannelName(NameError::Empty));
     let text = subscribe("a/b", "", "null");
-    assert!(matches!(session(test_app()).handle(&text, NOW), Action::Subscribe(_)));
+    assert!(matches!(session(test_app()).handle(&text, None, NOW), Action::Subscribe(_)));
     let strict = App { strict_names: true, ..test_app() };
     assert_eq!(refusal_of(strict, &text), ProtocolError::ChannelName(NameError::Alphabet));
 }
@@ -130,7 +208,7 @@ fn unsubscribes_pass_their_name_whatever_it_is() {
     for name in ["x", "", "private-x"] {
         let text = format!(r#"{{"event":"pusher:unsubscribe","data":{{"channel":"{name}"}}}}"#);
         let mut session = session(test_app());
-        let action = session.handle(&text, NOW);
+        let action = session.handle(&text, None, NOW);
         assert!(matches!(action, Action::Unsubscribe(channel) if channel == name));
     }
 }
@@ -143,7 +221,9 @@ fn client_events_pass_as_the_app_allows() {
         let mut session = session(App { client_events, ..test_app() });
         for channel in ["private-x", "presence-x", "private-encrypted-x", "private-cache-x"] {
             let text = whisper(channel);
-            let Action::ClientEvent(event) = session.handle(&text, NOW) else { panic!("{text}") };
+            let Action::ClientEvent(event) = session.handle(&text, None, NOW) else {
+                panic!("{text}")
+            };
             assert_eq!((event.channel.as_str(), &*event.event), (channel, "client-x"));
             assert_eq!(event.data.map(RawValue::get), Some(r#"{"a":1}"#));
             assert_eq!(event.must_be_member, must_be_member);
@@ -163,7 +243,7 @@ fn client_events_on_public_channels_are_the_apps_choice() {
     for channel in ["x", "cache-x"] {
         let text = whisper(channel);
         let mut session = session(open());
-        assert!(matches!(session.handle(&text, NOW), Action::ClientEvent(_)), "{channel}");
+        assert!(matches!(session.handle(&text, None, NOW), Action::ClientEvent(_)), "{channel}");
     }
     let refused = refusal_of(open(), &whisper("#server-to-user-1"));
     assert_eq!(refused, ProtocolError::ClientEventOnPublic);
@@ -178,7 +258,7 @@ fn client_events_have_limits() {
         app
     };
     let text = whisper("private-x");
-    assert!(matches!(session(app()).handle(&text, NOW), Action::ClientEvent(_)));
+    assert!(matches!(session(app()).handle(&text, None, NOW), Action::ClientEvent(_)));
     for (from, to, error) in [
         ("client-x", "client-xy", ProtocolError::ClientEventName),
         ("client-x", "client-\\n", ProtocolError::ClientEventName),
@@ -198,13 +278,13 @@ fn client_events_per_second_are_exact() {
     for second in 0..3 {
         let start = NOW + Duration::from_secs(second);
         for event in 0..5 {
-            let action = session.handle(&text, start + Duration::from_millis(199 * event));
+            let action = session.handle(&text, None, start + Duration::from_millis(199 * event));
             match event {
                 0..3 => assert!(matches!(action, Action::ClientEvent(_)), "{second} {event}"),
                 _ => assert_eq!(refusal(&action), ProtocolError::RateLimited),
             }
         }
-        assert!(matches!(session.handle(PING, start), Action::Reply(_)));
+        assert!(matches!(session.handle(PING, None, start), Action::Reply(_)));
     }
 }
 
@@ -216,22 +296,22 @@ fn the_rate_limit_counts_every_message() {
     let text = whisper("private-x");
     for text in [PING, "junk", &text, r#"{"event":"pusher:pong"}"#] {
         assert!(!matches!(
-            session.handle(text, NOW),
+            session.handle(text, None, NOW),
             Action::Refuse(ProtocolError::RateLimited, _)
         ));
     }
     let last = NOW + Duration::from_millis(9_999);
-    assert_eq!(refusal(&session.handle(PING, last)), ProtocolError::RateLimited);
-    assert_eq!(refusal(&session.handle("junk", last)), ProtocolError::RateLimited);
-    assert!(matches!(session.handle(PING, NOW + Duration::from_secs(10)), Action::Reply(_)));
+    assert_eq!(refusal(&session.handle(PING, None, last)), ProtocolError::RateLimited);
+    assert_eq!(refusal(&session.handle("junk", None, last)), ProtocolError::RateLimited);
+    assert!(matches!(session.handle(PING, None, NOW + Duration::from_secs(10)), Action::Reply(_)));
 }
 
 #[test]
 fn the_rate_limit_ends_the_connection_if_the_app_says_so() {
     let rate_limit = RateLimit { max_attempts: 1, decay: Duration::from_secs(1), terminate: true };
     let mut session = session(App { rate_limit: Some(rate_limit), ..test_app() });
-    assert!(matches!(session.handle(PING, NOW), Action::Reply(_)));
-    let action = session.handle(PING, NOW);
+    assert!(matches!(session.handle(PING, None, NOW), Action::Reply(_)));
+    let action = session.handle(PING, None, NOW);
     assert!(matches!(action, Action::Close(ProtocolError::RateLimited)));
 }
 
@@ -300,13 +380,13 @@ proptest! {
         let text =
             serde_json::json!({ "event": "pusher:subscribe", "data": request }).to_string();
         let mut session = session(test_app());
-        prop_assert!(matches!(session.handle(&text, NOW), Action::Refuse(..)));
+        prop_assert!(matches!(session.handle(&text, None, NOW), Action::Refuse(..)));
     }
 
     #[test]
     fn no_message_panics(text in ".*") {
         let mut session = session(App { subscription_errors: true, ..test_app() });
-        let _ = session.handle(&text, NOW);
+        let _ = session.handle(&text, None, NOW);
         let _ = check_protocol_version(&text);
     }
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::app::test_app;
+use super::super::app::{KeyPair, test_app};
 use super::super::auth::Secret;
 use super::*;
 
@@ -50,6 +50,15 @@ const GET: SignedRequest<'_> =
 
 fn check(request: &SignedRequest<'_>) -> Result<(), SignatureError> {
     verify(&test_app(), request, NOW)
+}
+
+#[test]
+fn a_request_is_signed_by_any_key_of_its_app() {
+    let other = App { key: "new".into(), secret: Secret::new("new-secret"), ..documented_app() };
+    assert_eq!(verify(&other, &REQUEST, NOW), Err(SignatureError::WrongKey));
+    let App { key, secret, .. } = documented_app();
+    let both = App { more_keys: vec![KeyPair { key, secret }], ..other };
+    assert_eq!(verify(&both, &REQUEST, NOW), Ok(()));
 }
 
 #[test]

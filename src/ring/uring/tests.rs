@@ -323,6 +323,31 @@ fn a_slot_takes_its_next_socket_and_completions_tell_both_users_apart() {
 }
 
 #[test]
+fn an_accept_goes_on_and_closed_slots_are_used_again() {
+    let mut turns = Turns::new(&UringSizes { slots: 2, ..SIZES });
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    turns.ring.accept(listener.as_fd()).unwrap();
+    turns.submit();
+    for _ in 0..3 {
+        let mut peers = [0; 2].map(|_| {
+            let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let Completion { op: Op::Accept, result, more: true, .. } = turns.next() else {
+                panic!("the accept is over");
+            };
+            (u32::try_from(result).unwrap(), peer)
+        });
+        for (slot, peer) in &mut peers {
+            turns.send_now(key(*slot), b"hi");
+            assert_eq!(read_exactly(peer, 2), b"hi");
+            turns.ring.close(*slot).unwrap();
+            turns.submit();
+            assert!(ended(peer));
+        }
+        assert_ne!(peers[0].0, peers[1].0);
+    }
+}
+
+#[test]
 fn a_slot_past_the_table_is_refused() {
     in_both_modes(|mut turns| {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

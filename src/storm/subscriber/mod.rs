@@ -25,6 +25,7 @@ use super::plan::{Kind, Plan, Scenario};
 use super::schedule::Schedule;
 use super::sequence::Sequence;
 use super::shared::{Count, Meter, Shared, Stage, Tally};
+use super::target::Member;
 use super::wire::Wire;
 
 use conn::{Conn, Phase};
@@ -115,7 +116,9 @@ impl<'a> Subscribers<'a> {
         let size = share.len();
         let rings = plan.shares().len().max(1) as u32;
         let lanes = plan.lanes() as usize;
-        let channel = |channel| plan.target.subscribe(plan.kind, &plan.channel(channel), b"", 0);
+        let nobody = Member::default();
+        let channel =
+            |channel| plan.target.subscribe(plan.kind, &plan.channel(channel), b"", nobody);
         let public = plan.kind == Kind::Public;
         let part = share.len() as f64 / f64::from(plan.connections.max(1));
         let mut tally = Tally::default();

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::super::clock::now_ns;
 use super::super::plan::Kind;
 use super::super::shared::{Count, Stage};
+use super::super::target::Member;
 use super::{Phase, Subscribers, ticks};
 
 /// Sockets opened per turn, so that those under way get their answers read.
@@ -90,7 +91,8 @@ impl Subscribers<'_> {
             Kind::Public => self.subscribes[channel as usize].clone(),
             kind => {
                 let name = self.plan.channel(channel);
-                self.plan.target.subscribe(kind, &name, socket_id, index)
+                let member = Member { id: index, info: self.plan.user_info };
+                self.plan.target.subscribe(kind, &name, socket_id, member)
             }
         };
         self.conns[slot as usize].phase = Phase::Subscribing;

@@ -1,18 +1,11 @@
 // The official publisher for Python, and what pusher-js makes of what it sends.
 
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import path from 'node:path';
 import { after } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { collected, connected, next, subscribed } from '../clients.mjs';
-import { APP, ENCRYPTION_KEY, Gateway, TARGET, fact, firstExisting } from '../harness.mjs';
+import { collected, connected, next, signedIn, subscribed } from '../clients.mjs';
+import { Gateway, fact } from '../harness.mjs';
 import { LaravelApp } from '../laravel.mjs';
-
-const SCRIPT = path.join(path.dirname(fileURLToPath(import.meta.url)), 'publish.py');
-const PYTHON = firstExisting('the Python environment (scripts/test makes it)', [
-    path.join(TARGET, 'venv/bin/python'),
-]);
+import { called } from './python.mjs';
 
 const gateway = await Gateway.start();
 const app = await LaravelApp.start(gateway.publisher());
@@ -89,9 +82,33 @@ fact('users_info lists the users of a presence channel', async (t) => {
     assert.deepEqual(users.map(({ id }) => id).sort(), ['ann', 'ben']);
 });
 
+fact('authenticate_user signs a user in', async (t) => {
+    const sign = ({ socketId }, done) => {
+        const user_data = { id: 'py-ann', user_info: { name: 'Ännchen' } };
+        python('authenticate_user', { socket_id: socketId, user_data }).then(
+            (signed) => done(null, signed),
+            (error) => done(error),
+        );
+    };
+    const pusher = await signedIn(t, gateway, { userAuthentication: { customHandler: sign } });
+    assert.deepEqual(pusher.user.user_data, { id: 'py-ann', user_info: { name: 'Ännchen' } });
+});
+
+fact('send_to_user reaches that user', async (t) => {
+    const pusher = await connected(t, gateway, { app, user: 'py-ben' });
+    const ready = next(pusher.connection, 'message', {
+        where: ({ channel }) => channel === '#server-to-user-py-ben',
+    });
+    pusher.signin();
+    await ready;
+    const arrived = next(pusher.user, 'letter');
+    await python('send_to_user', { user_id: 'py-ben', event_name: 'letter', data: { n: 1 } });
+    assert.deepEqual(await arrived, { n: 1 });
+});
+
 fact('a wrong secret raises PusherBadAuth with the text of the gateway', async () => {
     const call = { channels: 'py-news', event_name: 'headline', data: {} };
-    assert.deepEqual(await answer('trigger', call, { secret: 'another-secret' }), {
+    assert.deepEqual(await called(gateway, 'trigger', call, { secret: 'another-secret' }), {
         error: 'PusherBadAuth',
         message: 'Authentication signature invalid.',
     });
@@ -99,32 +116,12 @@ fact('a wrong secret raises PusherBadAuth with the text of the gateway', async (
 
 fact('an unknown app raises PusherBadStatus', async () => {
     const call = { channels: 'py-news', event_name: 'headline', data: {} };
-    const { error } = await answer('trigger', call, { app_id: '9' });
+    const { error } = await called(gateway, 'trigger', call, { app_id: '9' });
     assert.equal(error, 'PusherBadStatus');
 });
 
 async function python(call, parameters) {
-    const { result, ...problem } = await answer(call, parameters);
+    const { result, ...problem } = await called(gateway, call, parameters);
     assert.deepEqual(problem, {});
     return result;
-}
-
-function answer(call, parameters, options = {}) {
-    const client = {
-        app_id: APP.id,
-        key: APP.key,
-        secret: APP.secret,
-        ssl: false,
-        host: '127.0.0.1',
-        port: gateway.port,
-        encryption_master_key_base64: ENCRYPTION_KEY,
-        ...options,
-    };
-    return new Promise((resolve, reject) => {
-        const child = execFile(PYTHON, [SCRIPT], { timeout: 15_000 }, (error, stdout, stderr) => {
-            if (error) return reject(new Error(`${error.message}\n${stderr}`));
-            resolve(JSON.parse(stdout));
-        });
-        child.stdin.end(JSON.stringify({ client, call, arguments: parameters }));
-    });
 }

@@ -36,6 +36,12 @@ impl Client {
             "pusher:ping" => self.say(r#"{"event":"pusher:pong"}"#, with.dice),
             "pusher:pong" => self.handled(with.ledger),
             "pusher:error" => self.hear_error(&message),
+            "pusher:signin_success" => {
+                let due = self.sign_ins.pop_front();
+                self.watching = Some(due.expect("signed in without asking"));
+                self.online.clear();
+            }
+            "pusher_internal:watchlist_events" => self.hear_of_users(&message),
             _ => self.hear_of_channel(event, &message, with),
         }
     }
@@ -65,6 +71,24 @@ impl Client {
         let error: Value = serde_json::from_str(message["data"].as_str().unwrap()).unwrap();
         if error["code"] == 4009 && self.errors_due > 0 {
             self.errors_due -= 1;
+        }
+    }
+
+    /// Only what is new to it.
+    fn hear_of_users(&mut self, message: &Value) {
+        let data: Value = serde_json::from_str(message["data"].as_str().unwrap()).unwrap();
+        for event in data["events"].as_array().unwrap() {
+            for user in event["user_ids"].as_array().unwrap() {
+                let user = user.as_str().unwrap();
+                let watched = self.watching.as_ref().is_some_and(|of| of.contains(user));
+                assert!(watched, "client {} does not watch {user}", self.id);
+                let new = match event["name"].as_str().unwrap() {
+                    "online" => self.online.insert(user.to_owned()),
+                    "offline" => self.online.remove(user),
+                    other => panic!("client {}: a user is {other}", self.id),
+                };
+                assert!(new, "client {}: {message} is not new", self.id);
+            }
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ringwave::front::gateway::Command;
@@ -15,6 +14,10 @@ use crate::client::{Client, Mood, Phase};
 
 /// Turns and client steps within which everything must have come to rest.
 const ROUNDS_TO_REST: usize = 20_000;
+
+/// Bytes that a shard may hold when all have left: a chunk of each table by slot, and lists of 256
+/// entries.
+const ROOM_LEFT: usize = 512 * (40 + 40 + 24) + 256 * 400;
 
 impl World {
     /// Lets everything come to rest, faultless and at one moment of time.
@@ -82,10 +85,11 @@ impl World {
         self.ledger.settle_whispers(heard);
         self.ledger.judge();
         self.judge_presence();
+        self.judge_watchers();
         self.judge_answers();
         for (app, index) in self.apps.iter().zip(0..) {
             let open = self.clients.iter().filter(|of| of.is_open() && of.app == index).count();
-            assert_eq!(app.connections.load(Ordering::Relaxed) as usize, open, "connections");
+            assert_eq!(app.connections.count() as usize, open, "connections");
         }
         let open = self.shards.iter().map(|shard| shard.plane().open_connections()).sum::<usize>();
         assert_eq!(open, self.clients.iter().filter(|client| client.is_open()).count());
@@ -119,6 +123,21 @@ impl World {
                 let seen = client.members(index).unwrap();
                 assert_eq!(seen, &there, "client {} of {}", client.id, channel.name);
             }
+        }
+    }
+
+    /// Who watches users knows which of them are signed in, whatever has happened on the way.
+    fn judge_watchers(&self) {
+        let signed_in: BTreeSet<_> = self
+            .clients
+            .iter()
+            .filter(|client| client.watches().is_some())
+            .map(|client| (client.app, &client.user))
+            .collect();
+        for client in &self.clients {
+            let Some((watching, online)) = client.watches() else { continue };
+            let there = watching.iter().filter(|user| signed_in.contains(&(client.app, *user)));
+            assert!(there.eq(online), "client {} believes that {online:?} are online", client.id);
         }
     }
 
@@ -187,11 +206,13 @@ impl World {
             assert_eq!(plane.backlog_bytes(), 0, "backlog of {id:?}");
             assert_eq!(shard.channels(), 0, "channels of {id:?}");
             assert_eq!(shard.homes(), 0, "homes of {id:?}");
+            assert_eq!(shard.users(), 0, "users of {id:?}");
             assert_eq!(shard.questions(), 0, "questions of {id:?}");
             assert!(!shard.has_work(), "{id:?} has work");
+            assert!(shard.room() <= ROOM_LEFT, "{id:?} holds {} bytes", shard.room());
         }
         for app in self.apps.iter() {
-            assert_eq!(app.connections.load(Ordering::Relaxed), 0, "connections of {}", app.id);
+            assert_eq!(app.connections.count(), 0, "connections of {}", app.id);
         }
     }
 }

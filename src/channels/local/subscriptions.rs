@@ -1,0 +1,132 @@
+//! What one connection is subscribed to: most have one subscription, and that takes no allocation.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::protocol::auth::Member;
+
+use super::length;
+
+/// Connections with more subscriptions than this find them by hash.
+const SCAN_SUBSCRIPTIONS: usize = 16;
+
+/// One subscription, or a join on its way.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub topic: u32,
+    /// The place among the topic's subscribers, or `JOINING` and a ticket.
+    pub position: u32,
+    pub member: Option<Arc<Member>>,
+}
+
+/// The list of one connection.
+#[derive(Debug, Default)]
+pub(super) enum Subscriptions {
+    #[default]
+    None,
+    One(Subscription),
+    Many(Box<Many>),
+}
+
+#[derive(Debug)]
+pub(super) struct Many {
+    list: Vec<Subscription>,
+    /// Places in `list` by topic, for long lists only.
+    index: Option<HashMap<u32, u32>>,
+}
+
+impl Subscriptions {
+    pub(super) fn list(&self) -> &[Subscription] {
+        match self {
+            Self::None => &[],
+            Self::One(only) => std::slice::from_ref(only),
+            Self::Many(many) => &many.list,
+        }
+    }
+
+    pub(super) fn list_mut(&mut self) -> &mut [Subscription] {
+        match self {
+            Self::None => &mut [],
+            Self::One(only) => std::slice::from_mut(only),
+            Self::Many(many) => &mut many.list,
+        }
+    }
+
+    /// The place of a topic's subscription.
+    pub(super) fn find(&self, topic: u32) -> Option<u32> {
+        let index = match self {
+            Self::Many(many) => many.index.as_ref(),
+            _ => None,
+        };
+        match index {
+            Some(index) => index.get(&topic).copied(),
+            None => self.list().iter().position(|of| of.topic == topic).map(length),
+        }
+    }
+
+    pub(super) fn push(&mut self, subscription: Subscription) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(subscription),
+            Self::One(first) => {
+                Self::Many(Box::new(Many { list: vec![first, subscription], index: None }))
+            }
+            Self::Many(mut many) => {
+                many.push(subscription);
+                Self::Many(many)
+            }
+        };
+    }
+
+    /// Takes out the subscription at this place, which the last one gets. There has to be one.
+    pub(super) fn swap_remove(&mut self, at: u32) -> Option<Subscription> {
+        match std::mem::take(self) {
+            Self::None => None,
+            Self::One(only) => Some(only),
+            Self::Many(mut many) => {
+                let removed = many.swap_remove(at);
+                *self = match many.list.len() {
+                    1 => many.list.pop().map_or(Self::None, Self::One),
+                    _ => Self::Many(many),
+                };
+                Some(removed)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Subscriptions {
+    /// What must hold of a list between any two calls.
+    pub(super) fn assert_indexed(&self) {
+        let Self::Many(many) = self else { return };
+        assert!(many.list.len() > 1);
+        match &many.index {
+            Some(index) => assert_eq!(index.len(), many.list.len()),
+            None => assert!(many.list.len() <= SCAN_SUBSCRIPTIONS),
+        }
+    }
+}
+
+impl Many {
+    fn push(&mut self, subscription: Subscription) {
+        if let Some(index) = &mut self.index {
+            index.insert(subscription.topic, length(self.list.len()));
+        }
+        self.list.push(subscription);
+        if self.index.is_none() && self.list.len() > SCAN_SUBSCRIPTIONS {
+            let places = self.list.iter().zip(0..).map(|(of, at)| (of.topic, at));
+            self.index = Some(places.collect());
+        }
+    }
+
+    fn swap_remove(&mut self, at: u32) -> Subscription {
+        let removed = self.list.swap_remove(at as usize);
+        if let Some(index) = &mut self.index {
+            index.remove(&removed.topic);
+            if let Some(moved) = self.list.get(at as usize) {
+                index.insert(moved.topic, at);
+            }
+        }
+        removed
+    }
+}

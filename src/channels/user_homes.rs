@@ -1,0 +1,128 @@
+//! The users whose home this shard is: the one truth about who is online, and who wants to know.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashTable;
+
+use crate::id::ShardId;
+
+use super::UserKey;
+use super::users::Steps;
+
+/// What a shard tells a user's home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It has a connection of the user now.
+    Arrived,
+    /// It has none any more.
+    Left,
+    /// It wants to hear whether the user is online, and of every change.
+    Watch,
+    /// It does not any more.
+    Unwatch,
+}
+
+/// A message about users.
+#[derive(Debug)]
+pub enum UserMessage {
+    /// To their home, from this shard.
+    Steps(ShardId, Steps),
+    /// From their home, to a shard that watches them: who is online and who is not.
+    Online(Vec<(UserKey, bool)>),
+}
+
+/// The users whose home is this shard. See the module.
+#[derive(Debug, Default)]
+pub struct UserHomes {
+    table: HashTable<Home>,
+}
+
+/// One user at home. Exists while it is online or watched.
+#[derive(Debug)]
+struct Home {
+    key: UserKey,
+    /// Shards with a connection of the user. It is online when there are any.
+    here: Vec<ShardId>,
+    /// Shards that watch the user.
+    watchers: Vec<ShardId>,
+}
+
+impl UserHomes {
+    /// Takes what a shard has told, and posts to each watching shard what is new to it.
+    pub fn take(
+        &mut self,
+        from: ShardId,
+        steps: Steps,
+        mut post: impl FnMut(ShardId, UserMessage),
+    ) {
+        let mut told: BTreeMap<ShardId, Vec<(UserKey, bool)>> = BTreeMap::new();
+        for (key, step) in steps {
+            let home = self.home_of(&key);
+            let earlier = home.is_online();
+            match step {
+                Step::Arrived => add(&mut home.here, from),
+                Step::Left => remove(&mut home.here, from),
+                Step::Watch => {
+                    add(&mut home.watchers, from);
+                    told.entry(from).or_default().push((key.clone(), earlier));
+                }
+                Step::Unwatch => remove(&mut home.watchers, from),
+            }
+            let online = home.is_online();
+            if online != earlier {
+                for &watcher in &home.watchers {
+                    told.entry(watcher).or_default().push((key.clone(), online));
+                }
+            }
+            self.drop_if_unused(&key);
+        }
+        told.into_iter().for_each(|(shard, told)| post(shard, UserMessage::Online(told)));
+    }
+
+    /// Users that are online or watched.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    fn home_of(&mut self, key: &UserKey) -> &mut Home {
+        let entry = self.table.entry(key.hash(), |home| home.key == *key, |home| home.key.hash());
+        let new = || Home { key: key.clone(), here: Vec::new(), watchers: Vec::new() };
+        entry.or_insert_with(new).into_mut()
+    }
+
+    fn drop_if_unused(&mut self, key: &UserKey) {
+        if let Ok(found) = self.table.find_entry(key.hash(), |home| home.key == *key)
+            && found.get().here.is_empty()
+            && found.get().watchers.is_empty()
+        {
+            found.remove();
+        }
+    }
+}
+
+impl Home {
+    const fn is_online(&self) -> bool {
+        !self.here.is_empty()
+    }
+}
+
+fn add(list: &mut Vec<ShardId>, shard: ShardId) {
+    if !list.contains(&shard) {
+        // Most users are on one shard.
+        list.reserve_exact(1);
+        list.push(shard);
+    }
+}
+
+fn remove(list: &mut Vec<ShardId>, shard: ShardId) {
+    if let Some(at) = list.iter().position(|&listed| listed == shard) {
+        list.swap_remove(at);
+    }
+}

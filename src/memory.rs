@@ -1,0 +1,217 @@
+//! Floor 0. What memory costs and how it is held: tables that grow in place, lists that give back
+//! what a burst left, and the lines of the budget that `ringwave doctor` prints.
+
+use std::collections::VecDeque;
+use std::ops::{Index, IndexMut};
+
+/// Who holds memory, for one line of the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// What for.
+    pub name: &'static str,
+    /// How much, the allocator's rounding not counted.
+    pub bytes: usize,
+    /// Of what there is one of these.
+    pub per: Per,
+}
+
+/// What a [`Holder`] is counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Per {
+    /// A shard, with or without connections.
+    Shard,
+    /// An open connection.
+    Connection,
+    /// A subscription of a connection.
+    Subscription,
+    /// A channel that is occupied, at the shard of its only subscriber and at its home.
+    Channel,
+    /// A member of a presence channel, beside the subscription.
+    Member,
+}
+
+/// A table by number that never moves: it grows by a chunk at a time, so that it has little more
+/// memory than it needs, and none twice while it grows.
+#[derive(Debug)]
+pub struct Chunked<T> {
+    /// Of a length that the compiler knows: a place in a chunk is not checked once more.
+    chunks: Vec<Box<[T; CHUNK]>>,
+    /// Entries behind it are there, but nobody's.
+    len: usize,
+}
+
+/// Entries of a chunk: a page or more of any record, and little against a full table.
+const CHUNK: usize = 512;
+
+impl<T: Default> Chunked<T> {
+    /// An empty table.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { chunks: Vec::new(), len: 0 }
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many entries it has memory for.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.chunks.len() * CHUNK
+    }
+
+    /// Adds an entry at the end.
+    pub fn push(&mut self, value: T) {
+        if self.len == self.capacity() {
+            let chunk: Box<[T]> = (0..CHUNK).map(|_| T::default()).collect();
+            self.chunks.extend(chunk.try_into().ok());
+        }
+        self.len += 1;
+        let last = self.len - 1;
+        self[last] = value;
+    }
+
+    /// Adds entries until there are `len`.
+    pub fn extend_to(&mut self, len: usize) {
+        while self.len < len {
+            self.push(T::default());
+        }
+    }
+
+    /// The entry of this number.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&T> {
+        (index < self.len).then(|| &self[index])
+    }
+
+    /// The entry of this number.
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        (index < self.len).then(|| &mut self[index])
+    }
+
+    /// All entries by number.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).take(self.len)
+    }
+
+    /// Bytes that it holds, in use or not.
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        self.capacity() * size_of::<T>()
+    }
+
+    /// Removes all entries and gives their memory back.
+    pub fn clear(&mut self) {
+        *self = Self::new();
+    }
+}
+
+impl<T: Default> Default for Chunked<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Index<usize> for Chunked<T> {
+    type Output = T;
+
+    fn index(&self, index: usize) -> &T {
+        &self.chunks[index / CHUNK][index % CHUNK]
+    }
+}
+
+impl<T> IndexMut<usize> for Chunked<T> {
+    fn index_mut(&mut self, index: usize) -> &mut T {
+        &mut self.chunks[index / CHUNK][index % CHUNK]
+    }
+}
+
+/// A list that is filled and emptied turn by turn, and keeps its memory for the next one.
+pub trait Trim {
+    /// Gives memory back that a burst has left: of an empty list all beyond a usual turn's.
+    fn trim(&mut self);
+
+    /// Bytes that it holds, in use or not.
+    fn room(&self) -> usize;
+}
+
+/// Entries that a list keeps room for.
+const KEPT: usize = 256;
+
+impl<T> Trim for Vec<T> {
+    fn trim(&mut self) {
+        if self.is_empty() && self.capacity() > KEPT {
+            self.shrink_to(KEPT);
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.capacity() * size_of::<T>()
+    }
+}
+
+impl<T> Trim for VecDeque<T> {
+    fn trim(&mut self) {
+        if self.is_empty() && self.capacity() > KEPT {
+            self.shrink_to(KEPT);
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.capacity() * size_of::<T>()
+    }
+}
+
+/// Hands pages that hold nothing any more back to the system: those that this thread had, and those
+/// that any thread has freed. They are kept otherwise, for good when a thread allocates little.
+pub fn give_back() {
+    #[expect(unsafe_code, reason = "the allocator's own interface")]
+    // SAFETY: it takes no pointers, and any thread may call it at any time.
+    unsafe {
+        libmimalloc_sys::mi_collect(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_keeps_its_entries_in_place_while_it_grows() {
+        let mut table = Chunked::new();
+        table.push(0);
+        let first = &raw const table[0];
+        table.extend_to(10 * CHUNK);
+        table.push(7);
+        assert_eq!(&raw const table[0], first);
+        assert_eq!((table.len(), table.iter().count()), (10 * CHUNK + 1, 10 * CHUNK + 1));
+        assert_eq!(table.capacity(), 11 * CHUNK);
+        table[CHUNK] = 9;
+        assert_eq!([CHUNK - 1, CHUNK, CHUNK + 1].map(|at| table[at]), [0, 9, 0]);
+        assert_eq!((table.get(10 * CHUNK), table.get(10 * CHUNK + 1)), (Some(&7), None));
+        table.clear();
+        assert_eq!((table.is_empty(), table.capacity(), table.get_mut(0)), (true, 0, None));
+    }
+
+    #[test]
+    fn only_an_empty_list_is_trimmed_and_a_usual_one_keeps_its_memory() {
+        let mut list: Vec<u8> = Vec::with_capacity(100_000);
+        list.push(1);
+        list.trim();
+        assert!(list.capacity() >= 100_000);
+        list.clear();
+        list.trim();
+        assert_eq!(list.capacity(), KEPT);
+        let mut usual: VecDeque<u8> = VecDeque::with_capacity(100);
+        usual.trim();
+        assert!(usual.capacity() >= 100);
+    }
+}

@@ -1,0 +1,95 @@
+//! What reaches this shard as the home of a channel, and what webhooks are told of it.
+//!
+//! Notices are made here because only a home knows what is true of a channel and in which order. An
+//! app without webhooks costs the look at one byte.
+
+use std::sync::Arc;
+
+use super::{Core, Message};
+use crate::channels::{self, Change, ChannelKey, Join, Leave, Publish};
+use crate::id::{AppIndex, ShardId};
+use crate::protocol::auth::Member;
+use crate::protocol::webhook::{EventKind, EventKinds};
+use crate::webhooks::{Notice, What};
+
+impl Core {
+    /// A connection of some shard subscribes.
+    pub(super) fn home_join(&mut self, join: Join) {
+        let watched = self.watched(join.key.app());
+        let about = (!watched.is_empty()).then(|| (join.key.clone(), join.member.clone()));
+        let Self { homes, port, now, .. } = self;
+        let change = homes.join(join, *now, &mut |to, message| post(port, to, message));
+        let Some((key, member)) = about else { return };
+        if change.occupancy {
+            self.note(&key, What::Occupied);
+        }
+        self.note_member(&key, change, member.as_ref(), What::MemberAdded);
+        self.note_count(&key, change, watched);
+        let missed = watched.contains(EventKind::CacheMiss)
+            && change.subscribers
+            && key.name().kind().is_cache()
+            && self.homes.state(&key, self.now).cached.is_none();
+        if missed {
+            self.note(&key, What::CacheMiss);
+        }
+    }
+
+    /// A subscription of some shard ended.
+    pub(super) fn home_leave(&mut self, leave: &Leave) {
+        let watched = self.watched(leave.key.app());
+        let Self { homes, port, .. } = self;
+        let change = homes.leave(leave, &mut |to, message| post(port, to, message));
+        if watched.is_empty() {
+            return;
+        }
+        self.note_member(&leave.key, change, leave.member.as_ref(), What::MemberRemoved);
+        self.note_count(&leave.key, change, watched);
+        if change.occupancy {
+            self.note(&leave.key, What::Vacated);
+        }
+    }
+
+    /// An event for all subscribers of a channel.
+    pub(super) fn home_publish(&mut self, mut publish: Publish) {
+        if let Some(whisper) = publish.whisper.take() {
+            self.note(&publish.key, What::ClientEvent(whisper));
+        }
+        let Self { homes, port, now, .. } = self;
+        homes.publish(publish, *now, &mut |to, message| post(port, to, message));
+    }
+
+    fn watched(&self, app: AppIndex) -> EventKinds {
+        self.apps.get(app).map_or_else(EventKinds::default, |app| app.webhooks.watched())
+    }
+
+    fn note_member(
+        &mut self,
+        key: &ChannelKey,
+        change: Change,
+        member: Option<&Arc<Member>>,
+        what: impl FnOnce(Arc<str>) -> What,
+    ) {
+        if let Some(member) = member.filter(|_| change.membership) {
+            self.note(key, what(Arc::clone(&member.user_id)));
+        }
+    }
+
+    /// Presence channels tell of members instead, as at Pusher.
+    fn note_count(&mut self, key: &ChannelKey, change: Change, watched: EventKinds) {
+        if change.subscribers
+            && watched.contains(EventKind::SubscriptionCount)
+            && !key.name().kind().is_presence()
+        {
+            let count = self.homes.state(key, self.now).subscription_count;
+            self.note(key, What::SubscriptionCount(count));
+        }
+    }
+
+    fn note(&mut self, key: &ChannelKey, what: What) {
+        self.tap.note(Notice { app: key.app(), channel: key.name().clone(), what });
+    }
+}
+
+fn post(port: &mut crate::bus::Port<Message>, to: ShardId, message: channels::Message) {
+    port.send(to, Message::Channel(message));
+}

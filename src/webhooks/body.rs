@@ -1,0 +1,136 @@
+//! The form of an event and of a request's body, as Pusher's server libraries read them.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Notice, What};
+
+/// What stands before the events of a body. `time_ms` is Unix time.
+pub(super) fn opening(time_ms: u64) -> String {
+    format!(r#"{{"time_ms":{time_ms},"events":["#)
+}
+
+/// What stands behind the events of a body.
+pub(super) const CLOSING: &[u8] = b"]}";
+
+/// A body of ours with another time. Pusher's library for Python takes none that is older than five
+/// minutes.
+pub(super) fn restamped(body: &[u8], time_ms: u64) -> Vec<u8> {
+    let events = body.iter().position(|&byte| byte == b',').map_or(body, |at| &body[at..]);
+    [format!(r#"{{"time_ms":{time_ms}"#).as_bytes(), events].concat()
+}
+
+/// One event as JSON.
+pub(super) fn event(notice: &Notice) -> Vec<u8> {
+    let mut event =
+        Event { name: notice.kind().name(), channel: &notice.channel, ..Event::default() };
+    let (data, socket_id);
+    match &notice.what {
+        What::Occupied | What::Vacated | What::CacheMiss => {}
+        What::MemberAdded(user) | What::MemberRemoved(user) => event.user_id = Some(user),
+        What::SubscriptionCount(count) => event.subscription_count = Some(*count),
+        What::ClientEvent(whisper) => {
+            data = text_of(whisper.data.as_deref());
+            socket_id = whisper.socket_id.to_string();
+            event.event = Some(&whisper.event);
+            event.data = Some(&data);
+            event.socket_id = Some(&socket_id);
+            event.user_id = whisper.user_id.as_deref();
+        }
+    }
+    // Of texts and a number, into memory: there is nothing that could fail.
+    serde_json::to_vec(&event).unwrap_or_default()
+}
+
+#[derive(Default, Serialize)]
+struct Event<'a> {
+    name: &'a str,
+    channel: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    socket_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscription_count: Option<u32>,
+}
+
+/// `data` is a text at Pusher: one that was sent stays it, anything else becomes its JSON.
+fn text_of(data: Option<&RawValue>) -> String {
+    let json = data.map_or("null", RawValue::get);
+    serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use crate::channels::Whisper;
+    use crate::id::SocketId;
+
+    use super::super::notice;
+    use super::*;
+
+    fn told(channel: &str, what: What) -> Value {
+        serde_json::from_slice(&event(&notice(channel, what))).unwrap()
+    }
+
+    #[test]
+    fn every_event_has_the_fields_of_pushers() {
+        let occupied = told("a", What::Occupied);
+        assert_eq!(occupied, json!({ "name": "channel_occupied", "channel": "a" }));
+        let vacated = told("a", What::Vacated);
+        assert_eq!(vacated, json!({ "name": "channel_vacated", "channel": "a" }));
+        let miss = told("cache-a", What::CacheMiss);
+        assert_eq!(miss, json!({ "name": "cache_miss", "channel": "cache-a" }));
+        let count = told("a", What::SubscriptionCount(3));
+        let expected =
+            json!({ "name": "subscription_count", "channel": "a", "subscription_count": 3 });
+        assert_eq!(count, expected);
+        for (what, name) in [
+            (What::MemberAdded("7".into()), "member_added"),
+            (What::MemberRemoved("7".into()), "member_removed"),
+        ] {
+            let expected = json!({ "name": name, "channel": "presence-a", "user_id": "7" });
+            assert_eq!(told("presence-a", what), expected);
+        }
+    }
+
+    #[test]
+    fn another_time_changes_nothing_else() {
+        let body = |time| [opening(time).as_bytes(), b"1,2", CLOSING].concat();
+        assert_eq!(restamped(&body(1), 23), body(23));
+        assert_eq!(body(23), br#"{"time_ms":23,"events":[1,2]}"#);
+    }
+
+    #[test]
+    fn data_of_a_client_event_is_a_text_whatever_was_sent() {
+        for (sent, expected) in [
+            (Some(r#""a\"b\u00fc""#), "a\"bü"),
+            (Some(r#"{"a": [1,"b"]}"#), r#"{"a": [1,"b"]}"#),
+            (
+                Some(r#""{\"nonce\":\"n\",\"ciphertext\":\"c\"}""#),
+                r#"{"nonce":"n","ciphertext":"c"}"#,
+            ),
+            (None, "null"),
+        ] {
+            let data = sent.map(|json| RawValue::from_string(json.into()).unwrap());
+            let whisper = Whisper {
+                event: "client-x".into(),
+                data,
+                socket_id: SocketId { high: 1, low: 2 },
+                user_id: Some(Arc::from("u")),
+            };
+            let expected = json!({
+                "name": "client_event", "channel": "presence-a", "event": "client-x",
+                "data": expected, "socket_id": "1.2", "user_id": "u",
+            });
+            assert_eq!(told("presence-a", What::ClientEvent(Box::new(whisper))), expected);
+        }
+    }
+}

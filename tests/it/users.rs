@@ -1,0 +1,343 @@
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::{Client, data};
+use crate::gateway::{Gateway, Setup, eventually, served, served_with};
+use crate::http::{Call, publish};
+use crate::sign::{channel_auth, user_auth};
+
+const UNAUTHORISED: &str = "Connection is unauthorized";
+const TERMINATED: &str = "Connection terminated by the application";
+
+fn user(gateway: &Gateway, user_data: &Value) -> Client {
+    let mut client = Client::connect(gateway);
+    client.sign_in(user_data);
+    client
+}
+
+/// Takes news of watched users up to the point where exactly these are online.
+#[track_caller]
+fn until_online(client: &mut Client, online: &mut BTreeSet<String>, expected: &[&str]) {
+    let expected: BTreeSet<_> = expected.iter().map(|&id| id.to_owned()).collect();
+    while *online != expected {
+        let message = client.expect("pusher_internal:watchlist_events");
+        assert_eq!(message.get("channel"), None);
+        for event in data(&message)["events"].as_array().unwrap() {
+            for id in event["user_ids"].as_array().unwrap() {
+                let id = id.as_str().unwrap().to_owned();
+                let new = match event["name"].as_str().unwrap() {
+                    "online" => online.insert(id),
+                    "offline" => online.remove(&id),
+                    other => panic!("{other}"),
+                };
+                assert!(new, "{message} tells nothing new of one whom it names");
+            }
+        }
+    }
+}
+
+fn terminate(gateway: &Gateway, user_id: &str) {
+    let call = Call::post(&format!("users/{user_id}/terminate_connections"), &json!({}));
+    assert_eq!(call.ok(gateway), json!({}));
+}
+
+#[test]
+fn a_sign_in_is_answered_in_exactly_the_form_of_pusher() {
+    served(|gateway| {
+        let mut client = Client::connect(gateway);
+        client.ask_sign_in(r#"{"id":"1"}"#);
+        let expected = concat!(
+            r#"{"event":"pusher:signin_success","#,
+            r#""data":"{\"user_data\":\"{\\\"id\\\":\\\"1\\\"}\"}"}"#,
+        );
+        assert_eq!(client.next_text(), expected);
+        // Some client libraries send `data` as a string.
+        let user_data = r#"{"id":"1","user_info":{"name":"ü/"}}"#;
+        let auth = user_auth(&client.socket_id, user_data);
+        let request = json!({ "auth": auth, "user_data": user_data }).to_string();
+        client.send(&json!({ "event": "pusher:signin", "data": request }));
+        assert_eq!(data(&client.expect("pusher:signin_success"))["user_data"], user_data);
+    });
+}
+
+#[test]
+fn who_has_no_signature_for_a_user_is_not_signed_in() {
+    served(|gateway| {
+        let mut client = Client::connect(gateway);
+        let mut refused = |auth: &str, user_data: &str| {
+            let data = json!({ "auth": auth, "user_data": user_data });
+            client.send(&json!({ "event": "pusher:signin", "data": data }));
+            client.expect_error(4009, UNAUTHORISED);
+            client.ask("#server-to-user-1");
+            client.expect_error(4009, UNAUTHORISED);
+        };
+        let (ann, id) = (r#"{"id":"1"}"#, Client::connect(gateway).socket_id);
+        refused("", ann);
+        refused(&user_auth(&id, ann), ann);
+        for user_data in ["", "1", "{}", r#"{"id":1}"#, r#"{"id":""}"#, r#"{"id":["1"]}"#] {
+            refused("x:y", user_data);
+        }
+        let socket_id = client.socket_id.clone();
+        let mut signed_but = |user_data: &str| {
+            client.ask_sign_in(user_data);
+            client.expect_error(4009, UNAUTHORISED);
+        };
+        for user_data in ["", "1", "{}", r#"{"id":1}"#, r#"{"id":""}"#, r#"{"id":["1"]}"#] {
+            signed_but(user_data);
+        }
+        signed_but(r#"{"id":"1","watchlist":{"0":"2"}}"#);
+        signed_but(&json!({ "id": "1".repeat(201) }).to_string());
+        // A signature for a channel is none for a user.
+        let data = json!({
+            "auth": channel_auth(&socket_id, "private-user", Some(ann)), "user_data": ann,
+        });
+        client.send(&json!({ "event": "pusher:signin", "data": data }));
+        client.expect_error(4009, UNAUTHORISED);
+        client.expect_nothing();
+    });
+}
+
+#[test]
+fn a_connection_is_one_user_for_all_its_life() {
+    served(|gateway| {
+        let mut client = user(gateway, &json!({ "id": "ann" }));
+        client.subscribe("#server-to-user-ann");
+        client.ask_sign_in(r#"{"id":"ben"}"#);
+        client.expect_error(4009, UNAUTHORISED);
+        client.sign_in(&json!({ "id": "ann" }));
+        client.ask("#server-to-user-ben");
+        client.expect_error(4009, UNAUTHORISED);
+        publish(gateway, "#server-to-user-ann", "still", "ann");
+        client.expect_event("#server-to-user-ann", "still", "ann");
+    });
+}
+
+#[test]
+fn what_is_published_to_a_user_reaches_all_of_that_users_connections_and_nobody_else() {
+    served(|gateway| {
+        let [mut anns, mut bens] = ["ann", "ben"].map(|id| {
+            let connect = |_| {
+                let mut client = user(gateway, &json!({ "id": id }));
+                client.subscribe(&format!("#server-to-user-{id}"));
+                client
+            };
+            (0..4).map(connect).collect::<Vec<_>>()
+        });
+        publish(gateway, "#server-to-user-ann", "for-ann", "1");
+        publish(gateway, "#server-to-user-ben", "for-ben", "2");
+        for ann in &mut anns {
+            ann.expect_event("#server-to-user-ann", "for-ann", "1");
+        }
+        for ben in &mut bens {
+            ben.expect_event("#server-to-user-ben", "for-ben", "2");
+        }
+        // Nobody may talk on it.
+        anns[0].whisper("#server-to-user-ann", "client-x", &json!({}));
+        anns[0].expect("pusher:error");
+        publish(gateway, "#server-to-user-ann", "last", "3");
+        anns[1].expect_event("#server-to-user-ann", "last", "3");
+    });
+}
+
+#[test]
+fn who_is_signed_in_joins_presence_channels_without_saying_who() {
+    served(|gateway| {
+        let info = json!({ "name": "Ann" });
+        let mut ann = user(gateway, &json!({ "id": "ann", "user_info": info }));
+        let ask = |client: &mut Client| {
+            let auth = channel_auth(&client.socket_id, "presence-a", None);
+            let data = json!({ "auth": auth, "channel": "presence-a" });
+            client.send(&json!({ "event": "pusher:subscribe", "data": data }));
+        };
+        ask(&mut ann);
+        let here = ann.succeeded("presence-a");
+        assert_eq!(
+            here,
+            json!({ "presence": { "count": 1, "ids": ["ann"], "hash": { "ann": info } } })
+        );
+        let mut ben = Client::connect(gateway);
+        ask(&mut ben);
+        ben.expect_error(4009, UNAUTHORISED);
+        ben.sign_in(&json!({ "id": "ben" }));
+        ask(&mut ben);
+        assert_eq!(ben.succeeded("presence-a")["presence"]["hash"]["ann"], info);
+        let added = ann.expect("pusher_internal:member_added");
+        assert_eq!(data(&added), json!({ "user_id": "ben" }));
+        ben.whisper("presence-a", "client-hi", &json!({}));
+        assert_eq!(ann.expect("client-hi")["user_id"], "ben");
+        drop(ben);
+        let removed = ann.expect("pusher_internal:member_removed");
+        assert_eq!(data(&removed), json!({ "user_id": "ben" }));
+    });
+}
+
+#[test]
+fn watchers_hear_who_is_online_who_comes_and_who_goes() {
+    served(|gateway| {
+        let ann = user(gateway, &json!({ "id": "ann" }));
+        let watchlist = json!(["ann", "ben", "cleo"]);
+        let mut watchers: Vec<_> = (0..5)
+            .map(|number| {
+                let id = format!("watcher-{number}");
+                let client = user(gateway, &json!({ "id": id, "watchlist": watchlist }));
+                (client, BTreeSet::new())
+            })
+            .collect();
+        let mut expect = |online: &[&str]| {
+            for (client, known) in &mut watchers {
+                until_online(client, known, online);
+            }
+        };
+        expect(&["ann"]);
+        // Only the first connection and the end of the last are news.
+        let mut bens: Vec<_> = (0..4).map(|_| user(gateway, &json!({ "id": "ben" }))).collect();
+        expect(&["ann", "ben"]);
+        let cleo = user(gateway, &json!({ "id": "cleo" }));
+        expect(&["ann", "ben", "cleo"]);
+        drop(ann);
+        expect(&["ben", "cleo"]);
+        let mut last = bens.pop().unwrap();
+        drop(bens);
+        let _stranger = user(gateway, &json!({ "id": "dan" }));
+        drop(cleo);
+        expect(&["ben"]);
+        last.socket.close(None).unwrap();
+        expect(&[]);
+        watchers.iter_mut().for_each(|(client, _)| client.expect_nothing());
+    });
+}
+
+#[test]
+fn users_of_different_apps_do_not_see_each_other() {
+    let two_apps = |setup: Setup| {
+        setup.toml("[[apps]]\napp_id = \"2\"\nkey = \"other\"\nsecret = \"other-secret-x\"\n")
+    };
+    served_with(two_apps, |gateway| {
+        let mut watcher = user(gateway, &json!({ "id": "w", "watchlist": ["ann", "ben"] }));
+        let mut other = Client::open(gateway, "/app/other?protocol=7", &[]);
+        other.established();
+        let user_data = r#"{"id":"ann"}"#;
+        let text = format!("{}::user::{user_data}", other.socket_id);
+        let signature = crate::sign::hmac_sha256("other-secret-x", &text);
+        let request = json!({ "auth": format!("other:{signature}"), "user_data": user_data });
+        other.send(&json!({ "event": "pusher:signin", "data": request }));
+        other.expect("pusher:signin_success");
+        let _ben = user(gateway, &json!({ "id": "ben" }));
+        until_online(&mut watcher, &mut BTreeSet::new(), &["ben"]);
+        terminate(gateway, "ann");
+        other.expect_nothing();
+    });
+}
+
+#[test]
+fn of_a_watchlist_that_is_too_long_the_first_are_watched() {
+    let limited = |setup: Setup| setup.env("RINGWAVE_APP_MAX_WATCHLIST", "2");
+    served_with(limited, |gateway| {
+        let _all: Vec<_> =
+            ["a", "b", "c"].map(|id| user(gateway, &json!({ "id": id }))).into_iter().collect();
+        let mut watcher =
+            user(gateway, &json!({ "id": "w", "watchlist": ["a", "a", "b", "c", "d"] }));
+        let text = "The watchlist is too long. The first of its users are watched.";
+        watcher.expect_error(4302, text);
+        until_online(&mut watcher, &mut BTreeSet::new(), &["a", "b"]);
+        let _d = user(gateway, &json!({ "id": "d" }));
+        watcher.expect_nothing();
+    });
+}
+
+#[test]
+fn watchers_know_the_truth_after_many_have_come_and_gone_at_once() {
+    served(|gateway| {
+        let ids: Vec<_> = (0..5).map(|number| format!("user-{number}")).collect();
+        let watching = json!({ "id": "w", "watchlist": ids });
+        let mut watcher = user(gateway, &watching);
+        let stay: Vec<_> = std::thread::scope(|scope| {
+            let ids = &ids;
+            let threads: Vec<_> = (0..4)
+                .map(|thread| {
+                    scope.spawn(move || {
+                        let mut last = None;
+                        for number in 0..10 {
+                            let id = &ids[(thread + number) % ids.len()];
+                            let watchlist = json!({ "id": id, "watchlist": ids });
+                            last = Some(user(gateway, &watchlist));
+                        }
+                        last
+                    })
+                })
+                .collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        // The last of each thread: users 4, 0, 1 and 2.
+        assert_eq!(stay.len(), 4);
+        let online = ["user-0", "user-1", "user-2", "user-4"];
+        let mut later = user(gateway, &watching);
+        let (mut seen, mut seen_later) = (BTreeSet::new(), BTreeSet::new());
+        until_online(&mut watcher, &mut seen, &online);
+        until_online(&mut later, &mut seen_later, &online);
+        // They may have passed that on their way to another view of it.
+        drop(stay);
+        until_online(&mut watcher, &mut seen, &[]);
+        until_online(&mut later, &mut seen_later, &[]);
+    });
+}
+
+#[test]
+fn terminating_a_user_closes_the_connections_that_are_signed_in_and_no_others() {
+    served(|gateway| {
+        let mut anns: Vec<_> = (0..5).map(|_| user(gateway, &json!({ "id": "ann" }))).collect();
+        anns[0].subscribe("#server-to-user-ann");
+        let mut present = Client::connect(gateway);
+        present.join("presence-a", &json!({ "user_id": "ann" }));
+        let mut ben = user(gateway, &json!({ "id": "ben", "watchlist": ["ann"] }));
+        let mut known = BTreeSet::new();
+        until_online(&mut ben, &mut known, &["ann"]);
+        terminate(gateway, "ann");
+        for client in anns.iter_mut().chain([&mut present]) {
+            client.expect_refusal(4009, TERMINATED);
+        }
+        until_online(&mut ben, &mut known, &[]);
+        assert_eq!(Call::get("connections").ok(gateway), json!({ "connections": 1 }));
+        ben.expect_nothing();
+        // It is no ban.
+        let _ann = user(gateway, &json!({ "id": "ann" }));
+        until_online(&mut ben, &mut known, &["ann"]);
+    });
+}
+
+#[test]
+fn who_shows_no_signature_in_time_is_closed_with_4009() {
+    let strict = |setup: Setup| setup.env("RINGWAVE_APP_USER_AUTHENTICATION_TIMEOUT", "2");
+    served_with(strict, |gateway| {
+        let started = Instant::now();
+        let mut silent = Client::connect(gateway);
+        let mut both = Client::connect(gateway);
+        both.subscribe("public");
+        both.subscribe("private-b");
+        both.unsubscribe("private-b");
+        let mut open = Client::connect(gateway);
+        open.subscribe("open");
+        let data = json!({ "auth": "a:b", "user_data": r#"{"id":"1"}"# });
+        open.send(&json!({ "event": "pusher:signin", "data": data }));
+        open.expect_error(4009, UNAUTHORISED);
+        let mut private = Client::connect(gateway);
+        private.subscribe("private-a");
+        let mut present = Client::connect(gateway);
+        present.join("presence-a", &json!({ "user_id": "1" }));
+        let mut signed_in = user(gateway, &json!({ "id": "1" }));
+        for client in [&mut silent, &mut open] {
+            client.expect_refusal(4009, "Connection not authorized within timeout");
+        }
+        assert!(started.elapsed() > Duration::from_millis(1900), "{:?}", started.elapsed());
+        // Those who are left were looked at as often by then, or will be within a second.
+        eventually("nobody else is closed", || {
+            (started.elapsed() > Duration::from_millis(3500)).then_some(())
+        });
+        for client in [&mut both, &mut private, &mut present, &mut signed_in] {
+            client.expect_nothing();
+        }
+        assert_eq!(Call::get("connections").ok(gateway), json!({ "connections": 4 }));
+    });
+}
