@@ -95,7 +95,7 @@ fn signatures(criterion: &mut Criterion) {
     let name = channel("private-orders.1");
     let auth = format!("app-key:{}", app.secret.sign(&[b"1234.1234:private-orders.1"]));
     criterion.bench_function("signature of a private subscribe", |bench| {
-        bench.iter(|| authorise(&app, socket_id, name.clone(), Some(black_box(&auth)), None));
+        bench.iter(|| authorise(&app, socket_id, name.clone(), Some(black_box(&auth)), None, None));
     });
     let body = format!(r#"{{"name":"e","channel":"c","data":"{}"}}"#, "x".repeat(200));
     let query = format!(
@@ -190,7 +190,8 @@ fn homes(criterion: &mut Criterion) {
         bench.iter(|| {
             let key = turn.next().expect("a cycle").clone();
             let frame = frame.clone();
-            let publish = Publish { key, frame, cached: None, except: None, answer_to: None };
+            let publish =
+                Publish { key, frame, cached: None, except: None, whisper: None, answer_to: None };
             homes.publish(publish, Millis(0), &mut |shard, message| {
                 black_box((shard, message));
             });

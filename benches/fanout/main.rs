@@ -1,135 +1,150 @@
-//! What fan-out costs beside the least that it can cost. In one interleaved run, the gateway and a
-//! **floor** send the same bytes to the same number of sockets; the floor is a bare `io_uring`
-//! program that does nothing else. Prints CPU time of the whole server process per delivery, the
-//! median of the rounds, and the ratio. Both are pinned to core 0, subscribers and publisher to the
-//! other cores.
+//! What work costs beside the least that it can cost. In one interleaved run, the gateway and a
+//! **floor** (a bare `io_uring` program that does only what the kernel demands) bear the same load
+//! from the same generator, `ringwave storm`. Servers are pinned to core 0, the generator to all
+//! others. A round starts each server anew; printed are minimum and median of the rounds, and the
+//! gateway's against each floor's. CPU time is that of the whole server process, kernel included.
 //!
-//! `cargo bench --bench fanout [-- [--rounds N] [--seconds N] [--shards N]]`
+//! On a host that has other things to do, run the executable under `chrt -r 1`: a low priority of
+//! the others is not enough, since Linux lets them finish their slice before it runs whom a packet
+//! woke. What they used meanwhile is printed as OTHERS.
+//!
+//! `cargo bench --bench fanout -- --help` tells the kinds of work. A load that a server did not
+//! bear without loss makes the exit code 1; speed never does.
 
 #![allow(clippy::expect_used, reason = "a bench that cannot measure says why and ends")]
 
 mod floor;
-mod gateway;
-mod subscribers;
+mod load;
+mod server;
+mod table;
+mod works;
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::SystemTime;
 
-use subscribers::Subscribers;
+use clap::Parser;
+use serde_json::{Value, json};
 
-/// One line of the table.
-struct Case {
-    subscribers: usize,
-    /// Messages per second; `None`: the next as soon as the server has taken the last.
+use load::Load;
+use table::Rows;
+use works::{Case, Work};
+
+/// What work costs the gateway beside the least that it can cost
+#[derive(Parser)]
+#[command(name = "cargo bench --bench fanout --")]
+struct Options {
+    /// Kinds of work, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "fanout")]
+    work: Vec<Work>,
+    /// Shards of the gateway, all on core 0
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    shards: usize,
+    /// Connections, instead of those of each load; for fan-out and latency, this and the next
+    /// three make one load instead of the list
+    #[arg(long, value_name = "N")]
+    subscribers: Option<u32>,
+    /// Bytes of data per message
+    #[arg(long, value_name = "BYTES")]
+    size: Option<u32>,
+    /// Messages per second; 0: closed loop
+    #[arg(long, value_name = "N")]
     rate: Option<u32>,
-    /// Bytes of the event's `data`.
-    data_bytes: usize,
-}
-
-const CASES: [Case; 6] = [
-    Case { subscribers: 1000, rate: Some(20), data_bytes: 70 },
-    Case { subscribers: 100, rate: Some(1000), data_bytes: 70 },
-    Case { subscribers: 1000, rate: Some(1000), data_bytes: 70 },
-    Case { subscribers: 1000, rate: None, data_bytes: 70 },
-    Case { subscribers: 1000, rate: Some(20), data_bytes: 1000 },
-    Case { subscribers: 1000, rate: Some(20), data_bytes: 9000 },
-];
-
-/// A server that fans out, in a process of its own.
-trait Server {
-    /// Its process.
-    fn pid(&self) -> u32;
-    /// Connects and subscribes.
-    fn subscribe(&self, count: usize) -> Subscribers;
-    /// Sends one message to all subscribers; returns when the server has taken it.
-    fn publish(&mut self);
-    /// Bytes that each subscriber gets per message.
-    fn frame_bytes(&self) -> usize;
+    /// Channels
+    #[arg(long, value_name = "N")]
+    channels: Option<u32>,
+    /// Rounds
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of each load, instead of its own
+    #[arg(long, value_name = "N")]
+    seconds: Option<f64>,
+    /// Write all values of all rounds to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Be a floor that sends per message or per turn
+    #[arg(long, value_name = "WHEN", hide = true)]
+    floor: Option<String>,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(bytes) = value(&arguments, "--floor") {
-        floor::serve(bytes);
-        return ExitCode::SUCCESS;
+    let options = Options::parse();
+    if let Some(per) = &options.floor {
+        server::serve_floor(per);
     }
-    let rounds = value(&arguments, "--rounds").unwrap_or(3);
-    let seconds = value(&arguments, "--seconds").unwrap_or(2);
-    let shards = value(&arguments, "--shards").unwrap_or(1);
-    let length = Duration::from_secs(seconds as u64);
-    pin_to_the_other_cores();
-    println!(
-        "CPU ns per delivery, median of {rounds} interleaved rounds of {seconds} s; \
-              {shards} shard(s)\n"
-    );
-    println!(
-        "{:>6} {:>9} {:>6} {:>9} {:>9} {:>7}",
-        "subs", "msgs/s", "bytes", "gateway", "floor", "ratio"
-    );
-    for case in &CASES {
-        let mut costs = [Vec::new(), Vec::new()];
-        let mut bytes = 0;
-        for _ in 0..rounds {
-            let mut gateway = gateway::Gateway::start(shards, case.data_bytes);
-            bytes = gateway.frame_bytes();
-            costs[0].push(measure(&mut gateway, case, length));
-            drop(gateway);
-            let mut floor = floor::Floor::start(bytes);
-            costs[1].push(measure(&mut floor, case, length));
+    let (mut done, mut failed) = (Vec::new(), false);
+    for case in options.cases() {
+        let mut rows = Rows::new(&case);
+        for _ in 0..options.rounds {
+            for (index, kind) in case.servers.iter().enumerate() {
+                match case.take(&kind.start()) {
+                    Ok(taken) => rows.add(index, taken),
+                    Err(error) => {
+                        failed = true;
+                        eprintln!("{}, {}: {error}", case.work, kind.name());
+                    }
+                }
+            }
         }
-        let [gateway, floor] = costs.map(median);
-        let rate = case.rate.map_or_else(|| "closed".to_owned(), |rate| rate.to_string());
-        println!(
-            "{:>6} {rate:>9} {bytes:>6} {gateway:>9.0} {floor:>9.0} {:>6.2}x",
-            case.subscribers,
-            gateway / floor
-        );
-    }
-    ExitCode::SUCCESS
-}
-
-/// CPU nanoseconds of the server per delivery.
-fn measure(server: &mut impl Server, case: &Case, length: Duration) -> f64 {
-    let subscribers = server.subscribe(case.subscribers);
-    let before = cpu_ns(server.pid());
-    let started = Instant::now();
-    let mut published = 0_u32;
-    while started.elapsed() < length {
-        server.publish();
-        published += 1;
-        if let Some(rate) = case.rate {
-            let due = started + Duration::from_secs(1) * published / rate;
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        rows.print();
+        done.push(rows.json());
+        // After each case: a run that is cut keeps what it has.
+        if let Some(path) = &options.json {
+            let text = serde_json::to_string_pretty(&results(&options, &done)).unwrap_or_default();
+            fs::write(path, text + "\n").expect("the file of --json can be written");
         }
     }
-    let deliveries = published as usize * case.subscribers;
-    subscribers.wait_for(deliveries * server.frame_bytes());
-    (cpu_ns(server.pid()) - before) as f64 / deliveries as f64
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// CPU time of all threads of a process, to the nanosecond (proc(5), `schedstat`).
-fn cpu_ns(pid: u32) -> u64 {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the server runs");
-    let of_task = |task: std::io::Result<std::fs::DirEntry>| {
-        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    tasks.filter_map(of_task).sum()
-}
-
-fn median(mut costs: Vec<f64>) -> f64 {
-    costs.sort_by(f64::total_cmp);
-    costs[costs.len() / 2]
-}
-
-fn value(arguments: &[String], flag: &str) -> Option<usize> {
-    let at = arguments.iter().position(|argument| argument == flag)?;
-    arguments.get(at + 1)?.parse().ok()
-}
-
-fn pin_to_the_other_cores() {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    if let Some(&core) = cores.get(1) {
-        core_affinity::set_for_current(core);
+impl Options {
+    fn cases(&self) -> Vec<Case> {
+        let of = |work: &Work| {
+            let mut cases = work.cases(self.shards);
+            let one = [self.subscribers, self.size, self.rate, self.channels];
+            if work.is_fan_out() && one.iter().any(Option::is_some) {
+                cases.truncate(1);
+                cases.iter_mut().for_each(|case| case.load = Load::default());
+            }
+            cases.iter_mut().for_each(|case| self.adapt(&mut case.load));
+            cases
+        };
+        self.work.iter().flat_map(of).collect()
     }
+
+    fn adapt(&self, load: &mut Load) {
+        let own = load.channels == load.connections;
+        let set = |value: &mut u32, wanted: Option<u32>| *value = wanted.unwrap_or(*value);
+        set(&mut load.connections, self.subscribers);
+        set(&mut load.size, self.size);
+        set(&mut load.rate, self.rate);
+        // A channel of their own each stays one.
+        let channels = if own && load.connections > 1 { load.connections } else { load.channels };
+        load.channels = self.channels.unwrap_or(channels);
+        load.seconds = self.seconds.unwrap_or(load.seconds);
+    }
+}
+
+/// Everything, and where it was measured.
+fn results(options: &Options, cases: &[Value]) -> Value {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "unix_time": since.as_secs(),
+        "kernel": kernel.trim(),
+        "cpu": model,
+        "cores": std::thread::available_parallelism().map_or(1, usize::from),
+        "arguments": arguments,
+        "rounds": options.rounds,
+        "cases": cases,
+    })
 }

@@ -1,0 +1,58 @@
+//! Who hears what: lists of slots, and what they are owed in this turn.
+
+use std::collections::HashMap;
+
+use bytes::{Bytes, BytesMut};
+
+/// All channels, by number and by name. None is ever forgotten: a floor does not live long.
+#[derive(Default)]
+pub(super) struct Channels {
+    numbers: HashMap<Box<[u8]>, u32>,
+    list: Vec<Channel>,
+}
+
+/// One channel.
+#[derive(Default)]
+pub(super) struct Channel {
+    pub(super) subscribers: Vec<u32>,
+    /// Frames that are to be sent.
+    pub(super) pending: Vec<Bytes>,
+    /// Who said what is pending, and so does not hear it.
+    pub(super) speaker: Option<u32>,
+    /// What was sent last: a subscriber whose socket was full has some of it still to come.
+    pub(super) last: Bytes,
+}
+
+impl Channels {
+    /// The number of a channel that has, or had, subscribers.
+    pub(super) fn number(&self, name: &[u8]) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+
+    pub(super) fn add(&mut self, name: &[u8]) -> u32 {
+        self.number(name).unwrap_or_else(|| {
+            let number = u32::try_from(self.list.len()).expect("few channels");
+            self.numbers.insert(name.into(), number);
+            self.list.push(Channel::default());
+            number
+        })
+    }
+
+    pub(super) fn of(&mut self, number: u32) -> &mut Channel {
+        &mut self.list[number as usize]
+    }
+}
+
+impl Channel {
+    /// All that is pending, as one piece.
+    pub(super) fn join(&mut self) -> Bytes {
+        if self.pending.len() == 1 {
+            return self.pending.pop().unwrap_or_default();
+        }
+        let mut joined = BytesMut::with_capacity(self.pending.iter().map(Bytes::len).sum());
+        for frame in self.pending.drain(..) {
+            joined.extend_from_slice(&frame);
+        }
+        joined.freeze()
+    }
+}

@@ -1,0 +1,56 @@
+//! The record of one connection of the floor.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use ringwave::id::ConnKey;
+
+#[derive(Default)]
+pub(super) struct Conn {
+    pub(super) generation: u32,
+    /// It speaks WebSocket.
+    pub(super) upgraded: bool,
+    /// A waiting send is under way.
+    pub(super) sending: bool,
+    /// Nothing comes any more.
+    pub(super) over: bool,
+    /// The number of its channel, and where it stands among the subscribers.
+    pub(super) channel: Option<(u32, usize)>,
+    /// The beginning of a request or a frame that was cut.
+    pub(super) partial: Vec<u8>,
+    /// Its socket was full.
+    pub(super) behind: Option<Box<Behind>>,
+}
+
+/// What waits for a waiting send.
+#[derive(Default)]
+pub(super) struct Behind {
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Conn {
+    /// For the next user of the slot.
+    pub(super) fn begin(&mut self) {
+        *self = Self { generation: self.generation.wrapping_add(1), ..Self::default() };
+    }
+
+    pub(super) const fn key(&self, slot: u32) -> ConnKey {
+        ConnKey { slot, generation: self.generation }
+    }
+}
+
+impl Behind {
+    /// Answers how many bytes wait now.
+    pub(super) fn push(&mut self, bytes: &Bytes) -> usize {
+        self.bytes += bytes.len();
+        self.queue.push_back(bytes.clone());
+        self.bytes
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        let next = self.queue.pop_front()?;
+        self.bytes -= next.len();
+        Some(next)
+    }
+}

@@ -1,0 +1,365 @@
+//! The floor: a server on a bare ring that does for a load what the kernel demands, and nothing
+//! else. It answers like a Pusher server as far as `ringwave storm` looks: canned bytes, no
+//! signatures, no limits, no JSON. What it does do, any server must: accept, receive, find out who
+//! is meant, send, keep what a full socket does not take.
+//!
+//! A turn sleeps until something happens, looks at all that happened, and hands what it queued to
+//! the kernel together with the next sleep: one system call. There are two of it: one sends each
+//! message by itself as soon as it comes, the other joins all that came for a channel in a turn.
+
+mod channels;
+mod conn;
+mod said;
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ringwave::id::ConnKey;
+use ringwave::ring::{Completion, Op, QueueFull, Ring, Uring, UringSizes};
+use ringwave::server::limits;
+use rustix::io::Errno;
+use socket2::{Domain, Socket, Type};
+
+use channels::Channels;
+use conn::{Behind, Conn};
+use said::{Answers, Said};
+
+/// As the gateway's by default.
+const BACKLOG_MAX: usize = 1 << 20;
+const SUBMISSIONS: u32 = 4096;
+const BUFFERS: u16 = 1024;
+const BUFFER_SIZE: usize = 4096;
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Serves until it is killed. Prints its address first.
+pub(crate) fn serve(coalesced: bool) -> ! {
+    limits::raise_nofile();
+    let listener = listener().expect("a free port");
+    let address = listener.local_addr().expect("a bound socket");
+    let mut floor = Floor::new(listener, coalesced);
+    writeln!(std::io::stdout(), "{address}").expect("whoever started it reads");
+    loop {
+        floor.turn();
+    }
+}
+
+fn listener() -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // Accepted sockets inherit it (tcp(7)).
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+struct Floor {
+    ring: Uring,
+    listener: TcpListener,
+    coalesced: bool,
+    /// By slot.
+    conns: Vec<Conn>,
+    channels: Channels,
+    /// Channels with something pending.
+    owing: Vec<u32>,
+    /// What was reaped and not looked at.
+    completions: Vec<Completion>,
+    answers: Answers,
+}
+
+impl Floor {
+    fn new(listener: TcpListener, coalesced: bool) -> Self {
+        let slots = limits::slots_per_shard(limits::Limit::nofile().soft, Some(1 << 16));
+        let ring = Uring::new(&UringSizes {
+            slots,
+            submissions: SUBMISSIONS,
+            buffers: BUFFERS,
+            buffer_size: BUFFER_SIZE,
+            direct_descriptors: true,
+        });
+        let mut floor = Self {
+            ring: ring.expect("a ring"),
+            listener,
+            coalesced,
+            conns: Vec::with_capacity(slots as usize),
+            channels: Channels::default(),
+            owing: Vec::new(),
+            completions: Vec::new(),
+            answers: Answers::new(),
+        };
+        floor.accept();
+        floor
+    }
+
+    fn turn(&mut self) {
+        if self.completions.is_empty() {
+            self.ring.wait(SLEEP_MAX);
+            self.ring.clear_staged();
+        }
+        self.settle();
+        for completion in std::mem::take(&mut self.completions) {
+            self.complete(&completion);
+        }
+        for channel in std::mem::take(&mut self.owing) {
+            self.send_pending(channel);
+        }
+    }
+
+    /// Sees to all sends that fell short so far: whatever is sent next has to come behind them.
+    fn settle(&mut self) {
+        self.ring.reap(&mut self.completions);
+        let mut completions = std::mem::take(&mut self.completions);
+        completions.retain(|completion| {
+            if completion.op == Op::SendNow {
+                self.sent_short(completion);
+            }
+            completion.op != Op::SendNow
+        });
+        // Queueing may have reaped more.
+        completions.append(&mut self.completions);
+        self.completions = completions;
+    }
+
+    fn complete(&mut self, completion: &Completion) {
+        match completion.op {
+            Op::Accept => self.accepted(completion),
+            Op::Receive => self.received(completion),
+            Op::Send => self.sent(completion),
+            Op::SendNow => self.sent_short(completion),
+            Op::HangUp => {}
+        }
+    }
+
+    fn accept(&mut self) {
+        let Self { ring, listener, completions, .. } = self;
+        queued(ring, completions, |ring| ring.accept(listener.as_fd()));
+    }
+
+    fn accepted(&mut self, completion: &Completion) {
+        let slot = u32::try_from(completion.result).expect("a free slot for a connection");
+        if self.conns.len() <= slot as usize {
+            self.conns.resize_with(slot as usize + 1, Conn::default);
+        }
+        self.conns[slot as usize].begin();
+        self.receive(slot);
+        if !completion.more {
+            self.accept();
+        }
+    }
+
+    fn receive(&mut self, slot: u32) {
+        let key = self.key(slot);
+        queued(&mut self.ring, &mut self.completions, |ring| ring.receive(key));
+    }
+
+    fn received(&mut self, completion: &Completion) {
+        let slot = completion.key.slot;
+        if let Some(mut buffer) = self.ring.take_buffer(completion) {
+            self.bytes(slot, buffer.as_mut());
+            self.ring.give_back(buffer);
+        }
+        let no_buffer = completion.result == -Errno::NOBUFS.raw_os_error();
+        if completion.more {
+            return;
+        }
+        if completion.result > 0 || no_buffer {
+            self.receive(slot);
+        } else {
+            self.ended(slot);
+        }
+    }
+
+    fn bytes(&mut self, slot: u32, bytes: &[u8]) {
+        let mut partial = std::mem::take(&mut self.conns[slot as usize].partial);
+        let bytes = if partial.is_empty() {
+            bytes
+        } else {
+            partial.extend_from_slice(bytes);
+            &partial
+        };
+        let mut used = 0;
+        loop {
+            let rest = &bytes[used..];
+            let upgraded = self.conns[slot as usize].upgraded;
+            let said = if upgraded { said::frame(rest) } else { said::request(rest) };
+            let Some((said, len)) = said else { break };
+            used += len;
+            self.said(slot, &said);
+        }
+        if used < bytes.len() {
+            self.conns[slot as usize].partial = bytes[used..].to_vec();
+        }
+    }
+
+    fn said(&mut self, slot: u32, said: &Said<'_>) {
+        match *said {
+            Said::Upgrade => {
+                self.conns[slot as usize].upgraded = true;
+                self.answer(slot, self.answers.hello.clone());
+            }
+            Said::Publish { channel, body } => {
+                self.answer(slot, self.answers.taken.clone());
+                if let Some(channel) = self.channels.number(channel) {
+                    self.fan_out(channel, body, None);
+                }
+            }
+            Said::Subscribe(name) => {
+                let number = self.channels.add(name);
+                let subscribers = &mut self.channels.of(number).subscribers;
+                self.conns[slot as usize].channel = Some((number, subscribers.len()));
+                subscribers.push(slot);
+                self.answer(slot, self.answers.subscribed.clone());
+            }
+            Said::Whisper(payload) => {
+                if let Some((channel, _)) = self.conns[slot as usize].channel {
+                    self.fan_out(channel, payload, Some(slot));
+                }
+            }
+            Said::Close => self.hang_up(slot),
+            Said::Other => {}
+        }
+    }
+
+    /// Answers are short, and whoever gets one has read all before it: they always fit.
+    fn answer(&mut self, slot: u32, bytes: Bytes) {
+        let key = self.key(slot);
+        let staged = self.ring.stage(bytes);
+        queued(&mut self.ring, &mut self.completions, |ring| ring.send_now(key, staged));
+    }
+
+    fn fan_out(&mut self, number: u32, payload: &[u8], speaker: Option<u32>) {
+        let channel = self.channels.of(number);
+        if !channel.pending.is_empty() && channel.speaker != speaker {
+            self.send_apart(number);
+        }
+        let channel = self.channels.of(number);
+        channel.speaker = speaker;
+        channel.pending.push(said::text(payload).into_bytes());
+        if !self.coalesced {
+            self.send_apart(number);
+        } else if channel.pending.len() == 1 {
+            self.owing.push(number);
+        }
+    }
+
+    /// In a submission of its own, so that two sends to one socket are never under way.
+    fn send_apart(&mut self, channel: u32) {
+        self.send_pending(channel);
+        while !self.ring.submit() {
+            self.ring.reap(&mut self.completions);
+        }
+        self.settle();
+        self.ring.clear_staged();
+    }
+
+    fn send_pending(&mut self, number: u32) {
+        let Self { ring, conns, channels, completions, .. } = self;
+        let channel = channels.of(number);
+        if channel.pending.is_empty() {
+            return;
+        }
+        let bytes = channel.join();
+        let staged = ring.stage(bytes.clone());
+        for &slot in &channel.subscribers {
+            if channel.speaker == Some(slot) {
+                continue;
+            }
+            let conn = &mut conns[slot as usize];
+            let key = conn.key(slot);
+            match &mut conn.behind {
+                None => queued(ring, completions, |ring| ring.send_now(key, staged)),
+                Some(behind) => {
+                    if behind.push(&bytes) > BACKLOG_MAX {
+                        queued(ring, completions, |ring| ring.hang_up(key));
+                    }
+                }
+            }
+        }
+        channel.last = bytes;
+    }
+
+    /// A socket was full, or is gone; of the latter its receive tells.
+    fn sent_short(&mut self, completion: &Completion) {
+        let slot = completion.key.slot;
+        let full = completion.result >= 0 || completion.result == -Errno::AGAIN.raw_os_error();
+        let conn = &mut self.conns[slot as usize];
+        if let Some((channel, _)) = conn.channel
+            && conn.generation == completion.key.generation
+            && full
+        {
+            conn.behind = Some(Box::new(Behind::default()));
+            let sent = usize::try_from(completion.result).unwrap_or(0);
+            let rest = self.channels.of(channel).last.slice(sent..);
+            self.send(slot, &rest);
+        }
+    }
+
+    /// Waits for room.
+    fn send(&mut self, slot: u32, bytes: &Bytes) {
+        let conn = &mut self.conns[slot as usize];
+        conn.sending = true;
+        let key = conn.key(slot);
+        queued(&mut self.ring, &mut self.completions, |ring| ring.send(key, bytes.clone()));
+    }
+
+    fn sent(&mut self, completion: &Completion) {
+        let slot = completion.key.slot;
+        let conn = &mut self.conns[slot as usize];
+        conn.sending = false;
+        if conn.over {
+            self.close(slot);
+        } else if completion.result >= 0 {
+            match conn.behind.as_mut().and_then(|behind| behind.pop()) {
+                Some(next) => self.send(slot, &next),
+                None => conn.behind = None,
+            }
+        }
+    }
+
+    /// The receive is over.
+    fn ended(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        conn.over = true;
+        let sending = conn.sending;
+        if let Some((number, position)) = conn.channel.take() {
+            let subscribers = &mut self.channels.of(number).subscribers;
+            subscribers.swap_remove(position);
+            if let Some(&moved) = subscribers.get(position) {
+                self.conns[moved as usize].channel = Some((number, position));
+            }
+        }
+        if sending {
+            self.hang_up(slot);
+        } else {
+            self.close(slot);
+        }
+    }
+
+    fn hang_up(&mut self, slot: u32) {
+        let key = self.key(slot);
+        queued(&mut self.ring, &mut self.completions, |ring| ring.hang_up(key));
+    }
+
+    fn close(&mut self, slot: u32) {
+        queued(&mut self.ring, &mut self.completions, |ring| ring.close(slot));
+    }
+
+    fn key(&self, slot: u32) -> ConnKey {
+        self.conns[slot as usize].key(slot)
+    }
+}
+
+/// Queues an operation; makes room when there is none.
+fn queued(
+    ring: &mut Uring,
+    completions: &mut Vec<Completion>,
+    mut operation: impl FnMut(&mut Uring) -> Result<(), QueueFull>,
+) {
+    while operation(ring).is_err() {
+        if !ring.submit() {
+            ring.reap(completions);
+        }
+    }
+}
