@@ -258,6 +258,13 @@ impl Local {
         self.dirty[entry.dirty as usize].outgoing.push(Outgoing { frame, except });
     }
 
+    /// How many subscribers the messages of this turn have, each counted once per channel.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        let due = self.dirty.iter().filter(|dirty| !dirty.outgoing.is_empty());
+        due.map(|dirty| self.topics[dirty.topic as usize].subscribers.len()).sum()
+    }
+
     /// The end of the turn: hands every channel's messages to `emit`.
     pub fn flush(&mut self, mut emit: impl FnMut(TopicBatch<'_>)) {
         for Dirty { topic, outgoing } in self.dirty.drain(..) {

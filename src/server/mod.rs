@@ -278,9 +278,10 @@ fn spawn(
             core_affinity::set_for_current(core);
         }
         // The control thread is gone only when the process ends.
-        let tell = |milestone| drop(report.send(Report::Reached(milestone)));
+        let reached = report.clone();
+        let tell = move |milestone| drop(reached.send(Report::Reached(milestone)));
         // A shard cannot go on behind a panic, and the others not without it: homes are there.
-        match catch_unwind(AssertUnwindSafe(|| shard::run::run(setup, &tell))) {
+        match catch_unwind(AssertUnwindSafe(|| shard::run::run(setup, tell))) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => drop(report.send(Report::Failed(shard, error))),
             Err(_panic) => drop(report.send(Report::Panicked(shard))),

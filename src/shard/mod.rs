@@ -144,11 +144,19 @@ impl<R: Ring> Shard<R> {
 
     /// One turn. Takes at most the given commands; the rest stays.
     pub fn turn(&mut self, now: Millis, commands: &mut Vec<Command>) {
+        if self.take_in(now, commands) {
+            self.send_out();
+        }
+    }
+
+    /// The first half of a turn: takes everything that has come, and tells other shards. `false`:
+    /// the kernel has not taken yet what the last turn sends, and there is no second half.
+    pub fn take_in(&mut self, now: Millis, commands: &mut Vec<Command>) -> bool {
         self.core.now = now;
         if self.plane.stalled() {
             self.plane.flush();
             if self.plane.stalled() {
-                return;
+                return false;
             }
         }
         self.take_messages();
@@ -162,12 +170,23 @@ impl<R: Ring> Shard<R> {
         self.take_own_messages();
         self.core.port.flush();
         self.core.tap.hand_over();
+        true
+    }
+
+    /// The second half: sends what the first made of it.
+    pub fn send_out(&mut self) {
         self.core.flush_channels(&mut self.plane);
         self.take_closed();
         self.plane.flush();
         self.take_closed();
         // Connections that ended while they were sent to: nobody may sleep over their leaving.
         self.core.port.flush();
+    }
+
+    /// Between the halves of a turn: how many connections are owed messages of their channels.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.core.local.owed()
     }
 
     /// Whether another turn has something to do at once. Otherwise the shard may sleep until its
