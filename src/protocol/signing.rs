@@ -9,6 +9,7 @@ use std::fmt;
 
 use md5::{Digest, Md5};
 use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
 
 use super::app::App;
 
@@ -48,19 +49,21 @@ pub fn verify(
     verify_timestamp(app, query.scalar("auth_timestamp")?, now_unix_s)?;
     verify_body(&query, request.body)?;
     let signature = query.scalar("auth_signature")?;
-    let text = query.text_to_sign();
+    let text = query.text_to_sign(request.query.len());
+    let fits = |prefix: &str, path: &[u8]| {
+        let (method, prefix) = (request.method.as_bytes(), prefix.as_bytes());
+        secret.verify(&[method, b"\n", prefix, path, b"\n", text.as_bytes()], signature)
+    };
     let base = base_path(request);
-    let decoded: Cow<'_, [u8]> = percent_decode_str(base).into();
-    for path in [base.as_bytes(), decoded.as_ref()] {
-        for prefix in ["", request.prefix] {
-            let parts =
-                [request.method.as_bytes(), b"\n", prefix.as_bytes(), path, b"\n", text.as_bytes()];
-            if secret.verify(&parts, signature) {
-                return Ok(());
-            }
-        }
-    }
-    Err(SignatureError::Signature)
+    let either = |path: &[u8]| {
+        fits("", path) || (!request.prefix.is_empty() && fits(request.prefix, path))
+    };
+    let decoded = || match percent_decode_str(base).into() {
+        // Nothing in it is encoded: the same path, which was tried.
+        Cow::Borrowed(_) => false,
+        Cow::Owned(decoded) => either(&decoded),
+    };
+    if either(base.as_bytes()) || decoded() { Ok(()) } else { Err(SignatureError::Signature) }
 }
 
 /// Why a request was refused. The text is for the caller; it tells nothing that helps to forge.
@@ -113,19 +116,22 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, s
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {
-    if text.contains('+') {
-        let spaced = text.replace('+', " ");
-        Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
-    } else {
-        percent_decode_str(text).decode_utf8_lossy()
+    // Nearly always: what libraries send is digits, letters and underscores.
+    if !text.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
+        return Cow::Borrowed(text);
     }
+    let spaced = text.replace('+', " ");
+    Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
 }
 
 /// A query's parameters, sorted by name in lower case.
-struct CanonicalQuery<'a>(Vec<Param<'a>>);
+struct CanonicalQuery<'a>(Params<'a>);
+
+/// A publish has the five of the signature; few requests have more than three of their own.
+type Params<'a> = SmallVec<[Param<'a>; 8]>;
 
 struct Param<'a> {
-    name: String,
+    name: Cow<'a, str>,
     /// One value, or those of a list that was sent as `name[]=..&name[]=..` or `name[0]=..`.
     value: Cow<'a, str>,
     is_list: bool,
@@ -133,29 +139,18 @@ struct Param<'a> {
 
 impl<'a> CanonicalQuery<'a> {
     fn parse(query: &'a str) -> Result<Self, SignatureError> {
-        let mut sent: Vec<_> = query_pairs(query)
+        let mut sent: Params<'_> = query_pairs(query)
             .map(|(name, value)| {
-                let (name, is_list) = list_name(&name);
-                Param { name: name.to_ascii_lowercase(), value, is_list }
+                let (name, is_list) = list_name(name);
+                Param { name: in_lower_case(name), value, is_list }
             })
             .collect();
         // Stable: the values of a list keep their order.
         sent.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut params: Vec<Param<'_>> = Vec::with_capacity(sent.len());
-        for param in sent {
-            match params.last_mut() {
-                Some(last) if last.name == param.name => {
-                    if !(last.is_list && param.is_list) {
-                        return Err(SignatureError::Repeated);
-                    }
-                    let list = last.value.to_mut();
-                    list.push(',');
-                    list.push_str(&param.value);
-                }
-                _ => params.push(param),
-            }
+        if sent.windows(2).any(|pair| pair[0].name == pair[1].name) {
+            sent = joined(sent)?;
         }
-        Ok(Self(params))
+        Ok(Self(sent))
     }
 
     fn find(&self, name: &str) -> Option<&Param<'a>> {
@@ -169,9 +164,9 @@ impl<'a> CanonicalQuery<'a> {
         }
     }
 
-    /// Every parameter but the signature, not escaped.
-    fn text_to_sign(&self) -> String {
-        let mut text = String::new();
+    /// Every parameter but the signature, not escaped. `len` is about how long it is.
+    fn text_to_sign(&self, len: usize) -> String {
+        let mut text = String::with_capacity(len);
         for param in self.0.iter().filter(|param| param.name != "auth_signature") {
             if !text.is_empty() {
                 text.push('&');
@@ -184,12 +179,49 @@ impl<'a> CanonicalQuery<'a> {
     }
 }
 
+/// Makes one parameter of the values of a list; nothing else may be there twice.
+fn joined(sorted: Params<'_>) -> Result<Params<'_>, SignatureError> {
+    let mut params = Params::new();
+    for param in sorted {
+        match params.last_mut() {
+            Some(last) if last.name == param.name => {
+                if !(last.is_list && param.is_list) {
+                    return Err(SignatureError::Repeated);
+                }
+                let list = last.value.to_mut();
+                list.push(',');
+                list.push_str(&param.value);
+            }
+            _ => params.push(param),
+        }
+    }
+    Ok(params)
+}
+
 /// The name of a list without its brackets, as PHP reads and pusher-http-php signs it.
-fn list_name(name: &str) -> (&str, bool) {
-    match name.strip_suffix(']').and_then(|open| open.split_once('[')) {
-        Some((list, _)) if !list.is_empty() => (list, true),
+fn list_name(name: Cow<'_, str>) -> (Cow<'_, str>, bool) {
+    match name.strip_suffix(']').and_then(|open| open.find('[')) {
+        Some(end) if end > 0 => (part(name, end), true),
         _ => (name, false),
     }
+}
+
+/// The first `end` bytes.
+fn part(name: Cow<'_, str>, end: usize) -> Cow<'_, str> {
+    match name {
+        Cow::Borrowed(name) => Cow::Borrowed(&name[..end]),
+        Cow::Owned(mut name) => {
+            name.truncate(end);
+            Cow::Owned(name)
+        }
+    }
+}
+
+fn in_lower_case(name: Cow<'_, str>) -> Cow<'_, str> {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(name.to_ascii_lowercase());
+    }
+    name
 }
 
 fn verify_timestamp(app: &App, text: &str, now_unix_s: u64) -> Result<(), SignatureError> {
