@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::server::limits;
 use crate::server::preflight::{self, Host};
@@ -25,7 +25,7 @@ const EXIT_LOST: u8 = 1;
 pub(super) struct StormArgs {
     /// What to put under load
     #[arg(value_enum)]
-    scenario: ScenarioArg,
+    scenario: Scenario,
     /// The server, as ws://host:port[/prefix]; several take turns
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080")]
     url: Vec<String>,
@@ -46,7 +46,7 @@ pub(super) struct StormArgs {
     channels: u32,
     /// Kind of the channels [default: public; whisper: private]
     #[arg(long, value_enum)]
-    kind: Option<KindArg>,
+    kind: Option<Kind>,
     /// API connections that publish, or subscribers that whisper [default: 1; connect, churn,
     /// reconnect: 0]
     #[arg(short = 'p', long, value_name = "M")]
@@ -111,31 +111,6 @@ pub(super) struct StormArgs {
     report: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum ScenarioArg {
-    /// Connect and subscribe, then hold
-    Connect,
-    /// Publish by API to subscribers
-    Fanout,
-    /// Publish by API, to channels with no or few subscribers
-    Publish,
-    /// Client events between subscribers
-    Whisper,
-    /// Connect, subscribe, leave, continuously
-    Churn,
-    /// As fanout, and a share of the subscribers stops reading
-    Slow,
-    /// All drop and return at once
-    Reconnect,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum KindArg {
-    Public,
-    Private,
-    Presence,
-}
-
 /// Runs the storm and tells what came of it.
 pub(super) fn run(arguments: StormArgs) -> ExitCode {
     limits::raise_nofile();
@@ -162,7 +137,7 @@ pub(super) fn run(arguments: StormArgs) -> ExitCode {
 
 impl StormArgs {
     fn plan(self, host: &Host) -> Result<Plan, String> {
-        let scenario = self.scenario.into();
+        let scenario = self.scenario;
         let target = Target::new(&self.url, &self.app_id, &self.key, &self.secret);
         let target = target.map_err(|error| error.to_string())?;
         let run = run_id().ok_or("the kernel gave no random number")?;
@@ -171,8 +146,7 @@ impl StormArgs {
         let quiet = matches!(scenario, Scenario::Connect | Scenario::Churn | Scenario::Reconnect);
         let publishers = if quiet { 0 } else { 1 };
         let in_flight = if scenario == Scenario::Reconnect { connections.max(1) } else { 1000 };
-        let default_kind =
-            if scenario == Scenario::Whisper { KindArg::Private } else { KindArg::Public };
+        let default_kind = if scenario == Scenario::Whisper { Kind::Private } else { Kind::Public };
         let sources = match &self.source {
             Some(text) => Sources::parse(text)
                 .ok_or_else(|| format!("--source {text} is no a.b.c.d[/bits]"))?,
@@ -187,7 +161,7 @@ impl StormArgs {
             run,
             connections,
             channels: self.channels,
-            kind: self.kind.unwrap_or(default_kind).into(),
+            kind: self.kind.unwrap_or(default_kind),
             publishers: self.publishers.unwrap_or(publishers),
             rate: self.rate,
             batch: self.batch,
@@ -211,30 +185,6 @@ impl StormArgs {
                 cores: u32::try_from(host.cores).unwrap_or(1),
             },
         })
-    }
-}
-
-impl From<ScenarioArg> for Scenario {
-    fn from(argument: ScenarioArg) -> Self {
-        match argument {
-            ScenarioArg::Connect => Self::Connect,
-            ScenarioArg::Fanout => Self::Fanout,
-            ScenarioArg::Publish => Self::Publish,
-            ScenarioArg::Whisper => Self::Whisper,
-            ScenarioArg::Churn => Self::Churn,
-            ScenarioArg::Slow => Self::Slow,
-            ScenarioArg::Reconnect => Self::Reconnect,
-        }
-    }
-}
-
-impl From<KindArg> for Kind {
-    fn from(argument: KindArg) -> Self {
-        match argument {
-            KindArg::Public => Self::Public,
-            KindArg::Private => Self::Private,
-            KindArg::Presence => Self::Presence,
-        }
     }
 }
 

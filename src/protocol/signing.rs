@@ -55,9 +55,8 @@ pub fn verify(
         secret.verify(&[method, b"\n", prefix, path, b"\n", text.as_bytes()], signature)
     };
     let base = base_path(request);
-    let either = |path: &[u8]| {
-        fits("", path) || (!request.prefix.is_empty() && fits(request.prefix, path))
-    };
+    let either =
+        |path: &[u8]| fits("", path) || (!request.prefix.is_empty() && fits(request.prefix, path));
     let decoded = || match percent_decode_str(base).into() {
         // Nothing in it is encoded: the same path, which was tried.
         Cow::Borrowed(_) => false,

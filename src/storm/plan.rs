@@ -5,25 +5,27 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use super::stamp::STAMP_LEN;
 use super::target::Target;
 
-/// What is put under load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is put under load. The texts are those of `--help`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// Connect and subscribe, then hold.
+    /// Connect and subscribe, then hold
     Connect,
-    /// Publish by API to subscribers.
+    /// Publish by API to subscribers
     Fanout,
-    /// Publish by API, to channels with no or one subscriber each.
+    /// Publish by API, to channels with no or few subscribers
     Publish,
-    /// Client events.
+    /// Client events between subscribers
     Whisper,
-    /// Connect, subscribe, leave, again and again.
+    /// Connect, subscribe, leave, continuously
     Churn,
-    /// As fan-out, and a share of the subscribers stops reading.
+    /// As fanout, and a share of the subscribers stops reading
     Slow,
-    /// All drop at once and return at once.
+    /// All drop and return at once
     Reconnect,
 }
 
@@ -43,14 +45,14 @@ impl Scenario {
     }
 }
 
-/// The kind of the channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kind of the channels. The texts are those of `--help`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// No signature.
+    /// No signature
     Public,
-    /// Signed.
+    /// Signed
     Private,
-    /// Signed, and every connection is a member. The server tells each of each.
+    /// Signed, and every connection is a member, of whom the server tells all others
     Presence,
 }
 
