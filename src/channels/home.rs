@@ -18,10 +18,10 @@ use crate::protocol::names::ChannelName;
 use crate::protocol::outbound;
 use crate::time::Millis;
 
-use super::ChannelKey;
 use super::message::{
     Answered, CachedEvent, ChannelState, Deliver, Join, Joined, Leave, Message, Outcome, Publish,
 };
+use super::{ChannelKey, Counts};
 use members::{Members, Presence};
 
 /// What a join or a leave has changed.
@@ -78,6 +78,8 @@ pub struct Homes {
     /// Bytes of all cached events.
     cached_bytes: usize,
     bounds: CacheBounds,
+    /// Of channels whose number of subscribers is told to them. Nothing of any other.
+    counts: Counts<ChannelKey>,
 }
 
 /// One channel at home. Exists while it is occupied or has a cached event.
@@ -115,7 +117,7 @@ impl Cached {
 impl Homes {
     /// No channels.
     #[must_use]
-    pub const fn new(bounds: CacheBounds) -> Self {
+    pub fn new(bounds: CacheBounds) -> Self {
         Self {
             homes: Chunked::new(),
             free: Vec::new(),
@@ -124,6 +126,7 @@ impl Homes {
             cachings: 0,
             cached_bytes: 0,
             bounds,
+            counts: Counts::default(),
         }
     }
 
@@ -178,6 +181,27 @@ impl Homes {
         change
     }
 
+    /// Tells the subscribers of a channel how many they are, now or at the end of a pause. To be
+    /// called behind a join or a leave that changed it; presence channels have members instead.
+    pub fn tell_count(
+        &mut self,
+        key: &ChannelKey,
+        now: Millis,
+        post: &mut impl FnMut(ShardId, Message),
+    ) {
+        let Some(count) = self.find(key).map(Home::subscribers) else { return };
+        if !key.name().kind().is_presence() && self.counts.take(key, count, now) {
+            self.deliver_count(key, count, post);
+        }
+    }
+
+    /// Tells the numbers of subscribers whose pause is over.
+    pub fn tell_counts(&mut self, now: Millis, post: &mut impl FnMut(ShardId, Message)) {
+        while let Some((key, count)) = self.counts.due(now) {
+            self.deliver_count(&key, count, post);
+        }
+    }
+
     /// Orders an event behind all earlier ones and hands it to the shards with subscribers.
     pub fn publish(
         &mut self,
@@ -226,6 +250,12 @@ impl Homes {
         {
             let key = first.remove();
             self.uncache(&key);
+        }
+    }
+
+    fn deliver_count(&self, key: &ChannelKey, count: u32, post: &mut impl FnMut(ShardId, Message)) {
+        if let Some(home) = self.find(key) {
+            home.deliver(&outbound::subscription_count(key.name(), count), None, post);
         }
     }
 
@@ -311,12 +341,14 @@ impl Homes {
             let Self { by_key, homes, .. } = self;
             by_key.shrink_to(2 * by_key.len(), |&number| hash_of(homes, number));
         }
+        self.counts.trim();
     }
 
     /// Bytes that its lists and tables hold, in use or not, cached events not counted.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.homes.room() + self.free.room() + self.by_key.allocation_size()
+        let tables = self.homes.room() + self.free.room() + self.by_key.allocation_size();
+        tables + self.counts.room()
     }
 }
 
@@ -425,11 +457,15 @@ impl Home {
         Frame::from_encoded(both.freeze())
     }
 
+    fn subscribers(&self) -> u32 {
+        self.interest.iter().map(|&(_, count)| count).sum()
+    }
+
     fn state(&self, now: Millis) -> ChannelState {
         let users = self.members.as_ref().map_or(0, |members| members.len());
         let cached = self.cached.as_ref().filter(|cached| cached.expires() > now);
         ChannelState {
-            subscription_count: self.interest.iter().map(|&(_, count)| count).sum(),
+            subscription_count: self.subscribers(),
             user_count: u32::try_from(users).unwrap_or(u32::MAX),
             cached: cached.map(|cached| CachedEvent {
                 data: Arc::clone(&cached.data),

@@ -20,6 +20,8 @@ mod protocol;
 
 /// Cache channels: what a new subscriber gets, and for how long.
 mod cache;
+/// How many subscribers a channel has, as they are told.
+mod counts;
 /// Presence channels: who is here, joins and leaves.
 mod presence;
 /// Users who sign in: their channel, whom they watch, their end; and connections that never do.

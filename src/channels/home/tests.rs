@@ -600,3 +600,70 @@ fn join_of(key: ChannelKey, conn: ConnKey) -> Join {
     let (shard, member) = (ShardId(0), None);
     Join { key, shard, conn, ticket: 0, member, again: false, max_members: None }
 }
+
+/// Calls, and returns which numbers of subscribers each shard was told.
+fn counts_told(
+    homes: &mut Homes,
+    call: impl FnOnce(&mut Homes, &mut dyn FnMut(ShardId, Message)),
+) -> Vec<(u16, u64)> {
+    let mut told = Vec::new();
+    call(homes, &mut |shard, message| {
+        if let Message::Deliver(Deliver { frame, except: None, .. }) = message {
+            let [value] = &shown(&frame)[..] else { panic!("one frame at a time") };
+            assert_eq!(value["event"], "pusher_internal:subscription_count");
+            told.push((shard.0, value["data"]["subscription_count"].as_u64().unwrap()));
+        }
+    });
+    told
+}
+
+#[test]
+fn numbers_of_subscribers_go_to_all_shards_that_have_some_and_pause_when_large() {
+    let (hash, conn) = (KeyHash::default(), ConnKey { slot: 0, generation: 0 });
+    let key = hash.key(AppIndex(0), ChannelName::parse("news", 200, true).unwrap());
+    let mut homes = Homes::new(ROOMY);
+    let tell = |homes: &mut Homes, now| {
+        counts_told(homes, |homes, mut post| homes.tell_count(&key, Millis(now), &mut post))
+    };
+    let due = |homes: &mut Homes, now| {
+        counts_told(homes, |homes, mut post| homes.tell_counts(Millis(now), &mut post))
+    };
+    let add = |homes: &mut Homes, shard| {
+        let join = Join { shard: ShardId(shard), ..join_of(key.clone(), conn) };
+        homes.join(join, Millis(0), &mut |_, _| {});
+    };
+    assert_eq!(tell(&mut homes, 0), [], "a channel without subscribers");
+    for number in 1..=101 {
+        add(&mut homes, 0);
+        assert_eq!(tell(&mut homes, 0), [(0, number)]);
+    }
+    add(&mut homes, 2);
+    assert_eq!(tell(&mut homes, 1), []);
+    assert_eq!(due(&mut homes, 4999), []);
+    assert_eq!(due(&mut homes, 5000), [(0, 102), (2, 102)]);
+    add(&mut homes, 2);
+    assert_eq!(tell(&mut homes, 5001), []);
+    for shard in std::iter::repeat_n(0, 101).chain([2, 2]) {
+        homes.leave(
+            &Leave { key: key.clone(), shard: ShardId(shard), member: None },
+            &mut |_, _| {},
+        );
+    }
+    assert_eq!(due(&mut homes, 10_000), [], "all of them have left");
+    homes.trim();
+    assert!(homes.is_empty() && homes.counts.next_due().is_some_and(|end| end.0 == 15_000));
+    assert_eq!(due(&mut homes, 15_000), []);
+    homes.trim();
+    assert!(homes.room() < 10_000, "{} bytes", homes.room());
+}
+
+#[test]
+fn presence_channels_are_told_no_numbers() {
+    let mut model = Model::new(ROOMY);
+    model.join(1, 0, 0, None);
+    let key = model.keys[1].clone();
+    let tell = |homes: &mut Homes, mut post: &mut dyn FnMut(ShardId, Message)| {
+        homes.tell_count(&key, Millis(0), &mut post);
+    };
+    assert_eq!(counts_told(&mut model.homes, tell), []);
+}
