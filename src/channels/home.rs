@@ -1,8 +1,8 @@
 //! The channels whose home this shard is: the one truth about each, and the order of its messages.
 
+mod cache;
 mod members;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use super::message::{
     Answered, CachedEvent, ChannelState, Deliver, Join, Joined, Leave, Message, Outcome, Publish,
 };
 use super::{ChannelKey, Counts};
+pub use cache::CacheBounds;
+use cache::{Cache, Expiry};
 use members::{Members, Presence};
 
 /// What a join or a leave has changed.
@@ -33,16 +35,6 @@ pub struct Change {
     pub occupancy: bool,
     /// The member's user was not there before, or is not any more.
     pub membership: bool,
-}
-
-/// Bounds on the cached last events of one home shard. Past them those go first whose time is over
-/// first: with one time to live for all, the oldest.
-#[derive(Clone, Copy, Debug)]
-pub struct CacheBounds {
-    /// Events.
-    pub events: usize,
-    /// Bytes of frames and `data`.
-    pub bytes: usize,
 }
 
 /// What a channel and its members cost at home.
@@ -71,13 +63,8 @@ pub struct Homes {
     homes: Chunked<Option<Home>>,
     free: Vec<u32>,
     by_key: HashTable<u32>,
-    /// Channels with a cached event, in the order in which they expire.
-    expiring: BTreeMap<Expiry, ChannelKey>,
-    /// Cached events so far: tells those apart that expire in the same millisecond.
-    cachings: u64,
-    /// Bytes of all cached events.
-    cached_bytes: usize,
-    bounds: CacheBounds,
+    /// Of channels with a cached event.
+    cache: Cache,
     /// Of channels whose number of subscribers is told to them. Nothing of any other.
     counts: Counts<ChannelKey>,
 }
@@ -101,9 +88,6 @@ struct Cached {
     expiry: Expiry,
 }
 
-/// When a cached event expires, and its number: the older of two goes first.
-type Expiry = (Millis, u64);
-
 impl Cached {
     fn bytes(&self) -> usize {
         self.frame.len() + self.data.len()
@@ -122,10 +106,7 @@ impl Homes {
             homes: Chunked::new(),
             free: Vec::new(),
             by_key: HashTable::new(),
-            expiring: BTreeMap::new(),
-            cachings: 0,
-            cached_bytes: 0,
-            bounds,
+            cache: Cache::new(bounds),
             counts: Counts::default(),
         }
     }
@@ -245,10 +226,7 @@ impl Homes {
 
     /// Drops cached events whose time is over. Costs nothing for those that stay.
     pub fn expire(&mut self, now: Millis) {
-        while let Some(first) = self.expiring.first_entry()
-            && first.key().0 <= now
-        {
-            let key = first.remove();
+        while let Some(key) = self.cache.expired(now).cloned() {
             self.uncache(&key);
         }
     }
@@ -260,29 +238,28 @@ impl Homes {
     }
 
     fn cache(&mut self, key: &ChannelKey, frame: Frame, data: Arc<str>, expires: Millis) {
-        self.cachings += 1;
-        let expiry = (expires, self.cachings);
-        let cached = Box::new(Cached { frame, data, expiry });
-        let added = cached.bytes();
-        let earlier = self.home_of(key).cached.replace(cached);
-        self.cached_bytes += added;
-        if let Some(earlier) = earlier {
-            self.cached_bytes -= earlier.bytes();
-            self.expiring.remove(&earlier.expiry);
+        self.forget(key);
+        let bytes = frame.len() + data.len();
+        if !self.cache.takes(bytes) {
+            return self.drop_if_unused(key);
         }
-        self.expiring.insert(expiry, key.clone());
-        while self.cached_bytes > self.bounds.bytes || self.expiring.len() > self.bounds.events {
-            let Some((_, first)) = self.expiring.pop_first() else { break };
-            self.uncache(&first);
+        let expiry = self.cache.add(key, bytes, expires);
+        self.home_of(key).cached = Some(Box::new(Cached { frame, data, expiry }));
+        while let Some(key) = self.cache.excess().cloned() {
+            self.uncache(&key);
         }
     }
 
-    /// Forgets the event of a channel that is not in `expiring` any more.
     fn uncache(&mut self, key: &ChannelKey) {
-        if let Some(cached) = self.find_mut(key).and_then(|home| home.cached.take()) {
-            self.cached_bytes -= cached.bytes();
-        }
+        self.forget(key);
         self.drop_if_unused(key);
+    }
+
+    /// Forgets the cached event of a channel, if it has one.
+    fn forget(&mut self, key: &ChannelKey) {
+        if let Some(cached) = self.find_mut(key).and_then(|home| home.cached.take()) {
+            self.cache.remove(key.app(), cached.bytes(), cached.expiry);
+        }
     }
 
     fn find(&self, key: &ChannelKey) -> Option<&Home> {
