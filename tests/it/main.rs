@@ -42,6 +42,8 @@ mod smuggling;
 /// HTTP/1.1 on the wire: keep-alive, pipelining, chunks, upgrades, unix sockets.
 mod wire;
 
+/// Several apps on one gateway, and what each has for itself.
+mod apps;
 /// What apps' own servers are told.
 mod webhooks;
 
