@@ -1,8 +1,8 @@
 //! The channels whose home this shard is: the one truth about each, and the order of its messages.
 
+mod cache;
 mod members;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +18,12 @@ use crate::protocol::names::ChannelName;
 use crate::protocol::outbound;
 use crate::time::Millis;
 
-use super::ChannelKey;
 use super::message::{
     Answered, CachedEvent, ChannelState, Deliver, Join, Joined, Leave, Message, Outcome, Publish,
 };
+use super::{ChannelKey, Counts};
+pub use cache::CacheBounds;
+use cache::{Cache, Expiry};
 use members::{Members, Presence};
 
 /// What a join or a leave has changed.
@@ -33,16 +35,6 @@ pub struct Change {
     pub occupancy: bool,
     /// The member's user was not there before, or is not any more.
     pub membership: bool,
-}
-
-/// Bounds on the cached last events of one home shard. Past them those go first whose time is over
-/// first: with one time to live for all, the oldest.
-#[derive(Clone, Copy, Debug)]
-pub struct CacheBounds {
-    /// Events.
-    pub events: usize,
-    /// Bytes of frames and `data`.
-    pub bytes: usize,
 }
 
 /// What a channel and its members cost at home.
@@ -71,13 +63,10 @@ pub struct Homes {
     homes: Chunked<Option<Home>>,
     free: Vec<u32>,
     by_key: HashTable<u32>,
-    /// Channels with a cached event, in the order in which they expire.
-    expiring: BTreeMap<Expiry, ChannelKey>,
-    /// Cached events so far: tells those apart that expire in the same millisecond.
-    cachings: u64,
-    /// Bytes of all cached events.
-    cached_bytes: usize,
-    bounds: CacheBounds,
+    /// Of channels with a cached event.
+    cache: Cache,
+    /// Of channels whose number of subscribers is told to them. Nothing of any other.
+    counts: Counts<ChannelKey>,
 }
 
 /// One channel at home. Exists while it is occupied or has a cached event.
@@ -99,9 +88,6 @@ struct Cached {
     expiry: Expiry,
 }
 
-/// When a cached event expires, and its number: the older of two goes first.
-type Expiry = (Millis, u64);
-
 impl Cached {
     fn bytes(&self) -> usize {
         self.frame.len() + self.data.len()
@@ -115,15 +101,13 @@ impl Cached {
 impl Homes {
     /// No channels.
     #[must_use]
-    pub const fn new(bounds: CacheBounds) -> Self {
+    pub fn new(bounds: CacheBounds) -> Self {
         Self {
             homes: Chunked::new(),
             free: Vec::new(),
             by_key: HashTable::new(),
-            expiring: BTreeMap::new(),
-            cachings: 0,
-            cached_bytes: 0,
-            bounds,
+            cache: Cache::new(bounds),
+            counts: Counts::default(),
         }
     }
 
@@ -178,6 +162,27 @@ impl Homes {
         change
     }
 
+    /// Tells the subscribers of a channel how many they are, now or at the end of a pause. To be
+    /// called behind a join or a leave that changed it; presence channels have members instead.
+    pub fn tell_count(
+        &mut self,
+        key: &ChannelKey,
+        now: Millis,
+        post: &mut impl FnMut(ShardId, Message),
+    ) {
+        let Some(count) = self.find(key).map(Home::subscribers) else { return };
+        if !key.name().kind().is_presence() && self.counts.take(key, count, now) {
+            self.deliver_count(key, count, post);
+        }
+    }
+
+    /// Tells the numbers of subscribers whose pause is over.
+    pub fn tell_counts(&mut self, now: Millis, post: &mut impl FnMut(ShardId, Message)) {
+        while let Some((key, count)) = self.counts.due(now) {
+            self.deliver_count(&key, count, post);
+        }
+    }
+
     /// Orders an event behind all earlier ones and hands it to the shards with subscribers.
     pub fn publish(
         &mut self,
@@ -221,38 +226,40 @@ impl Homes {
 
     /// Drops cached events whose time is over. Costs nothing for those that stay.
     pub fn expire(&mut self, now: Millis) {
-        while let Some(first) = self.expiring.first_entry()
-            && first.key().0 <= now
-        {
-            let key = first.remove();
+        while let Some(key) = self.cache.expired(now).cloned() {
             self.uncache(&key);
         }
     }
 
-    fn cache(&mut self, key: &ChannelKey, frame: Frame, data: Arc<str>, expires: Millis) {
-        self.cachings += 1;
-        let expiry = (expires, self.cachings);
-        let cached = Box::new(Cached { frame, data, expiry });
-        let added = cached.bytes();
-        let earlier = self.home_of(key).cached.replace(cached);
-        self.cached_bytes += added;
-        if let Some(earlier) = earlier {
-            self.cached_bytes -= earlier.bytes();
-            self.expiring.remove(&earlier.expiry);
-        }
-        self.expiring.insert(expiry, key.clone());
-        while self.cached_bytes > self.bounds.bytes || self.expiring.len() > self.bounds.events {
-            let Some((_, first)) = self.expiring.pop_first() else { break };
-            self.uncache(&first);
+    fn deliver_count(&self, key: &ChannelKey, count: u32, post: &mut impl FnMut(ShardId, Message)) {
+        if let Some(home) = self.find(key) {
+            home.deliver(&outbound::subscription_count(key.name(), count), None, post);
         }
     }
 
-    /// Forgets the event of a channel that is not in `expiring` any more.
-    fn uncache(&mut self, key: &ChannelKey) {
-        if let Some(cached) = self.find_mut(key).and_then(|home| home.cached.take()) {
-            self.cached_bytes -= cached.bytes();
+    fn cache(&mut self, key: &ChannelKey, frame: Frame, data: Arc<str>, expires: Millis) {
+        self.forget(key);
+        let bytes = frame.len() + data.len();
+        if !self.cache.takes(bytes) {
+            return self.drop_if_unused(key);
         }
+        let expiry = self.cache.add(key, bytes, expires);
+        self.home_of(key).cached = Some(Box::new(Cached { frame, data, expiry }));
+        while let Some(key) = self.cache.excess().cloned() {
+            self.uncache(&key);
+        }
+    }
+
+    fn uncache(&mut self, key: &ChannelKey) {
+        self.forget(key);
         self.drop_if_unused(key);
+    }
+
+    /// Forgets the cached event of a channel, if it has one.
+    fn forget(&mut self, key: &ChannelKey) {
+        if let Some(cached) = self.find_mut(key).and_then(|home| home.cached.take()) {
+            self.cache.remove(key.app(), cached.bytes(), cached.expiry);
+        }
     }
 
     fn find(&self, key: &ChannelKey) -> Option<&Home> {
@@ -311,12 +318,14 @@ impl Homes {
             let Self { by_key, homes, .. } = self;
             by_key.shrink_to(2 * by_key.len(), |&number| hash_of(homes, number));
         }
+        self.counts.trim();
     }
 
     /// Bytes that its lists and tables hold, in use or not, cached events not counted.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.homes.room() + self.free.room() + self.by_key.allocation_size()
+        let tables = self.homes.room() + self.free.room() + self.by_key.allocation_size();
+        tables + self.counts.room()
     }
 }
 
@@ -425,11 +434,15 @@ impl Home {
         Frame::from_encoded(both.freeze())
     }
 
+    fn subscribers(&self) -> u32 {
+        self.interest.iter().map(|&(_, count)| count).sum()
+    }
+
     fn state(&self, now: Millis) -> ChannelState {
         let users = self.members.as_ref().map_or(0, |members| members.len());
         let cached = self.cached.as_ref().filter(|cached| cached.expires() > now);
         ChannelState {
-            subscription_count: self.interest.iter().map(|&(_, count)| count).sum(),
+            subscription_count: self.subscribers(),
             user_count: u32::try_from(users).unwrap_or(u32::MAX),
             cached: cached.map(|cached| CachedEvent {
                 data: Arc::clone(&cached.data),

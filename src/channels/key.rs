@@ -1,6 +1,6 @@
 //! How a channel or a user is told from all others, and which shard is its home.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
 use crate::id::{AppIndex, ShardId};
@@ -75,6 +75,12 @@ impl PartialEq for ChannelKey {
 }
 
 impl Eq for ChannelKey {}
+
+impl Hash for ChannelKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
 
 /// One user of one app, with its hash.
 #[derive(Clone, Debug)]

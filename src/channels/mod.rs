@@ -5,6 +5,7 @@
 //! - [`Local`]: per channel the subscribers of this shard.
 //! - [`Homes`]: per channel whose home is here, the interest set, occupancy, presence members, the
 //!   cached last event, and the order of its messages.
+//! - [`Counts`]: how often the number of subscribers of a channel is told.
 //! - [`Users`]: the users who are signed in on this shard, and those whom they watch.
 //! - [`UserHomes`]: per user whose home is here, the shards that have the user, and those that
 //!   watch.
@@ -19,6 +20,7 @@
 //! shard and of the end of the last. What watchers see of it is not ordered with channels: it comes
 //! a little later, and in the end it is the truth.
 
+mod counts;
 mod home;
 mod key;
 mod local;
@@ -29,6 +31,7 @@ mod users;
 use crate::memory::{Holder, Per};
 use crate::protocol::auth::Member;
 
+pub use counts::Counts;
 pub use home::{CacheBounds, Change, Homes};
 pub use key::{ChannelKey, KeyHash, UserKey};
 pub use local::{Batch, Joining, Left, Local, Subscribe, Subscriber, TopicBatch};

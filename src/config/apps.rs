@@ -169,6 +169,7 @@ fn read_app(
         rate_limit,
         strict_names: reader.take(&settings::STRICT_NAMES)?,
         subscription_errors: reader.take(&settings::SUBSCRIPTION_ERRORS)?,
+        subscription_counts: reader.take(&settings::SUBSCRIPTION_COUNTS)?,
         auth_timestamp_tolerance: reader.take(&settings::AUTH_TIMESTAMP_TOLERANCE)?,
         cache_ttl: reader.take(&settings::CACHE_TTL)?,
         user_authentication_timeout: reader.take(&settings::USER_AUTHENTICATION_TIMEOUT)?,

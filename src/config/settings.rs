@@ -227,6 +227,9 @@ settings! {
     /// Also send `pusher:subscription_error` when a subscription fails, for Echo's `.error()`.
     SUBSCRIPTION_ERRORS: Switch = Switch::Plain, "app.subscription_errors",
         default "false", env "RINGWAVE_APP_SUBSCRIPTION_ERRORS";
+    /// Tell subscribers of channels without presence how many they are, at each change.
+    SUBSCRIPTION_COUNTS: Switch = Switch::Plain, "app.subscription_counts",
+        default "false", env "RINGWAVE_APP_SUBSCRIPTION_COUNTS";
     /// How long a cache channel keeps its last event.
     CACHE_TTL: Seconds = Seconds::range(1, 365 * DAY), "app.cache_ttl",
         default "1800", env "RINGWAVE_APP_CACHE_TTL";

@@ -158,6 +158,9 @@ pub struct App {
     /// Also send `pusher:subscription_error` when a subscribe fails, as Pusher does
     /// and Reverb does not.
     pub subscription_errors: bool,
+    /// Tell the subscribers of a channel without members how many they are, as Pusher does where it
+    /// is switched on and Reverb does not.
+    pub subscription_counts: bool,
     /// How far `auth_timestamp` may be from our clock; zero: unchecked.
     pub auth_timestamp_tolerance: Duration,
     /// How long the last event of a cache channel is kept.
@@ -361,6 +364,7 @@ pub(crate) fn test_app() -> App {
         rate_limit: None,
         strict_names: false,
         subscription_errors: false,
+        subscription_counts: false,
         auth_timestamp_tolerance: Duration::from_mins(10),
         cache_ttl: Duration::from_mins(30),
         user_authentication_timeout: None,

@@ -109,6 +109,20 @@ pub fn cache_miss(channel: &str) -> Frame {
     })
 }
 
+/// A channel has this number of subscribers now.
+#[must_use]
+pub fn subscription_count(channel: &str, count: u32) -> Frame {
+    frame(FORM_LEN + channel.len(), |out| {
+        out.raw(
+            r#"{"event":"pusher_internal:subscription_count","data":"{\"subscription_count\":"#,
+        );
+        out.number(count);
+        out.raw(r#"}","channel":"#);
+        out.string(channel);
+        out.raw("}");
+    })
+}
+
 /// A published event.
 #[must_use]
 pub fn event(name: &str, data: &str, channel: &str) -> Frame {

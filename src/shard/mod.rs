@@ -54,7 +54,7 @@ use timers::Timers;
 const MESSAGES_PER_TURN: usize = 4096;
 
 /// Cached last events per home shard: enough for every channel of a large app, and a bound on what
-/// publishing to ever new names can hold.
+/// publishing to ever new names can hold. What apps share of it, they share fairly.
 const CACHE_BOUNDS: CacheBounds = CacheBounds { events: 100_000, bytes: 64 << 20 };
 
 /// What an idle connection costs here, beside the plane and the channels.

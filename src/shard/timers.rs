@@ -1,5 +1,5 @@
 //! What happens by time: pings, their deadlines, connections that never show a signature, cached
-//! events that expire, the closes of a drain.
+//! events that expire, numbers of subscribers that pause, the closes of a drain.
 //!
 //! Connections are not kept in timer lists: a sweep looks at each once per second, which spreads
 //! pings and costs no memory. A shard with many of them looks at a tenth per tick; one with few
@@ -127,6 +127,7 @@ impl<R: Ring> Shard<R> {
         }
         self.core.timers.ticked = now;
         self.core.homes.expire(now);
+        self.core.tell_counts();
         self.core.sweep(&mut self.plane, elapsed);
         self.core.close_some(&mut self.plane);
         self.tidy();

@@ -13,6 +13,7 @@ use crate::plane::{Ended, Plane};
 use crate::protocol::close::{ProtocolError, refusal_frames};
 use crate::protocol::sign_in::SignedIn;
 use crate::ring::Ring;
+use crate::time::Millis;
 
 impl Core {
     /// A connection has signed in; `answer` tells it.
@@ -81,10 +82,18 @@ impl Core {
 
     /// Closes a connection whose time is over, as Pusher does with those of an app that wants
     /// "authorized connections" only.
-    pub(super) fn check_authentication<R: Ring>(&self, plane: &mut Plane<R>, key: ConnKey) {
-        if self.unauthenticated.get(&key.slot).is_some_and(|&deadline| deadline <= self.now) {
+    pub(super) fn check_authentication<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
+        let over = |&deadline: &Millis| deadline <= self.now;
+        if !self.unauthenticated.get(&key.slot).is_some_and(over) {
+            return;
+        }
+        let Some((_, app)) = self.occupant(key) else { return };
+        if app.user_authentication_timeout.is_some() {
             let last = refusal_frames(ProtocolError::AuthenticationTimeout);
             plane.close(key, &last, Ended::Ours);
+        } else {
+            // Who connected while the app still wanted it is let off, too.
+            self.authenticated(key.slot);
         }
     }
 }

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::channels::Counts;
+use crate::id::AppIndex;
 use crate::protocol::app::{App, Apps};
+use crate::protocol::names::ChannelName;
 use crate::protocol::webhook::Webhook;
 use crate::time::Millis;
 
-use super::counts::Counts;
 use super::lane::{Bounds, Change, Counters, Lane};
 use super::settling::Settling;
-use super::{Notice, body};
+use super::{Notice, What, body};
 
 /// The time between two complaints about one endpoint.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
@@ -33,7 +35,7 @@ pub(super) struct Dispatch {
     by_app: Vec<Vec<LaneId>>,
     next_lane: LaneId,
     settling: Settling,
-    counts: Counts,
+    counts: Counts<(AppIndex, ChannelName)>,
     /// When each endpoint was last complained about, as far as that is not long ago.
     complained: BTreeMap<LaneId, Millis>,
 }
@@ -83,11 +85,13 @@ impl Dispatch {
 
     /// Takes what happened.
     pub(super) fn take(&mut self, notice: Notice, now: Millis) {
-        if let Some(notice) = self.settling.take(notice, now)
-            && let Some(notice) = self.counts.take(notice, now)
+        let Some(notice) = self.settling.take(notice, now) else { return };
+        if let What::SubscriptionCount(count) = notice.what
+            && !self.counts.take(&(notice.app, notice.channel.clone()), count, now)
         {
-            self.tell(&notice, now);
+            return;
         }
+        self.tell(&notice, now);
     }
 
     /// Tells what has become due.
@@ -95,8 +99,8 @@ impl Dispatch {
         while let Some(notice) = self.settling.due(now) {
             self.tell(&notice, now);
         }
-        while let Some(notice) = self.counts.due(now) {
-            self.tell(&notice, now);
+        while let Some((channel, count)) = self.counts.due(now) {
+            self.tell(&of_count(channel, count), now);
         }
     }
 
@@ -105,8 +109,8 @@ impl Dispatch {
         while let Some(notice) = self.settling.rest() {
             self.tell(&notice, now);
         }
-        while let Some(notice) = self.counts.rest() {
-            self.tell(&notice, now);
+        while let Some((channel, count)) = self.counts.rest() {
+            self.tell(&of_count(channel, count), now);
         }
         self.lanes.values_mut().for_each(Lane::hurry);
     }
@@ -237,6 +241,11 @@ impl Dispatch {
     fn end_retired(&mut self) {
         self.lanes.retain(|_, lane| !(lane.retired && lane.is_done()));
     }
+}
+
+/// A number of subscribers that has waited.
+fn of_count((app, channel): (AppIndex, ChannelName), count: u32) -> Notice {
+    Notice { app, channel, what: What::SubscriptionCount(count) }
 }
 
 #[cfg(test)]

@@ -12,10 +12,9 @@
 //!   five minutes old. Redirects are not followed: a body signed for one host is for no other.
 //!
 //! The decisions are a state machine without clock, sockets and randomness (`Dispatch`, made of
-//! `Settling`, `Counts` and a `Lane` per endpoint), which `courier` drives.
+//! `Settling`, `Counts` of the floor below and a `Lane` per endpoint), which `courier` drives.
 
 mod body;
-mod counts;
 mod courier;
 mod dispatch;
 mod http;

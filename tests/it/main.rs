@@ -20,6 +20,8 @@ mod protocol;
 
 /// Cache channels: what a new subscriber gets, and for how long.
 mod cache;
+/// How many subscribers a channel has, as they are told.
+mod counts;
 /// Presence channels: who is here, joins and leaves.
 mod presence;
 /// Users who sign in: their channel, whom they watch, their end; and connections that never do.
@@ -40,6 +42,8 @@ mod smuggling;
 /// HTTP/1.1 on the wire: keep-alive, pipelining, chunks, upgrades, unix sockets.
 mod wire;
 
+/// Several apps on one gateway, and what each has for itself.
+mod apps;
 /// What apps' own servers are told.
 mod webhooks;
 

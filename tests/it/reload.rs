@@ -262,6 +262,21 @@ fn changed_limits_hold_for_connections_that_are_open() {
 }
 
 #[test]
+fn an_app_that_asks_for_sign_ins_no_more_lets_those_off_who_have_not() {
+    let gateway = Setup::new(2).toml(&app("shop", "user_authentication_timeout = 4")).start();
+    let started = std::time::Instant::now();
+    let mut stranger = connect(&gateway, "shop-key");
+    reloaded(&gateway, &app("shop", ""));
+    eventually("its time would be over", || (started.elapsed().as_millis() > 5500).then_some(()));
+    stranger.expect_nothing();
+    // Who connects when it asks again, is asked.
+    reloaded(&gateway, &app("shop", "user_authentication_timeout = 1"));
+    let refusal = (4009, "Connection not authorized within timeout");
+    connect(&gateway, "shop-key").expect_refusal(refusal.0, refusal.1);
+    stranger.expect_nothing();
+}
+
+#[test]
 fn the_app_of_the_env_file_changes_with_it_and_its_last_app_is_not_replaced_by_a_public_one() {
     served(|gateway| {
         let mut client = Client::connect(gateway);

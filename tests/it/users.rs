@@ -248,6 +248,23 @@ fn of_a_watchlist_that_is_too_long_the_first_are_watched() {
 }
 
 #[test]
+fn by_default_a_hundred_users_are_watched() {
+    served(|gateway| {
+        let ids: Vec<_> = (0..101).map(|number| format!("u{number}")).collect();
+        let [last, beyond] = ["u99", "u100"].map(|id| user(gateway, &json!({ "id": id })));
+        let mut content = user(gateway, &json!({ "id": "w", "watchlist": ids[..100] }));
+        until_online(&mut content, &mut BTreeSet::new(), &["u99"]);
+        let mut greedy = user(gateway, &json!({ "id": "w", "watchlist": ids }));
+        greedy.expect_error(4302, "The watchlist is too long. The first of its users are watched.");
+        until_online(&mut greedy, &mut BTreeSet::new(), &["u99"]);
+        drop((last, beyond));
+        let offline = data(&greedy.expect("pusher_internal:watchlist_events"));
+        assert_eq!(offline, json!({ "events": [{ "name": "offline", "user_ids": ["u99"] }] }));
+        greedy.expect_nothing();
+    });
+}
+
+#[test]
 fn watchers_know_the_truth_after_many_have_come_and_gone_at_once() {
     served(|gateway| {
         let ids: Vec<_> = (0..5).map(|number| format!("user-{number}")).collect();

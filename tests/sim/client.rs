@@ -31,6 +31,8 @@ pub(crate) struct Channel {
     pub app: usize,
     pub signed: bool,
     pub presence: bool,
+    /// Its subscribers are told how many they are.
+    pub counted: bool,
     pub cache: bool,
 }
 
@@ -103,6 +105,8 @@ struct Seat {
     /// The last answer was that the channel is full.
     full: bool,
     members: BTreeSet<String>,
+    /// How many subscribers there are, as it was last told.
+    count: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -458,6 +462,11 @@ impl Client {
     /// Whom it watches, and who of these is online, as far as it knows; only if it is signed in.
     pub(crate) fn watches(&self) -> Option<(&BTreeSet<String>, &BTreeSet<String>)> {
         self.watching.as_ref().filter(|_| self.is_open()).map(|watching| (watching, &self.online))
+    }
+
+    /// How many subscribers a channel has, as it was last told.
+    pub(crate) fn count(&self, channel: usize) -> Option<u64> {
+        self.seats.get(&channel).and_then(|seat| seat.count)
     }
 
     /// Who is there, as the client knows it; only of a presence channel that it is subscribed to.

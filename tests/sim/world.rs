@@ -403,6 +403,8 @@ pub(crate) fn app(index: u16, plan: &Plan) -> App {
         rate_limit: None,
         strict_names: false,
         subscription_errors: true,
+        // One app has them, and the clients of the other never hear of any.
+        subscription_counts: index == 1,
         auth_timestamp_tolerance: Duration::from_secs(600),
         cache_ttl: CACHE_TTL,
         user_authentication_timeout: None,
@@ -433,6 +435,7 @@ fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
                 app,
                 signed: prefix.starts_with('p') && prefix != "public",
                 presence: prefix.starts_with("presence"),
+                counted: app == 1 && !prefix.starts_with("presence"),
                 cache: prefix.contains("cache"),
             });
         }

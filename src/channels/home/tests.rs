@@ -13,6 +13,8 @@ use crate::websocket::encode;
 
 const CHANNELS: [&str; 7] =
     ["news", "presence-a", "presence-cache-b", "cache-c", "cache-d", "private-cache-e", "cache-f"];
+/// Channels from here on are those of a second app.
+const OF_SECOND_APP: usize = 4;
 const SHARDS: u16 = 3;
 const USERS: [(&str, &str); 4] = [("7", "7"), ("7", "\"7\""), ("ann", "\"ann\""), ("b", "\"b\"")];
 /// Tight enough that random publishes run into both.
@@ -111,7 +113,11 @@ impl Model {
         let parse = |name: &&str| ChannelName::parse(name, 200, true).unwrap();
         Self {
             homes: Homes::new(bounds),
-            keys: CHANNELS.iter().map(|name| hash.key(AppIndex(0), parse(name))).collect(),
+            keys: CHANNELS
+                .iter()
+                .enumerate()
+                .map(|(channel, name)| hash.key(app_of(channel), parse(name)))
+                .collect(),
             channels: CHANNELS.iter().map(|_| Channel::default()).collect(),
             subscribed: Vec::new(),
             now: 1000,
@@ -250,7 +256,9 @@ impl Model {
         if let Some(ttl_ms) = ttl_ms {
             let (expires, bytes) = (self.now + ttl_ms, frame.len() + data.len());
             let (data, shown) = (Arc::clone(&data), shown.clone());
-            self.channels[channel].event = Some(Event { number, expires, data, bytes, shown });
+            let event = Event { number, expires, data, bytes, shown };
+            let fits = bytes <= self.homes.cache.bounds().bytes;
+            self.channels[channel].event = fits.then_some(event);
             self.evict();
         }
         let except = except.then_some(SocketId { high: 9, low: 9 });
@@ -270,19 +278,31 @@ impl Model {
         self.call(|homes, mut post| homes.publish(publish, now, &mut post));
     }
 
-    /// What is over first goes first, until both bounds hold.
+    /// Of the app with the most, what is over first goes first, until both bounds hold.
     fn evict(&mut self) {
+        let bounds = self.homes.cache.bounds();
         loop {
-            let events = || self.channels.iter().filter_map(|of| of.event.as_ref());
-            let bytes: usize = events().map(|event| event.bytes).sum();
-            if events().count() <= self.homes.bounds.events && bytes <= self.homes.bounds.bytes {
+            let of_apps = [self.events(AppIndex(0)), self.events(AppIndex(1))];
+            let counts = of_apps.each_ref().map(Vec::len);
+            let bytes = of_apps.each_ref().map(|of| of.iter().map(|event| event.bytes).sum());
+            let [first, second] = if counts[0] + counts[1] > bounds.events {
+                counts
+            } else if bytes[0] + bytes[1] > bounds.bytes {
+                bytes
+            } else {
                 return;
+            };
+            let most: &Vec<Event> = &of_apps[usize::from(second >= first)];
+            let out = most.iter().min_by_key(|event| (event.expires, event.number)).unwrap().number;
+            for of in &mut self.channels {
+                of.event.take_if(|event| event.number == out);
             }
-            let first = events().map(|event| (event.expires, event.number)).min();
-            let is_first = |event: &Event| Some((event.expires, event.number)) == first;
-            let out = self.channels.iter_mut().find(|of| of.event.as_ref().is_some_and(is_first));
-            out.unwrap().event = None;
         }
+    }
+
+    fn events(&self, app: AppIndex) -> Vec<Event> {
+        let of_app = self.channels.iter().enumerate().filter(|(at, _)| app_of(*at) == app);
+        of_app.filter_map(|(_, of)| of.event.clone()).collect()
     }
 
     fn tick(&mut self) {
@@ -396,7 +416,8 @@ impl Model {
             let expected = self.channels[channel].users.keys().map(|&id| Box::from(id)).collect();
             assert_eq!(users, expected);
         }
-        let occupied: BTreeMap<_, _> = self.homes.occupied(AppIndex(0), now).into_iter().collect();
+        let apps = [0, 1].map(|app| self.homes.occupied(AppIndex(app), now));
+        let occupied: BTreeMap<_, _> = apps.into_iter().flatten().collect();
         let is_occupied = |channel: &usize| !self.channels[*channel].by_shard.is_empty();
         let channels = (0..CHANNELS.len()).filter(is_occupied);
         let name = |channel: usize| self.keys[channel].name().clone();
@@ -405,9 +426,13 @@ impl Model {
         let kept = |of: &&Channel| !of.by_shard.is_empty() || of.event.is_some();
         assert_eq!(self.homes.len(), self.channels.iter().filter(kept).count(), "a leak");
         let events = || self.channels.iter().filter_map(|of| of.event.as_ref());
-        assert_eq!(self.homes.expiring.len(), events().count());
-        assert_eq!(self.homes.cached_bytes, events().map(|event| event.bytes).sum::<usize>());
+        let bytes = events().map(|event| event.bytes).sum();
+        assert_eq!(self.homes.cache.held(), (events().count(), bytes));
     }
+}
+
+fn app_of(channel: usize) -> AppIndex {
+    AppIndex(u16::from(channel >= OF_SECOND_APP))
 }
 
 fn told(keys: &[ChannelKey], message: Message) -> Told {
@@ -477,8 +502,8 @@ proptest! {
             model.leave(last);
         }
         model.step(&Step::Pass { ms: 1000, tick: true });
-        assert!(model.homes.is_empty() && model.homes.expiring.is_empty());
-        assert_eq!(model.homes.cached_bytes, 0);
+        assert!(model.homes.is_empty());
+        assert_eq!(model.homes.cache.held(), (0, 0));
     }
 }
 
@@ -491,28 +516,70 @@ fn cached(channel: usize, ttl_ms: u64) -> Step {
 #[test]
 fn past_the_bound_a_refreshed_event_stays_and_a_stale_one_goes() {
     let mut model = Model::new(CacheBounds { events: 2, ..ROOMY });
-    for channel in [3, 4] {
+    for channel in [4, 5] {
         model.step(&cached(channel, 5000));
     }
     model.step(&Step::Pass { ms: 100, tick: true });
-    model.step(&cached(3, 5000));
+    model.step(&cached(4, 5000));
     model.step(&cached(6, 5000));
     let kept = |model: &Model, channel| {
         model.homes.state(&model.keys[channel], Millis(model.now)).cached.is_some()
     };
-    assert_eq!([3, 4, 6].map(|channel| kept(&model, channel)), [true, false, true]);
+    assert_eq!([4, 5, 6].map(|channel| kept(&model, channel)), [true, false, true]);
 }
 
 #[test]
-fn an_event_that_is_larger_than_all_the_cache_is_delivered_and_not_kept() {
+fn an_event_that_is_larger_than_all_the_cache_is_delivered_not_kept_and_costs_no_other() {
     let mut model = Model::new(CacheBounds { bytes: 100, ..ROOMY });
-    model.join(3, 0, 0, None);
+    model.join(5, 0, 0, None);
     model.step(&cached(4, 5000));
-    let padding = 200;
-    let ttl_ms = Some(5000);
-    model.step(&Step::Publish { channel: 3, padding, ttl_ms, except: false, asks: true });
-    assert_eq!(model.homes.cached_bytes, 0);
-    assert_eq!(model.homes.len(), 1);
+    model.step(&cached(6, 5000));
+    let large = |channel| {
+        let (padding, ttl_ms) = (200, Some(5000));
+        Step::Publish { channel, padding, ttl_ms, except: false, asks: true }
+    };
+    model.step(&large(5));
+    assert_eq!((model.homes.cache.held().0, model.homes.len()), (2, 3));
+    // The earlier event of its own channel is its last no more.
+    model.step(&large(6));
+    assert_eq!((model.homes.cache.held().0, model.homes.len()), (1, 2));
+}
+
+#[test]
+fn an_app_that_holds_less_than_its_part_loses_nothing_to_another() {
+    let hash = KeyHash::default();
+    let key = |app, n: usize| {
+        hash.key(AppIndex(app), ChannelName::parse(&format!("cache-{n}"), 200, true).unwrap())
+    };
+    let publish = |homes: &mut Homes, app, n, padding| {
+        let publish = Publish {
+            key: key(app, n),
+            frame: frame(&json!("x".repeat(padding))),
+            cached: Some(("{}".into(), Duration::from_secs(60))),
+            except: None,
+            whisper: None,
+            answer_to: None,
+        };
+        homes.publish(publish, Millis(0), &mut |_, _| {});
+    };
+    let kept = |homes: &Homes, app| {
+        (0..1000).filter(|&n| homes.state(&key(app, n), Millis(0)).cached.is_some()).count()
+    };
+    // By number: three apps, of which one stays below its third.
+    let mut homes = Homes::new(CacheBounds { events: 90, ..ROOMY });
+    (0..10).for_each(|n| publish(&mut homes, 0, n, 0));
+    (0..200).for_each(|n| publish(&mut homes, 1, n, 0));
+    assert_eq!([0, 1].map(|app| kept(&homes, app)), [10, 80], "one alone may have all the rest");
+    (0..200).for_each(|n| publish(&mut homes, 2, n, 0));
+    assert_eq!([0, 1, 2].map(|app| kept(&homes, app)), [10, 40, 40]);
+    (10..30).for_each(|n| publish(&mut homes, 0, n, 0));
+    assert_eq!([0, 1, 2].map(|app| kept(&homes, app)), [30, 30, 30]);
+    // By bytes: few large events of one app against many small ones of another.
+    let mut homes = Homes::new(CacheBounds { bytes: 100_000, events: 10_000 });
+    (0..500).for_each(|n| publish(&mut homes, 0, n, 50));
+    (0..100).for_each(|n| publish(&mut homes, 1, n, 10_000));
+    let (small, large) = (kept(&homes, 0), kept(&homes, 1));
+    assert_eq!((small, large), (500, 7), "{:?}", homes.cache.held());
 }
 
 #[test]
@@ -599,4 +666,71 @@ fn a_table_that_most_channels_left_shrinks_and_finds_the_rest() {
 fn join_of(key: ChannelKey, conn: ConnKey) -> Join {
     let (shard, member) = (ShardId(0), None);
     Join { key, shard, conn, ticket: 0, member, again: false, max_members: None }
+}
+
+/// Calls, and returns which numbers of subscribers each shard was told.
+fn counts_told(
+    homes: &mut Homes,
+    call: impl FnOnce(&mut Homes, &mut dyn FnMut(ShardId, Message)),
+) -> Vec<(u16, u64)> {
+    let mut told = Vec::new();
+    call(homes, &mut |shard, message| {
+        if let Message::Deliver(Deliver { frame, except: None, .. }) = message {
+            let [value] = &shown(&frame)[..] else { panic!("one frame at a time") };
+            assert_eq!(value["event"], "pusher_internal:subscription_count");
+            told.push((shard.0, value["data"]["subscription_count"].as_u64().unwrap()));
+        }
+    });
+    told
+}
+
+#[test]
+fn numbers_of_subscribers_go_to_all_shards_that_have_some_and_pause_when_large() {
+    let (hash, conn) = (KeyHash::default(), ConnKey { slot: 0, generation: 0 });
+    let key = hash.key(AppIndex(0), ChannelName::parse("news", 200, true).unwrap());
+    let mut homes = Homes::new(ROOMY);
+    let tell = |homes: &mut Homes, now| {
+        counts_told(homes, |homes, mut post| homes.tell_count(&key, Millis(now), &mut post))
+    };
+    let due = |homes: &mut Homes, now| {
+        counts_told(homes, |homes, mut post| homes.tell_counts(Millis(now), &mut post))
+    };
+    let add = |homes: &mut Homes, shard| {
+        let join = Join { shard: ShardId(shard), ..join_of(key.clone(), conn) };
+        homes.join(join, Millis(0), &mut |_, _| {});
+    };
+    assert_eq!(tell(&mut homes, 0), [], "a channel without subscribers");
+    for number in 1..=101 {
+        add(&mut homes, 0);
+        assert_eq!(tell(&mut homes, 0), [(0, number)]);
+    }
+    add(&mut homes, 2);
+    assert_eq!(tell(&mut homes, 1), []);
+    assert_eq!(due(&mut homes, 4999), []);
+    assert_eq!(due(&mut homes, 5000), [(0, 102), (2, 102)]);
+    add(&mut homes, 2);
+    assert_eq!(tell(&mut homes, 5001), []);
+    for shard in std::iter::repeat_n(0, 101).chain([2, 2]) {
+        homes.leave(
+            &Leave { key: key.clone(), shard: ShardId(shard), member: None },
+            &mut |_, _| {},
+        );
+    }
+    assert_eq!(due(&mut homes, 10_000), [], "all of them have left");
+    homes.trim();
+    assert!(homes.is_empty() && homes.counts.next_due().is_some_and(|end| end.0 == 15_000));
+    assert_eq!(due(&mut homes, 15_000), []);
+    homes.trim();
+    assert!(homes.room() < 10_000, "{} bytes", homes.room());
+}
+
+#[test]
+fn presence_channels_are_told_no_numbers() {
+    let mut model = Model::new(ROOMY);
+    model.join(1, 0, 0, None);
+    let key = model.keys[1].clone();
+    let tell = |homes: &mut Homes, mut post: &mut dyn FnMut(ShardId, Message)| {
+        homes.tell_count(&key, Millis(0), &mut post);
+    };
+    assert_eq!(counts_told(&mut model.homes, tell), []);
 }

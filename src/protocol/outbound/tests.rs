@@ -96,6 +96,17 @@ fn subscriptions_have_the_form_of_reverb() {
 }
 
 #[test]
+fn a_number_of_subscribers_has_the_form_of_pusher() {
+    assert_eq!(
+        text_of(&subscription_count("c", 3)),
+        concat!(
+            r#"{"event":"pusher_internal:subscription_count","#,
+            r#""data":"{\"subscription_count\":3}","channel":"c"}"#,
+        )
+    );
+}
+
+#[test]
 fn the_presence_hash_is_an_object_for_any_ids() {
     assert_eq!(
         data_of(&presence_succeeded("presence-r", std::iter::empty())),

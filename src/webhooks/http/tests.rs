@@ -197,6 +197,16 @@ fn who_cannot_be_reached_has_failed() {
 }
 
 #[test]
+fn who_takes_the_connection_and_says_nothing_has_failed_in_time() {
+    // The kernel takes it, and nobody ever accepts it: the time for TLS runs out.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let connect_timeout = Duration::from_millis(50);
+    let silent = Webhook { connect_timeout, ..test_webhook(&url) };
+    assert_eq!(post(&delivery(silent), 1), [Err("no connection in time".to_owned())]);
+}
+
+#[test]
 fn a_host_without_tls_is_told_as_such() {
     let (address, _told) = receiver(&[Then::Close]);
     let url = format!("https://{address}/");

@@ -159,6 +159,15 @@ fact('a channel tells whether it is occupied and by how many', async (t) => {
     assert.equal((await query('/channels/asked-by-nobody')).occupied, false);
 });
 
+fact('a cache channel that nobody is on tells its last event and how long it is kept', async () => {
+    await publisher.trigger('cache-rates', 'rate', { euro: 1.1 });
+    const response = await publisher.get({ path: '/channels/cache-rates', params: { info: 'cache' } });
+    const { occupied, cache } = await response.json();
+    assert.equal(occupied, false);
+    assert.deepEqual(JSON.parse(cache.data), { euro: 1.1 });
+    assert.ok(cache.ttl > 1790 && cache.ttl <= 1800, `ttl ${cache.ttl}`);
+});
+
 fact('the users of a presence channel are listed once each', async (t) => {
     for (const user of ['ann', 'ben', 'ann']) {
         await subscribed(await connected(t, gateway, { app, user }), 'presence-users');

@@ -145,6 +145,7 @@ impl Client {
                 if !again {
                     let episode = with.ledger.begin(id, channel, asked);
                     seat.episode = Some(episode);
+                    seat.count = None;
                     if !seat.wanted_last || self.phase != Phase::Open {
                         with.ledger.end(episode);
                     }
@@ -171,6 +172,11 @@ impl Client {
             "pusher_internal:member_removed" => {
                 let user = user_of(message);
                 assert!(seat.members.remove(&user), "client {id}: {user} was not in {name}");
+            }
+            "pusher_internal:subscription_count" => {
+                assert!(with.channels[channel].counted, "client {id}: {message}");
+                assert_eq!(self.cache_due, None, "client {id}: {message} before the cached event");
+                seat.count = Some(count_of(message));
             }
             _ => self.hear_message(channel, message, with),
         }
@@ -220,6 +226,12 @@ fn members_of(message: &Value, client: usize) -> BTreeSet<String> {
     assert_eq!(counts, [hash.len() as u64; 2], "client {client}: {presence}");
     assert!(ids.iter().all(|id| hash.contains_key(id.as_str().unwrap())), "{presence}");
     hash.keys().cloned().collect()
+}
+
+/// How many subscribers there are.
+fn count_of(message: &Value) -> u64 {
+    let data: Value = serde_json::from_str(message["data"].as_str().unwrap()).unwrap();
+    data["subscription_count"].as_u64().unwrap()
 }
 
 /// Whom a membership event is about.

@@ -85,6 +85,7 @@ impl World {
         self.ledger.settle_whispers(heard);
         self.ledger.judge();
         self.judge_presence();
+        self.judge_counts();
         self.judge_watchers();
         self.judge_answers();
         for (app, index) in self.apps.iter().zip(0..) {
@@ -122,6 +123,17 @@ impl World {
             for client in self.subscribers(index) {
                 let seen = client.members(index).unwrap();
                 assert_eq!(seen, &there, "client {} of {}", client.id, channel.name);
+            }
+        }
+    }
+
+    /// All subscribers of a channel that is counted have heard how many they are.
+    fn judge_counts(&self) {
+        for (index, channel) in self.channels.iter().enumerate().filter(|(_, of)| of.counted) {
+            let there = self.subscribers(index).count() as u64;
+            for client in self.subscribers(index) {
+                let heard = client.count(index);
+                assert_eq!(heard, Some(there), "client {} of {}", client.id, channel.name);
             }
         }
     }

@@ -1,0 +1,131 @@
+//! What the cached last events of a home shard take, and which of them go when that is too much.
+//!
+//! Bounds hold for all apps together, and are shared fairly: past one of them that app gives way
+//! which holds the most. So an app that holds less than its equal part of the bound loses nothing,
+//! whatever others publish, and one that is alone has all of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::AppIndex;
+use crate::time::Millis;
+
+use super::super::ChannelKey;
+
+/// Bounds on the cached last events of one home shard. Past them those of the app with the most go,
+/// and of these those first whose time is over first: with one time to live for all, the oldest.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheBounds {
+    /// Events.
+    pub events: usize,
+    /// Bytes of frames and `data`.
+    pub bytes: usize,
+}
+
+/// When a cached event expires, and its number, which tells those apart that expire in the same
+/// millisecond: the older of two goes first.
+pub(super) type Expiry = (Millis, u64);
+
+/// Which channels have a cached event, and what these take.
+#[derive(Debug)]
+pub(super) struct Cache {
+    bounds: CacheBounds,
+    /// In the order in which they expire.
+    expiring: BTreeMap<Expiry, ChannelKey>,
+    /// The same by app.
+    by_app: BTreeSet<(AppIndex, Expiry)>,
+    /// Of apps that have any.
+    shares: BTreeMap<AppIndex, Share>,
+    total: Share,
+    /// Cached events so far.
+    cachings: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    events: usize,
+    bytes: usize,
+}
+
+impl Cache {
+    pub(super) const fn new(bounds: CacheBounds) -> Self {
+        Self {
+            bounds,
+            expiring: BTreeMap::new(),
+            by_app: BTreeSet::new(),
+            shares: BTreeMap::new(),
+            total: Share { events: 0, bytes: 0 },
+            cachings: 0,
+        }
+    }
+
+    /// Whether an event of this size can be kept at all.
+    pub(super) const fn takes(&self, bytes: usize) -> bool {
+        bytes <= self.bounds.bytes
+    }
+
+    /// A channel without a cached event has one. [`excess`](Self::excess) has to follow.
+    pub(super) fn add(&mut self, key: &ChannelKey, bytes: usize, expires: Millis) -> Expiry {
+        self.cachings += 1;
+        let expiry = (expires, self.cachings);
+        self.expiring.insert(expiry, key.clone());
+        self.by_app.insert((key.app(), expiry));
+        for share in [&mut self.total, self.shares.entry(key.app()).or_default()] {
+            share.events += 1;
+            share.bytes += bytes;
+        }
+        expiry
+    }
+
+    /// A channel of the app has its cached event no more.
+    pub(super) fn remove(&mut self, app: AppIndex, bytes: usize, expiry: Expiry) {
+        self.expiring.remove(&expiry);
+        self.by_app.remove(&(app, expiry));
+        let Some(of_app) = self.shares.get_mut(&app) else { return };
+        for share in [&mut self.total, of_app] {
+            share.events -= 1;
+            share.bytes -= bytes;
+        }
+        if self.shares.get(&app).is_some_and(|share| share.events == 0) {
+            self.shares.remove(&app);
+        }
+    }
+
+    /// A channel whose event has to go, while a bound is exceeded. Looks at each app that has any,
+    /// and that only then.
+    pub(super) fn excess(&self) -> Option<&ChannelKey> {
+        let measure: fn(&Share) -> usize = if self.total.events > self.bounds.events {
+            |share| share.events
+        } else if self.total.bytes > self.bounds.bytes {
+            |share| share.bytes
+        } else {
+            return None;
+        };
+        let (&app, _) = self.shares.iter().max_by_key(|&(_, share)| measure(share))?;
+        let &(_, first) = self.by_app.range((app, Expiry::default())..).next()?;
+        self.expiring.get(&first)
+    }
+
+    /// A channel whose event's time is over. Costs nothing for those that stay.
+    pub(super) fn expired(&self, now: Millis) -> Option<&ChannelKey> {
+        let (expiry, key) = self.expiring.first_key_value()?;
+        (expiry.0 <= now).then_some(key)
+    }
+
+    /// How many there are, and their bytes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        let sums = |sum: Share, of: &Share| Share {
+            events: sum.events + of.events,
+            bytes: sum.bytes + of.bytes,
+        };
+        let sum = self.shares.values().fold(Share::default(), sums);
+        let events = [self.expiring.len(), self.by_app.len(), self.total.events];
+        assert_eq!((events, self.total.bytes), ([sum.events; 3], sum.bytes));
+        (sum.events, sum.bytes)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn bounds(&self) -> CacheBounds {
+        self.bounds
+    }
+}
