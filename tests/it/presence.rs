@@ -206,6 +206,10 @@ fn members_who_come_and_go_at_once_are_counted_right_in_the_end() {
                 });
             }
         });
+        // First that all have ended: before, what the last one asked for may be still to come.
+        eventually("only the witness is connected", || {
+            (Call::get("connections").ok(gateway) == json!({ "connections": 1 })).then_some(())
+        });
         eventually("only the witness is left", || {
             let users = Call::get(&format!("channels/{ROOM}/users")).ok(gateway);
             (users == json!({ "users": [{ "id": "w" }] })).then_some(())
