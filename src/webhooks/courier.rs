@@ -6,10 +6,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinError, JoinSet};
+use tokio::time::Instant;
 
 use crate::protocol::app::Apps;
 use crate::time::Millis;
@@ -140,22 +141,22 @@ impl Round {
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         loop {
             self.work();
-            let due = self.started + self.dispatch.next_due().map_or(IDLE, |due| self.until(due));
+            let wake_at = self.wake_at();
             tokio::select! {
                 Some(turn) = self.spout.next() => {
                     let now = self.now();
                     turn.into_iter().for_each(|notice| self.dispatch.take(notice, now));
                 }
                 Some(joined) = self.on_their_way.join_next_with_id() => self.joined(joined),
-                () = tokio::time::sleep_until(due.into()) => {}
-                order = orders.recv() => match order {
-                    Some(Order::Configure(apps)) => self.dispatch.configure(&apps),
-                    Some(Order::Finish { within, done }) => {
+                () = tokio::time::sleep_until(wake_at) => {}
+                // None when the courier was dropped: nobody gives orders any more.
+                Some(order) = orders.recv() => match order {
+                    Order::Configure(apps) => self.dispatch.configure(&apps),
+                    Order::Finish { within, done } => {
                         self.finish(within).await;
                         let _gone = done.send(());
                         return;
                     }
-                    None => orders.close(),
                 },
             }
         }
@@ -175,11 +176,10 @@ impl Round {
             if self.dispatch.is_empty() {
                 return;
             }
-            let due = self.dispatch.next_due().map_or(IDLE, |due| self.until(due));
-            let due = tokio::time::Instant::from_std(self.started + due);
+            let wake_at = self.wake_at();
             tokio::select! {
                 Some(joined) = self.on_their_way.join_next_with_id() => self.joined(joined),
-                () = tokio::time::sleep_until(due) => {}
+                () = tokio::time::sleep_until(wake_at) => {}
                 () = &mut end => break,
             }
         }
@@ -275,9 +275,10 @@ impl Round {
         Millis(u64::try_from(elapsed).unwrap_or(u64::MAX))
     }
 
-    /// A moment as the time from the start.
-    fn until(&self, due: Millis) -> Duration {
-        Duration::from_millis(due.0)
+    /// When there is something to do even if nothing comes.
+    fn wake_at(&self) -> Instant {
+        let due = self.dispatch.next_due();
+        due.map_or_else(|| Instant::now() + IDLE, |due| self.started + Duration::from_millis(due.0))
     }
 }
 
@@ -285,4 +286,20 @@ impl Round {
 fn chance() -> f64 {
     // Without chance the waits are the longest: still right.
     getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::app::test_app;
+
+    #[tokio::test(start_paused = true)]
+    async fn without_anything_to_do_it_sleeps_however_long_it_has_run() {
+        let (_tap, spout) = tap::pair();
+        let round = Round::new(&Apps::new(vec![test_app()]), 1 << 16, None, spout);
+        for _ in 0..3 {
+            assert_eq!(round.wake_at(), Instant::now() + IDLE);
+            tokio::time::advance(IDLE * 2).await;
+        }
+    }
 }
