@@ -279,6 +279,10 @@ settings! {
     MAX_CLIENT_EVENT_DATA: Or<Whole<usize>> =
         optional(Whole::bytes(1, 64 * MIB)), "app.max_client_event_data",
         default "none", env "RINGWAVE_APP_MAX_CLIENT_EVENT_DATA";
+    /// Signed requests of the HTTP API per second; further ones are answered 429 and `Retry-After`.
+    MAX_REQUESTS_PER_SECOND: Or<Whole<u32>> =
+        optional(Whole::count(1, 1_000_000)), "app.max_requests_per_second",
+        default "none", env "RINGWAVE_APP_MAX_REQUESTS_PER_SECOND";
 
     /// Where the events go; in `[[apps.webhooks]]`, or by the variable for its one app.
     WEBHOOK_URL: WebhookUrl = WebhookUrl, "app.webhooks.url",

@@ -10,6 +10,7 @@
 
 mod api;
 mod body;
+mod clock;
 mod connection;
 pub mod gateway;
 mod listener;

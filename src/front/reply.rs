@@ -2,6 +2,7 @@
 //! answer but 200 into the exception that its user reads.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -58,6 +59,8 @@ pub(super) enum Rejection {
     Invalid(Violations),
     /// 503: the same request may succeed soon.
     Busy,
+    /// 429: the same request may succeed when this much time has passed.
+    TooMany(String, Duration),
     /// There is no body to judge.
     Body(Unreceived),
     /// The request to a WebSocket endpoint opens none.
@@ -89,6 +92,7 @@ impl Rejection {
                 let text = "Over capacity, try again.";
                 with(sentence(StatusCode::SERVICE_UNAVAILABLE, text), RETRY_AFTER, "1")
             }
+            Self::TooMany(text, wait) => too_many(text, wait),
             Self::Body(cause) => no_body(cause),
             Self::Handshake(refusal) => no_websocket(refusal),
         }
@@ -113,6 +117,13 @@ impl Serialize for Violations {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(field, sentence)| (field, [sentence])))
     }
+}
+
+fn too_many(text: String, wait: Duration) -> Answer {
+    let mut answer = sentence(StatusCode::TOO_MANY_REQUESTS, text);
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    answer
 }
 
 fn no_body(cause: Unreceived) -> Answer {

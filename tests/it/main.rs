@@ -43,6 +43,8 @@ mod wire;
 /// What apps' own servers are told.
 mod webhooks;
 
+/// Who is let in, how many, how fast.
+mod admission;
 /// What an app, a connection and a shard may have, and what happens beyond.
 mod limits;
 /// Silent clients: pinged, then dropped.
