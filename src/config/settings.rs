@@ -8,8 +8,8 @@
 use crate::protocol::app::ClientEvents;
 
 use super::form::{
-    Choice, Form, Given, Host, Identifier, Listeners, Or, OriginPatterns, Seconds, SecretText,
-    Switch, Text, UrlPath, Whole,
+    Choice, Form, Given, Host, Identifier, Listeners, Or, OriginPatterns, Proxies, Seconds,
+    SecretText, Switch, Text, UrlPath, Whole,
 };
 use super::keys::KeyPairs;
 use super::server::LogFormat;
@@ -161,6 +161,17 @@ settings! {
     /// Time that a client has for the head of a request.
     HEADER_TIMEOUT: Seconds = Seconds::range(1, 300), "server.header_timeout",
         default "10", env "RINGWAVE_HEADER_TIMEOUT";
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` is believed: what is not a client of its own.
+    TRUSTED_PROXIES: Proxies = Proxies, "server.trusted_proxies",
+        default "unix", env "RINGWAVE_TRUSTED_PROXIES";
+    /// Open connections of one client's address, or IPv6 /64; further ones: 4100, requests 429.
+    MAX_CONNECTIONS_PER_ADDRESS: Or<Whole<u32>> =
+        optional(Whole::count(1, 16_777_215)), "server.max_connections_per_address",
+        default "none", env "RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS";
+    /// Handshakes and API requests of one address per second, five times as many at once.
+    MAX_REQUESTS_PER_ADDRESS: Or<Whole<u32>> =
+        optional(Whole::count(1, 1_000_000)), "server.max_requests_per_address",
+        default "none", env "RINGWAVE_MAX_REQUESTS_PER_ADDRESS";
     /// Bytes of webhook events that may wait for one endpoint; further ones are lost, and logged.
     WEBHOOK_QUEUE: Whole<usize> = Whole::bytes(64 * KIB, 4 * GIB), "server.webhook_queue",
         default "16777216", env "RINGWAVE_WEBHOOK_QUEUE";

@@ -2,6 +2,7 @@
 //! answers them. The front never sees a mailbox, a ring or another shard.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ pub use crate::channels::{CachedEvent, ChannelState, Publication};
 use crate::protocol::app::{Admission, App, Apps};
 use crate::protocol::names::ChannelName;
 
+pub use super::door::Place;
 use super::stream::Stream;
 
 /// The shard as the front sees it. Cloned into every connection's task of one thread.
@@ -122,6 +124,10 @@ pub struct Upgraded {
     pub admission: Admission,
     /// The slot that it is to have: dropped when it has it.
     pub reservation: Reservation,
+    /// What it holds of what its address may have: dropped when the connection has ended.
+    pub place: Option<Place>,
+    /// The client's address, if it is known.
+    pub client: Option<IpAddr>,
     /// The socket, in blocking mode.
     pub stream: Stream,
     /// What it is to be sent first: the 101. One send takes it and the first frame.

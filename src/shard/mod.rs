@@ -33,7 +33,7 @@ use tracing::debug;
 
 use crate::bus::Port;
 use crate::channels::{CacheBounds, Homes, KeyHash, Local, UserHomes, Users};
-use crate::front::gateway::Command;
+use crate::front::gateway::{Command, Place};
 use crate::id::{AppIndex, ConnKey, ShardId};
 use crate::memory::{Chunked, Holder, Per};
 use crate::plane::{BacklogLimits, Ended, Plane};
@@ -103,6 +103,8 @@ struct Core {
     /// By slot: until when a connection has to show that its app knows it. Only for apps that want
     /// it, and only while it has not.
     unauthenticated: HashMap<u32, Millis>,
+    /// By slot: what a connection holds of what its address may have. Only where there is a limit.
+    places: HashMap<u32, Place>,
     gathers: Gathers,
     tap: Tap,
     timers: Timers,
@@ -134,6 +136,7 @@ impl<R: Ring> Shard<R> {
             users: Users::default(),
             user_homes: UserHomes::default(),
             unauthenticated: HashMap::new(),
+            places: HashMap::new(),
             gathers: Gathers::default(),
             tap,
             timers: Timers::default(),
@@ -321,6 +324,7 @@ impl Core {
             port.send(home, Message::leave(channel, *id, left));
         });
         self.unauthenticated.remove(&key.slot);
+        self.places.remove(&key.slot);
         self.sign_out(key.slot);
     }
 

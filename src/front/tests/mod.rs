@@ -129,7 +129,7 @@ impl Gateway for FakeShard {
 
 /// Sends back whatever the front handed over and whatever still comes, until the end.
 async fn echo(upgraded: Upgraded) {
-    let Upgraded { admission, reservation: _, stream, opening, leftover } = upgraded;
+    let Upgraded { admission, stream, opening, leftover, place: _place, .. } = upgraded;
     let mut bytes = [&opening[..], &leftover].concat();
     loop {
         stream.write_all(bytes).await.unwrap();
@@ -162,7 +162,7 @@ fn with_front(
 ) {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap();
-    let listeners = Listeners { tcp: vec![tcp], ..Listeners::default() };
+    let listeners = Listeners { tcp: vec![tcp.into()], ..Listeners::default() };
     run(shard, settings, listeners, move |_| client(address));
 }
 
