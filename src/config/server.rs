@@ -85,6 +85,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// How much memory the process may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// What its control group may have, all of the group counted; without such a limit, what the
+    /// host has.
+    OfHost,
+    /// So many bytes, of its own memory alone.
+    Bytes(u64),
+    /// Nobody looks.
+    None,
+}
+
 /// The settings of the server. Times that are zero and sizes are as the operator gave them.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -116,6 +128,8 @@ pub struct ServerConfig {
     pub trusted_proxies: TrustedProxies,
     /// What one address of a client may have.
     pub address_limits: AddressLimits,
+    /// How much memory the process may take.
+    pub memory_limit: MemoryLimit,
     /// Bytes of events that may wait for one endpoint.
     pub webhook_queue: usize,
     /// The directory that keeps undelivered webhooks over a restart.
@@ -176,6 +190,11 @@ pub(super) fn read(reader: &mut Reader<'_>, any_host: bool) -> Result<ServerConf
         address_limits: AddressLimits {
             connections: reader.take(&settings::MAX_CONNECTIONS_PER_ADDRESS)?,
             requests_per_second: reader.take(&settings::MAX_REQUESTS_PER_ADDRESS)?,
+        },
+        memory_limit: match reader.take(&settings::MEMORY_LIMIT)? {
+            None => MemoryLimit::OfHost,
+            Some(None) => MemoryLimit::None,
+            Some(Some(bytes)) => MemoryLimit::Bytes(bytes),
         },
         webhook_queue: reader.take(&settings::WEBHOOK_QUEUE)?,
         webhook_spool: reader.take(&settings::WEBHOOK_SPOOL)?,

@@ -172,6 +172,10 @@ settings! {
     MAX_REQUESTS_PER_ADDRESS: Or<Whole<u32>> =
         optional(Whole::count(1, 1_000_000)), "server.max_requests_per_address",
         default "none", env "RINGWAVE_MAX_REQUESTS_PER_ADDRESS";
+    /// Memory past 95 % of which new WebSockets are refused with 4100; `auto` is what the host has.
+    MEMORY_LIMIT: Or<Or<Whole<u64>>> =
+        Or { word: "auto", form: optional(Whole::bytes(MIB, 1 << 50)) }, "server.memory_limit",
+        default "auto", env "RINGWAVE_MEMORY_LIMIT";
     /// Bytes of webhook events that may wait for one endpoint; further ones are lost, and logged.
     WEBHOOK_QUEUE: Whole<usize> = Whole::bytes(64 * KIB, 4 * GIB), "server.webhook_queue",
         default "16777216", env "RINGWAVE_WEBHOOK_QUEUE";

@@ -28,12 +28,27 @@ pub trait Gateway: Clone + 'static {
     /// True while the bus spills: publishes are answered 503 with `Retry-After: 1` unsubmitted.
     fn overloaded(&self) -> bool;
 
+    /// How much memory there is left.
+    fn headroom(&self) -> Headroom;
+
     /// True once the process stops: a connection closes after the request that it is in.
     fn draining(&self) -> bool;
 
     /// A slot for one more WebSocket, if there is one. Asked before the 101: many handshakes can be
     /// under way at a time, and one that is promised its 101 must not find the table full.
     fn reserve(&self) -> Option<Reservation>;
+}
+
+/// How much memory the process may still take, in the steps by which it takes less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Headroom {
+    /// Enough.
+    #[default]
+    Enough,
+    /// No new WebSockets: they are refused with 4100. Less is held for slow readers.
+    Short,
+    /// Nothing that has a body either: publishes are answered 503 with `Retry-After: 1`.
+    Spent,
 }
 
 /// Where an answer goes. Dropped unanswered when the shard stops.

@@ -20,7 +20,7 @@ use crate::websocket::handshake::{self, UpgradeRequest};
 use super::Front;
 use super::connection::{Admitted, Switched};
 use super::door::TurnedAway;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, Headroom};
 use super::reply::{Answer, Rejection, switching_protocols};
 use super::visitor::Visitor;
 
@@ -68,6 +68,9 @@ fn admit<G: Gateway>(
     }
     if gateway.draining() {
         return Err(ProtocolError::ShuttingDown);
+    }
+    if gateway.headroom() != Headroom::Enough {
+        return Err(ProtocolError::OverCapacity);
     }
     let reservation = gateway.reserve().ok_or(ProtocolError::OverCapacity)?;
     let admission = Admission::take(app).ok_or(ProtocolError::OverQuota)?;

@@ -265,6 +265,12 @@ impl<R: Ring> Plane<R> {
         self.backlog_bytes
     }
 
+    /// Sets other bounds on backlogs. The bound of a connection holds for what it is owed from now
+    /// on, that of the shard at the next flush.
+    pub const fn limit_backlogs(&mut self, limits: BacklogLimits) {
+        self.limits = limits;
+    }
+
     /// The ring below.
     #[must_use]
     pub const fn ring(&self) -> &R {

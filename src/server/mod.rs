@@ -8,6 +8,7 @@ pub mod admin;
 pub mod limits;
 mod listen;
 pub mod logging;
+mod memory_watch;
 mod notify;
 pub mod preflight;
 mod reload;
@@ -38,6 +39,7 @@ use crate::shard::{self, Message, ShardParts, SocketIds};
 use crate::webhooks::{self, Courier};
 
 use listen::{Bound, Inherited};
+use memory_watch::Gauge;
 use notify::ServiceManager;
 use preflight::{Host, HostError};
 use reload::Reload;
@@ -138,6 +140,9 @@ async fn control(
     }
     manager.ready(&server.starting_line());
     tokio::spawn(Arc::clone(&manager).watch(shards.bus.clone()));
+    if let Some(gauge) = Gauge::of(server.memory_limit) {
+        tokio::spawn(gauge.watch(shards.bus.clone()));
+    }
     if door.counts() {
         tokio::spawn(keep_door(door));
     }

@@ -33,7 +33,7 @@ use tracing::debug;
 
 use crate::bus::Port;
 use crate::channels::{CacheBounds, Homes, KeyHash, Local, UserHomes, Users};
-use crate::front::gateway::{Command, Place};
+use crate::front::gateway::{Command, Headroom, Place};
 use crate::id::{AppIndex, ConnKey, ShardId};
 use crate::memory::{Chunked, Holder, Per};
 use crate::plane::{BacklogLimits, Ended, Plane};
@@ -108,6 +108,9 @@ struct Core {
     gathers: Gathers,
     tap: Tap,
     timers: Timers,
+    /// What slow readers are owed at most while there is enough memory.
+    backlog: BacklogLimits,
+    headroom: Headroom,
     now: Millis,
 }
 
@@ -140,6 +143,8 @@ impl<R: Ring> Shard<R> {
             gathers: Gathers::default(),
             tap,
             timers: Timers::default(),
+            backlog,
+            headroom: Headroom::default(),
             now: Millis(0),
         };
         Self { plane: Plane::new(ring, backlog, too_slow), core }
@@ -190,6 +195,12 @@ impl<R: Ring> Shard<R> {
     #[must_use]
     pub const fn overloaded(&self) -> bool {
         self.core.port.spilling()
+    }
+
+    /// How much memory is left, as the control thread has said.
+    #[must_use]
+    pub const fn headroom(&self) -> Headroom {
+        self.core.headroom
     }
 
     /// How many more connections would find a slot.
@@ -326,6 +337,17 @@ impl Core {
         self.unauthenticated.remove(&key.slot);
         self.places.remove(&key.slot);
         self.sign_out(key.slot);
+    }
+
+    /// With less memory less is held for slow readers: the slowest are closed at the end of the turn.
+    fn see_headroom<R: Ring>(&mut self, plane: &mut Plane<R>, headroom: Headroom) {
+        self.headroom = headroom;
+        let shard = match headroom {
+            Headroom::Enough => self.backlog.shard,
+            Headroom::Short => self.backlog.shard / 4,
+            Headroom::Spent => self.backlog.shard / 16,
+        };
+        plane.limit_backlogs(BacklogLimits { shard, ..self.backlog });
     }
 
     /// Turns the messages of this turn into what each connection is owed.

@@ -26,7 +26,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::{Shard, ShardParts};
-use crate::front::gateway::Reservation;
+use crate::front::gateway::{Headroom, Reservation};
 use crate::front::{self, Command, Gateway, Listeners};
 use crate::memory::Trim;
 use crate::protocol::app::Apps;
@@ -101,6 +101,7 @@ async fn drive(setup: Setup, report: &dyn Fn(Milestone)) -> io::Result<()> {
         commands.trim();
         handle.0.free_slots.set(shard.free_slots());
         handle.0.overloaded.set(shard.overloaded());
+        handle.0.headroom.set(shard.headroom());
         handle.0.see_apps(shard.apps());
         if shard.draining() && !handle.0.draining.replace(true) {
             // Accepts nothing more; requests in flight end.
@@ -228,6 +229,8 @@ struct Inbox {
     /// As of the last turn.
     overloaded: Cell<bool>,
     /// As of the last turn.
+    headroom: Cell<Headroom>,
+    /// As of the last turn.
     draining: Cell<bool>,
 }
 
@@ -240,6 +243,7 @@ impl Inbox {
             free_slots: Cell::new(0),
             reserved_slots: Rc::default(),
             overloaded: Cell::new(false),
+            headroom: Cell::default(),
             draining: Cell::new(false),
         }
     }
@@ -280,6 +284,10 @@ impl Gateway for Handle {
 
     fn overloaded(&self) -> bool {
         self.0.overloaded.get()
+    }
+
+    fn headroom(&self) -> Headroom {
+        self.0.headroom.get()
     }
 
     fn draining(&self) -> bool {

@@ -348,3 +348,83 @@ fn limits_that_a_proxy_would_share_among_its_clients_are_spoken_of() {
     assert!(!check(&[(TRUSTED, PROXY)]).contains(note));
     assert!(check(&[(TRUSTED, "\"10.0.0.0/8, unix, ::1\"")]).contains("10.0.0.0/8, unix, ::1"));
 }
+
+// ---- memory -------------------------------------------------------------------------------------
+
+const OVER_CAPACITY: &str = "Server is over capacity. Please reconnect later.";
+
+#[test]
+fn without_memory_nobody_is_let_in_and_nothing_is_published_but_questions_are_answered() {
+    // Less than any process has.
+    served_with(
+        |setup| setup.env("RINGWAVE_MEMORY_LIMIT", "1048576"),
+        |gateway| {
+            gateway.logged(&["ERROR", "memory is nearly spent", "limit=1 MiB"]);
+            eventually("every shard has heard of it", || {
+                let mut clients: Vec<_> =
+                    (0..20).map(|_| Client::open(gateway, &target(), &[])).collect();
+                let refused = |client: &mut Client| client.next()["event"] == "pusher:error";
+                clients.iter_mut().all(refused).then_some(())
+            });
+            for _ in 0..20 {
+                Client::open(gateway, &target(), &[]).expect_refusal(4100, OVER_CAPACITY);
+                let event = json!({ "name": "e", "channel": "c", "data": "1" });
+                let refused = Call::post("events", &event).send(gateway);
+                assert_eq!(refused.status, 503);
+                assert_eq!(refused.header("retry-after"), Some("1"));
+                Call::get("channels").ok(gateway);
+            }
+            assert_eq!(gateway.log().matches("memory is").count(), 1, "it is said once");
+        },
+    );
+}
+
+#[test]
+fn when_memory_is_short_the_slowest_go_and_all_others_stay_and_are_served() {
+    const EVENT_BYTES: usize = 90_000;
+    for shards in SHARD_COUNTS {
+        let generous = |setup: Setup| {
+            let setup = setup.env("RINGWAVE_BACKLOG_PER_CONNECTION", "1073741824");
+            setup.env("RINGWAVE_BACKLOG_PER_SHARD", "200000000")
+        };
+        let idle = generous(Setup::new(shards)).start().rss();
+        let limit = (idle + (120 << 20)).to_string();
+        let gateway = &generous(Setup::new(shards)).env("RINGWAVE_MEMORY_LIMIT", &limit).start();
+        let mut reader = Client::connect(gateway);
+        reader.subscribe("room");
+        let mut slow = Client::connect(gateway);
+        slow.subscribe("room");
+
+        let data = " ".repeat(EVENT_BYTES);
+        let event = json!({ "name": "e", "channel": "room", "data": data });
+        let publish = || Call::post("events", &event).send(gateway).status;
+        let mut published = 0;
+        // Memory grows by what the slow one does not read, until somebody looks.
+        while !gateway.log().contains("memory is") {
+            assert!(published * EVENT_BYTES < 190 << 20, "nobody has looked");
+            if publish() == 200 {
+                reader.expect_event("room", "e", &data);
+                published += 1;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        eventually("a new connection is refused", || {
+            let mut client = Client::open(gateway, &target(), &[]);
+            if client.next()["event"] == "pusher:connection_established" {
+                return None;
+            }
+            assert_eq!(client.expect_close(), (4100, OVER_CAPACITY.to_owned()));
+            Some(())
+        });
+        eventually("publishing goes on", || (publish() == 200).then_some(()));
+        reader.expect_event("room", "e", &data);
+        gateway.logged(&["INFO", "the client reads too slowly"]);
+        gateway.logged(&["INFO", "there is enough memory again"]);
+        eventually("everybody is let in", || {
+            let mut client = Client::open(gateway, &target(), &[]);
+            (client.next()["event"] == "pusher:connection_established").then_some(())
+        });
+        reader.expect_nothing();
+        drop(slow);
+    }
+}

@@ -45,12 +45,12 @@ mod webhooks;
 
 /// Who is let in, how many, how fast.
 mod admission;
-/// The PROXY protocol: a balancer in front that passes bytes on.
-mod proxy_protocol;
 /// What an app, a connection and a shard may have, and what happens beyond.
 mod limits;
 /// Silent clients: pinged, then dropped.
 mod liveness;
+/// The PROXY protocol: a balancer in front that passes bytes on.
+mod proxy_protocol;
 /// Readers that do not read.
 mod slow;
 

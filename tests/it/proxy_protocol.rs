@@ -256,8 +256,8 @@ impl Nginx {
         let upstream = proxied_port(gateway.address());
         let configuration = format!(
             "{load}\ndaemon off;\nmaster_process off;\npid {here}/pid;\nerror_log stderr;\n\
-             events {{}}\nstream {{\n  server {{\n    listen {listen};\n    proxy_pass {upstream};\n\
-             proxy_protocol on;\n  }}\n}}\n"
+             events {{}}\nstream {{\n  server {{\n    listen {listen};\n    \
+             proxy_pass {upstream};\n    proxy_protocol on;\n  }}\n}}\n"
         );
         let file = gateway.path("nginx.conf");
         fs::write(&file, configuration).unwrap();

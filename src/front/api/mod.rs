@@ -21,8 +21,8 @@ use crate::protocol::app::{App, Apps};
 use crate::protocol::names::ChannelName;
 use crate::protocol::signing::{self, SignedRequest};
 
-use super::body;
-use super::gateway::{ChannelState, Command, Gateway, Reply};
+use super::body::{self, Unreceived};
+use super::gateway::{ChannelState, Command, Gateway, Headroom, Reply};
 use super::reply::{Answer, Rejection, json};
 use super::route::Endpoint;
 use super::{Front, clock};
@@ -35,6 +35,9 @@ pub(super) async fn answer<G: Gateway>(
     app_id: &str,
     endpoint: Endpoint<'_>,
 ) -> Result<Answer, Rejection> {
+    if endpoint.is_command() && front.gateway.headroom() == Headroom::Spent {
+        return Err(Rejection::Body(Unreceived::OverBudget));
+    }
     let apps = front.gateway.apps();
     let bytes_max = found(&apps, app_id)?.limits.max_request_size;
     let time_max = front.settings.body_timeout;

@@ -17,7 +17,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::gateway::{
-    CachedEvent, ChannelState, Command, Gateway, Overloaded, Publication, Reservation, Upgraded,
+    CachedEvent, ChannelState, Command, Gateway, Headroom, Overloaded, Publication, Reservation,
+    Upgraded,
 };
 use super::{Listeners, Settings, serve};
 use crate::id::AppIndex;
@@ -32,6 +33,8 @@ struct Switches {
     overloaded: AtomicBool,
     draining: AtomicBool,
     full: AtomicBool,
+    /// 0, 1 or 2, as [`Headroom`] has them.
+    short_of_memory: AtomicUsize,
     /// Replies are dropped unanswered.
     gone: AtomicBool,
 }
@@ -115,6 +118,14 @@ impl Gateway for FakeShard {
 
     fn overloaded(&self) -> bool {
         self.switches.overloaded.load(Ordering::SeqCst)
+    }
+
+    fn headroom(&self) -> Headroom {
+        match self.switches.short_of_memory.load(Ordering::SeqCst) {
+            0 => Headroom::Enough,
+            1 => Headroom::Short,
+            _ => Headroom::Spent,
+        }
     }
 
     fn draining(&self) -> bool {
