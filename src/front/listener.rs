@@ -337,7 +337,46 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::os::linux::net::SocketAddrExt;
+
     use super::*;
+
+    #[test]
+    fn a_storm_of_connections_leaves_the_shard_its_turns() {
+        const CLIENTS: u32 = 100;
+        let name = format!("ringwave-storm-{}", std::process::id());
+        let address = unix::SocketAddr::from_abstract_name(name).unwrap();
+        let listener = unix::UnixListener::bind_addr(&address).unwrap();
+        let connect = |_| unix::UnixStream::connect_addr(&address).unwrap();
+        let waiting: Vec<_> = (0..CLIENTS).map(connect).collect();
+
+        let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(64)).unwrap();
+        let most = runtime.block_on(async {
+            let listener = Listener::unix(listener).unwrap();
+            let source = Source { listener, opening: Opening::Http };
+            let mut paced = Paced { source, in_a_row: 0 };
+            let accepted = Rc::new(Cell::new(0));
+            let counted = Rc::clone(&accepted);
+            let accepting = tokio_uring::spawn(async move {
+                while counted.get() < CLIENTS {
+                    paced.pause().await;
+                    paced.source.accept().await.unwrap();
+                    counted.set(counted.get() + 1);
+                }
+            });
+            // As a shard that has something to do in each turn.
+            let mut most = 0;
+            while !accepting.is_finished() {
+                let before = accepted.get();
+                tokio::task::yield_now().await;
+                most = most.max(accepted.get() - before);
+            }
+            most
+        });
+        assert!(most <= ACCEPTS_IN_A_ROW, "{most} between two turns");
+        drop(waiting);
+    }
 
     #[test]
     fn running_out_of_descriptors_pauses_and_an_aborted_connection_does_not() {
