@@ -240,8 +240,8 @@ const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 struct Nginx(Child);
 
 impl Nginx {
-    /// None where there is no nginx with `stream`.
-    fn start(gateway: &Gateway, listen: SocketAddr) -> Option<Self> {
+    /// Passes bytes on, with the header. None where there is no nginx with `stream`.
+    fn passing_bytes(gateway: &Gateway, listen: SocketAddr) -> Option<Self> {
         let built = Command::new("nginx").arg("-V").output().ok()?;
         let built = String::from_utf8_lossy(&built.stderr).into_owned();
         let module = std::env::var("RINGWAVE_TEST_NGINX_STREAM_MODULE");
@@ -251,21 +251,46 @@ impl Nginx {
             false if built.contains("--with-stream ") => String::new(),
             false => return None,
         };
-        let here = gateway.path("");
-        let here = here.display();
         let upstream = proxied_port(gateway.address());
+        let stream = format!(
+            "stream {{ server {{ listen {listen}; proxy_pass {upstream}; proxy_protocol on; }} }}"
+        );
+        Some(Self::start(gateway, listen, &load, &stream))
+    }
+
+    /// Passes requests on over a unix socket, with `X-Forwarded-For`. None where there is no nginx.
+    fn passing_requests(gateway: &Gateway, listen: SocketAddr, socket: &Path) -> Option<Self> {
+        Command::new("nginx").arg("-v").output().ok()?;
+        let here = gateway.path("");
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let temporary = temporary.map(|of| format!("{of}_temp_path {}{of}; ", here.display()));
+        let http = format!(
+            "http {{ access_log off; {} server {{ listen {listen}; location / {{\n\
+             proxy_pass http://unix:{}:;\nproxy_http_version 1.1;\n\
+             proxy_set_header Host $http_host;\n\
+             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
+             proxy_set_header Upgrade $http_upgrade;\nproxy_set_header Connection upgrade;\n\
+             }} }} }}",
+            temporary.concat(),
+            socket.display(),
+        );
+        Some(Self::start(gateway, listen, "", &http))
+    }
+
+    fn start(gateway: &Gateway, listen: SocketAddr, load: &str, block: &str) -> Self {
+        let here = gateway.path("");
         let configuration = format!(
-            "{load}\ndaemon off;\nmaster_process off;\npid {here}/pid;\nerror_log stderr;\n\
-             events {{}}\nstream {{\n  server {{\n    listen {listen};\n    \
-             proxy_pass {upstream};\n    proxy_protocol on;\n  }}\n}}\n"
+            "{load}\ndaemon off;\nmaster_process off;\npid {}pid;\nerror_log stderr;\n\
+             events {{}}\n{block}\n",
+            here.display()
         );
         let file = gateway.path("nginx.conf");
         fs::write(&file, configuration).unwrap();
         let mut command = Command::new("nginx");
-        command.arg("-c").arg(file).arg("-p").arg(gateway.path("")).stderr(Stdio::null());
+        command.arg("-c").arg(file).arg("-p").arg(here).stderr(Stdio::null());
         let nginx = Self(command.spawn().unwrap());
         eventually("nginx listens", || TcpStream::connect(listen).ok());
-        Some(nginx)
+        nginx
     }
 }
 
@@ -282,7 +307,7 @@ fn nginx_tells_its_clients_by_the_proxy_protocol() {
     served(one, |gateway| {
         let address = gateway.address();
         let listen = SocketAddr::from((address.ip(), address.port() + 2));
-        let Some(_nginx) = Nginx::start(gateway, listen) else { return };
+        let Some(_nginx) = Nginx::passing_bytes(gateway, listen) else { return };
         let from = |number| {
             let stream = gateway.tcp_between(Ipv4Addr::new(127, 9, 1, number), listen);
             Client::over(stream, gateway, &target(), &[])
@@ -295,4 +320,29 @@ fn nginx_tells_its_clients_by_the_proxy_protocol() {
         crate::http::publish(gateway, "room", "e", "1");
         held.expect_event("room", "e", "1");
     });
+}
+
+#[test]
+fn nginx_tells_its_clients_by_a_header_that_they_cannot_forge() {
+    for shards in SHARD_COUNTS {
+        let setup = Setup::new(shards).env("RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS", "1");
+        let socket = setup.path("gateway.sock");
+        let (unix, tcp) = (format!("unix://{}", socket.display()), setup.address());
+        let setup = setup.flag(&format!("--listen={unix}")).flag(&format!("--listen=tcp://{tcp}"));
+        let gateway = &setup.start();
+        let listen = SocketAddr::from((tcp.ip(), tcp.port() + 2));
+        let Some(_nginx) = Nginx::passing_requests(gateway, listen, &socket) else { return };
+        let from = |number, forged: &str| {
+            let stream = gateway.tcp_between(Ipv4Addr::new(127, 9, 2, number), listen);
+            let forged = [("X-Forwarded-For", forged), ("Forwarded", "for=203.0.113.9")];
+            Client::over(stream, gateway, &target(), &forged)
+        };
+        let mut held = from(1, "203.0.113.1");
+        held.established();
+        from(1, "203.0.113.2").expect_refusal(4100, TOO_MANY);
+        from(2, "203.0.113.1").established();
+        held.subscribe("room");
+        crate::http::publish(gateway, "room", "e", "1");
+        held.expect_event("room", "e", "1");
+    }
 }
