@@ -339,7 +339,7 @@ impl Core {
         self.sign_out(key.slot);
     }
 
-    /// With less memory less is held for slow readers: the slowest are closed at the end of the turn.
+    /// With less memory less is held for slow readers: at the end of the turn the slowest close.
     fn see_headroom<R: Ring>(&mut self, plane: &mut Plane<R>, headroom: Headroom) {
         self.headroom = headroom;
         let shard = match headroom {
