@@ -25,6 +25,10 @@ impl Add<Duration> for Millis {
     }
 }
 
+/// Nanoseconds on the host's monotonic clock, which is one for all threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Nanos(pub u64);
+
 /// A time to a tenth of a second, never later than it was, in four bytes that an `Option` does not
 /// add to: for records of which there are many. Lasts for 13 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

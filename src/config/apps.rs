@@ -7,6 +7,7 @@
 //! app, which the variables then describe.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::id::AppIndex;
 use crate::protocol::app::{App, Apps, Connections, Limits, RateLimit, Standing};
@@ -176,6 +177,7 @@ fn read_app(
         limits: read_limits(reader, max_request_size)?,
         webhooks: webhooks::read(reader)?,
         connections: Connections::of(index),
+        requests: Arc::default(),
     })
 }
 
@@ -227,6 +229,7 @@ fn read_limits(reader: &mut Reader<'_>, max_request_size: usize) -> Result<Limit
         max_watchlist: reader.take(&settings::MAX_WATCHLIST)?,
         max_client_events_per_second: reader.take(&settings::MAX_CLIENT_EVENTS_PER_SECOND)?,
         max_client_event_data: reader.take(&settings::MAX_CLIENT_EVENT_DATA)?,
+        max_requests_per_second: reader.take(&settings::MAX_REQUESTS_PER_SECOND)?,
     })
 }
 

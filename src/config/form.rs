@@ -8,9 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::front::Opening;
+use crate::front::address::{Trusted, TrustedProxies};
 use crate::protocol::origin::Origins;
 
-use super::server::ListenAddr;
+use super::server::{ListenAddr, Listener};
 
 /// A value as a source gave it, before any form looked at it.
 #[derive(Clone, PartialEq, Eq)]
@@ -363,7 +365,7 @@ impl Form for UrlPath {
 pub(super) struct Listeners;
 
 impl Form for Listeners {
-    type Value = Vec<ListenAddr>;
+    type Value = Vec<Listener>;
 
     fn accept(&self, given: &Given) -> Result<Self::Value, Offender> {
         let parse = |item: &String| parse_listener(item).ok_or_else(|| Offender(quoted(item)));
@@ -371,24 +373,47 @@ impl Form for Listeners {
     }
 
     fn accepted(&self) -> String {
-        "`tcp://HOST:PORT` or `unix:///PATH`, any number of them".into()
+        "`tcp://HOST:PORT` or `unix:///PATH`, `tcp+proxy://` or `unix+proxy://` for the PROXY \
+         protocol, any number of them"
+            .into()
     }
 
     fn show(&self, value: &Self::Value) -> String {
-        let item = |place: &ListenAddr| match place {
-            ListenAddr::Tcp(address) => format!("tcp://{address}"),
-            ListenAddr::Unix(path) => format!("unix://{}", path.display()),
+        let item = |listener: &Listener| {
+            let proxy = match listener.opening {
+                Opening::Http => "",
+                Opening::ProxyHeader => "+proxy",
+            };
+            match &listener.place {
+                ListenAddr::Tcp(address) => format!("tcp{proxy}://{address}"),
+                ListenAddr::Unix(path) => format!("unix{proxy}://{}", path.display()),
+            }
         };
         value.iter().map(item).collect::<Vec<_>>().join(", ")
     }
 }
 
-fn parse_listener(text: &str) -> Option<ListenAddr> {
-    if let Some(path) = text.strip_prefix("unix://") {
-        let usable = path.starts_with('/') && path.len() > 1 && !path.contains('\0');
-        return usable.then(|| ListenAddr::Unix(PathBuf::from(path)));
-    }
-    let (host, port) = text.strip_prefix("tcp://")?.rsplit_once(':')?;
+fn parse_listener(text: &str) -> Option<Listener> {
+    let (scheme, place) = text.split_once("://")?;
+    let (scheme, opening) = match scheme.strip_suffix("+proxy") {
+        Some(scheme) => (scheme, Opening::ProxyHeader),
+        None => (scheme, Opening::Http),
+    };
+    let place = match scheme {
+        "unix" => parse_unix(place)?,
+        "tcp" => parse_tcp(place)?,
+        _ => return None,
+    };
+    Some(Listener { place, opening })
+}
+
+fn parse_unix(path: &str) -> Option<ListenAddr> {
+    let usable = path.starts_with('/') && path.len() > 1 && !path.contains('\0');
+    usable.then(|| ListenAddr::Unix(PathBuf::from(path)))
+}
+
+fn parse_tcp(text: &str) -> Option<ListenAddr> {
+    let (host, port) = text.rsplit_once(':')?;
     // Without brackets the last group of an IPv6 address would be taken for the port.
     if host.contains(':') && !host.starts_with('[') {
         return None;
@@ -397,6 +422,36 @@ fn parse_listener(text: &str) -> Option<ListenAddr> {
     let port = port.parse().ok().filter(|&port: &u16| digits && port > 0)?;
     Some(ListenAddr::Tcp(SocketAddr::new(parse_host(host)?, port)))
 }
+
+/// Proxies that are believed.
+pub(super) struct Proxies;
+
+impl Form for Proxies {
+    type Value = TrustedProxies;
+
+    fn accept(&self, given: &Given) -> Result<TrustedProxies, Offender> {
+        let items = items(given)?;
+        if matches!(items.as_slice(), [word] if word == NOBODY) {
+            return Ok(TrustedProxies::default());
+        }
+        let parse = |item: &String| item.parse::<Trusted>().map_err(|()| Offender(quoted(item)));
+        items.iter().map(parse).collect()
+    }
+
+    fn accepted(&self) -> String {
+        format!(
+            "a list of addresses, networks (`10.0.0.0/8`, `2001:db8::/32`) and the word `unix` for \
+             unix sockets, or `{NOBODY}`"
+        )
+    }
+
+    fn show(&self, value: &TrustedProxies) -> String {
+        let shown: Vec<_> = value.iter().map(ToString::to_string).collect();
+        if shown.is_empty() { NOBODY.to_owned() } else { shown.join(", ") }
+    }
+}
+
+const NOBODY: &str = "none";
 
 /// Origins of browsers, kept with the text that they were read from.
 pub(super) struct OriginPatterns;

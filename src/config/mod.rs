@@ -29,7 +29,7 @@ use crate::protocol::app::Apps;
 
 pub use import::import_reverb;
 pub use reader::Resolved;
-pub use server::{ListenAddr, LogFormat, ServerConfig};
+pub use server::{ListenAddr, Listener, LogFormat, MemoryLimit, ServerConfig};
 pub(crate) use settings::help;
 use sources::Sources;
 pub use sources::{Environment, Source};

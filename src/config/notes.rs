@@ -1,12 +1,14 @@
 //! Floor 6. What an operator should hear although nothing is wrong: settings that have no effect,
 //! or another one than they seem to have.
 
+use crate::front::Opening;
+use crate::front::address::Trusted;
 use crate::protocol::app::Apps;
 
 use super::apps::Plan;
 use super::form::{Form, Given, Switch};
 use super::nearest;
-use super::server::{ListenAddr, ServerConfig};
+use super::server::{ListenAddr, Listener, ServerConfig};
 use super::settings::{self, ALL};
 use super::sources::Sources;
 
@@ -25,6 +27,7 @@ pub(super) fn collect(
     notes.extend(rate_limiting_word(sources, plan));
     notes.extend(idle_app_variables(sources, plan, apps));
     notes.extend(webhook_to_nowhere(sources, plan));
+    notes.extend(one_address_for_all(server));
     notes.extend(misspelt_variables(sources));
     notes
 }
@@ -46,7 +49,7 @@ fn publishing_port(sources: &Sources<'_>, server: &ServerConfig) -> Option<Strin
     let (host, _) = sources.variable("REVERB_HOST")?;
     let (Given::Text(port), Given::Text(host)) = (port, host) else { return None };
     let local = matches!(host.as_str(), "localhost" | "::1" | "[::1]") || host.starts_with("127.");
-    let tcp = |place: &ListenAddr| match place {
+    let tcp = |listener: &Listener| match &listener.place {
         ListenAddr::Tcp(address) => Some(address.port().to_string()),
         ListenAddr::Unix(_) => None,
     };
@@ -115,6 +118,29 @@ fn webhook_to_nowhere(sources: &Sources<'_>, plan: &Plan) -> Option<String> {
     let (_, source) = sources.variable(events)?;
     let idle = plan.uses_variables() && sources.variable(url).is_none();
     idle.then(|| format!("{url} is not set, so there is no webhook to send events to ({source})."))
+}
+
+/// Behind a proxy that is not believed, all clients have its address, and the limits of one.
+fn one_address_for_all(server: &ServerConfig) -> Option<String> {
+    let limits = &server.address_limits;
+    let limited = limits.connections.is_some() || limits.requests_per_second.is_some();
+    let hidden = server.listeners.iter().find(|listener| {
+        let believed = server.trusted_proxies.iter().any(|trusted| match &listener.place {
+            ListenAddr::Tcp(_) => matches!(trusted, Trusted::Network(_)),
+            ListenAddr::Unix(_) => *trusted == Trusted::Unix,
+        });
+        listener.is_local() && listener.opening == Opening::Http && !believed
+    })?;
+    limited.then(|| {
+        let (what, remedy) = match &hidden.place {
+            ListenAddr::Tcp(address) => ("count as one address", address.ip().to_string()),
+            ListenAddr::Unix(_) => ("are not counted at all", "unix".to_owned()),
+        };
+        format!(
+            "The limits per address: clients that a proxy of this host passes on to {hidden} \
+             {what}, unless the proxy is believed: server.trusted_proxies={remedy}."
+        )
+    })
 }
 
 /// Variables with our prefix are meant for us; unknown `REVERB_*` ones may be the app's own.

@@ -6,11 +6,48 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use crate::front::address::TrustedProxies;
+use crate::front::{AddressLimits, Opening};
+
 use super::ConfigError;
 use super::reader::Reader;
 use super::settings;
 
-/// One place to listen on.
+/// One place to listen on, and what is spoken there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where.
+    pub place: ListenAddr,
+    /// What connections begin with.
+    pub opening: Opening,
+}
+
+impl Listener {
+    /// Whether only processes of this host can connect.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.place.is_local()
+    }
+}
+
+impl From<ListenAddr> for Listener {
+    /// One that speaks HTTP.
+    fn from(place: ListenAddr) -> Self {
+        Self { place, opening: Opening::Http }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.place.fmt(f)?;
+        match self.opening {
+            Opening::Http => Ok(()),
+            Opening::ProxyHeader => f.write_str(" (PROXY protocol)"),
+        }
+    }
+}
+
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddr {
     /// A TCP address and port.
@@ -48,11 +85,23 @@ pub enum LogFormat {
     Json,
 }
 
+/// How much memory the process may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// What its control group may have, all of the group counted; without such a limit, what the
+    /// host has.
+    OfHost,
+    /// So many bytes, of its own memory alone.
+    Bytes(u64),
+    /// Nobody looks.
+    None,
+}
+
 /// The settings of the server. Times that are zero and sizes are as the operator gave them.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Where to listen; never empty.
-    pub listeners: Vec<ListenAddr>,
+    pub listeners: Vec<Listener>,
     /// Prefix of all paths: empty, or `/` and segments without a `/` at the end.
     pub path: String,
     /// The name that clients use, for display; may be empty.
@@ -75,6 +124,12 @@ pub struct ServerConfig {
     pub max_http_connections: usize,
     /// Time for the head of a request.
     pub header_timeout: Duration,
+    /// Proxies that are believed when they tell a client's address.
+    pub trusted_proxies: TrustedProxies,
+    /// What one address of a client may have.
+    pub address_limits: AddressLimits,
+    /// How much memory the process may take.
+    pub memory_limit: MemoryLimit,
     /// Bytes of events that may wait for one endpoint.
     pub webhook_queue: usize,
     /// The directory that keeps undelivered webhooks over a restart.
@@ -88,7 +143,7 @@ impl ServerConfig {
     pub fn starting_line(&self) -> String {
         let places: Vec<_> = self.listeners.iter().map(|place| self.shown(place)).collect();
         let mut line = format!("Starting server on {}", places.join(", "));
-        let bare_host = |place: &ListenAddr| match place {
+        let bare_host = |listener: &Listener| match &listener.place {
             ListenAddr::Tcp(address) => address.ip().to_string() == self.hostname,
             ListenAddr::Unix(_) => false,
         };
@@ -98,10 +153,10 @@ impl ServerConfig {
         line
     }
 
-    fn shown(&self, place: &ListenAddr) -> String {
-        match place {
-            ListenAddr::Tcp(_) => format!("{place}{}", self.path),
-            ListenAddr::Unix(_) => place.to_string(),
+    fn shown(&self, listener: &Listener) -> String {
+        match &listener.place {
+            place @ ListenAddr::Tcp(_) => format!("{place}{}", self.path),
+            place @ ListenAddr::Unix(_) => place.to_string(),
         }
     }
 }
@@ -114,7 +169,7 @@ pub(super) fn read(reader: &mut Reader<'_>, any_host: bool) -> Result<ServerConf
     let port = reader.take(&settings::PORT)?;
     let mut listeners = reader.take(&settings::LISTEN)?;
     if listeners.is_empty() {
-        listeners.push(ListenAddr::Tcp(SocketAddr::new(host, port)));
+        listeners.push(ListenAddr::Tcp(SocketAddr::new(host, port)).into());
     }
     reject_twice(&listeners)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -131,14 +186,25 @@ pub(super) fn read(reader: &mut Reader<'_>, any_host: bool) -> Result<ServerConf
         max_connections_per_shard: reader.take(&settings::MAX_CONNECTIONS_PER_SHARD)?,
         max_http_connections: reader.take(&settings::MAX_HTTP_CONNECTIONS)?,
         header_timeout: reader.take(&settings::HEADER_TIMEOUT)?,
+        trusted_proxies: reader.take(&settings::TRUSTED_PROXIES)?,
+        address_limits: AddressLimits {
+            connections: reader.take(&settings::MAX_CONNECTIONS_PER_ADDRESS)?,
+            requests_per_second: reader.take(&settings::MAX_REQUESTS_PER_ADDRESS)?,
+        },
+        memory_limit: match reader.take(&settings::MEMORY_LIMIT)? {
+            None => MemoryLimit::OfHost,
+            Some(None) => MemoryLimit::None,
+            Some(Some(bytes)) => MemoryLimit::Bytes(bytes),
+        },
         webhook_queue: reader.take(&settings::WEBHOOK_QUEUE)?,
         webhook_spool: reader.take(&settings::WEBHOOK_SPOOL)?,
     })
 }
 
 /// With `SO_REUSEPORT` a second socket on the same address would not even fail.
-fn reject_twice(listeners: &[ListenAddr]) -> Result<(), ConfigError> {
-    let twice = listeners.iter().enumerate().find(|&(i, place)| listeners[..i].contains(place));
+fn reject_twice(listeners: &[Listener]) -> Result<(), ConfigError> {
+    let places: Vec<_> = listeners.iter().map(|listener| &listener.place).collect();
+    let twice = places.iter().enumerate().find(|&(i, place)| places[..i].contains(place));
     twice.map_or(Ok(()), |(_, place)| {
         Err(ConfigError(format!("server.listen names {place} twice: each place once will do")))
     })

@@ -8,8 +8,8 @@
 use crate::protocol::app::ClientEvents;
 
 use super::form::{
-    Choice, Form, Given, Host, Identifier, Listeners, Or, OriginPatterns, Seconds, SecretText,
-    Switch, Text, UrlPath, Whole,
+    Choice, Form, Given, Host, Identifier, Listeners, Or, OriginPatterns, Proxies, Seconds,
+    SecretText, Switch, Text, UrlPath, Whole,
 };
 use super::keys::KeyPairs;
 use super::server::LogFormat;
@@ -161,6 +161,21 @@ settings! {
     /// Time that a client has for the head of a request.
     HEADER_TIMEOUT: Seconds = Seconds::range(1, 300), "server.header_timeout",
         default "10", env "RINGWAVE_HEADER_TIMEOUT";
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` is believed: what is not a client of its own.
+    TRUSTED_PROXIES: Proxies = Proxies, "server.trusted_proxies",
+        default "unix", env "RINGWAVE_TRUSTED_PROXIES";
+    /// Open connections of one client's address, or IPv6 /64; further ones: 4100, requests 429.
+    MAX_CONNECTIONS_PER_ADDRESS: Or<Whole<u32>> =
+        optional(Whole::count(1, 16_777_215)), "server.max_connections_per_address",
+        default "none", env "RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS";
+    /// Handshakes and API requests of one address per second, five times as many at once.
+    MAX_REQUESTS_PER_ADDRESS: Or<Whole<u32>> =
+        optional(Whole::count(1, 1_000_000)), "server.max_requests_per_address",
+        default "none", env "RINGWAVE_MAX_REQUESTS_PER_ADDRESS";
+    /// Memory past 95 % of which new WebSockets are refused with 4100; `auto` is what the host has.
+    MEMORY_LIMIT: Or<Or<Whole<u64>>> =
+        Or { word: "auto", form: optional(Whole::bytes(MIB, 1 << 50)) }, "server.memory_limit",
+        default "auto", env "RINGWAVE_MEMORY_LIMIT";
     /// Bytes of webhook events that may wait for one endpoint; further ones are lost, and logged.
     WEBHOOK_QUEUE: Whole<usize> = Whole::bytes(64 * KIB, 4 * GIB), "server.webhook_queue",
         default "16777216", env "RINGWAVE_WEBHOOK_QUEUE";
@@ -282,6 +297,10 @@ settings! {
     MAX_CLIENT_EVENT_DATA: Or<Whole<usize>> =
         optional(Whole::bytes(1, 64 * MIB)), "app.max_client_event_data",
         default "none", env "RINGWAVE_APP_MAX_CLIENT_EVENT_DATA";
+    /// Signed requests of the HTTP API per second; further ones are answered 429 and `Retry-After`.
+    MAX_REQUESTS_PER_SECOND: Or<Whole<u32>> =
+        optional(Whole::count(1, 1_000_000)), "app.max_requests_per_second",
+        default "none", env "RINGWAVE_APP_MAX_REQUESTS_PER_SECOND";
 
     /// Where the events go; in `[[apps.webhooks]]`, or by the variable for its one app.
     WEBHOOK_URL: WebhookUrl = WebhookUrl, "app.webhooks.url",

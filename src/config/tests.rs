@@ -456,6 +456,7 @@ fn listeners_replace_host_and_port() {
     assert_eq!(
         config.server.listeners,
         [ListenAddr::Tcp(loopback), ListenAddr::Unix("/run/ringwave.sock".into())]
+            .map(Listener::from)
     );
     assert_eq!(
         config.server.starting_line(),

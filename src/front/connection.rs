@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -17,39 +18,57 @@ use tokio::sync::watch;
 use crate::protocol::app::Admission;
 use crate::protocol::close::{self, ProtocolError};
 
+use super::address::Peer;
+use super::door::Place;
 use super::gateway::{Command, Gateway, Reservation, Upgraded};
+use super::listener::{self, Accepted, Opening};
 use super::pace::Pace;
-use super::stream::{Io, Parts, Stream, Switching};
-use super::{Front, listener, service};
+use super::stream::{Io, Parts, Switching};
+use super::visitor::Visitor;
+use super::{Front, service};
 
 /// What becomes of the socket behind its 101.
 #[derive(Debug)]
 pub(super) enum Switched {
     /// The shard takes it.
-    Admitted(Admission, Reservation),
+    Admitted(Admitted),
     /// The client is told why not, as Pusher clients understand it: an error message and a close
     /// frame on the open WebSocket.
     Refused(ProtocolError),
 }
 
+/// Everything that a WebSocket holds from its first moment on.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) admission: Admission,
+    pub(super) reservation: Reservation,
+    pub(super) place: Option<Place>,
+    pub(super) client: Option<IpAddr>,
+}
+
 /// Serves a connection until it ends.
 pub(super) async fn serve<G: Gateway>(
-    stream: Stream,
+    accepted: Accepted,
     front: Rc<Front<G>>,
     stop: watch::Receiver<bool>,
 ) {
     let pace = Rc::new(Pace::new(front.settings.head_timeout, front.settings.idle_timeout));
     let switched = Rc::new(RefCell::new(None));
     let switching = Rc::new(Switching::default());
-    let io = Io::new(stream, Rc::clone(&pace), Rc::clone(&switching));
+    let mut io = Io::new(accepted.stream, Rc::clone(&pace), Rc::clone(&switching));
+    let (peer, opening) = (accepted.peer, accepted.opening);
+    let Some(visitor) = welcome(&mut io, peer, opening, &front, stop.clone()).await else {
+        return;
+    };
+    let visitor = Rc::new(visitor);
     let service = {
         let (front, pace, switched) = (Rc::clone(&front), Rc::clone(&pace), Rc::clone(&switched));
         service_fn(move |request| {
             let (front, pace, switched) = (front.clone(), pace.clone(), switched.clone());
-            let switching = Rc::clone(&switching);
+            let (switching, visitor) = (Rc::clone(&switching), Rc::clone(&visitor));
             async move {
                 pace.serving();
-                let response = service::respond(&front, request, &switched).await;
+                let response = service::respond(&front, &visitor, request, &switched).await;
                 if switched.borrow().is_some() {
                     switching.begin();
                 }
@@ -82,12 +101,42 @@ pub(super) async fn serve<G: Gateway>(
     let parts = http.into_parts();
     match switched.take().filter(|_| result.is_ok()) {
         None => parts.io.linger(LINGER_BYTES_HTTP, LINGER).await,
-        Some(Switched::Admitted(admission, reservation)) => {
-            let admitted = (admission, reservation);
+        Some(Switched::Admitted(admitted)) => {
             hand_over(&front.gateway, admitted, parts.io, parts.read_buf).await;
         }
         Some(Switched::Refused(error)) => refuse(parts.io, error).await,
     }
+}
+
+/// Finds out who connects. None: the connection closes without an answer.
+async fn welcome<G: Gateway>(
+    io: &mut Io,
+    peer: Peer,
+    opening: Opening,
+    front: &Front<G>,
+    stop: watch::Receiver<bool>,
+) -> Option<Visitor> {
+    let peer = match opening {
+        Opening::Http => peer,
+        Opening::ProxyHeader => {
+            let time_max = front.settings.head_timeout;
+            let header = tokio::select! {
+                biased;
+                () = listener::stopped(stop) => return None,
+                header = tokio::time::timeout(time_max, io.proxy_header()) => header,
+            };
+            let Ok(Some(header)) = header else {
+                tracing::debug!(?peer, "closed: no header of the PROXY protocol");
+                return None;
+            };
+            header.client.map_or(peer, Peer::of)
+        }
+    };
+    let visitor = Visitor::arrive(&front.settings.door, peer);
+    if visitor.is_none() {
+        tracing::debug!(?peer, "closed: far too many connections from its address");
+    }
+    visitor
 }
 
 /// HTTP/1.1 as the front speaks it. At most 100 headers (hyper's default: naming it would cost an
@@ -107,12 +156,7 @@ fn protocol() -> http1::Builder {
 }
 
 /// Gives the socket to the shard.
-async fn hand_over<G: Gateway>(
-    gateway: &G,
-    (admission, reservation): (Admission, Reservation),
-    io: Io,
-    read_buf: Bytes,
-) {
+async fn hand_over<G: Gateway>(gateway: &G, admitted: Admitted, io: Io, read_buf: Bytes) {
     // hyper has said the 101 and reads no more: nothing to wait for but an earlier answer, and a
     // stuck connection must not keep its slot.
     let Ok(Ok(parts)) = tokio::time::timeout(LINGER, io.into_parts()).await else {
@@ -120,7 +164,16 @@ async fn hand_over<G: Gateway>(
     };
     let Parts { stream, received, unsent: opening } = parts;
     let leftover = joined(read_buf, received);
-    gateway.submit(Command::Adopt(Upgraded { admission, reservation, stream, opening, leftover }));
+    let Admitted { admission, reservation, place, client } = admitted;
+    gateway.submit(Command::Adopt(Upgraded {
+        admission,
+        reservation,
+        place,
+        client,
+        stream,
+        opening,
+        leftover,
+    }));
 }
 
 /// What hyper had read and not parsed, then what the socket had received and hyper not read.

@@ -2,6 +2,7 @@
 //! answers them. The front never sees a mailbox, a ring or another shard.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ pub use crate::channels::{CachedEvent, ChannelState, Publication};
 use crate::protocol::app::{Admission, App, Apps};
 use crate::protocol::names::ChannelName;
 
+pub use super::door::Place;
 use super::stream::Stream;
 
 /// The shard as the front sees it. Cloned into every connection's task of one thread.
@@ -26,12 +28,27 @@ pub trait Gateway: Clone + 'static {
     /// True while the bus spills: publishes are answered 503 with `Retry-After: 1` unsubmitted.
     fn overloaded(&self) -> bool;
 
+    /// How much memory there is left.
+    fn headroom(&self) -> Headroom;
+
     /// True once the process stops: a connection closes after the request that it is in.
     fn draining(&self) -> bool;
 
     /// A slot for one more WebSocket, if there is one. Asked before the 101: many handshakes can be
     /// under way at a time, and one that is promised its 101 must not find the table full.
     fn reserve(&self) -> Option<Reservation>;
+}
+
+/// How much memory the process may still take, in the steps by which it takes less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Headroom {
+    /// Enough.
+    #[default]
+    Enough,
+    /// No new WebSockets: they are refused with 4100. Less is held for slow readers.
+    Short,
+    /// Nothing that has a body either: publishes are answered 503 with `Retry-After: 1`.
+    Spent,
 }
 
 /// Where an answer goes. Dropped unanswered when the shard stops.
@@ -122,6 +139,10 @@ pub struct Upgraded {
     pub admission: Admission,
     /// The slot that it is to have: dropped when it has it.
     pub reservation: Reservation,
+    /// What it holds of what its address may have: dropped when the connection has ended.
+    pub place: Option<Place>,
+    /// The client's address, if it is known.
+    pub client: Option<IpAddr>,
     /// The socket, in blocking mode.
     pub stream: Stream,
     /// What it is to be sent first: the 101. One send takes it and the first frame.

@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, watch};
 use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
 
+use super::address::Peer;
 use super::body::Budget;
 use super::gateway::Gateway;
 use super::stream::Stream;
@@ -28,11 +29,46 @@ use super::{Front, Settings, connection};
 #[derive(Debug, Default)]
 pub struct Listeners {
     /// Each of this shard alone (`SO_REUSEPORT`): shut down when the shard stops.
-    pub tcp: Vec<net::TcpListener>,
+    pub tcp: Vec<Listening<net::TcpListener>>,
     /// Clones of sockets that all shards accept from, and that may outlive the process.
-    pub shared_tcp: Vec<net::TcpListener>,
+    pub shared_tcp: Vec<Listening<net::TcpListener>>,
     /// Clones of sockets that all shards accept from.
-    pub unix: Vec<unix::UnixListener>,
+    pub unix: Vec<Listening<unix::UnixListener>>,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listening<L> {
+    /// The socket.
+    pub socket: L,
+    /// What its connections begin with.
+    pub opening: Opening,
+}
+
+impl<L> From<L> for Listening<L> {
+    fn from(socket: L) -> Self {
+        Self { socket, opening: Opening::Http }
+    }
+}
+
+/// What a connection begins with. Known beforehand, never guessed: who may choose tells any address
+/// as its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Opening {
+    /// HTTP.
+    #[default]
+    Http,
+    /// A header of the PROXY protocol, and HTTP behind it.
+    ProxyHeader,
+}
+
+/// A new connection.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) stream: Stream,
+    /// Who accepted it last, as far as the kernel knows.
+    pub(super) peer: Peer,
+    pub(super) opening: Opening,
 }
 
 /// Accepts and serves until `stop` holds true or has lost its sender. Is done once every connection
@@ -67,7 +103,7 @@ async fn accept_from<G: Gateway>(
     let loops: Vec<_> = sources
         .into_iter()
         .map(|source| Accepting {
-            source,
+            source: Paced { source, in_a_row: 0 },
             front: Rc::clone(&front),
             slots: Arc::clone(&slots),
             stop: stop.clone(),
@@ -90,22 +126,30 @@ pub(super) async fn stopped(mut stop: watch::Receiver<bool>) {
 
 impl Listeners {
     fn prepare(self) -> io::Result<Vec<Source>> {
-        let tcp = self.tcp.into_iter().map(Source::tcp);
-        let shared = self.shared_tcp.into_iter().map(Source::shared_tcp);
-        tcp.chain(shared).chain(self.unix.into_iter().map(Source::unix)).collect()
+        fn prepared<L>(
+            sockets: Vec<Listening<L>>,
+            prepare: fn(L) -> io::Result<Listener>,
+        ) -> impl Iterator<Item = io::Result<Source>> {
+            sockets.into_iter().map(move |Listening { socket, opening }| {
+                Ok(Source { listener: prepare(socket)?, opening })
+            })
+        }
+        let tcp = prepared(self.tcp, Listener::tcp);
+        let shared = prepared(self.shared_tcp, Listener::shared_tcp);
+        tcp.chain(shared).chain(prepared(self.unix, Listener::unix)).collect()
     }
 }
 
 /// One accept loop.
 struct Accepting<G> {
-    source: Source,
+    source: Paced,
     front: Rc<Front<G>>,
     slots: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
 
 impl<G: Gateway> Accepting<G> {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut stopped = pin!(stopped(self.stop.clone()));
         let mut failing = false;
         loop {
@@ -116,13 +160,15 @@ impl<G: Gateway> Accepting<G> {
                 slot = Arc::clone(&self.slots).acquire_owned() => slot,
             };
             let Ok(slot) = slot else { return };
+            self.source.pause().await;
+            let source = &self.source.source;
             let accepted = {
-                let mut accept = pin!(self.source.accept());
+                let mut accept = pin!(source.accept());
                 tokio::select! {
                     biased;
                     () = &mut stopped => {
                         // An accept dropped in flight would lose its socket: it is made to end.
-                        if self.source.ends_accept() && accept.await.is_ok() {
+                        if source.listener.ends_accept() && accept.await.is_ok() {
                             tracing::debug!("a connection came as the listener closed");
                         }
                         return;
@@ -131,12 +177,12 @@ impl<G: Gateway> Accepting<G> {
                 }
             };
             match accepted {
-                Ok(stream) => {
+                Ok(accepted) => {
                     failing = false;
                     let front = Rc::clone(&self.front);
                     let stop = self.stop.clone();
                     tokio_uring::spawn(async move {
-                        connection::serve(stream, front, stop).await;
+                        connection::serve(accepted, front, stop).await;
                         drop(slot);
                     });
                 }
@@ -153,8 +199,40 @@ impl<G: Gateway> Accepting<G> {
     }
 }
 
-/// Where connections come from.
-enum Source {
+/// Where connections come from, a few at a time: a storm of them must leave the shard its turns.
+struct Paced {
+    source: Source,
+    /// Accepted since the shard had its turn.
+    in_a_row: u32,
+}
+
+impl Paced {
+    /// To be awaited before each accept. On an idle shard it is ready at once.
+    async fn pause(&mut self) {
+        self.in_a_row += 1;
+        if self.in_a_row > ACCEPTS_IN_A_ROW {
+            self.in_a_row = 1;
+            // Goes on when the runtime has been to the kernel and the shard has had its turn.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// One listening socket, and what comes over it.
+struct Source {
+    listener: Listener,
+    opening: Opening,
+}
+
+impl Source {
+    async fn accept(&self) -> io::Result<Accepted> {
+        let (stream, peer) = self.listener.accept().await?;
+        Ok(Accepted { stream, peer, opening: self.opening })
+    }
+}
+
+/// The socket, by how it is accepted from.
+enum Listener {
     Tcp {
         listener: TcpListener,
         /// The same socket, to shut it down: a pending accept holds the listener.
@@ -167,7 +245,7 @@ enum Source {
     SharedTcp(AsyncFd<net::TcpListener>),
 }
 
-impl Source {
+impl Listener {
     fn tcp(listener: net::TcpListener) -> io::Result<Self> {
         // A non-blocking listener would answer the operation with EAGAIN instead of waiting.
         listener.set_nonblocking(false)?;
@@ -189,18 +267,21 @@ impl Source {
     }
 
     /// The next connection, in blocking mode: accept4 without `SOCK_NONBLOCK` does not inherit it.
-    async fn accept(&self) -> io::Result<Stream> {
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
-            Self::Tcp { listener, .. } => Ok(Stream::Tcp(listener.accept().await?.0)),
+            Self::Tcp { listener, .. } => {
+                let (stream, address) = listener.accept().await?;
+                Ok((Stream::Tcp(stream), Peer::of(address.ip())))
+            }
             Self::Unix(listener) => {
                 let accept = |listener: &unix::UnixListener| listener.accept();
                 let (stream, _) = listener.async_io(Interest::READABLE, accept).await?;
-                Ok(Stream::Unix(UnixStream::from_std(stream)))
+                Ok((Stream::Unix(UnixStream::from_std(stream)), Peer::Unix))
             }
             Self::SharedTcp(listener) => {
                 let accept = |listener: &net::TcpListener| listener.accept();
-                let (stream, _) = listener.async_io(Interest::READABLE, accept).await?;
-                Ok(Stream::Tcp(TcpStream::from_std(stream)))
+                let (stream, address) = listener.async_io(Interest::READABLE, accept).await?;
+                Ok((Stream::Tcp(TcpStream::from_std(stream)), Peer::of(address.ip())))
             }
         }
     }
@@ -246,13 +327,56 @@ fn is_of_that_connection(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| PASSED_ON.contains(&code))
 }
 
+/// Sockets that one loop accepts before the shard has its turn, where they wait in a queue: some 50
+/// us of work, and as much again for each answer. A loop on a ring takes one per turn anyway.
+const ACCEPTS_IN_A_ROW: u32 = 16;
+
 /// Without descriptors or memory, accept fails until something ends: asking ten times a second
 /// costs nothing and is soon enough.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::os::linux::net::SocketAddrExt;
+
     use super::*;
+
+    #[test]
+    fn a_storm_of_connections_leaves_the_shard_its_turns() {
+        const CLIENTS: u32 = 100;
+        let name = format!("ringwave-storm-{}", std::process::id());
+        let address = unix::SocketAddr::from_abstract_name(name).unwrap();
+        let listener = unix::UnixListener::bind_addr(&address).unwrap();
+        let connect = |_| unix::UnixStream::connect_addr(&address).unwrap();
+        let waiting: Vec<_> = (0..CLIENTS).map(connect).collect();
+
+        let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(64)).unwrap();
+        let most = runtime.block_on(async {
+            let listener = Listener::unix(listener).unwrap();
+            let source = Source { listener, opening: Opening::Http };
+            let mut paced = Paced { source, in_a_row: 0 };
+            let accepted = Rc::new(Cell::new(0));
+            let counted = Rc::clone(&accepted);
+            let accepting = tokio_uring::spawn(async move {
+                while counted.get() < CLIENTS {
+                    paced.pause().await;
+                    paced.source.accept().await.unwrap();
+                    counted.set(counted.get() + 1);
+                }
+            });
+            // As a shard that has something to do in each turn.
+            let mut most = 0;
+            while !accepting.is_finished() {
+                let before = accepted.get();
+                tokio::task::yield_now().await;
+                most = most.max(accepted.get() - before);
+            }
+            most
+        });
+        assert!(most <= ACCEPTS_IN_A_ROW, "{most} between two turns");
+        drop(waiting);
+    }
 
     #[test]
     fn running_out_of_descriptors_pauses_and_an_aborted_connection_does_not() {

@@ -8,12 +8,16 @@
 //! A WebSocket ends its life here with [`Command::Adopt`]: no operation of the front is in flight
 //! on its socket, and the 101 and whatever the client sent behind its handshake travel along.
 
+pub mod address;
 mod api;
 mod body;
+mod clock;
 mod connection;
+pub mod door;
 pub mod gateway;
 mod listener;
 mod pace;
+mod proxy_header;
 mod reply;
 mod route;
 mod service;
@@ -21,11 +25,14 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 mod upgrade;
+mod visitor;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use door::{AddressLimits, Door};
 pub use gateway::{Command, Gateway};
-pub use listener::{Listeners, serve};
+pub use listener::{Listeners, Listening, Opening, serve};
 
 /// What the operator decides about HTTP, and its bounds.
 #[derive(Clone, Debug)]
@@ -46,11 +53,13 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Bytes of bodies that this shard holds at a time; then 503.
     pub bodies_bytes_max: usize,
+    /// Whom the fronts of all shards trust, and what they let an address have.
+    pub door: Arc<Door>,
 }
 
 impl Default for Settings {
     /// No prefix, 16,384 connections, 10 s for a head, 30 s for a body (an HTTP publisher of Pusher
-    /// waits that long in all), 75 s idle (as nginx), 64 MiB of bodies.
+    /// waits that long in all), 75 s idle (as nginx), 64 MiB of bodies, no limits of addresses.
     fn default() -> Self {
         Self {
             path_prefix: String::new(),
@@ -59,6 +68,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
             bodies_bytes_max: 64 * 1024 * 1024,
+            door: Arc::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! answer but 200 into the exception that its user reads.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,6 +16,7 @@ use serde::ser::{Serialize, Serializer};
 use crate::websocket::handshake;
 
 use super::body::Unreceived;
+use super::door::TurnedAway;
 
 /// A response with its body: all bodies are short and there from the start.
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -58,6 +60,10 @@ pub(super) enum Rejection {
     Invalid(Violations),
     /// 503: the same request may succeed soon.
     Busy,
+    /// 429: the same request may succeed when this much time has passed.
+    TooMany(String, Duration),
+    /// 429: the client's address has as much as it may. `close`: so does the connection then.
+    TurnedAway { cause: TurnedAway, close: bool },
     /// There is no body to judge.
     Body(Unreceived),
     /// The request to a WebSocket endpoint opens none.
@@ -89,6 +95,8 @@ impl Rejection {
                 let text = "Over capacity, try again.";
                 with(sentence(StatusCode::SERVICE_UNAVAILABLE, text), RETRY_AFTER, "1")
             }
+            Self::TooMany(text, wait) => too_many(text, wait),
+            Self::TurnedAway { cause, close } => turned_away(cause, close),
             Self::Body(cause) => no_body(cause),
             Self::Handshake(refusal) => no_websocket(refusal),
         }
@@ -112,6 +120,26 @@ impl Violations {
 impl Serialize for Violations {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(field, sentence)| (field, [sentence])))
+    }
+}
+
+fn too_many(text: String, wait: Duration) -> Answer {
+    let mut answer = sentence(StatusCode::TOO_MANY_REQUESTS, text);
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    answer
+}
+
+fn turned_away(cause: TurnedAway, close: bool) -> Answer {
+    match cause {
+        TurnedAway::Connections => {
+            let text = "Too many connections from this address, try again later.";
+            let answer = too_many(text.to_owned(), Duration::ZERO);
+            if close { with(answer, CONNECTION, "close") } else { answer }
+        }
+        TurnedAway::Requests(wait) => {
+            too_many("Too many requests from this address, try again later.".to_owned(), wait)
+        }
     }
 }
 

@@ -100,7 +100,8 @@ impl<'p> Endpoint<'p> {
         }
     }
 
-    const fn is_command(&self) -> bool {
+    /// Whether it changes something, and comes with a body.
+    pub(super) const fn is_command(&self) -> bool {
         matches!(self, Self::Events | Self::BatchEvents | Self::Terminate(_))
     }
 }

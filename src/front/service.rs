@@ -11,15 +11,17 @@ use super::connection::Switched;
 use super::gateway::Gateway;
 use super::reply::{Answer, Rejection, json};
 use super::route::Route;
+use super::visitor::Visitor;
 use super::{Front, api, upgrade};
 
 /// Answers a request. After an answer of 101, `switched` says what becomes of the socket.
 pub(super) async fn respond<G: Gateway>(
     front: &Front<G>,
+    visitor: &Visitor,
     request: Request<Incoming>,
     switched: &RefCell<Option<Switched>>,
 ) -> Answer {
-    let answer = answer(front, request, switched).await;
+    let answer = answer(front, visitor, request, switched).await;
     let mut answer = answer.unwrap_or_else(Rejection::into_answer);
     if front.gateway.draining() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
@@ -29,6 +31,7 @@ pub(super) async fn respond<G: Gateway>(
 
 async fn answer<G: Gateway>(
     front: &Front<G>,
+    visitor: &Visitor,
     request: Request<Incoming>,
     switched: &RefCell<Option<Switched>>,
 ) -> Result<Answer, Rejection> {
@@ -43,8 +46,14 @@ async fn answer<G: Gateway>(
     }
     match route {
         Route::Up => Ok(json(&Up { health: "OK" })),
-        Route::WebSocket { key } => upgrade::answer(front, &head, &body, &key, switched),
-        Route::Api { app_id, endpoint } => api::answer(front, &head, body, &app_id, endpoint).await,
+        Route::WebSocket { key } => upgrade::answer(front, visitor, &head, &body, &key, switched),
+        Route::Api { app_id, endpoint } => {
+            // Held until the answer.
+            let _pass = visitor
+                .admit(&head.headers)
+                .map_err(|cause| Rejection::TurnedAway { cause, close: visitor.is_alone() })?;
+            api::answer(front, &head, body, &app_id, endpoint).await
+        }
     }
 }
 

@@ -19,12 +19,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio_uring::buf::{BoundedBuf, Slice};
 use tokio_uring::net::{TcpStream, UnixStream};
 
 use super::pace::Pace;
+use super::proxy_header::{self, Header, Start};
 use crate::ring;
 
 /// An accepted connection.
@@ -165,6 +166,29 @@ impl Io {
             switching,
             unsent: Vec::new(),
             ended: false,
+        }
+    }
+
+    /// Takes the header of the PROXY protocol that a connection begins with; what came behind it
+    /// is the first of what hyper reads. None when it is none, and when the stream ends before.
+    pub(super) async fn proxy_header(&mut self) -> Option<Header> {
+        let mut bytes = BytesMut::new();
+        loop {
+            poll_fn(|cx| self.poll_received(cx)).await.ok()?;
+            if self.ended {
+                return None;
+            }
+            bytes.extend_from_slice(&std::mem::take(&mut self.received));
+            match proxy_header::parse(&bytes) {
+                Start::Whole(header) => {
+                    if bytes.len() > header.len {
+                        self.received = bytes.split_off(header.len).freeze();
+                    }
+                    return Some(header);
+                }
+                Start::Partial => {}
+                Start::Wrong => return None,
+            }
         }
     }
 

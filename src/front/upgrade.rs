@@ -18,13 +18,16 @@ use crate::protocol::session::check_protocol_version;
 use crate::websocket::handshake::{self, UpgradeRequest};
 
 use super::Front;
-use super::connection::Switched;
-use super::gateway::Gateway;
+use super::connection::{Admitted, Switched};
+use super::door::TurnedAway;
+use super::gateway::{Gateway, Headroom};
 use super::reply::{Answer, Rejection, switching_protocols};
+use super::visitor::Visitor;
 
 /// Judges the handshake (RFC 6455 section 4.2.1), then the client.
 pub(super) fn answer<G: Gateway>(
     front: &Front<G>,
+    visitor: &Visitor,
     head: &Parts,
     body: &Incoming,
     key: &str,
@@ -40,12 +43,19 @@ pub(super) fn answer<G: Gateway>(
         has_body: !body.is_end_stream(),
     });
     let answer = switching_protocols(&accept.map_err(Rejection::Handshake)?)?;
-    let admitted = admit(&front.gateway, head, key);
+    let admitted = admit(&front.gateway, visitor, head, key);
     *switched.borrow_mut() = Some(admitted.unwrap_or_else(Switched::Refused));
     Ok(answer)
 }
 
-fn admit<G: Gateway>(gateway: &G, head: &Parts, key: &str) -> Result<Switched, ProtocolError> {
+fn admit<G: Gateway>(
+    gateway: &G,
+    visitor: &Visitor,
+    head: &Parts,
+    key: &str,
+) -> Result<Switched, ProtocolError> {
+    // First: what follows is work that an address may have no more of.
+    let pass = visitor.admit(&head.headers).map_err(turned_away)?;
     let apps = gateway.apps();
     let app = apps.by_key(key).ok_or(ProtocolError::UnknownApp)?;
     if !app.is_enabled() {
@@ -59,9 +69,20 @@ fn admit<G: Gateway>(gateway: &G, head: &Parts, key: &str) -> Result<Switched, P
     if gateway.draining() {
         return Err(ProtocolError::ShuttingDown);
     }
+    if gateway.headroom() != Headroom::Enough {
+        return Err(ProtocolError::OverCapacity);
+    }
     let reservation = gateway.reserve().ok_or(ProtocolError::OverCapacity)?;
     let admission = Admission::take(app).ok_or(ProtocolError::OverQuota)?;
-    Ok(Switched::Admitted(admission, reservation))
+    let (client, place) = (pass.client, pass.into_place());
+    Ok(Switched::Admitted(Admitted { admission, reservation, place, client }))
+}
+
+fn turned_away(cause: TurnedAway) -> ProtocolError {
+    match cause {
+        TurnedAway::Connections => ProtocolError::AddressOverConnections,
+        TurnedAway::Requests(_) => ProtocolError::AddressOverRate,
+    }
 }
 
 /// Where the page comes from, if a browser says so. Several origins, or one that is not text, are

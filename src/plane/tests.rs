@@ -51,8 +51,12 @@ impl World {
     }
 
     fn with(limits: BacklogLimits) -> Self {
+        Self::of(limits, SLOTS)
+    }
+
+    fn of(limits: BacklogLimits, slots: u32) -> Self {
         let net = SimNet::default();
-        let ring = SimRing::new(net.clone(), 1, Faults::NONE, SLOTS, 8, 64);
+        let ring = SimRing::new(net.clone(), 1, Faults::NONE, slots, 8, 64);
         let plane = Plane::new(ring, limits, encode::close(4100, "slow"));
         let host = Listener::default();
         Self { net, plane, host, now: 1000, paused: false, closed: Vec::new() }
@@ -248,6 +252,25 @@ fn a_peer_that_leaves_without_a_close_is_gone_at_once() {
     world.net.close(fd);
     world.settle();
     assert_eq!(world.closed, [(key, Ended::PeerLeft)]);
+    assert!(world.plane.is_empty());
+}
+
+#[test]
+fn when_many_leave_at_once_a_turn_takes_some_of_them_and_none_is_forgotten() {
+    let many = 3 * ENDS_PER_TURN + 1;
+    let mut world = World::of(LIMITS, u32::try_from(many).unwrap());
+    let connected: Vec<_> = (0..many).map(|_| world.connect()).collect();
+    world.settle();
+    connected.iter().for_each(|&(_, fd)| world.net.close(fd));
+    let mut ends = Vec::new();
+    while ends.iter().sum::<usize>() < many {
+        assert!(ends.len() < 100, "{ends:?}");
+        let before = world.closed.len();
+        world.turn();
+        ends.push(world.closed.len() - before);
+    }
+    assert_eq!(ends.iter().max(), Some(&ENDS_PER_TURN), "{ends:?}");
+    world.settle();
     assert!(world.plane.is_empty());
 }
 

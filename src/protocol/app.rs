@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::id::AppIndex;
+use crate::time::Nanos;
 
 use super::auth::Secret;
 use super::origin::Origins;
+use super::rate::{Bucket, Rate};
 use super::webhook::Webhooks;
 
 /// Who may send client events ("whispers") (Reverb's `accept_client_events_from`).
@@ -71,6 +73,8 @@ pub struct Limits {
     pub max_client_events_per_second: Option<u32>,
     /// Largest `data` of a client event in bytes; `None`: only the message's size counts.
     pub max_client_event_data: Option<usize>,
+    /// Requests of the HTTP API per second, over all shards; `None`: any number. Past it: 429.
+    pub max_requests_per_second: Option<u32>,
 }
 
 impl Default for Limits {
@@ -95,6 +99,7 @@ impl Default for Limits {
             max_watchlist: 100,
             max_client_events_per_second: None,
             max_client_event_data: None,
+            max_requests_per_second: None,
         }
     }
 }
@@ -174,9 +179,21 @@ pub struct App {
     pub limits: Limits,
     /// Its open connections. Outlives the app's settings: they are the same ones after a reload.
     pub connections: Arc<Connections>,
+    /// What is left of [`Limits::max_requests_per_second`]. Outlives the app's settings as well.
+    pub requests: Arc<Bucket>,
 }
 
 impl App {
+    /// Counts a request of the HTTP API, or tells how long to wait with it.
+    ///
+    /// # Errors
+    /// There were more than the app may have: exact over all shards, to within the requests of one
+    /// second.
+    pub fn take_request(&self, now: impl FnOnce() -> Nanos) -> Result<(), Duration> {
+        let Some(per_second) = self.limits.max_requests_per_second else { return Ok(()) };
+        self.requests.take(Rate::of(per_second, 1), now())
+    }
+
     /// Whether it is switched on.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
@@ -237,14 +254,19 @@ impl Apps {
         let mut list: Vec<_> = self.list.iter().map(removed).collect();
         for app in next.iter() {
             let known = self.by_id.get(&app.id).and_then(|&index| self.get(index));
-            let (index, connections) = match known {
-                Some(known) => (known.index, Arc::clone(&known.connections)),
+            let app = match known {
+                Some(known) => App {
+                    index: known.index,
+                    connections: Arc::clone(&known.connections),
+                    requests: Arc::clone(&known.requests),
+                    ..App::clone(app)
+                },
                 None => {
                     let index = u16::try_from(list.len()).map(AppIndex).ok()?;
-                    (index, Connections::of(index))
+                    App { index, connections: Connections::of(index), ..App::clone(app) }
                 }
             };
-            let app = Arc::new(App { index, connections, ..App::clone(app) });
+            let (index, app) = (app.index, Arc::new(app));
             match list.get_mut(usize::from(index.0)) {
                 Some(place) => *place = app,
                 None => list.push(app),
@@ -371,6 +393,7 @@ pub(crate) fn test_app() -> App {
         webhooks: Webhooks::default(),
         limits: Limits::default(),
         connections: Connections::of(AppIndex(0)),
+        requests: Arc::default(),
     }
 }
 
@@ -422,11 +445,14 @@ mod tests {
     fn an_app_keeps_its_index_and_its_connections_whatever_is_configured_around_it() {
         let first = apps(&[("a", "ka"), ("b", "kb"), ("c", "kc")]);
         let place = Admission::take(first.by_id("c").unwrap()).unwrap();
+        let once = Rate::of(1, 1);
+        assert!(first.by_id("c").unwrap().requests.take(once, Nanos(0)).is_ok());
 
         let second = first.followed_by(&apps(&[("new", "kn"), ("c", "kc2")])).unwrap();
         assert_eq!(ids(&second), [(2, "c"), (3, "new")]);
         let c = second.by_id("c").unwrap();
         assert_eq!((c.key.as_str(), c.connections.count()), ("kc2", 1));
+        assert!(c.requests.take(once, Nanos(0)).is_err(), "the request from before is counted");
         assert!(second.by_key("kc").is_none() && second.by_key("kc2").is_some());
         let quota = App { max_connections: Some(1), ..App::clone(c) };
         assert!(Admission::take(&quota).is_none(), "the connection from before is counted");

@@ -40,6 +40,10 @@ pub enum ProtocolError {
     NotMember,
     /// This node takes no more connections.
     OverCapacity,
+    /// The client's address has as many connections as one may.
+    AddressOverConnections,
+    /// The client's address connects more often than one may.
+    AddressOverRate,
     /// The client does not read what it is sent.
     SlowConsumer,
     /// A message that is not of the protocol.
@@ -93,6 +97,8 @@ impl ProtocolError {
                 | Self::Terminated
                 | Self::AuthenticationTimeout
                 | Self::OverCapacity
+                | Self::AddressOverConnections
+                | Self::AddressOverRate
                 | Self::SlowConsumer
                 | Self::ShuttingDown
                 | Self::PongTimeout
@@ -126,6 +132,12 @@ impl ProtocolError {
             }
             Self::NotMember => (4009, "The client is not a member of the specified channel."),
             Self::OverCapacity => (4100, "Server is over capacity. Please reconnect later."),
+            Self::AddressOverConnections => {
+                (4100, "Too many connections from your address. Please reconnect later.")
+            }
+            Self::AddressOverRate => {
+                (4100, "Too many requests from your address. Please reconnect later.")
+            }
             Self::SlowConsumer => (4101, "The client reads too slowly."),
             Self::Malformed => (4200, "Invalid message format"),
             Self::ShuttingDown => (4200, "Server is shutting down. Please reconnect."),
@@ -210,7 +222,7 @@ const AUTH_ERROR: &str = "AuthError";
 mod tests {
     use super::*;
 
-    const ALL: [ProtocolError; 25] = [
+    const ALL: [ProtocolError; 27] = [
         ProtocolError::UnknownApp,
         ProtocolError::AppDisabled,
         ProtocolError::OverQuota,
@@ -224,6 +236,8 @@ mod tests {
         ProtocolError::ChannelName(NameError::Alphabet),
         ProtocolError::NotMember,
         ProtocolError::OverCapacity,
+        ProtocolError::AddressOverConnections,
+        ProtocolError::AddressOverRate,
         ProtocolError::SlowConsumer,
         ProtocolError::Malformed,
         ProtocolError::ShuttingDown,
@@ -272,7 +286,8 @@ mod tests {
     fn what_a_message_did_wrong_does_not_end_the_connection() {
         let closing = ALL.iter().filter(|error| error.closes());
         let codes: Vec<u16> = closing.map(|error| error.code()).collect();
-        assert_eq!(codes, [4001, 4003, 4004, 4007, 4009, 4009, 4009, 4100, 4101, 4200, 4201]);
+        let closes = [4001, 4003, 4004, 4007, 4009, 4009, 4009, 4100, 4100, 4100, 4101, 4200, 4201];
+        assert_eq!(codes, closes);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - [`auth`]: the app's secret, and the proof that a connection may join a channel
 //! - [`sign_in`]: the proof that a connection belongs to a user
 //! - [`origin`]: which web pages may connect
+//! - [`rate`]: how often something may happen
 //! - [`signing`]: signatures of the HTTP API
 //! - [`message`]: what clients say
 //! - [`outbound`]: what the server says
@@ -24,6 +25,7 @@ pub mod message;
 pub mod names;
 pub mod origin;
 pub mod outbound;
+pub mod rate;
 pub mod session;
 pub mod sign_in;
 pub mod signing;

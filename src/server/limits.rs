@@ -126,8 +126,64 @@ pub const fn descriptors_min(shards: usize) -> u64 {
 /// `None` when nothing limits it.
 #[must_use]
 pub fn memory_limit() -> Option<u64> {
+    memory_group().map(|group| group.limit)
+}
+
+/// The control group that limits the memory most tightly, of v1 and v2 and of all parents.
+pub(super) fn memory_group() -> Option<MemoryGroup> {
     let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
-    memory_limit_of(&membership, &|path| fs::read_to_string(path).ok())
+    memory_group_of(&membership, &|path| fs::read_to_string(path).ok())
+}
+
+/// A control group that limits memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MemoryGroup {
+    /// In bytes.
+    pub(super) limit: u64,
+    directory: PathBuf,
+    names: MemoryNames,
+}
+
+/// What the files of a hierarchy are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MemoryNames {
+    root: &'static str,
+    limit: &'static str,
+    used: &'static str,
+    /// In `memory.stat`: files that were read once and that the kernel lets go of first.
+    droppable: &'static str,
+}
+
+const V1: MemoryNames = MemoryNames {
+    root: "/sys/fs/cgroup/memory",
+    limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    droppable: "total_inactive_file",
+};
+
+const V2: MemoryNames = MemoryNames {
+    root: "/sys/fs/cgroup",
+    limit: "memory.max",
+    used: "memory.current",
+    droppable: "inactive_file",
+};
+
+impl MemoryGroup {
+    /// What the group has in use, in bytes: of all its processes, what the kernel holds for their
+    /// sockets included, and without what it would let go of before it ended one of them.
+    pub(super) fn used(&self) -> Option<u64> {
+        self.used_by(&|path| fs::read_to_string(path).ok())
+    }
+
+    fn used_by(&self, read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
+        let used = read(&self.directory.join(self.names.used))?.trim().parse::<u64>().ok()?;
+        let stat = read(&self.directory.join("memory.stat")).unwrap_or_default();
+        let droppable = stat.lines().find_map(|line| {
+            let (name, bytes) = line.split_once(' ')?;
+            (name == self.names.droppable).then(|| bytes.trim().parse::<u64>().ok())?
+        });
+        Some(used.saturating_sub(droppable.unwrap_or(0)))
+    }
 }
 
 /// A number that stands alone in a file under `/proc/sys`.
@@ -153,24 +209,29 @@ pub fn size(bytes: Option<u64>) -> String {
 }
 
 /// From `/proc/self/cgroup` (cgroups(7)) to the tightest limit of its groups and their parents.
-fn memory_limit_of(membership: &str, read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
-    let limits = membership.lines().flat_map(|line| {
+fn memory_group_of(
+    membership: &str,
+    read: &dyn Fn(&Path) -> Option<String>,
+) -> Option<MemoryGroup> {
+    let groups = membership.lines().flat_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let controllers = fields.next().unwrap_or_default();
         let group = fields.next().unwrap_or_default();
-        let (root, file) = match controllers {
-            "" => ("/sys/fs/cgroup", "memory.max"),
-            list if list.split(',').any(|name| name == "memory") => {
-                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
-            }
+        let names = match controllers {
+            "" => V2,
+            list if list.split(',').any(|name| name == "memory") => V1,
             _ => return Vec::new(),
         };
         let normal = |part: &Component<'_>| matches!(part, Component::Normal(_));
         let group: PathBuf = Path::new(group).components().filter(normal).collect();
-        let levels = group.ancestors().map(|level| Path::new(root).join(level).join(file));
-        levels.filter_map(|path| read(&path)?.trim().parse::<u64>().ok()).collect()
+        let limited = |level: &Path| {
+            let directory = Path::new(names.root).join(level);
+            let limit = read(&directory.join(names.limit))?.trim().parse::<u64>().ok()?;
+            Some(MemoryGroup { limit, directory, names })
+        };
+        group.ancestors().filter_map(limited).collect()
     });
-    limits.filter(|&bytes| bytes < CGROUP_V1_UNLIMITED).min()
+    groups.filter(|group| group.limit < CGROUP_V1_UNLIMITED).min_by_key(|group| group.limit)
 }
 
 fn ports_between(text: &str) -> Option<u64> {
@@ -262,12 +323,40 @@ mod tests {
             };
             Some(text.to_owned())
         };
-        let limit = |membership| memory_limit_of(membership, &files);
+        let limit = |membership| memory_group_of(membership, &files).map(|group| group.limit);
         assert_eq!(limit("0::/web.slice/ringwave.service\n"), Some(536_870_912));
         assert_eq!(limit("0::/\n"), None);
         assert_eq!(limit("4:cpu,memory:/job\n1:name=systemd:/\n0::/\n"), Some(2_147_483_648));
         assert_eq!(limit("0::/../../web.slice\n"), Some(536_870_912), "outside of a namespace");
         assert_eq!(limit("nonsense"), None);
+    }
+
+    #[test]
+    fn what_a_group_uses_is_told_by_its_own_files_and_without_what_can_go() {
+        let files = |path: &Path| {
+            let text = match path.to_str()? {
+                "/sys/fs/cgroup/web/memory.max" => "1000\n",
+                "/sys/fs/cgroup/web/memory.current" => "900\n",
+                "/sys/fs/cgroup/web/memory.stat" => "anon 500\ninactive_file 300\nfile 350\n",
+                "/sys/fs/cgroup/memory/job/memory.limit_in_bytes" => "2000\n",
+                "/sys/fs/cgroup/memory/job/memory.usage_in_bytes" => "1900\n",
+                "/sys/fs/cgroup/memory/job/memory.stat" => {
+                    "inactive_file 1\ntotal_inactive_file 100\n"
+                }
+                "/sys/fs/cgroup/bare/memory.max" => "50",
+                "/sys/fs/cgroup/bare/memory.current" => "20",
+                _ => return None,
+            };
+            Some(text.to_owned())
+        };
+        for (membership, limit, used) in [
+            ("0::/web\n", 1000, 600),
+            ("3:memory:/job\n0::/\n", 2000, 1800),
+            ("0::/bare\n", 50, 20),
+        ] {
+            let group = memory_group_of(membership, &files).unwrap();
+            assert_eq!((group.limit, group.used_by(&files)), (limit, Some(used)));
+        }
     }
 
     #[test]

@@ -17,8 +17,8 @@ use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::StartError;
-use crate::config::{Config, ListenAddr};
-use crate::front::Listeners;
+use crate::config::{Config, ListenAddr, Listener};
+use crate::front::{Listeners, Listening, Opening};
 
 /// What the kernel may queue for a listener; it caps this at `net.core.somaxconn`.
 const ACCEPT_QUEUE: i32 = 65_535;
@@ -45,41 +45,41 @@ pub(super) struct Bound {
 pub(super) struct SocketFiles(Vec<PathBuf>);
 
 impl Bound {
-    /// Binds every address for every shard.
-    pub(super) fn bind(addresses: &[ListenAddr], shards: usize) -> Result<Self, StartError> {
+    /// Binds every place for every shard.
+    pub(super) fn bind(places: &[Listener], shards: usize) -> Result<Self, StartError> {
         let mut bound = Self {
             listeners: (0..shards).map(|_| Listeners::default()).collect(),
             files: SocketFiles::default(),
         };
-        for address in addresses {
-            let refused = |error| StartError::Listen { address: address.clone(), error };
-            let bind = |bound: &mut Self| match address {
-                ListenAddr::Tcp(socket) => bound.bind_tcp(*socket),
-                ListenAddr::Unix(path) => bound.bind_unix(path),
+        for Listener { place, opening } in places {
+            let refused = |error| StartError::Listen { address: place.clone(), error };
+            let bind = |bound: &mut Self| match place {
+                ListenAddr::Tcp(socket) => bound.bind_tcp(*socket, *opening),
+                ListenAddr::Unix(path) => bound.bind_unix(path, *opening),
             };
             when_free(|| bind(&mut bound)).map_err(refused)?;
         }
         Ok(bound)
     }
 
-    fn bind_tcp(&mut self, address: SocketAddr) -> io::Result<()> {
+    fn bind_tcp(&mut self, address: SocketAddr, opening: Opening) -> io::Result<()> {
         // Sockets that share a port would also share it with another gateway of the same user.
         // One that doesn't share finds out whether the port is free.
         drop(tcp(address, false)?);
         for listeners in &mut self.listeners {
-            listeners.tcp.push(tcp(address, true)?);
+            listeners.tcp.push(Listening { socket: tcp(address, true)?, opening });
         }
         Ok(())
     }
 
-    fn bind_unix(&mut self, path: &Path) -> io::Result<()> {
+    fn bind_unix(&mut self, path: &Path, opening: Opening) -> io::Result<()> {
         remove_left_over(path)?;
         let listener = unix::UnixListener::bind(path)?;
         self.files.0.push(path.to_owned());
         rustix::net::listen(&listener, ACCEPT_QUEUE)?;
         fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
         for listeners in &mut self.listeners {
-            listeners.unix.push(listener.try_clone()?);
+            listeners.unix.push(Listening { socket: listener.try_clone()?, opening });
         }
         Ok(())
     }
@@ -89,35 +89,48 @@ impl Bound {
 /// are any, the process listens on them and on nothing else.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
-    tcp: Vec<net::TcpListener>,
-    unix: Vec<unix::UnixListener>,
-    addresses: Vec<ListenAddr>,
+    tcp: Vec<Listening<net::TcpListener>>,
+    unix: Vec<Listening<unix::UnixListener>>,
+    addresses: Vec<Listener>,
 }
 
 impl Inherited {
     /// Takes them over. To be called once, before any thread starts: it changes the environment.
-    pub(super) fn take() -> Result<Self, StartError> {
+    /// One that `configured` names with the PROXY protocol speaks it: nothing else could say so.
+    pub(super) fn take(configured: &[Listener]) -> Result<Self, StartError> {
         let mut sockets = ListenFd::from_env();
         let mut inherited = Self::default();
         for index in 0..sockets.len() {
-            inherited.take_one(&mut sockets, index).map_err(StartError::Inherited)?;
+            inherited.take_one(&mut sockets, index, configured).map_err(StartError::Inherited)?;
         }
         Ok(inherited)
     }
 
-    fn take_one(&mut self, sockets: &mut ListenFd, index: usize) -> io::Result<()> {
-        if let Ok(Some(listener)) = sockets.take_unix_listener(index) {
-            let address = listener.local_addr()?;
+    fn take_one(
+        &mut self,
+        sockets: &mut ListenFd,
+        index: usize,
+        configured: &[Listener],
+    ) -> io::Result<()> {
+        if let Ok(Some(socket)) = sockets.take_unix_listener(index) {
+            let address = socket.local_addr()?;
             let path = address.as_pathname().unwrap_or_else(|| Path::new("(abstract)"));
-            self.addresses.push(ListenAddr::Unix(path.to_owned()));
-            must_listen(&listener)?;
-            self.unix.push(listener);
-        } else if let Some(listener) = sockets.take_tcp_listener(index)? {
-            self.addresses.push(ListenAddr::Tcp(listener.local_addr()?));
-            must_listen(&listener)?;
-            self.tcp.push(listener);
+            let opening = self.note(ListenAddr::Unix(path.to_owned()), configured);
+            must_listen(&socket)?;
+            self.unix.push(Listening { socket, opening });
+        } else if let Some(socket) = sockets.take_tcp_listener(index)? {
+            let opening = self.note(ListenAddr::Tcp(socket.local_addr()?), configured);
+            must_listen(&socket)?;
+            self.tcp.push(Listening { socket, opening });
         }
         Ok(())
+    }
+
+    fn note(&mut self, place: ListenAddr, configured: &[Listener]) -> Opening {
+        let same = configured.iter().find(|listener| listener.place == place);
+        let opening = same.map_or(Opening::Http, |listener| listener.opening);
+        self.addresses.push(Listener { place, opening });
+        opening
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -132,7 +145,7 @@ impl Inherited {
         }
         let public = self.addresses.iter().find(|place| !place.is_local());
         if let (true, Some(public)) = (config.development, public) {
-            return Err(StartError::DevelopmentInPublic(public.clone()));
+            return Err(StartError::DevelopmentInPublic(public.place.clone()));
         }
         config.server.listeners.clone_from(&self.addresses);
         Ok(())
@@ -143,16 +156,8 @@ impl Inherited {
         let clones = || -> io::Result<Listeners> {
             Ok(Listeners {
                 tcp: Vec::new(),
-                shared_tcp: self
-                    .tcp
-                    .iter()
-                    .map(net::TcpListener::try_clone)
-                    .collect::<Result<_, _>>()?,
-                unix: self
-                    .unix
-                    .iter()
-                    .map(unix::UnixListener::try_clone)
-                    .collect::<Result<_, _>>()?,
+                shared_tcp: cloned(&self.tcp, net::TcpListener::try_clone)?,
+                unix: cloned(&self.unix, unix::UnixListener::try_clone)?,
             })
         };
         let listeners = (0..shards).map(|_| clones()).collect::<Result<_, _>>();
@@ -161,6 +166,16 @@ impl Inherited {
             files: SocketFiles::default(),
         })
     }
+}
+
+fn cloned<L>(
+    sockets: &[Listening<L>],
+    clone: fn(&L) -> io::Result<L>,
+) -> io::Result<Vec<Listening<L>>> {
+    let cloned = |listening: &Listening<L>| {
+        Ok(Listening { socket: clone(&listening.socket)?, opening: listening.opening })
+    };
+    sockets.iter().map(cloned).collect()
 }
 
 /// A socket of `Accept=yes`, or one that is merely bound, is none to accept from.
@@ -266,9 +281,10 @@ mod tests {
     #[test]
     fn every_shard_listens_on_the_same_port_and_nobody_else_can() {
         let address = free_port();
-        let bound = Bound::bind(&[ListenAddr::Tcp(address)], 3).unwrap();
+        let bound = Bound::bind(&[ListenAddr::Tcp(address).into()], 3).unwrap();
         assert_eq!(bound.listeners.iter().map(|of| of.tcp.len()).sum::<usize>(), 3);
-        let Err(StartError::Listen { error, .. }) = Bound::bind(&[ListenAddr::Tcp(address)], 1)
+        let Err(StartError::Listen { error, .. }) =
+            Bound::bind(&[ListenAddr::Tcp(address).into()], 1)
         else {
             panic!("a second gateway took the port");
         };
@@ -281,7 +297,7 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("gateway.sock");
         drop(unix::UnixListener::bind(&path).unwrap());
-        let addresses = [ListenAddr::Unix(path.clone())];
+        let addresses = [ListenAddr::Unix(path.clone()).into()];
         let bound = Bound::bind(&addresses, 2).unwrap();
         assert!(Bound::bind(&addresses, 2).is_err(), "it is in use");
         drop(bound);

@@ -8,6 +8,7 @@ pub mod admin;
 pub mod limits;
 mod listen;
 pub mod logging;
+mod memory_watch;
 mod notify;
 pub mod preflight;
 mod reload;
@@ -28,7 +29,7 @@ use tokio::sync::mpsc;
 use crate::bus::{self, Outside, Port};
 use crate::channels::KeyHash;
 use crate::config::{Config, ListenAddr, LogFormat, Origin, ServerConfig};
-use crate::front;
+use crate::front::{self, Door};
 use crate::id::ShardId;
 use crate::memory::{Holder, Per};
 use crate::plane::BacklogLimits;
@@ -38,6 +39,7 @@ use crate::shard::{self, Message, ShardParts, SocketIds};
 use crate::webhooks::{self, Courier};
 
 use listen::{Bound, Inherited};
+use memory_watch::Gauge;
 use notify::ServiceManager;
 use preflight::{Host, HostError};
 use reload::Reload;
@@ -71,6 +73,9 @@ const COMPLETION: usize = 16;
 /// What a drain may take beyond its window: the close handshakes of the last ones.
 const DRAIN_GRACE: Duration = Duration::from_secs(4);
 
+/// How often addresses are looked through.
+const DOOR_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What webhooks may take at the end, when no connection is left.
 const WEBHOOK_GRACE: Duration = Duration::from_secs(3);
 
@@ -87,7 +92,7 @@ pub fn run(config: Config, origin: &Origin) -> ExitCode {
 }
 
 fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
-    let inherited = Inherited::take()?;
+    let inherited = Inherited::take(&config.server.listeners)?;
     inherited.replace_listeners(&mut config)?;
     let server = &config.server;
     limits::raise_nofile();
@@ -122,7 +127,8 @@ async fn control(
     let mut signals = Signals::new().map_err(StartError::Thread)?;
     let manager = Arc::new(ServiceManager::from_environment());
     let courier = start_courier(config)?;
-    let (mut shards, cores) = Shards::start(config, host, bound, &courier)?;
+    let door = Arc::new(Door::new(server.trusted_proxies.clone(), server.address_limits));
+    let (mut shards, cores) = Shards::start(config, host, bound, &courier, &door)?;
     shards.until(Milestone::Serving).await?;
     match server.log_format {
         LogFormat::Text => screen::print(config, host, &cores),
@@ -134,6 +140,12 @@ async fn control(
     }
     manager.ready(&server.starting_line());
     tokio::spawn(Arc::clone(&manager).watch(shards.bus.clone()));
+    if let Some(gauge) = Gauge::of(server.memory_limit) {
+        tokio::spawn(gauge.watch(shards.bus.clone()));
+    }
+    if door.counts() {
+        tokio::spawn(keep_door(door));
+    }
     let mut requests = admin::listen(origin);
     let mut reload = Reload::new(config, origin, &courier);
     let signal = loop {
@@ -173,6 +185,18 @@ async fn control(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Forgets addresses that have nothing any more, for as long as the process lives.
+async fn keep_door(door: Arc<Door>) {
+    let mut every = tokio::time::interval(DOOR_INTERVAL);
+    loop {
+        every.tick().await;
+        let uncounted = door.forget_idle();
+        if uncounted > 0 {
+            tracing::warn!(uncounted, "more addresses than can be counted: let in without limits");
+        }
+    }
+}
+
 fn start_courier(config: &Config) -> Result<Courier, StartError> {
     let settings = webhooks::Settings {
         queue_bytes: config.server.webhook_queue,
@@ -204,6 +228,7 @@ impl Shards {
         host: &Host,
         bound: Bound,
         courier: &Courier,
+        door: &Arc<Door>,
     ) -> Result<(Self, String), StartError> {
         let server = &config.server;
         let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
@@ -231,7 +256,7 @@ impl Shards {
             let setup = Setup {
                 parts,
                 ring: ring_sizes(server, host),
-                front: front_settings(server),
+                front: front_settings(server, door),
                 listeners,
                 started,
             };
@@ -319,11 +344,12 @@ fn ring_sizes(server: &ServerConfig, host: &Host) -> UringSizes {
     }
 }
 
-fn front_settings(server: &ServerConfig) -> front::Settings {
+fn front_settings(server: &ServerConfig, door: &Arc<Door>) -> front::Settings {
     front::Settings {
         path_prefix: server.path.clone(),
         connections_max: u32::try_from(server.max_http_connections).unwrap_or(u32::MAX),
         head_timeout: server.header_timeout,
+        door: Arc::clone(door),
         ..front::Settings::default()
     }
 }

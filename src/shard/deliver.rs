@@ -175,6 +175,7 @@ impl Core {
                 self.apps = apps;
                 let _gone = taken.send(());
             }
+            Message::Memory(headroom) => self.see_headroom(plane, headroom),
             // Nobody waits for an answer that came too late.
             Message::RollCall(present) => drop(present.send(())),
             Message::Stop => self.timers.stop(),

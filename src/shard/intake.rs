@@ -4,7 +4,8 @@
 //! the handshake travel along and are read first; so does the 101, which one send takes together
 //! with the first message.
 
-use std::os::fd::AsRawFd;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use tracing::{debug, warn};
@@ -12,35 +13,48 @@ use tracing::{debug, warn};
 use super::{Core, Occupant, Shard};
 use crate::frame::Frame;
 use crate::front::gateway::Upgraded;
+use crate::id::ConnKey;
+use crate::protocol::app::Admission;
 use crate::protocol::session::Session;
 use crate::ring::Ring;
 
 impl<R: Ring> Shard<R> {
     /// Takes over a socket from the front.
     pub(super) fn adopt(&mut self, upgraded: Upgraded) {
-        let Upgraded { admission, reservation, stream, opening, leftover } = upgraded;
-        self.open(stream.as_raw_fd(), admission, opening, &leftover);
+        let Upgraded { admission, reservation, place, client, stream, opening, leftover } =
+            upgraded;
+        let opened = self.open_for(client, stream.as_raw_fd(), admission, opening, &leftover);
+        // Given back with the session.
+        if let (Some(key), Some(place)) = (opened, place) {
+            self.core.places.insert(key.slot, place);
+        }
         drop(reservation);
         // The plane holds the socket by a reference of its own.
         drop(stream);
     }
 
     /// Starts a session on a socket: what adopting comes to once the front is out of it.
-    pub fn open(
+    pub fn open(&mut self, socket: RawFd, admission: Admission, opening: Vec<u8>, leftover: &[u8]) {
+        self.open_for(None, socket, admission, opening, leftover);
+    }
+
+    /// None when there is no session. The client's address is for the log.
+    fn open_for(
         &mut self,
-        socket: std::os::fd::RawFd,
-        admission: crate::protocol::app::Admission,
+        client: Option<IpAddr>,
+        socket: RawFd,
+        admission: Admission,
         mut opening: Vec<u8>,
         leftover: &[u8],
-    ) {
-        let Some(app) = self.core.apps.get(admission.app()).map(Arc::clone) else { return };
+    ) -> Option<ConnKey> {
+        let app = self.core.apps.get(admission.app()).map(Arc::clone)?;
         let key = match self.plane.open(socket) {
             Ok(key) => key,
             Err(error) => {
                 // The front reserved a slot before it promised the 101; what is left is the
                 // kernel's refusal.
                 warn!(%error, "a socket could not be taken over and is closed");
-                return;
+                return None;
             }
         };
         let socket_id = match self.core.socket_ids.name(self.core.id, key.slot) {
@@ -50,11 +64,12 @@ impl<R: Ring> Shard<R> {
                 opening.extend_from_slice(crate::websocket::encode::close(1011, "").bytes());
                 let last = Frame::from_encoded(opening.into());
                 self.plane.close(key, &last, crate::plane::Ended::Ours);
-                return;
+                return None;
             }
         };
         let session = Session::new(admission, socket_id);
-        debug!(%socket_id, app = %app.id, "connection established");
+        let client = client.map(tracing::field::display);
+        debug!(%socket_id, app = %app.id, client, "connection established");
         opening.extend_from_slice(session.established(&app).bytes());
         self.plane.owe(key, &Frame::from_encoded(opening.into()));
         self.core.occupy(key.slot, Occupant { session, pinged: None });
@@ -62,6 +77,7 @@ impl<R: Ring> Shard<R> {
         if !leftover.is_empty() {
             self.plane.feed(key, &mut leftover.to_vec(), &mut self.core);
         }
+        Some(key)
     }
 }
 

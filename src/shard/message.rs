@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::channels::{self, ChannelKey, ChannelState, Leave, Left, UserMessage};
+use crate::front::gateway::Headroom;
 use crate::id::{AppIndex, ShardId};
 use crate::protocol::app::Apps;
 use crate::protocol::names::ChannelName;
@@ -25,6 +26,8 @@ pub enum Message {
     Drain(Duration),
     /// From the control thread: these are the apps from now on. Answered when they are.
     Apps(Arc<Apps>, oneshot::Sender<()>),
+    /// From the control thread: so much memory is left.
+    Memory(Headroom),
     /// From the control thread: answer. A shard that does not turn cannot.
     RollCall(oneshot::Sender<()>),
     /// From the control thread: end the shard. All shards have drained.

@@ -33,7 +33,7 @@ use tracing::debug;
 
 use crate::bus::Port;
 use crate::channels::{CacheBounds, Homes, KeyHash, Local, UserHomes, Users};
-use crate::front::gateway::Command;
+use crate::front::gateway::{Command, Headroom, Place};
 use crate::id::{AppIndex, ConnKey, ShardId};
 use crate::memory::{Chunked, Holder, Per};
 use crate::plane::{BacklogLimits, Ended, Plane};
@@ -103,9 +103,14 @@ struct Core {
     /// By slot: until when a connection has to show that its app knows it. Only for apps that want
     /// it, and only while it has not.
     unauthenticated: HashMap<u32, Millis>,
+    /// By slot: what a connection holds of what its address may have. Only where there is a limit.
+    places: HashMap<u32, Place>,
     gathers: Gathers,
     tap: Tap,
     timers: Timers,
+    /// What slow readers are owed at most while there is enough memory.
+    backlog: BacklogLimits,
+    headroom: Headroom,
     now: Millis,
 }
 
@@ -134,9 +139,12 @@ impl<R: Ring> Shard<R> {
             users: Users::default(),
             user_homes: UserHomes::default(),
             unauthenticated: HashMap::new(),
+            places: HashMap::new(),
             gathers: Gathers::default(),
             tap,
             timers: Timers::default(),
+            backlog,
+            headroom: Headroom::default(),
             now: Millis(0),
         };
         Self { plane: Plane::new(ring, backlog, too_slow), core }
@@ -206,6 +214,12 @@ impl<R: Ring> Shard<R> {
     #[must_use]
     pub const fn overloaded(&self) -> bool {
         self.core.port.spilling()
+    }
+
+    /// How much memory is left, as the control thread has said.
+    #[must_use]
+    pub const fn headroom(&self) -> Headroom {
+        self.core.headroom
     }
 
     /// How many more connections would find a slot.
@@ -340,7 +354,19 @@ impl Core {
             port.send(home, Message::leave(channel, *id, left));
         });
         self.unauthenticated.remove(&key.slot);
+        self.places.remove(&key.slot);
         self.sign_out(key.slot);
+    }
+
+    /// With less memory less is held for slow readers: at the end of the turn the slowest close.
+    fn see_headroom<R: Ring>(&mut self, plane: &mut Plane<R>, headroom: Headroom) {
+        self.headroom = headroom;
+        let shard = match headroom {
+            Headroom::Enough => self.backlog.shard,
+            Headroom::Short => self.backlog.shard / 4,
+            Headroom::Spent => self.backlog.shard / 16,
+        };
+        plane.limit_backlogs(BacklogLimits { shard, ..self.backlog });
     }
 
     /// Turns the messages of this turn into what each connection is owed.

@@ -32,7 +32,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::{Shard, ShardParts};
-use crate::front::gateway::Reservation;
+use crate::front::gateway::{Headroom, Reservation};
 use crate::front::{self, Command, Gateway, Listeners};
 use crate::memory::Trim;
 use crate::protocol::app::Apps;
@@ -126,6 +126,7 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
         commands.trim();
         handle.0.free_slots.set(shard.free_slots());
         handle.0.overloaded.set(shard.overloaded());
+        handle.0.headroom.set(shard.headroom());
         handle.0.see_apps(shard.apps());
         if shard.draining() && !handle.0.draining.replace(true) {
             // Accepts nothing more; requests in flight end.
@@ -266,6 +267,8 @@ struct Inbox {
     /// As of the last turn.
     overloaded: Cell<bool>,
     /// As of the last turn.
+    headroom: Cell<Headroom>,
+    /// As of the last turn.
     draining: Cell<bool>,
 }
 
@@ -278,6 +281,7 @@ impl Inbox {
             free_slots: Cell::new(0),
             reserved_slots: Rc::default(),
             overloaded: Cell::new(false),
+            headroom: Cell::default(),
             draining: Cell::new(false),
         }
     }
@@ -318,6 +322,10 @@ impl Gateway for Handle {
 
     fn overloaded(&self) -> bool {
         self.0.overloaded.get()
+    }
+
+    fn headroom(&self) -> Headroom {
+        self.0.headroom.get()
     }
 
     fn draining(&self) -> bool {

@@ -29,12 +29,23 @@ impl Client {
     /// Opens a WebSocket, whatever is said on it then.
     #[track_caller]
     pub fn open(gateway: &Gateway, target: &str, headers: &[(&str, &str)]) -> Self {
+        Self::over(gateway.tcp(), gateway, target, headers)
+    }
+
+    /// As [`Client::open`], over a connection that is there already.
+    #[track_caller]
+    pub fn over(
+        stream: TcpStream,
+        gateway: &Gateway,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> Self {
         let uri: Uri = format!("ws://{}{target}", gateway.address()).parse().unwrap();
         let mut request = ClientRequestBuilder::new(uri);
         for (name, value) in headers {
             request = request.with_header(*name, *value);
         }
-        let (socket, _) = tungstenite::client(request, gateway.tcp()).unwrap();
+        let (socket, _) = tungstenite::client(request, stream).unwrap();
         Self { socket, socket_id: String::new() }
     }
 

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
 
 use crate::http::Http;
 
@@ -50,6 +51,13 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
         assert!(started.elapsed() < DEADLINE, "in {DEADLINE:?} it did not happen: {what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream
 }
 
 /// What a gateway is started with.
@@ -183,11 +191,20 @@ impl Gateway {
     }
 
     pub fn tcp(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address()).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        stream
+        patient(TcpStream::connect(self.address()).unwrap())
+    }
+
+    /// From this address of the loopback network: as another client.
+    pub fn tcp_from(&self, source: Ipv4Addr) -> TcpStream {
+        self.tcp_between(source, self.address())
+    }
+
+    /// From such an address, to whom stands in front of it.
+    pub fn tcp_between(&self, source: Ipv4Addr, destination: SocketAddr) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&destination.into()).unwrap();
+        patient(socket.into())
     }
 
     /// Everything that it has printed.

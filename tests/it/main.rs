@@ -47,10 +47,14 @@ mod apps;
 /// What apps' own servers are told.
 mod webhooks;
 
+/// Who is let in, how many, how fast.
+mod admission;
 /// What an app, a connection and a shard may have, and what happens beyond.
 mod limits;
 /// Silent clients: pinged, then dropped.
 mod liveness;
+/// The PROXY protocol: a balancer in front that passes bytes on.
+mod proxy_protocol;
 /// Readers that do not read.
 mod slow;
 

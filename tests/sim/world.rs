@@ -411,6 +411,7 @@ pub(crate) fn app(index: u16, plan: &Plan) -> App {
         webhooks: Webhooks::default(),
         limits: Limits { max_presence_members: Some(plan.members_max), ..Limits::default() },
         connections: Connections::of(AppIndex(index)),
+        requests: Arc::default(),
     }
 }
 

@@ -21,11 +21,11 @@ use crate::protocol::app::{App, Apps};
 use crate::protocol::names::ChannelName;
 use crate::protocol::signing::{self, SignedRequest};
 
-use super::Front;
-use super::body;
-use super::gateway::{ChannelState, Command, Gateway, Reply};
+use super::body::{self, Unreceived};
+use super::gateway::{ChannelState, Command, Gateway, Headroom, Reply};
 use super::reply::{Answer, Rejection, json};
 use super::route::Endpoint;
+use super::{Front, clock};
 
 /// Answers a request of the API: who asks is settled before what is asked.
 pub(super) async fn answer<G: Gateway>(
@@ -35,6 +35,9 @@ pub(super) async fn answer<G: Gateway>(
     app_id: &str,
     endpoint: Endpoint<'_>,
 ) -> Result<Answer, Rejection> {
+    if endpoint.is_command() && front.gateway.headroom() == Headroom::Spent {
+        return Err(Rejection::Body(Unreceived::OverBudget));
+    }
     let apps = front.gateway.apps();
     let bytes_max = found(&apps, app_id)?.limits.max_request_size;
     let time_max = front.settings.body_timeout;
@@ -47,6 +50,8 @@ pub(super) async fn answer<G: Gateway>(
     if !app.is_enabled() {
         return Err(DISABLED);
     }
+    // Behind the signature: a stranger's requests must not use up what the app may have.
+    app.take_request(clock::now).map_err(|wait| over_rate(app, wait))?;
 
     let call = Call { gateway: &front.gateway, app, query: head.uri.query().unwrap_or_default() };
     match endpoint {
@@ -77,6 +82,12 @@ fn authenticate(app: &App, head: &Parts, body: &[u8], prefix: &str) -> Result<()
     let now_s = since_epoch.map_or(0, |since_epoch| since_epoch.as_secs());
     signing::verify(app, &request, now_s)
         .map_err(|error| Rejection::Text(StatusCode::UNAUTHORIZED, error.to_string().into()))
+}
+
+fn over_rate(app: &App, wait: Duration) -> Rejection {
+    let most = app.limits.max_requests_per_second.unwrap_or_default();
+    let text = format!("The app may send {most} requests per second, and has sent more.");
+    Rejection::TooMany(text, wait)
 }
 
 /// A request whose sender is known.

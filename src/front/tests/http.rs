@@ -246,7 +246,7 @@ fn bodies_past_the_shards_budget_are_503() {
 fn a_stop_closes_idle_connections_and_takes_no_new_ones() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap();
-    let listeners = Listeners { tcp: vec![tcp], ..Listeners::default() };
+    let listeners = Listeners { tcp: vec![tcp.into()], ..Listeners::default() };
     run(shard(), Settings::default(), listeners, move |stop| {
         let fresh = connect(address);
         let mut used = connect(address);
@@ -292,8 +292,10 @@ fn unix_sockets_serve_the_same() {
     let path = std::env::temp_dir().join(format!("ringwave-front-{}.sock", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let unix = UnixListener::bind(&path).unwrap();
-    let listeners =
-        Listeners { unix: vec![unix.try_clone().unwrap(), unix], ..Listeners::default() };
+    let listeners = Listeners {
+        unix: vec![unix.try_clone().unwrap().into(), unix.into()],
+        ..Listeners::default()
+    };
     run(shard(), Settings::default(), listeners, move |_| {
         for _ in 0..4 {
             let mut stream = UnixStream::connect(&path).unwrap();

@@ -17,7 +17,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::gateway::{
-    CachedEvent, ChannelState, Command, Gateway, Overloaded, Publication, Reservation, Upgraded,
+    CachedEvent, ChannelState, Command, Gateway, Headroom, Overloaded, Publication, Reservation,
+    Upgraded,
 };
 use super::{Listeners, Settings, serve};
 use crate::id::AppIndex;
@@ -32,6 +33,8 @@ struct Switches {
     overloaded: AtomicBool,
     draining: AtomicBool,
     full: AtomicBool,
+    /// 0, 1 or 2, as [`Headroom`] has them.
+    short_of_memory: AtomicUsize,
     /// Replies are dropped unanswered.
     gone: AtomicBool,
 }
@@ -117,6 +120,14 @@ impl Gateway for FakeShard {
         self.switches.overloaded.load(Ordering::SeqCst)
     }
 
+    fn headroom(&self) -> Headroom {
+        match self.switches.short_of_memory.load(Ordering::SeqCst) {
+            0 => Headroom::Enough,
+            1 => Headroom::Short,
+            _ => Headroom::Spent,
+        }
+    }
+
     fn draining(&self) -> bool {
         self.switches.draining.load(Ordering::SeqCst)
     }
@@ -129,7 +140,7 @@ impl Gateway for FakeShard {
 
 /// Sends back whatever the front handed over and whatever still comes, until the end.
 async fn echo(upgraded: Upgraded) {
-    let Upgraded { admission, reservation: _, stream, opening, leftover } = upgraded;
+    let Upgraded { admission, stream, opening, leftover, place: _place, .. } = upgraded;
     let mut bytes = [&opening[..], &leftover].concat();
     loop {
         stream.write_all(bytes).await.unwrap();
@@ -162,7 +173,7 @@ fn with_front(
 ) {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap();
-    let listeners = Listeners { tcp: vec![tcp], ..Listeners::default() };
+    let listeners = Listeners { tcp: vec![tcp.into()], ..Listeners::default() };
     run(shard, settings, listeners, move |_| client(address));
 }
 

@@ -170,6 +170,11 @@ fn refused_clients_are_told_why_and_closed() {
         switches.draining.store(true, Ordering::SeqCst);
         assert_refused(address, key, good, ProtocolError::ShuttingDown);
         switches.full.store(false, Ordering::SeqCst);
+        switches.short_of_memory.store(1, Ordering::SeqCst);
+        assert_refused(address, key, good, ProtocolError::ShuttingDown);
+        switches.draining.store(false, Ordering::SeqCst);
+        assert_refused(address, key, good, ProtocolError::OverCapacity);
+        switches.short_of_memory.store(0, Ordering::SeqCst);
         switches.draining.store(false, Ordering::SeqCst);
         drop(opened(address, key, good));
     });

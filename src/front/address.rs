@@ -1,0 +1,338 @@
+//! Whose request it is: the address of the client, which behind a proxy only the proxy knows.
+//!
+//! A proxy appends to `X-Forwarded-For` or `Forwarded` (RFC 7239) the address that it accepted
+//! from. What stands left of that came with the request: anybody can have written it. So addresses
+//! are read from the right, and believed for as long as it was a trusted proxy that wrote them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use hyper::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// Over TCP, or named by the PROXY protocol.
+    Address(IpAddr),
+    /// A process of this host, over a unix socket.
+    Unix,
+}
+
+impl Peer {
+    pub(super) const fn of(address: IpAddr) -> Self {
+        // A listener of both families shows clients of the older one so.
+        Self::Address(address.to_canonical())
+    }
+
+    const fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(address),
+            Self::Unix => None,
+        }
+    }
+}
+
+/// What counts as one client where clients are counted: an IPv4 address, or the /64 of an IPv6
+/// address. One host has that many addresses, and takes them as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Source(IpAddr);
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(address) => {
+                Self(IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & HOSTS_NETWORK)))
+            }
+            v4 @ IpAddr::V4(_) => Self(v4),
+        }
+    }
+}
+
+const HOSTS_NETWORK: u128 = u128::MAX << 64;
+
+/// Proxies that are believed when they tell a client's address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<Trusted>);
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trusted {
+    /// Whoever connects from this network.
+    Network(IpNet),
+    /// Whoever connects over a unix socket.
+    Unix,
+}
+
+impl FromStr for Trusted {
+    type Err = ();
+
+    /// An address, a network in the form of CIDR, or the word `unix`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text == "unix" {
+            return Ok(Self::Unix);
+        }
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self::Network(IpNet::from(address.to_canonical())));
+        }
+        text.parse::<IpNet>().map(|network| Self::Network(network.trunc())).map_err(|_| ())
+    }
+}
+
+impl fmt::Display for Trusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) if network.prefix_len() == network.max_prefix_len() => {
+                network.addr().fmt(f)
+            }
+            Self::Network(network) => network.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+impl FromIterator<Trusted> for TrustedProxies {
+    fn from_iter<I: IntoIterator<Item = Trusted>>(list: I) -> Self {
+        Self(list.into_iter().collect())
+    }
+}
+
+impl TrustedProxies {
+    /// All of them, as configured.
+    pub fn iter(&self) -> impl Iterator<Item = &Trusted> {
+        self.0.iter()
+    }
+
+    /// Whether what this peer tells of its clients is believed.
+    pub(super) fn trust(&self, peer: Peer) -> bool {
+        self.0.iter().any(|trusted| match (trusted, peer) {
+            (Trusted::Network(network), Peer::Address(address)) => network.contains(&address),
+            (Trusted::Unix, Peer::Unix) => true,
+            (Trusted::Network(_), Peer::Unix) | (Trusted::Unix, Peer::Address(_)) => false,
+        })
+    }
+
+    /// The client behind a request that came from `peer`: the right-most address that is not of a
+    /// trusted proxy. The peer itself when it is not trusted, and when it tells no address or one
+    /// that cannot be read. None over a unix socket without one.
+    pub(super) fn client(&self, peer: Peer, headers: &HeaderMap) -> Option<IpAddr> {
+        let told = self.trust(peer).then(|| self.told(headers)).flatten();
+        told.or_else(|| peer.address())
+    }
+
+    fn told(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        let mut farthest = None;
+        for hop in hops(headers).into_iter().rev() {
+            let address = hop?;
+            if !self.trust(Peer::Address(address)) {
+                return Some(address);
+            }
+            farthest = Some(address);
+        }
+        // Nobody but proxies: the first of them asks for itself.
+        farthest
+    }
+}
+
+/// The addresses that a request came through, the client's first; none in place of what is not an
+/// address. A proxy that appends to the one header passes the other on as it came, from whomever:
+/// only the usual one counts where both are there.
+fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    if headers.contains_key(X_FORWARDED_FOR) {
+        return values(headers, &X_FORWARDED_FOR, |value| {
+            elements(value, |_| false).map(|element| node(element.trim())).collect()
+        });
+    }
+    values(headers, &FORWARDED, forwarded)
+}
+
+fn values(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    hops: impl Fn(&str) -> Vec<Option<IpAddr>>,
+) -> Vec<Option<IpAddr>> {
+    let of = |value: &HeaderValue| value.to_str().map_or_else(|_| vec![None], &hops);
+    headers.get_all(name).iter().flat_map(of).collect()
+}
+
+/// The elements of a list (RFC 9110 section 5.6.1), without empty ones. `quotes` says which
+/// characters begin and end a text in which commas mean nothing.
+fn elements(value: &str, quotes: fn(char) -> bool) -> impl Iterator<Item = &str> {
+    parts(value, ',', quotes).filter(|element| !element.trim().is_empty())
+}
+
+fn parts(text: &str, separator: char, quotes: fn(char) -> bool) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    text.split(move |c: char| {
+        quoted ^= quotes(c);
+        c == separator && !quoted
+    })
+}
+
+/// `for=192.0.2.43, for="[2001:db8::17]:4711";proto=https`: the address of each element.
+fn forwarded(value: &str) -> Vec<Option<IpAddr>> {
+    let quotes = |c| c == '"';
+    let address = |element| {
+        let mut pairs = parts(element, ';', quotes).filter_map(|pair| pair.split_once('='));
+        let (_, text) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+        let text = text.trim();
+        // No address has a character that has to be escaped.
+        node(text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text))
+    };
+    elements(value, quotes).map(address).collect()
+}
+
+/// An address, with a port or without: `192.0.2.43`, `192.0.2.43:47011`, `2001:db8::17`,
+/// `[2001:db8::17]:47011`.
+fn node(text: &str) -> Option<IpAddr> {
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let address = text.parse::<IpAddr>().ok();
+    let address = address.or_else(|| bracketed().map(IpAddr::V6));
+    let address = address.or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn trusting(list: &[&str]) -> TrustedProxies {
+        list.iter().map(|text| text.parse::<Trusted>().unwrap()).collect()
+    }
+
+    fn peer(text: &str) -> Peer {
+        text.parse().map_or(Peer::Unix, Peer::of)
+    }
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let parsed = |value| HeaderValue::from_bytes(str::as_bytes(value)).unwrap();
+        lines.iter().map(|&(name, v)| (HeaderName::from_static(name), parsed(v))).collect()
+    }
+
+    #[track_caller]
+    fn assert_client(proxies: &[&str], from: &str, lines: &[(&'static str, &str)], client: &str) {
+        let found = trusting(proxies).client(peer(from), &headers(lines));
+        assert_eq!(found, client.parse().ok(), "{lines:?}");
+    }
+
+    #[test]
+    fn nobody_is_believed_who_is_not_trusted() {
+        for header in ["x-forwarded-for", "forwarded"] {
+            for value in ["203.0.113.9", "for=203.0.113.9"] {
+                let lines = [(header, value)];
+                assert_client(&[], "192.0.2.1", &lines, "192.0.2.1");
+                assert_client(&["unix", "10.0.0.0/8"], "192.0.2.1", &lines, "192.0.2.1");
+                assert_client(&["192.0.2.1"], "unix", &lines, "none");
+            }
+        }
+    }
+
+    #[test]
+    fn the_right_most_address_that_is_not_a_proxys_is_the_client() {
+        let proxies = ["127.0.0.1", "10.0.0.0/8", "2001:db8::/32", "unix"];
+        for (value, client) in [
+            ("203.0.113.9", "203.0.113.9"),
+            ("198.51.100.7, 203.0.113.9", "203.0.113.9"),
+            ("198.51.100.7 ,203.0.113.9,10.1.2.3", "203.0.113.9"),
+            ("1.1.1.1, 203.0.113.9:4711, 2001:db8::1, [2001:db8::2]:80", "203.0.113.9"),
+            ("2001:470::9", "2001:470::9"),
+            ("[2001:470::9]", "2001:470::9"),
+            ("[2001:470::9]:443", "2001:470::9"),
+            ("::ffff:203.0.113.9, ::ffff:10.0.0.1", "203.0.113.9"),
+            ("nonsense, 203.0.113.9", "203.0.113.9"),
+            (",203.0.113.9, ,", "203.0.113.9"),
+            ("10.0.0.2, 10.0.0.1", "10.0.0.2"),
+        ] {
+            assert_client(&proxies, "127.0.0.1", &[("x-forwarded-for", value)], client);
+            assert_client(&proxies, "unix", &[("x-forwarded-for", value)], client);
+            assert_client(&proxies, "::ffff:127.0.0.1", &[("x-forwarded-for", value)], client);
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_writes_it() {
+        for (value, client) in [
+            ("for=203.0.113.9", "203.0.113.9"),
+            ("For=\"[2001:db8:cafe::17]:4711\"", "2001:db8:cafe::17"),
+            ("for=192.0.2.60;proto=http;by=203.0.113.43", "192.0.2.60"),
+            ("for=192.0.2.43, for=198.51.100.17", "198.51.100.17"),
+            ("for=192.0.2.43;host=\"a, for=6.6.6.6;\", for=127.0.0.1", "192.0.2.43"),
+            ("proto=https;for=\"192.0.2.43:47011\"", "192.0.2.43"),
+            ("for=unknown", "127.0.0.1"),
+            ("for=_hidden, for=127.0.0.1", "127.0.0.1"),
+            ("proto=https", "127.0.0.1"),
+            ("for=\"192.0.2.43", "127.0.0.1"),
+        ] {
+            assert_client(&["127.0.0.1"], "127.0.0.1", &[("forwarded", value)], client);
+        }
+    }
+
+    #[test]
+    fn what_a_client_sends_in_the_other_header_means_nothing() {
+        let lines = [("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "203.0.113.9")];
+        assert_client(&["127.0.0.1"], "127.0.0.1", &lines, "203.0.113.9");
+    }
+
+    #[test]
+    fn several_lines_are_one_list() {
+        let lines = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "203.0.113.9, 127.0.0.1")];
+        assert_client(&["127.0.0.1"], "127.0.0.1", &lines, "203.0.113.9");
+    }
+
+    #[test]
+    fn what_cannot_be_read_leaves_the_peer() {
+        for value in ["nonsense", "1.2.3", "1.2.3.4:", "1.2.3.4:http", "[::1", "::1]", "fe80::1%2"]
+        {
+            let lines = [("x-forwarded-for", value)];
+            assert_client(&["127.0.0.1", "unix"], "127.0.0.1", &lines, "127.0.0.1");
+            assert_client(&["127.0.0.1", "unix"], "unix", &lines, "none");
+        }
+    }
+
+    #[test]
+    fn a_host_is_counted_once_however_many_addresses_it_has() {
+        let source = |text: &str| Source::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff::"));
+        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
+        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+    }
+
+    #[test]
+    fn proxies_are_shown_as_they_are_written() {
+        for (written, shown) in [
+            ("unix", "unix"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("::1", "::1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("2001:db8::/32", "2001:db8::/32"),
+        ] {
+            assert_eq!(written.parse::<Trusted>().unwrap().to_string(), shown);
+        }
+        for wrong in ["", "UNIX", "10.0.0.1/33", "10.0.0", "localhost", "10.0.0.0-10.0.0.9"] {
+            assert!(wrong.parse::<Trusted>().is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_left_of_the_proxys_own_word_changes_nothing(
+            before in "[ -~]{0,200}",
+        ) {
+            let last = "203.0.113.9";
+            for (name, last) in [("x-forwarded-for", last), ("forwarded", "for=203.0.113.9")] {
+                // A quote that is left open would swallow what follows: RFC 7239 has the proxy
+                // begin a line of its own then.
+                let lines = [(name, before.as_str()), (name, last)];
+                let found = trusting(&["unix"]).client(Peer::Unix, &headers(&lines));
+                prop_assert_eq!(found, "203.0.113.9".parse().ok());
+            }
+        }
+    }
+}

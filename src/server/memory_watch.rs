@@ -1,0 +1,177 @@
+//! How much memory is left, asked once a second. A gateway that is ended for want of memory drops
+//! everyone at once, and they all return at once: it takes nobody new while there is still some
+//! left, and keeps those who are there.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::bus::Outside;
+use crate::config::MemoryLimit;
+use crate::front::gateway::Headroom;
+use crate::shard::Message;
+
+use super::limits::{self, MemoryGroup};
+
+/// How often somebody looks. A storm of 20,000 handshakes per second takes 100 MB meanwhile, which
+/// the reserve of a usual host has.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The reserve is a twentieth of the limit, and no more than this: what is to come until the next
+/// look does not grow with the host.
+const RESERVE_MAX: u64 = 1 << 30;
+
+/// What is measured, and against what.
+#[derive(Debug)]
+pub(super) enum Gauge {
+    /// The control group against its limit.
+    Group(MemoryGroup),
+    /// The host against what it has.
+    Host,
+    /// This process against so many bytes.
+    Process(u64),
+}
+
+/// Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reading {
+    used: u64,
+    limit: u64,
+}
+
+impl Gauge {
+    /// None when nobody is to look.
+    pub(super) fn of(limit: MemoryLimit) -> Option<Self> {
+        match limit {
+            MemoryLimit::None => None,
+            MemoryLimit::Bytes(bytes) => Some(Self::Process(bytes)),
+            MemoryLimit::OfHost => Some(limits::memory_group().map_or(Self::Host, Self::Group)),
+        }
+    }
+
+    /// Tells all shards when it changes how much is left, for as long as the process lives.
+    pub(super) async fn watch(self, bus: Outside<Message>) {
+        let mut every = tokio::time::interval(INTERVAL);
+        let mut headroom = Headroom::Enough;
+        loop {
+            every.tick().await;
+            // What cannot be read at the moment is as it was.
+            let Some(reading) = self.read() else { continue };
+            let now = headroom_at(headroom, reading);
+            if now != headroom {
+                log(headroom, now, reading);
+                bus.broadcast(|| Message::Memory(now));
+                headroom = now;
+            }
+        }
+    }
+
+    fn read(&self) -> Option<Reading> {
+        match self {
+            Self::Group(group) => {
+                let host = host(&fs::read_to_string("/proc/meminfo").ok()?)?;
+                let group = Reading { used: group.used()?, limit: group.limit };
+                // A group may be allowed more than there is.
+                Some(if group.limit < host.limit { group } else { host })
+            }
+            Self::Host => host(&fs::read_to_string("/proc/meminfo").ok()?),
+            Self::Process(limit) => {
+                let statm = fs::read_to_string("/proc/self/statm").ok()?;
+                let pages = statm.split_whitespace().nth(1)?.parse::<u64>().ok()?;
+                let page = rustix::param::page_size() as u64;
+                Some(Reading { used: pages.saturating_mul(page), limit: *limit })
+            }
+        }
+    }
+}
+
+/// `/proc/meminfo` (proc(5)), in which what is available counts what the kernel can let go of.
+fn host(meminfo: &str) -> Option<Reading> {
+    let bytes = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+    };
+    let (limit, available) = (bytes("MemTotal:")?, bytes("MemAvailable:")?);
+    Some(Reading { used: limit.saturating_sub(available), limit })
+}
+
+/// Short with less than the reserve left, spent with less than two fifths of it (95 % and 98 %).
+/// It is over only with twice as much left, so that it does not begin anew with each connection.
+fn headroom_at(before: Headroom, Reading { used, limit }: Reading) -> Headroom {
+    let left = limit.saturating_sub(used);
+    let reserve = (limit / 20).min(RESERVE_MAX);
+    let spent = reserve / 5 * 2;
+    match before {
+        _ if left < spent => Headroom::Spent,
+        Headroom::Spent if left < 2 * spent => Headroom::Spent,
+        _ if left < reserve => Headroom::Short,
+        Headroom::Short | Headroom::Spent if left < 2 * reserve => Headroom::Short,
+        _ => Headroom::Enough,
+    }
+}
+
+fn log(before: Headroom, now: Headroom, Reading { used, limit }: Reading) {
+    let [used, limit] = [used, limit].map(|bytes| limits::size(Some(bytes)));
+    match (before, now) {
+        (_, Headroom::Enough) => {
+            tracing::info!(%used, %limit, "there is enough memory again: everybody is let in");
+        }
+        (Headroom::Enough, Headroom::Short) => {
+            tracing::warn!(%used, %limit, "memory is short: new connections are refused with 4100");
+        }
+        (_, Headroom::Spent) => {
+            let what = "memory is nearly spent: new connections are refused with 4100, and \
+                        publishes with 503";
+            tracing::error!(%used, %limit, "{what}");
+        }
+        (_, Headroom::Short) => {
+            tracing::warn!(%used, %limit, "memory is short: publishes are taken again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(limit: u64, used: &[u64]) -> Vec<Headroom> {
+        let mut headroom = Headroom::Enough;
+        let step = |&used: &u64| {
+            headroom = headroom_at(headroom, Reading { used, limit });
+            headroom
+        };
+        used.iter().map(step).collect()
+    }
+
+    #[test]
+    fn it_begins_at_95_and_at_98_percent_and_ends_only_well_below() {
+        use Headroom::{Enough, Short, Spent};
+        let used = [500, 949, 951, 949, 901, 899, 960, 981, 979, 961, 959, 901, 899, 999, 1200, 0];
+        let expected = [
+            Enough, Enough, Short, Short, Short, Enough, Short, Spent, Spent, Spent, Short, Short,
+            Enough, Spent, Spent, Enough,
+        ];
+        assert_eq!(steps(1000, &used), expected);
+    }
+
+    #[test]
+    fn the_reserve_of_a_large_host_is_a_gibibyte() {
+        let gib = |count: u64| count << 30;
+        assert_eq!(steps(gib(256), &[gib(254), gib(255) + 1]), [Headroom::Enough, Headroom::Short]);
+    }
+
+    #[test]
+    fn a_host_uses_what_is_not_available() {
+        let meminfo = "MemTotal:       1000 kB\nMemFree:  1 kB\nMemAvailable:    400 kB\n";
+        assert_eq!(host(meminfo), Some(Reading { used: 600 * 1024, limit: 1000 * 1024 }));
+        assert_eq!(host("MemTotal: 1000 kB\n"), None);
+    }
+
+    #[test]
+    fn every_gauge_can_be_read_on_this_host() {
+        for limit in [MemoryLimit::OfHost, MemoryLimit::Bytes(1 << 40)] {
+            let reading = Gauge::of(limit).unwrap().read().unwrap();
+            assert!(reading.used > 0 && reading.limit > 0, "{limit:?}: {reading:?}");
+        }
+        assert!(Gauge::of(MemoryLimit::None).is_none());
+    }
+}
