@@ -4,6 +4,7 @@
 //! descriptors and floods of errors on several kernels (liburing issue 1062), and a front that
 //! takes no socket beyond its bound has to stop after each one anyway.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{self, Shutdown};
 use std::os::fd::AsRawFd;
@@ -21,7 +22,7 @@ use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
 
 use super::address::Peer;
 use super::body::Budget;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, Headroom};
 use super::stream::Stream;
 use super::{Front, Settings, connection};
 
@@ -98,7 +99,7 @@ async fn accept_from<G: Gateway>(
     let connections_max = settings.connections_max.max(1);
     let slots = Arc::new(Semaphore::new(connections_max as usize));
     let bodies = Budget::new(settings.bodies_bytes_max);
-    let front = Rc::new(Front { gateway, settings, bodies });
+    let front = Rc::new(Front { gateway, settings, bodies, guests: Rc::default() });
 
     let loops: Vec<_> = sources
         .into_iter()
@@ -161,6 +162,11 @@ impl<G: Gateway> Accepting<G> {
             };
             let Ok(slot) = slot else { return };
             self.source.pause().await;
+            let guest = tokio::select! {
+                biased;
+                () = &mut stopped => return,
+                guest = Guest::welcome(&self.front) => guest,
+            };
             let source = &self.source.source;
             let accepted = {
                 let mut accept = pin!(source.accept());
@@ -183,7 +189,7 @@ impl<G: Gateway> Accepting<G> {
                     let stop = self.stop.clone();
                     tokio_uring::spawn(async move {
                         connection::serve(accepted, front, stop).await;
-                        drop(slot);
+                        drop((slot, guest));
                     });
                 }
                 Err(error) if is_of_that_connection(&error) => {}
@@ -196,6 +202,30 @@ impl<G: Gateway> Accepting<G> {
                 }
             }
         }
+    }
+}
+
+/// A connection that came while memory was short. It will be told so, but until it is it takes
+/// memory itself: there are never more than a few of them.
+struct Guest(Rc<Cell<usize>>);
+
+impl Guest {
+    /// Waits until there may be one more. None when there is enough memory.
+    async fn welcome<G: Gateway>(front: &Front<G>) -> Option<Self> {
+        while front.gateway.headroom() != Headroom::Enough {
+            if front.guests.get() < GUESTS_MAX {
+                front.guests.set(front.guests.get() + 1);
+                return Some(Self(Rc::clone(&front.guests)));
+            }
+            tokio::time::sleep(GUESTS_PAUSE).await;
+        }
+        None
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -331,13 +361,18 @@ fn is_of_that_connection(error: &io::Error) -> bool {
 /// us of work, and as much again for each answer. A loop on a ring takes one per turn anyway.
 const ACCEPTS_IN_A_ROW: u32 = 16;
 
+/// Connections that came while memory was short, per shard: some 16 KiB each.
+const GUESTS_MAX: usize = 64;
+
+/// Soon enough for whoever waits in the kernel's queue, seldom enough to cost nothing.
+const GUESTS_PAUSE: Duration = Duration::from_millis(10);
+
 /// Without descriptors or memory, accept fails until something ends: asking ten times a second
 /// costs nothing and is soon enough.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::os::linux::net::SocketAddrExt;
 
     use super::*;

@@ -27,6 +27,8 @@ mod tests;
 mod upgrade;
 mod visitor;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,4 +80,6 @@ struct Front<G> {
     gateway: G,
     settings: Settings,
     bodies: body::Budget,
+    /// Open connections that came while memory was short.
+    guests: Rc<Cell<usize>>,
 }

@@ -1,6 +1,6 @@
-//! How much memory is left, asked once a second. A gateway that is ended for want of memory drops
-//! everyone at once, and they all return at once: it takes nobody new while there is still some
-//! left, and keeps those who are there.
+//! How much memory is left, asked the more often the less it is. A gateway that is ended for want
+//! of memory drops everyone at once, and they all return at once: it takes nobody new while there
+//! is still some left, and keeps those who are there.
 
 use std::fs;
 use std::time::Duration;
@@ -12,9 +12,11 @@ use crate::shard::Message;
 
 use super::limits::{self, MemoryGroup};
 
-/// How often somebody looks. A storm of 20,000 handshakes per second takes 100 MB meanwhile, which
-/// the reserve of a usual host has.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often somebody looks at most and at least: the files of a group cost 30 us.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Bytes that a storm of 20,000 handshakes per second takes in a second, the kernel's included.
+const STORM_PER_S: u64 = 100 << 20;
 
 /// The reserve is a twentieth of the limit, and no more than this: what is to come until the next
 /// look does not grow with the host.
@@ -38,6 +40,24 @@ struct Reading {
     limit: u64,
 }
 
+impl Reading {
+    const fn left(self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
+
+    /// What is kept for those who are connected.
+    fn reserve(self) -> u64 {
+        (self.limit / 20).min(RESERVE_MAX)
+    }
+
+    /// How soon a storm could be at the reserve; in it, the shortest interval.
+    fn lasts(self) -> Duration {
+        let free = self.left().saturating_sub(self.reserve());
+        let (shortest, longest) = INTERVALS;
+        Duration::from_millis(free * 1000 / STORM_PER_S).clamp(shortest, longest)
+    }
+}
+
 impl Gauge {
     /// None when nobody is to look.
     pub(super) fn of(limit: MemoryLimit) -> Option<Self> {
@@ -50,12 +70,13 @@ impl Gauge {
 
     /// Tells all shards when it changes how much is left, for as long as the process lives.
     pub(super) async fn watch(self, bus: Outside<Message>) {
-        let mut every = tokio::time::interval(INTERVAL);
         let mut headroom = Headroom::Enough;
+        let mut interval = INTERVALS.0;
         loop {
-            every.tick().await;
+            tokio::time::sleep(interval).await;
             // What cannot be read at the moment is as it was.
             let Some(reading) = self.read() else { continue };
+            interval = reading.lasts();
             let now = headroom_at(headroom, reading);
             if now != headroom {
                 log(headroom, now, reading);
@@ -96,9 +117,8 @@ fn host(meminfo: &str) -> Option<Reading> {
 
 /// Short with less than the reserve left, spent with less than two fifths of it (95 % and 98 %).
 /// It is over only with twice as much left, so that it does not begin anew with each connection.
-fn headroom_at(before: Headroom, Reading { used, limit }: Reading) -> Headroom {
-    let left = limit.saturating_sub(used);
-    let reserve = (limit / 20).min(RESERVE_MAX);
+fn headroom_at(before: Headroom, reading: Reading) -> Headroom {
+    let (left, reserve) = (reading.left(), reading.reserve());
     let spent = reserve / 5 * 2;
     match before {
         _ if left < spent => Headroom::Spent,
@@ -157,6 +177,17 @@ mod tests {
     fn the_reserve_of_a_large_host_is_a_gibibyte() {
         let gib = |count: u64| count << 30;
         assert_eq!(steps(gib(256), &[gib(254), gib(255) + 1]), [Headroom::Enough, Headroom::Short]);
+    }
+
+    #[test]
+    fn it_looks_again_before_a_storm_can_be_at_the_reserve() {
+        let lasts_ms = |limit_mib: u64, used_mib: u64| {
+            Reading { used: used_mib << 20, limit: limit_mib << 20 }.lasts().as_millis()
+        };
+        assert_eq!(lasts_ms(8000, 1000), 1000);
+        assert_eq!(lasts_ms(100, 45), 500);
+        assert_eq!(lasts_ms(100, 94), 10);
+        assert_eq!(lasts_ms(100, 200), 10);
     }
 
     #[test]

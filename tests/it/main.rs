@@ -53,6 +53,8 @@ mod admission;
 mod limits;
 /// Silent clients: pinged, then dropped.
 mod liveness;
+/// A limit of memory by the kernel, and a storm that would take more.
+mod memory_group;
 /// The PROXY protocol: a balancer in front that passes bytes on.
 mod proxy_protocol;
 /// Readers that do not read.
