@@ -148,14 +148,14 @@ impl Round {
                 }
                 Some(joined) = self.on_their_way.join_next_with_id() => self.joined(joined),
                 () = tokio::time::sleep_until(due.into()) => {}
-                order = orders.recv() => match order {
-                    Some(Order::Configure(apps)) => self.dispatch.configure(&apps),
-                    Some(Order::Finish { within, done }) => {
+                // None for ever once nobody can order: then it is not waited for.
+                Some(order) = orders.recv() => match order {
+                    Order::Configure(apps) => self.dispatch.configure(&apps),
+                    Order::Finish { within, done } => {
                         self.finish(within).await;
                         let _gone = done.send(());
                         return;
                     }
-                    None => orders.close(),
                 },
             }
         }
@@ -201,7 +201,15 @@ impl Round {
         if let Some(spool) = &mut self.spool {
             spool.follow(changes, &self.dispatch);
         }
+        self.hang_up();
         self.complain(now);
+    }
+
+    /// Ends the connections to endpoints that are no more.
+    fn hang_up(&mut self) {
+        let Self { dispatch, lines, failing, .. } = self;
+        lines.retain(|&lane, _| dispatch.lane(lane).is_some());
+        failing.retain(|&lane| dispatch.lane(lane).is_some());
     }
 
     fn send(&mut self, delivery: Delivery) {
@@ -251,11 +259,7 @@ impl Round {
                 }
             }
         }
-        if self.dispatch.lane(lane).is_some() {
-            self.lines.insert(lane, line);
-        } else {
-            self.failing.remove(&lane);
-        }
+        self.lines.insert(lane, line);
     }
 
     fn complain(&mut self, now: Millis) {
@@ -285,4 +289,35 @@ impl Round {
 fn chance() -> f64 {
     // Without chance the waits are the longest: still right.
     getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// The CPU time of the thread of this name, in ticks of the kernel (proc(5): 100 a second).
+    fn ticks_of(name: &str) -> Option<i64> {
+        let mut tasks = fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+        tasks.find_map(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+            let (before, after) = stat.rsplit_once(')')?;
+            let named = before.ends_with(&format!("({name}"));
+            let fields: Vec<i64> = after.split(' ').filter_map(|text| text.parse().ok()).collect();
+            // Behind the state's letter: utime and stime are the 11th and 12th.
+            named.then(|| fields[10] + fields[11])
+        })
+    }
+
+    #[test]
+    fn without_anybody_who_orders_it_sleeps() {
+        let apps = Arc::new(Apps::new(Vec::new()));
+        let courier = Courier::start(apps, Settings { queue_bytes: 1000, spool: None }).unwrap();
+        let _shard = courier.tap();
+        drop(courier);
+        thread::sleep(Duration::from_millis(500));
+        let ticks = ticks_of("webhooks").unwrap();
+        assert!(ticks < 10, "{ticks} ticks of 10 ms");
+    }
 }
