@@ -48,6 +48,7 @@ pub fn connect<M: Send>(shards: u16, capacity: usize) -> io::Result<Vec<Port<M>>
         own: VecDeque::new(),
         spills: peers.iter().map(|_| VecDeque::new()).collect(),
         spilled: 0,
+        spillings: 0,
         to_wake: vec![false; peers.len()],
         peers: Arc::clone(&peers),
     };
@@ -66,6 +67,8 @@ pub struct Port<M> {
     spills: Box<[VecDeque<M>]>,
     /// Sum of the lengths of `spills`.
     spilled: usize,
+    /// Messages that ever had to wait in a spill.
+    spillings: u64,
     /// By destination: something went into its mailbox since the last flush.
     to_wake: Vec<bool>,
     peers: Arc<[Peer<M>]>,
@@ -93,30 +96,34 @@ impl<M: Send> Port<M> {
     /// Sends to one shard, itself included. The receiver is woken by the next
     /// [`flush`](Self::flush).
     pub fn send(&mut self, to: ShardId, message: M) {
-        if to == self.id {
-            self.own.push_back(message);
-            return;
-        }
-        let index = to.index();
-        if self.spills[index].is_empty() {
-            match self.peers[index].mailbox.try_send(message) {
-                Ok(()) => self.to_wake[index] = true,
-                Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                    self.spills[index].push_back(message);
-                    self.spilled += 1;
-                }
-            }
-        } else {
-            self.spills[index].push_back(message);
+        if let Err(message) = self.try_send(to, message) {
+            self.spills[to.index()].push_back(message);
             self.spilled += 1;
+            self.spillings += 1;
         }
     }
 
-    /// Whether a message to this shard would go straight into its mailbox.
-    #[must_use]
-    pub fn has_room(&self, to: ShardId) -> bool {
+    /// As [`send`](Self::send), but only straight into the mailbox: other senders fill it at the
+    /// same time, so that whether there is room is known by trying alone.
+    ///
+    /// # Errors
+    /// There is no room, or earlier messages wait for it; the message is back.
+    pub fn try_send(&mut self, to: ShardId, message: M) -> Result<(), M> {
+        if to == self.id {
+            self.own.push_back(message);
+            return Ok(());
+        }
         let index = to.index();
-        to == self.id || (self.spills[index].is_empty() && !self.peers[index].mailbox.is_full())
+        if !self.spills[index].is_empty() {
+            return Err(message);
+        }
+        match self.peers[index].mailbox.try_send(message) {
+            Ok(()) => self.to_wake[index] = true,
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
+                return Err(message);
+            }
+        }
+        Ok(())
     }
 
     /// The next message for this shard: its own first, then the mailbox's.
@@ -177,6 +184,12 @@ impl<M: Send> Port<M> {
     #[must_use]
     pub const fn spilling(&self) -> bool {
         self.spilled > 0
+    }
+
+    /// How many messages ever had to wait for room.
+    #[must_use]
+    pub const fn spillings(&self) -> u64 {
+        self.spillings
     }
 
     /// Whether nothing is on its way: neither to this shard, nor from it without the receiver

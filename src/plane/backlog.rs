@@ -16,8 +16,17 @@ pub(super) struct Backlog {
     in_flight: Option<Bytes>,
     /// Bytes in `queue` and `in_flight`.
     bytes: usize,
+    /// A slice that is larger than its owner's bound, while it waits.
+    large: Option<Large>,
     /// Holds a Close frame already: nothing may follow it.
     sealed: bool,
+}
+
+/// How much of it waits, and how much waits before it.
+#[derive(Clone, Copy, Debug)]
+struct Large {
+    before: usize,
+    bytes: usize,
 }
 
 impl Backlog {
@@ -29,13 +38,24 @@ impl Backlog {
         self.queue.is_empty() && self.in_flight.is_none()
     }
 
-    /// Adds bytes at the end, unless it is sealed.
-    pub(super) fn push(&mut self, bytes: Bytes) -> bool {
-        if !self.sealed {
-            self.bytes += bytes.len();
-            self.queue.push_back(bytes);
+    /// Adds bytes at the end, unless it is sealed. `bound` is that of [`is_over`](Self::is_over).
+    pub(super) fn push(&mut self, bytes: Bytes, bound: usize) -> bool {
+        if self.sealed {
+            return false;
         }
-        !self.sealed
+        if bytes.len() > bound && self.large.is_none() {
+            self.large = Some(Large { before: self.bytes, bytes: bytes.len() });
+        }
+        self.bytes += bytes.len();
+        self.queue.push_back(bytes);
+        true
+    }
+
+    /// Whether more waits than the bound. One slice that alone is larger does not count (a presence
+    /// channel may have that many members): whoever is owed it has had no time to read it, and
+    /// would never get it by connecting anew.
+    pub(super) fn is_over(&self, bound: usize) -> bool {
+        self.bytes - self.large.map_or(0, |large| large.bytes) > bound
     }
 
     /// The bytes of the next send. [`sent`](Self::sent) must follow.
@@ -67,6 +87,7 @@ impl Backlog {
         let Some(slice) = self.in_flight.take() else { return };
         let sent = sent.min(slice.len());
         self.bytes -= sent;
+        self.large = self.large.and_then(|large| large.after(sent));
         if sent < slice.len() {
             self.queue.push_front(slice.slice(sent..));
         }
@@ -79,14 +100,26 @@ impl Backlog {
         self.queue.truncate(keep);
         self.queue.push_back(last);
         self.sealed = true;
+        self.large = None;
         let queued: usize = self.queue.iter().map(Bytes::len).sum();
         self.bytes = queued + self.in_flight.as_ref().map_or(0, Bytes::len);
+    }
+}
+
+impl Large {
+    /// What is left of it when so many bytes more are sent.
+    fn after(self, sent: usize) -> Option<Self> {
+        let of_it = sent.saturating_sub(self.before);
+        let bytes = self.bytes.saturating_sub(of_it);
+        (bytes > 0).then(|| Self { before: self.before.saturating_sub(sent), bytes })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BOUND: usize = 1 << 20;
 
     fn drain(backlog: &mut Backlog, step: usize) -> Vec<u8> {
         let mut taken = Vec::new();
@@ -104,7 +137,7 @@ mod tests {
             let mut backlog = Backlog::default();
             let mut expected = Vec::new();
             for (len, byte) in [3, 50_000, 1, 1, 40_000, 9].into_iter().zip(b'a'..) {
-                backlog.push(Bytes::from(vec![byte; len]));
+                backlog.push(Bytes::from(vec![byte; len]), BOUND);
                 expected.extend(vec![byte; len]);
             }
             assert_eq!(backlog.bytes(), expected.len());
@@ -117,9 +150,9 @@ mod tests {
     #[test]
     fn small_slices_share_a_send_and_large_ones_are_not_copied() {
         let mut backlog = Backlog::default();
-        (0..10).for_each(|_| assert!(backlog.push(Bytes::from_static(b"frame"))));
+        (0..10).for_each(|_| assert!(backlog.push(Bytes::from_static(b"frame"), BOUND)));
         let large = Bytes::from(vec![0; JOIN_BYTES]);
-        backlog.push(large.clone());
+        backlog.push(large.clone(), BOUND);
         assert_eq!(backlog.start().map(|slice| slice.len()), Some(50));
         backlog.sent(50);
         assert_eq!(backlog.start().map(|slice| slice.as_ptr()), Some(large.as_ptr()));
@@ -128,13 +161,34 @@ mod tests {
     #[test]
     fn a_sealed_backlog_keeps_what_is_partly_on_the_wire_and_takes_nothing_more() {
         let mut backlog = Backlog::default();
-        (0..3).for_each(|_| assert!(backlog.push(Bytes::from(vec![0; JOIN_BYTES]))));
+        (0..3).for_each(|_| assert!(backlog.push(Bytes::from(vec![0; JOIN_BYTES]), BOUND)));
         backlog.start();
         backlog.sent(10);
         backlog.seal(Bytes::from_static(b"close"));
-        assert!(!backlog.push(Bytes::from_static(b"late")));
+        assert!(!backlog.push(Bytes::from_static(b"late"), BOUND));
         assert_eq!(backlog.bytes(), JOIN_BYTES - 10 + 5);
         let rest = drain(&mut backlog, 1000);
         assert_eq!((rest.len(), &rest[JOIN_BYTES - 10..]), (JOIN_BYTES - 5, &b"close"[..]));
+    }
+
+    #[test]
+    fn one_slice_larger_than_the_bound_does_not_count_and_a_second_one_does() {
+        for step in [1, 7, 100, 1000] {
+            let mut backlog = Backlog::default();
+            for len in [30, 500, 60] {
+                assert!(backlog.push(Bytes::from(vec![0; len]), 100));
+                assert!(!backlog.is_over(100));
+            }
+            // However much of it is sent: what waits beside it is 90 bytes, then 60.
+            while backlog.bytes() > 60 {
+                let slice = backlog.start().unwrap();
+                backlog.sent(step.min(slice.len()));
+                assert!(!backlog.is_over(100), "{} bytes, step {step}", backlog.bytes());
+            }
+            assert!(backlog.push(Bytes::from(vec![0; 41]), 100));
+            assert_eq!(backlog.is_over(100), backlog.bytes() > 100, "the large one is gone");
+            assert!(backlog.push(Bytes::from(vec![0; 101]), 100));
+            assert!(backlog.push(Bytes::from(vec![0; 101]), 100) && backlog.is_over(100));
+        }
     }
 }

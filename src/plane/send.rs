@@ -113,10 +113,10 @@ impl<R: Ring> Plane<R> {
         let idle = conn.backlog.is_none();
         let closing = conn.phase == Phase::Closing;
         let backlog = conn.backlog.get_or_insert_with(Box::<Backlog>::default);
-        if !backlog.push(bytes) {
+        if !backlog.push(bytes, limits.connection) {
             return;
         }
-        let over = backlog.bytes() > limits.connection && !closing;
+        let over = backlog.is_over(limits.connection) && !closing;
         self.backlog_bytes += len;
         if idle {
             self.to_send.push_back(key);

@@ -106,8 +106,9 @@ impl Core {
     fn unsubscribe<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, name: &str) {
         let Some((occupant, app)) = self.occupant(key) else { return };
         let socket_id = occupant.session.socket_id();
-        // A name that can't be subscribed to is no channel of anybody's.
-        let Ok(name) = ChannelName::parse(name, app.limits.max_channel_name, false) else { return };
+        // Of any length: the limit may have been another one when the connection subscribed. What
+        // is no name is no channel of anybody's.
+        let Ok(name) = ChannelName::parse(name, usize::MAX, false) else { return };
         let app = app.index;
         let channel = self.hash.key(app, name);
         let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);

@@ -152,24 +152,40 @@ impl Core {
             tracing::debug!(app = %app.id, %channel, event = ?name, "publish");
             let key = self.hash.key(app.index, event.channel);
             let home = key.home(self.port.shards());
-            let wants_answer = event.wants_state || !self.port.has_room(home);
-            left += usize::from(wants_answer);
+            let answer_to = (self.id, question, index);
             let publish = Publish {
                 key,
                 frame: event.frame,
                 cached: event.cached.map(|data| (data, app.cache_ttl)),
                 except: event.except,
                 whisper: None,
-                answer_to: wants_answer.then_some((self.id, question, index)),
+                answer_to: event.wants_state.then_some(answer_to),
             };
-            let message = channels::Message::Publish(Box::new(publish));
-            self.port.send(home, Message::Channel(message));
+            let answers = self.send_publish(home, publish, answer_to);
+            left += usize::from(answers);
         }
         if left > 0 {
             self.gathers.start(Gather::Publish { left, states, reply });
         } else {
             let _gone = reply.send(Ok(states));
         }
+    }
+
+    /// Whether the home will answer: it was to, or its mailbox has no room.
+    fn send_publish(
+        &mut self,
+        home: ShardId,
+        publish: Publish,
+        answer_to: (ShardId, u32, u32),
+    ) -> bool {
+        let answers = publish.answer_to.is_some();
+        let message = Message::Channel(channels::Message::Publish(Box::new(publish)));
+        let Err(mut message) = self.port.try_send(home, message) else { return answers };
+        if let Message::Channel(channels::Message::Publish(publish)) = &mut message {
+            publish.answer_to = Some(answer_to);
+        }
+        self.port.send(home, message);
+        true
     }
 
     fn ask(&mut self, to: ShardId, question: u32, what: Question) {

@@ -302,10 +302,11 @@ impl<R: Ring> Shard<R> {
         self.core.timers.stopped()
     }
 
-    /// Whether a drain has closed everything.
+    /// Whether a drain has closed everything, and homes are told of it as far as their mailboxes
+    /// go: behind that a stop overtakes nothing.
     #[must_use]
     pub fn drained(&self) -> bool {
-        self.core.timers.draining() && self.plane.is_empty()
+        self.core.timers.draining() && self.plane.is_empty() && !self.core.port.spilling()
     }
 
     fn take_messages(&mut self) {

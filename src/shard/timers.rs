@@ -52,10 +52,25 @@ pub(super) struct Timers {
 struct Tidying {
     /// When it was done last.
     done: Millis,
-    /// What the shard held then: connections that ever came, those that are open, and backlog.
-    held: (u64, usize, usize),
+    /// What the shard held then.
+    held: Held,
     /// How often it is still to be done although nothing changes.
     again: u32,
+}
+
+/// What changes with a burst, on whichever shard it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    /// Connections that ever came.
+    opened: u64,
+    /// Those that are open.
+    open: usize,
+    /// Bytes that wait for slow readers.
+    backlog: usize,
+    /// Channels at home here, whose subscribers may all be on other shards.
+    homes: usize,
+    /// Messages that ever waited for room in a mailbox.
+    spillings: u64,
 }
 
 /// How often a shard looks whether there is something to give back. Longer than the allocator keeps
@@ -66,7 +81,7 @@ const TIDYING: Duration = Duration::from_secs(2);
 const TIDYINGS: u32 = 2;
 
 impl Tidying {
-    fn is_due(&mut self, now: Millis, held: (u64, usize, usize)) -> bool {
+    fn is_due(&mut self, now: Millis, held: Held) -> bool {
         if now.since(self.done) < TIDYING {
             return false;
         }
@@ -135,7 +150,13 @@ impl<R: Ring> Shard<R> {
 
     fn tidy(&mut self) {
         let (plane, now) = (&self.plane, self.core.now);
-        let held = (plane.counters().opened, plane.open_connections(), plane.backlog_bytes());
+        let held = Held {
+            opened: plane.counters().opened,
+            open: plane.open_connections(),
+            backlog: plane.backlog_bytes(),
+            homes: self.homes(),
+            spillings: self.core.port.spillings(),
+        };
         if self.core.timers.tidying.is_due(now, held) {
             self.trim();
             memory::give_back();
@@ -236,7 +257,7 @@ mod tests {
             .map(|tick| tick * 100)
             .filter(|&ms| {
                 let connections = if ms < 5000 { ms / 1000 } else { 5 };
-                tidying.is_due(Millis(ms), (connections, 1, 0))
+                tidying.is_due(Millis(ms), Held { opened: connections, ..Held::default() })
             })
             .collect();
         assert_eq!(due, [2000, 4000, 6000, 8000]);

@@ -149,7 +149,7 @@ impl Round {
                 }
                 Some(joined) = self.on_their_way.join_next_with_id() => self.joined(joined),
                 () = tokio::time::sleep_until(wake_at) => {}
-                // None when the courier was dropped: nobody gives orders any more.
+                // None for ever once nobody can order: then it is not waited for.
                 Some(order) = orders.recv() => match order {
                     Order::Configure(apps) => self.dispatch.configure(&apps),
                     Order::Finish { within, done } => {
@@ -201,7 +201,15 @@ impl Round {
         if let Some(spool) = &mut self.spool {
             spool.follow(changes, &self.dispatch);
         }
+        self.hang_up();
         self.complain(now);
+    }
+
+    /// Ends the connections to endpoints that are no more.
+    fn hang_up(&mut self) {
+        let Self { dispatch, lines, failing, .. } = self;
+        lines.retain(|&lane, _| dispatch.lane(lane).is_some());
+        failing.retain(|&lane| dispatch.lane(lane).is_some());
     }
 
     fn send(&mut self, delivery: Delivery) {
@@ -251,11 +259,7 @@ impl Round {
                 }
             }
         }
-        if self.dispatch.lane(lane).is_some() {
-            self.lines.insert(lane, line);
-        } else {
-            self.failing.remove(&lane);
-        }
+        self.lines.insert(lane, line);
     }
 
     fn complain(&mut self, now: Millis) {
@@ -290,16 +294,46 @@ fn chance() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Wake, Waker};
+
     use super::*;
     use crate::protocol::app::test_app;
 
+    fn round() -> (Tap, Round) {
+        let (tap, spout) = tap::pair();
+        (tap, Round::new(&Apps::new(vec![test_app()]), 1 << 16, None, spout))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn without_anything_to_do_it_sleeps_however_long_it_has_run() {
-        let (_tap, spout) = tap::pair();
-        let round = Round::new(&Apps::new(vec![test_app()]), 1 << 16, None, spout);
+        let (_tap, round) = round();
         for _ in 0..3 {
             assert_eq!(round.wake_at(), Instant::now() + IDLE);
             tokio::time::advance(IDLE * 2).await;
         }
+    }
+
+    /// Whether a task wants to be polled again at once.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_anybody_who_orders_it_sleeps() {
+        let (_tap, round) = round();
+        let (orders, ordered) = mpsc::unbounded_channel();
+        drop(orders);
+        let woken = Arc::new(Woken::default());
+        let mut run = pin!(round.run(ordered));
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(run.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(!woken.0.load(Ordering::Relaxed));
     }
 }

@@ -29,13 +29,19 @@ fn a_silent_client_is_pinged_and_then_closed_with_4201() {
             // Before the client's last bytes: however late this side hears of anything, the
             // server's times lie within what is measured.
             let started = Instant::now();
-            let mut client = Client::connect(gateway);
+            // In one piece: a client that is late with its subscribe finds a ping there already.
+            let subscribe = raw::text(r#"{"event":"pusher:subscribe","data":{"channel":"room"}}"#);
+            let said = if subscribed { &subscribe[..] } else { &[] };
+            let mut client = Raw::open(gateway, &[raw::handshake().as_bytes(), said].concat());
+            client.established();
             if subscribed {
-                client.subscribe("room");
+                assert!(client.message().contains("subscription_succeeded"));
             }
-            assert_eq!(client.next_text(), r#"{"event":"pusher:ping"}"#);
+            assert_eq!(client.message(), r#"{"event":"pusher:ping"}"#);
             assert!(started.elapsed() > Duration::from_millis(800), "{:?}", started.elapsed());
-            client.expect_refusal(4201, "Pong reply not received in time");
+            let error = r#"{\"code\":4201,\"message\":\"Pong reply not received in time\"}"#;
+            assert_eq!(client.message(), format!(r#"{{"event":"pusher:error","data":"{error}"}}"#));
+            assert_eq!(client.expect_close(4201), "Pong reply not received in time");
             assert!(started.elapsed() > Duration::from_millis(1700), "{:?}", started.elapsed());
         }
         eventually("nobody is left", || {
@@ -103,11 +109,11 @@ fn who_talks_is_not_pinged() {
 
 #[test]
 fn a_member_that_is_gone_without_a_word_leaves_its_presence_channel() {
-    served(|gateway| {
+    // Long enough for a witness that answers on a busy machine.
+    let times = |setup: Setup| impatient(setup).env("RINGWAVE_APP_PONG_TIMEOUT", "5");
+    served_with(times, |gateway| {
         let mut witness = Client::connect(gateway);
-        witness.join("presence-a", &json!({ "user_id": "w" }));
-        let mut gone = Client::connect(gateway);
-        gone.join("presence-a", &json!({ "user_id": "gone" }));
+        witness.ask_as("presence-a", &json!({ "user_id": "w" }));
         let mut next = || {
             loop {
                 let message = witness.next();
@@ -117,6 +123,9 @@ fn a_member_that_is_gone_without_a_word_leaves_its_presence_channel() {
                 witness.send(&json!({ "event": "pusher:pong" }));
             }
         };
+        assert_eq!(next()["event"], "pusher_internal:subscription_succeeded");
+        let mut gone = Client::connect(gateway);
+        gone.ask_as("presence-a", &json!({ "user_id": "gone" }));
         assert_eq!(next()["event"], "pusher_internal:member_added");
         let left = next();
         assert_eq!(left["event"], "pusher_internal:member_removed");

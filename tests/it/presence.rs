@@ -1,9 +1,11 @@
 use std::collections::BTreeSet;
+use std::net::TcpStream;
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use crate::client::{Client, data};
-use crate::gateway::{eventually, served, served_with};
+use crate::gateway::{DEADLINE, Setup, eventually, served, served_with};
 use crate::http::{Call, publish};
 use crate::sign::channel_auth;
 
@@ -237,7 +239,7 @@ fn members_who_come_and_go_at_once_are_counted_right_in_the_end() {
 
 #[test]
 fn a_full_channel_takes_another_connection_of_a_member_but_no_new_member() {
-    let limited = |setup: crate::gateway::Setup| {
+    let limited = |setup: Setup| {
         let setup = setup.env("RINGWAVE_APP_MAX_PRESENCE_MEMBERS", "2");
         setup.env("RINGWAVE_APP_SUBSCRIPTION_ERRORS", "true")
     };
@@ -256,4 +258,33 @@ fn a_full_channel_takes_another_connection_of_a_member_but_no_new_member() {
         let here = clients[3].join(ROOM, &json!({ "user_id": "3" }));
         assert_eq!(ids(&here), BTreeSet::from([r#""2""#.to_owned(), r#""3""#.to_owned()]));
     });
+}
+
+#[test]
+fn a_channel_with_more_members_than_a_backlog_holds_is_joined_by_who_reads() {
+    const BACKLOG: usize = 65_536;
+    const MEMBERS: usize = 60;
+    let info = "x".repeat(9000);
+    let toml = format!("[server]\nbacklog_per_connection = {BACKLOG}\n");
+    let gateway = Setup::new(2).toml(&toml).start();
+    let mut members: Vec<Client> = Vec::new();
+    for number in 0..MEMBERS {
+        let mut member = Client::connect(&gateway);
+        member.join(ROOM, &json!({ "user_id": number, "user_info": info }));
+        members.iter_mut().for_each(|earlier| assert_eq!(added(earlier)["user_id"], number));
+        members.push(member);
+    }
+    // Far away: the kernel takes little for it at a time, and it reads on.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_tcp_mss(536).unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    socket.connect(&gateway.address().into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut far = Client::over(stream);
+    let here = far.join(ROOM, &json!({ "user_id": "far" }));
+    assert_eq!(here["count"], MEMBERS + 1);
+    assert!(here.to_string().len() > 8 * BACKLOG);
+    publish(&gateway, ROOM, "still", "here");
+    far.expect_event(ROOM, "still", "here");
 }

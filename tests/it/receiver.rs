@@ -26,6 +26,8 @@ struct State {
     events: Mutex<Vec<Value>>,
     /// The heads of all requests, in lower case.
     heads: Mutex<Vec<String>>,
+    /// How many are open.
+    connections: AtomicU16,
 }
 
 impl Receiver {
@@ -47,9 +49,11 @@ impl Receiver {
             for stream in listener.incoming() {
                 let (state, wrap) = (Arc::clone(&serving), Arc::clone(&wrap));
                 thread::spawn(move || {
+                    state.connections.fetch_add(1, Ordering::SeqCst);
                     if let Some(stream) = wrap(stream.unwrap()) {
                         serve(&state, stream);
                     }
+                    state.connections.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
@@ -67,6 +71,11 @@ impl Receiver {
     /// What every request is answered from now on; 0 is no answer.
     pub fn answer(&self, status: u16) {
         self.state.status.store(status, Ordering::SeqCst);
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> u16 {
+        self.state.connections.load(Ordering::SeqCst)
     }
 
     pub fn events(&self) -> Vec<Value> {

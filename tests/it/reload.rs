@@ -262,6 +262,23 @@ fn changed_limits_hold_for_connections_that_are_open() {
 }
 
 #[test]
+fn who_is_on_a_channel_can_leave_it_though_its_name_is_too_long_by_now() {
+    served(|gateway| {
+        let room = format!("presence-{}", "x".repeat(100));
+        let mut clients = [1, 2].map(|user| {
+            let mut client = Client::connect(gateway);
+            client.join(&room, &json!({ "user_id": user }));
+            client
+        });
+        clients[0].expect("pusher_internal:member_added");
+        reloaded(gateway, "[app]\nmax_channel_name = 50\n");
+        clients[1].unsubscribe(&room);
+        clients[1].expect_nothing();
+        clients[0].expect("pusher_internal:member_removed");
+    });
+}
+
+#[test]
 fn an_app_that_asks_for_sign_ins_no_more_lets_those_off_who_have_not() {
     let gateway = Setup::new(2).toml(&app("shop", "user_authentication_timeout = 4")).start();
     let started = std::time::Instant::now();

@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::gateway::{APP_ID, KEY, SECRET, SHARD_COUNTS, Setup, eventually};
 use crate::http::publish;
 use crate::receiver::Receiver;
+use crate::reload::reload;
 
 /// All events, by a `ringwave.toml`.
 const EVERYTHING: &str = "\"channel_occupied\", \"channel_vacated\", \"member_added\", \
@@ -267,6 +268,25 @@ fn a_spool_keeps_what_was_not_delivered_over_a_stop_and_over_a_crash() {
         assert_eq!(refused.status.code(), Some(78));
         let text = String::from_utf8(refused.stderr).unwrap();
         assert!(text.contains("another process uses it"), "{text}");
+    }
+}
+
+#[test]
+fn the_connection_to_an_endpoint_that_is_no_more_ends() {
+    for spool in ["", "RINGWAVE_WEBHOOK_SPOOL=spool\n"] {
+        let receiver = Receiver::start();
+        let dotenv =
+            format!("REVERB_APP_ID={APP_ID}\nREVERB_APP_KEY={KEY}\nREVERB_APP_SECRET={SECRET}\n");
+        let setup = with_webhook(2, &format!("url = \"{}\"", receiver.url()));
+        let gateway = setup.dotenv(&format!("{dotenv}{spool}")).start();
+        let mut client = Client::connect(&gateway);
+        client.subscribe("a");
+        receiver.expect_event(&occupied("a"));
+        assert_eq!(receiver.connections(), 1);
+        std::fs::write(gateway.path("ringwave.toml"), "").unwrap();
+        assert!(reload(&gateway).status.success());
+        eventually("its connection ends", || (receiver.connections() == 0).then_some(()));
+        client.expect_nothing();
     }
 }
 

@@ -69,6 +69,8 @@ pub(crate) struct Surroundings<'a> {
     pub quiet: bool,
     /// Whether a drain is on.
     pub draining: bool,
+    /// Whether [`SWITCHED`](crate::world::SWITCHED) was off lately.
+    pub switched_off: bool,
     /// Users whose connections the app has terminated.
     pub terminated: &'a [(usize, String)],
 }

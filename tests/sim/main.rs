@@ -16,6 +16,7 @@ mod client;
 mod cuts;
 mod evict;
 mod ledger;
+mod mailboxes;
 mod plan;
 mod stream;
 mod world;

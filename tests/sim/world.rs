@@ -5,12 +5,13 @@
 //! or a command wakes it, or when its tick is due. While everything comes to rest the clock stands
 //! still, so that no tick makes up for a wake-up that was forgotten.
 
+mod reload;
 mod rest;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwave::bus::{self, Port};
+use ringwave::bus::{self, Outside, Port};
 use ringwave::channels::KeyHash;
 use ringwave::front::gateway::{Command, Publication};
 use ringwave::id::AppIndex;
@@ -29,6 +30,7 @@ use tokio::sync::oneshot;
 use crate::client::{Channel, Client, Mood, Phase, Surroundings};
 use crate::ledger::{Ledger, Source};
 use crate::plan::Plan;
+pub(crate) use reload::SWITCHED;
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -54,6 +56,10 @@ pub(crate) struct World {
     now: Millis,
     quiet: bool,
     draining: bool,
+    /// The control thread's way to the shards.
+    control: Outside<Message>,
+    /// An app was off since all was judged.
+    switched_off: bool,
     terminated: Vec<(usize, String)>,
     terminations: Vec<oneshot::Receiver<()>>,
     /// Sums up what happened, to tell two runs apart.
@@ -65,7 +71,9 @@ impl World {
         let net = SimNet::default();
         let apps = Arc::new(Apps::new((0..2).map(|index| app(index, &plan)).collect()));
         let hash = KeyHash::default();
-        let ports = bus::connect::<Message>(u16::try_from(plan.shards).unwrap(), plan.mailbox);
+        let shards = u16::try_from(plan.shards).unwrap();
+        let ports = bus::connect::<Message>(shards, plan.mailbox).unwrap();
+        let control = ports[0].outside();
         let shard = |port: Port<Message>| {
             let index = u64::from(port.id().0);
             let seed = seed.wrapping_mul(1 << 20).wrapping_add(index);
@@ -88,7 +96,7 @@ impl World {
             };
             Shard::new(ring, parts)
         };
-        let shards: Vec<_> = ports.unwrap().into_iter().map(shard).collect();
+        let shards: Vec<_> = ports.into_iter().map(shard).collect();
         let mut dice = Dice::new(seed);
         let channels = channels(&plan, &hash, &mut dice);
         let users = users(&plan, &hash, &mut dice);
@@ -107,6 +115,8 @@ impl World {
             now: Millis(0),
             quiet: false,
             draining: false,
+            control,
+            switched_off: false,
             terminated: Vec::new(),
             terminations: Vec::new(),
             digest: 0,
@@ -152,6 +162,7 @@ impl World {
             48..54 => self.connect(),
             54..62 => self.publish(),
             62 if self.dice.chance(100) => self.terminate(),
+            63 if self.dice.chance(50) => self.switch(),
             _ => self.some_client(),
         }
         self.ledger.poll_answers();
@@ -205,11 +216,15 @@ impl World {
         // The real loop takes sockets over within a turn, behind the messages of others.
         self.turn(index);
         let live = self.clients.iter().filter(|client| client.phase != Phase::Gone).count();
-        let shard = &mut self.shards[index];
+        let shard = &self.shards[index];
         if shard.plane().stalled() || shard.free_slots() == 0 || live >= self.plan.clients {
             return;
         }
-        let app = Arc::clone(self.apps.get(AppIndex(self.dice.below(2) as u16)).unwrap());
+        let app = self.dice.below(2);
+        if !self.admits(index, app) {
+            return;
+        }
+        let app = Arc::clone(self.apps.get(AppIndex(app as u16)).unwrap());
         let admission = Admission::take(&app).unwrap();
         let fd = self.net.connect_with(self.plan.socket);
         let id = self.clients.len();
@@ -235,6 +250,9 @@ impl World {
     fn publish(&mut self) {
         let app = self.dice.below(2);
         let shard = self.dice.below(self.shards.len());
+        if !self.admits(shard, app) {
+            return;
+        }
         let of_app = |channel: &(usize, &Channel)| channel.1.app == app;
         let of_app: Vec<usize> =
             self.channels.iter().enumerate().filter(of_app).map(|(index, _)| index).collect();
@@ -326,6 +344,7 @@ impl World {
             now: self.now,
             quiet: self.quiet,
             draining: self.draining,
+            switched_off: self.switched_off,
             terminated: &self.terminated,
         })
     }
@@ -344,6 +363,7 @@ impl World {
             now: self.now,
             quiet: self.quiet,
             draining: self.draining,
+            switched_off: self.switched_off,
             terminated: &self.terminated,
         };
         let client = &mut self.clients[id];

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{Channel, Client, Phase, Request, Surroundings};
 use crate::ledger::Ledger;
 use crate::stream::Heard;
+use crate::world::SWITCHED;
 
 impl Client {
     pub(super) fn hear(&mut self, frame: Heard, with: &mut Surroundings<'_>) {
@@ -102,6 +103,7 @@ impl Client {
                 self.heard_out = true;
             }
             1002 => assert!(self.violated, "client {id} broke no rule"),
+            4003 => assert!(with.switched_off && self.app == SWITCHED, "client {id} is evicted"),
             4009 => assert!(with.terminated.iter().any(of_us), "client {id} is terminated"),
             4101 => {}
             4200 => assert!(with.draining, "client {id} is closed with 4200"),

@@ -68,6 +68,7 @@ impl World {
     pub(super) fn judge(&mut self) {
         // First with the slow ones still slow.
         self.rest();
+        self.everywhere_on();
         for id in 0..self.clients.len() {
             self.with_client(id, |client, _, with| match client.mood {
                 Mood::Mute if client.phase != Phase::Gone => client.vanish(with),
@@ -79,6 +80,7 @@ impl World {
         let answered = |answer: &mut oneshot::Receiver<()>| answer.try_recv().is_ok();
         assert!(self.terminations.drain(..).all(|mut answer| answered(&mut answer)));
         self.terminated.clear();
+        self.switched_off = false;
         self.clients.iter().for_each(|client| client.assert_at_rest(self.plan.members_max));
         let clients = &self.clients;
         let heard = |client: usize| clients[client].is_open() || clients[client].heard_out;

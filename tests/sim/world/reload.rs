@@ -1,0 +1,62 @@
+//! The configuration, read anew in the middle of everything: an app is switched off and on again.
+
+use std::sync::Arc;
+
+use ringwave::id::AppIndex;
+use ringwave::protocol::app::{App, Apps, Standing};
+use ringwave::shard::Message;
+use tokio::sync::oneshot;
+
+use super::{World, app};
+
+/// The app that is switched off at times.
+pub(crate) const SWITCHED: usize = 1;
+
+impl World {
+    /// Switches the app off, or on again. Shards hear of it one after another, or not at all until
+    /// [`everywhere_on`](Self::everywhere_on): as if each were as late as can be.
+    pub(super) fn switch(&mut self) {
+        let off = self.is_on(&self.apps);
+        self.switched_off |= off;
+        self.hand_out(if off { Standing::Disabled } else { Standing::Enabled });
+    }
+
+    /// Whether a shard's front lets clients and publishers of this app in.
+    pub(super) fn admits(&self, shard: usize, app: usize) -> bool {
+        app != SWITCHED || self.is_on(self.shards[shard].apps())
+    }
+
+    /// Switches the app on, and waits until all shards have heard of it.
+    pub(super) fn everywhere_on(&mut self) {
+        if !self.switched_off {
+            return;
+        }
+        self.hand_out(Standing::Enabled);
+        self.rest();
+        while self.shards.iter().any(|shard| !Arc::ptr_eq(shard.apps(), &self.apps)) {
+            self.offer();
+            self.rest();
+        }
+    }
+
+    fn is_on(&self, apps: &Apps) -> bool {
+        let app = apps.get(AppIndex(SWITCHED as u16));
+        app.is_some_and(|app| app.is_enabled())
+    }
+
+    fn hand_out(&mut self, standing: Standing) {
+        let read = |index| match usize::from(index) {
+            SWITCHED => App { standing, ..app(index, &self.plan) },
+            _ => app(index, &self.plan),
+        };
+        let read = Apps::new((0..2).map(read).collect());
+        self.apps = Arc::new(self.apps.followed_by(&read).expect("few apps"));
+        self.offer();
+    }
+
+    /// A shard whose mailbox is full hears of it later.
+    fn offer(&self) {
+        let apps = &self.apps;
+        self.control.offer(|| Message::Apps(Arc::clone(apps), oneshot::channel().0));
+    }
+}
