@@ -26,16 +26,6 @@ impl Client {
         client
     }
 
-    /// Connects over a socket of the test's own.
-    #[track_caller]
-    pub fn over(stream: TcpStream) -> Self {
-        let uri: Uri = format!("ws://{}{}", stream.peer_addr().unwrap(), target()).parse().unwrap();
-        let (socket, _) = tungstenite::client(ClientRequestBuilder::new(uri), stream).unwrap();
-        let mut client = Self { socket, socket_id: String::new() };
-        client.established();
-        client
-    }
-
     /// Opens a WebSocket, whatever is said on it then.
     #[track_caller]
     pub fn open(gateway: &Gateway, target: &str, headers: &[(&str, &str)]) -> Self {

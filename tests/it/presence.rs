@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
-use crate::client::{Client, data};
+use crate::client::{Client, data, target};
 use crate::gateway::{DEADLINE, Setup, eventually, served, served_with};
 use crate::http::{Call, publish};
 use crate::sign::channel_auth;
@@ -281,7 +281,8 @@ fn a_channel_with_more_members_than_a_backlog_holds_is_joined_by_who_reads() {
     socket.connect(&gateway.address().into()).unwrap();
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut far = Client::over(stream);
+    let mut far = Client::over(stream, &gateway, &target(), &[]);
+    far.established();
     let here = far.join(ROOM, &json!({ "user_id": "far" }));
     assert_eq!(here["count"], MEMBERS + 1);
     assert!(here.to_string().len() > 8 * BACKLOG);
