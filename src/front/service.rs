@@ -50,7 +50,7 @@ async fn answer<G: Gateway>(
         Route::Api { app_id, endpoint } => {
             // Held until the answer.
             let _pass = visitor
-                .admit(&head.headers)
+                .admit(|| visitor.client(&head.headers))
                 .map_err(|cause| Rejection::TurnedAway { cause, close: visitor.is_alone() })?;
             api::answer(front, &head, body, &app_id, endpoint).await
         }

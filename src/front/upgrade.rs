@@ -55,7 +55,8 @@ fn admit<G: Gateway>(
     key: &str,
 ) -> Result<Switched, ProtocolError> {
     // First: what follows is work that an address may have no more of.
-    let pass = visitor.admit(&head.headers).map_err(turned_away)?;
+    let client = visitor.client(&head.headers);
+    let pass = visitor.admit(|| client).map_err(turned_away)?;
     let apps = gateway.apps();
     let app = apps.by_key(key).ok_or(ProtocolError::UnknownApp)?;
     if !app.is_enabled() {
@@ -74,7 +75,7 @@ fn admit<G: Gateway>(
     }
     let reservation = gateway.reserve().ok_or(ProtocolError::OverCapacity)?;
     let admission = Admission::take(app).ok_or(ProtocolError::OverQuota)?;
-    let (client, place) = (pass.client, pass.into_place());
+    let place = pass.into_place();
     Ok(Switched::Admitted(Admitted { admission, reservation, place, client }))
 }
 

@@ -37,15 +37,25 @@ impl Visitor {
         Some(Self { door: Arc::clone(door), peer, own: RefCell::new(own) })
     }
 
-    /// Lets a request through that counts, or says why not.
-    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<Pass<'_>, TurnedAway> {
-        let client = self.door.proxies().client(self.peer, headers);
+    /// Whose request this is, if that is known.
+    pub(super) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        self.door.proxies().client(self.peer, headers)
+    }
+
+    /// Lets a request through that counts, or says why not. `client` is not asked where nothing is
+    /// counted.
+    pub(super) fn admit(
+        &self,
+        client: impl FnOnce() -> Option<IpAddr>,
+    ) -> Result<Pass<'_>, TurnedAway> {
         let mut place = None;
-        if let Some(client) = client.filter(|_| self.door.counts()) {
+        if self.door.counts()
+            && let Some(client) = client()
+        {
             self.door.take_request(client.into())?;
             place = self.place_for(client)?;
         }
-        Ok(Pass { client, place, visitor: self })
+        Ok(Pass { place, visitor: self })
     }
 
     fn place_for(&self, client: IpAddr) -> Result<Option<Place>, TurnedAway> {
@@ -66,8 +76,6 @@ impl Visitor {
 
 /// What a request was let through with.
 pub(super) struct Pass<'v> {
-    /// Whose it is, if that is known.
-    pub(super) client: Option<IpAddr>,
     place: Option<Place>,
     visitor: &'v Visitor,
 }
