@@ -335,18 +335,7 @@ impl World {
     }
 
     fn with<T>(&mut self, act: impl FnOnce(&mut Surroundings<'_>) -> T) -> T {
-        act(&mut Surroundings {
-            net: &self.net,
-            dice: &mut self.dice,
-            ledger: &mut self.ledger,
-            channels: &self.channels,
-            users: &self.users,
-            now: self.now,
-            quiet: self.quiet,
-            draining: self.draining,
-            switched_off: self.switched_off,
-            terminated: &self.terminated,
-        })
+        act(&mut self.parts().2)
     }
 
     fn with_client<T>(
@@ -354,7 +343,15 @@ impl World {
         id: usize,
         act: impl FnOnce(&mut Client, &App, &mut Surroundings<'_>) -> T,
     ) -> T {
-        let mut with = Surroundings {
+        let (clients, apps, mut with) = self.parts();
+        let client = &mut clients[id];
+        let app = apps.get(AppIndex(client.app as u16)).unwrap();
+        act(client, app, &mut with)
+    }
+
+    /// The clients, and what surrounds each of them.
+    fn parts(&mut self) -> (&mut [Client], &Apps, Surroundings<'_>) {
+        let with = Surroundings {
             net: &self.net,
             dice: &mut self.dice,
             ledger: &mut self.ledger,
@@ -366,9 +363,7 @@ impl World {
             switched_off: self.switched_off,
             terminated: &self.terminated,
         };
-        let client = &mut self.clients[id];
-        let app = self.apps.get(AppIndex(client.app as u16)).unwrap();
-        act(client, app, &mut with)
+        (&mut self.clients, &self.apps, with)
     }
 
     fn note(&mut self, number: u64) {
