@@ -7,6 +7,20 @@
 
 import fs from 'node:fs';
 import http from 'node:http';
+import { after } from 'node:test';
+import { Gateway } from './harness.mjs';
+
+/** A gateway with a publisher and a Laravel application for all tests of a file. */
+export async function served(options) {
+    const gateway = await Gateway.start(options);
+    const publisher = gateway.publisher();
+    const app = await LaravelApp.start(publisher);
+    after(async () => {
+        await app.stop();
+        await gateway.stop();
+    });
+    return { gateway, publisher, app };
+}
 
 export class LaravelApp {
     /** Serves on a free port; `files` maps the path of a URL to a file or to a `Buffer`. */

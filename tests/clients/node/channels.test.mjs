@@ -1,18 +1,11 @@
 // pusher-js and the kinds of channel: who may subscribe, and what a subscriber receives.
 
 import assert from 'node:assert/strict';
-import { after } from 'node:test';
 import { client, collected, connected, next, subscribed } from '../clients.mjs';
-import { Gateway, fact } from '../harness.mjs';
-import { LaravelApp } from '../laravel.mjs';
+import { fact } from '../harness.mjs';
+import { served } from '../laravel.mjs';
 
-const gateway = await Gateway.start();
-const publisher = gateway.publisher();
-const app = await LaravelApp.start(publisher);
-after(async () => {
-    await app.stop();
-    await gateway.stop();
-});
+const { gateway, publisher, app } = await served();
 
 fact('a public channel needs no authorisation and delivers', async (t) => {
     const pusher = await connected(t, gateway);

@@ -1,20 +1,14 @@
 // pusher-js where the app has numbers of subscribers switched on.
 
 import assert from 'node:assert/strict';
-import { after } from 'node:test';
 import { client, collected, connected, next, subscribed } from '../clients.mjs';
-import { Gateway, fact } from '../harness.mjs';
-import { LaravelApp } from '../laravel.mjs';
+import { fact } from '../harness.mjs';
+import { served } from '../laravel.mjs';
 
 const COUNT = 'pusher:subscription_count';
 
-const gateway = await Gateway.start({ settings: { RINGWAVE_APP_SUBSCRIPTION_COUNTS: 'true' } });
-const publisher = gateway.publisher();
-const app = await LaravelApp.start(publisher);
-after(async () => {
-    await app.stop();
-    await gateway.stop();
-});
+const settings = { RINGWAVE_APP_SUBSCRIPTION_COUNTS: 'true' };
+const { gateway, publisher, app } = await served({ settings });
 
 for (const name of ['square', 'private-square', 'cache-square', 'private-encrypted-square']) {
     fact(`${name} tells its subscribers how many they are`, async (t) => {

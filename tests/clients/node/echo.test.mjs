@@ -1,22 +1,15 @@
 // Laravel Echo with the broadcaster `reverb`, set up as Laravel's `bootstrap/echo.js` does.
 
 import assert from 'node:assert/strict';
-import { after } from 'node:test';
 import Echo from 'laravel-echo';
 import Pusher from 'pusher-js';
 import { connectionOptions, next, within } from '../clients.mjs';
-import { APP, Gateway, fact } from '../harness.mjs';
-import { LaravelApp } from '../laravel.mjs';
+import { APP, fact } from '../harness.mjs';
+import { served } from '../laravel.mjs';
 
 globalThis.window = { Pusher };
 
-const gateway = await Gateway.start();
-const publisher = gateway.publisher();
-const app = await LaravelApp.start(publisher);
-after(async () => {
-    await app.stop();
-    await gateway.stop();
-});
+const { gateway, publisher, app } = await served();
 
 fact('Echo.connector.pusher.connection.state becomes connected', async (t) => {
     const echo = echoOf(t, 'ann');

@@ -2,18 +2,11 @@
 
 import assert from 'node:assert/strict';
 import http from 'node:http';
-import { after } from 'node:test';
 import { collected, connected, next, subscribed } from '../clients.mjs';
-import { Gateway, fact } from '../harness.mjs';
-import { LaravelApp } from '../laravel.mjs';
+import { fact } from '../harness.mjs';
+import { served } from '../laravel.mjs';
 
-const gateway = await Gateway.start();
-const publisher = gateway.publisher();
-const app = await LaravelApp.start(publisher);
-after(async () => {
-    await app.stop();
-    await gateway.stop();
-});
+const { gateway, publisher, app } = await served();
 
 fact('data arrives as it was published', async (t) => {
     const pusher = await connected(t, gateway);

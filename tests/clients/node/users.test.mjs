@@ -2,18 +2,11 @@
 // by the user's own data, and the end of all connections of a user.
 
 import assert from 'node:assert/strict';
-import { after } from 'node:test';
 import { client, collected, connected, next, reached, signedIn, subscribed } from '../clients.mjs';
-import { Gateway, fact } from '../harness.mjs';
-import { LaravelApp } from '../laravel.mjs';
+import { fact } from '../harness.mjs';
+import { served } from '../laravel.mjs';
 
-const gateway = await Gateway.start();
-const publisher = gateway.publisher();
-const app = await LaravelApp.start(publisher);
-after(async () => {
-    await app.stop();
-    await gateway.stop();
-});
+const { gateway, publisher, app } = await served();
 
 fact('a client that signs in knows its user', async (t) => {
     const pusher = await signedIn(t, gateway, { app, user: 'sam' });

@@ -3,19 +3,13 @@
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
 import { connected, next, subscribed } from '../clients.mjs';
-import { Gateway, fact } from '../harness.mjs';
-import { LaravelApp } from '../laravel.mjs';
+import { fact } from '../harness.mjs';
+import { served } from '../laravel.mjs';
 import { WebhookReceiver, everythingTo } from '../receiver.mjs';
 
 const receiver = await WebhookReceiver.start();
-const gateway = await Gateway.start({ settings: everythingTo(receiver) });
-const publisher = gateway.publisher();
-const app = await LaravelApp.start(publisher);
-after(async () => {
-    await app.stop();
-    await gateway.stop();
-    await receiver.stop();
-});
+const { gateway, publisher, app } = await served({ settings: everythingTo(receiver) });
+after(() => receiver.stop());
 
 /** The event with these fields, out of a webhook that the library has verified. */
 async function verified(fields) {
