@@ -5,11 +5,13 @@
 //! that is the [`Host`]'s.
 //!
 //! How to drive it, once per turn:
-//! 1. [`poll`](Plane::poll): takes completions; the host is called for each message.
-//! 2. [`owe`](Plane::owe) and [`owe_staged`](Plane::owe_staged), any number of times, from the host
+//! 1. [`begin_turn`](Plane::begin_turn): what time it is. Before anything else, because all that a
+//!    shard does in the turn is timed by it, the connections that it takes over included.
+//! 2. [`poll`](Plane::poll): takes completions; the host is called for each message.
+//! 3. [`owe`](Plane::owe) and [`owe_staged`](Plane::owe_staged), any number of times, from the host
 //!    or the shard. Nothing is sent yet.
-//! 3. [`flush`](Plane::flush): each connection that is owed anything gets **one** send of it all.
-//! 4. [`next_closed`](Plane::next_closed) after each of these: connections that have ended. Each
+//! 4. [`flush`](Plane::flush): each connection that is owed anything gets **one** send of it all.
+//! 5. [`next_closed`](Plane::next_closed) after each of these: connections that have ended. Each
 //!    is named exactly once, whoever ended it, before its slot is used again.
 //!
 //! What a turn costs: one system call for the completions, one per submission queue of sends.
@@ -346,10 +348,14 @@ impl<R: Ring> Plane<R> {
         self.closed.pop_front()
     }
 
+    /// What happens until the next turn, happens at this time.
+    pub const fn begin_turn(&mut self, now: Millis) {
+        self.now = now;
+    }
+
     /// Takes completions and handles them. While `paused`, nothing is read: bytes wait in buffers
     /// and sockets, and the peers' own TCP slows them down.
-    pub fn poll(&mut self, now: Millis, paused: bool, host: &mut impl Host<R>) {
-        self.now = now;
+    pub fn poll(&mut self, paused: bool, host: &mut impl Host<R>) {
         self.paused = paused;
         if self.outbox.stalled() {
             return;

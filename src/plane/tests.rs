@@ -71,7 +71,8 @@ impl World {
     }
 
     fn turn(&mut self) {
-        self.plane.poll(Millis(self.now), self.paused, &mut self.host);
+        self.plane.begin_turn(Millis(self.now));
+        self.plane.poll(self.paused, &mut self.host);
         self.take_closed();
         self.plane.flush();
         self.take_closed();
@@ -469,7 +470,7 @@ fn a_slot_is_used_again_only_after_its_end_was_asked_for_and_by_another_generati
     let (first, fd) = world.connect();
     world.net.close(fd);
     for _ in 0..5 {
-        world.plane.poll(Millis(world.now), false, &mut world.host);
+        world.plane.poll(false, &mut world.host);
         world.plane.flush();
     }
     let second = world.plane.open(world.net.connect()).unwrap();

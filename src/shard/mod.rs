@@ -161,6 +161,7 @@ impl<R: Ring> Shard<R> {
     /// the kernel has not taken yet what the last turn sends, and there is no second half.
     pub fn take_in(&mut self, now: Millis, commands: &mut Vec<Command>) -> bool {
         self.core.now = now;
+        self.plane.begin_turn(now);
         if self.plane.stalled() {
             self.plane.flush();
             if self.plane.stalled() {
@@ -172,7 +173,7 @@ impl<R: Ring> Shard<R> {
             self.command(command);
         }
         let paused = self.core.port.spilling();
-        self.plane.poll(now, paused, &mut self.core);
+        self.plane.poll(paused, &mut self.core);
         self.take_closed();
         self.tick();
         self.take_own_messages();

@@ -51,6 +51,19 @@ fn a_silent_client_is_pinged_and_then_closed_with_4201() {
 }
 
 #[test]
+fn who_comes_to_an_idle_gateway_has_the_whole_interval_too() {
+    // One that sleeps looks at its clock when it is woken: at other times of its second.
+    let gateway = impatient(Setup::new(1)).start();
+    for slept in [300, 600, 900] {
+        std::thread::sleep(Duration::from_millis(slept));
+        let started = Instant::now();
+        let mut client = Raw::connect(&gateway);
+        assert_eq!(client.message(), r#"{"event":"pusher:ping"}"#);
+        assert!(started.elapsed() > Duration::from_millis(800), "{:?}", started.elapsed());
+    }
+}
+
+#[test]
 fn a_client_that_answers_lives_on() {
     served_with(patient, |gateway| {
         let mut client = Client::connect(gateway);
