@@ -130,6 +130,8 @@ async fn control(
     let door = Arc::new(Door::new(server.trusted_proxies.clone(), server.address_limits));
     let (mut shards, cores) = Shards::start(config, host, bound, &courier, &door)?;
     shards.until(Milestone::Serving).await?;
+    // Before anybody is told that the server is up: a deployment may reload it at once.
+    let mut requests = admin::listen(origin);
     match server.log_format {
         LogFormat::Text => screen::print(config, host, &cores),
         LogFormat::Json => tracing::info!("{}", server.starting_line()),
@@ -146,7 +148,6 @@ async fn control(
     if door.counts() {
         tokio::spawn(keep_door(door));
     }
-    let mut requests = admin::listen(origin);
     let mut reload = Reload::new(config, origin, &courier);
     let signal = loop {
         let request = tokio::select! {
