@@ -59,7 +59,7 @@ fn events_reach_all_their_channels_and_are_answered_with_an_empty_object() {
         let response = Call::post("events", &body).send(gateway);
         assert_eq!((response.status, response.text().as_str()), (200, "{}"));
         // Each channel has its own end: they promise no order between them.
-        ["c", "presence-a"].map(|channel| publish(gateway, channel, "end", "1"));
+        ["c", "presence-a"].iter().for_each(|channel| publish(gateway, channel, "end", "1"));
         for client in &mut clients {
             let mut seen: Vec<_> = (0..4)
                 .map(|_| client.next())
