@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::gateway::{APP_ID, Gateway, KEY, SECRET};
+use crate::gateway::{APP_ID, Gateway, KEY, SECRET, eventually};
 use crate::sign::{hmac_sha256, md5};
 
 /// A request of the API.
@@ -122,6 +122,15 @@ impl Call {
 pub fn publish(gateway: &Gateway, channel: &str, event: &str, data: &str) {
     let body = serde_json::json!({ "name": event, "channel": channel, "data": data });
     assert_eq!(Call::post("events", &body).ok(gateway), serde_json::json!({}));
+}
+
+/// Waits until the app has so many connections: whoever left is counted for a moment more.
+#[track_caller]
+pub fn until_connected(gateway: &Gateway, count: usize) {
+    let expected = serde_json::json!({ "connections": count });
+    eventually(&expected.to_string(), || {
+        (Call::get("connections").ok(gateway) == expected).then_some(())
+    });
 }
 
 /// What came back. Status 0: nothing, the connection was closed.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, data, target};
 use crate::gateway::{Gateway, KEY, SHARD_COUNTS, Setup, eventually, served_with};
-use crate::http::{Call, Http};
+use crate::http::{Call, Http, until_connected};
 use crate::raw::{self, Raw};
 
 fn env<'s>(variables: &'s [(&'s str, &'s str)]) -> impl Fn(Setup) -> Setup + use<'s> {
@@ -53,11 +53,11 @@ fn an_app_has_exactly_as_many_connections_as_it_may() {
             let mut client = Client::open(gateway, &target(), &[]);
             client.expect_refusal(4004, "Application is over connection quota");
             admitted.pop();
-            eventually("a place is free", || (connections(gateway) == 9).then_some(()));
+            until_connected(gateway, 9);
             admitted.push(Client::connect(gateway));
             assert_eq!(storm(gateway, 1).1, BTreeMap::from([(4004, 1)]));
             drop(admitted);
-            eventually("all places are free", || (connections(gateway) == 0).then_some(()));
+            until_connected(gateway, 0);
         }
     });
 }

@@ -5,7 +5,7 @@ use tungstenite::Message;
 
 use crate::client::{Client, data, target};
 use crate::gateway::{Gateway, Setup, eventually, served_with};
-use crate::http::Call;
+use crate::http::until_connected;
 use crate::raw::{self, PING, Raw};
 
 /// The shortest times that can be set.
@@ -44,9 +44,7 @@ fn a_silent_client_is_pinged_and_then_closed_with_4201() {
             assert_eq!(client.expect_close(4201), "Pong reply not received in time");
             assert!(started.elapsed() > Duration::from_millis(1700), "{:?}", started.elapsed());
         }
-        eventually("nobody is left", || {
-            (Call::get("connections").ok(gateway) == json!({ "connections": 0 })).then_some(())
-        });
+        until_connected(gateway, 0);
     });
 }
 
@@ -154,9 +152,7 @@ fn the_dead_leave_no_descriptor_and_no_slot_behind() {
         for _ in 0..2 {
             // They stay open on this side and never read.
             let dead: Vec<_> = (0..20).map(|_| Client::connect(gateway)).collect();
-            eventually("all are dropped", || {
-                (Call::get("connections").ok(gateway) == json!({ "connections": 0 })).then_some(())
-            });
+            until_connected(gateway, 0);
             eventually("no descriptor is left", || (gateway.descriptors() <= before).then_some(()));
             drop(dead);
         }

@@ -6,7 +6,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::client::{Client, data, target};
 use crate::gateway::{DEADLINE, Setup, eventually, served, served_with};
-use crate::http::{Call, publish};
+use crate::http::{Call, publish, until_connected};
 use crate::sign::channel_auth;
 
 const ROOM: &str = "presence-room";
@@ -209,9 +209,7 @@ fn members_who_come_and_go_at_once_are_counted_right_in_the_end() {
             }
         });
         // First that all have ended: before, what the last one asked for may be still to come.
-        eventually("only the witness is connected", || {
-            (Call::get("connections").ok(gateway) == json!({ "connections": 1 })).then_some(())
-        });
+        until_connected(gateway, 1);
         eventually("only the witness is left", || {
             let users = Call::get(&format!("channels/{ROOM}/users")).ok(gateway);
             (users == json!({ "users": [{ "id": "w" }] })).then_some(())

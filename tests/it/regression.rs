@@ -10,17 +10,13 @@ mod neighbours;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::client::{Client, data, target};
-use crate::gateway::{APP_ID, Gateway, KEY, Setup, eventually, served, served_with};
-use crate::http::{Call, Http, publish};
+use crate::gateway::{APP_ID, KEY, Setup, eventually, served, served_with};
+use crate::http::{Call, Http, publish, until_connected};
 use crate::raw::{self, Raw};
 use crate::sign::channel_auth;
-
-fn connections(gateway: &Gateway) -> Value {
-    Call::get("connections").ok(gateway)["connections"].take()
-}
 
 /// CVE-2024-50347: some endpoints were served without a look at the signature.
 #[test]
@@ -145,7 +141,7 @@ fn reverb_269_a_client_that_reconnects_in_a_loop_leaves_no_descriptors() {
             client.next();
         }
         eventually("all descriptors are back", || (gateway.descriptors() <= before).then_some(()));
-        assert_eq!(connections(gateway), 0);
+        until_connected(gateway, 0);
     });
 }
 
@@ -288,8 +284,10 @@ fn sockudo_b040fb9b_a_missing_pong_ends_the_connection_and_its_memberships() {
         for (at, ghost) in ghosts.iter_mut().enumerate() {
             ghost.ask_as("presence-a", &json!({ "user_id": at }));
         }
-        eventually("they are gone", || (connections(gateway) == 0).then_some(()));
-        assert_eq!(Call::get("channels").ok(gateway), json!({ "channels": {} }));
+        until_connected(gateway, 0);
+        eventually("their channel is vacated", || {
+            (Call::get("channels").ok(gateway) == json!({ "channels": {} })).then_some(())
+        });
         eventually("and their sockets", || (gateway.descriptors() <= before).then_some(()));
     });
 }
@@ -352,7 +350,7 @@ fn sockudo_671275f2_no_timer_outlives_what_it_is_for() {
         };
         until(Duration::from_millis(1500));
         drop(early);
-        eventually("the places are free", || (connections(&gateway) == 0).then_some(()));
+        until_connected(&gateway, 0);
         // In the same places, and so late that the time of the first ones ends within their own.
         let connected = Instant::now();
         let mut late: Vec<_> = (0..4).map(|_| Client::connect(&gateway)).collect();
@@ -417,7 +415,7 @@ fn soketi_169_clients_that_leave_before_the_answer_harm_nobody() {
             drop(raw);
             witness.expect_event("room", "e", "1");
         }
-        eventually("only the witness is left", || (connections(gateway) == 1).then_some(()));
+        until_connected(gateway, 1);
         let count = Call::get("channels/room").param("info", "subscription_count").ok(gateway);
         assert_eq!(count["subscription_count"], 1);
     });

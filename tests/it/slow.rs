@@ -7,7 +7,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::client::Client;
 use crate::gateway::{DEADLINE, Gateway, Setup, eventually, served, served_with};
-use crate::http::{Call, Http};
+use crate::http::{Call, Http, until_connected};
 use crate::raw::{self, PING, Raw};
 
 const CHANNEL: &str = "room";
@@ -166,7 +166,7 @@ fn a_client_that_asks_and_never_reads_the_answers_is_bounded_too() {
             // The receive buffers (8 MiB) become resident, and one turn's answers to all of them.
             assert!(grown < 128 << 20, "{grown} bytes");
         }
-        eventually("it is closed", || (connections(gateway) == 0).then_some(()));
+        until_connected(gateway, 0);
         gateway.logged(&["INFO", "the client reads too slowly"]);
     });
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, data};
 use crate::gateway::{Gateway, Setup, eventually, served, served_with};
-use crate::http::{Call, publish};
+use crate::http::{Call, publish, until_connected};
 use crate::sign::{channel_auth, user_auth};
 
 const UNAUTHORISED: &str = "Connection is unauthorized";
@@ -316,7 +316,7 @@ fn terminating_a_user_closes_the_connections_that_are_signed_in_and_no_others() 
             client.expect_refusal(4009, TERMINATED);
         }
         until_online(&mut ben, &mut known, &[]);
-        assert_eq!(Call::get("connections").ok(gateway), json!({ "connections": 1 }));
+        until_connected(gateway, 1);
         ben.expect_nothing();
         // It is no ban.
         let _ann = user(gateway, &json!({ "id": "ann" }));
@@ -355,6 +355,6 @@ fn who_shows_no_signature_in_time_is_closed_with_4009() {
         for client in [&mut both, &mut private, &mut present, &mut signed_in] {
             client.expect_nothing();
         }
-        assert_eq!(Call::get("connections").ok(gateway), json!({ "connections": 4 }));
+        until_connected(gateway, 4);
     });
 }

@@ -7,10 +7,9 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::connections;
 use crate::client::{Client, target};
-use crate::gateway::{APP_ID, DEADLINE, eventually, served, served_with};
-use crate::http::{Call, Http, publish};
+use crate::gateway::{APP_ID, DEADLINE, served, served_with};
+use crate::http::{Call, Http, publish, until_connected};
 use crate::raw::{self, CLOSE, CONTINUATION, PING, PONG, Raw, TEXT};
 
 /// nats-server CVE-2026-27889: a 64-bit length with its top bit set was negative, and a panic.
@@ -291,7 +290,7 @@ fn redis_cve_2025_21605_answers_that_are_not_read_are_bounded() {
         // many bytes, before it finds that nobody reads.
         let grown = gateway.rss().saturating_sub(before);
         assert!(grown < 128 << 20, "{grown} bytes");
-        eventually("it is closed", || (connections(gateway) == 0).then_some(()));
+        until_connected(gateway, 0);
     });
 }
 
