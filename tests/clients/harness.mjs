@@ -28,9 +28,9 @@ export const TARGET = path.resolve(REPOSITORY, process.env.CARGO_TARGET_DIR ?? '
 
 // Several on any machine, so that clients of one channel meet across shards.
 const SHARDS = '3';
-const START_MS = 10_000;
+const START_MS = 20_000;
 const STOP_MS = 15_000;
-const FACT_MS = 30_000;
+const FACT_MS = 60_000;
 const LOG_TAIL_BYTES = 8_192;
 
 const running = new Set();
@@ -91,7 +91,7 @@ export class Gateway {
             host: '127.0.0.1',
             port: this.port,
             useTLS: false,
-            timeout: 5_000,
+            timeout: 20_000,
             encryptionMasterKeyBase64: ENCRYPTION_KEY,
             ...options,
         });

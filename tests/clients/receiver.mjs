@@ -2,7 +2,7 @@
 
 import http from 'node:http';
 
-const ARRIVAL_MS = 10_000;
+const ARRIVAL_MS = 20_000;
 
 export class WebhookReceiver {
     /** Listens on a free port and answers everything with 200. */

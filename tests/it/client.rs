@@ -1,5 +1,6 @@
 //! A client of the Pusher protocol over tungstenite: messages as JSON, subscriptions signed.
 
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
@@ -116,6 +117,8 @@ impl Client {
         match self.socket.read() {
             Err(Error::ConnectionClosed | Error::AlreadyClosed) => {}
             Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {}
+            // The gateway does not wait for an answer that comes after seconds.
+            Err(Error::Io(error)) if matches!(error.kind(), BrokenPipe | ConnectionReset) => {}
             other => panic!("something follows the Close frame: {other:?}"),
         }
         (frame.code.into(), frame.reason.to_string())

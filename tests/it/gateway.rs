@@ -185,6 +185,11 @@ impl Gateway {
         self.setup.shards
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A file in its directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.setup.path(name)

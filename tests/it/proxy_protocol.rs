@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::client::{Client, target};
 use crate::gateway::{DEADLINE, Gateway, SHARD_COUNTS, Setup, eventually};
 use crate::http::{Call, Http};
@@ -301,6 +303,12 @@ impl Drop for Nginx {
     }
 }
 
+/// Publishes to `room` once the harness' own connections are over: its address may have one.
+fn published(gateway: &Gateway) {
+    let event = Call::post("events", &json!({ "name": "e", "channel": "room", "data": "1" }));
+    eventually("the event is taken", || (event.send(gateway).status == 200).then_some(()));
+}
+
 #[test]
 fn nginx_tells_its_clients_by_the_proxy_protocol() {
     let one = |setup: Setup| setup.env("RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS", "1");
@@ -317,7 +325,7 @@ fn nginx_tells_its_clients_by_the_proxy_protocol() {
         from(1).expect_refusal(4100, TOO_MANY);
         from(2).established();
         held.subscribe("room");
-        crate::http::publish(gateway, "room", "e", "1");
+        published(gateway);
         held.expect_event("room", "e", "1");
     });
 }
@@ -342,7 +350,7 @@ fn nginx_tells_its_clients_by_a_header_that_they_cannot_forge() {
         from(1, "203.0.113.2").expect_refusal(4100, TOO_MANY);
         from(2, "203.0.113.1").established();
         held.subscribe("room");
-        crate::http::publish(gateway, "room", "e", "1");
+        published(gateway);
         held.expect_event("room", "e", "1");
     }
 }

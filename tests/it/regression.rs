@@ -341,14 +341,14 @@ fn sockudo_decf4861_subscriptions_of_who_disconnects_leave_nothing() {
 #[test]
 fn sockudo_671275f2_no_timer_outlives_what_it_is_for() {
     for shards in [1, 2] {
-        let setup = Setup::new(shards).env("RINGWAVE_APP_USER_AUTHENTICATION_TIMEOUT", "2");
+        let setup = Setup::new(shards).env("RINGWAVE_APP_USER_AUTHENTICATION_TIMEOUT", "6");
         let gateway = setup.start();
         let started = Instant::now();
         let early: Vec<_> = (0..4).map(|_| Client::connect(&gateway)).collect();
         let until = |time: Duration| {
             eventually("time has passed", || (started.elapsed() >= time).then_some(()));
         };
-        until(Duration::from_millis(1500));
+        until(Duration::from_millis(5500));
         drop(early);
         until_connected(&gateway, 0);
         // In the same places, and so late that the time of the first ones ends within their own.
@@ -359,7 +359,7 @@ fn sockudo_671275f2_no_timer_outlives_what_it_is_for() {
         for client in &mut late {
             client.expect_refusal(4009, "Connection not authorized within timeout");
             let lived = connected.elapsed();
-            assert!(lived > Duration::from_millis(1900), "{lived:?}");
+            assert!(lived > Duration::from_millis(5900), "{lived:?}");
         }
         private.expect_nothing();
     }
@@ -416,8 +416,10 @@ fn soketi_169_clients_that_leave_before_the_answer_harm_nobody() {
             witness.expect_event("room", "e", "1");
         }
         until_connected(gateway, 1);
-        let count = Call::get("channels/room").param("info", "subscription_count").ok(gateway);
-        assert_eq!(count["subscription_count"], 1);
+        eventually("only the witness is counted", || {
+            let count = Call::get("channels/room").param("info", "subscription_count").ok(gateway);
+            (count["subscription_count"] == 1).then_some(())
+        });
     });
 }
 

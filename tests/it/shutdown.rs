@@ -91,7 +91,7 @@ fn clients_that_never_answer_do_not_hold_it_up() {
 
 #[test]
 fn requests_in_flight_are_answered_and_their_events_arrive() {
-    ended_with(3, |mut gateway| {
+    ended_with(20, |mut gateway| {
         let mut clients: Vec<_> = (0..10).map(|_| Client::connect(&gateway)).collect();
         clients.iter_mut().for_each(|client| client.subscribe("room"));
         let mut idle = Http::over(gateway.tcp());
@@ -119,6 +119,7 @@ fn requests_in_flight_are_answered_and_their_events_arrive() {
             (first["event"] == "e").then_some(())
         });
         assert!(arrived.count() > 0, "the window has just begun");
+        drop(clients);
         assert_eq!(gateway.ended().code(), Some(0));
     });
 }

@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -144,9 +144,11 @@ fn the_memory_for_all_slow_readers_together_is_bounded() {
             publish(&mut http, number_of);
             assert_eq!(number(&reader.next_text()), number_of);
         }
-        let grown = gateway.rss().saturating_sub(before);
+        // What a late shard was owed meanwhile goes again.
         let bound = gateway.shards() * SHARD_BYTES + (24 << 20);
-        assert!(grown < bound, "{grown} bytes for 20 readers that were owed 13 MB each");
+        eventually("20 readers that were owed 13 MB each take no more than the bounds", || {
+            (gateway.rss().saturating_sub(before) < bound).then_some(())
+        });
         // Only the worst go, as far as the bound demands; who reads stays.
         reader.expect_nothing();
         drop(stopped);
@@ -160,8 +162,18 @@ fn a_client_that_asks_and_never_reads_the_answers_is_bounded_too() {
         let before = gateway.rss();
         let flood = raw::frame(0x80 | PING, &[b'x'; 125]).repeat(500);
         let started = Instant::now();
-        // Until it is closed, or its own bytes are no longer taken.
-        while raw.stream.write_all(&flood).is_ok() && started.elapsed() < DEADLINE {
+        let mut at = 0;
+        while started.elapsed() < DEADLINE {
+            match raw.stream.write(&flood[at..]) {
+                Ok(count) => at = (at + count) % flood.len(),
+                // Not taken for the moment, as by a shard that has not run for long.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if connections(gateway) == 0 {
+                        break;
+                    }
+                }
+                Err(_closed) => break,
+            }
             let grown = gateway.rss().saturating_sub(before);
             // The receive buffers (8 MiB) become resident, and one turn's answers to all of them.
             assert!(grown < 128 << 20, "{grown} bytes");

@@ -288,7 +288,8 @@ fn the_json_log_is_json_line_by_line_and_as_discreet() {
             gateway.logged(&["connection closed"]);
             let log = gateway.log();
             free_of(&log, &signatures);
-            for line in log.lines() {
+            // The last line may be half there.
+            for line in log[..=log.rfind('\n').unwrap()].lines() {
                 let line: Value =
                     serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
                 assert!(line["level"].is_string() && line["timestamp"].is_string(), "{line}");

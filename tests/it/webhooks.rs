@@ -53,6 +53,7 @@ fn every_event_is_told_once_and_those_of_a_channel_in_order() {
         ann.subscribe("cache-news");
         ann.expect("pusher:cache_miss");
         publish(&gateway, "cache-news", "first", "1");
+        ann.expect_event("cache-news", "first", "1");
         ben.subscribe("cache-news");
         let whisper = json!({
             "name": "client_event", "channel": room, "event": "client-typing",
@@ -226,7 +227,7 @@ fn a_stop_delivers_what_is_there() {
             member("member_removed", "presence-a", "1"),
             vacated("presence-a"),
         ];
-        assert_eq!(receiver.events(), expected, "{}", gateway.log());
+        assert_eq!(receiver.expect(4), expected, "{}", gateway.log());
     }
 }
 

@@ -355,8 +355,8 @@ fn a_head_that_trickles_is_cut_at_its_deadline() {
     served_with(
         |setup| setup.env("RINGWAVE_HEADER_TIMEOUT", "1"),
         |gateway| {
-            let mut slow = Http::over(gateway.tcp());
             let started = std::time::Instant::now();
+            let mut slow = Http::over(gateway.tcp());
             slow.send(b"GET /up HTTP/1.1\r\n");
             let mut writer = slow.stream.try_clone().unwrap();
             std::thread::scope(|scope| {

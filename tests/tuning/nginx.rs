@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use ringwave::config::{self, Config, Environment, Flags};
 
-use crate::gateway::{self, Process, carries, free_port, tcp, unix, until};
+use crate::gateway::{self, Process, carries, free_port, free_ports, tcp, unix, until};
 use crate::{Directory, replaced, root, runs, setting, tuning};
 
 #[test]
@@ -31,7 +31,7 @@ fn nginx_carries_websockets_and_the_api_over_several_ports() {
         return;
     }
     let directory = Directory::new();
-    let ports = [(); 4].map(|()| free_port());
+    let [port, ports @ ..] = free_ports::<5>();
     let mut upstream = tuning("nginx/upstream-ports.conf");
     for (shipped, own) in (8080..).zip(ports) {
         upstream =
@@ -42,7 +42,6 @@ fn nginx_carries_websockets_and_the_api_over_several_ports() {
     let mut command = gateway::ringwave(&directory, &[]);
     let mut gateway = Process::start(command.env("RINGWAVE_LISTEN", setting.unwrap().1));
     until("the gateway's ports", || ports.iter().all(|&port| tcp(port).is_ok()));
-    let port = free_port();
     let mut nginx = start_nginx(&directory, port, &upstream);
     for _ in ports {
         carries(Tls::connect(port), Tls::connect(port));

@@ -12,7 +12,7 @@ import { LaravelApp } from '../laravel.mjs';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const MODULES = path.join(HERE, '../node_modules');
-const HEARD_MS = 10_000;
+const HEARD_MS = 20_000;
 
 const gateway = await Gateway.start();
 const guarded = await Gateway.start({ allowedOrigins: ['app.example.com'] });

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
 import WebSocket from 'ws';
-import { client, connected, next, within } from '../clients.mjs';
+import { ARRIVAL_MS, client, connected, next, within } from '../clients.mjs';
 import { APP, Gateway, fact } from '../harness.mjs';
 
 const gateway = await Gateway.start();
@@ -14,7 +14,7 @@ const pinging = await Gateway.start({
     settings: {
         REVERB_APP_ACTIVITY_TIMEOUT: 120,
         REVERB_APP_PING_INTERVAL: 1,
-        RINGWAVE_APP_PONG_TIMEOUT: 3,
+        RINGWAVE_APP_PONG_TIMEOUT: 10,
     },
 });
 const prefixed = await Gateway.start({ settings: { REVERB_SERVER_PATH: '/ws' } });
@@ -60,7 +60,6 @@ fact('a client that answers the pings of the gateway stays connected', async (t)
     const id = pusher.connection.socket_id;
     for (let count = 0; count < 3; count += 1) {
         await next(pusher.connection, 'message', {
-            ms: 10_000,
             where: (m) => m.event === 'pusher:ping',
         });
     }
@@ -70,7 +69,7 @@ fact('a client that answers the pings of the gateway stays connected', async (t)
 
 fact('a client that answers no ping is closed with 4201', async (t) => {
     const socket = opened(t, pinging, {});
-    const closed = within(20_000, 'close', (resolve) => {
+    const closed = within(40_000, 'close', (resolve) => {
         socket.on('close', (code, reason) => resolve({ code, reason: reason.toString() }));
     });
     assert.deepEqual(await closed, { code: 4201, reason: 'Pong reply not received in time' });
@@ -130,7 +129,7 @@ function opened(t, to, options, key = APP.key) {
 }
 
 function firstMessage(t, to, options) {
-    return within(5_000, 'first message', (resolve, reject) => {
+    return within(ARRIVAL_MS, 'first message', (resolve, reject) => {
         const socket = opened(t, to, options);
         socket.once('error', reject);
         socket.once('message', (text) => resolve(JSON.parse(text)));
@@ -138,7 +137,7 @@ function firstMessage(t, to, options) {
 }
 
 function closeCode(t, to, options, key) {
-    return within(5_000, 'close', (resolve, reject) => {
+    return within(ARRIVAL_MS, 'close', (resolve, reject) => {
         const socket = opened(t, to, options, key);
         socket.once('error', reject);
         socket.once('close', resolve);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import Echo from 'laravel-echo';
 import Pusher from 'pusher-js';
-import { connectionOptions, next, within } from '../clients.mjs';
+import { ARRIVAL_MS, connectionOptions, next, within } from '../clients.mjs';
 import { APP, fact } from '../harness.mjs';
 import { served } from '../laravel.mjs';
 
@@ -137,22 +137,22 @@ function echoOf(t, user) {
 }
 
 function subscription(channel) {
-    return within(5_000, `subscription to ${channel.name}`, (resolve, reject) => {
+    return within(ARRIVAL_MS, `subscription to ${channel.name}`, (resolve, reject) => {
         channel.subscribed(resolve);
         channel.error((error) => reject(new Error(JSON.stringify(error))));
     });
 }
 
 function listened(channel, event) {
-    return within(5_000, `${event} on ${channel.name}`, (resolve) => channel.listen(event, resolve));
+    return within(ARRIVAL_MS, `${event} on ${channel.name}`, (resolve) => channel.listen(event, resolve));
 }
 
 function whispered(channel, event) {
-    return within(5_000, `whisper ${event} on ${channel.name}`, (resolve) => {
+    return within(ARRIVAL_MS, `whisper ${event} on ${channel.name}`, (resolve) => {
         channel.listenForWhisper(event, resolve);
     });
 }
 
 function called(channel, callback) {
-    return within(5_000, `${callback} on ${channel.name}`, (resolve) => channel[callback](resolve));
+    return within(ARRIVAL_MS, `${callback} on ${channel.name}`, (resolve) => channel[callback](resolve));
 }
