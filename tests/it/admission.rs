@@ -363,7 +363,7 @@ fn without_memory_nobody_is_let_in_and_nothing_is_published_but_questions_are_an
             gateway.logged(&["ERROR", "memory is nearly spent", "limit=1 MiB"]);
             eventually("every shard has heard of it", || {
                 let mut clients: Vec<_> =
-                    (0..20).map(|_| Client::open(gateway, &target(), &[])).collect();
+                    (0..60).map(|_| Client::open(gateway, &target(), &[])).collect();
                 let refused = |client: &mut Client| client.next()["event"] == "pusher:error";
                 clients.iter_mut().all(refused).then_some(())
             });
@@ -401,15 +401,21 @@ fn when_memory_is_short_the_slowest_go_and_all_others_stay_and_are_served() {
         let publish = || Call::post("events", &event).send(gateway).status;
         let mut published = 0;
         // Memory grows by what the slow one does not read, until somebody looks.
+        let begun = Instant::now();
         while !gateway.log().contains("memory is") {
-            assert!(published * EVENT_BYTES < 190 << 20, "nobody has looked");
-            if publish() == 200 {
+            assert!(begun.elapsed() < 2 * DEADLINE, "nobody has looked");
+            // No more than it takes: whoever is to look may be late.
+            if published * EVENT_BYTES < 160 << 20 && publish() == 200 {
                 reader.expect_event("room", "e", &data);
                 published += 1;
             }
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
-        eventually("a new connection is refused", || {
+        eventually("a new connection is refused, or it is over again", || {
+            // What the slow one held may be given back before this side has its turn.
+            if gateway.log().contains("there is enough memory again") {
+                return Some(());
+            }
             let mut client = Client::open(gateway, &target(), &[]);
             if client.next()["event"] == "pusher:connection_established" {
                 return None;

@@ -16,6 +16,10 @@ const LIMIT: u64 = 32 << 20;
 
 const CONNECTIONS: &str = "19000";
 
+/// So many per second that the last of the memory would be gone in a quarter of a second: who looks
+/// after it may have to wait for its turn on a busy machine.
+const RAMP: &str = "2500";
+
 /// What a shard's table has to have for them.
 const SLOTS: u64 = 19_500;
 
@@ -87,8 +91,8 @@ fn a_storm_that_would_take_more_than_its_group_has_ends_nobody() {
 
     let url = format!("ws://{}", gateway.address());
     let mut storm = Command::new(env!("CARGO_BIN_EXE_ringwave"));
-    storm.args(["storm", "connect", "--json", "-d", "0.5", "-n", CONNECTIONS, "--url", &url]);
-    storm.args(["--app-id", APP_ID, "--key", KEY, "--secret", SECRET]);
+    storm.args(["storm", "connect", "--json", "-d", "0.5", "-n", CONNECTIONS, "--ramp", RAMP]);
+    storm.args(["--url", &url, "--app-id", APP_ID, "--key", KEY, "--secret", SECRET]);
     let outcome: Value = serde_json::from_slice(&storm.output().unwrap().stdout).unwrap();
 
     let connections = &outcome["connections"];

@@ -213,6 +213,8 @@ fn those_who_leave_and_come_back_miss_nothing_while_they_are_there() {
                     client.unsubscribe(CHANNEL);
                 }
                 client.ask(CHANNEL);
+                // Heard: the end must not be published before it is subscribed.
+                while client.next()["event"] != "pusher_internal:subscription_succeeded" {}
             }
             run.join().unwrap();
             publish(gateway, CHANNEL, END, "1");
