@@ -1,8 +1,7 @@
 // The part of an application that takes webhooks: keeps what came, byte by byte.
 
 import http from 'node:http';
-
-const ARRIVAL_MS = 20_000;
+import { ARRIVAL_MS } from './clients.mjs';
 
 export class WebhookReceiver {
     /** Listens on a free port and answers everything with 200. */

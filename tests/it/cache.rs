@@ -2,7 +2,7 @@ use serde_json::json;
 
 use crate::client::Client;
 use crate::gateway::{eventually, served, served_with};
-use crate::http::{Call, publish};
+use crate::http::{Call, publish, until_vacated};
 
 #[test]
 fn the_last_event_follows_the_success() {
@@ -48,9 +48,7 @@ fn an_event_with_an_exception_and_one_for_an_empty_channel_are_kept() {
         Call::post("events", &body).ok(gateway);
         client.expect_nothing();
         drop(client);
-        eventually("the channel is vacated", || {
-            (Call::get("channels").ok(gateway) == json!({ "channels": {} })).then_some(())
-        });
+        until_vacated(gateway);
         let mut later = Client::connect(gateway);
         later.subscribe("cache-a");
         later.expect_event("cache-a", "e", "1");

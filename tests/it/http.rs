@@ -124,12 +124,24 @@ pub fn publish(gateway: &Gateway, channel: &str, event: &str, data: &str) {
     assert_eq!(Call::post("events", &body).ok(gateway), serde_json::json!({}));
 }
 
+/// How many connections the app has.
+#[track_caller]
+pub fn connections(gateway: &Gateway) -> u64 {
+    Call::get("connections").ok(gateway)["connections"].as_u64().unwrap()
+}
+
 /// Waits until the app has so many connections: whoever left is counted for a moment more.
 #[track_caller]
-pub fn until_connected(gateway: &Gateway, count: usize) {
-    let expected = serde_json::json!({ "connections": count });
-    eventually(&expected.to_string(), || {
-        (Call::get("connections").ok(gateway) == expected).then_some(())
+pub fn until_connected(gateway: &Gateway, count: u64) {
+    eventually(&format!("connections: {count}"), || (connections(gateway) == count).then_some(()));
+}
+
+/// Waits until the app has no channel: whoever left is subscribed for a moment more.
+#[track_caller]
+pub fn until_vacated(gateway: &Gateway) {
+    let nothing = serde_json::json!({ "channels": {} });
+    eventually("all channels are vacated", || {
+        (Call::get("channels").ok(gateway) == nothing).then_some(())
     });
 }
 

@@ -6,15 +6,11 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, data, target};
 use crate::gateway::{Gateway, KEY, SHARD_COUNTS, Setup, eventually, served_with};
-use crate::http::{Call, Http, until_connected};
+use crate::http::{Call, Http, connections, until_connected, until_vacated};
 use crate::raw::{self, Raw};
 
 fn env<'s>(variables: &'s [(&'s str, &'s str)]) -> impl Fn(Setup) -> Setup + use<'s> {
     move |setup| variables.iter().fold(setup, |setup, (name, value)| setup.env(name, value))
-}
-
-fn connections(gateway: &Gateway) -> u64 {
-    Call::get("connections").ok(gateway)["connections"].as_u64().unwrap()
 }
 
 /// Connects as often as `count` at once: who was let in, and the codes of the others, counted.
@@ -304,9 +300,7 @@ fn many_channels_on_one_connection_are_one_clients_matter_only() {
         let listed: Value = Call::get("channels").ok(gateway);
         assert_eq!(listed["channels"].as_object().unwrap().len(), 2000);
         drop(client);
-        eventually("all are vacated", || {
-            (Call::get("channels").ok(gateway) == json!({ "channels": {} })).then_some(())
-        });
+        until_vacated(gateway);
     });
 }
 

@@ -5,7 +5,7 @@ use tungstenite::Message;
 
 use crate::client::{Client, data, target};
 use crate::gateway::{KEY, eventually, served, served_with};
-use crate::http::{Call, Http, publish};
+use crate::http::{Call, Http, publish, until_vacated};
 use crate::raw::{self, Raw};
 use crate::sign::{channel_auth, hmac_sha256};
 
@@ -331,9 +331,7 @@ fn a_second_subscription_succeeds_again_and_doubles_nothing() {
             client.unsubscribe(channel);
             client.expect_nothing();
         }
-        eventually("both are vacated", || {
-            (Call::get("channels").ok(gateway) == json!({ "channels": {} })).then_some(())
-        });
+        until_vacated(gateway);
     });
 }
 
@@ -386,9 +384,7 @@ fn subscribe_and_unsubscribe_in_one_breath_leave_nothing_behind() {
                 client.unsubscribe("room");
             }
         }
-        eventually("the channel is vacated", || {
-            (Call::get("channels").ok(gateway) == json!({ "channels": {} })).then_some(())
-        });
+        until_vacated(gateway);
         client.ask("last");
         let last = eventually("the last success", || {
             let message = client.next();

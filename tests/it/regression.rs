@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::client::{Client, data, target};
 use crate::gateway::{APP_ID, KEY, Setup, eventually, served, served_with};
-use crate::http::{Call, Http, publish, until_connected};
+use crate::http::{Call, Http, publish, until_connected, until_vacated};
 use crate::raw::{self, Raw};
 use crate::sign::channel_auth;
 
@@ -285,9 +285,7 @@ fn sockudo_b040fb9b_a_missing_pong_ends_the_connection_and_its_memberships() {
             ghost.ask_as("presence-a", &json!({ "user_id": at }));
         }
         until_connected(gateway, 0);
-        eventually("their channel is vacated", || {
-            (Call::get("channels").ok(gateway) == json!({ "channels": {} })).then_some(())
-        });
+        until_vacated(gateway);
         eventually("and their sockets", || (gateway.descriptors() <= before).then_some(()));
     });
 }
@@ -322,9 +320,7 @@ fn sockudo_decf4861_subscriptions_of_who_disconnects_leave_nothing() {
                 client.expect("pusher_internal:subscription_succeeded");
             }
             drop(client);
-            eventually("no channel is left", || {
-                (Call::get("channels").ok(gateway) == json!({ "channels": {} })).then_some(())
-            });
+            until_vacated(gateway);
         };
         (0..5).for_each(round);
         let before = gateway.rss();

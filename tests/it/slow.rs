@@ -7,7 +7,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::client::Client;
 use crate::gateway::{DEADLINE, Gateway, Setup, eventually, served, served_with};
-use crate::http::{Call, Http, until_connected};
+use crate::http::{Call, Http, connections, until_connected};
 use crate::raw::{self, PING, Raw};
 
 const CHANNEL: &str = "room";
@@ -49,10 +49,6 @@ fn publish(http: &mut Http<TcpStream>, number: usize) {
 fn number(message: &str) -> usize {
     let (_, data) = message.split_once(r#""data":""#).unwrap();
     data.split_once(' ').unwrap().0.parse().unwrap()
-}
-
-fn connections(gateway: &Gateway) -> u64 {
-    Call::get("connections").ok(gateway)["connections"].as_u64().unwrap()
 }
 
 #[test]
