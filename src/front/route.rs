@@ -1,17 +1,21 @@
 //! Paths to endpoints. Every path answers with and without the configured prefix: PHP clients that
-//! resolve `apps/…` against a base URL without a trailing slash lose the prefix on the way.
+//! resolve `apps/…` against a base URL without a trailing slash lose the prefix on the way. Leading
+//! slashes count as one, as in Reverb, before the prefix and behind it.
 
 use std::borrow::Cow;
 
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::protocol::signing::collapsed;
+
 /// Where a request goes. Segments are percent-decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route<'p> {
     /// Is the server alive?
     Up,
-    /// `/app/{key}`: a WebSocket.
+    /// `/app/{key}`: a WebSocket. The key is the rest of the path: pusher-js does not encode the
+    /// slashes of a base64 key, and nginx decodes those that are encoded.
     WebSocket {
         /// The app's public key.
         key: Cow<'p, str>,
@@ -47,7 +51,20 @@ pub(super) enum Endpoint<'p> {
 impl<'p> Route<'p> {
     /// The route of a path as received, or none.
     pub(super) fn of(path: &'p str, prefix: &str) -> Option<Self> {
-        Self::of_bare(path).or_else(|| Self::of_bare(path.strip_prefix(prefix)?))
+        let path = collapsed(path);
+        let below = || path.strip_prefix(prefix).map(collapsed);
+        Self::of_bare(path)
+            .or_else(|| Self::of_bare(below()?))
+            // Last: a path with a meaning of its own is no key.
+            .or_else(|| Self::of_key_with_slashes(below()?))
+            .or_else(|| Self::of_key_with_slashes(path))
+    }
+
+    fn of_key_with_slashes(path: &'p str) -> Option<Self> {
+        let key = path.strip_prefix("/app/")?;
+        // At its ends a slash is rather a mistake of a proxy than a part of the key.
+        let inside = !key.starts_with('/') && !key.ends_with('/');
+        decoded(key).filter(|_| inside).map(|key| Self::WebSocket { key })
     }
 
     fn of_bare(path: &'p str) -> Option<Self> {
@@ -76,7 +93,8 @@ impl<'p> Route<'p> {
         match self {
             Self::WebSocket { .. } => "GET",
             Self::Api { endpoint, .. } if endpoint.is_command() => "POST",
-            Self::Up | Self::Api { .. } => "GET, HEAD",
+            Self::Api { .. } => "GET, HEAD",
+            Self::Up => "GET, HEAD, OPTIONS",
         }
     }
 
@@ -142,6 +160,46 @@ mod tests {
     }
 
     #[test]
+    fn leading_slashes_count_as_one_before_the_prefix_and_behind_it() {
+        for path in ["/up", "/app/key", "/apps/1/events", "/apps/1/channels/c/users"] {
+            let route = Route::of(path, "");
+            assert!(route.is_some(), "{path}");
+            for sent in [format!("/{path}"), format!("//{path}")] {
+                assert_eq!(Route::of(&sent, ""), route, "{sent}");
+                assert_eq!(Route::of(&sent, "/ws"), route, "{sent}");
+            }
+            for sent in [format!("//ws{path}"), format!("/ws/{path}"), format!("///ws//{path}")] {
+                assert_eq!(Route::of(&sent, "/ws"), route, "{sent}");
+            }
+        }
+        assert_eq!(Route::of("//app//key", ""), None, "slashes elsewhere are not collapsed");
+        assert_eq!(Route::of("/apps//1/events", ""), None, "slashes elsewhere are not collapsed");
+    }
+
+    #[test]
+    fn a_key_is_the_rest_of_the_path_encoded_or_not() {
+        let key = "base64:a+b/c/d=";
+        for sent in ["base64:a+b/c/d=", "base64%3Aa%2Bb%2Fc%2Fd%3D", "base64:a+b%2fc/d="] {
+            for prefix in ["", "/ws", "/app", "/apps"] {
+                let path = format!("{prefix}/app/{sent}");
+                let route = Route::of(&path, prefix);
+                assert_eq!(route, Some(Route::WebSocket { key: key.into() }), "{path}");
+            }
+        }
+        let key = |path| match Route::of(path, "/app") {
+            Some(Route::WebSocket { key }) => key.into_owned(),
+            other => panic!("{path}: {other:?}"),
+        };
+        assert_eq!(key("/app/50%"), "50%", "no escape: as it is");
+        assert_eq!(key("/app/app/k/x"), "k/x", "below the prefix");
+        assert_eq!(Route::of("/app/apps/1/events", "/app"), api("1", Endpoint::Events));
+        assert_eq!(Route::of("/app/up", "/app"), Some(Route::WebSocket { key: "up".into() }));
+        for path in ["/app/", "/app/k/", "/app//k", "/app/k/x/"] {
+            assert_eq!(Route::of(path, ""), None, "{path}");
+        }
+    }
+
+    #[test]
     fn segments_are_decoded_after_the_split() {
         let path = "/apps/1/channels/presence-a%2Fb%40%C3%BC/users";
         assert_eq!(Route::of(path, ""), api("1", Endpoint::Users("presence-a/b@ü".into())));
@@ -152,7 +210,7 @@ mod tests {
     #[test]
     fn other_paths_have_no_route() {
         for path in
-            ["", "/", "*", "/apps", "/apps/1", "/app", "/app/k/x", "/Up", "/wsup", "//up", "/app/"]
+            ["", "/", "//", "*", "/apps", "/apps/1", "/app", "/Up", "/wsup", "up", "/u//p", "/app/"]
         {
             assert_eq!(Route::of(path, "/ws"), None, "{path:?}");
         }
@@ -161,7 +219,7 @@ mod tests {
     #[test]
     fn commands_are_posted_and_questions_are_asked() {
         for (path, methods) in [
-            ("/up", "GET, HEAD"),
+            ("/up", "GET, HEAD, OPTIONS"),
             ("/app/key", "GET"),
             ("/apps/1/events", "POST"),
             ("/apps/1/batch_events", "POST"),
@@ -171,7 +229,7 @@ mod tests {
             let route = Route::of(path, "").unwrap();
             assert_eq!(route.methods(), methods, "{path}");
             assert_eq!(route.serves(&Method::POST), methods == "POST", "{path}");
-            assert!(!route.serves(&Method::OPTIONS), "{path}");
+            assert_eq!(route.serves(&Method::OPTIONS), route == Route::Up, "{path}");
         }
     }
 }

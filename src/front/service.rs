@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderValue};
-use hyper::{Request, StatusCode, Version};
+use hyper::header::{ALLOW, CONNECTION, HOST, HeaderValue};
+use hyper::{Method, Request, StatusCode, Version};
 use serde::Serialize;
 
 use super::connection::Switched;
@@ -45,7 +45,7 @@ async fn answer<G: Gateway>(
         return Err(Rejection::Method(route.methods()));
     }
     match route {
-        Route::Up => Ok(json(&Up { health: "OK" })),
+        Route::Up => Ok(healthy(&head.method, route.methods())),
         Route::WebSocket { key } => upgrade::answer(front, visitor, &head, &body, &key, switched),
         Route::Api { app_id, endpoint } => {
             // Held until the answer.
@@ -57,7 +57,15 @@ async fn answer<G: Gateway>(
     }
 }
 
-#[derive(Serialize)]
-struct Up {
-    health: &'static str,
+/// 200 for every method that asks: health checks of balancers use GET, HEAD or OPTIONS.
+fn healthy(method: &Method, methods: &'static str) -> Answer {
+    #[derive(Serialize)]
+    struct Up {
+        health: &'static str,
+    }
+    let mut answer = json(&Up { health: "OK" });
+    if *method == Method::OPTIONS {
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    answer
 }

@@ -32,7 +32,8 @@ pub struct SignedRequest<'a> {
 /// `now_unix_s`.
 ///
 /// Libraries differ in the path that they sign: with and without the configured prefix, encoded
-/// and decoded. Each of these names the same resource, so each is accepted.
+/// and decoded, with several leading slashes or one. Each of these names the same resource, so each
+/// is accepted.
 ///
 /// # Errors
 /// The first check that failed. Its text may be shown to the caller.
@@ -41,8 +42,15 @@ pub fn verify(
     request: &SignedRequest<'_>,
     now_unix_s: u64,
 ) -> Result<(), SignatureError> {
-    let query = CanonicalQuery::parse(request.query)?;
-    let secret = app.secret_of(query.scalar("auth_key")?).ok_or(SignatureError::WrongKey)?;
+    let mut query = CanonicalQuery::parse(request.query)?;
+    let secret = match app.secret_of(query.scalar("auth_key")?) {
+        Some(secret) => secret,
+        None => {
+            // The libraries of Node and Python sign and send a `+` of a base64 key unescaped.
+            query.keep_plus("auth_key", request.query);
+            app.secret_of(query.scalar("auth_key")?).ok_or(SignatureError::WrongKey)?
+        }
+    };
     if query.scalar("auth_version")? != "1.0" {
         return Err(SignatureError::BadVersion);
     }
@@ -54,15 +62,22 @@ pub fn verify(
         let (method, prefix) = (request.method.as_bytes(), prefix.as_bytes());
         secret.verify(&[method, b"\n", prefix, path, b"\n", text.as_bytes()], signature)
     };
-    let base = base_path(request);
-    let either =
-        |path: &[u8]| fits("", path) || (!request.prefix.is_empty() && fits(request.prefix, path));
-    let decoded = || match percent_decode_str(base).into() {
+    let decoded = |prefix, path| match percent_decode_str(path).into() {
         // Nothing in it is encoded: the same path, which was tried.
         Cow::Borrowed(_) => false,
-        Cow::Owned(decoded) => either(&decoded),
+        Cow::Owned(decoded) => fits(prefix, &decoded),
     };
-    if either(base.as_bytes()) || decoded() { Ok(()) } else { Err(SignatureError::Signature) }
+    let signed = signed_paths(request)
+        .any(|(prefix, path)| fits(prefix, path.as_bytes()) || decoded(prefix, path));
+    if signed { Ok(()) } else { Err(SignatureError::Signature) }
+}
+
+/// The path with its leading slashes as one, which is how Reverb finds its routes: nginx makes two
+/// of one where `proxy_pass` ends with a slash and its `location` does not.
+#[must_use]
+pub fn collapsed(path: &str) -> &str {
+    let slashes = path.len() - path.trim_start_matches('/').len();
+    path.get(slashes.saturating_sub(1)..).unwrap_or(path)
 }
 
 /// Why a request was refused. The text is for the caller; it tells nothing that helps to forge.
@@ -150,6 +165,16 @@ impl<'a> CanonicalQuery<'a> {
             sent = joined(sent)?;
         }
         Ok(Self(sent))
+    }
+
+    /// Reads the value of this parameter, which is there once, anew: a `+` in it is no space.
+    fn keep_plus(&mut self, name: &str, query: &'a str) {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let sent = pairs.find(|(of, _)| in_lower_case(decoded(of)) == name);
+        let param = self.0.iter_mut().find(|param| param.name == name);
+        if let (Some((_, value)), Some(param)) = (sent, param) {
+            param.value = percent_decode_str(value).decode_utf8_lossy();
+        }
     }
 
     fn find(&self, name: &str) -> Option<&Param<'a>> {
@@ -246,10 +271,21 @@ fn verify_body(query: &CanonicalQuery<'_>, body: &[u8]) -> Result<(), SignatureE
     if fits { Ok(()) } else { Err(SignatureError::BodyMd5) }
 }
 
-/// The path without the configured prefix.
-fn base_path<'a>(request: &SignedRequest<'a>) -> &'a str {
-    let stripped = request.path.strip_prefix(request.prefix);
-    stripped.filter(|rest| rest.starts_with('/')).unwrap_or(request.path)
+/// The paths that may be signed for the one that was sent, each once and in two parts, those of
+/// most requests first.
+fn signed_paths<'a>(request: &SignedRequest<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let &SignedRequest { path: sent, prefix, .. } = request;
+    let below = |path: &'a str| {
+        let below = path.strip_prefix(prefix).filter(|below| below.starts_with('/'));
+        below.unwrap_or(path)
+    };
+    let base = collapsed(below(collapsed(sent)));
+    let forms = [("", base), (prefix, base), ("", sent), ("", collapsed(sent)), ("", below(sent))];
+    let whole = |(prefix, path): (&'a str, &'a str)| prefix.bytes().chain(path.bytes());
+    let is_first = move |&(at, form): &(usize, (&'a str, &'a str))| {
+        !forms.iter().take(at).any(|&earlier| whole(earlier).eq(whole(form)))
+    };
+    forms.into_iter().enumerate().filter(is_first).map(|(_, form)| form)
 }
 
 #[cfg(test)]

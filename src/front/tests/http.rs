@@ -74,12 +74,25 @@ fn head_is_answered_as_get_without_the_body() {
 }
 
 #[test]
+fn options_on_up_is_200_and_tells_the_methods() {
+    with_front(shard(), Settings::default(), |address| {
+        let mut stream = connect(address);
+        for path in ["/up", "//up"] {
+            write!(stream, "OPTIONS {path} HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            let reply = read_response(&mut stream);
+            assert_eq!((reply.status, reply.body.as_str()), (200, HEALTHY), "{path}");
+            assert_eq!(reply.header("allow"), Some("GET, HEAD, OPTIONS"), "{path}");
+        }
+    });
+}
+
+#[test]
 fn wrong_paths_and_methods_are_told_so() {
     with_front(shard(), Settings::default(), |address| {
         let mut stream = connect(address);
         let table = [
             ("GET /", 404, "Not found.", None),
-            ("POST /up", 405, "Method not allowed.", Some("GET, HEAD")),
+            ("POST /up", 405, "Method not allowed.", Some("GET, HEAD, OPTIONS")),
             ("GET /apps/app-id/events", 405, "Method not allowed.", Some("POST")),
             ("POST /app/app-key", 405, "Method not allowed.", Some("GET")),
             ("OPTIONS /apps/app-id/channels", 405, "Method not allowed.", Some("GET, HEAD")),
@@ -121,8 +134,12 @@ fn a_head_past_the_limits_is_431() {
     with_front(shard(), Settings::default(), |address| {
         let long = format!("GET /up HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(20_000));
         assert!(exchange(address, long.as_bytes()).starts_with("HTTP/1.1 431"));
-        let many = format!("GET /up HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: x\r\n".repeat(101));
-        assert!(exchange(address, many.as_bytes()).starts_with("HTTP/1.1 431"));
+        let many =
+            |count| format!("GET /up HTTP/1.1\r\nHost: h\r\n{}\r\n", "X:x\r\n".repeat(count));
+        assert!(exchange(address, many(2_048).as_bytes()).starts_with("HTTP/1.1 431"));
+        let mut stream = connect(address);
+        stream.write_all(many(2_047).as_bytes()).unwrap();
+        assert_eq!(read_response(&mut stream).status, 200, "as many as Reverb's 10,000 bytes hold");
         let fits = format!("GET /up HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(15_000));
         let mut stream = connect(address);
         stream.write_all(fits.as_bytes()).unwrap();

@@ -221,6 +221,87 @@ fn the_path_may_be_signed_with_the_prefix_or_without() {
 }
 
 #[test]
+fn leading_slashes_may_be_signed_as_sent_or_as_one() {
+    let sent = "/apps/1/events";
+    for (path, prefix, signed) in [
+        ("//apps/1/events", "", &["//apps/1/events", sent][..]),
+        ("///apps/1/events", "", &["///apps/1/events", sent]),
+        ("//apps/1/events", "/ws", &["//apps/1/events", sent, "/ws/apps/1/events"]),
+        ("//ws/apps/1/events", "/ws", &["//ws/apps/1/events", "/ws/apps/1/events", sent]),
+        ("/ws//apps/1/events", "/ws", &["/ws//apps/1/events", "//apps/1/events", sent]),
+        ("/ws//apps/1/events", "/ws", &["/ws/apps/1/events"]),
+    ] {
+        for signed in signed {
+            let query = sign(&SignedRequest { path: signed, ..GET }, &[], "");
+            let request = SignedRequest { path, prefix, query: &query, ..GET };
+            assert_eq!(check(&request), Ok(()), "{signed} as {path} below {prefix}");
+        }
+    }
+    for (path, signed) in [
+        ("//apps/1/events", "///apps/1/events"),
+        (sent, "//apps/1/events"),
+        ("/apps//1/events", sent),
+        ("//apps/1/events", "apps/1/events"),
+    ] {
+        let query = sign(&SignedRequest { path: signed, ..GET }, &[], "");
+        let request = SignedRequest { path, query: &query, ..GET };
+        assert_eq!(check(&request), Err(SignatureError::Signature), "{signed} as {path}");
+    }
+}
+
+#[test]
+fn each_path_that_may_be_signed_is_tried_once() {
+    let paths = |path, prefix| {
+        let request = SignedRequest { path, prefix, ..GET };
+        signed_paths(&request).map(|(prefix, path)| format!("{prefix}{path}")).collect::<Vec<_>>()
+    };
+    assert_eq!(paths("/apps/1", ""), ["/apps/1"]);
+    assert_eq!(paths("/apps/1", "/ws"), ["/apps/1", "/ws/apps/1"]);
+    assert_eq!(paths("/ws/apps/1", "/ws"), ["/apps/1", "/ws/apps/1"]);
+    assert_eq!(paths("//apps/1", ""), ["/apps/1", "//apps/1"]);
+    assert_eq!(paths("//ws/apps/1", "/ws"), ["/apps/1", "/ws/apps/1", "//ws/apps/1"]);
+}
+
+#[test]
+fn leading_slashes_are_collapsed_and_no_others() {
+    for (path, one) in
+        [("//a//b/", "/a//b/"), ("///", "/"), ("/a", "/a"), ("a//b", "a//b"), ("", "")]
+    {
+        assert_eq!(collapsed(path), one, "{path}");
+    }
+}
+
+/// The libraries of PHP and Ruby encode what they send; those of Node and Python do not.
+#[test]
+fn a_base64_key_may_be_sent_encoded_or_as_it_is() {
+    let key = "base64:a+b/c=";
+    let app = App { key: key.into(), ..test_app() };
+    let signed = format!("GET\n{}\nauth_key={key}&auth_timestamp={NOW}&auth_version=1.0", GET.path);
+    let signature = app.secret.sign(&[signed.as_bytes()]);
+    let rest = format!("auth_timestamp={NOW}&auth_version=1.0&auth_signature={signature}");
+    for sent in [key, "base64%3Aa%2Bb%2Fc%3D", "base64:a%2Bb/c="] {
+        let query = format!("auth_key={sent}&{rest}");
+        let request = SignedRequest { query: &query, ..GET };
+        assert_eq!(verify(&app, &request, NOW), Ok(()), "{sent}");
+    }
+    for sent in ["base64:a b/c=", "base64:a%20b/c=", "base64:a", ""] {
+        let query = format!("auth_key={sent}&{rest}");
+        let request = SignedRequest { query: &query, ..GET };
+        assert_eq!(verify(&app, &request, NOW), Err(SignatureError::WrongKey), "{sent}");
+    }
+    let spaced = App { key: "a b".into(), ..test_app() };
+    let signed = format!("GET\n{}\nauth_key=a b&auth_timestamp={NOW}&auth_version=1.0", GET.path);
+    let signature = spaced.secret.sign(&[signed.as_bytes()]);
+    for sent in ["a+b", "a%20b"] {
+        let query = format!(
+            "auth_key={sent}&auth_timestamp={NOW}&auth_version=1.0&auth_signature={signature}"
+        );
+        let request = SignedRequest { query: &query, ..GET };
+        assert_eq!(verify(&spaced, &request, NOW), Ok(()), "{sent}");
+    }
+}
+
+#[test]
 fn a_prefix_ends_where_a_segment_does() {
     for (signed, expected) in [("/wsx", Ok(())), ("x", Err(SignatureError::Signature))] {
         let query = sign(&SignedRequest { path: signed, ..GET }, &[], "");
