@@ -155,10 +155,11 @@ fn verify_channel(
     }
 }
 
-/// Whether `auth` is `key:hex` with the app's key and its signature of the parts.
+/// Whether `auth` is `key:hex` with the app's key and its signature of the parts. A key may have
+/// colons (`base64:...`), hexadecimal digits have none: the last one counts.
 pub(super) fn verify(app: &App, auth: Option<&str>, parts: &[&[u8]]) -> Result<(), AuthError> {
     let auth = auth.ok_or(AuthError::Missing)?;
-    let (key, signature) = auth.split_once(':').ok_or(AuthError::WrongKey)?;
+    let (key, signature) = auth.rsplit_once(':').ok_or(AuthError::WrongKey)?;
     let secret = app.secret_of(key).ok_or(AuthError::WrongKey)?;
     if secret.verify(parts, signature) { Ok(()) } else { Err(AuthError::Signature) }
 }

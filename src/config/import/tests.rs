@@ -180,7 +180,7 @@ fn what_is_not_the_configuration_of_reverb_is_refused() {
     }
     let empty = with("/apps", json!({ "apps": [] })).to_string();
     assert!(refused(&empty).starts_with("there is no app"), "{empty}");
-    for (key, value) in [("key", Value::Null), ("app_id", json!("a/b")), ("secret", json!(""))] {
+    for (key, value) in [("key", Value::Null), ("app_id", json!("a\nb")), ("secret", json!(""))] {
         let message = refused(&with_app(key, value).to_string());
         assert!(message.starts_with(&format!("apps.apps[0].{key} is missing")), "{message}");
     }
