@@ -185,7 +185,7 @@ settings! {
 
     /// Id of the app, as in `/apps/ID`.
     APP_ID: Identifier = Identifier, "app.app_id", default "", env "REVERB_APP_ID";
-    /// Public key of the app, as in `/app/KEY`.
+    /// Public key of the app, as in `/app/KEY`, where `%`, `?` and `#` in it are percent-encoded.
     APP_KEY: Identifier = Identifier, "app.key", default "", env "REVERB_APP_KEY";
     /// Secret of the app; signs subscriptions and requests, is never shown.
     APP_SECRET: SecretText = SecretText, "app.secret", default "", env "REVERB_APP_SECRET";
@@ -236,7 +236,7 @@ settings! {
     /// Take client events on public channels too, as Reverb does.
     CLIENT_EVENTS_ON_PUBLIC: Switch = Switch::Plain, "app.client_events_on_public",
         default "false", env "RINGWAVE_APP_CLIENT_EVENTS_ON_PUBLIC";
-    /// Refuse subscriptions to names outside of Pusher's alphabet; publishing always does.
+    /// Refuse channels whose names are outside of Pusher's alphabet, to subscribe or to publish.
     STRICT_NAMES: Switch = Switch::Plain, "app.strict_names",
         default "false", env "RINGWAVE_APP_STRICT_NAMES";
     /// Also send `pusher:subscription_error` when a subscription fails, for Echo's `.error()`.
@@ -259,18 +259,18 @@ settings! {
     /// Longest name of a channel, prefix included.
     MAX_CHANNEL_NAME: Whole<usize> = Whole::bytes(1, 4 * KIB), "app.max_channel_name",
         default "200", env "RINGWAVE_APP_MAX_CHANNEL_NAME";
-    /// Longest name of an event.
-    MAX_EVENT_NAME: Whole<usize> = Whole::bytes(1, 4 * KIB), "app.max_event_name",
-        default "200", env "RINGWAVE_APP_MAX_EVENT_NAME";
+    /// Longest name of an event; Pusher's is 200.
+    MAX_EVENT_NAME: Or<Whole<usize>> = optional(Whole::bytes(1, 64 * MIB)), "app.max_event_name",
+        default "none", env "RINGWAVE_APP_MAX_EVENT_NAME";
     /// Largest `data` of a published event; Pusher's is 10240.
     MAX_EVENT_DATA: Or<Whole<usize>> = optional(Whole::bytes(1, GIB)), "app.max_event_data",
         default "none", env "RINGWAVE_APP_MAX_EVENT_DATA";
     /// Channels of one publish.
     MAX_CHANNELS_PER_EVENT: Whole<usize> = Whole::count(1, 10_000), "app.max_channels_per_event",
         default "100", env "RINGWAVE_APP_MAX_CHANNELS_PER_EVENT";
-    /// Events of one batch.
-    MAX_BATCH: Whole<usize> = Whole::count(1, 10_000), "app.max_batch",
-        default "10", env "RINGWAVE_APP_MAX_BATCH";
+    /// Events of one batch; Pusher's is 10. Without a limit `max_request_size` bounds them.
+    MAX_BATCH: Or<Whole<usize>> = optional(Whole::count(1, 1_000_000)), "app.max_batch",
+        default "none", env "RINGWAVE_APP_MAX_BATCH";
     /// Channels that one connection may be subscribed to at a time.
     MAX_CHANNELS_PER_CONNECTION: Whole<usize> =
         Whole::count(1, 1_000_000), "app.max_channels_per_connection",

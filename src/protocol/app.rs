@@ -48,14 +48,14 @@ pub struct Limits {
     pub max_message_size: usize,
     /// Longest channel name, in bytes, prefix included.
     pub max_channel_name: usize,
-    /// Longest event name, in bytes.
-    pub max_event_name: usize,
+    /// Longest event name, in bytes; `None`: only the size of request or message counts.
+    pub max_event_name: Option<usize>,
     /// Largest `data` of a published event in bytes; `None`: only the request's size counts.
     pub max_event_data: Option<usize>,
     /// Most channels of one publish.
     pub max_channels_per_event: usize,
-    /// Most events of one batch.
-    pub max_batch: usize,
+    /// Most events of one batch; `None`: only the request's size counts.
+    pub max_batch: Option<usize>,
     /// Largest HTTP body in bytes.
     pub max_request_size: usize,
     /// Most channels that one connection may be subscribed to at a time.
@@ -84,10 +84,12 @@ impl Default for Limits {
         Self {
             max_message_size: 10_000,
             max_channel_name: 200,
-            max_event_name: 200,
+            max_event_name: None,
             max_event_data: None,
+            // Each channel gets a copy of the data: without a bound one request of `n` bytes could
+            // take the square of that. Laravel sends 100 at a time.
             max_channels_per_event: 100,
-            max_batch: 10,
+            max_batch: None,
             // Reverb's 10 000 count the head too and are known to be too few for a batch.
             max_request_size: 100_000,
             // Reverb has none. Well past any page's needs, and bounds what one connection can
@@ -157,8 +159,7 @@ pub struct App {
     pub client_events_on_public: bool,
     /// Messages per window and connection; `None`: any number.
     pub rate_limit: Option<RateLimit>,
-    /// Refuse channel names outside of Pusher's alphabet. Publishing is always held to
-    /// it.
+    /// Refuse channel names outside of Pusher's alphabet, of subscribers and publishers alike.
     pub strict_names: bool,
     /// Also send `pusher:subscription_error` when a subscribe fails, as Pusher does
     /// and Reverb does not.

@@ -15,9 +15,10 @@ pub struct ChannelName(Arc<str>);
 impl ChannelName {
     /// Checks a name of at most `max_len` bytes.
     ///
-    /// `strict` holds it to the expression of Pusher's server libraries,
-    /// `\A#?[-a-zA-Z0-9_=@,.;]+\z`. Reverb takes any name from subscribers, and apps rely on names
-    /// with `:` or `/`; without `strict` all but control characters are taken.
+    /// Subscribing and publishing have this one rule. `strict` holds a name to Pusher's alphabet,
+    /// `[-a-zA-Z0-9_=@,.;]+`, and to `#server-to-user-` before it as the only use of `#`. Reverb
+    /// takes any name, and apps rely on names with `:` or `/`; without `strict` all but control
+    /// characters are taken.
     ///
     /// # Errors
     /// Says what is wrong with the name.
@@ -172,14 +173,16 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
-/// Whether an event may be called so: not empty, at most `max_len` bytes, no control characters.
+/// Whether an event may be called so: not empty, at most `max_len` bytes if there is a limit, no
+/// control characters.
 #[must_use]
-pub fn valid_event_name(text: &str, max_len: usize) -> bool {
-    !text.is_empty() && text.len() <= max_len && !text.contains(char::is_control)
+pub fn valid_event_name(text: &str, max_len: Option<usize>) -> bool {
+    let fits = max_len.is_none_or(|max_len| text.len() <= max_len);
+    fits && !text.is_empty() && !text.contains(char::is_control)
 }
 
 fn in_alphabet(text: &str) -> bool {
-    let body = text.strip_prefix('#').unwrap_or(text);
+    let body = text.strip_prefix(SERVER_TO_USER).unwrap_or(text);
     !body.is_empty()
         && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=@,.;".contains(&byte))
 }
@@ -242,11 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn strict_names_are_those_of_the_server_libraries() {
+    fn strict_names_are_those_of_pushers_alphabet() {
         for text in ["a", "-_=@,.;", "#server-to-user-1", "presence-r.1", "AZaz09"] {
             assert!(ChannelName::parse(text, 200, true).is_ok(), "{text}");
         }
-        for text in ["#", "##a", "a#", "a b", "a/b", "a:b", "ü", "a\n", "a\0", "a[]", "*"] {
+        for text in ["#", "#a", "#private-a", "#server-to-user", "#server-to-user-", "##a", "a#"] {
+            assert_eq!(ChannelName::parse(text, 200, true), Err(NameError::Alphabet), "{text:?}");
+        }
+        for text in ["#server-to-user-a:b", "a b", "a/b", "a:b", "ü", "a\n", "a\0", "a[]", "*"] {
             assert_eq!(ChannelName::parse(text, 200, true), Err(NameError::Alphabet), "{text:?}");
         }
     }
@@ -282,10 +288,12 @@ mod tests {
 
     #[test]
     fn event_names_have_length_and_no_control_characters() {
-        assert!(valid_event_name("App\\Events\\Order shipped", 200));
-        assert!(valid_event_name("abcd", 4));
+        assert!(valid_event_name("App\\Events\\Order shipped", Some(200)));
+        assert!(valid_event_name("abcd", Some(4)));
         for text in ["", "abcde", "a\r"] {
-            assert!(!valid_event_name(text, 4), "{text:?}");
+            assert!(!valid_event_name(text, Some(4)), "{text:?}");
         }
+        assert!(valid_event_name(&"n".repeat(10_000), None), "without a limit any length");
+        assert!(!valid_event_name("", None) && !valid_event_name("a\0", None));
     }
 }

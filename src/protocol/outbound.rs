@@ -130,7 +130,8 @@ pub fn event(name: &str, data: &str, channel: &str) -> Frame {
 }
 
 /// A client event for the others on its channel. `data` and `id_json`, the user id of the sender
-/// on a presence channel, are JSON.
+/// on a presence channel, are JSON. Without data it carries null, as Reverb has it: readers such as
+/// Java's `getData()` expect the key.
 #[must_use]
 pub fn client_event(
     event: &str,
@@ -144,11 +145,11 @@ pub fn client_event(
         out.string(event);
         out.raw(r#","channel":"#);
         out.string(channel);
-        for (key, value) in [(r#","data":"#, data), (r#","user_id":"#, id_json)] {
-            if let Some(value) = value {
-                out.raw(key);
-                out.raw(value);
-            }
+        out.raw(r#","data":"#);
+        out.raw(data.unwrap_or("null"));
+        if let Some(id_json) = id_json {
+            out.raw(r#","user_id":"#);
+            out.raw(id_json);
         }
         out.raw("}");
     })

@@ -132,9 +132,15 @@ fn the_list_of_channels_covers_all_shards() {
         let present = Call::get("channels").param("filter_by_prefix", "presence-");
         let present = present.param("info", "user_count").ok(gateway);
         assert_eq!(present["channels"], json!({ "presence-a": { "user_count": 3 } }));
-        let refusal = Call::get("channels").param("info", "user_count").send(gateway);
-        assert_eq!(refusal.status, 400);
-        assert!(refusal.text().starts_with("user_count may only be requested for presence"));
+        let both = Call::get("channels").param("info", "user_count,subscription_count");
+        let expected = json!({
+            "c": { "subscription_count": 3 },
+            "presence-a": { "user_count": 3, "subscription_count": 3 },
+            "own-0": { "subscription_count": 1 },
+            "own-1": { "subscription_count": 1 },
+            "own-2": { "subscription_count": 1 },
+        });
+        assert_eq!(both.ok(gateway)["channels"], expected, "what does not apply is left out");
     });
 }
 
@@ -151,8 +157,10 @@ fn a_channel_is_described_by_what_is_asked_of_it() {
         assert_eq!(described("c", "subscription_count"), expected);
         let expected = json!({ "occupied": true, "user_count": 3 });
         assert_eq!(described("presence-a", "user_count"), expected);
-        let refusal = Call::get("channels/c").param("info", "user_count").send(gateway);
-        refused(&refusal, 400, "user_count may only be requested for presence channels.");
+        assert_eq!(described("c", "user_count"), json!({ "occupied": true }));
+        let expected = json!({ "occupied": true, "subscription_count": 3 });
+        assert_eq!(described("c", "user_count,subscription_count,cache"), expected);
+        assert_eq!(described("nobody", "user_count"), json!({ "occupied": false }));
         publish(gateway, "cache-a", "e", "kept");
         let cached = described("cache-a", "cache");
         assert_eq!(cached["cache"]["data"], "kept");
@@ -382,11 +390,6 @@ fn what_is_wrong_with_a_request_is_told_by_field() {
         };
         let table = [
             (valid("name", json!(null)), "name", "The name field is required."),
-            (
-                valid("name", json!("n".repeat(201))),
-                "name",
-                "The name field must not be greater than 200 bytes.",
-            ),
             (valid("name", json!("line\nfeed")), "name", "The name field format is invalid."),
             (valid("data", json!("")), "data", "The data field is required."),
             (valid("data", json!({})), "data", "The data field must be a string."),
@@ -402,7 +405,7 @@ fn what_is_wrong_with_a_request_is_told_by_field() {
             ),
             (valid("channels", json!("c")), "channels", "The channels field must be an array."),
             (
-                valid("channel", json!("a:b")),
+                valid("channel", json!("a\nb")),
                 "channel",
                 "The channel name has a character that is not allowed.",
             ),
@@ -411,12 +414,7 @@ fn what_is_wrong_with_a_request_is_told_by_field() {
                 "channel",
                 "The channel name is longer than 200 bytes.",
             ),
-            (valid("socket_id", json!("1")), "socket_id", "The socket id field format is invalid."),
-            (
-                valid("socket_id", json!("1.2\n")),
-                "socket_id",
-                "The socket id field format is invalid.",
-            ),
+            (valid("socket_id", json!(1.2)), "socket_id", "The socket id field must be a string."),
             (valid("info", json!([])), "info", "The info field must be a string."),
         ];
         for (body, field, text) in table {
@@ -425,10 +423,6 @@ fn what_is_wrong_with_a_request_is_told_by_field() {
             assert_eq!(response.json()[field], json!([text]), "{body}");
         }
         let event = json!({ "name": "e", "channel": "c", "data": "1" });
-        let batch = json!({ "batch": vec![event.clone(); 11] });
-        let response = Call::post("batch_events", &batch).send(gateway);
-        let text = "The batch field must not have more than 10 items.";
-        assert_eq!((response.status, response.json()), (422, json!({ "batch": [text] })));
         let batch = json!({ "batch": [event, { "channel": "c", "data": "1" }] });
         let response = Call::post("batch_events", &batch).send(gateway);
         let expected = json!({ "batch.1.name": ["The batch.1.name field is required."] });
@@ -447,7 +441,7 @@ fn a_request_with_one_wrong_event_publishes_none_of_them() {
             { "name": "e", "channel": "c", "data": "1" }, { "name": "e", "channel": "c" },
         ] });
         assert_eq!(Call::post("batch_events", &batch).send(gateway).status, 422);
-        let several = json!({ "name": "e", "channels": ["c", "a b"], "data": "1" });
+        let several = json!({ "name": "e", "channels": ["c", "a\nb"], "data": "1" });
         assert_eq!(Call::post("events", &several).send(gateway).status, 422);
         publish(gateway, "c", "e", "only");
         client.expect_event("c", "e", "only");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, data, target};
 use crate::gateway::{Gateway, KEY, SHARD_COUNTS, Setup, eventually, served_with};
-use crate::http::{Call, Http, connections, until_connected, until_vacated};
+use crate::http::{Call, Http, connections, publish, until_connected, until_vacated};
 use crate::raw::{self, Raw};
 
 fn env<'s>(variables: &'s [(&'s str, &'s str)]) -> impl Fn(Setup) -> Setup + use<'s> {
@@ -157,7 +157,7 @@ fn client_events_have_limits_of_their_own() {
         other.subscribe("private-a");
         client.whisper("private-a", "client-e", &json!({ "text": "0123456789" }));
         client.expect_error(4301, "The data of the client event is too large.");
-        client.whisper("private-a", &format!("client-{}", "e".repeat(200)), &json!({}));
+        client.whisper("private-a", "client-\n", &json!({}));
         client.expect_error(4301, "The name of the client event is not valid.");
         let sent = eventually("the limit is reached", || {
             client.whisper("private-a", "client-e", &json!({ "text": "012345678" }));
@@ -189,12 +189,40 @@ fn names_are_held_to_their_length_and_to_the_alphabet_where_the_app_says_so() {
     served_with(env(&strict), |gateway| {
         let mut client = Client::connect(gateway);
         client.subscribe("-aZ9_=@,.;");
-        for name in ["a:b", "a b", "a/b", "ü", "a#b"] {
+        for name in ["a:b", "a b", "a/b", "ü", "a#b", "#a", "#server-to-user-"] {
             client.ask(name);
             client.expect_error(4009, "The channel name has a character that is not allowed.");
+            let event = json!({ "name": "e", "channel": name, "data": "1" });
+            let response = Call::post("events", &event).send(gateway);
+            let text = "The channel name has a character that is not allowed.";
+            assert_eq!((response.status, response.json()), (422, json!({ "channel": [text] })));
         }
+        publish(gateway, "#server-to-user-1", "e", "1");
+        publish(gateway, "-aZ9_=@,.;", "e", "1");
+        client.expect_event("-aZ9_=@,.;", "e", "1");
         client.ask(&too_long[..21]);
         client.expect_error(4009, "The channel name is too long.");
+    });
+}
+
+#[test]
+fn pushers_limits_of_batches_and_event_names_hold_where_they_are_set() {
+    let limits = [("RINGWAVE_APP_MAX_BATCH", "10"), ("RINGWAVE_APP_MAX_EVENT_NAME", "200")];
+    served_with(env(&limits), |gateway| {
+        let event = |name: &str| json!({ "name": name, "channel": "c", "data": "1" });
+        Call::post("batch_events", &json!({ "batch": vec![event("e"); 10] })).ok(gateway);
+        let batch = json!({ "batch": vec![event("e"); 11] });
+        let response = Call::post("batch_events", &batch).send(gateway);
+        let text = "The batch field must not have more than 10 items.";
+        assert_eq!((response.status, response.json()), (422, json!({ "batch": [text] })));
+        Call::post("events", &event(&"e".repeat(200))).ok(gateway);
+        let response = Call::post("events", &event(&"e".repeat(201))).send(gateway);
+        let text = "The name field must not be greater than 200 bytes.";
+        assert_eq!((response.status, response.json()), (422, json!({ "name": [text] })));
+        let mut client = Client::connect(gateway);
+        client.subscribe("private-a");
+        client.whisper("private-a", &format!("client-{}", "e".repeat(194)), &json!({}));
+        client.expect_error(4301, "The name of the client event is not valid.");
     });
 }
 

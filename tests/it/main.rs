@@ -37,6 +37,8 @@ mod rfc6455;
 
 /// The HTTP API: every endpoint, every refusal.
 mod api;
+/// What apps, proxies and libraries that work with Reverb send, and hosted Pusher takes.
+mod drop_in;
 /// Requests whose boundaries two readers could see in different places.
 mod smuggling;
 /// HTTP/1.1 on the wire: keep-alive, pipelining, chunks, upgrades, unix sockets.

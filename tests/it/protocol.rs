@@ -422,12 +422,17 @@ fn excepting_a_connection_that_does_not_exist_excepts_nobody() {
     served(|gateway| {
         let mut client = Client::connect(gateway);
         client.subscribe("room");
-        for socket_id in ["1.1", "18446744073709551615.18446744073709551615", "0.0"] {
+        let long = "18446744073709551615.18446744073709551615";
+        for socket_id in ["1.1", long, "0.0", "", "undefined", "123123", " ", "1.2\n"] {
             let body = json!({
                 "name": "e", "data": "1", "channel": "room", "socket_id": socket_id,
             });
             Call::post("events", &body).ok(gateway);
             client.expect_event("room", "e", "1");
+            let other = json!({ "name": "e", "data": "2", "channel": "room" });
+            Call::post("batch_events", &json!({ "batch": [body, other] })).ok(gateway);
+            client.expect_event("room", "e", "1");
+            client.expect_event("room", "e", "2");
         }
     });
 }

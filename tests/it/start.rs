@@ -78,13 +78,13 @@ fn an_address_of_no_interface_is_named() {
 #[test]
 fn without_an_app_the_development_app_is_served_and_shown() {
     let gateway = without_app().start();
-    for text in ["app-id", "app-key", "app-secret", "wsPort: 8080", "new Echo"] {
+    for text in ["100001", "app-key", "app-secret", "wsPort: 8080", "new Echo"] {
         gateway.logged(&[text]);
     }
     let mut client = Client::open(&gateway, "/app/app-key?protocol=7", &[]);
     client.established();
     let call = Call {
-        path: "/apps/app-id/channels".to_owned(),
+        path: "/apps/100001/channels".to_owned(),
         key: "app-key".to_owned(),
         secret: "app-secret".to_owned(),
         ..Call::get("")

@@ -50,7 +50,8 @@ fn data_is_relayed_as_it_was_sent() {
             assert_eq!(clients[1].next_text(), expected);
         }
         clients[0].send_text(r#"{"event":"client-e","channel":"private-a"}"#);
-        assert_eq!(clients[1].next_text(), r#"{"event":"client-e","channel":"private-a"}"#);
+        let expected = r#"{"event":"client-e","channel":"private-a","data":null}"#;
+        assert_eq!(clients[1].next_text(), expected, "without data it carries null");
     });
 }
 

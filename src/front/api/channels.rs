@@ -13,9 +13,6 @@ use super::{Call, ChannelMap, Counts};
 pub(super) async fn list<G: Gateway>(call: &Call<'_, G>) -> Result<Answer, Rejection> {
     let prefix = call.parameter("filter_by_prefix").unwrap_or_default();
     let info = call.info();
-    if info.user_count && !prefix.starts_with("presence-") {
-        return Err(USER_COUNT_OF_ANY);
-    }
     let app = call.app.clone();
     let occupied = call.ask(|reply| Command::Channels { app, reply }).await?;
     let channels = occupied
@@ -36,9 +33,6 @@ pub(super) async fn describe<G: Gateway>(
 ) -> Result<Answer, Rejection> {
     let channel = named(call, channel)?;
     let info = call.info();
-    if info.user_count && !channel.kind().is_presence() {
-        return Err(USER_COUNT_OF_OTHER);
-    }
     let (app, asked) = (call.app.clone(), channel.clone());
     let state = call.ask(|reply| Command::Channel { app, channel: asked, reply }).await?;
     let described = Described {
@@ -81,14 +75,3 @@ impl Cache {
         Self { data: (*cached.data).into(), ttl: cached.ttl_s }
     }
 }
-
-const USER_COUNT_OF_ANY: Rejection = Rejection::text(
-    StatusCode::BAD_REQUEST,
-    "user_count may only be requested for presence channels: supply a filter_by_prefix that begins \
-     with presence-.",
-);
-
-const USER_COUNT_OF_OTHER: Rejection = Rejection::text(
-    StatusCode::BAD_REQUEST,
-    "user_count may only be requested for presence channels.",
-);

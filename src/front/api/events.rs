@@ -9,7 +9,7 @@ use simd_json::Tape;
 use simd_json::prelude::ValueAsScalar;
 
 use crate::id::SocketId;
-use crate::protocol::app::Limits;
+use crate::protocol::app::App;
 use crate::protocol::names::{ChannelName, valid_event_name};
 use crate::protocol::outbound;
 
@@ -26,14 +26,12 @@ pub(super) async fn publish<G: Gateway>(
     refuse_if_overloaded(call)?;
     let (info, events) = {
         let tape = parsed(body)?;
-        let event = single(&object(&tape)?, &call.app.limits)?;
+        let event = single(&object(&tape)?, call.app)?;
         (event.info, event.publications())
     };
     let channels: Vec<_> = events.iter().map(|event| event.channel.clone()).collect();
     let states = submit(call, events).await?;
-    if !info.wants_counts() {
-        return Ok(done());
-    }
+    let Some(info) = info else { return Ok(done()) };
     let counts = channels.into_iter().zip(&states).map(|(channel, state)| {
         let counts = info.counts(&channel, state);
         (channel, counts)
@@ -49,17 +47,20 @@ pub(super) async fn publish_batch<G: Gateway>(
     refuse_if_overloaded(call)?;
     let (infos, events) = {
         let tape = parsed(body)?;
-        let batch = batch(&object(&tape)?, &call.app.limits)?;
+        let batch = batch(&object(&tape)?, call.app)?;
         let infos: Vec<_> = batch.iter().map(|event| event.info).collect();
         (infos, batch.iter().flat_map(Event::publications).collect::<Vec<_>>())
     };
     let channels: Vec<_> = events.iter().map(|event| event.channel.clone()).collect();
     let states = submit(call, events).await?;
-    if !infos.iter().any(|info| info.wants_counts()) {
+    if infos.iter().all(Option::is_none) {
         return Ok(done());
     }
     let counts = infos.into_iter().zip(&channels).zip(&states);
-    let batch = counts.map(|((info, channel), state)| info.counts(channel, state)).collect();
+    let batch = counts.map(|((info, channel), state)| {
+        info.map(|info| info.counts(channel, state)).unwrap_or_default()
+    });
+    let batch = batch.collect();
     Ok(json(&PublishedBatch { batch }))
 }
 
@@ -90,28 +91,30 @@ fn object<'t>(tape: &'t Tape<'t>) -> Result<Fields<'t>, Rejection> {
 }
 
 /// The event of a request that publishes one.
-fn single<'t>(fields: &Fields<'t>, limits: &Limits) -> Result<Event<'t>, Rejection> {
+fn single<'t>(fields: &Fields<'t>, app: &App) -> Result<Event<'t>, Rejection> {
     let mut violations = Violations::default();
-    let event = Event::of(fields, one_or_many, limits, &mut violations)?;
+    let event = Event::of(fields, one_or_many, app, &mut violations)?;
     event.filter(|_| violations.none()).ok_or(Rejection::Invalid(violations))
 }
 
 /// The events of a request that publishes several.
-fn batch<'t>(fields: &Fields<'t>, limits: &Limits) -> Result<Vec<Event<'t>>, Rejection> {
+fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<Event<'t>>, Rejection> {
     let mut violations = Violations::default();
     let items = fields.array("batch", &mut violations).unwrap_or_default();
     if violations.none() && items.is_empty() {
         fields.violated("batch", "is required", &mut violations);
     }
-    if items.len() > limits.max_batch {
-        let what = format!("must not have more than {} items", limits.max_batch);
+    if let Some(most) = app.limits.max_batch
+        && items.len() > most
+    {
+        let what = format!("must not have more than {most} items");
         fields.violated("batch", &what, &mut violations);
         return Err(Rejection::Invalid(violations));
     }
     let mut events = Vec::with_capacity(items.len());
     for (position, item) in items.iter().enumerate() {
         match Fields::of(item, format!("batch.{position}.")) {
-            Some(item) => events.extend(Event::of(&item, exactly_one, limits, &mut violations)?),
+            Some(item) => events.extend(Event::of(&item, exactly_one, app, &mut violations)?),
             None => {
                 fields.violated(&format!("batch.{position}"), "must be an object", &mut violations);
             }
@@ -127,43 +130,43 @@ struct Event<'t> {
     /// Each channel once, in the order given.
     channels: Vec<ChannelName>,
     except: Option<SocketId>,
-    info: Info,
+    /// None: nothing is asked for.
+    info: Option<Info>,
 }
 
 /// Where the channels of an event are named.
-type Addressing = fn(&Fields<'_>, &Limits, &mut Violations) -> Vec<ChannelName>;
+type Addressing = fn(&Fields<'_>, &App, &mut Violations) -> Vec<ChannelName>;
 
 impl<'t> Event<'t> {
     /// Checks all fields, so that one answer names everything that is wrong; none when anything is.
     fn of(
         fields: &Fields<'t>,
         addressing: Addressing,
-        limits: &Limits,
+        app: &App,
         violations: &mut Violations,
     ) -> Result<Option<Self>, Rejection> {
         let name = fields.required("name", violations);
-        if let Some(name) = name.filter(|name| !valid_event_name(name, limits.max_event_name)) {
-            let what = if name.len() > limits.max_event_name {
-                format!("must not be greater than {} bytes", limits.max_event_name)
-            } else {
-                "format is invalid".to_owned()
+        let len_max = app.limits.max_event_name;
+        if let Some(name) = name.filter(|name| !valid_event_name(name, len_max)) {
+            let what = match len_max {
+                Some(max) if name.len() > max => format!("must not be greater than {max} bytes"),
+                _ => "format is invalid".to_owned(),
             };
             fields.violated("name", &what, violations);
         }
         let data = fields.required("data", violations);
-        if let (Some(data), Some(bytes_max)) = (data, limits.max_event_data)
+        if let (Some(data), Some(bytes_max)) = (data, app.limits.max_event_data)
             && data.len() > bytes_max
         {
             return Err(too_much_data(bytes_max));
         }
-        let channels = addressing(fields, limits, violations);
-        let except = fields.optional("socket_id", violations).map(str::parse::<SocketId>);
-        if matches!(except, Some(Err(_))) {
-            fields.violated("socket_id", "format is invalid", violations);
-        }
-        let info = fields.optional("info", violations).map(Info::of).unwrap_or_default();
+        let channels = addressing(fields, app, violations);
+        // As in Reverb and at Pusher, a text that is no id names nobody: an app may send whatever
+        // its page had ("", "undefined"), and the event is not lost for that.
+        let except = fields.optional("socket_id", violations).and_then(|text| text.parse().ok());
+        let info = fields.optional("info", violations).map(Info::of);
         let (Some(name), Some(data)) = (name, data) else { return Ok(None) };
-        Ok(Some(Self { name, data, channels, except: except.and_then(Result::ok), info }))
+        Ok(Some(Self { name, data, channels, except, info }))
     }
 
     /// One encoded frame per channel, the rest shared by all of them.
@@ -179,24 +182,20 @@ impl<'t> Event<'t> {
                 .then(|| Arc::clone(kept.get_or_insert_with(|| self.data.into()))),
             event: Arc::clone(&event),
             except: self.except,
-            wants_state: self.info.wants_counts(),
+            wants_state: self.info.is_some_and(Info::wants_counts),
         });
         publications.collect()
     }
 }
 
 /// `channels`, or else `channel`.
-fn one_or_many(
-    fields: &Fields<'_>,
-    limits: &Limits,
-    violations: &mut Violations,
-) -> Vec<ChannelName> {
+fn one_or_many(fields: &Fields<'_>, app: &App, violations: &mut Violations) -> Vec<ChannelName> {
     if fields.value("channels").is_some() {
-        return many(fields, limits, violations);
+        return many(fields, app, violations);
     }
     match fields.optional("channel", violations) {
         Some(name) if !name.is_empty() => {
-            channel("channel".to_owned(), name, limits, violations).into_iter().collect()
+            channel("channel".to_owned(), name, app, violations).into_iter().collect()
         }
         None if fields.value("channel").is_some() => Vec::new(),
         _ => {
@@ -208,13 +207,14 @@ fn one_or_many(
     }
 }
 
-fn many(fields: &Fields<'_>, limits: &Limits, violations: &mut Violations) -> Vec<ChannelName> {
+fn many(fields: &Fields<'_>, app: &App, violations: &mut Violations) -> Vec<ChannelName> {
     let Some(names) = fields.array("channels", violations) else { return Vec::new() };
     if names.is_empty() {
         fields.violated("channels", "is required when channel is not present", violations);
     }
-    if names.len() > limits.max_channels_per_event {
-        let what = format!("must not have more than {} items", limits.max_channels_per_event);
+    let most = app.limits.max_channels_per_event;
+    if names.len() > most {
+        let what = format!("must not have more than {most} items");
         fields.violated("channels", &what, violations);
         return Vec::new();
     }
@@ -226,32 +226,27 @@ fn many(fields: &Fields<'_>, limits: &Limits, violations: &mut Violations) -> Ve
             fields.violated(&field, "must be a string", violations);
             continue;
         };
-        channels.extend(
-            channel(field, name, limits, violations).filter(|name| seen.insert(name.clone())),
-        );
+        channels
+            .extend(channel(field, name, app, violations).filter(|name| seen.insert(name.clone())));
     }
     channels
 }
 
 /// `channel`, as in a batch.
-fn exactly_one(
-    fields: &Fields<'_>,
-    limits: &Limits,
-    violations: &mut Violations,
-) -> Vec<ChannelName> {
+fn exactly_one(fields: &Fields<'_>, app: &App, violations: &mut Violations) -> Vec<ChannelName> {
     let field = || fields.path_of("channel");
     let name = fields.required("channel", violations);
-    name.and_then(|name| channel(field(), name, limits, violations)).into_iter().collect()
+    name.and_then(|name| channel(field(), name, app, violations)).into_iter().collect()
 }
 
-/// Publishing is always held to the alphabet: no publisher's library takes another name.
+/// Held to the rule that subscribers are held to: what can be subscribed can be published to.
 fn channel(
     field: String,
     name: &str,
-    limits: &Limits,
+    app: &App,
     violations: &mut Violations,
 ) -> Option<ChannelName> {
-    ChannelName::parse(name, limits.max_channel_name, true)
+    ChannelName::parse(name, app.limits.max_channel_name, app.strict_names)
         .map_err(|error| violations.add(field, error.to_string()))
         .ok()
 }
@@ -274,9 +269,11 @@ struct PublishedBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::app::{Limits, test_app};
 
-    fn limits() -> Limits {
-        Limits { max_channels_per_event: 3, max_batch: 2, ..Limits::default() }
+    fn app() -> App {
+        let limits = Limits { max_channels_per_event: 3, max_batch: Some(2), ..Limits::default() };
+        App { limits, ..test_app() }
     }
 
     fn violations(result: Result<impl Sized, Rejection>) -> String {
@@ -288,15 +285,22 @@ mod tests {
     }
 
     fn checked_single(body: &str) -> String {
+        checked_by(body, |_| ())
+    }
+
+    /// As [`checked_single`], for an app with other settings.
+    fn checked_by(body: &str, change: impl FnOnce(&mut App)) -> String {
+        let mut app = app();
+        change(&mut app);
         let mut body = body.as_bytes().to_vec();
         let tape = parsed(&mut body).unwrap();
-        violations(single(&object(&tape).unwrap(), &limits()))
+        violations(single(&object(&tape).unwrap(), &app))
     }
 
     fn checked_batch(body: &str) -> String {
         let mut body = body.as_bytes().to_vec();
         let tape = parsed(&mut body).unwrap();
-        violations(batch(&object(&tape).unwrap(), &limits()))
+        violations(batch(&object(&tape).unwrap(), &app()))
     }
 
     #[test]
@@ -326,7 +330,7 @@ mod tests {
                 r#"{"channels":["The channels field must not have more than 3 items."]}"#,
             ),
             (
-                r#"{"name":"n","data":"d","channels":["a",1,"b c"]}"#,
+                r#"{"name":"n","data":"d","channels":["a",1,"b\u0000c"]}"#,
                 r#"{"channels.1":["The channels.1 field must be a string."],"channels.2":["The channel name has a character that is not allowed."]}"#,
             ),
             (
@@ -334,16 +338,42 @@ mod tests {
                 r#"{"channel":["The channel field must be a string."]}"#,
             ),
             (
-                r#"{"name":"n","data":"d","channel":"c","socket_id":"1.x","info":7}"#,
-                r#"{"socket_id":["The socket id field format is invalid."],"info":["The info field must be a string."]}"#,
+                r#"{"name":"n\n","data":"d","channel":"c","socket_id":1.2,"info":7}"#,
+                r#"{"name":["The name field format is invalid."],"socket_id":["The socket id field must be a string."],"info":["The info field must be a string."]}"#,
             ),
         ];
         for (body, expected) in table {
             assert_eq!(checked_single(body), expected, "{body}");
         }
         let long = format!(r#"{{"name":"{}","data":"d","channel":"c"}}"#, "n".repeat(201));
+        assert_eq!(checked_single(&long), "valid", "there is no limit unless it is set");
+        let limited = |app: &mut App| app.limits.max_event_name = Some(200);
         let expected = r#"{"name":["The name field must not be greater than 200 bytes."]}"#;
-        assert_eq!(checked_single(&long), expected);
+        assert_eq!(checked_by(&long, limited), expected);
+    }
+
+    #[test]
+    fn one_rule_holds_for_the_channels_of_subscribers_and_publishers() {
+        for name in ["room:1", "a/b", "ä", "a b", "#x"] {
+            let body = format!(r#"{{"name":"n","data":"d","channel":"{name}"}}"#);
+            assert_eq!(checked_single(&body), "valid", "{name}");
+            let expected =
+                r#"{"channel":["The channel name has a character that is not allowed."]}"#;
+            assert_eq!(checked_by(&body, |app| app.strict_names = true), expected, "{name}");
+        }
+        let body = r##"{"name":"n","data":"d","channel":"#server-to-user-1"}"##;
+        assert_eq!(checked_by(body, |app| app.strict_names = true), "valid");
+    }
+
+    #[test]
+    fn a_socket_id_that_names_nobody_excludes_nobody() {
+        for text in ["", "undefined", "123123", "1.x", " 1.2", "null", "1.2.3"] {
+            let body = format!(r#"{{"name":"n","data":"d","channel":"c","socket_id":"{text}"}}"#);
+            let mut body = body.into_bytes();
+            let tape = parsed(&mut body).unwrap();
+            let event = single(&object(&tape).unwrap(), &app()).unwrap();
+            assert_eq!(event.except, None, "{text:?}");
+        }
     }
 
     #[test]
@@ -358,8 +388,12 @@ mod tests {
                 r#"{"batch":["The batch field must not have more than 2 items."]}"#,
             ),
             (
-                r#"{"batch":[{"name":"n","data":"d","channel":"c"},{"data":"d","channel":"b c"}]}"#,
+                r#"{"batch":[{"name":"n","data":"d","channel":"c"},{"data":"d","channel":"b\u0000c"}]}"#,
                 r#"{"batch.1.name":["The batch.1.name field is required."],"batch.1.channel":["The channel name has a character that is not allowed."]}"#,
+            ),
+            (
+                r#"{"batch":[{"name":"n","data":"d","channel":"c","socket_id":"undefined"}]}"#,
+                "valid",
             ),
             (r#"{"batch":[1]}"#, r#"{"batch.0":["The batch.0 field must be an object."]}"#),
         ];
@@ -373,7 +407,7 @@ mod tests {
         let mut body =
             br#"{"name":"n","data":"d","channels":["b","cache-a","b"],"socket_id":"1.2"}"#.to_vec();
         let tape = parsed(&mut body).unwrap();
-        let events = single(&object(&tape).unwrap(), &limits()).unwrap().publications();
+        let events = single(&object(&tape).unwrap(), &app()).unwrap().publications();
         let seen: Vec<_> =
             events.iter().map(|event| (&*event.channel, event.cached.as_deref())).collect();
         assert_eq!(seen, [("b", None), ("cache-a", Some("d"))]);
@@ -383,7 +417,8 @@ mod tests {
 
     #[test]
     fn data_over_the_limit_is_413_and_any_depth_of_nesting_is_400_or_422() {
-        let tight = Limits { max_event_data: Some(3), ..limits() };
+        let mut tight = app();
+        tight.limits.max_event_data = Some(3);
         let mut body = br#"{"name":"n","data":"four","channel":"c"}"#.to_vec();
         let tape = parsed(&mut body).unwrap();
         let result = single(&object(&tape).unwrap(), &tight);
@@ -399,7 +434,7 @@ mod tests {
         }
         let nested = [br#"{"data":"#.to_vec(), deep, b"}".to_vec()].concat();
         if let Ok(tape) = parsed(&mut nested.clone()) {
-            assert_ne!(violations(single(&object(&tape).unwrap(), &limits())), "valid");
+            assert_ne!(violations(single(&object(&tape).unwrap(), &app())), "valid");
         }
     }
 

@@ -120,7 +120,8 @@ impl<G: Gateway> Call<'_, G> {
     }
 }
 
-/// Attributes asked for with `info`. Unknown ones are ignored, as Reverb does.
+/// Attributes asked for with `info`. As in Reverb, unknown ones are ignored, and those that a
+/// channel does not have are left out of its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Info {
     user_count: bool,

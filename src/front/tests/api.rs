@@ -9,7 +9,7 @@ use super::*;
 use crate::protocol::auth::Secret;
 
 /// Every endpoint: a request that succeeds, and its answer.
-const ENDPOINTS: [(&str, &str, &str, &str, &str); 21] = [
+const ENDPOINTS: [(&str, &str, &str, &str, &str); 26] = [
     ("POST", "/apps/app-id/events", "", r#"{"name":"n","data":"d","channel":"c"}"#, "{}"),
     (
         "POST",
@@ -54,6 +54,35 @@ const ENDPOINTS: [(&str, &str, &str, &str, &str); 21] = [
         r#"{"channels":{"news":{"subscription_count":3}}}"#,
     ),
     ("GET", "/apps/app-id/channels", "filter_by_prefix=none", "", r#"{"channels":{}}"#),
+    (
+        "GET",
+        "/apps/app-id/channels",
+        "info=user_count",
+        "",
+        r#"{"channels":{"presence-a":{"user_count":2},"presence-b":{"user_count":2},"news":{}}}"#,
+    ),
+    ("GET", "/apps/app-id/channels/news", "info=user_count,x", "", r#"{"occupied":true}"#),
+    (
+        "POST",
+        "/apps/app-id/events",
+        "",
+        r#"{"name":"n","data":"d","channels":["news","presence-a"],"info":"user_count"}"#,
+        r#"{"channels":{"news":{},"presence-a":{"user_count":2}}}"#,
+    ),
+    (
+        "POST",
+        "/apps/app-id/events",
+        "",
+        r#"{"name":"n","data":"d","channel":"news","info":"other"}"#,
+        r#"{"channels":{"news":{}}}"#,
+    ),
+    (
+        "POST",
+        "/apps/app-id/batch_events",
+        "",
+        r#"{"batch":[{"name":"n","data":"d","channel":"c","info":"user_count"},{"name":"m","data":"e","channel":"c"}]}"#,
+        r#"{"batch":[{},{}]}"#,
+    ),
     ("GET", "/apps/app-id/channels/news", "", "", r#"{"occupied":true}"#),
     (
         "GET",
@@ -244,23 +273,6 @@ fn what_cannot_be_done_is_said() {
                 r#"{"name":"n","channel":"c"}"#,
                 422,
                 r#"{"data":["The data field is required."]}"#,
-            ),
-            (
-                "GET",
-                "/apps/app-id/channels",
-                "info=user_count",
-                "",
-                400,
-                "user_count may only be requested for presence channels: supply a filter_by_prefix \
-                 that begins with presence-.",
-            ),
-            (
-                "GET",
-                "/apps/app-id/channels/news",
-                "info=user_count",
-                "",
-                400,
-                "user_count may only be requested for presence channels.",
             ),
             (
                 "GET",

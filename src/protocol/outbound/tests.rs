@@ -167,7 +167,8 @@ fn client_events_pass_their_data_as_it_is() {
     );
     assert_eq!(
         text_of(&client_event("client-x", "private-c", None, None)),
-        r#"{"event":"client-x","channel":"private-c"}"#
+        r#"{"event":"client-x","channel":"private-c","data":null}"#,
+        "without data it carries null"
     );
 }
 

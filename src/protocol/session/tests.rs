@@ -253,7 +253,7 @@ fn client_events_on_public_channels_are_the_apps_choice() {
 fn client_events_have_limits() {
     let app = || {
         let mut app = test_app();
-        app.limits.max_event_name = 8;
+        app.limits.max_event_name = Some(8);
         app.limits.max_client_event_data = Some(7);
         app
     };
