@@ -34,7 +34,7 @@ fn app() -> Arc<App> {
     let flags = Flags { dev: true, ..Flags::default() };
     let config = config::load(&flags, &Environment::new(), Path::new("/nonexistent"));
     let config = config.expect("the development app needs no configuration");
-    Arc::clone(config.apps.by_id("app-id").expect("the development app"))
+    Arc::clone(config.apps.by_id("100001").expect("the development app"))
 }
 
 fn channel(name: &str) -> ChannelName {
@@ -102,11 +102,11 @@ fn signatures(criterion: &mut Criterion) {
         "auth_key=app-key&auth_timestamp=1700000000&auth_version=1.0&body_md5={}",
         hex::encode(Md5::digest(body.as_bytes()))
     );
-    let text = format!("POST\n/apps/app-id/events\n{query}");
+    let text = format!("POST\n/apps/100001/events\n{query}");
     let query = format!("{query}&auth_signature={}", app.secret.sign(&[text.as_bytes()]));
     let request = SignedRequest {
         method: "POST",
-        path: "/apps/app-id/events",
+        path: "/apps/100001/events",
         prefix: "",
         query: &query,
         body: body.as_bytes(),

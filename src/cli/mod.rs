@@ -72,7 +72,7 @@ struct SettingsArgs {
     /// Read this file instead of ringwave.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Serve the development app (app-id, app-key, app-secret), on any address
+    /// Serve the development app (100001, app-key, app-secret), on any address
     #[arg(long)]
     dev: bool,
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::config::DEVELOPMENT;
 use crate::server::limits;
 use crate::server::preflight::{self, Host};
 use crate::storm::{
@@ -30,13 +31,13 @@ pub(super) struct StormArgs {
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080")]
     url: Vec<String>,
     /// The app's id
-    #[arg(long, default_value = "app-id")]
+    #[arg(long, default_value = DEVELOPMENT.id)]
     app_id: String,
     /// The app's key
-    #[arg(long, default_value = "app-key")]
+    #[arg(long, default_value = DEVELOPMENT.key)]
     key: String,
     /// The app's secret
-    #[arg(long, default_value = "app-secret")]
+    #[arg(long, default_value = DEVELOPMENT.secret)]
     secret: String,
     /// Subscribers [default: 1000; publish: 0]
     #[arg(short = 'n', long, value_name = "N")]

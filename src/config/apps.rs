@@ -14,19 +14,26 @@ use crate::protocol::app::{App, Apps, Connections, Limits, RateLimit, Standing};
 use crate::protocol::auth::Secret;
 
 use super::ConfigError;
-use super::form::{Form, Given};
+use super::form::{Form, Given, Identifier};
 use super::reader::{AppSources, Reader, Section};
 use super::settings::{self, Setting};
 use super::sources::{Source, Sources};
 use super::webhooks;
 
-const DEVELOPMENT: Credentials<&str> =
-    Credentials { id: "app-id", key: "app-key", secret: "app-secret" };
+/// The app that is served when none is configured. Its id is digits, since the publisher's library
+/// for Python takes no other.
+pub const DEVELOPMENT: Credentials<&str> =
+    Credentials { id: "100001", key: "app-key", secret: "app-secret" };
 
-struct Credentials<T> {
-    id: T,
-    key: T,
-    secret: T,
+/// What an app is called by and signs with.
+#[derive(Clone, Copy)]
+pub struct Credentials<T> {
+    /// As in `/apps/{id}`.
+    pub id: T,
+    /// As in `/app/{key}`.
+    pub key: T,
+    /// Of signatures.
+    pub secret: T,
 }
 
 /// The apps of the configuration, before their settings are read.
@@ -125,8 +132,9 @@ fn app_of_variables(sources: &Sources<'_>) -> Result<Option<Given>, ConfigError>
 /// Whether a configured app has the id or the key of the development app. Then that app is the one
 /// that is meant.
 fn is_taken(sources: &Sources<'_>, variables: bool) -> bool {
+    // In TOML digits may be a number.
     let is = |given: Option<(Given, Source)>, text: &str| {
-        given.is_some_and(|(given, _)| given == Given::Text(text.to_owned()))
+        given.and_then(|(given, _)| Identifier.accept(&given).ok()).is_some_and(|is| is == text)
     };
     let [id, key] = [&settings::APP_ID.declaration, &settings::APP_KEY.declaration];
     let variable = |name: Option<&'static str>| name.and_then(|name| sources.variable(name));

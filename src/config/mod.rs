@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use crate::protocol::app::Apps;
 
+pub use apps::{Credentials, DEVELOPMENT};
 pub use import::import_reverb;
 pub use reader::Resolved;
 pub use server::{ListenAddr, Listener, LogFormat, MemoryLimit, ServerConfig};

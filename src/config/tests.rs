@@ -105,7 +105,7 @@ fn without_an_app_the_development_app_is_served_to_this_host_only() {
     let directory = Directory::with(&[]);
     let config = directory.load(&Flags::default(), &[]).unwrap();
     let app = only_app(&config);
-    assert_eq!((app.id.as_str(), app.key.as_str()), ("app-id", "app-key"));
+    assert_eq!((app.id.as_str(), app.key.as_str()), ("100001", "app-key"));
     assert!(config.development);
     assert_eq!(address(&config), "127.0.0.1:8080");
 
@@ -125,7 +125,7 @@ fn the_development_app_may_be_served_besides_configured_ones() {
     let config = Directory::with(&[]).load(&dev, &APP).unwrap();
     assert!(config.apps.by_key("k").is_some() && config.apps.by_key("app-key").is_some());
     let same =
-        [("REVERB_APP_ID", "app-id"), ("REVERB_APP_KEY", "mine"), ("REVERB_APP_SECRET", "s")];
+        [("REVERB_APP_ID", "100001"), ("REVERB_APP_KEY", "mine"), ("REVERB_APP_SECRET", "s")];
     let config = Directory::with(&[]).load(&dev, &same).unwrap();
     assert_eq!(only_app(&config).key, "mine");
 }
@@ -214,6 +214,32 @@ fn a_named_file_has_to_exist() {
     let config = Flags { config: Some("a.toml".into()), ..Flags::default() };
     let message = refused(directory.load(&config, &[]));
     assert!(message.starts_with("a.toml (from --config) cannot be read: "), "{message}");
+}
+
+#[test]
+fn ids_and_keys_are_any_text_without_control_characters() {
+    for text in ["base64:oT+9/x=", "a b", "a/b:c", "ä%2F?#", "100001"] {
+        let app = [("REVERB_APP_ID", text), ("REVERB_APP_KEY", text), ("REVERB_APP_SECRET", "s")];
+        let config = Directory::with(&[]).load(&Flags::default(), &app).unwrap();
+        let app = only_app(&config);
+        assert_eq!((app.id.as_str(), app.key.as_str()), (text, text));
+    }
+    let toml = "[[apps]]\napp_id = \"1\"\nkey = \"k\"\nsecret = \"s\"\n\
+        keys = [{ key = \"base64:a/b=\", secret = \"s\" }]";
+    assert!(with_toml(toml, &[]).unwrap().apps.by_key("base64:a/b=").is_some());
+    let toml = "[[apps]]\napp_id = \"1\"\nkey = \"a\\nb\"\nsecret = \"s\"";
+    let message = refused(with_toml(toml, &[]));
+    assert!(message.contains("1 to 200 bytes of text without control characters"), "{message}");
+}
+
+#[test]
+fn the_development_app_has_an_id_of_digits() {
+    assert!(DEVELOPMENT.id.bytes().all(|byte| byte.is_ascii_digit()), "pusher-http-python asks it");
+    let same = "[[apps]]\napp_id = 100001\nkey = \"k\"\nsecret = \"s\"";
+    let directory = Directory::with(&[("ringwave.toml", same)]);
+    let dev = Flags { dev: true, ..Flags::default() };
+    let config = directory.load(&dev, &[]).unwrap();
+    assert_eq!(only_app(&config).key, "k", "the configured app of that id is meant");
 }
 
 #[test]
@@ -423,7 +449,7 @@ fn keys_that_are_no_pairs_or_not_distinct_are_refused() {
         "[\"tops3cret\"]",
         "[{ key = \"a\" }]",
         "[{ key = \"a\", secret = \"\" }]",
-        "[{ key = \"a:b\", secret = \"tops3cret\" }]",
+        "[{ key = \"a\\nb\", secret = \"tops3cret\" }]",
         "[{ key = \"a\", secret = \"tops3cret\", enabled = true }]",
         "{ key = \"a\", secret = \"tops3cret\" }",
     ] {

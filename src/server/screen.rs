@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::limits;
 use super::preflight::Host;
-use crate::config::{Config, ListenAddr};
+use crate::config::{Config, Credentials, DEVELOPMENT, ListenAddr};
 use crate::protocol::app::App;
 
 /// Prints the start line, as Reverb does, and what serves with which limits.
@@ -43,13 +43,14 @@ fn listed(app: &App) -> String {
     format!("{}{off}", app.id)
 }
 
-/// How to point Echo at the built-in development app.
+/// How to point Laravel and Echo at the built-in development app.
 fn development(config: &Config) -> String {
     let tcp = config.server.listeners.iter().find_map(|listener| match &listener.place {
         ListenAddr::Tcp(address) => Some(address),
         ListenAddr::Unix(_) => None,
     });
     let port = tcp.map_or(8080, std::net::SocketAddr::port);
+    let Credentials { id, key, secret } = DEVELOPMENT;
     let path = &config.server.path;
     let path_line =
         if path.is_empty() { String::new() } else { format!("\n            wsPath: '{path}',") };
@@ -58,11 +59,11 @@ fn development(config: &Config) -> String {
   No app is configured: this is the development app.
   Laravel (.env):
     BROADCAST_CONNECTION=reverb
-    REVERB_APP_ID=app-id  REVERB_APP_KEY=app-key  REVERB_APP_SECRET=app-secret
+    REVERB_APP_ID={id}  REVERB_APP_KEY={key}  REVERB_APP_SECRET={secret}
     REVERB_HOST=127.0.0.1  REVERB_PORT={port}  REVERB_SCHEME=http
   Echo:
     new Echo({{
-            broadcaster: 'reverb', key: 'app-key', wsHost: '127.0.0.1', wsPort: {port},{path_line}
+            broadcaster: 'reverb', key: '{key}', wsHost: '127.0.0.1', wsPort: {port},{path_line}
             forceTLS: false, enabledTransports: ['ws', 'wss'],
     }})
 "

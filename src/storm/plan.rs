@@ -288,7 +288,7 @@ pub(super) mod tests {
         let url = "ws://127.0.0.1:8080".to_owned();
         Plan {
             scenario: Scenario::Fanout,
-            target: Target::new(&[url], "app-id", "app-key", "app-secret").unwrap(),
+            target: Target::new(&[url], "100001", "app-key", "app-secret").unwrap(),
             run: 0xab,
             connections: 1000,
             channels: 10,

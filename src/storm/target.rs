@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use md5::{Digest, Md5};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::protocol::auth::Secret;
 
@@ -23,8 +24,11 @@ pub struct Target {
     host: String,
     /// Path prefix: empty, or `/` and more without a `/` at the end.
     prefix: String,
+    /// As in a path.
     app_id: String,
     key: String,
+    /// As in a path or a query.
+    key_encoded: String,
     secret: Secret,
 }
 
@@ -75,8 +79,9 @@ impl Target {
             first.get_or_insert((host, prefix));
         }
         let (host, prefix) = first.ok_or_else(|| TargetError::Url(String::new()))?;
-        let (app_id, key) = (app_id.to_owned(), key.to_owned());
-        Ok(Self { addresses, host, prefix, app_id, key, secret: Secret::new(secret) })
+        let encoded = |text| utf8_percent_encode(text, RESERVED).to_string();
+        let (app_id, key, key_encoded) = (encoded(app_id), key.to_owned(), encoded(key));
+        Ok(Self { addresses, host, prefix, app_id, key, key_encoded, secret: Secret::new(secret) })
     }
 
     /// Where connection number `index` goes.
@@ -88,7 +93,7 @@ impl Target {
     /// The request that opens a WebSocket. The key is the one of RFC 6455: nothing tells whether
     /// it is random.
     pub(super) fn handshake(&self) -> Bytes {
-        let Self { prefix, key, host, .. } = self;
+        let Self { prefix, key_encoded: key, host, .. } = self;
         Bytes::from(format!(
             "GET {prefix}/app/{key}?protocol=7&client=ringwave-storm&version={}&flash=false \
              HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -106,7 +111,7 @@ impl Target {
         socket_id: &[u8],
         member: Member,
     ) -> Bytes {
-        let key = &self.key;
+        let key = self.key.replace('\\', r"\\").replace('"', r#"\""#);
         let sign = |data: &str| {
             let behind = if data.is_empty() { "" } else { ":" };
             let parts = [channel, behind, data].map(str::as_bytes);
@@ -130,18 +135,20 @@ impl Target {
     /// A signed request to publish, ready to send. `body` is the whole body, `events` the last part
     /// of the path. Reuses the memory of `into` when nothing refers to it any more.
     pub(super) fn publish(&self, events: &str, body: &[u8], into: &mut BytesMut) -> Bytes {
-        let Self { prefix, app_id, key, host, .. } = self;
+        let Self { prefix, app_id, key, key_encoded, host, .. } = self;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let path = format!("{prefix}/apps/{app_id}/{events}");
         let md5 = hex::encode(Md5::digest(body));
-        let query = format!("auth_key={key}&auth_timestamp={now}&auth_version=1.0&body_md5={md5}");
-        let parts = ["POST\n", &path, "\n", &query].map(str::as_bytes);
+        // Signed as it is, sent encoded.
+        let rest = format!("&auth_timestamp={now}&auth_version=1.0&body_md5={md5}");
+        let parts = ["POST\n", &path, "\nauth_key=", key, &rest].map(str::as_bytes);
         let signature = self.secret.sign(&parts);
         into.reserve(body.len() + 512);
         // Writing to memory cannot fail.
         let _written = write!(
             into.writer(),
-            "POST {path}?{query}&auth_signature={signature} HTTP/1.1\r\nHost: {host}\r\n\
+            "POST {path}?auth_key={key_encoded}{rest}&auth_signature={signature} HTTP/1.1\r\n\
+             Host: {host}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len(),
         );
@@ -196,6 +203,9 @@ fn put_stamp(into: &mut Vec<u8>, stamp: &Stamp, size: usize) {
     into.resize(into.len() + size.saturating_sub(text.len()), b'x');
 }
 
+/// What is encoded of ids and keys: everything that could mean something in a path or a query.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
 /// Host with port, and the prefix.
 fn split(url: &str) -> Result<(String, String), TargetError> {
     if url.starts_with("wss:") || url.starts_with("https:") {
@@ -220,7 +230,7 @@ mod tests {
     use super::*;
 
     fn target(url: &str) -> Result<Target, TargetError> {
-        Target::new(&[url.to_owned()], "app-id", "app-key", "app-secret")
+        Target::new(&[url.to_owned()], "100001", "app-key", "app-secret")
     }
 
     #[test]
@@ -244,10 +254,29 @@ mod tests {
         let path = line.split(' ').nth(1).unwrap();
         let (path, query) = path.split_once('?').unwrap();
         let (signed, signature) = query.split_once("&auth_signature=").unwrap();
-        assert_eq!(path, "/ws/apps/app-id/events");
+        assert_eq!(path, "/ws/apps/100001/events");
         let secret = Secret::new("app-secret");
         assert!(secret.verify(&[format!("POST\n{path}\n{signed}").as_bytes()], signature));
         assert!(text.ends_with("Content-Length: 2\r\n\r\n{}"));
+    }
+
+    #[test]
+    fn a_key_of_any_text_is_encoded_in_requests_and_signed_as_it_is() {
+        let url = "ws://127.0.0.1:8080".to_owned();
+        let target = Target::new(&[url], "1", "base64:a+b/\"=", "secret").unwrap();
+        let handshake = target.handshake();
+        assert!(handshake.starts_with(b"GET /app/base64%3Aa%2Bb%2F%22%3D?protocol=7&"));
+        let request = target.publish("events", b"{}", &mut BytesMut::new());
+        let text = str::from_utf8(&request).unwrap();
+        let query = text.split([' ', '?']).nth(2).unwrap();
+        let (sent, signature) = query.split_once("&auth_signature=").unwrap();
+        let signed = sent.replace("base64%3Aa%2Bb%2F%22%3D", "base64:a+b/\"=");
+        assert_ne!(signed, sent);
+        let signed = format!("POST\n/apps/1/events\n{signed}");
+        assert!(Secret::new("secret").verify(&[signed.as_bytes()], signature));
+        let frame = target.subscribe(Kind::Private, "private-a", b"1.2", Member::default());
+        let auth = br#""auth":"base64:a+b/\"=:"#;
+        assert!(frame.windows(auth.len()).any(|window| window == auth));
     }
 
     #[test]
