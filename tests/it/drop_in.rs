@@ -169,7 +169,10 @@ fn info_that_does_not_apply_is_left_out_of_answers_to_publishes_too() {
         });
         let expected = json!({ "channels": { "c": {}, "presence-a": { "user_count": 1 } } });
         assert_eq!(Call::post("events", &body).ok(gateway), expected);
-        let event = |channel: &str| json!({ "name": "e", "channel": channel, "data": "1", "info": "user_count" });
+        let event = |channel: &str| {
+            let info = "user_count";
+            json!({ "name": "e", "channel": channel, "data": "1", "info": info })
+        };
         let batch = json!({ "batch": [event("c"), event("presence-a"), event("nobody")] });
         let expected = json!({ "batch": [{}, { "user_count": 1 }, {}] });
         assert_eq!(Call::post("batch_events", &batch).ok(gateway), expected);
