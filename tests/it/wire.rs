@@ -335,7 +335,7 @@ fn a_unix_socket_serves_the_same() {
 fn heads_over_the_limit_are_refused() {
     served(|gateway| {
         let long = "x".repeat(60_000);
-        let many: String = (0..101).map(|at| format!("H{at}: x\r\n")).collect();
+        let many = "H:x\r\n".repeat(2_048);
         for head in [
             format!("GET /up HTTP/1.1\r\nHost: it\r\nX: {long}\r\n\r\n"),
             format!("GET /up HTTP/1.1\r\nHost: it\r\n{many}\r\n"),

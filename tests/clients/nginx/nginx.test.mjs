@@ -10,7 +10,7 @@ import path from 'node:path';
 import { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { connected, next, subscribed } from '../clients.mjs';
-import { Gateway, fact, firstExisting, freePort } from '../harness.mjs';
+import { APP, Gateway, fact, firstExisting, freePort } from '../harness.mjs';
 import { LaravelApp } from '../laravel.mjs';
 
 // pusher-js takes no certificate authority under Node, and this process talks to nothing else.
@@ -58,6 +58,8 @@ class Nginx {
             directory: this.directory,
             port: this.port,
             upstream,
+            // What ends the path of a socket, where a path of the request follows.
+            separator: upstream.startsWith('http://unix:') ? ':' : '',
         };
         return fs.readFileSync(TEMPLATE, 'utf8').replace(/@(\w+)@/g, (_, name) => names[name]);
     }
@@ -121,6 +123,22 @@ for (const { way, gateway, nginx } of ways) {
         assert.equal((await left).id, 'ben');
     });
 
+    fact(`through nginx over ${way}: a prefix that nginx takes away`, async (t) => {
+        const { pusher } = await secured(t, publisher, nginx, 'ann', { wsPath: '/ws' });
+        const channel = await subscribed(pusher, 'private-below');
+        const arrived = next(channel, 'e');
+        const body = JSON.stringify({ name: 'e', channel: 'private-below', data: '"below"' });
+        const target = publisher.createSignedQueryString({
+            method: 'POST',
+            path: `/apps/${APP.id}/events`,
+            body,
+        });
+        const url = `https://localhost:${nginx.port}/ws/apps/${APP.id}/events?${target}`;
+        const response = await fetch(url, { method: 'POST', body });
+        assert.equal(response.status, 200);
+        assert.equal(await arrived, 'below');
+    });
+
     fact(`through nginx over ${way}: the API answers GET, and a wrong secret with 401`, async (t) => {
         const { pusher } = await secured(t, publisher, nginx, 'ann');
         await subscribed(pusher, 'counted');
@@ -140,10 +158,11 @@ for (const { way, gateway, nginx } of ways) {
     });
 }
 
-async function secured(t, publisher, nginx, user) {
+async function secured(t, publisher, nginx, user, options) {
     const app = await LaravelApp.start(publisher);
     t.after(() => app.stop());
-    const pusher = await connected(t, nginx, { app, user, wsHost: 'localhost', forceTLS: true });
+    const secure = { app, user, wsHost: 'localhost', forceTLS: true, ...options };
+    const pusher = await connected(t, nginx, secure);
     return { app, pusher };
 }
 
