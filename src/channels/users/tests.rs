@@ -155,7 +155,12 @@ impl World {
 
 fn hear(peer: &mut Peer, frame: &Frame) {
     let bytes = frame.bytes();
-    let start = bytes.iter().position(|&byte| byte == b'{').unwrap();
+    // The length byte may look like a brace: 123 is one.
+    let start = match bytes[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
     let message: Value = serde_json::from_slice(&bytes[start..]).unwrap();
     assert_eq!(message["event"], "pusher_internal:watchlist_events");
     let data: Value = serde_json::from_str(message["data"].as_str().unwrap()).unwrap();
