@@ -13,7 +13,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -91,11 +91,11 @@ impl Stream {
     }
 }
 
-impl AsRawFd for Stream {
-    fn as_raw_fd(&self) -> RawFd {
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
-            Self::Unix(stream) => stream.as_raw_fd(),
+            Self::Tcp(stream) => ring::tcp_socket(stream),
+            Self::Unix(stream) => ring::unix_socket(stream),
         }
     }
 }
@@ -106,7 +106,7 @@ impl fmt::Debug for Stream {
             Self::Tcp(_) => "Tcp",
             Self::Unix(_) => "Unix",
         };
-        write!(f, "{kind}({})", self.as_raw_fd())
+        write!(f, "{kind}({})", self.as_fd().as_raw_fd())
     }
 }
 

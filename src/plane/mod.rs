@@ -24,7 +24,6 @@ mod send;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
 use std::time::Duration;
 
 use crate::frame::Frame;
@@ -169,13 +168,13 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// Takes over an upgraded socket. The descriptor may be closed afterwards.
+    /// Takes over an upgraded socket. The caller's descriptor may be closed afterwards.
     ///
     /// # Errors
     /// `ErrorKind::QuotaExceeded` when all slots are taken; otherwise what the kernel says.
-    pub fn open(&mut self, socket: RawFd) -> io::Result<ConnKey> {
+    pub fn open<'a>(&mut self, socket: impl Into<R::Socket<'a>>) -> io::Result<ConnKey> {
         let slot = self.free_slot().ok_or(io::ErrorKind::QuotaExceeded)?;
-        if let Err(error) = self.ring.install(slot, socket) {
+        if let Err(error) = self.ring.install(slot, socket.into()) {
             self.free.push(slot, &mut self.conns[slot as usize]);
             return Err(error);
         }

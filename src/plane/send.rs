@@ -4,7 +4,7 @@
 use bytes::BytesMut;
 
 use crate::id::ConnKey;
-use crate::ring::{Completion, Op, QueueFull, Ring};
+use crate::ring::{Completion, Op, QueueFull, Ring, SendRefused};
 
 use super::backlog::Backlog;
 use super::conn::{NOTHING, Phase};
@@ -191,13 +191,20 @@ impl<R: Ring> Plane<R> {
             let Some(bytes) = conn.backlog.as_mut().and_then(|backlog| backlog.start()) else {
                 continue;
             };
-            if self.ring.send(key, bytes).is_ok() {
+            let queued = self.ring.send(key, bytes);
+            if queued.is_ok() {
                 self.conns[key.slot as usize].sending = true;
                 continue;
             }
             // Nothing of it was sent: it is the backlog's again.
             if let Some(backlog) = &mut self.conns[key.slot as usize].backlog {
                 backlog.sent(0);
+            }
+            if queued == Err(SendRefused::Pending) {
+                // `sending` says otherwise: what this connection gets could be out of order.
+                debug_assert!(false, "the ring has a send that the plane does not know of");
+                self.kill(key, Ended::Failed(libc::EALREADY));
+                continue;
             }
             self.to_send.push_front(key);
             if !self.submit() {

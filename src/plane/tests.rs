@@ -1,5 +1,7 @@
 //! What the plane does, over a simulated ring on which nothing goes wrong.
 
+use std::os::fd::RawFd;
+
 use crate::ring::sim::{Faults, SimNet, SimRing};
 use crate::websocket::encode;
 

@@ -12,21 +12,23 @@
 //!   result. It can end without an error, with or without bytes.
 //! - [`Ring::send_now`] completes only when it did not send everything: with the bytes that it
 //!   sent, or an error. All of them are in before the submission returns.
-//! - [`Ring::send`] waits for room and always completes, once.
+//! - [`Ring::send`] waits for room and always completes, once. A second one for a slot is refused
+//!   until then, because the ring could not tell whose bytes the kernel still reads.
 //! - A slot is released when no operation on it is pending, never before.
 
 mod buffers;
+mod contract;
 pub mod sim;
 mod uring;
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 
 use bytes::Bytes;
 
 use crate::id::ConnKey;
 
-pub use uring::{Uring, UringSizes, send_now};
+pub use uring::{Uring, UringSizes, send_now, tcp_socket, unix_socket};
 
 /// What an operation was, as its completion says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,21 @@ pub struct Completion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull;
 
+/// Why [`Ring::send`] did not queue anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendRefused {
+    /// The submission queue is full: submit, then try again.
+    QueueFull,
+    /// An earlier send on the slot has not completed: reap its completion first.
+    Pending,
+}
+
+impl From<QueueFull> for SendRefused {
+    fn from(_full: QueueFull) -> Self {
+        Self::QueueFull
+    }
+}
+
 /// Bytes that are held by the ring for any number of [`Ring::send_now`] until
 /// [`Ring::clear_staged`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +89,9 @@ pub trait Ring {
     /// A received buffer, held outside of the ring.
     type Buffer: AsMut<[u8]>;
 
+    /// A socket that the caller lends for the length of [`install`](Self::install).
+    type Socket<'a>: From<BorrowedFd<'a>>;
+
     /// How many slots the table has.
     fn slots(&self) -> u32;
 
@@ -79,7 +99,7 @@ pub trait Ring {
     ///
     /// # Errors
     /// What the kernel says; the slot stays free.
-    fn install(&mut self, slot: u32, socket: RawFd) -> io::Result<()>;
+    fn install(&mut self, slot: u32, socket: Self::Socket<'_>) -> io::Result<()>;
 
     /// Takes the socket out of its slot, which closes the connection.
     fn release(&mut self, slot: u32);
@@ -105,11 +125,11 @@ pub trait Ring {
     /// The queue is full.
     fn send_now(&mut self, key: ConnKey, staged: Staged) -> Result<(), QueueFull>;
 
-    /// Sends all, waiting for room. At most one per connection at a time.
+    /// Sends all, waiting for room. At most one per slot at a time.
     ///
     /// # Errors
-    /// The queue is full.
-    fn send(&mut self, key: ConnKey, bytes: Bytes) -> Result<(), QueueFull>;
+    /// The queue is full, or an earlier send on the slot has not completed.
+    fn send(&mut self, key: ConnKey, bytes: Bytes) -> Result<(), SendRefused>;
 
     /// Ends the pending receive and send of a slot: each gets its last completion.
     ///

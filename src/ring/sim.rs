@@ -14,11 +14,12 @@ mod net;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use bytes::Bytes;
 
-use super::{Completion, Op, QueueFull, Ring, Staged};
+use super::contract::Contract;
+use super::{Completion, Op, QueueFull, Ring, SendRefused, Staged};
 use crate::id::ConnKey;
 
 pub use faults::{Dice, Faults};
@@ -61,12 +62,27 @@ impl AsMut<[u8]> for SimBuffer {
     }
 }
 
+/// A socket of a [`SimNet`], by the number that stands in for its descriptor.
+#[derive(Clone, Copy, Debug)]
+pub struct SimSocket(RawFd);
+
+impl From<RawFd> for SimSocket {
+    fn from(number: RawFd) -> Self {
+        Self(number)
+    }
+}
+
+// A real socket has no meaning in a simulation: its number names whatever simulated one has it.
+impl From<BorrowedFd<'_>> for SimSocket {
+    fn from(socket: BorrowedFd<'_>) -> Self {
+        Self(socket.as_raw_fd())
+    }
+}
+
 /// An installed socket.
 #[derive(Debug)]
 struct Installed {
     fd: RawFd,
-    /// Whose it is, once an operation has told.
-    owner: Option<ConnKey>,
     /// It was hung up: its operations are about to end.
     hung_up: bool,
 }
@@ -79,6 +95,7 @@ pub struct SimRing {
     faults: Faults,
     /// By slot.
     table: Vec<Option<Installed>>,
+    contract: Contract,
     queue: VecDeque<Entry>,
     queue_len: usize,
     staged: Vec<Bytes>,
@@ -114,6 +131,7 @@ impl SimRing {
             dice: Dice::new(seed),
             faults,
             table: (0..slots).map(|_| None).collect(),
+            contract: Contract::new(slots),
             queue: VecDeque::new(),
             queue_len: QUEUE_LEN,
             staged: Vec::new(),
@@ -201,18 +219,11 @@ impl SimRing {
     }
 
     fn execute(&mut self, entry: Entry) {
-        let key = entry.key();
-        let installed = self.table[key.slot as usize].as_mut();
-        let installed = installed.expect("an operation on an empty slot");
-        let owner = *installed.owner.get_or_insert(key);
-        assert_eq!(owner, key, "an operation of another user of the slot");
         match entry {
             Entry::Receive(key) => {
-                let earlier = self.receiving.insert(key.slot, key);
-                assert!(earlier.is_none(), "two receives on slot {}", key.slot);
+                self.receiving.insert(key.slot, key);
             }
             Entry::SendNow(key, staged) => {
-                assert!(!self.sending.contains_key(&key.slot), "two sends on slot {}", key.slot);
                 let bytes = self.staged[staged.0 as usize].clone();
                 match self.put(key, &bytes) {
                     Ok((sent, _)) if sent == bytes.len() => {}
@@ -225,10 +236,12 @@ impl SimRing {
                 }
             }
             Entry::Send(key, bytes) => {
-                let earlier = self.sending.insert(key.slot, (key, bytes, 0));
-                assert!(earlier.is_none(), "two sends on slot {}", key.slot);
+                self.sending.insert(key.slot, (key, bytes, 0));
             }
-            Entry::HangUp(_) => installed.hung_up = true,
+            Entry::HangUp(key) => {
+                let installed = self.table[key.slot as usize].as_mut();
+                installed.expect("a hang-up of an empty slot").hung_up = true;
+            }
         }
     }
 
@@ -390,36 +403,35 @@ impl SimRing {
 
 impl Ring for SimRing {
     type Buffer = SimBuffer;
+    type Socket<'a> = SimSocket;
 
     fn slots(&self) -> u32 {
         u32::try_from(self.table.len()).unwrap_or(u32::MAX)
     }
 
-    fn install(&mut self, slot: u32, socket: RawFd) -> io::Result<()> {
+    fn install(&mut self, slot: u32, SimSocket(fd): SimSocket) -> io::Result<()> {
         let entry = self.table.get_mut(slot as usize).ok_or(io::ErrorKind::InvalidInput)?;
-        assert!(entry.is_none(), "slot {slot} is taken");
-        *entry = Some(Installed { fd: socket, owner: None, hung_up: false });
+        self.contract.installed(slot);
+        *entry = Some(Installed { fd, hung_up: false });
         Ok(())
     }
 
     fn release(&mut self, slot: u32) {
-        assert!(!self.receiving.contains_key(&slot), "released with a pending receive");
-        assert!(!self.sending.contains_key(&slot), "released with a pending send");
+        let owner = self.contract.released(slot);
         let queued = self.queue.iter().any(|entry| entry.key().slot == slot);
         assert!(!queued, "released with a queued operation");
-        let unseen = self.completed.iter().any(|completion| {
-            let owner = self.table[slot as usize].as_ref().and_then(|installed| installed.owner);
-            Some(completion.key) == owner
-        });
+        let unseen = self.completed.iter().any(|completion| Some(completion.key) == owner);
         assert!(!unseen, "released with a completion that was not taken");
         let installed = self.table[slot as usize].take();
         let installed = installed.expect("a slot is released twice");
-        self.gone.extend(installed.owner);
+        self.gone.extend(owner);
         self.net.release(installed.fd, &mut self.dice);
     }
 
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.push(Entry::Receive(key))
+        self.push(Entry::Receive(key))?;
+        self.contract.receive(key);
+        Ok(())
     }
 
     fn stage(&mut self, bytes: Bytes) -> Staged {
@@ -438,15 +450,21 @@ impl Ring for SimRing {
     }
 
     fn send_now(&mut self, key: ConnKey, staged: Staged) -> Result<(), QueueFull> {
-        self.push(Entry::SendNow(key, staged))
+        self.push(Entry::SendNow(key, staged))?;
+        self.contract.send_now(key);
+        Ok(())
     }
 
-    fn send(&mut self, key: ConnKey, bytes: Bytes) -> Result<(), QueueFull> {
-        self.push(Entry::Send(key, bytes))
+    fn send(&mut self, key: ConnKey, bytes: Bytes) -> Result<(), SendRefused> {
+        self.push(Entry::Send(key, bytes))?;
+        self.contract.send(key);
+        Ok(())
     }
 
     fn hang_up(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.push(Entry::HangUp(key))
+        self.push(Entry::HangUp(key))?;
+        self.contract.hang_up(key);
+        Ok(())
     }
 
     fn submit(&mut self) -> bool {
@@ -465,6 +483,7 @@ impl Ring for SimRing {
             self.progress();
         }
         self.complete_stale();
+        self.completed.iter().for_each(|completion| self.contract.completed(completion));
         into.append(&mut self.completed);
     }
 

@@ -5,7 +5,7 @@
 //! with the first message.
 
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use tracing::{debug, warn};
@@ -23,7 +23,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn adopt(&mut self, upgraded: Upgraded) {
         let Upgraded { admission, reservation, place, client, stream, opening, leftover } =
             upgraded;
-        let opened = self.open_for(client, stream.as_raw_fd(), admission, opening, &leftover);
+        let opened = self.open_for(client, stream.as_fd(), admission, opening, &leftover);
         // Given back with the session.
         if let (Some(key), Some(place)) = (opened, place) {
             self.core.places.insert(key.slot, place);
@@ -34,15 +34,21 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Starts a session on a socket: what adopting comes to once the front is out of it.
-    pub fn open(&mut self, socket: RawFd, admission: Admission, opening: Vec<u8>, leftover: &[u8]) {
+    pub fn open<'a>(
+        &mut self,
+        socket: impl Into<R::Socket<'a>>,
+        admission: Admission,
+        opening: Vec<u8>,
+        leftover: &[u8],
+    ) {
         self.open_for(None, socket, admission, opening, leftover);
     }
 
     /// None when there is no session. The client's address is for the log.
-    fn open_for(
+    fn open_for<'a>(
         &mut self,
         client: Option<IpAddr>,
-        socket: RawFd,
+        socket: impl Into<R::Socket<'a>>,
         admission: Admission,
         mut opening: Vec<u8>,
         leftover: &[u8],

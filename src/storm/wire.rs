@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 use crate::id::ConnKey;
-use crate::ring::{Completion, QueueFull, Ring, Uring, UringSizes};
+use crate::ring::{Completion, Ring, SendRefused, Uring, UringSizes};
 
 /// Entries of the submission queue. A turn hands on a few hundred operations at most.
 const SUBMISSIONS: u32 = 1024;
@@ -70,7 +70,7 @@ impl Wire {
                 socket => break socket?,
             }
         };
-        self.ring.install(slot, socket.as_raw_fd())
+        self.ring.install(slot, socket.as_fd())
     }
 
     /// Receives until further notice.
@@ -121,8 +121,12 @@ impl Wire {
         self.ring.give_back(buffer);
     }
 
-    fn queued(&mut self, mut operation: impl FnMut(&mut Uring) -> Result<(), QueueFull>) {
-        while operation(&mut self.ring).is_err() {
+    /// Queues an operation, and makes room for it as long as the queue is full.
+    fn queued<E: Into<SendRefused>>(
+        &mut self,
+        mut operation: impl FnMut(&mut Uring) -> Result<(), E>,
+    ) {
+        while let Err(SendRefused::QueueFull) = operation(&mut self.ring).map_err(E::into) {
             if !self.ring.submit() {
                 self.ring.reap(&mut self.completed);
             }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ringwave::id::ConnKey;
-use ringwave::ring::{Completion, Op, QueueFull, Ring, Uring, UringSizes};
+use ringwave::ring::{Completion, Op, Ring, SendRefused, Uring, UringSizes};
 use ringwave::server::limits;
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
@@ -352,12 +352,12 @@ impl Floor {
 }
 
 /// Queues an operation; makes room when there is none.
-fn queued(
+fn queued<E: Into<SendRefused>>(
     ring: &mut Uring,
     completions: &mut Vec<Completion>,
-    mut operation: impl FnMut(&mut Uring) -> Result<(), QueueFull>,
+    mut operation: impl FnMut(&mut Uring) -> Result<(), E>,
 ) {
-    while operation(ring).is_err() {
+    while let Err(SendRefused::QueueFull) = operation(ring).map_err(E::into) {
         if !ring.submit() {
             ring.reap(completions);
         }

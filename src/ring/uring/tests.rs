@@ -47,7 +47,7 @@ impl Turns {
         // Full soon, whatever the system's defaults are.
         SockRef::from(&socket).set_send_buffer_size(1 << 18).unwrap();
         SockRef::from(&peer).set_recv_buffer_size(1 << 18).unwrap();
-        self.ring.install(slot, socket.as_raw_fd()).unwrap();
+        self.ring.install(slot, socket.as_fd()).unwrap();
         peer
     }
 
@@ -236,6 +236,63 @@ fn a_waiting_send_ends_when_the_peer_has_made_room_for_all_of_it() {
 }
 
 #[test]
+fn a_second_send_for_a_slot_is_refused_until_the_first_has_completed() {
+    in_both_modes(|mut turns| {
+        let mut peer = turns.connect(0);
+        let filled = turns.fill(key(0));
+        turns.ring.send(key(0), Bytes::from(vec![b'1'; 1 << 20])).unwrap();
+        turns.submit();
+        // The next user of the slot, as if it had been released too early.
+        for later in [key(0), ConnKey { slot: 0, generation: 8 }] {
+            let second = turns.ring.send(later, Bytes::from_static(b"2"));
+            assert_eq!(second, Err(SendRefused::Pending));
+        }
+        let reader =
+            std::thread::spawn(move || (read_exactly(&mut peer, filled + (1 << 20)), peer));
+        assert_eq!((turns.next().op, turns.ring.sending.len()), (Op::Send, 0));
+        let (bytes, mut peer) = reader.join().unwrap();
+        assert!(bytes[filled..].iter().all(|&byte| byte == b'1'));
+        turns.ring.send(key(0), Bytes::from_static(b"2")).unwrap();
+        turns.submit();
+        assert_eq!(turns.next().result, 1);
+        assert_eq!(read_exactly(&mut peer, 1), b"2");
+    });
+}
+
+#[test]
+fn the_completion_of_an_earlier_user_frees_no_bytes_of_a_later_one() {
+    in_both_modes(|mut turns| {
+        let _peer = turns.connect(0);
+        turns.fill(key(0));
+        turns.ring.send(key(0), Bytes::from(vec![1; 1 << 20])).unwrap();
+        turns.submit();
+        let stale = ConnKey { slot: 0, generation: 6 };
+        let completion =
+            Completion { op: Op::Send, key: stale, result: 1, more: false, buffer: None };
+        turns.ring.settle(&completion);
+        assert_eq!(turns.ring.sending.len(), 1);
+    });
+}
+
+#[test]
+#[should_panic(expected = "slot 0 is released with a pending receive")]
+fn a_slot_is_not_released_while_an_operation_is_pending() {
+    let mut turns = Turns::new(&SIZES);
+    let _peer = turns.connect(0);
+    turns.ring.receive(key(0)).unwrap();
+    turns.ring.release(0);
+}
+
+#[test]
+#[should_panic(expected = "an operation of another user of the slot")]
+fn a_slot_has_one_user_at_a_time() {
+    let mut turns = Turns::new(&SIZES);
+    let _peer = turns.connect(0);
+    turns.ring.receive(key(0)).unwrap();
+    let _never = turns.ring.send(ConnKey { slot: 0, generation: 8 }, Bytes::from_static(b"x"));
+}
+
+#[test]
 fn a_send_to_a_peer_that_is_gone_reports_its_error() {
     in_both_modes(|mut turns| {
         let peer = turns.connect(0);
@@ -351,8 +408,8 @@ fn an_accept_goes_on_and_closed_slots_are_used_again() {
 fn a_slot_past_the_table_is_refused() {
     in_both_modes(|mut turns| {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        assert!(turns.ring.install(turns.ring.slots(), socket.as_raw_fd()).is_err());
-        assert!(turns.ring.install(turns.ring.slots() - 1, socket.as_raw_fd()).is_ok());
+        assert!(turns.ring.install(turns.ring.slots(), socket.as_fd()).is_err());
+        assert!(turns.ring.install(turns.ring.slots() - 1, socket.as_fd()).is_ok());
     });
 }
 

@@ -1,0 +1,103 @@
+//! The part of the contract of [`Ring`](super::Ring) that its user keeps, as a state machine per
+//! slot. [`SimRing`](super::sim::SimRing) checks it always, [`Uring`](super::Uring) in debug builds,
+//! so that every test on real sockets checks it too.
+//!
+//! A broken rule is a mistake in the code above the ring. It ends the test with a panic that names
+//! the rule; in release builds the rings stay sound without these checks.
+
+#![allow(clippy::panic, reason = "a check of the contract ends the test that broke it")]
+
+use super::{Completion, Op};
+use crate::id::ConnKey;
+
+/// The slots of one ring.
+#[derive(Debug)]
+pub(super) struct Contract {
+    slots: Vec<Slot>,
+}
+
+/// The state of one slot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    /// A socket is in the slot.
+    installed: bool,
+    /// The user of the slot, known from its first operation on.
+    owner: Option<ConnKey>,
+    /// A receive has not ended.
+    receiving: bool,
+    /// A waiting send has not ended.
+    sending: bool,
+}
+
+impl Contract {
+    /// The contract of a ring whose table is empty.
+    pub(super) fn new(slots: u32) -> Self {
+        Self { slots: vec![Slot::default(); slots as usize] }
+    }
+
+    /// A socket comes into a slot.
+    pub(super) fn installed(&mut self, slot: u32) {
+        let of = self.slot(slot);
+        assert!(!of.installed, "slot {slot} is taken");
+        *of = Slot { installed: true, ..Slot::default() };
+    }
+
+    /// A receive was queued.
+    pub(super) fn receive(&mut self, key: ConnKey) {
+        let of = self.owned(key);
+        assert!(!of.receiving, "two receives on slot {}", key.slot);
+        of.receiving = true;
+    }
+
+    /// A send that does not wait was queued.
+    pub(super) fn send_now(&mut self, key: ConnKey) {
+        assert!(!self.owned(key).sending, "two sends on slot {}", key.slot);
+    }
+
+    /// A send that waits for room was queued.
+    pub(super) fn send(&mut self, key: ConnKey) {
+        let of = self.owned(key);
+        assert!(!of.sending, "two sends on slot {}", key.slot);
+        of.sending = true;
+    }
+
+    /// A hang-up was queued.
+    pub(super) fn hang_up(&mut self, key: ConnKey) {
+        self.owned(key);
+    }
+
+    /// A completion was taken. Those of earlier users of a slot change nothing.
+    pub(super) fn completed(&mut self, completion: &Completion) {
+        let of = self.slot(completion.key.slot);
+        if of.owner == Some(completion.key) && !completion.more {
+            match completion.op {
+                Op::Receive => of.receiving = false,
+                Op::Send => of.sending = false,
+                Op::SendNow | Op::HangUp | Op::Accept => {}
+            }
+        }
+    }
+
+    /// The socket leaves its slot. Returns its user, if an operation has named it.
+    pub(super) fn released(&mut self, slot: u32) -> Option<ConnKey> {
+        let of = self.slot(slot);
+        assert!(of.installed, "slot {slot} is released twice");
+        assert!(!of.receiving, "slot {slot} is released with a pending receive");
+        assert!(!of.sending, "slot {slot} is released with a pending send");
+        std::mem::take(of).owner
+    }
+
+    fn owned(&mut self, key: ConnKey) -> &mut Slot {
+        let of = self.slot(key.slot);
+        assert!(of.installed, "an operation on the empty slot {}", key.slot);
+        let owner = *of.owner.get_or_insert(key);
+        assert_eq!(owner, key, "an operation of another user of the slot");
+        of
+    }
+
+    fn slot(&mut self, slot: u32) -> &mut Slot {
+        let len = self.slots.len();
+        let of = self.slots.get_mut(slot as usize);
+        of.unwrap_or_else(|| panic!("slot {slot} is past the table of {len}"))
+    }
+}
