@@ -187,8 +187,7 @@ impl Model {
             }
             Step::LeaveRefused { ref which } => {
                 if let Some(of) = pick(&self.refused, which) {
-                    self.refused.retain(|other| *other != of);
-                    self.call_leave(of, Some(of.ticket));
+                    self.leave_refused(of);
                 }
             }
             Step::Publish { channel, padding, ttl_ms, except, asks } => {
@@ -274,6 +273,11 @@ impl Model {
             }
         }
         self.call_leave(asked, (!told).then_some(ticket));
+    }
+
+    fn leave_refused(&mut self, of: Asked) {
+        self.refused.retain(|other| *other != of);
+        self.call_leave(of, Some(of.ticket));
     }
 
     fn call_leave(&mut self, asked: Asked, ticket: Option<u32>) {
@@ -586,8 +590,8 @@ proptest! {
             model.leave(last, true);
         }
         model.expected.clear();
-        for of in std::mem::take(&mut model.refused) {
-            model.call_leave(of, Some(of.ticket));
+        while let Some(&last) = model.refused.last() {
+            model.leave_refused(last);
         }
         model.step(&Step::Pass { ms: 1000, tick: true });
         assert!(model.homes.is_empty());
@@ -823,4 +827,47 @@ fn presence_channels_are_told_no_numbers() {
         homes.tell_count(&key, Millis(0), &mut post);
     };
     assert_eq!(counts_told(&mut model.homes, tell), []);
+}
+
+/// A presence channel that takes one member, which joins with ticket 1; the others are asked for by
+/// further calls.
+fn full() -> Model {
+    let mut model = Model::new(ROOMY);
+    for user in [0, 2] {
+        model.calls += 1;
+        model.expected.clear();
+        model.join(1, 0, user, Some(1));
+    }
+    model.expected.clear();
+    model
+}
+
+#[test]
+fn a_client_event_behind_a_join_is_relayed_if_that_was_counted_and_refused_if_it_was_not() {
+    let mut model = full();
+    let (counted, refused) = (model.subscribed[0], model.refused[0]);
+    model.whisper(counted);
+    model.expected.clear();
+    model.whisper(refused);
+    // Not even when the same user is there by another connection meanwhile.
+    model.calls += 1;
+    model.expected.clear();
+    model.join(1, 2, refused.user, None);
+    model.expected.clear();
+    model.whisper(refused);
+}
+
+#[test]
+fn who_leaves_before_the_answer_makes_room_for_who_asks_next() {
+    let mut model = full();
+    let (counted, refused) = (model.subscribed[0], model.refused[0]);
+    model.leave(counted, false);
+    model.expected.clear();
+    model.calls += 1;
+    model.join(1, 0, 3, Some(1));
+    assert_eq!(model.subscribed.len(), 1);
+    // The leave of a join that was refused counts nobody down.
+    model.expected.clear();
+    model.leave_refused(refused);
+    model.check();
 }
