@@ -69,9 +69,9 @@ pub struct Homes {
     cache: Cache,
     /// Of channels whose number of subscribers is told to them. Nothing of any other.
     counts: Counts<ChannelKey>,
-    /// Refused joins, by shard and ticket, until the shard answers with a [`Leave`]. What it has
-    /// sent before that, it sent without knowing of the refusal. There are no more of them than
-    /// refusals on their way.
+    /// Refused joins, by shard and ticket. Each is here until its shard has heard of the refusal and
+    /// says so with a [`Leave`]: the shard sent everything before that without knowing. So there
+    /// are no more of them than refusals on their way.
     refused: HashSet<(ShardId, u32)>,
 }
 
@@ -147,11 +147,11 @@ impl Homes {
         if join.again || full {
             self.drop_if_unused(&join.key);
         }
-        let Join { key, shard, conn, ticket, member, again, .. } = join;
+        let Join { key, shard, conn, ticket, again, .. } = join;
         if full {
             self.refused.insert((shard, ticket));
         }
-        let joined = Joined { key, conn, ticket, member, again, outcome };
+        let joined = Joined { key, conn, ticket, again, outcome };
         post(shard, Message::Joined(Box::new(joined)));
         change
     }

@@ -117,9 +117,9 @@ pub struct Membership<'a> {
 /// Whether a home's answer still finds whom it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joining {
-    /// The connection is subscribed from now on.
+    /// The connection is subscribed from now on, or has no subscription any more.
     Done,
-    /// It left meanwhile, or asked anew. The home has been told of that when it happened.
+    /// It left meanwhile, or asked anew. The home was told of that at the time.
     Void,
 }
 
@@ -213,8 +213,8 @@ impl Local {
         true
     }
 
-    /// The home has refused a join. On [`Joining::Done`] it has to be told, with the ticket, that the
-    /// connection knows.
+    /// The home has refused a join. On [`Joining::Done`] it has to be told that this shard knows, by
+    /// a leave with the ticket.
     pub fn refused(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Joining {
         let Some((_, at)) = self.find_joining(slot, key, ticket) else { return Joining::Void };
         self.remove(slot, at);
@@ -243,8 +243,8 @@ impl Local {
         Some(self.remove(slot, at)?.1)
     }
 
-    /// A connection is gone: calls `left` for each of its subscriptions, on its way or not. Homes
-    /// have to be told.
+    /// A connection is gone: calls `left`, which tells the home, for each of its subscriptions, on
+    /// its way or not.
     pub fn disconnect(&mut self, slot: u32, mut left: impl FnMut(ChannelKey, Left)) {
         while let Some(last) = self.connections.get(slot as usize).map(|of| of.list().len()) {
             let Some(last) = last.checked_sub(1) else { break };

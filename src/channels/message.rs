@@ -61,8 +61,6 @@ pub struct Joined {
     /// As in the [`Join`].
     pub ticket: u32,
     /// As in the [`Join`].
-    pub member: Option<Arc<Member>>,
-    /// As in the [`Join`].
     pub again: bool,
     /// What became of it.
     pub outcome: Outcome,
@@ -116,7 +114,7 @@ pub struct Publish {
     pub answer_to: Option<(ShardId, u32, u32)>,
 }
 
-/// The sender of a client event that was sent behind a subscribe and before the home's answer to it.
+/// The sender of a client event between its subscribe and the home's answer to that.
 #[derive(Clone, Copy, Debug)]
 pub struct JoiningSender {
     /// The shard that the connection is on.

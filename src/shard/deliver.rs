@@ -89,6 +89,7 @@ impl Core {
         }
         let (ticket, again) = match self.local.subscribe(key.slot, &channel, member.clone()) {
             Subscribe::Ask(ticket) => (ticket, false),
+            // No join is on its way, and no ticket is 0.
             Subscribe::Already => (0, true),
             Subscribe::Asked(ticket) => (ticket, true),
         };
@@ -141,6 +142,7 @@ impl Core {
             return plane.owe(key, &error_frame(ProtocolError::NotMember));
         }
         let member = membership.and_then(|of| of.member);
+        // The home may still refuse the join. Where anybody may send, that changes nothing.
         let ticket = membership.and_then(|of| of.ticket).filter(|_| event.must_be_member);
         let joining = ticket.map(|ticket| JoiningSender { shard: self.id, conn: key, ticket });
         let user_id = member.map(|member| &*member.id_json);
@@ -210,7 +212,7 @@ impl Core {
 
     /// The home's answer to a subscribe.
     fn joined<R: Ring>(&mut self, plane: &mut Plane<R>, joined: Joined) {
-        let Joined { key: channel, conn, ticket, member, again, outcome } = joined;
+        let Joined { key: channel, conn, ticket, again, outcome } = joined;
         let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
         match outcome {
             Outcome::Subscribed { first } if again => {
@@ -219,6 +221,7 @@ impl Core {
                 }
             }
             Outcome::Subscribed { first } => {
+                // One that closes in this very turn joins all the same, and leaves with the rest.
                 if self.local.joined(conn.slot, &channel, ticket, settle) == Joining::Void {
                     return;
                 }
@@ -234,7 +237,7 @@ impl Core {
                     return;
                 }
                 self.tell_full(plane, conn, &channel);
-                self.leave(channel, Left { member, ticket: Some(ticket) });
+                self.leave(channel, Left { member: None, ticket: Some(ticket) });
             }
         }
     }

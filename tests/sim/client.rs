@@ -467,7 +467,11 @@ impl Client {
         assert!(self.pings.is_empty(), "client {id} waits for pongs");
         let unseen = self.doubtful.iter().filter(|&&event| !ledger.message(event).seen).count();
         let possible = self.errors_due..=self.errors_due + unseen;
-        assert!(possible.contains(&self.errors), "client {id}: {} errors, {possible:?}", self.errors);
+        assert!(
+            possible.contains(&self.errors),
+            "client {id}: {} errors, {possible:?}",
+            self.errors
+        );
         assert!(self.sign_ins.is_empty(), "client {id} waits to be signed in");
         for (channel, seat) in &self.seats {
             let settled = !seat.wanted || seat.episode.is_some() || seat.full;

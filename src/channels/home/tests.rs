@@ -530,7 +530,6 @@ fn told(keys: &[ChannelKey], message: Message) -> Told {
         }
         Message::Joined(joined) => {
             assert_eq!(joined.conn, conn_of(joined.ticket));
-            assert_eq!(joined.member.is_some(), joined.key.name().kind().is_presence());
             let first = match joined.outcome {
                 Outcome::Subscribed { first } => Some(shown(&first)),
                 Outcome::Full => None,
