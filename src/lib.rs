@@ -5,6 +5,9 @@
 //! - **Order and completeness.** Within a channel every subscriber gets every message that is
 //!   published after its `subscription_succeeded`, once, and all subscribers get them in one order,
 //!   whichever shards publishers and subscribers are on. Or the connection closes with a code.
+//! - **A connection's messages take effect in the order in which they were sent**, whether or not
+//!   the answers to earlier ones have come: a client event in one packet with its subscribe is
+//!   relayed, one behind an unsubscribe is refused.
 //! - **Slow readers cost only themselves.** What a connection has not taken is bounded in bytes,
 //!   per connection and per shard; over a bound the slow one is closed with 4101.
 //! - **A stop loses nobody silently.** Requests in flight end, every client gets a Close with 4200,
@@ -85,10 +88,13 @@
 //! 3. **Open.** A [`Session`](protocol::Session) is made, `connection_established` goes out. From
 //!    now on it has a record and a pending receive, but no buffer. A subscribe travels to the home,
 //!    which counts it and orders it among the channel's messages; its answer makes the subscriber.
+//!    A client event or an unsubscribe behind it does not wait for that answer: it follows in the
+//!    same mailbox, and the home decides by what became of the subscribe.
 //!    A sign-in takes effect on the shard at once; the user's home ([`channels::UserHomes`]) is
 //!    told, and tells those who watch.
 //! 4. **Silence.** Once a second each connection is looked at: pinged after its app's
-//!    `ping_interval`, closed with 4201 when it does not answer.
+//!    `ping_interval`, by `pusher:ping` and a WebSocket ping in one send, and closed with 4201 when
+//!    it answers neither.
 //! 5. **Closing.** Whoever begins: a Close frame is sent and awaited for three seconds.
 //!    Subscriptions end at once, their homes are told, and presence members leave; so does who was
 //!    signed in. The slot is free when the last operation on it has completed, and its next user

@@ -3,6 +3,7 @@
 mod cache;
 mod members;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use crate::protocol::outbound;
 use crate::time::Millis;
 
 use super::message::{
-    Answered, CachedEvent, ChannelState, Deliver, Join, Joined, Leave, Message, Outcome, Publish,
+    Answered, CachedEvent, ChannelState, Deliver, Join, Joined, JoiningSender, Leave, Message,
+    Outcome, Publish,
 };
 use super::{ChannelKey, Counts};
 pub use cache::CacheBounds;
@@ -67,6 +69,10 @@ pub struct Homes {
     cache: Cache,
     /// Of channels whose number of subscribers is told to them. Nothing of any other.
     counts: Counts<ChannelKey>,
+    /// Refused joins, by shard and ticket. Each is here until its shard has heard of the refusal and
+    /// says so with a [`Leave`]: the shard sent everything before that without knowing. So there
+    /// are no more of them than refusals on their way.
+    refused: HashSet<(ShardId, u32)>,
 }
 
 /// One channel at home. Exists while it is occupied or has a cached event.
@@ -108,6 +114,7 @@ impl Homes {
             by_key: HashTable::new(),
             cache: Cache::new(bounds),
             counts: Counts::default(),
+            refused: HashSet::new(),
         }
     }
 
@@ -130,15 +137,21 @@ impl Homes {
         now: Millis,
         post: &mut impl FnMut(ShardId, Message),
     ) -> Change {
-        let home = self.home_of(&join.key);
-        let shard = join.shard;
         let mut change = Change::default();
-        let outcome = home.admit(&join, now, &mut change, post);
-        if join.again || matches!(outcome, Outcome::Full) {
+        let outcome = if join.again && self.refused.contains(&(join.shard, join.ticket)) {
+            Outcome::Full
+        } else {
+            self.home_of(&join.key).admit(&join, now, &mut change, post)
+        };
+        let full = matches!(outcome, Outcome::Full);
+        if join.again || full {
             self.drop_if_unused(&join.key);
         }
-        let Join { key, conn, ticket, member, again, .. } = join;
-        let joined = Joined { key, conn, ticket, member, again, outcome };
+        let Join { key, shard, conn, ticket, again, .. } = join;
+        if full {
+            self.refused.insert((shard, ticket));
+        }
+        let joined = Joined { key, conn, ticket, again, outcome };
         post(shard, Message::Joined(Box::new(joined)));
         change
     }
@@ -146,6 +159,10 @@ impl Homes {
     /// A subscription ended. A member that is gone is made known to those who stay.
     pub fn leave(&mut self, leave: &Leave, post: &mut impl FnMut(ShardId, Message)) -> Change {
         let mut change = Change::default();
+        let refused = |ticket| self.refused.remove(&(leave.shard, ticket));
+        if leave.ticket.is_some_and(refused) {
+            return change;
+        }
         let Some(home) = self.find_mut(&leave.key) else { return change };
         if let Some(at) = home.interest.iter().position(|&(shard, _)| shard == leave.shard) {
             home.interest[at].1 -= 1;
@@ -183,14 +200,21 @@ impl Homes {
         }
     }
 
-    /// Orders an event behind all earlier ones and hands it to the shards with subscribers.
+    /// Orders an event behind all earlier ones and hands it to the shards with subscribers. Whether
+    /// it does: it refuses a client event whose sender's join was refused.
     pub fn publish(
         &mut self,
         publish: Publish,
         now: Millis,
         post: &mut impl FnMut(ShardId, Message),
-    ) {
-        let Publish { key, frame, cached, except, answer_to, .. } = publish;
+    ) -> bool {
+        let Publish { key, frame, cached, except, answer_to, joining, .. } = publish;
+        if let Some(JoiningSender { shard, conn, ticket }) = joining
+            && self.refused.contains(&(shard, ticket))
+        {
+            post(shard, Message::NotMember(conn));
+            return false;
+        }
         if let Some((data, ttl)) = cached {
             self.cache(&key, frame.clone(), data, now + ttl);
         }
@@ -201,6 +225,7 @@ impl Homes {
             let state = self.state(&key, now);
             post(shard, Message::Published(Box::new(Answered { question, index, state })));
         }
+        true
     }
 
     /// What is known of a channel; all zeros when it is nowhere.
@@ -319,13 +344,17 @@ impl Homes {
             by_key.shrink_to(2 * by_key.len(), |&number| hash_of(homes, number));
         }
         self.counts.trim();
+        if self.refused.is_empty() {
+            self.refused = HashSet::new();
+        }
     }
 
     /// Bytes that its lists and tables hold, in use or not, cached events not counted.
     #[must_use]
     pub fn room(&self) -> usize {
         let tables = self.homes.room() + self.free.room() + self.by_key.allocation_size();
-        tables + self.counts.room()
+        let refused = self.refused.capacity() * size_of::<(ShardId, u32)>();
+        tables + self.counts.room() + refused
     }
 }
 

@@ -100,16 +100,26 @@ pub enum Subscribe {
     Ask(u32),
     /// Subscribed already.
     Already,
-    /// The home has been asked already; its answer is on the way.
-    Asked,
+    /// The home has been asked already, with this ticket; its answer is on the way.
+    Asked(u32),
+}
+
+/// A connection's subscription to a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Membership<'a> {
+    /// As whom; on presence channels.
+    pub member: Option<&'a Arc<Member>>,
+    /// The ticket of the join while its answer is on the way. What is sent to the home now arrives
+    /// there behind the join.
+    pub ticket: Option<u32>,
 }
 
 /// Whether a home's answer still finds whom it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joining {
-    /// The connection is subscribed from now on.
+    /// The connection is subscribed from now on, or has no subscription any more.
     Done,
-    /// It left meanwhile, or asked anew: the home must be told that this join is void.
+    /// It left meanwhile, or asked anew. The home was told of that at the time.
     Void,
 }
 
@@ -152,10 +162,11 @@ impl Local {
     ) -> Subscribe {
         let topic = self.topic_for(key);
         if let Some(position) = self.find(slot, topic) {
-            let joining = self.subscription(slot, position).position & JOINING != 0;
-            return if joining { Subscribe::Asked } else { Subscribe::Already };
+            let ticket = self.subscription(slot, position).ticket();
+            return ticket.map_or(Subscribe::Already, Subscribe::Asked);
         }
-        self.next_ticket = (self.next_ticket + 1) & !JOINING;
+        // Never 0, which is nobody's.
+        self.next_ticket = self.next_ticket % (JOINING - 1) + 1;
         let ticket = self.next_ticket;
         self.connections.extend_to(slot as usize + 1);
         self.topics[topic as usize].joining += 1;
@@ -193,7 +204,7 @@ impl Local {
         key: &ChannelKey,
         settle: &mut impl FnMut(TopicBatch<'_>),
     ) -> bool {
-        if self.subscribed(slot, key).is_none() {
+        if self.membership(slot, key).is_none_or(|of| of.ticket.is_some()) {
             return false;
         }
         if let Some(topic) = self.topic(key) {
@@ -202,7 +213,8 @@ impl Local {
         true
     }
 
-    /// The home has refused a join.
+    /// The home has refused a join. On [`Joining::Done`] it has to be told that this shard knows, by
+    /// a leave with the ticket.
     pub fn refused(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Joining {
         let Some((_, at)) = self.find_joining(slot, key, ticket) else { return Joining::Void };
         self.remove(slot, at);
@@ -215,8 +227,8 @@ impl Local {
         (self.subscription(slot, at).position == JOINING | ticket).then_some((topic, at))
     }
 
-    /// A connection unsubscribes. What it is owed of this turn goes to `settle` first. The member
-    /// is returned if there is a subscription that the home has to be told of.
+    /// A connection unsubscribes. What it is owed of this turn goes to `settle` first. What the home
+    /// has to be told is returned if there is a subscription, on its way or not.
     pub fn unsubscribe(
         &mut self,
         slot: u32,
@@ -225,18 +237,19 @@ impl Local {
     ) -> Option<Left> {
         let topic = self.topic(key)?;
         let at = self.find(slot, topic)?;
-        if self.subscription(slot, at).position & JOINING == 0 {
+        if self.subscription(slot, at).ticket().is_none() {
             self.settle(topic, settle);
         }
-        self.remove(slot, at).1
+        Some(self.remove(slot, at)?.1)
     }
 
-    /// A connection is gone: calls `left` for each subscription that a home has to be told of.
+    /// A connection is gone: calls `left`, which tells the home, for each of its subscriptions, on
+    /// its way or not.
     pub fn disconnect(&mut self, slot: u32, mut left: impl FnMut(ChannelKey, Left)) {
         while let Some(last) = self.connections.get(slot as usize).map(|of| of.list().len()) {
             let Some(last) = last.checked_sub(1) else { break };
-            if let (Some(key), Some(member)) = self.remove(slot, length(last)) {
-                left(key, member);
+            if let Some((key, of)) = self.remove(slot, length(last)) {
+                left(key, of);
             }
         }
         if let Some(connection) = self.connections.get_mut(slot as usize) {
@@ -277,11 +290,12 @@ impl Local {
         }
     }
 
-    /// Whether a connection is subscribed, and as whom.
+    /// A connection's subscription to a channel, on its way or not.
     #[must_use]
-    pub fn subscribed(&self, slot: u32, key: &ChannelKey) -> Option<Option<&Arc<Member>>> {
+    pub fn membership(&self, slot: u32, key: &ChannelKey) -> Option<Membership<'_>> {
         let subscription = self.subscription(slot, self.find(slot, self.topic(key)?)?);
-        (subscription.position & JOINING == 0).then_some(subscription.member.as_ref())
+        let (member, ticket) = (subscription.member.as_ref(), subscription.ticket());
+        Some(Membership { member, ticket })
     }
 
     /// How many subscriptions a connection has, those on their way included.
@@ -372,35 +386,32 @@ impl Local {
         &self.connections[slot as usize].list()[at as usize]
     }
 
-    /// Takes a subscription out of both lists. Returns the channel, and the member if the home has
-    /// counted the join (if it has not, its answer will find nobody and be void).
-    fn remove(&mut self, slot: u32, at: u32) -> (Option<ChannelKey>, Option<Left>) {
-        let Some(removed) = self.connections[slot as usize].swap_remove(at) else {
-            return (None, None);
-        };
+    /// Takes a subscription out of both lists. The answer to a join that is on its way will find
+    /// nobody and be void.
+    fn remove(&mut self, slot: u32, at: u32) -> Option<(ChannelKey, Left)> {
+        let removed = self.connections[slot as usize].swap_remove(at)?;
         // The last subscription has moved to `at`: its subscriber must point there.
         if let Some(moved) = self.connections[slot as usize].list().get(at as usize)
-            && moved.position & JOINING == 0
+            && moved.ticket().is_none()
         {
             let (topic, position) = (moved.topic as usize, moved.position as usize);
             self.topics[topic].subscribers[position].back = at;
         }
         let entry = &mut self.topics[removed.topic as usize];
         let key = entry.key.clone();
-        let left = if removed.position & JOINING == 0 {
+        let ticket = removed.ticket();
+        if ticket.is_none() {
             let position = removed.position;
             entry.take(position);
             if let Some(moved) = entry.subscribers.get(position as usize).copied() {
                 let list = self.connections[moved.slot as usize].list_mut();
                 list[moved.back as usize].position = position;
             }
-            Some(Left { member: removed.member })
         } else {
             entry.joining -= 1;
-            None
-        };
+        }
         self.drop_if_unused(removed.topic);
-        (key, left)
+        Some((key?, Left { member: removed.member, ticket }))
     }
 
     fn drop_if_unused(&mut self, topic: u32) {
@@ -456,11 +467,13 @@ fn hash_of(topics: &Chunked<Topic>, topic: u32) -> u64 {
     topics[topic as usize].key.as_ref().map_or(0, ChannelKey::hash)
 }
 
-/// A subscription that a home had counted.
+/// A subscription that ended, as its home is told.
 #[derive(Debug)]
 pub struct Left {
     /// Who left a presence channel.
     pub member: Option<Arc<Member>>,
+    /// The ticket of the join while its answer was on the way.
+    pub ticket: Option<u32>,
 }
 
 /// Lists here are shorter than the table of sockets or a connection's bound.

@@ -27,6 +27,8 @@ pub enum Message {
     Deliver(Deliver),
     /// From the home: the answer to a publish that asked for one.
     Published(Box<Answered>),
+    /// From the home: this connection sent a client event behind a join that was refused.
+    NotMember(ConnKey),
 }
 
 /// A subscribe on its way to the channel's home. Only made of an `Authorised`.
@@ -38,11 +40,12 @@ pub struct Join {
     pub shard: ShardId,
     /// The connection.
     pub conn: ConnKey,
-    /// Tells this subscribe from an earlier one of the same connection.
+    /// Tells this subscribe from all others of its shard that are on their way. Of one that asks
+    /// once more it is the ticket of the first, or 0 if that has been answered.
     pub ticket: u32,
     /// Who joins a presence channel.
     pub member: Option<Arc<Member>>,
-    /// The connection is subscribed already and wants the answer once more; nothing is counted.
+    /// The connection has asked already and wants the answer once more; nothing is counted.
     pub again: bool,
     /// Most members that the channel may have.
     pub max_members: Option<usize>,
@@ -58,8 +61,6 @@ pub struct Joined {
     /// As in the [`Join`].
     pub ticket: u32,
     /// As in the [`Join`].
-    pub member: Option<Arc<Member>>,
-    /// As in the [`Join`].
     pub again: bool,
     /// What became of it.
     pub outcome: Outcome,
@@ -74,11 +75,12 @@ pub enum Outcome {
         /// Whole frames, ready to be sent.
         first: Frame,
     },
-    /// The presence channel has as many members as it may have. Not counted.
+    /// The presence channel has as many members as it may have. Not counted, and remembered until
+    /// the [`Leave`] with this ticket arrives.
     Full,
 }
 
-/// A subscription ended.
+/// A subscription ended. Each [`Join`] that is to be counted is followed by exactly one of these.
 #[derive(Debug)]
 pub struct Leave {
     /// The channel.
@@ -87,6 +89,9 @@ pub struct Leave {
     pub shard: ShardId,
     /// Who left a presence channel.
     pub member: Option<Arc<Member>>,
+    /// The ticket of the join, unless the shard knows that the home has counted it. If the home has
+    /// refused that join, there is nothing to count down.
+    pub ticket: Option<u32>,
 }
 
 /// An event on its way to the channel's home.
@@ -102,8 +107,22 @@ pub struct Publish {
     pub except: Option<SocketId>,
     /// What a webhook is told of a client event, when one is to be told.
     pub whisper: Option<Box<Whisper>>,
+    /// Whose client event this is, if the home's answer to the sender's join is not known yet: the
+    /// home relays it only if it has counted that join. The sender has to be a member.
+    pub joining: Option<JoiningSender>,
     /// Whom to tell the channel's state, and how they call the question.
     pub answer_to: Option<(ShardId, u32, u32)>,
+}
+
+/// The sender of a client event between its subscribe and the home's answer to that.
+#[derive(Clone, Copy, Debug)]
+pub struct JoiningSender {
+    /// The shard that the connection is on.
+    pub shard: ShardId,
+    /// The connection.
+    pub conn: ConnKey,
+    /// As in its [`Join`].
+    pub ticket: u32,
 }
 
 /// A client event as a webhook is told of it. It travels with the event, so that the home tells

@@ -16,6 +16,11 @@
 //! home orders behind a join reaches the new subscriber, and nothing that it ordered before. A
 //! membership event is published by the home in the same way.
 //!
+//! What a connection sends behind a subscribe does not wait for the answer: a client event or the
+//! end of the subscription follows the [`Join`] to the home, and names it by its ticket. The home
+//! alone knows whether it has counted or refused that join. It remembers a refusal until the shard
+//! has heard of it and says so with a [`Leave`]; until then it refuses what names the join.
+//!
 //! A user who signs in is one on the shard at once; the home is told of the first connection on a
 //! shard and of the end of the last. What watchers see of it is not ordered with channels: it comes
 //! a little later, and in the end it is the truth.
@@ -34,10 +39,10 @@ use crate::protocol::auth::Member;
 pub use counts::Counts;
 pub use home::{CacheBounds, Change, Homes};
 pub use key::{ChannelKey, KeyHash, UserKey};
-pub use local::{Batch, Joining, Left, Local, Subscribe, Subscriber, TopicBatch};
+pub use local::{Batch, Joining, Left, Local, Membership, Subscribe, Subscriber, TopicBatch};
 pub use message::{
-    Answered, CachedEvent, ChannelState, Deliver, Join, Joined, Leave, Message, Outcome,
-    Publication, Publish, Whisper,
+    Answered, CachedEvent, ChannelState, Deliver, Join, Joined, JoiningSender, Leave, Message,
+    Outcome, Publication, Publish, Whisper,
 };
 pub use user_homes::{Step, UserHomes, UserMessage};
 pub use users::{Steps, Users};

@@ -30,8 +30,6 @@ pub(super) struct Conn {
     pub receiving: bool,
     /// A waiting send is queued or on its way.
     pub sending: bool,
-    /// The client sent a WebSocket ping or pong once.
-    pub control_frames: bool,
     /// The peer's Close frame is in: nothing more is to be waited for.
     pub peer_closed: bool,
     /// When bytes came last, in units of [`Tick::MS`].
@@ -56,7 +54,6 @@ impl Default for Conn {
             phase: Phase::Free,
             receiving: false,
             sending: false,
-            control_frames: false,
             peer_closed: false,
             seen: 0,
             owed_first: NOTHING,

@@ -253,12 +253,6 @@ impl<R: Ring> Plane<R> {
         self.conn(key).map_or(Duration::ZERO, |conn| self.now.since(conn.last_seen()))
     }
 
-    /// Whether the client ever sent a WebSocket ping or pong: then it can be pinged that way.
-    #[must_use]
-    pub fn uses_control_frames(&self, key: ConnKey) -> bool {
-        self.conn(key).is_some_and(|conn| conn.control_frames)
-    }
-
     /// What happened so far.
     #[must_use]
     pub const fn counters(&self) -> &Counters {

@@ -98,22 +98,14 @@ impl<R: Ring> Plane<R> {
                     host.message(self, key, message);
                 }
             }
-            Message::Ping(payload) => {
-                self.control_frame(key);
-                self.owe(key, &encode::pong(payload));
-            }
-            Message::Pong(_) => self.control_frame(key),
+            Message::Ping(payload) => self.owe(key, &encode::pong(payload)),
+            // An answer to our ping: that bytes came is all that counts.
+            Message::Pong(_) => {}
             Message::Close(close) => {
                 let answer: Frame =
                     close.map_or_else(encode::close_empty, |close| encode::close(close.code, ""));
                 self.peer_closed(key, &answer);
             }
-        }
-    }
-
-    fn control_frame(&mut self, key: ConnKey) {
-        if let Some(conn) = self.conn_mut(key) {
-            conn.control_frames = true;
         }
     }
 

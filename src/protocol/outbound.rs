@@ -34,10 +34,11 @@ pub const fn pong() -> Frame {
     Frame::from_encoded(Bytes::from_static(b"\x81\x17{\"event\":\"pusher:pong\"}"))
 }
 
-/// Asks a silent client whether it is there. Costs nothing: there is one for all.
+/// Asks a silent client whether it is there, in two frames: `pusher:ping`, and behind it a
+/// WebSocket ping, because some clients answer only that one. Costs nothing: there is one for all.
 #[must_use]
 pub const fn ping() -> Frame {
-    Frame::from_encoded(Bytes::from_static(b"\x81\x17{\"event\":\"pusher:ping\"}"))
+    Frame::from_encoded(Bytes::from_static(b"\x81\x17{\"event\":\"pusher:ping\"}\x89\x00"))
 }
 
 /// The connection is subscribed to a channel without members.

@@ -72,11 +72,12 @@ impl Core {
 
     /// An event for all subscribers of a channel.
     pub(super) fn home_publish(&mut self, mut publish: Publish) {
-        if let Some(whisper) = publish.whisper.take() {
-            self.note(&publish.key, What::ClientEvent(whisper));
-        }
+        let whisper = publish.whisper.take().map(|whisper| (publish.key.clone(), whisper));
         let Self { homes, port, now, .. } = self;
-        homes.publish(publish, *now, &mut |to, message| post(port, to, message));
+        let relayed = homes.publish(publish, *now, &mut |to, message| post(port, to, message));
+        if let Some((key, whisper)) = whisper.filter(|_| relayed) {
+            self.note(&key, What::ClientEvent(whisper));
+        }
     }
 
     /// Tells subscribers numbers that have waited for their time.

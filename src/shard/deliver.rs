@@ -7,7 +7,10 @@ use tracing::debug;
 
 use super::fan_out::owe_batch;
 use super::{Core, Message};
-use crate::channels::{self, Join, Joined, Joining, Left, Outcome, Publish, Subscribe, Whisper};
+use crate::channels::{
+    self, ChannelKey, Join, Joined, Joining, JoiningSender, Left, Outcome, Publish, Subscribe,
+    Whisper,
+};
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Ended, Host, Plane};
 use crate::protocol::auth::Authorised;
@@ -78,7 +81,7 @@ impl Core {
             self.authenticated(key.slot);
         }
         let channel = self.hash.key(app.index, name);
-        let subscribed = self.local.subscribed(key.slot, &channel).is_some();
+        let subscribed = self.local.membership(key.slot, &channel).is_some();
         if !subscribed && self.local.count(key.slot) >= app.limits.max_channels_per_connection {
             let error = ProtocolError::TooManyChannels;
             let also_on_channel = app.subscription_errors;
@@ -86,8 +89,9 @@ impl Core {
         }
         let (ticket, again) = match self.local.subscribe(key.slot, &channel, member.clone()) {
             Subscribe::Ask(ticket) => (ticket, false),
+            // No join is on its way, and no ticket is 0.
             Subscribe::Already => (0, true),
-            Subscribe::Asked => return,
+            Subscribe::Asked(ticket) => (ticket, true),
         };
         let home = channel.home(self.port.shards());
         let join = Join {
@@ -118,7 +122,7 @@ impl Core {
         }
     }
 
-    fn leave(&mut self, channel: channels::ChannelKey, left: Left) {
+    fn leave(&mut self, channel: ChannelKey, left: Left) {
         let home = channel.home(self.port.shards());
         self.port.send(home, Message::leave(channel, self.id, left));
     }
@@ -133,11 +137,14 @@ impl Core {
         let socket_id = occupant.session.socket_id();
         let (app, told) = (app.index, app.webhooks.watched().contains(EventKind::ClientEvent));
         let channel = self.hash.key(app, event.channel);
-        let subscribed = self.local.subscribed(key.slot, &channel);
-        if event.must_be_member && subscribed.is_none() {
+        let membership = self.local.membership(key.slot, &channel);
+        if event.must_be_member && membership.is_none() {
             return plane.owe(key, &error_frame(ProtocolError::NotMember));
         }
-        let member = subscribed.flatten();
+        let member = membership.and_then(|of| of.member);
+        // The home may still refuse the join. Where anybody may send, that changes nothing.
+        let ticket = membership.and_then(|of| of.ticket).filter(|_| event.must_be_member);
+        let joining = ticket.map(|ticket| JoiningSender { shard: self.id, conn: key, ticket });
         let user_id = member.map(|member| &*member.id_json);
         let data = event.data.map(serde_json::value::RawValue::get);
         let frame = outbound::client_event(&event.event, channel.name(), data, user_id);
@@ -156,6 +163,7 @@ impl Core {
             cached: None,
             except: Some(socket_id),
             whisper,
+            joining,
             answer_to: None,
         };
         let message = channels::Message::Publish(Box::new(publish));
@@ -196,49 +204,49 @@ impl Core {
             channels::Message::Published(answered) => {
                 self.gathers.published(answered.question, answered.index, answered.state);
             }
+            channels::Message::NotMember(conn) => {
+                plane.owe(conn, &error_frame(ProtocolError::NotMember));
+            }
         }
     }
 
     /// The home's answer to a subscribe.
     fn joined<R: Ring>(&mut self, plane: &mut Plane<R>, joined: Joined) {
-        let Joined { key: channel, conn, ticket, member, again, outcome } = joined;
-        if again {
-            let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
-            let subscribed = self.local.answered_again(conn.slot, &channel, settle);
-            if let (true, Outcome::Subscribed { first }) = (subscribed, outcome) {
-                plane.owe(conn, &first);
+        let Joined { key: channel, conn, ticket, again, outcome } = joined;
+        let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
+        match outcome {
+            Outcome::Subscribed { first } if again => {
+                if self.local.answered_again(conn.slot, &channel, settle) {
+                    plane.owe(conn, &first);
+                }
             }
-            return;
-        }
-        let counted = matches!(outcome, Outcome::Subscribed { .. });
-        let joining = if !plane.is_open(conn) {
-            Joining::Void
-        } else if counted {
-            let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
-            self.local.joined(conn.slot, &channel, ticket, settle)
-        } else {
-            self.local.refused(conn.slot, &channel, ticket)
-        };
-        match (joining, outcome) {
-            (Joining::Done, Outcome::Subscribed { first }) => {
+            Outcome::Subscribed { first } => {
+                // One that closes in this very turn joins all the same, and leaves with the rest.
+                if self.local.joined(conn.slot, &channel, ticket, settle) == Joining::Void {
+                    return;
+                }
                 plane.owe(conn, &first);
                 if let Some((occupant, _)) = self.occupant(conn) {
                     let socket_id = occupant.session.socket_id();
                     debug!(%socket_id, channel = %channel.name(), "subscribed");
                 }
             }
-            (Joining::Done, Outcome::Full) => {
-                let also_on_channel =
-                    self.occupant(conn).is_some_and(|(_, app)| app.subscription_errors);
-                let error = ProtocolError::TooManyMembers;
-                plane.owe(conn, &subscribe_refusal(error, channel.name(), also_on_channel));
+            Outcome::Full if again => self.tell_full(plane, conn, &channel),
+            Outcome::Full => {
+                if self.local.refused(conn.slot, &channel, ticket) == Joining::Void {
+                    return;
+                }
+                self.tell_full(plane, conn, &channel);
+                self.leave(channel, Left { member: None, ticket: Some(ticket) });
             }
-            // The home has counted somebody who is gone.
-            (Joining::Void, Outcome::Subscribed { .. }) => {
-                self.leave(channel, Left { member });
-            }
-            (Joining::Void, Outcome::Full) => {}
         }
+    }
+
+    /// Tells a connection that the channel has as many members as it may have.
+    fn tell_full<R: Ring>(&mut self, plane: &mut Plane<R>, conn: ConnKey, channel: &ChannelKey) {
+        let also_on_channel = self.occupant(conn).is_some_and(|(_, app)| app.subscription_errors);
+        let error = ProtocolError::TooManyMembers;
+        plane.owe(conn, &subscribe_refusal(error, channel.name(), also_on_channel));
     }
 
     /// The slot of an open connection of this shard.

@@ -159,6 +159,7 @@ impl Core {
                 cached: event.cached.map(|data| (data, app.cache_ttl)),
                 except: event.except,
                 whisper: None,
+                joining: None,
                 answer_to: event.wants_state.then_some(answer_to),
             };
             let answers = self.send_publish(home, publish, answer_to);

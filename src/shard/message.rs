@@ -83,7 +83,8 @@ pub enum Told {
 impl Message {
     /// A subscription of this shard ended.
     pub(super) fn leave(key: ChannelKey, shard: ShardId, left: Left) -> Self {
-        Self::Channel(channels::Message::Leave(Leave { key, shard, member: left.member }))
+        let Left { member, ticket } = left;
+        Self::Channel(channels::Message::Leave(Leave { key, shard, member, ticket }))
     }
 }
 

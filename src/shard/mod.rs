@@ -318,7 +318,8 @@ impl<R: Ring> Shard<R> {
     }
 
     /// What the shard told itself in this turn takes effect in it. Ends: a message makes others
-    /// only on the way join, publish, deliver, and from users to their home and back.
+    /// only on the way join, publish, deliver, from a refused join to the leave that acknowledges
+    /// it, and from users to their home and back.
     fn take_own_messages(&mut self) {
         while let Some(message) = self.core.port.receive_own() {
             self.core.message(&mut self.plane, message);

@@ -17,7 +17,6 @@ use crate::protocol::close::{self, ProtocolError};
 use crate::protocol::outbound;
 use crate::ring::Ring;
 use crate::time::Millis;
-use crate::websocket::encode;
 
 /// How often a shard looks at its clock at most.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -196,7 +195,8 @@ impl Core {
     }
 
     /// Pings a connection that has been silent for its app's ping interval, and closes one that did
-    /// not answer (4201). Every connection, subscribed or not.
+    /// not answer (4201). Every connection, subscribed or not. Any bytes are an answer: a pong of
+    /// either kind, or a message.
     fn check_liveness<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
         let (now, idle) = (self.now, plane.idle(key));
         let Some((occupant, app)) = self.occupant(key) else { return };
@@ -213,11 +213,7 @@ impl Core {
                 occupant.pinged = Some(now.into());
                 let socket_id = occupant.session.socket_id();
                 debug!(%socket_id, "ping");
-                if plane.uses_control_frames(key) {
-                    plane.owe(key, &encode::ping(b""));
-                } else {
-                    plane.owe(key, &outbound::ping());
-                }
+                plane.owe(key, &outbound::ping());
             }
             None => {}
         }

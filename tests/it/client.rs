@@ -70,12 +70,15 @@ impl Client {
         self.socket.send(Message::text(text)).unwrap();
     }
 
-    /// The next message, which has to be text.
+    /// The next message, which has to be text. WebSocket pings before it are answered by tungstenite.
     #[track_caller]
     pub fn next_text(&mut self) -> String {
-        match self.socket.read() {
-            Ok(Message::Text(text)) => text.to_string(),
-            other => panic!("expected a message, got {other:?}"),
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => return text.to_string(),
+                Ok(Message::Ping(_)) => {}
+                other => panic!("expected a message, got {other:?}"),
+            }
         }
     }
 

@@ -110,28 +110,52 @@ fn any_message_is_an_answer() {
     });
 }
 
-#[test]
-fn a_client_that_uses_control_frames_is_pinged_by_one() {
-    // In one piece: who is late with a first pong finds a ping of the other kind there.
-    let connect = |gateway: &Gateway| {
-        let pong = raw::frame(0x80 | raw::PONG, b"");
-        let mut raw = Raw::open(gateway, &[raw::handshake().as_bytes(), &pong].concat());
-        raw.established();
-        raw
-    };
+/// Takes both pings, in the order in which one send has them.
+#[track_caller]
+fn pinged(client: &mut Raw) -> Vec<u8> {
+    let text = client.frame().unwrap();
+    assert_eq!((text.opcode, &text.payload[..]), (raw::TEXT, &br#"{"event":"pusher:ping"}"#[..]));
+    let ping = client.frame().unwrap();
+    assert_eq!(ping.opcode, PING);
+    ping.payload
+}
+
+/// The third ping comes only to a client whose answers to the first two counted.
+fn outlives(answer: impl Fn(&[u8]) -> Vec<u8>) {
     served_with(patient, |gateway| {
-        let mut raw = connect(gateway);
+        let mut client = Raw::connect(gateway);
         for _ in 0..3 {
-            let ping = raw.frame().unwrap();
-            assert_eq!(ping.opcode, PING);
-            raw.send(&raw::frame(0x80 | raw::PONG, &ping.payload));
+            let payload = pinged(&mut client);
+            client.send(&answer(&payload));
         }
     });
+}
+
+#[test]
+fn a_client_that_answers_only_websocket_pings_lives_on() {
+    outlives(|payload| raw::frame(0x80 | raw::PONG, payload));
+}
+
+#[test]
+fn a_client_that_answers_only_pusher_pings_lives_on() {
+    outlives(|_| raw::text(r#"{"event":"pusher:pong","data":{}}"#));
+}
+
+#[test]
+fn a_client_that_answers_neither_ping_is_closed_though_it_answered_earlier_ones() {
     served(|gateway| {
-        let mut raw = connect(gateway);
-        assert_eq!(raw.frame().unwrap().opcode, PING);
-        assert!(raw.message().contains("4201"));
-        raw.expect_close(4201);
+        let mut client = Raw::connect(gateway);
+        let payload = pinged(&mut client);
+        client.send(&raw::frame(0x80 | raw::PONG, &payload));
+        // It is closed in place of the second ping if it was late with its pong.
+        loop {
+            let frame = client.frame().unwrap();
+            if frame.opcode != PING && frame.payload != br#"{"event":"pusher:ping"}"# {
+                assert!(String::from_utf8(frame.payload).unwrap().contains("4201"));
+                break;
+            }
+        }
+        client.expect_close(4201);
     });
 }
 

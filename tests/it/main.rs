@@ -31,6 +31,8 @@ mod whisper;
 
 /// Order and completeness of what subscribers see.
 mod order;
+/// The order in which the messages of one connection take effect.
+mod sequence;
 
 /// RFC 6455 as a server has to keep it, byte by byte.
 mod rfc6455;

@@ -139,12 +139,16 @@ impl Raw {
         }
     }
 
-    /// The next frame, which has to be text.
+    /// The next frame, which has to be text. Pings before it are left unanswered.
     #[track_caller]
     pub fn message(&mut self) -> String {
-        let frame = self.frame().expect("a frame");
-        assert_eq!(frame.opcode, TEXT, "{frame:?}");
-        String::from_utf8(frame.payload).unwrap()
+        loop {
+            let frame = self.frame().expect("a frame");
+            if frame.opcode != PING {
+                assert_eq!(frame.opcode, TEXT, "{frame:?}");
+                return String::from_utf8(frame.payload).unwrap();
+            }
+        }
     }
 
     /// The next frame has to be a Close with this code, and then the end.

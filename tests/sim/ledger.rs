@@ -4,7 +4,10 @@
 //! that was published in it must have arrived by then, so each epoch is judged by itself:
 //! - what two subscribers of a channel got agrees in order and has no gaps in either;
 //! - who was subscribed all along got everything, others a run of it without gaps;
-//! - nobody got anything twice, or of another channel, or what was refused or excepted.
+//! - nobody got anything twice, or of another channel, or what was refused or excepted;
+//! - a client event counts as accepted if its sender had asked to subscribe before, answered or not,
+//!   and as refused if its sender had unsubscribed before. Only where a full channel may refuse the
+//!   subscribe it may be either, but never both.
 
 use std::collections::HashMap;
 
@@ -43,6 +46,8 @@ pub(crate) struct Sent {
     pub kept: bool,
     pub data: String,
     pub fate: Fate,
+    /// Some subscriber got it.
+    pub seen: bool,
     epoch: u32,
     issued: u64,
     /// When the publisher had its answer.
@@ -83,6 +88,8 @@ pub(crate) struct Ledger {
     /// For the summary.
     pub delivered: u64,
     pub refused: u64,
+    /// Client events that were sent before the answer to their sender's subscribe.
+    pub early: u64,
 }
 
 impl Ledger {
@@ -107,6 +114,7 @@ impl Ledger {
             kept,
             data,
             fate,
+            seen: false,
             epoch,
             issued,
             answered: None,
@@ -209,6 +217,7 @@ impl Ledger {
             let answered_first = message.answered.is_some_and(|at| at < earlier_sent.issued);
             assert!(!answered_first, "client {client} got {earlier} before {id}, answered first");
         }
+        sent[id].seen = true;
         episode.got.push(id);
         self.delivered += 1;
     }

@@ -141,6 +141,7 @@ impl World {
         let summary = Summary {
             delivered: self.ledger.delivered,
             refused: self.ledger.refused,
+            early: self.ledger.early,
             opened: sum(|counters| counters.opened),
             short_sends: sum(|counters| counters.short_sends),
             too_slow: sum(|counters| counters.too_slow),
@@ -319,7 +320,16 @@ impl World {
                 370..640 => drop(client.write(most, with.net, with.now)),
                 _ if !speaks => {}
                 640..660 => client.sign_in(app, with),
-                660..800 if knows => client.subscribe(channel, app, with),
+                660..730 if knows => client.subscribe(channel, app, with),
+                // Behind one another, often in one packet and before the server has answered.
+                730..800 if knows => {
+                    client.subscribe(channel, app, with);
+                    client.whisper(channel, filler, with);
+                    if with.dice.chance(300) {
+                        client.unsubscribe(channel, with);
+                        client.whisper(channel, filler, with);
+                    }
+                }
                 800..860 if knows => client.unsubscribe(channel, with),
                 860..940 if knows => client.whisper(channel, filler, with),
                 940..950 => client.ping(with.dice),
@@ -360,6 +370,7 @@ impl World {
             now: self.now,
             quiet: self.quiet,
             draining: self.draining,
+            members_max: self.plan.members_max,
             switched_off: self.switched_off,
             terminated: &self.terminated,
         };
@@ -376,6 +387,7 @@ impl World {
 pub(crate) struct Summary {
     pub delivered: u64,
     pub refused: u64,
+    pub early: u64,
     pub opened: u64,
     pub short_sends: u64,
     pub too_slow: u64,
@@ -387,6 +399,7 @@ impl std::ops::AddAssign for Summary {
     fn add_assign(&mut self, other: Self) {
         self.delivered += other.delivered;
         self.refused += other.refused;
+        self.early += other.early;
         self.opened += other.opened;
         self.short_sends += other.short_sends;
         self.too_slow += other.too_slow;

@@ -32,7 +32,21 @@ enum Step {
     Again {
         which: Index,
     },
+    /// Of a counted join. The shard may not know yet that it was.
     Leave {
+        which: Index,
+        told: bool,
+    },
+    /// A client event of a connection that may not know yet what became of its join.
+    Whisper {
+        which: Index,
+    },
+    /// A connection whose join was refused asks once more before it knows of that.
+    AgainRefused {
+        which: Index,
+    },
+    /// The shard has heard of a refusal, or the connection has left before that.
+    LeaveRefused {
         which: Index,
     },
     Publish {
@@ -57,7 +71,10 @@ fn any_step() -> impl Strategy<Value = Step> {
             |(channel, shard, user, limited)| Step::Join { channel, shard, user, limited }
         ),
         1 => any::<Index>().prop_map(|which| Step::Again { which }),
-        3 => any::<Index>().prop_map(|which| Step::Leave { which }),
+        3 => (any::<Index>(), any::<bool>()).prop_map(|(which, told)| Step::Leave { which, told }),
+        3 => any::<Index>().prop_map(|which| Step::Whisper { which }),
+        1 => any::<Index>().prop_map(|which| Step::AgainRefused { which }),
+        2 => any::<Index>().prop_map(|which| Step::LeaveRefused { which }),
         4 => (channel, 0..150_usize, ttl_ms, any::<bool>(), any::<bool>()).prop_map(
             |(channel, padding, ttl_ms, except, asks)| {
                 Step::Publish { channel, padding, ttl_ms, except, asks }
@@ -73,6 +90,7 @@ enum Told {
     Deliver(usize, Vec<Value>, Option<SocketId>),
     Joined(usize, u32, bool, Option<Vec<Value>>),
     Published(u32, ChannelState),
+    NotMember(ConnKey),
 }
 
 /// By shard, in order.
@@ -96,12 +114,23 @@ struct Event {
     shown: Value,
 }
 
+/// A join as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Asked {
+    channel: usize,
+    shard: u16,
+    user: usize,
+    ticket: u32,
+}
+
 struct Model {
     homes: Homes,
     keys: Vec<ChannelKey>,
     channels: Vec<Channel>,
-    /// Counted joins: channel, shard, user.
-    subscribed: Vec<(usize, u16, usize)>,
+    /// Counted joins.
+    subscribed: Vec<Asked>,
+    /// Refused joins that the home has heard no leave of.
+    refused: Vec<Asked>,
     now: u64,
     calls: u32,
     expected: Posted,
@@ -120,6 +149,7 @@ impl Model {
                 .collect(),
             channels: CHANNELS.iter().map(|_| Channel::default()).collect(),
             subscribed: Vec::new(),
+            refused: Vec::new(),
             now: 1000,
             calls: 0,
             expected: Posted::new(),
@@ -134,13 +164,30 @@ impl Model {
                 self.join(channel, shard, user, limited.then_some(MAX_MEMBERS));
             }
             Step::Again { ref which } => {
-                if let Some((channel, shard, user)) = self.pick(which) {
-                    self.again(channel, shard, user);
+                if let Some(of) = pick(&self.subscribed, which) {
+                    self.again(of);
                 }
             }
-            Step::Leave { ref which } => {
-                if let Some(at) = self.pick(which) {
-                    self.leave(at);
+            Step::Leave { ref which, told } => {
+                if let Some(of) = pick(&self.subscribed, which) {
+                    self.leave(of, told);
+                }
+            }
+            Step::Whisper { ref which } => {
+                let all = [&self.subscribed[..], &self.refused[..]].concat();
+                if let Some(of) = pick(&all, which) {
+                    self.whisper(of);
+                }
+            }
+            Step::AgainRefused { ref which } => {
+                if let Some(of) = pick(&self.refused, which) {
+                    self.expect(of.shard, Told::Joined(of.channel, of.ticket, true, None));
+                    self.call_join(of, true, None);
+                }
+            }
+            Step::LeaveRefused { ref which } => {
+                if let Some(of) = pick(&self.refused, which) {
+                    self.leave_refused(of);
                 }
             }
             Step::Publish { channel, padding, ttl_ms, except, asks } => {
@@ -156,30 +203,29 @@ impl Model {
         self.check();
     }
 
-    fn pick(&self, which: &Index) -> Option<(usize, u16, usize)> {
-        (!self.subscribed.is_empty()).then(|| self.subscribed[which.index(self.subscribed.len())])
-    }
-
     fn join(&mut self, channel: usize, shard: u16, user: usize, most: Option<usize>) {
         let presence = self.kind(channel).is_presence();
         let (user_id, id_json) = USERS[user];
         let users = &self.channels[channel].users;
         let known = users.contains_key(user_id);
         let full = presence && !known && most.is_some_and(|most| users.len() >= most);
+        let asked = Asked { channel, shard, user, ticket: self.calls };
         if full {
             self.expect(shard, Told::Joined(channel, self.calls, false, None));
+            self.refused.push(asked);
         } else {
             if presence && !known {
                 self.expect_membership(channel, "member_added", id_json, Some(user));
             }
-            self.count(channel, shard, user);
+            self.count(asked);
             let first = self.first(channel);
             self.expect(shard, Told::Joined(channel, self.calls, false, Some(first)));
         }
-        self.call_join(channel, shard, user, false, most);
+        self.call_join(asked, false, most);
     }
 
-    fn count(&mut self, channel: usize, shard: u16, user: usize) {
+    fn count(&mut self, asked: Asked) {
+        let Asked { channel, shard, user, .. } = asked;
         let presence = self.kind(channel).is_presence();
         let of = &mut self.channels[channel];
         *of.by_shard.entry(shard).or_default() += 1;
@@ -187,28 +233,22 @@ impl Model {
             let (user_id, id_json) = USERS[user];
             of.users.entry(user_id).or_insert((id_json, 0)).1 += 1;
         }
-        self.subscribed.push((channel, shard, user));
+        self.subscribed.push(asked);
     }
 
-    fn again(&mut self, channel: usize, shard: u16, user: usize) {
-        let first = self.first(channel);
-        self.expect(shard, Told::Joined(channel, self.calls, true, Some(first)));
-        self.call_join(channel, shard, user, true, Some(MAX_MEMBERS));
+    fn again(&mut self, of: Asked) {
+        let first = self.first(of.channel);
+        self.expect(of.shard, Told::Joined(of.channel, of.ticket, true, Some(first)));
+        self.call_join(of, true, Some(MAX_MEMBERS));
     }
 
-    fn call_join(
-        &mut self,
-        channel: usize,
-        shard: u16,
-        user: usize,
-        again: bool,
-        max_members: Option<usize>,
-    ) {
+    fn call_join(&mut self, asked: Asked, again: bool, max_members: Option<usize>) {
+        let Asked { channel, shard, user, ticket } = asked;
         let join = Join {
             key: self.keys[channel].clone(),
             shard: ShardId(shard),
-            conn: ConnKey { slot: 5, generation: self.calls },
-            ticket: self.calls,
+            conn: conn_of(ticket),
+            ticket,
             member: self.member(channel, user),
             again,
             max_members,
@@ -217,9 +257,9 @@ impl Model {
         self.change(channel, |homes, mut post| homes.join(join, now, &mut post));
     }
 
-    fn leave(&mut self, at: (usize, u16, usize)) {
-        let (channel, shard, user) = at;
-        let place = self.subscribed.iter().position(|of| *of == at).unwrap();
+    fn leave(&mut self, asked: Asked, told: bool) {
+        let Asked { channel, shard, user, ticket } = asked;
+        let place = self.subscribed.iter().position(|of| *of == asked).unwrap();
         self.subscribed.swap_remove(place);
         let of = &mut self.channels[channel];
         *of.by_shard.get_mut(&shard).unwrap() -= 1;
@@ -232,12 +272,48 @@ impl Model {
                 self.expect_membership(channel, "member_removed", id_json, None);
             }
         }
+        self.call_leave(asked, (!told).then_some(ticket));
+    }
+
+    fn leave_refused(&mut self, of: Asked) {
+        self.refused.retain(|other| *other != of);
+        self.call_leave(of, Some(of.ticket));
+    }
+
+    fn call_leave(&mut self, asked: Asked, ticket: Option<u32>) {
+        let Asked { channel, shard, user, .. } = asked;
         let leave = Leave {
             key: self.keys[channel].clone(),
             shard: ShardId(shard),
             member: self.member(channel, user),
+            ticket,
         };
         self.change(channel, |homes, mut post| homes.leave(&leave, &mut post));
+    }
+
+    /// Relayed to all if the sender's join was counted; otherwise its shard is told.
+    fn whisper(&mut self, of: Asked) {
+        let shown = json!({ "event": "client-e", "by": of.ticket });
+        let (frame, except) = (frame(&shown), Some(SocketId { high: 9, low: 9 }));
+        let counted = self.subscribed.contains(&of);
+        if counted {
+            self.expect_all(of.channel, &Told::Deliver(of.channel, vec![shown], except));
+        } else {
+            self.expect(of.shard, Told::NotMember(conn_of(of.ticket)));
+        }
+        let (shard, conn, ticket) = (ShardId(of.shard), conn_of(of.ticket), of.ticket);
+        let publish = Publish {
+            key: self.keys[of.channel].clone(),
+            frame,
+            cached: None,
+            except,
+            whisper: None,
+            joining: Some(JoiningSender { shard, conn, ticket }),
+            answer_to: None,
+        };
+        let (now, mut relayed) = (Millis(self.now), false);
+        self.call(|homes, mut post| relayed = homes.publish(publish, now, &mut post));
+        assert_eq!(relayed, counted);
     }
 
     fn publish(
@@ -272,10 +348,11 @@ impl Model {
             cached: ttl_ms.map(|ttl_ms| (data, Duration::from_millis(ttl_ms))),
             except,
             whisper: None,
+            joining: None,
             answer_to: asks.then_some((ShardId(1), self.calls, 3)),
         };
         let now = Millis(self.now);
-        self.call(|homes, mut post| homes.publish(publish, now, &mut post));
+        self.call(|homes, mut post| assert!(homes.publish(publish, now, &mut post)));
     }
 
     /// Of the app with the most, what is over first goes first, until both bounds hold.
@@ -428,7 +505,17 @@ impl Model {
         let events = || self.channels.iter().filter_map(|of| of.event.as_ref());
         let bytes = events().map(|event| event.bytes).sum();
         assert_eq!(self.homes.cache.held(), (events().count(), bytes));
+        assert_eq!(self.homes.refused.len(), self.refused.len());
     }
+}
+
+fn pick(of: &[Asked], which: &Index) -> Option<Asked> {
+    (!of.is_empty()).then(|| of[which.index(of.len())])
+}
+
+/// The connection whose join has this ticket.
+fn conn_of(ticket: u32) -> ConnKey {
+    ConnKey { slot: 5, generation: ticket }
 }
 
 fn app_of(channel: usize) -> AppIndex {
@@ -442,8 +529,7 @@ fn told(keys: &[ChannelKey], message: Message) -> Told {
             Told::Deliver(channel(&key), shown(&frame), except)
         }
         Message::Joined(joined) => {
-            assert_eq!(joined.conn, ConnKey { slot: 5, generation: joined.ticket });
-            assert_eq!(joined.member.is_some(), joined.key.name().kind().is_presence());
+            assert_eq!(joined.conn, conn_of(joined.ticket));
             let first = match joined.outcome {
                 Outcome::Subscribed { first } => Some(shown(&first)),
                 Outcome::Full => None,
@@ -454,6 +540,7 @@ fn told(keys: &[ChannelKey], message: Message) -> Told {
             assert_eq!(answered.index, 3);
             Told::Published(answered.question, answered.state)
         }
+        Message::NotMember(conn) => Told::NotMember(conn),
         other => panic!("a home does not say {other:?}"),
     }
 }
@@ -499,7 +586,11 @@ proptest! {
         }
         while let Some(&last) = model.subscribed.last() {
             model.expected.clear();
-            model.leave(last);
+            model.leave(last, true);
+        }
+        model.expected.clear();
+        while let Some(&last) = model.refused.last() {
+            model.leave_refused(last);
         }
         model.step(&Step::Pass { ms: 1000, tick: true });
         assert!(model.homes.is_empty());
@@ -558,6 +649,7 @@ fn an_app_that_holds_less_than_its_part_loses_nothing_to_another() {
             cached: Some(("{}".into(), Duration::from_secs(60))),
             except: None,
             whisper: None,
+            joining: None,
             answer_to: None,
         };
         homes.publish(publish, Millis(0), &mut |_, _| {});
@@ -595,6 +687,7 @@ fn a_short_lived_event_is_dropped_in_time_behind_any_number_of_long_lived_ones()
             cached: Some(("{}".into(), ttl)),
             except: None,
             whisper: None,
+            joining: None,
             answer_to: None,
         };
         homes.publish(publish, Millis(0), &mut |_, _| {});
@@ -633,7 +726,7 @@ fn rounds_of_coming_and_going_leave_no_more_behind_than_one() {
         homes.trim();
         let full = homes.room();
         for key in &keys {
-            let leave = Leave { key: key.clone(), shard: ShardId(0), member: None };
+            let leave = Leave { key: key.clone(), shard: ShardId(0), member: None, ticket: None };
             homes.leave(&leave, &mut |_, _| {});
         }
         homes.trim();
@@ -654,7 +747,7 @@ fn a_table_that_most_channels_left_shrinks_and_finds_the_rest() {
     }
     let full = homes.by_key.allocation_size();
     for n in 10..3000 {
-        let leave = Leave { key: key(n), shard: ShardId(0), member: None };
+        let leave = Leave { key: key(n), shard: ShardId(0), member: None, ticket: None };
         homes.leave(&leave, &mut |_, _| {});
     }
     homes.trim();
@@ -712,7 +805,7 @@ fn numbers_of_subscribers_go_to_all_shards_that_have_some_and_pause_when_large()
     assert_eq!(tell(&mut homes, 5001), []);
     for shard in std::iter::repeat_n(0, 101).chain([2, 2]) {
         homes.leave(
-            &Leave { key: key.clone(), shard: ShardId(shard), member: None },
+            &Leave { key: key.clone(), shard: ShardId(shard), member: None, ticket: None },
             &mut |_, _| {},
         );
     }
@@ -733,4 +826,47 @@ fn presence_channels_are_told_no_numbers() {
         homes.tell_count(&key, Millis(0), &mut post);
     };
     assert_eq!(counts_told(&mut model.homes, tell), []);
+}
+
+/// A presence channel that takes one member, which joins with ticket 1; the others are asked for by
+/// further calls.
+fn full() -> Model {
+    let mut model = Model::new(ROOMY);
+    for user in [0, 2] {
+        model.calls += 1;
+        model.expected.clear();
+        model.join(1, 0, user, Some(1));
+    }
+    model.expected.clear();
+    model
+}
+
+#[test]
+fn a_client_event_behind_a_join_is_relayed_if_that_was_counted_and_refused_if_it_was_not() {
+    let mut model = full();
+    let (counted, refused) = (model.subscribed[0], model.refused[0]);
+    model.whisper(counted);
+    model.expected.clear();
+    model.whisper(refused);
+    // Not even when the same user is there by another connection meanwhile.
+    model.calls += 1;
+    model.expected.clear();
+    model.join(1, 2, refused.user, None);
+    model.expected.clear();
+    model.whisper(refused);
+}
+
+#[test]
+fn who_leaves_before_the_answer_makes_room_for_who_asks_next() {
+    let mut model = full();
+    let (counted, refused) = (model.subscribed[0], model.refused[0]);
+    model.leave(counted, false);
+    model.expected.clear();
+    model.calls += 1;
+    model.join(1, 0, 3, Some(1));
+    assert_eq!(model.subscribed.len(), 1);
+    // The leave of a join that was refused counts nobody down.
+    model.expected.clear();
+    model.leave_refused(refused);
+    model.check();
 }

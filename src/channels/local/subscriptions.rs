@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::protocol::auth::Member;
 
-use super::length;
+use super::{JOINING, length};
 
 /// Connections with more subscriptions than this find them by hash.
 const SCAN_SUBSCRIPTIONS: usize = 16;
@@ -17,6 +17,13 @@ pub(super) struct Subscription {
     /// The place among the topic's subscribers, or `JOINING` and a ticket.
     pub position: u32,
     pub member: Option<Arc<Member>>,
+}
+
+impl Subscription {
+    /// The ticket of a join on its way.
+    pub(super) fn ticket(&self) -> Option<u32> {
+        (self.position & JOINING != 0).then_some(self.position & !JOINING)
+    }
 }
 
 /// The list of one connection.

@@ -47,6 +47,12 @@ struct Expected {
     member: Option<Arc<Member>>,
 }
 
+impl From<Left> for Expected {
+    fn from(Left { member, ticket }: Left) -> Self {
+        Self { ticket, member }
+    }
+}
+
 /// Numbers of messages by slot and channel.
 type Received = BTreeMap<(u32, usize), Vec<usize>>;
 
@@ -105,10 +111,12 @@ impl Model {
         let came_to = self.local.subscribe(slot, &self.keys[channel], member.clone());
         match self.subscriptions.get(&(slot, channel)) {
             Some(Expected { ticket: None, .. }) => assert_eq!(came_to, Subscribe::Already),
-            Some(Expected { ticket: Some(_), .. }) => assert_eq!(came_to, Subscribe::Asked),
+            Some(Expected { ticket: Some(ticket), .. }) => {
+                assert_eq!(came_to, Subscribe::Asked(*ticket));
+            }
             None => {
                 let Subscribe::Ask(ticket) = came_to else { panic!("{came_to:?}") };
-                assert!(self.tickets.insert(ticket), "ticket {ticket} was used before");
+                assert!(ticket > 0 && self.tickets.insert(ticket), "ticket {ticket} was used");
                 self.asked.push((slot, channel, ticket));
                 let expected = Expected { ticket: Some(ticket), member };
                 self.subscriptions.insert((slot, channel), expected);
@@ -136,23 +144,23 @@ impl Model {
     fn unsubscribe(&mut self, slot: u32, channel: usize) {
         let (key, got) = (&self.keys[channel], &mut self.got);
         let left = self.local.unsubscribe(slot, key, &mut |batch| receive(got, &batch));
-        let counted = self.subscriptions.remove(&(slot, channel)).filter(|of| of.ticket.is_none());
-        assert_eq!(left.map(|left| left.member), counted.map(|of| of.member));
+        let ended = self.subscriptions.remove(&(slot, channel));
+        assert_eq!(left.map(Expected::from), ended);
         let at = (slot, channel);
         assert_eq!(self.got.remove(&at), self.owed.remove(&at), "owed before it left");
     }
 
     fn disconnect(&mut self, slot: u32) {
         let mut left = Vec::new();
-        self.local.disconnect(slot, |key, of| left.push((key.name().clone(), of.member)));
+        self.local.disconnect(slot, |key, of| left.push((key.name().clone(), Expected::from(of))));
         let (gone, stay): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut self.subscriptions)
                 .into_iter()
                 .partition(|((of, _), _)| *of == slot);
         self.subscriptions = stay;
-        let counted = gone.into_iter().filter(|(_, of)| of.ticket.is_none());
-        let mut expected: Vec<_> = counted
-            .map(|((_, channel), of)| (self.keys[channel].name().clone(), of.member))
+        let mut expected: Vec<_> = gone
+            .into_iter()
+            .map(|((_, channel), of)| (self.keys[channel].name().clone(), of))
             .collect();
         expected.sort_by(|a, b| a.0.cmp(&b.0));
         left.sort_by(|a, b| a.0.cmp(&b.0));
@@ -186,8 +194,8 @@ impl Model {
 
     fn check_answers(&self) {
         for (&(slot, channel), of) in &self.subscriptions {
-            let joined = of.ticket.is_none().then_some(of.member.as_ref());
-            assert_eq!(self.local.subscribed(slot, &self.keys[channel]), joined);
+            let membership = Membership { member: of.member.as_ref(), ticket: of.ticket };
+            assert_eq!(self.local.membership(slot, &self.keys[channel]), Some(membership));
         }
         let channels: BTreeSet<_> = self.subscriptions.keys().map(|at| at.1).collect();
         assert_eq!(self.local.channels(), channels.len());
@@ -339,20 +347,21 @@ fn the_answer_to_an_abandoned_subscribe_does_not_complete_the_next_one() {
     let (_, _, abandoned) = model.asked[0];
     let key = model.keys[0].clone();
     assert_eq!(model.local.joined(1, &key, abandoned, &mut |_| {}), Joining::Void);
-    assert_eq!(model.local.subscribed(1, &key), None);
     let (_, _, current) = model.asked[1];
+    let membership = |ticket| Some(Membership { member: None, ticket });
+    assert_eq!(model.local.membership(1, &key), membership(Some(current)));
     assert_eq!(model.local.joined(1, &key, current, &mut |_| {}), Joining::Done);
-    assert_eq!(model.local.subscribed(1, &key), Some(None));
+    assert_eq!(model.local.membership(1, &key), membership(None));
 }
 
 #[test]
 fn tickets_wrap_without_looking_like_places() {
     let mut model = Model::new(1);
     model.local.next_ticket = JOINING - 1;
-    assert_eq!(model.local.subscribe(1, &model.keys[0].clone(), None), Subscribe::Ask(0));
+    assert_eq!(model.local.subscribe(1, &model.keys[0].clone(), None), Subscribe::Ask(1));
     let key = model.keys[0].clone();
-    assert_eq!(model.local.subscribe(1, &key, None), Subscribe::Asked);
-    assert_eq!(model.local.joined(1, &key, 0, &mut |_| {}), Joining::Done);
+    assert_eq!(model.local.subscribe(1, &key, None), Subscribe::Asked(1));
+    assert_eq!(model.local.joined(1, &key, 1, &mut |_| {}), Joining::Done);
 }
 
 #[test]

@@ -40,7 +40,13 @@ fn the_first_message_has_the_form_of_reverb() {
 #[test]
 fn ping_and_pong_are_whole_frames() {
     assert_eq!(text_of(&pong()), r#"{"event":"pusher:pong"}"#);
-    assert_eq!(text_of(&ping()), r#"{"event":"pusher:ping"}"#);
+}
+
+#[test]
+fn a_client_is_pinged_both_ways_at_once() {
+    let text = encode::text(0, |out| out.extend(br#"{"event":"pusher:ping"}"#));
+    let both = [text, encode::ping(b"")].map(|frame| frame.bytes().to_vec());
+    assert_eq!(ping().bytes()[..], both.concat());
 }
 
 #[test]

@@ -67,8 +67,21 @@ fact('a client that answers the pings of the gateway stays connected', async (t)
     assert.equal(pusher.connection.socket_id, id);
 });
 
-fact('a client that answers no ping is closed with 4201', async (t) => {
+fact('a client that answers WebSocket pings only stays connected', async (t) => {
     const socket = opened(t, pinging, {});
+    let pings = 0;
+    await within(40_000, 'third ping', (resolve, reject) => {
+        socket.on('close', (code) => reject(new Error(`closed with ${code}`)));
+        socket.on('message', (text) => {
+            pings += JSON.parse(text).event === 'pusher:ping' ? 1 : 0;
+            if (pings === 3) resolve();
+        });
+    });
+    assert.equal(socket.readyState, WebSocket.OPEN);
+});
+
+fact('a client that answers no ping is closed with 4201', async (t) => {
+    const socket = opened(t, pinging, { autoPong: false });
     const closed = within(40_000, 'close', (resolve) => {
         socket.on('close', (code, reason) => resolve({ code, reason: reason.toString() }));
     });

@@ -70,9 +70,7 @@ impl Client {
 
     fn hear_error(&mut self, message: &Value) {
         let error: Value = serde_json::from_str(message["data"].as_str().unwrap()).unwrap();
-        if error["code"] == 4009 && self.errors_due > 0 {
-            self.errors_due -= 1;
-        }
+        self.errors += usize::from(error["code"] == 4009);
     }
 
     /// Only what is new to it.

@@ -81,7 +81,8 @@ impl World {
         assert!(self.terminations.drain(..).all(|mut answer| answered(&mut answer)));
         self.terminated.clear();
         self.switched_off = false;
-        self.clients.iter().for_each(|client| client.assert_at_rest(self.plan.members_max));
+        let members_max = self.plan.members_max;
+        self.clients.iter().for_each(|client| client.assert_at_rest(members_max, &self.ledger));
         let clients = &self.clients;
         let heard = |client: usize| clients[client].is_open() || clients[client].heard_out;
         self.ledger.settle_whispers(heard);
