@@ -190,8 +190,15 @@ fn homes(criterion: &mut Criterion) {
         bench.iter(|| {
             let key = turn.next().expect("a cycle").clone();
             let frame = frame.clone();
-            let publish =
-                Publish { key, frame, cached: None, except: None, whisper: None, answer_to: None };
+            let publish = Publish {
+                key,
+                frame,
+                cached: None,
+                except: None,
+                whisper: None,
+                by_client: false,
+                answer_to: None,
+            };
             homes.publish(publish, Millis(0), &mut |shard, message| {
                 black_box((shard, message));
             });

@@ -102,6 +102,8 @@ pub struct Publish {
     pub except: Option<SocketId>,
     /// What a webhook is told of a client event, when one is to be told.
     pub whisper: Option<Box<Whisper>>,
+    /// A client has sent it: a client event.
+    pub by_client: bool,
     /// Whom to tell the channel's state, and how they call the question.
     pub answer_to: Option<(ShardId, u32, u32)>,
 }

@@ -75,8 +75,12 @@ impl Core {
         if let Some(whisper) = publish.whisper.take() {
             self.note(&publish.key, What::ClientEvent(whisper));
         }
+        let traced = self.traced(&publish);
         let Self { homes, port, now, .. } = self;
         homes.publish(publish, *now, &mut |to, message| post(port, to, message));
+        if let Some(traced) = traced {
+            self.trace(traced);
+        }
     }
 
     /// Tells subscribers numbers that have waited for their time.

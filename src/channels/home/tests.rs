@@ -272,6 +272,7 @@ impl Model {
             cached: ttl_ms.map(|ttl_ms| (data, Duration::from_millis(ttl_ms))),
             except,
             whisper: None,
+            by_client: false,
             answer_to: asks.then_some((ShardId(1), self.calls, 3)),
         };
         let now = Millis(self.now);
@@ -558,6 +559,7 @@ fn an_app_that_holds_less_than_its_part_loses_nothing_to_another() {
             cached: Some(("{}".into(), Duration::from_secs(60))),
             except: None,
             whisper: None,
+            by_client: false,
             answer_to: None,
         };
         homes.publish(publish, Millis(0), &mut |_, _| {});
@@ -595,6 +597,7 @@ fn a_short_lived_event_is_dropped_in_time_behind_any_number_of_long_lived_ones()
             cached: Some(("{}".into(), ttl)),
             except: None,
             whisper: None,
+            by_client: false,
             answer_to: None,
         };
         homes.publish(publish, Millis(0), &mut |_, _| {});
