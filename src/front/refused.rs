@@ -88,7 +88,10 @@ impl<G: Gateway> Front<G> {
             Rejection::Body(Unreceived::TooSlow) => {
                 Request::SlowBody(self.settings.body_timeout.as_secs())
             }
-            Rejection::Body(Unreceived::OverBudget) => Request::Bodies,
+            Rejection::Body(Unreceived::OverBudget) => match self.gateway.headroom() {
+                Headroom::Enough | Headroom::Short => Request::Bodies,
+                Headroom::Spent => Request::Memory,
+            },
             Rejection::Busy => Request::Overloaded,
             Rejection::Invalid(violations) => {
                 let why = violations.sentences();
@@ -105,6 +108,7 @@ impl<G: Gateway> Front<G> {
             Request::AddressConnections(_)
                 | Request::AddressRate(_)
                 | Request::Bodies
+                | Request::Memory
                 | Request::Overloaded
         );
         let app = app.filter(|_| !everyones);

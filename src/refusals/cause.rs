@@ -96,11 +96,11 @@ causes! {
     Invalid = "invalid request",
     // Messages of an open WebSocket.
     /// A subscription or sign-in without a signature.
-    AuthMissing = "no channel signature",
+    AuthMissing = "no channel or user signature",
     /// One signed with a key that is not the app's.
-    AuthKey = "channel signed with another key",
+    AuthKey = "channel or user signed with another key",
     /// One whose signature does not fit.
-    AuthSignature = "wrong channel signature",
+    AuthSignature = "wrong channel or user signature",
     /// What was signed is not what is needed.
     AuthData = "signed data not valid",
     /// A sign-in is missing, or one of somebody else came.

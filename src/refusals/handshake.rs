@@ -88,7 +88,7 @@ impl fmt::Display for Handshake<'_> {
                 app.max_connections.unwrap_or_default()
             ),
             Self::Memory => f.write_str(
-                "connection refused with 4100: more than 95 % of the memory is used: raise \
+                "connection refused with 4100: it takes memory, of which 95 % are used: raise \
                  server.memory_limit (RINGWAVE_MEMORY_LIMIT), or give the host more",
             ),
             Self::NoSlot => f.write_str(

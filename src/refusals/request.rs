@@ -56,8 +56,10 @@ pub enum Request<'a> {
     },
     /// The body did not arrive in so many seconds.
     SlowBody(u64),
-    /// Too many bytes of bodies wait, or the memory is spent.
+    /// Too many bytes of bodies wait.
     Bodies,
+    /// There is too little memory.
+    Memory,
     /// The shards do not keep up.
     Overloaded,
     /// The app sends more requests per second than it may.
@@ -107,6 +109,7 @@ impl Request<'_> {
             Self::TooLarge { .. } | Self::DataTooLarge(_) => Cause::TooLarge,
             Self::SlowBody(_) => Cause::SlowBody,
             Self::Bodies => Cause::Bodies,
+            Self::Memory => Cause::Memory,
             Self::Overloaded => Cause::Overloaded,
             Self::AppRate(_) => Cause::AppRate,
             Self::AddressConnections(_) => Cause::AddressConnections,
@@ -149,6 +152,7 @@ impl fmt::Display for Request<'_> {
             | Self::DataTooLarge(_)
             | Self::SlowBody(_)
             | Self::Bodies
+            | Self::Memory
             | Self::Overloaded => self.too_much(f),
         }
     }
@@ -182,7 +186,12 @@ impl Request<'_> {
                 refusal.status()
             ),
             Self::UnknownAppId { id, apps } => {
-                write!(f, "request refused with 404: unknown app id {}", Shortened(id))?;
+                f.write_str("request refused with 404: unknown app id ")?;
+                // As ids are by rule; what is longer or no number may be a key or worse.
+                match id.len() <= ID_DIGITS && id.bytes().all(|byte| byte.is_ascii_digit()) {
+                    true => f.write_str(id)?,
+                    false => write!(f, "{}", Shortened(id))?,
+                }
                 if apps.by_key(id).is_some() {
                     f.write_str(", which is the key of an app and not its id")?;
                 }
@@ -222,6 +231,10 @@ impl Request<'_> {
             Self::Bodies => f.write_str(
                 "request refused with 503: the bodies of other requests take all the memory that \
                  there is for them: publish more slowly, or give the host more memory",
+            ),
+            Self::Memory => f.write_str(
+                "request refused with 503: it takes memory, of which 98 % are used: raise \
+                 server.memory_limit (RINGWAVE_MEMORY_LIMIT), or give the host more",
             ),
             Self::Overloaded => f.write_str(
                 "request refused with 503: the shards cannot keep up: publish more slowly, or give \
@@ -306,6 +319,9 @@ impl fmt::Display for Signed<'_> {
         }
     }
 }
+
+/// Digits of an id that is shown whole.
+const ID_DIGITS: usize = 20;
 
 /// A time in the unit that people would say it in.
 struct Span(u64);
