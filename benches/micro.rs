@@ -197,6 +197,7 @@ fn homes(criterion: &mut Criterion) {
                 except: None,
                 whisper: None,
                 joining: None,
+                by_client: false,
                 answer_to: None,
             };
             homes.publish(publish, Millis(0), &mut |shard, message| {

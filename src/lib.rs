@@ -47,10 +47,10 @@
 //! | 6 | [`config`] | every setting declared once, and where values come from |
 //! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
 //! | 4 | [`front`], [`storm`], [`webhooks`] | HTTP, the API, the upgrade; load; requests to apps |
-//! | 3 | [`channels`], [`plane`] | who is subscribed, what is one truth; sockets and backlogs |
+//! | 3 | [`channels`], [`plane`], [`refusals`] | subscribers, one truth; sockets; what was refused |
 //! | 2 | [`bus`], [`protocol`] | mailboxes between shards; the Pusher protocol, pure |
 //! | 1 | [`ring`], [`websocket`] | the kernel's ring or a simulated one; RFC 6455, pure |
-//! | 0 | [`frame`], [`id`], [`memory`], [`time`] | values that all floors share |
+//! | 0 | [`frame`], [`id`], [`memory`], [`text`], [`time`] | values that all floors share |
 //!
 //! `websocket`, `protocol` and `channels` know no socket, no clock and no randomness: bytes and
 //! `now` go in, values come out. [`Plane`](plane::Plane) and [`Shard`](shard::Shard) are generic
@@ -104,6 +104,7 @@
 pub mod frame;
 pub mod id;
 pub mod memory;
+pub mod text;
 pub mod time;
 
 pub mod ring;
@@ -114,6 +115,7 @@ pub mod protocol;
 
 pub mod channels;
 pub mod plane;
+pub mod refusals;
 
 pub mod front;
 pub mod storm;

@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 
 /// The top-level modules by floor. A module imports from lower floors and its own children.
 const FLOORS: [(u8, &[&str]); 9] = [
-    (0, &["frame", "id", "memory", "time"]),
+    (0, &["frame", "id", "memory", "text", "time"]),
     (1, &["ring", "websocket"]),
     (2, &["bus", "protocol"]),
-    (3, &["channels", "plane"]),
+    (3, &["channels", "plane", "refusals"]),
     (4, &["front", "storm", "webhooks"]),
     (5, &["shard"]),
     (6, &["config"]),

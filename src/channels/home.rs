@@ -212,7 +212,7 @@ impl Homes {
         if let Some(JoiningSender { shard, conn, ticket }) = joining
             && self.refused.contains(&(shard, ticket))
         {
-            post(shard, Message::NotMember(conn));
+            post(shard, Message::NotMember(conn, key.name().clone()));
             return false;
         }
         if let Some((data, ttl)) = cached {

@@ -28,7 +28,7 @@ pub enum Message {
     /// From the home: the answer to a publish that asked for one.
     Published(Box<Answered>),
     /// From the home: this connection sent a client event behind a join that was refused.
-    NotMember(ConnKey),
+    NotMember(ConnKey, ChannelName),
 }
 
 /// A subscribe on its way to the channel's home. Only made of an `Authorised`.
@@ -110,6 +110,8 @@ pub struct Publish {
     /// Whose client event this is, if the home's answer to the sender's join is not known yet: the
     /// home relays it only if it has counted that join. The sender has to be a member.
     pub joining: Option<JoiningSender>,
+    /// A client has sent it: a client event.
+    pub by_client: bool,
     /// Whom to tell the channel's state, and how they call the question.
     pub answer_to: Option<(ShardId, u32, u32)>,
 }

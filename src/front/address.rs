@@ -11,6 +11,8 @@ use std::str::FromStr;
 use hyper::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use crate::refusals::Sender;
+
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
@@ -24,6 +26,11 @@ impl Peer {
     pub(super) const fn of(address: IpAddr) -> Self {
         // A listener of both families shows clients of the older one so.
         Self::Address(address.to_canonical())
+    }
+
+    /// As the log names it.
+    pub(super) const fn sender(self) -> Sender {
+        Sender::Address(self.address())
     }
 
     const fn address(self) -> Option<IpAddr> {

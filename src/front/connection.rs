@@ -57,7 +57,7 @@ pub(super) async fn serve<G: Gateway>(
     let switching = Rc::new(Switching::default());
     let mut io = Io::new(accepted.stream, Rc::clone(&pace), Rc::clone(&switching));
     let (peer, opening) = (accepted.peer, accepted.opening);
-    let Some(visitor) = welcome(&mut io, peer, opening, &front, stop.clone()).await else {
+    let Some((visitor, peer)) = welcome(&mut io, peer, opening, &front, stop.clone()).await else {
         return;
     };
     let visitor = Rc::new(visitor);
@@ -95,10 +95,16 @@ pub(super) async fn serve<G: Gateway>(
     });
     let Some(result) = ended.await else {
         // Late: not worth an answer, the socket closes with the drop of what is in flight on it.
+        if pace.in_head() {
+            front.note_slow_head(peer);
+        }
         return;
     };
 
     let parts = http.into_parts();
+    if let Err(error) = &result {
+        front.note_unread(peer, &parts.io.beginning(), error);
+    }
     match switched.take().filter(|_| result.is_ok()) {
         None => parts.io.linger(LINGER_BYTES_HTTP, LINGER).await,
         Some(Switched::Admitted(admitted)) => {
@@ -115,7 +121,7 @@ async fn welcome<G: Gateway>(
     opening: Opening,
     front: &Front<G>,
     stop: watch::Receiver<bool>,
-) -> Option<Visitor> {
+) -> Option<(Visitor, Peer)> {
     let peer = match opening {
         Opening::Http => peer,
         Opening::ProxyHeader => {
@@ -126,7 +132,7 @@ async fn welcome<G: Gateway>(
                 header = tokio::time::timeout(time_max, io.proxy_header()) => header,
             };
             let Ok(Some(header)) = header else {
-                tracing::debug!(?peer, "closed: no header of the PROXY protocol");
+                front.note_no_proxy_header(peer);
                 return None;
             };
             header.client.map_or(peer, Peer::of)
@@ -134,9 +140,9 @@ async fn welcome<G: Gateway>(
     };
     let visitor = Visitor::arrive(&front.settings.door, peer);
     if visitor.is_none() {
-        tracing::debug!(?peer, "closed: far too many connections from its address");
+        front.note_flood(peer);
     }
-    visitor
+    Some((visitor?, peer))
 }
 
 /// HTTP/1.1 as the front speaks it.

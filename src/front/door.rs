@@ -29,6 +29,7 @@ pub struct AddressLimits {
 #[derive(Debug)]
 pub struct Door {
     proxies: TrustedProxies,
+    limits: AddressLimits,
     connections_max: Option<u32>,
     rate: Option<Rate>,
     stripes: Box<[Mutex<Stripe>]>,
@@ -72,12 +73,18 @@ impl Door {
     pub fn new(proxies: TrustedProxies, limits: AddressLimits) -> Self {
         Self {
             proxies,
+            limits,
             connections_max: limits.connections,
             rate: limits.requests_per_second.map(|most| Rate::of(most, BURST_SECONDS)),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             unknown: AtomicU64::new(0),
         }
+    }
+
+    /// What an address may have.
+    pub(super) const fn limits(&self) -> AddressLimits {
+        self.limits
     }
 
     /// Whether anything is counted.

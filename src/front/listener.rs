@@ -20,6 +20,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, watch};
 use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
 
+use crate::refusals::{Bytes, Refusal, Sender};
+
 use super::address::Peer;
 use super::body::Budget;
 use super::gateway::{Gateway, Headroom};
@@ -152,7 +154,6 @@ struct Accepting<G> {
 impl<G: Gateway> Accepting<G> {
     async fn run(mut self) {
         let mut stopped = pin!(stopped(self.stop.clone()));
-        let mut failing = false;
         loop {
             // Without a free slot nothing is accepted: the kernel's queue holds the rest.
             let slot = tokio::select! {
@@ -184,7 +185,6 @@ impl<G: Gateway> Accepting<G> {
             };
             match accepted {
                 Ok(accepted) => {
-                    failing = false;
                     let front = Rc::clone(&self.front);
                     let stop = self.stop.clone();
                     tokio_uring::spawn(async move {
@@ -194,9 +194,9 @@ impl<G: Gateway> Accepting<G> {
                 }
                 Err(error) if is_of_that_connection(&error) => {}
                 Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(%error, "accept fails; trying again until it succeeds");
-                    }
+                    let refused = Refusal::Bytes(Bytes::Accept(&error));
+                    let nobody = Sender::Unknown;
+                    self.front.settings.refusals.note(None, nobody, &refused);
                     drop(slot);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

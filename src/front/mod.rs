@@ -18,6 +18,7 @@ pub mod gateway;
 mod listener;
 mod pace;
 mod proxy_header;
+mod refused;
 mod reply;
 mod route;
 mod service;
@@ -31,6 +32,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::refusals::Refusals;
 
 pub use door::{AddressLimits, Door};
 pub use gateway::{Command, Gateway};
@@ -57,6 +60,8 @@ pub struct Settings {
     pub bodies_bytes_max: usize,
     /// Whom the fronts of all shards trust, and what they let an address have.
     pub door: Arc<Door>,
+    /// Where what is refused is noted for the log.
+    pub refusals: Arc<Refusals>,
 }
 
 impl Default for Settings {
@@ -71,6 +76,7 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(75),
             bodies_bytes_max: 64 * 1024 * 1024,
             door: Arc::default(),
+            refusals: Arc::default(),
         }
     }
 }

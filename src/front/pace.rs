@@ -19,6 +19,8 @@ pub(super) struct Pace {
     idle: Duration,
     /// No request has begun since the last response.
     waiting: Cell<bool>,
+    /// Some of a head has come.
+    begun: Cell<bool>,
     /// None while a request is served: the body and the shard have deadlines of their own.
     deadline: Cell<Option<Instant>>,
 }
@@ -27,11 +29,12 @@ impl Pace {
     /// A new connection: its first head is due within `head` of the accept.
     pub(super) fn new(head: Duration, idle: Duration) -> Self {
         let deadline = Cell::new(Some(Instant::now() + head));
-        Self { head, idle, waiting: Cell::new(false), deadline }
+        Self { head, idle, waiting: Cell::new(false), begun: Cell::new(false), deadline }
     }
 
     /// Bytes arrived, or the end of the stream.
     pub(super) fn received(&self) {
+        self.begun.set(true);
         if self.waiting.replace(false) {
             self.deadline.set(Some(Instant::now() + self.head));
         }
@@ -40,6 +43,7 @@ impl Pace {
     /// A head is complete.
     pub(super) fn serving(&self) {
         self.waiting.set(false);
+        self.begun.set(false);
         self.deadline.set(None);
     }
 
@@ -47,6 +51,12 @@ impl Pace {
     pub(super) fn served(&self) {
         self.waiting.set(true);
         self.deadline.set(Some(Instant::now() + self.idle));
+    }
+
+    /// Whether a request has begun whose head has not ended. A connection on which nothing came, as
+    /// browsers open them for later, has begun none.
+    pub(super) fn in_head(&self) -> bool {
+        self.begun.get()
     }
 
     /// Ready when the present deadline has passed. Polled again whenever it may have moved.

@@ -13,6 +13,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde::ser::{Serialize, Serializer};
 
+use crate::protocol::signing::SignatureError;
 use crate::websocket::handshake;
 
 use super::body::Unreceived;
@@ -64,6 +65,8 @@ pub(super) enum Rejection {
     TooMany(String, Duration),
     /// 429: the client's address has as much as it may. `close`: so does the connection then.
     TurnedAway { cause: TurnedAway, close: bool },
+    /// 401: the request is not signed by the app, for this reason.
+    Signature(SignatureError),
     /// There is no body to judge.
     Body(Unreceived),
     /// The request to a WebSocket endpoint opens none.
@@ -97,6 +100,7 @@ impl Rejection {
             }
             Self::TooMany(text, wait) => too_many(text, wait),
             Self::TurnedAway { cause, close } => turned_away(cause, close),
+            Self::Signature(error) => sentence(StatusCode::UNAUTHORIZED, error.to_string()),
             Self::Body(cause) => no_body(cause),
             Self::Handshake(refusal) => no_websocket(refusal),
         }
@@ -110,6 +114,11 @@ pub(super) struct Violations(Vec<(String, String)>);
 impl Violations {
     pub(super) fn add(&mut self, field: impl Into<String>, sentence: impl Into<String>) {
         self.0.push((field.into(), sentence.into()));
+    }
+
+    /// All of them, one after the other.
+    pub(super) fn sentences(&self) -> String {
+        self.0.iter().map(|(_, sentence)| &**sentence).collect::<Vec<_>>().join(" ")
     }
 
     pub(super) fn none(&self) -> bool {

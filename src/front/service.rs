@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONNECTION, HOST, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Version};
 use serde::Serialize;
 
@@ -21,8 +22,12 @@ pub(super) async fn respond<G: Gateway>(
     request: Request<Incoming>,
     switched: &RefCell<Option<Switched>>,
 ) -> Answer {
-    let answer = answer(front, visitor, request, switched).await;
-    let mut answer = answer.unwrap_or_else(Rejection::into_answer);
+    let (head, body) = request.into_parts();
+    let answer = answer(front, visitor, &head, body, switched).await;
+    let mut answer = answer.unwrap_or_else(|rejection| {
+        front.note_request(visitor, &head, &rejection);
+        rejection.into_answer()
+    });
     if front.gateway.draining() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -32,10 +37,10 @@ pub(super) async fn respond<G: Gateway>(
 async fn answer<G: Gateway>(
     front: &Front<G>,
     visitor: &Visitor,
-    request: Request<Incoming>,
+    head: &Parts,
+    body: Incoming,
     switched: &RefCell<Option<Switched>>,
 ) -> Result<Answer, Rejection> {
-    let (head, body) = request.into_parts();
     if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
         return Err(Rejection::Host);
     }
@@ -46,13 +51,13 @@ async fn answer<G: Gateway>(
     }
     match route {
         Route::Up => Ok(healthy(&head.method, route.methods())),
-        Route::WebSocket { key } => upgrade::answer(front, visitor, &head, &body, &key, switched),
+        Route::WebSocket { key } => upgrade::answer(front, visitor, head, &body, &key, switched),
         Route::Api { app_id, endpoint } => {
             // Held until the answer.
             let _pass = visitor
                 .admit(|| visitor.client(&head.headers))
                 .map_err(|cause| Rejection::TurnedAway { cause, close: visitor.is_alone() })?;
-            api::answer(front, &head, body, &app_id, endpoint).await
+            api::answer(front, head, body, &app_id, endpoint).await
         }
     }
 }

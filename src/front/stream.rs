@@ -135,6 +135,31 @@ pub(super) struct Parts {
 type ReadInFlight = Pin<Box<dyn Future<Output = (io::Result<usize>, Vec<u8>)>>>;
 type WriteInFlight = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
+/// The first bytes of a connection, by which the protocol is known that it speaks if it is not HTTP.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Beginning {
+    bytes: [u8; 16],
+    len: u8,
+}
+
+impl Beginning {
+    /// Those that have come.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Takes of what comes as much as is missing.
+    fn see(&mut self, received: &[u8]) {
+        let (seen, rest) = self.bytes.split_at_mut(usize::from(self.len));
+        let more = rest.len().min(received.len());
+        if let (Some(rest), Some(received)) = (rest.get_mut(..more), received.get(..more)) {
+            rest.copy_from_slice(received);
+            // Of so few bytes the length fits.
+            self.len = (seen.len() + more) as u8;
+        }
+    }
+}
+
 /// A [`Stream`] that hyper can drive. What a write cannot do at once it does in the background;
 /// `poll_flush` waits for it, so flushed means that the kernel has taken every byte. A 101 is not
 /// written at all: what hyper says once the connection has [`Switching::begun`] is kept for the
@@ -153,6 +178,7 @@ pub(super) struct Io {
     unsent: Vec<u8>,
     /// The peer has ended its direction.
     ended: bool,
+    beginning: Beginning,
 }
 
 impl Io {
@@ -166,7 +192,13 @@ impl Io {
             switching,
             unsent: Vec::new(),
             ended: false,
+            beginning: Beginning::default(),
         }
+    }
+
+    /// What it began with; what hyper reads, behind a header of the PROXY protocol.
+    pub(super) const fn beginning(&self) -> Beginning {
+        self.beginning
     }
 
     /// Takes the header of the PROXY protocol that a connection begins with; what came behind it
@@ -287,6 +319,8 @@ impl Read for Io {
         ready!(self.poll_received(cx))?;
         let count = self.received.len().min(buffer.remaining());
         buffer.put_slice(&self.received[..count]);
+        let Self { beginning, received, .. } = &mut *self;
+        beginning.see(&received[..count]);
         self.received.advance(count);
         Poll::Ready(Ok(()))
     }

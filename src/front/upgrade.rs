@@ -44,7 +44,11 @@ pub(super) fn answer<G: Gateway>(
     });
     let answer = switching_protocols(&accept.map_err(Rejection::Handshake)?)?;
     let admitted = admit(&front.gateway, visitor, head, key);
-    *switched.borrow_mut() = Some(admitted.unwrap_or_else(Switched::Refused));
+    let admitted = admitted.unwrap_or_else(|error| {
+        front.note_handshake(visitor, head, key, error);
+        Switched::Refused(error)
+    });
+    *switched.borrow_mut() = Some(admitted);
     Ok(answer)
 }
 
@@ -63,8 +67,7 @@ fn admit<G: Gateway>(
         return Err(ProtocolError::AppDisabled);
     }
     check_protocol_version(head.uri.query().unwrap_or_default())?;
-    if let Err(reason) = app.allowed_origins.check(origin(&head.headers)) {
-        tracing::info!(app = %app.id, %reason, "origin refused");
+    if app.allowed_origins.check(origin(&head.headers)).is_err() {
         return Err(ProtocolError::OriginRefused);
     }
     if gateway.draining() {
@@ -97,6 +100,6 @@ fn origin(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The values of a header. One that is not ASCII is not what any handshake asks for.
-fn texts(headers: &HeaderMap, name: HeaderName) -> Vec<&str> {
+pub(super) fn texts(headers: &HeaderMap, name: HeaderName) -> Vec<&str> {
     headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use hyper::header::HeaderMap;
 
+use crate::refusals::Sender;
+
 use super::address::Peer;
 use super::door::{Door, Place, TurnedAway};
 
@@ -40,6 +42,11 @@ impl Visitor {
     /// Whose request this is, if that is known.
     pub(super) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
         self.door.proxies().client(self.peer, headers)
+    }
+
+    /// The same as the log names it.
+    pub(super) fn sender(&self, headers: &HeaderMap) -> Sender {
+        Sender::Address(self.client(headers))
     }
 
     /// Lets a request through that counts, or says why not. `client` is not asked where nothing is

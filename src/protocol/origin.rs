@@ -45,6 +45,25 @@ impl Origins {
     }
 }
 
+/// The first entries, as they may be written: `example.com, https://example.org:8443 and 7 more`.
+impl fmt::Display for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("no entries");
+        }
+        for (number, pattern) in self.0.iter().take(ENTRIES_SHOWN).enumerate() {
+            write!(f, "{}{pattern}", if number > 0 { ", " } else { "" })?;
+        }
+        match self.0.len().checked_sub(ENTRIES_SHOWN) {
+            Some(more @ 1..) => write!(f, " and {more} more"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Entries of a list that a line of the log has room for.
+const ENTRIES_SHOWN: usize = 10;
+
 /// Why an origin was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OriginRefused {
@@ -111,6 +130,24 @@ impl Pattern {
             None => port.is_none() || *port == origin.port,
         };
         port_fits && wildcard_matches(host, &origin.host)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, host, port) = match self {
+            Self::Any => return f.write_str("*"),
+            Self::Null => return f.write_str(NULL),
+            Self::Parts { scheme, host, port } => (scheme.as_deref(), host, *port),
+        };
+        if let Some(scheme) = scheme {
+            write!(f, "{scheme}://")?;
+        }
+        f.write_str(host)?;
+        match port.filter(|&port| Some(port) != scheme.and_then(default_port)) {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -337,6 +374,17 @@ mod tests {
             let refused = Origins::parse(&[entry.to_owned()]);
             assert!(refused.is_err_and(|text| text.contains(&format!("{entry:?}"))), "{entry:?}");
         }
+    }
+
+    #[test]
+    fn a_list_is_shown_as_it_may_be_written() {
+        let list =
+            ["*", "a.example", "*.B.example:8080", "https://c.example", "https://d:444", "null"];
+        let shown = "*, a.example, *.b.example:8080, https://c.example, https://d:444, null";
+        assert_eq!(origins(&list).to_string(), shown);
+        assert_eq!(origins(&[]).to_string(), "no entries");
+        let long = origins(&["a.example"; 12]).to_string();
+        assert!(long.ends_with("a.example and 2 more"), "{long}");
     }
 
     const NEAR_MISSES: &str =

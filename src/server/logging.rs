@@ -4,8 +4,14 @@
 //!   stdout that nobody reads (a stopped pager, a full pipe) blocks no shard.
 //! - What waits is bounded in bytes; lines over the bound are dropped, counted, and the count is
 //!   logged as soon as there is room.
-//! - Control characters never reach stdout raw, whatever a client put into a name: an event is
-//!   exactly one line, and no terminal is steered by it.
+//! - Control characters and those that reorder text never reach stdout raw, whatever a client put
+//!   into a name: an event is exactly one line, no terminal is steered by it, and no reader is
+//!   misled.
+//!
+//! What a line says of clients is made fit for it where it is said ([`crate::text`]); how it looks
+//! is in `forms`.
+
+mod forms;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -19,6 +25,10 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::text;
+
+use forms::{JsonLines, TextLines};
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,15 +83,25 @@ pub const BACKLOG_BYTES_MAX: usize = 4 << 20;
 const BATCH_BYTES: usize = 64 << 10;
 
 fn subscriber(debug: bool, format: Format, lines: Lines) -> impl Subscriber + Send + Sync {
-    let level = if debug { Level::DEBUG } else { Level::INFO };
-    let targets =
-        Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), level);
     let ansi = lines.ansi;
     let (text, json) = match format {
-        Format::Text => (Some(fmt::layer().with_ansi(ansi).with_writer(lines)), None),
-        Format::Json => (None, Some(fmt::layer().json().flatten_event(true).with_writer(lines))),
+        Format::Text => {
+            let layer = fmt::layer().event_format(TextLines).with_ansi(ansi);
+            (Some(layer.with_writer(lines)), None)
+        }
+        Format::Json => {
+            let layer = fmt::layer().json().event_format(JsonLines::new());
+            (None, Some(layer.with_writer(lines)))
+        }
     };
-    tracing_subscriber::registry().with(targets).with(text).with(json)
+    tracing_subscriber::registry().with(wanted(debug)).with(text).with(json)
+}
+
+/// The events that are logged: the one place where `debug` decides anything. Whoever would do work
+/// for a line at DEBUG asks `tracing::enabled!`.
+fn wanted(debug: bool) -> Targets {
+    let level = if debug { Level::DEBUG } else { Level::INFO };
+    Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
 /// The queue between those who log and the thread that writes.
@@ -150,21 +170,22 @@ impl Write for Line<'_> {
     }
 }
 
-/// The event as one line, with control characters escaped as Rust writes them. With `ansi`, escape
-/// sequences pass: they are colours, the formatter has escaped those that came in values.
+/// The event as one line, with characters escaped that [are unsafe](text::is_unsafe), as JSON
+/// escapes them, so that JSON stays JSON. With `ansi`, escape sequences pass: they are colours, the
+/// formatter has escaped those that came in values.
 fn one_line(event: &[u8], ansi: bool) -> Vec<u8> {
-    let event = event.strip_suffix(b"\n").unwrap_or(event);
-    let mut line = Vec::with_capacity(event.len() + 1);
-    for &byte in event {
-        match byte {
-            b'\x1b' if ansi => line.push(byte),
-            b'\t' => line.push(byte),
-            _ if byte.is_ascii_control() => line.extend(std::ascii::escape_default(byte)),
-            _ => line.push(byte),
+    let event = String::from_utf8_lossy(event.strip_suffix(b"\n").unwrap_or(event));
+    let mut line = String::with_capacity(event.len() + 1);
+    for char in event.chars() {
+        match char {
+            '\x1b' if ansi => line.push(char),
+            '\t' => line.push(char),
+            // Writing into a string cannot fail.
+            _ => text::write_escaped(&mut line, char).unwrap_or_default(),
         }
     }
-    line.push(b'\n');
-    line
+    line.push('\n');
+    line.into_bytes()
 }
 
 /// The writing end of the queue.
@@ -228,6 +249,42 @@ mod tests {
     }
 
     #[test]
+    fn no_value_can_pass_for_another_field_and_a_plain_one_has_no_quotes() {
+        let log = logged(false, Format::Text, || {
+            let name = r#"x app=forged "y" \"#;
+            tracing::info!(name, %name, plain = "App\\Seen", empty = "", count = 3, "said");
+            tracing::info!(name = "a\u{202e}b\u{2028}c", "said");
+        });
+        let quoted = r#"name="x app=forged \"y\" \\""#;
+        let expected = format!(r#" INFO said {quoted} {quoted} plain=App\Seen empty="" count=3"#);
+        let mut lines = log.lines();
+        assert!(lines.next().unwrap().ends_with(&expected), "{log}");
+        assert!(lines.next().unwrap().ends_with(r#" INFO said name="a\u202eb\u2028c""#), "{log}");
+    }
+
+    #[test]
+    fn a_json_line_stays_json_whatever_is_in_a_value_and_its_strings_are_strings() {
+        let name = "a \"b\" \u{7f}\u{85}\u{2028}\u{202e}\\ größer";
+        let log = logged(false, Format::Json, || tracing::info!(name, %name, count = 3, "said"));
+        let (line, end) = log.split_at(log.len() - 1);
+        assert_eq!(end, "\n");
+        assert!(!line.chars().any(text::is_unsafe), "{line}");
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&line["name"], &line["count"]), (&name.into(), &3.into()));
+    }
+
+    #[test]
+    fn modules_of_ours_are_not_told_and_those_of_libraries_are() {
+        for format in [Format::Text, Format::Json] {
+            let log = logged(false, format, || {
+                tracing::warn!(target: "ringwave::front", "ours");
+                tracing::warn!(target: "rustls::client", "theirs");
+            });
+            assert!(!log.contains("front") && log.contains("rustls::client"), "{log}");
+        }
+    }
+
+    #[test]
     fn a_json_line_is_an_object_with_level_message_and_fields() {
         let log = logged(false, Format::Json, || {
             tracing::warn!(target: "ringwave::shard", shard = 3, "table full");
@@ -258,7 +315,7 @@ mod tests {
     #[test]
     fn colours_pass_for_a_terminal_and_only_there() {
         assert_eq!(one_line(b"\x1b[32mINFO\x1b[0m\n", true), b"\x1b[32mINFO\x1b[0m\n");
-        assert_eq!(one_line(b"\x1b[32mINFO\n", false), b"\\x1b[32mINFO\n");
+        assert_eq!(one_line(b"\x1b[32mINFO\n", false), b"\\u001b[32mINFO\n");
         assert_eq!(one_line("größer\tals\n".as_bytes(), false), "größer\tals\n".as_bytes());
     }
 

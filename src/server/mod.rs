@@ -33,6 +33,7 @@ use crate::front::{self, Door};
 use crate::id::ShardId;
 use crate::memory::{Holder, Per};
 use crate::plane::BacklogLimits;
+use crate::refusals::Refusals;
 use crate::ring::UringSizes;
 use crate::shard::run::{Milestone, Setup};
 use crate::shard::{self, Message, ShardParts, SocketIds};
@@ -76,6 +77,12 @@ const DRAIN_GRACE: Duration = Duration::from_secs(4);
 /// How often addresses are looked through.
 const DOOR_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often it is told at most that addresses are not counted.
+const UNCOUNTED_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether the minute of a refusal is over.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What webhooks may take at the end, when no connection is left.
 const WEBHOOK_GRACE: Duration = Duration::from_secs(3);
 
@@ -112,7 +119,10 @@ fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Thread)?;
-    runtime.block_on(control(&config, origin, &host, bound))
+    let refusals = Arc::new(Refusals::default());
+    let ended = runtime.block_on(control(&config, origin, &host, bound, &refusals));
+    refusals.tell_rest();
+    ended
 }
 
 /// The control thread from here on.
@@ -121,6 +131,7 @@ async fn control(
     origin: &Origin,
     host: &Host,
     bound: Bound,
+    refusals: &Arc<Refusals>,
 ) -> Result<ExitCode, StartError> {
     let server = &config.server;
     // Before any thread starts: from here on a signal drains.
@@ -128,13 +139,13 @@ async fn control(
     let manager = Arc::new(ServiceManager::from_environment());
     let courier = start_courier(config)?;
     let door = Arc::new(Door::new(server.trusted_proxies.clone(), server.address_limits));
-    let (mut shards, cores) = Shards::start(config, host, bound, &courier, &door)?;
+    let (mut shards, cores) = Shards::start(config, host, bound, &courier, (&door, refusals))?;
     shards.until(Milestone::Serving).await?;
     // Before anybody is told that the server is up: a deployment may reload it at once.
     let mut requests = admin::listen(origin);
     match server.log_format {
         LogFormat::Text => screen::print(config, host, &cores),
-        LogFormat::Json => tracing::info!("{}", server.starting_line()),
+        LogFormat::Json => tell_start(server),
     }
     let slots = limits::slots_note(host.nofile.soft, server.max_connections_per_shard);
     for note in config.notes.iter().chain(&slots) {
@@ -148,6 +159,7 @@ async fn control(
     if door.counts() {
         tokio::spawn(keep_door(door));
     }
+    tokio::spawn(tell_refusals(Arc::clone(refusals)));
     let mut reload = Reload::new(config, origin, &courier);
     let signal = loop {
         let request = tokio::select! {
@@ -186,15 +198,35 @@ async fn control(
     Ok(ExitCode::SUCCESS)
 }
 
+/// The start as one line of the log, with what a machine looks for as fields.
+fn tell_start(server: &ServerConfig) {
+    let places: Vec<_> = server.listeners.iter().map(ToString::to_string).collect();
+    let (version, listeners, shards) =
+        (env!("CARGO_PKG_VERSION"), places.join(", "), server.shards);
+    tracing::info!(version, listeners, shards, "{}", server.starting_line());
+}
+
 /// Forgets addresses that have nothing any more, for as long as the process lives.
 async fn keep_door(door: Arc<Door>) {
     let mut every = tokio::time::interval(DOOR_INTERVAL);
+    let (mut uncounted, mut told) = (0_u64, None::<Instant>);
     loop {
         every.tick().await;
-        let uncounted = door.forget_idle();
-        if uncounted > 0 {
+        uncounted = uncounted.saturating_add(door.forget_idle());
+        if uncounted > 0 && told.is_none_or(|told| told.elapsed() >= UNCOUNTED_INTERVAL) {
             tracing::warn!(uncounted, "more addresses than can be counted: let in without limits");
+            (uncounted, told) = (0, Some(Instant::now()));
         }
+    }
+}
+
+/// Tells how often what was refused, minute by minute, for as long as the process lives.
+async fn tell_refusals(refusals: Arc<Refusals>) {
+    let started = Instant::now();
+    let mut every = tokio::time::interval(TELL_INTERVAL);
+    loop {
+        every.tick().await;
+        refusals.tell(u32::try_from(started.elapsed().as_secs()).unwrap_or(u32::MAX));
     }
 }
 
@@ -229,7 +261,7 @@ impl Shards {
         host: &Host,
         bound: Bound,
         courier: &Courier,
-        door: &Arc<Door>,
+        (door, refusals): (&Arc<Door>, &Arc<Refusals>),
     ) -> Result<(Self, String), StartError> {
         let server = &config.server;
         let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
@@ -253,11 +285,12 @@ impl Shards {
                     shard: server.backlog_per_shard,
                 },
                 tap: courier.tap(),
+                refusals: Arc::clone(refusals),
             };
             let setup = Setup {
                 parts,
                 ring: ring_sizes(server, host),
-                front: front_settings(server, door),
+                front: front_settings(server, door, refusals),
                 listeners,
                 started,
             };
@@ -345,12 +378,17 @@ fn ring_sizes(server: &ServerConfig, host: &Host) -> UringSizes {
     }
 }
 
-fn front_settings(server: &ServerConfig, door: &Arc<Door>) -> front::Settings {
+fn front_settings(
+    server: &ServerConfig,
+    door: &Arc<Door>,
+    refusals: &Arc<Refusals>,
+) -> front::Settings {
     front::Settings {
         path_prefix: server.path.clone(),
         connections_max: u32::try_from(server.max_http_connections).unwrap_or(u32::MAX),
         head_timeout: server.header_timeout,
         door: Arc::clone(door),
+        refusals: Arc::clone(refusals),
         ..front::Settings::default()
     }
 }

@@ -73,10 +73,16 @@ impl Core {
     /// An event for all subscribers of a channel.
     pub(super) fn home_publish(&mut self, mut publish: Publish) {
         let whisper = publish.whisper.take().map(|whisper| (publish.key.clone(), whisper));
+        let traced = self.traced(&publish);
         let Self { homes, port, now, .. } = self;
-        let relayed = homes.publish(publish, *now, &mut |to, message| post(port, to, message));
-        if let Some((key, whisper)) = whisper.filter(|_| relayed) {
+        if !homes.publish(publish, *now, &mut |to, message| post(port, to, message)) {
+            return;
+        }
+        if let Some((key, whisper)) = whisper {
             self.note(&key, What::ClientEvent(whisper));
+        }
+        if let Some(traced) = traced {
+            self.trace(traced);
         }
     }
 

@@ -12,14 +12,16 @@ use crate::channels::{
     Whisper,
 };
 use crate::id::{ConnKey, SocketId};
-use crate::plane::{Ended, Host, Plane};
+use crate::plane::{Host, Plane};
 use crate::protocol::auth::Authorised;
-use crate::protocol::close::{ProtocolError, error_frame, refusal_frames, subscribe_refusal};
+use crate::protocol::close::{ProtocolError, error_frame, subscribe_refusal};
 use crate::protocol::names::ChannelName;
 use crate::protocol::outbound;
 use crate::protocol::session::{Action, ClientEvent};
 use crate::protocol::webhook::EventKind;
+use crate::refusals::About;
 use crate::ring::Ring;
+use crate::text::without_signatures;
 use crate::websocket::{self, ReadLimits};
 
 /// Most fragments of one message: far more than any client makes, few enough that the cost of each
@@ -37,11 +39,15 @@ impl<R: Ring> Host<R> for Core {
             // Reverb takes binary messages as text.
             websocket::Message::Binary(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => text,
-                Err(_invalid) => return plane.owe(key, &error_frame(ProtocolError::Malformed)),
+                Err(_invalid) => {
+                    let about = About::Text("bytes that are not UTF-8");
+                    self.note_message(key, ProtocolError::Malformed, about);
+                    return plane.owe(key, &error_frame(ProtocolError::Malformed));
+                }
             },
             _ => return,
         };
-        debug!(%socket_id, text = ?shown(text), "received");
+        debug!(%socket_id, text = without_signatures(text), "received");
         match occupant.session.handle(app, text, user.as_ref(), now) {
             Action::Nothing => {}
             Action::Reply(frame) => plane.owe(key, &frame),
@@ -50,12 +56,12 @@ impl<R: Ring> Host<R> for Core {
             Action::Unsubscribe(channel) => self.unsubscribe(plane, key, &channel),
             Action::ClientEvent(event) => self.client_event(plane, key, event),
             Action::Refuse(error, frame) => {
-                debug!(%socket_id, ?error, "refused");
+                self.note_message(key, error, About::Text(text));
                 plane.owe(key, &frame);
             }
             Action::Close(error) => {
-                debug!(%socket_id, ?error, "closed");
-                plane.close(key, &refusal_frames(error), Ended::Ours);
+                self.note_message(key, error, About::Text(text));
+                self.end(plane, key, error);
             }
         }
     }
@@ -84,6 +90,7 @@ impl Core {
         let subscribed = self.local.membership(key.slot, &channel).is_some();
         if !subscribed && self.local.count(key.slot) >= app.limits.max_channels_per_connection {
             let error = ProtocolError::TooManyChannels;
+            self.note_message(key, error, About::Channel(channel.name()));
             let also_on_channel = app.subscription_errors;
             return plane.owe(key, &subscribe_refusal(error, channel.name(), also_on_channel));
         }
@@ -117,7 +124,7 @@ impl Core {
         let channel = self.hash.key(app, name);
         let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
         if let Some(left) = self.local.unsubscribe(key.slot, &channel, settle) {
-            debug!(%socket_id, channel = %channel.name(), "unsubscribed");
+            debug!(%socket_id, channel = channel.name().as_str(), "unsubscribed");
             self.leave(channel, left);
         }
     }
@@ -139,6 +146,7 @@ impl Core {
         let channel = self.hash.key(app, event.channel);
         let membership = self.local.membership(key.slot, &channel);
         if event.must_be_member && membership.is_none() {
+            self.note_message(key, ProtocolError::NotMember, About::Channel(channel.name()));
             return plane.owe(key, &error_frame(ProtocolError::NotMember));
         }
         let member = membership.and_then(|of| of.member);
@@ -164,6 +172,7 @@ impl Core {
             except: Some(socket_id),
             whisper,
             joining,
+            by_client: true,
             answer_to: None,
         };
         let message = channels::Message::Publish(Box::new(publish));
@@ -184,6 +193,7 @@ impl Core {
                 self.apps = apps;
                 let _gone = taken.send(());
             }
+            Message::Traced(traced) => self.tell_traced(&traced),
             Message::Memory(headroom) => self.see_headroom(plane, headroom),
             // Nobody waits for an answer that came too late.
             Message::RollCall(present) => drop(present.send(())),
@@ -204,7 +214,8 @@ impl Core {
             channels::Message::Published(answered) => {
                 self.gathers.published(answered.question, answered.index, answered.state);
             }
-            channels::Message::NotMember(conn) => {
+            channels::Message::NotMember(conn, channel) => {
+                self.note_message(conn, ProtocolError::NotMember, About::Channel(&channel));
                 plane.owe(conn, &error_frame(ProtocolError::NotMember));
             }
         }
@@ -228,7 +239,7 @@ impl Core {
                 plane.owe(conn, &first);
                 if let Some((occupant, _)) = self.occupant(conn) {
                     let socket_id = occupant.session.socket_id();
-                    debug!(%socket_id, channel = %channel.name(), "subscribed");
+                    debug!(%socket_id, channel = channel.name().as_str(), "subscribed");
                 }
             }
             Outcome::Full if again => self.tell_full(plane, conn, &channel),
@@ -246,42 +257,14 @@ impl Core {
     fn tell_full<R: Ring>(&mut self, plane: &mut Plane<R>, conn: ConnKey, channel: &ChannelKey) {
         let also_on_channel = self.occupant(conn).is_some_and(|(_, app)| app.subscription_errors);
         let error = ProtocolError::TooManyMembers;
+        self.note_message(conn, error, About::Channel(channel.name()));
         plane.owe(conn, &subscribe_refusal(error, channel.name(), also_on_channel));
     }
 
     /// The slot of an open connection of this shard.
-    fn slot_of(&self, id: SocketId) -> Option<u32> {
+    pub(super) fn slot_of(&self, id: SocketId) -> Option<u32> {
         let slot = self.socket_ids.slot_on(self.id, id)?;
         let occupant = self.sessions.get(slot as usize)?.as_ref()?;
         (occupant.session.socket_id() == id).then_some(slot)
-    }
-}
-
-/// What a debug log shows of a message: its first 200 characters, as Reverb does, and nothing of
-/// one that may carry a signature, be `"auth"` inside of another string or spelt with escapes.
-fn shown(text: &str) -> &str {
-    const SHOWN: usize = 200;
-    if text.contains("\"auth") || text.contains("\\u") {
-        return "[withheld, as it may carry a signature]";
-    }
-    let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(at, _)| at);
-    text.get(..end).unwrap_or(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_log_shows_the_beginning_of_a_message_and_never_a_signature() {
-        assert_eq!(shown(r#"{"event":"client-x"}"#), r#"{"event":"client-x"}"#);
-        assert_eq!(shown(&"ü".repeat(300)), "ü".repeat(200));
-        for text in [
-            r#"{"data":{"channel":"private-x","auth":"key:5ec2e7"}}"#,
-            r#"{"data":"{\"channel\":\"private-x\",\"auth\":\"key:5ec2e7\"}"}"#,
-            r#"{"data":{"channel":"private-x","\u0061uth":"key:5ec2e7"}}"#,
-        ] {
-            assert!(!shown(text).contains("5ec2e7"), "{text}");
-        }
     }
 }

@@ -7,9 +7,9 @@ use super::{Core, Message, Shard};
 use crate::channels::{self, ChannelState, Publication, Publish};
 use crate::front::gateway::{Command, Overloaded, Published, Reply};
 use crate::id::{AppIndex, ShardId};
-use crate::plane::{Ended, Plane};
+use crate::plane::Plane;
 use crate::protocol::app::App;
-use crate::protocol::close::{self, ProtocolError};
+use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 use crate::ring::Ring;
 
@@ -148,8 +148,6 @@ impl Core {
         let question = self.gathers.next.wrapping_add(1);
         let mut left = 0;
         for (index, event) in (0..).zip(events) {
-            let (channel, name) = (&event.channel, &event.event);
-            tracing::debug!(app = %app.id, %channel, event = ?name, "publish");
             let key = self.hash.key(app.index, event.channel);
             let home = key.home(self.port.shards());
             let answer_to = (self.id, question, index);
@@ -160,6 +158,7 @@ impl Core {
                 except: event.except,
                 whisper: None,
                 joining: None,
+                by_client: false,
                 answer_to: event.wants_state.then_some(answer_to),
             };
             let answers = self.send_publish(home, publish, answer_to);
@@ -226,10 +225,9 @@ impl Core {
                     || self.users.user(key.slot).is_some_and(|user| *user.user_id == *user_id))
         };
         let keys: Vec<_> = plane.keys().filter(of_user).collect();
-        tracing::debug!(app = self.app_name(app), ?user_id, connections = keys.len(), "terminate");
-        let last = close::refusal_frames(ProtocolError::Terminated);
+        tracing::debug!(app = self.app_name(app), user_id, connections = keys.len(), "terminate");
         for key in keys {
-            plane.close(key, &last, Ended::Ours);
+            self.end(plane, key, ProtocolError::Terminated);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{Core, Occupant, Shard};
 use crate::frame::Frame;
@@ -59,14 +59,14 @@ impl<R: Ring> Shard<R> {
             Err(error) => {
                 // The front reserved a slot before it promised the 101; what is left is the
                 // kernel's refusal.
-                warn!(%error, "a socket could not be taken over and is closed");
+                self.core.note_take_over(&error);
                 return None;
             }
         };
         let socket_id = match self.core.socket_ids.name(self.core.id, key.slot) {
             Ok(socket_id) => socket_id,
             Err(error) => {
-                warn!(%error, "no random numbers: a connection is closed");
+                self.core.note_take_over(&error);
                 opening.extend_from_slice(crate::websocket::encode::close(1011, "").bytes());
                 let last = Frame::from_encoded(opening.into());
                 self.plane.close(key, &last, crate::plane::Ended::Ours);
@@ -75,7 +75,7 @@ impl<R: Ring> Shard<R> {
         };
         let session = Session::new(admission, socket_id);
         let client = client.map(tracing::field::display);
-        debug!(%socket_id, app = %app.id, client, "connection established");
+        debug!(%socket_id, app = &*app.id, client, "connection established");
         opening.extend_from_slice(session.established(&app).bytes());
         self.plane.owe(key, &Frame::from_encoded(opening.into()));
         self.core.occupy(key.slot, Occupant { session, pinged: None });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::trace::Traced;
 use crate::channels::{self, ChannelKey, ChannelState, Leave, Left, UserMessage};
 use crate::front::gateway::Headroom;
 use crate::id::{AppIndex, ShardId};
@@ -22,6 +23,8 @@ pub enum Message {
     Ask(Box<Ask>),
     /// The answer.
     Answer(Box<Answer>),
+    /// With `--debug`: tell an event from which a connection of this shard is excepted.
+    Traced(Box<Traced>),
     /// From the control thread: close all connections, spread over this time.
     Drain(Duration),
     /// From the control thread: these are the apps from now on. Answered when they are.

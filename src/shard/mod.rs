@@ -20,16 +20,16 @@ mod fan_out;
 mod gather;
 mod intake;
 mod message;
+mod refused;
 pub mod run;
 mod socket_ids;
 mod timers;
+mod trace;
 mod users;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-use tracing::debug;
 
 use crate::bus::Port;
 use crate::channels::{CacheBounds, Homes, KeyHash, Local, UserHomes, Users};
@@ -40,6 +40,7 @@ use crate::plane::{BacklogLimits, Ended, Plane};
 use crate::protocol::app::{App, Apps};
 use crate::protocol::close::ProtocolError;
 use crate::protocol::session::Session;
+use crate::refusals::Refusals;
 use crate::ring::Ring;
 use crate::time::{Millis, Tick};
 use crate::webhooks::Tap;
@@ -76,6 +77,8 @@ pub struct ShardParts {
     pub backlog: BacklogLimits,
     /// Takes what webhooks are told.
     pub tap: Tap,
+    /// Where what is refused is noted for the log; of all shards.
+    pub refusals: Arc<Refusals>,
 }
 
 /// One shard. See the module.
@@ -107,6 +110,7 @@ struct Core {
     places: HashMap<u32, Place>,
     gathers: Gathers,
     tap: Tap,
+    refusals: Arc<Refusals>,
     timers: Timers,
     /// What slow readers are owed at most while there is enough memory.
     backlog: BacklogLimits,
@@ -125,7 +129,7 @@ struct Occupant {
 impl<R: Ring> Shard<R> {
     /// A shard without connections.
     pub fn new(ring: R, parts: ShardParts) -> Self {
-        let ShardParts { apps, hash, socket_ids, port, backlog, tap } = parts;
+        let ShardParts { apps, hash, socket_ids, port, backlog, tap, refusals } = parts;
         let too_slow = crate::protocol::close::refusal_frames(ProtocolError::SlowConsumer);
         let core = Core {
             id: port.id(),
@@ -142,6 +146,7 @@ impl<R: Ring> Shard<R> {
             places: HashMap::new(),
             gathers: Gathers::default(),
             tap,
+            refusals,
             timers: Timers::default(),
             backlog,
             headroom: Headroom::default(),
@@ -346,11 +351,9 @@ impl Core {
         let Some(occupant) = self.sessions.get_mut(key.slot as usize).and_then(Option::take) else {
             return;
         };
-        let socket_id = occupant.session.socket_id();
-        if why == Ended::TooSlow {
-            tracing::info!(%socket_id, "closed: the client reads too slowly");
+        if let Some(app) = self.apps.get(occupant.session.app()) {
+            self.note_ended(app, occupant.session.socket_id(), why);
         }
-        debug!(%socket_id, ?why, "connection closed");
         let Self { local, port, id, .. } = self;
         local.disconnect(key.slot, |channel, left| {
             let home = channel.home(port.shards());

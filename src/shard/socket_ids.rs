@@ -60,6 +60,14 @@ impl SocketIds {
         Ok(SocketId { high, low: place ^ self.mask_of(high) })
     }
 
+    /// The shard that an id names; one that was made elsewhere may name any.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "16 bits")]
+    pub fn shard_of(&self, id: SocketId) -> ShardId {
+        let place = id.low ^ self.mask_of(id.high);
+        ShardId((place >> 24) as u16)
+    }
+
     /// The slot on `shard` that an id names; the connection there may be another by now.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "24 bits")]
@@ -108,6 +116,7 @@ mod tests {
         let others = ids.clone();
         for (shard, slot) in [(0, 0), (1, 5), (65_534, 0x00ff_ffff)] {
             let id = ids.name(ShardId(shard), slot).unwrap();
+            assert_eq!(others.shard_of(id), ShardId(shard));
             assert_eq!(others.slot_on(ShardId(shard), id), Some(slot));
             assert_eq!(others.slot_on(ShardId(shard ^ 1), id), None);
         }

@@ -15,6 +15,7 @@ use crate::memory;
 use crate::plane::{Ended, Plane};
 use crate::protocol::close::{self, ProtocolError};
 use crate::protocol::outbound;
+use crate::refusals::Ending;
 use crate::ring::Ring;
 use crate::time::Millis;
 
@@ -188,8 +189,8 @@ impl Core {
     fn evict<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) -> bool {
         let evicted = self.occupant(key).is_some_and(|(_, app)| !app.is_enabled());
         if evicted {
-            let last = close::refusal_frames(ProtocolError::AppDisabled);
-            plane.close(key, &last, Ended::Ours);
+            self.note_ending(key, Ending::Disabled);
+            self.end(plane, key, ProtocolError::AppDisabled);
         }
         evicted
     }
@@ -205,8 +206,7 @@ impl Core {
             // The time of the last bytes is known to a tick: those of the ping's own tick count.
             Some(pinged) if idle < now.since(pinged) + TICK => occupant.pinged = None,
             Some(pinged) if now.since(pinged) >= timeout => {
-                let last = close::refusal_frames(ProtocolError::PongTimeout);
-                plane.close(key, &last, Ended::Ours);
+                self.end(plane, key, ProtocolError::PongTimeout);
             }
             Some(_) => {}
             None if idle >= interval => {

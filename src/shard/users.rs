@@ -9,9 +9,10 @@ use super::{Core, Message};
 use crate::channels::{Steps, UserMessage};
 use crate::frame::Frame;
 use crate::id::{ConnKey, ShardId};
-use crate::plane::{Ended, Plane};
-use crate::protocol::close::{ProtocolError, refusal_frames};
+use crate::plane::Plane;
+use crate::protocol::close::ProtocolError;
 use crate::protocol::sign_in::SignedIn;
+use crate::refusals::{About, Ending};
 use crate::ring::Ring;
 use crate::time::Millis;
 
@@ -26,8 +27,11 @@ impl Core {
     ) {
         let Some((occupant, app)) = self.occupant(key) else { return };
         let (app, socket_id) = (app.index, occupant.session.socket_id());
+        if signed_in.cut() {
+            self.note_message(key, ProtocolError::WatchlistTooLong, About::SignIn);
+        }
         let (user, watchlist) = signed_in.into_parts();
-        debug!(%socket_id, user_id = ?user.user_id, watches = watchlist.len(), "signed in");
+        debug!(%socket_id, user_id = &*user.user_id, watches = watchlist.len(), "signed in");
         plane.owe(key, answer);
         self.authenticated(key.slot);
         let of = self.hash.user(app, user.user_id.clone());
@@ -88,9 +92,9 @@ impl Core {
             return;
         }
         let Some((_, app)) = self.occupant(key) else { return };
-        if app.user_authentication_timeout.is_some() {
-            let last = refusal_frames(ProtocolError::AuthenticationTimeout);
-            plane.close(key, &last, Ended::Ours);
+        if let Some(timeout) = app.user_authentication_timeout {
+            self.note_ending(key, Ending::AuthenticationTimeout(timeout.as_secs()));
+            self.end(plane, key, ProtocolError::AuthenticationTimeout);
         } else {
             // Who connected while the app still wanted it is let off, too.
             self.authenticated(key.slot);

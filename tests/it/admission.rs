@@ -425,7 +425,7 @@ fn when_memory_is_short_the_slowest_go_and_all_others_stay_and_are_served() {
         });
         eventually("publishing goes on", || (publish() == 200).then_some(()));
         reader.expect_event("room", "e", &data);
-        gateway.logged(&["INFO", "the client reads too slowly"]);
+        gateway.logged(&["WARN", "the client reads too slowly"]);
         gateway.logged(&["INFO", "there is enough memory again"]);
         eventually("everybody is let in", || {
             let mut client = Client::open(gateway, &target(), &[]);

@@ -64,6 +64,11 @@ mod proxy_protocol;
 /// Readers that do not read.
 mod slow;
 
+/// What the log tells a developer beside a browser.
+mod debug;
+/// What is refused, and what the log says of it.
+mod refusals;
+
 /// The configuration, read anew.
 mod reload;
 

@@ -82,7 +82,7 @@ fn a_reader_that_stops_is_closed_and_the_others_miss_nothing() {
         assert!(error.contains(r#"\"code\":4101,"#), "{error}");
         assert_eq!(stopped.expect_close(4101), "The client reads too slowly.");
         assert!(seen < published);
-        gateway.logged(&["INFO", "the client reads too slowly"]);
+        gateway.logged(&["WARN", "the client reads too slowly"]);
     });
 }
 
@@ -175,7 +175,7 @@ fn a_client_that_asks_and_never_reads_the_answers_is_bounded_too() {
             assert!(grown < 128 << 20, "{grown} bytes");
         }
         until_connected(gateway, 0);
-        gateway.logged(&["INFO", "the client reads too slowly"]);
+        gateway.logged(&["WARN", "the client reads too slowly"]);
     });
 }
 

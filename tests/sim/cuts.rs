@@ -42,6 +42,7 @@ impl Small {
             port: bus::connect::<Message>(1, 8).unwrap().remove(0),
             backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
             tap: Tap::default(),
+            refusals: Arc::default(),
         };
         Self { shard: Shard::new(ring, parts), net, apps }
     }

@@ -38,6 +38,7 @@ fn connections_of_an_app_that_goes_close_in_portions_and_all_others_stay() {
         port,
         backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
         tap: Tap::default(),
+        refusals: Arc::default(),
     };
     let slots = u32::try_from(LEAVING + STAYING).unwrap();
     let ring = SimRing::new(net.clone(), 1, Faults::NONE, slots, 4096, 4096);

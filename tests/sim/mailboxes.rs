@@ -48,6 +48,7 @@ impl Common {
             port,
             backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
             tap: Tap::default(),
+            refusals: Arc::default(),
         };
         let ring = SimRing::new(self.net.clone(), seed, Faults::NONE, 4, 4, 4096);
         Shard::new(ring, parts)

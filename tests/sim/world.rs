@@ -93,6 +93,7 @@ impl World {
                 port,
                 backlog: plan.backlog,
                 tap: Tap::default(),
+                refusals: Arc::default(),
             };
             Shard::new(ring, parts)
         };

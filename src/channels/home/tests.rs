@@ -309,6 +309,7 @@ impl Model {
             except,
             whisper: None,
             joining: Some(JoiningSender { shard, conn, ticket }),
+            by_client: true,
             answer_to: None,
         };
         let (now, mut relayed) = (Millis(self.now), false);
@@ -349,6 +350,7 @@ impl Model {
             except,
             whisper: None,
             joining: None,
+            by_client: false,
             answer_to: asks.then_some((ShardId(1), self.calls, 3)),
         };
         let now = Millis(self.now);
@@ -540,7 +542,7 @@ fn told(keys: &[ChannelKey], message: Message) -> Told {
             assert_eq!(answered.index, 3);
             Told::Published(answered.question, answered.state)
         }
-        Message::NotMember(conn) => Told::NotMember(conn),
+        Message::NotMember(conn, _channel) => Told::NotMember(conn),
         other => panic!("a home does not say {other:?}"),
     }
 }
@@ -650,6 +652,7 @@ fn an_app_that_holds_less_than_its_part_loses_nothing_to_another() {
             except: None,
             whisper: None,
             joining: None,
+            by_client: false,
             answer_to: None,
         };
         homes.publish(publish, Millis(0), &mut |_, _| {});
@@ -688,6 +691,7 @@ fn a_short_lived_event_is_dropped_in_time_behind_any_number_of_long_lived_ones()
             except: None,
             whisper: None,
             joining: None,
+            by_client: false,
             answer_to: None,
         };
         homes.publish(publish, Millis(0), &mut |_, _| {});

@@ -78,10 +78,13 @@ fn authenticate(app: &App, head: &Parts, body: &[u8], prefix: &str) -> Result<()
         query: head.uri.query().unwrap_or_default(),
         body,
     };
+    signing::verify(app, &request, now_unix_s()).map_err(Rejection::Signature)
+}
+
+/// The time by which signatures are judged.
+pub(super) fn now_unix_s() -> u64 {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now_s = since_epoch.map_or(0, |since_epoch| since_epoch.as_secs());
-    signing::verify(app, &request, now_s)
-        .map_err(|error| Rejection::Text(StatusCode::UNAUTHORIZED, error.to_string().into()))
+    since_epoch.map_or(0, |since_epoch| since_epoch.as_secs())
 }
 
 fn over_rate(app: &App, wait: Duration) -> Rejection {

@@ -1,0 +1,254 @@
+//! From what the front refuses to what the log says of it: the one place where refusals of
+//! handshakes and requests are noted, so that none is without a trace.
+
+use hyper::StatusCode;
+use hyper::header::{CONTENT_LENGTH, ORIGIN};
+use hyper::http::request::Parts;
+
+use crate::protocol::app::{App, Apps};
+use crate::protocol::close::ProtocolError;
+use crate::refusals::{Bytes, Handshake, Refusal, Request, Sender, Signed};
+
+use super::address::Peer;
+use super::body::Unreceived;
+use super::door::TurnedAway;
+use super::gateway::{Gateway, Headroom};
+use super::reply::Rejection;
+use super::route::Route;
+use super::stream::Beginning;
+use super::upgrade::texts;
+use super::visitor::Visitor;
+use super::{Front, api};
+
+impl<G: Gateway> Front<G> {
+    /// A WebSocket is refused on its open connection.
+    pub(super) fn note_handshake(
+        &self,
+        visitor: &Visitor,
+        head: &Parts,
+        key: &str,
+        error: ProtocolError,
+    ) {
+        let apps = self.gateway.apps();
+        let app = apps.by_key(key).map(|app| &**app);
+        let limits = self.settings.door.limits();
+        let query = head.uri.query().unwrap_or_default();
+        let refused = match (error, app) {
+            (ProtocolError::UnknownApp, _) => Handshake::UnknownKey { key, apps: &apps },
+            (ProtocolError::AppDisabled, _) => Handshake::Disabled,
+            (ProtocolError::UnsupportedVersion, _) => Handshake::Version { query },
+            (ProtocolError::OriginRefused, Some(app)) => {
+                let origins = texts(&head.headers, ORIGIN);
+                let origin = (!origins.is_empty()).then(|| origins.join(", "));
+                let refused = Handshake::Origin { origin: origin.as_deref(), app };
+                return self.note(Some(app), visitor, head, &Refusal::Handshake(refused));
+            }
+            (ProtocolError::OverQuota, Some(app)) => Handshake::Quota(app),
+            (ProtocolError::OverCapacity, _) => match self.gateway.headroom() {
+                Headroom::Enough => Handshake::NoSlot,
+                Headroom::Short | Headroom::Spent => Handshake::Memory,
+            },
+            (ProtocolError::AddressOverConnections, _) => {
+                Handshake::AddressConnections(limits.connections)
+            }
+            (ProtocolError::AddressOverRate, _) => {
+                Handshake::AddressRate(limits.requests_per_second)
+            }
+            // The stop of the server has lines of its own.
+            _ => return,
+        };
+        // What an address may have, and the room of the process, are the same for all apps.
+        let app = app.filter(|_| {
+            matches!(refused, Handshake::Disabled | Handshake::Version { .. } | Handshake::Quota(_))
+        });
+        self.note(app, visitor, head, &Refusal::Handshake(refused));
+    }
+
+    /// A request is answered with something else than success.
+    pub(super) fn note_request(&self, visitor: &Visitor, head: &Parts, rejection: &Rejection) {
+        let apps = self.gateway.apps();
+        let path = head.uri.path();
+        let method = head.method.as_str();
+        let prefix = &*self.settings.path_prefix;
+        let route = Route::of(path, prefix);
+        let id = match &route {
+            Some(Route::Api { app_id, .. }) => &**app_id,
+            _ => "",
+        };
+        let app = apps.by_id(id).map(|app| &**app);
+        let of_app = Asked { apps: &apps, app, id, head, client: visitor.sender(&head.headers) };
+        let refused = match rejection {
+            Rejection::Text(StatusCode::NOT_FOUND, _) if route.is_none() => {
+                Request::NoRoute { method, path, prefix }
+            }
+            Rejection::Method(served) => Request::Method { method, path, served },
+            Rejection::Host => Request::Host,
+            Rejection::Handshake(refusal) => Request::NotWebSocket(*refusal),
+            Rejection::TurnedAway { cause, .. } => self.turned_away(*cause),
+            Rejection::Body(Unreceived::TooSlow) => {
+                Request::SlowBody(self.settings.body_timeout.as_secs())
+            }
+            Rejection::Body(Unreceived::OverBudget) => match self.gateway.headroom() {
+                Headroom::Enough | Headroom::Short => Request::Bodies,
+                Headroom::Spent => Request::Memory,
+            },
+            Rejection::Busy => Request::Overloaded,
+            Rejection::Invalid(violations) => {
+                let why = violations.sentences();
+                let refused = Request::Invalid { status: 422, why: &why };
+                return self.note(app, visitor, head, &Refusal::Request(refused));
+            }
+            rejection => match of_app.refused(rejection) {
+                Some(refused) => refused,
+                None => return,
+            },
+        };
+        let everyones = matches!(
+            refused,
+            Request::AddressConnections(_)
+                | Request::AddressRate(_)
+                | Request::Bodies
+                | Request::Memory
+                | Request::Overloaded
+        );
+        let app = app.filter(|_| !everyones);
+        self.note(app, visitor, head, &Refusal::Request(refused));
+    }
+
+    fn turned_away(&self, cause: TurnedAway) -> Request<'static> {
+        let limits = self.settings.door.limits();
+        match cause {
+            TurnedAway::Connections => Request::AddressConnections(limits.connections),
+            TurnedAway::Requests(_) => Request::AddressRate(limits.requests_per_second),
+        }
+    }
+
+    fn note(&self, app: Option<&App>, visitor: &Visitor, head: &Parts, refusal: &Refusal<'_>) {
+        self.settings.refusals.note(app, visitor.sender(&head.headers), refusal);
+    }
+
+    /// hyper cannot read what came: it has answered 400 or 431, or nothing.
+    pub(super) fn note_unread(&self, peer: Peer, beginning: &Beginning, error: &hyper::Error) {
+        if !error.is_parse() {
+            // The connection failed, or the client left in the middle.
+            return;
+        }
+        let sender = peer.sender();
+        let what = error.to_string();
+        let refused = match Spoken::of(beginning.bytes()) {
+            _ if error.is_parse_too_large() => Bytes::HeadTooLarge,
+            Spoken::Tls => Bytes::Tls(sender),
+            Spoken::Http2 => Bytes::Http2(sender),
+            Spoken::ProxyHeader => Bytes::ProxyHeader(sender),
+            Spoken::Other => Bytes::NotHttp(sender, &what),
+        };
+        self.note_bytes(peer, refused);
+    }
+
+    /// A listener of the PROXY protocol closes a connection that does not begin with a header.
+    pub(super) fn note_no_proxy_header(&self, peer: Peer) {
+        self.note_bytes(peer, Bytes::NoProxyHeader(peer.sender()));
+    }
+
+    /// A head has begun and does not end in time.
+    pub(super) fn note_slow_head(&self, peer: Peer) {
+        self.note_bytes(peer, Bytes::SlowHead(self.settings.head_timeout.as_secs()));
+    }
+
+    /// A connection closes unheard.
+    pub(super) fn note_flood(&self, peer: Peer) {
+        let most = self.settings.door.limits().connections.unwrap_or_default();
+        self.note_bytes(peer, Bytes::AddressFlood { most });
+    }
+
+    fn note_bytes(&self, peer: Peer, refused: Bytes<'_>) {
+        self.settings.refusals.note(None, peer.sender(), &Refusal::Bytes(refused));
+    }
+}
+
+/// A request under `/apps/`.
+struct Asked<'a> {
+    apps: &'a Apps,
+    /// None: there is no such app.
+    app: Option<&'a App>,
+    /// As in the path.
+    id: &'a str,
+    head: &'a Parts,
+    client: Sender,
+}
+
+impl<'a> Asked<'a> {
+    /// None: it is no refusal, or there is nobody who was refused.
+    fn refused(&self, rejection: &'a Rejection) -> Option<Request<'a>> {
+        let Some(app) = self.app else {
+            return Some(Request::UnknownAppId { id: self.id, apps: self.apps });
+        };
+        match rejection {
+            Rejection::Signature(error) => Some(Request::Signed(Signed {
+                error: *error,
+                app,
+                apps: self.apps,
+                query: self.head.uri.query().unwrap_or_default(),
+                now_unix_s: api::now_unix_s(),
+                client: self.client,
+            })),
+            Rejection::Body(Unreceived::TooLarge) => {
+                let announced = self.head.headers.get(CONTENT_LENGTH);
+                let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+                Some(Request::TooLarge { announced, most: app.limits.max_request_size })
+            }
+            Rejection::TooMany(..) => Some(Request::AppRate(app.limits.max_requests_per_second)),
+            Rejection::Text(StatusCode::FORBIDDEN, _) => Some(Request::Disabled),
+            Rejection::Text(StatusCode::PAYLOAD_TOO_LARGE, why) => Some(Request::DataTooLarge(why)),
+            Rejection::Text(status, why) => Some(Request::Invalid { status: status.as_u16(), why }),
+            // That a channel is empty is an answer; of a body that ended, nobody is left to hear.
+            _ => None,
+        }
+    }
+}
+
+/// The protocol that bytes belong to which are no HTTP/1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Tls,
+    Http2,
+    ProxyHeader,
+    Other,
+}
+
+impl Spoken {
+    /// By the first bytes of a connection.
+    fn of(bytes: &[u8]) -> Self {
+        // A record of the handshake (22) of SSL 3.0 or any TLS, whose major version is 3 (RFC 8446
+        // section 5.1).
+        if bytes.starts_with(&[0x16, 0x03]) {
+            Self::Tls
+        } else if bytes.starts_with(b"PRI * HTTP/2") {
+            Self::Http2
+        } else if bytes.starts_with(b"PROXY ") || bytes.starts_with(b"\r\n\r\n\0\r\nQUIT") {
+            Self::ProxyHeader
+        } else {
+            Self::Other
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_protocols_are_known_by_their_first_bytes() {
+        for (bytes, spoken) in [
+            (&b"\x16\x03\x01\x02\x00\x01\x00\x01"[..], Spoken::Tls),
+            (b"PRI * HTTP/2.0\r\n", Spoken::Http2),
+            (b"PROXY TCP4 1.2.3", Spoken::ProxyHeader),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21", Spoken::ProxyHeader),
+            (b"SSH-2.0-OpenSSH", Spoken::Other),
+            (b"\x16", Spoken::Other),
+            (b"", Spoken::Other),
+        ] {
+            assert_eq!(Spoken::of(bytes), spoken, "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What clients of this shard are refused, and why their connections end: notes for the log.
+
+use std::io;
+use std::sync::Arc;
+
+use tracing::debug;
+
+use super::Core;
+use super::trace::debugging;
+use crate::id::{ConnKey, SocketId};
+use crate::plane::{Ended, Plane};
+use crate::protocol::app::App;
+use crate::protocol::close::{ProtocolError, refusal_frames};
+use crate::refusals::{About, Bytes, Ending, Message, Refusal, Sender};
+use crate::ring::Ring;
+
+impl Core {
+    /// Notes that a message of a client was refused, whether its connection goes on or not.
+    pub(super) fn note_message(&mut self, key: ConnKey, error: ProtocolError, about: About<'_>) {
+        let Some((occupant, app)) = self.occupant(key) else { return };
+        let (from, app) = (Sender::Socket(occupant.session.socket_id()), Arc::clone(app));
+        let refusal = Refusal::Message(Message { error, about, app: &app });
+        self.refusals.note(Some(&app), from, &refusal);
+    }
+
+    /// Notes that an open connection is closed for a reason that an operator can do something
+    /// about.
+    pub(super) fn note_ending(&mut self, key: ConnKey, ending: Ending) {
+        let Some((occupant, app)) = self.occupant(key) else { return };
+        let (from, app) = (Sender::Socket(occupant.session.socket_id()), Arc::clone(app));
+        self.refusals.note(Some(&app), from, &Refusal::Ending(ending));
+    }
+
+    /// Notes that a socket could not be taken over.
+    pub(super) fn note_take_over(&self, error: &io::Error) {
+        let refusal = Refusal::Bytes(Bytes::TakeOver(error));
+        self.refusals.note(None, Sender::Unknown, &refusal);
+    }
+
+    /// Closes a connection for this reason: it is told, and so is `--debug`.
+    pub(super) fn end<R: Ring>(
+        &mut self,
+        plane: &mut Plane<R>,
+        key: ConnKey,
+        reason: ProtocolError,
+    ) {
+        if debugging()
+            && plane.is_open(key)
+            && !self.timers.draining()
+            && let Some((occupant, _)) = self.occupant(key)
+        {
+            let socket_id = occupant.session.socket_id();
+            debug!(%socket_id, %reason, "connection closed");
+        }
+        plane.close(key, &refusal_frames(reason), Ended::Ours);
+    }
+
+    /// Notes why a connection has ended that was open until now.
+    pub(super) fn note_ended(&self, app: &App, socket_id: SocketId, why: Ended) {
+        let note = |ending| {
+            self.refusals.note(Some(app), Sender::Socket(socket_id), &Refusal::Ending(ending));
+        };
+        match why {
+            Ended::TooSlow => note(Ending::SlowReader { most: self.backlog.connection }),
+            Ended::Violation(TOO_LONG) => {
+                note(Ending::MessageTooLong { most: app.limits.max_message_size });
+            }
+            Ended::Violation(code) => note(Ending::Frames(code)),
+            Ended::Ours | Ended::PeerClosed | Ended::PeerLeft | Ended::Failed(_) => {}
+        }
+        let reason = match why {
+            Ended::Ours if self.timers.draining() => "the server stops".to_owned(),
+            // Told by `end`, which knows more.
+            Ended::Ours => return,
+            _ if !debugging() => return,
+            Ended::PeerClosed => "the client closed it".to_owned(),
+            Ended::PeerLeft => "the client left without a Close frame".to_owned(),
+            Ended::Violation(TOO_LONG) => "1009 a message is too long".to_owned(),
+            Ended::Violation(code) => format!("{code} its frames break RFC 6455"),
+            Ended::Failed(errno) => {
+                format!("the network failed: {}", io::Error::from_raw_os_error(errno))
+            }
+            Ended::TooSlow => "4101 the client reads too slowly".to_owned(),
+        };
+        debug!(%socket_id, reason, "connection closed");
+    }
+}
+
+/// The close code of a message that is too long (RFC 6455 section 7.4.1).
+const TOO_LONG: u16 = 1009;

@@ -1,0 +1,201 @@
+//! Floor 0. Texts of strangers, made fit for a log: no line breaks, no terminal codes, no characters
+//! that change the order in which a line is read, no signatures, and never longer than a line may
+//! be.
+
+use std::fmt::{self, Write};
+
+/// Characters of a stranger's text that a log shows, as Reverb's `--debug` does.
+pub const SHOWN_CHARS: usize = 200;
+
+/// Whether a character could end a line, steer a terminal, or change the order in which the
+/// characters around it are shown: control characters (C0, DEL, C1), the separators of lines and
+/// paragraphs, and the bidirectional controls of Unicode (UAX 9).
+#[must_use]
+pub fn is_unsafe(char: char) -> bool {
+    char.is_control()
+        || matches!(
+            char,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// Writes a character, escaped as JSON escapes it if it [is unsafe](is_unsafe). All of these have
+/// four hexadecimal digits.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_escaped(to: &mut impl Write, char: char) -> fmt::Result {
+    match char {
+        '\n' => to.write_str("\\n"),
+        '\r' => to.write_str("\\r"),
+        '\t' => to.write_str("\\t"),
+        _ if is_unsafe(char) => write!(to, "\\u{:04x}", u32::from(char)),
+        _ => to.write_char(char),
+    }
+}
+
+/// A text in quotes, escaped, cut behind [`SHOWN_CHARS`] characters: nothing in it can pass for
+/// something outside of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Quoted<'t>(pub &'t str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        write_quoted(f, first_chars(self.0, SHOWN_CHARS))?;
+        f.write_str(if self.0.chars().nth(SHOWN_CHARS).is_some() { "…\"" } else { "\"" })
+    }
+}
+
+/// Writes what stands between quotes.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_quoted(to: &mut impl Write, text: &str) -> fmt::Result {
+    for char in text.chars() {
+        if matches!(char, '"' | '\\') {
+            to.write_char('\\')?;
+        }
+        write_escaped(to, char)?;
+    }
+    Ok(())
+}
+
+/// The beginning of a key, enough to tell keys apart: a secret that stands where a key should be is
+/// not told by it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shortened<'t>(pub &'t str);
+
+impl fmt::Display for Shortened<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = first_chars(self.0, KEY_CHARS.min(self.0.chars().count() / 2));
+        shown.chars().try_for_each(|char| match char {
+            // Where a key begins so, quotes around it would not help a reader.
+            '"' | '\\' | ' ' => f.write_char('?'),
+            char => write_escaped(f, char),
+        })?;
+        f.write_char('…')
+    }
+}
+
+/// Characters of a key that are shown, of one that has at least twice as many.
+const KEY_CHARS: usize = 4;
+
+/// The first [`SHOWN_CHARS`] characters of a text, with `[withheld]` in the place of each signature
+/// in it: of 64 hexadecimal digits or more in a row, be they written as escapes of JSON, of JSON in
+/// a string of JSON, or of a URL.
+#[must_use]
+pub fn without_signatures(text: &str) -> String {
+    let mut shown = String::new();
+    let (mut left, mut rest) = (SHOWN_CHARS, text);
+    while left > 0 && !rest.is_empty() {
+        let (taken, digits) = hexadecimal_run(rest);
+        let (run, behind) = rest.split_at_checked(taken).unwrap_or((rest, ""));
+        if digits >= SIGNATURE_DIGITS {
+            shown.push_str(WITHHELD);
+            left = left.saturating_sub(WITHHELD.len());
+            rest = behind;
+            continue;
+        }
+        // Too short a run, or the one character that begins none.
+        let part = if digits > 0 { first_chars(run, left) } else { first_chars(rest, 1) };
+        shown.push_str(part);
+        left -= part.chars().count();
+        rest = rest.get(part.len()..).unwrap_or_default();
+    }
+    shown
+}
+
+const WITHHELD: &str = "[withheld]";
+
+/// Digits of a signature: SHA-256 in hexadecimal.
+const SIGNATURE_DIGITS: usize = 64;
+
+/// The bytes and the number of the hexadecimal digits at the beginning of a text.
+fn hexadecimal_run(text: &str) -> (usize, usize) {
+    let (mut taken, mut digits) = (0, 0);
+    while let Some(len) = text.get(taken..).and_then(hexadecimal_digit) {
+        taken += len;
+        digits += 1;
+    }
+    (taken, digits)
+}
+
+/// The length of the hexadecimal digit that a text begins with, plain or escaped: `a`, `\u0061`,
+/// `\\u0061`, `%61`.
+fn hexadecimal_digit(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    if bytes.first()?.is_ascii_hexdigit() {
+        return Some(1);
+    }
+    let slashes = bytes.iter().take_while(|&&byte| byte == b'\\').count();
+    let prefix = match bytes.first()? {
+        b'%' => 1,
+        _ if slashes > 0 && text.get(slashes..)?.starts_with("u00") => slashes + 3,
+        _ => return None,
+    };
+    let code = u8::from_str_radix(text.get(prefix..prefix + 2)?, 16).ok()?;
+    code.is_ascii_hexdigit().then_some(prefix + 2)
+}
+
+/// At most so many characters of the beginning.
+fn first_chars(text: &str, most: usize) -> &str {
+    let end = text.char_indices().nth(most).map_or(text.len(), |(at, _)| at);
+    text.get(..end).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_quotes_leaves_them() {
+        for (text, quoted) in [
+            ("plain", r#""plain""#),
+            (r#"a" app="b\"#, r#""a\" app=\"b\\""#),
+            ("a\r\nb\t\u{1b}[2J\u{7f}\u{85}", r#""a\r\nb\t\u001b[2J\u007f\u0085""#),
+            ("a\u{2028}b\u{202e}c\u{2066}d\u{200f}", r#""a\u2028b\u202ec\u2066d\u200f""#),
+            ("größer 👍", r#""größer 👍""#),
+        ] {
+            assert_eq!(Quoted(text).to_string(), quoted);
+        }
+        let long = Quoted(&"ü".repeat(201)).to_string();
+        assert_eq!(long, format!("\"{}…\"", "ü".repeat(200)));
+    }
+
+    #[test]
+    fn a_key_is_told_by_its_first_characters_and_never_by_more_than_half_of_it() {
+        for (key, shown) in
+            [("zhcnabcdefgh", "zhcn…"), ("secret", "sec…"), ("a", "…"), ("", "…"), ("üöäß", "üö…")]
+        {
+            assert_eq!(Shortened(key).to_string(), shown);
+        }
+        assert_eq!(Shortened("\n\u{202e}\" ~~~~~~").to_string(), r"\n\u202e??…");
+    }
+
+    #[test]
+    fn a_signature_is_withheld_however_it_is_written_and_all_around_it_is_shown() {
+        let signature = "5ec2e7ab".repeat(8);
+        let upper = signature.to_uppercase();
+        let escaped: String = signature.bytes().map(|digit| format!("\\u00{digit:02x}")).collect();
+        let mixed = format!("{}{}", &escaped[..60], &signature[10..]);
+        let twice = escaped.replace('\\', "\\\\");
+        let url: String = signature.bytes().map(|digit| format!("%{digit:02X}")).collect();
+        for written in [signature, upper, escaped, mixed, twice, url] {
+            let shown = without_signatures(&format!(r#"{{"auth":"key:{written}","x":"ü"}}"#));
+            assert_eq!(shown, r#"{"auth":"key:[withheld]","x":"ü"}"#);
+        }
+        let shorter = format!("md5 {} uuid", "0123456789abcdef".repeat(2));
+        assert_eq!(without_signatures(&shorter), shorter);
+    }
+
+    #[test]
+    fn of_a_long_text_the_beginning_is_shown_and_no_part_of_a_signature() {
+        assert_eq!(without_signatures(&"ü".repeat(300)), "ü".repeat(200));
+        let across = format!("{}{}", "x".repeat(190), "ab".repeat(32));
+        assert_eq!(without_signatures(&across), format!("{}[withheld]", "x".repeat(190)));
+        let last = format!("{}\\", "x".repeat(10));
+        assert_eq!(without_signatures(&last), last);
+        assert_eq!(without_signatures("%"), "%");
+    }
+}
