@@ -172,8 +172,8 @@ impl Core {
             Message::Drain(window) => {
                 self.timers.start_drain(self.now, window, plane.open_connections());
             }
-            Message::Apps(apps, taken) => {
-                self.apps = apps;
+            Message::InForce(in_force, taken) => {
+                self.adopt_configuration(plane, &in_force);
                 let _gone = taken.send(());
             }
             Message::Memory(headroom) => self.see_headroom(plane, headroom),

@@ -60,8 +60,12 @@ mod proxy_protocol;
 /// Readers that do not read.
 mod slow;
 
+/// The settings of the server that a reload changes: the effect of each.
+mod live_settings;
 /// The configuration, read anew.
 mod reload;
+/// One shard that stands still: what goes on without it.
+mod standstill;
 
 /// The end of the process: signals, the drain, the next start.
 mod shutdown;
