@@ -8,9 +8,12 @@
 //! - While anything is spilled ([`Port::spilling`]) the owner takes no new input from the network,
 //!   so a spill is bounded by what was already inside. It goes on receiving, so two shards with
 //!   full mailboxes can't hold each other up for ever.
+//! - [`Outside`], the control thread's way in, never blocks either: what finds a mailbox full waits
+//!   in order, and of each variant of message only the newest.
 //! - Before it sleeps, the owner calls [`Port::sleep`] and sleeps only on `true`; a message that
 //!   arrives after that writes the eventfd.
 
+mod outside;
 mod wake;
 
 use std::collections::VecDeque;
@@ -23,6 +26,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use crate::id::ShardId;
 use crate::memory::Trim;
 
+pub use outside::Outside;
 pub use wake::Wake;
 
 /// Messages that fit into one mailbox. Enough for the publishes that a shard hands on between two
@@ -234,41 +238,7 @@ impl<M: Send> Port<M> {
     /// A way in for threads that are no shards.
     #[must_use]
     pub fn outside(&self) -> Outside<M> {
-        Outside { peers: Arc::clone(&self.peers) }
-    }
-}
-
-/// Sends from a thread that is no shard: the control thread.
-#[derive(Debug)]
-pub struct Outside<M> {
-    peers: Arc<[Peer<M>]>,
-}
-
-// Derived, it would ask for messages that are `Clone`.
-impl<M> Clone for Outside<M> {
-    fn clone(&self) -> Self {
-        Self { peers: Arc::clone(&self.peers) }
-    }
-}
-
-impl<M: Send> Outside<M> {
-    /// Sends to every shard what `message` makes for it. Blocks while a mailbox is full: shards
-    /// always go on receiving.
-    pub fn broadcast(&self, mut message: impl FnMut() -> M) {
-        for peer in self.peers.iter() {
-            // A shard that has ended needs no message.
-            let _ended = peer.mailbox.send(message());
-            peer.wake.notify();
-        }
-    }
-
-    /// Sends to every shard whose mailbox has room; drops what is for the others. Never blocks.
-    pub fn offer(&self, mut message: impl FnMut() -> M) {
-        for peer in self.peers.iter() {
-            if peer.mailbox.try_send(message()).is_ok() {
-                peer.wake.notify();
-            }
-        }
+        Outside::new(Arc::clone(&self.peers))
     }
 }
 

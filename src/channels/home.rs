@@ -256,6 +256,23 @@ impl Homes {
         }
     }
 
+    /// Drops the cached events of those apps for which `gone` says so, `most` of them at a time.
+    /// Returns whether there may be more.
+    pub fn forget_apps(&mut self, gone: impl Fn(AppIndex) -> bool, most: usize) -> bool {
+        let apps: Vec<_> = self.cache.apps().filter(|&app| gone(app)).collect();
+        let mut left = most;
+        for app in apps {
+            while let Some(key) = self.cache.first_of(app).cloned() {
+                if left == 0 {
+                    return true;
+                }
+                left -= 1;
+                self.uncache(&key);
+            }
+        }
+        false
+    }
+
     fn deliver_count(&self, key: &ChannelKey, count: u32, post: &mut impl FnMut(ShardId, Message)) {
         if let Some(home) = self.find(key) {
             home.deliver(&outbound::subscription_count(key.name(), count), None, post);

@@ -27,7 +27,7 @@ fn show(config: &Config, out: &mut impl Write) -> io::Result<()> {
     let key_width = width(|line| line.key.chars().count());
     // One long list must not push the last column off the screen for all others.
     let value_width = width(|line| line.value.chars().count()).min(32);
-    for Resolved { key, value, source } in &config.resolved {
+    for Resolved { key, value, source, .. } in &config.resolved {
         let value = if value.is_empty() { "-" } else { value };
         writeln!(out, "{key:key_width$}  {value:value_width$}  {source}")?;
     }

@@ -66,6 +66,12 @@ pub(super) trait Form: Sync {
 
     /// The value as an operator would write it.
     fn show(&self, value: &Self::Value) -> String;
+
+    /// Text that is the same for equal values and for no others, to find out whether a value has
+    /// changed. It may hold a secret: nothing shows it.
+    fn whole(&self, value: &Self::Value) -> String {
+        self.show(value)
+    }
 }
 
 /// Any text.
@@ -138,6 +144,10 @@ impl Form for SecretText {
 
     fn show(&self, _: &String) -> String {
         super::WITHHELD.into()
+    }
+
+    fn whole(&self, value: &String) -> String {
+        value.clone()
     }
 }
 
@@ -238,6 +248,10 @@ impl<F: Form> Form for Or<F> {
 
     fn show(&self, value: &Self::Value) -> String {
         value.as_ref().map_or_else(|| self.word.to_owned(), |value| self.form.show(value))
+    }
+
+    fn whole(&self, value: &Self::Value) -> String {
+        value.as_ref().map_or_else(|| self.word.to_owned(), |value| self.form.whole(value))
     }
 }
 

@@ -38,6 +38,12 @@ impl Form for KeyPairs {
     fn show(&self, value: &Vec<KeyPair>) -> String {
         value.iter().map(|pair| pair.key.as_str()).collect::<Vec<_>>().join(", ")
     }
+
+    /// Secrets are kept as states that sign: what they sign tells them apart.
+    fn whole(&self, value: &Vec<KeyPair>) -> String {
+        let pair = |KeyPair { key, secret }: &KeyPair| format!("{key}: {}\n", secret.sign(&[b""]));
+        value.iter().map(pair).collect()
+    }
 }
 
 fn pair(table: &BTreeMap<String, Given>) -> Option<KeyPair> {

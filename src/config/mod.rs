@@ -6,6 +6,7 @@
 //! the process environment. Secrets appear in no message and no `Debug`.
 
 mod apps;
+mod changes;
 mod dotenv;
 mod file;
 mod form;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use crate::protocol::app::Apps;
 
 pub use apps::{Credentials, DEVELOPMENT};
+pub use changes::{Changes, in_force};
 pub use import::import_reverb;
 pub use reader::Resolved;
 pub use server::{ListenAddr, Listener, LogFormat, MemoryLimit, ServerConfig};

@@ -2,8 +2,12 @@
 //! form of the setting says whether the value will do, and what was taken is written down for
 //! `ringwave check`.
 
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
 use super::form::{Form, Given, Offender};
-use super::settings::{Declaration, Setting};
+use super::settings::{Declaration, Setting, TakesEffect};
 use super::sources::{Source, Sources};
 use super::{ConfigError, WITHHELD};
 
@@ -16,6 +20,41 @@ pub struct Resolved {
     pub value: String,
     /// Where it came from.
     pub source: Source,
+    /// What it describes.
+    pub(super) subject: Subject,
+    /// The key of its declaration: `server.port`, `app.ping_interval`.
+    pub(super) setting: &'static str,
+    /// What a new value needs to be in force.
+    pub(super) takes_effect: TakesEffect,
+    /// Differs when the value does, also where the value is withheld.
+    pub(super) fingerprint: Fingerprint,
+}
+
+/// What a value describes; apps and webhooks by their places in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// The server.
+    Server,
+    /// The app at this place.
+    App(usize),
+    /// The webhook at this place among those of the app at that place.
+    Webhook { app: usize, webhook: usize },
+}
+
+/// Stands for a value that may be a secret. Never printed: a short secret could be guessed from it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    fn of(whole: &str) -> Self {
+        Self(Sha256::digest(whole).into())
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(WITHHELD)
+    }
 }
 
 /// Which part of the sources describes what is being read.
@@ -168,8 +207,26 @@ impl<'a> Reader<'a> {
     }
 
     fn write_down<F: Form>(&mut self, setting: &Setting<F>, value: &F::Value, source: Source) {
-        let key = self.key(&setting.declaration);
-        self.resolved.push(Resolved { key, value: setting.form.show(value), source });
+        let Declaration { key: name, takes_effect, .. } = setting.declaration;
+        self.resolved.push(Resolved {
+            key: self.key(&setting.declaration),
+            value: setting.form.show(value),
+            source,
+            subject: self.subject(),
+            setting: name,
+            takes_effect,
+            fingerprint: Fingerprint::of(&setting.form.whole(value)),
+        });
+    }
+
+    const fn subject(&self) -> Subject {
+        match self.section {
+            Section::Server => Subject::Server,
+            Section::App(app) => Subject::App(app.position),
+            Section::Webhook(app, webhook) => {
+                Subject::Webhook { app: app.position, webhook: webhook.position }
+            }
+        }
     }
 
     fn key(&self, declaration: &Declaration) -> String {

@@ -137,6 +137,27 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    /// What is in force when a server that has these settings reads `next`: from `next` exactly
+    /// those that are declared to change by a reload. `server.max_request_size` is not here, because
+    /// each app has it among its limits.
+    #[must_use]
+    pub fn followed_by(&self, next: &Self) -> Self {
+        Self {
+            path: next.path.clone(),
+            hostname: next.hostname.clone(),
+            debug: next.debug,
+            backlog_per_connection: next.backlog_per_connection,
+            backlog_per_shard: next.backlog_per_shard,
+            shutdown_window: next.shutdown_window,
+            header_timeout: next.header_timeout,
+            trusted_proxies: next.trusted_proxies.clone(),
+            address_limits: next.address_limits,
+            memory_limit: next.memory_limit,
+            webhook_queue: next.webhook_queue,
+            ..self.clone()
+        }
+    }
+
     /// The line that Reverb prints at its start, and which scripts wait for:
     /// `Starting server on 0.0.0.0:8081/ws (localhost)`.
     #[must_use]

@@ -25,8 +25,32 @@ pub(crate) struct Declaration {
     pub(crate) flag: Option<&'static str>,
     /// The default as an operator would write it; in brackets where it depends on the host.
     pub(crate) default: &'static str,
+    /// What a new value needs to be in force.
+    pub(crate) takes_effect: TakesEffect,
     /// One sentence.
     pub(crate) doc: &'static str,
+}
+
+/// What it takes to change a setting of a running server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TakesEffect {
+    /// A reload. The server's are taken over by [`ServerConfig::followed_by`], those of apps with
+    /// the apps.
+    ///
+    /// [`ServerConfig::followed_by`]: super::ServerConfig::followed_by
+    OnReload,
+    /// A restart: until then the value that the process was started with is in force.
+    OnRestart,
+}
+
+impl TakesEffect {
+    /// The word of the README's table.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::OnReload => "reload",
+            Self::OnRestart => "restart",
+        }
+    }
 }
 
 /// A setting whose values are of the form `F`.
@@ -86,7 +110,7 @@ macro_rules! settings {
     ($(
         #[doc = $doc:literal]
         $name:ident: $type:ty = $form:expr, $key:literal, default $default:literal
-            $(, env $env:literal)? $(, flag $flag:literal)?;
+            $(, env $env:literal)? $(, flag $flag:literal)? $(, takes_effect $when:ident)?;
     )+) => {
         $(
             #[doc = $doc]
@@ -96,6 +120,7 @@ macro_rules! settings {
                     env: first(&[$($env)?]),
                     flag: first(&[$($flag)?]),
                     default: $default,
+                    takes_effect: takes_effect($key, &[$(TakesEffect::$when)?]),
                     doc: $doc.trim_ascii(),
                 },
                 form: $form,
@@ -111,6 +136,18 @@ const fn first(names: &[&'static str]) -> Option<&'static str> {
     if names.is_empty() { None } else { Some(names[0]) }
 }
 
+/// As declared. Without a word a setting of the server needs a restart, which is told at a reload,
+/// and any other is an app's: a reload replaces apps as a whole.
+const fn takes_effect(key: &str, declared: &[TakesEffect]) -> TakesEffect {
+    if !declared.is_empty() {
+        return declared[0];
+    }
+    match key.as_bytes() {
+        [b'a', b'p', b'p', b'.', ..] => TakesEffect::OnReload,
+        _ => TakesEffect::OnRestart,
+    }
+}
+
 settings! {
     /// Address to listen on.
     HOST: Host = Host, "server.host",
@@ -121,10 +158,10 @@ settings! {
         default "8080", env "REVERB_SERVER_PORT", flag "--port";
     /// Prefix of all paths: `/ws` serves `/ws/app/KEY`, `/ws/apps/ID/...` and `/ws/up`.
     PATH: UrlPath = UrlPath, "server.path",
-        default "", env "REVERB_SERVER_PATH", flag "--path";
+        default "", env "REVERB_SERVER_PATH", flag "--path", takes_effect OnReload;
     /// Name that clients use for this server; shown at the start, nothing else.
     HOSTNAME: Text = Text, "server.hostname",
-        default "", env "REVERB_HOST", flag "--hostname";
+        default "", env "REVERB_HOST", flag "--hostname", takes_effect OnReload;
     /// Places to listen on instead of host and port; as a flag it may be repeated.
     LISTEN: Listeners = Listeners, "server.listen",
         default "", env "RINGWAVE_LISTEN", flag "--listen";
@@ -133,24 +170,24 @@ settings! {
         default "(one per core)", env "RINGWAVE_SHARDS", flag "--shards";
     /// Log connections, subscriptions and messages.
     DEBUG: Switch = Switch::Plain, "server.debug",
-        default "false", env "RINGWAVE_DEBUG", flag "--debug";
+        default "false", env "RINGWAVE_DEBUG", flag "--debug", takes_effect OnReload;
     /// Form of the log.
     LOG_FORMAT: Choice<LogFormat> =
         Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]), "server.log_format",
         default "text", env "RINGWAVE_LOG_FORMAT", flag "--log-format";
     /// Largest body of an HTTP request; unlike Reverb's 10000, which counts the headers too.
     MAX_REQUEST_SIZE: Whole<usize> = Whole::bytes(1, GIB), "server.max_request_size",
-        default "100000", env "REVERB_MAX_REQUEST_SIZE";
+        default "100000", env "REVERB_MAX_REQUEST_SIZE", takes_effect OnReload;
     /// Bytes that may wait for one slow reader; past that its connection closes.
     BACKLOG_PER_CONNECTION: Whole<usize> =
         Whole::bytes(4 * KIB, GIB), "server.backlog_per_connection",
-        default "1048576", env "RINGWAVE_BACKLOG_PER_CONNECTION";
+        default "1048576", env "RINGWAVE_BACKLOG_PER_CONNECTION", takes_effect OnReload;
     /// Bytes that may wait for all slow readers of one shard together.
     BACKLOG_PER_SHARD: Whole<usize> = Whole::bytes(4 * KIB, 64 * GIB), "server.backlog_per_shard",
-        default "67108864", env "RINGWAVE_BACKLOG_PER_SHARD";
+        default "67108864", env "RINGWAVE_BACKLOG_PER_SHARD", takes_effect OnReload;
     /// Time over which a stopping server spreads its closes; supervisor kills after 10 by default.
     SHUTDOWN_WINDOW: Seconds = Seconds::range(0, 300), "server.shutdown_window",
-        default "5", env "RINGWAVE_SHUTDOWN_WINDOW";
+        default "5", env "RINGWAVE_SHUTDOWN_WINDOW", takes_effect OnReload;
     /// WebSocket connections that one shard holds; `auto` is what the limit of open files allows.
     MAX_CONNECTIONS_PER_SHARD: Or<Whole<u32>> =
         Or { word: "auto", form: Whole::count(1, 16_777_215) }, "server.max_connections_per_shard",
@@ -160,25 +197,25 @@ settings! {
         default "16384", env "RINGWAVE_MAX_HTTP_CONNECTIONS";
     /// Time that a client has for the head of a request.
     HEADER_TIMEOUT: Seconds = Seconds::range(1, 300), "server.header_timeout",
-        default "10", env "RINGWAVE_HEADER_TIMEOUT";
+        default "10", env "RINGWAVE_HEADER_TIMEOUT", takes_effect OnReload;
     /// Proxies whose `X-Forwarded-For` or `Forwarded` is believed: what is not a client of its own.
     TRUSTED_PROXIES: Proxies = Proxies, "server.trusted_proxies",
-        default "unix", env "RINGWAVE_TRUSTED_PROXIES";
+        default "unix", env "RINGWAVE_TRUSTED_PROXIES", takes_effect OnReload;
     /// Open connections of one client's address, or IPv6 /64; further ones: 4100, requests 429.
     MAX_CONNECTIONS_PER_ADDRESS: Or<Whole<u32>> =
         optional(Whole::count(1, 16_777_215)), "server.max_connections_per_address",
-        default "none", env "RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS";
+        default "none", env "RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS", takes_effect OnReload;
     /// Handshakes and API requests of one address per second, five times as many at once.
     MAX_REQUESTS_PER_ADDRESS: Or<Whole<u32>> =
         optional(Whole::count(1, 1_000_000)), "server.max_requests_per_address",
-        default "none", env "RINGWAVE_MAX_REQUESTS_PER_ADDRESS";
+        default "none", env "RINGWAVE_MAX_REQUESTS_PER_ADDRESS", takes_effect OnReload;
     /// Memory past 95 % of which new WebSockets are refused with 4100; `auto` is what the host has.
     MEMORY_LIMIT: Or<Or<Whole<u64>>> =
         Or { word: "auto", form: optional(Whole::bytes(MIB, 1 << 50)) }, "server.memory_limit",
-        default "auto", env "RINGWAVE_MEMORY_LIMIT";
+        default "auto", env "RINGWAVE_MEMORY_LIMIT", takes_effect OnReload;
     /// Bytes of webhook events that may wait for one endpoint; further ones are lost, and logged.
     WEBHOOK_QUEUE: Whole<usize> = Whole::bytes(64 * KIB, 4 * GIB), "server.webhook_queue",
-        default "16777216", env "RINGWAVE_WEBHOOK_QUEUE";
+        default "16777216", env "RINGWAVE_WEBHOOK_QUEUE", takes_effect OnReload;
     /// Directory that keeps undelivered webhooks over a restart; without one they are in memory.
     WEBHOOK_SPOOL: Or<Directory> = Or { word: "none", form: Directory }, "server.webhook_spool",
         default "none", env "RINGWAVE_WEBHOOK_SPOOL";

@@ -6,8 +6,8 @@ use super::settings::{ALL, Declaration, Declared};
 #[must_use]
 pub fn readme_table() -> String {
     let mut table = String::from(
-        "| `ringwave.toml` | variable | flag | default | accepted | meaning |\n\
-         |---|---|---|---|---|---|\n",
+        "| `ringwave.toml` | variable | flag | default | accepted | changes by | meaning |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for setting in ALL {
         table.push_str(&row(*setting));
@@ -16,7 +16,7 @@ pub fn readme_table() -> String {
 }
 
 fn row(setting: &dyn Declared) -> String {
-    let Declaration { key, env, flag, default, doc } = setting.declaration();
+    let Declaration { key, env, flag, default, takes_effect, doc } = setting.declaration();
     let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
     let default = match default.strip_prefix('(') {
         Some(words) => words.trim_end_matches(')').to_owned(),
@@ -24,7 +24,8 @@ fn row(setting: &dyn Declared) -> String {
     };
     let accepted = setting.accepted();
     let [env, flag] = [env, flag].map(|name| code(name.unwrap_or_default()));
-    format!("| `{key}` | {env} | {flag} | {default} | {accepted} | {doc} |\n")
+    let when = takes_effect.word();
+    format!("| `{key}` | {env} | {flag} | {default} | {accepted} | {when} | {doc} |\n")
 }
 
 #[cfg(test)]

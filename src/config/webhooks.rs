@@ -61,6 +61,10 @@ impl Form for WebhookUrl {
     fn show(&self, value: &Url) -> String {
         value.to_string()
     }
+
+    fn whole(&self, value: &Url) -> String {
+        value.whole()
+    }
 }
 
 /// Kinds of events, at least one.
@@ -105,6 +109,10 @@ impl Form for HeaderLines {
     fn show(&self, value: &Vec<Header>) -> String {
         let line = |header: &Header| format!("{}: {WITHHELD}", header.name);
         value.iter().map(line).collect::<Vec<_>>().join(", ")
+    }
+
+    fn whole(&self, value: &Vec<Header>) -> String {
+        value.iter().map(|Header { name, value }| format!("{name}: {value}\n")).collect()
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn serve<G: Gateway>(
     front: Rc<Front<G>>,
     stop: watch::Receiver<bool>,
 ) {
-    let pace = Rc::new(Pace::new(front.settings.head_timeout, front.settings.idle_timeout));
+    let pace = Rc::new(Pace::new(front.settings.get().head_timeout));
     let switched = Rc::new(RefCell::new(None));
     let switching = Rc::new(Switching::default());
     let mut io = Io::new(accepted.stream, Rc::clone(&pace), Rc::clone(&switching));
@@ -72,7 +72,8 @@ pub(super) async fn serve<G: Gateway>(
                 if switched.borrow().is_some() {
                     switching.begin();
                 }
-                pace.served();
+                let settings = front.settings.get();
+                pace.served(settings.idle_timeout, settings.head_timeout);
                 Ok::<_, Infallible>(response)
             }
         })
@@ -125,7 +126,7 @@ async fn welcome<G: Gateway>(
     let peer = match opening {
         Opening::Http => peer,
         Opening::ProxyHeader => {
-            let time_max = front.settings.head_timeout;
+            let time_max = front.settings.get().head_timeout;
             let header = tokio::select! {
                 biased;
                 () = listener::stopped(stop) => return None,
@@ -138,7 +139,7 @@ async fn welcome<G: Gateway>(
             header.client.map_or(peer, Peer::of)
         }
     };
-    let visitor = Visitor::arrive(&front.settings.door, peer);
+    let visitor = Visitor::arrive(&front.settings.get(), peer);
     if visitor.is_none() {
         front.note_flood(peer);
     }

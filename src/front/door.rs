@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::protocol::rate::Rate;
 use crate::time::Nanos;
 
-use super::address::{Source, TrustedProxies};
+use super::address::Source;
 use super::clock;
 
 /// What one address may have. IPv6 addresses of one /64 are one.
@@ -25,13 +25,18 @@ pub struct AddressLimits {
     pub requests_per_second: Option<u32>,
 }
 
-/// Shared by the fronts of all shards. See the module.
+impl AddressLimits {
+    /// Whether anything is counted.
+    #[must_use]
+    pub const fn count_anything(&self) -> bool {
+        self.connections.is_some() || self.requests_per_second.is_some()
+    }
+}
+
+/// What each address has, shared by the fronts of all shards. The limits come with each call: a
+/// reload changes them, and what was counted by then still counts. See the module.
 #[derive(Debug)]
 pub struct Door {
-    proxies: TrustedProxies,
-    limits: AddressLimits,
-    connections_max: Option<u32>,
-    rate: Option<Rate>,
     stripes: Box<[Mutex<Stripe>]>,
     hasher: RandomState,
     /// Addresses that found no room since it was asked last.
@@ -61,38 +66,17 @@ pub(super) enum TurnedAway {
 }
 
 impl Default for Door {
-    /// Nobody is trusted, nothing is counted.
+    /// A door for all shards of a process, which knows nobody.
     fn default() -> Self {
-        Self::new(TrustedProxies::default(), AddressLimits::default())
-    }
-}
-
-impl Door {
-    /// A door for all shards of a process.
-    #[must_use]
-    pub fn new(proxies: TrustedProxies, limits: AddressLimits) -> Self {
         Self {
-            proxies,
-            limits,
-            connections_max: limits.connections,
-            rate: limits.requests_per_second.map(|most| Rate::of(most, BURST_SECONDS)),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             unknown: AtomicU64::new(0),
         }
     }
+}
 
-    /// What an address may have.
-    pub(super) const fn limits(&self) -> AddressLimits {
-        self.limits
-    }
-
-    /// Whether anything is counted.
-    #[must_use]
-    pub const fn counts(&self) -> bool {
-        self.connections_max.is_some() || self.rate.is_some()
-    }
-
+impl Door {
     /// Forgets addresses that have nothing open and a full bucket. To be called about once a
     /// second. Returns how many addresses found no room since the last time, and were let in
     /// uncounted.
@@ -107,13 +91,14 @@ impl Door {
         self.unknown.swap(0, Ordering::Relaxed)
     }
 
-    pub(super) const fn proxies(&self) -> &TrustedProxies {
-        &self.proxies
-    }
-
     /// Counts a request against the rate.
-    pub(super) fn take_request(&self, source: Source) -> Result<(), TurnedAway> {
-        let Some(rate) = self.rate else { return Ok(()) };
+    pub(super) fn take_request(
+        &self,
+        source: Source,
+        limits: AddressLimits,
+    ) -> Result<(), TurnedAway> {
+        let Some(per_second) = limits.requests_per_second else { return Ok(()) };
+        let rate = Rate::of(per_second, BURST_SECONDS);
         let now = clock::now();
         let taken =
             self.with(source, |counts| rate.take(counts.full, now).map(|full| counts.full = full));
@@ -124,8 +109,9 @@ impl Door {
     pub(super) fn take_place(
         self: &Arc<Self>,
         source: Source,
+        limits: AddressLimits,
     ) -> Result<Option<Place>, TurnedAway> {
-        let Some(most) = self.connections_max else { return Ok(None) };
+        let Some(most) = limits.connections else { return Ok(None) };
         let Some(taken) = self.with(source, |counts| counts.open_one(most)) else {
             return Ok(None);
         };
@@ -188,10 +174,11 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether it is within the limit, by now: other connections may have ended.
-    pub(super) fn is_within(&mut self) -> bool {
+    /// Whether it is within the limit, by now: other connections may have ended, or the limit may
+    /// have been raised.
+    pub(super) fn is_within(&mut self, limits: AddressLimits) -> bool {
         if !self.open {
-            let most = self.door.connections_max.unwrap_or(u32::MAX);
+            let most = limits.connections.unwrap_or(u32::MAX);
             let mut stripe = self.door.stripe(self.source);
             if let Some(counts) = stripe.get_mut(&self.source)
                 && counts.open_one(most)
@@ -254,9 +241,10 @@ mod tests {
         IpAddr::from(Ipv4Addr::from_bits(number)).into()
     }
 
-    fn door(connections: Option<u32>, requests_per_second: Option<u32>) -> Arc<Door> {
-        let limits = AddressLimits { connections, requests_per_second };
-        Arc::new(Door::new(TrustedProxies::default(), limits))
+    const NONE: AddressLimits = AddressLimits { connections: None, requests_per_second: None };
+
+    fn connections(most: u32) -> AddressLimits {
+        AddressLimits { connections: Some(most), ..NONE }
     }
 
     fn known(door: &Door) -> usize {
@@ -265,27 +253,27 @@ mod tests {
 
     #[test]
     fn an_address_has_as_many_places_as_it_may_and_others_have_their_own() {
-        let door = door(Some(2), None);
-        let first = door.take_place(source(1)).unwrap().unwrap();
-        let second = door.take_place(source(1)).unwrap();
-        assert_eq!(door.take_place(source(1)).unwrap_err(), TurnedAway::Connections);
-        let other = door.take_place(source(2)).unwrap();
+        let (door, limits) = (Arc::<Door>::default(), connections(2));
+        let first = door.take_place(source(1), limits).unwrap().unwrap();
+        let second = door.take_place(source(1), limits).unwrap();
+        assert_eq!(door.take_place(source(1), limits).unwrap_err(), TurnedAway::Connections);
+        let other = door.take_place(source(2), limits).unwrap();
         drop(first);
-        let third = door.take_place(source(1)).unwrap();
-        assert!(door.take_place(source(1)).is_err());
+        let third = door.take_place(source(1), limits).unwrap();
+        assert!(door.take_place(source(1), limits).is_err());
         drop((second, third, other));
         assert_eq!(known(&door), 0, "who has nothing is forgotten at once");
     }
 
     #[test]
     fn a_waiting_connection_moves_up_when_a_place_is_free_and_they_are_bounded_too() {
-        let door = door(Some(1), None);
-        let first = door.take_place(source(1)).unwrap();
+        let (door, limits) = (Arc::<Door>::default(), connections(1));
+        let first = door.take_place(source(1), limits).unwrap();
         let mut waiting = door.take_waiting_place(source(1)).unwrap();
-        assert!(!waiting.is_within());
+        assert!(!waiting.is_within(limits));
         drop(first);
-        assert!(waiting.is_within());
-        assert!(door.take_place(source(1)).is_err());
+        assert!(waiting.is_within(limits));
+        assert!(door.take_place(source(1), limits).is_err());
         let more: Vec<_> =
             (0..TURNED_AWAY_MAX + 5).filter_map(|_| door.take_waiting_place(source(1))).collect();
         assert_eq!(more.len(), TURNED_AWAY_MAX as usize);
@@ -295,14 +283,14 @@ mod tests {
 
     #[test]
     fn places_taken_from_many_threads_are_never_too_many_and_all_come_back() {
-        let door = door(Some(7), None);
+        let (door, limits) = (Arc::<Door>::default(), connections(7));
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 let door = Arc::clone(&door);
                 thread::spawn(move || {
                     let mut held = Vec::new();
                     for round in 0..5000_u32 {
-                        held.extend(door.take_place(source(round % 3)).ok().flatten());
+                        held.extend(door.take_place(source(round % 3), limits).ok().flatten());
                         assert!(held.len() <= 21);
                         if round % 5 == 0 {
                             held.clear();
@@ -313,17 +301,18 @@ mod tests {
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(known(&door), 0);
-        let all: Vec<_> = (0..20).filter_map(|_| door.take_place(source(1)).ok()).collect();
+        let all: Vec<_> = (0..20).filter_map(|_| door.take_place(source(1), limits).ok()).collect();
         assert_eq!(all.len(), 7);
     }
 
     #[test]
     fn requests_are_held_to_the_rate_and_addresses_with_full_buckets_are_forgotten() {
-        let door = door(None, Some(1));
-        let taken = (0..100).filter(|_| door.take_request(source(1)).is_ok()).count();
+        let (door, limits) =
+            (Arc::<Door>::default(), AddressLimits { requests_per_second: Some(1), ..NONE });
+        let taken = (0..100).filter(|_| door.take_request(source(1), limits).is_ok()).count();
         assert!((5..100).contains(&taken), "{taken}");
-        assert!(matches!(door.take_request(source(1)), Err(TurnedAway::Requests(_))));
-        assert!(door.take_request(source(2)).is_ok());
+        assert!(matches!(door.take_request(source(1), limits), Err(TurnedAway::Requests(_))));
+        assert!(door.take_request(source(2), limits).is_ok());
         assert_eq!(known(&door), 2);
         let begun = clock::now();
         while known(&door) > 1 {
@@ -335,12 +324,12 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_who_finds_no_room_is_let_in_uncounted() {
-        let door = door(Some(1), None);
+        let (door, limits) = (Arc::<Door>::default(), connections(1));
         let mut held = Vec::new();
         let mut next = 0;
         while held.len() < STRIPES * STRIPE_MAX {
             let address = IpAddr::from(Ipv6Addr::from_bits(next << 64));
-            match door.take_place(address.into()) {
+            match door.take_place(address.into(), limits) {
                 Ok(Some(place)) => held.push(place),
                 Ok(None) => {}
                 Err(turned_away) => panic!("{turned_away:?}"),
@@ -348,7 +337,7 @@ mod tests {
             next += 1;
         }
         let before = known(&door);
-        let late = || door.take_place(source(1));
+        let late = || door.take_place(source(1), limits);
         assert!(matches!((late(), late()), (Ok(None), Ok(None))));
         assert!(door.take_waiting_place(source(1)).is_none());
         assert_eq!(known(&door), before);
@@ -359,10 +348,29 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_changes_holds_at_once_and_what_was_counted_counts_on() {
+        let door = Arc::<Door>::default();
+        let mut held: Vec<_> =
+            (0..3).map(|_| door.take_place(source(1), connections(3)).unwrap()).collect();
+        let mut waiting = door.take_waiting_place(source(1)).unwrap();
+        assert!(!waiting.is_within(connections(3)));
+        assert!(door.take_place(source(1), connections(2)).is_err());
+        held.push(door.take_place(source(1), connections(4)).unwrap());
+        assert!(waiting.is_within(connections(5)));
+        // Without a limit nobody is counted, and the places from before come back all the same.
+        assert!(matches!(door.take_place(source(1), NONE), Ok(None)));
+        drop((held, waiting));
+        assert_eq!(known(&door), 0);
+        let rate = |most| AddressLimits { requests_per_second: Some(most), ..NONE };
+        while door.take_request(source(1), rate(1)).is_ok() {}
+        assert_eq!(door.take_request(source(1), rate(1_000_000)), Ok(()));
+    }
+
+    #[test]
     fn without_limits_nothing_is_known_of_anybody() {
-        let door = door(None, None);
-        assert!(matches!(door.take_place(source(1)), Ok(None)));
-        assert_eq!(door.take_request(source(1)), Ok(()));
-        assert_eq!((known(&door), door.counts()), (0, false));
+        let (door, limits) = (Arc::<Door>::default(), NONE);
+        assert!(matches!(door.take_place(source(1), limits), Ok(None)));
+        assert_eq!(door.take_request(source(1), limits), Ok(()));
+        assert_eq!((known(&door), limits.count_anything()), (0, false));
     }
 }

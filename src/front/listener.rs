@@ -26,7 +26,7 @@ use super::address::Peer;
 use super::body::Budget;
 use super::gateway::{Gateway, Headroom};
 use super::stream::Stream;
-use super::{Front, Settings, connection};
+use super::{CurrentSettings, Front, connection};
 
 /// The listening sockets of one shard, bound by the server or by who started it.
 #[derive(Debug, Default)]
@@ -85,7 +85,7 @@ pub(super) struct Accepted {
 pub fn serve<G: Gateway>(
     listeners: Listeners,
     gateway: G,
-    settings: Settings,
+    settings: CurrentSettings,
     stop: watch::Receiver<bool>,
 ) -> io::Result<impl Future<Output = ()> + use<G>> {
     let sources = listeners.prepare()?;
@@ -95,12 +95,15 @@ pub fn serve<G: Gateway>(
 async fn accept_from<G: Gateway>(
     sources: Vec<Source>,
     gateway: G,
-    settings: Settings,
+    settings: CurrentSettings,
     stop: watch::Receiver<bool>,
 ) {
-    let connections_max = settings.connections_max.max(1);
+    let (connections_max, bodies_bytes_max) = {
+        let settings = settings.get();
+        (settings.connections_max.max(1), settings.bodies_bytes_max)
+    };
     let slots = Arc::new(Semaphore::new(connections_max as usize));
-    let bodies = Budget::new(settings.bodies_bytes_max);
+    let bodies = Budget::new(bodies_bytes_max);
     let front = Rc::new(Front { gateway, settings, bodies, guests: Rc::default() });
 
     let loops: Vec<_> = sources
@@ -196,7 +199,7 @@ impl<G: Gateway> Accepting<G> {
                 Err(error) => {
                     let refused = Refusal::Bytes(Bytes::Accept(&error));
                     let nobody = Sender::Unknown;
-                    self.front.settings.refusals.note(None, nobody, &refused);
+                    self.front.settings.get().refusals.note(None, nobody, &refused);
                     drop(slot);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

@@ -28,18 +28,20 @@ mod tests;
 mod upgrade;
 mod visitor;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::refusals::Refusals;
 
+use address::TrustedProxies;
 pub use door::{AddressLimits, Door};
 pub use gateway::{Command, Gateway};
 pub use listener::{Listeners, Listening, Opening, serve};
 
-/// What the operator decides about HTTP, and its bounds.
+/// What the operator decides about HTTP, and its bounds. Each request is served by those that are
+/// in force when it begins, except for the two bounds that the front is made with.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The path that all routes also answer under, such as `/ws`; empty for none. With a leading
@@ -48,7 +50,7 @@ pub struct Settings {
     /// Most connections of this shard that are accepted and not yet handed over, at a time. At the
     /// bound the shard accepts no more until one ends: the rest waits in the kernel's queue or goes
     /// to other shards. Each can have two operations in flight, so that the ring's submission queue
-    /// should have at least twice as many entries.
+    /// should have at least twice as many entries. Fixed when the front begins to serve.
     pub connections_max: u32,
     /// From the first byte of a request to the end of its head; then the connection closes.
     pub head_timeout: Duration,
@@ -56,9 +58,14 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// From a response to the next request; then the connection closes.
     pub idle_timeout: Duration,
-    /// Bytes of bodies that this shard holds at a time; then 503.
+    /// Bytes of bodies that this shard holds at a time; then 503. Fixed when the front begins to
+    /// serve.
     pub bodies_bytes_max: usize,
-    /// Whom the fronts of all shards trust, and what they let an address have.
+    /// Proxies that are believed when they tell a client's address.
+    pub proxies: TrustedProxies,
+    /// What one address of a client may have.
+    pub limits: AddressLimits,
+    /// What each address has, over the fronts of all shards.
     pub door: Arc<Door>,
     /// Where what is refused is noted for the log.
     pub refusals: Arc<Refusals>,
@@ -66,7 +73,8 @@ pub struct Settings {
 
 impl Default for Settings {
     /// No prefix, 16,384 connections, 10 s for a head, 30 s for a body (an HTTP publisher of Pusher
-    /// waits that long in all), 75 s idle (as nginx), 64 MiB of bodies, no limits of addresses.
+    /// waits that long in all), 75 s idle (as nginx), 64 MiB of bodies, nobody trusted, no limits of
+    /// addresses.
     fn default() -> Self {
         Self {
             path_prefix: String::new(),
@@ -75,16 +83,41 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
             bodies_bytes_max: 64 * 1024 * 1024,
+            proxies: TrustedProxies::default(),
+            limits: AddressLimits::default(),
             door: Arc::default(),
             refusals: Arc::default(),
         }
     }
 }
 
+/// The settings in force, shared by the front and the loop that drives its shard: the loop replaces
+/// them after a reload, the front reads them anew for each connection and each request.
+#[derive(Clone, Debug)]
+pub struct CurrentSettings(Rc<RefCell<Rc<Settings>>>);
+
+impl CurrentSettings {
+    /// These, until they are replaced.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self(Rc::new(RefCell::new(Rc::new(settings))))
+    }
+
+    /// Others from now on. Requests that are being served keep those that they began with.
+    pub fn replace(&self, settings: Settings) {
+        *self.0.borrow_mut() = Rc::new(settings);
+    }
+
+    /// Those in force now.
+    fn get(&self) -> Rc<Settings> {
+        Rc::clone(&self.0.borrow())
+    }
+}
+
 /// What all connections of one shard share.
 struct Front<G> {
     gateway: G,
-    settings: Settings,
+    settings: CurrentSettings,
     bodies: body::Budget,
     /// Open connections that came while memory was short.
     guests: Rc<Cell<usize>>,

@@ -13,10 +13,8 @@ use tokio::time::{Instant, Sleep};
 /// service (a request is complete, a response is ready) and the task that closes.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// From the first byte of a request to the end of its head.
-    head: Duration,
-    /// From a response to the first byte of the next request, the writing of it included.
-    idle: Duration,
+    /// From the first byte of a request to the end of its head. Set anew with each response.
+    head: Cell<Duration>,
     /// No request has begun since the last response.
     waiting: Cell<bool>,
     /// Some of a head has come.
@@ -27,16 +25,16 @@ pub(super) struct Pace {
 
 impl Pace {
     /// A new connection: its first head is due within `head` of the accept.
-    pub(super) fn new(head: Duration, idle: Duration) -> Self {
+    pub(super) fn new(head: Duration) -> Self {
         let deadline = Cell::new(Some(Instant::now() + head));
-        Self { head, idle, waiting: Cell::new(false), begun: Cell::new(false), deadline }
+        Self { head: Cell::new(head), waiting: Cell::new(false), begun: Cell::new(false), deadline }
     }
 
     /// Bytes arrived, or the end of the stream.
     pub(super) fn received(&self) {
         self.begun.set(true);
         if self.waiting.replace(false) {
-            self.deadline.set(Some(Instant::now() + self.head));
+            self.deadline.set(Some(Instant::now() + self.head.get()));
         }
     }
 
@@ -47,10 +45,12 @@ impl Pace {
         self.deadline.set(None);
     }
 
-    /// The response is on its way.
-    pub(super) fn served(&self) {
+    /// The response is on its way. The next request has to begin within `idle`, the writing of the
+    /// response included, and its head is due within `head` of its first byte.
+    pub(super) fn served(&self, idle: Duration, head: Duration) {
+        self.head.set(head);
         self.waiting.set(true);
-        self.deadline.set(Some(Instant::now() + self.idle));
+        self.deadline.set(Some(Instant::now() + idle));
     }
 
     /// Whether a request has begun whose head has not ended. A connection on which nothing came, as
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn the_first_head_has_its_deadline_from_the_accept_whatever_trickles_in() {
-        let pace = Pace::new(HEAD, IDLE);
+        let pace = Pace::new(HEAD);
         let deadline = pace.deadline.get();
         assert!(deadline.is_some_and(|at| at <= Instant::now() + HEAD));
         pace.received();
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_request_in_service_has_no_deadline_here() {
-        let pace = Pace::new(HEAD, IDLE);
+        let pace = Pace::new(HEAD);
         pace.serving();
         pace.received();
         assert_eq!(pace.deadline.get(), None);
@@ -95,10 +95,10 @@ mod tests {
 
     #[test]
     fn an_idle_connection_has_a_long_deadline_and_its_next_head_a_short_one() {
-        let pace = Pace::new(HEAD, IDLE);
+        let pace = Pace::new(HEAD);
         pace.serving();
         let before = Instant::now();
-        pace.served();
+        pace.served(IDLE, HEAD);
         assert!(pace.deadline.get().is_some_and(|at| at >= before + IDLE));
         pace.received();
         let head = pace.deadline.get();

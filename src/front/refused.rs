@@ -31,7 +31,7 @@ impl<G: Gateway> Front<G> {
     ) {
         let apps = self.gateway.apps();
         let app = apps.by_key(key).map(|app| &**app);
-        let limits = self.settings.door.limits();
+        let limits = self.settings.get().limits;
         let query = head.uri.query().unwrap_or_default();
         let refused = match (error, app) {
             (ProtocolError::UnknownApp, _) => Handshake::UnknownKey { key, apps: &apps },
@@ -69,14 +69,15 @@ impl<G: Gateway> Front<G> {
         let apps = self.gateway.apps();
         let path = head.uri.path();
         let method = head.method.as_str();
-        let prefix = &*self.settings.path_prefix;
+        let settings = self.settings.get();
+        let prefix = &*settings.path_prefix;
         let route = Route::of(path, prefix);
         let id = match &route {
             Some(Route::Api { app_id, .. }) => &**app_id,
             _ => "",
         };
         let app = apps.by_id(id).map(|app| &**app);
-        let of_app = Asked { apps: &apps, app, id, head, client: visitor.sender(&head.headers) };
+        let of_app = Asked { apps: &apps, app, id, head, client: visitor.sender(&settings, &head.headers) };
         let refused = match rejection {
             Rejection::Text(StatusCode::NOT_FOUND, _) if route.is_none() => {
                 Request::NoRoute { method, path, prefix }
@@ -86,7 +87,7 @@ impl<G: Gateway> Front<G> {
             Rejection::Handshake(refusal) => Request::NotWebSocket(*refusal),
             Rejection::TurnedAway { cause, .. } => self.turned_away(*cause),
             Rejection::Body(Unreceived::TooSlow) => {
-                Request::SlowBody(self.settings.body_timeout.as_secs())
+                Request::SlowBody(settings.body_timeout.as_secs())
             }
             Rejection::Body(Unreceived::OverBudget) => match self.gateway.headroom() {
                 Headroom::Enough | Headroom::Short => Request::Bodies,
@@ -116,7 +117,7 @@ impl<G: Gateway> Front<G> {
     }
 
     fn turned_away(&self, cause: TurnedAway) -> Request<'static> {
-        let limits = self.settings.door.limits();
+        let limits = self.settings.get().limits;
         match cause {
             TurnedAway::Connections => Request::AddressConnections(limits.connections),
             TurnedAway::Requests(_) => Request::AddressRate(limits.requests_per_second),
@@ -124,7 +125,8 @@ impl<G: Gateway> Front<G> {
     }
 
     fn note(&self, app: Option<&App>, visitor: &Visitor, head: &Parts, refusal: &Refusal<'_>) {
-        self.settings.refusals.note(app, visitor.sender(&head.headers), refusal);
+        let settings = self.settings.get();
+        settings.refusals.note(app, visitor.sender(&settings, &head.headers), refusal);
     }
 
     /// hyper cannot read what came: it has answered 400 or 431, or nothing.
@@ -152,17 +154,17 @@ impl<G: Gateway> Front<G> {
 
     /// A head has begun and does not end in time.
     pub(super) fn note_slow_head(&self, peer: Peer) {
-        self.note_bytes(peer, Bytes::SlowHead(self.settings.head_timeout.as_secs()));
+        self.note_bytes(peer, Bytes::SlowHead(self.settings.get().head_timeout.as_secs()));
     }
 
     /// A connection closes unheard.
     pub(super) fn note_flood(&self, peer: Peer) {
-        let most = self.settings.door.limits().connections.unwrap_or_default();
+        let most = self.settings.get().limits.connections.unwrap_or_default();
         self.note_bytes(peer, Bytes::AddressFlood { most });
     }
 
     fn note_bytes(&self, peer: Peer, refused: Bytes<'_>) {
-        self.settings.refusals.note(None, peer.sender(), &Refusal::Bytes(refused));
+        self.settings.get().refusals.note(None, peer.sender(), &Refusal::Bytes(refused));
     }
 }
 

@@ -44,7 +44,8 @@ async fn answer<G: Gateway>(
     if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
         return Err(Rejection::Host);
     }
-    let prefix = &front.settings.path_prefix;
+    let settings = front.settings.get();
+    let prefix = &settings.path_prefix;
     let route = Route::of(head.uri.path(), prefix).ok_or(Rejection::NOT_FOUND)?;
     if !route.serves(&head.method) {
         return Err(Rejection::Method(route.methods()));
@@ -55,7 +56,7 @@ async fn answer<G: Gateway>(
         Route::Api { app_id, endpoint } => {
             // Held until the answer.
             let _pass = visitor
-                .admit(|| visitor.client(&head.headers))
+                .admit(&settings, || visitor.client(&settings, &head.headers))
                 .map_err(|cause| Rejection::TurnedAway { cause, close: visitor.is_alone() })?;
             api::answer(front, head, body, &app_id, endpoint).await
         }

@@ -43,7 +43,7 @@ pub(super) fn answer<G: Gateway>(
         has_body: !body.is_end_stream(),
     });
     let answer = switching_protocols(&accept.map_err(Rejection::Handshake)?)?;
-    let admitted = admit(&front.gateway, visitor, head, key);
+    let admitted = admit(front, visitor, head, key);
     let admitted = admitted.unwrap_or_else(|error| {
         front.note_handshake(visitor, head, key, error);
         Switched::Refused(error)
@@ -53,14 +53,15 @@ pub(super) fn answer<G: Gateway>(
 }
 
 fn admit<G: Gateway>(
-    gateway: &G,
+    front: &Front<G>,
     visitor: &Visitor,
     head: &Parts,
     key: &str,
 ) -> Result<Switched, ProtocolError> {
+    let (gateway, settings) = (&front.gateway, front.settings.get());
     // First: what follows is work that an address may have no more of.
-    let client = visitor.client(&head.headers);
-    let pass = visitor.admit(|| client).map_err(turned_away)?;
+    let client = visitor.client(&settings, &head.headers);
+    let pass = visitor.admit(&settings, || client).map_err(turned_away)?;
     let apps = gateway.apps();
     let app = apps.by_key(key).ok_or(ProtocolError::UnknownApp)?;
     if !app.is_enabled() {

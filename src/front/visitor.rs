@@ -6,72 +6,85 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use hyper::header::HeaderMap;
 
 use crate::refusals::Sender;
 
+use super::Settings;
 use super::address::Peer;
-use super::door::{Door, Place, TurnedAway};
+use super::door::{Place, TurnedAway};
 
-/// One connection's other end.
+/// One connection's other end. It is judged by the settings of each request: a peer may become a
+/// trusted proxy, or cease to be one, while it is connected.
 pub(super) struct Visitor {
-    door: Arc<Door>,
     peer: Peer,
-    /// What a client that connects by itself holds.
+    /// What a client that connects by itself holds. None where nothing is counted.
     own: RefCell<Option<Place>>,
 }
 
 impl Visitor {
     /// Takes note of a new connection. None when its address has so many that this one is not even
     /// told so.
-    pub(super) fn arrive(door: &Arc<Door>, peer: Peer) -> Option<Self> {
+    pub(super) fn arrive(settings: &Settings, peer: Peer) -> Option<Self> {
+        let Settings { proxies, limits, door, .. } = settings;
         let own = match peer {
-            Peer::Address(address) if !door.proxies().trust(peer) => {
-                match door.take_place(address.into()) {
+            Peer::Address(address) if !proxies.trust(peer) => {
+                match door.take_place(address.into(), *limits) {
                     Ok(place) => place,
                     Err(_) => Some(door.take_waiting_place(address.into())?),
                 }
             }
             Peer::Address(_) | Peer::Unix => None,
         };
-        Some(Self { door: Arc::clone(door), peer, own: RefCell::new(own) })
+        Some(Self { peer, own: RefCell::new(own) })
     }
 
     /// Whose request this is, if that is known.
-    pub(super) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        self.door.proxies().client(self.peer, headers)
+    pub(super) fn client(&self, settings: &Settings, headers: &HeaderMap) -> Option<IpAddr> {
+        settings.proxies.client(self.peer, headers)
     }
 
     /// The same as the log names it.
-    pub(super) fn sender(&self, headers: &HeaderMap) -> Sender {
-        Sender::Address(self.client(headers))
+    pub(super) fn sender(&self, settings: &Settings, headers: &HeaderMap) -> Sender {
+        Sender::Address(self.client(settings, headers))
     }
 
     /// Lets a request through that counts, or says why not. `client` is not asked where nothing is
     /// counted.
     pub(super) fn admit(
         &self,
+        settings: &Settings,
         client: impl FnOnce() -> Option<IpAddr>,
     ) -> Result<Pass<'_>, TurnedAway> {
         let mut place = None;
-        if self.door.counts()
+        if settings.limits.count_anything()
             && let Some(client) = client()
         {
-            self.door.take_request(client.into())?;
-            place = self.place_for(client)?;
+            settings.door.take_request(client.into(), settings.limits)?;
+            place = self.place_for(settings, client)?;
         }
         Ok(Pass { place, visitor: self })
     }
 
-    fn place_for(&self, client: IpAddr) -> Result<Option<Place>, TurnedAway> {
-        if let Some(own) = &mut *self.own.borrow_mut() {
-            return if own.is_within() { Ok(None) } else { Err(TurnedAway::Connections) };
+    fn place_for(&self, settings: &Settings, client: IpAddr) -> Result<Option<Place>, TurnedAway> {
+        let Settings { proxies, limits, door, .. } = settings;
+        let own = &mut *self.own.borrow_mut();
+        if proxies.trust(self.peer) {
+            // It may have become one since it connected: its clients are counted instead.
+            *own = None;
+            return door.take_place(client.into(), *limits);
         }
-        match self.door.proxies().trust(self.peer) {
-            true => self.door.take_place(client.into()),
-            false => Ok(None),
+        match own {
+            Some(own) => match own.is_within(*limits) {
+                true => Ok(None),
+                false => Err(TurnedAway::Connections),
+            },
+            None => {
+                // Connected before anything was counted, or found no room in the table.
+                *own = door.take_place(client.into(), *limits)?;
+                Ok(None)
+            }
         }
     }
 

@@ -210,6 +210,38 @@ impl App {
         self.more_keys.iter().find(|pair| pair.key == key).map(|pair| &pair.secret)
     }
 
+    /// The app that stands in the places of those that were removed: it has no id and no key, so
+    /// that nobody finds it, and its connections close with 4003.
+    fn nobody() -> Self {
+        let index = AppIndex(u16::MAX);
+        Self {
+            index,
+            id: String::new(),
+            key: String::new(),
+            secret: Secret::new(""),
+            more_keys: Vec::new(),
+            standing: Standing::Removed,
+            ping_interval: Duration::from_mins(1),
+            pong_timeout: Duration::from_secs(30),
+            activity_timeout_s: 30,
+            max_connections: Some(0),
+            allowed_origins: Origins::default(),
+            client_events: ClientEvents::None,
+            client_events_on_public: false,
+            rate_limit: None,
+            strict_names: false,
+            subscription_errors: false,
+            subscription_counts: false,
+            auth_timestamp_tolerance: Duration::ZERO,
+            cache_ttl: Duration::ZERO,
+            user_authentication_timeout: None,
+            webhooks: Webhooks::default(),
+            limits: Limits::default(),
+            connections: Connections::of(index),
+            requests: Arc::default(),
+        }
+    }
+
     /// All of its keys, the first one first.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         let more = self.more_keys.iter().map(|pair| pair.key.as_str());
@@ -220,9 +252,9 @@ impl App {
 /// All apps, found by id (API), by key (WebSocket) and by index (whatever belongs to one).
 #[derive(Debug)]
 pub struct Apps {
-    /// By index. Those that were removed keep their place.
+    /// By index. Those that were removed keep their place, but not their settings.
     list: Vec<Arc<App>>,
-    /// All that were ever configured.
+    /// Those that are configured, and of those that were removed the ones with open connections.
     by_id: HashMap<String, AppIndex>,
     /// By each of their keys; not those that were removed.
     by_key: HashMap<String, AppIndex>,
@@ -238,21 +270,27 @@ impl Apps {
     }
 
     fn of(list: Vec<Arc<App>>) -> Self {
-        let by_id = list.iter().map(|app| (app.id.clone(), app.index)).collect();
-        let configured = list.iter().filter(|app| app.standing != Standing::Removed);
-        let by_key =
-            configured.flat_map(|app| app.keys().map(|key| (key.to_owned(), app.index))).collect();
-        let max_message_size = list.iter().map(|app| app.limits.max_message_size).max();
+        let known = list.iter().filter(|app| !app.id.is_empty());
+        let by_id = known.map(|app| (app.id.clone(), app.index)).collect();
+        let configured = || list.iter().filter(|app| app.standing != Standing::Removed);
+        let keys = configured().flat_map(|app| app.keys().map(|key| (key.to_owned(), app.index)));
+        let by_key = keys.collect();
+        let max_message_size = configured().map(|app| app.limits.max_message_size).max();
         Self { list, by_id, by_key, max_message_size: max_message_size.unwrap_or(0) }
     }
 
     /// These apps as `next`, a configuration that was read later, wants them: an app keeps its
-    /// index and its connections by its id, one that `next` does not have becomes
-    /// [`Standing::Removed`], and if a later configuration has it again it is the same app. `None`
-    /// when there would be more apps than indices, all that were ever there counted.
+    /// index and its connections by its id, and one that `next` does not have becomes
+    /// [`Standing::Removed`]. If a later configuration has it again it is the same app for as long
+    /// as it has connections from before; after that only its index is left of it, which no other
+    /// app gets. `None` when there would be more apps than indices, all that were ever there
+    /// counted.
     #[must_use]
     pub fn followed_by(&self, next: &Self) -> Option<Self> {
-        let mut list: Vec<_> = self.list.iter().map(removed).collect();
+        let nobody = self.list.iter().find(|app| app.id.is_empty());
+        let nobody = nobody.map_or_else(|| Arc::new(App::nobody()), Arc::clone);
+        let mut list: Vec<_> = self.list.iter().map(|app| removed(app, &nobody)).collect();
+        // Those that stay are put back into their places below.
         for app in next.iter() {
             let known = self.by_id.get(&app.id).and_then(|&index| self.get(index));
             let app = match known {
@@ -307,12 +345,25 @@ impl Apps {
     }
 }
 
-/// What stays of an app that is configured no more.
-fn removed(app: &Arc<App>) -> Arc<App> {
-    match app.standing {
-        Standing::Removed => Arc::clone(app),
-        _ => Arc::new(App { standing: Standing::Removed, ..App::clone(app) }),
+/// What stays of an app that is configured no more: while it has connections, what they are closed
+/// by and what finds it again by its id. Behind them all share the one that is `nobody`: an operator
+/// who adds and removes apps for years fills the memory with none of them.
+fn removed(app: &Arc<App>, nobody: &Arc<App>) -> Arc<App> {
+    if app.connections.count() == 0 {
+        // A handshake that is under way with the settings from before still finds a place here that
+        // closes it.
+        return Arc::clone(nobody);
     }
+    if app.standing == Standing::Removed {
+        return Arc::clone(app);
+    }
+    Arc::new(App {
+        index: app.index,
+        id: app.id.clone(),
+        connections: Arc::clone(&app.connections),
+        requests: Arc::clone(&app.requests),
+        ..App::nobody()
+    })
 }
 
 /// The open connections of one app, over all shards and whatever becomes of its settings.
@@ -459,7 +510,7 @@ mod tests {
         assert!(Admission::take(&quota).is_none(), "the connection from before is counted");
 
         let third = second.followed_by(&apps(&[("b", "kb"), ("a", "ka")])).unwrap();
-        assert_eq!(ids(&third), [(0, "a"), (1, "b")]);
+        assert_eq!(ids(&third), [(4, "b"), (5, "a")]);
         assert_eq!(third.get(place.app()).map(|app| app.id.as_str()), Some("c"));
         drop(place);
         assert_eq!(third.get(AppIndex(2)).unwrap().connections.count(), 0);
@@ -474,6 +525,29 @@ mod tests {
         // A key may move to another app.
         let moved = after.followed_by(&apps(&[("b", "ka")])).unwrap();
         assert_eq!(moved.by_key("ka").map(|app| app.id.as_str()), Some("b"));
+    }
+
+    #[test]
+    fn of_a_removed_app_nothing_is_left_but_its_index_once_its_connections_are_gone() {
+        let mut list = apps(&[("a", "ka")]);
+        for number in 0..1000 {
+            let name = format!("app-{number}");
+            list = list.followed_by(&apps(&[("a", "ka"), (&name, &name)])).unwrap();
+        }
+        assert_eq!((list.list.len(), list.by_id.len(), list.by_key.len()), (1001, 2, 2));
+        let nobody = list.get(AppIndex(1)).unwrap();
+        assert!((1..1000).all(|index| Arc::ptr_eq(nobody, list.get(AppIndex(index)).unwrap())));
+        assert!(list.by_id("").is_none() && list.by_key("").is_none());
+
+        // While it has a connection it stays the same app.
+        let place = Admission::take(list.by_id("app-999").unwrap()).unwrap();
+        list = list.followed_by(&apps(&[("a", "ka")])).unwrap();
+        let again = list.followed_by(&apps(&[("app-999", "k")])).unwrap();
+        assert_eq!(again.by_id("app-999").unwrap().index, place.app());
+        drop(place);
+        list = list.followed_by(&apps(&[("a", "ka")])).unwrap();
+        let again = list.followed_by(&apps(&[("app-999", "k")])).unwrap();
+        assert_eq!(again.by_id("app-999").unwrap().index, AppIndex(1001));
     }
 
     #[test]

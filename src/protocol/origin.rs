@@ -14,7 +14,7 @@ use std::fmt;
 /// - a host with a port, `example.com:8080`: any scheme;
 /// - an origin, `https://example.com` or `https://*.example.com:8443`: scheme, host and port;
 /// - `null`: pages that have no origin of their own (sandboxed frames, local files).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins(Vec<Pattern>);
 
 impl Origins {

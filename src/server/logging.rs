@@ -25,6 +25,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use crate::text;
 
@@ -55,12 +56,25 @@ impl Drop for LogGuard {
     }
 }
 
+/// Changes while the process runs which lines are logged.
+#[derive(Clone, Debug)]
+pub struct LogLevel(reload::Handle<Targets, Registry>);
+
+impl LogLevel {
+    /// Everything of Ringwave at INFO, with `debug` at DEBUG, from now on. Lines that are not wanted
+    /// cost as little as they did before.
+    pub fn set_debug(&self, debug: bool) {
+        // It fails only when the log is gone, and then nothing is logged at any level.
+        let _gone = self.0.reload(wanted(debug));
+    }
+}
+
 /// Starts the log of this process: everything of Ringwave at INFO, with `debug` at DEBUG, and
 /// warnings of the libraries below it. Call it once; when a log exists already, that one stays.
 ///
 /// # Errors
 /// When the writing thread cannot be started.
-pub fn start(debug: bool, format: Format) -> io::Result<LogGuard> {
+pub fn start(debug: bool, format: Format) -> io::Result<(LogGuard, LogLevel)> {
     let stdout = io::stdout();
     let ansi =
         stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
@@ -69,8 +83,9 @@ pub fn start(debug: bool, format: Format) -> io::Result<LogGuard> {
         .name("log".to_owned())
         .spawn(move || written.write_all_to(stdout))?;
     // A second log in one process (tests) is no error: the first one takes the lines.
-    let _already_started = subscriber(debug, format, lines.clone()).try_init();
-    Ok(LogGuard(lines))
+    let (subscriber, level) = subscriber(debug, format, lines.clone());
+    let _already_started = subscriber.try_init();
+    Ok((LogGuard(lines), level))
 }
 
 /// How long the exit waits for lines that stdout does not take.
@@ -82,7 +97,12 @@ pub const BACKLOG_BYTES_MAX: usize = 4 << 20;
 /// Bytes that go to stdout in one write at most, a last line aside.
 const BATCH_BYTES: usize = 64 << 10;
 
-fn subscriber(debug: bool, format: Format, lines: Lines) -> impl Subscriber + Send + Sync {
+fn subscriber(
+    debug: bool,
+    format: Format,
+    lines: Lines,
+) -> (impl Subscriber + Send + Sync, LogLevel) {
+    let (wanted, level) = reload::Layer::new(wanted(debug));
     let ansi = lines.ansi;
     let (text, json) = match format {
         Format::Text => {
@@ -94,7 +114,7 @@ fn subscriber(debug: bool, format: Format, lines: Lines) -> impl Subscriber + Se
             (None, Some(layer.with_writer(lines)))
         }
     };
-    tracing_subscriber::registry().with(wanted(debug)).with(text).with(json)
+    (tracing_subscriber::registry().with(wanted).with(text).with(json), LogLevel(level))
 }
 
 /// The events that are logged: the one place where `debug` decides anything. Whoever would do work
@@ -313,6 +333,21 @@ mod tests {
     }
 
     #[test]
+    fn the_level_changes_while_the_log_runs() {
+        let (lines, written) = Lines::new(false);
+        let (subscriber, level) = subscriber(false, Format::Text, lines.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            for (debug, text) in [(false, "first"), (true, "second"), (false, "third")] {
+                level.set_debug(debug);
+                // One place in the source: what was found out about it once has to be found anew.
+                tracing::debug!(target: "ringwave::plane", "{text}");
+            }
+        });
+        let log = drained(lines, written);
+        assert!(log.lines().count() == 1 && log.contains("second"), "{log}");
+    }
+
+    #[test]
     fn colours_pass_for_a_terminal_and_only_there() {
         assert_eq!(one_line(b"\x1b[32mINFO\x1b[0m\n", true), b"\x1b[32mINFO\x1b[0m\n");
         assert_eq!(one_line(b"\x1b[32mINFO\n", false), b"\\u001b[32mINFO\n");
@@ -328,7 +363,7 @@ mod tests {
         }
         assert!(lines.backlog.bytes.load(Ordering::Relaxed) <= BACKLOG_BYTES_MAX);
         let output = Shared::default();
-        let (sink, log) = (output.clone(), subscriber(false, Format::Text, lines.clone()));
+        let (sink, log) = (output.clone(), subscriber(false, Format::Text, lines.clone()).0);
         std::thread::spawn(move || {
             tracing::subscriber::with_default(log, || written.write_all_to(sink));
         });
@@ -371,7 +406,7 @@ mod tests {
 
     fn logged(debug: bool, format: Format, events: impl FnOnce()) -> String {
         let (lines, written) = Lines::new(false);
-        tracing::subscriber::with_default(subscriber(debug, format, lines.clone()), events);
+        tracing::subscriber::with_default(subscriber(debug, format, lines.clone()).0, events);
         drained(lines, written)
     }
 

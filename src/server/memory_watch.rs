@@ -2,8 +2,11 @@
 //! of memory drops everyone at once, and they all return at once: it takes nobody new while there
 //! is still some left, and keeps those who are there.
 
+use std::convert::Infallible;
 use std::fs;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::bus::Outside;
 use crate::config::MemoryLimit;
@@ -22,9 +25,33 @@ const STORM_PER_S: u64 = 100 << 20;
 /// look does not grow with the host.
 const RESERVE_MAX: u64 = 1 << 30;
 
+/// Tells all shards how much memory is left whenever that changes, by the limit in force, until the
+/// sender of limits is gone.
+pub(super) async fn watch(mut limit: watch::Receiver<MemoryLimit>, bus: Outside<Message>) {
+    let mut headroom = Headroom::Enough;
+    loop {
+        let gauge = Gauge::of(*limit.borrow_and_update());
+        if gauge.is_none() && headroom != Headroom::Enough {
+            tracing::info!("memory is not limited any more: everybody is let in");
+            headroom = Headroom::Enough;
+            bus.broadcast(|| Message::Memory(Headroom::Enough));
+        }
+        let watching = async {
+            match gauge {
+                Some(gauge) => gauge.watch(&mut headroom, &bus).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = limit.changed() => if changed.is_err() { return },
+            never = watching => match never {},
+        }
+    }
+}
+
 /// What is measured, and against what.
 #[derive(Debug)]
-pub(super) enum Gauge {
+enum Gauge {
     /// The control group against its limit.
     Group(MemoryGroup),
     /// The host against what it has.
@@ -60,7 +87,7 @@ impl Reading {
 
 impl Gauge {
     /// None when nobody is to look.
-    pub(super) fn of(limit: MemoryLimit) -> Option<Self> {
+    fn of(limit: MemoryLimit) -> Option<Self> {
         match limit {
             MemoryLimit::None => None,
             MemoryLimit::Bytes(bytes) => Some(Self::Process(bytes)),
@@ -68,20 +95,19 @@ impl Gauge {
         }
     }
 
-    /// Tells all shards when it changes how much is left, for as long as the process lives.
-    pub(super) async fn watch(self, bus: Outside<Message>) {
-        let mut headroom = Headroom::Enough;
+    /// Tells all shards when it changes how much is left. Does not end by itself.
+    async fn watch(self, headroom: &mut Headroom, bus: &Outside<Message>) -> Infallible {
         let mut interval = INTERVALS.0;
         loop {
             tokio::time::sleep(interval).await;
             // What cannot be read at the moment is as it was.
             let Some(reading) = self.read() else { continue };
             interval = reading.lasts();
-            let now = headroom_at(headroom, reading);
-            if now != headroom {
-                log(headroom, now, reading);
+            let now = headroom_at(*headroom, reading);
+            if now != *headroom {
+                log(*headroom, now, reading);
                 bus.broadcast(|| Message::Memory(now));
-                headroom = now;
+                *headroom = now;
             }
         }
     }
@@ -152,6 +178,8 @@ fn log(before: Headroom, now: Headroom, Reading { used, limit }: Reading) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::{self, Port};
+    use crate::id::ShardId;
 
     fn steps(limit: u64, used: &[u64]) -> Vec<Headroom> {
         let mut headroom = Headroom::Enough;
@@ -195,6 +223,45 @@ mod tests {
         let meminfo = "MemTotal:       1000 kB\nMemFree:  1 kB\nMemAvailable:    400 kB\n";
         assert_eq!(host(meminfo), Some(Reading { used: 600 * 1024, limit: 1000 * 1024 }));
         assert_eq!(host("MemTotal: 1000 kB\n"), None);
+    }
+
+    fn told(port: &mut Port<Message>) -> Option<Headroom> {
+        match port.receive() {
+            Some(Message::Memory(headroom)) => Some(headroom),
+            _ => None,
+        }
+    }
+
+    // Paused time: it looks again as soon as nothing else can happen.
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_changes_is_measured_against_at_once_and_a_shard_that_stands_still_waits()
+    {
+        let mut ports = bus::connect::<Message>(2, 1).unwrap();
+        let outside = ports[0].outside();
+        let (limits, limit) = watch::channel(MemoryLimit::Bytes(1));
+        let watching = tokio::spawn(watch(limit, outside.clone()));
+        // The second shard takes nothing all along.
+        for (limit, headroom) in [
+            (MemoryLimit::Bytes(1), Headroom::Spent),
+            (MemoryLimit::Bytes(1 << 50), Headroom::Enough),
+            (MemoryLimit::Bytes(1), Headroom::Spent),
+            (MemoryLimit::None, Headroom::Enough),
+        ] {
+            limits.send(limit).unwrap();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            assert_eq!(told(&mut ports[0]), Some(headroom), "{limit:?}");
+            assert!(told(&mut ports[0]).is_none());
+        }
+        assert_eq!(outside.flush(), [ShardId(1)]);
+        let heard: Vec<_> = std::iter::from_fn(|| {
+            let headroom = told(&mut ports[1]);
+            outside.flush();
+            headroom
+        })
+        .collect();
+        assert_eq!(heard, [Headroom::Spent, Headroom::Enough], "the first and the newest");
+        drop(limits);
+        watching.await.unwrap();
     }
 
     #[test]

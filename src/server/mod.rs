@@ -8,6 +8,7 @@ pub mod admin;
 pub mod limits;
 mod listen;
 pub mod logging;
+mod mailboxes;
 mod memory_watch;
 mod notify;
 pub mod preflight;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::bus::{self, Outside, Port};
 use crate::channels::KeyHash;
@@ -33,17 +34,18 @@ use crate::front::{self, Door};
 use crate::id::ShardId;
 use crate::memory::{Holder, Per};
 use crate::plane::BacklogLimits;
+use crate::protocol::app::Apps;
 use crate::refusals::Refusals;
 use crate::ring::UringSizes;
 use crate::shard::run::{Milestone, Setup};
-use crate::shard::{self, Message, ShardParts, SocketIds};
+use crate::shard::{self, InForce, Message, ShardParts, SocketIds};
 use crate::webhooks::{self, Courier};
 
 use listen::{Bound, Inherited};
-use memory_watch::Gauge;
+use logging::LogLevel;
 use notify::ServiceManager;
 use preflight::{Host, HostError};
-use reload::Reload;
+use reload::{Controls, Reload};
 use signals::{Signal, Signals};
 
 /// The host or its configuration does not allow to serve (`EX_CONFIG` of `sysexits.h`).
@@ -73,6 +75,13 @@ const COMPLETION: usize = 16;
 
 /// What a drain may take beyond its window: the close handshakes of the last ones.
 const DRAIN_GRACE: Duration = Duration::from_secs(4);
+
+/// What the threads of shards may take to end: their fronts have half a second for the requests in
+/// flight. Only one that stands still takes longer.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the threads are looked at meanwhile.
+const STOP_POLL: Duration = Duration::from_millis(5);
 
 /// How often addresses are looked through.
 const DOOR_INTERVAL: Duration = Duration::from_secs(1);
@@ -114,14 +123,14 @@ fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
         LogFormat::Text => logging::Format::Text,
         LogFormat::Json => logging::Format::Json,
     };
-    let _log = logging::start(server.debug, format).map_err(StartError::Log)?;
+    let (_log, level) = logging::start(server.debug, format).map_err(StartError::Log)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(StartError::Thread)?;
-    let refusals = Arc::new(Refusals::default());
-    let ended = runtime.block_on(control(&config, origin, &host, bound, &refusals));
-    refusals.tell_rest();
+    let shared = FrontShared::default();
+    let ended = runtime.block_on(control(&config, origin, &host, bound, (&shared, level)));
+    shared.refusals.tell_rest();
     ended
 }
 
@@ -131,15 +140,17 @@ async fn control(
     origin: &Origin,
     host: &Host,
     bound: Bound,
-    refusals: &Arc<Refusals>,
+    (shared, level): (&FrontShared, LogLevel),
 ) -> Result<ExitCode, StartError> {
     let server = &config.server;
     // Before any thread starts: from here on a signal drains.
     let mut signals = Signals::new().map_err(StartError::Thread)?;
     let manager = Arc::new(ServiceManager::from_environment());
     let courier = start_courier(config)?;
-    let door = Arc::new(Door::new(server.trusted_proxies.clone(), server.address_limits));
-    let (mut shards, cores) = Shards::start(config, host, bound, &courier, (&door, refusals))?;
+    let at_start = in_force(server, &config.apps, shared);
+    let refusals = &shared.refusals;
+    let (mut shards, cores) = Shards::start(server, at_start, host, bound, (&courier, refusals))?;
+    tokio::spawn(mailboxes::deliver_late(shards.bus.clone()));
     shards.until(Milestone::Serving).await?;
     // Before anybody is told that the server is up: a deployment may reload it at once.
     let mut requests = admin::listen(origin);
@@ -153,14 +164,13 @@ async fn control(
     }
     manager.ready(&server.starting_line());
     tokio::spawn(Arc::clone(&manager).watch(shards.bus.clone()));
-    if let Some(gauge) = Gauge::of(server.memory_limit) {
-        tokio::spawn(gauge.watch(shards.bus.clone()));
-    }
-    if door.counts() {
-        tokio::spawn(keep_door(door));
-    }
-    tokio::spawn(tell_refusals(Arc::clone(refusals)));
-    let mut reload = Reload::new(config, origin, &courier);
+    let (memory, limit) = watch::channel(server.memory_limit);
+    tokio::spawn(memory_watch::watch(limit, shards.bus.clone()));
+    tokio::spawn(keep_door(Arc::clone(&shared.door)));
+    tokio::spawn(tell_refusals(Arc::clone(&shared.refusals)));
+    let (bus, shared) = (shards.bus.clone(), shared.clone());
+    let controls = Controls { courier: &courier, bus, shared, level, memory };
+    let mut reload = Reload::new(config, origin, controls);
     let signal = loop {
         let request = tokio::select! {
             signal = signals.next() => match signal {
@@ -170,7 +180,7 @@ async fn control(
             Some(request) = requests.recv() => Some(request),
             failed = shards.until(Milestone::Drained) => return failed.map(|()| ExitCode::FAILURE),
         };
-        reload.run(&shards.bus, &manager, request);
+        reload.run(&manager, request);
     };
     drop(requests);
     if let Signal::Now { exit_code } = signal {
@@ -193,7 +203,7 @@ async fn control(
             }
         }
     }
-    shards.stop();
+    shards.stop().await;
     courier.finish(WEBHOOK_GRACE).await;
     Ok(ExitCode::SUCCESS)
 }
@@ -257,13 +267,12 @@ enum Report {
 impl Shards {
     /// Starts them all. Also returns the cores that they are pinned to, for display.
     fn start(
-        config: &Config,
+        server: &ServerConfig,
+        in_force: InForce,
         host: &Host,
         bound: Bound,
-        courier: &Courier,
-        (door, refusals): (&Arc<Door>, &Arc<Refusals>),
+        (courier, refusals): (&Courier, &Arc<Refusals>),
     ) -> Result<(Self, String), StartError> {
-        let server = &config.server;
         let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
         let ports = bus::connect(count, bus::MAILBOX_MESSAGES).map_err(StartError::Thread)?;
         let outside = ports.first().map(Port::outside);
@@ -276,24 +285,14 @@ impl Shards {
         let mut threads = Vec::new();
         for (index, (port, listeners)) in ports.into_iter().zip(bound.listeners).enumerate() {
             let parts = ShardParts {
-                apps: Arc::clone(&config.apps),
+                in_force: in_force.clone(),
                 hash: hash.clone(),
                 socket_ids: socket_ids.clone(),
                 port,
-                backlog: BacklogLimits {
-                    connection: server.backlog_per_connection,
-                    shard: server.backlog_per_shard,
-                },
                 tap: courier.tap(),
                 refusals: Arc::clone(refusals),
             };
-            let setup = Setup {
-                parts,
-                ring: ring_sizes(server, host),
-                front: front_settings(server, door, refusals),
-                listeners,
-                started,
-            };
+            let setup = Setup { parts, ring: ring_sizes(server, host), listeners, started };
             let core = cores.get(index % cores.len().max(1)).copied();
             threads.push(spawn(setup, core, report.clone())?);
         }
@@ -316,11 +315,18 @@ impl Shards {
         Ok(())
     }
 
-    fn stop(self) {
+    /// Ends all threads. One that does not end is named and left to the end of the process.
+    async fn stop(self) {
         self.bus.broadcast(|| Message::Stop);
-        for thread in self.threads {
-            // A panic was printed when it happened.
-            let _panicked = thread.join();
+        let ended = async {
+            while !self.threads.iter().all(JoinHandle::is_finished) {
+                tokio::time::sleep(STOP_POLL).await;
+            }
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
+            let running = self.threads.iter().zip(0..).filter(|(thread, _)| !thread.is_finished());
+            let running: Vec<_> = running.map(|(_, shard)| ShardId(shard)).collect();
+            tracing::error!("{} did not end and is cut off", mailboxes::names(&running));
         }
     }
 }
@@ -378,19 +384,32 @@ fn ring_sizes(server: &ServerConfig, host: &Host) -> UringSizes {
     }
 }
 
-fn front_settings(
-    server: &ServerConfig,
-    door: &Arc<Door>,
-    refusals: &Arc<Refusals>,
-) -> front::Settings {
-    front::Settings {
+/// What the fronts of all shards share, whatever a reload changes.
+#[derive(Clone, Debug, Default)]
+struct FrontShared {
+    /// What each address has.
+    door: Arc<Door>,
+    /// What was refused and is to be told.
+    refusals: Arc<Refusals>,
+}
+
+/// What shards work by with these settings and apps.
+fn in_force(server: &ServerConfig, apps: &Arc<Apps>, shared: &FrontShared) -> InForce {
+    let backlog = BacklogLimits {
+        connection: server.backlog_per_connection,
+        shard: server.backlog_per_shard,
+    };
+    let front = front::Settings {
         path_prefix: server.path.clone(),
         connections_max: u32::try_from(server.max_http_connections).unwrap_or(u32::MAX),
         head_timeout: server.header_timeout,
-        door: Arc::clone(door),
-        refusals: Arc::clone(refusals),
+        proxies: server.trusted_proxies.clone(),
+        limits: server.address_limits,
+        door: Arc::clone(&shared.door),
+        refusals: Arc::clone(&shared.refusals),
         ..front::Settings::default()
-    }
+    };
+    InForce { apps: Arc::clone(apps), backlog, front: Arc::new(front) }
 }
 
 /// Why the server could not start or go on, with what to do about it.

@@ -1,87 +1,100 @@
 //! The configuration, read anew while the process serves. All or nothing: what cannot be served
-//! changes nothing. Apps change at once, on all shards; settings of the server that need a new
-//! process are named, and stay as they are.
+//! changes nothing. Apps and the settings that are declared so change at once, on all shards; the
+//! settings of the server that need a new process are named, and stay as they are.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 
 use crate::bus::Outside;
-use crate::config::{Config, ConfigError, Origin};
+use crate::config::{
+    self, Changes, Config, ConfigError, MemoryLimit, Origin, Resolved, ServerConfig,
+};
+use crate::id::ShardId;
 use crate::protocol::app::{App, Apps};
-use crate::shard::Message;
+use crate::shard::{InForce, Message};
 use crate::webhooks::Courier;
 
 use super::admin::{Request, Verdict};
+use super::logging::LogLevel;
+use super::mailboxes;
 use super::notify::ServiceManager;
+use super::FrontShared;
 
-/// Settings of the server that change without a restart: this thread's own, and one that apps
-/// take along.
-const LIVE: [&str; 2] = ["server.max_request_size", "server.shutdown_window"];
-
-/// How long shards may take to see the new apps. They look into their mailbox in each turn.
+/// How long shards may take to adopt a configuration. They look into their mailbox in each turn.
 const SHARDS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a reload changes beside its own record: each part of the process that works by a setting.
+pub(super) struct Controls<'a> {
+    /// Delivers webhooks.
+    pub(super) courier: &'a Courier,
+    /// The shards.
+    pub(super) bus: Outside<Message>,
+    /// What the fronts keep while their settings change.
+    pub(super) shared: FrontShared,
+    /// The log.
+    pub(super) level: LogLevel,
+    /// The watch of the memory.
+    pub(super) memory: watch::Sender<MemoryLimit>,
+}
 
 /// What is in force, and where to look for what comes next.
 pub(super) struct Reload<'a> {
     origin: &'a Origin,
-    courier: &'a Courier,
-    /// What the process was started with.
-    started: &'a Config,
+    controls: Controls<'a>,
+    /// The process was started with the development app.
+    development: bool,
     apps: Arc<Apps>,
+    server: ServerConfig,
+    /// The same as text, with the settings of apps.
+    resolved: Vec<Resolved>,
     /// What the operator has been told so far.
     notes: Vec<String>,
-    shutdown_window: Duration,
 }
 
 impl<'a> Reload<'a> {
     /// Nothing has been read anew yet.
-    pub(super) fn new(started: &'a Config, origin: &'a Origin, courier: &'a Courier) -> Self {
+    pub(super) fn new(started: &Config, origin: &'a Origin, controls: Controls<'a>) -> Self {
         Self {
             origin,
-            courier,
-            started,
+            controls,
+            development: started.development,
             apps: Arc::clone(&started.apps),
+            server: started.server.clone(),
+            resolved: started.resolved.clone(),
             notes: started.notes.clone(),
-            shutdown_window: started.server.shutdown_window,
         }
     }
 
     /// The time over which a stop spreads its closes, as last read.
     pub(super) const fn shutdown_window(&self) -> Duration {
-        self.shutdown_window
+        self.server.shutdown_window
     }
 
-    /// Reads the configuration, hands the apps to all shards, and tells the log, the service
-    /// manager and whoever asked what came of it. The last two once all shards have the apps, and
-    /// without keeping the caller waiting.
-    pub(super) fn run(
-        &mut self,
-        bus: &Outside<Message>,
-        manager: &Arc<ServiceManager>,
-        request: Option<Request>,
-    ) {
+    /// Reads the configuration, puts it in force, and tells the log, the service manager and whoever
+    /// asked what came of it. The last two once all shards have it, and without keeping the caller
+    /// waiting.
+    pub(super) fn run(&mut self, manager: &Arc<ServiceManager>, request: Option<Request>) {
         manager.reloading();
         let read = self.origin.load().and_then(|config| self.adopt(config));
-        let (verdict, taken) = match read {
+        let (verdict, late) = match read {
             Ok(report) => {
                 tracing::info!("the configuration was read anew: {}", report.summary);
+                report.changes.iter().for_each(|change| tracing::info!("{change}"));
                 report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-                // First: a shard may tell of an app as soon as it knows it.
-                self.courier.configure(Arc::clone(&self.apps));
-                (Ok(report.text()), Some(hand_out(bus, &self.apps)))
+                (Ok(report.text()), Some(self.put_in_force()))
             }
             Err(error) => {
                 tracing::error!("the configuration stays as it was: {error}");
                 (Err(error.to_string()), None)
             }
         };
-        let (manager, status) = (Arc::clone(manager), self.started.server.starting_line());
+        let (manager, status) = (Arc::clone(manager), self.server.starting_line());
         tokio::spawn(async move {
-            let verdict = settled(verdict, taken).await;
+            let verdict = settled(verdict, late).await;
             manager.ready(&status);
             if let Some(request) = request {
                 request.answer(&verdict).await;
@@ -89,8 +102,9 @@ impl<'a> Reload<'a> {
         });
     }
 
+    /// Takes what was read as what is to be in force. Nothing has changed when it fails.
     fn adopt(&mut self, config: Config) -> Result<Report, ConfigError> {
-        if config.development && !self.started.development {
+        if config.development && !self.development {
             // It would come to wherever the process listens, and its secret is public.
             return Err(ConfigError::new(
                 "no app is configured any more; the development app is only served from a start on",
@@ -101,65 +115,93 @@ impl<'a> Reload<'a> {
                 "there were more than 65536 different apps since the start: restart the server",
             )
         })?;
-        let summary = summary(&self.apps, &apps);
-        let mut warnings: Vec<_> = restart_needed(self.started, &config).into_iter().collect();
+        let Changes { in_force: changes, pending } =
+            Changes::between(&self.resolved, &config.resolved);
+        let summary = summary(&self.apps, &apps, changes.is_empty());
         let new = config.notes.iter().filter(|note| !self.notes.contains(note));
-        warnings.extend(new.cloned());
+        let warnings = pending.into_iter().chain(new.cloned()).collect();
         self.apps = Arc::new(apps);
+        self.server = self.server.followed_by(&config.server);
+        self.resolved = config::in_force(&self.resolved, &config.resolved);
         self.notes = config.notes;
-        self.shutdown_window = config.server.shutdown_window;
-        Ok(Report { summary, warnings })
+        Ok(Report { summary, changes, warnings })
+    }
+
+    /// Hands what was adopted to everybody who works by it. The future has the shards that have not
+    /// taken it in time.
+    fn put_in_force(&self) -> impl Future<Output = Vec<ShardId>> + use<> {
+        let Controls { courier, bus, shared, level, memory } = &self.controls;
+        level.set_debug(self.server.debug);
+        memory.send_if_modified(|limit| {
+            std::mem::replace(limit, self.server.memory_limit) != self.server.memory_limit
+        });
+        // Before the shards: one of them may tell of an app as soon as it knows it.
+        courier.configure(Arc::clone(&self.apps), self.server.webhook_queue);
+        hand_out(bus, &Arc::new(super::in_force(&self.server, &self.apps, shared)))
     }
 }
 
 /// What a reload comes to.
 struct Report {
     summary: String,
+    changes: Vec<String>,
     warnings: Vec<String>,
 }
 
 impl Report {
     fn text(&self) -> String {
+        let changes = self.changes.iter().map(|change| format!("\n{change}"));
         let warnings = self.warnings.iter().map(|warning| format!("\nNote: {warning}"));
-        std::iter::once(self.summary.clone()).chain(warnings).collect()
+        std::iter::once(self.summary.clone()).chain(changes).chain(warnings).collect()
     }
 }
 
-/// Sends the apps to all shards. The future waits until they have them: `false` if one does not.
-fn hand_out(bus: &Outside<Message>, apps: &Arc<Apps>) -> impl Future<Output = bool> + use<> {
-    let mut taken = Vec::new();
+/// Sends it to all shards. The future waits until they have it, and returns those that have not in
+/// time.
+fn hand_out(
+    bus: &Outside<Message>,
+    in_force: &Arc<InForce>,
+) -> impl Future<Output = Vec<ShardId>> + use<> {
+    let mut answers = Vec::new();
     bus.broadcast(|| {
         let (tell, told) = oneshot::channel();
-        taken.push(told);
-        Message::Apps(Arc::clone(apps), tell)
+        answers.push(told);
+        Message::InForce(Arc::clone(in_force), tell)
     });
     async move {
-        let all = async {
-            for told in taken {
-                if told.await.is_err() {
-                    return false;
-                }
+        let deadline = Instant::now() + SHARDS_TIMEOUT;
+        let mut late = Vec::new();
+        for (shard, told) in (0..).map(ShardId).zip(answers) {
+            if !matches!(timeout_at(deadline, told).await, Ok(Ok(()))) {
+                late.push(shard);
             }
-            true
-        };
-        timeout(SHARDS_TIMEOUT, all).await.unwrap_or(false)
+        }
+        late
     }
 }
 
-async fn settled(verdict: Verdict, taken: Option<impl Future<Output = bool>>) -> Verdict {
-    let Some(taken) = taken else { return verdict };
-    if taken.await {
+async fn settled(verdict: Verdict, late: Option<impl Future<Output = Vec<ShardId>>>) -> Verdict {
+    let Some(late) = late else { return verdict };
+    let late = late.await;
+    if late.is_empty() {
         return verdict;
     }
-    let error = "a shard has not taken the new apps; the log of the server tells more";
+    let names = mailboxes::names(&late);
+    let error = format!(
+        "{names} did not take the new configuration within {} s. The rest of the server works by \
+         it, and {names} will as soon as it turns again; if it never does, restart the server",
+        SHARDS_TIMEOUT.as_secs()
+    );
     tracing::error!("{error}");
-    Err(error.to_owned())
+    Err(error)
 }
 
-/// `2 apps; added: shop; removed: blog`.
-fn summary(before: &Apps, after: &Apps) -> String {
+/// `2 apps; added: shop; removed: blog`, or `2 apps; nothing changed`. `same` says that no setting
+/// changed.
+fn summary(before: &Apps, after: &Apps, same: bool) -> String {
     let count = after.iter().count();
     let mut text = format!("{count} app{}", if count == 1 { "" } else { "s" });
+    let bare = text.len();
     let was = |app: &App| before.by_id(&app.id).map(|app| app.is_enabled());
     let ids = |apps: &Apps, which: &dyn Fn(&App) -> bool| {
         let ids: Vec<_> =
@@ -176,19 +218,47 @@ fn summary(before: &Apps, after: &Apps) -> String {
             text.push_str(&format!("; {what}: {ids}"));
         }
     }
+    if same && text.len() == bare {
+        text.push_str("; nothing changed");
+    }
     text
 }
 
-/// Names the settings that are other than those that the process was started with, and that it
-/// cannot change.
-fn restart_needed(started: &Config, config: &Config) -> Option<String> {
-    let fixed = |key: &str| key.starts_with("server.") && !LIVE.contains(&key);
-    let was = |key: &str| started.resolved.iter().find(|line| line.key == key);
-    let changed = config.resolved.iter().filter(|line| fixed(&line.key));
-    let changed = changed.filter(|line| was(&line.key).is_none_or(|was| was.value != line.value));
-    let keys: Vec<_> = changed.map(|line| line.key.as_str()).collect();
-    (!keys.is_empty()).then(|| {
-        let s = if keys.len() == 1 { "s" } else { "" };
-        format!("{} change{s} with a restart only.", keys.join(", "))
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus;
+
+    // Paused time: ten seconds pass as soon as nothing else can happen.
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_that_does_not_turn_is_named_and_the_others_have_the_configuration() {
+        let mut ports = bus::connect::<Message>(3, 1).unwrap();
+        let outside = ports[0].outside();
+        let config = |backlog| crate::plane::BacklogLimits { connection: backlog, shard: backlog };
+        let in_force = |backlog| {
+            let (apps, front) = (Arc::new(Apps::new(Vec::new())), Arc::default());
+            Arc::new(InForce { apps, backlog: config(backlog), front })
+        };
+        let taken = |port: &mut bus::Port<Message>| match port.receive() {
+            Some(Message::InForce(in_force, taken)) => {
+                let _gone = taken.send(());
+                Some(in_force.backlog.connection)
+            }
+            _ => None,
+        };
+        // Three reloads, of which the second shard takes none.
+        for backlog in 1..=3 {
+            let late = tokio::spawn(hand_out(&outside, &in_force(backlog)));
+            assert_eq!(taken(&mut ports[0]), Some(backlog));
+            assert_eq!(taken(&mut ports[2]), Some(backlog));
+            let late = late.await.unwrap();
+            assert_eq!(late, [ShardId(1)]);
+            let verdict = settled(Ok("fine".to_owned()), Some(async { late })).await;
+            assert!(verdict.unwrap_err().starts_with("shard 1 did not take the new configuration"));
+        }
+        // When it turns again it has what it had in its mailbox, then the last one.
+        assert_eq!(taken(&mut ports[1]), Some(1));
+        assert!(outside.flush().is_empty());
+        assert_eq!((taken(&mut ports[1]), taken(&mut ports[1])), (Some(3), None));
+    }
 }

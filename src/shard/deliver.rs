@@ -189,8 +189,8 @@ impl Core {
             Message::Drain(window) => {
                 self.timers.start_drain(self.now, window, plane.open_connections());
             }
-            Message::Apps(apps, taken) => {
-                self.apps = apps;
+            Message::InForce(in_force, taken) => {
+                self.adopt_configuration(plane, &in_force);
                 let _gone = taken.send(());
             }
             Message::Traced(traced) => self.tell_traced(&traced),

@@ -7,8 +7,10 @@ use tokio::sync::oneshot;
 
 use super::trace::Traced;
 use crate::channels::{self, ChannelKey, ChannelState, Leave, Left, UserMessage};
+use crate::front;
 use crate::front::gateway::Headroom;
 use crate::id::{AppIndex, ShardId};
+use crate::plane::BacklogLimits;
 use crate::protocol::app::Apps;
 use crate::protocol::names::ChannelName;
 
@@ -27,14 +29,26 @@ pub enum Message {
     Traced(Box<Traced>),
     /// From the control thread: close all connections, spread over this time.
     Drain(Duration),
-    /// From the control thread: these are the apps from now on. Answered when they are.
-    Apps(Arc<Apps>, oneshot::Sender<()>),
+    /// From the control thread: this is in force from now on. Answered when it is.
+    InForce(Arc<InForce>, oneshot::Sender<()>),
     /// From the control thread: so much memory is left.
     Memory(Headroom),
     /// From the control thread: answer. A shard that does not turn cannot.
     RollCall(oneshot::Sender<()>),
     /// From the control thread: end the shard. All shards have drained.
     Stop,
+}
+
+/// Everything of the configuration that a shard works by and that a reload may change, in one
+/// piece: a shard never has the apps of one configuration and the bounds of another.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// All apps, those that were removed included.
+    pub apps: Arc<Apps>,
+    /// Bounds on what slow readers are owed, while there is enough memory.
+    pub backlog: BacklogLimits,
+    /// What the shard's front serves by.
+    pub front: Arc<front::Settings>,
 }
 
 /// A question that came in over one shard's API.

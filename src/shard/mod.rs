@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use crate::bus::Port;
 use crate::channels::{CacheBounds, Homes, KeyHash, Local, UserHomes, Users};
+use crate::front;
 use crate::front::gateway::{Command, Headroom, Place};
 use crate::id::{AppIndex, ConnKey, ShardId};
 use crate::memory::{Chunked, Holder, Per};
@@ -47,7 +48,7 @@ use crate::webhooks::Tap;
 
 use fan_out::owe_batch;
 use gather::Gathers;
-pub use message::Message;
+pub use message::{InForce, Message};
 pub use socket_ids::SocketIds;
 use timers::Timers;
 
@@ -65,16 +66,14 @@ pub const BUDGET: [Holder; 1] =
 /// What a shard is made of.
 #[derive(Debug)]
 pub struct ShardParts {
-    /// The apps of the configuration at the start.
-    pub apps: Arc<Apps>,
+    /// The configuration at the start.
+    pub in_force: InForce,
     /// The keyed hash that all shards share.
     pub hash: KeyHash,
     /// Names connections; all shards share its key.
     pub socket_ids: SocketIds,
     /// This shard's end of the bus.
     pub port: Port<Message>,
-    /// Bounds on what slow readers are owed.
-    pub backlog: BacklogLimits,
     /// Takes what webhooks are told.
     pub tap: Tap,
     /// Where what is refused is noted for the log; of all shards.
@@ -92,8 +91,14 @@ pub struct Shard<R: Ring> {
 #[derive(Debug)]
 struct Core {
     id: ShardId,
-    /// Replaced by the control thread when the configuration is read anew.
+    /// Replaced by the control thread when the configuration is read anew, with the two below.
     apps: Arc<Apps>,
+    /// What slow readers are owed at most while there is enough memory.
+    backlog: BacklogLimits,
+    /// What the front serves by; nothing here reads it.
+    front: Arc<front::Settings>,
+    /// Removed apps may have left cached events, which go a part in each tick.
+    forgetting: bool,
     hash: KeyHash,
     socket_ids: SocketIds,
     port: Port<Message>,
@@ -112,8 +117,6 @@ struct Core {
     tap: Tap,
     refusals: Arc<Refusals>,
     timers: Timers,
-    /// What slow readers are owed at most while there is enough memory.
-    backlog: BacklogLimits,
     headroom: Headroom,
     now: Millis,
 }
@@ -129,11 +132,15 @@ struct Occupant {
 impl<R: Ring> Shard<R> {
     /// A shard without connections.
     pub fn new(ring: R, parts: ShardParts) -> Self {
-        let ShardParts { apps, hash, socket_ids, port, backlog, tap, refusals } = parts;
+        let ShardParts { in_force, hash, socket_ids, port, tap, refusals } = parts;
+        let InForce { apps, backlog, front } = in_force;
         let too_slow = crate::protocol::close::refusal_frames(ProtocolError::SlowConsumer);
         let core = Core {
             id: port.id(),
             apps,
+            backlog,
+            front,
+            forgetting: false,
             hash,
             socket_ids,
             port,
@@ -148,7 +155,6 @@ impl<R: Ring> Shard<R> {
             tap,
             refusals,
             timers: Timers::default(),
-            backlog,
             headroom: Headroom::default(),
             now: Millis(0),
         };
@@ -275,6 +281,12 @@ impl<R: Ring> Shard<R> {
         &self.core.apps
     }
 
+    /// The front's settings as of the last turn.
+    #[must_use]
+    pub const fn front_settings(&self) -> &Arc<front::Settings> {
+        &self.core.front
+    }
+
     /// Gives memory back that a burst has left: of lists that are empty between turns.
     pub fn trim(&mut self) {
         self.plane.trim();
@@ -364,10 +376,22 @@ impl Core {
         self.sign_out(key.slot);
     }
 
-    /// With less memory less is held for slow readers: at the end of the turn the slowest close.
+    /// Takes over what a reload has changed.
+    fn adopt_configuration<R: Ring>(&mut self, plane: &mut Plane<R>, in_force: &InForce) {
+        let InForce { apps, backlog, front } = in_force.clone();
+        (self.apps, self.backlog, self.front) = (apps, backlog, front);
+        self.forgetting = true;
+        self.bound_backlogs(plane);
+    }
+
     fn see_headroom<R: Ring>(&mut self, plane: &mut Plane<R>, headroom: Headroom) {
         self.headroom = headroom;
-        let shard = match headroom {
+        self.bound_backlogs(plane);
+    }
+
+    /// With less memory less is held for slow readers: at the end of the turn the slowest close.
+    fn bound_backlogs<R: Ring>(&self, plane: &mut Plane<R>) {
+        let shard = match self.headroom {
             Headroom::Enough => self.backlog.shard,
             Headroom::Short => self.backlog.shard / 4,
             Headroom::Spent => self.backlog.shard / 16,

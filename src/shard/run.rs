@@ -31,9 +31,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
-use super::{Shard, ShardParts};
+use super::{InForce, Shard, ShardParts};
 use crate::front::gateway::{Headroom, Reservation};
-use crate::front::{self, Command, Gateway, Listeners};
+use crate::front::{self, Command, CurrentSettings, Gateway, Listeners};
 use crate::memory::Trim;
 use crate::protocol::app::Apps;
 use crate::ring::{Uring, UringSizes};
@@ -60,8 +60,6 @@ pub struct Setup {
     pub parts: ShardParts,
     /// The plane's ring.
     pub ring: UringSizes,
-    /// The front's bounds.
-    pub front: front::Settings,
     /// Sockets to accept from.
     pub listeners: Listeners,
     /// Where the process' clock started.
@@ -85,7 +83,8 @@ pub enum Milestone {
 /// # Panics
 /// As the shard does, with its own panic.
 pub fn run(setup: Setup, report: impl Fn(Milestone) + 'static) -> io::Result<()> {
-    let entries = (setup.front.connections_max * 2).next_power_of_two().min(FRONT_ENTRIES_MAX);
+    let connections_max = setup.parts.in_force.front.connections_max;
+    let entries = (connections_max * 2).next_power_of_two().min(FRONT_ENTRIES_MAX);
     let mut builder = tokio_uring::builder();
     builder.entries(entries);
     // Completions wait until the thread is in the kernel anyway, instead of interrupting it.
@@ -99,8 +98,8 @@ pub fn run(setup: Setup, report: impl Fn(Milestone) + 'static) -> io::Result<()>
 }
 
 async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
-    let Setup { parts, ring, front: settings, listeners, started } = setup;
-    let handle = Handle(Rc::new(Inbox::new(Arc::clone(&parts.apps))));
+    let Setup { parts, ring, listeners, started } = setup;
+    let handle = Handle(Rc::new(Inbox::new(&parts.in_force)));
     let ring = Uring::new(&ring)?;
     ring.wake_by(parts.port.wake_fd())?;
     let mut sleep = Sleep::new(&parts)?;
@@ -108,7 +107,7 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
     handle.0.free_slots.set(shard.free_slots());
 
     let (stop_front, stopped) = watch::channel(false);
-    let serving = front::serve(listeners, handle.clone(), settings, stopped)?;
+    let serving = front::serve(listeners, handle.clone(), handle.0.settings.clone(), stopped)?;
     let mut front = tokio_uring::spawn(serving);
     report(Milestone::Serving);
 
@@ -127,7 +126,7 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
         handle.0.free_slots.set(shard.free_slots());
         handle.0.overloaded.set(shard.overloaded());
         handle.0.headroom.set(shard.headroom());
-        handle.0.see_apps(shard.apps());
+        handle.0.see_configuration(&shard);
         if shard.draining() && !handle.0.draining.replace(true) {
             // Accepts nothing more; requests in flight end.
             let _front_gone = stop_front.send(true);
@@ -256,6 +255,10 @@ struct Handle(Rc<Inbox>);
 struct Inbox {
     /// As of the last turn.
     apps: RefCell<Arc<Apps>>,
+    /// As of the last turn: what the front's settings were made of.
+    front: RefCell<Arc<front::Settings>>,
+    /// The same as the front has them: without a counter that all shards write.
+    settings: CurrentSettings,
     /// Commands that the next turn takes.
     commands: RefCell<Vec<Command>>,
     /// Wakes the loop.
@@ -273,9 +276,11 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn new(apps: Arc<Apps>) -> Self {
+    fn new(in_force: &InForce) -> Self {
         Self {
-            apps: RefCell::new(apps),
+            apps: RefCell::new(Arc::clone(&in_force.apps)),
+            settings: CurrentSettings::new(front::Settings::clone(&in_force.front)),
+            front: RefCell::new(Arc::clone(&in_force.front)),
             commands: RefCell::default(),
             waker: RefCell::default(),
             free_slots: Cell::new(0),
@@ -287,9 +292,14 @@ impl Inbox {
     }
 
     /// The configuration may have been read anew.
-    fn see_apps(&self, apps: &Arc<Apps>) {
-        if !Arc::ptr_eq(&self.apps.borrow(), apps) {
-            self.apps.replace(Arc::clone(apps));
+    fn see_configuration(&self, shard: &Shard<Uring>) {
+        if !Arc::ptr_eq(&self.apps.borrow(), shard.apps()) {
+            self.apps.replace(Arc::clone(shard.apps()));
+        }
+        let front = shard.front_settings();
+        if !Arc::ptr_eq(&self.front.borrow(), front) {
+            self.front.replace(Arc::clone(front));
+            self.settings.replace(front::Settings::clone(front));
         }
     }
 

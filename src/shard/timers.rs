@@ -13,6 +13,7 @@ use super::{Core, Shard};
 use crate::id::ConnKey;
 use crate::memory;
 use crate::plane::{Ended, Plane};
+use crate::protocol::app::Standing;
 use crate::protocol::close::{self, ProtocolError};
 use crate::protocol::outbound;
 use crate::refusals::Ending;
@@ -32,6 +33,9 @@ const SWEEP_AT_ONCE: u32 = 1024;
 /// Connections that a tick closes because their app is gone: work of a few milliseconds, which the
 /// connections of other apps wait for. The clients do not return, so there is no hurry.
 const CLOSINGS_PER_TICK: u32 = 1000;
+
+/// Cached events of removed apps that a tick drops: work of a millisecond.
+const FORGOTTEN_PER_TICK: usize = 1000;
 
 /// The timers of one shard.
 #[derive(Debug, Default)]
@@ -142,6 +146,7 @@ impl<R: Ring> Shard<R> {
         }
         self.core.timers.ticked = now;
         self.core.homes.expire(now);
+        self.core.forget_removed();
         self.core.tell_counts();
         self.core.sweep(&mut self.plane, elapsed);
         self.core.close_some(&mut self.plane);
@@ -165,6 +170,15 @@ impl<R: Ring> Shard<R> {
 }
 
 impl Core {
+    /// Drops what removed apps have left in memory beside their connections.
+    fn forget_removed(&mut self) {
+        if self.forgetting {
+            let apps = &self.apps;
+            let gone = |app| apps.get(app).is_none_or(|app| app.standing == Standing::Removed);
+            self.forgetting = self.homes.forget_apps(gone, FORGOTTEN_PER_TICK);
+        }
+    }
+
     /// Looks at the part of the connections that is due after this time.
     fn sweep<R: Ring>(&mut self, plane: &mut Plane<R>, elapsed: Duration) {
         let slots = plane.slots_used();

@@ -46,7 +46,7 @@ pub struct Courier {
 
 #[derive(Debug)]
 enum Order {
-    Configure(Arc<Apps>),
+    Configure { apps: Arc<Apps>, queue_bytes: usize },
     Finish { within: Duration, done: oneshot::Sender<()> },
 }
 
@@ -81,10 +81,11 @@ impl Courier {
     }
 
     /// Other apps, or the same ones with other webhooks. What waits for an endpoint that is no more
-    /// is still delivered. To be called before shards hear of the apps.
-    pub fn configure(&self, apps: Arc<Apps>) {
+    /// is still delivered. `queue_bytes` is as in [`Settings`]: what waits already stays, whatever
+    /// the new bound is. To be called before shards hear of the apps.
+    pub fn configure(&self, apps: Arc<Apps>, queue_bytes: usize) {
         // Without its thread nothing is delivered anyhow, which was logged.
-        let _gone = self.orders.send(Order::Configure(apps));
+        let _gone = self.orders.send(Order::Configure { apps, queue_bytes });
     }
 
     /// Delivers what the taps have handed over, for at most this long, and ends. What is left then
@@ -151,7 +152,10 @@ impl Round {
                 () = tokio::time::sleep_until(wake_at) => {}
                 // None for ever once nobody can order: then it is not waited for.
                 Some(order) = orders.recv() => match order {
-                    Order::Configure(apps) => self.dispatch.configure(&apps),
+                    Order::Configure { apps, queue_bytes } => {
+                        self.dispatch.bound_queues(queue_bytes);
+                        self.dispatch.configure(&apps);
+                    }
                     Order::Finish { within, done } => {
                         self.finish(within).await;
                         let _gone = done.send(());

@@ -1,7 +1,7 @@
 //! From what happened to what is sent: departures settle, numbers pause, each event goes to the
 //! lanes of its app that want it. A state machine: time and chance are handed in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ pub(super) struct Dispatch {
     /// Unix time at 0 of our clock.
     unix_ms: u64,
     lanes: BTreeMap<LaneId, Lane>,
-    /// By app: its lanes in the order of the configuration.
-    by_app: Vec<Vec<LaneId>>,
+    /// The lanes of each app that has any, in the order of the configuration.
+    by_app: HashMap<AppIndex, Vec<LaneId>>,
     next_lane: LaneId,
     settling: Settling,
     counts: Counts<(AppIndex, ChannelName)>,
@@ -55,7 +55,7 @@ impl Dispatch {
             bounds,
             unix_ms,
             lanes: BTreeMap::new(),
-            by_app: Vec::new(),
+            by_app: HashMap::new(),
             next_lane: 0,
             settling: Settling::default(),
             counts: Counts::default(),
@@ -71,16 +71,18 @@ impl Dispatch {
         self.lanes.values_mut().for_each(|lane| lane.retired = true);
         self.by_app.clear();
         for app in apps.iter() {
-            let index = usize::from(app.index.0);
-            if self.by_app.len() <= index {
-                self.by_app.resize(index + 1, Vec::new());
-            }
             for webhook in app.webhooks.iter() {
                 let lane = self.lane_of(app, webhook);
-                self.by_app[index].push(lane);
+                self.by_app.entry(app.index).or_default().push(lane);
             }
         }
         self.end_retired();
+    }
+
+    /// Bounds what may wait for an endpoint from now on. What waits already stays.
+    pub(super) fn bound_queues(&mut self, queue_bytes: usize) {
+        self.bounds.queue_bytes = queue_bytes;
+        self.lanes.values_mut().for_each(|lane| lane.bound_queue(queue_bytes));
     }
 
     /// Takes what happened.
@@ -212,7 +214,7 @@ impl Dispatch {
     }
 
     fn tell(&mut self, notice: &Notice, now: Millis) {
-        let Some(lanes) = self.by_app.get(usize::from(notice.app.0)) else { return };
+        let Some(lanes) = self.by_app.get(&notice.app) else { return };
         let unix_ms = self.unix_ms + now.0;
         let mut encoded = None;
         for id in lanes {

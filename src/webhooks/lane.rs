@@ -135,6 +135,11 @@ impl Lane {
         }
     }
 
+    /// Bounds what may wait from now on.
+    pub(super) const fn bound_queue(&mut self, queue_bytes: usize) {
+        self.bounds.queue_bytes = queue_bytes;
+    }
+
     /// Takes an event, or counts it when the queue is full.
     pub(super) fn push(&mut self, event: &[u8], now: Millis, unix_ms: u64) {
         let room = self.bounds.queue_bytes.saturating_sub(self.bytes);

@@ -69,8 +69,12 @@ mod debug;
 /// What is refused, and what the log says of it.
 mod refusals;
 
+/// The settings of the server that a reload changes: the effect of each.
+mod live_settings;
 /// The configuration, read anew.
 mod reload;
+/// One shard that stands still: what goes on without it.
+mod standstill;
 
 /// The end of the process: signals, the drain, the next start.
 mod shutdown;

@@ -17,7 +17,7 @@ const DISABLED: (u16, &str) = (4003, "Application is disabled");
 const UNKNOWN: (u16, &str) = (4001, "Application does not exist");
 
 /// An entry of `[[apps]]`, with more of its settings.
-fn app(id: &str, more: &str) -> String {
+pub fn app(id: &str, more: &str) -> String {
     format!("[[apps]]\napp_id = \"{id}\"\nkey = \"{id}-key\"\nsecret = \"{SECRET}\"\n{more}\n")
 }
 
@@ -34,7 +34,7 @@ pub fn reload(gateway: &Gateway) -> Output {
 
 /// Has it read this file; returns what it says.
 #[track_caller]
-fn reloaded(gateway: &Gateway, toml: &str) -> String {
+pub fn reloaded(gateway: &Gateway, toml: &str) -> String {
     write(gateway, toml);
     let output = reload(gateway);
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -322,18 +322,90 @@ fn the_app_of_the_env_file_changes_with_it_and_its_last_app_is_not_replaced_by_a
 fn settings_that_need_a_restart_are_named_and_the_others_take_effect() {
     for shards in SHARD_COUNTS {
         let mut gateway = Setup::new(shards).start();
-        let toml = "[server]\nport = 9999\nbacklog_per_shard = 5000000\nmax_request_size = 100\n\
+        let toml = "[server]\nport = 9999\nlog_format = \"json\"\nmax_request_size = 100\n\
             shutdown_window = 7";
         let told = reloaded(&gateway, toml);
-        let named = "server.port, server.backlog_per_shard change with a restart only.";
-        assert!(told.contains(&format!("\nNote: {named}\n")), "{told}");
+        let named = "server.port (8080 in force, 9999 configured), server.log_format (text in \
+            force, json configured) change with a restart only.";
+        assert_eq!(
+            told,
+            format!(
+                "The configuration was read anew: 1 app\nserver.max_request_size: 100000 -> 100\n\
+                 server.shutdown_window: 5 -> 7\nNote: {named}\n"
+            )
+        );
         gateway.logged(&["WARN", named]);
+        gateway.logged(&["INFO", "server.shutdown_window: 5 -> 7"]);
+        // Told as long as it is so, and no more once it is changed back.
+        assert!(
+            reloaded(&gateway, toml).contains("1 app; nothing changed\nNote: server.port (8080")
+        );
+        let back = toml.replace("port = 9999\nlog_format = \"json\"\n", "");
+        let told = reloaded(&gateway, &back);
+        assert_eq!(told, "The configuration was read anew: 1 app; nothing changed\n");
         let long = json!({ "name": "e", "channel": "room", "data": "x".repeat(100) });
         assert_eq!(Call::post("events", &long).send(&gateway).status, 413);
         gateway.signal(Signal::TERM);
         gateway.logged(&["Gracefully terminating connections.", "window=7s"]);
         assert!(gateway.ended().success());
     }
+}
+
+#[test]
+fn a_reload_names_each_setting_of_each_app_that_changed_and_no_secret() {
+    let hook = |query: &str, timeout: u8| {
+        format!("[[apps.webhooks]]\nurl = \"http://127.0.0.1:9/x?{query}\"\ntimeout = {timeout}\n")
+    };
+    served_with(
+        |setup| setup.toml(&format!("{}{}", app("shop", &hook("a", 5)), app("blog", ""))),
+        |gateway| {
+            let more = format!("max_connections = 5\n{}", hook("a", 7));
+            let shop = app("shop", &more).replace(SECRET, "another-secret-9b");
+            // The order of the file has no meaning.
+            let told = reloaded(gateway, &format!("{}{shop}", app("blog", "")));
+            assert_eq!(
+                told,
+                "The configuration was read anew: 3 apps\napp shop: secret changed\n\
+                 app shop: max_connections none -> 5\n\
+                 app shop, webhook http://127.0.0.1:9/x?[withheld]: timeout 5 -> 7\n"
+            );
+            gateway.logged(&["INFO", "app shop: max_connections none -> 5"]);
+            let told = reloaded(gateway, &format!("{}{shop}", app("blog", "enabled = false")));
+            assert!(
+                told.contains("3 apps; disabled: blog\napp blog: enabled true -> false"),
+                "{told}"
+            );
+            assert!(!gateway.log().contains("another-secret"));
+        },
+    );
+}
+
+#[test]
+fn apps_that_come_and_go_leave_nothing_behind() {
+    // Large enough that what a few hundred of them left would be seen.
+    let origins: Vec<_> = (0..300).map(|n| format!("\"host-{n}.example.com\"")).collect();
+    let origins = format!("allowed_origins = [{}]", origins.join(", "));
+    let gateway = Setup::new(2).start();
+    let round = |number: usize| {
+        let name = format!("app-{number}");
+        reloaded(&gateway, &app(&name, &origins));
+        let key = format!("{name}-key");
+        let mut client = Client::open(
+            &gateway,
+            &format!("/app/{key}?protocol=7"),
+            &[("Origin", "https://host-0.example.com")],
+        );
+        client.established();
+        client.subscribe("room");
+        call(&name, &key, "cache-room").ok(&gateway);
+    };
+    (0..20).for_each(round);
+    let before = gateway.rss();
+    (20..170).for_each(round);
+    reloaded(&gateway, "");
+    eventually("what they took is given back", || {
+        (gateway.rss() < before + (1 << 20)).then_some(())
+    });
 }
 
 #[test]

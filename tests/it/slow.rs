@@ -13,13 +13,13 @@ use crate::raw::{self, PING, Raw};
 const CHANNEL: &str = "room";
 
 /// Under a request's limit, so that few events fill any socket.
-const EVENT_BYTES: usize = 90_000;
+pub const EVENT_BYTES: usize = 90_000;
 
 /// What the kernel may hold for a connection whose window is small (tcp_wmem), and more.
-const SOCKET_BYTES: usize = 6 << 20;
+pub const SOCKET_BYTES: usize = 6 << 20;
 
 /// A subscriber that takes next to nothing unless it reads.
-fn narrow(gateway: &Gateway) -> Raw {
+pub fn narrow(gateway: &Gateway) -> Raw {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(16 << 10).unwrap();
     socket.connect(&gateway.address().into()).unwrap();
@@ -33,11 +33,11 @@ fn narrow(gateway: &Gateway) -> Raw {
     raw
 }
 
-fn publisher(gateway: &Gateway) -> Http<TcpStream> {
+pub fn publisher(gateway: &Gateway) -> Http<TcpStream> {
     Http::over(gateway.tcp())
 }
 
-fn publish(http: &mut Http<TcpStream>, number: usize) {
+pub fn publish(http: &mut Http<TcpStream>, number: usize) {
     let data = format!("{number}{}", " ".repeat(EVENT_BYTES));
     let body = json!({ "name": "e", "channel": CHANNEL, "data": data });
     http.send(&Call::post("events", &body).bytes());

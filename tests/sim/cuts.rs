@@ -12,7 +12,7 @@ use ringwave::protocol::app::{Admission, Apps};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{Message, Shard, ShardParts, SocketIds};
+use ringwave::shard::{InForce, Message, Shard, ShardParts, SocketIds};
 use ringwave::time::Millis;
 use ringwave::webhooks::Tap;
 use tokio::sync::oneshot;
@@ -36,11 +36,14 @@ impl Small {
         let apps = Arc::new(Apps::new(vec![app(0, &Plan::new(1, 1))]));
         let ring = SimRing::new(net.clone(), seed, Faults::NONE, 4, 4, 4096);
         let parts = ShardParts {
-            apps: Arc::clone(&apps),
+            in_force: InForce {
+                apps: Arc::clone(&apps),
+                backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
+                front: Arc::default(),
+            },
             hash: KeyHash::default(),
             socket_ids: SocketIds::seeded(seed),
             port: bus::connect::<Message>(1, 8).unwrap().remove(0),
-            backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
             tap: Tap::default(),
             refusals: Arc::default(),
         };

@@ -8,7 +8,7 @@ use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
 use ringwave::protocol::app::{Admission, App, Apps};
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{Message, Shard, ShardParts, SocketIds};
+use ringwave::shard::{InForce, Message, Shard, ShardParts, SocketIds};
 use ringwave::time::Millis;
 use ringwave::webhooks::Tap;
 use tokio::sync::oneshot;
@@ -32,11 +32,14 @@ fn connections_of_an_app_that_goes_close_in_portions_and_all_others_stay() {
     let port = bus::connect::<Message>(1, 8).unwrap().remove(0);
     let control = port.outside();
     let parts = ShardParts {
-        apps: Arc::clone(&before),
+        in_force: InForce {
+            apps: Arc::clone(&before),
+            backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
+            front: Arc::default(),
+        },
         hash: KeyHash::default(),
         socket_ids: SocketIds::seeded(1),
         port,
-        backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
         tap: Tap::default(),
         refusals: Arc::default(),
     };
@@ -57,7 +60,12 @@ fn connections_of_an_app_that_goes_close_in_portions_and_all_others_stay() {
     let after = Arc::new(after);
     let (taken, mut told) = oneshot::channel();
     let mut taken = Some(taken);
-    control.offer(|| Message::Apps(Arc::clone(&after), taken.take().unwrap()));
+    let in_force = Arc::new(InForce {
+        apps: Arc::clone(&after),
+        backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
+        front: Arc::default(),
+    });
+    control.offer(|| Message::InForce(Arc::clone(&in_force), taken.take().unwrap()));
 
     let mut open = vec![shard.plane().open_connections()];
     while open.last() != Some(&STAYING) {

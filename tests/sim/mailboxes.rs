@@ -14,7 +14,7 @@ use ringwave::protocol::app::{Admission, Apps};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{Message, Shard, ShardParts, SocketIds};
+use ringwave::shard::{InForce, Message, Shard, ShardParts, SocketIds};
 use ringwave::time::Millis;
 use ringwave::webhooks::Tap;
 use tokio::sync::oneshot;
@@ -42,11 +42,14 @@ impl Common {
     fn shard(&self, port: Port<Message>) -> Shard<SimRing> {
         let seed = u64::from(port.id().0);
         let parts = ShardParts {
-            apps: Arc::clone(&self.apps),
+            in_force: InForce {
+                apps: Arc::clone(&self.apps),
+                backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
+                front: Arc::default(),
+            },
             hash: self.hash.clone(),
             socket_ids: SocketIds::seeded(seed),
             port,
-            backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
             tap: Tap::default(),
             refusals: Arc::default(),
         };

@@ -22,7 +22,7 @@ use ringwave::protocol::origin::Origins;
 use ringwave::protocol::outbound;
 use ringwave::protocol::webhook::Webhooks;
 use ringwave::ring::sim::{Dice, Faults, SimNet, SimRing};
-use ringwave::shard::{Message, Shard, ShardParts, SocketIds};
+use ringwave::shard::{InForce, Message, Shard, ShardParts, SocketIds};
 use ringwave::time::Millis;
 use ringwave::webhooks::Tap;
 use tokio::sync::oneshot;
@@ -87,11 +87,14 @@ impl World {
             )
             .with_queue(plan.queue);
             let parts = ShardParts {
-                apps: Arc::clone(&apps),
+                in_force: InForce {
+                    apps: Arc::clone(&apps),
+                    backlog: plan.backlog,
+                    front: Arc::default(),
+                },
                 hash: hash.clone(),
                 socket_ids: SocketIds::seeded(seed),
                 port,
-                backlog: plan.backlog,
                 tap: Tap::default(),
                 refusals: Arc::default(),
             };
@@ -160,7 +163,10 @@ impl World {
         self.ledger.step += 1;
         match self.dice.below(100) {
             0..45 => self.some_shard(),
-            45..48 => self.now = self.now + Duration::from_millis(self.dice.roll() % 60),
+            45..48 => {
+                self.now = self.now + Duration::from_millis(self.dice.roll() % 60);
+                self.control.flush();
+            }
             48..54 => self.connect(),
             54..62 => self.publish(),
             62 if self.dice.chance(100) => self.terminate(),

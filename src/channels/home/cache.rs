@@ -101,14 +101,24 @@ impl Cache {
             return None;
         };
         let (&app, _) = self.shares.iter().max_by_key(|&(_, share)| measure(share))?;
-        let &(_, first) = self.by_app.range((app, Expiry::default())..).next()?;
-        self.expiring.get(&first)
+        self.first_of(app)
     }
 
     /// A channel whose event's time is over. Costs nothing for those that stay.
     pub(super) fn expired(&self, now: Millis) -> Option<&ChannelKey> {
         let (expiry, key) = self.expiring.first_key_value()?;
         (expiry.0 <= now).then_some(key)
+    }
+
+    /// The apps that have any.
+    pub(super) fn apps(&self) -> impl Iterator<Item = AppIndex> {
+        self.shares.keys().copied()
+    }
+
+    /// The channel of the app whose event expires first.
+    pub(super) fn first_of(&self, app: AppIndex) -> Option<&ChannelKey> {
+        let &(of, first) = self.by_app.range((app, Expiry::default())..).next()?;
+        self.expiring.get(&first).filter(|_| of == app)
     }
 
     /// How many there are, and their bytes.

@@ -701,6 +701,36 @@ fn a_short_lived_event_is_dropped_in_time_behind_any_number_of_long_lived_ones()
 }
 
 #[test]
+fn cached_events_of_an_app_that_is_gone_go_a_part_at_a_time_and_no_others_do() {
+    let hash = KeyHash::default();
+    let mut homes = Homes::new(ROOMY);
+    for (app, count) in [(0, 3), (1, 7), (2, 5), (3, 2)] {
+        for number in 0..count {
+            let name = ChannelName::parse(&format!("cache-{number}"), 200, true).unwrap();
+            let publish = Publish {
+                key: hash.key(AppIndex(app), name),
+                frame: frame(&json!(number)),
+                cached: Some(("1".into(), Duration::from_secs(60))),
+                except: None,
+                whisper: None,
+                joining: None,
+                by_client: false,
+                answer_to: None,
+            };
+            homes.publish(publish, Millis(0), &mut |_, _| {});
+        }
+    }
+    let gone = |app: AppIndex| app.0 % 2 == 1;
+    let mut lengths = Vec::new();
+    while homes.forget_apps(gone, 4) {
+        lengths.push(homes.len());
+    }
+    assert_eq!((lengths, homes.len()), (vec![13, 9], 8));
+    assert_eq!(homes.cache.apps().collect::<Vec<_>>(), [AppIndex(0), AppIndex(2)]);
+    assert_eq!(homes.cache.held().0, 8);
+}
+
+#[test]
 fn a_channel_that_admits_nobody_leaves_nothing() {
     let mut model = Model::new(ROOMY);
     model.join(1, 0, 0, Some(0));

@@ -40,13 +40,14 @@ pub(super) async fn answer<G: Gateway>(
     }
     let apps = front.gateway.apps();
     let bytes_max = found(&apps, app_id)?.limits.max_request_size;
-    let time_max = front.settings.body_timeout;
+    let settings = front.settings.get();
+    let time_max = settings.body_timeout;
     let mut body =
         body::receive(body, bytes_max, time_max, &front.bodies).await.map_err(Rejection::Body)?;
     // The body may have been long in coming: a key that was withdrawn meanwhile opens nothing.
     let apps = front.gateway.apps();
     let app = found(&apps, app_id)?;
-    authenticate(app, head, &body.bytes, &front.settings.path_prefix)?;
+    authenticate(app, head, &body.bytes, &settings.path_prefix)?;
     if !app.is_enabled() {
         return Err(DISABLED);
     }

@@ -20,7 +20,7 @@ use super::gateway::{
     CachedEvent, ChannelState, Command, Gateway, Headroom, Overloaded, Publication, Reservation,
     Upgraded,
 };
-use super::{Listeners, Settings, serve};
+use super::{CurrentSettings, Listeners, Settings, serve};
 use crate::id::AppIndex;
 use crate::protocol::app::{App, Apps, Connections, test_app};
 use crate::protocol::names::ChannelName;
@@ -188,6 +188,7 @@ fn run(
     // The front stops when the sender is dropped, by a panic of the client too.
     let client = thread::spawn(move || client(&stop));
     let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(256)).unwrap();
+    let settings = CurrentSettings::new(settings);
     runtime.block_on(async { serve(listeners, shard, settings, stopped).unwrap().await });
     client.join().unwrap();
 }

@@ -1,10 +1,12 @@
-//! The configuration, read anew in the middle of everything: an app is switched off and on again.
+//! The configuration, read anew in the middle of everything: an app is switched off and on again,
+//! and what slow readers may be owed changes with it.
 
 use std::sync::Arc;
 
 use ringwave::id::AppIndex;
+use ringwave::plane::BacklogLimits;
 use ringwave::protocol::app::{App, Apps, Standing};
-use ringwave::shard::Message;
+use ringwave::shard::{InForce, Message};
 use tokio::sync::oneshot;
 
 use super::{World, app};
@@ -18,7 +20,11 @@ impl World {
     pub(super) fn switch(&mut self) {
         let off = self.is_on(&self.apps);
         self.switched_off |= off;
-        self.hand_out(if off { Standing::Disabled } else { Standing::Enabled });
+        let backlog = BacklogLimits {
+            connection: self.plan.backlog.connection / self.dice.one_of(&[1, 2, 4]),
+            shard: self.plan.backlog.shard / self.dice.one_of(&[1, 2, 4]),
+        };
+        self.hand_out(if off { Standing::Disabled } else { Standing::Enabled }, backlog);
     }
 
     /// Whether a shard's front lets clients and publishers of this app in.
@@ -31,12 +37,14 @@ impl World {
         if !self.switched_off {
             return;
         }
-        self.hand_out(Standing::Enabled);
+        self.hand_out(Standing::Enabled, self.plan.backlog);
         self.rest();
-        while self.shards.iter().any(|shard| !Arc::ptr_eq(shard.apps(), &self.apps)) {
-            self.offer();
+        while !self.control.flush().is_empty() {
             self.rest();
         }
+        self.rest();
+        let late = self.shards.iter().filter(|shard| !Arc::ptr_eq(shard.apps(), &self.apps));
+        assert_eq!(late.count(), 0, "shards that were never told");
     }
 
     fn is_on(&self, apps: &Apps) -> bool {
@@ -44,19 +52,16 @@ impl World {
         app.is_some_and(|app| app.is_enabled())
     }
 
-    fn hand_out(&mut self, standing: Standing) {
+    /// A shard whose mailbox is full hears of it later, or of what follows it instead.
+    fn hand_out(&mut self, standing: Standing, backlog: BacklogLimits) {
         let read = |index| match usize::from(index) {
             SWITCHED => App { standing, ..app(index, &self.plan) },
             _ => app(index, &self.plan),
         };
         let read = Apps::new((0..2).map(read).collect());
         self.apps = Arc::new(self.apps.followed_by(&read).expect("few apps"));
-        self.offer();
-    }
-
-    /// A shard whose mailbox is full hears of it later.
-    fn offer(&self) {
-        let apps = &self.apps;
-        self.control.offer(|| Message::Apps(Arc::clone(apps), oneshot::channel().0));
+        let in_force =
+            Arc::new(InForce { apps: Arc::clone(&self.apps), backlog, front: Arc::default() });
+        self.control.broadcast(|| Message::InForce(Arc::clone(&in_force), oneshot::channel().0));
     }
 }

@@ -1,0 +1,194 @@
+//! The way into the mailboxes for a thread that is no shard: it never waits for one. A shard that
+//! stands still costs the others nothing, and neither a reload nor a stop.
+
+use std::collections::VecDeque;
+use std::mem::discriminant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::TrySendError;
+use tokio::sync::Notify;
+
+use super::Peer;
+use crate::id::ShardId;
+
+/// Sends from the control thread. Clones share what waits, so that order holds among them.
+///
+/// Contract:
+/// - [`broadcast`](Self::broadcast) never blocks. What finds a mailbox full waits for its shard, in
+///   the order in which it was sent, and behind it everything that is broadcast later.
+/// - Of each variant of the message's enum only the newest waits: it replaces an earlier one, which
+///   is dropped. So what waits is bounded by the number of variants, whatever a shard does.
+/// - When [`begun`](Self::begun) resolves, [`flush`](Self::flush) has to be called now and then,
+///   until it says that nothing waits any more.
+#[derive(Debug)]
+pub struct Outside<M> {
+    peers: Arc<[Peer<M>]>,
+    waiting: Arc<Waiting<M>>,
+}
+
+#[derive(Debug)]
+struct Waiting<M> {
+    /// By shard: what did not fit into its mailbox, oldest first.
+    queues: Mutex<Box<[VecDeque<M>]>>,
+    /// Told when something begins to wait.
+    begun: Notify,
+}
+
+// Derived, it would ask for messages that are `Clone`.
+impl<M> Clone for Outside<M> {
+    fn clone(&self) -> Self {
+        Self { peers: Arc::clone(&self.peers), waiting: Arc::clone(&self.waiting) }
+    }
+}
+
+impl<M> Outside<M> {
+    pub(super) fn new(peers: Arc<[Peer<M>]>) -> Self {
+        let queues = Mutex::new(peers.iter().map(|_| VecDeque::new()).collect());
+        Self { peers, waiting: Arc::new(Waiting { queues, begun: Notify::new() }) }
+    }
+
+    /// Nothing panics while it holds the lock; if something did, the queues are still queues.
+    fn queues(&self) -> MutexGuard<'_, Box<[VecDeque<M>]>> {
+        self.waiting.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<M: Send> Outside<M> {
+    /// Sends to every shard what `message` makes for it. A shard whose mailbox is full gets it with
+    /// a later [`flush`](Self::flush), unless one of the same variant is broadcast before that.
+    pub fn broadcast(&self, mut message: impl FnMut() -> M) {
+        let mut queues = self.queues();
+        for (peer, queue) in self.peers.iter().zip(queues.iter_mut()) {
+            let message = message();
+            queue.retain(|earlier| discriminant(earlier) != discriminant(&message));
+            queue.push_back(message);
+            if !peer.take_from(queue) {
+                self.waiting.begun.notify_one();
+            }
+        }
+    }
+
+    /// Sends to every shard that has room and for which nothing waits; drops what is for the
+    /// others. For questions that are asked again.
+    pub fn offer(&self, mut message: impl FnMut() -> M) {
+        let queues = self.queues();
+        for (peer, queue) in self.peers.iter().zip(queues.iter()) {
+            let message = message();
+            if queue.is_empty() && peer.mailbox.try_send(message).is_ok() {
+                peer.wake.notify();
+            }
+        }
+    }
+
+    /// Delivers what waits, as far as there is room by now. Returns the shards for which something
+    /// still waits.
+    pub fn flush(&self) -> Vec<ShardId> {
+        let mut queues = self.queues();
+        let shards = (0..).map(ShardId).zip(self.peers.iter().zip(queues.iter_mut()));
+        let full = shards.filter_map(|(id, (peer, queue))| (!peer.take_from(queue)).then_some(id));
+        full.collect()
+    }
+
+    /// Resolves when something has begun to wait since it last did.
+    pub async fn begun(&self) {
+        self.waiting.begun.notified().await;
+    }
+}
+
+impl<M> Peer<M> {
+    /// Moves what fits from the queue into the mailbox, oldest first. Whether that was all.
+    fn take_from(&self, queue: &mut VecDeque<M>) -> bool {
+        while let Some(message) = queue.pop_front() {
+            match self.mailbox.try_send(message) {
+                Ok(()) => self.wake.notify(),
+                // A shard that has ended needs no message.
+                Err(TrySendError::Disconnected(_)) => {}
+                Err(TrySendError::Full(message)) => {
+                    queue.push_front(message);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Port, connect};
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Said {
+        Settings(u32),
+        Memory(u32),
+        Stop,
+    }
+
+    fn received(port: &mut Port<Said>) -> Vec<Said> {
+        std::iter::from_fn(|| port.receive()).collect()
+    }
+
+    #[test]
+    fn a_full_mailbox_holds_nobody_up_and_keeps_the_order() {
+        let mut ports = connect::<Said>(2, 1).unwrap();
+        let outside = ports[0].outside();
+        outside.broadcast(|| Said::Settings(1));
+        outside.broadcast(|| Said::Memory(2));
+        outside.broadcast(|| Said::Stop);
+        assert_eq!(outside.flush(), [ShardId(0), ShardId(1)]);
+        // The first shard turns, the second stands still.
+        let mut heard = Vec::new();
+        while heard.len() < 3 {
+            heard.extend(received(&mut ports[0]));
+            assert!(outside.flush().contains(&ShardId(1)));
+        }
+        assert_eq!(heard, [Said::Settings(1), Said::Memory(2), Said::Stop]);
+        assert_eq!(outside.flush(), [ShardId(1)]);
+    }
+
+    #[test]
+    fn of_what_waits_the_newest_of_each_variant_is_delivered() {
+        let mut ports = connect::<Said>(1, 1).unwrap();
+        let outside = ports[0].outside();
+        let twin = outside.clone();
+        for number in 0..1000 {
+            outside.broadcast(|| Said::Settings(number));
+            twin.broadcast(|| Said::Memory(number));
+        }
+        assert_eq!(outside.queues()[0].len(), 2, "bounded");
+        let mut heard = Vec::new();
+        loop {
+            heard.extend(received(&mut ports[0]));
+            if twin.flush().is_empty() && ports[0].is_quiet() {
+                break;
+            }
+        }
+        assert_eq!(heard, [Said::Settings(0), Said::Settings(999), Said::Memory(999)]);
+    }
+
+    #[test]
+    fn a_question_does_not_overtake_what_waits_and_waits_for_nothing() {
+        let mut ports = connect::<Said>(1, 1).unwrap();
+        let outside = ports[0].outside();
+        outside.broadcast(|| Said::Settings(1));
+        outside.broadcast(|| Said::Settings(2));
+        assert_eq!(received(&mut ports[0]), [Said::Settings(1)]);
+        outside.offer(|| Said::Memory(3));
+        assert!(outside.flush().is_empty());
+        assert_eq!(received(&mut ports[0]), [Said::Settings(2)]);
+        outside.offer(|| Said::Memory(4));
+        assert_eq!(received(&mut ports[0]), [Said::Memory(4)]);
+    }
+
+    #[test]
+    fn a_shard_that_has_ended_is_not_waited_for() {
+        let mut ports = connect::<Said>(2, 1).unwrap();
+        let outside = ports[0].outside();
+        drop(ports.pop());
+        outside.broadcast(|| Said::Memory(1));
+        outside.broadcast(|| Said::Stop);
+        assert_eq!(received(&mut ports[0]), [Said::Memory(1)]);
+        assert!(outside.flush().is_empty());
+    }
+}

@@ -1,0 +1,86 @@
+//! What the control thread sends while a shard's mailbox is full: delivered later, and the shard that
+//! takes nothing is named. Nothing waits for it: neither a reload nor the watch of the memory nor a
+//! stop.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::bus::Outside;
+use crate::id::ShardId;
+use crate::shard::Message;
+
+/// How often a full mailbox is tried again. A shard that runs makes room in each of its turns.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// How long a mailbox may stay full before the log says so. A busy shard needs milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Delivers what waits, for as long as the process lives.
+pub(super) async fn deliver_late(bus: Outside<Message>) {
+    loop {
+        bus.begun().await;
+        let since = Instant::now();
+        let mut named = Vec::new();
+        loop {
+            let full = bus.flush();
+            if full.is_empty() {
+                break;
+            }
+            if named.is_empty() && since.elapsed() >= PATIENCE {
+                named = full;
+                tracing::error!(
+                    "{} took no message of the control thread for {} s: it does not turn",
+                    names(&named),
+                    PATIENCE.as_secs()
+                );
+            }
+            sleep(RETRY).await;
+        }
+        if !named.is_empty() {
+            tracing::info!("{} takes messages again", names(&named));
+        }
+    }
+}
+
+/// `shard 1`, or `shards 1, 4`.
+pub(super) fn names(shards: &[ShardId]) -> String {
+    let ids: Vec<_> = shards.iter().map(|shard| shard.0.to_string()).collect();
+    let s = if ids.len() == 1 { "" } else { "s" };
+    format!("shard{s} {}", ids.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus;
+    use crate::front::gateway::Headroom;
+
+    // Paused time: a minute passes as soon as nothing else can happen.
+    #[tokio::test(start_paused = true)]
+    async fn what_found_no_room_is_delivered_as_soon_as_there_is_some() {
+        let mut ports = bus::connect::<Message>(2, 1).unwrap();
+        let outside = ports[0].outside();
+        let delivering = tokio::spawn(deliver_late(outside.clone()));
+        for _ in 0..2 {
+            outside.broadcast(|| Message::Memory(Headroom::Short));
+            outside.broadcast(|| Message::Drain(Duration::ZERO));
+            outside.broadcast(|| Message::Stop);
+            for port in &mut ports {
+                assert!(matches!(port.receive(), Some(Message::Memory(Headroom::Short))));
+                sleep(Duration::from_secs(60)).await;
+                assert!(matches!(port.receive(), Some(Message::Drain(_))));
+                sleep(Duration::from_secs(1)).await;
+                assert!(matches!(port.receive(), Some(Message::Stop)));
+                assert!(port.receive().is_none());
+            }
+        }
+        delivering.abort();
+    }
+
+    #[test]
+    fn shards_are_named() {
+        assert_eq!(names(&[ShardId(3)]), "shard 3");
+        assert_eq!(names(&[ShardId(0), ShardId(4)]), "shards 0, 4");
+    }
+}
