@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 
 use crate::client::{Client, data};
-use crate::gateway::{Gateway, Setup, eventually};
+use crate::gateway::{APP_ID, Gateway, Setup, eventually};
 use crate::http::{Call, publish};
+use crate::receiver::Receiver;
 use crate::sign::{channel_auth, user_auth};
 
 const CHANNEL: &str = "private-a";
@@ -218,6 +219,28 @@ fn a_client_event_behind_a_join_that_is_refused_is_refused_too() {
         member.expect_event(ROOM, "after", "1");
         assert_eq!(subscription_count(gateway, ROOM), 1);
     });
+}
+
+#[test]
+fn no_webhook_is_told_of_a_client_event_that_its_home_refused() {
+    for shards in [1, 2, 5] {
+        let receiver = Receiver::start();
+        let toml = format!(
+            "[[apps]]\napp_id = \"{APP_ID}\"\n\
+             [[apps.webhooks]]\nurl = \"{}\"\nevents = [\"client_event\"]\n",
+            receiver.url()
+        );
+        let gateway = one_member(Setup::new(shards)).toml(&toml).start();
+        let mut member = Client::connect(&gateway);
+        member.join(ROOM, &json!({ "user_id": "member" }));
+        let mut sender = Client::connect(&gateway);
+        let messages = [join(&sender, "late"), word(ROOM, 1)];
+        send_together(&mut sender, &messages);
+        sender.expect_error(FULL.0, FULL.1);
+        sender.expect_error(NOT_MEMBER.0, NOT_MEMBER.1);
+        send_together(&mut member, &[word(ROOM, 2)]);
+        assert_eq!(receiver.expect(1)[0]["data"], r#"{"n":2}"#);
+    }
 }
 
 #[test]
