@@ -14,7 +14,7 @@ const ROOM: &str = "presence-room";
 const NOT_MEMBER: (u16, &str) = (4009, "The client is not a member of the specified channel.");
 const FULL: (u16, &str) = (4300, "The channel has as many members as it may.");
 
-/// From one shard, where the home of every channel is the sender's own, to five, where it seldom is.
+/// From one shard, which is the home of every channel, to five, where it is mostly another one.
 fn served_with(settings: impl Fn(Setup) -> Setup, test: impl Fn(&Gateway)) {
     for shards in 1..=5 {
         test(&settings(Setup::new(shards)).start());
@@ -266,10 +266,11 @@ fn a_sign_in_counts_for_everything_behind_it() {
             let mut client = Client::connect(gateway);
             let user_data = r#"{"id":"ann"}"#;
             let auth = user_auth(&client.socket_id, user_data);
+            let sign_in = json!({ "auth": auth, "user_data": user_data });
             let own = "#server-to-user-ann";
             // No `channel_data`: the member is who has signed in.
             let messages = [
-                json!({ "event": "pusher:signin", "data": { "auth": auth, "user_data": user_data } }),
+                json!({ "event": "pusher:signin", "data": sign_in }),
                 json!({ "event": "pusher:subscribe", "data": { "auth": "", "channel": own } }),
                 subscribe(&client, ROOM),
                 word(ROOM, number),
