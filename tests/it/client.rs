@@ -70,7 +70,7 @@ impl Client {
         self.socket.send(Message::text(text)).unwrap();
     }
 
-    /// The next message, which has to be text. WebSocket pings before it are answered by tungstenite.
+    /// The next message, which has to be text. tungstenite answers WebSocket pings before it.
     #[track_caller]
     pub fn next_text(&mut self) -> String {
         loop {

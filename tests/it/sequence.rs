@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 
 use crate::client::{Client, data};
-use crate::gateway::{Gateway, Setup, eventually};
+use crate::gateway::{APP_ID, Gateway, Setup, eventually};
 use crate::http::{Call, publish};
+use crate::receiver::Receiver;
 use crate::sign::{channel_auth, user_auth};
 
 const CHANNEL: &str = "private-a";
@@ -13,7 +14,7 @@ const ROOM: &str = "presence-room";
 const NOT_MEMBER: (u16, &str) = (4009, "The client is not a member of the specified channel.");
 const FULL: (u16, &str) = (4300, "The channel has as many members as it may.");
 
-/// From one shard, where the home of every channel is the sender's own, to five, where it seldom is.
+/// From one shard, which is the home of every channel, to five, where it is mostly another one.
 fn served_with(settings: impl Fn(Setup) -> Setup, test: impl Fn(&Gateway)) {
     for shards in 1..=5 {
         test(&settings(Setup::new(shards)).start());
@@ -221,6 +222,28 @@ fn a_client_event_behind_a_join_that_is_refused_is_refused_too() {
 }
 
 #[test]
+fn no_webhook_is_told_of_a_client_event_that_its_home_refused() {
+    for shards in [1, 2, 5] {
+        let receiver = Receiver::start();
+        let toml = format!(
+            "[[apps]]\napp_id = \"{APP_ID}\"\n\
+             [[apps.webhooks]]\nurl = \"{}\"\nevents = [\"client_event\"]\n",
+            receiver.url()
+        );
+        let gateway = one_member(Setup::new(shards)).toml(&toml).start();
+        let mut member = Client::connect(&gateway);
+        member.join(ROOM, &json!({ "user_id": "member" }));
+        let mut sender = Client::connect(&gateway);
+        let messages = [join(&sender, "late"), word(ROOM, 1)];
+        send_together(&mut sender, &messages);
+        sender.expect_error(FULL.0, FULL.1);
+        sender.expect_error(NOT_MEMBER.0, NOT_MEMBER.1);
+        send_together(&mut member, &[word(ROOM, 2)]);
+        assert_eq!(receiver.expect(1)[0]["data"], r#"{"n":2}"#);
+    }
+}
+
+#[test]
 fn who_leaves_a_full_channel_makes_room_for_the_join_behind() {
     served_with(one_member, |gateway| {
         for _ in 0..20 {
@@ -243,10 +266,11 @@ fn a_sign_in_counts_for_everything_behind_it() {
             let mut client = Client::connect(gateway);
             let user_data = r#"{"id":"ann"}"#;
             let auth = user_auth(&client.socket_id, user_data);
+            let sign_in = json!({ "auth": auth, "user_data": user_data });
             let own = "#server-to-user-ann";
             // No `channel_data`: the member is who has signed in.
             let messages = [
-                json!({ "event": "pusher:signin", "data": { "auth": auth, "user_data": user_data } }),
+                json!({ "event": "pusher:signin", "data": sign_in }),
                 json!({ "event": "pusher:subscribe", "data": { "auth": "", "channel": own } }),
                 subscribe(&client, ROOM),
                 word(ROOM, number),

@@ -142,8 +142,8 @@ pub(crate) struct Client {
     cache_due: Option<(usize, bool)>,
     /// Errors of code 4009 that must come.
     errors_due: usize,
-    /// Client events that are either relayed or answered with such an error: sent behind a subscribe
-    /// that may be refused.
+    /// Client events that are either relayed or answered with such an error, because they were sent
+    /// behind a subscribe that may be refused.
     doubtful: Vec<usize>,
     /// Errors of code 4009 that came.
     errors: usize,

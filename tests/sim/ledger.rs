@@ -5,8 +5,8 @@
 //! - what two subscribers of a channel got agrees in order and has no gaps in either;
 //! - who was subscribed all along got everything, others a run of it without gaps;
 //! - nobody got anything twice, or of another channel, or what was refused or excepted;
-//! - a client event counts as accepted if its sender had asked to subscribe before, answered or not,
-//!   and as refused if its sender had unsubscribed before. Only where a full channel may refuse the
+//! - a client event is accepted if its sender had asked to subscribe before, answered or not, and
+//!   refused if its sender had unsubscribed before. Only where a full channel may refuse the
 //!   subscribe it may be either, but never both.
 
 use std::collections::HashMap;
