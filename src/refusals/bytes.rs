@@ -93,8 +93,8 @@ impl fmt::Display for Bytes<'_> {
             ),
             Self::Accept(error) => write!(
                 f,
-                "connections cannot be accepted, this is tried again until it succeeds: {error}; \
-                 too many open files are cured by a higher limit (ulimit -n, LimitNOFILE=)"
+                "connections cannot be accepted: {error}; it is tried again until it succeeds, and \
+                 meanwhile they wait: raise the limit of open files (ulimit -n, LimitNOFILE=)"
             ),
             Self::TakeOver(error) => write!(
                 f,

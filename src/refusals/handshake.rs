@@ -88,8 +88,8 @@ impl fmt::Display for Handshake<'_> {
                 app.max_connections.unwrap_or_default()
             ),
             Self::Memory => f.write_str(
-                "connection refused with 4100: it takes memory, of which 95 % are used: raise \
-                 server.memory_limit (RINGWAVE_MEMORY_LIMIT), or give the host more",
+                "connection refused with 4100 for lack of memory, as told above with how much is used: \
+                 raise server.memory_limit (RINGWAVE_MEMORY_LIMIT), or give the host more",
             ),
             Self::NoSlot => f.write_str(
                 "connection refused with 4100: the shard holds as many connections as it can: raise \

@@ -233,7 +233,7 @@ impl Request<'_> {
                  there is for them: publish more slowly, or give the host more memory",
             ),
             Self::Memory => f.write_str(
-                "request refused with 503: it takes memory, of which 98 % are used: raise \
+                "request refused with 503 for lack of memory, as told above with how much is used: raise \
                  server.memory_limit (RINGWAVE_MEMORY_LIMIT), or give the host more",
             ),
             Self::Overloaded => f.write_str(

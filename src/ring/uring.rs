@@ -463,10 +463,11 @@ fn may_go_on(entered: io::Result<usize>) -> bool {
         Err(Some(libc::EINTR | libc::ETIME)) => true,
         // The completion queue is over-full, or a request could not be allocated.
         Err(Some(libc::EBUSY | libc::EAGAIN)) => false,
-        Err(error) => {
+        Err(errno) => {
             // EBADR: a completion was lost, so an operation will never end. Anything else: the
             // ring itself is broken. There is no state to go on from.
-            tracing::error!(?error, "io_uring_enter failed; the process can't go on");
+            let errno = errno.unwrap_or_default();
+            tracing::error!(errno, "io_uring_enter failed; the process can't go on");
             std::process::abort();
         }
     }

@@ -36,8 +36,10 @@ impl ServiceManager {
     /// reached is told to the operator and otherwise ignored: serving comes first.
     pub(super) fn from_environment() -> Self {
         let Some(address) = env::var_os("NOTIFY_SOCKET") else { return Self::default() };
-        let socket = connect(&address)
-            .inspect_err(|error| tracing::warn!(%error, ?address, "NOTIFY_SOCKET is out of reach"));
+        let socket = connect(&address).inspect_err(|error| {
+            let address = address.display();
+            tracing::warn!(%error, %address, "NOTIFY_SOCKET is out of reach");
+        });
         let variable = |name| env::var(name).ok();
         let interval = watchdog_interval(
             variable("WATCHDOG_USEC"),
@@ -102,7 +104,8 @@ async fn roll_call(bus: &Outside<Message>, patience: Duration) {
             let answered = match timeout(patience, &mut answer).await {
                 Ok(answered) => answered,
                 Err(_elapsed) => {
-                    tracing::warn!(shard, ?patience, "a shard does not turn");
+                    let patience_s = patience.as_secs_f64();
+                    tracing::warn!(shard, patience_s, "a shard does not turn");
                     answer.await
                 }
             };

@@ -360,7 +360,7 @@ fn without_memory_nobody_is_let_in_and_nothing_is_published_but_questions_are_an
     served_with(
         |setup| setup.env("RINGWAVE_MEMORY_LIMIT", "1048576"),
         |gateway| {
-            gateway.logged(&["ERROR", "memory is nearly spent", "limit=1 MiB"]);
+            gateway.logged(&["ERROR", "memory is nearly spent", "limit=\"1 MiB\""]);
             eventually("every shard has heard of it", || {
                 let mut clients: Vec<_> =
                     (0..60).map(|_| Client::open(gateway, &target(), &[])).collect();

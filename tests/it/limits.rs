@@ -346,7 +346,7 @@ fn running_out_of_descriptors_ends_when_connections_do() {
         while open.len() < 200 {
             open.push(TcpStream::connect(gateway.address()).unwrap());
         }
-        gateway.logged(&["WARN", "accept fails"]);
+        gateway.logged(&["WARN", "connections cannot be accepted"]);
         drop(open);
         let mut http = Http::over(gateway.tcp());
         http.send(b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n");

@@ -96,7 +96,7 @@ fn a_storm_that_would_take_more_than_its_group_has_ends_nobody() {
     let outcome: Value = serde_json::from_slice(&storm.output().unwrap().stdout).unwrap();
 
     let connections = &outcome["connections"];
-    gateway.logged(&["WARN", "memory is short", "limit=32 MiB"]);
+    gateway.logged(&["WARN", "memory is short", "limit=\"32 MiB\""]);
     assert_eq!(connections["cut"], 0, "{connections}");
     assert!(connections["held"].as_u64().unwrap() > 1000, "{connections}");
     let refused = outcome["problems"].to_string();

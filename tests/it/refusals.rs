@@ -51,7 +51,7 @@ impl Warning {
                 let (_, cause) = message.rsplit_once(" cause=")?;
                 let plain = cause.split(' ').next();
                 let quoted = cause.strip_prefix('"').and_then(|cause| cause.split('"').next());
-                let field = |name: &str| Some(message.rsplit_once(name)?.1.split(' ').next()?);
+                let field = |name: &str| message.rsplit_once(name)?.1.split(' ').next();
                 let count = field(" count=").map_or(1, |count| count.parse().unwrap());
                 let cause = quoted.or(plain)?.to_owned();
                 let app = field(" app=").map(str::to_owned);

@@ -229,7 +229,7 @@ fn a_lack_of_memory_is_told_with_what_to_raise() {
                 let mut client = Client::open(gateway, &target(), &[]);
                 (client.next()["event"] == "pusher:error").then_some(())
             });
-            let facts = ["it takes memory", "RINGWAVE_MEMORY_LIMIT"];
+            let facts = ["4100 for lack of memory", "RINGWAVE_MEMORY_LIMIT"];
             told(gateway, None, "out of memory", &facts);
         },
     );
