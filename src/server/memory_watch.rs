@@ -238,13 +238,13 @@ mod tests {
     {
         let mut ports = bus::connect::<Message>(2, 1).unwrap();
         let outside = ports[0].outside();
-        let (limits, limit) = watch::channel(MemoryLimit::Bytes(1));
+        let (limits, limit) = watch::channel(MemoryLimit::Bytes(1 << 20));
         let watching = tokio::spawn(watch(limit, outside.clone()));
         // The second shard takes nothing all along.
         for (limit, headroom) in [
-            (MemoryLimit::Bytes(1), Headroom::Spent),
+            (MemoryLimit::Bytes(1 << 20), Headroom::Spent),
             (MemoryLimit::Bytes(1 << 50), Headroom::Enough),
-            (MemoryLimit::Bytes(1), Headroom::Spent),
+            (MemoryLimit::Bytes(1 << 20), Headroom::Spent),
             (MemoryLimit::None, Headroom::Enough),
         ] {
             limits.send(limit).unwrap();

@@ -118,7 +118,7 @@ fn webhooks_are_known_by_their_urls() {
     let moved = hooks(&[hook("first", ""), hook("moved", "timeout = 5")]);
     assert_eq!(
         between(&before, &moved).in_force,
-        ["app a, webhook https://moved.test/: url https://second.test/ -> https://moved.test/"]
+        ["app a, webhook https://second.test/: url https://second.test/ -> https://moved.test/"]
     );
     assert_eq!(
         between(&before, &hooks(&[hook("second", "timeout = 5")])).in_force,
