@@ -73,6 +73,10 @@ fn help_text(declaration: &Declaration) -> String {
     text
 }
 
+/// What makes an app of variables: id, key and secret.
+pub(super) static CREDENTIALS: [&Declaration; 3] =
+    [&APP_ID.declaration, &APP_KEY.declaration, &APP_SECRET.declaration];
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
