@@ -7,6 +7,7 @@
 
 mod aliases;
 mod apps;
+mod capacity;
 mod dotenv;
 mod file;
 mod form;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 
 use crate::protocol::app::Apps;
 
+pub(crate) use capacity::SHARD_BYTES;
 pub use import::import_reverb;
 pub use reader::Resolved;
 pub use server::{ListenAddr, Listener, LogFormat, MemoryLimit, ServerConfig};
@@ -106,6 +108,17 @@ pub struct Config {
     pub notes: Vec<String>,
     /// Every value with where it came from.
     pub resolved: Vec<Resolved>,
+}
+
+impl Config {
+    /// Whether a process can start with it: for `start` and `check`, not for a reload, since a
+    /// process that serves keeps those who are there with any limit.
+    ///
+    /// # Errors
+    /// A limit of memory with which nobody would be let in, and the figure that is needed.
+    pub fn holds(&self) -> Result<(), ConfigError> {
+        capacity::holds(&self.server)
+    }
 }
 
 /// Why a configuration cannot be served: one sentence for the operator.

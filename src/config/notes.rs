@@ -7,10 +7,10 @@ use crate::protocol::app::{App, Apps};
 
 use super::apps::Plan;
 use super::form::{Form, Given, Switch};
-use super::server::{ListenAddr, ServerConfig};
+use super::server::{ListenAddr, ServerConfig, cores};
 use super::settings::{self, ALL, Declaration};
 use super::sources::Sources;
-use super::{publishing, soketi, variables};
+use super::{capacity, publishing, soketi, variables};
 
 /// All notes, one sentence or two each.
 pub(super) fn collect(
@@ -22,6 +22,7 @@ pub(super) fn collect(
     let mut notes = sources.notes().to_vec();
     notes.extend(public_development_app(plan, server));
     notes.extend(publishing::collect(sources, plan, server));
+    notes.extend(capacity::notes(server, cores()));
     notes.extend(scaling(sources));
     notes.extend(server_name(sources));
     notes.extend(rate_limiting_word(sources, plan));

@@ -234,7 +234,7 @@ settings! {
     /// Close a connection that exceeds the limit instead of telling it.
     RATE_LIMIT_TERMINATE: Switch = Switch::PhpTruthy, "app.rate_limiting.terminate_on_limit",
         default "false", env "REVERB_APP_RATE_LIMIT_TERMINATE";
-    /// Origins that browsers may connect from.
+    /// Origins that browsers may connect from; `REVERB_ALLOWED_ORIGINS` is another name.
     ALLOWED_ORIGINS: OriginPatterns = OriginPatterns, "app.allowed_origins",
         default "*", env "RINGWAVE_ALLOWED_ORIGINS";
     /// Take client events on public channels too, as Reverb does.

@@ -82,7 +82,8 @@ impl Unit {
 /// The factor of `K`, `kb`, `KiB` and so on. Case does not matter: nobody means bits here.
 fn size_named(suffix: &str) -> Option<u64> {
     let name = suffix.to_ascii_uppercase();
-    let name = name.strip_suffix("IB").or_else(|| name.strip_suffix('B')).unwrap_or(&name);
+    let binary = name.strip_suffix("IB").filter(|name| !name.is_empty());
+    let name = binary.or_else(|| name.strip_suffix('B')).unwrap_or(&name);
     SIZES.iter().find(|(known, _)| *known == name).map(|&(_, factor)| factor)
 }
 

@@ -95,7 +95,7 @@ fn a_double_quoted_value_may_span_lines() {
 fn what_laravel_refuses_is_refused_with_the_line_and_without_the_value() {
     for (text, line) in [
         ("A=1\nKEY=tops3cret word", 2),
-        ("KEY=\"tops3cret\nB=\"", 1),
+        ("KEY=\"tops3cret\nB=\"x\"", 1),
         ("KEY='tops3cret", 1),
         ("KEY=\"tops3cret\\q\"", 1),
         ("KEY=\"tops3cret\" tail", 1),
@@ -132,7 +132,7 @@ fn files_read_as_in_phpdotenv() {
         ("# it's fine\nA=1", &[("A", Some("1"))]),
         // A double quote at the start of a line closes only when it is alone there.
         ("K=\"a\n\"\nB=1", &[("K", Some("a\n")), ("B", Some("1"))]),
-        ("K=\"a\n\" # note\nB=\"1\"", &[("K", None), ("B", None)]),
+        ("K=\"a\n\" # note\nB=\"1\"", &[("K", Some("a\n")), ("B", None)]),
         ("K=\"a\\\"b\nc\"\nB=1", &[("K", Some("a\"b\nc")), ("B", Some("1"))]),
         ("K=\"a\\\\\"\nB=1", &[("K", Some("a\\")), ("B", Some("1"))]),
         ("A =\"a\nb\"", &[("A", Some("a\nb"))]),
@@ -194,7 +194,7 @@ fn a_reference_that_stays_is_known_without_its_default() {
         ("$NOBODY", None),
         ("${", None),
         ("${}", None),
-        ("${ X }", None),
+        ("\"${ X }\"", None),
     ] {
         let env = parse(&format!("KEY={value}"));
         assert_eq!(env.variable("KEY").unwrap().literal.as_deref(), literal, "{value}");
