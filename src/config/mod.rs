@@ -5,7 +5,9 @@
 //! setting, where its value came from and what it takes. It reads files, but neither the clock nor
 //! the process environment. Secrets appear in no message and no `Debug`.
 
+mod aliases;
 mod apps;
+mod capacity;
 mod changes;
 mod dotenv;
 mod file;
@@ -13,13 +15,18 @@ mod form;
 mod import;
 mod keys;
 mod notes;
+mod publishing;
 mod reader;
 mod server;
 mod settings;
+mod soketi;
 mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
+mod text_file;
+mod units;
+mod variables;
 mod webhooks;
 
 use std::fmt;
@@ -29,6 +36,7 @@ use std::sync::Arc;
 use crate::protocol::app::Apps;
 
 pub use apps::{Credentials, DEVELOPMENT};
+pub(crate) use capacity::SHARD_BYTES;
 pub use changes::{Changes, in_force};
 pub use import::import_reverb;
 pub use reader::Resolved;
@@ -105,6 +113,17 @@ pub struct Config {
     pub resolved: Vec<Resolved>,
 }
 
+impl Config {
+    /// Whether a process can start with it: for `start` and `check`, not for a reload, since a
+    /// process that serves keeps those who are there with any limit.
+    ///
+    /// # Errors
+    /// A limit of memory with which nobody would be let in, and the figure that is needed.
+    pub fn holds(&self) -> Result<(), ConfigError> {
+        capacity::holds(&self.server)
+    }
+}
+
 /// Why a configuration cannot be served: one sentence for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
@@ -173,22 +192,7 @@ fn reject_public(server: &ServerConfig) -> Result<(), ConfigError> {
 
 /// The candidate that is most like a misspelt name, unless none is at all like it.
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let best = candidates.map(|known| (distance(name, known), known)).min()?;
+    let near = candidates.map(|known| (strsim::damerau_levenshtein(name, known), known));
+    let best = near.min()?;
     (best.0 <= name.len() / 3).then_some(best.1)
-}
-
-/// How many characters have to be put in, taken out or replaced to make one text the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[to.len()]
 }
