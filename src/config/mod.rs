@@ -5,6 +5,7 @@
 //! setting, where its value came from and what it takes. It reads files, but neither the clock nor
 //! the process environment. Secrets appear in no message and no `Debug`.
 
+mod access;
 mod aliases;
 mod apps;
 mod capacity;
@@ -35,7 +36,9 @@ use std::sync::Arc;
 
 use crate::protocol::app::Apps;
 
+pub use access::SocketAccess;
 pub use apps::{Credentials, DEVELOPMENT};
+#[cfg(test)]
 pub(crate) use capacity::SHARD_BYTES;
 pub use changes::{Changes, in_force};
 pub use import::import_reverb;

@@ -53,6 +53,9 @@ mod apps;
 /// What apps' own servers are told.
 mod webhooks;
 
+/// Unix sockets: who may connect.
+mod unix_socket;
+
 /// Who is let in, how many, how fast.
 mod admission;
 /// What an app, a connection and a shard may have, and what happens beyond.
@@ -91,6 +94,8 @@ mod storm;
 mod client;
 mod gateway;
 mod http;
+#[path = "../left_out/mod.rs"]
+mod left_out;
 mod raw;
 mod receiver;
 mod sign;

@@ -141,7 +141,7 @@ fn the_variables_of_soketi_make_its_app_with_its_limits() {
     assert_eq!(app.cache_ttl, Duration::from_secs(3600));
     let limits = Limits {
         max_channel_name: 150,
-        max_event_name: 120,
+        max_event_name: Some(120),
         max_channels_per_event: 20,
         max_batch: app.limits.max_batch,
         max_event_data: Some(512),
