@@ -129,7 +129,7 @@ fn credential_names(one: &Source) -> [&'static str; 3] {
     let of = |aliases: &'static [Alias]| {
         settings::CREDENTIALS.map(|declaration| {
             let alias = aliases.iter().find(|alias| alias.key == declaration.key);
-            alias.map_or(declaration.env.unwrap_or_default(), |alias| alias.name)
+            alias.map(|alias| alias.name).or(declaration.env).unwrap_or_default()
         })
     };
     let families = [of(soketi::ALIASES), of(&aliases::OF_PUSHER)];

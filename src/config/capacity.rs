@@ -25,7 +25,8 @@ fn smallest_limit(shards: usize) -> u64 {
     needed(shards).saturating_mul(20).div_ceil(19)
 }
 
-/// Why a process with this limit of memory would let nobody in, if that is so.
+/// A sentence for the operator if a process with this limit of memory would refuse every
+/// connection.
 fn too_little(server: &ServerConfig) -> Option<String> {
     let MemoryLimit::Bytes(limit) = server.memory_limit else { return None };
     let (shards, needed) = (server.shards, needed(server.shards));
@@ -43,7 +44,7 @@ fn too_little(server: &ServerConfig) -> Option<String> {
     })
 }
 
-/// Refuses a limit of memory with which a process that starts would let nobody in.
+/// Refuses a limit of memory with which a process that starts would refuse every connection.
 pub(super) fn holds(server: &ServerConfig) -> Result<(), ConfigError> {
     too_little(server).map_or(Ok(()), |sentence| Err(ConfigError(sentence)))
 }

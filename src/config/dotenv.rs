@@ -1,8 +1,7 @@
-//! Floor 6. The `.env` of a Laravel app, read as Laravel reads it (`vlucas/phpdotenv` 5.6 and `env()`
-//! of `laravel/framework`), so that the server and the app that publishes to it agree on every
-//! value.
+//! Floor 6. The `.env` of a Laravel app, read as Laravel reads it (`vlucas/phpdotenv` 5.6, and the
+//! function `env()`), so that the server and the app that publishes to it agree on every value.
 //!
-//! What that means where readers of `.env` differ:
+//! The rules in which readers of `.env` differ:
 //! - A later line of the file wins over an earlier one, and the process environment over both. A
 //!   name without `=` takes the variable away.
 //! - In an unquoted value any `#` starts a comment.

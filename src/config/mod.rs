@@ -121,7 +121,7 @@ impl Config {
     /// process that serves keeps those who are there with any limit.
     ///
     /// # Errors
-    /// A limit of memory with which nobody would be let in, and the figure that is needed.
+    /// The limit of memory refuses every connection; the message has the figure that is needed.
     pub fn holds(&self) -> Result<(), ConfigError> {
         capacity::holds(&self.server)
     }

@@ -8,7 +8,7 @@ use crate::protocol::app::{App, Apps};
 use super::apps::Plan;
 use super::form::{Form, Given, Switch};
 use super::server::{ListenAddr, ServerConfig, cores};
-use super::settings::{self, ALL, Declaration};
+use super::settings::{self, ALL};
 use super::sources::Sources;
 use super::{capacity, publishing, soketi, variables};
 
@@ -126,23 +126,18 @@ fn one_address_for_all(server: &ServerConfig) -> Option<String> {
 
 /// `server.listen` takes the place of host and port, whichever of them was given last.
 fn places_outdone(sources: &Sources<'_>, server: &ServerConfig) -> Option<String> {
-    let from = |declaration: &Declaration| {
-        let flag = declaration.flag.and_then(|flag| sources.flag(flag));
-        let given = flag.or_else(|| sources.declared(declaration));
-        given.or_else(|| sources.toml(declaration.key))
-    };
-    let (_, listen) = from(&settings::LISTEN.declaration)?;
+    let (_, listen) = sources.of_server(&settings::LISTEN.declaration)?;
     let tcp = || {
         server.listeners.iter().filter_map(|listener| match &listener.place {
             ListenAddr::Tcp(address) => Some(address),
             ListenAddr::Unix(_) => None,
         })
     };
-    let host = from(&settings::HOST.declaration).filter(|(given, _)| {
+    let host = sources.of_server(&settings::HOST.declaration).filter(|(given, _)| {
         let host = settings::HOST.form.accept(given).ok();
         !tcp().any(|address| Some(address.ip()) == host)
     });
-    let port = from(&settings::PORT.declaration).filter(|(given, _)| {
+    let port = sources.of_server(&settings::PORT.declaration).filter(|(given, _)| {
         let port = settings::PORT.form.accept(given).ok();
         !tcp().any(|address| Some(address.port()) == port)
     });

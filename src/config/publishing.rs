@@ -1,9 +1,9 @@
 //! Floor 6. Where the project publishes, and whether that can be this server.
 //!
-//! `REVERB_HOST`, `REVERB_PORT` and `REVERB_SCHEME` (or those of `PUSHER_`) tell the project and its
-//! pages where to go. A proxy usually listens there, so that nothing follows from them for this
-//! server. A note is due only where no proxy can be meant, and it never tells an operator to give
-//! up a port that a proxy may have.
+//! `REVERB_HOST`, `REVERB_PORT` and `REVERB_SCHEME` (or those of `PUSHER_`) tell the project and
+//! its pages where to go. A proxy usually listens there, so that nothing follows for this server. A
+//! note is due only where no proxy can be meant, and it never tells an operator to give up a port
+//! that a proxy may have.
 
 use std::net::IpAddr;
 
@@ -16,18 +16,20 @@ use super::form::Given;
 use super::server::{ListenAddr, ServerConfig};
 use super::settings;
 use super::soketi;
-use super::sources::{Source, Sources};
+use super::sources::Sources;
 
 /// The ports of HTTP and HTTPS, where proxies listen.
 const PROXY_PORTS: [u16; 2] = [80, 443];
 
 /// All notes, one sentence or two each.
 pub(super) fn collect(sources: &Sources<'_>, plan: &Plan, server: &ServerConfig) -> Vec<String> {
-    let pusher = plan.uses_variables() && sources.speaks_pusher();
-    let target = Target::of(sources, if pusher { PUSHER } else { REVERB });
+    // A project with soketi publishes by the same variables as one with hosted Pusher.
+    let pusher = plan.uses_variables() && !sources.has_reverb_credential();
+    let target = Target::of(sources, PUSHER).filter(|_| pusher);
+    let target = target.or_else(|| Target::of(sources, REVERB));
     let mut notes = Vec::new();
     notes.extend(app_of_pusher(sources, plan, target.as_ref()));
-    notes.extend(app_of_soketi(sources, plan, server));
+    notes.extend(app_of_soketi(sources, plan));
     if let Some(target) = target.filter(|_| !is_behind_proxy(server)) {
         notes.extend(target.elsewhere(server).or_else(|| target.over_tls(server)));
     }
@@ -48,7 +50,7 @@ const REVERB: Family =
 const PUSHER: Family =
     Family { prefix: "PUSHER", host: "PUSHER_HOST", port: "PUSHER_PORT", scheme: "PUSHER_SCHEME" };
 
-/// Where the project publishes.
+/// The place that the project publishes to.
 struct Target {
     family: Family,
     host: String,
@@ -161,7 +163,8 @@ fn app_of_pusher(sources: &Sources<'_>, plan: &Plan, target: Option<&Target>) ->
     let [id, key, secret] = OF_PUSHER.each_ref().map(|alias| alias.name);
     let (given, source) = sources.variable(id)?;
     if !sources.speaks_pusher() {
-        return plan.has_development().then(|| {
+        let is_half = sources.given(key).is_none() || sources.given(secret).is_none();
+        return (plan.has_development() && is_half).then(|| {
             format!("The app of {id} is not served: {key} and {secret} have to be set too.")
         });
     }
@@ -191,15 +194,13 @@ fn hosted() -> String {
 }
 
 /// The app of soketi's variables, and the port on which its clients look for it.
-fn app_of_soketi(sources: &Sources<'_>, plan: &Plan, server: &ServerConfig) -> Option<String> {
+fn app_of_soketi(sources: &Sources<'_>, plan: &Plan) -> Option<String> {
     let declaration = &settings::APP_ID.declaration;
     let (id, source) = sources.declared(declaration).filter(|_| plan.uses_variables())?;
     let of_soketi = source.variable().is_some_and(|name| name.starts_with(soketi::PREFIX));
-    let default_port = |(_, source): (Given, Source)| source.variable().is_some();
-    let chosen = sources.flag("--port").is_some()
-        || sources.declared(&settings::PORT.declaration).is_some_and(default_port)
-        || tcp(server).any(|(_, port)| port == soketi::PORT_DEFAULT);
-    let port = match chosen || tcp(server).next().is_none() {
+    let places = [&settings::PORT.declaration, &settings::LISTEN.declaration];
+    let chosen = places.into_iter().any(|place| sources.of_server(place).is_some());
+    let port = match chosen {
         true => String::new(),
         false => format!(
             " soketi listens on port {0} unless SOKETI_PORT is set: for clients that come to it, \

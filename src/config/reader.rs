@@ -85,11 +85,11 @@ pub(super) struct AppSources {
 pub(super) struct WebhookSource {
     /// Its place among the webhooks of its app.
     pub(super) position: usize,
-    /// What describes it.
+    /// The part of the sources that describes it.
     pub(super) entry: WebhookEntry,
 }
 
-/// What describes a webhook.
+/// The part of the sources that describes a webhook.
 #[derive(Clone, Copy)]
 pub(super) enum WebhookEntry {
     /// The variables.
@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
         self.sources.toml_webhooks_len(app)
     }
 
-    /// How many webhooks the variable of soketi has.
+    /// The number of webhooks that the variable of soketi lists.
     pub(super) fn soketi_entries(&self) -> usize {
         self.soketi_webhooks.as_ref().map_or(0, |(webhooks, _)| webhooks.entries.len())
     }
@@ -189,11 +189,7 @@ impl<'a> Reader<'a> {
         let key = declaration.key;
         let variable = || self.sources.declared(declaration);
         match self.section {
-            Section::Server => declaration
-                .flag
-                .and_then(|flag| self.sources.flag(flag))
-                .or_else(variable)
-                .or_else(|| self.sources.toml(key)),
+            Section::Server => self.sources.of_server(declaration),
             Section::App(app) => app
                 .variables
                 .then(variable)

@@ -98,7 +98,7 @@ fn help_text(declaration: &Declaration) -> String {
     text
 }
 
-/// What makes an app of variables: id, key and secret.
+/// Id, key and secret: they make an app of variables.
 pub(super) static CREDENTIALS: [&Declaration; 3] =
     [&APP_ID.declaration, &APP_KEY.declaration, &APP_SECRET.declaration];
 

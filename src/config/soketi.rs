@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::aliases::{Alias, Lookup};
 use super::form::Given;
 
-/// What all its variables begin with.
+/// All its variables begin with this.
 pub(super) const PREFIX: &str = "SOKETI_";
 
 /// The webhooks of its app, a list in JSON.
@@ -113,7 +113,7 @@ const APPS: &str = "the apps are in the variables or in ringwave.toml, and `ring
                     that file of a soketi configuration";
 const OWN_MEMORY: &str = "the server keeps this in its own memory";
 
-/// How a variable of soketi is taken.
+/// The effect of a variable of soketi.
 pub(super) enum Standing {
     /// A setting takes it, or it changes nothing.
     Understood,
@@ -123,7 +123,7 @@ pub(super) enum Standing {
     Unknown,
 }
 
-/// How the variable of this name is taken when it has this value.
+/// Returns the effect of the variable of this name when it has this value.
 pub(super) fn standing(name: &str, value: &Given) -> Standing {
     if ALIASES.iter().any(|alias| alias.name == name) || ALONG.contains(&name) {
         return Standing::Understood;
@@ -155,7 +155,7 @@ fn text_of(given: &Given) -> String {
     given.as_text().trim().to_owned()
 }
 
-/// What JavaScript makes of the text as a number.
+/// The number that JavaScript makes of the text.
 fn number(given: &Given) -> Option<f64> {
     text_of(given).parse().ok().filter(|number: &f64| number.is_finite())
 }
@@ -207,12 +207,12 @@ fn sign_in_timeout(given: &Given, lookup: Lookup<'_>) -> Option<Given> {
 /// A webhook by the keys of our settings.
 pub(super) type Entry = BTreeMap<&'static str, Given>;
 
-/// What the variable of webhooks comes to.
+/// The webhooks that the variable lists.
 #[derive(Default)]
 pub(super) struct Webhooks {
     /// One for each that names a URL and an event.
     pub(super) entries: Vec<Entry>,
-    /// What of them is not understood, in words.
+    /// The parts that are not understood, in words.
     pub(super) notes: Vec<String>,
 }
 

@@ -49,7 +49,7 @@ pub enum Source {
     },
     /// Nobody gave one.
     Default,
-    /// Nobody gave one, and this server, whose variables are in force, has another default.
+    /// No source gave one, and the server whose variables are in force has another default.
     DefaultOf(&'static str),
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Sources<'a> {
     environment: &'a Environment,
     dotenv: Option<(PathBuf, DotEnv)>,
     file: Option<File>,
-    /// What of the files is not as it seems, in sentences.
+    /// Sentences about files that are not read, or not to their end.
     notes: Vec<String>,
 }
 
@@ -151,7 +151,7 @@ impl<'a> Sources<'a> {
         Some((env_value(&variable.value)?, source))
     }
 
-    /// What the variable of a setting gave, or one that stands for it.
+    /// Returns what the variable of a setting gave, or one that stands for it.
     pub(super) fn declared(&self, declaration: &Declaration) -> Option<(Given, Source)> {
         let own = declaration.env.and_then(|name| self.variable(name));
         own.or_else(|| {
@@ -160,7 +160,7 @@ impl<'a> Sources<'a> {
         })
     }
 
-    /// What a variable that stands for another one gave.
+    /// Returns what a variable that stands for another one gave.
     pub(super) fn aliased(&self, alias: &Alias) -> Option<(Given, Source)> {
         let (given, source) = self.variable(alias.name)?;
         Some(((alias.read)(&given, &|name| self.given(name))?, source))
@@ -173,7 +173,7 @@ impl<'a> Sources<'a> {
         aliases::OF_PROJECTS.iter().chain(soketi).chain(pusher)
     }
 
-    /// Whether the variables of soketi are in force: there is one, and none of Reverb's credentials.
+    /// Whether soketi's variables are in force: there is one, and none of Reverb's credentials.
     pub(super) fn speaks_soketi(&self) -> bool {
         !self.has_reverb_credential()
             && self.variable_names().iter().any(|name| name.starts_with(soketi::PREFIX))
@@ -195,12 +195,13 @@ impl<'a> Sources<'a> {
         !other && (self.toml_apps_len() == 0 || (0..self.toml_apps_len()).any(same))
     }
 
-    fn has_reverb_credential(&self) -> bool {
+    /// Whether one of the variables is set that make an app for Reverb.
+    pub(super) fn has_reverb_credential(&self) -> bool {
         let declarations = settings::CREDENTIALS.iter().filter_map(|declaration| declaration.env);
         declarations.into_iter().any(|name| self.given(name).is_some())
     }
 
-    /// What a setting of the app of the variables is when nobody gave it.
+    /// The default that a setting of the app of the variables has instead of the declared one.
     pub(super) fn default_of(&self, key: &str) -> Option<(Given, Source)> {
         let (of, word) = soketi::CLIENT_EVENTS;
         (key == of && self.speaks_soketi())
@@ -238,9 +239,15 @@ impl<'a> Sources<'a> {
         Some((variable.literal.clone()?, source))
     }
 
-    /// What of the files is not as it seems.
+    /// Sentences about files that are not read, or not to their end.
     pub(super) fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Returns what the strongest source gave for a setting of the server.
+    pub(super) fn of_server(&self, declaration: &Declaration) -> Option<(Given, Source)> {
+        let flag = declaration.flag.and_then(|flag| self.flag(flag));
+        flag.or_else(|| self.declared(declaration)).or_else(|| self.toml(declaration.key))
     }
 
     /// What a key of `[server]` or `[app]` gave.

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
-/// How long a pipe may take to be written: a secret store decrypts within it, and a supervisor
+/// The time that a pipe has to be written in: a secret store decrypts within it, and a supervisor
 /// does not take the start for one that hangs.
 const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Larger than any configuration, small against the memory of any host.
 const BYTES_MAX: usize = 16 << 20;
 
-/// Why a file was not read.
+/// The reason why a file was not read.
 #[derive(Debug)]
 pub(super) enum Unreadable {
     /// Nothing is there.

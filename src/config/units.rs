@@ -3,7 +3,7 @@
 //! A number without a unit counts in the setting's own unit, so that files and variables that were
 //! written for Reverb read as before. Sizes count in powers of 1024, as those of PHP and nginx do.
 
-/// What a whole number counts.
+/// The things that a whole number counts.
 #[derive(Clone, Copy)]
 pub(super) enum Unit {
     /// Things; the number stands alone.
@@ -79,7 +79,7 @@ impl Unit {
     }
 }
 
-/// The factor of `K`, `kb`, `KiB` and so on. Case does not matter: nobody means bits here.
+/// The factor of `K`, `kb`, `KiB` and so on. Case does not matter, since no size here is in bits.
 fn size_named(suffix: &str) -> Option<u64> {
     let name = suffix.to_ascii_uppercase();
     let binary = name.strip_suffix("IB").filter(|name| !name.is_empty());

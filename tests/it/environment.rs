@@ -1,5 +1,5 @@
-//! Where the configuration comes from, with the real binary: files that are none, variables of
-//! other servers, limits that no process could keep.
+//! The sources of the configuration, with the real binary: files that are none, variables of other
+//! servers, limits that no process could keep.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -48,7 +48,7 @@ fn a_fifo_that_nobody_writes_ends_the_start_and_one_that_is_written_is_read() {
 fn an_unreadable_file_is_named_with_its_path_and_the_user() {
     let setup = Setup::new(1);
     let mut command = setup.command("check");
-    fs::set_permissions(setup.path(".env"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(setup.path(".env"), fs::Permissions::from_mode(0o0)).unwrap();
     let mut uid = rustix::process::geteuid().as_raw();
     if uid == 0 {
         // Root reads everything; the binary has to be where another user reaches it.
@@ -58,7 +58,7 @@ fn an_unreadable_file_is_named_with_its_path_and_the_user() {
         let directory = std::env::temp_dir().join(format!("ringwave-{}.d", std::process::id()));
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join(".env"), "A=1\n").unwrap();
-        fs::set_permissions(directory.join(".env"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(directory.join(".env"), fs::Permissions::from_mode(0o0)).unwrap();
         let mut other = Command::new(&binary);
         other.arg("check").current_dir(&directory).uid(uid).gid(uid).env_clear();
         let output = other.output().unwrap();
@@ -78,11 +78,13 @@ fn a_project_of_hosted_pusher_is_served_as_it_is() {
          PUSHER_APP_SECRET={SECRET}\nPUSHER_APP_CLUSTER=mt1\n"
     );
     let gateway = Setup::new(1).dotenv(&env).start();
-    Client::open(&gateway, "/app/pusher-key?protocol=7", &[]).established();
+    let mut client = Client::open(&gateway, "/app/pusher-key?protocol=7", &[]);
+    client.established();
     let path = "/apps/1234/connections".to_owned();
     let call = Call { path, key: "pusher-key".to_owned(), ..Call::get("") };
     assert_eq!(call.ok(&gateway), json!({ "connections": 1 }));
     gateway.logged(&["the app 1234 of PUSHER_APP_ID", "in .env line 2", "hosted Pusher until"]);
+    client.expect_nothing();
 }
 
 #[test]

@@ -52,6 +52,10 @@ fn where_a_project_of_pusher_publishes_is_told_and_compared() {
     assert!(config.notes[1].starts_with("PUSHER_SCHEME=https with PUSHER_PORT=8080 cannot work"));
     let config = loaded(&PUSHER, &target("localhost", "8080", "http"));
     assert_eq!(config.notes.len(), 1);
+    let config = loaded(&SOKETI, &target("localhost", "6001", "http"));
+    assert!(config.notes[1].starts_with("PUSHER_PORT=6001"), "{:?}", config.notes);
+    // A project that publishes by Reverb's variables may use hosted Pusher beside it.
+    assert_eq!(loaded(&APP, &target("localhost", "6001", "http")).notes, [""; 0]);
 }
 
 #[test]

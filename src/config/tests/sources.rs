@@ -1,4 +1,4 @@
-//! Which text counts: units of numbers, names of variables, files that are none.
+//! Units of numbers, names of variables, files that are none, and notes on them.
 
 use std::os::unix::fs::symlink;
 
@@ -217,7 +217,7 @@ fn events_that_are_larger_than_a_request_are_spoken_of() {
     assert!(notes[0].starts_with("The app 1 allows events of 204800 bytes"), "{notes:?}");
 }
 
-/// What of the port to publish to is said for these variables and flags.
+/// The notes on the port to publish to for these variables and flags.
 fn publishing(environment: &[(&str, &str)], given: &[(&str, &str)]) -> Vec<String> {
     let environment: Vec<_> = APP.iter().chain(environment).copied().collect();
     Directory::with(&[]).load(&flags(given), &environment).unwrap().notes
