@@ -12,7 +12,8 @@ use std::fmt;
 /// - a host, `example.com` or `*.example.com`: any scheme, any port. As in Laravel's `Str::is`,
 ///   `*` stands for any text, dots included;
 /// - a host with a port, `example.com:8080`: any scheme;
-/// - an origin, `https://example.com` or `https://*.example.com:8443`: scheme, host and port;
+/// - an origin, `https://example.com` or `https://*.example.com:8443`: scheme, host and port. One
+///   slash at its end, or at that of a host, is dropped;
 /// - `null`: pages that have no origin of their own (sandboxed frames, local files).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origins(Vec<Pattern>);
@@ -91,10 +92,12 @@ impl Pattern {
             format!("{entry:?} is not an origin: write a host, host:port or scheme://host[:port]")
         };
         let lower = entry.to_ascii_lowercase();
+        // Copied from an address bar; an origin itself never ends in a slash.
+        let lower = lower.strip_suffix('/').unwrap_or(&lower);
         let (scheme, authority) = match lower.split_once("://") {
             Some((scheme, authority)) if is_scheme(scheme) => (Some(scheme), authority),
             Some(_) => return Err(refused()),
-            None => (None, lower.as_str()),
+            None => (None, lower),
         };
         let (host, port) = split_port(authority).ok_or_else(refused)?;
         if !is_host(&host.replace('*', "")) && !is_wildcards(host) {
@@ -290,6 +293,18 @@ mod tests {
     }
 
     #[test]
+    fn a_slash_behind_an_entry_changes_nothing() {
+        for (with, without) in [
+            ("https://good.com/", "https://good.com"),
+            ("https://*.good.com:8443/", "https://*.good.com:8443"),
+            ("good.com/", "good.com"),
+            ("good.com:8080/", "good.com:8080"),
+        ] {
+            assert_eq!(origins(&[with]), origins(&[without]), "{with}");
+        }
+    }
+
+    #[test]
     fn a_host_with_a_port_fits_under_any_scheme() {
         assert!(allows(&["good.com:8080"], "http://good.com:8080"));
         assert!(allows(&["good.com:443"], "https://good.com"));
@@ -323,8 +338,11 @@ mod tests {
         for entry in [
             "",
             "https://",
-            "https://good.com/",
+            "https:///",
+            "/",
+            "https://good.com//",
             "https://good.com/path",
+            "https://good.com/path/",
             "good.com/path",
             "a@good.com",
             "good.com:port",
