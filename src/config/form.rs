@@ -13,6 +13,7 @@ use crate::front::address::{Trusted, TrustedProxies};
 use crate::protocol::origin::Origins;
 
 use super::server::{ListenAddr, Listener};
+use super::units::Unit;
 
 /// A value as a source gave it, before any form looked at it.
 #[derive(Clone, PartialEq, Eq)]
@@ -141,29 +142,29 @@ impl Form for SecretText {
     }
 }
 
-/// A whole number that fits `T`, between two bounds.
+/// A whole number that fits `T`, between two bounds, in the unit that it counts in or another.
 pub(super) struct Whole<T> {
     min: u64,
     max: u64,
-    unit: &'static str,
+    unit: Unit,
     fits: PhantomData<fn() -> T>,
 }
 
 impl<T> Whole<T> {
     pub(super) const fn count(min: u64, max: u64) -> Self {
-        Self { min, max, unit: "", fits: PhantomData }
+        Self { min, max, unit: Unit::Count, fits: PhantomData }
     }
 
     pub(super) const fn bytes(min: u64, max: u64) -> Self {
-        Self { min, max, unit: " bytes", fits: PhantomData }
+        Self { min, max, unit: Unit::Bytes, fits: PhantomData }
     }
 
     pub(super) const fn seconds(min: u64, max: u64) -> Self {
-        Self { min, max, unit: " seconds", fits: PhantomData }
+        Self { min, max, unit: Unit::Seconds, fits: PhantomData }
     }
 
     pub(super) const fn milliseconds(min: u64, max: u64) -> Self {
-        Self { min, max, unit: " milliseconds", fits: PhantomData }
+        Self { min, max, unit: Unit::Milliseconds, fits: PhantomData }
     }
 }
 
@@ -173,7 +174,7 @@ impl<T: TryFrom<u64> + fmt::Display> Form for Whole<T> {
     fn accept(&self, given: &Given) -> Result<T, Offender> {
         let number = match given {
             Given::Number(number) => u64::try_from(*number).ok(),
-            Given::Text(text) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
+            Given::Text(text) => self.unit.read(text),
             _ => None,
         };
         number
@@ -183,7 +184,7 @@ impl<T: TryFrom<u64> + fmt::Display> Form for Whole<T> {
     }
 
     fn accepted(&self) -> String {
-        format!("a whole number from {} to {}{}", self.min, self.max, self.unit)
+        self.unit.range(self.min, self.max)
     }
 
     fn show(&self, value: &T) -> String {

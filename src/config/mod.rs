@@ -19,6 +19,7 @@ mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
+mod units;
 mod webhooks;
 
 use std::fmt;
