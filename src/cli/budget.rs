@@ -44,6 +44,15 @@ const fn word(per: Per) -> &'static str {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_memory_that_a_start_asks_for_is_that_of_the_table() {
+        let holders = holders();
+        let shard = holders.iter().filter(|holder| holder.per == Per::Shard);
+        let shard: u64 = shard.map(|holder| holder.bytes as u64).sum();
+        let off = shard.abs_diff(crate::config::SHARD_BYTES);
+        assert!(off < shard / 20, "{shard} B: change SHARD_BYTES");
+    }
+
     /// Whoever makes a record larger changes this table, and knows what it costs.
     #[test]
     fn no_record_grows_unnoticed() {

@@ -9,7 +9,8 @@ use crate::config::{Config, Resolved};
 use super::SettingsArgs;
 
 pub(super) fn run(settings: SettingsArgs) -> ExitCode {
-    let config = match settings.origin().load() {
+    let loaded = settings.origin().load();
+    let config = match loaded.and_then(|config| config.holds().map(|()| config)) {
         Ok(config) => config,
         Err(error) => return super::refuse(&error),
     };

@@ -8,7 +8,7 @@ use super::SettingsArgs;
 
 pub(super) fn run(settings: SettingsArgs) -> ExitCode {
     let origin = settings.origin();
-    match origin.load() {
+    match origin.load().and_then(|config| config.holds().map(|()| config)) {
         Ok(config) => server::run(config, &origin),
         Err(error) => super::refuse(&error),
     }

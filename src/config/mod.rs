@@ -6,6 +6,7 @@
 //! the process environment. Secrets appear in no message and no `Debug`.
 
 mod apps;
+mod capacity;
 mod dotenv;
 mod file;
 mod form;
@@ -28,6 +29,8 @@ use std::sync::Arc;
 
 use crate::protocol::app::Apps;
 
+#[cfg(test)]
+pub(crate) use capacity::SHARD_BYTES;
 pub use import::import_reverb;
 pub use reader::Resolved;
 pub use server::{ListenAddr, Listener, LogFormat, MemoryLimit, ServerConfig};
@@ -101,6 +104,17 @@ pub struct Config {
     pub notes: Vec<String>,
     /// Every value with where it came from.
     pub resolved: Vec<Resolved>,
+}
+
+impl Config {
+    /// Whether a process can start with it: for `start` and `check`, not for a reload, since a
+    /// process that serves keeps those who are there with any limit.
+    ///
+    /// # Errors
+    /// The limit of memory refuses every connection; the message has the figure that is needed.
+    pub fn holds(&self) -> Result<(), ConfigError> {
+        capacity::holds(&self.server)
+    }
 }
 
 /// Why a configuration cannot be served: one sentence for the operator.

@@ -7,10 +7,10 @@ use crate::protocol::app::Apps;
 
 use super::apps::Plan;
 use super::form::{Form, Given, Switch};
-use super::nearest;
-use super::server::{ListenAddr, Listener, ServerConfig};
+use super::server::{ListenAddr, Listener, ServerConfig, cores};
 use super::settings::{self, ALL};
 use super::sources::Sources;
+use super::{capacity, nearest};
 
 /// All notes, one sentence or two each.
 pub(super) fn collect(
@@ -22,6 +22,7 @@ pub(super) fn collect(
     let mut notes = Vec::new();
     notes.extend(public_development_app(plan, server));
     notes.extend(publishing_port(sources, server));
+    notes.extend(capacity::notes(server, cores()));
     notes.extend(scaling(sources));
     notes.extend(server_name(sources));
     notes.extend(rate_limiting_word(sources, plan));

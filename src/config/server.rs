@@ -172,12 +172,11 @@ pub(super) fn read(reader: &mut Reader<'_>, any_host: bool) -> Result<ServerConf
         listeners.push(ListenAddr::Tcp(SocketAddr::new(host, port)).into());
     }
     reject_twice(&listeners)?;
-    let cores = thread::available_parallelism().map_or(1, usize::from);
     Ok(ServerConfig {
         listeners,
         path: reader.take(&settings::PATH)?,
         hostname: reader.take(&settings::HOSTNAME)?,
-        shards: reader.take_or(&settings::SHARDS, cores)?,
+        shards: reader.take_or(&settings::SHARDS, cores())?,
         debug: reader.take(&settings::DEBUG)?,
         log_format: reader.take(&settings::LOG_FORMAT)?,
         backlog_per_connection: reader.take(&settings::BACKLOG_PER_CONNECTION)?,
@@ -199,6 +198,11 @@ pub(super) fn read(reader: &mut Reader<'_>, any_host: bool) -> Result<ServerConf
         webhook_queue: reader.take(&settings::WEBHOOK_QUEUE)?,
         webhook_spool: reader.take(&settings::WEBHOOK_SPOOL)?,
     })
+}
+
+/// The cores that this process may use.
+pub(super) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// With `SO_REUSEPORT` a second socket on the same address would not even fail.

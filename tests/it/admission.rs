@@ -356,28 +356,34 @@ const OVER_CAPACITY: &str = "Server is over capacity. Please reconnect later.";
 
 #[test]
 fn without_memory_nobody_is_let_in_and_nothing_is_published_but_questions_are_answered() {
-    // Less than any process has.
-    served_with(
-        |setup| setup.env("RINGWAVE_MEMORY_LIMIT", "1048576"),
-        |gateway| {
-            gateway.logged(&["ERROR", "memory is nearly spent", "limit=1 MiB"]);
-            eventually("every shard has heard of it", || {
-                let mut clients: Vec<_> =
-                    (0..60).map(|_| Client::open(gateway, &target(), &[])).collect();
-                let refused = |client: &mut Client| client.next()["event"] == "pusher:error";
-                clients.iter_mut().all(refused).then_some(())
-            });
-            for _ in 0..20 {
-                Client::open(gateway, &target(), &[]).expect_refusal(4100, OVER_CAPACITY);
-                let event = json!({ "name": "e", "channel": "c", "data": "1" });
-                let refused = Call::post("events", &event).send(gateway);
-                assert_eq!(refused.status, 503);
-                assert_eq!(refused.header("retry-after"), Some("1"));
-                Call::get("channels").ok(gateway);
-            }
-            assert_eq!(gateway.log().matches("memory is").count(), 1, "it is said once");
-        },
-    );
+    for shards in SHARD_COUNTS {
+        let idle = Setup::new(shards).start().rss();
+        let limit = (idle + (40 << 20)).to_string();
+        let gateway = &Setup::new(shards).env("RINGWAVE_MEMORY_LIMIT", &limit).start();
+        let mut number = 0;
+        // Each stays in its cache channel.
+        let mut publish = || {
+            number += 1;
+            let channel = format!("cache-{number}");
+            let event = json!({ "name": "e", "channel": channel, "data": " ".repeat(90_000) });
+            Call::post("events", &event).send(gateway)
+        };
+        let mut refused =
+            || eventually("it is spent", || Some(publish()).filter(|r| r.status == 503));
+        refused();
+        gateway.logged(&["ERROR", "memory is nearly spent"]);
+        eventually("every shard has heard of it", || {
+            let mut clients: Vec<_> =
+                (0..60).map(|_| Client::open(gateway, &target(), &[])).collect();
+            let refused = |client: &mut Client| client.next()["event"] == "pusher:error";
+            clients.iter_mut().all(refused).then_some(())
+        });
+        for _ in 0..20 {
+            Client::open(gateway, &target(), &[]).expect_refusal(4100, OVER_CAPACITY);
+            assert_eq!(refused().header("retry-after"), Some("1"));
+            Call::get("channels").ok(gateway);
+        }
+    }
 }
 
 #[test]

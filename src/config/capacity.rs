@@ -1,0 +1,83 @@
+//! Floor 6. Memory that a process takes before it has a connection, and settings that ask for less
+//! of it, or for more threads than the host has cores for.
+
+use super::ConfigError;
+use super::server::{MemoryLimit, ServerConfig};
+
+/// Bytes of a shard without connections: the sum of what `ringwave doctor` lists, which a test of
+/// the server compares with this.
+pub(crate) const SHARD_BYTES: u64 = 5_660_672;
+
+/// Bytes of the process without shards: its program, the allocator's and the control thread's.
+/// Resident sets of 1, 2 and 8 idle shards lie on a line that begins here.
+const PROCESS_BYTES: u64 = 8 << 20;
+
+/// Shards per core past which more of them only take turns. Up to here an operator may know why.
+const SHARDS_PER_CORE_MAX: usize = 4;
+
+/// Bytes that are in use before the first connection.
+fn needed(shards: usize) -> u64 {
+    PROCESS_BYTES.saturating_add(SHARD_BYTES.saturating_mul(shards as u64))
+}
+
+/// The smallest limit with which a connection is let in: 95 % of it are for use.
+fn smallest_limit(shards: usize) -> u64 {
+    needed(shards).saturating_mul(20).div_ceil(19)
+}
+
+/// A sentence for the operator if a process with this limit of memory would refuse every
+/// connection.
+fn too_little(server: &ServerConfig) -> Option<String> {
+    let MemoryLimit::Bytes(limit) = server.memory_limit else { return None };
+    let (shards, needed) = (server.shards, needed(server.shards));
+    let smallest = smallest_limit(shards);
+    let s = if shards == 1 { "" } else { "s" };
+    (limit < smallest).then(|| {
+        format!(
+            "server.memory_limit is {}, but {shards} shard{s} take {} before the first connection: \
+             set it to {} or more, as much more as connections and messages are to have, or to \
+             `auto`",
+            mebibytes(limit),
+            mebibytes(needed),
+            mebibytes(smallest),
+        )
+    })
+}
+
+/// Refuses a limit of memory with which a process that starts would refuse every connection.
+pub(super) fn holds(server: &ServerConfig) -> Result<(), ConfigError> {
+    too_little(server).map_or(Ok(()), |sentence| Err(ConfigError(sentence)))
+}
+
+/// The notes of a configuration on a host with so many cores.
+pub(super) fn notes(server: &ServerConfig, cores: usize) -> Vec<String> {
+    let shards = server.shards;
+    let crowd = (shards > cores.saturating_mul(SHARDS_PER_CORE_MAX)).then(|| {
+        let s = if cores == 1 { "" } else { "s" };
+        format!(
+            "{shards} shards on {cores} core{s} take turns, serve no more than {cores} would, and \
+             take {} before the first connection. The default is one per core.",
+            mebibytes(needed(shards)),
+        )
+    });
+    let little = too_little(server).map(|sentence| format!("{sentence}."));
+    crowd.into_iter().chain(little).collect()
+}
+
+/// As an operator may write it, rounded up.
+fn mebibytes(bytes: u64) -> String {
+    format!("{}M", bytes.div_ceil(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figure_that_is_named_is_enough() {
+        for shards in [1, 2, 64, 1024] {
+            let limit = smallest_limit(shards).div_ceil(1 << 20) << 20;
+            assert!(limit - limit / 20 >= needed(shards), "{shards}");
+        }
+    }
+}
