@@ -1,7 +1,8 @@
 //! Floor 6. Which apps there are, and their settings.
 //!
-//! The variables `REVERB_APP_ID`, `REVERB_APP_KEY` and `REVERB_APP_SECRET` make one app, which the
-//! other `REVERB_APP_*` and `RINGWAVE_APP_*` variables describe. Each entry of `[[apps]]` makes
+//! The variables `REVERB_APP_ID`, `REVERB_APP_KEY` and `REVERB_APP_SECRET`, or else those of soketi
+//! or of a project that publishes to Pusher, make one app, which the other `REVERB_APP_*` and
+//! `RINGWAVE_APP_*` variables describe. Each entry of `[[apps]]` makes
 //! another, described by the file alone; the entry with the id of the app from the variables is the
 //! same app, and supplies what the variables leave open. Without any app there is the development
 //! app, which the variables then describe.
@@ -14,11 +15,12 @@ use crate::protocol::app::{App, Apps, Connections, Limits, RateLimit, Standing};
 use crate::protocol::auth::Secret;
 
 use super::ConfigError;
+use super::aliases::{self, Alias};
 use super::form::{Form, Given};
 use super::reader::{AppSources, Reader, Section};
 use super::settings::{self, Setting};
 use super::sources::{Source, Sources};
-use super::webhooks;
+use super::{soketi, webhooks};
 
 const DEVELOPMENT: Credentials<&str> =
     Credentials { id: "app-id", key: "app-key", secret: "app-secret" };
@@ -99,27 +101,34 @@ impl Plan {
 /// The id of the app that the variables make, if they make one. Some of its three variables
 /// without the others are a mistake.
 fn app_of_variables(sources: &Sources<'_>) -> Result<Option<Given>, ConfigError> {
-    let names = [
-        settings::APP_ID.declaration.env,
-        settings::APP_KEY.declaration.env,
-        settings::APP_SECRET.declaration.env,
-    ];
-    let found: Vec<_> =
-        names.into_iter().flatten().map(|name| (name, sources.variable(name))).collect();
-    let Some((_, source)) = found.iter().find_map(|(_, value)| value.as_ref()) else {
-        return Ok(None);
-    };
-    let absent = found.iter().filter(|(_, value)| value.is_none());
-    let missing: Vec<_> = absent.map(|&(name, _)| name).collect();
+    let found = settings::CREDENTIALS.map(|declaration| sources.declared(declaration));
+    let Some((_, source)) = found.iter().flatten().next() else { return Ok(None) };
+    let names = credential_names(source);
+    let absent = names.iter().zip(&found).filter(|(_, value)| value.is_none());
+    let missing: Vec<_> = absent.map(|(&name, _)| name).collect();
     if missing.is_empty() {
-        return Ok(found.into_iter().find_map(|(_, value)| value).map(|(id, _)| id));
+        return Ok(found.into_iter().flatten().next().map(|(id, _)| id));
     }
     let are = if missing.len() == 1 { "is" } else { "are" };
+    let [id, key, secret] = names;
     Err(ConfigError(format!(
-        "an app needs REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET, but with {source} set \
-         {} {are} missing",
+        "an app needs {id}, {key} and {secret}, but with {source} set {} {are} missing",
         missing.join(" and "),
     )))
+}
+
+/// The three variables of the family that one of them is of.
+fn credential_names(one: &Source) -> [&'static str; 3] {
+    let of = |aliases: &'static [Alias]| {
+        settings::CREDENTIALS.map(|declaration| {
+            let alias = aliases.iter().find(|alias| alias.key == declaration.key);
+            alias.map(|alias| alias.name).or(declaration.env).unwrap_or_default()
+        })
+    };
+    let families = [of(soketi::ALIASES), of(&aliases::OF_PUSHER)];
+    let family =
+        families.into_iter().find(|names| one.variable().is_some_and(|n| names.contains(&n)));
+    family.unwrap_or_else(|| of(&[]))
 }
 
 /// Whether a configured app has the id or the key of the development app. Then that app is the one
@@ -129,9 +138,8 @@ fn is_taken(sources: &Sources<'_>, variables: bool) -> bool {
         given.is_some_and(|(given, _)| given == Given::Text(text.to_owned()))
     };
     let [id, key] = [&settings::APP_ID.declaration, &settings::APP_KEY.declaration];
-    let variable = |name: Option<&'static str>| name.and_then(|name| sources.variable(name));
     let by_variables = variables
-        && (is(variable(id.env), DEVELOPMENT.id) || is(variable(key.env), DEVELOPMENT.key));
+        && (is(sources.declared(id), DEVELOPMENT.id) || is(sources.declared(key), DEVELOPMENT.key));
     by_variables
         || (0..sources.toml_apps_len()).any(|entry| {
             is(sources.toml_app(entry, id.key), DEVELOPMENT.id)

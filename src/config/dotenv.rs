@@ -1,15 +1,20 @@
-//! Floor 6. The `.env` of a Laravel app, read as Laravel reads it (`vlucas/phpdotenv` 5 and `env()`
-//! of `laravel/framework`), so that the server and the app that publishes to it agree on every
-//! value.
+//! Floor 6. The `.env` of a Laravel app, read as Laravel reads it (`vlucas/phpdotenv` 5.6, and the
+//! function `env()`), so that the server and the app that publishes to it agree on every value.
 //!
-//! What that means where readers of `.env` differ: a later line of the file wins over an earlier
-//! one, and the process environment over both; a name without `=` takes the variable away; in an
-//! unquoted value any `#` starts a comment; `${NAME}` is replaced outside of single quotes and
-//! stays as it is when the name is unknown; `$NAME` is never replaced; a double quote that opens a
-//! value right after `=` may close on a later line.
+//! The rules in which readers of `.env` differ:
+//! - A later line of the file wins over an earlier one, and the process environment over both. A
+//!   name without `=` takes the variable away.
+//! - In an unquoted value any `#` starts a comment.
+//! - `${NAME}` is replaced outside of single quotes and stays as it is when the name is unknown;
+//!   `$NAME` and `${NAME:-default}` are never replaced.
+//! - A line with `="` that does not close its double quote opens a value of several lines, comments
+//!   not excepted. No line inside of it opens another one; the first with a double quote closes it.
+//!   When none does, the rest of the file is dropped: [`DotEnv::unclosed`] tells where.
+//! - Bytes that are not UTF-8 become question marks.
+//! - A file that Laravel refuses is refused, since the app does not start with it either.
 //!
-//! One difference: Laravel silently drops the rest of a file behind a quote that never closes. That
-//! is an error here. Errors name lines and variables, never values.
+//! One difference: names may have any letters beyond ASCII here, and only those of PHP's classes
+//! there. None of these is a name of ours. Errors name lines and variables, never values.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,6 +24,7 @@ use super::form::Given;
 /// The variables of one file.
 pub(super) struct DotEnv {
     variables: HashMap<String, Variable>,
+    unclosed: Option<usize>,
 }
 
 /// A value and where it stands.
@@ -27,6 +33,9 @@ pub(super) struct Variable {
     pub(super) value: String,
     /// From 1; of the first line if there are several.
     pub(super) line: usize,
+    /// A reference that stayed in the text although no single quotes ask for that, as far as it can
+    /// be shown: `${NAME}`, or `${NAME:-...}`.
+    pub(super) literal: Option<String>,
 }
 
 /// The file is not one that Laravel would read.
@@ -44,28 +53,29 @@ impl fmt::Display for Malformed {
 }
 
 impl DotEnv {
-    /// Reads the text of a file. `outer` is the process environment, which `${NAME}` sees first.
+    /// Reads the bytes of a file. `outer` is the process environment, which `${NAME}` sees first.
     pub(super) fn parse(
-        text: &str,
+        bytes: &[u8],
         outer: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Malformed> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let text = as_php_converts(bytes);
         let mut variables: HashMap<String, Variable> = HashMap::new();
-        for (line, entry) in entries(text)? {
+        let (entries, unclosed) = entries(&text);
+        for (line, entry) in entries {
             let malformed = |cause| Malformed { line, cause };
             let (name, raw) = split(&entry).map_err(malformed)?;
             let Some(raw) = raw else {
-                variables.remove(&name);
+                variables.remove(name);
                 continue;
             };
             let value = Value::read(raw)
                 .map_err(|cause| malformed(format!("the value of {name} has {cause}")))?;
-            let value = value.resolve(|reference| {
+            let (value, literal) = value.resolve(|reference| {
                 outer(reference).or_else(|| variables.get(reference).map(|v| v.value.clone()))
             });
-            variables.insert(name, Variable { value, line });
+            variables.insert(name.to_owned(), Variable { value, line, literal });
         }
-        Ok(Self { variables })
+        Ok(Self { variables, unclosed })
     }
 
     pub(super) fn variable(&self, name: &str) -> Option<&Variable> {
@@ -74,6 +84,27 @@ impl DotEnv {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str)
+    }
+
+    /// The line from which on the file was dropped, since a double quote opens there and never
+    /// closes.
+    pub(super) const fn unclosed(&self) -> Option<usize> {
+        self.unclosed
+    }
+}
+
+/// The text that `mb_convert_encoding` makes of the file, without its byte order mark.
+fn as_php_converts(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push('?');
+        }
+    }
+    match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
     }
 }
 
@@ -96,42 +127,35 @@ pub(super) fn env_value(text: &str) -> Option<Given> {
 }
 
 /// The entries of a file with the number of their first line: lines, except that a value which
-/// opens a double quote takes the lines up to its end along.
-fn entries(text: &str) -> Result<Vec<(usize, String)>, Malformed> {
+/// opens a double quote takes the lines up to its end along. Also the first line of a value that
+/// never ends.
+fn entries(text: &str) -> (Vec<(usize, String)>, Option<usize>) {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut entries = Vec::new();
     let mut open: Option<(usize, String)> = None;
     for (index, line) in text.split('\n').enumerate() {
-        // A line inside of an open value may look like the start of another one: then one closing
-        // quote is taken for the opening one, and the value goes on.
-        let starts = line.contains("=\"") && !closes(line, true);
         let entry = match open.take() {
             Some((first, mut value)) => {
                 value.push('\n');
                 value.push_str(line);
-                if !closes(line, starts) {
+                if !closes(line, false) {
                     open = Some((first, value));
                     continue;
                 }
                 (first, value)
             }
-            None if starts => {
+            None if line.contains("=\"") && !closes(line, true) => {
                 open = Some((index + 1, line.to_owned()));
                 continue;
             }
             None => (index + 1, line.to_owned()),
         };
-        let visible = entry.1.trim();
+        let visible = entry.1.trim_matches(is_php_blank);
         if !visible.is_empty() && !visible.starts_with('#') {
             entries.push(entry);
         }
     }
-    match open {
-        Some((line, _)) => {
-            Err(Malformed { line, cause: "a double quote opens here and never closes".into() })
-        }
-        None => Ok(entries),
-    }
+    (entries, open.map(|(line, _)| line))
 }
 
 /// Whether a line closes a double quote: it has one that no backslash escapes, besides the opening
@@ -147,27 +171,40 @@ fn closes(line: &str, has_opening: bool) -> bool {
 }
 
 /// The name of an entry and, unless there is no `=`, the text of its value.
-fn split(entry: &str) -> Result<(String, Option<&str>), String> {
+fn split(entry: &str) -> Result<(&str, Option<&str>), String> {
+    // A name that stands alone is not trimmed.
     let (name, value) = match entry.split_once('=') {
-        Some((name, value)) => (name, Some(value.trim_matches(is_php_blank))),
+        Some((name, value)) => {
+            (name.trim_matches(is_php_blank), Some(value.trim_matches(is_php_blank)))
+        }
         None => (entry, None),
     };
-    let name = name.trim_matches(is_php_blank);
     if name.is_empty() {
         return Err("the name in front of `=` is missing".into());
     }
-    let name = match name.strip_prefix("export") {
-        Some(rest) if rest.starts_with(is_php_space) => rest.trim_start_matches(is_php_space),
-        _ => name,
-    };
-    let quoted = |quote| name.strip_prefix(quote)?.strip_suffix(quote);
-    let name = quoted('"').or_else(|| quoted('\'')).unwrap_or(name);
-    let valid = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.');
+    let name = unquoted(exported(name));
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.') || !c.is_ascii();
     if name.is_empty() || !name.chars().all(valid) {
         // The line may be a stray part of a secret: it is not repeated.
         return Err("this is not a line of the form NAME=value".into());
     }
-    Ok((name.to_owned(), value))
+    Ok((name, value))
+}
+
+/// The name without a leading `export`, which is one only in front of two or more characters.
+fn exported(name: &str) -> &str {
+    const LONGEST_WITHOUT: usize = "export A".len();
+    match name.strip_prefix("export") {
+        Some(rest) if rest.starts_with(is_php_space) && name.chars().count() > LONGEST_WITHOUT => {
+            rest.trim_start_matches(is_php_space)
+        }
+        _ => name,
+    }
+}
+
+fn unquoted(name: &str) -> &str {
+    let quoted = |quote| name.strip_prefix(quote)?.strip_suffix(quote);
+    quoted('"').or_else(|| quoted('\'')).filter(|inner| !inner.is_empty()).unwrap_or(name)
 }
 
 /// What PHP's `trim` removes.
@@ -197,11 +234,7 @@ enum State {
 impl Value {
     fn read(raw: &str) -> Result<Self, &'static str> {
         let mut value = Self { text: String::with_capacity(raw.len()), dollars: Vec::new() };
-        let (mut state, raw) = match raw.chars().next() {
-            Some('\'') => (State::SingleQuoted, &raw[1..]),
-            Some('"') => (State::DoubleQuoted, &raw[1..]),
-            _ => (State::Unquoted, raw),
-        };
+        let (mut state, raw) = value.begin(raw);
         for c in raw.chars() {
             state = match (state, c) {
                 (State::Unquoted | State::Behind, '#') => {
@@ -239,18 +272,36 @@ impl Value {
         }
     }
 
+    /// The state that the first character leads to, and what stands behind that. White space that
+    /// `trim` has left there, of a form feed, belongs to the value.
+    fn begin<'a>(&mut self, raw: &'a str) -> (State, &'a str) {
+        if let Some(rest) = raw.strip_prefix('\'') {
+            return (State::SingleQuoted, rest);
+        }
+        if let Some(rest) = raw.strip_prefix('"') {
+            return (State::DoubleQuoted, rest);
+        }
+        let rest = raw.trim_start_matches([' ', '\t', '\x0B', '\x0C']);
+        self.text.push_str(raw.strip_suffix(rest).unwrap_or_default());
+        (State::Unquoted, rest)
+    }
+
     /// Replaces references, from the last to the first as phpdotenv does: what a replacement
-    /// brings along is not looked at again.
-    fn resolve(self, lookup: impl Fn(&str) -> Option<String>) -> String {
+    /// brings along is not looked at again. Also tells of a reference that stayed.
+    fn resolve(self, lookup: impl Fn(&str) -> Option<String>) -> (String, Option<String>) {
         let mut text = self.text;
+        let mut literal = None;
         for &start in self.dollars.iter().rev() {
-            let Some(reference) = reference(&text[start..]) else { continue };
-            if let Some(value) = lookup(reference) {
-                let end = start + "${}".len() + reference.len();
-                text.replace_range(start..end, &value);
+            let behind = text.get(start..).unwrap_or_default();
+            let found = reference(behind).and_then(|name| Some((name.len(), lookup(name)?)));
+            match found {
+                Some((len, value)) => {
+                    text.replace_range(start..start + "${}".len() + len, &value);
+                }
+                None => literal = shown(behind).or(literal),
             }
         }
-        text
+        (text, literal)
     }
 }
 
@@ -266,182 +317,29 @@ fn escaped(c: char) -> Option<char> {
     })
 }
 
+/// The name in `${NAME}`, if the text begins with that.
 fn reference(text: &str) -> Option<&str> {
     let (name, _) = text.strip_prefix("${")?.split_once('}')?;
-    let valid = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.');
-    (!name.is_empty() && name.chars().all(valid)).then_some(name)
+    (!name.is_empty() && name.chars().all(is_of_reference)).then_some(name)
+}
+
+const fn is_of_reference(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.')
+}
+
+/// A reference that the text begins with, without the default that a shell would take: it may be a
+/// secret.
+pub(super) fn shown(text: &str) -> Option<String> {
+    let inside = text.strip_prefix("${")?;
+    let name_len = inside.find(|c| !is_of_reference(c))?;
+    let (name, behind) = inside.split_at_checked(name_len)?;
+    let operator: String = behind.chars().take_while(|c| ":-?=+".contains(*c)).collect();
+    match (name.is_empty(), operator.as_str()) {
+        (true, _) => None,
+        (false, "") => behind.starts_with('}').then(|| format!("${{{name}}}")),
+        (false, operator) => Some(format!("${{{name}{operator}...}}")),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn parse(text: &str) -> DotEnv {
-        DotEnv::parse(text, |name| (name == "OUTER").then(|| "from outside".into())).unwrap()
-    }
-
-    fn value(text: &str) -> String {
-        parse(&format!("KEY={text}\n")).variable("KEY").unwrap().value.clone()
-    }
-
-    fn malformed(text: &str) -> Malformed {
-        DotEnv::parse(text, |_| None).err().unwrap()
-    }
-
-    #[test]
-    fn a_laravel_file_with_quotes_and_references_reads_as_in_laravel() {
-        let file = "APP_NAME=Laravel\n\n# Broadcasting\nBROADCAST_CONNECTION=reverb\n\n\
-            REVERB_APP_ID=123456\nREVERB_APP_KEY=abcdefghij0123456789\n\
-            REVERB_APP_SECRET=zyxwvutsrq9876543210\nREVERB_HOST=\"localhost\"\n\
-            REVERB_PORT=8081\nREVERB_SCHEME=http\n\n\
-            VITE_REVERB_APP_KEY=\"${REVERB_APP_KEY}\"\nVITE_REVERB_HOST=\"${REVERB_HOST}\"\n\
-            VITE_REVERB_PORT=\"${REVERB_PORT}\"\nVITE_REVERB_SCHEME=\"${REVERB_SCHEME}\"\n";
-        let env = parse(file);
-        for (name, expected, line) in [
-            ("REVERB_APP_ID", "123456", 6),
-            ("REVERB_HOST", "localhost", 9),
-            ("VITE_REVERB_APP_KEY", "abcdefghij0123456789", 13),
-            ("VITE_REVERB_HOST", "localhost", 14),
-            ("VITE_REVERB_PORT", "8081", 15),
-            ("VITE_REVERB_SCHEME", "http", 16),
-        ] {
-            let variable = env.variable(name).unwrap();
-            assert_eq!((variable.value.as_str(), variable.line), (expected, line), "{name}");
-        }
-    }
-
-    #[test]
-    fn quotes_escapes_and_comments_are_those_of_phpdotenv() {
-        for (text, expected) in [
-            ("", ""),
-            ("   ", ""),
-            ("plain", "plain"),
-            ("  plain  ", "plain"),
-            ("a # comment", "a"),
-            ("a#comment", "a"),
-            ("# comment", ""),
-            ("'single $X ${OUTER} \\n #'", "single $X ${OUTER} \\n #"),
-            ("'a' # comment", "a"),
-            (r#""a \"b\" \\ \$ \n\t" # comment"#, "a \"b\" \\ $ \n\t"),
-            (r#""$OUTER ${OUTER} ${NOBODY} \${OUTER}""#, "$OUTER from outside ${NOBODY} ${OUTER}"),
-            ("${OUTER}/x", "from outside/x"),
-            ("back\\slash", "back\\slash"),
-            ("a\"b\"", "a\"b\""),
-            ("base64:abc=", "base64:abc="),
-            ("\"\"", ""),
-        ] {
-            assert_eq!(value(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn names_may_be_exported_quoted_and_spaced() {
-        let env = parse("export A=1\n'B' = 2\n\"C.D\"\t=\t3\r\nE=5\rF=6");
-        for (name, expected) in [("A", "1"), ("B", "2"), ("C.D", "3"), ("E", "5"), ("F", "6")] {
-            assert_eq!(env.variable(name).unwrap().value, expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_later_line_wins_and_a_bare_name_takes_the_variable_away() {
-        let env = parse("\u{feff}A=1\nB=${A}\nA=2\nC=3\nC\n");
-        assert_eq!(env.variable("A").unwrap().value, "2");
-        assert_eq!(env.variable("B").unwrap().value, "1");
-        assert!(env.variable("C").is_none());
-    }
-
-    #[test]
-    fn the_process_environment_comes_first_in_references() {
-        assert_eq!(
-            parse("OUTER=file\nKEY=${OUTER}").variable("KEY").unwrap().value,
-            "from outside"
-        );
-    }
-
-    #[test]
-    fn a_double_quoted_value_may_span_lines() {
-        let env = parse("A=\"one\n# two\nthree\"\nB=1\nC=\"x\n\"\nD=2");
-        assert_eq!(env.variable("A").unwrap().value, "one\n# two\nthree");
-        assert_eq!(env.variable("C").unwrap().value, "x\n");
-        assert_eq!(env.variable("D").unwrap().line, 7);
-    }
-
-    #[test]
-    fn what_laravel_refuses_is_refused_with_the_line_and_without_the_value() {
-        for (text, line) in [
-            ("A=1\nKEY=tops3cret word", 2),
-            ("KEY=\"tops3cret", 1),
-            ("A=1\n\nKEY=\"tops3cret\nB=2", 3),
-            ("KEY='tops3cret", 1),
-            ("KEY=\"tops3cret\\q\"", 1),
-            ("KEY=\"tops3cret\" tail", 1),
-            ("=tops3cret", 1),
-            ("tops3cret word", 1),
-            ("A-B=tops3cret", 1),
-        ] {
-            let malformed = malformed(text);
-            assert_eq!(malformed.line, line, "{text}");
-            assert!(!malformed.to_string().contains("tops3cret"), "{malformed}");
-        }
-        assert_eq!(
-            malformed("KEY=a b").to_string(),
-            "the value of KEY has text behind its end (a value with spaces needs quotes)"
-        );
-    }
-
-    #[test]
-    fn the_words_of_env_become_values_and_other_text_stays_text() {
-        let text = |text: &str| Some(Given::Text(text.into()));
-        for (word, expected) in [
-            ("true", Some(Given::Truth(true))),
-            ("(TRUE)", Some(Given::Truth(true))),
-            ("False", Some(Given::Truth(false))),
-            ("null", None),
-            ("(Null)", None),
-            ("empty", None),
-            ("", None),
-            ("1", text("1")),
-            ("off", text("off")),
-            ("'quoted'", text("quoted")),
-            ("\"", text("\"")),
-        ] {
-            assert!(env_value(word) == expected, "{word}");
-        }
-    }
-
-    fn double_quoted(value: &str) -> String {
-        let mut quoted = String::from("\"");
-        for c in value.chars() {
-            match c {
-                '"' | '\\' | '$' => quoted.extend(['\\', c]),
-                '\n' => quoted.push_str("\\n"),
-                '\r' => quoted.push_str("\\r"),
-                _ => quoted.push(c),
-            }
-        }
-        quoted + "\""
-    }
-
-    proptest! {
-        #[test]
-        fn any_map_written_in_double_quotes_reads_back_the_same(
-            map in proptest::collection::btree_map("[A-Z][A-Z0-9_]{0,8}", any::<String>(), 0..8)
-        ) {
-            let file: String =
-                map.iter().map(|(k, v)| format!("{k}={} # note\n", double_quoted(v))).collect();
-            let env = DotEnv::parse(&file, |_| None).unwrap();
-            let read: BTreeMap<_, _> =
-                env.variables.into_iter().map(|(k, v)| (k, v.value)).collect();
-            prop_assert_eq!(read, map);
-        }
-
-        #[test]
-        fn no_text_whatever_makes_the_reader_panic(text in "(\\PC|[\"'=#$\\{\\}\\\\\n\r]){0,80}") {
-            let _ = DotEnv::parse(&text, |_| None);
-        }
-    }
-}
+mod tests;

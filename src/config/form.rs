@@ -30,6 +30,16 @@ pub(super) enum Given {
     Tables(Vec<BTreeMap<String, Self>>),
 }
 
+impl Given {
+    /// The value as plain text, to compare and to show where it is no secret.
+    pub(super) fn as_text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -5,6 +5,7 @@
 //! setting, where its value came from and what it takes. It reads files, but neither the clock nor
 //! the process environment. Secrets appear in no message and no `Debug`.
 
+mod aliases;
 mod apps;
 mod capacity;
 mod dotenv;
@@ -13,14 +14,18 @@ mod form;
 mod import;
 mod keys;
 mod notes;
+mod publishing;
 mod reader;
 mod server;
 mod settings;
+mod soketi;
 mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
+mod text_file;
 mod units;
+mod variables;
 mod webhooks;
 
 use std::fmt;
@@ -185,22 +190,7 @@ fn reject_public(server: &ServerConfig) -> Result<(), ConfigError> {
 
 /// The candidate that is most like a misspelt name, unless none is at all like it.
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let best = candidates.map(|known| (distance(name, known), known)).min()?;
+    let near = candidates.map(|known| (strsim::damerau_levenshtein(name, known), known));
+    let best = near.min()?;
     (best.0 <= name.len() / 3).then_some(best.1)
-}
-
-/// How many characters have to be put in, taken out or replaced to make one text the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[to.len()]
 }

@@ -3,14 +3,14 @@
 
 use crate::front::Opening;
 use crate::front::address::Trusted;
-use crate::protocol::app::Apps;
+use crate::protocol::app::{App, Apps};
 
 use super::apps::Plan;
 use super::form::{Form, Given, Switch};
-use super::server::{ListenAddr, Listener, ServerConfig, cores};
+use super::server::{ListenAddr, ServerConfig, cores};
 use super::settings::{self, ALL};
 use super::sources::Sources;
-use super::{capacity, nearest};
+use super::{capacity, publishing, soketi, variables};
 
 /// All notes, one sentence or two each.
 pub(super) fn collect(
@@ -19,9 +19,9 @@ pub(super) fn collect(
     server: &ServerConfig,
     apps: &Apps,
 ) -> Vec<String> {
-    let mut notes = Vec::new();
+    let mut notes = sources.notes().to_vec();
     notes.extend(public_development_app(plan, server));
-    notes.extend(publishing_port(sources, server));
+    notes.extend(publishing::collect(sources, plan, server));
     notes.extend(capacity::notes(server, cores()));
     notes.extend(scaling(sources));
     notes.extend(server_name(sources));
@@ -29,7 +29,9 @@ pub(super) fn collect(
     notes.extend(idle_app_variables(sources, plan, apps));
     notes.extend(webhook_to_nowhere(sources, plan));
     notes.extend(one_address_for_all(server));
-    notes.extend(misspelt_variables(sources));
+    notes.extend(places_outdone(sources, server));
+    notes.extend(events_past_requests(apps));
+    notes.extend(variables::collect(sources));
     notes
 }
 
@@ -39,28 +41,6 @@ fn public_development_app(plan: &Plan, server: &ServerConfig) -> Option<String> 
         format!(
             "The development app is served on {public}: its secret is public, so anyone who can \
              connect can publish."
-        )
-    })
-}
-
-/// `REVERB_PORT` is where the app publishes, `REVERB_SERVER_PORT` where the server listens. On one
-/// host they are usually meant to be the same.
-fn publishing_port(sources: &Sources<'_>, server: &ServerConfig) -> Option<String> {
-    let (port, _) = sources.variable("REVERB_PORT")?;
-    let (host, _) = sources.variable("REVERB_HOST")?;
-    let (Given::Text(port), Given::Text(host)) = (port, host) else { return None };
-    let local = matches!(host.as_str(), "localhost" | "::1" | "[::1]") || host.starts_with("127.");
-    let tcp = |listener: &Listener| match &listener.place {
-        ListenAddr::Tcp(address) => Some(address.port().to_string()),
-        ListenAddr::Unix(_) => None,
-    };
-    let ports: Vec<_> = server.listeners.iter().filter_map(tcp).collect();
-    (local && !ports.is_empty() && !ports.contains(&port)).then(|| {
-        format!(
-            "REVERB_PORT={port} tells your app where to publish, but this server listens on {}: \
-             start it with --port={port}, or set REVERB_SERVER_PORT.",
-            ports.join(", "),
-            port = port.escape_debug(),
         )
     })
 }
@@ -99,10 +79,10 @@ fn idle_app_variables(sources: &Sources<'_>, plan: &Plan, apps: &Apps) -> Option
     }
     let of_apps = ALL.iter().map(|setting| setting.declaration());
     let of_apps = of_apps.filter(|declaration| declaration.key.starts_with("app."));
-    let set: Vec<_> = of_apps
-        .filter_map(|declaration| declaration.env)
-        .filter(|name| sources.variable(name).is_some())
-        .collect();
+    let aliases = sources.aliases().filter(|alias| alias.key.starts_with("app."));
+    let names = of_apps.filter_map(|declaration| declaration.env);
+    let names = names.chain(aliases.map(|alias| alias.name)).chain([soketi::WEBHOOKS]);
+    let set: Vec<_> = names.filter(|name| sources.variable(name).is_some()).collect();
     (!set.is_empty()).then(|| {
         format!(
             "{} {} no effect: the {} app(s) of ringwave.toml take their settings from the file.",
@@ -144,15 +124,47 @@ fn one_address_for_all(server: &ServerConfig) -> Option<String> {
     })
 }
 
-/// Variables with our prefix are meant for us; unknown `REVERB_*` ones may be the app's own.
-fn misspelt_variables(sources: &Sources<'_>) -> Vec<String> {
-    let known = || ALL.iter().filter_map(|setting| setting.declaration().env);
-    let ours = sources.variable_names().into_iter().filter(|name| name.starts_with("RINGWAVE_"));
-    let unknown = ours.filter(|name| !known().any(|known| known == *name));
-    let note = |name: &str| {
-        let hint = nearest(name, known());
-        let hint = hint.map_or_else(String::new, |known| format!("; the nearest is {known}"));
-        format!("There is no variable {name}{hint}. It has no effect.")
+/// `server.listen` takes the place of host and port, whichever of them was given last.
+fn places_outdone(sources: &Sources<'_>, server: &ServerConfig) -> Option<String> {
+    let (_, listen) = sources.of_server(&settings::LISTEN.declaration)?;
+    let tcp = || {
+        server.listeners.iter().filter_map(|listener| match &listener.place {
+            ListenAddr::Tcp(address) => Some(address),
+            ListenAddr::Unix(_) => None,
+        })
     };
-    unknown.map(note).collect()
+    let host = sources.of_server(&settings::HOST.declaration).filter(|(given, _)| {
+        let host = settings::HOST.form.accept(given).ok();
+        !tcp().any(|address| Some(address.ip()) == host)
+    });
+    let port = sources.of_server(&settings::PORT.declaration).filter(|(given, _)| {
+        let port = settings::PORT.form.accept(given).ok();
+        !tcp().any(|address| Some(address.port()) == port)
+    });
+    let idle: Vec<_> = [host, port].into_iter().flatten().map(|(_, source)| source).collect();
+    (!idle.is_empty()).then(|| {
+        let names: Vec<_> = idle.iter().map(ToString::to_string).collect();
+        let places: Vec<_> = server.listeners.iter().map(ToString::to_string).collect();
+        format!(
+            "{} {} no effect: server.listen ({listen}) counts, and names {}.",
+            names.join(" and "),
+            if names.len() == 1 { "has" } else { "have" },
+            places.join(", "),
+        )
+    })
+}
+
+/// An event that is larger than a request never arrives.
+fn events_past_requests(apps: &Apps) -> Option<String> {
+    let past = |app: &App| {
+        app.limits.max_event_data.is_some_and(|data| data > app.limits.max_request_size)
+    };
+    let app = apps.iter().find(|app| past(app))?;
+    Some(format!(
+        "The app {} allows events of {} bytes, but requests may have {} \
+         (server.max_request_size): larger ones are answered 413.",
+        app.id,
+        app.limits.max_event_data.unwrap_or_default(),
+        app.limits.max_request_size,
+    ))
 }

@@ -4,6 +4,7 @@
 
 use super::form::{Form, Given, Offender};
 use super::settings::{Declaration, Setting};
+use super::soketi;
 use super::sources::{Source, Sources};
 use super::{ConfigError, WITHHELD};
 
@@ -45,20 +46,33 @@ pub(super) struct AppSources {
 pub(super) struct WebhookSource {
     /// Its place among the webhooks of its app.
     pub(super) position: usize,
-    /// Its entry in `[[apps.webhooks]]`; otherwise the variables describe it.
-    pub(super) entry: Option<usize>,
+    /// The part of the sources that describes it.
+    pub(super) entry: WebhookEntry,
+}
+
+/// The part of the sources that describes a webhook.
+#[derive(Clone, Copy)]
+pub(super) enum WebhookEntry {
+    /// The variables.
+    Variables,
+    /// This entry of `[[apps.webhooks]]`.
+    Toml(usize),
+    /// This entry of the variable that soketi has.
+    Soketi(usize),
 }
 
 /// See the module.
 pub(super) struct Reader<'a> {
     sources: &'a Sources<'a>,
+    soketi_webhooks: Option<(soketi::Webhooks, Source)>,
     section: Section,
     resolved: Vec<Resolved>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(sources: &'a Sources<'a>) -> Self {
-        Self { sources, section: Section::Server, resolved: Vec::new() }
+    pub(super) fn new(sources: &'a Sources<'a>) -> Self {
+        let soketi_webhooks = sources.soketi_webhooks();
+        Self { sources, soketi_webhooks, section: Section::Server, resolved: Vec::new() }
     }
 
     /// Turns to another part of the sources.
@@ -122,6 +136,11 @@ impl<'a> Reader<'a> {
         self.sources.toml_webhooks_len(app)
     }
 
+    /// The number of webhooks that the variable of soketi lists.
+    pub(super) fn soketi_entries(&self) -> usize {
+        self.soketi_webhooks.as_ref().map_or(0, |(webhooks, _)| webhooks.entries.len())
+    }
+
     /// What was taken so far.
     pub(super) fn into_resolved(self) -> Vec<Resolved> {
         self.resolved
@@ -129,22 +148,23 @@ impl<'a> Reader<'a> {
 
     fn find(&self, declaration: &Declaration) -> Option<(Given, Source)> {
         let key = declaration.key;
-        let variable = || declaration.env.and_then(|name| self.sources.variable(name));
+        let variable = || self.sources.declared(declaration);
         match self.section {
-            Section::Server => declaration
-                .flag
-                .and_then(|flag| self.sources.flag(flag))
-                .or_else(variable)
-                .or_else(|| self.sources.toml(key)),
+            Section::Server => self.sources.of_server(declaration),
             Section::App(app) => app
                 .variables
                 .then(variable)
                 .flatten()
                 .or_else(|| self.sources.toml_app(app.entry?, key))
-                .or_else(|| self.sources.toml(key)),
+                .or_else(|| self.sources.toml(key))
+                .or_else(|| app.variables.then(|| self.sources.default_of(key)).flatten()),
             Section::Webhook(app, webhook) => match webhook.entry {
-                Some(entry) => self.sources.toml_webhook(app.entry?, entry, key),
-                None => variable(),
+                WebhookEntry::Variables => variable(),
+                WebhookEntry::Toml(entry) => self.sources.toml_webhook(app.entry?, entry, key),
+                WebhookEntry::Soketi(entry) => {
+                    let (webhooks, source) = self.soketi_webhooks.as_ref()?;
+                    Some((webhooks.entries.get(entry)?.get(key)?.clone(), source.clone()))
+                }
             },
         }
     }
@@ -156,9 +176,10 @@ impl<'a> Reader<'a> {
         source: Source,
     ) -> Result<F::Value, ConfigError> {
         let value = setting.form.accept(given).map_err(|Offender(text)| {
+            let explained = literal_explained(given);
             let text = if F::SECRET { WITHHELD } else { &text };
             ConfigError(format!(
-                "{} cannot be {text} ({source}): it takes {}",
+                "{} cannot be {text} ({source}): it takes {}{explained}",
                 self.key(&setting.declaration),
                 setting.form.accepted(),
             ))
@@ -181,6 +202,17 @@ impl<'a> Reader<'a> {
             }
             _ => declaration.key.to_owned(),
         }
+    }
+}
+
+/// A hint for a value that was meant for a shell.
+fn literal_explained(given: &Given) -> &'static str {
+    match given {
+        Given::Text(text) if text.contains("${") => {
+            "; `${NAME}` of an unknown variable, and `${NAME:-default}` of any, are literal text in \
+             Laravel's .env: write the value itself"
+        }
+        _ => "",
     }
 }
 

@@ -73,6 +73,10 @@ fn help_text(declaration: &Declaration) -> String {
     text
 }
 
+/// Id, key and secret: they make an app of variables.
+pub(super) static CREDENTIALS: [&Declaration; 3] =
+    [&APP_ID.declaration, &APP_KEY.declaration, &APP_SECRET.declaration];
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
@@ -230,7 +234,7 @@ settings! {
     /// Close a connection that exceeds the limit instead of telling it.
     RATE_LIMIT_TERMINATE: Switch = Switch::PhpTruthy, "app.rate_limiting.terminate_on_limit",
         default "false", env "REVERB_APP_RATE_LIMIT_TERMINATE";
-    /// Origins that browsers may connect from.
+    /// Origins that browsers may connect from; `REVERB_ALLOWED_ORIGINS` is another name.
     ALLOWED_ORIGINS: OriginPatterns = OriginPatterns, "app.allowed_origins",
         default "*", env "RINGWAVE_ALLOWED_ORIGINS";
     /// Take client events on public channels too, as Reverb does.

@@ -1,4 +1,4 @@
-//! Floor 6. The webhooks of an app: entries of its `[[apps.webhooks]]`, and one that the variables
+//! Floor 6. The webhooks of an app: entries of its `[[apps.webhooks]]`, and those that variables
 //! make for the app that they describe.
 
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::protocol::webhook::{EventKind, EventKinds, Header, Url, Webhook, Webhooks};
 
 use super::form::{Form, Given, Offender, Text, items, quoted};
-use super::reader::{Reader, Section, WebhookSource};
+use super::reader::{Reader, Section, WebhookEntry, WebhookSource};
 use super::{ConfigError, WITHHELD, settings};
 
 /// Takes the webhooks of the app that the reader is at, and leaves it there.
@@ -15,9 +15,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Webhooks, ConfigError> {
     let Some(app) = reader.app() else { return Ok(Webhooks::default()) };
     let entries = app.entry.map_or(0, |entry| reader.webhook_entries(entry));
     let of_variables = app.variables && reader.has_variable(&settings::WEBHOOK_URL);
-    let sources = of_variables.then_some(None).into_iter().chain((0..entries).map(Some));
+    let of_soketi = if app.variables { reader.soketi_entries() } else { 0 };
+    let sources = of_variables.then_some(WebhookEntry::Variables).into_iter();
+    let sources = sources.chain((0..of_soketi).map(WebhookEntry::Soketi));
     let mut list = Vec::new();
-    for (position, entry) in sources.enumerate() {
+    for (position, entry) in sources.chain((0..entries).map(WebhookEntry::Toml)).enumerate() {
         reader.enter(Section::Webhook(app, WebhookSource { position, entry }));
         list.push(read_one(reader)?);
     }

@@ -8,6 +8,8 @@
     reason = "the lint table excepts test functions, this excepts what they call"
 )]
 
+/// Files and variables that the configuration comes from.
+mod environment;
 /// The host: what keeps the process from running, and how it says so.
 mod host;
 /// `ringwave import-reverb`.

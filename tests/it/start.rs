@@ -193,7 +193,7 @@ fn a_bad_value_is_named_with_its_source_and_what_is_accepted() {
     bad(Setup::new(1).flag("--log-format=xml"), &["--log-format", "text", "json"]);
     bad(Setup::new(1).toml("[server]\nprot = 1\n"), &["server.prot", "server.port"]);
     bad(Setup::new(1).toml("[server\n"), &["ringwave.toml"]);
-    bad(Setup::new(1).env("BROKEN", "\"never closed"), &[".env"]);
+    bad(Setup::new(1).env("BROKEN", "'never closed"), &[".env"]);
     bad(Setup::new(1).flag("--env=nowhere.env"), &["nowhere.env"]);
     bad(without_app().env("REVERB_APP_KEY", "k"), &["REVERB_APP_SECRET"]);
     bad(

@@ -1,0 +1,179 @@
+//! Floor 6. Names and texts of variables that are not what they seem: misspelt ones, those of other
+//! servers that have no effect, and references that nothing replaces.
+
+use std::collections::BTreeMap;
+
+use super::aliases::{OF_PROJECTS, OF_PUSHER};
+use super::form::Given;
+use super::settings::ALL;
+use super::soketi::{self, Standing};
+use super::sources::Sources;
+
+/// Variables that Reverb or Laravel reads and that are no setting here: they say where the app
+/// publishes, or are looked at by name.
+const OF_REVERB: [&str; 7] = [
+    "REVERB_PORT",
+    "REVERB_SCHEME",
+    "REVERB_SERVER",
+    "REVERB_SCALING_ENABLED",
+    "REVERB_SCALING_CHANNEL",
+    "REVERB_PULSE_INGEST_INTERVAL",
+    "REVERB_TELESCOPE_INGEST_INTERVAL",
+];
+
+/// Ours, Reverb's and soketi's prefix: a setting that is sought under the wrong one is found.
+const PREFIXES: [&str; 3] = ["RINGWAVE_", "REVERB_", soketi::PREFIX];
+
+/// All notes, one sentence or two each.
+pub(super) fn collect(sources: &Sources<'_>) -> Vec<String> {
+    let mut notes = misspelt(sources);
+    notes.extend(of_soketi(sources));
+    notes.extend(webhooks_of_soketi(sources));
+    notes.extend(outdone(sources));
+    notes.extend(literal_references(sources));
+    notes
+}
+
+/// The variables of settings and those that Reverb has beside them.
+fn known() -> impl Iterator<Item = &'static str> {
+    let declared = ALL.iter().filter_map(|setting| setting.declaration().env);
+    declared.chain(OF_PROJECTS.iter().map(|alias| alias.name)).chain(OF_REVERB)
+}
+
+/// Variables with our prefix or Reverb's that nobody reads. One of Reverb's that is like no other
+/// may be the project's own.
+fn misspelt(sources: &Sources<'_>) -> Vec<String> {
+    let names = sources.variable_names().into_iter();
+    let ours = names.filter(|name| ["RINGWAVE_", "REVERB_"].iter().any(|p| name.starts_with(p)));
+    let mut notes = Vec::new();
+    let mut foreign = Vec::new();
+    for name in ours.filter(|name| !known().any(|known| known == *name)) {
+        match nearest(name, known()) {
+            Some(near) => notes.push(format!(
+                "There is no variable {name}; the nearest is {near}. It has no effect."
+            )),
+            None if name.starts_with("REVERB_") => foreign.push(name),
+            None => notes.push(format!("There is no variable {name}. It has no effect.")),
+        }
+    }
+    if !foreign.is_empty() {
+        notes.push(format!(
+            "{} {} no effect on this server: neither Reverb nor Ringwave has such a variable, though \
+             your app may.",
+            foreign.join(", "),
+            if foreign.len() == 1 { "has" } else { "have" },
+        ));
+    }
+    notes
+}
+
+/// The variables of soketi that have no effect, one note for each reason.
+fn of_soketi(sources: &Sources<'_>) -> Vec<String> {
+    let names = sources.variable_names().into_iter();
+    let names: Vec<_> = names.filter(|name| name.starts_with(soketi::PREFIX)).collect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    if !sources.speaks_soketi() {
+        return vec![format!(
+            "{}: without effect, as the app is that of REVERB_APP_ID, REVERB_APP_KEY and \
+             REVERB_APP_SECRET, and Reverb's variables then hold.",
+            names.join(", ")
+        )];
+    }
+    let mut notes = Vec::new();
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for name in names {
+        let Some(text) = sources.text(name) else { continue };
+        match soketi::standing(name, &Given::Text(text.to_owned())) {
+            Standing::Understood => {}
+            Standing::NoEffect(reason) => by_reason.entry(reason).or_default().push(name),
+            Standing::Unknown => notes.push(unknown_to_soketi(name)),
+        }
+    }
+    notes.extend(by_reason.into_iter().map(|(reason, names)| {
+        let have = if names.len() == 1 { "has" } else { "have" };
+        format!("{} {have} no effect: {reason}.", names.join(", "))
+    }));
+    notes
+}
+
+fn unknown_to_soketi(name: &str) -> String {
+    // A restriction that its owner takes for one: say what would be.
+    if name.contains("ORIGIN") {
+        return format!(
+            "{name} has no effect, in soketi neither: RINGWAVE_ALLOWED_ORIGINS lists the origins \
+             that may connect."
+        );
+    }
+    let near = nearest(name, soketi::names().chain(known()));
+    let hint = near.map_or_else(String::new, |near| format!("; the nearest is {near}"));
+    format!("soketi has no variable {name}{hint}. It has no effect.")
+}
+
+fn webhooks_of_soketi(sources: &Sources<'_>) -> Vec<String> {
+    let Some((webhooks, source)) = sources.soketi_webhooks() else { return Vec::new() };
+    webhooks.notes.iter().map(|note| format!("The webhooks of {source}: {note}.")).collect()
+}
+
+/// Variables that stand for a setting which another one gives.
+fn outdone(sources: &Sources<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for alias in sources.aliases() {
+        let Some((given, _)) = sources.aliased(alias) else { continue };
+        let declaration = ALL.iter().map(|setting| setting.declaration());
+        let declaration = declaration.into_iter().find(|declared| declared.key == alias.key);
+        let Some((winner, source)) = declaration.and_then(|d| sources.declared(d)) else {
+            continue;
+        };
+        let name = source.variable().filter(|&name| name != alias.name && winner != given);
+        notes.extend(name.map(|name| format!("{} has no effect: {name} counts.", alias.name)));
+    }
+    notes
+}
+
+/// References that stay as they are in the values of variables that somebody reads.
+fn literal_references(sources: &Sources<'_>) -> Vec<String> {
+    let names = known().chain(soketi::names()).chain(OF_PUSHER.iter().map(|alias| alias.name));
+    let literal = names.filter_map(|name| sources.literal_reference(name));
+    let note = |(reference, source): (String, _)| {
+        format!(
+            "{reference} is literal text in the value of {source}: Laravel's .env replaces \
+             `${{NAME}}` of a variable that is set, and knows no defaults."
+        )
+    };
+    literal.map(note).collect()
+}
+
+/// The variable that is most like a misspelt one, unless none is at all like it. Prefixes are left
+/// aside: they are long enough to make any two names alike.
+fn nearest(name: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let name = bare(name);
+    let near = candidates.map(|known| (strsim::damerau_levenshtein(name, bare(known)), known));
+    let (distance, known) = near.min_by_key(|&(distance, _)| distance)?;
+    (distance <= name.len() / 3).then_some(known)
+}
+
+fn bare(name: &str) -> &str {
+    PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_variable_is_found_under_any_prefix_and_a_foreign_one_is_not() {
+        for (name, near) in [
+            ("REVERB_SERVER_PROT", Some("REVERB_SERVER_PORT")),
+            ("REVERB_APP_MAX_CONECTIONS", Some("REVERB_APP_MAX_CONNECTIONS")),
+            ("RINGWAVE_SERVER_PORT", Some("REVERB_SERVER_PORT")),
+            ("REVERB_LISTEN", Some("RINGWAVE_LISTEN")),
+            ("RINGWAVE_SHARD", Some("RINGWAVE_SHARDS")),
+            ("REVERB_INTERNAL_HOST", None),
+            ("REVERB_ENABLED", None),
+        ] {
+            assert_eq!(nearest(name, known()), near, "{name}");
+        }
+    }
+}
