@@ -69,9 +69,9 @@ pub struct Homes {
     cache: Cache,
     /// Of channels whose number of subscribers is told to them. Nothing of any other.
     counts: Counts<ChannelKey>,
-    /// Refused joins, by shard and ticket. Each is here until its shard has heard of the refusal and
-    /// says so with a [`Leave`]: the shard sent everything before that without knowing. So there
-    /// are no more of them than refusals on their way.
+    /// Refused joins, by shard and ticket. Each stays until its shard has heard of the refusal and
+    /// says so with a [`Leave`]: what it sent before that, it sent without knowing. So there are no
+    /// more of them than refusals on their way.
     refused: HashSet<(ShardId, u32)>,
 }
 

@@ -213,8 +213,8 @@ impl Local {
         true
     }
 
-    /// The home has refused a join. On [`Joining::Done`] it has to be told that this shard knows, by
-    /// a leave with the ticket.
+    /// The home has refused a join. On [`Joining::Done`] it has to be told that this shard knows,
+    /// by a leave with the ticket.
     pub fn refused(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Joining {
         let Some((_, at)) = self.find_joining(slot, key, ticket) else { return Joining::Void };
         self.remove(slot, at);
@@ -227,8 +227,8 @@ impl Local {
         (self.subscription(slot, at).position == JOINING | ticket).then_some((topic, at))
     }
 
-    /// A connection unsubscribes. What it is owed of this turn goes to `settle` first. What the home
-    /// has to be told is returned if there is a subscription, on its way or not.
+    /// A connection unsubscribes. What it is owed of this turn goes to `settle` first. Returns what
+    /// the home has to be told, if there is a subscription, on its way or not.
     pub fn unsubscribe(
         &mut self,
         slot: u32,
