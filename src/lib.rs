@@ -47,7 +47,7 @@
 //! | 6 | [`config`] | every setting declared once, and where values come from |
 //! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
 //! | 4 | [`front`], [`storm`], [`webhooks`] | HTTP, the API, the upgrade; load; requests to apps |
-//! | 3 | [`channels`], [`plane`], [`refusals`] | subscribers, one truth; sockets; what was refused |
+//! | 3 | [`channels`], [`plane`], [`refusals`] | subscribers, one truth; sockets; refusals told |
 //! | 2 | [`bus`], [`protocol`] | mailboxes between shards; the Pusher protocol, pure |
 //! | 1 | [`ring`], [`websocket`] | the kernel's ring or a simulated one; RFC 6455, pure |
 //! | 0 | [`frame`], [`id`], [`memory`], [`text`], [`time`] | values that all floors share |

@@ -1,6 +1,6 @@
-//! Floor 0. Texts of strangers, made fit for a log: no line breaks, no terminal codes, no characters
-//! that change the order in which a line is read, no signatures, and never longer than a line may
-//! be.
+//! Floor 0. Texts of strangers, made fit for a log: no line breaks, no terminal codes, no
+//! characters that change the order in which a line is read, no signatures, and never longer than a
+//! line may be.
 
 use std::fmt::{self, Write};
 

@@ -7,7 +7,7 @@ use hyper::http::request::Parts;
 
 use crate::protocol::app::{App, Apps};
 use crate::protocol::close::ProtocolError;
-use crate::refusals::{Bytes, Handshake, Refusal, Request, Sender, Signed};
+use crate::refusals::{Bytes, Handshake, Refusal, Request, Sender, Signed, Words};
 
 use super::address::Peer;
 use super::body::Unreceived;
@@ -39,8 +39,7 @@ impl<G: Gateway> Front<G> {
             (ProtocolError::UnsupportedVersion, _) => Handshake::Version { query },
             (ProtocolError::OriginRefused, Some(app)) => {
                 let origins = texts(&head.headers, ORIGIN);
-                let origin = (!origins.is_empty()).then(|| origins.join(", "));
-                let refused = Handshake::Origin { origin: origin.as_deref(), app };
+                let refused = Handshake::Origin { origins: &origins, app };
                 return self.note(Some(app), visitor, head, &Refusal::Handshake(refused));
             }
             (ProtocolError::OverQuota, Some(app)) => Handshake::Quota(app),
@@ -54,8 +53,8 @@ impl<G: Gateway> Front<G> {
             (ProtocolError::AddressOverRate, _) => {
                 Handshake::AddressRate(limits.requests_per_second)
             }
-            // The stop of the server has lines of its own.
-            _ => return,
+            // The stop of the server has lines of its own at INFO.
+            (error, _) => return tracing::debug!(%error, "connection refused"),
         };
         // What an address may have, and the room of the process, are the same for all apps.
         let app = app.filter(|_| {
@@ -95,9 +94,7 @@ impl<G: Gateway> Front<G> {
             },
             Rejection::Busy => Request::Overloaded,
             Rejection::Invalid(violations) => {
-                let why = violations.sentences();
-                let refused = Request::Invalid { status: 422, why: &why };
-                return self.note(app, visitor, head, &Refusal::Request(refused));
+                Request::Invalid { status: 422, why: Words(violations) }
             }
             rejection => match of_app.refused(rejection) {
                 Some(refused) => refused,
@@ -136,13 +133,12 @@ impl<G: Gateway> Front<G> {
             return;
         }
         let sender = peer.sender();
-        let what = error.to_string();
         let refused = match Spoken::of(beginning.bytes()) {
             _ if error.is_parse_too_large() => Bytes::HeadTooLarge,
             Spoken::Tls => Bytes::Tls(sender),
             Spoken::Http2 => Bytes::Http2(sender),
             Spoken::ProxyHeader => Bytes::ProxyHeader(sender),
-            Spoken::Other => Bytes::NotHttp(sender, &what),
+            Spoken::Other => Bytes::NotHttp(sender, error),
         };
         self.note_bytes(peer, refused);
     }
@@ -202,7 +198,9 @@ impl<'a> Asked<'a> {
             Rejection::TooMany(..) => Some(Request::AppRate(app.limits.max_requests_per_second)),
             Rejection::Text(StatusCode::FORBIDDEN, _) => Some(Request::Disabled),
             Rejection::Text(StatusCode::PAYLOAD_TOO_LARGE, why) => Some(Request::DataTooLarge(why)),
-            Rejection::Text(status, why) => Some(Request::Invalid { status: status.as_u16(), why }),
+            Rejection::Text(status, why) => {
+                Some(Request::Invalid { status: status.as_u16(), why: Words(why) })
+            }
             // That a channel is empty is an answer; of a body that ended, nobody is left to hear.
             _ => None,
         }

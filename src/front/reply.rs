@@ -2,6 +2,7 @@
 //! answer but 200 into the exception that its user reads.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,13 +117,18 @@ impl Violations {
         self.0.push((field.into(), sentence.into()));
     }
 
-    /// All of them, one after the other.
-    pub(super) fn sentences(&self) -> String {
-        self.0.iter().map(|(_, sentence)| &**sentence).collect::<Vec<_>>().join(" ")
-    }
-
     pub(super) fn none(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// The sentences, one after the other.
+impl fmt::Display for Violations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut space = "";
+        self.0.iter().try_for_each(|(_, sentence)| {
+            write!(f, "{}{sentence}", std::mem::replace(&mut space, " "))
+        })
     }
 }
 

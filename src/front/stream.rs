@@ -135,7 +135,7 @@ pub(super) struct Parts {
 type ReadInFlight = Pin<Box<dyn Future<Output = (io::Result<usize>, Vec<u8>)>>>;
 type WriteInFlight = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
-/// The first bytes of a connection, by which the protocol is known that it speaks if it is not HTTP.
+/// The first bytes of a connection: they tell which protocol it speaks if that is not HTTP.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Beginning {
     bytes: [u8; 16],

@@ -1,6 +1,8 @@
 //! Connections that are refused by their first bytes, or before these.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 
 use super::{Cause, Sender};
 
@@ -16,7 +18,7 @@ pub enum Bytes<'a> {
     /// None to a listener that takes nothing else.
     NoProxyHeader(Sender),
     /// Something else, with the parser's words for it.
-    NotHttp(Sender, &'a str),
+    NotHttp(Sender, &'a dyn Error),
     /// A head of a request that is too large.
     HeadTooLarge,
     /// A head that did not end within so many seconds.
@@ -27,9 +29,9 @@ pub enum Bytes<'a> {
         most: u32,
     },
     /// `accept4(2)` fails.
-    Accept(&'a std::io::Error),
+    Accept(&'a io::Error),
     /// The ring does not take a socket, or there are no random numbers for its name.
-    TakeOver(&'a std::io::Error),
+    TakeOver(&'a io::Error),
 }
 
 impl Bytes<'_> {

@@ -29,8 +29,8 @@ pub enum Handshake<'a> {
     },
     /// The page may not connect.
     Origin {
-        /// `Origin` of the request.
-        origin: Option<&'a str>,
+        /// The values of `Origin`; one, unless it is missing or not as a browser sends it.
+        origins: &'a [&'a str],
         /// Whose list refused it.
         app: &'a App,
     },
@@ -80,7 +80,7 @@ impl fmt::Display for Handshake<'_> {
                     Quoted(&asked)
                 )
             }
-            Self::Origin { origin, app } => origin_refused(f, *origin, app),
+            Self::Origin { origins, app } => origin_refused(f, origins, app),
             Self::Quota(app) => write!(
                 f,
                 "connection refused with 4004: the app has {} connections, as many as it may: raise \
@@ -121,8 +121,10 @@ fn unknown_key(f: &mut fmt::Formatter<'_>, key: &str, apps: &Apps) -> fmt::Resul
     )
 }
 
-fn origin_refused(f: &mut fmt::Formatter<'_>, origin: Option<&str>, app: &App) -> fmt::Result {
+fn origin_refused(f: &mut fmt::Formatter<'_>, origins: &[&str], app: &App) -> fmt::Result {
     let list = &app.allowed_origins;
+    let joined = origins.join(", ");
+    let origin = (!origins.is_empty()).then_some(joined.as_str());
     f.write_str("connection refused with 4009: ")?;
     match (origin, list.check(origin)) {
         (Some(origin), Err(OriginRefused::Malformed)) => write!(

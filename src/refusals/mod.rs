@@ -4,11 +4,11 @@
 //! Contract:
 //! - [`Refusals::note`] is called for each refusal, on the thread that refuses. The first of its
 //!   cause and app is one line at WARN. Those that follow are counted, which costs one relaxed load
-//!   and one relaxed addition: nothing is locked and nothing is formatted. (With `--debug` each is a
-//!   line, at DEBUG.)
+//!   and one relaxed addition: nothing is locked and nothing is formatted. (With `--debug` each is
+//!   a line, at DEBUG.)
 //! - [`Refusals::tell`] is called by the control thread about once a second. When a minute is over
-//!   it tells the count and begins another one; when nothing was counted, the next refusal is told
-//!   at once again. So there is no clock on the side of those who refuse.
+//!   it tells the count and begins another one; when nothing was counted, the next refusal is
+//!   told at once again. So there is no clock on the side of those who refuse.
 //! - Memory is bounded whatever strangers send: there is one counter per cause and *configured* app,
 //!   and one per cause for what belongs to no app. No text of a stranger is kept.
 //! - A sentence never holds a secret or a signature. Keys, which strangers mistake for secrets, are
@@ -36,7 +36,7 @@ pub use bytes::Bytes;
 pub use cause::Cause;
 pub use handshake::Handshake;
 pub use message::{About, Ending, Message};
-pub use request::{Request, Signed};
+pub use request::{Request, Signed, Words};
 
 /// Something that was refused, with everything that its sentence needs. Borrowed, so that making
 /// one costs nothing when it is only counted.

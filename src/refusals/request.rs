@@ -75,8 +75,18 @@ pub enum Request<'a> {
         /// The answer.
         status: u16,
         /// Its text.
-        why: &'a str,
+        why: Words<'a>,
     },
+}
+
+/// The text of an answer, which is made only when it is told.
+#[derive(Clone, Copy)]
+pub struct Words<'a>(pub &'a dyn fmt::Display);
+
+impl fmt::Debug for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// A request whose signature was refused.
@@ -146,7 +156,7 @@ impl fmt::Display for Request<'_> {
                 write!(f, "request refused with 429: {}", TooFast(most.unwrap_or_default()))
             }
             Self::Invalid { status, why } => {
-                write!(f, "request refused with {status}: {}", shown(why))
+                write!(f, "request refused with {status}: {}", shown(&why.0.to_string()))
             }
             Self::TooLarge { .. }
             | Self::DataTooLarge(_)

@@ -97,7 +97,9 @@ fn an_unknown_key_is_told_with_the_apps_that_there_are() {
 fn a_refused_origin_is_told_with_the_list() {
     let list = ["a.example", "*.b.example", "https://c.example:8443", "null"].map(str::to_owned);
     let app = App { allowed_origins: Origins::parse(&list).unwrap(), ..test_app() };
-    let sentence = |origin| Handshake::Origin { origin, app: &app }.to_string();
+    let sentence = |origin: Option<&str>| {
+        Handshake::Origin { origins: origin.as_slice(), app: &app }.to_string()
+    };
     let shown = "has a.example, *.b.example, https://c.example:8443, null";
     for (origin, told) in [
         (Some("https://evil.example"), r#"the origin "https://evil.example" is not in the list"#),
