@@ -48,7 +48,7 @@ impl Changes {
             match is.takes_effect {
                 TakesEffect::OnReload => lines.add(format!("{}: {}", is.setting, shown(was, is))),
                 TakesEffect::OnRestart => {
-                    let [was, is_now] = [was, is].map(|line| value(line));
+                    let [was, is_now] = [was, is].map(value);
                     let name = is.setting;
                     pending.push(format!("{name} ({was} in force, {is_now} configured)"));
                 }

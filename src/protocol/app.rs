@@ -220,7 +220,7 @@ impl App {
             secret: Secret::new(""),
             more_keys: Vec::new(),
             standing: Standing::Removed,
-            ping_interval: Duration::from_mins(1),
+            ping_interval: Duration::from_secs(60),
             pong_timeout: Duration::from_secs(30),
             activity_timeout_s: 30,
             max_connections: Some(0),
