@@ -75,7 +75,7 @@ const COMPLETION: usize = 16;
 /// What a drain may take beyond its window: the close handshakes of the last ones.
 const DRAIN_GRACE: Duration = Duration::from_secs(4);
 
-/// What the threads of shards may take to end: their fronts have half a second for the requests in
+/// Time that the threads of shards have to end: their fronts have half a second for the requests in
 /// flight. Only one that stands still takes longer.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -351,7 +351,7 @@ fn ring_sizes(server: &ServerConfig, host: &Host) -> UringSizes {
     }
 }
 
-/// What shards work by with these settings and apps.
+/// The configuration of shards that these settings and apps make.
 fn in_force(server: &ServerConfig, apps: &Arc<Apps>, door: &Arc<Door>) -> InForce {
     let backlog = BacklogLimits {
         connection: server.backlog_per_connection,
