@@ -1,6 +1,6 @@
-//! Floor 6. What differs between the configuration in force and one that was read anew, setting by
-//! setting, in words for the operator. Apps are known by their ids, not by their places, and webhooks
-//! by their URLs. Of secrets it tells only that they changed.
+//! Floor 6. The differences between the configuration in force and one that was read anew, setting
+//! by setting, in words for the operator. Apps are known by their ids, not by their places, and
+//! webhooks by their URLs. Secrets are told to have changed, and never shown.
 
 use std::collections::HashMap;
 
@@ -48,7 +48,7 @@ impl Changes {
             match is.takes_effect {
                 TakesEffect::OnReload => lines.add(format!("{}: {}", is.setting, shown(was, is))),
                 TakesEffect::OnRestart => {
-                    let [was, is_now] = [was, is].map(|line| value(line));
+                    let [was, is_now] = [was, is].map(value);
                     let name = is.setting;
                     pending.push(format!("{name} ({was} in force, {is_now} configured)"));
                 }

@@ -21,17 +21,17 @@ pub struct Resolved {
     pub value: String,
     /// Where it came from.
     pub source: Source,
-    /// What it describes.
+    /// The part of the configuration that it describes.
     pub(super) subject: Subject,
     /// The key of its declaration: `server.port`, `app.ping_interval`.
     pub(super) setting: &'static str,
-    /// What a new value needs to be in force.
+    /// Whether a reload puts a new value in force.
     pub(super) takes_effect: TakesEffect,
     /// Differs when the value does, also where the value is withheld.
     pub(super) fingerprint: Fingerprint,
 }
 
-/// What a value describes; apps and webhooks by their places in the configuration.
+/// The part of the configuration that a value describes: apps and webhooks by their places in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     /// The server.

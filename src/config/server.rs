@@ -140,9 +140,9 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// What is in force when a server that has these settings reads `next`: from `next` exactly
-    /// those that are declared to change by a reload. `server.max_request_size` is not here, because
-    /// each app has it among its limits.
+    /// The settings in force after a server that has these ones reads `next`: it takes from `next`
+    /// exactly those that are declared to change by a reload. `server.max_request_size` is missing
+    /// here, because each app has it among its limits.
     #[must_use]
     pub fn followed_by(&self, next: &Self) -> Self {
         Self {

@@ -26,13 +26,13 @@ pub(crate) struct Declaration {
     pub(crate) flag: Option<&'static str>,
     /// The default as an operator would write it; in brackets where it depends on the host.
     pub(crate) default: &'static str,
-    /// What a new value needs to be in force.
+    /// Whether a reload puts a new value in force.
     pub(crate) takes_effect: TakesEffect,
     /// One sentence.
     pub(crate) doc: &'static str,
 }
 
-/// What it takes to change a setting of a running server.
+/// The step that puts a new value of a setting in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TakesEffect {
     /// A reload. The server's are taken over by [`ServerConfig::followed_by`], those of apps with

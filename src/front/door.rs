@@ -33,8 +33,8 @@ impl AddressLimits {
     }
 }
 
-/// What each address has, shared by the fronts of all shards. The limits come with each call: a
-/// reload changes them, and what was counted by then still counts. See the module.
+/// The table of what each address has, shared by the fronts of all shards. The limits come with
+/// each call: a reload changes them, and what was counted by then still counts. See the module.
 #[derive(Debug)]
 pub struct Door {
     stripes: Box<[Mutex<Stripe>]>,

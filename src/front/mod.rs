@@ -40,8 +40,8 @@ pub use door::{AddressLimits, Door};
 pub use gateway::{Command, Gateway};
 pub use listener::{Listeners, Listening, Opening, serve};
 
-/// What the operator decides about HTTP, and its bounds. Each request is served by those that are
-/// in force when it begins, except for the two bounds that the front is made with.
+/// The operator's decisions about HTTP, and its bounds. Each request is served by those that are in
+/// force when it begins, except for the two bounds that the front is made with.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The path that all routes also answer under, such as `/ws`; empty for none. With a leading
@@ -63,9 +63,9 @@ pub struct Settings {
     pub bodies_bytes_max: usize,
     /// Proxies that are believed when they tell a client's address.
     pub proxies: TrustedProxies,
-    /// What one address of a client may have.
+    /// Limits of each client's address.
     pub limits: AddressLimits,
-    /// What each address has, over the fronts of all shards.
+    /// The table of what each address has, over the fronts of all shards.
     pub door: Arc<Door>,
     /// Where what is refused is noted for the log.
     pub refusals: Arc<Refusals>,
@@ -73,8 +73,8 @@ pub struct Settings {
 
 impl Default for Settings {
     /// No prefix, 16,384 connections, 10 s for a head, 30 s for a body (an HTTP publisher of Pusher
-    /// waits that long in all), 75 s idle (as nginx), 64 MiB of bodies, nobody trusted, no limits of
-    /// addresses.
+    /// waits that long in all), 75 s idle (as nginx), 64 MiB of bodies, nobody trusted, and no
+    /// limits of addresses.
     fn default() -> Self {
         Self {
             path_prefix: String::new(),

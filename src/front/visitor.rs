@@ -19,7 +19,7 @@ use super::door::{Place, TurnedAway};
 /// trusted proxy, or cease to be one, while it is connected.
 pub(super) struct Visitor {
     peer: Peer,
-    /// What a client that connects by itself holds. None where nothing is counted.
+    /// The place of a client that connects by itself. None where nothing is counted.
     own: RefCell<Option<Place>>,
 }
 

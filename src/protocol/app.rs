@@ -221,7 +221,7 @@ impl App {
             secret: Secret::new(""),
             more_keys: Vec::new(),
             standing: Standing::Removed,
-            ping_interval: Duration::from_mins(1),
+            ping_interval: Duration::from_secs(60),
             pong_timeout: Duration::from_secs(30),
             activity_timeout_s: 30,
             max_connections: Some(0),
@@ -345,9 +345,9 @@ impl Apps {
     }
 }
 
-/// What stays of an app that is configured no more: while it has connections, what they are closed
-/// by and what finds it again by its id. Behind them all share the one that is `nobody`: an operator
-/// who adds and removes apps for years fills the memory with none of them.
+/// The record of an app that is configured no more. While the app has connections, its id and its
+/// counters stay, so that a later configuration can have it again. Then `nobody` takes its place,
+/// one record for all of them: adding and removing apps for years does not fill the memory.
 fn removed(app: &Arc<App>, nobody: &Arc<App>) -> Arc<App> {
     if app.connections.count() == 0 {
         // A handshake that is under way with the settings from before still finds a place here that

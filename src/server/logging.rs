@@ -61,8 +61,8 @@ impl Drop for LogGuard {
 pub struct LogLevel(reload::Handle<Targets, Registry>);
 
 impl LogLevel {
-    /// Everything of Ringwave at INFO, with `debug` at DEBUG, from now on. Lines that are not wanted
-    /// cost as little as they did before.
+    /// Logs everything of Ringwave at INFO, with `debug` at DEBUG, from now on. Lines that are not
+    /// wanted cost as little as they did before.
     pub fn set_debug(&self, debug: bool) {
         // It fails only when the log is gone, and then nothing is logged at any level.
         let _gone = self.0.reload(wanted(debug));

@@ -1,6 +1,6 @@
-//! What the control thread sends while a shard's mailbox is full: delivered later, and the shard that
-//! takes nothing is named. Nothing waits for it: neither a reload nor the watch of the memory nor a
-//! stop.
+//! Messages of the control thread that found a shard's mailbox full: they are delivered later, and
+//! the log names a shard that takes nothing. Nobody waits for it: neither a reload nor the watch of
+//! the memory nor a stop.
 
 use std::time::Duration;
 

@@ -77,7 +77,7 @@ const COMPLETION: usize = 16;
 /// What a drain may take beyond its window: the close handshakes of the last ones.
 const DRAIN_GRACE: Duration = Duration::from_secs(4);
 
-/// What the threads of shards may take to end: their fronts have half a second for the requests in
+/// Time that the threads of shards have to end: their fronts have half a second for the requests in
 /// flight. Only one that stands still takes longer.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -386,16 +386,16 @@ fn ring_sizes(server: &ServerConfig, host: &Host) -> UringSizes {
     }
 }
 
-/// What the fronts of all shards share, whatever a reload changes.
+/// The state that the fronts of all shards share, which a reload leaves as it is.
 #[derive(Clone, Debug, Default)]
 struct FrontShared {
-    /// What each address has.
+    /// The connections and requests of each address.
     door: Arc<Door>,
-    /// What was refused and is to be told.
+    /// The refusals that the log still has to tell.
     refusals: Arc<Refusals>,
 }
 
-/// What shards work by with these settings and apps.
+/// The configuration of shards that these settings and apps make.
 fn in_force(server: &ServerConfig, apps: &Arc<Apps>, shared: &FrontShared) -> InForce {
     let backlog = BacklogLimits {
         connection: server.backlog_per_connection,

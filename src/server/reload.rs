@@ -27,13 +27,13 @@ use super::FrontShared;
 /// How long shards may take to adopt a configuration. They look into their mailbox in each turn.
 const SHARDS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a reload changes beside its own record: each part of the process that works by a setting.
+/// The parts of the process that work by settings and that a reload tells of new ones.
 pub(super) struct Controls<'a> {
     /// Delivers webhooks.
     pub(super) courier: &'a Courier,
     /// The shards.
     pub(super) bus: Outside<Message>,
-    /// What the fronts keep while their settings change.
+    /// The state that the fronts keep while their settings change.
     pub(super) shared: FrontShared,
     /// The log.
     pub(super) level: LogLevel,
@@ -74,9 +74,9 @@ impl<'a> Reload<'a> {
         self.server.shutdown_window
     }
 
-    /// Reads the configuration, puts it in force, and tells the log, the service manager and whoever
-    /// asked what came of it. The last two once all shards have it, and without keeping the caller
-    /// waiting.
+    /// Reads the configuration, puts it in force, and tells the log, the service manager and
+    /// whoever asked what came of it. The last two once all shards have it, and without keeping the
+    /// caller waiting.
     pub(super) fn run(&mut self, manager: &Arc<ServiceManager>, request: Option<Request>) {
         manager.reloading();
         let read = self.origin.load().and_then(|config| self.adopt(config));

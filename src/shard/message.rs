@@ -47,7 +47,7 @@ pub struct InForce {
     pub apps: Arc<Apps>,
     /// Bounds on what slow readers are owed, while there is enough memory.
     pub backlog: BacklogLimits,
-    /// What the shard's front serves by.
+    /// The settings of the shard's front.
     pub front: Arc<front::Settings>,
 }
 

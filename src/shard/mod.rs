@@ -93,9 +93,9 @@ struct Core {
     id: ShardId,
     /// Replaced by the control thread when the configuration is read anew, with the two below.
     apps: Arc<Apps>,
-    /// What slow readers are owed at most while there is enough memory.
+    /// Bounds on what slow readers are owed, while there is enough memory.
     backlog: BacklogLimits,
-    /// What the front serves by; nothing here reads it.
+    /// The settings of the front; nothing here reads them.
     front: Arc<front::Settings>,
     /// Removed apps may have left cached events, which go a part in each tick.
     forgetting: bool,

@@ -17,8 +17,8 @@ use POSIX; $| = 1;
 my ($seize, $interrupt, $wall) = (0x4206, 0x4207, 0x40000000);
 my $number = (POSIX::uname())[4] eq "x86_64" ? 101 : 117;
 my $thread = $ARGV[0] + 0;
-if (syscall($number, $seize, $thread, 0, 0) < 0 || syscall($number, $interrupt, $thread, 0, 0) < 0) {
-    print "refused: $!\n"; exit 1;
+for my $request ($seize, $interrupt) {
+    syscall($number, $request, $thread, 0, 0) < 0 and print("refused: $!\n"), exit 1;
 }
 waitpid($thread, $wall);
 print "stopped\n";
