@@ -76,7 +76,8 @@ impl<G: Gateway> Front<G> {
             _ => "",
         };
         let app = apps.by_id(id).map(|app| &**app);
-        let of_app = Asked { apps: &apps, app, id, head, client: visitor.sender(&settings, &head.headers) };
+        let client = visitor.sender(&settings, &head.headers);
+        let of_app = Asked { apps: &apps, app, id, head, client };
         let refused = match rejection {
             Rejection::Text(StatusCode::NOT_FOUND, _) if route.is_none() => {
                 Request::NoRoute { method, path, prefix }

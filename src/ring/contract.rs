@@ -1,6 +1,6 @@
 //! The part of the contract of [`Ring`](super::Ring) that its user keeps, as a state machine per
-//! slot. [`SimRing`](super::sim::SimRing) checks it always, [`Uring`](super::Uring) in debug builds,
-//! so that every test on real sockets checks it too.
+//! slot. [`SimRing`](super::sim::SimRing) checks it always, [`Uring`](super::Uring) in debug
+//! builds, so that every test on real sockets checks it too.
 //!
 //! A broken rule is a mistake in the code above the ring. It ends the test with a panic that names
 //! the rule; in release builds the rings stay sound without these checks.

@@ -18,11 +18,11 @@ use crate::protocol::app::{App, Apps};
 use crate::shard::{InForce, Message};
 use crate::webhooks::Courier;
 
+use super::FrontShared;
 use super::admin::{Request, Verdict};
 use super::logging::LogLevel;
 use super::mailboxes;
 use super::notify::ServiceManager;
-use super::FrontShared;
 
 /// How long shards may take to adopt a configuration. They look into their mailbox in each turn.
 const SHARDS_TIMEOUT: Duration = Duration::from_secs(10);

@@ -40,7 +40,9 @@ fn nothing_is_negative(value: &Value, path: &str) {
         Value::Number(number) => assert!(number.as_f64().unwrap() >= 0.0, "{path}: {number}"),
         Value::Array(items) => items.iter().for_each(|item| nothing_is_negative(item, path)),
         Value::Object(fields) => {
-            fields.iter().for_each(|(name, value)| nothing_is_negative(value, &format!("{path}.{name}")));
+            fields
+                .iter()
+                .for_each(|(name, value)| nothing_is_negative(value, &format!("{path}.{name}")));
         }
         _ => {}
     }
@@ -121,7 +123,10 @@ fn nobody_there_and_flags_that_do_not_fit_have_their_exit_codes() {
         let output = output(&format!("{scenario} -d 0.1 --url ws://{nobody}"));
         assert_eq!(output.status.code(), Some(69));
         let told = String::from_utf8(output.stderr).unwrap();
-        assert!(told.contains(&format!("cannot connect to {nobody}: connection refused")), "{told}");
+        assert!(
+            told.contains(&format!("cannot connect to {nobody}: connection refused")),
+            "{told}"
+        );
     }
     assert_eq!(storm("whisper --kind public"), Some(64));
     assert_eq!(storm("connect --url wss://127.0.0.1"), Some(64));
@@ -144,7 +149,9 @@ impl Api {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let served = Arc::clone(&served);
-                thread::spawn(move || Self::serve(BufReader::new(stream.unwrap()), answer, &served));
+                thread::spawn(move || {
+                    Self::serve(BufReader::new(stream.unwrap()), answer, &served)
+                });
             }
         });
         Self { address, requests }

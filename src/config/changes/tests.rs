@@ -148,6 +148,8 @@ fn another_value(key: &str) -> &'static str {
         "server.host" => "\"127.0.0.9\"",
         "server.path" => "\"ws\"",
         "server.hostname" => "\"ws.test\"",
+        "server.socket_mode" => "\"0600\"",
+        "server.socket_owner" | "server.socket_group" => "\"4711\"",
         "server.listen" => "[\"tcp://127.0.0.9:9999\"]",
         "server.debug" => "true",
         "server.log_format" => "\"json\"",
