@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use crate::protocol::app::Apps;
 
-pub use import::import_reverb;
+pub use import::{INPUT_BYTES_MAX, Predecessor, import};
 pub use reader::Resolved;
 pub use server::{ListenAddr, Listener, LogFormat, MemoryLimit, ServerConfig};
 pub(crate) use settings::help;
