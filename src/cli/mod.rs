@@ -1,7 +1,7 @@
 //! Floor 8. The commands of the binary, one file each. This file reads the command line and turns
 //! what a command returns into the exit code: 0 for success, 64 for a command line that is none, 65
-//! for input that is none, 69 for a server that is not there, 70 for a defect of ours, 73 for a file
-//! that cannot be made, 78 for a configuration or a host that cannot be served (the numbers of
+//! for input that is none, 69 for a server that is not there, 70 for a defect of ours, 73 for a
+//! file that cannot be made, 78 for a configuration or a host that cannot be served (the numbers of
 //! `sysexits.h`).
 
 mod budget;

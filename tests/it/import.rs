@@ -83,7 +83,8 @@ fn each_source_becomes_a_file_that_is_checked_and_served_without_a_wider_restric
         let file = setup.path("ringwave.toml");
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o600);
         let text = fs::read_to_string(&file).unwrap();
-        let setup = setup.toml(&text);
+        // The port of the file is not the test's.
+        let setup = setup.toml(&text).flag("--port=8080");
         let checked = setup.output("check");
         let shown = String::from_utf8(checked.stdout).unwrap();
         assert!(checked.status.success(), "{source}: {shown}");

@@ -1,9 +1,8 @@
 //! Limits that soketi and sockudo have under names and units of their own.
 
 use crate::config::ConfigError;
-use crate::config::form::Given;
 
-use super::loose::{Field, Object};
+use super::loose::{Field, Object, whole};
 use super::writer::Writer;
 
 /// A limit of the input and the settings that keep it.
@@ -100,17 +99,6 @@ impl Limit {
         }
         Ok(())
     }
-}
-
-/// The number as a value of settings; as text, which no limit takes, if it has a fraction or is too
-/// large to be counted exactly.
-pub(super) fn whole(number: f64) -> Given {
-    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
-    if number.fract() == 0.0 && number.abs() <= EXACT_MAX {
-        #[expect(clippy::cast_possible_truncation, reason = "whole, and within 2^53")]
-        return Given::Number(number as i64);
-    }
-    Given::Text(number.to_string())
 }
 
 /// The rates of publishes and of other requests that soketi and sockudo limit one by one, as the

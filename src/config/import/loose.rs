@@ -111,6 +111,31 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Whether a switch is on, as PHP sees it.
+    pub(super) fn is_on(&self) -> bool {
+        self.value.is_some_and(|value| match value {
+            Value::Null => false,
+            Value::Bool(truth) => *truth,
+            Value::Number(number) => number.as_f64() != Some(0.0),
+            Value::String(text) => !matches!(text.as_str(), "" | "0"),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(entries) => !entries.is_empty(),
+        })
+    }
+
+    /// The apps of a list, of which there has to be one. `what` names the configuration.
+    pub(super) fn apps(&self, what: &str) -> Result<Vec<Self>, ConfigError> {
+        let path = &self.path;
+        if self.is_absent() {
+            return Err(ConfigError(format!("the input is not {what}: it has no {path}")));
+        }
+        let apps = self.list()?;
+        if apps.is_empty() {
+            return Err(ConfigError(format!("there is no app in the input: {path} is empty")));
+        }
+        Ok(apps)
+    }
+
     /// The fields of an object. PHP writes an empty one as `[]`; what is absent has none.
     pub(super) fn object(&self) -> Result<Object<'a>, ConfigError> {
         let fields = match self.value {
@@ -189,6 +214,17 @@ impl<'a> Object<'a> {
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.fields.keys().copied()
     }
+}
+
+/// The number as a value of settings; as text, which no limit takes, if it has a fraction or is too
+/// large to be counted exactly.
+pub(super) fn whole(number: f64) -> Given {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() <= EXACT_MAX {
+        #[expect(clippy::cast_possible_truncation, reason = "whole, and within 2^53")]
+        return Given::Number(number as i64);
+    }
+    Given::Text(number.to_string())
 }
 
 /// Characters of a value in a sentence.

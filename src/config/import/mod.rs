@@ -22,10 +22,7 @@ mod webhooks;
 mod websockets;
 mod writer;
 
-use serde_json::Value;
-
 use super::{ConfigError, Environment, check_file};
-use loose::Field;
 
 pub use input::INPUT_BYTES_MAX;
 
@@ -68,29 +65,4 @@ pub fn import(
     let written = written?.into_text();
     check_file(&written)?;
     Ok(written)
-}
-
-/// The apps of a list, of which there has to be one.
-fn apps<'a>(list: &Field<'a>, what: &str) -> Result<Vec<Field<'a>>, ConfigError> {
-    let path = list.path();
-    if list.is_absent() {
-        return Err(ConfigError(format!("the input is not {what}: it has no {path}")));
-    }
-    let apps = list.list()?;
-    if apps.is_empty() {
-        return Err(ConfigError(format!("there is no app in the input: {path} is empty")));
-    }
-    Ok(apps)
-}
-
-/// Whether a switch of the input is on, as PHP sees it.
-fn is_on(field: &Field<'_>) -> bool {
-    field.value().is_some_and(|value| match value {
-        Value::Null => false,
-        Value::Bool(truth) => *truth,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !matches!(text.as_str(), "" | "0"),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(entries) => !entries.is_empty(),
-    })
 }

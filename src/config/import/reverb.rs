@@ -33,7 +33,7 @@ pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
     let mut root = Field::root(root).object()?;
     let mut out = Writer::new("Laravel's config('reverb')");
     let mut apps = root.take("apps").object()?;
-    let list = super::apps(&apps.take("apps"), "Laravel's config('reverb')")?;
+    let list = apps.take("apps").apps("Laravel's config('reverb')")?;
     server(&mut out, &root.take("default"), &root.take("servers"))?;
     if apps.take("provider").value().is_some_and(|provider| provider != "config") {
         out.comment(
@@ -77,7 +77,7 @@ fn server(out: &mut Writer, name: &Field<'_>, servers: &Field<'_>) -> Result<(),
     if options.object()?.take("tls").object()?.names().next().is_some() {
         out.comment("options.tls: nginx ends TLS, with its own certificate.");
     }
-    if super::is_on(&settings.take("scaling").object()?.take("enabled")) {
+    if settings.take("scaling").object()?.take("enabled").is_on() {
         out.comment("scaling: not available in this version; one server uses all cores.");
     }
     let intervals = ["pulse_ingest_interval", "telescope_ingest_interval"];
@@ -132,7 +132,7 @@ fn rate_limit(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigError> {
     let enabled = settings.take("enabled");
     // Reverb compares with `=== true`.
     if enabled.value() != Some(&Value::Bool(true)) {
-        if super::is_on(&enabled) {
+        if enabled.is_on() {
             out.comment("rate_limiting.enabled is not the word true, so it is off, as in Reverb.");
         }
         return Ok(());
@@ -141,7 +141,7 @@ fn rate_limit(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigError> {
     for name in ["max_attempts", "decay_seconds"] {
         out.limit(&format!("app.rate_limiting.{name}"), &settings.take(name))?;
     }
-    let terminate = super::is_on(&settings.take("terminate_on_limit"));
+    let terminate = settings.take("terminate_on_limit").is_on();
     out.truth("app.rate_limiting.terminate_on_limit", terminate);
     out.unknown(&settings)
 }

@@ -5,8 +5,9 @@ use serde_json::Value;
 
 use crate::config::{ConfigError, Environment};
 
-use super::limits::{Limit, Unit, Unlimited, message_size, request_rate, whole};
-use super::loose::{Field, Object};
+use super::input::INPUT_BYTES_MAX;
+use super::limits::{Limit, Unit, Unlimited, message_size, request_rate};
+use super::loose::{Field, Object, whole};
 use super::origins::{self, LeftOut};
 use super::webhooks;
 use super::writer::Writer;
@@ -78,6 +79,9 @@ pub(super) fn filled(text: &str, environment: &Environment) -> Result<String, Co
             None => missing.push(name),
         }
         rest = behind;
+        if filled.len() > INPUT_BYTES_MAX {
+            return Err(ConfigError("the input is too long with its variables filled".into()));
+        }
     }
     filled.push_str(rest);
     if missing.is_empty() {
@@ -104,7 +108,7 @@ pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
     let mut out = Writer::new("the configuration of sockudo");
     let mut manager = root.take("app_manager").object()?;
     let apps = manager.take("array").object()?.take("apps");
-    let apps = super::apps(&apps, "a configuration of sockudo with its apps")?;
+    let apps = apps.apps("a configuration of sockudo with its apps")?;
     server(&mut out, &mut root)?;
     if manager.take("driver").value().is_some_and(|driver| driver != "memory") {
         out.comment(
@@ -148,7 +152,7 @@ fn server(out: &mut Writer, root: &mut Object<'_>) -> Result<(), ConfigError> {
     }
     unix_socket(out, &root.take("unix_socket"))?;
     out.setting("server.path", &root.take("path_prefix"));
-    if super::is_on(&root.take("debug")) {
+    if root.take("debug").is_on() {
         out.truth("server.debug", true);
     }
     let mut http_api = root.take("http_api").object()?;
@@ -160,7 +164,7 @@ fn server(out: &mut Writer, root: &mut Object<'_>) -> Result<(), ConfigError> {
     };
     request_size.carry_or(out, &http_api.take("request_limit_in_mb"), DEFAULT_REQUEST_MIB)?;
     rate_of_addresses(out, &root.take("rate_limiter"))?;
-    if super::is_on(&root.take("ssl").object()?.take("enabled")) {
+    if root.take("ssl").object()?.take("enabled").is_on() {
         out.comment("ssl: nginx ends TLS, with its own certificate.");
     }
     if root.take("adapter").object()?.take("driver").value().is_some_and(|it| it != "local") {
@@ -209,8 +213,9 @@ fn rate_of_addresses(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigEr
     let rate = least.unwrap_or(1.0).floor().max(1.0);
     out.limit_to("server.max_requests_per_address", &whole(rate), field)?;
     out.comment(
-        "rate_limiter: sockudo counts per window, and API and handshakes apart. Here it is one rate          per second, with five seconds' worth at once.",
+        "rate_limiter: sockudo counts per window, and API and handshakes apart. Here it is one",
     );
+    out.comment("rate per second for both, with five seconds' worth at once; the least is 1.");
     Ok(())
 }
 
@@ -319,7 +324,7 @@ fn client_events(out: &mut Writer, objects: &mut [&mut Object<'_>; 3]) -> Result
     out.text("app.accept_client_events_from", from);
     let rate = either("max_client_events_per_second", limits, flat);
     let window = either("decay_seconds", limits, flat).number()?.unwrap_or(1.0).max(1.0);
-    if super::is_on(&either("terminate_on_limit", limits, flat)) {
+    if either("terminate_on_limit", limits, flat).is_on() {
         out.comment("terminate_on_limit: of client events; here they are refused.");
     }
     match rate.number()?.filter(|number| *number > 0.0) {
@@ -342,7 +347,7 @@ fn message_rate(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigError> 
     for name in ["max_attempts", "decay_seconds"] {
         out.limit(&format!("app.rate_limiting.{name}"), &settings.take(name))?;
     }
-    let terminate = super::is_on(&settings.take("terminate_on_limit"));
+    let terminate = settings.take("terminate_on_limit").is_on();
     out.truth("app.rate_limiting.terminate_on_limit", terminate);
     out.unknown(&settings)
 }

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::config::ConfigError;
 
-use super::limits::{Limit, Unit, Unlimited, message_size, request_rate, whole};
-use super::loose::{Field, Object};
+use super::limits::{Limit, Unit, Unlimited, message_size, request_rate};
+use super::loose::{Field, Object, whole};
 use super::webhooks;
 use super::writer::Writer;
 
@@ -138,7 +138,7 @@ pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
     let mut out = Writer::new("the configuration of soketi");
     let mut manager = root.take("appManager").object()?;
     let apps = manager.take("array").object()?.take("apps");
-    let apps = super::apps(&apps, "a configuration of soketi with its apps")?;
+    let apps = apps.apps("a configuration of soketi with its apps")?;
     let event_limits = root.take("eventLimits");
     server(&mut out, &mut root, &event_limits)?;
     if manager.take("driver").value().is_some_and(|driver| driver != "array") {
@@ -149,7 +149,7 @@ pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
     for_all(&mut out, &mut root, &event_limits)?;
     let timeout = root.take("userAuthenticationTimeout");
     let mut batching = root.take("webhooks").object()?.take("batching").object()?;
-    let window_ms = match super::is_on(&batching.take("enabled")) {
+    let window_ms = match batching.take("enabled").is_on() {
         true => Some(batching.take("duration").number()?.unwrap_or(DEFAULT_BATCH_WINDOW_MS)),
         false => None,
     };
@@ -178,17 +178,17 @@ fn server(
         false => out.setting("server.port", &port),
     }
     out.setting("server.path", &root.take("pathPrefix"));
-    if super::is_on(&root.take("debug")) {
+    if root.take("debug").is_on() {
         out.truth("server.debug", true);
     }
     request_size(out, &root.take("httpApi").object()?.take("requestLimitInMb"), event_limits)?;
-    if super::is_on(&root.take("ssl").object()?.take("certPath")) {
+    if root.take("ssl").object()?.take("certPath").is_on() {
         out.comment("ssl: nginx ends TLS, with its own certificate.");
     }
     if root.take("adapter").object()?.take("driver").value().is_some_and(|it| it != "local") {
         out.comment("adapter: not available in this version; one server uses all cores.");
     }
-    if super::is_on(&root.take("metrics").object()?.take("enabled")) {
+    if root.take("metrics").object()?.take("enabled").is_on() {
         out.comment("metrics: without a counterpart.");
     }
     if !root.take("cors").is_absent() {
@@ -196,10 +196,8 @@ fn server(
             "cors: soketi checks no origins of WebSockets. allowed_origins of an app would.",
         );
     }
-    let elsewhere: Vec<_> = ELSEWHERE.iter().filter(|name| !root.take(name).is_absent()).collect();
-    if !elsewhere.is_empty() {
-        out.comment(&format!("Without a counterpart: {elsewhere:?}."));
-    }
+    let there = |name: &&str| !root.take(name).is_absent();
+    out.without_counterpart(&ELSEWHERE.into_iter().filter(there).collect::<Vec<_>>());
     Ok(())
 }
 

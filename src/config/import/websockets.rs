@@ -33,13 +33,13 @@ const DEFAULT_PORT: i64 = 6001;
 pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
     let mut root = Field::root(root).object()?;
     let mut out = Writer::new("Laravel's config('websockets')");
-    let apps = super::apps(&root.take("apps"), "Laravel's config('websockets')")?;
+    let apps = root.take("apps").apps("Laravel's config('websockets')")?;
     let origins = root.take("allowed_origins");
     let request_size = root.take("max_request_size_in_kb");
     out.table("[server]");
     port(&mut out, &root.take("dashboard"))?;
     REQUEST_SIZE.carry_field(&mut out, &request_size)?;
-    if super::is_on(&root.take("ssl").object()?.take("local_cert")) {
+    if root.take("ssl").object()?.take("local_cert").is_on() {
         out.comment("ssl: nginx ends TLS, with its own certificate.");
     }
     drivers(&mut out, &mut root)?;
@@ -101,7 +101,7 @@ fn app(
     if let Some(kilobytes) = request_size.number()? {
         message_size(out, Unit::Kibibytes.convert(kilobytes));
     }
-    if super::is_on(&settings.take("enable_client_messages")) {
+    if settings.take("enable_client_messages").is_on() {
         out.text("app.accept_client_events_from", "members");
         out.truth("app.client_events_on_public", true);
         out.comment("laravel-websockets takes client events from anyone, not from members alone.");

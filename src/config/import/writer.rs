@@ -4,7 +4,7 @@ use crate::config::ConfigError;
 use crate::config::form::Given;
 use crate::config::settings::{ALL, Declared};
 
-use super::loose::{Field, Object};
+use super::loose::{Field, Object, whole};
 
 /// Writes tables in the order of the calls. Settings are named as they are declared: `server.port`.
 pub(super) struct Writer(String);
@@ -57,7 +57,7 @@ impl Writer {
 
     /// A time that restricts nothing, within what the setting takes.
     pub(super) fn milliseconds(&mut self, declared: &str, milliseconds: f64) {
-        let given = super::limits::whole(milliseconds.floor());
+        let given = whole(milliseconds.floor());
         if setting(declared).is_some_and(|setting| setting.accepts(&given)) {
             self.value(declared, &given);
         }
@@ -159,6 +159,26 @@ impl Writer {
         Ok(())
     }
 
+    /// Names what is not taken over, in as many lines as it takes.
+    pub(super) fn without_counterpart(&mut self, names: &[&str]) {
+        let mut line = String::new();
+        for (position, name) in names.iter().enumerate() {
+            let end = if position + 1 == names.len() { "." } else { "," };
+            let name = format!(" {name:?}{end}");
+            if !line.is_empty() && line.len() + name.len() > COMMENT_COLUMNS {
+                self.comment(&line);
+                line = " ".to_owned();
+            }
+            if line.is_empty() {
+                line.push_str("Without a counterpart:");
+            }
+            line.push_str(&name);
+        }
+        if !line.is_empty() {
+            self.comment(&line);
+        }
+    }
+
     /// Names the fields that no importer took in a comment.
     ///
     /// # Errors
@@ -173,10 +193,8 @@ impl Writer {
                  its name, or take it out",
             ));
         }
-        let names: Vec<_> = object.names().map(|name| format!("{name:?}")).collect();
-        if !names.is_empty() {
-            self.comment(&format!("Without a counterpart: {}.", names.join(", ")));
-        }
+        let names: Vec<_> = object.names().collect();
+        self.without_counterpart(&names);
         Ok(())
     }
 }
@@ -204,3 +222,6 @@ fn toml(given: &Given) -> toml::Value {
             .into(),
     }
 }
+
+/// Columns of a comment, unless one name is longer.
+const COMMENT_COLUMNS: usize = 96;

@@ -178,3 +178,17 @@ fn a_unix_socket_takes_the_place_of_the_port() {
     assert!(has_comment(&text, "permission_mode"), "{text}");
     assert!(refused(Sockudo, &with("path = \"\"")).contains("unix_socket.path is \"\""));
 }
+
+#[test]
+fn names_of_toml_that_are_nested_without_end_are_refused() {
+    for deep in [
+        format!("{} = 1", vec!["a"; 100_000].join(".")),
+        format!("[{}]", vec!["a"; 100_000].join(".")),
+        format!("a = {}", "[".repeat(100_000)),
+    ] {
+        assert!(refused(Sockudo, &deep).starts_with("the input is neither JSON nor TOML"));
+    }
+    let huge: Environment = [("A".to_owned(), "x".repeat(1 << 20))].into();
+    let message = filled(&"${A}".repeat(64), &huge).err().unwrap().to_string();
+    assert!(message.contains("too long"), "{message}");
+}

@@ -82,7 +82,7 @@ fn every_setting_of_soketi_arrives() {
     assert_eq!(second.limits.max_presence_members, Some(5));
     assert_eq!(second.limits.max_event_data, Some(512));
     assert_eq!(second.user_authentication_timeout, None);
-    for comment in ["adapter:", "cors:", "ssl:", "Without a counterpart: [\"queue\"]"] {
+    for comment in ["adapter:", "cors:", "ssl:", "Without a counterpart: \"queue\"."] {
         assert!(has_comment(&text, comment), "{comment:?} is not in:\n{text}");
     }
 }
