@@ -1,7 +1,8 @@
 //! Floor 8. The commands of the binary, one file each. This file reads the command line and turns
 //! what a command returns into the exit code: 0 for success, 64 for a command line that is none, 65
-//! for input that is none, 69 for a server that is not there, 70 for a defect of ours, 78 for a
-//! configuration or a host that cannot be served (the numbers of `sysexits.h`).
+//! for input that is none, 69 for a server that is not there, 70 for a defect of ours, 73 for a
+//! file that cannot be made, 78 for a configuration or a host that cannot be served (the numbers of
+//! `sysexits.h`).
 
 mod budget;
 mod check;
@@ -41,8 +42,10 @@ enum Command {
     Check(SettingsArgs),
     /// Have the server of this directory read its configuration anew
     Reload(reload::ReloadArgs),
-    /// Make a ringwave.toml of the JSON of Laravel's config('reverb')
-    ImportReverb(import::ImportArgs),
+    /// Make a ringwave.toml of the configuration of Reverb, soketi, sockudo or laravel-websockets
+    Import(import::ImportArgs),
+    /// The same as `import reverb`
+    ImportReverb(import::FileArgs),
     /// Tell whether this host can run it, and how to mend what can't
     Doctor,
     /// Put a server under load and measure what it stands
@@ -111,7 +114,8 @@ pub fn run() -> ExitCode {
         Some(Command::Start(settings)) => start::run(settings),
         Some(Command::Check(settings)) => check::run(settings),
         Some(Command::Reload(arguments)) => reload::run(arguments),
-        Some(Command::ImportReverb(arguments)) => import::run(&arguments),
+        Some(Command::Import(arguments)) => import::run(&arguments),
+        Some(Command::ImportReverb(files)) => import::run_reverb(&files),
         Some(Command::Doctor) => doctor::run(),
         Some(Command::Storm(arguments)) => storm::run(*arguments),
     }

@@ -41,7 +41,7 @@ pub use apps::{Credentials, DEVELOPMENT};
 #[cfg(test)]
 pub(crate) use capacity::SHARD_BYTES;
 pub use changes::{Changes, in_force};
-pub use import::import_reverb;
+pub use import::{INPUT_BYTES_MAX, Predecessor, import};
 pub use reader::Resolved;
 pub use server::{ListenAddr, Listener, LogFormat, MemoryLimit, ServerConfig};
 pub(crate) use settings::help;

@@ -12,7 +12,7 @@
 mod environment;
 /// The host: what keeps the process from running, and how it says so.
 mod host;
-/// `ringwave import-reverb`.
+/// `ringwave import`.
 mod import;
 /// Start, configuration, refusals to start, and the log.
 mod start;

@@ -1,191 +1,436 @@
-use serde_json::json;
+//! What all imports have in common, and what the tests of each use.
 
-use super::super::file::File;
-use super::super::sources::{Environment, Sources};
-use super::super::{Config, Flags, resolve};
-use super::*;
-use crate::protocol::app::{ClientEvents, RateLimit};
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
-/// What a fresh Laravel app with Reverb 1.10 prints, apart from its credentials.
-fn stub() -> Value {
-    json!({
-        "default": "reverb",
-        "servers": { "reverb": {
-            "host": "0.0.0.0",
-            "port": 8080,
-            "path": "",
-            "hostname": "localhost",
-            "options": { "tls": [] },
-            "max_request_size": 10_000,
-            "scaling": {
-                "enabled": false,
-                "channel": "reverb",
-                "server": { "url": null, "host": "127.0.0.1", "port": "6379", "username": null,
-                    "password": "redis-s3cret", "database": "0", "timeout": 60 },
-            },
-            "pulse_ingest_interval": 15,
-            "telescope_ingest_interval": 15,
-        } },
-        "apps": { "provider": "config", "apps": [{
-            "key": "stub-key",
-            "secret": "tops3cret",
-            "app_id": "654321",
-            "options": { "host": "localhost", "port": "8081", "scheme": "http", "useTLS": false },
-            "allowed_origins": ["*"],
-            "ping_interval": 60,
-            "activity_timeout": 30,
-            "max_connections": null,
-            "max_message_size": 10_000,
-            "accept_client_events_from": "members",
-            "rate_limiting": {
-                "enabled": false,
-                "max_attempts": 60,
-                "decay_seconds": 60,
-                "terminate_on_limit": false,
-            },
-        }] },
-    })
-}
+use crate::config::file::File;
+use crate::config::settings::ALL;
+use crate::config::sources::Sources;
+use crate::config::{Config, Environment, Flags, resolve};
 
-/// The stub with something else at this place; without it for null.
-fn with(pointer: &str, value: Value) -> Value {
-    let mut json = stub();
-    let (parent, key) = pointer.rsplit_once('/').unwrap();
-    let parent = json.pointer_mut(parent).unwrap().as_object_mut().unwrap();
-    match value {
-        Value::Null => drop(parent.remove(key)),
-        value => drop(parent.insert(key.to_owned(), value)),
-    }
-    json
-}
+use super::{Predecessor, import};
 
-fn with_app(key: &str, value: Value) -> Value {
-    with(&format!("/apps/apps/0/{key}"), value)
-}
+const SERVERS: [Predecessor; 4] = [
+    Predecessor::Reverb,
+    Predecessor::Soketi,
+    Predecessor::Sockudo,
+    Predecessor::LaravelWebsockets,
+];
 
+/// The result of an import and the configuration that it comes to.
 #[track_caller]
-fn imported(json: &Value) -> (String, Config) {
-    let text = import_reverb(&json.to_string()).unwrap();
-    let file = File::parse("ringwave.toml".as_ref(), &text).unwrap();
-    let (flags, environment) = (Flags::default(), Environment::new());
-    let config = resolve(&Sources::of_file(&flags, &environment, file), false).unwrap();
+pub(super) fn imported(from: Predecessor, json: &Value) -> (String, Config) {
+    let text = import(from, json.to_string().as_bytes(), &Environment::new()).unwrap();
+    let config = served(&text);
     (text, config)
 }
 
-fn refused(json: &str) -> String {
-    let message = import_reverb(json).err().unwrap().to_string();
+/// The sentence that ends an import.
+#[track_caller]
+pub(super) fn refused(from: Predecessor, input: &str) -> String {
+    let message = import(from, input.as_bytes(), &Environment::new()).err().unwrap().to_string();
     assert!(!message.contains("s3cret"), "{message}");
     message
 }
 
-fn has_comment(text: &str, part: &str) -> bool {
+pub(super) fn has_comment(text: &str, part: &str) -> bool {
     text.lines().any(|line| line.starts_with("# ") && line.contains(part))
 }
 
+/// Whether the only app of a configuration lets a page of this origin connect.
+pub(super) fn allows(config: &Config, origin: &str) -> bool {
+    let app = config.apps.iter().next().unwrap();
+    app.allowed_origins.check(Some(origin)).is_ok()
+}
+
+fn served(text: &str) -> Config {
+    let file = File::parse("ringwave.toml".as_ref(), text).unwrap();
+    let (flags, environment) = (Flags::default(), Environment::new());
+    resolve(&Sources::of_file(&flags, &environment, file), false).unwrap()
+}
+
+/// A configuration with one app, and these fields in addition to those of the app.
+fn with_app(from: Predecessor, fields: &[(&str, Value)]) -> Value {
+    let mut app = json!({ "key": "k", "secret": "tops3cret" });
+    let id = if from == Predecessor::Reverb { "app_id" } else { "id" };
+    app[id] = json!("1");
+    app["enabled"] = json!(true);
+    for (name, value) in fields {
+        app[*name] = value.clone();
+    }
+    match from {
+        Predecessor::Reverb => json!({ "apps": { "apps": [app] } }),
+        Predecessor::Soketi => json!({ "appManager.array.apps": [app] }),
+        Predecessor::Sockudo => json!({ "app_manager": { "array": { "apps": [app] } } }),
+        Predecessor::LaravelWebsockets => json!({ "apps": [app] }),
+    }
+}
+
+fn with_origins(from: Predecessor, origins: &Value) -> Value {
+    with_app(from, &[("allowed_origins", origins.clone())])
+}
+
+/// The servers that have a list of origins.
+const WITH_ORIGINS: [Predecessor; 3] =
+    [Predecessor::Reverb, Predecessor::Sockudo, Predecessor::LaravelWebsockets];
+
 #[test]
-fn what_a_fresh_app_has_is_taken_over_and_means_the_same() {
-    let (text, config) = imported(&stub());
-    let app = config.apps.by_id("654321").unwrap();
-    assert_eq!(app.key, "stub-key");
-    assert!(app.secret_of("stub-key").is_some() && text.contains("secret = \"tops3cret\""));
-    assert_eq!((app.client_events, app.rate_limit), (ClientEvents::Members, None));
-    assert_eq!(app.max_connections, None);
-    assert_eq!(config.server.starting_line(), "Starting server on 0.0.0.0:8080 (localhost)");
-    assert_eq!(app.limits.max_request_size, 100_000);
-    assert!(has_comment(&text, "max_request_size") && has_comment(&text, "options: where"));
-    assert!(!text.contains("redis-s3cret") && !text.contains("no counterpart"), "{text}");
-    assert!(!text.contains("tls") && !text.contains("scaling"), "{text}");
+fn a_list_of_origins_is_taken_in_every_form_that_php_gives_it() {
+    for from in WITH_ORIGINS {
+        for origins in [
+            json!(["https://a.example", "https://b.example"]),
+            json!({ "0": "https://a.example", "2": "https://b.example" }),
+            json!({ "web": "https://a.example", "app": "https://b.example" }),
+            json!(["https://a.example", null, "", false, "https://b.example"]),
+            json!("https://a.example, https://b.example"),
+        ] {
+            let (text, config) = imported(from, &with_origins(from, &origins));
+            assert!(allows(&config, "https://a.example"), "{from:?} {origins}:\n{text}");
+            assert!(allows(&config, "https://b.example"), "{from:?} {origins}:\n{text}");
+            assert!(!allows(&config, "https://evil.example"), "{from:?} {origins}:\n{text}");
+            assert!(!allows(&config, "null"), "{from:?} {origins}:\n{text}");
+        }
+    }
 }
 
 #[test]
-fn every_setting_of_an_app_arrives() {
-    let mut json = stub();
-    let second = json!({
-        "app_id": 7, "key": "k\"2", "secret": "with \"quotes\" and \\ and\nlines",
-        "allowed_origins": ["example.com", "*.example.com", "https://yourdomain.com"],
-        "ping_interval": "11", "activity_timeout": 12, "max_connections": "13",
-        "max_message_size": 14, "accept_client_events_from": "nobody",
-        "rate_limiting": { "enabled": true, "max_attempts": "15", "decay_seconds": 16,
-            "terminate_on_limit": "1" },
-    });
-    json.pointer_mut("/apps/apps").unwrap().as_array_mut().unwrap().push(second);
-    let (_, config) = imported(&json);
-    assert_eq!(config.apps.iter().count(), 2);
-    let app = config.apps.by_id("7").unwrap();
-    let secret = crate::protocol::auth::Secret::new("with \"quotes\" and \\ and\nlines");
-    assert_eq!(app.secret_of("k\"2").unwrap().sign(&[b"x"]), secret.sign(&[b"x"]));
-    assert!(app.allowed_origins.check(Some("https://yourdomain.com")).is_ok());
-    assert!(app.allowed_origins.check(Some("https://other.com")).is_err());
-    assert_eq!((app.ping_interval.as_secs(), app.activity_timeout_s), (11, 12));
-    assert_eq!((app.max_connections, app.limits.max_message_size), (Some(13), 14));
-    assert_eq!(app.client_events, ClientEvents::None);
-    let decay = std::time::Duration::from_secs(16);
-    assert_eq!(app.rate_limit, Some(RateLimit { max_attempts: 15, decay, terminate: true }));
+fn origins_that_cannot_be_understood_end_the_import() {
+    for from in WITH_ORIGINS {
+        for origins in [
+            json!(false),
+            json!(true),
+            json!(7),
+            json!(""),
+            json!(" , "),
+            json!("[\"a.example\"]"),
+            json!("a.example; b.example"),
+            json!(["a.example", 7]),
+            json!(["a.example", true]),
+            json!([["a.example"]]),
+            json!({ "a.example": true }),
+            json!({ "allow": ["a.example"] }),
+        ] {
+            let message = refused(from, &with_origins(from, &origins).to_string());
+            assert!(message.contains("allowed_origins"), "{from:?} {origins}: {message}");
+            assert!(message.contains("cannot be understood as origins"), "{message}");
+        }
+    }
 }
 
 #[test]
-fn a_file_from_before_the_policy_of_client_events_keeps_what_it_did() {
-    let mut json = with_app("accept_client_events_from", Value::Null);
-    json.pointer_mut("/apps/apps/0").unwrap().as_object_mut().unwrap().remove("rate_limiting");
-    let (text, config) = imported(&json);
-    assert_eq!(config.apps.by_id("654321").unwrap().client_events, ClientEvents::All);
-    assert!(has_comment(&text, "`members` is safer"), "{text}");
+fn a_list_without_a_usable_entry_stays_closed() {
+    for from in WITH_ORIGINS {
+        for origins in [json!([null]), json!([""]), json!({ "3": false }), json!(["a b"])] {
+            let (text, config) = imported(from, &with_origins(from, &origins));
+            assert!(!allows(&config, "https://a.example"), "{from:?} {origins}:\n{text}");
+            assert!(has_comment(&text, "lets no browser in"), "{text}");
+        }
+    }
 }
 
 #[test]
-fn what_has_no_counterpart_or_cannot_be_served_is_told_in_a_comment() {
-    let server = |key: &str| format!("/servers/reverb/{key}");
-    for (json, comment) in [
-        (with(&server("host"), json!("reverb.test")), "host cannot be \"reverb.test\""),
-        (with(&server("port"), json!(80_800)), "port cannot be 80800"),
-        (with(&server("options"), json!({ "tls": { "local_cert": "c.pem" } })), "options.tls"),
-        (with(&server("scaling"), json!({ "enabled": "off" })), "scaling: not available"),
-        (with(&server("colour"), json!("s3cret")), "\"colour\" has no counterpart"),
-        (with("/apps/provider", json!("database")), "apps.provider"),
-        (with_app("ping_interval", json!(0)), "ping_interval cannot be 0"),
-        (with_app("ping_interval", json!("1\n[x]\ny")), "ping_interval cannot be \"1\\n"),
-        (with_app("a\nb", json!(1)), "\"a\\nb\" has no counterpart"),
-        (with_app("allowed_origins", json!(["a.test", "a b"])), "left out, as they are"),
-        (with_app("rate_limiting", json!({ "enabled": "1" })), "not the word true"),
+fn a_restriction_of_origins_under_a_wrong_name_ends_the_import() {
+    for from in SERVERS {
+        for name in ["allowed_origin", "allowedOrigins", "Origins"] {
+            let mut json = with_origins(from, &json!(["a.example"]));
+            let app = apps_of(from, &mut json).as_array_mut().unwrap()[0].as_object_mut().unwrap();
+            let origins = app.remove("allowed_origins").unwrap();
+            if from == Predecessor::Reverb {
+                app.insert("allowed_origins".into(), json!(["*"]));
+            }
+            app.insert(name.into(), origins);
+            let message = refused(from, &json.to_string());
+            assert!(message.contains(name), "{from:?}: {message}");
+        }
+    }
+}
+
+fn apps_of(from: Predecessor, json: &mut Value) -> &mut Value {
+    let pointer = match from {
+        Predecessor::Reverb => "/apps/apps",
+        Predecessor::Soketi => "/appManager.array.apps",
+        Predecessor::Sockudo => "/app_manager/array/apps",
+        Predecessor::LaravelWebsockets => "/apps",
+    };
+    json.pointer_mut(pointer).unwrap()
+}
+
+#[test]
+fn apps_may_be_keyed_by_name_or_by_numbers_with_gaps() {
+    for from in SERVERS {
+        for names in [["shop", "blog"], ["10", "2"]] {
+            let mut json = with_origins(from, &json!(["a.example"]));
+            if from == Predecessor::Soketi {
+                json = with_app(from, &[]);
+            }
+            let apps = apps_of(from, &mut json);
+            let mut second = apps[0].clone();
+            for id in ["id", "app_id", "key"] {
+                if second.get(id).is_some() {
+                    second[id] = json!("second");
+                }
+            }
+            *apps = json!({ names[0]: apps[0], names[1]: second });
+            let (_, config) = imported(from, &json);
+            let mut ids: Vec<_> = config.apps.iter().map(|app| app.id.clone()).collect();
+            ids.sort_unstable();
+            assert_eq!(ids, ["1", "second"], "{from:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_configuration_of_the_server_is_refused() {
+    for from in SERVERS {
+        for input in ["{}", "{\"apps\": null}", "{\"a\": 1}"] {
+            let message = refused(from, input);
+            assert!(message.starts_with("the input is not "), "{from:?} {input}: {message}");
+        }
+        let empty = {
+            let mut json = with_app(from, &[]);
+            *apps_of(from, &mut json) = json!([]);
+            json.to_string()
+        };
+        assert!(refused(from, &empty).starts_with("there is no app"), "{from:?}");
+        for (name, value) in [("key", json!(null)), ("key", json!("")), ("secret", json!([]))] {
+            let message = refused(from, &with_app(from, &[(name, value)]).to_string());
+            assert!(message.contains(&format!("{name} is missing in the input")), "{message}");
+        }
+    }
+}
+
+#[test]
+fn an_input_that_is_no_json_is_told_by_what_it_is() {
+    let from = Predecessor::Reverb;
+    let json = with_origins(from, &json!(["*"])).to_string();
+    let warning = "PHP Warning:  Undefined array key \"x\" in /app/config/reverb.php on line 3";
+    for (input, sentence) in [
+        (String::new(), "the input is empty"),
+        (" \n".into(), "the input is empty"),
+        (format!("\n{warning}\n{json}"), "begins with \"PHP Warning:  Undefined array key"),
+        (format!("{warning} {json}"), "begins with \"PHP Warning:  Undefined array key"),
+        (format!("{json}\nDeprecated: x in y\n"), "behind it came \"Deprecated: x in y\""),
+        (format!("{json}{json}"), "behind it came \"another object\""),
+        ("<?php return ['secret' => 's3cret'];".into(), "PHP source"),
+        ("APP_KEY=s3cret\nDB=1".into(), "withheld"),
+        ("  'secret' => 's3cret'".into(), "withheld"),
+        ("Could not open input file: artisan".into(), "Could not open input file"),
+        ("null".into(), "the input is null"),
+        ("[]".into(), "the input is an empty list"),
+        ("[1]".into(), "the input is a list"),
+        ("{\n \"secret\": tops3cret".into(), "the input is not JSON: line 2"),
+        ("\u{1b}[31mError\u{1b}[0m".into(), "begins with \"\\u{1b}[31mError"),
     ] {
-        let (text, config) = imported(&json);
-        assert!(has_comment(&text, comment), "{comment:?} is not in:\n{text}");
-        assert_eq!(config.apps.iter().count(), 1);
+        let message = refused(from, &input);
+        assert!(message.contains(sentence), "{input:?}: {message}");
+        assert!(!message.contains('\n'), "{message:?}");
     }
-    let (_, config) = imported(&with_app("allowed_origins", json!(["a b"])));
-    let app = config.apps.by_id("654321").unwrap();
-    assert!(app.allowed_origins.check(Some("https://a.test")).is_err(), "not open to all");
-    let (text, config) = imported(&with("/servers/reverb/max_request_size", json!("50000")));
-    assert_eq!(config.apps.iter().next().unwrap().limits.max_request_size, 50_000, "{text}");
+    for (bytes, sentence) in [
+        (&b"\xff\xfe{\0}\0"[..], "is UTF-16"),
+        (b"{\"a\": \"\xe4\"}", "is not UTF-8 text: byte 7"),
+        (&vec![b' '; super::INPUT_BYTES_MAX + 1], "is longer than"),
+    ] {
+        let message = import(from, bytes, &Environment::new()).err().unwrap().to_string();
+        assert!(message.contains(sentence), "{message}");
+    }
+    let marked = format!("\u{feff}{json}\n");
+    assert!(import(from, marked.as_bytes(), &Environment::new()).is_ok());
 }
 
 #[test]
-fn a_server_by_another_name_is_taken_by_that_name() {
-    let mut json = with("/default", json!("edge"));
-    let reverb = json["servers"]["reverb"].take();
-    json["servers"] = json!({ "edge": reverb });
-    json["servers"]["edge"]["port"] = json!(9000);
-    let (text, config) = imported(&json);
-    assert_eq!(config.server.listeners[0].to_string(), "0.0.0.0:9000");
-    assert!(has_comment(&text, "From the server \"edge\""));
+fn a_limit_that_cannot_be_kept_ends_the_import() {
+    for (from, name, value) in [
+        (Predecessor::Reverb, "max_connections", json!("lots")),
+        (Predecessor::Reverb, "max_connections", json!(0)),
+        (Predecessor::Reverb, "max_connections", json!(-1)),
+        (Predecessor::Reverb, "max_connections", json!(10.5)),
+        (Predecessor::Reverb, "max_connections", json!([5])),
+        (Predecessor::Reverb, "max_message_size", json!("10k")),
+        (Predecessor::Reverb, "rate_limiting", json!(true)),
+        (Predecessor::Reverb, "rate_limiting", json!({ "enabled": true, "max_attempts": "x" })),
+        (Predecessor::Soketi, "maxConnections", json!("lots")),
+        (Predecessor::Soketi, "max_connections", json!({})),
+        (Predecessor::Soketi, "maxClientEventsPerSecond", json!(0)),
+        (Predecessor::Soketi, "maxBackendEventsPerSecond", json!("many")),
+        (Predecessor::Soketi, "enabled", json!("maybe")),
+        (Predecessor::Sockudo, "max_connections", json!("lots")),
+        (Predecessor::Sockudo, "policy", json!({ "limits": { "max_event_batch_size": "x" } })),
+        (Predecessor::Sockudo, "policy", json!("strict")),
+        (Predecessor::Sockudo, "enabled", json!("maybe")),
+        (Predecessor::LaravelWebsockets, "capacity", json!("lots")),
+        (Predecessor::LaravelWebsockets, "capacity", json!(0)),
+    ] {
+        let mut json = with_app(from, &[(name, value.clone())]);
+        if from == Predecessor::Reverb {
+            json = with_app(from, &[("allowed_origins", json!(["*"])), (name, value.clone())]);
+        }
+        let message = refused(from, &json.to_string());
+        assert!(message.contains(name), "{from:?} {name} {value}: {message}");
+    }
 }
 
 #[test]
-fn what_is_not_the_configuration_of_reverb_is_refused() {
-    assert_eq!(refused(""), "the input is not JSON: line 1, column 0");
-    assert!(refused("{\n \"secret\": tops3cret").starts_with("the input is not JSON: line 2"));
-    let none = "the input is not Laravel's config('reverb'): it has no apps.apps";
-    for json in ["null", "[]", "\"reverb\"", "{\"apps\":[]}", "{\"apps\":{\"apps\":{}}}"] {
-        assert_eq!(refused(json), none);
+fn a_host_that_is_a_name_does_not_become_all_addresses() {
+    for (from, pointer) in [(Predecessor::Soketi, "host"), (Predecessor::Sockudo, "host")] {
+        let mut json = with_app(from, &[]);
+        json[pointer] = json!("internal.test");
+        let (text, config) = imported(from, &json);
+        assert!(config.server.listeners[0].is_local(), "{text}");
+        assert!(has_comment(&text, "host cannot be \"internal.test\""), "{text}");
     }
-    let empty = with("/apps", json!({ "apps": [] })).to_string();
-    assert!(refused(&empty).starts_with("there is no app"), "{empty}");
-    for (key, value) in [("key", Value::Null), ("app_id", json!("a\nb")), ("secret", json!(""))] {
-        let message = refused(&with_app(key, value).to_string());
-        assert!(message.starts_with(&format!("apps.apps[0].{key} is missing")), "{message}");
+}
+
+#[test]
+fn every_setting_that_an_import_may_write_is_declared() {
+    let sources = [
+        include_str!("limits.rs"),
+        include_str!("origins.rs"),
+        include_str!("reverb.rs"),
+        include_str!("sockudo.rs"),
+        include_str!("soketi.rs"),
+        include_str!("webhooks.rs"),
+        include_str!("websockets.rs"),
+        include_str!("writer.rs"),
+    ];
+    let quoted = sources.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
+    let settings = quoted.filter(|text| {
+        let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'.');
+        plain && !text.ends_with('.') && (text.starts_with("app.") || text.starts_with("server."))
+    });
+    let mut count = 0;
+    for setting in settings {
+        assert!(ALL.iter().any(|known| known.declaration().key == setting), "{setting}");
+        count += 1;
     }
-    let mut twice = stub();
-    let app = twice["apps"]["apps"][0].clone();
-    twice["apps"]["apps"].as_array_mut().unwrap().push(app);
-    assert!(refused(&twice.to_string()).contains("have the same app_id"));
+    assert!(count > 30, "{count}");
+}
+
+/// Any JSON of some depth, with names and texts that importers look for among others.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any_text().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 48, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::btree_map(any_name(), inner, 0..8)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    const NAMES: &str = "apps app_id id key secret allowed_origins servers reverb default host \
+        port options scaling rate_limiting enabled max_connections appManager array \
+        app_manager policy limits channels features webhooks url event_types filter \
+        headers presence eventLimits maxPayloadInKb batching unix_socket path \
+        rate_limiter dashboard capacity managers appManager.array.apps \
+        appManager.array.apps.0.id a.b.c.d.e.f 0 1 10";
+    let names: Vec<String> = NAMES.split_whitespace().map(str::to_owned).collect();
+    prop_oneof![4 => prop::sample::select(names), 1 => any_text()]
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z.*:/\\-]{0,12}",
+        ".{0,8}",
+        prop::sample::select(vec!["true", "1", "-1", "1e400", "nan", "null", "*", "any", "\n#["])
+            .prop_map(str::to_owned),
+    ]
+}
+
+/// Entries of lists of origins. None lets a page of `evil.test` in, in any of the servers.
+fn restricted_entry() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        Just(json!(false)),
+        Just(json!("")),
+        "(https?://)?(\\*\\.)?[a-d]{1,6}\\.example(:[1-9][0-9]{0,3})?/?".prop_map(Value::from),
+        "[a-d .:/\\[\\]-]{0,9}".prop_map(Value::from),
+        Just(json!(" *")),
+        Just(json!("* ")),
+        Just(json!("null")),
+        Just(json!("null\n")),
+        Just(json!("http*")),
+    ]
+}
+
+/// A list in one of the forms that PHP gives it.
+fn restricted_origins() -> impl Strategy<Value = Value> {
+    let entries = prop::collection::vec(restricted_entry(), 1..5);
+    (entries, 0..3).prop_map(|(entries, form)| match form {
+        0 => Value::from(entries),
+        1 => entries.into_iter().enumerate().map(|(at, it)| ((at * 2).to_string(), it)).collect(),
+        _ => {
+            let texts: Vec<_> = entries.iter().filter_map(Value::as_str).map(str::trim).collect();
+            texts.iter().filter(|text| **text != "*").copied().collect::<Vec<_>>().join(",").into()
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_json_makes_an_import_panic_and_every_result_is_served(json in any_json()) {
+        for from in SERVERS {
+            if let Ok(text) = import(from, json.to_string().as_bytes(), &Environment::new()) {
+                served(&text);
+            }
+        }
+    }
+
+    #[test]
+    fn no_value_of_an_app_makes_an_import_panic(name in any_name(), value in any_json()) {
+        for from in SERVERS {
+            let origins = json!(["a.test"]);
+            let json = with_app(from, &[("allowed_origins", origins), (&name, value.clone())]);
+            if let Ok(text) = import(from, json.to_string().as_bytes(), &Environment::new()) {
+                served(&text);
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_an_import_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        for from in SERVERS {
+            let _ = import(from, &bytes, &Environment::new());
+        }
+    }
+
+    #[test]
+    fn no_restriction_of_origins_becomes_wider(origins in restricted_origins()) {
+        for from in WITH_ORIGINS {
+            let json = with_origins(from, &origins);
+            let Ok(text) = import(from, json.to_string().as_bytes(), &Environment::new()) else {
+                continue;
+            };
+            let config = served(&text);
+            for origin in ["https://evil.test", "http://evil.test:8080", "null", "garbage"] {
+                prop_assert!(!allows(&config, origin), "{from:?} {origins} {origin}:\n{text}");
+            }
+            let app = config.apps.iter().next().unwrap();
+            prop_assert!(app.allowed_origins.check(None).is_err(), "{from:?} {origins}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn any_value_of_origins_is_refused_or_says_all_in_so_many_words(origins in any_json()) {
+        let says_all = |text: &str| text.contains(['*']) || text.to_lowercase().contains("any");
+        for from in WITH_ORIGINS {
+            let json = with_origins(from, &origins);
+            let Ok(text) = import(from, json.to_string().as_bytes(), &Environment::new()) else {
+                continue;
+            };
+            let is_none = origins.is_null() || origins == json!([]) || origins == json!({});
+            let empty_is_all = from != Predecessor::Reverb && is_none;
+            let open = allows(&served(&text), "https://evil.test");
+            prop_assert!(
+                !open || empty_is_all || says_all(&origins.to_string()),
+                "{from:?} {origins}:\n{text}"
+            );
+        }
+    }
 }

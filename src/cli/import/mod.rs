@@ -1,0 +1,129 @@
+//! Floor 8. `ringwave import SOURCE`: turns the configuration of another server into a
+//! `ringwave.toml`, on stdout or in a file. `ringwave import-reverb` is its older name for Reverb.
+
+mod output;
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use crate::config::{self, INPUT_BYTES_MAX, Predecessor};
+
+/// The input is not what it has to be (`EX_DATAERR`).
+const EXIT_DATA: u8 = 65;
+/// The file of `--output` cannot be made (`EX_CANTCREAT`).
+const EXIT_OUTPUT: u8 = 73;
+
+/// Whose configuration to import, and where it is.
+#[derive(Args)]
+#[command(after_help = "\
+Where the configuration comes from:
+  reverb      php artisan tinker --execute=\"echo json_encode(config('reverb'));\" \\
+                | ringwave import reverb --output ringwave.toml
+  websockets  php artisan tinker --execute=\"echo json_encode(config('websockets'));\" \\
+                | ringwave import websockets --output ringwave.toml
+  soketi      ringwave import soketi config.json --output ringwave.toml
+  sockudo     ringwave import sockudo config.toml --output ringwave.toml")]
+pub(super) struct ImportArgs {
+    /// The server that the configuration is of
+    source: Source,
+    #[command(flatten)]
+    files: FileArgs,
+}
+
+/// Where the configuration is, and where the result goes.
+#[derive(Args)]
+pub(super) struct FileArgs {
+    /// The file with the configuration, or `-` for stdin
+    #[arg(default_value = "-")]
+    file: PathBuf,
+    /// Write this file, once everything is understood, instead of stdout
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// The names of the servers on the command line.
+#[derive(Clone, Copy, ValueEnum)]
+enum Source {
+    /// Laravel Reverb: the JSON of config('reverb')
+    Reverb,
+    /// soketi: its config.json
+    Soketi,
+    /// sockudo: its config.json or config.toml
+    Sockudo,
+    /// beyondcode/laravel-websockets: the JSON of config('websockets')
+    Websockets,
+}
+
+impl From<Source> for Predecessor {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Reverb => Self::Reverb,
+            Source::Soketi => Self::Soketi,
+            Source::Sockudo => Self::Sockudo,
+            Source::Websockets => Self::LaravelWebsockets,
+        }
+    }
+}
+
+pub(super) fn run(arguments: &ImportArgs) -> ExitCode {
+    import(arguments.source.into(), &arguments.files)
+}
+
+/// `ringwave import-reverb`.
+pub(super) fn run_reverb(files: &FileArgs) -> ExitCode {
+    import(Predecessor::Reverb, files)
+}
+
+fn import(from: Predecessor, files: &FileArgs) -> ExitCode {
+    let text = match imported(from, &files.file) {
+        Ok(text) => text,
+        Err(error) => return refuse(&error, EXIT_DATA),
+    };
+    match &files.output {
+        Some(path) if path.as_os_str() != "-" => match output::write(path, &files.file, &text) {
+            Ok(written) => {
+                eprintln!("ringwave: {written}. `ringwave check` shows what it comes to.");
+                ExitCode::SUCCESS
+            }
+            Err(error) => refuse(&error, EXIT_OUTPUT),
+        },
+        _ => match io::stdout().lock().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+    }
+}
+
+fn imported(from: Predecessor, file: &Path) -> Result<String, String> {
+    let is_stdin = file.as_os_str() == "-";
+    let input = read(file, is_stdin).map_err(|error| {
+        let shown = if is_stdin { Path::new("stdin") } else { file };
+        format!("{} cannot be read: {error}", shown.display())
+    })?;
+    config::import(from, &input, &super::environment()).map_err(|error| error.to_string())
+}
+
+/// One byte more than an input may have shows that it is too long.
+fn read(file: &Path, is_stdin: bool) -> io::Result<Vec<u8>> {
+    let limit = INPUT_BYTES_MAX as u64 + 1;
+    let mut input = Vec::new();
+    if is_stdin {
+        let stdin = io::stdin();
+        if stdin.is_terminal() {
+            eprintln!("ringwave: reading the configuration from the terminal, up to Ctrl-D.");
+        }
+        stdin.lock().take(limit).read_to_end(&mut input)?;
+    } else {
+        File::open(file)?.take(limit).read_to_end(&mut input)?;
+    }
+    Ok(input)
+}
+
+fn refuse(error: &str, code: u8) -> ExitCode {
+    eprintln!("ringwave: {error}.");
+    ExitCode::from(code)
+}

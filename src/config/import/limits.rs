@@ -1,0 +1,137 @@
+//! Limits that soketi and sockudo have under names and units of their own.
+
+use crate::config::ConfigError;
+
+use super::loose::{Field, Object, whole};
+use super::writer::Writer;
+
+/// A limit of the input and the settings that keep it.
+pub(super) struct Limit {
+    /// Its names in the input: databases and environments of soketi spell them differently.
+    pub(super) names: &'static [&'static str],
+    /// The settings, as they are declared.
+    pub(super) settings: &'static [&'static str],
+    pub(super) unit: Unit,
+    pub(super) unlimited: Unlimited,
+}
+
+/// The unit of a limit in the input. Fractions are rounded down: a limit never becomes wider.
+#[derive(Clone, Copy)]
+pub(super) enum Unit {
+    One,
+    Kibibytes,
+    Mebibytes,
+    Milliseconds,
+}
+
+/// Values of the input that stand for no limit.
+#[derive(Clone, Copy)]
+pub(super) enum Unlimited {
+    /// Any number below 0.
+    Negative,
+    /// 0 and any number below.
+    ZeroOrLess,
+    /// None: the limit is absent or a number.
+    Never,
+}
+
+impl Unit {
+    /// The number in the unit of the settings: pieces, bytes or seconds.
+    pub(super) fn convert(self, number: f64) -> f64 {
+        let converted = match self {
+            Self::One => number,
+            Self::Kibibytes => number * 1024.0,
+            Self::Mebibytes => number * 1024.0 * 1024.0,
+            Self::Milliseconds => number / 1000.0,
+        };
+        converted.floor()
+    }
+}
+
+impl Unlimited {
+    pub(super) fn is(self, number: f64) -> bool {
+        match self {
+            Self::Negative => number < 0.0,
+            Self::ZeroOrLess => number <= 0.0,
+            Self::Never => false,
+        }
+    }
+}
+
+impl Limit {
+    /// Takes the limit of an object and writes it.
+    pub(super) fn carry(
+        &self,
+        out: &mut Writer,
+        object: &mut Object<'_>,
+    ) -> Result<(), ConfigError> {
+        self.carry_field(out, &object.take_any(self.names))
+    }
+
+    /// Writes the limit that this field has, or else the default of the other server.
+    pub(super) fn carry_or(
+        &self,
+        out: &mut Writer,
+        field: &Field<'_>,
+        default: f64,
+    ) -> Result<(), ConfigError> {
+        if field.number()?.is_some() {
+            return self.carry_field(out, field);
+        }
+        let given = whole(self.unit.convert(default));
+        self.settings.iter().for_each(|setting| out.value(setting, &given));
+        Ok(())
+    }
+
+    /// Writes the limit that this field has.
+    pub(super) fn carry_field(
+        &self,
+        out: &mut Writer,
+        field: &Field<'_>,
+    ) -> Result<(), ConfigError> {
+        let Some(number) = field.number()? else { return Ok(()) };
+        for setting in self.settings {
+            if self.unlimited.is(number) {
+                out.unlimited(setting);
+            } else {
+                out.limit_to(setting, &whole(self.unit.convert(number)), field)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rates of publishes and of other requests that soketi and sockudo limit one by one, as the
+/// one rate of signed requests that there is here: the smaller of the two.
+pub(super) fn request_rate(
+    out: &mut Writer,
+    publishes: &Field<'_>,
+    reads: &Field<'_>,
+) -> Result<(), ConfigError> {
+    let mut least: Option<(f64, &Field<'_>)> = None;
+    for field in [publishes, reads] {
+        let Some(number) = field.number()?.filter(|number| *number >= 0.0) else { continue };
+        if least.is_none_or(|(least, _)| number < least) {
+            least = Some((number, field));
+        }
+    }
+    let Some((number, field)) = least else { return Ok(()) };
+    out.limit_to("app.max_requests_per_second", &whole(number), field)?;
+    out.comment(
+        "Publishes and other requests share one rate here: it is the smaller of the two. A batch \
+         is one request.",
+    );
+    Ok(())
+}
+
+/// The longest WebSocket message that may carry data of the longest event.
+pub(super) fn message_size(out: &mut Writer, payload_bytes: f64) {
+    let bytes = (payload_bytes.max(0.0) + ENVELOPE_BYTES).min(MESSAGE_BYTES_MAX);
+    out.value("app.max_message_size", &whole(bytes.floor()));
+}
+
+/// Bytes of a message beside the data of its event; also what Reverb allows a message in all.
+const ENVELOPE_BYTES: f64 = 10_000.0;
+
+/// The most that the setting takes. Fewer bytes than the limit of the input never widen it.
+const MESSAGE_BYTES_MAX: f64 = 67_108_864.0;

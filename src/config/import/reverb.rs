@@ -1,0 +1,150 @@
+//! Laravel Reverb: `config('reverb')`, as PHP sees it.
+
+use serde_json::Value;
+
+use crate::config::ConfigError;
+use crate::config::form::Given;
+
+use super::loose::Field;
+use super::origins::{self, Dialect, LeftOut};
+use super::writer::Writer;
+
+/// Reverb's own limit counts the headers too, which is known to be too little.
+const REVERB_MAX_REQUEST_SIZE: i64 = 10_000;
+
+/// `Str::is` compares each entry with the host of an origin alone.
+const ORIGINS: Dialect = Dialect {
+    server: "Reverb",
+    empty_is_all: false,
+    translate: |entry| match entry {
+        origins::ALL => Ok(vec![entry.to_owned()]),
+        // Such an entry fits no host, so it let nobody in.
+        _ if (entry.contains("://") || origins::without_port(entry).1)
+            && origins::is_any_host(entry) =>
+        {
+            Err(LeftOut("Reverb compares hosts alone, so it let nobody in"))
+        }
+        _ => Ok(vec![entry.to_owned()]),
+    },
+};
+
+/// Makes the file.
+pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
+    let mut root = Field::root(root).object()?;
+    let mut out = Writer::new("Laravel's config('reverb')");
+    let mut apps = root.take("apps").object()?;
+    let list = apps.take("apps").apps("Laravel's config('reverb')")?;
+    server(&mut out, &root.take("default"), &root.take("servers"))?;
+    if apps.take("provider").value().is_some_and(|provider| provider != "config") {
+        out.comment(
+            "apps.provider is a class of the app, which only PHP can ask: the apps are here.",
+        );
+    }
+    out.unknown(&apps)?;
+    out.unknown(&root)?;
+    for entry in list {
+        app(&mut out, &entry)?;
+    }
+    Ok(out)
+}
+
+fn server(out: &mut Writer, name: &Field<'_>, servers: &Field<'_>) -> Result<(), ConfigError> {
+    let name = name.value().and_then(Value::as_str).unwrap_or("reverb");
+    out.table("[server]");
+    if name != "reverb" {
+        out.comment(&format!("From the server {name:?}; there is one server, which has no name."));
+    }
+    let mut servers = servers.object()?;
+    let chosen = servers.take(name);
+    if chosen.is_absent() && servers.names().next().is_some() {
+        return Err(chosen.refused("is missing in the input, but it is the default server"));
+    }
+    let mut settings = chosen.object()?;
+    out.host(&settings.take("host"));
+    for key in ["port", "path", "hostname"] {
+        out.setting(&format!("server.{key}"), &settings.take(key));
+    }
+    let max_request_size = settings.take("max_request_size");
+    match max_request_size.given() {
+        Some(Given::Number(REVERB_MAX_REQUEST_SIZE)) => {
+            out.comment(
+                "max_request_size: Reverb's 10000 count the headers too; here it is the default.",
+            );
+        }
+        _ => out.limit("server.max_request_size", &max_request_size)?,
+    }
+    let options = settings.take("options");
+    if options.object()?.take("tls").object()?.names().next().is_some() {
+        out.comment("options.tls: nginx ends TLS, with its own certificate.");
+    }
+    if settings.take("scaling").object()?.take("enabled").is_on() {
+        out.comment("scaling: not available in this version; one server uses all cores.");
+    }
+    let intervals = ["pulse_ingest_interval", "telescope_ingest_interval"];
+    if !settings.take_any(&intervals).is_absent() {
+        out.comment("Intervals of Pulse and Telescope: these run in the app.");
+    }
+    out.unknown(&settings)
+}
+
+fn app(out: &mut Writer, entry: &Field<'_>) -> Result<(), ConfigError> {
+    let mut settings = entry.object()?;
+    out.table("[[apps]]");
+    let [id, key, secret] = ["app_id", "key", "secret"].map(|name| settings.take(name));
+    out.credentials(&id, &key, &secret)?;
+    origins::write(out, &settings.take("allowed_origins"), &ORIGINS)?;
+    for name in ["ping_interval", "activity_timeout"] {
+        out.setting(&format!("app.{name}"), &settings.take(name));
+    }
+    for name in ["max_connections", "max_message_size"] {
+        out.limit(&format!("app.{name}"), &settings.take(name))?;
+    }
+    client_events(out, &settings.take("accept_client_events_from"));
+    rate_limit(out, &settings.take("rate_limiting"))?;
+    if !settings.take("options").is_absent() {
+        out.comment("options: where the app itself sends its requests.");
+    }
+    out.unknown(&settings)
+}
+
+fn client_events(out: &mut Writer, from: &Field<'_>) {
+    let word = match from.value() {
+        Some(Value::String(word)) if ["all", "members"].contains(&word.as_str()) => word,
+        // A file from before Reverb 1.8.
+        None => {
+            out.comment(
+                "Not in the input: then Reverb takes them from anyone; `members` is safer.",
+            );
+            "all"
+        }
+        Some(_) => "none",
+    };
+    out.text("app.accept_client_events_from", word);
+    if word != "none" {
+        out.comment(
+            "client_events_on_public = true    would take them on public channels, as Reverb does.",
+        );
+    }
+}
+
+fn rate_limit(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigError> {
+    let mut settings = field.object()?;
+    let enabled = settings.take("enabled");
+    // Reverb compares with `=== true`.
+    if enabled.value() != Some(&Value::Bool(true)) {
+        if enabled.is_on() {
+            out.comment("rate_limiting.enabled is not the word true, so it is off, as in Reverb.");
+        }
+        return Ok(());
+    }
+    out.truth("app.rate_limiting.enabled", true);
+    for name in ["max_attempts", "decay_seconds"] {
+        out.limit(&format!("app.rate_limiting.{name}"), &settings.take(name))?;
+    }
+    let terminate = settings.take("terminate_on_limit").is_on();
+    out.truth("app.rate_limiting.terminate_on_limit", terminate);
+    out.unknown(&settings)
+}
+
+#[cfg(test)]
+mod tests;
