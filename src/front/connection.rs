@@ -40,7 +40,8 @@ pub(super) enum Switched {
 /// Everything that a WebSocket holds from its first moment on.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    pub(super) admission: Admission,
+    /// `None`: it is only held.
+    pub(super) admission: Option<Admission>,
     pub(super) reservation: Reservation,
     pub(super) place: Option<Place>,
     pub(super) client: Option<IpAddr>,
@@ -81,11 +82,12 @@ pub(super) async fn serve<G: Gateway>(
     let mut http = protocol().serve_connection(io, service);
 
     let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
-    let mut stopped = pin!(listener::stopped(stop));
+    let mut stopped = pin!(listener::stopped(stop.clone()));
     let mut stopping = false;
     let ended = poll_fn(|cx| {
         if !stopping && stopped.as_mut().poll(cx).is_ready() {
             stopping = true;
+            pace.hurry(HEAD_OF_STOP);
             Pin::new(&mut http).graceful_shutdown();
         }
         // hyper first: it may move the deadline that is looked at behind it.
@@ -106,12 +108,18 @@ pub(super) async fn serve<G: Gateway>(
     if let Err(error) = &result {
         front.note_unread(peer, &parts.io.beginning(), error);
     }
-    match switched.take().filter(|_| result.is_ok()) {
-        None => parts.io.linger(LINGER_BYTES_HTTP, LINGER).await,
-        Some(Switched::Admitted(admitted)) => {
-            hand_over(&front.gateway, admitted, parts.io, parts.read_buf).await;
+    let lingering = async {
+        match switched.take().filter(|_| result.is_ok()) {
+            None => parts.io.linger(LINGER_BYTES_HTTP, LINGER).await,
+            Some(Switched::Admitted(admitted)) => {
+                hand_over(&front.gateway, admitted, parts.io, parts.read_buf).await;
+            }
+            Some(Switched::Refused(error)) => refuse(parts.io, error).await,
         }
-        Some(Switched::Refused(error)) => refuse(parts.io, error).await,
+    };
+    tokio::select! {
+        () = lingering => {}
+        () = stopped_for(stop, LINGER_OF_STOP) => {}
     }
 }
 
@@ -129,7 +137,7 @@ async fn welcome<G: Gateway>(
             let time_max = front.settings.get().head_timeout;
             let header = tokio::select! {
                 biased;
-                () = listener::stopped(stop) => return None,
+                () = stopped_for(stop, HEAD_OF_STOP) => return None,
                 header = tokio::time::timeout(time_max, io.proxy_header()) => header,
             };
             let Ok(Some(header)) = header else {
@@ -144,6 +152,12 @@ async fn welcome<G: Gateway>(
         front.note_flood(peer);
     }
     Some((visitor?, peer))
+}
+
+/// Resolves this long after the front is told to stop.
+async fn stopped_for(stop: watch::Receiver<bool>, time: Duration) {
+    listener::stopped(stop).await;
+    tokio::time::sleep(time).await;
 }
 
 /// HTTP/1.1 as the front speaks it.
@@ -206,6 +220,14 @@ async fn refuse(mut io: Io, error: ProtocolError) {
         io.linger(LINGER_BYTES_WEBSOCKET, LINGER).await;
     }
 }
+
+/// From the accept to the end of the first head, at a stop. A client that has just connected sends it
+/// a round trip later; browsers also open connections in advance, which never say anything.
+const HEAD_OF_STOP: Duration = Duration::from_millis(250);
+
+/// How long a closing connection waits for the peer at a stop: nobody listens any more, and the next
+/// process cannot before this one has ended.
+const LINGER_OF_STOP: Duration = Duration::from_millis(100);
 
 /// Largest head of a request in bytes. Browsers send an origin's cookies along with a WebSocket
 /// handshake; nginx takes 4 lines of 8 KiB, and usual heads have less than 1 KiB.

@@ -59,6 +59,14 @@ impl Pace {
         self.begun.get()
     }
 
+    /// The front stops: from now on a head is due within `head` of the accept, or of its first byte
+    /// on a connection that had others. A request that is being served keeps its own deadlines.
+    pub(super) fn hurry(&self, head: Duration) {
+        if let (false, Some(deadline)) = (self.waiting.get(), self.deadline.get()) {
+            self.deadline.set(Some(deadline - self.head.get() + head));
+        }
+    }
+
     /// Ready when the present deadline has passed. Polled again whenever it may have moved.
     pub(super) fn poll_late(&self, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline.get() else { return Poll::Pending };
@@ -90,6 +98,18 @@ mod tests {
         let pace = Pace::new(HEAD);
         pace.serving();
         pace.received();
+        assert_eq!(pace.deadline.get(), None);
+    }
+
+    #[test]
+    fn at_a_stop_a_new_connection_has_a_moment_for_its_head_and_a_request_all_its_time() {
+        let brief = Duration::from_millis(100);
+        let pace = Pace::new(HEAD);
+        let accepted = pace.deadline.get().unwrap() - HEAD;
+        pace.hurry(brief);
+        assert_eq!(pace.deadline.get(), Some(accepted + brief));
+        pace.serving();
+        pace.hurry(brief);
         assert_eq!(pace.deadline.get(), None);
     }
 

@@ -22,13 +22,14 @@ pub(super) async fn respond<G: Gateway>(
     request: Request<Incoming>,
     switched: &RefCell<Option<Switched>>,
 ) -> Answer {
+    let _in_flight = front.gateway.begin_request();
     let (head, body) = request.into_parts();
     let answer = answer(front, visitor, &head, body, switched).await;
     let mut answer = answer.unwrap_or_else(|rejection| {
         front.note_request(visitor, &head, &rejection);
         rejection.into_answer()
     });
-    if front.gateway.draining() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if front.gateway.stopping().is_some() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
     }
     answer

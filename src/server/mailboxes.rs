@@ -55,6 +55,9 @@ mod tests {
     use super::*;
     use crate::bus;
     use crate::front::gateway::Headroom;
+    use crate::shard::Drain;
+
+    const DRAIN: Drain = Drain { window: Duration::ZERO, successor: false };
 
     // Paused time: a minute passes as soon as nothing else can happen.
     #[tokio::test(start_paused = true)]
@@ -64,7 +67,7 @@ mod tests {
         let delivering = tokio::spawn(deliver_late(outside.clone()));
         for _ in 0..2 {
             outside.broadcast(|| Message::Memory(Headroom::Short));
-            outside.broadcast(|| Message::Drain(Duration::ZERO));
+            outside.broadcast(|| Message::Drain(DRAIN));
             outside.broadcast(|| Message::Stop);
             for port in &mut ports {
                 assert!(matches!(port.receive(), Some(Message::Memory(Headroom::Short))));

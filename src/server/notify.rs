@@ -94,6 +94,7 @@ impl ServiceManager {
 async fn roll_call(bus: &Outside<Message>, patience: Duration) {
     loop {
         let mut answers = Vec::new();
+        // A mailbox without room is asked again below: its answer has been dropped.
         bus.offer(|| {
             let (present, answer) = oneshot::channel();
             answers.push(answer);

@@ -70,8 +70,13 @@ impl<'a> Reload<'a> {
     }
 
     /// The time over which a stop spreads its closes, as last read.
-    pub(super) const fn shutdown_window(&self) -> Duration {
+    pub(super) const fn shutdown_window(&self) -> Option<Duration> {
         self.server.shutdown_window
+    }
+
+    /// The apps, as last read.
+    pub(super) const fn apps(&self) -> &Arc<Apps> {
+        &self.apps
     }
 
     /// Reads the configuration, puts it in force, and tells the log, the service manager and

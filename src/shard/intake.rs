@@ -41,7 +41,7 @@ impl<R: Ring> Shard<R> {
         opening: Vec<u8>,
         leftover: &[u8],
     ) {
-        self.open_for(None, socket, admission, opening, leftover);
+        self.open_for(None, socket, Some(admission), opening, leftover);
     }
 
     /// None when there is no session. The client's address is for the log.
@@ -49,11 +49,14 @@ impl<R: Ring> Shard<R> {
         &mut self,
         client: Option<IpAddr>,
         socket: impl Into<R::Socket<'a>>,
-        admission: Admission,
+        admission: Option<Admission>,
         mut opening: Vec<u8>,
         leftover: &[u8],
     ) -> Option<ConnKey> {
-        let app = self.core.apps.get(admission.app()).map(Arc::clone)?;
+        let app = match &admission {
+            Some(admission) => Some(self.core.apps.get(admission.app()).map(Arc::clone)?),
+            None => None,
+        };
         let key = match self.plane.open(socket) {
             Ok(key) => key,
             Err(error) => {
@@ -62,6 +65,11 @@ impl<R: Ring> Shard<R> {
                 self.core.note_take_over(&error);
                 return None;
             }
+        };
+        let (Some(admission), Some(app)) = (admission, app) else {
+            // Without a session nothing that it says has an effect. The drain closes it.
+            self.plane.owe(key, &Frame::from_encoded(opening.into()));
+            return Some(key);
         };
         let socket_id = match self.core.socket_ids.name(self.core.id, key.slot) {
             Ok(socket_id) => socket_id,

@@ -46,7 +46,7 @@ impl Core {
     ) {
         if debugging()
             && plane.is_open(key)
-            && !self.timers.draining()
+            && self.timers.draining().is_none()
             && let Some((occupant, _)) = self.occupant(key)
         {
             let socket_id = occupant.session.socket_id();
@@ -69,7 +69,7 @@ impl Core {
             Ended::Ours | Ended::PeerClosed | Ended::PeerLeft | Ended::Failed(_) => {}
         }
         let reason = match why {
-            Ended::Ours if self.timers.draining() => "the server stops".to_owned(),
+            Ended::Ours if self.timers.draining().is_some() => "the server stops".to_owned(),
             // Told by `end`, which knows more.
             Ended::Ours => return,
             _ if !debugging() => return,

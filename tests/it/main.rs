@@ -81,6 +81,9 @@ mod reload;
 /// One shard that stands still: what goes on without it.
 mod standstill;
 
+/// What a running server tells of itself.
+mod status;
+
 /// The end of the process: signals, the drain, the next start.
 mod shutdown;
 

@@ -34,7 +34,7 @@ fn sizes_and_times_take_units_in_every_source() {
     .unwrap();
     assert_eq!(config.server.backlog_per_shard, 128 << 20);
     assert_eq!(config.server.memory_limit, MemoryLimit::Bytes(2 << 30));
-    assert_eq!(config.server.shutdown_window, Duration::from_secs(7));
+    assert_eq!(config.server.shutdown_window, Some(Duration::from_secs(7)));
     let app = only_app(&config);
     assert_eq!((app.ping_interval, app.activity_timeout_s), (Duration::from_secs(120), 60));
     assert_eq!(app.limits.max_request_size, 64 << 10);
