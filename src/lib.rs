@@ -10,8 +10,8 @@
 //!   relayed, one behind an unsubscribe is refused.
 //! - **Slow readers cost only themselves.** What a connection has not taken is bounded in bytes,
 //!   per connection and per shard; over a bound the slow one is closed with 4101.
-//! - **A stop loses nobody silently.** Requests in flight end, every client gets a Close on which its
-//!   library returns when somebody listens again, and the listeners close last.
+//! - **A stop loses nobody silently.** Requests in flight end, every client gets a Close on which
+//!   its library returns when somebody listens again, and the listeners close last.
 //! - **Everything is bounded.** Nothing that comes from the network can panic, block a shard, or
 //!   grow past a limit that has a name.
 //!
@@ -50,7 +50,7 @@
 //! | 3 | [`channels`], [`plane`], [`refusals`] | subscribers, one truth; sockets; refusals told |
 //! | 2 | [`bus`], [`protocol`] | mailboxes between shards; the Pusher protocol, pure |
 //! | 1 | [`ring`], [`websocket`] | the kernel's ring or a simulated one; RFC 6455, pure |
-//! | 0 | [`frame`], [`id`], [`memory`], [`text`], [`time`], [`version`] | values that all floors share |
+//! | 0 | [`frame`], [`id`], [`memory`], [`text`], [`time`], [`version`] | values of all floors |
 //!
 //! `websocket`, `protocol` and `channels` know no socket, no clock and no randomness: bytes and
 //! `now` go in, values come out. [`Plane`](plane::Plane) and [`Shard`](shard::Shard) are generic

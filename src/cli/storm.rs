@@ -1,6 +1,6 @@
 //! Floor 8. `ringwave storm`: puts a server under load and tells what it stood. Exit code 0 when
-//! nothing was lost, 1 when anything was, 64 when the flags don't fit together, 69 when no server is
-//! there, 78 when the host can't run it.
+//! nothing was lost, 1 when anything was, 64 when the flags don't fit together, 69 when no server
+//! is there, 78 when the host can't run it.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};

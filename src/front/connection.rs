@@ -87,7 +87,7 @@ pub(super) async fn serve<G: Gateway>(
     let ended = poll_fn(|cx| {
         if !stopping && stopped.as_mut().poll(cx).is_ready() {
             stopping = true;
-            pace.hurry(HEAD_OF_STOP);
+            pace.hurry(front.settings.get().head_timeout_at_stop);
             Pin::new(&mut http).graceful_shutdown();
         }
         // hyper first: it may move the deadline that is looked at behind it.
@@ -134,10 +134,13 @@ async fn welcome<G: Gateway>(
     let peer = match opening {
         Opening::Http => peer,
         Opening::ProxyHeader => {
-            let time_max = front.settings.get().head_timeout;
+            let (time_max, at_stop) = {
+                let settings = front.settings.get();
+                (settings.head_timeout, settings.head_timeout_at_stop)
+            };
             let header = tokio::select! {
                 biased;
-                () = stopped_for(stop, HEAD_OF_STOP) => return None,
+                () = stopped_for(stop, at_stop) => return None,
                 header = tokio::time::timeout(time_max, io.proxy_header()) => header,
             };
             let Ok(Some(header)) = header else {
@@ -221,12 +224,8 @@ async fn refuse(mut io: Io, error: ProtocolError) {
     }
 }
 
-/// From the accept to the end of the first head, at a stop. A client that has just connected sends it
-/// a round trip later; browsers also open connections in advance, which never say anything.
-const HEAD_OF_STOP: Duration = Duration::from_millis(250);
-
-/// How long a closing connection waits for the peer at a stop: nobody listens any more, and the next
-/// process cannot before this one has ended.
+/// How long a closing connection waits for the peer at a stop: nobody listens any more, and the
+/// next process cannot before this one has ended.
 const LINGER_OF_STOP: Duration = Duration::from_millis(100);
 
 /// Largest head of a request in bytes. Browsers send an origin's cookies along with a WebSocket

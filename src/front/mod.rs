@@ -54,6 +54,10 @@ pub struct Settings {
     pub connections_max: u32,
     /// From the first byte of a request to the end of its head; then the connection closes.
     pub head_timeout: Duration,
+    /// The same at a stop, from the accept to the end of the first head. A client that has just
+    /// connected sends it a round trip later; browsers also open connections in advance, which
+    /// never say anything.
+    pub head_timeout_at_stop: Duration,
     /// From the end of a head to the end of the body; then 408.
     pub body_timeout: Duration,
     /// From a response to the next request; then the connection closes.
@@ -72,14 +76,15 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// No prefix, 16,384 connections, 10 s for a head, 30 s for a body (an HTTP publisher of Pusher
-    /// waits that long in all), 75 s idle (as nginx), 64 MiB of bodies, nobody trusted, and no
-    /// limits of addresses.
+    /// No prefix, 16,384 connections, 10 s for a head and 250 ms at a stop, 30 s for a body (an HTTP
+    /// publisher of Pusher waits that long in all), 75 s idle (as nginx), 64 MiB of bodies, nobody
+    /// trusted, and no limits of addresses.
     fn default() -> Self {
         Self {
             path_prefix: String::new(),
             connections_max: 16_384,
             head_timeout: Duration::from_secs(10),
+            head_timeout_at_stop: Duration::from_millis(250),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
             bodies_bytes_max: 64 * 1024 * 1024,

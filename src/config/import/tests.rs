@@ -245,7 +245,7 @@ fn a_limit_that_cannot_be_kept_ends_the_import() {
         (Predecessor::Reverb, "max_connections", json!(-1)),
         (Predecessor::Reverb, "max_connections", json!(10.5)),
         (Predecessor::Reverb, "max_connections", json!([5])),
-        (Predecessor::Reverb, "max_message_size", json!("10k")),
+        (Predecessor::Reverb, "max_message_size", json!("ten")),
         (Predecessor::Reverb, "rate_limiting", json!(true)),
         (Predecessor::Reverb, "rate_limiting", json!({ "enabled": true, "max_attempts": "x" })),
         (Predecessor::Soketi, "maxConnections", json!("lots")),
