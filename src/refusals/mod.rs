@@ -9,8 +9,8 @@
 //! - [`Refusals::tell`] is called by the control thread about once a second. When a minute is over
 //!   it tells the count and begins another one; when nothing was counted, the next refusal is
 //!   told at once again. So there is no clock on the side of those who refuse.
-//! - Memory is bounded whatever strangers send: there is one counter per cause and *configured* app,
-//!   and one per cause for what belongs to no app. No text of a stranger is kept.
+//! - Memory is bounded whatever strangers send: there is one counter per cause and *configured*
+//!   app, and one per cause for what belongs to no app. No text of a stranger is kept.
 //! - A sentence never holds a secret or a signature. Keys, which strangers mistake for secrets, are
 //!   [shortened](crate::text::Shortened).
 //!
