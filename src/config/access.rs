@@ -31,7 +31,7 @@ impl Form for FileMode {
     }
 
     fn accepted(&self) -> String {
-        "octal digits in quotes from \"0000\" to \"0777\"".into()
+        "octal digits from 0000 to 0777, in quotes in `ringwave.toml`".into()
     }
 
     fn show(&self, value: &u32) -> String {

@@ -173,10 +173,10 @@ settings! {
     /// Permissions of unix sockets: whoever may connect is believed about addresses of clients.
     SOCKET_MODE: FileMode = FileMode, "server.socket_mode",
         default "0660", env "RINGWAVE_SOCKET_MODE";
-    /// User that owns unix sockets, by name or number; `none` is the one that runs the server.
+    /// User that unix sockets belong to; `none` is the one that runs the server.
     SOCKET_OWNER: Or<UserName> = Or { word: "none", form: UserName }, "server.socket_owner",
         default "none", env "RINGWAVE_SOCKET_OWNER";
-    /// Group of unix sockets, to be one of nginx's user; `none` is the one of the server.
+    /// Group that unix sockets belong to, such as nginx's `www-data`; `none` is the server's own.
     SOCKET_GROUP: Or<GroupName> = Or { word: "none", form: GroupName }, "server.socket_group",
         default "none", env "RINGWAVE_SOCKET_GROUP";
     /// Threads that serve connections, each with its own share of them.

@@ -115,8 +115,8 @@ fn unknown_key(f: &mut fmt::Formatter<'_>, key: &str, apps: &Apps) -> fmt::Resul
     }
     write!(
         f,
-        "; {}: VITE_REVERB_APP_KEY of the page has to be the REVERB_APP_KEY of this server, when \
-         the page was built",
+        "; {}: VITE_REVERB_APP_KEY, which was built into the page, has to be REVERB_APP_KEY of this \
+         server",
         Served(apps)
     )
 }

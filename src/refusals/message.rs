@@ -323,8 +323,8 @@ impl fmt::Display for Ending {
             Self::SlowReader { most } => write!(
                 f,
                 "connection closed with 4101: the client reads too slowly, and at most {most} \
-                 bytes may wait for one (server.backlog_per_connection), or all that wait took \
-                 more than server.backlog_per_shard"
+                 bytes may wait for one (server.backlog_per_connection), or those of all clients \
+                 took more than server.backlog_per_shard"
             ),
             Self::AuthenticationTimeout(seconds) => write!(
                 f,

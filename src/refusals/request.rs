@@ -190,7 +190,7 @@ impl Request<'_> {
             ),
             Self::NotWebSocket(refusal) => write!(
                 f,
-                "request refused with {}: {refusal}; a proxy has to pass it on \
+                "request refused with {}: {refusal}; a proxy has to pass the upgrade on \
                  (proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade, proxy_set_header \
                  Connection $connection_upgrade)",
                 refusal.status()

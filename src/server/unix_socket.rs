@@ -36,8 +36,8 @@ pub(super) fn listen(path: &Path, access: SocketAccess, queue: i32) -> io::Resul
     Ok(socket.into())
 }
 
-/// Whether every user of the host may connect to the socket at `path`: connecting takes the right to
-/// write to the file and the right to pass through each of its directories.
+/// Whether every user of the host may connect to the socket at `path`: connecting takes the right
+/// to write to the file and the right to pass through each of its directories.
 pub(super) fn admits_everyone(path: &Path) -> bool {
     let Ok(path) = fs::canonicalize(path) else { return false };
     let grants = |path: &Path, right| {
@@ -66,7 +66,8 @@ fn restrict(path: &Path, access: SocketAccess) -> io::Result<()> {
                 "its owner and group cannot be set",
                 "Only root may give a socket to another user (server.socket_owner), and only root \
                  and members of a group to that group (server.socket_group). Add the user that \
-                 runs ringwave to the group (usermod --append --groups), or leave the settings out.",
+                 runs ringwave to the group (usermod --append --groups), or leave the settings \
+                 out.",
             )
         })?;
     }
@@ -147,7 +148,7 @@ mod tests {
     fn the_file_has_the_configured_permissions_whatever_the_umask_is() {
         let directory = directory("mode");
         let path = directory.join("gateway.sock");
-        // The umask of this process takes away the right to write, so 0666 shows that it is ignored.
+        // A umask takes away the right of others to write: 0666 shows that it is ignored.
         for wanted in [0o660, 0o600, 0o666, 0o777, 0o640] {
             let access = SocketAccess { mode: wanted, ..PRIVATE };
             let listener = listen(&path, access, QUEUE).unwrap();
@@ -230,6 +231,7 @@ mod tests {
             let used = listen(&path, PRIVATE, QUEUE).unwrap_err();
             assert_eq!(used.kind(), io::ErrorKind::AddrInUse);
             drop(listener);
+            fs::remove_file(&path).unwrap();
         }
         fs::remove_dir_all(&directory).unwrap();
     }

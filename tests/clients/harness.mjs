@@ -204,6 +204,7 @@ function elapsed(ms) {
     return new Promise((resolve) => setTimeout(resolve, ms, TIMED_OUT).unref());
 }
 
+/** The executable under test. */
 export function binary() {
     if (process.env.RINGWAVE_BIN) return path.resolve(process.env.RINGWAVE_BIN);
     const builds = ['release', 'debug'].map((profile) => path.join(TARGET, profile, 'ringwave'));

@@ -40,9 +40,9 @@ fn nothing_is_negative(value: &Value, path: &str) {
         Value::Number(number) => assert!(number.as_f64().unwrap() >= 0.0, "{path}: {number}"),
         Value::Array(items) => items.iter().for_each(|item| nothing_is_negative(item, path)),
         Value::Object(fields) => {
-            fields
-                .iter()
-                .for_each(|(name, value)| nothing_is_negative(value, &format!("{path}.{name}")));
+            for (name, value) in fields {
+                nothing_is_negative(value, &format!("{path}.{name}"));
+            }
         }
         _ => {}
     }
@@ -123,10 +123,8 @@ fn nobody_there_and_flags_that_do_not_fit_have_their_exit_codes() {
         let output = output(&format!("{scenario} -d 0.1 --url ws://{nobody}"));
         assert_eq!(output.status.code(), Some(69));
         let told = String::from_utf8(output.stderr).unwrap();
-        assert!(
-            told.contains(&format!("cannot connect to {nobody}: connection refused")),
-            "{told}"
-        );
+        let refused = format!("cannot connect to {nobody}: connection refused");
+        assert!(told.contains(&refused), "{told}");
     }
     assert_eq!(storm("whisper --kind public"), Some(64));
     assert_eq!(storm("connect --url wss://127.0.0.1"), Some(64));
@@ -149,9 +147,8 @@ impl Api {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let served = Arc::clone(&served);
-                thread::spawn(move || {
-                    Self::serve(BufReader::new(stream.unwrap()), answer, &served)
-                });
+                let stream = BufReader::new(stream.unwrap());
+                thread::spawn(move || Self::serve(stream, answer, &served));
             }
         });
         Self { address, requests }
@@ -209,7 +206,7 @@ impl Api {
 #[test]
 fn a_refusal_that_closes_the_connection_is_no_loss_and_its_retry_after_is_kept() {
     let api = Api::start(|number| match number {
-        0 | 2 => (503, "Connection: close\r\nRetry-After: 1\r\n"),
+        0 | 1 => (503, "Connection: close\r\nRetry-After: 1\r\n"),
         _ => (200, ""),
     });
     let outcome = api.stormed();
@@ -220,8 +217,9 @@ fn a_refusal_that_closes_the_connection_is_no_loss_and_its_retry_after_is_kept()
     for tries in messages.values() {
         match tries[..] {
             [(_, 200)] => {}
-            [(refused, 503), (again, 200)] => {
-                assert!(again - refused >= Duration::from_secs(1), "{:?}", again - refused);
+            [(first, 503), (second, 503), (third, 200)] => {
+                let waits = [second - first, third - second];
+                assert!(waits.iter().all(|wait| *wait >= Duration::from_secs(1)), "{waits:?}");
             }
             _ => panic!("a message was taken twice or never: {tries:?}"),
         }

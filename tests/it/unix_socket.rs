@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
@@ -16,11 +16,11 @@ fn listening(setup: Setup) -> (Setup, PathBuf) {
     (setup.flag(&tcp).flag(&unix), path)
 }
 
-fn mode(path: &PathBuf) -> u32 {
+fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-fn serves(path: &PathBuf) {
+fn serves(path: &Path) {
     let mut http = Http::over(UnixStream::connect(path).unwrap());
     http.send(b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n");
     assert_eq!(http.response().status, 200);
@@ -73,8 +73,8 @@ fn the_start_warns_if_everybody_is_believed_about_addresses() {
         let gateway = setup.env("RINGWAVE_TRUSTED_PROXIES", trusted).start();
         // The directories of the tests may be closed to others: then nobody else can connect.
         let open =
-            |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o001 != 0;
-        let reachable = gateway.path("").ancestors().all(|directory| open(directory));
+            |directory: &Path| fs::metadata(directory).unwrap().permissions().mode() & 0o001 != 0;
+        let reachable = gateway.path("").ancestors().all(open);
         if reachable && warnings > 0 {
             gateway.logged(&["WARN", "Every user of this host may connect", "server.socket_mode"]);
         } else {
