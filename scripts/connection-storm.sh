@@ -21,9 +21,10 @@ quick=no out= max=1000000 port=18800 shards=0
 p99_ms=100 handshake_p99_ms=1000 cores=$(nproc) memory_mib=1024
 attach= pid= app=()
 held=0 memory_before=0 bound_connections="the ladder's end" bound_messages="the ladder's end"
-best_messages=0 best_deliveries=0 fanout_connections=0
+best_messages=0 best_deliveries=0 fanout_connections=0 command=
 
 main() {
+    command=$(command_line "$@")
     options "$@"
     find_binary
     ulimit -n "$(ulimit -Hn)" 2>/dev/null
@@ -40,6 +41,18 @@ main() {
     ladder_messages
     single_figures
     write_report
+}
+
+# The command as it can be given again, but for the secret of an app.
+command_line() {
+    local word line=$0 withheld=no
+    for word in "$@"; do
+        if [ "$withheld" = yes ]; then word='[withheld]'; fi
+        withheld=no
+        if [ "$word" = --secret ]; then withheld=yes; fi
+        line+=" $word"
+    done
+    echo "$line"
 }
 
 options() {
@@ -232,7 +245,9 @@ write_report() {
     # From before the first storm on: memory is kept for the next connection.
     memory=$(calc "($(figure "$connect_json" server memory_held) - $memory_before) / $held")
     {
-        echo "# Capacity of this host"
+        echo "# Capacity of $(uname -n)"
+        echo
+        echo "$(date -u '+%Y-%m-%d %H:%M UTC'), \`$command\`"
         echo
         echo "This host: $held connections (bounded by $bound_connections), and at"
         echo "$fanout_connections subscribers $best_messages messages/s, $(calc "$best_deliveries") deliveries/s"

@@ -20,6 +20,8 @@ use crate::config::{self, ConfigError, Environment, Flags, Origin};
 
 /// The command line is not one of ours (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
+/// No server is there (`EX_UNAVAILABLE`).
+const EXIT_UNAVAILABLE: u8 = 69;
 /// The configuration cannot be served (`EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
 

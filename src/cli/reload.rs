@@ -9,10 +9,7 @@ use clap::Args;
 use crate::config::{Flags, Origin};
 use crate::server::admin::{AskError, ask_to_reload};
 
-use super::{EXIT_CONFIG, environment};
-
-/// No server is there to ask (`EX_UNAVAILABLE`).
-const EXIT_UNAVAILABLE: u8 = 69;
+use super::{EXIT_CONFIG, EXIT_UNAVAILABLE, environment};
 
 /// The files by which the server is known, besides the directory.
 #[derive(Args)]

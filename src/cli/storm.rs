@@ -1,6 +1,6 @@
 //! Floor 8. `ringwave storm`: puts a server under load and tells what it stood. Exit code 0 when
-//! nothing was lost, 1 when anything was, 64 when the flags don't fit together, 78 when the host
-//! can't run it.
+//! nothing was lost, 1 when anything was, 64 when the flags don't fit together, 69 when no server
+//! is there, 78 when the host can't run it.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::config::WITHHELD;
 use crate::server::limits;
 use crate::server::preflight::{self, Host};
 use crate::storm::{
     self, Kind, Outcome, Plan, Room, Sample, Scenario, Sources, StormError, Target,
 };
 
-use super::{EXIT_CONFIG, EXIT_USAGE};
+use super::{EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
 
 /// Something was lost, doubled, overtaken, cut or refused.
 const EXIT_LOST: u8 = 1;
@@ -131,8 +132,33 @@ pub(super) fn run(arguments: StormArgs) -> ExitCode {
         Err(error @ (StormError::Plan(_) | StormError::NoProcess(_))) => {
             refused(EXIT_USAGE, &error.to_string())
         }
+        Err(error @ StormError::NoServer(..)) => refused(EXIT_UNAVAILABLE, &error.to_string()),
         Err(error) => refused(EXIT_CONFIG, &error.to_string()),
     }
+}
+
+/// The command line as it can be given again, but for the secret of the app.
+fn command_line(arguments: impl Iterator<Item = String>) -> String {
+    let mut words = vec!["ringwave".to_owned()];
+    let mut secret_follows = false;
+    for argument in arguments {
+        words.push(match argument.split_once('=') {
+            _ if secret_follows => WITHHELD.to_owned(),
+            Some(("--secret", _)) => format!("--secret={WITHHELD}"),
+            _ => quoted(&argument),
+        });
+        secret_follows = argument == "--secret";
+    }
+    words.join(" ")
+}
+
+/// A word of a command line as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@%+[]".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 impl StormArgs {
@@ -156,6 +182,9 @@ impl StormArgs {
             None => Sources::Any,
         };
         Ok(Plan {
+            command: command_line(
+                std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()),
+            ),
             scenario,
             target,
             run,
@@ -262,3 +291,24 @@ impl Progress {
 
 /// Seconds between two lines.
 const LINE_EVERY_S: f64 = 10.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(arguments: &[&str]) -> String {
+        command_line(arguments.iter().map(|argument| (*argument).to_owned()))
+    }
+
+    #[test]
+    fn the_command_of_a_report_can_be_given_again_and_has_no_secret() {
+        assert_eq!(
+            command(&["storm", "fanout", "-n", "10", "--report", "it's here.html", ""]),
+            r"ringwave storm fanout -n 10 --report 'it'\''s here.html' ''"
+        );
+        for arguments in [&["storm", "--secret", "s3cret", "-n", "1"][..], &["--secret=s3cret"]] {
+            let command = command(arguments);
+            assert!(!command.contains("s3cret") && command.contains(WITHHELD), "{command}");
+        }
+    }
+}

@@ -3,18 +3,20 @@
 
 use std::fmt;
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::thread::{self, ScopedJoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 
 use super::clock::{NS_PER_S, now_ns, ns};
 use super::host::{HostMemory, Usage, private_memory};
-use super::outcome::{Marks, Outcome, Sample, Sums};
+use super::outcome::{Marks, Outcome, RunFigures, Sample, Sums};
 use super::plan::{Plan, PlanError, Scenario};
 use super::shared::{Count, Shared, Stage, Tally, latencies};
+use super::wire::without_number;
 use super::{publisher, subscriber};
 
 /// How often the conductor looks.
@@ -35,6 +37,8 @@ pub enum StormError {
     Thread(io::Error),
     /// The server's process is not there.
     NoProcess(u32),
+    /// No connection to the server could be opened at all.
+    NoServer(SocketAddr, io::Error),
 }
 
 impl fmt::Display for StormError {
@@ -45,6 +49,11 @@ impl fmt::Display for StormError {
                 write!(f, "no ring could be set up: {error}; `ringwave doctor` tells why")
             }
             Self::NoProcess(pid) => write!(f, "there is no process {pid}"),
+            Self::NoServer(address, error) => write!(
+                f,
+                "cannot connect to {address}: {}. Start the server, or name another one with --url",
+                without_number(error)
+            ),
         }
     }
 }
@@ -60,6 +69,10 @@ pub fn run(plan: &Plan, progress: &mut dyn FnMut(&str, &Sample)) -> Result<Outco
     if let Some(pid) = plan.pid {
         Usage::of(pid).ok_or(StormError::NoProcess(pid))?;
     }
+    for address in plan.target.addresses() {
+        find_server(*address)?;
+    }
+    let date = SystemTime::now();
     let shares = plan.shares();
     let threads = shares.len() + usize::from(plan.publishes());
     let before = Memory::now(plan);
@@ -93,9 +106,19 @@ pub fn run(plan: &Plan, progress: &mut dyn FnMut(&str, &Sample)) -> Result<Outco
             sums.owed += takings.owed;
         }
         sums.answers = publisher.map(joined).transpose()?;
-        Ok(conductor.outcome(&sums))
+        Ok(conductor.outcome(&sums, date))
     })
 }
+
+/// Whether somebody listens, found out by a connection that says nothing: a storm without a server
+/// would only count its own failures.
+fn find_server(address: SocketAddr) -> Result<(), StormError> {
+    let connected = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT);
+    connected.map(drop).map_err(|error| StormError::NoServer(address, error))
+}
+
+/// A server that takes longer for its first connection could not be measured.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn spawn<'s, T: Send + 's>(
     scope: &'s thread::Scope<'s, '_>,
@@ -145,11 +168,12 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    fn now(plan: &Plan, shared: &Shared) -> Self {
+    /// `last` is the usage of the server that stands when its process is gone.
+    fn now(plan: &Plan, shared: &Shared, last: Usage) -> Self {
         Self {
             at_ns: now_ns(),
             tally: shared.sum(),
-            server: plan.pid.and_then(Usage::of).unwrap_or_default(),
+            server: plan.pid.and_then(Usage::of).unwrap_or(last),
             storm: Usage::of(std::process::id()).unwrap_or_default(),
         }
     }
@@ -180,7 +204,7 @@ impl<'a> Conductor<'a> {
         before: Memory,
         progress: &'a mut dyn FnMut(&str, &Sample),
     ) -> Self {
-        let start = Mark::now(plan, shared);
+        let start = Mark::now(plan, shared, Usage::default());
         let marks = Marks { memory_before: before, start, ..Marks::default() };
         Self {
             plan,
@@ -313,7 +337,7 @@ impl<'a> Conductor<'a> {
         if now - self.sampled.at_ns < self.sample_ns {
             return;
         }
-        let mark = Mark::now(self.plan, self.shared);
+        let mark = self.mark();
         let sample = Sample::between(self.shared.began_ns, &self.sampled, &mark);
         self.sampled = mark;
         (self.progress)(self.stage, &sample);
@@ -334,10 +358,10 @@ impl<'a> Conductor<'a> {
     }
 
     fn mark(&self) -> Mark {
-        Mark::now(self.plan, self.shared)
+        Mark::now(self.plan, self.shared, self.sampled.server)
     }
 
-    fn outcome(self, sums: &Sums) -> Outcome {
+    fn outcome(self, sums: &Sums, date: SystemTime) -> Outcome {
         let points = |timeline: &std::sync::Mutex<super::shared::Timeline>| {
             let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
             timeline.settle(u64::MAX);
@@ -346,6 +370,7 @@ impl<'a> Conductor<'a> {
         let mut tally = self.shared.sum();
         tally.add(Count::Failed, self.not_back);
         let mut outcome = Outcome::new(self.plan, &self.marks, &tally, sums);
+        outcome.run = RunFigures::new(self.plan, date);
         outcome.rounds_s = self.rounds_s;
         outcome.samples = self.samples;
         outcome.delivery_seconds = points(&self.shared.deliveries);

@@ -107,28 +107,6 @@ fn after<'a>(text: &'a [u8], what: &[u8]) -> Option<&'a [u8]> {
     Some(&text[at + what.len()..])
 }
 
-/// An HTTP/1.1 response at the start of `bytes`: its status and its length, if all of it is there.
-pub(super) fn response(bytes: &[u8]) -> Option<(u16, usize)> {
-    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let text = str::from_utf8(&bytes[..head]).ok()?;
-    let status = text.split(' ').nth(1)?.parse().ok()?;
-    let field = |name: &str| {
-        text.lines().find_map(|line| {
-            let (field, value) = line.split_once(':')?;
-            field.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
-    };
-    if let Some(len) = field("content-length") {
-        let end = head.checked_add(len.parse().ok()?)?;
-        return (bytes.len() >= end).then_some((status, end));
-    }
-    if field("transfer-encoding").is_some() {
-        let last = after(&bytes[head..], b"0\r\n\r\n")?;
-        return Some((status, bytes.len() - last.len()));
-    }
-    Some((status, head))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,18 +150,5 @@ mod tests {
         assert_eq!(activity_timeout_s(ours), Some(30));
         assert_eq!(activity_timeout_s(other), Some(120));
         assert_eq!(event(b"{}"), None);
-    }
-
-    #[test]
-    fn a_response_is_whole_or_none() {
-        let sized = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}rest";
-        let chunked = b"HTTP/1.1 503 x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
-        assert_eq!(response(sized), Some((200, sized.len() - 4)));
-        assert_eq!(response(chunked), Some((503, chunked.len())));
-        for (bytes, whole) in [(&sized[..], sized.len() - 4), (&chunked[..], chunked.len())] {
-            for cut in 0..whole {
-                assert_eq!(response(&bytes[..cut]), None);
-            }
-        }
     }
 }

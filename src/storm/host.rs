@@ -2,6 +2,13 @@
 
 use std::fs;
 
+/// This host in words: its name, how many cores it has, and its kernel.
+pub(super) fn described(cores: u32) -> String {
+    let uname = rustix::system::uname();
+    let [name, kernel] = [uname.nodename(), uname.release()].map(|text| text.to_string_lossy());
+    format!("{name}, {cores} core{}, Linux {kernel}", if cores == 1 { "" } else { "s" })
+}
+
 /// What a process and its descendants have used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Usage {

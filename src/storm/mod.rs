@@ -15,6 +15,7 @@
 //! (`subscriber`), and all publishers share one more (`publisher`). They meet in `shared`
 //! only: a stage that the conductor sets, and counters that it samples.
 
+mod answer;
 mod clock;
 mod conduct;
 mod frames;

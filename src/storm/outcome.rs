@@ -3,12 +3,14 @@
 mod table;
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::clock::NS_PER_S;
 use super::conduct::{Mark, Memory};
+use super::host;
 use super::plan::Plan;
 use super::shared::{Count, Point, Tally};
 
@@ -17,6 +19,8 @@ pub(super) use table::time;
 /// The result of a storm. Serialised, it is what `--json` prints.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Outcome {
+    /// What was run, when and where.
+    pub run: RunFigures,
     /// The scenario's name.
     pub scenario: &'static str,
     /// The plan's numbers.
@@ -47,6 +51,19 @@ pub struct Outcome {
     pub handshake_seconds: Vec<Point>,
     /// What went wrong in words, and how often.
     pub problems: BTreeMap<String, u64>,
+}
+
+/// What was run, when and where: without it a figure says nothing later.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RunFigures {
+    /// When the storm began, in the form of HTTP (RFC 9110 section 5.6.7), in UTC.
+    pub date: String,
+    /// The command line, without secrets.
+    pub command: String,
+    /// The host that the storm ran on.
+    pub host: String,
+    /// The version of the storm.
+    pub version: &'static str,
 }
 
 /// What was asked for.
@@ -230,10 +247,10 @@ impl Sample {
             handshakes_per_s: rate(&[Count::Subscribed]),
             sent_per_s: rate(&SENT),
             delivered_per_s: rate(&[Count::Delivered]),
-            server_user: (to.server.user_s - from.server.user_s) / seconds,
-            server_system: (to.server.system_s - from.server.system_s) / seconds,
+            server_user: risen(from.server.user_s, to.server.user_s) / seconds,
+            server_system: risen(from.server.system_s, to.server.system_s) / seconds,
             server_resident: to.server.resident,
-            storm: (to.storm.cpu_s() - from.storm.cpu_s()) / seconds,
+            storm: risen(from.storm.cpu_s(), to.storm.cpu_s()) / seconds,
         }
     }
 }
@@ -259,6 +276,17 @@ impl Outcome {
             connections,
             messages,
             ..Self::default()
+        }
+    }
+}
+
+impl RunFigures {
+    pub(super) fn new(plan: &Plan, date: SystemTime) -> Self {
+        Self {
+            date: httpdate::fmt_http_date(date),
+            command: plan.command.clone(),
+            host: host::described(plan.room.cores),
+            version: env!("CARGO_PKG_VERSION"),
         }
     }
 }
@@ -354,7 +382,7 @@ fn server(marks: &Marks, connections: &ConnectionFigures) -> ServerFigures {
         cpu_us_per_message: cpu_us(&SENT, run, end),
         cpu_us_per_handshake: cpu_us(&[Count::Subscribed], start, opened),
         cpu_us_per_churn: cpu_us(&[Count::Subscribed], run, end),
-        cores: (end.server.cpu_s() - run.server.cpu_s()) / seconds(run, end),
+        cores: risen(run.server.cpu_s(), end.server.cpu_s()) / seconds(run, end),
         bytes_per_connection: per_connection(memory[1], memory[0], connections),
         memory_before: memory[0],
         memory_held: memory[1],
@@ -364,7 +392,7 @@ fn server(marks: &Marks, connections: &ConnectionFigures) -> ServerFigures {
 
 fn storm(marks: &Marks, connections: &ConnectionFigures) -> StormFigures {
     let Marks { run, end, memory_before: before, memory_held: held, .. } = marks;
-    let cpu_s = end.storm.cpu_s() - run.storm.cpu_s();
+    let cpu_s = risen(run.storm.cpu_s(), end.storm.cpu_s());
     let delivered = grown(&[Count::Delivered], run, end);
     let per = |now, then| per_connection(now, then, connections);
     StormFigures {
@@ -380,20 +408,29 @@ fn storm(marks: &Marks, connections: &ConnectionFigures) -> StormFigures {
 /// CPU microseconds (user, system) of the server per event between two moments.
 fn cpu_us(counts: &[Count], from: &Mark, to: &Mark) -> Option<(f64, f64)> {
     let events = grown(counts, from, to);
-    let per = |now: f64, then: f64| (now - then) * 1e6 / events as f64;
+    let per = |now: f64, then: f64| risen(then, now) * 1e6 / events as f64;
     (events > 0).then(|| {
         let (to, from) = (to.server, from.server);
         (per(to.user_s, from.user_s), per(to.system_s, from.system_s))
     })
 }
 
+/// What memory has grown by for each connection. Memory that has shrunk says nothing of them: the
+/// host, or the allocator, gave something else back meanwhile.
 fn per_connection(more: u64, less: u64, connections: &ConnectionFigures) -> Option<f64> {
     let held = connections.held;
-    (held >= CONNECTIONS_MIN).then(|| (more as f64 - less as f64) / held as f64)
+    let grown = more.checked_sub(less).filter(|_| held >= CONNECTIONS_MIN);
+    grown.map(|bytes| bytes as f64 / held as f64)
 }
 
 fn grown(counts: &[Count], from: &Mark, to: &Mark) -> u64 {
-    counts.iter().map(|count| to.tally.of(*count) - from.tally.of(*count)).sum()
+    counts.iter().map(|count| to.tally.of(*count).saturating_sub(from.tally.of(*count))).sum()
+}
+
+/// What a time of the CPU has risen by. The kernel's split of it into user and system is revised
+/// with every tick, and a process that ends takes its exact figure along: neither gives time back.
+fn risen(from_s: f64, to_s: f64) -> f64 {
+    if to_s > from_s { to_s - from_s } else { 0.0 }
 }
 
 /// Never zero: it is divided by.

@@ -121,6 +121,8 @@ pub struct Room {
 /// A storm. Counts are in all, not per ring.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// The command line that asked for it, without secrets, for the report.
+    pub command: String,
     /// What is put under load.
     pub scenario: Scenario,
     /// The server.
@@ -287,6 +289,7 @@ pub(super) mod tests {
     pub(in crate::storm) fn plan() -> Plan {
         let url = "ws://127.0.0.1:8080".to_owned();
         Plan {
+            command: "ringwave storm fanout".to_owned(),
             scenario: Scenario::Fanout,
             target: Target::new(&[url], "app-id", "app-key", "app-secret").unwrap(),
             run: 0xab,

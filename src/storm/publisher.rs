@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use hdrhistogram::Histogram;
@@ -15,21 +15,23 @@ use rustix::io::Errno;
 use crate::id::ConnKey;
 use crate::ring::{Completion, Op};
 
-use super::clock::{NS_PER_S, now_ns};
-use super::frames;
+use super::answer::Answer;
+use super::clock::{NS_PER_S, now_ns, ns};
 use super::plan::Plan;
 use super::schedule::Schedule;
 use super::shared::{Count, Shared, Stage, Tally, latencies};
 use super::stamp::Stamp;
 use super::target;
-use super::wire::Wire;
+use super::wire::{Wire, without_number, words};
 
 /// How long the thread sleeps at most.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 /// A connection that was idle for longer is opened anew: the server may be about to close it.
 const IDLE_NS: u64 = 4 * NS_PER_S;
-/// After a refusal, or the end of a connection, the same request is sent again.
+/// After a refusal, or the end of a connection, the same request is sent again: so much later,
+/// unless the answer asks for another time.
 const AGAIN_NS: u64 = NS_PER_S / 10;
+const CANCELED: i32 = -Errno::CANCELED.raw_os_error();
 /// How often a request is sent before its messages count as unpublished.
 const ATTEMPTS_MAX: u32 = 600;
 
@@ -80,15 +82,32 @@ struct Api {
     /// What has come of an answer.
     answer: Vec<u8>,
     request: Option<Request>,
+    /// The request waits for the connection to end, to be sent on a new one.
+    reopening: bool,
+    /// How the connection ended: 0 is the end of the stream, else an error of the kernel, negated.
+    ended: i32,
     used_ns: u64,
 }
 
-/// A request that was not answered yet.
+/// A request that is to be answered with success.
 #[derive(Clone, Debug)]
 struct Request {
     bytes: Bytes,
     intended_ns: u64,
+    /// How often it was sent, or had no connection to be sent on.
     attempts: u32,
+    /// It was sent on the connection that is open, and has no answer. Otherwise it is in `due`, or
+    /// waits for the end of its connection.
+    under_way: bool,
+}
+
+impl Api {
+    /// Takes note of an error of the kernel, unless it tells only what this process did itself.
+    fn ended_with(&mut self, result: i32) {
+        if result != CANCELED {
+            self.ended = self.ended.min(result);
+        }
+    }
 }
 
 impl<'a> Publisher<'a> {
@@ -106,6 +125,8 @@ impl<'a> Publisher<'a> {
                 memory: BytesMut::new(),
                 answer: Vec::new(),
                 request: None,
+                reopening: false,
+                ended: 0,
                 used_ns: 0,
             }
         };
@@ -181,15 +202,25 @@ impl<'a> Publisher<'a> {
         // A connection is opened for a request: an open one has had its own.
         let first = api.request.as_ref().is_some_and(|request| request.attempts == 0);
         let spent = self.plan.fresh && first;
+        let closing = !api.open && (api.receiving || api.sending);
         if api.open && (idle || spent) && !api.sending {
-            self.wire.hang_up(key(api, index));
-            // Goes on when the operations have ended.
+            self.close(index);
+        } else if !closing {
+            if api.open || self.open(index) {
+                self.send(index);
+            }
             return;
         }
-        if !api.open && (api.receiving || api.sending) {
-            self.due.push(Reverse((self.now_ns + AGAIN_NS, index)));
-        } else if api.open || self.open(index) {
-            self.send(index);
+        // Goes on when the operations of the old connection have ended.
+        self.apis[index as usize].reopening = true;
+    }
+
+    /// Uses a connection no longer.
+    fn close(&mut self, index: u32) {
+        let api = &mut self.apis[index as usize];
+        api.open = false;
+        if api.receiving || api.sending {
+            self.wire.hang_up(key(api, index));
         }
     }
 
@@ -220,7 +251,7 @@ impl<'a> Publisher<'a> {
         body.extend_from_slice(if single { b"" } else { b"]}" });
         let path = if single { "events" } else { "batch_events" };
         let bytes = plan.target.publish(path, body, &mut api.memory);
-        api.request = Some(Request { bytes, intended_ns, attempts: 0 });
+        api.request = Some(Request { bytes, intended_ns, attempts: 0, under_way: false });
         self.tally.add(Count::Outstanding, 1);
         true
     }
@@ -230,13 +261,17 @@ impl<'a> Publisher<'a> {
         // Far from the subscribers' numbers.
         let source = |tried: u32| sources.address((index + tried).wrapping_mul(7919));
         if let Err(error) = self.wire.open(index, target.address(index), source) {
-            self.shared.problem(format!("API connect: {error}"));
-            self.again(index);
+            self.shared.problem(format!("API connect: {}", without_number(&error)));
+            if let Some(request) = self.apis[index as usize].request.as_mut() {
+                request.attempts += 1;
+            }
+            self.again(index, AGAIN_NS);
             return false;
         }
         let api = &mut self.apis[index as usize];
         api.generation += 1;
         (api.open, api.receiving) = (true, true);
+        api.ended = 0;
         api.answer.clear();
         self.wire.receive(key(api, index));
         true
@@ -247,6 +282,7 @@ impl<'a> Publisher<'a> {
         let key = key(api, index);
         let Some(request) = api.request.as_mut() else { return };
         request.attempts += 1;
+        request.under_way = true;
         api.used_ns = self.now_ns;
         api.sending = true;
         self.wire.send(key, &request.bytes);
@@ -273,6 +309,7 @@ impl<'a> Publisher<'a> {
             }
             Op::Send if current => {
                 api.sending = false;
+                api.ended_with(completion.result);
                 self.reopen_if_over(index);
             }
             _ => {}
@@ -286,61 +323,56 @@ impl<'a> Publisher<'a> {
             self.wire.receive(key(api, index));
             return;
         }
-        api.open = false;
         api.receiving = false;
-        if api.sending {
-            self.wire.hang_up(key(api, index));
-        }
+        api.ended_with(result);
+        self.close(index);
         self.reopen_if_over(index);
     }
 
-    /// A connection has ended: what was not answered is sent again on a new one.
+    /// Once a connection has ended: what waits for a new one is sent, and so is what the old one
+    /// left without an answer.
     fn reopen_if_over(&mut self, index: u32) {
         let api = &mut self.apis[index as usize];
         if api.open || api.receiving || api.sending || api.generation == 0 {
             return;
         }
         self.wire.release(index);
-        match api.request.as_ref().map(|request| request.attempts) {
-            // It was closed because it had been idle, or had served its request.
-            Some(0) => {
-                api.used_ns = self.now_ns;
-                self.due.push(Reverse((self.now_ns, index)));
-            }
-            Some(_) => {
-                self.shared.problem("API connection ended before the answer".to_owned());
-                self.again(index);
-            }
-            None => {}
+        let unanswered =
+            api.request.as_mut().is_some_and(|request| std::mem::take(&mut request.under_way));
+        if unanswered {
+            let problem = match api.ended {
+                0 => "API connection ended before the answer".to_owned(),
+                error => format!("API connection ended before the answer: {}", words(error)),
+            };
+            self.shared.problem(problem);
+            self.again(index, AGAIN_NS);
+        } else if std::mem::take(&mut api.reopening) {
+            api.used_ns = self.now_ns;
+            self.due.push(Reverse((self.now_ns, index)));
         }
     }
 
     fn answered(&mut self, index: u32) {
         let api = &mut self.apis[index as usize];
-        let Some((status, len)) = frames::response(&api.answer) else { return };
-        let body = api.answer.get(..len).unwrap_or_default();
-        let last_line: String = String::from_utf8_lossy(body)
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .chars()
-            .take(200)
-            .collect();
-        api.answer.drain(..len);
+        let Some(answer) = Answer::parse(&api.answer, SystemTime::now()) else { return };
+        let last_line = last_line(api.answer.get(..answer.len).unwrap_or_default());
+        api.answer.drain(..answer.len.min(api.answer.len()));
         api.used_ns = self.now_ns;
+        // Without a request it says why the server closes an idle connection.
+        let asked =
+            api.request.as_mut().is_some_and(|request| std::mem::take(&mut request.under_way));
+        if answer.closes {
+            self.close(index);
+        }
+        if !asked {
+            return;
+        }
         self.tally.add(Count::Requests, 1);
-        match status {
-            200..=299 => {
-                if let Some(request) = api.request.take() {
-                    let took_ns = self.now_ns.saturating_sub(request.intended_ns);
-                    self.answers.saturating_record((took_ns / 1000).max(1));
-                    self.tally.add(Count::Published, u64::from(self.plan.batch));
-                }
-                self.next(index);
-            }
+        match answer.status {
+            200..=299 => self.accepted(index),
             429 | 503 => {
                 self.tally.add(Count::Refused, 1);
-                self.again(index);
+                self.again(index, answer.retry_after.map_or(AGAIN_NS, ns));
             }
             status => {
                 self.shared.problem(format!("API: {status} {last_line}"));
@@ -349,17 +381,22 @@ impl<'a> Publisher<'a> {
         }
     }
 
+    fn accepted(&mut self, index: u32) {
+        if let Some(request) = self.apis[index as usize].request.take() {
+            let took_ns = self.now_ns.saturating_sub(request.intended_ns);
+            self.answers.saturating_record((took_ns / 1000).max(1));
+            self.tally.add(Count::Published, u64::from(self.plan.batch));
+        }
+        self.next(index);
+    }
+
     /// The same request once more, in a while.
-    fn again(&mut self, index: u32) {
-        let request = self.apis[index as usize].request.as_mut();
-        let attempts = request.map_or(0, |request| {
-            request.attempts += 1;
-            request.attempts
-        });
-        if attempts > ATTEMPTS_MAX {
+    fn again(&mut self, index: u32, wait_ns: u64) {
+        let request = self.apis[index as usize].request.as_ref();
+        if request.is_some_and(|request| request.attempts > ATTEMPTS_MAX) {
             self.give_up(index);
         } else {
-            self.due.push(Reverse((self.now_ns + AGAIN_NS, index)));
+            self.due.push(Reverse((self.now_ns.saturating_add(wait_ns), index)));
         }
     }
 
@@ -375,6 +412,12 @@ impl<'a> Publisher<'a> {
         let due_ns = self.apis[index as usize].schedule.due_ns();
         self.due.push(Reverse((due_ns, index)));
     }
+}
+
+/// The last line of an answer, cut to what a report has room for.
+fn last_line(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(answer);
+    text.lines().last().unwrap_or_default().chars().take(200).collect()
 }
 
 /// The channel after this one for a publisher that serves several.

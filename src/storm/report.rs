@@ -15,7 +15,7 @@ pub fn html(outcome: &Outcome) -> String {
     let verdict = if outcome.passed { "passed" } else { "failed" };
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <title>ringwave storm: {0}</title><style>{STYLE}</style></head><body>\
          <h1>ringwave storm: {0} <span class=\"{verdict}\">{verdict}</span></h1>\n",
         outcome.scenario,
@@ -30,17 +30,25 @@ pub fn html(outcome: &Outcome) -> String {
     page
 }
 
-/// The lines of the summary as a table.
+/// What was run, and the lines of the summary, as a table.
 fn figures(outcome: &Outcome) -> String {
+    let run = &outcome.run;
     let mut table = String::from("<table>\n");
+    row(&mut table, "date", &run.date);
+    row(&mut table, "command", &run.command);
+    row(&mut table, "host", &run.host);
+    row(&mut table, "version", &format!("ringwave {}", run.version));
     for line in outcome.table().lines() {
         let (name, text) = line.trim_start().split_once("  ").unwrap_or((line, ""));
-        // Writing to memory cannot fail.
-        let _written =
-            writeln!(table, "<tr><th>{}</th><td>{}</td></tr>", escaped(name), escaped(text.trim()));
+        row(&mut table, name, text.trim());
     }
     table.push_str("</table>\n");
     table
+}
+
+fn row(table: &mut String, name: &str, text: &str) {
+    // Writing to memory cannot fail.
+    let _written = writeln!(table, "<tr><th>{}</th><td>{}</td></tr>", escaped(name), escaped(text));
 }
 
 fn plots(outcome: &Outcome) -> Vec<Plot> {
@@ -123,6 +131,8 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
+/// A phone is 360 to 430 pixels wide. There each row of the table becomes two lines, and a plot is
+/// as wide as the page; long words, as in a command, are broken anywhere.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#222;--faint:#ddd;--0:#1668b8;--1:#d1571b;--2:#3a8f3a}\
 @media(prefers-color-scheme:dark){:root{--ink:#ddd;--faint:#444;\
@@ -132,8 +142,10 @@ max-width:1240px;margin:2em auto;padding:0 1em}\
 h1{font-size:1.4em}h1 span{font-size:.7em;padding:.1em .5em;border-radius:.3em;color:#fff}\
 .passed{background:#3a8f3a}.failed{background:#b3261e}\
 th{text-align:left;font-weight:600;padding-right:1.5em;vertical-align:top;white-space:nowrap}\
-td{font-variant-numeric:tabular-nums}\
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(520px,1fr));\
+td{font-variant-numeric:tabular-nums;overflow-wrap:anywhere}\
+@media(max-width:600px){body{margin:1em auto}table,tbody,tr,th,td{display:block}\
+td{margin-bottom:.4em}}\
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(360px,100%),1fr));\
 gap:1em;margin-top:1.5em}\
 svg{width:100%;height:auto}svg text{fill:var(--ink);font-size:11px}\
 svg .title{font-weight:600;font-size:13px}\
@@ -143,12 +155,19 @@ svg .title{font-weight:600;font-size:13px}\
 #[cfg(test)]
 mod tests {
     use super::super::Sample;
+    use super::super::outcome::RunFigures;
     use super::*;
 
     fn outcome() -> Outcome {
         let sample = |at_s| Sample { at_s, connections: 7, server_user: 0.5, ..Sample::default() };
         let point = Point { second: 1, count: 2, p50: 30, p99: 400, p999: 500, max: 6000 };
         Outcome {
+            run: RunFigures {
+                date: "Sun, 06 Nov 1994 08:49:37 GMT".to_owned(),
+                command: "ringwave storm fanout -n 7".to_owned(),
+                host: "gate-1, 2 cores, Linux 6.1.0".to_owned(),
+                version: "9.9.9",
+            },
             scenario: "fanout",
             samples: vec![sample(0.5), sample(1.0), sample(1.5)],
             delivery_seconds: vec![point, Point { second: 2, ..point }],
@@ -169,6 +188,14 @@ mod tests {
             assert!(page.contains(title), "{title}");
         }
         assert!(!page.contains("Latency by percentile"), "nothing to show");
+    }
+
+    #[test]
+    fn the_page_says_when_and_where_which_command_of_which_version_was_run() {
+        let page = html(&outcome());
+        for told in ["06 Nov 1994", "ringwave storm fanout -n 7", "gate-1, 2 cores", "9.9.9"] {
+            assert!(page.contains(told), "{told}");
+        }
     }
 
     #[test]

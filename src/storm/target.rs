@@ -85,6 +85,12 @@ impl Target {
         self.addresses[index as usize % self.addresses.len()]
     }
 
+    /// Where connections go, in turns.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
     /// The request that opens a WebSocket. The key is the one of RFC 6455: nothing tells whether
     /// it is random.
     pub(super) fn handshake(&self) -> Bytes {

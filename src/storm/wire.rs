@@ -144,3 +144,16 @@ fn connecting(to: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<Socket> {
 fn is_taken(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
 }
+
+/// An error of the kernel, negated as completions have it, in words: `connection refused`.
+pub(super) fn words(result: i32) -> String {
+    without_number(&io::Error::from_raw_os_error(-result))
+}
+
+/// The error without its number, to stand in a sentence.
+pub(super) fn without_number(error: &io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = words.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}

@@ -1,6 +1,12 @@
 //! The load generator against the gateway: what it counts is what happened.
 
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -22,8 +28,24 @@ fn storm(gateway: &Gateway, arguments: &str) -> Command {
 
 fn outcome(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&text)
-        .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+    let outcome = serde_json::from_str(&text)
+        .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
+    nothing_is_negative(&outcome, "");
+    outcome
+}
+
+#[track_caller]
+fn nothing_is_negative(value: &Value, path: &str) {
+    match value {
+        Value::Number(number) => assert!(number.as_f64().unwrap() >= 0.0, "{path}: {number}"),
+        Value::Array(items) => items.iter().for_each(|item| nothing_is_negative(item, path)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                nothing_is_negative(value, &format!("{path}.{name}"));
+            }
+        }
+        _ => {}
+    }
 }
 
 #[test]
@@ -60,6 +82,11 @@ fn every_scenario_passes_and_writes_its_report() {
         assert_eq!(output.status.code(), Some(0), "{scenario}: {:#}", outcome(&output));
         let page = std::fs::read_to_string(&report).unwrap();
         assert!(page.contains("<svg") && page.contains("passed"), "{scenario}");
+        let (version, command) = (env!("CARGO_PKG_VERSION"), format!("storm {scenario} --json"));
+        for told in [" GMT</td>", &command, "[withheld]", ", Linux ", version] {
+            assert!(page.contains(told), "{scenario}: {told}: {page}");
+        }
+        assert!(!page.contains(SECRET));
     }
 }
 
@@ -86,14 +113,123 @@ fn a_server_that_dies_is_a_loss() {
 
 #[test]
 fn nobody_there_and_flags_that_do_not_fit_have_their_exit_codes() {
-    let storm = |arguments: &str| {
-        let storm = Command::new(RINGWAVE).arg("storm").args(arguments.split(' ')).output();
-        storm.unwrap().status.code()
+    let output = |arguments: &str| {
+        Command::new(RINGWAVE).arg("storm").args(arguments.split(' ')).output().unwrap()
     };
+    let storm = |arguments: &str| output(arguments).status.code();
     // Nobody has this address of the loopback network.
     let nobody = Setup::new(1).address();
-    assert_eq!(storm(&format!("connect -n 5 -d 0.1 --url ws://{nobody}")), Some(1));
+    for scenario in ["connect -n 5", "publish"] {
+        let output = output(&format!("{scenario} -d 0.1 --url ws://{nobody}"));
+        assert_eq!(output.status.code(), Some(69));
+        let told = String::from_utf8(output.stderr).unwrap();
+        let refused = format!("cannot connect to {nobody}: connection refused");
+        assert!(told.contains(&refused), "{told}");
+    }
     assert_eq!(storm("whisper --kind public"), Some(64));
     assert_eq!(storm("connect --url wss://127.0.0.1"), Some(64));
     assert_eq!(storm("connect --pid 4194305"), Some(64));
+}
+
+/// An API of another make: it answers as `status` says, by how many requests there were before.
+struct Api {
+    address: SocketAddr,
+    /// When each request came, its body, and the status of its answer.
+    requests: Arc<Mutex<Vec<(Instant, String, u16)>>>,
+}
+
+impl Api {
+    fn start(answer: fn(usize) -> (u16, &'static str)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::default();
+        let served = Arc::clone(&requests);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let served = Arc::clone(&served);
+                let stream = BufReader::new(stream.unwrap());
+                thread::spawn(move || Self::serve(stream, answer, &served));
+            }
+        });
+        Self { address, requests }
+    }
+
+    /// Until the end of the stream: a `connection: close` is left to the client to keep.
+    fn serve(
+        mut stream: BufReader<TcpStream>,
+        answer: fn(usize) -> (u16, &'static str),
+        requests: &Mutex<Vec<(Instant, String, u16)>>,
+    ) -> Option<()> {
+        loop {
+            let mut length = 0;
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                if stream.read_line(&mut line).ok()? == 0 {
+                    return None;
+                }
+                if let Some(value) = line.strip_prefix("Content-Length: ") {
+                    length = value.trim().parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).ok()?;
+            let mut requests = requests.lock().unwrap();
+            let (status, headers) = answer(requests.len());
+            requests.push((Instant::now(), String::from_utf8(body).unwrap(), status));
+            let text = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: 2\r\n\r\n{{}}");
+            stream.get_mut().write_all(text.as_bytes()).ok()?;
+        }
+    }
+
+    /// Publishes to it for half a second, ten times a second.
+    fn stormed(&self) -> Value {
+        let mut storm = Command::new(RINGWAVE);
+        storm.args(["storm", "publish", "--json", "-r", "10", "-d", "0.5", "--grace", "30"]);
+        let output = storm.arg("--url").arg(format!("ws://{}", self.address)).output().unwrap();
+        let outcome = outcome(&output);
+        assert_eq!(output.status.code(), Some(0), "{outcome:#}");
+        assert_eq!(outcome["problems"], serde_json::json!({}));
+        outcome
+    }
+
+    /// When each message came, by its body, with the status of its answer.
+    fn by_message(&self) -> HashMap<String, Vec<(Instant, u16)>> {
+        let mut messages: HashMap<_, Vec<_>> = HashMap::new();
+        for (at, body, status) in self.requests.lock().unwrap().iter() {
+            messages.entry(body.clone()).or_default().push((*at, *status));
+        }
+        messages
+    }
+}
+
+#[test]
+fn a_refusal_that_closes_the_connection_is_no_loss_and_its_retry_after_is_kept() {
+    let api = Api::start(|number| match number {
+        0 | 1 => (503, "Connection: close\r\nRetry-After: 1\r\n"),
+        _ => (200, ""),
+    });
+    let outcome = api.stormed();
+    assert_eq!(outcome["messages"]["refused"], 2);
+    assert_eq!(outcome["messages"]["unpublished"], 0);
+    let messages = api.by_message();
+    assert_eq!(messages.len() as u64, outcome["messages"]["sent"].as_u64().unwrap());
+    for tries in messages.values() {
+        match tries[..] {
+            [(_, 200)] => {}
+            [(first, 503), (second, 503), (third, 200)] => {
+                let waits = [second - first, third - second];
+                assert!(waits.iter().all(|wait| *wait >= Duration::from_secs(1)), "{waits:?}");
+            }
+            _ => panic!("a message was taken twice or never: {tries:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_closes_the_connection_is_the_last_one_on_it() {
+    let api = Api::start(|_| (200, "Connection: close\r\n"));
+    let outcome = api.stormed();
+    assert_eq!(outcome["messages"]["refused"], 0);
+    assert!(api.by_message().values().all(|tries| tries.len() == 1));
 }

@@ -83,9 +83,9 @@ impl Outcome {
             table.row(
                 "host memory",
                 &format!(
-                    "{host:.0} B per connection, both ends (kernel objects {:.0}, storm {:.0})",
-                    self.storm.slab_bytes_per_connection.unwrap_or_default(),
-                    self.storm.bytes_per_connection.unwrap_or_default(),
+                    "{host:.0} B per connection, both ends (kernel objects {}, storm {})",
+                    known(self.storm.slab_bytes_per_connection),
+                    known(self.storm.bytes_per_connection),
                 ),
             );
         }
@@ -93,6 +93,11 @@ impl Outcome {
         let per = per.map_or_else(String::new, |us| format!(", {us:.2} us per delivery"));
         table.row("storm CPU", &format!("{:.2} cores while it ran{per}", self.storm.cores));
     }
+}
+
+/// A figure that could not be had is no zero.
+fn known(bytes: Option<f64>) -> String {
+    bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{bytes:.0}"))
 }
 
 /// Lines of a name and a text.

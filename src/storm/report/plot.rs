@@ -31,12 +31,21 @@ pub(super) enum Scale {
     Microseconds,
 }
 
-const WIDTH: f64 = 600.0;
-const HEIGHT: f64 = 260.0;
+/// In the units of the labels' font. A phone shows about as many pixels beside each other, so that
+/// there the labels keep their size.
+const WIDTH: f64 = 400.0;
+const HEIGHT: f64 = 220.0;
 /// Room for the labels: left, right, top, bottom.
-const MARGIN: [f64; 4] = [64.0, 12.0, 44.0, 24.0];
+const MARGIN: [f64; 4] = [64.0, 24.0, 44.0, 24.0];
+/// Labels of percentiles beside each other, the one at the origin aside: a long one takes 60.
+const NINES_LABELLED: f64 = 5.0;
 /// Points per line: past it, a pixel would hold several.
-const POINTS_MAX: usize = 600;
+const POINTS_MAX: usize = 400;
+/// The stroke in front of a name of the legend, with the gap behind it.
+const STROKE: f64 = 21.0;
+/// Room for a character of the legend, wider than most of its font, and between two names.
+const CHARACTER: f64 = 6.5;
+const GAP: f64 = 12.0;
 
 impl Line {
     pub(super) fn new(name: &'static str, points: Vec<(f64, f64)>) -> Self {
@@ -90,21 +99,35 @@ impl Plot {
                 .iter()
                 .map(|(x, y)| format!("{:.1},{:.1} ", at_x(*x), at_y(*y)))
                 .collect();
-            let legend = left + 130.0 * colour as f64;
             let _written = write!(
                 svg,
-                "<polyline class=\"line c{colour}\" points=\"{}\"/>\
-                 <line class=\"line c{colour}\" x1=\"{legend}\" x2=\"{}\" y1=\"30\" y2=\"30\"/>\
-                 <text x=\"{}\" y=\"34\">{}</text>",
+                "<polyline class=\"line c{colour}\" points=\"{}\"/>",
                 points.trim_end(),
-                legend + 16.0,
-                legend + 21.0,
-                line.name,
             );
         }
+        svg.push_str(&legend(&lines));
         svg.push_str("</svg>\n");
         svg
     }
+}
+
+/// The names of the lines behind strokes of their colours, beside each other.
+fn legend(lines: &[&Line]) -> String {
+    let mut svg = String::new();
+    let mut at = MARGIN[0];
+    for (colour, line) in lines.iter().enumerate() {
+        // Writing to memory cannot fail.
+        let _written = write!(
+            svg,
+            "<line class=\"line c{colour}\" x1=\"{at}\" x2=\"{}\" y1=\"30\" y2=\"30\"/>\
+             <text x=\"{}\" y=\"34\">{}</text>",
+            at + STROKE - 5.0,
+            at + STROKE,
+            line.name,
+        );
+        at += STROKE + CHARACTER * line.name.len() as f64 + GAP;
+    }
+    svg
 }
 
 /// A scale with its ends.
@@ -147,6 +170,7 @@ impl Axis {
                 decades.map(|n| 10f64.powi(n)).map(|us| (us, time(us as u64))).collect()
             }
             Scale::Nines => (0..=self.high as i32)
+                .step_by((self.high / NINES_LABELLED).ceil().max(1.0) as usize)
                 .map(|nines| {
                     let places = usize::try_from(nines - 2).unwrap_or_default();
                     let percent = 100.0 - 100.0 * 0.1f64.powi(nines);
@@ -202,6 +226,16 @@ mod tests {
         );
         assert_eq!(labels(Scale::Nines, &[3.2]), ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
         assert_eq!(labels(Scale::Seconds, &[1.0, 1.0]).len(), 6, "a single value has an axis too");
+    }
+
+    #[test]
+    fn the_legend_of_the_longest_names_fits_into_the_width() {
+        let names = ["deliveries", "messages sent", "handshakes"];
+        let lines = names.map(|name| Line::new(name, vec![(0.0, 0.0), (1.0, 1.0)]));
+        let legend = legend(&lines.iter().collect::<Vec<_>>());
+        let (_, last) = legend.rsplit_once("<text x=\"").unwrap();
+        let start: f64 = last.split('"').next().unwrap().parse().unwrap();
+        assert!(start + CHARACTER * names[2].len() as f64 <= WIDTH, "{legend}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use super::super::clock::{NS_PER_S, now_ns};
 use super::super::plan::Scenario;
 use super::super::shared::{Count, Stage};
+use super::super::wire::words;
 use super::{HEARD_NS, Phase, Subscribers, ticks};
 
 /// How often connections are looked after.
@@ -37,6 +38,11 @@ impl Subscribers<'_> {
         let conn = &mut self.conns[slot as usize];
         conn.sending = false;
         let next = conn.unsent.pop_front();
+        if result < 0 && result != CANCELED && conn.phase == Phase::Upgrading {
+            // The socket tells its error once, and it has told the send.
+            self.fail(slot, &format!("connect: {}", words(result)));
+            return;
+        }
         match next {
             Some(bytes) if result >= 0 => self.send(slot, bytes),
             // The receive tells what became of the connection.
@@ -47,11 +53,8 @@ impl Subscribers<'_> {
     /// The connection is over: by our doing or not.
     fn ended(&mut self, slot: u32, result: i32) {
         let conn = &mut self.conns[slot as usize];
-        let why = if result == 0 {
-            "the server ended the stream".to_owned()
-        } else {
-            std::io::Error::from_raw_os_error(-result).to_string()
-        };
+        let why =
+            if result == 0 { "the server ended the stream".to_owned() } else { words(result) };
         match conn.phase {
             phase if phase.is_opening() => {
                 self.fail(slot, &format!("{why} in the handshake ({phase:?})"));

@@ -6,6 +6,7 @@ use super::super::clock::now_ns;
 use super::super::plan::Kind;
 use super::super::shared::{Count, Stage};
 use super::super::target::Member;
+use super::super::wire::without_number;
 use super::{Phase, Subscribers, ticks};
 
 /// Sockets opened per turn, so that those under way get their answers read.
@@ -50,7 +51,7 @@ impl Subscribers<'_> {
         if let Err(error) = self.wire.open(slot, target.address(index), source) {
             self.conns[slot as usize].phase = Phase::Failed;
             self.tally.add(Count::Failed, 1);
-            self.shared.problem(format!("connect: {error}"));
+            self.shared.problem(format!("connect: {}", without_number(&error)));
             return;
         }
         let conn = &mut self.conns[slot as usize];

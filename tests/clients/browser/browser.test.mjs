@@ -1,14 +1,12 @@
 // A real browser: Chromium with a page of Echo and pusher-js, as a Laravel application serves it.
 
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { chromium } from 'playwright-core';
-import { APP, Gateway, fact, firstExisting } from '../harness.mjs';
+import { APP, Gateway, fact } from '../harness.mjs';
 import { LaravelApp } from '../laravel.mjs';
+import { launched } from './chromium.mjs';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const MODULES = path.join(HERE, '../node_modules');
@@ -23,29 +21,9 @@ const app = await LaravelApp.start(publisher, {
     '/echo.js': path.join(MODULES, 'laravel-echo/dist/echo.iife.js'),
     '/favicon.ico': Buffer.alloc(0),
 });
-const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'ringwave-browser-'));
-const browser = await chromium.launchPersistentContext(profile, {
-    executablePath: firstExisting('Chromium', [
-        process.env.CHROMIUM,
-        '/usr/bin/chromium',
-        '/usr/bin/chromium-browser',
-        '/usr/bin/google-chrome',
-    ]),
-    headless: true,
-    args: [
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-quic',
-        '--no-first-run',
-        '--disable-background-networking',
-        '--disable-component-update',
-        '--disable-sync',
-        '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
-    ],
-});
+const { browser, close } = await launched();
 after(async () => {
-    await browser.close();
-    fs.rmSync(profile, { recursive: true, force: true });
+    await close();
     await app.stop();
     await guarded.stop();
     await gateway.stop();
