@@ -180,6 +180,21 @@ fn nothing_is_left_unfinished() {
 }
 
 #[test]
+fn a_test_that_cannot_run_says_so_where_it_is_counted() {
+    // Written in two parts, so that this file has none of them.
+    let marks = ["\"ski~pped", "\"skip~ping", "#[ig~nore"].map(joined);
+    let mut wrong = Wrong::default();
+    for file in rust_files() {
+        for (line, text) in numbered(&file.text) {
+            for mark in marks.iter().filter(|mark| text.contains(mark.as_str())) {
+                wrong.add(&file, line, mark);
+            }
+        }
+    }
+    wrong.none("tests are left out by `left_out` (tests/left_out), which scripts/test counts");
+}
+
+#[test]
 fn nothing_depends_on_one_machine_or_one_registry() {
     let homes = ["/home~/", "/root~/", "/Users~/", "/work~/"].map(joined);
     let hosts = [

@@ -53,6 +53,18 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
     }
 }
 
+/// The executable, or what becomes it: a command in `RINGWAVE_TEST_LAUNCHER`, in absolute paths, of
+/// words between blanks. `scripts/test` runs tests behind the filter of the container with it.
+fn launched() -> Command {
+    let executable = env!("CARGO_BIN_EXE_ringwave");
+    let launcher = std::env::var("RINGWAVE_TEST_LAUNCHER").unwrap_or_default();
+    let mut words = launcher.split_whitespace();
+    let Some(program) = words.next() else { return Command::new(executable) };
+    let mut command = Command::new(program);
+    command.args(words).arg(executable);
+    command
+}
+
 fn patient(stream: TcpStream) -> TcpStream {
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -159,7 +171,7 @@ impl Setup {
     pub fn command(&self, name: &str) -> Command {
         fs::write(self.path(".env"), &self.dotenv).unwrap();
         fs::write(self.path("ringwave.toml"), &self.toml).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwave"));
+        let mut command = launched();
         command.arg(name).args(&self.flags).current_dir(&self.directory);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.stdin(Stdio::null());

@@ -4,6 +4,8 @@
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
+use crate::left_out::{left_out, runs};
+
 const RINGWAVE: &str = env!("CARGO_BIN_EXE_ringwave");
 
 /// Both commands that ask for a ring. The port is never bound: the host is checked first.
@@ -61,7 +63,7 @@ fn an_exhausted_descriptor_table_is_explained() {
 #[test]
 fn a_seccomp_filter_is_told_apart_from_the_sysctl() {
     if !runs("python3", &["-c", "import ctypes, struct"]) {
-        return skipped("python3 cannot install a filter");
+        return;
     }
     for arguments in [DOCTOR, START] {
         let launcher = ["-c", SECCOMP_LAUNCHER, "timeout", "10", RINGWAVE];
@@ -83,7 +85,7 @@ fn a_limit_of_open_files_below_need_is_explained_with_both_numbers() {
 #[track_caller]
 fn explained(injection: &str, cause: &str) {
     if !runs("strace", &["-o", "/dev/null", "true"]) {
-        return skipped("strace is absent or may not trace");
+        return;
     }
     let injection = format!("inject=io_uring_setup:{injection}");
     for arguments in [DOCTOR, START] {
@@ -112,7 +114,7 @@ fn decided_by_the_host() -> bool {
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
     let decided = status.contains("Seccomp:\t2") || !matches!(disabled.trim(), "" | "0");
     if decided {
-        skipped("this host restricts io_uring itself");
+        left_out("this host restricts io_uring itself");
     }
     decided
 }
@@ -128,16 +130,6 @@ fn output(program: &str, arguments: &[&str]) -> Output {
         command.env_remove(name);
     }
     command.output().unwrap_or_else(|error| panic!("{program}: {error}"))
-}
-
-fn runs(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    let silent = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
-    silent.status().is_ok_and(|status| status.success())
-}
-
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
 }
 
 /// Answers the three calls of `io_uring` (425 to 427 on every architecture) with EPERM, as Docker's

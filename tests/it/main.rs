@@ -72,10 +72,15 @@ mod regression;
 /// The load generator, against the gateway.
 mod storm;
 
+/// `scripts/test`: what it gives up on, and what it counts.
+mod scripts;
+
 // What the tests start, and what they talk to it with.
 mod client;
 mod gateway;
 mod http;
+#[path = "../left_out/mod.rs"]
+mod left_out;
 mod raw;
 mod receiver;
 mod sign;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::client::{Client, target};
 use crate::gateway::{APP_ID, KEY, SECRET, Setup, eventually};
 use crate::http::Call;
+use crate::left_out::left_out;
 
 /// Room for about half of the connections that come.
 const LIMIT: u64 = 32 << 20;
@@ -72,12 +73,12 @@ impl Drop for MemoryGroup {
 fn a_storm_that_would_take_more_than_its_group_has_ends_nobody() {
     let nofile = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     if nofile.is_some_and(|most| most < SLOTS) {
-        return eprintln!("skipped: this needs tables of {SLOTS} connections (ulimit -Hn)");
+        return left_out(&format!("this needs tables of {SLOTS} connections (ulimit -Hn)"));
     }
     let group = match MemoryGroup::new() {
         Ok(group) => group,
         Err(error) => {
-            return eprintln!("skipped: no control group of memory can be made here ({error})");
+            return left_out(&format!("no control group of memory can be made here ({error})"));
         }
     };
     let setup = Setup::new(1);

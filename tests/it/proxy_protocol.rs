@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::client::{Client, target};
 use crate::gateway::{DEADLINE, Gateway, SHARD_COUNTS, Setup, eventually};
 use crate::http::{Call, Http};
+use crate::left_out::{left_out, runs};
 use crate::raw::{self, Raw};
 
 const TOO_MANY: &str = "Too many connections from your address. Please reconnect later.";
@@ -246,8 +247,12 @@ const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 struct Nginx(Child);
 
 impl Nginx {
-    /// Passes bytes on, with the header. None where there is no nginx with `stream`.
+    /// Passes bytes on, with the header. None where there is no nginx with `stream`: the test is
+    /// left out then.
     fn passing_bytes(gateway: &Gateway, listen: SocketAddr) -> Option<Self> {
+        if !runs("nginx", &["-v"]) {
+            return None;
+        }
         let built = Command::new("nginx").arg("-V").output().ok()?;
         let built = String::from_utf8_lossy(&built.stderr).into_owned();
         let module = std::env::var("RINGWAVE_TEST_NGINX_STREAM_MODULE");
@@ -255,7 +260,10 @@ impl Nginx {
         let load = match Path::new(&module).exists() {
             true => format!("load_module {module};"),
             false if built.contains("--with-stream ") => String::new(),
-            false => return None,
+            false => {
+                left_out("nginx has no module stream (libnginx-mod-stream)");
+                return None;
+            }
         };
         let upstream = proxied_port(gateway.address());
         let stream = format!(
@@ -264,9 +272,12 @@ impl Nginx {
         Some(Self::start(gateway, listen, &load, &stream))
     }
 
-    /// Passes requests on over a unix socket, with `X-Forwarded-For`. None where there is no nginx.
+    /// Passes requests on over a unix socket, with `X-Forwarded-For`. None where there is no
+    /// nginx: the test is left out then.
     fn passing_requests(gateway: &Gateway, listen: SocketAddr, socket: &Path) -> Option<Self> {
-        Command::new("nginx").arg("-v").output().ok()?;
+        if !runs("nginx", &["-v"]) {
+            return None;
+        }
         let here = gateway.path("");
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temporary = temporary.map(|of| format!("{of}_temp_path {}{of}; ", here.display()));
