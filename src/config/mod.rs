@@ -5,6 +5,7 @@
 //! setting, where its value came from and what it takes. It reads files, but neither the clock nor
 //! the process environment. Secrets appear in no message and no `Debug`.
 
+mod access;
 mod apps;
 mod dotenv;
 mod file;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use crate::protocol::app::Apps;
 
+pub use access::SocketAccess;
 pub use import::import_reverb;
 pub use reader::Resolved;
 pub use server::{ListenAddr, Listener, LogFormat, MemoryLimit, ServerConfig};

@@ -10,6 +10,7 @@ use crate::front::address::TrustedProxies;
 use crate::front::{AddressLimits, Opening};
 
 use super::ConfigError;
+use super::access::{Account, SocketAccess};
 use super::reader::Reader;
 use super::settings;
 
@@ -102,6 +103,8 @@ pub enum MemoryLimit {
 pub struct ServerConfig {
     /// Where to listen; never empty.
     pub listeners: Vec<Listener>,
+    /// Who may connect to the unix sockets among them.
+    pub socket_access: SocketAccess,
     /// Prefix of all paths: empty, or `/` and segments without a `/` at the end.
     pub path: String,
     /// The name that clients use, for display; may be empty.
@@ -175,6 +178,7 @@ pub(super) fn read(reader: &mut Reader<'_>, any_host: bool) -> Result<ServerConf
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Ok(ServerConfig {
         listeners,
+        socket_access: socket_access(reader)?,
         path: reader.take(&settings::PATH)?,
         hostname: reader.take(&settings::HOSTNAME)?,
         shards: reader.take_or(&settings::SHARDS, cores)?,
@@ -198,6 +202,15 @@ pub(super) fn read(reader: &mut Reader<'_>, any_host: bool) -> Result<ServerConf
         },
         webhook_queue: reader.take(&settings::WEBHOOK_QUEUE)?,
         webhook_spool: reader.take(&settings::WEBHOOK_SPOOL)?,
+    })
+}
+
+fn socket_access(reader: &mut Reader<'_>) -> Result<SocketAccess, ConfigError> {
+    let id = |account: Option<Account>| account.map(|account| account.id);
+    Ok(SocketAccess {
+        mode: reader.take(&settings::SOCKET_MODE)?,
+        owner: id(reader.take(&settings::SOCKET_OWNER)?),
+        group: id(reader.take(&settings::SOCKET_GROUP)?),
     })
 }
 

@@ -7,6 +7,7 @@
 
 use crate::protocol::app::ClientEvents;
 
+use super::access::{FileMode, GroupName, UserName};
 use super::form::{
     Choice, Form, Given, Host, Identifier, Listeners, Or, OriginPatterns, Proxies, Seconds,
     SecretText, Switch, Text, UrlPath, Whole,
@@ -128,6 +129,15 @@ settings! {
     /// Places to listen on instead of host and port; as a flag it may be repeated.
     LISTEN: Listeners = Listeners, "server.listen",
         default "", env "RINGWAVE_LISTEN", flag "--listen";
+    /// Permissions of unix sockets: whoever may connect is believed about addresses of clients.
+    SOCKET_MODE: FileMode = FileMode, "server.socket_mode",
+        default "0660", env "RINGWAVE_SOCKET_MODE";
+    /// User that unix sockets belong to; `none` is the one that runs the server.
+    SOCKET_OWNER: Or<UserName> = Or { word: "none", form: UserName }, "server.socket_owner",
+        default "none", env "RINGWAVE_SOCKET_OWNER";
+    /// Group that unix sockets belong to, such as nginx's `www-data`; `none` is the server's own.
+    SOCKET_GROUP: Or<GroupName> = Or { word: "none", form: GroupName }, "server.socket_group",
+        default "none", env "RINGWAVE_SOCKET_GROUP";
     /// Threads that serve connections, each with its own share of them.
     SHARDS: Whole<usize> = Whole::count(1, 1024), "server.shards",
         default "(one per core)", env "RINGWAVE_SHARDS", flag "--shards";

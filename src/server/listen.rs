@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::net::{self, SocketAddr};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -17,19 +16,21 @@ use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::StartError;
-use crate::config::{Config, ListenAddr, Listener};
+use super::unix_socket::{self, Fault, admits_everyone};
+use crate::config::{Config, ListenAddr, Listener, ServerConfig, SocketAccess};
+use crate::front::address::Trusted;
 use crate::front::{Listeners, Listening, Opening};
 
 /// What the kernel may queue for a listener; it caps this at `net.core.somaxconn`.
 const ACCEPT_QUEUE: i32 = 65_535;
 
+/// Stands for the path of a socket that has none.
+const ABSTRACT: &str = "(abstract)";
+
 /// A predecessor's listener was seen for 10 ms after its end. Short enough for whoever waits to
 /// read that another process has the port.
 const LEFT_OVER_TIME: Duration = Duration::from_secs(1);
 const LEFT_OVER_PAUSE: Duration = Duration::from_millis(5);
-
-/// A unix socket is as open as a loopback port: whoever may reach the directory may connect.
-const SOCKET_MODE: u32 = 0o666;
 
 /// Bound sockets of all shards. Removes the files of unix sockets when dropped.
 #[derive(Debug)]
@@ -45,8 +46,12 @@ pub(super) struct Bound {
 pub(super) struct SocketFiles(Vec<PathBuf>);
 
 impl Bound {
-    /// Binds every place for every shard.
-    pub(super) fn bind(places: &[Listener], shards: usize) -> Result<Self, StartError> {
+    /// Binds every place for every shard. `access` says who may connect to unix sockets.
+    pub(super) fn bind(
+        places: &[Listener],
+        access: SocketAccess,
+        shards: usize,
+    ) -> Result<Self, StartError> {
         let mut bound = Self {
             listeners: (0..shards).map(|_| Listeners::default()).collect(),
             files: SocketFiles::default(),
@@ -55,7 +60,7 @@ impl Bound {
             let refused = |error| StartError::Listen { address: place.clone(), error };
             let bind = |bound: &mut Self| match place {
                 ListenAddr::Tcp(socket) => bound.bind_tcp(*socket, *opening),
-                ListenAddr::Unix(path) => bound.bind_unix(path, *opening),
+                ListenAddr::Unix(path) => bound.bind_unix(path, access, *opening),
             };
             when_free(|| bind(&mut bound)).map_err(refused)?;
         }
@@ -72,12 +77,9 @@ impl Bound {
         Ok(())
     }
 
-    fn bind_unix(&mut self, path: &Path, opening: Opening) -> io::Result<()> {
-        remove_left_over(path)?;
-        let listener = unix::UnixListener::bind(path)?;
+    fn bind_unix(&mut self, path: &Path, access: SocketAccess, opening: Opening) -> io::Result<()> {
+        let listener = unix_socket::listen(path, access, ACCEPT_QUEUE)?;
         self.files.0.push(path.to_owned());
-        rustix::net::listen(&listener, ACCEPT_QUEUE)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
         for listeners in &mut self.listeners {
             listeners.unix.push(Listening { socket: listener.try_clone()?, opening });
         }
@@ -114,7 +116,7 @@ impl Inherited {
     ) -> io::Result<()> {
         if let Ok(Some(socket)) = sockets.take_unix_listener(index) {
             let address = socket.local_addr()?;
-            let path = address.as_pathname().unwrap_or_else(|| Path::new("(abstract)"));
+            let path = address.as_pathname().unwrap_or_else(|| Path::new(ABSTRACT));
             let opening = self.note(ListenAddr::Unix(path.to_owned()), configured);
             must_listen(&socket)?;
             self.unix.push(Listening { socket, opening });
@@ -233,18 +235,31 @@ fn tcp(address: SocketAddr, shared: bool) -> io::Result<net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Removes the socket of a server that is gone; one that still listens is in use.
-fn remove_left_over(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => Err(io::ErrorKind::AlreadyExists.into()),
-        Ok(_) if unix::UnixStream::connect(path).is_ok() => Err(io::ErrorKind::AddrInUse.into()),
-        Ok(_) => fs::remove_file(path),
-        Err(_none) => Ok(()),
-    }
+/// A sentence for the operator if every user of this host is believed about addresses of clients,
+/// because all of them may connect to a unix socket and those who do are trusted proxies.
+pub(super) fn believed_strangers(server: &ServerConfig) -> Option<String> {
+    let believed = server.trusted_proxies.iter().any(|trusted| *trusted == Trusted::Unix);
+    let of_http = server.listeners.iter().filter(|listener| listener.opening == Opening::Http);
+    let open = of_http.map(|listener| &listener.place).find(|place| match place {
+        // A socket without a file has no permissions (unix(7)).
+        ListenAddr::Unix(path) => path == Path::new(ABSTRACT) || admits_everyone(path),
+        ListenAddr::Tcp(_) => false,
+    })?;
+    believed.then(|| {
+        format!(
+            "Every user of this host may connect to {open}, and is believed about the address of \
+             its client (X-Forwarded-For). Let only the proxy connect (server.socket_mode=0660 and \
+             server.socket_group, or SocketMode= and SocketGroup= of the socket unit), or believe \
+             nobody (server.trusted_proxies=none)."
+        )
+    })
 }
 
 /// What to do about a refusal to listen.
 pub(super) fn advice(address: &ListenAddr, error: &io::Error) -> String {
+    if let Some(fault) = Fault::within(error) {
+        return fault.remedy.to_owned();
+    }
     match (error.kind(), address) {
         (io::ErrorKind::AddrInUse, ListenAddr::Tcp(socket)) => format!(
             "Another process listens there (find it with: ss -ltnp 'sport = :{}'). \
@@ -274,6 +289,8 @@ pub(super) fn advice(address: &ListenAddr, error: &io::Error) -> String {
 mod tests {
     use super::*;
 
+    const ACCESS: SocketAccess = SocketAccess { mode: 0o660, owner: None, group: None };
+
     fn free_port() -> SocketAddr {
         net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
     }
@@ -281,10 +298,10 @@ mod tests {
     #[test]
     fn every_shard_listens_on_the_same_port_and_nobody_else_can() {
         let address = free_port();
-        let bound = Bound::bind(&[ListenAddr::Tcp(address).into()], 3).unwrap();
+        let bound = Bound::bind(&[ListenAddr::Tcp(address).into()], ACCESS, 3).unwrap();
         assert_eq!(bound.listeners.iter().map(|of| of.tcp.len()).sum::<usize>(), 3);
         let Err(StartError::Listen { error, .. }) =
-            Bound::bind(&[ListenAddr::Tcp(address).into()], 1)
+            Bound::bind(&[ListenAddr::Tcp(address).into()], ACCESS, 1)
         else {
             panic!("a second gateway took the port");
         };
@@ -298,12 +315,12 @@ mod tests {
         let path = directory.join("gateway.sock");
         drop(unix::UnixListener::bind(&path).unwrap());
         let addresses = [ListenAddr::Unix(path.clone()).into()];
-        let bound = Bound::bind(&addresses, 2).unwrap();
-        assert!(Bound::bind(&addresses, 2).is_err(), "it is in use");
+        let bound = Bound::bind(&addresses, ACCESS, 2).unwrap();
+        assert!(Bound::bind(&addresses, ACCESS, 2).is_err(), "it is in use");
         drop(bound);
         assert!(!path.exists());
         fs::write(&path, "a file").unwrap();
-        assert!(Bound::bind(&addresses, 2).is_err(), "not ours to remove");
+        assert!(Bound::bind(&addresses, ACCESS, 2).is_err(), "not ours to remove");
         assert!(path.exists());
         fs::remove_dir_all(&directory).unwrap();
     }

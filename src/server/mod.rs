@@ -15,6 +15,7 @@ mod reload;
 mod screen;
 pub mod signals;
 mod status;
+mod unix_socket;
 
 use std::fmt;
 use std::io;
@@ -100,7 +101,7 @@ fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
     let host = preflight::check()?;
     host.holds(server.shards)?;
     let bound = match inherited.is_empty() {
-        true => Bound::bind(&server.listeners, server.shards)?,
+        true => Bound::bind(&server.listeners, server.socket_access, server.shards)?,
         false => inherited.share(server.shards)?,
     };
     let format = match server.log_format {
@@ -137,7 +138,8 @@ async fn control(
         LogFormat::Json => tracing::info!("{}", server.starting_line()),
     }
     let slots = limits::slots_note(host.nofile.soft, server.max_connections_per_shard);
-    for note in config.notes.iter().chain(&slots) {
+    let strangers = listen::believed_strangers(server);
+    for note in config.notes.iter().chain(&slots).chain(&strangers) {
         tracing::warn!("{note}");
     }
     manager.ready(&server.starting_line());

@@ -47,6 +47,9 @@ mod apps;
 /// What apps' own servers are told.
 mod webhooks;
 
+/// Unix sockets: who may connect.
+mod unix_socket;
+
 /// Who is let in, how many, how fast.
 mod admission;
 /// What an app, a connection and a shard may have, and what happens beyond.
