@@ -135,7 +135,20 @@ impl Round {
         if let Some(spool) = &mut round.spool {
             spool.restore(&mut round.dispatch);
         }
+        round.expect_trust(apps);
         round
+    }
+
+    /// Warns if a webhook goes to `https` and no receiver could be trusted: at once, and not only
+    /// when the first event is lost.
+    fn expect_trust(&self, apps: &Apps) {
+        let mut webhooks = apps.iter().flat_map(|app| app.webhooks.iter());
+        if let Some(webhook) = webhooks.find(|webhook| webhook.url.tls())
+            && let Err(error) = self.tls.config()
+        {
+            let url = webhook.url.to_string();
+            tracing::warn!(url, "webhooks to https cannot be delivered, because {error}");
+        }
     }
 
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
@@ -151,7 +164,10 @@ impl Round {
                 () = tokio::time::sleep_until(wake_at) => {}
                 // None for ever once nobody can order: then it is not waited for.
                 Some(order) = orders.recv() => match order {
-                    Order::Configure(apps) => self.dispatch.configure(&apps),
+                    Order::Configure(apps) => {
+                        self.dispatch.configure(&apps);
+                        self.expect_trust(&apps);
+                    }
                     Order::Finish { within, done } => {
                         self.finish(within).await;
                         let _gone = done.send(());

@@ -106,7 +106,11 @@ impl Line {
 }
 
 impl Tls {
-    fn config(&self) -> io::Result<Arc<ClientConfig>> {
+    /// What TLS is made with.
+    ///
+    /// # Errors
+    /// The host has no root certificates, so that no receiver could be trusted.
+    pub(super) fn config(&self) -> io::Result<Arc<ClientConfig>> {
         if let Some(config) = self.0.get() {
             return Ok(Arc::clone(config));
         }
@@ -114,9 +118,12 @@ impl Tls {
         let mut roots = RootCertStore::empty();
         let (taken, _unusable) = roots.add_parsable_certificates(found.certs);
         if taken == 0 {
-            return Err(io::Error::other(
-                "this host has no root certificates: install ca-certificates, or set SSL_CERT_FILE",
-            ));
+            let cause =
+                found.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
+            return Err(io::Error::other(format!(
+                "this host has no root certificates{cause}: install the package ca-certificates, \
+                 or set SSL_CERT_FILE to a file of certificates in PEM"
+            )));
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

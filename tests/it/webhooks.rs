@@ -12,6 +12,7 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 use crate::client::Client;
 use crate::gateway::{APP_ID, KEY, SECRET, SHARD_COUNTS, Setup, eventually};
 use crate::http::publish;
+use crate::left_out::runs;
 use crate::receiver::Receiver;
 use crate::reload::reload;
 
@@ -294,6 +295,9 @@ fn the_connection_to_an_endpoint_that_is_no_more_ends() {
 
 #[test]
 fn tls_takes_the_certificates_of_the_host_and_no_others() {
+    if !runs("openssl", &["version"]) {
+        return;
+    }
     let setup = Setup::new(1);
     let at = |name: &str| setup.path(name).to_str().unwrap().to_owned();
     for name in ["trusted", "stranger"] {
@@ -327,6 +331,31 @@ fn tls_takes_the_certificates_of_the_host_and_no_others() {
     let line = gateway.logged(&["a webhook failed", "no TLS"]);
     assert!(line.contains(&stranger.port().to_string()), "{line}");
     assert!(stranger.heads().is_empty(), "nothing is said to a stranger");
+}
+
+#[test]
+fn a_start_that_could_trust_no_receiver_of_webhooks_warns() {
+    let setup = Setup::new(1);
+    let app = |url: &str| {
+        format!("[[apps]]\napp_id = \"{APP_ID}\"\n[[apps.webhooks]]\nurl = \"{url}\"\n")
+    };
+    let empty = setup.path("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    let setup = setup.toml(&app("http://127.0.0.1:9/"));
+    let mut command = setup.command("start");
+    command.env("SSL_CERT_FILE", &empty);
+    let gateway = setup.start_as(&mut command);
+    let warning = ["WARN", "webhooks to https cannot be delivered", "ca-certificates"];
+    assert!(!gateway.log().contains(warning[1]), "plain HTTP needs no certificates");
+    // What a start would say, a reload says as well.
+    std::fs::write(gateway.path("ringwave.toml"), app("https://127.0.0.1:9/")).unwrap();
+    assert!(reload(&gateway).status.success());
+    gateway.logged(&warning);
+
+    let setup = Setup::new(1).toml(&app("https://127.0.0.1:9/"));
+    let mut command = setup.command("start");
+    command.env("SSL_CERT_FILE", &empty);
+    setup.start_as(&mut command).logged(&warning);
 }
 
 fn tls(certificate: &str, key: &str) -> ServerConfig {
