@@ -47,6 +47,7 @@ fn a_dry_run_changes_nothing_applying_changes_all_and_undoing_all_again() {
     let host = host();
     let before = tree(&host);
     let shown = apply_tuning(&host, EVERYTHING);
+    assert!(shown.contains("new: /etc/nginx/conf.d/ringwave-upstream.conf"), "{shown}");
     assert!(shown.contains("net.core.somaxconn: 4096 -> 65535"), "{shown}");
     assert!(shown.contains("new: /etc/systemd/system/ringwave.service"), "{shown}");
     assert!(shown.contains("-worker_processes 1;\n"), "what is replaced is shown: {shown}");
@@ -99,19 +100,11 @@ fn a_kernel_without_a_setting_is_told_and_fails() {
     assert_eq!(told, "apply-tuning: this kernel has no net.ipv4.tcp_migrate_req\n");
 }
 
-const EVERYTHING: &[&str] = &[
-    "sysctl",
-    "limits",
-    "systemd",
-    "nginx-unix",
-    "nginx-main",
-    "supervisor",
-    "--host",
-    "ws.shop.test",
-];
+const EVERYTHING: &[&str] =
+    &["sysctl", "limits", "systemd", "nginx-unix", "nginx-main", "--host", "ws.shop.test"];
 
 /// A directory that looks like a host: the kernel's settings, and an nginx.
-fn host() -> Directory {
+pub(crate) fn host() -> Directory {
     let host = Directory::new();
     for line in tuning("sysctl.conf").lines().filter(|line| !line.starts_with(['#', '-'])) {
         let Some((key, _)) = line.split_once(" = ") else { continue };
@@ -124,19 +117,19 @@ fn host() -> Directory {
 }
 
 #[track_caller]
-fn apply_tuning(host: &Directory, arguments: &[&str]) -> String {
+pub(crate) fn apply_tuning(host: &Directory, arguments: &[&str]) -> String {
     let output = script(host, arguments);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn script(host: &Directory, arguments: &[&str]) -> std::process::Output {
+pub(crate) fn script(host: &Directory, arguments: &[&str]) -> std::process::Output {
     let mut command = Command::new(root().join("scripts/apply-tuning"));
     command.arg("--root").arg(&host.0).args(arguments).output().unwrap()
 }
 
 /// All files below a directory, by their paths from there.
-fn tree(directory: &Directory) -> BTreeMap<String, String> {
+pub(crate) fn tree(directory: &Directory) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     let mut directories = vec![directory.0.clone()];
     while let Some(next) = directories.pop() {

@@ -81,6 +81,11 @@ pub(crate) fn ringwave(directory: &crate::Directory, listen: &[String]) -> Comma
     command
 }
 
+/// A unix socket as a place to listen.
+pub(crate) fn url(path: &str) -> String {
+    format!("unix://{path}")
+}
+
 /// The flags of a gateway with two shards.
 pub(crate) fn with_flags(command: &mut Command, listen: &[String]) {
     command.args(["start", "--shards=2"]);

@@ -1,5 +1,5 @@
-//! Every file of `tuning/` at work: what is shipped is what runs here, with other paths. A program
-//! that is not installed skips its tests, and says so.
+//! Every file of `tuning/` at work: what is shipped is what runs here, with other paths. Tests of a
+//! program that is not installed are left out, and counted.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +9,9 @@
 )]
 
 mod gateway;
+#[path = "../left_out/mod.rs"]
+mod left_out;
+mod receiver;
 
 /// `scripts/apply-tuning`, the kernel's settings and limits.
 mod apply;
@@ -20,10 +23,11 @@ mod nginx;
 mod service;
 /// The program of supervisor.
 mod supervisor;
+/// What `scripts/apply-tuning` makes of several parts: that they serve together.
+mod together;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The root of the repository.
@@ -48,18 +52,6 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
 fn setting<'a>(text: &'a str, key: &str) -> &'a str {
     let value = text.lines().find_map(|line| line.trim().strip_prefix(key));
     value.unwrap_or_else(|| panic!("no line {key}")).trim_end_matches(';').trim()
-}
-
-/// Whether a program runs here; says so when it does not.
-fn runs(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    let silent = command.args(arguments).stdin(Stdio::null());
-    let silent = silent.stdout(Stdio::null()).stderr(Stdio::null());
-    let runs = silent.status().is_ok_and(|status| status.success());
-    if !runs {
-        eprintln!("skipped: `{program} {}` does not succeed here", arguments.join(" "));
-    }
-    runs
 }
 
 /// A directory of one test, removed at its end.

@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use ringwave::config::{self, Config, Environment, Flags};
 
 use crate::gateway::{self, Process, carries, free_port, free_ports, tcp, unix, until};
-use crate::{Directory, replaced, root, runs, setting, tuning};
+use crate::left_out::runs;
+use crate::{Directory, replaced, root, setting, tuning};
 
 #[test]
 fn nginx_carries_websockets_and_the_api_over_a_unix_socket() {
@@ -16,10 +17,10 @@ fn nginx_carries_websockets_and_the_api_over_a_unix_socket() {
     let directory = Directory::new();
     let socket = directory.at("ringwave.sock");
     let upstream = replaced(&tuning("nginx/upstream-unix.conf"), SOCKET, &socket);
-    let mut gateway = Process::start(&mut gateway::ringwave(&directory, &[url(&socket)]));
+    let mut gateway = Process::start(&mut gateway::ringwave(&directory, &[gateway::url(&socket)]));
     until("the gateway's socket", || unix(&socket).is_ok());
     let port = free_port();
-    let mut nginx = start_nginx(&directory, port, &upstream);
+    let mut nginx = start_nginx(&directory, port, &tuning("nginx/site.conf"), &upstream);
     carries(Tls::connect(port), Tls::connect(port));
     assert!(nginx.terminate().success());
     assert!(gateway.terminate().success());
@@ -42,7 +43,7 @@ fn nginx_carries_websockets_and_the_api_over_several_ports() {
     let mut command = gateway::ringwave(&directory, &[]);
     let mut gateway = Process::start(command.env("RINGWAVE_LISTEN", setting.unwrap().1));
     until("the gateway's ports", || ports.iter().all(|&port| tcp(port).is_ok()));
-    let mut nginx = start_nginx(&directory, port, &upstream);
+    let mut nginx = start_nginx(&directory, port, &tuning("nginx/site.conf"), &upstream);
     for _ in ports {
         carries(Tls::connect(port), Tls::connect(port));
     }
@@ -79,14 +80,10 @@ pub(crate) fn defaults() -> Config {
     config::load(&flags, &Environment::default(), &root().join("tuning")).unwrap()
 }
 
-const SOCKET: &str = "/run/ringwave/ringwave.sock";
+pub(crate) const SOCKET: &str = "/run/ringwave/ringwave.sock";
 
-fn url(path: &str) -> String {
-    format!("unix://{path}")
-}
-
-/// The shipped main file and site, with the paths and the port of this test.
-fn start_nginx(directory: &Directory, port: u16, upstream: &str) -> Process {
+/// The shipped main file and a site, with the paths and the port of this test.
+pub(crate) fn start_nginx(directory: &Directory, port: u16, site: &str, upstream: &str) -> Process {
     let certificate = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
         .args(["-nodes", "-subj", "/CN=ws.example.com", "-days", "2"])
@@ -97,7 +94,7 @@ fn start_nginx(directory: &Directory, port: u16, upstream: &str) -> Process {
     assert!(certificate.unwrap().success());
 
     let here = directory.at("");
-    let site = replaced(&tuning("nginx/site.conf"), "/etc/letsencrypt/live/ws.example.com/", &here);
+    let site = replaced(site, "/etc/letsencrypt/live/ws.example.com/", &here);
     let site = replaced(&site, "listen [::]:443 ssl reuseport backlog=65535;", "");
     let site = replaced(&site, "listen 443 ", &format!("listen 127.0.0.1:{port} "));
     directory.write("conf.d/ringwave.conf", &site);
@@ -133,10 +130,10 @@ fn temporary_files(here: &str) -> String {
 }
 
 /// A TLS connection to nginx, made by openssl(1), which passes bytes through.
-struct Tls(Child);
+pub(crate) struct Tls(Child);
 
 impl Tls {
-    fn connect(port: u16) -> Self {
+    pub(crate) fn connect(port: u16) -> Self {
         let address = format!("127.0.0.1:{port}");
         let mut command = Command::new("timeout");
         command.args([

@@ -9,7 +9,8 @@ use std::process::{Command, Output};
 
 use crate::container::{self, Filter};
 use crate::gateway::{self, Client, PATIENCE, Process, carries, free_port, tcp, unix};
-use crate::{Directory, nginx, replaced, runs, setting, tuning};
+use crate::left_out::runs;
+use crate::{Directory, nginx, replaced, setting, tuning};
 
 const SERVICE: &str = "systemd/ringwave.service";
 
@@ -25,6 +26,7 @@ fn systemd_accepts_the_units_and_finds_the_service_well_confined() {
     let socket = directory.write("ringwave.socket", &tuning("systemd/ringwave.socket"));
     let verified = analyze(&["verify", &service, &socket]);
     assert!(verified.status.success() && verified.stderr.is_empty(), "{verified:?}");
+    assert_eq!(setting(&unit, "LimitCORE="), "0", "a dump would have the secrets");
     // Of 100; a unit without any of this has 96.
     let judged = analyze(&["security", "--offline=true", "--threshold=20", &service]);
     assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
