@@ -83,17 +83,24 @@ pub(super) async fn serve<G: Gateway>(
 
     let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
     let mut stopped = pin!(listener::stopped(stop.clone()));
-    let mut stopping = false;
+    let (mut stopping, mut last_request) = (false, false);
     let ended = poll_fn(|cx| {
         if !stopping && stopped.as_mut().poll(cx).is_ready() {
             stopping = true;
             pace.hurry(front.settings.get().head_timeout_at_stop);
-            Pin::new(&mut http).graceful_shutdown();
         }
-        // hyper first: it may move the deadline that is looked at behind it.
-        match Pin::new(&mut http).poll(cx) {
-            Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending => pace.poll_late(alarm.as_mut(), cx).map(|()| None),
+        loop {
+            // hyper first: it may move the deadline that is looked at behind it.
+            if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
+                return Poll::Ready(Some(result));
+            }
+            // Told so before anything has come, hyper would close the connection of a client whose
+            // request is on its way.
+            if !stopping || last_request || !pace.has_heard() {
+                return pace.poll_late(alarm.as_mut(), cx).map(|()| None);
+            }
+            last_request = true;
+            Pin::new(&mut http).graceful_shutdown();
         }
     });
     let Some(result) = ended.await else {

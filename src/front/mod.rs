@@ -76,9 +76,9 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// No prefix, 16,384 connections, 10 s for a head and 250 ms at a stop, 30 s for a body (an HTTP
-    /// publisher of Pusher waits that long in all), 75 s idle (as nginx), 64 MiB of bodies, nobody
-    /// trusted, and no limits of addresses.
+    /// No prefix, 16,384 connections, 10 s for a head and 250 ms at a stop, 30 s for a body (an
+    /// HTTP publisher of Pusher waits that long in all), 75 s idle (as nginx), 64 MiB of bodies,
+    /// nobody trusted, and no limits of addresses.
     fn default() -> Self {
         Self {
             path_prefix: String::new(),

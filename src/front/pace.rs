@@ -19,6 +19,8 @@ pub(super) struct Pace {
     waiting: Cell<bool>,
     /// Some of a head has come.
     begun: Cell<bool>,
+    /// Anything has ever come.
+    heard: Cell<bool>,
     /// None while a request is served: the body and the shard have deadlines of their own.
     deadline: Cell<Option<Instant>>,
 }
@@ -27,12 +29,19 @@ impl Pace {
     /// A new connection: its first head is due within `head` of the accept.
     pub(super) fn new(head: Duration) -> Self {
         let deadline = Cell::new(Some(Instant::now() + head));
-        Self { head: Cell::new(head), waiting: Cell::new(false), begun: Cell::new(false), deadline }
+        Self {
+            head: Cell::new(head),
+            waiting: Cell::new(false),
+            begun: Cell::new(false),
+            heard: Cell::new(false),
+            deadline,
+        }
     }
 
     /// Bytes arrived, or the end of the stream.
     pub(super) fn received(&self) {
         self.begun.set(true);
+        self.heard.set(true);
         if self.waiting.replace(false) {
             self.deadline.set(Some(Instant::now() + self.head.get()));
         }
@@ -57,6 +66,11 @@ impl Pace {
     /// browsers open them for later, has begun none.
     pub(super) fn in_head(&self) -> bool {
         self.begun.get()
+    }
+
+    /// Whether anything has come since the accept.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.get()
     }
 
     /// The front stops: from now on a head is due within `head` of the accept, or of its first byte

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::gateway::{Gateway, Setup, eventually};
 use crate::http::{Call, Http};
+use crate::left_out::left_out;
 use crate::reload::reload;
 
 /// Stops one thread, tells that it has, and reaps the thread at the end of its process, as the
@@ -43,14 +44,14 @@ impl Stopped {
         let mut perl = match perl.stdout(Stdio::piped()).spawn() {
             Ok(perl) => Self(perl),
             Err(error) => {
-                eprintln!("skipped: no perl ({error})");
+                left_out(&format!("there is no perl ({error})"));
                 return None;
             }
         };
         let mut line = String::new();
         BufReader::new(perl.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         if line != "stopped\n" {
-            eprintln!("skipped: threads cannot be traced here ({})", line.trim());
+            left_out(&format!("threads cannot be traced here ({})", line.trim()));
             return None;
         }
         Some(perl)
