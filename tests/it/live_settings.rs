@@ -221,7 +221,7 @@ fn the_bound_on_what_waits_for_one_reader_changes() {
         // It holds for what the connection is owed from now on.
         slow::publish(&mut http, 0);
         until_connected(gateway, 0);
-        gateway.logged(&["INFO", "too slow"]);
+        gateway.logged(&["WARN", "reads too slowly", "100000 bytes"]);
     });
 }
 

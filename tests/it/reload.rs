@@ -330,12 +330,12 @@ fn settings_that_need_a_restart_are_named_and_the_others_take_effect() {
         assert_eq!(
             told,
             format!(
-                "The configuration was read anew: 1 app\nserver.shutdown_window: 5 -> 7\n\
+                "The configuration was read anew: 1 app\nserver.shutdown_window: auto -> 7\n\
                  server.max_request_size: 100000 -> 100\nNote: {named}\n"
             )
         );
         gateway.logged(&["WARN", named]);
-        gateway.logged(&["INFO", "server.shutdown_window: 5 -> 7"]);
+        gateway.logged(&["INFO", "server.shutdown_window: auto -> 7"]);
         // Told as long as it is so, and no more once it is changed back.
         assert!(
             reloaded(&gateway, toml).contains("1 app; nothing changed\nNote: server.port (8080")

@@ -223,8 +223,10 @@ fn a_quota_is_told_with_its_number_and_its_setting() {
 #[test]
 fn a_lack_of_memory_is_told_with_what_to_raise() {
     in_both_forms(
-        |setup| setup.env("RINGWAVE_MEMORY_LIMIT", "1048576"),
+        |setup| setup,
         |gateway| {
+            // A start with so little is refused.
+            reload::reloaded(gateway, "[server]\nmemory_limit = \"1M\"\n");
             eventually("a connection is refused", || {
                 let mut client = Client::open(gateway, &target(), &[]);
                 (client.next()["event"] == "pusher:error").then_some(())
