@@ -31,6 +31,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Origin;
+use crate::version;
 
 /// What an answer starts with.
 const DONE: &str = "done ";
@@ -78,7 +79,7 @@ impl Question {
         let found = Self::ALL.into_iter().find(|question| question.word() == line);
         found.ok_or_else(|| {
             let word = line.split(' ').next().unwrap_or_default();
-            let version = env!("CARGO_PKG_VERSION");
+            let version = version::NUMBER;
             format!("the server, which is version {version}, does not know {word:?}")
         })
     }

@@ -1,8 +1,8 @@
 //! Floor 7. The process: what happens in which order from a configuration to an exit code.
 //!
 //! The main thread becomes the control thread: signals, reloads, and what shards report. Each shard
-//! has a thread of its own, pinned to a core; webhooks have one that is not. Nothing is bound
-//! before the host has been found able.
+//! has a thread of its own, pinned to a core if the system allows; webhooks have one that is not.
+//! Nothing is bound before the host has been found able.
 
 pub mod admin;
 pub mod limits;
@@ -184,7 +184,7 @@ async fn control(
     let window = stop::window(reload.shutdown_window(), connections);
     let drain = Drain { window, successor: inherited };
     let shown = format!("{}s", window.as_secs_f64());
-    tracing::info!(connections, window = shown, "Gracefully terminating connections.");
+    tracing::info!(connections, window = %shown, "Gracefully terminating connections.");
     manager.stopping(stop::patience(drain));
     let mut stopping = pin!(stop::run(&mut shards, courier, drain));
     loop {
@@ -218,8 +218,7 @@ fn announce(config: &Config, host: &Host, cores: &[Option<usize>]) {
 /// The start as one line of the log, with what a machine looks for as fields.
 fn tell_start(server: &ServerConfig) {
     let places: Vec<_> = server.listeners.iter().map(ToString::to_string).collect();
-    let (version, listeners, shards) =
-        (env!("CARGO_PKG_VERSION"), places.join(", "), server.shards);
+    let (version, listeners, shards) = (crate::version::NUMBER, places.join(", "), server.shards);
     tracing::info!(version, listeners, shards, "{}", server.starting_line());
 }
 

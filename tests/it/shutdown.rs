@@ -116,7 +116,10 @@ fn requests_in_flight_are_answered_and_their_events_arrive() {
         assert_eq!(http.response().status, 100);
         gateway.signal(Signal::TERM);
         gateway.logged(&["Gracefully terminating"]);
-        // Those without a request are closed at once.
+        // Kept connections serve one more request.
+        idle.send(b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n");
+        let response = idle.response();
+        assert_eq!((response.status, response.header("connection")), (200, Some("close")));
         assert_eq!(idle.response().status, 0);
         http.send(rest);
         let response = http.response();

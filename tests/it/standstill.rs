@@ -147,7 +147,7 @@ fn a_reload_and_the_watch_of_the_memory_go_on_while_one_shard_stands_still_with_
 fn a_stop_ends_while_one_shard_stands_still_with_a_full_mailbox() {
     let Some((mut gateway, stopped)) = with_a_full_mailbox() else { return };
     gateway.signal(Signal::TERM);
-    gateway.logged(&["connections that did not end in time are cut"]);
+    gateway.logged(&["connections that do not end in time are cut"]);
     gateway.logged(&["ERROR", "shard 1 did not end and is cut off"]);
     assert!(gateway.ended().success());
     drop(stopped);

@@ -167,7 +167,7 @@ fn a_command_does_not_believe_another_user_who_has_taken_the_name() {
     drop(eventually("the name is free", free));
     fs::create_dir_all(setup.path("")).unwrap();
     let mut mallory = Command::new("python3");
-    mallory.args(["-c", &script]).stdout(Stdio::piped());
+    mallory.args(["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut mallory = mallory.spawn().unwrap();
     let mut taken = [0; 5];
     std::io::Read::read_exact(mallory.stdout.as_mut().unwrap(), &mut taken).unwrap();
