@@ -262,13 +262,41 @@ impl<M: Send> Outside<M> {
         }
     }
 
-    /// Sends to every shard whose mailbox has room; drops what is for the others. Never blocks.
-    pub fn offer(&self, mut message: impl FnMut() -> M) {
-        for peer in self.peers.iter() {
-            if peer.mailbox.try_send(message()).is_ok() {
-                peer.wake.notify();
+    /// Sends to every shard whose mailbox has room. Never blocks.
+    pub fn offer(&self, mut message: impl FnMut() -> M) -> Undelivered<M> {
+        let shards = (0..u16::try_from(self.peers.len()).unwrap_or(u16::MAX)).map(ShardId);
+        let mut left = Undelivered(shards.map(|shard| (shard, message())).collect());
+        self.offer_again(&mut left);
+        left
+    }
+
+    /// Sends what had found no room, as far as there is room now. Never blocks.
+    pub fn offer_again(&self, left: &mut Undelivered<M>) {
+        let messages = std::mem::take(&mut left.0);
+        left.0.extend(messages.into_iter().filter_map(|(shard, message)| {
+            let peer = self.peers.get(shard.index())?;
+            match peer.mailbox.try_send(message) {
+                Ok(()) => {
+                    peer.wake.notify();
+                    None
+                }
+                Err(TrySendError::Full(message)) => Some((shard, message)),
+                // A shard that has ended needs no message.
+                Err(TrySendError::Disconnected(_)) => None,
             }
-        }
+        }));
+    }
+}
+
+/// Messages from outside whose mailboxes were full. Dropped, they are lost.
+#[derive(Debug)]
+pub struct Undelivered<M>(Vec<(ShardId, M)>);
+
+impl<M> Undelivered<M> {
+    /// Whether all have arrived.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -330,6 +358,22 @@ mod tests {
         sender.send(ShardId(1), 3);
         sender.flush();
         assert!(!receiver.peers[1].wake.take_written(), "one write wakes it");
+    }
+
+    #[test]
+    fn from_outside_a_full_mailbox_holds_nobody_up_and_its_message_can_be_offered_again() {
+        let mut ports = connect::<u32>(2, 1).unwrap();
+        let outside = ports[0].outside();
+        assert!(outside.offer(|| 1).is_empty());
+        assert_eq!(ports[0].receive(), Some(1));
+        let mut left = outside.offer(|| 2);
+        assert_eq!(left.0, [(ShardId(1), 2)], "of shard 1 the mailbox is full");
+        outside.offer_again(&mut left);
+        assert!(!left.is_empty());
+        assert_eq!(ports[1].receive(), Some(1));
+        outside.offer_again(&mut left);
+        assert!(left.is_empty());
+        assert_eq!((ports[0].receive(), ports[1].receive()), (Some(2), Some(2)));
     }
 
     #[test]

@@ -72,15 +72,18 @@ impl Gauge {
     pub(super) async fn watch(self, bus: Outside<Message>) {
         let mut headroom = Headroom::Enough;
         let mut interval = INTERVALS.0;
+        let mut left = None;
         loop {
             tokio::time::sleep(interval).await;
+            // A shard that hangs must not hold up the control thread: it is told when it can be.
+            left.iter_mut().for_each(|left| bus.offer_again(left));
             // What cannot be read at the moment is as it was.
             let Some(reading) = self.read() else { continue };
             interval = reading.lasts();
             let now = headroom_at(headroom, reading);
             if now != headroom {
                 log(headroom, now, reading);
-                bus.broadcast(|| Message::Memory(now));
+                left = Some(bus.offer(|| Message::Memory(now)));
                 headroom = now;
             }
         }

@@ -92,11 +92,12 @@ impl ServiceManager {
 async fn roll_call(bus: &Outside<Message>, patience: Duration) {
     loop {
         let mut answers = Vec::new();
-        bus.offer(|| {
+        // A mailbox without room is asked again below: its answer has been dropped.
+        drop(bus.offer(|| {
             let (present, answer) = oneshot::channel();
             answers.push(answer);
             Message::RollCall(present)
-        });
+        }));
         let mut complete = true;
         for (shard, mut answer) in answers.into_iter().enumerate() {
             let answered = match timeout(patience, &mut answer).await {
