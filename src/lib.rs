@@ -7,8 +7,8 @@
 //!   whichever shards publishers and subscribers are on. Or the connection closes with a code.
 //! - **Slow readers cost only themselves.** What a connection has not taken is bounded in bytes,
 //!   per connection and per shard; over a bound the slow one is closed with 4101.
-//! - **A stop loses nobody silently.** Requests in flight end, every client gets a Close with 4200,
-//!   spread over a window, on which client libraries return at once.
+//! - **A stop loses nobody silently.** Requests in flight end, every client gets a Close on which
+//!   its library returns when somebody listens again, and the listeners close last.
 //! - **Everything is bounded.** Nothing that comes from the network can panic, block a shard, or
 //!   grow past a limit that has a name.
 //!
@@ -47,7 +47,7 @@
 //! | 3 | [`channels`], [`plane`] | who is subscribed, what is one truth; sockets and backlogs |
 //! | 2 | [`bus`], [`protocol`] | mailboxes between shards; the Pusher protocol, pure |
 //! | 1 | [`ring`], [`websocket`] | the kernel's ring or a simulated one; RFC 6455, pure |
-//! | 0 | [`frame`], [`id`], [`memory`], [`time`] | values that all floors share |
+//! | 0 | [`frame`], [`id`], [`memory`], [`time`], [`version`] | values that all floors share |
 //!
 //! `websocket`, `protocol` and `channels` know no socket, no clock and no randomness: bytes and
 //! `now` go in, values come out. [`Plane`](plane::Plane) and [`Shard`](shard::Shard) are generic
@@ -99,6 +99,7 @@ pub mod frame;
 pub mod id;
 pub mod memory;
 pub mod time;
+pub mod version;
 
 pub mod ring;
 pub mod websocket;
