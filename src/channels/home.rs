@@ -67,6 +67,8 @@ pub struct Homes {
     cache: Cache,
     /// Of channels whose number of subscribers is told to them. Nothing of any other.
     counts: Counts<ChannelKey>,
+    /// By index of the app: its occupied channels. As long as the highest index that ever had one.
+    occupied: Vec<u32>,
 }
 
 /// One channel at home. Exists while it is occupied or has a cached event.
@@ -108,6 +110,7 @@ impl Homes {
             by_key: HashTable::new(),
             cache: Cache::new(bounds),
             counts: Counts::default(),
+            occupied: Vec::new(),
         }
     }
 
@@ -138,6 +141,11 @@ impl Homes {
             self.drop_if_unused(&join.key);
         }
         let Join { key, conn, ticket, member, again, .. } = join;
+        if change.occupancy {
+            let index = usize::from(key.app().0);
+            self.occupied.resize(self.occupied.len().max(index + 1), 0);
+            self.occupied[index] += 1;
+        }
         let joined = Joined { key, conn, ticket, member, again, outcome };
         post(shard, Message::Joined(Box::new(joined)));
         change
@@ -157,6 +165,11 @@ impl Homes {
         }
         if let Some(member) = &leave.member {
             change.membership = home.part(member, post);
+        }
+        if change.occupancy
+            && let Some(occupied) = self.occupied.get_mut(usize::from(leave.key.app().0))
+        {
+            *occupied = occupied.saturating_sub(1);
         }
         self.drop_if_unused(&leave.key);
         change
@@ -222,6 +235,12 @@ impl Homes {
         let homes = self.homes.iter().flatten().filter(|home| home.key.app() == app);
         let states = homes.map(|home| (home.key.name().clone(), home.state(now)));
         states.filter(|(_, state)| state.occupied()).collect()
+    }
+
+    /// How many channels are occupied, by index of their app; apps behind the last have none.
+    #[must_use]
+    pub fn occupied_counts(&self) -> &[u32] {
+        &self.occupied
     }
 
     /// Drops cached events whose time is over. Costs nothing for those that stay.

@@ -116,8 +116,9 @@ pub struct ServerConfig {
     pub backlog_per_connection: usize,
     /// Bytes that may wait for all connections of a shard together.
     pub backlog_per_shard: usize,
-    /// Time over which a stopping server spreads its closes; may be zero.
-    pub shutdown_window: Duration,
+    /// Time over which a stopping server spreads its closes; may be zero. `None`: as long as the
+    /// number of connections asks for.
+    pub shutdown_window: Option<Duration>,
     /// Slots of one shard; `None`: what the limit of open files allows.
     pub max_connections_per_shard: Option<u32>,
     /// HTTP connections of one shard at a time.

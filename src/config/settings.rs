@@ -148,9 +148,10 @@ settings! {
     /// Bytes that may wait for all slow readers of one shard together.
     BACKLOG_PER_SHARD: Whole<usize> = Whole::bytes(4 * KIB, 64 * GIB), "server.backlog_per_shard",
         default "67108864", env "RINGWAVE_BACKLOG_PER_SHARD";
-    /// Time over which a stopping server spreads its closes; supervisor kills after 10 by default.
-    SHUTDOWN_WINDOW: Seconds = Seconds::range(0, 300), "server.shutdown_window",
-        default "5", env "RINGWAVE_SHUTDOWN_WINDOW";
+    /// Time over which a stop spreads its closes; `auto`: 1 per 20,000 connections, at most 5.
+    SHUTDOWN_WINDOW: Or<Seconds> =
+        Or { word: "auto", form: Seconds::range(0, 300) }, "server.shutdown_window",
+        default "auto", env "RINGWAVE_SHUTDOWN_WINDOW";
     /// WebSocket connections that one shard holds; `auto` is what the limit of open files allows.
     MAX_CONNECTIONS_PER_SHARD: Or<Whole<u32>> =
         Or { word: "auto", form: Whole::count(1, 16_777_215) }, "server.max_connections_per_shard",

@@ -254,7 +254,7 @@ fn a_bad_value_is_refused_with_its_setting_its_source_and_what_is_accepted() {
             "RINGWAVE_SHUTDOWN_WINDOW",
             "301",
             "server.shutdown_window cannot be \"301\" (RINGWAVE_SHUTDOWN_WINDOW of the \
-             environment): it takes a whole number from 0 to 300 seconds",
+             environment): it takes a whole number from 0 to 300 seconds, or `auto`",
         ),
         (
             "REVERB_APP_MAX_CONNECTIONS",

@@ -40,7 +40,8 @@ pub(super) enum Switched {
 /// Everything that a WebSocket holds from its first moment on.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    pub(super) admission: Admission,
+    /// `None`: it is only held.
+    pub(super) admission: Option<Admission>,
     pub(super) reservation: Reservation,
     pub(super) place: Option<Place>,
     pub(super) client: Option<IpAddr>,
@@ -80,17 +81,25 @@ pub(super) async fn serve<G: Gateway>(
     let mut http = protocol().serve_connection(io, service);
 
     let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
-    let mut stopped = pin!(listener::stopped(stop));
-    let mut stopping = false;
+    let mut stopped = pin!(listener::stopped(stop.clone()));
+    let (mut stopping, mut shut_down) = (false, false);
     let ended = poll_fn(|cx| {
         if !stopping && stopped.as_mut().poll(cx).is_ready() {
             stopping = true;
-            Pin::new(&mut http).graceful_shutdown();
+            pace.hurry(HEAD_OF_STOP);
         }
-        // hyper first: it may move the deadline that is looked at behind it.
-        match Pin::new(&mut http).poll(cx) {
-            Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending => pace.poll_late(alarm.as_mut(), cx).map(|()| None),
+        loop {
+            // hyper closes a connection without a request at once, though it may be on its way.
+            if stopping && !shut_down && pace.used() {
+                shut_down = true;
+                Pin::new(&mut http).graceful_shutdown();
+            }
+            // hyper first: it may move the deadline that is looked at behind it.
+            match Pin::new(&mut http).poll(cx) {
+                Poll::Ready(result) => return Poll::Ready(Some(result)),
+                Poll::Pending if stopping && !shut_down && pace.used() => {}
+                Poll::Pending => return pace.poll_late(alarm.as_mut(), cx).map(|()| None),
+            }
         }
     });
     let Some(result) = ended.await else {
@@ -99,12 +108,18 @@ pub(super) async fn serve<G: Gateway>(
     };
 
     let parts = http.into_parts();
-    match switched.take().filter(|_| result.is_ok()) {
-        None => parts.io.linger(LINGER_BYTES_HTTP, LINGER).await,
-        Some(Switched::Admitted(admitted)) => {
-            hand_over(&front.gateway, admitted, parts.io, parts.read_buf).await;
+    let lingering = async {
+        match switched.take().filter(|_| result.is_ok()) {
+            None => parts.io.linger(LINGER_BYTES_HTTP, LINGER).await,
+            Some(Switched::Admitted(admitted)) => {
+                hand_over(&front.gateway, admitted, parts.io, parts.read_buf).await;
+            }
+            Some(Switched::Refused(error)) => refuse(parts.io, error).await,
         }
-        Some(Switched::Refused(error)) => refuse(parts.io, error).await,
+    };
+    tokio::select! {
+        () = lingering => {}
+        () = stopped_for(stop, LINGER_OF_STOP) => {}
     }
 }
 
@@ -122,7 +137,7 @@ async fn welcome<G: Gateway>(
             let time_max = front.settings.head_timeout;
             let header = tokio::select! {
                 biased;
-                () = listener::stopped(stop) => return None,
+                () = stopped_for(stop, HEAD_OF_STOP) => return None,
                 header = tokio::time::timeout(time_max, io.proxy_header()) => header,
             };
             let Ok(Some(header)) = header else {
@@ -137,6 +152,12 @@ async fn welcome<G: Gateway>(
         tracing::debug!(?peer, "closed: far too many connections from its address");
     }
     visitor
+}
+
+/// Resolves this long after the front is told to stop.
+async fn stopped_for(stop: watch::Receiver<bool>, time: Duration) {
+    listener::stopped(stop).await;
+    tokio::time::sleep(time).await;
 }
 
 /// HTTP/1.1 as the front speaks it. At most 100 headers (hyper's default: naming it would cost an
@@ -199,6 +220,14 @@ async fn refuse(mut io: Io, error: ProtocolError) {
         io.linger(LINGER_BYTES_WEBSOCKET, LINGER).await;
     }
 }
+
+/// From the accept to the end of the first head, at a stop. A client that has just connected sends
+/// it a round trip later; browsers also open connections in advance, which never say anything.
+const HEAD_OF_STOP: Duration = Duration::from_millis(250);
+
+/// How long a closing connection waits for the peer at a stop: nobody listens any more, and the
+/// next process cannot before this one has ended.
+const LINGER_OF_STOP: Duration = Duration::from_millis(100);
 
 /// Largest head of a request in bytes. Browsers send an origin's cookies along with a WebSocket
 /// handshake; nginx takes 4 lines of 8 KiB, and usual heads have less than 1 KiB.

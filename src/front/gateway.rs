@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 pub use crate::channels::{CachedEvent, ChannelState, Publication};
 use crate::protocol::app::{Admission, App, Apps};
+use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 
 pub use super::door::Place;
@@ -31,8 +32,12 @@ pub trait Gateway: Clone + 'static {
     /// How much memory there is left.
     fn headroom(&self) -> Headroom;
 
-    /// True once the process stops: a connection closes after the request that it is in.
-    fn draining(&self) -> bool;
+    /// What becomes of new WebSockets while the process stops; `None`: it does not stop. Once it
+    /// does, an HTTP connection closes after the request that it is in.
+    fn stopping(&self) -> Option<Newcomers>;
+
+    /// To be held while a request is answered: a stop waits for those that began before it.
+    fn begin_request(&self) -> InFlight;
 
     /// A slot for one more WebSocket, if there is one. Asked before the 101: many handshakes can be
     /// under way at a time, and one that is promised its 101 must not find the table full.
@@ -49,6 +54,28 @@ pub enum Headroom {
     Short,
     /// Nothing that has a body either: publishes are answered 503 with `Retry-After: 1`.
     Spent,
+}
+
+/// What becomes of a WebSocket that is opened while the process stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newcomers {
+    /// It is opened, and says nothing until the process ends; then it is closed with 4102. A client
+    /// that were refused now would come back while nobody listens.
+    Held,
+    /// It is refused with this error.
+    Refused(ProtocolError),
+}
+
+/// A request that is being answered; dropped with its answer.
+#[derive(Clone, Debug, Default)]
+pub struct InFlight(Rc<()>);
+
+impl InFlight {
+    /// How many requests hold it, besides whoever asks.
+    #[must_use]
+    pub fn others(&self) -> usize {
+        Rc::strong_count(&self.0) - 1
+    }
 }
 
 /// Where an answer goes. Dropped unanswered when the shard stops.
@@ -135,8 +162,9 @@ impl Drop for Reservation {
 /// the shard alone: no operation of the front is in flight on it.
 #[derive(Debug)]
 pub struct Upgraded {
-    /// The proof that the app let the connection in; dropping it gives the place back.
-    pub admission: Admission,
+    /// The proof that the app let the connection in; dropping it gives the place back. `None`: it
+    /// is only [held](Newcomers::Held).
+    pub admission: Option<Admission>,
     /// The slot that it is to have: dropped when it has it.
     pub reservation: Reservation,
     /// What it holds of what its address may have: dropped when the connection has ended.

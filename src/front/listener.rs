@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockFilter, SockRef};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, watch};
@@ -31,10 +31,13 @@ use super::{Front, Settings, connection};
 pub struct Listeners {
     /// Each of this shard alone (`SO_REUSEPORT`): shut down when the shard stops.
     pub tcp: Vec<Listening<net::TcpListener>>,
-    /// Clones of sockets that all shards accept from, and that may outlive the process.
+    /// Clones of sockets that all shards accept from, and that outlive the process.
     pub shared_tcp: Vec<Listening<net::TcpListener>>,
     /// Clones of sockets that all shards accept from.
     pub unix: Vec<Listening<unix::UnixListener>>,
+    /// The sockets outlive the process: at a stop, whoever waits in their queues is left to the
+    /// successor.
+    pub inherited: bool,
 }
 
 /// A listening socket.
@@ -75,6 +78,10 @@ pub(super) struct Accepted {
 /// Accepts and serves until `stop` holds true or has lost its sender. Is done once every connection
 /// has ended: those in a request after its response, idle ones at once.
 ///
+/// The kernel resets whoever is in the queue of a listener that closes. So at a stop the listeners
+/// turn new connections away first, then take everything that is in their queues, and close behind
+/// that. [Inherited](Listeners::inherited) ones are left as they are.
+///
 /// Called and run on the shard's tokio-uring runtime, and nowhere else.
 ///
 /// # Errors
@@ -86,12 +93,14 @@ pub fn serve<G: Gateway>(
     settings: Settings,
     stop: watch::Receiver<bool>,
 ) -> io::Result<impl Future<Output = ()> + use<G>> {
+    let last_call = if listeners.inherited { Duration::ZERO } else { LAST_CALL };
     let sources = listeners.prepare()?;
-    Ok(accept_from(sources, gateway, settings, stop))
+    Ok(accept_from(sources, last_call, gateway, settings, stop))
 }
 
 async fn accept_from<G: Gateway>(
     sources: Vec<Source>,
+    last_call: Duration,
     gateway: G,
     settings: Settings,
     stop: watch::Receiver<bool>,
@@ -108,6 +117,7 @@ async fn accept_from<G: Gateway>(
             front: Rc::clone(&front),
             slots: Arc::clone(&slots),
             stop: stop.clone(),
+            last_call,
         })
         .map(|accepting| tokio_uring::spawn(accepting.run()))
         .collect();
@@ -147,35 +157,37 @@ struct Accepting<G> {
     front: Rc<Front<G>>,
     slots: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
+    /// How long it still accepts after the stop.
+    last_call: Duration,
 }
 
 impl<G: Gateway> Accepting<G> {
     async fn run(mut self) {
-        let mut stopped = pin!(stopped(self.stop.clone()));
+        let mut closing = pin!(closing(self.source.closer(), self.stop.clone(), self.last_call));
         let mut failing = false;
         loop {
             // Without a free slot nothing is accepted: the kernel's queue holds the rest.
             let slot = tokio::select! {
                 biased;
-                () = &mut stopped => return,
+                () = &mut closing => break,
                 slot = Arc::clone(&self.slots).acquire_owned() => slot,
             };
             let Ok(slot) = slot else { return };
             self.source.pause().await;
             let guest = tokio::select! {
                 biased;
-                () = &mut stopped => return,
+                () = &mut closing => break,
                 guest = Guest::welcome(&self.front) => guest,
             };
-            let source = &self.source.source;
             let accepted = {
-                let mut accept = pin!(source.accept());
+                let mut accept = pin!(self.source.source.accept());
                 tokio::select! {
                     biased;
-                    () = &mut stopped => {
+                    () = &mut closing => {
+                        self.take_waiting();
                         // An accept dropped in flight would lose its socket: it is made to end.
-                        if source.listener.ends_accept() && accept.await.is_ok() {
-                            tracing::debug!("a connection came as the listener closed");
+                        if self.source.closer().ends_accept() && let Ok(last) = accept.await {
+                            self.serve(last, (slot, guest));
                         }
                         return;
                     }
@@ -185,12 +197,7 @@ impl<G: Gateway> Accepting<G> {
             match accepted {
                 Ok(accepted) => {
                     failing = false;
-                    let front = Rc::clone(&self.front);
-                    let stop = self.stop.clone();
-                    tokio_uring::spawn(async move {
-                        connection::serve(accepted, front, stop).await;
-                        drop((slot, guest));
-                    });
+                    self.serve(accepted, (slot, guest));
                 }
                 Err(error) if is_of_that_connection(&error) => {}
                 Err(error) => {
@@ -202,6 +209,37 @@ impl<G: Gateway> Accepting<G> {
                 }
             }
         }
+        self.take_waiting();
+    }
+
+    /// Serves a connection, and drops `held` when it has ended.
+    fn serve<H: 'static>(&self, accepted: Accepted, held: H) {
+        let (front, stop) = (Rc::clone(&self.front), self.stop.clone());
+        tokio_uring::spawn(async move {
+            connection::serve(accepted, front, stop).await;
+            drop(held);
+        });
+    }
+
+    /// Serves whoever is in the queue of a listener that is about to close.
+    fn take_waiting(&self) {
+        if self.last_call.is_zero() {
+            return;
+        }
+        while let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
+            && let Some(accepted) = self.source.source.accept_waiting()
+        {
+            self.serve(accepted, slot);
+        }
+    }
+}
+
+/// Resolves when the listener is to close.
+async fn closing(closer: Closer, stop: watch::Receiver<bool>, last_call: Duration) {
+    stopped(stop).await;
+    if !last_call.is_zero() {
+        closer.turn_away();
+        tokio::time::sleep(last_call).await;
     }
 }
 
@@ -237,6 +275,10 @@ struct Paced {
 }
 
 impl Paced {
+    fn closer(&self) -> Closer {
+        self.source.listener.closer()
+    }
+
     /// To be awaited before each accept. On an idle shard it is ready at once.
     async fn pause(&mut self) {
         self.in_a_row += 1;
@@ -259,6 +301,13 @@ impl Source {
         let (stream, peer) = self.listener.accept().await?;
         Ok(Accepted { stream, peer, opening: self.opening })
     }
+
+    /// A connection that waits in the queue, if one does. Afterwards the listener is of no use but
+    /// to be asked again.
+    fn accept_waiting(&self) -> Option<Accepted> {
+        let (stream, peer) = self.listener.accept_waiting().ok()?;
+        Some(Accepted { stream, peer, opening: self.opening })
+    }
 }
 
 /// The socket, by how it is accepted from.
@@ -266,7 +315,7 @@ enum Listener {
     Tcp {
         listener: TcpListener,
         /// The same socket, to shut it down: a pending accept holds the listener.
-        closer: net::TcpListener,
+        closer: Rc<net::TcpListener>,
     },
     /// Shared by all shards and hence not to be shut down by one: accepted from when readable, so
     /// that no operation is ever pending on it.
@@ -281,7 +330,7 @@ impl Listener {
         listener.set_nonblocking(false)?;
         // Accepted sockets inherit it (Linux), which saves a system call for each.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
-        let closer = listener.try_clone()?;
+        let closer = Rc::new(listener.try_clone()?);
         Ok(Self::Tcp { listener: TcpListener::from_std(listener), closer })
     }
 
@@ -303,29 +352,79 @@ impl Listener {
                 let (stream, address) = listener.accept().await?;
                 Ok((Stream::Tcp(stream), Peer::of(address.ip())))
             }
-            Self::Unix(listener) => {
-                let accept = |listener: &unix::UnixListener| listener.accept();
-                let (stream, _) = listener.async_io(Interest::READABLE, accept).await?;
-                Ok((Stream::Unix(UnixStream::from_std(stream)), Peer::Unix))
+            Self::Unix(listener) => listener.async_io(Interest::READABLE, accept_unix).await,
+            Self::SharedTcp(listener) => listener.async_io(Interest::READABLE, accept_tcp).await,
+        }
+    }
+
+    fn accept_waiting(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Self::Tcp { closer, .. } => {
+                closer.set_nonblocking(true)?;
+                accept_tcp(closer)
             }
-            Self::SharedTcp(listener) => {
-                let accept = |listener: &net::TcpListener| listener.accept();
-                let (stream, address) = listener.async_io(Interest::READABLE, accept).await?;
-                Ok((Stream::Tcp(TcpStream::from_std(stream)), Peer::of(address.ip())))
-            }
+            Self::Unix(listener) => accept_unix(listener.get_ref()),
+            Self::SharedTcp(listener) => accept_tcp(listener.get_ref()),
+        }
+    }
+
+    /// What closes this listener.
+    fn closer(&self) -> Closer {
+        match self {
+            Self::Tcp { closer, .. } => Closer(Some(Rc::clone(closer))),
+            Self::Unix(_) | Self::SharedTcp(_) => Closer(None),
+        }
+    }
+}
+
+fn accept_unix(listener: &unix::UnixListener) -> io::Result<(Stream, Peer)> {
+    let (stream, _) = listener.accept()?;
+    Ok((Stream::Unix(UnixStream::from_std(stream)), Peer::Unix))
+}
+
+fn accept_tcp(listener: &net::TcpListener) -> io::Result<(Stream, Peer)> {
+    let (stream, address) = listener.accept()?;
+    Ok((Stream::Tcp(TcpStream::from_std(stream)), Peer::of(address.ip())))
+}
+
+/// Closes a listener that belongs to its shard alone. Nothing is to be done for a shared one: no
+/// operation is pending on it, and a unix socket turns new connections away once its file is gone.
+struct Closer(Option<Rc<net::TcpListener>>);
+
+impl Closer {
+    /// From now on the kernel ignores whoever wants to connect. Clients try again a second later by
+    /// themselves (RFC 6298), when the next process may listen; those that the kernel has answered
+    /// already still come into the queue.
+    fn turn_away(&self) {
+        let Some(listener) = &self.0 else { return };
+        if let Err(error) = SockRef::from(listener).attach_filter(&IGNORE_SYN) {
+            tracing::debug!(%error, "a listener closes without turning connections away first");
         }
     }
 
     /// Closes the listener, so that an accept in flight ends: with EINVAL, or with a connection
-    /// that came just before. Says whether there may be one: a shared listener only waits to be
-    /// readable.
+    /// that came just before. Says whether there may be one.
     fn ends_accept(&self) -> bool {
-        match self {
-            Self::Tcp { closer, .. } => SockRef::from(closer).shutdown(Shutdown::Both).is_ok(),
-            Self::Unix(_) | Self::SharedTcp(_) => false,
-        }
+        let shut = |listener| SockRef::from(listener).shutdown(Shutdown::Both).is_ok();
+        self.0.as_deref().is_some_and(shut)
     }
 }
+
+/// A program for the packets of a TCP listener, which begin with their TCP header: drops those that
+/// have SYN among their flags, and lets all others pass.
+const IGNORE_SYN: [SockFilter; 4] = {
+    const FLAGS_OFFSET: u32 = 13;
+    const SYN: u32 = 2;
+    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    const JUMP_IF_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    [
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
+        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
+};
 
 /// Watches a listener for connections.
 fn readable<L: AsRawFd>(listener: L) -> io::Result<AsyncFd<L>> {
@@ -363,6 +462,11 @@ const ACCEPTS_IN_A_ROW: u32 = 16;
 
 /// Connections that came while memory was short, per shard: some 16 KiB each.
 const GUESTS_MAX: usize = 64;
+
+/// How long listeners still accept when they turn new connections away already: what it takes for
+/// the last packet of a handshake that the kernel has answered, on networks that are near. Those
+/// that are farther than this are reset, as all were without it.
+const LAST_CALL: Duration = Duration::from_millis(50);
 
 /// Soon enough for whoever waits in the kernel's queue, seldom enough to cost nothing.
 const GUESTS_PAUSE: Duration = Duration::from_millis(10);

@@ -19,6 +19,8 @@ pub(super) struct Pace {
     idle: Duration,
     /// No request has begun since the last response.
     waiting: Cell<bool>,
+    /// There was a request.
+    used: Cell<bool>,
     /// None while a request is served: the body and the shard have deadlines of their own.
     deadline: Cell<Option<Instant>>,
 }
@@ -27,7 +29,7 @@ impl Pace {
     /// A new connection: its first head is due within `head` of the accept.
     pub(super) fn new(head: Duration, idle: Duration) -> Self {
         let deadline = Cell::new(Some(Instant::now() + head));
-        Self { head, idle, waiting: Cell::new(false), deadline }
+        Self { head, idle, waiting: Cell::new(false), used: Cell::new(false), deadline }
     }
 
     /// Bytes arrived, or the end of the stream.
@@ -40,13 +42,27 @@ impl Pace {
     /// A head is complete.
     pub(super) fn serving(&self) {
         self.waiting.set(false);
+        self.used.set(true);
         self.deadline.set(None);
+    }
+
+    /// Whether a head was ever complete.
+    pub(super) const fn used(&self) -> bool {
+        self.used.get()
     }
 
     /// The response is on its way.
     pub(super) fn served(&self) {
         self.waiting.set(true);
         self.deadline.set(Some(Instant::now() + self.idle));
+    }
+
+    /// The front stops: from now on a head is due within `head` of the accept, or of its first byte
+    /// on a connection that had others. A request that is being served keeps its own deadlines.
+    pub(super) fn hurry(&self, head: Duration) {
+        if let (false, Some(deadline)) = (self.waiting.get(), self.deadline.get()) {
+            self.deadline.set(Some(deadline - self.head + head));
+        }
     }
 
     /// Ready when the present deadline has passed. Polled again whenever it may have moved.
@@ -80,6 +96,18 @@ mod tests {
         let pace = Pace::new(HEAD, IDLE);
         pace.serving();
         pace.received();
+        assert_eq!(pace.deadline.get(), None);
+    }
+
+    #[test]
+    fn at_a_stop_a_new_connection_has_a_moment_for_its_head_and_a_request_all_its_time() {
+        let brief = Duration::from_millis(100);
+        let pace = Pace::new(HEAD, IDLE);
+        let accepted = pace.deadline.get().unwrap() - HEAD;
+        pace.hurry(brief);
+        assert_eq!(pace.deadline.get(), Some(accepted + brief));
+        pace.serving();
+        pace.hurry(brief);
         assert_eq!(pace.deadline.get(), None);
     }
 

@@ -21,9 +21,10 @@ pub(super) async fn respond<G: Gateway>(
     request: Request<Incoming>,
     switched: &RefCell<Option<Switched>>,
 ) -> Answer {
+    let _in_flight = front.gateway.begin_request();
     let answer = answer(front, visitor, request, switched).await;
     let mut answer = answer.unwrap_or_else(Rejection::into_answer);
-    if front.gateway.draining() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if front.gateway.stopping().is_some() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
     }
     answer

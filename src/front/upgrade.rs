@@ -20,7 +20,7 @@ use crate::websocket::handshake::{self, UpgradeRequest};
 use super::Front;
 use super::connection::{Admitted, Switched};
 use super::door::TurnedAway;
-use super::gateway::{Gateway, Headroom};
+use super::gateway::{Gateway, Headroom, Newcomers};
 use super::reply::{Answer, Rejection, switching_protocols};
 use super::visitor::Visitor;
 
@@ -67,14 +67,19 @@ fn admit<G: Gateway>(
         tracing::info!(app = %app.id, %reason, "origin refused");
         return Err(ProtocolError::OriginRefused);
     }
-    if gateway.draining() {
-        return Err(ProtocolError::ShuttingDown);
-    }
+    let held = match gateway.stopping() {
+        None => false,
+        Some(Newcomers::Held) => true,
+        Some(Newcomers::Refused(error)) => return Err(error),
+    };
     if gateway.headroom() != Headroom::Enough {
         return Err(ProtocolError::OverCapacity);
     }
     let reservation = gateway.reserve().ok_or(ProtocolError::OverCapacity)?;
-    let admission = Admission::take(app).ok_or(ProtocolError::OverQuota)?;
+    let admission = match held {
+        true => None,
+        false => Some(Admission::take(app).ok_or(ProtocolError::OverQuota)?),
+    };
     let place = pass.into_place();
     Ok(Switched::Admitted(Admitted { admission, reservation, place, client }))
 }

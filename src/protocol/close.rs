@@ -48,8 +48,10 @@ pub enum ProtocolError {
     SlowConsumer,
     /// A message that is not of the protocol.
     Malformed,
-    /// This node is about to stop.
+    /// This node is about to stop, and another process takes its clients at once.
     ShuttingDown,
+    /// This node is about to stop, and nobody listens in its place until it has been started again.
+    Restarting,
     /// The client was silent and did not answer a ping.
     PongTimeout,
     /// One connection subscribed to more channels than it may.
@@ -101,6 +103,7 @@ impl ProtocolError {
                 | Self::AddressOverRate
                 | Self::SlowConsumer
                 | Self::ShuttingDown
+                | Self::Restarting
                 | Self::PongTimeout
         )
     }
@@ -139,6 +142,7 @@ impl ProtocolError {
                 (4100, "Too many requests from your address. Please reconnect later.")
             }
             Self::SlowConsumer => (4101, "The client reads too slowly."),
+            Self::Restarting => (4102, "Server is restarting. Please reconnect in a second."),
             Self::Malformed => (4200, "Invalid message format"),
             Self::ShuttingDown => (4200, "Server is shutting down. Please reconnect."),
             Self::PongTimeout => (4201, "Pong reply not received in time"),
@@ -222,7 +226,7 @@ const AUTH_ERROR: &str = "AuthError";
 mod tests {
     use super::*;
 
-    const ALL: [ProtocolError; 27] = [
+    const ALL: [ProtocolError; 28] = [
         ProtocolError::UnknownApp,
         ProtocolError::AppDisabled,
         ProtocolError::OverQuota,
@@ -241,6 +245,7 @@ mod tests {
         ProtocolError::SlowConsumer,
         ProtocolError::Malformed,
         ProtocolError::ShuttingDown,
+        ProtocolError::Restarting,
         ProtocolError::PongTimeout,
         ProtocolError::TooManyChannels,
         ProtocolError::TooManyMembers,
@@ -280,14 +285,17 @@ mod tests {
         }
         assert_eq!(ProtocolError::RateLimited.close_code(), 4100);
         assert_eq!(ProtocolError::ShuttingDown.close_code(), 4200);
+        // At once they would find the port closed, and pusher-js then stays away for 15 s.
+        assert_eq!(ProtocolError::Restarting.close_code(), 4102);
     }
 
     #[test]
     fn what_a_message_did_wrong_does_not_end_the_connection() {
         let closing = ALL.iter().filter(|error| error.closes());
         let codes: Vec<u16> = closing.map(|error| error.code()).collect();
-        let closes = [4001, 4003, 4004, 4007, 4009, 4009, 4009, 4100, 4100, 4100, 4101, 4200, 4201];
-        assert_eq!(codes, closes);
+        let stays_away = [4001, 4003, 4004, 4007, 4009, 4009, 4009];
+        let returns = [4100, 4100, 4100, 4101, 4200, 4102, 4201];
+        assert_eq!(codes, [stays_away, returns].concat());
     }
 
     #[test]

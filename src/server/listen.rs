@@ -38,6 +38,8 @@ pub(super) struct Bound {
     pub listeners: Vec<Listeners>,
     /// Unlinks the sockets' files.
     pub files: SocketFiles,
+    /// The sockets outlive the process, and with them whoever waits in their queues.
+    pub inherited: bool,
 }
 
 /// Files of unix sockets, removed when dropped.
@@ -50,6 +52,7 @@ impl Bound {
         let mut bound = Self {
             listeners: (0..shards).map(|_| Listeners::default()).collect(),
             files: SocketFiles::default(),
+            inherited: false,
         };
         for Listener { place, opening } in places {
             let refused = |error| StartError::Listen { address: place.clone(), error };
@@ -158,12 +161,14 @@ impl Inherited {
                 tcp: Vec::new(),
                 shared_tcp: cloned(&self.tcp, net::TcpListener::try_clone)?,
                 unix: cloned(&self.unix, unix::UnixListener::try_clone)?,
+                inherited: true,
             })
         };
         let listeners = (0..shards).map(|_| clones()).collect::<Result<_, _>>();
         Ok(Bound {
             listeners: listeners.map_err(StartError::Inherited)?,
             files: SocketFiles::default(),
+            inherited: true,
         })
     }
 }

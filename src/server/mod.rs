@@ -1,8 +1,8 @@
 //! Floor 7. The process: what happens in which order from a configuration to an exit code.
 //!
 //! The main thread becomes the control thread: signals, reloads, and what shards report. Each shard
-//! has a thread of its own, pinned to a core; webhooks have one that is not. Nothing is bound
-//! before the host has been found able.
+//! has a thread of its own, pinned to a core if the system allows; webhooks have one that is not.
+//! Nothing is bound before the host has been found able.
 
 pub mod admin;
 pub mod limits;
@@ -10,39 +10,43 @@ mod listen;
 pub mod logging;
 mod memory_watch;
 mod notify;
+pub mod overview;
 pub mod preflight;
 mod reload;
 mod screen;
+mod shards;
 pub mod signals;
 mod status;
+mod stop;
 
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use tokio::sync::mpsc;
 
 use crate::bus::{self, Outside, Port};
 use crate::channels::KeyHash;
 use crate::config::{Config, ListenAddr, LogFormat, Origin, ServerConfig};
-use crate::front::{self, Door};
+use crate::front::{self, Door, Listeners};
 use crate::id::ShardId;
 use crate::memory::{Holder, Per};
 use crate::plane::BacklogLimits;
 use crate::ring::UringSizes;
-use crate::shard::run::{Milestone, Setup};
-use crate::shard::{self, Message, ShardParts, SocketIds};
+use crate::shard::run::Setup;
+use crate::shard::{Drain, Message, ShardParts, SocketIds};
 use crate::webhooks::{self, Courier};
 
+use admin::Question;
 use listen::{Bound, Inherited};
 use memory_watch::Gauge;
 use notify::ServiceManager;
+use overview::{Overview, State};
 use preflight::{Host, HostError};
 use reload::Reload;
+use shards::Shards;
+pub use shards::placement;
 use signals::{Signal, Signals};
 
 /// The host or its configuration does not allow to serve (`EX_CONFIG` of `sysexits.h`).
@@ -70,14 +74,8 @@ const RING_ENTRY: usize = 16;
 const SUBMISSION: usize = 64 + 4;
 const COMPLETION: usize = 16;
 
-/// What a drain may take beyond its window: the close handshakes of the last ones.
-const DRAIN_GRACE: Duration = Duration::from_secs(4);
-
 /// How often addresses are looked through.
 const DOOR_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What webhooks may take at the end, when no connection is left.
-const WEBHOOK_GRACE: Duration = Duration::from_secs(3);
 
 /// Serves until a signal ends it. `origin` is where `config` comes from, to be read anew.
 #[must_use]
@@ -94,6 +92,12 @@ pub fn run(config: Config, origin: &Origin) -> ExitCode {
 fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
     let inherited = Inherited::take(&config.server.listeners)?;
     inherited.replace_listeners(&mut config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Thread)?;
+    // First of all: from here on a signal drains, or is ignored.
+    let signals = runtime.block_on(async { Signals::new() }).map_err(StartError::Thread)?;
     let server = &config.server;
     limits::raise_nofile();
     limits::forgo_huge_pages();
@@ -108,11 +112,7 @@ fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
         LogFormat::Json => logging::Format::Json,
     };
     let _log = logging::start(server.debug, format).map_err(StartError::Log)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Thread)?;
-    runtime.block_on(control(&config, origin, &host, bound))
+    runtime.block_on(control(&config, origin, &host, bound, signals))
 }
 
 /// The control thread from here on.
@@ -121,69 +121,79 @@ async fn control(
     origin: &Origin,
     host: &Host,
     bound: Bound,
+    mut signals: Signals,
 ) -> Result<ExitCode, StartError> {
     let server = &config.server;
-    // Before any thread starts: from here on a signal drains.
-    let mut signals = Signals::new().map_err(StartError::Thread)?;
     let manager = Arc::new(ServiceManager::from_environment());
     let courier = start_courier(config)?;
     let door = Arc::new(Door::new(server.trusted_proxies.clone(), server.address_limits));
-    let (mut shards, cores) = Shards::start(config, host, bound, &courier, &door)?;
-    shards.until(Milestone::Serving).await?;
+    let (Bound { listeners, files, inherited }, started) = (bound, Instant::now());
+    let (setups, bus) = setups(config, host, listeners, &courier, &door, started)?;
+    let mut shards = Shards::start(setups, bus, files, started)?;
+    shards.until(|progress| progress.serving).await?;
+    let bus = shards.bus();
     // Before anybody is told that the server is up: a deployment may reload it at once.
     let mut requests = admin::listen(origin);
-    match server.log_format {
-        LogFormat::Text => screen::print(config, host, &cores),
-        LogFormat::Json => tracing::info!("{}", server.starting_line()),
-    }
-    let slots = limits::slots_note(host.nofile.soft, server.max_connections_per_shard);
-    for note in config.notes.iter().chain(&slots) {
-        tracing::warn!("{note}");
-    }
+    announce(config, host, &shards.cores());
     manager.ready(&server.starting_line());
-    tokio::spawn(Arc::clone(&manager).watch(shards.bus.clone()));
+    tokio::spawn(Arc::clone(&manager).watch(bus.clone()));
     if let Some(gauge) = Gauge::of(server.memory_limit) {
-        tokio::spawn(gauge.watch(shards.bus.clone()));
+        tokio::spawn(gauge.watch(bus.clone()));
     }
     if door.counts() {
         tokio::spawn(keep_door(door));
     }
+    let overview = Overview::new(server, shards.cores(), bus.clone());
     let mut reload = Reload::new(config, origin, &courier);
     let signal = loop {
-        let request = tokio::select! {
+        tokio::select! {
             signal = signals.next() => match signal {
-                Signal::Reload => None,
+                Signal::Reload => reload.run(&bus, &manager, None),
                 end => break end,
             },
-            Some(request) = requests.recv() => Some(request),
-            failed = shards.until(Milestone::Drained) => return failed.map(|()| ExitCode::FAILURE),
-        };
-        reload.run(&shards.bus, &manager, request);
+            Some(request) = requests.recv() => match request.question() {
+                Question::Reload => reload.run(&bus, &manager, Some(request)),
+                Question::Status => overview.answer(request, reload.apps(), State::Serving),
+            },
+            failure = shards.failure() => return Err(failure),
+        }
     };
-    drop(requests);
     if let Signal::Now { exit_code } = signal {
         return Ok(ExitCode::from(exit_code));
     }
-    let window = reload.shutdown_window();
-    tracing::info!(?window, "Gracefully terminating connections.");
-    let deadline = window + DRAIN_GRACE;
-    manager.stopping(deadline + WEBHOOK_GRACE);
-    shards.bus.broadcast(|| Message::Drain(window));
-    tokio::select! {
-        signal = signals.next() => {
-            let Signal::Now { exit_code } = signal else { return Ok(ExitCode::SUCCESS) };
-            return Ok(ExitCode::from(exit_code));
-        }
-        drained = tokio::time::timeout(deadline, shards.until(Milestone::Drained)) => {
-            match drained {
-                Ok(drained) => drained?,
-                Err(_elapsed) => tracing::warn!("connections that did not end in time are cut"),
-            }
+    let apps = Arc::clone(reload.apps());
+    let connections = apps.iter().map(|app| u64::from(app.connections.count())).sum();
+    let window = stop::window(reload.shutdown_window(), connections);
+    let drain = Drain { window, successor: inherited };
+    let shown = format!("{}s", window.as_secs_f64());
+    tracing::info!(connections, window = %shown, "Gracefully terminating connections.");
+    manager.stopping(stop::patience(drain));
+    let mut stopping = pin!(stop::run(&mut shards, courier, drain));
+    loop {
+        tokio::select! {
+            ended = &mut stopping => return ended.map(|()| ExitCode::SUCCESS),
+            signal = signals.next() => if let Signal::Now { exit_code } = signal {
+                return Ok(ExitCode::from(exit_code));
+            },
+            Some(request) = requests.recv() => match request.question() {
+                Question::Reload => request.refuse("the server stops"),
+                Question::Status => overview.answer(request, &apps, State::Stopping),
+            },
         }
     }
-    shards.stop();
-    courier.finish(WEBHOOK_GRACE).await;
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells that the server is up, with which limits.
+fn announce(config: &Config, host: &Host, cores: &[Option<usize>]) {
+    let server = &config.server;
+    match server.log_format {
+        LogFormat::Text => screen::print(config, host, &placement(cores)),
+        LogFormat::Json => tracing::info!("{}", server.starting_line()),
+    }
+    let slots = limits::slots_note(host.nofile.soft, server.max_connections_per_shard);
+    for note in config.notes.iter().cloned().chain(slots).chain(shards::pinning_note(cores)) {
+        tracing::warn!("{note}");
+    }
 }
 
 /// Forgets addresses that have nothing any more, for as long as the process lives.
@@ -206,117 +216,42 @@ fn start_courier(config: &Config) -> Result<Courier, StartError> {
     Courier::start(Arc::clone(&config.apps), settings).map_err(StartError::Webhooks)
 }
 
-/// The threads of all shards.
-struct Shards {
-    threads: Vec<JoinHandle<()>>,
-    reports: mpsc::UnboundedReceiver<Report>,
-    bus: Outside<Message>,
-    /// Removes the files of unix sockets at the end.
-    _files: listen::SocketFiles,
-}
-
-/// What a shard's thread has to say.
-enum Report {
-    Reached(Milestone),
-    Failed(ShardId, io::Error),
-    Panicked(ShardId),
-}
-
-impl Shards {
-    /// Starts them all. Also returns the cores that they are pinned to, for display.
-    fn start(
-        config: &Config,
-        host: &Host,
-        bound: Bound,
-        courier: &Courier,
-        door: &Arc<Door>,
-    ) -> Result<(Self, String), StartError> {
-        let server = &config.server;
-        let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
-        let ports = bus::connect(count, bus::MAILBOX_MESSAGES).map_err(StartError::Thread)?;
-        let outside = ports.first().map(Port::outside);
-        let outside =
-            outside.ok_or_else(|| StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
-        let (hash, socket_ids) = (KeyHash::default(), SocketIds::new());
-        let cores = core_affinity::get_core_ids().unwrap_or_default();
-        let (report, reports) = mpsc::unbounded_channel();
-        let started = Instant::now();
-        let mut threads = Vec::new();
-        for (index, (port, listeners)) in ports.into_iter().zip(bound.listeners).enumerate() {
-            let parts = ShardParts {
-                apps: Arc::clone(&config.apps),
-                hash: hash.clone(),
-                socket_ids: socket_ids.clone(),
-                port,
-                backlog: BacklogLimits {
-                    connection: server.backlog_per_connection,
-                    shard: server.backlog_per_shard,
-                },
-                tap: courier.tap(),
-            };
-            let setup = Setup {
-                parts,
-                ring: ring_sizes(server, host),
-                front: front_settings(server, door),
-                listeners,
-                started,
-            };
-            let core = cores.get(index % cores.len().max(1)).copied();
-            threads.push(spawn(setup, core, report.clone())?);
+/// What each shard is made of, and the way to send to all of them.
+fn setups(
+    config: &Config,
+    host: &Host,
+    listeners: Vec<Listeners>,
+    courier: &Courier,
+    door: &Arc<Door>,
+    started: Instant,
+) -> Result<(Vec<Setup>, Outside<Message>), StartError> {
+    let server = &config.server;
+    let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
+    let ports = bus::connect(count, bus::MAILBOX_MESSAGES).map_err(StartError::Thread)?;
+    let outside = ports.first().map(Port::outside);
+    let outside = outside.ok_or_else(|| StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
+    let (hash, socket_ids) = (KeyHash::default(), SocketIds::new());
+    let setups = ports.into_iter().zip(listeners).map(|(port, listeners)| {
+        let parts = ShardParts {
+            apps: Arc::clone(&config.apps),
+            hash: hash.clone(),
+            socket_ids: socket_ids.clone(),
+            port,
+            backlog: BacklogLimits {
+                connection: server.backlog_per_connection,
+                shard: server.backlog_per_shard,
+            },
+            tap: courier.tap(),
+        };
+        Setup {
+            parts,
+            ring: ring_sizes(server, host),
+            front: front_settings(server, door),
+            listeners,
+            started,
         }
-        let used = cores.iter().take(server.shards).map(|core| core.id.to_string());
-        let used = used.collect::<Vec<_>>().join(",");
-        Ok((Self { threads, reports, bus: outside, _files: bound.files }, used))
-    }
-
-    /// Waits until every shard has got this far.
-    async fn until(&mut self, milestone: Milestone) -> Result<(), StartError> {
-        let mut left = self.threads.len();
-        while left > 0 {
-            match self.reports.recv().await {
-                Some(Report::Reached(reached)) => left -= usize::from(reached == milestone),
-                Some(Report::Failed(shard, error)) => return Err(StartError::Shard(shard, error)),
-                Some(Report::Panicked(shard)) => return Err(StartError::Panicked(shard)),
-                None => return Err(StartError::Thread(io::ErrorKind::BrokenPipe.into())),
-            }
-        }
-        Ok(())
-    }
-
-    fn stop(self) {
-        self.bus.broadcast(|| Message::Stop);
-        for thread in self.threads {
-            // A panic was printed when it happened.
-            let _panicked = thread.join();
-        }
-    }
-}
-
-fn spawn(
-    setup: Setup,
-    core: Option<core_affinity::CoreId>,
-    report: mpsc::UnboundedSender<Report>,
-) -> Result<JoinHandle<()>, StartError> {
-    let shard = setup.parts.port.id();
-    let body = move || {
-        if let Some(core) = core {
-            // Not allowed in some containers: then the scheduler places the thread.
-            core_affinity::set_for_current(core);
-        }
-        // The control thread is gone only when the process ends.
-        let reached = report.clone();
-        let tell = move |milestone| drop(reached.send(Report::Reached(milestone)));
-        // A shard cannot go on behind a panic, and the others not without it: homes are there.
-        match catch_unwind(AssertUnwindSafe(|| shard::run::run(setup, tell))) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => drop(report.send(Report::Failed(shard, error))),
-            Err(_panic) => drop(report.send(Report::Panicked(shard))),
-        }
-    };
-    std::thread::Builder::new()
-        .name(format!("shard-{}", shard.0))
-        .spawn(body)
-        .map_err(StartError::Thread)
+    });
+    Ok((setups.collect(), outside))
 }
 
 /// What a shard holds with or without connections, its rings of the usual size.

@@ -34,7 +34,7 @@ pub(super) struct Reload<'a> {
     apps: Arc<Apps>,
     /// What the operator has been told so far.
     notes: Vec<String>,
-    shutdown_window: Duration,
+    shutdown_window: Option<Duration>,
 }
 
 impl<'a> Reload<'a> {
@@ -51,8 +51,13 @@ impl<'a> Reload<'a> {
     }
 
     /// The time over which a stop spreads its closes, as last read.
-    pub(super) const fn shutdown_window(&self) -> Duration {
+    pub(super) const fn shutdown_window(&self) -> Option<Duration> {
         self.shutdown_window
+    }
+
+    /// The apps, as last read.
+    pub(super) const fn apps(&self) -> &Arc<Apps> {
+        &self.apps
     }
 
     /// Reads the configuration, hands the apps to all shards, and tells the log, the service

@@ -8,14 +8,14 @@ use crate::config::{Config, ListenAddr};
 use crate::protocol::app::App;
 
 /// Prints the start line, as Reverb does, and what serves with which limits.
-pub(super) fn print(config: &Config, host: &Host, cores: &str) {
-    let text = text(config, host, cores);
+pub(super) fn print(config: &Config, host: &Host, placement: &str) {
+    let text = text(config, host, placement);
     let mut out = io::stdout().lock();
     // Without a reader on stdout there is nobody to tell.
     let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn text(config: &Config, host: &Host, cores: &str) -> String {
+fn text(config: &Config, host: &Host, placement: &str) -> String {
     let server = &config.server;
     let slots = limits::slots_per_shard(host.nofile.soft, server.max_connections_per_shard);
     let apps: Vec<_> = config.apps.iter().map(|app| listed(app)).collect();
@@ -23,7 +23,7 @@ fn text(config: &Config, host: &Host, cores: &str) -> String {
     let mut text = format!(
         "\n  INFO  {}.\n\n  \
          apps    {}\n  \
-         shards  {} on cores {cores}, {slots} connections each\n  \
+         shards  {} {placement}, {slots} connections each\n  \
          limits  nofile {}, memlock {}, somaxconn {somaxconn}\n",
         server.starting_line(),
         apps.join(", "),

@@ -5,7 +5,9 @@
 //! - SIGHUP: [`Signal::Reload`]; from a terminal that closes, or to a process whose terminal has
 //!   closed: [`Signal::Drain`]. It never hurries a drain, because shells, terminals and systemd
 //!   (`SendSIGHUP=`) send it besides another one. Under nohup(1), which starts its child with
-//!   SIGHUP ignored, it stays ignored.
+//!   SIGHUP ignored, it has no effect, and the log says so.
+//! - SIGUSR1 and SIGUSR2, which scripts that rotate logs send, have none either: the system would
+//!   end the process. The log says so.
 //! - SIGTSTP, SIGQUIT and the others keep what the system gives them.
 
 use std::io;
@@ -33,8 +35,10 @@ pub enum Signal {
 pub struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
-    /// `None` when SIGHUP was ignored at start and has to stay so.
-    hangup: Option<unix::Signal>,
+    hangup: unix::Signal,
+    user: [unix::Signal; 2],
+    /// SIGHUP was ignored at the start and has to have no effect.
+    nohup: bool,
     /// It was started in a terminal.
     terminal: bool,
     draining: bool,
@@ -49,7 +53,12 @@ impl Signals {
         Ok(Self {
             terminate: unix::signal(SignalKind::terminate())?,
             interrupt: unix::signal(SignalKind::interrupt())?,
-            hangup: if nohup { None } else { Some(unix::signal(SignalKind::hangup())?) },
+            hangup: unix::signal(SignalKind::hangup())?,
+            user: [
+                unix::signal(SignalKind::user_defined1())?,
+                unix::signal(SignalKind::user_defined2())?,
+            ],
+            nohup,
             terminal: has_terminal(),
             draining: false,
         })
@@ -58,10 +67,13 @@ impl Signals {
     /// Waits for the next wish. Cancel-safe: a signal that came is not lost with the future.
     pub async fn next(&mut self) -> Signal {
         loop {
+            let [first_user, second_user] = &mut self.user;
             let number = tokio::select! {
                 _ = self.terminate.recv() => libc::SIGTERM,
                 _ = self.interrupt.recv() => libc::SIGINT,
-                () = received(&mut self.hangup) => libc::SIGHUP,
+                _ = self.hangup.recv() => libc::SIGHUP,
+                _ = first_user.recv() => libc::SIGUSR1,
+                _ = second_user.recv() => libc::SIGUSR2,
             };
             if let Some(signal) = self.meaning(number) {
                 return signal;
@@ -70,6 +82,23 @@ impl Signals {
     }
 
     fn meaning(&mut self, number: i32) -> Option<Signal> {
+        match number {
+            libc::SIGUSR1 | libc::SIGUSR2 => {
+                let name = if number == libc::SIGUSR1 { "SIGUSR1" } else { "SIGUSR2" };
+                tracing::info!(
+                    "{name} was ignored: it means nothing here. SIGHUP reads the configuration anew"
+                );
+                return None;
+            }
+            libc::SIGHUP if self.nohup => {
+                tracing::info!(
+                    "SIGHUP was ignored, as it was when the server was started (nohup): \
+                     `ringwave reload` reads the configuration anew"
+                );
+                return None;
+            }
+            _ => {}
+        }
         if number == libc::SIGHUP && !self.terminal_closed() {
             return (!self.draining).then_some(Signal::Reload);
         }
@@ -85,15 +114,6 @@ impl Signals {
     /// The user has left. A daemon never had a terminal that could close.
     fn terminal_closed(&self) -> bool {
         self.terminal && !has_terminal()
-    }
-}
-
-async fn received(signal: &mut Option<unix::Signal>) {
-    match signal {
-        Some(signal) => {
-            signal.recv().await;
-        }
-        None => std::future::pending().await,
     }
 }
 
@@ -114,7 +134,7 @@ mod tests {
                 in_runtime(async {
                     let mut signals = Signals::new().unwrap();
                     // Not when the tests themselves run under nohup.
-                    if signals.hangup.is_some() {
+                    if !signals.nohup {
                         for _ in 0..2 {
                             kill_process(getpid(), Sent::HUP).unwrap();
                             assert_eq!(signals.next().await, Signal::Reload);
@@ -122,7 +142,7 @@ mod tests {
                     }
                     kill_process(getpid(), first).unwrap();
                     assert_eq!(signals.next().await, Signal::Drain);
-                    if signals.hangup.is_some() {
+                    if !signals.nohup {
                         let mut witness = unix::signal(SignalKind::hangup()).unwrap();
                         kill_process(getpid(), Sent::HUP).unwrap();
                         witness.recv().await;

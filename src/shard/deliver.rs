@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tracing::debug;
 
+use super::drain::Draining;
 use super::fan_out::owe_batch;
-use super::{Core, Message};
+use super::{Core, Counts, Message};
 use crate::channels::{self, Join, Joined, Joining, Left, Outcome, Publish, Subscribe, Whisper};
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Ended, Host, Plane};
@@ -169,8 +170,14 @@ impl Core {
             Message::Users(message) => self.user_message(message),
             Message::Ask(ask) => self.asked(plane, *ask),
             Message::Answer(answer) => self.gathers.answer(*answer),
-            Message::Drain(window) => {
-                self.timers.start_drain(self.now, window, plane.open_connections());
+            Message::Drain(drain) => {
+                let connections = plane.open_connections();
+                self.timers.start_drain(Draining::new(drain, self.now, connections));
+            }
+            Message::CloseListeners => {
+                if let Some(draining) = self.timers.draining_mut() {
+                    draining.close_listeners();
+                }
             }
             Message::Apps(apps, taken) => {
                 self.apps = apps;
@@ -179,6 +186,10 @@ impl Core {
             Message::Memory(headroom) => self.see_headroom(plane, headroom),
             // Nobody waits for an answer that came too late.
             Message::RollCall(present) => drop(present.send(())),
+            Message::Count(tell) => {
+                let channels = self.homes.occupied_counts().to_vec();
+                let _late = tell.send(Counts { connections: plane.open_connections(), channels });
+            }
             Message::Stop => self.timers.stop(),
         }
     }

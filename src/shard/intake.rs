@@ -35,7 +35,7 @@ impl<R: Ring> Shard<R> {
 
     /// Starts a session on a socket: what adopting comes to once the front is out of it.
     pub fn open(&mut self, socket: RawFd, admission: Admission, opening: Vec<u8>, leftover: &[u8]) {
-        self.open_for(None, socket, admission, opening, leftover);
+        self.open_for(None, socket, Some(admission), opening, leftover);
     }
 
     /// None when there is no session. The client's address is for the log.
@@ -43,11 +43,14 @@ impl<R: Ring> Shard<R> {
         &mut self,
         client: Option<IpAddr>,
         socket: RawFd,
-        admission: Admission,
+        admission: Option<Admission>,
         mut opening: Vec<u8>,
         leftover: &[u8],
     ) -> Option<ConnKey> {
-        let app = self.core.apps.get(admission.app()).map(Arc::clone)?;
+        let app = match &admission {
+            Some(admission) => Some(self.core.apps.get(admission.app()).map(Arc::clone)?),
+            None => None,
+        };
         let key = match self.plane.open(socket) {
             Ok(key) => key,
             Err(error) => {
@@ -56,6 +59,11 @@ impl<R: Ring> Shard<R> {
                 warn!(%error, "a socket could not be taken over and is closed");
                 return None;
             }
+        };
+        let (Some(admission), Some(app)) = (admission, app) else {
+            // Without a session nothing that it says has an effect. The drain closes it.
+            self.plane.owe(key, &Frame::from_encoded(opening.into()));
+            return Some(key);
         };
         let socket_id = match self.core.socket_ids.name(self.core.id, key.slot) {
             Ok(socket_id) => socket_id,

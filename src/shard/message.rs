@@ -1,10 +1,10 @@
 //! What shards tell each other.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::drain::Drain;
 use crate::channels::{self, ChannelKey, ChannelState, Leave, Left, UserMessage};
 use crate::front::gateway::Headroom;
 use crate::id::{AppIndex, ShardId};
@@ -22,16 +22,29 @@ pub enum Message {
     Ask(Box<Ask>),
     /// The answer.
     Answer(Box<Answer>),
-    /// From the control thread: close all connections, spread over this time.
-    Drain(Duration),
+    /// From the control thread: close all connections.
+    Drain(Drain),
+    /// From the control thread: the drain is over, accept nothing more.
+    CloseListeners,
     /// From the control thread: these are the apps from now on. Answered when they are.
     Apps(Arc<Apps>, oneshot::Sender<()>),
     /// From the control thread: so much memory is left.
     Memory(Headroom),
     /// From the control thread: answer. A shard that does not turn cannot.
     RollCall(oneshot::Sender<()>),
+    /// From the control thread: how much is there?
+    Count(oneshot::Sender<Counts>),
     /// From the control thread: end the shard. All shards have drained.
     Stop,
+}
+
+/// What a shard has at the moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Its open WebSockets.
+    pub connections: usize,
+    /// By index of the app: the occupied channels whose home is this shard.
+    pub channels: Vec<u32>,
 }
 
 /// A question that came in over one shard's API.

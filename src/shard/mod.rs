@@ -16,6 +16,7 @@
 
 mod at_home;
 mod deliver;
+mod drain;
 mod fan_out;
 mod gather;
 mod intake;
@@ -27,7 +28,6 @@ mod users;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tracing::debug;
 
@@ -44,9 +44,10 @@ use crate::ring::Ring;
 use crate::time::{Millis, Tick};
 use crate::webhooks::Tap;
 
+pub use drain::{Drain, RETURN};
 use fan_out::owe_batch;
 use gather::Gathers;
-pub use message::Message;
+pub use message::{Counts, Message};
 pub use socket_ids::SocketIds;
 use timers::Timers;
 
@@ -286,28 +287,10 @@ impl<R: Ring> Shard<R> {
         self.plane.room() + sessions.room() + local.room() + homes.room() + port.room()
     }
 
-    /// Closes all connections, spread over `window`, with 4200 so that clients come back at once.
-    pub fn drain(&mut self, window: Duration) {
-        self.core.timers.start_drain(self.core.now, window, self.plane.open_connections());
-    }
-
-    /// Whether a drain has begun.
-    #[must_use]
-    pub const fn draining(&self) -> bool {
-        self.core.timers.draining()
-    }
-
     /// Whether the control thread has ended the shard.
     #[must_use]
     pub const fn stopped(&self) -> bool {
         self.core.timers.stopped()
-    }
-
-    /// Whether a drain has closed everything, and homes are told of it as far as their mailboxes
-    /// go: behind that a stop overtakes nothing.
-    #[must_use]
-    pub fn drained(&self) -> bool {
-        self.core.timers.draining() && self.plane.is_empty() && !self.core.port.spilling()
     }
 
     fn take_messages(&mut self) {

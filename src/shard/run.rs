@@ -32,7 +32,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::{Shard, ShardParts};
-use crate::front::gateway::{Headroom, Reservation};
+use crate::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
 use crate::front::{self, Command, Gateway, Listeners};
 use crate::memory::Trim;
 use crate::protocol::app::Apps;
@@ -73,7 +73,10 @@ pub struct Setup {
 pub enum Milestone {
     /// It accepts.
     Serving,
-    /// Its drain is over: no connection is left.
+    /// Its drain has closed all connections, and all requests are answered that began before it.
+    /// It may accept still. The time of the last close, by the process' clock.
+    Emptied(Option<Millis>),
+    /// Everybody has been told, and nobody is accepted any more.
     Drained,
 }
 
@@ -113,7 +116,7 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
     report(Milestone::Serving);
 
     let mut commands = Vec::new();
-    let mut drained = false;
+    let mut stopping = Stopping::default();
     while !shard.stopped() {
         handle.0.take_commands(&mut commands);
         let several = commands.len() > 1;
@@ -128,15 +131,13 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
         handle.0.overloaded.set(shard.overloaded());
         handle.0.headroom.set(shard.headroom());
         handle.0.see_apps(shard.apps());
-        if shard.draining() && !handle.0.draining.replace(true) {
-            // Accepts nothing more; requests in flight end.
+        handle.0.newcomers.set(shard.newcomers());
+        if shard.closes_listeners() && !*stop_front.borrow() {
+            // Requests in flight end.
             let _front_gone = stop_front.send(true);
         }
-        if !drained && shard.drained() && front.is_finished() {
-            drained = true;
-            report(Milestone::Drained);
-        }
-        if front.is_finished() && !handle.0.draining.get() {
+        stopping.follow(&shard, &handle.0, front.is_finished(), &report);
+        if front.is_finished() && !shard.closes_listeners() {
             return front_ended(&mut front).await;
         }
         if shard.has_work() {
@@ -147,6 +148,40 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
     // Requests in flight end, or are cut.
     let _cut = tokio::time::timeout(FRONT_STOP_TIMEOUT, &mut front).await;
     Ok(())
+}
+
+/// How far a stop has come.
+#[derive(Default)]
+struct Stopping {
+    /// What requests hold that began before the drain.
+    before: Option<InFlight>,
+    emptied: bool,
+    drained: bool,
+}
+
+impl Stopping {
+    /// Tells the control thread what has been reached. To be called at the end of each turn.
+    fn follow(
+        &mut self,
+        shard: &Shard<Uring>,
+        inbox: &Inbox,
+        front_ended: bool,
+        report: &impl Fn(Milestone),
+    ) {
+        if !shard.draining() {
+            return;
+        }
+        let before = self.before.get_or_insert_with(|| inbox.requests.take());
+        if !self.emptied && shard.drained() && before.others() == 0 {
+            self.emptied = true;
+            report(Milestone::Emptied(shard.last_close()));
+        }
+        let idle = inbox.commands.borrow().is_empty();
+        if !self.drained && front_ended && idle && shard.all_told() {
+            self.drained = true;
+            report(Milestone::Drained);
+        }
+    }
 }
 
 /// The front does not end by itself.
@@ -269,7 +304,9 @@ struct Inbox {
     /// As of the last turn.
     headroom: Cell<Headroom>,
     /// As of the last turn.
-    draining: Cell<bool>,
+    newcomers: Cell<Option<Newcomers>>,
+    /// What requests hold that are being answered.
+    requests: RefCell<InFlight>,
 }
 
 impl Inbox {
@@ -282,7 +319,8 @@ impl Inbox {
             reserved_slots: Rc::default(),
             overloaded: Cell::new(false),
             headroom: Cell::default(),
-            draining: Cell::new(false),
+            newcomers: Cell::new(None),
+            requests: RefCell::default(),
         }
     }
 
@@ -328,8 +366,12 @@ impl Gateway for Handle {
         self.0.headroom.get()
     }
 
-    fn draining(&self) -> bool {
-        self.0.draining.get()
+    fn stopping(&self) -> Option<Newcomers> {
+        self.0.newcomers.get()
+    }
+
+    fn begin_request(&self) -> InFlight {
+        self.0.requests.borrow().clone()
     }
 
     fn reserve(&self) -> Option<Reservation> {

@@ -1,5 +1,5 @@
 //! What happens by time: pings, their deadlines, connections that never show a signature, cached
-//! events that expire, numbers of subscribers that pause, the closes of a drain.
+//! events that expire, numbers of subscribers that pause.
 //!
 //! Connections are not kept in timer lists: a sweep looks at each once per second, which spreads
 //! pings and costs no memory. A shard with many of them looks at a tenth per tick; one with few
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
+use super::drain::{DRAIN_TICK, Draining};
 use super::{Core, Shard};
 use crate::id::ConnKey;
 use crate::memory;
@@ -41,7 +42,7 @@ pub(super) struct Timers {
     /// The next slot of the sweep.
     cursor: u32,
     tidying: Tidying,
-    drain: Option<Drain>,
+    draining: Option<Draining>,
     /// The shard is to end.
     stop: bool,
 }
@@ -95,22 +96,9 @@ impl Tidying {
     }
 }
 
-#[derive(Debug)]
-struct Drain {
-    started: Millis,
-    window: Duration,
-    /// Connections at the start.
-    connections: usize,
-    /// Connections that were closed since.
-    closed: usize,
-    /// The next slot to close.
-    cursor: u32,
-}
-
 impl Timers {
-    pub(super) fn start_drain(&mut self, now: Millis, window: Duration, connections: usize) {
-        let drain = Drain { started: now, window, connections, closed: 0, cursor: 0 };
-        self.drain.get_or_insert(drain);
+    pub(super) fn start_drain(&mut self, draining: Draining) {
+        self.draining.get_or_insert(draining);
     }
 
     pub(super) const fn stop(&mut self) {
@@ -121,20 +109,30 @@ impl Timers {
         self.stop
     }
 
-    pub(super) const fn draining(&self) -> bool {
-        self.drain.is_some()
+    pub(super) const fn draining(&self) -> Option<&Draining> {
+        self.draining.as_ref()
+    }
+
+    pub(super) const fn draining_mut(&mut self) -> Option<&mut Draining> {
+        self.draining.as_mut()
     }
 }
 
 impl<R: Ring> Shard<R> {
     /// How often a turn is needed by time alone.
     pub(super) fn tick_period(&self) -> Duration {
-        let quick = self.core.timers.draining() || self.plane.slots_used() > SWEEP_AT_ONCE;
-        if quick { TICK } else { SWEEP }
+        if self.draining() {
+            DRAIN_TICK
+        } else if self.plane.slots_used() > SWEEP_AT_ONCE {
+            TICK
+        } else {
+            SWEEP
+        }
     }
 
     /// Does what is due, if a tick has passed.
     pub(super) fn tick(&mut self) {
+        self.core.close_some(&mut self.plane);
         let now = self.core.now;
         let elapsed = now.since(self.core.timers.ticked);
         if elapsed < TICK {
@@ -144,7 +142,6 @@ impl<R: Ring> Shard<R> {
         self.core.homes.expire(now);
         self.core.tell_counts();
         self.core.sweep(&mut self.plane, elapsed);
-        self.core.close_some(&mut self.plane);
         self.tidy();
     }
 
@@ -220,28 +217,6 @@ impl Core {
                 }
             }
             None => {}
-        }
-    }
-
-    /// Closes as many connections as the drain's window says are due by now.
-    fn close_some<R: Ring>(&mut self, plane: &mut Plane<R>) {
-        let Some(drain) = &mut self.timers.drain else { return };
-        let elapsed = (self.now.since(drain.started) + TICK).as_millis();
-        let window = drain.window.as_millis().max(1);
-        let due = drain.connections as u128 * elapsed.min(window) / window;
-        let over = elapsed >= window;
-        let last = close::refusal_frames(ProtocolError::ShuttingDown);
-        let slots = plane.slots_used();
-        // One who connects while the drain runs is closed in its last tick.
-        if over {
-            drain.cursor = 0;
-        }
-        while drain.cursor < slots && (over || (drain.closed as u128) < due) {
-            if let Some(key) = plane.key_of(drain.cursor) {
-                plane.close(key, &last, Ended::Ours);
-                drain.closed += 1;
-            }
-            drain.cursor += 1;
         }
     }
 }

@@ -390,7 +390,7 @@ fn sockudo_bf8b8f26_the_code_tells_whether_to_return() {
         assert_eq!(refused(&target(), &origin), 4004);
         gateway.signal(Signal::TERM);
         for client in &mut clients {
-            assert_eq!(code(client), 4200);
+            assert_eq!(code(client), 4102);
         }
         drop(clients);
         assert!(gateway.ended().success());

@@ -1,5 +1,6 @@
 use std::fs::File;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,9 +12,13 @@ use serde_json::json;
 use crate::client::{Client, target};
 use crate::gateway::{DEADLINE, Gateway, SHARD_COUNTS, Setup, eventually};
 use crate::http::{Call, Http};
-use crate::raw::Raw;
+use crate::raw::{self, Raw};
 use crate::reload::reload;
+use crate::status::status;
 
+/// Nobody listens in its place.
+const RESTARTING: (u16, &str) = (4102, "Server is restarting. Please reconnect in a second.");
+/// A successor takes the clients.
 const SHUTTING_DOWN: (u16, &str) = (4200, "Server is shutting down. Please reconnect.");
 
 /// Starts a gateway of each number of shards with this window; the test ends it.
@@ -26,14 +31,18 @@ fn ended_with(window_s: u32, test: impl Fn(Gateway)) {
 
 /// Takes everything until the Close frame, and answers it.
 fn closed(client: &mut Client) -> Instant {
-    client.expect_error(SHUTTING_DOWN.0, SHUTTING_DOWN.1);
+    closed_with(client, RESTARTING)
+}
+
+fn closed_with(client: &mut Client, (code, text): (u16, &str)) -> Instant {
+    client.expect_error(code, text);
     let at = Instant::now();
-    assert_eq!(client.expect_close(), (SHUTTING_DOWN.0, SHUTTING_DOWN.1.to_owned()));
+    assert_eq!(client.expect_close(), (code, text.to_owned()));
     at
 }
 
 #[test]
-fn clients_are_closed_with_4200_spread_over_the_window() {
+fn without_a_successor_clients_are_closed_with_4102_spread_over_the_window() {
     ended_with(2, |mut gateway| {
         let mut clients: Vec<_> = (0..40).map(|_| Client::connect(&gateway)).collect();
         clients[0].subscribe("room");
@@ -107,7 +116,10 @@ fn requests_in_flight_are_answered_and_their_events_arrive() {
         assert_eq!(http.response().status, 100);
         gateway.signal(Signal::TERM);
         gateway.logged(&["Gracefully terminating"]);
-        // Those without a request are closed at once.
+        // Kept connections serve one more request.
+        idle.send(b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n");
+        let response = idle.response();
+        assert_eq!((response.status, response.header("connection")), (200, Some("close")));
         assert_eq!(idle.response().status, 0);
         http.send(rest);
         let response = http.response();
@@ -125,16 +137,107 @@ fn requests_in_flight_are_answered_and_their_events_arrive() {
 }
 
 #[test]
-fn nobody_new_is_accepted() {
+fn until_the_last_client_is_closed_publishes_are_answered_and_new_clients_wait_for_the_end() {
+    ended_with(4, |mut gateway| {
+        let mut clients: Vec<_> = (0..20).map(|_| Client::connect(&gateway)).collect();
+        clients.iter_mut().for_each(|client| client.subscribe("room"));
+        gateway.signal(Signal::TERM);
+        gateway.logged(&["Gracefully terminating"]);
+        let mut new = Client::open(&gateway, &target(), &[]);
+        let call = Call::post("events", &json!({ "name": "e", "channel": "room", "data": "1" }));
+        let response = call.send(&gateway);
+        assert_eq!((response.status, response.header("connection")), (200, Some("close")));
+        let still_there = clients.iter_mut().filter_map(|client| {
+            let first = client.next();
+            (first["event"] == "e").then_some(())
+        });
+        assert!(still_there.count() > 0, "it has four seconds");
+        assert_eq!(status(&gateway).0["state"], "stopping");
+        // Without connection_established: it is told to come back, and nothing else.
+        closed(&mut new);
+        drop(clients);
+        assert_eq!(gateway.ended().code(), Some(0), "{}", gateway.log());
+        assert!(TcpStream::connect(gateway.address()).is_err());
+    });
+}
+
+#[test]
+fn in_a_longer_drain_new_clients_are_refused_until_the_end_is_near() {
     ended_with(60, |mut gateway| {
         let held = Client::connect(&gateway);
         gateway.signal(Signal::TERM);
-        eventually("connections are refused", || {
-            TcpStream::connect(gateway.address()).is_err().then_some(())
-        });
+        gateway.logged(&["Gracefully terminating"]);
+        Client::open(&gateway, &target(), &[]).expect_refusal(RESTARTING.0, RESTARTING.1);
         drop(held);
         assert_eq!(gateway.ended().code(), Some(0));
     });
+}
+
+#[test]
+fn ctrl_c_with_one_client_takes_less_than_300_ms() {
+    let mut took = Vec::new();
+    // The machine may be busy: once in ten times is enough.
+    while took.len() < 10 && took.iter().all(|took| *took >= Duration::from_millis(300)) {
+        let mut gateway = Setup::new(2).start();
+        let mut client = Client::connect(&gateway);
+        client.subscribe("room");
+        // Browsers open connections in advance.
+        let _idle = gateway.tcp();
+        let started = Instant::now();
+        gateway.signal(Signal::INT);
+        closed(&mut client);
+        assert_eq!(gateway.ended().code(), Some(0));
+        took.push(started.elapsed());
+    }
+    assert!(took.last() < Some(&Duration::from_millis(300)), "{took:?}");
+}
+
+#[test]
+fn with_inherited_sockets_clients_are_closed_with_4200_and_new_ones_wait_for_the_successor() {
+    let setup = Setup::new(2).env("RINGWAVE_SHUTDOWN_WINDOW", "2");
+    let listener = TcpListener::bind(setup.address()).unwrap();
+    let start = || {
+        let serving = setup.command("start");
+        let mut inheriting = Command::new("sh");
+        let shell = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
+        inheriting.args(["-c", shell]).arg(serving.get_program()).args(serving.get_args());
+        inheriting.current_dir(setup.path(""));
+        inheriting.stdin(OwnedFd::from(listener.try_clone().unwrap()));
+        setup.clone().start_as(&mut inheriting)
+    };
+    let mut first = start();
+    let mut clients: Vec<_> = (0..20).map(|_| Client::connect(&first)).collect();
+    let started = Instant::now();
+    first.signal(Signal::TERM);
+    let times: Vec<_> = std::thread::scope(|scope| {
+        let close = |client| closed_with(client, SHUTTING_DOWN);
+        let closing: Vec<_> =
+            clients.iter_mut().map(|client| scope.spawn(move || close(client))).collect();
+        closing.into_iter().map(|client| client.join().unwrap() - started).collect()
+    });
+    let late = times.iter().filter(|&&time| time > Duration::from_millis(1000)).count();
+    assert!(late > 5, "{late} of 20 in the second half: {times:?}");
+    let waiting = first.tcp();
+    assert_eq!(first.ended().code(), Some(0), "{}", first.log());
+    let second = start();
+    let handshake = raw::handshake();
+    Raw::over(waiting, handshake.as_bytes()).established();
+    drop(second);
+}
+
+#[test]
+fn signals_of_log_rotation_are_logged_and_change_nothing() {
+    let mut gateway = Setup::new(1).start();
+    let mut client = Client::connect(&gateway);
+    for (signal, name) in [(Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
+        gateway.signal(signal);
+        gateway.logged(&["INFO", name, "was ignored"]);
+        client.expect_nothing();
+    }
+    gateway.signal(Signal::TERM);
+    gateway.signal(Signal::USR1);
+    closed(&mut client);
+    assert_eq!(gateway.ended().code(), Some(0));
 }
 
 #[test]
@@ -151,7 +254,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn under_nohup_a_hangup_is_ignored() {
+fn under_nohup_a_hangup_is_ignored_and_the_log_says_so() {
     for shards in SHARD_COUNTS {
         let setup = Setup::new(shards);
         let serving = setup.command("start");
@@ -160,10 +263,14 @@ fn under_nohup_a_hangup_is_ignored() {
         nohup.current_dir(setup.path("")).stdin(std::process::Stdio::null());
         let mut gateway = setup.start_as(&mut nohup);
         let mut client = Client::connect(&gateway);
-        gateway.signal(Signal::HUP);
-        gateway.signal(Signal::HUP);
+        for times in 1..=2 {
+            gateway.signal(Signal::HUP);
+            eventually("the log says so", || {
+                (gateway.log().matches("SIGHUP was ignored").count() == times).then_some(())
+            });
+        }
         client.expect_nothing();
-        assert!(!gateway.log().contains("read anew"));
+        assert!(!gateway.log().contains("was read anew"));
         assert!(reload(&gateway).status.success(), "by its command it reloads");
         client.expect_nothing();
         gateway.signal(Signal::TERM);

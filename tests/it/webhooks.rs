@@ -218,7 +218,7 @@ fn a_stop_delivers_what_is_there() {
         let mut client = Client::connect(&gateway);
         client.join("presence-a", &json!({ "user_id": "1" }));
         gateway.signal(Signal::TERM);
-        client.expect_refusal(4200, "Server is shutting down. Please reconnect.");
+        client.expect_refusal(4102, "Server is restarting. Please reconnect in a second.");
         drop(client);
         assert!(gateway.ended().success());
         let expected = [

@@ -14,7 +14,7 @@ use ringwave::protocol::app::{Admission, Apps};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{Message, Shard, ShardParts, SocketIds};
+use ringwave::shard::{Drain, Message, Shard, ShardParts, SocketIds};
 use ringwave::time::Millis;
 use ringwave::webhooks::Tap;
 use tokio::sync::oneshot;
@@ -144,7 +144,7 @@ fn a_shard_has_not_drained_while_leaves_of_its_connections_wait_for_room() {
         turn(&mut shard, 0);
         turn(&mut home, 0);
     }
-    shard.drain(Duration::ZERO);
+    shard.drain(Drain { window: Duration::ZERO, successor: false });
     common.net.close(fd);
     let mut now = 0;
     while !shard.plane().is_empty() {

@@ -50,7 +50,7 @@ fn the_gateway_serves_behind_the_filter_of_the_unit() {
 
 #[test]
 fn the_managers_wait_longer_than_a_drain_takes() {
-    let window = nginx::defaults().server.shutdown_window.as_secs();
+    assert_eq!(nginx::defaults().server.shutdown_window, None, "by the number of connections");
     let systemd = tuning(SERVICE);
     let supervisor = tuning("supervisor.conf");
     for patience in [
@@ -59,8 +59,9 @@ fn the_managers_wait_longer_than_a_drain_takes() {
         setting(&tuning("Containerfile"), "#     --sysctl net.core.somaxconn=65535 --stop-timeout")
             .trim_end_matches(" ringwave"),
     ] {
-        // The window, 4 s for its last ones, 5 s for requests, 3 s for webhooks.
-        assert!(patience.parse::<u64>().unwrap() > window + 12, "{patience}");
+        // The longest automatic window and its pause, 4 s for its last ones, 3 s for webhooks, 1 s
+        // until clients are back, 1 s for the last requests and 2 s for threads.
+        assert!(patience.parse::<u64>().unwrap() > 6 + 4 + 3 + 1 + 1 + 2, "{patience}");
     }
 }
 

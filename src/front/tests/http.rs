@@ -261,6 +261,54 @@ fn a_stop_closes_idle_connections_and_takes_no_new_ones() {
 }
 
 #[test]
+fn a_stop_serves_whoever_waits_in_the_queue_of_a_listener() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let path = std::env::temp_dir().join(format!("ringwave-stop-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let unix = UnixListener::bind(&path).unwrap();
+    let file = path.clone();
+    let listeners =
+        Listeners { tcp: vec![tcp.into()], unix: vec![unix.into()], ..Listeners::default() };
+    run(shard(), Settings::default(), listeners, move |stop| {
+        // More than are accepted between the request and the stop.
+        let mut by_port: Vec<_> = (0..100).map(|_| connect(address)).collect();
+        let mut by_path: Vec<_> = (0..100).map(|_| UnixStream::connect(&file).unwrap()).collect();
+        for stream in &mut by_port {
+            stream.write_all(UP.as_bytes()).unwrap();
+        }
+        for stream in &mut by_path {
+            stream.write_all(UP.as_bytes()).unwrap();
+        }
+        std::fs::remove_file(&file).unwrap();
+        stop.send(true).unwrap();
+        for mut stream in by_port {
+            assert_eq!(read_response(&mut stream).status, 200);
+        }
+        for mut stream in by_path {
+            assert_eq!(read_response(&mut stream).status, 200);
+        }
+    });
+}
+
+#[test]
+fn a_stop_leaves_whoever_waits_in_an_inherited_queue_to_the_successor() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let successor = tcp.try_clone().unwrap();
+    let listeners =
+        Listeners { shared_tcp: vec![tcp.into()], inherited: true, ..Listeners::default() };
+    run(shard(), Settings::default(), listeners, move |stop| stop.send(true).unwrap());
+    let mut waiting = connect(address);
+    waiting.write_all(UP.as_bytes()).unwrap();
+    let listeners =
+        Listeners { shared_tcp: vec![successor.into()], inherited: true, ..Listeners::default() };
+    run(shard(), Settings::default(), listeners, move |_| {
+        assert_eq!(read_response(&mut waiting).status, 200);
+    });
+}
+
+#[test]
 fn a_draining_front_closes_after_the_request() {
     let shard = shard();
     shard.switches.draining.store(true, Ordering::SeqCst);

@@ -17,12 +17,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::gateway::{
-    CachedEvent, ChannelState, Command, Gateway, Headroom, Overloaded, Publication, Reservation,
-    Upgraded,
+    CachedEvent, ChannelState, Command, Gateway, Headroom, InFlight, Newcomers, Overloaded,
+    Publication, Reservation, Upgraded,
 };
 use super::{Listeners, Settings, serve};
 use crate::id::AppIndex;
 use crate::protocol::app::{App, Apps, Connections, test_app};
+use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 
 /// What the client's thread may change and see while the front runs.
@@ -128,8 +129,13 @@ impl Gateway for FakeShard {
         }
     }
 
-    fn draining(&self) -> bool {
-        self.switches.draining.load(Ordering::SeqCst)
+    fn stopping(&self) -> Option<Newcomers> {
+        let stopping = self.switches.draining.load(Ordering::SeqCst);
+        stopping.then_some(Newcomers::Refused(ProtocolError::ShuttingDown))
+    }
+
+    fn begin_request(&self) -> InFlight {
+        InFlight::default()
     }
 
     fn reserve(&self) -> Option<Reservation> {
@@ -214,7 +220,7 @@ fn read_to_end(mut stream: TcpStream) -> String {
 }
 
 /// Reads one response: head and body by its Content-Length.
-fn read_response(stream: &mut TcpStream) -> Reply {
+fn read_response(stream: &mut impl Read) -> Reply {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {

@@ -106,7 +106,7 @@ impl Client {
             4003 => assert!(with.switched_off && self.app == SWITCHED, "client {id} is evicted"),
             4009 => assert!(with.terminated.iter().any(of_us), "client {id} is terminated"),
             4101 => {}
-            4200 => assert!(with.draining, "client {id} is closed with 4200"),
+            4102 | 4200 => assert!(with.draining, "client {id} is closed with {code}"),
             4201 => {
                 let silence = self.silence.max(with.now.since(self.wrote));
                 let mute = silence >= self.pong_timeout && !with.quiet;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ringwave::front::gateway::Command;
 use ringwave::id::AppIndex;
 use ringwave::ring::sim::Faults;
+use ringwave::shard::Drain;
 use tokio::sync::oneshot;
 
 use super::{CACHE_TTL, TICK, World};
@@ -189,7 +190,9 @@ impl World {
     pub(super) fn finish(&mut self) {
         self.draining = self.dice.chance(400);
         if self.draining {
-            self.shards.iter_mut().for_each(|shard| shard.drain(Duration::from_millis(500)));
+            let successor = self.dice.chance(500);
+            let drain = Drain { window: Duration::from_millis(500), successor };
+            self.shards.iter_mut().for_each(|shard| shard.drain(drain));
         }
         for id in 0..self.clients.len() {
             let (end, draining) = (self.dice.below(5), self.draining);

@@ -1,0 +1,150 @@
+//! The end of the process, step by step, so that clients and publishers notice as little of it as
+//! can be.
+//!
+//! 1. Connections are closed, see [`Drain`]. Everything else goes on: publishes are answered, and
+//!    WebSockets that are opened wait for the end.
+//! 2. What takes longer is waited for while somebody still listens: requests that began before the
+//!    stop, and webhooks.
+//! 3. The listeners close, and behind them the threads.
+//!
+//! Sockets that outlive the process (systemd's) are left alone from the first step on: whoever
+//! connects waits in their queues for the successor.
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use crate::bus::Outside;
+use crate::shard::{Drain, Message, RETURN};
+use crate::webhooks::Courier;
+
+use super::{Shards, StartError};
+
+/// Closes per second of an automatic window: half of a core for closing, and as much for those who
+/// return.
+const CLOSES_PER_SECOND: u32 = 20_000;
+
+/// The longest automatic window. The busiest servers close faster than that.
+const WINDOW_MAX: Duration = Duration::from_secs(5);
+
+/// What a drain may take beyond its window: the close handshakes of the last ones, and requests
+/// that are still being sent.
+const DRAIN_GRACE: Duration = Duration::from_secs(4);
+
+/// What webhooks may take at the end, when no connection is left.
+const WEBHOOK_GRACE: Duration = Duration::from_secs(3);
+
+/// From the order to close the listeners to the end of the last requests.
+const LISTENERS_GRACE: Duration = Duration::from_secs(1);
+
+/// What threads may take to end: the front's last requests get half a second.
+const THREADS_GRACE: Duration = Duration::from_secs(2);
+
+/// The listeners close at the latest this long after the last close: those who were closed first
+/// are not back yet, and have what is left of [`RETURN`] until they are.
+const UNTIL_FIRST_RETURN: Duration = Duration::from_millis(500);
+
+/// Past that, they close this long after [`RETURN`]: everybody is back, has been told again, and
+/// stays away for as long once more.
+const ALL_BACK: Duration = Duration::from_millis(150);
+
+/// A mailbox that is full for a moment is tried again this much later.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// The time over which closes are spread: the setting, or what this many connections ask for.
+pub(super) fn window(setting: Option<Duration>, connections: u64) -> Duration {
+    let by_rate = Duration::from_millis(connections * 1000 / u64::from(CLOSES_PER_SECOND));
+    setting.unwrap_or_else(|| by_rate.min(WINDOW_MAX))
+}
+
+/// What a stop takes at most, for a service manager.
+pub(super) fn patience(drain: Drain) -> Duration {
+    drain.lasts() + DRAIN_GRACE + WEBHOOK_GRACE + RETURN + LISTENERS_GRACE + THREADS_GRACE
+}
+
+/// Ends all connections, then all threads.
+///
+/// # Errors
+/// A shard failed meanwhile.
+pub(super) async fn run(
+    shards: &mut Shards,
+    courier: Courier,
+    drain: Drain,
+) -> Result<(), StartError> {
+    let bus = shards.bus();
+    let emptied = async {
+        deliver(&bus, || Message::Drain(drain)).await;
+        shards.until(|progress| progress.emptied).await
+    };
+    match timeout(drain.lasts() + DRAIN_GRACE, emptied).await {
+        Ok(emptied) => emptied?,
+        Err(_elapsed) => tracing::warn!("requests or connections that do not end in time are cut"),
+    }
+    courier.finish(WEBHOOK_GRACE).await;
+    if !drain.successor {
+        sleep(shards.since_last_close().map_or(Duration::ZERO, until_nobody_comes)).await;
+    }
+    shards.remove_socket_files();
+    let drained = async {
+        deliver(&bus, || Message::CloseListeners).await;
+        shards.until(|progress| progress.drained).await
+    };
+    if let Ok(drained) = timeout(LISTENERS_GRACE, drained).await {
+        drained?;
+    }
+    let ended = async {
+        deliver(&bus, || Message::Stop).await;
+        shards.ended().await;
+    };
+    // A thread that hangs ends with the process.
+    let _hangs = timeout(THREADS_GRACE, ended).await;
+    Ok(())
+}
+
+/// Sends to every shard, a full mailbox included, without blocking this thread. Pending for as long
+/// as a shard takes nothing.
+async fn deliver(bus: &Outside<Message>, message: impl Fn() -> Message) {
+    let mut left = bus.offer(message);
+    while !left.is_empty() {
+        sleep(RETRY).await;
+        bus.offer_again(&mut left);
+    }
+}
+
+/// How long the listeners are to stay open, so that nobody comes back who was closed, and finds
+/// none: clients return after [`RETURN`], and each time that they are told to.
+fn until_nobody_comes(since_last_close: Duration) -> Duration {
+    let return_ms = RETURN.as_millis();
+    let phase = since_last_close.as_millis() % return_ms;
+    let phase = Duration::from_millis(u64::try_from(phase).unwrap_or_default());
+    let all_back = if since_last_close < RETURN { Duration::ZERO } else { ALL_BACK };
+    if (all_back..=UNTIL_FIRST_RETURN).contains(&phase) {
+        return Duration::ZERO;
+    }
+    let next = if phase < all_back { Duration::ZERO } else { RETURN };
+    next + ALL_BACK - phase
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn the_window_grows_with_the_connections_from_nothing_to_five_seconds() {
+        let auto = [0, 10, 2000, 20_000, 100_000, 1_000_000].map(|count| window(None, count));
+        assert_eq!(auto, [ms(0), ms(0), ms(100), ms(1000), ms(5000), ms(5000)]);
+        assert_eq!(window(Some(ms(7000)), 3), ms(7000), "as set");
+    }
+
+    #[test]
+    fn listeners_close_before_the_first_is_back_or_when_all_have_been_told_again() {
+        let waits = [0, 500, 501, 999, 1000, 1100, 1150, 1500, 1501, 2150];
+        let ends = waits.map(|since| ms(since) + until_nobody_comes(ms(since)));
+        let expected = [0, 500, 1150, 1150, 1150, 1150, 1150, 1500, 2150, 2150];
+        assert_eq!(ends, expected.map(ms));
+    }
+}

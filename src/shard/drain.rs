@@ -1,0 +1,257 @@
+//! How a stop ends the connections of a shard: when each is closed, with which code, and what
+//! becomes of those that are opened meanwhile.
+//!
+//! pusher-js returns at once after 4200, and one second after 4100 to 4199, never later. When it
+//! finds the port closed then, it waits for 15 seconds. So a process that nobody follows at once
+//! sends 4102, and closes so that nobody comes back while nobody listens: the last closes share
+//! less than half a second, and whoever was closed before them is back before the end. Those are
+//! held, without a session, and told with the last ones.
+
+use std::time::Duration;
+
+use super::{Core, Shard};
+use crate::front::gateway::Newcomers;
+use crate::plane::{Ended, Plane};
+use crate::protocol::close::{self, ProtocolError};
+use crate::ring::Ring;
+use crate::time::Millis;
+
+/// How often a draining shard closes those that are due: 400 at a rate of 20,000 per second.
+pub(super) const DRAIN_TICK: Duration = Duration::from_millis(20);
+
+/// The time after which clients return that were closed with 4100 to 4199 (pusher-js).
+pub const RETURN: Duration = Duration::from_secs(1);
+
+/// Time in which the last ones are closed, without a successor. What is left of [`RETURN`] is for
+/// the rest of the stop and for the start of the next process.
+const LAST_CLOSES: Duration = Duration::from_millis(250);
+
+/// Before the last closes, until everybody else has come back and is held: the rest of [`RETURN`],
+/// and a round trip.
+const PAUSE: Duration = Duration::from_millis(900);
+
+/// How long clients may take to answer their Close frames when the port is closed until they have:
+/// a mobile client's round trip. What others are still owed the kernel sends without us.
+const ANSWERS: Duration = Duration::from_millis(250);
+
+/// Clients are held for this long at most, the longest automatic window with its pause in it;
+/// pusher-js gives an attempt up after 15 s. In a longer drain they are refused until then.
+const HOLD_MAX: Duration = Duration::from_secs(6);
+
+/// How a stop ends connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Time over which closes are spread evenly.
+    pub window: Duration,
+    /// Another process takes the clients at once: they are told to return at once, and the sockets
+    /// that this one accepted from stay open without it.
+    pub successor: bool,
+}
+
+impl Drain {
+    /// From its start to the last close.
+    #[must_use]
+    pub fn lasts(self) -> Duration {
+        self.window + self.pause()
+    }
+
+    /// Nothing is closed for this long, [`LAST_CLOSES`] before the end of the window.
+    fn pause(self) -> Duration {
+        let pauses = !self.successor && self.window > LAST_CLOSES;
+        if pauses { PAUSE } else { Duration::ZERO }
+    }
+
+    /// How many of so many connections are to be closed by now.
+    fn due(self, connections: usize, elapsed: Duration) -> usize {
+        let before_pause = self.window.saturating_sub(LAST_CLOSES);
+        let paused = elapsed.saturating_sub(before_pause).min(self.pause());
+        let (elapsed, window) = ((elapsed - paused).as_millis(), self.window.as_millis().max(1));
+        let due = connections as u128 * elapsed.min(window) / window;
+        usize::try_from(due).unwrap_or(connections)
+    }
+
+    const fn error(self) -> ProtocolError {
+        if self.successor { ProtocolError::ShuttingDown } else { ProtocolError::Restarting }
+    }
+
+    fn newcomers(self, elapsed: Duration) -> Newcomers {
+        let left = self.lasts().saturating_sub(elapsed);
+        if self.successor || left > HOLD_MAX {
+            Newcomers::Refused(self.error())
+        } else {
+            Newcomers::Held
+        }
+    }
+}
+
+/// A drain that has begun.
+#[derive(Debug)]
+pub(super) struct Draining {
+    drain: Drain,
+    started: Millis,
+    /// When connections were closed last, or looked at for it.
+    looked: Option<Millis>,
+    /// When the last connection was closed.
+    closed_at: Option<Millis>,
+    /// Connections at the start.
+    connections: usize,
+    /// Of these, how many were closed.
+    closed: usize,
+    /// The next slot to close.
+    cursor: u32,
+    /// The control thread says that it is time to stop accepting.
+    closes_listeners: bool,
+}
+
+impl Draining {
+    pub(super) const fn new(drain: Drain, now: Millis, connections: usize) -> Self {
+        Self {
+            drain,
+            started: now,
+            looked: None,
+            closed_at: None,
+            connections,
+            closed: 0,
+            cursor: 0,
+            closes_listeners: drain.successor,
+        }
+    }
+
+    pub(super) const fn close_listeners(&mut self) {
+        self.closes_listeners = true;
+    }
+}
+
+impl<R: Ring> Shard<R> {
+    /// Ends all connections.
+    pub fn drain(&mut self, drain: Drain) {
+        let connections = self.plane.open_connections();
+        self.core.timers.start_drain(Draining::new(drain, self.core.now, connections));
+    }
+
+    /// Whether a drain has begun.
+    #[must_use]
+    pub const fn draining(&self) -> bool {
+        self.core.timers.draining().is_some()
+    }
+
+    /// Whether nothing more is to be accepted.
+    #[must_use]
+    pub fn closes_listeners(&self) -> bool {
+        self.core.timers.draining().is_some_and(|draining| draining.closes_listeners)
+    }
+
+    /// What becomes of WebSockets that are opened now; `None` without a drain.
+    #[must_use]
+    pub fn newcomers(&self) -> Option<Newcomers> {
+        let draining = self.core.timers.draining()?;
+        Some(draining.drain.newcomers(self.core.now.since(draining.started)))
+    }
+
+    /// Whether a drain has closed everything, and homes are told of it as far as their mailboxes
+    /// go: behind that a stop overtakes nothing.
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        let Some(draining) = self.core.timers.draining() else { return false };
+        let waited = |at| self.core.now.since(at) >= ANSWERS;
+        let answered = self.plane.is_empty()
+            || !draining.drain.successor
+                && self.all_told()
+                && draining.closed_at.is_some_and(waited);
+        answered && !self.core.port.spilling()
+    }
+
+    /// Whether every connection has been sent its Close frame, answered or not.
+    #[must_use]
+    pub fn all_told(&self) -> bool {
+        self.draining() && self.plane.open_connections() == 0 && !self.has_work()
+    }
+
+    /// When the drain has closed a connection last.
+    #[must_use]
+    pub fn last_close(&self) -> Option<Millis> {
+        self.core.timers.draining()?.closed_at
+    }
+}
+
+impl Core {
+    /// Closes as many connections as are due by now.
+    pub(super) fn close_some<R: Ring>(&mut self, plane: &mut Plane<R>) {
+        let (now, sessions) = (self.now, &self.sessions);
+        let Some(draining) = self.timers.draining_mut() else { return };
+        if draining.looked.is_some_and(|looked| now.since(looked) < DRAIN_TICK) {
+            return;
+        }
+        draining.looked = Some(now);
+        let elapsed = now.since(draining.started);
+        let over = elapsed >= draining.drain.lasts();
+        let due = draining.drain.due(draining.connections, elapsed + DRAIN_TICK);
+        let slots = plane.slots_used();
+        // Those that were opened meanwhile are closed at the end.
+        if over && plane.open_connections() > 0 {
+            draining.cursor = 0;
+        }
+        let last = close::refusal_frames(draining.drain.error());
+        while draining.cursor < slots && (over || draining.closed < due) {
+            let slot = draining.cursor;
+            draining.cursor += 1;
+            let held = sessions.get(slot as usize).is_none_or(Option::is_none);
+            if let Some(key) = plane.key_of(slot).filter(|_| over || !held) {
+                plane.close(key, &last, Ended::Ours);
+                draining.closed += 1;
+                draining.closed_at = Some(now);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn with_a_successor_the_closes_are_spread_evenly_over_the_window() {
+        let drain = Drain { window: ms(5000), successor: true };
+        assert_eq!(drain.lasts(), ms(5000));
+        let due = [0, 500, 2500, 5000, 9000].map(|elapsed| drain.due(100, ms(elapsed)));
+        assert_eq!(due, [0, 10, 50, 100, 100]);
+    }
+
+    #[test]
+    fn without_one_whoever_is_closed_before_the_last_ones_is_back_before_the_end() {
+        for window in [251, 500, 1000, 5000, 300_000] {
+            let drain = Drain { window: ms(window), successor: false };
+            let last = drain.lasts() - LAST_CLOSES;
+            let count = 1_000_000;
+            let before = drain.due(count, ms(window) - LAST_CLOSES);
+            assert_eq!(before, drain.due(count, last), "of {window} ms: nobody in the pause");
+            let back = ms(window) - LAST_CLOSES + RETURN;
+            assert!(back < drain.lasts(), "of {window} ms: back at {back:?}");
+            assert_eq!(drain.due(count, drain.lasts()), count);
+        }
+    }
+
+    #[test]
+    fn a_short_window_has_no_pause() {
+        let drain = Drain { window: ms(200), successor: false };
+        assert_eq!((drain.lasts(), drain.due(100, ms(100))), (ms(200), 50));
+        let at_once = Drain { window: Duration::ZERO, successor: false };
+        assert_eq!((at_once.lasts(), at_once.due(7, DRAIN_TICK)), (Duration::ZERO, 7));
+    }
+
+    #[test]
+    fn newcomers_are_held_for_no_longer_than_client_libraries_wait() {
+        let drain = Drain { window: ms(60_000), successor: false };
+        assert_eq!(drain.newcomers(ms(0)), Newcomers::Refused(ProtocolError::Restarting));
+        assert_eq!(drain.newcomers(ms(56_000)), Newcomers::Held);
+        assert_eq!(drain.newcomers(ms(70_000)), Newcomers::Held);
+        let longest_of_auto = Drain { window: ms(5000), successor: false };
+        assert_eq!(longest_of_auto.newcomers(ms(0)), Newcomers::Held);
+        let followed = Drain { window: ms(5000), successor: true };
+        assert_eq!(followed.newcomers(ms(0)), Newcomers::Refused(ProtocolError::ShuttingDown));
+    }
+}
