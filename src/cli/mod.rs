@@ -9,6 +9,7 @@ mod doctor;
 mod import;
 mod reload;
 mod start;
+mod status;
 mod storm;
 
 use std::path::PathBuf;
@@ -17,15 +18,19 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, ConfigError, Environment, Flags, Origin};
+use crate::server::admin::AskError;
+use crate::version;
 
 /// The command line is not one of ours (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
+/// No server is there to ask (`EX_UNAVAILABLE`).
+const EXIT_UNAVAILABLE: u8 = 69;
 /// The configuration cannot be served (`EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
 
 /// An `io_uring` WebSocket gateway that replaces Laravel Reverb
 #[derive(Parser)]
-#[command(name = "ringwave", version)]
+#[command(name = "ringwave", version = version::TEXT)]
 struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
@@ -38,7 +43,9 @@ enum Command {
     /// Check the configuration and show every value with where it came from
     Check(SettingsArgs),
     /// Have the server of this directory read its configuration anew
-    Reload(reload::ReloadArgs),
+    Reload(ServerArgs),
+    /// Tell how the server of this directory is: since when it serves, and whom
+    Status(status::StatusArgs),
     /// Make a ringwave.toml of the JSON of Laravel's config('reverb')
     ImportReverb(import::ImportArgs),
     /// Tell whether this host can run it, and how to mend what can't
@@ -97,6 +104,25 @@ impl SettingsArgs {
     }
 }
 
+/// The files by which a running server is known, besides the directory.
+#[derive(Args)]
+struct ServerArgs {
+    /// The server was started with this --env
+    #[arg(long, value_name = "FILE")]
+    env: Option<PathBuf>,
+    /// The server was started with this --config
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    /// Where the server was started, if it was started from here.
+    fn origin(self) -> Origin {
+        let flags = Flags { env: self.env, config: self.config, ..Flags::default() };
+        Origin { flags, environment: environment(), directory: PathBuf::from(".") }
+    }
+}
+
 /// Runs the command of the command line.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -108,7 +134,8 @@ pub fn run() -> ExitCode {
         None => print_help(),
         Some(Command::Start(settings)) => start::run(settings),
         Some(Command::Check(settings)) => check::run(settings),
-        Some(Command::Reload(arguments)) => reload::run(arguments),
+        Some(Command::Reload(server)) => reload::run(server),
+        Some(Command::Status(arguments)) => status::run(arguments),
         Some(Command::ImportReverb(arguments)) => import::run(&arguments),
         Some(Command::Doctor) => doctor::run(),
         Some(Command::Storm(arguments)) => storm::run(*arguments),
@@ -127,6 +154,12 @@ fn print_help() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// The server that was asked did not do it.
+fn unanswered(error: &AskError) -> ExitCode {
+    eprintln!("ringwave: {error}.");
+    ExitCode::from(EXIT_UNAVAILABLE)
 }
 
 fn refuse(error: &ConfigError) -> ExitCode {

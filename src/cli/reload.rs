@@ -1,44 +1,22 @@
 //! Floor 8. `ringwave reload`: has the running server read its configuration anew, and tells what
 //! it says of that.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use crate::server::admin::{AskError, Question, ask};
 
-use crate::config::{Flags, Origin};
-use crate::server::admin::{AskError, ask_to_reload};
+use super::{EXIT_CONFIG, ServerArgs};
 
-use super::{EXIT_CONFIG, environment};
-
-/// No server is there to ask (`EX_UNAVAILABLE`).
-const EXIT_UNAVAILABLE: u8 = 69;
-
-/// The files by which the server is known, besides the directory.
-#[derive(Args)]
-pub(super) struct ReloadArgs {
-    /// The server was started with this --env
-    #[arg(long, value_name = "FILE")]
-    env: Option<PathBuf>,
-    /// The server was started with this --config
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-pub(super) fn run(arguments: ReloadArgs) -> ExitCode {
-    let flags = Flags { env: arguments.env, config: arguments.config, ..Flags::default() };
-    let origin = Origin { flags, environment: environment(), directory: PathBuf::from(".") };
-    match ask_to_reload(&origin) {
+pub(super) fn run(server: ServerArgs) -> ExitCode {
+    match ask(&server.origin(), Question::Reload) {
         Ok(report) => {
             println!("The configuration was read anew: {report}");
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("ringwave: {error}.");
-            ExitCode::from(match error {
-                AskError::Refused(_) => EXIT_CONFIG,
-                AskError::NoServer | AskError::Lost(_) => EXIT_UNAVAILABLE,
-            })
+        Err(AskError::Refused(reason)) => {
+            eprintln!("ringwave: {reason}.");
+            ExitCode::from(EXIT_CONFIG)
         }
+        Err(error) => super::unanswered(&error),
     }
 }

@@ -63,6 +63,9 @@ mod slow;
 /// The configuration, read anew.
 mod reload;
 
+/// What a running server tells of itself.
+mod status;
+
 /// The end of the process: signals, the drain, the next start.
 mod shutdown;
 
