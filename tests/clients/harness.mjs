@@ -204,7 +204,7 @@ function elapsed(ms) {
     return new Promise((resolve) => setTimeout(resolve, ms, TIMED_OUT).unref());
 }
 
-function binary() {
+export function binary() {
     if (process.env.RINGWAVE_BIN) return path.resolve(process.env.RINGWAVE_BIN);
     const builds = ['release', 'debug'].map((profile) => path.join(TARGET, profile, 'ringwave'));
     return firstExisting('the ringwave binary (cargo build --release)', builds);
