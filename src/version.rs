@@ -4,7 +4,7 @@
 pub const NUMBER: &str = env!("CARGO_PKG_VERSION");
 
 /// The commit that was checked out when the program was built, abbreviated to 12 digits. `None`
-/// when the sources had none, as in an archive that git did not make. See `build.rs`.
+/// when the sources had none, as in an archive that git did not make. See `scripts/build.rs`.
 pub const COMMIT: Option<&str> = option_env!("RINGWAVE_COMMIT");
 
 /// Both, as `ringwave --version` tells them: `0.1.0 (a006f7575d1b)`.

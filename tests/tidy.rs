@@ -30,8 +30,8 @@ const FLOORS: [(u8, &[&str]); 9] = [
 const UNSAFE_FILES: [&str; 3] = ["src/memory.rs", "src/ring/buffers.rs", "src/ring/uring.rs"];
 
 /// What a visitor sees first, and nothing else. The optional ones come with their contents.
-const TOP_LEVEL: [&str; 8] =
-    ["Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "build.rs", "scripts", "src", "tests"];
+const TOP_LEVEL: [&str; 7] =
+    ["Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "scripts", "src", "tests"];
 const TOP_LEVEL_OPTIONAL: [&str; 2] = ["benches", "tuning"];
 
 const COLUMNS_MAX: usize = 100;

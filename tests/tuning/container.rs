@@ -109,12 +109,9 @@ fn the_context_of_the_build_has_no_secrets_and_nothing_that_was_built() {
 fn context() -> Directory {
     let directory = Directory::new();
     for name in allowed_in_context() {
-        let from = root().join(&name);
-        // A build script is allowed for, but not needed.
-        if from.exists() {
-            let copied = Command::new("cp").arg("-r").arg(from).arg(&directory.0).status();
-            assert!(copied.unwrap().success(), "{name}");
-        }
+        let mut copy = Command::new("cp");
+        copy.args(["-r", "--parents", &name]).arg(&directory.0).current_dir(root());
+        assert!(copy.status().unwrap().success(), "{name}");
     }
     directory
 }

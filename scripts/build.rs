@@ -14,7 +14,7 @@ const ARCHIVED: &str = "$Format:%H$";
 const DIGITS: usize = 12;
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=scripts/build.rs");
     println!("cargo::rerun-if-env-changed=RINGWAVE_COMMIT");
     let commit = env::var("RINGWAVE_COMMIT").ok().or_else(archived).or_else(checked_out);
     if let Some(commit) = commit.filter(|commit| commit.len() >= DIGITS) {
