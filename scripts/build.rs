@@ -47,7 +47,7 @@ fn checked_out() -> Option<String> {
     Some(commit)
 }
 
-/// What git prints. `None` when it fails, or is not installed.
+/// The output of git, without the line feed at its end. `None` when it fails, or is not installed.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

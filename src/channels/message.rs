@@ -107,7 +107,7 @@ pub struct Publish {
     pub except: Option<SocketId>,
     /// What a webhook is told of a client event, when one is to be told.
     pub whisper: Option<Box<Whisper>>,
-    /// Whose client event this is, if the home's answer to the sender's join is not known yet: the
+    /// The sender of a client event, if the home's answer to its join is not known yet: the
     /// home relays it only if it has counted that join. The sender has to be a member.
     pub joining: Option<JoiningSender>,
     /// A client has sent it: a client event.

@@ -16,7 +16,7 @@
 //! home orders behind a join reaches the new subscriber, and nothing that it ordered before. A
 //! membership event is published by the home in the same way.
 //!
-//! What a connection sends behind a subscribe does not wait for the answer: a client event or the
+//! Later messages of a connection do not wait for the answer to a subscribe: a client event or the
 //! end of the subscription follows the [`Join`] to the home, and names it by its ticket. The home
 //! alone knows whether it has counted or refused that join. It remembers a refusal until the shard
 //! has heard of it and says so with a [`Leave`]; until then it refuses what names the join.

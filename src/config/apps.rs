@@ -27,14 +27,14 @@ use super::{soketi, webhooks};
 pub const DEVELOPMENT: Credentials<&str> =
     Credentials { id: "100001", key: "app-key", secret: "app-secret" };
 
-/// What an app is called by and signs with.
+/// The id of an app and the pair of keys that it signs with.
 #[derive(Clone, Copy)]
 pub struct Credentials<T> {
     /// As in `/apps/{id}`.
     pub id: T,
     /// As in `/app/{key}`.
     pub key: T,
-    /// Of signatures.
+    /// The secret of signatures.
     pub secret: T,
 }
 

@@ -103,7 +103,7 @@ pub enum MemoryLimit {
 pub struct ServerConfig {
     /// Where to listen; never empty.
     pub listeners: Vec<Listener>,
-    /// Who may connect to the unix sockets among them.
+    /// The permissions and owners of the unix sockets among them.
     pub socket_access: SocketAccess,
     /// Prefix of all paths: empty, or `/` and segments without a `/` at the end.
     pub path: String,

@@ -115,18 +115,20 @@ pub(super) async fn serve<G: Gateway>(
     if let Err(error) = &result {
         front.note_unread(peer, &parts.io.beginning(), error);
     }
-    let lingering = async {
-        match switched.take().filter(|_| result.is_ok()) {
-            None => parts.io.linger(LINGER_BYTES_HTTP, LINGER).await,
-            Some(Switched::Admitted(admitted)) => {
-                hand_over(&front.gateway, admitted, parts.io, parts.read_buf).await;
-            }
-            Some(Switched::Refused(error)) => refuse(parts.io, error).await,
-        }
-    };
+    let switched = switched.take().filter(|_| result.is_ok());
     tokio::select! {
-        () = lingering => {}
+        () = leave_http(&front, switched, parts.io, parts.read_buf) => {}
         () = stopped_for(stop, LINGER_OF_STOP) => {}
+    }
+}
+
+/// Ends a connection as one of HTTP: it closes, or it is a WebSocket from now on. `read` is what
+/// hyper has read and not parsed.
+async fn leave_http<G: Gateway>(front: &Front<G>, switched: Option<Switched>, io: Io, read: Bytes) {
+    match switched {
+        None => io.linger(LINGER_BYTES_HTTP, LINGER).await,
+        Some(Switched::Admitted(admitted)) => hand_over(&front.gateway, admitted, io, read).await,
+        Some(Switched::Refused(error)) => refuse(io, error).await,
     }
 }
 

@@ -32,7 +32,7 @@ pub trait Gateway: Clone + 'static {
     /// How much memory there is left.
     fn headroom(&self) -> Headroom;
 
-    /// What becomes of new WebSockets while the process stops; `None`: it does not stop. Once it
+    /// The fate of new WebSockets while the process stops; `None`: it does not stop. Once it
     /// does, an HTTP connection closes after the request that it is in.
     fn stopping(&self) -> Option<Newcomers>;
 
@@ -56,7 +56,7 @@ pub enum Headroom {
     Spent,
 }
 
-/// What becomes of a WebSocket that is opened while the process stops.
+/// The fate of a WebSocket that is opened while the process stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Newcomers {
     /// It is opened, and says nothing until the process ends; then it is closed with 4102. A client

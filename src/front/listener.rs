@@ -369,7 +369,7 @@ impl Listener {
         }
     }
 
-    /// What closes this listener.
+    /// Returns the handle that closes this listener.
     fn closer(&self) -> Closer {
         match self {
             Self::Tcp { closer, .. } => Closer(Some(Rc::clone(closer))),

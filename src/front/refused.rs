@@ -56,7 +56,7 @@ impl<G: Gateway> Front<G> {
             // The stop of the server has lines of its own at INFO.
             (error, _) => return tracing::debug!(%error, "connection refused"),
         };
-        // What an address may have, and the room of the process, are the same for all apps.
+        // The limits of an address and the room of the process are the same for all apps.
         let app = app.filter(|_| {
             matches!(refused, Handshake::Disabled | Handshake::Version { .. } | Handshake::Quota(_))
         });

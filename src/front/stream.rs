@@ -154,7 +154,7 @@ impl Beginning {
         let more = rest.len().min(received.len());
         if let (Some(rest), Some(received)) = (rest.get_mut(..more), received.get(..more)) {
             rest.copy_from_slice(received);
-            // Of so few bytes the length fits.
+            // At most 16 bytes: the length fits.
             self.len = (seen.len() + more) as u8;
         }
     }
@@ -196,7 +196,7 @@ impl Io {
         }
     }
 
-    /// What it began with; what hyper reads, behind a header of the PROXY protocol.
+    /// The first bytes that hyper reads, behind a header of the PROXY protocol.
     pub(super) const fn beginning(&self) -> Beginning {
         self.beginning
     }

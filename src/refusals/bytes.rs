@@ -6,7 +6,7 @@ use std::io;
 
 use super::{Cause, Sender};
 
-/// What is wrong with them.
+/// The reasons why the bytes of a connection are refused.
 #[derive(Debug)]
 pub enum Bytes<'a> {
     /// A TLS handshake.

@@ -41,7 +41,7 @@ causes! {
     SlowHead = "head of a request too late",
     /// Connections that the kernel does not give, or does not take.
     Kernel = "the kernel refuses a connection",
-    // What one address may have.
+    // The limits of one address.
     /// As many connections as an address may have.
     AddressConnections = "too many connections of one address",
     /// More handshakes and requests than an address may send.
@@ -101,7 +101,7 @@ causes! {
     AuthKey = "channel or user signed with another key",
     /// One whose signature does not fit.
     AuthSignature = "wrong channel or user signature",
-    /// What was signed is not what is needed.
+    /// The signature is over other data than needed.
     AuthData = "signed data not valid",
     /// A sign-in is missing, or one of somebody else came.
     AuthUser = "signed in as nobody or as another user",

@@ -31,7 +31,7 @@ pub enum Handshake<'a> {
     Origin {
         /// The values of `Origin`; one, unless it is missing or not as a browser sends it.
         origins: &'a [&'a str],
-        /// Whose list refused it.
+        /// The app whose list refused it.
         app: &'a App,
     },
     /// The app has as many connections as it may.

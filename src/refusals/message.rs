@@ -15,15 +15,15 @@ use super::{Cause, shown};
 /// A refused message, with what its sentence needs.
 #[derive(Debug)]
 pub struct Message<'a> {
-    /// What the client was told.
+    /// The error that the client was told.
     pub error: ProtocolError,
-    /// What it is about.
+    /// The part of the message that it is about.
     pub about: About<'a>,
     /// The client's app.
     pub app: &'a App,
 }
 
-/// What a refused message is about.
+/// The subject of a refused message.
 #[derive(Clone, Copy, Debug)]
 pub enum About<'a> {
     /// The whole message as received. It may have a signature in it, which is not told.
@@ -34,7 +34,7 @@ pub enum About<'a> {
     SignIn,
 }
 
-/// What is known of a message from its text. Read anew, since only a sentence needs it.
+/// The facts that the text of a message tells, read anew because only a sentence needs them.
 #[derive(Default)]
 struct Facts<'a> {
     /// The channel that it names.
@@ -277,14 +277,14 @@ pub enum Ending {
     Disabled,
     /// It sent a message that is too long.
     MessageTooLong {
-        /// What may come, in bytes.
+        /// The longest message that is taken, in bytes.
         most: usize,
     },
     /// It broke RFC 6455; the close code.
     Frames(u16),
     /// It does not read what it is sent.
     SlowReader {
-        /// What may wait for it, in bytes.
+        /// The bytes that may wait for one connection.
         most: usize,
     },
     /// It showed no signature within so many seconds.

@@ -55,7 +55,7 @@ pub enum Refusal<'a> {
 }
 
 impl Refusal<'_> {
-    /// What it is counted as.
+    /// The cause that it is counted as.
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
@@ -81,7 +81,7 @@ impl fmt::Display for Refusal<'_> {
     }
 }
 
-/// Who was refused.
+/// The peer that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
     /// The client at this address, or one that came over a unix socket and has none.
@@ -108,7 +108,7 @@ impl fmt::Display for Sender {
 pub struct Refusals {
     /// By the upper byte of an app's index, then by the lower one: made when an app first needs it.
     apps: Box<[OnceLock<Page>]>,
-    /// What belongs to no app.
+    /// The counters of refusals that belong to no app.
     strangers: Row,
 }
 

@@ -49,9 +49,9 @@ pub enum Request<'a> {
     Signed(Signed<'a>),
     /// The body is too large.
     TooLarge {
-        /// What the head announces, in bytes.
+        /// The length that the head announces, in bytes.
         announced: Option<u64>,
-        /// What may come, in bytes.
+        /// The largest body that is taken, in bytes.
         most: usize,
     },
     /// The body did not arrive in so many seconds.
@@ -102,7 +102,7 @@ pub struct Signed<'a> {
     pub query: &'a str,
     /// The server's time.
     pub now_unix_s: u64,
-    /// Whose clock signed it.
+    /// The client by whose clock it was signed.
     pub client: Sender,
 }
 

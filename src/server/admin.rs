@@ -52,10 +52,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// After an accept that failed, as when no descriptor is left.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// What came of a request, in words for whoever asked.
+/// The outcome of a request, in words for whoever asked.
 pub(super) type Verdict = Result<String, String>;
 
-/// What can be asked of a running server.
+/// The questions that a running server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
     /// To read its configuration anew. Answered with what has changed.
@@ -168,7 +168,7 @@ async fn read_line(stream: &UnixStream) -> Option<String> {
 }
 
 impl Request {
-    /// What is asked.
+    /// The question of this request.
     pub(super) const fn question(&self) -> Question {
         self.question
     }
@@ -252,7 +252,7 @@ pub enum AskError {
     NoServer,
     /// Somebody else's process has the name of the server.
     Stranger {
-        /// Whose process it is.
+        /// The user id of the process.
         uid: u32,
         /// The process.
         pid: i32,

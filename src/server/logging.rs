@@ -8,7 +8,7 @@
 //!   into a name: an event is exactly one line, no terminal is steered by it, and no reader is
 //!   misled.
 //!
-//! What a line says of clients is made fit for it where it is said ([`crate::text`]); how it looks
+//! Texts of clients are made fit for a line where it is written ([`crate::text`]); its form
 //! is in `forms`.
 
 mod forms;

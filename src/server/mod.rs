@@ -254,7 +254,7 @@ fn start_courier(config: &Config) -> Result<Courier, StartError> {
     Courier::start(Arc::clone(&config.apps), settings).map_err(StartError::Webhooks)
 }
 
-/// What each shard is made of, and the way to send to all of them.
+/// Returns the parts of each shard, and the way to send to all of them.
 fn setups(
     server: &ServerConfig,
     host: &Host,

@@ -52,7 +52,7 @@ pub struct ServerStatus {
     pub shards: Vec<ShardStatus>,
 }
 
-/// What the process does.
+/// The state of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -91,7 +91,7 @@ pub struct ShardStatus {
     pub channels: Option<u64>,
 }
 
-/// What there is to tell, and whom to ask for the rest.
+/// The facts that the control thread knows, and the bus by which it asks for the rest.
 pub(super) struct Overview {
     /// When it began to serve.
     started: Instant,
@@ -104,7 +104,7 @@ pub(super) struct Overview {
 }
 
 impl Overview {
-    /// Of a server that serves from now on.
+    /// The overview of a server that serves from now on.
     pub(super) fn new(
         server: &ServerConfig,
         cores: Vec<Option<usize>>,

@@ -46,7 +46,7 @@ pub(super) struct Progress {
     ended: bool,
 }
 
-/// What a shard's thread has to say.
+/// A report of a shard's thread to the control thread.
 enum Report {
     Pinned(ShardId, usize),
     Reached(ShardId, Milestone),

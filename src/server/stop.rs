@@ -26,17 +26,17 @@ const CLOSES_PER_SECOND: u32 = 20_000;
 /// The longest automatic window. The busiest servers close faster than that.
 const WINDOW_MAX: Duration = Duration::from_secs(5);
 
-/// What a drain may take beyond its window: the close handshakes of the last ones, and requests
+/// The time of a drain beyond its window: for the close handshakes of the last ones, and requests
 /// that are still being sent.
 const DRAIN_GRACE: Duration = Duration::from_secs(4);
 
-/// What webhooks may take at the end, when no connection is left.
+/// The time of webhooks at the end, when no connection is left.
 const WEBHOOK_GRACE: Duration = Duration::from_secs(3);
 
 /// From the order to close the listeners to the end of the last requests.
 const LISTENERS_GRACE: Duration = Duration::from_secs(1);
 
-/// What threads may take to end: the front's last requests get half a second.
+/// The time that threads have to end: the front's last requests get half a second.
 const THREADS_GRACE: Duration = Duration::from_secs(2);
 
 /// The listeners close at the latest this long after the last close: those who were closed first
@@ -53,7 +53,7 @@ pub(super) fn window(setting: Option<Duration>, connections: u64) -> Duration {
     setting.unwrap_or_else(|| by_rate.min(WINDOW_MAX))
 }
 
-/// What a stop takes at most, for a service manager.
+/// The longest time of a stop, for a service manager.
 pub(super) fn patience(drain: Drain) -> Duration {
     drain.lasts() + DRAIN_GRACE + WEBHOOK_GRACE + RETURN + LISTENERS_GRACE + THREADS_GRACE
 }

@@ -95,7 +95,7 @@ pub(super) struct Draining {
     closed_at: Option<Millis>,
     /// Connections at the start.
     connections: usize,
-    /// Of these, how many were closed.
+    /// The number of them that were closed.
     closed: usize,
     /// The next slot to close.
     cursor: u32,
@@ -141,7 +141,7 @@ impl<R: Ring> Shard<R> {
         self.core.timers.draining().is_some_and(|draining| draining.closes_listeners)
     }
 
-    /// What becomes of WebSockets that are opened now; `None` without a drain.
+    /// The fate of WebSockets that are opened now; `None` without a drain.
     #[must_use]
     pub fn newcomers(&self) -> Option<Newcomers> {
         let draining = self.core.timers.draining()?;

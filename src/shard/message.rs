@@ -55,7 +55,7 @@ pub struct InForce {
     pub front: Arc<front::Settings>,
 }
 
-/// What a shard has at the moment.
+/// The connections and channels of a shard at the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Its open WebSockets.

@@ -1,4 +1,4 @@
-//! What clients of this shard are refused, and why their connections end: notes for the log.
+//! Notes for the log of refusals to clients of this shard, and of the ends of their connections.
 
 use std::io;
 use std::sync::Arc;

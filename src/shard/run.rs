@@ -152,7 +152,7 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
 /// How far a stop has come.
 #[derive(Default)]
 struct Stopping {
-    /// What requests hold that began before the drain.
+    /// The token of requests that began before the drain.
     before: Option<InFlight>,
     emptied: bool,
     drained: bool,
@@ -308,7 +308,7 @@ struct Inbox {
     headroom: Cell<Headroom>,
     /// As of the last turn.
     newcomers: Cell<Option<Newcomers>>,
-    /// What requests hold that are being answered.
+    /// The token that each request holds while it is answered.
     requests: RefCell<InFlight>,
 }
 

@@ -1,4 +1,4 @@
-//! What `--debug` tells of events: the name, the beginning of the data, and how many get it.
+//! The lines of `--debug` for events: the name, the beginning of the data, and how many get it.
 //!
 //! The home of a channel knows how many are subscribed, and only the shard of the connection that
 //! an event excepts (the sender of a client event, `socket_id` of a publish) knows whether that one
@@ -36,7 +36,7 @@ pub(super) fn debugging() -> bool {
 }
 
 impl Core {
-    /// What is to be told of a publish at its home. None without `--debug`.
+    /// Returns the line to be of a publish at its home. None without `--debug`.
     pub(super) fn traced(&self, publish: &Publish) -> Option<Traced> {
         debugging().then(|| Traced {
             key: publish.key.clone(),
@@ -55,7 +55,7 @@ impl Core {
             Some(ShardId(shard)) => {
                 self.port.send(ShardId(shard), Message::Traced(Box::new(traced)));
             }
-            // Nobody is excepted, or the id is none of ours.
+            // The event excepts no connection, or the id is none of ours.
             None => self.tell_traced(&traced),
         }
     }
@@ -96,7 +96,7 @@ fn told(frame: &Frame) -> (String, String) {
     (without_signatures(&event), without_signatures(data))
 }
 
-/// What follows the header of a server's frame (RFC 6455 section 5.2).
+/// The payload of a server's frame, which follows its header (RFC 6455 section 5.2).
 fn payload(frame: &Frame) -> &[u8] {
     let bytes = frame.bytes();
     let header = match bytes.get(1).map(|byte| byte & 0x7f) {

@@ -19,7 +19,7 @@ pub(super) use table::time;
 /// The result of a storm. Serialised, it is what `--json` prints.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Outcome {
-    /// What was run, when and where.
+    /// The command, time and place of the run.
     pub run: RunFigures,
     /// The scenario's name.
     pub scenario: &'static str,
@@ -53,7 +53,7 @@ pub struct Outcome {
     pub problems: BTreeMap<String, u64>,
 }
 
-/// What was run, when and where: without it a figure says nothing later.
+/// The command, time and place of a run, without which a figure says nothing later.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RunFigures {
     /// When the storm began, in the form of HTTP (RFC 9110 section 5.6.7), in UTC.
@@ -415,7 +415,7 @@ fn cpu_us(counts: &[Count], from: &Mark, to: &Mark) -> Option<(f64, f64)> {
     })
 }
 
-/// What memory has grown by for each connection. Memory that has shrunk says nothing of them: the
+/// The growth of memory for each connection. Memory that has shrunk says nothing of them: the
 /// host, or the allocator, gave something else back meanwhile.
 fn per_connection(more: u64, less: u64, connections: &ConnectionFigures) -> Option<f64> {
     let held = connections.held;
@@ -427,7 +427,7 @@ fn grown(counts: &[Count], from: &Mark, to: &Mark) -> u64 {
     counts.iter().map(|count| to.tally.of(*count).saturating_sub(from.tally.of(*count))).sum()
 }
 
-/// What a time of the CPU has risen by. The kernel's split of it into user and system is revised
+/// The rise of a time of the CPU. The kernel's split of it into user and system is revised
 /// with every tick, and a process that ends takes its exact figure along: neither gives time back.
 fn risen(from_s: f64, to_s: f64) -> f64 {
     if to_s > from_s { to_s - from_s } else { 0.0 }

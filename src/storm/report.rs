@@ -30,7 +30,7 @@ pub fn html(outcome: &Outcome) -> String {
     page
 }
 
-/// What was run, and the lines of the summary, as a table.
+/// The run and the lines of the summary, as a table.
 fn figures(outcome: &Outcome) -> String {
     let run = &outcome.run;
     let mut table = String::from("<table>\n");

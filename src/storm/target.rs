@@ -209,7 +209,7 @@ fn put_stamp(into: &mut Vec<u8>, stamp: &Stamp, size: usize) {
     into.resize(into.len() + size.saturating_sub(text.len()), b'x');
 }
 
-/// What is encoded of ids and keys: everything that could mean something in a path or a query.
+/// The characters of ids and keys to encode: all that could mean something in a path or a query.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Host with port, and the prefix.

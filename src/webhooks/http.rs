@@ -106,7 +106,7 @@ impl Line {
 }
 
 impl Tls {
-    /// What TLS is made with.
+    /// The configuration of TLS.
     ///
     /// # Errors
     /// The host has no root certificates, so that no receiver could be trusted.

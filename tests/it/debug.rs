@@ -1,4 +1,4 @@
-//! What `--debug` shows a developer beside a browser.
+//! The lines of `--debug` for a developer beside a browser.
 
 use serde_json::{Value, json};
 

@@ -41,7 +41,7 @@ mod rfc6455;
 
 /// The HTTP API: every endpoint, every refusal.
 mod api;
-/// What apps, proxies and libraries that work with Reverb send, and hosted Pusher takes.
+/// Requests of apps, proxies and libraries that Reverb or hosted Pusher takes.
 mod drop_in;
 /// Requests whose boundaries two readers could see in different places.
 mod smuggling;
@@ -69,9 +69,9 @@ mod proxy_protocol;
 /// Readers that do not read.
 mod slow;
 
-/// What the log tells a developer beside a browser.
+/// The log for a developer beside a browser.
 mod debug;
-/// What is refused, and what the log says of it.
+/// Refusals, and the lines of the log about them.
 mod refusals;
 
 /// The settings of the server that a reload changes: the effect of each.
@@ -81,7 +81,7 @@ mod reload;
 /// One shard that stands still: what goes on without it.
 mod standstill;
 
-/// What a running server tells of itself.
+/// The status that a running server tells.
 mod status;
 
 /// The end of the process: signals, the drain, the next start.

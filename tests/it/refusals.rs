@@ -1,8 +1,8 @@
-//! What the log says of everything that is refused.
+//! The lines of the log about everything that is refused.
 
-/// What strangers and pages do: connections, handshakes, requests.
+/// Strangers and pages: connections, handshakes, requests.
 mod front;
-/// What clients do on their open WebSockets.
+/// Clients on their open WebSockets.
 mod messages;
 
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ use crate::raw::{self, Raw};
 use crate::reload::reload;
 use crate::status::status;
 
-/// Nobody listens in its place.
+/// No process listens in its place.
 const RESTARTING: (u16, &str) = (4102, "Server is restarting. Please reconnect in a second.");
 /// A successor takes the clients.
 const SHUTTING_DOWN: (u16, &str) = (4200, "Server is shutting down. Please reconnect.");

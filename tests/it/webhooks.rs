@@ -347,7 +347,7 @@ fn a_start_that_could_trust_no_receiver_of_webhooks_warns() {
     let gateway = setup.start_as(&mut command);
     let warning = ["WARN", "webhooks to https cannot be delivered", "ca-certificates"];
     assert!(!gateway.log().contains(warning[1]), "plain HTTP needs no certificates");
-    // What a start would say, a reload says as well.
+    // A reload warns as a start does.
     std::fs::write(gateway.path("ringwave.toml"), app("https://127.0.0.1:9/")).unwrap();
     assert!(reload(&gateway).status.success());
     gateway.logged(&warning);

@@ -32,7 +32,7 @@ pub(crate) fn runs(program: &str, arguments: &[&str]) -> bool {
     let silent = silent.stdout(Stdio::null()).stderr(Stdio::null());
     let runs = silent.status().is_ok_and(|status| status.success());
     if !runs {
-        // Of a script in the arguments its first line is enough.
+        // The first line of a script in the arguments is enough.
         let command = [&[program], arguments].concat().join(" ");
         let command = command.lines().next().unwrap_or_default();
         left_out(&format!("`{command}` does not succeed here"));

@@ -23,7 +23,7 @@ mod nginx;
 mod service;
 /// The program of supervisor.
 mod supervisor;
-/// What `scripts/apply-tuning` makes of several parts: that they serve together.
+/// Several parts of `scripts/apply-tuning`, which serve together.
 mod together;
 
 use std::fs;

@@ -32,7 +32,7 @@ enum Step {
     Again {
         which: Index,
     },
-    /// Of a counted join. The shard may not know yet that it was.
+    /// The subscription of a counted join ends. The shard may not know yet that it was counted.
     Leave {
         which: Index,
         told: bool,

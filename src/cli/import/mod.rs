@@ -17,7 +17,7 @@ const EXIT_DATA: u8 = 65;
 /// The file of `--output` cannot be made (`EX_CANTCREAT`).
 const EXIT_OUTPUT: u8 = 73;
 
-/// Whose configuration to import, and where it is.
+/// The predecessor whose configuration to import, and where it is.
 #[derive(Args)]
 #[command(after_help = "\
 Where the configuration comes from:

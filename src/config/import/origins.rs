@@ -89,7 +89,7 @@ fn from_list(out: &mut Writer, items: &[Field<'_>], dialect: &Dialect) -> Result
     let mut left = Vec::new();
     for item in items {
         match item.value() {
-            // What a variable that is not set, or a condition, leaves in a list of PHP.
+            // A variable that is not set, or a condition, leaves these in a list of PHP.
             None | Some(Value::Bool(false)) => left.push("an empty entry".to_owned()),
             Some(Value::String(entry)) => match translated(entry, dialect) {
                 Ok(patterns) => taken.extend(patterns),

@@ -219,7 +219,7 @@ fn rate_of_addresses(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigEr
     Ok(())
 }
 
-/// What holds for every app that does not say otherwise.
+/// Writes the settings of every app that does not say otherwise.
 fn for_all(out: &mut Writer, root: &mut Object<'_>) -> Result<(), ConfigError> {
     out.table("[app]");
     let timeout = root.take("activity_timeout");

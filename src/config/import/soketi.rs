@@ -230,7 +230,7 @@ const REQUEST_BYTES_PER_EVENT: f64 = 30_000.0;
 /// soketi's own limit of a request.
 const DEFAULT_REQUEST_BYTES: f64 = 104_857_600.0;
 
-/// What holds for every app that does not say otherwise.
+/// Writes the settings of every app that does not say otherwise.
 fn for_all(
     out: &mut Writer,
     root: &mut Object<'_>,

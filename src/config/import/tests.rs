@@ -1,4 +1,4 @@
-//! What all imports have in common, and what the tests of each use.
+//! Tests of all imports, and the helpers of the tests of each.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

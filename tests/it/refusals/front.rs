@@ -18,7 +18,7 @@ fn sent(gateway: &Gateway, bytes: &[u8]) -> String {
 }
 
 fn sent_over(mut stream: TcpStream, bytes: &[u8]) -> String {
-    // What is refused may not be read to its end.
+    // The server may not read a request that it refuses to its end.
     let _refused = stream.write_all(bytes);
     let mut answer = Vec::new();
     // A reset is an end as well.

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::config::import::Predecessor;
 use crate::protocol::app::{ClientEvents, RateLimit};
 
-/// What a fresh Laravel app with Reverb 1.10 prints, apart from its credentials.
+/// The output of a fresh Laravel app with Reverb 1.10, apart from its credentials.
 fn stub() -> Value {
     json!({
         "default": "reverb",

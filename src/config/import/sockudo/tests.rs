@@ -5,7 +5,7 @@ use super::*;
 use crate::config::import::{Predecessor::Sockudo, import};
 use crate::protocol::app::{ClientEvents, RateLimit, Standing};
 
-/// What sockudo's own example configuration has of interest, as TOML.
+/// The parts of sockudo's own example configuration that matter here, as TOML.
 const FILE: &str = r#"
 host = "127.0.0.1"
 port = 6002 # the second node

@@ -5,7 +5,7 @@ use super::*;
 use crate::config::import::Predecessor::LaravelWebsockets;
 use crate::protocol::app::ClientEvents;
 
-/// What a fresh app with version 2 prints.
+/// The output of a fresh app with version 2.
 fn version_2() -> Value {
     json!({
         "dashboard": { "port": "6002", "domain": null, "path": "laravel-websockets",
