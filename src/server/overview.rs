@@ -2,7 +2,7 @@
 //! has, asked of the shards at that moment.
 //!
 //! Contract: the control thread is never held up. A shard gets its question only if its mailbox has
-//! room, and [`SHARDS_TIMEOUT`] to answer; one that does not is told as silent, and what it has is
+//! room, and two seconds to answer; one that does not is told as silent, and what it has is
 //! unknown.
 
 use std::sync::Arc;
