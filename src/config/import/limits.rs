@@ -130,6 +130,18 @@ pub(super) fn message_size(out: &mut Writer, payload_bytes: f64) {
     out.value("app.max_message_size", &whole(bytes.floor()));
 }
 
+/// The limit of all messages of a connection, which Reverb and sockudo spell alike. Both have said
+/// that it is on.
+pub(super) fn message_rate(out: &mut Writer, mut settings: Object<'_>) -> Result<(), ConfigError> {
+    out.truth("app.rate_limiting.enabled", true);
+    for name in ["max_attempts", "decay_seconds"] {
+        out.limit(&format!("app.rate_limiting.{name}"), &settings.take(name))?;
+    }
+    let terminate = settings.take("terminate_on_limit").is_on();
+    out.truth("app.rate_limiting.terminate_on_limit", terminate);
+    out.unknown(&settings)
+}
+
 /// Bytes of a message beside the data of its event; also what Reverb allows a message in all.
 const ENVELOPE_BYTES: f64 = 10_000.0;
 

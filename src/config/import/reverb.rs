@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::config::ConfigError;
 use crate::config::form::Given;
 
+use super::limits;
 use super::loose::Field;
 use super::origins::{self, Dialect, LeftOut};
 use super::writer::Writer;
@@ -137,13 +138,7 @@ fn rate_limit(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigError> {
         }
         return Ok(());
     }
-    out.truth("app.rate_limiting.enabled", true);
-    for name in ["max_attempts", "decay_seconds"] {
-        out.limit(&format!("app.rate_limiting.{name}"), &settings.take(name))?;
-    }
-    let terminate = settings.take("terminate_on_limit").is_on();
-    out.truth("app.rate_limiting.terminate_on_limit", terminate);
-    out.unknown(&settings)
+    limits::message_rate(out, settings)
 }
 
 #[cfg(test)]

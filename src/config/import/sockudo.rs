@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::config::{ConfigError, Environment};
 
 use super::input::INPUT_BYTES_MAX;
-use super::limits::{Limit, Unit, Unlimited, message_size, request_rate};
+use super::limits::{self, Limit, Unit, Unlimited, message_size, request_rate};
 use super::loose::{Field, Object, whole};
 use super::origins::{self, LeftOut};
 use super::webhooks;
@@ -343,13 +343,7 @@ fn message_rate(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigError> 
     if settings.take("enabled").truth()? != Some(true) {
         return Ok(());
     }
-    out.truth("app.rate_limiting.enabled", true);
-    for name in ["max_attempts", "decay_seconds"] {
-        out.limit(&format!("app.rate_limiting.{name}"), &settings.take(name))?;
-    }
-    let terminate = settings.take("terminate_on_limit").is_on();
-    out.truth("app.rate_limiting.terminate_on_limit", terminate);
-    out.unknown(&settings)
+    limits::message_rate(out, settings)
 }
 
 /// The patterns that mean what an entry means in sockudo.
