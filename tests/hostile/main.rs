@@ -1,0 +1,57 @@
+//! Attacks by clients that know the public key of an app, most without a signature: a test each, on
+//! the real process, with the bound that holds for everybody else. One after the other, in a binary
+//! of their own: a neighbour would blur what they measure. They judge bytes, counts and ratios of
+//! rounds that alternate, because the machine has other work to do.
+
+#![allow(unreachable_pub, reason = "modules of one binary have no public surface")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the lint table excepts test functions, this excepts what they call"
+)]
+
+/// One connection that makes the process hold or send much more than it sent.
+mod amplification;
+/// Connections that idle where requests and new connections need descriptors.
+mod descriptors;
+/// Thousands of subscriptions that end at once.
+mod ends;
+/// Connections that ask for more than their share of a turn.
+mod fairness;
+/// Everything that clients can make the process hold, under a limit of memory by the kernel.
+mod memory;
+/// Subscribers that never read, and what the kernel holds for them.
+mod slow_readers;
+/// Requests that nobody has signed.
+mod unsigned;
+
+// What the tests start, and what they talk to it with.
+#[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
+#[path = "../it/client.rs"]
+mod client;
+#[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
+#[path = "../it/gateway.rs"]
+mod gateway;
+#[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
+#[path = "../it/http.rs"]
+mod http;
+#[allow(dead_code, reason = "not every test is left out somewhere")]
+#[path = "../left_out/mod.rs"]
+mod left_out;
+#[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
+#[path = "../it/raw.rs"]
+mod raw;
+#[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
+#[path = "../it/sign.rs"]
+mod sign;
+
+/// Held by a test while it runs.
+#[allow(dead_code, reason = "held by every test")]
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// Waits until no other test runs. A test that failed has no claim on it.
+#[allow(dead_code, reason = "called by every test")]
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
