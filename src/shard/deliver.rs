@@ -28,6 +28,9 @@ use crate::websocket::{self, ReadLimits};
 /// Units of work (of the plane, about a microsecond) beside those of any message: of a subscribe
 /// here and at its home, of an unsubscribe, of a client event and of a sign-in.
 const SUBSCRIBE_UNITS: u32 = 4;
+/// Of a subscribe whose answer may be large, until the answer is there and its size is charged: a
+/// connection must not ask for more of them at once than it can be owed.
+const LARGE_ANSWER_UNITS: u32 = 128;
 const UNSUBSCRIBE_UNITS: u32 = 2;
 const CLIENT_EVENT_UNITS: u32 = 3;
 const SIGN_IN_UNITS: u32 = 8;
@@ -67,7 +70,9 @@ impl<R: Ring> Host<R> for Core {
             Action::Nothing => {}
             Action::Reply(frame) => plane.owe(key, &frame),
             Action::Subscribe(authorised) => {
-                plane.charge(key, SUBSCRIBE_UNITS);
+                let kind = authorised.channel().kind();
+                let large = kind.is_cache() || kind.is_presence();
+                plane.charge(key, if large { LARGE_ANSWER_UNITS } else { SUBSCRIBE_UNITS });
                 self.subscribe(plane, key, authorised);
             }
             Action::SignIn(signed_in, answer) => {

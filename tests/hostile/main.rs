@@ -26,6 +26,9 @@ mod slow_readers;
 /// Requests that nobody has signed.
 mod unsigned;
 
+/// The others, and floods beside them.
+mod bystander;
+
 // What the tests start, and what they talk to it with.
 #[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
 #[path = "../it/client.rs"]
@@ -47,11 +50,9 @@ mod raw;
 mod sign;
 
 /// Held by a test while it runs.
-#[allow(dead_code, reason = "held by every test")]
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 /// Waits until no other test runs. A test that failed has no claim on it.
-#[allow(dead_code, reason = "called by every test")]
 fn alone() -> std::sync::MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
