@@ -20,6 +20,21 @@ pub(super) enum Phase {
     Dead,
 }
 
+/// What the peer can still say. Only a connection that closes has anything else than frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Incoming {
+    /// Frames.
+    #[default]
+    Frames,
+    /// Nothing: its Close frame is in, so the connection ends as soon as all is sent.
+    Closed,
+    /// Bytes that no longer are frames. They are discarded, and as soon as all is sent, the sending
+    /// direction ends.
+    Discarded,
+    /// The same, and the end of the sending direction was asked for.
+    DiscardedToTheEnd,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -30,8 +45,12 @@ pub(super) struct Conn {
     pub receiving: bool,
     /// A waiting send is queued or on its way.
     pub sending: bool,
-    /// The peer's Close frame is in: nothing more is to be waited for.
-    pub peer_closed: bool,
+    /// The end of the sending direction is queued or on its way.
+    pub half_closing: bool,
+    /// What is made of the bytes that come.
+    pub incoming: Incoming,
+    /// KiB that were discarded, begun ones counted as whole: a bound on it bounds the reads too.
+    pub discarded_kib: u16,
     /// When bytes came last, in units of [`Tick::MS`].
     seen: u32,
     /// What this turn owes: first and last node in the outbox. Of a free slot, `owed_first` is the
@@ -54,7 +73,9 @@ impl Default for Conn {
             phase: Phase::Free,
             receiving: false,
             sending: false,
-            peer_closed: false,
+            half_closing: false,
+            incoming: Incoming::Frames,
+            discarded_kib: 0,
             seen: 0,
             owed_first: NOTHING,
             owed_last: NOTHING,
@@ -74,6 +95,11 @@ impl Conn {
     /// The slot is free for the next one, whom earlier completions must not reach.
     pub(super) fn end(&mut self) {
         *self = Self { generation: self.generation.wrapping_add(1), ..Self::default() };
+    }
+
+    /// Whether an operation has not ended.
+    pub(super) const fn is_pending(&self) -> bool {
+        self.receiving || self.sending || self.half_closing
     }
 
     pub(super) fn touch(&mut self, now: Millis) {

@@ -17,6 +17,7 @@
 //! What a turn costs: one system call for the completions, one per submission queue of sends.
 
 mod backlog;
+mod closing;
 mod conn;
 mod outbox;
 mod receive;
@@ -123,6 +124,8 @@ pub struct Plane<R: Ring> {
     to_send: VecDeque<ConnKey>,
     /// Dead connections whose operations must be ended.
     to_hang_up: VecDeque<ConnKey>,
+    /// Closing connections whose sending direction must be ended.
+    to_half_close: VecDeque<ConnKey>,
     /// Dead connections without operations: their slots are released at the end of the flush.
     to_release: Vec<u32>,
     /// Closing connections in the order of their deadlines.
@@ -155,6 +158,7 @@ impl<R: Ring> Plane<R> {
             to_receive: VecDeque::new(),
             to_send: VecDeque::new(),
             to_hang_up: VecDeque::new(),
+            to_half_close: VecDeque::new(),
             to_release: Vec::new(),
             closing: VecDeque::new(),
             closed: VecDeque::new(),
@@ -312,7 +316,7 @@ impl<R: Ring> Plane<R> {
         conn.phase = Phase::Dead;
         conn.reader = Default::default();
         let backlog = conn.backlog.take();
-        let pending = conn.receiving || conn.sending;
+        let pending = conn.is_pending();
         self.backlog_bytes -= backlog.map_or(0, |backlog| backlog.bytes());
         if was_open {
             self.open -= 1;
@@ -330,7 +334,7 @@ impl<R: Ring> Plane<R> {
     fn operation_ended(&mut self, slot: u32) -> bool {
         let conn = &self.conns[slot as usize];
         let dead = conn.phase == Phase::Dead;
-        if dead && !conn.receiving && !conn.sending {
+        if dead && !conn.is_pending() {
             self.to_release.push(slot);
         }
         dead
@@ -365,6 +369,7 @@ impl<R: Ring> Plane<R> {
                 Op::Receive => self.received(completion, host),
                 Op::SendNow => self.sent_short(completion),
                 Op::Send => self.sent(completion),
+                Op::HalfClose => self.half_closed(&completion),
                 Op::HangUp | Op::Accept => {}
             }
         }
@@ -406,6 +411,7 @@ impl<R: Ring> Plane<R> {
             || !self.to_receive.is_empty()
             || !self.to_send.is_empty()
             || !self.to_hang_up.is_empty()
+            || !self.to_half_close.is_empty()
             || !self.to_release.is_empty()
     }
 
@@ -416,6 +422,7 @@ impl<R: Ring> Plane<R> {
         self.to_receive.trim();
         self.to_send.trim();
         self.to_hang_up.trim();
+        self.to_half_close.trim();
         self.to_release.trim();
         self.closing.trim();
         self.closed.trim();
@@ -432,6 +439,7 @@ impl<R: Ring> Plane<R> {
             + self.to_receive.room()
             + self.to_send.room()
             + self.to_hang_up.room()
+            + self.to_half_close.room()
             + self.to_release.room()
             + self.closing.room()
             + self.closed.room()

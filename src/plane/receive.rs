@@ -7,7 +7,7 @@ use crate::id::ConnKey;
 use crate::ring::{Completion, Ring};
 use crate::websocket::{Message, encode};
 
-use super::conn::Phase;
+use super::conn::{Incoming, Phase};
 use super::{Ended, Host, Plane};
 
 impl<R: Ring> Plane<R> {
@@ -66,6 +66,9 @@ impl<R: Ring> Plane<R> {
 
     /// Reads messages from bytes that belong to one connection.
     pub(super) fn read(&mut self, key: ConnKey, bytes: &mut [u8], host: &mut impl Host<R>) {
+        if self.discards(key, bytes.len()) {
+            return;
+        }
         let now = self.now;
         let limits = host.read_limits(key);
         let Some(conn) = self.conn_mut(key) else { return };
@@ -77,17 +80,22 @@ impl<R: Ring> Plane<R> {
         let read = reader.read(bytes, &limits, |message| {
             self.arrived(key, message, host);
             let conn = self.conn(key);
-            let goes_on = conn.is_some_and(|conn| conn.phase != Phase::Dead && !conn.peer_closed);
+            let goes_on = conn
+                .is_some_and(|conn| conn.phase != Phase::Dead && conn.incoming == Incoming::Frames);
             if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
+        let overrun = reader.overrun();
         if let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase != Phase::Dead) {
             conn.reader = reader;
         }
+        if overrun {
+            self.discard_from_now_on(key);
+        }
         if let Err(violation) = read {
             let close = encode::close(violation.code, violation.reason);
-            // One that was closing already is heard no more: it has its Close frame, and time to
-            // read what it is owed before that.
+            // One that was closing already has its Close frame.
             self.close(key, &close, Ended::Violation(violation.code));
+            self.discard_from_now_on(key);
         }
     }
 
@@ -113,7 +121,7 @@ impl<R: Ring> Plane<R> {
     fn peer_closed(&mut self, key: ConnKey, answer: &Frame) {
         self.close(key, answer, Ended::PeerClosed);
         if let Some(conn) = self.conn_mut(key) {
-            conn.peer_closed = true;
+            conn.incoming = Incoming::Closed;
         }
         self.end_when_sent(key);
     }

@@ -25,8 +25,8 @@ use crate::ring::Ring;
 use crate::text::without_signatures;
 use crate::websocket::{self, ReadLimits};
 
-/// Most fragments of one message: far more than any client makes, few enough that the cost of each
-/// can't be multiplied by sending them empty.
+/// Most fragments of one message besides those that its payload pays for: far more than any client
+/// makes, few enough that the cost of each can't be multiplied by sending them empty.
 const FRAGMENTS_PER_MESSAGE: u32 = 1024;
 
 impl<R: Ring> Host<R> for Core {

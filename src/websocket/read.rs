@@ -63,13 +63,25 @@ pub struct Violation {
     pub reason: &'static str,
 }
 
+/// Payload that pays for its frame: so many bytes cost more to receive, unmask and check than the
+/// frame does. Large messages may come in fragments of this size, however many they are.
+pub const FRAGMENT_BYTES: usize = 64;
+
 /// What one message may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadLimits {
     /// Payload bytes of a message, all of its fragments together. Over it: 1009.
     pub max_message: usize,
-    /// Frames of a fragmented message. Each costs work even when it is empty. Over it: 1009.
+    /// Frames of a fragmented message, besides one per [`FRAGMENT_BYTES`] of payload that came.
+    /// Each costs work even when it is empty. Over it: 1009.
     pub max_fragments: u32,
+}
+
+impl ReadLimits {
+    /// Most frames of a message of which so many bytes of payload came.
+    const fn fragments(&self, held: usize) -> usize {
+        (self.max_fragments as usize).saturating_add(held / FRAGMENT_BYTES)
+    }
 }
 
 impl Violation {
@@ -113,12 +125,21 @@ impl Reader {
         let partial = boxed.as_deref_mut().unwrap_or(&mut unboxed);
         let verdict = partial.read(input, limits, &mut sink);
         if !matches!(verdict, Ok(ControlFlow::Continue(()))) {
-            *partial = Partial { awaited: Awaited::Nothing, message: None };
+            let overrun = matches!(verdict, Ok(ControlFlow::Break(true)));
+            *partial = Partial { awaited: Awaited::Nothing { overrun }, message: None };
         }
         if !partial.is_between_messages() {
             self.partial = Some(boxed.unwrap_or_else(|| Box::new(unboxed)));
         }
         verdict.map(|_| ())
+    }
+
+    /// Whether the input went on behind the message that ended the reading, as nothing may go on
+    /// behind a close frame.
+    #[must_use]
+    pub fn overrun(&self) -> bool {
+        let awaited = self.partial.as_ref().map(|partial| &partial.awaited);
+        matches!(awaited, Some(Awaited::Nothing { overrun: true }))
     }
 }
 
@@ -138,7 +159,10 @@ enum Awaited {
     /// To the payload of this frame, and if it is a control frame: what came of that payload.
     Payload(Head, Vec<u8>),
     /// To nobody: the client closed or was cut off.
-    Nothing,
+    Nothing {
+        /// The input went on behind the last message.
+        overrun: bool,
+    },
 }
 
 impl Default for Awaited {
@@ -152,13 +176,14 @@ impl Partial {
         self.message.is_none() && matches!(&self.awaited, Awaited::Header(h) if h.is_empty())
     }
 
-    /// Reads until the input is used up, or until nothing more is to be read: `Break`.
+    /// Reads until the input is used up, or until nothing more is to be read: `Break`, with whether
+    /// input is left.
     fn read<F>(
         &mut self,
         mut input: &mut [u8],
         limits: &ReadLimits,
         sink: &mut F,
-    ) -> Result<ControlFlow<()>, Violation>
+    ) -> Result<ControlFlow<bool>, Violation>
     where
         F: FnMut(Message<'_>) -> ControlFlow<()>,
     {
@@ -186,7 +211,7 @@ impl Partial {
                     };
                     let closes = matches!(message, Some(Message::Close(_)));
                     if message.is_some_and(|message| sink(message).is_break()) || closes {
-                        return Ok(ControlFlow::Break(()));
+                        return Ok(ControlFlow::Break(!rest.is_empty()));
                     }
                     if head.left == 0 {
                         if head.fin && matches!(head.op, Op::Data(_)) {
@@ -196,7 +221,9 @@ impl Partial {
                     }
                     input = rest;
                 }
-                Awaited::Nothing => return Ok(ControlFlow::Break(())),
+                Awaited::Nothing { overrun } => {
+                    return Ok(ControlFlow::Break(*overrun || !input.is_empty()));
+                }
             }
         }
     }
@@ -213,7 +240,7 @@ impl Partial {
         let fragmented = !head.fin || kind == Data::Continuation;
         if head.left > limits.max_message.saturating_sub(held) {
             Err(Violation::MESSAGE_TOO_BIG)
-        } else if fragmented && frames >= limits.max_fragments {
+        } else if fragmented && frames as usize >= limits.fragments(held) {
             Err(Violation::TOO_MANY_FRAGMENTS)
         } else {
             Ok(())
