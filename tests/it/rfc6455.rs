@@ -1,3 +1,5 @@
+mod cases;
+
 use crate::gateway::{served, served_with};
 use crate::raw::{
     BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Raw, TEXT, frame, frame_of_close, handshake,
