@@ -63,8 +63,8 @@ pub struct Violation {
     pub reason: &'static str,
 }
 
-/// Payload that pays for its frame: so many bytes cost more to receive, unmask and check than the
-/// frame does. Large messages may come in fragments of this size, however many they are.
+/// Payload in bytes that pays for the frame around it: the header is less than a tenth of such a
+/// frame. Large messages may come in fragments of this size, however many they are.
 pub const FRAGMENT_BYTES: usize = 64;
 
 /// What one message may cost.
