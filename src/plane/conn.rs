@@ -5,6 +5,7 @@ use crate::time::{Millis, Tick};
 use crate::websocket::Reader;
 
 use super::backlog::Backlog;
+use super::throttle::FREE_PAIRS;
 
 /// Where a connection is in its life. `Open -> Closing -> Dead -> Free`, or `Open -> Dead -> Free`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,21 @@ pub(super) enum Phase {
     Dead,
 }
 
+/// What the peer can still say. Only a connection that closes has anything else than frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Incoming {
+    /// Frames.
+    #[default]
+    Frames,
+    /// Nothing: its Close frame is in, so the connection ends as soon as all is sent.
+    Closed,
+    /// Bytes that no longer are frames. They are discarded, and as soon as all is sent, the sending
+    /// direction ends.
+    Discarded,
+    /// The same, and the end of the sending direction was asked for.
+    DiscardedToTheEnd,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -30,15 +46,17 @@ pub(super) struct Conn {
     pub receiving: bool,
     /// A waiting send is queued or on its way.
     pub sending: bool,
-    /// The peer's Close frame is in: nothing more is to be waited for.
-    pub peer_closed: bool,
+    /// The end of the sending direction is queued or on its way.
+    pub half_closing: bool,
+    /// What is made of the bytes that come.
+    pub incoming: Incoming,
     /// When bytes came last, in units of [`Tick::MS`].
     seen: u32,
     /// The turn in which it used `spent`, by a number that recurs: to be taken for another turn's
     /// does no harm.
     turn: u16,
-    /// Units of work that it has used in that turn.
-    spent: u16,
+    /// Pairs of units of work that it has used in that turn.
+    spent: u8,
     /// What this turn owes: first and last node in the outbox. Of a free slot, `owed_first` is the
     /// slot that is used behind it.
     pub owed_first: u32,
@@ -59,7 +77,8 @@ impl Default for Conn {
             phase: Phase::Free,
             receiving: false,
             sending: false,
-            peer_closed: false,
+            half_closing: false,
+            incoming: Incoming::Frames,
             seen: 0,
             turn: 0,
             spent: 0,
@@ -83,18 +102,24 @@ impl Conn {
         *self = Self { generation: self.generation.wrapping_add(1), ..Self::default() };
     }
 
+    /// Whether an operation has not ended.
+    pub(super) const fn is_pending(&self) -> bool {
+        self.receiving || self.sending || self.half_closing
+    }
+
     pub(super) fn touch(&mut self, now: Millis) {
         self.seen = u32::try_from(now.0 / Tick::MS).unwrap_or(u32::MAX);
     }
 
-    /// Uses units of the share that it has in this turn. Returns those beyond the share: a debt.
-    pub(super) fn spend(&mut self, turn: u16, units: u32, share: u16) -> u32 {
+    /// Uses units of the share that it has in this turn, in pairs. Returns those beyond the share:
+    /// a debt.
+    pub(super) fn spend(&mut self, turn: u16, units: u32) -> u32 {
         if self.turn != turn {
             (self.turn, self.spent) = (turn, 0);
         }
-        let spent = u32::from(self.spent) + units;
-        self.spent = u16::try_from(spent).unwrap_or(share).min(share);
-        spent - u32::from(self.spent)
+        let spent = u32::from(self.spent) + units.div_ceil(2);
+        self.spent = u8::try_from(spent).unwrap_or(FREE_PAIRS).min(FREE_PAIRS);
+        (spent - u32::from(self.spent)) * 2
     }
 
     pub(super) fn last_seen(&self) -> Millis {

@@ -17,13 +17,14 @@
 //! What a turn costs: one system call for the completions, one per submission queue of sends.
 
 mod backlog;
+mod closing;
 mod conn;
 mod outbox;
 mod receive;
 mod send;
 mod throttle;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::time::Duration;
 
@@ -142,8 +143,13 @@ pub struct Plane<R: Ring> {
     to_send: VecDeque<ConnKey>,
     /// Dead connections whose operations must be ended.
     to_hang_up: VecDeque<ConnKey>,
+    /// Closing connections whose sending direction must be ended.
+    to_half_close: VecDeque<ConnKey>,
     /// Dead connections without operations: their slots are released at the end of the flush.
     to_release: Vec<u32>,
+    /// By slot: KiB that were discarded of a connection, begun ones counted as whole: a bound on it
+    /// bounds the reads too.
+    discarded_kib: HashMap<u32, u16>,
     /// Slots that the host has not done with, although it has been told of their end.
     kept: HashSet<u32>,
     /// Closing connections in the order of their deadlines.
@@ -183,7 +189,9 @@ impl<R: Ring> Plane<R> {
             to_stop: VecDeque::new(),
             to_send: VecDeque::new(),
             to_hang_up: VecDeque::new(),
+            to_half_close: VecDeque::new(),
             to_release: Vec::new(),
+            discarded_kib: HashMap::new(),
             kept: HashSet::new(),
             closing: VecDeque::new(),
             closed: VecDeque::new(),
@@ -253,7 +261,7 @@ impl<R: Ring> Plane<R> {
         }
         let turn = self.turn;
         let Some(conn) = self.conn_mut(key) else { return };
-        let debt = conn.spend(turn, units, throttle::FREE_UNITS);
+        let debt = conn.spend(turn, units);
         if debt > 0 && matches!(conn.phase, Phase::Open | Phase::Closing) {
             self.throttle.add(key, debt.into());
         }
@@ -365,11 +373,12 @@ impl<R: Ring> Plane<R> {
             Phase::Free | Phase::Dead => return,
         };
         self.throttle.remove(key);
+        self.discarded_kib.remove(&key.slot);
         let Some(conn) = self.conn_mut(key) else { return };
         conn.phase = Phase::Dead;
         conn.reader = Default::default();
         let backlog = conn.backlog.take();
-        let pending = conn.receiving || conn.sending;
+        let pending = conn.is_pending();
         self.backlog_bytes -= backlog.map_or(0, |backlog| backlog.bytes());
         if was_open {
             self.open -= 1;
@@ -387,7 +396,7 @@ impl<R: Ring> Plane<R> {
     fn operation_ended(&mut self, slot: u32) -> bool {
         let conn = &self.conns[slot as usize];
         let dead = conn.phase == Phase::Dead;
-        if dead && !conn.receiving && !conn.sending {
+        if dead && !conn.is_pending() {
             self.to_release.push(slot);
         }
         dead
@@ -436,6 +445,7 @@ impl<R: Ring> Plane<R> {
                 Op::Receive => self.received(completion, host),
                 Op::SendNow => self.sent_short(completion),
                 Op::Send => self.sent(completion),
+                Op::HalfClose => self.half_closed(&completion),
                 Op::HangUp | Op::Accept => {}
             }
         }
@@ -482,6 +492,7 @@ impl<R: Ring> Plane<R> {
             || self.throttle.has_work()
             || !self.to_send.is_empty()
             || !self.to_hang_up.is_empty()
+            || !self.to_half_close.is_empty()
             || !self.to_release.is_empty()
     }
 
@@ -492,8 +503,12 @@ impl<R: Ring> Plane<R> {
         self.to_receive.trim();
         self.to_stop.trim();
         self.throttle.trim();
+        if self.discarded_kib.is_empty() {
+            self.discarded_kib = HashMap::new();
+        }
         self.to_send.trim();
         self.to_hang_up.trim();
+        self.to_half_close.trim();
         self.to_release.trim();
         self.closing.trim();
         self.closed.trim();
@@ -512,6 +527,7 @@ impl<R: Ring> Plane<R> {
             + self.throttle.held()
             + self.to_send.room()
             + self.to_hang_up.room()
+            + self.to_half_close.room()
             + self.to_release.room()
             + self.closing.room()
             + self.closed.room()

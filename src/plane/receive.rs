@@ -7,7 +7,7 @@ use crate::id::ConnKey;
 use crate::ring::{Completion, Ring};
 use crate::websocket::{Message, Stop, encode};
 
-use super::conn::Phase;
+use super::conn::{Incoming, Phase};
 use super::throttle::Due;
 use super::{Ended, Host, Plane};
 
@@ -82,6 +82,9 @@ impl<R: Ring> Plane<R> {
     /// Takes bytes that have come from a connection, and reads as much of them as its share of the
     /// turn allows. The rest is held.
     pub(super) fn take(&mut self, key: ConnKey, bytes: &mut [u8], host: &mut impl Host<R>) {
+        if self.discards(key, bytes.len()) {
+            return;
+        }
         let now = self.now;
         let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase != Phase::Dead) else {
             return;
@@ -145,7 +148,7 @@ impl<R: Ring> Plane<R> {
             self.arrived(key, message, host);
             self.charge(key, UNITS_PER_MESSAGE);
             let conn = self.conn(key);
-            if conn.is_none_or(|conn| conn.phase == Phase::Dead || conn.peer_closed) {
+            if conn.is_none_or(|of| of.phase == Phase::Dead || of.incoming != Incoming::Frames) {
                 ControlFlow::Break(Stop::End)
             } else if self.throttle.in_debt(key) {
                 ControlFlow::Break(Stop::Pause)
@@ -153,16 +156,20 @@ impl<R: Ring> Plane<R> {
                 ControlFlow::Continue(())
             }
         });
+        let overrun = reader.overrun();
         if let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase != Phase::Dead) {
             conn.reader = reader;
         }
         let taken = read.unwrap_or(came);
         self.charge(key, u32::try_from(taken / BYTES_PER_UNIT).unwrap_or(u32::MAX));
+        if overrun {
+            self.discard_from_now_on(key);
+        }
         if let Err(violation) = read {
             let close = encode::close(violation.code, violation.reason);
-            // One that was closing already is heard no more: it has its Close frame, and time to
-            // read what it is owed before that.
+            // One that was closing already has its Close frame.
             self.close(key, &close, Ended::Violation(violation.code));
+            self.discard_from_now_on(key);
         }
         taken
     }
@@ -189,7 +196,7 @@ impl<R: Ring> Plane<R> {
     fn peer_closed(&mut self, key: ConnKey, answer: &Frame) {
         self.close(key, answer, Ended::PeerClosed);
         if let Some(conn) = self.conn_mut(key) {
-            conn.peer_closed = true;
+            conn.incoming = Incoming::Closed;
         }
         self.end_when_sent(key);
     }

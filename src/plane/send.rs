@@ -181,6 +181,9 @@ impl<R: Ring> Plane<R> {
                 return false;
             }
         }
+        if !self.start_half_closes() {
+            return false;
+        }
         while let Some(&key) = self.to_receive.front() {
             if self.paused {
                 break;
@@ -228,7 +231,7 @@ impl<R: Ring> Plane<R> {
         if self.throttle.has(key) { self.ring.receive_once(key) } else { self.ring.receive(key) }
     }
 
-    fn submit(&mut self) -> bool {
+    pub(super) fn submit(&mut self) -> bool {
         for _ in 0..SUBMIT_ATTEMPTS {
             if self.ring.submit() {
                 return true;
@@ -313,15 +316,6 @@ impl<R: Ring> Plane<R> {
             } else {
                 self.to_send.push_back(key);
             }
-        }
-    }
-
-    /// A connection that both sides have closed ends as soon as it got what it was owed.
-    pub(super) fn end_when_sent(&mut self, key: ConnKey) {
-        let Some(conn) = self.conn(key) else { return };
-        let sent_all = conn.owed_first == NOTHING && conn.backlog.is_none();
-        if conn.phase == Phase::Closing && conn.peer_closed && sent_all {
-            self.kill(key, Ended::PeerClosed);
         }
     }
 

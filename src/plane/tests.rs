@@ -311,20 +311,114 @@ fn a_ping_is_answered_with_its_payload() {
     assert_eq!(world.read(fd), encode::pong(b"are you there").into_bytes());
 }
 
-#[test]
-fn a_violation_closes_with_its_code() {
+/// Frames that break RFC 6455, or the limits of the test's host, with their close codes.
+fn violations() -> [(Vec<u8>, u16); 3] {
     let unmasked = vec![TEXT, 2, b'h', b'i'];
     let too_big = vec![TEXT, 0xFE, 0xFF, 0xFF, 0, 0, 0, 0];
-    for (bytes, expected) in [(unmasked, 1002), (masked(TEXT, b"\xFF"), 1007), (too_big, 1009)] {
+    [(unmasked, 1002), (masked(TEXT, b"\xFF"), 1007), (too_big, 1009)]
+}
+
+#[test]
+fn a_violation_closes_with_its_code_and_ends_the_stream_behind_it_at_once() {
+    for (bytes, expected) in violations() {
         let mut world = World::new();
         let (key, fd) = world.connect();
         world.net.write(fd, &bytes);
         let close = world.read(fd);
         assert_eq!((close[0], &close[2..4]), (CLOSE, &code(expected)[..]));
         assert_eq!(world.closed, [(key, Ended::Violation(expected))]);
-        world.pass(CLOSE_TIMEOUT);
-        assert!(world.net.ended(fd));
+        // The client can still send, whatever it likes, and nothing is made of it.
+        assert!(world.net.finished(fd) && !world.net.released(fd));
+        world.send(fd, CLOSE, &code(expected));
+        world.send(fd, PING, b"late");
+        world.send(fd, TEXT, b"late");
+        assert_eq!((world.read(fd), world.heard()), (vec![], vec![]));
+        assert!(!world.net.released(fd));
+        world.net.close(fd);
+        world.settle();
+        assert!(world.net.released(fd) && world.plane.is_empty());
+        assert_eq!(world.closed.len(), 1, "named once");
     }
+}
+
+#[test]
+fn a_peer_that_keeps_its_side_open_behind_a_violation_has_until_the_deadline() {
+    for (bytes, _) in violations() {
+        let mut world = World::new();
+        let (_, fd) = world.connect();
+        world.net.write(fd, &bytes);
+        world.settle();
+        world.pass(CLOSE_TIMEOUT - Duration::from_millis(1));
+        world.net.write(fd, b"still here");
+        let _close = world.read(fd);
+        assert!(world.net.finished(fd) && !world.net.released(fd));
+        world.pass(Duration::from_millis(1));
+        assert!(world.net.released(fd) && world.plane.is_empty());
+    }
+}
+
+#[test]
+fn the_end_of_the_stream_waits_for_a_slow_reader_to_get_all_that_is_before_it() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    (0..8).for_each(|n| world.plane.owe(key, &large_frame(n)));
+    world.settle();
+    world.net.write(fd, &violations()[0].0);
+    world.settle();
+    assert!(!world.net.finished(fd) && world.plane.backlog_bytes() > 0);
+    let got = world.read(fd);
+    assert_eq!(&got[8 * 1004..8 * 1004 + 1], &[CLOSE]);
+    assert!(world.net.finished(fd) && !world.net.released(fd));
+}
+
+#[test]
+fn a_flood_behind_a_violation_ends_the_connection_before_the_deadline() {
+    // Whole buffers and single bytes: the number of reads is bounded too.
+    for (piece, most) in [(64 * 1024, 5 << 20), (1, 8 * 1024)] {
+        let mut world = World::new();
+        let (_, fd) = world.connect();
+        world.net.write(fd, &violations()[0].0);
+        let _close = world.read(fd);
+        let mut flooded = 0;
+        while !world.net.released(fd) {
+            assert!(flooded < most, "it is still read after {flooded} bytes");
+            world.net.write(fd, &vec![0; piece]);
+            flooded += piece;
+            world.settle();
+        }
+        assert!(world.plane.is_empty());
+    }
+}
+
+#[test]
+fn a_violation_in_answer_to_our_close_does_not_hold_the_stream_open() {
+    for (bytes, _) in violations() {
+        let mut world = World::new();
+        let (key, fd) = world.connect();
+        let last = encode::close(4200, "restart");
+        world.plane.close(key, &last, Ended::Ours);
+        world.settle();
+        assert!(!world.net.finished(fd));
+        world.net.write(fd, &bytes);
+        assert_eq!(world.read(fd), last.into_bytes());
+        assert!(world.net.finished(fd) && !world.net.released(fd));
+        assert_eq!(world.closed, [(key, Ended::Ours)]);
+    }
+}
+
+#[test]
+fn what_comes_behind_a_close_of_the_peer_can_not_reset_our_answer() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    // More than a buffer holds, so that the kernel may have more of it than the plane has seen.
+    world.send(fd, CLOSE, &code(1000));
+    world.net.write(fd, &[0; 200]);
+    assert_eq!(world.read(fd), encode::close(1000, "").into_bytes());
+    assert_eq!(world.closed, [(key, Ended::PeerClosed)]);
+    assert!(world.net.finished(fd) && !world.net.released(fd));
+    world.net.close(fd);
+    world.settle();
+    assert!(world.plane.is_empty());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! want more.
 //!
 //! Work is counted in units of about a microsecond of one core, for whatever is done about a
-//! message, here and on other shards. A connection has [`FREE_UNITS`] in each turn, far more than
+//! message, here and on other shards. A connection has [`FREE_PAIRS`] in each turn, far more than
 //! clients need. One that causes more is throttled: its receive ends, so that what it sends waits
 //! in its socket; what had come already is held here and read from a pool of units that all
 //! throttled connections share, in turns of [`QUANTUM`] each. The pool fills with time, so that a
@@ -17,8 +17,9 @@ use bytes::{Buf, BytesMut};
 use crate::id::ConnKey;
 use crate::time::Millis;
 
-/// Units that a connection may use in a turn before it is throttled: some forty subscribes.
-pub(super) const FREE_UNITS: u16 = 256;
+/// Pairs of units that a connection may use in a turn before it is throttled: some forty subscribes.
+/// In pairs, because that fits into a byte of its record.
+pub(super) const FREE_PAIRS: u8 = 128;
 
 /// Units that throttled connections may use in a turn, all together: half a millisecond, by which
 /// they delay everybody else.

@@ -27,6 +27,10 @@ struct Slot {
     receiving: bool,
     /// A waiting send has not ended.
     sending: bool,
+    /// A half-close has not ended.
+    half_closing: bool,
+    /// The sending direction was ended.
+    half_closed: bool,
 }
 
 impl Contract {
@@ -56,14 +60,25 @@ impl Contract {
 
     /// A send that does not wait was queued.
     pub(super) fn send_now(&mut self, key: ConnKey) {
-        assert!(!self.owned(key).sending, "two sends on slot {}", key.slot);
+        let of = self.owned(key);
+        assert!(!of.sending, "two sends on slot {}", key.slot);
+        assert!(!of.half_closed, "a send behind the half-close of slot {}", key.slot);
     }
 
     /// A send that waits for room was queued.
     pub(super) fn send(&mut self, key: ConnKey) {
         let of = self.owned(key);
         assert!(!of.sending, "two sends on slot {}", key.slot);
+        assert!(!of.half_closed, "a send behind the half-close of slot {}", key.slot);
         of.sending = true;
+    }
+
+    /// A half-close was queued.
+    pub(super) fn half_close(&mut self, key: ConnKey) {
+        let of = self.owned(key);
+        assert!(!of.sending, "a half-close of slot {} before its send has ended", key.slot);
+        assert!(!of.half_closed, "two half-closes of slot {}", key.slot);
+        (of.half_closing, of.half_closed) = (true, true);
     }
 
     /// A hang-up was queued.
@@ -78,6 +93,7 @@ impl Contract {
             match completion.op {
                 Op::Receive => of.receiving = false,
                 Op::Send => of.sending = false,
+                Op::HalfClose => of.half_closing = false,
                 Op::SendNow | Op::HangUp | Op::Accept => {}
             }
         }
@@ -89,6 +105,7 @@ impl Contract {
         assert!(of.installed, "slot {slot} is released twice");
         assert!(!of.receiving, "slot {slot} is released with a pending receive");
         assert!(!of.sending, "slot {slot} is released with a pending send");
+        assert!(!of.half_closing, "slot {slot} is released with a pending half-close");
         std::mem::take(of).owner
     }
 

@@ -14,7 +14,10 @@
 //!   sent, or an error. All of them are in before the submission returns.
 //! - [`Ring::send`] waits for room and always completes, once. A second one for a slot is refused
 //!   until then, because the ring could not tell whose bytes the kernel still reads.
-//! - A slot is released when no operation on it is pending, never before.
+//! - [`Ring::half_close`] completes once, with 0 or an error. It is for a socket without a pending
+//!   send, once, and nothing may be sent behind it.
+//! - A slot is released when no operation on it is pending, never before: the kernel may look an
+//!   operation's socket up by its slot as late as when a worker runs it.
 
 mod buffers;
 mod contract;
@@ -39,6 +42,8 @@ pub enum Op {
     SendNow,
     /// [`Ring::send`].
     Send,
+    /// [`Ring::half_close`].
+    HalfClose,
     /// [`Ring::hang_up`]: for information only.
     HangUp,
     /// [`Uring::accept`]: the result is the slot of the new socket.
@@ -143,6 +148,13 @@ pub trait Ring {
     /// # Errors
     /// The queue is full, or an earlier send on the slot has not completed.
     fn send(&mut self, key: ConnKey, bytes: Bytes) -> Result<(), SendRefused>;
+
+    /// Ends the sending direction behind all that was sent: the peer reads the end of the stream,
+    /// and can still send.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn half_close(&mut self, key: ConnKey) -> Result<(), QueueFull>;
 
     /// Ends the pending receive and send of a slot: each gets its last completion.
     ///

@@ -38,6 +38,7 @@ enum Entry {
     StopReceiving(ConnKey),
     SendNow(ConnKey, Staged),
     Send(ConnKey, Bytes),
+    HalfClose(ConnKey),
     HangUp(ConnKey),
 }
 
@@ -49,6 +50,7 @@ impl Entry {
             | Self::StopReceiving(key)
             | Self::SendNow(key, _)
             | Self::Send(key, _)
+            | Self::HalfClose(key)
             | Self::HangUp(key) => *key,
         }
     }
@@ -112,6 +114,8 @@ pub struct SimRing {
     receiving: BTreeMap<u32, ConnKey>,
     /// Sends that wait for room, by slot, with the bytes sent so far.
     sending: BTreeMap<u32, (ConnKey, Bytes, usize)>,
+    /// Half-closes that no worker has run yet, by slot.
+    half_closing: BTreeMap<u32, ConnKey>,
     completed: Vec<Completion>,
     /// Filled buffers that a completion names.
     filled: BTreeMap<u16, Vec<u8>>,
@@ -146,6 +150,7 @@ impl SimRing {
             staged: Vec::new(),
             receiving: BTreeMap::new(),
             sending: BTreeMap::new(),
+            half_closing: BTreeMap::new(),
             completed: Vec::new(),
             filled: BTreeMap::new(),
             free_buffers: (0..buffers).collect(),
@@ -196,6 +201,7 @@ impl SimRing {
             self.table[key.slot as usize].as_ref().is_some_and(|installed| installed.stopping)
         };
         !self.completed.is_empty()
+            || !self.half_closing.is_empty()
             || self.receiving.values().any(|key| is(key, net::Socket::readable) || stops(key))
             || self.sending.values().any(|(key, ..)| is(key, net::Socket::writable))
     }
@@ -205,7 +211,8 @@ impl SimRing {
     pub fn leaks(&self) -> Option<String> {
         let slots = self.table.iter().flatten().count();
         let buffers = usize::from(self.buffers) - self.free_buffers.len();
-        let operations = self.receiving.len() + self.sending.len() + self.queue.len();
+        let pending = self.receiving.len() + self.sending.len() + self.half_closing.len();
+        let operations = pending + self.queue.len();
         let staged = self.staged.len();
         (slots + buffers + operations + staged > 0).then(|| {
             format!("{slots} slots, {buffers} buffers, {operations} operations, {staged} staged")
@@ -255,6 +262,9 @@ impl SimRing {
             }
             Entry::Send(key, bytes) => {
                 self.sending.insert(key.slot, (key, bytes, 0));
+            }
+            Entry::HalfClose(key) => {
+                self.half_closing.insert(key.slot, key);
             }
             Entry::HangUp(key) => {
                 let installed = self.table[key.slot as usize].as_mut();
@@ -384,6 +394,18 @@ impl SimRing {
         }
     }
 
+    /// A worker of the kernel ends the sending direction, whatever else was ended by then.
+    fn progress_half_close(&mut self, slot: u32) {
+        let Some(key) = self.half_closing.remove(&slot) else { return };
+        let half_closed = self.socket(key).and_then(|fd| {
+            self.net.with(fd, |socket| {
+                socket.half_closed = true;
+                if socket.reset { -libc::ENOTCONN } else { 0 }
+            })
+        });
+        self.complete(Op::HalfClose, key, half_closed.unwrap_or(-libc::EBADF), false, None);
+    }
+
     /// A hang-up takes effect: by cancelling, or the way a shutdown socket ends operations.
     fn end_operations(&mut self, slot: u32) {
         let cancelled = self.dice.chance(500);
@@ -422,13 +444,16 @@ impl SimRing {
     fn progress(&mut self) {
         let receives = self.receiving.keys().map(|&slot| (Op::Receive, slot));
         let sends = self.sending.keys().map(|&slot| (Op::Send, slot));
-        let mut pending: Vec<_> = receives.chain(sends).collect();
+        let half_closes = self.half_closing.keys().map(|&slot| (Op::HalfClose, slot));
+        let mut pending: Vec<_> = receives.chain(sends).chain(half_closes).collect();
         self.dice.shuffle(&mut pending);
         for (op, slot) in pending {
             if self.dice.chance(self.faults.delay) {
                 continue;
             }
-            if self.is_hung_up(slot) && self.dice.chance(700) {
+            if op == Op::HalfClose {
+                self.progress_half_close(slot);
+            } else if self.is_hung_up(slot) && self.dice.chance(700) {
                 self.end_operations(slot);
             } else if op == Op::Receive {
                 if !self.stop_receive(slot) {
@@ -510,6 +535,12 @@ impl Ring for SimRing {
     fn send(&mut self, key: ConnKey, bytes: Bytes) -> Result<(), SendRefused> {
         self.push(Entry::Send(key, bytes))?;
         self.contract.send(key);
+        Ok(())
+    }
+
+    fn half_close(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.push(Entry::HalfClose(key))?;
+        self.contract.half_close(key);
         Ok(())
     }
 

@@ -114,7 +114,8 @@ impl Uring {
     /// operator before why a ring cannot be had.
     pub fn new(sizes: &UringSizes) -> io::Result<Self> {
         let io = build(sizes.submissions)?;
-        // Nothing of ours needs a kernel worker; if the kernel ever takes one, one is enough.
+        // Only half-closes are run by a kernel worker (io_shutdown_prep of Linux asks for it), and
+        // they don't wait for anything: one is enough.
         io.submitter().register_iowq_max_workers(&mut [1, 1])?;
         let sockets = if sizes.direct_descriptors {
             io.submitter().register_files_sparse(sizes.slots)?;
@@ -373,6 +374,18 @@ impl Ring for Uring {
         Ok(())
     }
 
+    fn half_close(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        let entry = self.entry(
+            key.slot,
+            |socket| opcode::Shutdown::new(socket, libc::SHUT_WR).build(),
+            |socket| opcode::Shutdown::new(socket, libc::SHUT_WR).build(),
+        );
+        self.push(&entry.user_data(user_data(Op::HalfClose, key)))?;
+        #[cfg(debug_assertions)]
+        self.contract.half_close(key);
+        Ok(())
+    }
+
     fn hang_up(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         #[cfg(debug_assertions)]
         self.contract.hang_up(key);
@@ -527,6 +540,7 @@ const fn user_data(op: Op, key: ConnKey) -> u64 {
         Op::Send => 2,
         Op::HangUp => 3,
         Op::Accept => 4,
+        Op::HalfClose => 5,
     };
     (op << 56) | ((key.slot as u64) << 32) | key.generation as u64
 }
@@ -540,6 +554,7 @@ fn completion(entry: &cqueue::Entry) -> Option<Completion> {
         2 => Op::Send,
         3 => Op::HangUp,
         4 => Op::Accept,
+        5 => Op::HalfClose,
         _ => return None,
     };
     let slot = ((data >> 32) & 0x00ff_ffff) as u32;

@@ -42,8 +42,8 @@ const ANSWER_BYTES_PER_UNIT: usize = 256;
 /// turn they are sent at once.
 const TOLD_PER_UNIT: u32 = 4;
 
-/// Most fragments of one message: far more than any client makes, few enough that the cost of each
-/// can't be multiplied by sending them empty.
+/// Most fragments of one message besides those that its payload pays for: far more than any client
+/// makes, few enough that the cost of each can't be multiplied by sending them empty.
 const FRAGMENTS_PER_MESSAGE: u32 = 1024;
 
 impl<R: Ring> Host<R> for Core {

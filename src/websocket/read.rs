@@ -74,13 +74,25 @@ pub struct Violation {
     pub reason: &'static str,
 }
 
+/// Payload in bytes that pays for the frame around it: the header is less than a tenth of such a
+/// frame. Large messages may come in fragments of this size, however many they are.
+pub const FRAGMENT_BYTES: usize = 64;
+
 /// What one message may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadLimits {
     /// Payload bytes of a message, all of its fragments together. Over it: 1009.
     pub max_message: usize,
-    /// Frames of a fragmented message. Each costs work even when it is empty. Over it: 1009.
+    /// Frames of a fragmented message, besides one per [`FRAGMENT_BYTES`] of payload that came.
+    /// Each costs work even when it is empty. Over it: 1009.
     pub max_fragments: u32,
+}
+
+impl ReadLimits {
+    /// Most frames of a message of which so many bytes of payload came.
+    const fn fragments(&self, held: usize) -> usize {
+        (self.max_fragments as usize).saturating_add(held / FRAGMENT_BYTES)
+    }
 }
 
 impl Violation {
@@ -124,13 +136,22 @@ impl Reader {
         let mut unboxed = Partial::default();
         let partial = boxed.as_deref_mut().unwrap_or(&mut unboxed);
         let verdict = partial.read(input, limits, &mut sink);
-        if !matches!(verdict, Ok(Some(_left))) {
-            *partial = Partial { awaited: Awaited::Nothing, message: None };
+        if let Err(_) | Ok(ControlFlow::Break(_)) = verdict {
+            let overrun = matches!(verdict, Ok(ControlFlow::Break(true)));
+            *partial = Partial { awaited: Awaited::Nothing { overrun }, message: None };
         }
         if !partial.is_between_messages() {
             self.partial = Some(boxed.unwrap_or_else(|| Box::new(unboxed)));
         }
-        verdict.map(|left| came - left.unwrap_or(0))
+        verdict.map(|flow| came - flow.continue_value().unwrap_or(0))
+    }
+
+    /// Whether the input went on behind the message that ended the reading, as nothing may go on
+    /// behind a close frame.
+    #[must_use]
+    pub fn overrun(&self) -> bool {
+        let awaited = self.partial.as_ref().map(|partial| &partial.awaited);
+        matches!(awaited, Some(Awaited::Nothing { overrun: true }))
     }
 }
 
@@ -150,7 +171,10 @@ enum Awaited {
     /// To the payload of this frame, and if it is a control frame: what came of that payload.
     Payload(Head, Vec<u8>),
     /// To nobody: the client closed or was cut off.
-    Nothing,
+    Nothing {
+        /// The input went on behind the last message.
+        overrun: bool,
+    },
 }
 
 impl Default for Awaited {
@@ -164,14 +188,14 @@ impl Partial {
         self.message.is_none() && matches!(&self.awaited, Awaited::Header(h) if h.is_empty())
     }
 
-    /// Reads until the input is used up or the sink pauses. Returns how many bytes are left of it;
-    /// `None`: nothing more is to be read, ever.
+    /// Reads until the input is used up or the sink pauses, and returns how many bytes are left of
+    /// it; or until nothing more is to be read: `Break`, with whether input is left.
     fn read<F>(
         &mut self,
         mut input: &mut [u8],
         limits: &ReadLimits,
         sink: &mut F,
-    ) -> Result<Option<usize>, Violation>
+    ) -> Result<ControlFlow<bool, usize>, Violation>
     where
         F: FnMut(Message<'_>) -> ControlFlow<Stop>,
     {
@@ -179,14 +203,14 @@ impl Partial {
             match &mut self.awaited {
                 Awaited::Header(bytes) => {
                     let Some((head, used)) = bytes.complete(input)? else {
-                        return Ok(Some(0));
+                        return Ok(ControlFlow::Continue(0));
                     };
                     self.admit(&head, limits)?;
                     self.awaited = Awaited::Payload(head, Vec::new());
                     input = &mut input[used..];
                 }
                 Awaited::Payload(head, _) if input.is_empty() && head.left > 0 => {
-                    return Ok(Some(0));
+                    return Ok(ControlFlow::Continue(0));
                 }
                 Awaited::Payload(head, control) => {
                     let (piece, rest) = input.split_at_mut(head.left.min(input.len()));
@@ -200,7 +224,7 @@ impl Partial {
                     let closes = matches!(message, Some(Message::Close(_)));
                     let flow = message.map_or(ControlFlow::Continue(()), &mut *sink);
                     if closes || flow == ControlFlow::Break(Stop::End) {
-                        return Ok(None);
+                        return Ok(ControlFlow::Break(!rest.is_empty()));
                     }
                     if head.left == 0 {
                         if head.fin && matches!(head.op, Op::Data(_)) {
@@ -210,10 +234,12 @@ impl Partial {
                     }
                     input = rest;
                     if flow.is_break() {
-                        return Ok(Some(input.len()));
+                        return Ok(ControlFlow::Continue(input.len()));
                     }
                 }
-                Awaited::Nothing => return Ok(None),
+                Awaited::Nothing { overrun } => {
+                    return Ok(ControlFlow::Break(*overrun || !input.is_empty()));
+                }
             }
         }
     }
@@ -230,7 +256,7 @@ impl Partial {
         let fragmented = !head.fin || kind == Data::Continuation;
         if head.left > limits.max_message.saturating_sub(held) {
             Err(Violation::MESSAGE_TOO_BIG)
-        } else if fragmented && frames >= limits.max_fragments {
+        } else if fragmented && frames as usize >= limits.fragments(held) {
             Err(Violation::TOO_MANY_FRAGMENTS)
         } else {
             Ok(())

@@ -151,18 +151,27 @@ impl Raw {
         }
     }
 
-    /// The next frame has to be a Close with this code, and then the end.
+    /// The next frame has to be a Close with this code, and then the end, which the server makes
+    /// when it has the answer or does not wait for any.
     #[track_caller]
     pub fn expect_close(&mut self, code: u16) -> String {
         let frame = self.frame().expect("a Close frame");
         let (found, reason) = frame.close();
         assert_eq!(found, code, "{reason}");
-        // A server that lost the framing reads nothing more: only the end tells it that its Close
-        // frame is here. A reset may have come first.
         let _gone = self.stream.write_all(&frame_of_close(code));
-        let _gone = self.stream.shutdown(Shutdown::Write);
         assert_eq!(self.frame(), None);
         reason
+    }
+
+    /// The server has ended the stream, and not by a reset: that could have cost what it had sent.
+    #[track_caller]
+    pub fn expect_end(&mut self) {
+        assert!(self.received.is_empty(), "more came: {:?}", self.received);
+        let mut byte = [0; 1];
+        match self.stream.read(&mut byte) {
+            Ok(0) => {}
+            other => panic!("no end: {other:?}, {byte:?}"),
+        }
     }
 
     /// The server still talks to it: nothing that came before was an error.

@@ -1,3 +1,7 @@
+mod cases;
+
+use std::io::Write;
+
 use crate::gateway::{served, served_with};
 use crate::raw::{
     BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Raw, TEXT, frame, frame_of_close, handshake,
@@ -217,7 +221,7 @@ fn text_that_is_not_utf8_is_closed_with_1007() {
                 raw.send(&frame(TEXT, &payload[..cut]));
                 // It may have been closed by now: the rest then meets a closed socket.
                 let rest = frame(FIN | CONTINUATION, &payload[cut..]);
-                let _closed = std::io::Write::write_all(&mut raw.stream, &rest);
+                let _closed = raw.stream.write_all(&rest);
                 raw.expect_close(1007);
             }
         }
@@ -264,8 +268,32 @@ fn fragments_without_end_are_closed_with_1009() {
         let mut raw = Raw::connect(gateway);
         raw.send(&frame(TEXT, b""));
         let empty = frame(CONTINUATION, b"").repeat(2000);
-        let _closed = std::io::Write::write_all(&mut raw.stream, &empty);
+        let _closed = raw.stream.write_all(&empty);
         assert_eq!(raw.expect_close(1009), "Too many fragments");
+    });
+}
+
+#[test]
+fn a_message_far_over_the_limit_can_be_written_whole_before_the_close_frame_is_read() {
+    served(|gateway| {
+        let mut raw = Raw::connect(gateway);
+        raw.send(&frame(FIN | TEXT, &vec![b' '; 3 << 20]));
+        assert_eq!(raw.frame().unwrap().close().0, 1009);
+        raw.send(&frame_of_close(1009));
+        // A reset would have reached this client while it wrote, before it read anything.
+        raw.expect_end();
+    });
+}
+
+#[test]
+fn a_client_that_never_stops_sending_behind_a_violation_is_cut_off() {
+    served(|gateway| {
+        let mut raw = Raw::connect(gateway);
+        raw.send(&frame(FIN | 3, b""));
+        let flood = vec![0; 1 << 20];
+        let taken = (0..64).take_while(|_| raw.stream.write_all(&flood).is_ok()).count();
+        // 4 MiB are discarded, and the sockets of both sides hold some.
+        assert!(taken < 32, "{taken} MiB were taken");
     });
 }
 
@@ -339,7 +367,7 @@ fn a_flood_of_pings_is_answered_in_full() {
             scope.spawn(move || {
                 for number in 0..5000_u32 {
                     let ping = frame(FIN | PING, &number.to_be_bytes());
-                    std::io::Write::write_all(&mut writer, &ping).unwrap();
+                    writer.write_all(&ping).unwrap();
                 }
             });
             for number in 0..5000_u32 {

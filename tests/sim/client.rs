@@ -420,6 +420,14 @@ impl Client {
             self.ended(with);
             return true;
         }
+        if with.net.finished(self.fd) && self.violated && !self.rude {
+            // The server's side of the stream has ended, and not the client's.
+            let told = matches!(self.phase, Phase::Closed(_)) && !self.stream.is_torn();
+            assert!(told, "client {}: the stream ends without a code, {self:?}", self.id);
+            with.net.close(self.fd);
+            self.end(Phase::Gone, with.ledger);
+            return true;
+        }
         !bytes.is_empty()
     }
 

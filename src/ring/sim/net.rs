@@ -21,6 +21,8 @@ pub(super) struct Socket {
     pub client_closed: bool,
     /// The connection was reset by the network.
     pub reset: bool,
+    /// The server ended its sending direction.
+    pub half_closed: bool,
     /// The server released the socket.
     server_closed: bool,
 }
@@ -62,6 +64,7 @@ impl SimNet {
             capacity,
             client_closed: false,
             reset: false,
+            half_closed: false,
             server_closed: false,
         });
         RawFd::try_from(sockets.len() - 1).unwrap_or(RawFd::MAX)
@@ -101,6 +104,15 @@ impl SimNet {
     #[must_use]
     pub fn ended(&self, fd: RawFd) -> bool {
         let over = |socket: &mut Socket| socket.server_closed && socket.to_client.is_empty();
+        self.with(fd, over).unwrap_or(true)
+    }
+
+    /// Whether the client has read all and the end of the stream behind it.
+    #[must_use]
+    pub fn finished(&self, fd: RawFd) -> bool {
+        let over = |socket: &mut Socket| {
+            (socket.half_closed || socket.server_closed) && socket.to_client.is_empty()
+        };
         self.with(fd, over).unwrap_or(true)
     }
 

@@ -344,6 +344,44 @@ fn a_hang_up_without_operations_ends_nothing() {
     });
 }
 
+#[test]
+fn a_half_close_ends_the_stream_behind_what_was_sent_and_the_peer_can_still_send() {
+    in_both_modes(|mut turns| {
+        let mut peer = turns.connect(0);
+        turns.ring.receive(key(0)).unwrap();
+        turns.send_now(key(0), b"last");
+        turns.ring.half_close(key(0)).unwrap();
+        turns.submit();
+        let half_closed = turns.next();
+        assert_eq!((half_closed.op, half_closed.key), (Op::HalfClose, key(0)));
+        assert_eq!((half_closed.result, half_closed.more), (0, false));
+        assert_eq!(read_exactly(&mut peer, 4), b"last");
+        assert!(ended(&mut peer));
+        peer.write_all(b"answer").unwrap();
+        let received = turns.next();
+        assert_eq!((received.op, turns.take(&received)), (Op::Receive, b"answer".to_vec()));
+        drop(peer);
+        let end = turns.next();
+        assert_eq!((end.op, end.result, end.more), (Op::Receive, 0, false));
+        turns.ring.release(0);
+    });
+}
+
+#[test]
+fn a_half_close_of_a_connection_that_was_reset_ends_with_an_error() {
+    in_both_modes(|mut turns| {
+        let peer = turns.connect(0);
+        turns.ring.receive(key(0)).unwrap();
+        turns.submit();
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        assert_eq!(turns.next().result, -libc::ECONNRESET);
+        turns.ring.half_close(key(0)).unwrap();
+        turns.submit();
+        assert_eq!(turns.next().result, -libc::ENOTCONN);
+    });
+}
+
 /// Of all kernels, only those before 6.13 fail this, and only with sockets in the ring's table
 /// (axboe/liburing#1192).
 #[test]

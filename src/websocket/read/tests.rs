@@ -71,7 +71,7 @@ impl Client {
         let Some(partial) = &self.reader.partial else { return 0 };
         let control = match &partial.awaited {
             Awaited::Payload(_, control) => control.capacity(),
-            Awaited::Header(_) | Awaited::Nothing => 0,
+            Awaited::Header(_) | Awaited::Nothing { .. } => 0,
         };
         control + partial.message.as_ref().map_or(0, Assembly::capacity)
     }
@@ -291,6 +291,45 @@ fn fragments_are_counted_even_when_they_are_empty() {
     assert_eq!((client.got.len(), client.code()), (1, None));
     client.send_within(&none, &header(TEXT, 1));
     assert_eq!(client.code(), Some(1009));
+}
+
+#[test]
+fn input_that_goes_on_behind_a_close_frame_is_noticed_whatever_the_cut() {
+    let close = frame(FIN | CLOSE, b"\x03\xe8");
+    let mut alone = Reader::default();
+    let read = |reader: &mut Reader, bytes: &[u8]| {
+        reader.read(&mut bytes.to_vec(), &LIMITS, |_| ControlFlow::Continue(())).unwrap();
+        reader.overrun()
+    };
+    assert!(!read(&mut alone, &frame(FIN | TEXT, b"hello")));
+    assert!(!read(&mut alone, &close));
+    assert!(!read(&mut alone, b""));
+    let more = [&close[..], b"x"].concat();
+    for cut in 0..more.len() {
+        let mut reader = Reader::default();
+        assert!(!read(&mut reader, &more[..cut]), "cut at {cut}");
+        assert!(read(&mut reader, &more[cut..]), "cut at {cut}");
+    }
+}
+
+#[test]
+fn payload_pays_for_fragments_and_empty_ones_stay_bounded() {
+    let limits = ReadLimits { max_message: 1 << 20, max_fragments: 16 };
+    let most = |bytes: usize| {
+        let mut client = Client::default();
+        client.send_within(&limits, &frame(BINARY, &vec![b'x'; bytes]));
+        let next = frame(CONTINUATION, &vec![b'x'; bytes]);
+        (1..20_000).find(|_| {
+            client.send_within(&limits, &next);
+            client.code().is_some()
+        })
+    };
+    // As many as the size of the message allows: 16,384.
+    assert_eq!(most(FRAGMENT_BYTES), Some((1 << 20) / FRAGMENT_BYTES));
+    assert_eq!(most(0), Some(16));
+    // Those of one byte pay for one in 64.
+    assert_eq!(most(1), Some(16));
+    assert_eq!(most(FRAGMENT_BYTES / 2), Some(31));
 }
 
 #[test]

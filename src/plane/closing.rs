@@ -1,0 +1,101 @@
+//! The end of the TCP stream below a connection that closes (RFC 6455 section 7.1.1).
+//!
+//! The server ends it first, and at once when both Close frames are there and nothing came behind
+//! the peer's. Otherwise the peer may be in the middle of sending, and a socket that is closed with
+//! bytes unread, or gets some afterwards, resets the connection (RFC 2525 section 2.17): the reset
+//! can destroy our Close frame in the peer's socket before it was read. So the sending direction
+//! alone ends behind the Close frame, and what still comes is discarded until the peer ends its own
+//! direction. The close timeout and [`DISCARDED_KIB_MAX`] bound that.
+
+use crate::id::ConnKey;
+use crate::ring::{Completion, Ring};
+
+use super::conn::{Incoming, NOTHING, Phase};
+use super::{Ended, Plane};
+
+/// Most KiB that are discarded of one connection. A client that sends a message over the limit
+/// comes to our Close frame only when it has written all of that message: 4 MiB are 400 times the
+/// usual limit, and take milliseconds to discard.
+const DISCARDED_KIB_MAX: u16 = 4 * 1024;
+
+impl<R: Ring> Plane<R> {
+    /// Ends a connection as soon as it got what it was owed: altogether if the peer's Close frame
+    /// is in, in the sending direction if that can't be waited for.
+    pub(super) fn end_when_sent(&mut self, key: ConnKey) {
+        let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase == Phase::Closing) else {
+            return;
+        };
+        if conn.owed_first != NOTHING || conn.backlog.is_some() {
+            return;
+        }
+        match conn.incoming {
+            Incoming::Closed => self.kill(key, Ended::PeerClosed),
+            Incoming::Discarded => {
+                conn.incoming = Incoming::DiscardedToTheEnd;
+                self.to_half_close.push_back(key);
+            }
+            Incoming::Frames | Incoming::DiscardedToTheEnd => {}
+        }
+    }
+
+    /// The frames of a closing connection have no meaning any more: the peer broke the framing.
+    pub(super) fn discard_from_now_on(&mut self, key: ConnKey) {
+        let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase == Phase::Closing) else {
+            return;
+        };
+        if matches!(conn.incoming, Incoming::Frames | Incoming::Closed) {
+            conn.incoming = Incoming::Discarded;
+            conn.reader = Default::default();
+            self.end_when_sent(key);
+        }
+    }
+
+    /// Whether so many bytes that came have no meaning. They are counted, and end the connection
+    /// when they are too many.
+    pub(super) fn discards(&mut self, key: ConnKey, len: usize) -> bool {
+        let Some(conn) = self.conn(key).filter(|conn| conn.phase == Phase::Closing) else {
+            return false;
+        };
+        if conn.incoming == Incoming::Frames {
+            return false;
+        }
+        // Behind the peer's Close frame too, nothing may come: there can be more of it.
+        self.discard_from_now_on(key);
+        let kib = u16::try_from(len.div_ceil(1024)).unwrap_or(u16::MAX);
+        // It may have ended with what it was owed.
+        if self.conn(key).is_some_and(|conn| conn.phase == Phase::Closing) {
+            let discarded = self.discarded_kib.entry(key.slot).or_default();
+            *discarded = discarded.saturating_add(kib);
+            if *discarded > DISCARDED_KIB_MAX {
+                self.kill(key, Ended::Ours);
+            }
+        }
+        true
+    }
+
+    /// Queues the half-closes. `false`: the kernel took nothing.
+    pub(super) fn start_half_closes(&mut self) -> bool {
+        while let Some(&key) = self.to_half_close.front() {
+            if !self.conn(key).is_some_and(|conn| conn.phase == Phase::Closing) {
+                self.to_half_close.pop_front();
+            } else if self.ring.half_close(key).is_ok() {
+                self.conns[key.slot as usize].half_closing = true;
+                self.to_half_close.pop_front();
+            } else if !self.submit() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A half-close has ended. If it failed, the connection is broken: the receive says so.
+    pub(super) fn half_closed(&mut self, completion: &Completion) {
+        let key = completion.key;
+        let Some(conn) = self.conn_mut(key) else {
+            self.counters.stale += 1;
+            return;
+        };
+        conn.half_closing = false;
+        self.operation_ended(key.slot);
+    }
+}
