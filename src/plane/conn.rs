@@ -20,6 +20,18 @@ pub(super) enum Phase {
     Dead,
 }
 
+/// How a dead connection leaves its slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum End {
+    /// In order, if the kernel holds little for the peer, which it is asked first.
+    #[default]
+    InOrder,
+    /// The kernel holds more. The peer has until the deadline of its close to read it.
+    Waits,
+    /// By a reset, which drops what the kernel holds.
+    Reset,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -32,6 +44,8 @@ pub(super) struct Conn {
     pub sending: bool,
     /// The peer's Close frame is in: nothing more is to be waited for.
     pub peer_closed: bool,
+    /// Of a dead connection: what its release has to wait for.
+    pub end: End,
     /// When bytes came last, in units of [`Tick::MS`].
     seen: u32,
     /// What this turn owes: first and last node in the outbox. Of a free slot, `owed_first` is the
@@ -55,6 +69,7 @@ impl Default for Conn {
             receiving: false,
             sending: false,
             peer_closed: false,
+            end: End::InOrder,
             seen: 0,
             owed_first: NOTHING,
             owed_last: NOTHING,

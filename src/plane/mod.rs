@@ -18,6 +18,7 @@
 
 mod backlog;
 mod conn;
+mod end;
 mod outbox;
 mod receive;
 mod send;
@@ -33,7 +34,7 @@ use crate::ring::{Completion, Op, Ring, Staged};
 use crate::time::Millis;
 use crate::websocket::{Message, ReadLimits};
 
-use conn::{Conn, FreeSlots, Phase};
+use conn::{Conn, End, FreeSlots, Phase};
 use outbox::Outbox;
 
 /// How long a closing connection may take to answer our Close frame and to read what it is still
@@ -123,7 +124,9 @@ pub struct Plane<R: Ring> {
     to_send: VecDeque<ConnKey>,
     /// Dead connections whose operations must be ended.
     to_hang_up: VecDeque<ConnKey>,
-    /// Dead connections without operations: their slots are released at the end of the flush.
+    /// Dead connections without operations, before it is certain how they end.
+    to_end: VecDeque<ConnKey>,
+    /// Dead connections that have ended: their slots are released at the end of the flush.
     to_release: Vec<u32>,
     /// Closing connections in the order of their deadlines.
     closing: VecDeque<(ConnKey, Millis)>,
@@ -155,6 +158,7 @@ impl<R: Ring> Plane<R> {
             to_receive: VecDeque::new(),
             to_send: VecDeque::new(),
             to_hang_up: VecDeque::new(),
+            to_end: VecDeque::new(),
             to_release: Vec::new(),
             closing: VecDeque::new(),
             closed: VecDeque::new(),
@@ -310,6 +314,7 @@ impl<R: Ring> Plane<R> {
             Phase::Free | Phase::Dead => return,
         };
         conn.phase = Phase::Dead;
+        conn.end = End::of(why);
         conn.reader = Default::default();
         let backlog = conn.backlog.take();
         let pending = conn.receiving || conn.sending;
@@ -321,7 +326,7 @@ impl<R: Ring> Plane<R> {
         if pending {
             self.to_hang_up.push_back(key);
         } else {
-            self.to_release.push(key.slot);
+            self.to_end.push_back(key);
         }
     }
 
@@ -331,7 +336,7 @@ impl<R: Ring> Plane<R> {
         let conn = &self.conns[slot as usize];
         let dead = conn.phase == Phase::Dead;
         if dead && !conn.receiving && !conn.sending {
-            self.to_release.push(slot);
+            self.to_end.push_back(ConnKey { slot, generation: conn.generation });
         }
         dead
     }
@@ -365,7 +370,8 @@ impl<R: Ring> Plane<R> {
                 Op::Receive => self.received(completion, host),
                 Op::SendNow => self.sent_short(completion),
                 Op::Send => self.sent(completion),
-                Op::HangUp | Op::Accept => {}
+                Op::AskUnsent => self.told_unsent(completion),
+                Op::HangUp | Op::Reset | Op::Accept => {}
             }
         }
         for completion in held.into_iter().rev() {
@@ -394,7 +400,7 @@ impl<R: Ring> Plane<R> {
                 break;
             }
             self.closing.pop_front();
-            self.kill(key, Ended::Ours);
+            self.close_is_late(key);
         }
     }
 
@@ -406,6 +412,7 @@ impl<R: Ring> Plane<R> {
             || !self.to_receive.is_empty()
             || !self.to_send.is_empty()
             || !self.to_hang_up.is_empty()
+            || !self.to_end.is_empty()
             || !self.to_release.is_empty()
     }
 
@@ -416,6 +423,7 @@ impl<R: Ring> Plane<R> {
         self.to_receive.trim();
         self.to_send.trim();
         self.to_hang_up.trim();
+        self.to_end.trim();
         self.to_release.trim();
         self.closing.trim();
         self.closed.trim();
@@ -432,6 +440,7 @@ impl<R: Ring> Plane<R> {
             + self.to_receive.room()
             + self.to_send.room()
             + self.to_hang_up.room()
+            + self.to_end.room()
             + self.to_release.room()
             + self.closing.room()
             + self.closed.room()

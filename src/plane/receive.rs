@@ -31,7 +31,7 @@ impl<R: Ring> Plane<R> {
 
     /// The result of a receive apart from its bytes. Only the absence of `more` ends it: it can end
     /// under a full completion queue with bytes and without an error.
-    fn receive_ended(&mut self, completion: &Completion) {
+    pub(super) fn receive_ended(&mut self, completion: &Completion) {
         let key = completion.key;
         if completion.more {
             return;

@@ -27,6 +27,8 @@ struct Slot {
     receiving: bool,
     /// A waiting send has not ended.
     sending: bool,
+    /// The number of unsent bytes was asked for, and has not come.
+    asking: bool,
 }
 
 impl Contract {
@@ -61,6 +63,18 @@ impl Contract {
         of.sending = true;
     }
 
+    /// The number of unsent bytes is asked for.
+    pub(super) fn ask_unsent(&mut self, key: ConnKey) {
+        let of = self.owned(key);
+        assert!(!of.asking, "two questions on slot {}", key.slot);
+        of.asking = true;
+    }
+
+    /// A reset was queued.
+    pub(super) fn reset(&mut self, key: ConnKey) {
+        self.owned(key);
+    }
+
     /// A hang-up was queued.
     pub(super) fn hang_up(&mut self, key: ConnKey) {
         self.owned(key);
@@ -73,7 +87,8 @@ impl Contract {
             match completion.op {
                 Op::Receive => of.receiving = false,
                 Op::Send => of.sending = false,
-                Op::SendNow | Op::HangUp | Op::Accept => {}
+                Op::AskUnsent => of.asking = false,
+                Op::SendNow | Op::HangUp | Op::Reset | Op::Accept => {}
             }
         }
     }
@@ -84,6 +99,7 @@ impl Contract {
         assert!(of.installed, "slot {slot} is released twice");
         assert!(!of.receiving, "slot {slot} is released with a pending receive");
         assert!(!of.sending, "slot {slot} is released with a pending send");
+        assert!(!of.asking, "slot {slot} is released with a pending question");
         std::mem::take(of).owner
     }
 

@@ -37,14 +37,15 @@ enum Entry {
     SendNow(ConnKey, Staged),
     Send(ConnKey, Bytes),
     HangUp(ConnKey),
+    AskUnsent(ConnKey),
+    Reset(ConnKey),
 }
 
 impl Entry {
     const fn key(&self) -> ConnKey {
         match self {
-            Self::Receive(key) | Self::SendNow(key, _) | Self::Send(key, _) | Self::HangUp(key) => {
-                *key
-            }
+            Self::Receive(key) | Self::SendNow(key, _) | Self::Send(key, _) => *key,
+            Self::HangUp(key) | Self::AskUnsent(key) | Self::Reset(key) => *key,
         }
     }
 }
@@ -85,6 +86,8 @@ struct Installed {
     fd: RawFd,
     /// It was hung up: its operations are about to end.
     hung_up: bool,
+    /// Its release is a reset.
+    resets: bool,
 }
 
 /// The simulated ring of one shard.
@@ -241,6 +244,17 @@ impl SimRing {
             Entry::HangUp(key) => {
                 let installed = self.table[key.slot as usize].as_mut();
                 installed.expect("a hang-up of an empty slot").hung_up = true;
+            }
+            Entry::AskUnsent(key) => {
+                let fd = self.socket(key).expect("a question about an empty slot");
+                let unsent = self.net.with(fd, |socket| socket.to_client.len()).unwrap_or(0);
+                let known = !self.dice.chance(self.faults.stray_again);
+                let result = if known { length(unsent) } else { -libc::EOPNOTSUPP };
+                self.complete(Op::AskUnsent, key, result, false, None);
+            }
+            Entry::Reset(key) => {
+                let installed = self.table[key.slot as usize].as_mut();
+                installed.expect("a reset of an empty slot").resets = true;
             }
         }
     }
@@ -412,7 +426,7 @@ impl Ring for SimRing {
     fn install(&mut self, slot: u32, SimSocket(fd): SimSocket) -> io::Result<()> {
         let entry = self.table.get_mut(slot as usize).ok_or(io::ErrorKind::InvalidInput)?;
         self.contract.installed(slot);
-        *entry = Some(Installed { fd, hung_up: false });
+        *entry = Some(Installed { fd, hung_up: false, resets: false });
         Ok(())
     }
 
@@ -425,7 +439,7 @@ impl Ring for SimRing {
         let installed = self.table[slot as usize].take();
         let installed = installed.expect("a slot is released twice");
         self.gone.extend(owner);
-        self.net.release(installed.fd, &mut self.dice);
+        self.net.release(installed.fd, installed.resets, &mut self.dice);
     }
 
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
@@ -464,6 +478,18 @@ impl Ring for SimRing {
     fn hang_up(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         self.push(Entry::HangUp(key))?;
         self.contract.hang_up(key);
+        Ok(())
+    }
+
+    fn ask_unsent(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.push(Entry::AskUnsent(key))?;
+        self.contract.ask_unsent(key);
+        Ok(())
+    }
+
+    fn reset(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.push(Entry::Reset(key))?;
+        self.contract.reset(key);
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod limits;
 mod listen;
+mod listener_options;
 pub mod logging;
 mod mailboxes;
 mod memory_watch;
@@ -19,6 +20,7 @@ mod shards;
 pub mod signals;
 mod status;
 mod stop;
+pub mod tcp_memory;
 mod unix_socket;
 
 use std::fmt;
@@ -116,8 +118,8 @@ fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
     let host = preflight::check()?;
     host.holds(server.shards)?;
     let bound = match inherited.is_empty() {
-        true => Bound::bind(&server.listeners, server.socket_access, server.shards)?,
-        false => inherited.share(server.shards)?,
+        true => Bound::bind(server)?,
+        false => inherited.share(server.send_buffer, server.shards)?,
     };
     let format = match server.log_format {
         LogFormat::Text => logging::Format::Text,

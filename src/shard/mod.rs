@@ -310,6 +310,12 @@ impl<R: Ring> Shard<R> {
         self.core.timers.stopped()
     }
 
+    /// Ends what is left of connections after the last turn: a kernel that closes the sockets of a
+    /// process keeps their queues, whether or not anybody reads them.
+    pub fn end(&mut self) {
+        self.plane.end_all();
+    }
+
     fn take_messages(&mut self) {
         for _ in 0..MESSAGES_PER_TURN {
             let Some(message) = self.core.port.receive() else { return };
