@@ -322,7 +322,7 @@ enum Listener {
     /// that no operation is ever pending on it.
     Unix {
         listener: AsyncFd<unix::UnixListener>,
-        /// What the option of the listener is for; none: the kernel gives them no larger one.
+        /// Set on its connections. None when the kernel gives them no larger one anyway.
         send_buffer: Option<SendBuffer>,
     },
     /// The same for a port.
@@ -406,15 +406,17 @@ fn accept_unix(
     send_buffer: Option<SendBuffer>,
 ) -> io::Result<(Stream, Peer)> {
     let (stream, _) = listener.accept()?;
-    if let Some(SendBuffer(bytes)) = send_buffer {
-        SockRef::from(&stream).set_send_buffer_size(bytes)?;
-    }
+    bound_buffer(&stream, send_buffer)?;
     Ok((Stream::Unix(UnixStream::from_std(stream)), Peer::Unix))
 }
 
 fn accept_tcp(listener: &net::TcpListener) -> io::Result<(Stream, Peer)> {
     let (stream, address) = listener.accept()?;
     Ok((Stream::Tcp(TcpStream::from_std(stream)), Peer::of(address.ip())))
+}
+
+fn bound_buffer(stream: &unix::UnixStream, bound: Option<SendBuffer>) -> io::Result<()> {
+    bound.map_or(Ok(()), |SendBuffer(bytes)| SockRef::from(stream).set_send_buffer_size(bytes))
 }
 
 /// Closes a listener that belongs to its shard alone. Nothing is to be done for a shared one: no
@@ -510,6 +512,22 @@ mod tests {
     use std::os::linux::net::SocketAddrExt;
 
     use super::*;
+
+    #[test]
+    fn a_smaller_send_buffer_than_the_kernels_default_is_that_of_unix_connections() {
+        let name = format!("ringwave-buffer-{}", std::process::id());
+        let address = unix::SocketAddr::from_abstract_name(name).unwrap();
+        let listener = unix::UnixListener::bind_addr(&address).unwrap();
+        let default = SockRef::from(&listener).send_buffer_size().unwrap();
+        for (bytes, expected) in [(10_000, 20_000), (default, default)] {
+            SockRef::from(&listener).set_send_buffer_size(bytes).unwrap();
+            let bound = SendBuffer::below_default(&listener).unwrap();
+            let _client = unix::UnixStream::connect_addr(&address).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            bound_buffer(&accepted, bound).unwrap();
+            assert_eq!(SockRef::from(&accepted).send_buffer_size().unwrap(), expected);
+        }
+    }
 
     #[test]
     fn a_storm_of_connections_leaves_the_shard_its_turns() {

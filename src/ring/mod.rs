@@ -14,7 +14,8 @@
 //!   sent, or an error. All of them are in before the submission returns.
 //! - [`Ring::send`] waits for room and always completes, once. A second one for a slot is refused
 //!   until then, because the ring could not tell whose bytes the kernel still reads.
-//! - [`Ring::ask_unsent`] always completes, once, with the bytes that the peer has not acknowledged.
+//! - [`Ring::ask_unsent`] always completes, once, with the bytes that the peer has not
+//!   acknowledged.
 //! - A slot is released when no operation on it is pending, never before. What its socket still
 //!   holds for the peer then is the kernel's to deliver, after [`Ring::reset`] it is dropped.
 

@@ -323,6 +323,8 @@ pub(super) fn advice(address: &ListenAddr, error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
+
     use super::*;
 
     const ACCESS: SocketAccess = SocketAccess { mode: 0o660, owner: None, group: None };
@@ -343,6 +345,26 @@ mod tests {
             panic!("a second gateway took the port");
         };
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn every_listener_bounds_the_queues_of_its_connections_handed_over_ones_too() {
+        let path = std::env::temp_dir().join(format!("ringwave-bounds-{}", std::process::id()));
+        let places = [ListenAddr::Tcp(free_port()).into(), ListenAddr::Unix(path.clone()).into()];
+        let bound = Bound::bind_places(&places, ACCESS, Some(100_000), 2).unwrap();
+        for listeners in &bound.listeners {
+            let tcp = SockRef::from(&listeners.tcp[0].socket).send_buffer_size().unwrap();
+            let unix = SockRef::from(&listeners.unix[0].socket).send_buffer_size().unwrap();
+            assert_eq!((tcp, unix), (100_000, 100_000));
+        }
+        let (socket, opening) = (net::TcpListener::bind("127.0.0.1:0").unwrap(), Opening::Http);
+        let tcp = vec![Listening { socket, opening }];
+        let inherited = Inherited { tcp, ..Inherited::default() };
+        let shared = inherited.share(Some(100_000), 2).unwrap();
+        for listeners in &shared.listeners {
+            let tcp = SockRef::from(&listeners.shared_tcp[0].socket);
+            assert_eq!(tcp.send_buffer_size().unwrap(), 100_000);
+        }
     }
 
     #[test]

@@ -409,3 +409,42 @@ fn held(address: SocketAddr, peer: SocketAddr) -> bool {
         ports == (address.port(), peer.port()) && columns[9] != "0"
     })
 }
+
+#[test]
+fn answers_that_nobody_reads_do_not_outlive_their_connection() {
+    let idle_timeout = Duration::from_millis(500);
+    with_front(shard(), Settings { idle_timeout, ..Settings::default() }, |address| {
+        let client = connect(address);
+        let peer = client.local_addr().unwrap();
+        client.set_nonblocking(true).unwrap();
+        // Requests until neither side takes anything more: the front waits for room.
+        let requests = UP.repeat(1000);
+        let begun = Instant::now();
+        let mut at = 0;
+        while unread(address, peer) <= 1 << 18 {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{} B", unread(address, peer));
+            match (&client).write(&requests.as_bytes()[at..]) {
+                Ok(count) => at = (at + count) % requests.len(),
+                Err(_full) => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        while unread(address, peer) > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{} B", unread(address, peer));
+            thread::sleep(Duration::from_millis(10));
+        }
+        drop(client);
+    });
+}
+
+/// Bytes that the kernel holds for this client, whether or not anybody owns the socket.
+fn unread(address: SocketAddr, peer: SocketAddr) -> usize {
+    let port = |column: &str| u16::from_str_radix(column.rsplit_once(':').unwrap().1, 16).unwrap();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let queue = |line: &str| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let of_it = (port(columns[1]), port(columns[2])) == (address.port(), peer.port());
+        let queue = columns[4].split(':').next().unwrap();
+        of_it.then(|| usize::from_str_radix(queue, 16).unwrap())
+    };
+    table.lines().skip(1).find_map(queue).unwrap_or(0)
+}
