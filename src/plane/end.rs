@@ -40,8 +40,7 @@ impl<R: Ring> Plane<R> {
     pub(super) fn start_ends(&mut self) -> bool {
         while let Some(&key) = self.to_end.front() {
             let resets = self.conn(key).is_some_and(|conn| conn.end == End::Reset);
-            let queued =
-                if resets { self.ring.reset(key) } else { self.ring.ask_unsent(key) };
+            let queued = if resets { self.ring.reset(key) } else { self.ring.ask_unsent(key) };
             if queued.is_ok() {
                 self.to_end.pop_front();
                 if resets {

@@ -81,8 +81,7 @@ pub fn unsent(socket: impl AsFd) -> usize {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the descriptor is open while it is borrowed, and the kernel writes one int. The
     // request is SIOCOUTQ of TCP (tcp(7)), which has the number of TIOCOUTQ.
-    let asked =
-        unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    let asked = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if asked == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 

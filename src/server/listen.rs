@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{StartError, listener_options};
 use super::unix_socket::{self, Fault, admits_everyone};
+use super::{StartError, listener_options};
 use crate::config::{Config, ListenAddr, Listener, ServerConfig, SocketAccess};
 use crate::front::address::Trusted;
 use crate::front::{Listeners, Listening, Opening};
@@ -339,8 +339,7 @@ mod tests {
         let places = [ListenAddr::Tcp(address).into()];
         let bound = Bound::bind_places(&places, ACCESS, None, 3).unwrap();
         assert_eq!(bound.listeners.iter().map(|of| of.tcp.len()).sum::<usize>(), 3);
-        let Err(StartError::Listen { error, .. }) =
-            Bound::bind_places(&places, ACCESS, None, 1)
+        let Err(StartError::Listen { error, .. }) = Bound::bind_places(&places, ACCESS, None, 1)
         else {
             panic!("a second gateway took the port");
         };

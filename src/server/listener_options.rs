@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::limits;
+
 /// How long TCP waits for a client to acknowledge what it was sent, or to take more while its
 /// window is closed; then the kernel ends the connection and drops its queue. A client that has
 /// vanished is noticed sooner where it was owed anything, and what is left of closed connections
@@ -36,6 +38,21 @@ pub(super) fn bound_buffer(listener: impl AsFd, send_buffer: Option<usize>) -> i
     SockRef::from(&listener).set_send_buffer_size(bytes / 2)
 }
 
+/// A sentence for the operator if the kernel allows no send buffers of this size, in bytes of its
+/// memory.
+pub(super) fn note(send_buffer: Option<usize>) -> Option<String> {
+    let most = u64::try_from(limits::sysctl("net/core/wmem_max")?).ok()?;
+    let bytes = send_buffer?;
+    (bytes as u64 / 2 > most).then(|| {
+        format!(
+            "server.send_buffer is {bytes}, but the kernel allows {} at most: set \
+             net.core.wmem_max to {} or more.",
+            most.saturating_mul(2),
+            bytes / 2
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
@@ -51,6 +68,15 @@ mod tests {
         let accepted = SockRef::from(&accepted);
         assert_eq!(accepted.send_buffer_size().unwrap(), 100_000);
         assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
+    }
+
+    #[test]
+    fn a_bound_that_the_kernel_does_not_allow_is_told() {
+        let most = limits::sysctl("net/core/wmem_max").unwrap();
+        let bytes = usize::try_from(most).unwrap() * 2;
+        assert_eq!([None, Some(bytes)].map(note), [None, None]);
+        let note = note(Some(bytes + 2)).unwrap();
+        assert!(note.contains(&format!("the kernel allows {bytes} at most")), "{note}");
     }
 
     #[test]

@@ -211,8 +211,9 @@ fn announce(config: &Config, host: &Host, cores: &[Option<usize>]) {
         LogFormat::Json => tell_start(server),
     }
     let slots = limits::slots_note(host.nofile.soft, server.max_connections_per_shard);
-    let notes = config.notes.iter().cloned().chain(slots).chain(listen::believed_strangers(server));
-    for note in notes.chain(shards::pinning_note(cores)) {
+    let buffers = listener_options::note(server.send_buffer);
+    let notes = config.notes.iter().cloned().chain(slots).chain(buffers);
+    for note in notes.chain(listen::believed_strangers(server)).chain(shards::pinning_note(cores)) {
         tracing::warn!("{note}");
     }
 }

@@ -16,7 +16,7 @@ const EVENT_BYTES: usize = 90_000;
 /// The kernel memory that `server.send_buffer` allows for a connection by default.
 const QUEUE_BYTES: usize = 256 << 10;
 
-/// A connection whose queue holds no more than this may end in order.
+/// A connection whose queue holds no more than this is left to the kernel when it ends.
 const ORDERLY_BYTES: usize = 16 << 10;
 
 /// Bytes that the kernel holds for the clients of a gateway, over all states of TCP, the sockets
@@ -72,7 +72,8 @@ fn what_the_kernel_holds_for_those_who_never_read_is_bounded_and_gone_after_thei
         assert!(published < 200, "they are never closed");
         publish(&mut http);
         most = most.max(queued(&gateway));
-        assert!(most <= CLIENTS * QUEUE_BYTES, "{} B each", most / CLIENTS);
+        // One segment may begin below the bound and end above it.
+        assert!(most <= CLIENTS * (QUEUE_BYTES + (64 << 10)), "{} B each", most / CLIENTS);
     }
     let closed = Instant::now();
     // Each was sent events until its socket was full.
@@ -98,15 +99,18 @@ fn a_client_that_ends_its_connection_without_reading_leaves_no_queue_behind() {
     let _alone = crate::alone();
     let gateway = Setup::new(2).start();
     let mut http = Http::over(gateway.tcp());
-    let end_by_close = |raw: &mut Raw| raw.send(&raw::frame(0x80 | CLOSE, &1000_u16.to_be_bytes()));
-    let end_by_fin = |raw: &mut Raw| raw.stream.shutdown(Shutdown::Write).unwrap();
-    let ends: [(&str, &dyn Fn(&mut Raw)); 2] = [("Close", &end_by_close), ("FIN", &end_by_fin)];
-    for (name, end) in ends {
+    for by_close in [true, false] {
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| stopped_reader(&gateway)).collect();
         fill(&gateway, &mut http, CLIENTS);
-        clients.iter_mut().for_each(end);
+        for raw in &mut clients {
+            match by_close {
+                true => raw.send(&raw::frame(0x80 | CLOSE, &1000_u16.to_be_bytes())),
+                false => raw.stream.shutdown(Shutdown::Write).unwrap(),
+            }
+        }
         until_connected(&gateway, 0);
-        eventually(&format!("nothing is queued after a {name}"), || {
+        let end = if by_close { "Close frame" } else { "FIN" };
+        eventually(&format!("little is queued after a {end}"), || {
             (queued(&gateway) <= CLIENTS * ORDERLY_BYTES).then_some(())
         });
         // They have not read or closed anything all along.
