@@ -24,7 +24,8 @@ pub(super) fn text(holders: &[Holder]) -> String {
     text + &format!(
         "\nAn idle connection takes {shared} B on a channel that many share, {} B on a channel of \
          its own,\n{} B as a presence member, and a shard {} KiB without any. The kernel's part is \
-         not in it: of that, a\nclient that stops reading pins up to {} KiB (server.send_buffer).\n",
+         not in it.\nOf that part, a client that stops reading pins up to {} KiB \
+         (server.send_buffer).\n",
         shared + sum(&[Per::Channel]),
         shared + sum(&[Per::Member]),
         sum(&[Per::Shard]) / 1024,
@@ -77,8 +78,8 @@ ring of the front                                  3276800  shard
 mailbox                                             786432  shard
 
 An idle connection takes 112 B on a channel that many share, 316 B on a channel of its own,
-344 B as a presence member, and a shard 5528 KiB without any. The kernel's part is not in it: of that, a
-client that stops reading pins up to 256 KiB (server.send_buffer).
+344 B as a presence member, and a shard 5528 KiB without any. The kernel's part is not in it.
+Of that part, a client that stops reading pins up to 256 KiB (server.send_buffer).
 ";
         assert_eq!(text(&holders()), expected);
     }
