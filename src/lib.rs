@@ -95,7 +95,8 @@
 //! 4. **Silence.** Once a second each connection is looked at: pinged after its app's
 //!    `ping_interval`, by `pusher:ping` and a WebSocket ping in one send, and closed with 4201 when
 //!    it answers neither.
-//! 5. **Closing.** Whoever begins: a Close frame is sent and awaited for three seconds.
+//! 5. **Closing.** Whoever begins: a Close frame is sent and awaited for three seconds. Without an
+//!    answer the socket is reset, because the kernel would keep its queue for minutes otherwise.
 //!    Subscriptions end at once, their homes are told, and presence members leave; so does who was
 //!    signed in. The slot is free when the last operation on it has completed, and its next user
 //!    has another generation.

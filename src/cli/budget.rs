@@ -1,5 +1,6 @@
 //! Where memory goes, by addition: one line per holder, told by those who hold it.
 
+use crate::config::SEND_BUFFER;
 use crate::memory::{Holder, Per};
 use crate::{channels, plane, server, shard};
 
@@ -23,10 +24,12 @@ pub(super) fn text(holders: &[Holder]) -> String {
     text + &format!(
         "\nAn idle connection takes {shared} B on a channel that many share, {} B on a channel of \
          its own,\n{} B as a presence member, and a shard {} KiB without any. The kernel's part is \
-         not in it.\n",
+         not in it.\nOf that part, a client that stops reading pins up to {} KiB \
+         (server.send_buffer).\n",
         shared + sum(&[Per::Channel]),
         shared + sum(&[Per::Member]),
         sum(&[Per::Shard]) / 1024,
+        SEND_BUFFER / 1024,
     )
 }
 
@@ -76,6 +79,7 @@ mailbox                                             786432  shard
 
 An idle connection takes 112 B on a channel that many share, 316 B on a channel of its own,
 344 B as a presence member, and a shard 5528 KiB without any. The kernel's part is not in it.
+Of that part, a client that stops reading pins up to 256 KiB (server.send_buffer).
 ";
         assert_eq!(text(&holders()), expected);
     }

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::budget;
+use crate::config::SEND_BUFFER;
 use crate::server::limits::{self, Limit};
 use crate::server::preflight::{Host, HostError, KERNEL_FLOOR, Stage};
 
@@ -53,6 +54,7 @@ impl Report {
         rows.extend(io_uring(host));
         rows.extend([nofile(host, nofile_before), memlock(host), memory(host), cores(host)]);
         rows.extend(network(host));
+        rows.extend(send_queues(host));
         Self(rows)
     }
 
@@ -232,12 +234,47 @@ fn network(host: &Host) -> [Row; 3] {
     ]
 }
 
+/// Where the kernel's memory for connections ends: `ringwave start` cannot see its own part of it.
+fn send_queues(host: &Host) -> [Row; 2] {
+    let buffer = SEND_BUFFER;
+    let ask = buffer / 2;
+    let max = host.send_buffer_max;
+    let found = max.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+    let wmem = Row::new("net.core.wmem_max", found, format!("{ask} or more")).warned_if(
+        max.is_some_and(|max| u64::try_from(max).is_ok_and(|max| max < ask)),
+        &format!(
+            "The kernel queues less for a connection than server.send_buffer says, which slows \
+             large messages on long paths down: sysctl -w net.core.wmem_max={ask}"
+        ),
+    );
+    let needed = TCP_READERS_ADVISED * buffer;
+    let found = host.tcp_memory.map_or_else(
+        || "unknown".to_owned(),
+        |tcp| format!("{} of {}", limits::size(Some(tcp.used)), limits::size(Some(tcp.limit))),
+    );
+    let limit = host.tcp_memory.map_or(u64::MAX, |tcp| tcp.limit);
+    let needed_text = format!("{} or more", limits::size(Some(needed)));
+    let tcp = Row::new("net.ipv4.tcp_mem", found, needed_text).warned_if(
+        limit < needed,
+        &format!(
+            "{} clients that do not read fill it, and then every socket of the host suffers: lower \
+             server.send_buffer, limit connections (server.max_connections_per_address), or raise \
+             net.ipv4.tcp_mem on a host with more memory.",
+            limit / buffer
+        ),
+    );
+    [wmem, tcp]
+}
+
 fn count(value: u64) -> String {
     match value {
         Limit::UNLIMITED => "unlimited".to_owned(),
         value => value.to_string(),
     }
 }
+
+/// Clients that may stop reading at once without harm to other programs.
+const TCP_READERS_ADVISED: u64 = 1000;
 
 const HEAD: [&str; 4] = ["check", "found", "needed", "verdict"];
 
@@ -253,6 +290,7 @@ const MEMORY_ADVISED: u64 = 128 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::tcp_memory::TcpMemory;
 
     #[test]
     fn a_good_host_is_all_ok() {
@@ -272,6 +310,8 @@ cores                         8                             1 or more (a shard e
 net.core.somaxconn            4096                          4096 or more                  ok
 net.ipv4.tcp_max_syn_backlog  4096                          4096 or more                  ok
 net.ipv4.ip_local_port_range  28232 ports                   28232 or more                 ok
+net.core.wmem_max             212992                        131072 or more                ok
+net.ipv4.tcp_mem              1 MiB of 2048 MiB             250 MiB or more               ok
 
 This host can run Ringwave.
 ";
@@ -316,6 +356,8 @@ This host can run Ringwave.
             somaxconn: Some(128),
             syn_backlog: Some(128),
             local_ports: Some(1000),
+            send_buffer_max: Some(65_536),
+            tcp_memory: Some(TcpMemory { used: 0, limit: 100 << 20 }),
             io_uring_disabled: Some(1),
             ..good()
         };
@@ -327,13 +369,15 @@ This host can run Ringwave.
             ("net.ipv4.tcp_max_syn_backlog", "sysctl -w net.ipv4.tcp_max_syn_backlog=4096"),
             ("net.ipv4.ip_local_port_range", "sysctl -w net.ipv4.ip_local_port_range="),
             ("kernel.io_uring_disabled", "sysctl -w kernel.io_uring_disabled=0"),
+            ("net.core.wmem_max", "sysctl -w net.core.wmem_max=131072"),
+            ("net.ipv4.tcp_mem", "400 clients that do not read fill it"),
         ] {
             assert_eq!(verdict(&report, check), Verdict::Warn, "{check}");
             let advice = row(&report, check).advice.join("\n");
             assert!(advice.contains(command), "{check}: {advice}");
         }
         assert_eq!(report.failures(), 0);
-        assert!(report.to_text().ends_with("can run Ringwave, with 6 warnings.\n"));
+        assert!(report.to_text().ends_with("can run Ringwave, with 8 warnings.\n"));
     }
 
     #[test]
@@ -357,6 +401,8 @@ This host can run Ringwave.
             somaxconn: Some(4096),
             syn_backlog: Some(4096),
             local_ports: Some(28_232),
+            send_buffer_max: Some(212_992),
+            tcp_memory: Some(TcpMemory { used: 1 << 20, limit: 2 << 30 }),
             seccomp: Some(0),
             io_uring_disabled: Some(0),
             slots: 262_144,

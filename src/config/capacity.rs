@@ -1,5 +1,5 @@
 //! Floor 6. Memory that a process takes before it has a connection, and settings that ask for less
-//! of it, or for more threads than the host has cores for.
+//! of it, or for more threads than the host has cores for. And the kernel's memory of a connection.
 
 use super::ConfigError;
 use super::server::{MemoryLimit, ServerConfig};
@@ -7,6 +7,10 @@ use super::server::{MemoryLimit, ServerConfig};
 /// Bytes of a shard without connections: the sum of what `ringwave doctor` lists, which a test of
 /// the server compares with this.
 pub(crate) const SHARD_BYTES: u64 = 5_660_672;
+
+/// The default of `server.send_buffer` in bytes: the kernel's memory that a client pins which stops
+/// reading, in no size of the process.
+pub(crate) const SEND_BUFFER: u64 = 256 << 10;
 
 /// Bytes of the process without shards: its program, the allocator's and the control thread's.
 /// Resident sets of 1, 2 and 8 idle shards lie on a line that begins here.
@@ -71,7 +75,13 @@ fn mebibytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings;
     use super::*;
+
+    #[test]
+    fn the_default_of_the_send_buffer_is_the_one_that_is_accounted() {
+        assert_eq!(settings::SEND_BUFFER.declaration.default, SEND_BUFFER.to_string());
+    }
 
     #[test]
     fn the_figure_that_is_named_is_enough() {

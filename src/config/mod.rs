@@ -38,6 +38,7 @@ use crate::protocol::app::Apps;
 
 pub use access::SocketAccess;
 pub use apps::{Credentials, DEVELOPMENT};
+pub(crate) use capacity::SEND_BUFFER;
 #[cfg(test)]
 pub(crate) use capacity::SHARD_BYTES;
 pub use changes::{Changes, in_force};

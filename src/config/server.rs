@@ -119,6 +119,9 @@ pub struct ServerConfig {
     pub backlog_per_connection: usize,
     /// Bytes that may wait for all connections of a shard together.
     pub backlog_per_shard: usize,
+    /// Bytes of the kernel's memory that may be queued for one connection. `None`: what the kernel
+    /// chooses (`net.ipv4.tcp_wmem`).
+    pub send_buffer: Option<usize>,
     /// Time over which a stopping server spreads its closes; may be zero. `None`: as long as the
     /// number of connections asks for.
     pub shutdown_window: Option<Duration>,
@@ -207,6 +210,7 @@ pub(super) fn read(reader: &mut Reader<'_>, any_host: bool) -> Result<ServerConf
         log_format: reader.take(&settings::LOG_FORMAT)?,
         backlog_per_connection: reader.take(&settings::BACKLOG_PER_CONNECTION)?,
         backlog_per_shard: reader.take(&settings::BACKLOG_PER_SHARD)?,
+        send_buffer: reader.take(&settings::SEND_BUFFER)?,
         shutdown_window: reader.take(&settings::SHUTDOWN_WINDOW)?,
         max_connections_per_shard: reader.take(&settings::MAX_CONNECTIONS_PER_SHARD)?,
         max_http_connections: reader.take(&settings::MAX_HTTP_CONNECTIONS)?,

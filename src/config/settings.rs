@@ -199,6 +199,9 @@ settings! {
     /// Bytes that may wait for all slow readers of one shard together.
     BACKLOG_PER_SHARD: Whole<usize> = Whole::bytes(4 * KIB, 64 * GIB), "server.backlog_per_shard",
         default "67108864", env "RINGWAVE_BACKLOG_PER_SHARD", takes_effect OnReload;
+    /// Kernel memory of one connection's send queue; at most twice `net.core.wmem_max`.
+    SEND_BUFFER: Or<Whole<usize>> = optional(Whole::bytes(16 * KIB, GIB)), "server.send_buffer",
+        default "262144", env "RINGWAVE_SEND_BUFFER";
     /// Time over which a stop spreads its closes; `auto`: 1 per 20,000 connections, at most 5.
     SHUTDOWN_WINDOW: Or<Seconds> =
         Or { word: "auto", form: Seconds::range(0, 300) }, "server.shutdown_window",

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{SockFilter, SockRef};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, watch};
@@ -320,7 +320,11 @@ enum Listener {
     },
     /// Shared by all shards and hence not to be shut down by one: accepted from when readable, so
     /// that no operation is ever pending on it.
-    Unix(AsyncFd<unix::UnixListener>),
+    Unix {
+        listener: AsyncFd<unix::UnixListener>,
+        /// Set on its connections. None when the kernel gives them no larger one anyway.
+        send_buffer: Option<SendBuffer>,
+    },
     /// The same for a port.
     SharedTcp(AsyncFd<net::TcpListener>),
 }
@@ -337,7 +341,8 @@ impl Listener {
 
     fn unix(listener: unix::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self::Unix(readable(listener)?))
+        let send_buffer = SendBuffer::below_default(&listener)?;
+        Ok(Self::Unix { listener: readable(listener)?, send_buffer })
     }
 
     fn shared_tcp(listener: net::TcpListener) -> io::Result<Self> {
@@ -353,7 +358,10 @@ impl Listener {
                 let (stream, address) = listener.accept().await?;
                 Ok((Stream::Tcp(stream), Peer::of(address.ip())))
             }
-            Self::Unix(listener) => listener.async_io(Interest::READABLE, accept_unix).await,
+            Self::Unix { listener, send_buffer } => {
+                let accept = |listener: &_| accept_unix(listener, *send_buffer);
+                listener.async_io(Interest::READABLE, accept).await
+            }
             Self::SharedTcp(listener) => listener.async_io(Interest::READABLE, accept_tcp).await,
         }
     }
@@ -364,7 +372,7 @@ impl Listener {
                 closer.set_nonblocking(true)?;
                 accept_tcp(closer)
             }
-            Self::Unix(listener) => accept_unix(listener.get_ref()),
+            Self::Unix { listener, send_buffer } => accept_unix(listener.get_ref(), *send_buffer),
             Self::SharedTcp(listener) => accept_tcp(listener.get_ref()),
         }
     }
@@ -373,19 +381,42 @@ impl Listener {
     fn closer(&self) -> Closer {
         match self {
             Self::Tcp { closer, .. } => Closer(Some(Rc::clone(closer))),
-            Self::Unix(_) | Self::SharedTcp(_) => Closer(None),
+            Self::Unix { .. } | Self::SharedTcp(_) => Closer(None),
         }
     }
 }
 
-fn accept_unix(listener: &unix::UnixListener) -> io::Result<(Stream, Peer)> {
+/// A bound on the send buffers of connections, as setsockopt(2) takes it.
+#[derive(Clone, Copy)]
+struct SendBuffer(usize);
+
+impl SendBuffer {
+    /// The option of a listener of unix sockets, which their connections do not inherit: they get
+    /// the kernel's default (`net.core.wmem_default`). None when that is not larger.
+    fn below_default(listener: &unix::UnixListener) -> io::Result<Option<Self>> {
+        let bound = SockRef::from(listener).send_buffer_size()?;
+        let default = Socket::new(Domain::UNIX, Type::STREAM, None)?.send_buffer_size()?;
+        // The kernel doubles what it is told.
+        Ok((bound < default).then_some(Self(bound / 2)))
+    }
+}
+
+fn accept_unix(
+    listener: &unix::UnixListener,
+    send_buffer: Option<SendBuffer>,
+) -> io::Result<(Stream, Peer)> {
     let (stream, _) = listener.accept()?;
+    bound_buffer(&stream, send_buffer)?;
     Ok((Stream::Unix(UnixStream::from_std(stream)), Peer::Unix))
 }
 
 fn accept_tcp(listener: &net::TcpListener) -> io::Result<(Stream, Peer)> {
     let (stream, address) = listener.accept()?;
     Ok((Stream::Tcp(TcpStream::from_std(stream)), Peer::of(address.ip())))
+}
+
+fn bound_buffer(stream: &unix::UnixStream, bound: Option<SendBuffer>) -> io::Result<()> {
+    bound.map_or(Ok(()), |SendBuffer(bytes)| SockRef::from(stream).set_send_buffer_size(bytes))
 }
 
 /// Closes a listener that belongs to its shard alone. Nothing is to be done for a shared one: no
@@ -481,6 +512,22 @@ mod tests {
     use std::os::linux::net::SocketAddrExt;
 
     use super::*;
+
+    #[test]
+    fn a_smaller_send_buffer_than_the_kernels_default_is_that_of_unix_connections() {
+        let name = format!("ringwave-buffer-{}", std::process::id());
+        let address = unix::SocketAddr::from_abstract_name(name).unwrap();
+        let listener = unix::UnixListener::bind_addr(&address).unwrap();
+        let default = SockRef::from(&listener).send_buffer_size().unwrap();
+        for (bytes, expected) in [(10_000, 20_000), (default, default)] {
+            SockRef::from(&listener).set_send_buffer_size(bytes).unwrap();
+            let bound = SendBuffer::below_default(&listener).unwrap();
+            let _client = unix::UnixStream::connect_addr(&address).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            bound_buffer(&accepted, bound).unwrap();
+            assert_eq!(SockRef::from(&accepted).send_buffer_size().unwrap(), expected);
+        }
+    }
 
     #[test]
     fn a_storm_of_connections_leaves_the_shard_its_turns() {

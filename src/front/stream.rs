@@ -179,6 +179,8 @@ pub(super) struct Io {
     /// The peer has ended its direction.
     ended: bool,
     beginning: Beginning,
+    /// The next owner closes the socket.
+    given_away: bool,
 }
 
 impl Io {
@@ -193,6 +195,7 @@ impl Io {
             unsent: Vec::new(),
             ended: false,
             beginning: Beginning::default(),
+            given_away: false,
         }
     }
 
@@ -245,6 +248,7 @@ impl Io {
         let received = std::mem::take(&mut self.received);
         let unsent = std::mem::take(&mut self.unsent);
         let stream = Rc::clone(&self.stream);
+        self.given_away = true;
         drop(self);
         let stream = Rc::try_unwrap(stream)
             .map_err(|_| io::Error::other("an operation still holds the socket"))?;
@@ -303,6 +307,11 @@ impl Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
+        // A peer that leaves more than the last answers unread will not read them: the kernel would
+        // keep them for minutes.
+        if !self.given_away && ring::unsent(&*self.stream) > UNREAD_BYTES {
+            ring::reset_when_closed(&*self.stream);
+        }
         if self.reading.is_some() || self.writing.is_some() {
             // Fails only when the peer is gone already, and then the operations end as well.
             let _ = self.stream.shutdown(Shutdown::Both);
@@ -363,6 +372,10 @@ fn is_transient(error: &io::Error) -> bool {
 /// Holds a usual request whole. A page of it is touched only when bytes arrive, so that a waiting
 /// connection costs address space rather than memory.
 const READ_BYTES: usize = 8 * 1024;
+
+/// What the kernel may still deliver after a close: more than an answer that refuses a request, or
+/// the frames that refuse a WebSocket.
+const UNREAD_BYTES: usize = 16 * 1024;
 
 /// Long enough not to burn CPU while the kernel is short of memory.
 const TRANSIENT_PAUSE: Duration = Duration::from_millis(10);

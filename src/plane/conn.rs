@@ -36,6 +36,18 @@ pub(super) enum Incoming {
     DiscardedToTheEnd,
 }
 
+/// How a dead connection leaves its slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum End {
+    /// In order, if the kernel holds little for the peer, which it is asked first.
+    #[default]
+    InOrder,
+    /// The kernel holds more. The peer has until the deadline of its close to read it.
+    Waits,
+    /// By a reset, which drops what the kernel holds.
+    Reset,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -50,11 +62,13 @@ pub(super) struct Conn {
     pub half_closing: bool,
     /// What is made of the bytes that come.
     pub incoming: Incoming,
+    /// Of a dead connection: what its release has to wait for.
+    pub end: End,
     /// When bytes came last, in units of [`Tick::MS`].
     seen: u32,
     /// The turn in which it used `spent`, by a number that recurs: to be taken for another turn's
     /// does no harm.
-    turn: u16,
+    turn: u8,
     /// Pairs of units of work that it has used in that turn.
     spent: u8,
     /// What this turn owes: first and last node in the outbox. Of a free slot, `owed_first` is the
@@ -79,6 +93,7 @@ impl Default for Conn {
             sending: false,
             half_closing: false,
             incoming: Incoming::Frames,
+            end: End::InOrder,
             seen: 0,
             turn: 0,
             spent: 0,
@@ -113,7 +128,7 @@ impl Conn {
 
     /// Uses units of the share that it has in this turn, in pairs. Returns those beyond the share:
     /// a debt.
-    pub(super) fn spend(&mut self, turn: u16, units: u32) -> u32 {
+    pub(super) fn spend(&mut self, turn: u8, units: u32) -> u32 {
         if self.turn != turn {
             (self.turn, self.spent) = (turn, 0);
         }

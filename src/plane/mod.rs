@@ -19,6 +19,7 @@
 mod backlog;
 mod closing;
 mod conn;
+mod end;
 mod outbox;
 mod receive;
 mod send;
@@ -35,7 +36,7 @@ use crate::ring::{Completion, Op, Ring, Staged};
 use crate::time::Millis;
 use crate::websocket::{Message, ReadLimits};
 
-use conn::{Conn, FreeSlots, Phase};
+use conn::{Conn, End, FreeSlots, Phase};
 use outbox::Outbox;
 use throttle::Throttle;
 
@@ -145,7 +146,9 @@ pub struct Plane<R: Ring> {
     to_hang_up: VecDeque<ConnKey>,
     /// Closing connections whose sending direction must be ended.
     to_half_close: VecDeque<ConnKey>,
-    /// Dead connections without operations: their slots are released at the end of the flush.
+    /// Dead connections without operations, before it is certain how they end.
+    to_end: VecDeque<ConnKey>,
+    /// Dead connections that have ended: their slots are released at the end of the flush.
     to_release: Vec<u32>,
     /// By slot: KiB that were discarded of a connection, begun ones counted as whole: a bound on it
     /// bounds the reads too.
@@ -159,7 +162,7 @@ pub struct Plane<R: Ring> {
     /// Connections that cause more work than their share.
     throttle: Throttle,
     /// Counts turns, round and round.
-    turn: u16,
+    turn: u8,
     /// Units that messages have caused in this turn.
     worked: u32,
     /// Bytes in all backlogs.
@@ -190,6 +193,7 @@ impl<R: Ring> Plane<R> {
             to_send: VecDeque::new(),
             to_hang_up: VecDeque::new(),
             to_half_close: VecDeque::new(),
+            to_end: VecDeque::new(),
             to_release: Vec::new(),
             discarded_kib: HashMap::new(),
             kept: HashSet::new(),
@@ -265,6 +269,20 @@ impl<R: Ring> Plane<R> {
         if debt > 0 && matches!(conn.phase, Phase::Open | Phase::Closing) {
             self.throttle.add(key, debt.into());
         }
+    }
+
+    /// A connection is to be answered, perhaps in another turn and with many bytes.
+    /// [`answered`](Self::answered) has to follow. It may wait for a few such answers; then nothing
+    /// is read from it.
+    pub fn expect_answer(&mut self, key: ConnKey) {
+        if self.throttle.expect(key) && !self.throttle.has(key) {
+            self.throttle.add(key, 0);
+        }
+    }
+
+    /// The answer has come.
+    pub fn answered(&mut self, key: ConnKey) {
+        self.throttle.answered(key);
     }
 
     /// Whether a turn is due in a millisecond, for connections that are read from more slowly.
@@ -376,6 +394,7 @@ impl<R: Ring> Plane<R> {
         self.discarded_kib.remove(&key.slot);
         let Some(conn) = self.conn_mut(key) else { return };
         conn.phase = Phase::Dead;
+        conn.end = End::of(why);
         conn.reader = Default::default();
         let backlog = conn.backlog.take();
         let pending = conn.is_pending();
@@ -387,7 +406,7 @@ impl<R: Ring> Plane<R> {
         if pending {
             self.to_hang_up.push_back(key);
         } else {
-            self.to_release.push(key.slot);
+            self.to_end.push_back(key);
         }
     }
 
@@ -397,7 +416,7 @@ impl<R: Ring> Plane<R> {
         let conn = &self.conns[slot as usize];
         let dead = conn.phase == Phase::Dead;
         if dead && !conn.is_pending() {
-            self.to_release.push(slot);
+            self.to_end.push_back(ConnKey { slot, generation: conn.generation });
         }
         dead
     }
@@ -446,7 +465,8 @@ impl<R: Ring> Plane<R> {
                 Op::SendNow => self.sent_short(completion),
                 Op::Send => self.sent(completion),
                 Op::HalfClose => self.half_closed(&completion),
-                Op::HangUp | Op::Accept => {}
+                Op::AskUnsent => self.told_unsent(completion),
+                Op::HangUp | Op::Reset | Op::Accept => {}
             }
         }
         for completion in held.into_iter().rev() {
@@ -478,7 +498,7 @@ impl<R: Ring> Plane<R> {
                 break;
             }
             self.closing.pop_front();
-            self.kill(key, Ended::Ours);
+            self.close_is_late(key);
         }
     }
 
@@ -493,6 +513,7 @@ impl<R: Ring> Plane<R> {
             || !self.to_send.is_empty()
             || !self.to_hang_up.is_empty()
             || !self.to_half_close.is_empty()
+            || !self.to_end.is_empty()
             || !self.to_release.is_empty()
     }
 
@@ -509,6 +530,7 @@ impl<R: Ring> Plane<R> {
         self.to_send.trim();
         self.to_hang_up.trim();
         self.to_half_close.trim();
+        self.to_end.trim();
         self.to_release.trim();
         self.closing.trim();
         self.closed.trim();
@@ -528,6 +550,7 @@ impl<R: Ring> Plane<R> {
             + self.to_send.room()
             + self.to_hang_up.room()
             + self.to_half_close.room()
+            + self.to_end.room()
             + self.to_release.room()
             + self.closing.room()
             + self.closed.room()

@@ -44,7 +44,7 @@ impl<R: Ring> Plane<R> {
 
     /// The result of a receive apart from its bytes. Only the absence of `more` ends it: it can end
     /// under a full completion queue with bytes and without an error.
-    fn receive_ended(&mut self, completion: &Completion) {
+    pub(super) fn receive_ended(&mut self, completion: &Completion) {
         let key = completion.key;
         if let Some(conn) = self.conn_mut(key) {
             conn.receiving = false;
@@ -106,7 +106,8 @@ impl<R: Ring> Plane<R> {
         while idle < self.throttle.circle()
             && let Some(key) = self.throttle.next()
         {
-            let blocked = self.conn(key).is_some_and(|conn| conn.backlog.is_some());
+            let blocked = self.throttle.awaits_most(key)
+                || self.conn(key).is_some_and(|conn| conn.backlog.is_some());
             match self.throttle.due(key, blocked, self.now) {
                 Due::Read(mut held) => {
                     let taken = self.read(key, &mut held, host);
@@ -150,7 +151,7 @@ impl<R: Ring> Plane<R> {
             let conn = self.conn(key);
             if conn.is_none_or(|of| of.phase == Phase::Dead || of.incoming != Incoming::Frames) {
                 ControlFlow::Break(Stop::End)
-            } else if self.throttle.in_debt(key) {
+            } else if self.throttle.pauses(key) {
                 ControlFlow::Break(Stop::Pause)
             } else {
                 ControlFlow::Continue(())

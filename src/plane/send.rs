@@ -24,7 +24,11 @@ impl<R: Ring> Plane<R> {
     /// While the kernel takes nothing, the lists stay as they are and the next flush goes on; until
     /// then [`poll`](Plane::poll) does nothing and nothing may be owed.
     pub fn flush(&mut self) {
-        if self.send_owed().is_err() || !self.start_operations() || !self.submit() {
+        if self.send_owed().is_err()
+            || !self.start_operations()
+            || !self.start_ends()
+            || !self.submit()
+        {
             self.outbox.stall();
             return;
         }
@@ -247,11 +251,13 @@ impl<R: Ring> Plane<R> {
         self.reap();
         let mut rest = std::mem::take(&mut self.completed);
         rest.retain(|completion| {
-            let short = completion.op == Op::SendNow;
-            if short {
-                self.sent_short(*completion);
+            match completion.op {
+                Op::SendNow => self.sent_short(*completion),
+                // Most dead connections leave in the flush that asks.
+                Op::AskUnsent => self.told_unsent(*completion),
+                _ => return true,
             }
-            !short
+            false
         });
         self.completed = rest;
     }

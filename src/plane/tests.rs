@@ -1,5 +1,7 @@
 //! What the plane does, over a simulated ring on which nothing goes wrong.
 
+mod ends;
+
 use std::os::fd::RawFd;
 
 use crate::ring::sim::{Faults, SimNet, SimRing};

@@ -34,6 +34,10 @@ const POOL_MAX: i64 = 2 * UNITS_PER_MS;
 /// Units that a connection gets at a time when it is its turn.
 const QUANTUM: i64 = 64;
 
+/// Answers of unknown size that a connection may wait for: as many may come at once, and all that
+/// it is owed then has a bound ([`BacklogLimits`](super::BacklogLimits)).
+const AWAITED_MAX: u16 = 4;
+
 /// Bytes of input that are held for all throttled connections of a shard before nothing is received
 /// from anybody else: a connection holds what one turn of its receive has brought (some 64 KiB).
 pub(super) const HELD_MAX: usize = 8 << 20;
@@ -48,6 +52,8 @@ pub(super) struct Throttle {
     order: VecDeque<(u32, u32)>,
     /// How often a connection was throttled.
     times: u32,
+    /// By slot: connections that wait for answers of unknown size, and for how many.
+    awaited: HashMap<u32, (ConnKey, u16)>,
     /// Bytes that are held for all of them.
     held: usize,
     /// Units that nobody has used yet.
@@ -149,6 +155,9 @@ impl Throttle {
 
     /// Forgets a connection.
     pub(super) fn remove(&mut self, key: ConnKey) {
+        if !self.awaited.is_empty() {
+            self.awaited.remove(&key.slot);
+        }
         if self.has(key)
             && let Some(removed) = self.conns.remove(&key.slot)
         {
@@ -196,9 +205,40 @@ impl Throttle {
         }
     }
 
-    /// Whether a connection has used up what it had: nothing more is read from it now.
-    pub(super) fn in_debt(&self, key: ConnKey) -> bool {
-        self.has(key) && self.conns.get(&key.slot).is_some_and(|of| of.credit <= 0)
+    /// Whether a connection has used up what it had, or waits for answers: nothing more is read
+    /// from it now.
+    pub(super) fn pauses(&self, key: ConnKey) -> bool {
+        let in_debt = |of: &Throttled| of.credit <= 0 || self.awaits_most(key);
+        self.has(key) && self.conns.get(&key.slot).is_some_and(in_debt)
+    }
+
+    /// A connection waits for one more answer of unknown size. Whether nothing may be read from it
+    /// before one comes.
+    pub(super) fn expect(&mut self, key: ConnKey) -> bool {
+        let awaited = self.awaited.entry(key.slot).or_insert((key, 0));
+        if awaited.0 != key {
+            *awaited = (key, 0);
+        }
+        awaited.1 = awaited.1.saturating_add(1);
+        awaited.1 >= AWAITED_MAX
+    }
+
+    /// An answer has come.
+    pub(super) fn answered(&mut self, key: ConnKey) {
+        let Some(awaited) = self.awaited.get_mut(&key.slot).filter(|of| of.0 == key) else {
+            return;
+        };
+        awaited.1 -= 1;
+        if awaited.1 == 0 {
+            self.awaited.remove(&key.slot);
+        }
+        self.hungry |= self.holds(key);
+    }
+
+    /// Whether a connection waits for as many answers as it may.
+    pub(super) fn awaits_most(&self, key: ConnKey) -> bool {
+        let awaited = self.awaited.get(&key.slot).filter(|of| of.0 == key);
+        awaited.is_some_and(|&(_, count)| count >= AWAITED_MAX)
     }
 
     /// Begins the part of a turn that is for the throttled. `false`: there are none.
@@ -238,8 +278,8 @@ impl Throttle {
         None
     }
 
-    /// What is due for a connection, which gets a quantum for it. `blocked`: it does not read what
-    /// it is owed, so nothing is read from it either.
+    /// What is due for a connection, which gets a quantum for it. `blocked`: it waits for
+    /// answers, or does not read what it is owed, so nothing is read from it.
     pub(super) fn due(&mut self, key: ConnKey, blocked: bool, now: Millis) -> Due {
         let Some(of) = self.conns.get_mut(&key.slot).filter(|of| of.key == key) else {
             return Due::Nothing;
@@ -274,6 +314,9 @@ impl Throttle {
         if self.conns.is_empty() {
             self.conns = HashMap::new();
             self.order = VecDeque::new();
+        }
+        if self.awaited.is_empty() {
+            self.awaited = HashMap::new();
         }
     }
 }

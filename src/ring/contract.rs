@@ -31,6 +31,8 @@ struct Slot {
     half_closing: bool,
     /// The sending direction was ended.
     half_closed: bool,
+    /// The number of unsent bytes was asked for, and has not come.
+    asking: bool,
 }
 
 impl Contract {
@@ -81,6 +83,18 @@ impl Contract {
         (of.half_closing, of.half_closed) = (true, true);
     }
 
+    /// The number of unsent bytes is asked for.
+    pub(super) fn ask_unsent(&mut self, key: ConnKey) {
+        let of = self.owned(key);
+        assert!(!of.asking, "two questions on slot {}", key.slot);
+        of.asking = true;
+    }
+
+    /// A reset was queued.
+    pub(super) fn reset(&mut self, key: ConnKey) {
+        self.owned(key);
+    }
+
     /// A hang-up was queued.
     pub(super) fn hang_up(&mut self, key: ConnKey) {
         self.owned(key);
@@ -94,7 +108,8 @@ impl Contract {
                 Op::Receive => of.receiving = false,
                 Op::Send => of.sending = false,
                 Op::HalfClose => of.half_closing = false,
-                Op::SendNow | Op::HangUp | Op::Accept => {}
+                Op::AskUnsent => of.asking = false,
+                Op::SendNow | Op::HangUp | Op::Reset | Op::Accept => {}
             }
         }
     }
@@ -106,6 +121,7 @@ impl Contract {
         assert!(!of.receiving, "slot {slot} is released with a pending receive");
         assert!(!of.sending, "slot {slot} is released with a pending send");
         assert!(!of.half_closing, "slot {slot} is released with a pending half-close");
+        assert!(!of.asking, "slot {slot} is released with a pending question");
         std::mem::take(of).owner
     }
 

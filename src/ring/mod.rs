@@ -16,8 +16,11 @@
 //!   until then, because the ring could not tell whose bytes the kernel still reads.
 //! - [`Ring::half_close`] completes once, with 0 or an error. It is for a socket without a pending
 //!   send, once, and nothing may be sent behind it.
+//! - [`Ring::ask_unsent`] always completes, once, with the bytes that the peer has not
+//!   acknowledged.
 //! - A slot is released when no operation on it is pending, never before: the kernel may look an
-//!   operation's socket up by its slot as late as when a worker runs it.
+//!   operation's socket up by its slot as late as when a worker runs it. What its socket still
+//!   holds for the peer then is the kernel's to deliver, after [`Ring::reset`] it is dropped.
 
 mod buffers;
 mod contract;
@@ -31,7 +34,7 @@ use bytes::Bytes;
 
 use crate::id::ConnKey;
 
-pub use uring::{Uring, UringSizes, send_now, tcp_socket, unix_socket};
+pub use uring::{Uring, UringSizes, reset_when_closed, send_now, tcp_socket, unix_socket, unsent};
 
 /// What an operation was, as its completion says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,10 @@ pub enum Op {
     HalfClose,
     /// [`Ring::hang_up`]: for information only.
     HangUp,
+    /// [`Ring::ask_unsent`]: the result is a number of bytes.
+    AskUnsent,
+    /// [`Ring::reset`]: for information only.
+    Reset,
     /// [`Uring::accept`]: the result is the slot of the new socket.
     Accept,
 }
@@ -161,6 +168,21 @@ pub trait Ring {
     /// # Errors
     /// The queue is full.
     fn hang_up(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Asks how many bytes the socket holds that the peer has not acknowledged. A kernel that does
+    /// not know completes with an error. At most one per slot at a time.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn ask_unsent(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Makes a reset of the release of this slot, once the queue is submitted: the kernel drops
+    /// what it holds for the peer. Otherwise it keeps the queue of a closed TCP socket for minutes
+    /// while the peer takes nothing.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn reset(&mut self, key: ConnKey) -> Result<(), QueueFull>;
 
     /// Hands the queue to the kernel. `true`: all of it was taken; `false`: reap, then call again.
     fn submit(&mut self) -> bool;

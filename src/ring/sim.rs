@@ -40,18 +40,16 @@ enum Entry {
     Send(ConnKey, Bytes),
     HalfClose(ConnKey),
     HangUp(ConnKey),
+    AskUnsent(ConnKey),
+    Reset(ConnKey),
 }
 
 impl Entry {
     const fn key(&self) -> ConnKey {
         match self {
-            Self::Receive(key)
-            | Self::ReceiveOnce(key)
-            | Self::StopReceiving(key)
-            | Self::SendNow(key, _)
-            | Self::Send(key, _)
-            | Self::HalfClose(key)
-            | Self::HangUp(key) => *key,
+            Self::Receive(key) | Self::ReceiveOnce(key) | Self::StopReceiving(key) => *key,
+            Self::SendNow(key, _) | Self::Send(key, _) | Self::HalfClose(key) => *key,
+            Self::HangUp(key) | Self::AskUnsent(key) | Self::Reset(key) => *key,
         }
     }
 }
@@ -96,6 +94,8 @@ struct Installed {
     once: bool,
     /// The end of the armed receive was asked for.
     stopping: bool,
+    /// Its release is a reset.
+    resets: bool,
 }
 
 /// The simulated ring of one shard.
@@ -269,6 +269,17 @@ impl SimRing {
             Entry::HangUp(key) => {
                 let installed = self.table[key.slot as usize].as_mut();
                 installed.expect("a hang-up of an empty slot").hung_up = true;
+            }
+            Entry::AskUnsent(key) => {
+                let fd = self.socket(key).expect("a question about an empty slot");
+                let unsent = self.net.with(fd, |socket| socket.to_client.len()).unwrap_or(0);
+                let known = !self.dice.chance(self.faults.stray_again);
+                let result = if known { length(unsent) } else { -libc::EOPNOTSUPP };
+                self.complete(Op::AskUnsent, key, result, false, None);
+            }
+            Entry::Reset(key) => {
+                let installed = self.table[key.slot as usize].as_mut();
+                installed.expect("a reset of an empty slot").resets = true;
             }
         }
     }
@@ -477,7 +488,8 @@ impl Ring for SimRing {
     fn install(&mut self, slot: u32, SimSocket(fd): SimSocket) -> io::Result<()> {
         let entry = self.table.get_mut(slot as usize).ok_or(io::ErrorKind::InvalidInput)?;
         self.contract.installed(slot);
-        *entry = Some(Installed { fd, hung_up: false, once: false, stopping: false });
+        *entry =
+            Some(Installed { fd, hung_up: false, once: false, stopping: false, resets: false });
         Ok(())
     }
 
@@ -490,7 +502,7 @@ impl Ring for SimRing {
         let installed = self.table[slot as usize].take();
         let installed = installed.expect("a slot is released twice");
         self.gone.extend(owner);
-        self.net.release(installed.fd, &mut self.dice);
+        self.net.release(installed.fd, installed.resets, &mut self.dice);
     }
 
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
@@ -547,6 +559,18 @@ impl Ring for SimRing {
     fn hang_up(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         self.push(Entry::HangUp(key))?;
         self.contract.hang_up(key);
+        Ok(())
+    }
+
+    fn ask_unsent(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.push(Entry::AskUnsent(key))?;
+        self.contract.ask_unsent(key);
+        Ok(())
+    }
+
+    fn reset(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.push(Entry::Reset(key))?;
+        self.contract.reset(key);
         Ok(())
     }
 

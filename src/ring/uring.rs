@@ -43,6 +43,14 @@ const ENTER_GETEVENTS: u32 = 1;
 /// turn.
 const ENTER_ATTEMPTS: u32 = 16;
 
+/// `SOCKET_URING_OP_SIOCOUTQ` of `<linux/io_uring.h>`, since Linux 6.6; setting an option of a
+/// socket is there since 6.7. Both are needed only for sockets in the ring's own table, which are
+/// used from 6.13 on.
+const SOCKET_URING_OP_SIOCOUTQ: u32 = 1;
+/// An option of sockets (socket(7)): the close waits for nothing, it drops what was not sent and
+/// resets the connection. Static, because the kernel reads it when the queue is submitted.
+static RESET_AT_CLOSE: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+
 /// How large a ring is.
 #[derive(Clone, Copy, Debug)]
 pub struct UringSizes {
@@ -66,6 +74,22 @@ pub struct UringSizes {
 pub fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     Ok(rustix::net::send(socket, bytes, flags)?)
+}
+
+/// Bytes that a TCP socket holds and that its peer has not acknowledged; of a unix socket, those
+/// that the peer has not read. Zero when the kernel does not know.
+pub fn unsent(socket: impl AsFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel writes one int. The
+    // request is SIOCOUTQ of TCP (tcp(7)), which has the number of TIOCOUTQ.
+    let asked = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if asked == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+/// Makes a reset of the close of a TCP socket: the kernel drops what it holds for the peer.
+pub fn reset_when_closed(socket: impl AsFd) {
+    // Fails only for what is no socket, whose close drops everything anyway.
+    let _no_socket = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
 /// The descriptor of a TCP stream of tokio-uring, which has no safe way to lend it.
@@ -94,6 +118,10 @@ pub struct Uring {
     /// By slot: the user of a pending `send` and what the kernel reads for it. An entry stays until
     /// the completion of that very send, whoever has the slot by then.
     sending: HashMap<u32, (ConnKey, Bytes)>,
+    /// Completions of what was done without the ring, because a socket has a descriptor.
+    at_once: Vec<Completion>,
+    /// The log has the first refusal of an [`Op::Reset`].
+    refusal_told: bool,
     #[cfg(debug_assertions)]
     contract: Contract,
 }
@@ -139,6 +167,8 @@ impl Uring {
             sockets,
             staged: Vec::new(),
             sending: HashMap::new(),
+            at_once: Vec::new(),
+            refusal_told: false,
             #[cfg(debug_assertions)]
             contract: Contract::new(sizes.slots),
         })
@@ -242,6 +272,15 @@ impl Uring {
     /// Lets go of what an operation needed that has ended.
     fn settle(&mut self, completion: &Completion) {
         let key = completion.key;
+        if completion.op == Op::Reset && !std::mem::replace(&mut self.refusal_told, true) {
+            let errno = -completion.result;
+            tracing::warn!(
+                errno,
+                "the kernel does not let io_uring set socket options (an SELinux policy may keep \
+                 it from doing so): it will hold what clients have not read for up to 90 seconds \
+                 after their end"
+            );
+        }
         if completion.op == Op::Send
             && self.sending.get(&key.slot).is_some_and(|(sender, _)| *sender == key)
         {
@@ -405,6 +444,46 @@ impl Ring for Uring {
         Ok(())
     }
 
+    fn ask_unsent(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        match &self.sockets {
+            Sockets::Direct(_) => {
+                let ask = opcode::UringCmd16::new(Fixed(key.slot), SOCKET_URING_OP_SIOCOUTQ);
+                self.push(&ask.build().user_data(user_data(Op::AskUnsent, key)))?;
+            }
+            Sockets::Plain(table) => {
+                let socket = table.get(key.slot as usize).and_then(Option::as_ref);
+                let bytes = socket.map_or(0, unsent);
+                let result = i32::try_from(bytes).unwrap_or(i32::MAX);
+                let op = Op::AskUnsent;
+                self.at_once.push(Completion { op, key, result, more: false, buffer: None });
+            }
+        }
+        #[cfg(debug_assertions)]
+        self.contract.ask_unsent(key);
+        Ok(())
+    }
+
+    fn reset(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        match &self.sockets {
+            Sockets::Direct(_) => {
+                let linger = std::ptr::from_ref(&RESET_AT_CLOSE).cast();
+                let len = u32::try_from(size_of::<libc::linger>()).unwrap_or(0);
+                let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
+                let entry = opcode::SetSockOpt::new(Fixed(key.slot), level, name, linger, len);
+                let entry = entry.build().flags(squeue::Flags::SKIP_SUCCESS);
+                self.push(&entry.user_data(user_data(Op::Reset, key)))?;
+            }
+            Sockets::Plain(table) => {
+                if let Some(Some(socket)) = table.get(key.slot as usize) {
+                    reset_when_closed(socket);
+                }
+            }
+        }
+        #[cfg(debug_assertions)]
+        self.contract.reset(key);
+        Ok(())
+    }
+
     fn submit(&mut self) -> bool {
         for _ in 0..ENTER_ATTEMPTS {
             let unsubmitted = self.unsubmitted();
@@ -420,6 +499,10 @@ impl Ring for Uring {
 
     fn reap(&mut self, into: &mut Vec<Completion>) {
         let mut attempts = 0;
+        for completion in std::mem::take(&mut self.at_once) {
+            self.settle(&completion);
+            into.push(completion);
+        }
         loop {
             let (deferred, overflown) = {
                 let queue = self.io.submission();
@@ -460,6 +543,7 @@ impl Ring for Uring {
 
     fn trim(&mut self) {
         self.staged.trim();
+        self.at_once.trim();
         if self.sending.is_empty() {
             self.sending = HashMap::new();
         }
@@ -541,6 +625,8 @@ const fn user_data(op: Op, key: ConnKey) -> u64 {
         Op::HangUp => 3,
         Op::Accept => 4,
         Op::HalfClose => 5,
+        Op::AskUnsent => 6,
+        Op::Reset => 7,
     };
     (op << 56) | ((key.slot as u64) << 32) | key.generation as u64
 }
@@ -555,6 +641,8 @@ fn completion(entry: &cqueue::Entry) -> Option<Completion> {
         3 => Op::HangUp,
         4 => Op::Accept,
         5 => Op::HalfClose,
+        6 => Op::AskUnsent,
+        7 => Op::Reset,
         _ => return None,
     };
     let slot = ((data >> 32) & 0x00ff_ffff) as u32;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::StartError;
 use super::unix_socket::{self, Fault, admits_everyone};
+use super::{StartError, listener_options};
 use crate::config::{Config, ListenAddr, Listener, ServerConfig, SocketAccess};
 use crate::front::address::Trusted;
 use crate::front::{Listeners, Listening, Opening};
@@ -48,10 +48,21 @@ pub(super) struct Bound {
 pub(super) struct SocketFiles(Vec<PathBuf>);
 
 impl Bound {
+    /// Binds every place of the configuration for every shard.
+    pub(super) fn bind(server: &ServerConfig) -> Result<Self, StartError> {
+        Self::bind_places(
+            &server.listeners,
+            server.socket_access,
+            server.send_buffer,
+            server.shards,
+        )
+    }
+
     /// Binds every place for every shard. `access` says who may connect to unix sockets.
-    pub(super) fn bind(
+    fn bind_places(
         places: &[Listener],
         access: SocketAccess,
+        send_buffer: Option<usize>,
         shards: usize,
     ) -> Result<Self, StartError> {
         let mut bound = Self {
@@ -65,7 +76,10 @@ impl Bound {
                 ListenAddr::Tcp(socket) => bound.bind_tcp(*socket, *opening),
                 ListenAddr::Unix(path) => bound.bind_unix(path, access, *opening),
             };
-            when_free(|| bind(&mut bound)).map_err(refused)?;
+            let bound_queues = |bound: &Self| {
+                bound.listeners.iter().try_for_each(|of| bound_queues(of, send_buffer))
+            };
+            when_free(|| bind(&mut bound)).and_then(|()| bound_queues(&bound)).map_err(refused)?;
         }
         Ok(bound)
     }
@@ -157,14 +171,20 @@ impl Inherited {
     }
 
     /// Clones every socket for every shard. Their files are not ours to remove.
-    pub(super) fn share(&self, shards: usize) -> Result<Bound, StartError> {
+    pub(super) fn share(
+        &self,
+        send_buffer: Option<usize>,
+        shards: usize,
+    ) -> Result<Bound, StartError> {
         let clones = || -> io::Result<Listeners> {
-            Ok(Listeners {
+            let listeners = Listeners {
                 tcp: Vec::new(),
                 shared_tcp: cloned(&self.tcp, net::TcpListener::try_clone)?,
                 unix: cloned(&self.unix, unix::UnixListener::try_clone)?,
                 inherited: true,
-            })
+            };
+            bound_queues(&listeners, send_buffer)?;
+            Ok(listeners)
         };
         let listeners = (0..shards).map(|_| clones()).collect::<Result<_, _>>();
         Ok(Bound {
@@ -173,6 +193,17 @@ impl Inherited {
             inherited: true,
         })
     }
+}
+
+/// Bounds what the kernel queues for the connections of these listeners.
+fn bound_queues(listeners: &Listeners, send_buffer: Option<usize>) -> io::Result<()> {
+    for Listening { socket, .. } in listeners.tcp.iter().chain(&listeners.shared_tcp) {
+        listener_options::bound_tcp(socket, send_buffer)?;
+    }
+    for Listening { socket, .. } in &listeners.unix {
+        listener_options::bound_buffer(socket, send_buffer)?;
+    }
+    Ok(())
 }
 
 fn cloned<L>(
@@ -292,6 +323,8 @@ pub(super) fn advice(address: &ListenAddr, error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
+
     use super::*;
 
     const ACCESS: SocketAccess = SocketAccess { mode: 0o660, owner: None, group: None };
@@ -303,14 +336,34 @@ mod tests {
     #[test]
     fn every_shard_listens_on_the_same_port_and_nobody_else_can() {
         let address = free_port();
-        let bound = Bound::bind(&[ListenAddr::Tcp(address).into()], ACCESS, 3).unwrap();
+        let places = [ListenAddr::Tcp(address).into()];
+        let bound = Bound::bind_places(&places, ACCESS, None, 3).unwrap();
         assert_eq!(bound.listeners.iter().map(|of| of.tcp.len()).sum::<usize>(), 3);
-        let Err(StartError::Listen { error, .. }) =
-            Bound::bind(&[ListenAddr::Tcp(address).into()], ACCESS, 1)
+        let Err(StartError::Listen { error, .. }) = Bound::bind_places(&places, ACCESS, None, 1)
         else {
             panic!("a second gateway took the port");
         };
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn every_listener_bounds_the_queues_of_its_connections_handed_over_ones_too() {
+        let path = std::env::temp_dir().join(format!("ringwave-bounds-{}", std::process::id()));
+        let places = [ListenAddr::Tcp(free_port()).into(), ListenAddr::Unix(path.clone()).into()];
+        let bound = Bound::bind_places(&places, ACCESS, Some(100_000), 2).unwrap();
+        for listeners in &bound.listeners {
+            let tcp = SockRef::from(&listeners.tcp[0].socket).send_buffer_size().unwrap();
+            let unix = SockRef::from(&listeners.unix[0].socket).send_buffer_size().unwrap();
+            assert_eq!((tcp, unix), (100_000, 100_000));
+        }
+        let (socket, opening) = (net::TcpListener::bind("127.0.0.1:0").unwrap(), Opening::Http);
+        let tcp = vec![Listening { socket, opening }];
+        let inherited = Inherited { tcp, ..Inherited::default() };
+        let shared = inherited.share(Some(100_000), 2).unwrap();
+        for listeners in &shared.listeners {
+            let tcp = SockRef::from(&listeners.shared_tcp[0].socket);
+            assert_eq!(tcp.send_buffer_size().unwrap(), 100_000);
+        }
     }
 
     #[test]
@@ -320,12 +373,12 @@ mod tests {
         let path = directory.join("gateway.sock");
         drop(unix::UnixListener::bind(&path).unwrap());
         let addresses = [ListenAddr::Unix(path.clone()).into()];
-        let bound = Bound::bind(&addresses, ACCESS, 2).unwrap();
-        assert!(Bound::bind(&addresses, ACCESS, 2).is_err(), "it is in use");
+        let bound = Bound::bind_places(&addresses, ACCESS, None, 2).unwrap();
+        assert!(Bound::bind_places(&addresses, ACCESS, None, 2).is_err(), "it is in use");
         drop(bound);
         assert!(!path.exists());
         fs::write(&path, "a file").unwrap();
-        assert!(Bound::bind(&addresses, ACCESS, 2).is_err(), "not ours to remove");
+        assert!(Bound::bind_places(&addresses, ACCESS, None, 2).is_err(), "not ours");
         assert!(path.exists());
         fs::remove_dir_all(&directory).unwrap();
     }

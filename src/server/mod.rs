@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod limits;
 mod listen;
+mod listener_options;
 pub mod logging;
 mod mailboxes;
 mod memory_watch;
@@ -19,6 +20,7 @@ mod shards;
 pub mod signals;
 mod status;
 mod stop;
+pub mod tcp_memory;
 mod unix_socket;
 
 use std::fmt;
@@ -116,8 +118,8 @@ fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
     let host = preflight::check()?;
     host.holds(server.shards)?;
     let bound = match inherited.is_empty() {
-        true => Bound::bind(&server.listeners, server.socket_access, server.shards)?,
-        false => inherited.share(server.shards)?,
+        true => Bound::bind(server)?,
+        false => inherited.share(server.send_buffer, server.shards)?,
     };
     let format = match server.log_format {
         LogFormat::Text => logging::Format::Text,
@@ -209,8 +211,9 @@ fn announce(config: &Config, host: &Host, cores: &[Option<usize>]) {
         LogFormat::Json => tell_start(server),
     }
     let slots = limits::slots_note(host.nofile.soft, server.max_connections_per_shard);
-    let notes = config.notes.iter().cloned().chain(slots).chain(listen::believed_strangers(server));
-    for note in notes.chain(shards::pinning_note(cores)) {
+    let buffers = listener_options::note(server.send_buffer);
+    let notes = config.notes.iter().cloned().chain(slots).chain(buffers);
+    for note in notes.chain(listen::believed_strangers(server)).chain(shards::pinning_note(cores)) {
         tracing::warn!("{note}");
     }
 }

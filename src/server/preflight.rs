@@ -18,6 +18,7 @@ use std::fs;
 
 use super::limits::{self, Limit};
 use super::status::Status;
+use super::tcp_memory::TcpMemory;
 
 /// What the host offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,10 @@ pub struct Host {
     pub somaxconn: Option<i64>,
     /// `net.ipv4.tcp_max_syn_backlog`: connections in their TCP handshake.
     pub syn_backlog: Option<i64>,
+    /// What TCP holds in all queues of the host, and its limit.
+    pub tcp_memory: Option<TcpMemory>,
+    /// `net.core.wmem_max`: what a program may ask for as the send buffer of a socket, in bytes.
+    pub send_buffer_max: Option<i64>,
     /// Local ports that a proxy on this host can choose from.
     pub local_ports: Option<u64>,
     /// Mode in `/proc/self/status`: 0 off, 1 strict, 2 filter.
@@ -119,6 +124,8 @@ impl Host {
             memory_limit: clues.memory_limit,
             somaxconn: limits::sysctl("net/core/somaxconn"),
             syn_backlog: limits::sysctl("net/ipv4/tcp_max_syn_backlog"),
+            tcp_memory: TcpMemory::read(),
+            send_buffer_max: limits::sysctl("net/core/wmem_max"),
             local_ports: limits::local_ports(),
             seccomp: clues.status.seccomp,
             io_uring_disabled: clues.io_uring_disabled,

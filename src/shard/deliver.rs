@@ -28,9 +28,6 @@ use crate::websocket::{self, ReadLimits};
 /// Units of work (of the plane, about a microsecond) beside those of any message: of a subscribe
 /// here and at its home, of an unsubscribe, of a client event and of a sign-in.
 const SUBSCRIBE_UNITS: u32 = 4;
-/// Of a subscribe whose answer may be large, until the answer is there and its size is charged: a
-/// connection must not ask for more of them at once than it can be owed.
-const LARGE_ANSWER_UNITS: u32 = 128;
 const UNSUBSCRIBE_UNITS: u32 = 2;
 const CLIENT_EVENT_UNITS: u32 = 3;
 const SIGN_IN_UNITS: u32 = 8;
@@ -70,9 +67,7 @@ impl<R: Ring> Host<R> for Core {
             Action::Nothing => {}
             Action::Reply(frame) => plane.owe(key, &frame),
             Action::Subscribe(authorised) => {
-                let kind = authorised.channel().kind();
-                let large = kind.is_cache() || kind.is_presence();
-                plane.charge(key, if large { LARGE_ANSWER_UNITS } else { SUBSCRIBE_UNITS });
+                plane.charge(key, SUBSCRIBE_UNITS);
                 self.subscribe(plane, key, authorised);
             }
             Action::SignIn(signed_in, answer) => {
@@ -129,6 +124,9 @@ impl Core {
             Subscribe::Already => (0, true),
             Subscribe::Asked(ticket) => (ticket, true),
         };
+        if has_large_answers(&channel) {
+            plane.expect_answer(key);
+        }
         let home = channel.home(self.port.shards());
         let join = Join {
             key: channel,
@@ -265,6 +263,9 @@ impl Core {
     /// The home's answer to a subscribe.
     fn joined<R: Ring>(&mut self, plane: &mut Plane<R>, joined: Joined) {
         let Joined { key: channel, conn, ticket, again, outcome } = joined;
+        if has_large_answers(&channel) {
+            plane.answered(conn);
+        }
         match outcome {
             Outcome::Subscribed { answer, last, .. } if again => {
                 let settle = &mut |frame: &Frame| plane.owe(conn, frame);
@@ -309,6 +310,12 @@ impl Core {
         let occupant = self.sessions.get(slot as usize)?.as_ref()?;
         (occupant.session.socket_id() == id).then_some(slot)
     }
+}
+
+/// Whether the answer to a subscribe may be as large as an event or a list of members.
+fn has_large_answers(channel: &ChannelKey) -> bool {
+    let kind = channel.name().kind();
+    kind.is_cache() || kind.is_presence()
 }
 
 /// What a home answers to a subscribe goes to the subscriber, whose share of the turn pays for it.

@@ -315,6 +315,12 @@ impl<R: Ring> Shard<R> {
         self.core.timers.stopped()
     }
 
+    /// Ends what is left of connections after the last turn: a kernel that closes the sockets of a
+    /// process keeps their queues, whether or not anybody reads them.
+    pub fn end(&mut self) {
+        self.plane.end_all();
+    }
+
     /// While messages for another shard wait for room, nobody may cause more of them; long before
     /// that, connections that cause more than their share may not.
     fn intake(&self) -> Intake {

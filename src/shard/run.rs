@@ -144,6 +144,7 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
         }
         sleep.until_woken(&shard, &handle.0).await;
     }
+    shard.end();
     // Requests in flight end, or are cut.
     let _cut = tokio::time::timeout(FRONT_STOP_TIMEOUT, &mut front).await;
     Ok(())

@@ -13,6 +13,7 @@ use hyper::header::{CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
 use hyper::rt::{Read, Write};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -20,7 +21,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::protocol::webhook::Url;
+use crate::protocol::webhook::{Url, Webhook};
 
 use super::dispatch::Delivery;
 
@@ -58,7 +59,7 @@ impl Line {
             }
         }
         let webhook = &delivery.webhook;
-        let connecting = timeout(webhook.connect_timeout, self.connect(&webhook.url));
+        let connecting = timeout(webhook.connect_timeout, self.connect(webhook));
         let connection = connecting.await.map_err(|_| Failure::ConnectTimeout)??;
         self.exchange(connection, delivery).await
     }
@@ -89,8 +90,14 @@ impl Line {
         Err(Failure::Status(status, location.map(Into::into)))
     }
 
-    async fn connect(&self, url: &Url) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    async fn connect(&self, webhook: &Webhook) -> Result<SendRequest<Full<Bytes>>, Failure> {
+        let url = &webhook.url;
         let stream = dial(url).await?;
+        // A receiver that takes nothing for so long has failed its request: what the kernel still
+        // holds for it then goes with the connection.
+        SockRef::from(&stream)
+            .set_tcp_user_timeout(Some(webhook.timeout))
+            .map_err(Failure::Connect)?;
         // Small requests, one after another: waiting for more to send would only delay them.
         stream.set_nodelay(true).map_err(Failure::Connect)?;
         if !url.tls() {

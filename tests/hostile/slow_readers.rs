@@ -1,1 +1,153 @@
+use std::fs;
+use std::net::{Shutdown, TcpStream};
+use std::time::Instant;
 
+use rustix::process::Signal;
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+
+use crate::gateway::{DEADLINE, Gateway, Setup, eventually};
+use crate::http::{Call, Http, connections, until_connected};
+use crate::raw::{self, CLOSE, Raw};
+
+/// Under a request's limit, so that few events fill any socket.
+const EVENT_BYTES: usize = 90_000;
+
+/// The kernel memory that `server.send_buffer` allows for a connection by default.
+const QUEUE_BYTES: usize = 256 << 10;
+
+/// A connection whose queue holds no more than this is left to the kernel when it ends.
+const ORDERLY_BYTES: usize = 16 << 10;
+
+/// Bytes that the kernel holds for the clients of a gateway, over all states of TCP, the sockets
+/// that nobody owns any more included: what was sent and not acknowledged, and what waits behind.
+fn queued(gateway: &Gateway) -> usize {
+    let address = gateway.address();
+    let std::net::IpAddr::V4(ip) = address.ip() else { panic!("{address}") };
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let queue = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let queues = fields.get(4).filter(|_| fields.get(1) == Some(&local.as_str()))?;
+        usize::from_str_radix(queues.split(':').next()?, 16).ok()
+    };
+    table.lines().filter_map(queue).sum()
+}
+
+/// A subscriber of a public channel that has taken the answer and reads no more.
+fn stopped_reader(gateway: &Gateway) -> Raw {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // The receiver's part of a queue on loopback is the client's, not the server's: keep it small.
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    socket.connect(&gateway.address().into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    let mut raw = Raw::over(stream, raw::handshake().as_bytes());
+    raw.established();
+    raw.send(&raw::text(r#"{"event":"pusher:subscribe","data":{"channel":"room"}}"#));
+    assert!(raw.message().contains("subscription_succeeded"));
+    raw
+}
+
+fn publish(http: &mut Http<TcpStream>) {
+    let data = " ".repeat(EVENT_BYTES);
+    let body = json!({ "name": "e", "channel": "room", "data": data });
+    http.send(&Call::post("events", &body).bytes());
+    assert_eq!(http.response().status, 200);
+}
+
+#[test]
+fn what_the_kernel_holds_for_those_who_never_read_is_bounded_and_gone_after_their_close() {
+    const CLIENTS: usize = 500;
+    let _alone = crate::alone();
+    let gateway = Setup::new(2).start();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| stopped_reader(&gateway)).collect();
+    let mut http = Http::over(gateway.tcp());
+    let mut most = 0;
+    for published in 0.. {
+        if connections(&gateway) == 0 {
+            break;
+        }
+        assert!(published < 200, "they are never closed");
+        publish(&mut http);
+        most = most.max(queued(&gateway));
+        // One segment may begin below the bound and end above it.
+        assert!(most <= CLIENTS * (QUEUE_BYTES + (64 << 10)), "{} B each", most / CLIENTS);
+    }
+    let closed = Instant::now();
+    // Each was sent events until its socket was full.
+    assert!(most >= CLIENTS * EVENT_BYTES, "{most}");
+    eventually("the kernel has dropped what nobody will read", || {
+        (queued(&gateway) <= CLIENTS * 1024).then_some(())
+    });
+    println!("at most {most} B, gone {:?} after the last close", closed.elapsed());
+    drop(clients);
+}
+
+/// Fills the queues of these clients in the kernel, and no more than begins to wait behind them.
+fn fill(gateway: &Gateway, http: &mut Http<TcpStream>, clients: usize) {
+    while queued(gateway) < clients * QUEUE_BYTES / 3 {
+        publish(http);
+    }
+    assert_eq!(connections(gateway), clients as u64);
+}
+
+#[test]
+fn a_client_that_ends_its_connection_without_reading_leaves_no_queue_behind() {
+    const CLIENTS: usize = 20;
+    let _alone = crate::alone();
+    let gateway = Setup::new(2).start();
+    let mut http = Http::over(gateway.tcp());
+    for by_close in [true, false] {
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| stopped_reader(&gateway)).collect();
+        fill(&gateway, &mut http, CLIENTS);
+        for raw in &mut clients {
+            match by_close {
+                true => raw.send(&raw::frame(0x80 | CLOSE, &1000_u16.to_be_bytes())),
+                false => raw.stream.shutdown(Shutdown::Write).unwrap(),
+            }
+        }
+        until_connected(&gateway, 0);
+        let end = if by_close { "Close frame" } else { "FIN" };
+        eventually(&format!("little is queued after a {end}"), || {
+            (queued(&gateway) <= CLIENTS * ORDERLY_BYTES).then_some(())
+        });
+        // They have not read or closed anything all along.
+        drop(clients);
+    }
+}
+
+#[test]
+fn a_stop_leaves_no_queue_behind() {
+    const CLIENTS: usize = 20;
+    let _alone = crate::alone();
+    let mut gateway = Setup::new(2).start();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| stopped_reader(&gateway)).collect();
+    fill(&gateway, &mut Http::over(gateway.tcp()), CLIENTS);
+    gateway.signal(Signal::TERM);
+    assert!(gateway.ended().success());
+    eventually("nothing is queued after the end of the process", || {
+        (queued(&gateway) <= CLIENTS * ORDERLY_BYTES).then_some(())
+    });
+    drop(clients);
+}
+
+#[test]
+fn a_slow_reader_that_catches_up_within_the_deadline_gets_its_close_frame() {
+    let _alone = crate::alone();
+    let gateway = Setup::new(1).start();
+    let mut late = stopped_reader(&gateway);
+    let mut http = Http::over(gateway.tcp());
+    while connections(&gateway) > 0 {
+        publish(&mut http);
+    }
+    let error = loop {
+        let message = late.message();
+        if message.contains("pusher:error") {
+            break message;
+        }
+    };
+    assert!(error.contains("4101"), "{error}");
+    late.expect_close(4101);
+}

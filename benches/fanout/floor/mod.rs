@@ -128,7 +128,7 @@ impl Floor {
             Op::Receive => self.received(completion),
             Op::Send => self.sent(completion),
             Op::SendNow => self.sent_short(completion),
-            Op::HangUp | Op::HalfClose => {}
+            Op::HangUp | Op::HalfClose | Op::AskUnsent | Op::Reset => {}
         }
     }
 

@@ -409,3 +409,43 @@ fn held(address: SocketAddr, peer: SocketAddr) -> bool {
         ports == (address.port(), peer.port()) && columns[9] != "0"
     })
 }
+
+#[test]
+fn answers_that_nobody_reads_do_not_outlive_their_connection() {
+    let idle_timeout = Duration::from_secs(2);
+    with_front(shard(), Settings { idle_timeout, ..Settings::default() }, |address| {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        const UNREAD: usize = 64 << 10;
+        let begun = Instant::now();
+        let requests = UP.repeat(100);
+        let mut client = connect(address);
+        while unread(address, client.local_addr().unwrap()) < UNREAD {
+            assert!(begun.elapsed() < PATIENCE, "its answers are never that many");
+            client.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            match client.write_all(requests.as_bytes()) {
+                Ok(()) => {}
+                // Nobody takes more, or this thread did not run for so long that it was cut.
+                Err(_) => client = connect(address),
+            }
+        }
+        let peer = client.local_addr().unwrap();
+        while unread(address, peer) > 0 {
+            assert!(begun.elapsed() < 2 * PATIENCE, "{} B", unread(address, peer));
+            thread::sleep(Duration::from_millis(10));
+        }
+        drop(client);
+    });
+}
+
+/// Bytes that the kernel holds for this client, whether or not anybody owns the socket.
+fn unread(address: SocketAddr, peer: SocketAddr) -> usize {
+    let port = |column: &str| u16::from_str_radix(column.rsplit_once(':').unwrap().1, 16).unwrap();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let queue = |line: &str| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let of_it = (port(columns[1]), port(columns[2])) == (address.port(), peer.port());
+        let queue = columns[4].split(':').next().unwrap();
+        of_it.then(|| usize::from_str_radix(queue, 16).unwrap())
+    };
+    table.lines().skip(1).find_map(queue).unwrap_or(0)
+}

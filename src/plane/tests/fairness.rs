@@ -182,3 +182,25 @@ fn while_other_shards_are_behind_only_those_within_their_share_are_read() {
     world.calm_down();
     assert_eq!(world.heard_of(greedy), whole_flood());
 }
+
+#[test]
+fn nothing_is_read_from_a_connection_that_waits_for_four_answers() {
+    let mut world = World::new();
+    let (key, fd) = world.connect();
+    (0..4).for_each(|_| world.plane.expect_answer(key));
+    world.send(fd, TEXT, b"late");
+    world.calm_down();
+    assert!(world.heard_of(key).is_empty());
+    world.plane.answered(key);
+    world.calm_down();
+    assert_eq!(world.heard_of(key), ["late"]);
+    // The answers of one that has ended concern nobody.
+    world.plane.expect_answer(key);
+    world.net.close(fd);
+    world.calm_down();
+    (0..4).for_each(|_| world.plane.answered(key));
+    let (next, fd) = world.connect();
+    world.send(fd, TEXT, b"hello");
+    world.calm_down();
+    assert_eq!((next.slot, world.heard_of(next)), (key.slot, vec!["hello"]));
+}

@@ -25,6 +25,8 @@ pub(super) struct Socket {
     pub half_closed: bool,
     /// The server released the socket.
     server_closed: bool,
+    /// The server did so by a reset.
+    server_reset: bool,
 }
 
 impl Socket {
@@ -66,6 +68,7 @@ impl SimNet {
             reset: false,
             half_closed: false,
             server_closed: false,
+            server_reset: false,
         });
         RawFd::try_from(sockets.len() - 1).unwrap_or(RawFd::MAX)
     }
@@ -122,6 +125,12 @@ impl SimNet {
         self.with(fd, |socket| socket.server_closed).unwrap_or(true)
     }
 
+    /// Whether the server has ended the connection by a reset.
+    #[must_use]
+    pub fn reset_by_server(&self, fd: RawFd) -> bool {
+        self.with(fd, |socket| socket.server_reset).unwrap_or(false)
+    }
+
     /// Whether the simulated network reset this connection.
     #[must_use]
     pub fn was_reset(&self, fd: RawFd) -> bool {
@@ -129,12 +138,14 @@ impl SimNet {
     }
 
     /// The server closes. What it has not read by then makes its TCP reset the connection, and what
-    /// was still on its way to the client may be lost with it (RFC 2525 section 2.17).
-    pub(super) fn release(&self, fd: RawFd, dice: &mut Dice) {
+    /// was still on its way to the client may be lost with it (RFC 2525 section 2.17); so it is
+    /// when the server asks for a reset.
+    pub(super) fn release(&self, fd: RawFd, resets: bool, dice: &mut Dice) {
         self.with(fd, |socket| {
             assert!(!socket.server_closed, "socket {fd} is released twice");
             socket.server_closed = true;
-            if !socket.to_server.is_empty() {
+            socket.server_reset = resets;
+            if resets || !socket.to_server.is_empty() {
                 let arrived = dice.below(socket.to_client.len() + 1);
                 socket.to_client.truncate(arrived);
             }

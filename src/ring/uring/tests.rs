@@ -609,3 +609,69 @@ fn a_peer_that_only_stops_sending_can_still_be_sent_to() {
         assert_eq!(read_exactly(&mut peer, 5), b"still");
     });
 }
+
+#[test]
+fn the_kernel_tells_how_much_the_peer_has_not_acknowledged() {
+    in_both_modes(|mut turns| {
+        let mut peer = turns.connect(0);
+        for fills in [false, true] {
+            let unread = if fills { turns.fill(key(0)) } else { 0 };
+            turns.ring.ask_unsent(key(0)).unwrap();
+            turns.submit();
+            let Completion { op, key: of, result, .. } = turns.next();
+            assert_eq!((op, of), (Op::AskUnsent, key(0)));
+            let unsent = usize::try_from(result).unwrap();
+            // The peer's TCP has acknowledged what is in its own buffer.
+            let expected = if fills { 1..unread } else { 0..1 };
+            assert!(expected.contains(&unsent), "{unsent} of {unread}");
+        }
+        turns.ring.release(0);
+        assert!(ended(&mut peer));
+    });
+}
+
+#[test]
+fn a_release_lets_the_kernel_send_the_rest_and_a_reset_drops_it() {
+    in_both_modes(|mut turns| {
+        for (slot, reset) in [(0, false), (1, true)] {
+            let mut peer = turns.connect(slot);
+            let filled = turns.fill(key(slot));
+            if reset {
+                turns.ring.reset(key(slot)).unwrap();
+                turns.submit();
+                assert_eq!(turns.reap(), [], "no refusal");
+            }
+            turns.ring.release(slot);
+            let mut got = Vec::new();
+            let end = peer.read_to_end(&mut got).map_err(|error| error.kind());
+            match reset {
+                true => assert_eq!(end, Err(io::ErrorKind::ConnectionReset)),
+                false => assert_eq!(end, Ok(filled)),
+            }
+        }
+    });
+}
+
+#[cfg(debug_assertions)]
+#[test]
+#[should_panic(expected = "slot 0 is released with a pending question")]
+fn a_slot_is_not_released_before_its_question_is_answered() {
+    let mut turns = Turns::new(&SIZES);
+    let _peer = turns.connect(0);
+    turns.ring.ask_unsent(key(0)).unwrap();
+    turns.ring.release(0);
+}
+
+#[test]
+fn a_descriptor_tells_and_drops_the_same() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    assert_eq!(unsent(&socket), 0);
+    while send_now(&socket, &[0; 65_536]).is_ok() {}
+    assert!(unsent(&socket) > 0);
+    reset_when_closed(&socket);
+    drop(socket);
+    let end = peer.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+    assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
+}

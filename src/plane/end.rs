@@ -1,0 +1,135 @@
+//! How connections leave their slots: in order, or by a reset.
+//!
+//! When a TCP socket is closed in order, the kernel goes on sending what its queue holds, and keeps
+//! it for minutes while the peer takes nothing. So a queue that nobody will read is dropped by a
+//! reset: that of a connection which has not answered its Close frame in time (slow, unresponsive
+//! or anything else), and that of a peer which has left, if it is more than the kernel may keep.
+//! After Close frames of both sides the peer has until the deadline of the close to read the rest.
+//!
+//! A dead connection whose operations have ended passes through `to_end`, where the kernel is asked
+//! how much it holds, to `to_release`.
+
+use crate::id::ConnKey;
+use crate::ring::{Completion, Op, Ring};
+
+use super::conn::{End, Incoming, Phase};
+use super::{Ended, Plane};
+
+/// Bytes that the kernel may keep for a peer after the end of its connection: the last messages
+/// with a Close frame behind them, on their way. 16,384 closed sockets, the most that a kernel
+/// keeps by default (`net.ipv4.tcp_max_orphans`), hold 256 MiB of it.
+pub(super) const LEFT_TO_KERNEL: usize = 16 << 10;
+
+/// Turns of the ring in which [`Plane::end_all`] ends everything. Each takes the completions of the
+/// one before it: a hang-up, a question and a reset are three.
+const LAST_TURNS: usize = 64;
+
+impl End {
+    /// The end that suits the reason.
+    pub(super) const fn of(why: Ended) -> Self {
+        match why {
+            Ended::PeerClosed | Ended::PeerLeft => Self::InOrder,
+            Ended::Ours | Ended::TooSlow | Ended::Violation(_) | Ended::Failed(_) => Self::Reset,
+        }
+    }
+}
+
+impl<R: Ring> Plane<R> {
+    /// Queues the question or the reset of each connection that is about to leave. `false`: the
+    /// kernel took nothing.
+    pub(super) fn start_ends(&mut self) -> bool {
+        while let Some(&key) = self.to_end.front() {
+            let resets = self.conn(key).is_some_and(|conn| conn.end == End::Reset);
+            let queued = if resets { self.ring.reset(key) } else { self.ring.ask_unsent(key) };
+            if queued.is_ok() {
+                self.to_end.pop_front();
+                if resets {
+                    self.to_release.push(key.slot);
+                }
+            } else if !self.submit() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The kernel has said how much it holds for the peer of a dead connection.
+    pub(super) fn told_unsent(&mut self, completion: Completion) {
+        let key = completion.key;
+        let Some(conn) = self.conn_mut(key) else {
+            self.counters.stale += 1;
+            return;
+        };
+        // A kernel that does not know keeps as much as it likes.
+        let unsent = usize::try_from(completion.result).unwrap_or(0);
+        if unsent <= LEFT_TO_KERNEL {
+            self.to_release.push(key.slot);
+        } else if conn.incoming == Incoming::Closed {
+            conn.end = End::Waits;
+        } else {
+            conn.end = End::Reset;
+            self.to_end.push_back(key);
+        }
+    }
+
+    /// The deadline of a close has passed.
+    pub(super) fn close_is_late(&mut self, key: ConnKey) {
+        let Some(conn) = self.conn_mut(key) else { return };
+        if conn.phase != Phase::Dead {
+            return self.kill(key, Ended::Ours);
+        }
+        conn.incoming = Incoming::Frames;
+        // It may have read all by now.
+        if conn.end == End::Waits {
+            conn.end = End::InOrder;
+            self.to_end.push_back(key);
+        }
+    }
+
+    /// Ends all connections at once, for a process that is about to end: those for which the kernel
+    /// holds little in order, the others by a reset. To be called instead of any further turn.
+    pub fn end_all(&mut self) {
+        self.kept.clear();
+        for slot in 0..self.slots_used() {
+            let Some(conn) = self.conns.get(slot as usize) else { continue };
+            let key = ConnKey { slot, generation: conn.generation };
+            match conn.phase {
+                Phase::Free => {}
+                Phase::Dead => self.close_is_late(key),
+                Phase::Open | Phase::Closing if conn.backlog.is_some() => {
+                    self.kill(key, Ended::Ours);
+                }
+                Phase::Open | Phase::Closing => self.kill(key, Ended::PeerLeft),
+            }
+        }
+        for _ in 0..LAST_TURNS {
+            self.closed.clear();
+            self.flush();
+            if self.is_empty() {
+                return;
+            }
+            self.reap();
+            while let Some(completion) = self.completed.pop_front() {
+                self.ended_last(completion);
+            }
+        }
+    }
+
+    /// A completion that comes when nobody listens any more.
+    fn ended_last(&mut self, completion: Completion) {
+        match completion.op {
+            Op::Receive => {
+                if let Some(buffer) = self.ring.take_buffer(&completion) {
+                    self.ring.give_back(buffer);
+                }
+                if !completion.more && self.conn(completion.key).is_some() {
+                    self.receive_ended(&completion);
+                }
+            }
+            Op::Send => self.sent(completion),
+            Op::HalfClose => self.half_closed(&completion),
+            Op::AskUnsent => self.told_unsent(completion),
+            Op::SendNow | Op::HangUp | Op::Reset | Op::Accept => {}
+        }
+    }
+}
