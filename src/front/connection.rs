@@ -11,6 +11,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use hyper::Request;
+use hyper::body::{Body, Incoming};
+use hyper::http::request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::sync::watch;
@@ -20,12 +23,14 @@ use crate::protocol::close::{self, ProtocolError};
 
 use super::address::Peer;
 use super::door::Place;
+use super::framing::Framing;
 use super::gateway::{Command, Gateway, Reservation, Upgraded};
 use super::listener::{self, Accepted, Opening};
 use super::pace::Pace;
+use super::reply::Answer;
 use super::stream::{Io, Parts, Switching};
 use super::visitor::Visitor;
-use super::{Front, service};
+use super::{Front, HEAD_BYTES_MAX, service};
 
 /// What becomes of the socket behind its 101.
 #[derive(Debug)]
@@ -47,42 +52,68 @@ pub(super) struct Admitted {
     pub(super) client: Option<IpAddr>,
 }
 
-/// Serves a connection until it ends.
+/// One connection as its requests see it.
+struct Connection<G> {
+    front: Rc<Front<G>>,
+    visitor: Visitor,
+    pace: Rc<Pace>,
+    framing: Rc<Framing>,
+    switching: Rc<Switching>,
+    /// Set by the request that is answered with 101.
+    switched: RefCell<Option<Switched>>,
+}
+
+/// Serves a connection until it ends. While it waits, it holds this future and little else: what
+/// needs more is in futures of its own, one after the other.
 pub(super) async fn serve<G: Gateway>(
     accepted: Accepted,
     front: Rc<Front<G>>,
     stop: watch::Receiver<bool>,
 ) {
     let pace = Rc::new(Pace::new(front.settings.get().head_timeout));
-    let switched = Rc::new(RefCell::new(None));
     let switching = Rc::new(Switching::default());
-    let mut io = Io::new(accepted.stream, Rc::clone(&pace), Rc::clone(&switching));
     let (peer, opening) = (accepted.peer, accepted.opening);
-    let Some((visitor, peer)) = welcome(&mut io, peer, opening, &front, stop.clone()).await else {
-        return;
-    };
-    let visitor = Rc::new(visitor);
+    let mut io = Io::new(accepted.stream, Rc::clone(&pace), Rc::clone(&switching));
+    let open = front.permits.enter(&pace);
+    let welcomed = welcome(&mut io, peer, opening, &front, &pace, stop.clone()).await;
+    let Some((visitor, peer)) = welcomed else { return };
+    let (framing, switched) = (io.framing(), RefCell::default());
+    let front = Rc::clone(&front);
+    let connection =
+        Rc::new(Connection { front, visitor, pace: pace.clone(), framing, switching, switched });
+    let left = speak_http(io, peer, &connection, stop.clone()).await;
+    drop(open);
+    let Some((io, read)) = left else { return };
+    let switched = connection.switched.take();
+    tokio::select! {
+        () = leave_http(&connection.front, switched, io, read) => {}
+        () = stopped_for(stop, LINGER_OF_STOP) => {}
+    }
+}
+
+/// Serves requests until the connection is to end as one of HTTP. Returns the socket, and what
+/// hyper has read and not parsed. None: it was late, and is closed.
+async fn speak_http<G: Gateway>(
+    io: Io,
+    peer: Peer,
+    connection: &Rc<Connection<G>>,
+    stop: watch::Receiver<bool>,
+) -> Option<(Io, Bytes)> {
+    let Connection { front, pace, .. } = &**connection;
     let service = {
-        let (front, pace, switched) = (Rc::clone(&front), Rc::clone(&pace), Rc::clone(&switched));
-        service_fn(move |request| {
-            let (front, pace, switched) = (front.clone(), pace.clone(), switched.clone());
-            let (switching, visitor) = (Rc::clone(&switching), Rc::clone(&visitor));
-            async move {
-                pace.serving();
-                let response = service::respond(&front, &visitor, request, &switched).await;
-                if switched.borrow().is_some() {
-                    switching.begin();
-                }
-                let settings = front.settings.get();
-                pace.served(settings.idle_timeout, settings.head_timeout);
-                Ok::<_, Infallible>(response)
-            }
+        let connection = Rc::clone(connection);
+        service_fn(move |request: Request<Incoming>| {
+            let connection = Rc::clone(&connection);
+            // Now, and not in the task: hyper reads the body as soon as this returns.
+            let two_lengths = connection.framing.head_taken(request.body().size_hint().exact());
+            let (head, body) = request.into_parts();
+            async move { Ok::<_, Infallible>(connection.respond(&head, two_lengths, body).await) }
         })
     };
     let mut http = protocol().serve_connection(io, service);
 
     let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
-    let mut stopped = pin!(listener::stopped(stop.clone()));
+    let mut stopped = pin!(listener::stopped(stop));
     let (mut stopping, mut last_request) = (false, false);
     let ended = poll_fn(|cx| {
         if !stopping && stopped.as_mut().poll(cx).is_ready() {
@@ -105,20 +136,31 @@ pub(super) async fn serve<G: Gateway>(
     });
     let Some(result) = ended.await else {
         // Late: not worth an answer, the socket closes with the drop of what is in flight on it.
-        if pace.in_head() {
+        if pace.in_head() && !pace.has_to_yield() {
             front.note_slow_head(peer);
         }
-        return;
+        return None;
     };
-
     let parts = http.into_parts();
     if let Err(error) = &result {
         front.note_unread(peer, &parts.io.beginning(), error);
+        connection.switched.take();
     }
-    let switched = switched.take().filter(|_| result.is_ok());
-    tokio::select! {
-        () = leave_http(&front, switched, parts.io, parts.read_buf) => {}
-        () = stopped_for(stop, LINGER_OF_STOP) => {}
+    Some((parts.io, parts.read_buf))
+}
+
+impl<G: Gateway> Connection<G> {
+    async fn respond(&self, head: &request::Parts, two_lengths: bool, body: Incoming) -> Answer {
+        let Self { front, visitor, pace, framing, switching, switched } = self;
+        pace.serving();
+        let answer = service::respond(front, visitor, head, two_lengths, body, switched).await;
+        framing.answered();
+        if switched.borrow().is_some() {
+            switching.begin();
+        }
+        let settings = front.settings.get();
+        pace.served(settings.idle_timeout, settings.head_timeout);
+        answer
     }
 }
 
@@ -138,22 +180,24 @@ async fn welcome<G: Gateway>(
     peer: Peer,
     opening: Opening,
     front: &Front<G>,
+    pace: &Pace,
     stop: watch::Receiver<bool>,
 ) -> Option<(Visitor, Peer)> {
     let peer = match opening {
         Opening::Http => peer,
         Opening::ProxyHeader => {
-            let (time_max, at_stop) = {
-                let settings = front.settings.get();
-                (settings.head_timeout, settings.head_timeout_at_stop)
-            };
+            let at_stop = front.settings.get().head_timeout_at_stop;
+            let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
             let header = tokio::select! {
                 biased;
                 () = stopped_for(stop, at_stop) => return None,
-                header = tokio::time::timeout(time_max, io.proxy_header()) => header,
+                header = io.proxy_header() => header,
+                () = poll_fn(|cx| pace.poll_late(alarm.as_mut(), cx)) => None,
             };
-            let Ok(Some(header)) = header else {
-                front.note_no_proxy_header(peer);
+            let Some(header) = header else {
+                if !pace.has_to_yield() {
+                    front.note_no_proxy_header(peer);
+                }
                 return None;
             };
             header.client.map_or(peer, Peer::of)
@@ -236,10 +280,6 @@ async fn refuse(mut io: Io, error: ProtocolError) {
 /// How long a closing connection waits for the peer at a stop: nobody listens any more, and the
 /// next process cannot before this one has ended.
 const LINGER_OF_STOP: Duration = Duration::from_millis(100);
-
-/// Largest head of a request in bytes. Browsers send an origin's cookies along with a WebSocket
-/// handshake; nginx takes 4 lines of 8 KiB, and usual heads have less than 1 KiB.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Most headers of a request: more than fit into the 10,000 bytes that Reverb takes by default. A
 /// number costs two allocations per request (0.3 us; past 4,000 they would be 20 us, pages of the

@@ -45,6 +45,7 @@ use crate::shard::{Drain, InForce, Message, ShardParts, SocketIds};
 use crate::webhooks::{self, Courier};
 
 use admin::Question;
+use limits::Limit;
 use listen::{Bound, Inherited};
 use logging::LogLevel;
 use notify::ServiceManager;
@@ -209,6 +210,9 @@ fn announce(config: &Config, host: &Host, cores: &[Option<usize>]) {
         LogFormat::Json => tell_start(server),
     }
     let slots = limits::slots_note(host.nofile.soft, server.max_connections_per_shard);
+    let http = http_connections(server, &config.apps);
+    let http = limits::http_note(host.nofile.soft, http, server.max_http_connections);
+    let slots = slots.into_iter().chain(http);
     let notes = config.notes.iter().cloned().chain(slots).chain(listen::believed_strangers(server));
     for note in notes.chain(shards::pinning_note(cores)) {
         tracing::warn!("{note}");
@@ -316,6 +320,13 @@ struct FrontShared {
     refusals: Arc<Refusals>,
 }
 
+/// How many HTTP connections each shard may have. Of use at the start only.
+fn http_connections(server: &ServerConfig, apps: &Apps) -> u32 {
+    let endpoints = apps.iter().map(|app| app.webhooks.iter().count()).sum();
+    let (nofile, wanted) = (Limit::nofile().soft, server.max_http_connections);
+    limits::http_connections_per_shard(nofile, server.shards, endpoints, wanted)
+}
+
 /// The configuration of shards that these settings and apps make.
 fn in_force(server: &ServerConfig, apps: &Arc<Apps>, shared: &FrontShared) -> InForce {
     let backlog = BacklogLimits {
@@ -324,7 +335,7 @@ fn in_force(server: &ServerConfig, apps: &Arc<Apps>, shared: &FrontShared) -> In
     };
     let front = front::Settings {
         path_prefix: server.path.clone(),
-        connections_max: u32::try_from(server.max_http_connections).unwrap_or(u32::MAX),
+        connections_max: http_connections(server, apps),
         head_timeout: server.header_timeout,
         proxies: server.trusted_proxies.clone(),
         limits: server.address_limits,
