@@ -58,7 +58,7 @@ pub(super) fn announced(body: &Incoming) -> usize {
 
 /// Reads and keeps a body of at most `bytes_max` bytes.
 pub(super) async fn receive(
-    body: Incoming,
+    body: &mut Incoming,
     bytes_max: usize,
     time_max: Duration,
     budget: &Budget,
@@ -70,7 +70,7 @@ pub(super) async fn receive(
 /// Reads a body of at most `bytes_max` bytes and keeps nothing of it, so that the request behind it
 /// begins where it ends. Returns how many bytes it had.
 pub(super) async fn discard(
-    mut body: Incoming,
+    body: &mut Incoming,
     bytes_max: usize,
     time_max: Duration,
 ) -> Result<usize, Unreceived> {
@@ -89,11 +89,11 @@ pub(super) async fn discard(
 }
 
 async fn collect(
-    mut body: Incoming,
+    body: &mut Incoming,
     bytes_max: usize,
     budget: &Budget,
 ) -> Result<Received, Unreceived> {
-    let mut bytes = Vec::with_capacity(announced(&body).min(FIRST_BYTES));
+    let mut bytes = Vec::with_capacity(announced(body).min(FIRST_BYTES));
     let mut held = Held { free: Rc::clone(&budget.free), bytes: 0 };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Unreceived::Broken)?;

@@ -73,10 +73,10 @@ pub(super) async fn serve<G: Gateway>(
     let pace = Rc::new(Pace::new(front.settings.get().head_timeout));
     let switching = Rc::new(Switching::default());
     let (peer, opening) = (accepted.peer, accepted.opening);
-    let mut io = Io::new(accepted.stream, Rc::clone(&pace), Rc::clone(&switching));
+    let io = Io::new(accepted.stream, Rc::clone(&pace), Rc::clone(&switching));
     let open = front.permits.enter(&pace);
-    let welcomed = welcome(&mut io, peer, opening, &front, &pace, stop.clone()).await;
-    let Some((visitor, peer)) = welcomed else { return };
+    let welcomed = welcome(io, peer, opening, &front, &pace, stop.clone()).await;
+    let Some((io, visitor, peer)) = welcomed else { return };
     let (framing, switched) = (io.framing(), RefCell::default());
     let front = Rc::clone(&front);
     let connection =
@@ -93,64 +93,75 @@ pub(super) async fn serve<G: Gateway>(
 
 /// Serves requests until the connection is to end as one of HTTP. Returns the socket, and what
 /// hyper has read and not parsed. None: it was late, and is closed.
-async fn speak_http<G: Gateway>(
+fn speak_http<G: Gateway>(
     io: Io,
     peer: Peer,
     connection: &Rc<Connection<G>>,
     stop: watch::Receiver<bool>,
-) -> Option<(Io, Bytes)> {
-    let Connection { front, pace, .. } = &**connection;
+) -> impl Future<Output = Option<(Io, Bytes)>> {
     let service = {
         let connection = Rc::clone(connection);
         service_fn(move |request: Request<Incoming>| {
             let connection = Rc::clone(&connection);
             // Now, and not in the task: hyper reads the body as soon as this returns.
             let two_lengths = connection.framing.head_taken(request.body().size_hint().exact());
-            let (head, body) = request.into_parts();
-            async move { Ok::<_, Infallible>(connection.respond(&head, two_lengths, body).await) }
+            let (head, mut body) = request.into_parts();
+            async move {
+                let answer = connection.respond(&head, two_lengths, &mut body).await;
+                Ok::<_, Infallible>(answer)
+            }
         })
     };
+    // Made before the future, which would hold the socket a second time.
     let mut http = protocol().serve_connection(io, service);
-
-    let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
-    let mut stopped = pin!(listener::stopped(stop));
-    let (mut stopping, mut last_request) = (false, false);
-    let ended = poll_fn(|cx| {
-        if !stopping && stopped.as_mut().poll(cx).is_ready() {
-            stopping = true;
-            pace.hurry(front.settings.get().head_timeout_at_stop);
-        }
-        loop {
-            // hyper first: it may move the deadline that is looked at behind it.
-            if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
-                return Poll::Ready(Some(result));
+    async move {
+        let Connection { front, pace, .. } = &**connection;
+        let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut stopped = pin!(listener::stopped(stop));
+        let (mut stopping, mut last_request) = (false, false);
+        let ended = poll_fn(|cx| {
+            if !stopping && stopped.as_mut().poll(cx).is_ready() {
+                stopping = true;
+                pace.hurry(front.settings.get().head_timeout_at_stop);
             }
-            // Told so before anything has come, hyper would close the connection of a client whose
-            // request is on its way.
-            if !stopping || last_request || !pace.has_heard() {
-                return pace.poll_late(alarm.as_mut(), cx).map(|()| None);
+            loop {
+                // hyper first: it may move the deadline that is looked at behind it.
+                if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
+                    return Poll::Ready(Some(result));
+                }
+                // Told so before anything has come, hyper would close the connection of a client
+                // whose request is on its way.
+                if !stopping || last_request || !pace.has_heard() {
+                    return pace.poll_late(alarm.as_mut(), cx).map(|()| None);
+                }
+                last_request = true;
+                Pin::new(&mut http).graceful_shutdown();
             }
-            last_request = true;
-            Pin::new(&mut http).graceful_shutdown();
+        });
+        let Some(result) = ended.await else {
+            // Late: not worth an answer, the socket closes with the drop of what is in flight on
+            // it.
+            if pace.in_head() && !pace.has_to_yield() {
+                front.note_slow_head(peer);
+            }
+            return None;
+        };
+        let parts = http.into_parts();
+        if let Err(error) = &result {
+            front.note_unread(peer, &parts.io.beginning(), error);
+            connection.switched.take();
         }
-    });
-    let Some(result) = ended.await else {
-        // Late: not worth an answer, the socket closes with the drop of what is in flight on it.
-        if pace.in_head() && !pace.has_to_yield() {
-            front.note_slow_head(peer);
-        }
-        return None;
-    };
-    let parts = http.into_parts();
-    if let Err(error) = &result {
-        front.note_unread(peer, &parts.io.beginning(), error);
-        connection.switched.take();
+        Some((parts.io, parts.read_buf))
     }
-    Some((parts.io, parts.read_buf))
 }
 
 impl<G: Gateway> Connection<G> {
-    async fn respond(&self, head: &request::Parts, two_lengths: bool, body: Incoming) -> Answer {
+    async fn respond(
+        &self,
+        head: &request::Parts,
+        two_lengths: bool,
+        body: &mut Incoming,
+    ) -> Answer {
         let Self { front, visitor, pace, framing, switching, switched } = self;
         pace.serving();
         let answer = service::respond(front, visitor, head, two_lengths, body, switched).await;
@@ -176,13 +187,13 @@ async fn leave_http<G: Gateway>(front: &Front<G>, switched: Option<Switched>, io
 
 /// Finds out who connects. None: the connection closes without an answer.
 async fn welcome<G: Gateway>(
-    io: &mut Io,
+    mut io: Io,
     peer: Peer,
     opening: Opening,
     front: &Front<G>,
     pace: &Pace,
     stop: watch::Receiver<bool>,
-) -> Option<(Visitor, Peer)> {
+) -> Option<(Io, Visitor, Peer)> {
     let peer = match opening {
         Opening::Http => peer,
         Opening::ProxyHeader => {
@@ -207,7 +218,7 @@ async fn welcome<G: Gateway>(
     if visitor.is_none() {
         front.note_flood(peer);
     }
-    Some((visitor?, peer))
+    Some((io, visitor?, peer))
 }
 
 /// Resolves this long after the front is told to stop.

@@ -22,7 +22,7 @@ pub(super) async fn respond<G: Gateway>(
     visitor: &Visitor,
     head: &Parts,
     two_lengths: bool,
-    body: Incoming,
+    body: &mut Incoming,
     switched: &RefCell<Option<Switched>>,
 ) -> Answer {
     let _in_flight = front.gateway.begin_request();
@@ -44,7 +44,7 @@ async fn answer<G: Gateway>(
     front: &Front<G>,
     visitor: &Visitor,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     switched: &RefCell<Option<Switched>>,
 ) -> Result<Answer, Rejection> {
     if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
@@ -58,7 +58,7 @@ async fn answer<G: Gateway>(
     }
     match route {
         Route::Up => Ok(healthy(&head.method, route.methods())),
-        Route::WebSocket { key } => upgrade::answer(front, visitor, head, &body, &key, switched),
+        Route::WebSocket { key } => upgrade::answer(front, visitor, head, body, &key, switched),
         Route::Api { app_id, endpoint } => {
             // Held until the answer.
             let _pass = visitor

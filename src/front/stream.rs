@@ -439,8 +439,8 @@ impl ReadRoom {
 /// Holds a usual request whole.
 const READ_BYTES: usize = 8 * 1024;
 
-/// Holds the handshake of a browser or the head of a publish whole.
-const WAITING_READ_BYTES: usize = 2 * 1024;
+/// Holds the handshake of a browser with usual cookies or a short publish whole.
+const WAITING_READ_BYTES: usize = 1_280;
 
 /// Long enough not to burn CPU while the kernel is short of memory.
 const TRANSIENT_PAUSE: Duration = Duration::from_millis(10);
@@ -452,7 +452,7 @@ mod tests {
     #[test]
     fn a_read_waits_with_little_memory_unless_the_peer_sends_much() {
         let mut room = ReadRoom::default();
-        let sizes = [450, 2048, 8192, 100, 8192, 100, 450, 450].map(|count| {
+        let sizes = [450, 1280, 8192, 100, 8192, 100, 450, 450].map(|count| {
             room.follow(count);
             room.bytes()
         });

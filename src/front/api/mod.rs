@@ -33,7 +33,7 @@ use super::{Front, clock};
 pub(super) async fn answer<G: Gateway>(
     front: &Front<G>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     app_id: &str,
     endpoint: Endpoint<'_>,
 ) -> Result<Answer, Rejection> {
@@ -47,7 +47,7 @@ pub(super) async fn answer<G: Gateway>(
         time_max: settings.body_timeout,
         budget: &front.bodies,
     };
-    let announced = body::announced(&body);
+    let announced = body::announced(body);
     if announced > limits.bytes_max {
         return Err(Rejection::Body(Unreceived::TooLarge));
     }
@@ -90,7 +90,11 @@ struct Bounds<'f> {
 
 impl Bounds<'_> {
     /// Takes the body of a request whose head is signed.
-    async fn receive(&self, body: Incoming, signed: SignedBody) -> Result<Received, Rejection> {
+    async fn receive(
+        &self,
+        body: &mut Incoming,
+        signed: SignedBody,
+    ) -> Result<Received, Rejection> {
         if signed.is_some() {
             let received = body::receive(body, self.bytes_max, self.time_max, self.budget).await;
             return received.map_err(Rejection::Body);
@@ -106,7 +110,7 @@ impl Bounds<'_> {
     /// Refuses a request whose head is not signed. The connection goes on if the body is soon over,
     /// because a publisher with a wrong secret is told so as any other one: it may be about to
     /// send on the same connection for another app.
-    async fn refuse(&self, body: Incoming, head: &Parts, error: SignatureError) -> Rejection {
+    async fn refuse(&self, body: &mut Incoming, head: &Parts, error: SignatureError) -> Rejection {
         let close = match head.headers.contains_key(EXPECT) && !body.is_end_stream() {
             // It waits to be asked for the body, and is not.
             true => true,

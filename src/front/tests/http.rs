@@ -237,8 +237,7 @@ fn a_slow_head_is_cut_at_its_deadline_however_it_trickles() {
 
 #[test]
 fn a_silent_connection_is_closed() {
-    let settings =
-        Settings { idle_timeout: Duration::from_millis(200), ..Settings::default() };
+    let settings = Settings { idle_timeout: Duration::from_millis(200), ..Settings::default() };
     with_front(shard(), settings, |address| {
         let mut stream = connect(address);
         stream.write_all(UP.as_bytes()).unwrap();

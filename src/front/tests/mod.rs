@@ -278,6 +278,5 @@ fn a_connection_waits_in_little_memory() {
         size_of_val(&super::connection::serve(accepted, front, stopped))
     });
     drop(client);
-    eprintln!("SIZE {bytes}");
-    assert!(bytes <= 2_600, "{bytes} bytes");
+    assert!(bytes <= 1_900, "{bytes} bytes");
 }
