@@ -27,6 +27,7 @@ use super::framing::Framing;
 use super::gateway::{Command, Gateway, Reservation, Upgraded};
 use super::listener::{self, Accepted, Opening};
 use super::pace::Pace;
+use super::permits::Open;
 use super::reply::Answer;
 use super::stream::{Io, Parts, Switching};
 use super::visitor::Visitor;
@@ -75,15 +76,22 @@ pub(super) async fn serve<G: Gateway>(
     let (peer, opening) = (accepted.peer, accepted.opening);
     let io = Io::new(accepted.stream, Rc::clone(&pace), Rc::clone(&switching));
     let open = front.permits.enter(&pace);
-    let welcomed = welcome(io, peer, opening, &front, &pace, stop.clone()).await;
-    let Some((io, visitor, peer)) = welcomed else { return };
+    let Some((io, visitor, peer)) = welcome(io, peer, opening, &front, &pace, stop.clone()).await
+    else {
+        return;
+    };
     let (framing, switched) = (io.framing(), RefCell::default());
-    let front = Rc::clone(&front);
-    let connection =
-        Rc::new(Connection { front, visitor, pace: pace.clone(), framing, switching, switched });
-    let left = speak_http(io, peer, &connection, stop.clone()).await;
-    drop(open);
-    let Some((io, read)) = left else { return };
+    let connection = Rc::new(Connection {
+        front: Rc::clone(&front),
+        visitor,
+        pace: Rc::clone(&pace),
+        framing,
+        switching,
+        switched,
+    });
+    let Some((io, read)) = speak_http(io, peer, &connection, open, stop.clone()).await else {
+        return;
+    };
     let switched = connection.switched.take();
     tokio::select! {
         () = leave_http(&connection.front, switched, io, read) => {}
@@ -97,6 +105,7 @@ fn speak_http<G: Gateway>(
     io: Io,
     peer: Peer,
     connection: &Rc<Connection<G>>,
+    open: Open<'_>,
     stop: watch::Receiver<bool>,
 ) -> impl Future<Output = Option<(Io, Bytes)>> {
     let service = {
@@ -115,6 +124,8 @@ fn speak_http<G: Gateway>(
     // Made before the future, which would hold the socket a second time.
     let mut http = protocol().serve_connection(io, service);
     async move {
+        // Until it leaves HTTP others may have its place.
+        let _open = open;
         let Connection { front, pace, .. } = &**connection;
         let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
         let mut stopped = pin!(listener::stopped(stop));

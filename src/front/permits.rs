@@ -6,9 +6,9 @@
 //! accepting, those that have waited longest for a request are closed, as nginx closes "reusable"
 //! connections. Requests that are being served are never ended for another one.
 //!
-//! A connection that has served a request goes before one whose head has not come whole: this may be
-//! a WebSocket's handshake on a slow path. Only where all are such do the oldest of them go, because
-//! a client that sends no head must not keep the others out for as long as a head may take.
+//! A connection that has served a request goes before one whose head has not come whole: this may
+//! be a WebSocket's handshake on a slow path. Only where all are such do the oldest of them go,
+//! because a client that sends no head must not keep the others out for as long as a head may take.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

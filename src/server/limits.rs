@@ -122,21 +122,44 @@ pub const fn descriptors_min(shards: usize) -> u64 {
     PROCESS_DESCRIPTORS + SHARD_DESCRIPTORS * shards as u64
 }
 
-/// How many HTTP connections each of `shards` shards may have, if `wanted` are asked for and the
-/// soft limit of open files is `nofile`. The rest of the descriptors is for what must never find
-/// none: the control socket and the files of a reload, webhooks to `endpoints`, logs, and the
-/// handshakes that come next.
+/// How many descriptors each of `shards` shards may have for its connections, if the soft limit of
+/// open files is `nofile`. The rest is for what must never find none: the control socket and the
+/// files of a reload, webhooks to `endpoints`, logs, rings and listeners.
 #[must_use]
-pub fn http_connections_per_shard(
-    nofile: u64,
-    shards: usize,
-    endpoints: usize,
-    wanted: usize,
-) -> u32 {
+pub fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize) -> u64 {
     let kept = descriptors_min(shards) + CONTROL_DESCRIPTORS + endpoints as u64;
-    let share = nofile.saturating_sub(kept) / shards.max(1) as u64;
+    nofile.saturating_sub(kept) / shards.max(1) as u64
+}
+
+/// How many HTTP connections a shard may have that has so many `descriptors` for its connections,
+/// if `wanted` are asked for. Where WebSockets take descriptors as well (`direct` is false), a
+/// quarter is for HTTP.
+#[must_use]
+pub fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
+    let share = if direct { descriptors } else { descriptors / HTTP_PART };
     let share = u32::try_from(share).unwrap_or(u32::MAX).max(HTTP_CONNECTIONS_MIN);
     share.min(u32::try_from(wanted).unwrap_or(u32::MAX))
+}
+
+/// How many of `slots` a shard can fill that has so many `descriptors` for its connections, where
+/// each WebSocket takes one.
+#[must_use]
+pub fn plain_slots(descriptors: u64, slots: u32) -> u32 {
+    let share = descriptors - descriptors / HTTP_PART;
+    slots.min(u32::try_from(share).unwrap_or(u32::MAX)).max(1)
+}
+
+/// One sentence for the operator when WebSockets take descriptors, and a shard has fewer of these
+/// than slots; none otherwise.
+#[must_use]
+pub fn plain_note(nofile: u64, filled: u32, slots: u32) -> Option<String> {
+    (filled < slots).then(|| {
+        format!(
+            "Before Linux 6.13 each WebSocket takes a descriptor. The limit of open files (nofile) \
+             is {nofile}, so each shard takes {filled} connections. To have more, raise it: ulimit \
+             -n, LimitNOFILE= (systemd) or --ulimit nofile= (Docker)."
+        )
+    })
 }
 
 /// One sentence for the operator when a shard may have fewer HTTP connections than was asked for;
@@ -297,6 +320,10 @@ const CONTROL_DESCRIPTORS: u64 = 48;
 /// and two handshakes.
 const HTTP_CONNECTIONS_MIN: u32 = 4;
 
+/// The part of a shard's descriptors that is for HTTP where WebSockets take the others, one of so
+/// many: handshakes take theirs for a moment.
+const HTTP_PART: u64 = 4;
+
 /// With this many HTTP connections per shard nobody has to be told of the limit: publishers keep a
 /// few each, handshakes take one for a moment.
 const HTTP_CONNECTIONS_ADVISED: u32 = 256;
@@ -342,16 +369,32 @@ mod tests {
 
     #[test]
     fn http_connections_leave_descriptors_for_everything_else() {
-        let of = |nofile, shards| http_connections_per_shard(nofile, shards, 10, 16_384);
+        let of = |nofile, shards| {
+            http_connections(descriptors_per_shard(nofile, shards, 10), true, 16_384)
+        };
         assert_eq!(of(1_024, 2), 451);
         assert_eq!(of(1_048_576, 2), 16_384);
         assert_eq!(of(Limit::UNLIMITED, 64), 16_384);
         assert_eq!([of(20, 1), of(1_024, 64)], [HTTP_CONNECTIONS_MIN; 2]);
-        assert_eq!(http_connections_per_shard(1_024, 1, 0, 2), 2, "as was asked for");
+        assert_eq!(http_connections(900, true, 2), 2, "as was asked for");
         for shards in [1, 2, 5, 16] {
             let all = u64::from(of(1_024, shards)) * shards as u64;
             assert!(all + descriptors_min(shards) + CONTROL_DESCRIPTORS <= 1_024, "{shards}");
         }
+    }
+
+    #[test]
+    fn websockets_that_take_descriptors_leave_some_as_well() {
+        let descriptors = descriptors_per_shard(20_000, 2, 0);
+        let (http, slots) =
+            (http_connections(descriptors, false, 16_384), plain_slots(descriptors, 20_000));
+        assert_eq!((http, slots), (2_486, 7_458));
+        assert!(u64::from(http + slots) <= descriptors);
+        assert_eq!(plain_slots(descriptors, 100), 100);
+        let note = plain_note(20_000, slots, 20_000).unwrap();
+        assert!(note.contains("is 20000, so each shard takes 7458 connections."), "{note}");
+        assert_eq!(plain_note(20_000, 100, 100), None);
+        assert_eq!(plain_slots(0, 100), 1, "a table of zero is refused by the kernel");
     }
 
     #[test]
