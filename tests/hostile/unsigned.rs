@@ -86,10 +86,10 @@ fn bodies_that_nobody_has_signed_take_nothing_from_those_that_are() {
         }
         assert_eq!(published(&gateway).status, 200);
     });
-    // They have sent 139 MB. Each is a connection for the second that it has, and what the socket
-    // and hyper have of its body at a time.
+    // They have sent 139 MB. Each is a connection for the second that it has, with the buffers of
+    // its socket and of hyper for the part of its body that passes through: 24 to 34 kB.
     let each = grown / CONNECTIONS;
-    assert!(each < 32_000, "{each} bytes for each request that is not signed");
+    assert!(each < BODY / 2, "{each} bytes for each request that is not signed");
 }
 
 #[test]
