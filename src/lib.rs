@@ -58,9 +58,10 @@
 //!
 //! # Life of a message
 //! 1. A publisher's request reaches any shard. The [`front`] finds its app by the path, checks the
-//!    signature over the raw body ([`protocol::signing`]), and encodes the event **once** for each
-//!    channel that it names: a WebSocket header and JSON, a [`Frame`](frame::Frame). A client
-//!    event is encoded by its sender's shard, behind the checks of its session, and goes on alike.
+//!    signature of the head ([`protocol::signing`]), reads the body, whose digest is part of it,
+//!    and encodes the event **once** for each channel that it names: a WebSocket header and JSON,
+//!    a [`Frame`](frame::Frame). A client event is encoded by its sender's shard, behind the
+//!    checks of its session, and goes on alike.
 //! 2. The shard hashes app and channel to the channel's **home shard** and sends the frame there
 //!    over the [`bus`]. The publisher's 200 waits for that: whatever is published after the answer
 //!    is behind it.
@@ -77,11 +78,12 @@
 //! themselves. There is no timer in this path.
 //!
 //! # Life of a connection
-//! 1. **Front.** Accepted by whichever shard the kernel picks, up to its bound. hyper reads the
-//!    head against a deadline; [`websocket::handshake`] judges it; the limits of the client's
-//!    address ([`front::door`]), app, protocol version, origin, memory, room and quota are checked.
-//!    A refusal is a completed upgrade, an error and a Close, so that client libraries see its
-//!    code, and a line of the log ([`refusals`]), so that the operator sees the cause.
+//! 1. **Front.** Accepted by whichever shard the kernel picks, up to its bound, at which the
+//!    longest idle HTTP connection makes room. hyper reads the head against a deadline;
+//!    [`websocket::handshake`] judges it; the limits of the client's address ([`front::door`]),
+//!    app, protocol version, origin, memory, room and quota are checked. A refusal is a completed
+//!    upgrade, an error and a Close, so that client libraries see its code, and a line of the log
+//!    ([`refusals`]), so that the operator sees the cause.
 //! 2. **Intake.** No operation of the front is in flight: the socket moves into the table of the
 //!    plane's ring, and its descriptor is closed. The 101 comes along, for the first send, and so
 //!    do bytes behind the handshake. It belongs to exactly one ring at any moment.

@@ -210,7 +210,7 @@ settings! {
     MAX_CONNECTIONS_PER_SHARD: Or<Whole<u32>> =
         Or { word: "auto", form: Whole::count(1, 16_777_215) }, "server.max_connections_per_shard",
         default "auto", env "RINGWAVE_MAX_CONNECTIONS_PER_SHARD";
-    /// HTTP connections that one shard serves at a time; further ones wait to be accepted.
+    /// HTTP connections that one shard serves at a time; beyond it idle ones are closed first.
     MAX_HTTP_CONNECTIONS: Whole<usize> = Whole::count(1, 16_384), "server.max_http_connections",
         default "16384", env "RINGWAVE_MAX_HTTP_CONNECTIONS";
     /// Time that a client has for the head of a request.

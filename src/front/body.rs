@@ -1,4 +1,7 @@
 //! Request bodies: collected whole, within a size, a time and the shard's memory for all of them.
+//!
+//! Only a body whose digest somebody has signed is collected ([`receive`]). Any other one is read
+//! for its end alone ([`discard`]): the answer and the next request are behind it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -20,11 +23,17 @@ impl Budget {
     }
 }
 
-/// A body, and its share of the budget until dropped.
-#[derive(Debug)]
+/// A body, and its share of the budget until dropped. The default is no body.
+#[derive(Debug, Default)]
 pub(super) struct Received {
-    pub(super) bytes: Vec<u8>,
-    _held: Held,
+    bytes: Vec<u8>,
+    _held: Option<Held>,
+}
+
+impl Received {
+    pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
 }
 
 /// Why there is no body.
@@ -40,29 +49,51 @@ pub(super) enum Unreceived {
     Broken,
 }
 
-/// Reads a body of at most `bytes_max` bytes. A body that announces more is refused before any of
-/// it is asked for (no `100 Continue`) or kept.
+/// The bytes that the head of a request announces: none where chunks follow, which tell their
+/// lengths themselves. A body that announces too many is to be refused before any of it is asked
+/// for (no `100 Continue`).
+pub(super) fn announced(body: &Incoming) -> usize {
+    usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)
+}
+
+/// Reads and keeps a body of at most `bytes_max` bytes.
 pub(super) async fn receive(
-    body: Incoming,
+    body: &mut Incoming,
     bytes_max: usize,
     time_max: Duration,
     budget: &Budget,
 ) -> Result<Received, Unreceived> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > bytes_max {
-        return Err(Unreceived::TooLarge);
-    }
-    let collected = collect(body, announced, bytes_max, budget);
+    let collected = collect(body, bytes_max, budget);
     tokio::time::timeout(time_max, collected).await.unwrap_or(Err(Unreceived::TooSlow))
 }
 
+/// Reads a body of at most `bytes_max` bytes and keeps nothing of it, so that the request behind it
+/// begins where it ends. Returns how many bytes it had.
+pub(super) async fn discard(
+    body: &mut Incoming,
+    bytes_max: usize,
+    time_max: Duration,
+) -> Result<usize, Unreceived> {
+    let discarded = async {
+        let mut bytes = 0;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Unreceived::Broken)?;
+            bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if bytes > bytes_max {
+                return Err(Unreceived::TooLarge);
+            }
+        }
+        Ok(bytes)
+    };
+    tokio::time::timeout(time_max, discarded).await.unwrap_or(Err(Unreceived::TooSlow))
+}
+
 async fn collect(
-    mut body: Incoming,
-    announced: usize,
+    body: &mut Incoming,
     bytes_max: usize,
     budget: &Budget,
 ) -> Result<Received, Unreceived> {
-    let mut bytes = Vec::with_capacity(announced.min(FIRST_BYTES));
+    let mut bytes = Vec::with_capacity(announced(body).min(FIRST_BYTES));
     let mut held = Held { free: Rc::clone(&budget.free), bytes: 0 };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Unreceived::Broken)?;
@@ -74,7 +105,7 @@ async fn collect(
         held.add(chunk.len())?;
         bytes.extend_from_slice(chunk);
     }
-    Ok(Received { bytes, _held: held })
+    Ok(Received { bytes, _held: Some(held) })
 }
 
 /// Bytes taken from the budget, given back when dropped.

@@ -11,6 +11,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use hyper::Request;
+use hyper::body::{Body, Incoming};
+use hyper::http::request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::sync::watch;
@@ -20,12 +23,15 @@ use crate::protocol::close::{self, ProtocolError};
 
 use super::address::Peer;
 use super::door::Place;
+use super::framing::Framing;
 use super::gateway::{Command, Gateway, Reservation, Upgraded};
 use super::listener::{self, Accepted, Opening};
 use super::pace::Pace;
+use super::permits::Open;
+use super::reply::Answer;
 use super::stream::{Io, Parts, Switching};
 use super::visitor::Visitor;
-use super::{Front, service};
+use super::{Front, HEAD_BYTES_MAX, service};
 
 /// What becomes of the socket behind its 101.
 #[derive(Debug)]
@@ -47,78 +53,136 @@ pub(super) struct Admitted {
     pub(super) client: Option<IpAddr>,
 }
 
-/// Serves a connection until it ends.
+/// One connection as its requests see it.
+struct Connection<G> {
+    front: Rc<Front<G>>,
+    visitor: Visitor,
+    pace: Rc<Pace>,
+    framing: Rc<Framing>,
+    switching: Rc<Switching>,
+    /// Set by the request that is answered with 101.
+    switched: RefCell<Option<Switched>>,
+}
+
+/// Serves a connection until it ends. While it waits, it holds this future and little else: what
+/// needs more is in futures of its own, one after the other.
 pub(super) async fn serve<G: Gateway>(
     accepted: Accepted,
     front: Rc<Front<G>>,
     stop: watch::Receiver<bool>,
 ) {
     let pace = Rc::new(Pace::new(front.settings.get().head_timeout));
-    let switched = Rc::new(RefCell::new(None));
     let switching = Rc::new(Switching::default());
-    let mut io = Io::new(accepted.stream, Rc::clone(&pace), Rc::clone(&switching));
     let (peer, opening) = (accepted.peer, accepted.opening);
-    let Some((visitor, peer)) = welcome(&mut io, peer, opening, &front, stop.clone()).await else {
+    let io = Io::new(accepted.stream, Rc::clone(&pace), Rc::clone(&switching));
+    let open = front.permits.enter(&pace);
+    let Some((io, visitor, peer)) = welcome(io, peer, opening, &front, &pace, stop.clone()).await
+    else {
         return;
     };
-    let visitor = Rc::new(visitor);
+    let (framing, switched) = (io.framing(), RefCell::default());
+    let connection = Rc::new(Connection {
+        front: Rc::clone(&front),
+        visitor,
+        pace: Rc::clone(&pace),
+        framing,
+        switching,
+        switched,
+    });
+    let Some((io, read)) = speak_http(io, peer, &connection, open, stop.clone()).await else {
+        return;
+    };
+    let switched = connection.switched.take();
+    tokio::select! {
+        () = leave_http(&connection.front, switched, io, read) => {}
+        () = stopped_for(stop, LINGER_OF_STOP) => {}
+    }
+}
+
+/// Serves requests until the connection is to end as one of HTTP. Returns the socket, and what
+/// hyper has read and not parsed. None: it was late, and is closed.
+fn speak_http<G: Gateway>(
+    io: Io,
+    peer: Peer,
+    connection: &Rc<Connection<G>>,
+    open: Open<'_>,
+    stop: watch::Receiver<bool>,
+) -> impl Future<Output = Option<(Io, Bytes)>> {
     let service = {
-        let (front, pace, switched) = (Rc::clone(&front), Rc::clone(&pace), Rc::clone(&switched));
-        service_fn(move |request| {
-            let (front, pace, switched) = (front.clone(), pace.clone(), switched.clone());
-            let (switching, visitor) = (Rc::clone(&switching), Rc::clone(&visitor));
+        let connection = Rc::clone(connection);
+        service_fn(move |request: Request<Incoming>| {
+            let connection = Rc::clone(&connection);
+            // Now, and not in the task: hyper reads the body as soon as this returns.
+            let two_lengths = connection.framing.head_taken(request.body().size_hint().exact());
+            let (head, mut body) = request.into_parts();
             async move {
-                pace.serving();
-                let response = service::respond(&front, &visitor, request, &switched).await;
-                if switched.borrow().is_some() {
-                    switching.begin();
-                }
-                let settings = front.settings.get();
-                pace.served(settings.idle_timeout, settings.head_timeout);
-                Ok::<_, Infallible>(response)
+                let answer = connection.respond(&head, two_lengths, &mut body).await;
+                Ok::<_, Infallible>(answer)
             }
         })
     };
+    // Made before the future, which would hold the socket a second time.
     let mut http = protocol().serve_connection(io, service);
-
-    let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
-    let mut stopped = pin!(listener::stopped(stop.clone()));
-    let (mut stopping, mut last_request) = (false, false);
-    let ended = poll_fn(|cx| {
-        if !stopping && stopped.as_mut().poll(cx).is_ready() {
-            stopping = true;
-            pace.hurry(front.settings.get().head_timeout_at_stop);
-        }
-        loop {
-            // hyper first: it may move the deadline that is looked at behind it.
-            if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
-                return Poll::Ready(Some(result));
+    async move {
+        // Until it leaves HTTP others may have its place.
+        let _open = open;
+        let Connection { front, pace, .. } = &**connection;
+        let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut stopped = pin!(listener::stopped(stop));
+        let (mut stopping, mut last_request) = (false, false);
+        let ended = poll_fn(|cx| {
+            if !stopping && stopped.as_mut().poll(cx).is_ready() {
+                stopping = true;
+                pace.hurry(front.settings.get().head_timeout_at_stop);
             }
-            // Told so before anything has come, hyper would close the connection of a client whose
-            // request is on its way.
-            if !stopping || last_request || !pace.has_heard() {
-                return pace.poll_late(alarm.as_mut(), cx).map(|()| None);
+            loop {
+                // hyper first: it may move the deadline that is looked at behind it.
+                if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
+                    return Poll::Ready(Some(result));
+                }
+                // Told so before anything has come, hyper would close the connection of a client
+                // whose request is on its way.
+                if !stopping || last_request || !pace.has_heard() {
+                    return pace.poll_late(alarm.as_mut(), cx).map(|()| None);
+                }
+                last_request = true;
+                Pin::new(&mut http).graceful_shutdown();
             }
-            last_request = true;
-            Pin::new(&mut http).graceful_shutdown();
+        });
+        let Some(result) = ended.await else {
+            // Late: not worth an answer, the socket closes with the drop of what is in flight on
+            // it.
+            if pace.in_head() && !pace.has_to_yield() {
+                front.note_slow_head(peer);
+            }
+            return None;
+        };
+        let parts = http.into_parts();
+        if let Err(error) = &result {
+            front.note_unread(peer, &parts.io.beginning(), error);
+            connection.switched.take();
         }
-    });
-    let Some(result) = ended.await else {
-        // Late: not worth an answer, the socket closes with the drop of what is in flight on it.
-        if pace.in_head() {
-            front.note_slow_head(peer);
-        }
-        return;
-    };
-
-    let parts = http.into_parts();
-    if let Err(error) = &result {
-        front.note_unread(peer, &parts.io.beginning(), error);
+        Some((parts.io, parts.read_buf))
     }
-    let switched = switched.take().filter(|_| result.is_ok());
-    tokio::select! {
-        () = leave_http(&front, switched, parts.io, parts.read_buf) => {}
-        () = stopped_for(stop, LINGER_OF_STOP) => {}
+}
+
+impl<G: Gateway> Connection<G> {
+    async fn respond(
+        &self,
+        head: &request::Parts,
+        two_lengths: bool,
+        body: &mut Incoming,
+    ) -> Answer {
+        let Self { front, visitor, pace, framing, switching, switched } = self;
+        pace.serving();
+        let answer = service::respond(front, visitor, head, two_lengths, body, switched).await;
+        framing.answered();
+        if switched.borrow().is_some() {
+            switching.begin();
+        }
+        let settings = front.settings.get();
+        pace.served(settings.idle_timeout, settings.head_timeout);
+        answer
     }
 }
 
@@ -134,26 +198,28 @@ async fn leave_http<G: Gateway>(front: &Front<G>, switched: Option<Switched>, io
 
 /// Finds out who connects. None: the connection closes without an answer.
 async fn welcome<G: Gateway>(
-    io: &mut Io,
+    mut io: Io,
     peer: Peer,
     opening: Opening,
     front: &Front<G>,
+    pace: &Pace,
     stop: watch::Receiver<bool>,
-) -> Option<(Visitor, Peer)> {
+) -> Option<(Io, Visitor, Peer)> {
     let peer = match opening {
         Opening::Http => peer,
         Opening::ProxyHeader => {
-            let (time_max, at_stop) = {
-                let settings = front.settings.get();
-                (settings.head_timeout, settings.head_timeout_at_stop)
-            };
+            let at_stop = front.settings.get().head_timeout_at_stop;
+            let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
             let header = tokio::select! {
                 biased;
                 () = stopped_for(stop, at_stop) => return None,
-                header = tokio::time::timeout(time_max, io.proxy_header()) => header,
+                header = io.proxy_header() => header,
+                () = poll_fn(|cx| pace.poll_late(alarm.as_mut(), cx)) => None,
             };
-            let Ok(Some(header)) = header else {
-                front.note_no_proxy_header(peer);
+            let Some(header) = header else {
+                if !pace.has_to_yield() {
+                    front.note_no_proxy_header(peer);
+                }
                 return None;
             };
             header.client.map_or(peer, Peer::of)
@@ -163,7 +229,7 @@ async fn welcome<G: Gateway>(
     if visitor.is_none() {
         front.note_flood(peer);
     }
-    Some((visitor?, peer))
+    Some((io, visitor?, peer))
 }
 
 /// Resolves this long after the front is told to stop.
@@ -236,10 +302,6 @@ async fn refuse(mut io: Io, error: ProtocolError) {
 /// How long a closing connection waits for the peer at a stop: nobody listens any more, and the
 /// next process cannot before this one has ended.
 const LINGER_OF_STOP: Duration = Duration::from_millis(100);
-
-/// Largest head of a request in bytes. Browsers send an origin's cookies along with a WebSocket
-/// handshake; nginx takes 4 lines of 8 KiB, and usual heads have less than 1 KiB.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Most headers of a request: more than fit into the 10,000 bytes that Reverb takes by default. A
 /// number costs two allocations per request (0.3 us; past 4,000 they would be 20 us, pages of the

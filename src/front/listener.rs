@@ -11,13 +11,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net as unix;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
 
 use crate::refusals::{Bytes, Refusal, Sender};
@@ -25,6 +24,7 @@ use crate::refusals::{Bytes, Refusal, Sender};
 use super::address::Peer;
 use super::body::Budget;
 use super::gateway::{Gateway, Headroom};
+use super::permits::Permits;
 use super::stream::Stream;
 use super::{CurrentSettings, Front, connection};
 
@@ -109,18 +109,17 @@ async fn accept_from<G: Gateway>(
 ) {
     let (connections_max, bodies_bytes_max) = {
         let settings = settings.get();
-        (settings.connections_max.max(1), settings.bodies_bytes_max)
+        (settings.connections_max, settings.bodies_bytes_max)
     };
-    let slots = Arc::new(Semaphore::new(connections_max as usize));
     let bodies = Budget::new(bodies_bytes_max);
-    let front = Rc::new(Front { gateway, settings, bodies, guests: Rc::default() });
+    let permits = Permits::new(connections_max);
+    let front = Rc::new(Front { gateway, settings, bodies, permits, guests: Rc::default() });
 
     let loops: Vec<_> = sources
         .into_iter()
         .map(|source| Accepting {
             source: Paced { source, in_a_row: 0 },
             front: Rc::clone(&front),
-            slots: Arc::clone(&slots),
             stop: stop.clone(),
             last_call,
         })
@@ -130,8 +129,7 @@ async fn accept_from<G: Gateway>(
         // Fails only by a panic, which the runtime has reported: the others still serve.
         let _ = accepting.await;
     }
-    // Every connection holds one slot: all are back when all connections have ended.
-    let _ = slots.acquire_many(connections_max).await;
+    front.permits.all_returned().await;
 }
 
 /// Resolves when the front is told to stop.
@@ -160,7 +158,6 @@ impl Listeners {
 struct Accepting<G> {
     source: Paced,
     front: Rc<Front<G>>,
-    slots: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     /// How long it still accepts after the stop.
     last_call: Duration,
@@ -170,13 +167,13 @@ impl<G: Gateway> Accepting<G> {
     async fn run(mut self) {
         let mut closing = pin!(closing(self.source.closer(), self.stop.clone(), self.last_call));
         loop {
-            // Without a free slot nothing is accepted: the kernel's queue holds the rest.
-            let slot = tokio::select! {
+            // Without a permit nothing is accepted: the kernel's queue holds the rest.
+            let permit = tokio::select! {
                 biased;
                 () = &mut closing => break,
-                slot = Arc::clone(&self.slots).acquire_owned() => slot,
+                permit = self.front.permits.acquire(|_| self.front.note_crowded()) => permit,
             };
-            let Ok(slot) = slot else { return };
+            let Some(permit) = permit else { return };
             self.source.pause().await;
             let guest = tokio::select! {
                 biased;
@@ -191,7 +188,7 @@ impl<G: Gateway> Accepting<G> {
                         self.take_waiting();
                         // An accept dropped in flight would lose its socket: it is made to end.
                         if self.source.closer().ends_accept() && let Ok(last) = accept.await {
-                            self.serve(last, (slot, guest));
+                            self.serve(last, (permit, guest));
                         }
                         return;
                     }
@@ -199,13 +196,13 @@ impl<G: Gateway> Accepting<G> {
                 }
             };
             match accepted {
-                Ok(accepted) => self.serve(accepted, (slot, guest)),
+                Ok(accepted) => self.serve(accepted, (permit, guest)),
                 Err(error) if is_of_that_connection(&error) => {}
                 Err(error) => {
                     let refused = Refusal::Bytes(Bytes::Accept(&error));
                     let nobody = Sender::Unknown;
                     self.front.settings.get().refusals.note(None, nobody, &refused);
-                    drop(slot);
+                    drop(permit);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -227,10 +224,10 @@ impl<G: Gateway> Accepting<G> {
         if self.last_call.is_zero() {
             return;
         }
-        while let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
+        while let Some(permit) = self.front.permits.try_acquire()
             && let Some(accepted) = self.source.source.accept_waiting()
         {
-            self.serve(accepted, slot);
+            self.serve(accepted, permit);
         }
     }
 }

@@ -14,9 +14,11 @@ mod body;
 mod clock;
 mod connection;
 pub mod door;
+mod framing;
 pub mod gateway;
 mod listener;
 mod pace;
+mod permits;
 mod proxy_header;
 mod refused;
 mod reply;
@@ -48,9 +50,10 @@ pub struct Settings {
     /// and without a trailing slash.
     pub path_prefix: String,
     /// Most connections of this shard that are accepted and not yet handed over, at a time. At the
-    /// bound the shard accepts no more until one ends: the rest waits in the kernel's queue or goes
-    /// to other shards. Each can have two operations in flight, so that the ring's submission queue
-    /// should have at least twice as many entries. Fixed when the front begins to serve.
+    /// bound those close that have idled longest; while none idles the shard accepts no more until
+    /// one ends: the rest waits in the kernel's queue or goes to other shards. Each can have two
+    /// operations in flight, so that the ring's submission queue should have at least twice as many
+    /// entries. Fixed when the front begins to serve.
     pub connections_max: u32,
     /// From the first byte of a request to the end of its head; then the connection closes.
     pub head_timeout: Duration,
@@ -124,6 +127,11 @@ struct Front<G> {
     gateway: G,
     settings: CurrentSettings,
     bodies: body::Budget,
+    permits: permits::Permits,
     /// Open connections that came while memory was short.
     guests: Rc<Cell<usize>>,
 }
+
+/// Largest head of a request in bytes. Browsers send an origin's cookies along with a WebSocket
+/// handshake; nginx takes 4 lines of 8 KiB, and usual heads have less than 1 KiB.
+const HEAD_BYTES_MAX: usize = 16 * 1024;

@@ -1,13 +1,22 @@
 //! The deadlines of one connection. They are absolute: a peer that sends a byte now and then gains
 //! nothing by it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
+
+/// What a connection that serves no request waits for, the less valuable first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Awaited {
+    /// Another request.
+    Request,
+    /// The rest of a head, or the first one.
+    Head,
+}
 
 /// What the peer may take its time for, shared by those who notice: the socket (bytes arrive), the
 /// service (a request is complete, a response is ready) and the task that closes.
@@ -23,18 +32,27 @@ pub(super) struct Pace {
     heard: Cell<bool>,
     /// None while a request is served: the body and the shard have deadlines of their own.
     deadline: Cell<Option<Instant>>,
+    /// The accept, the last response, or the first byte of a head behind it.
+    since: Cell<Instant>,
+    /// The connection has to close, because others need its place.
+    yields: Cell<bool>,
+    /// The task that closes.
+    task: RefCell<Option<Waker>>,
 }
 
 impl Pace {
     /// A new connection: its first head is due within `head` of the accept.
     pub(super) fn new(head: Duration) -> Self {
-        let deadline = Cell::new(Some(Instant::now() + head));
+        let now = Instant::now();
         Self {
             head: Cell::new(head),
             waiting: Cell::new(false),
             begun: Cell::new(false),
             heard: Cell::new(false),
-            deadline,
+            deadline: Cell::new(Some(now + head)),
+            since: Cell::new(now),
+            yields: Cell::new(false),
+            task: RefCell::default(),
         }
     }
 
@@ -43,7 +61,10 @@ impl Pace {
         self.begun.set(true);
         self.heard.set(true);
         if self.waiting.replace(false) {
-            self.deadline.set(Some(Instant::now() + self.head.get()));
+            let now = Instant::now();
+            self.deadline.set(Some(now + self.head.get()));
+            self.since.set(now);
+            self.yields.set(false);
         }
     }
 
@@ -52,6 +73,7 @@ impl Pace {
         self.waiting.set(false);
         self.begun.set(false);
         self.deadline.set(None);
+        self.yields.set(false);
     }
 
     /// The response is on its way. The next request has to begin within `idle`, the writing of the
@@ -59,7 +81,29 @@ impl Pace {
     pub(super) fn served(&self, idle: Duration, head: Duration) {
         self.head.set(head);
         self.waiting.set(true);
-        self.deadline.set(Some(Instant::now() + idle));
+        let now = Instant::now();
+        self.deadline.set(Some(now + idle));
+        self.since.set(now);
+    }
+
+    /// What it waits for, and since when. None while a request is served.
+    pub(super) fn awaits(&self) -> Option<(Awaited, Instant)> {
+        self.deadline.get()?;
+        let awaited = if self.waiting.get() { Awaited::Request } else { Awaited::Head };
+        Some((awaited, self.since.get()))
+    }
+
+    /// Others need its place: it is late from now on, unless the next bytes are there already.
+    pub(super) fn yield_place(&self) {
+        self.yields.set(true);
+        if let Some(task) = self.task.borrow().as_ref() {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Whether it is late because others need its place.
+    pub(super) fn has_to_yield(&self) -> bool {
+        self.yields.get()
     }
 
     /// Whether a request has begun whose head has not ended. A connection on which nothing came, as
@@ -81,8 +125,16 @@ impl Pace {
         }
     }
 
-    /// Ready when the present deadline has passed. Polled again whenever it may have moved.
+    /// Ready when the present deadline has passed, or others need the place. Polled again whenever
+    /// the deadline may have moved, always by the same task.
     pub(super) fn poll_late(&self, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.yields.get() {
+            return Poll::Ready(());
+        }
+        let task = &mut *self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
         let Some(deadline) = self.deadline.get() else { return Poll::Pending };
         if alarm.deadline() != deadline {
             alarm.as_mut().reset(deadline);

@@ -84,6 +84,7 @@ impl<G: Gateway> Front<G> {
             }
             Rejection::Method(served) => Request::Method { method, path, served },
             Rejection::Host => Request::Host,
+            Rejection::TwoLengths => Request::TwoLengths,
             Rejection::Handshake(refusal) => Request::NotWebSocket(*refusal),
             Rejection::TurnedAway { cause, .. } => self.turned_away(*cause),
             Rejection::Body(Unreceived::TooSlow) => {
@@ -160,6 +161,12 @@ impl<G: Gateway> Front<G> {
         self.note_bytes(peer, Bytes::AddressFlood { most });
     }
 
+    /// Connections that idle are closed, because there are as many as there may be.
+    pub(super) fn note_crowded(&self) {
+        let crowded = Refusal::Bytes(Bytes::Crowded { most: self.permits.most() });
+        self.settings.get().refusals.note(None, Sender::Unknown, &crowded);
+    }
+
     fn note_bytes(&self, peer: Peer, refused: Bytes<'_>) {
         self.settings.get().refusals.note(None, peer.sender(), &Refusal::Bytes(refused));
     }
@@ -183,7 +190,7 @@ impl<'a> Asked<'a> {
             return Some(Request::UnknownAppId { id: self.id, apps: self.apps });
         };
         match rejection {
-            Rejection::Signature(error) => Some(Request::Signed(Signed {
+            Rejection::Signature { error, .. } => Some(Request::Signed(Signed {
                 error: *error,
                 app,
                 apps: self.apps,

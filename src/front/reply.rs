@@ -61,6 +61,9 @@ pub(super) enum Rejection {
     /// 400: not exactly one `Host` (RFC 9112 section 3.2). Where a proxy in front believes another
     /// one than we do, they may not agree on more than that: the connection ends.
     Host,
+    /// 400: both `Transfer-Encoding` and `Content-Length` (RFC 9112 section 6.3). A proxy in front
+    /// may believe the other one: the connection ends.
+    TwoLengths,
     /// 405: these methods are served.
     Method(&'static str),
     /// 422: the body is JSON, but not what the endpoint takes.
@@ -71,8 +74,9 @@ pub(super) enum Rejection {
     TooMany(String, Duration),
     /// 429: the client's address has as much as it may. `close`: so does the connection then.
     TurnedAway { cause: TurnedAway, close: bool },
-    /// 401: the request is not signed by the app, for this reason.
-    Signature(SignatureError),
+    /// 401: the request is not signed by the app, for this reason. `close`: so does the connection
+    /// then, because its body was not read to its end.
+    Signature { error: SignatureError, close: bool },
     /// There is no body to judge.
     Body(Unreceived),
     /// The request to a WebSocket endpoint opens none.
@@ -87,12 +91,21 @@ impl Rejection {
         Self::Text(status, Cow::Borrowed(text))
     }
 
+    /// 401 to a request whose body was read.
+    pub(super) const fn signature(error: SignatureError) -> Self {
+        Self::Signature { error, close: false }
+    }
+
     pub(super) fn into_answer(self) -> Answer {
         match self {
             Self::Text(status, text) => sentence(status, text),
             Self::Unoccupied => answer(StatusCode::NOT_FOUND, "application/json", "{}".into()),
             Self::Host => {
                 let text = "A request must have exactly one Host header.";
+                with(sentence(StatusCode::BAD_REQUEST, text), CONNECTION, "close")
+            }
+            Self::TwoLengths => {
+                let text = "A request must not have both Transfer-Encoding and Content-Length.";
                 with(sentence(StatusCode::BAD_REQUEST, text), CONNECTION, "close")
             }
             Self::Method(allowed) => {
@@ -106,7 +119,10 @@ impl Rejection {
             }
             Self::TooMany(text, wait) => too_many(text, wait),
             Self::TurnedAway { cause, close } => turned_away(cause, close),
-            Self::Signature(error) => sentence(StatusCode::UNAUTHORIZED, error.to_string()),
+            Self::Signature { error, close } => {
+                let answer = sentence(StatusCode::UNAUTHORIZED, error.to_string());
+                if close { with(answer, CONNECTION, "close") } else { answer }
+            }
             Self::Body(cause) => no_body(cause),
             Self::Handshake(refusal) => no_websocket(refusal),
         }

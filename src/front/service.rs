@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONNECTION, HOST, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, StatusCode, Version};
+use hyper::{Method, StatusCode, Version};
 use serde::Serialize;
 
 use super::connection::Switched;
@@ -16,17 +16,22 @@ use super::visitor::Visitor;
 use super::{Front, api, upgrade};
 
 /// Answers a request. After an answer of 101, `switched` says what becomes of the socket.
+/// `two_lengths`: the head told the length of the body in two ways, of which hyper shows one.
 pub(super) async fn respond<G: Gateway>(
     front: &Front<G>,
     visitor: &Visitor,
-    request: Request<Incoming>,
+    head: &Parts,
+    two_lengths: bool,
+    body: &mut Incoming,
     switched: &RefCell<Option<Switched>>,
 ) -> Answer {
     let _in_flight = front.gateway.begin_request();
-    let (head, body) = request.into_parts();
-    let answer = answer(front, visitor, &head, body, switched).await;
+    let answer = match two_lengths {
+        true => Err(Rejection::TwoLengths),
+        false => answer(front, visitor, head, body, switched).await,
+    };
     let mut answer = answer.unwrap_or_else(|rejection| {
-        front.note_request(visitor, &head, &rejection);
+        front.note_request(visitor, head, &rejection);
         rejection.into_answer()
     });
     if front.gateway.stopping().is_some() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -39,7 +44,7 @@ async fn answer<G: Gateway>(
     front: &Front<G>,
     visitor: &Visitor,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     switched: &RefCell<Option<Switched>>,
 ) -> Result<Answer, Rejection> {
     if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
@@ -53,7 +58,7 @@ async fn answer<G: Gateway>(
     }
     match route {
         Route::Up => Ok(healthy(&head.method, route.methods())),
-        Route::WebSocket { key } => upgrade::answer(front, visitor, head, &body, &key, switched),
+        Route::WebSocket { key } => upgrade::answer(front, visitor, head, body, &key, switched),
         Route::Api { app_id, endpoint } => {
             // Held until the answer.
             let _pass = visitor

@@ -19,11 +19,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio_uring::buf::{BoundedBuf, Slice};
 use tokio_uring::net::{TcpStream, UnixStream};
 
+use super::HEAD_BYTES_MAX;
+use super::framing::Framing;
 use super::pace::Pace;
 use super::proxy_header::{self, Header, Start};
 use crate::ring;
@@ -48,16 +50,18 @@ impl Stream {
         }
     }
 
-    /// Reads what there is into the capacity of `buffer`; 0 bytes is the end of the stream.
+    /// Reads what there is into the free capacity of `buffer`; 0 bytes is the end of the stream.
     pub(super) async fn read(&self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         loop {
-            let (result, returned) = match self {
-                Self::Tcp(stream) => stream.read(buffer).await,
-                Self::Unix(stream) => stream.read(buffer).await,
+            let free = buffer.len()..;
+            let (result, slice) = match self {
+                Self::Tcp(stream) => stream.read(buffer.slice(free)).await,
+                Self::Unix(stream) => stream.read(buffer.slice(free)).await,
             };
+            buffer = slice.into_inner();
             match result {
-                Err(error) if is_transient(&error) => buffer = returned,
-                result => return (result, returned),
+                Err(error) if is_transient(&error) => {}
+                result => return (result, buffer),
             }
             tokio::time::sleep(TRANSIENT_PAUSE).await;
         }
@@ -170,9 +174,15 @@ pub(super) struct Io {
     /// Told when bytes arrive: the deadline of a request's head counts from its first byte.
     pace: Rc<Pace>,
     reading: Option<ReadInFlight>,
-    /// Received and not yet taken by a `poll_read`.
-    received: Bytes,
+    /// Received and not yet taken by a `poll_read`. A read in flight has it with it.
+    received: Vec<u8>,
+    /// How many bytes of `received` were taken.
+    taken: usize,
     writing: Option<WriteInFlight>,
+    /// How much of `received` hyper may have at a time.
+    framing: Rc<Framing>,
+    /// The size of the next read.
+    room: ReadRoom,
     switching: Rc<Switching>,
     /// What hyper wrote since.
     unsent: Vec<u8>,
@@ -189,14 +199,22 @@ impl Io {
             stream: Rc::new(stream),
             pace,
             reading: None,
-            received: Bytes::new(),
+            received: Vec::new(),
+            taken: 0,
             writing: None,
+            framing: Rc::default(),
+            room: ReadRoom::default(),
             switching,
             unsent: Vec::new(),
             ended: false,
             beginning: Beginning::default(),
             given_away: false,
         }
+    }
+
+    /// How the bytes are cut that hyper reads. The service tells it of each request.
+    pub(super) fn framing(&self) -> Rc<Framing> {
+        Rc::clone(&self.framing)
     }
 
     /// The first bytes that hyper reads, behind a header of the PROXY protocol.
@@ -207,18 +225,14 @@ impl Io {
     /// Takes the header of the PROXY protocol that a connection begins with; what came behind it
     /// is the first of what hyper reads. None when it is none, and when the stream ends before.
     pub(super) async fn proxy_header(&mut self) -> Option<Header> {
-        let mut bytes = BytesMut::new();
         loop {
-            poll_fn(|cx| self.poll_received(cx)).await.ok()?;
+            poll_fn(|cx| self.poll_more(cx)).await.ok()?;
             if self.ended {
                 return None;
             }
-            bytes.extend_from_slice(&std::mem::take(&mut self.received));
-            match proxy_header::parse(&bytes) {
+            match proxy_header::parse(&self.received) {
                 Start::Whole(header) => {
-                    if bytes.len() > header.len {
-                        self.received = bytes.split_off(header.len).freeze();
-                    }
+                    self.take(header.len);
                     return Some(header);
                 }
                 Start::Partial => {}
@@ -245,7 +259,8 @@ impl Io {
         if self.reading.is_some() {
             poll_fn(|cx| self.poll_received(cx)).await?;
         }
-        let received = std::mem::take(&mut self.received);
+        let mut received = Bytes::from(std::mem::take(&mut self.received));
+        received.advance(self.taken);
         let unsent = std::mem::take(&mut self.unsent);
         let stream = Rc::clone(&self.stream);
         self.given_away = true;
@@ -265,7 +280,8 @@ impl Io {
             let mut dropped = 0;
             while !self.ended && dropped <= bytes_max {
                 poll_fn(|cx| self.poll_received(cx)).await?;
-                dropped += std::mem::take(&mut self.received).len();
+                dropped += self.unread().len();
+                self.take(usize::MAX);
             }
             io::Result::Ok(())
         };
@@ -286,20 +302,49 @@ impl Io {
         Poll::Ready(result)
     }
 
-    /// Ready once `received` has bytes or the peer has ended. Starts a read if there is none.
-    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.ended || !self.received.is_empty() {
-            return Poll::Ready(Ok(()));
+    /// Received and not yet taken.
+    fn unread(&self) -> &[u8] {
+        self.received.get(self.taken..).unwrap_or_default()
+    }
+
+    /// Takes so many of the unread bytes, or all of them.
+    fn take(&mut self, count: usize) {
+        self.taken = self.taken.saturating_add(count).min(self.received.len());
+        if self.taken == self.received.len() {
+            // Empty, it would keep its memory for as long as the peer says nothing.
+            (self.received, self.taken) = (Vec::new(), 0);
         }
-        let stream = &self.stream;
-        let reading = self.reading.get_or_insert_with(|| {
+    }
+
+    /// Ready once there are unread bytes or the peer has ended.
+    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.ended || !self.unread().is_empty() {
+            true => Poll::Ready(Ok(())),
+            false => self.poll_more(cx),
+        }
+    }
+
+    /// Ready once there are more unread bytes or the peer has ended. Starts a read if there is
+    /// none, into the free part of the buffer if a part is unread.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, reading, received, taken, room, .. } = self;
+        let reading = reading.get_or_insert_with(|| {
+            let mut buffer = std::mem::take(received);
+            buffer.drain(..std::mem::take(taken));
+            match buffer.capacity() {
+                0 => buffer.reserve_exact(room.bytes()),
+                full if full == buffer.len() => buffer.reserve_exact(full),
+                _ => {}
+            }
             let stream = Rc::clone(stream);
-            Box::pin(async move { stream.read(Vec::with_capacity(READ_BYTES)).await })
+            Box::pin(async move { stream.read(buffer).await })
         });
         let (result, buffer) = ready!(reading.as_mut().poll(cx));
         self.reading = None;
-        self.ended = result? == 0;
-        self.received = Bytes::from(buffer);
+        self.received = buffer;
+        let count = result?;
+        self.ended = count == 0;
+        self.room.follow(count);
         self.pace.received();
         Poll::Ready(Ok(()))
     }
@@ -326,12 +371,20 @@ impl Read for Io {
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_received(cx))?;
-        let count = self.received.len().min(buffer.remaining());
-        buffer.put_slice(&self.received[..count]);
-        let Self { beginning, received, .. } = &mut *self;
-        beginning.see(&received[..count]);
-        self.received.advance(count);
-        Poll::Ready(Ok(()))
+        let io = &mut *self;
+        loop {
+            let unread = io.received.get(io.taken..).unwrap_or_default();
+            let all = io.ended || unread.len() >= HEAD_BYTES_MAX;
+            let count = io.framing.give(unread, buffer.remaining(), all);
+            if count > 0 || io.ended {
+                let given = unread.get(..count).unwrap_or_default();
+                buffer.put_slice(given);
+                io.beginning.see(given);
+                io.take(count);
+                return Poll::Ready(Ok(()));
+            }
+            ready!(io.poll_more(cx))?;
+        }
     }
 }
 
@@ -369,13 +422,54 @@ fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Holds a usual request whole. A page of it is touched only when bytes arrive, so that a waiting
-/// connection costs address space rather than memory.
+/// The room of the next read. While a peer says nothing, a read waits with its buffer: so that is
+/// small, unless the peer has a habit of sending more.
+#[derive(Clone, Copy, Debug, Default)]
+struct ReadRoom {
+    large: bool,
+    /// The last read would have fitted into the small one.
+    fitted: bool,
+}
+
+impl ReadRoom {
+    const fn bytes(self) -> usize {
+        if self.large { READ_BYTES } else { WAITING_READ_BYTES }
+    }
+
+    /// A read has brought so many bytes. Two that fit make it small again: of a request that is
+    /// larger than one read the last part is mostly short.
+    const fn follow(&mut self, count: usize) {
+        let fits = count < WAITING_READ_BYTES;
+        self.large = !fits || self.large && !self.fitted;
+        self.fitted = fits;
+    }
+}
+
+/// Holds a usual request whole.
 const READ_BYTES: usize = 8 * 1024;
 
 /// What the kernel may still deliver after a close: more than an answer that refuses a request, or
 /// the frames that refuse a WebSocket.
 const UNREAD_BYTES: usize = 16 * 1024;
 
+/// Holds the handshake of a browser with usual cookies or a short publish whole.
+const WAITING_READ_BYTES: usize = 1_280;
+
 /// Long enough not to burn CPU while the kernel is short of memory.
 const TRANSIENT_PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_waits_with_little_memory_unless_the_peer_sends_much() {
+        let mut room = ReadRoom::default();
+        let sizes = [450, 1280, 8192, 100, 8192, 100, 450, 450].map(|count| {
+            room.follow(count);
+            room.bytes()
+        });
+        let (small, large) = (WAITING_READ_BYTES, READ_BYTES);
+        assert_eq!(sizes, [small, large, large, large, large, large, small, small]);
+    }
+}

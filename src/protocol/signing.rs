@@ -3,6 +3,10 @@
 //! Contract: one canonical form decides. A request passes when the app's secret signed its method,
 //! path, whole query and (by its MD5) body, not long ago. What the canonical form cannot tell
 //! apart, such as a parameter given twice, is refused.
+//!
+//! The signature covers the head alone, the digest of the body included. So a server calls
+//! [`verify_head`] before it reads a body, and [`SignedBody::verify`] when it has read one: a body
+//! that nobody has signed is never kept.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,6 +16,46 @@ use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
 
 use super::app::App;
+
+/// The head of an HTTP request, as far as it is signed.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedHead<'a> {
+    /// The method, in upper case.
+    pub method: &'a str,
+    /// The path as received: percent-encoded, without the query.
+    pub path: &'a str,
+    /// The path prefix that the server is configured with, as `/ws`, or nothing.
+    pub prefix: &'a str,
+    /// The query as received, without the question mark.
+    pub query: &'a str,
+    /// The head announces a body of at least one byte.
+    pub has_body: bool,
+}
+
+/// The digest of the body that the app has signed, if any. Made by [`verify_head`] alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedBody(Option<[u8; 16]>);
+
+impl SignedBody {
+    /// Whether the app has signed a body, be it an empty one. Otherwise no byte may come.
+    #[must_use]
+    pub const fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Checks that this is the body that the app has signed.
+    ///
+    /// # Errors
+    /// Another body, or a body where the app has signed none.
+    pub fn verify(&self, body: &[u8]) -> Result<(), SignatureError> {
+        match &self.0 {
+            Some(digest) if Md5::digest(body).as_slice() == digest => Ok(()),
+            Some(_) => Err(SignatureError::BodyMd5),
+            None if body.is_empty() => Ok(()),
+            None => Err(SignatureError::Missing(BODY_MD5)),
+        }
+    }
+}
 
 /// What of an HTTP request is signed.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +72,22 @@ pub struct SignedRequest<'a> {
     pub body: &'a [u8],
 }
 
-/// Checks that the app signed the request, with any of its keys, within the app's tolerance of
-/// `now_unix_s`.
+/// Checks that the app signed the request: the head, then the body.
+///
+/// # Errors
+/// The first check that failed, see [`verify_head`] and [`SignedBody::verify`].
+pub fn verify(
+    app: &App,
+    request: &SignedRequest<'_>,
+    now_unix_s: u64,
+) -> Result<(), SignatureError> {
+    let &SignedRequest { method, path, prefix, query, body } = request;
+    let head = SignedHead { method, path, prefix, query, has_body: !body.is_empty() };
+    verify_head(app, &head, now_unix_s)?.verify(body)
+}
+
+/// Checks that the app signed the head of a request, with any of its keys, within the app's
+/// tolerance of `now_unix_s`. Returns the digest that the body has to have.
 ///
 /// Libraries differ in the path that they sign: with and without the configured prefix, encoded
 /// and decoded, with several leading slashes or one. Each of these names the same resource, so each
@@ -37,17 +95,17 @@ pub struct SignedRequest<'a> {
 ///
 /// # Errors
 /// The first check that failed. Its text may be shown to the caller.
-pub fn verify(
+pub fn verify_head(
     app: &App,
-    request: &SignedRequest<'_>,
+    head: &SignedHead<'_>,
     now_unix_s: u64,
-) -> Result<(), SignatureError> {
-    let mut query = CanonicalQuery::parse(request.query)?;
+) -> Result<SignedBody, SignatureError> {
+    let mut query = CanonicalQuery::parse(head.query)?;
     let secret = match app.secret_of(query.scalar("auth_key")?) {
         Some(secret) => secret,
         None => {
             // The libraries of Node and Python sign and send a `+` of a base64 key unescaped.
-            query.keep_plus("auth_key", request.query);
+            query.keep_plus("auth_key", head.query);
             app.secret_of(query.scalar("auth_key")?).ok_or(SignatureError::WrongKey)?
         }
     };
@@ -55,11 +113,11 @@ pub fn verify(
         return Err(SignatureError::BadVersion);
     }
     verify_timestamp(app, query.scalar("auth_timestamp")?, now_unix_s)?;
-    verify_body(&query, request.body)?;
+    let body = body_digest(&query, head.has_body)?;
     let signature = query.scalar("auth_signature")?;
-    let text = query.text_to_sign(request.query.len());
+    let text = query.text_to_sign(head.query.len());
     let fits = |prefix: &str, path: &[u8]| {
-        let (method, prefix) = (request.method.as_bytes(), prefix.as_bytes());
+        let (method, prefix) = (head.method.as_bytes(), prefix.as_bytes());
         secret.verify(&[method, b"\n", prefix, path, b"\n", text.as_bytes()], signature)
     };
     let decoded = |prefix, path| match percent_decode_str(path).into() {
@@ -67,9 +125,9 @@ pub fn verify(
         Cow::Borrowed(_) => false,
         Cow::Owned(decoded) => fits(prefix, &decoded),
     };
-    let signed = signed_paths(request)
+    let signed = signed_paths(head)
         .any(|(prefix, path)| fits(prefix, path.as_bytes()) || decoded(prefix, path));
-    if signed { Ok(()) } else { Err(SignatureError::Signature) }
+    if signed { Ok(body) } else { Err(SignatureError::Signature) }
 }
 
 /// The path with its leading slashes as one, which is how Reverb finds its routes: nginx makes two
@@ -260,21 +318,21 @@ fn verify_timestamp(app: &App, text: &str, now_unix_s: u64) -> Result<(), Signat
     }
 }
 
-/// A body must have its digest in the query, where the signature covers it.
-fn verify_body(query: &CanonicalQuery<'_>, body: &[u8]) -> Result<(), SignatureError> {
-    if body.is_empty() && query.find("body_md5").is_none() {
-        return Ok(());
+/// The digest in the query, where the signature covers it: a body must have one.
+fn body_digest(query: &CanonicalQuery<'_>, has_body: bool) -> Result<SignedBody, SignatureError> {
+    if !has_body && query.find(BODY_MD5).is_none() {
+        return Ok(SignedBody(None));
     }
-    let mut sent = [0; 16];
-    let fits = hex::decode_to_slice(query.scalar("body_md5")?, &mut sent).is_ok()
-        && Md5::digest(body).as_slice() == sent;
-    if fits { Ok(()) } else { Err(SignatureError::BodyMd5) }
+    let mut digest = [0; 16];
+    hex::decode_to_slice(query.scalar(BODY_MD5)?, &mut digest)
+        .map_err(|_| SignatureError::BodyMd5)?;
+    Ok(SignedBody(Some(digest)))
 }
 
 /// The paths that may be signed for the one that was sent, each once and in two parts, those of
 /// most requests first.
-fn signed_paths<'a>(request: &SignedRequest<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
-    let &SignedRequest { path: sent, prefix, .. } = request;
+fn signed_paths<'a>(head: &SignedHead<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let &SignedHead { path: sent, prefix, .. } = head;
     let below = |path: &'a str| {
         let below = path.strip_prefix(prefix).filter(|below| below.starts_with('/'));
         below.unwrap_or(path)
@@ -287,6 +345,9 @@ fn signed_paths<'a>(request: &SignedRequest<'a>) -> impl Iterator<Item = (&'a st
     };
     forms.into_iter().enumerate().filter(is_first).map(|(_, form)| form)
 }
+
+/// The parameter that holds the MD5 of the body in hexadecimal digits.
+const BODY_MD5: &str = "body_md5";
 
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,11 @@ pub enum Bytes<'a> {
         /// How many it may have.
         most: u32,
     },
+    /// A shard has as many HTTP connections as it may: those that idle are closed for new ones.
+    Crowded {
+        /// How many it may have.
+        most: u32,
+    },
     /// `accept4(2)` fails.
     Accept(&'a io::Error),
     /// The ring does not take a socket, or there are no random numbers for its name.
@@ -45,6 +50,7 @@ impl Bytes<'_> {
             Self::HeadTooLarge => Cause::HeadTooLarge,
             Self::SlowHead(_) => Cause::SlowHead,
             Self::AddressFlood { .. } => Cause::AddressFlood,
+            Self::Crowded { .. } => Cause::Crowded,
             Self::Accept(_) | Self::TakeOver(_) => Cause::Kernel,
         }
     }
@@ -92,6 +98,12 @@ impl fmt::Display for Bytes<'_> {
                 f,
                 "connection closed without an answer: its address has {most} connections, as many \
                  as one may (server.max_connections_per_address), and more wait to be told so"
+            ),
+            Self::Crowded { most } => write!(
+                f,
+                "idle HTTP connections are closed to make room for new ones: a shard serves {most} \
+                 at a time; if they are your own, raise server.max_http_connections and the limit \
+                 of open files (ulimit -n, LimitNOFILE=)"
             ),
             Self::Accept(error) => write!(
                 f,

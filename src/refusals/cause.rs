@@ -39,6 +39,8 @@ causes! {
     HeadTooLarge = "head of a request too large",
     /// A head of a request that does not end in time.
     SlowHead = "head of a request too late",
+    /// Connections that idle, where others need their places.
+    Crowded = "idle HTTP connections closed for new ones",
     /// Connections that the kernel does not give, or does not take.
     Kernel = "the kernel refuses a connection",
     // The limits of one address.
@@ -70,6 +72,8 @@ causes! {
     Method = "method not allowed",
     /// Not exactly one `Host`.
     Host = "not exactly one Host header",
+    /// Both ways to tell the length of a body.
+    TwoLengths = "both Transfer-Encoding and Content-Length",
     /// A request for a WebSocket that opens none.
     NotWebSocket = "no WebSocket handshake",
     /// An id that no app has.

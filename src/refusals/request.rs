@@ -34,6 +34,8 @@ pub enum Request<'a> {
     },
     /// Not exactly one `Host`.
     Host,
+    /// Both `Transfer-Encoding` and `Content-Length`.
+    TwoLengths,
     /// A request under `/app/` that opens no WebSocket, with what it lacks.
     NotWebSocket(handshake::Refusal),
     /// No app has the id of the path.
@@ -112,6 +114,7 @@ impl Request<'_> {
             Self::NoRoute { .. } => Cause::NoRoute,
             Self::Method { .. } => Cause::Method,
             Self::Host => Cause::Host,
+            Self::TwoLengths => Cause::TwoLengths,
             Self::NotWebSocket(_) => Cause::NotWebSocket,
             Self::UnknownAppId { .. } => Cause::UnknownAppId,
             Self::Disabled => Cause::Disabled,
@@ -135,6 +138,7 @@ impl fmt::Display for Request<'_> {
             Self::NoRoute { .. }
             | Self::Method { .. }
             | Self::Host
+            | Self::TwoLengths
             | Self::NotWebSocket(_)
             | Self::UnknownAppId { .. } => self.misdirected(f),
             Self::Signed(signed) => signed.fmt(f),
@@ -187,6 +191,11 @@ impl Request<'_> {
             Self::Host => f.write_str(
                 "request refused with 400: it has not exactly one Host header: a proxy has to set \
                  it (proxy_set_header Host $http_host)",
+            ),
+            Self::TwoLengths => f.write_str(
+                "request refused with 400: it has both Transfer-Encoding and Content-Length, by \
+                 which two readers see two different requests: a client or proxy that sends both \
+                 is broken or attacks",
             ),
             Self::NotWebSocket(refusal) => write!(
                 f,

@@ -122,6 +122,60 @@ pub const fn descriptors_min(shards: usize) -> u64 {
     PROCESS_DESCRIPTORS + SHARD_DESCRIPTORS * shards as u64
 }
 
+/// How many descriptors each of `shards` shards may have for its connections, if the soft limit of
+/// open files is `nofile`. The rest is for what must never find none: the control socket and the
+/// files of a reload, webhooks to `endpoints`, logs, rings and listeners.
+#[must_use]
+pub fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize) -> u64 {
+    let kept = descriptors_min(shards) + CONTROL_DESCRIPTORS + endpoints as u64;
+    nofile.saturating_sub(kept) / shards.max(1) as u64
+}
+
+/// How many HTTP connections a shard may have that has so many `descriptors` for its connections,
+/// if `wanted` are asked for. Where WebSockets take descriptors as well (`direct` is false), a
+/// quarter is for HTTP.
+#[must_use]
+pub fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
+    let share = if direct { descriptors } else { descriptors / HTTP_PART };
+    let share = u32::try_from(share).unwrap_or(u32::MAX).max(HTTP_CONNECTIONS_MIN);
+    share.min(u32::try_from(wanted).unwrap_or(u32::MAX))
+}
+
+/// How many of `slots` a shard can fill that has so many `descriptors` for its connections, where
+/// each WebSocket takes one.
+#[must_use]
+pub fn plain_slots(descriptors: u64, slots: u32) -> u32 {
+    let share = descriptors - descriptors / HTTP_PART;
+    slots.min(u32::try_from(share).unwrap_or(u32::MAX)).max(1)
+}
+
+/// One sentence for the operator when WebSockets take descriptors, and a shard has fewer of these
+/// than slots; none otherwise.
+#[must_use]
+pub fn plain_note(nofile: u64, filled: u32, slots: u32) -> Option<String> {
+    (filled < slots).then(|| {
+        format!(
+            "Before Linux 6.13 each WebSocket takes a descriptor. The limit of open files (nofile) \
+             is {nofile}, so each shard takes {filled} connections. To have more, raise it: ulimit \
+             -n, LimitNOFILE= (systemd) or --ulimit nofile= (Docker)."
+        )
+    })
+}
+
+/// One sentence for the operator when a shard may have fewer HTTP connections than was asked for;
+/// none otherwise.
+#[must_use]
+pub fn http_note(nofile: u64, granted: u32, wanted: usize) -> Option<String> {
+    let most = wanted.min(HTTP_CONNECTIONS_ADVISED as usize);
+    ((granted as usize) < most).then(|| {
+        format!(
+            "The limit of open files (nofile) is {nofile}, so each shard serves {granted} HTTP \
+             connections at a time, and closes idle ones to make room for more. To have more, \
+             raise it: ulimit -n, LimitNOFILE= (systemd) or --ulimit nofile= (Docker)."
+        )
+    })
+}
+
 /// The memory limit of the control group in bytes, the tightest of v1 and v2 and of all parents;
 /// `None` when nothing limits it.
 #[must_use]
@@ -255,9 +309,24 @@ pub const NOFILE_ADVISED: u64 = 10_000;
 /// as Redis keeps one (32).
 const PROCESS_DESCRIPTORS: u64 = 32;
 
-/// Two rings, epoll and its eventfd, the mailbox's eventfd, listeners, and a few connections that
-/// are in their handshake.
+/// Two rings, epoll and its eventfd, the mailbox's eventfd, a timer, and listeners.
 const SHARD_DESCRIPTORS: u64 = 16;
+
+/// Peers of the control socket (16), the files that a reload reads, those of the spool of webhooks
+/// and of the log, name resolution, and some to spare: what a running process opens for a moment.
+const CONTROL_DESCRIPTORS: u64 = 48;
+
+/// HTTP connections of a shard however low the limit of open files is: a publisher, a health check,
+/// and two handshakes.
+const HTTP_CONNECTIONS_MIN: u32 = 4;
+
+/// The part of a shard's descriptors that is for HTTP where WebSockets take the others, one of so
+/// many: handshakes take theirs for a moment.
+const HTTP_PART: u64 = 4;
+
+/// With this many HTTP connections per shard nobody has to be told of the limit: publishers keep a
+/// few each, handshakes take one for a moment.
+const HTTP_CONNECTIONS_ADVISED: u32 = 256;
 
 /// cgroup v1 writes "no limit" as the largest multiple of its page size; none of its hosts has
 /// that much memory (2^62 bytes).
@@ -296,6 +365,46 @@ mod tests {
         assert_eq!(slots_note(200, Some(200)), None);
         assert_eq!(slots_note(20_000, None), None);
         assert_eq!(slots_note(1_048_576, None), None);
+    }
+
+    #[test]
+    fn http_connections_leave_descriptors_for_everything_else() {
+        let of = |nofile, shards| {
+            http_connections(descriptors_per_shard(nofile, shards, 10), true, 16_384)
+        };
+        assert_eq!(of(1_024, 2), 451);
+        assert_eq!(of(1_048_576, 2), 16_384);
+        assert_eq!(of(Limit::UNLIMITED, 64), 16_384);
+        assert_eq!([of(20, 1), of(1_024, 64)], [HTTP_CONNECTIONS_MIN; 2]);
+        assert_eq!(http_connections(900, true, 2), 2, "as was asked for");
+        for shards in [1, 2, 5, 16] {
+            let all = u64::from(of(1_024, shards)) * shards as u64;
+            assert!(all + descriptors_min(shards) + CONTROL_DESCRIPTORS <= 1_024, "{shards}");
+        }
+    }
+
+    #[test]
+    fn websockets_that_take_descriptors_leave_some_as_well() {
+        let descriptors = descriptors_per_shard(20_000, 2, 0);
+        let (http, slots) =
+            (http_connections(descriptors, false, 16_384), plain_slots(descriptors, 20_000));
+        assert_eq!((http, slots), (2_486, 7_458));
+        assert!(u64::from(http + slots) <= descriptors);
+        assert_eq!(plain_slots(descriptors, 100), 100);
+        let note = plain_note(20_000, slots, 20_000).unwrap();
+        assert!(note.contains("is 20000, so each shard takes 7458 connections."), "{note}");
+        assert_eq!(plain_note(20_000, 100, 100), None);
+        assert_eq!(plain_slots(0, 100), 1, "a table of zero is refused by the kernel");
+    }
+
+    #[test]
+    fn few_http_connections_are_said_where_the_limit_is_the_cause() {
+        assert_eq!(http_note(20_000, 9_000, 16_384), None);
+        assert_eq!(http_note(1_024, 100, 100), None);
+        let note = http_note(512, 195, 16_384).unwrap();
+        assert!(note.starts_with(
+            "The limit of open files (nofile) is 512, so each shard serves 195 HTTP connections"
+        ));
     }
 
     #[test]

@@ -126,7 +126,8 @@ fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
         LogFormat::Json => logging::Format::Json,
     };
     let (_log, level) = logging::start(server.debug, format).map_err(StartError::Log)?;
-    let shared = FrontShared::default();
+    let http_connections_max = http_connections(&config, &host);
+    let shared = FrontShared { http_connections_max, ..FrontShared::default() };
     let outer = (signals, level);
     let ended = runtime.block_on(control(&config, origin, &host, bound, &shared, outer));
     shared.refusals.tell_rest();
@@ -148,7 +149,7 @@ async fn control(
     let (Bound { listeners, files, inherited }, started) = (bound, Instant::now());
     let at_start = in_force(server, &config.apps, shared);
     let parts = (&at_start, &courier, &shared.refusals);
-    let (setups, bus) = setups(server, host, listeners, parts, started)?;
+    let (setups, bus) = setups(server, ring_sizes(config, host), listeners, parts, started)?;
     let mut shards = Shards::start(setups, bus, files, started)?;
     let bus = shards.bus();
     tokio::spawn(mailboxes::deliver_late(bus.clone()));
@@ -211,9 +212,16 @@ fn announce(config: &Config, host: &Host, cores: &[Option<usize>]) {
         LogFormat::Json => tell_start(server),
     }
     let slots = limits::slots_note(host.nofile.soft, server.max_connections_per_shard);
+    let http = http_connections(config, host);
+    let http = limits::http_note(host.nofile.soft, http, server.max_http_connections);
+    let table = limits::slots_per_shard(host.nofile.soft, server.max_connections_per_shard);
+    let filled = ring_sizes(config, host).slots;
+    let plain = limits::plain_note(host.nofile.soft, filled, table);
     let buffers = listener_options::note(server.send_buffer);
-    let notes = config.notes.iter().cloned().chain(slots).chain(buffers);
-    for note in notes.chain(listen::believed_strangers(server)).chain(shards::pinning_note(cores)) {
+    let limited = slots.into_iter().chain(http).chain(plain).chain(buffers);
+    let notes =
+        config.notes.iter().cloned().chain(limited).chain(listen::believed_strangers(server));
+    for note in notes.chain(shards::pinning_note(cores)) {
         tracing::warn!("{note}");
     }
 }
@@ -260,7 +268,7 @@ fn start_courier(config: &Config) -> Result<Courier, StartError> {
 /// Returns the parts of each shard, and the way to send to all of them.
 fn setups(
     server: &ServerConfig,
-    host: &Host,
+    ring: UringSizes,
     listeners: Vec<Listeners>,
     (in_force, courier, refusals): (&InForce, &Courier, &Arc<Refusals>),
     started: Instant,
@@ -279,7 +287,7 @@ fn setups(
             tap: courier.tap(),
             refusals: Arc::clone(refusals),
         };
-        Setup { parts, ring: ring_sizes(server, host), listeners, started }
+        Setup { parts, ring, listeners, started }
     });
     Ok((setups.collect(), outside))
 }
@@ -300,9 +308,14 @@ pub fn budget() -> Vec<Holder> {
     ]
 }
 
-fn ring_sizes(server: &ServerConfig, host: &Host) -> UringSizes {
+fn ring_sizes(config: &Config, host: &Host) -> UringSizes {
+    let slots = limits::slots_per_shard(host.nofile.soft, config.server.max_connections_per_shard);
+    let slots = match host.direct_descriptors() {
+        true => slots,
+        false => limits::plain_slots(descriptors(config, host), slots),
+    };
     UringSizes {
-        slots: limits::slots_per_shard(host.nofile.soft, server.max_connections_per_shard),
+        slots,
         submissions: SUBMISSIONS,
         buffers: RECEIVE_BUFFERS,
         buffer_size: RECEIVE_BUFFER_SIZE,
@@ -313,10 +326,23 @@ fn ring_sizes(server: &ServerConfig, host: &Host) -> UringSizes {
 /// The state that the fronts of all shards share, which a reload leaves as it is.
 #[derive(Clone, Debug, Default)]
 struct FrontShared {
+    /// HTTP connections of each shard, as the limit of open files allows.
+    http_connections_max: u32,
     /// The connections and requests of each address.
     door: Arc<Door>,
     /// The refusals that the log still has to tell.
     refusals: Arc<Refusals>,
+}
+
+fn http_connections(config: &Config, host: &Host) -> u32 {
+    let (descriptors, wanted) = (descriptors(config, host), config.server.max_http_connections);
+    limits::http_connections(descriptors, host.direct_descriptors(), wanted)
+}
+
+/// How many descriptors each shard may have for its connections.
+fn descriptors(config: &Config, host: &Host) -> u64 {
+    let endpoints = config.apps.iter().map(|app| app.webhooks.iter().count()).sum();
+    limits::descriptors_per_shard(host.nofile.soft, config.server.shards, endpoints)
 }
 
 /// The configuration of shards that these settings and apps make.
@@ -327,7 +353,7 @@ fn in_force(server: &ServerConfig, apps: &Arc<Apps>, shared: &FrontShared) -> In
     };
     let front = front::Settings {
         path_prefix: server.path.clone(),
-        connections_max: u32::try_from(server.max_http_connections).unwrap_or(u32::MAX),
+        connections_max: shared.http_connections_max,
         head_timeout: server.header_timeout,
         proxies: server.trusted_proxies.clone(),
         limits: server.address_limits,

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hyper::StatusCode;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use hyper::header::EXPECT;
 use hyper::http::request::Parts;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -19,45 +20,59 @@ use tokio::sync::oneshot;
 
 use crate::protocol::app::{App, Apps};
 use crate::protocol::names::ChannelName;
-use crate::protocol::signing::{self, SignedRequest};
+use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 
-use super::body::{self, Unreceived};
+use super::body::{self, Budget, Received, Unreceived};
 use super::gateway::{ChannelState, Command, Gateway, Headroom, Reply};
 use super::reply::{Answer, Rejection, json};
 use super::route::Endpoint;
 use super::{Front, clock};
 
-/// Answers a request of the API: who asks is settled before what is asked.
+/// Answers a request of the API: who asks is settled before what is asked, and by the head alone.
+/// So a body that nobody has signed is never kept, and none is asked for with `100 Continue`.
 pub(super) async fn answer<G: Gateway>(
     front: &Front<G>,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     app_id: &str,
     endpoint: Endpoint<'_>,
 ) -> Result<Answer, Rejection> {
     if endpoint.is_command() && front.gateway.headroom() == Headroom::Spent {
         return Err(Rejection::Body(Unreceived::OverBudget));
     }
-    let apps = front.gateway.apps();
-    let bytes_max = found(&apps, app_id)?.limits.max_request_size;
+    let asked = found(&front.gateway.apps(), app_id)?;
     let settings = front.settings.get();
-    let time_max = settings.body_timeout;
-    let mut body =
-        body::receive(body, bytes_max, time_max, &front.bodies).await.map_err(Rejection::Body)?;
+    let limits = Bounds {
+        bytes_max: asked.limits.max_request_size,
+        time_max: settings.body_timeout,
+        budget: &front.bodies,
+    };
+    let announced = body::announced(body);
+    if announced > limits.bytes_max {
+        return Err(Rejection::Body(Unreceived::TooLarge));
+    }
+    let authenticate = |app: &App| authenticate(app, head, announced > 0, &settings.path_prefix);
+    let (mut bytes, signed) = match authenticate(&asked) {
+        Ok(signed) => (limits.receive(body, signed).await?, signed),
+        Err(error) => return Err(limits.refuse(body, head, error).await),
+    };
     // The body may have been long in coming: a key that was withdrawn meanwhile opens nothing.
-    let apps = front.gateway.apps();
-    let app = found(&apps, app_id)?;
-    authenticate(app, head, &body.bytes, &settings.path_prefix)?;
+    let app = found(&front.gateway.apps(), app_id)?;
+    if !Arc::ptr_eq(&app, &asked) {
+        authenticate(&app).map_err(Rejection::signature)?;
+    }
+    signed.verify(bytes.as_mut_slice()).map_err(Rejection::signature)?;
     if !app.is_enabled() {
         return Err(DISABLED);
     }
     // Behind the signature: a stranger's requests must not use up what the app may have.
-    app.take_request(clock::now).map_err(|wait| over_rate(app, wait))?;
+    app.take_request(clock::now).map_err(|wait| over_rate(&app, wait))?;
 
-    let call = Call { gateway: &front.gateway, app, query: head.uri.query().unwrap_or_default() };
+    let query = head.uri.query().unwrap_or_default();
+    let call = Call { gateway: &front.gateway, app: &app, query };
     match endpoint {
-        Endpoint::Events => events::publish(&call, &mut body.bytes).await,
-        Endpoint::BatchEvents => events::publish_batch(&call, &mut body.bytes).await,
+        Endpoint::Events => events::publish(&call, bytes.as_mut_slice()).await,
+        Endpoint::BatchEvents => events::publish_batch(&call, bytes.as_mut_slice()).await,
         Endpoint::Channels => channels::list(&call).await,
         Endpoint::Channel(channel) => channels::describe(&call, &channel).await,
         Endpoint::Users(channel) => users::list(&call, &channel).await,
@@ -66,20 +81,72 @@ pub(super) async fn answer<G: Gateway>(
     }
 }
 
-fn found<'a>(apps: &'a Apps, app_id: &str) -> Result<&'a Arc<App>, Rejection> {
-    let refused = || format!("No matching application for ID [{app_id}].").into();
-    apps.by_id(app_id).ok_or_else(|| Rejection::Text(StatusCode::NOT_FOUND, refused()))
+/// The bounds of one request's body.
+struct Bounds<'f> {
+    bytes_max: usize,
+    time_max: Duration,
+    budget: &'f Budget,
 }
 
-fn authenticate(app: &App, head: &Parts, body: &[u8], prefix: &str) -> Result<(), Rejection> {
-    let request = SignedRequest {
+impl Bounds<'_> {
+    /// Takes the body of a request whose head is signed.
+    async fn receive(
+        &self,
+        body: &mut Incoming,
+        signed: SignedBody,
+    ) -> Result<Received, Rejection> {
+        if signed.is_some() {
+            let received = body::receive(body, self.bytes_max, self.time_max, self.budget).await;
+            return received.map_err(Rejection::Body);
+        }
+        // The app has signed that there is no body. Chunks may still turn out to be none.
+        match body::discard(body, self.bytes_max, self.time_max).await {
+            Ok(0) => Ok(Received::default()),
+            Ok(_) => Err(Rejection::signature(SignatureError::Missing("body_md5"))),
+            Err(cause) => Err(Rejection::Body(cause)),
+        }
+    }
+
+    /// Refuses a request whose head is not signed. The connection goes on if the body is soon over,
+    /// because a publisher with a wrong secret is told so as any other one: it may be about to
+    /// send on the same connection for another app.
+    async fn refuse(&self, body: &mut Incoming, head: &Parts, error: SignatureError) -> Rejection {
+        let close = match head.headers.contains_key(EXPECT) && !body.is_end_stream() {
+            // It waits to be asked for the body, and is not.
+            true => true,
+            false => {
+                let time_max = self.time_max.min(UNSIGNED_TIME_MAX);
+                match body::discard(body, self.bytes_max, time_max).await {
+                    Ok(_) => false,
+                    Err(Unreceived::TooSlow) => true,
+                    Err(cause) => return Rejection::Body(cause),
+                }
+            }
+        };
+        Rejection::Signature { error, close }
+    }
+}
+
+fn found(apps: &Apps, app_id: &str) -> Result<Arc<App>, Rejection> {
+    let refused = || format!("No matching application for ID [{app_id}].").into();
+    let app = apps.by_id(app_id).cloned();
+    app.ok_or_else(|| Rejection::Text(StatusCode::NOT_FOUND, refused()))
+}
+
+fn authenticate(
+    app: &App,
+    head: &Parts,
+    has_body: bool,
+    prefix: &str,
+) -> Result<SignedBody, SignatureError> {
+    let head = SignedHead {
         method: head.method.as_str(),
         path: head.uri.path(),
         prefix,
         query: head.uri.query().unwrap_or_default(),
-        body,
+        has_body,
     };
-    signing::verify(app, &request, now_unix_s()).map_err(Rejection::Signature)
+    signing::verify_head(app, &head, now_unix_s())
 }
 
 /// The time by which signatures are judged.
@@ -195,3 +262,7 @@ const DISABLED: Rejection = Rejection::text(StatusCode::FORBIDDEN, "The applicat
 
 /// The PHP client gives up after 30 s: an answer has to come before.
 const SHARD_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How long the body of a request that is not signed may take to end: by then it is there if it was
+/// sent with its head. Whoever sends more slowly is answered before it has sent everything.
+const UNSIGNED_TIME_MAX: Duration = Duration::from_secs(1);

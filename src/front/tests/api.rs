@@ -345,3 +345,123 @@ fn bodies_may_be_chunked_and_wait_for_a_100() {
         assert_eq!(read_response(&mut stream).status, 200);
     });
 }
+
+/// A signed request whose body is one byte short.
+pub(super) struct Held(TcpStream);
+
+/// Sends such a request. Returns when it is being served.
+pub(super) fn held(address: SocketAddr) -> Held {
+    let mut stream = connect(address);
+    let (path, body) = ("/apps/app-id/events", "x");
+    let query = signed("app-key", "app-secret", "POST", path, "", body);
+    let head = format!("POST {path}?{query} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n");
+    stream.write_all(format!("{head}Expect: 100-continue\r\n\r\n").as_bytes()).unwrap();
+    assert_eq!(read_response(&mut stream).status, 100);
+    Held(stream)
+}
+
+impl Held {
+    /// Lets it come to its end.
+    pub(super) fn end(mut self) {
+        self.0.write_all(b"x").unwrap();
+        assert_eq!(read_response(&mut self.0).status, 400);
+    }
+}
+
+/// A request with these headers and what is sent of its body. `sign` is the body that is signed.
+fn request(sign: Option<&str>, headers: &str, body: &str) -> String {
+    let path = "/apps/app-id/events";
+    let query = sign.map(|body| signed("app-key", "app-secret", "POST", path, "", body));
+    let query = query.unwrap_or_default();
+    format!("POST {path}?{query} HTTP/1.1\r\nHost: h\r\n{headers}\r\n{body}")
+}
+
+const EVENT: &str = r#"{"name":"n","data":"d","channel":"c"}"#;
+
+#[test]
+fn only_signed_bodies_are_held_and_count_against_the_shards_budget() {
+    let settings = Settings { bodies_bytes_max: 50, ..Settings::default() };
+    with_front(FakeShard::new(two_apps()), settings, |address| {
+        let large = "x".repeat(60);
+        let length = "Content-Length: 60\r\n";
+        let answer = exchange(address, request(Some(&large), length, &large).as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1\r\n"));
+
+        let mut stream = connect(address);
+        for sign in [None, Some("another")] {
+            stream.write_all(request(sign, length, &large).as_bytes()).unwrap();
+            let reply = read_response(&mut stream);
+            let kept = sign.is_none();
+            assert_eq!(reply.status, if kept { 401 } else { 503 }, "{sign:?}");
+        }
+    });
+}
+
+#[test]
+fn a_request_that_is_not_signed_is_not_asked_for_its_body() {
+    with_front(FakeShard::new(two_apps()), settings(), |address| {
+        let begun = std::time::Instant::now();
+        let headers = "Content-Length: 20\r\nExpect: 100-continue\r\n";
+        let answer = exchange(address, request(None, headers, "").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        // Sent without being asked for, it has a second to come to its end.
+        let answer = exchange(address, request(None, "Content-Length: 20\r\n", "{").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert!(begun.elapsed() < Duration::from_secs(15), "not after `body_timeout`");
+    });
+}
+
+#[test]
+fn what_follows_the_body_of_a_request_that_is_not_signed_is_the_next_request() {
+    with_front(FakeShard::new(two_apps()), settings(), |address| {
+        let up = "GET /up HTTP/1.1\r\nHost: h\r\n\r\n";
+        let long = "x".repeat(90_000);
+        for body in ["", "GET /up HTTP/1.1\r\n\r\n", &long] {
+            let length = format!("Content-Length: {}\r\n", body.len());
+            let chunks = match body {
+                "" => "0\r\n\r\n".to_owned(),
+                body => format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+            };
+            let mut stream = connect(address);
+            let chunked = request(None, "Transfer-Encoding: chunked\r\n", &chunks);
+            for first in [request(None, &length, body), chunked] {
+                stream.write_all([&first, up].concat().as_bytes()).unwrap();
+                assert_eq!(read_response(&mut stream).status, 401);
+                assert_eq!(read_response(&mut stream).status, 200);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_signature_without_a_digest_is_one_of_no_body() {
+    with_front(FakeShard::new(two_apps()), settings(), |address| {
+        let missing = "The body_md5 parameter is missing or malformed.";
+        let headers = "Content-Length: 37\r\nExpect: 100-continue\r\n";
+        let answer = exchange(address, request(Some(""), headers, "").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 401") && answer.ends_with(missing), "{answer}");
+        let mut stream = connect(address);
+        let chunked = "Transfer-Encoding: chunked\r\n";
+        let chunks = format!("25\r\n{EVENT}\r\n0\r\n\r\n");
+        stream.write_all(request(Some(""), chunked, &chunks).as_bytes()).unwrap();
+        let reply = read_response(&mut stream);
+        assert_eq!((reply.status, reply.body.as_str()), (401, missing));
+        // No chunk is no body.
+        stream.write_all(request(Some(""), chunked, "0\r\n\r\n").as_bytes()).unwrap();
+        let reply = read_response(&mut stream);
+        assert_eq!((reply.status, reply.body.as_str()), (400, "The body is not valid JSON."));
+    });
+}
+
+#[test]
+fn a_signed_body_that_is_slow_is_408() {
+    let settings = Settings { body_timeout: Duration::from_millis(200), ..settings() };
+    with_front(FakeShard::new(two_apps()), settings, |address| {
+        let headers = format!("Content-Length: {}\r\n", EVENT.len());
+        let answer = exchange(address, request(Some(EVENT), &headers, "{").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    });
+}

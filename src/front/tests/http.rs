@@ -159,19 +159,24 @@ fn ambiguous_requests_get_no_second_answer() {
         post(path, "Transfer-Encoding: chunked, gzip\r\n", "{}"),
         post(path, "Content-Length : 2\r\n", "{}"),
         post(path, "X: a\r\n folded\r\n", "{}"),
+        // hyper shows only one of the two, and which one a proxy in front believes is unknown.
+        post(path, "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        post(path, "transfer-encoding: chunked\r\ncontent-length: 0\r\n", "0\r\n\r\n"),
+        [UP, &post(path, "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n")]
+            .concat(),
         "POST /apps/app-id/events HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(),
     ];
     with_front(shard(), Settings::default(), move |address| {
         for request in &requests {
             let answer = exchange(address, [request, smuggled].concat().as_bytes());
+            let answer = match request.strip_prefix(UP) {
+                // The one in front is answered.
+                Some(_) => answer.split_once(HEALTHY).unwrap().1,
+                None => &answer,
+            };
             assert!(answer.starts_with("HTTP/1.1 400"), "{request}: {answer}");
             assert_eq!(answer.matches("HTTP/1.").count(), 1, "{request}: {answer}");
         }
-        // Both lengths given: chunked counts, and nothing behind it is a request.
-        let headers = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n";
-        let both = post(path, headers, "0\r\n\r\n");
-        let answer = exchange(address, [&both, smuggled].concat().as_bytes());
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     });
 }
 
@@ -231,31 +236,13 @@ fn a_slow_head_is_cut_at_its_deadline_however_it_trickles() {
 }
 
 #[test]
-fn a_slow_body_is_408_and_a_silent_connection_is_closed() {
-    let settings = Settings {
-        body_timeout: Duration::from_millis(200),
-        idle_timeout: Duration::from_millis(200),
-        ..Settings::default()
-    };
+fn a_silent_connection_is_closed() {
+    let settings = Settings { idle_timeout: Duration::from_millis(200), ..Settings::default() };
     with_front(shard(), settings, |address| {
-        let slow = post("/apps/app-id/events", "Content-Length: 10\r\n", "{");
-        let answer = exchange(address, slow.as_bytes());
-        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-
         let mut stream = connect(address);
         stream.write_all(UP.as_bytes()).unwrap();
         assert_eq!(read_response(&mut stream).status, 200);
         assert_eq!(read_to_end(stream), "");
-    });
-}
-
-#[test]
-fn bodies_past_the_shards_budget_are_503() {
-    let settings = Settings { bodies_bytes_max: 50, ..Settings::default() };
-    with_front(shard(), settings, |address| {
-        let large = post("/apps/app-id/events", "Content-Length: 60\r\n", &"x".repeat(60));
-        let answer = exchange(address, large.as_bytes());
-        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1\r\n"));
     });
 }
 
@@ -339,19 +326,57 @@ fn a_draining_front_closes_after_the_request() {
 }
 
 #[test]
-fn connections_over_the_bound_wait_for_one_to_end() {
+fn connections_over_the_bound_wait_while_others_are_served() {
     let settings = Settings { connections_max: 1, ..Settings::default() };
     with_front(shard(), settings, |address| {
-        let mut first = connect(address);
-        first.write_all(UP.as_bytes()).unwrap();
-        assert_eq!(read_response(&mut first).status, 200);
+        // Past the second after which an idle connection would make room.
+        let first = api::held(address);
         let mut second = connect(address);
         second.write_all(UP.as_bytes()).unwrap();
-        second.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        second.set_read_timeout(Some(Duration::from_millis(1_500))).unwrap();
         assert_eq!(second.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        drop(first);
+        first.end();
         second.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         assert_eq!(read_response(&mut second).status, 200);
+    });
+}
+
+#[test]
+fn idle_connections_make_room_for_others_the_longest_idle_first() {
+    let settings = Settings { connections_max: 3, ..Settings::default() };
+    with_front(shard(), settings, |address| {
+        let used = |address| {
+            let mut stream = connect(address);
+            stream.write_all(UP.as_bytes()).unwrap();
+            assert_eq!(read_response(&mut stream).status, 200);
+            stream
+        };
+        let held = api::held(address);
+        let [first, mut second, mut third] = [0; 3].map(|_| used(address));
+        assert_eq!(read_to_end(first), "", "closed for the third");
+        second.write_all(UP_LAST.as_bytes()).unwrap();
+        third.write_all(UP_LAST.as_bytes()).unwrap();
+        let answers = [second, third].map(read_to_end);
+        assert!(answers.iter().any(|answer| answer.ends_with(HEALTHY)), "{answers:?}");
+        held.end();
+    });
+}
+
+#[test]
+fn heads_that_do_not_end_make_room_for_others() {
+    let settings = Settings { connections_max: 2, ..Settings::default() };
+    with_front(shard(), settings, |address| {
+        let begun = Instant::now();
+        let halves = [0; 4].map(|_| {
+            let mut stream = connect(address);
+            stream.write_all(&UP.as_bytes()[..20]).unwrap();
+            stream
+        });
+        let mut stream = connect(address);
+        stream.write_all(UP.as_bytes()).unwrap();
+        assert_eq!(read_response(&mut stream).status, 200);
+        assert!(begun.elapsed() < Duration::from_secs(9), "it had to wait for their deadline");
+        drop(halves);
     });
 }
 

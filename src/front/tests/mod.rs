@@ -254,3 +254,30 @@ impl Reply {
         })
     }
 }
+
+/// What a connection holds while it says nothing, beside the buffers of its socket and of hyper.
+#[test]
+fn a_connection_waits_in_little_memory() {
+    let (client, server) = std::os::unix::net::UnixStream::pair().unwrap();
+    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(8)).unwrap();
+    let bytes = runtime.block_on(async {
+        let stream = super::stream::Stream::Unix(tokio_uring::net::UnixStream::from_std(server));
+        let accepted = super::listener::Accepted {
+            stream,
+            peer: super::address::Peer::Unix,
+            opening: super::listener::Opening::Http,
+        };
+        let settings = CurrentSettings::new(Settings::default());
+        let front = Rc::new(super::Front {
+            gateway: FakeShard::new(two_apps()),
+            settings,
+            bodies: super::body::Budget::new(0),
+            permits: super::permits::Permits::new(1),
+            guests: Rc::default(),
+        });
+        let (_stop, stopped) = watch::channel(false);
+        size_of_val(&super::connection::serve(accepted, front, stopped))
+    });
+    drop(client);
+    assert!(bytes <= 1_900, "{bytes} bytes");
+}

@@ -170,6 +170,26 @@ fn the_digest_must_be_that_of_the_body() {
 }
 
 #[test]
+fn a_head_is_judged_without_its_body_and_a_body_by_the_digest_that_was_signed() {
+    let SignedRequest { method, path, prefix, query, .. } = REQUEST;
+    let head = SignedHead { method, path, prefix, query, has_body: true };
+    let signed = verify_head(&documented_app(), &head, NOW).unwrap();
+    assert!(signed.is_some());
+    assert_eq!(signed.verify(BODY), Ok(()));
+    assert_eq!(signed.verify(b""), Err(SignatureError::BodyMd5));
+    // A length that the head does not tell, as that of chunks, may turn out to be zero.
+    let query = sign(&GET, &[], "");
+    let head = SignedHead { method: "GET", path: GET.path, prefix, query: &query, has_body: false };
+    let signed = verify_head(&test_app(), &head, NOW).unwrap();
+    assert!(!signed.is_some());
+    assert_eq!(signed.verify(b""), Ok(()));
+    assert_eq!(signed.verify(b"x"), Err(SignatureError::Missing("body_md5")));
+    let head = SignedHead { has_body: true, ..head };
+    let refused = verify_head(&test_app(), &head, NOW);
+    assert_eq!(refused, Err(SignatureError::Missing("body_md5")));
+}
+
+#[test]
 fn either_case_of_the_body_digest_fits() {
     let md5 = hex::encode_upper(Md5::digest("x"));
     let query = sign(&GET, &[("body_md5", &md5)], &format!("body_md5={md5}"));
@@ -252,8 +272,8 @@ fn leading_slashes_may_be_signed_as_sent_or_as_one() {
 #[test]
 fn each_path_that_may_be_signed_is_tried_once() {
     let paths = |path, prefix| {
-        let request = SignedRequest { path, prefix, ..GET };
-        signed_paths(&request).map(|(prefix, path)| format!("{prefix}{path}")).collect::<Vec<_>>()
+        let head = SignedHead { method: "GET", path, prefix, query: "", has_body: false };
+        signed_paths(&head).map(|(prefix, path)| format!("{prefix}{path}")).collect::<Vec<_>>()
     };
     assert_eq!(paths("/apps/1", ""), ["/apps/1"]);
     assert_eq!(paths("/apps/1", "/ws"), ["/apps/1", "/ws/apps/1"]);

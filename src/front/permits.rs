@@ -1,0 +1,210 @@
+//! How many connections the front of one shard has accepted and not handed over, and which of them
+//! makes room when there are as many as there may be.
+//!
+//! Each holds a descriptor and some memory, and an idle one is worth the least of all: its client
+//! connects again when it has something to ask. So at the bound, where a listener is about to stop
+//! accepting, those that have waited longest for a request are closed, as nginx closes "reusable"
+//! connections. Requests that are being served are never ended for another one.
+//!
+//! A connection that has served a request goes before one whose head has not come whole: this may
+//! be a WebSocket's handshake on a slow path. Only where all are such do the oldest of them go,
+//! because a client that sends no head must not keep the others out for as long as a head may take.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use super::pace::{Awaited, Pace};
+
+/// The connections of one shard's front. Each accepted one holds a permit until its task ends, and
+/// is [open](Permits::enter) while it may be closed for another one.
+pub(super) struct Permits {
+    most: u32,
+    free: Arc<Semaphore>,
+    /// By the order in which they were accepted.
+    open: RefCell<BTreeMap<u64, Rc<Pace>>>,
+    /// Numbers given so far.
+    entered: Cell<u64>,
+}
+
+/// A connection that may be closed for another one; dropped when that is over.
+pub(super) struct Open<'p> {
+    permits: &'p Permits,
+    number: u64,
+}
+
+impl Permits {
+    /// At least one connection at a time, however few are asked for.
+    pub(super) fn new(most: u32) -> Self {
+        let most = most.max(1);
+        let free = Arc::new(Semaphore::new(most as usize));
+        Self { most, free, open: RefCell::default(), entered: Cell::new(0) }
+    }
+
+    /// How many there are in all.
+    pub(super) const fn most(&self) -> u32 {
+        self.most
+    }
+
+    /// Waits for a permit, and closes connections that idle if there is none. `crowded` is told how
+    /// many. `None` never comes: the semaphore is not closed.
+    pub(super) async fn acquire(&self, crowded: impl Fn(usize)) -> Option<OwnedSemaphorePermit> {
+        loop {
+            if let Some(permit) = self.try_acquire() {
+                return Some(permit);
+            }
+            let closed = self.close_idle(Instant::now());
+            if closed > 0 {
+                crowded(closed);
+            }
+            let freed = Arc::clone(&self.free).acquire_owned();
+            if let Ok(permit) = timeout(RETRY, freed).await {
+                return permit.ok();
+            }
+        }
+    }
+
+    /// A permit, if one is free.
+    pub(super) fn try_acquire(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_owned().ok()
+    }
+
+    /// Resolves when every connection has ended.
+    pub(super) async fn all_returned(&self) {
+        // Fails only when it is closed, which nobody does.
+        let _all = self.free.acquire_many(self.most).await;
+    }
+
+    /// Takes note of a connection.
+    pub(super) fn enter(&self, pace: &Rc<Pace>) -> Open<'_> {
+        let number = self.entered.get();
+        self.entered.set(number + 1);
+        self.open.borrow_mut().insert(number, Rc::clone(pace));
+        Open { permits: self, number }
+    }
+
+    /// Tells those to close that have waited longest. One is enough, but looking for it costs as
+    /// much as looking for several. Returns how many.
+    fn close_idle(&self, now: Instant) -> usize {
+        let open = self.open.borrow();
+        let waiting = open.values().filter_map(|pace| {
+            let (awaited, since) = pace.awaits()?;
+            (now.duration_since(since) >= IDLE_MIN).then_some(((awaited, since), pace))
+        });
+        let mut waiting: Vec<((Awaited, Instant), &Rc<Pace>)> = waiting.collect();
+        let count = (open.len() / CLOSED_PART).max(1).min(waiting.len());
+        if count < waiting.len() {
+            waiting.select_nth_unstable_by_key(count, |&(rank, _)| rank);
+        }
+        waiting.iter().take(count).for_each(|(_, pace)| pace.yield_place());
+        count
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.permits.open.borrow_mut().remove(&self.number);
+    }
+}
+
+/// How long a connection idles before it is worth less than one that waits to be accepted: a
+/// publisher between two requests is not cut off, and a head has had time for its second packet.
+const IDLE_MIN: Duration = Duration::from_secs(1);
+
+/// The part of all connections that is closed at a time, one of so many: of 16,384 the search takes
+/// some 100 us, as much as accepting one.
+const CLOSED_PART: usize = 64;
+
+/// How often it is tried again while every connection is busy or new.
+const RETRY: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(75);
+
+    /// Whether each of these was told to close.
+    fn told(paces: &[Rc<Pace>]) -> Vec<bool> {
+        paces.iter().map(|pace| pace.has_to_yield()).collect()
+    }
+
+    fn new() -> Rc<Pace> {
+        Rc::new(Pace::new(HEAD))
+    }
+
+    fn idle() -> Rc<Pace> {
+        let pace = new();
+        pace.serving();
+        pace.served(IDLE, HEAD);
+        pace
+    }
+
+    #[test]
+    fn the_longest_idle_goes_first_then_the_oldest_head_and_no_request_that_is_served() {
+        let permits = Permits::new(5);
+        let busy = new();
+        busy.serving();
+        let paces = [new(), busy, idle(), idle(), new()];
+        let _open: Vec<_> = paces.iter().map(|pace| permits.enter(pace)).collect();
+        let now = Instant::now();
+        assert_eq!(permits.close_idle(now), 0, "all have come within the second");
+        let later = now + IDLE_MIN;
+        assert_eq!(permits.close_idle(later), 1);
+        assert_eq!(told(&paces), [false, false, true, false, false]);
+        // As its task does when it has closed.
+        let gone = paces[2].clone();
+        gone.serving();
+        assert_eq!(permits.close_idle(later), 1);
+        assert_eq!(told(&paces[3..]), [true, false]);
+        paces[3].serving();
+        assert_eq!(permits.close_idle(later), 1);
+        assert!(paces[0].has_to_yield() && !paces[4].has_to_yield());
+        assert!(!paces[1].has_to_yield());
+    }
+
+    #[test]
+    fn a_request_that_comes_in_time_saves_its_connection() {
+        let permits = Permits::new(1);
+        let pace = idle();
+        let _open = permits.enter(&pace);
+        assert_eq!(permits.close_idle(Instant::now() + IDLE_MIN), 1);
+        assert!(pace.has_to_yield());
+        pace.received();
+        assert!(!pace.has_to_yield());
+    }
+
+    #[test]
+    fn a_connection_that_has_left_is_not_looked_at() {
+        let permits = Permits::new(1);
+        let pace = idle();
+        drop(permits.enter(&pace));
+        assert_eq!(permits.close_idle(Instant::now() + IDLE_MIN), 0);
+        assert!(permits.open.borrow().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_permit_comes_when_the_connection_that_was_told_to_close_has_closed() {
+        let permits = Permits::new(1);
+        let held = permits.try_acquire();
+        assert!(held.is_some() && permits.try_acquire().is_none());
+        let pace = idle();
+        let open = permits.enter(&pace);
+        let told = Cell::new(0);
+        let closing = async {
+            while !pace.has_to_yield() {
+                tokio::time::sleep(RETRY).await;
+            }
+            drop((open, held));
+        };
+        let (permit, ()) = tokio::join!(permits.acquire(|closed| told.set(closed)), closing);
+        assert!(permit.is_some());
+        assert_eq!(told.get(), 1);
+    }
+}
