@@ -40,6 +40,7 @@ pub use access::SocketAccess;
 pub use apps::{Credentials, DEVELOPMENT};
 #[cfg(test)]
 pub(crate) use capacity::SHARD_BYTES;
+pub(crate) use capacity::needed;
 pub use changes::{Changes, in_force};
 pub use import::{INPUT_BYTES_MAX, Predecessor, import};
 pub use reader::Resolved;

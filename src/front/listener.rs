@@ -26,7 +26,7 @@ use super::address::Peer;
 use super::body::Budget;
 use super::gateway::{Gateway, Headroom};
 use super::stream::Stream;
-use super::{CurrentSettings, Front, connection};
+use super::{CONNECTION_BYTES, CurrentSettings, Front, connection};
 
 /// The listening sockets of one shard, bound by the server or by who started it.
 #[derive(Debug, Default)]
@@ -251,7 +251,8 @@ struct Guest(Rc<Cell<usize>>);
 impl Guest {
     /// Waits until there may be one more. None when there is enough memory.
     async fn welcome<G: Gateway>(front: &Front<G>) -> Option<Self> {
-        while front.gateway.headroom() != Headroom::Enough {
+        let gateway = &front.gateway;
+        while gateway.headroom() != Headroom::Enough || !gateway.takes_on(CONNECTION_BYTES) {
             if front.guests.get() < GUESTS_MAX {
                 front.guests.set(front.guests.get() + 1);
                 return Some(Self(Rc::clone(&front.guests)));

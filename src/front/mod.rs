@@ -40,6 +40,10 @@ pub use door::{AddressLimits, Door};
 pub use gateway::{Command, Gateway};
 pub use listener::{Listeners, Listening, Opening, serve};
 
+/// Bytes that a connection is charged with when it is accepted: half of a head, its task, and the
+/// kernel's socket. An idle WebSocket keeps a fifth of it.
+pub const CONNECTION_BYTES: usize = 24 << 10;
+
 /// The operator's decisions about HTTP, and its bounds. Each request is served by those that are in
 /// force when it begins, except for the two bounds that the front is made with.
 #[derive(Clone, Debug)]
@@ -62,8 +66,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// From a response to the next request; then the connection closes.
     pub idle_timeout: Duration,
-    /// Bytes of bodies that this shard holds at a time; then 503. Fixed when the front begins to
-    /// serve.
+    /// Bytes of bodies that this shard holds at a time, and of events that wait for its turn; then
+    /// 503. The former is fixed when the front begins to serve.
     pub bodies_bytes_max: usize,
     /// Proxies that are believed when they tell a client's address.
     pub proxies: TrustedProxies,

@@ -63,6 +63,8 @@ causes! {
     Memory = "out of memory",
     /// No room in the table of a shard.
     NoSlot = "no free slot",
+    /// A message of an open WebSocket that would take more memory.
+    MemoryOfMessages = "subscription or sign-in without memory for it",
     // Requests.
     /// A path that is not served.
     NoRoute = "unknown path",
@@ -130,6 +132,8 @@ causes! {
     SlowReader = "client reads too slowly",
     /// A client that showed no signature in time.
     AuthenticationTimeout = "not authenticated in time",
+    /// The connection that held the most when memory was nearly spent.
+    Heaviest = "held the most when memory was nearly spent",
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ impl Message<'_> {
             | ProtocolError::ClientEventName
             | ProtocolError::ClientEventTooLarge => Cause::ClientEvent,
             ProtocolError::AppDisabled => Cause::Disabled,
+            ProtocolError::MemoryShort => Cause::MemoryOfMessages,
             _ => Cause::Malformed,
         }
     }
@@ -239,6 +240,10 @@ impl Message<'_> {
                 limits.max_client_event_data.unwrap_or_default()
             ),
             ProtocolError::AppDisabled => f.write_str("the app is switched off"),
+            ProtocolError::MemoryShort => f.write_str(
+                "memory is short, and it would take more of it: raise the limit of memory \
+                 (MemoryMax=, --memory, server.memory_limit), or take less of it",
+            ),
             _ => {
                 let text = match self.about {
                     About::Text(text) | About::Channel(text) => text,
@@ -289,6 +294,13 @@ pub enum Ending {
     },
     /// It showed no signature within so many seconds.
     AuthenticationTimeout(u64),
+    /// Memory is nearly spent, and no other connection of its shard holds more.
+    Memory {
+        /// The number of its subscriptions.
+        subscriptions: usize,
+        /// What they hold, in bytes.
+        bytes: usize,
+    },
 }
 
 impl Ending {
@@ -299,6 +311,7 @@ impl Ending {
             Self::Frames(_) => Cause::Frames,
             Self::SlowReader { .. } => Cause::SlowReader,
             Self::AuthenticationTimeout(_) => Cause::AuthenticationTimeout,
+            Self::Memory { .. } => Cause::Heaviest,
         }
     }
 }
@@ -330,6 +343,12 @@ impl fmt::Display for Ending {
                 f,
                 "connection closed with 4009: it neither signed in nor subscribed with a signature \
                  within {seconds} s (app.user_authentication_timeout)"
+            ),
+            Self::Memory { subscriptions, bytes } => write!(
+                f,
+                "connection closed with 4100: memory is nearly spent, and its {subscriptions} \
+                 subscriptions hold {bytes} bytes, the most of all: lower \
+                 app.max_channels_per_connection, or raise the limit of memory"
             ),
         }
     }

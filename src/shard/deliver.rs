@@ -7,6 +7,7 @@ use tracing::debug;
 
 use super::drain::Draining;
 use super::fan_out::owe_batch;
+use super::pressure::subscription_charge;
 use super::{Core, Counts, Message};
 use crate::channels::{
     self, ChannelKey, Join, Joined, Joining, JoiningSender, Left, Outcome, Publish, Subscribe,
@@ -94,6 +95,9 @@ impl Core {
             self.note_message(key, error, About::Channel(channel.name()));
             let also_on_channel = app.subscription_errors;
             return plane.owe(key, &subscribe_refusal(error, channel.name(), also_on_channel));
+        }
+        if !subscribed && !self.takes_on(subscription_charge(&channel, member.as_deref())) {
+            return self.refuse_subscription(plane, key, &channel);
         }
         let (ticket, again) = match self.local.subscribe(key.slot, &channel, member.clone()) {
             Subscribe::Ask(ticket) => (ticket, false),
