@@ -1,1 +1,348 @@
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use crate::gateway::{Gateway, Setup, eventually};
+use crate::http::Call;
+use crate::memory_limit_group::MemoryGroup;
+use crate::raw::{self, Raw};
+use crate::sign::{channel_auth, user_auth};
+
+const MIB: u64 = 1 << 20;
+
+/// Clients that were there before the attack, and who must not notice it.
+const BYSTANDERS: usize = 50;
+
+/// How long an attack goes on that is refused nothing.
+const ATTACK: Duration = Duration::from_secs(20);
+
+/// A client that sends what it has while it takes what it gets.
+struct Attacker {
+    stream: TcpStream,
+    socket_id: String,
+    reader: Option<JoinHandle<Taken>>,
+}
+
+/// What an attacker has got.
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    bytes: usize,
+    /// There was an error with 4100 among it, or a Close frame.
+    refused: bool,
+}
+
+impl Attacker {
+    /// Connects. `None`: it was refused.
+    fn connect(gateway: &Gateway) -> Option<Self> {
+        let mut raw = Raw::open(gateway, raw::handshake().as_bytes());
+        let first = raw.message();
+        let (_, rest) = first.split_once(r#"\"socket_id\":\""#)?;
+        let socket_id = rest.split('\\').next()?.to_owned();
+        let stream = raw.stream;
+        let mut reading = stream.try_clone().unwrap();
+        let reader = thread::spawn(move || take(&mut reading));
+        Some(Self { stream, socket_id, reader: Some(reader) })
+    }
+
+    /// Sends all of these messages. `false`: it was closed.
+    fn send(&mut self, messages: impl Iterator<Item = String>) -> bool {
+        let bytes: Vec<u8> = messages.flat_map(|message| frame(&message)).collect();
+        self.stream.write_all(&bytes).is_ok()
+    }
+
+    /// Ends the connection, and tells what it has got.
+    fn end(mut self) -> Taken {
+        let _gone = self.stream.shutdown(Shutdown::Both);
+        self.reader.take().unwrap().join().unwrap()
+    }
+}
+
+/// A text message whose mask changes nothing, so that it costs the client nothing.
+fn frame(message: &str) -> Vec<u8> {
+    let length = u16::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0x81, 0x80 | 126, length[0], length[1], 0, 0, 0, 0], message.as_bytes()].concat()
+}
+
+/// Reads until the end.
+fn take(stream: &mut TcpStream) -> Taken {
+    let mut taken = Taken::default();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(read @ 1..) => {
+                taken.bytes += read;
+                // Once it is refused, nearly every message is an error: a look at the last is
+                // enough, and takes nothing from the gateway beside it.
+                let last = &buffer[read.saturating_sub(LAST)..read];
+                taken.refused |= last.windows(REFUSED.len()).any(|part| part == REFUSED);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            _ => return taken,
+        }
+    }
+}
+
+/// Bytes of a message of error and some more.
+const LAST: usize = 200;
+const REFUSED: &[u8] = br#"\"code\":4100"#;
+
+/// A gateway in a group of its own, and its bystanders.
+struct Scene {
+    bystanders: Vec<Raw>,
+    gateway: Gateway,
+    group: MemoryGroup,
+}
+
+impl Scene {
+    fn new(limit_mib: u64, setup: impl Fn(Setup) -> Setup) -> Option<Self> {
+        let group = MemoryGroup::new(limit_mib * MIB)?;
+        let gateway = group.start(setup(Setup::new(2)));
+        let bystanders = (0..BYSTANDERS).map(|_| subscribed(&gateway)).collect();
+        Some(Self { bystanders, gateway, group })
+    }
+
+    /// Attacks until the log says that memory is short, or for some seconds.
+    fn until_short(&self, mut step: impl FnMut(usize) -> bool) {
+        let started = Instant::now();
+        let mut number = 0;
+        while started.elapsed() < ATTACK && !self.gateway.log().contains("memory is short") {
+            if !step(number) {
+                break;
+            }
+            number += 1;
+        }
+    }
+
+    /// The bystanders are there and get what is published, and when the attackers are gone,
+    /// everything is let in again.
+    fn ends_well(mut self, attackers: impl FnOnce()) {
+        eprintln!("{} MiB in use", self.group.used() / MIB);
+        self.hear("during");
+        attackers();
+        self.hear("afterwards");
+        eventually("everything is let in again", || {
+            let mut late = Raw::open(&self.gateway, raw::handshake().as_bytes());
+            if !late.message().contains("connection_established") {
+                return None;
+            }
+            late.send(&raw::text(SUBSCRIBE));
+            late.message().contains("subscription_succeeded").then_some(())
+        });
+        // Looks whether it lives.
+        drop(self.gateway);
+    }
+
+    /// Publishes, as a backend does: again when the answer is 503.
+    fn hear(&mut self, what: &str) {
+        let event = json!({"name": "e", "channel": "news", "data": what});
+        eventually("an event is published", || {
+            (Call::post("events", &event).send(&self.gateway).status == 200).then_some(())
+        });
+        for bystander in &mut self.bystanders {
+            // A subscriber may have been told more than once by now.
+            while !bystander.message().contains(what) {}
+        }
+    }
+}
+
+const SUBSCRIBE: &str = r#"{"event":"pusher:subscribe","data":{"channel":"news"}}"#;
+
+fn subscribed(gateway: &Gateway) -> Raw {
+    let mut raw = Raw::connect(gateway);
+    raw.send(&raw::text(SUBSCRIBE));
+    let answer = raw.message();
+    assert!(answer.contains("subscription_succeeded"), "{answer}");
+    raw
+}
+
+/// As many subscribers as there are attackers at a time.
+fn attackers(scene: &Scene, count: usize) -> Vec<Attacker> {
+    (0..count).map_while(|_| Attacker::connect(&scene.gateway)).collect()
+}
+
+fn many_subscriptions(limit_mib: u64, connections: usize) {
+    let Some(scene) = Scene::new(limit_mib, |setup| setup) else { return };
+    let mut attackers = attackers(&scene, connections);
+    let mut sent = 0;
+    for round in 0..100 {
+        for (number, attacker) in attackers.iter_mut().enumerate() {
+            let name = |n| format!("{:-<200}", format!("{number}-{round}-{n}-"));
+            let subscribe =
+                |n| json!({"event": "pusher:subscribe", "data": {"channel": name(n)}}).to_string();
+            sent += 100 * usize::from(attacker.send((0..100).map(subscribe)));
+        }
+    }
+    scene.gateway.logged(&["WARN", "memory is short", "subscriptions"]);
+    scene.gateway.logged(&["WARN", "refused with 4100", "memory is short"]);
+    scene.ends_well(|| {
+        let taken: Vec<_> = attackers.into_iter().map(Attacker::end).collect();
+        assert!(taken.iter().any(|taken| taken.refused), "{sent} sent: {taken:?}");
+    });
+}
+
+#[test]
+fn many_subscriptions_of_few_connections_are_refused_when_memory_is_short() {
+    let _alone = crate::alone();
+    for (limit_mib, connections) in [(64, 30), (128, 30)] {
+        many_subscriptions(limit_mib, connections);
+    }
+}
+
+fn large_members(limit_mib: u64) {
+    let Some(scene) = Scene::new(limit_mib, |setup| setup) else { return };
+    let mut attackers = attackers(&scene, 10);
+    let padding = "x".repeat(9000);
+    scene.until_short(|round| {
+        let open = attackers.iter_mut().enumerate().filter_map(|(number, attacker)| {
+            let id = attacker.socket_id.clone();
+            attacker
+                .send((0..20).map(|n| {
+                    let channel = format!("presence-{number}-{round}-{n}");
+                    let user = json!({"user_id": "1", "user_info": padding}).to_string();
+                    let auth = channel_auth(&id, &channel, Some(&user));
+                    let data = json!({"channel": channel, "auth": auth, "channel_data": user});
+                    json!({"event": "pusher:subscribe", "data": data}).to_string()
+                }))
+                .then_some(())
+        });
+        open.count() > 0
+    });
+    scene.gateway.logged(&["WARN", "memory is short", "members"]);
+    scene.ends_well(|| attackers.into_iter().for_each(|attacker| drop(attacker.end())));
+}
+
+#[test]
+fn members_with_much_user_info_are_refused_when_memory_is_short() {
+    let _alone = crate::alone();
+    for limit_mib in [64, 128, 512] {
+        large_members(limit_mib);
+    }
+}
+
+#[test]
+fn sign_ins_with_long_watchlists_are_refused_when_memory_is_short() {
+    let _alone = crate::alone();
+    let Some(scene) = Scene::new(64, |setup| setup) else { return };
+    let mut attackers = Vec::new();
+    scene.until_short(|number| {
+        let Some(mut attacker) = Attacker::connect(&scene.gateway) else { return false };
+        let watchlist: Vec<_> =
+            (0..80).map(|n| format!("{:-<100}", format!("{number}-{n}"))).collect();
+        let user = json!({"id": number.to_string(), "watchlist": watchlist}).to_string();
+        let auth = user_auth(&attacker.socket_id, &user);
+        let data = json!({"auth": auth, "user_data": user});
+        let sent = attacker
+            .send(std::iter::once(json!({"event": "pusher:signin", "data": data}).to_string()));
+        attackers.push(attacker);
+        sent
+    });
+    scene.gateway.logged(&["WARN", "memory is short", "sign-ins"]);
+    scene.ends_well(|| attackers.into_iter().for_each(|attacker| drop(attacker.end())));
+}
+
+#[test]
+fn cached_events_of_ever_new_channels_have_a_share_of_a_small_limit() {
+    let _alone = crate::alone();
+    let Some(scene) = Scene::new(64, |setup| setup) else { return };
+    let data = "x".repeat(40_000);
+    let publishers: Vec<_> = (0..4)
+        .map(|publisher| {
+            let gateway = &scene.gateway;
+            let data = &data;
+            move || {
+                for round in 0..30 {
+                    let channels: Vec<_> =
+                        (0..50).map(|n| format!("cache-{publisher}-{round}-{n}")).collect();
+                    let event = json!({"name": "e", "channels": channels, "data": data});
+                    let status = Call::post("events", &event).send(gateway).status;
+                    assert!([200, 503].contains(&status), "{status}");
+                }
+            }
+        })
+        .collect();
+    thread::scope(|scope| {
+        publishers.into_iter().for_each(|publisher| drop(scope.spawn(publisher)))
+    });
+    // The last one that was published is there, unless another one had to have its place.
+    scene.ends_well(|| {});
+}
+
+#[test]
+fn backlogs_of_slow_readers_have_a_share_of_a_small_limit() {
+    let _alone = crate::alone();
+    let Some(scene) = Scene::new(64, |setup| setup) else { return };
+    let subscribe = r#"{"event":"pusher:subscribe","data":{"channel":"busy"}}"#;
+    let mut slow: Vec<_> = (0..100).map(|_| Raw::connect(&scene.gateway)).collect();
+    slow.iter_mut().for_each(|slow| slow.send(&raw::text(subscribe)));
+    let event = json!({"name": "e", "channel": "busy", "data": "x".repeat(90_000)});
+    for _ in 0..200 {
+        let status = Call::post("events", &event).send(&scene.gateway).status;
+        assert!([200, 503].contains(&status), "{status}");
+    }
+    scene.gateway.logged(&["WARN", "closed with 4101"]);
+    scene.ends_well(|| drop(slow));
+}
+
+/// Connections that send only the beginning of something.
+fn half_open(scene: &Scene, most: usize, bytes: &[u8]) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    let started = Instant::now();
+    while streams.len() < most && started.elapsed() < ATTACK {
+        let mut stream = scene.gateway.tcp();
+        // A connection that is not accepted takes what the kernel has room for.
+        stream.set_nonblocking(true).unwrap();
+        let _part = stream.write(bytes);
+        streams.push(stream);
+    }
+    streams
+}
+
+#[test]
+fn half_open_heads_are_accepted_as_far_as_memory_goes() {
+    let _alone = crate::alone();
+    let Some(scene) = Scene::new(64, |setup| setup) else { return };
+    let head = format!("GET /app/x HTTP/1.1\r\nHost: x\r\nX-Padding: {}", "x".repeat(15_000));
+    let held = half_open(&scene, 3000, head.as_bytes());
+    scene.ends_well(|| drop(held));
+}
+
+#[test]
+fn half_sent_bodies_are_accepted_as_far_as_memory_goes() {
+    let _alone = crate::alone();
+    let Some(scene) = Scene::new(64, |setup| setup) else { return };
+    let request = format!(
+        "POST /apps/{}/events?auth_key={} HTTP/1.1\r\nHost: x\r\nContent-Length: 90001\r\n\r\n{}",
+        crate::gateway::APP_ID,
+        crate::gateway::KEY,
+        "x".repeat(90_000)
+    );
+    let held = half_open(&scene, 1000, request.as_bytes());
+    scene.ends_well(|| drop(held));
+}
+
+#[test]
+fn client_events_for_a_webhook_that_is_down_have_a_share_of_a_small_limit() {
+    let _alone = crate::alone();
+    // Nothing listens on the port of `discard`.
+    let setup = |setup: Setup| setup.env("RINGWAVE_APP_WEBHOOK_URL", "http://127.0.0.1:9/");
+    let Some(scene) = Scene::new(64, setup) else { return };
+    let mut attackers = attackers(&scene, 8);
+    let data = "x".repeat(9000);
+    for attacker in &mut attackers {
+        let auth = channel_auth(&attacker.socket_id, "private-a", None);
+        let data = json!({"channel": "private-a", "auth": auth});
+        attacker
+            .send(std::iter::once(json!({"event": "pusher:subscribe", "data": data}).to_string()));
+    }
+    scene.until_short(|round| {
+        let event =
+            |_| json!({"event": "client-x", "channel": "private-a", "data": data}).to_string();
+        attackers.iter_mut().for_each(|attacker| drop(attacker.send((0..20).map(event))));
+        round < 100
+    });
+    scene.gateway.logged(&["WARN", "webhook"]);
+    scene.ends_well(|| attackers.into_iter().for_each(|attacker| drop(attacker.end())));
+}

@@ -31,8 +31,7 @@ const V1: Names = Names {
     used: "memory.usage_in_bytes",
 };
 
-const V2: Names =
-    Names { root: "/sys/fs/cgroup", limit: "memory.max", used: "memory.current" };
+const V2: Names = Names { root: "/sys/fs/cgroup", limit: "memory.max", used: "memory.current" };
 
 impl MemoryGroup {
     /// Of version 1 or 2, whichever this host has and lets us have. `None`: neither, and the test
