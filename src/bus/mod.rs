@@ -190,6 +190,16 @@ impl<M: Send> Port<M> {
         self.spilled > 0
     }
 
+    /// Whether another shard is behind with its messages: its mailbox is filled to more than an
+    /// eighth. Looks at each mailbox.
+    #[must_use]
+    pub fn congested(&self) -> bool {
+        let behind = |peer: &Peer<M>| {
+            peer.mailbox.capacity().is_some_and(|most| peer.mailbox.len() > most / 8)
+        };
+        self.spilling() || self.peers.iter().any(behind)
+    }
+
     /// How many messages ever had to wait for room.
     #[must_use]
     pub const fn spillings(&self) -> u64 {

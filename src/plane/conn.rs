@@ -34,6 +34,11 @@ pub(super) struct Conn {
     pub peer_closed: bool,
     /// When bytes came last, in units of [`Tick::MS`].
     seen: u32,
+    /// The turn in which it used `spent`, by a number that recurs: to be taken for another turn's
+    /// does no harm.
+    turn: u16,
+    /// Units of work that it has used in that turn.
+    spent: u16,
     /// What this turn owes: first and last node in the outbox. Of a free slot, `owed_first` is the
     /// slot that is used behind it.
     pub owed_first: u32,
@@ -56,6 +61,8 @@ impl Default for Conn {
             sending: false,
             peer_closed: false,
             seen: 0,
+            turn: 0,
+            spent: 0,
             owed_first: NOTHING,
             owed_last: NOTHING,
             reader: Reader::default(),
@@ -78,6 +85,16 @@ impl Conn {
 
     pub(super) fn touch(&mut self, now: Millis) {
         self.seen = u32::try_from(now.0 / Tick::MS).unwrap_or(u32::MAX);
+    }
+
+    /// Uses units of the share that it has in this turn. Returns those beyond the share: a debt.
+    pub(super) fn spend(&mut self, turn: u16, units: u32, share: u16) -> u32 {
+        if self.turn != turn {
+            (self.turn, self.spent) = (turn, 0);
+        }
+        let spent = u32::from(self.spent) + units;
+        self.spent = u16::try_from(spent).unwrap_or(share).min(share);
+        spent - u32::from(self.spent)
     }
 
     pub(super) fn last_seen(&self) -> Millis {

@@ -21,6 +21,7 @@ mod conn;
 mod outbox;
 mod receive;
 mod send;
+mod throttle;
 
 use std::collections::VecDeque;
 use std::io;
@@ -35,6 +36,7 @@ use crate::websocket::{Message, ReadLimits};
 
 use conn::{Conn, FreeSlots, Phase};
 use outbox::Outbox;
+use throttle::Throttle;
 
 /// How long a closing connection may take to answer our Close frame and to read what it is still
 /// owed. Long enough for a mobile client's round trip, short enough not to hold a drain.
@@ -42,6 +44,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Completions that are taken per turn, so that timers and the bus keep their share.
 const COMPLETIONS_PER_TURN: usize = 4096;
+
+/// Units of work, of about a microsecond each, that messages may cause in a turn before the rest of
+/// them waits for the next one.
+const UNITS_PER_TURN: u32 = 10_000;
 
 /// Connections that may end in a turn before the rest of it: each has subscriptions that end, homes
 /// to be told and a slot to be freed, 20 us in all. When 5,000 left at once, everybody else waited
@@ -58,6 +64,17 @@ pub trait Host<R: Ring> {
     fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: Message<'_>);
     /// What may be read from this connection.
     fn read_limits(&self, key: ConnKey) -> ReadLimits;
+}
+
+/// From whom a turn reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// From everybody.
+    All,
+    /// Not from connections that cause more work than their share.
+    Moderate,
+    /// From nobody.
+    Nothing,
 }
 
 /// Bounds on what is held for slow readers, in bytes.
@@ -119,6 +136,8 @@ pub struct Plane<R: Ring> {
     scratch: Vec<Completion>,
     /// Connections whose receive must be armed.
     to_receive: VecDeque<ConnKey>,
+    /// Connections whose receive must end.
+    to_stop: VecDeque<ConnKey>,
     /// Connections with a backlog and no send on its way.
     to_send: VecDeque<ConnKey>,
     /// Dead connections whose operations must be ended.
@@ -129,13 +148,19 @@ pub struct Plane<R: Ring> {
     closing: VecDeque<(ConnKey, Millis)>,
     /// Ended connections that were not asked for yet.
     closed: VecDeque<(ConnKey, Ended)>,
+    /// Connections that cause more work than their share.
+    throttle: Throttle,
+    /// Counts turns, round and round.
+    turn: u16,
+    /// Units that messages have caused in this turn.
+    worked: u32,
     /// Bytes in all backlogs.
     backlog_bytes: usize,
     /// What the host makes known on a slow consumer's close.
     too_slow_frame: Frame,
     limits: BacklogLimits,
     now: Millis,
-    /// As the last poll was told.
+    /// Nothing is read in this turn.
     paused: bool,
     open: usize,
     counters: Counters,
@@ -153,11 +178,15 @@ impl<R: Ring> Plane<R> {
             completed: VecDeque::new(),
             scratch: Vec::new(),
             to_receive: VecDeque::new(),
+            to_stop: VecDeque::new(),
             to_send: VecDeque::new(),
             to_hang_up: VecDeque::new(),
             to_release: Vec::new(),
             closing: VecDeque::new(),
             closed: VecDeque::new(),
+            throttle: Throttle::default(),
+            turn: 0,
+            worked: 0,
             backlog_bytes: 0,
             too_slow_frame,
             limits,
@@ -207,7 +236,30 @@ impl<R: Ring> Plane<R> {
 
     /// Bytes that arrived before the socket was taken over. Once, right behind `open`.
     pub fn feed(&mut self, key: ConnKey, bytes: &mut [u8], host: &mut impl Host<R>) {
-        self.read(key, bytes, host);
+        self.take(key, bytes, host);
+    }
+
+    /// A connection has caused so much work, in units of about a microsecond, beside what its
+    /// messages cost by their number and size. Past its share of a turn it is read from more
+    /// slowly.
+    pub fn charge(&mut self, key: ConnKey, units: u32) {
+        self.worked = self.worked.saturating_add(units);
+        if self.throttle.has(key) {
+            self.throttle.charge(key, units);
+            return;
+        }
+        let turn = self.turn;
+        let Some(conn) = self.conn_mut(key) else { return };
+        let debt = conn.spend(turn, units, throttle::FREE_UNITS);
+        if debt > 0 && matches!(conn.phase, Phase::Open | Phase::Closing) {
+            self.throttle.add(key, debt.into());
+        }
+    }
+
+    /// Whether a turn is due in a millisecond, for connections that are read from more slowly.
+    #[must_use]
+    pub const fn throttling(&self) -> bool {
+        self.throttle.waits()
     }
 
     /// Whether the connection takes part: open, and not closing.
@@ -309,6 +361,8 @@ impl<R: Ring> Plane<R> {
             Phase::Closing => false,
             Phase::Free | Phase::Dead => return,
         };
+        self.throttle.remove(key);
+        let Some(conn) = self.conn_mut(key) else { return };
         conn.phase = Phase::Dead;
         conn.reader = Default::default();
         let backlog = conn.backlog.take();
@@ -344,11 +398,14 @@ impl<R: Ring> Plane<R> {
     /// What happens until the next turn, happens at this time.
     pub const fn begin_turn(&mut self, now: Millis) {
         self.now = now;
+        self.turn = self.turn.wrapping_add(1);
+        self.worked = 0;
     }
 
-    /// Takes completions and handles them. While `paused`, nothing is read: bytes wait in buffers
-    /// and sockets, and the peers' own TCP slows them down.
-    pub fn poll(&mut self, paused: bool, host: &mut impl Host<R>) {
+    /// Takes completions and handles them. Whatever is not read waits in buffers and sockets, and
+    /// the peers' own TCP slows them down.
+    pub fn poll(&mut self, intake: Intake, host: &mut impl Host<R>) {
+        let paused = intake == Intake::Nothing || self.throttle.held() > throttle::HELD_MAX;
         self.paused = paused;
         if self.outbox.stalled() {
             return;
@@ -356,7 +413,7 @@ impl<R: Ring> Plane<R> {
         self.reap();
         let mut held = Vec::new();
         for _ in 0..COMPLETIONS_PER_TURN.min(self.completed.len()) {
-            if self.closed.len() >= ENDS_PER_TURN {
+            if self.closed.len() >= ENDS_PER_TURN || self.worked >= UNITS_PER_TURN {
                 break;
             }
             let Some(completion) = self.completed.pop_front() else { break };
@@ -370,6 +427,9 @@ impl<R: Ring> Plane<R> {
         }
         for completion in held.into_iter().rev() {
             self.completed.push_front(completion);
+        }
+        if intake == Intake::All {
+            self.read_throttled(host);
         }
         self.expire_closing();
     }
@@ -404,6 +464,8 @@ impl<R: Ring> Plane<R> {
         self.outbox.stalled()
             || !self.completed.is_empty()
             || !self.to_receive.is_empty()
+            || !self.to_stop.is_empty()
+            || self.throttle.has_work()
             || !self.to_send.is_empty()
             || !self.to_hang_up.is_empty()
             || !self.to_release.is_empty()
@@ -414,6 +476,8 @@ impl<R: Ring> Plane<R> {
         self.completed.trim();
         self.scratch.trim();
         self.to_receive.trim();
+        self.to_stop.trim();
+        self.throttle.trim();
         self.to_send.trim();
         self.to_hang_up.trim();
         self.to_release.trim();
@@ -430,6 +494,8 @@ impl<R: Ring> Plane<R> {
             + self.completed.room()
             + self.scratch.room()
             + self.to_receive.room()
+            + self.to_stop.room()
+            + self.throttle.held()
             + self.to_send.room()
             + self.to_hang_up.room()
             + self.to_release.room()

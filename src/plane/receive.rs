@@ -5,10 +5,17 @@ use std::ops::ControlFlow;
 use crate::frame::Frame;
 use crate::id::ConnKey;
 use crate::ring::{Completion, Ring};
-use crate::websocket::{Message, encode};
+use crate::websocket::{Message, Stop, encode};
 
 use super::conn::Phase;
+use super::throttle::Due;
 use super::{Ended, Host, Plane};
+
+/// Units of work that every message costs, whatever it says.
+const UNITS_PER_MESSAGE: u32 = 2;
+
+/// Bytes that cost a unit: of fragments of one byte, which are the most expensive, some twenty.
+const BYTES_PER_UNIT: usize = 128;
 
 impl<R: Ring> Plane<R> {
     /// One step of a receive. The buffer goes back to the kernel before the next one is handled.
@@ -23,26 +30,34 @@ impl<R: Ring> Plane<R> {
             return;
         }
         if let Some(mut buffer) = buffer {
-            self.read(key, buffer.as_mut(), host);
+            self.take(key, buffer.as_mut(), host);
             self.ring.give_back(buffer);
         }
-        self.receive_ended(&completion);
+        if completion.more {
+            if self.throttle.holds(key) && self.throttle.has_to_stop(key) {
+                self.to_stop.push_back(key);
+            }
+        } else {
+            self.receive_ended(&completion);
+        }
     }
 
     /// The result of a receive apart from its bytes. Only the absence of `more` ends it: it can end
     /// under a full completion queue with bytes and without an error.
     fn receive_ended(&mut self, completion: &Completion) {
         let key = completion.key;
-        if completion.more {
-            return;
-        }
         if let Some(conn) = self.conn_mut(key) {
             conn.receiving = false;
         }
-        if self.operation_ended(key.slot) {
+        if self.operation_ended(key.slot) || self.throttle.defer_end(key, completion.result) {
             return;
         }
-        match -completion.result {
+        self.receive_result(key, completion.result);
+    }
+
+    /// A receive is over, and all that it brought was read.
+    fn receive_result(&mut self, key: ConnKey, result: i32) {
+        match -result {
             // No bytes and no error: the peer ended the stream.
             0 => self.kill(key, Ended::PeerLeft),
             // A positive result: bytes.
@@ -64,31 +79,85 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// Reads messages from bytes that belong to one connection.
-    pub(super) fn read(&mut self, key: ConnKey, bytes: &mut [u8], host: &mut impl Host<R>) {
+    /// Takes bytes that have come from a connection, and reads as much of them as its share of the
+    /// turn allows. The rest is held.
+    pub(super) fn take(&mut self, key: ConnKey, bytes: &mut [u8], host: &mut impl Host<R>) {
         let now = self.now;
-        let limits = host.read_limits(key);
-        let Some(conn) = self.conn_mut(key) else { return };
-        if conn.phase == Phase::Dead {
+        let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase != Phase::Dead) else {
+            return;
+        };
+        conn.touch(now);
+        let taken = if self.throttle.has(key) { 0 } else { self.read(key, bytes, host) };
+        if taken < bytes.len() {
+            self.throttle.hold(key, &bytes[taken..]);
+        }
+    }
+
+    /// Reads on from connections that cause more work than their share, within what there is for
+    /// all of them.
+    pub(super) fn read_throttled(&mut self, host: &mut impl Host<R>) {
+        if !self.throttle.begin(self.now) {
             return;
         }
-        conn.touch(now);
+        let mut idle = 0;
+        while idle < self.throttle.circle()
+            && let Some(key) = self.throttle.next()
+        {
+            let blocked = self.conn(key).is_some_and(|conn| conn.backlog.is_some());
+            idle += 1;
+            match self.throttle.due(key, blocked, self.now) {
+                Due::Read(mut held) => {
+                    let taken = self.read(key, &mut held, host);
+                    self.throttle.put_back(key, held, taken);
+                    idle = 0;
+                }
+                Due::Paid => idle = 0,
+                Due::End(result) => self.receive_result(key, result),
+                Due::Receive | Due::Free => self.receive_unless_receiving(key),
+                Due::Nothing => {}
+            }
+        }
+    }
+
+    fn receive_unless_receiving(&mut self, key: ConnKey) {
+        if self.conn(key).is_some_and(|conn| !conn.receiving) {
+            self.to_receive.push_back(key);
+        }
+    }
+
+    /// Reads messages from bytes that belong to one connection. Returns how many bytes it took: all
+    /// of them, unless the connection is throttled.
+    fn read(&mut self, key: ConnKey, bytes: &mut [u8], host: &mut impl Host<R>) -> usize {
+        let came = bytes.len();
+        let limits = host.read_limits(key);
+        let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase != Phase::Dead) else {
+            return came;
+        };
         let mut reader = std::mem::take(&mut conn.reader);
         let read = reader.read(bytes, &limits, |message| {
             self.arrived(key, message, host);
+            self.charge(key, UNITS_PER_MESSAGE);
             let conn = self.conn(key);
-            let goes_on = conn.is_some_and(|conn| conn.phase != Phase::Dead && !conn.peer_closed);
-            if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if conn.is_none_or(|conn| conn.phase == Phase::Dead || conn.peer_closed) {
+                ControlFlow::Break(Stop::End)
+            } else if self.throttle.in_debt(key) {
+                ControlFlow::Break(Stop::Pause)
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         if let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase != Phase::Dead) {
             conn.reader = reader;
         }
+        let taken = read.unwrap_or(came);
+        self.charge(key, u32::try_from(taken / BYTES_PER_UNIT).unwrap_or(u32::MAX));
         if let Err(violation) = read {
             let close = encode::close(violation.code, violation.reason);
             // One that was closing already is heard no more: it has its Close frame, and time to
             // read what it is owed before that.
             self.close(key, &close, Ended::Violation(violation.code));
         }
+        taken
     }
 
     fn arrived(&mut self, key: ConnKey, message: Message<'_>, host: &mut impl Host<R>) {

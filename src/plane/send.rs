@@ -7,7 +7,7 @@ use crate::id::ConnKey;
 use crate::ring::{Completion, Op, QueueFull, Ring, SendRefused};
 
 use super::backlog::Backlog;
-use super::conn::{NOTHING, Phase};
+use super::conn::{Conn, NOTHING, Phase};
 use super::{Ended, Plane};
 
 /// Several frames for one connection are copied together up to this size; beyond it they go by way
@@ -172,14 +172,23 @@ impl<R: Ring> Plane<R> {
                 return false;
             }
         }
+        let alive = |phase| matches!(phase, Phase::Open | Phase::Closing);
+        while let Some(&key) = self.to_stop.front() {
+            let receives = |conn: &Conn| alive(conn.phase) && conn.receiving;
+            if !self.conn(key).is_some_and(receives) || self.ring.stop_receiving(key).is_ok() {
+                self.to_stop.pop_front();
+            } else if !self.submit() {
+                return false;
+            }
+        }
         while let Some(&key) = self.to_receive.front() {
             if self.paused {
                 break;
             }
-            let alive = |phase| matches!(phase, Phase::Open | Phase::Closing);
-            if !self.conn(key).is_some_and(|conn| alive(conn.phase) && !conn.receiving) {
+            let receives_not = |conn: &Conn| alive(conn.phase) && !conn.receiving;
+            if !self.conn(key).is_some_and(receives_not) || self.throttle.holds(key) {
                 self.to_receive.pop_front();
-            } else if self.ring.receive(key).is_ok() {
+            } else if self.receive(key).is_ok() {
                 self.conns[key.slot as usize].receiving = true;
                 self.to_receive.pop_front();
             } else if !self.submit() {
@@ -212,6 +221,11 @@ impl<R: Ring> Plane<R> {
             }
         }
         true
+    }
+
+    /// From one that is throttled a buffer at a time: the rest waits in its socket.
+    fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        if self.throttle.has(key) { self.ring.receive_once(key) } else { self.ring.receive(key) }
     }
 
     fn submit(&mut self) -> bool {

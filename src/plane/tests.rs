@@ -7,6 +7,8 @@ use crate::websocket::encode;
 
 use super::*;
 
+mod fairness;
+
 const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
@@ -23,6 +25,7 @@ struct World {
     host: Listener,
     now: u64,
     paused: bool,
+    moderate: bool,
     closed: Vec<(ConnKey, Ended)>,
 }
 
@@ -31,6 +34,10 @@ struct Listener {
     heard: Vec<(ConnKey, String)>,
     /// Answers each text with itself.
     echoes: bool,
+    /// With a large frame instead.
+    answers_large: bool,
+    /// Units of work that a text costs.
+    cost: u32,
 }
 
 impl Host<SimRing> for Listener {
@@ -38,8 +45,10 @@ impl Host<SimRing> for Listener {
         let Message::Text(text) = message else { panic!("{message:?}") };
         self.heard.push((key, text.to_owned()));
         if self.echoes {
-            plane.owe(key, &text_frame(text));
+            let frame = if self.answers_large { large_frame(0) } else { text_frame(text) };
+            plane.owe(key, &frame);
         }
+        plane.charge(key, self.cost);
     }
 
     fn read_limits(&self, _key: ConnKey) -> ReadLimits {
@@ -61,7 +70,7 @@ impl World {
         let ring = SimRing::new(net.clone(), 1, Faults::NONE, slots, 8, 64);
         let plane = Plane::new(ring, limits, encode::close(4100, "slow"));
         let host = Listener::default();
-        Self { net, plane, host, now: 1000, paused: false, closed: Vec::new() }
+        Self { net, plane, host, now: 1000, paused: false, moderate: false, closed: Vec::new() }
     }
 
     /// A connection and its client, after the first turn.
@@ -74,7 +83,12 @@ impl World {
 
     fn turn(&mut self) {
         self.plane.begin_turn(Millis(self.now));
-        self.plane.poll(self.paused, &mut self.host);
+        let intake = match (self.paused, self.moderate) {
+            (true, _) => Intake::Nothing,
+            (false, true) => Intake::Moderate,
+            (false, false) => Intake::All,
+        };
+        self.plane.poll(intake, &mut self.host);
         self.take_closed();
         self.plane.flush();
         self.take_closed();
@@ -470,7 +484,7 @@ fn a_slot_is_used_again_only_after_its_end_was_asked_for_and_by_another_generati
     let (first, fd) = world.connect();
     world.net.close(fd);
     for _ in 0..5 {
-        world.plane.poll(false, &mut world.host);
+        world.plane.poll(Intake::All, &mut world.host);
         world.plane.flush();
     }
     let second = world.plane.open(world.net.connect()).unwrap();

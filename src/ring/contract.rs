@@ -49,6 +49,11 @@ impl Contract {
         of.receiving = true;
     }
 
+    /// The end of a receive was asked for; it may have come by itself meanwhile.
+    pub(super) fn stop_receiving(&mut self, key: ConnKey) {
+        self.owned(key);
+    }
+
     /// A send that does not wait was queued.
     pub(super) fn send_now(&mut self, key: ConnKey) {
         assert!(!self.owned(key).sending, "two sends on slot {}", key.slot);

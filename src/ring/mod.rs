@@ -33,7 +33,7 @@ pub use uring::{Uring, UringSizes, send_now, tcp_socket, unix_socket};
 /// What an operation was, as its completion says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// [`Ring::receive`].
+    /// [`Ring::receive`] or [`Ring::receive_once`].
     Receive,
     /// [`Ring::send_now`].
     SendNow,
@@ -109,6 +109,19 @@ pub trait Ring {
     /// # Errors
     /// The queue is full.
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Receives one buffer: its first completion is its last.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn receive_once(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Ends the pending receive of a slot, which gets its last completion behind those that are on
+    /// their way. Does nothing if it has ended meanwhile.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn stop_receiving(&mut self, key: ConnKey) -> Result<(), QueueFull>;
 
     /// Keeps bytes for `send_now`.
     fn stage(&mut self, bytes: Bytes) -> Staged;

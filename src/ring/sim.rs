@@ -34,6 +34,8 @@ const ROUNDS_PER_REAP: usize = 3;
 #[derive(Debug)]
 enum Entry {
     Receive(ConnKey),
+    ReceiveOnce(ConnKey),
+    StopReceiving(ConnKey),
     SendNow(ConnKey, Staged),
     Send(ConnKey, Bytes),
     HangUp(ConnKey),
@@ -42,9 +44,12 @@ enum Entry {
 impl Entry {
     const fn key(&self) -> ConnKey {
         match self {
-            Self::Receive(key) | Self::SendNow(key, _) | Self::Send(key, _) | Self::HangUp(key) => {
-                *key
-            }
+            Self::Receive(key)
+            | Self::ReceiveOnce(key)
+            | Self::StopReceiving(key)
+            | Self::SendNow(key, _)
+            | Self::Send(key, _)
+            | Self::HangUp(key) => *key,
         }
     }
 }
@@ -85,6 +90,10 @@ struct Installed {
     fd: RawFd,
     /// It was hung up: its operations are about to end.
     hung_up: bool,
+    /// The receive that is armed ends with its first completion.
+    once: bool,
+    /// The end of the armed receive was asked for.
+    stopping: bool,
 }
 
 /// The simulated ring of one shard.
@@ -180,7 +189,9 @@ impl SimRing {
         let is = |key: &ConnKey, what: fn(&net::Socket) -> bool| {
             let installed = self.table[key.slot as usize].as_ref();
             installed.is_some_and(|of| {
-                of.hung_up || self.net.with(of.fd, |socket| what(socket)).unwrap_or(false)
+                of.hung_up
+                    || of.stopping
+                    || self.net.with(of.fd, |socket| what(socket)).unwrap_or(false)
             })
         };
         !self.completed.is_empty()
@@ -220,8 +231,14 @@ impl SimRing {
 
     fn execute(&mut self, entry: Entry) {
         match entry {
-            Entry::Receive(key) => {
-                self.receiving.insert(key.slot, key);
+            Entry::Receive(key) => self.arm(key, false),
+            Entry::ReceiveOnce(key) => self.arm(key, true),
+            Entry::StopReceiving(key) => {
+                if self.receiving.get(&key.slot) == Some(&key)
+                    && let Some(installed) = &mut self.table[key.slot as usize]
+                {
+                    installed.stopping = true;
+                }
             }
             Entry::SendNow(key, staged) => {
                 let bytes = self.staged[staged.0 as usize].clone();
@@ -243,6 +260,25 @@ impl SimRing {
                 installed.expect("a hang-up of an empty slot").hung_up = true;
             }
         }
+    }
+
+    fn arm(&mut self, key: ConnKey, once: bool) {
+        self.receiving.insert(key.slot, key);
+        let installed = self.table[key.slot as usize].as_mut();
+        let installed = installed.expect("a receive on an empty slot");
+        (installed.once, installed.stopping) = (once, false);
+    }
+
+    /// A receive that was asked to end does so, with what it has done before behind it.
+    fn stop_receive(&mut self, slot: u32) -> bool {
+        let stopping = self.table[slot as usize].as_ref().is_some_and(|of| of.stopping);
+        if !stopping || !self.dice.chance(700) {
+            return false;
+        }
+        if let Some(key) = self.receiving.remove(&slot) {
+            self.complete(Op::Receive, key, -libc::ECANCELED, false, None);
+        }
+        true
     }
 
     fn socket(&self, key: ConnKey) -> Option<RawFd> {
@@ -322,7 +358,8 @@ impl SimRing {
         let len = 1 + self.dice.below(arrived.min(self.buffer_size));
         let bytes = self.net.with(fd, |socket| socket.to_server.drain(..len).collect());
         self.filled.insert(buffer, bytes.unwrap_or_default());
-        let more = !self.dice.chance(self.faults.silent_end);
+        let once = self.table[key.slot as usize].as_ref().is_some_and(|of| of.once);
+        let more = !once && !self.dice.chance(self.faults.silent_end);
         if !more {
             self.receiving.remove(&key.slot);
         }
@@ -393,7 +430,9 @@ impl SimRing {
             if self.is_hung_up(slot) && self.dice.chance(700) {
                 self.end_operations(slot);
             } else if op == Op::Receive {
-                self.progress_receive(slot);
+                if !self.stop_receive(slot) {
+                    self.progress_receive(slot);
+                }
             } else {
                 self.progress_send(slot);
             }
@@ -412,7 +451,7 @@ impl Ring for SimRing {
     fn install(&mut self, slot: u32, SimSocket(fd): SimSocket) -> io::Result<()> {
         let entry = self.table.get_mut(slot as usize).ok_or(io::ErrorKind::InvalidInput)?;
         self.contract.installed(slot);
-        *entry = Some(Installed { fd, hung_up: false });
+        *entry = Some(Installed { fd, hung_up: false, once: false, stopping: false });
         Ok(())
     }
 
@@ -431,6 +470,18 @@ impl Ring for SimRing {
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         self.push(Entry::Receive(key))?;
         self.contract.receive(key);
+        Ok(())
+    }
+
+    fn receive_once(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.push(Entry::ReceiveOnce(key))?;
+        self.contract.receive(key);
+        Ok(())
+    }
+
+    fn stop_receiving(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.push(Entry::StopReceiving(key))?;
+        self.contract.stop_receiving(key);
         Ok(())
     }
 

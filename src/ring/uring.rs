@@ -32,10 +32,11 @@ use crate::memory::Trim;
 
 /// The group id of the only buffer ring.
 const BUFFER_GROUP: u16 = 0;
-/// `IORING_RECV_MULTISHOT | IORING_RECVSEND_POLL_FIRST` of `<linux/io_uring.h>`. Poll first: a
-/// receive that is armed on an idle socket must not fail for want of a buffer that it does not
-/// need yet (axboe/liburing#1275).
-const RECEIVE_FLAGS: u16 = (1 << 1) | (1 << 0);
+/// `IORING_RECVSEND_POLL_FIRST` of `<linux/io_uring.h>`: a receive that is armed on an idle socket
+/// must not fail for want of a buffer that it does not need yet (axboe/liburing#1275).
+const POLL_FIRST: u16 = 1 << 0;
+/// `IORING_RECV_MULTISHOT` of `<linux/io_uring.h>`.
+const MULTISHOT: u16 = 1 << 1;
 /// `IORING_ENTER_GETEVENTS`: run deferred work, flush an overflown completion queue.
 const ENTER_GETEVENTS: u32 = 1;
 /// How often one `submit` or `reap` enters the kernel before it leaves deferred work to the next
@@ -196,6 +197,26 @@ impl Uring {
         self.push(&entry.user_data(user_data(Op::HangUp, key)))
     }
 
+    fn receive_with(&mut self, key: ConnKey, flags: u16) -> Result<(), QueueFull> {
+        let null = std::ptr::null_mut();
+        let entry = self.entry(
+            key.slot,
+            |socket| {
+                let receive = opcode::Recv::new(socket, null, 0);
+                receive.buf_group(BUFFER_GROUP).ioprio(flags).build()
+            },
+            |socket| {
+                let receive = opcode::Recv::new(socket, null, 0);
+                receive.buf_group(BUFFER_GROUP).ioprio(flags).build()
+            },
+        );
+        let entry = entry.flags(squeue::Flags::BUFFER_SELECT);
+        self.push(&entry.user_data(user_data(Op::Receive, key)))?;
+        #[cfg(debug_assertions)]
+        self.contract.receive(key);
+        Ok(())
+    }
+
     /// Builds an entry for the socket of a slot.
     fn entry(
         &self,
@@ -288,22 +309,17 @@ impl Ring for Uring {
     }
 
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        let null = std::ptr::null_mut();
-        let entry = self.entry(
-            key.slot,
-            |socket| {
-                let receive = opcode::Recv::new(socket, null, 0);
-                receive.buf_group(BUFFER_GROUP).ioprio(RECEIVE_FLAGS).build()
-            },
-            |socket| {
-                let receive = opcode::Recv::new(socket, null, 0);
-                receive.buf_group(BUFFER_GROUP).ioprio(RECEIVE_FLAGS).build()
-            },
-        );
-        let entry = entry.flags(squeue::Flags::BUFFER_SELECT);
-        self.push(&entry.user_data(user_data(Op::Receive, key)))?;
+        self.receive_with(key, POLL_FIRST | MULTISHOT)
+    }
+
+    fn receive_once(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.receive_with(key, POLL_FIRST)
+    }
+
+    fn stop_receiving(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.cancel(Op::Receive, key)?;
         #[cfg(debug_assertions)]
-        self.contract.receive(key);
+        self.contract.stop_receiving(key);
         Ok(())
     }
 

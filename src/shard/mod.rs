@@ -38,7 +38,7 @@ use crate::front;
 use crate::front::gateway::{Command, Headroom, Place};
 use crate::id::{AppIndex, ConnKey, ShardId};
 use crate::memory::{Chunked, Holder, Per};
-use crate::plane::{BacklogLimits, Ended, Plane};
+use crate::plane::{BacklogLimits, Ended, Intake, Plane};
 use crate::protocol::app::{App, Apps};
 use crate::protocol::close::ProtocolError;
 use crate::protocol::session::Session;
@@ -186,8 +186,7 @@ impl<R: Ring> Shard<R> {
         for command in commands.drain(..) {
             self.command(command);
         }
-        let paused = self.core.port.spilling();
-        self.plane.poll(paused, &mut self.core);
+        self.plane.poll(self.intake(), &mut self.core);
         self.take_closed();
         self.tick();
         self.take_own_messages();
@@ -310,6 +309,19 @@ impl<R: Ring> Shard<R> {
     #[must_use]
     pub const fn stopped(&self) -> bool {
         self.core.timers.stopped()
+    }
+
+    /// While messages for another shard wait for room, nobody may cause more of them; long before
+    /// that, connections that cause more than their share may not.
+    fn intake(&self) -> Intake {
+        let port = &self.core.port;
+        if port.spilling() {
+            Intake::Nothing
+        } else if self.plane.throttling() && port.congested() {
+            Intake::Moderate
+        } else {
+            Intake::All
+        }
     }
 
     fn take_messages(&mut self) {

@@ -25,6 +25,10 @@ use crate::time::Millis;
 /// How often a shard looks at its clock at most.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
+/// How often a shard takes a turn for connections that are throttled: as finely as its clock counts
+/// the time that they have to wait.
+const UNITS_TICK: Duration = Duration::from_millis(1);
+
 /// Time in which the sweep sees every connection once.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -126,7 +130,9 @@ impl Timers {
 impl<R: Ring> Shard<R> {
     /// How often a turn is needed by time alone.
     pub(super) fn tick_period(&self) -> Duration {
-        if self.draining() {
+        if self.plane.throttling() {
+            UNITS_TICK
+        } else if self.draining() {
             DRAIN_TICK
         } else if self.plane.slots_used() > SWEEP_AT_ONCE || self.headroom() != Headroom::Enough {
             TICK

@@ -12,4 +12,4 @@ pub mod handshake;
 pub mod read;
 
 pub use handshake::{Refusal, UpgradeRequest, accept};
-pub use read::{Close, Message, ReadLimits, Reader, Violation};
+pub use read::{Close, Message, ReadLimits, Reader, Stop, Violation};

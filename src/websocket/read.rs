@@ -7,8 +7,10 @@
 //! - A header is judged before its payload: what is forbidden or too big is refused after at most
 //!   14 bytes of a frame. Memory grows with the payload that came, never with what was announced.
 //! - Each byte is looked at a bounded number of times, whatever the cuts.
-//! - After a close frame, a violation, or a sink that breaks, the reader is deaf: further input
+//! - After a close frame, a violation, or a sink that ends it, the reader is deaf: further input
 //!   is ignored, since nothing may follow (RFC 6455 section 7.1.1).
+//! - A sink may pause the reading behind any message; the rest of the input is the caller's to hand
+//!   in again.
 
 mod assembly;
 mod header;
@@ -42,6 +44,15 @@ pub enum Message<'a> {
     Pong(&'a [u8]),
     /// The last message: to be answered by a close frame, unless one was sent.
     Close(Option<Close<'a>>),
+}
+
+/// How a sink breaks the reading off behind a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// For now: the rest of the input has not been looked at.
+    Pause,
+    /// For good, as if the client had closed.
+    End,
 }
 
 /// Why a client closes, when it says so.
@@ -94,8 +105,8 @@ impl Violation {
 
 impl Reader {
     /// Takes the next bytes of the client and hands each message that they complete to `sink`, in
-    /// order. `input` is unmasked in place, so it is garbage afterwards. A sink that breaks ends
-    /// the reading for good, as if the client had closed.
+    /// order. Returns how many bytes it took: all of them, unless the sink paused. Those are
+    /// unmasked in place, so they are garbage afterwards.
     ///
     /// # Errors
     /// The first violation. The messages before it have been handed out.
@@ -104,21 +115,22 @@ impl Reader {
         input: &mut [u8],
         limits: &ReadLimits,
         mut sink: F,
-    ) -> Result<(), Violation>
+    ) -> Result<usize, Violation>
     where
-        F: FnMut(Message<'_>) -> ControlFlow<()>,
+        F: FnMut(Message<'_>) -> ControlFlow<Stop>,
     {
+        let came = input.len();
         let mut boxed = self.partial.take();
         let mut unboxed = Partial::default();
         let partial = boxed.as_deref_mut().unwrap_or(&mut unboxed);
         let verdict = partial.read(input, limits, &mut sink);
-        if !matches!(verdict, Ok(ControlFlow::Continue(()))) {
+        if !matches!(verdict, Ok(Some(_left))) {
             *partial = Partial { awaited: Awaited::Nothing, message: None };
         }
         if !partial.is_between_messages() {
             self.partial = Some(boxed.unwrap_or_else(|| Box::new(unboxed)));
         }
-        verdict.map(|_| ())
+        verdict.map(|left| came - left.unwrap_or(0))
     }
 }
 
@@ -152,28 +164,29 @@ impl Partial {
         self.message.is_none() && matches!(&self.awaited, Awaited::Header(h) if h.is_empty())
     }
 
-    /// Reads until the input is used up, or until nothing more is to be read: `Break`.
+    /// Reads until the input is used up or the sink pauses. Returns how many bytes are left of it;
+    /// `None`: nothing more is to be read, ever.
     fn read<F>(
         &mut self,
         mut input: &mut [u8],
         limits: &ReadLimits,
         sink: &mut F,
-    ) -> Result<ControlFlow<()>, Violation>
+    ) -> Result<Option<usize>, Violation>
     where
-        F: FnMut(Message<'_>) -> ControlFlow<()>,
+        F: FnMut(Message<'_>) -> ControlFlow<Stop>,
     {
         loop {
             match &mut self.awaited {
                 Awaited::Header(bytes) => {
                     let Some((head, used)) = bytes.complete(input)? else {
-                        return Ok(ControlFlow::Continue(()));
+                        return Ok(Some(0));
                     };
                     self.admit(&head, limits)?;
                     self.awaited = Awaited::Payload(head, Vec::new());
                     input = &mut input[used..];
                 }
                 Awaited::Payload(head, _) if input.is_empty() && head.left > 0 => {
-                    return Ok(ControlFlow::Continue(()));
+                    return Ok(Some(0));
                 }
                 Awaited::Payload(head, control) => {
                     let (piece, rest) = input.split_at_mut(head.left.min(input.len()));
@@ -185,8 +198,9 @@ impl Partial {
                         }
                     };
                     let closes = matches!(message, Some(Message::Close(_)));
-                    if message.is_some_and(|message| sink(message).is_break()) || closes {
-                        return Ok(ControlFlow::Break(()));
+                    let flow = message.map_or(ControlFlow::Continue(()), &mut *sink);
+                    if closes || flow == ControlFlow::Break(Stop::End) {
+                        return Ok(None);
                     }
                     if head.left == 0 {
                         if head.fin && matches!(head.op, Op::Data(_)) {
@@ -195,8 +209,11 @@ impl Partial {
                         self.awaited = Awaited::default();
                     }
                     input = rest;
+                    if flow.is_break() {
+                        return Ok(Some(input.len()));
+                    }
                 }
-                Awaited::Nothing => return Ok(ControlFlow::Break(())),
+                Awaited::Nothing => return Ok(None),
             }
         }
     }

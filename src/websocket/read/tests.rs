@@ -173,7 +173,7 @@ fn what_lies_whole_in_the_input_is_lent_from_it() {
             lent = payload == b"payload" && range.contains(&payload.as_ptr());
             ControlFlow::Continue(())
         });
-        assert_eq!((verdict, lent), (Ok(()), true), "{first:#x}");
+        assert_eq!((verdict, lent), (Ok(input.len()), true), "{first:#x}");
     }
 }
 
@@ -414,9 +414,32 @@ fn a_sink_that_breaks_hears_nothing_more() {
         let mut input = frame(FIN | TEXT, b"again").repeat(3);
         let verdict = reader.read(&mut input, &LIMITS, |_| {
             calls += 1;
-            ControlFlow::Break(())
+            ControlFlow::Break(Stop::End)
         });
-        assert_eq!(verdict, Ok(()));
+        assert_eq!(verdict, Ok(input.len()));
     }
     assert_eq!(calls, 1);
+}
+
+#[test]
+fn a_sink_that_pauses_hears_the_rest_when_it_is_handed_in_again() {
+    let fragments = [frame(TEXT, b"in"), frame(FIN | CONTINUATION, b"parts")].concat();
+    let messages = [frame(FIN | TEXT, b"whole"), frame(FIN | PING, b""), fragments].concat();
+    let stream = [messages.repeat(2), frame(TEXT, b"begun")].concat();
+    let expected = after([&stream]).got;
+    for pause_every in 1..=expected.len() {
+        let (mut reader, mut got) = (Reader::default(), Vec::<Got>::new());
+        let (mut input, mut calls) = (stream.clone(), 0);
+        while !input.is_empty() {
+            let taken = reader.read(&mut input, &LIMITS, |message| {
+                got.push(message.into());
+                let pause = got.len().is_multiple_of(pause_every);
+                if pause { ControlFlow::Break(Stop::Pause) } else { ControlFlow::Continue(()) }
+            });
+            input.drain(..taken.unwrap());
+            calls += 1;
+        }
+        assert_eq!(got, expected, "every {pause_every}");
+        assert!(calls > expected.len() / pause_every);
+    }
 }

@@ -1,0 +1,269 @@
+//! Fairness between connections: how much work one may cause in a turn, and the connections that
+//! want more.
+//!
+//! Work is counted in units of about a microsecond of one core, for whatever is done about a
+//! message, here and on other shards. A connection has [`FREE_UNITS`] in each turn, far more than
+//! clients need. One that causes more is throttled: its receive ends, so that what it sends waits
+//! in its socket; what had come already is held here and read from a pool of units that all
+//! throttled connections share, in turns of [`QUANTUM`] each. The pool fills with time, so that a
+//! connection which floods an idle shard has nearly all of it, and takes from a busy one at most
+//! [`TURN_UNITS`] between any two turns of the others. A cost that becomes known later (the answer
+//! of a home, its size) is a debt, which is paid from the same pool before anything else is read.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::{Buf, BytesMut};
+
+use crate::id::ConnKey;
+use crate::time::Millis;
+
+/// Units that a connection may use in a turn before it is throttled: some forty subscribes.
+pub(super) const FREE_UNITS: u16 = 256;
+
+/// Units that throttled connections may use in a turn, all together: half a millisecond, by which
+/// they delay everybody else.
+const TURN_UNITS: i64 = 500;
+
+/// Units that come into the pool per millisecond: a core's.
+const UNITS_PER_MS: i64 = 1000;
+
+/// Units that the pool holds at most, so that a pause is not followed by a long burst.
+const POOL_MAX: i64 = 2 * UNITS_PER_MS;
+
+/// Units that a connection gets at a time when it is its turn.
+const QUANTUM: i64 = 64;
+
+/// Bytes of input that are held for all throttled connections of a shard before nothing is received
+/// from anybody else: a connection holds what one turn of its receive has brought (some 64 KiB).
+pub(super) const HELD_MAX: usize = 8 << 20;
+
+/// The throttled connections of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    /// By slot.
+    conns: HashMap<u32, Throttled>,
+    /// Whose turn it is, in a circle. May name connections that are throttled no more.
+    order: VecDeque<ConnKey>,
+    /// Bytes that are held for all of them.
+    held: usize,
+    /// Units that nobody has used yet.
+    pool: i64,
+    /// What is left of this turn's units.
+    turn: i64,
+    /// Up to when the pool has been filled.
+    filled: Millis,
+    /// Somebody has more to do than there were units for.
+    hungry: bool,
+    /// Somebody was throttled and does nothing now: whether that lasts, a later turn tells.
+    calming: bool,
+}
+
+#[derive(Debug)]
+struct Throttled {
+    key: ConnKey,
+    /// Units that it may use; debts when negative.
+    credit: i64,
+    /// What it has sent and what has not been read.
+    held: BytesMut,
+    /// How its receive ended, if that is to be handled behind what is held.
+    end: Option<i32>,
+    /// Its receive was told to end and has not.
+    stopping: bool,
+    /// Since when it has wanted nothing.
+    calm: Option<Millis>,
+}
+
+/// What is due for a connection whose turn it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// These bytes are to be read; the rest has to be put back.
+    Read(BytesMut),
+    /// Everything was read, and its receive has ended with this result.
+    End(i32),
+    /// Everything was read: more may be received.
+    Receive,
+    /// It is throttled no more.
+    Free,
+    /// It has paid of its debts.
+    Paid,
+    /// It has to wait.
+    Nothing,
+}
+
+impl Throttle {
+    /// Whether this connection is throttled.
+    pub(super) fn has(&self, key: ConnKey) -> bool {
+        !self.conns.is_empty() && self.conns.get(&key.slot).is_some_and(|of| of.key == key)
+    }
+
+    /// Whether bytes are held for this connection, which come before all others.
+    pub(super) fn holds(&self, key: ConnKey) -> bool {
+        self.has(key) && self.conns.get(&key.slot).is_some_and(|of| !of.held.is_empty())
+    }
+
+    /// Whether its receive has to be told to end, which is said once.
+    pub(super) fn has_to_stop(&mut self, key: ConnKey) -> bool {
+        let of = self.conns.get_mut(&key.slot).filter(|of| of.key == key);
+        of.is_some_and(|of| !std::mem::replace(&mut of.stopping, true))
+    }
+
+    /// How many bytes are held for all.
+    pub(super) const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether a turn is due a millisecond from now.
+    pub(super) const fn waits(&self) -> bool {
+        self.hungry || self.calming
+    }
+
+    /// Whether another turn at once has units for those that want them.
+    pub(super) const fn has_work(&self) -> bool {
+        self.hungry && self.pool >= QUANTUM
+    }
+
+    /// Throttles a connection, with a debt.
+    pub(super) fn add(&mut self, key: ConnKey, debt: i64) {
+        let throttled = Throttled {
+            key,
+            credit: -debt,
+            held: BytesMut::new(),
+            end: None,
+            stopping: false,
+            calm: None,
+        };
+        if let Some(before) = self.conns.insert(key.slot, throttled) {
+            self.held -= before.held.len();
+        }
+        self.order.push_back(key);
+        self.hungry = true;
+    }
+
+    /// Forgets a connection.
+    pub(super) fn remove(&mut self, key: ConnKey) {
+        if self.has(key)
+            && let Some(removed) = self.conns.remove(&key.slot)
+        {
+            self.held -= removed.held.len();
+        }
+    }
+
+    /// Holds what a throttled connection has sent, behind what is held of it.
+    pub(super) fn hold(&mut self, key: ConnKey, bytes: &[u8]) {
+        let Some(of) = self.conns.get_mut(&key.slot) else { return };
+        of.held.extend_from_slice(bytes);
+        of.calm = None;
+        self.held += bytes.len();
+        self.hungry = true;
+    }
+
+    /// The receive of a connection has ended, which is handled behind what is held of it. `false`:
+    /// nothing is held.
+    pub(super) fn defer_end(&mut self, key: ConnKey, result: i32) -> bool {
+        let Some(of) = self.conns.get_mut(&key.slot).filter(|of| of.key == key) else {
+            return false;
+        };
+        of.stopping = false;
+        let deferred = !of.held.is_empty();
+        if deferred {
+            of.end = Some(result);
+        }
+        deferred
+    }
+
+    /// Puts the bytes back that [`Due::Read`] lent, `taken` of which were read.
+    pub(super) fn put_back(&mut self, key: ConnKey, mut held: BytesMut, taken: usize) {
+        if let Some(of) = self.conns.get_mut(&key.slot).filter(|of| of.key == key) {
+            held.advance(taken);
+            self.held += held.len();
+            of.held = held;
+        }
+    }
+
+    /// A throttled connection has caused work.
+    pub(super) fn charge(&mut self, key: ConnKey, units: u32) {
+        if let Some(of) = self.conns.get_mut(&key.slot) {
+            of.credit -= i64::from(units);
+            self.hungry |= of.credit <= 0;
+        }
+    }
+
+    /// Whether a connection has used up what it had: nothing more is read from it now.
+    pub(super) fn in_debt(&self, key: ConnKey) -> bool {
+        self.has(key) && self.conns.get(&key.slot).is_some_and(|of| of.credit <= 0)
+    }
+
+    /// Begins the part of a turn that is for the throttled. `false`: there are none.
+    pub(super) fn begin(&mut self, now: Millis) -> bool {
+        let elapsed = now.since(self.filled).as_millis();
+        self.filled = now;
+        if self.conns.is_empty() {
+            self.order.clear();
+            (self.hungry, self.calming) = (false, false);
+            self.pool = TURN_UNITS;
+            return false;
+        }
+        let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
+        self.pool = elapsed.saturating_mul(UNITS_PER_MS).saturating_add(self.pool).min(POOL_MAX);
+        self.turn = TURN_UNITS;
+        (self.hungry, self.calming) = (false, false);
+        true
+    }
+
+    /// How many visits a circle has.
+    pub(super) fn circle(&self) -> usize {
+        self.order.len()
+    }
+
+    /// The next connection, while there are units. It is the last then.
+    pub(super) fn next(&mut self) -> Option<ConnKey> {
+        if self.pool.min(self.turn) < QUANTUM {
+            self.hungry = true;
+            return None;
+        }
+        let key = self.order.pop_front()?;
+        if self.has(key) {
+            self.order.push_back(key);
+        }
+        Some(key)
+    }
+
+    /// What is due for a connection, which gets a quantum for it. `blocked`: it does not read what
+    /// it is owed, so nothing is read from it either.
+    pub(super) fn due(&mut self, key: ConnKey, blocked: bool, now: Millis) -> Due {
+        let Some(of) = self.conns.get_mut(&key.slot).filter(|of| of.key == key) else {
+            return Due::Nothing;
+        };
+        if of.credit <= 0 {
+            of.credit += QUANTUM;
+            self.pool -= QUANTUM;
+            self.turn -= QUANTUM;
+            return Due::Paid;
+        }
+        if blocked && !of.held.is_empty() {
+            return Due::Nothing;
+        }
+        if !of.held.is_empty() {
+            let held = std::mem::take(&mut of.held);
+            self.held -= held.len();
+            return Due::Read(held);
+        }
+        if let Some(result) = of.end.take() {
+            return Due::End(result);
+        }
+        if of.calm.get_or_insert(now).0 < now.0 {
+            self.conns.remove(&key.slot);
+            return Due::Free;
+        }
+        self.calming = true;
+        Due::Receive
+    }
+
+    /// Gives memory back that a burst has left.
+    pub(super) fn trim(&mut self) {
+        if self.conns.is_empty() {
+            self.conns = HashMap::new();
+            self.order = VecDeque::new();
+        }
+    }
+}
