@@ -253,7 +253,7 @@ impl Guest {
     async fn welcome<G: Gateway>(front: &Front<G>) -> Option<Self> {
         let gateway = &front.gateway;
         while gateway.headroom() != Headroom::Enough || !gateway.takes_on(CONNECTION_BYTES) {
-            if front.guests.get() < GUESTS_MAX {
+            if front.guests.get() < front.settings.get().connections_when_short {
                 front.guests.set(front.guests.get() + 1);
                 return Some(Self(Rc::clone(&front.guests)));
             }
@@ -461,9 +461,6 @@ fn is_of_that_connection(error: &io::Error) -> bool {
 /// Sockets that one loop accepts before the shard has its turn, where they wait in a queue: some 50
 /// us of work, and as much again for each answer. A loop on a ring takes one per turn anyway.
 const ACCEPTS_IN_A_ROW: u32 = 16;
-
-/// Connections that came while memory was short, per shard: some 16 KiB each.
-const GUESTS_MAX: usize = 64;
 
 /// How long listeners still accept when they turn new connections away already: what it takes for
 /// the last packet of a handshake that the kernel has answered, on networks that are near. Those

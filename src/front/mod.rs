@@ -69,6 +69,8 @@ pub struct Settings {
     /// Bytes of bodies that this shard holds at a time, and of events that wait for its turn; then
     /// 503. The former is fixed when the front begins to serve.
     pub bodies_bytes_max: usize,
+    /// Connections of this shard at a time that are accepted while memory is short, to be told so.
+    pub connections_when_short: usize,
     /// Proxies that are believed when they tell a client's address.
     pub proxies: TrustedProxies,
     /// Limits of each client's address.
@@ -92,6 +94,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
             bodies_bytes_max: 64 * 1024 * 1024,
+            connections_when_short: 64,
             proxies: TrustedProxies::default(),
             limits: AddressLimits::default(),
             door: Arc::default(),

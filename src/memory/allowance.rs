@@ -213,9 +213,7 @@ mod tests {
     fn measured(allowance: &Allowance) -> Arc<AtomicU64> {
         let used = Arc::new(AtomicU64::new(0));
         let read = Arc::clone(&used);
-        let gauge = move || {
-            Some(Reading { used: read.load(Ordering::Relaxed), limit: 100 * MIB })
-        };
+        let gauge = move || Some(Reading { used: read.load(Ordering::Relaxed), limit: 100 * MIB });
         allowance.measure_by(Some(Arc::new(gauge)));
         used
     }

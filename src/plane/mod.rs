@@ -64,6 +64,10 @@ pub trait Host<R: Ring> {
     fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: Message<'_>);
     /// What may be read from this connection.
     fn read_limits(&self, key: ConnKey) -> ReadLimits;
+    /// Unfinished messages take more memory than they may, and that of this connection has become
+    /// longer. It was dropped, and nothing is read from the connection any more: it is to be
+    /// closed.
+    fn unfinished(&mut self, plane: &mut Plane<R>, key: ConnKey);
 }
 
 /// From whom a turn reads.
@@ -156,6 +160,10 @@ pub struct Plane<R: Ring> {
     worked: u32,
     /// Bytes in all backlogs.
     backlog_bytes: usize,
+    /// Bytes of messages of which not all has come, over all connections.
+    unfinished_bytes: usize,
+    /// The most of them.
+    unfinished_max: usize,
     /// What the host makes known on a slow consumer's close.
     too_slow_frame: Frame,
     limits: BacklogLimits,
@@ -188,6 +196,8 @@ impl<R: Ring> Plane<R> {
             turn: 0,
             worked: 0,
             backlog_bytes: 0,
+            unfinished_bytes: 0,
+            unfinished_max: usize::MAX,
             too_slow_frame,
             limits,
             now: Millis(0),
@@ -323,6 +333,11 @@ impl<R: Ring> Plane<R> {
         self.limits = limits;
     }
 
+    /// Bounds the bytes of messages of which not all has come, over all connections.
+    pub const fn limit_unfinished(&mut self, bytes: usize) {
+        self.unfinished_max = bytes;
+    }
+
     /// The ring below.
     #[must_use]
     pub const fn ring(&self) -> &R {
@@ -364,10 +379,11 @@ impl<R: Ring> Plane<R> {
         self.throttle.remove(key);
         let Some(conn) = self.conn_mut(key) else { return };
         conn.phase = Phase::Dead;
-        conn.reader = Default::default();
+        let unfinished = std::mem::take(&mut conn.reader).held();
         let backlog = conn.backlog.take();
         let pending = conn.receiving || conn.sending;
         self.backlog_bytes -= backlog.map_or(0, |backlog| backlog.bytes());
+        self.unfinished_bytes -= unfinished;
         if was_open {
             self.open -= 1;
             self.closed.push_back((key, why));

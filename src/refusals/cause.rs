@@ -132,6 +132,8 @@ causes! {
     SlowReader = "client reads too slowly",
     /// A client that showed no signature in time.
     AuthenticationTimeout = "not authenticated in time",
+    /// Parts of messages whose rest does not come.
+    Unfinished = "too many unfinished messages",
     /// The connection that held the most when memory was nearly spent.
     Heaviest = "held the most when memory was nearly spent",
 }

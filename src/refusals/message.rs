@@ -294,6 +294,11 @@ pub enum Ending {
     },
     /// It showed no signature within so many seconds.
     AuthenticationTimeout(u64),
+    /// Messages of which not all had come took too much memory, and it sent more of one.
+    Unfinished {
+        /// The bytes that all of them of a shard may take.
+        most: usize,
+    },
     /// Memory is nearly spent, and no other connection of its shard holds more.
     Memory {
         /// The number of its subscriptions.
@@ -311,6 +316,7 @@ impl Ending {
             Self::Frames(_) => Cause::Frames,
             Self::SlowReader { .. } => Cause::SlowReader,
             Self::AuthenticationTimeout(_) => Cause::AuthenticationTimeout,
+            Self::Unfinished { .. } => Cause::Unfinished,
             Self::Memory { .. } => Cause::Heaviest,
         }
     }
@@ -343,6 +349,12 @@ impl fmt::Display for Ending {
                 f,
                 "connection closed with 4009: it neither signed in nor subscribed with a signature \
                  within {seconds} s (app.user_authentication_timeout)"
+            ),
+            Self::Unfinished { most } => write!(
+                f,
+                "connection closed with 4100: messages of which only a part has come take more \
+                 than {most} bytes, and this one became longer: see who sends them, or raise the \
+                 limit of memory"
             ),
             Self::Memory { subscriptions, bytes } => write!(
                 f,

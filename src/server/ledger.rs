@@ -4,7 +4,7 @@
 //! There are two kinds of parts. Connections, subscriptions, members and users have no bound of
 //! their own that would fit into a small limit: new ones are refused when memory is short. The
 //! others, which hold what passes through, get a share of what the limit leaves, or their setting
-//! if that is less, so that all of them together leave nearly a third to the first kind.
+//! if that is less, so that all of them together leave a quarter to the first kind.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::config::{self, ServerConfig};
 use crate::front;
 use crate::memory::{self, Bound};
 use crate::protocol::app::Apps;
-use crate::shard::CACHE_BOUNDS;
+use crate::shard::{CACHE_BOUNDS, UNFINISHED_BYTES_MAX};
 use crate::webhooks;
 
 use super::limits::size;
@@ -26,6 +26,10 @@ pub(super) struct Shares {
     pub(super) cache: CacheBounds,
     /// Bodies of requests that a shard reads, and as much again of events that wait for its turn.
     pub(super) bodies: usize,
+    /// Connections of a shard that are accepted while memory is short.
+    pub(super) connections_when_short: usize,
+    /// Messages of a shard's clients of which not all has come.
+    pub(super) unfinished: usize,
     /// What waits for all slow readers of a shard.
     pub(super) backlogs: usize,
     /// Notices on their way to the thread of webhooks.
@@ -34,10 +38,11 @@ pub(super) struct Shares {
     pub(super) queue: usize,
 }
 
-/// Parts of the memory that is left for what clients ask for, in 32nds. The rest, ten of them, is
-/// for connections and subscriptions alone.
+/// Parts of the memory that is left for what clients ask for, in 32nds. The rest, a quarter, is for
+/// connections and subscriptions alone.
 const CACHE_PARTS: u64 = 4;
 const BODIES_PARTS: u64 = 3;
+const UNFINISHED_PARTS: u64 = 2;
 const BACKLOG_PARTS: u64 = 6;
 const NOTICES_PARTS: u64 = 2;
 const QUEUES_PARTS: u64 = 4;
@@ -69,6 +74,13 @@ impl Shares {
                 .part(BODIES_PARTS, shards)
                 .min(front::Settings::default().bodies_bytes_max)
                 .max(largest_body.unwrap_or_default()),
+            connections_when_short: limit.map_or(CONNECTIONS_WHEN_SHORT.1, |limit| {
+                // A quarter of the reserve over all shards: more is for those who are there.
+                let most = memory::reserve(limit) / 4 / front::CONNECTION_BYTES as u64;
+                let most = usize::try_from(most).unwrap_or(usize::MAX) / shards;
+                most.clamp(CONNECTIONS_WHEN_SHORT.0, CONNECTIONS_WHEN_SHORT.1)
+            }),
+            unfinished: shares.part(UNFINISHED_PARTS, shards).min(UNFINISHED_BYTES_MAX),
             backlogs: shares.part(BACKLOG_PARTS, shards).min(server.backlog_per_shard),
             notices: shares.part(NOTICES_PARTS, 1).min(webhooks::WAITING_BYTES_MAX),
             queue: shares
@@ -78,6 +90,10 @@ impl Shares {
         }
     }
 }
+
+/// Connections of a shard that are accepted while memory is short, at least and at most: with none,
+/// neither clients nor backends would be told.
+const CONNECTIONS_WHEN_SHORT: (usize, usize) = (4, 64);
 
 /// An endpoint has room for some events even if it is one of thousands: the least that
 /// `server.webhook_queue` can be set to.
@@ -165,6 +181,7 @@ fn passing(server: &ServerConfig, apps: &Apps, shares: &Shares) -> Vec<Bound> {
     vec![
         bound("backlogs of slow readers", shares.backlogs, shards, "server.backlog_per_shard"),
         bound("cached events", cache, shards, "the limit"),
+        bound("messages that have come in part", shares.unfinished, shards, "the limit"),
         bound("bodies of requests, and events of them", shares.bodies, 2 * shards, "the limit"),
         bound("notices for webhooks", shares.notices, u64::from(endpoints > 0), "the limit"),
         bound("queues of webhooks", shares.queue, endpoints, "server.webhook_queue"),
@@ -184,9 +201,7 @@ fn kernel() -> Vec<Bound> {
 /// What is refused when memory is short.
 fn as_memory_allows(apps: &Apps) -> Vec<Bound> {
     let names = apps.iter().map(|app| app.limits.max_channel_name).max().unwrap_or_default();
-    let bound = |name, bytes: usize, by| {
-        Bound { name, each: shown(bytes as u64), total: None, by }
-    };
+    let bound = |name, bytes: usize, by| Bound { name, each: shown(bytes as u64), total: None, by };
     let member = |text: usize| crate::protocol::auth::Member {
         user_id: "".into(),
         id_json: "".into(),
@@ -286,7 +301,8 @@ mod tests {
     fn server(shards: usize) -> ServerConfig {
         let flags = config::Flags { dev: true, ..config::Flags::default() };
         let directory = std::env::temp_dir().join("ringwave-has-no-configuration-here");
-        let origin = config::Origin { flags, environment: config::Environment::default(), directory };
+        let origin =
+            config::Origin { flags, environment: config::Environment::default(), directory };
         ServerConfig { shards, ..origin.load().unwrap().server }
     }
 
@@ -331,6 +347,7 @@ mod tests {
     fn no_share_is_so_small_that_one_request_finds_no_room() {
         let shares = Shares::of(Some(1), &server(64), &Apps::new(Vec::new()));
         assert_eq!((shares.cache.events, shares.backlogs), (0, 0));
+        assert_eq!(shares.connections_when_short, CONNECTIONS_WHEN_SHORT.0);
         assert!(shares.queue >= QUEUE_BYTES_MIN);
     }
 
@@ -339,9 +356,18 @@ mod tests {
         let ledger = Ledger::within(Some(64 * MIB), &server(1), &Apps::new(Vec::new()));
         let text = ledger.to_string();
         for part in [
-            "backlogs of slow readers", "cached events", "bodies of requests", "subscriptions,",
-            "members,", "users,", "connections ", "kernel:", "queues of webhooks", "the log",
-            "of the limit of 64 MiB, of which 8 MiB are a reserve", "\nwarn: server.backlog",
+            "backlogs of slow readers",
+            "cached events",
+            "bodies of requests",
+            "subscriptions,",
+            "members,",
+            "users,",
+            "connections ",
+            "kernel:",
+            "queues of webhooks",
+            "the log",
+            "of the limit of 64 MiB, of which 8 MiB are a reserve",
+            "\nwarn: server.backlog",
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }

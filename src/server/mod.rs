@@ -5,8 +5,8 @@
 //! Nothing is bound before the host has been found able.
 
 pub mod admin;
-pub mod limits;
 pub mod ledger;
+pub mod limits;
 mod listen;
 pub mod logging;
 mod mailboxes;
@@ -273,7 +273,7 @@ fn setups(
     let outside = ports.first().map(Port::outside);
     let outside = outside.ok_or_else(|| StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
     let (hash, socket_ids) = (KeyHash::default(), SocketIds::new());
-    let cache = Shares::of_settings(server, &in_force.apps).cache;
+    let Shares { cache, unfinished, .. } = Shares::of_settings(server, &in_force.apps);
     let setups = ports.into_iter().zip(listeners).map(|(port, listeners)| {
         let parts = ShardParts {
             in_force: in_force.clone(),
@@ -282,7 +282,11 @@ fn setups(
             port,
             tap: courier.tap(),
             refusals: Arc::clone(&shared.refusals),
-            memory: shard::Memory { lease: Lease::new(Arc::clone(&shared.allowance)), cache },
+            memory: shard::Memory {
+                lease: Lease::new(Arc::clone(&shared.allowance)),
+                cache,
+                unfinished,
+            },
         };
         Setup { parts, ring: ring_sizes(server, host), listeners, started }
     });
@@ -340,6 +344,7 @@ fn in_force(server: &ServerConfig, apps: &Arc<Apps>, shared: &FrontShared) -> In
         door: Arc::clone(&shared.door),
         refusals: Arc::clone(&shared.refusals),
         bodies_bytes_max: shares.bodies,
+        connections_when_short: shares.connections_when_short,
         ..front::Settings::default()
     };
     InForce { apps: Arc::clone(apps), backlog, front: Arc::new(front) }

@@ -78,6 +78,10 @@ impl<R: Ring> Host<R> for Core {
         );
         ReadLimits { max_message, max_fragments: FRAGMENTS_PER_MESSAGE }
     }
+
+    fn unfinished(&mut self, plane: &mut Plane<R>, key: ConnKey) {
+        self.refuse_unfinished(plane, key);
+    }
 }
 
 impl Core {

@@ -76,6 +76,12 @@ impl Core {
         plane.owe(key, &error_frame(ProtocolError::MemoryShort));
     }
 
+    /// Closes a connection whose unfinished message has no room beside those of all others.
+    pub(super) fn refuse_unfinished<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
+        self.note_ending(key, Ending::Unfinished { most: self.memory.unfinished });
+        self.end(plane, key, ProtocolError::OverCapacity);
+    }
+
     /// So much memory is left from now on.
     pub(super) fn see_headroom<R: Ring>(&mut self, plane: &mut Plane<R>, headroom: Headroom) {
         self.headroom = headroom;
@@ -143,14 +149,23 @@ pub struct Memory {
     pub lease: memory::Lease,
     /// Bounds on cached events while there is enough memory.
     pub cache: CacheBounds,
+    /// Most bytes of messages of which not all has come, over all connections.
+    pub unfinished: usize,
 }
 
 impl Default for Memory {
     /// Memory is not limited.
     fn default() -> Self {
-        Self { lease: memory::Lease::default(), cache: CACHE_BOUNDS }
+        Self {
+            lease: memory::Lease::default(),
+            cache: CACHE_BOUNDS,
+            unfinished: UNFINISHED_BYTES_MAX,
+        }
     }
 }
+
+/// Bytes of unfinished messages per shard, where memory allows it: as much as for slow readers.
+pub const UNFINISHED_BYTES_MAX: usize = 64 << 20;
 
 /// Cached last events per home shard: enough for every channel of a large app, and a bound on what
 /// publishing to ever new names can hold. What apps share of it, they share fairly.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::gateway::{Gateway, Setup, eventually};
+use crate::gateway::{APP_ID, Gateway, KEY, Setup, eventually};
 use crate::http::Call;
 use crate::memory_limit_group::MemoryGroup;
 use crate::raw::{self, Raw};
@@ -37,10 +37,7 @@ struct Taken {
 impl Attacker {
     /// Connects. `None`: it was refused.
     fn connect(gateway: &Gateway) -> Option<Self> {
-        let mut raw = Raw::open(gateway, raw::handshake().as_bytes());
-        let first = raw.message();
-        let (_, rest) = first.split_once(r#"\"socket_id\":\""#)?;
-        let socket_id = rest.split('\\').next()?.to_owned();
+        let (socket_id, raw) = with_id(gateway)?;
         let stream = raw.stream;
         let mut reading = stream.try_clone().unwrap();
         let reader = thread::spawn(move || take(&mut reading));
@@ -60,10 +57,30 @@ impl Attacker {
     }
 }
 
+/// A connection with its socket id. `None`: it was refused.
+fn with_id(gateway: &Gateway) -> Option<(String, Raw)> {
+    let mut raw = Raw::open(gateway, raw::handshake().as_bytes());
+    let first = raw.message();
+    let (_, rest) = first.split_once(r#"\"socket_id\":\""#)?;
+    let socket_id = rest.split('\\').next()?.to_owned();
+    Some((socket_id, raw))
+}
+
 /// A text message whose mask changes nothing, so that it costs the client nothing.
 fn frame(message: &str) -> Vec<u8> {
-    let length = u16::try_from(message.len()).unwrap().to_be_bytes();
-    [&[0x81, 0x80 | 126, length[0], length[1], 0, 0, 0, 0], message.as_bytes()].concat()
+    let mut bytes = vec![0x81];
+    match message.len() {
+        len @ ..126 => bytes.push(0x80 | u8::try_from(len).unwrap()),
+        len @ 126..=0xffff => {
+            bytes.push(0x80 | 126);
+            bytes.extend(u16::try_from(len).unwrap().to_be_bytes());
+        }
+        len => {
+            bytes.push(0x80 | 127);
+            bytes.extend((len as u64).to_be_bytes());
+        }
+    }
+    [&bytes[..], &[0; 4], message.as_bytes()].concat()
 }
 
 /// Reads until the end.
@@ -77,7 +94,7 @@ fn take(stream: &mut TcpStream) -> Taken {
                 // Once it is refused, nearly every message is an error: a look at the last is
                 // enough, and takes nothing from the gateway beside it.
                 let last = &buffer[read.saturating_sub(LAST)..read];
-                taken.refused |= last.windows(REFUSED.len()).any(|part| part == REFUSED);
+                taken.refused |= last.windows(REFUSED.len()).any(|part| part == REFUSED.as_bytes());
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             _ => return taken,
@@ -87,7 +104,7 @@ fn take(stream: &mut TcpStream) -> Taken {
 
 /// Bytes of a message of error and some more.
 const LAST: usize = 200;
-const REFUSED: &[u8] = br#"\"code\":4100"#;
+const REFUSED: &str = r#"\"code\":4100"#;
 
 /// A gateway in a group of its own, and its bystanders.
 struct Scene {
@@ -163,6 +180,12 @@ fn attackers(scene: &Scene, count: usize) -> Vec<Attacker> {
     (0..count).map_while(|_| Attacker::connect(&scene.gateway)).collect()
 }
 
+fn end_all(attackers: Vec<Attacker>) {
+    attackers.into_iter().for_each(|attacker| {
+        attacker.end();
+    });
+}
+
 fn many_subscriptions(limit_mib: u64, connections: usize) {
     let Some(scene) = Scene::new(limit_mib, |setup| setup) else { return };
     let mut attackers = attackers(&scene, connections);
@@ -191,35 +214,51 @@ fn many_subscriptions_of_few_connections_are_refused_when_memory_is_short() {
     }
 }
 
-fn large_members(limit_mib: u64) {
-    let Some(scene) = Scene::new(limit_mib, |setup| setup) else { return };
-    let mut attackers = attackers(&scene, 10);
-    let padding = "x".repeat(9000);
+fn large_members(limit_mib: u64, user_info: usize) {
+    let setup = |setup: Setup| setup.env("REVERB_APP_MAX_MESSAGE_SIZE", "1000000");
+    let Some(scene) = Scene::new(limit_mib, setup) else { return };
+    let mut attackers: Vec<_> = (0..10).filter_map(|_| with_id(&scene.gateway)).collect();
+    let padding = "x".repeat(user_info);
+    let mut refused = false;
     scene.until_short(|round| {
-        let open = attackers.iter_mut().enumerate().filter_map(|(number, attacker)| {
-            let id = attacker.socket_id.clone();
-            attacker
-                .send((0..20).map(|n| {
-                    let channel = format!("presence-{number}-{round}-{n}");
-                    let user = json!({"user_id": "1", "user_info": padding}).to_string();
-                    let auth = channel_auth(&id, &channel, Some(&user));
-                    let data = json!({"channel": channel, "auth": auth, "channel_data": user});
-                    json!({"event": "pusher:subscribe", "data": data}).to_string()
-                }))
-                .then_some(())
-        });
-        open.count() > 0
+        for (number, (socket_id, raw)) in attackers.iter_mut().enumerate() {
+            let channel = format!("presence-{number}-{round}");
+            let user = format!(r#"{{"user_id":"1","user_info":"{padding}"}}"#);
+            let auth = channel_auth(socket_id, &channel, Some(&user));
+            let data = json!({"channel": channel, "auth": auth, "channel_data": user});
+            raw.send(&frame(&json!({"event": "pusher:subscribe", "data": data}).to_string()));
+            refused |= raw.message().contains(REFUSED);
+        }
+        !refused
     });
+    assert!(refused, "{} MiB in use", scene.group.used() / MIB);
     scene.gateway.logged(&["WARN", "memory is short", "members"]);
-    scene.ends_well(|| attackers.into_iter().for_each(|attacker| drop(attacker.end())));
+    scene.ends_well(|| drop(attackers));
 }
 
 #[test]
 fn members_with_much_user_info_are_refused_when_memory_is_short() {
     let _alone = crate::alone();
-    for limit_mib in [64, 128, 512] {
-        large_members(limit_mib);
+    for (limit_mib, user_info) in [(64, 9000), (128, 100_000), (512, 900_000)] {
+        large_members(limit_mib, user_info);
     }
+}
+
+#[test]
+fn unfinished_messages_have_a_share_of_a_small_limit() {
+    let _alone = crate::alone();
+    let Some(scene) = Scene::new(64, |setup| setup) else { return };
+    let mut held = Vec::new();
+    scene.until_short(|number| {
+        let mut client = Raw::connect(&scene.gateway);
+        // All but the last bytes of a message.
+        let whole = raw::text(&"x".repeat(9000));
+        client.send(&whole[..8990]);
+        held.push(client);
+        number < 1000
+    });
+    scene.gateway.logged(&["WARN", "closed with 4100", "of which only a part has come"]);
+    scene.ends_well(|| drop(held));
 }
 
 #[test]
@@ -240,7 +279,7 @@ fn sign_ins_with_long_watchlists_are_refused_when_memory_is_short() {
         sent
     });
     scene.gateway.logged(&["WARN", "memory is short", "sign-ins"]);
-    scene.ends_well(|| attackers.into_iter().for_each(|attacker| drop(attacker.end())));
+    scene.ends_well(|| end_all(attackers));
 }
 
 #[test]
@@ -286,41 +325,43 @@ fn backlogs_of_slow_readers_have_a_share_of_a_small_limit() {
     scene.ends_well(|| drop(slow));
 }
 
-/// Connections that send only the beginning of something.
-fn half_open(scene: &Scene, most: usize, bytes: &[u8]) -> Vec<TcpStream> {
+/// A gateway that waits two seconds for a head, and connections that send only the beginning of
+/// something, until memory is short and some more.
+fn half_open(bytes: &[u8], most: usize) {
+    let setup = |setup: Setup| setup.env("RINGWAVE_HEADER_TIMEOUT", "2");
+    let Some(scene) = Scene::new(64, setup) else { return };
     let mut streams = Vec::new();
-    let started = Instant::now();
-    while streams.len() < most && started.elapsed() < ATTACK {
+    let mut open = || {
         let mut stream = scene.gateway.tcp();
-        // A connection that is not accepted takes what the kernel has room for.
+        // One that is not accepted takes what the kernel has room for.
         stream.set_nonblocking(true).unwrap();
         let _part = stream.write(bytes);
         streams.push(stream);
-    }
-    streams
+    };
+    scene.until_short(|number| {
+        open();
+        number < most
+    });
+    (0..200).for_each(|_| open());
+    scene.ends_well(|| drop(streams));
 }
 
 #[test]
 fn half_open_heads_are_accepted_as_far_as_memory_goes() {
     let _alone = crate::alone();
-    let Some(scene) = Scene::new(64, |setup| setup) else { return };
     let head = format!("GET /app/x HTTP/1.1\r\nHost: x\r\nX-Padding: {}", "x".repeat(15_000));
-    let held = half_open(&scene, 3000, head.as_bytes());
-    scene.ends_well(|| drop(held));
+    half_open(head.as_bytes(), 3000);
 }
 
 #[test]
 fn half_sent_bodies_are_accepted_as_far_as_memory_goes() {
     let _alone = crate::alone();
-    let Some(scene) = Scene::new(64, |setup| setup) else { return };
     let request = format!(
-        "POST /apps/{}/events?auth_key={} HTTP/1.1\r\nHost: x\r\nContent-Length: 90001\r\n\r\n{}",
-        crate::gateway::APP_ID,
-        crate::gateway::KEY,
+        "POST /apps/{APP_ID}/events?auth_key={KEY} HTTP/1.1\r\nHost: x\r\n\
+         Content-Length: 90001\r\n\r\n{}",
         "x".repeat(90_000)
     );
-    let held = half_open(&scene, 1000, request.as_bytes());
-    scene.ends_well(|| drop(held));
+    half_open(request.as_bytes(), 1000);
 }
 
 #[test]
@@ -340,9 +381,8 @@ fn client_events_for_a_webhook_that_is_down_have_a_share_of_a_small_limit() {
     scene.until_short(|round| {
         let event =
             |_| json!({"event": "client-x", "channel": "private-a", "data": data}).to_string();
-        attackers.iter_mut().for_each(|attacker| drop(attacker.send((0..20).map(event))));
-        round < 100
+        attackers.iter_mut().all(|attacker| attacker.send((0..20).map(event))) && round < 100
     });
     scene.gateway.logged(&["WARN", "webhook"]);
-    scene.ends_well(|| attackers.into_iter().for_each(|attacker| drop(attacker.end())));
+    scene.ends_well(|| end_all(attackers));
 }
