@@ -80,7 +80,10 @@ impl Shares {
                 let most = usize::try_from(most).unwrap_or(usize::MAX) / shards;
                 most.clamp(CONNECTIONS_WHEN_SHORT.0, CONNECTIONS_WHEN_SHORT.1)
             }),
-            unfinished: shares.part(UNFINISHED_PARTS, shards).min(UNFINISHED_BYTES_MAX),
+            unfinished: shares
+                .part(UNFINISHED_PARTS, shards)
+                .min(UNFINISHED_BYTES_MAX)
+                .max(2 * apps.max_message_size()),
             backlogs: shares.part(BACKLOG_PARTS, shards).min(server.backlog_per_shard),
             notices: shares.part(NOTICES_PARTS, 1).min(webhooks::WAITING_BYTES_MAX),
             queue: shares
