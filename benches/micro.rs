@@ -168,7 +168,7 @@ fn channels(criterion: &mut Criterion) {
 
 fn join(local: &mut Local, slot: u32, key: &ChannelKey) {
     if let Subscribe::Ask(ticket) = local.subscribe(slot, key, None) {
-        local.joined(slot, key, ticket, &mut |_| {});
+        local.joined(slot, key, ticket);
     }
 }
 

@@ -1,13 +1,13 @@
 //! The channels whose home this shard is: the one truth about each, and the order of its messages.
 
 mod cache;
+mod lists;
 mod members;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
@@ -26,6 +26,7 @@ use super::message::{
 use super::{ChannelKey, Counts};
 pub use cache::CacheBounds;
 use cache::{Cache, Expiry};
+use lists::Lists;
 use members::{Members, Presence};
 
 /// What a join or a leave has changed.
@@ -67,6 +68,8 @@ pub struct Homes {
     by_key: HashTable<u32>,
     /// Of channels with a cached event.
     cache: Cache,
+    /// Of presence channels that were joined last.
+    lists: Lists,
     /// Of channels whose number of subscribers is told to them. Nothing of any other.
     counts: Counts<ChannelKey>,
     /// Refused joins, by shard and ticket. Each stays until its shard has heard of the refusal and
@@ -115,6 +118,7 @@ impl Homes {
             free: Vec::new(),
             by_key: HashTable::new(),
             cache: Cache::new(bounds),
+            lists: Lists::default(),
             counts: Counts::default(),
             refused: HashSet::new(),
             occupied: Vec::new(),
@@ -144,7 +148,7 @@ impl Homes {
         let outcome = if join.again && self.refused.contains(&(join.shard, join.ticket)) {
             Outcome::Full
         } else {
-            self.home_of(&join.key).admit(&join, now, &mut change, post)
+            self.admit(&join, now, &mut change, post)
         };
         let full = matches!(outcome, Outcome::Full);
         if join.again || full {
@@ -171,7 +175,8 @@ impl Homes {
         if leave.ticket.is_some_and(refused) {
             return change;
         }
-        let Some(home) = self.find_mut(&leave.key) else { return change };
+        let Some(number) = self.number(&leave.key) else { return change };
+        let Some(home) = self.homes[number as usize].as_mut() else { return change };
         if let Some(at) = home.interest.iter().position(|&(shard, _)| shard == leave.shard) {
             home.interest[at].1 -= 1;
             if home.interest[at].1 == 0 {
@@ -182,6 +187,9 @@ impl Homes {
         }
         if let Some(member) = &leave.member {
             change.membership = home.part(member, post);
+        }
+        if change.membership {
+            self.lists.forget(number);
         }
         if change.occupancy
             && let Some(occupied) = self.occupied.get_mut(usize::from(leave.key.app().0))
@@ -254,12 +262,25 @@ impl Homes {
         members.map_or_else(Vec::new, |members| members.ids().map(Box::from).collect())
     }
 
-    /// The occupied channels of an app.
+    /// The occupied channels of an app whose names begin with `prefix`, as far as they are found
+    /// among `most` channels, `from` the first one or from where the last part has ended. Returns
+    /// them, and where the next part begins.
     #[must_use]
-    pub fn occupied(&self, app: AppIndex, now: Millis) -> Vec<(ChannelName, ChannelState)> {
-        let homes = self.homes.iter().flatten().filter(|home| home.key.app() == app);
-        let states = homes.map(|home| (home.key.name().clone(), home.state(now)));
-        states.filter(|(_, state)| state.occupied()).collect()
+    pub fn occupied(
+        &self,
+        app: AppIndex,
+        prefix: &str,
+        from: u32,
+        most: usize,
+        now: Millis,
+    ) -> (Vec<(ChannelName, ChannelState)>, Option<u32>) {
+        let to = (from as usize).saturating_add(most).min(self.homes.len());
+        let numbers = from as usize..to;
+        let homes = numbers.filter_map(|number| self.homes.get(number)?.as_ref());
+        let asked = homes.filter(|home| home.key.app() == app && home.is_named(prefix));
+        let states = asked.map(|home| (home.key.name().clone(), home.state(now)));
+        let next = u32::try_from(to).ok().filter(|_| to < self.homes.len());
+        (states.filter(|(_, state)| state.occupied()).collect(), next)
     }
 
     /// How many channels are occupied, by index of their app; apps behind the last have none.
@@ -353,10 +374,45 @@ impl Homes {
     }
 
     fn home_of(&mut self, key: &ChannelKey) -> &mut Home {
+        let number = self.number(key).unwrap_or_else(|| self.add(key.hash()));
+        self.home_at(number, key)
+    }
+
+    fn home_at(&mut self, number: u32, key: &ChannelKey) -> &mut Home {
         let new =
             || Home { key: key.clone(), interest: SmallVec::new(), members: None, cached: None };
-        let number = self.number(key).unwrap_or_else(|| self.add(key.hash()));
         self.homes[number as usize].get_or_insert_with(new)
+    }
+
+    fn admit(
+        &mut self,
+        join: &Join,
+        now: Millis,
+        change: &mut Change,
+        post: &mut impl FnMut(ShardId, Message),
+    ) -> Outcome {
+        let key = &join.key;
+        let number = self.number(key).unwrap_or_else(|| self.add(key.hash()));
+        let home = self.home_at(number, key);
+        let before = home.subscribers();
+        if !join.again && !home.admit(join, change, post) {
+            return Outcome::Full;
+        }
+        let last = home.last_event(now);
+        let told = if change.membership { before } else { 0 };
+        let answer = if key.name().kind().is_presence() {
+            if let Some(member) = join.member.as_ref().filter(|_| change.membership) {
+                self.lists.added(number, member);
+            }
+            let Self { homes, lists, .. } = self;
+            let home = homes[number as usize].as_mut();
+            let members = home.map(|home| home.members.get_or_insert_default());
+            members.map(|members| lists.succeeded(number, key.name(), members))
+        } else {
+            None
+        };
+        let answer = answer.unwrap_or_else(|| outbound::subscription_succeeded(key.name()));
+        Outcome::Subscribed { answer, last, told }
     }
 
     /// A place for the home of a channel with this hash.
@@ -379,6 +435,7 @@ impl Homes {
             found.remove();
         }
         self.homes[number as usize] = None;
+        self.lists.forget(number);
         self.free.push(number);
     }
 
@@ -399,6 +456,7 @@ impl Homes {
             by_key.shrink_to(2 * by_key.len(), |&number| hash_of(homes, number));
         }
         self.counts.trim();
+        self.lists.trim();
         if self.refused.is_empty() {
             self.refused = HashSet::new();
         }
@@ -425,28 +483,26 @@ const EVICTED_PER_EVENT: usize = 1024;
 const SPARSE: usize = 4;
 
 impl Home {
+    /// Counts a subscriber. `false`: the channel is full.
     fn admit(
         &mut self,
         join: &Join,
-        now: Millis,
         change: &mut Change,
         post: &mut impl FnMut(ShardId, Message),
-    ) -> Outcome {
-        if !join.again {
-            if let Some(member) = &join.member {
-                match self.enter(member, join.max_members, post) {
-                    Some(new) => change.membership = new,
-                    None => return Outcome::Full,
-                }
-            }
-            change.subscribers = true;
-            change.occupancy = self.interest.is_empty();
-            match self.interest.iter_mut().find(|(shard, _)| *shard == join.shard) {
-                Some((_, count)) => *count += 1,
-                None => self.interest.push((join.shard, 1)),
+    ) -> bool {
+        if let Some(member) = &join.member {
+            match self.enter(member, join.max_members, post) {
+                Some(new) => change.membership = new,
+                None => return false,
             }
         }
-        Outcome::Subscribed { first: self.first_frames(now) }
+        change.subscribers = true;
+        change.occupancy = self.interest.is_empty();
+        match self.interest.iter_mut().find(|(shard, _)| *shard == join.shard) {
+            Some((_, count)) => *count += 1,
+            None => self.interest.push((join.shard, 1)),
+        }
+        true
     }
 
     /// A member joins. Whether the user is new there; `None`: the channel is full.
@@ -499,27 +555,17 @@ impl Home {
         }
     }
 
-    /// What a new subscriber gets first.
-    fn first_frames(&self, now: Millis) -> Frame {
+    /// What a new subscriber of a cache channel gets behind the answer.
+    fn last_event(&self, now: Millis) -> Option<Frame> {
         let name = self.key.name();
-        let kind = name.kind();
-        let succeeded = if kind.is_presence() {
-            let members = self.members.iter().flat_map(|members| members.all());
-            let shown = members
-                .map(|member| (&*member.user_id, &*member.id_json, member.user_info.as_deref()));
-            outbound::presence_succeeded(name, shown)
-        } else {
-            outbound::subscription_succeeded(name)
-        };
-        if !kind.is_cache() {
-            return succeeded;
-        }
-        let cached = self.cached.as_ref().filter(|cached| cached.expires() > now);
-        let second = cached.map_or_else(|| outbound::cache_miss(name), |of| of.frame.clone());
-        let mut both = BytesMut::with_capacity(succeeded.len() + second.len());
-        both.extend_from_slice(succeeded.bytes());
-        both.extend_from_slice(second.bytes());
-        Frame::from_encoded(both.freeze())
+        name.kind().is_cache().then(|| {
+            let cached = self.cached.as_ref().filter(|cached| cached.expires() > now);
+            cached.map_or_else(|| outbound::cache_miss(name), |of| of.frame.clone())
+        })
+    }
+
+    fn is_named(&self, prefix: &str) -> bool {
+        self.key.name().as_str().starts_with(prefix)
     }
 
     fn subscribers(&self) -> u32 {

@@ -73,8 +73,19 @@ const CLEAN: u32 = u32::MAX;
 #[derive(Debug)]
 struct Dirty {
     topic: u32,
-    /// In the home's order. Empty once they were settled, or when the topic is gone.
+    /// In the home's order. Empty when the topic is gone.
     outgoing: Vec<Outgoing>,
+    /// Slots to whom only those from an index on are owed: they joined behind the ones before, or
+    /// have been handed them already. The last entry of a slot counts.
+    late: Vec<(u32, usize)>,
+}
+
+impl Dirty {
+    /// The first message that a subscriber is owed.
+    fn first_for(&self, slot: u32) -> usize {
+        let found = self.late.iter().rev().find(|&&(of, _)| of == slot);
+        found.map_or(0, |&(_, from)| from)
+    }
 }
 
 /// One subscriber of a channel.
@@ -127,6 +138,7 @@ pub enum Joining {
 #[derive(Debug)]
 pub struct Batch<'a> {
     outgoing: &'a [Outgoing],
+    late: &'a [(u32, usize)],
 }
 
 impl Batch<'_> {
@@ -139,6 +151,12 @@ impl Batch<'_> {
     pub fn exceptions(&self) -> impl Iterator<Item = (u32, usize)> {
         let indexed = self.outgoing.iter().enumerate();
         indexed.filter_map(|(index, outgoing)| Some((outgoing.except?, index)))
+    }
+
+    /// Slots that are owed only the messages from an index on. Of several of a slot, the largest
+    /// counts.
+    pub fn late(&self) -> &[(u32, usize)] {
+        self.late
     }
 }
 
@@ -176,17 +194,13 @@ impl Local {
         Subscribe::Ask(ticket)
     }
 
-    /// The home has counted a join. Messages that it ordered before are handed to `settle` first,
-    /// so that the new subscriber gets none of them.
-    pub fn joined(
-        &mut self,
-        slot: u32,
-        key: &ChannelKey,
-        ticket: u32,
-        settle: &mut impl FnMut(TopicBatch<'_>),
-    ) -> Joining {
+    /// The home has counted a join: the new subscriber gets none of the messages that are here
+    /// already.
+    pub fn joined(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Joining {
         let Some((topic, at)) = self.find_joining(slot, key, ticket) else { return Joining::Void };
-        self.settle(topic, settle);
+        if let Some(dirty) = self.dirty_of(topic) {
+            dirty.late.push((slot, dirty.outgoing.len()));
+        }
         let entry = &mut self.topics[topic as usize];
         entry.joining -= 1;
         let position = entry.add(Subscriber { slot, back: at });
@@ -200,13 +214,13 @@ impl Local {
         &mut self,
         slot: u32,
         key: &ChannelKey,
-        settle: &mut impl FnMut(TopicBatch<'_>),
+        settle: &mut impl FnMut(&Frame),
     ) -> bool {
         if self.membership(slot, key).is_none_or(|of| of.ticket.is_some()) {
             return false;
         }
         if let Some(topic) = self.topic(key) {
-            self.settle(topic, settle);
+            self.settle(slot, topic, settle);
         }
         true
     }
@@ -231,28 +245,33 @@ impl Local {
         &mut self,
         slot: u32,
         key: &ChannelKey,
-        settle: &mut impl FnMut(TopicBatch<'_>),
+        settle: &mut impl FnMut(&Frame),
     ) -> Option<Left> {
         let topic = self.topic(key)?;
         let at = self.find(slot, topic)?;
         if self.subscription(slot, at).ticket().is_none() {
-            self.settle(topic, settle);
+            self.settle(slot, topic, settle);
         }
         Some(self.remove(slot, at)?.1)
     }
 
-    /// A connection is gone: calls `left`, which tells the home, for each of its subscriptions, on
-    /// its way or not.
-    pub fn disconnect(&mut self, slot: u32, mut left: impl FnMut(ChannelKey, Left)) {
-        while let Some(last) = self.connections.get(slot as usize).map(|of| of.list().len()) {
-            let Some(last) = last.checked_sub(1) else { break };
-            if let Some((key, of)) = self.remove(slot, length(last)) {
-                left(key, of);
-            }
+    /// A connection is gone: calls `left`, which tells the home, for `most` of its subscriptions,
+    /// on their way or not. Returns how many there were; with fewer than `most` that was the last
+    /// of them. Until then the slot must not have another connection.
+    pub fn disconnect(
+        &mut self,
+        slot: u32,
+        most: usize,
+        mut left: impl FnMut(ChannelKey, Left),
+    ) -> usize {
+        for removed in 0..most {
+            let last = self.count(slot).checked_sub(1);
+            let Some((key, of)) = last.and_then(|last| self.remove(slot, length(last))) else {
+                return removed;
+            };
+            left(key, of);
         }
-        if let Some(connection) = self.connections.get_mut(slot as usize) {
-            *connection = Subscriptions::default();
-        }
+        most
     }
 
     /// An event for the subscribers on this shard.
@@ -264,7 +283,7 @@ impl Local {
         }
         if entry.dirty == CLEAN {
             entry.dirty = length(self.dirty.len());
-            self.dirty.push(Dirty { topic, outgoing: Vec::new() });
+            self.dirty.push(Dirty { topic, outgoing: Vec::new(), late: Vec::new() });
         }
         self.dirty[entry.dirty as usize].outgoing.push(Outgoing { frame, except });
     }
@@ -278,11 +297,11 @@ impl Local {
 
     /// The end of the turn: hands every channel's messages to `emit`.
     pub fn flush(&mut self, mut emit: impl FnMut(TopicBatch<'_>)) {
-        for Dirty { topic, outgoing } in self.dirty.drain(..) {
+        for Dirty { topic, outgoing, late } in self.dirty.drain(..) {
             if !outgoing.is_empty() {
                 let entry = &mut self.topics[topic as usize];
                 entry.dirty = CLEAN;
-                let batch = Batch { outgoing: &outgoing };
+                let batch = Batch { outgoing: &outgoing, late: &late };
                 emit(TopicBatch { batch, subscribers: &entry.subscribers });
             }
         }
@@ -307,6 +326,12 @@ impl Local {
     #[must_use]
     pub fn held(&self, slot: u32) -> usize {
         self.connections.get(slot as usize).map_or(0, Subscriptions::bytes)
+    }
+
+    /// How many subscribers a channel has on this shard.
+    #[must_use]
+    pub fn subscribers(&self, key: &ChannelKey) -> usize {
+        self.topic(key).map_or(0, |topic| self.topics[topic as usize].subscribers.len())
     }
 
     /// Whether a connection is present anywhere as this user.
@@ -352,14 +377,17 @@ impl Local {
             + self.dirty.room()
     }
 
-    fn settle(&mut self, topic: u32, emit: &mut impl FnMut(TopicBatch<'_>)) {
-        let entry = &mut self.topics[topic as usize];
-        if let Some(dirty) = self.dirty.get_mut(entry.dirty as usize) {
-            entry.dirty = CLEAN;
-            let outgoing = std::mem::take(&mut dirty.outgoing);
-            let batch = Batch { outgoing: &outgoing };
-            emit(TopicBatch { batch, subscribers: &entry.subscribers });
-        }
+    /// Hands a subscriber what it is owed of a topic's messages so far.
+    fn settle(&mut self, slot: u32, topic: u32, owe: &mut impl FnMut(&Frame)) {
+        let Some(dirty) = self.dirty_of(topic) else { return };
+        let owed = dirty.outgoing.iter().skip(dirty.first_for(slot));
+        owed.filter(|of| of.except != Some(slot)).for_each(|of| owe(&of.frame));
+        dirty.late.push((slot, dirty.outgoing.len()));
+    }
+
+    /// A topic's messages of this turn, if it has any.
+    fn dirty_of(&mut self, topic: u32) -> Option<&mut Dirty> {
+        self.dirty.get_mut(self.topics[topic as usize].dirty as usize)
     }
 
     fn topic(&self, key: &ChannelKey) -> Option<u32> {
@@ -437,7 +465,7 @@ impl Local {
             if let Some(dirty) = self.dirty.get_mut(entry.dirty as usize) {
                 // It names the topic still, which may be another channel's by the end of the turn.
                 entry.dirty = CLEAN;
-                dirty.outgoing = Vec::new();
+                (dirty.outgoing, dirty.late) = (Vec::new(), Vec::new());
             }
             if let Ok(found) = self.by_key.find_entry(key.hash(), |&found| found == topic) {
                 found.remove();

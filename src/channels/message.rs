@@ -69,11 +69,14 @@ pub struct Joined {
 /// What became of a [`Join`].
 #[derive(Debug)]
 pub enum Outcome {
-    /// Counted from now on. `first` is what the subscriber gets first: `subscription_succeeded`
-    /// and, on a cache channel, the last event or a cache miss.
+    /// Counted from now on. Nothing of it is copied for this subscriber alone.
     Subscribed {
-        /// Whole frames, ready to be sent.
-        first: Frame,
+        /// `subscription_succeeded`.
+        answer: Frame,
+        /// On a cache channel: the last event, or a cache miss.
+        last: Option<Frame>,
+        /// Subscribers that were told of a new member.
+        told: u32,
     },
     /// The presence channel has as many members as it may have. Not counted, and remembered until
     /// the [`Leave`] with this ticket arrives.

@@ -109,7 +109,10 @@ pub enum Command {
     Channels {
         /// The app that the channels belong to.
         app: Arc<App>,
-        /// Every occupied channel once.
+        /// How their names begin.
+        prefix: Arc<str>,
+        /// Every occupied channel; one that is vacated and occupied again meanwhile may be there
+        /// twice.
         reply: Reply<Vec<(ChannelName, ChannelState)>>,
     },
     /// Asks for one channel, occupied or not.

@@ -28,6 +28,11 @@ pub(super) fn json(object: &impl Serialize) -> Answer {
     json_with(StatusCode::OK, object)
 }
 
+/// 200 with JSON that is written already.
+pub(super) fn json_text(text: Vec<u8>) -> Answer {
+    answer(StatusCode::OK, "application/json", text.into())
+}
+
 fn json_with(status: StatusCode, object: &impl Serialize) -> Answer {
     // Serialising our own structs into memory has no way to fail; an empty object is still JSON.
     let text = serde_json::to_vec(object).unwrap_or_else(|_| b"{}".to_vec());

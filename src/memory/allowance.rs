@@ -13,11 +13,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use tokio::sync::Notify;
-
-use crate::time::Millis;
 
 /// What was found at a look, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +57,13 @@ pub fn reserve(limit: u64) -> u64 {
 const RESERVE_MIN: u64 = 8 << 20;
 const RESERVE_MAX: u64 = 1 << 30;
 
+/// Bytes that shards may take on after such a look: what is free, and an eighth of the reserve. So
+/// when the first client is refused, the control thread finds the reserve touched as well, and says
+/// so to everybody.
+fn allowed(reading: Reading) -> u64 {
+    reading.left().saturating_sub(reading.reserve() / 8 * 7)
+}
+
 /// Measures the memory. `None`: it cannot be read at the moment.
 pub type Gauge = Arc<dyn Fn() -> Option<Reading> + Send + Sync>;
 
@@ -94,7 +98,7 @@ impl Allowance {
         // errs on the safe side.
         let taken = self.taken.load(Ordering::Relaxed);
         let reading = gauge()?;
-        self.until.store(taken.saturating_add(reading.free()), Ordering::Relaxed);
+        self.until.store(taken.saturating_add(allowed(reading)), Ordering::Relaxed);
         Some(reading)
     }
 
@@ -146,15 +150,15 @@ pub struct Lease {
     of: Arc<Allowance>,
     /// Bytes that were taken and are not charged yet.
     left: u64,
-    /// When nothing was free.
-    refused: Option<Millis>,
+    /// When nothing was free, in milliseconds of its owner's clock.
+    refused_ms: Option<u64>,
 }
 
 impl Lease {
     /// A lease of nothing yet.
     #[must_use]
     pub const fn new(of: Arc<Allowance>) -> Self {
-        Self { of, left: 0, refused: None }
+        Self { of, left: 0, refused_ms: None }
     }
 
     /// Another lease of the same allowance.
@@ -164,27 +168,28 @@ impl Lease {
     }
 
     /// Charges this many bytes. `false`: nothing is charged, because no memory is free for them.
-    pub fn charge(&mut self, bytes: usize, now: Millis) -> bool {
+    /// `now_ms` is the time in milliseconds, on any clock that its owner keeps to.
+    pub fn charge(&mut self, bytes: usize, now_ms: u64) -> bool {
         let bytes = bytes as u64;
-        if self.left < bytes && !self.extend(bytes, now) {
+        if self.left < bytes && !self.extend(bytes, now_ms) {
             return false;
         }
         self.left -= bytes;
         true
     }
 
-    fn extend(&mut self, bytes: u64, now: Millis) -> bool {
+    fn extend(&mut self, bytes: u64, now_ms: u64) -> bool {
         // A flood of messages that are refused must not look at the memory for each of them.
-        if self.refused.is_some_and(|at| now.since(at) < LOOK_PAUSE) {
+        if self.refused_ms.is_some_and(|at| now_ms.saturating_sub(at) < LOOK_PAUSE_MS) {
             return false;
         }
         for part in [PART.max(bytes), bytes] {
             if self.of.take(part) {
-                (self.left, self.refused) = (self.left + part, None);
+                (self.left, self.refused_ms) = (self.left + part, None);
                 return true;
             }
         }
-        self.refused = Some(now);
+        self.refused_ms = Some(now_ms);
         self.of.used_up.notify_one();
         false
     }
@@ -194,7 +199,7 @@ impl Lease {
 const PART: u64 = 64 << 10;
 
 /// How long a lease does not look again when it found nothing free.
-const LOOK_PAUSE: Duration = Duration::from_millis(10);
+const LOOK_PAUSE_MS: u64 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -227,11 +232,12 @@ mod tests {
         let mut leases = [0; 3].map(|_| Lease::new(Arc::clone(&allowance)));
         // What is charged is in use at once.
         let mut charged = 0;
-        while leases.iter_mut().any(|lease| lease.charge(1000, Millis(0))) {
+        while leases.iter_mut().any(|lease| lease.charge(1000, 0)) {
             charged += 1000;
             used.store(90 * MIB + charged, Ordering::Relaxed);
         }
-        let free = 2 * MIB;
+        // What is left beside 7 of the 8 MiB of the reserve.
+        let free = 3 * MIB;
         assert!(charged <= free && charged > free - 4 * PART, "{charged} of {free}");
     }
 
@@ -241,15 +247,15 @@ mod tests {
         let used = measured(&allowance);
         let mut lease = Lease::new(Arc::clone(&allowance));
         let mib = usize::try_from(MIB).unwrap();
-        // The first look found 92 MiB free; nothing of what was charged is in use later on.
+        // The first look found 93 MiB to be allowed; nothing of what was charged is in use later on.
         for _ in 0..1000 {
-            assert!(lease.charge(mib, Millis(0)));
+            assert!(lease.charge(mib, 0));
         }
         used.store(93 * MIB, Ordering::Relaxed);
-        while lease.charge(mib, Millis(0)) {}
+        while lease.charge(mib, 0) {}
         used.store(0, Ordering::Relaxed);
-        assert!(!lease.charge(mib, Millis(9)));
-        assert!(lease.charge(mib, Millis(10)));
+        assert!(!lease.charge(mib, 9));
+        assert!(lease.charge(mib, 10));
     }
 
     #[test]
@@ -259,9 +265,9 @@ mod tests {
         used.store(100 * MIB, Ordering::Relaxed);
         allowance.look();
         let mut lease = Lease::new(Arc::clone(&allowance));
-        assert!(!lease.charge(1, Millis(0)));
+        assert!(!lease.charge(1, 0));
         allowance.measure_by(None);
-        assert!(lease.charge(usize::MAX / 2, Millis(10)));
+        assert!(lease.charge(usize::MAX / 2, 10));
     }
 
     #[tokio::test]
@@ -269,7 +275,7 @@ mod tests {
         let allowance = Arc::new(Allowance::default());
         measured(&allowance).store(100 * MIB, Ordering::Relaxed);
         allowance.look();
-        assert!(!Lease::new(Arc::clone(&allowance)).charge(1, Millis(0)));
+        assert!(!Lease::new(Arc::clone(&allowance)).charge(1, 0));
         allowance.used_up().await;
     }
 }

@@ -23,7 +23,7 @@ mod receive;
 mod send;
 mod throttle;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::time::Duration;
 
@@ -148,6 +148,8 @@ pub struct Plane<R: Ring> {
     to_hang_up: VecDeque<ConnKey>,
     /// Dead connections without operations: their slots are released at the end of the flush.
     to_release: Vec<u32>,
+    /// Slots that the host has not done with, although it has been told of their end.
+    kept: HashSet<u32>,
     /// Closing connections in the order of their deadlines.
     closing: VecDeque<(ConnKey, Millis)>,
     /// Ended connections that were not asked for yet.
@@ -190,6 +192,7 @@ impl<R: Ring> Plane<R> {
             to_send: VecDeque::new(),
             to_hang_up: VecDeque::new(),
             to_release: Vec::new(),
+            kept: HashSet::new(),
             closing: VecDeque::new(),
             closed: VecDeque::new(),
             throttle: Throttle::default(),
@@ -409,6 +412,17 @@ impl<R: Ring> Plane<R> {
     /// A connection that ended since the last call.
     pub fn next_closed(&mut self) -> Option<(ConnKey, Ended)> {
         self.closed.pop_front()
+    }
+
+    /// Keeps the slot of a connection that has ended from the next one, until it is
+    /// [let go](Self::let_go). For a host that is not done with it.
+    pub fn keep(&mut self, slot: u32) {
+        self.kept.insert(slot);
+    }
+
+    /// The host is done with a slot that it has kept.
+    pub fn let_go(&mut self, slot: u32) {
+        self.kept.remove(&slot);
     }
 
     /// What happens until the next turn, happens at this time.

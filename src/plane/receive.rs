@@ -104,17 +104,24 @@ impl<R: Ring> Plane<R> {
             && let Some(key) = self.throttle.next()
         {
             let blocked = self.conn(key).is_some_and(|conn| conn.backlog.is_some());
-            idle += 1;
             match self.throttle.due(key, blocked, self.now) {
                 Due::Read(mut held) => {
                     let taken = self.read(key, &mut held, host);
                     self.throttle.put_back(key, held, taken);
                     idle = 0;
                 }
+                Due::End(result) => {
+                    self.receive_result(key, result);
+                    idle = 0;
+                }
                 Due::Paid => idle = 0,
-                Due::End(result) => self.receive_result(key, result),
-                Due::Receive | Due::Free => self.receive_unless_receiving(key),
-                Due::Nothing => {}
+                Due::Nothing => idle += 1,
+                Due::Receive => {
+                    self.receive_unless_receiving(key);
+                    idle += 1;
+                }
+                // The circle is one less.
+                Due::Free => self.receive_unless_receiving(key),
             }
         }
     }

@@ -330,7 +330,9 @@ impl<R: Ring> Plane<R> {
         if !self.closed.is_empty() {
             return;
         }
-        for slot in self.to_release.drain(..) {
+        let kept = &self.kept;
+        let released = self.to_release.extract_if(.., |slot| !kept.contains(slot));
+        for slot in released {
             self.ring.release(slot);
             let conn = &mut self.conns[slot as usize];
             conn.end();

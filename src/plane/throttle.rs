@@ -42,8 +42,11 @@ pub(super) const HELD_MAX: usize = 8 << 20;
 pub(super) struct Throttle {
     /// By slot.
     conns: HashMap<u32, Throttled>,
-    /// Whose turn it is, in a circle. May name connections that are throttled no more.
-    order: VecDeque<ConnKey>,
+    /// Whose turn it is, in a circle: slots with the number of the time that they were throttled,
+    /// which is over if the connection has another one or none.
+    order: VecDeque<(u32, u32)>,
+    /// How often a connection was throttled.
+    times: u32,
     /// Bytes that are held for all of them.
     held: usize,
     /// Units that nobody has used yet.
@@ -61,6 +64,8 @@ pub(super) struct Throttle {
 #[derive(Debug)]
 struct Throttled {
     key: ConnKey,
+    /// Tells this time that it is throttled from earlier ones.
+    time: u32,
     /// Units that it may use; debts when negative.
     credit: i64,
     /// What it has sent and what has not been read.
@@ -124,8 +129,10 @@ impl Throttle {
 
     /// Throttles a connection, with a debt.
     pub(super) fn add(&mut self, key: ConnKey, debt: i64) {
+        self.times = self.times.wrapping_add(1);
         let throttled = Throttled {
             key,
+            time: self.times,
             credit: -debt,
             held: BytesMut::new(),
             end: None,
@@ -135,7 +142,7 @@ impl Throttle {
         if let Some(before) = self.conns.insert(key.slot, throttled) {
             self.held -= before.held.len();
         }
-        self.order.push_back(key);
+        self.order.push_back((key.slot, self.times));
         self.hungry = true;
     }
 
@@ -212,7 +219,7 @@ impl Throttle {
 
     /// How many visits a circle has.
     pub(super) fn circle(&self) -> usize {
-        self.order.len()
+        self.conns.len()
     }
 
     /// The next connection, while there are units. It is the last then.
@@ -221,11 +228,13 @@ impl Throttle {
             self.hungry = true;
             return None;
         }
-        let key = self.order.pop_front()?;
-        if self.has(key) {
-            self.order.push_back(key);
+        while let Some((slot, time)) = self.order.pop_front() {
+            if let Some(of) = self.conns.get(&slot).filter(|of| of.time == time) {
+                self.order.push_back((slot, time));
+                return Some(of.key);
+            }
         }
-        Some(key)
+        None
     }
 
     /// What is due for a connection, which gets a quantum for it. `blocked`: it does not read what

@@ -51,36 +51,52 @@ pub fn subscription_succeeded(channel: &str) -> Frame {
     })
 }
 
-/// The connection is subscribed to a presence channel with these members, itself among them:
-/// `user_id`, `id_json` and `user_info` of each, as in [`Member`].
-///
-/// A member without `user_info` gets an empty object, since the hash must have a value for each.
-pub fn presence_succeeded<'m>(
-    channel: &str,
-    members: impl Iterator<Item = (&'m str, &'m str, Option<&'m str>)>,
-) -> Frame {
-    let (mut ids, mut hash) = (Json::default(), Json::default());
-    let mut count: usize = 0;
-    for (user_id, id_json, user_info) in members {
-        if count > 0 {
-            ids.raw(",");
-            hash.raw(",");
+/// The members of a presence channel, as whoever subscribes gets them. Encoded once: a member more
+/// costs no more than that member, and everybody who asks in between shares the frame.
+#[derive(Debug, Default)]
+pub struct MemberList {
+    count: usize,
+    /// JSON, with the escapes of a string that holds it.
+    ids: Json,
+    hash: Json,
+}
+
+impl MemberList {
+    /// Adds a member who is not in it: `user_id`, `id_json` and `user_info` as in [`Member`].
+    ///
+    /// A member without `user_info` gets an empty object, since the hash must have a value for
+    /// each.
+    pub fn push(&mut self, user_id: &str, id_json: &str, user_info: Option<&str>) {
+        if self.count > 0 {
+            self.ids.raw(",");
+            self.hash.raw(",");
         }
-        count += 1;
-        ids.raw(id_json);
-        hash.string(user_id);
-        hash.raw(":");
-        hash.raw(user_info.unwrap_or("{}"));
+        self.count += 1;
+        self.ids.escaped(id_json);
+        let mut entry = Json::default();
+        entry.string(user_id);
+        entry.raw(":");
+        entry.raw(user_info.unwrap_or("{}"));
+        self.hash.escaped(entry);
     }
-    let mut data = Json::default();
-    data.raw(r#"{"presence":{"count":"#);
-    data.number(count);
-    data.raw(r#","ids":["#);
-    data.raw(ids);
-    data.raw(r#"],"hash":{"#);
-    data.raw(hash);
-    data.raw("}}}");
-    with_data("pusher_internal:subscription_succeeded", data, channel)
+
+    /// The answer to a subscribe of one of them.
+    #[must_use]
+    pub fn subscription_succeeded(&self, channel: &str) -> Frame {
+        let lists = self.ids.0.len() + self.hash.0.len();
+        frame(FORM_LEN + PRESENCE_LEN + channel.len() + lists, |out| {
+            out.raw(r#"{"event":"pusher_internal:subscription_succeeded","data":"#);
+            out.raw(r#""{\"presence\":{\"count\":"#);
+            out.number(self.count);
+            out.raw(r#",\"ids\":["#);
+            out.raw(&self.ids);
+            out.raw(r#"],\"hash\":{"#);
+            out.raw(&self.hash);
+            out.raw(r#"}}}","channel":"#);
+            out.string(channel);
+            out.raw("}");
+        })
+    }
 }
 
 /// A user came to a presence channel with its first connection.
@@ -254,7 +270,7 @@ fn frame(hint: usize, write: impl FnOnce(&mut Json)) -> Frame {
 }
 
 /// JSON as it is written. Its bytes are UTF-8, being made of nothing but texts.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Json(Vec<u8>);
 
 impl AsRef<[u8]> for Json {
@@ -275,11 +291,17 @@ impl Json {
         debug_assert!(written.is_ok(), "memory refuses no write");
     }
 
-    /// Puts a text as a string: quoted, with the escapes that RFC 8259 section 7 demands and no
-    /// others.
+    /// Puts a text as a string: quoted, with its escapes.
     fn string(&mut self, text: impl AsRef<[u8]>) {
-        let mut rest = text.as_ref();
         self.0.push(b'"');
+        self.escaped(text);
+        self.0.push(b'"');
+    }
+
+    /// Puts a text as a part of a string: with the escapes that RFC 8259 section 7 demands and no
+    /// others.
+    fn escaped(&mut self, text: impl AsRef<[u8]>) {
+        let mut rest = text.as_ref();
         while let Some((at, escape)) =
             rest.iter().enumerate().find_map(|(at, &byte)| Some((at, escape_of(byte)?)))
         {
@@ -292,7 +314,6 @@ impl Json {
             rest = &escaped[1..];
         }
         self.0.extend_from_slice(rest);
-        self.0.push(b'"');
     }
 }
 
@@ -312,6 +333,9 @@ const fn escape_of(byte: u8) -> Option<u8> {
 
 /// Room for the longest form that stands around names and data, in bytes.
 const FORM_LEN: usize = 96;
+
+/// Room for what stands around the lists of members, in bytes.
+const PRESENCE_LEN: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -189,13 +189,14 @@ impl SimRing {
         let is = |key: &ConnKey, what: fn(&net::Socket) -> bool| {
             let installed = self.table[key.slot as usize].as_ref();
             installed.is_some_and(|of| {
-                of.hung_up
-                    || of.stopping
-                    || self.net.with(of.fd, |socket| what(socket)).unwrap_or(false)
+                of.hung_up || self.net.with(of.fd, |socket| what(socket)).unwrap_or(false)
             })
         };
+        let stops = |key: &ConnKey| {
+            self.table[key.slot as usize].as_ref().is_some_and(|installed| installed.stopping)
+        };
         !self.completed.is_empty()
-            || self.receiving.values().any(|key| is(key, net::Socket::readable))
+            || self.receiving.values().any(|key| is(key, net::Socket::readable) || stops(key))
             || self.sending.values().any(|(key, ..)| is(key, net::Socket::writable))
     }
 

@@ -75,8 +75,8 @@ impl Shares {
                 .min(front::Settings::default().bodies_bytes_max)
                 .max(largest_body.unwrap_or_default()),
             connections_when_short: limit.map_or(CONNECTIONS_WHEN_SHORT.1, |limit| {
-                // A quarter of the reserve over all shards: more is for those who are there.
-                let most = memory::reserve(limit) / 4 / front::CONNECTION_BYTES as u64;
+                // An eighth of the reserve over all shards: the rest is for those who are there.
+                let most = memory::reserve(limit) / 8 / front::CONNECTION_BYTES as u64;
                 let most = usize::try_from(most).unwrap_or(usize::MAX) / shards;
                 most.clamp(CONNECTIONS_WHEN_SHORT.0, CONNECTIONS_WHEN_SHORT.1)
             }),

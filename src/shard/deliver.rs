@@ -6,13 +6,13 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::drain::Draining;
-use super::fan_out::owe_batch;
 use super::pressure::subscription_charge;
 use super::{Core, Counts, Message};
 use crate::channels::{
     self, ChannelKey, Join, Joined, Joining, JoiningSender, Left, Outcome, Publish, Subscribe,
     Whisper,
 };
+use crate::frame::Frame;
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Host, Plane};
 use crate::protocol::auth::Authorised;
@@ -25,6 +25,20 @@ use crate::refusals::About;
 use crate::ring::Ring;
 use crate::text::without_signatures;
 use crate::websocket::{self, ReadLimits};
+
+/// Units of work (of the plane, about a microsecond) beside those of any message: of a subscribe
+/// here and at its home, of an unsubscribe, of a client event and of a sign-in.
+const SUBSCRIBE_UNITS: u32 = 4;
+const UNSUBSCRIBE_UNITS: u32 = 2;
+const CLIENT_EVENT_UNITS: u32 = 3;
+const SIGN_IN_UNITS: u32 = 8;
+
+/// Bytes of an answer that cost a unit: to be encoded, perhaps, and to be copied by the kernel.
+const ANSWER_BYTES_PER_UNIT: usize = 256;
+
+/// Subscribers to whom something is sent for a unit. A send costs more, but what they are sent in a
+/// turn they are sent at once.
+const TOLD_PER_UNIT: u32 = 4;
 
 /// Most fragments of one message: far more than any client makes, few enough that the cost of each
 /// can't be multiplied by sending them empty.
@@ -53,9 +67,18 @@ impl<R: Ring> Host<R> for Core {
         match occupant.session.handle(app, text, user.as_ref(), now) {
             Action::Nothing => {}
             Action::Reply(frame) => plane.owe(key, &frame),
-            Action::Subscribe(authorised) => self.subscribe(plane, key, authorised),
-            Action::SignIn(signed_in, answer) => self.sign_in(plane, key, signed_in, &answer),
-            Action::Unsubscribe(channel) => self.unsubscribe(plane, key, &channel),
+            Action::Subscribe(authorised) => {
+                plane.charge(key, SUBSCRIBE_UNITS);
+                self.subscribe(plane, key, authorised);
+            }
+            Action::SignIn(signed_in, answer) => {
+                plane.charge(key, SIGN_IN_UNITS);
+                self.sign_in(plane, key, signed_in, &answer);
+            }
+            Action::Unsubscribe(channel) => {
+                plane.charge(key, UNSUBSCRIBE_UNITS);
+                self.unsubscribe(plane, key, &channel);
+            }
             Action::ClientEvent(event) => self.client_event(plane, key, event),
             Action::Refuse(error, frame) => {
                 self.note_message(key, error, About::Text(text));
@@ -131,7 +154,7 @@ impl Core {
         let Ok(name) = ChannelName::parse(name, usize::MAX, false) else { return };
         let app = app.index;
         let channel = self.hash.key(app, name);
-        let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
+        let settle = &mut |frame: &Frame| plane.owe(key, frame);
         if let Some(left) = self.local.unsubscribe(key.slot, &channel, settle) {
             debug!(%socket_id, channel = channel.name().as_str(), "unsubscribed");
             self.leave(channel, left);
@@ -173,6 +196,8 @@ impl Core {
                 user_id: member.map(|member| Arc::clone(&member.user_id)),
             })
         });
+        let told = u32::try_from(self.local.subscribers(&channel)).unwrap_or(u32::MAX);
+        plane.charge(key, CLIENT_EVENT_UNITS + told / TOLD_PER_UNIT);
         let home = channel.home(self.port.shards());
         let publish = Publish {
             key: channel,
@@ -243,19 +268,20 @@ impl Core {
     /// The home's answer to a subscribe.
     fn joined<R: Ring>(&mut self, plane: &mut Plane<R>, joined: Joined) {
         let Joined { key: channel, conn, ticket, again, outcome } = joined;
-        let settle = &mut |batch: channels::TopicBatch<'_>| owe_batch(plane, &batch);
         match outcome {
-            Outcome::Subscribed { first } if again => {
+            Outcome::Subscribed { answer, last, .. } if again => {
+                let settle = &mut |frame: &Frame| plane.owe(conn, frame);
                 if self.local.answered_again(conn.slot, &channel, settle) {
-                    plane.owe(conn, &first);
+                    answer_to(plane, conn, &answer, last.as_ref());
                 }
             }
-            Outcome::Subscribed { first } => {
+            Outcome::Subscribed { answer, last, told } => {
                 // One that closes in this very turn joins all the same, and leaves with the rest.
-                if self.local.joined(conn.slot, &channel, ticket, settle) == Joining::Void {
+                if self.local.joined(conn.slot, &channel, ticket) == Joining::Void {
                     return;
                 }
-                plane.owe(conn, &first);
+                plane.charge(conn, told / TOLD_PER_UNIT);
+                answer_to(plane, conn, &answer, last.as_ref());
                 if let Some((occupant, _)) = self.occupant(conn) {
                     let socket_id = occupant.session.socket_id();
                     debug!(%socket_id, channel = channel.name().as_str(), "subscribed");
@@ -285,5 +311,15 @@ impl Core {
         let slot = self.socket_ids.slot_on(self.id, id)?;
         let occupant = self.sessions.get(slot as usize)?.as_ref()?;
         (occupant.session.socket_id() == id).then_some(slot)
+    }
+}
+
+/// What a home answers to a subscribe goes to the subscriber, whose share of the turn pays for it.
+fn answer_to<R: Ring>(plane: &mut Plane<R>, conn: ConnKey, answer: &Frame, last: Option<&Frame>) {
+    let bytes = answer.len() + last.map_or(0, Frame::len);
+    plane.charge(conn, u32::try_from(bytes / ANSWER_BYTES_PER_UNIT).unwrap_or(u32::MAX));
+    plane.owe(conn, answer);
+    if let Some(last) = last {
+        plane.owe(conn, last);
     }
 }

@@ -1,7 +1,8 @@
 //! From a channel's messages of a turn to what each subscriber is owed.
 //!
-//! All messages become one run of bytes that every subscriber shares. Who is excepted from some of
-//! them (the sender of a client event, `socket_id` of a publish) is owed the slices in between.
+//! All messages become one run of bytes that every subscriber shares. A subscriber who is excepted
+//! from some of them (the sender of a client event, `socket_id` of a publish) is owed the slices in
+//! between; one who joined behind some of them is owed the rest of the run.
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,22 +16,27 @@ pub(super) fn owe_batch<R: Ring>(plane: &mut Plane<R>, of: &TopicBatch<'_>) {
     let run = joined(&of.batch);
     let shared = plane.stage(&run);
     let mut exceptions: Vec<(u32, usize)> = of.batch.exceptions().collect();
-    if exceptions.is_empty() {
+    if exceptions.is_empty() && of.batch.late().is_empty() {
         for subscriber in of.subscribers {
             plane.owe_staged(subscriber.slot, shared);
         }
         return;
     }
     exceptions.sort_unstable();
+    let mut late = of.batch.late().to_vec();
+    late.sort_unstable();
     let ends: Vec<usize> = ends(&of.batch);
     for subscriber in of.subscribers {
         let from = exceptions.partition_point(|&(slot, _)| slot < subscriber.slot);
         let to = exceptions.partition_point(|&(slot, _)| slot <= subscriber.slot);
-        if from == to {
+        let behind = late.partition_point(|&(slot, _)| slot <= subscriber.slot);
+        let last = behind.checked_sub(1).map(|last| late[last]);
+        let first = last.filter(|&(slot, _)| slot == subscriber.slot).map_or(0, |(_, first)| first);
+        if from == to && first == 0 {
             plane.owe_staged(subscriber.slot, shared);
         } else {
             let left_out = exceptions[from..to].iter().map(|&(_, index)| index);
-            for slice in slices(run.bytes(), &ends, left_out) {
+            for slice in slices(run.bytes(), &ends, first, left_out) {
                 let staged = plane.stage(&Frame::from_encoded(slice));
                 plane.owe_staged(subscriber.slot, staged);
             }
@@ -58,12 +64,18 @@ fn ends(batch: &Batch<'_>) -> Vec<usize> {
     batch.frames().scan(0, end).collect()
 }
 
-/// The run without some of its messages, whose indices ascend.
-fn slices(run: &Bytes, ends: &[usize], left_out: impl Iterator<Item = usize>) -> Vec<Bytes> {
+/// The run from a message on, without some of those behind it, whose indices ascend.
+fn slices(
+    run: &Bytes,
+    ends: &[usize],
+    first: usize,
+    left_out: impl Iterator<Item = usize>,
+) -> Vec<Bytes> {
+    let begin = |index: usize| if index == 0 { 0 } else { ends[index - 1] };
     let mut slices = Vec::new();
-    let mut start = 0;
-    for index in left_out {
-        let begin = if index == 0 { 0 } else { ends[index - 1] };
+    let mut start = begin(first);
+    for index in left_out.skip_while(|&index| index < first) {
+        let begin = begin(index);
         if start < begin {
             slices.push(run.slice(start..begin));
         }
@@ -83,13 +95,19 @@ mod tests {
     fn whatever_is_left_out_the_rest_stays_in_order() {
         let run = Bytes::from_static(b"aabbbcdd");
         let ends = [2, 5, 6, 8];
-        let without = |left_out: &[usize]| slices(&run, &ends, left_out.iter().copied()).concat();
+        let from = |first, left_out: &[usize]| {
+            slices(&run, &ends, first, left_out.iter().copied()).concat()
+        };
+        let without = |left_out: &[usize]| from(0, left_out);
         assert_eq!(without(&[]), b"aabbbcdd");
         assert_eq!(without(&[0]), b"bbbcdd");
         assert_eq!(without(&[3]), b"aabbbc");
         assert_eq!(without(&[1, 2]), b"aadd");
         assert_eq!(without(&[0, 2]), b"bbbdd");
         assert_eq!(without(&[0, 1, 2, 3]), b"");
-        assert_eq!(slices(&run, &ends, [1, 2].into_iter()).len(), 2, "neighbours share a cut");
+        assert_eq!(slices(&run, &ends, 0, [1, 2].into_iter()).len(), 2, "neighbours share a cut");
+        assert_eq!((from(1, &[]), from(3, &[0])), (b"bbbcdd".to_vec(), b"dd".to_vec()));
+        assert_eq!((from(1, &[0, 2]), from(2, &[2, 3])), (b"bbbdd".to_vec(), b"".to_vec()));
+        assert_eq!(from(4, &[]), b"", "everything was before");
     }
 }

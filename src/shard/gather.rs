@@ -1,6 +1,7 @@
 //! The front's commands, and questions to other shards whose answers are put together here.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::message::{Answer, Ask, Question, Told};
 use super::{Core, Message, Shard};
@@ -63,9 +64,9 @@ impl Gathers {
         let question = answer.question;
         let Some(gather) = self.open.get_mut(&question) else { return };
         match (gather, answer.what) {
-            (Gather::Channels { left, list, .. }, Told::Occupied(more)) => {
-                list.extend(more);
-                *left -= 1;
+            (Gather::Channels { left, list, .. }, Told::Occupied { channels, last }) => {
+                list.extend(channels);
+                *left -= usize::from(last);
                 if *left == 0 {
                     self.finish(question);
                 }
@@ -120,10 +121,11 @@ impl<R: Ring> Shard<R> {
                 let question = self.core.gathers.start(Gather::Users(reply));
                 self.core.ask(home, question, Question::Users(key));
             }
-            Command::Channels { app, reply } => {
+            Command::Channels { app, prefix, reply } => {
                 let left = self.core.port.shards();
                 let gather = Gather::Channels { left, list: Vec::new(), reply };
-                self.core.ask_all(gather, || Question::Occupied(app.index));
+                let question = || Question::Occupied(app.index, Arc::clone(&prefix));
+                self.core.ask_all(gather, question);
             }
             Command::Terminate { app, user_id, reply } => {
                 let left = self.core.port.shards();
@@ -205,7 +207,9 @@ impl Core {
         let what = match ask.what {
             Question::Channel(key) => Told::Channel(self.homes.state(&key, self.now)),
             Question::Users(key) => Told::Users(self.homes.users(&key)),
-            Question::Occupied(app) => Told::Occupied(self.homes.occupied(app, self.now)),
+            Question::Occupied(app, prefix) => {
+                return self.list(ask.shard, ask.question, app, prefix);
+            }
             Question::Terminate(app, user_id) => {
                 self.terminate(plane, app, &user_id);
                 Told::Terminated

@@ -82,13 +82,13 @@ pub enum Question {
     Channel(ChannelKey),
     /// Who is present in a channel at home there.
     Users(ChannelKey),
-    /// The occupied channels at home there.
-    Occupied(AppIndex),
+    /// The occupied channels at home there whose names begin with this.
+    Occupied(AppIndex, Arc<str>),
     /// Close the connections of a user there.
     Terminate(AppIndex, String),
 }
 
-/// The answer to a [`Question`], in the same order of variants.
+/// The answer to a [`Question`], in the same order of variants; of a list, a part of it.
 #[derive(Debug)]
 pub struct Answer {
     /// The asker's number for the question.
@@ -104,8 +104,14 @@ pub enum Told {
     Channel(ChannelState),
     /// The user ids, once each.
     Users(Vec<Box<str>>),
-    /// The occupied channels.
-    Occupied(Vec<(ChannelName, ChannelState)>),
+    /// Some of the occupied channels. One that is vacated and occupied again meanwhile may be among
+    /// several parts.
+    Occupied {
+        /// The channels.
+        channels: Vec<(ChannelName, ChannelState)>,
+        /// These were the rest.
+        last: bool,
+    },
     /// It is done.
     Terminated,
 }

@@ -6,7 +6,8 @@
 //! several of them over simulated rings.
 //!
 //! A turn, in this order:
-//! 1. messages of other shards (the mailbox), then the front's commands;
+//! 1. a part of what is too long for one turn, messages of other shards (the mailbox), then the
+//!    front's commands;
 //! 2. completions: what clients sent (not while the bus spills: the network waits first);
 //! 3. timers: pings, deadlines, closes of a drain;
 //! 4. the bus: messages go out and sleepers are woken, *before* anything is sent to a client, so
@@ -21,6 +22,7 @@ mod fan_out;
 mod gather;
 mod intake;
 mod message;
+mod parts;
 mod pressure;
 mod refused;
 pub mod run;
@@ -51,6 +53,7 @@ pub use drain::{Drain, RETURN};
 use fan_out::owe_batch;
 use gather::Gathers;
 pub use message::{Counts, InForce, Message};
+use parts::Parts;
 pub use pressure::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
 pub use socket_ids::SocketIds;
 use timers::Timers;
@@ -115,6 +118,7 @@ struct Core {
     /// By slot: what a connection holds of what its address may have. Only where there is a limit.
     places: HashMap<u32, Place>,
     gathers: Gathers,
+    parts: Parts,
     tap: Tap,
     refusals: Arc<Refusals>,
     timers: Timers,
@@ -154,6 +158,7 @@ impl<R: Ring> Shard<R> {
             unauthenticated: HashMap::new(),
             places: HashMap::new(),
             gathers: Gathers::default(),
+            parts: Parts::default(),
             tap,
             refusals,
             timers: Timers::default(),
@@ -184,6 +189,7 @@ impl<R: Ring> Shard<R> {
                 return false;
             }
         }
+        self.core.do_parts(&mut self.plane);
         self.take_messages();
         for command in commands.drain(..) {
             self.command(command);
@@ -217,7 +223,7 @@ impl<R: Ring> Shard<R> {
     /// ring, its mailbox or its timer wakes it.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.plane.has_work() || self.core.port.spilling()
+        self.plane.has_work() || self.core.port.spilling() || self.core.parts.left_over()
     }
 
     /// The bus end, to sleep on.
@@ -342,13 +348,9 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Connections that ended. While other shards have no room for more of what they have to be
-    /// told, the rest waits: 30 connections with 10,000 subscriptions each would spill 30 MB.
     fn take_closed(&mut self) {
-        while !self.core.port.spilling()
-            && let Some((key, why)) = self.plane.next_closed()
-        {
-            self.core.closed(key, why);
+        while let Some((key, why)) = self.plane.next_closed() {
+            self.core.closed(&mut self.plane, key, why);
         }
     }
 }
@@ -362,18 +364,14 @@ impl Core {
     }
 
     /// A connection has ended: its subscriptions end, its place at the app is free.
-    fn closed(&mut self, key: ConnKey, why: Ended) {
+    fn closed<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, why: Ended) {
         let Some(occupant) = self.sessions.get_mut(key.slot as usize).and_then(Option::take) else {
             return;
         };
         if let Some(app) = self.apps.get(occupant.session.app()) {
             self.note_ended(app, occupant.session.socket_id(), why);
         }
-        let Self { local, port, id, .. } = self;
-        local.disconnect(key.slot, |channel, left| {
-            let home = channel.home(port.shards());
-            port.send(home, Message::leave(channel, *id, left));
-        });
+        self.leave_all(plane, key);
         self.unauthenticated.remove(&key.slot);
         self.places.remove(&key.slot);
         self.sign_out(key.slot);

@@ -52,7 +52,7 @@ pub(super) fn sign_in_charge<'a>(user: &Member, watched: impl Iterator<Item = &'
 impl Core {
     /// Whether so many bytes more may be held for a client. They are charged then.
     pub(super) fn takes_on(&mut self, bytes: usize) -> bool {
-        self.headroom == Headroom::Enough && self.memory.lease.charge(bytes, self.now)
+        self.headroom == Headroom::Enough && self.memory.lease.charge(bytes, self.now.0)
     }
 
     /// Tells a connection that memory is too short for its subscription.

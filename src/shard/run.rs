@@ -394,8 +394,7 @@ impl Gateway for Handle {
     }
 
     fn takes_on(&self, bytes: usize) -> bool {
-        let now = Millis(elapsed_ms(self.0.started));
-        self.0.lease.borrow_mut().charge(bytes, now)
+        self.0.lease.borrow_mut().charge(bytes, elapsed_ms(self.0.started))
     }
 
     fn stopping(&self) -> Option<Newcomers> {

@@ -3,12 +3,12 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::gateway::{Gateway, Setup};
+use crate::gateway::{Gateway, Setup, eventually};
 use crate::left_out::left_out;
 
 /// A control group with a limit of memory; gone when dropped.
@@ -84,10 +84,35 @@ impl MemoryGroup {
         setup.start_as(&mut grouped)
     }
 
+    /// A process in it that holds so many bytes: most of a large limit is filled by that, and the
+    /// rest by what is tested.
+    pub fn ballast(&self, bytes: u64) -> Ballast {
+        let script = format!(
+            "echo $$ > \"$0/cgroup.procs\" && {{ head -c {bytes} /dev/zero; exec cat; }} | \
+             tail -c {bytes} > /dev/null"
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).arg(&self.directory).stdin(Stdio::piped());
+        let ballast = Ballast(command.spawn().unwrap());
+        eventually("the ballast is there", || (self.used() >= bytes).then_some(()));
+        ballast
+    }
+
     /// Bytes that it has in use.
     pub fn used(&self) -> u64 {
         let used = fs::read_to_string(self.directory.join(self.names.used)).unwrap();
         used.trim().parse().unwrap()
+    }
+}
+
+/// A process that holds memory until it is dropped.
+pub struct Ballast(Child);
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        // At the end of its input it ends by itself.
+        drop(self.0.stdin.take());
+        let _ended = self.0.wait();
     }
 }
 

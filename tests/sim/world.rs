@@ -190,6 +190,8 @@ impl World {
         self.awake[shard]
             || !self.commands[shard].is_empty()
             || self.shards[shard].plane().ring().ready()
+            // Its next tick is a millisecond away.
+            || self.shards[shard].plane().throttling()
     }
 
     fn turn(&mut self, index: usize) {

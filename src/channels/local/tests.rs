@@ -17,6 +17,7 @@ enum Step {
     Subscribe { slot: u32, channel: usize, member: bool },
     Answer { which: Index, refuse: bool },
     Unsubscribe { slot: u32, channel: usize },
+    Again { slot: u32, channel: usize },
     Disconnect { slot: u32 },
     Deliver { channel: usize, except: Option<u32> },
     Flush,
@@ -32,6 +33,8 @@ fn any_step(slots: u32, channels: usize) -> impl Strategy<Value = Step> {
             .prop_map(|(which, refuse)| Step::Answer { which, refuse }),
         4 => (slot.clone(), channel.clone())
             .prop_map(|(slot, channel)| Step::Unsubscribe { slot, channel }),
+        2 => (slot.clone(), channel.clone())
+            .prop_map(|(slot, channel)| Step::Again { slot, channel }),
         1 => slot.clone().prop_map(|slot| Step::Disconnect { slot }),
         8 => (channel, prop::option::of(slot))
             .prop_map(|(channel, except)| Step::Deliver { channel, except }),
@@ -95,6 +98,7 @@ impl Model {
                 }
             }
             Step::Unsubscribe { slot, channel } => self.unsubscribe(*slot, *channel),
+            Step::Again { slot, channel } => self.answered_again(*slot, *channel),
             Step::Disconnect { slot } => self.disconnect(*slot),
             Step::Deliver { channel, except } => self.deliver(*channel, *except),
             Step::Flush => self.flush(),
@@ -127,11 +131,11 @@ impl Model {
     fn answer(&mut self, slot: u32, channel: usize, ticket: u32, refuse: bool) {
         let at = (slot, channel);
         let awaited = self.subscriptions.get(&at).is_some_and(|of| of.ticket == Some(ticket));
-        let (key, got) = (&self.keys[channel], &mut self.got);
+        let key = &self.keys[channel];
         let joining = if refuse {
             self.local.refused(slot, key, ticket)
         } else {
-            self.local.joined(slot, key, ticket, &mut |batch| receive(got, &batch))
+            self.local.joined(slot, key, ticket)
         };
         assert_eq!(joining, if awaited { Joining::Done } else { Joining::Void });
         match self.subscriptions.get_mut(&at).filter(|_| awaited) {
@@ -143,16 +147,28 @@ impl Model {
 
     fn unsubscribe(&mut self, slot: u32, channel: usize) {
         let (key, got) = (&self.keys[channel], &mut self.got);
-        let left = self.local.unsubscribe(slot, key, &mut |batch| receive(got, &batch));
+        let left = self.local.unsubscribe(slot, key, &mut |frame| take(got, slot, frame));
         let ended = self.subscriptions.remove(&(slot, channel));
         assert_eq!(left.map(Expected::from), ended);
         let at = (slot, channel);
         assert_eq!(self.got.remove(&at), self.owed.remove(&at), "owed before it left");
     }
 
+    fn answered_again(&mut self, slot: u32, channel: usize) {
+        let at = (slot, channel);
+        let (key, got) = (&self.keys[channel], &mut self.got);
+        let told = self.local.answered_again(slot, key, &mut |frame| take(got, slot, frame));
+        assert_eq!(told, self.subscriptions.get(&at).is_some_and(|of| of.ticket.is_none()));
+        if told {
+            assert_eq!(self.got.get(&at), self.owed.get(&at), "owed before the answer");
+        }
+    }
+
     fn disconnect(&mut self, slot: u32) {
         let mut left = Vec::new();
-        self.local.disconnect(slot, |key, of| left.push((key.name().clone(), Expected::from(of))));
+        let mut leave = |key: ChannelKey, of| left.push((key.name().clone(), Expected::from(of)));
+        // By parts, as a connection with many subscriptions leaves.
+        while self.local.disconnect(slot, 3, &mut leave) == 3 {}
         let (gone, stay): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut self.subscriptions)
                 .into_iter()
@@ -249,14 +265,19 @@ fn receive(got: &mut Received, of: &TopicBatch<'_>) {
     let exceptions: Vec<(u32, usize)> = of.batch.exceptions().collect();
     for subscriber in of.subscribers {
         let slot = subscriber.slot;
-        let owed = |&(index, _): &(usize, _)| !exceptions.contains(&(slot, index));
-        for (_, frame) in of.batch.frames().enumerate().filter(owed) {
-            let text = std::str::from_utf8(frame.bytes()).unwrap();
-            let (channel, number) = text.split_once(':').unwrap();
-            let at = (slot, channel.parse().unwrap());
-            got.entry(at).or_default().push(number.parse().unwrap());
-        }
+        let late = of.batch.late().iter().filter(|&&(of, _)| of == slot);
+        let from = late.map(|&(_, from)| from).max().unwrap_or(0);
+        let owed = |&(index, _): &(usize, _)| index >= from && !exceptions.contains(&(slot, index));
+        of.batch.frames().enumerate().filter(owed).for_each(|(_, frame)| take(got, slot, frame));
     }
+}
+
+/// A subscriber gets a message.
+fn take(got: &mut Received, slot: u32, frame: &Frame) {
+    let text = std::str::from_utf8(frame.bytes()).unwrap();
+    let (channel, number) = text.split_once(':').unwrap();
+    let at = (slot, channel.parse().unwrap());
+    got.entry(at).or_default().push(number.parse().unwrap());
 }
 
 fn frame(channel: usize, number: usize) -> Frame {
@@ -346,11 +367,11 @@ fn the_answer_to_an_abandoned_subscribe_does_not_complete_the_next_one() {
     model.step(&Step::Subscribe { slot: 1, channel: 0, member: false });
     let (_, _, abandoned) = model.asked[0];
     let key = model.keys[0].clone();
-    assert_eq!(model.local.joined(1, &key, abandoned, &mut |_| {}), Joining::Void);
+    assert_eq!(model.local.joined(1, &key, abandoned), Joining::Void);
     let (_, _, current) = model.asked[1];
     let membership = |ticket| Some(Membership { member: None, ticket });
     assert_eq!(model.local.membership(1, &key), membership(Some(current)));
-    assert_eq!(model.local.joined(1, &key, current, &mut |_| {}), Joining::Done);
+    assert_eq!(model.local.joined(1, &key, current), Joining::Done);
     assert_eq!(model.local.membership(1, &key), membership(None));
 }
 
@@ -361,7 +382,7 @@ fn tickets_wrap_without_looking_like_places() {
     assert_eq!(model.local.subscribe(1, &model.keys[0].clone(), None), Subscribe::Ask(1));
     let key = model.keys[0].clone();
     assert_eq!(model.local.subscribe(1, &key, None), Subscribe::Asked(1));
-    assert_eq!(model.local.joined(1, &key, 1, &mut |_| {}), Joining::Done);
+    assert_eq!(model.local.joined(1, &key, 1), Joining::Done);
 }
 
 #[test]
@@ -389,7 +410,7 @@ fn rounds_of_joining_and_leaving_leave_no_more_behind_than_one() {
         for slot in 0..SLOTS {
             for key in [&keys[0], &keys[slot as usize + 1]] {
                 let Subscribe::Ask(ticket) = local.subscribe(slot, key, None) else { panic!() };
-                assert_eq!(local.joined(slot, key, ticket, &mut |_| {}), Joining::Done);
+                assert_eq!(local.joined(slot, key, ticket), Joining::Done);
             }
         }
     };
@@ -399,7 +420,7 @@ fn rounds_of_joining_and_leaving_leave_no_more_behind_than_one() {
         everybody_joins(local, keys);
         local.trim();
         let full = local.room();
-        (0..SLOTS).for_each(|slot| local.disconnect(slot, |_, _| {}));
+        (0..SLOTS).for_each(|slot| assert_eq!(local.disconnect(slot, 3, |_, _| {}), 2));
         local.trim();
         assert_eq!((local.channels(), local.topics.len(), local.free.len()), (0, 0, 0));
         rooms.push((full, local.room()));
@@ -417,12 +438,12 @@ fn a_hot_channels_list_has_little_more_room_than_it_needs_and_shrinks() {
     let Model { local, keys, .. } = &mut model;
     for slot in 0..20_000 {
         let Subscribe::Ask(ticket) = local.subscribe(slot, &keys[0], None) else { panic!() };
-        local.joined(slot, &keys[0], ticket, &mut |_| {});
+        local.joined(slot, &keys[0], ticket);
         let list = &local.topics[0].subscribers;
         assert!(list.len() <= LONG || list.capacity() <= list.len() * 5 / 4, "at {slot}");
     }
     for slot in 0..19_900 {
-        local.disconnect(slot, |_, _| {});
+        local.disconnect(slot, usize::MAX, |_, _| {});
         let list = &local.topics[0].subscribers;
         assert!(list.capacity() <= list.len() * SPARSE + LONG * SPARSE, "at {slot}");
     }

@@ -300,8 +300,8 @@ fn a_limit_of_memory_below_what_the_process_needs_is_refused_at_the_start_with_t
     assert_eq!(small.holds().unwrap_err().to_string(), sentence);
     // A process that serves may be told so.
     assert_eq!(small.notes, [format!("{sentence}.")]);
-    assert_eq!(config("20M").holds(), Ok(()));
-    assert_eq!(config("20M").notes, [""; 0]);
+    assert_eq!(config("22M").holds(), Ok(()));
+    assert_eq!(config("22M").notes, [""; 0]);
     assert_eq!(config("none").holds(), Ok(()));
 }
 

@@ -94,9 +94,10 @@ impl Gateway for FakeShard {
             Command::Publish { events, reply, .. } => {
                 let _ = reply.send(self.publish(&events));
             }
-            Command::Channels { reply, .. } => {
-                let names = ["presence-a", "presence-b", "news"].map(channel);
-                let _ = reply.send(names.map(|name| (name.clone(), self.state(&name))).into());
+            Command::Channels { prefix, reply, .. } => {
+                let names = ["presence-a", "presence-b", "news"].map(channel).into_iter();
+                let named = names.filter(|name| name.as_str().starts_with(&*prefix));
+                let _ = reply.send(named.map(|name| (name.clone(), self.state(&name))).collect());
             }
             Command::Channel { channel, reply, .. } => {
                 let _ = reply.send(self.state(&channel));

@@ -85,10 +85,7 @@ fn subscriptions_have_the_form_of_reverb() {
         r#"{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"c"}"#
     );
     assert_eq!(
-        text_of(&presence_succeeded(
-            "presence-r",
-            [("1", r#""1""#, Some(r#"{"name":"A"}"#))].into_iter()
-        )),
+        text_of(&presence_succeeded(&[("1", r#""1""#, Some(r#"{"name":"A"}"#))])),
         concat!(
             r#"{"event":"pusher_internal:subscription_succeeded","#,
             r#""data":"{\"presence\":{\"count\":1,\"ids\":[\"1\"],"#,
@@ -112,16 +109,22 @@ fn a_number_of_subscribers_has_the_form_of_pusher() {
     );
 }
 
+fn presence_succeeded(members: &[(&str, &str, Option<&str>)]) -> Frame {
+    let mut list = MemberList::default();
+    members.iter().for_each(|&(user_id, id_json, info)| list.push(user_id, id_json, info));
+    list.subscription_succeeded("presence-r")
+}
+
 #[test]
 fn the_presence_hash_is_an_object_for_any_ids() {
     assert_eq!(
-        data_of(&presence_succeeded("presence-r", std::iter::empty())),
+        data_of(&presence_succeeded(&[])),
         json!({"presence": {"count": 0, "ids": [], "hash": {}}})
     );
     let members =
         [("0", "0", Some("true")), ("1", "1", None), ("\"ü", r#""\"\u00fc""#, Some("[]"))];
     assert_eq!(
-        data_of(&presence_succeeded("presence-r", members.into_iter())),
+        data_of(&presence_succeeded(&members)),
         json!({"presence": {
             "count": 3,
             "ids": [0, 1, "\"ü"],

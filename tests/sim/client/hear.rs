@@ -25,7 +25,12 @@ impl Client {
         let event = message["event"].as_str().unwrap_or_default();
         if let Some((channel, _)) = self.cache_due {
             let same = message["channel"] == with.channels[channel].name.as_str();
-            assert!(same, "client {}: {text} in place of a cached event", self.id);
+            // What is dropped of the backlog of a slow reader begins behind any frame.
+            let cut = event == "pusher:error" && text.contains(r#"{\"code\":4101,"#);
+            assert!(same || cut, "client {}: {text} in place of a cached event", self.id);
+            if cut {
+                self.cache_due = None;
+            }
         }
         match event {
             "pusher:connection_established" => {

@@ -21,7 +21,8 @@ const ROUNDS_TO_REST: usize = 20_000;
 const ROOM_LEFT: usize = 512 * (40 + 40 + 24) + 256 * 400;
 
 impl World {
-    /// Lets everything come to rest, faultless and at one moment of time.
+    /// Lets everything come to rest, faultless and at one moment of time, but for the milliseconds
+    /// that throttled connections have to wait.
     pub(super) fn rest(&mut self) {
         self.set_faults(Faults::NONE);
         for _ in 0..ROUNDS_TO_REST {
@@ -41,6 +42,9 @@ impl World {
                         client.write(usize::MAX, with.net, with.now) | client.read(usize::MAX, with)
                     });
                 }
+            }
+            if self.shards.iter().any(|shard| shard.plane().throttling()) {
+                self.now = self.now + Duration::from_millis(1);
             }
             if !moved {
                 for shard in &self.shards {
@@ -167,7 +171,7 @@ impl World {
             let shard = self.dice.below(self.shards.len());
             let app = Arc::clone(self.apps.get(AppIndex(index as u16)).unwrap());
             let (reply, mut answer) = oneshot::channel();
-            self.commands[shard].push(Command::Channels { app, reply });
+            self.commands[shard].push(Command::Channels { app, prefix: "".into(), reply });
             self.rest();
             let list = answer.try_recv().expect("the list of channels");
             let occupied: BTreeSet<_> = list

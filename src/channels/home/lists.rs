@@ -1,0 +1,73 @@
+//! The lists of members that were asked for last, encoded: everybody who joins a presence channel
+//! gets the whole list, and encoding it anew for each of a thousand who join costs the square of
+//! them. Few are kept, for memory's sake: a crowd joins one channel, or a few.
+
+use super::members::Members;
+use crate::frame::Frame;
+use crate::protocol::auth::Member;
+use crate::protocol::outbound::MemberList;
+
+/// Lists that are kept.
+const KEPT: usize = 4;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    /// The one that was asked for last is the last.
+    kept: Vec<List>,
+}
+
+#[derive(Debug)]
+struct List {
+    /// The number of the home.
+    home: u32,
+    list: MemberList,
+    /// The list as it is sent, since the last change.
+    frame: Option<Frame>,
+}
+
+impl Lists {
+    /// The answer to a join of this home's channel.
+    pub(super) fn succeeded(&mut self, home: u32, channel: &str, members: &Members) -> Frame {
+        let mut found = match self.kept.iter().position(|list| list.home == home) {
+            Some(at) => self.kept.remove(at),
+            None => List { home, list: encoded(members), frame: None },
+        };
+        let frame =
+            found.frame.take().unwrap_or_else(|| found.list.subscription_succeeded(channel));
+        found.frame = Some(frame.clone());
+        if self.kept.len() == KEPT {
+            self.kept.remove(0);
+        }
+        self.kept.push(found);
+        frame
+    }
+
+    /// A member is there who was not before.
+    pub(super) fn added(&mut self, home: u32, member: &Member) {
+        if let Some(list) = self.kept.iter_mut().find(|list| list.home == home) {
+            push(&mut list.list, member);
+            list.frame = None;
+        }
+    }
+
+    /// A member is gone, or the home has another channel.
+    pub(super) fn forget(&mut self, home: u32) {
+        self.kept.retain(|list| list.home != home);
+    }
+
+    /// Gives all memory back.
+    pub(super) fn trim(&mut self) {
+        self.kept = Vec::new();
+    }
+}
+
+fn encoded(members: &Members) -> MemberList {
+    let mut list = MemberList::default();
+    members.all().for_each(|member| push(&mut list, member));
+    list
+}
+
+fn push(list: &mut MemberList, member: &Member) {
+    list.push(&member.user_id, &member.id_json, member.user_info.as_deref());
+}
