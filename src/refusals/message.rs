@@ -118,7 +118,12 @@ impl fmt::Display for Message<'_> {
                 write!(f, "client event on {} ", shown(channel))?;
             }
             (_, Some(channel)) => write!(f, "subscription to {} ", shown(channel))?,
-            (_, None) if matches!(self.error, ProtocolError::Unauthorised(_)) => {
+            (_, None)
+                if matches!(
+                    self.error,
+                    ProtocolError::Unauthorised(_) | ProtocolError::MemoryShort
+                ) =>
+            {
                 f.write_str("sign-in ")?;
             }
             _ => f.write_str("message ")?,
