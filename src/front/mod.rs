@@ -40,7 +40,7 @@ pub use door::{AddressLimits, Door};
 pub use gateway::{Command, Gateway};
 pub use listener::{Listeners, Listening, Opening, serve};
 
-/// Bytes that a connection is charged with when it is accepted: a head of the largest size, its task
+/// Bytes that a connection is charged with when it is accepted: a head of the largest size, the task
 /// and the kernel's socket. An idle WebSocket keeps a sixth of it.
 pub const CONNECTION_BYTES: usize = 32 << 10;
 

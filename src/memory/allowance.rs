@@ -247,7 +247,7 @@ mod tests {
         let used = measured(&allowance);
         let mut lease = Lease::new(Arc::clone(&allowance));
         let mib = usize::try_from(MIB).unwrap();
-        // The first look found 93 MiB to be allowed; nothing of what was charged is in use later on.
+        // The first look found 93 MiB to be allowed; nothing that was charged is in use later on.
         for _ in 0..1000 {
             assert!(lease.charge(mib, 0));
         }
