@@ -40,8 +40,8 @@ pub use door::{AddressLimits, Door};
 pub use gateway::{Command, Gateway};
 pub use listener::{Listeners, Listening, Opening, serve};
 
-/// Bytes that a connection is charged with when it is accepted: a head of the largest size, the task
-/// and the kernel's socket. An idle WebSocket keeps a sixth of it.
+/// Bytes that a connection is charged with when it is accepted: a head of the largest size, its
+/// task and the socket of the kernel. An idle WebSocket keeps a sixth of it.
 pub const CONNECTION_BYTES: usize = 32 << 10;
 
 /// The operator's decisions about HTTP, and its bounds. Each request is served by those that are in
