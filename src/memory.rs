@@ -1,8 +1,13 @@
 //! Floor 0. What memory costs and how it is held: tables that grow in place, lists that give back
-//! what a burst left, and the lines of the budget that `ringwave doctor` prints.
+//! what a burst left, the lines of the budget that `ringwave doctor` prints, and how much may be
+//! taken before somebody looks how much is left.
+
+mod allowance;
 
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
+
+pub use allowance::{Allowance, Gauge, Lease, Reading, reserve};
 
 /// Who holds memory, for one line of the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,20 @@ pub enum Per {
     Channel,
     /// A member of a presence channel, beside the subscription.
     Member,
+}
+
+/// Something that clients can make the process hold, for one line of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The thing.
+    pub name: &'static str,
+    /// Bytes of one of them, the largest or a usual one; as text, since some depend on names.
+    pub each: String,
+    /// Bytes of all of them together, over all shards. `None`: as many as memory allows, because
+    /// new ones are refused when it is short.
+    pub total: Option<u64>,
+    /// The setting that changes the total, or what else bounds it.
+    pub by: &'static str,
 }
 
 /// A table by number that never moves: it grows by a chunk at a time, so that it has little more
@@ -106,6 +125,20 @@ impl<T: Default> Chunked<T> {
     #[must_use]
     pub const fn room(&self) -> usize {
         self.capacity() * size_of::<T>()
+    }
+
+    /// Takes out the entries at the end for which `is_free` says so, and gives their memory back.
+    /// Looks at no more entries than it takes out, and one. To be followed by taking their numbers
+    /// out of any list of free ones.
+    pub fn trim_end(&mut self, is_free: impl Fn(&T) -> bool) {
+        while self.len > 0 && is_free(&self[self.len - 1]) {
+            self.len -= 1;
+        }
+        let len = self.len;
+        self.chunks.truncate(len.div_ceil(CHUNK));
+        for at in len..self.capacity() {
+            self[at] = T::default();
+        }
     }
 
     /// Removes all entries and gives their memory back.
@@ -199,6 +232,18 @@ mod tests {
         assert_eq!((table.get(10 * CHUNK), table.get(10 * CHUNK + 1)), (Some(&7), None));
         table.clear();
         assert_eq!((table.is_empty(), table.capacity(), table.get_mut(0)), (true, 0, None));
+    }
+
+    #[test]
+    fn free_entries_at_the_end_of_a_table_give_their_chunks_back() {
+        let mut table = Chunked::new();
+        (0..4 * CHUNK).for_each(|n| table.push(n));
+        table.trim_end(|&n| n > CHUNK || n == 7);
+        assert_eq!((table.len(), table.capacity()), (CHUNK + 1, 2 * CHUNK));
+        table.extend_to(CHUNK + 2);
+        assert_eq!((table[CHUNK], table[CHUNK + 1]), (CHUNK, 0));
+        table.trim_end(|_| true);
+        assert_eq!((table.len(), table.capacity()), (0, 0));
     }
 
     #[test]

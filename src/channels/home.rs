@@ -327,7 +327,20 @@ impl Homes {
         }
         let expiry = self.cache.add(key, bytes, expires);
         self.home_of(key).cached = Some(Box::new(Cached { frame, data, expiry }));
-        while let Some(key) = self.cache.excess().cloned() {
+        // More than one event makes room for: bounds that became smaller are reached step by step.
+        self.shrink_cache(EVICTED_PER_EVENT);
+    }
+
+    /// Sets other bounds on cached events. What exceeds them goes with
+    /// [`shrink_cache`](Self::shrink_cache), and with each event that is cached.
+    pub const fn bound_cache(&mut self, bounds: CacheBounds) {
+        self.cache.bound(bounds);
+    }
+
+    /// Drops at most so many cached events that exceed the bounds.
+    pub fn shrink_cache(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(key) = self.cache.excess().cloned() else { return };
             self.uncache(&key);
         }
     }
@@ -432,6 +445,12 @@ impl Homes {
             self.homes.clear();
             self.free = Vec::new();
         }
+        if self.free.len() > self.homes.len() / 2 {
+            self.homes.trim_end(Option::is_none);
+            let len = u32::try_from(self.homes.len()).unwrap_or(u32::MAX);
+            self.free.retain(|&number| number < len);
+            self.free.shrink_to_fit();
+        }
         if self.by_key.len() < self.by_key.capacity() / SPARSE {
             let Self { by_key, homes, .. } = self;
             by_key.shrink_to(2 * by_key.len(), |&number| hash_of(homes, number));
@@ -455,6 +474,10 @@ impl Homes {
 fn hash_of(homes: &Chunked<Option<Home>>, number: u32) -> u64 {
     homes[number as usize].as_ref().map_or(0, |home| home.key.hash())
 }
+
+/// Cached events that may go for a new one. A large event can take the room of many small ones, and
+/// some ten microseconds are as much as one publish may cost.
+const EVICTED_PER_EVENT: usize = 1024;
 
 /// A table that is filled to less than one part of this many gives the rest back.
 const SPARSE: usize = 4;

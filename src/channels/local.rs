@@ -188,11 +188,9 @@ impl Local {
         let ticket = self.next_ticket;
         self.connections.extend_to(slot as usize + 1);
         self.topics[topic as usize].joining += 1;
-        self.connections[slot as usize].push(Subscription {
-            topic,
-            position: JOINING | ticket,
-            member,
-        });
+        let subscription = Subscription { topic, position: JOINING | ticket, member };
+        let topics = &self.topics;
+        self.connections[slot as usize].push(subscription, |of| weight_of(topics, of));
         Subscribe::Ask(ticket)
     }
 
@@ -323,6 +321,13 @@ impl Local {
         self.connections.get(slot as usize).map_or(0, |of| of.list().len())
     }
 
+    /// What the subscriptions of a connection hold, in bytes, with the names of channels as if they
+    /// were its own. Of one with a single subscription it is 0.
+    #[must_use]
+    pub fn held(&self, slot: u32) -> usize {
+        self.connections.get(slot as usize).map_or(0, Subscriptions::bytes)
+    }
+
     /// How many subscribers a channel has on this shard.
     #[must_use]
     pub fn subscribers(&self, key: &ChannelKey) -> usize {
@@ -349,6 +354,12 @@ impl Local {
         if self.by_key.is_empty() && self.dirty.is_empty() {
             self.topics.clear();
             self.free = Vec::new();
+        }
+        if self.dirty.is_empty() && self.free.len() > self.topics.len() / 2 {
+            self.topics.trim_end(|topic| topic.key.is_none());
+            let len = length(self.topics.len());
+            self.free.retain(|&topic| topic < len);
+            self.free.shrink_to_fit();
         }
         if self.by_key.len() < self.by_key.capacity() / SPARSE {
             let Self { by_key, topics, .. } = self;
@@ -417,7 +428,9 @@ impl Local {
     /// Takes a subscription out of both lists. The answer to a join that is on its way will find
     /// nobody and be void.
     fn remove(&mut self, slot: u32, at: u32) -> Option<(ChannelKey, Left)> {
-        let removed = self.connections[slot as usize].swap_remove(at)?;
+        let topics = &self.topics;
+        let list = &mut self.connections[slot as usize];
+        let removed = list.swap_remove(at, |of| weight_of(topics, of))?;
         // The last subscription has moved to `at`: its subscriber must point there.
         if let Some(moved) = self.connections[slot as usize].list().get(at as usize)
             && moved.ticket().is_none()
@@ -490,6 +503,13 @@ const LONG: usize = 64;
 
 /// What is filled to less than one part of this many gives the rest back.
 const SPARSE: usize = 4;
+
+/// What a subscription of its own channel holds, at its shard and at the channel's home.
+fn weight_of(topics: &Chunked<Topic>, subscription: &Subscription) -> usize {
+    let key = topics.get(subscription.topic as usize).and_then(|topic| topic.key.as_ref());
+    let name = key.map_or(0, |key| key.name().len());
+    super::subscription_bytes(name, subscription.member.as_deref())
+}
 
 fn hash_of(topics: &Chunked<Topic>, topic: u32) -> u64 {
     topics[topic as usize].key.as_ref().map_or(0, ChannelKey::hash)

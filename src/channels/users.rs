@@ -123,6 +123,20 @@ impl Users {
         self.connections.get(&slot).map(|connection| &connection.user)
     }
 
+    /// What the sign-in of the connection in this slot holds, in bytes, with the ids of the users
+    /// whom it watches as if nobody else watched them; 0 if it is not signed in.
+    #[must_use]
+    pub fn held(&self, slot: u32) -> usize {
+        let id = |of: &Watching| {
+            let entry = self.entries.get(of.entry as usize);
+            entry.and_then(|entry| entry.key.as_ref()).map_or(0, |key| key.id().len())
+        };
+        self.connections.get(&slot).map_or(0, |connection| {
+            let watched = connection.watchlist.iter().map(|of| size_of::<Entry>() + id(of));
+            connection.user.text_bytes() + watched.sum::<usize>()
+        })
+    }
+
     /// A home has told whether a user is online. The watchers hear of it if it is new to them.
     pub fn learn(&mut self, key: &UserKey, online: bool) {
         let Some(entry) = self.find(key) else { return };

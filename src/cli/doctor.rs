@@ -3,10 +3,12 @@
 //! keeps it from running.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::budget;
-use crate::config::SEND_BUFFER;
+use crate::config::{Environment, Flags, Origin, SEND_BUFFER};
+use crate::server::ledger::Ledger;
 use crate::server::limits::{self, Limit};
 use crate::server::preflight::{Host, HostError, KERNEL_FLOOR, Stage};
 
@@ -17,12 +19,25 @@ pub(super) fn run() -> ExitCode {
     let raised = limits::raise_nofile();
     let report = Report::of(&Host::survey(), raised.before);
     // A reader that went away (`doctor | head`) does not change the verdict.
-    let text = format!("{}\n{}", report.to_text(), budget::text(&budget::holders()));
+    let memory = budget::text(&budget::holders());
+    let text = format!("{}\n{memory}\n{}", report.to_text(), ledger());
     let _closed = io::stdout().write_all(text.as_bytes());
     match report.failures() {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(HostError::EXIT_CODE),
     }
+}
+
+/// The ledger by the configuration of this directory, or by the defaults if it cannot be served,
+/// which `ringwave check` is to tell.
+fn ledger() -> Ledger {
+    let directory = PathBuf::from(".");
+    let ours = Origin { flags: Flags::default(), environment: super::environment(), directory };
+    let flags = Flags { dev: true, ..Flags::default() };
+    let none = PathBuf::from("/nonexistent");
+    let defaults = Origin { flags, environment: Environment::default(), directory: none };
+    let config = ours.load().or_else(|_| defaults.load());
+    config.map_or_else(|_| Ledger::default(), |config| Ledger::of(&config.server, &config.apps))
 }
 
 /// All checks, in the order in which they are printed.

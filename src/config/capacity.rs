@@ -3,6 +3,7 @@
 
 use super::ConfigError;
 use super::server::{MemoryLimit, ServerConfig};
+use crate::memory;
 
 /// Bytes of a shard without connections: the sum of what `ringwave doctor` lists, which a test of
 /// the server compares with this.
@@ -20,13 +21,19 @@ const PROCESS_BYTES: u64 = 8 << 20;
 const SHARDS_PER_CORE_MAX: usize = 4;
 
 /// Bytes that are in use before the first connection.
-fn needed(shards: usize) -> u64 {
+pub(crate) fn needed(shards: usize) -> u64 {
     PROCESS_BYTES.saturating_add(SHARD_BYTES.saturating_mul(shards as u64))
 }
 
-/// The smallest limit with which a connection is let in: 95 % of it are for use.
+/// The smallest limit with which a connection is let in: beside the reserve, which is an eighth of
+/// a small limit, a twentieth of a large one and 8 MiB between them.
 fn smallest_limit(shards: usize) -> u64 {
-    needed(shards).saturating_mul(20).div_ceil(19)
+    let needed = needed(shards);
+    let of_eighth = needed.saturating_mul(8).div_ceil(7);
+    let of_twentieth = needed.saturating_mul(20).div_ceil(19);
+    let holds = |limit: &u64| limit.saturating_sub(memory::reserve(*limit)) >= needed;
+    let between = needed.saturating_add(memory::reserve(of_eighth));
+    [of_twentieth, between, of_eighth].into_iter().find(holds).unwrap_or(of_eighth)
 }
 
 /// A sentence for the operator if a process with this limit of memory would refuse every
@@ -87,7 +94,7 @@ mod tests {
     fn the_figure_that_is_named_is_enough() {
         for shards in [1, 2, 64, 1024] {
             let limit = smallest_limit(shards).div_ceil(1 << 20) << 20;
-            assert!(limit - limit / 20 >= needed(shards), "{shards}");
+            assert!(limit - memory::reserve(limit) >= needed(shards), "{shards}");
         }
     }
 }

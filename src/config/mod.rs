@@ -41,6 +41,7 @@ pub use apps::{Credentials, DEVELOPMENT};
 pub(crate) use capacity::SEND_BUFFER;
 #[cfg(test)]
 pub(crate) use capacity::SHARD_BYTES;
+pub(crate) use capacity::needed;
 pub use changes::{Changes, in_force};
 pub use import::{INPUT_BYTES_MAX, Predecessor, import};
 pub use reader::Resolved;

@@ -32,6 +32,12 @@ pub trait Gateway: Clone + 'static {
     /// How much memory there is left.
     fn headroom(&self) -> Headroom;
 
+    /// Whether so many bytes more may be held for a client, which are charged then. More may be
+    /// free again a little later.
+    fn takes_on(&self, _bytes: usize) -> bool {
+        true
+    }
+
     /// The fate of new WebSockets while the process stops; `None`: it does not stop. Once it
     /// does, an HTTP connection closes after the request that it is in.
     fn stopping(&self) -> Option<Newcomers>;
@@ -45,14 +51,16 @@ pub trait Gateway: Clone + 'static {
 }
 
 /// How much memory the process may still take, in the steps by which it takes less.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Headroom {
     /// Enough.
     #[default]
     Enough,
-    /// No new WebSockets: they are refused with 4100. Less is held for slow readers.
+    /// No new WebSockets, subscriptions, members and sign-ins: they are refused with 4100. Less is
+    /// held for slow readers and of cached events.
     Short,
-    /// Nothing that has a body either: publishes are answered 503 with `Retry-After: 1`.
+    /// Nothing that has a body either: publishes are answered 503 with `Retry-After: 1`. The
+    /// connections that hold the most are closed with 4100.
     Spent,
 }
 

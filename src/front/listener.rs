@@ -26,7 +26,7 @@ use super::body::Budget;
 use super::gateway::{Gateway, Headroom};
 use super::permits::Permits;
 use super::stream::Stream;
-use super::{CurrentSettings, Front, connection};
+use super::{CONNECTION_BYTES, CurrentSettings, Front, connection};
 
 /// The listening sockets of one shard, bound by the server or by who started it.
 #[derive(Debug, Default)]
@@ -248,8 +248,9 @@ struct Guest(Rc<Cell<usize>>);
 impl Guest {
     /// Waits until there may be one more. None when there is enough memory.
     async fn welcome<G: Gateway>(front: &Front<G>) -> Option<Self> {
-        while front.gateway.headroom() != Headroom::Enough {
-            if front.guests.get() < GUESTS_MAX {
+        let gateway = &front.gateway;
+        while gateway.headroom() != Headroom::Enough || !gateway.takes_on(CONNECTION_BYTES) {
+            if front.guests.get() < front.settings.get().connections_when_short {
                 front.guests.set(front.guests.get() + 1);
                 return Some(Self(Rc::clone(&front.guests)));
             }
@@ -488,9 +489,6 @@ fn is_of_that_connection(error: &io::Error) -> bool {
 /// Sockets that one loop accepts before the shard has its turn, where they wait in a queue: some 50
 /// us of work, and as much again for each answer. A loop on a ring takes one per turn anyway.
 const ACCEPTS_IN_A_ROW: u32 = 16;
-
-/// Connections that came while memory was short, per shard: some 16 KiB each.
-const GUESTS_MAX: usize = 64;
 
 /// How long listeners still accept when they turn new connections away already: what it takes for
 /// the last packet of a handshake that the kernel has answered, on networks that are near. Those

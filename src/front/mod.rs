@@ -42,6 +42,10 @@ pub use door::{AddressLimits, Door};
 pub use gateway::{Command, Gateway};
 pub use listener::{Listeners, Listening, Opening, serve};
 
+/// Bytes that a connection is charged with when it is accepted: a head of the largest size, its
+/// task and the socket of the kernel. An idle WebSocket keeps a sixth of it.
+pub const CONNECTION_BYTES: usize = 32 << 10;
+
 /// The operator's decisions about HTTP, and its bounds. Each request is served by those that are in
 /// force when it begins, except for the two bounds that the front is made with.
 #[derive(Clone, Debug)]
@@ -65,9 +69,11 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// From a response to the next request; then the connection closes.
     pub idle_timeout: Duration,
-    /// Bytes of bodies that this shard holds at a time; then 503. Fixed when the front begins to
-    /// serve.
+    /// Bytes of bodies that this shard holds at a time, and of events that wait for its turn; then
+    /// 503. The former is fixed when the front begins to serve.
     pub bodies_bytes_max: usize,
+    /// Connections of this shard at a time that are accepted while memory is short, to be told so.
+    pub connections_when_short: usize,
     /// Proxies that are believed when they tell a client's address.
     pub proxies: TrustedProxies,
     /// Limits of each client's address.
@@ -91,6 +97,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
             bodies_bytes_max: 64 * 1024 * 1024,
+            connections_when_short: 64,
             proxies: TrustedProxies::default(),
             limits: AddressLimits::default(),
             door: Arc::default(),

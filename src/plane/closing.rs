@@ -45,7 +45,8 @@ impl<R: Ring> Plane<R> {
         };
         if matches!(conn.incoming, Incoming::Frames | Incoming::Closed) {
             conn.incoming = Incoming::Discarded;
-            conn.reader = Default::default();
+            let unfinished = std::mem::take(&mut conn.reader).held();
+            self.unfinished_bytes -= unfinished;
             self.end_when_sent(key);
         }
     }

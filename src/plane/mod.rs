@@ -38,6 +38,7 @@ use crate::websocket::{Message, ReadLimits};
 
 use conn::{Conn, End, FreeSlots, Phase};
 use outbox::Outbox;
+pub use throttle::HELD_MAX;
 use throttle::Throttle;
 
 /// How long a closing connection may take to answer our Close frame and to read what it is still
@@ -66,6 +67,10 @@ pub trait Host<R: Ring> {
     fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: Message<'_>);
     /// What may be read from this connection.
     fn read_limits(&self, key: ConnKey) -> ReadLimits;
+    /// Unfinished messages take more memory than they may, and that of this connection has become
+    /// longer. It was dropped, and nothing is read from the connection any more: it is to be
+    /// closed.
+    fn unfinished(&mut self, plane: &mut Plane<R>, key: ConnKey);
 }
 
 /// From whom a turn reads.
@@ -167,6 +172,10 @@ pub struct Plane<R: Ring> {
     worked: u32,
     /// Bytes in all backlogs.
     backlog_bytes: usize,
+    /// Bytes of messages of which not all has come, over all connections.
+    unfinished_bytes: usize,
+    /// The most of them.
+    unfinished_max: usize,
     /// What the host makes known on a slow consumer's close.
     too_slow_frame: Frame,
     limits: BacklogLimits,
@@ -203,6 +212,8 @@ impl<R: Ring> Plane<R> {
             turn: 0,
             worked: 0,
             backlog_bytes: 0,
+            unfinished_bytes: 0,
+            unfinished_max: usize::MAX,
             too_slow_frame,
             limits,
             now: Millis(0),
@@ -352,6 +363,11 @@ impl<R: Ring> Plane<R> {
         self.limits = limits;
     }
 
+    /// Bounds the bytes of messages of which not all has come, over all connections.
+    pub const fn limit_unfinished(&mut self, bytes: usize) {
+        self.unfinished_max = bytes;
+    }
+
     /// The ring below.
     #[must_use]
     pub const fn ring(&self) -> &R {
@@ -395,10 +411,11 @@ impl<R: Ring> Plane<R> {
         let Some(conn) = self.conn_mut(key) else { return };
         conn.phase = Phase::Dead;
         conn.end = End::of(why);
-        conn.reader = Default::default();
+        let unfinished = std::mem::take(&mut conn.reader).held();
         let backlog = conn.backlog.take();
         let pending = conn.is_pending();
         self.backlog_bytes -= backlog.map_or(0, |backlog| backlog.bytes());
+        self.unfinished_bytes -= unfinished;
         if was_open {
             self.open -= 1;
             self.closed.push_back((key, why));

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use crate::frame::Frame;
 use crate::id::ConnKey;
 use crate::ring::{Completion, Ring};
-use crate::websocket::{Message, Stop, encode};
+use crate::websocket::{Message, Reader, Stop, encode};
 
 use super::conn::{Incoming, Phase};
 use super::throttle::Due;
@@ -145,6 +145,8 @@ impl<R: Ring> Plane<R> {
             return came;
         };
         let mut reader = std::mem::take(&mut conn.reader);
+        let before = reader.held();
+        self.unfinished_bytes -= before;
         let read = reader.read(bytes, &limits, |message| {
             self.arrived(key, message, host);
             self.charge(key, UNITS_PER_MESSAGE);
@@ -158,8 +160,19 @@ impl<R: Ring> Plane<R> {
             }
         });
         let overrun = reader.overrun();
+        let after = reader.held();
+        let too_much = after > before && self.unfinished_bytes + after > self.unfinished_max;
+        if too_much {
+            reader = Reader::deaf();
+        }
         if let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase != Phase::Dead) {
             conn.reader = reader;
+            self.unfinished_bytes += if too_much { 0 } else { after };
+            if too_much {
+                host.unfinished(self, key);
+                // The rest of the message is still coming.
+                self.discard_from_now_on(key);
+            }
         }
         let taken = read.unwrap_or(came);
         self.charge(key, u32::try_from(taken / BYTES_PER_UNIT).unwrap_or(u32::MAX));

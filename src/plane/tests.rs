@@ -10,6 +10,7 @@ use crate::websocket::encode;
 use super::*;
 
 mod fairness;
+mod unfinished;
 
 const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
@@ -55,6 +56,10 @@ impl Host<SimRing> for Listener {
 
     fn read_limits(&self, _key: ConnKey) -> ReadLimits {
         ReadLimits { max_message: 2000, max_fragments: 16 }
+    }
+
+    fn unfinished(&mut self, plane: &mut Plane<SimRing>, key: ConnKey) {
+        plane.close(key, &encode::close(4100, "too much"), Ended::Ours);
     }
 }
 

@@ -40,7 +40,7 @@ const AWAITED_MAX: u16 = 4;
 
 /// Bytes of input that are held for all throttled connections of a shard before nothing is received
 /// from anybody else: a connection holds what one turn of its receive has brought (some 64 KiB).
-pub(super) const HELD_MAX: usize = 8 << 20;
+pub const HELD_MAX: usize = 2 << 20;
 
 /// The throttled connections of a shard.
 #[derive(Debug, Default)]

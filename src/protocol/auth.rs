@@ -57,6 +57,15 @@ pub struct Member {
     pub user_info: Option<Box<str>>,
 }
 
+impl Member {
+    /// Bytes of its texts.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let user_info = self.user_info.as_ref().map_or(0, |info| info.len());
+        self.user_id.len() + self.id_json.len() + user_info
+    }
+}
+
 /// Why a subscription was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthError {

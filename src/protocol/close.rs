@@ -40,6 +40,9 @@ pub enum ProtocolError {
     NotMember,
     /// This node takes no more connections.
     OverCapacity,
+    /// Memory is short, and the message asked for something that would take more of it. The
+    /// connection goes on.
+    MemoryShort,
     /// The client's address has as many connections as one may.
     AddressOverConnections,
     /// The client's address connects more often than one may.
@@ -135,6 +138,7 @@ impl ProtocolError {
             }
             Self::NotMember => (4009, "The client is not a member of the specified channel."),
             Self::OverCapacity => (4100, "Server is over capacity. Please reconnect later."),
+            Self::MemoryShort => (4100, "Server is over capacity. Please try again later."),
             Self::AddressOverConnections => {
                 (4100, "Too many connections from your address. Please reconnect later.")
             }
@@ -209,6 +213,9 @@ pub fn subscribe_refusal(error: ProtocolError, channel: &str, also_on_channel: b
         ProtocolError::TooManyChannels | ProtocolError::TooManyMembers => {
             outbound::subscription_error(channel, "LimitReached", error.text(), 4009)
         }
+        ProtocolError::MemoryShort => {
+            outbound::subscription_error(channel, "LimitReached", error.text(), 4100)
+        }
         _ => outbound::subscription_error(channel, AUTH_ERROR, error.text(), 400),
     };
     joined(&[error_frame(error), on_channel])
@@ -226,7 +233,7 @@ const AUTH_ERROR: &str = "AuthError";
 mod tests {
     use super::*;
 
-    const ALL: [ProtocolError; 28] = [
+    const ALL: [ProtocolError; 29] = [
         ProtocolError::UnknownApp,
         ProtocolError::AppDisabled,
         ProtocolError::OverQuota,
@@ -240,6 +247,7 @@ mod tests {
         ProtocolError::ChannelName(NameError::Alphabet),
         ProtocolError::NotMember,
         ProtocolError::OverCapacity,
+        ProtocolError::MemoryShort,
         ProtocolError::AddressOverConnections,
         ProtocolError::AddressOverRate,
         ProtocolError::SlowConsumer,
@@ -312,6 +320,8 @@ mod tests {
         assert!(on_channel.ends_with(expected.as_bytes()));
         let limit = subscribe_refusal(ProtocolError::TooManyMembers, "presence-x", true);
         assert!(limit.bytes().ends_with(br#"","status":4009}}"#));
+        let short = subscribe_refusal(ProtocolError::MemoryShort, "presence-x", true);
+        assert!(short.bytes().ends_with(br#"","status":4100}}"#));
     }
 
     #[test]

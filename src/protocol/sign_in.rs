@@ -36,6 +36,11 @@ impl SignedIn {
         self.cut
     }
 
+    /// The ids of the users whom that one watches, each once.
+    pub fn watchlist(&self) -> impl Iterator<Item = &str> {
+        self.watchlist.iter().map(|id| &**id)
+    }
+
     /// Who, and the ids of the users whom that one watches, each once.
     #[must_use]
     pub fn into_parts(self) -> (Arc<Member>, Vec<Arc<str>>) {

@@ -65,6 +65,8 @@ causes! {
     Memory = "out of memory",
     /// No room in the table of a shard.
     NoSlot = "no free slot",
+    /// A message of an open WebSocket that would take more memory.
+    MemoryOfMessages = "subscription or sign-in without memory for it",
     // Requests.
     /// A path that is not served.
     NoRoute = "unknown path",
@@ -134,6 +136,10 @@ causes! {
     SlowReader = "client reads too slowly",
     /// A client that showed no signature in time.
     AuthenticationTimeout = "not authenticated in time",
+    /// Parts of messages whose rest does not come.
+    Unfinished = "too many unfinished messages",
+    /// The connection that held the most when memory was nearly spent.
+    Heaviest = "held the most when memory was nearly spent",
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ impl Message<'_> {
             | ProtocolError::ClientEventName
             | ProtocolError::ClientEventTooLarge => Cause::ClientEvent,
             ProtocolError::AppDisabled => Cause::Disabled,
+            ProtocolError::MemoryShort => Cause::MemoryOfMessages,
             _ => Cause::Malformed,
         }
     }
@@ -117,7 +118,12 @@ impl fmt::Display for Message<'_> {
                 write!(f, "client event on {} ", shown(channel))?;
             }
             (_, Some(channel)) => write!(f, "subscription to {} ", shown(channel))?,
-            (_, None) if matches!(self.error, ProtocolError::Unauthorised(_)) => {
+            (_, None)
+                if matches!(
+                    self.error,
+                    ProtocolError::Unauthorised(_) | ProtocolError::MemoryShort
+                ) =>
+            {
                 f.write_str("sign-in ")?;
             }
             _ => f.write_str("message ")?,
@@ -239,6 +245,10 @@ impl Message<'_> {
                 limits.max_client_event_data.unwrap_or_default()
             ),
             ProtocolError::AppDisabled => f.write_str("the app is switched off"),
+            ProtocolError::MemoryShort => f.write_str(
+                "memory is short, and it would take more of it: raise the limit of memory \
+                 (MemoryMax=, --memory, server.memory_limit), or take less of it",
+            ),
             _ => {
                 let text = match self.about {
                     About::Text(text) | About::Channel(text) => text,
@@ -289,6 +299,18 @@ pub enum Ending {
     },
     /// It showed no signature within so many seconds.
     AuthenticationTimeout(u64),
+    /// Messages of which not all had come took too much memory, and it sent more of one.
+    Unfinished {
+        /// The bytes that all of them of a shard may take.
+        most: usize,
+    },
+    /// Memory is nearly spent, and no other connection of its shard holds more.
+    Memory {
+        /// The number of its subscriptions.
+        subscriptions: usize,
+        /// What they hold, in bytes.
+        bytes: usize,
+    },
 }
 
 impl Ending {
@@ -299,6 +321,8 @@ impl Ending {
             Self::Frames(_) => Cause::Frames,
             Self::SlowReader { .. } => Cause::SlowReader,
             Self::AuthenticationTimeout(_) => Cause::AuthenticationTimeout,
+            Self::Unfinished { .. } => Cause::Unfinished,
+            Self::Memory { .. } => Cause::Heaviest,
         }
     }
 }
@@ -330,6 +354,18 @@ impl fmt::Display for Ending {
                 f,
                 "connection closed with 4009: it neither signed in nor subscribed with a signature \
                  within {seconds} s (app.user_authentication_timeout)"
+            ),
+            Self::Unfinished { most } => write!(
+                f,
+                "connection closed with 4100: messages of which only a part has come take more \
+                 than {most} bytes, and this one became longer: see who sends them, or raise the \
+                 limit of memory"
+            ),
+            Self::Memory { subscriptions, bytes } => write!(
+                f,
+                "connection closed with 4100: memory is nearly spent, and its {subscriptions} \
+                 subscriptions hold {bytes} bytes, the most of all: lower \
+                 app.max_channels_per_connection, or raise the limit of memory"
             ),
         }
     }

@@ -11,6 +11,8 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::config::MemoryLimit;
+
 /// A resource limit of this process: a count, or bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -181,6 +183,22 @@ pub fn http_note(nofile: u64, granted: u32, wanted: usize) -> Option<String> {
 #[must_use]
 pub fn memory_limit() -> Option<u64> {
     memory_group().map(|group| group.limit)
+}
+
+/// Bytes that this process may use by this setting; `None` when nothing limits it.
+pub(super) fn memory_in_force(limit: MemoryLimit) -> Option<u64> {
+    match limit {
+        MemoryLimit::None => None,
+        MemoryLimit::Bytes(bytes) => Some(bytes),
+        MemoryLimit::OfHost => memory_limit().into_iter().chain(memory_of_host()).min(),
+    }
+}
+
+/// The memory of the host, in bytes.
+fn memory_of_host() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// The control group that limits the memory most tightly, of v1 and v2 and of all parents.

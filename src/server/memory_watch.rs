@@ -1,9 +1,16 @@
 //! How much memory is left, asked the more often the less it is. A gateway that is ended for want
-//! of memory drops everyone at once, and they all return at once: it takes nobody new while there
+//! of memory drops everyone at once, and they all return at once: it takes nothing new while there
 //! is still some left, and keeps those who are there.
+//!
+//! Shards look by themselves as well, when they have taken on as much as was free at the last look
+//! ([`Allowance`]): what clients ask for can grow faster than any interval is short. The looks here
+//! are for everything else (memory that is freed, that the kernel takes for sockets, that other
+//! processes of the group take), and tell all shards what follows. The kernel's memory for TCP has a
+//! limit of its own, past which no socket of the host sends or receives: it is judged like memory.
 
 use std::convert::Infallible;
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -11,35 +18,46 @@ use tokio::sync::watch;
 use crate::bus::Outside;
 use crate::config::MemoryLimit;
 use crate::front::gateway::Headroom;
+use crate::memory::{Allowance, Gauge, Reading};
 use crate::shard::Message;
 
 use super::limits::{self, MemoryGroup};
+use super::tcp_memory::TcpMemory;
 
 /// How often somebody looks at most and at least: the files of a group cost 30 us.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Bytes that a storm of 20,000 handshakes per second takes in a second, the kernel's included.
-const STORM_PER_S: u64 = 100 << 20;
+/// Bytes that a second can take at most of what is not charged to the allowance of shards: what the
+/// kernel queues for sockets, as fast as two cores fill them over the loopback.
+const UNCHARGED_PER_S: u64 = 400 << 20;
 
-/// The reserve is a twentieth of the limit, and no more than this: what is to come until the next
-/// look does not grow with the host.
-const RESERVE_MAX: u64 = 1 << 30;
+/// Measures against this limit from now on.
+pub(super) fn measure(limit: MemoryLimit, allowance: &Allowance) {
+    let gauge = Measure::of(limit).map(|measure| -> Gauge { Arc::new(move || measure.read()) });
+    allowance.measure_by(gauge);
+}
 
 /// Tells all shards how much memory is left whenever that changes, by the limit in force, until the
 /// sender of limits is gone.
-pub(super) async fn watch(mut limit: watch::Receiver<MemoryLimit>, bus: Outside<Message>) {
+pub(super) async fn watch(
+    mut limit: watch::Receiver<MemoryLimit>,
+    allowance: Arc<Allowance>,
+    bus: Outside<Message>,
+) {
     let mut headroom = Headroom::Enough;
     loop {
-        let gauge = Gauge::of(*limit.borrow_and_update());
-        if gauge.is_none() && headroom != Headroom::Enough {
-            tracing::info!("memory is not limited any more: everybody is let in");
+        let in_force = *limit.borrow_and_update();
+        measure(in_force, &allowance);
+        let limited = in_force != MemoryLimit::None;
+        if !limited && headroom != Headroom::Enough {
+            tracing::info!("memory is not limited any more: everything is let in");
             headroom = Headroom::Enough;
             bus.broadcast(|| Message::Memory(Headroom::Enough));
         }
         let watching = async {
-            match gauge {
-                Some(gauge) => gauge.watch(&mut headroom, &bus).await,
-                None => std::future::pending().await,
+            match limited {
+                true => look_on(&allowance, &mut headroom, &bus).await,
+                false => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -49,9 +67,44 @@ pub(super) async fn watch(mut limit: watch::Receiver<MemoryLimit>, bus: Outside<
     }
 }
 
+/// Tells all shards when it changes how much is left. Does not end by itself.
+async fn look_on(
+    allowance: &Allowance,
+    headroom: &mut Headroom,
+    bus: &Outside<Message>,
+) -> Infallible {
+    let mut interval = INTERVALS.0;
+    let (mut of_memory, mut of_sockets) = (*headroom, Headroom::Enough);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = allowance.used_up() => {}
+        }
+        // What cannot be read at the moment is as it was.
+        let Some(reading) = allowance.look() else { continue };
+        interval = lasts(reading);
+        of_memory = headroom_at(of_memory, reading);
+        let mut measured = ("memory", reading);
+        if let Some(TcpMemory { used, limit }) = TcpMemory::read() {
+            let sockets = Reading { used, limit };
+            interval = interval.min(lasts(sockets));
+            of_sockets = headroom_at(of_sockets, sockets);
+            if of_sockets > of_memory {
+                measured = ("net.ipv4.tcp_mem", sockets);
+            }
+        }
+        let now = of_memory.max(of_sockets);
+        if now != *headroom {
+            log(*headroom, now, measured);
+            bus.broadcast(|| Message::Memory(now));
+            *headroom = now;
+        }
+    }
+}
+
 /// What is measured, and against what.
 #[derive(Debug)]
-enum Gauge {
+enum Measure {
     /// The control group against its limit.
     Group(MemoryGroup),
     /// The host against what it has.
@@ -60,55 +113,19 @@ enum Gauge {
     Process(u64),
 }
 
-/// Bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Reading {
-    used: u64,
-    limit: u64,
+/// How soon what is not charged could be at the reserve; in it, the shortest interval.
+fn lasts(reading: Reading) -> Duration {
+    let (shortest, longest) = INTERVALS;
+    Duration::from_millis(reading.free() * 1000 / UNCHARGED_PER_S).clamp(shortest, longest)
 }
 
-impl Reading {
-    const fn left(self) -> u64 {
-        self.limit.saturating_sub(self.used)
-    }
-
-    /// What is kept for those who are connected.
-    fn reserve(self) -> u64 {
-        (self.limit / 20).min(RESERVE_MAX)
-    }
-
-    /// How soon a storm could be at the reserve; in it, the shortest interval.
-    fn lasts(self) -> Duration {
-        let free = self.left().saturating_sub(self.reserve());
-        let (shortest, longest) = INTERVALS;
-        Duration::from_millis(free * 1000 / STORM_PER_S).clamp(shortest, longest)
-    }
-}
-
-impl Gauge {
+impl Measure {
     /// None when nobody is to look.
     fn of(limit: MemoryLimit) -> Option<Self> {
         match limit {
             MemoryLimit::None => None,
             MemoryLimit::Bytes(bytes) => Some(Self::Process(bytes)),
             MemoryLimit::OfHost => Some(limits::memory_group().map_or(Self::Host, Self::Group)),
-        }
-    }
-
-    /// Tells all shards when it changes how much is left. Does not end by itself.
-    async fn watch(self, headroom: &mut Headroom, bus: &Outside<Message>) -> Infallible {
-        let mut interval = INTERVALS.0;
-        loop {
-            tokio::time::sleep(interval).await;
-            // What cannot be read at the moment is as it was.
-            let Some(reading) = self.read() else { continue };
-            interval = reading.lasts();
-            let now = headroom_at(*headroom, reading);
-            if now != *headroom {
-                log(*headroom, now, reading);
-                bus.broadcast(|| Message::Memory(now));
-                *headroom = now;
-            }
         }
     }
 
@@ -155,22 +172,29 @@ fn headroom_at(before: Headroom, reading: Reading) -> Headroom {
     }
 }
 
-fn log(before: Headroom, now: Headroom, Reading { used, limit }: Reading) {
+/// `of` says what has this limit.
+fn log(before: Headroom, now: Headroom, (of, reading): (&str, Reading)) {
+    let Reading { used, limit } = reading;
     let [used, limit] = [used, limit].map(|bytes| limits::size(Some(bytes)));
     match (before, now) {
         (_, Headroom::Enough) => {
-            tracing::info!(%used, %limit, "there is enough memory again: everybody is let in");
+            tracing::info!(%used, %limit, of, "there is enough memory again: everything is let in");
         }
         (Headroom::Enough, Headroom::Short) => {
-            tracing::warn!(%used, %limit, "memory is short: new connections are refused with 4100");
+            let what = "memory is short: new connections, subscriptions, members and sign-ins are \
+                        refused with 4100, and less is held for slow readers and of cached events";
+            tracing::warn!(%used, %limit, of, "{what}");
         }
         (_, Headroom::Spent) => {
-            let what = "memory is nearly spent: new connections are refused with 4100, and \
-                        publishes with 503";
-            tracing::error!(%used, %limit, "{what}");
+            let what = "memory is nearly spent: new connections, subscriptions, members and \
+                        sign-ins are refused with 4100, publishes with 503, and the connections \
+                        that hold the most are closed with 4100";
+            tracing::error!(%used, %limit, of, "{what}");
         }
         (_, Headroom::Short) => {
-            tracing::warn!(%used, %limit, "memory is short: publishes are taken again");
+            let what = "memory is short: publishes are taken again, and no more connections are \
+                        closed";
+            tracing::warn!(%used, %limit, of, "{what}");
         }
     }
 }
@@ -198,7 +222,7 @@ mod tests {
             Enough, Enough, Short, Short, Short, Enough, Short, Spent, Spent, Spent, Short, Short,
             Enough, Spent, Spent, Enough,
         ];
-        assert_eq!(steps(1000, &used), expected);
+        assert_eq!(steps(1000 << 20, &used.map(|mib| mib << 20)), expected);
     }
 
     #[test]
@@ -208,13 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn it_looks_again_before_a_storm_can_be_at_the_reserve() {
+    fn it_looks_again_before_the_kernel_can_be_at_the_reserve() {
         let lasts_ms = |limit_mib: u64, used_mib: u64| {
-            Reading { used: used_mib << 20, limit: limit_mib << 20 }.lasts().as_millis()
+            lasts(Reading { used: used_mib << 20, limit: limit_mib << 20 }).as_millis()
         };
         assert_eq!(lasts_ms(8000, 1000), 1000);
-        assert_eq!(lasts_ms(100, 45), 500);
-        assert_eq!(lasts_ms(100, 94), 10);
+        assert_eq!(lasts_ms(400, 180), 500);
+        assert_eq!(lasts_ms(100, 91), 10);
         assert_eq!(lasts_ms(100, 200), 10);
     }
 
@@ -239,7 +263,7 @@ mod tests {
         let mut ports = bus::connect::<Message>(2, 1).unwrap();
         let outside = ports[0].outside();
         let (limits, limit) = watch::channel(MemoryLimit::Bytes(1 << 20));
-        let watching = tokio::spawn(watch(limit, outside.clone()));
+        let watching = tokio::spawn(watch(limit, Arc::default(), outside.clone()));
         // The second shard takes nothing all along.
         for (limit, headroom) in [
             (MemoryLimit::Bytes(1 << 20), Headroom::Spent),
@@ -267,9 +291,9 @@ mod tests {
     #[test]
     fn every_gauge_can_be_read_on_this_host() {
         for limit in [MemoryLimit::OfHost, MemoryLimit::Bytes(1 << 40)] {
-            let reading = Gauge::of(limit).unwrap().read().unwrap();
+            let reading = Measure::of(limit).unwrap().read().unwrap();
             assert!(reading.used > 0 && reading.limit > 0, "{limit:?}: {reading:?}");
         }
-        assert!(Gauge::of(MemoryLimit::None).is_none());
+        assert!(Measure::of(MemoryLimit::None).is_none());
     }
 }

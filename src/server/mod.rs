@@ -5,6 +5,7 @@
 //! Nothing is bound before the host has been found able.
 
 pub mod admin;
+pub mod ledger;
 pub mod limits;
 mod listen;
 mod listener_options;
@@ -37,16 +38,17 @@ use crate::channels::KeyHash;
 use crate::config::{Config, ListenAddr, LogFormat, Origin, ServerConfig};
 use crate::front::{self, Door, Listeners};
 use crate::id::ShardId;
-use crate::memory::{Holder, Per};
+use crate::memory::{Allowance, Holder, Lease, Per};
 use crate::plane::BacklogLimits;
 use crate::protocol::app::Apps;
 use crate::refusals::Refusals;
 use crate::ring::UringSizes;
 use crate::shard::run::Setup;
-use crate::shard::{Drain, InForce, Message, ShardParts, SocketIds};
+use crate::shard::{self, Drain, InForce, Message, ShardParts, SocketIds};
 use crate::webhooks::{self, Courier};
 
 use admin::Question;
+use ledger::{Ledger, Shares};
 use listen::{Bound, Inherited};
 use logging::LogLevel;
 use notify::ServiceManager;
@@ -146,9 +148,10 @@ async fn control(
     let server = &config.server;
     let manager = Arc::new(ServiceManager::from_environment());
     let courier = start_courier(config)?;
+    memory_watch::measure(server.memory_limit, &shared.allowance);
     let (Bound { listeners, files, inherited }, started) = (bound, Instant::now());
     let at_start = in_force(server, &config.apps, shared);
-    let parts = (&at_start, &courier, &shared.refusals);
+    let parts = (&at_start, &courier, shared);
     let (setups, bus) = setups(server, ring_sizes(config, host), listeners, parts, started)?;
     let mut shards = Shards::start(setups, bus, files, started)?;
     let bus = shards.bus();
@@ -160,7 +163,7 @@ async fn control(
     manager.ready(&server.starting_line());
     tokio::spawn(Arc::clone(&manager).watch(bus.clone()));
     let (memory, limit) = watch::channel(server.memory_limit);
-    tokio::spawn(memory_watch::watch(limit, bus.clone()));
+    tokio::spawn(memory_watch::watch(limit, Arc::clone(&shared.allowance), bus.clone()));
     tokio::spawn(keep_door(Arc::clone(&shared.door)));
     tokio::spawn(tell_refusals(Arc::clone(&shared.refusals)));
     let overview = Overview::new(server, shards.cores(), bus.clone());
@@ -224,6 +227,7 @@ fn announce(config: &Config, host: &Host, cores: &[Option<usize>]) {
     for note in notes.chain(shards::pinning_note(cores)) {
         tracing::warn!("{note}");
     }
+    Ledger::of(server, &config.apps).notes().for_each(|note| tracing::warn!("{note}"));
 }
 
 /// The start as one line of the log, with what a machine looks for as fields.
@@ -258,8 +262,10 @@ async fn tell_refusals(refusals: Arc<Refusals>) {
 }
 
 fn start_courier(config: &Config) -> Result<Courier, StartError> {
+    let shares = Shares::of_settings(&config.server, &config.apps);
     let settings = webhooks::Settings {
-        queue_bytes: config.server.webhook_queue,
+        queue_bytes: shares.queue,
+        notice_bytes: shares.notices,
         spool: config.server.webhook_spool.clone(),
     };
     Courier::start(Arc::clone(&config.apps), settings).map_err(StartError::Webhooks)
@@ -270,7 +276,7 @@ fn setups(
     server: &ServerConfig,
     ring: UringSizes,
     listeners: Vec<Listeners>,
-    (in_force, courier, refusals): (&InForce, &Courier, &Arc<Refusals>),
+    (in_force, courier, shared): (&InForce, &Courier, &FrontShared),
     started: Instant,
 ) -> Result<(Vec<Setup>, Outside<Message>), StartError> {
     let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
@@ -278,6 +284,7 @@ fn setups(
     let outside = ports.first().map(Port::outside);
     let outside = outside.ok_or_else(|| StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
     let (hash, socket_ids) = (KeyHash::default(), SocketIds::new());
+    let Shares { cache, unfinished, .. } = Shares::of_settings(server, &in_force.apps);
     let setups = ports.into_iter().zip(listeners).map(|(port, listeners)| {
         let parts = ShardParts {
             in_force: in_force.clone(),
@@ -285,7 +292,12 @@ fn setups(
             socket_ids: socket_ids.clone(),
             port,
             tap: courier.tap(),
-            refusals: Arc::clone(refusals),
+            refusals: Arc::clone(&shared.refusals),
+            memory: shard::Memory {
+                lease: Lease::new(Arc::clone(&shared.allowance)),
+                cache,
+                unfinished,
+            },
         };
         Setup { parts, ring, listeners, started }
     });
@@ -323,7 +335,7 @@ fn ring_sizes(config: &Config, host: &Host) -> UringSizes {
     }
 }
 
-/// The state that the fronts of all shards share, which a reload leaves as it is.
+/// The state that all shards share, which a reload leaves as it is.
 #[derive(Clone, Debug, Default)]
 struct FrontShared {
     /// HTTP connections of each shard, as the limit of open files allows.
@@ -332,6 +344,8 @@ struct FrontShared {
     door: Arc<Door>,
     /// The refusals that the log still has to tell.
     refusals: Arc<Refusals>,
+    /// The memory that may be taken for clients before the next look.
+    allowance: Arc<Allowance>,
 }
 
 fn http_connections(config: &Config, host: &Host) -> u32 {
@@ -347,10 +361,9 @@ fn descriptors(config: &Config, host: &Host) -> u64 {
 
 /// The configuration of shards that these settings and apps make.
 fn in_force(server: &ServerConfig, apps: &Arc<Apps>, shared: &FrontShared) -> InForce {
-    let backlog = BacklogLimits {
-        connection: server.backlog_per_connection,
-        shard: server.backlog_per_shard,
-    };
+    let shares = Shares::of_settings(server, apps);
+    let backlog =
+        BacklogLimits { connection: server.backlog_per_connection, shard: shares.backlogs };
     let front = front::Settings {
         path_prefix: server.path.clone(),
         connections_max: shared.http_connections_max,
@@ -359,6 +372,8 @@ fn in_force(server: &ServerConfig, apps: &Arc<Apps>, shared: &FrontShared) -> In
         limits: server.address_limits,
         door: Arc::clone(&shared.door),
         refusals: Arc::clone(&shared.refusals),
+        bodies_bytes_max: shares.bodies,
+        connections_when_short: shares.connections_when_short,
         ..front::Settings::default()
     };
     InForce { apps: Arc::clone(apps), backlog, front: Arc::new(front) }

@@ -20,6 +20,7 @@ use crate::webhooks::Courier;
 
 use super::FrontShared;
 use super::admin::{Request, Verdict};
+use super::ledger::Shares;
 use super::logging::LogLevel;
 use super::mailboxes;
 use super::notify::ServiceManager;
@@ -141,7 +142,8 @@ impl<'a> Reload<'a> {
             std::mem::replace(limit, self.server.memory_limit) != self.server.memory_limit
         });
         // Before the shards: one of them may tell of an app as soon as it knows it.
-        courier.configure(Arc::clone(&self.apps), self.server.webhook_queue);
+        let shares = Shares::of_settings(&self.server, &self.apps);
+        courier.configure(Arc::clone(&self.apps), shares.queue);
         hand_out(bus, &Arc::new(super::in_force(&self.server, &self.apps, shared)))
     }
 }

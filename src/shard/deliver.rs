@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::drain::Draining;
+use super::pressure::subscription_charge;
 use super::{Core, Counts, Message};
 use crate::channels::{
     self, ChannelKey, Join, Joined, Joining, JoiningSender, Left, Outcome, Publish, Subscribe,
@@ -100,6 +101,10 @@ impl<R: Ring> Host<R> for Core {
         );
         ReadLimits { max_message, max_fragments: FRAGMENTS_PER_MESSAGE }
     }
+
+    fn unfinished(&mut self, plane: &mut Plane<R>, key: ConnKey) {
+        self.refuse_unfinished(plane, key);
+    }
 }
 
 impl Core {
@@ -117,6 +122,9 @@ impl Core {
             self.note_message(key, error, About::Channel(channel.name()));
             let also_on_channel = app.subscription_errors;
             return plane.owe(key, &subscribe_refusal(error, channel.name(), also_on_channel));
+        }
+        if !subscribed && !self.takes_on(subscription_charge(&channel, member.as_deref())) {
+            return self.refuse_subscription(plane, key, &channel);
         }
         let (ticket, again) = match self.local.subscribe(key.slot, &channel, member.clone()) {
             Subscribe::Ask(ticket) => (ticket, false),

@@ -23,6 +23,7 @@ mod gather;
 mod intake;
 mod message;
 mod parts;
+mod pressure;
 mod refused;
 pub mod run;
 mod socket_ids;
@@ -34,7 +35,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::bus::Port;
-use crate::channels::{CacheBounds, Homes, KeyHash, Local, UserHomes, Users};
+use crate::channels::{Homes, KeyHash, Local, UserHomes, Users};
 use crate::front;
 use crate::front::gateway::{Command, Headroom, Place};
 use crate::id::{AppIndex, ConnKey, ShardId};
@@ -53,15 +54,12 @@ use fan_out::owe_batch;
 use gather::Gathers;
 pub use message::{Counts, InForce, Message};
 use parts::Parts;
+pub use pressure::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
 pub use socket_ids::SocketIds;
 use timers::Timers;
 
 /// Messages taken from the mailbox per turn, so that sockets and timers keep their share.
 const MESSAGES_PER_TURN: usize = 4096;
-
-/// Cached last events per home shard: enough for every channel of a large app, and a bound on what
-/// publishing to ever new names can hold. What apps share of it, they share fairly.
-const CACHE_BOUNDS: CacheBounds = CacheBounds { events: 100_000, bytes: 64 << 20 };
 
 /// What an idle connection costs here, beside the plane and the channels.
 pub const BUDGET: [Holder; 1] =
@@ -82,6 +80,8 @@ pub struct ShardParts {
     pub tap: Tap,
     /// Where what is refused is noted for the log; of all shards.
     pub refusals: Arc<Refusals>,
+    /// What it may take of the memory.
+    pub memory: Memory,
 }
 
 /// One shard. See the module.
@@ -123,6 +123,7 @@ struct Core {
     refusals: Arc<Refusals>,
     timers: Timers,
     headroom: Headroom,
+    memory: Memory,
     now: Millis,
 }
 
@@ -137,7 +138,7 @@ struct Occupant {
 impl<R: Ring> Shard<R> {
     /// A shard without connections.
     pub fn new(ring: R, parts: ShardParts) -> Self {
-        let ShardParts { in_force, hash, socket_ids, port, tap, refusals } = parts;
+        let ShardParts { in_force, hash, socket_ids, port, tap, refusals, memory } = parts;
         let InForce { apps, backlog, front } = in_force;
         let too_slow = crate::protocol::close::refusal_frames(ProtocolError::SlowConsumer);
         let core = Core {
@@ -151,7 +152,7 @@ impl<R: Ring> Shard<R> {
             port,
             sessions: Chunked::new(),
             local: Local::default(),
-            homes: Homes::new(CACHE_BOUNDS),
+            homes: Homes::new(memory.cache),
             users: Users::default(),
             user_homes: UserHomes::default(),
             unauthenticated: HashMap::new(),
@@ -162,9 +163,12 @@ impl<R: Ring> Shard<R> {
             refusals,
             timers: Timers::default(),
             headroom: Headroom::default(),
+            memory,
             now: Millis(0),
         };
-        Self { plane: Plane::new(ring, backlog, too_slow), core }
+        let mut plane = Plane::new(ring, backlog, too_slow);
+        plane.limit_unfinished(core.memory.unfinished);
+        Self { plane, core }
     }
 
     /// One turn. Takes at most the given commands; the rest stays.
@@ -385,21 +389,6 @@ impl Core {
         (self.apps, self.backlog, self.front) = (apps, backlog, front);
         self.forgetting = true;
         self.bound_backlogs(plane);
-    }
-
-    fn see_headroom<R: Ring>(&mut self, plane: &mut Plane<R>, headroom: Headroom) {
-        self.headroom = headroom;
-        self.bound_backlogs(plane);
-    }
-
-    /// With less memory less is held for slow readers: at the end of the turn the slowest close.
-    fn bound_backlogs<R: Ring>(&self, plane: &mut Plane<R>) {
-        let shard = match self.headroom {
-            Headroom::Enough => self.backlog.shard,
-            Headroom::Short => self.backlog.shard / 4,
-            Headroom::Spent => self.backlog.shard / 16,
-        };
-        plane.limit_backlogs(BacklogLimits { shard, ..self.backlog });
     }
 
     /// Turns the messages of this turn into what each connection is owed.

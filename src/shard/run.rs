@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use super::{InForce, Shard, ShardParts};
 use crate::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
 use crate::front::{self, Command, CurrentSettings, Gateway, Listeners};
-use crate::memory::Trim;
+use crate::memory::{Lease, Trim};
 use crate::protocol::app::Apps;
 use crate::ring::{Uring, UringSizes};
 use crate::time::Millis;
@@ -102,7 +102,8 @@ pub fn run(setup: Setup, report: impl Fn(Milestone) + 'static) -> io::Result<()>
 
 async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
     let Setup { parts, ring, listeners, started } = setup;
-    let handle = Handle(Rc::new(Inbox::new(&parts.in_force)));
+    let lease = parts.memory.lease.sibling();
+    let handle = Handle(Rc::new(Inbox::new(&parts.in_force, lease, started)));
     let ring = Uring::new(&ring)?;
     ring.wake_by(parts.port.wake_fd())?;
     let mut sleep = Sleep::new(&parts)?;
@@ -297,6 +298,12 @@ struct Inbox {
     settings: CurrentSettings,
     /// Commands that the next turn takes.
     commands: RefCell<Vec<Command>>,
+    /// Bytes of the events in them.
+    waiting_bytes: Cell<usize>,
+    /// Charged with what the front takes on for clients.
+    lease: RefCell<Lease>,
+    /// Where the process' clock started.
+    started: Instant,
     /// Wakes the loop.
     waker: RefCell<Option<Waker>>,
     /// As of the last turn.
@@ -314,12 +321,15 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn new(in_force: &InForce) -> Self {
+    fn new(in_force: &InForce, lease: Lease, started: Instant) -> Self {
         Self {
             apps: RefCell::new(Arc::clone(&in_force.apps)),
             settings: CurrentSettings::new(front::Settings::clone(&in_force.front)),
             front: RefCell::new(Arc::clone(&in_force.front)),
             commands: RefCell::default(),
+            waiting_bytes: Cell::new(0),
+            lease: RefCell::new(lease),
+            started,
             waker: RefCell::default(),
             free_slots: Cell::new(0),
             reserved_slots: Rc::default(),
@@ -345,6 +355,7 @@ impl Inbox {
     fn take_commands(&self, into: &mut Vec<Command>) {
         let mut commands = self.commands.borrow_mut();
         into.append(&mut commands);
+        self.waiting_bytes.set(0);
         commands.trim();
     }
 
@@ -363,6 +374,10 @@ impl Gateway for Handle {
     }
 
     fn submit(&self, command: Command) {
+        if let Command::Publish { events, .. } = &command {
+            let bytes: usize = events.iter().map(|event| event.frame.len()).sum();
+            self.0.waiting_bytes.set(self.0.waiting_bytes.get().saturating_add(bytes));
+        }
         self.0.commands.borrow_mut().push(command);
         if let Some(waker) = self.0.waker.borrow_mut().take() {
             waker.wake();
@@ -370,11 +385,17 @@ impl Gateway for Handle {
     }
 
     fn overloaded(&self) -> bool {
-        self.0.overloaded.get()
+        // A request of a few bytes can make events of megabytes, one for each of its channels.
+        let waiting = self.0.waiting_bytes.get();
+        self.0.overloaded.get() || waiting > self.0.front.borrow().bodies_bytes_max
     }
 
     fn headroom(&self) -> Headroom {
         self.0.headroom.get()
+    }
+
+    fn takes_on(&self, bytes: usize) -> bool {
+        self.0.lease.borrow_mut().charge(bytes, elapsed_ms(self.0.started))
     }
 
     fn stopping(&self) -> Option<Newcomers> {

@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::drain::{DRAIN_TICK, Draining};
 use super::{Core, Shard};
+use crate::front::gateway::Headroom;
 use crate::id::ConnKey;
 use crate::memory;
 use crate::plane::Plane;
@@ -133,7 +134,7 @@ impl<R: Ring> Shard<R> {
             UNITS_TICK
         } else if self.draining() {
             DRAIN_TICK
-        } else if self.plane.slots_used() > SWEEP_AT_ONCE {
+        } else if self.plane.slots_used() > SWEEP_AT_ONCE || self.headroom() != Headroom::Enough {
             TICK
         } else {
             SWEEP
@@ -152,6 +153,7 @@ impl<R: Ring> Shard<R> {
         self.core.homes.expire(now);
         self.core.forget_removed();
         self.core.tell_counts();
+        self.relieve();
         self.core.sweep(&mut self.plane, elapsed);
         self.tidy();
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use tracing::debug;
 
+use super::pressure::sign_in_charge;
 use super::{Core, Message};
 use crate::channels::{Steps, UserMessage};
 use crate::frame::Frame;
@@ -27,6 +28,9 @@ impl Core {
     ) {
         let Some((occupant, app)) = self.occupant(key) else { return };
         let (app, socket_id) = (app.index, occupant.session.socket_id());
+        if !self.takes_on(sign_in_charge(signed_in.user(), signed_in.watchlist())) {
+            return self.refuse_sign_in(plane, key);
+        }
         if signed_in.cut() {
             self.note_message(key, ProtocolError::WatchlistTooLong, About::SignIn);
         }

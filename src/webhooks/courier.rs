@@ -32,6 +32,8 @@ const RESOLVERS_MAX: usize = 4;
 pub struct Settings {
     /// Bytes of events that may wait for one endpoint.
     pub queue_bytes: usize,
+    /// Bytes of notices that may wait for the thread, over all shards.
+    pub notice_bytes: usize,
     /// The directory that keeps undelivered batches over a restart.
     pub spool: Option<PathBuf>,
 }
@@ -61,7 +63,7 @@ impl Courier {
             .enable_all()
             .max_blocking_threads(RESOLVERS_MAX)
             .build()?;
-        let (tap, spout) = tap::pair();
+        let (tap, spout) = tap::pair(settings.notice_bytes);
         let (orders, ordered) = mpsc::unbounded_channel();
         let run = move || {
             let round = Round::new(&apps, settings.queue_bytes, spool, spout);
@@ -320,7 +322,7 @@ mod tests {
     use crate::protocol::app::test_app;
 
     fn round() -> (Tap, Round) {
-        let (tap, spout) = tap::pair();
+        let (tap, spout) = tap::pair(tap::WAITING_BYTES_MAX);
         (tap, Round::new(&Apps::new(vec![test_app()]), 1 << 16, None, spout))
     }
 

@@ -31,7 +31,7 @@ use crate::protocol::names::ChannelName;
 use crate::protocol::webhook::EventKind;
 
 pub use courier::{Courier, Settings};
-pub use tap::Tap;
+pub use tap::{Tap, WAITING_BYTES_MAX};
 
 /// Something that happened on a channel.
 #[derive(Clone, Debug)]

@@ -10,8 +10,8 @@ use super::{Notice, What};
 /// Turns that may wait for the courier.
 const TURNS_MAX: usize = 4096;
 
-/// Bytes of notices that may wait for the courier, over all shards.
-const WAITING_BYTES_MAX: usize = 32 << 20;
+/// Bytes of notices that may wait for the courier, over all shards, where memory allows it.
+pub const WAITING_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of notices of one turn.
 const TURN_BYTES_MAX: usize = 8 << 20;
@@ -30,6 +30,8 @@ pub struct Tap {
 /// What both ends know.
 #[derive(Debug, Default)]
 struct Shared {
+    /// Bytes that may be on the way.
+    waiting_max: usize,
     /// Bytes on the way.
     waiting: AtomicUsize,
     /// Notices that found no room and that the courier has not heard of.
@@ -43,10 +45,10 @@ pub(super) struct Spout {
     shared: Arc<Shared>,
 }
 
-/// Both ends. Clone the tap for each shard.
-pub(super) fn pair() -> (Tap, Spout) {
+/// Both ends, with so many bytes of notices between them at most. Clone the tap for each shard.
+pub(super) fn pair(waiting_max: usize) -> (Tap, Spout) {
     let (sender, receiver) = channel(TURNS_MAX);
-    let shared = Arc::<Shared>::default();
+    let shared = Arc::new(Shared { waiting_max, ..Shared::default() });
     let tap = Tap { sender: Some(sender), shared: Arc::clone(&shared), ..Tap::default() };
     (tap, Spout { receiver, shared })
 }
@@ -75,7 +77,7 @@ impl Tap {
             return;
         }
         let weight = notice.weight();
-        if self.turn_bytes + weight > TURN_BYTES_MAX {
+        if self.turn_bytes + weight > TURN_BYTES_MAX.min(self.shared.waiting_max) {
             self.lose(1);
             return;
         }
@@ -90,7 +92,7 @@ impl Tap {
         let turn = std::mem::take(&mut self.turn);
         let count = turn.len() as u64;
         let waiting = self.shared.waiting.fetch_add(bytes, Ordering::Relaxed);
-        if waiting + bytes > WAITING_BYTES_MAX || sender.try_send(turn).is_err() {
+        if waiting + bytes > self.shared.waiting_max || sender.try_send(turn).is_err() {
             self.shared.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.lose(count);
         }
@@ -132,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_turn_is_one_piece_and_keeps_its_order() {
-        let (mut tap, mut spout) = pair();
+        let (mut tap, mut spout) = pair(WAITING_BYTES_MAX);
         tap.note(notice("a", What::Occupied));
         tap.note(notice("b", What::Occupied));
         assert!(spout.try_next().is_none());
@@ -146,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_counted_and_the_rest_goes_on() {
-        let (mut tap, mut spout) = pair();
+        let (mut tap, mut spout) = pair(WAITING_BYTES_MAX);
         for _ in 0..TURNS_MAX + 3 {
             tap.note(notice("a", What::CacheMiss));
             tap.hand_over();
@@ -161,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_turn_is_bounded_in_bytes() {
-        let (mut tap, mut spout) = pair();
+        let (mut tap, mut spout) = pair(WAITING_BYTES_MAX);
         let weight = notice("a", What::CacheMiss).weight();
         let most = TURN_BYTES_MAX / weight;
         (0..most + 5).for_each(|_| tap.note(notice("a", What::CacheMiss)));
@@ -172,7 +174,7 @@ mod tests {
 
     #[test]
     fn counts_of_one_channel_that_follow_each_other_are_one() {
-        let (mut tap, mut spout) = pair();
+        let (mut tap, mut spout) = pair(WAITING_BYTES_MAX);
         for (channel, count) in [("a", 1), ("a", 2), ("b", 1), ("a", 3)] {
             tap.note(notice(channel, What::SubscriptionCount(count)));
         }

@@ -116,6 +116,20 @@ impl Violation {
 }
 
 impl Reader {
+    /// A reader that ignores all input, as after a close frame.
+    #[must_use]
+    pub fn deaf() -> Self {
+        let deaf = Partial { awaited: Awaited::Nothing { overrun: false }, message: None };
+        Self { partial: Some(Box::new(deaf)) }
+    }
+
+    /// Bytes of memory that the message takes of which not all has come.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
+        message.map_or(0, Assembly::capacity)
+    }
+
     /// Takes the next bytes of the client and hands each message that they complete to `sink`, in
     /// order. Returns how many bytes it took: all of them, unless the sink paused. Those are
     /// unmasked in place, so they are garbage afterwards.

@@ -42,6 +42,8 @@ mod http;
 #[allow(dead_code, reason = "not every test is left out somewhere")]
 #[path = "../left_out/mod.rs"]
 mod left_out;
+#[path = "../it/memory_limit_group.rs"]
+mod memory_limit_group;
 #[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
 #[path = "../it/raw.rs"]
 mod raw;

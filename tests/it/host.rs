@@ -18,6 +18,8 @@ fn a_doctor_tells_where_memory_goes() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("\nrecord of the socket"), "{text}");
     assert!(text.contains("\nAn idle connection takes "), "{text}");
+    assert!(text.contains("\nheld for clients at most"), "{text}");
+    assert!(text.contains("\nThe bounds add up to "), "{text}");
 }
 
 #[test]

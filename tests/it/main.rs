@@ -102,6 +102,8 @@ mod gateway;
 mod http;
 #[path = "../left_out/mod.rs"]
 mod left_out;
+#[allow(dead_code, reason = "shared with the tests of `hostile`, which use the rest")]
+mod memory_limit_group;
 mod raw;
 mod receiver;
 mod sign;

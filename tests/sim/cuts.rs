@@ -46,6 +46,7 @@ impl Small {
             port: bus::connect::<Message>(1, 8).unwrap().remove(0),
             tap: Tap::default(),
             refusals: Arc::default(),
+            memory: Default::default(),
         };
         Self { shard: Shard::new(ring, parts), net, apps }
     }

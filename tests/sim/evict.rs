@@ -42,6 +42,7 @@ fn connections_of_an_app_that_goes_close_in_portions_and_all_others_stay() {
         port,
         tap: Tap::default(),
         refusals: Arc::default(),
+        memory: Default::default(),
     };
     let slots = u32::try_from(LEAVING + STAYING).unwrap();
     let ring = SimRing::new(net.clone(), 1, Faults::NONE, slots, 4096, 4096);

@@ -52,6 +52,7 @@ impl Common {
             port,
             tap: Tap::default(),
             refusals: Arc::default(),
+            memory: Default::default(),
         };
         let ring = SimRing::new(self.net.clone(), seed, Faults::NONE, 4, 4, 4096);
         Shard::new(ring, parts)

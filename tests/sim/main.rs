@@ -18,6 +18,7 @@ mod evict;
 mod ledger;
 mod mailboxes;
 mod plan;
+mod pressure;
 mod stream;
 mod world;
 

@@ -97,6 +97,7 @@ impl World {
                 port,
                 tap: Tap::default(),
                 refusals: Arc::default(),
+                memory: Default::default(),
             };
             Shard::new(ring, parts)
         };

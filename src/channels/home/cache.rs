@@ -21,6 +21,14 @@ pub struct CacheBounds {
     pub bytes: usize,
 }
 
+impl CacheBounds {
+    /// A part of these bounds.
+    #[must_use]
+    pub const fn divided_by(self, parts: usize) -> Self {
+        Self { events: self.events / parts, bytes: self.bytes / parts }
+    }
+}
+
 /// When a cached event expires, and its number, which tells those apart that expire in the same
 /// millisecond: the older of two goes first.
 pub(super) type Expiry = (Millis, u64);
@@ -56,6 +64,11 @@ impl Cache {
             total: Share { events: 0, bytes: 0 },
             cachings: 0,
         }
+    }
+
+    /// Sets other bounds. [`excess`](Self::excess) has to follow.
+    pub(super) const fn bound(&mut self, bounds: CacheBounds) {
+        self.bounds = bounds;
     }
 
     /// Whether an event of this size can be kept at all.

@@ -38,6 +38,8 @@ pub(super) enum Subscriptions {
 #[derive(Debug)]
 pub(super) struct Many {
     list: Vec<Subscription>,
+    /// What they hold, in bytes, as they were weighed when they were added.
+    bytes: usize,
     /// Places in `list` by topic, for long lists only.
     index: Option<HashMap<u32, u32>>,
 }
@@ -71,26 +73,46 @@ impl Subscriptions {
         }
     }
 
-    pub(super) fn push(&mut self, subscription: Subscription) {
+    /// Adds one. `weigh` tells the bytes that a subscription holds, always the same for the same.
+    pub(super) fn push(
+        &mut self,
+        subscription: Subscription,
+        weigh: impl Fn(&Subscription) -> usize,
+    ) {
         *self = match std::mem::take(self) {
             Self::None => Self::One(subscription),
             Self::One(first) => {
-                Self::Many(Box::new(Many { list: vec![first, subscription], index: None }))
+                let bytes = weigh(&first) + weigh(&subscription);
+                Self::Many(Box::new(Many { list: vec![first, subscription], bytes, index: None }))
             }
             Self::Many(mut many) => {
+                many.bytes += weigh(&subscription);
                 many.push(subscription);
                 Self::Many(many)
             }
         };
     }
 
+    /// What they hold, in bytes. A single one counts as none: it holds less than its connection.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::None | Self::One(_) => 0,
+            Self::Many(many) => many.bytes,
+        }
+    }
+
     /// Takes out the subscription at this place, which the last one gets. There has to be one.
-    pub(super) fn swap_remove(&mut self, at: u32) -> Option<Subscription> {
+    pub(super) fn swap_remove(
+        &mut self,
+        at: u32,
+        weigh: impl Fn(&Subscription) -> usize,
+    ) -> Option<Subscription> {
         match std::mem::take(self) {
             Self::None => None,
             Self::One(only) => Some(only),
             Self::Many(mut many) => {
                 let removed = many.swap_remove(at);
+                many.bytes = many.bytes.saturating_sub(weigh(&removed));
                 *self = match many.list.len() {
                     1 => many.list.pop().map_or(Self::None, Self::One),
                     _ => Self::Many(many),

@@ -296,12 +296,12 @@ fn a_limit_of_memory_below_what_the_process_needs_is_refused_at_the_start_with_t
     };
     let small = config("10M");
     let sentence = "server.memory_limit is 10M, but 2 shards take 19M before the first connection: \
-        set it to 20M or more, as much more as connections and messages are to have, or to `auto`";
+        set it to 22M or more, as much more as connections and messages are to have, or to `auto`";
     assert_eq!(small.holds().unwrap_err().to_string(), sentence);
     // A process that serves may be told so.
     assert_eq!(small.notes, [format!("{sentence}.")]);
-    assert_eq!(config("20M").holds(), Ok(()));
-    assert_eq!(config("20M").notes, [""; 0]);
+    assert_eq!(config("22M").holds(), Ok(()));
+    assert_eq!(config("22M").notes, [""; 0]);
     assert_eq!(config("none").holds(), Ok(()));
 }
 

@@ -1,0 +1,281 @@
+//! How much the shards may take on for clients between two looks at the memory.
+//!
+//! A look by time alone comes too late: within a millisecond clients can ask for more than the
+//! reserve has, and a control thread on a busy machine waits longer than that for its turn. So a
+//! shard charges what it takes on for a client, by an estimate that is rather too high. An
+//! [`Allowance`] is as much as the last look found to be free. Whoever finds it used up looks again
+//! on its own thread (some 50 us), and refuses the client if nothing is free.
+//!
+//! How to use it: the control thread says by what to measure ([`Allowance::measure_by`]) and looks
+//! from time to time ([`Allowance::look`]). Each shard holds a [`Lease`], which takes from the
+//! allowance in large parts, so that a charge costs an addition.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::Notify;
+
+/// What was found at a look, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// In use.
+    pub used: u64,
+    /// The most that may be in use.
+    pub limit: u64,
+}
+
+impl Reading {
+    /// Bytes that are not in use.
+    #[must_use]
+    pub const fn left(self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
+
+    /// Bytes that are kept for the clients that are connected.
+    #[must_use]
+    pub fn reserve(self) -> u64 {
+        reserve(self.limit)
+    }
+
+    /// Bytes that may be taken for something new.
+    #[must_use]
+    pub fn free(self) -> u64 {
+        self.left().saturating_sub(self.reserve())
+    }
+}
+
+/// The reserve of a limit: a twentieth, but at least 8 MiB, because what the kernel takes for
+/// sockets in a burst does not shrink with the limit, and at most 1 GiB, because it does not grow
+/// with the host. Of a very small limit it is an eighth.
+#[must_use]
+pub fn reserve(limit: u64) -> u64 {
+    let least = RESERVE_MIN.min(limit / 8);
+    (limit / 20).clamp(least, RESERVE_MAX)
+}
+
+const RESERVE_MIN: u64 = 8 << 20;
+const RESERVE_MAX: u64 = 1 << 30;
+
+/// Bytes that shards may take on after such a look: what is free, and an eighth of the reserve. So
+/// when the first client is refused, the control thread finds the reserve touched as well, and says
+/// so to everybody.
+fn allowed(reading: Reading) -> u64 {
+    reading.left().saturating_sub(reading.reserve() / 8 * 7)
+}
+
+/// Measures the memory. `None`: it cannot be read at the moment.
+pub type Gauge = Arc<dyn Fn() -> Option<Reading> + Send + Sync>;
+
+/// The allowance of all shards of the process. See the module.
+pub struct Allowance {
+    /// Bytes that were ever charged.
+    taken: AtomicU64,
+    /// The value of `taken` at which the last look has to be repeated.
+    until: AtomicU64,
+    /// Written by the control thread when the limit changes. None: memory is not limited.
+    gauge: RwLock<Option<Gauge>>,
+    /// A look of a shard has found nothing free: the control thread is to tell everybody.
+    used_up: Notify,
+}
+
+impl Allowance {
+    /// Measures by this from now on; by none, everything is allowed.
+    pub fn measure_by(&self, gauge: Option<Gauge>) {
+        let unlimited = gauge.is_none();
+        *self.gauge.write().unwrap_or_else(PoisonError::into_inner) = gauge;
+        match unlimited {
+            true => self.until.store(u64::MAX, Ordering::Relaxed),
+            false => drop(self.look()),
+        }
+    }
+
+    /// Looks how much memory is left, and allows what is free. `None`: memory is not limited, or
+    /// cannot be read; what was allowed stays so.
+    pub fn look(&self) -> Option<Reading> {
+        let gauge = self.gauge.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        // Before the look: what is charged meanwhile may be in use already and counts twice, which
+        // errs on the safe side.
+        let taken = self.taken.load(Ordering::Relaxed);
+        let reading = gauge()?;
+        self.until.store(taken.saturating_add(allowed(reading)), Ordering::Relaxed);
+        Some(reading)
+    }
+
+    /// Resolves when a shard has found the allowance used up since this was last awaited.
+    pub async fn used_up(&self) {
+        self.used_up.notified().await;
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        if self.try_take(bytes) {
+            return true;
+        }
+        self.look();
+        self.try_take(bytes)
+    }
+
+    fn try_take(&self, bytes: u64) -> bool {
+        let taken = self.taken.fetch_add(bytes, Ordering::Relaxed);
+        let fits = taken.saturating_add(bytes) <= self.until.load(Ordering::Relaxed);
+        if !fits {
+            self.taken.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+impl Default for Allowance {
+    /// Memory is not limited.
+    fn default() -> Self {
+        Self {
+            taken: AtomicU64::new(0),
+            until: AtomicU64::new(u64::MAX),
+            gauge: RwLock::new(None),
+            used_up: Notify::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Allowance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [taken, until] = [&self.taken, &self.until].map(|of| of.load(Ordering::Relaxed));
+        f.debug_struct("Allowance").field("taken", &taken).field("until", &until).finish()
+    }
+}
+
+/// One shard's part of the allowance.
+#[derive(Debug, Default)]
+pub struct Lease {
+    of: Arc<Allowance>,
+    /// Bytes that were taken and are not charged yet.
+    left: u64,
+    /// When nothing was free, in milliseconds of its owner's clock.
+    refused_ms: Option<u64>,
+}
+
+impl Lease {
+    /// A lease of nothing yet.
+    #[must_use]
+    pub const fn new(of: Arc<Allowance>) -> Self {
+        Self { of, left: 0, refused_ms: None }
+    }
+
+    /// Another lease of the same allowance.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self::new(Arc::clone(&self.of))
+    }
+
+    /// Charges this many bytes. `false`: nothing is charged, because no memory is free for them.
+    /// `now_ms` is the time in milliseconds, on any clock that its owner keeps to.
+    pub fn charge(&mut self, bytes: usize, now_ms: u64) -> bool {
+        let bytes = bytes as u64;
+        if self.left < bytes && !self.extend(bytes, now_ms) {
+            return false;
+        }
+        self.left -= bytes;
+        true
+    }
+
+    fn extend(&mut self, bytes: u64, now_ms: u64) -> bool {
+        // A flood of messages that are refused must not look at the memory for each of them.
+        if self.refused_ms.is_some_and(|at| now_ms.saturating_sub(at) < LOOK_PAUSE_MS) {
+            return false;
+        }
+        for part in [PART.max(bytes), bytes] {
+            if self.of.take(part) {
+                (self.left, self.refused_ms) = (self.left + part, None);
+                return true;
+            }
+        }
+        self.refused_ms = Some(now_ms);
+        self.of.used_up.notify_one();
+        false
+    }
+}
+
+/// Bytes that a lease takes at a time: small against the reserve, and some hundred subscriptions.
+const PART: u64 = 64 << 10;
+
+/// How long a lease does not look again when it found nothing free.
+const LOOK_PAUSE_MS: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_reserve_is_a_twentieth_with_a_floor_for_small_limits_and_a_cap_for_large_ones() {
+        let mib = |limit| reserve(limit * MIB) / MIB;
+        assert_eq!([32, 64, 128, 512].map(mib), [4, 8, 8, 25]);
+        assert_eq!([4096, 20_480, 262_144].map(mib), [204, 1024, 1024]);
+    }
+
+    /// A gauge that finds what the test says.
+    fn measured(allowance: &Allowance) -> Arc<AtomicU64> {
+        let used = Arc::new(AtomicU64::new(0));
+        let read = Arc::clone(&used);
+        let gauge = move || Some(Reading { used: read.load(Ordering::Relaxed), limit: 100 * MIB });
+        allowance.measure_by(Some(Arc::new(gauge)));
+        used
+    }
+
+    #[test]
+    fn no_more_is_charged_than_was_free_however_many_charge() {
+        let allowance = Arc::new(Allowance::default());
+        let used = measured(&allowance);
+        used.store(90 * MIB, Ordering::Relaxed);
+        allowance.look();
+        let mut leases = [0; 3].map(|_| Lease::new(Arc::clone(&allowance)));
+        // What is charged is in use at once.
+        let mut charged = 0;
+        while leases.iter_mut().any(|lease| lease.charge(1000, 0)) {
+            charged += 1000;
+            used.store(90 * MIB + charged, Ordering::Relaxed);
+        }
+        // What is left beside 7 of the 8 MiB of the reserve.
+        let free = 3 * MIB;
+        assert!(charged <= free && charged > free - 4 * PART, "{charged} of {free}");
+    }
+
+    #[test]
+    fn it_looks_again_when_it_is_used_up_and_after_a_refusal_not_before_a_pause() {
+        let allowance = Arc::new(Allowance::default());
+        let used = measured(&allowance);
+        let mut lease = Lease::new(Arc::clone(&allowance));
+        let mib = usize::try_from(MIB).unwrap();
+        // The first look found 93 MiB to be allowed; nothing that was charged is in use later on.
+        for _ in 0..1000 {
+            assert!(lease.charge(mib, 0));
+        }
+        used.store(93 * MIB, Ordering::Relaxed);
+        while lease.charge(mib, 0) {}
+        used.store(0, Ordering::Relaxed);
+        assert!(!lease.charge(mib, 9));
+        assert!(lease.charge(mib, 10));
+    }
+
+    #[test]
+    fn without_a_limit_everything_is_allowed() {
+        let allowance = Arc::new(Allowance::default());
+        let used = measured(&allowance);
+        used.store(100 * MIB, Ordering::Relaxed);
+        allowance.look();
+        let mut lease = Lease::new(Arc::clone(&allowance));
+        assert!(!lease.charge(1, 0));
+        allowance.measure_by(None);
+        assert!(lease.charge(usize::MAX / 2, 10));
+    }
+
+    #[tokio::test]
+    async fn whoever_finds_it_used_up_tells_the_control_thread() {
+        let allowance = Arc::new(Allowance::default());
+        measured(&allowance).store(100 * MIB, Ordering::Relaxed);
+        allowance.look();
+        assert!(!Lease::new(Arc::clone(&allowance)).charge(1, 0));
+        allowance.used_up().await;
+    }
+}
