@@ -3,6 +3,7 @@
 //! system calls of `io_uring`, and `memory.rs` calls the allocator's C functions. Without Miri the
 //! same tests run under AddressSanitizer, see `scripts/test`.
 
+#[cfg(test)]
 #[path = "../../src/ring/buffers.rs"]
 mod buffers;
 
