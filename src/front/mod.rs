@@ -14,6 +14,8 @@ mod body;
 mod clock;
 mod connection;
 pub mod door;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod gateway;
 mod listener;
 mod pace;
