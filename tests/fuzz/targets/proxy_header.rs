@@ -14,6 +14,7 @@ enum Input<'a> {
     Raw(&'a [u8]),
     Line(&'a [u8]),
     Binary { command: u8, family: u8, length: u16, rest: &'a [u8] },
+    Short { v6: bool, length: u8, rest: &'a [u8] },
     Sent { from: Pair, ports: (u16, u16), binary: bool, extensions: &'a [u8], behind: &'a [u8] },
 }
 
@@ -78,7 +79,17 @@ fuzz_target!(|input: Input<'_>| {
             check(&[b"PROXY ", line].concat());
         }
         Input::Binary { command, family, length, rest } => {
-            check(&[&SIGNATURE[..], &[command, family], &length.to_be_bytes(), rest].concat());
+            let bytes = [&SIGNATURE[..], &[command, family], &length.to_be_bytes(), rest].concat();
+            if let Beginning::Whole(_, client) = check(&bytes) {
+                let tells = command == 0x21 && matches!(family, 0x11 | 0x21);
+                assert_eq!(client.is_some(), tells);
+            }
+        }
+        Input::Short { v6, length, rest } => {
+            let (family, needs) = if v6 { (0x21, 36) } else { (0x11, 12) };
+            let bytes = [&SIGNATURE[..], &[0x21, family, 0, length], rest].concat();
+            let wrong = check(&bytes) == Beginning::Wrong;
+            assert_eq!(wrong, length < needs, "an address of {length} bytes");
         }
         Input::Sent { from, ports, binary, extensions, behind } => {
             let header = sent(from, ports, binary, extensions);

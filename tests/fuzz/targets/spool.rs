@@ -16,7 +16,7 @@ use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::webhook::{EventKind, Url, Webhook, Webhooks};
 use ringwave::webhooks::fuzzing::Process;
 use ringwave::webhooks::{Notice, What};
-use ringwave_fuzz::{Place, app};
+use ringwave_fuzz::{Json, Place, app};
 use serde_json::{Value, json};
 
 #[derive(Arbitrary, Debug)]
@@ -40,14 +40,18 @@ enum File<'a> {
     Raw(u8, &'a [u8]),
     Labelled { number: u8, events: u64, other: bool, body: &'a [u8] },
     Body { number: u8, time: &'a str, events: &'a str },
+    Counted { number: u8, label: u64, events: u8 },
+    Other { number: u8, body: Json },
 }
 
 impl File<'_> {
     fn number(&self) -> u8 {
         match self {
-            Self::Raw(number, _) | Self::Labelled { number, .. } | Self::Body { number, .. } => {
-                *number
-            }
+            Self::Raw(number, _)
+            | Self::Labelled { number, .. }
+            | Self::Body { number, .. }
+            | Self::Counted { number, .. }
+            | Self::Other { number, .. } => *number,
         }
     }
 
@@ -60,6 +64,14 @@ impl File<'_> {
             Self::Labelled { events, other, body, .. } => {
                 let url = if *other { "http://b/" } else { URL };
                 [label(*events, url).as_bytes(), body].concat()
+            }
+            Self::Counted { label: events, events: count, .. } => {
+                let list = vec!["1"; usize::from(*count % 5)].join(",");
+                let body = format!("{{\"time_ms\":1,\"events\":[{list}]}}");
+                [label(*events, URL), body].concat().into_bytes()
+            }
+            Self::Other { body: Json(body), .. } => {
+                [label(1, URL), body.to_string()].concat().into_bytes()
             }
             Self::Body { time, events, .. } => {
                 let body = format!("{{\"time_ms\":{time},\"events\":[{events}]}}");
