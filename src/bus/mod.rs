@@ -14,6 +14,7 @@
 //!   arrives after that writes the eventfd.
 
 mod outside;
+mod sync;
 mod wake;
 
 use std::collections::VecDeque;

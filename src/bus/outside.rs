@@ -3,12 +3,13 @@
 
 use std::collections::VecDeque;
 use std::mem::discriminant;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::TrySendError;
 use tokio::sync::Notify;
 
 use super::Peer;
+use super::sync::{Mutex, MutexGuard};
 use crate::id::ShardId;
 
 /// Sends from the control thread. Clones share what waits, so that order holds among them.

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use rustix::event::{EventfdFlags, eventfd};
+
+use super::sync::{AtomicBool, Ordering, fence};
 
 /// An eventfd with a flag that says whether its owner sleeps.
 ///

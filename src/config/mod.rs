@@ -13,6 +13,8 @@ mod changes;
 mod dotenv;
 mod file;
 mod form;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod import;
 mod keys;
 mod notes;

@@ -15,6 +15,8 @@ mod clock;
 mod connection;
 pub mod door;
 mod framing;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod gateway;
 mod listener;
 mod pace;

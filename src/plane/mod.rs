@@ -464,7 +464,7 @@ impl<R: Ring> Plane<R> {
     /// Takes completions and handles them. Whatever is not read waits in buffers and sockets, and
     /// the peers' own TCP slows them down.
     pub fn poll(&mut self, intake: Intake, host: &mut impl Host<R>) {
-        let paused = intake == Intake::Nothing || self.throttle.held() > throttle::HELD_MAX;
+        let paused = intake == Intake::Nothing || self.throttle.held() > HELD_MAX;
         self.paused = paused;
         if self.outbox.stalled() {
             return;

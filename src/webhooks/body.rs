@@ -1,6 +1,7 @@
 //! The form of an event and of a request's body, as Pusher's server libraries read them.
 
-use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Notice, What};
@@ -18,6 +19,18 @@ pub(super) const CLOSING: &[u8] = b"]}";
 pub(super) fn restamped(body: &[u8], time_ms: u64) -> Vec<u8> {
     let events = body.iter().position(|&byte| byte == b',').map_or(body, |at| &body[at..]);
     [format!(r#"{{"time_ms":{time_ms}"#).as_bytes(), events].concat()
+}
+
+/// The number of events of a body of ours; `None` for anything else.
+pub(super) fn count(body: &[u8]) -> Option<usize> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        time_ms: u64,
+        events: Vec<IgnoredAny>,
+    }
+    let Body { time_ms, events } = serde_json::from_slice(body).ok()?;
+    body.starts_with(opening(time_ms).as_bytes()).then_some(events.len())
 }
 
 /// One event as JSON.
@@ -106,6 +119,23 @@ mod tests {
         let body = |time| [opening(time).as_bytes(), b"1,2", CLOSING].concat();
         assert_eq!(restamped(&body(1), 23), body(23));
         assert_eq!(body(23), br#"{"time_ms":23,"events":[1,2]}"#);
+    }
+
+    #[test]
+    fn only_bodies_of_ours_have_a_number_of_events() {
+        for (body, events) in [
+            (r#"{"time_ms":23,"events":[]}"#, Some(0)),
+            (r#"{"time_ms":23,"events":[{"name":"a,b"},{}]}"#, Some(2)),
+            (r#"{"events":[1,2],"time_ms":23}"#, None),
+            (r#"{"time_ms": 23,"events":[1]}"#, None),
+            (r#"{"time_ms":23,"events":[1],"more":1}"#, None),
+            (r#"{"time_ms":-1,"events":[1]}"#, None),
+            (r#"{"time_ms":23,"events":[1}"#, None),
+            (r#""a,b""#, None),
+            ("", None),
+        ] {
+            assert_eq!(count(body.as_bytes()), events, "{body}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@
 mod body;
 mod courier;
 mod dispatch;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod lane;
 mod settling;

@@ -88,6 +88,15 @@ fn what_nobody_wants_and_what_is_broken_is_removed() {
             "00000000000000f1.webhook",
             "{\"app_id\":\"app-id\",\"url\":\"http://a/\",\"events\":1}\n{",
         ),
+        (
+            "00000000000000ee.webhook",
+            "{\"app_id\":\"app-id\",\"url\":\"http://a/\",\"events\":1}\n\"no,body\"",
+        ),
+        (
+            "00000000000000ef.webhook",
+            "{\"app_id\":\"app-id\",\"url\":\"http://a/\",\"events\":18446744073709551615}\n\
+             {\"time_ms\":1,\"events\":[1]}",
+        ),
         ("00000000000000f2.unfinished", "{"),
     ] {
         fs::write(place.0.join(name), text).unwrap();

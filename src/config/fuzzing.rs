@@ -1,0 +1,47 @@
+//! Floor 6. What the targets of `tests/fuzz` call of the configuration. They are compiled with
+//! `--cfg fuzzing`; nothing else has this.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::dotenv::DotEnv;
+use super::file::File;
+use super::settings::ALL;
+use super::sources::Sources;
+use super::{Config, ConfigError, Environment, Flags, resolve};
+
+/// A `.env` as it was read: per variable its value and its line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Variables {
+    /// By name.
+    pub values: BTreeMap<String, (String, usize)>,
+    /// The line from which on the file was dropped.
+    pub unclosed: Option<usize>,
+}
+
+/// Reads the bytes of a `.env`, with these variables in the process environment.
+///
+/// # Errors
+/// The line that Laravel would not read, and the sentence about it.
+pub fn dotenv(bytes: &[u8], outer: &Environment) -> Result<Variables, (usize, String)> {
+    let read = DotEnv::parse(bytes, |name| outer.get(name).cloned());
+    let read = read.map_err(|malformed| (malformed.line, malformed.to_string()))?;
+    let value = |name: &str| read.variable(name).map(|it| (it.value.clone(), it.line));
+    let values = read.names().filter_map(|name| Some((name.to_owned(), value(name)?))).collect();
+    Ok(Variables { values, unclosed: read.unclosed() })
+}
+
+/// The configuration of a `ringwave.toml` of this text by itself.
+///
+/// # Errors
+/// As [`load`](super::load).
+pub fn toml(text: &str) -> Result<Config, ConfigError> {
+    let file = File::parse(Path::new("ringwave.toml"), text)?;
+    let (flags, environment) = (Flags::default(), Environment::new());
+    resolve(&Sources::of_file(&flags, &environment, file), false)
+}
+
+/// The keys of all settings: `server.port`.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|setting| setting.declaration().key)
+}

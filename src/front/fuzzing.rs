@@ -1,0 +1,36 @@
+//! What the targets of `tests/fuzz` call of the front. They are compiled with `--cfg fuzzing`;
+//! nothing else has this.
+
+use std::net::IpAddr;
+
+use hyper::header::HeaderMap;
+
+use super::address::{Peer, TrustedProxies};
+use super::proxy_header::{self, Header, Start};
+
+/// The client behind a request from this address, or over a unix socket.
+#[must_use]
+pub fn client(proxies: &TrustedProxies, peer: Option<IpAddr>, head: &HeaderMap) -> Option<IpAddr> {
+    proxies.client(peer.map_or(Peer::Unix, Peer::of), head)
+}
+
+/// What the first bytes of a connection are that begins with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// A header of this length, with the client's address if it has one.
+    Whole(usize, Option<IpAddr>),
+    /// What a header may begin with.
+    Partial,
+    /// No header.
+    Wrong,
+}
+
+/// Reads the header at the beginning of `bytes`.
+#[must_use]
+pub fn proxy_header(bytes: &[u8]) -> Beginning {
+    match proxy_header::parse(bytes) {
+        Start::Whole(Header { client, len }) => Beginning::Whole(len, client),
+        Start::Partial => Beginning::Partial,
+        Start::Wrong => Beginning::Wrong,
+    }
+}

@@ -1,0 +1,64 @@
+//! What the targets of `tests/fuzz` call of the webhooks. They are compiled with `--cfg fuzzing`;
+//! nothing else has this.
+
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::protocol::app::Apps;
+use crate::time::Millis;
+
+use super::Notice;
+use super::dispatch::Dispatch;
+use super::lane::Bounds;
+use super::spool::Spool;
+
+/// A process with a spool, up to where requests would be sent.
+#[derive(Debug)]
+pub struct Process {
+    spool: Spool,
+    dispatch: Dispatch,
+    now: Millis,
+}
+
+impl Process {
+    /// Starts with what an earlier process left in this directory.
+    ///
+    /// # Errors
+    /// The directory cannot be used.
+    pub fn start(directory: &Path, apps: &Apps, queue_bytes: usize) -> io::Result<Self> {
+        let mut spool = Spool::open(directory)?;
+        let mut dispatch = Dispatch::new(apps, Bounds { queue_bytes, spooled: true }, UNIX_MS);
+        spool.restore(&mut dispatch);
+        Ok(Self { spool, dispatch, now: Millis(0) })
+    }
+
+    /// Takes what happened, and lets its window pass.
+    pub fn take(&mut self, notices: impl IntoIterator<Item = Notice>) {
+        notices.into_iter().for_each(|notice| self.dispatch.take(notice, self.now));
+        self.now = Millis(self.now.0 + 1000);
+        self.dispatch.tick(self.now);
+        self.now = Millis(self.now.0 + 1000);
+        // Seals what its window has ended for. The first of it is on its way for ever.
+        let _first = self.dispatch.next(self.now);
+        self.spool.follow(self.dispatch.changes(), &self.dispatch);
+    }
+
+    /// Delivers the next request. Returns its body.
+    pub fn deliver(&mut self) -> Option<Bytes> {
+        let delivery = self.dispatch.next(self.now)?;
+        self.dispatch.delivered(delivery.lane);
+        self.spool.follow(self.dispatch.changes(), &self.dispatch);
+        Some(delivery.body)
+    }
+
+    /// Events that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.dispatch.waiting()
+    }
+}
+
+/// Unix time at the start.
+const UNIX_MS: u64 = 1_700_000_000_000;

@@ -1,0 +1,189 @@
+//! The front of one shard on a thread of its own, behind a unix socket, with a shard that records
+//! what it is told and holds it to the front's contract.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use ringwave::channels::{CachedEvent, ChannelState, Publication};
+use ringwave::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
+use ringwave::front::{Command, CurrentSettings, Gateway, Listeners, Settings, serve};
+use ringwave::id::SocketId;
+use ringwave::protocol::app::{App, Apps};
+use ringwave::protocol::names::ChannelName;
+use tokio::sync::watch;
+
+use crate::{Place, app};
+
+/// Nothing that is answered at all takes longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the shard was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// An event for a channel: name, frame, the connection that does not want it.
+    Published { channel: String, event: String, frame: Vec<u8>, except: Option<SocketId> },
+    /// All connections of this user are to be closed.
+    Terminated(String),
+    /// A WebSocket was opened. What came behind its handshake.
+    Adopted(Vec<u8>),
+}
+
+/// A front that runs until the process ends.
+#[derive(Debug)]
+pub struct FrontEnd {
+    place: Place,
+    heard: Receiver<Heard>,
+    _stop: watch::Sender<bool>,
+}
+
+impl FrontEnd {
+    /// Starts it, with this prefix of paths.
+    pub fn start(prefix: &str) -> Self {
+        let place = Place::new("front");
+        let listener = UnixListener::bind(place.path().join("socket")).expect("a unix socket");
+        let (teller, heard) = channel();
+        let (stop, stopped) = watch::channel(false);
+        let settings = Settings { path_prefix: prefix.to_owned(), ..Settings::default() };
+        thread::spawn(move || {
+            let builder = tokio_uring::builder();
+            let runtime = tokio_uring::Runtime::new(&builder).expect("io_uring");
+            let listeners = Listeners { unix: vec![listener.into()], ..Listeners::default() };
+            let shard = Shard { apps: Arc::new(Apps::new(vec![app()])), teller };
+            let settings = CurrentSettings::new(settings);
+            runtime.block_on(async {
+                serve(listeners, shard, settings, stopped).expect("the front starts").await;
+            });
+        });
+        Self { place, heard, _stop: stop }
+    }
+
+    /// Sends these pieces on a connection, ends it, and reads what is answered and what the shard
+    /// was told meanwhile.
+    pub fn exchange<'p>(
+        &self,
+        pieces: impl IntoIterator<Item = &'p [u8]>,
+    ) -> (Vec<u8>, Vec<Heard>) {
+        let mut stream =
+            UnixStream::connect(self.place.path().join("socket")).expect("the front listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
+            // The front may have refused already, and reads no more.
+            if stream.write_all(piece).is_err() {
+                break;
+            }
+        }
+        let _ended = stream.shutdown(Shutdown::Write);
+        let mut answers = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            match stream.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => answers.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    panic!("no answer and no end within {PATIENCE:?}");
+                }
+                Err(_) => break,
+            }
+        }
+        (answers, self.heard.try_iter().collect())
+    }
+}
+
+#[derive(Clone)]
+struct Shard {
+    apps: Arc<Apps>,
+    teller: Sender<Heard>,
+}
+
+impl Shard {
+    fn publish(&self, app: &App, events: Vec<Publication>) -> Vec<ChannelState> {
+        assert!(!events.is_empty(), "a publish without events");
+        let limits = &app.limits;
+        let mut states = Vec::new();
+        for event in events {
+            assert!(event.channel.len() <= limits.max_channel_name);
+            assert!(event.event.len() <= limits.max_event_name.unwrap_or(usize::MAX));
+            assert!(!event.channel.contains(char::is_control));
+            assert_eq!(event.cached.is_some(), event.channel.kind().is_cache());
+            states.push(state(&event.channel));
+            let told = Heard::Published {
+                channel: event.channel.as_str().to_owned(),
+                event: event.event.to_string(),
+                frame: event.frame.bytes().to_vec(),
+                except: event.except,
+            };
+            let _heard = self.teller.send(told);
+        }
+        states
+    }
+}
+
+fn state(channel: &ChannelName) -> ChannelState {
+    let cached = CachedEvent { data: r#"{"a":1}"#.into(), ttl_s: 60 };
+    ChannelState {
+        subscription_count: 3,
+        user_count: if channel.kind().is_presence() { 2 } else { 0 },
+        cached: channel.kind().is_cache().then_some(cached),
+    }
+}
+
+impl Gateway for Shard {
+    fn apps(&self) -> Arc<Apps> {
+        Arc::clone(&self.apps)
+    }
+
+    fn submit(&self, command: Command) {
+        match command {
+            Command::Publish { app, events, reply } => {
+                let _ = reply.send(Ok(self.publish(&app, events)));
+            }
+            Command::Channels { reply, .. } => {
+                let name = |text| ChannelName::parse(text, 40, true).expect("a name");
+                let names = ["presence-a", "news"].map(name);
+                let _ = reply.send(names.map(|name| (name.clone(), state(&name))).into());
+            }
+            Command::Channel { channel, reply, .. } => {
+                let _ = reply.send(state(&channel));
+            }
+            Command::Users { channel, reply, .. } => {
+                assert!(channel.kind().is_presence());
+                let _ = reply.send(["1", "\"2\""].map(Box::from).into());
+            }
+            Command::Terminate { user_id, reply, .. } => {
+                let _heard = self.teller.send(Heard::Terminated(user_id));
+                let _ = reply.send(());
+            }
+            Command::Adopt(upgraded) => {
+                assert!(upgraded.opening.starts_with(b"HTTP/1.1 101 "), "{:?}", upgraded.opening);
+                assert!(upgraded.admission.is_some());
+                let _heard = self.teller.send(Heard::Adopted(upgraded.leftover.to_vec()));
+            }
+        }
+    }
+
+    fn overloaded(&self) -> bool {
+        false
+    }
+
+    fn headroom(&self) -> Headroom {
+        Headroom::Enough
+    }
+
+    fn stopping(&self) -> Option<Newcomers> {
+        None
+    }
+
+    fn begin_request(&self) -> InFlight {
+        InFlight::default()
+    }
+
+    fn reserve(&self) -> Option<Reservation> {
+        Some(Reservation::of(&Rc::default()))
+    }
+}

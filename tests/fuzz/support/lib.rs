@@ -1,0 +1,75 @@
+//! What the targets share: an app whose secret they know, a shard that answers them, and files that
+//! go away.
+
+mod front;
+mod json;
+mod places;
+
+use std::time::Duration;
+
+use ringwave::id::{AppIndex, SocketId};
+use ringwave::protocol::app::{App, ClientEvents, Connections, Limits, Standing};
+use ringwave::protocol::auth::Secret;
+use ringwave::protocol::origin::Origins;
+use ringwave::protocol::webhook::Webhooks;
+
+pub use front::{FrontEnd, Heard};
+pub use json::{Json, NAMES, TEXTS};
+pub use places::Place;
+
+/// The key of [`app`].
+pub const KEY: &str = "app-key";
+/// The secret of [`app`].
+pub const SECRET: &str = "app-secret";
+/// What no sentence for an operator may repeat.
+pub const MARKER: &str = "tops3cretvalue";
+/// A connection.
+pub const SOCKET: SocketId = SocketId { high: 1234, low: 5678 };
+
+/// An app with limits that short inputs reach.
+pub fn app() -> App {
+    App {
+        index: AppIndex(0),
+        id: "app-id".into(),
+        key: KEY.into(),
+        secret: Secret::new(SECRET),
+        more_keys: Vec::new(),
+        standing: Standing::Enabled,
+        ping_interval: Duration::from_secs(60),
+        pong_timeout: Duration::from_secs(30),
+        activity_timeout_s: 30,
+        max_connections: None,
+        allowed_origins: Origins::parse(&["*".into()]).expect("a pattern"),
+        client_events: ClientEvents::Members,
+        client_events_on_public: false,
+        rate_limit: None,
+        strict_names: false,
+        subscription_errors: true,
+        subscription_counts: false,
+        auth_timestamp_tolerance: Duration::ZERO,
+        cache_ttl: Duration::from_secs(1800),
+        user_authentication_timeout: None,
+        webhooks: Webhooks::default(),
+        limits: Limits {
+            max_channel_name: 40,
+            max_event_name: Some(40),
+            max_event_data: Some(400),
+            max_channels_per_event: 4,
+            max_batch: Some(4),
+            max_request_size: 2_000,
+            max_presence_user_info: Some(60),
+            max_user_id: 20,
+            max_watchlist: 3,
+            max_client_event_data: Some(60),
+            max_client_events_per_second: Some(3),
+            ..Limits::default()
+        },
+        connections: Connections::of(AppIndex(0)),
+        requests: Default::default(),
+    }
+}
+
+/// `key:signature` of these parts by the app.
+pub fn auth(parts: &[&[u8]]) -> String {
+    format!("{KEY}:{}", Secret::new(SECRET).sign(parts))
+}
