@@ -90,8 +90,8 @@ impl ServiceManager {
 }
 
 /// Returns once every shard has taken a question from its mailbox, which its loop does in each
-/// turn. Says which one does not within `patience`.
-async fn roll_call(bus: &Outside<Message>, patience: Duration) {
+/// turn, and has done with whatever came before. Says which one does not within `patience`.
+pub(super) async fn roll_call(bus: &Outside<Message>, patience: Duration) {
     loop {
         let mut answers = Vec::new();
         // A mailbox without room is asked again below: its answer has been dropped.

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::shard::{Drain, Message, RETURN};
 use crate::webhooks::Courier;
 
-use super::{Shards, StartError, mailboxes};
+use super::{Shards, StartError, mailboxes, notify};
 
 /// Closes per second of an automatic window: half of a core for closing, and as much for those who
 /// return.
@@ -32,6 +32,9 @@ const DRAIN_GRACE: Duration = Duration::from_secs(4);
 
 /// The time of webhooks at the end, when no connection is left.
 const WEBHOOK_GRACE: Duration = Duration::from_secs(3);
+
+/// The time in which homes hear of the last subscriptions that ended: a turn of each.
+const HOMES_GRACE: Duration = Duration::from_millis(500);
 
 /// From the order to close the listeners to the end of the last requests.
 const LISTENERS_GRACE: Duration = Duration::from_secs(1);
@@ -55,7 +58,7 @@ pub(super) fn window(setting: Option<Duration>, connections: u64) -> Duration {
 
 /// The longest time of a stop, for a service manager.
 pub(super) fn patience(drain: Drain) -> Duration {
-    drain.lasts() + DRAIN_GRACE + WEBHOOK_GRACE + RETURN + LISTENERS_GRACE + THREADS_GRACE
+    drain.lasts() + DRAIN_GRACE + HOMES_GRACE + WEBHOOK_GRACE + RETURN + LISTENERS_GRACE + THREADS_GRACE
 }
 
 /// Ends all connections, then all threads.
@@ -76,6 +79,9 @@ pub(super) async fn run(
         Ok(emptied) => emptied?,
         Err(_elapsed) => tracing::warn!("requests or connections that do not end in time are cut"),
     }
+    // A shard is empty when the ends of its subscriptions are in the mailboxes of their homes; it is
+    // these that tell the webhooks.
+    let _silent = timeout(HOMES_GRACE, notify::roll_call(&bus, HOMES_GRACE)).await;
     courier.finish(WEBHOOK_GRACE).await;
     if !drain.successor {
         sleep(shards.since_last_close().map_or(Duration::ZERO, until_nobody_comes)).await;

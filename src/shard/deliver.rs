@@ -239,7 +239,7 @@ impl Core {
             Message::Traced(traced) => self.tell_traced(&traced),
             Message::Memory(headroom) => self.see_headroom(plane, headroom),
             // Nobody waits for an answer that came too late.
-            Message::RollCall(present) => drop(present.send(())),
+            Message::RollCall(present) => self.roll_calls.push(present),
             Message::Count(tell) => {
                 let channels = self.homes.occupied_counts().to_vec();
                 let _late = tell.send(Counts { connections: plane.open_connections(), channels });

@@ -35,7 +35,8 @@ pub enum Message {
     InForce(Arc<InForce>, oneshot::Sender<()>),
     /// From the control thread: so much memory is left.
     Memory(Headroom),
-    /// From the control thread: answer. A shard that does not turn cannot.
+    /// From the control thread: answer at the end of the turn, when everything that came before has
+    /// had its effect. A shard that does not turn cannot.
     RollCall(oneshot::Sender<()>),
     /// From the control thread: how much is there?
     Count(oneshot::Sender<Counts>),

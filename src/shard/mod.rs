@@ -34,6 +34,8 @@ mod users;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use crate::bus::Port;
 use crate::channels::{Homes, KeyHash, Local, UserHomes, Users};
 use crate::front;
@@ -119,6 +121,8 @@ struct Core {
     places: HashMap<u32, Place>,
     gathers: Gathers,
     parts: Parts,
+    /// Of the control thread, to be answered in this turn.
+    roll_calls: Vec<oneshot::Sender<()>>,
     tap: Tap,
     refusals: Arc<Refusals>,
     timers: Timers,
@@ -159,6 +163,7 @@ impl<R: Ring> Shard<R> {
             places: HashMap::new(),
             gathers: Gathers::default(),
             parts: Parts::default(),
+            roll_calls: Vec::new(),
             tap,
             refusals,
             timers: Timers::default(),
@@ -200,6 +205,10 @@ impl<R: Ring> Shard<R> {
         self.take_own_messages();
         self.core.port.flush();
         self.core.tap.hand_over();
+        for present in self.core.roll_calls.drain(..) {
+            // Nobody waits for an answer that came too late.
+            let _late = present.send(());
+        }
         true
     }
 

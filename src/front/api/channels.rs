@@ -1,6 +1,6 @@
 //! `GET /channels` and `GET /channels/{channel}`.
 
-use std::collections::HashSet;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use serde::Serialize;
@@ -18,19 +18,24 @@ pub(super) async fn list<G: Gateway>(call: &Call<'_, G>) -> Result<Answer, Rejec
     let app = call.app.clone();
     let occupied = call.ask(|reply| Command::Channels { app, prefix, reply }).await?;
     let mut list = List::default();
-    let mut names = HashSet::new();
-    for part in occupied.chunks(CHANNELS_AT_ONCE) {
-        for (name, state) in part.iter().filter(|(name, _)| names.insert(name.as_str())) {
+    for (part, channels) in occupied.chunks(CHANNELS_AT_ONCE).enumerate() {
+        if part > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        for (name, state) in channels {
             list.push(name, info.counts(name, state));
         }
-        // Others have their turn: a host may have a million channels.
-        tokio::task::yield_now().await;
     }
     Ok(json_text(list.end()))
 }
 
-/// Channels that are written before others have their turn: some hundreds of microseconds.
-const CHANNELS_AT_ONCE: usize = 1024;
+/// Channels that are written before others have their turn: a millisecond's work, of a list that
+/// may have a million.
+const CHANNELS_AT_ONCE: usize = 8192;
+
+/// The shortest pause in which the runtime parks. Without a park the operations of other
+/// connections are not submitted, however often this task yields.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// One channel, occupied or not.
 pub(super) async fn describe<G: Gateway>(
@@ -56,7 +61,8 @@ pub(super) fn named<G>(call: &Call<'_, G>, channel: &str) -> Result<ChannelName,
 }
 
 /// `{"channels":{"name":{…},…}}`, written by parts. An object also when it is empty: the PHP client
-/// breaks on `[]`.
+/// breaks on `[]`. A name that is there twice, because its channel was vacated and occupied while
+/// the list was made, has two counts that were true; readers of JSON take the last.
 #[derive(Default)]
 struct List(Vec<u8>);
 
