@@ -58,7 +58,13 @@ pub(super) fn window(setting: Option<Duration>, connections: u64) -> Duration {
 
 /// The longest time of a stop, for a service manager.
 pub(super) fn patience(drain: Drain) -> Duration {
-    drain.lasts() + DRAIN_GRACE + HOMES_GRACE + WEBHOOK_GRACE + RETURN + LISTENERS_GRACE + THREADS_GRACE
+    drain.lasts()
+        + DRAIN_GRACE
+        + HOMES_GRACE
+        + WEBHOOK_GRACE
+        + RETURN
+        + LISTENERS_GRACE
+        + THREADS_GRACE
 }
 
 /// Ends all connections, then all threads.

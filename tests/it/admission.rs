@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::client::{Client, target};
 use crate::gateway::{DEADLINE, Gateway, SHARD_COUNTS, Setup, eventually, served_with};
 use crate::http::{Call, Http, Response};
-use crate::{raw, reload};
+use crate::raw;
+use crate::reload::{self, reloaded};
 
 // ---- what an app may ask ------------------------------------------------------------------------
 
@@ -357,9 +358,7 @@ const OVER_CAPACITY: &str = "Server is over capacity. Please reconnect later.";
 #[test]
 fn without_memory_nobody_is_let_in_and_nothing_is_published_but_questions_are_answered() {
     for shards in SHARD_COUNTS {
-        let idle = Setup::new(shards).start().rss();
-        let limit = (idle + (40 << 20)).to_string();
-        let gateway = &Setup::new(shards).env("RINGWAVE_MEMORY_LIMIT", &limit).start();
+        let gateway = &Setup::new(shards).start();
         let mut number = 0;
         // Each stays in its cache channel.
         let mut publish = || {
@@ -368,10 +367,13 @@ fn without_memory_nobody_is_let_in_and_nothing_is_published_but_questions_are_an
             let event = json!({ "name": "e", "channel": channel, "data": " ".repeat(90_000) });
             Call::post("events", &event).send(gateway)
         };
+        assert_eq!(publish().status, 200);
+        // What clients make it hold is bounded by the limit, so that only a lower one is spent.
+        reloaded(gateway, "[server]\nmemory_limit = 1048576\n");
+        gateway.logged(&["ERROR", "memory is nearly spent"]);
         let mut refused =
             || eventually("it is spent", || Some(publish()).filter(|r| r.status == 503));
         refused();
-        gateway.logged(&["ERROR", "memory is nearly spent"]);
         eventually("every shard has heard of it", || {
             let mut clients: Vec<_> =
                 (0..60).map(|_| Client::open(gateway, &target(), &[])).collect();
@@ -394,9 +396,8 @@ fn when_memory_is_short_the_slowest_go_and_all_others_stay_and_are_served() {
             let setup = setup.env("RINGWAVE_BACKLOG_PER_CONNECTION", "1073741824");
             setup.env("RINGWAVE_BACKLOG_PER_SHARD", "200000000")
         };
-        let idle = generous(Setup::new(shards)).start().rss();
-        let limit = (idle + (120 << 20)).to_string();
-        let gateway = &generous(Setup::new(shards)).env("RINGWAVE_MEMORY_LIMIT", &limit).start();
+        let gateway = &generous(Setup::new(shards)).start();
+        let idle = gateway.rss();
         let mut reader = Client::connect(gateway);
         reader.subscribe("room");
         let mut slow = Client::connect(gateway);
@@ -405,18 +406,16 @@ fn when_memory_is_short_the_slowest_go_and_all_others_stay_and_are_served() {
         let data = " ".repeat(EVENT_BYTES);
         let event = json!({ "name": "e", "channel": "room", "data": data });
         let publish = || Call::post("events", &event).send(gateway).status;
-        let mut published = 0;
-        // Memory grows by what the slow one does not read, until somebody looks.
-        let begun = Instant::now();
-        while !gateway.log().contains("memory is") {
-            assert!(begun.elapsed() < 2 * DEADLINE, "nobody has looked");
-            // No more than it takes: whoever is to look may be late.
-            if published * EVENT_BYTES < 160 << 20 && publish() == 200 {
-                reader.expect_event("room", "e", &data);
-                published += 1;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
+        // Memory grows by what the slow one does not read.
+        eventually("memory grows", || {
+            assert_eq!(publish(), 200);
+            reader.expect_event("room", "e", &data);
+            (gateway.rss() > idle + (60 << 20)).then_some(())
+        });
+        // Less than the reserve is left of this limit, and more than two fifths of it.
+        let limit = gateway.rss() + (6 << 20);
+        reloaded(gateway, &format!("[server]\nmemory_limit = {limit}\n"));
+        gateway.logged(&["memory is"]);
         eventually("a new connection is refused, or it is over again", || {
             // What the slow one held may be given back before this side has its turn.
             if gateway.log().contains("there is enough memory again") {

@@ -153,7 +153,10 @@ fn the_memory_for_all_slow_readers_together_is_bounded() {
 
 #[test]
 fn a_client_that_asks_and_never_reads_the_answers_is_bounded_too() {
-    served(|gateway| {
+    let impatient = |setup: Setup| {
+        setup.env("REVERB_APP_PING_INTERVAL", "1").env("RINGWAVE_APP_PONG_TIMEOUT", "1")
+    };
+    served_with(impatient, |gateway| {
         let mut raw = narrow(gateway);
         let before = gateway.rss();
         let flood = raw::frame(0x80 | PING, &[b'x'; 125]).repeat(500);
@@ -171,11 +174,12 @@ fn a_client_that_asks_and_never_reads_the_answers_is_bounded_too() {
                 Err(_closed) => break,
             }
             let grown = gateway.rss().saturating_sub(before);
-            // The receive buffers (8 MiB) become resident, and one turn's answers to all of them.
-            assert!(grown < 128 << 20, "{grown} bytes");
+            // The receive buffers become resident, and the answers to its share of a turn: what
+            // else it sends waits in its socket.
+            assert!(grown < 16 << 20, "{grown} bytes");
         }
+        // It has not answered a ping, having read none.
         until_connected(gateway, 0);
-        gateway.logged(&["WARN", "the client reads too slowly"]);
     });
 }
 
