@@ -1,6 +1,6 @@
 //! Floor 0. What memory costs and how it is held: tables that grow in place, lists that give back
 //! what a burst left, the lines of the budget that `ringwave doctor` prints, and how much may be
-//! taken before somebody looks how much is left.
+//! taken before the memory is measured again.
 
 mod allowance;
 
@@ -38,11 +38,11 @@ pub enum Per {
 /// Something that clients can make the process hold, for one line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// The thing.
+    /// Its name in the ledger.
     pub name: &'static str,
-    /// Bytes of one of them, the largest or a usual one; as text, since some depend on names.
+    /// The size of one of them, the largest or a usual one; as text, since some depend on names.
     pub each: String,
-    /// Bytes of all of them together, over all shards. `None`: as many as memory allows, because
+    /// Bytes of all of them together, over all shards. `None` is as many as memory allows, because
     /// new ones are refused when it is short.
     pub total: Option<u64>,
     /// The setting that changes the total, or what else bounds it.
@@ -128,8 +128,8 @@ impl<T: Default> Chunked<T> {
     }
 
     /// Takes out the entries at the end for which `is_free` says so, and gives their memory back.
-    /// Looks at no more entries than it takes out, and one. To be followed by taking their numbers
-    /// out of any list of free ones.
+    /// Looks at no more entries than it takes out, and one. The caller then has to take their
+    /// numbers out of any list of free ones.
     pub fn trim_end(&mut self, is_free: impl Fn(&T) -> bool) {
         while self.len > 0 && is_free(&self[self.len - 1]) {
             self.len -= 1;

@@ -68,9 +68,9 @@ pub struct Homes {
     by_key: HashTable<u32>,
     /// Of channels with a cached event.
     cache: Cache,
-    /// Of presence channels that were joined last.
+    /// The lists of members of the presence channels that were joined last.
     lists: Lists,
-    /// Of channels whose number of subscribers is told to them. Nothing of any other.
+    /// The channels whose number of subscribers is told to their subscribers, and no others.
     counts: Counts<ChannelKey>,
     /// Refused joins, by shard and ticket. Each stays until its shard has heard of the refusal and
     /// says so with a [`Leave`]: what it sent before that, it sent without knowing. So there are no
@@ -327,12 +327,13 @@ impl Homes {
         }
         let expiry = self.cache.add(key, bytes, expires);
         self.home_of(key).cached = Some(Box::new(Cached { frame, data, expiry }));
-        // More than one event makes room for: bounds that became smaller are reached step by step.
+        // The excess may be more than one event makes room for: smaller bounds are reached step by
+        // step.
         self.shrink_cache(EVICTED_PER_EVENT);
     }
 
-    /// Sets other bounds on cached events. What exceeds them goes with
-    /// [`shrink_cache`](Self::shrink_cache), and with each event that is cached.
+    /// Sets other bounds on cached events. Events that exceed them are dropped by
+    /// [`shrink_cache`](Self::shrink_cache), and by each event that is cached.
     pub const fn bound_cache(&mut self, bounds: CacheBounds) {
         self.cache.bound(bounds);
     }
@@ -555,7 +556,7 @@ impl Home {
         }
     }
 
-    /// What a new subscriber of a cache channel gets behind the answer.
+    /// The message that a new subscriber of a cache channel gets behind the answer.
     fn last_event(&self, now: Millis) -> Option<Frame> {
         let name = self.key.name();
         name.kind().is_cache().then(|| {

@@ -73,10 +73,10 @@ const CLEAN: u32 = u32::MAX;
 #[derive(Debug)]
 struct Dirty {
     topic: u32,
-    /// In the home's order. Empty when the topic is gone.
+    /// The messages in the home's order. Empty when the topic is gone.
     outgoing: Vec<Outgoing>,
-    /// Slots to whom only those from an index on are owed: they joined behind the ones before, or
-    /// have been handed them already. The last entry of a slot counts.
+    /// Slots that are owed only the messages from an index on, because they joined behind the
+    /// earlier ones or have been handed them already. The last entry of a slot counts.
     late: Vec<(u32, usize)>,
 }
 
@@ -153,8 +153,8 @@ impl Batch<'_> {
         indexed.filter_map(|(index, outgoing)| Some((outgoing.except?, index)))
     }
 
-    /// Slots that are owed only the messages from an index on. Of several of a slot, the largest
-    /// counts.
+    /// Slots that are owed only the messages from an index on. If a slot has several entries, the
+    /// largest index counts.
     pub fn late(&self) -> &[(u32, usize)] {
         self.late
     }
@@ -256,8 +256,8 @@ impl Local {
     }
 
     /// A connection is gone: calls `left`, which tells the home, for `most` of its subscriptions,
-    /// on their way or not. Returns how many there were; with fewer than `most` that was the last
-    /// of them. Until then the slot must not have another connection.
+    /// on their way or not. Returns how many there were; if there were fewer than `most`, none is
+    /// left. Until then the slot must not have another connection.
     pub fn disconnect(
         &mut self,
         slot: u32,
@@ -321,14 +321,14 @@ impl Local {
         self.connections.get(slot as usize).map_or(0, |of| of.list().len())
     }
 
-    /// What the subscriptions of a connection hold, in bytes, with the names of channels as if they
-    /// were its own. Of one with a single subscription it is 0.
+    /// The bytes that the subscriptions of a connection hold, with the names of channels as if no
+    /// other connection shared them. The result is 0 for a connection with a single subscription.
     #[must_use]
     pub fn held(&self, slot: u32) -> usize {
         self.connections.get(slot as usize).map_or(0, Subscriptions::bytes)
     }
 
-    /// How many subscribers a channel has on this shard.
+    /// The number of subscribers that a channel has on this shard.
     #[must_use]
     pub fn subscribers(&self, key: &ChannelKey) -> usize {
         self.topic(key).map_or(0, |topic| self.topics[topic as usize].subscribers.len())
@@ -377,7 +377,7 @@ impl Local {
             + self.dirty.room()
     }
 
-    /// Hands a subscriber what it is owed of a topic's messages so far.
+    /// Hands a subscriber those of a topic's messages that it is owed so far.
     fn settle(&mut self, slot: u32, topic: u32, owe: &mut impl FnMut(&Frame)) {
         let Some(dirty) = self.dirty_of(topic) else { return };
         let owed = dirty.outgoing.iter().skip(dirty.first_for(slot));
@@ -504,7 +504,8 @@ const LONG: usize = 64;
 /// What is filled to less than one part of this many gives the rest back.
 const SPARSE: usize = 4;
 
-/// What a subscription of its own channel holds, at its shard and at the channel's home.
+/// The bytes that a subscription to a channel of its own holds, at its shard and at the channel's
+/// home.
 fn weight_of(topics: &Chunked<Topic>, subscription: &Subscription) -> usize {
     let key = topics.get(subscription.topic as usize).and_then(|topic| topic.key.as_ref());
     let name = key.map_or(0, |key| key.name().len());

@@ -69,13 +69,14 @@ pub struct Joined {
 /// What became of a [`Join`].
 #[derive(Debug)]
 pub enum Outcome {
-    /// Counted from now on. Nothing of it is copied for this subscriber alone.
+    /// The subscriber is counted from now on. Nothing of the answer is copied for this subscriber
+    /// alone.
     Subscribed {
-        /// `subscription_succeeded`.
+        /// The encoded `subscription_succeeded`.
         answer: Frame,
-        /// On a cache channel: the last event, or a cache miss.
+        /// The last event of a cache channel, or a cache miss. `None` for other channels.
         last: Option<Frame>,
-        /// Subscribers that were told of a new member.
+        /// The number of subscribers that were told of a new member.
         told: u32,
     },
     /// The presence channel has as many members as it may have. Not counted, and remembered until

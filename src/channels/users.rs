@@ -123,8 +123,8 @@ impl Users {
         self.connections.get(&slot).map(|connection| &connection.user)
     }
 
-    /// What the sign-in of the connection in this slot holds, in bytes, with the ids of the users
-    /// whom it watches as if nobody else watched them; 0 if it is not signed in.
+    /// The bytes that the sign-in of the connection in this slot holds, with the ids of the users
+    /// whom it watches as if no other connection watched them; 0 if it is not signed in.
     #[must_use]
     pub fn held(&self, slot: u32) -> usize {
         let id = |of: &Watching| {

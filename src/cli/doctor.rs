@@ -28,8 +28,8 @@ pub(super) fn run() -> ExitCode {
     }
 }
 
-/// The ledger by the configuration of this directory, or by the defaults if it cannot be served,
-/// which `ringwave check` is to tell.
+/// The ledger of the configuration in this directory, or of the defaults if that configuration
+/// cannot be served, which is for `ringwave check` to report.
 fn ledger() -> Ledger {
     let directory = PathBuf::from(".");
     let ours = Origin { flags: Flags::default(), environment: super::environment(), directory };
@@ -249,7 +249,8 @@ fn network(host: &Host) -> [Row; 3] {
     ]
 }
 
-/// Where the kernel's memory for connections ends: `ringwave start` cannot see its own part of it.
+/// The limit of the kernel's memory for connections: `ringwave start` cannot see its own part of
+/// it.
 fn send_queues(host: &Host) -> [Row; 2] {
     let buffer = SEND_BUFFER;
     let ask = buffer / 2;
@@ -288,7 +289,7 @@ fn count(value: u64) -> String {
     }
 }
 
-/// Clients that may stop reading at once without harm to other programs.
+/// The number of clients that may stop reading at the same time without harm to other programs.
 const TCP_READERS_ADVISED: u64 = 1000;
 
 const HEAD: [&str; 4] = ["check", "found", "needed", "verdict"];

@@ -9,8 +9,8 @@ use crate::memory;
 /// the server compares with this.
 pub(crate) const SHARD_BYTES: u64 = 5_660_672;
 
-/// The default of `server.send_buffer` in bytes: the kernel's memory that a client pins which stops
-/// reading, in no size of the process.
+/// The default of `server.send_buffer` in bytes: the kernel's memory that is pinned by a client
+/// which stops reading. It is not part of the process's size.
 pub(crate) const SEND_BUFFER: u64 = 256 << 10;
 
 /// Bytes of the process without shards: its program, the allocator's and the control thread's.

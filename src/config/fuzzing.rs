@@ -1,5 +1,5 @@
-//! Floor 6. What the targets of `tests/fuzz` call of the configuration. They are compiled with
-//! `--cfg fuzzing`; nothing else has this.
+//! Floor 6. The entry points of the configuration for the targets of `tests/fuzz`. Only builds with
+//! `--cfg fuzzing`, as of these targets, have this module.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,19 +10,19 @@ use super::settings::ALL;
 use super::sources::Sources;
 use super::{Config, ConfigError, Environment, Flags, resolve};
 
-/// A `.env` as it was read: per variable its value and its line.
+/// A `.env` as it was read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variables {
-    /// By name.
+    /// The value and the line of each variable, by name.
     pub values: BTreeMap<String, (String, usize)>,
-    /// The line from which on the file was dropped.
+    /// The line from which on the file was ignored, if any.
     pub unclosed: Option<usize>,
 }
 
 /// Reads the bytes of a `.env`, with these variables in the process environment.
 ///
 /// # Errors
-/// The line that Laravel would not read, and the sentence about it.
+/// Returns the line that Laravel would not read, and the sentence about it.
 pub fn dotenv(bytes: &[u8], outer: &Environment) -> Result<Variables, (usize, String)> {
     let read = DotEnv::parse(bytes, |name| outer.get(name).cloned());
     let read = read.map_err(|malformed| (malformed.line, malformed.to_string()))?;

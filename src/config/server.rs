@@ -119,8 +119,8 @@ pub struct ServerConfig {
     pub backlog_per_connection: usize,
     /// Bytes that may wait for all connections of a shard together.
     pub backlog_per_shard: usize,
-    /// Bytes of the kernel's memory that may be queued for one connection. `None`: what the kernel
-    /// chooses (`net.ipv4.tcp_wmem`).
+    /// Bytes of the kernel's memory that may be queued for one connection. `None` leaves the size
+    /// to the kernel (`net.ipv4.tcp_wmem`).
     pub send_buffer: Option<usize>,
     /// Time over which a stopping server spreads its closes; may be zero. `None`: as long as the
     /// number of connections asks for.

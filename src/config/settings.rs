@@ -227,7 +227,7 @@ settings! {
     MAX_REQUESTS_PER_ADDRESS: Or<Whole<u32>> =
         optional(Whole::count(1, 1_000_000)), "server.max_requests_per_address",
         default "none", env "RINGWAVE_MAX_REQUESTS_PER_ADDRESS", takes_effect OnReload;
-    /// Memory past 95 % of which nothing new is let in (4100); `auto` is what the host has.
+    /// Memory past 95 % of which nothing new is let in (4100); `auto` is the memory of the host.
     MEMORY_LIMIT: Or<Or<Whole<u64>>> =
         Or { word: "auto", form: optional(Whole::bytes(MIB, 1 << 50)) }, "server.memory_limit",
         default "auto", env "RINGWAVE_MEMORY_LIMIT", takes_effect OnReload;

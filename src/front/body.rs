@@ -1,7 +1,7 @@
 //! Request bodies: collected whole, within a size, a time and the shard's memory for all of them.
 //!
-//! Only a body whose digest somebody has signed is collected ([`receive`]). Any other one is read
-//! for its end alone ([`discard`]): the answer and the next request are behind it.
+//! Only a body whose digest is signed is collected ([`receive`]). Any other body is read only to
+//! find its end ([`discard`]), because the next request begins behind it.
 
 use std::cell::Cell;
 use std::rc::Rc;

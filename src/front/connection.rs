@@ -64,8 +64,8 @@ struct Connection<G> {
     switched: RefCell<Option<Switched>>,
 }
 
-/// Serves a connection until it ends. While it waits, it holds this future and little else: what
-/// needs more is in futures of its own, one after the other.
+/// Serves a connection until it ends. While it waits, it holds this future and little else: work
+/// that needs more memory is done in futures of its own, one after the other.
 pub(super) async fn serve<G: Gateway>(
     accepted: Accepted,
     front: Rc<Front<G>>,
@@ -99,8 +99,8 @@ pub(super) async fn serve<G: Gateway>(
     }
 }
 
-/// Serves requests until the connection is to end as one of HTTP. Returns the socket, and what
-/// hyper has read and not parsed. None: it was late, and is closed.
+/// Serves requests until the connection is to end as one of HTTP. Returns the socket, and the bytes
+/// that hyper has read and not parsed. `None` if it was late and is closed.
 fn speak_http<G: Gateway>(
     io: Io,
     peer: Peer,
@@ -112,7 +112,8 @@ fn speak_http<G: Gateway>(
         let connection = Rc::clone(connection);
         service_fn(move |request: Request<Incoming>| {
             let connection = Rc::clone(&connection);
-            // Now, and not in the task: hyper reads the body as soon as this returns.
+            // This is done now and not in the task, because hyper reads the body as soon as this
+            // returns.
             let two_lengths = connection.framing.head_taken(request.body().size_hint().exact());
             let (head, mut body) = request.into_parts();
             async move {
@@ -121,10 +122,10 @@ fn speak_http<G: Gateway>(
             }
         })
     };
-    // Made before the future, which would hold the socket a second time.
+    // This is made before the future, which would hold the socket a second time.
     let mut http = protocol().serve_connection(io, service);
     async move {
-        // Until it leaves HTTP others may have its place.
+        // Until it leaves HTTP, it may be closed to make room for another connection.
         let _open = open;
         let Connection { front, pace, .. } = &**connection;
         let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
@@ -136,12 +137,13 @@ fn speak_http<G: Gateway>(
                 pace.hurry(front.settings.get().head_timeout_at_stop);
             }
             loop {
-                // hyper first: it may move the deadline that is looked at behind it.
+                // hyper is polled first, because it may move the deadline that is looked at
+                // afterwards.
                 if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
                     return Poll::Ready(Some(result));
                 }
-                // Told so before anything has come, hyper would close the connection of a client
-                // whose request is on its way.
+                // If hyper were told so before anything has come, it would close the connection of
+                // a client whose request is on its way.
                 if !stopping || last_request || !pace.has_heard() {
                     return pace.poll_late(alarm.as_mut(), cx).map(|()| None);
                 }
@@ -150,8 +152,8 @@ fn speak_http<G: Gateway>(
             }
         });
         let Some(result) = ended.await else {
-            // Late: not worth an answer, the socket closes with the drop of what is in flight on
-            // it.
+            // It is late and gets no answer: the socket closes when the operations in flight on it
+            // are dropped.
             if pace.in_head() && !pace.has_to_yield() {
                 front.note_slow_head(peer);
             }

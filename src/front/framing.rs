@@ -1,20 +1,20 @@
-//! Where the heads and bodies of requests begin and end in the bytes that hyper is given.
+//! The boundaries of the heads and bodies of requests in the bytes that hyper is given.
 //!
 //! hyper reads ahead, and it removes `Content-Length` from a request that has `Transfer-Encoding`
 //! as well (RFC 9112 section 6.3 allows it). A proxy in front that believes the length sees other
-//! requests than hyper does, so such a request has to be refused, and only the bytes of its head
-//! tell. And hyper doubles its buffer to 16 KiB for any head that comes in two pieces, which a
-//! client may leave unfinished. Hence the socket keeps a head until it has come whole, and gives
-//! hyper one at a time. What follows a head or a body waits in the socket's buffer, however much of
-//! it has come.
+//! requests than hyper does, so such a request has to be refused, and it is recognised only by the
+//! bytes of its head. Besides, hyper doubles its buffer to 16 KiB for any head that comes in two
+//! pieces, which a client may leave unfinished. Hence the socket keeps a head until it has come
+//! whole, and gives hyper one at a time. Bytes that follow a head or a body wait in the socket's
+//! buffer, however many have come.
 //!
-//! Contract: the socket calls [`Framing::give`] with all that it has received and not given, and
-//! gives hyper as many bytes as that says; the service calls [`Framing::head_taken`] when it gets a
-//! request, before hyper reads any of its body, and [`Framing::answered`] with the answer.
+//! Contract: the socket calls [`Framing::give`] with all bytes that it has received and not given,
+//! and gives hyper as many as that returns; the service calls [`Framing::head_taken`] when it gets
+//! a request, before hyper reads any of its body, and [`Framing::answered`] with the answer.
 //!
-//! hyper alone decides what a request is. Ends are found by what they cannot do without, an empty
-//! line: where hyper finds none of its own, it asks for more and gets it. Bytes that begin no
-//! request are given at once, so that their sender is told at once.
+//! hyper alone decides what a request is. An end is found by the empty line that every head and
+//! chunked body has to end with: where hyper sees no end there, it asks for more and gets it. Bytes
+//! that begin no request are given at once, so that their sender is answered at once.
 
 use std::cell::RefCell;
 use std::io::BufRead;
@@ -40,10 +40,10 @@ impl Default for Part {
     }
 }
 
-/// What is known of a head. Offsets are those of the bytes that hyper has not been given.
+/// The state of a head. Offsets count from the first byte that hyper has not been given.
 #[derive(Debug, Default)]
 struct Head {
-    /// Bytes that were looked at.
+    /// The number of bytes that were looked at.
     seen: usize,
     /// The beginning of the line that has not ended.
     line_at: usize,
@@ -51,19 +51,19 @@ struct Head {
     begun: bool,
     /// The end of the empty line behind it, once it has come: so many bytes are to be given.
     end: Option<usize>,
-    /// It is given as it comes.
+    /// Its bytes begin no request that could be kept, and are given to hyper as they come.
     passes: bool,
     has_length: bool,
     has_encoding: bool,
 }
 
 impl Framing {
-    /// Returns how many of these bytes hyper may have now, which has room for so many: nothing
-    /// before the head is whole that they belong to, and nothing beyond that head or body. `all`
-    /// says that no more can come: then nothing is kept.
+    /// Returns how many of these bytes hyper, which has `room` for some, may have now: none before
+    /// the head that they belong to is whole, and none beyond that head or body. `all` says that no
+    /// more can come: then nothing is kept.
     pub(super) fn give(&self, received: &[u8], room: usize, all: bool) -> usize {
         let part = &mut *self.0.borrow_mut();
-        // Of a body never as much as there is room for: hyper would double its buffer.
+        // A body never fills the room, because hyper would double its buffer.
         let room_of_body = room.saturating_sub(1).max(1);
         match part {
             Part::Head(head) => head.give(received, room, all),
@@ -121,7 +121,7 @@ impl Framing {
 impl Head {
     fn give(&mut self, received: &[u8], room: usize, all: bool) -> usize {
         if self.end == Some(0) {
-            // It was none to hyper, which would have taken it.
+            // hyper saw no head in it, or it would have taken it.
             *self = Self::default();
         }
         if self.end.is_none() && !self.passes {
@@ -138,11 +138,11 @@ impl Head {
         given
     }
 
-    /// Looks at the bytes that are new.
+    /// Looks at the new bytes.
     fn look(&mut self, received: &[u8]) {
         let mut new = received.get(self.seen..).unwrap_or_default();
         while !new.is_empty() {
-            // Faster than to look at each byte. Reading from memory does not fail.
+            // This is faster than a look at each byte. Reading from memory does not fail.
             self.seen += new.skip_until(b'\n').unwrap_or_default();
             if !received.get(..self.seen).is_some_and(|seen| seen.ends_with(b"\n")) {
                 break;
@@ -160,7 +160,7 @@ impl Head {
 
     fn see_line(&mut self, line: &[u8]) {
         if matches!(line, b"\n" | b"\r\n") {
-            // Empty lines before a request are none of it (RFC 9112 section 2.2).
+            // Empty lines before a request are not part of it (RFC 9112 section 2.2).
             self.end = self.begun.then_some(self.seen);
         } else if self.begun {
             let name = line.split(|&byte| byte == b':').next().unwrap_or_default();

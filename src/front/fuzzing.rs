@@ -1,5 +1,5 @@
-//! What the targets of `tests/fuzz` call of the front. They are compiled with `--cfg fuzzing`;
-//! nothing else has this.
+//! The entry points of the front for the targets of `tests/fuzz`. Only builds with `--cfg fuzzing`,
+//! as of these targets, have this module.
 
 use std::net::IpAddr;
 
@@ -14,12 +14,13 @@ pub fn client(proxies: &TrustedProxies, peer: Option<IpAddr>, head: &HeaderMap) 
     proxies.client(peer.map_or(Peer::Unix, Peer::of), head)
 }
 
-/// What the first bytes of a connection are that begins with a header of the PROXY protocol.
+/// The reading of the first bytes of a connection that should begin with a header of the PROXY
+/// protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
     /// A header of this length, with the client's address if it has one.
     Whole(usize, Option<IpAddr>),
-    /// What a header may begin with.
+    /// A possible beginning of a header.
     Partial,
     /// No header.
     Wrong,

@@ -32,7 +32,7 @@ pub trait Gateway: Clone + 'static {
     /// How much memory there is left.
     fn headroom(&self) -> Headroom;
 
-    /// Whether so many bytes more may be held for a client, which are charged then. More may be
+    /// Whether so many more bytes may be held for a client. If so, they are charged. More may be
     /// free again a little later.
     fn takes_on(&self, _bytes: usize) -> bool {
         true
@@ -56,8 +56,8 @@ pub enum Headroom {
     /// Enough.
     #[default]
     Enough,
-    /// No new WebSockets, subscriptions, members and sign-ins: they are refused with 4100. Less is
-    /// held for slow readers and of cached events.
+    /// No new WebSockets, subscriptions, members and sign-ins: they are refused with 4100. Fewer
+    /// bytes are held for slow readers and of cached events.
     Short,
     /// Nothing that has a body either: publishes are answered 503 with `Retry-After: 1`. The
     /// connections that hold the most are closed with 4100.
@@ -109,7 +109,7 @@ pub enum Command {
     Channels {
         /// The app that the channels belong to.
         app: Arc<App>,
-        /// How their names begin.
+        /// The prefix of their names.
         prefix: Arc<str>,
         /// Every occupied channel; one that is vacated and occupied again meanwhile may be there
         /// twice.

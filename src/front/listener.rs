@@ -320,7 +320,8 @@ enum Listener {
     /// that no operation is ever pending on it.
     Unix {
         listener: AsyncFd<unix::UnixListener>,
-        /// Set on its connections. None when the kernel gives them no larger one anyway.
+        /// The option to set on its connections. `None` when the kernel gives them no larger buffer
+        /// anyway.
         send_buffer: Option<SendBuffer>,
     },
     /// The same for a port.
@@ -389,12 +390,12 @@ impl Listener {
 struct SendBuffer(usize);
 
 impl SendBuffer {
-    /// The option of a listener of unix sockets, which their connections do not inherit: they get
-    /// the kernel's default (`net.core.wmem_default`). None when that is not larger.
+    /// The option of a listener of unix sockets. Their connections do not inherit it: they get the
+    /// kernel's default (`net.core.wmem_default`). `None` when that is not larger.
     fn below_default(listener: &unix::UnixListener) -> io::Result<Option<Self>> {
         let bound = SockRef::from(listener).send_buffer_size()?;
         let default = Socket::new(Domain::UNIX, Type::STREAM, None)?.send_buffer_size()?;
-        // The kernel doubles what it is told.
+        // The kernel doubles the value that it is given.
         Ok((bound < default).then_some(Self(bound / 2)))
     }
 }

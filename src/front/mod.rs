@@ -56,8 +56,8 @@ pub struct Settings {
     /// and without a trailing slash.
     pub path_prefix: String,
     /// Most connections of this shard that are accepted and not yet handed over, at a time. At the
-    /// bound those close that have idled longest; while none idles the shard accepts no more until
-    /// one ends: the rest waits in the kernel's queue or goes to other shards. Each can have two
+    /// bound those that have idled longest are closed; while none idles, the shard accepts no more
+    /// until one ends: new ones wait in the kernel's queue or go to other shards. Each can have two
     /// operations in flight, so that the ring's submission queue should have at least twice as many
     /// entries. Fixed when the front begins to serve.
     pub connections_max: u32,

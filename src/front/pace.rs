@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// What a connection that serves no request waits for, the less valuable first.
+/// The thing that a connection without a request in service waits for, the less valuable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Awaited {
     /// Another request.
@@ -32,9 +32,9 @@ pub(super) struct Pace {
     heard: Cell<bool>,
     /// None while a request is served: the body and the shard have deadlines of their own.
     deadline: Cell<Option<Instant>>,
-    /// The accept, the last response, or the first byte of a head behind it.
+    /// The time of the accept, of the last response, or of the first byte of a head behind it.
     since: Cell<Instant>,
-    /// The connection has to close, because others need its place.
+    /// The connection has to close, to make room for another one.
     yields: Cell<bool>,
     /// The task that closes.
     task: RefCell<Option<Waker>>,
@@ -86,14 +86,15 @@ impl Pace {
         self.since.set(now);
     }
 
-    /// What it waits for, and since when. None while a request is served.
+    /// The thing that it waits for, and the time since when. `None` while a request is served.
     pub(super) fn awaits(&self) -> Option<(Awaited, Instant)> {
         self.deadline.get()?;
         let awaited = if self.waiting.get() { Awaited::Request } else { Awaited::Head };
         Some((awaited, self.since.get()))
     }
 
-    /// Others need its place: it is late from now on, unless the next bytes are there already.
+    /// Another connection needs its permit: it is late from now on, unless the next bytes are there
+    /// already.
     pub(super) fn yield_place(&self) {
         self.yields.set(true);
         if let Some(task) = self.task.borrow().as_ref() {
@@ -101,7 +102,7 @@ impl Pace {
         }
     }
 
-    /// Whether it is late because others need its place.
+    /// Whether it is late because another connection needs its permit.
     pub(super) fn has_to_yield(&self) -> bool {
         self.yields.get()
     }
@@ -125,8 +126,8 @@ impl Pace {
         }
     }
 
-    /// Ready when the present deadline has passed, or others need the place. Polled again whenever
-    /// the deadline may have moved, always by the same task.
+    /// Ready when the present deadline has passed, or another connection needs the permit. Polled
+    /// again whenever the deadline may have moved, always by the same task.
     pub(super) fn poll_late(&self, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
         if self.yields.get() {
             return Poll::Ready(());

@@ -1,5 +1,5 @@
-//! How many connections the front of one shard has accepted and not handed over, and which of them
-//! makes room when there are as many as there may be.
+//! The bound on the connections that the front of one shard has accepted and not handed over, and
+//! the choice of those that make room at the bound.
 //!
 //! Each holds a descriptor and some memory, and an idle one is worth the least of all: its client
 //! connects again when it has something to ask. So at the bound, where a listener is about to stop
@@ -7,8 +7,9 @@
 //! connections. Requests that are being served are never ended for another one.
 //!
 //! A connection that has served a request goes before one whose head has not come whole: this may
-//! be a WebSocket's handshake on a slow path. Only where all are such do the oldest of them go,
-//! because a client that sends no head must not keep the others out for as long as a head may take.
+//! be a WebSocket's handshake on a slow path. The oldest of these are closed only if there are no
+//! others, because a client that sends no head must not keep others out for as long as a head may
+//! take.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -26,9 +27,9 @@ use super::pace::{Awaited, Pace};
 pub(super) struct Permits {
     most: u32,
     free: Arc<Semaphore>,
-    /// By the order in which they were accepted.
+    /// The connections that may be closed for others, in the order in which they were accepted.
     open: RefCell<BTreeMap<u64, Rc<Pace>>>,
-    /// Numbers given so far.
+    /// The number of the next connection.
     entered: Cell<u64>,
 }
 
@@ -39,20 +40,20 @@ pub(super) struct Open<'p> {
 }
 
 impl Permits {
-    /// At least one connection at a time, however few are asked for.
+    /// Allows `most` connections at a time, but at least one.
     pub(super) fn new(most: u32) -> Self {
         let most = most.max(1);
         let free = Arc::new(Semaphore::new(most as usize));
         Self { most, free, open: RefCell::default(), entered: Cell::new(0) }
     }
 
-    /// How many there are in all.
+    /// The number of all permits.
     pub(super) const fn most(&self) -> u32 {
         self.most
     }
 
-    /// Waits for a permit, and closes connections that idle if there is none. `crowded` is told how
-    /// many. `None` never comes: the semaphore is not closed.
+    /// Waits for a permit, and closes connections that idle if there is none. `crowded` gets their
+    /// number. The result is never `None`, because the semaphore is not closed.
     pub(super) async fn acquire(&self, crowded: impl Fn(usize)) -> Option<OwnedSemaphorePermit> {
         loop {
             if let Some(permit) = self.try_acquire() {
@@ -69,18 +70,18 @@ impl Permits {
         }
     }
 
-    /// A permit, if one is free.
+    /// Returns a permit if one is free.
     pub(super) fn try_acquire(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).try_acquire_owned().ok()
     }
 
     /// Resolves when every connection has ended.
     pub(super) async fn all_returned(&self) {
-        // Fails only when it is closed, which nobody does.
+        // This fails only if the semaphore is closed, which never happens.
         let _all = self.free.acquire_many(self.most).await;
     }
 
-    /// Takes note of a connection.
+    /// Registers a connection that may be closed for another one.
     pub(super) fn enter(&self, pace: &Rc<Pace>) -> Open<'_> {
         let number = self.entered.get();
         self.entered.set(number + 1);
@@ -88,8 +89,8 @@ impl Permits {
         Open { permits: self, number }
     }
 
-    /// Tells those to close that have waited longest. One is enough, but looking for it costs as
-    /// much as looking for several. Returns how many.
+    /// Tells the connections that have waited longest to close. One would be enough, but the search
+    /// for one costs as much as for several. Returns their number.
     fn close_idle(&self, now: Instant) -> usize {
         let open = self.open.borrow();
         let waiting = open.values().filter_map(|pace| {
@@ -112,15 +113,16 @@ impl Drop for Open<'_> {
     }
 }
 
-/// How long a connection idles before it is worth less than one that waits to be accepted: a
-/// publisher between two requests is not cut off, and a head has had time for its second packet.
+/// The time for which a connection idles before it is worth less than one that waits to be
+/// accepted: a publisher between two requests is not cut off, and a head has had time for its
+/// second packet.
 const IDLE_MIN: Duration = Duration::from_secs(1);
 
-/// The part of all connections that is closed at a time, one of so many: of 16,384 the search takes
-/// some 100 us, as much as accepting one.
+/// The divisor of the part of all connections that is closed at a time. The search among 16,384
+/// takes some 100 us, as much as accepting one.
 const CLOSED_PART: usize = 64;
 
-/// How often it is tried again while every connection is busy or new.
+/// The interval between attempts while every connection is busy or new.
 const RETRY: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
@@ -158,7 +160,7 @@ mod tests {
         let later = now + IDLE_MIN;
         assert_eq!(permits.close_idle(later), 1);
         assert_eq!(told(&paces), [false, false, true, false, false]);
-        // As its task does when it has closed.
+        // The task of a connection does the same when it has closed.
         let gone = paces[2].clone();
         gone.serving();
         assert_eq!(permits.close_idle(later), 1);

@@ -161,7 +161,7 @@ impl<G: Gateway> Front<G> {
         self.note_bytes(peer, Bytes::AddressFlood { most });
     }
 
-    /// Connections that idle are closed, because there are as many as there may be.
+    /// Idle connections are closed, because the shard has as many as it may have.
     pub(super) fn note_crowded(&self) {
         let crowded = Refusal::Bytes(Bytes::Crowded { most: self.permits.most() });
         self.settings.get().refusals.note(None, Sender::Unknown, &crowded);

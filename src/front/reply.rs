@@ -62,7 +62,7 @@ pub(super) enum Rejection {
     /// one than we do, they may not agree on more than that: the connection ends.
     Host,
     /// 400: both `Transfer-Encoding` and `Content-Length` (RFC 9112 section 6.3). A proxy in front
-    /// may believe the other one: the connection ends.
+    /// may believe the one that hyper does not, so the connection ends.
     TwoLengths,
     /// 405: these methods are served.
     Method(&'static str),
@@ -74,8 +74,8 @@ pub(super) enum Rejection {
     TooMany(String, Duration),
     /// 429: the client's address has as much as it may. `close`: so does the connection then.
     TurnedAway { cause: TurnedAway, close: bool },
-    /// 401: the request is not signed by the app, for this reason. `close`: so does the connection
-    /// then, because its body was not read to its end.
+    /// 401: the request is not signed by the app, for this reason. `close` ends the connection,
+    /// because the body was not read to its end.
     Signature { error: SignatureError, close: bool },
     /// There is no body to judge.
     Body(Unreceived),

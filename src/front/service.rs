@@ -16,7 +16,8 @@ use super::visitor::Visitor;
 use super::{Front, api, upgrade};
 
 /// Answers a request. After an answer of 101, `switched` says what becomes of the socket.
-/// `two_lengths`: the head told the length of the body in two ways, of which hyper shows one.
+/// `two_lengths` says that the head gave the length of the body in two ways, of which hyper shows
+/// one.
 pub(super) async fn respond<G: Gateway>(
     front: &Front<G>,
     visitor: &Visitor,

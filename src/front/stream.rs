@@ -174,12 +174,12 @@ pub(super) struct Io {
     /// Told when bytes arrive: the deadline of a request's head counts from its first byte.
     pace: Rc<Pace>,
     reading: Option<ReadInFlight>,
-    /// Received and not yet taken by a `poll_read`. A read in flight has it with it.
+    /// The bytes received and not yet taken by a `poll_read`. A read in flight owns the buffer.
     received: Vec<u8>,
-    /// How many bytes of `received` were taken.
+    /// The number of bytes of `received` that were taken.
     taken: usize,
     writing: Option<WriteInFlight>,
-    /// How much of `received` hyper may have at a time.
+    /// The bound on how much of `received` hyper may have at a time.
     framing: Rc<Framing>,
     /// The size of the next read.
     room: ReadRoom,
@@ -212,7 +212,7 @@ impl Io {
         }
     }
 
-    /// How the bytes are cut that hyper reads. The service tells it of each request.
+    /// The state that cuts the bytes that hyper reads. The service tells it of each request.
     pub(super) fn framing(&self) -> Rc<Framing> {
         Rc::clone(&self.framing)
     }
@@ -302,7 +302,7 @@ impl Io {
         Poll::Ready(result)
     }
 
-    /// Received and not yet taken.
+    /// The bytes received and not yet taken.
     fn unread(&self) -> &[u8] {
         self.received.get(self.taken..).unwrap_or_default()
     }
@@ -311,7 +311,7 @@ impl Io {
     fn take(&mut self, count: usize) {
         self.taken = self.taken.saturating_add(count).min(self.received.len());
         if self.taken == self.received.len() {
-            // Empty, it would keep its memory for as long as the peer says nothing.
+            // An empty buffer would keep its memory for as long as the peer sends nothing.
             (self.received, self.taken) = (Vec::new(), 0);
         }
     }
@@ -352,8 +352,8 @@ impl Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        // A peer that leaves more than the last answers unread will not read them: the kernel would
-        // keep them for minutes.
+        // A peer that has more than the last answers unread will not read them, and the kernel
+        // would keep them for minutes.
         if !self.given_away && ring::unsent(&*self.stream) > UNREAD_BYTES {
             ring::reset_when_closed(&*self.stream);
         }
@@ -422,12 +422,12 @@ fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// The room of the next read. While a peer says nothing, a read waits with its buffer: so that is
-/// small, unless the peer has a habit of sending more.
+/// The room of the next read. A read holds its buffer while the peer sends nothing, so the buffer
+/// is small unless the peer tends to send more.
 #[derive(Clone, Copy, Debug, Default)]
 struct ReadRoom {
     large: bool,
-    /// The last read would have fitted into the small one.
+    /// The last read would have fitted into the small buffer.
     fitted: bool,
 }
 
@@ -436,8 +436,8 @@ impl ReadRoom {
         if self.large { READ_BYTES } else { WAITING_READ_BYTES }
     }
 
-    /// A read has brought so many bytes. Two that fit make it small again: of a request that is
-    /// larger than one read the last part is mostly short.
+    /// A read has brought so many bytes. Two reads in a row that fit make the buffer small again,
+    /// because the last part of a request that takes several reads is mostly short.
     const fn follow(&mut self, count: usize) {
         let fits = count < WAITING_READ_BYTES;
         self.large = !fits || self.large && !self.fitted;
@@ -445,14 +445,15 @@ impl ReadRoom {
     }
 }
 
-/// Holds a usual request whole.
+/// The large read buffer. It holds a usual request whole.
 const READ_BYTES: usize = 8 * 1024;
 
-/// What the kernel may still deliver after a close: more than an answer that refuses a request, or
-/// the frames that refuse a WebSocket.
+/// The bytes that the kernel may still deliver after a close: more than an answer that refuses a
+/// request, or the frames that refuse a WebSocket.
 const UNREAD_BYTES: usize = 16 * 1024;
 
-/// Holds the handshake of a browser with usual cookies or a short publish whole.
+/// The small read buffer. It holds the handshake of a browser with usual cookies, or a short
+/// publish, whole.
 const WAITING_READ_BYTES: usize = 1_280;
 
 /// Long enough not to burn CPU while the kernel is short of memory.

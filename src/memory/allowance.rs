@@ -1,14 +1,14 @@
-//! How much the shards may take on for clients between two looks at the memory.
+//! The bound on what the shards may take on for clients between two looks at the memory.
 //!
 //! A look by time alone comes too late: within a millisecond clients can ask for more than the
 //! reserve has, and a control thread on a busy machine waits longer than that for its turn. So a
-//! shard charges what it takes on for a client, by an estimate that is rather too high. An
-//! [`Allowance`] is as much as the last look found to be free. Whoever finds it used up looks again
-//! on its own thread (some 50 us), and refuses the client if nothing is free.
+//! shard charges the memory that it takes on for a client, by an estimate that is rather too high.
+//! An [`Allowance`] is as much as the last look found to be free. A shard that finds it used up
+//! looks again on its own thread (some 50 us), and refuses the client if nothing is free.
 //!
-//! How to use it: the control thread says by what to measure ([`Allowance::measure_by`]) and looks
-//! from time to time ([`Allowance::look`]). Each shard holds a [`Lease`], which takes from the
-//! allowance in large parts, so that a charge costs an addition.
+//! How to use it: the control thread sets the gauge ([`Allowance::measure_by`]) and looks from time
+//! to time ([`Allowance::look`]). Each shard holds a [`Lease`], which takes from the allowance in
+//! large parts, so that a charge costs an addition.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,12 +16,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
-/// What was found at a look, in bytes.
+/// The result of a look at the memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// In use.
+    /// The bytes in use.
     pub used: u64,
-    /// The most that may be in use.
+    /// The most bytes that may be in use.
     pub limit: u64,
 }
 
@@ -47,7 +47,7 @@ impl Reading {
 
 /// The reserve of a limit: a twentieth, but at least 8 MiB, because what the kernel takes for
 /// sockets in a burst does not shrink with the limit, and at most 1 GiB, because it does not grow
-/// with the host. Of a very small limit it is an eighth.
+/// with the host. For a very small limit it is an eighth.
 #[must_use]
 pub fn reserve(limit: u64) -> u64 {
     let least = RESERVE_MIN.min(limit / 8);
@@ -57,30 +57,32 @@ pub fn reserve(limit: u64) -> u64 {
 const RESERVE_MIN: u64 = 8 << 20;
 const RESERVE_MAX: u64 = 1 << 30;
 
-/// Bytes that shards may take on after such a look: what is free, and an eighth of the reserve. So
-/// when the first client is refused, the control thread finds the reserve touched as well, and says
-/// so to everybody.
+/// Bytes that shards may take on after such a look: the free memory and an eighth of the reserve.
+/// So when the first client is refused, the control thread finds the reserve touched as well, and
+/// tells all shards.
 fn allowed(reading: Reading) -> u64 {
     reading.left().saturating_sub(reading.reserve() / 8 * 7)
 }
 
-/// Measures the memory. `None`: it cannot be read at the moment.
+/// A function that measures the memory. It returns `None` if the memory cannot be read at the
+/// moment.
 pub type Gauge = Arc<dyn Fn() -> Option<Reading> + Send + Sync>;
 
-/// The allowance of all shards of the process. See the module.
+/// The memory that all shards of the process may take on for clients before the next look. The
+/// module says how to use it.
 pub struct Allowance {
     /// Bytes that were ever charged.
     taken: AtomicU64,
     /// The value of `taken` at which the last look has to be repeated.
     until: AtomicU64,
-    /// Written by the control thread when the limit changes. None: memory is not limited.
+    /// Written by the control thread when the limit changes. `None` when memory is not limited.
     gauge: RwLock<Option<Gauge>>,
-    /// A look of a shard has found nothing free: the control thread is to tell everybody.
+    /// Notified when a shard has found nothing free, so that the control thread tells all shards.
     used_up: Notify,
 }
 
 impl Allowance {
-    /// Measures by this from now on; by none, everything is allowed.
+    /// Sets the gauge. Without one, everything is allowed.
     pub fn measure_by(&self, gauge: Option<Gauge>) {
         let unlimited = gauge.is_none();
         *self.gauge.write().unwrap_or_else(PoisonError::into_inner) = gauge;
@@ -90,12 +92,12 @@ impl Allowance {
         }
     }
 
-    /// Looks how much memory is left, and allows what is free. `None`: memory is not limited, or
-    /// cannot be read; what was allowed stays so.
+    /// Looks how much memory is left, and allows the free part. Returns `None` if memory is not
+    /// limited, or cannot be read; the allowance stays as it is then.
     pub fn look(&self) -> Option<Reading> {
         let gauge = self.gauge.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        // Before the look: what is charged meanwhile may be in use already and counts twice, which
-        // errs on the safe side.
+        // This is read before the look: bytes that are charged meanwhile may be in use already and
+        // count twice, which errs on the safe side.
         let taken = self.taken.load(Ordering::Relaxed);
         let reading = gauge()?;
         self.until.store(taken.saturating_add(allowed(reading)), Ordering::Relaxed);
@@ -126,7 +128,7 @@ impl Allowance {
 }
 
 impl Default for Allowance {
-    /// Memory is not limited.
+    /// An allowance without a limit.
     fn default() -> Self {
         Self {
             taken: AtomicU64::new(0),
@@ -148,14 +150,14 @@ impl fmt::Debug for Allowance {
 #[derive(Debug, Default)]
 pub struct Lease {
     of: Arc<Allowance>,
-    /// Bytes that were taken and are not charged yet.
+    /// Bytes that were taken from the allowance and are not charged yet.
     left: u64,
-    /// When nothing was free, in milliseconds of its owner's clock.
+    /// The last time at which nothing was free, in milliseconds of its owner's clock.
     refused_ms: Option<u64>,
 }
 
 impl Lease {
-    /// A lease of nothing yet.
+    /// A lease that has taken nothing yet.
     #[must_use]
     pub const fn new(of: Arc<Allowance>) -> Self {
         Self { of, left: 0, refused_ms: None }
@@ -167,8 +169,8 @@ impl Lease {
         Self::new(Arc::clone(&self.of))
     }
 
-    /// Charges this many bytes. `false`: nothing is charged, because no memory is free for them.
-    /// `now_ms` is the time in milliseconds, on any clock that its owner keeps to.
+    /// Charges this many bytes. Returns `false`, and charges nothing, if no memory is free for
+    /// them. `now_ms` is the time in milliseconds, on any clock that its owner keeps to.
     pub fn charge(&mut self, bytes: usize, now_ms: u64) -> bool {
         let bytes = bytes as u64;
         if self.left < bytes && !self.extend(bytes, now_ms) {
@@ -198,7 +200,7 @@ impl Lease {
 /// Bytes that a lease takes at a time: small against the reserve, and some hundred subscriptions.
 const PART: u64 = 64 << 10;
 
-/// How long a lease does not look again when it found nothing free.
+/// The time for which a lease does not look again after it found nothing free.
 const LOOK_PAUSE_MS: u64 = 10;
 
 #[cfg(test)]
@@ -214,7 +216,7 @@ mod tests {
         assert_eq!([4096, 20_480, 262_144].map(mib), [204, 1024, 1024]);
     }
 
-    /// A gauge that finds what the test says.
+    /// A gauge that returns the values that the test sets.
     fn measured(allowance: &Allowance) -> Arc<AtomicU64> {
         let used = Arc::new(AtomicU64::new(0));
         let read = Arc::clone(&used);
@@ -230,13 +232,13 @@ mod tests {
         used.store(90 * MIB, Ordering::Relaxed);
         allowance.look();
         let mut leases = [0; 3].map(|_| Lease::new(Arc::clone(&allowance)));
-        // What is charged is in use at once.
+        // Charged bytes are in use at once.
         let mut charged = 0;
         while leases.iter_mut().any(|lease| lease.charge(1000, 0)) {
             charged += 1000;
             used.store(90 * MIB + charged, Ordering::Relaxed);
         }
-        // What is left beside 7 of the 8 MiB of the reserve.
+        // This is the memory that is left beside 7 of the 8 MiB of the reserve.
         let free = 3 * MIB;
         assert!(charged <= free && charged > free - 4 * PART, "{charged} of {free}");
     }

@@ -3,9 +3,9 @@
 //! The server ends it first, and at once when both Close frames are there and nothing came behind
 //! the peer's. Otherwise the peer may be in the middle of sending, and a socket that is closed with
 //! bytes unread, or gets some afterwards, resets the connection (RFC 2525 section 2.17): the reset
-//! can destroy our Close frame in the peer's socket before it was read. So the sending direction
-//! alone ends behind the Close frame, and what still comes is discarded until the peer ends its own
-//! direction. The close timeout and [`DISCARDED_KIB_MAX`] bound that.
+//! can destroy our Close frame in the peer's socket before it was read. So only the sending
+//! direction ends behind the Close frame, and the bytes that still come are discarded until the
+//! peer ends its own direction. The close timeout and [`DISCARDED_KIB_MAX`] bound that.
 
 use crate::id::ConnKey;
 use crate::ring::{Completion, Ring};
@@ -14,13 +14,13 @@ use super::conn::{Incoming, NOTHING, Phase};
 use super::{Ended, Plane};
 
 /// Most KiB that are discarded of one connection. A client that sends a message over the limit
-/// comes to our Close frame only when it has written all of that message: 4 MiB are 400 times the
+/// reads our Close frame only after it has written all of that message: 4 MiB are 400 times the
 /// usual limit, and take milliseconds to discard.
 const DISCARDED_KIB_MAX: u16 = 4 * 1024;
 
 impl<R: Ring> Plane<R> {
-    /// Ends a connection as soon as it got what it was owed: altogether if the peer's Close frame
-    /// is in, in the sending direction if that can't be waited for.
+    /// Ends a connection as soon as it got what it was owed: both directions if the peer's Close
+    /// frame is in, only the sending direction if that cannot be waited for.
     pub(super) fn end_when_sent(&mut self, key: ConnKey) {
         let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase == Phase::Closing) else {
             return;
@@ -51,8 +51,8 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// Whether so many bytes that came have no meaning. They are counted, and end the connection
-    /// when they are too many.
+    /// Returns whether these incoming bytes are discarded. They are counted, and the connection
+    /// ends when there are too many of them.
     pub(super) fn discards(&mut self, key: ConnKey, len: usize) -> bool {
         let Some(conn) = self.conn(key).filter(|conn| conn.phase == Phase::Closing) else {
             return false;
@@ -63,7 +63,7 @@ impl<R: Ring> Plane<R> {
         // Behind the peer's Close frame too, nothing may come: there can be more of it.
         self.discard_from_now_on(key);
         let kib = u16::try_from(len.div_ceil(1024)).unwrap_or(u16::MAX);
-        // It may have ended with what it was owed.
+        // The connection may have ended already, because it got what it was owed.
         if self.conn(key).is_some_and(|conn| conn.phase == Phase::Closing) {
             let discarded = self.discarded_kib.entry(key.slot).or_default();
             *discarded = discarded.saturating_add(kib);
@@ -74,7 +74,7 @@ impl<R: Ring> Plane<R> {
         true
     }
 
-    /// Queues the half-closes. `false`: the kernel took nothing.
+    /// Queues the half-closes. Returns `false` if the kernel took nothing.
     pub(super) fn start_half_closes(&mut self) -> bool {
         while let Some(&key) = self.to_half_close.front() {
             if !self.conn(key).is_some_and(|conn| conn.phase == Phase::Closing) {
@@ -89,7 +89,7 @@ impl<R: Ring> Plane<R> {
         true
     }
 
-    /// A half-close has ended. If it failed, the connection is broken: the receive says so.
+    /// A half-close has ended. If it failed, the connection is broken, which the receive reports.
     pub(super) fn half_closed(&mut self, completion: &Completion) {
         let key = completion.key;
         let Some(conn) = self.conn_mut(key) else {

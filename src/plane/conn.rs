@@ -21,25 +21,26 @@ pub(super) enum Phase {
     Dead,
 }
 
-/// What the peer can still say. Only a connection that closes has anything else than frames.
+/// The kind of bytes that the peer can still send. Only a closing connection has any other kind
+/// than frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Incoming {
-    /// Frames.
+    /// The peer sends frames.
     #[default]
     Frames,
-    /// Nothing: its Close frame is in, so the connection ends as soon as all is sent.
+    /// The peer's Close frame is in, so the connection ends as soon as all is sent.
     Closed,
-    /// Bytes that no longer are frames. They are discarded, and as soon as all is sent, the sending
-    /// direction ends.
+    /// The peer's bytes are no longer frames. They are discarded, and as soon as all is sent, the
+    /// sending direction ends.
     Discarded,
-    /// The same, and the end of the sending direction was asked for.
+    /// As `Discarded`, and the end of the sending direction was asked for.
     DiscardedToTheEnd,
 }
 
 /// How a dead connection leaves its slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum End {
-    /// In order, if the kernel holds little for the peer, which it is asked first.
+    /// In order, if the kernel, which is asked first, holds little for the peer.
     #[default]
     InOrder,
     /// The kernel holds more. The peer has until the deadline of its close to read it.
@@ -60,14 +61,14 @@ pub(super) struct Conn {
     pub sending: bool,
     /// The end of the sending direction is queued or on its way.
     pub half_closing: bool,
-    /// What is made of the bytes that come.
+    /// The meaning of incoming bytes.
     pub incoming: Incoming,
-    /// Of a dead connection: what its release has to wait for.
+    /// The way in which the connection leaves its slot once it is dead.
     pub end: End,
     /// When bytes came last, in units of [`Tick::MS`].
     seen: u32,
-    /// The turn in which it used `spent`, by a number that recurs: to be taken for another turn's
-    /// does no harm.
+    /// The turn in which it used `spent`, by a number that recurs: a mix-up of two turns with the
+    /// same number does no harm.
     turn: u8,
     /// Pairs of units of work that it has used in that turn.
     spent: u8,

@@ -1,10 +1,11 @@
-//! How connections leave their slots: in order, or by a reset.
+//! The ways in which connections leave their slots: in order, or by a reset.
 //!
 //! When a TCP socket is closed in order, the kernel goes on sending what its queue holds, and keeps
-//! it for minutes while the peer takes nothing. So a queue that nobody will read is dropped by a
-//! reset: that of a connection which has not answered its Close frame in time (slow, unresponsive
-//! or anything else), and that of a peer which has left, if it is more than the kernel may keep.
-//! After Close frames of both sides the peer has until the deadline of the close to read the rest.
+//! it for minutes while the peer takes nothing. So a queue that the peer will not read is dropped
+//! by a reset: the queue of a connection that has not answered its Close frame in time (slow,
+//! unresponsive or anything else), and the queue of a peer that has left, if it is more than the
+//! kernel may keep. After Close frames of both sides the peer has until the deadline of the close
+//! to read the rest.
 //!
 //! A dead connection whose operations have ended passes through `to_end`, where the kernel is asked
 //! how much it holds, to `to_release`.
@@ -35,8 +36,8 @@ impl End {
 }
 
 impl<R: Ring> Plane<R> {
-    /// Queues the question or the reset of each connection that is about to leave. `false`: the
-    /// kernel took nothing.
+    /// Queues the question or the reset of each connection that is about to leave. Returns `false`
+    /// if the kernel took nothing.
     pub(super) fn start_ends(&mut self) -> bool {
         while let Some(&key) = self.to_end.front() {
             let resets = self.conn(key).is_some_and(|conn| conn.end == End::Reset);
@@ -60,7 +61,7 @@ impl<R: Ring> Plane<R> {
             self.counters.stale += 1;
             return;
         };
-        // A kernel that does not know keeps as much as it likes.
+        // A kernel that cannot answer keeps as much as it likes.
         let unsent = usize::try_from(completion.result).unwrap_or(0);
         if unsent <= LEFT_TO_KERNEL {
             self.to_release.push(key.slot);
@@ -79,7 +80,7 @@ impl<R: Ring> Plane<R> {
             return self.kill(key, Ended::Ours);
         }
         conn.incoming = Incoming::Frames;
-        // It may have read all by now.
+        // The peer may have read everything by now.
         if conn.end == End::Waits {
             conn.end = End::InOrder;
             self.to_end.push_back(key);
@@ -87,7 +88,8 @@ impl<R: Ring> Plane<R> {
     }
 
     /// Ends all connections at once, for a process that is about to end: those for which the kernel
-    /// holds little in order, the others by a reset. To be called instead of any further turn.
+    /// holds little in order, the others by a reset. The caller calls this instead of any further
+    /// turn.
     pub fn end_all(&mut self) {
         self.kept.clear();
         for slot in 0..self.slots_used() {
@@ -115,7 +117,7 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// A completion that comes when nobody listens any more.
+    /// Handles a completion that comes when the host takes no more events.
     fn ended_last(&mut self, completion: Completion) {
         match completion.op {
             Op::Receive => {

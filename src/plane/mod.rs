@@ -67,20 +67,20 @@ pub trait Host<R: Ring> {
     fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: Message<'_>);
     /// What may be read from this connection.
     fn read_limits(&self, key: ConnKey) -> ReadLimits;
-    /// Unfinished messages take more memory than they may, and that of this connection has become
-    /// longer. It was dropped, and nothing is read from the connection any more: it is to be
-    /// closed.
+    /// Unfinished messages take more memory than they may, and the message of this connection has
+    /// become longer. It was dropped, and nothing is read from the connection any more: the host
+    /// has to close it.
     fn unfinished(&mut self, plane: &mut Plane<R>, key: ConnKey);
 }
 
-/// From whom a turn reads.
+/// The connections that a turn reads from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intake {
-    /// From everybody.
+    /// All connections.
     All,
-    /// Not from connections that cause more work than their share.
+    /// Those that do not cause more work than their share.
     Moderate,
-    /// From nobody.
+    /// No connections.
     Nothing,
 }
 
@@ -155,10 +155,10 @@ pub struct Plane<R: Ring> {
     to_end: VecDeque<ConnKey>,
     /// Dead connections that have ended: their slots are released at the end of the flush.
     to_release: Vec<u32>,
-    /// By slot: KiB that were discarded of a connection, begun ones counted as whole: a bound on it
-    /// bounds the reads too.
+    /// The KiB that were discarded of a connection, by slot. Begun ones count as whole, so that a
+    /// bound on them bounds the reads too.
     discarded_kib: HashMap<u32, u16>,
-    /// Slots that the host has not done with, although it has been told of their end.
+    /// Slots that the host still uses, although it has been told of their end.
     kept: HashSet<u32>,
     /// Closing connections in the order of their deadlines.
     closing: VecDeque<(ConnKey, Millis)>,
@@ -166,7 +166,7 @@ pub struct Plane<R: Ring> {
     closed: VecDeque<(ConnKey, Ended)>,
     /// Connections that cause more work than their share.
     throttle: Throttle,
-    /// Counts turns, round and round.
+    /// The number of the turn, wrapping around.
     turn: u8,
     /// Units that messages have caused in this turn.
     worked: u32,
@@ -174,7 +174,7 @@ pub struct Plane<R: Ring> {
     backlog_bytes: usize,
     /// Bytes of messages of which not all has come, over all connections.
     unfinished_bytes: usize,
-    /// The most of them.
+    /// The bound on `unfinished_bytes`.
     unfinished_max: usize,
     /// What the host makes known on a slow consumer's close.
     too_slow_frame: Frame,
@@ -265,9 +265,8 @@ impl<R: Ring> Plane<R> {
         self.take(key, bytes, host);
     }
 
-    /// A connection has caused so much work, in units of about a microsecond, beside what its
-    /// messages cost by their number and size. Past its share of a turn it is read from more
-    /// slowly.
+    /// Charges a connection with work, in units of about a microsecond, beside the cost of its
+    /// messages by number and size. A connection past its share of a turn is read from more slowly.
     pub fn charge(&mut self, key: ConnKey, units: u32) {
         self.worked = self.worked.saturating_add(units);
         if self.throttle.has(key) {
@@ -291,7 +290,7 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// The answer has come.
+    /// The awaited answer has come.
     pub fn answered(&mut self, key: ConnKey) {
         self.throttle.answered(key);
     }
@@ -443,13 +442,13 @@ impl<R: Ring> Plane<R> {
         self.closed.pop_front()
     }
 
-    /// Keeps the slot of a connection that has ended from the next one, until it is
-    /// [let go](Self::let_go). For a host that is not done with it.
+    /// Keeps the slot of a connection that has ended from the next one, until it is [let
+    /// go](Self::let_go). For a host that still uses it.
     pub fn keep(&mut self, slot: u32) {
         self.kept.insert(slot);
     }
 
-    /// The host is done with a slot that it has kept.
+    /// Releases a slot that the host has kept.
     pub fn let_go(&mut self, slot: u32) {
         self.kept.remove(&slot);
     }
@@ -461,8 +460,8 @@ impl<R: Ring> Plane<R> {
         self.worked = 0;
     }
 
-    /// Takes completions and handles them. Whatever is not read waits in buffers and sockets, and
-    /// the peers' own TCP slows them down.
+    /// Takes completions and handles them. Input that is not read waits in buffers and sockets, and
+    /// TCP slows the peers down.
     pub fn poll(&mut self, intake: Intake, host: &mut impl Host<R>) {
         let paused = intake == Intake::Nothing || self.throttle.held() > HELD_MAX;
         self.paused = paused;

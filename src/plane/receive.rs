@@ -11,10 +11,11 @@ use super::conn::{Incoming, Phase};
 use super::throttle::Due;
 use super::{Ended, Host, Plane};
 
-/// Units of work that every message costs, whatever it says.
+/// Units of work that every message costs, whatever its content.
 const UNITS_PER_MESSAGE: u32 = 2;
 
-/// Bytes that cost a unit: of fragments of one byte, which are the most expensive, some twenty.
+/// Bytes that cost a unit. Fragments of one byte are the most expensive: some twenty of them cost a
+/// unit.
 const BYTES_PER_UNIT: usize = 128;
 
 impl<R: Ring> Plane<R> {
@@ -55,7 +56,7 @@ impl<R: Ring> Plane<R> {
         self.receive_result(key, completion.result);
     }
 
-    /// A receive is over, and all that it brought was read.
+    /// Handles the end of a receive, when all that it brought has been read.
     fn receive_result(&mut self, key: ConnKey, result: i32) {
         match -result {
             // No bytes and no error: the peer ended the stream.
@@ -96,8 +97,8 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// Reads on from connections that cause more work than their share, within what there is for
-    /// all of them.
+    /// Reads on from connections that cause more work than their share, within the units that all
+    /// of them share.
     pub(super) fn read_throttled(&mut self, host: &mut impl Host<R>) {
         if !self.throttle.begin(self.now) {
             return;
@@ -124,7 +125,7 @@ impl<R: Ring> Plane<R> {
                     self.receive_unless_receiving(key);
                     idle += 1;
                 }
-                // The circle is one less.
+                // The circle has one connection less.
                 Due::Free => self.receive_unless_receiving(key),
             }
         }
@@ -181,7 +182,7 @@ impl<R: Ring> Plane<R> {
         }
         if let Err(violation) = read {
             let close = encode::close(violation.code, violation.reason);
-            // One that was closing already has its Close frame.
+            // A connection that was closing already has its Close frame.
             self.close(key, &close, Ended::Violation(violation.code));
             self.discard_from_now_on(key);
         }

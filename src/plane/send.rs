@@ -230,7 +230,7 @@ impl<R: Ring> Plane<R> {
         true
     }
 
-    /// From one that is throttled a buffer at a time: the rest waits in its socket.
+    /// A throttled connection receives one buffer at a time: the rest waits in its socket.
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         if self.throttle.has(key) { self.ring.receive_once(key) } else { self.ring.receive(key) }
     }
@@ -253,7 +253,7 @@ impl<R: Ring> Plane<R> {
         rest.retain(|completion| {
             match completion.op {
                 Op::SendNow => self.sent_short(*completion),
-                // Most dead connections leave in the flush that asks.
+                // Most dead connections leave in the flush that asks the kernel.
                 Op::AskUnsent => self.told_unsent(*completion),
                 _ => return true,
             }

@@ -37,7 +37,7 @@ struct Listener {
     heard: Vec<(ConnKey, String)>,
     /// Answers each text with itself.
     echoes: bool,
-    /// With a large frame instead.
+    /// The flood's large frame.
     answers_large: bool,
     /// Units of work that a text costs.
     cost: u32,

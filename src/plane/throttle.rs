@@ -1,14 +1,15 @@
-//! Fairness between connections: how much work one may cause in a turn, and the connections that
-//! want more.
+//! Fairness between connections: the work that one connection may cause in a turn, and the
+//! connections that cause more.
 //!
 //! Work is counted in units of about a microsecond of one core, for whatever is done about a
 //! message, here and on other shards. A connection has [`FREE_PAIRS`] in each turn, far more than
-//! clients need. One that causes more is throttled: its receive ends, so that what it sends waits
-//! in its socket; what had come already is held here and read from a pool of units that all
-//! throttled connections share, in turns of [`QUANTUM`] each. The pool fills with time, so that a
-//! connection which floods an idle shard has nearly all of it, and takes from a busy one at most
-//! [`TURN_UNITS`] between any two turns of the others. A cost that becomes known later (the answer
-//! of a home, its size) is a debt, which is paid from the same pool before anything else is read.
+//! clients need. One that causes more is throttled: its receive ends, so that the bytes that it
+//! sends wait in its socket; those that had come already are held here and read from a pool of
+//! units that all throttled connections share, in turns of [`QUANTUM`] each. The pool fills with
+//! time, so that a connection which floods an idle shard has nearly all of it, and takes from a
+//! busy one at most [`TURN_UNITS`] between any two turns of the others. A cost that becomes known
+//! later (the answer of a home, its size) is a debt, which is paid from the same pool before
+//! anything else is read.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -22,16 +23,16 @@ use crate::time::Millis;
 pub(super) const FREE_PAIRS: u8 = 128;
 
 /// Units that throttled connections may use in a turn, all together: half a millisecond, by which
-/// they delay everybody else.
+/// they delay all other connections.
 const TURN_UNITS: i64 = 500;
 
-/// Units that come into the pool per millisecond: a core's.
+/// Units that come into the pool per millisecond, which is all the time of a core.
 const UNITS_PER_MS: i64 = 1000;
 
 /// Units that the pool holds at most, so that a pause is not followed by a long burst.
 const POOL_MAX: i64 = 2 * UNITS_PER_MS;
 
-/// Units that a connection gets at a time when it is its turn.
+/// Units that a connection gets when it has its turn.
 const QUANTUM: i64 = 64;
 
 /// Answers of unknown size that a connection may wait for: as many may come at once, and all that
@@ -39,56 +40,58 @@ const QUANTUM: i64 = 64;
 const AWAITED_MAX: u16 = 4;
 
 /// Bytes of input that are held for all throttled connections of a shard before nothing is received
-/// from anybody else: a connection holds what one turn of its receive has brought (some 64 KiB).
+/// from any other connection: a connection holds what one turn of its receive has brought (some 64
+/// KiB).
 pub const HELD_MAX: usize = 2 << 20;
 
 /// The throttled connections of a shard.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
-    /// By slot.
+    /// The state of each throttled connection, by slot.
     conns: HashMap<u32, Throttled>,
-    /// Whose turn it is, in a circle: slots with the number of the time that they were throttled,
-    /// which is over if the connection has another one or none.
+    /// The circle in which connections take turns: their slots, with the value of
+    /// `Throttled::time`. An entry is stale if the connection has another value or is not
+    /// throttled.
     order: VecDeque<(u32, u32)>,
-    /// How often a connection was throttled.
+    /// The number of times that any connection was throttled.
     times: u32,
-    /// By slot: connections that wait for answers of unknown size, and for how many.
+    /// Connections that wait for answers of unknown size and the number of those answers, by slot.
     awaited: HashMap<u32, (ConnKey, u16)>,
-    /// Bytes that are held for all of them.
+    /// Bytes that are held for all throttled connections.
     held: usize,
-    /// Units that nobody has used yet.
+    /// Units that no connection has used yet.
     pool: i64,
-    /// What is left of this turn's units.
+    /// Units that are left of this turn's.
     turn: i64,
-    /// Up to when the pool has been filled.
+    /// The time up to which the pool has been filled.
     filled: Millis,
-    /// Somebody has more to do than there were units for.
+    /// A connection has more input than there were units for.
     hungry: bool,
-    /// Somebody was throttled and does nothing now: whether that lasts, a later turn tells.
+    /// A throttled connection is idle now; a later turn decides whether that lasts.
     calming: bool,
 }
 
 #[derive(Debug)]
 struct Throttled {
     key: ConnKey,
-    /// Tells this time that it is throttled from earlier ones.
+    /// The number of this time that it is throttled, different from earlier ones.
     time: u32,
     /// Units that it may use; debts when negative.
     credit: i64,
-    /// What it has sent and what has not been read.
+    /// The bytes that it has sent and that have not been read.
     held: BytesMut,
-    /// How its receive ended, if that is to be handled behind what is held.
+    /// The result with which its receive ended, if that has to be handled behind the held bytes.
     end: Option<i32>,
     /// Its receive was told to end and has not.
     stopping: bool,
-    /// Since when it has wanted nothing.
+    /// The time since which it has been idle.
     calm: Option<Millis>,
 }
 
-/// What is due for a connection whose turn it is.
+/// The work that is due for a connection that has its turn.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// These bytes are to be read; the rest has to be put back.
+    /// The caller reads these bytes, and has to put the rest back.
     Read(BytesMut),
     /// Everything was read, and its receive has ended with this result.
     End(i32),
@@ -96,7 +99,7 @@ pub(super) enum Due {
     Receive,
     /// It is throttled no more.
     Free,
-    /// It has paid of its debts.
+    /// It has paid a part of its debts.
     Paid,
     /// It has to wait.
     Nothing,
@@ -113,13 +116,13 @@ impl Throttle {
         self.has(key) && self.conns.get(&key.slot).is_some_and(|of| !of.held.is_empty())
     }
 
-    /// Whether its receive has to be told to end, which is said once.
+    /// Whether its receive has to be told to end. Returns `true` once.
     pub(super) fn has_to_stop(&mut self, key: ConnKey) -> bool {
         let of = self.conns.get_mut(&key.slot).filter(|of| of.key == key);
         of.is_some_and(|of| !std::mem::replace(&mut of.stopping, true))
     }
 
-    /// How many bytes are held for all.
+    /// The number of bytes that are held for all connections.
     pub(super) const fn held(&self) -> usize {
         self.held
     }
@@ -129,7 +132,7 @@ impl Throttle {
         self.hungry || self.calming
     }
 
-    /// Whether another turn at once has units for those that want them.
+    /// Whether an immediate further turn has units for the connections that want them.
     pub(super) const fn has_work(&self) -> bool {
         self.hungry && self.pool >= QUANTUM
     }
@@ -165,7 +168,7 @@ impl Throttle {
         }
     }
 
-    /// Holds what a throttled connection has sent, behind what is held of it.
+    /// Holds bytes that a throttled connection has sent, behind those already held.
     pub(super) fn hold(&mut self, key: ConnKey, bytes: &[u8]) {
         let Some(of) = self.conns.get_mut(&key.slot) else { return };
         of.held.extend_from_slice(bytes);
@@ -174,8 +177,8 @@ impl Throttle {
         self.hungry = true;
     }
 
-    /// The receive of a connection has ended, which is handled behind what is held of it. `false`:
-    /// nothing is held.
+    /// Records that the receive of a connection has ended, to be handled behind the held bytes.
+    /// Returns `false` if nothing is held.
     pub(super) fn defer_end(&mut self, key: ConnKey, result: i32) -> bool {
         let Some(of) = self.conns.get_mut(&key.slot).filter(|of| of.key == key) else {
             return false;
@@ -197,7 +200,7 @@ impl Throttle {
         }
     }
 
-    /// A throttled connection has caused work.
+    /// Charges a throttled connection with work.
     pub(super) fn charge(&mut self, key: ConnKey, units: u32) {
         if let Some(of) = self.conns.get_mut(&key.slot) {
             of.credit -= i64::from(units);
@@ -205,15 +208,15 @@ impl Throttle {
         }
     }
 
-    /// Whether a connection has used up what it had, or waits for answers: nothing more is read
-    /// from it now.
+    /// Whether a connection has used up its units, or waits for answers. Nothing more is read from
+    /// it then.
     pub(super) fn pauses(&self, key: ConnKey) -> bool {
         let in_debt = |of: &Throttled| of.credit <= 0 || self.awaits_most(key);
         self.has(key) && self.conns.get(&key.slot).is_some_and(in_debt)
     }
 
-    /// A connection waits for one more answer of unknown size. Whether nothing may be read from it
-    /// before one comes.
+    /// Records that a connection waits for one more answer of unknown size. Returns whether nothing
+    /// may be read from it before an answer comes.
     pub(super) fn expect(&mut self, key: ConnKey) -> bool {
         let awaited = self.awaited.entry(key.slot).or_insert((key, 0));
         if awaited.0 != key {
@@ -223,7 +226,7 @@ impl Throttle {
         awaited.1 >= AWAITED_MAX
     }
 
-    /// An answer has come.
+    /// Records that an answer has come.
     pub(super) fn answered(&mut self, key: ConnKey) {
         let Some(awaited) = self.awaited.get_mut(&key.slot).filter(|of| of.0 == key) else {
             return;
@@ -241,7 +244,7 @@ impl Throttle {
         awaited.is_some_and(|&(_, count)| count >= AWAITED_MAX)
     }
 
-    /// Begins the part of a turn that is for the throttled. `false`: there are none.
+    /// Begins the part of a turn for throttled connections. Returns `false` if there are none.
     pub(super) fn begin(&mut self, now: Millis) -> bool {
         let elapsed = now.since(self.filled).as_millis();
         self.filled = now;
@@ -258,12 +261,12 @@ impl Throttle {
         true
     }
 
-    /// How many visits a circle has.
+    /// The number of visits in a circle.
     pub(super) fn circle(&self) -> usize {
         self.conns.len()
     }
 
-    /// The next connection, while there are units. It is the last then.
+    /// The next connection, while there are units. It moves to the end of the circle.
     pub(super) fn next(&mut self) -> Option<ConnKey> {
         if self.pool.min(self.turn) < QUANTUM {
             self.hungry = true;
@@ -278,8 +281,8 @@ impl Throttle {
         None
     }
 
-    /// What is due for a connection, which gets a quantum for it. `blocked`: it waits for
-    /// answers, or does not read what it is owed, so nothing is read from it.
+    /// The work that is due for a connection, which gets a quantum for it. `blocked` means that it
+    /// waits for answers or does not read what it is owed, so nothing is read from it.
     pub(super) fn due(&mut self, key: ConnKey, blocked: bool, now: Millis) -> Due {
         let Some(of) = self.conns.get_mut(&key.slot).filter(|of| of.key == key) else {
             return Due::Nothing;

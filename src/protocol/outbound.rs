@@ -51,12 +51,12 @@ pub fn subscription_succeeded(channel: &str) -> Frame {
     })
 }
 
-/// The members of a presence channel, as whoever subscribes gets them. Encoded once: a member more
-/// costs no more than that member, and everybody who asks in between shares the frame.
+/// The members of a presence channel, as a subscriber gets them. They are encoded once: a new
+/// member costs no more than that member, and all subscribers that ask in between share the frame.
 #[derive(Debug, Default)]
 pub struct MemberList {
     count: usize,
-    /// JSON, with the escapes of a string that holds it.
+    /// The JSON of the list, with the escapes of a string that holds it.
     ids: Json,
     hash: Json,
 }
@@ -334,7 +334,7 @@ const fn escape_of(byte: u8) -> Option<u8> {
 /// Room for the longest form that stands around names and data, in bytes.
 const FORM_LEN: usize = 96;
 
-/// Room for what stands around the lists of members, in bytes.
+/// Bytes of room for the text around the lists of members.
 const PRESENCE_LEN: usize = 64;
 
 #[cfg(test)]

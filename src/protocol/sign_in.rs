@@ -36,7 +36,7 @@ impl SignedIn {
         self.cut
     }
 
-    /// The ids of the users whom that one watches, each once.
+    /// The ids of the users whom that user watches, each once.
     pub fn watchlist(&self) -> impl Iterator<Item = &str> {
         self.watchlist.iter().map(|id| &**id)
     }

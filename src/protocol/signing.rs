@@ -5,8 +5,8 @@
 //! apart, such as a parameter given twice, is refused.
 //!
 //! The signature covers the head alone, the digest of the body included. So a server calls
-//! [`verify_head`] before it reads a body, and [`SignedBody::verify`] when it has read one: a body
-//! that nobody has signed is never kept.
+//! [`verify_head`] before it reads a body, and [`SignedBody::verify`] when it has read one: an
+//! unsigned body is never kept.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -37,7 +37,7 @@ pub struct SignedHead<'a> {
 pub struct SignedBody(Option<[u8; 16]>);
 
 impl SignedBody {
-    /// Whether the app has signed a body, be it an empty one. Otherwise no byte may come.
+    /// Whether the app has signed a body, even an empty one. Otherwise no byte may come.
     #[must_use]
     pub const fn is_some(&self) -> bool {
         self.0.is_some()
@@ -46,7 +46,7 @@ impl SignedBody {
     /// Checks that this is the body that the app has signed.
     ///
     /// # Errors
-    /// Another body, or a body where the app has signed none.
+    /// Fails on another body, or on a body where the app has signed none.
     pub fn verify(&self, body: &[u8]) -> Result<(), SignatureError> {
         match &self.0 {
             Some(digest) if Md5::digest(body).as_slice() == digest => Ok(()),

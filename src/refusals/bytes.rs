@@ -28,7 +28,7 @@ pub enum Bytes<'a> {
         /// How many it may have.
         most: u32,
     },
-    /// A shard has as many HTTP connections as it may: those that idle are closed for new ones.
+    /// A shard has as many HTTP connections as it may: idle ones are closed for new ones.
     Crowded {
         /// How many it may have.
         most: u32,

@@ -39,7 +39,7 @@ causes! {
     HeadTooLarge = "head of a request too large",
     /// A head of a request that does not end in time.
     SlowHead = "head of a request too late",
-    /// Connections that idle, where others need their places.
+    /// Idle connections, closed to make room for others.
     Crowded = "idle HTTP connections closed for new ones",
     /// Connections that the kernel does not give, or does not take.
     Kernel = "the kernel refuses a connection",

@@ -301,14 +301,14 @@ pub enum Ending {
     AuthenticationTimeout(u64),
     /// Messages of which not all had come took too much memory, and it sent more of one.
     Unfinished {
-        /// The bytes that all of them of a shard may take.
+        /// The bytes that all such messages of a shard may take.
         most: usize,
     },
     /// Memory is nearly spent, and no other connection of its shard holds more.
     Memory {
         /// The number of its subscriptions.
         subscriptions: usize,
-        /// What they hold, in bytes.
+        /// The bytes that its subscriptions hold.
         bytes: usize,
     },
 }

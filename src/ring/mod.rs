@@ -19,8 +19,9 @@
 //! - [`Ring::ask_unsent`] always completes, once, with the bytes that the peer has not
 //!   acknowledged.
 //! - A slot is released when no operation on it is pending, never before: the kernel may look an
-//!   operation's socket up by its slot as late as when a worker runs it. What its socket still
-//!   holds for the peer then is the kernel's to deliver, after [`Ring::reset`] it is dropped.
+//!   operation's socket up by its slot as late as when a worker runs it. The kernel goes on
+//!   delivering the bytes that its socket still holds for the peer; after [`Ring::reset`] it drops
+//!   them.
 
 mod buffers;
 mod contract;
@@ -122,7 +123,7 @@ pub trait Ring {
     /// The queue is full.
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull>;
 
-    /// Receives one buffer: its first completion is its last.
+    /// Receives one buffer. The first completion is the last.
     ///
     /// # Errors
     /// The queue is full.
@@ -176,7 +177,7 @@ pub trait Ring {
     /// The queue is full.
     fn ask_unsent(&mut self, key: ConnKey) -> Result<(), QueueFull>;
 
-    /// Makes a reset of the release of this slot, once the queue is submitted: the kernel drops
+    /// Turns the release of this slot into a reset, once the queue is submitted: the kernel drops
     /// what it holds for the peer. Otherwise it keeps the queue of a closed TCP socket for minutes
     /// while the peer takes nothing.
     ///

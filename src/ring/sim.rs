@@ -291,7 +291,7 @@ impl SimRing {
         (installed.once, installed.stopping) = (once, false);
     }
 
-    /// A receive that was asked to end does so, with what it has done before behind it.
+    /// Ends a receive that was asked to end, behind the completions that it has posted before.
     fn stop_receive(&mut self, slot: u32) -> bool {
         let stopping = self.table[slot as usize].as_ref().is_some_and(|of| of.stopping);
         if !stopping || !self.dice.chance(700) {
@@ -405,7 +405,7 @@ impl SimRing {
         }
     }
 
-    /// A worker of the kernel ends the sending direction, whatever else was ended by then.
+    /// Lets a worker of the kernel end the sending direction, whatever else has ended by then.
     fn progress_half_close(&mut self, slot: u32) {
         let Some(key) = self.half_closing.remove(&slot) else { return };
         let half_closed = self.socket(key).and_then(|fd| {

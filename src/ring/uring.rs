@@ -44,11 +44,11 @@ const ENTER_GETEVENTS: u32 = 1;
 const ENTER_ATTEMPTS: u32 = 16;
 
 /// `SOCKET_URING_OP_SIOCOUTQ` of `<linux/io_uring.h>`, since Linux 6.6; setting an option of a
-/// socket is there since 6.7. Both are needed only for sockets in the ring's own table, which are
+/// socket is there since 6.7. Both are needed only for sockets in the ring's own table, which is
 /// used from 6.13 on.
 const SOCKET_URING_OP_SIOCOUTQ: u32 = 1;
-/// An option of sockets (socket(7)): the close waits for nothing, it drops what was not sent and
-/// resets the connection. Static, because the kernel reads it when the queue is submitted.
+/// An option of sockets (socket(7)): the close does not wait, drops the unsent bytes and resets the
+/// connection. Static, because the kernel reads it when the queue is submitted.
 static RESET_AT_CLOSE: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
 
 /// How large a ring is.
@@ -86,9 +86,10 @@ pub fn unsent(socket: impl AsFd) -> usize {
     if asked == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
-/// Makes a reset of the close of a TCP socket: the kernel drops what it holds for the peer.
+/// Turns the close of a TCP socket into a reset: the kernel drops the bytes that it holds for the
+/// peer.
 pub fn reset_when_closed(socket: impl AsFd) {
-    // Fails only for what is no socket, whose close drops everything anyway.
+    // This fails only for a descriptor that is no socket, whose close drops everything anyway.
     let _no_socket = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
@@ -118,7 +119,8 @@ pub struct Uring {
     /// By slot: the user of a pending `send` and what the kernel reads for it. An entry stays until
     /// the completion of that very send, whoever has the slot by then.
     sending: HashMap<u32, (ConnKey, Bytes)>,
-    /// Completions of what was done without the ring, because a socket has a descriptor.
+    /// Completions of operations that were done without the ring, because a socket has a
+    /// descriptor.
     at_once: Vec<Completion>,
     /// The log has the first refusal of an [`Op::Reset`].
     refusal_told: bool,

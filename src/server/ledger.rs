@@ -3,8 +3,8 @@
 //!
 //! There are two kinds of parts. Connections, subscriptions, members and users have no bound of
 //! their own that would fit into a small limit: new ones are refused when memory is short. The
-//! others, which hold what passes through, get a share of what the limit leaves, or their setting
-//! if that is less, so that all of them together leave a quarter to the first kind.
+//! others, which hold data in transit, get a share of what the limit leaves, or their setting if
+//! that is less, so that all of them together leave a quarter to the first kind.
 
 use std::fmt;
 
@@ -20,22 +20,23 @@ use crate::webhooks;
 use super::limits::size;
 use super::logging;
 
-/// What the parts that hold what passes through may hold.
+/// The bounds on the parts of memory that hold data in transit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shares {
-    /// Cached events of a shard.
+    /// Bounds on the cached events of a shard.
     pub(super) cache: CacheBounds,
-    /// Bodies of requests that a shard reads, and as much again of events that wait for its turn.
+    /// Bytes of the bodies of requests that a shard reads, and as much again of events that wait
+    /// for its turn.
     pub(super) bodies: usize,
     /// Connections of a shard that are accepted while memory is short.
     pub(super) connections_when_short: usize,
-    /// Messages of a shard's clients of which not all has come.
+    /// Bytes of messages of a shard's clients of which not all has come.
     pub(super) unfinished: usize,
-    /// What waits for all slow readers of a shard.
+    /// Bytes that wait for all slow readers of a shard.
     pub(super) backlogs: usize,
-    /// Notices on their way to the thread of webhooks.
+    /// Bytes of notices on their way to the thread of webhooks.
     pub(super) notices: usize,
-    /// What waits for one endpoint of webhooks.
+    /// Bytes that wait for one endpoint of webhooks.
     pub(super) queue: usize,
 }
 
@@ -49,8 +50,8 @@ const NOTICES_PARTS: u64 = 2;
 const QUEUES_PARTS: u64 = 4;
 const ALL_PARTS: u64 = 32;
 
-/// What a cached event takes beside its bytes: its channel with a name, and its places in the order
-/// of expiry.
+/// Memory that a cached event takes beside its bytes: its channel with a name, and its places in
+/// the order of expiry.
 const CACHED_EVENT_BYTES: usize = 512;
 
 impl Shares {
@@ -76,7 +77,8 @@ impl Shares {
                 .min(front::Settings::default().bodies_bytes_max)
                 .max(largest_body.unwrap_or_default()),
             connections_when_short: limit.map_or(CONNECTIONS_WHEN_SHORT.1, |limit| {
-                // An eighth of the reserve over all shards: the rest is for those who are there.
+                // This is an eighth of the reserve over all shards: the rest is for the clients
+                // that are connected.
                 let most = memory::reserve(limit) / 8 / front::CONNECTION_BYTES as u64;
                 let most = usize::try_from(most).unwrap_or(usize::MAX) / shards;
                 most.clamp(CONNECTIONS_WHEN_SHORT.0, CONNECTIONS_WHEN_SHORT.1)
@@ -96,7 +98,7 @@ impl Shares {
 }
 
 /// Connections of a shard that are accepted while memory is short, at least and at most: with none,
-/// neither clients nor backends would be told.
+/// neither clients nor backends would get an answer.
 const CONNECTIONS_WHEN_SHORT: (usize, usize) = (4, 64);
 
 /// An endpoint has room for some events even if it is one of thousands: the least that
@@ -162,7 +164,8 @@ impl Ledger {
     }
 }
 
-/// What is held with or without clients, or is so little that it is theirs from the start.
+/// The memory that is held with or without clients, or is so little that it is counted from the
+/// start.
 fn fixed(server: &ServerConfig, _shares: &Shares) -> Vec<Bound> {
     let bound = |name, each: u64, total, by| Bound { name, each: shown(each), total, by };
     let needed = config::needed(server.shards);
@@ -173,7 +176,7 @@ fn fixed(server: &ServerConfig, _shares: &Shares) -> Vec<Bound> {
     ]
 }
 
-/// What holds what passes through.
+/// The parts that hold data in transit.
 fn passing(server: &ServerConfig, apps: &Apps, shares: &Shares) -> Vec<Bound> {
     let shards = server.shards as u64;
     let bound = |name, each: usize, count: u64, by| {
@@ -193,7 +196,7 @@ fn passing(server: &ServerConfig, apps: &Apps, shares: &Shares) -> Vec<Bound> {
     ]
 }
 
-/// What the kernel holds for sockets. The place for every bound that it is given.
+/// The memory that the kernel holds for sockets, with every bound on it.
 fn kernel(server: &ServerConfig) -> Vec<Bound> {
     let bound = |name, each, by| Bound { name, each, total: None, by };
     let idle = "connections; counted by control groups of version 2";
@@ -207,7 +210,7 @@ fn kernel(server: &ServerConfig) -> Vec<Bound> {
     ]
 }
 
-/// What is refused when memory is short.
+/// The parts of which new ones are refused when memory is short.
 fn as_memory_allows(apps: &Apps) -> Vec<Bound> {
     let names = apps.iter().map(|app| app.limits.max_channel_name).max().unwrap_or_default();
     let bound = |name, bytes: usize, by| Bound { name, each: shown(bytes as u64), total: None, by };
@@ -264,7 +267,7 @@ fn shown(bytes: u64) -> String {
     }
 }
 
-/// As a setting takes it, rounded down.
+/// Formats bytes in the form that a setting takes, rounded down.
 fn setting(bytes: usize) -> String {
     match bytes >> 20 {
         0 => format!("{}K", (bytes >> 10).max(1)),

@@ -124,18 +124,18 @@ pub const fn descriptors_min(shards: usize) -> u64 {
     PROCESS_DESCRIPTORS + SHARD_DESCRIPTORS * shards as u64
 }
 
-/// How many descriptors each of `shards` shards may have for its connections, if the soft limit of
-/// open files is `nofile`. The rest is for what must never find none: the control socket and the
-/// files of a reload, webhooks to `endpoints`, logs, rings and listeners.
+/// The number of descriptors that each of `shards` shards may have for its connections, if the soft
+/// limit of open files is `nofile`. The rest is for uses that must never run out: the control
+/// socket and the files of a reload, webhooks to `endpoints`, logs, rings and listeners.
 #[must_use]
 pub fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize) -> u64 {
     let kept = descriptors_min(shards) + CONTROL_DESCRIPTORS + endpoints as u64;
     nofile.saturating_sub(kept) / shards.max(1) as u64
 }
 
-/// How many HTTP connections a shard may have that has so many `descriptors` for its connections,
-/// if `wanted` are asked for. Where WebSockets take descriptors as well (`direct` is false), a
-/// quarter is for HTTP.
+/// The number of HTTP connections that a shard with so many `descriptors` for its connections may
+/// have, if `wanted` are asked for. Where WebSockets take descriptors as well (`direct` is false),
+/// a quarter is for HTTP.
 #[must_use]
 pub fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
     let share = if direct { descriptors } else { descriptors / HTTP_PART };
@@ -143,8 +143,8 @@ pub fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
     share.min(u32::try_from(wanted).unwrap_or(u32::MAX))
 }
 
-/// How many of `slots` a shard can fill that has so many `descriptors` for its connections, where
-/// each WebSocket takes one.
+/// The number of `slots` that a shard with so many `descriptors` for its connections can fill,
+/// where each WebSocket takes one.
 #[must_use]
 pub fn plain_slots(descriptors: u64, slots: u32) -> u32 {
     let share = descriptors - descriptors / HTTP_PART;
@@ -185,7 +185,7 @@ pub fn memory_limit() -> Option<u64> {
     memory_group().map(|group| group.limit)
 }
 
-/// Bytes that this process may use by this setting; `None` when nothing limits it.
+/// Bytes that this process may use under this setting; `None` when nothing limits it.
 pub(super) fn memory_in_force(limit: MemoryLimit) -> Option<u64> {
     match limit {
         MemoryLimit::None => None,
@@ -327,23 +327,25 @@ pub const NOFILE_ADVISED: u64 = 10_000;
 /// as Redis keeps one (32).
 const PROCESS_DESCRIPTORS: u64 = 32;
 
-/// Two rings, epoll and its eventfd, the mailbox's eventfd, a timer, and listeners.
+/// Descriptors of a shard: two rings, epoll and its eventfd, the mailbox's eventfd, a timer, and
+/// listeners.
 const SHARD_DESCRIPTORS: u64 = 16;
 
-/// Peers of the control socket (16), the files that a reload reads, those of the spool of webhooks
-/// and of the log, name resolution, and some to spare: what a running process opens for a moment.
+/// Descriptors that a running process opens for a moment: peers of the control socket (16), the
+/// files that a reload reads, those of the spool of webhooks and of the log, name resolution, and
+/// some to spare.
 const CONTROL_DESCRIPTORS: u64 = 48;
 
-/// HTTP connections of a shard however low the limit of open files is: a publisher, a health check,
-/// and two handshakes.
+/// The least number of HTTP connections of a shard, however low the limit of open files is: a
+/// publisher, a health check, and two handshakes.
 const HTTP_CONNECTIONS_MIN: u32 = 4;
 
-/// The part of a shard's descriptors that is for HTTP where WebSockets take the others, one of so
-/// many: handshakes take theirs for a moment.
+/// The divisor of the part of a shard's descriptors that is for HTTP where WebSockets take the
+/// others: handshakes take theirs for a moment.
 const HTTP_PART: u64 = 4;
 
-/// With this many HTTP connections per shard nobody has to be told of the limit: publishers keep a
-/// few each, handshakes take one for a moment.
+/// The number of HTTP connections per shard from which on the operator is not warned of the limit:
+/// publishers keep a few each, and handshakes take one for a moment.
 const HTTP_CONNECTIONS_ADVISED: u32 = 256;
 
 /// cgroup v1 writes "no limit" as the largest multiple of its page size; none of its hosts has

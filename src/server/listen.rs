@@ -48,7 +48,7 @@ pub(super) struct Bound {
 pub(super) struct SocketFiles(Vec<PathBuf>);
 
 impl Bound {
-    /// Binds every place of the configuration for every shard.
+    /// Binds every address of the configuration for every shard.
     pub(super) fn bind(server: &ServerConfig) -> Result<Self, StartError> {
         Self::bind_places(
             &server.listeners,

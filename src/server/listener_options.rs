@@ -1,4 +1,4 @@
-//! Options of listeners that bound what the kernel holds for the clients of their connections.
+//! Options of listeners that bound the memory that the kernel holds for their connections.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -8,19 +8,19 @@ use socket2::SockRef;
 
 use super::limits;
 
-/// How long TCP waits for a client to acknowledge what it was sent, or to take more while its
-/// window is closed; then the kernel ends the connection and drops its queue. A client that has
-/// vanished is noticed sooner where it was owed anything, and what is left of closed connections
-/// goes. As long as an app waits for a silent client by default (`app.ping_interval` and
-/// `app.pong_timeout`), so that nobody who is waited for is cut: the timers of TCP have no settings
-/// of apps.
+/// The time for which TCP waits for a client to acknowledge the bytes it was sent, or to take more
+/// while its window is closed; then the kernel ends the connection and drops its queue. So a client
+/// that has vanished is noticed sooner if it was owed anything, and the queues of closed
+/// connections are freed. The time is as long as an app waits for a silent client by default
+/// (`app.ping_interval` and `app.pong_timeout`), so that no client is cut off that the app still
+/// waits for: the settings of apps do not apply to the timers of TCP.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(90);
 
-/// Sets what the connections of a TCP listener inherit. `send_buffer` is in bytes of the kernel's
-/// memory; none leaves the size to the kernel.
+/// Sets the options that the connections of a TCP listener inherit. `send_buffer` is in bytes of
+/// the kernel's memory; `None` leaves the size to the kernel.
 ///
 /// # Errors
-/// Those of setsockopt(2).
+/// Returns those of setsockopt(2).
 pub(super) fn bound_tcp(listener: impl AsFd, send_buffer: Option<usize>) -> io::Result<()> {
     SockRef::from(&listener).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     bound_buffer(listener, send_buffer)
@@ -30,11 +30,11 @@ pub(super) fn bound_tcp(listener: impl AsFd, send_buffer: Option<usize>) -> io::
 /// reads it from the listener when it accepts.
 ///
 /// # Errors
-/// Those of setsockopt(2).
+/// Returns those of setsockopt(2).
 pub(super) fn bound_buffer(listener: impl AsFd, send_buffer: Option<usize>) -> io::Result<()> {
     let Some(bytes) = send_buffer else { return Ok(()) };
-    // The kernel doubles what it is told, to have room for its records (socket(7)), and counts
-    // these records too. So half of it is a bound on all memory of the queue.
+    // The kernel doubles the value that it is given, to have room for its records (socket(7)), and
+    // counts these records too. So half of it is a bound on all memory of the queue.
     SockRef::from(&listener).set_send_buffer_size(bytes / 2)
 }
 

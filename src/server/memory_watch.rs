@@ -1,12 +1,13 @@
 //! How much memory is left, asked the more often the less it is. A gateway that is ended for want
-//! of memory drops everyone at once, and they all return at once: it takes nothing new while there
-//! is still some left, and keeps those who are there.
+//! of memory drops all clients at once, and they all return at once: it takes nothing new while
+//! there is still some left, and keeps those who are there.
 //!
 //! Shards look by themselves as well, when they have taken on as much as was free at the last look
-//! ([`Allowance`]): what clients ask for can grow faster than any interval is short. The looks here
-//! are for everything else (memory that is freed, that the kernel takes for sockets, that other
-//! processes of the group take), and tell all shards what follows. The kernel's memory for TCP has a
-//! limit of its own, past which no socket of the host sends or receives: it is judged like memory.
+//! ([`Allowance`]), because clients can ask for memory faster than any interval is short. The looks
+//! here are for all other changes (memory that is freed, that the kernel takes for sockets, that
+//! other processes of the group take), and tell all shards the consequence. The kernel's memory for
+//! TCP has a limit of its own, past which no socket of the host sends or receives: it is judged
+//! like memory.
 
 use std::convert::Infallible;
 use std::fs;
@@ -27,11 +28,11 @@ use super::tcp_memory::TcpMemory;
 /// How often somebody looks at most and at least: the files of a group cost 30 us.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Bytes that a second can take at most of what is not charged to the allowance of shards: what the
-/// kernel queues for sockets, as fast as two cores fill them over the loopback.
+/// The most bytes per second that are not charged to the allowance of shards: those that the kernel
+/// queues for sockets, as fast as two cores fill them over the loopback.
 const UNCHARGED_PER_S: u64 = 400 << 20;
 
-/// Measures against this limit from now on.
+/// Sets the limit to measure against.
 pub(super) fn measure(limit: MemoryLimit, allowance: &Allowance) {
     let gauge = Measure::of(limit).map(|measure| -> Gauge { Arc::new(move || measure.read()) });
     allowance.measure_by(gauge);
@@ -67,7 +68,7 @@ pub(super) async fn watch(
     }
 }
 
-/// Tells all shards when it changes how much is left. Does not end by itself.
+/// Tells all shards whenever the headroom changes. Does not end by itself.
 async fn look_on(
     allowance: &Allowance,
     headroom: &mut Headroom,
@@ -80,7 +81,7 @@ async fn look_on(
             () = tokio::time::sleep(interval) => {}
             () = allowance.used_up() => {}
         }
-        // What cannot be read at the moment is as it was.
+        // A limit that cannot be read at the moment counts as unchanged.
         let Some(reading) = allowance.look() else { continue };
         interval = lasts(reading);
         of_memory = headroom_at(of_memory, reading);
@@ -113,7 +114,7 @@ enum Measure {
     Process(u64),
 }
 
-/// How soon what is not charged could be at the reserve; in it, the shortest interval.
+/// The time in which uncharged memory could reach the reserve; the shortest interval if it has.
 fn lasts(reading: Reading) -> Duration {
     let (shortest, longest) = INTERVALS;
     Duration::from_millis(reading.free() * 1000 / UNCHARGED_PER_S).clamp(shortest, longest)
@@ -172,7 +173,7 @@ fn headroom_at(before: Headroom, reading: Reading) -> Headroom {
     }
 }
 
-/// `of` says what has this limit.
+/// `of` names the thing that has this limit.
 fn log(before: Headroom, now: Headroom, (of, reading): (&str, Reading)) {
     let Reading { used, limit } = reading;
     let [used, limit] = [used, limit].map(|bytes| limits::size(Some(bytes)));

@@ -335,10 +335,10 @@ fn ring_sizes(config: &Config, host: &Host) -> UringSizes {
     }
 }
 
-/// The state that all shards share, which a reload leaves as it is.
+/// The state that all shards share. A reload does not change it.
 #[derive(Clone, Debug, Default)]
 struct FrontShared {
-    /// HTTP connections of each shard, as the limit of open files allows.
+    /// The number of HTTP connections of each shard that the limit of open files allows.
     http_connections_max: u32,
     /// The connections and requests of each address.
     door: Arc<Door>,
@@ -353,7 +353,7 @@ fn http_connections(config: &Config, host: &Host) -> u32 {
     limits::http_connections(descriptors, host.direct_descriptors(), wanted)
 }
 
-/// How many descriptors each shard may have for its connections.
+/// The number of descriptors that each shard may have for its connections.
 fn descriptors(config: &Config, host: &Host) -> u64 {
     let endpoints = config.apps.iter().map(|app| app.webhooks.iter().count()).sum();
     limits::descriptors_per_shard(host.nofile.soft, config.server.shards, endpoints)

@@ -39,9 +39,9 @@ pub struct Host {
     pub somaxconn: Option<i64>,
     /// `net.ipv4.tcp_max_syn_backlog`: connections in their TCP handshake.
     pub syn_backlog: Option<i64>,
-    /// What TCP holds in all queues of the host, and its limit.
+    /// The memory that TCP holds in all queues of the host, and its limit.
     pub tcp_memory: Option<TcpMemory>,
-    /// `net.core.wmem_max`: what a program may ask for as the send buffer of a socket, in bytes.
+    /// `net.core.wmem_max`: the largest send buffer that a program may set on a socket, in bytes.
     pub send_buffer_max: Option<i64>,
     /// Local ports that a proxy on this host can choose from.
     pub local_ports: Option<u64>,

@@ -1,18 +1,19 @@
-//! The memory that TCP holds: of all sockets of the host together, in no process' size.
+//! The memory that TCP holds for all sockets of the host together. It is in no process's size.
 
 use std::fs;
 
-/// Bytes.
+/// The memory of TCP, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpMemory {
-    /// In the queues of all sockets, to be sent and to be read.
+    /// Bytes in the queues of all sockets, to be sent and to be read.
     pub used: u64,
-    /// Past this the kernel refuses more to every socket (`net.ipv4.tcp_mem`, the last number).
+    /// The limit past which the kernel refuses more to every socket (`net.ipv4.tcp_mem`, the last
+    /// number).
     pub limit: u64,
 }
 
 impl TcpMemory {
-    /// As it is now. None where `/proc` does not tell. Takes some 20 us.
+    /// Reads the present values. Returns `None` where `/proc` does not have them. Takes some 20 us.
     ///
     /// The host's memory that is available (`/proc/meminfo`) and the use of a control group
     /// (`memory.current`) contain it already.
@@ -23,7 +24,7 @@ impl TcpMemory {
         Self::of(&sockets, &limits, rustix::param::page_size() as u64)
     }
 
-    /// From the two files; they count pages.
+    /// Parses the two files, which count pages.
     fn of(sockstat: &str, tcp_mem: &str, page: u64) -> Option<Self> {
         let tcp = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
         let mut words = tcp.split_whitespace().skip_while(|word| *word != "mem").skip(1);

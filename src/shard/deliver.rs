@@ -33,15 +33,15 @@ const UNSUBSCRIBE_UNITS: u32 = 2;
 const CLIENT_EVENT_UNITS: u32 = 3;
 const SIGN_IN_UNITS: u32 = 8;
 
-/// Bytes of an answer that cost a unit: to be encoded, perhaps, and to be copied by the kernel.
+/// Bytes of an answer that cost a unit, for the copy by the kernel and perhaps for the encoding.
 const ANSWER_BYTES_PER_UNIT: usize = 256;
 
-/// Subscribers to whom something is sent for a unit. A send costs more, but what they are sent in a
-/// turn they are sent at once.
+/// The number of subscribers that are sent something for a unit. A send costs more, but everything
+/// that a subscriber gets in a turn takes one send.
 const TOLD_PER_UNIT: u32 = 4;
 
-/// Most fragments of one message besides those that its payload pays for: far more than any client
-/// makes, few enough that the cost of each can't be multiplied by sending them empty.
+/// The most fragments of one message besides those that its payload pays for: far more than any
+/// client makes, and few enough that empty fragments cannot multiply the cost of a message.
 const FRAGMENTS_PER_MESSAGE: u32 = 1024;
 
 impl<R: Ring> Host<R> for Core {
@@ -326,7 +326,7 @@ fn has_large_answers(channel: &ChannelKey) -> bool {
     kind.is_cache() || kind.is_presence()
 }
 
-/// What a home answers to a subscribe goes to the subscriber, whose share of the turn pays for it.
+/// Sends a home's answer to a subscribe to the subscriber, whose share of the turn pays for it.
 fn answer_to<R: Ring>(plane: &mut Plane<R>, conn: ConnKey, answer: &Frame, last: Option<&Frame>) {
     let bytes = answer.len() + last.map_or(0, Frame::len);
     plane.charge(conn, u32::try_from(bytes / ANSWER_BYTES_PER_UNIT).unwrap_or(u32::MAX));

@@ -31,8 +31,8 @@ const LAST_CLOSES: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(900);
 
 /// How long clients may take to answer their Close frames when the port is closed until they have:
-/// a mobile client's round trip. What others are still owed the kernel sends without us, unless it
-/// is more than their last messages.
+/// a mobile client's round trip. The kernel sends what the others are still owed without us, unless
+/// it is more than their last messages.
 const ANSWERS: Duration = Duration::from_millis(250);
 
 /// Clients are held for this long at most, the longest automatic window with its pause in it;

@@ -1,8 +1,8 @@
 //! From a channel's messages of a turn to what each subscriber is owed.
 //!
-//! All messages become one run of bytes that every subscriber shares. A subscriber who is excepted
+//! All messages become one run of bytes that every subscriber shares. A subscriber that is excepted
 //! from some of them (the sender of a client event, `socket_id` of a publish) is owed the slices in
-//! between; one who joined behind some of them is owed the rest of the run.
+//! between; one that joined behind some of them is owed the rest of the run.
 
 use bytes::{Bytes, BytesMut};
 

@@ -36,7 +36,7 @@ pub enum Message {
     /// From the control thread: so much memory is left.
     Memory(Headroom),
     /// From the control thread: answer at the end of the turn, when everything that came before has
-    /// had its effect. A shard that does not turn cannot.
+    /// had its effect. A shard that is stuck cannot answer.
     RollCall(oneshot::Sender<()>),
     /// From the control thread: how much is there?
     Count(oneshot::Sender<Counts>),
@@ -89,7 +89,8 @@ pub enum Question {
     Terminate(AppIndex, String),
 }
 
-/// The answer to a [`Question`], in the same order of variants; of a list, a part of it.
+/// The answer to a [`Question`], in the same order of variants, or a part of the answer if it is a
+/// list.
 #[derive(Debug)]
 pub struct Answer {
     /// The asker's number for the question.
@@ -110,7 +111,7 @@ pub enum Told {
     Occupied {
         /// The channels.
         channels: Vec<(ChannelName, ChannelState)>,
-        /// These were the rest.
+        /// Whether this is the last part.
         last: bool,
     },
     /// It is done.

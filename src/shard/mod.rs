@@ -6,8 +6,8 @@
 //! several of them over simulated rings.
 //!
 //! A turn, in this order:
-//! 1. a part of what is too long for one turn, messages of other shards (the mailbox), then the
-//!    front's commands;
+//! 1. a part of any work that is too long for one turn, messages of other shards (the mailbox),
+//!    then the front's commands;
 //! 2. completions: what clients sent (not while the bus spills: the network waits first);
 //! 3. timers: pings, deadlines, closes of a drain;
 //! 4. the bus: messages go out and sleepers are woken, *before* anything is sent to a client, so
@@ -82,7 +82,7 @@ pub struct ShardParts {
     pub tap: Tap,
     /// Where what is refused is noted for the log; of all shards.
     pub refusals: Arc<Refusals>,
-    /// What it may take of the memory.
+    /// The memory that it may take.
     pub memory: Memory,
 }
 
@@ -121,7 +121,7 @@ struct Core {
     places: HashMap<u32, Place>,
     gathers: Gathers,
     parts: Parts,
-    /// Of the control thread, to be answered in this turn.
+    /// Requests of the control thread, to be answered in this turn.
     roll_calls: Vec<oneshot::Sender<()>>,
     tap: Tap,
     refusals: Arc<Refusals>,
@@ -206,7 +206,7 @@ impl<R: Ring> Shard<R> {
         self.core.port.flush();
         self.core.tap.hand_over();
         for present in self.core.roll_calls.drain(..) {
-            // Nobody waits for an answer that came too late.
+            // No caller waits for an answer that comes too late.
             let _late = present.send(());
         }
         true
@@ -328,14 +328,14 @@ impl<R: Ring> Shard<R> {
         self.core.timers.stopped()
     }
 
-    /// Ends what is left of connections after the last turn: a kernel that closes the sockets of a
-    /// process keeps their queues, whether or not anybody reads them.
+    /// Ends the connections that are left after the last turn: a kernel that closes the sockets of
+    /// a process keeps their queues, whether or not the peers read them.
     pub fn end(&mut self) {
         self.plane.end_all();
     }
 
-    /// While messages for another shard wait for room, nobody may cause more of them; long before
-    /// that, connections that cause more than their share may not.
+    /// While messages for another shard wait for room, no connection may cause more of them; long
+    /// before that, those that cause more than their share may not.
     fn intake(&self) -> Intake {
         let port = &self.core.port;
         if port.spilling() {

@@ -1,6 +1,6 @@
 //! Work that is counted in subscriptions and channels, of which there may be hundreds of thousands:
 //! the end of a connection that has many, and the list of all channels. A turn does a part of it,
-//! so that nobody else waits for all.
+//! so that no other connection waits for all of it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,32 +28,32 @@ pub(super) struct Parts {
     /// Slots of ended connections that have subscriptions. The plane keeps them from the next
     /// connection.
     leaving: VecDeque<u32>,
-    /// Subscriptions that have been ended in this turn.
+    /// The number of subscriptions that have been ended in this turn.
     left: usize,
-    /// Lists that were asked for, the one whose turn it is first.
+    /// Lists that were asked for, the next one to continue first.
     lists: VecDeque<List>,
 }
 
-/// The occupied channels of an app at home here, on their way to whoever asked.
+/// The occupied channels of an app at home here, on their way to the shard that asked.
 #[derive(Debug)]
 struct List {
     asker: ShardId,
     question: u32,
     app: AppIndex,
     prefix: Arc<str>,
-    /// Where the next part begins.
+    /// The place at which the next part begins.
     from: u32,
 }
 
 impl Parts {
-    /// Whether something is to be done in the next turn.
+    /// Whether work is left for the next turn.
     pub(super) fn left_over(&self) -> bool {
         !self.leaving.is_empty() || !self.lists.is_empty()
     }
 }
 
 impl Core {
-    /// The subscriptions of a connection that has ended do, now or by parts.
+    /// Ends the subscriptions of a connection that has ended, now or in parts.
     pub(super) fn leave_all<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
         let most = LEAVES_PER_TURN.saturating_sub(self.parts.left).max(LEAVES_AT_ONCE);
         if self.leave_part(key.slot, most) {
@@ -62,7 +62,7 @@ impl Core {
         }
     }
 
-    /// A turn's part of everything. To be called once per turn, before connections end in it.
+    /// Does a turn's part of everything. Called once per turn, before connections end in it.
     pub(super) fn do_parts<R: Ring>(&mut self, plane: &mut Plane<R>) {
         self.parts.left = 0;
         if !self.parts.left_over() || self.port.congested() {
@@ -97,7 +97,7 @@ impl Core {
         }
     }
 
-    /// Ends some subscriptions. Whether there may be more.
+    /// Ends some subscriptions. Returns whether there may be more.
     fn leave_part(&mut self, slot: u32, most: usize) -> bool {
         let Self { local, port, id, parts, .. } = self;
         let left = local.disconnect(slot, most, |channel, left| {

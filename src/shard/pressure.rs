@@ -1,11 +1,12 @@
-//! What a shard does by how much memory is left ([`Headroom`]), for everything that clients make it
-//! hold.
+//! The reactions of a shard to the memory that is left ([`Headroom`]), for everything that clients
+//! make it hold.
 //!
-//! Contract: whatever makes the process hold more for a client asks [`Core::takes_on`] first, and
-//! is refused with 4100 if that says no. It says no while the control thread says that memory is
-//! short, and between two of its looks as soon as what was free is used up. What was taken earlier
-//! shrinks instead: less is held for slow readers and of cached events, and when memory is nearly
-//! spent, the connections that hold the most are closed, a few per tick until it is better.
+//! Contract: code that makes the process hold more for a client asks [`Core::takes_on`] first, and
+//! refuses the client with 4100 if that says no. It says no while the control thread says that
+//! memory is short, and between two of its looks as soon as the free memory is used up. Memory that
+//! was taken earlier shrinks: less is held for slow readers and of cached events, and when memory
+//! is nearly spent, the connections that hold the most are closed, a few per tick until it is
+//! better.
 
 use super::{Core, Shard};
 use crate::channels::{CacheBounds, ChannelKey, subscription_bytes};
@@ -25,20 +26,22 @@ const UNCACHED_PER_TICK: usize = 1000;
 /// and the control thread looks again several times before the next tick.
 const CLOSED_PER_TICK: usize = 4;
 
-/// A connection that holds less is not worth its client's return: some 150 subscriptions.
+/// The bytes of some 150 subscriptions. A connection that holds less is not closed, because its
+/// client's return would cost more.
 const HEAVY_BYTES: usize = 64 << 10;
 
-/// What a subscribe takes beside the subscription until it is answered: its messages between two
-/// shards, and the answer, of which the kernel has a copy, each with the channel's name.
+/// Memory that a subscribe takes beside the subscription until it is answered: its messages between
+/// two shards, and the answer, of which the kernel has a copy, each with the channel's name.
 const ANSWER_BYTES: usize = 512;
 
-/// A user that is signed in or watched: its records on this shard and at its home, with the keys.
+/// Memory of a user that is signed in or watched: its records on this shard and at its home, with
+/// the keys.
 const USER_BYTES: usize = 256;
 
 /// Bytes that a new subscription is charged with.
 pub(super) fn subscription_charge(channel: &ChannelKey, member: Option<&Member>) -> usize {
     let name = channel.name().len();
-    // The others of a presence channel are told of a member, once for all of them.
+    // The other members of a presence channel are told of a new one by a single frame.
     let told = member.map_or(0, Member::text_bytes);
     subscription_bytes(name, member) + ANSWER_BYTES + 2 * name + told
 }
@@ -50,7 +53,7 @@ pub(super) fn sign_in_charge<'a>(user: &Member, watched: impl Iterator<Item = &'
 }
 
 impl Core {
-    /// Whether so many bytes more may be held for a client. They are charged then.
+    /// Whether so many more bytes may be held for a client. If so, they are charged.
     pub(super) fn takes_on(&mut self, bytes: usize) -> bool {
         self.headroom == Headroom::Enough && self.memory.lease.charge(bytes, self.now.0)
     }
@@ -68,8 +71,8 @@ impl Core {
         plane.owe(key, &subscribe_refusal(error, channel.name(), also_on_channel));
     }
 
-    /// Tells a connection that memory is too short for its sign-in. Its signature was good: it has
-    /// shown that the app knows it.
+    /// Tells a connection that memory is too short for its sign-in. Its signature was good, so it
+    /// has shown that the app knows it.
     pub(super) fn refuse_sign_in<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
         self.authenticated(key.slot);
         self.note_message(key, ProtocolError::MemoryShort, About::SignIn);
@@ -82,14 +85,15 @@ impl Core {
         self.end(plane, key, ProtocolError::OverCapacity);
     }
 
-    /// So much memory is left from now on.
+    /// Takes note of how much memory is left.
     pub(super) fn see_headroom<R: Ring>(&mut self, plane: &mut Plane<R>, headroom: Headroom) {
         self.headroom = headroom;
         self.homes.bound_cache(self.memory.cache.divided_by(parts(headroom)));
         self.bound_backlogs(plane);
     }
 
-    /// With less memory less is held for slow readers: at the end of the turn the slowest close.
+    /// With less memory, less is held for slow readers: the slowest are closed at the end of the
+    /// turn.
     pub(super) fn bound_backlogs<R: Ring>(&self, plane: &mut Plane<R>) {
         let shard = self.backlog.shard / parts(self.headroom);
         plane.limit_backlogs(BacklogLimits { shard, ..self.backlog });
@@ -125,15 +129,15 @@ impl<R: Ring> Shard<R> {
         self.core.homes.shrink_cache(UNCACHED_PER_TICK);
         if self.core.headroom == Headroom::Spent {
             self.core.close_heaviest(&mut self.plane);
-            // What the last ones held has to reach the system before anybody looks again, or more
-            // would go than have to.
+            // The memory of the last ones has to be returned to the system before the next look, or
+            // more connections would be closed than necessary.
             self.trim();
             memory::give_back();
         }
     }
 }
 
-/// What is held for slow readers and of cached events is divided by this.
+/// The divisor of the bounds on slow readers and cached events.
 const fn parts(headroom: Headroom) -> usize {
     match headroom {
         Headroom::Enough => 1,
@@ -145,7 +149,7 @@ const fn parts(headroom: Headroom) -> usize {
 /// A shard's part of the memory that the process may take.
 #[derive(Debug)]
 pub struct Memory {
-    /// Charged with what is taken on for clients.
+    /// The lease that is charged with what is taken on for clients.
     pub lease: memory::Lease,
     /// Bounds on cached events while there is enough memory.
     pub cache: CacheBounds,
@@ -154,7 +158,7 @@ pub struct Memory {
 }
 
 impl Default for Memory {
-    /// Memory is not limited.
+    /// Bounds without a limit of memory.
     fn default() -> Self {
         Self {
             lease: memory::Lease::default(),
@@ -168,5 +172,5 @@ impl Default for Memory {
 pub const UNFINISHED_BYTES_MAX: usize = 64 << 20;
 
 /// Cached last events per home shard: enough for every channel of a large app, and a bound on what
-/// publishing to ever new names can hold. What apps share of it, they share fairly.
+/// publishing to ever new names can hold. Apps share it fairly.
 pub const CACHE_BOUNDS: CacheBounds = CacheBounds { events: 100_000, bytes: 64 << 20 };

@@ -62,7 +62,7 @@ pub struct Setup {
     pub ring: UringSizes,
     /// Sockets to accept from.
     pub listeners: Listeners,
-    /// Where the process' clock started.
+    /// The start of the process's clock.
     pub started: Instant,
 }
 
@@ -300,9 +300,9 @@ struct Inbox {
     commands: RefCell<Vec<Command>>,
     /// Bytes of the events in them.
     waiting_bytes: Cell<usize>,
-    /// Charged with what the front takes on for clients.
+    /// The lease that is charged with what the front takes on for clients.
     lease: RefCell<Lease>,
-    /// Where the process' clock started.
+    /// The start of the process's clock.
     started: Instant,
     /// Wakes the loop.
     waker: RefCell<Option<Waker>>,

@@ -25,8 +25,7 @@ use crate::time::Millis;
 /// How often a shard looks at its clock at most.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
-/// How often a shard takes a turn for connections that are throttled: as finely as its clock counts
-/// the time that they have to wait.
+/// The interval of turns for throttled connections: as fine as the shard's clock.
 const UNITS_TICK: Duration = Duration::from_millis(1);
 
 /// Time in which the sweep sees every connection once.

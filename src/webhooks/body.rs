@@ -21,7 +21,7 @@ pub(super) fn restamped(body: &[u8], time_ms: u64) -> Vec<u8> {
     [format!(r#"{{"time_ms":{time_ms}"#).as_bytes(), events].concat()
 }
 
-/// The number of events of a body of ours; `None` for anything else.
+/// The number of events in a body that this gateway wrote; `None` for anything else.
 pub(super) fn count(body: &[u8]) -> Option<usize> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]

@@ -1,5 +1,5 @@
-//! What the targets of `tests/fuzz` call of the webhooks. They are compiled with `--cfg fuzzing`;
-//! nothing else has this.
+//! The entry points of the webhooks for the targets of `tests/fuzz`. Only builds with `--cfg
+//! fuzzing`, as of these targets, have this module.
 
 use std::io;
 use std::path::Path;
@@ -26,7 +26,7 @@ impl Process {
     /// Starts with what an earlier process left in this directory.
     ///
     /// # Errors
-    /// The directory cannot be used.
+    /// Fails if the directory cannot be used.
     pub fn start(directory: &Path, apps: &Apps, queue_bytes: usize) -> io::Result<Self> {
         let mut spool = Spool::open(directory)?;
         let mut dispatch = Dispatch::new(apps, Bounds { queue_bytes, spooled: true }, UNIX_MS);
@@ -34,13 +34,14 @@ impl Process {
         Ok(Self { spool, dispatch, now: Millis(0) })
     }
 
-    /// Takes what happened, and lets its window pass.
+    /// Takes notices, and lets their window pass.
     pub fn take(&mut self, notices: impl IntoIterator<Item = Notice>) {
         notices.into_iter().for_each(|notice| self.dispatch.take(notice, self.now));
         self.now = Millis(self.now.0 + 1000);
         self.dispatch.tick(self.now);
         self.now = Millis(self.now.0 + 1000);
-        // Seals what its window has ended for. The first of it is on its way for ever.
+        // This seals the batches whose window has ended. The first of them stays in flight for
+        // ever.
         let _first = self.dispatch.next(self.now);
         self.spool.follow(self.dispatch.changes(), &self.dispatch);
     }
@@ -53,7 +54,7 @@ impl Process {
         Some(delivery.body)
     }
 
-    /// Events that wait.
+    /// The number of events that wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.dispatch.waiting()

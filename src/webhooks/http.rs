@@ -93,8 +93,8 @@ impl Line {
     async fn connect(&self, webhook: &Webhook) -> Result<SendRequest<Full<Bytes>>, Failure> {
         let url = &webhook.url;
         let stream = dial(url).await?;
-        // A receiver that takes nothing for so long has failed its request: what the kernel still
-        // holds for it then goes with the connection.
+        // A receiver that takes nothing for so long has failed its request. The kernel drops the
+        // bytes that it still holds for it with the connection.
         SockRef::from(&stream)
             .set_tcp_user_timeout(Some(webhook.timeout))
             .map_err(Failure::Connect)?;

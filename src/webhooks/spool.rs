@@ -174,7 +174,7 @@ fn read(path: &Path) -> Option<(Label, Bytes)> {
     let end = text.iter().position(|&byte| byte == b'\n')?;
     let label: Label = serde_json::from_slice(&text[..end]).ok()?;
     let body = text.slice(end + 1..);
-    // Signed and sent but for its time: it has to be what was written.
+    // All of it except its time is signed and sent, so it has to be what was written.
     let events = body::count(&body).filter(|&events| events > 0)?;
     (events == label.events).then_some((label, body))
 }

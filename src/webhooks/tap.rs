@@ -30,7 +30,7 @@ pub struct Tap {
 /// What both ends know.
 #[derive(Debug, Default)]
 struct Shared {
-    /// Bytes that may be on the way.
+    /// The most bytes that may be on the way.
     waiting_max: usize,
     /// Bytes on the way.
     waiting: AtomicUsize,
@@ -45,7 +45,8 @@ pub(super) struct Spout {
     shared: Arc<Shared>,
 }
 
-/// Both ends, with so many bytes of notices between them at most. Clone the tap for each shard.
+/// Makes both ends, with at most so many bytes of notices between them. Clone the tap for each
+/// shard.
 pub(super) fn pair(waiting_max: usize) -> (Tap, Spout) {
     let (sender, receiver) = channel(TURNS_MAX);
     let shared = Arc::new(Shared { waiting_max, ..Shared::default() });

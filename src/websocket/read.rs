@@ -9,7 +9,7 @@
 //! - Each byte is looked at a bounded number of times, whatever the cuts.
 //! - After a close frame, a violation, or a sink that ends it, the reader is deaf: further input
 //!   is ignored, since nothing may follow (RFC 6455 section 7.1.1).
-//! - A sink may pause the reading behind any message; the rest of the input is the caller's to hand
+//! - A sink may pause the reading behind any message; the caller then hands the rest of the input
 //!   in again.
 
 mod assembly;
@@ -46,7 +46,7 @@ pub enum Message<'a> {
     Close(Option<Close<'a>>),
 }
 
-/// How a sink breaks the reading off behind a message.
+/// The way in which a sink breaks the reading off behind a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// For now: the rest of the input has not been looked at.
@@ -74,8 +74,8 @@ pub struct Violation {
     pub reason: &'static str,
 }
 
-/// Payload in bytes that pays for the frame around it: the header is less than a tenth of such a
-/// frame. Large messages may come in fragments of this size, however many they are.
+/// The bytes of payload that pay for the frame around them: the header is less than a tenth of such
+/// a frame. Large messages may come in fragments of this size, however many they are.
 pub const FRAGMENT_BYTES: usize = 64;
 
 /// What one message may cost.
@@ -89,7 +89,7 @@ pub struct ReadLimits {
 }
 
 impl ReadLimits {
-    /// Most frames of a message of which so many bytes of payload came.
+    /// The most frames of a message of which so many bytes of payload came.
     const fn fragments(&self, held: usize) -> usize {
         (self.max_fragments as usize).saturating_add(held / FRAGMENT_BYTES)
     }
@@ -123,7 +123,7 @@ impl Reader {
         Self { partial: Some(Box::new(deaf)) }
     }
 
-    /// Bytes of memory that the message takes of which not all has come.
+    /// Bytes of memory that the unfinished message takes.
     #[must_use]
     pub fn held(&self) -> usize {
         let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());

@@ -10,7 +10,7 @@ use crate::http::publish;
 use crate::raw::{Raw, text};
 use crate::sign::channel_auth;
 
-/// Bytes by which the process may grow, whatever one connection asks for.
+/// The bytes by which the process may grow, whatever one connection asks for.
 const GROWTH_MAX: usize = 20 << 20;
 
 /// Bytes that the attacker sends.
@@ -23,13 +23,13 @@ fn peak(gateway: &Gateway) -> usize {
     line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Sends it all at once, from somebody who reads nothing until the gateway has had time to answer
-/// it all: until others were served for a while, or it ends the connection.
+/// Sends it all at once, from a client that reads nothing until the gateway has had time to answer
+/// it all: until others were served for a while, or the gateway ends the connection.
 fn grows_little(gateway: &Gateway, mut raw: Raw, message: &str) {
     let before = peak(gateway);
     let burst = text(message).repeat(SENT / message.len());
     raw.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
-    // What it does not take in time waits in the sockets.
+    // Bytes that it does not take in time wait in the sockets.
     let _slowed = raw.stream.write_all(&burst);
     let others = for_a_while(gateway, Duration::from_millis(500));
     assert_eq!(others.refused, 0);

@@ -1,4 +1,4 @@
-//! The others: a publisher and a subscriber who do what apps do while somebody attacks.
+//! The bystanders: a publisher and a subscriber that do what apps do during an attack.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::http::{Call, Http};
 /// Time between two events of the publisher.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How the others fared for a while.
+/// The service that the bystanders got for a while.
 #[derive(Clone, Debug, Default)]
 pub struct Fared {
-    /// From the request to the event, ascending.
+    /// The times from the request to the event, ascending.
     pub latencies: Vec<Duration>,
-    /// Answers other than 200.
+    /// The number of answers other than 200.
     pub refused: usize,
 }
 
 impl Fared {
-    /// The latency below which this part of a hundred stays.
+    /// The latency that so many percent stay below.
     pub fn percentile(&self, part: usize) -> Duration {
         let at = (self.latencies.len() * part / 100).min(self.latencies.len() - 1);
         self.latencies[at]
@@ -60,7 +60,7 @@ pub fn for_a_while(gateway: &Gateway, lasts: Duration) -> Fared {
     fared
 }
 
-/// Somebody who sends the same bytes for ever, and reads whatever comes. Ends when dropped.
+/// A client that sends the same bytes for ever, and reads whatever comes. It ends when dropped.
 pub struct Flood {
     stop: Arc<AtomicBool>,
     stream: TcpStream,
@@ -77,7 +77,7 @@ impl Flood {
         let ends = Arc::clone(&stop);
         let write = move || {
             let mut sent = 0;
-            // The gateway may end it: that is no failure of the flood.
+            // The gateway may end the connection, which is no failure of the flood.
             while !ends.load(Ordering::Relaxed) && out.write_all(&bytes).is_ok() {
                 sent += bytes.len() as u64;
             }
@@ -93,7 +93,7 @@ impl Flood {
         Self { stop, stream, threads: vec![thread::spawn(write), thread::spawn(read)] }
     }
 
-    /// Ends it. Returns how many bytes it has sent and read.
+    /// Ends the flood. Returns the number of bytes that it has sent and read.
     pub fn end(mut self) -> (u64, u64) {
         let ends = self.stop_all();
         (ends[0], ends[1])
@@ -101,7 +101,7 @@ impl Flood {
 
     fn stop_all(&mut self) -> Vec<u64> {
         self.stop.store(true, Ordering::Relaxed);
-        // Whoever has left already is none to be shut down.
+        // A connection that has ended already cannot be shut down.
         let _gone = self.stream.shutdown(std::net::Shutdown::Both);
         self.threads.drain(..).map(|thread| thread.join().unwrap()).collect()
     }

@@ -9,7 +9,7 @@ use crate::gateway::{DEADLINE, Gateway, Setup};
 use crate::http::{Call, Http};
 use crate::left_out::left_out;
 
-/// More than the gateway has descriptors.
+/// The number of connections of the attack: more than the gateway has descriptors.
 const IDLE: usize = 1_500;
 
 /// Starts a gateway that may have so many descriptors.
@@ -61,7 +61,8 @@ fn idle_http_connections_leave_descriptors_for_reload_publishes_and_new_websocke
     }
     for shards in [1, 2] {
         let gateway = limited(Setup::new(shards), 1_024);
-        // A health check's, a publisher's: each has had its answer, as far as it was accepted.
+        // These are connections of health checks and publishers: each that was accepted has had its
+        // answer.
         let up = b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n";
         let held: Vec<_> = (0..IDLE)
             .map(|_| {
@@ -73,7 +74,7 @@ fn idle_http_connections_leave_descriptors_for_reload_publishes_and_new_websocke
         works(&gateway);
         gateway.logged(&["WARN", "idle HTTP connections are closed to make room"]);
         assert!(!gateway.log().contains("connections cannot be accepted"), "{}", gateway.log());
-        // Whoever was served last is still connected: the longest idle go first.
+        // The connection that was served last is still open: the longest idle are closed first.
         drop(held);
     }
 }

@@ -44,7 +44,7 @@ fn nobody_waits_for_the_subscriptions_of_those_who_leave_or_for_a_list_of_all_ch
             let list = || Call::get("channels").ok(gateway)["channels"].as_object().unwrap().len();
             let listing = scope.spawn(list);
             let fared = for_a_while(gateway, Duration::from_millis(500));
-            // The subscriber of those who watch is there too.
+            // The bystanders' subscriber is there too.
             assert!(listing.join().unwrap() >= CONNECTIONS * CHANNELS);
             fared
         });

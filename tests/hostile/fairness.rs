@@ -8,19 +8,20 @@ use crate::gateway::{Gateway, Setup};
 use crate::raw::{CONTINUATION, Raw, TEXT, frame, text};
 use crate::sign::channel_auth;
 
-/// How long the others are watched with an attack and without, three times each in turns.
+/// The time for which the bystanders are measured with an attack and without, three times each in
+/// turns.
 const WHILE: Duration = Duration::from_millis(700);
 const ROUNDS: usize = 3;
 
 /// Messages that a flood sends at a time.
 const AT_A_TIME: usize = 500;
 
-/// What a busy machine may add to the median of anybody, attacked or not. The floods that are held
-/// off here took 195 ms and more from everybody.
+/// The delay that a busy machine may add to any median, with an attack or without. Before they were
+/// held off, these floods delayed all others by 195 ms and more.
 const ALLOWED: Duration = Duration::from_millis(15);
 
-/// Nothing of the others' is refused, and their usual latency stays what it was: the better half of
-/// the rounds, because the machine has neighbours.
+/// Checks that no request of the bystanders is refused, and that their usual latency stays as it
+/// was in the better half of the rounds, because the machine has neighbours.
 #[track_caller]
 fn others_do_not_notice(what: &str, attack: impl Fn(&Gateway) -> Vec<Flood>) {
     let _alone = crate::alone();
@@ -104,7 +105,8 @@ fn of_users_who_come_and_go_in_a_presence_channel() {
 #[test]
 fn of_messages_in_fragments_of_a_byte() {
     others_do_not_notice("fragments", |gateway| {
-        // A message of as many fragments as one may have, which is none that anybody understands.
+        // The message has as many fragments as one may have, and its text has no meaning in the
+        // protocol.
         let first = frame(TEXT, b" ");
         let rest = frame(CONTINUATION, b" ").repeat(900);
         let last = frame(0x80 | CONTINUATION, b" ");

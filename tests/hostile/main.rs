@@ -1,7 +1,7 @@
 //! Attacks by clients that know the public key of an app, most without a signature: a test each, on
-//! the real process, with the bound that holds for everybody else. One after the other, in a binary
-//! of their own: a neighbour would blur what they measure. They judge bytes, counts and ratios of
-//! rounds that alternate, because the machine has other work to do.
+//! the real process, with the bound that holds for all other clients. One after the other, in a
+//! binary of their own: a neighbour would blur what they measure. They judge bytes, counts and
+//! ratios of rounds that alternate, because the machine has other work to do.
 
 #![allow(unreachable_pub, reason = "modules of one binary have no public surface")]
 #![allow(
@@ -23,13 +23,13 @@ mod fairness;
 mod memory;
 /// Subscribers that never read, and what the kernel holds for them.
 mod slow_readers;
-/// Requests that nobody has signed.
+/// Requests without a signature.
 mod unsigned;
 
-/// The others, and floods beside them.
+/// The bystanders, and floods beside them.
 mod bystander;
 
-// What the tests start, and what they talk to it with.
+// The processes that the tests start, and the clients that they use.
 #[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
 #[path = "../it/client.rs"]
 mod client;
@@ -54,7 +54,7 @@ mod sign;
 /// Held by a test while it runs.
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-/// Waits until no other test runs. A test that failed has no claim on it.
+/// Waits until no other test runs. A test that failed does not block the others.
 fn alone() -> std::sync::MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -13,29 +13,29 @@ use crate::sign::{channel_auth, user_auth};
 
 const MIB: u64 = 1 << 20;
 
-/// Clients that were there before the attack, and who must not notice it.
+/// Clients that were connected before the attack, and that must not notice it.
 const BYSTANDERS: usize = 50;
 
-/// How long an attack goes on that is refused nothing.
+/// The duration of an attack that is never refused.
 const ATTACK: Duration = Duration::from_secs(60);
 
-/// A client that sends what it has while it takes what it gets.
+/// A client that reads while it sends.
 struct Attacker {
     stream: TcpStream,
     socket_id: String,
     reader: Option<JoinHandle<Taken>>,
 }
 
-/// What an attacker has got.
+/// The answers that an attacker has got.
 #[derive(Clone, Copy, Debug, Default)]
 struct Taken {
     bytes: usize,
-    /// There was an error with 4100 among it, or a Close frame.
+    /// Whether an error with 4100 or a Close frame was among them.
     refused: bool,
 }
 
 impl Attacker {
-    /// Connects. `None`: it was refused.
+    /// Connects. Returns `None` if the connection was refused.
     fn connect(gateway: &Gateway) -> Option<Self> {
         let (socket_id, raw) = with_id(gateway)?;
         let stream = raw.stream;
@@ -44,20 +44,20 @@ impl Attacker {
         Some(Self { stream, socket_id, reader: Some(reader) })
     }
 
-    /// Sends all of these messages. `false`: it was closed.
+    /// Sends all of these messages. Returns `false` if the connection was closed.
     fn send(&mut self, messages: impl Iterator<Item = String>) -> bool {
         let bytes: Vec<u8> = messages.flat_map(|message| frame(&message)).collect();
         self.stream.write_all(&bytes).is_ok()
     }
 
-    /// Ends the connection, and tells what it has got.
+    /// Ends the connection, and returns the answers that it has got.
     fn end(mut self) -> Taken {
         let _gone = self.stream.shutdown(Shutdown::Both);
         self.reader.take().unwrap().join().unwrap()
     }
 }
 
-/// A connection with its socket id. `None`: it was refused.
+/// A connection with its socket id, or `None` if it was refused.
 fn with_id(gateway: &Gateway) -> Option<(String, Raw)> {
     let mut raw = Raw::open(gateway, raw::handshake().as_bytes());
     let first = raw.message();
@@ -92,7 +92,7 @@ fn take(stream: &mut TcpStream) -> Taken {
             Ok(read @ 1..) => {
                 taken.bytes += read;
                 // Once it is refused, nearly every message is an error: a look at the last is
-                // enough, and takes nothing from the gateway beside it.
+                // enough, and costs the gateway beside it nothing.
                 let last = &buffer[read.saturating_sub(LAST)..read];
                 taken.refused |= last.windows(REFUSED.len()).any(|part| part == REFUSED.as_bytes());
             }
@@ -102,7 +102,7 @@ fn take(stream: &mut TcpStream) -> Taken {
     }
 }
 
-/// Bytes of a message of error and some more.
+/// The bytes of an error message and some more.
 const LAST: usize = 200;
 const REFUSED: &str = r#"\"code\":4100"#;
 
@@ -117,8 +117,8 @@ struct Scene {
 impl Scene {
     fn new(limit_mib: u64, setup: impl Fn(Setup) -> Setup) -> Option<Self> {
         let group = MemoryGroup::new(limit_mib * MIB)?;
-        // What a large limit has more than a small one is filled at once, so that the rest takes
-        // seconds.
+        // The part of a large limit that exceeds a small one is filled at once, so that the rest
+        // takes seconds.
         let beyond = limit_mib.saturating_sub(96) * MIB;
         let ballast = (beyond > 0).then(|| group.ballast(beyond));
         let gateway = group.start(setup(Setup::new(2)));
@@ -138,8 +138,8 @@ impl Scene {
         }
     }
 
-    /// The bystanders are there and get what is published, and when the attackers are gone,
-    /// everything is let in again.
+    /// Checks that the bystanders are connected and get what is published, and that everything is
+    /// let in again when the attackers are gone.
     fn ends_well(mut self, attackers: impl FnOnce()) {
         eprintln!("{} MiB in use", self.group.used() / MIB);
         self.hear("during");
@@ -153,7 +153,7 @@ impl Scene {
             late.send(&raw::text(SUBSCRIBE));
             late.message().contains("subscription_succeeded").then_some(())
         });
-        // Looks whether it lives.
+        // This checks that the process is alive.
         drop(self.gateway);
     }
 
@@ -243,7 +243,7 @@ fn large_members(limit_mib: u64, user_info: usize) {
         !refused
     };
     scene.until_short(&mut join);
-    // It may be short since the last round.
+    // Memory may be short since the last round.
     join(usize::MAX);
     assert!(refused, "{} MiB in use", scene.group.used() / MIB);
     scene.gateway.logged(&["WARN", "memory is short", "members"]);
@@ -322,7 +322,7 @@ fn cached_events_of_ever_new_channels_have_a_share_of_a_small_limit() {
     thread::scope(|scope| {
         publishers.into_iter().for_each(|publisher| drop(scope.spawn(publisher)))
     });
-    // The last one that was published is there, unless another one had to have its place.
+    // The last event that was published is cached, unless it had to make room for another.
     scene.ends_well(|| {});
 }
 
@@ -350,7 +350,7 @@ fn half_open(bytes: &[u8], most: usize) {
     let mut streams = Vec::new();
     let mut open = || {
         let mut stream = scene.gateway.tcp();
-        // One that is not accepted takes what the kernel has room for.
+        // A connection that is not accepted takes as many bytes as the kernel has room for.
         stream.set_nonblocking(true).unwrap();
         let _part = stream.write(bytes);
         streams.push(stream);

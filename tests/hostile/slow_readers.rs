@@ -10,17 +10,18 @@ use crate::gateway::{DEADLINE, Gateway, Setup, eventually};
 use crate::http::{Call, Http, connections, until_connected};
 use crate::raw::{self, CLOSE, Raw};
 
-/// Under a request's limit, so that few events fill any socket.
+/// The bytes of an event: under a request's limit, and so many that few events fill any socket.
 const EVENT_BYTES: usize = 90_000;
 
 /// The kernel memory that `server.send_buffer` allows for a connection by default.
 const QUEUE_BYTES: usize = 256 << 10;
 
-/// A connection whose queue holds no more than this is left to the kernel when it ends.
+/// The largest queue, in bytes, that is left to the kernel when its connection ends.
 const ORDERLY_BYTES: usize = 16 << 10;
 
 /// Bytes that the kernel holds for the clients of a gateway, over all states of TCP, the sockets
-/// that nobody owns any more included: what was sent and not acknowledged, and what waits behind.
+/// that no process owns any more included: bytes that were sent and not acknowledged, and those
+/// that wait behind.
 fn queued(gateway: &Gateway) -> usize {
     let address = gateway.address();
     let std::net::IpAddr::V4(ip) = address.ip() else { panic!("{address}") };

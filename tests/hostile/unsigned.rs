@@ -10,13 +10,13 @@ use crate::left_out::left_out;
 /// Connections of an attack: each takes a descriptor of this process and one of the gateway.
 const CONNECTIONS: usize = 1_400;
 
-/// Of a body that is announced as one byte more: 139 MB on all connections.
+/// The bytes that are sent of a body that is announced as one byte more: 139 MB on all connections.
 const BODY: usize = 99_500;
 
 /// The largest body that the app takes, above that of the attack.
 const REQUEST_SIZE_MAX: usize = 100_000;
 
-/// Whether so many connections can be had here.
+/// Whether this process can open so many connections.
 fn connections_can_be_had() -> bool {
     let nofile = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let enough = nofile.is_none_or(|nofile| nofile >= 3_000);
@@ -46,7 +46,7 @@ fn opened(gateway: &Gateway, bytes: &[u8]) -> Vec<Http<std::net::TcpStream>> {
     (0..CONNECTIONS).map(open).collect()
 }
 
-/// How much more memory the gateway has at its most, in the time of `attack`, than before.
+/// The growth of the gateway's memory during `attack`, at its peak, in bytes.
 fn grown(gateway: &Gateway, attack: impl FnOnce() + Send) -> usize {
     let before = gateway.rss();
     let mut most = before;
@@ -104,7 +104,7 @@ fn half_a_head_holds_less_than_16_kb() {
         ("half a head in pieces", b"GET /up HTTP/1.1\r\nHost: it\r\nX: ", b"yyyyyyyyyyyyyyyy"),
         ("half the second head", b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n", b"GET /up HTTP/1.1\r\nX"),
     ] {
-        // The time that a head has is not over before all of this is.
+        // The deadline of a head is later than the end of all this.
         let gateway = Setup::new(1).env("RINGWAVE_HEADER_TIMEOUT", "300").start();
         let before = gateway.rss();
         let mut held = opened(&gateway, first);
@@ -112,7 +112,7 @@ fn half_a_head_holds_less_than_16_kb() {
             held.iter_mut().for_each(|http| assert_eq!(http.response().status, 200));
         }
         held.iter_mut().for_each(|http| http.send(second));
-        // It has read everything when it answers the one that came last.
+        // The gateway has read everything when it answers the last request.
         for _ in 0..3 {
             assert_eq!(Call::get("channels").send(&gateway).status, 200);
         }
@@ -134,7 +134,7 @@ fn answers_that_are_never_read_hold_little_memory() {
     let grown = grown(&gateway, || {
         let held: Vec<_> = (0..READERS).map(|_| gateway.tcp()).collect();
         for stream in &held {
-            // As many as are taken at once: the rest is held up by the answers before it.
+            // These are as many as are taken at once: the answers before the rest hold it up.
             stream.set_nonblocking(true).unwrap();
         }
         for _ in 0..100 {

@@ -368,7 +368,8 @@ fn without_memory_nobody_is_let_in_and_nothing_is_published_but_questions_are_an
             Call::post("events", &event).send(gateway)
         };
         assert_eq!(publish().status, 200);
-        // What clients make it hold is bounded by the limit, so that only a lower one is spent.
+        // The limit bounds the memory that clients make the process hold, so only a lowered limit
+        // gets spent.
         reloaded(gateway, "[server]\nmemory_limit = 1048576\n");
         gateway.logged(&["ERROR", "memory is nearly spent"]);
         let mut refused =

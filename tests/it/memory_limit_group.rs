@@ -11,13 +11,13 @@ use std::time::Duration;
 use crate::gateway::{Gateway, Setup, eventually};
 use crate::left_out::left_out;
 
-/// A control group with a limit of memory; gone when dropped.
+/// A control group with a limit of memory, removed when dropped.
 pub struct MemoryGroup {
     directory: PathBuf,
     names: Names,
 }
 
-/// What the files of a hierarchy are called.
+/// The names of the files of a hierarchy.
 #[derive(Clone, Copy)]
 struct Names {
     root: &'static str,
@@ -34,8 +34,8 @@ const V1: Names = Names {
 const V2: Names = Names { root: "/sys/fs/cgroup", limit: "memory.max", used: "memory.current" };
 
 impl MemoryGroup {
-    /// Of version 1 or 2, whichever this host has and lets us have. `None`: neither, and the test
-    /// is left out.
+    /// Makes a group of version 1 or 2, whichever this host has and permits. Returns `None` if it
+    /// permits neither, and the test is left out.
     pub fn new(limit: u64) -> Option<Self> {
         match Self::made(limit) {
             Ok(group) => Some(group),
@@ -66,15 +66,14 @@ impl MemoryGroup {
 
     fn limited(&self, limit: u64) -> io::Result<()> {
         let file = self.directory.join(self.names.limit);
-        // Where there is no such file, this would make one, if that is no group at all.
+        // Where there is no such file, a write would make one if the directory is no group at all.
         if !file.exists() {
             return Err(io::ErrorKind::Unsupported.into());
         }
         fs::write(file, limit.to_string())
     }
 
-    /// Starts a gateway in it. The gateway is looked at when it is dropped: the kernel has not
-    /// ended it.
+    /// Starts a gateway in the group. Its drop checks that the kernel has not killed it.
     pub fn start(&self, setup: Setup) -> Gateway {
         let plain = setup.command("start");
         let mut grouped = Command::new("sh");
@@ -84,8 +83,8 @@ impl MemoryGroup {
         setup.start_as(&mut grouped)
     }
 
-    /// A process in it that holds so many bytes: most of a large limit is filled by that, and the
-    /// rest by what is tested.
+    /// Starts a process in the group that holds so many bytes. It fills most of a large limit, and
+    /// the test fills the rest.
     pub fn ballast(&self, bytes: u64) -> Ballast {
         let script = format!(
             "echo $$ > \"$0/cgroup.procs\" && {{ head -c {bytes} /dev/zero; exec cat; }} | \
@@ -98,7 +97,7 @@ impl MemoryGroup {
         ballast
     }
 
-    /// Bytes that it has in use.
+    /// The bytes that the group has in use.
     pub fn used(&self) -> u64 {
         let used = fs::read_to_string(self.directory.join(self.names.used)).unwrap();
         used.trim().parse().unwrap()
@@ -110,7 +109,7 @@ pub struct Ballast(Child);
 
 impl Drop for Ballast {
     fn drop(&mut self) {
-        // At the end of its input it ends by itself.
+        // The process ends by itself at the end of its input.
         drop(self.0.stdin.take());
         let _ended = self.0.wait();
     }

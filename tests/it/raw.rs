@@ -151,8 +151,8 @@ impl Raw {
         }
     }
 
-    /// The next frame has to be a Close with this code, and then the end, which the server makes
-    /// when it has the answer or does not wait for any.
+    /// Checks that the next frame is a Close with this code, and that the stream ends behind it,
+    /// which the server does when it has the answer or does not wait for one.
     #[track_caller]
     pub fn expect_close(&mut self, code: u16) -> String {
         let frame = self.frame().expect("a Close frame");
@@ -163,7 +163,8 @@ impl Raw {
         reason
     }
 
-    /// The server has ended the stream, and not by a reset: that could have cost what it had sent.
+    /// Checks that the server has ended the stream, and not by a reset, which could have destroyed
+    /// what it had sent.
     #[track_caller]
     pub fn expect_end(&mut self) {
         assert!(self.received.is_empty(), "more came: {:?}", self.received);

@@ -174,8 +174,8 @@ fn a_client_that_asks_and_never_reads_the_answers_is_bounded_too() {
                 Err(_closed) => break,
             }
             let grown = gateway.rss().saturating_sub(before);
-            // The receive buffers become resident, and the answers to its share of a turn: what
-            // else it sends waits in its socket.
+            // The receive buffers become resident, and the answers to the client's share of a turn:
+            // anything else that it sends waits in its socket.
             assert!(grown < 16 << 20, "{grown} bytes");
         }
         // It has not answered a ping, having read none.

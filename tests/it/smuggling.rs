@@ -99,7 +99,8 @@ fn a_request_with_both_a_length_and_chunks_is_refused() {
             for target in ["GET /up", "POST /apps/4711/events"] {
                 let head = format!("{target} HTTP/1.1\r\nHost: it\r\n{first}\r\n{second}\r\n\r\n");
                 refused(gateway, &[&format!("{head}0\r\n\r\n")]);
-                // Behind other requests too, in the same packet, whatever their bodies are.
+                // The same holds behind other requests in the same packet, whatever their bodies
+                // are.
                 let chunked = "POST /apps/4711/events HTTP/1.1\r\nHost: it\r\n\
                                Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
                 let sized = chunked.replace("Transfer-Encoding: chunked", "Content-Length: 11");

@@ -13,7 +13,8 @@ mod mailbox;
 
 pub use mailbox::{Receiver, Sender, TrySendError, bounded};
 
-/// What the bus takes from `src/memory.rs`, whose calls of the allocator have no place in a model.
+/// The functions that the bus takes from `src/memory.rs`, whose calls of the allocator have no
+/// place in a model.
 mod memory {
     use std::collections::VecDeque;
 
@@ -31,14 +32,14 @@ mod memory {
     }
 }
 
-/// What `src/bus/sync.rs` takes from here.
+/// The types that `src/bus/sync.rs` takes from here.
 pub mod sync {
     pub use loom::sync::atomic::{Ordering, fence};
     pub use loom::sync::{Mutex, MutexGuard};
 
-    /// loom's, but that a store is a swap. loom keeps no order between a store and a swap of
-    /// another thread that has read the value before it, although a swap follows right behind what
-    /// it reads: it would let a sender, whose swap came too early, read its own `false` again
+    /// loom's atomic, except that a store is a swap. loom keeps no order between a store and a swap
+    /// of another thread that has read the value before it, although a swap follows right behind
+    /// what it reads: it would let a sender, whose swap came too early, read its own `false` again
     /// instead of the owner's `true` behind it. A relaxed swap synchronises no more than a store.
     #[derive(Debug)]
     pub struct AtomicBool(loom::sync::atomic::AtomicBool);

@@ -24,7 +24,7 @@ struct Queue<T> {
 struct Place<T> {
     /// Twice the position that may be sent to this place, and 1 more once it may be received.
     stamp: AtomicUsize,
-    /// Never waited for: the stamp says whose the place is.
+    /// The message, behind a lock that is never waited for: the stamp decides who owns the place.
     message: Mutex<Option<T>>,
 }
 
@@ -44,7 +44,7 @@ pub struct Sender<T>(Arc<Queue<T>>);
 #[derive(Debug)]
 pub struct Receiver<T>(Arc<Queue<T>>);
 
-/// The message did not go out, and is back.
+/// The message was not sent, and is returned.
 #[derive(Debug)]
 pub enum TrySendError<T> {
     Full(T),
@@ -88,7 +88,7 @@ impl<T> Sender<T> {
                     Err(moved) => tail = moved,
                 }
             } else if stamp < 2 * tail {
-                // Still holds a message of the round before.
+                // The place still holds a message of the round before.
                 return Err(TrySendError::Full(message));
             } else {
                 tail = queue.tail.load(Ordering::Relaxed);
@@ -111,7 +111,7 @@ impl<T> Receiver<T> {
         Ok(message)
     }
 
-    /// As crossbeam's: a message that is still being written counts.
+    /// Like crossbeam's, this counts a message that is still being written.
     pub fn is_empty(&self) -> bool {
         let queue = &*self.0;
         queue.head.load(Ordering::Relaxed) == queue.tail.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! The protocol of the bus in every order that threads and caches can make of it, up to a bound on
+//! The protocol of the bus under every order that threads and caches can produce, up to a bound on
 //! how often one thread interrupts another.
 
 use loom::thread;
@@ -15,7 +15,7 @@ fn check(interruptions: usize, model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// The turns of a shard until it sleeps. Returns how often it said so.
+/// Takes the turns of a shard until it sleeps. Returns how often it announced that.
 fn turn_until_asleep<M: Send>(port: &mut Port<M>, received: &mut Vec<M>) -> u64 {
     let mut attempts = 1;
     loop {
@@ -28,14 +28,14 @@ fn turn_until_asleep<M: Send>(port: &mut Port<M>, received: &mut Vec<M>) -> u64 
     }
 }
 
-/// How often the port's eventfd was written since it was last asked.
+/// The number of writes to the port's eventfd since the last call.
 fn writes<M: Send>(port: &Port<M>) -> u64 {
     let mut count = [0; 8];
     rustix::io::read(port.wake_fd(), &mut count).map_or(0, |_| u64::from_ne_bytes(count))
 }
 
-/// Everything that a shard receives which sleeps whenever it can, and wakes by its eventfd alone.
-/// `all_sent` is called while it sleeps, and returns when nothing more is sent.
+/// Returns everything that a shard receives that sleeps whenever it can, and is woken by its
+/// eventfd alone. `all_sent` is called while it sleeps, and returns when nothing more is sent.
 fn received_by_sleeper<M: Send>(port: &mut Port<M>, all_sent: impl FnOnce()) -> Vec<M> {
     let mut received = Vec::new();
     let attempts = turn_until_asleep(port, &mut received);
@@ -183,7 +183,7 @@ enum Said {
     Stop,
 }
 
-/// The control thread's part: whatever found no room goes out before it ends.
+/// The control thread's part: messages that found no room go out before it ends.
 fn flush_until_empty(outside: &Outside<Said>) {
     while !outside.flush().is_empty() {
         thread::yield_now();

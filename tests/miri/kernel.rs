@@ -16,7 +16,7 @@ struct Kernel {
 }
 
 impl Kernel {
-    /// What `IORING_REGISTER_PBUF_RING` is told. An address loses its provenance on the way.
+    /// The arguments of `IORING_REGISTER_PBUF_RING`. An address loses its provenance on the way.
     fn of(ring: &BufferRing) -> Self {
         let entries = with_exposed_provenance_mut(usize::try_from(ring.address()).unwrap());
         Self { entries, mask: ring.entries() - 1, head: 0 }
@@ -28,7 +28,8 @@ impl Kernel {
             .load(Ordering::Acquire)
     }
 
-    /// Takes the next buffer and receives these bytes into it. None: there is none, ENOBUFS.
+    /// Takes the next buffer and receives these bytes into it. Returns `None` if there is none
+    /// (ENOBUFS).
     fn receive(&mut self, bytes: &[u8]) -> Option<u16> {
         if self.head == self.tail() {
             return None;
@@ -45,7 +46,7 @@ impl Kernel {
     }
 }
 
-/// Bytes that tell the receives apart.
+/// Bytes that differ for each receive.
 fn message(number: usize) -> Vec<u8> {
     (0..1 + number % 16).map(|at| (number + at) as u8).collect()
 }
@@ -70,7 +71,7 @@ fn what_the_kernel_receives_is_lent_and_comes_back_in_any_order() {
         if leases.len() == 3 {
             let (_, mut lease, sent) = leases.remove(number % 3).unwrap();
             assert_eq!(text(&mut lease), sent);
-            // As the plane does, which unmasks in place.
+            // The plane does the same: it unmasks in place.
             lease.as_mut().iter_mut().for_each(|byte| *byte ^= 0xFF);
             ring.publish(lease);
         }

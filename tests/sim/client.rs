@@ -421,7 +421,7 @@ impl Client {
             return true;
         }
         if with.net.finished(self.fd) && self.violated && !self.rude {
-            // The server's side of the stream has ended, and not the client's.
+            // The server's side of the stream has ended, but the client's has not.
             let told = matches!(self.phase, Phase::Closed(_)) && !self.stream.is_torn();
             assert!(told, "client {}: the stream ends without a code, {self:?}", self.id);
             with.net.close(self.fd);

@@ -1,4 +1,5 @@
-//! What a shard refuses when memory is short, and what it ends when memory is nearly spent.
+//! The requests that a shard refuses when memory is short, and the connections that it closes when
+//! memory is nearly spent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ struct Scene {
     apps: Arc<Apps>,
     control: Outside<Message>,
     now: u64,
-    /// What each connection was told and has not been looked at, as text.
+    /// The messages that each connection got and that were not looked at yet, as text.
     told: BTreeMap<i32, (Stream, String)>,
 }
 
@@ -58,7 +59,7 @@ impl Scene {
         Self { shard: Shard::new(ring, parts), net, apps, control, now: 0, told: BTreeMap::new() }
     }
 
-    /// So many ticks.
+    /// Lets so many ticks pass.
     fn pass(&mut self, ticks: u64) {
         for _ in 0..ticks * TICK_MS {
             self.now += 1;
@@ -103,7 +104,7 @@ impl Scene {
         self.pass(1);
     }
 
-    /// What a connection was told since this was asked last.
+    /// The messages that a connection got since the last call.
     fn said(&mut self, fd: i32) -> String {
         std::mem::take(&mut self.told.get_mut(&fd).unwrap().1)
     }
@@ -119,7 +120,7 @@ fn while_memory_is_short_nothing_new_is_subscribed_to_and_what_was_stays() {
     scene.subscribe(client, "b", 3);
     let said = scene.said(client);
     assert_eq!(said.matches(r#"\"code\":4100"#).count(), 3, "{said}");
-    // Asking once more takes no memory.
+    // A repeated subscribe takes no memory.
     scene.subscribe(client, "a", 2);
     assert_eq!(scene.said(client).matches("subscription_succeeded").count(), 2);
     assert_eq!(scene.shard.channels(), 2);
@@ -146,7 +147,7 @@ fn when_memory_is_nearly_spent_those_with_the_most_subscriptions_go_a_few_at_a_t
     let first = open(&scene);
     assert!((5..9).contains(&first), "{first}");
     scene.pass(5);
-    // Whoever holds little stays, however long it lasts.
+    // A connection that holds little stays, however long the shortage lasts.
     assert_eq!((open(&scene), scene.shard.channels()), (3, 20));
     for (number, fd) in heavy.into_iter().enumerate() {
         let said = scene.said(fd);

@@ -190,7 +190,7 @@ impl World {
         self.awake[shard]
             || !self.commands[shard].is_empty()
             || self.shards[shard].plane().ring().ready()
-            // Its next tick is a millisecond away.
+            // The next tick of the shard is a millisecond away.
             || self.shards[shard].plane().throttling()
     }
 

@@ -66,7 +66,7 @@ impl Cache {
         }
     }
 
-    /// Sets other bounds. [`excess`](Self::excess) has to follow.
+    /// Sets other bounds. The caller has to call [`excess`](Self::excess) afterwards.
     pub(super) const fn bound(&mut self, bounds: CacheBounds) {
         self.bounds = bounds;
     }

@@ -1,19 +1,19 @@
-//! The lists of members that were asked for last, encoded: everybody who joins a presence channel
-//! gets the whole list, and encoding it anew for each of a thousand who join costs the square of
-//! them. Few are kept, for memory's sake: a crowd joins one channel, or a few.
+//! The lists of members that were asked for last, encoded: every subscriber that joins a presence
+//! channel gets the whole list, and encoding it anew for each of a thousand joins has a quadratic
+//! cost. Few lists are kept, to save memory: a crowd joins one channel, or a few.
 
 use super::members::Members;
 use crate::frame::Frame;
 use crate::protocol::auth::Member;
 use crate::protocol::outbound::MemberList;
 
-/// Lists that are kept.
+/// The number of lists that are kept.
 const KEPT: usize = 4;
 
-/// See the module.
+/// The encoded lists of members that were asked for last.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    /// The one that was asked for last is the last.
+    /// The lists in the order of their last use, the most recent one at the end.
     kept: Vec<List>,
 }
 
@@ -22,7 +22,7 @@ struct List {
     /// The number of the home.
     home: u32,
     list: MemberList,
-    /// The list as it is sent, since the last change.
+    /// The encoded answer to a join. `None` since the last change of the list.
     frame: Option<Frame>,
 }
 
@@ -43,7 +43,7 @@ impl Lists {
         frame
     }
 
-    /// A member is there who was not before.
+    /// A new member has joined.
     pub(super) fn added(&mut self, home: u32, member: &Member) {
         if let Some(list) = self.kept.iter_mut().find(|list| list.home == home) {
             push(&mut list.list, member);
@@ -51,7 +51,7 @@ impl Lists {
         }
     }
 
-    /// A member is gone, or the home has another channel.
+    /// A member has left, or the home has another channel.
     pub(super) fn forget(&mut self, home: u32) {
         self.kept.retain(|list| list.home != home);
     }

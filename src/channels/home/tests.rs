@@ -515,8 +515,7 @@ fn pick(of: &[Asked], which: &Index) -> Option<Asked> {
     (!of.is_empty()).then(|| of[which.index(of.len())])
 }
 
-/// The connection whose join has this ticket.
-/// All of it, by parts of two channels.
+/// The connection whose join has this ticket. The whole list, requested in parts of two channels.
 fn occupied(homes: &Homes, app: AppIndex, now: Millis) -> Vec<(ChannelName, ChannelState)> {
     let (mut all, mut from) = (Vec::new(), Some(0));
     while let Some(begin) = from {

@@ -38,7 +38,7 @@ pub(super) enum Subscriptions {
 #[derive(Debug)]
 pub(super) struct Many {
     list: Vec<Subscription>,
-    /// What they hold, in bytes, as they were weighed when they were added.
+    /// The bytes that they hold, as weighed when they were added.
     bytes: usize,
     /// Places in `list` by topic, for long lists only.
     index: Option<HashMap<u32, u32>>,
@@ -73,7 +73,8 @@ impl Subscriptions {
         }
     }
 
-    /// Adds one. `weigh` tells the bytes that a subscription holds, always the same for the same.
+    /// Adds one. `weigh` returns the bytes that a subscription holds, always the same for the same
+    /// subscription.
     pub(super) fn push(
         &mut self,
         subscription: Subscription,
@@ -93,7 +94,7 @@ impl Subscriptions {
         };
     }
 
-    /// What they hold, in bytes. A single one counts as none: it holds less than its connection.
+    /// The bytes that they hold. A single one counts as 0: it holds less than its connection.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::None | Self::One(_) => 0,

@@ -167,7 +167,7 @@ impl Model {
     fn disconnect(&mut self, slot: u32) {
         let mut left = Vec::new();
         let mut leave = |key: ChannelKey, of| left.push((key.name().clone(), Expected::from(of)));
-        // By parts, as a connection with many subscriptions leaves.
+        // A connection with many subscriptions leaves in parts.
         while self.local.disconnect(slot, 3, &mut leave) == 3 {}
         let (gone, stay): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut self.subscriptions)

@@ -29,8 +29,8 @@ pub(super) async fn list<G: Gateway>(call: &Call<'_, G>) -> Result<Answer, Rejec
     Ok(json_text(list.end()))
 }
 
-/// Channels that are written before others have their turn: a millisecond's work, of a list that
-/// may have a million.
+/// The number of channels that are written before other tasks have their turn: a millisecond's
+/// work. A list may have a million.
 const CHANNELS_AT_ONCE: usize = 8192;
 
 /// The shortest pause in which the runtime parks. Without a park the operations of other
@@ -60,9 +60,9 @@ pub(super) fn named<G>(call: &Call<'_, G>, channel: &str) -> Result<ChannelName,
         .map_err(|_| Rejection::text(StatusCode::BAD_REQUEST, "The channel name is invalid."))
 }
 
-/// `{"channels":{"name":{…},…}}`, written by parts. An object also when it is empty: the PHP client
-/// breaks on `[]`. A name that is there twice, because its channel was vacated and occupied while
-/// the list was made, has two counts that were true; readers of JSON take the last.
+/// `{"channels":{"name":{…},…}}`, written by parts. An empty list is an object as well, because the
+/// PHP client breaks on `[]`. A name that is there twice, because its channel was vacated and
+/// occupied while the list was made, has two counts that were true; readers of JSON take the last.
 #[derive(Default)]
 struct List(Vec<u8>);
 

@@ -28,8 +28,8 @@ use super::reply::{Answer, Rejection, json};
 use super::route::Endpoint;
 use super::{Front, clock};
 
-/// Answers a request of the API: who asks is settled before what is asked, and by the head alone.
-/// So a body that nobody has signed is never kept, and none is asked for with `100 Continue`.
+/// Answers a request of the API. The head alone decides who sent it, before anything else is looked
+/// at. So an unsigned body is never kept, nor asked for with `100 Continue`.
 pub(super) async fn answer<G: Gateway>(
     front: &Front<G>,
     head: &Parts,
@@ -108,11 +108,11 @@ impl Bounds<'_> {
     }
 
     /// Refuses a request whose head is not signed. The connection goes on if the body is soon over,
-    /// because a publisher with a wrong secret is told so as any other one: it may be about to
-    /// send on the same connection for another app.
+    /// because a publisher with a wrong secret gets an answer like any other: it may be about to
+    /// send a request for another app on the same connection.
     async fn refuse(&self, body: &mut Incoming, head: &Parts, error: SignatureError) -> Rejection {
         let close = match head.headers.contains_key(EXPECT) && !body.is_end_stream() {
-            // It waits to be asked for the body, and is not.
+            // The client waits for `100 Continue`, which is not sent.
             true => true,
             false => {
                 let time_max = self.time_max.min(UNSIGNED_TIME_MAX);
@@ -263,6 +263,6 @@ const DISABLED: Rejection = Rejection::text(StatusCode::FORBIDDEN, "The applicat
 /// The PHP client gives up after 30 s: an answer has to come before.
 const SHARD_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// How long the body of a request that is not signed may take to end: by then it is there if it was
-/// sent with its head. Whoever sends more slowly is answered before it has sent everything.
+/// The time that the body of an unsigned request may take to end: by then it has arrived if it was
+/// sent with its head. A client that sends more slowly is answered before it has sent everything.
 const UNSIGNED_TIME_MAX: Duration = Duration::from_secs(1);

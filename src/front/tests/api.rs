@@ -361,14 +361,15 @@ pub(super) fn held(address: SocketAddr) -> Held {
 }
 
 impl Held {
-    /// Lets it come to its end.
+    /// Sends the last byte of the request.
     pub(super) fn end(mut self) {
         self.0.write_all(b"x").unwrap();
         assert_eq!(read_response(&mut self.0).status, 400);
     }
 }
 
-/// A request with these headers and what is sent of its body. `sign` is the body that is signed.
+/// A request with these headers and the part of its body that is sent. `sign` is the body that is
+/// signed.
 fn request(sign: Option<&str>, headers: &str, body: &str) -> String {
     let path = "/apps/app-id/events";
     let query = sign.map(|body| signed("app-key", "app-secret", "POST", path, "", body));
@@ -406,7 +407,7 @@ fn a_request_that_is_not_signed_is_not_asked_for_its_body() {
         assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
         assert!(answer.contains("connection: close\r\n"), "{answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
-        // Sent without being asked for, it has a second to come to its end.
+        // The body is sent without `100 Continue`, and has a second to come to its end.
         let answer = exchange(address, request(None, "Content-Length: 20\r\n", "{").as_bytes());
         assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
         assert!(answer.contains("connection: close\r\n"), "{answer}");

@@ -329,7 +329,7 @@ fn a_draining_front_closes_after_the_request() {
 fn connections_over_the_bound_wait_while_others_are_served() {
     let settings = Settings { connections_max: 1, ..Settings::default() };
     with_front(shard(), settings, |address| {
-        // Past the second after which an idle connection would make room.
+        // This is past the second after which an idle connection would make room.
         let first = api::held(address);
         let mut second = connect(address);
         second.write_all(UP.as_bytes()).unwrap();
@@ -449,7 +449,8 @@ fn answers_that_nobody_reads_do_not_outlive_their_connection() {
             client.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
             match client.write_all(requests.as_bytes()) {
                 Ok(()) => {}
-                // Nobody takes more, or this thread did not run for so long that it was cut.
+                // The gateway reads no more, or this thread did not run for so long that the
+                // connection was closed.
                 Err(_) => client = connect(address),
             }
         }
@@ -462,7 +463,7 @@ fn answers_that_nobody_reads_do_not_outlive_their_connection() {
     });
 }
 
-/// Bytes that the kernel holds for this client, whether or not anybody owns the socket.
+/// Bytes that the kernel holds for this client, whether or not a process owns the socket.
 fn unread(address: SocketAddr, peer: SocketAddr) -> usize {
     let port = |column: &str| u16::from_str_radix(column.rsplit_once(':').unwrap().1, 16).unwrap();
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();

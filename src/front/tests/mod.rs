@@ -255,7 +255,7 @@ impl Reply {
     }
 }
 
-/// What a connection holds while it says nothing, beside the buffers of its socket and of hyper.
+/// The bytes that an idle connection holds beside the buffers of its socket and of hyper.
 #[test]
 fn a_connection_waits_in_little_memory() {
     let (client, server) = std::os::unix::net::UnixStream::pair().unwrap();

@@ -1,10 +1,11 @@
-//! How connections leave: in order, or by a reset.
+//! The ways in which connections leave: in order, or by a reset.
 
 use crate::plane::end::LEFT_TO_KERNEL;
 
 use super::*;
 
-/// Frames that are more than the kernel may keep, and fit into the socket of [`World::wide`].
+/// The number of frames that are more than the kernel may keep, and fit into the socket of
+/// [`World::wide`].
 const FRAMES: u8 = 30;
 
 impl World {
@@ -111,7 +112,7 @@ fn the_end_of_everything_keeps_last_words_and_drops_queues() {
     let (_, left) = world.wide();
     world.plane.close(key, &encode::close(4102, ""), Ended::Ours);
     (0..8).for_each(|n| world.plane.owe(slow, &large_frame(n)));
-    // Both sides have closed, and it does not read.
+    // Both sides have closed, and the client does not read.
     world.send(left, CLOSE, &code(1000));
     world.settle();
     world.plane.end_all();

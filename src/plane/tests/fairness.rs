@@ -6,8 +6,8 @@ use super::*;
 const FLOOD: usize = 200;
 const COST: u32 = 100;
 
-/// What one connection can have read in a turn at most: its share and what throttled ones have for
-/// themselves, each exceeded by the last message.
+/// The most units that one connection can use in a turn: its share and the units of throttled
+/// connections, each exceeded by the last message.
 const TURN_MOST: usize = (256 + 500) / COST as usize + 2;
 
 impl World {
@@ -17,7 +17,7 @@ impl World {
         world
     }
 
-    /// Turns, a millisecond each, until nobody is throttled and nothing more happens.
+    /// Turns, a millisecond each, until no connection is throttled and nothing more happens.
     fn calm_down(&mut self) {
         for _ in 0..10_000 {
             self.now += 1;
@@ -53,7 +53,8 @@ fn a_flood_is_read_by_parts_in_its_order_and_others_are_read_in_every_turn() {
     for turn in 0..FLOOD / TURN_MOST {
         world.send(fd, TEXT, b"hello");
         let before = world.heard_of(greedy).len();
-        // Whichever bytes the ring has ready: the simulated one has them in the third turn.
+        // Whatever order the ring delivers in, the simulated one has delivered these bytes by the
+        // third turn.
         (0..3).for_each(|_| world.turn());
         assert!(world.heard_of(greedy).len() - before <= 3 * TURN_MOST);
         assert_eq!(world.heard_of(other).len(), turn + 1);
@@ -112,7 +113,7 @@ fn a_cost_that_is_known_later_is_paid_before_anything_else_is_read() {
     assert!(world.plane.throttling() && world.heard_of(key).is_empty());
     world.calm_down();
     assert_eq!(world.heard_of(key), ["late"]);
-    // As any other from then on.
+    // It is read from like any other connection from then on.
     world.send(fd, TEXT, b"at once");
     world.settle();
     assert_eq!(world.heard_of(key), ["late", "at once"]);
@@ -129,7 +130,7 @@ fn a_flood_whose_answers_are_not_read_is_read_no_more_until_they_are() {
         world.now += 1;
         world.turn();
     }
-    // What the socket took, what one turn made, and no more.
+    // The answers are those that the socket took and those that one turn made, and no more.
     let heard = world.heard_of(key).len();
     assert!(heard <= SOCKET_BYTES / 1000 + TURN_MOST + 1, "{heard}");
     assert!(world.plane.is_open(key), "it is slow, not too slow");
@@ -194,7 +195,7 @@ fn nothing_is_read_from_a_connection_that_waits_for_four_answers() {
     world.plane.answered(key);
     world.calm_down();
     assert_eq!(world.heard_of(key), ["late"]);
-    // The answers of one that has ended concern nobody.
+    // The answers to a connection that has ended have no effect.
     world.plane.expect_answer(key);
     world.net.close(fd);
     world.calm_down();

@@ -33,7 +33,7 @@ fn whoever_makes_unfinished_messages_longer_than_they_may_be_together_is_closed(
     assert_eq!(world.closed, [(clients[3].0, Ended::Ours)]);
     assert!(world.read(clients[3].1).ends_with(b"too much"));
     assert_eq!((world.held(), world.plane.unfinished_bytes), (most, most));
-    // It is heard no more, whatever it sends.
+    // Nothing more is read from it, whatever it sends.
     world.send(clients[3].1, FRAGMENT, &[b'x'; PART]);
     world.settle();
     assert_eq!(world.plane.unfinished_bytes, most);

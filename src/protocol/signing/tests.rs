@@ -177,7 +177,7 @@ fn a_head_is_judged_without_its_body_and_a_body_by_the_digest_that_was_signed() 
     assert!(signed.is_some());
     assert_eq!(signed.verify(BODY), Ok(()));
     assert_eq!(signed.verify(b""), Err(SignatureError::BodyMd5));
-    // A length that the head does not tell, as that of chunks, may turn out to be zero.
+    // A length that the head does not give, as with chunks, may turn out to be zero.
     let query = sign(&GET, &[], "");
     let head = SignedHead { method: "GET", path: GET.path, prefix, query: &query, has_body: false };
     let signed = verify_head(&test_app(), &head, NOW).unwrap();

@@ -138,8 +138,8 @@ impl SimNet {
     }
 
     /// The server closes. What it has not read by then makes its TCP reset the connection, and what
-    /// was still on its way to the client may be lost with it (RFC 2525 section 2.17); so it is
-    /// when the server asks for a reset.
+    /// was still on its way to the client may be lost with it (RFC 2525 section 2.17); the same
+    /// holds when the server asks for a reset.
     pub(super) fn release(&self, fd: RawFd, resets: bool, dice: &mut Dice) {
         self.with(fd, |socket| {
             assert!(!socket.server_closed, "socket {fd} is released twice");

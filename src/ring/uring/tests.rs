@@ -621,7 +621,7 @@ fn the_kernel_tells_how_much_the_peer_has_not_acknowledged() {
             let Completion { op, key: of, result, .. } = turns.next();
             assert_eq!((op, of), (Op::AskUnsent, key(0)));
             let unsent = usize::try_from(result).unwrap();
-            // The peer's TCP has acknowledged what is in its own buffer.
+            // The peer's TCP has acknowledged the bytes that are in its own buffer.
             let expected = if fills { 1..unread } else { 0..1 };
             assert!(expected.contains(&unsent), "{unsent} of {unread}");
         }

@@ -327,7 +327,7 @@ fn payload_pays_for_fragments_and_empty_ones_stay_bounded() {
     // As many as the size of the message allows: 16,384.
     assert_eq!(most(FRAGMENT_BYTES), Some((1 << 20) / FRAGMENT_BYTES));
     assert_eq!(most(0), Some(16));
-    // Those of one byte pay for one in 64.
+    // Fragments of one byte pay for one in 64.
     assert_eq!(most(1), Some(16));
     assert_eq!(most(FRAGMENT_BYTES / 2), Some(31));
 }

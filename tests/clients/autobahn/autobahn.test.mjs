@@ -16,7 +16,7 @@ const AGENT = 'ringwave';
 // The largest message of the cases 9.
 const MAX_MESSAGE_SIZE = String(16 * 1024 * 1024);
 const PASSED = ['OK', 'NON-STRICT', 'INFORMATIONAL'];
-// Both take a minute on two idle cores.
+// Both runs take a minute on two idle cores.
 const CASES_MS = 220_000;
 
 const gateway = await Gateway.start({ settings: { REVERB_APP_MAX_MESSAGE_SIZE: MAX_MESSAGE_SIZE } });
@@ -37,8 +37,8 @@ function passes(count, what, cases) {
         assert.equal(verdicts.length, count, 'cases that ran');
         const suspects = verdicts.filter(failed);
         if (suspects.length === 0) return;
-        // Autobahn gives an answer a second of its own clock, whatever else the machine does: who
-        // is wrong is so again.
+        // Autobahn waits a second of its own clock for an answer, however busy the machine is, so
+        // failed cases run again: a real failure fails again.
         console.log(`once more, with less beside them: ${suspects.map(({ id }) => id).join(' ')}`);
         const again = await judged(t, suspects.map(({ id }) => id));
         assert.equal(again.length, suspects.length, 'cases that ran again');
@@ -86,7 +86,7 @@ async function judged(t, cases) {
 }
 
 function ran(t, cwd, options) {
-    // It tells of each case, and waits when nobody listens.
+    // Autobahn prints each case, and blocks if its output is not read.
     const log = path.join(cwd, 'log');
     const output = fs.openSync(log, 'w');
     const child = spawn(WSTEST, options, { cwd, stdio: ['ignore', output, output] });

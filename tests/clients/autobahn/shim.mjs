@@ -1,13 +1,13 @@
-// Makes an echo server of the gateway for Autobahn's fuzzing client, without a hand in what is
-// judged.
+// Makes an echo server of the gateway for Autobahn's fuzzing client, without an influence on what
+// is judged.
 //
 // Autobahn expects every message back. The gateway answers a message that is none of the Pusher
 // protocol with `pusher:error`. So the shim sends a `pusher:ping` of its own right behind the last
 // frame of each message: the error and the pong in this order say that the gateway has taken
 // exactly one message, and for them the client gets its echo. Everything else passes unchanged and
 // at once: the client's bytes with their cuts, the gateway's control frames, and on both sides the
-// end of TCP, as a half-close or a reset. What breaks the framing ends the pings: all that can
-// follow then is the gateway's verdict.
+// end of TCP, as a half-close or a reset. The pings end with the first bytes that break the
+// framing: only the gateway's verdict can follow then.
 
 import net from 'node:net';
 
@@ -21,7 +21,7 @@ const MASKED = 0x80;
 const CONTROL_MAX = 125;
 const END_OF_HEAD = '\r\n\r\n';
 
-// Masked with zeros, so that it reads as it is written.
+// The frame is masked with zeros, so that its bytes are those of the text.
 const PUSHER_PING = frame(TEXT, Buffer.from('{"event":"pusher:ping","data":{}}'), Buffer.alloc(4));
 
 /** Listens on a free port and connects each client to the gateway on `port`. */

@@ -1,5 +1,5 @@
 //! The front of one shard on a thread of its own, behind a unix socket, with a shard that records
-//! what it is told and holds it to the front's contract.
+//! its commands and holds them to the front's contract.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -20,17 +20,17 @@ use tokio::sync::watch;
 
 use crate::{Place, app};
 
-/// Nothing that is answered at all takes longer.
+/// The longest time that any answer takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the shard was told.
+/// A command that the shard got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// An event for a channel: name, frame, the connection that does not want it.
     Published { channel: String, event: String, frame: Vec<u8>, except: Option<SocketId> },
     /// All connections of this user are to be closed.
     Terminated(String),
-    /// A WebSocket was opened. What came behind its handshake.
+    /// A WebSocket was opened, with these bytes behind its handshake.
     Adopted(Vec<u8>),
 }
 
@@ -43,7 +43,7 @@ pub struct FrontEnd {
 }
 
 impl FrontEnd {
-    /// Starts it, with this prefix of paths.
+    /// Starts the front, with this prefix of paths.
     pub fn start(prefix: &str) -> Self {
         let place = Place::new("front");
         let listener = UnixListener::bind(place.path().join("socket")).expect("a unix socket");
@@ -63,8 +63,8 @@ impl FrontEnd {
         Self { place, heard, _stop: stop }
     }
 
-    /// Sends these pieces on a connection, ends it, and reads what is answered and what the shard
-    /// was told meanwhile.
+    /// Sends these pieces on a connection, ends it, and returns the answers and the commands that
+    /// the shard got meanwhile.
     pub fn exchange<'p>(
         &self,
         pieces: impl IntoIterator<Item = &'p [u8]>,

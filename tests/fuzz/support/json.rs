@@ -1,4 +1,4 @@
-//! Any JSON, with names and texts that the parsers look for among others.
+//! Any JSON, which includes names and texts that the parsers look for.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use serde_json::{Map, Value};
@@ -72,7 +72,7 @@ pub const NAMES: &[&str] = &[
     "max_frontend_events_per_second",
 ];
 
-/// Texts that mean something to them.
+/// Texts that mean something to the imports.
 pub const TEXTS: &[&str] = &[
     "",
     "*",

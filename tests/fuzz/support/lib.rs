@@ -1,5 +1,5 @@
-//! What the targets share: an app whose secret they know, a shard that answers them, and files that
-//! go away.
+//! Support that the targets share: an app whose secret they know, a shard that answers them, and
+//! temporary files.
 
 mod front;
 mod json;
@@ -21,7 +21,7 @@ pub use places::Place;
 pub const KEY: &str = "app-key";
 /// The secret of [`app`].
 pub const SECRET: &str = "app-secret";
-/// What no sentence for an operator may repeat.
+/// A secret that no sentence for an operator may repeat.
 pub const MARKER: &str = "tops3cretvalue";
 /// A connection.
 pub const SOCKET: SocketId = SocketId { high: 1234, low: 5678 };

@@ -1,4 +1,4 @@
-//! Directories of a target, gone at its end.
+//! Directories of a target, removed at its end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub struct Place(PathBuf);
 
 impl Place {
-    /// An empty one. `name` tells those of a process apart.
+    /// Makes an empty one. `name` distinguishes the directories of a process.
     pub fn new(name: &str) -> Self {
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -18,7 +18,7 @@ impl Place {
         Self(path)
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -47,7 +47,7 @@ struct Event<'a> {
     except: Option<(u64, u64)>,
 }
 
-/// What of it is of another type, or there twice.
+/// A field of an event that has another type, or is there twice.
 #[derive(Arbitrary, Debug)]
 enum Extra<'a> {
     None,
@@ -70,7 +70,7 @@ impl Event<'_> {
         event
     }
 
-    /// What is to be published, in this order; none: it is refused.
+    /// The events that should be published, in this order; `None` if the request should be refused.
     fn publications(&self, single: bool) -> Option<Vec<Heard>> {
         let limits = app().limits;
         let fits = valid_event_name(self.name, limits.max_event_name)

@@ -19,13 +19,13 @@ enum Line<'a> {
     Comment(&'a str),
     Double(u8, &'a str),
     Single(u8, &'a str),
-    /// Refers to another variable.
+    /// A line that refers to another variable.
     Reference(u8, u8),
     Away(u8),
     Exported(u8, &'a str),
 }
 
-/// A name and the form of a line that gives it this value.
+/// The name of a variable.
 fn name(number: u8) -> String {
     format!("NAME_{}", number % 4)
 }
@@ -47,7 +47,7 @@ fn plain(value: &str) -> String {
     value.chars().filter(|c| !matches!(c, '\n' | '\r' | '\'')).collect()
 }
 
-/// The text of the lines, and the values that they come to.
+/// The text of the lines, and the values that they result in.
 fn written(input: &Input<'_>, outer: &Environment) -> (String, Environment) {
     let (mut text, mut values) = (String::new(), Environment::new());
     for line in &input.lines {

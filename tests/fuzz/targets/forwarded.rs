@@ -15,7 +15,7 @@ use ringwave::front::fuzzing::client;
 struct Input<'a> {
     proxies: Vec<Proxy>,
     peer: Option<IpAddr>,
-    /// Of the client: header and value.
+    /// The client's lines: whether the header is `Forwarded`, and the value.
     lines: Vec<(bool, &'a [u8])>,
     hops: Vec<Hop>,
     in_forwarded: bool,
@@ -27,7 +27,7 @@ enum Proxy {
     Network(IpAddr, u8),
 }
 
-/// What one proxy on the way appends.
+/// The entry that one proxy on the way appends.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 struct Hop {
     address: IpAddr,
@@ -89,7 +89,7 @@ fuzz_target!(|input: Input<'_>| {
         return;
     }
 
-    // The proxies' own words come last, in lines of their own.
+    // The proxies' own entries come last, in lines of their own.
     let all = input.hops.iter().map(|hop| hop.address.to_canonical());
     let hops: Vec<IpAddr> = all.collect();
     if hops.is_empty() || input.in_forwarded && head.contains_key(header(false)) {

@@ -1,5 +1,5 @@
-//! The frames of a client: any bytes, cut anywhere. Whole and in pieces they give the same, it is
-//! what RFC 6455 says, and tungstenite reads the same from what is lawful.
+//! The frames of a client: any bytes, cut anywhere. The result is the same for the whole and for
+//! pieces, it is what RFC 6455 says, and tungstenite reads the same from lawful bytes.
 
 #![no_main]
 
@@ -16,7 +16,7 @@ const LIMITS: ReadLimits = ReadLimits { max_message: 400, max_fragments: 5 };
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
-    /// Sizes of the pieces, again and again.
+    /// Sizes of the pieces, used cyclically.
     cuts: [u8; 4],
     /// The client masks: without it hardly a frame is lawful.
     parts: Vec<Part<'a>>,
@@ -39,7 +39,7 @@ enum Part<'a> {
         code: u16,
         reason: &'a str,
     },
-    /// So many, the last of them final or not.
+    /// So many fragments, the last of them final or not.
     Fragments {
         count: u8,
         fin: bool,
@@ -101,11 +101,11 @@ impl Part<'_> {
     }
 }
 
-/// What our reader makes of the pieces: messages, and the code of a violation.
+/// The result of our reader for the pieces: messages, and the code of a violation.
 fn ours<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> (Vec<Got>, Option<u16>) {
     let (mut reader, mut got, mut code) = (Reader::default(), Vec::new(), None);
     for piece in pieces {
-        // A heap of its own size: a read past its end is found.
+        // The buffer has its exact size on the heap, so that a read past its end is found.
         let verdict = reader.read(&mut piece.to_vec(), &LIMITS, |message| {
             got.push(message.into());
             ControlFlow::Continue(())
@@ -116,7 +116,7 @@ fn ours<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> (Vec<Got>, Option<u16
     (got, code)
 }
 
-/// The same by RFC 6455, slowly. None: it says nothing about these bytes yet.
+/// A slow reader after RFC 6455. `None` if the RFC says nothing about these bytes yet.
 #[derive(Default)]
 struct Model {
     got: Vec<Got>,
@@ -125,8 +125,8 @@ struct Model {
 }
 
 impl Model {
-    /// Reads all of it. The code of the violation that ends it; `Ok(false)`: the bytes end inside
-    /// of a frame.
+    /// Reads all bytes. Returns the code of the violation that ends them, or `Ok(false)` if they
+    /// end inside a frame.
     fn read(&mut self, mut bytes: &[u8]) -> Result<bool, u16> {
         while let [first, second, rest @ ..] = bytes {
             let (opcode, fin) = (first & 0x0F, first & 0x80 != 0);
@@ -197,7 +197,7 @@ impl Model {
         let open = self.open.get_or_insert((opcode, Vec::new(), 0));
         open.1.extend(payload);
         let text = std::str::from_utf8(&open.1);
-        // What may still become a character is no error yet.
+        // Bytes that may still become a character are no error yet.
         if open.0 == 1 && text.is_err_and(|error| last || error.error_len().is_some()) {
             return Err(1007);
         }
@@ -264,7 +264,7 @@ fn theirs(bytes: &[u8]) -> Vec<Got> {
             Theirs::Binary(bytes) => Got::Binary(bytes.to_vec()),
             Theirs::Ping(payload) => Got::Ping(payload.to_vec()),
             Theirs::Pong(payload) => Got::Pong(payload.to_vec()),
-            // Of the codes, it does not know all that the registry has.
+            // It does not know all codes of the registry.
             Theirs::Close(_) => Got::Close(None),
             Theirs::Frame(_) => break,
         };
@@ -295,7 +295,7 @@ fuzz_target!(|input: Input<'_>| {
     let verdict = model.read(&bytes);
     assert_eq!((&whole.0, whole.1), (&model.got, verdict.err()), "RFC 6455");
 
-    // tungstenite takes more than is lawful, but never reads another thing from what we take.
+    // tungstenite takes more than is lawful, but never reads anything else from what we take.
     let theirs = theirs(&bytes);
     let mut ours = whole.0;
     if let Some(Got::Close(close)) = ours.last_mut() {

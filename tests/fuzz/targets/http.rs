@@ -1,5 +1,5 @@
 //! Any bytes as HTTP, through hyper and the routes, with and without cuts: the answers are HTTP,
-//! the same for every cut, and nobody without the secret reaches the shard.
+//! the same for every cut, and no client without the secret reaches the shard.
 
 #![no_main]
 
@@ -114,7 +114,7 @@ fn answers(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
     answers
 }
 
-/// Without what is said of a head that never ends. hyper judges the beginning of a head as it comes
+/// Drops the answer to a head that never ends. hyper judges the beginning of a head as it comes
 /// first, and what comes later only once the head has ended.
 fn settled(answers: &[(u16, Vec<u8>)]) -> &[(u16, Vec<u8>)] {
     match answers {

@@ -48,7 +48,7 @@ fn sent(from: Pair, ports: (u16, u16), binary: bool, extensions: &[u8]) -> Vec<u
 
 fn check(bytes: &[u8]) -> Beginning {
     let whole = proxy_header(bytes);
-    // Where it is decided, it stays decided, and before that it is open.
+    // Once the result is decided, it stays so, and before that it is open.
     let mut decided = None;
     for len in 0..=bytes.len() {
         let beginning = proxy_header(&bytes[..len]);

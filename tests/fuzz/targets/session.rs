@@ -75,12 +75,12 @@ impl Channel<'_> {
     }
 }
 
-/// How the signature comes.
+/// The kind of signature that is sent.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
     Right,
     None,
-    /// One digit of it is another.
+    /// The right signature with one digit changed.
     Nearly(u8),
     OtherChannel,
     OtherSocket,
@@ -282,7 +282,7 @@ impl Connection {
     }
 }
 
-/// What holds whatever was sent.
+/// Checks the facts that hold whatever was sent.
 fn check_any(app: &App, action: &Action<'_>) {
     match action {
         Action::Subscribe(authorised) => {

@@ -1,5 +1,5 @@
-//! Signatures of the API: what the secret signed passes in every form in which libraries send it,
-//! and nothing else does.
+//! Signatures of the API: a request that the secret signed passes in every form in which libraries
+//! send it, and no other request does.
 
 #![no_main]
 
@@ -12,7 +12,8 @@ use ringwave::protocol::signing::{SignatureError, SignedRequest, query_pairs, ve
 use ringwave_fuzz::{KEY, SECRET, app};
 
 const NOW: u64 = 1_700_000_000;
-/// What stays as it is, or not: servers and libraries differ.
+/// Characters that are escaped by some servers and libraries, and not by others, are not escaped
+/// here.
 const SPARSE: AsciiSet = NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.');
 
 #[derive(Arbitrary, Debug)]
@@ -33,12 +34,12 @@ struct Sent {
     prefix_signed: bool,
     slashes: u8,
     upper_case: bool,
-    /// The signature comes first.
+    /// The signature is the first parameter.
     first: bool,
     dense: bool,
 }
 
-/// What somebody on the way does to it.
+/// A change to the request on the way.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     None,
@@ -155,7 +156,7 @@ fn changed(
 
 fuzz_target!(|input: Input<'_>| {
     signed(&input);
-    // Nobody who does not know the secret finds a query that passes.
+    // No client finds a query that passes without the secret.
     let request = SignedRequest {
         method: "POST",
         path: input.path,

@@ -1,5 +1,5 @@
-//! The spool of webhooks: what is sent after a restart is what was to be sent before, and of files
-//! that something else wrote nothing that is no body of ours.
+//! The spool of webhooks: the requests after a restart are those that were due before, and files of
+//! another origin add only bodies that this gateway could have written.
 
 #![no_main]
 
@@ -31,7 +31,7 @@ struct Told<'a> {
     channel: &'a str,
     what: u8,
     user: &'a str,
-    /// In a batch of its own.
+    /// The event is in a batch of its own.
     apart: bool,
 }
 
@@ -125,7 +125,7 @@ fuzz_target!(|input: Input<'_>| {
     let (path, apps) = (place.path(), apps());
     let queue_bytes = if input.small { 500 } else { 1 << 20 };
 
-    // What one process was told and did not deliver, the next one delivers.
+    // The next process delivers what an earlier one was told and did not deliver.
     let mut first = Process::start(path, &apps, queue_bytes).expect("the directory is ours");
     let mut open = Vec::new();
     for told in &input.notices {

@@ -1,5 +1,5 @@
-//! `ringwave.toml`: any text, and any values of all settings. Whatever is wrong is said in a
-//! sentence, which has no secret.
+//! `ringwave.toml`: any text, and any values of all settings. Any error is a sentence without a
+//! secret.
 
 #![no_main]
 

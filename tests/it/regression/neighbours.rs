@@ -293,8 +293,8 @@ fn redis_cve_2025_21605_answers_that_are_not_read_are_bounded() {
         let flood = raw::text("malformed").repeat(1000);
         let started = Instant::now();
         while raw.stream.write_all(&flood).is_ok() && started.elapsed() < DEADLINE {}
-        // The receive buffers become resident, and the answers to its share of a turn. It is read
-        // from no further while it does not read them.
+        // The receive buffers become resident, and the answers to the client's share of a turn.
+        // Nothing more is read from it while it does not read them.
         let grown = gateway.rss().saturating_sub(before);
         assert!(grown < 16 << 20, "{grown} bytes");
         until_connected(gateway, 0);

@@ -13,15 +13,15 @@ use crate::raw::{
 
 use super::{FIN, PUSHER_PING, PUSHER_PONG};
 
-/// How long the gateway waits for the answer to a Close frame.
+/// The time for which the gateway waits for the answer to a Close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a client sends and has to get for it.
+/// The bytes that a client sends and the answers that it has to get.
 struct Case {
     name: String,
-    /// What is sent, each in a write of its own.
+    /// The bytes that are sent, each in a write of its own.
     writes: Vec<Vec<u8>>,
-    /// What has to come, in this order.
+    /// The answers that have to come, in this order.
     answers: Vec<Answer>,
     end: End,
 }
@@ -33,7 +33,7 @@ enum Answer {
     Pong(Vec<u8>),
 }
 
-/// How the connection ends.
+/// The end of the connection.
 enum End {
     /// By a Close frame of the client, when all answers are there.
     Client,
@@ -58,7 +58,7 @@ impl Case {
         self.sends(message(kind, fragments)).taken()
     }
 
-    /// What was sent so far was a message.
+    /// The bytes sent so far were a message.
     fn taken(mut self) -> Self {
         self.writes.push(text(PUSHER_PING));
         self.answers.push(Answer::Taken);
@@ -71,7 +71,7 @@ impl Case {
         self
     }
 
-    /// In writes of so many bytes.
+    /// Sends the bytes in writes of so many bytes.
     fn chopped(mut self, size: usize) -> Self {
         self.writes = self.writes.concat().chunks(size).map(<[u8]>::to_vec).collect();
         self
@@ -139,8 +139,7 @@ fn message(kind: u8, fragments: &[&[u8]]) -> Vec<u8> {
     frames.collect::<Vec<_>>().concat()
 }
 
-/// Runs the cases, and holds that none waits for the close timeout: that would be three seconds
-/// each.
+/// Runs the cases, and checks that none waits for the close timeout, which is three seconds.
 fn pass(cases: &[Case]) {
     let large = |setup: crate::gateway::Setup| setup.env("REVERB_APP_MAX_MESSAGE_SIZE", "1048576");
     served_with(large, |gateway| {
@@ -312,7 +311,7 @@ const VALID: [&[u8]; 18] = [
 
 /// The sequences that must not be taken: 6.6 and 6.12 to 6.21.
 const INVALID: [&[u8]; 46] = [
-    // Cut within a character.
+    // These are cut within a character.
     b"\xce",
     b"\xce\xba\xe1\xbd",
     b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce",
@@ -386,7 +385,7 @@ fn cases_6_text_in_utf8() {
         case("6.2.4").says(TEXT, &KOSME.chunks(1).collect::<Vec<_>>()),
         case("6.3.1").sends(frame(FIN | TEXT, &split)).fails(1007),
         case("6.3.2").sends(message(TEXT, &split.chunks(1).collect::<Vec<_>>())).fails(1007),
-        // Before the message is complete.
+        // The error comes before the message is complete.
         case("6.4.1").sends(late[0].clone()).sends(late[1].clone()).fails(1007),
         case("6.4.3").sends(early).fails(1007),
     ];

@@ -25,7 +25,7 @@ impl Client {
         let event = message["event"].as_str().unwrap_or_default();
         if let Some((channel, _)) = self.cache_due {
             let same = message["channel"] == with.channels[channel].name.as_str();
-            // What is dropped of the backlog of a slow reader begins behind any frame.
+            // The part of a slow reader's backlog that is dropped may begin behind any frame.
             let cut = event == "pusher:error" && text.contains(r#"{\"code\":4101,"#);
             assert!(same || cut, "client {}: {text} in place of a cached event", self.id);
             if cut {
