@@ -18,8 +18,8 @@ use bytes::{Buf, BytesMut};
 use crate::id::ConnKey;
 use crate::time::Millis;
 
-/// Pairs of units that a connection may use in a turn before it is throttled: some forty subscribes.
-/// In pairs, because that fits into a byte of its record.
+/// Pairs of units that a connection may use in a turn before it is throttled: some forty
+/// subscribes. In pairs, because that fits into a byte of its record.
 pub(super) const FREE_PAIRS: u8 = 128;
 
 /// Units that throttled connections may use in a turn, all together: half a millisecond, by which

@@ -85,8 +85,8 @@ pub(super) async fn run(
         Ok(emptied) => emptied?,
         Err(_elapsed) => tracing::warn!("requests or connections that do not end in time are cut"),
     }
-    // A shard is empty when the ends of its subscriptions are in the mailboxes of their homes, and
-    // the homes tell the webhooks.
+    // A shard is empty when the ends of its subscriptions are in the mailboxes of their homes,
+    // which have yet to tell the webhooks.
     let _silent = timeout(HOMES_GRACE, notify::roll_call(&bus, HOMES_GRACE)).await;
     courier.finish(WEBHOOK_GRACE).await;
     if !drain.successor {

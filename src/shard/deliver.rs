@@ -238,7 +238,6 @@ impl Core {
             }
             Message::Traced(traced) => self.tell_traced(&traced),
             Message::Memory(headroom) => self.see_headroom(plane, headroom),
-            // Nobody waits for an answer that came too late.
             Message::RollCall(present) => self.roll_calls.push(present),
             Message::Count(tell) => {
                 let channels = self.homes.occupied_counts().to_vec();

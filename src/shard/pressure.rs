@@ -22,8 +22,8 @@ use crate::ring::Ring;
 /// Cached events that a tick drops when the bounds have become smaller: work of a millisecond.
 const UNCACHED_PER_TICK: usize = 1000;
 
-/// Connections that a tick closes because memory is nearly spent: their subscriptions end at once,
-/// and the control thread looks again several times before the next tick.
+/// Connections that a tick closes because memory is nearly spent: most of their subscriptions have
+/// ended by the next tick, and the control thread has looked again several times.
 const CLOSED_PER_TICK: usize = 4;
 
 /// The bytes of some 150 subscriptions. A connection that holds less is not closed, because its
