@@ -463,11 +463,12 @@ impl<R: Ring> Plane<R> {
     /// Takes completions and handles them. Input that is not read waits in buffers and sockets, and
     /// TCP slows the peers down.
     pub fn poll(&mut self, intake: Intake, host: &mut impl Host<R>) {
-        let paused = intake == Intake::Nothing || self.throttle.held() > HELD_MAX;
-        self.paused = paused;
         if self.outbox.stalled() {
             return;
         }
+        self.end_blocked_floods();
+        let paused = intake == Intake::Nothing || self.throttle.is_full();
+        self.paused = paused;
         self.reap();
         let mut held = Vec::new();
         for _ in 0..COMPLETIONS_PER_TURN.min(self.completed.len()) {

@@ -131,6 +131,19 @@ impl<R: Ring> Plane<R> {
         }
     }
 
+    /// While more is held than the bound allows, closes connections that do not read what they are
+    /// owed: nothing is read from them until they do, and all others would wait for that.
+    pub(super) fn end_blocked_floods(&mut self) {
+        while self.throttle.is_full() {
+            let blocked = |key| self.conn(key).is_some_and(|conn| conn.backlog.is_some());
+            let Some(key) = self.throttle.fullest(blocked) else { return };
+            self.too_slow(key);
+            self.throttle.remove(key);
+            self.discard_from_now_on(key);
+            self.receive_unless_receiving(key);
+        }
+    }
+
     fn receive_unless_receiving(&mut self, key: ConnKey) {
         if self.conn(key).is_some_and(|conn| !conn.receiving) {
             self.to_receive.push_back(key);

@@ -132,7 +132,7 @@ impl<R: Ring> Plane<R> {
 
     /// Closes a connection whose backlog is over a bound. What can be dropped is dropped; the error
     /// and the Close frame follow what is partly on the wire.
-    fn too_slow(&mut self, key: ConnKey) {
+    pub(super) fn too_slow(&mut self, key: ConnKey) {
         let last = self.too_slow_frame.bytes().clone();
         let Some(conn) = self.conn_mut(key) else { return };
         let Some(backlog) = &mut conn.backlog else { return };

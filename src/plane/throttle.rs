@@ -39,14 +39,17 @@ const QUANTUM: i64 = 64;
 /// it is owed then has a bound ([`BacklogLimits`](super::BacklogLimits)).
 const AWAITED_MAX: u16 = 4;
 
-/// Bytes of input that are held for all throttled connections of a shard before nothing is received
-/// from any other connection: a connection holds what one turn of its receive has brought (some 64
-/// KiB).
+/// Bytes of input that are held for all throttled connections of a shard. A connection holds what
+/// one turn of its receive has brought, some 64 KiB. Past the bound those are closed that do not
+/// read their answers, because what is held of them waits for as long as they like; while the rest
+/// is worked off, nothing is received.
 pub const HELD_MAX: usize = 2 << 20;
 
 /// The throttled connections of a shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Throttle {
+    /// The bound on `held`: [`HELD_MAX`].
+    pub most: usize,
     /// The state of each throttled connection, by slot.
     conns: HashMap<u32, Throttled>,
     /// The circle in which connections take turns: their slots, with the value of
@@ -105,6 +108,25 @@ pub(super) enum Due {
     Nothing,
 }
 
+impl Default for Throttle {
+    /// No connection is throttled.
+    fn default() -> Self {
+        Self {
+            most: HELD_MAX,
+            conns: HashMap::new(),
+            order: VecDeque::new(),
+            times: 0,
+            awaited: HashMap::new(),
+            held: 0,
+            pool: 0,
+            turn: 0,
+            filled: Millis(0),
+            hungry: false,
+            calming: false,
+        }
+    }
+}
+
 impl Throttle {
     /// Whether this connection is throttled.
     pub(super) fn has(&self, key: ConnKey) -> bool {
@@ -125,6 +147,17 @@ impl Throttle {
     /// The number of bytes that are held for all connections.
     pub(super) const fn held(&self) -> usize {
         self.held
+    }
+
+    /// Whether more is held than the bound allows.
+    pub(super) const fn is_full(&self) -> bool {
+        self.held > self.most
+    }
+
+    /// The connection of which the most is held among those for which `blocked` says so.
+    pub(super) fn fullest(&self, blocked: impl Fn(ConnKey) -> bool) -> Option<ConnKey> {
+        let holding = self.conns.values().filter(|of| !of.held.is_empty() && blocked(of.key));
+        Some(holding.max_by_key(|of| of.held.len())?.key)
     }
 
     /// Whether a turn is due a millisecond from now.

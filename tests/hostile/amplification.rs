@@ -114,3 +114,29 @@ fn everybody_else_is_served_while_somebody_asks_for_large_answers_for_ever() {
     assert_eq!(attacked.refused, 0);
     assert!(after <= 2 * before + Duration::from_millis(15), "{before:?} -> {after:?}");
 }
+
+#[test]
+fn many_who_ask_and_never_read_hold_up_nobody() {
+    let _alone = crate::alone();
+    let gateway = Setup::new(2).start();
+    publish(&gateway, "cache-news", "update", &"x".repeat(90_000));
+    let before = peak(&gateway);
+    let burst =
+        text(r#"{"event":"pusher:subscribe","data":{"channel":"cache-news"}}"#).repeat(2000);
+    let floods: Vec<_> = (0..60)
+        .map(|_| {
+            let mut raw = Raw::connect(&gateway);
+            raw.stream.set_nonblocking(true).unwrap();
+            // As much as the sockets take.
+            let _rest = raw.stream.write(&burst).unwrap();
+            raw
+        })
+        .collect();
+    let others = for_a_while(&gateway, Duration::from_secs(1));
+    let growth = peak(&gateway).saturating_sub(before);
+    eprintln!("p50 {:?}, {} kB beside 60 of them", others.percentile(50), growth / 1024);
+    assert_eq!(others.refused, 0);
+    assert!(others.latencies.len() > 20, "{} events in a second", others.latencies.len());
+    assert!(growth < 2 * GROWTH_MAX, "{} MB", growth >> 20);
+    drop(floods);
+}

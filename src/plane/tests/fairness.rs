@@ -205,3 +205,34 @@ fn nothing_is_read_from_a_connection_that_waits_for_four_answers() {
     world.calm_down();
     assert_eq!((next.slot, world.heard_of(next)), (key.slot, vec!["hello"]));
 }
+
+#[test]
+fn floods_whose_answers_are_not_read_hold_up_nobody_else() {
+    let mut world = World::expensive();
+    world.host.echoes = true;
+    world.host.answers_large = true;
+    world.plane.throttle.most = 20;
+    let floods: Vec<_> = (0..4).map(|_| world.connect()).collect();
+    let (other, fd) = world.connect();
+    floods.iter().for_each(|&(_, fd)| world.flood(fd));
+    for turn in 0..50 {
+        world.send(fd, TEXT, b"hello");
+        // What the ring has ready may have to be worked off first.
+        for _ in 0..20 {
+            world.now += 1;
+            world.turn();
+        }
+        assert_eq!(world.heard_of(other).len(), turn + 1);
+        assert!(!world.net.read(fd, usize::MAX).is_empty());
+    }
+    let ended = world.closed.iter().filter(|(_, why)| *why == Ended::TooSlow).count();
+    assert!(ended > 0, "{:?}", world.closed);
+    assert!(world.plane.throttle.held() <= 20);
+    // Those that were closed are gone after their time.
+    world.pass(Duration::from_secs(4));
+    world.calm_down();
+    assert_eq!(
+        world.plane.conns.iter().filter(|conn| conn.phase != Phase::Free).count(),
+        5 - ended
+    );
+}
