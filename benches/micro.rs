@@ -1,4 +1,4 @@
-//! What each hot piece costs by itself, in time. Whole-process figures are `fanout`'s.
+//! The time that each hot piece of code takes by itself. `fanout` measures whole processes.
 //!
 //! `cargo bench --bench micro [-- FILTER]`
 

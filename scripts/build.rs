@@ -31,7 +31,7 @@ fn archived() -> Option<String> {
 /// The commit of the repository that these sources are in. Has the build run again when another one
 /// is checked out, and only then.
 fn checked_out() -> Option<String> {
-    // In somebody else's repository, as a vendored copy, it would be the commit of that.
+    // For a vendored copy in another repository, it would be the commit of that repository.
     let top = git(&["rev-parse", "--show-toplevel"])?;
     let own =
         Path::new(&top).canonicalize().ok()? == env::current_dir().ok()?.canonicalize().ok()?;

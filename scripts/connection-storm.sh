@@ -215,7 +215,7 @@ ladder_messages() {
     done
 }
 
-# What one of each costs, and how it stands the rest.
+# The cost of one publish and of one connection, and the effects of mass returns and slow readers.
 single_figures() {
     local seconds=10 some=$((held < 5000 ? held : 5000))
     if [ "$quick" = yes ]; then seconds=3 some=1000; fi

@@ -20,10 +20,10 @@ every=30
 ping=60
 port=18700
 report=
-# Of both ends, measured; what the host has to have left beside it.
+# The measured memory of both ends of a connection, and the memory that the host keeps beside them.
 BYTES_PER_CONNECTION=11500
 MEMORY_RESERVE_MIB=1024
-# Of a shard's table that is planned for: SO_REUSEPORT spreads by hash, not evenly.
+# The planned use of a shard's table, because SO_REUSEPORT spreads by hash, not evenly.
 TABLE_USE_PERCENT=85
 ATTEMPTS=4
 

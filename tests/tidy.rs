@@ -1,5 +1,6 @@
-//! What review would otherwise repeat: which way imports run, where unsafe code is, how long lines
-//! and files are, what never belongs into the tree. It reads the sources as text.
+//! Rules that reviews would otherwise repeat: the direction of imports, the files with unsafe code,
+//! the lengths of lines and files, and content that never belongs into the tree. The tests read the
+//! sources as text.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,10 +27,11 @@ const FLOORS: [(u8, &[&str]); 9] = [
     (8, &["cli"]),
 ];
 
-/// The only files with unsafe code: what is shared with the kernel, and a call of the allocator.
+/// The only files with unsafe code: memory shared with the kernel, and a call of the allocator.
 const UNSAFE_FILES: [&str; 3] = ["src/memory.rs", "src/ring/buffers.rs", "src/ring/uring.rs"];
 
-/// What a visitor sees first, and nothing else. The optional ones come with their contents.
+/// The only entries of the top level, which a visitor sees first. The optional ones come with their
+/// contents.
 const TOP_LEVEL: [&str; 7] =
     ["Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "scripts", "src", "tests"];
 const TOP_LEVEL_OPTIONAL: [&str; 2] = ["benches", "tuning"];
@@ -132,7 +134,7 @@ fn unsafe_code_is_allowed_in_three_files_only() {
 #[test]
 fn lines_fit_into_the_width() {
     let mut wrong = Wrong::default();
-    // Of Rust: a script's line ends where its command ends.
+    // Rust files only, because a script's line ends where its command ends.
     for file in rust_files() {
         for (line, text) in numbered(&file.text) {
             let columns = text.chars().count();
@@ -464,7 +466,7 @@ fn starts_path(line: &str, prefix: &str) -> bool {
     line.match_indices(prefix).any(|(at, _)| at == 0 || !is_path(line.as_bytes()[at - 1]))
 }
 
-/// What a test found, all of it at once.
+/// The findings of a test, reported all at once.
 #[derive(Default)]
 struct Wrong(String);
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::server::{Server, pinned};
 
-/// What `ringwave storm` is to do.
+/// The parameters of one run of `ringwave storm`.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub(crate) scenario: &'static str,

@@ -1,12 +1,13 @@
-//! What work costs beside the least that it can cost. In one interleaved run, the gateway and a
-//! **floor** (a bare `io_uring` program that does only what the kernel demands) bear the same load
-//! from the same generator, `ringwave storm`. Servers are pinned to core 0, the generator to all
-//! others. A round starts each server anew; printed are minimum and median of the rounds, and the
-//! gateway's against each floor's. CPU time is that of the whole server process, kernel included.
+//! The cost of the gateway's work beside the least possible cost. In one interleaved run, the
+//! gateway and a **floor** (a bare `io_uring` program that does only what the kernel demands) bear
+//! the same load from the same generator, `ringwave storm`. Servers are pinned to core 0, the
+//! generator to all others. A round starts each server anew; printed are minimum and median of the
+//! rounds, and their ratios between the gateway and each floor. CPU time counts the whole server
+//! process, kernel included.
 //!
 //! On a host that has other things to do, run the executable under `chrt -r 1`: a low priority of
-//! the others is not enough, since Linux lets them finish their slice before it runs whom a packet
-//! woke. What they used meanwhile is printed as OTHERS.
+//! the others is not enough, because Linux lets them finish their slice before it runs a process
+//! that a packet woke. The cores that they used meanwhile are printed as OTHERS.
 //!
 //! `cargo bench --bench fanout -- --help` tells the kinds of work. A load that a server did not
 //! bear without loss makes the exit code 1; speed never does.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::floor;
 
-/// What is measured, or measured against.
+/// A kind of server: the gateway, or a floor to compare it with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The real executable with its development app, and so many shards.
@@ -58,7 +58,7 @@ impl Drop for Server {
     }
 }
 
-/// What the argument of `--floor` asks for.
+/// Serves the floor that the argument of `--floor` asks for.
 pub(crate) fn serve_floor(per: &str) -> ! {
     floor::serve(per == "turn")
 }

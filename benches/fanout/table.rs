@@ -1,4 +1,4 @@
-//! What the rounds came to: minimum and median of each server, and ratios.
+//! The results of the rounds: minimum and median of each server, and ratios.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ const FULL: f64 = 0.9;
 /// With so many cores in use by others, figures are not what they could be.
 const BUSY: f64 = 0.2;
 
-/// What was taken of each server of a case, round by round.
+/// The measurements of each server of a case, round by round.
 pub(crate) struct Rows<'a> {
     case: &'a Case,
     /// By server.

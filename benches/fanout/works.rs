@@ -43,7 +43,7 @@ pub(crate) struct Case {
     pub(crate) read: Read,
 }
 
-/// What is read off.
+/// The kind of figures that a case yields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
     CpuPerDelivery,
@@ -60,17 +60,17 @@ pub(crate) struct Figure {
     pub(crate) value: f64,
 }
 
-/// Who used how many cores.
+/// The number of cores that each side used.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Cores {
     /// The server and the generator, in the half second that kept each busiest.
     pub(crate) server: f64,
     pub(crate) generator: f64,
-    /// Whatever else the host did, on average: it makes figures worse, and messages gather.
+    /// All other processes of the host, on average: they make figures worse, and messages gather.
     pub(crate) others: f64,
 }
 
-/// What one server did in one round.
+/// The measurements of one server in one round.
 pub(crate) struct Taken {
     pub(crate) figures: Vec<Figure>,
     pub(crate) cores: Cores,
@@ -142,8 +142,8 @@ fn gathering_fan_outs() -> Vec<Load> {
     fan_outs().into_iter().filter(gathers).collect()
 }
 
-/// With a channel of their own each, so that the kinds differ by their signatures alone, and
-/// nobody is told who else joins.
+/// Connects with a channel of its own for each connection, so that the kinds differ by their
+/// signatures alone, and no member is told of other joins.
 fn storms() -> Vec<Load> {
     let base = Load { scenario: "connect", connections: 5000, seconds: 0.1, ..Load::default() };
     let base = Load { publishers: 0, ..base };

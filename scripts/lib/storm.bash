@@ -1,4 +1,4 @@
-# What the storm scripts share: a gateway of their own, and figures out of a storm's JSON.
+# Shared code of the storm scripts: a gateway of their own, and figures out of a storm's JSON.
 # Sourced, with `set -u`. Ends only processes that it started.
 
 GATEWAY_PID=
@@ -85,7 +85,7 @@ check_sysctl() {
         verdict "$1" "${have:-absent}" "$2" ok
         return
     fi
-    # Of tcp_mem: where the kernel begins to save, and where it refuses.
+    # The second number of tcp_mem is where the kernel begins to save, the third where it refuses.
     to=$2
     if [ "$1" = net.ipv4.tcp_mem ]; then to="$(($2 / 2)) $(($2 * 3 / 4)) $2"; fi
     if [ "$apply" = yes ] && sysctl -qw "$1=$to" 2>/dev/null; then

@@ -64,11 +64,11 @@ pub fn connect<M: Send>(shards: u16, capacity: usize) -> io::Result<Vec<Port<M>>
 #[derive(Debug)]
 pub struct Port<M> {
     id: ShardId,
-    /// What other shards sent.
+    /// Messages from other shards.
     inbox: Receiver<M>,
-    /// What this shard sent to itself.
+    /// Messages that this shard sent to itself.
     own: VecDeque<M>,
-    /// By destination: what did not fit into its mailbox, oldest first.
+    /// By destination: the messages that did not fit into its mailbox, oldest first.
     spills: Box<[VecDeque<M>]>,
     /// Sum of the lengths of `spills`.
     spilled: usize,

@@ -23,7 +23,7 @@ const PAUSES_MAX: usize = 100_000;
 /// Large channels that were told of in the last five seconds, by what tells them apart.
 #[derive(Debug)]
 pub struct Counts<K> {
-    /// What is to be told at the end of the pause, if anything.
+    /// The number to tell at the end of the pause, if any.
     pausing: HashMap<K, Option<u32>>,
     /// The ends of the pauses, in their order; one for each in `pausing`.
     ends: VecDeque<(Millis, K)>,

@@ -29,7 +29,7 @@ use cache::{Cache, Expiry};
 use lists::Lists;
 use members::{Members, Presence};
 
-/// What a join or a leave has changed.
+/// The changes that a join or a leave has made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Another number of subscribers.
@@ -40,7 +40,7 @@ pub struct Change {
     pub membership: bool,
 }
 
-/// What a channel and its members cost at home.
+/// The memory that a channel and its members cost at home.
 pub(super) const BUDGET: [Holder; 3] = [
     Holder {
         name: "home, with its interest set of two shards",
@@ -66,7 +66,7 @@ pub struct Homes {
     homes: Chunked<Option<Home>>,
     free: Vec<u32>,
     by_key: HashTable<u32>,
-    /// Of channels with a cached event.
+    /// The index of the channels with a cached event.
     cache: Cache,
     /// The lists of members of the presence channels that were joined last.
     lists: Lists,
@@ -249,13 +249,13 @@ impl Homes {
         true
     }
 
-    /// What is known of a channel; all zeros when it is nowhere.
+    /// The state of a channel; all zeros if no shard has a subscriber and no event is cached.
     #[must_use]
     pub fn state(&self, key: &ChannelKey, now: Millis) -> ChannelState {
         self.find(key).map_or_else(ChannelState::default, |home| home.state(now))
     }
 
-    /// Who is present, once each.
+    /// The ids of the users who are present, each of them once.
     #[must_use]
     pub fn users(&self, key: &ChannelKey) -> Vec<Box<str>> {
         let members = self.find(key).and_then(|home| home.members.as_ref());

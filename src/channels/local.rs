@@ -15,7 +15,7 @@ use crate::protocol::auth::Member;
 use super::ChannelKey;
 use subscriptions::{Subscription, Subscriptions};
 
-/// What a channel, its subscribers and their connections cost on a shard.
+/// The memory that a channel, its subscribers and their connections cost on a shard.
 pub(super) const BUDGET: [Holder; 4] = [
     Holder {
         name: "list of subscriptions, the first in it",
@@ -104,7 +104,7 @@ struct Outgoing {
     except: Option<u32>,
 }
 
-/// What a subscribe came to.
+/// The outcome of a subscribe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscribe {
     /// Ask the home, with this ticket.
@@ -501,7 +501,7 @@ impl Topic {
 /// A list of subscribers that grows by less than its double.
 const LONG: usize = 64;
 
-/// What is filled to less than one part of this many gives the rest back.
+/// A collection that is filled to less than one part of this many gives back its spare memory.
 const SPARSE: usize = 4;
 
 /// The bytes that a subscription to a channel of its own holds, at its shard and at the channel's
@@ -519,7 +519,7 @@ fn hash_of(topics: &Chunked<Topic>, topic: u32) -> u64 {
 /// A subscription that ended, as its home is told.
 #[derive(Debug)]
 pub struct Left {
-    /// Who left a presence channel.
+    /// The member that left a presence channel.
     pub member: Option<Arc<Member>>,
     /// The ticket of the join while its answer was on the way.
     pub ticket: Option<u32>,

@@ -1,4 +1,5 @@
-//! What shards tell each other about channels. Kept below 100 bytes: a mailbox holds thousands.
+//! Messages between shards about channels. They are kept below 100 bytes, because a mailbox holds
+//! thousands of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,7 @@ pub struct Join {
     /// Tells this subscribe from all others of its shard that are on their way. Of one that asks
     /// once more it is the ticket of the first, or 0 if that has been answered.
     pub ticket: u32,
-    /// Who joins a presence channel.
+    /// The member that joins a presence channel.
     pub member: Option<Arc<Member>>,
     /// The connection has asked already and wants the answer once more; nothing is counted.
     pub again: bool,
@@ -62,11 +63,11 @@ pub struct Joined {
     pub ticket: u32,
     /// As in the [`Join`].
     pub again: bool,
-    /// What became of it.
+    /// The outcome of the join.
     pub outcome: Outcome,
 }
 
-/// What became of a [`Join`].
+/// The outcome of a [`Join`].
 #[derive(Debug)]
 pub enum Outcome {
     /// The subscriber is counted from now on. Nothing of the answer is copied for this subscriber
@@ -91,7 +92,7 @@ pub struct Leave {
     pub key: ChannelKey,
     /// The shard that the connection was on.
     pub shard: ShardId,
-    /// Who left a presence channel.
+    /// The member that left a presence channel.
     pub member: Option<Arc<Member>>,
     /// The ticket of the join, unless the shard knows that the home has counted it. If the home has
     /// refused that join, there is nothing to count down.
@@ -109,14 +110,15 @@ pub struct Publish {
     pub cached: Option<(Arc<str>, Duration)>,
     /// The connection that must not get it.
     pub except: Option<SocketId>,
-    /// What a webhook is told of a client event, when one is to be told.
+    /// The client event as a webhook is told of it, if one is to be told.
     pub whisper: Option<Box<Whisper>>,
     /// The sender of a client event, if the home's answer to its join is not known yet: the
     /// home relays it only if it has counted that join. The sender has to be a member.
     pub joining: Option<JoiningSender>,
     /// A client has sent it: a client event.
     pub by_client: bool,
-    /// Whom to tell the channel's state, and how they call the question.
+    /// The shard that asked for the channel's state, the number of its question, and the index of
+    /// this event within the question.
     pub answer_to: Option<(ShardId, u32, u32)>,
 }
 
@@ -139,9 +141,9 @@ pub struct Whisper {
     pub event: Box<str>,
     /// Its data as sent.
     pub data: Option<Box<RawValue>>,
-    /// Who sent it.
+    /// The socket id of its sender.
     pub socket_id: SocketId,
-    /// As which user; on presence channels.
+    /// The user id of its sender, on presence channels.
     pub user_id: Option<Arc<str>>,
 }
 
@@ -184,7 +186,7 @@ pub struct Publication {
     pub wants_state: bool,
 }
 
-/// What a home knows of a channel.
+/// The state of a channel as its home knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelState {
     /// Subscribed connections on all shards; the channel is occupied when there are any.

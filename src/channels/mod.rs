@@ -47,7 +47,7 @@ pub use message::{
 pub use user_homes::{Step, UserHomes, UserMessage};
 pub use users::{Steps, Users};
 
-/// What is as long as its text, with the texts of a usual app.
+/// The holders whose size depends on the length of their text, sized for a typical app.
 const TYPICAL: [Holder; 2] = [
     Holder { name: "name of a channel, if of 32 B", bytes: ARC_COUNTS + 32, per: Per::Channel },
     Holder {
@@ -73,7 +73,7 @@ const SUBSCRIPTION_BYTES: usize = 320;
 /// The records of a member and its place at the home.
 const MEMBER_BYTES: usize = 160;
 
-/// What a connection's subscriptions, a channel and a member cost.
+/// The memory that a connection's subscriptions, a channel and a member cost.
 #[must_use]
 pub fn budget() -> Vec<Holder> {
     [&local::BUDGET[..], &home::BUDGET[..], &TYPICAL[..]].concat()

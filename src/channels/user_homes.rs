@@ -9,7 +9,7 @@ use crate::id::ShardId;
 use super::UserKey;
 use super::users::Steps;
 
-/// What a shard tells a user's home.
+/// A change on a shard that the shard tells a user's home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// It has a connection of the user now.

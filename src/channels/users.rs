@@ -30,9 +30,9 @@ pub struct Users {
     entries: Vec<Entry>,
     free: Vec<u32>,
     by_key: HashTable<u32>,
-    /// What was learnt in this turn.
+    /// The changes that were learnt in this turn.
     news: Vec<News>,
-    /// Who is to hear which of them.
+    /// The connections that have to hear of them, each with an index in `news`.
     owed: Vec<(ConnKey, u32)>,
 }
 
@@ -58,7 +58,8 @@ struct Entry {
     /// Connections of this shard that are signed in as the user.
     connections: u32,
     watchers: Vec<Watcher>,
-    /// What the watchers know, as the home told last. Who was told nothing takes a user as offline.
+    /// The state that the watchers know, as the home told it last. A watcher that was told nothing
+    /// takes the user as offline.
     online: bool,
 }
 
@@ -75,7 +76,7 @@ struct News {
     online: bool,
 }
 
-/// What a user's home has to be told, oldest first.
+/// The steps that users' homes have to be told, oldest first.
 pub type Steps = Vec<(UserKey, Step)>;
 
 impl Users {
@@ -117,7 +118,7 @@ impl Users {
         self.depart(connection.entry, steps);
     }
 
-    /// Whom the connection in this slot is signed in as.
+    /// The user that the connection in this slot is signed in as, if any.
     #[must_use]
     pub fn user(&self, slot: u32) -> Option<&Arc<Member>> {
         self.connections.get(&slot).map(|connection| &connection.user)
@@ -158,7 +159,7 @@ impl Users {
         }
         let (news, mut owed) = (std::mem::take(&mut self.news), std::mem::take(&mut self.owed));
         owed.sort_unstable_by_key(|&(conn, at)| (conn.slot, conn.generation, at));
-        // Who hears of one user only, shares the frame with all others who do.
+        // Connections that hear of the same user, and of no other, share one frame.
         let mut shared: Vec<Option<Frame>> = news.iter().map(|_| None).collect();
         for of_one in owed.chunk_by(|(one, _), (other, _)| one == other) {
             let told = of_one.iter().filter_map(|&(_, at)| news.get(at as usize));

@@ -108,8 +108,8 @@ fn as_php_converts(bytes: &[u8]) -> String {
     }
 }
 
-/// What `env()` of Laravel makes of the text of a variable; `None` is its null, and nothing at all,
-/// which in a `.env` means "not filled in".
+/// Converts the text of a variable as `env()` of Laravel does. `None` stands for its null and for
+/// an empty text, which in a `.env` means "not filled in".
 pub(super) fn env_value(text: &str) -> Option<Given> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "(true)" => return Some(Given::Truth(true)),
@@ -207,12 +207,12 @@ fn unquoted(name: &str) -> &str {
     quoted('"').or_else(|| quoted('\'')).filter(|inner| !inner.is_empty()).unwrap_or(name)
 }
 
-/// What PHP's `trim` removes.
+/// Whether PHP's `trim` removes the character.
 const fn is_php_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r' | '\0' | '\x0B')
 }
 
-/// What PHP's `ctype_space` holds for white space.
+/// Whether PHP's `ctype_space` takes the character for white space.
 const fn is_php_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0B' | '\x0C')
 }

@@ -63,7 +63,7 @@ impl From<&Given> for Offender {
 
 /// The values that a setting takes.
 pub(super) trait Form: Sync {
-    /// What the rest of the program works with.
+    /// The type that the rest of the program works with.
     type Value;
 
     /// Values are withheld wherever they could be read.

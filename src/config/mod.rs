@@ -53,7 +53,7 @@ use sources::Sources;
 pub use sources::{Environment, Source};
 pub use table::readme_table;
 
-/// What is shown in place of a secret.
+/// The text that is shown in place of a secret.
 pub const WITHHELD: &str = "[withheld]";
 
 /// The flags of `ringwave start` and `ringwave check`, unchecked.
@@ -114,7 +114,7 @@ pub struct Config {
     pub apps: Arc<Apps>,
     /// The development app, whose secret is public, is one of them.
     pub development: bool,
-    /// What the operator should hear at the start, one or two sentences each.
+    /// Notes for the operator at the start, one or two sentences each.
     pub notes: Vec<String>,
     /// Every value with where it came from.
     pub resolved: Vec<Resolved>,
@@ -136,7 +136,7 @@ impl Config {
 pub struct ConfigError(String);
 
 impl ConfigError {
-    /// Of a reason that only the running process knows.
+    /// An error for a reason that only the running process knows.
     pub(crate) fn new(sentence: &str) -> Self {
         Self(sentence.to_owned())
     }

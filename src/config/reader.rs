@@ -180,7 +180,7 @@ impl<'a> Reader<'a> {
         self.soketi_webhooks.as_ref().map_or(0, |(webhooks, _)| webhooks.entries.len())
     }
 
-    /// What was taken so far.
+    /// The values that were taken so far, each with its source.
     pub(super) fn into_resolved(self) -> Vec<Resolved> {
         self.resolved
     }

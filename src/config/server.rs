@@ -14,12 +14,12 @@ use super::access::{Account, SocketAccess};
 use super::reader::Reader;
 use super::settings;
 
-/// One place to listen on, and what is spoken there.
+/// An address to listen on, and the protocol that is spoken there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Where.
+    /// The address.
     pub place: ListenAddr,
-    /// What connections begin with.
+    /// The protocol that connections begin with.
     pub opening: Opening,
 }
 
@@ -89,12 +89,12 @@ pub enum LogFormat {
 /// How much memory the process may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryLimit {
-    /// What its control group may have, all of the group counted; without such a limit, what the
-    /// host has.
+    /// The limit of its control group, which counts all processes of the group. Without such a
+    /// limit, the memory of the host.
     OfHost,
-    /// So many bytes, of its own memory alone.
+    /// This many bytes, of its own memory alone.
     Bytes(u64),
-    /// Nobody looks.
+    /// No limit: the memory in use is not watched.
     None,
 }
 
@@ -133,7 +133,7 @@ pub struct ServerConfig {
     pub header_timeout: Duration,
     /// Proxies that are believed when they tell a client's address.
     pub trusted_proxies: TrustedProxies,
-    /// What one address of a client may have.
+    /// The limits of each client address.
     pub address_limits: AddressLimits,
     /// How much memory the process may take.
     pub memory_limit: MemoryLimit,

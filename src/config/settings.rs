@@ -16,7 +16,7 @@ use super::keys::KeyPairs;
 use super::server::LogFormat;
 use super::webhooks::{Directory, EventNames, HeaderLines, WebhookUrl};
 
-/// What a setting is called and what it means.
+/// The names, the default and the meaning of a setting.
 pub(crate) struct Declaration {
     /// `server.port`: table and key of `ringwave.toml`. Keys of `app` also stand in `[[apps]]`.
     pub(crate) key: &'static str,

@@ -47,7 +47,7 @@ pub enum Source {
         /// `server.port`, `apps[0].key`.
         key: String,
     },
-    /// Nobody gave one.
+    /// No source gave a value.
     Default,
     /// No source gave one, and the server whose variables are in force has another default.
     DefaultOf(&'static str),
@@ -123,7 +123,7 @@ impl<'a> Sources<'a> {
         Self { flags, environment, dotenv: None, file: Some(file), notes: Vec::new() }
     }
 
-    /// What a flag gave.
+    /// Returns the value that a flag gave.
     pub(super) fn flag(&self, flag: &'static str) -> Option<(Given, Source)> {
         let given = match flag {
             "--host" => self.flags.host.clone().map(Given::Text),
@@ -140,7 +140,7 @@ impl<'a> Sources<'a> {
         given.map(|given| (given, Source::Flag(flag)))
     }
 
-    /// What a variable gave, unless it is empty or null.
+    /// Returns the value that a variable gave, unless it is empty or null.
     pub(super) fn variable(&self, name: &'static str) -> Option<(Given, Source)> {
         if let Some(text) = self.environment.get(name) {
             return Some((env_value(text)?, Source::Env(name)));
@@ -250,21 +250,21 @@ impl<'a> Sources<'a> {
         flag.or_else(|| self.declared(declaration)).or_else(|| self.toml(declaration.key))
     }
 
-    /// What a key of `[server]` or `[app]` gave.
+    /// Returns the value that a key of `[server]` or `[app]` gave.
     pub(super) fn toml(&self, key: &'static str) -> Option<(Given, Source)> {
         let file = self.file.as_ref()?;
         let source = Source::Toml { path: file.path.clone(), key: key.to_owned() };
         Some((file.value(key)?, source))
     }
 
-    /// What an entry of `[[apps]]` gave.
+    /// Returns the value that an entry of `[[apps]]` gave.
     pub(super) fn toml_app(&self, index: usize, key: &'static str) -> Option<(Given, Source)> {
         let file = self.file.as_ref()?;
         let (given, key) = file.app_value(index, key)?;
         Some((given, Source::Toml { path: file.path.clone(), key }))
     }
 
-    /// What an entry of an app's `[[apps.webhooks]]` gave.
+    /// Returns the value that an entry of an app's `[[apps.webhooks]]` gave.
     pub(super) fn toml_webhook(
         &self,
         app: usize,

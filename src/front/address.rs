@@ -1,8 +1,8 @@
-//! Whose request it is: the address of the client, which behind a proxy only the proxy knows.
+//! The address of the client that sent a request. Behind a proxy, only the proxy knows it.
 //!
 //! A proxy appends to `X-Forwarded-For` or `Forwarded` (RFC 7239) the address that it accepted
-//! from. What stands left of that came with the request: anybody can have written it. So addresses
-//! are read from the right, and believed for as long as it was a trusted proxy that wrote them.
+//! from. Addresses left of that one came with the request, and the client may have forged them. So
+//! addresses are read from the right, and believed for as long as a trusted proxy wrote them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -41,8 +41,8 @@ impl Peer {
     }
 }
 
-/// What counts as one client where clients are counted: an IPv4 address, or the /64 of an IPv6
-/// address. One host has that many addresses, and takes them as it likes.
+/// One client where clients are counted: an IPv4 address, or the /64 of an IPv6 address, because
+/// one host has a whole /64 and uses any of its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Source(IpAddr);
 
@@ -66,9 +66,9 @@ pub struct TrustedProxies(Vec<Trusted>);
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trusted {
-    /// Whoever connects from this network.
+    /// Every peer that connects from this network.
     Network(IpNet),
-    /// Whoever connects over a unix socket.
+    /// Every peer that connects over a unix socket.
     Unix,
 }
 
@@ -137,7 +137,7 @@ impl TrustedProxies {
             }
             farthest = Some(address);
         }
-        // Nobody but proxies: the first of them asks for itself.
+        // All of them are trusted proxies, so the first of them is the client.
         farthest
     }
 }

@@ -16,7 +16,7 @@ use crate::time::Nanos;
 use super::address::Source;
 use super::clock;
 
-/// What one address may have. IPv6 addresses of one /64 are one.
+/// The limits of one address. IPv6 addresses of one /64 count as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddressLimits {
     /// Connections that are open at a time, over all shards; `None`: any number.
@@ -45,7 +45,7 @@ pub struct Door {
 
 type Stripe = HashMap<Source, Counts>;
 
-/// What an address has.
+/// The counts of one address.
 #[derive(Debug, Default)]
 struct Counts {
     /// Connections within the limit.
@@ -147,7 +147,7 @@ impl Door {
     }
 
     fn index(&self, source: Source) -> usize {
-        // Of so few stripes the index fits.
+        // The index is less than `STRIPES`, so it fits.
         (self.hasher.hash_one(source) % STRIPES as u64) as usize
     }
 }

@@ -1,4 +1,4 @@
-//! What the front asks of its shard, and nothing else: the front defines the questions, the shard
+//! The requests of the front to its shard, and nothing else: the front defines them, the shard
 //! answers them. The front never sees a mailbox, a ring or another shard.
 
 use std::cell::Cell;
@@ -89,7 +89,7 @@ impl InFlight {
 /// Where an answer goes. Dropped unanswered when the shard stops.
 pub type Reply<T> = oneshot::Sender<T>;
 
-/// What a publish is answered: one state per [`Publication`], in their order.
+/// The answer to a publish: one state per [`Publication`], in their order.
 pub type Published = Result<Vec<ChannelState>, Overloaded>;
 
 /// One request of the front to its shard. Everything in it is checked: the app exists, the request
@@ -178,14 +178,14 @@ pub struct Upgraded {
     pub admission: Option<Admission>,
     /// The slot that it is to have: dropped when it has it.
     pub reservation: Reservation,
-    /// What it holds of what its address may have: dropped when the connection has ended.
+    /// The connection as its address' limit counts it. It is dropped when the connection has ended.
     pub place: Option<Place>,
     /// The client's address, if it is known.
     pub client: Option<IpAddr>,
     /// The socket, in blocking mode.
     pub stream: Stream,
-    /// What it is to be sent first: the 101. One send takes it and the first frame.
+    /// The bytes that it is sent first: the 101. One send takes them and the first frame.
     pub opening: Vec<u8>,
-    /// What the client sent behind its handshake: the first bytes of its first frames.
+    /// The bytes that the client sent behind its handshake: the beginning of its first frames.
     pub leftover: Bytes,
 }

@@ -131,7 +131,7 @@ impl CurrentSettings {
     }
 }
 
-/// What all connections of one shard share.
+/// The state that all connections of one shard share.
 struct Front<G> {
     gateway: G,
     settings: CurrentSettings,

@@ -13,16 +13,16 @@ pub(super) struct Header {
     /// Where the client connected from. None: the proxy speaks for itself (`LOCAL`), or does not
     /// know an address (`UNKNOWN`, a unix socket).
     pub(super) client: Option<IpAddr>,
-    /// What the header took. HTTP begins behind it.
+    /// The length of the header in bytes. HTTP begins behind it.
     pub(super) len: usize,
 }
 
-/// What the first bytes of a connection are.
+/// The verdict on the first bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
     /// A header.
     Whole(Header),
-    /// What a header may begin with.
+    /// The possible beginning of a header: more bytes are needed.
     Partial,
     /// No header, whatever follows.
     Wrong,
@@ -93,7 +93,7 @@ fn version_2(rest: &[u8]) -> Start {
         return Start::Partial;
     };
     let length = usize::from(u16::from_be_bytes([high, low]));
-    // Of our own proxy a family that is not there means nothing.
+    // LOCAL needs no addresses, whatever the family, and an unspecified family has none.
     let needs = match (command, family) {
         (Command::Local, _) | (Command::Proxy, UNSPECIFIED) => 0,
         (Command::Proxy, TCP_IPV4) => 2 * (4 + 2),
@@ -130,8 +130,8 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest line of version 1, its end included.
 const LINE_MAX: usize = 107;
 
-/// What version 2 may have behind its length. The specification allows 65,535; addresses, names and
-/// what TLS adds are a few hundred.
+/// The most bytes that version 2 may have behind its length. The specification allows 65,535;
+/// addresses, names and the extensions for TLS are a few hundred.
 const REST_MAX: usize = 4096;
 
 const UNSPECIFIED: u8 = 0x00;

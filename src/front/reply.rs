@@ -129,7 +129,7 @@ impl Rejection {
     }
 }
 
-/// What is wrong with the fields of a request, in Laravel's form: field to sentences.
+/// The violations in the fields of a request, in Laravel's form: field to sentences.
 #[derive(Debug, Default)]
 pub(super) struct Violations(Vec<(String, String)>);
 
@@ -196,7 +196,7 @@ fn no_websocket(refusal: handshake::Refusal) -> Answer {
     for &(name, value) in refusal.headers() {
         answer.headers_mut().append(name, HeaderValue::from_static(value));
     }
-    // What the client sent behind its head may be frames: it is not to be read as a request.
+    // The bytes behind the head may be frames, so they must not be read as a request.
     answer.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
     answer
 }

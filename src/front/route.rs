@@ -24,7 +24,7 @@ pub(super) enum Route<'p> {
     Api {
         /// As in the path; there may be no such app.
         app_id: Cow<'p, str>,
-        /// What is asked of the app.
+        /// The endpoint of the app's API that is requested.
         endpoint: Endpoint<'p>,
     },
 }

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and what it holds of what its address may have.
+//! The peer of a connection, and its place in its address' limit.
 //!
 //! A client that connects by itself is counted from the accept to the end of the connection. A
 //! trusted proxy's connections carry the requests of many clients: there each request is counted
@@ -40,7 +40,7 @@ impl Visitor {
         Some(Self { peer, own: RefCell::new(own) })
     }
 
-    /// Whose request this is, if that is known.
+    /// The address of the client that sent this request, if it is known.
     pub(super) fn client(&self, settings: &Settings, headers: &HeaderMap) -> Option<IpAddr> {
         settings.proxies.client(self.peer, headers)
     }
@@ -94,14 +94,14 @@ impl Visitor {
     }
 }
 
-/// What a request was let through with.
+/// The permission for a request, with the place that was taken for it alone, if any.
 pub(super) struct Pass<'v> {
     place: Option<Place>,
     visitor: &'v Visitor,
 }
 
 impl Pass<'_> {
-    /// What the WebSocket holds that the request becomes.
+    /// The place of the WebSocket that the request becomes.
     pub(super) fn into_place(self) -> Option<Place> {
         self.place.or_else(|| self.visitor.own.take())
     }

@@ -1,4 +1,4 @@
-//! What a slow reader has not taken yet: shared slices, no copies, bounded by its owner.
+//! The bytes that a slow reader has not taken yet: shared slices, no copies, bounded by the owner.
 
 use std::collections::VecDeque;
 
@@ -107,7 +107,7 @@ impl Backlog {
 }
 
 impl Large {
-    /// What is left of it when so many bytes more are sent.
+    /// The rest of it after this many more bytes were sent, if there is any.
     fn after(self, sent: usize) -> Option<Self> {
         let of_it = sent.saturating_sub(self.before);
         let bytes = self.bytes.saturating_sub(of_it);

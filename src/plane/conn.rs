@@ -72,13 +72,13 @@ pub(super) struct Conn {
     turn: u8,
     /// Pairs of units of work that it has used in that turn.
     spent: u8,
-    /// What this turn owes: first and last node in the outbox. Of a free slot, `owed_first` is the
-    /// slot that is used behind it.
+    /// The frames that it is owed in this turn: first and last node in the outbox. If the slot is
+    /// free, `owed_first` is the slot that follows it in the list of free slots.
     pub owed_first: u32,
     pub owed_last: u32,
     /// A frame or message that is not complete yet.
     pub reader: Reader,
-    /// What the socket could not take.
+    /// The bytes that the socket could not take.
     pub backlog: Option<Box<Backlog>>,
 }
 

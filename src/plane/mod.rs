@@ -14,7 +14,7 @@
 //! 5. [`next_closed`](Plane::next_closed) after each of these: connections that have ended. Each
 //!    is named exactly once, whoever ended it, before its slot is used again.
 //!
-//! What a turn costs: one system call for the completions, one per submission queue of sends.
+//! A turn costs one system call for the completions, and one per submission queue of sends.
 
 mod backlog;
 mod closing;
@@ -57,15 +57,15 @@ const UNITS_PER_TURN: u32 = 10_000;
 /// for 100 ms.
 const ENDS_PER_TURN: usize = 128;
 
-/// What an idle connection costs the plane.
+/// The memory that an idle connection costs the plane.
 pub const BUDGET: [Holder; 1] =
     [Holder { name: "record of the socket", bytes: size_of::<Conn>(), per: Per::Connection }];
 
-/// Who is told of messages.
+/// The receiver of the messages that connections send.
 pub trait Host<R: Ring> {
     /// A text or binary message of an open connection.
     fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: Message<'_>);
-    /// What may be read from this connection.
+    /// The limits on the messages of this connection.
     fn read_limits(&self, key: ConnKey) -> ReadLimits;
     /// Unfinished messages take more memory than they may, and the message of this connection has
     /// become longer. It was dropped, and nothing is read from the connection any more: the host
@@ -110,7 +110,7 @@ pub enum Ended {
     TooSlow,
 }
 
-/// What happened so far, for logs and metrics.
+/// The events so far, counted for logs and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Connections opened.
@@ -135,7 +135,7 @@ pub struct Plane<R: Ring> {
     conns: Chunked<Conn>,
     /// Slots that were used before and are free.
     free: FreeSlots,
-    /// What connections are owed in this turn.
+    /// The frames that connections are owed in this turn.
     outbox: Outbox,
     /// Completions that were taken and not handled yet, oldest first.
     completed: VecDeque<Completion>,
@@ -176,7 +176,7 @@ pub struct Plane<R: Ring> {
     unfinished_bytes: usize,
     /// The bound on `unfinished_bytes`.
     unfinished_max: usize,
-    /// What the host makes known on a slow consumer's close.
+    /// The last bytes that a slow consumer gets: an error and a Close frame.
     too_slow_frame: Frame,
     limits: BacklogLimits,
     now: Millis,
@@ -344,7 +344,7 @@ impl<R: Ring> Plane<R> {
         self.conn(key).map_or(Duration::ZERO, |conn| self.now.since(conn.last_seen()))
     }
 
-    /// What happened so far.
+    /// The counts of events so far.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
@@ -453,7 +453,7 @@ impl<R: Ring> Plane<R> {
         self.kept.remove(&slot);
     }
 
-    /// What happens until the next turn, happens at this time.
+    /// Begins a turn. All events until the next turn happen at this time.
     pub const fn begin_turn(&mut self, now: Millis) {
         self.now = now;
         self.turn = self.turn.wrapping_add(1);

@@ -1,6 +1,6 @@
-//! What connections are owed in one turn: per connection a list of staged frames, all lists in one
-//! vector. Owing a frame to a thousand subscribers touches no reference count and allocates
-//! nothing.
+//! The frames that connections are owed in one turn: per connection a list of staged frames, all
+//! lists in one vector. Owing a frame to a thousand subscribers touches no reference count and
+//! allocates nothing.
 
 use crate::memory::Trim;
 use crate::ring::Staged;
@@ -38,7 +38,7 @@ impl Outbox {
         conn.owed_last = node;
     }
 
-    /// What a connection is owed, oldest first.
+    /// The frames that a connection is owed, oldest first.
     pub(super) fn owed(&self, conn: &Conn) -> impl Iterator<Item = Staged> {
         let mut at = conn.owed_first;
         std::iter::from_fn(move || {

@@ -1,5 +1,5 @@
-//! What connections are owed: from the outbox to their sockets, and what did not fit to their
-//! backlogs.
+//! The way of frames from the outbox to the sockets of the connections that are owed them. Bytes
+//! that do not fit into a socket go to its backlog.
 
 use bytes::BytesMut;
 

@@ -1,4 +1,4 @@
-//! What the plane does, over a simulated ring on which nothing goes wrong.
+//! Tests of the plane over a simulated ring on which nothing goes wrong.
 
 mod ends;
 
@@ -18,7 +18,7 @@ const PING: u8 = 0x89;
 
 const SLOTS: u32 = 8;
 const LIMITS: BacklogLimits = BacklogLimits { connection: 10_000, shard: 1 << 20 };
-/// What a simulated socket holds for a client that does not read.
+/// The bytes that a simulated socket holds for a client that does not read.
 const SOCKET_BYTES: usize = 4096;
 
 /// A plane, its clients' network, and what was said and heard.
@@ -543,7 +543,7 @@ fn no_more_connections_are_shed_than_the_bound_of_the_shard_demands() {
         world.turn();
     }
     assert_eq!(world.plane.counters().too_slow, 2);
-    // What the two still hold is not held against the others.
+    // The bytes that the two still hold do not count against the others.
     assert!(world.plane.backlog_bytes() > limits.shard);
     connections.iter().for_each(|(key, _)| world.plane.owe(*key, &text_frame("small")));
     world.turn();

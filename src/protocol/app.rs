@@ -18,14 +18,14 @@ use super::origin::Origins;
 use super::rate::{Bucket, Rate};
 use super::webhook::Webhooks;
 
-/// Who may send client events ("whispers") (Reverb's `accept_client_events_from`).
+/// The clients that may send client events ("whispers"; Reverb's `accept_client_events_from`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientEvents {
-    /// Anyone connected to the app, subscribed to the channel or not.
+    /// All clients that are connected to the app, subscribed to the channel or not.
     All,
     /// Subscribers of the channel only.
     Members,
-    /// Nobody: answered with 4301.
+    /// No client: a client event is answered with 4301.
     None,
 }
 
@@ -78,8 +78,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// What Reverb's users are used to. Where Reverb has no limit and the lack of one lets a
-    /// single client take any amount of memory, Pusher's limit or that of its server libraries.
+    /// The limits that Reverb's users are used to. Where Reverb has none and a single client could
+    /// therefore take any amount of memory, the limit is Pusher's or that of its server libraries.
     fn default() -> Self {
         Self {
             max_message_size: 10_000,
@@ -106,14 +106,14 @@ impl Default for Limits {
     }
 }
 
-/// What has become of an app.
+/// The standing of an app in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It is served.
     Enabled,
     /// It is configured, but switched off: its connections close with 4003, its API answers 403.
     Disabled,
-    /// The configuration has it no more: nobody finds it, and its connections close with 4003.
+    /// It is no longer configured: lookups do not find it, and its connections close with 4003.
     Removed,
 }
 
@@ -153,7 +153,7 @@ pub struct App {
     pub max_connections: Option<u32>,
     /// Origins that browsers may connect from; anything else: 4009.
     pub allowed_origins: Origins,
-    /// Who may send client events.
+    /// The clients that may send client events.
     pub client_events: ClientEvents,
     /// Client events on public channels too, as Reverb allows and Pusher does not.
     pub client_events_on_public: bool,
@@ -180,7 +180,8 @@ pub struct App {
     pub limits: Limits,
     /// Its open connections. Outlives the app's settings: they are the same ones after a reload.
     pub connections: Arc<Connections>,
-    /// What is left of [`Limits::max_requests_per_second`]. Outlives the app's settings as well.
+    /// The requests that are left of [`Limits::max_requests_per_second`]. Outlives the app's
+    /// settings as well.
     pub requests: Arc<Bucket>,
 }
 

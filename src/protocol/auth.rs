@@ -32,7 +32,7 @@ impl Authorised {
         &self.channel
     }
 
-    /// Who joins; there for presence channels and for no others.
+    /// The member that joins. Present for presence channels and for no others.
     #[must_use]
     pub fn member(&self) -> Option<&Member> {
         self.member.as_deref()
@@ -53,7 +53,7 @@ pub struct Member {
     pub user_id: Arc<str>,
     /// The user id in the JSON form that was signed: `10` or `"10"`.
     pub id_json: Box<str>,
-    /// What the app tells about the user, JSON as signed. Null is the same as none.
+    /// The information that the app gives about the user, JSON as signed. Null is the same as none.
     pub user_info: Option<Box<str>>,
 }
 
@@ -108,14 +108,14 @@ impl fmt::Display for AuthError {
 
 impl std::error::Error for AuthError {}
 
-/// Decides whether the connection `socket_id`, signed in as `user` if as anybody, may join
-/// `channel`.
+/// Decides whether the connection `socket_id` may join `channel`. `user` is the user that it is
+/// signed in as, if any.
 ///
 /// The signature is that of the Pusher protocol: `key:hex(HMAC-SHA256(secret,
 /// socket_id:channel[:channel_data]))`, by any of the app's keys. As in Reverb, `channel_data` is
 /// signed whenever it is sent, on private channels too. Channels that need no signature ignore one.
-/// Who is signed in may leave out the `channel_data` of a presence channel, and alone may join the
-/// channel of that user.
+/// A connection that is signed in may leave out the `channel_data` of a presence channel. The
+/// channel of a user takes only connections that are signed in as that user.
 ///
 /// # Errors
 /// The reason, for the log: clients are told no more than that they are not authorised.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-/// What a client asks.
+/// A message of a client.
 #[derive(Clone, Debug)]
 pub enum Inbound<'a> {
     /// `pusher:ping`: are you there?

@@ -39,7 +39,7 @@ impl ChannelName {
         &self.0
     }
 
-    /// What the prefix says that this channel is.
+    /// The kind of this channel, which its prefix tells.
     #[must_use]
     pub fn kind(&self) -> ChannelKind {
         ChannelKind::of(&self.0)

@@ -122,7 +122,8 @@ mod tests {
                 now += pause;
                 taken += u64::from(bucket.take(rate, Nanos(now)).is_ok());
             }
-            // What came in the meantime, rounded up: a second is not a multiple of every part.
+            // The rate admits `now / each` requests in the meantime, rounded up, because a second
+            // is not a multiple of every `each`.
             let each = NANOS_PER_SECOND / u64::from(per_second);
             prop_assert!(taken <= u64::from(rate.burst) + now / each + 1);
         }

@@ -32,11 +32,11 @@ use super::signing::query_pairs;
 pub struct Session {
     admission: Admission,
     socket_id: SocketId,
-    /// Of an app that limits either; boxed, because most limit neither.
+    /// `None` until a message counts against a limit; boxed, because most apps limit neither.
     windows: Option<Box<Windows>>,
 }
 
-/// What a connection has sent lately.
+/// The counts of the messages that a connection has sent lately.
 #[derive(Debug, Default)]
 struct Windows {
     /// All messages, for the app's rate limit.
@@ -45,7 +45,7 @@ struct Windows {
     client_events: Window,
 }
 
-/// What a message asks of the shard.
+/// The action that a message asks of the shard.
 #[derive(Debug)]
 pub enum Action<'t> {
     /// Nothing.

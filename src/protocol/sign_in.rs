@@ -94,7 +94,7 @@ pub fn sign_in(
     Ok(SignedIn { user: Arc::new(user), watchlist, cut })
 }
 
-/// What the app tells about its user.
+/// The data that the app gives about its user.
 #[derive(Deserialize)]
 struct UserData<'a> {
     #[serde(borrow)]

@@ -57,7 +57,7 @@ impl SignedBody {
     }
 }
 
-/// What of an HTTP request is signed.
+/// The parts of an HTTP request that are signed.
 #[derive(Clone, Copy, Debug)]
 pub struct SignedRequest<'a> {
     /// The method, in upper case.

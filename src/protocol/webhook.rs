@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a webhook can tell of (Pusher's event names).
+/// The kinds of events that a webhook can tell of (Pusher's event names).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// A channel has its first subscriber.
@@ -92,8 +92,8 @@ impl EventKinds {
         EventKind::ALL.into_iter().filter(move |&kind| self.contains(kind))
     }
 
-    /// What has to be watched to tell of these: coming and going cancel each other out when one
-    /// follows the other at once, so whoever wants one of them needs both.
+    /// The kinds that have to be watched to tell of these: coming and going cancel each other out
+    /// when one follows the other at once, so to tell of either one takes both.
     fn watched(self) -> Self {
         let pairs = [
             [EventKind::ChannelOccupied, EventKind::ChannelVacated],
@@ -282,9 +282,9 @@ impl fmt::Debug for Header {
 /// One endpoint of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Webhook {
-    /// Where to.
+    /// The URL that events are sent to.
     pub url: Url,
-    /// What of.
+    /// The kinds of events that it wants.
     pub events: EventKinds,
     /// Channels whose names begin so, only. May be empty.
     pub channel_prefix: String,
@@ -328,8 +328,8 @@ impl Webhooks {
         Self { list: list.into_iter().map(Arc::new).collect(), watched }
     }
 
-    /// What has to be watched for any of them. Empty when there are none: then nothing costs
-    /// anything.
+    /// The kinds that have to be watched for any of the webhooks. Empty if there are none, so that
+    /// an app without webhooks pays nothing for them.
     #[must_use]
     pub const fn watched(&self) -> EventKinds {
         self.watched

@@ -2,7 +2,7 @@
 //! seam: [`Uring`] is Linux's `io_uring` (all of the unsafe), [`sim::SimRing`] a simulated kernel
 //! that injects faults, so that the plane's real code runs under both.
 //!
-//! What every `Ring` promises, and what its user keeps:
+//! The contract of every `Ring`, and of its user:
 //! - An operation may or may not have been taken by the kernel once it was queued; its memory
 //!   belongs to the ring from then on, until the kernel is done with it.
 //! - Completions are collected by [`Ring::reap`] in the order in which they were posted. Each names
@@ -37,7 +37,7 @@ use crate::id::ConnKey;
 
 pub use uring::{Uring, UringSizes, reset_when_closed, send_now, tcp_socket, unix_socket, unsent};
 
-/// What an operation was, as its completion says.
+/// The kind of an operation, as its completion names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// [`Ring::receive`] or [`Ring::receive_once`].
@@ -63,7 +63,7 @@ pub enum Op {
 pub struct Completion {
     /// The operation.
     pub op: Op,
-    /// Whom it was queued for.
+    /// The connection that it was queued for.
     pub key: ConnKey,
     /// Bytes, or a negative errno.
     pub result: i32,
@@ -111,7 +111,7 @@ pub trait Ring {
     /// Puts a socket into a free slot. The caller's descriptor may be closed afterwards.
     ///
     /// # Errors
-    /// What the kernel says; the slot stays free.
+    /// The kernel refuses; the slot stays free.
     fn install(&mut self, slot: u32, socket: Self::Socket<'_>) -> io::Result<()>;
 
     /// Takes the socket out of its slot, which closes the connection.

@@ -3,9 +3,10 @@
 //!
 //! [`SimNet`] is the other side: the clients of the simulated sockets.
 //!
-//! What it takes liberties with: the order of completions of different operations, how many of them
-//! a [`reap`](Ring::reap) finds, when a hang-up takes effect and how the operations that it ends
-//! say so. What it insists on, by panicking: the contract of [`Ring`].
+//! The simulation takes liberties with the order of completions of different operations, with the
+//! number of them that a [`reap`](Ring::reap) finds, with the time when a hang-up takes effect, and
+//! with the results of the operations that it ends. It panics where the contract of [`Ring`] is
+//! broken.
 
 #![allow(clippy::expect_used, reason = "a simulation ends at the first broken promise")]
 
@@ -125,7 +126,7 @@ pub struct SimRing {
     buffer_size: usize,
     /// Connections whose slot was released: where stale completions come from.
     gone: Vec<ConnKey>,
-    /// What the next sends take, whatever the dice say.
+    /// The most bytes that each of the next sends takes, whatever the dice say.
     script: VecDeque<usize>,
 }
 
@@ -183,7 +184,7 @@ impl SimRing {
         self.script.extend(lens);
     }
 
-    /// What was scripted and not used is void.
+    /// Drops the rest of the script.
     pub fn script_sends_no_more(&mut self) {
         self.script.clear();
     }
@@ -207,7 +208,8 @@ impl SimRing {
             || self.sending.values().any(|(key, ..)| is(key, net::Socket::writable))
     }
 
-    /// What is still out, in words; `None`: every slot, buffer and operation came back.
+    /// The resources that are still out, in words; `None`: every slot, buffer and operation came
+    /// back.
     #[must_use]
     pub fn leaks(&self) -> Option<String> {
         let slots = self.table.iter().flatten().count();
@@ -293,7 +295,7 @@ impl SimRing {
         self.table[slot as usize].as_ref().is_some_and(|installed| installed.hung_up)
     }
 
-    /// What a send without room may say.
+    /// An errno that a send without room may end with.
     fn no_room(&mut self) -> i32 {
         if self.dice.chance(self.faults.stray_again) {
             return self.dice.one_of(&[libc::EAGAIN, libc::EINTR, libc::ENOBUFS, libc::ENOMEM]);

@@ -114,7 +114,7 @@ pub struct Uring {
     io: Box<IoUring>,
     buffers: Option<BufferRing>,
     sockets: Sockets,
-    /// What unsubmitted `send_now` operations point into.
+    /// The bytes that unsubmitted `send_now` operations point into.
     staged: Vec<Bytes>,
     /// By slot: the user of a pending `send` and what the kernel reads for it. An entry stays until
     /// the completion of that very send, whoever has the slot by then.
@@ -140,8 +140,8 @@ impl Uring {
     /// Sets up a ring for this thread.
     ///
     /// # Errors
-    /// What the kernel says of the ring, the table or the buffers. The preflight has told the
-    /// operator before why a ring cannot be had.
+    /// The kernel refuses the ring, the table or the buffers. The preflight has already told the
+    /// operator why the kernel refuses a ring.
     pub fn new(sizes: &UringSizes) -> io::Result<Self> {
         let io = build(sizes.submissions)?;
         // Only half-closes are run by a kernel worker (io_shutdown_prep of Linux asks for it), and
@@ -179,7 +179,7 @@ impl Uring {
     /// Signals this eventfd whenever something can be reaped: once until it was reaped.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel refuses the eventfd.
     pub fn wake_by(&self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
         self.io.submitter().register_eventfd(eventfd.as_raw_fd())
     }
@@ -570,7 +570,8 @@ impl Drop for Uring {
     }
 }
 
-/// What an `io_uring_enter(2)` came to. `false`: the kernel wants completions to be taken first.
+/// Whether the ring can go on after an `io_uring_enter(2)`. `false`: the kernel wants completions
+/// to be taken first.
 fn may_go_on(entered: io::Result<usize>) -> bool {
     match entered.map_err(|error| error.raw_os_error()) {
         Ok(_taken) => true,

@@ -5,8 +5,8 @@ use std::fmt;
 
 use tungstenite::handshake::derive_accept_key;
 
-/// What of the request matters here. Each header is the list of its values, in the order of the
-/// request, trimmed; a value that is not text may be left empty.
+/// The parts of the request that matter here. Each header is the list of its values, in the order
+/// of the request, trimmed; a value that is not text may be left empty.
 #[derive(Clone, Copy, Debug)]
 pub struct UpgradeRequest<'a> {
     /// The method, as sent.

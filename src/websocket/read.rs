@@ -31,7 +31,7 @@ pub struct Reader {
     partial: Option<Box<Partial>>,
 }
 
-/// What a client sent. The payload is lent for the duration of the call.
+/// A message or control frame of a client. The payload is lent for the duration of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     /// A whole text message, all of its fragments.
@@ -40,7 +40,7 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
     /// To be answered by a pong with this payload, at most 125 bytes.
     Ping(&'a [u8]),
-    /// The answer to a ping, or a sign of life that nobody asked for; at most 125 bytes.
+    /// The answer to a ping, or an unsolicited pong; at most 125 bytes.
     Pong(&'a [u8]),
     /// The last message: to be answered by a close frame, unless one was sent.
     Close(Option<Close<'a>>),
@@ -78,7 +78,7 @@ pub struct Violation {
 /// a frame. Large messages may come in fragments of this size, however many they are.
 pub const FRAGMENT_BYTES: usize = 64;
 
-/// What one message may cost.
+/// The limits on the cost of one message.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadLimits {
     /// Payload bytes of a message, all of its fragments together. Over it: 1009.
@@ -177,14 +177,14 @@ struct Partial {
     message: Option<Assembly>,
 }
 
-/// What the next byte belongs to.
+/// The part of the input that the next byte belongs to.
 #[derive(Debug)]
 enum Awaited {
-    /// To a header, of which these bytes are there.
+    /// A header, of which these bytes are there.
     Header(HeaderBytes),
-    /// To the payload of this frame, and if it is a control frame: what came of that payload.
+    /// The payload of this frame. Of a control frame, also the bytes of the payload that came.
     Payload(Head, Vec<u8>),
-    /// To nobody: the client closed or was cut off.
+    /// No part: the client closed or was cut off.
     Nothing {
         /// The input went on behind the last message.
         overrun: bool,

@@ -39,7 +39,7 @@ export function client(t, gateway, { app, user = 'ann', key = APP.key, ...option
     t.after(() => {
         pusher.disconnect();
         // After some closes pusher-js has two timers for its return, and disconnecting stops one: it
-        // would come back, and go on for ever when nobody listens any more.
+        // would come back, and go on for ever when no gateway listens any more.
         pusher.connection.bind('connecting', () => setImmediate(() => pusher.disconnect()));
     });
     return pusher;

@@ -2,7 +2,7 @@
 // `/broadcasting/user-auth`, answered with the official publisher's signatures, and the static files
 // of a page.
 //
-// Whoever sends `Authorization: Bearer ann` is logged in as ann. Channels whose name contains
+// A client that sends `Authorization: Bearer ann` is logged in as ann. Channels whose name contains
 // "forbidden" are refused with 403, as a channel callback that returns false does.
 
 import fs from 'node:fs';

@@ -126,7 +126,7 @@ fn a_trusted_proxy_is_believed_about_its_clients_and_a_client_about_nobody() {
     served_with(limited, |gateway| {
         let mut held: Vec<_> = (0..3)
             .map(|number| {
-                // What the client itself sent stands left of what the proxy knows.
+                // The address that the client itself sent stands left of the one of the proxy.
                 let mut client = behind_proxy(gateway, &format!("192.0.2.{number}, 203.0.113.1"));
                 client.established();
                 client
@@ -418,7 +418,7 @@ fn when_memory_is_short_the_slowest_go_and_all_others_stay_and_are_served() {
         reloaded(gateway, &format!("[server]\nmemory_limit = {limit}\n"));
         gateway.logged(&["memory is"]);
         eventually("a new connection is refused, or it is over again", || {
-            // What the slow one held may be given back before this side has its turn.
+            // The memory of the slow client may be given back before this test has its turn.
             if gateway.log().contains("there is enough memory again") {
                 return Some(());
             }

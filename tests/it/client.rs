@@ -110,7 +110,7 @@ impl Client {
         assert_eq!(data(&message), json!({ "code": code, "message": text }));
     }
 
-    /// What comes next has to be a Close frame, and then the end.
+    /// Expects a Close frame next, and then the end of the stream.
     #[track_caller]
     pub fn expect_close(&mut self) -> (u16, String) {
         let frame = match self.socket.read() {

@@ -72,7 +72,7 @@ fn patient(stream: TcpStream) -> TcpStream {
     stream
 }
 
-/// What a gateway is started with.
+/// The settings that a gateway is started with.
 #[derive(Clone)]
 pub struct Setup {
     shards: usize,
@@ -216,7 +216,7 @@ impl Gateway {
         self.tcp_between(source, self.address())
     }
 
-    /// From such an address, to whom stands in front of it.
+    /// Connects from such an address to `destination`, for example a proxy in front of the gateway.
     pub fn tcp_between(&self, source: Ipv4Addr, destination: SocketAddr) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
@@ -302,7 +302,7 @@ impl Drop for Gateway {
         assert!(!log.contains("panicked"), "{log}");
         assert!(!log.contains(SECRET), "the secret is in the log:\n{log}");
         if self.watched {
-            // What is left over is in the target directory.
+            // A directory that cannot be removed is left over in the target directory.
             let _left: io::Result<()> = fs::remove_dir_all(&self.setup.directory);
         }
     }

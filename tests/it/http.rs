@@ -130,13 +130,13 @@ pub fn connections(gateway: &Gateway) -> u64 {
     Call::get("connections").ok(gateway)["connections"].as_u64().unwrap()
 }
 
-/// Waits until the app has so many connections: whoever left is counted for a moment more.
+/// Waits until the app has so many connections: a client that left is counted for a moment more.
 #[track_caller]
 pub fn until_connected(gateway: &Gateway, count: u64) {
     eventually(&format!("connections: {count}"), || (connections(gateway) == count).then_some(()));
 }
 
-/// Waits until the app has no channel: whoever left is subscribed for a moment more.
+/// Waits until the app has no channel: a client that left is subscribed for a moment more.
 #[track_caller]
 pub fn until_vacated(gateway: &Gateway) {
     let nothing = serde_json::json!({ "channels": {} });
@@ -145,7 +145,7 @@ pub fn until_vacated(gateway: &Gateway) {
     });
 }
 
-/// What came back. Status 0: nothing, the connection was closed.
+/// A response. Status 0 means that the connection was closed without one.
 #[derive(Debug, Default)]
 pub struct Response {
     pub status: u16,

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::gateway::{SECRET, Setup};
 use crate::http::Call;
 
-/// What two apps in `config/reverb.php` come to.
+/// The value of a `config/reverb.php` with two apps.
 fn config() -> Value {
     let app = |id: &str, origins: Value| {
         json!({

@@ -13,7 +13,8 @@ fn env<'s>(variables: &'s [(&'s str, &'s str)]) -> impl Fn(Setup) -> Setup + use
     move |setup| variables.iter().fold(setup, |setup, (name, value)| setup.env(name, value))
 }
 
-/// Connects as often as `count` at once: who was let in, and the codes of the others, counted.
+/// Connects `count` clients at once. Returns those that were let in, and how often each code
+/// refused the others.
 fn storm(gateway: &Gateway, count: usize) -> (Vec<Client>, BTreeMap<u16, usize>) {
     let mut admitted = Vec::new();
     let mut refused = BTreeMap::new();

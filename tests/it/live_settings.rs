@@ -117,7 +117,7 @@ fn the_limit_of_connections_per_address_begins_changes_and_ends() {
             held.last_mut().unwrap().established();
         }
         before.iter_mut().chain(&mut held).for_each(Client::expect_nothing);
-        // Whoever was counted when the limit ended is still known when there is one again.
+        // Connections that were counted when the limit ended still count when there is one again.
         set(gateway, "max_connections_per_address = 3");
         from_host(gateway, 1).expect_refusal(4100, TOO_MANY);
     });

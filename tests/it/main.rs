@@ -24,11 +24,11 @@ mod protocol;
 mod cache;
 /// How many subscribers a channel has, as they are told.
 mod counts;
-/// Presence channels: who is here, joins and leaves.
+/// Presence channels: their members, joins and leaves.
 mod presence;
-/// Users who sign in: their channel, whom they watch, their end; and connections that never do.
+/// Users who sign in: their channel, watchlist and end; and connections that never sign in.
 mod users;
-/// Client events: who may send them, and what the others get.
+/// Client events: the clients that may send them, and the events that the others get.
 mod whisper;
 
 /// Order and completeness of what subscribers see.
@@ -50,15 +50,15 @@ mod wire;
 
 /// Several apps on one gateway, and what each has for itself.
 mod apps;
-/// What apps' own servers are told.
+/// The events that apps' own servers are told.
 mod webhooks;
 
-/// Unix sockets: who may connect.
+/// Unix sockets: the users that may connect.
 mod unix_socket;
 
-/// Who is let in, how many, how fast.
+/// The admission of clients and requests: from which addresses, how many, how fast.
 mod admission;
-/// What an app, a connection and a shard may have, and what happens beyond.
+/// The limits of an app, a connection and a shard, and the effects of exceeding them.
 mod limits;
 /// Silent clients: pinged, then dropped.
 mod liveness;
@@ -96,7 +96,7 @@ mod storm;
 /// `scripts/test`: what it gives up on, and what it counts.
 mod scripts;
 
-// What the tests start, and what they talk to it with.
+// The gateways and receivers that the tests start, and the clients that talk to them.
 mod client;
 mod gateway;
 mod http;

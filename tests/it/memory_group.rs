@@ -17,7 +17,7 @@ const CONNECTIONS: &str = "19000";
 /// after it may have to wait for its turn on a busy machine.
 const RAMP: &str = "2500";
 
-/// What a shard's table has to have for them.
+/// The slots that a shard's table needs for them.
 const SLOTS: u64 = 19_500;
 
 #[test]

@@ -105,7 +105,7 @@ fn client_events_and_published_ones_have_one_order_too() {
                             &json!({ "n": format!("w{at}-{number}") }),
                         );
                     }
-                    // What others sent comes first; the answer says that all was taken.
+                    // Events of the others come first; the answer says that all events were taken.
                     sender.send_text(r#"{"event":"pusher:ping"}"#);
                     while sender.next()["event"] != "pusher:pong" {}
                 }));

@@ -181,7 +181,7 @@ fn without_its_header_a_connection_is_closed_without_an_answer() {
                 assert_eq!(unanswered(opened(gateway, partial.as_bytes())), b"", "{partial:?}");
                 assert!(started.elapsed() >= Duration::from_millis(900), "it could still come");
             }
-            // The other listener takes no header: who could send one would choose an address.
+            // The other listener takes no header, or a client could choose its address with one.
             let status = eventually("an answer", || {
                 let mut http = Http::over(gateway.tcp());
                 http.send(&[&version_1("203.0.113.1")[..], up.as_bytes()].concat());
@@ -193,7 +193,7 @@ fn without_its_header_a_connection_is_closed_without_an_answer() {
     );
 }
 
-/// What is received until the end, by a close or a reset.
+/// The bytes that are received until the stream ends, by a close or a reset.
 fn unanswered(mut stream: TcpStream) -> Vec<u8> {
     let mut received = Vec::new();
     let mut buffer = [0; 1024];

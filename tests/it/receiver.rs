@@ -20,7 +20,7 @@ pub struct Receiver {
 
 #[derive(Default)]
 struct State {
-    /// What it answers; 0 is: nothing, ever.
+    /// The status of its answers; 0 means that it never answers.
     status: AtomicU16,
     /// The events of all requests that were answered with 200.
     events: Mutex<Vec<Value>>,
@@ -68,7 +68,7 @@ impl Receiver {
         format!("http://{}/hook", self.address)
     }
 
-    /// What every request is answered from now on; 0 is no answer.
+    /// Sets the status of all answers from now on; 0 means no answer.
     pub fn answer(&self, status: u16) {
         self.state.status.store(status, Ordering::SeqCst);
     }

@@ -326,7 +326,7 @@ fn sockudo_decf4861_subscriptions_of_who_disconnects_leave_nothing() {
         (0..5).for_each(round);
         let before = gateway.rss();
         (5..25).for_each(round);
-        // What a burst has left is given back after some seconds.
+        // The memory of a burst is given back after some seconds.
         eventually("10,000 subscriptions that are over take less than 4 MiB", || {
             (gateway.rss().saturating_sub(before) < 4 << 20).then_some(())
         });

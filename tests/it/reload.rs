@@ -145,7 +145,7 @@ fn connections_of_a_removed_app_close_with_4003_and_all_others_stay() {
             );
             others.iter_mut().for_each(Client::expect_nothing);
 
-            // What is configured again is the same app, without those who have left.
+            // An app that is configured again is the same app, without its former connections.
             assert!(reloaded(gateway, &app("shop", "max_connections = 1")).contains("added: shop"));
             let mut back = connect(gateway, "shop-key");
             back.subscribe("room");
@@ -165,7 +165,7 @@ fn a_disabled_app_is_refused_with_4003_and_403_until_it_is_enabled_again() {
             let mut client = connect(gateway, "shop-key");
             let told = reloaded(gateway, &app("shop", "enabled = false"));
             assert!(told.contains("2 apps; disabled: shop"), "{told}");
-            // Whoever speaks is not heard any more.
+            // Messages of a client of a disabled app are not handled any more.
             client.send(&json!({ "event": "pusher:ping", "data": {} }));
             client.expect_refusal(DISABLED.0, DISABLED.1);
             open(gateway, "shop-key").expect_refusal(DISABLED.0, DISABLED.1);
@@ -288,7 +288,7 @@ fn an_app_that_asks_for_sign_ins_no_more_lets_those_off_who_have_not() {
     reloaded(&gateway, &app("shop", ""));
     eventually("its time would be over", || (started.elapsed().as_millis() > 11_500).then_some(()));
     stranger.expect_nothing();
-    // Who connects when it asks again, is asked.
+    // A client that connects when the app asks for sign-ins again has to sign in.
     reloaded(&gateway, &app("shop", "user_authentication_timeout = 1"));
     let refusal = (4009, "Connection not authorized within timeout");
     connect(&gateway, "shop-key").expect_refusal(refusal.0, refusal.1);

@@ -202,7 +202,7 @@ fn a_client_event_behind_a_join_that_is_refused_is_refused_too() {
         member.join(ROOM, &json!({ "user_id": "member" }));
         for number in 0..20 {
             let mut sender = Client::connect(gateway);
-            // Whoever asks twice is answered twice.
+            // A client that asks twice is answered twice.
             let messages = [join(&sender, "late"), join(&sender, "late"), word(ROOM, number)];
             send_together(&mut sender, &messages);
             sender.expect_error(FULL.0, FULL.1);
@@ -268,7 +268,7 @@ fn a_sign_in_counts_for_everything_behind_it() {
             let auth = user_auth(&client.socket_id, user_data);
             let sign_in = json!({ "auth": auth, "user_data": user_data });
             let own = "#server-to-user-ann";
-            // No `channel_data`: the member is who has signed in.
+            // No `channel_data`: the member is the signed-in user.
             let messages = [
                 json!({ "event": "pusher:signin", "data": sign_in }),
                 json!({ "event": "pusher:subscribe", "data": { "auth": "", "channel": own } }),

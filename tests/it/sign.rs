@@ -6,7 +6,7 @@ use sha2::Sha256;
 
 use crate::gateway::{KEY, SECRET};
 
-/// What an app's authorisation endpoint answers for a private channel.
+/// The answer of an app's authorisation endpoint for a private channel.
 pub fn channel_auth(socket_id: &str, channel: &str, channel_data: Option<&str>) -> String {
     channel_auth_by(KEY, SECRET, socket_id, channel, channel_data)
 }
@@ -27,7 +27,7 @@ pub fn channel_auth_by(
     format!("{key}:{}", hmac_sha256(secret, &text))
 }
 
-/// What an app's user authentication endpoint answers.
+/// The answer of an app's user authentication endpoint.
 pub fn user_auth(socket_id: &str, user_data: &str) -> String {
     format!("{KEY}:{}", hmac_sha256(SECRET, &format!("{socket_id}::user::{user_data}")))
 }

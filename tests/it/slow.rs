@@ -15,7 +15,7 @@ const CHANNEL: &str = "room";
 /// Under a request's limit, so that few events fill any socket.
 pub const EVENT_BYTES: usize = 90_000;
 
-/// What the kernel may hold for a connection whose window is small (tcp_wmem), and more.
+/// More bytes than the kernel may hold for a connection whose window is small (tcp_wmem).
 pub const SOCKET_BYTES: usize = 6 << 20;
 
 /// A subscriber that takes next to nothing unless it reads.
@@ -140,12 +140,12 @@ fn the_memory_for_all_slow_readers_together_is_bounded() {
             publish(&mut http, number_of);
             assert_eq!(number(&reader.next_text()), number_of);
         }
-        // What a late shard was owed meanwhile goes again.
+        // The memory of events that waited for a late shard is given back after a while.
         let bound = gateway.shards() * SHARD_BYTES + (24 << 20);
         eventually("20 readers that were owed 13 MB each take no more than the bounds", || {
             (gateway.rss().saturating_sub(before) < bound).then_some(())
         });
-        // Only the worst go, as far as the bound demands; who reads stays.
+        // Only the slowest are closed, as far as the bound demands; a client that reads stays.
         reader.expect_nothing();
         drop(stopped);
     });

@@ -1,14 +1,14 @@
 use crate::gateway::{Gateway, served};
 use crate::http::{Http, Response};
 
-/// What an attacker would like to have answered.
+/// The request that an attacker would like to have answered.
 const SMUGGLED: &str = "GET /up?smuggled HTTP/1.1\r\nHost: it\r\n\r\n";
 
 /// Sends the bytes and nothing more, and takes what comes until the end.
 fn answers(gateway: &Gateway, bytes: &[u8]) -> Vec<Response> {
     let mut http = Http::over(gateway.tcp());
     http.send(bytes);
-    // Whoever waits for more input is told that there is none.
+    // A gateway that waits for more input is told that there is none.
     let _ended = http.stream.shutdown(std::net::Shutdown::Write);
     http.responses()
 }

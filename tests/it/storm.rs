@@ -56,7 +56,7 @@ fn every_message_is_accounted_for_at_every_subscriber() {
     assert_eq!(output.status.code(), Some(0), "{outcome:#}");
     assert_eq!(outcome["connections"]["held"], 60);
     let sent = outcome["messages"]["sent"].as_u64().unwrap();
-    // What is still due when its time is over is not sent any more.
+    // Messages that are still due when the time is over are not sent any more.
     assert!((1..=100).contains(&sent), "{outcome:#}");
     assert_eq!(outcome["messages"]["delivered"], sent * 20, "20 subscribers per channel");
     assert_eq!(outcome["latency_us"]["count"], sent * 20);
@@ -117,7 +117,7 @@ fn nobody_there_and_flags_that_do_not_fit_have_their_exit_codes() {
         Command::new(RINGWAVE).arg("storm").args(arguments.split(' ')).output().unwrap()
     };
     let storm = |arguments: &str| output(arguments).status.code();
-    // Nobody has this address of the loopback network.
+    // No process listens on this address of the loopback network.
     let nobody = Setup::new(1).address();
     for scenario in ["connect -n 5", "publish"] {
         let output = output(&format!("{scenario} -d 0.1 --url ws://{nobody}"));

@@ -26,7 +26,7 @@ fn serves(path: &Path) {
     assert_eq!(http.response().status, 200);
 }
 
-/// Lines of the log about who is believed.
+/// The number of warnings in the log that every user of this host may connect.
 fn warned(gateway: &Gateway) -> usize {
     gateway.log().matches("Every user of this host may connect").count()
 }
@@ -71,7 +71,7 @@ fn the_start_warns_if_everybody_is_believed_about_addresses() {
         let (setup, _path) = listening(Setup::new(1));
         let setup = setup.env("RINGWAVE_SOCKET_MODE", "0666");
         let gateway = setup.env("RINGWAVE_TRUSTED_PROXIES", trusted).start();
-        // The directories of the tests may be closed to others: then nobody else can connect.
+        // The directories of the tests may be closed to others: then no other user can connect.
         let open =
             |directory: &Path| fs::metadata(directory).unwrap().permissions().mode() & 0o001 != 0;
         let reachable = gateway.path("").ancestors().all(open);

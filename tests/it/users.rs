@@ -133,7 +133,7 @@ fn what_is_published_to_a_user_reaches_all_of_that_users_connections_and_nobody_
         for ben in &mut bens {
             ben.expect_event("#server-to-user-ben", "for-ben", "2");
         }
-        // Nobody may talk on it.
+        // Client events on it are refused.
         anns[0].whisper("#server-to-user-ann", "client-x", &json!({}));
         anns[0].expect("pusher:error");
         publish(gateway, "#server-to-user-ann", "last", "3");

@@ -76,7 +76,7 @@ fn every_event_is_told_once_and_those_of_a_channel_in_order() {
         let added = |user| member("member_added", room, user);
         assert_eq!(of(room), [occupied(room), added("1"), added("2"), whisper, gone]);
         let miss = json!({ "name": "cache_miss", "channel": "cache-news" });
-        // Of who leaves, the count is told at once.
+        // When a client leaves, the new count is told at once.
         let news = [occupied("cache-news"), count(1), miss, count(2), count(1)];
         assert_eq!(of("cache-news"), news);
         let heads = receiver.heads();
@@ -175,7 +175,7 @@ fn a_receiver_that_fails_gets_everything_later_and_in_order() {
             let place = |event| events.iter().position(|seen| seen == event).unwrap();
             assert!(place(first) < place(second), "{events:?}");
         }
-        // What one home has seen keeps its order over channels, too.
+        // Events that one home has seen keep their order across channels, too.
         if shards == 1 {
             assert_eq!(events, expected.concat());
         }

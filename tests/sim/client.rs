@@ -57,7 +57,7 @@ pub(crate) enum Mood {
     Mute,
 }
 
-/// What every client sees of the world.
+/// The parts of the world that every client sees.
 pub(crate) struct Surroundings<'a> {
     pub net: &'a SimNet,
     pub dice: &'a mut Dice,
@@ -65,7 +65,7 @@ pub(crate) struct Surroundings<'a> {
     pub channels: &'a [Channel],
     pub users: &'a [String],
     pub now: Millis,
-    /// Whether everybody answers at once.
+    /// Whether all clients answer at once.
     pub quiet: bool,
     /// Whether a drain is on.
     pub draining: bool,
@@ -149,9 +149,9 @@ pub(crate) struct Client {
     errors: usize,
     /// Watchlists of sign-ins that were not answered yet.
     sign_ins: VecDeque<BTreeSet<String>>,
-    /// Once it is signed in: whom it watches.
+    /// The users that it watches. `None` until it is signed in.
     watching: Option<BTreeSet<String>>,
-    /// Who of these is online, as far as it knows.
+    /// Those of these users that are online, as far as it knows.
     online: BTreeSet<String>,
     /// It broke the protocol on purpose.
     violated: bool,
@@ -438,7 +438,7 @@ impl Client {
             (Some(closing), Some(released)) => released.since(closing) >= CLOSE_TIMEOUT,
             _ => panic!("client {id}: nobody has closed the connection, {phase:?}"),
         };
-        // Who took too long to read loses the end.
+        // A client that took too long to read loses the end.
         if !timed_out {
             assert!(!self.stream.is_torn(), "client {id}: the stream ends in a frame, {self:?}");
             let told = matches!(phase, Phase::Closed(_));
@@ -488,7 +488,8 @@ impl Client {
         }
     }
 
-    /// Whom it watches, and who of these is online, as far as it knows; only if it is signed in.
+    /// The users that it watches, and those of them that are online, as far as it knows. `None`
+    /// unless it is open and signed in.
     pub(crate) fn watches(&self) -> Option<(&BTreeSet<String>, &BTreeSet<String>)> {
         self.watching.as_ref().filter(|_| self.is_open()).map(|watching| (watching, &self.online))
     }
@@ -498,7 +499,7 @@ impl Client {
         self.seats.get(&channel).and_then(|seat| seat.count)
     }
 
-    /// Who is there, as the client knows it; only of a presence channel that it is subscribed to.
+    /// The members of a presence channel, as far as it knows. `None` unless it is subscribed.
     pub(crate) fn members(&self, channel: usize) -> Option<&BTreeSet<String>> {
         self.seats.get(&channel).filter(|seat| seat.episode.is_some()).map(|seat| &seat.members)
     }

@@ -1,4 +1,4 @@
-//! What chance would take long to find: sends that end, and frames that are cut, at every byte.
+//! Cases that chance would take long to find: sends that end, and frames cut, at every byte.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What becomes of many connections when their app goes.
+//! The end of many connections when their app is removed.
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ fn app_alone(plan: &Plan) -> App {
     App { index: AppIndex(0), ..app(1, plan) }
 }
 
-/// What a connection was told, as text; a Close as its code and reason.
+/// The messages that a connection was sent, as text; other frames as in debug output.
 fn said(net: &SimNet, fd: i32) -> String {
     let bytes = net.read(fd, usize::MAX);
     let heard = Stream::default().feed(&bytes, &fd).into_iter();

@@ -1,10 +1,10 @@
-//! What was published and who got it: the judge of delivery.
+//! The judge of delivery: it knows the messages that were published and the clients that got them.
 //!
 //! Time is counted in the driver's steps. An *epoch* ends when everything has come to rest; all
 //! that was published in it must have arrived by then, so each epoch is judged by itself:
-//! - what two subscribers of a channel got agrees in order and has no gaps in either;
-//! - who was subscribed all along got everything, others a run of it without gaps;
-//! - nobody got anything twice, or of another channel, or what was refused or excepted;
+//! - the messages of two subscribers of a channel agree in order and have no gaps in either;
+//! - a client that was subscribed all along got everything, others a run of it without gaps;
+//! - no client got a message twice, or one of another channel, or one that was refused or excepted;
 //! - a client event is accepted if its sender had asked to subscribe before, answered or not, and
 //!   refused if its sender had unsubscribed before. Only where a full channel may refuse the
 //!   subscribe it may be either, but never both.
@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use ringwave::front::gateway::Published;
 use tokio::sync::oneshot;
 
-/// Who published.
+/// The publisher of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The API of this shard.
@@ -23,13 +23,13 @@ pub(crate) enum Source {
     Client(usize),
 }
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Unknown,
     /// Every subscriber gets it.
     Accepted,
-    /// Nobody gets it.
+    /// No subscriber gets it.
     Refused,
     /// The sender may have gone before it was read.
     Possible,
@@ -64,9 +64,9 @@ pub(crate) struct Episode {
     succeeded: u64,
     /// It began in an earlier epoch: nothing of this one may be missing at its start.
     from_start: bool,
-    /// What the cache gave it: a message or a miss.
+    /// The answer of the cache, if one has come: a message, or `None` for a miss.
     pub cached: Option<Option<usize>>,
-    /// What it got in this epoch.
+    /// The messages that it got in this epoch.
     pub got: Vec<usize>,
     /// It is still subscribed: nothing may be missing at its end.
     pub open: bool,
@@ -250,7 +250,8 @@ impl Ledger {
         self.epoch += 1;
     }
 
-    /// Who has been subscribed since before a message was published, and still is, has it.
+    /// A client that is still subscribed got every accepted message that was published since it
+    /// subscribed, and no client got a refused one.
     fn judge_completeness(&self, episode: &Episode) {
         let client = episode.client;
         for &id in &episode.got {
@@ -269,7 +270,8 @@ impl Ledger {
         }
     }
 
-    /// What both got is in the same order, and what `other` got in between, `one` got too.
+    /// Both got their common messages in the same order, and `one` got all that `other` got in
+    /// between.
     fn compare(&self, one: &Episode, other: &Episode) {
         let places: HashMap<usize, usize> =
             other.got.iter().enumerate().map(|(place, &id)| (id, place)).collect();

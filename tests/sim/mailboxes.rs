@@ -26,7 +26,7 @@ use crate::world::app;
 /// The shard of the channels' home.
 const HOME: ShardId = ShardId(1);
 
-/// What shards have in common.
+/// The parts that all shards have in common.
 struct Common {
     net: SimNet,
     apps: Arc<Apps>,
@@ -96,7 +96,7 @@ fn a_publish_is_answered_at_once_only_when_its_home_has_it() {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 other.flush();
-                // Whoever has to wait lets the others run, on a machine of any size.
+                // A thread that has to wait lets the others run, on a machine of any size.
                 thread::yield_now();
                 if !other.spilling() {
                     other.send(HOME, Message::RollCall(oneshot::channel().0));

@@ -1,4 +1,4 @@
-//! What a run is like, by its seed: sizes down to the least that works, and the rates of faults.
+//! The parameters of a run, by its seed: sizes down to the least that works, and rates of faults.
 
 use std::time::Duration;
 

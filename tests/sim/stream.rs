@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-/// What the server sent.
+/// A frame that the server sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     Text(String),

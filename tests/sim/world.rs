@@ -392,7 +392,7 @@ impl World {
     }
 }
 
-/// What a run came to.
+/// The totals of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Summary {
     pub delivered: u64,

@@ -167,7 +167,7 @@ impl<S: Read + Write> Client<S> {
     }
 }
 
-/// Publishes twice on one connection, the first time to a channel that nobody is on.
+/// Publishes twice on one connection, the first time to a channel without subscribers.
 #[track_caller]
 fn publish(mut stream: impl Read + Write, channel: &str) {
     for channel in ["nobody", channel] {

@@ -47,7 +47,7 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
     text.replace(from, to)
 }
 
-/// What follows `key` on its line, in a file of such lines.
+/// The text that follows `key` on its line, in a file of such lines.
 #[track_caller]
 fn setting<'a>(text: &'a str, key: &str) -> &'a str {
     let value = text.lines().find_map(|line| line.trim().strip_prefix(key));

@@ -74,7 +74,7 @@ fn nginx_gives_up_an_idle_connection_before_the_gateway_does() {
     }
 }
 
-/// The configuration of somebody who has configured nothing.
+/// The configuration of an operator who has configured nothing.
 pub(crate) fn defaults() -> Config {
     let flags = Flags { dev: true, ..Flags::default() };
     config::load(&flags, &Environment::default(), &root().join("tuning")).unwrap()

@@ -27,7 +27,7 @@ fn systemd_accepts_the_units_and_finds_the_service_well_confined() {
     let verified = analyze(&["verify", &service, &socket]);
     assert!(verified.status.success() && verified.stderr.is_empty(), "{verified:?}");
     assert_eq!(setting(&unit, "LimitCORE="), "0", "a dump would have the secrets");
-    // Of 100; a unit without any of this has 96.
+    // The exposure may be 20 of 100 at most; a unit without any of these settings has 96.
     let judged = analyze(&["security", "--offline=true", "--threshold=20", &service]);
     assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
 }
@@ -115,7 +115,7 @@ fn inherited_sockets_are_served_and_outlive_the_process() {
     let by_path = UnixListener::bind(&path).unwrap();
     let by_port = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = by_port.local_addr().unwrap().port();
-    // What the configuration says is not listened on.
+    // The gateway does not listen on the address of the configuration.
     let configured = free_port();
     let start = || {
         let sockets = [by_path.try_clone().unwrap().into(), by_port.try_clone().unwrap().into()];
@@ -128,7 +128,7 @@ fn inherited_sockets_are_served_and_outlive_the_process() {
     assert!(tcp(configured).is_err());
     assert!(first.terminate().success());
 
-    // While nobody serves, connections wait.
+    // While no gateway serves, connections wait.
     let (waiting, publishing) = (unix(&path).unwrap(), tcp(port).unwrap());
     let mut second = start();
     carries(waiting, publishing);

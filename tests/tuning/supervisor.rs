@@ -38,7 +38,7 @@ pub(crate) fn start_supervisor(directory: &Directory, program: &str) -> Process 
         ("/usr/local/bin/ringwave", env!("CARGO_BIN_EXE_ringwave")),
         ("/var/www/app", &directory.at("")),
         ("/var/log/supervisor/ringwave.log", &directory.at(GATEWAY_LOG)),
-        // Only root may become somebody else, and would have to give this directory away.
+        // Only root may become another user, and would have to give this directory away.
         ("user=www-data\n", ""),
     ] {
         program = replaced(&program, shipped, own);

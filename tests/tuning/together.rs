@@ -33,8 +33,7 @@ fn systemd_serves_nginx_over_several_ports() {
     together("systemd", "nginx-ports");
 }
 
-/// Whoever has put nginx in place first and the manager later gets the same, and the other way
-/// round.
+/// The files are the same if nginx is put in place first, the manager first, or both at once.
 #[test]
 fn the_order_in_which_parts_are_put_in_place_does_not_matter() {
     const MANAGERS: [(&str, &[&str]); 2] = [

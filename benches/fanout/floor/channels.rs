@@ -1,4 +1,4 @@
-//! Who hears what: lists of slots, and what they are owed in this turn.
+//! The channels of the floor: lists of slots, and the frames to be sent to them in this turn.
 
 use std::collections::HashMap;
 
@@ -17,9 +17,10 @@ pub(super) struct Channel {
     pub(super) subscribers: Vec<u32>,
     /// Frames that are to be sent.
     pub(super) pending: Vec<Bytes>,
-    /// Who said what is pending, and so does not hear it.
+    /// The slot of the client that sent the pending frames, and so does not get them.
     pub(super) speaker: Option<u32>,
-    /// What was sent last: a subscriber whose socket was full has some of it still to come.
+    /// The bytes that were sent last, because a subscriber whose socket was full still has to get
+    /// the rest of them.
     pub(super) last: Bytes,
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Conn {
     pub(super) behind: Option<Box<Behind>>,
 }
 
-/// What waits for a waiting send.
+/// The bytes that are queued behind a send that waits for room in the socket.
 #[derive(Default)]
 pub(super) struct Behind {
     queue: VecDeque<Bytes>,

@@ -64,7 +64,7 @@ struct Floor {
     channels: Channels,
     /// Channels with something pending.
     owing: Vec<u32>,
-    /// What was reaped and not looked at.
+    /// Completions that were reaped and not handled yet.
     completions: Vec<Completion>,
     answers: Answers,
 }
@@ -222,7 +222,7 @@ impl Floor {
         }
     }
 
-    /// Answers are short, and whoever gets one has read all before it: they always fit.
+    /// Answers always fit: they are short, and a client that gets one has read all before it.
     fn answer(&mut self, slot: u32, bytes: Bytes) {
         let key = self.key(slot);
         let staged = self.ring.stage(bytes);

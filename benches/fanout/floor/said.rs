@@ -1,5 +1,5 @@
-//! What a client says to the floor, and what it hears. Not a parser: it knows the bytes that
-//! `ringwave storm` sends, and looks at no more of them than it needs to answer.
+//! The messages of clients to the floor, and its answers. This is not a parser: it knows the bytes
+//! that `ringwave storm` sends, and looks at no more of them than it needs to answer.
 
 use bytes::Bytes;
 use ringwave::frame::Frame;

@@ -1,8 +1,9 @@
-//! What the cached last events of a home shard take, and which of them go when that is too much.
+//! The memory that the cached last events of a home shard take, and the choice of the events to
+//! drop when that is too much.
 //!
-//! Bounds hold for all apps together, and are shared fairly: past one of them that app gives way
-//! which holds the most. So an app that holds less than its equal part of the bound loses nothing,
-//! whatever others publish, and one that is alone has all of it.
+//! The bounds hold for all apps together and are shared fairly: if one is exceeded, the app that
+//! holds the most gives way. So an app that holds less than its equal part of the bound loses
+//! nothing, whatever other apps publish, and an app that is alone has all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +42,7 @@ pub(super) struct Cache {
     expiring: BTreeMap<Expiry, ChannelKey>,
     /// The same by app.
     by_app: BTreeSet<(AppIndex, Expiry)>,
-    /// Of apps that have any.
+    /// The totals of each app that has cached events.
     shares: BTreeMap<AppIndex, Share>,
     total: Share,
     /// Cached events so far.

@@ -1,4 +1,4 @@
-//! Who is present in one channel, by user id.
+//! The users who are present in one channel, by user id.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

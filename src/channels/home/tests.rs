@@ -84,7 +84,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a shard is told, with its frames read.
+/// A message to a shard, with its frames decoded.
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
     Deliver(usize, Vec<Value>, Option<SocketId>),
@@ -357,7 +357,7 @@ impl Model {
         self.call(|homes, mut post| assert!(homes.publish(publish, now, &mut post)));
     }
 
-    /// Of the app with the most, what is over first goes first, until both bounds hold.
+    /// Evicts events of the app with the most, the first to expire first, until both bounds hold.
     fn evict(&mut self) {
         let bounds = self.homes.cache.bounds();
         loop {
@@ -441,7 +441,7 @@ impl Model {
         self.expect_all(channel, &Told::Deliver(channel, vec![shown], None));
     }
 
-    /// What a subscriber gets first.
+    /// The messages that a new subscriber gets first.
     fn first(&self, channel: usize) -> Vec<Value> {
         let (name, of) = (CHANNELS[channel], &self.channels[channel]);
         let mut data = json!({});
@@ -486,7 +486,7 @@ impl Model {
         self.kind(channel).is_presence().then(|| Arc::new(member))
     }
 
-    /// What must hold between any two calls.
+    /// Asserts the invariants that hold between any two calls.
     fn check(&self) {
         let now = Millis(self.now);
         for (channel, key) in self.keys.iter().enumerate() {

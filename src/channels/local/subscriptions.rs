@@ -1,4 +1,4 @@
-//! What one connection is subscribed to: most have one subscription, and that takes no allocation.
+//! The subscriptions of one connection: most connections have one, which takes no allocation.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -126,7 +126,7 @@ impl Subscriptions {
 
 #[cfg(test)]
 impl Subscriptions {
-    /// What must hold of a list between any two calls.
+    /// Asserts the invariants of a list, which hold between any two calls.
     pub(super) fn assert_indexed(&self) {
         let Self::Many(many) = self else { return };
         assert!(many.list.len() > 1);

@@ -201,7 +201,7 @@ impl Model {
         assert_eq!(self.got, self.owed);
     }
 
-    /// What must hold between any two calls.
+    /// Asserts the invariants that hold between any two calls.
     fn check(&self) {
         self.check_answers();
         self.check_places();
@@ -427,7 +427,7 @@ fn rounds_of_joining_and_leaving_leave_no_more_behind_than_one() {
     }
     assert!(rooms.iter().all(|room| *room == rooms[0]), "{rooms:?}");
     let (full, empty) = rooms[0];
-    // What stays is a list per connection that there was.
+    // Only one list for each former connection stays.
     let slots = (SLOTS as usize).next_multiple_of(512) * size_of::<Subscriptions>();
     assert!(empty <= slots + 100, "{empty} bytes of {full}");
 }

@@ -27,7 +27,7 @@ struct Peer {
     conn: ConnKey,
     user: usize,
     watches: BTreeSet<usize>,
-    /// Whom it believes to be online.
+    /// The users that it believes to be online.
     online: BTreeSet<String>,
 }
 
@@ -295,7 +295,7 @@ fn a_watcher_gets_one_frame_a_turn_and_those_who_hear_the_same_share_it() {
     assert_eq!(frames.iter().map(|&(slot, _)| slot).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(frames[0].1.bytes().as_ptr(), frames[1].1.bytes().as_ptr());
     assert_eq!(frames[2].1, outbound::watchlist_events([("y", true), ("x", true)].into_iter()));
-    // Who comes later is told what is known here.
+    // A connection that comes later is told the state that is known here.
     let conn = ConnKey { slot: 4, generation: 0 };
     users.sign_in(conn, key("b"), member("b"), vec![key("x")], &mut Steps::new());
     let told = told(&mut users);

@@ -185,7 +185,7 @@ impl<G: Gateway> Call<'_, G> {
         named.last().map(|(_, value)| value.into_owned())
     }
 
-    /// What the `info` parameter asks for.
+    /// The attributes that the `info` parameter asks for.
     fn info(&self) -> Info {
         self.parameter("info").as_deref().map(Info::of).unwrap_or_default()
     }

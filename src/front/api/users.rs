@@ -9,7 +9,7 @@ use super::super::reply::{Answer, Rejection, json};
 use super::channels::named;
 use super::{Call, done};
 
-/// Who is present in a channel.
+/// Lists the users who are present in a channel.
 pub(super) async fn list<G: Gateway>(
     call: &Call<'_, G>,
     channel: &str,

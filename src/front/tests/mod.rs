@@ -26,7 +26,7 @@ use crate::protocol::app::{App, Apps, Connections, test_app};
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 
-/// What the client's thread may change and see while the front runs.
+/// The state that the client's thread may change and see while the front runs.
 #[derive(Debug, Default)]
 struct Switches {
     /// WebSockets handed over.

@@ -217,7 +217,7 @@ fn floods_whose_answers_are_not_read_hold_up_nobody_else() {
     floods.iter().for_each(|&(_, fd)| world.flood(fd));
     for turn in 0..50 {
         world.send(fd, TEXT, b"hello");
-        // What the ring has ready may have to be worked off first.
+        // The plane may have to work off other completions of the ring first.
         for _ in 0..20 {
             world.now += 1;
             world.turn();

@@ -215,7 +215,7 @@ fn who_is_signed_in_may_leave_out_the_data_of_a_presence_channel() {
     assert_eq!(join(&app, None), Err(AuthError::Missing));
     app.limits.max_presence_user_info = Some(5);
     assert_eq!(join(&app, Some(&auth)), Err(AuthError::UserInfoTooLarge));
-    // What the app signs for the channel counts more.
+    // The data that the app signs for the channel takes precedence.
     let data = r#"{"user_id":"2"}"#;
     let signed = app.secret.sign(&[format!("{SOCKET}:presence-x:{data}").as_bytes()]);
     let auth = format!("app-key:{signed}");

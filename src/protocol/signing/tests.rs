@@ -348,7 +348,8 @@ fn refusals_are_told_in_sentences() {
     );
 }
 
-/// What the signature covers of a query: two queries with the same form are the same request.
+/// The form of a query that the signature covers: two queries with the same form are the same
+/// request.
 fn form(query: &str) -> Vec<(String, String)> {
     let mut pairs: Vec<_> = query_pairs(query)
         .map(|(name, value)| {

@@ -1,6 +1,6 @@
-//! What goes wrong, and the dice that decide when.
+//! The faults of the simulated kernel, and the dice that decide when they happen.
 
-/// What goes wrong, each in thousandths per opportunity.
+/// The probability of each fault, in thousandths per opportunity.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     /// A send takes only a part, at any byte.
@@ -17,7 +17,7 @@ pub struct Faults {
     pub stale: u32,
     /// The kernel takes only a part of the queue.
     pub busy: u32,
-    /// What could happen now happens later.
+    /// An operation that could move on now does so later.
     pub delay: u32,
 }
 

@@ -1,5 +1,5 @@
-//! What [`Ring`] promises, of the kernel that runs the tests, over TCP on the loopback. Each test
-//! runs with sockets in the ring's own table and with ordinary descriptors.
+//! Tests of the contract of [`Ring`] on the kernel that runs them, over TCP on the loopback. Each
+//! test runs with sockets in the ring's own table and with ordinary descriptors.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -55,7 +55,7 @@ impl Turns {
         assert!(self.ring.submit());
     }
 
-    /// What is there without waiting.
+    /// The completions that are there without waiting.
     fn reap(&mut self) -> Vec<Completion> {
         self.ring.reap(&mut self.reported);
         std::mem::take(&mut self.reported)
@@ -77,7 +77,7 @@ impl Turns {
         let timeout = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
         let mut descriptors = [PollFd::new(&self.wake, PollFlags::IN)];
         assert_eq!(poll(&mut descriptors, Some(&timeout)), Ok(1), "nothing came");
-        // What was signalled before the reap that follows is seen by it.
+        // The reap that follows sees all completions that were signalled before it.
         rustix::io::read(&self.wake, &mut [0; 8]).unwrap();
     }
 
@@ -382,7 +382,7 @@ fn a_half_close_of_a_connection_that_was_reset_ends_with_an_error() {
     });
 }
 
-/// Of all kernels, only those before 6.13 fail this, and only with sockets in the ring's table
+/// Only kernels before 6.13 fail this, and only with sockets in the ring's table
 /// (axboe/liburing#1192).
 #[test]
 fn release_closes_at_once_although_other_receives_are_older() {

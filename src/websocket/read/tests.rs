@@ -1,4 +1,4 @@
-//! What the reader promises, against an encoder of client frames that shares no code with it.
+//! Tests of the reader's contract against an encoder of client frames that shares no code with it.
 
 mod random;
 

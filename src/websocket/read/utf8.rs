@@ -43,7 +43,7 @@ impl Text {
         }
         let valid = piece.utf8_chunks().next().map_or("", |chunk| chunk.valid());
         self.whole.push_str(valid);
-        // Of a good piece, only a character that its end cuts is left.
+        // If the piece is valid, at most a character that its end cuts is left.
         piece[valid.len()..].iter().try_for_each(|byte| self.push_byte(*byte))
     }
 

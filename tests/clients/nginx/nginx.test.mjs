@@ -58,7 +58,7 @@ class Nginx {
             directory: this.directory,
             port: this.port,
             upstream,
-            // What ends the path of a socket, where a path of the request follows.
+            // The character that ends the path of a socket if a path of the request follows.
             separator: upstream.startsWith('http://unix:') ? ':' : '',
         };
         return fs.readFileSync(TEMPLATE, 'utf8').replace(/@(\w+)@/g, (_, name) => names[name]);

@@ -1,8 +1,8 @@
 // A deployment: the gateway is told to end, and another takes its place on the same port.
 //
 // pusher-js comes back a second after a close with 4102. When that attempt meets a closed port, it
-// waits out the 15 s of its attempt before the next one: whoever is away for that long has come
-// while nobody listened.
+// waits out the 15 s of its attempt before the next one: a client that is away for that long has
+// come while no gateway listened.
 
 import assert from 'node:assert/strict';
 import { execFile, spawn, spawnSync } from 'node:child_process';
@@ -240,7 +240,7 @@ class Supervisor {
             .replace('/usr/local/bin/ringwave', binary())
             .replace('/var/www/app', this.directory)
             .replace('/var/log/supervisor/ringwave.log', at('ringwave.log'))
-            // Only root may become somebody else.
+            // Only root may become another user.
             .replace('user=www-data\n', '');
         this.configuration = at('supervisord.conf');
         fs.writeFileSync(

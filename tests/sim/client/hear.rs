@@ -1,4 +1,4 @@
-//! What a client makes of each frame: whether the server may send it now, and what follows.
+//! How a client handles each frame: whether the server may send it now, and what follows from it.
 
 use std::collections::BTreeSet;
 
@@ -239,7 +239,7 @@ fn count_of(message: &Value) -> u64 {
     data["subscription_count"].as_u64().unwrap()
 }
 
-/// Whom a membership event is about.
+/// The user that a membership event is about.
 fn user_of(message: &Value) -> String {
     let data: Value = serde_json::from_str(message["data"].as_str().unwrap()).unwrap();
     data["user_id"].as_str().unwrap().to_owned()

@@ -146,7 +146,7 @@ impl World {
         }
     }
 
-    /// Who watches users knows which of them are signed in, whatever has happened on the way.
+    /// A client that watches users knows which of them are signed in, whatever happened before.
     fn judge_watchers(&self) {
         let signed_in: BTreeSet<_> = self
             .clients
@@ -165,7 +165,7 @@ impl World {
         self.clients.iter().filter(move |client| client.is_subscribed(channel))
     }
 
-    /// What the API is told is what is the case.
+    /// The answers that the API gets agree with the actual state.
     fn judge_answers(&mut self) {
         for index in 0..2 {
             let shard = self.dice.below(self.shards.len());
