@@ -63,7 +63,8 @@ impl FromStr for SocketId {
     type Err = InvalidSocketId;
 
     /// Accepts exactly `\A\d+\.\d+\z`. Numbers that no shard of ours hands out (past 64 bits, or
-    /// with leading zeros) are well-formed but name nobody: they become the id of nobody.
+    /// with leading zeros) are well-formed, but name no connection: they become an id that no
+    /// connection has.
     fn from_str(text: &str) -> Result<Self, InvalidSocketId> {
         let (high, low) = text.split_once('.').ok_or(InvalidSocketId)?;
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());

@@ -8,10 +8,10 @@
 //! - **A connection's messages take effect in the order in which they were sent**, whether or not
 //!   the answers to earlier ones have come: a client event in one packet with its subscribe is
 //!   relayed, one behind an unsubscribe is refused.
-//! - **Slow readers cost only themselves.** What a connection has not taken is bounded in bytes,
-//!   per connection and per shard; over a bound the slow one is closed with 4101.
-//! - **A stop loses nobody silently.** Requests in flight end, every client gets a Close on which
-//!   its library returns when somebody listens again, and the listeners close last.
+//! - **Slow readers cost only themselves.** The backlog of a connection is bounded in bytes, per
+//!   connection and per shard; over a bound the slow one is closed with 4101.
+//! - **A stop loses no client silently.** Requests in flight end, every client gets a Close on
+//!   which its library returns when a server listens again, and the listeners close last.
 //! - **Everything is bounded.** Nothing that comes from the network can panic, block a shard, or
 //!   grow past a limit that has a name.
 //!
@@ -97,11 +97,11 @@
 //! 4. **Silence.** Once a second each connection is looked at: pinged after its app's
 //!    `ping_interval`, by `pusher:ping` and a WebSocket ping in one send, and closed with 4201 when
 //!    it answers neither.
-//! 5. **Closing.** Whoever begins: a Close frame is sent and awaited for three seconds. Without an
-//!    answer the socket is reset, because the kernel would keep its queue for minutes otherwise.
-//!    Subscriptions end at once, their homes are told, and presence members leave; so does who was
-//!    signed in. The slot is free when the last operation on it has completed, and its next user
-//!    has another generation.
+//! 5. **Closing.** Whichever side begins, a Close frame is sent and awaited for three seconds.
+//!    Without an answer the socket is reset, because the kernel would keep its queue for minutes
+//!    otherwise. Subscriptions end at once, their homes are told, presence members leave, and the
+//!    connection is signed out. The slot is free when the last operation on it has completed, and
+//!    its next user has another generation.
 
 // By floor, lowest first.
 pub mod frame;

@@ -9,18 +9,18 @@ use std::ops::{Index, IndexMut};
 
 pub use allowance::{Allowance, Gauge, Lease, Reading, reserve};
 
-/// Who holds memory, for one line of the budget.
+/// A holder of memory, for one line of the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// What for.
+    /// The purpose of the memory.
     pub name: &'static str,
-    /// How much, the allocator's rounding not counted.
+    /// The size, without the allocator's rounding.
     pub bytes: usize,
-    /// Of what there is one of these.
+    /// The kind of object that has one of these.
     pub per: Per,
 }
 
-/// What a [`Holder`] is counted by.
+/// The unit by which a [`Holder`] is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Per {
     /// A shard, with or without connections.
@@ -53,9 +53,9 @@ pub struct Bound {
 /// memory than it needs, and none twice while it grows.
 #[derive(Debug)]
 pub struct Chunked<T> {
-    /// Of a length that the compiler knows: a place in a chunk is not checked once more.
+    /// Chunks have a length that the compiler knows, which spares the bounds check inside a chunk.
     chunks: Vec<Box<[T; CHUNK]>>,
-    /// Entries behind it are there, but nobody's.
+    /// The number of entries in use. Those behind them exist, but have no owner.
     len: usize,
 }
 

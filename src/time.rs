@@ -1,5 +1,5 @@
-//! Floor 0. Time as values: whoever decides by time is handed `now`, nobody below the shard asks a
-//! clock.
+//! Floor 0. Time as values: code that decides by time is handed `now`, and no code below the shard
+//! asks a clock.
 
 use std::num::NonZeroU32;
 use std::ops::Add;

@@ -56,7 +56,7 @@ mod tests {
         assert!(off < shard / 20, "{shard} B: change SHARD_BYTES");
     }
 
-    /// Whoever makes a record larger changes this table, and knows what it costs.
+    /// A change that makes a record larger has to change this table, which shows what it costs.
     #[test]
     fn no_record_grows_unnoticed() {
         let expected = "\

@@ -48,7 +48,7 @@ struct Row {
     found: String,
     needed: String,
     verdict: Verdict,
-    /// What is wrong and what mends it, a line each.
+    /// The fault and its remedy, a line each.
     advice: Vec<String>,
 }
 
@@ -154,7 +154,7 @@ fn kernel(host: &Host) -> Row {
     }
 }
 
-/// What decides whether a ring may be had, then the steps of having one.
+/// The settings that decide whether this process may create a ring, then the steps of creating one.
 fn io_uring(host: &Host) -> Vec<Row> {
     let failed = host.uring.as_ref().err();
     let ring_refused = failed.is_some_and(|(stage, _)| *stage == Stage::Ring);

@@ -119,7 +119,7 @@ struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// Where the server was started, if it was started from here.
+    /// The origin of the server, if it was started from here.
     fn origin(self) -> Origin {
         let flags = Flags { env: self.env, config: self.config, ..Flags::default() };
         Origin { flags, environment: environment(), directory: PathBuf::from(".") }
@@ -146,9 +146,9 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// What clap calls an error includes the texts of `--help` and `--version`.
+/// Prints an error of clap. The texts of `--help` and `--version` are errors in clap's terms.
 fn explain(error: &clap::Error) -> ExitCode {
-    // With stdout or stderr closed there is nobody left to tell.
+    // With stdout or stderr closed there is no place left to report to.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
 }

@@ -21,7 +21,7 @@ use super::{EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
 /// Something was lost, doubled, overtaken, cut or refused.
 const EXIT_LOST: u8 = 1;
 
-/// What to do to which server.
+/// The arguments of `storm`: the plan, and the server to put under load.
 #[derive(Args)]
 pub(super) struct StormArgs {
     /// What to put under load
@@ -248,11 +248,11 @@ fn run_id() -> Option<u32> {
     getrandom::u32().ok()
 }
 
-/// How it goes: one line on a terminal, or a line every ten seconds.
+/// The progress of a storm: one line on a terminal, or a line every ten seconds.
 struct Progress {
     terminal: bool,
     lines: bool,
-    /// When the next line is due, in seconds of the storm.
+    /// The time at which the next line is due, in seconds of the storm.
     next_s: f64,
 }
 

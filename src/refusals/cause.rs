@@ -109,7 +109,7 @@ causes! {
     AuthSignature = "wrong channel or user signature",
     /// The signature is over other data than needed.
     AuthData = "signed data not valid",
-    /// A sign-in is missing, or one of somebody else came.
+    /// A sign-in is missing, or one of another user came.
     AuthUser = "signed in as nobody or as another user",
     /// A channel's name.
     ChannelName = "channel name not allowed",
@@ -123,7 +123,7 @@ causes! {
     MessageRate = "over the rate of messages",
     /// Client events that the app does not take, or not so.
     ClientEvent = "client event refused",
-    /// A client event of somebody who is not subscribed.
+    /// A client event of a connection that is not subscribed.
     NotMember = "client event without a subscription",
     /// A message that is not of the protocol.
     Malformed = "message not of the protocol",

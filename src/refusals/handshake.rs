@@ -17,7 +17,7 @@ pub enum Handshake<'a> {
     UnknownKey {
         /// As in the URL.
         key: &'a str,
-        /// Those that are served.
+        /// The apps that are served.
         apps: &'a Apps,
     },
     /// The app is switched off.

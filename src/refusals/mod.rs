@@ -191,7 +191,7 @@ impl Sender {
 struct Row {
     /// Its id, which stays the same for as long as the process lives. Empty: of no app.
     app: Box<str>,
-    /// By cause.
+    /// The counters, by cause.
     counters: Box<[Counter]>,
 }
 
@@ -212,8 +212,8 @@ struct Counter {
     told: AtomicBool,
     /// How many were not told since.
     withheld: AtomicU32,
-    /// When the control thread first saw it told, in its seconds; 0: it has not yet. Written by
-    /// that thread alone.
+    /// The time at which the control thread first saw it told, in its seconds; 0: it has not yet.
+    /// Written by that thread alone.
     since_s: AtomicU32,
 }
 

@@ -42,7 +42,7 @@ pub enum Request<'a> {
     UnknownAppId {
         /// As in the path.
         id: &'a str,
-        /// Those that are served.
+        /// The apps that are served.
         apps: &'a Apps,
     },
     /// The app is switched off.

@@ -33,7 +33,7 @@ use tokio::time::{sleep, timeout};
 use crate::config::Origin;
 use crate::version;
 
-/// What an answer starts with.
+/// The first word of an answer.
 const DONE: &str = "done ";
 const REFUSED: &str = "refused ";
 
@@ -43,7 +43,7 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest request in bytes: the words are short.
 const REQUEST_BYTES_MAX: usize = 4096;
 
-/// Peers that are listened to at a time: each is a command that somebody runs.
+/// Peers that are served at a time. Each is a command that an operator runs.
 const PEERS_MAX: usize = 16;
 
 /// How long the operator waits for an answer: longer than the server waits for its shards.
@@ -52,7 +52,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// After an accept that failed, as when no descriptor is left.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// The outcome of a request, in words for whoever asked.
+/// The outcome of a request, in words for the operator who asked.
 pub(super) type Verdict = Result<String, String>;
 
 /// The questions that a running server answers.
@@ -67,7 +67,7 @@ pub enum Question {
 impl Question {
     const ALL: [Self; 2] = [Self::Reload, Self::Status];
 
-    /// The word of the request, which is that of the command.
+    /// The word of the request, which is also the name of the command.
     const fn word(self) -> &'static str {
         match self {
             Self::Reload => "reload",
@@ -85,7 +85,7 @@ impl Question {
     }
 }
 
-/// A question, and the way back to whoever asked it and waits.
+/// A question, and the connection of the peer that waits for the answer.
 #[derive(Debug)]
 pub(super) struct Request {
     question: Question,
@@ -173,7 +173,7 @@ impl Request {
         self.question
     }
 
-    /// Tells what came of it. Whoever asked may have gone.
+    /// Tells the peer the outcome. The peer may have gone.
     pub(super) async fn answer(self, verdict: &Verdict) {
         tell(self.stream, verdict).await;
     }
@@ -239,7 +239,7 @@ fn connect(origin: &Origin) -> Result<Stream, AskError> {
     }
 }
 
-/// Whether a command of the user `own` believes a server of the user `server`. Whoever owns the
+/// Whether a command of the user `own` believes a server of the user `server`. The owner of the
 /// directory could change what a server reads there anyway, so root may believe that user too.
 const fn is_believed(server: u32, own: u32, owner: u32) -> bool {
     server == own || server == 0 || own == 0 && server == owner
@@ -250,7 +250,7 @@ const fn is_believed(server: u32, own: u32, owner: u32) -> bool {
 pub enum AskError {
     /// No server was started from there.
     NoServer,
-    /// Somebody else's process has the name of the server.
+    /// A process of another user has the name of the server.
     Stranger {
         /// The user id of the process.
         uid: u32,
@@ -367,7 +367,7 @@ mod tests {
         let mut requests = listen(&origin);
         for verdict in [Ok("3 apps".to_owned()), Err("no such setting".to_owned())] {
             for question in Question::ALL {
-                // One who says nothing holds nobody up.
+                // A peer that says nothing delays no other peer.
                 let _mute = connect(&origin).unwrap();
                 let asking = origin.clone();
                 let asked = tokio::task::spawn_blocking(move || ask(&asking, question));

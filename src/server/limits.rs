@@ -16,7 +16,7 @@ use crate::config::MemoryLimit;
 /// A resource limit of this process: a count, or bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// What holds now.
+    /// The value in force.
     pub soft: u64,
     /// How far the process may raise `soft` itself.
     pub hard: u64,
@@ -44,7 +44,8 @@ impl Limit {
     }
 }
 
-/// What became of the limit of open files at start. `Display` is one line with both numbers.
+/// The limit of open files before and after the start raised it. `Display` is one line with both
+/// numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaisedNofile {
     /// The limit as inherited.
@@ -81,7 +82,7 @@ pub fn raise_nofile() -> RaisedNofile {
     let before = Limit::nofile();
     if before.soft < before.hard {
         let hard = (before.hard != Limit::UNLIMITED).then_some(before.hard);
-        // What was granted is read back below, so the answer itself adds nothing.
+        // The limit in force is read back below, so the result itself adds nothing.
         let _refused = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
     }
     RaisedNofile { before, after: Limit::nofile() }
@@ -210,13 +211,13 @@ pub(super) fn memory_group() -> Option<MemoryGroup> {
 /// A control group that limits memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MemoryGroup {
-    /// In bytes.
+    /// The limit in bytes.
     pub(super) limit: u64,
     directory: PathBuf,
     names: MemoryNames,
 }
 
-/// What the files of a hierarchy are called.
+/// The names of the files of a hierarchy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MemoryNames {
     root: &'static str,
@@ -241,8 +242,9 @@ const V2: MemoryNames = MemoryNames {
 };
 
 impl MemoryGroup {
-    /// What the group has in use, in bytes: of all its processes, what the kernel holds for their
-    /// sockets included, and without what it would let go of before it ended one of them.
+    /// The bytes that the group has in use: those of all its processes, the kernel's memory for
+    /// their sockets included, without the caches that the kernel would drop before it killed one
+    /// of them.
     pub(super) fn used(&self) -> Option<u64> {
         self.used_by(&|path| fs::read_to_string(path).ok())
     }

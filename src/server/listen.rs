@@ -1,7 +1,7 @@
 //! Binding the listeners, before any shard starts: each TCP address once per shard
 //! (`SO_REUSEPORT`), each unix socket once for all. Or taking over those that a service manager
-//! opened: all shards accept from each of them, and nobody closes them, so that connections wait
-//! in their queues while the service restarts.
+//! opened: all shards accept from each of them, and no process closes them, so that connections
+//! wait in their queues while the service restarts.
 
 use std::fs;
 use std::io;
@@ -21,14 +21,14 @@ use crate::config::{Config, ListenAddr, Listener, ServerConfig, SocketAccess};
 use crate::front::address::Trusted;
 use crate::front::{Listeners, Listening, Opening};
 
-/// What the kernel may queue for a listener; it caps this at `net.core.somaxconn`.
+/// The connections that the kernel may queue for a listener; it caps this at `net.core.somaxconn`.
 const ACCEPT_QUEUE: i32 = 65_535;
 
 /// Stands for the path of a socket that has none.
 const ABSTRACT: &str = "(abstract)";
 
-/// A predecessor's listener was seen for 10 ms after its end. Short enough for whoever waits to
-/// read that another process has the port.
+/// A predecessor's listener was seen for 10 ms after its end. Short enough for an operator who
+/// waits to read that another process has the port.
 const LEFT_OVER_TIME: Duration = Duration::from_secs(1);
 const LEFT_OVER_PAUSE: Duration = Duration::from_millis(5);
 
@@ -39,7 +39,7 @@ pub(super) struct Bound {
     pub listeners: Vec<Listeners>,
     /// Unlinks the sockets' files.
     pub files: SocketFiles,
-    /// The sockets outlive the process, and with them whoever waits in their queues.
+    /// The sockets outlive the process, and with them the connections that wait in their queues.
     pub inherited: bool,
 }
 
@@ -227,7 +227,7 @@ fn must_listen(socket: &impl AsFd) -> io::Result<()> {
 impl Drop for SocketFiles {
     fn drop(&mut self) {
         for path in &self.0 {
-            // Somebody else may have removed it.
+            // Another process may have removed it.
             let _gone = fs::remove_file(path);
         }
     }
@@ -291,7 +291,7 @@ pub(super) fn believed_strangers(server: &ServerConfig) -> Option<String> {
     })
 }
 
-/// What to do about a refusal to listen.
+/// The advice to the operator after a refusal to listen.
 pub(super) fn advice(address: &ListenAddr, error: &io::Error) -> String {
     if let Some(fault) = Fault::within(error) {
         return fault.remedy.to_owned();

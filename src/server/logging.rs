@@ -1,7 +1,7 @@
 //! Floor 7. Where log lines go: one line per event, to stdout, never in anyone's way.
 //!
 //! - An event is formatted by the thread that has it and written by a thread of its own, so a
-//!   stdout that nobody reads (a stopped pager, a full pipe) blocks no shard.
+//!   stdout that no process reads (a stopped pager, a full pipe) blocks no shard.
 //! - What waits is bounded in bytes; lines over the bound are dropped, counted, and the count is
 //!   logged as soon as there is room.
 //! - Control characters and those that reorder text never reach stdout raw, whatever a client put
@@ -50,7 +50,7 @@ impl Drop for LogGuard {
     fn drop(&mut self) {
         let (done, flushed) = bounded(1);
         if self.0.sender.send(Entry::Flush(done)).is_ok() {
-            // Past the deadline nobody reads stdout: then the exit matters more than the lines.
+            // Past the deadline no process reads stdout: then the exit matters more than the lines.
             let _timeout = flushed.recv_timeout(FLUSH_DEADLINE);
         }
     }
@@ -73,7 +73,7 @@ impl LogLevel {
 /// warnings of the libraries below it. Call it once; when a log exists already, that one stays.
 ///
 /// # Errors
-/// When the writing thread cannot be started.
+/// The writing thread cannot be started.
 pub fn start(debug: bool, format: Format) -> io::Result<(LogGuard, LogLevel)> {
     let stdout = io::stdout();
     let ansi =
@@ -117,8 +117,8 @@ fn subscriber(
     (tracing_subscriber::registry().with(wanted).with(text).with(json), LogLevel(level))
 }
 
-/// The events that are logged: the one place where `debug` decides anything. Whoever would do work
-/// for a line at DEBUG asks `tracing::enabled!`.
+/// The events that are logged: the one place where `debug` decides anything. Code that would do
+/// work for a line at DEBUG asks `tracing::enabled!`.
 fn wanted(debug: bool) -> Targets {
     let level = if debug { Level::DEBUG } else { Level::INFO };
     Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), level)
@@ -133,7 +133,7 @@ struct Lines {
     ansi: bool,
 }
 
-/// What waits, shared by both ends of the queue.
+/// The bytes that wait and the lines that were lost, shared by both ends of the queue.
 #[derive(Debug, Default)]
 struct Backlog {
     bytes: AtomicUsize,
@@ -215,8 +215,8 @@ struct Written {
 }
 
 impl Written {
-    /// Writes lines until nobody can log any more. An output that fails (a closed pipe, a full
-    /// disk) loses lines, never the process: there is no better place to tell it.
+    /// Writes lines until no thread can log any more. An output that fails (a closed pipe, a full
+    /// disk) loses lines, never the process: there is no better place to report it.
     fn write_all_to(self, mut output: impl Write) {
         let mut batch = Vec::with_capacity(BATCH_BYTES);
         let mut flushes = Vec::new();

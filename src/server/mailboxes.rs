@@ -1,6 +1,6 @@
 //! Messages of the control thread that found a shard's mailbox full: they are delivered later, and
-//! the log names a shard that takes nothing. Nobody waits for it: neither a reload nor the watch of
-//! the memory nor a stop.
+//! the log names a shard that takes nothing. No task waits for it: neither a reload nor the watch
+//! of the memory nor a stop.
 
 use std::time::Duration;
 

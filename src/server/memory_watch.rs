@@ -25,7 +25,7 @@ use crate::shard::Message;
 use super::limits::{self, MemoryGroup};
 use super::tcp_memory::TcpMemory;
 
-/// How often somebody looks at most and at least: the files of a group cost 30 us.
+/// The shortest and the longest time between two measurements: the files of a group cost 30 us.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// The most bytes per second that are not charged to the allowance of shards: those that the kernel
@@ -103,7 +103,7 @@ async fn look_on(
     }
 }
 
-/// What is measured, and against what.
+/// The memory that is measured, and the limit that it is measured against.
 #[derive(Debug)]
 enum Measure {
     /// The control group against its limit.
@@ -121,7 +121,7 @@ fn lasts(reading: Reading) -> Duration {
 }
 
 impl Measure {
-    /// None when nobody is to look.
+    /// `None` if memory is not to be measured.
     fn of(limit: MemoryLimit) -> Option<Self> {
         match limit {
             MemoryLimit::None => None,

@@ -157,7 +157,7 @@ async fn control(
     let bus = shards.bus();
     tokio::spawn(mailboxes::deliver_late(bus.clone()));
     shards.until(|progress| progress.serving).await?;
-    // Before anybody is told that the server is up: a deployment may reload it at once.
+    // Before the server is reported as up: a deployment may reload it at once.
     let mut requests = admin::listen(origin);
     announce(config, host, &shards.cores());
     manager.ready(&server.starting_line());
@@ -304,7 +304,7 @@ fn setups(
     Ok((setups.collect(), outside))
 }
 
-/// What a shard holds with or without connections, its rings of the usual size.
+/// The memory that a shard holds with or without connections, with rings of the usual size.
 #[must_use]
 pub fn budget() -> Vec<Holder> {
     let holder = |name, bytes| Holder { name, bytes, per: Per::Shard };

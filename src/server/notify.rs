@@ -1,5 +1,5 @@
-//! What the service manager hears of the process, by the protocol of sd_notify(3): that it serves,
-//! that it reads its configuration anew, that it stops, and, if it watches, that all shards still
+//! The notices to the service manager, by the protocol of sd_notify(3): that the process serves,
+//! that it reads its configuration anew, that it stops, and, for a watchdog, that all shards still
 //! turn.
 //!
 //! Without `NOTIFY_SOCKET` in the environment nothing is ever sent.
@@ -143,7 +143,8 @@ fn watchdog_interval(usec: Option<String>, pid: Option<String>, own: u32) -> Opt
     (usec > 0).then(|| Duration::from_micros(usec.div_ceil(3)))
 }
 
-/// What the end of a process takes beyond its drain: the front's last requests, and the threads.
+/// The time that the end of a process takes beyond its drain: for the front's last requests, and
+/// for the threads.
 const STOP_MARGIN: Duration = Duration::from_secs(6);
 
 #[cfg(test)]

@@ -36,11 +36,11 @@ pub struct ServerStatus {
     pub pid: u32,
     /// Whether it serves or stops.
     pub state: State,
-    /// When it began to serve (RFC 3339, UTC).
+    /// The time at which it began to serve (RFC 3339, UTC).
     pub started_at: String,
     /// How long ago that was.
     pub uptime_s: u64,
-    /// Where it listens.
+    /// The addresses that it listens on.
     pub listeners: Vec<String>,
     /// Open WebSockets of all apps.
     pub connections: u64,
@@ -93,7 +93,7 @@ pub struct ShardStatus {
 
 /// The facts that the control thread knows, and the bus by which it asks for the rest.
 pub(super) struct Overview {
-    /// When it began to serve.
+    /// The time at which it began to serve.
     started: Instant,
     /// The same, as text.
     started_at: String,

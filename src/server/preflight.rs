@@ -1,8 +1,8 @@
 //! Floor 7. Can this host run Ringwave? Asked before anything else starts, because a ring that
-//! cannot be had must end in one line of cause and one of remedy, never in a backtrace.
+//! cannot be created must end in one line of cause and one of remedy, never in a backtrace.
 //!
-//! There is no fallback to epoll: it would be a second data plane to be proven, and whoever
-//! measures would measure the wrong one without knowing it.
+//! There is no fallback to epoll: it would be a second data plane to be proven, and benchmarks
+//! would measure the wrong one without notice.
 //!
 //! Order of use: [`raise_nofile`](super::limits::raise_nofile), then [`check`] (or
 //! [`Host::survey`], which reports instead of refusing), then [`Host::holds`] with the number of
@@ -20,7 +20,7 @@ use super::limits::{self, Limit};
 use super::status::Status;
 use super::tcp_memory::TcpMemory;
 
-/// What the host offers.
+/// The properties of the host that Ringwave depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// The kernel's release, as `uname -r` prints it.
@@ -51,7 +51,7 @@ pub struct Host {
     pub io_uring_disabled: Option<i64>,
     /// Length of the fixed file table that was tried.
     pub slots: u32,
-    /// Whether a ring with the flags, features, operations and table of a shard can be had, and
+    /// Whether a ring with the flags, features, operations and table of a shard can be created, and
     /// the step that failed.
     pub uring: Result<(), (Stage, HostError)>,
 }
@@ -72,9 +72,9 @@ pub enum Stage {
 /// Why this host cannot run Ringwave. `Display` is two lines, the cause and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostError {
-    /// What is wrong: one sentence.
+    /// The fault, in one sentence.
     pub cause: String,
-    /// What mends it: one sentence.
+    /// The remedy, in one sentence.
     pub remedy: String,
 }
 
@@ -97,7 +97,7 @@ pub const KERNEL_FLOOR: (u32, u32) = (6, 1);
 /// The first kernel whose file tables let go of a socket at once.
 const DIRECT_DESCRIPTORS: (u32, u32) = (6, 13);
 
-/// What the host offers, or why it is not enough.
+/// Surveys the host, and returns its properties if they are enough.
 ///
 /// # Errors
 /// The first cause that keeps Ringwave from running here.
@@ -157,7 +157,7 @@ impl Host {
     /// Whether the limit of open files has room for `shards` shards.
     ///
     /// # Errors
-    /// When it has not: shards could not open their rings and listeners.
+    /// The limit has no such room: shards could not open their rings and listeners.
     pub fn holds(&self, shards: usize) -> Result<(), HostError> {
         let needed = limits::descriptors_min(shards);
         if self.nofile.soft >= needed {
@@ -173,7 +173,7 @@ impl Host {
     }
 }
 
-/// What the host says about itself, for telling the causes of a refusal apart.
+/// Facts about the host that tell the causes of a refusal apart.
 #[derive(Clone, Debug, Default)]
 struct Clues {
     /// `uname -r`.
@@ -183,7 +183,7 @@ struct Clues {
     status: Status,
     /// `kernel.io_uring_disabled`.
     io_uring_disabled: Option<i64>,
-    /// `kernel.io_uring_group`; -1 is nobody.
+    /// `kernel.io_uring_group`; -1 is no group.
     io_uring_group: Option<i64>,
     /// Open files, soft.
     nofile: u64,

@@ -42,7 +42,7 @@ pub(super) struct Controls<'a> {
     pub(super) memory: watch::Sender<MemoryLimit>,
 }
 
-/// What is in force, and where to look for what comes next.
+/// The configuration in force, and where to read the next one.
 pub(super) struct Reload<'a> {
     origin: &'a Origin,
     controls: Controls<'a>,
@@ -52,7 +52,7 @@ pub(super) struct Reload<'a> {
     server: ServerConfig,
     /// The same as text, with the settings of apps.
     resolved: Vec<Resolved>,
-    /// What the operator has been told so far.
+    /// The notes that the operator has been given so far.
     notes: Vec<String>,
 }
 
@@ -80,9 +80,9 @@ impl<'a> Reload<'a> {
         &self.apps
     }
 
-    /// Reads the configuration, puts it in force, and tells the log, the service manager and
-    /// whoever asked what came of it. The last two once all shards have it, and without keeping the
-    /// caller waiting.
+    /// Reads the configuration, puts it in force, and reports the outcome to the log, the service
+    /// manager and the operator who asked. The last two hear of it once all shards have it, and the
+    /// caller does not wait for that.
     pub(super) fn run(&mut self, manager: &Arc<ServiceManager>, request: Option<Request>) {
         manager.reloading();
         let read = self.origin.load().and_then(|config| self.adopt(config));
@@ -133,8 +133,8 @@ impl<'a> Reload<'a> {
         Ok(Report { summary, changes, warnings })
     }
 
-    /// Hands what was adopted to everybody who works by it. The future has the shards that have not
-    /// taken it in time.
+    /// Hands the adopted configuration to all parts that work by it. The future returns the shards
+    /// that have not taken it in time.
     fn put_in_force(&self) -> impl Future<Output = Vec<ShardId>> + use<> {
         let Controls { courier, bus, shared, level, memory } = &self.controls;
         level.set_debug(self.server.debug);
@@ -148,7 +148,7 @@ impl<'a> Reload<'a> {
     }
 }
 
-/// What a reload comes to.
+/// The outcome of a reload.
 struct Report {
     summary: String,
     changes: Vec<String>,

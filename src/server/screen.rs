@@ -1,4 +1,4 @@
-//! What `ringwave start` shows when it serves: one screen, for the person who started it.
+//! The screen that `ringwave start` shows when it serves, for the operator who started it.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use crate::protocol::app::App;
 pub(super) fn print(config: &Config, host: &Host, placement: &str) {
     let text = text(config, host, placement);
     let mut out = io::stdout().lock();
-    // Without a reader on stdout there is nobody to tell.
+    // Without a reader on stdout there is no place to report to.
     let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 

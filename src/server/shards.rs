@@ -29,7 +29,7 @@ pub(super) struct Shards {
     started: Instant,
 }
 
-/// How far a shard has come. Each step stays reached.
+/// The progress of a shard. Each step stays reached.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// The core that it is pinned to; `None`: the scheduler places it.
@@ -40,7 +40,7 @@ pub(super) struct Progress {
     pub(super) emptied: bool,
     /// See [`Milestone::Drained`].
     pub(super) drained: bool,
-    /// When its drain closed a connection last.
+    /// The time at which its drain last closed a connection.
     last_close: Option<Duration>,
     /// Its thread has nothing left to do.
     ended: bool,
@@ -125,7 +125,7 @@ impl Shards {
         Some(self.started.elapsed().saturating_sub(last))
     }
 
-    /// From now on nobody finds the unix sockets.
+    /// Removes the files of the unix sockets: from now on no client finds them.
     pub(super) fn remove_socket_files(&mut self) {
         self.files = None;
     }

@@ -16,7 +16,7 @@ use tokio::signal::unix::{self, SignalKind};
 
 use super::status::{Status, has_terminal};
 
-/// What the process is asked for.
+/// A request to the process by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Read the configuration anew. Not during a drain.

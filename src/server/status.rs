@@ -4,7 +4,7 @@
 
 use std::fs;
 
-/// What the kernel says about this process. Read once, at start.
+/// The kernel's facts about this process. Read once, at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Status {
     /// `Seccomp`: 0 off, 1 strict, 2 filter.

@@ -3,12 +3,12 @@
 //!
 //! 1. Connections are closed, see [`Drain`]. Everything else goes on: publishes are answered, and
 //!    WebSockets that are opened wait for the end.
-//! 2. What takes longer is waited for while somebody still listens: requests that began before the
+//! 2. Slower work is waited for while the listeners are still open: requests that began before the
 //!    stop, and webhooks.
 //! 3. The listeners close, and behind them the threads.
 //!
-//! Sockets that outlive the process (systemd's) are left alone from the first step on: whoever
-//! connects waits in their queues for the successor.
+//! Sockets that outlive the process (systemd's) are left alone from the first step on: clients that
+//! connect wait in their queues for the successor.
 
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ const THREADS_GRACE: Duration = Duration::from_secs(2);
 /// are not back yet, and have what is left of [`RETURN`] until they are.
 const UNTIL_FIRST_RETURN: Duration = Duration::from_millis(500);
 
-/// Past that, they close this long after [`RETURN`]: everybody is back, has been told again, and
-/// stays away for as long once more.
+/// Past that, they close this long after [`RETURN`]: all clients are back, have been told again,
+/// and stay away for as long once more.
 const ALL_BACK: Duration = Duration::from_millis(150);
 
 /// The time over which closes are spread: the setting, or what this many connections ask for.
@@ -111,7 +111,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// How long the listeners are to stay open, so that nobody comes back who was closed, and finds
+/// How long the listeners have to stay open, so that no client that was closed comes back and finds
 /// none: clients return after [`RETURN`], and each time that they are told to.
 fn until_nobody_comes(since_last_close: Duration) -> Duration {
     let return_ms = RETURN.as_millis();

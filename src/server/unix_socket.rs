@@ -1,5 +1,5 @@
-//! The file of a unix socket: replaces the one that a dead server left, and lets nobody connect
-//! whom the configuration does not name, at no moment.
+//! The file of a unix socket: replaces the one that a dead server left, and at no moment lets a
+//! user connect whom the configuration does not name.
 //!
 //! A process that connects over a unix socket is believed about the address of its client, so the
 //! permissions of the file are what keeps other users of the host from choosing one. Therefore the
@@ -51,8 +51,8 @@ pub(super) fn admits_everyone(path: &Path) -> bool {
 const WRITE_OF_OTHERS: u32 = 0o002;
 const PASS_OF_OTHERS: u32 = 0o001;
 
-/// Sets owner, group and permissions of the file that is a socket. Links are not followed: whoever
-/// may write to the directory could put one there, to a file of somebody else.
+/// Sets owner, group and permissions of the file that is a socket. Links are not followed: a user
+/// who may write to the directory could put one there, to a file of another user.
 fn restrict(path: &Path, access: SocketAccess) -> io::Result<()> {
     let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::Socket {
@@ -84,7 +84,7 @@ fn remove_left_over(path: &Path) -> io::Result<()> {
     }
     match UnixStream::connect(path) {
         Ok(_live) => Err(io::ErrorKind::AddrInUse.into()),
-        // Only a connect tells whether somebody listens, and this user may not try.
+        // Only a connect tells whether a server listens, and this user may not try.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Fault::of(
             error,
             &format!("a socket of user {} is there, which this user may not use", found.uid()),

@@ -1,5 +1,5 @@
-//! What reaches this shard as the home of a channel, and what subscribers and webhooks are told of
-//! it.
+//! Handles the messages that reach this shard as the home of a channel, and tells subscribers and
+//! webhooks of them.
 //!
 //! Notices are made here because only a home knows what is true of a channel and in which order. An
 //! app without webhooks and counts costs the look at two bytes.
@@ -14,12 +14,12 @@ use crate::protocol::auth::Member;
 use crate::protocol::webhook::{EventKind, EventKinds};
 use crate::webhooks::{Notice, What};
 
-/// What an app wants to be told beside its messages.
+/// The notices that an app wants beside its messages.
 #[derive(Default)]
 struct Wanted {
-    /// By webhooks.
+    /// The kinds of events that its webhooks want.
     watched: EventKinds,
-    /// Its subscribers: how many they are.
+    /// Whether its subscribers are told their number.
     counts: bool,
 }
 

@@ -152,8 +152,8 @@ impl Core {
     fn unsubscribe<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, name: &str) {
         let Some((occupant, app)) = self.occupant(key) else { return };
         let socket_id = occupant.session.socket_id();
-        // Of any length: the limit may have been another one when the connection subscribed. What
-        // is no name is no channel of anybody's.
+        // The name may have any length: the limit may have been another one when the connection
+        // subscribed. No connection is subscribed to a channel whose name is not valid.
         let Ok(name) = ChannelName::parse(name, usize::MAX, false) else { return };
         let app = app.index;
         let channel = self.hash.key(app, name);
@@ -185,7 +185,7 @@ impl Core {
             return plane.owe(key, &error_frame(ProtocolError::NotMember));
         }
         let member = membership.and_then(|of| of.member);
-        // The home may still refuse the join. Where anybody may send, that changes nothing.
+        // The home may still refuse the join. Where every client may send, that changes nothing.
         let ticket = membership.and_then(|of| of.ticket).filter(|_| event.must_be_member);
         let joining = ticket.map(|ticket| JoiningSender { shard: self.id, conn: key, ticket });
         let user_id = member.map(|member| &*member.id_json);

@@ -2,10 +2,10 @@
 //! becomes of those that are opened meanwhile.
 //!
 //! pusher-js returns at once after 4200, and one second after 4100 to 4199, never later. When it
-//! finds the port closed then, it waits for 15 seconds. So a process that nobody follows at once
-//! sends 4102, and closes so that nobody comes back while nobody listens: the last closes share
-//! less than half a second, and whoever was closed before them is back before the end. Those are
-//! held, without a session, and told with the last ones.
+//! finds the port closed then, it waits for 15 seconds. So a process without an immediate successor
+//! sends 4102, and times its closes so that no client comes back while no process listens: the last
+//! closes share less than half a second, and clients that were closed before them are back before
+//! the end. Those are held, without a session, and told with the last ones.
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ pub const RETURN: Duration = Duration::from_secs(1);
 /// the rest of the stop and for the start of the next process.
 const LAST_CLOSES: Duration = Duration::from_millis(250);
 
-/// Before the last closes, until everybody else has come back and is held: the rest of [`RETURN`],
-/// and a round trip.
+/// The pause before the last closes, until all other clients have come back and are held: the rest
+/// of [`RETURN`], and a round trip.
 const PAUSE: Duration = Duration::from_millis(900);
 
 /// How long clients may take to answer their Close frames when the port is closed until they have:
@@ -90,9 +90,9 @@ impl Drain {
 pub(super) struct Draining {
     drain: Drain,
     started: Millis,
-    /// When connections were closed last, or looked at for it.
+    /// The time at which connections were last closed, or checked for it.
     looked: Option<Millis>,
-    /// When the last connection was closed.
+    /// The time at which the last connection was closed.
     closed_at: Option<Millis>,
     /// Connections at the start.
     connections: usize,
@@ -168,7 +168,7 @@ impl<R: Ring> Shard<R> {
         self.draining() && self.plane.open_connections() == 0 && !self.has_work()
     }
 
-    /// When the drain has closed a connection last.
+    /// The time at which the drain last closed a connection.
     #[must_use]
     pub fn last_close(&self) -> Option<Millis> {
         self.core.timers.draining()?.closed_at

@@ -79,7 +79,7 @@ impl Gathers {
             }
             (Gather::Channel(_), Told::Channel(state)) => {
                 if let Some(Gather::Channel(reply)) = self.open.remove(&question) {
-                    // Whoever asked may have gone.
+                    // The request may have been dropped meanwhile.
                     let _gone = reply.send(state);
                 }
             }
@@ -92,7 +92,7 @@ impl Gathers {
         }
     }
 
-    /// The last part of an answer is in. Whoever asked may have gone.
+    /// The last part of an answer is in. The request may have been dropped meanwhile.
     fn finish(&mut self, question: u32) {
         match self.open.remove(&question) {
             Some(Gather::Publish { states, reply, .. }) => drop(reply.send(Ok(states))),

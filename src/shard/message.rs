@@ -1,4 +1,4 @@
-//! What shards tell each other.
+//! The messages between shards.
 
 use std::sync::Arc;
 
@@ -68,20 +68,20 @@ pub struct Counts {
 /// A question that came in over one shard's API.
 #[derive(Debug)]
 pub struct Ask {
-    /// Who wants to know.
+    /// The shard that asks.
     pub shard: ShardId,
     /// The asker's number for it.
     pub question: u32,
-    /// What.
+    /// The question.
     pub what: Question,
 }
 
-/// What one shard can ask another.
+/// A question that one shard can ask another.
 #[derive(Debug)]
 pub enum Question {
     /// The state of a channel at home there.
     Channel(ChannelKey),
-    /// Who is present in a channel at home there.
+    /// The members of a presence channel at home there.
     Users(ChannelKey),
     /// The occupied channels at home there whose names begin with this.
     Occupied(AppIndex, Arc<str>),
@@ -95,11 +95,11 @@ pub enum Question {
 pub struct Answer {
     /// The asker's number for the question.
     pub question: u32,
-    /// What was asked for.
+    /// The answer.
     pub what: Told,
 }
 
-/// What an [`Answer`] tells.
+/// The content of an [`Answer`].
 #[derive(Debug)]
 pub enum Told {
     /// The state of the channel.

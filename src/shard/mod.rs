@@ -63,11 +63,11 @@ use timers::Timers;
 /// Messages taken from the mailbox per turn, so that sockets and timers keep their share.
 const MESSAGES_PER_TURN: usize = 4096;
 
-/// What an idle connection costs here, beside the plane and the channels.
+/// The memory of an idle connection here, beside the plane and the channels.
 pub const BUDGET: [Holder; 1] =
     [Holder { name: "session", bytes: size_of::<Option<Occupant>>(), per: Per::Connection }];
 
-/// What a shard is made of.
+/// The parts that a shard is made of.
 #[derive(Debug)]
 pub struct ShardParts {
     /// The configuration at the start.
@@ -218,7 +218,8 @@ impl<R: Ring> Shard<R> {
         self.take_closed();
         self.plane.flush();
         self.take_closed();
-        // Connections that ended while they were sent to: nobody may sleep over their leaving.
+        // Connections may have ended while they were sent to: their leaves must wake the shards
+        // that they go to.
         self.core.port.flush();
     }
 
@@ -354,9 +355,9 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// What the shard told itself in this turn takes effect in it. Ends: a message makes others
-    /// only on the way join, publish, deliver, from a refused join to the leave that acknowledges
-    /// it, and from users to their home and back.
+    /// Messages of the shard to itself take effect in the turn that sent them. The loop ends,
+    /// because a message makes others only on the way join, publish, deliver, from a refused join
+    /// to the leave that acknowledges it, and from users to their home and back.
     fn take_own_messages(&mut self) {
         while let Some(message) = self.core.port.receive_own() {
             self.core.message(&mut self.plane, message);

@@ -53,7 +53,7 @@ const FRONT_STOP_TIMEOUT: Duration = Duration::from_millis(500);
 /// done (some 300 us) than worth a delay, and the event of a lone request leaves before its answer.
 const ANSWER_FIRST: usize = 64;
 
-/// What a shard's thread needs.
+/// Everything that a shard's thread needs.
 #[derive(Debug)]
 pub struct Setup {
     /// The shard's state.
@@ -66,7 +66,7 @@ pub struct Setup {
     pub started: Instant,
 }
 
-/// What a shard tells the control thread.
+/// The progress that a shard reports to the control thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Milestone {
     /// It accepts.
@@ -74,7 +74,7 @@ pub enum Milestone {
     /// Its drain has closed all connections, and all requests are answered that began before it.
     /// It may accept still. The time of the last close, by the process' clock.
     Emptied(Option<Millis>),
-    /// Everybody has been told, and nobody is accepted any more.
+    /// All clients have been told, and no connection is accepted any more.
     Drained,
 }
 
@@ -151,7 +151,7 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
     Ok(())
 }
 
-/// How far a stop has come.
+/// The progress of a stop.
 #[derive(Default)]
 struct Stopping {
     /// The token of requests that began before the drain.
@@ -210,7 +210,7 @@ fn elapsed_ms(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What wakes the loop.
+/// The sources that wake the loop.
 struct Sleep {
     wake: AsyncFd<OwnedFd>,
     /// Expires every [`Self::period`].
@@ -260,7 +260,7 @@ impl Sleep {
         woken |= took_edge(&self.wake, context);
         if took_edge(&self.timer, context) {
             woken = true;
-            // A timer that nobody reads does not expire again (fs/timerfd.c).
+            // A timer that is not read does not expire again (fs/timerfd.c).
             let _none_yet = rustix::io::read(&self.timer, &mut [0; size_of::<u64>()]);
         }
         if woken { Poll::Ready(()) } else { Poll::Pending }
@@ -290,9 +290,9 @@ fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 struct Handle(Rc<Inbox>);
 
 struct Inbox {
-    /// As of the last turn.
+    /// The apps, as of the last turn.
     apps: RefCell<Arc<Apps>>,
-    /// As of the last turn: what the front's settings were made of.
+    /// The settings that `settings` was made of, as of the last turn.
     front: RefCell<Arc<front::Settings>>,
     /// The same as the front has them: without a counter that all shards write.
     settings: CurrentSettings,
@@ -306,15 +306,15 @@ struct Inbox {
     started: Instant,
     /// Wakes the loop.
     waker: RefCell<Option<Waker>>,
-    /// As of the last turn.
+    /// The number of free slots, as of the last turn.
     free_slots: Cell<usize>,
-    /// Of these, how many are for handshakes under way.
+    /// How many of the free slots are reserved for handshakes under way.
     reserved_slots: Rc<Cell<usize>>,
-    /// As of the last turn.
+    /// Whether the shard was overloaded, as of the last turn.
     overloaded: Cell<bool>,
-    /// As of the last turn.
+    /// The memory that is left, as of the last turn.
     headroom: Cell<Headroom>,
-    /// As of the last turn.
+    /// The fate of WebSockets that are opened now, `None` without a drain, as of the last turn.
     newcomers: Cell<Option<Newcomers>>,
     /// The token that each request holds while it is answered.
     requests: RefCell<InFlight>,

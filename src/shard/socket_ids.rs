@@ -20,7 +20,7 @@ pub struct SocketIds {
     random: Random,
 }
 
-/// What hides the place in an id.
+/// The mask that hides the place in an id.
 #[derive(Clone, Debug)]
 enum Mask {
     Keyed(RandomState),
@@ -43,7 +43,7 @@ impl SocketIds {
         Self { mask: Mask::Keyed(RandomState::new()), random: Random::System(Vec::new()) }
     }
 
-    /// For a simulation: the same ids in every run, and no secret of anybody's.
+    /// For a simulation: the same ids in every run, and no secret.
     #[must_use]
     pub const fn seeded(seed: u64) -> Self {
         Self { mask: Mask::Seeded, random: Random::Seeded(Dice::new(seed)) }
@@ -54,7 +54,7 @@ impl SocketIds {
     /// # Errors
     /// The system has no random numbers (`getrandom(2)`).
     pub fn name(&mut self, shard: ShardId, slot: u32) -> io::Result<SocketId> {
-        // 63 bits, and not zero: that is nobody's.
+        // 63 bits, and not zero, which is in no connection's id.
         let high = (self.random()? >> 1).max(1);
         let place = (u64::from(shard.0) << 24) | u64::from(slot & 0x00ff_ffff);
         Ok(SocketId { high, low: place ^ self.mask_of(high) })

@@ -1,5 +1,5 @@
-//! What happens by time: pings, their deadlines, connections that never show a signature, cached
-//! events that expire, numbers of subscribers that pause.
+//! The events that time causes: pings, their deadlines, connections that never show a signature,
+//! cached events that expire, numbers of subscribers that pause.
 //!
 //! Connections are not kept in timer lists: a sweep looks at each once per second, which spreads
 //! pings and costs no memory. A shard with many of them looks at a tenth per tick; one with few
@@ -45,7 +45,7 @@ const FORGOTTEN_PER_TICK: usize = 1000;
 /// The timers of one shard.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    /// When the last tick was.
+    /// The time of the last tick.
     ticked: Millis,
     /// The next slot of the sweep.
     cursor: u32,
@@ -55,19 +55,19 @@ pub(super) struct Timers {
     stop: bool,
 }
 
-/// When a burst is over and what it left is given back: a shard that does nothing more would hold
-/// it for good.
+/// Tells when the memory that a burst left is to be given back: a shard that does nothing more
+/// would hold it for good.
 #[derive(Debug, Default)]
 struct Tidying {
-    /// When it was done last.
+    /// The time of the last one.
     done: Millis,
-    /// What the shard held then.
+    /// The figures of the shard at that time.
     held: Held,
-    /// How often it is still to be done although nothing changes.
+    /// How many more are to follow although nothing changes.
     again: u32,
 }
 
-/// What changes with a burst, on whichever shard it began.
+/// The figures that change with a burst, on whichever shard it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Held {
     /// Connections that ever came.

@@ -2,9 +2,9 @@
 //!
 //! The home of a channel knows how many are subscribed, and only the shard of the connection that
 //! an event excepts (the sender of a client event, `socket_id` of a publish) knows whether that one
-//! is among them. So the home writes the line if nobody is excepted, and otherwise asks that shard
-//! to. Without `--debug` none of this happens: a publish costs one load more, and no message has a
-//! field for it.
+//! is among them. So the home writes the line if no connection is excepted, and otherwise asks that
+//! shard to. Without `--debug` none of this happens: a publish costs one load more, and no message
+//! has a field for it.
 
 use std::borrow::Cow;
 

@@ -100,7 +100,7 @@ impl Core {
             self.note_ending(key, Ending::AuthenticationTimeout(timeout.as_secs()));
             self.end(plane, key, ProtocolError::AuthenticationTimeout);
         } else {
-            // Who connected while the app still wanted it is let off, too.
+            // A client that connected while the app still wanted it is let off, too.
             self.authenticated(key.slot);
         }
     }

@@ -110,7 +110,7 @@ pub fn run(plan: &Plan, progress: &mut dyn FnMut(&str, &Sample)) -> Result<Outco
     })
 }
 
-/// Whether somebody listens, found out by a connection that says nothing: a storm without a server
+/// Finds out whether a server listens, by a connection that says nothing: a storm without a server
 /// would only count its own failures.
 fn find_server(address: SocketAddr) -> Result<(), StormError> {
     let connected = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT);
@@ -158,7 +158,7 @@ impl Memory {
     }
 }
 
-/// What was counted and used up to a moment.
+/// The counts and the resource usage up to a moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Mark {
     pub(super) at_ns: u64,

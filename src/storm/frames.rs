@@ -45,7 +45,7 @@ fn frame(first: u8, payload: &[u8]) -> Bytes {
     Bytes::from(out)
 }
 
-/// What a frame of the server is.
+/// The kind of a frame of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     /// Text, binary, or more of either.
@@ -54,7 +54,7 @@ pub(super) enum Op {
     Close,
     /// A ping frame.
     Ping,
-    /// A pong frame, or an opcode that nobody knows.
+    /// A pong frame, or an unknown opcode.
     Other,
 }
 

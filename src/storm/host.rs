@@ -1,4 +1,4 @@
-//! What the server costs, as `/proc` tells it (proc_pid_stat(5), proc_pid_status(5)).
+//! The cost of the server, as `/proc` tells it (proc_pid_stat(5), proc_pid_status(5)).
 
 use std::fs;
 
@@ -9,7 +9,7 @@ pub(super) fn described(cores: u32) -> String {
     format!("{name}, {cores} core{}, Linux {kernel}", if cores == 1 { "" } else { "s" })
 }
 
-/// What a process and its descendants have used.
+/// The resources that a process and its descendants have used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Usage {
     /// CPU seconds in user mode.
@@ -21,7 +21,7 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// Of a process and its descendants, now; nothing when it is gone.
+    /// The usage of a process and its descendants until now; `None` when the process is gone.
     pub(super) fn of(pid: u32) -> Option<Self> {
         let mut usage = Self::default();
         read_stat(pid)?;
@@ -56,7 +56,7 @@ pub(super) fn private_memory(pid: u32) -> Option<u64> {
 /// Memory of the whole host.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct HostMemory {
-    /// Bytes that can still be had (`MemAvailable`).
+    /// Bytes that are available (`MemAvailable`).
     pub(super) available: u64,
     /// Bytes in kernel objects (`Slab`): sockets among them.
     pub(super) slab: u64,
@@ -73,7 +73,7 @@ impl HostMemory {
 
 /// `USER_HZ`: 100 on every architecture that Linux still has.
 const TICKS_PER_S: f64 = 100.0;
-/// What `/proc` counts resident memory in, wherever Ringwave runs.
+/// The unit in which `/proc` counts resident memory, wherever Ringwave runs.
 const PAGE: u64 = 4096;
 
 /// A process and its descendants.

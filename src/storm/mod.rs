@@ -1,7 +1,7 @@
 //! Floor 4. The load generator, `ringwave storm`: many clients of any server that speaks the Pusher
 //! protocol, on `ring/` alone, so that it costs far less than what it measures.
 //!
-//! What a figure of it rests on:
+//! Its figures rest on these rules:
 //! - Every message carries a `stamp`: who sent it, the how-manieth it is, and when it was *meant*
 //!   to be sent. Latency is counted from there, so that a server (or a storm) that falls behind its
 //!   schedule shows it: free of coordinated omission.

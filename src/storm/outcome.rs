@@ -1,4 +1,4 @@
-//! What a storm has found: figures and the verdict.
+//! The findings of a storm: figures and the verdict.
 
 mod table;
 
@@ -37,9 +37,9 @@ pub struct Outcome {
     pub handshake_us: Option<Latency>,
     /// From the intended publish to the API's answer, in microseconds.
     pub publish_us: Option<Latency>,
-    /// What it cost the server, when its process was named.
+    /// The cost to the server, if its process was named.
     pub server: Option<ServerFigures>,
-    /// What it cost this process.
+    /// The cost to this process.
     pub storm: StormFigures,
     /// How long each round of `reconnect` took until all were back, in seconds.
     pub rounds_s: Vec<f64>,
@@ -49,7 +49,7 @@ pub struct Outcome {
     pub delivery_seconds: Vec<Point>,
     /// Latency of handshakes by second, in microseconds.
     pub handshake_seconds: Vec<Point>,
-    /// What went wrong in words, and how often.
+    /// The problems in words, each with the number of its occurrences.
     pub problems: BTreeMap<String, u64>,
 }
 
@@ -66,7 +66,7 @@ pub struct RunFigures {
     pub version: &'static str,
 }
 
-/// What was asked for.
+/// The plan as it was asked for.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PlanFigures {
     connections: u32,
@@ -82,7 +82,7 @@ pub struct PlanFigures {
     rings: usize,
 }
 
-/// What became of the connections.
+/// The fate of the connections.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ConnectionFigures {
     /// Subscribed at the end of the ramp.
@@ -95,7 +95,7 @@ pub struct ConnectionFigures {
     pub cut: u64,
     /// Stopped reading.
     pub slow: u64,
-    /// Of those, closed by the server.
+    /// Stopped reading and were closed by the server.
     pub slow_closed: u64,
     /// From the first connect until the ramp was over, in seconds.
     pub ramp_s: f64,
@@ -105,7 +105,7 @@ pub struct ConnectionFigures {
     pub churn_per_s: f64,
 }
 
-/// What became of the messages.
+/// The fate of the messages.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct MessageFigures {
     /// Taken by the server, or whispered.
@@ -126,7 +126,7 @@ pub struct MessageFigures {
     pub unpublished: u64,
     /// Requests that the server refused for a while.
     pub refused: u64,
-    /// Of another storm on the same channels.
+    /// Belonged to another storm on the same channels.
     pub foreign: u64,
 }
 
@@ -151,7 +151,7 @@ pub struct Latency {
     pub curve: Vec<(f64, u64)>,
 }
 
-/// What it cost the server.
+/// The cost of a storm to the server.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ServerFigures {
     /// CPU microseconds (user, system) per delivery.
@@ -174,7 +174,7 @@ pub struct ServerFigures {
     pub memory_end: u64,
 }
 
-/// What it cost this process, and the host.
+/// The cost of a storm to this process, and to the host.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StormFigures {
     /// Cores in use while the scenario ran.
@@ -183,14 +183,14 @@ pub struct StormFigures {
     pub cpu_us_per_delivery: Option<f64>,
     /// Own memory per connection, in bytes.
     pub bytes_per_connection: Option<f64>,
-    /// What the host's kernel objects grew by per connection, in bytes: both ends of a loopback
+    /// Growth of the host's kernel objects per connection, in bytes: both ends of a loopback
     /// connection, and whatever else the host did.
     pub slab_bytes_per_connection: Option<f64>,
-    /// What the host's available memory shrank by per connection, in bytes.
+    /// Decrease of the host's available memory per connection, in bytes.
     pub host_bytes_per_connection: Option<f64>,
 }
 
-/// What happened since the sample before.
+/// The figures since the previous sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Sample {
     /// Seconds since the storm began.
@@ -229,7 +229,7 @@ pub(super) struct Marks {
     pub(super) end: Mark,
 }
 
-/// What threads hand over at their end, merged.
+/// The results that threads hand over at their end, merged.
 pub(super) struct Sums {
     pub(super) deliveries: Histogram<u64>,
     pub(super) handshakes: Histogram<u64>,

@@ -1,4 +1,4 @@
-//! What a storm is to do. Plain values, and the arithmetic on them.
+//! The plan of a storm: plain values, and the arithmetic on them.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::stamp::STAMP_LEN;
 use super::target::Target;
 
-/// What is put under load. The texts are those of `--help`.
+/// The scenario, which decides what is put under load. The texts are those of `--help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     /// Connect and subscribe, then hold
@@ -81,7 +81,7 @@ impl Sources {
         }
         let size = 1u32 << (32 - bits);
         let base = first.to_bits() & !(size - 1);
-        // Network and broadcast address of a range are nobody's.
+        // No host has the network or the broadcast address of a range.
         let (base, count) = if size > 2 { (base + 1, size - 2) } else { (base, size) };
         Some(Self::Range { first: Ipv4Addr::from_bits(base), count })
     }
@@ -107,7 +107,7 @@ impl Sources {
     }
 }
 
-/// What the host gives to each ring.
+/// The resources that the host gives to each ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// The longest file table: `RLIMIT_NOFILE`.
@@ -123,7 +123,7 @@ pub struct Room {
 pub struct Plan {
     /// The command line that asked for it, without secrets, for the report.
     pub command: String,
-    /// What is put under load.
+    /// The scenario.
     pub scenario: Scenario,
     /// The server.
     pub target: Target,
@@ -170,7 +170,7 @@ pub struct Plan {
     pub grace: Duration,
     /// The server, to read its CPU time and memory.
     pub pid: Option<u32>,
-    /// What the host gives.
+    /// The resources that the host gives to each ring.
     pub room: Room,
 }
 
@@ -277,8 +277,8 @@ impl Plan {
     }
 }
 
-/// Of the 28,232 ports that a source address has by default: few enough that a free one is found at
-/// once.
+/// The ports that are used of the 28,232 that a source address has by default: few enough that a
+/// free one is found at once.
 const PORTS_PER_SOURCE: u32 = 8192;
 
 #[cfg(test)]

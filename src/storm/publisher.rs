@@ -39,7 +39,7 @@ const ATTEMPTS_MAX: u32 = 600;
 /// microseconds.
 ///
 /// # Errors
-/// No ring could be had.
+/// The ring could not be created.
 pub(super) fn run(plan: &Plan, shared: &Shared, thread: usize) -> io::Result<Histogram<u64>> {
     let mut publisher = Publisher::new(plan, shared)?;
     while publisher.turn() {
@@ -53,9 +53,9 @@ struct Publisher<'a> {
     shared: &'a Shared,
     wire: Wire,
     apis: Vec<Api>,
-    /// When each connection has something to send.
+    /// The times at which connections have something to send, with their numbers.
     due: BinaryHeap<Reverse<(u64, u32)>>,
-    /// By channel.
+    /// The names of the channels, by number.
     names: Vec<String>,
     /// The body of the next request.
     body: Vec<u8>,
@@ -74,12 +74,12 @@ struct Api {
     receiving: bool,
     sending: bool,
     schedule: Schedule,
-    /// Of the next message.
+    /// The channel of the next message.
     channel: u32,
     lane: u16,
     /// Memory of requests, reused.
     memory: BytesMut,
-    /// What has come of an answer.
+    /// The bytes of an answer that have arrived so far.
     answer: Vec<u8>,
     request: Option<Request>,
     /// The request waits for the connection to end, to be sent on a new one.

@@ -7,7 +7,7 @@ use super::clock::NS_PER_S;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
     start_ns: u64,
-    /// In all, per second.
+    /// The rate of all together, per second.
     rate: f64,
     /// The number of the next one among all that share the rate.
     next: u64,
@@ -22,7 +22,7 @@ impl Schedule {
         Self { start_ns, rate, next: index as u64, step: of as u64 }
     }
 
-    /// When the next one is due.
+    /// The time at which the next one is due.
     pub(super) fn due_ns(&self) -> u64 {
         if self.rate > 0.0 {
             self.start_ns + (self.next as f64 / self.rate * NS_PER_S as f64) as u64

@@ -1,4 +1,5 @@
-//! What a subscriber got of one sender: what is missing, came twice, or came out of order.
+//! The messages that a subscriber got from one sender, to count those that are missing, came twice,
+//! or came out of order.
 
 /// The sequence of one sender as one subscriber sees it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -11,7 +12,7 @@ pub(super) struct Sequence {
     window: u64,
 }
 
-/// What an arrival means.
+/// The meaning of an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
     /// The next one.

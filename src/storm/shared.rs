@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::clock::NS_PER_S;
 use super::plan::Plan;
 
-/// What all threads do at present.
+/// The stage that all threads are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Stage {
@@ -24,7 +24,7 @@ pub(super) enum Stage {
     Stop,
 }
 
-/// What a thread counts.
+/// The counts that a thread keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Count {
@@ -36,7 +36,7 @@ pub(super) enum Count {
     Failed,
     /// Subscribed connections that the server closed or lost.
     Cut,
-    /// Of those that stopped reading: closed by the server.
+    /// Connections that stopped reading and were closed by the server.
     SlowClosed,
     /// Connections that stopped reading.
     Slow,
@@ -104,9 +104,9 @@ struct Board([AtomicU64; COUNTS]);
 #[derive(Debug)]
 pub(super) struct Shared {
     stage: AtomicU8,
-    /// When the storm began.
+    /// The time at which the storm began.
     pub(super) began_ns: u64,
-    /// When the scenario runs.
+    /// The times from which and until which the scenario runs.
     pub(super) run_from_ns: AtomicU64,
     pub(super) run_until_ns: AtomicU64,
     /// How often all have been told to drop, and when last.
@@ -119,7 +119,7 @@ pub(super) struct Shared {
     pub(super) deliveries: Mutex<Timeline>,
     /// Time from the intended connect to the subscription, by second.
     pub(super) handshakes: Mutex<Timeline>,
-    /// What went wrong, in words, and how often.
+    /// The problems in words, each with the number of its occurrences.
     problems: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -244,7 +244,7 @@ impl Timeline {
         self.settled = self.settled.max(before);
     }
 
-    /// What is settled.
+    /// The points of the seconds that are settled.
     pub(super) fn points(&self) -> &[Point] {
         &self.points
     }
@@ -254,7 +254,7 @@ impl Timeline {
 #[derive(Debug)]
 pub(super) struct Meter {
     total: Histogram<u64>,
-    /// Of `second`, not in `total` yet.
+    /// The latencies of `second`, which are not in `total` yet.
     current: Histogram<u64>,
     second: u64,
 }

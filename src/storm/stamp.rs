@@ -1,7 +1,8 @@
-//! What a message says of itself: text of fixed width that needs no escape in JSON, so that it is
-//! found in a frame without parsing it, however the server wraps, escapes or orders its fields.
+//! The stamp of a message: text of fixed width that needs no escape in JSON, so that it is found in
+//! a frame without parsing it, however the server wraps, escapes or orders its fields.
 
-/// Who sent a message, the how-manieth of that sender on that channel, and when it was meant to go.
+/// The sender of a message, its number among that sender's messages on that channel, and the time
+/// at which it was meant to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     /// The storm that sent it.
@@ -12,14 +13,15 @@ pub(super) struct Stamp {
     pub(super) lane: u16,
     /// Counts from 0 per channel and lane.
     pub(super) sequence: u32,
-    /// On [`now_ns`](super::clock::now_ns).
+    /// The time by [`now_ns`](super::clock::now_ns).
     pub(super) intended_ns: u64,
 }
 
 /// Length of a stamp in bytes.
 pub(super) const STAMP_LEN: usize = MARK.len() + 8 + 8 + 4 + 8 + 16;
 
-/// What a stamp begins with. No digit of it is hexadecimal, so it begins nowhere else.
+/// The beginning of a stamp. None of its characters is a hexadecimal digit, so it occurs nowhere
+/// else in a stamp.
 const MARK: &[u8] = b"~rw";
 
 impl Stamp {

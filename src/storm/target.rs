@@ -20,7 +20,7 @@ use super::stamp::Stamp;
 pub struct Target {
     /// Connections take turns on them.
     addresses: Vec<SocketAddr>,
-    /// For the `Host` header.
+    /// The value of the `Host` header.
     host: String,
     /// Path prefix: empty, or `/` and more without a `/` at the end.
     prefix: String,
@@ -84,13 +84,13 @@ impl Target {
         Ok(Self { addresses, host, prefix, app_id, key, key_encoded, secret: Secret::new(secret) })
     }
 
-    /// Where connection number `index` goes.
+    /// The address that connection number `index` goes to.
     #[must_use]
     pub fn address(&self, index: u32) -> SocketAddr {
         self.addresses[index as usize % self.addresses.len()]
     }
 
-    /// Where connections go, in turns.
+    /// The addresses that connections go to, in turns.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -163,7 +163,7 @@ impl Target {
     }
 }
 
-/// Who joins a presence channel.
+/// A member that joins a presence channel.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Member {
     /// Its id.

@@ -39,7 +39,7 @@ impl Wire {
     /// A ring with room for so many sockets.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel refuses the ring.
     pub(super) fn new(slots: u32, direct_descriptors: bool) -> io::Result<Self> {
         let ring = Uring::new(&UringSizes {
             slots: slots.max(1),
@@ -55,7 +55,7 @@ impl Wire {
     /// waits in the kernel; whether it connects is told by its receive.
     ///
     /// # Errors
-    /// What the kernel says; the slot stays free.
+    /// The kernel refuses the socket; the slot stays free.
     pub(super) fn open(
         &mut self,
         slot: u32,

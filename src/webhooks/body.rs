@@ -6,12 +6,12 @@ use serde_json::value::RawValue;
 
 use super::{Notice, What};
 
-/// What stands before the events of a body. `time_ms` is Unix time.
+/// The part of a body before its events. `time_ms` is Unix time.
 pub(super) fn opening(time_ms: u64) -> String {
     format!(r#"{{"time_ms":{time_ms},"events":["#)
 }
 
-/// What stands behind the events of a body.
+/// The part of a body behind its events.
 pub(super) const CLOSING: &[u8] = b"]}";
 
 /// A body of ours with another time. Pusher's library for Python takes none that is older than five
@@ -51,7 +51,7 @@ pub(super) fn event(notice: &Notice) -> Vec<u8> {
             event.user_id = whisper.user_id.as_deref();
         }
     }
-    // Of texts and a number, into memory: there is nothing that could fail.
+    // Texts and a number are serialized into memory: nothing can fail.
     serde_json::to_vec(&event).unwrap_or_default()
 }
 

@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// Threads that look up names; they end when idle.
 const RESOLVERS_MAX: usize = 4;
 
-/// What a courier needs to know.
+/// The settings of a courier.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Bytes of events that may wait for one endpoint.
@@ -100,7 +100,7 @@ impl Courier {
     }
 }
 
-/// What the thread works with.
+/// The state of the thread.
 struct Round {
     started: Instant,
     dispatch: Dispatch,
@@ -110,13 +110,13 @@ struct Round {
     /// Connections that are not in use.
     lines: HashMap<LaneId, Line>,
     on_their_way: JoinSet<Returned>,
-    /// Whose batch each of these is.
+    /// The lane of each task in `on_their_way`.
     lanes: HashMap<task::Id, LaneId>,
     /// Endpoints whose failure was logged.
     failing: HashSet<LaneId>,
 }
 
-/// A line comes back with what became of its batch.
+/// A line that comes back, with the result of its batch.
 type Returned = (LaneId, Line, Result<(), Failure>);
 
 impl Round {
@@ -165,7 +165,7 @@ impl Round {
                 }
                 Some(joined) = self.on_their_way.join_next_with_id() => self.joined(joined),
                 () = tokio::time::sleep_until(wake_at) => {}
-                // None for ever once nobody can order: then it is not waited for.
+                // `None` for good once all senders are gone: then this branch is disabled.
                 Some(order) = orders.recv() => match order {
                     Order::Configure { apps, queue_bytes } => {
                         self.dispatch.bound_queues(queue_bytes);
@@ -299,7 +299,7 @@ impl Round {
         Millis(u64::try_from(elapsed).unwrap_or(u64::MAX))
     }
 
-    /// When there is something to do even if nothing comes.
+    /// The time at which there is work even if nothing arrives.
     fn wake_at(&self) -> Instant {
         let due = self.dispatch.next_due();
         due.map_or_else(|| Instant::now() + IDLE, |due| self.started + Duration::from_millis(due.0))

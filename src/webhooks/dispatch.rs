@@ -36,7 +36,7 @@ pub(super) struct Dispatch {
     next_lane: LaneId,
     settling: Settling,
     counts: Counts<(AppIndex, ChannelName)>,
-    /// When each endpoint was last complained about, as far as that is not long ago.
+    /// The time of the last complaint about each endpoint, as far as that is not long ago.
     complained: BTreeMap<LaneId, Millis>,
 }
 
@@ -126,8 +126,8 @@ impl Dispatch {
         })
     }
 
-    /// When [`tick`](Self::tick), [`next`](Self::next) and [`losses`](Self::losses) have to be
-    /// called again.
+    /// The time at which [`tick`](Self::tick), [`next`](Self::next) and [`losses`](Self::losses)
+    /// have to be called again.
     pub(super) fn next_due(&self) -> Option<Millis> {
         let lanes = self.lanes.values().filter_map(Lane::next_due);
         let losses = self.lanes.iter().filter(|(_, lane)| lane.counters != Counters::default());
@@ -151,7 +151,7 @@ impl Dispatch {
         failures
     }
 
-    /// Takes a batch that an earlier process left behind. `None`: nobody wants it any more.
+    /// Takes a batch that an earlier process left behind. `None`: no endpoint wants it any more.
     pub(super) fn restore(
         &mut self,
         app_id: &str,
@@ -165,7 +165,7 @@ impl Dispatch {
         lane.restore(body.into(), events, now).map(|number| (id, number))
     }
 
-    /// What a spool has to follow since it was last asked.
+    /// The changes since the last call, which a spool has to follow.
     pub(super) fn changes(&mut self) -> Vec<(LaneId, Change)> {
         let lanes = self.lanes.iter_mut();
         let changes =

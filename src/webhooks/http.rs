@@ -25,7 +25,7 @@ use crate::protocol::webhook::{Url, Webhook};
 
 use super::dispatch::Delivery;
 
-/// What is read of an answer, to be able to keep its connection.
+/// The most bytes of an answer that are read to be able to keep its connection.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// How long a connection is kept without use: receivers and what stands before them end theirs

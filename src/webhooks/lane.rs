@@ -16,10 +16,10 @@ use super::body;
 /// Bytes of one body; a single larger event goes alone.
 const BODY_BYTES_MAX: usize = 256 << 10;
 
-/// What a batch holds beside its events, counted against the queue's bound.
+/// The bytes that a batch holds beside its events, counted against the queue's bound.
 const BATCH_BYTES: usize = 160;
 
-/// What stands around the events of a body, at most.
+/// The most bytes around the events of a body.
 const FRAME_BYTES_MAX: usize = 64;
 
 /// How old an undelivered event may get, as at Pusher.
@@ -57,7 +57,7 @@ pub(super) struct Lane {
     pub(super) counters: Counters,
 }
 
-/// What all lanes have in common.
+/// The bounds that all lanes share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Bytes that may wait for one endpoint.
@@ -76,12 +76,12 @@ pub(super) struct Counters {
     pub(super) given_up: u64,
 }
 
-/// What a spool has to follow.
+/// A change that a spool has to follow.
 #[derive(Debug)]
 pub(super) enum Change {
     /// A batch, by its number, waits.
     Sealed(u64, Bytes, usize),
-    /// It does no more.
+    /// A batch, by its number, waits no more.
     Gone(u64),
 }
 
@@ -198,7 +198,7 @@ impl Lane {
         Some(first.body.clone())
     }
 
-    /// When [`next`](Self::next) has to be asked again.
+    /// The time at which [`next`](Self::next) has to be called again.
     pub(super) fn next_due(&self) -> Option<Millis> {
         let ripe = self.open.as_ref().map(|open| self.ripe(open));
         let seal = ripe.filter(|_| self.bounds.spooled);
@@ -223,7 +223,7 @@ impl Lane {
     pub(super) fn failed(&mut self, now: Millis, chance: f64) -> u32 {
         self.failures = self.failures.saturating_add(1);
         self.state = State::Waiting { until: now + backoff(self.failures, chance) };
-        // What waited behind it so long would have failed as well.
+        // Batches that waited behind it for so long would have failed as well.
         while self.sealed.front().is_some_and(|first| now.since(first.since) >= PATIENCE) {
             self.counters.given_up += self.drop_first();
         }
@@ -254,7 +254,7 @@ impl Lane {
         self.is_empty() && self.changes.is_empty()
     }
 
-    /// What happened to batches since it was last asked; nothing when there is no spool.
+    /// The changes of batches since the last call; none if there is no spool.
     pub(super) fn changes(&mut self) -> impl Iterator<Item = Change> {
         self.changes.drain(..)
     }

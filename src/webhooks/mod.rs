@@ -38,15 +38,15 @@ pub use tap::{Tap, WAITING_BYTES_MAX};
 /// Something that happened on a channel.
 #[derive(Clone, Debug)]
 pub struct Notice {
-    /// Whose channel.
+    /// The app of the channel.
     pub app: AppIndex,
-    /// Which channel.
+    /// The channel.
     pub channel: ChannelName,
-    /// What.
+    /// The event.
     pub what: What,
 }
 
-/// What can happen on a channel.
+/// An event on a channel.
 #[derive(Clone, Debug)]
 pub enum What {
     /// It has its first subscriber.

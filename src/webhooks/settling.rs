@@ -1,5 +1,6 @@
-//! What a page that is loaded anew would cause: a channel is left and entered again. Leaving waits
-//! for three seconds, and when the same comes back meanwhile, neither is told (Pusher's behaviour).
+//! Suppresses the pair of events that a reload of a page would cause, when a channel is left and
+//! entered again. Leaving waits for three seconds, and when the same subject comes back meanwhile,
+//! neither is told (Pusher's behaviour).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -79,7 +80,7 @@ impl Settling {
         None
     }
 
-    /// When [`due`](Self::due) has to be asked again.
+    /// The time at which [`due`](Self::due) has to be called again.
     pub(super) fn next_due(&self) -> Option<Millis> {
         self.order.front().map(|first| first.due)
     }

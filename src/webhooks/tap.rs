@@ -21,13 +21,13 @@ const TURN_BYTES_MAX: usize = 8 << 20;
 pub struct Tap {
     sender: Option<Sender<Vec<Notice>>>,
     shared: Arc<Shared>,
-    /// Of this turn.
+    /// The notices of this turn.
     turn: Vec<Notice>,
     /// Their weight.
     turn_bytes: usize,
 }
 
-/// What both ends know.
+/// The state that both ends share.
 #[derive(Debug, Default)]
 struct Shared {
     /// The most bytes that may be on the way.
@@ -73,7 +73,7 @@ impl Tap {
             && let What::SubscriptionCount(earlier) = &mut last.what
             && (last.app, &last.channel) == (notice.app, &notice.channel)
         {
-            // Of many subscribers that come in one turn only the sum is of interest.
+            // If many subscribers come in one turn, only the last count is of interest.
             *earlier = *count;
             return;
         }

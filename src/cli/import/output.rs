@@ -18,7 +18,7 @@ use rustix::process::geteuid;
 /// Secrets of apps are in the file.
 const MODE: u32 = 0o600;
 
-/// Permissions of a group and of everybody else.
+/// Permissions of the group and of all other users.
 const MODE_OF_OTHERS: u32 = 0o077;
 
 /// Writes the file and says so. `input` is the file that the text was made of.

@@ -84,7 +84,7 @@ const fn since(name: &'static str, since: &'static str) -> Requirement {
 /// Enough for a probe that submits nothing.
 const ENTRIES: u32 = 8;
 
-/// In the order of their kernels; DEFER_TASKRUN needs SINGLE_ISSUER.
+/// The flags of a ring, in the order of their kernels; DEFER_TASKRUN needs SINGLE_ISSUER.
 const FLAGS: &[Flag] = &[
     (since("IORING_SETUP_CQSIZE", "5.5"), |builder| {
         builder.setup_cqsize(ENTRIES * 4);
@@ -103,7 +103,7 @@ const FLAGS: &[Flag] = &[
     }),
 ];
 
-/// What the front and the plane submit.
+/// The operations that the front and the plane submit.
 const OPCODES: &[(u8, &str, &str)] = &[
     (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD", "5.1"),
     (opcode::SendMsg::CODE, "IORING_OP_SENDMSG", "5.3"),

@@ -95,7 +95,7 @@ impl Outcome {
     }
 }
 
-/// A figure that could not be had is no zero.
+/// The figure as text. One that could not be measured is not shown as zero.
 fn known(bytes: Option<f64>) -> String {
     bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{bytes:.0}"))
 }

@@ -18,7 +18,7 @@ pub(super) struct Line {
     points: Vec<(f64, f64)>,
 }
 
-/// What an axis shows.
+/// The scale of an axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Scale {
     /// Seconds, from the first to the last.
@@ -154,7 +154,7 @@ impl Axis {
         Self { scale, low, high: if high > low { high } else { low + 1.0 } }
     }
 
-    /// Where a value is: 0 at the low end, 1 at the high end.
+    /// The position of a value: 0 at the low end, 1 at the high end.
     fn part(&self, value: f64) -> f64 {
         if self.scale == Scale::Microseconds {
             let log = |value: f64| value.max(1.0).log10();

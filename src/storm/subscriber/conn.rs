@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::id::ConnKey;
 
-/// How far a connection has come.
+/// The phases of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Not open.
@@ -50,16 +50,16 @@ pub(super) struct Conn {
     pub(super) sending: bool,
     /// Bytes came last at this tick, or a ping went.
     pub(super) heard: u32,
-    /// When it was meant to be opened, then when it left.
+    /// The time at which it was meant to be opened, then the time at which it left.
     pub(super) since_ns: u64,
     /// The beginning of a frame, or of the answer to the upgrade, that was cut.
     pub(super) partial: Vec<u8>,
-    /// What is sent after the pending send. Rarely anything.
+    /// The bytes to send after the pending send. Rarely any.
     pub(super) unsent: VecDeque<Bytes>,
 }
 
 impl Conn {
-    /// What names this generation of a slot.
+    /// The key that names this generation of a slot.
     pub(super) const fn key(&self, slot: u32) -> ConnKey {
         ConnKey { slot, generation: self.generation }
     }

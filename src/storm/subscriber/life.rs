@@ -157,7 +157,7 @@ impl Subscribers<'_> {
         }
     }
 
-    /// When the next one leaves.
+    /// The time at which the next connection leaves.
     pub(super) fn next_leave(&self) -> u64 {
         let paced = self.plan.scenario == Scenario::Churn && self.plan.turnover > 0.0;
         if paced && self.stage == Stage::Run { self.turnover.due_ns() } else { u64::MAX }

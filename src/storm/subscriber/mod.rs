@@ -37,7 +37,7 @@ const SLEEP_MAX: Duration = Duration::from_millis(50);
 /// How often a draining thread sums up what it is owed: that looks at every connection.
 const OWED_NS: u64 = NS_PER_S / 10;
 
-/// What a thread hands over when it ends.
+/// The results that a thread hands over when it ends.
 pub(super) struct Takings {
     /// Latency of deliveries, in microseconds.
     pub(super) deliveries: Histogram<u64>,
@@ -50,7 +50,7 @@ pub(super) struct Takings {
 /// Runs the subscribers `share` until the storm stops.
 ///
 /// # Errors
-/// No ring could be had.
+/// The ring could not be created.
 pub(super) fn run(
     plan: &Plan,
     shared: &Shared,
@@ -76,11 +76,11 @@ struct Subscribers<'a> {
     /// `lanes` per connection.
     sequences: Vec<Sequence>,
     lanes: usize,
-    /// What every handshake sends.
+    /// The request that every handshake sends.
     handshake: Bytes,
-    /// By channel, for public ones: what every subscribe sends.
+    /// The message that every subscribe sends, by channel. Only for public channels.
     subscribes: Vec<Bytes>,
-    /// When the next of `unopened` is due.
+    /// The schedule by which connections in `unopened` are opened.
     ramp: Schedule,
     /// Slots that were never opened.
     unopened: Range<u32>,
@@ -88,7 +88,7 @@ struct Subscribers<'a> {
     again: VecDeque<(u32, u64)>,
     in_flight: u32,
     in_flight_max: u32,
-    /// When the next one leaves.
+    /// The schedule by which connections leave.
     turnover: Schedule,
     /// The slot after the last one that left.
     leaver: u32,
@@ -100,11 +100,11 @@ struct Subscribers<'a> {
     walk: (u32, u64),
     /// How often all were told to drop.
     round: u32,
-    /// When the sum of what is owed is made again.
+    /// The time at which the owed messages are summed up again.
     owed_due_ns: u64,
     stage: Stage,
     now_ns: u64,
-    /// Where the stamp was in the last message.
+    /// The position of the stamp in the last message.
     hint: usize,
     deliveries: Meter,
     handshakes: Meter,
@@ -175,7 +175,7 @@ impl<'a> Subscribers<'a> {
         self.handshakes.turn(self.shared, self.now_ns, &self.shared.handshakes);
     }
 
-    /// What a new stage begins with.
+    /// Takes the steps with which a new stage begins.
     fn enter_stage(&mut self) {
         let stage = self.shared.stage();
         if stage == self.stage {
@@ -211,7 +211,8 @@ impl<'a> Subscribers<'a> {
             && self.now_ns < self.shared.run_until_ns.load(Ordering::Acquire)
     }
 
-    /// What connections that stayed to the end, or were cut, have not got of what was sent.
+    /// The number of sent messages that have not reached the connections which stayed to the end
+    /// or were cut.
     fn owed(&self) -> u64 {
         let mut owed = 0;
         for (slot, conn) in self.conns.iter().enumerate() {
@@ -266,7 +267,7 @@ const fn ticks(ns: u64) -> u32 {
     (ns / HEARD_NS) as u32
 }
 
-/// What a subscriber says again and again.
+/// The frames that a subscriber sends again and again.
 struct Words {
     ping: Bytes,
     pong: Bytes,

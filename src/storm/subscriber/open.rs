@@ -31,7 +31,7 @@ impl Subscribers<'_> {
         }
     }
 
-    /// When the next connection is to be opened.
+    /// The time at which the next connection is to be opened.
     pub(super) fn next_opening(&self) -> u64 {
         if self.in_flight >= self.in_flight_max || self.stage >= Stage::Drain {
             u64::MAX

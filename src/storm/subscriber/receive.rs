@@ -1,4 +1,4 @@
-//! What comes: answers, greetings, messages.
+//! Handles the data that arrives: answers, greetings, messages.
 
 use std::sync::atomic::Ordering;
 
@@ -70,7 +70,7 @@ impl Subscribers<'_> {
     fn consume(&mut self, slot: u32, bytes: &[u8]) -> usize {
         let mut used = 0;
         if self.conns[slot as usize].phase == Phase::Upgrading {
-            // What follows the head of a 101 is frames.
+            // Frames follow the head of a 101.
             let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
                 return 0;
             };
@@ -167,7 +167,7 @@ impl Subscribers<'_> {
         self.tally.add(Count::Subscribed, 1);
         self.handshakes.record(self.now_ns.saturating_sub(since_ns));
         for lane in 0..self.lanes {
-            // What is sent from now on comes after the subscription, and so has to arrive.
+            // Messages sent from now on come after the subscription, and so have to arrive.
             let sent = &self.shared.sent[self.plan.lane_index(channel, lane as u16)];
             let start = sent.load(Ordering::SeqCst);
             self.sequences[slot as usize * self.lanes + lane] = Sequence::starting(start);

@@ -19,7 +19,7 @@ pub(super) struct Whispers {
     whisperers: Range<u32>,
     /// Their schedules, once the scenario runs.
     schedules: Vec<Schedule>,
-    /// When each is due.
+    /// The times at which whispers are due, with the numbers of their whisperers.
     due: BinaryHeap<Reverse<(u64, u32)>>,
     rate: f64,
     of: u32,
@@ -66,7 +66,7 @@ impl Subscribers<'_> {
         }
     }
 
-    /// When the next whisper is due.
+    /// The time at which the next whisper is due.
     pub(super) fn next_whisper(&self) -> u64 {
         self.whispers.due.peek().map_or(u64::MAX, |Reverse((due_ns, _))| *due_ns)
     }

@@ -16,7 +16,7 @@ fn dispatch(webhooks: Vec<Webhook>) -> Dispatch {
     Dispatch::new(&apps(webhooks), BOUNDS, 0)
 }
 
-/// What would be sent now: where to, and the names and channels of the events.
+/// The deliveries that would be sent now: the URL, and the names and channels of the events.
 fn sent(dispatch: &mut Dispatch, now: u64) -> Vec<(String, Vec<String>)> {
     dispatch.tick(Millis(now));
     let mut all = Vec::new();

@@ -8,7 +8,7 @@ use crate::protocol::webhook::{Header, Webhook, test_webhook};
 
 use super::*;
 
-/// What a receiver does with one request.
+/// The reaction of a receiver to one request.
 #[derive(Clone, Copy)]
 enum Then {
     /// Answers, and reads on.
@@ -198,7 +198,7 @@ fn who_cannot_be_reached_has_failed() {
 
 #[test]
 fn who_takes_the_connection_and_says_nothing_has_failed_in_time() {
-    // The kernel takes it, and nobody ever accepts it: the time for TLS runs out.
+    // The kernel takes the connection, and no process accepts it: the time for TLS runs out.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let connect_timeout = Duration::from_millis(50);
