@@ -97,6 +97,17 @@ impl<T> Sender<T> {
     }
 }
 
+impl<T> Sender<T> {
+    pub fn len(&self) -> usize {
+        let queue = &*self.0;
+        queue.tail.load(Ordering::Relaxed).saturating_sub(queue.head.load(Ordering::Relaxed))
+    }
+
+    pub fn capacity(&self) -> Option<usize> {
+        Some(self.0.places.len())
+    }
+}
+
 impl<T> Receiver<T> {
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         let queue = &*self.0;

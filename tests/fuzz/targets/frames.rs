@@ -188,7 +188,9 @@ impl Model {
             return Err(1002);
         }
         let (held, frames) = self.open.as_ref().map_or((0, 0), |open| (open.1.len(), open.2));
-        let too_many = (!fin || opcode == 0) && frames >= LIMITS.max_fragments;
+        // A fragment more for each 64 bytes that came.
+        let most = LIMITS.max_fragments as usize + held / 64;
+        let too_many = (!fin || opcode == 0) && frames as usize >= most;
         let too_big = held as u64 + len > LIMITS.max_message as u64;
         if too_big || too_many { Err(1009) } else { Ok(()) }
     }
