@@ -405,9 +405,6 @@ impl<R: Ring> Plane<R> {
             Phase::Closing => false,
             Phase::Free | Phase::Dead => return,
         };
-        self.throttle.remove(key);
-        self.discarded_kib.remove(&key.slot);
-        let Some(conn) = self.conn_mut(key) else { return };
         conn.phase = Phase::Dead;
         conn.end = End::of(why);
         let unfinished = std::mem::take(&mut conn.reader).held();
@@ -415,6 +412,8 @@ impl<R: Ring> Plane<R> {
         let pending = conn.is_pending();
         self.backlog_bytes -= backlog.map_or(0, |backlog| backlog.bytes());
         self.unfinished_bytes -= unfinished;
+        self.throttle.remove(key);
+        self.discarded_kib.remove(&key.slot);
         if was_open {
             self.open -= 1;
             self.closed.push_back((key, why));

@@ -128,20 +128,27 @@ impl Default for Throttle {
 }
 
 impl Throttle {
+    fn get(&self, key: ConnKey) -> Option<&Throttled> {
+        self.conns.get(&key.slot).filter(|of| of.key == key)
+    }
+
+    fn get_mut(&mut self, key: ConnKey) -> Option<&mut Throttled> {
+        self.conns.get_mut(&key.slot).filter(|of| of.key == key)
+    }
+
     /// Whether this connection is throttled.
     pub(super) fn has(&self, key: ConnKey) -> bool {
-        !self.conns.is_empty() && self.conns.get(&key.slot).is_some_and(|of| of.key == key)
+        self.get(key).is_some()
     }
 
     /// Whether bytes are held for this connection, which come before all others.
     pub(super) fn holds(&self, key: ConnKey) -> bool {
-        self.has(key) && self.conns.get(&key.slot).is_some_and(|of| !of.held.is_empty())
+        self.get(key).is_some_and(|of| !of.held.is_empty())
     }
 
     /// Whether its receive has to be told to end. Returns `true` once.
     pub(super) fn has_to_stop(&mut self, key: ConnKey) -> bool {
-        let of = self.conns.get_mut(&key.slot).filter(|of| of.key == key);
-        of.is_some_and(|of| !std::mem::replace(&mut of.stopping, true))
+        self.get_mut(key).is_some_and(|of| !std::mem::replace(&mut of.stopping, true))
     }
 
     /// The number of bytes that are held for all connections.
@@ -203,7 +210,7 @@ impl Throttle {
 
     /// Holds bytes that a throttled connection has sent, behind those already held.
     pub(super) fn hold(&mut self, key: ConnKey, bytes: &[u8]) {
-        let Some(of) = self.conns.get_mut(&key.slot) else { return };
+        let Some(of) = self.get_mut(key) else { return };
         of.held.extend_from_slice(bytes);
         of.calm = None;
         self.held += bytes.len();
@@ -213,9 +220,7 @@ impl Throttle {
     /// Records that the receive of a connection has ended, to be handled behind the held bytes.
     /// Returns `false` if nothing is held.
     pub(super) fn defer_end(&mut self, key: ConnKey, result: i32) -> bool {
-        let Some(of) = self.conns.get_mut(&key.slot).filter(|of| of.key == key) else {
-            return false;
-        };
+        let Some(of) = self.get_mut(key) else { return false };
         of.stopping = false;
         let deferred = !of.held.is_empty();
         if deferred {
@@ -226,26 +231,27 @@ impl Throttle {
 
     /// Puts the bytes back that [`Due::Read`] lent, `taken` of which were read.
     pub(super) fn put_back(&mut self, key: ConnKey, mut held: BytesMut, taken: usize) {
-        if let Some(of) = self.conns.get_mut(&key.slot).filter(|of| of.key == key) {
+        if let Some(of) = self.get_mut(key) {
             held.advance(taken);
-            self.held += held.len();
+            let left = held.len();
             of.held = held;
+            self.held += left;
         }
     }
 
     /// Charges a throttled connection with work.
     pub(super) fn charge(&mut self, key: ConnKey, units: u32) {
-        if let Some(of) = self.conns.get_mut(&key.slot) {
+        if let Some(of) = self.get_mut(key) {
             of.credit -= i64::from(units);
-            self.hungry |= of.credit <= 0;
+            let in_debt = of.credit <= 0;
+            self.hungry |= in_debt;
         }
     }
 
     /// Whether a connection has used up its units, or waits for answers. Nothing more is read from
     /// it then.
     pub(super) fn pauses(&self, key: ConnKey) -> bool {
-        let in_debt = |of: &Throttled| of.credit <= 0 || self.awaits_most(key);
-        self.has(key) && self.conns.get(&key.slot).is_some_and(in_debt)
+        self.get(key).is_some_and(|of| of.credit <= 0 || self.awaits_most(key))
     }
 
     /// Records that a connection waits for one more answer of unknown size. Returns whether nothing
