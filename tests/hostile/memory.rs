@@ -68,19 +68,7 @@ fn with_id(gateway: &Gateway) -> Option<(String, Raw)> {
 
 /// A text message whose mask changes nothing, so that it costs the client nothing.
 fn frame(message: &str) -> Vec<u8> {
-    let mut bytes = vec![0x81];
-    match message.len() {
-        len @ ..126 => bytes.push(0x80 | u8::try_from(len).unwrap()),
-        len @ 126..=0xffff => {
-            bytes.push(0x80 | 126);
-            bytes.extend(u16::try_from(len).unwrap().to_be_bytes());
-        }
-        len => {
-            bytes.push(0x80 | 127);
-            bytes.extend((len as u64).to_be_bytes());
-        }
-    }
-    [&bytes[..], &[0; 4], message.as_bytes()].concat()
+    [&raw::header(0x81, message.len())[..], &[0; 4], message.as_bytes()].concat()
 }
 
 /// Reads until the end.

@@ -49,11 +49,10 @@ pub fn handshake() -> String {
     )
 }
 
-/// A masked frame. `first` is its first byte.
-pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+/// The header of a masked frame, up to its mask. `first` is its first byte.
+pub fn header(first: u8, len: usize) -> Vec<u8> {
     let mut bytes = vec![first];
-    match payload.len() {
+    match len {
         len @ 0..=125 => bytes.push(0x80 | u8::try_from(len).unwrap()),
         len @ 126..=0xffff => {
             bytes.push(0x80 | 126);
@@ -64,6 +63,13 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
             bytes.extend((len as u64).to_be_bytes());
         }
     }
+    bytes
+}
+
+/// A masked frame. `first` is its first byte.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let mut bytes = header(first, payload.len());
     bytes.extend(MASK);
     bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     bytes

@@ -12,14 +12,13 @@ use ringwave::protocol::app::{Admission, Apps};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{InForce, Message, Shard, ShardParts, SocketIds};
+use ringwave::shard::{Message, Shard};
 use ringwave::time::Millis;
-use ringwave::webhooks::Tap;
 use tokio::sync::oneshot;
 
 use crate::plan::Plan;
 use crate::stream::{Heard, Stream, masked};
-use crate::world::app;
+use crate::world::{app, parts};
 
 const CHANNEL: &str = "news";
 
@@ -35,19 +34,13 @@ impl Small {
         let net = SimNet::default();
         let apps = Arc::new(Apps::new(vec![app(0, &Plan::new(1, 1))]));
         let ring = SimRing::new(net.clone(), seed, Faults::NONE, 4, 4, 4096);
-        let parts = ShardParts {
-            in_force: InForce {
-                apps: Arc::clone(&apps),
-                backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
-                front: Arc::default(),
-            },
-            hash: KeyHash::default(),
-            socket_ids: SocketIds::seeded(seed),
-            port: bus::connect::<Message>(1, 8).unwrap().remove(0),
-            tap: Tap::default(),
-            refusals: Arc::default(),
-            memory: Default::default(),
-        };
+        let parts = parts(
+            &apps,
+            BacklogLimits { connection: 2000, shard: 1 << 20 },
+            KeyHash::default(),
+            seed,
+            bus::connect::<Message>(1, 8).unwrap().remove(0),
+        );
         Self { shard: Shard::new(ring, parts), net, apps }
     }
 

@@ -8,14 +8,13 @@ use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
 use ringwave::protocol::app::{Admission, App, Apps};
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{InForce, Message, Shard, ShardParts, SocketIds};
+use ringwave::shard::{InForce, Message, Shard};
 use ringwave::time::Millis;
-use ringwave::webhooks::Tap;
 use tokio::sync::oneshot;
 
 use crate::plan::Plan;
 use crate::stream::{Heard, Stream};
-use crate::world::app;
+use crate::world::{app, parts};
 
 /// More than a sweep may close, so that it takes several.
 const LEAVING: usize = 12_000;
@@ -31,19 +30,13 @@ fn connections_of_an_app_that_goes_close_in_portions_and_all_others_stay() {
     let net = SimNet::default();
     let port = bus::connect::<Message>(1, 8).unwrap().remove(0);
     let control = port.outside();
-    let parts = ShardParts {
-        in_force: InForce {
-            apps: Arc::clone(&before),
-            backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
-            front: Arc::default(),
-        },
-        hash: KeyHash::default(),
-        socket_ids: SocketIds::seeded(1),
+    let parts = parts(
+        &before,
+        BacklogLimits { connection: 2000, shard: 1 << 20 },
+        KeyHash::default(),
+        1,
         port,
-        tap: Tap::default(),
-        refusals: Arc::default(),
-        memory: Default::default(),
-    };
+    );
     let slots = u32::try_from(LEAVING + STAYING).unwrap();
     let ring = SimRing::new(net.clone(), 1, Faults::NONE, slots, 4096, 4096);
     let mut shard = Shard::new(ring, parts);

@@ -14,14 +14,13 @@ use ringwave::protocol::app::{Admission, Apps};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{Drain, InForce, Message, Shard, ShardParts, SocketIds};
+use ringwave::shard::{Drain, Message, Shard};
 use ringwave::time::Millis;
-use ringwave::webhooks::Tap;
 use tokio::sync::oneshot;
 
 use crate::plan::Plan;
 use crate::stream::masked;
-use crate::world::app;
+use crate::world::{app, parts};
 
 /// The shard of the channels' home.
 const HOME: ShardId = ShardId(1);
@@ -41,19 +40,13 @@ impl Common {
 
     fn shard(&self, port: Port<Message>) -> Shard<SimRing> {
         let seed = u64::from(port.id().0);
-        let parts = ShardParts {
-            in_force: InForce {
-                apps: Arc::clone(&self.apps),
-                backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
-                front: Arc::default(),
-            },
-            hash: self.hash.clone(),
-            socket_ids: SocketIds::seeded(seed),
+        let parts = parts(
+            &self.apps,
+            BacklogLimits { connection: 2000, shard: 1 << 20 },
+            self.hash.clone(),
+            seed,
             port,
-            tap: Tap::default(),
-            refusals: Arc::default(),
-            memory: Default::default(),
-        };
+        );
         let ring = SimRing::new(self.net.clone(), seed, Faults::NONE, 4, 4, 4096);
         Shard::new(ring, parts)
     }

@@ -11,13 +11,12 @@ use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
 use ringwave::protocol::app::{Admission, App, Apps};
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{InForce, Message, Shard, ShardParts, SocketIds};
+use ringwave::shard::{Message, Shard};
 use ringwave::time::Millis;
-use ringwave::webhooks::Tap;
 
 use crate::plan::Plan;
 use crate::stream::{Heard, Stream, masked};
-use crate::world::app;
+use crate::world::{app, parts};
 
 /// A tick of the shard.
 const TICK_MS: u64 = 100;
@@ -42,19 +41,13 @@ impl Scene {
         let net = SimNet::default();
         let port = bus::connect::<Message>(1, 8).unwrap().remove(0);
         let control = port.outside();
-        let parts = ShardParts {
-            in_force: InForce {
-                apps: Arc::clone(&apps),
-                backlog: BacklogLimits { connection: 1 << 20, shard: 1 << 24 },
-                front: Arc::default(),
-            },
-            hash: KeyHash::default(),
-            socket_ids: SocketIds::seeded(1),
+        let parts = parts(
+            &apps,
+            BacklogLimits { connection: 1 << 20, shard: 1 << 24 },
+            KeyHash::default(),
+            1,
             port,
-            tap: Tap::default(),
-            refusals: Arc::default(),
-            memory: Default::default(),
-        };
+        );
         let ring = SimRing::new(net.clone(), 1, Faults::NONE, 16, 64, 4096);
         Self { shard: Shard::new(ring, parts), net, apps, control, now: 0, told: BTreeMap::new() }
     }

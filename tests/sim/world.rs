@@ -15,6 +15,7 @@ use ringwave::bus::{self, Outside, Port};
 use ringwave::channels::KeyHash;
 use ringwave::front::gateway::{Command, Publication};
 use ringwave::id::AppIndex;
+use ringwave::plane::BacklogLimits;
 use ringwave::protocol::app::{Admission, App, Apps, ClientEvents, Connections, Limits, Standing};
 use ringwave::protocol::auth::Secret;
 use ringwave::protocol::names::ChannelName;
@@ -86,19 +87,7 @@ impl World {
                 plan.buffer,
             )
             .with_queue(plan.queue);
-            let parts = ShardParts {
-                in_force: InForce {
-                    apps: Arc::clone(&apps),
-                    backlog: plan.backlog,
-                    front: Arc::default(),
-                },
-                hash: hash.clone(),
-                socket_ids: SocketIds::seeded(seed),
-                port,
-                tap: Tap::default(),
-                refusals: Arc::default(),
-                memory: Default::default(),
-            };
+            let parts = parts(&apps, plan.backlog, hash.clone(), seed, port);
             Shard::new(ring, parts)
         };
         let shards: Vec<_> = ports.into_iter().map(shard).collect();
@@ -421,6 +410,25 @@ impl std::ops::AddAssign for Summary {
 /// Whether the shard's eventfd was written since the last look.
 fn took_edge(port: &Port<Message>) -> bool {
     rustix::io::read(port.wake_fd(), &mut [0; 8]).is_ok()
+}
+
+/// The parts of a shard without webhooks, whose memory is not limited.
+pub(crate) fn parts(
+    apps: &Arc<Apps>,
+    backlog: BacklogLimits,
+    hash: KeyHash,
+    seed: u64,
+    port: Port<Message>,
+) -> ShardParts {
+    ShardParts {
+        in_force: InForce { apps: Arc::clone(apps), backlog, front: Arc::default() },
+        hash,
+        socket_ids: SocketIds::seeded(seed),
+        port,
+        tap: Tap::default(),
+        refusals: Arc::default(),
+        memory: Default::default(),
+    }
 }
 
 pub(crate) fn app(index: u16, plan: &Plan) -> App {
