@@ -3,11 +3,13 @@
 //! taken before the memory is measured again.
 
 mod allowance;
+mod keyed_slab;
 
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
 
 pub use allowance::{Allowance, Gauge, Lease, Reading, reserve};
+pub use keyed_slab::{INDEX_ENTRY_BYTES, Keyed, KeyedSlab};
 
 /// A holder of memory, for one line of the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
