@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
 
 pub use allowance::{Allowance, Gauge, Lease, Reading, reserve};
-pub use keyed_slab::{INDEX_ENTRY_BYTES, Keyed, KeyedSlab};
+pub use keyed_slab::{INDEX_ENTRY_BYTES, Keyed, KeyedSlab, number};
 
 /// A holder of memory, for one line of the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,6 +49,7 @@ pub fn connect<M: Send>(shards: u16, capacity: usize) -> io::Result<Vec<Port<M>>
     let peers: Arc<[Peer<M>]> = peers.into();
     let port = |(index, inbox)| Port {
         id: ShardId(index),
+        shards,
         inbox,
         own: VecDeque::new(),
         spills: peers.iter().map(|_| VecDeque::new()).collect(),
@@ -64,6 +65,7 @@ pub fn connect<M: Send>(shards: u16, capacity: usize) -> io::Result<Vec<Port<M>>
 #[derive(Debug)]
 pub struct Port<M> {
     id: ShardId,
+    shards: u16,
     /// Messages from other shards.
     inbox: Receiver<M>,
     /// Messages that this shard sent to itself.
@@ -94,8 +96,8 @@ impl<M: Send> Port<M> {
 
     /// How many shards there are.
     #[must_use]
-    pub fn shards(&self) -> usize {
-        self.peers.len()
+    pub const fn shards(&self) -> u16 {
+        self.shards
     }
 
     /// Sends to one shard, itself included. The receiver is woken by the next

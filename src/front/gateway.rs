@@ -9,7 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-pub use crate::channels::{CachedEvent, ChannelState, Publication};
+pub use crate::channels::{CachedEvent, ChannelKey, ChannelState, Event, Publication, Retain};
+use crate::id::AppIndex;
 use crate::protocol::app::{Admission, App, Apps};
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
@@ -21,6 +22,9 @@ use super::stream::Stream;
 pub trait Gateway: Clone + 'static {
     /// The apps of the configuration as it is now.
     fn apps(&self) -> Arc<Apps>;
+
+    /// The key of a channel, which events and questions about it have.
+    fn channel(&self, app: AppIndex, name: ChannelName) -> ChannelKey;
 
     /// Takes a command. Never blocks and never fails: when the shard is gone, the command's
     /// [`Reply`] is dropped and the front answers 503.
@@ -98,8 +102,6 @@ pub type Published = Result<Vec<ChannelState>, Overloaded>;
 pub enum Command {
     /// Sends events to the subscribers of their channels, on all shards, in the given order.
     Publish {
-        /// The app that the channels belong to.
-        app: Arc<App>,
         /// At least one; each channel and event of the request once.
         events: Vec<Publication>,
         /// Answered once every home shard has taken its part.
@@ -117,19 +119,15 @@ pub enum Command {
     },
     /// Asks for one channel, occupied or not.
     Channel {
-        /// The app that the channel belongs to.
-        app: Arc<App>,
         /// The channel; it may never have existed.
-        channel: ChannelName,
+        channel: ChannelKey,
         /// An unoccupied channel has the state of all zeros, but may have a cached event.
         reply: Reply<ChannelState>,
     },
     /// Lists who is present.
     Users {
-        /// The app that the channel belongs to.
-        app: Arc<App>,
         /// A presence channel.
-        channel: ChannelName,
+        channel: ChannelKey,
         /// Every `user_id` once, as a string; none when the channel is unoccupied.
         reply: Reply<Vec<Box<str>>>,
     },

@@ -203,9 +203,11 @@ fn hash_of<T: Keyed>(records: &Chunked<Option<T>>, number: u32) -> u64 {
     records[number as usize].as_ref().map_or(0, T::key_hash)
 }
 
-/// A number of a record. 2^32 records would need more than 100 GiB on one shard, and admission by
-/// memory refuses clients long before that.
-fn number(at: usize) -> u32 {
+/// The position of a record in a table or a list of one shard, in the four bytes by which other
+/// records refer to it. 2^32 records would need more than 100 GiB, and admission by memory refuses
+/// clients long before that.
+#[must_use]
+pub fn number(at: usize) -> u32 {
     debug_assert!(u32::try_from(at).is_ok(), "{at} records");
     u32::try_from(at).unwrap_or(u32::MAX)
 }

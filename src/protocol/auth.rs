@@ -34,14 +34,14 @@ impl Authorised {
 
     /// The member that joins. Present for presence channels and for no others.
     #[must_use]
-    pub fn member(&self) -> Option<&Member> {
-        self.member.as_deref()
+    pub const fn member(&self) -> Option<&Arc<Member>> {
+        self.member.as_ref()
     }
 
-    /// Both, owned.
-    #[must_use]
-    pub fn into_parts(self) -> (ChannelName, Option<Arc<Member>>) {
-        (self.channel, self.member)
+    /// The proof as a test assumes it, without a signature.
+    #[cfg(test)]
+    pub(crate) const fn assumed(channel: ChannelName, member: Option<Arc<Member>>) -> Self {
+        Self { channel, member }
     }
 }
 

@@ -283,7 +283,7 @@ fn setups(
     let ports = bus::connect(count, bus::MAILBOX_MESSAGES).map_err(StartError::Thread)?;
     let outside = ports.first().map(Port::outside);
     let outside = outside.ok_or_else(|| StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
-    let (hash, socket_ids) = (KeyHash::default(), SocketIds::new());
+    let (hash, socket_ids) = (KeyHash::random(), SocketIds::new());
     let Shares { cache, unfinished, .. } = Shares::of_settings(server, &in_force.apps);
     let setups = ports.into_iter().zip(listeners).map(|(port, listeners)| {
         let parts = ShardParts {

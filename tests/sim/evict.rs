@@ -33,7 +33,7 @@ fn connections_of_an_app_that_goes_close_in_portions_and_all_others_stay() {
     let parts = parts(
         &before,
         BacklogLimits { connection: 2000, shard: 1 << 20 },
-        KeyHash::default(),
+        KeyHash::seeded(1),
         1,
         port,
     );

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use ringwave::bus::{self, Port};
-use ringwave::channels::KeyHash;
+use ringwave::channels::{ChannelKey, Event, KeyHash, Topology};
 use ringwave::front::gateway::{Command, Publication, Published};
 use ringwave::id::{AppIndex, ShardId};
 use ringwave::plane::BacklogLimits;
@@ -35,7 +35,7 @@ struct Common {
 impl Common {
     fn new() -> Self {
         let apps = Arc::new(Apps::new(vec![app(0, &Plan::new(2, 1))]));
-        Self { net: SimNet::default(), apps, hash: KeyHash::default() }
+        Self { net: SimNet::default(), apps, hash: KeyHash::seeded(1) }
     }
 
     fn shard(&self, port: Port<Message>) -> Shard<SimRing> {
@@ -52,25 +52,25 @@ impl Common {
     }
 
     /// Names of channels at home on [`HOME`], of two or more shards.
-    fn names(&self, shards: usize) -> impl Iterator<Item = ChannelName> {
+    fn names(&self, shards: u16) -> impl Iterator<Item = ChannelName> {
         let names = (0..).map(|number| ChannelName::parse(&format!("c{number}"), 200, true));
-        let at_home =
-            move |name: &ChannelName| self.hash.key(AppIndex(0), name.clone()).home(shards) == HOME;
+        let topology = Topology::new(shards);
+        let at_home = move |name: &ChannelName| topology.home_of(&self.key(name)) == HOME;
         names.map(Result::unwrap).filter(at_home)
     }
 
     fn publish(&self, to: impl Iterator<Item = ChannelName>) -> (Command, Answer) {
-        let event = |channel: ChannelName| Publication {
-            frame: outbound::event("e", "1", &channel),
-            channel,
-            cached: None,
-            event: "e".into(),
-            except: None,
-            wants_state: false,
+        let event = |channel: ChannelName| {
+            let frame = outbound::event("e", "1", &channel);
+            let event = Event { key: self.key(&channel), frame, except: None, retain: None };
+            Publication { event, wants_state: false }
         };
-        let app = Arc::clone(self.apps.get(AppIndex(0)).unwrap());
         let (reply, answer) = oneshot::channel();
-        (Command::Publish { app, events: to.map(event).collect(), reply }, answer)
+        (Command::Publish { events: to.map(event).collect(), reply }, answer)
+    }
+
+    fn key(&self, name: &ChannelName) -> ChannelKey {
+        self.hash.channel(AppIndex(0), name.clone())
     }
 }
 

@@ -44,7 +44,7 @@ impl Scene {
         let parts = parts(
             &apps,
             BacklogLimits { connection: 1 << 20, shard: 1 << 24 },
-            KeyHash::default(),
+            KeyHash::seeded(1),
             1,
             port,
         );

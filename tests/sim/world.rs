@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringwave::bus::{self, Outside, Port};
-use ringwave::channels::KeyHash;
+use ringwave::channels::{Event, KeyHash, Retain, Topology};
 use ringwave::front::gateway::{Command, Publication};
 use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
@@ -57,6 +57,7 @@ pub(crate) struct World {
     now: Millis,
     quiet: bool,
     draining: bool,
+    hash: KeyHash,
     /// The control thread's way to the shards.
     control: Outside<Message>,
     /// An app was off since all was judged.
@@ -71,7 +72,7 @@ impl World {
     pub(crate) fn new(plan: Plan, seed: u64) -> Self {
         let net = SimNet::default();
         let apps = Arc::new(Apps::new((0..2).map(|index| app(index, &plan)).collect()));
-        let hash = KeyHash::default();
+        let hash = KeyHash::seeded(seed);
         let shards = u16::try_from(plan.shards).unwrap();
         let ports = bus::connect::<Message>(shards, plan.mailbox).unwrap();
         let control = ports[0].outside();
@@ -95,6 +96,7 @@ impl World {
         let channels = channels(&plan, &hash, &mut dice);
         let users = users(&plan, &hash, &mut dice);
         Self {
+            hash,
             commands: shards.iter().map(|_| Vec::new()).collect(),
             awake: vec![true; shards.len()],
             turned: vec![Millis(0); shards.len()],
@@ -266,21 +268,21 @@ impl World {
             let id = self.ledger.publish(channel, source, except, kept, filler);
             let data = &self.ledger.message(id).data;
             let name = &self.channels[channel].name;
-            events.push(Publication {
-                channel: ChannelName::parse(name, 200, false).unwrap(),
+            let key = AppIndex(app as u16);
+            let retain = || Box::new(Retain { data: data.as_str().into(), ttl: CACHE_TTL });
+            let event = Event {
+                key: self.hash.channel(key, ChannelName::parse(name, 200, false).unwrap()),
                 frame: outbound::event("word", data, name),
-                cached: kept.then(|| data.as_str().into()),
-                event: "word".into(),
                 except: except
                     .map(|of| self.clients[of].socket_id.clone().unwrap().parse().unwrap()),
-                wants_state: self.dice.chance(300),
-            });
+                retain: kept.then(retain),
+            };
+            events.push(Publication { event, wants_state: self.dice.chance(300) });
             ids.push(id);
         }
         let (reply, answer) = oneshot::channel();
         self.ledger.ask(answer, ids);
-        let app = Arc::clone(self.apps.get(AppIndex(app as u16)).unwrap());
-        self.commands[shard].push(Command::Publish { app, events, reply });
+        self.commands[shard].push(Command::Publish { events, reply });
     }
 
     fn some_subscriber(&mut self, channel: usize) -> Option<usize> {
@@ -461,17 +463,18 @@ pub(crate) fn app(index: u16, plan: &Plan) -> App {
     }
 }
 
-/// Channels whose homes are the same in each run, although the key of their hash is not. The same
-/// names in both apps, which are different channels.
+/// Channels whose homes are spread as the dice say, whatever the hash. Both apps use the same names
+/// for different channels.
 fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
     let kinds = ["public", "cache-", "private-", "presence-", "private-cache-", "presence-cache-"];
+    let topology = Topology::new(plan.shards as u16);
     let mut channels = Vec::new();
     for index in 0..plan.channels {
         let prefix = kinds[(index + dice.below(2)) % kinds.len()];
         let homes = [dice.below(plan.shards), dice.below(plan.shards)];
         let at_home = |name: &str| {
             let name = ChannelName::parse(name, 200, false).unwrap();
-            let home = |app| hash.key(AppIndex(app), name.clone()).home(plan.shards).index();
+            let home = |app| topology.home_of(&hash.channel(AppIndex(app), name.clone())).index();
             [home(0), home(1)] == homes
         };
         let names = (0..1_000_000).map(|number| format!("{prefix}{index:02}-{number:06}"));
@@ -490,12 +493,13 @@ fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
     channels
 }
 
-/// Users whose homes are the same in each run. Few, so that most have several connections.
+/// Users whose homes are spread as the dice say. They are few, so that most have several connections.
 fn users(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<String> {
+    let topology = Topology::new(plan.shards as u16);
     let user = |index: usize| {
         let homes = [dice.below(plan.shards), dice.below(plan.shards)];
         let at_home = |id: &str| {
-            let home = |app| hash.user(AppIndex(app), id.into()).home(plan.shards).index();
+            let home = |app| topology.home_of_user(&hash.user(AppIndex(app), id.into())).index();
             [home(0), home(1)] == homes
         };
         let ids = (0..1_000_000).map(|number| format!("user-{index:02}-{number:06}"));

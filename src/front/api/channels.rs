@@ -44,8 +44,8 @@ pub(super) async fn describe<G: Gateway>(
 ) -> Result<Answer, Rejection> {
     let channel = named(call, channel)?;
     let info = call.info();
-    let (app, asked) = (call.app.clone(), channel.clone());
-    let state = call.ask(|reply| Command::Channel { app, channel: asked, reply }).await?;
+    let asked = call.key_of(channel.clone());
+    let state = call.ask(|reply| Command::Channel { channel: asked, reply }).await?;
     let described = Described {
         occupied: state.occupied(),
         counts: info.counts(&channel, &state),

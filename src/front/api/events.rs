@@ -13,7 +13,9 @@ use crate::protocol::app::App;
 use crate::protocol::names::{ChannelName, valid_event_name};
 use crate::protocol::outbound;
 
-use super::super::gateway::{ChannelState, Command, Gateway, Overloaded, Publication};
+use super::super::gateway::{
+    self, ChannelKey, ChannelState, Command, Gateway, Overloaded, Publication, Retain,
+};
 use super::super::reply::{Answer, Rejection, Violations, json};
 use super::fields::Fields;
 use super::{Call, ChannelMap, Counts, Info, done};
@@ -27,9 +29,9 @@ pub(super) async fn publish<G: Gateway>(
     let (info, events) = {
         let tape = parsed(body)?;
         let event = single(&object(&tape)?, call.app)?;
-        (event.info, event.publications())
+        (event.info, event.publications(call.app, |name| call.key_of(name)))
     };
-    let channels: Vec<_> = events.iter().map(|event| event.channel.clone()).collect();
+    let channels = channels_of(&events);
     let states = submit(call, events).await?;
     let Some(info) = info else { return Ok(done()) };
     let counts = channels.into_iter().zip(&states).map(|(channel, state)| {
@@ -49,9 +51,11 @@ pub(super) async fn publish_batch<G: Gateway>(
         let tape = parsed(body)?;
         let batch = batch(&object(&tape)?, call.app)?;
         let infos: Vec<_> = batch.iter().map(|event| event.info).collect();
-        (infos, batch.iter().flat_map(Event::publications).collect::<Vec<_>>())
+        let events =
+            batch.iter().flat_map(|event| event.publications(call.app, |name| call.key_of(name)));
+        (infos, events.collect::<Vec<_>>())
     };
-    let channels: Vec<_> = events.iter().map(|event| event.channel.clone()).collect();
+    let channels = channels_of(&events);
     let states = submit(call, events).await?;
     if infos.iter().all(Option::is_none) {
         return Ok(done());
@@ -64,6 +68,10 @@ pub(super) async fn publish_batch<G: Gateway>(
     Ok(json(&PublishedBatch { batch }))
 }
 
+fn channels_of(events: &[Publication]) -> Vec<ChannelName> {
+    events.iter().map(|of| of.event.key.name().clone()).collect()
+}
+
 /// While the bus is full a publish is not even parsed.
 fn refuse_if_overloaded<G: Gateway>(call: &Call<'_, G>) -> Result<(), Rejection> {
     if call.gateway.overloaded() { Err(Rejection::Busy) } else { Ok(()) }
@@ -73,8 +81,7 @@ async fn submit<G: Gateway>(
     call: &Call<'_, G>,
     events: Vec<Publication>,
 ) -> Result<Vec<ChannelState>, Rejection> {
-    let app = call.app.clone();
-    let published = call.ask(|reply| Command::Publish { app, events, reply }).await?;
+    let published = call.ask(|reply| Command::Publish { events, reply }).await?;
     published.map_err(|Overloaded| Rejection::Busy)
 }
 
@@ -170,19 +177,24 @@ impl<'t> Event<'t> {
     }
 
     /// One encoded frame per channel, the rest shared by all of them.
-    fn publications(&self) -> Vec<Publication> {
-        let event: Arc<str> = self.name.into();
-        let mut kept: Option<Arc<str>> = None;
-        let publications = self.channels.iter().map(|channel| Publication {
-            channel: channel.clone(),
-            frame: outbound::event(self.name, self.data, channel.as_str()),
-            cached: channel
-                .kind()
-                .is_cache()
-                .then(|| Arc::clone(kept.get_or_insert_with(|| self.data.into()))),
-            event: Arc::clone(&event),
-            except: self.except,
-            wants_state: self.info.is_some_and(Info::wants_counts),
+    fn publications(
+        &self,
+        app: &App,
+        key_of: impl Fn(ChannelName) -> ChannelKey,
+    ) -> Vec<Publication> {
+        let mut data: Option<Arc<str>> = None;
+        let mut retain = || {
+            let data = Arc::clone(data.get_or_insert_with(|| self.data.into()));
+            Box::new(Retain { data, ttl: app.cache_ttl })
+        };
+        let publications = self.channels.iter().map(|channel| {
+            let event = gateway::Event {
+                key: key_of(channel.clone()),
+                frame: outbound::event(self.name, self.data, channel.as_str()),
+                except: self.except,
+                retain: channel.kind().is_cache().then(&mut retain),
+            };
+            Publication { event, wants_state: self.info.is_some_and(Info::wants_counts) }
         });
         publications.collect()
     }
@@ -269,6 +281,8 @@ struct PublishedBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channels::KeyHash;
+    use crate::id::AppIndex;
     use crate::protocol::app::{Limits, test_app};
 
     fn app() -> App {
@@ -407,10 +421,14 @@ mod tests {
         let mut body =
             br#"{"name":"n","data":"d","channels":["b","cache-a","b"],"socket_id":"1.2"}"#.to_vec();
         let tape = parsed(&mut body).unwrap();
-        let events = single(&object(&tape).unwrap(), &app()).unwrap().publications();
+        let hash = KeyHash::seeded(0);
+        let key_of = |name| hash.channel(AppIndex(0), name);
+        let events = single(&object(&tape).unwrap(), &app()).unwrap().publications(&app(), key_of);
+        let events: Vec<_> = events.into_iter().map(|publication| publication.event).collect();
+        let data = |event: &gateway::Event| event.retain.as_ref().map(|of| of.data.to_string());
         let seen: Vec<_> =
-            events.iter().map(|event| (&*event.channel, event.cached.as_deref())).collect();
-        assert_eq!(seen, [("b", None), ("cache-a", Some("d"))]);
+            events.iter().map(|event| (event.key.name().as_str(), data(event))).collect();
+        assert_eq!(seen, [("b", None), ("cache-a", Some("d".to_owned()))]);
         assert!(events.iter().all(|event| event.except == Some(SocketId { high: 1, low: 2 })));
         assert_eq!(events[0].frame, outbound::event("n", "d", "b"));
     }

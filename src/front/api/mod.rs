@@ -23,7 +23,7 @@ use crate::protocol::names::ChannelName;
 use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 
 use super::body::{self, Budget, Received, Unreceived};
-use super::gateway::{ChannelState, Command, Gateway, Headroom, Reply};
+use super::gateway::{ChannelKey, ChannelState, Command, Gateway, Headroom, Reply};
 use super::reply::{Answer, Rejection, json};
 use super::route::Endpoint;
 use super::{Front, clock};
@@ -169,6 +169,11 @@ struct Call<'c, G> {
 }
 
 impl<G: Gateway> Call<'_, G> {
+    /// The key of a channel of the app.
+    fn key_of(&self, name: ChannelName) -> ChannelKey {
+        self.gateway.channel(self.app.index, name)
+    }
+
     /// Asks the shard. An answer that does not come is the shard's trouble, not the caller's.
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Rejection> {
         let (reply, answer) = oneshot::channel();

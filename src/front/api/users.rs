@@ -18,8 +18,8 @@ pub(super) async fn list<G: Gateway>(
     if !channel.kind().is_presence() {
         return Err(NO_PRESENCE);
     }
-    let app = call.app.clone();
-    let users = call.ask(|reply| Command::Users { app, channel, reply }).await?;
+    let channel = call.key_of(channel);
+    let users = call.ask(|reply| Command::Users { channel, reply }).await?;
     if users.is_empty() {
         return Err(Rejection::Unoccupied);
     }

@@ -17,10 +17,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::gateway::{
-    CachedEvent, ChannelState, Command, Gateway, Headroom, InFlight, Newcomers, Overloaded,
-    Publication, Reservation, Upgraded,
+    CachedEvent, ChannelKey, ChannelState, Command, Gateway, Headroom, InFlight, Newcomers,
+    Overloaded, Publication, Reservation, Upgraded,
 };
 use super::{CurrentSettings, Listeners, Settings, serve};
+use crate::channels::KeyHash;
+use crate::frame::Frame;
 use crate::id::AppIndex;
 use crate::protocol::app::{App, Apps, Connections, test_app};
 use crate::protocol::close::ProtocolError;
@@ -67,22 +69,39 @@ impl FakeShard {
     }
 
     fn publish(&self, events: &[Publication]) -> Result<Vec<ChannelState>, Overloaded> {
-        if events.iter().any(|event| event.channel.as_str() == "overloaded") {
+        if events.iter().any(|of| of.event.key.name().as_str() == "overloaded") {
             return Err(Overloaded);
         }
-        for event in events {
-            let cached = event.cached.as_deref();
-            let (channel, name, except) = (&event.channel, &event.event, event.except);
+        for Publication { event, .. } in events {
+            let cached = event.retain.as_ref().map(|retain| &*retain.data);
+            let (channel, name, except) = (event.key.name(), name_of(&event.frame), event.except);
             let line = format!("{name} on {channel} except {except:?} keeping {cached:?}");
             self.log.borrow_mut().push(line);
         }
-        Ok(events.iter().map(|event| self.state(&event.channel)).collect())
+        Ok(events.iter().map(|of| self.state(of.event.key.name())).collect())
     }
+}
+
+/// The name of an event that subscribers get.
+fn name_of(frame: &Frame) -> String {
+    let bytes = frame.bytes();
+    // The header of a frame is 2, 4 or 10 bytes long (RFC 6455 section 5.2).
+    let header = match bytes[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let event: serde_json::Value = serde_json::from_slice(&bytes[header..]).unwrap();
+    event["event"].as_str().unwrap().to_owned()
 }
 
 impl Gateway for FakeShard {
     fn apps(&self) -> Arc<Apps> {
         Arc::clone(&self.apps)
+    }
+
+    fn channel(&self, app: AppIndex, name: ChannelName) -> ChannelKey {
+        KeyHash::seeded(0).channel(app, name)
     }
 
     fn submit(&self, command: Command) {
@@ -100,11 +119,11 @@ impl Gateway for FakeShard {
                 let _ = reply.send(named.map(|name| (name.clone(), self.state(&name))).collect());
             }
             Command::Channel { channel, reply, .. } => {
-                let _ = reply.send(self.state(&channel));
+                let _ = reply.send(self.state(channel.name()));
             }
             Command::Users { channel, reply, .. } => {
                 let users = ["1", "\"2\""].map(Box::from);
-                let empty = channel.as_str().ends_with("empty");
+                let empty = channel.name().as_str().ends_with("empty");
                 let _ = reply.send(if empty { Vec::new() } else { users.into() });
             }
             Command::Terminate { user_id, reply, .. } => {

@@ -229,7 +229,7 @@ impl World {
             assert_eq!(shard.channels(), 0, "channels of {id:?}");
             assert_eq!(shard.homes(), 0, "homes of {id:?}");
             assert_eq!(shard.users(), 0, "users of {id:?}");
-            assert_eq!(shard.questions(), 0, "questions of {id:?}");
+            assert_eq!(shard.pending_requests(), 0, "requests of {id:?}");
             assert!(!shard.has_work(), "{id:?} has work");
             assert!(shard.room() <= ROOM_LEFT, "{id:?} holds {} bytes", shard.room());
         }
