@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// One connection of one shard: the index of its record and of its socket, and the generation.
+pub use ringwave_ring::ConnKey;
+
 /// One shard of this process: an index from 0, at most [`ShardId::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);
@@ -21,16 +24,6 @@ impl ShardId {
 /// One app of the configuration: its position in the list of apps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppIndex(pub u16);
-
-/// One connection of one shard. `slot` is the index of its record and of its socket in the fixed
-/// file table; `generation` tells it from earlier and later users of that slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConnKey {
-    /// Index in the slab and in the fixed file table.
-    pub slot: u32,
-    /// Counts the users of this slot.
-    pub generation: u32,
-}
 
 /// The name of a connection on the wire, `\d+\.\d+` (PROTOCOL: connection_established). It is part
 /// of every channel signature, so it is unguessable and never used twice by a process: `high`

@@ -46,11 +46,16 @@
 //! | 7 | [`server`] | the process: preflight, listeners, threads, signals, drain, logs |
 //! | 6 | [`config`] | every setting declared once, and where values come from |
 //! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
-//! | 4 | [`front`], [`storm`], [`webhooks`] | HTTP, the API, the upgrade; load; requests to apps |
+//! | 4 | [`front`], [`webhooks`] | HTTP, the API, the upgrade; requests to apps |
 //! | 3 | [`channels`], [`plane`], [`refusals`] | subscribers, one truth; sockets; refusals told |
 //! | 2 | [`bus`], [`protocol`] | mailboxes between shards; the Pusher protocol, pure |
 //! | 1 | [`ring`], [`websocket`] | the kernel's ring or a simulated one; RFC 6455, pure |
 //! | 0 | [`frame`], [`id`], [`memory`], [`text`], [`time`], [`version`] | values of all floors |
+//!
+//! [`ring`] is a package of its own, because it holds the unsafe code of the data plane, and the
+//! load generator drives it as well: `src/storm`, which runs `ringwave storm`. That package stands
+//! beside the floors. It uses the ring and nothing of the gateway, and only its command in [`cli`]
+//! uses it.
 //!
 //! `websocket`, `protocol` and `channels` know no socket, no clock and no randomness: bytes and
 //! `now` go in, values come out. [`Plane`](plane::Plane) and [`Shard`](shard::Shard) are generic
@@ -111,7 +116,7 @@ pub mod text;
 pub mod time;
 pub mod version;
 
-pub mod ring;
+pub use ringwave_ring as ring;
 pub mod websocket;
 
 pub mod bus;
@@ -122,7 +127,6 @@ pub mod plane;
 pub mod refusals;
 
 pub mod front;
-pub mod storm;
 pub mod webhooks;
 
 pub mod shard;

@@ -8,13 +8,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use ringwave_storm::{Kind, Outcome, Plan, Room, Sample, Scenario, Sources, StormError, Target};
 
 use crate::config::{DEVELOPMENT, WITHHELD};
 use crate::server::limits;
 use crate::server::preflight::{self, Host};
-use crate::storm::{
-    self, Kind, Outcome, Plan, Room, Sample, Scenario, Sources, StormError, Target,
-};
 
 use super::{EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
 
@@ -125,7 +123,7 @@ pub(super) fn run(arguments: StormArgs) -> ExitCode {
         Err(error) => return refused(EXIT_USAGE, &error),
     };
     let mut progress = Progress::new(lines);
-    let outcome = storm::run(&plan, &mut |stage, sample| progress.show(stage, sample));
+    let outcome = ringwave_storm::run(&plan, &mut |stage, sample| progress.show(stage, sample));
     progress.clear();
     match outcome {
         Ok(outcome) => told(&outcome, json, report.as_deref()),
@@ -227,7 +225,7 @@ fn told(outcome: &Outcome, json: bool, report: Option<&Path>) -> ExitCode {
     // A reader that went away does not change the verdict.
     let _closed = io::stdout().write_all(text.as_bytes());
     if let Some(path) = report
-        && let Err(error) = std::fs::write(path, storm::html(outcome))
+        && let Err(error) = std::fs::write(path, ringwave_storm::html(outcome))
     {
         return refused(EXIT_USAGE, &format!("{}: {error}", path.display()));
     }

@@ -71,6 +71,7 @@ impl BufferRing {
     }
 
     /// The first `len` bytes of a buffer that a completion named.
+    #[inline]
     pub(super) fn lease(&mut self, id: u16, len: usize) -> Option<Buffer> {
         let leased = self.leased.get_mut(usize::from(id))?;
         if std::mem::replace(leased, true) {
@@ -138,6 +139,7 @@ impl Drop for Memory {
 }
 
 impl AsMut<[u8]> for Buffer {
+    #[inline]
     fn as_mut(&mut self) -> &mut [u8] {
         // SAFETY: `start..start + len` lies in the memory that `_memory` keeps alive; it was zeroed
         // at first and written by the kernel since. The kernel does not touch a buffer between its

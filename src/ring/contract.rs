@@ -1,5 +1,5 @@
-//! The part of the contract of [`Ring`](super::Ring) that its user keeps, as a state machine per
-//! slot. [`SimRing`](super::sim::SimRing) checks it always, [`Uring`](super::Uring) in debug
+//! The part of the contract of [`Ring`](crate::Ring) that its user keeps, as a state machine per
+//! slot. `SimRing` checks it always, [`Uring`](crate::Uring) in debug
 //! builds, so that every test on real sockets checks it too.
 //!
 //! A broken rule is a mistake in the code above the ring. It ends the test with a panic that names
@@ -7,8 +7,7 @@
 
 #![allow(clippy::panic, reason = "a check of the contract ends the test that broke it")]
 
-use super::{Completion, Op};
-use crate::id::ConnKey;
+use crate::{Completion, ConnKey, Op};
 
 /// The slots of one ring.
 #[derive(Debug)]

@@ -20,9 +20,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use bytes::Bytes;
 
-use super::contract::Contract;
-use super::{Completion, Op, QueueFull, Ring, SendRefused, Staged};
-use crate::id::ConnKey;
+use crate::contract::Contract;
+use crate::{Completion, ConnKey, Op, QueueFull, Ring, SendRefused, Staged};
 
 pub use faults::{Dice, Faults};
 pub use net::SimNet;

@@ -14,21 +14,18 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use bytes::Bytes;
 use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
-use rustix::net::SendFlags;
-use tokio_uring::net::{TcpStream, UnixStream};
 
-use super::buffers::{Buffer, BufferRing};
+use crate::buffers::{Buffer, BufferRing};
 #[cfg(debug_assertions)]
-use super::contract::Contract;
-use super::{Completion, Op, QueueFull, Ring, SendRefused, Staged};
-use crate::id::ConnKey;
-use crate::memory::Trim;
+use crate::contract::Contract;
+use crate::sockets::{reset_when_closed, unsent};
+use crate::{Completion, ConnKey, Op, QueueFull, Ring, SendRefused, Staged};
 
 /// The group id of the only buffer ring.
 const BUFFER_GROUP: u16 = 0;
@@ -42,6 +39,9 @@ const ENTER_GETEVENTS: u32 = 1;
 /// How often one `submit` or `reap` enters the kernel before it leaves deferred work to the next
 /// turn.
 const ENTER_ATTEMPTS: u32 = 16;
+
+/// Entries that an empty list keeps memory for: more than a usual turn needs.
+const ENTRIES_KEPT: usize = 256;
 
 /// `SOCKET_URING_OP_SIOCOUTQ` of `<linux/io_uring.h>`, since Linux 6.6; setting an option of a
 /// socket is there since 6.7. Both are needed only for sockets in the ring's own table, which is
@@ -64,48 +64,6 @@ pub struct UringSizes {
     pub buffer_size: usize,
     /// Keep sockets in the ring's file table. Only from Linux 6.13 on; see the module.
     pub direct_descriptors: bool,
-}
-
-/// Sends what a socket takes at once, outside of any ring: `send(2)` with `MSG_DONTWAIT`, whatever
-/// the mode of the socket.
-///
-/// # Errors
-/// Those of send(2), such as `WouldBlock`; a peer that is gone raises no signal.
-pub fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    Ok(rustix::net::send(socket, bytes, flags)?)
-}
-
-/// Bytes that a TCP socket holds and that its peer has not acknowledged; of a unix socket, those
-/// that the peer has not read. Zero when the kernel does not know.
-pub fn unsent(socket: impl AsFd) -> usize {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: the descriptor is open while it is borrowed, and the kernel writes one int. The
-    // request is SIOCOUTQ of TCP (tcp(7)), which has the number of TIOCOUTQ.
-    let asked = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    if asked == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
-}
-
-/// Turns the close of a TCP socket into a reset: the kernel drops the bytes that it holds for the
-/// peer.
-pub fn reset_when_closed(socket: impl AsFd) {
-    // This fails only for a descriptor that is no socket, whose close drops everything anyway.
-    let _no_socket = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
-}
-
-/// The descriptor of a TCP stream of tokio-uring, which has no safe way to lend it.
-#[must_use]
-pub fn tcp_socket(stream: &TcpStream) -> BorrowedFd<'_> {
-    // SAFETY: the stream owns its descriptor, and closes it only when it is dropped or closed by
-    // value: neither can happen while it is borrowed.
-    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
-}
-
-/// The descriptor of a unix stream of tokio-uring, which has no safe way to lend it.
-#[must_use]
-pub fn unix_socket(stream: &UnixStream) -> BorrowedFd<'_> {
-    // SAFETY: as in `tcp_socket`.
-    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
 }
 
 /// A real ring. See the module.
@@ -192,31 +150,7 @@ impl Uring {
         may_go_on(self.io.submitter().submit_with_args(1, &arguments));
     }
 
-    /// Accepts until further notice, into free slots of the kernel's choice: for a server of which
-    /// every socket is the ring's, and whose rings keep sockets in their own table. Each completion
-    /// has the slot (or a negative errno) as its result; without `more` the accept is over.
-    ///
-    /// # Errors
-    /// The queue is full.
-    pub fn accept(&mut self, listener: BorrowedFd<'_>) -> Result<(), QueueFull> {
-        let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true);
-        let key = ConnKey { slot: 0, generation: 0 };
-        self.push(&accept.build().user_data(user_data(Op::Accept, key)))
-    }
-
-    /// [`Ring::release`] as one more operation of the queue, from the ring's own table.
-    ///
-    /// # Errors
-    /// The queue is full.
-    pub fn close(&mut self, slot: u32) -> Result<(), QueueFull> {
-        let entry = opcode::Close::new(Fixed(slot)).build().flags(squeue::Flags::SKIP_SUCCESS);
-        let key = ConnKey { slot, generation: 0 };
-        self.push(&entry.user_data(user_data(Op::HangUp, key)))?;
-        #[cfg(debug_assertions)]
-        self.contract.released(slot);
-        Ok(())
-    }
-
+    #[inline]
     fn push(&mut self, entry: &squeue::Entry) -> Result<(), QueueFull> {
         // SAFETY: each caller keeps the memory that the entry names until the kernel is done with
         // it: `staged` until the queue is empty, `sending` until the completion, receive buffers
@@ -251,6 +185,7 @@ impl Uring {
     }
 
     /// Builds an entry for the socket of a slot.
+    #[inline]
     fn entry(
         &self,
         slot: u32,
@@ -296,6 +231,7 @@ impl Uring {
         }
     }
 
+    #[inline]
     fn unsubmitted(&mut self) -> usize {
         let mut queue = self.io.submission();
         queue.sync();
@@ -350,6 +286,7 @@ impl Ring for Uring {
         }
     }
 
+    #[inline]
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         self.receive_with(key, POLL_FIRST | MULTISHOT)
     }
@@ -365,21 +302,25 @@ impl Ring for Uring {
         Ok(())
     }
 
+    #[inline]
     fn stage(&mut self, bytes: Bytes) -> Staged {
         self.staged.push(bytes);
         Staged(u32::try_from(self.staged.len() - 1).unwrap_or(u32::MAX))
     }
 
+    #[inline]
     fn staged(&self, staged: Staged) -> &Bytes {
         &self.staged[staged.0 as usize]
     }
 
+    #[inline]
     fn clear_staged(&mut self) {
         if self.unsubmitted() == 0 {
             self.staged.clear();
         }
     }
 
+    #[inline]
     fn send_now(&mut self, key: ConnKey, staged: Staged) -> Result<(), QueueFull> {
         const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
         let bytes = &self.staged[staged.0 as usize];
@@ -532,11 +473,13 @@ impl Ring for Uring {
         }
     }
 
+    #[inline]
     fn take_buffer(&mut self, completion: &Completion) -> Option<Buffer> {
         let len = usize::try_from(completion.result).unwrap_or(0);
         self.buffers.as_mut()?.lease(completion.buffer?, len)
     }
 
+    #[inline]
     fn give_back(&mut self, buffer: Buffer) {
         if let Some(buffers) = &mut self.buffers {
             buffers.publish(buffer);
@@ -544,8 +487,8 @@ impl Ring for Uring {
     }
 
     fn trim(&mut self) {
-        self.staged.trim();
-        self.at_once.trim();
+        shrink(&mut self.staged);
+        shrink(&mut self.at_once);
         if self.sending.is_empty() {
             self.sending = HashMap::new();
         }
@@ -614,6 +557,13 @@ fn build(submissions: u32) -> io::Result<IoUring> {
     }
 }
 
+/// Gives the memory of an empty list back, but for a usual turn's.
+fn shrink<T>(list: &mut Vec<T>) {
+    if list.is_empty() {
+        list.shrink_to(ENTRIES_KEPT);
+    }
+}
+
 fn descriptor(table: &[Option<OwnedFd>], slot: u32) -> RawFd {
     // -1: the operation fails with EBADF.
     table.get(slot as usize).and_then(Option::as_ref).map_or(-1, AsRawFd::as_raw_fd)
@@ -657,6 +607,9 @@ fn completion(entry: &cqueue::Entry) -> Option<Completion> {
         buffer: cqueue::buffer_select(entry.flags()),
     })
 }
+
+#[cfg(feature = "accept")]
+mod accept;
 
 #[cfg(test)]
 mod tests;

@@ -5,13 +5,15 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 
 use crate::id::{ShardId, SocketId};
-use crate::ring::sim::Dice;
 
 /// Bits of `low` that hold shard (16) and slot (24), masked.
 const PLACE_BITS: u32 = 40;
 
 /// Random bytes that are fetched at a time: one system call for 64 connections.
 const RANDOM_BYTES: usize = 512;
+
+/// The distance of two numbers of a simulation: 2^64 divided by the golden ratio, which is odd.
+const SEEDED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Makes socket ids. Clones share their key, so that any shard can tell where an id belongs.
 #[derive(Clone, Debug)]
@@ -33,7 +35,9 @@ enum Mask {
 enum Random {
     /// The system; what was fetched and not used yet.
     System(Vec<u8>),
-    Seeded(Dice),
+    /// A simulation: the last number. They follow each other at a distance that is odd, so that
+    /// none comes twice (a Weyl sequence), and have as many digits as random ones.
+    Seeded(u64),
 }
 
 impl SocketIds {
@@ -46,7 +50,7 @@ impl SocketIds {
     /// For a simulation: the same ids in every run, and no secret.
     #[must_use]
     pub const fn seeded(seed: u64) -> Self {
-        Self { mask: Mask::Seeded, random: Random::Seeded(Dice::new(seed)) }
+        Self { mask: Mask::Seeded, random: Random::Seeded(seed) }
     }
 
     /// An id for the connection in `slot` of `shard`.
@@ -87,7 +91,10 @@ impl SocketIds {
     fn random(&mut self) -> io::Result<u64> {
         let random = match &mut self.random {
             Random::System(random) => random,
-            Random::Seeded(dice) => return Ok(dice.roll()),
+            Random::Seeded(last) => {
+                *last = last.wrapping_add(SEEDED_STEP);
+                return Ok(*last);
+            }
         };
         if random.is_empty() {
             random.resize(RANDOM_BYTES, 0);

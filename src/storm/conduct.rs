@@ -11,13 +11,13 @@ use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 
-use super::clock::{NS_PER_S, now_ns, ns};
-use super::host::{HostMemory, Usage, private_memory};
-use super::outcome::{Marks, Outcome, RunFigures, Sample, Sums};
-use super::plan::{Plan, PlanError, Scenario};
-use super::shared::{Count, Shared, Stage, Tally, latencies};
-use super::wire::without_number;
-use super::{publisher, subscriber};
+use crate::clock::{NS_PER_S, now_ns, ns};
+use crate::host::{HostMemory, Usage, private_memory};
+use crate::outcome::{Marks, Outcome, RunFigures, Sample, Sums};
+use crate::plan::{Plan, PlanError, Scenario};
+use crate::shared::{Count, Shared, Stage, Tally, latencies};
+use crate::wire::without_number;
+use crate::{publisher, subscriber};
 
 /// How often the conductor looks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -362,7 +362,7 @@ impl<'a> Conductor<'a> {
     }
 
     fn outcome(self, sums: &Sums, date: SystemTime) -> Outcome {
-        let points = |timeline: &std::sync::Mutex<super::shared::Timeline>| {
+        let points = |timeline: &std::sync::Mutex<crate::shared::Timeline>| {
             let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
             timeline.settle(u64::MAX);
             timeline.points().to_vec()

@@ -8,11 +8,11 @@ use std::time::SystemTime;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::clock::NS_PER_S;
-use super::conduct::{Mark, Memory};
-use super::host;
-use super::plan::Plan;
-use super::shared::{Count, Point, Tally};
+use crate::clock::NS_PER_S;
+use crate::conduct::{Mark, Memory};
+use crate::host;
+use crate::plan::Plan;
+use crate::shared::{Count, Point, Tally};
 
 pub(super) use table::time;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::stamp::STAMP_LEN;
-use super::target::Target;
+use crate::stamp::STAMP_LEN;
+use crate::target::Target;
 
 /// The scenario, which decides what is put under load. The texts are those of `--help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -282,11 +282,11 @@ impl Plan {
 const PORTS_PER_SOURCE: u32 = 8192;
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A plan that is right.
-    pub(in crate::storm) fn plan() -> Plan {
+    pub(crate) fn plan() -> Plan {
         let url = "ws://127.0.0.1:8080".to_owned();
         Plan {
             command: "ringwave storm fanout".to_owned(),

@@ -10,19 +10,17 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use hdrhistogram::Histogram;
+use ringwave_ring::{Completion, ConnKey, Op};
 use rustix::io::Errno;
 
-use crate::id::ConnKey;
-use crate::ring::{Completion, Op};
-
-use super::answer::Answer;
-use super::clock::{NS_PER_S, now_ns, ns};
-use super::plan::Plan;
-use super::schedule::Schedule;
-use super::shared::{Count, Shared, Stage, Tally, latencies};
-use super::stamp::Stamp;
-use super::target;
-use super::wire::{Wire, without_number, words};
+use crate::answer::Answer;
+use crate::clock::{NS_PER_S, now_ns, ns};
+use crate::plan::Plan;
+use crate::schedule::Schedule;
+use crate::shared::{Count, Shared, Stage, Tally, latencies};
+use crate::stamp::Stamp;
+use crate::target;
+use crate::wire::{Wire, without_number, words};
 
 /// How long the thread sleeps at most.
 const SLEEP_MAX: Duration = Duration::from_millis(50);

@@ -4,8 +4,8 @@ mod plot;
 
 use std::fmt::Write;
 
-use super::outcome::{Latency, Outcome};
-use super::shared::Point;
+use crate::outcome::{Latency, Outcome, Sample};
+use crate::shared::Point;
 
 use plot::{Line, Plot, Scale};
 
@@ -52,7 +52,7 @@ fn row(table: &mut String, name: &str, text: &str) {
 }
 
 fn plots(outcome: &Outcome) -> Vec<Plot> {
-    let samples = |of: fn(&super::Sample) -> f64| -> Vec<(f64, f64)> {
+    let samples = |of: fn(&Sample) -> f64| -> Vec<(f64, f64)> {
         outcome.samples.iter().map(|sample| (sample.at_s, of(sample))).collect()
     };
     let over_time = |title: &'static str, unit: &'static str, lines| Plot {
@@ -154,9 +154,8 @@ svg .title{font-weight:600;font-size:13px}\
 
 #[cfg(test)]
 mod tests {
-    use super::super::Sample;
-    use super::super::outcome::RunFigures;
     use super::*;
+    use crate::outcome::RunFigures;
 
     fn outcome() -> Outcome {
         let sample = |at_s| Sample { at_s, connections: 7, server_user: 0.5, ..Sample::default() };

@@ -1,6 +1,6 @@
 //! When things are due: evenly, from a start on, for one of several that share a rate.
 
-use super::clock::NS_PER_S;
+use crate::clock::NS_PER_S;
 
 /// Due times `start + (first + k * step) / rate` for k = 0, 1, 2, ... No error adds up: each is
 /// computed from its number.

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use super::clock::NS_PER_S;
-use super::plan::Plan;
+use crate::clock::NS_PER_S;
+use crate::plan::Plan;
 
 /// The stage that all threads are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn seconds_of_several_threads_become_one_point_each() {
         let timeline = Mutex::new(Timeline::default());
-        let plan = crate::storm::plan::tests::plan();
+        let plan = crate::plan::tests::plan();
         let shared = Shared::new(&plan, 2, 0);
         let mut all = latencies();
         for thread in 1..=2 {
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn tallies_of_all_threads_add_up() {
-        let plan = crate::storm::plan::tests::plan();
+        let plan = crate::plan::tests::plan();
         let shared = Shared::new(&plan, 3, 0);
         for thread in 0..3 {
             let mut tally = Tally::default();

@@ -13,7 +13,7 @@ pub(super) struct Stamp {
     pub(super) lane: u16,
     /// Counts from 0 per channel and lane.
     pub(super) sequence: u32,
-    /// The time by [`now_ns`](super::clock::now_ns).
+    /// The time by [`now_ns`](crate::clock::now_ns).
     pub(super) intended_ns: u64,
 }
 

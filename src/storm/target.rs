@@ -9,11 +9,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use md5::{Digest, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::protocol::auth::Secret;
-
-use super::frames;
-use super::plan::Kind;
-use super::stamp::Stamp;
+use crate::frames;
+use crate::plan::Kind;
+use crate::signature::Signer;
+use crate::stamp::Stamp;
 
 /// A server that speaks the Pusher protocol, and an app of it.
 #[derive(Clone, Debug)]
@@ -29,7 +28,7 @@ pub struct Target {
     key: String,
     /// As in a path or a query.
     key_encoded: String,
-    secret: Secret,
+    signer: Signer,
 }
 
 /// Why a target is none.
@@ -81,7 +80,7 @@ impl Target {
         let (host, prefix) = first.ok_or_else(|| TargetError::Url(String::new()))?;
         let encoded = |text| utf8_percent_encode(text, RESERVED).to_string();
         let (app_id, key, key_encoded) = (encoded(app_id), key.to_owned(), encoded(key));
-        Ok(Self { addresses, host, prefix, app_id, key, key_encoded, secret: Secret::new(secret) })
+        Ok(Self { addresses, host, prefix, app_id, key, key_encoded, signer: Signer::new(secret) })
     }
 
     /// The address that connection number `index` goes to.
@@ -121,7 +120,7 @@ impl Target {
         let sign = |data: &str| {
             let behind = if data.is_empty() { "" } else { ":" };
             let parts = [channel, behind, data].map(str::as_bytes);
-            self.secret.sign(&[socket_id, b":", parts[0], parts[1], parts[2]])
+            self.signer.sign(&[socket_id, b":", parts[0], parts[1], parts[2]])
         };
         let signature = match kind {
             Kind::Public => String::new(),
@@ -148,7 +147,7 @@ impl Target {
         // Signed as it is, sent encoded.
         let rest = format!("&auth_timestamp={now}&auth_version=1.0&body_md5={md5}");
         let parts = ["POST\n", &path, "\nauth_key=", key, &rest].map(str::as_bytes);
-        let signature = self.secret.sign(&parts);
+        let signature = self.signer.sign(&parts);
         into.reserve(body.len() + 512);
         // Writing to memory cannot fail.
         let _written = write!(
@@ -261,8 +260,8 @@ mod tests {
         let (path, query) = path.split_once('?').unwrap();
         let (signed, signature) = query.split_once("&auth_signature=").unwrap();
         assert_eq!(path, "/ws/apps/100001/events");
-        let secret = Secret::new("app-secret");
-        assert!(secret.verify(&[format!("POST\n{path}\n{signed}").as_bytes()], signature));
+        let signed = format!("POST\n{path}\n{signed}");
+        assert_eq!(Signer::new("app-secret").sign(&[signed.as_bytes()]), signature);
         assert!(text.ends_with("Content-Length: 2\r\n\r\n{}"));
     }
 
@@ -279,7 +278,7 @@ mod tests {
         let signed = sent.replace("base64%3Aa%2Bb%2F%22%3D", "base64:a+b/\"=");
         assert_ne!(signed, sent);
         let signed = format!("POST\n/apps/1/events\n{signed}");
-        assert!(Secret::new("secret").verify(&[signed.as_bytes()], signature));
+        assert_eq!(Signer::new("secret").sign(&[signed.as_bytes()]), signature);
         let frame = target.subscribe(Kind::Private, "private-a", b"1.2", Member::default());
         let auth = br#""auth":"base64:a+b/\"=:"#;
         assert!(frame.windows(auth.len()).any(|window| window == auth));
@@ -296,7 +295,7 @@ mod tests {
         assert_eq!(json["data"]["channel_data"], r#"{"user_id":"7"}"#);
         let auth = json["data"]["auth"].as_str().unwrap().strip_prefix("app-key:").unwrap();
         let signed = br#"1.2:presence-a:{"user_id":"7"}"#;
-        assert!(Secret::new("app-secret").verify(&[signed], auth));
+        assert_eq!(Signer::new("app-secret").sign(&[signed]), auth);
     }
 
     #[test]

@@ -7,11 +7,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringwave_ring::{Completion, ConnKey, Ring, SendRefused, Uring, UringSizes};
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
-
-use crate::id::ConnKey;
-use crate::ring::{Completion, Ring, SendRefused, Uring, UringSizes};
 
 /// Entries of the submission queue. A turn hands on a few hundred operations at most.
 const SUBMISSIONS: u32 = 1024;

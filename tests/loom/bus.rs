@@ -1,9 +1,10 @@
 //! The bus as it is in `src/bus`, with loom's atomics and lock, and with a mailbox that loom can
 //! see into: `crossbeam-channel` cannot be built on loom.
 
-// The bus imports the mailbox from one of these names, and atomics from the other: from here.
+// `src/bus` and `src/id.rs` import the mailbox, atomics and a type from these names: from here.
 extern crate self as crossbeam_channel;
 extern crate self as ringwave_loom;
+extern crate self as ringwave_ring;
 
 #[path = "../../src/bus/mod.rs"]
 pub mod bus;
@@ -12,6 +13,10 @@ pub mod id;
 mod mailbox;
 
 pub use mailbox::{Receiver, Sender, TrySendError, bounded};
+
+/// The type that `src/id.rs` takes from the package of the ring. The bus does not use it.
+#[derive(Debug)]
+pub struct ConnKey;
 
 /// The functions that the bus takes from `src/memory.rs`, whose calls of the allocator have no
 /// place in a model.

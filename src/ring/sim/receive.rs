@@ -3,8 +3,7 @@
 use std::os::fd::RawFd;
 
 use super::{SimRing, length};
-use crate::id::ConnKey;
-use crate::ring::Op;
+use crate::{ConnKey, Op};
 
 impl SimRing {
     pub(super) fn arm(&mut self, key: ConnKey, once: bool) {

@@ -417,6 +417,7 @@ fn a_slot_takes_its_next_socket_and_completions_tell_both_users_apart() {
     });
 }
 
+#[cfg(feature = "accept")]
 #[test]
 fn an_accept_goes_on_and_closed_slots_are_used_again() {
     let mut turns = Turns::new(&UringSizes { slots: 2, ..SIZES });
@@ -660,18 +661,4 @@ fn a_slot_is_not_released_before_its_question_is_answered() {
     let _peer = turns.connect(0);
     turns.ring.ask_unsent(key(0)).unwrap();
     turns.ring.release(0);
-}
-
-#[test]
-fn a_descriptor_tells_and_drops_the_same() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (socket, _) = listener.accept().unwrap();
-    assert_eq!(unsent(&socket), 0);
-    while send_now(&socket, &[0; 65_536]).is_ok() {}
-    assert!(unsent(&socket) > 0);
-    reset_when_closed(&socket);
-    drop(socket);
-    let end = peer.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
-    assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
 }

@@ -64,9 +64,10 @@ const fn colour(level: Level) -> &'static str {
     }
 }
 
+/// Whether the event is of this crate or of a package beside it, such as `ringwave_ring`.
 fn is_ours(metadata: &Metadata<'_>) -> bool {
     let rest = metadata.target().strip_prefix(env!("CARGO_CRATE_NAME"));
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::") || rest.starts_with('_'))
 }
 
 /// The fields of an event as text.

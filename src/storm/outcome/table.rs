@@ -120,7 +120,7 @@ impl Table {
 }
 
 /// Microseconds as people read them.
-pub(in crate::storm) fn time(us: u64) -> String {
+pub(crate) fn time(us: u64) -> String {
     match us {
         0..1000 => format!("{us} us"),
         1000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::super::outcome::time;
+use crate::outcome::time;
 
 /// Lines over a common axis.
 pub(super) struct Plot {

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-
-use crate::id::ConnKey;
+use ringwave_ring::ConnKey;
 
 /// The phases of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
-use super::super::clock::{NS_PER_S, now_ns};
-use super::super::plan::Scenario;
-use super::super::shared::{Count, Stage};
-use super::super::wire::words;
 use super::{HEARD_NS, Phase, Subscribers, ticks};
+use crate::clock::{NS_PER_S, now_ns};
+use crate::plan::Scenario;
+use crate::shared::{Count, Stage};
+use crate::wire::words;
 
 /// How often connections are looked after.
 const WALK_NS: u64 = NS_PER_S / 10;

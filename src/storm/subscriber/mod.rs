@@ -19,14 +19,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 
-use super::clock::{NS_PER_S, now_ns, ns};
-use super::frames;
-use super::plan::{Kind, Plan, Scenario};
-use super::schedule::Schedule;
-use super::sequence::Sequence;
-use super::shared::{Count, Meter, Shared, Stage, Tally};
-use super::target::Member;
-use super::wire::Wire;
+use crate::clock::{NS_PER_S, now_ns, ns};
+use crate::frames;
+use crate::plan::{Kind, Plan, Scenario};
+use crate::schedule::Schedule;
+use crate::sequence::Sequence;
+use crate::shared::{Count, Meter, Shared, Stage, Tally};
+use crate::target::Member;
+use crate::wire::Wire;
 
 use conn::{Conn, Phase};
 use whisper::Whispers;

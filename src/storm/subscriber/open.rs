@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use super::super::clock::now_ns;
-use super::super::plan::Kind;
-use super::super::shared::{Count, Stage};
-use super::super::target::Member;
-use super::super::wire::without_number;
 use super::{Phase, Subscribers, ticks};
+use crate::clock::now_ns;
+use crate::plan::Kind;
+use crate::shared::{Count, Stage};
+use crate::target::Member;
+use crate::wire::without_number;
 
 /// Sockets opened per turn, so that those under way get their answers read.
 const OPENED_PER_TURN: u32 = 64;

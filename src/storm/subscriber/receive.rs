@@ -2,15 +2,15 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::ring::{Completion, Op};
+use ringwave_ring::{Completion, Op};
 
-use super::super::clock::{NS_PER_S, now_ns};
-use super::super::frames;
-use super::super::plan::Scenario;
-use super::super::sequence::{Arrival, Sequence};
-use super::super::shared::Count;
-use super::super::stamp::Stamp;
 use super::{Phase, Subscribers, ticks};
+use crate::clock::{NS_PER_S, now_ns};
+use crate::frames;
+use crate::plan::Scenario;
+use crate::sequence::{Arrival, Sequence};
+use crate::shared::Count;
+use crate::stamp::Stamp;
 
 impl Subscribers<'_> {
     /// Takes note of what the ring did.

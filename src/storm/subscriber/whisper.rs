@@ -5,12 +5,12 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::super::plan::{Plan, Scenario};
-use super::super::schedule::Schedule;
-use super::super::shared::{Count, Stage};
-use super::super::stamp::Stamp;
-use super::super::target;
 use super::{Phase, Subscribers};
+use crate::plan::{Plan, Scenario};
+use crate::schedule::Schedule;
+use crate::shared::{Count, Stage};
+use crate::stamp::Stamp;
+use crate::target;
 
 /// The whisperers among the subscribers of a ring.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
-//! Floor 4. The load generator, `ringwave storm`: many clients of any server that speaks the Pusher
-//! protocol, on `ring/` alone, so that it costs far less than what it measures.
+//! The load generator behind `ringwave storm`: many clients of any server that speaks the Pusher
+//! protocol. It uses the ring (`ringwave-ring`) and nothing of the gateway, so that it judges the
+//! gateway as any other server and costs far less than what it measures.
 //!
 //! Its figures rest on these rules:
 //! - Every message carries a `stamp`: who sent it, the how-manieth it is, and when it was *meant*
@@ -27,6 +28,7 @@ mod report;
 mod schedule;
 mod sequence;
 mod shared;
+mod signature;
 mod stamp;
 mod subscriber;
 mod target;

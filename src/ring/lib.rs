@@ -1,6 +1,10 @@
 //! Floor 1. The lower half of the plane: sockets by slot, operations, completions. [`Ring`] is the
-//! seam: [`Uring`] is Linux's `io_uring` (all of the unsafe), [`sim::SimRing`] a simulated kernel
-//! that injects faults, so that the plane's real code runs under both.
+//! seam: [`Uring`] is Linux's `io_uring` (with the unsafe code of the data plane), `sim::SimRing` a
+//! simulated kernel that injects faults, so that the plane's real code runs under both.
+//!
+//! This is a package of its own, which the gateway has as its module `ring` and the load generator
+//! uses as well. The simulated kernel comes with the feature `sim`, which only tests and
+//! simulations switch on.
 //!
 //! The contract of every `Ring`, and of its user:
 //! - An operation may or may not have been taken by the kernel once it was queued; its memory
@@ -24,8 +28,11 @@
 //!   them.
 
 mod buffers;
+#[cfg(any(debug_assertions, feature = "sim"))]
 mod contract;
+#[cfg(feature = "sim")]
 pub mod sim;
+mod sockets;
 mod uring;
 
 use std::io;
@@ -33,9 +40,18 @@ use std::os::fd::BorrowedFd;
 
 use bytes::Bytes;
 
-use crate::id::ConnKey;
+pub use sockets::{reset_when_closed, send_now, tcp_socket, unix_socket, unsent};
+pub use uring::{Uring, UringSizes};
 
-pub use uring::{Uring, UringSizes, reset_when_closed, send_now, tcp_socket, unix_socket, unsent};
+/// One connection of one ring. `slot` is the index of its socket in the ring's table; `generation`
+/// tells it from earlier and later users of that slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnKey {
+    /// Index in the table of sockets.
+    pub slot: u32,
+    /// Counts the users of this slot.
+    pub generation: u32,
+}
 
 /// The kind of an operation, as its completion names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +70,7 @@ pub enum Op {
     AskUnsent,
     /// [`Ring::reset`]: for information only.
     Reset,
-    /// [`Uring::accept`]: the result is the slot of the new socket.
+    /// `Uring::accept` (feature `accept`): the result is the slot of the new socket.
     Accept,
 }
 

@@ -1,0 +1,37 @@
+//! Connections that begin and end in the ring's own table, without a descriptor. The feature
+//! `accept` adds this, for a server all of whose sockets are the ring's.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use io_uring::types::{Fd, Fixed};
+use io_uring::{opcode, squeue};
+
+use super::{Uring, user_data};
+use crate::{ConnKey, Op, QueueFull};
+
+impl Uring {
+    /// Accepts until further notice, into free slots of the kernel's choice. Each completion has
+    /// the slot (or a negative errno) as its result; without `more` the accept is over. The ring
+    /// must have been made with direct descriptors.
+    ///
+    /// # Errors
+    /// The queue is full.
+    pub fn accept(&mut self, listener: BorrowedFd<'_>) -> Result<(), QueueFull> {
+        let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true);
+        let key = ConnKey { slot: 0, generation: 0 };
+        self.push(&accept.build().user_data(user_data(Op::Accept, key)))
+    }
+
+    /// [`Ring::release`](crate::Ring::release) as one more operation of the queue.
+    ///
+    /// # Errors
+    /// The queue is full.
+    pub fn close(&mut self, slot: u32) -> Result<(), QueueFull> {
+        let entry = opcode::Close::new(Fixed(slot)).build().flags(squeue::Flags::SKIP_SUCCESS);
+        let key = ConnKey { slot, generation: 0 };
+        self.push(&entry.user_data(user_data(Op::HangUp, key)))?;
+        #[cfg(debug_assertions)]
+        self.contract.released(slot);
+        Ok(())
+    }
+}
