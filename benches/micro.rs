@@ -26,7 +26,7 @@ use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::signing::{SignedRequest, verify};
 use ringwave::protocol::{message, outbound};
 use ringwave::time::Millis;
-use ringwave::websocket::{ReadLimits, Reader, encode};
+use ringwave::websocket::{ReadLimits, Reader};
 
 const SUBSCRIBE: &str = r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"orders.1"}}"#;
 
@@ -54,8 +54,7 @@ fn frames(criterion: &mut Criterion) {
         group.bench_function(format!("encode an event of {size} B"), |bench| {
             bench.iter(|| outbound::event("App\\Events\\OrderShipped", black_box(&data), "orders"));
         });
-        let mut received =
-            encode::text(size, |buffer| buffer.extend(data.bytes())).bytes().to_vec();
+        let mut received = Frame::text(size, |buffer| buffer.extend(data.bytes())).bytes().to_vec();
         mask(&mut received);
         let limits = ReadLimits { max_message: 100_000, max_fragments: 16 };
         group.bench_function(format!("parse and unmask {size} B"), |bench| {

@@ -1,4 +1,4 @@
-//! Floor 2. An app: its credentials and everything that the protocol decides by it.
+//! Floor 1. An app: its credentials and everything that the protocol decides by it.
 //!
 //! Contract: built from the configuration, then shared read-only by all shards (the connection
 //! count aside). A configuration that is read anew makes new [`Apps`] that follow the old ones

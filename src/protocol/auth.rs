@@ -1,4 +1,4 @@
-//! Floor 2. The app's secret, and the proof that a connection may join a channel.
+//! Floor 1. The app's secret, and the proof that a connection may join a channel.
 //!
 //! Contract: an [`Authorised`] exists only because a signature of the app fitted, or because the
 //! channel's kind asks for none. Signatures are decoded first and compared in constant time; the

@@ -1,4 +1,4 @@
-//! Floor 2. The Pusher protocol, version 7, as Reverb speaks it: messages in, values and encoded
+//! Floor 1. The Pusher protocol, version 7, as Reverb speaks it: messages in, values and encoded
 //! frames out.
 //!
 //! Contract: pure and deterministic. Nothing here knows a socket, a clock, a random number or a

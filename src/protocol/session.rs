@@ -1,4 +1,4 @@
-//! Floor 2. One connection's side of the protocol, without its socket.
+//! Floor 1. One connection's side of the protocol, without its socket.
 //!
 //! Contract: [`Session::established`] is sent first. Then every whole text message goes through
 //! [`Session::handle`], with the time, in order; the returned [`Action`] is carried out before the

@@ -1,4 +1,4 @@
-//! Floor 2. Users who sign in: the proof that a connection belongs to a user of the app.
+//! Floor 1. Users who sign in: the proof that a connection belongs to a user of the app.
 //!
 //! Contract: a [`SignedIn`] exists only because a signature of the app fitted. Whatever a client
 //! sends, it holds no more watched users than the app allows.

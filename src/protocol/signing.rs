@@ -1,4 +1,4 @@
-//! Floor 2. Signatures of the HTTP API (Pusher HTTP API reference, "Authentication").
+//! Floor 1. Signatures of the HTTP API (Pusher HTTP API reference, "Authentication").
 //!
 //! Contract: one canonical form decides. A request passes when the app's secret signed its method,
 //! path, whole query and (by its MD5) body, not long ago. What the canonical form cannot tell

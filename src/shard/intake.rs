@@ -75,7 +75,7 @@ impl<R: Ring> Shard<R> {
             Ok(socket_id) => socket_id,
             Err(error) => {
                 self.core.note_take_over(&error);
-                opening.extend_from_slice(crate::websocket::encode::close(1011, "").bytes());
+                opening.extend_from_slice(Frame::close(1011, "").bytes());
                 let last = Frame::from_encoded(opening.into());
                 self.plane.close(key, &last, crate::plane::Ended::Ours);
                 return None;

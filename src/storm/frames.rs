@@ -122,8 +122,7 @@ mod tests {
     #[test]
     fn a_cut_frame_is_none_at_every_cut() {
         for len in [0, 5, 125, 126, 65_536] {
-            let frame =
-                crate::websocket::encode::text(len, |out| out.resize(out.len() + len, b'y'));
+            let frame = crate::frame::Frame::text(len, |out| out.resize(out.len() + len, b'y'));
             let mut bytes = frame.bytes().to_vec();
             let whole = bytes.len();
             for cut in [0, 1, 2, 3, whole - 1].into_iter().filter(|cut| *cut < whole) {

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::super::KeyHash;
 use super::*;
+use crate::frame::Frame;
 use crate::id::ConnKey;
-use crate::websocket::encode;
 
 const CHANNELS: [&str; 7] =
     ["news", "presence-a", "presence-cache-b", "cache-c", "cache-d", "private-cache-e", "cache-f"];
@@ -563,7 +563,7 @@ fn told(keys: &[ChannelKey], message: Message) -> Told {
 }
 
 fn frame(value: &Value) -> Frame {
-    encode::text(0, |out| out.extend(value.to_string().bytes()))
+    Frame::text(0, |out| out.extend(value.to_string().bytes()))
 }
 
 /// The texts of whole frames; `data` is read too, and members are listed in order.
