@@ -48,8 +48,8 @@
 //! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
 //! | 4 | [`front`], [`storm`], [`webhooks`] | HTTP, the API, the upgrade; load; requests to apps |
 //! | 3 | [`channels`], [`plane`], [`refusals`] | subscribers, one truth; sockets; refusals told |
-//! | 2 | [`bus`] | mailboxes between shards |
-//! | 1 | [`protocol`], [`ring`], [`websocket`] | Pusher, pure; the kernel's ring; RFC 6455, pure |
+//! | 2 | [`apps`], [`bus`] | apps with their live counters; mailboxes between shards |
+//! | 1 | [`protocol`], [`rate`], [`ring`], [`websocket`] | Pusher; the kernel's ring; RFC 6455 |
 //! | 0 | [`frame`], [`id`], [`memory`], [`text`], [`time`], [`version`] | values of all floors |
 //!
 //! `websocket`, `protocol` and `channels` know no socket, no clock and no randomness: bytes and
@@ -112,9 +112,11 @@ pub mod time;
 pub mod version;
 
 pub mod protocol;
+pub mod rate;
 pub mod ring;
 pub mod websocket;
 
+pub mod apps;
 pub mod bus;
 
 pub mod channels;

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 /// The top-level modules by floor. A module imports from lower floors and its own children.
 const FLOORS: [(u8, &[&str]); 9] = [
     (0, &["frame", "id", "memory", "text", "time", "version"]),
-    (1, &["protocol", "ring", "websocket"]),
-    (2, &["bus"]),
+    (1, &["protocol", "rate", "ring", "websocket"]),
+    (2, &["apps", "bus"]),
     (3, &["channels", "plane", "refusals"]),
     (4, &["front", "storm", "webhooks"]),
     (5, &["shard"]),

@@ -18,7 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::sync::watch;
 
-use crate::protocol::app::Admission;
+use crate::apps::Admission;
 use crate::protocol::close::{self, ProtocolError};
 
 use super::address::Peer;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::protocol::rate::Rate;
+use crate::rate::Rate;
 use crate::time::Nanos;
 
 use super::address::Source;

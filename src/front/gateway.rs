@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::apps::{Admission, App, Apps};
 pub use crate::channels::{CachedEvent, ChannelState, Publication};
-use crate::protocol::app::{Admission, App, Apps};
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 

@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, ORIGIN};
 use hyper::http::request::Parts;
 
-use crate::protocol::app::{App, Apps};
+use crate::apps::{App, Apps};
 use crate::protocol::close::ProtocolError;
 use crate::refusals::{Bytes, Handshake, Refusal, Request, Sender, Signed, Words};
 
@@ -201,9 +201,11 @@ impl<'a> Asked<'a> {
             Rejection::Body(Unreceived::TooLarge) => {
                 let announced = self.head.headers.get(CONTENT_LENGTH);
                 let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-                Some(Request::TooLarge { announced, most: app.limits.max_request_size })
+                Some(Request::TooLarge { announced, most: app.rules.limits.max_request_size })
             }
-            Rejection::TooMany(..) => Some(Request::AppRate(app.limits.max_requests_per_second)),
+            Rejection::TooMany(..) => {
+                Some(Request::AppRate(app.rules.limits.max_requests_per_second))
+            }
             Rejection::Text(StatusCode::FORBIDDEN, _) => Some(Request::Disabled),
             Rejection::Text(StatusCode::PAYLOAD_TOO_LARGE, why) => Some(Request::DataTooLarge(why)),
             Rejection::Text(status, why) => {

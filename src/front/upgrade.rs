@@ -12,7 +12,7 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 
-use crate::protocol::app::Admission;
+use crate::apps::Admission;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::session::check_protocol_version;
 use crate::websocket::handshake::{self, UpgradeRequest};
@@ -64,7 +64,7 @@ fn admit<G: Gateway>(
     let pass = visitor.admit(&settings, || client).map_err(turned_away)?;
     let apps = gateway.apps();
     let app = apps.by_key(key).ok_or(ProtocolError::UnknownApp)?;
-    if !app.is_enabled() {
+    if !app.rules.is_enabled() {
         return Err(ProtocolError::AppDisabled);
     }
     check_protocol_version(head.uri.query().unwrap_or_default())?;

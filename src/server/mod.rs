@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::apps::Apps;
 use crate::bus::{self, Outside, Port};
 use crate::channels::KeyHash;
 use crate::config::{Config, ListenAddr, LogFormat, Origin, ServerConfig};
@@ -40,7 +41,6 @@ use crate::front::{self, Door, Listeners};
 use crate::id::ShardId;
 use crate::memory::{Allowance, Holder, Lease, Per};
 use crate::plane::BacklogLimits;
-use crate::protocol::app::Apps;
 use crate::refusals::Refusals;
 use crate::ring::UringSizes;
 use crate::shard::run::Setup;
@@ -186,7 +186,7 @@ async fn control(
         return Ok(ExitCode::from(exit_code));
     }
     let apps = Arc::clone(reload.apps());
-    let connections = apps.iter().map(|app| u64::from(app.connections.count())).sum();
+    let connections = apps.iter().map(|app| u64::from(app.counters.connections())).sum();
     let window = stop::window(reload.shutdown_window(), connections);
     let drain = Drain { window, successor: inherited };
     let shown = format!("{}s", window.as_secs_f64());

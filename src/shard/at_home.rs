@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use super::{Core, Message};
+use crate::apps::App;
+use crate::apps::webhook::{EventKind, EventKinds};
 use crate::channels::{self, Change, ChannelKey, Join, Leave, Publish};
 use crate::id::{AppIndex, ShardId};
-use crate::protocol::app::App;
 use crate::protocol::auth::Member;
-use crate::protocol::webhook::{EventKind, EventKinds};
 use crate::webhooks::{Notice, What};
 
 /// The notices that an app wants beside its messages.

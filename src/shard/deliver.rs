@@ -8,6 +8,7 @@ use tracing::debug;
 use super::drain::Draining;
 use super::pressure::subscription_charge;
 use super::{Core, Counts, Message};
+use crate::apps::webhook::EventKind;
 use crate::channels::{
     self, ChannelKey, Join, Joined, Joining, JoiningSender, Left, Outcome, Publish, Subscribe,
     Whisper,
@@ -20,7 +21,6 @@ use crate::protocol::close::{ProtocolError, error_frame, subscribe_refusal};
 use crate::protocol::names::ChannelName;
 use crate::protocol::outbound;
 use crate::protocol::session::{Action, ClientEvent};
-use crate::protocol::webhook::EventKind;
 use crate::refusals::About;
 use crate::ring::Ring;
 use crate::text::without_signatures;
@@ -64,7 +64,7 @@ impl<R: Ring> Host<R> for Core {
             _ => return,
         };
         debug!(%socket_id, text = without_signatures(text), "received");
-        match occupant.session.handle(app, text, user.as_ref(), now) {
+        match occupant.session.handle(&app.rules, text, user.as_ref(), now) {
             Action::Nothing => {}
             Action::Reply(frame) => plane.owe(key, &frame),
             Action::Subscribe(authorised) => {
@@ -93,11 +93,11 @@ impl<R: Ring> Host<R> for Core {
 
     fn read_limits(&self, key: ConnKey) -> ReadLimits {
         let occupant = self.sessions.get(key.slot as usize).and_then(Option::as_ref);
-        let max_message = occupant.and_then(|of| self.apps.get(of.session.app())).map_or_else(
+        let max_message = occupant.and_then(|of| self.apps.get(of.admission.app())).map_or_else(
             // A closing connection has no session any more. What it still says is dropped, but has
             // to be read up to its answer to our Close frame.
             || self.apps.max_message_size(),
-            |app| app.limits.max_message_size,
+            |app| app.rules.limits.max_message_size,
         );
         ReadLimits { max_message, max_fragments: FRAGMENTS_PER_MESSAGE }
     }
@@ -117,10 +117,11 @@ impl Core {
         }
         let channel = self.hash.key(app.index, name);
         let subscribed = self.local.membership(key.slot, &channel).is_some();
-        if !subscribed && self.local.count(key.slot) >= app.limits.max_channels_per_connection {
+        if !subscribed && self.local.count(key.slot) >= app.rules.limits.max_channels_per_connection
+        {
             let error = ProtocolError::TooManyChannels;
             self.note_message(key, error, About::Channel(channel.name()));
-            let also_on_channel = app.subscription_errors;
+            let also_on_channel = app.rules.subscription_errors;
             return plane.owe(key, &subscribe_refusal(error, channel.name(), also_on_channel));
         }
         if !subscribed && !self.takes_on(subscription_charge(&channel, member.as_deref())) {
@@ -143,7 +144,7 @@ impl Core {
             ticket,
             member,
             again,
-            max_members: app.limits.max_presence_members,
+            max_members: app.rules.limits.max_presence_members,
         };
         let message = channels::Message::Join(Box::new(join));
         self.port.send(home, Message::Channel(message));
@@ -305,7 +306,8 @@ impl Core {
 
     /// Tells a connection that the channel has as many members as it may have.
     fn tell_full<R: Ring>(&mut self, plane: &mut Plane<R>, conn: ConnKey, channel: &ChannelKey) {
-        let also_on_channel = self.occupant(conn).is_some_and(|(_, app)| app.subscription_errors);
+        let also_on_channel =
+            self.occupant(conn).is_some_and(|(_, app)| app.rules.subscription_errors);
         let error = ProtocolError::TooManyMembers;
         self.note_message(conn, error, About::Channel(channel.name()));
         plane.owe(conn, &subscribe_refusal(error, channel.name(), also_on_channel));

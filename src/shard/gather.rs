@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::message::{Answer, Ask, Question, Told};
 use super::{Core, Message, Shard};
+use crate::apps::App;
 use crate::channels::{self, ChannelState, Publication, Publish};
 use crate::front::gateway::{Command, Overloaded, Published, Reply};
 use crate::id::{AppIndex, ShardId};
 use crate::plane::Plane;
-use crate::protocol::app::App;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 use crate::ring::Ring;
@@ -224,7 +224,7 @@ impl Core {
     fn terminate<R: Ring>(&mut self, plane: &mut Plane<R>, app: AppIndex, user_id: &str) {
         let of_user = |key: &crate::id::ConnKey| {
             let occupant = self.sessions.get(key.slot as usize).and_then(Option::as_ref);
-            occupant.is_some_and(|of| of.session.app() == app)
+            occupant.is_some_and(|of| of.admission.app() == app)
                 && (self.local.is_user(key.slot, user_id)
                     || self.users.user(key.slot).is_some_and(|user| *user.user_id == *user_id))
         };

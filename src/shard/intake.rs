@@ -11,10 +11,10 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::{Core, Occupant, Shard};
+use crate::apps::Admission;
 use crate::frame::Frame;
 use crate::front::gateway::Upgraded;
 use crate::id::ConnKey;
-use crate::protocol::app::Admission;
 use crate::protocol::session::Session;
 use crate::ring::Ring;
 
@@ -81,12 +81,12 @@ impl<R: Ring> Shard<R> {
                 return None;
             }
         };
-        let session = Session::new(admission, socket_id);
+        let session = Session::new(socket_id);
         let client = client.map(tracing::field::display);
         debug!(%socket_id, app = &*app.id, client, "connection established");
-        opening.extend_from_slice(session.established(&app).bytes());
+        opening.extend_from_slice(session.established(&app.rules).bytes());
         self.plane.owe(key, &Frame::from_encoded(opening.into()));
-        self.core.occupy(key.slot, Occupant { session, pinged: None });
+        self.core.occupy(key.slot, Occupant { admission, session, pinged: None });
         self.core.await_authentication(key);
         if !leftover.is_empty() {
             self.plane.feed(key, &mut leftover.to_vec(), &mut self.core);

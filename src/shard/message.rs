@@ -6,12 +6,12 @@ use tokio::sync::oneshot;
 
 use super::drain::Drain;
 use super::trace::Traced;
+use crate::apps::Apps;
 use crate::channels::{self, ChannelKey, ChannelState, Leave, Left, UserMessage};
 use crate::front;
 use crate::front::gateway::Headroom;
 use crate::id::{AppIndex, ShardId};
 use crate::plane::BacklogLimits;
-use crate::protocol::app::Apps;
 use crate::protocol::names::ChannelName;
 
 /// A message of the bus.

@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::apps::{Admission, App, Apps};
 use crate::bus::Port;
 use crate::channels::{Homes, KeyHash, Local, UserHomes, Users};
 use crate::front;
@@ -43,7 +44,6 @@ use crate::front::gateway::{Command, Headroom, Place};
 use crate::id::{AppIndex, ConnKey, ShardId};
 use crate::memory::{Chunked, Holder, Per};
 use crate::plane::{BacklogLimits, Ended, Intake, Plane};
-use crate::protocol::app::{App, Apps};
 use crate::protocol::close::ProtocolError;
 use crate::protocol::session::Session;
 use crate::refusals::Refusals;
@@ -134,6 +134,8 @@ struct Core {
 /// The session of an open connection.
 #[derive(Debug)]
 struct Occupant {
+    /// The place of the connection among those of its app.
+    admission: Admission,
     session: Session,
     /// When the server pinged, if nothing has come since.
     pinged: Option<Tick>,
@@ -375,7 +377,7 @@ impl Core {
     /// The session of an open connection, with its app as it is configured now.
     fn occupant(&mut self, key: ConnKey) -> Option<(&mut Occupant, &Arc<App>)> {
         let occupant = self.sessions.get_mut(key.slot as usize)?.as_mut()?;
-        let app = self.apps.get(occupant.session.app())?;
+        let app = self.apps.get(occupant.admission.app())?;
         Some((occupant, app))
     }
 
@@ -384,7 +386,7 @@ impl Core {
         let Some(occupant) = self.sessions.get_mut(key.slot as usize).and_then(Option::take) else {
             return;
         };
-        if let Some(app) = self.apps.get(occupant.session.app()) {
+        if let Some(app) = self.apps.get(occupant.admission.app()) {
             self.note_ended(app, occupant.session.socket_id(), why);
         }
         self.leave_all(plane, key);

@@ -65,7 +65,8 @@ impl Core {
         key: ConnKey,
         channel: &ChannelKey,
     ) {
-        let also_on_channel = self.occupant(key).is_some_and(|(_, app)| app.subscription_errors);
+        let also_on_channel =
+            self.occupant(key).is_some_and(|(_, app)| app.rules.subscription_errors);
         let error = ProtocolError::MemoryShort;
         self.note_message(key, error, About::Channel(channel.name()));
         plane.owe(key, &subscribe_refusal(error, channel.name(), also_on_channel));

@@ -32,10 +32,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::{InForce, Shard, ShardParts};
+use crate::apps::Apps;
 use crate::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
 use crate::front::{self, Command, CurrentSettings, Gateway, Listeners};
 use crate::memory::{Lease, Trim};
-use crate::protocol::app::Apps;
 use crate::ring::{Uring, UringSizes};
 use crate::time::Millis;
 

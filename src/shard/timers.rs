@@ -15,9 +15,9 @@ use crate::front::gateway::Headroom;
 use crate::id::ConnKey;
 use crate::memory;
 use crate::plane::Plane;
-use crate::protocol::app::Standing;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::outbound;
+use crate::protocol::rules::Standing;
 use crate::refusals::Ending;
 use crate::ring::Ring;
 use crate::time::Millis;
@@ -178,7 +178,8 @@ impl Core {
     fn forget_removed(&mut self) {
         if self.forgetting {
             let apps = &self.apps;
-            let gone = |app| apps.get(app).is_none_or(|app| app.standing == Standing::Removed);
+            let gone =
+                |app| apps.get(app).is_none_or(|app| app.rules.standing == Standing::Removed);
             self.forgetting = self.homes.forget_apps(gone, FORGOTTEN_PER_TICK);
         }
     }
@@ -205,7 +206,7 @@ impl Core {
 
     /// Closes a connection whose app is switched off or gone (4003). Whether it was one.
     fn evict<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) -> bool {
-        let evicted = self.occupant(key).is_some_and(|(_, app)| !app.is_enabled());
+        let evicted = self.occupant(key).is_some_and(|(_, app)| !app.rules.is_enabled());
         if evicted {
             self.note_ending(key, Ending::Disabled);
             self.end(plane, key, ProtocolError::AppDisabled);

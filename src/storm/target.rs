@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use md5::{Digest, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::protocol::auth::Secret;
+use crate::protocol::secret::Secret;
 
 use super::frames;
 use super::plan::Kind;

@@ -27,10 +27,10 @@ mod tap;
 
 use std::sync::Arc;
 
+use crate::apps::webhook::EventKind;
 use crate::channels::Whisper;
 use crate::id::AppIndex;
 use crate::protocol::names::ChannelName;
-use crate::protocol::webhook::EventKind;
 
 pub use courier::{Courier, Settings};
 pub use tap::{Tap, WAITING_BYTES_MAX};

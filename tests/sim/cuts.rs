@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringwave::apps::{Admission, Apps};
 use ringwave::bus;
 use ringwave::channels::KeyHash;
 use ringwave::front::gateway::{Command, Publication};
 use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, Apps};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use ringwave::apps::{Admission, Apps};
 use ringwave::bus::{self, Port};
 use ringwave::channels::KeyHash;
 use ringwave::front::gateway::{Command, Publication, Published};
 use ringwave::id::{AppIndex, ShardId};
 use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, Apps};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};

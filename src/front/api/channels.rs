@@ -56,7 +56,7 @@ pub(super) async fn describe<G: Gateway>(
 
 /// The channel of a path. Held to the app's alphabet: a channel with another name cannot exist.
 pub(super) fn named<G>(call: &Call<'_, G>, channel: &str) -> Result<ChannelName, Rejection> {
-    ChannelName::parse(channel, call.app.limits.max_channel_name, call.app.strict_names)
+    ChannelName::parse(channel, call.app.rules.limits.max_channel_name, call.app.rules.strict_names)
         .map_err(|_| Rejection::text(StatusCode::BAD_REQUEST, "The channel name is invalid."))
 }
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 use simd_json::Tape;
 use simd_json::prelude::ValueAsScalar;
 
+use crate::apps::App;
 use crate::id::SocketId;
-use crate::protocol::app::App;
 use crate::protocol::names::{ChannelName, valid_event_name};
 use crate::protocol::outbound;
 
@@ -104,7 +104,7 @@ fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<Event<'t>>, Rejection
     if violations.none() && items.is_empty() {
         fields.violated("batch", "is required", &mut violations);
     }
-    if let Some(most) = app.limits.max_batch
+    if let Some(most) = app.rules.limits.max_batch
         && items.len() > most
     {
         let what = format!("must not have more than {most} items");
@@ -146,7 +146,7 @@ impl<'t> Event<'t> {
         violations: &mut Violations,
     ) -> Result<Option<Self>, Rejection> {
         let name = fields.required("name", violations);
-        let len_max = app.limits.max_event_name;
+        let len_max = app.rules.limits.max_event_name;
         if let Some(name) = name.filter(|name| !valid_event_name(name, len_max)) {
             let what = match len_max {
                 Some(max) if name.len() > max => format!("must not be greater than {max} bytes"),
@@ -155,7 +155,7 @@ impl<'t> Event<'t> {
             fields.violated("name", &what, violations);
         }
         let data = fields.required("data", violations);
-        if let (Some(data), Some(bytes_max)) = (data, app.limits.max_event_data)
+        if let (Some(data), Some(bytes_max)) = (data, app.rules.limits.max_event_data)
             && data.len() > bytes_max
         {
             return Err(too_much_data(bytes_max));
@@ -212,7 +212,7 @@ fn many(fields: &Fields<'_>, app: &App, violations: &mut Violations) -> Vec<Chan
     if names.is_empty() {
         fields.violated("channels", "is required when channel is not present", violations);
     }
-    let most = app.limits.max_channels_per_event;
+    let most = app.rules.limits.max_channels_per_event;
     if names.len() > most {
         let what = format!("must not have more than {most} items");
         fields.violated("channels", &what, violations);
@@ -246,7 +246,7 @@ fn channel(
     app: &App,
     violations: &mut Violations,
 ) -> Option<ChannelName> {
-    ChannelName::parse(name, app.limits.max_channel_name, app.strict_names)
+    ChannelName::parse(name, app.rules.limits.max_channel_name, app.rules.strict_names)
         .map_err(|error| violations.add(field, error.to_string()))
         .ok()
 }
@@ -269,11 +269,13 @@ struct PublishedBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::app::{Limits, test_app};
+    use crate::apps::test_app;
+    use crate::protocol::rules::{AppRules, Limits};
 
     fn app() -> App {
         let limits = Limits { max_channels_per_event: 3, max_batch: Some(2), ..Limits::default() };
-        App { limits, ..test_app() }
+        let app = test_app();
+        App { rules: AppRules { limits, ..app.rules }, ..app }
     }
 
     fn violations(result: Result<impl Sized, Rejection>) -> String {
@@ -347,7 +349,7 @@ mod tests {
         }
         let long = format!(r#"{{"name":"{}","data":"d","channel":"c"}}"#, "n".repeat(201));
         assert_eq!(checked_single(&long), "valid", "there is no limit unless it is set");
-        let limited = |app: &mut App| app.limits.max_event_name = Some(200);
+        let limited = |app: &mut App| app.rules.limits.max_event_name = Some(200);
         let expected = r#"{"name":["The name field must not be greater than 200 bytes."]}"#;
         assert_eq!(checked_by(&long, limited), expected);
     }
@@ -359,10 +361,10 @@ mod tests {
             assert_eq!(checked_single(&body), "valid", "{name}");
             let expected =
                 r#"{"channel":["The channel name has a character that is not allowed."]}"#;
-            assert_eq!(checked_by(&body, |app| app.strict_names = true), expected, "{name}");
+            assert_eq!(checked_by(&body, |app| app.rules.strict_names = true), expected, "{name}");
         }
         let body = r##"{"name":"n","data":"d","channel":"#server-to-user-1"}"##;
-        assert_eq!(checked_by(body, |app| app.strict_names = true), "valid");
+        assert_eq!(checked_by(body, |app| app.rules.strict_names = true), "valid");
     }
 
     #[test]
@@ -418,7 +420,7 @@ mod tests {
     #[test]
     fn data_over_the_limit_is_413_and_any_depth_of_nesting_is_400_or_422() {
         let mut tight = app();
-        tight.limits.max_event_data = Some(3);
+        tight.rules.limits.max_event_data = Some(3);
         let mut body = br#"{"name":"n","data":"four","channel":"c"}"#.to_vec();
         let tape = parsed(&mut body).unwrap();
         let result = single(&object(&tape).unwrap(), &tight);

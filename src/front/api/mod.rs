@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use tokio::sync::oneshot;
 
-use crate::protocol::app::{App, Apps};
+use crate::apps::{App, Apps};
 use crate::protocol::names::ChannelName;
 use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 
@@ -43,7 +43,7 @@ pub(super) async fn answer<G: Gateway>(
     let asked = found(&front.gateway.apps(), app_id)?;
     let settings = front.settings.get();
     let limits = Bounds {
-        bytes_max: asked.limits.max_request_size,
+        bytes_max: asked.rules.limits.max_request_size,
         time_max: settings.body_timeout,
         budget: &front.bodies,
     };
@@ -62,7 +62,7 @@ pub(super) async fn answer<G: Gateway>(
         authenticate(&app).map_err(Rejection::signature)?;
     }
     signed.verify(bytes.as_mut_slice()).map_err(Rejection::signature)?;
-    if !app.is_enabled() {
+    if !app.rules.is_enabled() {
         return Err(DISABLED);
     }
     // Behind the signature: a stranger's requests must not use up what the app may have.
@@ -146,7 +146,7 @@ fn authenticate(
         query: head.uri.query().unwrap_or_default(),
         has_body,
     };
-    signing::verify_head(app, &head, now_unix_s())
+    signing::verify_head(&app.rules, &head, now_unix_s())
 }
 
 /// The time by which signatures are judged.
@@ -156,7 +156,7 @@ pub(super) fn now_unix_s() -> u64 {
 }
 
 fn over_rate(app: &App, wait: Duration) -> Rejection {
-    let most = app.limits.max_requests_per_second.unwrap_or_default();
+    let most = app.rules.limits.max_requests_per_second.unwrap_or_default();
     let text = format!("The app may send {most} requests per second, and has sent more.");
     Rejection::TooMany(text, wait)
 }

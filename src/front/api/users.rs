@@ -39,7 +39,7 @@ pub(super) async fn terminate<G: Gateway>(
 /// How many WebSockets the app has open on this node (an endpoint of Reverb's, which its Pulse
 /// recorder asks).
 pub(super) fn connections<G>(call: &Call<'_, G>) -> Answer {
-    json(&Connections { connections: call.app.connections.count() })
+    json(&Connections { connections: call.app.counters.connections() })
 }
 
 #[derive(Serialize)]

@@ -21,8 +21,7 @@ use super::gateway::{
     Publication, Reservation, Upgraded,
 };
 use super::{CurrentSettings, Listeners, Settings, serve};
-use crate::id::AppIndex;
-use crate::protocol::app::{App, Apps, Connections, test_app};
+use crate::apps::{App, Apps, test_app, test_app_named};
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 
@@ -162,14 +161,7 @@ async fn echo(upgraded: Upgraded) {
 
 /// Two apps: the usual one, and one whose key must open nothing of the first.
 fn two_apps() -> Vec<App> {
-    let other = App {
-        index: AppIndex(1),
-        id: "other-id".into(),
-        key: "other-key".into(),
-        connections: Connections::of(AppIndex(1)),
-        ..test_app()
-    };
-    vec![test_app(), other]
+    vec![test_app(), test_app_named(1, "other-id", "other-key")]
 }
 
 /// Runs `client` against a front, then stops the front and waits until it has ended.

@@ -10,11 +10,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use ringwave::apps::{App, Apps};
 use ringwave::channels::{CachedEvent, ChannelState, Publication};
 use ringwave::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
 use ringwave::front::{Command, CurrentSettings, Gateway, Listeners, Settings, serve};
 use ringwave::id::SocketId;
-use ringwave::protocol::app::{App, Apps};
 use ringwave::protocol::names::ChannelName;
 use tokio::sync::watch;
 
@@ -104,7 +104,7 @@ struct Shard {
 impl Shard {
     fn publish(&self, app: &App, events: Vec<Publication>) -> Vec<ChannelState> {
         assert!(!events.is_empty(), "a publish without events");
-        let limits = &app.limits;
+        let limits = &app.rules.limits;
         let mut states = Vec::new();
         for event in events {
             assert!(event.channel.len() <= limits.max_channel_name);

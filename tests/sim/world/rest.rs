@@ -98,7 +98,7 @@ impl World {
         self.judge_answers();
         for (app, index) in self.apps.iter().zip(0..) {
             let open = self.clients.iter().filter(|of| of.is_open() && of.app == index).count();
-            assert_eq!(app.connections.count() as usize, open, "connections");
+            assert_eq!(app.counters.connections() as usize, open, "connections");
         }
         let open = self.shards.iter().map(|shard| shard.plane().open_connections()).sum::<usize>();
         assert_eq!(open, self.clients.iter().filter(|client| client.is_open()).count());
@@ -234,7 +234,7 @@ impl World {
             assert!(shard.room() <= ROOM_LEFT, "{id:?} holds {} bytes", shard.room());
         }
         for app in self.apps.iter() {
-            assert_eq!(app.connections.count(), 0, "connections of {}", app.id);
+            assert_eq!(app.counters.connections(), 0, "connections of {}", app.id);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Floor 1. The webhooks of an app: which of its events go where, and in what form.
+//! Floor 2. The webhooks of an app: which of its events go where, and in what form.
 //!
 //! Contract: plain data of the configuration. Names and fields are those of Pusher's webhooks, so
 //! that its server libraries read them. Nothing here prints a header's value or the query of a
