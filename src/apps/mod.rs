@@ -9,6 +9,7 @@
 //! - [`AppCounters`], [`Admission`]: its open connections and its requests
 //! - [`webhook`]: the endpoints that its events are sent to
 
+mod admission;
 mod app;
 mod counters;
 pub mod webhook;
@@ -22,10 +23,11 @@ use crate::protocol::origin::Origins;
 use crate::protocol::secret::Secret;
 use crate::protocol::{AppRules, ClientEvents, Limits, Standing};
 
+pub use admission::Admission;
 pub use app::App;
 #[cfg(test)]
 pub(crate) use app::{test_app, test_app_named};
-pub use counters::{Admission, AppCounters};
+pub use counters::AppCounters;
 use webhook::Webhooks;
 
 /// All apps, found by id (API), by key (WebSocket) and by index (whatever belongs to one).

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::apps::{Admission, App, Apps};
 pub use crate::channels::{CachedEvent, ChannelState, Publication};
+use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 
@@ -48,20 +49,6 @@ pub trait Gateway: Clone + 'static {
     /// A slot for one more WebSocket, if there is one. Asked before the 101: many handshakes can be
     /// under way at a time, and one that is promised its 101 must not find the table full.
     fn reserve(&self) -> Option<Reservation>;
-}
-
-/// How much memory the process may still take, in the steps by which it takes less.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Headroom {
-    /// Enough.
-    #[default]
-    Enough,
-    /// No new WebSockets, subscriptions, members and sign-ins: they are refused with 4100. Fewer
-    /// bytes are held for slow readers and of cached events.
-    Short,
-    /// Nothing that has a body either: publishes are answered 503 with `Retry-After: 1`. The
-    /// connections that hold the most are closed with 4100.
-    Spent,
 }
 
 /// The fate of a WebSocket that is opened while the process stops.

@@ -19,11 +19,12 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
 
+use crate::memory::Headroom;
 use crate::refusals::{Bytes, Refusal, Sender};
 
 use super::address::Peer;
 use super::body::Budget;
-use super::gateway::{Gateway, Headroom};
+use super::gateway::Gateway;
 use super::permits::Permits;
 use super::stream::Stream;
 use super::{CONNECTION_BYTES, CurrentSettings, Front, connection};

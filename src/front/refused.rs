@@ -6,13 +6,14 @@ use hyper::header::{CONTENT_LENGTH, ORIGIN};
 use hyper::http::request::Parts;
 
 use crate::apps::{App, Apps};
+use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::refusals::{Bytes, Handshake, Refusal, Request, Sender, Signed, Words};
 
 use super::address::Peer;
 use super::body::Unreceived;
 use super::door::TurnedAway;
-use super::gateway::{Gateway, Headroom};
+use super::gateway::Gateway;
 use super::reply::Rejection;
 use super::route::Route;
 use super::stream::Beginning;

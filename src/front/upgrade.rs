@@ -13,6 +13,7 @@ use hyper::header::{
 use hyper::http::request::Parts;
 
 use crate::apps::Admission;
+use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::session::check_protocol_version;
 use crate::websocket::handshake::{self, UpgradeRequest};
@@ -20,7 +21,7 @@ use crate::websocket::handshake::{self, UpgradeRequest};
 use super::Front;
 use super::connection::{Admitted, Switched};
 use super::door::TurnedAway;
-use super::gateway::{Gateway, Headroom, Newcomers};
+use super::gateway::{Gateway, Newcomers};
 use super::reply::{Answer, Rejection, switching_protocols};
 use super::visitor::Visitor;
 

@@ -9,7 +9,8 @@ use std::ops::{Index, IndexMut};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use super::{Chunked, Trim};
+use super::chunked::Chunked;
+use super::trim::Trim;
 
 /// A record that a [`KeyedSlab`] can hold: it has a key, which does not change while it is there.
 pub trait Keyed {

@@ -9,8 +9,8 @@ use super::trace::Traced;
 use crate::apps::Apps;
 use crate::channels::{self, ChannelKey, ChannelState, Leave, Left, UserMessage};
 use crate::front;
-use crate::front::gateway::Headroom;
 use crate::id::{AppIndex, ShardId};
+use crate::memory::Headroom;
 use crate::plane::BacklogLimits;
 use crate::protocol::names::ChannelName;
 

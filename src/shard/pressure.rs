@@ -10,9 +10,8 @@
 
 use super::{Core, Shard};
 use crate::channels::{CacheBounds, ChannelKey, subscription_bytes};
-use crate::front::gateway::Headroom;
 use crate::id::ConnKey;
-use crate::memory;
+use crate::memory::{self, Headroom};
 use crate::plane::{BacklogLimits, Plane};
 use crate::protocol::auth::Member;
 use crate::protocol::close::{ProtocolError, error_frame, subscribe_refusal};

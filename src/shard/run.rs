@@ -33,9 +33,9 @@ use tokio::sync::watch;
 
 use super::{InForce, Shard, ShardParts};
 use crate::apps::Apps;
-use crate::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
+use crate::front::gateway::{InFlight, Newcomers, Reservation};
 use crate::front::{self, Command, CurrentSettings, Gateway, Listeners};
-use crate::memory::{Lease, Trim};
+use crate::memory::{Headroom, Lease, Trim};
 use crate::ring::{Uring, UringSizes};
 use crate::time::Millis;
 

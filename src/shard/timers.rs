@@ -11,9 +11,8 @@ use tracing::debug;
 
 use super::drain::{DRAIN_TICK, Draining};
 use super::{Core, Shard};
-use crate::front::gateway::Headroom;
 use crate::id::ConnKey;
-use crate::memory;
+use crate::memory::{self, Headroom};
 use crate::plane::Plane;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::outbound;

@@ -19,11 +19,12 @@ use serde::ser::{SerializeMap, Serializer};
 use tokio::sync::oneshot;
 
 use crate::apps::{App, Apps};
+use crate::memory::Headroom;
 use crate::protocol::names::ChannelName;
 use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 
 use super::body::{self, Budget, Received, Unreceived};
-use super::gateway::{ChannelState, Command, Gateway, Headroom, Reply};
+use super::gateway::{ChannelState, Command, Gateway, Reply};
 use super::reply::{Answer, Rejection, json};
 use super::route::Endpoint;
 use super::{Front, clock};

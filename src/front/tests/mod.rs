@@ -17,11 +17,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::gateway::{
-    CachedEvent, ChannelState, Command, Gateway, Headroom, InFlight, Newcomers, Overloaded,
-    Publication, Reservation, Upgraded,
+    CachedEvent, ChannelState, Command, Gateway, InFlight, Newcomers, Overloaded, Publication,
+    Reservation, Upgraded,
 };
 use super::{CurrentSettings, Listeners, Settings, serve};
 use crate::apps::{App, Apps, test_app, test_app_named};
+use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use ringwave::apps::{App, Apps};
 use ringwave::channels::{CachedEvent, ChannelState, Publication};
-use ringwave::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
+use ringwave::front::gateway::{InFlight, Newcomers, Reservation};
 use ringwave::front::{Command, CurrentSettings, Gateway, Listeners, Settings, serve};
 use ringwave::id::SocketId;
+use ringwave::memory::Headroom;
 use ringwave::protocol::names::ChannelName;
 use tokio::sync::watch;
 
