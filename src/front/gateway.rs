@@ -15,7 +15,7 @@ use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 
-pub use super::door::Place;
+pub use super::address_limits::ConnectionPermit;
 use super::stream::Stream;
 
 /// The shard as the front sees it. Cloned into every connection's task of one thread.
@@ -25,7 +25,7 @@ pub trait Gateway: Clone + 'static {
 
     /// Takes a command. Never blocks and never fails: when the shard is gone, the command's
     /// [`Reply`] is dropped and the front answers 503.
-    fn submit(&self, command: Command);
+    fn submit(&self, command: GatewayCommand);
 
     /// True while the bus spills: publishes are answered 503 with `Retry-After: 1` unsubmitted.
     fn overloaded(&self) -> bool;
@@ -77,12 +77,12 @@ impl InFlight {
 pub type Reply<T> = oneshot::Sender<T>;
 
 /// The answer to a publish: one state per [`Publication`], in their order.
-pub type Published = Result<Vec<ChannelState>, Overloaded>;
+pub type PublishResult = Result<Vec<ChannelState>, Overloaded>;
 
 /// One request of the front to its shard. Everything in it is checked: the app exists, the request
 /// was signed with its secret, the names are valid and the sizes within its limits.
 #[derive(Debug)]
-pub enum Command {
+pub enum GatewayCommand {
     /// Sends events to the subscribers of their channels, on all shards, in the given order.
     Publish {
         /// The app that the channels belong to.
@@ -90,7 +90,7 @@ pub enum Command {
         /// At least one; each channel and event of the request once.
         events: Vec<Publication>,
         /// Answered once every home shard has taken its part.
-        reply: Reply<Published>,
+        reply: Reply<PublishResult>,
     },
     /// Lists the channels that have subscribers, of all shards, in any order.
     Channels {
@@ -166,7 +166,7 @@ pub struct Upgraded {
     /// The slot that it is to have: dropped when it has it.
     pub reservation: Reservation,
     /// The connection as its address' limit counts it. It is dropped when the connection has ended.
-    pub place: Option<Place>,
+    pub permit: Option<ConnectionPermit>,
     /// The client's address, if it is known.
     pub client: Option<IpAddr>,
     /// The socket, in blocking mode.

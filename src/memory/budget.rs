@@ -1,5 +1,4 @@
-//! The memory budget: one line for each kind of holder, as `ringwave doctor` prints them, and the
-//! bounds of the ledger.
+//! The lines of the memory budget, which `ringwave doctor` prints, and those of the ledger.
 
 /// A holder of memory, for one line of the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! - [`Chunked`], [`KeyedSlab`]: tables that grow in place
 //! - [`Trim`]: lists that give back the memory that a burst has left
 //! - [`give_back`]: unused pages go back to the system
-//! - [`Holder`], [`Bound`]: the lines of the budget that `ringwave doctor` prints, and of the ledger
+//! - [`Holder`], [`Bound`]: the lines of the budget of `ringwave doctor`, and of the ledger
 //! - [`Reading`], [`Headroom`]: how much memory is left, and the steps by which less is taken on
 //! - [`Allowance`], [`Lease`]: the bytes that may be taken before the memory is measured again
 

@@ -7,7 +7,7 @@ use super::message::{Answer, Ask, Question, Told};
 use super::{Core, Message, Shard};
 use crate::apps::App;
 use crate::channels::{self, ChannelState, Publication, Publish};
-use crate::front::gateway::{Command, Overloaded, Published, Reply};
+use crate::front::gateway::{GatewayCommand, Overloaded, PublishResult, Reply};
 use crate::id::{AppIndex, ShardId};
 use crate::plane::Plane;
 use crate::protocol::close::ProtocolError;
@@ -24,7 +24,7 @@ pub(super) struct Gathers {
 /// One question of the front.
 #[derive(Debug)]
 enum Gather {
-    Publish { left: usize, states: Vec<ChannelState>, reply: Reply<Published> },
+    Publish { left: usize, states: Vec<ChannelState>, reply: Reply<PublishResult> },
     Channel(Reply<ChannelState>),
     Users(Reply<Vec<Box<str>>>),
     Channels { left: usize, list: Vec<(ChannelName, ChannelState)>, reply: Reply<Channels> },
@@ -105,29 +105,31 @@ impl Gathers {
 
 impl<R: Ring> Shard<R> {
     /// A command of the front.
-    pub fn command(&mut self, command: Command) {
+    pub fn command(&mut self, command: GatewayCommand) {
         match command {
-            Command::Adopt(upgraded) => self.adopt(upgraded),
-            Command::Publish { app, events, reply } => self.core.publish(&app, events, reply),
-            Command::Channel { app, channel, reply } => {
+            GatewayCommand::Adopt(upgraded) => self.adopt(upgraded),
+            GatewayCommand::Publish { app, events, reply } => {
+                self.core.publish(&app, events, reply)
+            }
+            GatewayCommand::Channel { app, channel, reply } => {
                 let key = self.core.hash.key(app.index, channel);
                 let home = key.home(self.core.port.shards());
                 let question = self.core.gathers.start(Gather::Channel(reply));
                 self.core.ask(home, question, Question::Channel(key));
             }
-            Command::Users { app, channel, reply } => {
+            GatewayCommand::Users { app, channel, reply } => {
                 let key = self.core.hash.key(app.index, channel);
                 let home = key.home(self.core.port.shards());
                 let question = self.core.gathers.start(Gather::Users(reply));
                 self.core.ask(home, question, Question::Users(key));
             }
-            Command::Channels { app, prefix, reply } => {
+            GatewayCommand::Channels { app, prefix, reply } => {
                 let left = self.core.port.shards();
                 let gather = Gather::Channels { left, list: Vec::new(), reply };
                 let question = || Question::Occupied(app.index, Arc::clone(&prefix));
                 self.core.ask_all(gather, question);
             }
-            Command::Terminate { app, user_id, reply } => {
+            GatewayCommand::Terminate { app, user_id, reply } => {
                 let left = self.core.port.shards();
                 let gather = Gather::Terminate { left, reply };
                 let question = || Question::Terminate(app.index, user_id.clone());
@@ -141,7 +143,7 @@ impl Core {
     /// Publishes come back with the channels' states where these were asked for. Where a mailbox is
     /// full, the answer waits until the home has the event, so that an answered publish is always
     /// ordered before whatever is published after the answer.
-    fn publish(&mut self, app: &App, events: Vec<Publication>, reply: Reply<Published>) {
+    fn publish(&mut self, app: &App, events: Vec<Publication>, reply: Reply<PublishResult>) {
         if self.port.spilling() {
             let _gone = reply.send(Err(Overloaded));
             return;

@@ -21,12 +21,12 @@ use crate::ring::Ring;
 impl<R: Ring> Shard<R> {
     /// Takes over a socket from the front.
     pub(super) fn adopt(&mut self, upgraded: Upgraded) {
-        let Upgraded { admission, reservation, place, client, stream, opening, leftover } =
+        let Upgraded { admission, reservation, permit, client, stream, opening, leftover } =
             upgraded;
         let opened = self.open_for(client, stream.as_fd(), admission, opening, &leftover);
         // Given back with the session.
-        if let (Some(key), Some(place)) = (opened, place) {
-            self.core.places.insert(key.slot, place);
+        if let (Some(key), Some(permit)) = (opened, permit) {
+            self.core.places.insert(key.slot, permit);
         }
         drop(reservation);
         // The plane holds the socket by a reference of its own.

@@ -40,7 +40,7 @@ use crate::apps::{Admission, App, Apps};
 use crate::bus::Port;
 use crate::channels::{Homes, KeyHash, Local, UserHomes, Users};
 use crate::front;
-use crate::front::gateway::{Command, Place};
+use crate::front::gateway::{ConnectionPermit, GatewayCommand};
 use crate::id::{AppIndex, ConnKey, ShardId};
 use crate::memory::{Chunked, Headroom, Holder, Per};
 use crate::plane::{BacklogLimits, Ended, Intake, Plane};
@@ -118,7 +118,7 @@ struct Core {
     /// it, and only while it has not.
     unauthenticated: HashMap<u32, Millis>,
     /// By slot: what a connection holds of what its address may have. Only where there is a limit.
-    places: HashMap<u32, Place>,
+    places: HashMap<u32, ConnectionPermit>,
     gathers: Gathers,
     parts: Parts,
     /// Requests of the control thread, to be answered in this turn.
@@ -179,7 +179,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// One turn. Takes at most the given commands; the rest stays.
-    pub fn turn(&mut self, now: Millis, commands: &mut Vec<Command>) {
+    pub fn turn(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) {
         if self.take_in(now, commands) {
             self.send_out();
         }
@@ -187,7 +187,7 @@ impl<R: Ring> Shard<R> {
 
     /// The first half of a turn: takes everything that has come, and tells other shards. `false`:
     /// the kernel has not taken yet what the last turn sends, and there is no second half.
-    pub fn take_in(&mut self, now: Millis, commands: &mut Vec<Command>) -> bool {
+    pub fn take_in(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) -> bool {
         self.core.now = now;
         self.plane.begin_turn(now);
         if self.plane.stalled() {

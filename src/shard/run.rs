@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use super::{InForce, Shard, ShardParts};
 use crate::apps::Apps;
 use crate::front::gateway::{InFlight, Newcomers, Reservation};
-use crate::front::{self, Command, CurrentSettings, Gateway, Listeners};
+use crate::front::{self, CurrentSettings, Gateway, GatewayCommand, Listeners};
 use crate::memory::{Headroom, Lease, Trim};
 use crate::ring::{Uring, UringSizes};
 use crate::time::Millis;
@@ -297,7 +297,7 @@ struct Inbox {
     /// The same as the front has them: without a counter that all shards write.
     settings: CurrentSettings,
     /// Commands that the next turn takes.
-    commands: RefCell<Vec<Command>>,
+    commands: RefCell<Vec<GatewayCommand>>,
     /// Bytes of the events in them.
     waiting_bytes: Cell<usize>,
     /// The lease that is charged with what the front takes on for clients.
@@ -352,7 +352,7 @@ impl Inbox {
         }
     }
 
-    fn take_commands(&self, into: &mut Vec<Command>) {
+    fn take_commands(&self, into: &mut Vec<GatewayCommand>) {
         let mut commands = self.commands.borrow_mut();
         into.append(&mut commands);
         self.waiting_bytes.set(0);
@@ -373,8 +373,8 @@ impl Gateway for Handle {
         Arc::clone(&self.0.apps.borrow())
     }
 
-    fn submit(&self, command: Command) {
-        if let Command::Publish { events, .. } = &command {
+    fn submit(&self, command: GatewayCommand) {
+        if let GatewayCommand::Publish { events, .. } = &command {
             let bytes: usize = events.iter().map(|event| event.frame.len()).sum();
             self.0.waiting_bytes.set(self.0.waiting_bytes.get().saturating_add(bytes));
         }

@@ -13,8 +13,8 @@ mod mailbox;
 
 pub use mailbox::{Receiver, Sender, TrySendError, bounded};
 
-/// The functions that the bus takes from `src/memory.rs`, whose calls of the allocator have no
-/// place in a model.
+/// The functions that the bus takes from `src/memory`, whose calls of the allocator have no place
+/// in a model.
 mod memory {
     use std::collections::VecDeque;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringwave::apps::{Admission, Apps};
 use ringwave::bus;
 use ringwave::channels::KeyHash;
-use ringwave::front::gateway::{Command, Publication};
+use ringwave::front::gateway::{GatewayCommand, Publication};
 use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
 use ringwave::protocol::names::ChannelName;
@@ -80,7 +80,7 @@ impl Small {
         let app = Arc::clone(self.apps.get(AppIndex(0)).unwrap());
         let (reply, _answer) = oneshot::channel();
         let events = (0..3).map(event).collect();
-        self.shard.turn(Millis(0), &mut vec![Command::Publish { app, events, reply }]);
+        self.shard.turn(Millis(0), &mut vec![GatewayCommand::Publish { app, events, reply }]);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ringwave::apps::{Admission, Apps};
 use ringwave::bus::{self, Port};
 use ringwave::channels::KeyHash;
-use ringwave::front::gateway::{Command, Publication, Published};
+use ringwave::front::gateway::{GatewayCommand, Publication, PublishResult};
 use ringwave::id::{AppIndex, ShardId};
 use ringwave::plane::BacklogLimits;
 use ringwave::protocol::names::ChannelName;
@@ -59,7 +59,7 @@ impl Common {
         names.map(Result::unwrap).filter(at_home)
     }
 
-    fn publish(&self, to: impl Iterator<Item = ChannelName>) -> (Command, Answer) {
+    fn publish(&self, to: impl Iterator<Item = ChannelName>) -> (GatewayCommand, Answer) {
         let event = |channel: ChannelName| Publication {
             frame: outbound::event("e", "1", &channel),
             channel,
@@ -70,11 +70,11 @@ impl Common {
         };
         let app = Arc::clone(self.apps.get(AppIndex(0)).unwrap());
         let (reply, answer) = oneshot::channel();
-        (Command::Publish { app, events: to.map(event).collect(), reply }, answer)
+        (GatewayCommand::Publish { app, events: to.map(event).collect(), reply }, answer)
     }
 }
 
-type Answer = oneshot::Receiver<Published>;
+type Answer = oneshot::Receiver<PublishResult>;
 
 #[test]
 fn a_publish_is_answered_at_once_only_when_its_home_has_it() {

@@ -15,7 +15,7 @@ use ringwave::apps::webhook::Webhooks;
 use ringwave::apps::{Admission, App, AppCounters, Apps};
 use ringwave::bus::{self, Outside, Port};
 use ringwave::channels::KeyHash;
-use ringwave::front::gateway::{Command, Publication};
+use ringwave::front::gateway::{GatewayCommand, Publication};
 use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
 use ringwave::protocol::names::ChannelName;
@@ -45,7 +45,7 @@ pub(crate) struct World {
     apps: Arc<Apps>,
     shards: Vec<Shard<SimRing>>,
     /// By shard: what its front has asked for.
-    commands: Vec<Vec<Command>>,
+    commands: Vec<Vec<GatewayCommand>>,
     /// By shard: it must not sleep.
     awake: Vec<bool>,
     /// By shard: its last turn.
@@ -281,7 +281,7 @@ impl World {
         let (reply, answer) = oneshot::channel();
         self.ledger.ask(answer, ids);
         let app = Arc::clone(self.apps.get(AppIndex(app as u16)).unwrap());
-        self.commands[shard].push(Command::Publish { app, events, reply });
+        self.commands[shard].push(GatewayCommand::Publish { app, events, reply });
     }
 
     fn some_subscriber(&mut self, channel: usize) -> Option<usize> {
@@ -298,7 +298,7 @@ impl World {
         self.terminations.push(answer);
         let shard = self.dice.below(self.shards.len());
         let app = Arc::clone(self.apps.get(AppIndex(app as u16)).unwrap());
-        self.commands[shard].push(Command::Terminate { app, user_id: user, reply });
+        self.commands[shard].push(GatewayCommand::Terminate { app, user_id: user, reply });
     }
 
     fn some_client(&mut self) {

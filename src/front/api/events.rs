@@ -13,16 +13,17 @@ use crate::id::SocketId;
 use crate::protocol::names::{ChannelName, valid_event_name};
 use crate::protocol::outbound;
 
-use super::super::gateway::{ChannelState, Command, Gateway, Overloaded, Publication};
-use super::super::reply::{Answer, Rejection, Violations, json};
+use super::super::gateway::{ChannelState, Gateway, GatewayCommand, Overloaded, Publication};
+use super::super::response::{HttpResponse, Rejection, Violations, done, json};
+use super::call::Call;
 use super::fields::Fields;
-use super::{Call, ChannelMap, Counts, Info, done};
+use super::info::{ChannelCounts, ChannelMap, Info};
 
 /// One event on one or several channels.
 pub(super) async fn publish<G: Gateway>(
     call: &Call<'_, G>,
     body: &mut [u8],
-) -> Result<Answer, Rejection> {
+) -> Result<HttpResponse, Rejection> {
     refuse_if_overloaded(call)?;
     let (info, events) = {
         let tape = parsed(body)?;
@@ -36,20 +37,20 @@ pub(super) async fn publish<G: Gateway>(
         let counts = info.counts(&channel, state);
         (channel, counts)
     });
-    Ok(json(&Published { channels: ChannelMap(counts.collect()) }))
+    Ok(json(&PublishedChannels { channels: ChannelMap(counts.collect()) }))
 }
 
 /// Several events, each on one channel, published in their order.
 pub(super) async fn publish_batch<G: Gateway>(
     call: &Call<'_, G>,
     body: &mut [u8],
-) -> Result<Answer, Rejection> {
+) -> Result<HttpResponse, Rejection> {
     refuse_if_overloaded(call)?;
     let (infos, events) = {
         let tape = parsed(body)?;
         let batch = batch(&object(&tape)?, call.app)?;
         let infos: Vec<_> = batch.iter().map(|event| event.info).collect();
-        (infos, batch.iter().flat_map(Event::publications).collect::<Vec<_>>())
+        (infos, batch.iter().flat_map(RequestedEvent::publications).collect::<Vec<_>>())
     };
     let channels: Vec<_> = events.iter().map(|event| event.channel.clone()).collect();
     let states = submit(call, events).await?;
@@ -74,7 +75,7 @@ async fn submit<G: Gateway>(
     events: Vec<Publication>,
 ) -> Result<Vec<ChannelState>, Rejection> {
     let app = call.app.clone();
-    let published = call.ask(|reply| Command::Publish { app, events, reply }).await?;
+    let published = call.ask(|reply| GatewayCommand::Publish { app, events, reply }).await?;
     published.map_err(|Overloaded| Rejection::Busy)
 }
 
@@ -91,14 +92,14 @@ fn object<'t>(tape: &'t Tape<'t>) -> Result<Fields<'t>, Rejection> {
 }
 
 /// The event of a request that publishes one.
-fn single<'t>(fields: &Fields<'t>, app: &App) -> Result<Event<'t>, Rejection> {
+fn single<'t>(fields: &Fields<'t>, app: &App) -> Result<RequestedEvent<'t>, Rejection> {
     let mut violations = Violations::default();
-    let event = Event::of(fields, one_or_many, app, &mut violations)?;
+    let event = RequestedEvent::of(fields, one_or_many, app, &mut violations)?;
     event.filter(|_| violations.none()).ok_or(Rejection::Invalid(violations))
 }
 
 /// The events of a request that publishes several.
-fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<Event<'t>>, Rejection> {
+fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<RequestedEvent<'t>>, Rejection> {
     let mut violations = Violations::default();
     let items = fields.array("batch", &mut violations).unwrap_or_default();
     if violations.none() && items.is_empty() {
@@ -114,7 +115,9 @@ fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<Event<'t>>, Rejection
     let mut events = Vec::with_capacity(items.len());
     for (position, item) in items.iter().enumerate() {
         match Fields::of(item, format!("batch.{position}.")) {
-            Some(item) => events.extend(Event::of(&item, exactly_one, app, &mut violations)?),
+            Some(item) => {
+                events.extend(RequestedEvent::of(&item, exactly_one, app, &mut violations)?)
+            }
             None => {
                 fields.violated(&format!("batch.{position}"), "must be an object", &mut violations);
             }
@@ -123,8 +126,8 @@ fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<Event<'t>>, Rejection
     if violations.none() { Ok(events) } else { Err(Rejection::Invalid(violations)) }
 }
 
-/// An event as it was asked for. Valid: only [`Event::of`] makes one.
-struct Event<'t> {
+/// An event as it was asked for. Valid: only [`RequestedEvent::of`] makes one.
+struct RequestedEvent<'t> {
     name: &'t str,
     data: &'t str,
     /// Each channel once, in the order given.
@@ -137,7 +140,7 @@ struct Event<'t> {
 /// Where the channels of an event are named.
 type Addressing = fn(&Fields<'_>, &App, &mut Violations) -> Vec<ChannelName>;
 
-impl<'t> Event<'t> {
+impl<'t> RequestedEvent<'t> {
     /// Checks all fields, so that one answer names everything that is wrong; none when anything is.
     fn of(
         fields: &Fields<'t>,
@@ -257,13 +260,13 @@ fn too_much_data(bytes_max: usize) -> Rejection {
 }
 
 #[derive(Serialize)]
-struct Published {
+struct PublishedChannels {
     channels: ChannelMap,
 }
 
 #[derive(Serialize)]
 struct PublishedBatch {
-    batch: Vec<Counts>,
+    batch: Vec<ChannelCounts>,
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ringwave::apps::{App, Apps};
 use ringwave::channels::{CachedEvent, ChannelState, Publication};
 use ringwave::front::gateway::{InFlight, Newcomers, Reservation};
-use ringwave::front::{Command, CurrentSettings, Gateway, Listeners, Settings, serve};
+use ringwave::front::{GatewayCommand, CurrentSettings, Gateway, Listeners, Settings, serve};
 use ringwave::id::SocketId;
 use ringwave::memory::Headroom;
 use ringwave::protocol::names::ChannelName;
@@ -139,28 +139,28 @@ impl Gateway for Shard {
         Arc::clone(&self.apps)
     }
 
-    fn submit(&self, command: Command) {
+    fn submit(&self, command: GatewayCommand) {
         match command {
-            Command::Publish { app, events, reply } => {
+            GatewayCommand::Publish { app, events, reply } => {
                 let _ = reply.send(Ok(self.publish(&app, events)));
             }
-            Command::Channels { reply, .. } => {
+            GatewayCommand::Channels { reply, .. } => {
                 let name = |text| ChannelName::parse(text, 40, true).expect("a name");
                 let names = ["presence-a", "news"].map(name);
                 let _ = reply.send(names.map(|name| (name.clone(), state(&name))).into());
             }
-            Command::Channel { channel, reply, .. } => {
+            GatewayCommand::Channel { channel, reply, .. } => {
                 let _ = reply.send(state(&channel));
             }
-            Command::Users { channel, reply, .. } => {
+            GatewayCommand::Users { channel, reply, .. } => {
                 assert!(channel.kind().is_presence());
                 let _ = reply.send(["1", "\"2\""].map(Box::from).into());
             }
-            Command::Terminate { user_id, reply, .. } => {
+            GatewayCommand::Terminate { user_id, reply, .. } => {
                 let _heard = self.teller.send(Heard::Terminated(user_id));
                 let _ = reply.send(());
             }
-            Command::Adopt(upgraded) => {
+            GatewayCommand::Adopt(upgraded) => {
                 assert!(upgraded.opening.starts_with(b"HTTP/1.1 101 "), "{:?}", upgraded.opening);
                 assert!(upgraded.admission.is_some());
                 let _heard = self.teller.send(Heard::Adopted(upgraded.leftover.to_vec()));

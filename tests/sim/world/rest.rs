@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwave::front::gateway::Command;
+use ringwave::front::gateway::GatewayCommand;
 use ringwave::id::AppIndex;
 use ringwave::ring::sim::Faults;
 use ringwave::shard::Drain;
@@ -171,7 +171,7 @@ impl World {
             let shard = self.dice.below(self.shards.len());
             let app = Arc::clone(self.apps.get(AppIndex(index as u16)).unwrap());
             let (reply, mut answer) = oneshot::channel();
-            self.commands[shard].push(Command::Channels { app, prefix: "".into(), reply });
+            self.commands[shard].push(GatewayCommand::Channels { app, prefix: "".into(), reply });
             self.rest();
             let list = answer.try_recv().expect("the list of channels");
             let occupied: BTreeSet<_> = list
