@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use md5::{Digest, Md5};
+use ringwave::apps::App;
 use ringwave::bus;
 use ringwave::channels::{
     CacheBounds, ChannelKey, Event, Found, Homes, Join, KeyHash, Local, Outbox, ToHome,
@@ -20,13 +21,12 @@ use ringwave::channels::{
 use ringwave::config::{self, Environment, Flags};
 use ringwave::frame::Frame;
 use ringwave::id::{AppIndex, ConnKey, ShardId, SocketId};
-use ringwave::protocol::app::App;
 use ringwave::protocol::auth::{Authorised, authorise};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::signing::{SignedRequest, verify};
 use ringwave::protocol::{message, outbound};
 use ringwave::time::Millis;
-use ringwave::websocket::{ReadLimits, Reader, encode};
+use ringwave::websocket::{ReadLimits, Reader};
 
 const SUBSCRIBE: &str = r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"orders.1"}}"#;
 
@@ -54,8 +54,7 @@ fn frames(criterion: &mut Criterion) {
         group.bench_function(format!("encode an event of {size} B"), |bench| {
             bench.iter(|| outbound::event("App\\Events\\OrderShipped", black_box(&data), "orders"));
         });
-        let mut received =
-            encode::text(size, |buffer| buffer.extend(data.bytes())).bytes().to_vec();
+        let mut received = Frame::text(size, |buffer| buffer.extend(data.bytes())).bytes().to_vec();
         mask(&mut received);
         let limits = ReadLimits { max_message: 100_000, max_fragments: 16 };
         group.bench_function(format!("parse and unmask {size} B"), |bench| {
@@ -93,9 +92,11 @@ fn signatures(criterion: &mut Criterion) {
     let app = app();
     let socket_id = SocketId { high: 1234, low: 1234 };
     let name = channel("private-orders.1");
-    let auth = format!("app-key:{}", app.secret.sign(&[b"1234.1234:private-orders.1"]));
+    let auth = format!("app-key:{}", app.rules.secret.sign(&[b"1234.1234:private-orders.1"]));
     criterion.bench_function("signature of a private subscribe", |bench| {
-        bench.iter(|| authorise(&app, socket_id, name.clone(), Some(black_box(&auth)), None, None));
+        bench.iter(|| {
+            authorise(&app.rules, socket_id, name.clone(), Some(black_box(&auth)), None, None)
+        });
     });
     let body = format!(r#"{{"name":"e","channel":"c","data":"{}"}}"#, "x".repeat(200));
     let query = format!(
@@ -103,7 +104,7 @@ fn signatures(criterion: &mut Criterion) {
         hex::encode(Md5::digest(body.as_bytes()))
     );
     let text = format!("POST\n/apps/100001/events\n{query}");
-    let query = format!("{query}&auth_signature={}", app.secret.sign(&[text.as_bytes()]));
+    let query = format!("{query}&auth_signature={}", app.rules.secret.sign(&[text.as_bytes()]));
     let request = SignedRequest {
         method: "POST",
         path: "/apps/100001/events",
@@ -111,9 +112,9 @@ fn signatures(criterion: &mut Criterion) {
         query: &query,
         body: body.as_bytes(),
     };
-    verify(&app, &request, 1_700_000_000).expect("a right signature");
+    verify(&app.rules, &request, 1_700_000_000).expect("a right signature");
     criterion.bench_function("signature of an API request, body digest included", |bench| {
-        bench.iter(|| verify(&app, black_box(&request), 1_700_000_000));
+        bench.iter(|| verify(&app.rules, black_box(&request), 1_700_000_000));
     });
 }
 
@@ -177,7 +178,8 @@ fn join(local: &mut Local, slot: u32, key: &ChannelKey, proof: &Authorised) {
 /// The right to join a channel that needs no signature.
 fn proof(key: &ChannelKey) -> Authorised {
     let socket_id = SocketId { high: 1234, low: 1234 };
-    authorise(&app(), socket_id, key.name().clone(), None, None, None).expect("a public channel")
+    authorise(&app().rules, socket_id, key.name().clone(), None, None, None)
+        .expect("a public channel")
 }
 
 fn homes(criterion: &mut Criterion) {

@@ -10,12 +10,12 @@ mod shard_counts;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use crate::apps::webhook::EventKinds;
 use crate::frame::Frame;
 use crate::id::{AppIndex, ShardId};
 use crate::memory::{Holder, INDEX_ENTRY_BYTES, KeyedSlab, Per, Trim};
 use crate::protocol::auth::Member;
 use crate::protocol::outbound;
-use crate::protocol::webhook::EventKinds;
 use crate::time::Millis;
 
 use super::message::{

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use crate::apps::webhook::EventKind;
 use crate::id::{AppIndex, SocketId};
 use crate::protocol::names::ChannelName;
-use crate::protocol::webhook::EventKind;
 
 /// Something that happened on a channel.
 #[derive(Clone, Debug)]

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::apps::{Admission, App, Apps};
 pub use crate::channels::{CachedEvent, ChannelKey, ChannelState, Event, Publication, Retain};
 use crate::id::AppIndex;
-use crate::protocol::app::{Admission, App, Apps};
+use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 
-pub use super::door::Place;
+pub use super::address_limits::ConnectionPermit;
 use super::stream::Stream;
 
 /// The shard as the front sees it. Cloned into every connection's task of one thread.
@@ -28,7 +29,7 @@ pub trait Gateway: Clone + 'static {
 
     /// Takes a command. Never blocks and never fails: when the shard is gone, the command's
     /// [`Reply`] is dropped and the front answers 503.
-    fn submit(&self, command: Command);
+    fn submit(&self, command: GatewayCommand);
 
     /// True while the bus spills: publishes are answered 503 with `Retry-After: 1` unsubmitted.
     fn overloaded(&self) -> bool;
@@ -52,20 +53,6 @@ pub trait Gateway: Clone + 'static {
     /// A slot for one more WebSocket, if there is one. Asked before the 101: many handshakes can be
     /// under way at a time, and one that is promised its 101 must not find the table full.
     fn reserve(&self) -> Option<Reservation>;
-}
-
-/// How much memory the process may still take, in the steps by which it takes less.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Headroom {
-    /// Enough.
-    #[default]
-    Enough,
-    /// No new WebSockets, subscriptions, members and sign-ins: they are refused with 4100. Fewer
-    /// bytes are held for slow readers and of cached events.
-    Short,
-    /// Nothing that has a body either: publishes are answered 503 with `Retry-After: 1`. The
-    /// connections that hold the most are closed with 4100.
-    Spent,
 }
 
 /// The fate of a WebSocket that is opened while the process stops.
@@ -94,18 +81,18 @@ impl InFlight {
 pub type Reply<T> = oneshot::Sender<T>;
 
 /// The answer to a publish: one state per [`Publication`], in their order.
-pub type Published = Result<Vec<ChannelState>, Overloaded>;
+pub type PublishResult = Result<Vec<ChannelState>, Overloaded>;
 
 /// One request of the front to its shard. Everything in it is checked: the app exists, the request
 /// was signed with its secret, the names are valid and the sizes within its limits.
 #[derive(Debug)]
-pub enum Command {
+pub enum GatewayCommand {
     /// Sends events to the subscribers of their channels, on all shards, in the given order.
     Publish {
         /// At least one; each channel and event of the request once.
         events: Vec<Publication>,
         /// Answered once every home shard has taken its part.
-        reply: Reply<Published>,
+        reply: Reply<PublishResult>,
     },
     /// Lists the channels that have subscribers, of all shards, in any order.
     Channels {
@@ -177,7 +164,7 @@ pub struct Upgraded {
     /// The slot that it is to have: dropped when it has it.
     pub reservation: Reservation,
     /// The connection as its address' limit counts it. It is dropped when the connection has ended.
-    pub place: Option<Place>,
+    pub permit: Option<ConnectionPermit>,
     /// The client's address, if it is known.
     pub client: Option<IpAddr>,
     /// The socket, in blocking mode.

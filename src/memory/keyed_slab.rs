@@ -9,11 +9,12 @@ use std::ops::{Index, IndexMut};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use super::{Chunked, Trim};
+use super::chunked::Chunked;
+use super::trim::Trim;
 
 /// A record that a [`KeyedSlab`] can hold: it has a key, which does not change while it is there.
 pub trait Keyed {
-    /// The hash of the key. The table asks for it when it grows, so it should be kept, not computed.
+    /// The hash of the key. It should be kept, not computed: the table asks for it when it grows.
     fn key_hash(&self) -> u64;
 }
 
@@ -64,8 +65,8 @@ impl<T: Keyed> KeyedSlab<T> {
         self.by_hash.find(hash, |&number| is(&self.records, number, &is_wanted)).copied()
     }
 
-    /// Returns the number of the wanted record, as [`find`](Self::find) does, and inserts the record
-    /// that `new` makes if there is none. Its key must have the same hash.
+    /// Returns the number of the wanted record, as [`find`](Self::find) does. If there is none,
+    /// inserts the record that `new` makes, whose key must have the same hash.
     pub fn find_or_insert(
         &mut self,
         hash: u64,
@@ -88,8 +89,8 @@ impl<T: Keyed> KeyedSlab<T> {
         }
     }
 
-    /// Inserts a record and returns its number. No record may have the same key: [`find`](Self::find)
-    /// would return any one of them.
+    /// Inserts a record and returns its number. No other record may have the same key, because
+    /// [`find`](Self::find) would return any one of them.
     pub fn insert(&mut self, record: T) -> u32 {
         let Self { records, free, by_hash } = self;
         let hash = record.key_hash();
@@ -130,8 +131,8 @@ impl<T: Keyed> KeyedSlab<T> {
 }
 
 impl<T: Keyed> Trim for KeyedSlab<T> {
-    /// Gives back the memory that a burst has left. Numbers of records stay as they are. The records
-    /// at the end are looked at only when more than half of the numbers are free.
+    /// Gives back the memory that a burst has left. Numbers of records stay as they are. The end of
+    /// the table is looked at only when more than half of the numbers are free.
     fn trim(&mut self) {
         if self.is_empty() {
             *self = Self::new();

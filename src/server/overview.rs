@@ -15,9 +15,9 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::admin::Request;
+use crate::apps::Apps;
 use crate::bus::Outside;
 use crate::config::ServerConfig;
-use crate::protocol::app::Apps;
 use crate::shard::{Message, Totals};
 use crate::version;
 
@@ -169,8 +169,8 @@ impl ServerStatus {
             .iter()
             .map(|app| AppStatus {
                 id: app.id.clone(),
-                enabled: app.is_enabled(),
-                connections: app.connections.count().into(),
+                enabled: app.rules.is_enabled(),
+                connections: app.counters.connections().into(),
                 channels: of_app(app.index.0.into()),
             })
             .collect();
@@ -208,8 +208,8 @@ fn now() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apps::test_app;
     use crate::bus;
-    use crate::protocol::app::test_app;
 
     // Paused time: the timeout is over as soon as nothing else can happen.
     #[tokio::test(start_paused = true)]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::Message;
 use super::link::Link;
 use super::trace::{Traced, debugging};
+use crate::apps::{App, Apps};
 use crate::channels::{CacheBounds, Homes, Outbox, Steps, ToHome, UserHomes, Wanted};
 use crate::id::{AppIndex, ShardId};
-use crate::protocol::app::{App, Apps, Standing};
+use crate::protocol::rules::Standing;
 use crate::time::Millis;
 use crate::webhooks::Tap;
 
@@ -84,7 +85,7 @@ impl HomeSide {
         self.homes.tick(now, &mut self.outbox);
         self.send(link);
         if self.forgetting {
-            let removed = |app: &Arc<App>| app.standing == Standing::Removed;
+            let removed = |app: &Arc<App>| app.rules.standing == Standing::Removed;
             let gone = |app: AppIndex| apps.get(app).is_none_or(removed);
             self.forgetting = self.homes.forget_apps(gone, FORGOTTEN_PER_TICK);
         }

@@ -11,22 +11,22 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::Shard;
+use crate::apps::Admission;
 use crate::frame::Frame;
 use crate::front::gateway::Upgraded;
 use crate::id::ConnKey;
-use crate::protocol::app::Admission;
 use crate::protocol::session::Session;
 use crate::ring::Ring;
 
 impl<R: Ring> Shard<R> {
     /// Takes over a socket from the front.
     pub(super) fn adopt(&mut self, upgraded: Upgraded) {
-        let Upgraded { admission, reservation, place, client, stream, opening, leftover } =
+        let Upgraded { admission, reservation, permit, client, stream, opening, leftover } =
             upgraded;
         let opened = self.open_for(client, stream.as_fd(), admission, opening, &leftover);
         // Given back with the session.
-        if let (Some(key), Some(place)) = (opened, place) {
-            self.subscribers.sessions.hold_place(key, place);
+        if let (Some(key), Some(permit)) = (opened, permit) {
+            self.subscribers.sessions.hold_permit(key, permit);
         }
         drop(reservation);
         // The plane holds the socket by a reference of its own.
@@ -75,18 +75,18 @@ impl<R: Ring> Shard<R> {
             Ok(socket_id) => socket_id,
             Err(error) => {
                 self.subscribers.note_take_over(&error);
-                opening.extend_from_slice(crate::websocket::encode::close(1011, "").bytes());
+                opening.extend_from_slice(Frame::close(1011, "").bytes());
                 let last = Frame::from_encoded(opening.into());
                 self.plane.close(key, &last, crate::plane::Ended::Ours);
                 return None;
             }
         };
-        let session = Session::new(admission, socket_id);
+        let session = Session::new(socket_id);
         let client = client.map(tracing::field::display);
         debug!(%socket_id, app = &*app.id, client, "connection established");
-        opening.extend_from_slice(session.established(&app).bytes());
+        opening.extend_from_slice(session.established(&app.rules).bytes());
         self.plane.owe(key, &Frame::from_encoded(opening.into()));
-        self.subscribers.sessions.begin(key.slot, session);
+        self.subscribers.sessions.begin(key.slot, admission, session);
         self.subscribers.await_authentication(key);
         if !leftover.is_empty() {
             self.plane.feed(key, &mut leftover.to_vec(), &mut self.subscribers);

@@ -6,12 +6,12 @@ use tokio::sync::oneshot;
 
 use super::drain::Drain;
 use super::trace::Traced;
+use crate::apps::Apps;
 use crate::channels::{FromHome, ReplyTo, Steps, ToHome};
 use crate::front;
-use crate::front::gateway::Headroom;
 use crate::id::{AppIndex, ShardId};
+use crate::memory::Headroom;
 use crate::plane::BacklogLimits;
-use crate::protocol::app::Apps;
 
 /// A message of the bus.
 #[derive(Debug)]

@@ -38,12 +38,13 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::apps::Apps;
 use crate::bus::Port;
 use crate::channels::{FromHome, KeyHash, Local, Users};
 use crate::front;
-use crate::front::gateway::{Command, Headroom};
+use crate::front::gateway::GatewayCommand;
+use crate::memory::Headroom;
 use crate::plane::{BacklogLimits, Intake, Plane};
-use crate::protocol::app::Apps;
 use crate::protocol::close::{self, ProtocolError};
 use crate::refusals::Refusals;
 use crate::ring::Ring;
@@ -147,7 +148,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// One turn. Takes at most the given commands; the rest stays.
-    pub fn turn(&mut self, now: Millis, commands: &mut Vec<Command>) {
+    pub fn turn(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) {
         if self.take_in(now, commands) {
             self.send_out();
         }
@@ -155,7 +156,7 @@ impl<R: Ring> Shard<R> {
 
     /// The first half of a turn: takes everything that has come, and tells other shards. `false`:
     /// the kernel has not taken yet what the last turn sends, and there is no second half.
-    pub fn take_in(&mut self, now: Millis, commands: &mut Vec<Command>) -> bool {
+    pub fn take_in(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) -> bool {
         self.subscribers.now = now;
         self.plane.begin_turn(now);
         if self.plane.stalled() {

@@ -7,9 +7,9 @@ use tracing::debug;
 
 use super::subscriber_side::SubscriberSide;
 use super::trace::debugging;
+use crate::apps::App;
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Ended, Plane};
-use crate::protocol::app::App;
 use crate::protocol::close::{ProtocolError, refusal_frames};
 use crate::refusals::{About, Bytes, Ending, Message, Refusal, Sender};
 use crate::ring::Ring;
@@ -70,7 +70,7 @@ impl SubscriberSide {
         match why {
             Ended::TooSlow => note(Ending::SlowReader { most: backlog_max }),
             Ended::Violation(TOO_LONG) => {
-                note(Ending::MessageTooLong { most: app.limits.max_message_size });
+                note(Ending::MessageTooLong { most: app.rules.limits.max_message_size });
             }
             Ended::Violation(code) => note(Ending::Frames(code)),
             Ended::Ours | Ended::PeerClosed | Ended::PeerLeft | Ended::Failed(_) => {}

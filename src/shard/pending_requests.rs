@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::link::Link;
 use super::{Message, Shard};
 use crate::channels::{Answer, ChannelKey, ChannelState, Publication, Question, ReplyTo, ToHome};
-use crate::front::gateway::{Command, Overloaded, Published, Reply};
+use crate::front::gateway::{GatewayCommand, Overloaded, PublishResult, Reply};
 use crate::id::AppIndex;
 use crate::protocol::names::ChannelName;
 use crate::ring::Ring;
@@ -31,7 +31,7 @@ struct Pending {
 /// A request with the answers that have come so far, and the place that all of them go to.
 #[derive(Debug)]
 enum Request {
-    Publish { states: Vec<ChannelState>, reply: Reply<Published> },
+    Publish { states: Vec<ChannelState>, reply: Reply<PublishResult> },
     State { state: ChannelState, reply: Reply<ChannelState> },
     Users { users: Vec<Box<str>>, reply: Reply<Vec<Box<str>>> },
     Occupied { channels: Channels, reply: Reply<Channels> },
@@ -52,7 +52,7 @@ impl PendingRequests {
     pub(super) fn publish(
         &mut self,
         events: Vec<Publication>,
-        reply: Reply<Published>,
+        reply: Reply<PublishResult>,
         link: &mut Link,
     ) {
         if link.port.spilling() {
@@ -217,17 +217,17 @@ fn send<T>(reply: Reply<T>, answer: T) {
 
 impl<R: Ring> Shard<R> {
     /// A command of the front.
-    pub fn command(&mut self, command: Command) {
+    pub fn command(&mut self, command: GatewayCommand) {
         let (requests, link) = (&mut self.requests, &mut self.subscribers.link);
         match command {
-            Command::Adopt(upgraded) => self.adopt(upgraded),
-            Command::Publish { events, reply } => requests.publish(events, reply, link),
-            Command::Channel { channel, reply } => requests.state(channel, reply, link),
-            Command::Users { channel, reply } => requests.users(channel, reply, link),
-            Command::Channels { app, prefix, reply } => {
+            GatewayCommand::Adopt(upgraded) => self.adopt(upgraded),
+            GatewayCommand::Publish { events, reply } => requests.publish(events, reply, link),
+            GatewayCommand::Channel { channel, reply } => requests.state(channel, reply, link),
+            GatewayCommand::Users { channel, reply } => requests.users(channel, reply, link),
+            GatewayCommand::Channels { app, prefix, reply } => {
                 requests.occupied(app.index, &prefix, reply, link);
             }
-            Command::Terminate { app, user_id, reply } => {
+            GatewayCommand::Terminate { app, user_id, reply } => {
                 requests.terminate(app.index, &user_id.into(), reply, link);
             }
         }

@@ -11,9 +11,9 @@
 use super::Shard;
 use super::subscriber_side::SubscriberSide;
 use crate::channels::{CacheBounds, ChannelKey, subscription_bytes};
-use crate::front::gateway::Headroom;
 use crate::id::ConnKey;
 use crate::memory;
+use crate::memory::Headroom;
 use crate::plane::{BacklogLimits, Plane};
 use crate::protocol::auth::{Authorised, Member};
 use crate::protocol::close::ProtocolError;

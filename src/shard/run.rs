@@ -32,12 +32,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::{InForce, Shard, ShardParts};
+use crate::apps::Apps;
 use crate::channels::{ChannelKey, KeyHash};
-use crate::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
-use crate::front::{self, Command, CurrentSettings, Gateway, Listeners};
+use crate::front::gateway::{InFlight, Newcomers, Reservation};
+use crate::front::{self, CurrentSettings, Gateway, GatewayCommand, Listeners};
 use crate::id::AppIndex;
+use crate::memory::Headroom;
 use crate::memory::{Lease, Trim};
-use crate::protocol::app::Apps;
 use crate::protocol::names::ChannelName;
 use crate::ring::{Uring, UringSizes};
 use crate::time::Millis;
@@ -302,7 +303,7 @@ struct Inbox {
     /// The same as the front has them: without a counter that all shards write.
     settings: CurrentSettings,
     /// Commands that the next turn takes.
-    commands: RefCell<Vec<Command>>,
+    commands: RefCell<Vec<GatewayCommand>>,
     /// Bytes of the events in them.
     waiting_bytes: Cell<usize>,
     /// The lease that is charged with what the front takes on for clients.
@@ -358,7 +359,7 @@ impl Inbox {
         }
     }
 
-    fn take_commands(&self, into: &mut Vec<Command>) {
+    fn take_commands(&self, into: &mut Vec<GatewayCommand>) {
         let mut commands = self.commands.borrow_mut();
         into.append(&mut commands);
         self.waiting_bytes.set(0);
@@ -383,8 +384,8 @@ impl Gateway for Handle {
         self.0.hash.channel(app, name)
     }
 
-    fn submit(&self, command: Command) {
-        if let Command::Publish { events, .. } = &command {
+    fn submit(&self, command: GatewayCommand) {
+        if let GatewayCommand::Publish { events, .. } = &command {
             let bytes: usize = events.iter().map(|of| of.event.frame.len()).sum();
             self.0.waiting_bytes.set(self.0.waiting_bytes.get().saturating_add(bytes));
         }

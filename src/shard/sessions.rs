@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::front::gateway::Place;
-use crate::id::{ConnKey, SocketId};
+use crate::apps::Admission;
+use crate::front::gateway::ConnectionPermit;
+use crate::id::{AppIndex, ConnKey, SocketId};
 use crate::memory::{Chunked, Holder, Per};
 use crate::protocol::session::Session;
 use crate::time::{Millis, Tick};
@@ -21,40 +22,49 @@ pub(super) struct Sessions {
     /// that want it, and only while it has not.
     unauthenticated: HashMap<u32, Millis>,
     /// By slot: the connection as the limit of its address counts it. Only if there is a limit.
-    places: HashMap<u32, Place>,
+    permits: HashMap<u32, ConnectionPermit>,
 }
 
 /// The session of an open connection.
 #[derive(Debug)]
 pub(super) struct OpenSession {
+    /// The connection's place at its app.
+    pub admission: Admission,
     pub session: Session,
     /// The time at which the server pinged, if nothing has come since.
     pub pinged: Option<Tick>,
 }
 
+impl OpenSession {
+    /// The app that the connection belongs to.
+    pub(super) fn app(&self) -> AppIndex {
+        self.admission.app()
+    }
+}
+
 impl Sessions {
     pub(super) fn new() -> Self {
-        let (unauthenticated, places) = (HashMap::new(), HashMap::new());
-        Self { by_slot: Chunked::new(), unauthenticated, places }
+        let (unauthenticated, permits) = (HashMap::new(), HashMap::new());
+        Self { by_slot: Chunked::new(), unauthenticated, permits }
     }
 
     /// Begins the session of the connection in this slot.
-    pub(super) fn begin(&mut self, slot: u32, session: Session) {
+    pub(super) fn begin(&mut self, slot: u32, admission: Admission, session: Session) {
         let slot = slot as usize;
         self.by_slot.extend_to(slot + 1);
-        self.by_slot[slot] = Some(OpenSession { session, pinged: None });
+        self.by_slot[slot] = Some(OpenSession { admission, session, pinged: None });
     }
 
     /// Ends the session of the connection in this slot, and returns it if there was one.
-    pub(super) fn end(&mut self, slot: u32) -> Option<Session> {
+    pub(super) fn end(&mut self, slot: u32) -> Option<OpenSession> {
         let ended = self.by_slot.get_mut(slot as usize).and_then(Option::take)?;
         self.unauthenticated.remove(&slot);
-        self.places.remove(&slot);
-        Some(ended.session)
+        self.permits.remove(&slot);
+        Some(ended)
     }
 
-    pub(super) fn get(&self, slot: u32) -> Option<&Session> {
-        Some(&self.by_slot.get(slot as usize)?.as_ref()?.session)
+    pub(super) fn get(&self, slot: u32) -> Option<&OpenSession> {
+        self.by_slot.get(slot as usize)?.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut OpenSession> {
@@ -62,8 +72,8 @@ impl Sessions {
     }
 
     /// Keeps the connection counted by the limit of its address until its session ends.
-    pub(super) fn hold_place(&mut self, conn: ConnKey, place: Place) {
-        self.places.insert(conn.slot, place);
+    pub(super) fn hold_permit(&mut self, conn: ConnKey, permit: ConnectionPermit) {
+        self.permits.insert(conn.slot, permit);
     }
 
     /// The connection has to show a signature of its app by this time.
@@ -83,7 +93,7 @@ impl Sessions {
 
     /// Whether the connection in this slot has this socket id.
     pub(super) fn is(&self, slot: u32, id: SocketId) -> bool {
-        self.get(slot).is_some_and(|session| session.socket_id() == id)
+        self.get(slot).is_some_and(|open| open.session.socket_id() == id)
     }
 
     /// Bytes that the table holds, in use or not.

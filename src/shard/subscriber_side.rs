@@ -12,6 +12,8 @@ use super::link::Link;
 use super::pressure::{ClientMemory, subscription_charge};
 use super::sessions::{OpenSession, Sessions};
 use super::socket_ids::SocketIds;
+use crate::apps::webhook::EventKind;
+use crate::apps::{App, Apps};
 use crate::channels::{
     ChannelKey, ClientEventNotice, Event, Found, Join, Joining, Leave, Left, Local, Repeat, ToHome,
     Users, Whisper,
@@ -19,13 +21,11 @@ use crate::channels::{
 use crate::frame::Frame;
 use crate::id::{AppIndex, ConnKey, SocketId};
 use crate::plane::{Ended, Host, Plane};
-use crate::protocol::app::{App, Apps};
 use crate::protocol::auth::Authorised;
 use crate::protocol::close::{ProtocolError, error_frame, subscribe_refusal};
 use crate::protocol::names::ChannelName;
 use crate::protocol::outbound;
 use crate::protocol::session::{Action, ClientEvent};
-use crate::protocol::webhook::EventKind;
 use crate::refusals::{About, Refusals};
 use crate::ring::Ring;
 use crate::text::without_signatures;
@@ -95,7 +95,7 @@ impl<R: Ring> Host<R> for SubscriberSide {
             _ => return,
         };
         debug!(%socket_id, text = without_signatures(text), "received");
-        match open.session.handle(app, text, user.as_ref(), now) {
+        match open.session.handle(&app.rules, text, user.as_ref(), now) {
             Action::Nothing => {}
             Action::Reply(frame) => plane.owe(key, &frame),
             Action::Subscribe(authorised) => {
@@ -123,12 +123,12 @@ impl<R: Ring> Host<R> for SubscriberSide {
     }
 
     fn read_limits(&self, key: ConnKey) -> ReadLimits {
-        let app = self.sessions.get(key.slot).and_then(|session| self.apps.get(session.app()));
+        let app = self.sessions.get(key.slot).and_then(|open| self.apps.get(open.app()));
         let max_message = app.map_or_else(
             // A closing connection has no session any more. What it still says is dropped, but has
             // to be read up to its answer to our Close frame.
             || self.apps.max_message_size(),
-            |app| app.limits.max_message_size,
+            |app| app.rules.limits.max_message_size,
         );
         ReadLimits { max_message, max_fragments: FRAGMENTS_PER_MESSAGE }
     }
@@ -151,7 +151,7 @@ impl SubscriberSide {
         let large = has_large_answers(&channel);
         let message = match self.local.find(key.slot, &channel) {
             Found::Vacant(vacant) => {
-                if vacant.subscriptions() >= app.limits.max_channels_per_connection {
+                if vacant.subscriptions() >= app.rules.limits.max_channels_per_connection {
                     let error = ProtocolError::TooManyChannels;
                     return self.refuse_subscription(plane, key, &channel, error);
                 }
@@ -161,7 +161,7 @@ impl SubscriberSide {
                     return self.refuse_subscription(plane, key, &channel, error);
                 }
                 let ticket = vacant.insert(&authorised);
-                let max_members = app.limits.max_presence_members;
+                let max_members = app.rules.limits.max_presence_members;
                 let join = Join { key: channel, authorised, conn: key, ticket, max_members };
                 ToHome::Join(Box::new(join))
             }
@@ -241,7 +241,8 @@ impl SubscriberSide {
         channel: &ChannelKey,
         error: ProtocolError,
     ) {
-        let also_on_channel = self.session(key).is_some_and(|(_, app)| app.subscription_errors);
+        let also_on_channel =
+            self.session(key).is_some_and(|(_, app)| app.rules.subscription_errors);
         self.note_message(key, error, About::Channel(channel.name()));
         plane.owe(key, &subscribe_refusal(error, channel.name(), also_on_channel));
     }
@@ -252,15 +253,15 @@ impl SubscriberSide {
     /// The session of an open connection, with its app as it is configured now.
     pub(super) fn session(&mut self, key: ConnKey) -> Option<(&mut OpenSession, &Arc<App>)> {
         let open = self.sessions.get_mut(key.slot)?;
-        let app = self.apps.get(open.session.app())?;
+        let app = self.apps.get(open.app())?;
         Some((open, app))
     }
 
     /// A connection has ended: its subscriptions end, its place at the app is free.
     pub(super) fn closed<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, why: Ended) {
-        let Some(session) = self.sessions.end(key.slot) else { return };
-        if let Some(app) = self.apps.get(session.app()) {
-            self.note_ended(app, session.socket_id(), why, plane.backlog_limits().connection);
+        let Some(ended) = self.sessions.end(key.slot) else { return };
+        if let Some(app) = self.apps.get(ended.app()) {
+            self.note_ended(app, ended.session.socket_id(), why, plane.backlog_limits().connection);
         }
         self.leave_all(plane, key);
         self.sign_out(key.slot);
@@ -281,7 +282,7 @@ impl SubscriberSide {
         user_id: &str,
     ) {
         let of_user = |key: &ConnKey| {
-            self.sessions.get(key.slot).is_some_and(|session| session.app() == app)
+            self.sessions.get(key.slot).is_some_and(|open| open.app() == app)
                 && (self.local.is_user(key.slot, user_id)
                     || self.users.user(key.slot).is_some_and(|user| *user.user_id == *user_id))
         };

@@ -12,9 +12,9 @@ use tracing::debug;
 use super::Shard;
 use super::drain::{DRAIN_TICK, Draining};
 use super::subscriber_side::SubscriberSide;
-use crate::front::gateway::Headroom;
 use crate::id::ConnKey;
 use crate::memory;
+use crate::memory::Headroom;
 use crate::plane::Plane;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::outbound;
@@ -192,7 +192,7 @@ impl<R: Ring> Shard<R> {
 impl SubscriberSide {
     /// Closes a connection whose app is switched off or gone (4003). Whether it was one.
     fn evict<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) -> bool {
-        let evicted = self.session(key).is_some_and(|(_, app)| !app.is_enabled());
+        let evicted = self.session(key).is_some_and(|(_, app)| !app.rules.is_enabled());
         if evicted {
             self.note_ending(key, Ending::Disabled);
             self.end(plane, key, ProtocolError::AppDisabled);

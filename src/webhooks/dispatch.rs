@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::apps::webhook::Webhook;
+use crate::apps::{App, Apps};
 use crate::channels::CountThrottle;
 use crate::id::AppIndex;
-use crate::protocol::app::{App, Apps};
 use crate::protocol::names::ChannelName;
-use crate::protocol::webhook::Webhook;
 use crate::time::Millis;
 
 use super::lane::{Bounds, Change, Counters, Lane};

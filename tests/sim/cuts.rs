@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringwave::apps::{Admission, Apps};
 use ringwave::bus;
 use ringwave::channels::{Event, KeyHash};
-use ringwave::front::gateway::{Command, Publication};
+use ringwave::front::gateway::{GatewayCommand, Publication};
 use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, Apps};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
@@ -78,7 +78,7 @@ impl Small {
         };
         let (reply, _answer) = oneshot::channel();
         let events = (0..3).map(event).collect();
-        self.shard.turn(Millis(0), &mut vec![Command::Publish { events, reply }]);
+        self.shard.turn(Millis(0), &mut vec![GatewayCommand::Publish { events, reply }]);
     }
 }
 

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use ringwave::apps::{Admission, Apps};
 use ringwave::bus::{self, Port};
 use ringwave::channels::{ChannelKey, Event, KeyHash, Topology};
-use ringwave::front::gateway::{Command, Publication, Published};
+use ringwave::front::gateway::{GatewayCommand, Publication, PublishResult};
 use ringwave::id::{AppIndex, ShardId};
 use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, Apps};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
@@ -59,14 +59,14 @@ impl Common {
         names.map(Result::unwrap).filter(at_home)
     }
 
-    fn publish(&self, to: impl Iterator<Item = ChannelName>) -> (Command, Answer) {
+    fn publish(&self, to: impl Iterator<Item = ChannelName>) -> (GatewayCommand, Answer) {
         let event = |channel: ChannelName| {
             let frame = outbound::event("e", "1", &channel);
             let event = Event { key: self.key(&channel), frame, except: None, retain: None };
             Publication { event, wants_state: false }
         };
         let (reply, answer) = oneshot::channel();
-        (Command::Publish { events: to.map(event).collect(), reply }, answer)
+        (GatewayCommand::Publish { events: to.map(event).collect(), reply }, answer)
     }
 
     fn key(&self, name: &ChannelName) -> ChannelKey {
@@ -74,7 +74,7 @@ impl Common {
     }
 }
 
-type Answer = oneshot::Receiver<Published>;
+type Answer = oneshot::Receiver<PublishResult>;
 
 #[test]
 fn a_publish_is_answered_at_once_only_when_its_home_has_it() {

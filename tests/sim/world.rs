@@ -11,17 +11,18 @@ mod rest;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringwave::apps::webhook::Webhooks;
+use ringwave::apps::{Admission, App, AppCounters, Apps};
 use ringwave::bus::{self, Outside, Port};
 use ringwave::channels::{Event, KeyHash, Retain, Topology};
-use ringwave::front::gateway::{Command, Publication};
+use ringwave::front::gateway::{GatewayCommand, Publication};
 use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, App, Apps, ClientEvents, Connections, Limits, Standing};
-use ringwave::protocol::auth::Secret;
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::origin::Origins;
 use ringwave::protocol::outbound;
-use ringwave::protocol::webhook::Webhooks;
+use ringwave::protocol::rules::{AppRules, ClientEvents, Limits, Standing};
+use ringwave::protocol::secret::Secret;
 use ringwave::ring::sim::{Dice, Faults, SimNet, SimRing};
 use ringwave::shard::{InForce, Message, Shard, ShardParts, SocketIds};
 use ringwave::time::Millis;
@@ -44,7 +45,7 @@ pub(crate) struct World {
     apps: Arc<Apps>,
     shards: Vec<Shard<SimRing>>,
     /// By shard: what its front has asked for.
-    commands: Vec<Vec<Command>>,
+    commands: Vec<Vec<GatewayCommand>>,
     /// By shard: it must not sleep.
     awake: Vec<bool>,
     /// By shard: its last turn.
@@ -282,7 +283,7 @@ impl World {
         }
         let (reply, answer) = oneshot::channel();
         self.ledger.ask(answer, ids);
-        self.commands[shard].push(Command::Publish { events, reply });
+        self.commands[shard].push(GatewayCommand::Publish { events, reply });
     }
 
     fn some_subscriber(&mut self, channel: usize) -> Option<usize> {
@@ -299,7 +300,7 @@ impl World {
         self.terminations.push(answer);
         let shard = self.dice.below(self.shards.len());
         let app = Arc::clone(self.apps.get(AppIndex(app as u16)).unwrap());
-        self.commands[shard].push(Command::Terminate { app, user_id: user, reply });
+        self.commands[shard].push(GatewayCommand::Terminate { app, user_id: user, reply });
     }
 
     fn some_client(&mut self) {
@@ -437,29 +438,30 @@ pub(crate) fn app(index: u16, plan: &Plan) -> App {
     App {
         index: AppIndex(index),
         id: format!("app-{index}"),
-        key: format!("key-{index}"),
-        secret: Secret::new(&format!("secret-{index}")),
-        more_keys: Vec::new(),
-        standing: Standing::Enabled,
+        rules: AppRules {
+            standing: Standing::Enabled,
+            key: format!("key-{index}"),
+            secret: Secret::new(&format!("secret-{index}")),
+            more_keys: Vec::new(),
+            activity_timeout_s: 30,
+            client_events: ClientEvents::Members,
+            client_events_on_public: false,
+            rate_limit: None,
+            strict_names: false,
+            subscription_errors: true,
+            auth_timestamp_tolerance: Duration::from_secs(600),
+            limits: Limits { max_presence_members: Some(plan.members_max), ..Limits::default() },
+        },
         ping_interval: plan.ping_interval,
         pong_timeout: plan.pong_timeout,
-        activity_timeout_s: 30,
         max_connections: None,
         allowed_origins: Origins::parse(&["*".into()]).unwrap(),
-        client_events: ClientEvents::Members,
-        client_events_on_public: false,
-        rate_limit: None,
-        strict_names: false,
-        subscription_errors: true,
         // One app has them, and the clients of the other never hear of any.
         subscription_counts: index == 1,
-        auth_timestamp_tolerance: Duration::from_secs(600),
         cache_ttl: CACHE_TTL,
         user_authentication_timeout: None,
         webhooks: Webhooks::default(),
-        limits: Limits { max_presence_members: Some(plan.members_max), ..Limits::default() },
-        connections: Connections::of(AppIndex(index)),
-        requests: Arc::default(),
+        counters: AppCounters::of(AppIndex(index)),
     }
 }
 

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::super::{CachedEvent, ClientEventNotice, Joining, KeyHash};
 use super::*;
+use crate::apps::webhook::EventKind;
+use crate::frame::Frame;
 use crate::id::{ConnKey, SocketId};
 use crate::protocol::auth::Authorised;
 use crate::protocol::names::ChannelName;
-use crate::protocol::webhook::EventKind;
-use crate::websocket::encode;
 
 const CHANNELS: [&str; 7] =
     ["news", "presence-a", "presence-cache-b", "cache-c", "cache-d", "private-cache-e", "cache-f"];
@@ -640,7 +640,7 @@ fn first_of(outcome: Outcome) -> Option<Vec<Value>> {
 }
 
 fn frame(value: &Value) -> Frame {
-    encode::text(0, |out| out.extend(value.to_string().bytes()))
+    Frame::text(0, |out| out.extend(value.to_string().bytes()))
 }
 
 /// The texts of whole frames; `data` is read too, and members are listed in order.
@@ -840,7 +840,7 @@ fn rounds_of_coming_and_going_leave_no_more_behind_than_one() {
     }
     assert!(rooms.iter().all(|room| *room == rooms[0]), "{rooms:?}");
     let (full, empty) = rooms[0];
-    assert!(full > 3000 * size_of::<super::channel::Channel>() && empty < 100, "{empty} bytes of {full}");
+    assert!(full > 3000 * size_of::<channel::Channel>() && empty < 100, "{empty} bytes of {full}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
-use crate::protocol::app::test_app;
-use crate::protocol::webhook::{EventKind, Webhooks, test_webhook};
+use crate::apps::test_app;
+use crate::apps::webhook::{EventKind, Webhooks, test_webhook};
 
 use super::super::{NoticeKind, notice};
 use super::*;

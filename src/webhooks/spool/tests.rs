@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::protocol::app::{App, Apps, test_app};
-use crate::protocol::webhook::{Webhooks, test_webhook};
+use crate::apps::webhook::{Webhooks, test_webhook};
+use crate::apps::{App, Apps, test_app};
 
 use super::super::lane::Bounds;
 use super::super::{NoticeKind, notice};

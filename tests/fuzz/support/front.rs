@@ -10,12 +10,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use ringwave::apps::Apps;
 use ringwave::channels::{CachedEvent, ChannelKey, ChannelState, KeyHash, Publication};
 use ringwave::frame::Frame;
-use ringwave::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
-use ringwave::front::{Command, CurrentSettings, Gateway, Listeners, Settings, serve};
+use ringwave::front::gateway::{InFlight, Newcomers, Reservation};
+use ringwave::front::{CurrentSettings, Gateway, GatewayCommand, Listeners, Settings, serve};
 use ringwave::id::{AppIndex, SocketId};
-use ringwave::protocol::app::Apps;
+use ringwave::memory::Headroom;
 use ringwave::protocol::names::ChannelName;
 use tokio::sync::watch;
 
@@ -108,7 +109,7 @@ impl Shard {
         let mut states = Vec::new();
         for Publication { event, .. } in events {
             let app = self.apps.get(event.key.app()).expect("an app of the configuration");
-            let (limits, channel) = (&app.limits, event.key.name());
+            let (limits, channel) = (&app.rules.limits, event.key.name());
             let name = name_of(&event.frame);
             assert!(channel.len() <= limits.max_channel_name);
             assert!(name.len() <= limits.max_event_name.unwrap_or(usize::MAX));
@@ -158,28 +159,28 @@ impl Gateway for Shard {
         KeyHash::seeded(0).channel(app, name)
     }
 
-    fn submit(&self, command: Command) {
+    fn submit(&self, command: GatewayCommand) {
         match command {
-            Command::Publish { events, reply } => {
+            GatewayCommand::Publish { events, reply } => {
                 let _ = reply.send(Ok(self.publish(events)));
             }
-            Command::Channels { reply, .. } => {
+            GatewayCommand::Channels { reply, .. } => {
                 let name = |text| ChannelName::parse(text, 40, true).expect("a name");
                 let names = ["presence-a", "news"].map(name);
                 let _ = reply.send(names.map(|name| (name.clone(), state(&name))).into());
             }
-            Command::Channel { channel, reply, .. } => {
+            GatewayCommand::Channel { channel, reply, .. } => {
                 let _ = reply.send(state(channel.name()));
             }
-            Command::Users { channel, reply, .. } => {
+            GatewayCommand::Users { channel, reply, .. } => {
                 assert!(channel.name().kind().is_presence());
                 let _ = reply.send(["1", "\"2\""].map(Box::from).into());
             }
-            Command::Terminate { user_id, reply, .. } => {
+            GatewayCommand::Terminate { user_id, reply, .. } => {
                 let _heard = self.teller.send(Heard::Terminated(user_id));
                 let _ = reply.send(());
             }
-            Command::Adopt(upgraded) => {
+            GatewayCommand::Adopt(upgraded) => {
                 assert!(upgraded.opening.starts_with(b"HTTP/1.1 101 "), "{:?}", upgraded.opening);
                 assert!(upgraded.admission.is_some());
                 let _heard = self.teller.send(Heard::Adopted(upgraded.leftover.to_vec()));
