@@ -5,17 +5,20 @@ use crate::front::Opening;
 use crate::front::address::Trusted;
 use crate::protocol::app::{App, Apps};
 
-use super::apps::Plan;
-use super::form::{Form, Given, Switch};
-use super::server::{ListenAddr, ServerConfig, cores};
+use super::apps::AppPlan;
+use super::raw_value::RawValue;
+use super::server::{ServerConfig, cores};
 use super::settings::{self, ALL};
 use super::sources::Sources;
+use super::value_type::ValueType;
+use super::value_types::Switch;
+use super::values::ListenAddr;
 use super::{capacity, publishing, soketi, variables};
 
 /// All notes, one sentence or two each.
 pub(super) fn collect(
     sources: &Sources<'_>,
-    plan: &Plan,
+    plan: &AppPlan,
     server: &ServerConfig,
     apps: &Apps,
 ) -> Vec<String> {
@@ -35,7 +38,7 @@ pub(super) fn collect(
     notes
 }
 
-fn public_development_app(plan: &Plan, server: &ServerConfig) -> Option<String> {
+fn public_development_app(plan: &AppPlan, server: &ServerConfig) -> Option<String> {
     let public = server.listeners.iter().find(|place| !place.is_local())?;
     plan.has_development().then(|| {
         format!(
@@ -46,8 +49,8 @@ fn public_development_app(plan: &Plan, server: &ServerConfig) -> Option<String> 
 }
 
 fn scaling(sources: &Sources<'_>) -> Option<String> {
-    let (given, source) = sources.variable("REVERB_SCALING_ENABLED")?;
-    let on = Switch::PhpTruthy.accept(&given).unwrap_or(true);
+    let (raw, source) = sources.variable("REVERB_SCALING_ENABLED")?;
+    let on = Switch::PhpTruthy.parse(&raw).unwrap_or(true);
     on.then(|| {
         format!(
             "Scaling over Redis is switched on ({source}; in Reverb any text but 0 and false is \
@@ -59,21 +62,21 @@ fn scaling(sources: &Sources<'_>) -> Option<String> {
 }
 
 fn server_name(sources: &Sources<'_>) -> Option<String> {
-    let (given, source) = sources.variable("REVERB_SERVER")?;
-    (given != Given::Text("reverb".into())).then(|| {
+    let (raw, source) = sources.variable("REVERB_SERVER")?;
+    (raw != RawValue::Text("reverb".into())).then(|| {
         format!("There is one server, named `reverb`: the other name has no effect ({source}).")
     })
 }
 
-fn rate_limiting_word(sources: &Sources<'_>, plan: &Plan) -> Option<String> {
+fn rate_limiting_word(sources: &Sources<'_>, plan: &AppPlan) -> Option<String> {
     let name = settings::RATE_LIMITING_ENABLED.declaration.env?;
-    let (given, source) = sources.variable(name)?;
-    (plan.uses_variables() && matches!(given, Given::Text(_))).then(|| {
-        format!("Rate limiting stays off, as in Reverb: {given} is not the word true ({source}).")
+    let (raw, source) = sources.variable(name)?;
+    (plan.uses_variables() && matches!(raw, RawValue::Text(_))).then(|| {
+        format!("Rate limiting stays off, as in Reverb: {raw} is not the word true ({source}).")
     })
 }
 
-fn idle_app_variables(sources: &Sources<'_>, plan: &Plan, apps: &Apps) -> Option<String> {
+fn idle_app_variables(sources: &Sources<'_>, plan: &AppPlan, apps: &Apps) -> Option<String> {
     if plan.uses_variables() {
         return None;
     }
@@ -93,7 +96,7 @@ fn idle_app_variables(sources: &Sources<'_>, plan: &Plan, apps: &Apps) -> Option
     })
 }
 
-fn webhook_to_nowhere(sources: &Sources<'_>, plan: &Plan) -> Option<String> {
+fn webhook_to_nowhere(sources: &Sources<'_>, plan: &AppPlan) -> Option<String> {
     let [url, events] =
         [settings::WEBHOOK_URL.declaration.env?, settings::WEBHOOK_EVENTS.declaration.env?];
     let (_, source) = sources.variable(events)?;
@@ -106,14 +109,14 @@ fn one_address_for_all(server: &ServerConfig) -> Option<String> {
     let limits = &server.address_limits;
     let limited = limits.connections.is_some() || limits.requests_per_second.is_some();
     let hidden = server.listeners.iter().find(|listener| {
-        let believed = server.trusted_proxies.iter().any(|trusted| match &listener.place {
+        let believed = server.trusted_proxies.iter().any(|trusted| match &listener.address {
             ListenAddr::Tcp(_) => matches!(trusted, Trusted::Network(_)),
             ListenAddr::Unix(_) => *trusted == Trusted::Unix,
         });
         listener.is_local() && listener.opening == Opening::Http && !believed
     })?;
     limited.then(|| {
-        let (what, remedy) = match &hidden.place {
+        let (what, remedy) = match &hidden.address {
             ListenAddr::Tcp(address) => ("count as one address", address.ip().to_string()),
             ListenAddr::Unix(_) => ("are not counted at all", "unix".to_owned()),
         };
@@ -128,17 +131,17 @@ fn one_address_for_all(server: &ServerConfig) -> Option<String> {
 fn places_outdone(sources: &Sources<'_>, server: &ServerConfig) -> Option<String> {
     let (_, listen) = sources.of_server(&settings::LISTEN.declaration)?;
     let tcp = || {
-        server.listeners.iter().filter_map(|listener| match &listener.place {
+        server.listeners.iter().filter_map(|listener| match &listener.address {
             ListenAddr::Tcp(address) => Some(address),
             ListenAddr::Unix(_) => None,
         })
     };
-    let host = sources.of_server(&settings::HOST.declaration).filter(|(given, _)| {
-        let host = settings::HOST.form.accept(given).ok();
+    let host = sources.of_server(&settings::HOST.declaration).filter(|(raw, _)| {
+        let host = settings::HOST.value_type.parse(raw).ok();
         !tcp().any(|address| Some(address.ip()) == host)
     });
-    let port = sources.of_server(&settings::PORT.declaration).filter(|(given, _)| {
-        let port = settings::PORT.form.accept(given).ok();
+    let port = sources.of_server(&settings::PORT.declaration).filter(|(raw, _)| {
+        let port = settings::PORT.value_type.parse(raw).ok();
         !tcp().any(|address| Some(address.port()) == port)
     });
     let idle: Vec<_> = [host, port].into_iter().flatten().map(|(_, source)| source).collect();

@@ -7,96 +7,13 @@
 
 use crate::protocol::app::ClientEvents;
 
-use super::access::{FileMode, GroupName, UserName};
-use super::form::{
-    Choice, Form, Given, Host, Identifier, Listeners, Or, OriginPatterns, Proxies, Seconds,
-    SecretText, Switch, Text, UrlPath, Whole,
+use super::setting::{Declaration, Declared, Setting, TakesEffect};
+use super::value_types::{
+    AnyText, Choice, DirectoryPath, EventNames, FileMode, GroupName, HeaderLines, HostAddress,
+    Identifier, KeyPairs, ListenAddresses, Or, OriginPatterns, Proxies, Seconds, SecretText,
+    Switch, UrlPath, UserName, WebhookUrl, Whole,
 };
-use super::keys::KeyPairs;
-use super::server::LogFormat;
-use super::webhooks::{Directory, EventNames, HeaderLines, WebhookUrl};
-
-/// The names, the default and the meaning of a setting.
-pub(crate) struct Declaration {
-    /// `server.port`: table and key of `ringwave.toml`. Keys of `app` also stand in `[[apps]]`.
-    pub(crate) key: &'static str,
-    /// The environment variable, in the process environment or in `.env`.
-    pub(crate) env: Option<&'static str>,
-    /// The flag of `ringwave start` and `ringwave check`.
-    pub(crate) flag: Option<&'static str>,
-    /// The default as an operator would write it; in brackets where it depends on the host.
-    pub(crate) default: &'static str,
-    /// Whether a reload puts a new value in force.
-    pub(crate) takes_effect: TakesEffect,
-    /// One sentence.
-    pub(crate) doc: &'static str,
-}
-
-/// The step that puts a new value of a setting in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TakesEffect {
-    /// A reload. The server's are taken over by [`ServerConfig::followed_by`], those of apps with
-    /// the apps.
-    ///
-    /// [`ServerConfig::followed_by`]: super::ServerConfig::followed_by
-    OnReload,
-    /// A restart: until then the value that the process was started with is in force.
-    OnRestart,
-}
-
-impl TakesEffect {
-    /// The word of the README's table.
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::OnReload => "reload",
-            Self::OnRestart => "restart",
-        }
-    }
-}
-
-/// A setting whose values are of the form `F`.
-pub(super) struct Setting<F> {
-    pub(super) declaration: Declaration,
-    pub(super) form: F,
-}
-
-/// A setting of any form, as the listings need it.
-pub(super) trait Declared: Sync {
-    fn declaration(&self) -> &Declaration;
-    fn accepted(&self) -> String;
-    fn accepts(&self, given: &Given) -> bool;
-}
-
-impl<F: Form> Declared for Setting<F> {
-    fn declaration(&self) -> &Declaration {
-        &self.declaration
-    }
-
-    fn accepted(&self) -> String {
-        self.form.accepted()
-    }
-
-    fn accepts(&self, given: &Given) -> bool {
-        self.form.accept(given).is_ok()
-    }
-}
-
-/// The text of `--help` for a flag: what it means, its default and the variable that it overrides.
-pub(crate) fn help(flag: &str) -> String {
-    let declarations = ALL.iter().map(|setting| setting.declaration());
-    declarations.filter(|declaration| declaration.flag == Some(flag)).map(help_text).collect()
-}
-
-fn help_text(declaration: &Declaration) -> String {
-    let mut text = declaration.doc.to_owned();
-    if !declaration.default.is_empty() {
-        text.push_str(&format!(" [default: {}]", declaration.default.trim_matches(['(', ')'])));
-    }
-    if let Some(env) = declaration.env {
-        text.push_str(&format!(" [env: {env}]"));
-    }
-    text
-}
+use super::values::LogFormat;
 
 /// Id, key and secret: they make an app of variables.
 pub(super) static CREDENTIALS: [&Declaration; 3] =
@@ -107,14 +24,14 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 const DAY: u64 = 86_400;
 
-const fn optional<T>(form: Whole<T>) -> Or<Whole<T>> {
-    Or { word: "none", form }
+const fn optional<T>(value_type: Whole<T>) -> Or<Whole<T>> {
+    Or { word: "none", value_type }
 }
 
 macro_rules! settings {
     ($(
         #[doc = $doc:literal]
-        $name:ident: $type:ty = $form:expr, $key:literal, default $default:literal
+        $name:ident: $type:ty = $value_type:expr, $key:literal, default $default:literal
             $(, env $env:literal)? $(, flag $flag:literal)? $(, takes_effect $when:ident)?;
     )+) => {
         $(
@@ -128,7 +45,7 @@ macro_rules! settings {
                     takes_effect: takes_effect($key, &[$(TakesEffect::$when)?]),
                     doc: $doc.trim_ascii(),
                 },
-                form: $form,
+                value_type: $value_type,
             };
         )+
 
@@ -155,7 +72,7 @@ const fn takes_effect(key: &str, declared: &[TakesEffect]) -> TakesEffect {
 
 settings! {
     /// Address to listen on.
-    HOST: Host = Host, "server.host",
+    HOST: HostAddress = HostAddress, "server.host",
         default "(0.0.0.0; 127.0.0.1 with the development app)",
         env "REVERB_SERVER_HOST", flag "--host";
     /// Port to listen on; `REVERB_PORT` is where the app publishes and is not read for this.
@@ -165,19 +82,19 @@ settings! {
     PATH: UrlPath = UrlPath, "server.path",
         default "", env "REVERB_SERVER_PATH", flag "--path", takes_effect OnReload;
     /// Name that clients use for this server; shown at the start, nothing else.
-    HOSTNAME: Text = Text, "server.hostname",
+    HOSTNAME: AnyText = AnyText, "server.hostname",
         default "", env "REVERB_HOST", flag "--hostname", takes_effect OnReload;
     /// Places to listen on instead of host and port; as a flag it may be repeated.
-    LISTEN: Listeners = Listeners, "server.listen",
+    LISTEN: ListenAddresses = ListenAddresses, "server.listen",
         default "", env "RINGWAVE_LISTEN", flag "--listen";
     /// Permissions of unix sockets: whoever may connect is believed about addresses of clients.
     SOCKET_MODE: FileMode = FileMode, "server.socket_mode",
         default "0660", env "RINGWAVE_SOCKET_MODE";
     /// User that unix sockets belong to; `none` is the one that runs the server.
-    SOCKET_OWNER: Or<UserName> = Or { word: "none", form: UserName }, "server.socket_owner",
+    SOCKET_OWNER: Or<UserName> = Or { word: "none", value_type: UserName }, "server.socket_owner",
         default "none", env "RINGWAVE_SOCKET_OWNER";
     /// Group that unix sockets belong to, such as nginx's `www-data`; `none` is the server's own.
-    SOCKET_GROUP: Or<GroupName> = Or { word: "none", form: GroupName }, "server.socket_group",
+    SOCKET_GROUP: Or<GroupName> = Or { word: "none", value_type: GroupName }, "server.socket_group",
         default "none", env "RINGWAVE_SOCKET_GROUP";
     /// Threads that serve connections, each with its own share of them.
     SHARDS: Whole<usize> = Whole::count(1, 1024), "server.shards",
@@ -185,7 +102,7 @@ settings! {
     /// Log connections, subscriptions and messages.
     DEBUG: Switch = Switch::Plain, "server.debug",
         default "false", env "RINGWAVE_DEBUG", flag "--debug", takes_effect OnReload;
-    /// Form of the log.
+    /// Format of the log.
     LOG_FORMAT: Choice<LogFormat> =
         Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]), "server.log_format",
         default "text", env "RINGWAVE_LOG_FORMAT", flag "--log-format";
@@ -204,11 +121,11 @@ settings! {
         default "262144", env "RINGWAVE_SEND_BUFFER";
     /// Time over which a stop spreads its closes; `auto`: 1 per 20,000 connections, at most 5.
     SHUTDOWN_WINDOW: Or<Seconds> =
-        Or { word: "auto", form: Seconds::range(0, 300) }, "server.shutdown_window",
+        Or { word: "auto", value_type: Seconds::range(0, 300) }, "server.shutdown_window",
         default "auto", env "RINGWAVE_SHUTDOWN_WINDOW", takes_effect OnReload;
     /// WebSocket connections that one shard holds; `auto` is what the limit of open files allows.
     MAX_CONNECTIONS_PER_SHARD: Or<Whole<u32>> =
-        Or { word: "auto", form: Whole::count(1, 16_777_215) }, "server.max_connections_per_shard",
+        Or { word: "auto", value_type: Whole::count(1, 16_777_215) }, "server.max_connections_per_shard",
         default "auto", env "RINGWAVE_MAX_CONNECTIONS_PER_SHARD";
     /// HTTP connections that one shard serves at a time; beyond it idle ones are closed first.
     MAX_HTTP_CONNECTIONS: Whole<usize> = Whole::count(1, 16_384), "server.max_http_connections",
@@ -229,13 +146,13 @@ settings! {
         default "none", env "RINGWAVE_MAX_REQUESTS_PER_ADDRESS", takes_effect OnReload;
     /// Memory past 95 % of which nothing new is let in (4100); `auto` is the memory of the host.
     MEMORY_LIMIT: Or<Or<Whole<u64>>> =
-        Or { word: "auto", form: optional(Whole::bytes(MIB, 1 << 50)) }, "server.memory_limit",
+        Or { word: "auto", value_type: optional(Whole::bytes(MIB, 1 << 50)) }, "server.memory_limit",
         default "auto", env "RINGWAVE_MEMORY_LIMIT", takes_effect OnReload;
     /// Bytes of webhook events that may wait for one endpoint; further ones are lost, and logged.
     WEBHOOK_QUEUE: Whole<usize> = Whole::bytes(64 * KIB, 4 * GIB), "server.webhook_queue",
         default "16777216", env "RINGWAVE_WEBHOOK_QUEUE", takes_effect OnReload;
     /// Directory that keeps undelivered webhooks over a restart; without one they are in memory.
-    WEBHOOK_SPOOL: Or<Directory> = Or { word: "none", form: Directory }, "server.webhook_spool",
+    WEBHOOK_SPOOL: Or<DirectoryPath> = Or { word: "none", value_type: DirectoryPath }, "server.webhook_spool",
         default "none", env "RINGWAVE_WEBHOOK_SPOOL";
 
     /// Id of the app, as in `/apps/ID`.
@@ -305,7 +222,7 @@ settings! {
         default "1800", env "RINGWAVE_APP_CACHE_TTL";
     /// Time in which a connection has to sign in or to subscribe with a signature; then 4009.
     USER_AUTHENTICATION_TIMEOUT: Or<Seconds> =
-        Or { word: "none", form: Seconds::range(1, DAY) }, "app.user_authentication_timeout",
+        Or { word: "none", value_type: Seconds::range(1, DAY) }, "app.user_authentication_timeout",
         default "none", env "RINGWAVE_APP_USER_AUTHENTICATION_TIMEOUT";
     /// How far the time of a signed request may be from ours; 0 is any, as in Reverb.
     AUTH_TIMESTAMP_TOLERANCE: Seconds =
@@ -366,9 +283,9 @@ settings! {
             cache_miss",
         env "RINGWAVE_APP_WEBHOOK_EVENTS";
     /// Only of channels whose names begin so.
-    WEBHOOK_CHANNEL_PREFIX: Text = Text, "app.webhooks.channel_prefix", default "";
+    WEBHOOK_CHANNEL_PREFIX: AnyText = AnyText, "app.webhooks.channel_prefix", default "";
     /// Only of channels whose names end so.
-    WEBHOOK_CHANNEL_SUFFIX: Text = Text, "app.webhooks.channel_suffix", default "";
+    WEBHOOK_CHANNEL_SUFFIX: AnyText = AnyText, "app.webhooks.channel_suffix", default "";
     /// Headers to send along, never shown.
     WEBHOOK_HEADERS: HeaderLines = HeaderLines, "app.webhooks.headers", default "";
     /// How long an event waits for others to share its request.
