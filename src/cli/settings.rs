@@ -1,5 +1,5 @@
-//! The flags that set settings, and those that name the files with the others. The first derive from
-//! the declarations of the settings.
+//! The flags that set settings, which derive from the declarations of the settings, and the flags
+//! that name the files with all others.
 
 use std::path::PathBuf;
 

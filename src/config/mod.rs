@@ -1,9 +1,10 @@
-//! Floor 6. The configuration: the settings of the operator, from flags, the environment, `.env` and
-//! `ringwave.toml`, as checked values for the floors below and the server.
+//! Floor 6. The configuration: the settings of the operator, from flags, the environment, `.env`
+//! and `ringwave.toml`, as checked values for the floors below and the server.
 //!
-//! [`load`] returns either a configuration that can be served or a [`ConfigError`]: one sentence
-//! that names the setting, the source of its value and the values that it takes. It reads files, but
-//! neither the clock nor the process environment. Secrets appear in no message and no `Debug`.
+//! [`load`](load()) returns either a configuration that can be served or a [`ConfigError`]: one
+//! sentence that names the setting, the source of its value and the values that it takes. It reads
+//! files, but neither the clock nor the process environment. Secrets appear in no message and no
+//! `Debug`.
 //!
 //! The files build on each other in this order, and a file imports only from earlier steps:
 //! 1. `raw_value` holds a value as a source gave it; `values` and `units` are what it may become.

@@ -107,8 +107,8 @@ pub(super) enum WebhookEntry {
     Soketi(usize),
 }
 
-/// Reads settings one by one. [`enter`](Self::enter) turns to the server, an app or a webhook; until
-/// the next call the settings are taken from the sources that describe it.
+/// Reads settings one by one. [`enter`](Self::enter) turns to the server, an app or a webhook;
+/// until the next call the settings are taken from the sources that describe it.
 pub(super) struct SettingsReader<'a> {
     sources: &'a Sources<'a>,
     soketi_webhooks: Option<(soketi::SoketiWebhooks, ValueSource)>,

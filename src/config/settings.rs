@@ -24,8 +24,14 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 const DAY: u64 = 86_400;
 
-const fn optional<T>(value_type: Whole<T>) -> Or<Whole<T>> {
+/// A value, or `none`.
+const fn or_none<T>(value_type: T) -> Or<T> {
     Or { word: "none", value_type }
+}
+
+/// A value, or `auto`.
+const fn or_auto<T>(value_type: T) -> Or<T> {
+    Or { word: "auto", value_type }
 }
 
 macro_rules! settings {
@@ -91,10 +97,10 @@ settings! {
     SOCKET_MODE: FileMode = FileMode, "server.socket_mode",
         default "0660", env "RINGWAVE_SOCKET_MODE";
     /// User that unix sockets belong to; `none` is the one that runs the server.
-    SOCKET_OWNER: Or<UserName> = Or { word: "none", value_type: UserName }, "server.socket_owner",
+    SOCKET_OWNER: Or<UserName> = or_none(UserName), "server.socket_owner",
         default "none", env "RINGWAVE_SOCKET_OWNER";
     /// Group that unix sockets belong to, such as nginx's `www-data`; `none` is the server's own.
-    SOCKET_GROUP: Or<GroupName> = Or { word: "none", value_type: GroupName }, "server.socket_group",
+    SOCKET_GROUP: Or<GroupName> = or_none(GroupName), "server.socket_group",
         default "none", env "RINGWAVE_SOCKET_GROUP";
     /// Threads that serve connections, each with its own share of them.
     SHARDS: Whole<usize> = Whole::count(1, 1024), "server.shards",
@@ -117,15 +123,15 @@ settings! {
     BACKLOG_PER_SHARD: Whole<usize> = Whole::bytes(4 * KIB, 64 * GIB), "server.backlog_per_shard",
         default "67108864", env "RINGWAVE_BACKLOG_PER_SHARD", takes_effect OnReload;
     /// Kernel memory of one connection's send queue; at most twice `net.core.wmem_max`.
-    SEND_BUFFER: Or<Whole<usize>> = optional(Whole::bytes(16 * KIB, GIB)), "server.send_buffer",
+    SEND_BUFFER: Or<Whole<usize>> = or_none(Whole::bytes(16 * KIB, GIB)), "server.send_buffer",
         default "262144", env "RINGWAVE_SEND_BUFFER";
     /// Time over which a stop spreads its closes; `auto`: 1 per 20,000 connections, at most 5.
     SHUTDOWN_WINDOW: Or<Seconds> =
-        Or { word: "auto", value_type: Seconds::range(0, 300) }, "server.shutdown_window",
+        or_auto(Seconds::range(0, 300)), "server.shutdown_window",
         default "auto", env "RINGWAVE_SHUTDOWN_WINDOW", takes_effect OnReload;
     /// WebSocket connections that one shard holds; `auto` is what the limit of open files allows.
     MAX_CONNECTIONS_PER_SHARD: Or<Whole<u32>> =
-        Or { word: "auto", value_type: Whole::count(1, 16_777_215) }, "server.max_connections_per_shard",
+        or_auto(Whole::count(1, 16_777_215)), "server.max_connections_per_shard",
         default "auto", env "RINGWAVE_MAX_CONNECTIONS_PER_SHARD";
     /// HTTP connections that one shard serves at a time; beyond it idle ones are closed first.
     MAX_HTTP_CONNECTIONS: Whole<usize> = Whole::count(1, 16_384), "server.max_http_connections",
@@ -138,21 +144,21 @@ settings! {
         default "unix", env "RINGWAVE_TRUSTED_PROXIES", takes_effect OnReload;
     /// Open connections of one client's address, or IPv6 /64; further ones: 4100, requests 429.
     MAX_CONNECTIONS_PER_ADDRESS: Or<Whole<u32>> =
-        optional(Whole::count(1, 16_777_215)), "server.max_connections_per_address",
+        or_none(Whole::count(1, 16_777_215)), "server.max_connections_per_address",
         default "none", env "RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS", takes_effect OnReload;
     /// Handshakes and API requests of one address per second, five times as many at once.
     MAX_REQUESTS_PER_ADDRESS: Or<Whole<u32>> =
-        optional(Whole::count(1, 1_000_000)), "server.max_requests_per_address",
+        or_none(Whole::count(1, 1_000_000)), "server.max_requests_per_address",
         default "none", env "RINGWAVE_MAX_REQUESTS_PER_ADDRESS", takes_effect OnReload;
     /// Memory past 95 % of which nothing new is let in (4100); `auto` is the memory of the host.
     MEMORY_LIMIT: Or<Or<Whole<u64>>> =
-        Or { word: "auto", value_type: optional(Whole::bytes(MIB, 1 << 50)) }, "server.memory_limit",
+        or_auto(or_none(Whole::bytes(MIB, 1 << 50))), "server.memory_limit",
         default "auto", env "RINGWAVE_MEMORY_LIMIT", takes_effect OnReload;
     /// Bytes of webhook events that may wait for one endpoint; further ones are lost, and logged.
     WEBHOOK_QUEUE: Whole<usize> = Whole::bytes(64 * KIB, 4 * GIB), "server.webhook_queue",
         default "16777216", env "RINGWAVE_WEBHOOK_QUEUE", takes_effect OnReload;
     /// Directory that keeps undelivered webhooks over a restart; without one they are in memory.
-    WEBHOOK_SPOOL: Or<DirectoryPath> = Or { word: "none", value_type: DirectoryPath }, "server.webhook_spool",
+    WEBHOOK_SPOOL: Or<DirectoryPath> = or_none(DirectoryPath), "server.webhook_spool",
         default "none", env "RINGWAVE_WEBHOOK_SPOOL";
 
     /// Id of the app, as in `/apps/ID`.
@@ -177,7 +183,7 @@ settings! {
         default "30", env "REVERB_APP_ACTIVITY_TIMEOUT";
     /// Connections of the app at a time; further ones are refused with 4004.
     MAX_CONNECTIONS: Or<Whole<u32>> =
-        optional(Whole::count(1, 4_294_967_295)), "app.max_connections",
+        or_none(Whole::count(1, 4_294_967_295)), "app.max_connections",
         default "none", env "REVERB_APP_MAX_CONNECTIONS";
     /// Longest WebSocket message taken; a longer one closes its connection with 1009.
     MAX_MESSAGE_SIZE: Whole<usize> = Whole::bytes(1, 64 * MIB), "app.max_message_size",
@@ -222,7 +228,7 @@ settings! {
         default "1800", env "RINGWAVE_APP_CACHE_TTL";
     /// Time in which a connection has to sign in or to subscribe with a signature; then 4009.
     USER_AUTHENTICATION_TIMEOUT: Or<Seconds> =
-        Or { word: "none", value_type: Seconds::range(1, DAY) }, "app.user_authentication_timeout",
+        or_none(Seconds::range(1, DAY)), "app.user_authentication_timeout",
         default "none", env "RINGWAVE_APP_USER_AUTHENTICATION_TIMEOUT";
     /// How far the time of a signed request may be from ours; 0 is any, as in Reverb.
     AUTH_TIMESTAMP_TOLERANCE: Seconds =
@@ -232,16 +238,16 @@ settings! {
     MAX_CHANNEL_NAME: Whole<usize> = Whole::bytes(1, 4 * KIB), "app.max_channel_name",
         default "200", env "RINGWAVE_APP_MAX_CHANNEL_NAME";
     /// Longest name of an event; Pusher's is 200.
-    MAX_EVENT_NAME: Or<Whole<usize>> = optional(Whole::bytes(1, 64 * MIB)), "app.max_event_name",
+    MAX_EVENT_NAME: Or<Whole<usize>> = or_none(Whole::bytes(1, 64 * MIB)), "app.max_event_name",
         default "none", env "RINGWAVE_APP_MAX_EVENT_NAME";
     /// Largest `data` of a published event; Pusher's is 10240.
-    MAX_EVENT_DATA: Or<Whole<usize>> = optional(Whole::bytes(1, GIB)), "app.max_event_data",
+    MAX_EVENT_DATA: Or<Whole<usize>> = or_none(Whole::bytes(1, GIB)), "app.max_event_data",
         default "none", env "RINGWAVE_APP_MAX_EVENT_DATA";
     /// Channels of one publish.
     MAX_CHANNELS_PER_EVENT: Whole<usize> = Whole::count(1, 10_000), "app.max_channels_per_event",
         default "100", env "RINGWAVE_APP_MAX_CHANNELS_PER_EVENT";
     /// Events of one batch; Pusher's is 10. Without a limit `max_request_size` bounds them.
-    MAX_BATCH: Or<Whole<usize>> = optional(Whole::count(1, 1_000_000)), "app.max_batch",
+    MAX_BATCH: Or<Whole<usize>> = or_none(Whole::count(1, 1_000_000)), "app.max_batch",
         default "none", env "RINGWAVE_APP_MAX_BATCH";
     /// Channels that one connection may be subscribed to at a time.
     MAX_CHANNELS_PER_CONNECTION: Whole<usize> =
@@ -249,11 +255,11 @@ settings! {
         default "10000", env "RINGWAVE_APP_MAX_CHANNELS_PER_CONNECTION";
     /// Members of one presence channel; Pusher's is 100.
     MAX_PRESENCE_MEMBERS: Or<Whole<usize>> =
-        optional(Whole::count(1, 10_000_000)), "app.max_presence_members",
+        or_none(Whole::count(1, 10_000_000)), "app.max_presence_members",
         default "none", env "RINGWAVE_APP_MAX_PRESENCE_MEMBERS";
     /// Largest `user_info` of a presence member; Pusher's is 1024.
     MAX_PRESENCE_USER_INFO: Or<Whole<usize>> =
-        optional(Whole::bytes(1, 64 * MIB)), "app.max_presence_user_info",
+        or_none(Whole::bytes(1, 64 * MIB)), "app.max_presence_user_info",
         default "none", env "RINGWAVE_APP_MAX_PRESENCE_USER_INFO";
     /// Longest id of a user.
     MAX_USER_ID: Whole<usize> = Whole::bytes(1, 4 * KIB), "app.max_user_id",
@@ -263,15 +269,15 @@ settings! {
         default "100", env "RINGWAVE_APP_MAX_WATCHLIST";
     /// Client events of a connection per second; Pusher's is 10.
     MAX_CLIENT_EVENTS_PER_SECOND: Or<Whole<u32>> =
-        optional(Whole::count(1, 1_000_000)), "app.max_client_events_per_second",
+        or_none(Whole::count(1, 1_000_000)), "app.max_client_events_per_second",
         default "none", env "RINGWAVE_APP_MAX_CLIENT_EVENTS_PER_SECOND";
     /// Largest `data` of a client event.
     MAX_CLIENT_EVENT_DATA: Or<Whole<usize>> =
-        optional(Whole::bytes(1, 64 * MIB)), "app.max_client_event_data",
+        or_none(Whole::bytes(1, 64 * MIB)), "app.max_client_event_data",
         default "none", env "RINGWAVE_APP_MAX_CLIENT_EVENT_DATA";
     /// Signed requests of the HTTP API per second; further ones are answered 429 and `Retry-After`.
     MAX_REQUESTS_PER_SECOND: Or<Whole<u32>> =
-        optional(Whole::count(1, 1_000_000)), "app.max_requests_per_second",
+        or_none(Whole::count(1, 1_000_000)), "app.max_requests_per_second",
         default "none", env "RINGWAVE_APP_MAX_REQUESTS_PER_SECOND";
 
     /// Where the events go; in `[[apps.webhooks]]`, or by the variable for its one app.

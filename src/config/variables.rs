@@ -22,7 +22,7 @@ const OF_REVERB: [&str; 7] = [
     "REVERB_TELESCOPE_INGEST_INTERVAL",
 ];
 
-/// The prefixes of Ringwave, Reverb and soketi: a variable with the wrong one of them is recognised.
+/// The prefixes of Ringwave, Reverb and soketi: a setting is recognised under each of them.
 const PREFIXES: [&str; 3] = ["RINGWAVE_", "REVERB_", soketi::PREFIX];
 
 /// All notes, one sentence or two each.
@@ -41,8 +41,8 @@ fn known() -> impl Iterator<Item = &'static str> {
     declared.chain(OF_PROJECTS.iter().map(|alias| alias.name)).chain(OF_REVERB)
 }
 
-/// Variables with our prefix or Reverb's that no setting reads. One of Reverb's that is like no other
-/// may be the project's own.
+/// Variables with our prefix or Reverb's that no setting reads. One with Reverb's prefix that is
+/// like no other may be the project's own.
 fn misspelt(sources: &Sources<'_>) -> Vec<String> {
     let names = sources.variable_names().into_iter();
     let ours = names.filter(|name| ["RINGWAVE_", "REVERB_"].iter().any(|p| name.starts_with(p)));

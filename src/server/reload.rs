@@ -1,6 +1,7 @@
 //! The configuration, read anew while the process serves. All or nothing: a configuration that
-//! cannot be served changes nothing. Apps change at once, on all shards, and so do the settings that
-//! are declared to take effect on a reload; changes of the others are named, and wait for a restart.
+//! cannot be served changes nothing. Apps change at once, on all shards, and so do the settings
+//! that are declared to take effect on a reload; changes of the others are named, and wait for a
+//! restart.
 
 use std::error::Error;
 use std::fmt;
@@ -111,7 +112,7 @@ impl<'a> Reload<'a> {
         });
     }
 
-    /// Takes the configuration that was read as the one in force. Nothing has changed when it fails.
+    /// Takes the configuration that was read as the one in force. On an error nothing changes.
     fn adopt(&mut self, config: Config) -> Result<Report, ReloadError> {
         if config.development && !self.development {
             // It would come to wherever the process listens, and its secret is public.
