@@ -76,11 +76,7 @@ impl Args for SettingFlags {
 impl FromArgMatches for SettingFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut settings = FlagValues::default();
-        for flag in setting_flags() {
-            if let Some(values) = values(&flag, matches) {
-                settings.set(&flag, values);
-            }
-        }
+        setting_flags().for_each(|flag| take(&flag, matches, &mut settings));
         Ok(Self(settings))
     }
 
@@ -101,12 +97,23 @@ fn argument(flag: SettingFlag) -> Arg {
     }
 }
 
-/// The values that the command line has for a flag; `None` if it does not have the flag.
-fn values(flag: &SettingFlag, matches: &ArgMatches) -> Option<Vec<String>> {
+/// Takes a flag over from the command line, if it is there.
+fn take(flag: &SettingFlag, matches: &ArgMatches, settings: &mut FlagValues) {
     match flag.argument {
-        FlagArgument::Switch => matches.get_flag(id(flag)).then(Vec::new),
-        FlagArgument::One(_) | FlagArgument::Many(_) => {
-            Some(matches.get_many::<String>(id(flag))?.cloned().collect())
+        FlagArgument::Switch => {
+            if matches.get_flag(id(flag)) {
+                settings.turn_on(flag);
+            }
+        }
+        FlagArgument::One(_) => {
+            if let Some(value) = matches.get_one::<String>(id(flag)) {
+                settings.set(flag, value);
+            }
+        }
+        FlagArgument::Many(_) => {
+            if let Some(values) = matches.get_many::<String>(id(flag)) {
+                settings.set_all(flag, values.cloned().collect());
+            }
         }
     }
 }

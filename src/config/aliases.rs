@@ -26,7 +26,8 @@ impl Alias {
 }
 
 /// Variables under which many projects list their origins, for a line of their own in
-/// `config/reverb.php`. Whoever sets one wants a restriction. The more specific name comes first.
+/// `config/reverb.php`. A project that sets one wants a restriction, so
+/// they count. The more specific name comes first.
 pub(super) static OF_PROJECTS: [Alias; 2] = [
     Alias::same("REVERB_APP_ALLOWED_ORIGINS", "app.allowed_origins"),
     Alias::same("REVERB_ALLOWED_ORIGINS", "app.allowed_origins"),

@@ -25,8 +25,8 @@ use super::value_type::ValueType;
 use super::value_types::Identifier;
 use super::{settings, soketi, webhooks};
 
-/// The app that is served when none is configured. Its id is digits, since the publisher's library
-/// for Python takes no other.
+/// The app that is served when none is configured. Its id is digits, because the publisher's
+/// library for Python takes no other.
 pub const DEVELOPMENT: Credentials<&str> =
     Credentials { id: "100001", key: "app-key", secret: "app-secret" };
 
@@ -110,7 +110,7 @@ impl AppPlan {
 
 /// The id of the app that the variables make, if they make one. Some of its three variables
 /// without the others are a mistake.
-fn app_of_variables(sources: &Sources<'_>) -> Result<Option<RawValue>, AppsError> {
+fn app_of_variables(sources: &Sources<'_>) -> Result<Option<RawValue>, ConfigError> {
     let found = settings::CREDENTIALS.map(|declaration| sources.declared(declaration));
     let Some((_, source)) = found.iter().flatten().next() else { return Ok(None) };
     let names = credential_names(source);
@@ -119,7 +119,7 @@ fn app_of_variables(sources: &Sources<'_>) -> Result<Option<RawValue>, AppsError
     if missing.is_empty() {
         return Ok(found.into_iter().flatten().next().map(|(id, _)| id));
     }
-    Err(AppsError::Incomplete { variables: names, set: source.clone(), missing })
+    Err(AppsError::Incomplete { variables: names, set: source.clone(), missing }.into())
 }
 
 /// The three variables of the family that one of them is of.
@@ -127,7 +127,7 @@ fn credential_names(one: &ValueSource) -> [&'static str; 3] {
     let of = |aliases: &'static [Alias]| {
         settings::CREDENTIALS.map(|declaration| {
             let alias = aliases.iter().find(|alias| alias.key == declaration.key);
-            alias.map(|alias| alias.name).or(declaration.env).unwrap_or_default()
+            alias.map(|alias| alias.name).or(declaration.env).unwrap_or(declaration.key)
         })
     };
     let families = [of(soketi::ALIASES), of(&aliases::OF_PUSHER)];
@@ -136,8 +136,7 @@ fn credential_names(one: &ValueSource) -> [&'static str; 3] {
     family.unwrap_or_else(|| of(&[]))
 }
 
-/// Whether a configured app has the id or the key of the development app. Then that app is the one
-/// that is meant.
+/// Whether a configured app has the id or the key of the development app, and so takes its place.
 fn is_taken(sources: &Sources<'_>, variables: bool) -> bool {
     // In TOML digits may be a number.
     let is = |raw: Option<(RawValue, ValueSource)>, text: &str| {
@@ -255,7 +254,7 @@ fn reject_twice(
     apps: &[App],
     setting: &'static str,
     names_of: fn(&App) -> Vec<&str>,
-) -> Result<(), AppsError> {
+) -> Result<(), ConfigError> {
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for (app, name) in apps
         .iter()
@@ -264,10 +263,11 @@ fn reject_twice(
     {
         let Some(first) = seen.insert(name, app) else { continue };
         let name = name.to_owned();
-        return Err(match first == app {
+        let error = match first == app {
             true => AppsError::Twice { app, setting, name },
             false => AppsError::Shared { apps: [first, app], setting, name },
-        });
+        };
+        return Err(error.into());
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Floor 6. Memory that a process takes before it has a connection, and settings that ask for less
-//! of it, or for more threads than the host has cores for. And the kernel's memory of a connection.
+//! Floor 6. The memory that a process takes before it has a connection, and checks of settings that
+//! allow less, or ask for more threads than the host has cores for.
 
 use crate::memory;
 

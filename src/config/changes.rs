@@ -82,19 +82,20 @@ fn of_server(lines: &[Resolved]) -> Vec<&Resolved> {
     lines.iter().filter(|line| line.owner == SettingOwner::Server).collect()
 }
 
-/// By their places. ChangeLines of one app stand together, and so do those of one webhook.
+/// The lines of each app, by position. Lines of one app stand together, and so do those of one
+/// webhook.
 fn apps(lines: &[Resolved]) -> Vec<AppLines<'_>> {
     let mut apps: Vec<AppLines<'_>> = Vec::new();
     for line in lines {
-        let (place, webhook) = match line.owner {
+        let (position, webhook) = match line.owner {
             SettingOwner::Server => continue,
             SettingOwner::App(app) => (app, None),
             SettingOwner::Webhook { app, webhook } => (app, Some(webhook)),
         };
-        if apps.len() <= place {
-            apps.resize_with(place + 1, AppLines::default);
+        if apps.len() <= position {
+            apps.resize_with(position + 1, AppLines::default);
         }
-        let Some(app) = apps.get_mut(place) else { continue };
+        let Some(app) = apps.get_mut(position) else { continue };
         let Some(webhook) = webhook else {
             if line.is_of(&settings::APP_ID) {
                 app.id = &line.value;

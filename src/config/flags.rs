@@ -14,7 +14,7 @@ use super::value_type::FlagArgument;
 pub(crate) struct SettingFlag {
     /// `--port`
     pub(crate) name: &'static str,
-    /// What follows it.
+    /// The kind of argument that follows it.
     pub(crate) argument: FlagArgument,
     /// The text of `--help`.
     pub(crate) help: String,
@@ -29,7 +29,7 @@ pub(crate) fn setting_flags() -> impl Iterator<Item = SettingFlag> {
     })
 }
 
-/// What a setting means, its default and the variable that its flag overrides.
+/// The meaning of a setting, its default and the variable that its flag overrides.
 fn help(declaration: &Declaration) -> String {
     let mut text = declaration.doc.to_owned();
     if !declaration.default.is_empty() {
@@ -59,15 +59,19 @@ pub struct Flags {
 pub struct FlagValues(BTreeMap<&'static str, RawValue>);
 
 impl FlagValues {
-    /// Takes the values that the command line has behind a flag: none behind a switch, one, or all
-    /// of a flag that may be repeated.
-    pub(crate) fn set(&mut self, flag: &SettingFlag, mut values: Vec<String>) {
-        let raw = match flag.argument {
-            FlagArgument::Switch => RawValue::Bool(true),
-            FlagArgument::One(_) => RawValue::Text(values.pop().unwrap_or_default()),
-            FlagArgument::Many(_) => RawValue::List(values),
-        };
-        self.0.insert(flag.name, raw);
+    /// Takes a flag that is a switch.
+    pub(crate) fn turn_on(&mut self, flag: &SettingFlag) {
+        self.0.insert(flag.name, RawValue::Bool(true));
+    }
+
+    /// Takes the value of a flag.
+    pub(crate) fn set(&mut self, flag: &SettingFlag, value: &str) {
+        self.0.insert(flag.name, RawValue::Text(value.to_owned()));
+    }
+
+    /// Takes all values of a flag that may be repeated.
+    pub(crate) fn set_all(&mut self, flag: &SettingFlag, values: Vec<String>) {
+        self.0.insert(flag.name, RawValue::List(values));
     }
 
     /// The value that this flag gave.
@@ -81,7 +85,14 @@ impl Flags {
     /// These flags and one that sets a setting, as the command line would give it.
     pub(crate) fn with(mut self, name: &str, values: &[&str]) -> Self {
         let flag = setting_flags().find(|flag| flag.name == name).unwrap();
-        self.settings.set(&flag, values.iter().map(|&value| value.to_owned()).collect());
+        match flag.argument {
+            FlagArgument::Switch => self.settings.turn_on(&flag),
+            FlagArgument::One(_) => self.settings.set(&flag, values[0]),
+            FlagArgument::Many(_) => {
+                let values = values.iter().map(|&value| value.to_owned());
+                self.settings.set_all(&flag, values.collect());
+            }
+        }
         self
     }
 }

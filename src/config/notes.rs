@@ -1,5 +1,5 @@
-//! Floor 6. What an operator should hear although nothing is wrong: settings that have no effect,
-//! or another one than they seem to have.
+//! Floor 6. Notes for the operator on a configuration that can be served: settings that have no
+//! effect, or another one than they seem to have.
 
 use crate::front::Opening;
 use crate::front::address::Trusted;
@@ -32,14 +32,14 @@ pub(super) fn collect(
     notes.extend(idle_app_variables(sources, plan, apps));
     notes.extend(webhook_to_nowhere(sources, plan));
     notes.extend(one_address_for_all(server));
-    notes.extend(places_outdone(sources, server));
+    notes.extend(overridden_addresses(sources, server));
     notes.extend(events_past_requests(apps));
     notes.extend(variables::collect(sources));
     notes
 }
 
 fn public_development_app(plan: &AppPlan, server: &ServerConfig) -> Option<String> {
-    let public = server.listeners.iter().find(|place| !place.is_local())?;
+    let public = server.listeners.iter().find(|listener| !listener.is_local())?;
     plan.has_development().then(|| {
         format!(
             "The development app is served on {public}: its secret is public, so anyone who can \
@@ -104,7 +104,7 @@ fn webhook_to_nowhere(sources: &Sources<'_>, plan: &AppPlan) -> Option<String> {
     idle.then(|| format!("{url} is not set, so there is no webhook to send events to ({source})."))
 }
 
-/// Behind a proxy that is not believed, all clients have its address, and the limits of one.
+/// Notes that all clients of a proxy share the limits of one address if the proxy is not believed.
 fn one_address_for_all(server: &ServerConfig) -> Option<String> {
     let limits = &server.address_limits;
     let limited = limits.connections.is_some() || limits.requests_per_second.is_some();
@@ -127,8 +127,9 @@ fn one_address_for_all(server: &ServerConfig) -> Option<String> {
     })
 }
 
-/// `server.listen` takes the place of host and port, whichever of them was given last.
-fn places_outdone(sources: &Sources<'_>, server: &ServerConfig) -> Option<String> {
+/// Notes a host or port that has no effect because `server.listen` replaces both, whichever source
+/// it comes from.
+fn overridden_addresses(sources: &Sources<'_>, server: &ServerConfig) -> Option<String> {
     let (_, listen) = sources.of_server(&settings::LISTEN.declaration)?;
     let tcp = || {
         server.listeners.iter().filter_map(|listener| match &listener.address {
@@ -157,7 +158,7 @@ fn places_outdone(sources: &Sources<'_>, server: &ServerConfig) -> Option<String
     })
 }
 
-/// An event that is larger than a request never arrives.
+/// Notes that an event which is larger than a request never arrives.
 fn events_past_requests(apps: &Apps) -> Option<String> {
     let past = |app: &App| {
         app.limits.max_event_data.is_some_and(|data| data > app.limits.max_request_size)

@@ -1,9 +1,8 @@
-//! Floor 6. Where the project publishes, and whether that can be this server.
+//! Floor 6. Notes on a project that publishes to an address at which this server cannot be.
 //!
-//! `REVERB_HOST`, `REVERB_PORT` and `REVERB_SCHEME` (or those of `PUSHER_`) tell the project and
-//! its pages where to go. A proxy usually listens there, so that nothing follows for this server. A
-//! note is due only where no proxy can be meant, and it never tells an operator to give up a port
-//! that a proxy may have.
+//! The project and its pages publish to `REVERB_HOST`, `REVERB_PORT` and `REVERB_SCHEME` (or those
+//! of `PUSHER_`). Usually a proxy listens there, and they say nothing about this server. A note is
+//! due only if no proxy can be meant, and it never advises to give up a port that a proxy may have.
 
 use std::net::IpAddr;
 
@@ -50,7 +49,7 @@ const REVERB: Family =
 const PUSHER: Family =
     Family { prefix: "PUSHER", host: "PUSHER_HOST", port: "PUSHER_PORT", scheme: "PUSHER_SCHEME" };
 
-/// The place that the project publishes to.
+/// The address that the project publishes to.
 struct PublishTarget {
     family: Family,
     host: String,
@@ -113,7 +112,7 @@ impl PublishTarget {
     }
 }
 
-/// Every process of this host can reach these; `localhost` may be either family.
+/// A host that only this host reaches; `localhost` may be either family.
 #[derive(Clone, Copy)]
 enum Loopback {
     Localhost,
@@ -152,7 +151,7 @@ fn shown(ip: IpAddr, port: u16) -> String {
     if ip.is_unspecified() { port.to_string() } else { format!("{ip}:{port}") }
 }
 
-/// Whether the settings themselves speak of a proxy that clients come through.
+/// Whether the settings say that clients come through a proxy.
 fn is_behind_proxy(server: &ServerConfig) -> bool {
     let network = |trusted: &Trusted| matches!(trusted, Trusted::Network(_));
     server.trusted_proxies.iter().any(network)

@@ -71,7 +71,7 @@ impl ServerConfig {
             };
         }
         Self {
-            // Of the three settings that decide it, all are declared alike.
+            // server.host and server.port decide it too, and are declared alike.
             listeners: in_force!(LISTEN, listeners),
             socket_access: SocketAccess {
                 mode: in_force!(SOCKET_MODE, socket_access.mode),
@@ -131,8 +131,8 @@ impl ServerConfig {
     }
 }
 
-/// Takes the settings of the server. `any_host` says whether to listen on all addresses when no
-/// host is given.
+/// Takes the settings of the server. Without a host it listens on all addresses if `any_host`, else
+/// on loopback.
 pub(super) fn read(
     reader: &mut SettingsReader<'_>,
     any_host: bool,
@@ -189,7 +189,8 @@ fn socket_access(reader: &mut SettingsReader<'_>) -> Result<SocketAccess, Config
     })
 }
 
-/// With `SO_REUSEPORT` a second socket on the same address would not even fail.
+/// Refuses an address that is listed twice: with `SO_REUSEPORT` the second socket would not fail,
+/// and take half of the connections.
 fn reject_twice(listeners: &[ListenerConfig]) -> Result<(), ConfigError> {
     let addresses: Vec<_> = listeners.iter().map(|listener| &listener.address).collect();
     let twice = addresses.iter().enumerate().find(|&(i, address)| addresses[..i].contains(address));

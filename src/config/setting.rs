@@ -64,7 +64,7 @@ pub(super) trait Declared: Sync {
     fn expected(&self) -> String;
     /// Whether the setting takes this value.
     fn accepts(&self, raw: &RawValue) -> bool;
-    /// What follows the flag, for settings that have one.
+    /// The argument that follows the flag, for settings that have one.
     fn argument(&self) -> FlagArgument;
 }
 

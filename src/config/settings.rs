@@ -1,6 +1,7 @@
 //! Floor 6. Every setting, declared once: its key in `ringwave.toml`, its variable, its flag, its
-//! default, what it accepts and what it means. Reading the sources, the texts of `--help`, the
-//! output of `ringwave check` and the table of the README all derive from this file.
+//! default, the values that it takes, whether a reload changes it, and its meaning. The sources,
+//! the command line with its `--help`, the output of `ringwave check`, reloads and the table of the
+//! README all derive from this file.
 //!
 //! The names and defaults that Reverb has are Reverb's (its `config/reverb.php`), except where its
 //! users ask for more; such a line says so.
@@ -64,8 +65,8 @@ const fn first(names: &[&'static str]) -> Option<&'static str> {
     if names.is_empty() { None } else { Some(names[0]) }
 }
 
-/// As declared. Without a word a setting of the server needs a restart, which is told at a reload,
-/// and any other is an app's: a reload replaces apps as a whole.
+/// The step that is declared. Without one a setting of the server takes effect on a restart, and a
+/// setting of an app on a reload, because a reload replaces apps as a whole.
 const fn takes_effect(key: &str, declared: &[TakesEffect]) -> TakesEffect {
     if !declared.is_empty() {
         return declared[0];
@@ -87,13 +88,13 @@ settings! {
     /// Prefix of all paths: `/ws` serves `/ws/app/KEY`, `/ws/apps/ID/...` and `/ws/up`.
     PATH: UrlPath = UrlPath, "server.path",
         default "", env "REVERB_SERVER_PATH", flag "--path", takes_effect OnReload;
-    /// Name that clients use for this server; shown at the start, nothing else.
+    /// Name that clients use for this server; it is only shown at the start.
     HOSTNAME: AnyText = AnyText, "server.hostname",
         default "", env "REVERB_HOST", flag "--hostname", takes_effect OnReload;
-    /// Places to listen on instead of host and port; as a flag it may be repeated.
+    /// Addresses to listen on instead of host and port; as a flag it may be repeated.
     LISTEN: ListenAddresses = ListenAddresses, "server.listen",
         default "", env "RINGWAVE_LISTEN", flag "--listen";
-    /// Permissions of unix sockets: whoever may connect is believed about addresses of clients.
+    /// Permissions of unix sockets; a process that may connect is believed about client addresses.
     SOCKET_MODE: FileMode = FileMode, "server.socket_mode",
         default "0660", env "RINGWAVE_SOCKET_MODE";
     /// User that unix sockets belong to; `none` is the one that runs the server.
@@ -139,14 +140,14 @@ settings! {
     /// Time that a client has for the head of a request.
     HEADER_TIMEOUT: Seconds = Seconds::range(1, 300), "server.header_timeout",
         default "10", env "RINGWAVE_HEADER_TIMEOUT", takes_effect OnReload;
-    /// Proxies whose `X-Forwarded-For` or `Forwarded` is believed: what is not a client of its own.
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` header is believed.
     TRUSTED_PROXIES: Proxies = Proxies, "server.trusted_proxies",
         default "unix", env "RINGWAVE_TRUSTED_PROXIES", takes_effect OnReload;
-    /// Open connections of one client's address, or IPv6 /64; further ones: 4100, requests 429.
+    /// Connections of one client address or IPv6 /64; further ones are refused: 4100, requests 429.
     MAX_CONNECTIONS_PER_ADDRESS: Or<Whole<u32>> =
         or_none(Whole::count(1, 16_777_215)), "server.max_connections_per_address",
         default "none", env "RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS", takes_effect OnReload;
-    /// Handshakes and API requests of one address per second, five times as many at once.
+    /// Handshakes and API requests per second of one address, in bursts of five times as many.
     MAX_REQUESTS_PER_ADDRESS: Or<Whole<u32>> =
         or_none(Whole::count(1, 1_000_000)), "server.max_requests_per_address",
         default "none", env "RINGWAVE_MAX_REQUESTS_PER_ADDRESS", takes_effect OnReload;
@@ -188,7 +189,7 @@ settings! {
     /// Longest WebSocket message taken; a longer one closes its connection with 1009.
     MAX_MESSAGE_SIZE: Whole<usize> = Whole::bytes(1, 64 * MIB), "app.max_message_size",
         default "10000", env "REVERB_APP_MAX_MESSAGE_SIZE";
-    /// Who may send client events: anyone, subscribers of the channel, or nobody.
+    /// Clients that may send client events: all, subscribers of the channel, or none.
     ACCEPT_CLIENT_EVENTS_FROM: Choice<ClientEvents> = Choice(&[
         ("all", ClientEvents::All),
         ("members", ClientEvents::Members),
@@ -223,14 +224,14 @@ settings! {
     /// Tell subscribers of channels without presence how many they are, at each change.
     SUBSCRIPTION_COUNTS: Switch = Switch::Plain, "app.subscription_counts",
         default "false", env "RINGWAVE_APP_SUBSCRIPTION_COUNTS";
-    /// How long a cache channel keeps its last event.
+    /// Time that a cache channel keeps its last event.
     CACHE_TTL: Seconds = Seconds::range(1, 365 * DAY), "app.cache_ttl",
         default "1800", env "RINGWAVE_APP_CACHE_TTL";
     /// Time in which a connection has to sign in or to subscribe with a signature; then 4009.
     USER_AUTHENTICATION_TIMEOUT: Or<Seconds> =
         or_none(Seconds::range(1, DAY)), "app.user_authentication_timeout",
         default "none", env "RINGWAVE_APP_USER_AUTHENTICATION_TIMEOUT";
-    /// How far the time of a signed request may be from ours; 0 is any, as in Reverb.
+    /// Largest difference between a signed request's time and the server's; 0 is any, as in Reverb.
     AUTH_TIMESTAMP_TOLERANCE: Seconds =
         Seconds::range(0, 365 * DAY), "app.auth_timestamp_tolerance",
         default "600", env "RINGWAVE_APP_AUTH_TIMESTAMP_TOLERANCE";
@@ -280,21 +281,21 @@ settings! {
         or_none(Whole::count(1, 1_000_000)), "app.max_requests_per_second",
         default "none", env "RINGWAVE_APP_MAX_REQUESTS_PER_SECOND";
 
-    /// Where the events go; in `[[apps.webhooks]]`, or by the variable for its one app.
+    /// URL that events are sent to; in `[[apps.webhooks]]`, or by the variable for its one app.
     WEBHOOK_URL: WebhookUrl = WebhookUrl, "app.webhooks.url",
         default "", env "RINGWAVE_APP_WEBHOOK_URL";
-    /// Which events go there.
+    /// Events that are sent there.
     WEBHOOK_EVENTS: EventNames = EventNames, "app.webhooks.events",
         default "channel_occupied, channel_vacated, member_added, member_removed, client_event, \
             cache_miss",
         env "RINGWAVE_APP_WEBHOOK_EVENTS";
-    /// Only of channels whose names begin so.
+    /// Beginning of the names of channels whose events are sent; without one all are.
     WEBHOOK_CHANNEL_PREFIX: AnyText = AnyText, "app.webhooks.channel_prefix", default "";
-    /// Only of channels whose names end so.
+    /// End of the names of channels whose events are sent; without one all are.
     WEBHOOK_CHANNEL_SUFFIX: AnyText = AnyText, "app.webhooks.channel_suffix", default "";
     /// Headers to send along, never shown.
     WEBHOOK_HEADERS: HeaderLines = HeaderLines, "app.webhooks.headers", default "";
-    /// How long an event waits for others to share its request.
+    /// Time that an event waits for others to share its request.
     WEBHOOK_BATCH_WINDOW: Whole<u64> =
         Whole::milliseconds(0, 10_000), "app.webhooks.batch_window_ms", default "50";
     /// Events of one request; 1 sends each alone.

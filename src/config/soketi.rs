@@ -1,5 +1,5 @@
-//! Floor 6. The variables of soketi 1.6: the settings that take their values, and for those that
-//! have none, why.
+//! Floor 6. The variables of soketi 1.6: the settings that take their values, and the reasons why
+//! the others have no effect.
 //!
 //! Its command line reads them as JSON where they are JSON, so that `true`, `1` and `"text"` mean
 //! what they mean in JavaScript. A limit below zero is none.

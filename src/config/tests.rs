@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -551,4 +552,22 @@ fn a_webhook_that_cannot_be_sent_is_refused() {
 fn events_without_a_url_are_noted() {
     let config = with_app(&[("RINGWAVE_APP_WEBHOOK_EVENTS", "cache_miss")]).unwrap();
     assert!(config.notes[0].contains("RINGWAVE_APP_WEBHOOK_URL is not set"), "{:?}", config.notes);
+}
+
+#[test]
+fn an_error_gives_its_cause_to_code_and_its_sentence_has_that_too() {
+    let broken = Directory::with(&[(".env", "A=1\nB='never closed\n")]);
+    let error = broken.load(&Flags::default(), &[]).err().unwrap();
+    assert_eq!(error.to_string(), ".env line 2: the value of B has a quote that never closes");
+    let cause = error.source().unwrap().downcast_ref::<DotEnvError>().unwrap();
+    assert_eq!((cause.line, error.to_string().ends_with(&cause.to_string())), (2, true));
+
+    let absent = Flags { config: Some("a.toml".into()), ..Flags::default() };
+    let error = broken.load(&Flags { env: Some("/dev/null".into()), ..absent }, &[]).err().unwrap();
+    let cause = error.source().unwrap().downcast_ref::<Unreadable>().unwrap();
+    assert!(matches!(cause, Unreadable::Absent), "{error}");
+
+    let error = with_app(&[("REVERB_SERVER_PORT", "x")]).err().unwrap();
+    let ConfigError::Rejected(rejected) = &error else { panic!("{error:?}") };
+    assert_eq!(rejected.source, ValueSource::Env("REVERB_SERVER_PORT"));
 }

@@ -34,7 +34,7 @@ pub(super) trait ValueType: Sync {
     }
 }
 
-/// What follows a flag on the command line.
+/// The argument that follows a flag on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FlagArgument {
     /// Nothing: the flag turns a switch on.

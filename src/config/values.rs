@@ -90,7 +90,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// How much memory the process may take.
+/// The memory that the process may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryLimit {
     /// The limit of its control group, which counts all processes of the group. Without such a

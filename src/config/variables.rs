@@ -1,5 +1,5 @@
-//! Floor 6. Names and texts of variables that are not what they seem: misspelt ones, those of other
-//! servers that have no effect, and references that nothing replaces.
+//! Floor 6. Notes on variables without the effect that they seem to have: misspelt ones, those of
+//! other servers, and values with references that nothing replaces.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(super) fn collect(sources: &Sources<'_>) -> Vec<String> {
     let mut notes = misspelt(sources);
     notes.extend(of_soketi(sources));
     notes.extend(webhooks_of_soketi(sources));
-    notes.extend(outdone(sources));
+    notes.extend(overridden(sources));
     notes.extend(literal_references(sources));
     notes
 }
@@ -118,7 +118,7 @@ fn webhooks_of_soketi(sources: &Sources<'_>) -> Vec<String> {
 }
 
 /// Variables that stand for a setting which another one gives.
-fn outdone(sources: &Sources<'_>) -> Vec<String> {
+fn overridden(sources: &Sources<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     for alias in sources.aliases() {
         let Some((raw, _)) = sources.aliased(alias) else { continue };

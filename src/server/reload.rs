@@ -28,7 +28,8 @@ use super::logging::LogLevel;
 use super::mailboxes;
 use super::notify::ServiceManager;
 
-/// How long shards may take to adopt a configuration. They look into their mailbox in each turn.
+/// The time in which shards have to adopt a configuration. They read their mailbox in each turn, so
+/// one that takes longer hangs.
 const SHARDS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The parts of the process that work by settings and that a reload tells of new ones.

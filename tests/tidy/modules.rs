@@ -56,7 +56,7 @@ impl Modules {
                 let target = self.resolve(index, &path.names, &mut BTreeSet::new())?;
                 let (Target::Module(to) | Target::Item(to)) = target;
                 let to = &self.list[to];
-                (!to.is_within(module)).then(|| (file.as_str(), to.file.as_str(), path))
+                (!to.is_within(module)).then_some((file.as_str(), to.file.as_str(), path))
             })
         };
         self.list.iter().enumerate().flat_map(of)

@@ -1,4 +1,4 @@
-//! The bytes of the input as a JSON value, or a sentence about what came instead.
+//! The bytes of the input as a JSON value, or an error about what came instead.
 
 use serde_json::{Deserializer, Value};
 
@@ -24,8 +24,8 @@ pub(super) fn text(input: &[u8]) -> Result<&str, InputError> {
     Ok(text)
 }
 
-/// The JSON object that the text is. Anything else is shown, since it usually is what PHP or
-/// artisan had to say.
+/// The JSON object that the text is. Other text is shown in the error, because it usually is a
+/// message of PHP or artisan.
 pub(super) fn json(text: &str) -> Result<Value, InputError> {
     let mut values = Deserializer::from_str(text).into_iter::<Value>();
     let first = values.next();

@@ -165,7 +165,7 @@ impl<'a> Field<'a> {
             }
             Some(Value::Object(items)) => {
                 let mut items: Vec<_> = items.iter().collect();
-                // By number: "10" stands before "2" otherwise.
+                // As text, "10" would stand before "2".
                 items.sort_by_key(|(name, _)| name.parse::<u64>().ok());
                 let at = |(name, item): (&String, _)| match name.parse::<u64>() {
                     Ok(index) => Self::at(format!("{path}[{index}]"), Some(item)),

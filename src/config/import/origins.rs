@@ -11,7 +11,7 @@ use super::error::{FieldFault, ImportError};
 use super::loose::Field;
 use super::writer::TomlWriter;
 
-/// How a server reads its list of origins.
+/// The way in which a server reads its list of origins.
 pub(super) struct OriginDialect {
     /// The server's name in sentences.
     pub(super) server: &'static str,

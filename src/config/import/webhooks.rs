@@ -1,5 +1,5 @@
-//! The webhooks of soketi and sockudo. One whose filter cannot be kept is left out, since without
-//! the filter it would tell its receiver more than before.
+//! The webhooks of soketi and sockudo. One whose filter cannot be kept is left out, because
+//! without the filter its receiver would hear more than before.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use super::error::ImportError;
 use super::loose::{Field, Object};
 use super::writer::TomlWriter;
 
-/// How a server names and sends its webhooks.
+/// The way in which a server names and sends its webhooks.
 pub(super) struct WebhookDialect {
     /// The field of a filter with the first characters of channels.
     pub(super) prefix: &'static str,

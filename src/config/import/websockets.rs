@@ -59,7 +59,7 @@ fn port(out: &mut TomlWriter, dashboard: &Field<'_>) -> Result<(), ImportError> 
     Ok(())
 }
 
-/// Where version 2 keeps apps and connections.
+/// Notes the drivers with which version 2 keeps apps and connections elsewhere.
 fn drivers(out: &mut TomlWriter, root: &mut Object<'_>) -> Result<(), ImportError> {
     let manager = root.take("managers").object()?.take("app");
     let provider = root.take("app_provider");
