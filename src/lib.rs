@@ -37,7 +37,7 @@
 //! connections are.
 //!
 //! # Floors
-//! Imports run downwards only: a module uses lower floors and its own children. `tests/tidy.rs`
+//! Imports run downwards only: a module uses lower floors and its own children. `tests/tidy`
 //! holds this.
 //!
 //! | floor | modules | what is there |

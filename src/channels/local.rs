@@ -413,7 +413,8 @@ impl Local {
         &self.connections[slot as usize].list()[at as usize]
     }
 
-    /// Takes a subscription out of both lists. The answer to a join that is on its way will be void.
+    /// Takes a subscription out of both lists. The answer to a join that is on its way will be
+    /// void.
     fn remove(&mut self, slot: u32, at: u32) -> Option<(ChannelKey, Left)> {
         let Self { topics, connections, .. } = self;
         let list = &mut connections[slot as usize];

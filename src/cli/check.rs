@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use crate::config::{Config, Resolved};
 
-use super::SettingsArgs;
+use super::settings::SettingsArgs;
 
 pub(super) fn run(settings: SettingsArgs) -> ExitCode {
-    let loaded = settings.origin().load();
+    let loaded = settings.inputs().load();
     let config = match loaded.and_then(|config| config.holds().map(|()| config)) {
         Ok(config) => config,
         Err(error) => return super::refuse(&error),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::budget;
-use crate::config::{Environment, Flags, Origin, SEND_BUFFER};
+use crate::config::{ConfigInputs, Environment, Flags, SEND_BUFFER};
 use crate::server::ledger::Ledger;
 use crate::server::limits::{self, Limit};
 use crate::server::preflight::{Host, HostError, KERNEL_FLOOR, Stage};
@@ -32,10 +32,11 @@ pub(super) fn run() -> ExitCode {
 /// cannot be served, which is for `ringwave check` to report.
 fn ledger() -> Ledger {
     let directory = PathBuf::from(".");
-    let ours = Origin { flags: Flags::default(), environment: super::environment(), directory };
+    let ours =
+        ConfigInputs { flags: Flags::default(), environment: super::environment(), directory };
     let flags = Flags { dev: true, ..Flags::default() };
     let none = PathBuf::from("/nonexistent");
-    let defaults = Origin { flags, environment: Environment::default(), directory: none };
+    let defaults = ConfigInputs { flags, environment: Environment::default(), directory: none };
     let config = ours.load().or_else(|_| defaults.load());
     config.map_or_else(|_| Ledger::default(), |config| Ledger::of(&config.server, &config.apps))
 }

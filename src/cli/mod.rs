@@ -9,18 +9,20 @@ mod check;
 mod doctor;
 mod import;
 mod reload;
+mod settings;
 mod start;
 mod status;
 mod storm;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{self, ConfigError, Environment, Flags, Origin};
+use crate::config::{ConfigError, Environment};
 use crate::server::admin::AskError;
 use crate::version;
+
+use self::settings::{ServerArgs, SettingsArgs};
 
 /// The command line is not one of ours (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -55,75 +57,6 @@ enum Command {
     Doctor,
     /// Put a server under load and measure what it stands
     Storm(Box<storm::StormArgs>),
-}
-
-/// Flags that set settings, and say where the others are.
-#[derive(Args)]
-struct SettingsArgs {
-    #[arg(long, help = config::help("--host"))]
-    host: Option<String>,
-    #[arg(long, help = config::help("--port"))]
-    port: Option<String>,
-    #[arg(long, help = config::help("--path"))]
-    path: Option<String>,
-    #[arg(long, help = config::help("--hostname"))]
-    hostname: Option<String>,
-    #[arg(long, value_name = "ADDRESS", help = config::help("--listen"))]
-    listen: Vec<String>,
-    #[arg(long, help = config::help("--shards"))]
-    shards: Option<String>,
-    #[arg(long, help = config::help("--debug"))]
-    debug: bool,
-    #[arg(long, value_name = "FORM", help = config::help("--log-format"))]
-    log_format: Option<String>,
-    /// Read this file instead of .env
-    #[arg(long, value_name = "FILE")]
-    env: Option<PathBuf>,
-    /// Read this file instead of ringwave.toml
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Serve the development app (100001, app-key, app-secret), on any address
-    #[arg(long)]
-    dev: bool,
-}
-
-impl SettingsArgs {
-    /// The configuration as seen from the current directory.
-    fn origin(self) -> Origin {
-        let flags = Flags {
-            host: self.host,
-            port: self.port,
-            path: self.path,
-            hostname: self.hostname,
-            listen: self.listen,
-            shards: self.shards,
-            debug: self.debug,
-            log_format: self.log_format,
-            env: self.env,
-            config: self.config,
-            dev: self.dev,
-        };
-        Origin { flags, environment: environment(), directory: PathBuf::from(".") }
-    }
-}
-
-/// The files by which a running server is known, besides the directory.
-#[derive(Args)]
-struct ServerArgs {
-    /// The server was started with this --env
-    #[arg(long, value_name = "FILE")]
-    env: Option<PathBuf>,
-    /// The server was started with this --config
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-impl ServerArgs {
-    /// The origin of the server, if it was started from here.
-    fn origin(self) -> Origin {
-        let flags = Flags { env: self.env, config: self.config, ..Flags::default() };
-        Origin { flags, environment: environment(), directory: PathBuf::from(".") }
-    }
 }
 
 /// Runs the command of the command line.
@@ -181,6 +114,10 @@ fn environment() -> Environment {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use crate::config::{self, LogFormat};
+
     use super::*;
 
     #[test]
@@ -196,13 +133,25 @@ mod tests {
 
     #[test]
     fn the_flags_that_reverb_has_are_taken_in_its_spelling() {
-        let line = "ringwave start --host=0.0.0.0 --port=8081 --path=ws --hostname=x.test --debug \
-            --shards 2 --listen tcp://127.0.0.1:1 --listen unix:///s --env e --config c --dev \
-            --log-format json";
+        let line = "ringwave check --host=0.0.0.0 --port=8081 --path=ws --hostname=x.test --debug \
+            --shards 2 --listen tcp://127.0.0.1:1 --listen unix:///s --dev --log-format json";
         let parsed = CommandLine::try_parse_from(line.split_whitespace()).ok().unwrap();
-        let Some(Command::Start(settings)) = parsed.command else { panic!("not start") };
-        assert_eq!(settings.port.as_deref(), Some("8081"));
-        assert_eq!(settings.listen.len(), 2);
-        assert!(settings.debug && settings.dev);
+        let Some(Command::Check(settings)) = parsed.command else { panic!("not check") };
+        let inputs = settings.inputs();
+        assert!(inputs.flags.dev);
+        let flags = inputs.flags;
+        let config = config::load(&flags, &Environment::new(), Path::new("/nonexistent")).unwrap();
+        let server = &config.server;
+        let listeners: Vec<_> = server.listeners.iter().map(ToString::to_string).collect();
+        assert_eq!(listeners, ["127.0.0.1:1", "unix:///s"]);
+        assert_eq!((server.path.as_str(), server.hostname.as_str()), ("/ws", "x.test"));
+        assert_eq!((server.shards, server.debug), (2, true));
+        assert_eq!(server.log_format, LogFormat::Json);
+        let of_flag = |key: &str, flag: &str| {
+            let line = config.resolved.iter().find(|line| line.key == key).unwrap();
+            assert_eq!(line.source.to_string(), flag);
+        };
+        of_flag("server.host", "--host");
+        of_flag("server.port", "--port");
     }
 }

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use crate::server::admin::{AskError, Question, ask};
 
-use super::{EXIT_CONFIG, ServerArgs};
+use super::EXIT_CONFIG;
+use super::settings::ServerArgs;
 
 pub(super) fn run(server: ServerArgs) -> ExitCode {
-    match ask(&server.origin(), Question::Reload) {
+    match ask(&server.inputs(), Question::Reload) {
         Ok(report) => {
             println!("The configuration was read anew: {report}");
             ExitCode::SUCCESS

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use crate::server;
 
-use super::SettingsArgs;
+use super::settings::SettingsArgs;
 
 pub(super) fn run(settings: SettingsArgs) -> ExitCode {
-    let origin = settings.origin();
-    match origin.load().and_then(|config| config.holds().map(|()| config)) {
-        Ok(config) => server::run(config, &origin),
+    let inputs = settings.inputs();
+    match inputs.load().and_then(|config| config.holds().map(|()| config)) {
+        Ok(config) => server::run(config, &inputs),
         Err(error) => super::refuse(&error),
     }
 }

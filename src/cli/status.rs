@@ -9,7 +9,7 @@ use clap::Args;
 use crate::server::admin::{Question, ask};
 use crate::server::overview::{ServerStatus, State};
 
-use super::ServerArgs;
+use super::settings::ServerArgs;
 
 /// The server serves, but a shard does not answer.
 const EXIT_SILENT: u8 = 1;
@@ -25,7 +25,7 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn run(arguments: StatusArgs) -> ExitCode {
-    let answer = match ask(&arguments.server.origin(), Question::Status) {
+    let answer = match ask(&arguments.server.inputs(), Question::Status) {
         Ok(answer) => answer,
         Err(error) => return super::unanswered(&error),
     };

@@ -1,13 +1,13 @@
 //! Floor 6. Variables that give a setting its value beside the one that it declares: those that
 //! Laravel projects use although Reverb itself reads none, and those of other servers.
 //!
-//! A table of names and keys; [`Sources`](super::sources::Sources) says which of them are in force
-//! and in which order they are asked.
+//! A table of names and keys; `sources` decides which of them are in force and in which order they
+//! are asked.
 
-use super::form::Given;
+use super::raw_value::RawValue;
 
-/// Finds what another variable gave.
-pub(super) type Lookup<'a> = &'a dyn Fn(&'static str) -> Option<Given>;
+/// Returns the value of another variable.
+pub(super) type Lookup<'a> = &'a dyn Fn(&'static str) -> Option<RawValue>;
 
 /// A variable, and the setting that takes its value.
 pub(super) struct Alias {
@@ -16,17 +16,18 @@ pub(super) struct Alias {
     /// The key of the setting.
     pub(super) key: &'static str,
     /// Makes the value of the setting. `None` if the variable then says nothing about it.
-    pub(super) read: fn(&Given, Lookup<'_>) -> Option<Given>,
+    pub(super) read: fn(&RawValue, Lookup<'_>) -> Option<RawValue>,
 }
 
 impl Alias {
     const fn same(name: &'static str, key: &'static str) -> Self {
-        Self { name, key, read: |given, _| Some(given.clone()) }
+        Self { name, key, read: |raw, _| Some(raw.clone()) }
     }
 }
 
 /// Variables under which many projects list their origins, for a line of their own in
-/// `config/reverb.php`. Whoever sets one wants a restriction. The more specific name comes first.
+/// `config/reverb.php`. A project that sets one wants a restriction, so
+/// they count. The more specific name comes first.
 pub(super) static OF_PROJECTS: [Alias; 2] = [
     Alias::same("REVERB_APP_ALLOWED_ORIGINS", "app.allowed_origins"),
     Alias::same("REVERB_ALLOWED_ORIGINS", "app.allowed_origins"),

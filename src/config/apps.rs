@@ -1,4 +1,4 @@
-//! Floor 6. Which apps there are, and their settings.
+//! Floor 6. The apps of the configuration, and their settings.
 //!
 //! The variables `REVERB_APP_ID`, `REVERB_APP_KEY` and `REVERB_APP_SECRET`, or else those of soketi
 //! or of a project that publishes to Pusher, make one app, which the other `REVERB_APP_*` and
@@ -14,16 +14,19 @@ use crate::id::AppIndex;
 use crate::protocol::rules::{AppRules, Limits, RateLimit, Standing};
 use crate::protocol::secret::Secret;
 
-use super::ConfigError;
 use super::aliases::{self, Alias};
-use super::form::{Form, Given, Identifier};
-use super::reader::{AppSources, Reader, Section};
-use super::settings::{self, Setting};
-use super::sources::{Source, Sources};
-use super::{soketi, webhooks};
+use super::error::{AppsError, ConfigError};
+use super::raw_value::RawValue;
+use super::reader::{AppSources, Section, SettingsReader};
+use super::setting::Setting;
+use super::sources::Sources;
+use super::value_source::ValueSource;
+use super::value_type::ValueType;
+use super::value_types::Identifier;
+use super::{settings, soketi, webhooks};
 
-/// The app that is served when none is configured. Its id is digits, since the publisher's library
-/// for Python takes no other.
+/// The app that is served when none is configured. Its id is digits, because the publisher's
+/// library for Python takes no other.
 pub const DEVELOPMENT: Credentials<&str> =
     Credentials { id: "100001", key: "app-key", secret: "app-secret" };
 
@@ -39,7 +42,7 @@ pub struct Credentials<T> {
 }
 
 /// The apps of the configuration, before their settings are read.
-pub(super) struct Plan {
+pub(super) struct AppPlan {
     apps: Vec<Planned>,
 }
 
@@ -49,7 +52,7 @@ struct Planned {
     development: bool,
 }
 
-impl Plan {
+impl AppPlan {
     /// Finds out which apps there are. `development` asks for the development app besides others.
     pub(super) fn of(sources: &Sources<'_>, development: bool) -> Result<Self, ConfigError> {
         let from_variables = app_of_variables(sources)?;
@@ -87,16 +90,16 @@ impl Plan {
     /// Takes the settings of all apps.
     pub(super) fn read(
         &self,
-        reader: &mut Reader<'_>,
+        reader: &mut SettingsReader<'_>,
         max_request_size: usize,
     ) -> Result<Apps, ConfigError> {
         let mut apps = Vec::with_capacity(self.apps.len());
         for (position, planned) in self.apps.iter().enumerate() {
             let &Planned { variables, entry, .. } = planned;
             reader.enter(Section::App(AppSources { position, variables, entry }));
-            let index = u16::try_from(position).map(AppIndex).map_err(|_| {
-                ConfigError(format!("there are {} apps; the most is 65536", self.apps.len()))
-            })?;
+            let index = u16::try_from(position)
+                .map(AppIndex)
+                .map_err(|_| AppsError::TooMany(self.apps.len()))?;
             apps.push(read_app(reader, index, planned.development, max_request_size)?);
         }
         reject_twice(&apps, "app_id", |app| vec![&app.id])?;
@@ -107,7 +110,7 @@ impl Plan {
 
 /// The id of the app that the variables make, if they make one. Some of its three variables
 /// without the others are a mistake.
-fn app_of_variables(sources: &Sources<'_>) -> Result<Option<Given>, ConfigError> {
+fn app_of_variables(sources: &Sources<'_>) -> Result<Option<RawValue>, ConfigError> {
     let found = settings::CREDENTIALS.map(|declaration| sources.declared(declaration));
     let Some((_, source)) = found.iter().flatten().next() else { return Ok(None) };
     let names = credential_names(source);
@@ -116,20 +119,15 @@ fn app_of_variables(sources: &Sources<'_>) -> Result<Option<Given>, ConfigError>
     if missing.is_empty() {
         return Ok(found.into_iter().flatten().next().map(|(id, _)| id));
     }
-    let are = if missing.len() == 1 { "is" } else { "are" };
-    let [id, key, secret] = names;
-    Err(ConfigError(format!(
-        "an app needs {id}, {key} and {secret}, but with {source} set {} {are} missing",
-        missing.join(" and "),
-    )))
+    Err(AppsError::Incomplete { variables: names, set: source.clone(), missing }.into())
 }
 
 /// The three variables of the family that one of them is of.
-fn credential_names(one: &Source) -> [&'static str; 3] {
+fn credential_names(one: &ValueSource) -> [&'static str; 3] {
     let of = |aliases: &'static [Alias]| {
         settings::CREDENTIALS.map(|declaration| {
             let alias = aliases.iter().find(|alias| alias.key == declaration.key);
-            alias.map(|alias| alias.name).or(declaration.env).unwrap_or_default()
+            alias.map(|alias| alias.name).or(declaration.env).unwrap_or(declaration.key)
         })
     };
     let families = [of(soketi::ALIASES), of(&aliases::OF_PUSHER)];
@@ -138,12 +136,11 @@ fn credential_names(one: &Source) -> [&'static str; 3] {
     family.unwrap_or_else(|| of(&[]))
 }
 
-/// Whether a configured app has the id or the key of the development app. Then that app is the one
-/// that is meant.
+/// Whether a configured app has the id or the key of the development app, and so takes its place.
 fn is_taken(sources: &Sources<'_>, variables: bool) -> bool {
     // In TOML digits may be a number.
-    let is = |given: Option<(Given, Source)>, text: &str| {
-        given.and_then(|(given, _)| Identifier.accept(&given).ok()).is_some_and(|is| is == text)
+    let is = |raw: Option<(RawValue, ValueSource)>, text: &str| {
+        raw.and_then(|(raw, _)| Identifier.parse(&raw).ok()).is_some_and(|is| is == text)
     };
     let [id, key] = [&settings::APP_ID.declaration, &settings::APP_KEY.declaration];
     let by_variables = variables
@@ -155,14 +152,14 @@ fn is_taken(sources: &Sources<'_>, variables: bool) -> bool {
         })
 }
 
-fn id_of_entry(sources: &Sources<'_>, entry: usize) -> Option<Given> {
-    let (given, _) = sources.toml_app(entry, settings::APP_ID.declaration.key)?;
+fn id_of_entry(sources: &Sources<'_>, entry: usize) -> Option<RawValue> {
+    let (raw, _) = sources.toml_app(entry, settings::APP_ID.declaration.key)?;
     // In TOML an id of digits may be a number.
-    settings::APP_ID.form.accept(&given).ok().map(Given::Text)
+    settings::APP_ID.value_type.parse(&raw).ok().map(RawValue::Text)
 }
 
 fn read_app(
-    reader: &mut Reader<'_>,
+    reader: &mut SettingsReader<'_>,
     index: AppIndex,
     development: bool,
     max_request_size: usize,
@@ -198,10 +195,10 @@ fn read_app(
 }
 
 fn read_credentials(
-    reader: &mut Reader<'_>,
+    reader: &mut SettingsReader<'_>,
     development: bool,
 ) -> Result<Credentials<String>, ConfigError> {
-    let mut take = |setting: &Setting<_>, default: &str| match development {
+    let mut take = |setting: &'static Setting<_>, default: &str| match development {
         true => reader.take_or(setting, default.to_owned()),
         false => reader.take_required(setting),
     };
@@ -214,12 +211,12 @@ fn read_credentials(
     Ok(Credentials { id, key, secret })
 }
 
-fn read_standing(reader: &mut Reader<'_>) -> Result<Standing, ConfigError> {
+fn read_standing(reader: &mut SettingsReader<'_>) -> Result<Standing, ConfigError> {
     let enabled = reader.take(&settings::ENABLED)?;
     Ok(if enabled { Standing::Enabled } else { Standing::Disabled })
 }
 
-fn read_rate_limit(reader: &mut Reader<'_>) -> Result<Option<RateLimit>, ConfigError> {
+fn read_rate_limit(reader: &mut SettingsReader<'_>) -> Result<Option<RateLimit>, ConfigError> {
     let enabled = reader.take(&settings::RATE_LIMITING_ENABLED)?;
     let limit = RateLimit {
         max_attempts: reader.take(&settings::RATE_LIMIT_MAX_ATTEMPTS)?,
@@ -229,7 +226,10 @@ fn read_rate_limit(reader: &mut Reader<'_>) -> Result<Option<RateLimit>, ConfigE
     Ok(enabled.then_some(limit))
 }
 
-fn read_limits(reader: &mut Reader<'_>, max_request_size: usize) -> Result<Limits, ConfigError> {
+fn read_limits(
+    reader: &mut SettingsReader<'_>,
+    max_request_size: usize,
+) -> Result<Limits, ConfigError> {
     Ok(Limits {
         max_message_size: reader.take(&settings::MAX_MESSAGE_SIZE)?,
         max_channel_name: reader.take(&settings::MAX_CHANNEL_NAME)?,
@@ -250,24 +250,24 @@ fn read_limits(reader: &mut Reader<'_>, max_request_size: usize) -> Result<Limit
 }
 
 /// Requests find their app by id, connections by key: either has to name one app.
-fn reject_twice(apps: &[App], what: &str, by: fn(&App) -> Vec<&str>) -> Result<(), ConfigError> {
+fn reject_twice(
+    apps: &[App],
+    setting: &'static str,
+    names_of: fn(&App) -> Vec<&str>,
+) -> Result<(), ConfigError> {
     let mut seen: HashMap<&str, usize> = HashMap::new();
-    let named = apps.iter().enumerate();
-    for (position, name) in named.flat_map(|(at, app)| by(app).into_iter().map(move |n| (at, n))) {
-        match seen.insert(name, position) {
-            None => {}
-            Some(first) if first == position => {
-                return Err(ConfigError(format!(
-                    "apps[{position}] has the {what} {name:?} twice: once will do"
-                )));
-            }
-            Some(first) => {
-                return Err(ConfigError(format!(
-                    "apps[{first}] and apps[{position}] have the same {what} {name:?}: each app \
-                     needs its own"
-                )));
-            }
-        }
+    for (app, name) in apps
+        .iter()
+        .enumerate()
+        .flat_map(|(app, it)| names_of(it).into_iter().map(move |n| (app, n)))
+    {
+        let Some(first) = seen.insert(name, app) else { continue };
+        let name = name.to_owned();
+        let error = match first == app {
+            true => AppsError::Twice { app, setting, name },
+            false => AppsError::Shared { apps: [first, app], setting, name },
+        };
+        return Err(error.into());
     }
     Ok(())
 }

@@ -1,9 +1,12 @@
-//! Floor 6. Memory that a process takes before it has a connection, and settings that ask for less
-//! of it, or for more threads than the host has cores for. And the kernel's memory of a connection.
+//! Floor 6. The memory that a process takes before it has a connection, and checks of settings that
+//! allow less, or ask for more threads than the host has cores for.
 
-use super::ConfigError;
-use super::server::{MemoryLimit, ServerConfig};
 use crate::memory;
+
+use super::error::{ConfigError, TooLittleMemory};
+use super::server::ServerConfig;
+use super::units::mebibytes;
+use super::values::MemoryLimit;
 
 /// Bytes of a shard without connections: the sum of what `ringwave doctor` lists, which a test of
 /// the server compares with this.
@@ -36,28 +39,17 @@ fn smallest_limit(shards: usize) -> u64 {
     [of_twentieth, between, of_eighth].into_iter().find(holds).unwrap_or(of_eighth)
 }
 
-/// A sentence for the operator if a process with this limit of memory would refuse every
-/// connection.
-fn too_little(server: &ServerConfig) -> Option<String> {
+/// The fault of a limit with which a process would refuse every connection.
+fn too_little(server: &ServerConfig) -> Option<TooLittleMemory> {
     let MemoryLimit::Bytes(limit) = server.memory_limit else { return None };
-    let (shards, needed) = (server.shards, needed(server.shards));
+    let shards = server.shards;
     let smallest = smallest_limit(shards);
-    let s = if shards == 1 { "" } else { "s" };
-    (limit < smallest).then(|| {
-        format!(
-            "server.memory_limit is {}, but {shards} shard{s} take {} before the first connection: \
-             set it to {} or more, as much more as connections and messages are to have, or to \
-             `auto`",
-            mebibytes(limit),
-            mebibytes(needed),
-            mebibytes(smallest),
-        )
-    })
+    (limit < smallest).then(|| TooLittleMemory { limit, shards, needed: needed(shards), smallest })
 }
 
 /// Refuses a limit of memory with which a process that starts would refuse every connection.
 pub(super) fn holds(server: &ServerConfig) -> Result<(), ConfigError> {
-    too_little(server).map_or(Ok(()), |sentence| Err(ConfigError(sentence)))
+    too_little(server).map_or(Ok(()), |error| Err(ConfigError::TooLittleMemory(error)))
 }
 
 /// The notes of a configuration on a host with so many cores.
@@ -71,13 +63,8 @@ pub(super) fn notes(server: &ServerConfig, cores: usize) -> Vec<String> {
             mebibytes(needed(shards)),
         )
     });
-    let little = too_little(server).map(|sentence| format!("{sentence}."));
+    let little = too_little(server).map(|error| format!("{error}."));
     crowd.into_iter().chain(little).collect()
-}
-
-/// As an operator may write it, rounded up.
-fn mebibytes(bytes: u64) -> String {
-    format!("{}M", bytes.div_ceil(1 << 20))
 }
 
 #[cfg(test)]

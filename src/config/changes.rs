@@ -1,11 +1,12 @@
 //! Floor 6. The differences between the configuration in force and one that was read anew, setting
-//! by setting, in words for the operator. Apps are known by their ids, not by their places, and
-//! webhooks by their URLs. Secrets are told to have changed, and never shown.
+//! by setting, in words for the operator. Apps are compared by their ids, not by their positions,
+//! and webhooks by their URLs. Of a secret the report says that it has changed, and never shows it.
 
 use std::collections::HashMap;
 
-use super::reader::{Resolved, Subject};
-use super::settings::{self, TakesEffect};
+use super::reader::{Resolved, SettingOwner};
+use super::setting::TakesEffect;
+use super::settings;
 
 /// Lines that a report has at most: one for each setting whose value changed in the same way.
 const LINES_MAX: usize = 100;
@@ -30,7 +31,7 @@ pub struct Changes {
 /// the one from before.
 #[must_use]
 pub fn in_force(before: &[Resolved], after: &[Resolved]) -> Vec<Resolved> {
-    let fixed = |line: &Resolved| line.takes_effect == TakesEffect::OnRestart;
+    let fixed = |line: &Resolved| line.declaration.takes_effect == TakesEffect::OnRestart;
     let kept = |line: &Resolved| {
         let earlier = fixed(line).then(|| before.iter().find(|earlier| earlier.key == line.key));
         earlier.flatten().unwrap_or(line).clone()
@@ -42,14 +43,16 @@ impl Changes {
     /// Compares what is in force with what was read.
     #[must_use]
     pub fn between(before: &[Resolved], after: &[Resolved]) -> Self {
-        let mut lines = Lines::default();
+        let mut lines = ChangeLines::default();
         let mut pending = Vec::new();
         for (was, is) in changed(&of_server(before), &of_server(after)) {
-            match is.takes_effect {
-                TakesEffect::OnReload => lines.add(format!("{}: {}", is.setting, shown(was, is))),
+            match is.declaration.takes_effect {
+                TakesEffect::OnReload => {
+                    lines.add(format!("{}: {}", is.declaration.key, shown(was, is)))
+                }
                 TakesEffect::OnRestart => {
                     let [was, is_now] = [was, is].map(value);
-                    let name = is.setting;
+                    let name = is.declaration.key;
                     pending.push(format!("{name} ({was} in force, {is_now} configured)"));
                 }
             }
@@ -76,24 +79,25 @@ struct AppLines<'a> {
 }
 
 fn of_server(lines: &[Resolved]) -> Vec<&Resolved> {
-    lines.iter().filter(|line| line.subject == Subject::Server).collect()
+    lines.iter().filter(|line| line.owner == SettingOwner::Server).collect()
 }
 
-/// By their places. Lines of one app stand together, and so do those of one webhook.
+/// The lines of each app, by position. Lines of one app stand together, and so do those of one
+/// webhook.
 fn apps(lines: &[Resolved]) -> Vec<AppLines<'_>> {
     let mut apps: Vec<AppLines<'_>> = Vec::new();
     for line in lines {
-        let (place, webhook) = match line.subject {
-            Subject::Server => continue,
-            Subject::App(app) => (app, None),
-            Subject::Webhook { app, webhook } => (app, Some(webhook)),
+        let (position, webhook) = match line.owner {
+            SettingOwner::Server => continue,
+            SettingOwner::App(app) => (app, None),
+            SettingOwner::Webhook { app, webhook } => (app, Some(webhook)),
         };
-        if apps.len() <= place {
-            apps.resize_with(place + 1, AppLines::default);
+        if apps.len() <= position {
+            apps.resize_with(position + 1, AppLines::default);
         }
-        let Some(app) = apps.get_mut(place) else { continue };
+        let Some(app) = apps.get_mut(position) else { continue };
         let Some(webhook) = webhook else {
-            if line.setting == settings::APP_ID.declaration.key {
+            if line.is_of(&settings::APP_ID) {
                 app.id = &line.value;
             }
             app.settings.push(line);
@@ -109,18 +113,18 @@ fn apps(lines: &[Resolved]) -> Vec<AppLines<'_>> {
     apps
 }
 
-/// The lines of two lists that tell of one setting and differ.
+/// The pairs of lines of two lists that are about one setting and differ.
 fn changed<'a>(
     before: &[&'a Resolved],
     after: &[&'a Resolved],
 ) -> impl Iterator<Item = (&'a Resolved, &'a Resolved)> {
     after.iter().filter_map(|is| {
-        let was = before.iter().find(|was| was.setting == is.setting)?;
+        let was = before.iter().find(|was| was.declaration == is.declaration)?;
         (was.fingerprint != is.fingerprint).then_some((*was, *is))
     })
 }
 
-/// `60 -> 30`, or that it changed where both look the same: what differs is withheld.
+/// `60 -> 30`, or `changed` where both look the same because the difference is withheld.
 fn shown(was: &Resolved, is: &Resolved) -> String {
     match was.value == is.value {
         true => "changed".to_owned(),
@@ -136,20 +140,26 @@ fn value(line: &Resolved) -> String {
     }
 }
 
-/// The URL of a webhook.
-fn url<'a>(webhook: &[&'a Resolved]) -> Option<&'a Resolved> {
-    webhook.iter().copied().find(|line| line.setting == settings::WEBHOOK_URL.declaration.key)
+/// The name of a setting within its table.
+fn name_in(line: &Resolved, table: &str) -> &'static str {
+    let key = line.declaration.key;
+    key.strip_prefix(table).unwrap_or(key)
 }
 
-/// The lines of a report. What changed in the same way for several apps is one line.
+/// The URL of a webhook.
+fn url<'a>(webhook: &[&'a Resolved]) -> Option<&'a Resolved> {
+    webhook.iter().copied().find(|line| line.is_of(&settings::WEBHOOK_URL))
+}
+
+/// The lines of a report. A change that several apps have in common is one line.
 #[derive(Default)]
-struct Lines<'a> {
+struct ChangeLines<'a> {
     list: Vec<(Vec<&'a str>, String)>,
-    /// By what it tells: the place of a line about apps.
+    /// The index of each line about apps, by its text.
     by_text: HashMap<String, usize>,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> ChangeLines<'a> {
     fn add(&mut self, text: String) {
         self.list.push((Vec::new(), text));
     }
@@ -165,7 +175,7 @@ impl<'a> Lines<'a> {
 
     fn compare_apps(&mut self, before: &AppLines<'a>, after: &AppLines<'a>) {
         for (was, is) in changed(&before.settings, &after.settings) {
-            let name = is.setting.strip_prefix("app.").unwrap_or(is.setting);
+            let name = name_in(is, "app.");
             self.add_for(after.id, format!(": {name} {}", shown(was, is)));
         }
         let [mut gone, mut new] = [&before.webhooks, &after.webhooks].map(|list| {
@@ -196,7 +206,7 @@ impl<'a> Lines<'a> {
     fn compare_webhooks(&mut self, app: &'a str, was: &[&Resolved], is: &[&Resolved]) {
         let of = url(was).map(value).unwrap_or_default();
         for (was, is) in changed(was, is) {
-            let name = is.setting.strip_prefix("app.webhooks.").unwrap_or(is.setting);
+            let name = name_in(is, "app.webhooks.");
             self.add_for(app, format!(", webhook {of}: {name} {}", shown(was, is)));
         }
     }

@@ -17,9 +17,10 @@
 //! there. None of these is a name of ours. Errors name lines and variables, never values.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
 
-use super::form::Given;
+use super::raw_value::RawValue;
 
 /// The variables of one file.
 pub(super) struct DotEnv {
@@ -38,17 +39,64 @@ pub(super) struct Variable {
     pub(super) literal: Option<String>,
 }
 
-/// The file is not one that Laravel would read.
+/// A line that Laravel would not read either.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed {
+pub struct DotEnvError {
     /// From 1.
-    pub(super) line: usize,
-    cause: String,
+    pub line: usize,
+    /// The reason.
+    pub fault: DotEnvFault,
 }
 
-impl fmt::Display for Malformed {
+impl fmt::Display for DotEnvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.cause)
+        match &self.fault {
+            DotEnvFault::NoName => f.write_str("the name in front of `=` is missing"),
+            DotEnvFault::NotAnAssignment => {
+                f.write_str("this is not a line of the form NAME=value")
+            }
+            DotEnvFault::Value { name, fault } => write!(f, "the value of {name} has {fault}"),
+        }
+    }
+}
+
+impl Error for DotEnvError {}
+
+/// The reason why Laravel would not read a line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum DotEnvFault {
+    /// The name in front of `=` is missing.
+    NoName,
+    /// It is not of the form NAME=value. The line may be a stray part of a secret, so it is not
+    /// repeated.
+    NotAnAssignment,
+    /// The value of a variable cannot be read.
+    Value {
+        /// The variable.
+        name: String,
+        /// The reason.
+        fault: ValueFault,
+    },
+}
+
+/// The reason why Laravel would not read the value of a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueFault {
+    /// Text follows the end of the value.
+    TextBehind,
+    /// A backslash stands in front of a character that it cannot escape.
+    Escape,
+    /// A quote never closes.
+    Unclosed,
+}
+
+impl fmt::Display for ValueFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TextBehind => "text behind its end (a value with spaces needs quotes)",
+            Self::Escape => "a backslash that escapes nothing",
+            Self::Unclosed => "a quote that never closes",
+        })
     }
 }
 
@@ -57,19 +105,19 @@ impl DotEnv {
     pub(super) fn parse(
         bytes: &[u8],
         outer: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Malformed> {
+    ) -> Result<Self, DotEnvError> {
         let text = as_php_converts(bytes);
         let mut variables: HashMap<String, Variable> = HashMap::new();
         let (entries, unclosed) = entries(&text);
         for (line, entry) in entries {
-            let malformed = |cause| Malformed { line, cause };
+            let malformed = |fault| DotEnvError { line, fault };
             let (name, raw) = split(&entry).map_err(malformed)?;
             let Some(raw) = raw else {
                 variables.remove(name);
                 continue;
             };
-            let value = Value::read(raw)
-                .map_err(|cause| malformed(format!("the value of {name} has {cause}")))?;
+            let value = UnquotedValue::read(raw)
+                .map_err(|fault| malformed(DotEnvFault::Value { name: name.to_owned(), fault }))?;
             let (value, literal) = value.resolve(|reference| {
                 outer(reference).or_else(|| variables.get(reference).map(|v| v.value.clone()))
             });
@@ -110,10 +158,10 @@ fn as_php_converts(bytes: &[u8]) -> String {
 
 /// Converts the text of a variable as `env()` of Laravel does. `None` stands for its null and for
 /// an empty text, which in a `.env` means "not filled in".
-pub(super) fn env_value(text: &str) -> Option<Given> {
+pub(super) fn env_value(text: &str) -> Option<RawValue> {
     match text.to_ascii_lowercase().as_str() {
-        "true" | "(true)" => return Some(Given::Truth(true)),
-        "false" | "(false)" => return Some(Given::Truth(false)),
+        "true" | "(true)" => return Some(RawValue::Bool(true)),
+        "false" | "(false)" => return Some(RawValue::Bool(false)),
         "" | "empty" | "(empty)" | "null" | "(null)" => return None,
         _ => {}
     }
@@ -123,7 +171,7 @@ pub(super) fn env_value(text: &str) -> Option<Given> {
         (!inner.contains('\n')).then_some(inner)
     });
     let text = unquoted.unwrap_or(text);
-    (!text.is_empty()).then(|| Given::Text(text.to_owned()))
+    (!text.is_empty()).then(|| RawValue::Text(text.to_owned()))
 }
 
 /// The entries of a file with the number of their first line: lines, except that a value which
@@ -171,7 +219,7 @@ fn closes(line: &str, has_opening: bool) -> bool {
 }
 
 /// The name of an entry and, unless there is no `=`, the text of its value.
-fn split(entry: &str) -> Result<(&str, Option<&str>), String> {
+fn split(entry: &str) -> Result<(&str, Option<&str>), DotEnvFault> {
     // A name that stands alone is not trimmed.
     let (name, value) = match entry.split_once('=') {
         Some((name, value)) => {
@@ -180,13 +228,12 @@ fn split(entry: &str) -> Result<(&str, Option<&str>), String> {
         None => (entry, None),
     };
     if name.is_empty() {
-        return Err("the name in front of `=` is missing".into());
+        return Err(DotEnvFault::NoName);
     }
     let name = unquoted(exported(name));
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.') || !c.is_ascii();
     if name.is_empty() || !name.chars().all(valid) {
-        // The line may be a stray part of a secret: it is not repeated.
-        return Err("this is not a line of the form NAME=value".into());
+        return Err(DotEnvFault::NotAnAssignment);
     }
     Ok((name, value))
 }
@@ -218,12 +265,12 @@ const fn is_php_space(c: char) -> bool {
 }
 
 /// A value without quotes, escapes and comments, and where in it a `$` may start a reference.
-struct Value {
+struct UnquotedValue {
     text: String,
     dollars: Vec<usize>,
 }
 
-enum State {
+enum QuoteState {
     Unquoted,
     SingleQuoted,
     DoubleQuoted,
@@ -231,31 +278,33 @@ enum State {
     Behind,
 }
 
-impl Value {
-    fn read(raw: &str) -> Result<Self, &'static str> {
+impl UnquotedValue {
+    fn read(raw: &str) -> Result<Self, ValueFault> {
         let mut value = Self { text: String::with_capacity(raw.len()), dollars: Vec::new() };
         let (mut state, raw) = value.begin(raw);
         for c in raw.chars() {
             state = match (state, c) {
-                (State::Unquoted | State::Behind, '#') => {
-                    state = State::Behind;
+                (QuoteState::Unquoted | QuoteState::Behind, '#') => {
+                    state = QuoteState::Behind;
                     break;
                 }
-                (State::Unquoted | State::Behind, c) if is_php_space(c) => State::Behind,
-                (State::Behind, _) => {
-                    return Err("text behind its end (a value with spaces needs quotes)");
+                (QuoteState::Unquoted | QuoteState::Behind, c) if is_php_space(c) => {
+                    QuoteState::Behind
                 }
-                (State::SingleQuoted, '\'') | (State::DoubleQuoted, '"') => State::Behind,
-                (State::DoubleQuoted, '\\') => State::Escape,
-                (State::Escape, c) => {
-                    value.text.push(escaped(c).ok_or("a backslash that escapes nothing")?);
-                    State::DoubleQuoted
+                (QuoteState::Behind, _) => return Err(ValueFault::TextBehind),
+                (QuoteState::SingleQuoted, '\'') | (QuoteState::DoubleQuoted, '"') => {
+                    QuoteState::Behind
                 }
-                (state @ State::SingleQuoted, c) => {
+                (QuoteState::DoubleQuoted, '\\') => QuoteState::Escape,
+                (QuoteState::Escape, c) => {
+                    value.text.push(escaped(c).ok_or(ValueFault::Escape)?);
+                    QuoteState::DoubleQuoted
+                }
+                (state @ QuoteState::SingleQuoted, c) => {
                     value.text.push(c);
                     state
                 }
-                (state @ (State::Unquoted | State::DoubleQuoted), c) => {
+                (state @ (QuoteState::Unquoted | QuoteState::DoubleQuoted), c) => {
                     if c == '$' {
                         value.dollars.push(value.text.len());
                     }
@@ -265,25 +314,25 @@ impl Value {
             };
         }
         match state {
-            State::Unquoted | State::Behind => Ok(value),
-            State::SingleQuoted | State::DoubleQuoted | State::Escape => {
-                Err("a quote that never closes")
+            QuoteState::Unquoted | QuoteState::Behind => Ok(value),
+            QuoteState::SingleQuoted | QuoteState::DoubleQuoted | QuoteState::Escape => {
+                Err(ValueFault::Unclosed)
             }
         }
     }
 
     /// The state that the first character leads to, and what stands behind that. White space that
     /// `trim` has left there, of a form feed, belongs to the value.
-    fn begin<'a>(&mut self, raw: &'a str) -> (State, &'a str) {
+    fn begin<'a>(&mut self, raw: &'a str) -> (QuoteState, &'a str) {
         if let Some(rest) = raw.strip_prefix('\'') {
-            return (State::SingleQuoted, rest);
+            return (QuoteState::SingleQuoted, rest);
         }
         if let Some(rest) = raw.strip_prefix('"') {
-            return (State::DoubleQuoted, rest);
+            return (QuoteState::DoubleQuoted, rest);
         }
         let rest = raw.trim_start_matches([' ', '\t', '\x0B', '\x0C']);
         self.text.push_str(raw.strip_suffix(rest).unwrap_or_default());
-        (State::Unquoted, rest)
+        (QuoteState::Unquoted, rest)
     }
 
     /// Replaces references, from the last to the first as phpdotenv does: what a replacement

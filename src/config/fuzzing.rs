@@ -1,14 +1,13 @@
 //! Floor 6. The entry points of the configuration for the targets of `tests/fuzz`. Only builds with
-//! `--cfg fuzzing`, as of these targets, have this module.
+//! `--cfg fuzzing` have this module.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::dotenv::DotEnv;
-use super::file::File;
+use super::error::ConfigError;
+use super::load::{Config, load_text};
 use super::settings::ALL;
-use super::sources::Sources;
-use super::{Config, ConfigError, Environment, Flags, resolve};
+use super::sources::Environment;
 
 /// A `.env` as it was read.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,11 +33,9 @@ pub fn dotenv(bytes: &[u8], outer: &Environment) -> Result<Variables, (usize, St
 /// The configuration of a `ringwave.toml` of this text by itself.
 ///
 /// # Errors
-/// As [`load`](super::load).
+/// As [`load`](super::load()).
 pub fn toml(text: &str) -> Result<Config, ConfigError> {
-    let file = File::parse(Path::new("ringwave.toml"), text)?;
-    let (flags, environment) = (Flags::default(), Environment::new());
-    resolve(&Sources::of_file(&flags, &environment, file), false)
+    load_text(text)
 }
 
 /// The keys of all settings: `server.port`.

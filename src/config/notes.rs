@@ -1,21 +1,24 @@
-//! Floor 6. What an operator should hear although nothing is wrong: settings that have no effect,
-//! or another one than they seem to have.
+//! Floor 6. Notes for the operator on a configuration that can be served: settings that have no
+//! effect, or another one than they seem to have.
 
 use crate::apps::{App, Apps};
 use crate::front::Opening;
 use crate::front::address::Trusted;
 
-use super::apps::Plan;
-use super::form::{Form, Given, Switch};
-use super::server::{ListenAddr, ServerConfig, cores};
+use super::apps::AppPlan;
+use super::raw_value::RawValue;
+use super::server::{ServerConfig, cores};
 use super::settings::{self, ALL};
 use super::sources::Sources;
+use super::value_type::ValueType;
+use super::value_types::Switch;
+use super::values::ListenAddr;
 use super::{capacity, publishing, soketi, variables};
 
 /// All notes, one sentence or two each.
 pub(super) fn collect(
     sources: &Sources<'_>,
-    plan: &Plan,
+    plan: &AppPlan,
     server: &ServerConfig,
     apps: &Apps,
 ) -> Vec<String> {
@@ -29,14 +32,14 @@ pub(super) fn collect(
     notes.extend(idle_app_variables(sources, plan, apps));
     notes.extend(webhook_to_nowhere(sources, plan));
     notes.extend(one_address_for_all(server));
-    notes.extend(places_outdone(sources, server));
+    notes.extend(overridden_addresses(sources, server));
     notes.extend(events_past_requests(apps));
     notes.extend(variables::collect(sources));
     notes
 }
 
-fn public_development_app(plan: &Plan, server: &ServerConfig) -> Option<String> {
-    let public = server.listeners.iter().find(|place| !place.is_local())?;
+fn public_development_app(plan: &AppPlan, server: &ServerConfig) -> Option<String> {
+    let public = server.listeners.iter().find(|listener| !listener.is_local())?;
     plan.has_development().then(|| {
         format!(
             "The development app is served on {public}: its secret is public, so anyone who can \
@@ -46,8 +49,8 @@ fn public_development_app(plan: &Plan, server: &ServerConfig) -> Option<String> 
 }
 
 fn scaling(sources: &Sources<'_>) -> Option<String> {
-    let (given, source) = sources.variable("REVERB_SCALING_ENABLED")?;
-    let on = Switch::PhpTruthy.accept(&given).unwrap_or(true);
+    let (raw, source) = sources.variable("REVERB_SCALING_ENABLED")?;
+    let on = Switch::PhpTruthy.parse(&raw).unwrap_or(true);
     on.then(|| {
         format!(
             "Scaling over Redis is switched on ({source}; in Reverb any text but 0 and false is \
@@ -59,21 +62,21 @@ fn scaling(sources: &Sources<'_>) -> Option<String> {
 }
 
 fn server_name(sources: &Sources<'_>) -> Option<String> {
-    let (given, source) = sources.variable("REVERB_SERVER")?;
-    (given != Given::Text("reverb".into())).then(|| {
+    let (raw, source) = sources.variable("REVERB_SERVER")?;
+    (raw != RawValue::Text("reverb".into())).then(|| {
         format!("There is one server, named `reverb`: the other name has no effect ({source}).")
     })
 }
 
-fn rate_limiting_word(sources: &Sources<'_>, plan: &Plan) -> Option<String> {
+fn rate_limiting_word(sources: &Sources<'_>, plan: &AppPlan) -> Option<String> {
     let name = settings::RATE_LIMITING_ENABLED.declaration.env?;
-    let (given, source) = sources.variable(name)?;
-    (plan.uses_variables() && matches!(given, Given::Text(_))).then(|| {
-        format!("Rate limiting stays off, as in Reverb: {given} is not the word true ({source}).")
+    let (raw, source) = sources.variable(name)?;
+    (plan.uses_variables() && matches!(raw, RawValue::Text(_))).then(|| {
+        format!("Rate limiting stays off, as in Reverb: {raw} is not the word true ({source}).")
     })
 }
 
-fn idle_app_variables(sources: &Sources<'_>, plan: &Plan, apps: &Apps) -> Option<String> {
+fn idle_app_variables(sources: &Sources<'_>, plan: &AppPlan, apps: &Apps) -> Option<String> {
     if plan.uses_variables() {
         return None;
     }
@@ -93,7 +96,7 @@ fn idle_app_variables(sources: &Sources<'_>, plan: &Plan, apps: &Apps) -> Option
     })
 }
 
-fn webhook_to_nowhere(sources: &Sources<'_>, plan: &Plan) -> Option<String> {
+fn webhook_to_nowhere(sources: &Sources<'_>, plan: &AppPlan) -> Option<String> {
     let [url, events] =
         [settings::WEBHOOK_URL.declaration.env?, settings::WEBHOOK_EVENTS.declaration.env?];
     let (_, source) = sources.variable(events)?;
@@ -101,19 +104,19 @@ fn webhook_to_nowhere(sources: &Sources<'_>, plan: &Plan) -> Option<String> {
     idle.then(|| format!("{url} is not set, so there is no webhook to send events to ({source})."))
 }
 
-/// Behind a proxy that is not believed, all clients have its address, and the limits of one.
+/// Notes that all clients of a proxy share the limits of one address if the proxy is not believed.
 fn one_address_for_all(server: &ServerConfig) -> Option<String> {
     let limits = &server.address_limits;
     let limited = limits.connections.is_some() || limits.requests_per_second.is_some();
     let hidden = server.listeners.iter().find(|listener| {
-        let believed = server.trusted_proxies.iter().any(|trusted| match &listener.place {
+        let believed = server.trusted_proxies.iter().any(|trusted| match &listener.address {
             ListenAddr::Tcp(_) => matches!(trusted, Trusted::Network(_)),
             ListenAddr::Unix(_) => *trusted == Trusted::Unix,
         });
         listener.is_local() && listener.opening == Opening::Http && !believed
     })?;
     limited.then(|| {
-        let (what, remedy) = match &hidden.place {
+        let (what, remedy) = match &hidden.address {
             ListenAddr::Tcp(address) => ("count as one address", address.ip().to_string()),
             ListenAddr::Unix(_) => ("are not counted at all", "unix".to_owned()),
         };
@@ -124,21 +127,22 @@ fn one_address_for_all(server: &ServerConfig) -> Option<String> {
     })
 }
 
-/// `server.listen` takes the place of host and port, whichever of them was given last.
-fn places_outdone(sources: &Sources<'_>, server: &ServerConfig) -> Option<String> {
+/// Notes a host or port that has no effect because `server.listen` replaces both, whichever source
+/// it comes from.
+fn overridden_addresses(sources: &Sources<'_>, server: &ServerConfig) -> Option<String> {
     let (_, listen) = sources.of_server(&settings::LISTEN.declaration)?;
     let tcp = || {
-        server.listeners.iter().filter_map(|listener| match &listener.place {
+        server.listeners.iter().filter_map(|listener| match &listener.address {
             ListenAddr::Tcp(address) => Some(address),
             ListenAddr::Unix(_) => None,
         })
     };
-    let host = sources.of_server(&settings::HOST.declaration).filter(|(given, _)| {
-        let host = settings::HOST.form.accept(given).ok();
+    let host = sources.of_server(&settings::HOST.declaration).filter(|(raw, _)| {
+        let host = settings::HOST.value_type.parse(raw).ok();
         !tcp().any(|address| Some(address.ip()) == host)
     });
-    let port = sources.of_server(&settings::PORT.declaration).filter(|(given, _)| {
-        let port = settings::PORT.form.accept(given).ok();
+    let port = sources.of_server(&settings::PORT.declaration).filter(|(raw, _)| {
+        let port = settings::PORT.value_type.parse(raw).ok();
         !tcp().any(|address| Some(address.port()) == port)
     });
     let idle: Vec<_> = [host, port].into_iter().flatten().map(|(_, source)| source).collect();
@@ -154,7 +158,7 @@ fn places_outdone(sources: &Sources<'_>, server: &ServerConfig) -> Option<String
     })
 }
 
-/// An event that is larger than a request never arrives.
+/// Notes that an event which is larger than a request never arrives.
 fn events_past_requests(apps: &Apps) -> Option<String> {
     let past = |app: &App| {
         app.rules.limits.max_event_data.is_some_and(|data| data > app.rules.limits.max_request_size)

@@ -1,9 +1,8 @@
-//! Floor 6. Where the project publishes, and whether that can be this server.
+//! Floor 6. Notes on a project that publishes to an address at which this server cannot be.
 //!
-//! `REVERB_HOST`, `REVERB_PORT` and `REVERB_SCHEME` (or those of `PUSHER_`) tell the project and
-//! its pages where to go. A proxy usually listens there, so that nothing follows for this server. A
-//! note is due only where no proxy can be meant, and it never tells an operator to give up a port
-//! that a proxy may have.
+//! The project and its pages publish to `REVERB_HOST`, `REVERB_PORT` and `REVERB_SCHEME` (or those
+//! of `PUSHER_`). Usually a proxy listens there, and they say nothing about this server. A note is
+//! due only if no proxy can be meant, and it never advises to give up a port that a proxy may have.
 
 use std::net::IpAddr;
 
@@ -11,22 +10,22 @@ use crate::front::Opening;
 use crate::front::address::Trusted;
 
 use super::aliases::OF_PUSHER;
-use super::apps::Plan;
-use super::form::Given;
-use super::server::{ListenAddr, ServerConfig};
-use super::settings;
-use super::soketi;
+use super::apps::AppPlan;
+use super::raw_value::RawValue;
+use super::server::ServerConfig;
 use super::sources::Sources;
+use super::values::ListenAddr;
+use super::{settings, soketi};
 
 /// The ports of HTTP and HTTPS, where proxies listen.
 const PROXY_PORTS: [u16; 2] = [80, 443];
 
 /// All notes, one sentence or two each.
-pub(super) fn collect(sources: &Sources<'_>, plan: &Plan, server: &ServerConfig) -> Vec<String> {
+pub(super) fn collect(sources: &Sources<'_>, plan: &AppPlan, server: &ServerConfig) -> Vec<String> {
     // A project with soketi publishes by the same variables as one with hosted Pusher.
     let pusher = plan.uses_variables() && !sources.has_reverb_credential();
-    let target = Target::of(sources, PUSHER).filter(|_| pusher);
-    let target = target.or_else(|| Target::of(sources, REVERB));
+    let target = PublishTarget::of(sources, PUSHER).filter(|_| pusher);
+    let target = target.or_else(|| PublishTarget::of(sources, REVERB));
     let mut notes = Vec::new();
     notes.extend(app_of_pusher(sources, plan, target.as_ref()));
     notes.extend(app_of_soketi(sources, plan));
@@ -50,19 +49,19 @@ const REVERB: Family =
 const PUSHER: Family =
     Family { prefix: "PUSHER", host: "PUSHER_HOST", port: "PUSHER_PORT", scheme: "PUSHER_SCHEME" };
 
-/// The place that the project publishes to.
-struct Target {
+/// The address that the project publishes to.
+struct PublishTarget {
     family: Family,
     host: String,
     port: Option<u16>,
     scheme: Option<String>,
 }
 
-impl Target {
+impl PublishTarget {
     /// `None` without a host.
     fn of(sources: &Sources<'_>, family: Family) -> Option<Self> {
-        let text = |name| match sources.given(name) {
-            Some(Given::Text(text)) => Some(text),
+        let text = |name| match sources.raw(name) {
+            Some(RawValue::Text(text)) => Some(text),
             _ => None,
         };
         Some(Self {
@@ -113,7 +112,7 @@ impl Target {
     }
 }
 
-/// Every process of this host can reach these; `localhost` may be either family.
+/// A host that only this host reaches; `localhost` may be either family.
 #[derive(Clone, Copy)]
 enum Loopback {
     Localhost,
@@ -142,7 +141,7 @@ fn reaches(to: Loopback, ip: IpAddr) -> bool {
 }
 
 fn tcp(server: &ServerConfig) -> impl Iterator<Item = (IpAddr, u16)> {
-    server.listeners.iter().filter_map(|listener| match &listener.place {
+    server.listeners.iter().filter_map(|listener| match &listener.address {
         ListenAddr::Tcp(address) => Some((address.ip(), address.port())),
         ListenAddr::Unix(_) => None,
     })
@@ -152,26 +151,30 @@ fn shown(ip: IpAddr, port: u16) -> String {
     if ip.is_unspecified() { port.to_string() } else { format!("{ip}:{port}") }
 }
 
-/// Whether the settings themselves speak of a proxy that clients come through.
+/// Whether the settings say that clients come through a proxy.
 fn is_behind_proxy(server: &ServerConfig) -> bool {
     let network = |trusted: &Trusted| matches!(trusted, Trusted::Network(_));
     server.trusted_proxies.iter().any(network)
         || server.listeners.iter().any(|listener| listener.opening == Opening::ProxyHeader)
 }
 
-fn app_of_pusher(sources: &Sources<'_>, plan: &Plan, target: Option<&Target>) -> Option<String> {
+fn app_of_pusher(
+    sources: &Sources<'_>,
+    plan: &AppPlan,
+    target: Option<&PublishTarget>,
+) -> Option<String> {
     let [id, key, secret] = OF_PUSHER.each_ref().map(|alias| alias.name);
-    let (given, source) = sources.variable(id)?;
+    let (raw, source) = sources.variable(id)?;
     if !sources.speaks_pusher() {
-        let is_half = sources.given(key).is_none() || sources.given(secret).is_none();
+        let is_half = sources.raw(key).is_none() || sources.raw(secret).is_none();
         return (plan.has_development() && is_half).then(|| {
             format!("The app of {id} is not served: {key} and {secret} have to be set too.")
         });
     }
     let publishes = match target {
-        Some(Target { host, .. }) if host.ends_with(".pusher.com") => hosted(),
+        Some(PublishTarget { host, .. }) if host.ends_with(".pusher.com") => hosted(),
         None => hosted(),
-        Some(Target { host, port, scheme, .. }) => format!(
+        Some(PublishTarget { host, port, scheme, .. }) => format!(
             "Your app publishes to {}://{}:{} (PUSHER_SCHEME, PUSHER_HOST, PUSHER_PORT).",
             scheme.as_deref().unwrap_or("https").escape_debug(),
             host.escape_debug(),
@@ -182,7 +185,7 @@ fn app_of_pusher(sources: &Sources<'_>, plan: &Plan, target: Option<&Target>) ->
         format!(
             "No REVERB_APP_ID is set: the app {} of {id}, {key} and {secret} is served ({source}). \
              {publishes}",
-            given.as_text().escape_debug()
+            raw.as_text().escape_debug()
         )
     })
 }
@@ -194,7 +197,7 @@ fn hosted() -> String {
 }
 
 /// The app of soketi's variables, and the port on which its clients look for it.
-fn app_of_soketi(sources: &Sources<'_>, plan: &Plan) -> Option<String> {
+fn app_of_soketi(sources: &Sources<'_>, plan: &AppPlan) -> Option<String> {
     let declaration = &settings::APP_ID.declaration;
     let (id, source) = sources.declared(declaration).filter(|_| plan.uses_variables())?;
     let of_soketi = source.variable().is_some_and(|name| name.starts_with(soketi::PREFIX));

@@ -1,54 +1,61 @@
 //! Floor 6. Takes settings out of the sources: the strongest source that has a value decides, the
-//! form of the setting says whether the value will do, and what was taken is written down for
-//! `ringwave check`.
+//! value type of the setting parses it, and the value is recorded for `ringwave check`.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::form::{Form, Given, Offender};
-use super::settings::{Declaration, Setting, TakesEffect};
+use super::error::{ConfigError, RejectedSetting};
+use super::raw_value::{RawValue, WITHHELD};
+use super::setting::{Declaration, Setting};
 use super::soketi;
-use super::sources::{Source, Sources};
-use super::{ConfigError, WITHHELD};
+use super::sources::Sources;
+use super::value_source::ValueSource;
+use super::value_type::ValueType;
 
-/// One value of the configuration, with where it came from.
+/// One value of the configuration, with its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// `server.port`, `apps[0].ping_interval`.
     pub key: String,
     /// As an operator would write it; secrets are withheld.
     pub value: String,
-    /// Where it came from.
-    pub source: Source,
-    /// The part of the configuration that it describes.
-    pub(super) subject: Subject,
-    /// The key of its declaration: `server.port`, `app.ping_interval`.
-    pub(super) setting: &'static str,
-    /// Whether a reload puts a new value in force.
-    pub(super) takes_effect: TakesEffect,
+    /// The source that it comes from.
+    pub source: ValueSource,
+    /// The part of the configuration that it belongs to.
+    pub(super) owner: SettingOwner,
+    /// The declaration of its setting.
+    pub(super) declaration: &'static Declaration,
     /// Differs when the value does, also where the value is withheld.
     pub(super) fingerprint: Fingerprint,
 }
 
-/// The part of the configuration that a value describes: apps and webhooks by their places in it.
+impl Resolved {
+    /// Whether it is a value of this setting.
+    pub(super) fn is_of<T>(&self, setting: &Setting<T>) -> bool {
+        self.declaration.key == setting.declaration.key
+    }
+}
+
+/// The part of the configuration that a value belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(super) enum SettingOwner {
     /// The server.
     Server,
-    /// The app at this place.
+    /// The app at this position.
     App(usize),
-    /// The webhook at this place among those of the app at that place.
+    /// The webhook at this position among those of the app at that position.
     Webhook { app: usize, webhook: usize },
 }
 
-/// Stands for a value that may be a secret. Never printed: a short secret could be guessed from it.
+/// A digest that stands for a value. It is never printed, because the value may be a secret, and a
+/// short one could be guessed from it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    fn of(whole: &str) -> Self {
-        Self(Sha256::digest(whole).into())
+    fn of(canonical: &str) -> Self {
+        Self(Sha256::digest(canonical).into())
     }
 }
 
@@ -58,7 +65,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// Which part of the sources describes what is being read.
+/// The part of the configuration that is being read, and the part of the sources that describes it.
 #[derive(Clone, Copy)]
 pub(super) enum Section {
     /// The server.
@@ -69,21 +76,21 @@ pub(super) enum Section {
     Webhook(AppSources, WebhookSource),
 }
 
-/// Where the settings of one app come from.
+/// The parts of the sources that describe one app.
 #[derive(Clone, Copy)]
 pub(super) struct AppSources {
-    /// Its place in the list of apps.
+    /// Its position in the list of apps.
     pub(super) position: usize,
-    /// It is described by the `REVERB_APP_*` and `RINGWAVE_APP_*` variables.
+    /// Whether the `REVERB_APP_*` and `RINGWAVE_APP_*` variables describe it.
     pub(super) variables: bool,
-    /// Its entry in `[[apps]]`.
+    /// Its entry in `[[apps]]`, if it has one.
     pub(super) entry: Option<usize>,
 }
 
-/// Where the settings of one webhook come from.
+/// The part of the sources that describes one webhook.
 #[derive(Clone, Copy)]
 pub(super) struct WebhookSource {
-    /// Its place among the webhooks of its app.
+    /// Its position among the webhooks of its app.
     pub(super) position: usize,
     /// The part of the sources that describes it.
     pub(super) entry: WebhookEntry,
@@ -100,15 +107,17 @@ pub(super) enum WebhookEntry {
     Soketi(usize),
 }
 
-/// See the module.
-pub(super) struct Reader<'a> {
+/// Reads settings one by one. [`enter`](Self::enter) turns to the server, an app or a webhook;
+/// until the next call the settings are taken from the sources that describe it.
+pub(super) struct SettingsReader<'a> {
     sources: &'a Sources<'a>,
-    soketi_webhooks: Option<(soketi::Webhooks, Source)>,
+    soketi_webhooks: Option<(soketi::SoketiWebhooks, ValueSource)>,
     section: Section,
+    /// The values that were taken so far.
     resolved: Vec<Resolved>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SettingsReader<'a> {
     pub(super) fn new(sources: &'a Sources<'a>) -> Self {
         let soketi_webhooks = sources.soketi_webhooks();
         Self { sources, soketi_webhooks, section: Section::Server, resolved: Vec::new() }
@@ -119,41 +128,43 @@ impl<'a> Reader<'a> {
         self.section = section;
     }
 
-    /// The value of a setting: given, or the declared default.
-    pub(super) fn take<F: Form>(&mut self, setting: &Setting<F>) -> Result<F::Value, ConfigError> {
-        let (given, source) = self
+    /// Takes the value of a setting: from the sources, or the declared default.
+    pub(super) fn take<T: ValueType>(
+        &mut self,
+        setting: &'static Setting<T>,
+    ) -> Result<T::Value, ConfigError> {
+        let (raw, source) = self
             .find(&setting.declaration)
-            .unwrap_or_else(|| (default_of(&setting.declaration), Source::Default));
-        self.accept(setting, &given, source)
+            .unwrap_or_else(|| (default_of(&setting.declaration), ValueSource::Default));
+        self.parse(setting, &raw, source)
     }
 
-    /// The value of a setting whose default depends on the host or on other settings.
-    pub(super) fn take_or<F: Form>(
+    /// Takes the value of a setting whose default depends on the host or on other settings.
+    pub(super) fn take_or<T: ValueType>(
         &mut self,
-        setting: &Setting<F>,
-        default: F::Value,
-    ) -> Result<F::Value, ConfigError> {
+        setting: &'static Setting<T>,
+        default: T::Value,
+    ) -> Result<T::Value, ConfigError> {
         match self.find(&setting.declaration) {
-            Some((given, source)) => self.accept(setting, &given, source),
+            Some((raw, source)) => self.parse(setting, &raw, source),
             None => {
-                self.write_down(setting, &default, Source::Default);
+                self.record(setting, &default, ValueSource::Default);
                 Ok(default)
             }
         }
     }
 
-    /// The value of a setting that has no default.
-    pub(super) fn take_required<F: Form>(
+    /// Takes the value of a setting that has no default.
+    pub(super) fn take_required<T: ValueType>(
         &mut self,
-        setting: &Setting<F>,
-    ) -> Result<F::Value, ConfigError> {
+        setting: &'static Setting<T>,
+    ) -> Result<T::Value, ConfigError> {
         match self.find(&setting.declaration) {
-            Some((given, source)) => self.accept(setting, &given, source),
-            None => Err(ConfigError(format!(
-                "{} is missing in ringwave.toml: it takes {}",
-                self.key(&setting.declaration),
-                setting.form.accepted(),
-            ))),
+            Some((raw, source)) => self.parse(setting, &raw, source),
+            None => Err(ConfigError::Missing {
+                key: self.key(&setting.declaration),
+                expected: setting.value_type.expected(),
+            }),
         }
     }
 
@@ -166,11 +177,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether a variable gives this setting.
-    pub(super) fn has_variable<F>(&self, setting: &Setting<F>) -> bool {
+    pub(super) fn has_variable<T>(&self, setting: &'static Setting<T>) -> bool {
         setting.declaration.env.is_some_and(|name| self.sources.variable(name).is_some())
     }
 
-    /// How many `[[apps.webhooks]]` an entry of `[[apps]]` has.
+    /// The number of `[[apps.webhooks]]` of an entry of `[[apps]]`.
     pub(super) fn webhook_entries(&self, app: usize) -> usize {
         self.sources.toml_webhooks_len(app)
     }
@@ -185,7 +196,7 @@ impl<'a> Reader<'a> {
         self.resolved
     }
 
-    fn find(&self, declaration: &Declaration) -> Option<(Given, Source)> {
+    fn find(&self, declaration: &Declaration) -> Option<(RawValue, ValueSource)> {
         let key = declaration.key;
         let variable = || self.sources.declared(declaration);
         match self.section {
@@ -208,44 +219,50 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn accept<F: Form>(
+    fn parse<T: ValueType>(
         &mut self,
-        setting: &Setting<F>,
-        given: &Given,
-        source: Source,
-    ) -> Result<F::Value, ConfigError> {
-        let value = setting.form.accept(given).map_err(|Offender(text)| {
-            let explained = literal_explained(given);
-            let text = if F::SECRET { WITHHELD } else { &text };
-            ConfigError(format!(
-                "{} cannot be {text} ({source}): it takes {}{explained}",
-                self.key(&setting.declaration),
-                setting.form.accepted(),
-            ))
-        })?;
-        self.write_down(setting, &value, source);
+        setting: &'static Setting<T>,
+        raw: &RawValue,
+        source: ValueSource,
+    ) -> Result<T::Value, ConfigError> {
+        let value = match setting.value_type.parse(raw) {
+            Ok(value) => value,
+            Err(rejected) => {
+                return Err(ConfigError::Rejected(Box::new(RejectedSetting {
+                    key: self.key(&setting.declaration),
+                    value: if T::SECRET { WITHHELD.to_owned() } else { rejected.to_string() },
+                    source,
+                    expected: setting.value_type.expected(),
+                    has_reference: has_reference(raw),
+                })));
+            }
+        };
+        self.record(setting, &value, source);
         Ok(value)
     }
 
-    fn write_down<F: Form>(&mut self, setting: &Setting<F>, value: &F::Value, source: Source) {
-        let Declaration { key: name, takes_effect, .. } = setting.declaration;
+    fn record<T: ValueType>(
+        &mut self,
+        setting: &'static Setting<T>,
+        value: &T::Value,
+        source: ValueSource,
+    ) {
         self.resolved.push(Resolved {
             key: self.key(&setting.declaration),
-            value: setting.form.show(value),
+            value: setting.value_type.display(value),
             source,
-            subject: self.subject(),
-            setting: name,
-            takes_effect,
-            fingerprint: Fingerprint::of(&setting.form.whole(value)),
+            owner: self.owner(),
+            declaration: &setting.declaration,
+            fingerprint: Fingerprint::of(&setting.value_type.canonical(value)),
         });
     }
 
-    const fn subject(&self) -> Subject {
+    const fn owner(&self) -> SettingOwner {
         match self.section {
-            Section::Server => Subject::Server,
-            Section::App(app) => Subject::App(app.position),
+            Section::Server => SettingOwner::Server,
+            Section::App(app) => SettingOwner::App(app.position),
             Section::Webhook(app, webhook) => {
-                Subject::Webhook { app: app.position, webhook: webhook.position }
+                SettingOwner::Webhook { app: app.position, webhook: webhook.position }
             }
         }
     }
@@ -262,22 +279,16 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A hint for a value that was meant for a shell.
-fn literal_explained(given: &Given) -> &'static str {
-    match given {
-        Given::Text(text) if text.contains("${") => {
-            "; `${NAME}` of an unknown variable, and `${NAME:-default}` of any, are literal text in \
-             Laravel's .env: write the value itself"
-        }
-        _ => "",
-    }
+/// Whether a value was meant for a shell.
+fn has_reference(raw: &RawValue) -> bool {
+    matches!(raw, RawValue::Text(text) if text.contains("${"))
 }
 
 /// The declared default, in the way a variable would give it.
-fn default_of(declaration: &Declaration) -> Given {
+fn default_of(declaration: &Declaration) -> RawValue {
     match declaration.default {
-        "true" => Given::Truth(true),
-        "false" => Given::Truth(false),
-        text => Given::Text(text.to_owned()),
+        "true" => RawValue::Bool(true),
+        "false" => RawValue::Bool(false),
+        text => RawValue::Text(text.to_owned()),
     }
 }

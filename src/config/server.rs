@@ -1,108 +1,24 @@
 //! Floor 6. The settings of the server as the rest of the program takes them.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use crate::front::AddressLimits;
 use crate::front::address::TrustedProxies;
-use crate::front::{AddressLimits, Opening};
 
-use super::ConfigError;
-use super::access::{Account, SocketAccess};
-use super::reader::Reader;
+use super::error::ConfigError;
+use super::reader::SettingsReader;
 use super::settings;
+use super::value_types::Account;
+use super::values::{ListenAddr, ListenerConfig, LogFormat, MemoryLimit, SocketAccess};
 
-/// An address to listen on, and the protocol that is spoken there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// The address.
-    pub place: ListenAddr,
-    /// The protocol that connections begin with.
-    pub opening: Opening,
-}
-
-impl Listener {
-    /// Whether only processes of this host can connect.
-    #[must_use]
-    pub fn is_local(&self) -> bool {
-        self.place.is_local()
-    }
-}
-
-impl From<ListenAddr> for Listener {
-    /// One that speaks HTTP.
-    fn from(place: ListenAddr) -> Self {
-        Self { place, opening: Opening::Http }
-    }
-}
-
-impl fmt::Display for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.place.fmt(f)?;
-        match self.opening {
-            Opening::Http => Ok(()),
-            Opening::ProxyHeader => f.write_str(" (PROXY protocol)"),
-        }
-    }
-}
-
-/// An address to listen on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenAddr {
-    /// A TCP address and port.
-    Tcp(SocketAddr),
-    /// A socket in the file system.
-    Unix(PathBuf),
-}
-
-impl ListenAddr {
-    /// Whether only processes of this host can connect.
-    #[must_use]
-    pub fn is_local(&self) -> bool {
-        match self {
-            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
-            Self::Unix(_) => true,
-        }
-    }
-}
-
-impl fmt::Display for ListenAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-        }
-    }
-}
-
-/// The form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// How much memory the process may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemoryLimit {
-    /// The limit of its control group, which counts all processes of the group. Without such a
-    /// limit, the memory of the host.
-    OfHost,
-    /// This many bytes, of its own memory alone.
-    Bytes(u64),
-    /// No limit: the memory in use is not watched.
-    None,
-}
-
-/// The settings of the server. Times that are zero and sizes are as the operator gave them.
+/// The settings of the server, as the operator gave them: zero is a time of zero, not "none".
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Where to listen; never empty.
-    pub listeners: Vec<Listener>,
+    /// The addresses to listen on; never empty.
+    pub listeners: Vec<ListenerConfig>,
     /// The permissions and owners of the unix sockets among them.
     pub socket_access: SocketAccess,
     /// Prefix of all paths: empty, or `/` and segments without a `/` at the end.
@@ -113,7 +29,7 @@ pub struct ServerConfig {
     pub shards: usize,
     /// Log connections, subscriptions and messages.
     pub debug: bool,
-    /// Form of the log.
+    /// Format of the log.
     pub log_format: LogFormat,
     /// Bytes that may wait for one connection.
     pub backlog_per_connection: usize,
@@ -135,7 +51,7 @@ pub struct ServerConfig {
     pub trusted_proxies: TrustedProxies,
     /// The limits of each client address.
     pub address_limits: AddressLimits,
-    /// How much memory the process may take.
+    /// The memory that the process may take.
     pub memory_limit: MemoryLimit,
     /// Bytes of events that may wait for one endpoint.
     pub webhook_queue: usize,
@@ -144,24 +60,50 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// The settings in force after a server that has these ones reads `next`: it takes from `next`
-    /// exactly those that are declared to change by a reload. `server.max_request_size` is missing
-    /// here, because each app has it among its limits.
+    /// The settings in force after a server that has these ones reads `next`: the declaration of
+    /// each setting says whether its new value is taken. `server.max_request_size` is missing here,
+    /// because each app has it among its limits.
     #[must_use]
     pub fn followed_by(&self, next: &Self) -> Self {
+        macro_rules! in_force {
+            ($setting:ident, $($field:ident).+) => {
+                settings::$setting.in_force(&self.$($field).+, &next.$($field).+)
+            };
+        }
         Self {
-            path: next.path.clone(),
-            hostname: next.hostname.clone(),
-            debug: next.debug,
-            backlog_per_connection: next.backlog_per_connection,
-            backlog_per_shard: next.backlog_per_shard,
-            shutdown_window: next.shutdown_window,
-            header_timeout: next.header_timeout,
-            trusted_proxies: next.trusted_proxies.clone(),
-            address_limits: next.address_limits,
-            memory_limit: next.memory_limit,
-            webhook_queue: next.webhook_queue,
-            ..self.clone()
+            // server.host and server.port decide it too, and are declared alike.
+            listeners: in_force!(LISTEN, listeners),
+            socket_access: SocketAccess {
+                mode: in_force!(SOCKET_MODE, socket_access.mode),
+                owner: in_force!(SOCKET_OWNER, socket_access.owner),
+                group: in_force!(SOCKET_GROUP, socket_access.group),
+            },
+            path: in_force!(PATH, path),
+            hostname: in_force!(HOSTNAME, hostname),
+            shards: in_force!(SHARDS, shards),
+            debug: in_force!(DEBUG, debug),
+            log_format: in_force!(LOG_FORMAT, log_format),
+            backlog_per_connection: in_force!(BACKLOG_PER_CONNECTION, backlog_per_connection),
+            backlog_per_shard: in_force!(BACKLOG_PER_SHARD, backlog_per_shard),
+            send_buffer: in_force!(SEND_BUFFER, send_buffer),
+            shutdown_window: in_force!(SHUTDOWN_WINDOW, shutdown_window),
+            max_connections_per_shard: in_force!(
+                MAX_CONNECTIONS_PER_SHARD,
+                max_connections_per_shard
+            ),
+            max_http_connections: in_force!(MAX_HTTP_CONNECTIONS, max_http_connections),
+            header_timeout: in_force!(HEADER_TIMEOUT, header_timeout),
+            trusted_proxies: in_force!(TRUSTED_PROXIES, trusted_proxies),
+            address_limits: AddressLimits {
+                connections: in_force!(MAX_CONNECTIONS_PER_ADDRESS, address_limits.connections),
+                requests_per_second: in_force!(
+                    MAX_REQUESTS_PER_ADDRESS,
+                    address_limits.requests_per_second
+                ),
+            },
+            memory_limit: in_force!(MEMORY_LIMIT, memory_limit),
+            webhook_queue: in_force!(WEBHOOK_QUEUE, webhook_queue),
+            webhook_spool: in_force!(WEBHOOK_SPOOL, webhook_spool),
         }
     }
 
@@ -169,9 +111,9 @@ impl ServerConfig {
     /// `Starting server on 0.0.0.0:8081/ws (localhost)`.
     #[must_use]
     pub fn starting_line(&self) -> String {
-        let places: Vec<_> = self.listeners.iter().map(|place| self.shown(place)).collect();
-        let mut line = format!("Starting server on {}", places.join(", "));
-        let bare_host = |listener: &Listener| match &listener.place {
+        let listeners: Vec<_> = self.listeners.iter().map(|it| self.shown(it)).collect();
+        let mut line = format!("Starting server on {}", listeners.join(", "));
+        let bare_host = |listener: &ListenerConfig| match &listener.address {
             ListenAddr::Tcp(address) => address.ip().to_string() == self.hostname,
             ListenAddr::Unix(_) => false,
         };
@@ -181,17 +123,20 @@ impl ServerConfig {
         line
     }
 
-    fn shown(&self, listener: &Listener) -> String {
-        match &listener.place {
-            place @ ListenAddr::Tcp(_) => format!("{place}{}", self.path),
-            place @ ListenAddr::Unix(_) => place.to_string(),
+    fn shown(&self, listener: &ListenerConfig) -> String {
+        match &listener.address {
+            address @ ListenAddr::Tcp(_) => format!("{address}{}", self.path),
+            address @ ListenAddr::Unix(_) => address.to_string(),
         }
     }
 }
 
-/// Takes the settings of the server. `any_host` says whether to listen on all addresses when no
-/// host is given.
-pub(super) fn read(reader: &mut Reader<'_>, any_host: bool) -> Result<ServerConfig, ConfigError> {
+/// Takes the settings of the server. Without a host it listens on all addresses if `any_host`, else
+/// on loopback.
+pub(super) fn read(
+    reader: &mut SettingsReader<'_>,
+    any_host: bool,
+) -> Result<ServerConfig, ConfigError> {
     let default_host = if any_host { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
     let host = reader.take_or(&settings::HOST, IpAddr::V4(default_host))?;
     let port = reader.take(&settings::PORT)?;
@@ -235,7 +180,7 @@ pub(super) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn socket_access(reader: &mut Reader<'_>) -> Result<SocketAccess, ConfigError> {
+fn socket_access(reader: &mut SettingsReader<'_>) -> Result<SocketAccess, ConfigError> {
     let id = |account: Option<Account>| account.map(|account| account.id);
     Ok(SocketAccess {
         mode: reader.take(&settings::SOCKET_MODE)?,
@@ -244,11 +189,10 @@ fn socket_access(reader: &mut Reader<'_>) -> Result<SocketAccess, ConfigError> {
     })
 }
 
-/// With `SO_REUSEPORT` a second socket on the same address would not even fail.
-fn reject_twice(listeners: &[Listener]) -> Result<(), ConfigError> {
-    let places: Vec<_> = listeners.iter().map(|listener| &listener.place).collect();
-    let twice = places.iter().enumerate().find(|&(i, place)| places[..i].contains(place));
-    twice.map_or(Ok(()), |(_, place)| {
-        Err(ConfigError(format!("server.listen names {place} twice: each place once will do")))
-    })
+/// Refuses an address that is listed twice: with `SO_REUSEPORT` the second socket would not fail,
+/// and take half of the connections.
+fn reject_twice(listeners: &[ListenerConfig]) -> Result<(), ConfigError> {
+    let addresses: Vec<_> = listeners.iter().map(|listener| &listener.address).collect();
+    let twice = addresses.iter().enumerate().find(|&(i, address)| addresses[..i].contains(address));
+    twice.map_or(Ok(()), |(_, &address)| Err(ConfigError::DuplicateListener(address.clone())))
 }

@@ -1,102 +1,20 @@
 //! Floor 6. Every setting, declared once: its key in `ringwave.toml`, its variable, its flag, its
-//! default, what it accepts and what it means. Reading the sources, the texts of `--help`, the
-//! output of `ringwave check` and the table of the README all derive from this file.
+//! default, the values that it takes, whether a reload changes it, and its meaning. The sources,
+//! the command line with its `--help`, the output of `ringwave check`, reloads and the table of the
+//! README all derive from this file.
 //!
 //! The names and defaults that Reverb has are Reverb's (its `config/reverb.php`), except where its
 //! users ask for more; such a line says so.
 
 use crate::protocol::rules::ClientEvents;
 
-use super::access::{FileMode, GroupName, UserName};
-use super::form::{
-    Choice, Form, Given, Host, Identifier, Listeners, Or, OriginPatterns, Proxies, Seconds,
-    SecretText, Switch, Text, UrlPath, Whole,
+use super::setting::{Declaration, Declared, Setting, TakesEffect};
+use super::value_types::{
+    AnyText, Choice, DirectoryPath, EventNames, FileMode, GroupName, HeaderLines, HostAddress,
+    Identifier, KeyPairs, ListenAddresses, Or, OriginPatterns, Proxies, Seconds, SecretText,
+    Switch, UrlPath, UserName, WebhookUrl, Whole,
 };
-use super::keys::KeyPairs;
-use super::server::LogFormat;
-use super::webhooks::{Directory, EventNames, HeaderLines, WebhookUrl};
-
-/// The names, the default and the meaning of a setting.
-pub(crate) struct Declaration {
-    /// `server.port`: table and key of `ringwave.toml`. Keys of `app` also stand in `[[apps]]`.
-    pub(crate) key: &'static str,
-    /// The environment variable, in the process environment or in `.env`.
-    pub(crate) env: Option<&'static str>,
-    /// The flag of `ringwave start` and `ringwave check`.
-    pub(crate) flag: Option<&'static str>,
-    /// The default as an operator would write it; in brackets where it depends on the host.
-    pub(crate) default: &'static str,
-    /// Whether a reload puts a new value in force.
-    pub(crate) takes_effect: TakesEffect,
-    /// One sentence.
-    pub(crate) doc: &'static str,
-}
-
-/// The step that puts a new value of a setting in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TakesEffect {
-    /// A reload. The server's are taken over by [`ServerConfig::followed_by`], those of apps with
-    /// the apps.
-    ///
-    /// [`ServerConfig::followed_by`]: super::ServerConfig::followed_by
-    OnReload,
-    /// A restart: until then the value that the process was started with is in force.
-    OnRestart,
-}
-
-impl TakesEffect {
-    /// The word of the README's table.
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::OnReload => "reload",
-            Self::OnRestart => "restart",
-        }
-    }
-}
-
-/// A setting whose values are of the form `F`.
-pub(super) struct Setting<F> {
-    pub(super) declaration: Declaration,
-    pub(super) form: F,
-}
-
-/// A setting of any form, as the listings need it.
-pub(super) trait Declared: Sync {
-    fn declaration(&self) -> &Declaration;
-    fn accepted(&self) -> String;
-    fn accepts(&self, given: &Given) -> bool;
-}
-
-impl<F: Form> Declared for Setting<F> {
-    fn declaration(&self) -> &Declaration {
-        &self.declaration
-    }
-
-    fn accepted(&self) -> String {
-        self.form.accepted()
-    }
-
-    fn accepts(&self, given: &Given) -> bool {
-        self.form.accept(given).is_ok()
-    }
-}
-
-/// The text of `--help` for a flag: what it means, its default and the variable that it overrides.
-pub(crate) fn help(flag: &str) -> String {
-    let declarations = ALL.iter().map(|setting| setting.declaration());
-    declarations.filter(|declaration| declaration.flag == Some(flag)).map(help_text).collect()
-}
-
-fn help_text(declaration: &Declaration) -> String {
-    let mut text = declaration.doc.to_owned();
-    if !declaration.default.is_empty() {
-        text.push_str(&format!(" [default: {}]", declaration.default.trim_matches(['(', ')'])));
-    }
-    if let Some(env) = declaration.env {
-        text.push_str(&format!(" [env: {env}]"));
-    }
-    text
-}
+use super::values::LogFormat;
 
 /// Id, key and secret: they make an app of variables.
 pub(super) static CREDENTIALS: [&Declaration; 3] =
@@ -107,14 +25,20 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 const DAY: u64 = 86_400;
 
-const fn optional<T>(form: Whole<T>) -> Or<Whole<T>> {
-    Or { word: "none", form }
+/// A value, or `none`.
+const fn or_none<T>(value_type: T) -> Or<T> {
+    Or { word: "none", value_type }
+}
+
+/// A value, or `auto`.
+const fn or_auto<T>(value_type: T) -> Or<T> {
+    Or { word: "auto", value_type }
 }
 
 macro_rules! settings {
     ($(
         #[doc = $doc:literal]
-        $name:ident: $type:ty = $form:expr, $key:literal, default $default:literal
+        $name:ident: $type:ty = $value_type:expr, $key:literal, default $default:literal
             $(, env $env:literal)? $(, flag $flag:literal)? $(, takes_effect $when:ident)?;
     )+) => {
         $(
@@ -128,7 +52,7 @@ macro_rules! settings {
                     takes_effect: takes_effect($key, &[$(TakesEffect::$when)?]),
                     doc: $doc.trim_ascii(),
                 },
-                form: $form,
+                value_type: $value_type,
             };
         )+
 
@@ -141,8 +65,8 @@ const fn first(names: &[&'static str]) -> Option<&'static str> {
     if names.is_empty() { None } else { Some(names[0]) }
 }
 
-/// As declared. Without a word a setting of the server needs a restart, which is told at a reload,
-/// and any other is an app's: a reload replaces apps as a whole.
+/// The step that is declared. Without one a setting of the server takes effect on a restart, and a
+/// setting of an app on a reload, because a reload replaces apps as a whole.
 const fn takes_effect(key: &str, declared: &[TakesEffect]) -> TakesEffect {
     if !declared.is_empty() {
         return declared[0];
@@ -155,7 +79,7 @@ const fn takes_effect(key: &str, declared: &[TakesEffect]) -> TakesEffect {
 
 settings! {
     /// Address to listen on.
-    HOST: Host = Host, "server.host",
+    HOST: HostAddress = HostAddress, "server.host",
         default "(0.0.0.0; 127.0.0.1 with the development app)",
         env "REVERB_SERVER_HOST", flag "--host";
     /// Port to listen on; `REVERB_PORT` is where the app publishes and is not read for this.
@@ -164,20 +88,20 @@ settings! {
     /// Prefix of all paths: `/ws` serves `/ws/app/KEY`, `/ws/apps/ID/...` and `/ws/up`.
     PATH: UrlPath = UrlPath, "server.path",
         default "", env "REVERB_SERVER_PATH", flag "--path", takes_effect OnReload;
-    /// Name that clients use for this server; shown at the start, nothing else.
-    HOSTNAME: Text = Text, "server.hostname",
+    /// Name that clients use for this server; it is only shown at the start.
+    HOSTNAME: AnyText = AnyText, "server.hostname",
         default "", env "REVERB_HOST", flag "--hostname", takes_effect OnReload;
-    /// Places to listen on instead of host and port; as a flag it may be repeated.
-    LISTEN: Listeners = Listeners, "server.listen",
+    /// Addresses to listen on instead of host and port; as a flag it may be repeated.
+    LISTEN: ListenAddresses = ListenAddresses, "server.listen",
         default "", env "RINGWAVE_LISTEN", flag "--listen";
-    /// Permissions of unix sockets: whoever may connect is believed about addresses of clients.
+    /// Permissions of unix sockets; a process that may connect is believed about client addresses.
     SOCKET_MODE: FileMode = FileMode, "server.socket_mode",
         default "0660", env "RINGWAVE_SOCKET_MODE";
     /// User that unix sockets belong to; `none` is the one that runs the server.
-    SOCKET_OWNER: Or<UserName> = Or { word: "none", form: UserName }, "server.socket_owner",
+    SOCKET_OWNER: Or<UserName> = or_none(UserName), "server.socket_owner",
         default "none", env "RINGWAVE_SOCKET_OWNER";
     /// Group that unix sockets belong to, such as nginx's `www-data`; `none` is the server's own.
-    SOCKET_GROUP: Or<GroupName> = Or { word: "none", form: GroupName }, "server.socket_group",
+    SOCKET_GROUP: Or<GroupName> = or_none(GroupName), "server.socket_group",
         default "none", env "RINGWAVE_SOCKET_GROUP";
     /// Threads that serve connections, each with its own share of them.
     SHARDS: Whole<usize> = Whole::count(1, 1024), "server.shards",
@@ -185,7 +109,7 @@ settings! {
     /// Log connections, subscriptions and messages.
     DEBUG: Switch = Switch::Plain, "server.debug",
         default "false", env "RINGWAVE_DEBUG", flag "--debug", takes_effect OnReload;
-    /// Form of the log.
+    /// Format of the log.
     LOG_FORMAT: Choice<LogFormat> =
         Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]), "server.log_format",
         default "text", env "RINGWAVE_LOG_FORMAT", flag "--log-format";
@@ -200,15 +124,15 @@ settings! {
     BACKLOG_PER_SHARD: Whole<usize> = Whole::bytes(4 * KIB, 64 * GIB), "server.backlog_per_shard",
         default "67108864", env "RINGWAVE_BACKLOG_PER_SHARD", takes_effect OnReload;
     /// Kernel memory of one connection's send queue; at most twice `net.core.wmem_max`.
-    SEND_BUFFER: Or<Whole<usize>> = optional(Whole::bytes(16 * KIB, GIB)), "server.send_buffer",
+    SEND_BUFFER: Or<Whole<usize>> = or_none(Whole::bytes(16 * KIB, GIB)), "server.send_buffer",
         default "262144", env "RINGWAVE_SEND_BUFFER";
     /// Time over which a stop spreads its closes; `auto`: 1 per 20,000 connections, at most 5.
     SHUTDOWN_WINDOW: Or<Seconds> =
-        Or { word: "auto", form: Seconds::range(0, 300) }, "server.shutdown_window",
+        or_auto(Seconds::range(0, 300)), "server.shutdown_window",
         default "auto", env "RINGWAVE_SHUTDOWN_WINDOW", takes_effect OnReload;
     /// WebSocket connections that one shard holds; `auto` is what the limit of open files allows.
     MAX_CONNECTIONS_PER_SHARD: Or<Whole<u32>> =
-        Or { word: "auto", form: Whole::count(1, 16_777_215) }, "server.max_connections_per_shard",
+        or_auto(Whole::count(1, 16_777_215)), "server.max_connections_per_shard",
         default "auto", env "RINGWAVE_MAX_CONNECTIONS_PER_SHARD";
     /// HTTP connections that one shard serves at a time; beyond it idle ones are closed first.
     MAX_HTTP_CONNECTIONS: Whole<usize> = Whole::count(1, 16_384), "server.max_http_connections",
@@ -216,26 +140,26 @@ settings! {
     /// Time that a client has for the head of a request.
     HEADER_TIMEOUT: Seconds = Seconds::range(1, 300), "server.header_timeout",
         default "10", env "RINGWAVE_HEADER_TIMEOUT", takes_effect OnReload;
-    /// Proxies whose `X-Forwarded-For` or `Forwarded` is believed: what is not a client of its own.
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` header is believed.
     TRUSTED_PROXIES: Proxies = Proxies, "server.trusted_proxies",
         default "unix", env "RINGWAVE_TRUSTED_PROXIES", takes_effect OnReload;
-    /// Open connections of one client's address, or IPv6 /64; further ones: 4100, requests 429.
+    /// Connections of one client address or IPv6 /64; further ones are refused: 4100, requests 429.
     MAX_CONNECTIONS_PER_ADDRESS: Or<Whole<u32>> =
-        optional(Whole::count(1, 16_777_215)), "server.max_connections_per_address",
+        or_none(Whole::count(1, 16_777_215)), "server.max_connections_per_address",
         default "none", env "RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS", takes_effect OnReload;
-    /// Handshakes and API requests of one address per second, five times as many at once.
+    /// Handshakes and API requests per second of one address, in bursts of five times as many.
     MAX_REQUESTS_PER_ADDRESS: Or<Whole<u32>> =
-        optional(Whole::count(1, 1_000_000)), "server.max_requests_per_address",
+        or_none(Whole::count(1, 1_000_000)), "server.max_requests_per_address",
         default "none", env "RINGWAVE_MAX_REQUESTS_PER_ADDRESS", takes_effect OnReload;
     /// Memory past 95 % of which nothing new is let in (4100); `auto` is the memory of the host.
     MEMORY_LIMIT: Or<Or<Whole<u64>>> =
-        Or { word: "auto", form: optional(Whole::bytes(MIB, 1 << 50)) }, "server.memory_limit",
+        or_auto(or_none(Whole::bytes(MIB, 1 << 50))), "server.memory_limit",
         default "auto", env "RINGWAVE_MEMORY_LIMIT", takes_effect OnReload;
     /// Bytes of webhook events that may wait for one endpoint; further ones are lost, and logged.
     WEBHOOK_QUEUE: Whole<usize> = Whole::bytes(64 * KIB, 4 * GIB), "server.webhook_queue",
         default "16777216", env "RINGWAVE_WEBHOOK_QUEUE", takes_effect OnReload;
     /// Directory that keeps undelivered webhooks over a restart; without one they are in memory.
-    WEBHOOK_SPOOL: Or<Directory> = Or { word: "none", form: Directory }, "server.webhook_spool",
+    WEBHOOK_SPOOL: Or<DirectoryPath> = or_none(DirectoryPath), "server.webhook_spool",
         default "none", env "RINGWAVE_WEBHOOK_SPOOL";
 
     /// Id of the app, as in `/apps/ID`.
@@ -260,12 +184,12 @@ settings! {
         default "30", env "REVERB_APP_ACTIVITY_TIMEOUT";
     /// Connections of the app at a time; further ones are refused with 4004.
     MAX_CONNECTIONS: Or<Whole<u32>> =
-        optional(Whole::count(1, 4_294_967_295)), "app.max_connections",
+        or_none(Whole::count(1, 4_294_967_295)), "app.max_connections",
         default "none", env "REVERB_APP_MAX_CONNECTIONS";
     /// Longest WebSocket message taken; a longer one closes its connection with 1009.
     MAX_MESSAGE_SIZE: Whole<usize> = Whole::bytes(1, 64 * MIB), "app.max_message_size",
         default "10000", env "REVERB_APP_MAX_MESSAGE_SIZE";
-    /// Who may send client events: anyone, subscribers of the channel, or nobody.
+    /// Clients that may send client events: all, subscribers of the channel, or none.
     ACCEPT_CLIENT_EVENTS_FROM: Choice<ClientEvents> = Choice(&[
         ("all", ClientEvents::All),
         ("members", ClientEvents::Members),
@@ -300,14 +224,14 @@ settings! {
     /// Tell subscribers of channels without presence how many they are, at each change.
     SUBSCRIPTION_COUNTS: Switch = Switch::Plain, "app.subscription_counts",
         default "false", env "RINGWAVE_APP_SUBSCRIPTION_COUNTS";
-    /// How long a cache channel keeps its last event.
+    /// Time that a cache channel keeps its last event.
     CACHE_TTL: Seconds = Seconds::range(1, 365 * DAY), "app.cache_ttl",
         default "1800", env "RINGWAVE_APP_CACHE_TTL";
     /// Time in which a connection has to sign in or to subscribe with a signature; then 4009.
     USER_AUTHENTICATION_TIMEOUT: Or<Seconds> =
-        Or { word: "none", form: Seconds::range(1, DAY) }, "app.user_authentication_timeout",
+        or_none(Seconds::range(1, DAY)), "app.user_authentication_timeout",
         default "none", env "RINGWAVE_APP_USER_AUTHENTICATION_TIMEOUT";
-    /// How far the time of a signed request may be from ours; 0 is any, as in Reverb.
+    /// Largest difference between a signed request's time and the server's; 0 is any, as in Reverb.
     AUTH_TIMESTAMP_TOLERANCE: Seconds =
         Seconds::range(0, 365 * DAY), "app.auth_timestamp_tolerance",
         default "600", env "RINGWAVE_APP_AUTH_TIMESTAMP_TOLERANCE";
@@ -315,16 +239,16 @@ settings! {
     MAX_CHANNEL_NAME: Whole<usize> = Whole::bytes(1, 4 * KIB), "app.max_channel_name",
         default "200", env "RINGWAVE_APP_MAX_CHANNEL_NAME";
     /// Longest name of an event; Pusher's is 200.
-    MAX_EVENT_NAME: Or<Whole<usize>> = optional(Whole::bytes(1, 64 * MIB)), "app.max_event_name",
+    MAX_EVENT_NAME: Or<Whole<usize>> = or_none(Whole::bytes(1, 64 * MIB)), "app.max_event_name",
         default "none", env "RINGWAVE_APP_MAX_EVENT_NAME";
     /// Largest `data` of a published event; Pusher's is 10240.
-    MAX_EVENT_DATA: Or<Whole<usize>> = optional(Whole::bytes(1, GIB)), "app.max_event_data",
+    MAX_EVENT_DATA: Or<Whole<usize>> = or_none(Whole::bytes(1, GIB)), "app.max_event_data",
         default "none", env "RINGWAVE_APP_MAX_EVENT_DATA";
     /// Channels of one publish.
     MAX_CHANNELS_PER_EVENT: Whole<usize> = Whole::count(1, 10_000), "app.max_channels_per_event",
         default "100", env "RINGWAVE_APP_MAX_CHANNELS_PER_EVENT";
     /// Events of one batch; Pusher's is 10. Without a limit `max_request_size` bounds them.
-    MAX_BATCH: Or<Whole<usize>> = optional(Whole::count(1, 1_000_000)), "app.max_batch",
+    MAX_BATCH: Or<Whole<usize>> = or_none(Whole::count(1, 1_000_000)), "app.max_batch",
         default "none", env "RINGWAVE_APP_MAX_BATCH";
     /// Channels that one connection may be subscribed to at a time.
     MAX_CHANNELS_PER_CONNECTION: Whole<usize> =
@@ -332,11 +256,11 @@ settings! {
         default "10000", env "RINGWAVE_APP_MAX_CHANNELS_PER_CONNECTION";
     /// Members of one presence channel; Pusher's is 100.
     MAX_PRESENCE_MEMBERS: Or<Whole<usize>> =
-        optional(Whole::count(1, 10_000_000)), "app.max_presence_members",
+        or_none(Whole::count(1, 10_000_000)), "app.max_presence_members",
         default "none", env "RINGWAVE_APP_MAX_PRESENCE_MEMBERS";
     /// Largest `user_info` of a presence member; Pusher's is 1024.
     MAX_PRESENCE_USER_INFO: Or<Whole<usize>> =
-        optional(Whole::bytes(1, 64 * MIB)), "app.max_presence_user_info",
+        or_none(Whole::bytes(1, 64 * MIB)), "app.max_presence_user_info",
         default "none", env "RINGWAVE_APP_MAX_PRESENCE_USER_INFO";
     /// Longest id of a user.
     MAX_USER_ID: Whole<usize> = Whole::bytes(1, 4 * KIB), "app.max_user_id",
@@ -346,32 +270,32 @@ settings! {
         default "100", env "RINGWAVE_APP_MAX_WATCHLIST";
     /// Client events of a connection per second; Pusher's is 10.
     MAX_CLIENT_EVENTS_PER_SECOND: Or<Whole<u32>> =
-        optional(Whole::count(1, 1_000_000)), "app.max_client_events_per_second",
+        or_none(Whole::count(1, 1_000_000)), "app.max_client_events_per_second",
         default "none", env "RINGWAVE_APP_MAX_CLIENT_EVENTS_PER_SECOND";
     /// Largest `data` of a client event.
     MAX_CLIENT_EVENT_DATA: Or<Whole<usize>> =
-        optional(Whole::bytes(1, 64 * MIB)), "app.max_client_event_data",
+        or_none(Whole::bytes(1, 64 * MIB)), "app.max_client_event_data",
         default "none", env "RINGWAVE_APP_MAX_CLIENT_EVENT_DATA";
     /// Signed requests of the HTTP API per second; further ones are answered 429 and `Retry-After`.
     MAX_REQUESTS_PER_SECOND: Or<Whole<u32>> =
-        optional(Whole::count(1, 1_000_000)), "app.max_requests_per_second",
+        or_none(Whole::count(1, 1_000_000)), "app.max_requests_per_second",
         default "none", env "RINGWAVE_APP_MAX_REQUESTS_PER_SECOND";
 
-    /// Where the events go; in `[[apps.webhooks]]`, or by the variable for its one app.
+    /// URL that events are sent to; in `[[apps.webhooks]]`, or by the variable for its one app.
     WEBHOOK_URL: WebhookUrl = WebhookUrl, "app.webhooks.url",
         default "", env "RINGWAVE_APP_WEBHOOK_URL";
-    /// Which events go there.
+    /// Events that are sent there.
     WEBHOOK_EVENTS: EventNames = EventNames, "app.webhooks.events",
         default "channel_occupied, channel_vacated, member_added, member_removed, client_event, \
             cache_miss",
         env "RINGWAVE_APP_WEBHOOK_EVENTS";
-    /// Only of channels whose names begin so.
-    WEBHOOK_CHANNEL_PREFIX: Text = Text, "app.webhooks.channel_prefix", default "";
-    /// Only of channels whose names end so.
-    WEBHOOK_CHANNEL_SUFFIX: Text = Text, "app.webhooks.channel_suffix", default "";
+    /// Beginning of the names of channels whose events are sent; without one all are.
+    WEBHOOK_CHANNEL_PREFIX: AnyText = AnyText, "app.webhooks.channel_prefix", default "";
+    /// End of the names of channels whose events are sent; without one all are.
+    WEBHOOK_CHANNEL_SUFFIX: AnyText = AnyText, "app.webhooks.channel_suffix", default "";
     /// Headers to send along, never shown.
     WEBHOOK_HEADERS: HeaderLines = HeaderLines, "app.webhooks.headers", default "";
-    /// How long an event waits for others to share its request.
+    /// Time that an event waits for others to share its request.
     WEBHOOK_BATCH_WINDOW: Whole<u64> =
         Whole::milliseconds(0, 10_000), "app.webhooks.batch_window_ms", default "50";
     /// Events of one request; 1 sends each alone.

@@ -1,5 +1,5 @@
-//! Floor 6. The variables of soketi 1.6: the settings that take their values, and for those that
-//! have none, why.
+//! Floor 6. The variables of soketi 1.6: the settings that take their values, and the reasons why
+//! the others have no effect.
 //!
 //! Its command line reads them as JSON where they are JSON, so that `true`, `1` and `"text"` mean
 //! what they mean in JavaScript. A limit below zero is none.
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::aliases::{Alias, Lookup};
-use super::form::Given;
+use super::raw_value::RawValue;
 
 /// All its variables begin with this.
 pub(super) const PREFIX: &str = "SOKETI_";
@@ -39,7 +39,7 @@ macro_rules! aliases {
 
 macro_rules! or_same {
     () => {
-        |given, _| Some(given.clone())
+        |raw, _| Some(raw.clone())
     };
     ($read:expr) => {
         $read
@@ -114,7 +114,7 @@ const APPS: &str = "the apps are in the variables or in ringwave.toml, and `ring
 const OWN_MEMORY: &str = "the server keeps this in its own memory";
 
 /// The effect of a variable of soketi.
-pub(super) enum Standing {
+pub(super) enum VariableEffect {
     /// A setting takes it, or it changes nothing.
     Understood,
     /// It has no effect, for this reason.
@@ -124,21 +124,25 @@ pub(super) enum Standing {
 }
 
 /// Returns the effect of the variable of this name when it has this value.
-pub(super) fn standing(name: &str, value: &Given) -> Standing {
+pub(super) fn effect_of(name: &str, value: &RawValue) -> VariableEffect {
     if ALIASES.iter().any(|alias| alias.name == name) || ALONG.contains(&name) {
-        return Standing::Understood;
+        return VariableEffect::Understood;
     }
     if name == READ_REQUESTS.0 {
-        let is_none = limit(value, &|_| None) == Some(Given::Text(NONE.into()));
-        return if is_none { Standing::Understood } else { Standing::NoEffect(READ_REQUESTS.1) };
+        let is_none = limit(value, &|_| None) == Some(RawValue::Text(NONE.into()));
+        return if is_none {
+            VariableEffect::Understood
+        } else {
+            VariableEffect::NoEffect(READ_REQUESTS.1)
+        };
     }
-    let Some(rest) = name.strip_prefix(PREFIX) else { return Standing::Unknown };
+    let Some(rest) = name.strip_prefix(PREFIX) else { return VariableEffect::Unknown };
     let without = WITHOUT.iter().find(|(begins, ..)| rest.starts_with(begins));
-    without.map_or(Standing::Unknown, |(_, harmless, reason)| {
+    without.map_or(VariableEffect::Unknown, |(_, harmless, reason)| {
         let text = text_of(value);
         match harmless.contains(&text.as_str()) {
-            true => Standing::Understood,
-            false => Standing::NoEffect(reason),
+            true => VariableEffect::Understood,
+            false => VariableEffect::NoEffect(reason),
         }
     })
 }
@@ -151,74 +155,74 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 const NONE: &str = "none";
 
-fn text_of(given: &Given) -> String {
-    given.as_text().trim().to_owned()
+fn text_of(raw: &RawValue) -> String {
+    raw.as_text().trim().to_owned()
 }
 
 /// The number that JavaScript makes of the text.
-fn number(given: &Given) -> Option<f64> {
-    text_of(given).parse().ok().filter(|number: &f64| number.is_finite())
+fn number(raw: &RawValue) -> Option<f64> {
+    text_of(raw).parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// A limit, which is none below one.
-fn limit(given: &Given, _: Lookup<'_>) -> Option<Given> {
-    let is_none = number(given).is_some_and(|number| number < 1.0);
-    Some(if is_none { Given::Text(NONE.into()) } else { given.clone() })
+fn limit(raw: &RawValue, _: Lookup<'_>) -> Option<RawValue> {
+    let is_none = number(raw).is_some_and(|number| number < 1.0);
+    Some(if is_none { RawValue::Text(NONE.into()) } else { raw.clone() })
 }
 
 /// As JavaScript tests for truth, behind JSON.
-fn is_true(given: &Given) -> bool {
-    match given {
-        Given::Truth(truth) => *truth,
+fn is_true(raw: &RawValue) -> bool {
+    match raw {
+        RawValue::Bool(truth) => *truth,
         other => !matches!(text_of(other).as_str(), "" | "\"\"") && number(other) != Some(0.0),
     }
 }
 
-fn truth(given: &Given, _: Lookup<'_>) -> Option<Given> {
-    Some(Given::Truth(is_true(given)))
+fn truth(raw: &RawValue, _: Lookup<'_>) -> Option<RawValue> {
+    Some(RawValue::Bool(is_true(raw)))
 }
 
-fn client_events(given: &Given, _: Lookup<'_>) -> Option<Given> {
-    let word = if is_true(given) { "members" } else { CLIENT_EVENTS.1 };
-    Some(Given::Text(word.into()))
+fn client_events(raw: &RawValue, _: Lookup<'_>) -> Option<RawValue> {
+    let word = if is_true(raw) { "members" } else { CLIENT_EVENTS.1 };
+    Some(RawValue::Text(word.into()))
 }
 
-fn kibibytes(given: &Given, _: Lookup<'_>) -> Option<Given> {
-    Some(scaled(given, 1024.0))
+fn kibibytes(raw: &RawValue, _: Lookup<'_>) -> Option<RawValue> {
+    Some(scaled(raw, 1024.0))
 }
 
-fn mebibytes(given: &Given, _: Lookup<'_>) -> Option<Given> {
-    Some(scaled(given, 1_048_576.0))
+fn mebibytes(raw: &RawValue, _: Lookup<'_>) -> Option<RawValue> {
+    Some(scaled(raw, 1_048_576.0))
 }
 
 /// A number times `factor`. What is none goes on as it is, so that the setting names it.
-fn scaled(given: &Given, factor: f64) -> Given {
-    let number = number(given).filter(|&number| number >= 0.0);
-    number.map_or_else(|| given.clone(), |number| Given::Text(format!("{:.0}", number * factor)))
+fn scaled(raw: &RawValue, factor: f64) -> RawValue {
+    let number = number(raw).filter(|&number| number >= 0.0);
+    number.map_or_else(|| raw.clone(), |number| RawValue::Text(format!("{:.0}", number * factor)))
 }
 
 /// With the switch on, connections have to sign in within the time of another variable.
-fn sign_in_timeout(given: &Given, lookup: Lookup<'_>) -> Option<Given> {
+fn sign_in_timeout(raw: &RawValue, lookup: Lookup<'_>) -> Option<RawValue> {
     let milliseconds = lookup(SIGN_IN_TIMEOUT).as_ref().and_then(number);
     let seconds = (milliseconds.unwrap_or(SIGN_IN_TIMEOUT_DEFAULT) / 1000.0).ceil();
-    is_true(given).then(|| Given::Text(format!("{seconds:.0}")))
+    is_true(raw).then(|| RawValue::Text(format!("{seconds:.0}")))
 }
 
 /// A webhook by the keys of our settings.
-pub(super) type Entry = BTreeMap<&'static str, Given>;
+pub(super) type SoketiWebhook = BTreeMap<&'static str, RawValue>;
 
 /// The webhooks that the variable lists.
 #[derive(Default)]
-pub(super) struct Webhooks {
+pub(super) struct SoketiWebhooks {
     /// One for each that names a URL and an event.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<SoketiWebhook>,
     /// The parts that are not understood, in words.
     pub(super) notes: Vec<String>,
 }
 
 /// Reads the list. What soketi passes over is passed over, and told.
-pub(super) fn webhooks(text: &str, lookup: Lookup<'_>) -> Webhooks {
-    let mut read = Webhooks::default();
+pub(super) fn webhooks(text: &str, lookup: Lookup<'_>) -> SoketiWebhooks {
+    let mut read = SoketiWebhooks::default();
     let Ok(Value::Array(list)) = serde_json::from_str::<Value>(text) else {
         read.notes.push("it is not a list in JSON, so there are no webhooks".into());
         return read;
@@ -235,12 +239,12 @@ pub(super) fn webhooks(text: &str, lookup: Lookup<'_>) -> Webhooks {
     read
 }
 
-fn entry(webhook: &Value, index: usize, notes: &mut Vec<String>) -> Option<Entry> {
+fn entry(webhook: &Value, index: usize, notes: &mut Vec<String>) -> Option<SoketiWebhook> {
     if webhook.get("lambda_function").is_some() {
         notes.push(format!("its entry {index} calls a Lambda function; webhooks go to URLs here"));
     }
-    let mut entry = Entry::new();
-    entry.insert("app.webhooks.url", Given::Text(webhook.get("url")?.as_str()?.to_owned()));
+    let mut entry = SoketiWebhook::new();
+    entry.insert("app.webhooks.url", RawValue::Text(webhook.get("url")?.as_str()?.to_owned()));
     let events = webhook.get("event_types")?.as_array()?.iter().filter_map(Value::as_str);
     let (known, unknown): (Vec<_>, Vec<_>) = events
         .map(str::to_owned)
@@ -251,32 +255,34 @@ fn entry(webhook: &Value, index: usize, notes: &mut Vec<String>) -> Option<Entry
     if known.is_empty() {
         return None;
     }
-    entry.insert("app.webhooks.events", Given::List(known));
+    entry.insert("app.webhooks.events", RawValue::List(known));
     for (name, key) in [
         ("channel_name_starts_with", "app.webhooks.channel_prefix"),
         ("channel_name_ends_with", "app.webhooks.channel_suffix"),
     ] {
         let filter = webhook.get("filter").and_then(|filter| filter.get(name));
         if let Some(text) = filter.and_then(Value::as_str).filter(|text| !text.is_empty()) {
-            entry.insert(key, Given::Text(text.to_owned()));
+            entry.insert(key, RawValue::Text(text.to_owned()));
         }
     }
     if let Some(headers) = webhook.get("headers").and_then(Value::as_object) {
         let line = |(name, value): (&String, &Value)| Some(format!("{name}: {}", value.as_str()?));
-        entry
-            .insert("app.webhooks.headers", Given::List(headers.iter().filter_map(line).collect()));
+        entry.insert(
+            "app.webhooks.headers",
+            RawValue::List(headers.iter().filter_map(line).collect()),
+        );
     }
     Some(entry)
 }
 
 /// Without batching every event comes alone, and a receiver may look at the first one only.
-fn batching(entry: &mut Entry, lookup: Lookup<'_>) {
+fn batching(entry: &mut SoketiWebhook, lookup: Lookup<'_>) {
     if lookup("SOKETI_WEBHOOKS_BATCHING").as_ref().is_some_and(is_true) {
         if let Some(duration) = lookup("SOKETI_WEBHOOKS_BATCHING_DURATION") {
             entry.insert("app.webhooks.batch_window_ms", duration);
         }
     } else {
-        entry.insert("app.webhooks.batch_window_ms", Given::Number(0));
-        entry.insert("app.webhooks.batch_max", Given::Number(1));
+        entry.insert("app.webhooks.batch_window_ms", RawValue::Integer(0));
+        entry.insert("app.webhooks.batch_max", RawValue::Integer(1));
     }
 }

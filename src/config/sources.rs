@@ -1,4 +1,4 @@
-//! Floor 6. Where values come from, strongest first: flags, the process environment, `.env`,
+//! Floor 6. The sources of values, strongest first: flags, the process environment, `.env`,
 //! `ringwave.toml`, defaults.
 //!
 //! As in Laravel, a variable of the process environment hides the one of `.env` even when it is
@@ -9,81 +9,28 @@
 //! project that has moved on to Reverb may have left them behind.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::aliases::{self, Alias};
 use super::dotenv::{self, DotEnv, env_value};
-use super::file::File;
-use super::form::Given;
-use super::settings::{self, Declaration};
-use super::soketi;
+use super::error::{ConfigError, FileError, FileFault};
+use super::flags::Flags;
+use super::raw_value::RawValue;
+use super::setting::Declaration;
 use super::text_file::{self, Unreadable};
-use super::{ConfigError, Flags};
+use super::toml_file::TomlFile;
+use super::value_source::ValueSource;
+use super::{settings, soketi};
 
 /// The process environment.
 pub type Environment = BTreeMap<String, String>;
-
-/// Where a value comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// This flag.
-    Flag(&'static str),
-    /// This variable of the process environment.
-    Env(&'static str),
-    /// This variable of a `.env` file.
-    DotEnv {
-        /// The variable.
-        name: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// From 1.
-        line: usize,
-    },
-    /// This key of `ringwave.toml`.
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// `server.port`, `apps[0].key`.
-        key: String,
-    },
-    /// No source gave a value.
-    Default,
-    /// No source gave one, and the server whose variables are in force has another default.
-    DefaultOf(&'static str),
-}
-
-impl Source {
-    /// The variable that it is.
-    pub(super) const fn variable(&self) -> Option<&'static str> {
-        match self {
-            Self::Env(name) | Self::DotEnv { name, .. } => Some(name),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag(flag) => f.write_str(flag),
-            Self::Env(name) => write!(f, "{name} of the environment"),
-            Self::DotEnv { name, path, line } => {
-                write!(f, "{name} in {} line {line}", path.display())
-            }
-            Self::Toml { path, key } => write!(f, "{key} in {}", path.display()),
-            Self::Default => f.write_str("default"),
-            Self::DefaultOf(server) => write!(f, "default of {server}"),
-        }
-    }
-}
 
 /// All sources, read and ready to be asked.
 pub(super) struct Sources<'a> {
     flags: &'a Flags,
     environment: &'a Environment,
     dotenv: Option<(PathBuf, DotEnv)>,
-    file: Option<File>,
+    file: Option<TomlFile>,
     /// Sentences about files that are not read, or not to their end.
     notes: Vec<String>,
 }
@@ -114,45 +61,28 @@ impl<'a> Sources<'a> {
         Ok(Self { flags, environment, dotenv, file, notes })
     }
 
-    /// Those of a `ringwave.toml` that no `.env` stands beside.
+    /// A `ringwave.toml` with no `.env` beside it.
     pub(super) const fn of_file(
         flags: &'a Flags,
         environment: &'a Environment,
-        file: File,
+        file: TomlFile,
     ) -> Self {
         Self { flags, environment, dotenv: None, file: Some(file), notes: Vec::new() }
     }
 
-    /// Returns the value that a flag gave.
-    pub(super) fn flag(&self, flag: &'static str) -> Option<(Given, Source)> {
-        let given = match flag {
-            "--host" => self.flags.host.clone().map(Given::Text),
-            "--port" => self.flags.port.clone().map(Given::Text),
-            "--path" => self.flags.path.clone().map(Given::Text),
-            "--hostname" => self.flags.hostname.clone().map(Given::Text),
-            "--shards" => self.flags.shards.clone().map(Given::Text),
-            "--log-format" => self.flags.log_format.clone().map(Given::Text),
-            "--debug" => self.flags.debug.then_some(Given::Truth(true)),
-            "--listen" if self.flags.listen.is_empty() => None,
-            "--listen" => Some(Given::List(self.flags.listen.clone())),
-            _ => None,
-        };
-        given.map(|given| (given, Source::Flag(flag)))
-    }
-
     /// Returns the value that a variable gave, unless it is empty or null.
-    pub(super) fn variable(&self, name: &'static str) -> Option<(Given, Source)> {
+    pub(super) fn variable(&self, name: &'static str) -> Option<(RawValue, ValueSource)> {
         if let Some(text) = self.environment.get(name) {
-            return Some((env_value(text)?, Source::Env(name)));
+            return Some((env_value(text)?, ValueSource::Env(name)));
         }
         let (path, dotenv) = self.dotenv.as_ref()?;
         let variable = dotenv.variable(name)?;
-        let source = Source::DotEnv { name, path: path.clone(), line: variable.line };
+        let source = ValueSource::DotEnv { name, path: path.clone(), line: variable.line };
         Some((env_value(&variable.value)?, source))
     }
 
     /// Returns what the variable of a setting gave, or one that stands for it.
-    pub(super) fn declared(&self, declaration: &Declaration) -> Option<(Given, Source)> {
+    pub(super) fn declared(&self, declaration: &Declaration) -> Option<(RawValue, ValueSource)> {
         let own = declaration.env.and_then(|name| self.variable(name));
         own.or_else(|| {
             let aliases = self.aliases().filter(|alias| alias.key == declaration.key);
@@ -161,9 +91,9 @@ impl<'a> Sources<'a> {
     }
 
     /// Returns what a variable that stands for another one gave.
-    pub(super) fn aliased(&self, alias: &Alias) -> Option<(Given, Source)> {
-        let (given, source) = self.variable(alias.name)?;
-        Some(((alias.read)(&given, &|name| self.given(name))?, source))
+    pub(super) fn aliased(&self, alias: &Alias) -> Option<(RawValue, ValueSource)> {
+        let (raw, source) = self.variable(alias.name)?;
+        Some(((alias.read)(&raw, &|name| self.raw(name))?, source))
     }
 
     /// The variables in force that stand for others, strongest first.
@@ -183,14 +113,14 @@ impl<'a> Sources<'a> {
     /// are variables of the project, not of a server: they count where no server's own name an app,
     /// and beside apps of `ringwave.toml` only if one of these has the same id.
     pub(super) fn speaks_pusher(&self) -> bool {
-        let [id, key, secret] = aliases::OF_PUSHER.each_ref().map(|alias| self.given(alias.name));
+        let [id, key, secret] = aliases::OF_PUSHER.each_ref().map(|alias| self.raw(alias.name));
         let (Some(id), Some(_), Some(_)) = (id, key, secret) else { return false };
         let soketi = soketi::ALIASES.iter().filter(|alias| is_credential(alias.key));
         let other = self.has_reverb_credential()
-            || soketi.into_iter().any(|alias| self.given(alias.name).is_some());
+            || soketi.into_iter().any(|alias| self.raw(alias.name).is_some());
         let same = |entry| {
             self.toml_app(entry, settings::APP_ID.declaration.key)
-                .is_some_and(|(given, _)| given.as_text() == id.as_text())
+                .is_some_and(|(raw, _)| raw.as_text() == id.as_text())
         };
         !other && (self.toml_apps_len() == 0 || (0..self.toml_apps_len()).any(same))
     }
@@ -198,25 +128,25 @@ impl<'a> Sources<'a> {
     /// Whether one of the variables is set that make an app for Reverb.
     pub(super) fn has_reverb_credential(&self) -> bool {
         let declarations = settings::CREDENTIALS.iter().filter_map(|declaration| declaration.env);
-        declarations.into_iter().any(|name| self.given(name).is_some())
+        declarations.into_iter().any(|name| self.raw(name).is_some())
     }
 
     /// The default that a setting of the app of the variables has instead of the declared one.
-    pub(super) fn default_of(&self, key: &str) -> Option<(Given, Source)> {
+    pub(super) fn default_of(&self, key: &str) -> Option<(RawValue, ValueSource)> {
         let (of, word) = soketi::CLIENT_EVENTS;
         (key == of && self.speaks_soketi())
-            .then(|| (Given::Text(word.to_owned()), Source::DefaultOf("soketi")))
+            .then(|| (RawValue::Text(word.to_owned()), ValueSource::DefaultOf("soketi")))
     }
 
     /// The webhooks that the variable of soketi lists, and that variable.
-    pub(super) fn soketi_webhooks(&self) -> Option<(soketi::Webhooks, Source)> {
-        let (given, source) = self.variable(soketi::WEBHOOKS).filter(|_| self.speaks_soketi())?;
-        Some((soketi::webhooks(&given.as_text(), &|name| self.given(name)), source))
+    pub(super) fn soketi_webhooks(&self) -> Option<(soketi::SoketiWebhooks, ValueSource)> {
+        let (raw, source) = self.variable(soketi::WEBHOOKS).filter(|_| self.speaks_soketi())?;
+        Some((soketi::webhooks(&raw.as_text(), &|name| self.raw(name)), source))
     }
 
-    /// As [`Sources::variable`], without where it came from.
-    pub(super) fn given(&self, name: &'static str) -> Option<Given> {
-        self.variable(name).map(|(given, _)| given)
+    /// As [`Sources::variable`], without the source.
+    pub(super) fn raw(&self, name: &'static str) -> Option<RawValue> {
+        self.variable(name).map(|(raw, _)| raw)
     }
 
     /// The text of a variable, unless it is empty.
@@ -228,14 +158,14 @@ impl<'a> Sources<'a> {
 
     /// A reference such as `${NAME:-...}` that is literal text in what a variable gave, with its
     /// source.
-    pub(super) fn literal_reference(&self, name: &'static str) -> Option<(String, Source)> {
+    pub(super) fn literal_reference(&self, name: &'static str) -> Option<(String, ValueSource)> {
         if let Some(text) = self.environment.get(name) {
             let shown = text.find("${").and_then(|at| dotenv::shown(text.get(at..)?))?;
-            return Some((shown, Source::Env(name)));
+            return Some((shown, ValueSource::Env(name)));
         }
         let (path, dotenv) = self.dotenv.as_ref()?;
         let variable = dotenv.variable(name)?;
-        let source = Source::DotEnv { name, path: path.clone(), line: variable.line };
+        let source = ValueSource::DotEnv { name, path: path.clone(), line: variable.line };
         Some((variable.literal.clone()?, source))
     }
 
@@ -245,23 +175,29 @@ impl<'a> Sources<'a> {
     }
 
     /// Returns what the strongest source gave for a setting of the server.
-    pub(super) fn of_server(&self, declaration: &Declaration) -> Option<(Given, Source)> {
-        let flag = declaration.flag.and_then(|flag| self.flag(flag));
+    pub(super) fn of_server(&self, declaration: &Declaration) -> Option<(RawValue, ValueSource)> {
+        let flag = declaration.flag;
+        let flag =
+            flag.and_then(|flag| Some((self.flags.settings.get(flag)?, ValueSource::Flag(flag))));
         flag.or_else(|| self.declared(declaration)).or_else(|| self.toml(declaration.key))
     }
 
     /// Returns the value that a key of `[server]` or `[app]` gave.
-    pub(super) fn toml(&self, key: &'static str) -> Option<(Given, Source)> {
+    pub(super) fn toml(&self, key: &'static str) -> Option<(RawValue, ValueSource)> {
         let file = self.file.as_ref()?;
-        let source = Source::Toml { path: file.path.clone(), key: key.to_owned() };
+        let source = ValueSource::Toml { path: file.path.clone(), key: key.to_owned() };
         Some((file.value(key)?, source))
     }
 
     /// Returns the value that an entry of `[[apps]]` gave.
-    pub(super) fn toml_app(&self, index: usize, key: &'static str) -> Option<(Given, Source)> {
+    pub(super) fn toml_app(
+        &self,
+        index: usize,
+        key: &'static str,
+    ) -> Option<(RawValue, ValueSource)> {
         let file = self.file.as_ref()?;
-        let (given, key) = file.app_value(index, key)?;
-        Some((given, Source::Toml { path: file.path.clone(), key }))
+        let (raw, key) = file.app_value(index, key)?;
+        Some((raw, ValueSource::Toml { path: file.path.clone(), key }))
     }
 
     /// Returns the value that an entry of an app's `[[apps.webhooks]]` gave.
@@ -270,20 +206,20 @@ impl<'a> Sources<'a> {
         app: usize,
         index: usize,
         key: &'static str,
-    ) -> Option<(Given, Source)> {
+    ) -> Option<(RawValue, ValueSource)> {
         let file = self.file.as_ref()?;
-        let (given, key) = file.webhook_value(app, index, key)?;
-        Some((given, Source::Toml { path: file.path.clone(), key }))
+        let (raw, key) = file.webhook_value(app, index, key)?;
+        Some((raw, ValueSource::Toml { path: file.path.clone(), key }))
     }
 
-    /// How many `[[apps.webhooks]]` an app has.
+    /// The number of `[[apps.webhooks]]` of an app.
     pub(super) fn toml_webhooks_len(&self, app: usize) -> usize {
         self.file.as_ref().map_or(0, |file| file.webhooks_len(app))
     }
 
-    /// How many `[[apps]]` there are.
+    /// The number of `[[apps]]`.
     pub(super) fn toml_apps_len(&self) -> usize {
-        self.file.as_ref().map_or(0, File::apps_len)
+        self.file.as_ref().map_or(0, TomlFile::apps_len)
     }
 
     /// The names of all variables, in a stable order.
@@ -313,12 +249,11 @@ fn read_dotenv(
     bytes: &[u8],
     environment: &Environment,
     notes: &mut Vec<String>,
-) -> Result<DotEnv, ConfigError> {
+) -> Result<DotEnv, FileError> {
     reject_wide(path, bytes)?;
     let outer = |name: &str| environment.get(name).cloned();
-    let read = DotEnv::parse(bytes, outer).map_err(|malformed| {
-        ConfigError(format!("{} line {}: {malformed}", path.display(), malformed.line))
-    })?;
+    let read = DotEnv::parse(bytes, outer)
+        .map_err(|error| FileError::new(path, FileFault::DotEnv(error)))?;
     notes.extend(read.unclosed().map(|line| {
         format!(
             "A double quote opens in {} line {line} and never closes: that line and all below it \
@@ -329,36 +264,33 @@ fn read_dotenv(
     Ok(read)
 }
 
-fn read_toml(path: &Path, bytes: Vec<u8>) -> Result<File, ConfigError> {
+fn read_toml(path: &Path, bytes: Vec<u8>) -> Result<TomlFile, ConfigError> {
     reject_wide(path, &bytes)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-        ConfigError(format!("{} line {line} is not UTF-8, as TOML has to be", path.display()))
+        FileError::new(path, FileFault::NotUtf8 { line })
     })?;
-    File::parse(path, &text)
+    TomlFile::parse(path, &text)
 }
 
-fn reject_wide(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
-    text_file::wide_encoding(bytes).map_or(Ok(()), |encoding| {
-        Err(ConfigError(format!(
-            "{} is in {encoding}, as PowerShell and Notepad write it: save it as UTF-8",
-            path.display()
-        )))
+fn reject_wide(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let wide = text_file::wide_encoding(bytes);
+    wide.map_or(Ok(()), |encoding| Err(FileError::new(path, FileFault::Wide(encoding))))
+}
+
+/// A file that the operator named, which has to exist.
+fn named(directory: &Path, path: &Path, flag: &'static str) -> Result<Vec<u8>, FileError> {
+    text_file::read(&directory.join(path)).map_err(|cause| FileError {
+        path: path.to_owned(),
+        flag: Some(flag),
+        fault: FileFault::Unreadable(cause),
     })
 }
 
-fn named(directory: &Path, path: &Path, flag: &str) -> Result<Vec<u8>, ConfigError> {
-    text_file::read(&directory.join(path))
-        .map_err(|cause| ConfigError(format!("{} (from {flag}) {cause}", path.display())))
-}
-
-/// A file at its usual place. What is there and is no file is passed over, as Laravel does, and
-/// noted.
-fn optional(
-    path: &Path,
-    notes: &mut Vec<String>,
-) -> Result<Option<(PathBuf, Vec<u8>)>, ConfigError> {
+/// A file at its usual path, which may be absent. A directory or a dangling link is passed over, as
+/// Laravel does, and noted.
+fn optional(path: &Path, notes: &mut Vec<String>) -> Result<Option<(PathBuf, Vec<u8>)>, FileError> {
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     match text_file::read(path) {
         // The operator knows these two by their names; the directory is the current one.
@@ -368,6 +300,6 @@ fn optional(
             notes.push(format!("{} {cause}: it is not read.", full.display()));
             Ok(None)
         }
-        Err(cause) => Err(ConfigError(format!("{} {cause}", full.display()))),
+        Err(cause) => Err(FileError::new(full, FileFault::Unreadable(cause))),
     }
 }

@@ -1,6 +1,7 @@
 //! Floor 6. The settings as the table of the README.
 
-use super::settings::{ALL, Declaration, Declared};
+use super::setting::{Declaration, Declared};
+use super::settings::ALL;
 
 /// The table in Markdown; a test holds the README to it.
 #[must_use]
@@ -22,10 +23,10 @@ fn row(setting: &dyn Declared) -> String {
         Some(words) => words.trim_end_matches(')').to_owned(),
         None => code(default),
     };
-    let accepted = setting.accepted();
+    let expected = setting.expected();
     let [env, flag] = [env, flag].map(|name| code(name.unwrap_or_default()));
     let when = takes_effect.word();
-    format!("| `{key}` | {env} | {flag} | {default} | {accepted} | {when} | {doc} |\n")
+    format!("| `{key}` | {env} | {flag} | {default} | {expected} | {when} | {doc} |\n")
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
+use std::error::Error;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use crate::apps::App;
 use crate::apps::webhook::EventKind;
 use crate::protocol::rules::{ClientEvents, Limits, RateLimit, Standing};
 
+use super::setting::Declaration;
 use super::settings::ALL;
 use super::*;
 
@@ -83,18 +86,14 @@ fn every_default_is_of_its_own_form_and_the_limits_are_those_of_the_protocol() {
     let of_webhook = |key: &str| key.starts_with("app.webhooks.");
     let settings = ALL.iter().filter(|setting| !of_webhook(setting.declaration().key));
     assert_eq!(config.resolved.len(), settings.count(), "each setting is read once");
-    assert!(config.resolved.iter().all(|line| line.source == Source::Default));
+    assert!(config.resolved.iter().all(|line| line.source == ValueSource::Default));
     assert_eq!(config.notes, [""; 0]);
 }
 
 #[test]
 fn each_setting_has_a_key_a_variable_and_perhaps_a_flag_of_its_own() {
     let declarations = || ALL.iter().map(|setting| setting.declaration());
-    for name in [
-        |d: &settings::Declaration| Some(d.key),
-        |d: &settings::Declaration| d.env,
-        |d: &settings::Declaration| d.flag,
-    ] {
+    for name in [|d: &Declaration| Some(d.key), |d: &Declaration| d.env, |d: &Declaration| d.flag] {
         let mut names: Vec<_> = declarations().filter_map(name).collect();
         let count = names.len();
         names.sort_unstable();
@@ -113,7 +112,7 @@ fn without_an_app_the_development_app_is_served_to_this_host_only() {
     assert!(config.development);
     assert_eq!(address(&config), "127.0.0.1:8080");
 
-    let public = Flags { host: Some("0.0.0.0".into()), ..Flags::default() };
+    let public = Flags::default().with("--host", &["0.0.0.0"]);
     let message = refused(directory.load(&public, &[]));
     assert!(message.contains("0.0.0.0:8080") && message.contains("--dev"), "{message}");
 
@@ -152,7 +151,7 @@ fn flags_beat_the_environment_beats_the_env_file_beats_toml_beats_the_default() 
         (".env", "REVERB_SERVER_PORT=3\n"),
         ("ringwave.toml", "[server]\nport = 4\n[app]\nping_interval = 7"),
     ]);
-    let flags = Flags { port: Some("1".into()), ..Flags::default() };
+    let flags = Flags::default().with("--port", &["1"]);
     let environment = [("REVERB_SERVER_PORT", "2")];
     let port = |result: Result<Config, _>| {
         let config: Config = result.unwrap();
@@ -447,7 +446,7 @@ fn keys_that_are_no_pairs_or_not_distinct_are_refused() {
     }
     assert_eq!(
         with_keys("[{ key = \"k\", secret = \"tops3cret\" }]"),
-        "apps[0] has the key \"k\" twice: once will do"
+        "apps[0] has the key \"k\" twice: list it once"
     );
     let toml = "[app]\nkeys = [{ key = \"a\", secret = \"tops3cret\" }]";
     assert!(refused(with_toml(toml, &[])).contains("app.keys belongs to one app"));
@@ -464,21 +463,21 @@ fn an_app_may_be_switched_off() {
 
 #[test]
 fn listeners_replace_host_and_port() {
-    let listen = ["tcp://[::1]:9000", "unix:///run/ringwave.sock"].map(String::from).to_vec();
-    let flags = Flags { listen, path: Some("ws/".into()), ..Flags::default() };
+    let listen = ["tcp://[::1]:9000", "unix:///run/ringwave.sock"];
+    let flags = Flags::default().with("--listen", &listen).with("--path", &["ws/"]);
     let config = Directory::with(&[]).load(&flags, &[("REVERB_SERVER_HOST", "0.0.0.0")]).unwrap();
     let loopback: SocketAddr = "[::1]:9000".parse().unwrap();
     assert_eq!(
         config.server.listeners,
         [ListenAddr::Tcp(loopback), ListenAddr::Unix("/run/ringwave.sock".into())]
-            .map(Listener::from)
+            .map(ListenerConfig::from)
     );
     assert_eq!(
         config.server.starting_line(),
         "Starting server on [::1]:9000/ws, unix:///run/ringwave.sock"
     );
-    let twice = ["tcp://127.0.0.1:1", "tcp://localhost:1"].map(String::from).to_vec();
-    let flags = Flags { listen: twice, ..Flags::default() };
+    let twice = ["tcp://127.0.0.1:1", "tcp://localhost:1"];
+    let flags = Flags::default().with("--listen", &twice);
     let message = refused(Directory::with(&[]).load(&flags, &[]));
     assert!(message.starts_with("server.listen names 127.0.0.1:1 twice"), "{message}");
 }
@@ -498,19 +497,11 @@ fn hosts_may_be_written_as_reverb_takes_them() {
 
 #[test]
 fn a_mapped_loopback_address_is_local_and_a_mapped_public_one_is_not() {
-    let flags = |host: &str| Flags { host: Some(host.into()), ..Flags::default() };
+    let flags = |host: &str| Flags::default().with("--host", &[host]);
     let directory = Directory::with(&[]);
     assert!(directory.load(&flags("[::ffff:127.0.0.1]"), &[]).is_ok());
     assert!(directory.load(&flags("[::ffff:10.0.0.1]"), &[]).is_err());
     assert!(directory.load(&flags("[::]"), &[]).is_err());
-}
-
-#[test]
-fn the_nearest_name_is_named_and_a_foreign_one_is_not() {
-    let known = ["server.port", "server.path", "app.key"];
-    assert_eq!(nearest("server.prt", known.into_iter()), Some("server.port"));
-    assert_eq!(nearest("server.pat", known.into_iter()), Some("server.path"));
-    assert_eq!(nearest("zzz", known.into_iter()), None);
 }
 
 #[test]
@@ -562,4 +553,22 @@ fn a_webhook_that_cannot_be_sent_is_refused() {
 fn events_without_a_url_are_noted() {
     let config = with_app(&[("RINGWAVE_APP_WEBHOOK_EVENTS", "cache_miss")]).unwrap();
     assert!(config.notes[0].contains("RINGWAVE_APP_WEBHOOK_URL is not set"), "{:?}", config.notes);
+}
+
+#[test]
+fn an_error_gives_its_cause_to_code_and_its_sentence_has_that_too() {
+    let broken = Directory::with(&[(".env", "A=1\nB='never closed\n")]);
+    let error = broken.load(&Flags::default(), &[]).err().unwrap();
+    assert_eq!(error.to_string(), ".env line 2: the value of B has a quote that never closes");
+    let cause = error.source().unwrap().downcast_ref::<DotEnvError>().unwrap();
+    assert_eq!((cause.line, error.to_string().ends_with(&cause.to_string())), (2, true));
+
+    let absent = Flags { config: Some("a.toml".into()), ..Flags::default() };
+    let error = broken.load(&Flags { env: Some("/dev/null".into()), ..absent }, &[]).err().unwrap();
+    let cause = error.source().unwrap().downcast_ref::<Unreadable>().unwrap();
+    assert!(matches!(cause, Unreadable::Absent), "{error}");
+
+    let error = with_app(&[("REVERB_SERVER_PORT", "x")]).err().unwrap();
+    let ConfigError::Rejected(rejected) = &error else { panic!("{error:?}") };
+    assert_eq!(rejected.source, ValueSource::Env("REVERB_SERVER_PORT"));
 }

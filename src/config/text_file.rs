@@ -1,9 +1,10 @@
-//! Floor 6. Reads the files of the configuration, whatever stands at their paths.
+//! Floor 6. Reads the files of the configuration, whatever kind of file each is.
 //!
 //! A file may be a pipe (process substitution, a secret store that serves `.env` through a fifo), a
 //! directory (Docker makes one where the file of a mount is missing) or a device. Reading is
 //! bounded in time and in bytes, and never opens a file in a way that waits.
 
+use std::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -23,7 +24,7 @@ const BYTES_MAX: usize = 16 << 20;
 
 /// The reason why a file was not read.
 #[derive(Debug)]
-pub(super) enum Unreadable {
+pub enum Unreadable {
     /// Nothing is there.
     Absent,
     /// A symbolic link is there, and what it names is not.
@@ -51,7 +52,7 @@ impl fmt::Display for Unreadable {
             ),
             Self::Silent => write!(
                 f,
-                "is a pipe that nobody wrote to the end within {} seconds",
+                "is a pipe that no process wrote to the end within {} seconds",
                 PIPE_TIMEOUT.as_secs()
             ),
             Self::TooLarge => {
@@ -68,6 +69,17 @@ impl fmt::Display for Unreadable {
     }
 }
 
+impl Error for Unreadable {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Refused(error) => Some(error),
+            Self::Absent | Self::Dangling(_) | Self::Directory | Self::Silent | Self::TooLarge => {
+                None
+            }
+        }
+    }
+}
+
 /// Reads a file as bytes.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Unreadable> {
     read_within(path, PIPE_TIMEOUT)
@@ -76,7 +88,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Unreadable> {
 fn read_within(path: &Path, timeout: Duration) -> Result<Vec<u8>, Unreadable> {
     // Without O_NONBLOCK, to open a fifo waits for its writer.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let flags = flags.bits().cast_signed();
     let file = File::options().read(true).custom_flags(flags).open(path);
     let file = file.map_err(|error| explain(path, error))?;
     let kind = file.metadata().map_err(Unreadable::Refused)?;
@@ -172,9 +184,9 @@ mod tests {
     use super::*;
 
     /// A path that nothing stands at, removed at the end.
-    struct Place(PathBuf);
+    struct TestPath(PathBuf);
 
-    impl Place {
+    impl TestPath {
         fn new() -> Self {
             static NEXT: AtomicU32 = AtomicU32::new(0);
             let n = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -189,7 +201,7 @@ mod tests {
         }
     }
 
-    impl Drop for Place {
+    impl Drop for TestPath {
         fn drop(&mut self) {
             let _gone = std::fs::remove_file(&self.0).or_else(|_| std::fs::remove_dir(&self.0));
         }
@@ -201,14 +213,14 @@ mod tests {
 
     #[test]
     fn what_stands_at_a_path_is_named() {
-        let place = Place::new();
+        let place = TestPath::new();
         assert_eq!(unreadable(&place.0), "does not exist");
         std::os::unix::fs::symlink("/nonexistent/shared.env", &place.0).unwrap();
         assert_eq!(
             unreadable(&place.0),
             "is a link to /nonexistent/shared.env, which does not exist"
         );
-        let place = Place::new();
+        let place = TestPath::new();
         std::fs::create_dir(&place.0).unwrap();
         assert!(unreadable(&place.0).starts_with("is a directory, not a file"));
         let denied = Unreadable::Refused(io::ErrorKind::PermissionDenied.into()).to_string();
@@ -218,8 +230,8 @@ mod tests {
 
     #[test]
     fn a_fifo_without_a_writer_is_given_up_and_one_with_a_writer_is_read() {
-        let place = Place::fifo();
-        assert!(unreadable(&place.0).starts_with("is a pipe that nobody wrote"));
+        let place = TestPath::fifo();
+        assert!(unreadable(&place.0).starts_with("is a pipe that no process wrote"));
         let mut writer = Command::new("sh");
         writer.arg("-c").arg("printf 'A=1\\n' > \"$0\"").arg(&place.0);
         let mut writer = writer.stdin(Stdio::null()).spawn().unwrap();

@@ -1,11 +1,11 @@
-//! Floor 6. Units of numbers: what a size may be written in (`64M`) and a time (`5s`).
+//! Floor 6. The units in which a size (`64M`) or a time (`5s`) may be written.
 //!
 //! A number without a unit counts in the setting's own unit, so that files and variables that were
 //! written for Reverb read as before. Sizes count in powers of 1024, as those of PHP and nginx do.
 
 /// The things that a whole number counts.
 #[derive(Clone, Copy)]
-pub(super) enum Unit {
+pub(super) enum NumberUnit {
     /// Things; the number stands alone.
     Count,
     /// Bytes.
@@ -24,7 +24,7 @@ const TERA: (&str, u64) = ("T", 1 << 40);
 const TIMES: [(&str, u64); 5] =
     [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-impl Unit {
+impl NumberUnit {
     /// Reads digits and perhaps a unit behind them. `None` for anything else, for numbers that do
     /// not fit, and for times that are no whole number of the setting's own unit.
     pub(super) fn read(self, text: &str) -> Option<u64> {
@@ -87,6 +87,11 @@ fn size_named(suffix: &str) -> Option<u64> {
     SIZES.iter().find(|(known, _)| *known == name).map(|&(_, factor)| factor)
 }
 
+/// A size as an operator may write it, in whole mebibytes, rounded up.
+pub(super) fn mebibytes(bytes: u64) -> String {
+    format!("{}M", bytes.div_ceil(1 << 20))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,13 +110,13 @@ mod tests {
             ("7B", 7),
             (" 7 ", 7),
         ] {
-            assert_eq!(Unit::Bytes.read(text), Some(bytes), "{text}");
+            assert_eq!(NumberUnit::Bytes.read(text), Some(bytes), "{text}");
         }
         for text in ["", "M", "-1", "+1", "1.5M", "1M1", "1X", "1s", "99999999999999999999", "1 iB"]
         {
-            assert_eq!(Unit::Bytes.read(text), None, "{text}");
+            assert_eq!(NumberUnit::Bytes.read(text), None, "{text}");
         }
-        assert_eq!(Unit::Bytes.read("99999999999T"), None, "more than fits");
+        assert_eq!(NumberUnit::Bytes.read("99999999999T"), None, "more than fits");
     }
 
     #[test]
@@ -119,33 +124,33 @@ mod tests {
         for (text, seconds) in
             [("5", 5), ("5s", 5), ("5 s", 5), ("2m", 120), ("1h", 3600), ("1d", 86_400)]
         {
-            assert_eq!(Unit::Seconds.read(text), Some(seconds), "{text}");
+            assert_eq!(NumberUnit::Seconds.read(text), Some(seconds), "{text}");
         }
-        assert_eq!(Unit::Seconds.read("2000ms"), Some(2));
-        assert_eq!(Unit::Seconds.read("500ms"), None);
-        assert_eq!(Unit::Milliseconds.read("50"), Some(50));
-        assert_eq!(Unit::Milliseconds.read("50ms"), Some(50));
-        assert_eq!(Unit::Milliseconds.read("1s"), Some(1000));
+        assert_eq!(NumberUnit::Seconds.read("2000ms"), Some(2));
+        assert_eq!(NumberUnit::Seconds.read("500ms"), None);
+        assert_eq!(NumberUnit::Milliseconds.read("50"), Some(50));
+        assert_eq!(NumberUnit::Milliseconds.read("50ms"), Some(50));
+        assert_eq!(NumberUnit::Milliseconds.read("1s"), Some(1000));
         for text in ["5M", "5x", "s", "1.5s", "-5s"] {
-            assert_eq!(Unit::Seconds.read(text), None, "{text}");
+            assert_eq!(NumberUnit::Seconds.read(text), None, "{text}");
         }
-        assert_eq!(Unit::Count.read("5"), Some(5));
-        assert_eq!(Unit::Count.read("5k"), None);
+        assert_eq!(NumberUnit::Count.read("5"), Some(5));
+        assert_eq!(NumberUnit::Count.read("5k"), None);
     }
 
     #[test]
     fn ranges_are_shown_in_the_units_that_are_taken() {
-        assert_eq!(Unit::Count.range(1, 65_535), "a whole number from 1 to 65535");
+        assert_eq!(NumberUnit::Count.range(1, 65_535), "a whole number from 1 to 65535");
         assert_eq!(
-            Unit::Bytes.range(4096, 64 << 30),
+            NumberUnit::Bytes.range(4096, 64 << 30),
             "a size from 4K to 64G (bytes, or `K`, `M`, `G`)"
         );
         assert_eq!(
-            Unit::Seconds.range(0, 300),
+            NumberUnit::Seconds.range(0, 300),
             "a time from 0 to 5m (seconds, or `s`, `m`, `h`, `d`)"
         );
         assert_eq!(
-            Unit::Milliseconds.range(0, 10_000),
+            NumberUnit::Milliseconds.range(0, 10_000),
             "a time from 0 to 10s (milliseconds, or `ms`, `s`)"
         );
     }

@@ -1,13 +1,14 @@
-//! Floor 6. Names and texts of variables that are not what they seem: misspelt ones, those of other
-//! servers that have no effect, and references that nothing replaces.
+//! Floor 6. Notes on variables without the effect that they seem to have: misspelt ones, those of
+//! other servers, and values with references that nothing replaces.
 
 use std::collections::BTreeMap;
 
 use super::aliases::{OF_PROJECTS, OF_PUSHER};
-use super::form::Given;
+use super::raw_value::RawValue;
 use super::settings::ALL;
-use super::soketi::{self, Standing};
+use super::soketi::{self, VariableEffect};
 use super::sources::Sources;
+use super::spelling;
 
 /// Variables that Reverb or Laravel reads and that are no setting here: they say where the app
 /// publishes, or are looked at by name.
@@ -21,7 +22,7 @@ const OF_REVERB: [&str; 7] = [
     "REVERB_TELESCOPE_INGEST_INTERVAL",
 ];
 
-/// Ours, Reverb's and soketi's prefix: a setting that is sought under the wrong one is found.
+/// The prefixes of Ringwave, Reverb and soketi: a setting is recognised under each of them.
 const PREFIXES: [&str; 3] = ["RINGWAVE_", "REVERB_", soketi::PREFIX];
 
 /// All notes, one sentence or two each.
@@ -29,7 +30,7 @@ pub(super) fn collect(sources: &Sources<'_>) -> Vec<String> {
     let mut notes = misspelt(sources);
     notes.extend(of_soketi(sources));
     notes.extend(webhooks_of_soketi(sources));
-    notes.extend(outdone(sources));
+    notes.extend(overridden(sources));
     notes.extend(literal_references(sources));
     notes
 }
@@ -40,8 +41,8 @@ fn known() -> impl Iterator<Item = &'static str> {
     declared.chain(OF_PROJECTS.iter().map(|alias| alias.name)).chain(OF_REVERB)
 }
 
-/// Variables with our prefix or Reverb's that nobody reads. One of Reverb's that is like no other
-/// may be the project's own.
+/// Variables with our prefix or Reverb's that no setting reads. One with Reverb's prefix that is
+/// like no other may be the project's own.
 fn misspelt(sources: &Sources<'_>) -> Vec<String> {
     let names = sources.variable_names().into_iter();
     let ours = names.filter(|name| ["RINGWAVE_", "REVERB_"].iter().any(|p| name.starts_with(p)));
@@ -85,10 +86,10 @@ fn of_soketi(sources: &Sources<'_>) -> Vec<String> {
     let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for name in names {
         let Some(text) = sources.text(name) else { continue };
-        match soketi::standing(name, &Given::Text(text.to_owned())) {
-            Standing::Understood => {}
-            Standing::NoEffect(reason) => by_reason.entry(reason).or_default().push(name),
-            Standing::Unknown => notes.push(unknown_to_soketi(name)),
+        match soketi::effect_of(name, &RawValue::Text(text.to_owned())) {
+            VariableEffect::Understood => {}
+            VariableEffect::NoEffect(reason) => by_reason.entry(reason).or_default().push(name),
+            VariableEffect::Unknown => notes.push(unknown_to_soketi(name)),
         }
     }
     notes.extend(by_reason.into_iter().map(|(reason, names)| {
@@ -117,22 +118,22 @@ fn webhooks_of_soketi(sources: &Sources<'_>) -> Vec<String> {
 }
 
 /// Variables that stand for a setting which another one gives.
-fn outdone(sources: &Sources<'_>) -> Vec<String> {
+fn overridden(sources: &Sources<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     for alias in sources.aliases() {
-        let Some((given, _)) = sources.aliased(alias) else { continue };
+        let Some((raw, _)) = sources.aliased(alias) else { continue };
         let declaration = ALL.iter().map(|setting| setting.declaration());
         let declaration = declaration.into_iter().find(|declared| declared.key == alias.key);
         let Some((winner, source)) = declaration.and_then(|d| sources.declared(d)) else {
             continue;
         };
-        let name = source.variable().filter(|&name| name != alias.name && winner != given);
+        let name = source.variable().filter(|&name| name != alias.name && winner != raw);
         notes.extend(name.map(|name| format!("{} has no effect: {name} counts.", alias.name)));
     }
     notes
 }
 
-/// References that stay as they are in the values of variables that somebody reads.
+/// References that stay as they are in the values of variables that are read.
 fn literal_references(sources: &Sources<'_>) -> Vec<String> {
     let names = known().chain(soketi::names()).chain(OF_PUSHER.iter().map(|alias| alias.name));
     let literal = names.filter_map(|name| sources.literal_reference(name));
@@ -145,13 +146,10 @@ fn literal_references(sources: &Sources<'_>) -> Vec<String> {
     literal.map(note).collect()
 }
 
-/// The variable that is most like a misspelt one, unless none is at all like it. Prefixes are left
-/// aside: they are long enough to make any two names alike.
+/// The variable that is most like a misspelt one. Prefixes are left aside: they are long enough to
+/// make any two names alike.
 fn nearest(name: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    let name = bare(name);
-    let near = candidates.map(|known| (strsim::damerau_levenshtein(name, bare(known)), known));
-    let (distance, known) = near.min_by_key(|&(distance, _)| distance)?;
-    (distance <= name.len() / 3).then_some(known)
+    spelling::nearest(name, candidates, bare)
 }
 
 fn bare(name: &str) -> &str {

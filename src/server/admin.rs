@@ -30,7 +30,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
-use crate::config::Origin;
+use crate::config::ConfigInputs;
 use crate::version;
 
 /// The first word of an answer.
@@ -94,9 +94,9 @@ pub(super) struct Request {
 
 /// Takes requests from now on, until the receiver is dropped. A name that is taken, as by a second
 /// server in the same directory, is told and otherwise ignored: signals are still there.
-pub(super) fn listen(origin: &Origin) -> mpsc::Receiver<Request> {
+pub(super) fn listen(inputs: &ConfigInputs) -> mpsc::Receiver<Request> {
     let (requests, taken) = mpsc::channel(1);
-    match bind(origin) {
+    match bind(inputs) {
         Ok(listener) => drop(tokio::spawn(accept(listener, requests))),
         Err(error) => tracing::warn!(
             %error,
@@ -107,8 +107,8 @@ pub(super) fn listen(origin: &Origin) -> mpsc::Receiver<Request> {
     taken
 }
 
-fn bind(origin: &Origin) -> io::Result<UnixListener> {
-    let listener = Listener::bind_addr(&address(origin)?)?;
+fn bind(inputs: &ConfigInputs) -> io::Result<UnixListener> {
+    let listener = Listener::bind_addr(&address(inputs)?)?;
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
 }
@@ -207,8 +207,8 @@ async fn tell(stream: UnixStream, verdict: &Verdict) {
 ///
 /// # Errors
 /// See [`AskError`].
-pub fn ask(origin: &Origin, question: Question) -> Result<String, AskError> {
-    let mut stream = connect(origin)?;
+pub fn ask(inputs: &ConfigInputs, question: Question) -> Result<String, AskError> {
+    let mut stream = connect(inputs)?;
     let mut answer = String::new();
     let request = format!("{}\n", question.word());
     let told =
@@ -223,15 +223,15 @@ pub fn ask(origin: &Origin, question: Question) -> Result<String, AskError> {
 }
 
 /// Connects to the server, if it is one to be believed.
-fn connect(origin: &Origin) -> Result<Stream, AskError> {
-    let stream = address(origin).and_then(|address| Stream::connect_addr(&address));
+fn connect(inputs: &ConfigInputs) -> Result<Stream, AskError> {
+    let stream = address(inputs).and_then(|address| Stream::connect_addr(&address));
     let stream = stream.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => AskError::NoServer,
         _ => AskError::Lost(error),
     })?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(AskError::Lost)?;
     let server = socket_peercred(&stream).map_err(|error| AskError::Lost(error.into()))?;
-    let owner = std::fs::metadata(&origin.directory).map_err(AskError::Lost)?.uid();
+    let owner = std::fs::metadata(&inputs.directory).map_err(AskError::Lost)?.uid();
     let (uid, pid) = (server.uid.as_raw(), server.pid.as_raw_nonzero().get());
     match is_believed(uid, geteuid().as_raw(), owner) {
         true => Ok(stream),
@@ -288,11 +288,11 @@ impl fmt::Display for AskError {
 
 impl std::error::Error for AskError {}
 
-fn address(origin: &Origin) -> io::Result<SocketAddr> {
-    let directory = std::fs::canonicalize(&origin.directory)?;
+fn address(inputs: &ConfigInputs) -> io::Result<SocketAddr> {
+    let directory = std::fs::canonicalize(&inputs.directory)?;
     let mut hash = Sha256::new();
     hash.update(directory.as_os_str().as_bytes());
-    for file in [&origin.flags.env, &origin.flags.config] {
+    for file in [&inputs.flags.env, &inputs.flags.config] {
         hash.update([0]);
         hash.update(
             file.as_deref()
@@ -318,26 +318,26 @@ mod tests {
     use super::*;
     use crate::config::{Environment, Flags};
 
-    fn origin(name: &str, config: Option<&str>) -> Origin {
+    fn inputs(name: &str, config: Option<&str>) -> ConfigInputs {
         let directory = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let flags = Flags { config: config.map(PathBuf::from), ..Flags::default() };
-        Origin { flags, environment: Environment::new(), directory }
+        ConfigInputs { flags, environment: Environment::new(), directory }
     }
 
-    fn same(one: &Origin, other: &Origin) -> bool {
-        let name = |origin| address(origin).unwrap().as_abstract_name().map(<[u8]>::to_vec);
+    fn same(one: &ConfigInputs, other: &ConfigInputs) -> bool {
+        let name = |inputs| address(inputs).unwrap().as_abstract_name().map(<[u8]>::to_vec);
         name(one).unwrap() == name(other).unwrap()
     }
 
     #[test]
     fn a_server_is_told_from_others_by_its_directory_and_its_files() {
-        let plain = origin("ringwave-admin-a", None);
-        assert!(same(&plain, &origin("ringwave-admin-a", None)));
-        assert!(!same(&plain, &origin("ringwave-admin-b", None)));
-        let named = origin("ringwave-admin-a", Some("r.toml"));
+        let plain = inputs("ringwave-admin-a", None);
+        assert!(same(&plain, &inputs("ringwave-admin-a", None)));
+        assert!(!same(&plain, &inputs("ringwave-admin-b", None)));
+        let named = inputs("ringwave-admin-a", Some("r.toml"));
         assert!(!same(&plain, &named));
-        assert!(same(&named, &origin("ringwave-admin-a", Some("./r.toml"))));
+        assert!(same(&named, &inputs("ringwave-admin-a", Some("./r.toml"))));
         let mut as_env = plain.clone();
         as_env.flags.env = Some("r.toml".into());
         assert!(!same(&named, &as_env));
@@ -362,14 +362,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_gets_its_verdict_and_what_is_none_is_told_so() {
-        let origin = origin("ringwave-admin-c", None);
-        assert!(matches!(ask(&origin, Question::Reload), Err(AskError::NoServer)));
-        let mut requests = listen(&origin);
+        let inputs = inputs("ringwave-admin-c", None);
+        assert!(matches!(ask(&inputs, Question::Reload), Err(AskError::NoServer)));
+        let mut requests = listen(&inputs);
         for verdict in [Ok("3 apps".to_owned()), Err("no such setting".to_owned())] {
             for question in Question::ALL {
                 // A peer that says nothing delays no other peer.
-                let _mute = connect(&origin).unwrap();
-                let asking = origin.clone();
+                let _mute = connect(&inputs).unwrap();
+                let asking = inputs.clone();
                 let asked = tokio::task::spawn_blocking(move || ask(&asking, question));
                 let request = requests.recv().await.unwrap();
                 assert_eq!(request.question(), question);
@@ -382,7 +382,7 @@ mod tests {
                 }
             }
         }
-        let mut other = connect(&origin).unwrap();
+        let mut other = connect(&inputs).unwrap();
         let answer = tokio::task::spawn_blocking(move || {
             let mut answer = String::new();
             other.write_all(b"restart 5\n").unwrap();
@@ -393,14 +393,14 @@ mod tests {
         assert!(answer.starts_with("refused the server, which is version "), "{answer}");
         assert!(answer.ends_with("does not know \"restart\""), "{answer}");
         // A server that stops answers nothing, and is gone then.
-        let asking = origin.clone();
+        let asking = inputs.clone();
         let asked = tokio::task::spawn_blocking(move || ask(&asking, Question::Reload));
         drop(requests.recv().await.unwrap());
         assert!(matches!(asked.await.unwrap(), Err(AskError::Lost(_))));
         drop(requests);
-        while connect(&origin).is_ok() {
+        while connect(&inputs).is_ok() {
             tokio::task::yield_now().await;
         }
-        assert!(matches!(ask(&origin, Question::Reload), Err(AskError::NoServer)));
+        assert!(matches!(ask(&inputs, Question::Reload), Err(AskError::NoServer)));
     }
 }

@@ -314,9 +314,9 @@ mod tests {
     fn server(shards: usize) -> ServerConfig {
         let flags = config::Flags { dev: true, ..config::Flags::default() };
         let directory = std::env::temp_dir().join("ringwave-has-no-configuration-here");
-        let origin =
-            config::Origin { flags, environment: config::Environment::default(), directory };
-        ServerConfig { shards, ..origin.load().unwrap().server }
+        let inputs =
+            config::ConfigInputs { flags, environment: config::Environment::default(), directory };
+        ServerConfig { shards, ..inputs.load().unwrap().server }
     }
 
     #[test]

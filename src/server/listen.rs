@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::unix_socket::{self, Fault, admits_everyone};
 use super::{StartError, listener_options};
-use crate::config::{Config, ListenAddr, Listener, ServerConfig, SocketAccess};
+use crate::config::{Config, ListenAddr, ListenerConfig, ServerConfig, SocketAccess};
 use crate::front::address::Trusted;
 use crate::front::{Listeners, Listening, Opening};
 
@@ -60,7 +60,7 @@ impl Bound {
 
     /// Binds every place for every shard. `access` says who may connect to unix sockets.
     fn bind_places(
-        places: &[Listener],
+        places: &[ListenerConfig],
         access: SocketAccess,
         send_buffer: Option<usize>,
         shards: usize,
@@ -70,7 +70,7 @@ impl Bound {
             files: SocketFiles::default(),
             inherited: false,
         };
-        for Listener { place, opening } in places {
+        for ListenerConfig { address: place, opening } in places {
             let refused = |error| StartError::Listen { address: place.clone(), error };
             let bind = |bound: &mut Self| match place {
                 ListenAddr::Tcp(socket) => bound.bind_tcp(*socket, *opening),
@@ -110,13 +110,13 @@ impl Bound {
 pub(super) struct Inherited {
     tcp: Vec<Listening<net::TcpListener>>,
     unix: Vec<Listening<unix::UnixListener>>,
-    addresses: Vec<Listener>,
+    addresses: Vec<ListenerConfig>,
 }
 
 impl Inherited {
     /// Takes them over. To be called once, before any thread starts: it changes the environment.
     /// One that `configured` names with the PROXY protocol speaks it: nothing else could say so.
-    pub(super) fn take(configured: &[Listener]) -> Result<Self, StartError> {
+    pub(super) fn take(configured: &[ListenerConfig]) -> Result<Self, StartError> {
         let mut sockets = ListenFd::from_env();
         let mut inherited = Self::default();
         for index in 0..sockets.len() {
@@ -129,7 +129,7 @@ impl Inherited {
         &mut self,
         sockets: &mut ListenFd,
         index: usize,
-        configured: &[Listener],
+        configured: &[ListenerConfig],
     ) -> io::Result<()> {
         if let Ok(Some(socket)) = sockets.take_unix_listener(index) {
             let address = socket.local_addr()?;
@@ -145,10 +145,10 @@ impl Inherited {
         Ok(())
     }
 
-    fn note(&mut self, place: ListenAddr, configured: &[Listener]) -> Opening {
-        let same = configured.iter().find(|listener| listener.place == place);
+    fn note(&mut self, place: ListenAddr, configured: &[ListenerConfig]) -> Opening {
+        let same = configured.iter().find(|listener| listener.address == place);
         let opening = same.map_or(Opening::Http, |listener| listener.opening);
-        self.addresses.push(Listener { place, opening });
+        self.addresses.push(ListenerConfig { address: place, opening });
         opening
     }
 
@@ -164,7 +164,7 @@ impl Inherited {
         }
         let public = self.addresses.iter().find(|place| !place.is_local());
         if let (true, Some(public)) = (config.development, public) {
-            return Err(StartError::DevelopmentInPublic(public.place.clone()));
+            return Err(StartError::DevelopmentInPublic(public.address.clone()));
         }
         config.server.listeners.clone_from(&self.addresses);
         Ok(())
@@ -276,7 +276,7 @@ fn tcp(address: SocketAddr, shared: bool) -> io::Result<net::TcpListener> {
 pub(super) fn believed_strangers(server: &ServerConfig) -> Option<String> {
     let believed = server.trusted_proxies.iter().any(|trusted| *trusted == Trusted::Unix);
     let of_http = server.listeners.iter().filter(|listener| listener.opening == Opening::Http);
-    let open = of_http.map(|listener| &listener.place).find(|place| match place {
+    let open = of_http.map(|listener| &listener.address).find(|place| match place {
         // A socket without a file has no permissions (unix(7)).
         ListenAddr::Unix(path) => path == Path::new(ABSTRACT) || admits_everyone(path),
         ListenAddr::Tcp(_) => false,

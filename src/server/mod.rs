@@ -36,7 +36,7 @@ use tokio::sync::watch;
 use crate::apps::Apps;
 use crate::bus::{self, Outside, Port};
 use crate::channels::KeyHash;
-use crate::config::{Config, ListenAddr, LogFormat, Origin, ServerConfig};
+use crate::config::{Config, ConfigInputs, ListenAddr, LogFormat, ServerConfig};
 use crate::front::{self, AddressTable, Listeners};
 use crate::id::ShardId;
 use crate::memory::{Allowance, Holder, Lease, Per};
@@ -93,10 +93,10 @@ const UNCOUNTED_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is looked whether the minute of a refusal is over.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Serves until a signal ends it. `origin` is where `config` comes from, to be read anew.
+/// Serves until a signal ends it. `config` was read from `inputs`, and is read anew from them.
 #[must_use]
-pub fn run(config: Config, origin: &Origin) -> ExitCode {
-    match serve(config, origin) {
+pub fn run(config: Config, inputs: &ConfigInputs) -> ExitCode {
+    match serve(config, inputs) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ringwave: {error}");
@@ -105,7 +105,7 @@ pub fn run(config: Config, origin: &Origin) -> ExitCode {
     }
 }
 
-fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
+fn serve(mut config: Config, inputs: &ConfigInputs) -> Result<ExitCode, StartError> {
     let inherited = Inherited::take(&config.server.listeners)?;
     inherited.replace_listeners(&mut config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -131,7 +131,7 @@ fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
     let http_connections_max = http_connections(&config, &host);
     let shared = FrontShared { http_connections_max, ..FrontShared::default() };
     let outer = (signals, level);
-    let ended = runtime.block_on(control(&config, origin, &host, bound, &shared, outer));
+    let ended = runtime.block_on(control(&config, inputs, &host, bound, &shared, outer));
     shared.refusals.tell_rest();
     ended
 }
@@ -139,7 +139,7 @@ fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
 /// The control thread from here on.
 async fn control(
     config: &Config,
-    origin: &Origin,
+    inputs: &ConfigInputs,
     host: &Host,
     bound: Bound,
     shared: &FrontShared,
@@ -158,7 +158,7 @@ async fn control(
     tokio::spawn(mailboxes::deliver_late(bus.clone()));
     shards.until(|progress| progress.serving).await?;
     // Before the server is reported as up: a deployment may reload it at once.
-    let mut requests = admin::listen(origin);
+    let mut requests = admin::listen(inputs);
     announce(config, host, &shards.cores());
     manager.ready(&server.starting_line());
     tokio::spawn(Arc::clone(&manager).watch(bus.clone()));
@@ -168,7 +168,7 @@ async fn control(
     tokio::spawn(tell_refusals(Arc::clone(&shared.refusals)));
     let overview = Overview::new(server, shards.cores(), bus.clone());
     let controls = Controls { courier: &courier, bus, shared: shared.clone(), level, memory };
-    let mut reload = Reload::new(config, origin, controls);
+    let mut reload = Reload::new(config, inputs, controls);
     let signal = loop {
         tokio::select! {
             signal = signals.next() => match signal {

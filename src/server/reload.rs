@@ -1,7 +1,10 @@
-//! The configuration, read anew while the process serves. All or nothing: what cannot be served
-//! changes nothing. Apps and the settings that are declared so change at once, on all shards; the
-//! settings of the server that need a new process are named, and stay as they are.
+//! The configuration, read anew while the process serves. All or nothing: a configuration that
+//! cannot be served changes nothing. Apps change at once, on all shards, and so do the settings
+//! that are declared to take effect on a reload; changes of the others are named, and wait for a
+//! restart.
 
+use std::error::Error;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::apps::{App, Apps};
 use crate::bus::Outside;
 use crate::config::{
-    self, Changes, Config, ConfigError, MemoryLimit, Origin, Resolved, ServerConfig,
+    self, Changes, Config, ConfigError, ConfigInputs, MemoryLimit, Resolved, ServerConfig,
 };
 use crate::id::ShardId;
 use crate::shard::{InForce, Message};
@@ -25,7 +28,8 @@ use super::logging::LogLevel;
 use super::mailboxes;
 use super::notify::ServiceManager;
 
-/// How long shards may take to adopt a configuration. They look into their mailbox in each turn.
+/// The time in which shards have to adopt a configuration. They read their mailbox in each turn, so
+/// one that takes longer hangs.
 const SHARDS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The parts of the process that work by settings and that a reload tells of new ones.
@@ -44,7 +48,7 @@ pub(super) struct Controls<'a> {
 
 /// The configuration in force, and where to read the next one.
 pub(super) struct Reload<'a> {
-    origin: &'a Origin,
+    inputs: &'a ConfigInputs,
     controls: Controls<'a>,
     /// The process was started with the development app.
     development: bool,
@@ -58,9 +62,9 @@ pub(super) struct Reload<'a> {
 
 impl<'a> Reload<'a> {
     /// Nothing has been read anew yet.
-    pub(super) fn new(started: &Config, origin: &'a Origin, controls: Controls<'a>) -> Self {
+    pub(super) fn new(started: &Config, inputs: &'a ConfigInputs, controls: Controls<'a>) -> Self {
         Self {
-            origin,
+            inputs,
             controls,
             development: started.development,
             apps: Arc::clone(&started.apps),
@@ -85,7 +89,8 @@ impl<'a> Reload<'a> {
     /// caller does not wait for that.
     pub(super) fn run(&mut self, manager: &Arc<ServiceManager>, request: Option<Request>) {
         manager.reloading();
-        let read = self.origin.load().and_then(|config| self.adopt(config));
+        let read = self.inputs.load().map_err(ReloadError::Config);
+        let read = read.and_then(|config| self.adopt(config));
         let (verdict, late) = match read {
             Ok(report) => {
                 tracing::info!("the configuration was read anew: {}", report.summary);
@@ -108,19 +113,13 @@ impl<'a> Reload<'a> {
         });
     }
 
-    /// Takes what was read as what is to be in force. Nothing has changed when it fails.
-    fn adopt(&mut self, config: Config) -> Result<Report, ConfigError> {
+    /// Takes the configuration that was read as the one in force. On an error nothing changes.
+    fn adopt(&mut self, config: Config) -> Result<Report, ReloadError> {
         if config.development && !self.development {
             // It would come to wherever the process listens, and its secret is public.
-            return Err(ConfigError::new(
-                "no app is configured any more; the development app is only served from a start on",
-            ));
+            return Err(ReloadError::NoApp);
         }
-        let apps = self.apps.followed_by(&config.apps).ok_or_else(|| {
-            ConfigError::new(
-                "there were more than 65536 different apps since the start: restart the server",
-            )
-        })?;
+        let apps = self.apps.followed_by(&config.apps).ok_or(ReloadError::TooManyApps)?;
         let Changes { in_force: changes, pending } =
             Changes::between(&self.resolved, &config.resolved);
         let summary = summary(&self.apps, &apps, changes.is_empty());
@@ -145,6 +144,41 @@ impl<'a> Reload<'a> {
         let shares = Shares::of_settings(&self.server, &self.apps);
         courier.configure(Arc::clone(&self.apps), shares.queue);
         hand_out(bus, &Arc::new(super::in_force(&self.server, &self.apps, shared)))
+    }
+}
+
+/// The reason why a configuration that was read anew is not put in force.
+#[derive(Debug)]
+enum ReloadError {
+    /// It cannot be served.
+    Config(ConfigError),
+    /// It has no app, so that the development app would be served.
+    NoApp,
+    /// With its apps there were more since the start than an [`AppIndex`](crate::id::AppIndex) can
+    /// tell apart.
+    TooManyApps,
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::NoApp => f.write_str(
+                "no app is configured any more; the development app is only served from a start on",
+            ),
+            Self::TooManyApps => f.write_str(
+                "there were more than 65536 different apps since the start: restart the server",
+            ),
+        }
+    }
+}
+
+impl Error for ReloadError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::NoApp | Self::TooManyApps => None,
+        }
     }
 }
 

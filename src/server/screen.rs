@@ -45,7 +45,7 @@ fn listed(app: &App) -> String {
 
 /// How to point Laravel and Echo at the built-in development app.
 fn development(config: &Config) -> String {
-    let tcp = config.server.listeners.iter().find_map(|listener| match &listener.place {
+    let tcp = config.server.listeners.iter().find_map(|listener| match &listener.address {
         ListenAddr::Tcp(address) => Some(address),
         ListenAddr::Unix(_) => None,
     });

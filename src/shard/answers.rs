@@ -60,7 +60,7 @@ impl SubscriberSide {
                     return;
                 }
                 self.refuse_subscription(plane, conn, &channel, ProtocolError::TooManyMembers);
-                self.leave(channel, Left { member: None, ticket: Some(ticket) });
+                self.link.leave(channel, Left { member: None, ticket: Some(ticket) });
             }
         }
     }

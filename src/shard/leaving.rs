@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use super::subscriber_side::SubscriberSide;
-use crate::channels::{Leave, Left, ToHome};
+use super::link::Link;
+use crate::channels::Local;
 use crate::id::ConnKey;
 use crate::plane::Plane;
 use crate::ring::Ring;
@@ -32,28 +32,38 @@ impl Leaving {
     pub(super) fn has_work(&self) -> bool {
         !self.slots.is_empty()
     }
-}
 
-impl SubscriberSide {
     /// Ends the subscriptions of a connection that has ended, now or in parts.
-    pub(super) fn leave_all<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
-        let most = LEAVES_PER_TURN.saturating_sub(self.leaving.ended).max(LEAVES_AT_ONCE);
-        if self.leave_part(key.slot, most) {
-            plane.keep(key.slot);
-            self.leaving.slots.push_back(key.slot);
+    pub(super) fn begin<R: Ring>(
+        &mut self,
+        conn: ConnKey,
+        local: &mut Local,
+        link: &mut Link,
+        plane: &mut Plane<R>,
+    ) {
+        let most = LEAVES_PER_TURN.saturating_sub(self.ended).max(LEAVES_AT_ONCE);
+        if self.end_some(conn.slot, most, local, link) {
+            plane.keep(conn.slot);
+            self.slots.push_back(conn.slot);
         }
     }
 
     /// Does a turn's part. To be called once per turn, before connections end in it; `congested`
     /// tells that homes are behind with their messages.
-    pub(super) fn work<R: Ring>(&mut self, plane: &mut Plane<R>, congested: bool) {
-        self.leaving.ended = 0;
+    pub(super) fn work<R: Ring>(
+        &mut self,
+        congested: bool,
+        local: &mut Local,
+        link: &mut Link,
+        plane: &mut Plane<R>,
+    ) {
+        self.ended = 0;
         while !congested
-            && self.leaving.ended < LEAVES_PER_TURN
-            && let Some(slot) = self.leaving.slots.pop_front()
+            && self.ended < LEAVES_PER_TURN
+            && let Some(slot) = self.slots.pop_front()
         {
-            if self.leave_part(slot, LEAVES_PER_TURN - self.leaving.ended) {
-                self.leaving.slots.push_back(slot);
+            if self.end_some(slot, LEAVES_PER_TURN - self.ended, local, link) {
+                self.slots.push_back(slot);
             } else {
                 plane.let_go(slot);
             }
@@ -61,13 +71,8 @@ impl SubscriberSide {
     }
 
     /// Ends some subscriptions. Returns whether there may be more.
-    fn leave_part(&mut self, slot: u32, most: usize) -> bool {
-        let Self { local, link, leaving, .. } = self;
-        leaving.ended += local.disconnect(slot, most, |key, left| {
-            let Left { member, ticket } = left;
-            let home = link.topology.home_of(&key);
-            link.send_home(home, ToHome::Leave(Leave { key, member, ticket }));
-        });
+    fn end_some(&mut self, slot: u32, most: usize, local: &mut Local, link: &mut Link) -> bool {
+        self.ended += local.disconnect(slot, most, |key, left| link.leave(key, left));
         local.count(slot) > 0
     }
 }

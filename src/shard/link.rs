@@ -1,10 +1,13 @@
 //! The way from a shard to the homes of channels and users, and to the other shards.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::Message;
+use super::message::Message;
 use crate::bus::Port;
-use crate::channels::{ChannelKey, Event, KeyHash, ReplyTo, Steps, ToHome, Topology, UserKey};
+use crate::channels::{
+    ChannelKey, Event, KeyHash, Leave, Left, ReplyTo, Steps, ToHome, Topology, UserKey,
+};
 use crate::id::{AppIndex, ShardId};
 use crate::protocol::names::ChannelName;
 
@@ -33,7 +36,7 @@ impl Link {
     }
 
     /// The key of a user.
-    pub(super) fn user(&self, app: AppIndex, id: std::sync::Arc<str>) -> UserKey {
+    pub(super) fn user(&self, app: AppIndex, id: Arc<str>) -> UserKey {
         self.hash.user(app, id)
     }
 
@@ -51,6 +54,13 @@ impl Link {
         let message = Message::ToHome(self.id(), ToHome::Publish(event));
         let sent = self.port.try_send(home, message);
         sent.map_err(|message| self.port.send(home, message)).is_ok()
+    }
+
+    /// Tells the home of a channel that a subscription has ended.
+    pub(super) fn leave(&mut self, key: ChannelKey, left: Left) {
+        let Left { member, ticket } = left;
+        let home = self.topology.home_of(&key);
+        self.send_home(home, ToHome::Leave(Leave { key, member, ticket }));
     }
 
     /// Tells the homes of users what has changed on this shard, by one message to each.

@@ -16,6 +16,7 @@
 //!    one send.
 
 mod answers;
+mod client_memory;
 mod drain;
 mod fan_out;
 mod home_side;
@@ -51,14 +52,14 @@ use crate::ring::Ring;
 use crate::time::Millis;
 use crate::webhooks::Tap;
 
+use client_memory::ClientMemory;
+pub use client_memory::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
 pub use drain::{Drain, RETURN};
 use home_side::HomeSide;
 use leaving::Leaving;
 use link::Link;
 pub use message::{InForce, Message, Totals};
 use pending_requests::PendingRequests;
-use pressure::ClientMemory;
-pub use pressure::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
 pub use sessions::BUDGET;
 use sessions::Sessions;
 pub use socket_ids::SocketIds;

@@ -1,17 +1,19 @@
-//! Notes for the log of refusals to clients of this shard, and of the ends of their connections.
+//! Notes for the log: refusals to clients of this shard, the ends of their connections, and with
+//! `--debug` events.
 
 use std::io;
 use std::sync::Arc;
 
 use tracing::debug;
 
+use super::message::Message;
 use super::subscriber_side::SubscriberSide;
-use super::trace::debugging;
+use super::trace::{Traced, debugging};
 use crate::apps::App;
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Ended, Plane};
 use crate::protocol::close::{ProtocolError, refusal_frames};
-use crate::refusals::{About, Bytes, Ending, Message, Refusal, Sender};
+use crate::refusals::{self, About, Bytes, Ending, Refusal, Sender};
 use crate::ring::Ring;
 
 impl SubscriberSide {
@@ -19,7 +21,7 @@ impl SubscriberSide {
     pub(super) fn note_message(&mut self, key: ConnKey, error: ProtocolError, about: About<'_>) {
         let Some((open, app)) = self.session(key) else { return };
         let (from, app) = (Sender::Socket(open.session.socket_id()), Arc::clone(app));
-        let refusal = Refusal::Message(Message { error, about, app: &app });
+        let refusal = Refusal::Message(refusals::Message { error, about, app: &app });
         self.refusals.note(Some(&app), from, &refusal);
     }
 
@@ -55,8 +57,8 @@ impl SubscriberSide {
         plane.close(key, &refusal_frames(reason), Ended::Ours);
     }
 
-    /// Notes why a connection has ended that was open until now. A slow reader was closed because it
-    /// was owed more than `backlog_max` bytes.
+    /// Notes why a connection has ended that was open until now. A slow reader was closed because
+    /// it was owed more than `backlog_max` bytes.
     pub(super) fn note_ended(
         &self,
         app: &App,
@@ -90,6 +92,27 @@ impl SubscriberSide {
             Ended::TooSlow => "4101 the client reads too slowly".to_owned(),
         };
         debug!(%socket_id, reason, "connection closed");
+    }
+}
+
+/// The lines of `--debug` for events.
+impl SubscriberSide {
+    /// Has an event told, behind its deliveries, by the shard of the excepted connection if there
+    /// is one.
+    pub(super) fn trace(&mut self, traced: Traced) {
+        let shard = traced.except().map(|id| self.socket_ids.shard_of(id));
+        match shard.filter(|&shard| self.link.topology.contains(shard)) {
+            Some(shard) => self.link.send(shard, Message::Traced(Box::new(traced))),
+            // The event excepts no connection, or the id is none of ours.
+            None => self.tell_traced(&traced),
+        }
+    }
+
+    /// Writes the line of an event that excepts a connection of this shard, or none.
+    pub(super) fn tell_traced(&self, traced: &Traced) {
+        let slot = traced.except().and_then(|id| self.slot_of(id));
+        let subscribed = |slot| self.local.membership(slot, traced.key()).is_some();
+        traced.write(self.app_name(traced.key().app()), slot.is_some_and(subscribed));
     }
 }
 

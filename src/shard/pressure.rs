@@ -1,25 +1,17 @@
-//! The reactions of a shard to the memory that is left ([`Headroom`]), for everything that clients
-//! make it hold.
-//!
-//! Contract: code that makes the process hold more for a client asks [`ClientMemory::takes_on`] first, and
-//! refuses the client with 4100 if that says no. It says no while the control thread says that
-//! memory is short, and between two of its looks as soon as the free memory is used up. Memory that
-//! was taken earlier shrinks: less is held for slow readers and of cached events, and when memory
-//! is nearly spent, the connections that hold the most are closed, a few per tick until it is
-//! better.
+//! The reactions of a shard to the memory that is left ([`Headroom`]): memory that was taken earlier
+//! shrinks. Less is held for slow readers and of cached events, and when memory is nearly spent, the
+//! connections that hold the most are closed, a few per tick until it is better.
 
 use super::Shard;
+use super::client_memory::parts;
 use super::subscriber_side::SubscriberSide;
-use crate::channels::{CacheBounds, ChannelKey, subscription_bytes};
 use crate::id::ConnKey;
 use crate::memory;
 use crate::memory::Headroom;
 use crate::plane::{BacklogLimits, Plane};
-use crate::protocol::auth::{Authorised, Member};
 use crate::protocol::close::ProtocolError;
 use crate::refusals::Ending;
 use crate::ring::Ring;
-use crate::time::Millis;
 
 /// Cached events that a tick drops when the bounds have become smaller: work of a millisecond.
 const UNCACHED_PER_TICK: usize = 1000;
@@ -31,58 +23,6 @@ const CLOSED_PER_TICK: usize = 4;
 /// The bytes of some 150 subscriptions. A connection that holds less is not closed, because its
 /// client's return would cost more.
 const HEAVY_BYTES: usize = 64 << 10;
-
-/// Memory that a subscribe takes beside the subscription until it is answered: its messages between
-/// two shards, and the answer, of which the kernel has a copy, each with the channel's name.
-const ANSWER_BYTES: usize = 512;
-
-/// Memory of a user that is signed in or watched: its records on this shard and at its home, with
-/// the keys.
-const USER_BYTES: usize = 256;
-
-/// Bytes that a new subscription is charged with.
-pub(super) fn subscription_charge(channel: &ChannelKey, authorised: &Authorised) -> usize {
-    let name = channel.name().len();
-    let member = authorised.member().map(|member| &**member);
-    // The other members of a presence channel are told of a new one by a single frame.
-    let told = member.map_or(0, Member::text_bytes);
-    subscription_bytes(name, member) + ANSWER_BYTES + 2 * name + told
-}
-
-/// Bytes that a sign-in is charged with.
-pub(super) fn sign_in_charge<'a>(user: &Member, watched: impl Iterator<Item = &'a str>) -> usize {
-    let watched = watched.map(|id| USER_BYTES + id.len());
-    ANSWER_BYTES + USER_BYTES + 2 * user.text_bytes() + watched.sum::<usize>()
-}
-
-/// The memory that clients may still make the process hold.
-#[derive(Debug)]
-pub(super) struct ClientMemory {
-    /// The shard's part, as it was given at the start.
-    part: Memory,
-    /// How much is left, as the control thread has said.
-    headroom: Headroom,
-}
-
-impl ClientMemory {
-    pub(super) const fn new(part: Memory) -> Self {
-        Self { part, headroom: Headroom::Enough }
-    }
-
-    /// Whether so many more bytes may be held for a client. If so, they are charged.
-    pub(super) fn takes_on(&mut self, bytes: usize, now: Millis) -> bool {
-        self.headroom == Headroom::Enough && self.part.lease.charge(bytes, now.0)
-    }
-
-    pub(super) const fn headroom(&self) -> Headroom {
-        self.headroom
-    }
-
-    /// The bound on unfinished messages.
-    pub(super) const fn unfinished(&self) -> usize {
-        self.part.unfinished
-    }
-}
 
 impl SubscriberSide {
     /// Closes a connection whose unfinished message has no room beside those of all others.
@@ -115,22 +55,21 @@ impl SubscriberSide {
 impl<R: Ring> Shard<R> {
     /// Takes note of how much memory is left.
     pub(super) fn see_headroom(&mut self, headroom: Headroom) {
-        let memory = &mut self.subscribers.memory;
-        memory.headroom = headroom;
-        self.homes.bound_cache(memory.part.cache.divided_by(parts(headroom)));
+        self.subscribers.memory.set_headroom(headroom);
+        self.homes.bound_cache(self.subscribers.memory.cache());
         self.bound_backlogs();
     }
 
     /// With less memory, less is held for slow readers: the slowest are closed at the end of the
     /// turn.
     pub(super) fn bound_backlogs(&mut self) {
-        let shard = self.backlog.shard / parts(self.subscribers.memory.headroom);
+        let shard = self.backlog.shard / parts(self.subscribers.memory.headroom());
         self.plane.limit_backlogs(BacklogLimits { shard, ..self.backlog });
     }
 
     /// At each tick: shrinks what was taken on earlier, as far as memory asks for it.
     pub(super) fn relieve(&mut self) {
-        let headroom = self.subscribers.memory.headroom;
+        let headroom = self.subscribers.memory.headroom();
         if headroom == Headroom::Enough {
             return;
         }
@@ -144,41 +83,3 @@ impl<R: Ring> Shard<R> {
         }
     }
 }
-
-/// The divisor of the bounds on slow readers and cached events.
-const fn parts(headroom: Headroom) -> usize {
-    match headroom {
-        Headroom::Enough => 1,
-        Headroom::Short => 4,
-        Headroom::Spent => 16,
-    }
-}
-
-/// A shard's part of the memory that the process may take.
-#[derive(Debug)]
-pub struct Memory {
-    /// The lease that is charged with what is taken on for clients.
-    pub lease: memory::Lease,
-    /// Bounds on cached events while there is enough memory.
-    pub cache: CacheBounds,
-    /// Most bytes of messages of which not all has come, over all connections.
-    pub unfinished: usize,
-}
-
-impl Default for Memory {
-    /// Bounds without a limit of memory.
-    fn default() -> Self {
-        Self {
-            lease: memory::Lease::default(),
-            cache: CACHE_BOUNDS,
-            unfinished: UNFINISHED_BYTES_MAX,
-        }
-    }
-}
-
-/// Bytes of unfinished messages per shard, where memory allows it: as much as for slow readers.
-pub const UNFINISHED_BYTES_MAX: usize = 64 << 20;
-
-/// Cached last events per home shard: enough for every channel of a large app, and a bound on what
-/// publishing to ever new names can hold. Apps share it fairly.
-pub const CACHE_BOUNDS: CacheBounds = CacheBounds { events: 100_000, bytes: 64 << 20 };

@@ -3,7 +3,7 @@
 
 use tracing::debug;
 
-use super::pressure::sign_in_charge;
+use super::client_memory::sign_in_charge;
 use super::subscriber_side::SubscriberSide;
 use crate::channels::Steps;
 use crate::frame::Frame;

@@ -1,22 +1,22 @@
-//! The subscriber side of a shard: its connections with their sessions, what they are subscribed to,
-//! and the users that they are signed in as.
+//! The subscriber side of a shard: its connections with their sessions, the channels that they are
+//! subscribed to, and the users that they are signed in as.
 
 use std::io;
 use std::sync::Arc;
 
 use tracing::debug;
 
+use super::client_memory::{ClientMemory, subscription_charge};
 use super::fan_out::owe_batch;
 use super::leaving::Leaving;
 use super::link::Link;
-use super::pressure::{ClientMemory, subscription_charge};
 use super::sessions::{OpenSession, Sessions};
 use super::socket_ids::SocketIds;
 use crate::apps::webhook::EventKind;
 use crate::apps::{App, Apps};
 use crate::channels::{
-    ChannelKey, ClientEventNotice, Event, Found, Join, Joining, Leave, Left, Local, Repeat, ToHome,
-    Users, Whisper,
+    ChannelKey, ClientEventNotice, Event, Found, Join, Joining, Local, Repeat, ToHome, Users,
+    Whisper,
 };
 use crate::frame::Frame;
 use crate::id::{AppIndex, ConnKey, SocketId};
@@ -185,15 +185,8 @@ impl SubscriberSide {
         let settle = &mut |frame: &Frame| plane.owe(key, frame);
         if let Some(left) = self.local.unsubscribe(key.slot, &channel, settle) {
             debug!(%socket_id, channel = channel.name().as_str(), "unsubscribed");
-            self.leave(channel, left);
+            self.link.leave(channel, left);
         }
-    }
-
-    /// Tells the home of a channel that a subscription has ended.
-    pub(super) fn leave(&mut self, key: ChannelKey, left: Left) {
-        let Left { member, ticket } = left;
-        let home = self.link.topology.home_of(&key);
-        self.link.send_home(home, ToHome::Leave(Leave { key, member, ticket }));
     }
 
     fn client_event<R: Ring>(
@@ -263,8 +256,15 @@ impl SubscriberSide {
         if let Some(app) = self.apps.get(ended.app()) {
             self.note_ended(app, ended.session.socket_id(), why, plane.backlog_limits().connection);
         }
-        self.leave_all(plane, key);
+        let Self { leaving, local, link, .. } = self;
+        leaving.begin(key, local, link, plane);
         self.sign_out(key.slot);
+    }
+
+    /// Does a turn's part of what is too long for one, unless homes are `congested`.
+    pub(super) fn work<R: Ring>(&mut self, plane: &mut Plane<R>, congested: bool) {
+        let Self { leaving, local, link, .. } = self;
+        leaving.work(congested, local, link, plane);
     }
 
     /// Turns the messages of this turn into what each connection is owed.

@@ -12,8 +12,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::Level;
 
-use super::Message;
-use super::subscriber_side::SubscriberSide;
 use crate::channels::{ChannelKey, Event};
 use crate::frame::Frame;
 use crate::id::SocketId;
@@ -42,27 +40,20 @@ impl Traced {
         let (key, frame) = (event.key.clone(), event.frame.clone());
         Self { key, frame, except: event.except, whisper, subscribers }
     }
-}
 
-impl SubscriberSide {
-    /// Has an event told, behind its deliveries, by the shard of the excepted connection if there
-    /// is one.
-    pub(super) fn trace(&mut self, traced: Traced) {
-        let shard = traced.except.map(|id| self.socket_ids.shard_of(id));
-        match shard.filter(|&shard| self.link.topology.contains(shard)) {
-            Some(shard) => self.link.send(shard, Message::Traced(Box::new(traced))),
-            // The event excepts no connection, or the id is none of ours.
-            None => self.tell_traced(&traced),
-        }
+    /// The connection that does not get the event.
+    pub(super) const fn except(&self) -> Option<SocketId> {
+        self.except
     }
 
-    /// Writes the line.
-    pub(super) fn tell_traced(&self, traced: &Traced) {
-        let Traced { key, frame, except, whisper, subscribers } = traced;
-        let slot = except.and_then(|id| self.slot_of(id));
-        let excepted = slot.is_some_and(|slot| self.local.membership(slot, key).is_some());
+    pub(super) const fn key(&self) -> &ChannelKey {
+        &self.key
+    }
+
+    /// Writes the line. `excepted` tells whether the excepted connection is among the subscribers.
+    pub(super) fn write(&self, app: &str, excepted: bool) {
+        let Self { key, frame, except, whisper, subscribers } = self;
         let subscribers = subscribers.saturating_sub(u32::from(excepted));
-        let app = self.app_name(key.app());
         let (event, data) = told(frame);
         let (event, data, channel) = (&*event, &*data, key.name().as_str());
         let socket_id = except.map(tracing::field::display);

@@ -12,7 +12,8 @@
 //!   five minutes old. Redirects are not followed: a body signed for one host is for no other.
 //!
 //! The decisions are a state machine without clock, sockets and randomness (`Dispatch`, made of
-//! `Settling`, `CountThrottle` of the floor below and a `Lane` per endpoint), which `courier` drives.
+//! `Settling`, `CountThrottle` of the floor below and a `Lane` per endpoint), which `courier`
+//! drives.
 
 mod body;
 mod courier;

@@ -495,7 +495,8 @@ fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
     channels
 }
 
-/// Users whose homes are spread as the dice say. They are few, so that most have several connections.
+/// Users whose homes are spread as the dice say. They are few, so that most have several
+/// connections.
 fn users(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<String> {
     let topology = Topology::new(plan.shards as u16);
     let user = |index: usize| {

@@ -98,7 +98,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_are_as_a_map_has_them(steps in prop::collection::vec((any::<bool>(), 0..9_u16), 0..200)) {
+        fn counts_are_as_a_map_has_them(
+            steps in prop::collection::vec((any::<bool>(), 0..9_u16), 0..200),
+        ) {
             let (mut counts, mut model) = (ShardCounts::default(), BTreeMap::new());
             for (add, shard) in steps {
                 if add {

@@ -1,15 +1,9 @@
-use std::path::Path;
-
-use super::super::file::File;
+use super::super::load::{Config, load_text};
 use super::super::settings::ALL;
-use super::super::sources::Sources;
-use super::super::{Config, Environment, Flags, resolve};
 use super::*;
 
 fn config(toml: &str) -> Config {
-    let file = File::parse(Path::new("ringwave.toml"), toml).unwrap();
-    let (flags, environment) = (Flags::default(), Environment::new());
-    resolve(&Sources::of_file(&flags, &environment, file), false).unwrap()
+    load_text(toml).unwrap()
 }
 
 fn app(id: &str, more: &str) -> String {

@@ -12,7 +12,7 @@ fn value(text: &str) -> String {
     parse(&format!("KEY={text}\n")).variable("KEY").unwrap().value.clone()
 }
 
-fn malformed(text: &str) -> Malformed {
+fn malformed(text: &str) -> DotEnvError {
     DotEnv::parse(text.as_bytes(), |_| None).err().unwrap()
 }
 
@@ -203,11 +203,11 @@ fn a_reference_that_stays_is_known_without_its_default() {
 
 #[test]
 fn the_words_of_env_become_values_and_other_text_stays_text() {
-    let text = |text: &str| Some(Given::Text(text.into()));
+    let text = |text: &str| Some(RawValue::Text(text.into()));
     for (word, expected) in [
-        ("true", Some(Given::Truth(true))),
-        ("(TRUE)", Some(Given::Truth(true))),
-        ("False", Some(Given::Truth(false))),
+        ("true", Some(RawValue::Bool(true))),
+        ("(TRUE)", Some(RawValue::Bool(true))),
+        ("False", Some(RawValue::Bool(false))),
         ("null", None),
         ("(Null)", None),
         ("empty", None),

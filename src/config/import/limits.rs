@@ -1,23 +1,22 @@
 //! Limits that soketi and sockudo have under names and units of their own.
 
-use crate::config::ConfigError;
-
+use super::error::ImportError;
 use super::loose::{Field, Object, whole};
-use super::writer::Writer;
+use super::writer::TomlWriter;
 
 /// A limit of the input and the settings that keep it.
-pub(super) struct Limit {
+pub(super) struct ImportedLimit {
     /// Its names in the input: databases and environments of soketi spell them differently.
     pub(super) names: &'static [&'static str],
     /// The settings, as they are declared.
     pub(super) settings: &'static [&'static str],
-    pub(super) unit: Unit,
+    pub(super) unit: ImportedUnit,
     pub(super) unlimited: Unlimited,
 }
 
 /// The unit of a limit in the input. Fractions are rounded down: a limit never becomes wider.
 #[derive(Clone, Copy)]
-pub(super) enum Unit {
+pub(super) enum ImportedUnit {
     One,
     Kibibytes,
     Mebibytes,
@@ -35,7 +34,7 @@ pub(super) enum Unlimited {
     Never,
 }
 
-impl Unit {
+impl ImportedUnit {
     /// The number in the unit of the settings: pieces, bytes or seconds.
     pub(super) fn convert(self, number: f64) -> f64 {
         let converted = match self {
@@ -58,37 +57,37 @@ impl Unlimited {
     }
 }
 
-impl Limit {
+impl ImportedLimit {
     /// Takes the limit of an object and writes it.
     pub(super) fn carry(
         &self,
-        out: &mut Writer,
+        out: &mut TomlWriter,
         object: &mut Object<'_>,
-    ) -> Result<(), ConfigError> {
+    ) -> Result<(), ImportError> {
         self.carry_field(out, &object.take_any(self.names))
     }
 
     /// Writes the limit that this field has, or else the default of the other server.
     pub(super) fn carry_or(
         &self,
-        out: &mut Writer,
+        out: &mut TomlWriter,
         field: &Field<'_>,
         default: f64,
-    ) -> Result<(), ConfigError> {
+    ) -> Result<(), ImportError> {
         if field.number()?.is_some() {
             return self.carry_field(out, field);
         }
-        let given = whole(self.unit.convert(default));
-        self.settings.iter().for_each(|setting| out.value(setting, &given));
+        let raw = whole(self.unit.convert(default));
+        self.settings.iter().for_each(|setting| out.value(setting, &raw));
         Ok(())
     }
 
     /// Writes the limit that this field has.
     pub(super) fn carry_field(
         &self,
-        out: &mut Writer,
+        out: &mut TomlWriter,
         field: &Field<'_>,
-    ) -> Result<(), ConfigError> {
+    ) -> Result<(), ImportError> {
         let Some(number) = field.number()? else { return Ok(()) };
         for setting in self.settings {
             if self.unlimited.is(number) {
@@ -104,10 +103,10 @@ impl Limit {
 /// The rates of publishes and of other requests that soketi and sockudo limit one by one, as the
 /// one rate of signed requests that there is here: the smaller of the two.
 pub(super) fn request_rate(
-    out: &mut Writer,
+    out: &mut TomlWriter,
     publishes: &Field<'_>,
     reads: &Field<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), ImportError> {
     let mut least: Option<(f64, &Field<'_>)> = None;
     for field in [publishes, reads] {
         let Some(number) = field.number()?.filter(|number| *number >= 0.0) else { continue };
@@ -125,14 +124,17 @@ pub(super) fn request_rate(
 }
 
 /// The longest WebSocket message that may carry data of the longest event.
-pub(super) fn message_size(out: &mut Writer, payload_bytes: f64) {
+pub(super) fn message_size(out: &mut TomlWriter, payload_bytes: f64) {
     let bytes = (payload_bytes.max(0.0) + ENVELOPE_BYTES).min(MESSAGE_BYTES_MAX);
     out.value("app.max_message_size", &whole(bytes.floor()));
 }
 
 /// The limit of all messages of a connection, which Reverb and sockudo spell alike. Both have said
 /// that it is on.
-pub(super) fn message_rate(out: &mut Writer, mut settings: Object<'_>) -> Result<(), ConfigError> {
+pub(super) fn message_rate(
+    out: &mut TomlWriter,
+    mut settings: Object<'_>,
+) -> Result<(), ImportError> {
     out.truth("app.rate_limiting.enabled", true);
     for name in ["max_attempts", "decay_seconds"] {
         out.limit(&format!("app.rate_limiting.{name}"), &settings.take(name))?;

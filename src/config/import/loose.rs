@@ -1,12 +1,13 @@
 //! JSON as PHP and JavaScript write configurations: lists with gaps as objects, empty objects as
-//! lists, numbers as text. Each value knows its place in the input, for sentences about it.
+//! lists, numbers as text. Each value knows its path in the input, for errors about it.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::config::ConfigError;
-use crate::config::form::Given;
+use crate::config::raw_value::RawValue;
+
+use super::error::{FieldFault, ImportError, InputError};
 
 /// A value of the input, or its absence. `null` counts as absent.
 pub(super) struct Field<'a> {
@@ -21,7 +22,7 @@ impl<'a> Field<'a> {
         Self::at(String::new(), Some(value))
     }
 
-    /// The value at this place.
+    /// The value at this path.
     pub(super) fn at(path: String, value: Option<&'a Value>) -> Self {
         Self { path, value: value.filter(|value| !value.is_null()) }
     }
@@ -43,9 +44,14 @@ impl<'a> Field<'a> {
         self.value.is_none()
     }
 
-    /// A sentence about this place.
-    pub(super) fn refused(&self, reason: &str) -> ConfigError {
-        ConfigError(format!("{} {reason}", self.path))
+    /// The error that this field cannot be taken over.
+    pub(super) fn refused(&self, fault: FieldFault) -> ImportError {
+        ImportError::Field { path: self.path.clone(), fault }
+    }
+
+    /// The error that this field has a value of another type.
+    pub(super) fn is_not(&self, expected: &'static str) -> ImportError {
+        self.refused(FieldFault::Type { value: self.shown(), expected })
     }
 
     /// The value in words, cut to a length that a sentence can hold.
@@ -64,40 +70,38 @@ impl<'a> Field<'a> {
 
     /// The value as a source of settings would give it; empty text is none. Numbers come as text
     /// where they were variables.
-    pub(super) fn given(&self) -> Option<Given> {
+    pub(super) fn raw(&self) -> Option<RawValue> {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         Some(match self.value? {
             Value::Null => return None,
-            Value::Bool(truth) => Given::Truth(*truth),
-            Value::Array(items) => Given::List(items.iter().map(text).collect()),
+            Value::Bool(truth) => RawValue::Bool(*truth),
+            Value::Array(items) => RawValue::List(items.iter().map(text).collect()),
             value @ (Value::Number(_) | Value::String(_) | Value::Object(_)) => {
                 let text = text(value);
                 match text.parse() {
                     _ if text.is_empty() => return None,
-                    Ok(number) if text == format!("{number}") => Given::Number(number),
-                    _ => Given::Text(text),
+                    Ok(number) if text == format!("{number}") => RawValue::Integer(number),
+                    _ => RawValue::Text(text),
                 }
             }
         })
     }
 
     /// `true` or `false`, also as the text or number of a variable.
-    pub(super) fn truth(&self) -> Result<Option<bool>, ConfigError> {
-        match self.given() {
+    pub(super) fn truth(&self) -> Result<Option<bool>, ImportError> {
+        match self.raw() {
             None => Ok(None),
-            Some(Given::Truth(truth)) => Ok(Some(truth)),
-            Some(Given::Number(1)) => Ok(Some(true)),
-            Some(Given::Number(0)) => Ok(Some(false)),
-            Some(Given::Text(text)) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
-            Some(Given::Text(text)) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
-            Some(_) => {
-                Err(self.refused(&format!("is {}: it has to be true or false", self.shown())))
-            }
+            Some(RawValue::Bool(truth)) => Ok(Some(truth)),
+            Some(RawValue::Integer(1)) => Ok(Some(true)),
+            Some(RawValue::Integer(0)) => Ok(Some(false)),
+            Some(RawValue::Text(text)) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
+            Some(RawValue::Text(text)) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
+            Some(_) => Err(self.is_not("true or false")),
         }
     }
 
     /// A number, also as text.
-    pub(super) fn number(&self) -> Result<Option<f64>, ConfigError> {
+    pub(super) fn number(&self) -> Result<Option<f64>, ImportError> {
         let number = match self.value {
             None => return Ok(None),
             Some(Value::String(text)) if text.is_empty() => return Ok(None),
@@ -107,7 +111,7 @@ impl<'a> Field<'a> {
         };
         match number.filter(|number| number.is_finite()) {
             Some(number) => Ok(Some(number)),
-            None => Err(self.refused(&format!("is {}: it has to be a number", self.shown()))),
+            None => Err(self.is_not("a number")),
         }
     }
 
@@ -123,37 +127,34 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// The apps of a list, of which there has to be one. `what` names the configuration.
-    pub(super) fn apps(&self, what: &str) -> Result<Vec<Self>, ConfigError> {
-        let path = &self.path;
+    /// The apps of a list, of which there has to be one. `expected` names the configuration.
+    pub(super) fn apps(&self, expected: &'static str) -> Result<Vec<Self>, ImportError> {
+        let path = || self.path.clone();
         if self.is_absent() {
-            return Err(ConfigError(format!("the input is not {what}: it has no {path}")));
+            return Err(InputError::NoAppsField { expected, path: path() }.into());
         }
         let apps = self.list()?;
         if apps.is_empty() {
-            return Err(ConfigError(format!("there is no app in the input: {path} is empty")));
+            return Err(InputError::NoApps { path: path() }.into());
         }
         Ok(apps)
     }
 
     /// The fields of an object. PHP writes an empty one as `[]`; what is absent has none.
-    pub(super) fn object(&self) -> Result<Object<'a>, ConfigError> {
+    pub(super) fn object(&self) -> Result<Object<'a>, ImportError> {
         let fields = match self.value {
             None => BTreeMap::new(),
             Some(Value::Array(items)) if items.is_empty() => BTreeMap::new(),
             Some(Value::Object(fields)) => {
                 fields.iter().map(|(name, value)| (name.as_str(), value)).collect()
             }
-            Some(_) => {
-                let shown = self.shown();
-                return Err(self.refused(&format!("is {shown}: it has to be an object")));
-            }
+            Some(_) => return Err(self.is_not("an object")),
         };
         Ok(Object { path: self.path.clone(), fields })
     }
 
     /// The items of a list. PHP writes one with gaps, or one whose items have names, as an object.
-    pub(super) fn list(&self) -> Result<Vec<Self>, ConfigError> {
+    pub(super) fn list(&self) -> Result<Vec<Self>, ImportError> {
         let path = &self.path;
         match self.value {
             None => Ok(Vec::new()),
@@ -164,7 +165,7 @@ impl<'a> Field<'a> {
             }
             Some(Value::Object(items)) => {
                 let mut items: Vec<_> = items.iter().collect();
-                // By number: "10" stands before "2" otherwise.
+                // As text, "10" would stand before "2".
                 items.sort_by_key(|(name, _)| name.parse::<u64>().ok());
                 let at = |(name, item): (&String, _)| match name.parse::<u64>() {
                     Ok(index) => Self::at(format!("{path}[{index}]"), Some(item)),
@@ -172,12 +173,12 @@ impl<'a> Field<'a> {
                 };
                 Ok(items.into_iter().map(at).collect())
             }
-            Some(_) => Err(self.refused(&format!("is {}: it has to be a list", self.shown()))),
+            Some(_) => Err(self.is_not("a list")),
         }
     }
 }
 
-/// An object of the input. Its fields are taken one by one; those that nobody took are unknown.
+/// An object of the input. Its fields are taken one by one; those that remain are unknown.
 pub(super) struct Object<'a> {
     path: String,
     fields: BTreeMap<&'a str, &'a Value>,
@@ -201,7 +202,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// The fields that nobody took.
+    /// The fields that were not taken.
     pub(super) fn remaining(&self) -> impl Iterator<Item = Field<'a>> {
         let dot = if self.path.is_empty() { "" } else { "." };
         let at = move |(name, value): (&&str, &&'a Value)| {
@@ -210,7 +211,7 @@ impl<'a> Object<'a> {
         self.fields.iter().map(at)
     }
 
-    /// The names of the fields that nobody took.
+    /// The names of the fields that were not taken.
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.fields.keys().copied()
     }
@@ -218,13 +219,13 @@ impl<'a> Object<'a> {
 
 /// The number as a value of settings; as text, which no limit takes, if it has a fraction or is too
 /// large to be counted exactly.
-pub(super) fn whole(number: f64) -> Given {
+pub(super) fn whole(number: f64) -> RawValue {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     if number.fract() == 0.0 && number.abs() <= EXACT_MAX {
         #[expect(clippy::cast_possible_truncation, reason = "whole, and within 2^53")]
-        return Given::Number(number as i64);
+        return RawValue::Integer(number as i64);
     }
-    Given::Text(number.to_string())
+    RawValue::Text(number.to_string())
 }
 
 /// Characters of a value in a sentence.

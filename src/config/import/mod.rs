@@ -1,14 +1,15 @@
 //! Floor 6. A `ringwave.toml` made of the configuration of the server that Ringwave replaces.
 //!
-//! Contract: a restriction is never widened. What has no counterpart becomes a comment in its
-//! place; a restriction that cannot be understood, or cannot be kept, ends the import with a
-//! sentence, and so does an app without its credentials. The result has been read back as
+//! Contract: a restriction is never widened. A setting without a counterpart becomes a comment
+//! instead; a restriction that cannot be understood, or cannot be kept, ends the import with a
+//! error, and so does an app without its credentials. The result has been read back as
 //! `ringwave check` would read it. Sentences quote no secrets, but the result holds them.
 //!
 //! One file per server (`reverb`, `soketi`, `sockudo`, `websockets`) knows what its settings mean.
 //! They share the reader of the input (`input`), of loosely typed JSON (`loose`), the lists of
 //! origins and webhooks, and the writer of the result.
 
+mod error;
 mod input;
 mod limits;
 mod loose;
@@ -22,8 +23,10 @@ mod webhooks;
 mod websockets;
 mod writer;
 
-use super::{ConfigError, Environment, check_file};
+use super::load::load_text;
+use super::sources::Environment;
 
+pub use error::{FieldFault, ImportError, InputError};
 pub use input::INPUT_BYTES_MAX;
 
 /// A server whose configuration can be imported.
@@ -44,12 +47,12 @@ pub enum Predecessor {
 ///
 /// # Errors
 /// The input is not such a configuration, names no app that could be served, or has a restriction
-/// that cannot be kept. The sentence names the place in the input.
+/// that cannot be kept. The error names the path in the input.
 pub fn import(
     from: Predecessor,
     input: &[u8],
     environment: &Environment,
-) -> Result<String, ConfigError> {
+) -> Result<String, ImportError> {
     let text = input::text(input)?;
     let root = match from {
         Predecessor::Reverb | Predecessor::LaravelWebsockets => input::json(text)?,
@@ -63,6 +66,6 @@ pub fn import(
         Predecessor::LaravelWebsockets => websockets::write(&root),
     };
     let written = written?.into_text();
-    check_file(&written)?;
+    load_text(&written)?;
     Ok(written)
 }

@@ -3,14 +3,16 @@
 
 use serde_json::Value;
 
-use crate::config::ConfigError;
-use crate::config::form::{Form, Given, OriginPatterns};
+use crate::config::raw_value::RawValue;
+use crate::config::value_type::ValueType;
+use crate::config::value_types::OriginPatterns;
 
+use super::error::{FieldFault, ImportError};
 use super::loose::Field;
-use super::writer::Writer;
+use super::writer::TomlWriter;
 
-/// How a server reads its list of origins.
-pub(super) struct Dialect {
+/// The way in which a server reads its list of origins.
+pub(super) struct OriginDialect {
     /// The server's name in sentences.
     pub(super) server: &'static str,
     /// An empty list, and none at all, let everybody in.
@@ -30,18 +32,15 @@ pub(super) const ALL: &str = "*";
 /// # Errors
 /// The value cannot be understood as a list of origins.
 pub(super) fn write(
-    out: &mut Writer,
+    out: &mut TomlWriter,
     field: &Field<'_>,
-    dialect: &Dialect,
-) -> Result<(), ConfigError> {
+    dialect: &OriginDialect,
+) -> Result<(), ImportError> {
     let server = dialect.server;
     match field.value() {
         None if dialect.empty_is_all => all(out, server),
         None => {
-            return Err(field.refused(&format!(
-                "is missing or null, with which {server} lets nobody in: list the origins, or \
-                 \"*\" for all"
-            )));
+            return Err(field.refused(FieldFault::NoOrigins { server }));
         }
         Some(Value::String(text)) => from_text(out, field, text, dialect)?,
         Some(Value::Array(_) | Value::Object(_)) => {
@@ -57,19 +56,19 @@ pub(super) fn write(
     Ok(())
 }
 
-fn all(out: &mut Writer, server: &str) {
-    out.value("app.allowed_origins", &Given::List(vec![ALL.to_owned()]));
+fn all(out: &mut TomlWriter, server: &str) {
+    out.value("app.allowed_origins", &RawValue::List(vec![ALL.to_owned()]));
     out.comment(&format!("allowed_origins: without a list {server} lets all origins in."));
 }
 
 /// One origin, or several with commas, as a variable has them. Each has to be understood: unlike a
 /// list, the text was not split by the server.
 fn from_text(
-    out: &mut Writer,
+    out: &mut TomlWriter,
     field: &Field<'_>,
     text: &str,
-    dialect: &Dialect,
-) -> Result<(), ConfigError> {
+    dialect: &OriginDialect,
+) -> Result<(), ImportError> {
     let mut taken = Vec::new();
     for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
         match translated(entry, dialect) {
@@ -80,11 +79,15 @@ fn from_text(
     if taken.is_empty() {
         return Err(not_a_list(field));
     }
-    out.value("app.allowed_origins", &Given::List(taken));
+    out.value("app.allowed_origins", &RawValue::List(taken));
     Ok(())
 }
 
-fn from_list(out: &mut Writer, items: &[Field<'_>], dialect: &Dialect) -> Result<(), ConfigError> {
+fn from_list(
+    out: &mut TomlWriter,
+    items: &[Field<'_>],
+    dialect: &OriginDialect,
+) -> Result<(), ImportError> {
     let mut taken = Vec::new();
     let mut left = Vec::new();
     for item in items {
@@ -99,7 +102,7 @@ fn from_list(out: &mut Writer, items: &[Field<'_>], dialect: &Dialect) -> Result
         }
     }
     let nobody = taken.is_empty();
-    out.value("app.allowed_origins", &Given::List(taken));
+    out.value("app.allowed_origins", &RawValue::List(taken));
     if !left.is_empty() {
         out.comment(&format!("allowed_origins: left out are {}.", left.join(", ")));
     }
@@ -109,20 +112,17 @@ fn from_list(out: &mut Writer, items: &[Field<'_>], dialect: &Dialect) -> Result
     Ok(())
 }
 
-fn translated(entry: &str, dialect: &Dialect) -> Result<Vec<String>, LeftOut> {
+fn translated(entry: &str, dialect: &OriginDialect) -> Result<Vec<String>, LeftOut> {
     if entry == "null" {
         return Err(LeftOut("it would let in pages without an origin, such as sandboxed frames"));
     }
     let patterns = (dialect.translate)(entry)?;
-    let list = Given::List(patterns.clone());
-    OriginPatterns.accept(&list).map(|_| patterns).map_err(|_| LeftOut("no origin"))
+    let list = RawValue::List(patterns.clone());
+    OriginPatterns.parse(&list).map(|_| patterns).map_err(|_| LeftOut("no origin"))
 }
 
-fn not_a_list(field: &Field<'_>) -> ConfigError {
-    field.refused(&format!(
-        "is {}, which cannot be understood as origins: it takes a list of hosts or origins",
-        field.shown()
-    ))
+fn not_a_list(field: &Field<'_>) -> ImportError {
+    field.refused(FieldFault::Origins { value: field.shown() })
 }
 
 /// Whether the host of a pattern stands for every host.

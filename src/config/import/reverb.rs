@@ -2,19 +2,19 @@
 
 use serde_json::Value;
 
-use crate::config::ConfigError;
-use crate::config::form::Given;
+use crate::config::raw_value::RawValue;
 
+use super::error::{FieldFault, ImportError};
 use super::limits;
 use super::loose::Field;
-use super::origins::{self, Dialect, LeftOut};
-use super::writer::Writer;
+use super::origins::{self, LeftOut, OriginDialect};
+use super::writer::TomlWriter;
 
 /// Reverb's own limit counts the headers too, which is known to be too little.
 const REVERB_MAX_REQUEST_SIZE: i64 = 10_000;
 
 /// `Str::is` compares each entry with the host of an origin alone.
-const ORIGINS: Dialect = Dialect {
+const ORIGINS: OriginDialect = OriginDialect {
     server: "Reverb",
     empty_is_all: false,
     translate: |entry| match entry {
@@ -30,9 +30,9 @@ const ORIGINS: Dialect = Dialect {
 };
 
 /// Makes the file.
-pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
+pub(super) fn write(root: &Value) -> Result<TomlWriter, ImportError> {
     let mut root = Field::root(root).object()?;
-    let mut out = Writer::new("Laravel's config('reverb')");
+    let mut out = TomlWriter::new("Laravel's config('reverb')");
     let mut apps = root.take("apps").object()?;
     let list = apps.take("apps").apps("Laravel's config('reverb')")?;
     server(&mut out, &root.take("default"), &root.take("servers"))?;
@@ -49,7 +49,7 @@ pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
     Ok(out)
 }
 
-fn server(out: &mut Writer, name: &Field<'_>, servers: &Field<'_>) -> Result<(), ConfigError> {
+fn server(out: &mut TomlWriter, name: &Field<'_>, servers: &Field<'_>) -> Result<(), ImportError> {
     let name = name.value().and_then(Value::as_str).unwrap_or("reverb");
     out.table("[server]");
     if name != "reverb" {
@@ -58,7 +58,7 @@ fn server(out: &mut Writer, name: &Field<'_>, servers: &Field<'_>) -> Result<(),
     let mut servers = servers.object()?;
     let chosen = servers.take(name);
     if chosen.is_absent() && servers.names().next().is_some() {
-        return Err(chosen.refused("is missing in the input, but it is the default server"));
+        return Err(chosen.refused(FieldFault::NoDefaultServer));
     }
     let mut settings = chosen.object()?;
     out.host(&settings.take("host"));
@@ -66,8 +66,8 @@ fn server(out: &mut Writer, name: &Field<'_>, servers: &Field<'_>) -> Result<(),
         out.setting(&format!("server.{key}"), &settings.take(key));
     }
     let max_request_size = settings.take("max_request_size");
-    match max_request_size.given() {
-        Some(Given::Number(REVERB_MAX_REQUEST_SIZE)) => {
+    match max_request_size.raw() {
+        Some(RawValue::Integer(REVERB_MAX_REQUEST_SIZE)) => {
             out.comment(
                 "max_request_size: Reverb's 10000 count the headers too; here it is the default.",
             );
@@ -88,7 +88,7 @@ fn server(out: &mut Writer, name: &Field<'_>, servers: &Field<'_>) -> Result<(),
     out.unknown(&settings)
 }
 
-fn app(out: &mut Writer, entry: &Field<'_>) -> Result<(), ConfigError> {
+fn app(out: &mut TomlWriter, entry: &Field<'_>) -> Result<(), ImportError> {
     let mut settings = entry.object()?;
     out.table("[[apps]]");
     let [id, key, secret] = ["app_id", "key", "secret"].map(|name| settings.take(name));
@@ -108,7 +108,7 @@ fn app(out: &mut Writer, entry: &Field<'_>) -> Result<(), ConfigError> {
     out.unknown(&settings)
 }
 
-fn client_events(out: &mut Writer, from: &Field<'_>) {
+fn client_events(out: &mut TomlWriter, from: &Field<'_>) {
     let word = match from.value() {
         Some(Value::String(word)) if ["all", "members"].contains(&word.as_str()) => word,
         // A file from before Reverb 1.8.
@@ -128,7 +128,7 @@ fn client_events(out: &mut Writer, from: &Field<'_>) {
     }
 }
 
-fn rate_limit(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigError> {
+fn rate_limit(out: &mut TomlWriter, field: &Field<'_>) -> Result<(), ImportError> {
     let mut settings = field.object()?;
     let enabled = settings.take("enabled");
     // Reverb compares with `=== true`.

@@ -3,18 +3,20 @@
 
 use serde_json::Value;
 
-use crate::config::{ConfigError, Environment};
+use crate::config::raw_value::RawValue;
+use crate::config::sources::Environment;
 
+use super::error::{ImportError, InputError};
 use super::input::INPUT_BYTES_MAX;
-use super::limits::{self, Limit, Unit, Unlimited, message_size, request_rate};
+use super::limits::{self, ImportedLimit, ImportedUnit, Unlimited, message_size, request_rate};
 use super::loose::{Field, Object, whole};
-use super::origins::{self, LeftOut};
+use super::origins::{self, LeftOut, OriginDialect};
 use super::webhooks;
-use super::writer::Writer;
+use super::writer::TomlWriter;
 
 /// Entries are compared with the whole origin, port included.
-const ORIGINS: origins::Dialect =
-    origins::Dialect { server: "sockudo", empty_is_all: true, translate: patterns };
+const ORIGINS: OriginDialect =
+    OriginDialect { server: "sockudo", empty_is_all: true, translate: patterns };
 
 const PAYLOAD: [&str; 2] = ["app.max_event_data", "app.max_client_event_data"];
 
@@ -27,7 +29,7 @@ const DEFAULT_CACHE_TTL_S: f64 = 3600.0;
 const DEFAULT_BATCH_WINDOW_MS: f64 = 50.0;
 
 /// The limits of all apps, by section.
-const FOR_ALL: [(&str, Limit); 7] = [
+const FOR_ALL: [(&str, ImportedLimit); 7] = [
     ("presence", limit(&["max_members_per_channel"], &["app.max_presence_members"])),
     ("presence", kibibytes(&["max_member_size_in_kb"], &["app.max_presence_user_info"])),
     ("channel_limits", limit(&["max_name_length"], &["app.max_channel_name"])),
@@ -38,7 +40,7 @@ const FOR_ALL: [(&str, Limit); 7] = [
 ];
 
 /// The limits of one app.
-const OF_APP: [Limit; 7] = [
+const OF_APP: [ImportedLimit; 7] = [
     limit(&["max_presence_members_per_channel"], &["app.max_presence_members"]),
     kibibytes(&["max_presence_member_size_in_kb"], &["app.max_presence_user_info"]),
     limit(&["max_channel_name_length"], &["app.max_channel_name"]),
@@ -48,17 +50,20 @@ const OF_APP: [Limit; 7] = [
     kibibytes(&["max_event_payload_in_kb"], &PAYLOAD),
 ];
 
-const fn limit(names: &'static [&'static str], settings: &'static [&'static str]) -> Limit {
-    Limit { names, settings, unit: Unit::One, unlimited: Unlimited::Never }
+const fn limit(names: &'static [&'static str], settings: &'static [&'static str]) -> ImportedLimit {
+    ImportedLimit { names, settings, unit: ImportedUnit::One, unlimited: Unlimited::Never }
 }
 
-const fn kibibytes(names: &'static [&'static str], settings: &'static [&'static str]) -> Limit {
-    Limit { unit: Unit::Kibibytes, ..limit(names, settings) }
+const fn kibibytes(
+    names: &'static [&'static str],
+    settings: &'static [&'static str],
+) -> ImportedLimit {
+    ImportedLimit { unit: ImportedUnit::Kibibytes, ..limit(names, settings) }
 }
 
 /// The text with `${NAME}` and `${NAME:-default}` filled from the environment, as sockudo does
 /// before it parses its file.
-pub(super) fn filled(text: &str, environment: &Environment) -> Result<String, ConfigError> {
+pub(super) fn filled(text: &str, environment: &Environment) -> Result<String, InputError> {
     let mut filled = String::with_capacity(text.len());
     let mut missing = Vec::new();
     let mut rest = text;
@@ -76,21 +81,18 @@ pub(super) fn filled(text: &str, environment: &Environment) -> Result<String, Co
         let set = environment.get(name).map(String::as_str).filter(|value| !value.is_empty());
         match set.or(default) {
             Some(value) => filled.push_str(value),
-            None => missing.push(name),
+            None => missing.push(name.to_owned()),
         }
         rest = behind;
         if filled.len() > INPUT_BYTES_MAX {
-            return Err(ConfigError("the input is too long with its variables filled".into()));
+            return Err(InputError::TooLongFilled);
         }
     }
     filled.push_str(rest);
     if missing.is_empty() {
         return Ok(filled);
     }
-    Err(ConfigError(format!(
-        "the input needs {} of sockudo's environment: set them for this command too",
-        missing.join(", ")
-    )))
+    Err(InputError::Variables(missing))
 }
 
 /// The text up to the brace that closes a variable, if this is one, and what is behind it.
@@ -103,9 +105,9 @@ fn variable(text: &str) -> Option<(&str, &str)> {
 }
 
 /// Makes the file.
-pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
+pub(super) fn write(root: &Value) -> Result<TomlWriter, ImportError> {
     let mut root = Field::root(root).object()?;
-    let mut out = Writer::new("the configuration of sockudo");
+    let mut out = TomlWriter::new("the configuration of sockudo");
     let mut manager = root.take("app_manager").object()?;
     let apps = manager.take("array").object()?.take("apps");
     let apps = apps.apps("a configuration of sockudo with its apps")?;
@@ -122,7 +124,7 @@ pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
     let shared = Shared {
         max_connections: root.take("max_connections"),
         authentication_timeout: root.take("user_authentication_timeout"),
-        webhooks: webhooks::Dialect {
+        webhooks: webhooks::WebhookDialect {
             prefix: "channel_prefix",
             suffix: "channel_suffix",
             window_ms: enabled.then_some(window_ms),
@@ -139,10 +141,10 @@ pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
 struct Shared<'a> {
     max_connections: Field<'a>,
     authentication_timeout: Field<'a>,
-    webhooks: webhooks::Dialect,
+    webhooks: webhooks::WebhookDialect,
 }
 
-fn server(out: &mut Writer, root: &mut Object<'_>) -> Result<(), ConfigError> {
+fn server(out: &mut TomlWriter, root: &mut Object<'_>) -> Result<(), ImportError> {
     out.table("[server]");
     out.host(&root.take("host"));
     let port = root.take("port");
@@ -156,10 +158,10 @@ fn server(out: &mut Writer, root: &mut Object<'_>) -> Result<(), ConfigError> {
         out.truth("server.debug", true);
     }
     let mut http_api = root.take("http_api").object()?;
-    let request_size = Limit {
+    let request_size = ImportedLimit {
         names: &[],
         settings: &["server.max_request_size"],
-        unit: Unit::Mebibytes,
+        unit: ImportedUnit::Mebibytes,
         unlimited: Unlimited::Never,
     };
     request_size.carry_or(out, &http_api.take("request_limit_in_mb"), DEFAULT_REQUEST_MIB)?;
@@ -177,15 +179,15 @@ fn server(out: &mut Writer, root: &mut Object<'_>) -> Result<(), ConfigError> {
 }
 
 /// sockudo then listens there alone.
-fn unix_socket(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigError> {
+fn unix_socket(out: &mut TomlWriter, field: &Field<'_>) -> Result<(), ImportError> {
     let mut settings = field.object()?;
     if settings.take("enabled").truth()? != Some(true) {
         return Ok(());
     }
     let path = settings.take("path");
-    let place = format!("unix://{}", path.value().and_then(Value::as_str).unwrap_or_default());
-    let given = crate::config::form::Given::List(vec![place]);
-    out.limit_to("server.listen", &given, &path)?;
+    let address = format!("unix://{}", path.value().and_then(Value::as_str).unwrap_or_default());
+    let raw = RawValue::List(vec![address]);
+    out.limit_to("server.listen", &raw, &path)?;
     let mode = settings.take("permission_mode");
     if !mode.is_absent() {
         out.comment(&format!("unix_socket.permission_mode is not taken over: {}.", mode.shown()));
@@ -195,7 +197,7 @@ fn unix_socket(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigError> {
 
 /// sockudo counts requests and handshakes of an address per window. The nearest here is one rate
 /// per second for both: the smaller one, and never below the least that there is.
-fn rate_of_addresses(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigError> {
+fn rate_of_addresses(out: &mut TomlWriter, field: &Field<'_>) -> Result<(), ImportError> {
     let mut settings = field.object()?;
     if settings.take("enabled").truth()? != Some(true) {
         return Ok(());
@@ -220,7 +222,7 @@ fn rate_of_addresses(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigEr
 }
 
 /// Writes the settings of every app that does not say otherwise.
-fn for_all(out: &mut Writer, root: &mut Object<'_>) -> Result<(), ConfigError> {
+fn for_all(out: &mut TomlWriter, root: &mut Object<'_>) -> Result<(), ImportError> {
     out.table("[app]");
     let timeout = root.take("activity_timeout");
     for setting in ["app.activity_timeout", "app.ping_interval"] {
@@ -246,11 +248,11 @@ fn for_all(out: &mut Writer, root: &mut Object<'_>) -> Result<(), ConfigError> {
     }
     let kibibytes = root.take("websocket_max_payload_kb").number()?.unwrap_or(DEFAULT_PAYLOAD_KIB);
     let bytes = root.take("websocket").object()?.take("max_bytes").number()?;
-    message_size(out, bytes.unwrap_or_else(|| Unit::Kibibytes.convert(kibibytes)));
+    message_size(out, bytes.unwrap_or_else(|| ImportedUnit::Kibibytes.convert(kibibytes)));
     Ok(())
 }
 
-fn app(out: &mut Writer, entry: &Field<'_>, shared: &Shared<'_>) -> Result<(), ConfigError> {
+fn app(out: &mut TomlWriter, entry: &Field<'_>, shared: &Shared<'_>) -> Result<(), ImportError> {
     let mut flat = entry.object()?;
     let mut policy = flat.take("policy").object()?;
     let mut limits = policy.take("limits").object()?;
@@ -301,13 +303,14 @@ fn either<'a>(name: &str, policy: &mut Object<'a>, flat: &mut Object<'a>) -> Fie
 
 /// The smaller limit of the app's and the server's, which counts all apps together. 0 is none.
 fn connections(
-    out: &mut Writer,
+    out: &mut TomlWriter,
     of_app: &Field<'_>,
     shared: &Shared<'_>,
-) -> Result<(), ConfigError> {
-    let limited = |field: &Field<'_>| Ok(field.number()?.filter(|number| *number > 0.0));
-    let (own, of_all): (Option<f64>, Option<f64>) =
-        (limited(of_app)?, limited(&shared.max_connections)?);
+) -> Result<(), ImportError> {
+    let limited = |field: &Field<'_>| -> Result<Option<f64>, ImportError> {
+        Ok(field.number()?.filter(|number| *number > 0.0))
+    };
+    let (own, of_all) = (limited(of_app)?, limited(&shared.max_connections)?);
     let (number, field) = match (own, of_all) {
         (None, None) => return Ok(()),
         (Some(own), Some(of_all)) if of_all < own => (of_all, &shared.max_connections),
@@ -317,7 +320,10 @@ fn connections(
     out.limit_to("app.max_connections", &whole(number), field)
 }
 
-fn client_events(out: &mut Writer, objects: &mut [&mut Object<'_>; 3]) -> Result<(), ConfigError> {
+fn client_events(
+    out: &mut TomlWriter,
+    objects: &mut [&mut Object<'_>; 3],
+) -> Result<(), ImportError> {
     let [features, limits, flat] = objects;
     let enabled = either("enable_client_messages", features, flat).truth()? == Some(true);
     let from = if enabled { "members" } else { "none" };
@@ -338,7 +344,7 @@ fn client_events(out: &mut Writer, objects: &mut [&mut Object<'_>; 3]) -> Result
 }
 
 /// The limit of all messages of a connection, which is Reverb's.
-fn message_rate(out: &mut Writer, field: &Field<'_>) -> Result<(), ConfigError> {
+fn message_rate(out: &mut TomlWriter, field: &Field<'_>) -> Result<(), ImportError> {
     let mut settings = field.object()?;
     if settings.take("enabled").truth()? != Some(true) {
         return Ok(());

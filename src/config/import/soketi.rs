@@ -2,15 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use crate::config::ConfigError;
-
-use super::limits::{Limit, Unit, Unlimited, message_size, request_rate};
+use super::error::{ImportError, InputError};
+use super::limits::{ImportedLimit, ImportedUnit, Unlimited, message_size, request_rate};
 use super::loose::{Field, Object, whole};
 use super::webhooks;
-use super::writer::Writer;
+use super::writer::TomlWriter;
 
 /// soketi's limits of all apps, with what soketi has for each that is not in the file.
-const FOR_ALL: [(&str, Limit, f64); 8] = [
+const FOR_ALL: [(&str, ImportedLimit, f64); 8] = [
     ("presence", limit(&["maxMembersPerChannel"], &["app.max_presence_members"]), 100.0),
     ("presence", kibibytes(&["maxMemberSizeInKb"], &["app.max_presence_user_info"]), 2.0),
     ("channelLimits", limit(&["maxNameLength"], &["app.max_channel_name"]), 200.0),
@@ -25,7 +24,7 @@ const FOR_ALL: [(&str, Limit, f64); 8] = [
 const PAYLOAD: [&str; 2] = ["app.max_event_data", "app.max_client_event_data"];
 
 /// The limits of one app.
-const OF_APP: [Limit; 6] = [
+const OF_APP: [ImportedLimit; 6] = [
     limit(
         &[
             "maxPresenceMembersPerChannel",
@@ -57,26 +56,29 @@ const OF_APP: [Limit; 6] = [
     limit(&["maxEventBatchSize", "MaxEventBatchSize", "max_event_batch_size"], &["app.max_batch"]),
 ];
 
-const MAX_CONNECTIONS: Limit = Limit {
+const MAX_CONNECTIONS: ImportedLimit = ImportedLimit {
     names: &["maxConnections", "MaxConnections", "max_connections"],
     settings: &["app.max_connections"],
-    unit: Unit::One,
+    unit: ImportedUnit::One,
     unlimited: Unlimited::ZeroOrLess,
 };
 
-const CLIENT_EVENTS: Limit = Limit {
+const CLIENT_EVENTS: ImportedLimit = ImportedLimit {
     names: &["maxClientEventsPerSecond", "MaxClientEventsPerSecond", "max_client_events_per_sec"],
     settings: &["app.max_client_events_per_second"],
-    unit: Unit::One,
+    unit: ImportedUnit::One,
     unlimited: Unlimited::Negative,
 };
 
-const fn limit(names: &'static [&'static str], settings: &'static [&'static str]) -> Limit {
-    Limit { names, settings, unit: Unit::One, unlimited: Unlimited::Never }
+const fn limit(names: &'static [&'static str], settings: &'static [&'static str]) -> ImportedLimit {
+    ImportedLimit { names, settings, unit: ImportedUnit::One, unlimited: Unlimited::Never }
 }
 
-const fn kibibytes(names: &'static [&'static str], settings: &'static [&'static str]) -> Limit {
-    Limit { unit: Unit::Kibibytes, ..limit(names, settings) }
+const fn kibibytes(
+    names: &'static [&'static str],
+    settings: &'static [&'static str],
+) -> ImportedLimit {
+    ImportedLimit { unit: ImportedUnit::Kibibytes, ..limit(names, settings) }
 }
 
 /// Most parts of a name that is a path. The longest of soketi's own has six.
@@ -100,7 +102,7 @@ const ELSEWHERE: [&str; 9] = [
 ];
 
 /// The configuration with names that are paths taken apart, as soketi does.
-pub(super) fn nested(root: Value) -> Result<Value, ConfigError> {
+pub(super) fn nested(root: Value) -> Result<Value, InputError> {
     let Value::Object(fields) = root else { return Ok(root) };
     let (paths, plain): (Map<_, _>, Map<_, _>) =
         fields.into_iter().partition(|(name, _)| name.contains('.'));
@@ -110,7 +112,7 @@ pub(super) fn nested(root: Value) -> Result<Value, ConfigError> {
         let place = if parts.len() > DEPTH_MAX { None } else { place(&mut root, &parts) };
         *place.ok_or_else(|| {
             let shown: String = path.chars().take(80).collect();
-            ConfigError(format!("{shown:?} leads nowhere in the input: it cannot be a path"))
+            InputError::Path(shown)
         })? = value;
     }
     Ok(root)
@@ -133,9 +135,9 @@ fn place<'a>(root: &'a mut Value, parts: &[&str]) -> Option<&'a mut Value> {
 }
 
 /// Makes the file.
-pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
+pub(super) fn write(root: &Value) -> Result<TomlWriter, ImportError> {
     let mut root = Field::root(root).object()?;
-    let mut out = Writer::new("the configuration of soketi");
+    let mut out = TomlWriter::new("the configuration of soketi");
     let mut manager = root.take("appManager").object()?;
     let apps = manager.take("array").object()?.take("apps");
     let apps = apps.apps("a configuration of soketi with its apps")?;
@@ -153,7 +155,7 @@ pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
         true => Some(batching.take("duration").number()?.unwrap_or(DEFAULT_BATCH_WINDOW_MS)),
         false => None,
     };
-    let webhooks = webhooks::Dialect {
+    let webhooks = webhooks::WebhookDialect {
         prefix: "channel_name_starts_with",
         suffix: "channel_name_ends_with",
         window_ms,
@@ -166,10 +168,10 @@ pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
 }
 
 fn server(
-    out: &mut Writer,
+    out: &mut TomlWriter,
     root: &mut Object<'_>,
     event_limits: &Field<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), ImportError> {
     out.table("[server]");
     out.host(&root.take("host"));
     let port = root.take("port");
@@ -203,15 +205,15 @@ fn server(
 
 /// The limit of the file, or else what a full batch takes, which is less than soketi's own 100 MiB.
 fn request_size(
-    out: &mut Writer,
+    out: &mut TomlWriter,
     limit: &Field<'_>,
     event_limits: &Field<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), ImportError> {
     if !limit.is_absent() {
-        let limit_of_file = Limit {
+        let limit_of_file = ImportedLimit {
             names: &[],
             settings: &["server.max_request_size"],
-            unit: Unit::Mebibytes,
+            unit: ImportedUnit::Mebibytes,
             unlimited: Unlimited::Never,
         };
         return limit_of_file.carry_field(out, limit);
@@ -219,7 +221,7 @@ fn request_size(
     let mut limits = event_limits.object()?;
     let events = limits.take("maxBatchSize").number()?.unwrap_or(10.0).max(1.0);
     let kilobytes = limits.take("maxPayloadInKb").number()?.unwrap_or(100.0).max(1.0);
-    let bytes = events * (Unit::Kibibytes.convert(kilobytes) + REQUEST_BYTES_PER_EVENT);
+    let bytes = events * (ImportedUnit::Kibibytes.convert(kilobytes) + REQUEST_BYTES_PER_EVENT);
     out.value("server.max_request_size", &whole(bytes.floor().min(DEFAULT_REQUEST_BYTES)));
     Ok(())
 }
@@ -232,10 +234,10 @@ const DEFAULT_REQUEST_BYTES: f64 = 104_857_600.0;
 
 /// Writes the settings of every app that does not say otherwise.
 fn for_all(
-    out: &mut Writer,
+    out: &mut TomlWriter,
     root: &mut Object<'_>,
     event_limits: &Field<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), ImportError> {
     out.table("[app]");
     let mut presence = root.take("presence").object()?;
     let mut channels = root.take("channelLimits").object()?;
@@ -249,18 +251,18 @@ fn for_all(
         let field = object.take_any(limit.names);
         limit.carry_or(out, &field, *default)?;
         if limit.settings == PAYLOAD {
-            message_size(out, Unit::Kibibytes.convert(field.number()?.unwrap_or(*default)));
+            message_size(out, ImportedUnit::Kibibytes.convert(field.number()?.unwrap_or(*default)));
         }
     }
     [presence, channels, events].iter().try_for_each(|object| out.unknown(object))
 }
 
 fn app(
-    out: &mut Writer,
+    out: &mut TomlWriter,
     entry: &Field<'_>,
     timeout: &Field<'_>,
-    webhooks: &webhooks::Dialect,
-) -> Result<(), ConfigError> {
+    webhooks: &webhooks::WebhookDialect,
+) -> Result<(), ImportError> {
     let mut settings = entry.object()?;
     out.table("[[apps]]");
     let id = settings.take_any(&["id", "AppId"]);
@@ -305,31 +307,31 @@ fn app(
     webhooks::write(out, &list, webhooks)
 }
 
-fn payload_of_app(out: &mut Writer, settings: &mut Object<'_>) -> Result<(), ConfigError> {
+fn payload_of_app(out: &mut TomlWriter, settings: &mut Object<'_>) -> Result<(), ImportError> {
     let names = ["maxEventPayloadInKb", "MaxEventPayloadInKb", "max_event_payload_in_kb"];
     let field = settings.take_any(&names);
     kibibytes(&[], &PAYLOAD).carry_field(out, &field)?;
     if let Some(kilobytes) = field.number()? {
-        message_size(out, Unit::Kibibytes.convert(kilobytes));
+        message_size(out, ImportedUnit::Kibibytes.convert(kilobytes));
     }
     Ok(())
 }
 
 /// A connection has to sign in within the timeout of the server, if its app asks for that.
 fn authentication(
-    out: &mut Writer,
+    out: &mut TomlWriter,
     settings: &mut Object<'_>,
     timeout: &Field<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), ImportError> {
     let names =
         ["enableUserAuthentication", "EnableUserAuthentication", "enable_user_authentication"];
     if settings.take_any(&names).truth()? != Some(true) {
         return Ok(());
     }
-    let limit = Limit {
+    let limit = ImportedLimit {
         names: &[],
         settings: &["app.user_authentication_timeout"],
-        unit: Unit::Milliseconds,
+        unit: ImportedUnit::Milliseconds,
         unlimited: Unlimited::Never,
     };
     limit.carry_or(out, timeout, DEFAULT_AUTHENTICATION_TIMEOUT_MS)

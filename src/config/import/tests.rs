@@ -3,10 +3,9 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::config::file::File;
+use crate::config::load::{Config, load_text};
 use crate::config::settings::ALL;
-use crate::config::sources::Sources;
-use crate::config::{Config, Environment, Flags, resolve};
+use crate::config::sources::Environment;
 
 use super::{Predecessor, import};
 
@@ -44,9 +43,7 @@ pub(super) fn allows(config: &Config, origin: &str) -> bool {
 }
 
 fn served(text: &str) -> Config {
-    let file = File::parse("ringwave.toml".as_ref(), text).unwrap();
-    let (flags, environment) = (Flags::default(), Environment::new());
-    resolve(&Sources::of_file(&flags, &environment, file), false).unwrap()
+    load_text(text).unwrap()
 }
 
 /// A configuration with one app, and these fields in addition to those of the app.

@@ -1,17 +1,18 @@
-//! The webhooks of soketi and sockudo. One whose filter cannot be kept is left out, since without
-//! the filter it would tell its receiver more than before.
+//! The webhooks of soketi and sockudo. One whose filter cannot be kept is left out, because
+//! without the filter its receiver would hear more than before.
 
 use serde_json::Value;
 
-use crate::config::ConfigError;
-use crate::config::form::{Form, Given};
-use crate::config::webhooks::{EventNames, HeaderLines, WebhookUrl};
+use crate::config::raw_value::RawValue;
+use crate::config::value_type::ValueType;
+use crate::config::value_types::{EventNames, HeaderLines, WebhookUrl};
 
+use super::error::ImportError;
 use super::loose::{Field, Object};
-use super::writer::Writer;
+use super::writer::TomlWriter;
 
-/// How a server names and sends its webhooks.
-pub(super) struct Dialect {
+/// The way in which a server names and sends its webhooks.
+pub(super) struct WebhookDialect {
     /// The field of a filter with the first characters of channels.
     pub(super) prefix: &'static str,
     /// The field of a filter with their last characters.
@@ -21,7 +22,7 @@ pub(super) struct Dialect {
 }
 
 /// A webhook that can be served.
-struct Webhook {
+struct ImportedWebhook {
     url: String,
     events: Vec<String>,
     headers: Vec<String>,
@@ -33,10 +34,10 @@ struct Webhook {
 
 /// Writes all webhooks of an app, behind its other settings.
 pub(super) fn write(
-    out: &mut Writer,
+    out: &mut TomlWriter,
     list: &Field<'_>,
-    dialect: &Dialect,
-) -> Result<(), ConfigError> {
+    dialect: &WebhookDialect,
+) -> Result<(), ImportError> {
     // A database or a variable has the list as text.
     if let Some(Value::String(text)) = list.value() {
         let parsed = serde_json::from_str::<Value>(text).unwrap_or_default();
@@ -49,7 +50,11 @@ pub(super) fn write(
     write_list(out, list, dialect)
 }
 
-fn write_list(out: &mut Writer, list: &Field<'_>, dialect: &Dialect) -> Result<(), ConfigError> {
+fn write_list(
+    out: &mut TomlWriter,
+    list: &Field<'_>,
+    dialect: &WebhookDialect,
+) -> Result<(), ImportError> {
     for item in list.list()? {
         let mut fields = item.object()?;
         match read(&mut fields, dialect)? {
@@ -66,8 +71,8 @@ fn write_list(out: &mut Writer, list: &Field<'_>, dialect: &Dialect) -> Result<(
 /// Reads a webhook, or the reason why it is left out.
 fn read(
     fields: &mut Object<'_>,
-    dialect: &Dialect,
-) -> Result<Result<Webhook, String>, ConfigError> {
+    dialect: &WebhookDialect,
+) -> Result<Result<ImportedWebhook, String>, ImportError> {
     let url = fields.take("url");
     let lambda = [fields.take("lambda_function"), fields.take("lambda")];
     let (events, headers) = (fields.take("event_types"), fields.take("headers"));
@@ -75,8 +80,8 @@ fn read(
     if url.is_absent() && !lambda[0].is_absent() {
         return Ok(Err("functions of AWS Lambda are not called".into()));
     }
-    let Some(Given::Text(url)) = url.given().filter(|url| WebhookUrl.accept(url).is_ok()) else {
-        return Ok(Err(format!("its url cannot be served, it takes {}", WebhookUrl.accepted())));
+    let Some(RawValue::Text(url)) = url.raw().filter(|url| WebhookUrl.parse(url).is_ok()) else {
+        return Ok(Err(format!("its url cannot be served, it takes {}", WebhookUrl.expected())));
     };
     let mut comments = Vec::new();
     let events = event_names(&events, &mut comments)?;
@@ -86,7 +91,7 @@ fn read(
     let [prefix, suffix] = [dialect.prefix, dialect.suffix].map(|name| filter.take(name));
     for part in [&prefix, &suffix] {
         if !matches!(part.value(), None | Some(Value::String(_))) {
-            return Err(part.refused(&format!("is {}: it has to be text", part.shown())));
+            return Err(part.is_not("text"));
         }
     }
     let others: Vec<_> =
@@ -99,14 +104,14 @@ fn read(
     let text =
         |field: &Field<'_>| field.value().and_then(Value::as_str).unwrap_or_default().to_owned();
     let (prefix, suffix) = (text(&prefix), text(&suffix));
-    Ok(Ok(Webhook { url, events, headers, prefix, suffix, comments }))
+    Ok(Ok(ImportedWebhook { url, events, headers, prefix, suffix, comments }))
 }
 
-fn event_names(field: &Field<'_>, comments: &mut Vec<String>) -> Result<Vec<String>, ConfigError> {
+fn event_names(field: &Field<'_>, comments: &mut Vec<String>) -> Result<Vec<String>, ImportError> {
     let mut names = Vec::new();
     for item in field.list()? {
         let name = item.value().and_then(Value::as_str).unwrap_or_default();
-        if EventNames.accept(&Given::List(vec![name.to_owned()])).is_ok() {
+        if EventNames.parse(&RawValue::List(vec![name.to_owned()])).is_ok() {
             names.push(name.to_owned());
         } else {
             comments.push(format!("There is no event {}.", item.shown()));
@@ -115,7 +120,7 @@ fn event_names(field: &Field<'_>, comments: &mut Vec<String>) -> Result<Vec<Stri
     Ok(names)
 }
 
-fn header_lines(field: &Field<'_>, comments: &mut Vec<String>) -> Result<Vec<String>, ConfigError> {
+fn header_lines(field: &Field<'_>, comments: &mut Vec<String>) -> Result<Vec<String>, ImportError> {
     let mut lines = Vec::new();
     for header in field.object()?.remaining() {
         let value = match header.value() {
@@ -126,7 +131,7 @@ fn header_lines(field: &Field<'_>, comments: &mut Vec<String>) -> Result<Vec<Str
         let name = header.path().strip_prefix(field.path()).unwrap_or_default();
         let name = name.trim_start_matches('.');
         let line = format!("{name}: {value}");
-        if HeaderLines.accept(&Given::List(vec![line.clone()])).is_ok() {
+        if HeaderLines.parse(&RawValue::List(vec![line.clone()])).is_ok() {
             lines.push(line);
         } else {
             comments.push(format!("The header {name:?} is left out: it cannot be sent along."));
@@ -135,13 +140,13 @@ fn header_lines(field: &Field<'_>, comments: &mut Vec<String>) -> Result<Vec<Str
     Ok(lines)
 }
 
-impl Webhook {
-    fn write(self, out: &mut Writer, dialect: &Dialect) {
+impl ImportedWebhook {
+    fn write(self, out: &mut TomlWriter, dialect: &WebhookDialect) {
         out.table("[[apps.webhooks]]");
         out.text("app.webhooks.url", &self.url);
-        out.value("app.webhooks.events", &Given::List(self.events));
+        out.value("app.webhooks.events", &RawValue::List(self.events));
         if !self.headers.is_empty() {
-            out.value("app.webhooks.headers", &Given::List(self.headers));
+            out.value("app.webhooks.headers", &RawValue::List(self.headers));
         }
         for (setting, text) in [
             ("app.webhooks.channel_prefix", self.prefix),

@@ -2,15 +2,14 @@
 
 use serde_json::Value;
 
-use crate::config::ConfigError;
-
-use super::limits::{Limit, Unit, Unlimited, message_size};
+use super::error::ImportError;
+use super::limits::{ImportedLimit, ImportedUnit, Unlimited, message_size};
 use super::loose::{Field, Object};
-use super::origins::{self, Dialect, LeftOut};
-use super::writer::Writer;
+use super::origins::{self, LeftOut, OriginDialect};
+use super::writer::TomlWriter;
 
 /// Each entry is compared with the host of an origin letter by letter.
-const ORIGINS: Dialect = Dialect {
+const ORIGINS: OriginDialect = OriginDialect {
     server: "laravel-websockets",
     empty_is_all: true,
     translate: |entry| match entry.contains('*') {
@@ -19,10 +18,10 @@ const ORIGINS: Dialect = Dialect {
     },
 };
 
-const REQUEST_SIZE: Limit = Limit {
+const REQUEST_SIZE: ImportedLimit = ImportedLimit {
     names: &["max_request_size_in_kb"],
     settings: &["server.max_request_size"],
-    unit: Unit::Kibibytes,
+    unit: ImportedUnit::Kibibytes,
     unlimited: Unlimited::Never,
 };
 
@@ -30,9 +29,9 @@ const REQUEST_SIZE: Limit = Limit {
 const DEFAULT_PORT: i64 = 6001;
 
 /// Makes the file.
-pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
+pub(super) fn write(root: &Value) -> Result<TomlWriter, ImportError> {
     let mut root = Field::root(root).object()?;
-    let mut out = Writer::new("Laravel's config('websockets')");
+    let mut out = TomlWriter::new("Laravel's config('websockets')");
     let apps = root.take("apps").apps("Laravel's config('websockets')")?;
     let origins = root.take("allowed_origins");
     let request_size = root.take("max_request_size_in_kb");
@@ -50,9 +49,9 @@ pub(super) fn write(root: &Value) -> Result<Writer, ConfigError> {
     Ok(out)
 }
 
-fn port(out: &mut Writer, dashboard: &Field<'_>) -> Result<(), ConfigError> {
+fn port(out: &mut TomlWriter, dashboard: &Field<'_>) -> Result<(), ImportError> {
     let port = dashboard.object()?.take("port");
-    match port.given() {
+    match port.raw() {
         Some(_) => out.setting("server.port", &port),
         None => out.number("server.port", DEFAULT_PORT),
     }
@@ -60,8 +59,8 @@ fn port(out: &mut Writer, dashboard: &Field<'_>) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Where version 2 keeps apps and connections.
-fn drivers(out: &mut Writer, root: &mut Object<'_>) -> Result<(), ConfigError> {
+/// Notes the drivers with which version 2 keeps apps and connections elsewhere.
+fn drivers(out: &mut TomlWriter, root: &mut Object<'_>) -> Result<(), ImportError> {
     let manager = root.take("managers").object()?.take("app");
     let provider = root.take("app_provider");
     let of_config = |class: &Field<'_>| {
@@ -79,11 +78,11 @@ fn drivers(out: &mut Writer, root: &mut Object<'_>) -> Result<(), ConfigError> {
 }
 
 fn app(
-    out: &mut Writer,
+    out: &mut TomlWriter,
     entry: &Field<'_>,
     of_all: &Field<'_>,
     request_size: &Field<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), ImportError> {
     let mut settings = entry.object()?;
     out.table("[[apps]]");
     let [id, key, secret] = ["id", "key", "secret"].map(|name| settings.take(name));
@@ -99,7 +98,7 @@ fn app(
     origins::write(out, if empty(&own) { of_all } else { &own }, &ORIGINS)?;
     out.limit("app.max_connections", &settings.take("capacity"))?;
     if let Some(kilobytes) = request_size.number()? {
-        message_size(out, Unit::Kibibytes.convert(kilobytes));
+        message_size(out, ImportedUnit::Kibibytes.convert(kilobytes));
     }
     if settings.take("enable_client_messages").is_on() {
         out.text("app.accept_client_events_from", "members");

@@ -1,15 +1,16 @@
 //! The `ringwave.toml` as far as it is written: settings, and comments in the place of others.
 
-use crate::config::ConfigError;
-use crate::config::form::Given;
-use crate::config::settings::{ALL, Declared};
+use crate::config::raw_value::RawValue;
+use crate::config::setting::Declared;
+use crate::config::settings::ALL;
 
+use super::error::{FieldFault, ImportError};
 use super::loose::{Field, Object, whole};
 
 /// Writes tables in the order of the calls. Settings are named as they are declared: `server.port`.
-pub(super) struct Writer(String);
+pub(super) struct TomlWriter(String);
 
-impl Writer {
+impl TomlWriter {
     /// A file that begins with a comment on where it comes from.
     pub(super) fn new(made_of: &str) -> Self {
         let mut out = Self(String::new());
@@ -44,36 +45,36 @@ impl Writer {
     }
 
     pub(super) fn text(&mut self, declared: &str, text: &str) {
-        self.value(declared, &Given::Text(text.to_owned()));
+        self.value(declared, &RawValue::Text(text.to_owned()));
     }
 
     pub(super) fn truth(&mut self, declared: &str, truth: bool) {
-        self.value(declared, &Given::Truth(truth));
+        self.value(declared, &RawValue::Bool(truth));
     }
 
     pub(super) fn number(&mut self, declared: &str, number: i64) {
-        self.value(declared, &Given::Number(number));
+        self.value(declared, &RawValue::Integer(number));
     }
 
     /// A time that restricts nothing, within what the setting takes.
     pub(super) fn milliseconds(&mut self, declared: &str, milliseconds: f64) {
-        let given = whole(milliseconds.floor());
-        if setting(declared).is_some_and(|setting| setting.accepts(&given)) {
-            self.value(declared, &given);
+        let raw = whole(milliseconds.floor());
+        if setting(declared).is_some_and(|setting| setting.accepts(&raw)) {
+            self.value(declared, &raw);
         }
     }
 
-    pub(super) fn value(&mut self, declared: &str, given: &Given) {
-        self.0.push_str(&format!("{} = {}\n", key(declared), toml(given)));
+    pub(super) fn value(&mut self, declared: &str, raw: &RawValue) {
+        self.0.push_str(&format!("{} = {}\n", key(declared), toml(raw)));
     }
 
     /// A setting that restricts nothing. One that cannot be served becomes a comment.
     pub(super) fn setting(&mut self, declared: &str, field: &Field<'_>) {
-        let Some(given) = field.given() else { return };
+        let Some(raw) = field.raw() else { return };
         match setting(declared) {
-            Some(setting) if setting.accepts(&given) => self.value(declared, &given),
+            Some(setting) if setting.accepts(&raw) => self.value(declared, &raw),
             Some(setting) => {
-                let (name, takes) = (field.name(), setting.accepted());
+                let (name, takes) = (field.name(), setting.expected());
                 self.comment(&format!("{name} cannot be {}: it takes {takes}.", field.shown()));
             }
             None => self.comment(&format!("{} has no counterpart.", field.name())),
@@ -84,40 +85,38 @@ impl Writer {
     ///
     /// # Errors
     /// It cannot be served; without it, there would be no limit.
-    pub(super) fn limit(&mut self, declared: &str, field: &Field<'_>) -> Result<(), ConfigError> {
-        match field.given() {
-            Some(given) => self.limit_to(declared, &given, field),
+    pub(super) fn limit(&mut self, declared: &str, field: &Field<'_>) -> Result<(), ImportError> {
+        match field.raw() {
+            Some(raw) => self.limit_to(declared, &raw, field),
             None => Ok(()),
         }
     }
 
-    /// As [`Writer::limit`], with the value in another unit than `field` has it in.
+    /// As [`TomlWriter::limit`], with the value in another unit than `field` has it in.
     pub(super) fn limit_to(
         &mut self,
         declared: &str,
-        given: &Given,
+        raw: &RawValue,
         field: &Field<'_>,
-    ) -> Result<(), ConfigError> {
+    ) -> Result<(), ImportError> {
         let setting = setting(declared);
-        if setting.is_some_and(|setting| setting.accepts(given)) {
-            self.value(declared, given);
+        if setting.is_some_and(|setting| setting.accepts(raw)) {
+            self.value(declared, raw);
             return Ok(());
         }
-        let takes = setting.map_or_else(|| "no value".to_owned(), Declared::accepted);
-        let as_what = match given.to_string() {
-            text if text == field.shown() => String::new(),
-            text => format!(", here {text}"),
-        };
-        Err(field.refused(&format!(
-            "is {}{as_what}, a limit that cannot be kept: {} takes {takes}",
-            field.shown(),
-            key(declared)
-        )))
+        let value = field.shown();
+        let converted = Some(raw.to_string()).filter(|converted| *converted != value);
+        Err(field.refused(FieldFault::Limit {
+            value,
+            converted,
+            setting: key(declared).to_owned(),
+            expected: setting.map_or_else(|| "no value".to_owned(), Declared::expected),
+        }))
     }
 
     /// Says that there is no such limit, where the setting has a word for it.
     pub(super) fn unlimited(&mut self, declared: &str) {
-        let word = Given::Text("none".to_owned());
+        let word = RawValue::Text("none".to_owned());
         if setting(declared).is_some_and(|setting| setting.accepts(&word)) {
             self.value(declared, &word);
         }
@@ -127,8 +126,8 @@ impl Writer {
     /// must not become all addresses.
     pub(super) fn host(&mut self, field: &Field<'_>) {
         self.setting("server.host", field);
-        let Some((given, host)) = field.given().zip(setting("server.host")) else { return };
-        if !host.accepts(&given) {
+        let Some((raw, host)) = field.raw().zip(setting("server.host")) else { return };
+        if !host.accepts(&raw) {
             self.text("server.host", "127.0.0.1");
         }
     }
@@ -139,22 +138,20 @@ impl Writer {
         id: &Field<'_>,
         key: &Field<'_>,
         secret: &Field<'_>,
-    ) -> Result<(), ConfigError> {
+    ) -> Result<(), ImportError> {
         for (declared, field) in [("app.app_id", id), ("app.key", key), ("app.secret", secret)] {
             let text = match field.value() {
                 Some(serde_json::Value::String(text)) => text.clone(),
                 Some(serde_json::Value::Number(number)) => number.to_string(),
                 _ => String::new(),
             };
-            let given = Given::Text(text);
-            let takes = setting(declared).filter(|setting| !setting.accepts(&given));
+            let raw = RawValue::Text(text);
+            let takes = setting(declared).filter(|setting| !setting.accepts(&raw));
             if let Some(setting) = takes {
-                return Err(field.refused(&format!(
-                    "is missing in the input or cannot be served: it takes {}",
-                    setting.accepted()
-                )));
+                let expected = setting.expected();
+                return Err(field.refused(FieldFault::Credential { expected }));
             }
-            self.value(declared, &given);
+            self.value(declared, &raw);
         }
         Ok(())
     }
@@ -183,15 +180,12 @@ impl Writer {
     ///
     /// # Errors
     /// One of them seems to be a restriction of origins under another name.
-    pub(super) fn unknown(&mut self, object: &Object<'_>) -> Result<(), ConfigError> {
+    pub(super) fn unknown(&mut self, object: &Object<'_>) -> Result<(), ImportError> {
         let is_origin = |name: &str| name.to_ascii_lowercase().contains("origin");
         if let Some((field, _)) =
             object.remaining().zip(object.names()).find(|(_, name)| is_origin(name))
         {
-            return Err(field.refused(
-                "is no setting of that server, so it is unclear what it should restrict: correct \
-                 its name, or take it out",
-            ));
+            return Err(field.refused(FieldFault::UnknownOrigins));
         }
         let names: Vec<_> = object.names().collect();
         self.without_counterpart(&names);
@@ -209,13 +203,13 @@ fn key(declared: &str) -> &str {
     tables.iter().find_map(|table| declared.strip_prefix(table)).unwrap_or(declared)
 }
 
-fn toml(given: &Given) -> toml::Value {
-    match given {
-        Given::Truth(truth) => (*truth).into(),
-        Given::Number(number) => (*number).into(),
-        Given::Text(text) => text.as_str().into(),
-        Given::List(items) => items.clone().into(),
-        Given::Tables(tables) => tables
+fn toml(raw: &RawValue) -> toml::Value {
+    match raw {
+        RawValue::Bool(truth) => (*truth).into(),
+        RawValue::Integer(number) => (*number).into(),
+        RawValue::Text(text) => text.as_str().into(),
+        RawValue::List(items) => items.clone().into(),
+        RawValue::Tables(tables) => tables
             .iter()
             .map(|table| table.iter().map(|(key, value)| (key.clone(), toml(value))).collect())
             .collect::<Vec<toml::Table>>()

@@ -1,18 +1,19 @@
 //! Floor 6. `ringwave.toml`: tables `[server]`, `[app]` (what holds for every app) and `[[apps]]`
 //! (one app each, which may differ from `[app]`) with its `[[apps.webhooks]]`. A key that is no
-//! setting is an error, as a setting that is misspelt would otherwise be off without a word.
+//! setting is an error, because a misspelt setting would otherwise be off without a word.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::form::Given;
+use super::error::{ConfigError, FileError, FileFault};
+use super::raw_value::RawValue;
 use super::settings::ALL;
-use super::{ConfigError, nearest};
+use super::spelling::nearest;
 
 /// A file whose keys are all known.
-pub(super) struct File {
+pub(super) struct TomlFile {
     pub(super) path: PathBuf,
     root: Table,
     apps: Vec<Table>,
@@ -24,15 +25,14 @@ const CREDENTIALS: [&str; 5] = ["app_id", "key", "secret", "keys", WEBHOOKS];
 /// Key of the list of tables in an app.
 const WEBHOOKS: &str = "webhooks";
 
-impl File {
+impl TomlFile {
     /// Reads the text of a file.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let mut root: Table = text.parse().map_err(|error| syntax_error(path, text, &error))?;
         let apps = match root.remove("apps") {
             None => Vec::new(),
-            Some(apps) => app_tables(apps).ok_or_else(|| {
-                ConfigError(format!("{}: apps has to be a list of `[[apps]]`", path.display()))
-            })?,
+            Some(apps) => app_tables(apps)
+                .ok_or_else(|| FileError::new(path, FileFault::NotTables("apps")))?,
         };
         check_keys(path, &root)?;
         for app in &apps {
@@ -41,25 +41,25 @@ impl File {
         Ok(Self { path: path.to_owned(), root, apps })
     }
 
-    /// How many `[[apps]]` there are.
+    /// The number of `[[apps]]`.
     pub(super) fn apps_len(&self) -> usize {
         self.apps.len()
     }
 
     /// The value of a key such as `server.port` or `app.rate_limiting.enabled`.
-    pub(super) fn value(&self, key: &str) -> Option<Given> {
-        find(&self.root, key).map(given)
+    pub(super) fn value(&self, key: &str) -> Option<RawValue> {
+        find(&self.root, key).map(raw)
     }
 
     /// The value of the key of an app in the entry at `index` of `[[apps]]`, with the key as the
     /// operator knows it.
-    pub(super) fn app_value(&self, index: usize, key: &str) -> Option<(Given, String)> {
+    pub(super) fn app_value(&self, index: usize, key: &str) -> Option<(RawValue, String)> {
         let key = key.strip_prefix("app.")?;
         let value = find(self.apps.get(index)?, key)?;
-        Some((given(value), format!("apps[{index}].{key}")))
+        Some((raw(value), format!("apps[{index}].{key}")))
     }
 
-    /// How many `[[apps.webhooks]]` the entry at `app` of `[[apps]]` has.
+    /// The number of `[[apps.webhooks]]` of the entry at `app` of `[[apps]]`.
     pub(super) fn webhooks_len(&self, app: usize) -> usize {
         self.webhooks(app).map_or(0, <[Value]>::len)
     }
@@ -70,10 +70,10 @@ impl File {
         app: usize,
         index: usize,
         key: &str,
-    ) -> Option<(Given, String)> {
+    ) -> Option<(RawValue, String)> {
         let key = key.strip_prefix("app.webhooks.")?;
         let value = self.webhooks(app)?.get(index)?.as_table()?.get(key)?;
-        Some((given(value), format!("apps[{app}].webhooks[{index}].{key}")))
+        Some((raw(value), format!("apps[{app}].webhooks[{index}].{key}")))
     }
 
     fn webhooks(&self, app: usize) -> Option<&[Value]> {
@@ -87,35 +87,28 @@ fn app_tables(apps: Value) -> Option<Vec<Table>> {
     apps.into_iter().map(table).collect()
 }
 
-/// The message of the parser with the line, without the text of the line, which may be a secret.
-fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> FileError {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
-    let message = error.message().lines().next().unwrap_or_default();
-    ConfigError(format!("{} line {line} is not TOML: {message}", path.display()))
+    let message = error.message().lines().next().unwrap_or_default().to_owned();
+    FileError::new(path, FileFault::NotToml { line, message })
 }
 
-fn check_keys(path: &Path, root: &Table) -> Result<(), ConfigError> {
+fn check_keys(path: &Path, root: &Table) -> Result<(), FileError> {
     for (name, value) in root {
         match (name.as_str(), value) {
             ("server" | "app", Value::Table(table)) => check_table(path, name, table)?,
             ("server" | "app", _) => {
-                return Err(ConfigError(format!("{}: {name} has to be a table", path.display())));
+                return Err(FileError::new(path, FileFault::NotATable(name.clone())));
             }
             _ => return Err(unknown(path, name)),
         }
     }
     let credential = CREDENTIALS.iter().find(|key| find(root, &format!("app.{key}")).is_some());
-    credential.map_or(Ok(()), |key| {
-        Err(ConfigError(format!(
-            "{}: app.{key} belongs to one app: put it into `[[apps]]`; `[app]` is for what all \
-             apps have in common",
-            path.display()
-        )))
-    })
+    credential.map_or(Ok(()), |key| Err(FileError::new(path, FileFault::CredentialForAll(key))))
 }
 
-fn check_table(path: &Path, prefix: &str, table: &Table) -> Result<(), ConfigError> {
+fn check_table(path: &Path, prefix: &str, table: &Table) -> Result<(), FileError> {
     for (name, value) in table {
         let key = format!("{prefix}.{name}");
         let declared = key.replacen("apps.", "app.", 1);
@@ -139,22 +132,18 @@ fn check_table(path: &Path, prefix: &str, table: &Table) -> Result<(), ConfigErr
     Ok(())
 }
 
-fn webhook_tables<'a>(path: &Path, value: &'a Value) -> Result<Vec<&'a Table>, ConfigError> {
+fn webhook_tables<'a>(path: &Path, value: &'a Value) -> Result<Vec<&'a Table>, FileError> {
     let tables: Option<Vec<_>> =
         value.as_array().and_then(|list| list.iter().map(Value::as_table).collect());
-    tables.ok_or_else(|| {
-        let path = path.display();
-        ConfigError(format!("{path}: apps.webhooks has to be a list of `[[apps.webhooks]]`"))
-    })
+    tables.ok_or_else(|| FileError::new(path, FileFault::NotTables("apps.webhooks")))
 }
 
-fn unknown(path: &Path, key: &str) -> ConfigError {
+fn unknown(path: &Path, key: &str) -> FileError {
     let in_entry = key.starts_with("apps.");
     let known = ALL.iter().map(|setting| setting.declaration().key);
-    let nearest = nearest(&key.replacen("apps.", "app.", 1), known)
+    let nearest = nearest(&key.replacen("apps.", "app.", 1), known, |key| key)
         .map(|known| if in_entry { known.replacen("app.", "apps.", 1) } else { known.to_owned() });
-    let hint = nearest.map_or_else(String::new, |known| format!("; the nearest is `{known}`"));
-    ConfigError(format!("{}: there is no setting {key:?}{hint}", path.display()))
+    FileError::new(path, FileFault::UnknownSetting { key: key.to_owned(), nearest })
 }
 
 fn find<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
@@ -164,23 +153,23 @@ fn find<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     }
 }
 
-fn given(value: &Value) -> Given {
+fn raw(value: &Value) -> RawValue {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     match value {
-        Value::Boolean(truth) => Given::Truth(*truth),
-        Value::Integer(number) => Given::Number(*number),
+        Value::Boolean(truth) => RawValue::Bool(*truth),
+        Value::Integer(number) => RawValue::Integer(*number),
         Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_table) => {
-            Given::Tables(items.iter().filter_map(Value::as_table).map(entries).collect())
+            RawValue::Tables(items.iter().filter_map(Value::as_table).map(entries).collect())
         }
-        Value::Array(items) => Given::List(items.iter().map(text).collect()),
+        Value::Array(items) => RawValue::List(items.iter().map(text).collect()),
         Value::String(_) | Value::Float(_) | Value::Datetime(_) | Value::Table(_) => {
-            Given::Text(text(value))
+            RawValue::Text(text(value))
         }
     }
 }
 
-fn entries(table: &Table) -> BTreeMap<String, Given> {
-    table.iter().map(|(key, value)| (key.clone(), given(value))).collect()
+fn entries(table: &Table) -> BTreeMap<String, RawValue> {
+    table.iter().map(|(key, value)| (key.clone(), raw(value))).collect()
 }
 
 #[cfg(test)]
@@ -188,7 +177,7 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        File::parse(Path::new("r.toml"), text).err().unwrap().to_string()
+        TomlFile::parse(Path::new("r.toml"), text).err().unwrap().to_string()
     }
 
     #[test]
@@ -196,13 +185,13 @@ mod tests {
         let text = "[server]\nport = 9000\n[app]\nrate_limiting.enabled = true\n\
             [[apps]]\napp_id = \"1\"\n[[apps]]\nkey = \"k\"\n\
             [apps.rate_limiting]\nmax_attempts = 3";
-        let file = File::parse(Path::new("r.toml"), text).unwrap();
-        assert!(file.value("server.port") == Some(Given::Number(9000)));
-        assert!(file.value("app.rate_limiting.enabled") == Some(Given::Truth(true)));
+        let file = TomlFile::parse(Path::new("r.toml"), text).unwrap();
+        assert!(file.value("server.port") == Some(RawValue::Integer(9000)));
+        assert!(file.value("app.rate_limiting.enabled") == Some(RawValue::Bool(true)));
         assert!(file.value("app.key").is_none());
         assert_eq!(file.apps_len(), 2);
         let (value, key) = file.app_value(1, "app.rate_limiting.max_attempts").unwrap();
-        assert!(value == Given::Number(3));
+        assert!(value == RawValue::Integer(3));
         assert_eq!(key, "apps[1].rate_limiting.max_attempts");
         assert!(file.app_value(0, "app.key").is_none());
     }
@@ -233,10 +222,10 @@ mod tests {
     fn webhooks_are_tables_of_their_app() {
         let text = "[[apps]]\n[[apps]]\n[[apps.webhooks]]\nurl = \"http://a\"\n\
             [[apps.webhooks]]\nheaders = [\"A: b\"]";
-        let file = File::parse(Path::new("r.toml"), text).unwrap();
+        let file = TomlFile::parse(Path::new("r.toml"), text).unwrap();
         assert_eq!((file.webhooks_len(0), file.webhooks_len(1)), (0, 2));
         let (value, key) = file.webhook_value(1, 0, "app.webhooks.url").unwrap();
-        assert!(value == Given::Text("http://a".into()) && key == "apps[1].webhooks[0].url");
+        assert!(value == RawValue::Text("http://a".into()) && key == "apps[1].webhooks[0].url");
         assert!(file.webhook_value(1, 1, "app.webhooks.url").is_none());
         for (text, message) in [
             (

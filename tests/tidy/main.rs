@@ -1,6 +1,6 @@
-//! Rules that reviews would otherwise repeat: the direction of imports, the files with unsafe code,
-//! the lengths of lines and files, and content that never belongs into the tree. The tests read the
-//! sources as text.
+//! Rules that reviews would otherwise repeat: the direction of imports, circles of files, the files
+//! with unsafe code, the lengths of lines and files, and content that never belongs into the tree.
+//! The tests read the sources as text.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,10 +9,18 @@
     reason = "the lint table excepts test functions, this excepts what they call"
 )]
 
+mod circles;
+mod code;
+mod items;
+mod modules;
+mod tree;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+
+use code::{before_tests, code_of, paths_after};
+use tree::{File, files, ignored, root, rust_files, sources};
 
 /// The top-level modules by floor. A module imports from lower floors and its own children.
 const FLOORS: [(u8, &[&str]); 9] = [
@@ -152,6 +160,35 @@ fn declared_module(line: &str) -> Option<&str> {
     line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("pub use ringwave_ring as "))
 }
 
+fn floors() -> BTreeMap<&'static str, u8> {
+    let of = |&(floor, modules): &(u8, &'static [&'static str])| {
+        modules.iter().map(move |&module| (module, floor))
+    };
+    FLOORS.iter().flat_map(of).collect()
+}
+
+/// The top-level modules that a file names, with the lines: by `crate::`, or by as many `super::`
+/// as lead to the crate.
+fn imports(file: &File) -> Vec<(usize, String)> {
+    let code = code_of(&file.text);
+    let mut found = paths_after(&code, "crate::");
+    // An inline module is one deeper, hence "or more".
+    let modules: Vec<_> = floors().into_keys().collect();
+    let climbed = paths_after(&code, &"super::".repeat(file.depth()));
+    found.extend(climbed.into_iter().filter(|(_, name)| modules.contains(&name.as_str())));
+    found
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let text = "use crate::{\n    a::{self, b},\n    c,\n};\nuse crate::d;\n\
+        fn f(_: crate::e::G) {}\nuse super::super::front::X; use super::y;";
+    let file = File { path: "src/plane/send.rs".into(), text: text.into() };
+    let found = imports(&file).into_iter();
+    let names: Vec<_> = found.map(|(line, name)| format!("{line} {name}")).collect();
+    assert_eq!(names, ["1 a", "1 c", "5 d", "6 e", "7 front"]);
+}
+
 // ---- unsafe code --------------------------------------------------------------------------------
 
 #[test]
@@ -278,218 +315,6 @@ fn the_top_level_is_what_a_visitor_needs() {
     assert_eq!(names, TOP_LEVEL);
 }
 
-// ---- the tree -----------------------------------------------------------------------------------
-
-/// A text file of the tree.
-struct File {
-    /// From the root of the repository, with `/`.
-    path: String,
-    text: String,
-}
-
-impl File {
-    /// The top-level module that the file belongs to; none for `lib.rs` and `main.rs`.
-    fn module(&self) -> Option<&str> {
-        let inside = self.path.strip_prefix("src/")?;
-        match inside.split_once('/') {
-            Some((module, _)) => Some(module),
-            None => inside.strip_suffix(".rs").filter(|name| !["lib", "main"].contains(name)),
-        }
-    }
-
-    /// Whether this file is a top-level module's own: `src/time.rs`, `src/bus/mod.rs`.
-    fn is_top_of_module(&self) -> bool {
-        match self.path.split('/').collect::<Vec<_>>()[..] {
-            [_, _] => true,
-            [_, _, file] => ["mod.rs", "lib.rs"].contains(&file),
-            _ => false,
-        }
-    }
-
-    fn is_in_tests_directory(&self) -> bool {
-        self.path.contains("/tests/")
-    }
-
-    fn is_test(&self) -> bool {
-        self.is_in_tests_directory() || self.path.ends_with("/tests.rs")
-    }
-
-    /// How many `super` lead from this file to the crate.
-    fn depth(&self) -> usize {
-        let names = self.path.split('/').count() - 1;
-        names - usize::from(self.path.ends_with("/mod.rs"))
-    }
-}
-
-/// Everything below `src`.
-fn sources() -> Vec<File> {
-    rust_files().into_iter().filter(|file| file.path.starts_with("src/")).collect()
-}
-
-fn rust_files() -> Vec<File> {
-    files().into_iter().filter(|file| file.path.ends_with(".rs")).collect()
-}
-
-/// All text files of the repository, in the order of their paths.
-fn files() -> Vec<File> {
-    let (ignored, root) = (ignored(), root());
-    let mut directories = vec![root.clone()];
-    let mut files = Vec::new();
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap();
-            if name == ".git" || ignored.contains(name) || path.is_symlink() {
-                continue;
-            }
-            if path.is_dir() {
-                directories.push(path);
-            } else if let Ok(text) = fs::read_to_string(&path) {
-                let path = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
-                files.push(File { path, text });
-            }
-        }
-    }
-    assert!(files.len() > 50, "the tree was not found");
-    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    files
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
-}
-
-/// The names that `.gitignore` lists. It has names only, no patterns.
-fn ignored() -> BTreeSet<String> {
-    let text = fs::read_to_string(root().join(".gitignore")).unwrap();
-    let names = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let names: BTreeSet<_> = names.map(|name| name.trim_matches('/').to_owned()).collect();
-    assert!(!names.iter().any(|name| name.contains(['*', '?', '/', '!'])), "{names:?}");
-    names
-}
-
-fn floors() -> BTreeMap<&'static str, u8> {
-    let of = |&(floor, modules): &(u8, &'static [&'static str])| {
-        modules.iter().map(move |&module| (module, floor))
-    };
-    FLOORS.iter().flat_map(of).collect()
-}
-
-// ---- reading Rust -------------------------------------------------------------------------------
-
-/// The top-level modules that a file names, with the lines: by `crate::`, or by as many `super::`
-/// as lead to the crate.
-fn imports(file: &File) -> Vec<(usize, String)> {
-    let code = code_of(&file.text);
-    let mut found = paths_after(&code, "crate::");
-    // An inline module is one deeper, hence "or more".
-    let modules: Vec<_> = floors().into_keys().collect();
-    let climbed = paths_after(&code, &"super::".repeat(file.depth()));
-    found.extend(climbed.into_iter().filter(|(_, name)| modules.contains(&name.as_str())));
-    found
-}
-
-/// The first name of each path that follows `prefix`, be it alone or in a group of braces.
-fn paths_after(code: &str, prefix: &str) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
-    for (at, _) in code.match_indices(prefix) {
-        let line = code[..at].matches('\n').count() + 1;
-        let rest = &code[at + prefix.len()..];
-        let names = match rest.strip_prefix('{') {
-            Some(group) => heads_of_group(group),
-            None => vec![leading_name(rest)],
-        };
-        let names = names.into_iter().filter(|name| !name.is_empty() && *name != "super");
-        found.extend(names.map(|name| (line, name.to_owned())));
-    }
-    found
-}
-
-/// `a::b, c::{d, e}, f}` begins with the paths `a`, `c` and `f`.
-fn heads_of_group(group: &str) -> Vec<&str> {
-    let mut heads = vec![leading_name(group.trim_start())];
-    let mut depth = 1;
-    for (at, byte) in group.bytes().enumerate() {
-        match byte {
-            b'{' => depth += 1,
-            b'}' => depth -= 1,
-            b',' if depth == 1 => heads.push(leading_name(group[at + 1..].trim_start())),
-            _ => {}
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    heads
-}
-
-fn leading_name(text: &str) -> &str {
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
-    &text[..end]
-}
-
-/// The text with comments and literals blanked out; lines stay where they are.
-fn code_of(text: &str) -> String {
-    let mut code = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(next) = rest.chars().next() {
-        let (skipped, after) = rest.split_at(skipped(rest, code.chars().next_back()));
-        if skipped.is_empty() {
-            code.push(next);
-            rest = &rest[next.len_utf8()..];
-        } else {
-            code.push(' ');
-            code.extend(skipped.chars().filter(|&char| char == '\n'));
-            rest = after;
-        }
-    }
-    code
-}
-
-/// How long the comment or literal is that begins here; 0 if none does.
-fn skipped(text: &str, before: Option<char>) -> usize {
-    let up_to = |end: Option<usize>| end.unwrap_or(text.len());
-    let begins_word = !before.is_some_and(|char| char == '_' || char.is_alphanumeric());
-    let raw = text.strip_prefix('b').unwrap_or(text);
-    if begins_word && is_raw(raw) {
-        let hashes = raw.bytes().skip(1).take_while(|&byte| byte == b'#').count();
-        let close = format!("\"{}", "#".repeat(hashes));
-        let opening = text.len() - raw.len() + 2 + hashes;
-        return up_to(text[opening..].find(&close).map(|end| opening + end + close.len()));
-    }
-    // A lifetime has no quote behind its first character.
-    let is_char = |text: &str| text.starts_with('\\') || text.chars().nth(1) == Some('\'');
-    match text.as_bytes()[0] {
-        b'/' if text.starts_with("//") => up_to(text.find('\n')),
-        b'/' if text.starts_with("/*") => up_to(text.find("*/").map(|end| end + 2)),
-        b'"' => quoted(text, b'"'),
-        b'\'' if is_char(&text[1..]) => quoted(text, b'\''),
-        _ => 0,
-    }
-}
-
-fn is_raw(text: &str) -> bool {
-    text.strip_prefix('r').is_some_and(|text| text.trim_start_matches('#').starts_with('"'))
-}
-
-/// The length of a literal from one quote to the next that is not escaped.
-fn quoted(text: &str, quote: u8) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            _ if byte == quote => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-fn before_tests(text: &str) -> &str {
-    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
-}
-
 // ---- small things -------------------------------------------------------------------------------
 
 fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
@@ -519,21 +344,4 @@ impl Wrong {
     fn none(self, rule: &str) {
         assert!(self.0.is_empty(), "{rule}:\n{}", self.0);
     }
-}
-
-#[test]
-fn comments_and_literals_are_no_code() {
-    let text = "a /* b\n */ 'c' '\\'' \"d // \\\" \" br#\"e\"f\"# 'ü' for<'a> &'a x // g\nh";
-    let words: Vec<_> = code_of(text).split_whitespace().map(str::to_owned).collect();
-    assert_eq!(words, ["a", "for<'a>", "&'a", "x", "h"]);
-}
-
-#[test]
-fn imports_are_found_in_every_form() {
-    let text = "use crate::{\n    a::{self, b},\n    c,\n};\nuse crate::d;\n\
-        fn f(_: crate::e::G) {}\nuse super::super::front::X; use super::y;";
-    let file = File { path: "src/plane/send.rs".into(), text: text.into() };
-    let found = imports(&file).into_iter();
-    let names: Vec<_> = found.map(|(line, name)| format!("{line} {name}")).collect();
-    assert_eq!(names, ["1 a", "1 c", "5 d", "6 e", "7 front"]);
 }

@@ -1,0 +1,17 @@
+//! Floor 6. The value types of all settings, by the kind of value.
+
+mod choice;
+mod key_pairs;
+mod network;
+mod number;
+mod socket_access;
+mod text;
+mod webhook;
+
+pub(super) use choice::{Choice, Or, Switch};
+pub(super) use key_pairs::KeyPairs;
+pub(super) use network::{HostAddress, ListenAddresses, OriginPatterns, Proxies};
+pub(super) use number::{Seconds, Whole};
+pub(super) use socket_access::{Account, FileMode, GroupName, UserName};
+pub(super) use text::{AnyText, DirectoryPath, Identifier, SecretText, UrlPath};
+pub(super) use webhook::{EventNames, HeaderLines, WebhookUrl};
