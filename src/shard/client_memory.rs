@@ -1,8 +1,8 @@
 //! The memory that clients make the process hold, and how much of it is left.
 //!
 //! Contract: code that makes the process hold more for a client asks [`ClientMemory::takes_on`]
-//! first, and refuses the client with 4100 if that says no. It says no while the control thread says
-//! that memory is short, and between two of its looks as soon as the free memory is used up.
+//! first, and refuses the client with 4100 if that says no. It says no while the control thread
+//! says that memory is short, and between two of its looks as soon as the free memory is used up.
 
 use crate::channels::{CacheBounds, ChannelKey, subscription_bytes};
 use crate::memory::{Headroom, Lease};

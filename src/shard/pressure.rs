@@ -1,6 +1,6 @@
-//! The reactions of a shard to the memory that is left ([`Headroom`]): memory that was taken earlier
-//! shrinks. Less is held for slow readers and of cached events, and when memory is nearly spent, the
-//! connections that hold the most are closed, a few per tick until it is better.
+//! The reactions of a shard to the memory that is left ([`Headroom`]): memory that was taken
+//! earlier shrinks. Less is held for slow readers and of cached events, and when memory is nearly
+//! spent, the connections that hold the most are closed, a few per tick until it is better.
 
 use super::Shard;
 use super::client_memory::parts;
