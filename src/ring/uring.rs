@@ -278,7 +278,7 @@ impl Ring for Uring {
             Sockets::Direct => {
                 let released = self.io.submitter().register_files_update(slot, &[-1]);
                 if let Err(error) = released {
-                    tracing::error!(%error, slot, "cannot take a socket out of the ring: it stays open");
+                    tracing::error!(%error, slot, "cannot release a socket: it stays open");
                 }
             }
             Sockets::Plain(table) => {
