@@ -13,20 +13,20 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use md5::{Digest, Md5};
+use ringwave::apps::App;
 use ringwave::bus;
 use ringwave::channels::{
-    CacheBounds, ChannelKey, Homes, Join, KeyHash, Local, Publish, Subscribe,
+    CacheBounds, ChannelKey, Event, Found, Homes, Join, KeyHash, Local, Outbox, ToHome,
 };
 use ringwave::config::{self, Environment, Flags};
 use ringwave::frame::Frame;
 use ringwave::id::{AppIndex, ConnKey, ShardId, SocketId};
-use ringwave::protocol::app::App;
-use ringwave::protocol::auth::authorise;
+use ringwave::protocol::auth::{Authorised, authorise};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::signing::{SignedRequest, verify};
 use ringwave::protocol::{message, outbound};
 use ringwave::time::Millis;
-use ringwave::websocket::{ReadLimits, Reader, encode};
+use ringwave::websocket::{ReadLimits, Reader};
 
 const SUBSCRIBE: &str = r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"orders.1"}}"#;
 
@@ -42,8 +42,8 @@ fn channel(name: &str) -> ChannelName {
 }
 
 fn keys(count: usize) -> Vec<ChannelKey> {
-    let hash = KeyHash::default();
-    (0..count).map(|n| hash.key(AppIndex(0), channel(&format!("orders.{n}")))).collect()
+    let hash = KeyHash::random();
+    (0..count).map(|n| hash.channel(AppIndex(0), channel(&format!("orders.{n}")))).collect()
 }
 
 fn frames(criterion: &mut Criterion) {
@@ -54,8 +54,7 @@ fn frames(criterion: &mut Criterion) {
         group.bench_function(format!("encode an event of {size} B"), |bench| {
             bench.iter(|| outbound::event("App\\Events\\OrderShipped", black_box(&data), "orders"));
         });
-        let mut received =
-            encode::text(size, |buffer| buffer.extend(data.bytes())).bytes().to_vec();
+        let mut received = Frame::text(size, |buffer| buffer.extend(data.bytes())).bytes().to_vec();
         mask(&mut received);
         let limits = ReadLimits { max_message: 100_000, max_fragments: 16 };
         group.bench_function(format!("parse and unmask {size} B"), |bench| {
@@ -93,9 +92,11 @@ fn signatures(criterion: &mut Criterion) {
     let app = app();
     let socket_id = SocketId { high: 1234, low: 1234 };
     let name = channel("private-orders.1");
-    let auth = format!("app-key:{}", app.secret.sign(&[b"1234.1234:private-orders.1"]));
+    let auth = format!("app-key:{}", app.rules.secret.sign(&[b"1234.1234:private-orders.1"]));
     criterion.bench_function("signature of a private subscribe", |bench| {
-        bench.iter(|| authorise(&app, socket_id, name.clone(), Some(black_box(&auth)), None, None));
+        bench.iter(|| {
+            authorise(&app.rules, socket_id, name.clone(), Some(black_box(&auth)), None, None)
+        });
     });
     let body = format!(r#"{{"name":"e","channel":"c","data":"{}"}}"#, "x".repeat(200));
     let query = format!(
@@ -103,7 +104,7 @@ fn signatures(criterion: &mut Criterion) {
         hex::encode(Md5::digest(body.as_bytes()))
     );
     let text = format!("POST\n/apps/100001/events\n{query}");
-    let query = format!("{query}&auth_signature={}", app.secret.sign(&[text.as_bytes()]));
+    let query = format!("{query}&auth_signature={}", app.rules.secret.sign(&[text.as_bytes()]));
     let request = SignedRequest {
         method: "POST",
         path: "/apps/100001/events",
@@ -111,9 +112,9 @@ fn signatures(criterion: &mut Criterion) {
         query: &query,
         body: body.as_bytes(),
     };
-    verify(&app, &request, 1_700_000_000).expect("a right signature");
+    verify(&app.rules, &request, 1_700_000_000).expect("a right signature");
     criterion.bench_function("signature of an API request, body digest included", |bench| {
-        bench.iter(|| verify(&app, black_box(&request), 1_700_000_000));
+        bench.iter(|| verify(&app.rules, black_box(&request), 1_700_000_000));
     });
 }
 
@@ -141,15 +142,16 @@ fn json(criterion: &mut Criterion) {
 fn channels(criterion: &mut Criterion) {
     let keys = keys(1);
     let key = &keys[0];
+    let proof = proof(key);
     let mut local = Local::default();
     let mut slot = 0;
     for _ in 0..10_000 {
-        join(&mut local, slot, key);
+        join(&mut local, slot, key, &proof);
         slot += 1;
     }
     criterion.bench_function("subscriber joins and leaves among 10,000", |bench| {
         bench.iter(|| {
-            join(&mut local, slot, key);
+            join(&mut local, slot, key, &proof);
             local.unsubscribe(slot, key, &mut |_| {})
         });
     });
@@ -166,22 +168,31 @@ fn channels(criterion: &mut Criterion) {
     });
 }
 
-fn join(local: &mut Local, slot: u32, key: &ChannelKey) {
-    if let Subscribe::Ask(ticket) = local.subscribe(slot, key, None) {
+fn join(local: &mut Local, slot: u32, key: &ChannelKey, proof: &Authorised) {
+    if let Found::Vacant(vacant) = local.find(slot, key) {
+        let ticket = vacant.insert(proof);
         local.joined(slot, key, ticket);
     }
+}
+
+/// The right to join a channel that needs no signature.
+fn proof(key: &ChannelKey) -> Authorised {
+    let socket_id = SocketId { high: 1234, low: 1234 };
+    authorise(&app().rules, socket_id, key.name().clone(), None, None, None)
+        .expect("a public channel")
 }
 
 fn homes(criterion: &mut Criterion) {
     let keys = keys(1000);
     let mut homes = Homes::new(CacheBounds { events: 1000, bytes: 1 << 20 });
     let conn = ConnKey { slot: 0, generation: 0 };
+    let mut out = Outbox::default();
     for key in &keys {
         for shard in [ShardId(0), ShardId(1)] {
-            let (key, member) = (key.clone(), None);
-            let join =
-                Join { key, shard, conn, ticket: 0, member, again: false, max_members: None };
-            homes.join(join, Millis(0), &mut |_, _| {});
+            let (key, authorised) = (key.clone(), proof(key));
+            let join = Join { key, authorised, conn, ticket: 0, max_members: None };
+            homes.handle(shard, ToHome::Join(Box::new(join)), Millis(0), &mut out);
+            out.messages().for_each(drop);
         }
     }
     let frame = outbound::event("e", &"x".repeat(70), "orders.0");
@@ -189,20 +200,9 @@ fn homes(criterion: &mut Criterion) {
     criterion.bench_function("publish at home, two interested shards", |bench| {
         bench.iter(|| {
             let key = turn.next().expect("a cycle").clone();
-            let frame = frame.clone();
-            let publish = Publish {
-                key,
-                frame,
-                cached: None,
-                except: None,
-                whisper: None,
-                joining: None,
-                by_client: false,
-                answer_to: None,
-            };
-            homes.publish(publish, Millis(0), &mut |shard, message| {
-                black_box((shard, message));
-            });
+            let event = Event { key, frame: frame.clone(), except: None, retain: None };
+            homes.handle(ShardId(0), ToHome::Publish(event), Millis(0), &mut out);
+            out.messages().for_each(|message| drop(black_box(message)));
         });
     });
 }

@@ -48,8 +48,8 @@
 //! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
 //! | 4 | [`front`], [`webhooks`] | HTTP, the API, the upgrade; requests to apps |
 //! | 3 | [`channels`], [`plane`], [`refusals`] | subscribers, one truth; sockets; refusals told |
-//! | 2 | [`bus`], [`protocol`] | mailboxes between shards; the Pusher protocol, pure |
-//! | 1 | [`ring`], [`websocket`] | the kernel's ring or a simulated one; RFC 6455, pure |
+//! | 2 | [`apps`], [`bus`] | apps with their live counters; mailboxes between shards |
+//! | 1 | [`protocol`], [`rate`], [`ring`], [`websocket`] | Pusher; the kernel's ring; RFC 6455 |
 //! | 0 | [`frame`], [`id`], [`memory`], [`text`], [`time`], [`version`] | values of all floors |
 //!
 //! [`ring`] is a package of its own, because it holds the unsafe code of the data plane, and the
@@ -116,11 +116,13 @@ pub mod text;
 pub mod time;
 pub mod version;
 
+pub mod protocol;
+pub mod rate;
 pub use ringwave_ring as ring;
 pub mod websocket;
 
+pub mod apps;
 pub mod bus;
-pub mod protocol;
 
 pub mod channels;
 pub mod plane;

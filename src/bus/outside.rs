@@ -1,26 +1,26 @@
-//! The way into the mailboxes for a thread that is no shard: it never waits for one. A shard that
-//! stands still costs the others nothing, and neither a reload nor a stop.
+//! The way into the mailboxes for a thread that is no shard. It never waits for a shard, so one
+//! that hangs delays neither the others nor a reload or a stop.
 
 use std::collections::VecDeque;
 use std::mem::discriminant;
 use std::sync::{Arc, PoisonError};
 
-use crossbeam_channel::TrySendError;
 use tokio::sync::Notify;
 
-use super::Peer;
-use super::sync::{Mutex, MutexGuard};
 use crate::id::ShardId;
+
+use super::peer::Peer;
+use super::sync::{Mutex, MutexGuard};
 
 /// Sends from the control thread. Clones share what waits, so that order holds among them.
 ///
 /// Contract:
-/// - [`broadcast`](Self::broadcast) never blocks. What finds a mailbox full waits for its shard, in
-///   the order in which it was sent, and behind it everything that is broadcast later.
+/// - [`broadcast`](Self::broadcast) never blocks. A message that finds a mailbox full waits for its
+///   shard, and everything that is broadcast later waits behind it.
 /// - Of each variant of the message's enum only the newest waits: it replaces an earlier one, which
-///   is dropped. So what waits is bounded by the number of variants, whatever a shard does.
+///   is dropped. So the number of variants bounds the waiting messages, whatever a shard does.
 /// - When [`begun`](Self::begun) resolves, [`flush`](Self::flush) has to be called now and then,
-///   until it says that nothing waits any more.
+///   until it returns no shards.
 #[derive(Debug)]
 pub struct Outside<M> {
     peers: Arc<[Peer<M>]>,
@@ -29,13 +29,13 @@ pub struct Outside<M> {
 
 #[derive(Debug)]
 struct Waiting<M> {
-    /// By shard: what did not fit into its mailbox, oldest first.
+    /// By shard: the messages that did not fit into its mailbox, oldest first.
     queues: Mutex<Box<[VecDeque<M>]>>,
-    /// Told when something begins to wait.
+    /// Notified when a message begins to wait.
     begun: Notify,
 }
 
-// Derived, it would ask for messages that are `Clone`.
+// A derived impl would demand that messages are `Clone`.
 impl<M> Clone for Outside<M> {
     fn clone(&self) -> Self {
         Self { peers: Arc::clone(&self.peers), waiting: Arc::clone(&self.waiting) }
@@ -48,15 +48,16 @@ impl<M> Outside<M> {
         Self { peers, waiting: Arc::new(Waiting { queues, begun: Notify::new() }) }
     }
 
-    /// Nothing panics while it holds the lock; if something did, the queues are still queues.
+    /// Locks the queues. A poisoned lock is taken all the same, because queues have no state that a
+    /// panic could leave inconsistent.
     fn queues(&self) -> MutexGuard<'_, Box<[VecDeque<M>]>> {
         self.waiting.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<M: Send> Outside<M> {
-    /// Sends to every shard what `message` makes for it. A shard whose mailbox is full gets it with
-    /// a later [`flush`](Self::flush), unless one of the same variant is broadcast before that.
+    /// Sends to every shard a message that `message` makes. A shard whose mailbox is full gets it
+    /// with a later [`flush`](Self::flush), unless one of the same variant replaces it.
     pub fn broadcast(&self, mut message: impl FnMut() -> M) {
         let mut queues = self.queues();
         for (peer, queue) in self.peers.iter().zip(queues.iter_mut()) {
@@ -69,8 +70,8 @@ impl<M: Send> Outside<M> {
         }
     }
 
-    /// Sends to every shard that has room and for which nothing waits; drops what is for the
-    /// others. For questions that are asked again.
+    /// Sends to every shard that has room and for which nothing waits, and drops the messages for
+    /// the others. For questions that are asked again.
     pub fn offer(&self, mut message: impl FnMut() -> M) {
         let queues = self.queues();
         for (peer, queue) in self.peers.iter().zip(queues.iter()) {
@@ -81,8 +82,8 @@ impl<M: Send> Outside<M> {
         }
     }
 
-    /// Delivers what waits, as far as there is room by now. Returns the shards for which something
-    /// still waits.
+    /// Delivers waiting messages as far as there is room. Returns the shards for which some still
+    /// wait.
     pub fn flush(&self) -> Vec<ShardId> {
         let mut queues = self.queues();
         let shards = (0..).map(ShardId).zip(self.peers.iter().zip(queues.iter_mut()));
@@ -90,27 +91,9 @@ impl<M: Send> Outside<M> {
         full.collect()
     }
 
-    /// Resolves when something has begun to wait since it last did.
+    /// Resolves when a message has begun to wait since this last resolved.
     pub async fn begun(&self) {
         self.waiting.begun.notified().await;
-    }
-}
-
-impl<M> Peer<M> {
-    /// Moves what fits from the queue into the mailbox, oldest first. Whether that was all.
-    fn take_from(&self, queue: &mut VecDeque<M>) -> bool {
-        while let Some(message) = queue.pop_front() {
-            match self.mailbox.try_send(message) {
-                Ok(()) => self.wake.notify(),
-                // A shard that has ended needs no message.
-                Err(TrySendError::Disconnected(_)) => {}
-                Err(TrySendError::Full(message)) => {
-                    queue.push_front(message);
-                    return false;
-                }
-            }
-        }
-        true
     }
 }
 

@@ -1,4 +1,4 @@
-//! Waking a shard that sleeps, and writing nothing to one that runs.
+//! The wake-up of a shard that sleeps. To one that runs, nothing is written.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,12 +9,12 @@ use super::sync::{AtomicBool, Ordering, fence};
 
 /// An eventfd with a flag that says whether its owner sleeps.
 ///
-/// The eventfd is watched edge-triggered: each write is an edge, so nobody reads it. Its counter
-/// would take centuries to fill, and stays readable then.
+/// The eventfd is watched edge-triggered: each write is an edge, so it is never read. Its counter
+/// would take centuries to fill, and would stay readable then.
 ///
 /// The owner sets the flag and then looks at its mailbox once more; a sender puts its message into
 /// the mailbox and then looks at the flag. With a full fence between the two steps on both sides,
-/// at least one of them sees the other: no message is slept over.
+/// at least one of them sees the other, so no message is missed.
 #[derive(Debug)]
 pub struct Wake {
     eventfd: OwnedFd,
@@ -31,18 +31,19 @@ impl Wake {
         Ok(Self { eventfd, sleeping: AtomicBool::new(false) })
     }
 
-    /// Owner: from here on a sender writes. Look at the mailbox again before you sleep.
+    /// Called by the owner: from here on a sender writes the eventfd. The owner has to look at the
+    /// mailbox once more before it sleeps.
     pub fn sleep(&self) {
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// Owner: runs again.
+    /// Called by the owner when it runs again.
     pub fn awake(&self) {
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// Sender: a message is in the mailbox. One of several senders writes.
+    /// Called by a sender when its message is in the mailbox. One of several senders writes.
     pub fn notify(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
@@ -52,17 +53,17 @@ impl Wake {
 
     /// Makes the eventfd readable.
     pub fn write(&self) {
-        // It can only fail when the counter is full, and then it is readable already.
+        // The write fails only when the counter is full, and then the eventfd is readable already.
         let _full = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
     }
 
-    /// Readable when a sender wrote.
+    /// The eventfd, which is readable when a sender has written it.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.eventfd.as_fd()
     }
 
-    /// Takes what was written since the last call.
+    /// Returns whether the eventfd was written since the last call.
     #[cfg(test)]
     pub(super) fn take_written(&self) -> bool {
         rustix::io::read(&self.eventfd, &mut [0; 8]).is_ok()

@@ -1,29 +1,50 @@
-//! How a channel or a user is told from all others, and which shard is its home.
+//! The identity of a channel and of a user, with the hash that finds both in every table.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
-use crate::id::{AppIndex, ShardId};
+use siphasher::sip::SipHasher13;
+
+use crate::id::AppIndex;
 use crate::protocol::names::ChannelName;
 
-/// The keyed hash of channels and users: one key for all shards of a process, since they must agree
-/// on homes, and a random one, since names come from the network.
-#[derive(Clone, Debug, Default)]
-pub struct KeyHash(RandomState);
+/// The keyed hash of channels and users. All shards of a process share its key, because they have
+/// to agree on homes. The key is random, because names come from the network.
+#[derive(Clone, Debug)]
+pub struct KeyHash(SipHasher13);
 
 impl KeyHash {
+    /// A hash with a random key, which no client can guess.
+    #[must_use]
+    pub fn random() -> Self {
+        let random = RandomState::new();
+        Self(SipHasher13::new_with_keys(random.hash_one(0), random.hash_one(1)))
+    }
+
+    /// A hash with a known key, for simulations: channels have the same homes in every run.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self(SipHasher13::new_with_keys(seed, 0))
+    }
+
     /// The key of a channel.
     #[must_use]
-    pub fn key(&self, app: AppIndex, name: ChannelName) -> ChannelKey {
-        let hash = self.0.hash_one((app, name.as_str()));
+    pub fn channel(&self, app: AppIndex, name: ChannelName) -> ChannelKey {
+        let hash = self.hash_of((app, name.as_str()));
         ChannelKey { app, name, hash }
     }
 
     /// The key of a user.
     #[must_use]
     pub fn user(&self, app: AppIndex, id: Arc<str>) -> UserKey {
-        let hash = self.0.hash_one((app, "user", &*id));
+        let hash = self.hash_of((app, "user", &*id));
         UserKey { app, id, hash }
+    }
+
+    fn hash_of(&self, value: impl Hash) -> u64 {
+        let mut hasher = self.0;
+        value.hash(&mut hasher);
+        hasher.finish()
     }
 }
 
@@ -53,19 +74,6 @@ impl ChannelKey {
     pub const fn hash(&self) -> u64 {
         self.hash
     }
-
-    /// The home of this channel among `shards` shards.
-    #[must_use]
-    pub const fn home(&self, shards: usize) -> ShardId {
-        home(self.hash, shards)
-    }
-}
-
-/// The upper half of the hash, scaled, so that any number of shards divides evenly and the lower
-/// half stays free for tables.
-#[allow(clippy::cast_possible_truncation, reason = "below `shards`, which is a u16")]
-const fn home(hash: u64, shards: usize) -> ShardId {
-    ShardId((((hash >> 32) * shards as u64) >> 32) as u16)
 }
 
 impl PartialEq for ChannelKey {
@@ -102,12 +110,6 @@ impl UserKey {
     pub const fn hash(&self) -> u64 {
         self.hash
     }
-
-    /// The home of this user among `shards` shards.
-    #[must_use]
-    pub const fn home(&self, shards: usize) -> ShardId {
-        home(self.hash, shards)
-    }
 }
 
 impl PartialEq for UserKey {
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn users_of_two_apps_are_two_users() {
-        let hash = KeyHash::default();
+        let hash = KeyHash::random();
         let [first, other] = [0, 1].map(|app| hash.user(AppIndex(app), "ann".into()));
         assert_ne!(first, other);
         assert_ne!(first, hash.user(AppIndex(0), "ben".into()));
@@ -132,24 +134,20 @@ mod tests {
     }
 
     #[test]
-    fn homes_are_spread_over_any_number_of_shards() {
-        let hash = KeyHash::default();
-        for shards in [1_usize, 2, 5, 64, 65, 1000] {
-            let mut homes = vec![0_usize; shards];
-            for n in 0..shards * 200 {
-                let name = ChannelName::parse(&format!("channel-{n}"), 200, true).unwrap();
-                homes[hash.key(AppIndex(0), name).home(shards).index()] += 1;
-            }
-            assert!(homes.iter().all(|&n| (100..320).contains(&n)), "{shards} shards: {homes:?}");
-        }
+    fn apps_do_not_share_channels() {
+        let hash = KeyHash::random();
+        let name = ChannelName::parse("news", 200, true).unwrap();
+        let first = hash.channel(AppIndex(0), name.clone());
+        assert_ne!(first, hash.channel(AppIndex(1), name.clone()));
+        assert_eq!(first, hash.channel(AppIndex(0), name));
     }
 
     #[test]
-    fn apps_do_not_share_channels() {
-        let hash = KeyHash::default();
+    fn the_same_seed_makes_the_same_keys_and_others_make_others() {
         let name = ChannelName::parse("news", 200, true).unwrap();
-        let first = hash.key(AppIndex(0), name.clone());
-        assert_ne!(first, hash.key(AppIndex(1), name.clone()));
-        assert_eq!(first, hash.key(AppIndex(0), name));
+        let hash = |hash: KeyHash| hash.channel(AppIndex(0), name.clone()).hash();
+        assert_eq!(hash(KeyHash::seeded(7)), hash(KeyHash::seeded(7)));
+        assert_ne!(hash(KeyHash::seeded(7)), hash(KeyHash::seeded(8)));
+        assert_ne!(hash(KeyHash::random()), hash(KeyHash::random()));
     }
 }

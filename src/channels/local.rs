@@ -5,15 +5,14 @@ mod subscriptions;
 
 use std::sync::Arc;
 
-use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::frame::Frame;
-use crate::memory::{Chunked, Holder, Per, Trim};
-use crate::protocol::auth::Member;
+use crate::memory::{Chunked, Holder, INDEX_ENTRY_BYTES, Keyed, KeyedSlab, Per, Trim, number};
+use crate::protocol::auth::{Authorised, Member};
 
 use super::ChannelKey;
-use subscriptions::{Subscription, Subscriptions};
+use subscriptions::{JOINING, Subscription, Subscriptions};
 
 /// The memory that a channel, its subscribers and their connections cost on a shard.
 pub(super) const BUDGET: [Holder; 4] = [
@@ -29,24 +28,22 @@ pub(super) const BUDGET: [Holder; 4] = [
     },
     Holder {
         name: "subscribers of a shard, the first two in it",
-        bytes: size_of::<Topic>(),
+        bytes: size_of::<Option<Topic>>(),
         per: Per::Channel,
     },
-    Holder { name: "place in the shard's table", bytes: 2 * TABLE_ENTRY, per: Per::Channel },
+    Holder { name: "place in the shard's table", bytes: INDEX_ENTRY_BYTES, per: Per::Channel },
 ];
 
-/// A number and a byte of the table's own. Tables are at least 7/16 full once they have grown.
-const TABLE_ENTRY: usize = size_of::<u32>() + 1;
-
-/// Marks a `position` as the ticket of a join that has not been answered.
-const JOINING: u32 = 1 << 31;
-
 /// Channels with subscribers on this shard, and the subscriptions of its connections.
+///
+/// A subscription begins with [`find`](Self::find) and [`Vacant::insert`], and is on its way until
+/// the home's answer goes to [`joined`](Self::joined) or [`refused`](Self::refused). It ends with
+/// [`unsubscribe`](Self::unsubscribe) or [`disconnect`](Self::disconnect), of which the home has to
+/// be told. Events go to [`deliver`](Self::deliver); at the end of the turn [`flush`](Self::flush)
+/// hands them out.
 #[derive(Debug, Default)]
 pub struct Local {
-    topics: Chunked<Topic>,
-    free: Vec<u32>,
-    by_key: HashTable<u32>,
+    topics: KeyedSlab<Topic>,
     /// By slot.
     connections: Chunked<Subscriptions>,
     /// Messages of this turn by topic, in the order in which each topic got its first.
@@ -55,15 +52,20 @@ pub struct Local {
 }
 
 /// A channel on this shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Topic {
-    /// None: this entry is free.
-    key: Option<ChannelKey>,
+    key: ChannelKey,
     subscribers: SmallVec<[Subscriber; 2]>,
     /// Joins on their way.
     joining: u32,
-    /// Where in `dirty` the messages of this turn are, or [`CLEAN`].
+    /// The index in `dirty` of the messages of this turn, or [`CLEAN`].
     dirty: u32,
+}
+
+impl Keyed for Topic {
+    fn key_hash(&self) -> u64 {
+        self.key.hash()
+    }
 }
 
 /// Marks a topic that has no messages.
@@ -104,33 +106,68 @@ struct Outgoing {
     except: Option<u32>,
 }
 
-/// The outcome of a subscribe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subscribe {
-    /// Ask the home, with this ticket.
-    Ask(u32),
-    /// Subscribed already.
-    Already,
-    /// The home has been asked already, with this ticket; its answer is on the way.
-    Asked(u32),
+/// A connection's subscription to a channel, if it has one.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// The connection has no subscription to the channel.
+    Vacant(Vacant<'a>),
+    /// The home has been asked with this ticket; its answer is on the way.
+    Joining(u32),
+    /// The connection is subscribed.
+    Subscribed,
+}
+
+/// The room for a subscription of a connection to a channel, so that nothing is searched twice.
+#[derive(Debug)]
+pub struct Vacant<'a> {
+    local: &'a mut Local,
+    slot: u32,
+    key: &'a ChannelKey,
+    topic: Option<u32>,
+}
+
+impl Vacant<'_> {
+    /// How many subscriptions the connection has, those on their way included.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.local.count(self.slot)
+    }
+
+    /// Begins the subscription that the proof allows. Returns the ticket with which the home has to
+    /// be asked; [`Local::joined`] or [`Local::refused`] follows.
+    pub fn insert(self, authorised: &Authorised) -> u32 {
+        debug_assert_eq!(self.key.name(), authorised.channel(), "the proof is for another channel");
+        let Self { local, slot, key, topic } = self;
+        let topic = topic.unwrap_or_else(|| local.topics.insert(Topic::new(key.clone())));
+        local.topics[topic].joining += 1;
+        // Never 0, so that a ticket of 0 is none.
+        local.next_ticket = local.next_ticket % (JOINING - 1) + 1;
+        let ticket = local.next_ticket;
+        let member = authorised.member().cloned();
+        let subscription = Subscription { topic, position: JOINING | ticket, member };
+        let Local { topics, connections, .. } = local;
+        connections.extend_to(slot as usize + 1);
+        connections[slot as usize].push(subscription, |of| weight_of(topics, of));
+        ticket
+    }
 }
 
 /// A connection's subscription to a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Membership<'a> {
-    /// As whom; on presence channels.
+    /// The member, on presence channels.
     pub member: Option<&'a Arc<Member>>,
     /// The ticket of the join while its answer is on the way. What is sent to the home now arrives
     /// there behind the join.
     pub ticket: Option<u32>,
 }
 
-/// Whether a home's answer still finds whom it is for.
+/// The effect of a home's answer to a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Joining {
+pub enum Settled {
     /// The connection is subscribed from now on, or has no subscription any more.
     Done,
-    /// It left meanwhile, or asked anew. The home was told of that at the time.
+    /// None: the connection left meanwhile, or asked anew. The home was told of that at the time.
     Void,
 }
 
@@ -170,47 +207,34 @@ pub struct TopicBatch<'a> {
 }
 
 impl Local {
-    /// A connection wants to subscribe. On [`Subscribe::Ask`] the home is asked, and
-    /// [`joined`](Self::joined) or [`refused`](Self::refused) follows.
-    pub fn subscribe(
-        &mut self,
-        slot: u32,
-        key: &ChannelKey,
-        member: Option<Arc<Member>>,
-    ) -> Subscribe {
-        let topic = self.topic_for(key);
-        if let Some(position) = self.find(slot, topic) {
-            let ticket = self.subscription(slot, position).ticket();
-            return ticket.map_or(Subscribe::Already, Subscribe::Asked);
+    /// Looks for a connection's subscription to a channel, to begin one if there is none.
+    pub fn find<'a>(&'a mut self, slot: u32, key: &'a ChannelKey) -> Found<'a> {
+        let topic = self.topic(key);
+        match topic.and_then(|topic| self.position(slot, topic)) {
+            None => Found::Vacant(Vacant { local: self, slot, key, topic }),
+            Some(at) => {
+                self.subscription(slot, at).ticket().map_or(Found::Subscribed, Found::Joining)
+            }
         }
-        // Never 0, which is nobody's.
-        self.next_ticket = self.next_ticket % (JOINING - 1) + 1;
-        let ticket = self.next_ticket;
-        self.connections.extend_to(slot as usize + 1);
-        self.topics[topic as usize].joining += 1;
-        let subscription = Subscription { topic, position: JOINING | ticket, member };
-        let topics = &self.topics;
-        self.connections[slot as usize].push(subscription, |of| weight_of(topics, of));
-        Subscribe::Ask(ticket)
     }
 
     /// The home has counted a join: the new subscriber gets none of the messages that are here
     /// already.
-    pub fn joined(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Joining {
-        let Some((topic, at)) = self.find_joining(slot, key, ticket) else { return Joining::Void };
+    pub fn joined(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Settled {
+        let Some((topic, at)) = self.find_joining(slot, key, ticket) else { return Settled::Void };
         if let Some(dirty) = self.dirty_of(topic) {
             dirty.late.push((slot, dirty.outgoing.len()));
         }
-        let entry = &mut self.topics[topic as usize];
+        let entry = &mut self.topics[topic];
         entry.joining -= 1;
         let position = entry.add(Subscriber { slot, back: at });
         self.connections[slot as usize].list_mut()[at as usize].position = position;
-        Joining::Done
+        Settled::Done
     }
 
     /// The home has answered a subscriber once more. Messages that it ordered before are handed to
     /// `settle` first. `false`: the connection has unsubscribed meanwhile.
-    pub fn answered_again(
+    pub fn repeated(
         &mut self,
         slot: u32,
         key: &ChannelKey,
@@ -225,17 +249,17 @@ impl Local {
         true
     }
 
-    /// The home has refused a join. On [`Joining::Done`] it has to be told that this shard knows,
+    /// The home has refused a join. On [`Settled::Done`] it has to be told that this shard knows,
     /// by a leave with the ticket.
-    pub fn refused(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Joining {
-        let Some((_, at)) = self.find_joining(slot, key, ticket) else { return Joining::Void };
+    pub fn refused(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Settled {
+        let Some((_, at)) = self.find_joining(slot, key, ticket) else { return Settled::Void };
         self.remove(slot, at);
-        Joining::Done
+        Settled::Done
     }
 
     fn find_joining(&self, slot: u32, key: &ChannelKey, ticket: u32) -> Option<(u32, u32)> {
         let topic = self.topic(key)?;
-        let at = self.find(slot, topic)?;
+        let at = self.position(slot, topic)?;
         (self.subscription(slot, at).position == JOINING | ticket).then_some((topic, at))
     }
 
@@ -248,7 +272,7 @@ impl Local {
         settle: &mut impl FnMut(&Frame),
     ) -> Option<Left> {
         let topic = self.topic(key)?;
-        let at = self.find(slot, topic)?;
+        let at = self.position(slot, topic)?;
         if self.subscription(slot, at).ticket().is_none() {
             self.settle(slot, topic, settle);
         }
@@ -266,7 +290,7 @@ impl Local {
     ) -> usize {
         for removed in 0..most {
             let last = self.count(slot).checked_sub(1);
-            let Some((key, of)) = last.and_then(|last| self.remove(slot, length(last))) else {
+            let Some((key, of)) = last.and_then(|last| self.remove(slot, number(last))) else {
                 return removed;
             };
             left(key, of);
@@ -277,12 +301,12 @@ impl Local {
     /// An event for the subscribers on this shard.
     pub fn deliver(&mut self, key: &ChannelKey, frame: Frame, except: Option<u32>) {
         let Some(topic) = self.topic(key) else { return };
-        let entry = &mut self.topics[topic as usize];
+        let entry = &mut self.topics[topic];
         if entry.subscribers.is_empty() {
             return;
         }
         if entry.dirty == CLEAN {
-            entry.dirty = length(self.dirty.len());
+            entry.dirty = number(self.dirty.len());
             self.dirty.push(Dirty { topic, outgoing: Vec::new(), late: Vec::new() });
         }
         self.dirty[entry.dirty as usize].outgoing.push(Outgoing { frame, except });
@@ -292,14 +316,14 @@ impl Local {
     #[must_use]
     pub fn owed(&self) -> usize {
         let due = self.dirty.iter().filter(|dirty| !dirty.outgoing.is_empty());
-        due.map(|dirty| self.topics[dirty.topic as usize].subscribers.len()).sum()
+        due.map(|dirty| self.topics[dirty.topic].subscribers.len()).sum()
     }
 
     /// The end of the turn: hands every channel's messages to `emit`.
     pub fn flush(&mut self, mut emit: impl FnMut(TopicBatch<'_>)) {
         for Dirty { topic, outgoing, late } in self.dirty.drain(..) {
             if !outgoing.is_empty() {
-                let entry = &mut self.topics[topic as usize];
+                let entry = &mut self.topics[topic];
                 entry.dirty = CLEAN;
                 let batch = Batch { outgoing: &outgoing, late: &late };
                 emit(TopicBatch { batch, subscribers: &entry.subscribers });
@@ -310,7 +334,7 @@ impl Local {
     /// A connection's subscription to a channel, on its way or not.
     #[must_use]
     pub fn membership(&self, slot: u32, key: &ChannelKey) -> Option<Membership<'_>> {
-        let subscription = self.subscription(slot, self.find(slot, self.topic(key)?)?);
+        let subscription = self.subscription(slot, self.position(slot, self.topic(key)?)?);
         let (member, ticket) = (subscription.member.as_ref(), subscription.ticket());
         Some(Membership { member, ticket })
     }
@@ -331,7 +355,7 @@ impl Local {
     /// The number of subscribers that a channel has on this shard.
     #[must_use]
     pub fn subscribers(&self, key: &ChannelKey) -> usize {
-        self.topic(key).map_or(0, |topic| self.topics[topic as usize].subscribers.len())
+        self.topic(key).map_or(0, |topic| self.topics[topic].subscribers.len())
     }
 
     /// Whether a connection is present anywhere as this user.
@@ -345,36 +369,22 @@ impl Local {
     /// Channels with a subscriber or a join on this shard.
     #[must_use]
     pub fn channels(&self) -> usize {
-        self.by_key.len()
+        self.topics.len()
     }
 
     /// Gives memory back that a burst has left. Between turns.
     pub fn trim(&mut self) {
         self.dirty.trim();
-        if self.by_key.is_empty() && self.dirty.is_empty() {
-            self.topics.clear();
-            self.free = Vec::new();
-        }
-        if self.dirty.is_empty() && self.free.len() > self.topics.len() / 2 {
-            self.topics.trim_end(|topic| topic.key.is_none());
-            let len = length(self.topics.len());
-            self.free.retain(|&topic| topic < len);
-            self.free.shrink_to_fit();
-        }
-        if self.by_key.len() < self.by_key.capacity() / SPARSE {
-            let Self { by_key, topics, .. } = self;
-            by_key.shrink_to(2 * by_key.len(), |&topic| hash_of(topics, topic));
+        // Messages name their topics by number.
+        if self.dirty.is_empty() {
+            self.topics.trim();
         }
     }
 
     /// Bytes that its lists and tables hold, in use or not.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.topics.room()
-            + self.free.room()
-            + self.by_key.allocation_size()
-            + self.connections.room()
-            + self.dirty.room()
+        self.topics.room() + self.connections.room() + self.dirty.room()
     }
 
     /// Hands a subscriber those of a topic's messages that it is owed so far.
@@ -387,37 +397,15 @@ impl Local {
 
     /// A topic's messages of this turn, if it has any.
     fn dirty_of(&mut self, topic: u32) -> Option<&mut Dirty> {
-        self.dirty.get_mut(self.topics[topic as usize].dirty as usize)
+        self.dirty.get_mut(self.topics[topic].dirty as usize)
     }
 
     fn topic(&self, key: &ChannelKey) -> Option<u32> {
-        let same = |&topic: &u32| self.topics[topic as usize].key.as_ref() == Some(key);
-        self.by_key.find(key.hash(), same).copied()
+        self.topics.find(key.hash(), |topic| topic.key == *key)
     }
 
-    fn topic_for(&mut self, key: &ChannelKey) -> u32 {
-        if let Some(topic) = self.topic(key) {
-            return topic;
-        }
-        let entry = Topic {
-            key: Some(key.clone()),
-            subscribers: SmallVec::new(),
-            joining: 0,
-            dirty: CLEAN,
-        };
-        let topic = if let Some(topic) = self.free.pop() {
-            self.topics[topic as usize] = entry;
-            topic
-        } else {
-            self.topics.push(entry);
-            length(self.topics.len() - 1)
-        };
-        let topics = &self.topics;
-        self.by_key.insert_unique(key.hash(), topic, |&topic| hash_of(topics, topic));
-        topic
-    }
-
-    fn find(&self, slot: u32, topic: u32) -> Option<u32> {
+    /// The index of a connection's subscription to a topic in the connection's list.
+    fn position(&self, slot: u32, topic: u32) -> Option<u32> {
         self.connections.get(slot as usize)?.find(topic)
     }
 
@@ -425,57 +413,53 @@ impl Local {
         &self.connections[slot as usize].list()[at as usize]
     }
 
-    /// Takes a subscription out of both lists. The answer to a join that is on its way will find
-    /// nobody and be void.
+    /// Takes a subscription out of both lists. The answer to a join that is on its way will be void.
     fn remove(&mut self, slot: u32, at: u32) -> Option<(ChannelKey, Left)> {
-        let topics = &self.topics;
-        let list = &mut self.connections[slot as usize];
+        let Self { topics, connections, .. } = self;
+        let list = &mut connections[slot as usize];
         let removed = list.swap_remove(at, |of| weight_of(topics, of))?;
         // The last subscription has moved to `at`: its subscriber must point there.
-        if let Some(moved) = self.connections[slot as usize].list().get(at as usize)
+        if let Some(moved) = list.list().get(at as usize)
             && moved.ticket().is_none()
         {
-            let (topic, position) = (moved.topic as usize, moved.position as usize);
-            self.topics[topic].subscribers[position].back = at;
+            topics[moved.topic].subscribers[moved.position as usize].back = at;
         }
-        let entry = &mut self.topics[removed.topic as usize];
-        let key = entry.key.clone();
+        let topic = &mut topics[removed.topic];
+        let key = topic.key.clone();
         let ticket = removed.ticket();
         if ticket.is_none() {
             let position = removed.position;
-            entry.take(position);
-            if let Some(moved) = entry.subscribers.get(position as usize).copied() {
-                let list = self.connections[moved.slot as usize].list_mut();
+            topic.take(position);
+            if let Some(moved) = topic.subscribers.get(position as usize) {
+                let list = connections[moved.slot as usize].list_mut();
                 list[moved.back as usize].position = position;
             }
         } else {
-            entry.joining -= 1;
+            topic.joining -= 1;
         }
         self.drop_if_unused(removed.topic);
-        Some((key?, Left { member: removed.member, ticket }))
+        Some((key, Left { member: removed.member, ticket }))
     }
 
     fn drop_if_unused(&mut self, topic: u32) {
-        let entry = &mut self.topics[topic as usize];
-        if !entry.subscribers.is_empty() || entry.joining > 0 {
+        let of = &self.topics[topic];
+        if !of.subscribers.is_empty() || of.joining > 0 {
             return;
         }
-        if let Some(key) = entry.key.take() {
-            entry.subscribers = SmallVec::new();
-            if let Some(dirty) = self.dirty.get_mut(entry.dirty as usize) {
-                // It names the topic still, which may be another channel's by the end of the turn.
-                entry.dirty = CLEAN;
-                (dirty.outgoing, dirty.late) = (Vec::new(), Vec::new());
-            }
-            if let Ok(found) = self.by_key.find_entry(key.hash(), |&found| found == topic) {
-                found.remove();
-            }
-            self.free.push(topic);
+        if let Some(dirty) = self.dirty.get_mut(of.dirty as usize) {
+            // It names the topic still, whose number may be another channel's by the end of the
+            // turn.
+            (dirty.outgoing, dirty.late) = (Vec::new(), Vec::new());
         }
+        self.topics.remove(topic);
     }
 }
 
 impl Topic {
+    const fn new(key: ChannelKey) -> Self {
+        Self { key, subscribers: SmallVec::new_const(), joining: 0, dirty: CLEAN }
+    }
+
     /// Adds a subscriber; returns its place.
     fn add(&mut self, subscriber: Subscriber) -> u32 {
         let len = self.subscribers.len();
@@ -484,7 +468,7 @@ impl Topic {
             self.subscribers.reserve_exact(len / 4);
         }
         self.subscribers.push(subscriber);
-        length(len)
+        number(len)
     }
 
     /// Takes out the subscriber at this place, which the last one gets.
@@ -506,14 +490,9 @@ const SPARSE: usize = 4;
 
 /// The bytes that a subscription to a channel of its own holds, at its shard and at the channel's
 /// home.
-fn weight_of(topics: &Chunked<Topic>, subscription: &Subscription) -> usize {
-    let key = topics.get(subscription.topic as usize).and_then(|topic| topic.key.as_ref());
-    let name = key.map_or(0, |key| key.name().len());
+fn weight_of(topics: &KeyedSlab<Topic>, subscription: &Subscription) -> usize {
+    let name = topics.get(subscription.topic).map_or(0, |topic| topic.key.name().len());
     super::subscription_bytes(name, subscription.member.as_deref())
-}
-
-fn hash_of(topics: &Chunked<Topic>, topic: u32) -> u64 {
-    topics[topic as usize].key.as_ref().map_or(0, ChannelKey::hash)
 }
 
 /// A subscription that ended, as its home is told.
@@ -523,11 +502,6 @@ pub struct Left {
     pub member: Option<Arc<Member>>,
     /// The ticket of the join while its answer was on the way.
     pub ticket: Option<u32>,
-}
-
-/// Lists here are shorter than the table of sockets or a connection's bound.
-fn length(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,55 +1,78 @@
-//! Messages between shards about channels. They are kept below 100 bytes, because a mailbox holds
-//! thousands of them.
+//! The messages between a shard and the homes of channels and users. They are kept below 100 bytes,
+//! because a mailbox holds thousands of them.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use serde_json::value::RawValue;
 
 use crate::frame::Frame;
-use crate::id::{ConnKey, ShardId, SocketId};
-use crate::protocol::auth::Member;
+use crate::id::{AppIndex, ConnKey, ShardId};
+use crate::protocol::auth::{Authorised, Member};
 use crate::protocol::names::ChannelName;
 
-use super::ChannelKey;
+use super::notice::ClientEventNotice;
+use super::{ChannelKey, ChannelState, Event, UserKey};
 
-/// A message about one channel.
+/// A message to the home of a channel. The home learns with it which shard has sent it.
 #[derive(Debug)]
-pub enum Message {
-    /// To the home: a connection subscribes.
+pub enum ToHome {
+    /// A connection subscribes. Answered by [`FromHome::Joined`].
     Join(Box<Join>),
-    /// From the home: it is subscribed, or refused.
-    Joined(Box<Joined>),
-    /// To the home: a subscription ended.
+    /// A connection that has subscribed already wants the answer once more. Nothing is counted.
+    /// Answered by [`FromHome::Repeated`].
+    Repeat(Box<Repeat>),
+    /// A subscription ended.
     Leave(Leave),
-    /// To the home: an event for all subscribers.
-    Publish(Box<Publish>),
-    /// From the home: an event for the subscribers on this shard.
-    Deliver(Deliver),
-    /// From the home: the answer to a publish that asked for one.
-    Published(Box<Answered>),
-    /// From the home: this connection sent a client event behind a join that was refused.
-    NotMember(ConnKey, ChannelName),
+    /// An event for all subscribers.
+    Publish(Event),
+    /// A client event for all other subscribers.
+    Whisper(Box<Whisper>),
+    /// A question of the API. Answered by one or more [`FromHome::Answer`]s.
+    Ask(ReplyTo, Question),
 }
 
-/// A subscribe on its way to the channel's home. Only made of an `Authorised`.
+/// A message from the home of a channel or of a user to a shard.
+#[derive(Debug)]
+pub enum FromHome {
+    /// The answer to a [`Join`].
+    Joined(Box<Joined>),
+    /// The answer to a [`Repeat`].
+    Repeated(Box<Repeated>),
+    /// An event for the subscribers on this shard.
+    Event(Event),
+    /// This connection sent a client event behind a join that was refused.
+    NotMember(ConnKey, ChannelName),
+    /// The answer to a [`Question`], or a part of it.
+    Answer(ReplyTo, Box<Answer>),
+    /// Users that the shard watches, each with whether it is online.
+    Online(Vec<(UserKey, bool)>),
+}
+
+/// A subscribe on its way to the channel's home. It takes the proof along that the connection may
+/// join: without an [`Authorised`] there is no join.
 #[derive(Debug)]
 pub struct Join {
-    /// The channel.
+    /// The channel that is named in the proof.
     pub key: ChannelKey,
-    /// The shard that the connection is on.
-    pub shard: ShardId,
+    /// The proof, with the member that joins a presence channel.
+    pub authorised: Authorised,
     /// The connection.
     pub conn: ConnKey,
-    /// Tells this subscribe from all others of its shard that are on their way. Of one that asks
-    /// once more it is the ticket of the first, or 0 if that has been answered.
+    /// The number that tells this join from all others of its shard that are on their way.
     pub ticket: u32,
-    /// The member that joins a presence channel.
-    pub member: Option<Arc<Member>>,
-    /// The connection has asked already and wants the answer once more; nothing is counted.
-    pub again: bool,
-    /// Most members that the channel may have.
+    /// The most members that the channel may have; `None` is any number.
     pub max_members: Option<usize>,
+}
+
+/// A subscribe of a connection that has a subscription to the channel, on its way or not.
+#[derive(Debug)]
+pub struct Repeat {
+    /// The channel that is named in the proof.
+    pub key: ChannelKey,
+    /// The proof that the connection may have the answer.
+    pub authorised: Authorised,
+    /// The connection.
+    pub conn: ConnKey,
+    /// The ticket of the connection's [`Join`] while that has not been answered.
+    pub ticket: Option<u32>,
 }
 
 /// The home's answer to a [`Join`].
@@ -61,37 +84,42 @@ pub struct Joined {
     pub conn: ConnKey,
     /// As in the [`Join`].
     pub ticket: u32,
-    /// As in the [`Join`].
-    pub again: bool,
-    /// The outcome of the join.
+    /// The outcome. A refused join is remembered until the [`Leave`] with its ticket arrives.
+    pub outcome: Outcome,
+    /// The number of subscribers that were told of a new member.
+    pub told: u32,
+}
+
+/// The home's answer to a [`Repeat`].
+#[derive(Debug)]
+pub struct Repeated {
+    /// As in the [`Repeat`].
+    pub key: ChannelKey,
+    /// As in the [`Repeat`].
+    pub conn: ConnKey,
+    /// The outcome of the join that is repeated.
     pub outcome: Outcome,
 }
 
-/// The outcome of a [`Join`].
+/// The outcome of a join.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The subscriber is counted from now on. Nothing of the answer is copied for this subscriber
-    /// alone.
+    /// The subscriber is counted from now on. No byte of its answer is copied for it alone.
     Subscribed {
         /// The encoded `subscription_succeeded`.
         answer: Frame,
         /// The last event of a cache channel, or a cache miss. `None` for other channels.
         last: Option<Frame>,
-        /// The number of subscribers that were told of a new member.
-        told: u32,
     },
-    /// The presence channel has as many members as it may have. Not counted, and remembered until
-    /// the [`Leave`] with this ticket arrives.
+    /// The presence channel has as many members as it may have. The subscriber is not counted.
     Full,
 }
 
-/// A subscription ended. Each [`Join`] that is to be counted is followed by exactly one of these.
+/// A subscription ended. Each [`Join`] is followed by exactly one of these.
 #[derive(Debug)]
 pub struct Leave {
     /// The channel.
     pub key: ChannelKey,
-    /// The shard that the connection was on.
-    pub shard: ShardId,
     /// The member that left a presence channel.
     pub member: Option<Arc<Member>>,
     /// The ticket of the join, unless the shard knows that the home has counted it. If the home has
@@ -99,119 +127,80 @@ pub struct Leave {
     pub ticket: Option<u32>,
 }
 
-/// An event on its way to the channel's home.
+/// A client event on its way to the channel's home.
 #[derive(Debug)]
-pub struct Publish {
-    /// The channel.
-    pub key: ChannelKey,
-    /// The event as subscribers get it.
-    pub frame: Frame,
-    /// Kept as the channel's last event, with its time to live. Server events only.
-    pub cached: Option<(Arc<str>, Duration)>,
-    /// The connection that must not get it.
-    pub except: Option<SocketId>,
-    /// The client event as a webhook is told of it, if one is to be told.
-    pub whisper: Option<Box<Whisper>>,
-    /// The sender of a client event, if the home's answer to its join is not known yet: the
-    /// home relays it only if it has counted that join. The sender has to be a member.
-    pub joining: Option<JoiningSender>,
-    /// A client has sent it: a client event.
-    pub by_client: bool,
-    /// The shard that asked for the channel's state, the number of its question, and the index of
-    /// this event within the question.
-    pub answer_to: Option<(ShardId, u32, u32)>,
+pub struct Whisper {
+    /// The event; its sender is excepted.
+    pub event: Event,
+    /// The sender, if it has to be a member of the channel and the home's answer to its join is not
+    /// known yet. The home relays the event only if it has counted that join.
+    pub joining: Option<Joining>,
+    /// The event as webhooks are told of it, if any wants to be.
+    pub notice: Option<Box<ClientEventNotice>>,
 }
 
-/// The sender of a client event between its subscribe and the home's answer to that.
+/// A connection between its subscribe and the home's answer to that.
 #[derive(Clone, Copy, Debug)]
-pub struct JoiningSender {
-    /// The shard that the connection is on.
-    pub shard: ShardId,
+pub struct Joining {
     /// The connection.
     pub conn: ConnKey,
     /// As in its [`Join`].
     pub ticket: u32,
 }
 
-/// A client event as a webhook is told of it. It travels with the event, so that the home tells
-/// what happens on its channel in the order in which it happens.
-#[derive(Clone, Debug)]
-pub struct Whisper {
-    /// Its name.
-    pub event: Box<str>,
-    /// Its data as sent.
-    pub data: Option<Box<RawValue>>,
-    /// The socket id of its sender.
-    pub socket_id: SocketId,
-    /// The user id of its sender, on presence channels.
-    pub user_id: Option<Arc<str>>,
+/// The changes on a shard that it tells a user's home, oldest first.
+pub type Steps = Vec<(UserKey, Step)>;
+
+/// A change on a shard that concerns a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The shard has a connection of the user now.
+    Arrived,
+    /// The shard has no connection of the user any more.
+    Left,
+    /// The shard wants to hear whether the user is online, and of every change.
+    Watch,
+    /// The shard does not want to hear of the user any more.
+    Unwatch,
 }
 
-/// An event on its way to the subscribers of one shard.
-#[derive(Debug)]
-pub struct Deliver {
-    /// The channel.
-    pub key: ChannelKey,
-    /// The event as subscribers get it.
-    pub frame: Frame,
-    /// The connection that must not get it.
-    pub except: Option<SocketId>,
-}
-
-/// The state of a channel right behind a publish that asked for it.
-#[derive(Debug)]
-pub struct Answered {
-    /// The question's number.
-    pub question: u32,
-    /// The publication within the question.
+/// The place that the answer to a question goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// The shard that asks.
+    pub shard: ShardId,
+    /// The shard's number for the request that the question is a part of.
+    pub request: u32,
+    /// The index of the question within the request.
     pub index: u32,
-    /// The state.
-    pub state: ChannelState,
 }
 
-/// One event on one channel, as the front hands it over.
+/// A question to a home.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// The state of a channel, behind everything that was sent there before.
+    State(ChannelKey),
+    /// The users who are members of a presence channel.
+    Users(ChannelKey),
+    /// The occupied channels of an app whose names begin with this.
+    Occupied(AppIndex, Arc<str>),
+}
+
+/// The answer to a [`Question`], in the same order of variants, or a part of it if it is a list.
 #[derive(Debug)]
-pub struct Publication {
-    /// Where it goes.
-    pub channel: ChannelName,
-    /// The event as subscribers receive it, encoded once for all of them.
-    pub frame: Frame,
-    /// The event's `data`, to be kept as the channel's last event. Only for cache channels.
-    pub cached: Option<Arc<str>>,
-    /// The event's name.
-    pub event: Arc<str>,
-    /// The connection that caused the event and does not want it back (`socket_id`).
-    pub except: Option<SocketId>,
-    /// Whether the answer's [`ChannelState`] is looked at (`info` was asked for).
-    pub wants_state: bool,
-}
-
-/// The state of a channel as its home knows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChannelState {
-    /// Subscribed connections on all shards; the channel is occupied when there are any.
-    pub subscription_count: u32,
-    /// Distinct users on all shards; 0 for channels without presence.
-    pub user_count: u32,
-    /// The last event of a cache channel while it is kept.
-    pub cached: Option<CachedEvent>,
-}
-
-impl ChannelState {
-    /// Whether anyone is subscribed.
-    #[must_use]
-    pub const fn occupied(&self) -> bool {
-        self.subscription_count > 0
-    }
-}
-
-/// The last event of a cache channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CachedEvent {
-    /// Its `data`, as it was published.
-    pub data: Arc<str>,
-    /// Seconds that it will still be kept.
-    pub ttl_s: u64,
+pub enum Answer {
+    /// The state of the channel.
+    State(ChannelState),
+    /// The user ids, once each.
+    Users(Vec<Box<str>>),
+    /// Some of the occupied channels. One that is vacated and occupied again meanwhile may be among
+    /// several parts.
+    Occupied {
+        /// The channels.
+        channels: Vec<(ChannelName, ChannelState)>,
+        /// Whether this is the home's last part.
+        last: bool,
+    },
 }
 
 #[cfg(test)]
@@ -220,6 +209,7 @@ mod tests {
 
     #[test]
     fn a_message_fits_into_two_cache_lines() {
-        assert!(size_of::<Message>() <= 104, "{} bytes", size_of::<Message>());
+        let sizes = (size_of::<ToHome>(), size_of::<FromHome>());
+        assert!(sizes.0.max(sizes.1) <= 104, "{sizes:?} bytes");
     }
 }

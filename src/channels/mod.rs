@@ -4,15 +4,17 @@
 //!
 //! - [`Local`]: per channel the subscribers of this shard.
 //! - [`Homes`]: per channel whose home is here, the interest set, occupancy, presence members, the
-//!   cached last event, and the order of its messages.
-//! - [`Counts`]: how often the number of subscribers of a channel is told.
+//!   cached last event, and the order of its messages. [`ToHome`] goes in, [`FromHome`] and
+//!   [`Notice`]s come out by the [`Outbox`].
+//! - [`Topology`]: which shard is the home of what.
+//! - [`CountThrottle`]: how often the number of subscribers of a channel is told.
 //! - [`Users`]: the users who are signed in on this shard, and those whom they watch.
 //! - [`UserHomes`]: per user whose home is here, the shards that have the user, and those that
 //!   watch.
 //!
 //! How they work together. Every subscribe goes to the home as a [`Join`] and takes effect on the
-//! shard when the home's [`Joined`] arrives; every publish goes to the home, which hands a
-//! [`Deliver`] to each interested shard. Messages between two shards keep their order, so what the
+//! shard when the home's [`Joined`] arrives; every publish goes to the home, which hands the
+//! [`Event`] to each interested shard. Messages between two shards keep their order, so what the
 //! home orders behind a join reaches the new subscriber, and nothing that it ordered before. A
 //! membership event is published by the home in the same way.
 //!
@@ -25,27 +27,35 @@
 //! shard and of the end of the last. What watchers see of it is not ordered with channels: it comes
 //! a little later, and in the end it is the truth.
 
-mod counts;
+mod count_throttle;
+mod event;
 mod home;
 mod key;
 mod local;
 mod message;
+mod notice;
+mod outbox;
+mod topology;
 mod user_homes;
 mod users;
 
 use crate::memory::{Holder, Per};
 use crate::protocol::auth::Member;
 
-pub use counts::Counts;
-pub use home::{CacheBounds, Change, Homes};
+pub use count_throttle::CountThrottle;
+pub use event::{CachedEvent, ChannelState, Event, Publication, Retain};
+pub use home::{CacheBounds, Homes, Wanted};
 pub use key::{ChannelKey, KeyHash, UserKey};
-pub use local::{Batch, Joining, Left, Local, Membership, Subscribe, Subscriber, TopicBatch};
+pub use local::{Batch, Found, Left, Local, Membership, Settled, Subscriber, TopicBatch, Vacant};
 pub use message::{
-    Answered, CachedEvent, ChannelState, Deliver, Join, Joined, JoiningSender, Leave, Message,
-    Outcome, Publication, Publish, Whisper,
+    Answer, FromHome, Join, Joined, Joining, Leave, Outcome, Question, Repeat, Repeated, ReplyTo,
+    Step, Steps, ToHome, Whisper,
 };
-pub use user_homes::{Step, UserHomes, UserMessage};
-pub use users::{Steps, Users};
+pub use notice::{ClientEventNotice, Notice, NoticeKind};
+pub use outbox::Outbox;
+pub use topology::Topology;
+pub use user_homes::UserHomes;
+pub use users::Users;
 
 /// The holders whose size depends on the length of their text, sized for a typical app.
 const TYPICAL: [Holder; 2] = [

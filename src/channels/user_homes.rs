@@ -6,40 +6,21 @@ use hashbrown::HashTable;
 
 use crate::id::ShardId;
 
-use super::UserKey;
-use super::users::Steps;
+use super::message::{FromHome, Step, Steps};
+use super::{Outbox, UserKey};
 
-/// A change on a shard that the shard tells a user's home.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// It has a connection of the user now.
-    Arrived,
-    /// It has none any more.
-    Left,
-    /// It wants to hear whether the user is online, and of every change.
-    Watch,
-    /// It does not any more.
-    Unwatch,
-}
-
-/// A message about users.
-#[derive(Debug)]
-pub enum UserMessage {
-    /// To their home, from this shard.
-    Steps(ShardId, Steps),
-    /// From their home, to a shard that watches them: who is online and who is not.
-    Online(Vec<(UserKey, bool)>),
-}
-
-/// The users whose home is this shard. See the module.
+/// The users whose home is this shard: a state machine as [`Homes`](super::Homes) is.
+///
+/// Everything that a shard tells goes to [`handle`](Self::handle), in the order in which it
+/// arrived. The effects are in the [`Outbox`], which the caller empties before the next call.
 #[derive(Debug, Default)]
 pub struct UserHomes {
-    table: HashTable<Home>,
+    table: HashTable<UserHome>,
 }
 
 /// One user at home. Exists while it is online or watched.
 #[derive(Debug)]
-struct Home {
+struct UserHome {
     key: UserKey,
     /// Shards with a connection of the user. It is online when there are any.
     here: Vec<ShardId>,
@@ -48,13 +29,9 @@ struct Home {
 }
 
 impl UserHomes {
-    /// Takes what a shard has told, and posts to each watching shard what is new to it.
-    pub fn take(
-        &mut self,
-        from: ShardId,
-        steps: Steps,
-        mut post: impl FnMut(ShardId, UserMessage),
-    ) {
+    /// Takes over the changes on a shard, oldest first, and tells each watching shard what is new
+    /// to it.
+    pub fn handle(&mut self, from: ShardId, steps: Steps, out: &mut Outbox) {
         let mut told: BTreeMap<ShardId, Vec<(UserKey, bool)>> = BTreeMap::new();
         for (key, step) in steps {
             let home = self.home_of(&key);
@@ -76,7 +53,7 @@ impl UserHomes {
             }
             self.drop_if_unused(&key);
         }
-        told.into_iter().for_each(|(shard, told)| post(shard, UserMessage::Online(told)));
+        told.into_iter().for_each(|(shard, told)| out.send(shard, FromHome::Online(told)));
     }
 
     /// Users that are online or watched.
@@ -91,9 +68,9 @@ impl UserHomes {
         self.table.is_empty()
     }
 
-    fn home_of(&mut self, key: &UserKey) -> &mut Home {
+    fn home_of(&mut self, key: &UserKey) -> &mut UserHome {
         let entry = self.table.entry(key.hash(), |home| home.key == *key, |home| home.key.hash());
-        let new = || Home { key: key.clone(), here: Vec::new(), watchers: Vec::new() };
+        let new = || UserHome { key: key.clone(), here: Vec::new(), watchers: Vec::new() };
         entry.or_insert_with(new).into_mut()
     }
 
@@ -107,7 +84,7 @@ impl UserHomes {
     }
 }
 
-impl Home {
+impl UserHome {
     const fn is_online(&self) -> bool {
         !self.here.is_empty()
     }

@@ -3,33 +3,30 @@
 //!
 //! The shard tells a user's home only what changes for it: its first connection of that user and
 //! the end of the last, the first watcher and the end of the last. The home ([`UserHomes`]) tells
-//! the shard whether a watched user is online, and this module whom to pass that on to. Signing in
-//! and leaving are O(1) per watched user, however many watch the same.
+//! the shard whether a watched user is online, and this module knows the connections to pass that
+//! on to. Signing in and leaving are O(1) per watched user, however many watch the same.
 //!
 //! [`UserHomes`]: super::UserHomes
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-
 use crate::frame::Frame;
 use crate::id::ConnKey;
+use crate::memory::{Keyed, KeyedSlab, number};
 use crate::protocol::auth::Member;
 use crate::protocol::outbound;
 
 use super::UserKey;
-use super::user_homes::Step;
+use super::message::{Step, Steps};
 
 /// Signed-in connections of this shard, and watched users. See the module.
 #[derive(Debug, Default)]
 pub struct Users {
     /// By slot.
-    connections: HashMap<u32, Connection>,
+    sign_ins: HashMap<u32, SignIn>,
     /// Users that are signed in here or watched from here.
-    entries: Vec<Entry>,
-    free: Vec<u32>,
-    by_key: HashTable<u32>,
+    users: KeyedSlab<User>,
     /// The changes that were learnt in this turn.
     news: Vec<News>,
     /// The connections that have to hear of them, each with an index in `news`.
@@ -38,23 +35,24 @@ pub struct Users {
 
 /// A connection that is signed in.
 #[derive(Debug)]
-struct Connection {
-    user: Arc<Member>,
-    entry: u32,
+struct SignIn {
+    member: Arc<Member>,
+    /// The number of the user.
+    user: u32,
     watchlist: Vec<Watching>,
 }
 
-/// One user of a connection's watchlist: its entry, and the place among its watchers.
+/// One user of a connection's watchlist: its number, and the connection's place among its watchers.
 #[derive(Clone, Copy, Debug)]
 struct Watching {
-    entry: u32,
+    user: u32,
     position: u32,
 }
 
+/// A user that is signed in on this shard or watched from it.
 #[derive(Debug)]
-struct Entry {
-    /// None: this entry is free.
-    key: Option<UserKey>,
+struct User {
+    key: UserKey,
     /// Connections of this shard that are signed in as the user.
     connections: u32,
     watchers: Vec<Watcher>,
@@ -76,31 +74,39 @@ struct News {
     online: bool,
 }
 
-/// The steps that users' homes have to be told, oldest first.
-pub type Steps = Vec<(UserKey, Step)>;
+impl Keyed for User {
+    fn key_hash(&self) -> u64 {
+        self.key.hash()
+    }
+}
+
+impl User {
+    const fn new(key: UserKey) -> Self {
+        Self { key, connections: 0, watchers: Vec::new(), online: false }
+    }
+}
 
 impl Users {
-    /// A connection signs in. If it is signed in already, all begins anew for it. What the homes
-    /// have to be told is added to `steps`.
+    /// A connection signs in. If it is signed in already, all begins anew for it. The changes for
+    /// the users' homes are added to `steps`.
     pub fn sign_in(
         &mut self,
         conn: ConnKey,
         key: UserKey,
-        user: Arc<Member>,
+        member: Arc<Member>,
         watchlist: Vec<UserKey>,
         steps: &mut Steps,
     ) {
-        let earlier = self.connections.remove(&conn.slot);
+        let earlier = self.sign_ins.remove(&conn.slot);
         let earlier = earlier.map(|earlier| {
             self.unwatch(&earlier.watchlist, steps);
             self.owed.retain(|&(owed, _)| owed != conn);
-            earlier.entry
+            earlier.user
         });
         // The new one is counted first: the user does not go offline in between.
-        let entry = self.entry_of(&key);
-        let of = &mut self.entries[entry as usize];
-        of.connections += 1;
-        if of.connections == 1 {
+        let user = self.find_or_insert(&key);
+        self.users[user].connections += 1;
+        if self.users[user].connections == 1 {
             steps.push((key, Step::Arrived));
         }
         if let Some(earlier) = earlier {
@@ -108,52 +114,49 @@ impl Users {
         }
         let watchlist = (0..).zip(watchlist);
         let watchlist = watchlist.map(|(back, key)| self.watch(conn, back, key, steps)).collect();
-        self.connections.insert(conn.slot, Connection { user, entry, watchlist });
+        self.sign_ins.insert(conn.slot, SignIn { member, user, watchlist });
     }
 
-    /// The connection in this slot is gone. What the homes have to be told is added to `steps`.
+    /// The connection in this slot is gone. The changes for the users' homes are added to `steps`.
     pub fn sign_out(&mut self, slot: u32, steps: &mut Steps) {
-        let Some(connection) = self.connections.remove(&slot) else { return };
-        self.unwatch(&connection.watchlist, steps);
-        self.depart(connection.entry, steps);
+        let Some(sign_in) = self.sign_ins.remove(&slot) else { return };
+        self.unwatch(&sign_in.watchlist, steps);
+        self.depart(sign_in.user, steps);
     }
 
     /// The user that the connection in this slot is signed in as, if any.
     #[must_use]
     pub fn user(&self, slot: u32) -> Option<&Arc<Member>> {
-        self.connections.get(&slot).map(|connection| &connection.user)
+        self.sign_ins.get(&slot).map(|sign_in| &sign_in.member)
     }
 
     /// The bytes that the sign-in of the connection in this slot holds, with the ids of the users
     /// whom it watches as if no other connection watched them; 0 if it is not signed in.
     #[must_use]
     pub fn held(&self, slot: u32) -> usize {
-        let id = |of: &Watching| {
-            let entry = self.entries.get(of.entry as usize);
-            entry.and_then(|entry| entry.key.as_ref()).map_or(0, |key| key.id().len())
-        };
-        self.connections.get(&slot).map_or(0, |connection| {
-            let watched = connection.watchlist.iter().map(|of| size_of::<Entry>() + id(of));
-            connection.user.text_bytes() + watched.sum::<usize>()
+        let id = |of: &Watching| self.users.get(of.user).map_or(0, |user| user.key.id().len());
+        self.sign_ins.get(&slot).map_or(0, |sign_in| {
+            let watched = sign_in.watchlist.iter().map(|of| size_of::<User>() + id(of));
+            sign_in.member.text_bytes() + watched.sum::<usize>()
         })
     }
 
     /// A home has told whether a user is online. The watchers hear of it if it is new to them.
     pub fn learn(&mut self, key: &UserKey, online: bool) {
-        let Some(entry) = self.find(key) else { return };
-        let of = &mut self.entries[entry as usize];
-        if of.watchers.is_empty() || of.online == online {
+        let Some(user) = self.find(key) else { return };
+        let user = &mut self.users[user];
+        if user.watchers.is_empty() || user.online == online {
             return;
         }
-        of.online = online;
-        let news = length(self.news.len());
+        user.online = online;
+        let news = number(self.news.len());
         self.news.push(News { user_id: Arc::clone(key.id()), online });
-        self.owed.extend(of.watchers.iter().map(|watcher| (watcher.conn, news)));
+        self.owed.extend(user.watchers.iter().map(|watcher| (watcher.conn, news)));
     }
 
     /// The end of the turn: hands to `emit` what each watcher is owed, one frame per connection.
     pub fn flush(&mut self, mut emit: impl FnMut(ConnKey, &Frame)) {
-        // There may be news that nobody is owed any more.
+        // There may be news that no connection is owed any more.
         if self.news.is_empty() {
             return;
         }
@@ -175,101 +178,75 @@ impl Users {
     /// Users that are signed in here or watched from here.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_key.len()
+        self.users.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
+        self.users.is_empty()
     }
 
     /// A connection begins to watch a user.
     fn watch(&mut self, conn: ConnKey, back: u32, key: UserKey, steps: &mut Steps) -> Watching {
-        let entry = self.entry_of(&key);
-        let of = &mut self.entries[entry as usize];
-        let position = length(of.watchers.len());
-        of.watchers.push(Watcher { conn, back });
-        if of.online {
-            self.owed.push((conn, length(self.news.len())));
+        let user = self.find_or_insert(&key);
+        let watched = &mut self.users[user];
+        let position = number(watched.watchers.len());
+        watched.watchers.push(Watcher { conn, back });
+        if watched.online {
+            self.owed.push((conn, number(self.news.len())));
             self.news.push(News { user_id: Arc::clone(key.id()), online: true });
         }
         if position == 0 {
             steps.push((key, Step::Watch));
         }
-        Watching { entry, position }
+        Watching { user, position }
     }
 
-    /// A connection, which is not among `connections` any more, ceases to watch these.
+    /// A connection, which is not among `sign_ins` any more, ceases to watch these.
     fn unwatch(&mut self, watchlist: &[Watching], steps: &mut Steps) {
-        for &Watching { entry, position } in watchlist {
-            let of = &mut self.entries[entry as usize];
-            of.watchers.swap_remove(position as usize);
-            if let Some(moved) = of.watchers.get(position as usize)
-                && let Some(connection) = self.connections.get_mut(&moved.conn.slot)
+        for &Watching { user, position } in watchlist {
+            let watched = &mut self.users[user];
+            watched.watchers.swap_remove(position as usize);
+            if let Some(moved) = watched.watchers.get(position as usize)
+                && let Some(sign_in) = self.sign_ins.get_mut(&moved.conn.slot)
             {
-                connection.watchlist[moved.back as usize].position = position;
+                sign_in.watchlist[moved.back as usize].position = position;
             }
-            if of.watchers.is_empty() {
-                of.watchers = Vec::new();
-                of.online = false;
-                steps.extend(of.key.clone().map(|key| (key, Step::Unwatch)));
-                self.drop_if_unused(entry);
+            if watched.watchers.is_empty() {
+                watched.watchers = Vec::new();
+                watched.online = false;
+                steps.push((watched.key.clone(), Step::Unwatch));
+                self.drop_if_unused(user);
             }
         }
     }
 
     /// A connection of this user is gone.
-    fn depart(&mut self, entry: u32, steps: &mut Steps) {
-        let of = &mut self.entries[entry as usize];
+    fn depart(&mut self, user: u32, steps: &mut Steps) {
+        let of = &mut self.users[user];
         of.connections -= 1;
         if of.connections == 0 {
-            steps.extend(of.key.clone().map(|key| (key, Step::Left)));
-            self.drop_if_unused(entry);
+            steps.push((of.key.clone(), Step::Left));
+            self.drop_if_unused(user);
         }
     }
 
     fn find(&self, key: &UserKey) -> Option<u32> {
-        let same = |&entry: &u32| self.entries[entry as usize].key.as_ref() == Some(key);
-        self.by_key.find(key.hash(), same).copied()
+        self.users.find(key.hash(), |user| user.key == *key)
     }
 
-    fn entry_of(&mut self, key: &UserKey) -> u32 {
-        if let Some(entry) = self.find(key) {
-            return entry;
-        }
-        let new =
-            Entry { key: Some(key.clone()), connections: 0, watchers: Vec::new(), online: false };
-        let entry = if let Some(entry) = self.free.pop() {
-            self.entries[entry as usize] = new;
-            entry
-        } else {
-            self.entries.push(new);
-            length(self.entries.len() - 1)
-        };
-        let entries = &self.entries;
-        let hash = |&entry: &u32| entries[entry as usize].key.as_ref().map_or(0, UserKey::hash);
-        self.by_key.insert_unique(key.hash(), entry, hash);
-        entry
+    fn find_or_insert(&mut self, key: &UserKey) -> u32 {
+        let same = |user: &User| user.key == *key;
+        self.users.find_or_insert(key.hash(), same, || User::new(key.clone()))
     }
 
-    fn drop_if_unused(&mut self, entry: u32) {
-        let of = &mut self.entries[entry as usize];
-        if of.connections > 0 || !of.watchers.is_empty() {
-            return;
-        }
-        if let Some(key) = of.key.take() {
-            if let Ok(found) = self.by_key.find_entry(key.hash(), |&found| found == entry) {
-                found.remove();
-            }
-            self.free.push(entry);
+    fn drop_if_unused(&mut self, user: u32) {
+        let of = &self.users[user];
+        if of.connections == 0 && of.watchers.is_empty() {
+            self.users.remove(user);
         }
     }
-}
-
-/// Lists here are shorter than the table of sockets times the longest watchlist.
-fn length(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

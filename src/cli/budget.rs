@@ -67,18 +67,18 @@ list of subscriptions, the first in it                  24  connection
 place among the subscribers                              8  subscription
 subscribers of a shard, the first two in it             64  channel
 place in the shard's table                              10  channel
-home, with its interest set of two shards               72  channel
+home, with its interest set of one shard                64  channel
 place in the table of homes                             10  channel
-place in the table of members                           34  member
+place in the table of members                           50  member
 name of a channel, if of 32 B                           48  channel
 member with an id of 8 B and user_info of 100 B        198  member
 receive buffers                                    1056768  shard
 ring of the sockets                                 540672  shard
 ring of the front                                  3276800  shard
-mailbox                                             786432  shard
+mailbox                                             917504  shard
 
-An idle connection takes 112 B on a channel that many share, 316 B on a channel of its own,
-344 B as a presence member, and a shard 5528 KiB without any. The kernel's part is not in it.
+An idle connection takes 112 B on a channel that many share, 308 B on a channel of its own,
+360 B as a presence member, and a shard 5656 KiB without any. The kernel's part is not in it.
 Of that part, a client that stops reading pins up to 256 KiB (server.send_buffer).
 ";
         assert_eq!(text(&holders()), expected);

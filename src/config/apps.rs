@@ -8,11 +8,11 @@
 //! app, which the variables then describe.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+use crate::apps::{App, AppCounters, Apps};
 use crate::id::AppIndex;
-use crate::protocol::app::{App, Apps, Connections, Limits, RateLimit, Standing};
-use crate::protocol::auth::Secret;
+use crate::protocol::rules::{AppRules, Limits, RateLimit, Standing};
+use crate::protocol::secret::Secret;
 
 use super::ConfigError;
 use super::aliases::{self, Alias};
@@ -100,7 +100,7 @@ impl Plan {
             apps.push(read_app(reader, index, planned.development, max_request_size)?);
         }
         reject_twice(&apps, "app_id", |app| vec![&app.id])?;
-        reject_twice(&apps, "key", |app| app.keys().collect())?;
+        reject_twice(&apps, "key", |app| app.rules.keys().collect())?;
         Ok(Apps::new(apps))
     }
 }
@@ -168,32 +168,32 @@ fn read_app(
     max_request_size: usize,
 ) -> Result<App, ConfigError> {
     let Credentials { id, key, secret } = read_credentials(reader, development)?;
-    let rate_limit = read_rate_limit(reader)?;
     Ok(App {
         index,
         id,
-        key,
-        secret: Secret::new(&secret),
-        more_keys: reader.take(&settings::APP_KEYS)?,
-        standing: read_standing(reader)?,
+        rules: AppRules {
+            key,
+            secret: Secret::new(&secret),
+            more_keys: reader.take(&settings::APP_KEYS)?,
+            standing: read_standing(reader)?,
+            activity_timeout_s: reader.take(&settings::ACTIVITY_TIMEOUT)?,
+            client_events: reader.take(&settings::ACCEPT_CLIENT_EVENTS_FROM)?,
+            client_events_on_public: reader.take(&settings::CLIENT_EVENTS_ON_PUBLIC)?,
+            rate_limit: read_rate_limit(reader)?,
+            strict_names: reader.take(&settings::STRICT_NAMES)?,
+            subscription_errors: reader.take(&settings::SUBSCRIPTION_ERRORS)?,
+            auth_timestamp_tolerance: reader.take(&settings::AUTH_TIMESTAMP_TOLERANCE)?,
+            limits: read_limits(reader, max_request_size)?,
+        },
         ping_interval: reader.take(&settings::PING_INTERVAL)?,
         pong_timeout: reader.take(&settings::PONG_TIMEOUT)?,
-        activity_timeout_s: reader.take(&settings::ACTIVITY_TIMEOUT)?,
         max_connections: reader.take(&settings::MAX_CONNECTIONS)?,
         allowed_origins: reader.take(&settings::ALLOWED_ORIGINS)?.origins,
-        client_events: reader.take(&settings::ACCEPT_CLIENT_EVENTS_FROM)?,
-        client_events_on_public: reader.take(&settings::CLIENT_EVENTS_ON_PUBLIC)?,
-        rate_limit,
-        strict_names: reader.take(&settings::STRICT_NAMES)?,
-        subscription_errors: reader.take(&settings::SUBSCRIPTION_ERRORS)?,
         subscription_counts: reader.take(&settings::SUBSCRIPTION_COUNTS)?,
-        auth_timestamp_tolerance: reader.take(&settings::AUTH_TIMESTAMP_TOLERANCE)?,
         cache_ttl: reader.take(&settings::CACHE_TTL)?,
         user_authentication_timeout: reader.take(&settings::USER_AUTHENTICATION_TIMEOUT)?,
-        limits: read_limits(reader, max_request_size)?,
         webhooks: webhooks::read(reader)?,
-        connections: Connections::of(index),
-        requests: Arc::default(),
+        counters: AppCounters::of(index),
     })
 }
 

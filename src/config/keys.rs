@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::protocol::app::KeyPair;
-use crate::protocol::auth::Secret;
+use crate::protocol::rules::KeyPair;
+use crate::protocol::secret::Secret;
 
 use super::form::{Form, Given, Identifier, Offender, SecretText};
 

@@ -36,7 +36,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::protocol::app::Apps;
+use crate::apps::Apps;
 
 pub use access::SocketAccess;
 pub use apps::{Credentials, DEVELOPMENT};

@@ -1,9 +1,9 @@
 //! Floor 6. What an operator should hear although nothing is wrong: settings that have no effect,
 //! or another one than they seem to have.
 
+use crate::apps::{App, Apps};
 use crate::front::Opening;
 use crate::front::address::Trusted;
-use crate::protocol::app::{App, Apps};
 
 use super::apps::Plan;
 use super::form::{Form, Given, Switch};
@@ -157,14 +157,14 @@ fn places_outdone(sources: &Sources<'_>, server: &ServerConfig) -> Option<String
 /// An event that is larger than a request never arrives.
 fn events_past_requests(apps: &Apps) -> Option<String> {
     let past = |app: &App| {
-        app.limits.max_event_data.is_some_and(|data| data > app.limits.max_request_size)
+        app.rules.limits.max_event_data.is_some_and(|data| data > app.rules.limits.max_request_size)
     };
     let app = apps.iter().find(|app| past(app))?;
     Some(format!(
         "The app {} allows events of {} bytes, but requests may have {} \
          (server.max_request_size): larger ones are answered 413.",
         app.id,
-        app.limits.max_event_data.unwrap_or_default(),
-        app.limits.max_request_size,
+        app.rules.limits.max_event_data.unwrap_or_default(),
+        app.rules.limits.max_request_size,
     ))
 }

@@ -5,7 +5,7 @@
 //! The names and defaults that Reverb has are Reverb's (its `config/reverb.php`), except where its
 //! users ask for more; such a line says so.
 
-use crate::protocol::app::ClientEvents;
+use crate::protocol::rules::ClientEvents;
 
 use super::access::{FileMode, GroupName, UserName};
 use super::form::{

@@ -244,7 +244,7 @@ fn entry(webhook: &Value, index: usize, notes: &mut Vec<String>) -> Option<Entry
     let events = webhook.get("event_types")?.as_array()?.iter().filter_map(Value::as_str);
     let (known, unknown): (Vec<_>, Vec<_>) = events
         .map(str::to_owned)
-        .partition(|event| crate::protocol::webhook::EventKind::named(event).is_some());
+        .partition(|event| crate::apps::webhook::EventKind::named(event).is_some());
     if !unknown.is_empty() {
         notes.push(format!("there are no events {unknown:?} (entry {index})"));
     }

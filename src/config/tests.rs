@@ -3,8 +3,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::protocol::app::{App, ClientEvents, Limits, RateLimit, Standing};
-use crate::protocol::webhook::EventKind;
+use crate::apps::App;
+use crate::apps::webhook::EventKind;
+use crate::protocol::rules::{ClientEvents, Limits, RateLimit, Standing};
 
 use super::settings::ALL;
 use super::*;
@@ -78,7 +79,7 @@ fn address(config: &Config) -> String {
 #[test]
 fn every_default_is_of_its_own_form_and_the_limits_are_those_of_the_protocol() {
     let config = Directory::with(&[]).load(&Flags::default(), &[]).unwrap();
-    assert_eq!(only_app(&config).limits, Limits::default());
+    assert_eq!(only_app(&config).rules.limits, Limits::default());
     let of_webhook = |key: &str| key.starts_with("app.webhooks.");
     let settings = ALL.iter().filter(|setting| !of_webhook(setting.declaration().key));
     assert_eq!(config.resolved.len(), settings.count(), "each setting is read once");
@@ -108,7 +109,7 @@ fn without_an_app_the_development_app_is_served_to_this_host_only() {
     let directory = Directory::with(&[]);
     let config = directory.load(&Flags::default(), &[]).unwrap();
     let app = only_app(&config);
-    assert_eq!((app.id.as_str(), app.key.as_str()), ("100001", "app-key"));
+    assert_eq!((app.id.as_str(), app.rules.key.as_str()), ("100001", "app-key"));
     assert!(config.development);
     assert_eq!(address(&config), "127.0.0.1:8080");
 
@@ -130,14 +131,14 @@ fn the_development_app_may_be_served_besides_configured_ones() {
     let same =
         [("REVERB_APP_ID", "100001"), ("REVERB_APP_KEY", "mine"), ("REVERB_APP_SECRET", "s")];
     let config = Directory::with(&[]).load(&dev, &same).unwrap();
-    assert_eq!(only_app(&config).key, "mine");
+    assert_eq!(only_app(&config).rules.key, "mine");
 }
 
 #[test]
 fn a_laravel_env_file_is_enough_to_serve_its_app_on_all_addresses() {
     let config = Directory::with(&[(".env", DOTENV)]).load(&Flags::default(), &[]).unwrap();
     let app = only_app(&config);
-    assert_eq!((app.id.as_str(), app.key.as_str()), ("654321", "filekey"));
+    assert_eq!((app.id.as_str(), app.rules.key.as_str()), ("654321", "filekey"));
     assert!(!config.development);
     assert_eq!(address(&config), "0.0.0.0:8080");
     assert_eq!(config.server.starting_line(), "Starting server on 0.0.0.0:8080 (localhost)");
@@ -209,7 +210,7 @@ fn ids_and_keys_are_any_text_without_control_characters() {
         let app = [("REVERB_APP_ID", text), ("REVERB_APP_KEY", text), ("REVERB_APP_SECRET", "s")];
         let config = Directory::with(&[]).load(&Flags::default(), &app).unwrap();
         let app = only_app(&config);
-        assert_eq!((app.id.as_str(), app.key.as_str()), (text, text));
+        assert_eq!((app.id.as_str(), app.rules.key.as_str()), (text, text));
     }
     let toml = "[[apps]]\napp_id = \"1\"\nkey = \"k\"\nsecret = \"s\"\n\
         keys = [{ key = \"base64:a/b=\", secret = \"s\" }]";
@@ -226,7 +227,7 @@ fn the_development_app_has_an_id_of_digits() {
     let directory = Directory::with(&[("ringwave.toml", same)]);
     let dev = Flags { dev: true, ..Flags::default() };
     let config = directory.load(&dev, &[]).unwrap();
-    assert_eq!(only_app(&config).key, "k", "the configured app of that id is meant");
+    assert_eq!(only_app(&config).rules.key, "k", "the configured app of that id is meant");
 }
 
 #[test]
@@ -331,13 +332,13 @@ fn the_settings_of_an_app_are_taken_from_the_variables_of_reverb() {
     .unwrap();
     let app = only_app(&config);
     assert_eq!(app.ping_interval, Duration::from_secs(11));
-    assert_eq!(app.activity_timeout_s, 12);
+    assert_eq!(app.rules.activity_timeout_s, 12);
     assert_eq!(app.max_connections, Some(13));
-    assert_eq!(app.limits.max_message_size, 14);
-    assert_eq!(app.client_events, ClientEvents::All);
+    assert_eq!(app.rules.limits.max_message_size, 14);
+    assert_eq!(app.rules.client_events, ClientEvents::All);
     let limit = RateLimit { max_attempts: 15, decay: Duration::from_secs(16), terminate: true };
-    assert_eq!(app.rate_limit, Some(limit));
-    assert_eq!(app.limits.max_request_size, 10_000);
+    assert_eq!(app.rules.rate_limit, Some(limit));
+    assert_eq!(app.rules.limits.max_request_size, 10_000);
     assert!(app.allowed_origins.check(Some("https://b.test")).is_ok());
     assert!(app.allowed_origins.check(Some("http://b.test")).is_err());
     assert_eq!(config.notes, [""; 0]);
@@ -352,7 +353,7 @@ fn words_that_reverb_takes_another_way_than_it_seems_are_spoken_of() {
         ("RINGWAVE_SHARD", "2"),
     ])
     .unwrap();
-    assert_eq!(only_app(&config).rate_limit, None);
+    assert_eq!(only_app(&config).rules.rate_limit, None);
     for (note, part) in config.notes.iter().zip([
         "Scaling over Redis is switched on (REVERB_SCALING_ENABLED of the environment",
         "There is one server, named `reverb`",
@@ -377,7 +378,7 @@ fn entries_of_toml_take_what_they_leave_open_from_the_common_table() {
     let intervals: Vec<_> = config.apps.iter().map(|app| app.ping_interval.as_secs()).collect();
     assert_eq!(intervals, [20, 30]);
     let second = config.apps.by_id("11").unwrap();
-    assert_eq!(second.rate_limit.map(|limit| limit.max_attempts), Some(5));
+    assert_eq!(second.rules.rate_limit.map(|limit| limit.max_attempts), Some(5));
     assert!(second.allowed_origins.check(Some("http://b.test")).is_err());
     assert_eq!(
         config.notes,
@@ -393,9 +394,9 @@ fn the_app_of_the_variables_is_the_entry_with_its_id_or_one_more() {
     };
     let config = with_toml(&entry(1), &APP).unwrap();
     let app = only_app(&config);
-    assert_eq!((app.key.as_str(), app.pong_timeout), ("k", Duration::from_secs(9)));
+    assert_eq!((app.rules.key.as_str(), app.pong_timeout), ("k", Duration::from_secs(9)));
     let config = with_toml(&entry(2), &APP).unwrap();
-    let keys: Vec<_> = config.apps.iter().map(|app| app.key.as_str()).collect();
+    let keys: Vec<_> = config.apps.iter().map(|app| app.rules.key.as_str()).collect();
     assert_eq!(keys, ["k", "old"]);
 }
 
@@ -424,7 +425,7 @@ fn further_keys_are_taken_and_shown_without_their_secrets() {
     // The app of the variables takes them from the entry with its id.
     let toml = "[[apps]]\napp_id = 1\nkeys = [{ key = \"old\", secret = \"tops3cret\" }]";
     let config = with_toml(toml, &APP).unwrap();
-    assert_eq!(only_app(&config).keys().collect::<Vec<_>>(), ["k", "old"]);
+    assert_eq!(only_app(&config).rules.keys().collect::<Vec<_>>(), ["k", "old"]);
 }
 
 #[test]
@@ -454,7 +455,7 @@ fn keys_that_are_no_pairs_or_not_distinct_are_refused() {
 
 #[test]
 fn an_app_may_be_switched_off() {
-    let standing = |config: Result<Config, _>| only_app(&config.unwrap()).standing;
+    let standing = |config: Result<Config, _>| only_app(&config.unwrap()).rules.standing;
     assert_eq!(standing(with_app(&[("RINGWAVE_APP_ENABLED", "false")])), Standing::Disabled);
     assert_eq!(standing(with_app(&[])), Standing::Enabled);
     let toml = "[[apps]]\napp_id = 1\nenabled = false";

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::protocol::webhook::{EventKind, EventKinds, Header, Url, Webhook, Webhooks};
+use crate::apps::webhook::{EventKind, EventKinds, Header, Url, Webhook, Webhooks};
 
 use super::form::{Form, Given, Offender, Text, items, quoted};
 use super::reader::{Reader, Section, WebhookEntry, WebhookSource};

@@ -44,9 +44,9 @@ impl Peer {
 /// One client where clients are counted: an IPv4 address, or the /64 of an IPv6 address, because
 /// one host has a whole /64 and uses any of its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Source(IpAddr);
+pub(super) struct ClientNetwork(IpAddr);
 
-impl From<IpAddr> for Source {
+impl From<IpAddr> for ClientNetwork {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(address) => {
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_host_is_counted_once_however_many_addresses_it_has() {
-        let source = |text: &str| Source::from(text.parse::<IpAddr>().unwrap());
+        let source = |text: &str| ClientNetwork::from(text.parse::<IpAddr>().unwrap());
         assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff::"));
         assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
         assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));

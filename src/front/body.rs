@@ -13,11 +13,11 @@ use hyper::body::{Body, Incoming};
 /// Bytes of bodies that a shard may hold at a time. Counted as they arrive: what a head only
 /// announces costs nothing.
 #[derive(Clone, Debug)]
-pub(super) struct Budget {
+pub(super) struct BodyBudget {
     free: Rc<Cell<usize>>,
 }
 
-impl Budget {
+impl BodyBudget {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self { free: Rc::new(Cell::new(bytes_max)) }
     }
@@ -61,7 +61,7 @@ pub(super) async fn receive(
     body: &mut Incoming,
     bytes_max: usize,
     time_max: Duration,
-    budget: &Budget,
+    budget: &BodyBudget,
 ) -> Result<Received, Unreceived> {
     let collected = collect(body, bytes_max, budget);
     tokio::time::timeout(time_max, collected).await.unwrap_or(Err(Unreceived::TooSlow))
@@ -91,7 +91,7 @@ pub(super) async fn discard(
 async fn collect(
     body: &mut Incoming,
     bytes_max: usize,
-    budget: &Budget,
+    budget: &BodyBudget,
 ) -> Result<Received, Unreceived> {
     let mut bytes = Vec::with_capacity(announced(body).min(FIRST_BYTES));
     let mut held = Held { free: Rc::clone(&budget.free), bytes: 0 };
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_a_dropped_body_held_is_free_again_and_never_more() {
-        let budget = Budget::new(100);
+        let budget = BodyBudget::new(100);
         let held = |bytes| {
             let mut held = Held { free: Rc::clone(&budget.free), bytes: 0 };
             held.add(bytes).map(|()| held)

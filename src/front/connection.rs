@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -18,50 +17,32 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::sync::watch;
 
-use crate::protocol::app::Admission;
 use crate::protocol::close::{self, ProtocolError};
 
+use super::accepted::{Accepted, Opening};
 use super::address::Peer;
-use super::door::Place;
+use super::client_admission::ClientAdmission;
 use super::framing::Framing;
-use super::gateway::{Command, Gateway, Reservation, Upgraded};
-use super::listener::{self, Accepted, Opening};
+use super::gateway::{Gateway, GatewayCommand, Upgraded};
 use super::pace::Pace;
 use super::permits::Open;
-use super::reply::Answer;
+use super::response::HttpResponse;
+use super::service;
+use super::settings::HEAD_BYTES_MAX;
+use super::state::Front;
+use super::stop::stopped;
 use super::stream::{Io, Parts, Switching};
-use super::visitor::Visitor;
-use super::{Front, HEAD_BYTES_MAX, service};
-
-/// What becomes of the socket behind its 101.
-#[derive(Debug)]
-pub(super) enum Switched {
-    /// The shard takes it.
-    Admitted(Admitted),
-    /// The client is told why not, as Pusher clients understand it: an error message and a close
-    /// frame on the open WebSocket.
-    Refused(ProtocolError),
-}
-
-/// Everything that a WebSocket holds from its first moment on.
-#[derive(Debug)]
-pub(super) struct Admitted {
-    /// `None`: it is only held.
-    pub(super) admission: Option<Admission>,
-    pub(super) reservation: Reservation,
-    pub(super) place: Option<Place>,
-    pub(super) client: Option<IpAddr>,
-}
+use super::upgrade_outcome::{Admitted, UpgradeOutcome};
 
 /// One connection as its requests see it.
 struct Connection<G> {
     front: Rc<Front<G>>,
-    visitor: Visitor,
+    clients: ClientAdmission,
     pace: Rc<Pace>,
     framing: Rc<Framing>,
     switching: Rc<Switching>,
     /// Set by the request that is answered with 101.
-    switched: RefCell<Option<Switched>>,
+    outcome: RefCell<Option<UpgradeOutcome>>,
 }
 
 /// Serves a connection until it ends. While it waits, it holds this future and little else: work
@@ -76,25 +57,25 @@ pub(super) async fn serve<G: Gateway>(
     let (peer, opening) = (accepted.peer, accepted.opening);
     let io = Io::new(accepted.stream, Rc::clone(&pace), Rc::clone(&switching));
     let open = front.permits.enter(&pace);
-    let Some((io, visitor, peer)) = welcome(io, peer, opening, &front, &pace, stop.clone()).await
+    let Some((io, clients, peer)) = welcome(io, peer, opening, &front, &pace, stop.clone()).await
     else {
         return;
     };
-    let (framing, switched) = (io.framing(), RefCell::default());
+    let (framing, outcome) = (io.framing(), RefCell::default());
     let connection = Rc::new(Connection {
         front: Rc::clone(&front),
-        visitor,
+        clients,
         pace: Rc::clone(&pace),
         framing,
         switching,
-        switched,
+        outcome,
     });
     let Some((io, read)) = speak_http(io, peer, &connection, open, stop.clone()).await else {
         return;
     };
-    let switched = connection.switched.take();
+    let outcome = connection.outcome.take();
     tokio::select! {
-        () = leave_http(&connection.front, switched, io, read) => {}
+        () = leave_http(&connection.front, outcome, io, read) => {}
         () = stopped_for(stop, LINGER_OF_STOP) => {}
     }
 }
@@ -129,7 +110,7 @@ fn speak_http<G: Gateway>(
         let _open = open;
         let Connection { front, pace, .. } = &**connection;
         let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut stopped = pin!(listener::stopped(stop));
+        let mut stopped = pin!(stopped(stop));
         let (mut stopping, mut last_request) = (false, false);
         let ended = poll_fn(|cx| {
             if !stopping && stopped.as_mut().poll(cx).is_ready() {
@@ -162,7 +143,7 @@ fn speak_http<G: Gateway>(
         let parts = http.into_parts();
         if let Err(error) = &result {
             front.note_unread(peer, &parts.io.beginning(), error);
-            connection.switched.take();
+            connection.outcome.take();
         }
         Some((parts.io, parts.read_buf))
     }
@@ -174,12 +155,12 @@ impl<G: Gateway> Connection<G> {
         head: &request::Parts,
         two_lengths: bool,
         body: &mut Incoming,
-    ) -> Answer {
-        let Self { front, visitor, pace, framing, switching, switched } = self;
+    ) -> HttpResponse {
+        let Self { front, clients, pace, framing, switching, outcome } = self;
         pace.serving();
-        let answer = service::respond(front, visitor, head, two_lengths, body, switched).await;
+        let answer = service::respond(front, clients, head, two_lengths, body, outcome).await;
         framing.answered();
-        if switched.borrow().is_some() {
+        if outcome.borrow().is_some() {
             switching.begin();
         }
         let settings = front.settings.get();
@@ -190,11 +171,18 @@ impl<G: Gateway> Connection<G> {
 
 /// Ends a connection as one of HTTP: it closes, or it is a WebSocket from now on. `read` is what
 /// hyper has read and not parsed.
-async fn leave_http<G: Gateway>(front: &Front<G>, switched: Option<Switched>, io: Io, read: Bytes) {
-    match switched {
+async fn leave_http<G: Gateway>(
+    front: &Front<G>,
+    outcome: Option<UpgradeOutcome>,
+    io: Io,
+    read: Bytes,
+) {
+    match outcome {
         None => io.linger(LINGER_BYTES_HTTP, LINGER).await,
-        Some(Switched::Admitted(admitted)) => hand_over(&front.gateway, admitted, io, read).await,
-        Some(Switched::Refused(error)) => refuse(io, error).await,
+        Some(UpgradeOutcome::Admitted(admitted)) => {
+            hand_over(&front.gateway, admitted, io, read).await
+        }
+        Some(UpgradeOutcome::Refused(error)) => refuse(io, error).await,
     }
 }
 
@@ -206,7 +194,7 @@ async fn welcome<G: Gateway>(
     front: &Front<G>,
     pace: &Pace,
     stop: watch::Receiver<bool>,
-) -> Option<(Io, Visitor, Peer)> {
+) -> Option<(Io, ClientAdmission, Peer)> {
     let peer = match opening {
         Opening::Http => peer,
         Opening::ProxyHeader => {
@@ -227,16 +215,16 @@ async fn welcome<G: Gateway>(
             header.client.map_or(peer, Peer::of)
         }
     };
-    let visitor = Visitor::arrive(&front.settings.get(), peer);
-    if visitor.is_none() {
+    let clients = ClientAdmission::arrive(&front.settings.get(), peer);
+    if clients.is_none() {
         front.note_flood(peer);
     }
-    Some((io, visitor?, peer))
+    Some((io, clients?, peer))
 }
 
 /// Resolves this long after the front is told to stop.
 async fn stopped_for(stop: watch::Receiver<bool>, time: Duration) {
-    listener::stopped(stop).await;
+    stopped(stop).await;
     tokio::time::sleep(time).await;
 }
 
@@ -265,11 +253,11 @@ async fn hand_over<G: Gateway>(gateway: &G, admitted: Admitted, io: Io, read_buf
     };
     let Parts { stream, received, unsent: opening } = parts;
     let leftover = joined(read_buf, received);
-    let Admitted { admission, reservation, place, client } = admitted;
-    gateway.submit(Command::Adopt(Upgraded {
+    let Admitted { admission, reservation, permit, client } = admitted;
+    gateway.submit(GatewayCommand::Adopt(Upgraded {
         admission,
         reservation,
-        place,
+        permit,
         client,
         stream,
         opening,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use hyper::header::HeaderMap;
 
 use super::address::{Peer, TrustedProxies};
-use super::proxy_header::{self, Header, Start};
+use super::proxy_header::{self, ProxyHeader, Start};
 
 /// The client behind a request from this address, or over a unix socket.
 #[must_use]
@@ -30,7 +30,7 @@ pub enum Beginning {
 #[must_use]
 pub fn proxy_header(bytes: &[u8]) -> Beginning {
     match proxy_header::parse(bytes) {
-        Start::Whole(Header { client, len }) => Beginning::Whole(len, client),
+        Start::Whole(ProxyHeader { client, len }) => Beginning::Whole(len, client),
         Start::Partial => Beginning::Partial,
         Start::Wrong => Beginning::Wrong,
     }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-pub use crate::channels::{CachedEvent, ChannelState, Publication};
-use crate::protocol::app::{Admission, App, Apps};
+use crate::apps::{Admission, App, Apps};
+pub use crate::channels::{CachedEvent, ChannelKey, ChannelState, Event, Publication, Retain};
+use crate::id::AppIndex;
+use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 
-pub use super::door::Place;
+pub use super::address_limits::ConnectionPermit;
 use super::stream::Stream;
 
 /// The shard as the front sees it. Cloned into every connection's task of one thread.
@@ -22,9 +24,12 @@ pub trait Gateway: Clone + 'static {
     /// The apps of the configuration as it is now.
     fn apps(&self) -> Arc<Apps>;
 
+    /// The key of a channel, which events and questions about it have.
+    fn channel(&self, app: AppIndex, name: ChannelName) -> ChannelKey;
+
     /// Takes a command. Never blocks and never fails: when the shard is gone, the command's
     /// [`Reply`] is dropped and the front answers 503.
-    fn submit(&self, command: Command);
+    fn submit(&self, command: GatewayCommand);
 
     /// True while the bus spills: publishes are answered 503 with `Retry-After: 1` unsubmitted.
     fn overloaded(&self) -> bool;
@@ -48,20 +53,6 @@ pub trait Gateway: Clone + 'static {
     /// A slot for one more WebSocket, if there is one. Asked before the 101: many handshakes can be
     /// under way at a time, and one that is promised its 101 must not find the table full.
     fn reserve(&self) -> Option<Reservation>;
-}
-
-/// How much memory the process may still take, in the steps by which it takes less.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Headroom {
-    /// Enough.
-    #[default]
-    Enough,
-    /// No new WebSockets, subscriptions, members and sign-ins: they are refused with 4100. Fewer
-    /// bytes are held for slow readers and of cached events.
-    Short,
-    /// Nothing that has a body either: publishes are answered 503 with `Retry-After: 1`. The
-    /// connections that hold the most are closed with 4100.
-    Spent,
 }
 
 /// The fate of a WebSocket that is opened while the process stops.
@@ -90,20 +81,18 @@ impl InFlight {
 pub type Reply<T> = oneshot::Sender<T>;
 
 /// The answer to a publish: one state per [`Publication`], in their order.
-pub type Published = Result<Vec<ChannelState>, Overloaded>;
+pub type PublishResult = Result<Vec<ChannelState>, Overloaded>;
 
 /// One request of the front to its shard. Everything in it is checked: the app exists, the request
 /// was signed with its secret, the names are valid and the sizes within its limits.
 #[derive(Debug)]
-pub enum Command {
+pub enum GatewayCommand {
     /// Sends events to the subscribers of their channels, on all shards, in the given order.
     Publish {
-        /// The app that the channels belong to.
-        app: Arc<App>,
         /// At least one; each channel and event of the request once.
         events: Vec<Publication>,
         /// Answered once every home shard has taken its part.
-        reply: Reply<Published>,
+        reply: Reply<PublishResult>,
     },
     /// Lists the channels that have subscribers, of all shards, in any order.
     Channels {
@@ -117,19 +106,15 @@ pub enum Command {
     },
     /// Asks for one channel, occupied or not.
     Channel {
-        /// The app that the channel belongs to.
-        app: Arc<App>,
         /// The channel; it may never have existed.
-        channel: ChannelName,
+        channel: ChannelKey,
         /// An unoccupied channel has the state of all zeros, but may have a cached event.
         reply: Reply<ChannelState>,
     },
     /// Lists who is present.
     Users {
-        /// The app that the channel belongs to.
-        app: Arc<App>,
         /// A presence channel.
-        channel: ChannelName,
+        channel: ChannelKey,
         /// Every `user_id` once, as a string; none when the channel is unoccupied.
         reply: Reply<Vec<Box<str>>>,
     },
@@ -179,7 +164,7 @@ pub struct Upgraded {
     /// The slot that it is to have: dropped when it has it.
     pub reservation: Reservation,
     /// The connection as its address' limit counts it. It is dropped when the connection has ended.
-    pub place: Option<Place>,
+    pub permit: Option<ConnectionPermit>,
     /// The client's address, if it is known.
     pub client: Option<IpAddr>,
     /// The socket, in blocking mode.

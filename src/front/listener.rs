@@ -19,14 +19,19 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
 
+use crate::memory::Headroom;
 use crate::refusals::{Bytes, Refusal, Sender};
 
+use super::accepted::{Accepted, Opening};
 use super::address::Peer;
-use super::body::Budget;
-use super::gateway::{Gateway, Headroom};
+use super::body::BodyBudget;
+use super::connection;
+use super::gateway::Gateway;
 use super::permits::Permits;
+use super::settings::{CONNECTION_BYTES, CurrentSettings};
+use super::state::Front;
+use super::stop::stopped;
 use super::stream::Stream;
-use super::{CONNECTION_BYTES, CurrentSettings, Front, connection};
 
 /// The listening sockets of one shard, bound by the server or by who started it.
 #[derive(Debug, Default)]
@@ -57,26 +62,6 @@ impl<L> From<L> for Listening<L> {
     }
 }
 
-/// What a connection begins with. Known beforehand, never guessed: who may choose tells any address
-/// as its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Opening {
-    /// HTTP.
-    #[default]
-    Http,
-    /// A header of the PROXY protocol, and HTTP behind it.
-    ProxyHeader,
-}
-
-/// A new connection.
-#[derive(Debug)]
-pub(super) struct Accepted {
-    pub(super) stream: Stream,
-    /// Who accepted it last, as far as the kernel knows.
-    pub(super) peer: Peer,
-    pub(super) opening: Opening,
-}
-
 /// Accepts and serves until `stop` holds true or has lost its sender. Is done once every connection
 /// has ended: those in a request after its response, idle ones at once.
 ///
@@ -101,7 +86,7 @@ pub fn serve<G: Gateway>(
 }
 
 async fn accept_from<G: Gateway>(
-    sources: Vec<Source>,
+    sources: Vec<AcceptSource>,
     last_call: Duration,
     gateway: G,
     settings: CurrentSettings,
@@ -111,9 +96,15 @@ async fn accept_from<G: Gateway>(
         let settings = settings.get();
         (settings.connections_max, settings.bodies_bytes_max)
     };
-    let bodies = Budget::new(bodies_bytes_max);
+    let bodies = BodyBudget::new(bodies_bytes_max);
     let permits = Permits::new(connections_max);
-    let front = Rc::new(Front { gateway, settings, bodies, permits, guests: Rc::default() });
+    let front = Rc::new(Front {
+        gateway,
+        settings,
+        bodies,
+        permits,
+        low_memory_connections: Rc::default(),
+    });
 
     let loops: Vec<_> = sources
         .into_iter()
@@ -132,20 +123,14 @@ async fn accept_from<G: Gateway>(
     front.permits.all_returned().await;
 }
 
-/// Resolves when the front is told to stop.
-pub(super) async fn stopped(mut stop: watch::Receiver<bool>) {
-    // The sender is gone only when the shard is: that is a stop as well.
-    let _ = stop.wait_for(|&stop| stop).await;
-}
-
 impl Listeners {
-    fn prepare(self) -> io::Result<Vec<Source>> {
+    fn prepare(self) -> io::Result<Vec<AcceptSource>> {
         fn prepared<L>(
             sockets: Vec<Listening<L>>,
             prepare: fn(L) -> io::Result<Listener>,
-        ) -> impl Iterator<Item = io::Result<Source>> {
+        ) -> impl Iterator<Item = io::Result<AcceptSource>> {
             sockets.into_iter().map(move |Listening { socket, opening }| {
-                Ok(Source { listener: prepare(socket)?, opening })
+                Ok(AcceptSource { listener: prepare(socket)?, opening })
             })
         }
         let tcp = prepared(self.tcp, Listener::tcp);
@@ -178,7 +163,7 @@ impl<G: Gateway> Accepting<G> {
             let guest = tokio::select! {
                 biased;
                 () = &mut closing => break,
-                guest = Guest::welcome(&self.front) => guest,
+                guest = LowMemoryPermit::welcome(&self.front) => guest,
             };
             let accepted = {
                 let mut accept = pin!(self.source.source.accept());
@@ -243,24 +228,24 @@ async fn closing(closer: Closer, stop: watch::Receiver<bool>, last_call: Duratio
 
 /// A connection that came while memory was short. It will be told so, but until it is it takes
 /// memory itself: there are never more than a few of them.
-struct Guest(Rc<Cell<usize>>);
+struct LowMemoryPermit(Rc<Cell<usize>>);
 
-impl Guest {
+impl LowMemoryPermit {
     /// Waits until there may be one more. None when there is enough memory.
     async fn welcome<G: Gateway>(front: &Front<G>) -> Option<Self> {
         let gateway = &front.gateway;
         while gateway.headroom() != Headroom::Enough || !gateway.takes_on(CONNECTION_BYTES) {
-            if front.guests.get() < front.settings.get().connections_when_short {
-                front.guests.set(front.guests.get() + 1);
-                return Some(Self(Rc::clone(&front.guests)));
+            if front.low_memory_connections.get() < front.settings.get().connections_when_short {
+                front.low_memory_connections.set(front.low_memory_connections.get() + 1);
+                return Some(Self(Rc::clone(&front.low_memory_connections)));
             }
-            tokio::time::sleep(GUESTS_PAUSE).await;
+            tokio::time::sleep(LOW_MEMORY_PAUSE).await;
         }
         None
     }
 }
 
-impl Drop for Guest {
+impl Drop for LowMemoryPermit {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
@@ -268,7 +253,7 @@ impl Drop for Guest {
 
 /// Where connections come from, a few at a time: a storm of them must leave the shard its turns.
 struct Paced {
-    source: Source,
+    source: AcceptSource,
     /// Accepted since the shard had its turn.
     in_a_row: u32,
 }
@@ -290,12 +275,12 @@ impl Paced {
 }
 
 /// One listening socket, and what comes over it.
-struct Source {
+struct AcceptSource {
     listener: Listener,
     opening: Opening,
 }
 
-impl Source {
+impl AcceptSource {
     async fn accept(&self) -> io::Result<Accepted> {
         let (stream, peer) = self.listener.accept().await?;
         Ok(Accepted { stream, peer, opening: self.opening })
@@ -497,7 +482,7 @@ const ACCEPTS_IN_A_ROW: u32 = 16;
 const LAST_CALL: Duration = Duration::from_millis(50);
 
 /// Soon enough for whoever waits in the kernel's queue, seldom enough to cost nothing.
-const GUESTS_PAUSE: Duration = Duration::from_millis(10);
+const LOW_MEMORY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Without descriptors or memory, accept fails until something ends: asking ten times a second
 /// costs nothing and is soon enough.
@@ -537,7 +522,7 @@ mod tests {
         let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(64)).unwrap();
         let most = runtime.block_on(async {
             let listener = Listener::unix(listener).unwrap();
-            let source = Source { listener, opening: Opening::Http };
+            let source = AcceptSource { listener, opening: Opening::Http };
             let mut paced = Paced { source, in_a_row: 0 };
             let accepted = Rc::new(Cell::new(0));
             let counted = Rc::clone(&accepted);

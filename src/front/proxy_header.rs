@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A whole header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct ProxyHeader {
     /// Where the client connected from. None: the proxy speaks for itself (`LOCAL`), or does not
     /// know an address (`UNKNOWN`, a unix socket).
     pub(super) client: Option<IpAddr>,
@@ -21,7 +21,7 @@ pub(super) struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
     /// A header.
-    Whole(Header),
+    Whole(ProxyHeader),
     /// The possible beginning of a header: more bytes are needed.
     Partial,
     /// No header, whatever follows.
@@ -50,7 +50,7 @@ fn version_1(rest: &[u8]) -> Start {
         return if rest.len() < line_max { Start::Partial } else { Start::Wrong };
     };
     let line = rest[..end].strip_suffix(b"\r").and_then(|line| str::from_utf8(line).ok());
-    let whole = |client| Start::Whole(Header { client, len: WORD.len() + end + 1 });
+    let whole = |client| Start::Whole(ProxyHeader { client, len: WORD.len() + end + 1 });
     match line.map(|line| line.split(' ').collect::<Vec<_>>()).as_deref() {
         // Whatever follows is to be ignored.
         Some(["UNKNOWN", ..]) => whole(None),
@@ -85,8 +85,8 @@ fn is_port(text: &str) -> bool {
 fn version_2(rest: &[u8]) -> Start {
     let command = match rest.first() {
         None => return Start::Partial,
-        Some(0x20) => Command::Local,
-        Some(0x21) => Command::Proxy,
+        Some(0x20) => ProxyCommand::Local,
+        Some(0x21) => ProxyCommand::Proxy,
         Some(_) => return Start::Wrong,
     };
     let Some((&[_, family, high, low], rest)) = rest.split_first_chunk() else {
@@ -95,31 +95,31 @@ fn version_2(rest: &[u8]) -> Start {
     let length = usize::from(u16::from_be_bytes([high, low]));
     // LOCAL needs no addresses, whatever the family, and an unspecified family has none.
     let needs = match (command, family) {
-        (Command::Local, _) | (Command::Proxy, UNSPECIFIED) => 0,
-        (Command::Proxy, TCP_IPV4) => 2 * (4 + 2),
-        (Command::Proxy, TCP_IPV6) => 2 * (16 + 2),
-        (Command::Proxy, UNIX_STREAM) => 2 * 108,
+        (ProxyCommand::Local, _) | (ProxyCommand::Proxy, UNSPECIFIED) => 0,
+        (ProxyCommand::Proxy, TCP_IPV4) => 2 * (4 + 2),
+        (ProxyCommand::Proxy, TCP_IPV6) => 2 * (16 + 2),
+        (ProxyCommand::Proxy, UNIX_STREAM) => 2 * 108,
         // Datagrams and what is not defined.
-        (Command::Proxy, _) => return Start::Wrong,
+        (ProxyCommand::Proxy, _) => return Start::Wrong,
     };
     if length < needs || length > REST_MAX {
         return Start::Wrong;
     }
     let Some(rest) = rest.get(..length) else { return Start::Partial };
     let client = match (command, family) {
-        (Command::Proxy, TCP_IPV4) => {
+        (ProxyCommand::Proxy, TCP_IPV4) => {
             rest.first_chunk().map(|&octets: &[u8; 4]| Ipv4Addr::from(octets).into())
         }
-        (Command::Proxy, TCP_IPV6) => {
+        (ProxyCommand::Proxy, TCP_IPV6) => {
             rest.first_chunk().map(|&octets: &[u8; 16]| Ipv6Addr::from(octets).into())
         }
         _ => None,
     };
-    Start::Whole(Header { client, len: SIGNATURE.len() + 4 + length })
+    Start::Whole(ProxyHeader { client, len: SIGNATURE.len() + 4 + length })
 }
 
 #[derive(Clone, Copy)]
-enum Command {
+enum ProxyCommand {
     Local,
     Proxy,
 }
@@ -185,7 +185,7 @@ mod tests {
     fn headers_of_both_versions_name_the_client_at_every_split() {
         for (header, client) in good() {
             let len = header.len();
-            let whole = Header { client: client.map(|text| text.parse().unwrap()), len };
+            let whole = ProxyHeader { client: client.map(|text| text.parse().unwrap()), len };
             let behind = [&header[..], b"GET / HTTP/1.1\r\n"].concat();
             for end in 0..behind.len() {
                 let expected = if end < len { Start::Partial } else { Start::Whole(whole) };

@@ -5,26 +5,28 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, ORIGIN};
 use hyper::http::request::Parts;
 
-use crate::protocol::app::{App, Apps};
+use crate::apps::{App, Apps};
+use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::refusals::{Bytes, Handshake, Refusal, Request, Sender, Signed, Words};
 
 use super::address::Peer;
+use super::address_limits::OverLimit;
 use super::body::Unreceived;
-use super::door::TurnedAway;
-use super::gateway::{Gateway, Headroom};
-use super::reply::Rejection;
+use super::client_admission::ClientAdmission;
+use super::clock::now_unix_s;
+use super::gateway::Gateway;
+use super::headers::header_texts;
+use super::response::Rejection;
 use super::route::Route;
+use super::state::Front;
 use super::stream::Beginning;
-use super::upgrade::texts;
-use super::visitor::Visitor;
-use super::{Front, api};
 
 impl<G: Gateway> Front<G> {
     /// A WebSocket is refused on its open connection.
     pub(super) fn note_handshake(
         &self,
-        visitor: &Visitor,
+        clients: &ClientAdmission,
         head: &Parts,
         key: &str,
         error: ProtocolError,
@@ -38,9 +40,9 @@ impl<G: Gateway> Front<G> {
             (ProtocolError::AppDisabled, _) => Handshake::Disabled,
             (ProtocolError::UnsupportedVersion, _) => Handshake::Version { query },
             (ProtocolError::OriginRefused, Some(app)) => {
-                let origins = texts(&head.headers, ORIGIN);
+                let origins = header_texts(&head.headers, ORIGIN);
                 let refused = Handshake::Origin { origins: &origins, app };
-                return self.note(Some(app), visitor, head, &Refusal::Handshake(refused));
+                return self.note(Some(app), clients, head, &Refusal::Handshake(refused));
             }
             (ProtocolError::OverQuota, Some(app)) => Handshake::Quota(app),
             (ProtocolError::OverCapacity, _) => match self.gateway.headroom() {
@@ -60,11 +62,16 @@ impl<G: Gateway> Front<G> {
         let app = app.filter(|_| {
             matches!(refused, Handshake::Disabled | Handshake::Version { .. } | Handshake::Quota(_))
         });
-        self.note(app, visitor, head, &Refusal::Handshake(refused));
+        self.note(app, clients, head, &Refusal::Handshake(refused));
     }
 
     /// A request is answered with something else than success.
-    pub(super) fn note_request(&self, visitor: &Visitor, head: &Parts, rejection: &Rejection) {
+    pub(super) fn note_request(
+        &self,
+        clients: &ClientAdmission,
+        head: &Parts,
+        rejection: &Rejection,
+    ) {
         let apps = self.gateway.apps();
         let path = head.uri.path();
         let method = head.method.as_str();
@@ -76,7 +83,7 @@ impl<G: Gateway> Front<G> {
             _ => "",
         };
         let app = apps.by_id(id).map(|app| &**app);
-        let client = visitor.sender(&settings, &head.headers);
+        let client = clients.sender(&settings, &head.headers);
         let of_app = Asked { apps: &apps, app, id, head, client };
         let refused = match rejection {
             Rejection::Text(StatusCode::NOT_FOUND, _) if route.is_none() => {
@@ -86,7 +93,7 @@ impl<G: Gateway> Front<G> {
             Rejection::Host => Request::Host,
             Rejection::TwoLengths => Request::TwoLengths,
             Rejection::Handshake(refusal) => Request::NotWebSocket(*refusal),
-            Rejection::TurnedAway { cause, .. } => self.turned_away(*cause),
+            Rejection::OverLimit { cause, .. } => self.over_limit(*cause),
             Rejection::Body(Unreceived::TooSlow) => {
                 Request::SlowBody(settings.body_timeout.as_secs())
             }
@@ -112,20 +119,26 @@ impl<G: Gateway> Front<G> {
                 | Request::Overloaded
         );
         let app = app.filter(|_| !everyones);
-        self.note(app, visitor, head, &Refusal::Request(refused));
+        self.note(app, clients, head, &Refusal::Request(refused));
     }
 
-    fn turned_away(&self, cause: TurnedAway) -> Request<'static> {
+    fn over_limit(&self, cause: OverLimit) -> Request<'static> {
         let limits = self.settings.get().limits;
         match cause {
-            TurnedAway::Connections => Request::AddressConnections(limits.connections),
-            TurnedAway::Requests(_) => Request::AddressRate(limits.requests_per_second),
+            OverLimit::Connections => Request::AddressConnections(limits.connections),
+            OverLimit::Requests(_) => Request::AddressRate(limits.requests_per_second),
         }
     }
 
-    fn note(&self, app: Option<&App>, visitor: &Visitor, head: &Parts, refusal: &Refusal<'_>) {
+    fn note(
+        &self,
+        app: Option<&App>,
+        clients: &ClientAdmission,
+        head: &Parts,
+        refusal: &Refusal<'_>,
+    ) {
         let settings = self.settings.get();
-        settings.refusals.note(app, visitor.sender(&settings, &head.headers), refusal);
+        settings.refusals.note(app, clients.sender(&settings, &head.headers), refusal);
     }
 
     /// hyper cannot read what came: it has answered 400 or 431, or nothing.
@@ -195,15 +208,17 @@ impl<'a> Asked<'a> {
                 app,
                 apps: self.apps,
                 query: self.head.uri.query().unwrap_or_default(),
-                now_unix_s: api::now_unix_s(),
+                now_unix_s: now_unix_s(),
                 client: self.client,
             })),
             Rejection::Body(Unreceived::TooLarge) => {
                 let announced = self.head.headers.get(CONTENT_LENGTH);
                 let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-                Some(Request::TooLarge { announced, most: app.limits.max_request_size })
+                Some(Request::TooLarge { announced, most: app.rules.limits.max_request_size })
             }
-            Rejection::TooMany(..) => Some(Request::AppRate(app.limits.max_requests_per_second)),
+            Rejection::TooMany(..) => {
+                Some(Request::AppRate(app.rules.limits.max_requests_per_second))
+            }
             Rejection::Text(StatusCode::FORBIDDEN, _) => Some(Request::Disabled),
             Rejection::Text(StatusCode::PAYLOAD_TOO_LARGE, why) => Some(Request::DataTooLarge(why)),
             Rejection::Text(status, why) => {

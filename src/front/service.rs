@@ -8,31 +8,32 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 use serde::Serialize;
 
-use super::connection::Switched;
+use super::client_admission::ClientAdmission;
 use super::gateway::Gateway;
-use super::reply::{Answer, Rejection, json};
+use super::response::{HttpResponse, Rejection, json};
 use super::route::Route;
-use super::visitor::Visitor;
-use super::{Front, api, upgrade};
+use super::state::Front;
+use super::upgrade_outcome::UpgradeOutcome;
+use super::{api, upgrade};
 
 /// Answers a request. After an answer of 101, `switched` says what becomes of the socket.
 /// `two_lengths` says that the head gave the length of the body in two ways, of which hyper shows
 /// one.
 pub(super) async fn respond<G: Gateway>(
     front: &Front<G>,
-    visitor: &Visitor,
+    clients: &ClientAdmission,
     head: &Parts,
     two_lengths: bool,
     body: &mut Incoming,
-    switched: &RefCell<Option<Switched>>,
-) -> Answer {
+    outcome: &RefCell<Option<UpgradeOutcome>>,
+) -> HttpResponse {
     let _in_flight = front.gateway.begin_request();
     let answer = match two_lengths {
         true => Err(Rejection::TwoLengths),
-        false => answer(front, visitor, head, body, switched).await,
+        false => answer(front, clients, head, body, outcome).await,
     };
     let mut answer = answer.unwrap_or_else(|rejection| {
-        front.note_request(visitor, head, &rejection);
+        front.note_request(clients, head, &rejection);
         rejection.into_answer()
     });
     if front.gateway.stopping().is_some() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -43,11 +44,11 @@ pub(super) async fn respond<G: Gateway>(
 
 async fn answer<G: Gateway>(
     front: &Front<G>,
-    visitor: &Visitor,
+    clients: &ClientAdmission,
     head: &Parts,
     body: &mut Incoming,
-    switched: &RefCell<Option<Switched>>,
-) -> Result<Answer, Rejection> {
+    outcome: &RefCell<Option<UpgradeOutcome>>,
+) -> Result<HttpResponse, Rejection> {
     if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
         return Err(Rejection::Host);
     }
@@ -59,19 +60,19 @@ async fn answer<G: Gateway>(
     }
     match route {
         Route::Up => Ok(healthy(&head.method, route.methods())),
-        Route::WebSocket { key } => upgrade::answer(front, visitor, head, body, &key, switched),
+        Route::WebSocket { key } => upgrade::answer(front, clients, head, body, &key, outcome),
         Route::Api { app_id, endpoint } => {
             // Held until the answer.
-            let _pass = visitor
-                .admit(&settings, || visitor.client(&settings, &head.headers))
-                .map_err(|cause| Rejection::TurnedAway { cause, close: visitor.is_alone() })?;
+            let _permit = clients
+                .admit(&settings, || clients.client(&settings, &head.headers))
+                .map_err(|cause| Rejection::OverLimit { cause, close: clients.is_alone() })?;
             api::answer(front, head, body, &app_id, endpoint).await
         }
     }
 }
 
 /// 200 for every method that asks: health checks of balancers use GET, HEAD or OPTIONS.
-fn healthy(method: &Method, methods: &'static str) -> Answer {
+fn healthy(method: &Method, methods: &'static str) -> HttpResponse {
     #[derive(Serialize)]
     struct Up {
         health: &'static str,

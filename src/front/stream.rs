@@ -24,10 +24,10 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio_uring::buf::{BoundedBuf, Slice};
 use tokio_uring::net::{TcpStream, UnixStream};
 
-use super::HEAD_BYTES_MAX;
 use super::framing::Framing;
 use super::pace::Pace;
-use super::proxy_header::{self, Header, Start};
+use super::proxy_header::{self, ProxyHeader, Start};
+use super::settings::HEAD_BYTES_MAX;
 use crate::ring;
 
 /// An accepted connection.
@@ -224,7 +224,7 @@ impl Io {
 
     /// Takes the header of the PROXY protocol that a connection begins with; what came behind it
     /// is the first of what hyper reads. None when it is none, and when the stream ends before.
-    pub(super) async fn proxy_header(&mut self) -> Option<Header> {
+    pub(super) async fn proxy_header(&mut self) -> Option<ProxyHeader> {
         loop {
             poll_fn(|cx| self.poll_more(cx)).await.ok()?;
             if self.ended {

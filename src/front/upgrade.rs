@@ -8,63 +8,65 @@ use std::cell::RefCell;
 use hyper::Version;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    CONNECTION, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderMap, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::http::request::Parts;
 
-use crate::protocol::app::Admission;
+use crate::apps::Admission;
+use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::session::check_protocol_version;
 use crate::websocket::handshake::{self, UpgradeRequest};
 
-use super::Front;
-use super::connection::{Admitted, Switched};
-use super::door::TurnedAway;
-use super::gateway::{Gateway, Headroom, Newcomers};
-use super::reply::{Answer, Rejection, switching_protocols};
-use super::visitor::Visitor;
+use super::address_limits::OverLimit;
+use super::client_admission::ClientAdmission;
+use super::gateway::{Gateway, Newcomers};
+use super::headers::header_texts;
+use super::response::{HttpResponse, Rejection, switching_protocols};
+use super::state::Front;
+use super::upgrade_outcome::{Admitted, UpgradeOutcome};
 
 /// Judges the handshake (RFC 6455 section 4.2.1), then the client.
 pub(super) fn answer<G: Gateway>(
     front: &Front<G>,
-    visitor: &Visitor,
+    clients: &ClientAdmission,
     head: &Parts,
     body: &Incoming,
     key: &str,
-    switched: &RefCell<Option<Switched>>,
-) -> Result<Answer, Rejection> {
+    outcome: &RefCell<Option<UpgradeOutcome>>,
+) -> Result<HttpResponse, Rejection> {
     let accept = handshake::accept(&UpgradeRequest {
         method: head.method.as_str(),
         http11: head.version >= Version::HTTP_11,
-        connection: &texts(&head.headers, CONNECTION),
-        upgrade: &texts(&head.headers, UPGRADE),
-        version: &texts(&head.headers, SEC_WEBSOCKET_VERSION),
-        key: &texts(&head.headers, SEC_WEBSOCKET_KEY),
+        connection: &header_texts(&head.headers, CONNECTION),
+        upgrade: &header_texts(&head.headers, UPGRADE),
+        version: &header_texts(&head.headers, SEC_WEBSOCKET_VERSION),
+        key: &header_texts(&head.headers, SEC_WEBSOCKET_KEY),
         has_body: !body.is_end_stream(),
     });
     let answer = switching_protocols(&accept.map_err(Rejection::Handshake)?)?;
-    let admitted = admit(front, visitor, head, key);
+    let admitted = admit(front, clients, head, key);
     let admitted = admitted.unwrap_or_else(|error| {
-        front.note_handshake(visitor, head, key, error);
-        Switched::Refused(error)
+        front.note_handshake(clients, head, key, error);
+        UpgradeOutcome::Refused(error)
     });
-    *switched.borrow_mut() = Some(admitted);
+    *outcome.borrow_mut() = Some(admitted);
     Ok(answer)
 }
 
 fn admit<G: Gateway>(
     front: &Front<G>,
-    visitor: &Visitor,
+    clients: &ClientAdmission,
     head: &Parts,
     key: &str,
-) -> Result<Switched, ProtocolError> {
+) -> Result<UpgradeOutcome, ProtocolError> {
     let (gateway, settings) = (&front.gateway, front.settings.get());
     // First: what follows is work that an address may have no more of.
-    let client = visitor.client(&settings, &head.headers);
-    let pass = visitor.admit(&settings, || client).map_err(turned_away)?;
+    let client = clients.client(&settings, &head.headers);
+    let permit = clients.admit(&settings, || client).map_err(over_limit)?;
     let apps = gateway.apps();
     let app = apps.by_key(key).ok_or(ProtocolError::UnknownApp)?;
-    if !app.is_enabled() {
+    if !app.rules.is_enabled() {
         return Err(ProtocolError::AppDisabled);
     }
     check_protocol_version(head.uri.query().unwrap_or_default())?;
@@ -84,28 +86,23 @@ fn admit<G: Gateway>(
         true => None,
         false => Some(Admission::take(app).ok_or(ProtocolError::OverQuota)?),
     };
-    let place = pass.into_place();
-    Ok(Switched::Admitted(Admitted { admission, reservation, place, client }))
+    let permit = permit.into_connection_permit();
+    Ok(UpgradeOutcome::Admitted(Admitted { admission, reservation, permit, client }))
 }
 
-fn turned_away(cause: TurnedAway) -> ProtocolError {
+fn over_limit(cause: OverLimit) -> ProtocolError {
     match cause {
-        TurnedAway::Connections => ProtocolError::AddressOverConnections,
-        TurnedAway::Requests(_) => ProtocolError::AddressOverRate,
+        OverLimit::Connections => ProtocolError::AddressOverConnections,
+        OverLimit::Requests(_) => ProtocolError::AddressOverRate,
     }
 }
 
 /// Where the page comes from, if a browser says so. Several origins, or one that is not text, are
 /// no origin that any list could name.
 fn origin(headers: &HeaderMap) -> Option<&str> {
-    match *texts(headers, ORIGIN).as_slice() {
+    match *header_texts(headers, ORIGIN).as_slice() {
         [] => None,
         [origin] => Some(origin),
         _ => Some(""),
     }
-}
-
-/// The values of a header. One that is not ASCII is not what any handshake asks for.
-pub(super) fn texts(headers: &HeaderMap, name: HeaderName) -> Vec<&str> {
-    headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
 }

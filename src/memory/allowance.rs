@@ -16,46 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
-/// The result of a look at the memory, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// The bytes in use.
-    pub used: u64,
-    /// The most bytes that may be in use.
-    pub limit: u64,
-}
-
-impl Reading {
-    /// Bytes that are not in use.
-    #[must_use]
-    pub const fn left(self) -> u64 {
-        self.limit.saturating_sub(self.used)
-    }
-
-    /// Bytes that are kept for the clients that are connected.
-    #[must_use]
-    pub fn reserve(self) -> u64 {
-        reserve(self.limit)
-    }
-
-    /// Bytes that may be taken for something new.
-    #[must_use]
-    pub fn free(self) -> u64 {
-        self.left().saturating_sub(self.reserve())
-    }
-}
-
-/// The reserve of a limit: a twentieth, but at least 8 MiB, because what the kernel takes for
-/// sockets in a burst does not shrink with the limit, and at most 1 GiB, because it does not grow
-/// with the host. For a very small limit it is an eighth.
-#[must_use]
-pub fn reserve(limit: u64) -> u64 {
-    let least = RESERVE_MIN.min(limit / 8);
-    (limit / 20).clamp(least, RESERVE_MAX)
-}
-
-const RESERVE_MIN: u64 = 8 << 20;
-const RESERVE_MAX: u64 = 1 << 30;
+use super::headroom::Reading;
 
 /// Bytes that shards may take on after such a look: the free memory and an eighth of the reserve.
 /// So when the first client is refused, the control thread finds the reserve touched as well, and
@@ -208,13 +169,6 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-
-    #[test]
-    fn the_reserve_is_a_twentieth_with_a_floor_for_small_limits_and_a_cap_for_large_ones() {
-        let mib = |limit| reserve(limit * MIB) / MIB;
-        assert_eq!([32, 64, 128, 512].map(mib), [4, 8, 8, 25]);
-        assert_eq!([4096, 20_480, 262_144].map(mib), [204, 1024, 1024]);
-    }
 
     /// A gauge that returns the values that the test sets.
     fn measured(allowance: &Allowance) -> Arc<AtomicU64> {

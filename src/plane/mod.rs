@@ -362,6 +362,12 @@ impl<R: Ring> Plane<R> {
         self.limits = limits;
     }
 
+    /// The limits of the backlogs as they are now.
+    #[must_use]
+    pub const fn backlog_limits(&self) -> BacklogLimits {
+        self.limits
+    }
+
     /// Bounds the bytes of messages of which not all has come, over all connections.
     pub const fn limit_unfinished(&mut self, bytes: usize) {
         self.unfinished_max = bytes;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use crate::frame::Frame;
 use crate::id::ConnKey;
 use crate::ring::{Completion, Ring};
-use crate::websocket::{Message, Reader, Stop, encode};
+use crate::websocket::{Message, Reader, Stop};
 
 use super::conn::{Incoming, Phase};
 use super::throttle::Due;
@@ -194,7 +194,7 @@ impl<R: Ring> Plane<R> {
             self.discard_from_now_on(key);
         }
         if let Err(violation) = read {
-            let close = encode::close(violation.code, violation.reason);
+            let close = Frame::close(violation.code, violation.reason);
             // A connection that was closing already has its Close frame.
             self.close(key, &close, Ended::Violation(violation.code));
             self.discard_from_now_on(key);
@@ -209,12 +209,12 @@ impl<R: Ring> Plane<R> {
                     host.message(self, key, message);
                 }
             }
-            Message::Ping(payload) => self.owe(key, &encode::pong(payload)),
+            Message::Ping(payload) => self.owe(key, &Frame::pong(payload)),
             // An answer to our ping: that bytes came is all that counts.
             Message::Pong(_) => {}
             Message::Close(close) => {
                 let answer: Frame =
-                    close.map_or_else(encode::close_empty, |close| encode::close(close.code, ""));
+                    close.map_or_else(Frame::close_empty, |close| Frame::close(close.code, ""));
                 self.peer_closed(key, &answer);
             }
         }

@@ -4,8 +4,8 @@ mod ends;
 
 use std::os::fd::RawFd;
 
+use crate::frame::Frame;
 use crate::ring::sim::{Faults, SimNet, SimRing};
-use crate::websocket::encode;
 
 use super::*;
 
@@ -59,7 +59,7 @@ impl Host<SimRing> for Listener {
     }
 
     fn unfinished(&mut self, plane: &mut Plane<SimRing>, key: ConnKey) {
-        plane.close(key, &encode::close(4100, "too much"), Ended::Ours);
+        plane.close(key, &Frame::close(4100, "too much"), Ended::Ours);
     }
 }
 
@@ -75,7 +75,7 @@ impl World {
     fn of(limits: BacklogLimits, slots: u32) -> Self {
         let net = SimNet::default();
         let ring = SimRing::new(net.clone(), 1, Faults::NONE, slots, 8, 64);
-        let plane = Plane::new(ring, limits, encode::close(4100, "slow"));
+        let plane = Plane::new(ring, limits, Frame::close(4100, "slow"));
         let host = Listener::default();
         Self { net, plane, host, now: 1000, paused: false, moderate: false, closed: Vec::new() }
     }
@@ -152,12 +152,12 @@ fn masked(head: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn text_frame(text: &str) -> Frame {
-    encode::text(text.len(), |out| out.extend(text.bytes()))
+    Frame::text(text.len(), |out| out.extend(text.bytes()))
 }
 
 /// A frame of 1004 bytes on the wire.
 fn large_frame(n: u8) -> Frame {
-    encode::text(1000, |out| out.extend([b'0' + n % 75; 1000]))
+    Frame::text(1000, |out| out.extend([b'0' + n % 75; 1000]))
 }
 
 fn code(code: u16) -> [u8; 2] {
@@ -196,7 +196,7 @@ fn a_close_of_the_peer_is_answered_with_its_code_and_ends_the_connection() {
     let mut world = World::new();
     let (key, fd) = world.connect();
     world.send(fd, CLOSE, &[&code(1001)[..], b"going away"].concat());
-    assert_eq!(world.read(fd), encode::close(1001, "").into_bytes());
+    assert_eq!(world.read(fd), Frame::close(1001, "").into_bytes());
     assert!(world.net.ended(fd));
     assert_eq!(world.closed, [(key, Ended::PeerClosed)]);
     assert!(world.plane.is_empty());
@@ -207,7 +207,7 @@ fn a_close_without_a_code_is_answered_without_one() {
     let mut world = World::new();
     let (_, fd) = world.connect();
     world.send(fd, CLOSE, b"");
-    assert_eq!(world.read(fd), encode::close_empty().into_bytes());
+    assert_eq!(world.read(fd), Frame::close_empty().into_bytes());
     assert!(world.net.ended(fd));
 }
 
@@ -215,7 +215,7 @@ fn a_close_without_a_code_is_answered_without_one() {
 fn our_close_waits_for_the_answer_of_the_peer() {
     let mut world = World::new();
     let (key, fd) = world.connect();
-    let last = encode::close(4200, "restart");
+    let last = Frame::close(4200, "restart");
     world.plane.close(key, &last, Ended::Ours);
     assert!(!world.plane.is_open(key));
     world.settle();
@@ -232,7 +232,7 @@ fn our_close_waits_for_the_answer_of_the_peer() {
 fn a_peer_that_does_not_answer_our_close_has_until_the_deadline() {
     let mut world = World::new();
     let (key, fd) = world.connect();
-    world.plane.close(key, &encode::close(4200, ""), Ended::Ours);
+    world.plane.close(key, &Frame::close(4200, ""), Ended::Ours);
     world.pass(CLOSE_TIMEOUT - Duration::from_millis(1));
     let _close = world.read(fd);
     assert!(!world.net.ended(fd));
@@ -248,7 +248,7 @@ fn a_peer_that_reads_nothing_can_not_hold_a_close_past_the_deadline() {
     (0..8).for_each(|n| world.plane.owe(key, &large_frame(n)));
     world.settle();
     assert!(world.plane.backlog_bytes() > 0);
-    world.plane.close(key, &encode::close(4200, ""), Ended::Ours);
+    world.plane.close(key, &Frame::close(4200, ""), Ended::Ours);
     world.pass(CLOSE_TIMEOUT);
     assert!(world.plane.is_empty());
     assert_eq!(world.plane.backlog_bytes(), 0);
@@ -258,10 +258,10 @@ fn a_peer_that_reads_nothing_can_not_hold_a_close_past_the_deadline() {
 fn a_closing_connection_is_owed_nothing_more_and_not_heard() {
     let mut world = World::new();
     let (key, fd) = world.connect();
-    let last = encode::close(4200, "");
+    let last = Frame::close(4200, "");
     world.plane.close(key, &last, Ended::Ours);
     world.plane.owe(key, &text_frame("late"));
-    world.plane.close(key, &encode::close(4000, "again"), Ended::Ours);
+    world.plane.close(key, &Frame::close(4000, "again"), Ended::Ours);
     world.send(fd, TEXT, b"late");
     world.send(fd, PING, b"late");
     assert_eq!(world.read(fd), last.into_bytes());
@@ -315,7 +315,7 @@ fn a_ping_is_answered_with_its_payload() {
     let mut world = World::new();
     let (_, fd) = world.connect();
     world.send(fd, PING, b"are you there");
-    assert_eq!(world.read(fd), encode::pong(b"are you there").into_bytes());
+    assert_eq!(world.read(fd), Frame::pong(b"are you there").into_bytes());
 }
 
 /// Frames that break RFC 6455, or the limits of the test's host, with their close codes.
@@ -402,7 +402,7 @@ fn a_violation_in_answer_to_our_close_does_not_hold_the_stream_open() {
     for (bytes, _) in violations() {
         let mut world = World::new();
         let (key, fd) = world.connect();
-        let last = encode::close(4200, "restart");
+        let last = Frame::close(4200, "restart");
         world.plane.close(key, &last, Ended::Ours);
         world.settle();
         assert!(!world.net.finished(fd));
@@ -420,7 +420,7 @@ fn what_comes_behind_a_close_of_the_peer_can_not_reset_our_answer() {
     // More than a buffer holds, so that the kernel may have more of it than the plane has seen.
     world.send(fd, CLOSE, &code(1000));
     world.net.write(fd, &[0; 200]);
-    assert_eq!(world.read(fd), encode::close(1000, "").into_bytes());
+    assert_eq!(world.read(fd), Frame::close(1000, "").into_bytes());
     assert_eq!(world.closed, [(key, Ended::PeerClosed)]);
     assert!(world.net.finished(fd) && !world.net.released(fd));
     world.net.close(fd);
@@ -500,7 +500,7 @@ fn a_slow_consumer_is_counted_and_gets_whole_frames_and_the_reason() {
     assert_eq!(world.plane.counters().too_slow, 1);
     let got = world.read(fd);
     let frames = got.chunks_exact(1004);
-    assert_eq!(frames.remainder(), &encode::close(4100, "slow").bytes()[..]);
+    assert_eq!(frames.remainder(), &Frame::close(4100, "slow").bytes()[..]);
     let whole = frames.zip(0..).filter(|(frame, n)| *frame == &large_frame(*n).bytes()[..]).count();
     assert!((5..30).contains(&whole) && whole == got.len() / 1004, "{whole} frames of 30");
     world.pass(CLOSE_TIMEOUT);
@@ -596,7 +596,7 @@ fn a_slot_is_used_again_only_after_its_end_was_asked_for_and_by_another_generati
     assert_eq!(third.slot, first.slot);
     assert_ne!(third.generation, first.generation);
     world.plane.owe(first, &text_frame("for another"));
-    world.plane.close(first, &encode::close(1000, ""), Ended::Ours);
+    world.plane.close(first, &Frame::close(1000, ""), Ended::Ours);
     assert_eq!(world.read(fd), b"");
     assert!(world.plane.is_open(third) && !world.plane.is_open(first));
     assert_eq!(world.plane.key_of(first.slot), Some(third));

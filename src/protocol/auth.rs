@@ -1,22 +1,19 @@
-//! Floor 2. The app's secret, and the proof that a connection may join a channel.
+//! Floor 1. The proof that a connection may join a channel.
 //!
 //! Contract: an [`Authorised`] exists only because a signature of the app fitted, or because the
-//! channel's kind asks for none. Signatures are decoded first and compared in constant time; the
-//! secret itself is not kept, only the HMAC state made of it, and nothing prints that.
+//! channel's kind asks for none.
 
 use std::fmt;
 use std::sync::Arc;
 
-use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
 use crate::id::SocketId;
 
-use super::app::App;
 use super::message::object;
 use super::names::ChannelName;
+use super::rules::AppRules;
 
 /// A connection's right to join one channel, and as whom.
 #[derive(Debug)]
@@ -34,14 +31,14 @@ impl Authorised {
 
     /// The member that joins. Present for presence channels and for no others.
     #[must_use]
-    pub fn member(&self) -> Option<&Member> {
-        self.member.as_deref()
+    pub const fn member(&self) -> Option<&Arc<Member>> {
+        self.member.as_ref()
     }
 
-    /// Both, owned.
-    #[must_use]
-    pub fn into_parts(self) -> (ChannelName, Option<Arc<Member>>) {
-        (self.channel, self.member)
+    /// The proof as a test assumes it, without a signature.
+    #[cfg(test)]
+    pub(crate) const fn assumed(channel: ChannelName, member: Option<Arc<Member>>) -> Self {
+        Self { channel, member }
     }
 }
 
@@ -120,7 +117,7 @@ impl std::error::Error for AuthError {}
 /// # Errors
 /// The reason, for the log: clients are told no more than that they are not authorised.
 pub fn authorise(
-    app: &App,
+    rules: &AppRules,
     socket_id: SocketId,
     channel: ChannelName,
     auth: Option<&str>,
@@ -136,12 +133,12 @@ pub fn authorise(
     if !kind.needs_signature() {
         return Ok(Authorised { channel, member: None });
     }
-    verify_channel(app, socket_id, &channel, auth, channel_data)?;
+    verify_channel(rules, socket_id, &channel, auth, channel_data)?;
     let member = match (kind.is_presence(), channel_data, user) {
         (false, _, _) => None,
-        (true, Some(channel_data), _) => Some(Arc::new(member(app, channel_data)?)),
+        (true, Some(channel_data), _) => Some(Arc::new(member(rules, channel_data)?)),
         (true, None, Some(user)) => {
-            check_info_len(app, user.user_info.as_deref())?;
+            check_info_len(rules, user.user_info.as_deref())?;
             Some(Arc::clone(user))
         }
         (true, None, None) => return Err(AuthError::ChannelData),
@@ -150,7 +147,7 @@ pub fn authorise(
 }
 
 fn verify_channel(
-    app: &App,
+    rules: &AppRules,
     socket_id: SocketId,
     channel: &str,
     auth: Option<&str>,
@@ -159,21 +156,25 @@ fn verify_channel(
     let socket_id = socket_id.to_string();
     let parts = [socket_id.as_bytes(), b":", channel.as_bytes(), b":"];
     match channel_data {
-        None => verify(app, auth, &parts[..3]),
-        Some(data) => verify(app, auth, &[&parts[..], &[data.as_bytes()]].concat()),
+        None => verify(rules, auth, &parts[..3]),
+        Some(data) => verify(rules, auth, &[&parts[..], &[data.as_bytes()]].concat()),
     }
 }
 
 /// Whether `auth` is `key:hex` with the app's key and its signature of the parts. A key may have
 /// colons (`base64:...`), hexadecimal digits have none: the last one counts.
-pub(super) fn verify(app: &App, auth: Option<&str>, parts: &[&[u8]]) -> Result<(), AuthError> {
+pub(super) fn verify(
+    rules: &AppRules,
+    auth: Option<&str>,
+    parts: &[&[u8]],
+) -> Result<(), AuthError> {
     let auth = auth.ok_or(AuthError::Missing)?;
     let (key, signature) = auth.rsplit_once(':').ok_or(AuthError::WrongKey)?;
-    let secret = app.secret_of(key).ok_or(AuthError::WrongKey)?;
+    let secret = rules.secret_of(key).ok_or(AuthError::WrongKey)?;
     if secret.verify(parts, signature) { Ok(()) } else { Err(AuthError::Signature) }
 }
 
-fn member(app: &App, channel_data: &str) -> Result<Member, AuthError> {
+fn member(rules: &AppRules, channel_data: &str) -> Result<Member, AuthError> {
     #[derive(Deserialize)]
     struct ChannelData<'a> {
         #[serde(borrow)]
@@ -184,11 +185,11 @@ fn member(app: &App, channel_data: &str) -> Result<Member, AuthError> {
     let data: ChannelData<'_> = object(channel_data).map_err(|_| AuthError::ChannelData)?;
     let id_json = data.user_id.get();
     let user_id = user_id_text(id_json).ok_or(AuthError::ChannelData)?;
-    if user_id.len() > app.limits.max_user_id {
+    if user_id.len() > rules.limits.max_user_id {
         return Err(AuthError::UserIdTooLong);
     }
     let user_info = data.user_info.map(RawValue::get);
-    check_info_len(app, user_info)?;
+    check_info_len(rules, user_info)?;
     Ok(Member {
         user_id: user_id.into(),
         id_json: id_json.into(),
@@ -196,8 +197,8 @@ fn member(app: &App, channel_data: &str) -> Result<Member, AuthError> {
     })
 }
 
-fn check_info_len(app: &App, user_info: Option<&str>) -> Result<(), AuthError> {
-    let len_max = app.limits.max_presence_user_info.unwrap_or(usize::MAX);
+fn check_info_len(rules: &AppRules, user_info: Option<&str>) -> Result<(), AuthError> {
+    let len_max = rules.limits.max_presence_user_info.unwrap_or(usize::MAX);
     let fits = user_info.is_none_or(|info| info.len() <= len_max);
     if fits { Ok(()) } else { Err(AuthError::UserInfoTooLarge) }
 }
@@ -210,54 +211,6 @@ pub(super) fn user_id_text(json: &str) -> Option<String> {
         _ => None,
     }
 }
-
-/// The secret of an app, as the HMAC-SHA256 state that it makes. Printed as `[withheld]`.
-#[derive(Clone)]
-pub struct Secret(Hmac<Sha256>);
-
-impl Secret {
-    /// Makes the state of a secret of any length.
-    #[must_use]
-    pub fn new(secret: &str) -> Self {
-        // RFC 2104 section 2: keys past the block size are hashed, others are padded with zeros.
-        let mut block = [0; BLOCK_LEN];
-        if secret.len() > BLOCK_LEN {
-            block[..DIGEST_LEN].copy_from_slice(&Sha256::digest(secret));
-        } else {
-            block[..secret.len()].copy_from_slice(secret.as_bytes());
-        }
-        Self(Hmac::new(&block.into()))
-    }
-
-    /// Signs the parts as if they were one text: 64 hexadecimal digits.
-    #[must_use]
-    pub fn sign(&self, parts: &[&[u8]]) -> String {
-        hex::encode(self.hmac_of(parts).finalize().into_bytes())
-    }
-
-    /// Whether `signature` is 64 hexadecimal digits, of either case, that sign the parts. Takes as
-    /// long for a signature that is nearly right as for one that is not.
-    #[must_use]
-    pub fn verify(&self, parts: &[&[u8]], signature: &str) -> bool {
-        let mut digest = [0; DIGEST_LEN];
-        hex::decode_to_slice(signature, &mut digest).is_ok()
-            && self.hmac_of(parts).verify_slice(&digest).is_ok()
-    }
-
-    fn hmac_of(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
-        parts.iter().fold(self.0.clone(), |hmac, part| hmac.chain_update(part))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[withheld]")
-    }
-}
-
-/// SHA-256's block and digest in bytes (FIPS 180-4).
-const BLOCK_LEN: usize = 64;
-const DIGEST_LEN: usize = 32;
 
 #[cfg(test)]
 mod tests;

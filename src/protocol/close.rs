@@ -1,4 +1,4 @@
-//! Floor 2. Everything that a client can be refused, in one place: code, text, and whether it ends
+//! Floor 1. Everything that a client can be refused, in one place: code, text, and whether it ends
 //! the connection.
 //!
 //! Contract: the code decides what client libraries do, so none may be sent by accident. pusher-js
@@ -9,7 +9,6 @@
 use std::fmt;
 
 use crate::frame::Frame;
-use crate::websocket::encode;
 
 use super::auth::AuthError;
 use super::names::NameError;
@@ -191,7 +190,7 @@ pub fn error_frame(error: ProtocolError) -> Frame {
 /// behind it the close frame, since client libraries act on that.
 #[must_use]
 pub fn refusal_frames(error: ProtocolError) -> Frame {
-    let close = encode::close(error.close_code(), error.text());
+    let close = Frame::close(error.close_code(), error.text());
     joined(&[error_frame(error), close])
 }
 
@@ -280,7 +279,7 @@ mod tests {
     #[test]
     fn every_reason_fits_a_close_frame() {
         for error in ALL {
-            assert!(error.text().len() <= encode::CLOSE_REASON_MAX, "{error:?}");
+            assert!(error.text().len() <= crate::frame::CLOSE_REASON_MAX, "{error:?}");
         }
     }
 

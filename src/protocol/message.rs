@@ -1,4 +1,4 @@
-//! Floor 2. Messages from client to server: text in, one of the few things that a client may ask.
+//! Floor 1. Messages from client to server: text in, one of the few things that a client may ask.
 //!
 //! Contract: parsing neither recurses nor keeps more than the strings that it had to unescape, so
 //! no nesting or size is a threat beyond the limit on the message itself. `data` of client events

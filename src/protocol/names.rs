@@ -1,4 +1,4 @@
-//! Floor 2. Names of channels and events: checked once at the edge, carried as types behind it.
+//! Floor 1. Names of channels and events: checked once at the edge, carried as types behind it.
 //!
 //! Contract: a [`ChannelName`] is never empty, never longer than the limit that it was parsed
 //! with, and free of control characters, so it may stand in logs and frames.

@@ -1,4 +1,4 @@
-//! Floor 2. Which web pages may connect: an app's `allowed_origins`.
+//! Floor 1. Which web pages may connect: an app's `allowed_origins`.
 //!
 //! Contract: what is not clearly allowed is refused. An origin is taken apart once and compared by
 //! its parts (RFC 6454 section 4), so nothing in front of or behind the host can pose as the host.

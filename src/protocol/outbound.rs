@@ -1,4 +1,4 @@
-//! Floor 2. Messages from server to client, as frames that are ready for the wire.
+//! Floor 1. Messages from server to client, as frames that are ready for the wire.
 //!
 //! Contract: the forms are Reverb's, key order included. Its escapes of `/` and of other letters
 //! than ASCII are not copied: no client depends on them and they cost bytes. `data` of published
@@ -12,7 +12,6 @@ use bytes::Bytes;
 
 use crate::frame::Frame;
 use crate::id::SocketId;
-use crate::websocket::encode;
 
 use super::auth::Member;
 
@@ -262,7 +261,7 @@ fn with_data(event: &str, data: impl AsRef<[u8]>, channel: &str) -> Frame {
 }
 
 fn frame(hint: usize, write: impl FnOnce(&mut Json)) -> Frame {
-    encode::text(hint, |buffer| {
+    Frame::text(hint, |buffer| {
         let mut json = Json(std::mem::take(buffer));
         write(&mut json);
         *buffer = json.0;

@@ -1,4 +1,4 @@
-//! Floor 2. One connection's side of the protocol, without its socket.
+//! Floor 1. One connection's side of the protocol, without its socket.
 //!
 //! Contract: [`Session::established`] is sent first. Then every whole text message goes through
 //! [`Session::handle`], with the time, in order; the returned [`Action`] is carried out before the
@@ -15,22 +15,21 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use crate::frame::Frame;
-use crate::id::{AppIndex, SocketId};
+use crate::id::SocketId;
 use crate::time::Millis;
 
-use super::app::{Admission, App, ClientEvents};
 use super::auth::{AuthError, Authorised, Member, authorise};
 use super::close::{ProtocolError, error_frame, joined, subscribe_refusal};
 use super::message::{self, Inbound};
 use super::names::{ChannelKind, ChannelName, valid_event_name};
 use super::outbound;
+use super::rules::{AppRules, ClientEvents};
 use super::sign_in::{SignedIn, sign_in};
 use super::signing::query_pairs;
 
-/// One connection: its place among the app's connections, its id and its counts.
+/// One connection: its id, and the counts of its messages.
 #[derive(Debug)]
 pub struct Session {
-    admission: Admission,
     socket_id: SocketId,
     /// `None` until a message counts against a limit; boxed, because most apps limit neither.
     windows: Option<Box<Windows>>,
@@ -84,20 +83,14 @@ pub struct ClientEvent<'t> {
 impl Session {
     /// The session of a connection that was upgraded.
     #[must_use]
-    pub const fn new(admission: Admission, socket_id: SocketId) -> Self {
-        Self { admission, socket_id, windows: None }
+    pub const fn new(socket_id: SocketId) -> Self {
+        Self { socket_id, windows: None }
     }
 
     /// The first message to the client.
     #[must_use]
-    pub fn established(&self, app: &App) -> Frame {
-        outbound::connection_established(self.socket_id, app.activity_timeout_s)
-    }
-
-    /// The app that the connection belongs to: whom to hand to the other methods.
-    #[must_use]
-    pub fn app(&self) -> AppIndex {
-        self.admission.app()
+    pub fn established(&self, rules: &AppRules) -> Frame {
+        outbound::connection_established(self.socket_id, rules.activity_timeout_s)
     }
 
     /// The connection's name on the wire.
@@ -111,15 +104,15 @@ impl Session {
     /// [`ProtocolError::Malformed`].
     pub fn handle<'t>(
         &mut self,
-        app: &App,
+        rules: &AppRules,
         text: &'t str,
         user: Option<&Arc<Member>>,
         now: Millis,
     ) -> Action<'t> {
-        if !app.is_enabled() {
+        if !rules.is_enabled() {
             return Action::Close(ProtocolError::AppDisabled);
         }
-        if let Some(limit) = app.rate_limit
+        if let Some(limit) = rules.rate_limit
             && !windows(&mut self.windows).messages.admits(limit.max_attempts, limit.decay, now)
         {
             let error = ProtocolError::RateLimited;
@@ -129,14 +122,14 @@ impl Session {
             Ok(Inbound::Ping) => Action::Reply(outbound::pong()),
             Ok(Inbound::Pong | Inbound::Ignored) => Action::Nothing,
             Ok(Inbound::Subscribe { channel, auth, channel_data }) => {
-                self.subscribe(app, &channel, auth.as_deref(), channel_data.as_deref(), user)
+                self.subscribe(rules, &channel, auth.as_deref(), channel_data.as_deref(), user)
             }
             Ok(Inbound::SignIn { auth, user_data }) => self
-                .sign_in(app, auth.as_deref(), &user_data, user)
+                .sign_in(rules, auth.as_deref(), &user_data, user)
                 .unwrap_or_else(|error| refuse(ProtocolError::Unauthorised(error))),
             Ok(Inbound::Unsubscribe { channel }) => Action::Unsubscribe(channel),
             Ok(Inbound::ClientEvent { event, channel, data }) => self
-                .client_event(app, event, &channel, data, now)
+                .client_event(rules, event, &channel, data, now)
                 .map_or_else(refuse, Action::ClientEvent),
             Err(message::Malformed) => refuse(ProtocolError::Malformed),
         }
@@ -144,19 +137,19 @@ impl Session {
 
     fn subscribe(
         &self,
-        app: &App,
+        rules: &AppRules,
         channel: &str,
         auth: Option<&str>,
         channel_data: Option<&str>,
         user: Option<&Arc<Member>>,
     ) -> Action<'static> {
-        let authorised = channel_name(app, channel).and_then(|name| {
-            authorise(app, self.socket_id, name, auth, channel_data, user)
+        let authorised = channel_name(rules, channel).and_then(|name| {
+            authorise(rules, self.socket_id, name, auth, channel_data, user)
                 .map_err(ProtocolError::Unauthorised)
         });
         authorised.map_or_else(
             |error| {
-                Action::Refuse(error, subscribe_refusal(error, channel, app.subscription_errors))
+                Action::Refuse(error, subscribe_refusal(error, channel, rules.subscription_errors))
             },
             Action::Subscribe,
         )
@@ -164,12 +157,12 @@ impl Session {
 
     fn sign_in(
         &self,
-        app: &App,
+        rules: &AppRules,
         auth: Option<&str>,
         user_data: &str,
         user: Option<&Arc<Member>>,
     ) -> Result<Action<'static>, AuthError> {
-        let signed_in = sign_in(app, self.socket_id, auth, user_data)?;
+        let signed_in = sign_in(rules, self.socket_id, auth, user_data)?;
         if user.is_some_and(|user| user.user_id != signed_in.user().user_id) {
             return Err(AuthError::OtherUser);
         }
@@ -182,42 +175,42 @@ impl Session {
 
     fn client_event<'t>(
         &mut self,
-        app: &App,
+        rules: &AppRules,
         event: Cow<'t, str>,
         channel: &str,
         data: Option<&'t RawValue>,
         now: Millis,
     ) -> Result<ClientEvent<'t>, ProtocolError> {
-        if app.client_events == ClientEvents::None {
+        if rules.client_events == ClientEvents::None {
             return Err(ProtocolError::ClientEventsOff);
         }
-        let channel = channel_name(app, channel)?;
+        let channel = channel_name(rules, channel)?;
         let open_to_all = match channel.kind() {
             ChannelKind::ServerToUser => return Err(ProtocolError::ClientEventOnPublic),
             kind => !kind.needs_signature(),
         };
-        if open_to_all && !app.client_events_on_public {
+        if open_to_all && !rules.client_events_on_public {
             return Err(ProtocolError::ClientEventOnPublic);
         }
-        if !valid_event_name(&event, app.limits.max_event_name) {
+        if !valid_event_name(&event, rules.limits.max_event_name) {
             return Err(ProtocolError::ClientEventName);
         }
         let data_len = data.map_or(0, |data| data.get().len());
-        if app.limits.max_client_event_data.is_some_and(|max| data_len > max) {
+        if rules.limits.max_client_event_data.is_some_and(|max| data_len > max) {
             return Err(ProtocolError::ClientEventTooLarge);
         }
-        if let Some(max) = app.limits.max_client_events_per_second
+        if let Some(max) = rules.limits.max_client_events_per_second
             && !windows(&mut self.windows).client_events.admits(max, Duration::from_secs(1), now)
         {
             return Err(ProtocolError::RateLimited);
         }
-        let must_be_member = app.client_events == ClientEvents::Members;
+        let must_be_member = rules.client_events == ClientEvents::Members;
         Ok(ClientEvent { channel, event, data, must_be_member })
     }
 }
 
-fn channel_name(app: &App, name: &str) -> Result<ChannelName, ProtocolError> {
-    ChannelName::parse(name, app.limits.max_channel_name, app.strict_names)
+fn channel_name(rules: &AppRules, name: &str) -> Result<ChannelName, ProtocolError> {
+    ChannelName::parse(name, rules.limits.max_channel_name, rules.strict_names)
         .map_err(ProtocolError::ChannelName)
 }
 

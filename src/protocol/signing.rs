@@ -1,4 +1,4 @@
-//! Floor 2. Signatures of the HTTP API (Pusher HTTP API reference, "Authentication").
+//! Floor 1. Signatures of the HTTP API (Pusher HTTP API reference, "Authentication").
 //!
 //! Contract: one canonical form decides. A request passes when the app's secret signed its method,
 //! path, whole query and (by its MD5) body, not long ago. What the canonical form cannot tell
@@ -15,7 +15,7 @@ use md5::{Digest, Md5};
 use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
 
-use super::app::App;
+use super::rules::AppRules;
 
 /// The head of an HTTP request, as far as it is signed.
 #[derive(Clone, Copy, Debug)]
@@ -77,13 +77,13 @@ pub struct SignedRequest<'a> {
 /// # Errors
 /// The first check that failed, see [`verify_head`] and [`SignedBody::verify`].
 pub fn verify(
-    app: &App,
+    rules: &AppRules,
     request: &SignedRequest<'_>,
     now_unix_s: u64,
 ) -> Result<(), SignatureError> {
     let &SignedRequest { method, path, prefix, query, body } = request;
     let head = SignedHead { method, path, prefix, query, has_body: !body.is_empty() };
-    verify_head(app, &head, now_unix_s)?.verify(body)
+    verify_head(rules, &head, now_unix_s)?.verify(body)
 }
 
 /// Checks that the app signed the head of a request, with any of its keys, within the app's
@@ -96,23 +96,23 @@ pub fn verify(
 /// # Errors
 /// The first check that failed. Its text may be shown to the caller.
 pub fn verify_head(
-    app: &App,
+    rules: &AppRules,
     head: &SignedHead<'_>,
     now_unix_s: u64,
 ) -> Result<SignedBody, SignatureError> {
     let mut query = CanonicalQuery::parse(head.query)?;
-    let secret = match app.secret_of(query.scalar("auth_key")?) {
+    let secret = match rules.secret_of(query.scalar("auth_key")?) {
         Some(secret) => secret,
         None => {
             // The libraries of Node and Python sign and send a `+` of a base64 key unescaped.
             query.keep_plus("auth_key", head.query);
-            app.secret_of(query.scalar("auth_key")?).ok_or(SignatureError::WrongKey)?
+            rules.secret_of(query.scalar("auth_key")?).ok_or(SignatureError::WrongKey)?
         }
     };
     if query.scalar("auth_version")? != "1.0" {
         return Err(SignatureError::BadVersion);
     }
-    verify_timestamp(app, query.scalar("auth_timestamp")?, now_unix_s)?;
+    verify_timestamp(rules, query.scalar("auth_timestamp")?, now_unix_s)?;
     let body = body_digest(&query, head.has_body)?;
     let signature = query.scalar("auth_signature")?;
     let text = query.text_to_sign(head.query.len());
@@ -306,12 +306,12 @@ fn in_lower_case(name: Cow<'_, str>) -> Cow<'_, str> {
     name
 }
 
-fn verify_timestamp(app: &App, text: &str, now_unix_s: u64) -> Result<(), SignatureError> {
+fn verify_timestamp(rules: &AppRules, text: &str, now_unix_s: u64) -> Result<(), SignatureError> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let signed_at: u64 =
         text.parse().ok().filter(|_| digits).ok_or(SignatureError::Missing("auth_timestamp"))?;
-    let tolerance_s = app.auth_timestamp_tolerance.as_secs();
-    if app.auth_timestamp_tolerance.is_zero() || signed_at.abs_diff(now_unix_s) <= tolerance_s {
+    let tolerance_s = rules.auth_timestamp_tolerance.as_secs();
+    if rules.auth_timestamp_tolerance.is_zero() || signed_at.abs_diff(now_unix_s) <= tolerance_s {
         Ok(())
     } else {
         Err(SignatureError::Timestamp { tolerance_s })

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::protocol::app::{App, Apps};
+use crate::apps::{App, Apps};
 use crate::protocol::origin::OriginRefused;
 use crate::protocol::signing::query_pairs;
 use crate::text::{Quoted, Shortened};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::protocol::app::App;
+use crate::apps::App;
 use crate::protocol::auth::AuthError;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::message::{self, Inbound};
@@ -106,7 +106,7 @@ impl fmt::Display for Message<'_> {
                 f,
                 "sign-in taken with 4302: of its watchlist the first {} users are watched: raise \
                  app.max_watchlist",
-                self.app.limits.max_watchlist
+                self.app.rules.limits.max_watchlist
             );
         }
         let facts = Facts::of(self.about);
@@ -144,7 +144,7 @@ impl Message<'_> {
         error: AuthError,
         facts: &Facts<'_>,
     ) -> fmt::Result {
-        let limits = &self.app.limits;
+        let limits = &self.app.rules.limits;
         match error {
             AuthError::Missing => f.write_str(
                 "it came without a signature: the page has to ask the app for one \
@@ -156,7 +156,7 @@ impl Message<'_> {
                     "it is signed with the key {}, and the app's key is {}: REVERB_APP_KEY of the \
                      app that signs has to be this one's (php artisan config:clear there)",
                     Shortened(key),
-                    Shortened(&self.app.key)
+                    Shortened(&self.app.rules.key)
                 ),
                 None => f.write_str("its signature names no key: it has to be KEY:SIGNATURE"),
             },
@@ -198,7 +198,7 @@ impl Message<'_> {
             NameError::TooLong { max_len } => {
                 write!(f, "its name is longer than {max_len} bytes: raise app.max_channel_name")
             }
-            NameError::Alphabet if self.app.strict_names => f.write_str(
+            NameError::Alphabet if self.app.rules.strict_names => f.write_str(
                 "its name has a character outside of Pusher's alphabet: app.strict_names = false \
                  takes it",
             ),
@@ -207,7 +207,7 @@ impl Message<'_> {
     }
 
     fn limit(&self, f: &mut fmt::Formatter<'_>, error: ProtocolError) -> fmt::Result {
-        let limits = &self.app.limits;
+        let limits = &self.app.rules.limits;
         match error {
             ProtocolError::TooManyChannels => write!(
                 f,
@@ -260,7 +260,7 @@ impl Message<'_> {
     }
 
     fn rate(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(limit) = self.app.rate_limit {
+        if let Some(limit) = self.app.rules.rate_limit {
             write!(
                 f,
                 "the connection sends more than {} messages in {} s (app.rate_limiting)",
@@ -268,7 +268,7 @@ impl Message<'_> {
                 limit.decay.as_secs()
             )?;
         }
-        match (self.app.limits.max_client_events_per_second, self.app.rate_limit) {
+        match (self.app.rules.limits.max_client_events_per_second, self.app.rules.rate_limit) {
             (Some(most), before) => write!(
                 f,
                 "{}it sends more than {most} client events per second \

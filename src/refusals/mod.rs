@@ -28,8 +28,8 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::apps::{App, Apps};
 use crate::id::{AppIndex, SocketId};
-use crate::protocol::app::{App, Apps};
 use crate::text::{Quoted, Shortened};
 
 pub use bytes::Bytes;
@@ -269,7 +269,7 @@ impl fmt::Display for Served<'_> {
         }
         for (number, app) in self.0.iter().take(APPS_SHOWN).enumerate() {
             let comma = if number > 0 { ", " } else { "" };
-            write!(f, "{comma}{} with key {}", app.id, Shortened(&app.key))?;
+            write!(f, "{comma}{} with key {}", app.id, Shortened(&app.rules.key))?;
         }
         match count.checked_sub(APPS_SHOWN) {
             Some(more @ 1..) => write!(f, " and {more} more"),

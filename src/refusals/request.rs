@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::protocol::app::{App, Apps};
+use crate::apps::{App, Apps};
 use crate::protocol::signing::{SignatureError, query_pairs};
 use crate::text::Shortened;
 use crate::websocket::handshake;
@@ -284,7 +284,7 @@ impl Signed<'_> {
 
     fn wrong_key(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = self.parameter("auth_key");
-        let (shown, own) = (Shortened(&key), Shortened(&self.app.key));
+        let (shown, own) = (Shortened(&key), Shortened(&self.app.rules.key));
         match self.apps.by_key(&key) {
             Some(other) => write!(
                 f,

@@ -3,14 +3,16 @@ use std::sync::Arc;
 use std::thread;
 
 use super::*;
-use crate::protocol::app::{KeyPair, test_app};
-use crate::protocol::auth::{AuthError, Secret};
+use crate::apps::{test_app, test_app_named};
+use crate::protocol::auth::AuthError;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::origin::Origins;
+use crate::protocol::rules::KeyPair;
+use crate::protocol::secret::Secret;
 use crate::protocol::signing::SignatureError;
 
 fn app(index: u16, id: &str, key: &str) -> App {
-    App { index: AppIndex(index), id: id.into(), key: key.into(), ..test_app() }
+    test_app_named(index, id, key)
 }
 
 const CLIENT: Sender = Sender::Address(Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7))));
@@ -129,9 +131,10 @@ fn a_clock_that_is_off_is_told_with_whose_it_is_and_by_how_much() {
 
 #[test]
 fn a_key_of_another_app_is_told_as_what_it_is() {
-    let (own, other) = (app(0, "1", "own-key-1"), app(1, "2", "other-key-2"));
+    let (own, mut other) = (app(0, "1", "own-key-1"), app(1, "2", "other-key-2"));
     let old = KeyPair { key: "old-key-3".into(), secret: Secret::new("s") };
-    let apps = Apps::new(vec![own.clone(), App { more_keys: vec![old], ..other }]);
+    other.rules.more_keys.push(old);
+    let apps = Apps::new(vec![own.clone(), other]);
     let sentence = |query: &str| {
         let error = SignatureError::WrongKey;
         Signed { error, app: &own, apps: &apps, query, now_unix_s: 0, client: CLIENT }.to_string()

@@ -8,12 +8,12 @@
 
 use std::fmt;
 
+use crate::apps::Apps;
 use crate::channels::{CacheBounds, subscription_bytes};
 use crate::config::{self, ServerConfig};
 use crate::front;
 use crate::memory::{self, Bound};
 use crate::plane;
-use crate::protocol::app::Apps;
 use crate::shard::{CACHE_BOUNDS, UNFINISHED_BYTES_MAX};
 use crate::webhooks;
 
@@ -65,7 +65,7 @@ impl Shares {
         let shares = Room::of(limit, server.shards);
         let (shards, endpoints) = (server.shards.max(1), endpoints(apps).max(1));
         let cache = shares.part(CACHE_PARTS, shards) / 2;
-        let largest_body = apps.iter().map(|app| app.limits.max_request_size).max();
+        let largest_body = apps.iter().map(|app| app.rules.limits.max_request_size).max();
         Self {
             cache: CacheBounds {
                 events: (cache / CACHED_EVENT_BYTES).min(CACHE_BOUNDS.events),
@@ -212,14 +212,15 @@ fn kernel(server: &ServerConfig) -> Vec<Bound> {
 
 /// The parts of which new ones are refused when memory is short.
 fn as_memory_allows(apps: &Apps) -> Vec<Bound> {
-    let names = apps.iter().map(|app| app.limits.max_channel_name).max().unwrap_or_default();
+    let names = apps.iter().map(|app| app.rules.limits.max_channel_name).max().unwrap_or_default();
     let bound = |name, bytes: usize, by| Bound { name, each: shown(bytes as u64), total: None, by };
     let member = |text: usize| crate::protocol::auth::Member {
         user_id: "".into(),
         id_json: "".into(),
         user_info: Some(" ".repeat(text).into()),
     };
-    let message = apps.iter().map(|app| app.limits.max_message_size).max().unwrap_or_default();
+    let message =
+        apps.iter().map(|app| app.rules.limits.max_message_size).max().unwrap_or_default();
     vec![
         bound("connections", front::CONNECTION_BYTES, "memory: 4100 when it is short"),
         bound(

@@ -54,7 +54,7 @@ pub(super) fn names(shards: &[ShardId]) -> String {
 mod tests {
     use super::*;
     use crate::bus;
-    use crate::front::gateway::Headroom;
+    use crate::memory::Headroom;
     use crate::shard::Drain;
 
     const DRAIN: Drain = Drain { window: Duration::ZERO, successor: false };

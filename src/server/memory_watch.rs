@@ -18,8 +18,7 @@ use tokio::sync::watch;
 
 use crate::bus::Outside;
 use crate::config::MemoryLimit;
-use crate::front::gateway::Headroom;
-use crate::memory::{Allowance, Gauge, Reading};
+use crate::memory::{Allowance, Gauge, Headroom, Reading};
 use crate::shard::Message;
 
 use super::limits::{self, MemoryGroup};

@@ -33,14 +33,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::apps::Apps;
 use crate::bus::{self, Outside, Port};
 use crate::channels::KeyHash;
 use crate::config::{Config, ListenAddr, LogFormat, Origin, ServerConfig};
-use crate::front::{self, Door, Listeners};
+use crate::front::{self, AddressTable, Listeners};
 use crate::id::ShardId;
 use crate::memory::{Allowance, Holder, Lease, Per};
 use crate::plane::BacklogLimits;
-use crate::protocol::app::Apps;
 use crate::refusals::Refusals;
 use crate::ring::UringSizes;
 use crate::shard::run::Setup;
@@ -164,7 +164,7 @@ async fn control(
     tokio::spawn(Arc::clone(&manager).watch(bus.clone()));
     let (memory, limit) = watch::channel(server.memory_limit);
     tokio::spawn(memory_watch::watch(limit, Arc::clone(&shared.allowance), bus.clone()));
-    tokio::spawn(keep_door(Arc::clone(&shared.door)));
+    tokio::spawn(keep_addresses(Arc::clone(&shared.addresses)));
     tokio::spawn(tell_refusals(Arc::clone(&shared.refusals)));
     let overview = Overview::new(server, shards.cores(), bus.clone());
     let controls = Controls { courier: &courier, bus, shared: shared.clone(), level, memory };
@@ -186,7 +186,7 @@ async fn control(
         return Ok(ExitCode::from(exit_code));
     }
     let apps = Arc::clone(reload.apps());
-    let connections = apps.iter().map(|app| u64::from(app.connections.count())).sum();
+    let connections = apps.iter().map(|app| u64::from(app.counters.connections())).sum();
     let window = stop::window(reload.shutdown_window(), connections);
     let drain = Drain { window, successor: inherited };
     let shown = format!("{}s", window.as_secs_f64());
@@ -238,12 +238,12 @@ fn tell_start(server: &ServerConfig) {
 }
 
 /// Forgets addresses that have nothing any more, for as long as the process lives.
-async fn keep_door(door: Arc<Door>) {
+async fn keep_addresses(addresses: Arc<AddressTable>) {
     let mut every = tokio::time::interval(DOOR_INTERVAL);
     let (mut uncounted, mut told) = (0_u64, None::<Instant>);
     loop {
         every.tick().await;
-        uncounted = uncounted.saturating_add(door.forget_idle());
+        uncounted = uncounted.saturating_add(addresses.forget_idle());
         if uncounted > 0 && told.is_none_or(|told| told.elapsed() >= UNCOUNTED_INTERVAL) {
             tracing::warn!(uncounted, "more addresses than can be counted: let in without limits");
             (uncounted, told) = (0, Some(Instant::now()));
@@ -283,7 +283,7 @@ fn setups(
     let ports = bus::connect(count, bus::MAILBOX_MESSAGES).map_err(StartError::Thread)?;
     let outside = ports.first().map(Port::outside);
     let outside = outside.ok_or_else(|| StartError::Thread(io::ErrorKind::InvalidInput.into()))?;
-    let (hash, socket_ids) = (KeyHash::default(), SocketIds::new());
+    let (hash, socket_ids) = (KeyHash::random(), SocketIds::new());
     let Shares { cache, unfinished, .. } = Shares::of_settings(server, &in_force.apps);
     let setups = ports.into_iter().zip(listeners).map(|(port, listeners)| {
         let parts = ShardParts {
@@ -341,7 +341,7 @@ struct FrontShared {
     /// The number of HTTP connections of each shard that the limit of open files allows.
     http_connections_max: u32,
     /// The connections and requests of each address.
-    door: Arc<Door>,
+    addresses: Arc<AddressTable>,
     /// The refusals that the log still has to tell.
     refusals: Arc<Refusals>,
     /// The memory that may be taken for clients before the next look.
@@ -370,7 +370,7 @@ fn in_force(server: &ServerConfig, apps: &Arc<Apps>, shared: &FrontShared) -> In
         head_timeout: server.header_timeout,
         proxies: server.trusted_proxies.clone(),
         limits: server.address_limits,
-        door: Arc::clone(&shared.door),
+        addresses: Arc::clone(&shared.addresses),
         refusals: Arc::clone(&shared.refusals),
         bodies_bytes_max: shares.bodies,
         connections_when_short: shares.connections_when_short,

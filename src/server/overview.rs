@@ -15,10 +15,10 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::admin::Request;
+use crate::apps::Apps;
 use crate::bus::Outside;
 use crate::config::ServerConfig;
-use crate::protocol::app::Apps;
-use crate::shard::{Counts, Message};
+use crate::shard::{Message, Totals};
 use crate::version;
 
 /// How long shards may take to answer. A turn under full load takes some milliseconds.
@@ -140,7 +140,7 @@ impl Overview {
 fn counts(
     bus: &Outside<Message>,
     shards: usize,
-) -> impl Future<Output = Vec<Option<Counts>>> + use<> {
+) -> impl Future<Output = Vec<Option<Totals>>> + use<> {
     let mut answers = Vec::with_capacity(shards);
     // A mailbox that is full is that of a shard that does not turn: its answer is lost with it.
     bus.offer(|| {
@@ -160,7 +160,7 @@ fn counts(
 
 impl ServerStatus {
     /// Adds up what the shards have told.
-    fn count(&mut self, apps: &Apps, cores: &[Option<usize>], counts: &[Option<Counts>]) {
+    fn count(&mut self, apps: &Apps, cores: &[Option<usize>], counts: &[Option<Totals>]) {
         let of_app = |index: usize| -> u64 {
             let told = counts.iter().flatten().filter_map(|counts| counts.channels.get(index));
             told.map(|&channels| u64::from(channels)).sum()
@@ -169,8 +169,8 @@ impl ServerStatus {
             .iter()
             .map(|app| AppStatus {
                 id: app.id.clone(),
-                enabled: app.is_enabled(),
-                connections: app.connections.count().into(),
+                enabled: app.rules.is_enabled(),
+                connections: app.counters.connections().into(),
                 channels: of_app(app.index.0.into()),
             })
             .collect();
@@ -208,8 +208,8 @@ fn now() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apps::test_app;
     use crate::bus;
-    use crate::protocol::app::test_app;
 
     // Paused time: the timeout is over as soon as nothing else can happen.
     #[tokio::test(start_paused = true)]
@@ -220,7 +220,7 @@ mod tests {
         ports[0].send(crate::id::ShardId(2), Message::CloseListeners);
         let asked = tokio::spawn(counts(&outside, 3));
         let Some(Message::Count(tell)) = ports[0].receive() else { panic!("not asked") };
-        tell.send(Counts { connections: 7, channels: vec![5] }).unwrap();
+        tell.send(Totals { connections: 7, channels: vec![5] }).unwrap();
         let counts = asked.await.unwrap();
         let mut status = ServerStatus::default();
         status.count(&Apps::new(vec![test_app()]), &[Some(0), Some(1), None], &counts);

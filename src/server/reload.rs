@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::apps::{App, Apps};
 use crate::bus::Outside;
 use crate::config::{
     self, Changes, Config, ConfigError, MemoryLimit, Origin, Resolved, ServerConfig,
 };
 use crate::id::ShardId;
-use crate::protocol::app::{App, Apps};
 use crate::shard::{InForce, Message};
 use crate::webhooks::Courier;
 
@@ -209,7 +209,7 @@ fn summary(before: &Apps, after: &Apps, same: bool) -> String {
     let count = after.iter().count();
     let mut text = format!("{count} app{}", if count == 1 { "" } else { "s" });
     let bare = text.len();
-    let was = |app: &App| before.by_id(&app.id).map(|app| app.is_enabled());
+    let was = |app: &App| before.by_id(&app.id).map(|app| app.rules.is_enabled());
     let ids = |apps: &Apps, which: &dyn Fn(&App) -> bool| {
         let ids: Vec<_> =
             apps.iter().filter(|app| which(app)).map(|app| app.id.as_str().to_owned()).collect();
@@ -217,8 +217,8 @@ fn summary(before: &Apps, after: &Apps, same: bool) -> String {
     };
     for (what, ids) in [
         ("added", ids(after, &|app| was(app).is_none())),
-        ("enabled", ids(after, &|app| app.is_enabled() && was(app) == Some(false))),
-        ("disabled", ids(after, &|app| !app.is_enabled() && was(app) == Some(true))),
+        ("enabled", ids(after, &|app| app.rules.is_enabled() && was(app) == Some(false))),
+        ("disabled", ids(after, &|app| !app.rules.is_enabled() && was(app) == Some(true))),
         ("removed", ids(before, &|app| after.by_id(&app.id).is_none())),
     ] {
         if !ids.is_empty() {

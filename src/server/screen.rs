@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use super::limits;
 use super::preflight::Host;
+use crate::apps::App;
 use crate::config::{Config, Credentials, DEVELOPMENT, ListenAddr};
-use crate::protocol::app::App;
 
 /// Prints the start line, as Reverb does, and what serves with which limits.
 pub(super) fn print(config: &Config, host: &Host, placement: &str) {
@@ -39,7 +39,7 @@ fn text(config: &Config, host: &Host, placement: &str) -> String {
 }
 
 fn listed(app: &App) -> String {
-    let off = if app.is_enabled() { "" } else { " (disabled)" };
+    let off = if app.rules.is_enabled() { "" } else { " (disabled)" };
     format!("{}{off}", app.id)
 }
 

@@ -9,9 +9,9 @@
 
 use std::time::Duration;
 
-use super::{Core, Shard};
+use super::Shard;
 use crate::front::gateway::Newcomers;
-use crate::plane::{Ended, Plane};
+use crate::plane::Ended;
 use crate::protocol::close::{self, ProtocolError};
 use crate::ring::Ring;
 use crate::time::Millis;
@@ -127,39 +127,40 @@ impl<R: Ring> Shard<R> {
     /// Ends all connections.
     pub fn drain(&mut self, drain: Drain) {
         let connections = self.plane.open_connections();
-        self.core.timers.start_drain(Draining::new(drain, self.core.now, connections));
+        self.timers.start_drain(Draining::new(drain, self.subscribers.now, connections));
+        self.subscribers.stopping = true;
     }
 
     /// Whether a drain has begun.
     #[must_use]
     pub const fn draining(&self) -> bool {
-        self.core.timers.draining().is_some()
+        self.timers.draining().is_some()
     }
 
     /// Whether nothing more is to be accepted.
     #[must_use]
     pub fn closes_listeners(&self) -> bool {
-        self.core.timers.draining().is_some_and(|draining| draining.closes_listeners)
+        self.timers.draining().is_some_and(|draining| draining.closes_listeners)
     }
 
     /// The fate of WebSockets that are opened now; `None` without a drain.
     #[must_use]
     pub fn newcomers(&self) -> Option<Newcomers> {
-        let draining = self.core.timers.draining()?;
-        Some(draining.drain.newcomers(self.core.now.since(draining.started)))
+        let draining = self.timers.draining()?;
+        Some(draining.drain.newcomers(self.subscribers.now.since(draining.started)))
     }
 
     /// Whether a drain has closed everything, and homes are told of it as far as their mailboxes
     /// go: behind that a stop overtakes nothing.
     #[must_use]
     pub fn drained(&self) -> bool {
-        let Some(draining) = self.core.timers.draining() else { return false };
-        let waited = |at| self.core.now.since(at) >= ANSWERS;
+        let Some(draining) = self.timers.draining() else { return false };
+        let waited = |at| self.subscribers.now.since(at) >= ANSWERS;
         let answered = self.plane.is_empty()
             || !draining.drain.successor
                 && self.all_told()
                 && draining.closed_at.is_some_and(waited);
-        answered && !self.core.port.spilling()
+        answered && !self.subscribers.link.port.spilling()
     }
 
     /// Whether every connection has been sent its Close frame, answered or not.
@@ -171,15 +172,14 @@ impl<R: Ring> Shard<R> {
     /// The time at which the drain last closed a connection.
     #[must_use]
     pub fn last_close(&self) -> Option<Millis> {
-        self.core.timers.draining()?.closed_at
+        self.timers.draining()?.closed_at
     }
-}
 
-impl Core {
     /// Closes as many connections as are due by now.
-    pub(super) fn close_some<R: Ring>(&mut self, plane: &mut Plane<R>) {
-        let (now, sessions) = (self.now, &self.sessions);
-        let Some(draining) = self.timers.draining_mut() else { return };
+    pub(super) fn close_some(&mut self) {
+        let Self { plane, subscribers, timers, .. } = self;
+        let now = subscribers.now;
+        let Some(draining) = timers.draining_mut() else { return };
         if draining.looked.is_some_and(|looked| now.since(looked) < DRAIN_TICK) {
             return;
         }
@@ -196,7 +196,7 @@ impl Core {
         while draining.cursor < slots && (over || draining.closed < due) {
             let slot = draining.cursor;
             draining.cursor += 1;
-            let held = sessions.get(slot as usize).is_none_or(Option::is_none);
+            let held = subscribers.sessions.get(slot).is_none();
             if let Some(key) = plane.key_of(slot).filter(|_| over || !held) {
                 plane.close(key, &last, Ended::Ours);
                 draining.closed += 1;

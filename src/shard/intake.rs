@@ -10,23 +10,23 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use super::{Core, Occupant, Shard};
+use super::Shard;
+use crate::apps::Admission;
 use crate::frame::Frame;
 use crate::front::gateway::Upgraded;
 use crate::id::ConnKey;
-use crate::protocol::app::Admission;
 use crate::protocol::session::Session;
 use crate::ring::Ring;
 
 impl<R: Ring> Shard<R> {
     /// Takes over a socket from the front.
     pub(super) fn adopt(&mut self, upgraded: Upgraded) {
-        let Upgraded { admission, reservation, place, client, stream, opening, leftover } =
+        let Upgraded { admission, reservation, permit, client, stream, opening, leftover } =
             upgraded;
         let opened = self.open_for(client, stream.as_fd(), admission, opening, &leftover);
         // Given back with the session.
-        if let (Some(key), Some(place)) = (opened, place) {
-            self.core.places.insert(key.slot, place);
+        if let (Some(key), Some(permit)) = (opened, permit) {
+            self.subscribers.sessions.hold_permit(key, permit);
         }
         drop(reservation);
         // The plane holds the socket by a reference of its own.
@@ -44,7 +44,7 @@ impl<R: Ring> Shard<R> {
         self.open_for(None, socket, Some(admission), opening, leftover);
     }
 
-    /// None when there is no session. The client's address is for the log.
+    /// Returns `None` when there is no session. The client's address is for the log.
     fn open_for<'a>(
         &mut self,
         client: Option<IpAddr>,
@@ -54,7 +54,7 @@ impl<R: Ring> Shard<R> {
         leftover: &[u8],
     ) -> Option<ConnKey> {
         let app = match &admission {
-            Some(admission) => Some(self.core.apps.get(admission.app()).map(Arc::clone)?),
+            Some(admission) => Some(self.subscribers.apps.get(admission.app()).map(Arc::clone)?),
             None => None,
         };
         let key = match self.plane.open(socket) {
@@ -62,7 +62,7 @@ impl<R: Ring> Shard<R> {
             Err(error) => {
                 // The front reserved a slot before it promised the 101; what is left is the
                 // kernel's refusal.
-                self.core.note_take_over(&error);
+                self.subscribers.note_take_over(&error);
                 return None;
             }
         };
@@ -71,34 +71,26 @@ impl<R: Ring> Shard<R> {
             self.plane.owe(key, &Frame::from_encoded(opening.into()));
             return Some(key);
         };
-        let socket_id = match self.core.socket_ids.name(self.core.id, key.slot) {
+        let socket_id = match self.subscribers.name(key.slot) {
             Ok(socket_id) => socket_id,
             Err(error) => {
-                self.core.note_take_over(&error);
-                opening.extend_from_slice(crate::websocket::encode::close(1011, "").bytes());
+                self.subscribers.note_take_over(&error);
+                opening.extend_from_slice(Frame::close(1011, "").bytes());
                 let last = Frame::from_encoded(opening.into());
                 self.plane.close(key, &last, crate::plane::Ended::Ours);
                 return None;
             }
         };
-        let session = Session::new(admission, socket_id);
+        let session = Session::new(socket_id);
         let client = client.map(tracing::field::display);
         debug!(%socket_id, app = &*app.id, client, "connection established");
-        opening.extend_from_slice(session.established(&app).bytes());
+        opening.extend_from_slice(session.established(&app.rules).bytes());
         self.plane.owe(key, &Frame::from_encoded(opening.into()));
-        self.core.occupy(key.slot, Occupant { session, pinged: None });
-        self.core.await_authentication(key);
+        self.subscribers.sessions.begin(key.slot, admission, session);
+        self.subscribers.await_authentication(key);
         if !leftover.is_empty() {
-            self.plane.feed(key, &mut leftover.to_vec(), &mut self.core);
+            self.plane.feed(key, &mut leftover.to_vec(), &mut self.subscribers);
         }
         Some(key)
-    }
-}
-
-impl Core {
-    fn occupy(&mut self, slot: u32, occupant: Occupant) {
-        let slot = slot as usize;
-        self.sessions.extend_to(slot + 1);
-        self.sessions[slot] = Some(occupant);
     }
 }

@@ -6,25 +6,26 @@ use tokio::sync::oneshot;
 
 use super::drain::Drain;
 use super::trace::Traced;
-use crate::channels::{self, ChannelKey, ChannelState, Leave, Left, UserMessage};
+use crate::apps::Apps;
+use crate::channels::{FromHome, ReplyTo, Steps, ToHome};
 use crate::front;
-use crate::front::gateway::Headroom;
 use crate::id::{AppIndex, ShardId};
+use crate::memory::Headroom;
 use crate::plane::BacklogLimits;
-use crate::protocol::app::Apps;
-use crate::protocol::names::ChannelName;
 
 /// A message of the bus.
 #[derive(Debug)]
 pub enum Message {
-    /// About one channel.
-    Channel(channels::Message),
-    /// About users who sign in.
-    Users(UserMessage),
-    /// A question of one shard to another.
-    Ask(Box<Ask>),
-    /// The answer.
-    Answer(Box<Answer>),
+    /// From this shard to a channel's home.
+    ToHome(ShardId, ToHome),
+    /// From the home of a channel or of users.
+    FromHome(FromHome),
+    /// From this shard to the home of these users.
+    ToUserHome(ShardId, Steps),
+    /// A shard asks to close the connections of a user. Answered by [`Message::Terminated`].
+    Terminate(ReplyTo, AppIndex, Arc<str>),
+    /// The connections of the user are closed.
+    Terminated(ReplyTo),
     /// With `--debug`: tell an event from which a connection of this shard is excepted.
     Traced(Box<Traced>),
     /// From the control thread: close all connections.
@@ -38,8 +39,8 @@ pub enum Message {
     /// From the control thread: answer at the end of the turn, when everything that came before has
     /// had its effect. A shard that is stuck cannot answer.
     RollCall(oneshot::Sender<()>),
-    /// From the control thread: how much is there?
-    Count(oneshot::Sender<Counts>),
+    /// From the control thread: how many connections and channels are there?
+    Count(oneshot::Sender<Totals>),
     /// From the control thread: end the shard. All shards have drained.
     Stop,
 }
@@ -58,72 +59,11 @@ pub struct InForce {
 
 /// The connections and channels of a shard at the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct Totals {
     /// Its open WebSockets.
     pub connections: usize,
     /// By index of the app: the occupied channels whose home is this shard.
     pub channels: Vec<u32>,
-}
-
-/// A question that came in over one shard's API.
-#[derive(Debug)]
-pub struct Ask {
-    /// The shard that asks.
-    pub shard: ShardId,
-    /// The asker's number for it.
-    pub question: u32,
-    /// The question.
-    pub what: Question,
-}
-
-/// A question that one shard can ask another.
-#[derive(Debug)]
-pub enum Question {
-    /// The state of a channel at home there.
-    Channel(ChannelKey),
-    /// The members of a presence channel at home there.
-    Users(ChannelKey),
-    /// The occupied channels at home there whose names begin with this.
-    Occupied(AppIndex, Arc<str>),
-    /// Close the connections of a user there.
-    Terminate(AppIndex, String),
-}
-
-/// The answer to a [`Question`], in the same order of variants, or a part of the answer if it is a
-/// list.
-#[derive(Debug)]
-pub struct Answer {
-    /// The asker's number for the question.
-    pub question: u32,
-    /// The answer.
-    pub what: Told,
-}
-
-/// The content of an [`Answer`].
-#[derive(Debug)]
-pub enum Told {
-    /// The state of the channel.
-    Channel(ChannelState),
-    /// The user ids, once each.
-    Users(Vec<Box<str>>),
-    /// Some of the occupied channels. One that is vacated and occupied again meanwhile may be among
-    /// several parts.
-    Occupied {
-        /// The channels.
-        channels: Vec<(ChannelName, ChannelState)>,
-        /// Whether this is the last part.
-        last: bool,
-    },
-    /// It is done.
-    Terminated,
-}
-
-impl Message {
-    /// A subscription of this shard ended.
-    pub(super) fn leave(key: ChannelKey, shard: ShardId, left: Left) -> Self {
-        let Left { member, ticket } = left;
-        Self::Channel(channels::Message::Leave(Leave { key, shard, member, ticket }))
-    }
 }
 
 #[cfg(test)]

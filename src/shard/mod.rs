@@ -15,57 +15,58 @@
 //! 5. the sockets: every channel's messages of the turn become one batch, every connection gets
 //!    one send.
 
-mod at_home;
-mod deliver;
+mod answers;
 mod drain;
 mod fan_out;
-mod gather;
+mod home_side;
 mod intake;
+mod leaving;
+mod link;
 mod message;
-mod parts;
+mod notes;
+mod pending_requests;
 mod pressure;
-mod refused;
 pub mod run;
+mod sessions;
+mod sign_in;
 mod socket_ids;
+mod subscriber_side;
 mod timers;
 mod trace;
-mod users;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::apps::Apps;
 use crate::bus::Port;
-use crate::channels::{Homes, KeyHash, Local, UserHomes, Users};
+use crate::channels::{FromHome, KeyHash, Local, Users};
 use crate::front;
-use crate::front::gateway::{Command, Headroom, Place};
-use crate::id::{AppIndex, ConnKey, ShardId};
-use crate::memory::{Chunked, Holder, Per};
-use crate::plane::{BacklogLimits, Ended, Intake, Plane};
-use crate::protocol::app::{App, Apps};
-use crate::protocol::close::ProtocolError;
-use crate::protocol::session::Session;
+use crate::front::gateway::GatewayCommand;
+use crate::memory::Headroom;
+use crate::plane::{BacklogLimits, Intake, Plane};
+use crate::protocol::close::{self, ProtocolError};
 use crate::refusals::Refusals;
 use crate::ring::Ring;
-use crate::time::{Millis, Tick};
+use crate::time::Millis;
 use crate::webhooks::Tap;
 
 pub use drain::{Drain, RETURN};
-use fan_out::owe_batch;
-use gather::Gathers;
-pub use message::{Counts, InForce, Message};
-use parts::Parts;
+use home_side::HomeSide;
+use leaving::Leaving;
+use link::Link;
+pub use message::{InForce, Message, Totals};
+use pending_requests::PendingRequests;
+use pressure::ClientMemory;
 pub use pressure::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
+pub use sessions::BUDGET;
+use sessions::Sessions;
 pub use socket_ids::SocketIds;
+use subscriber_side::SubscriberSide;
 use timers::Timers;
 
 /// Messages taken from the mailbox per turn, so that sockets and timers keep their share.
 const MESSAGES_PER_TURN: usize = 4096;
-
-/// The memory of an idle connection here, beside the plane and the channels.
-pub const BUDGET: [Holder; 1] =
-    [Holder { name: "session", bytes: size_of::<Option<Occupant>>(), per: Per::Connection }];
 
 /// The parts that a shard is made of.
 #[derive(Debug)]
@@ -78,65 +79,37 @@ pub struct ShardParts {
     pub socket_ids: SocketIds,
     /// This shard's end of the bus.
     pub port: Port<Message>,
-    /// Takes what webhooks are told.
+    /// Takes the notices for webhooks.
     pub tap: Tap,
-    /// Where what is refused is noted for the log; of all shards.
+    /// Takes notes of refusals for the log. All shards share it.
     pub refusals: Arc<Refusals>,
-    /// The memory that it may take.
+    /// The memory that the shard may take.
     pub memory: Memory,
 }
 
-/// One shard. See the module.
+/// One shard: the conductor of its plane, its subscribers and its homes.
+///
+/// A turn is [`turn`](Self::turn), or [`take_in`](Self::take_in) and then
+/// [`send_out`](Self::send_out) unless the first says no. While [`has_work`](Self::has_work) says
+/// so, the next turn has to follow at once; otherwise the owner may sleep on the ring and on the
+/// [`port`](Self::port), but no longer than until the next tick. After [`stopped`](Self::stopped)
+/// the owner calls [`end`](Self::end), and no other turn.
 #[derive(Debug)]
 pub struct Shard<R: Ring> {
     plane: Plane<R>,
-    core: Core,
-}
-
-/// Everything of a shard that is not sockets.
-#[derive(Debug)]
-struct Core {
-    id: ShardId,
-    /// Replaced by the control thread when the configuration is read anew, with the two below.
-    apps: Arc<Apps>,
+    /// The connections, with what they are subscribed to.
+    subscribers: SubscriberSide,
+    /// The channels and users whose home this shard is.
+    homes: HomeSide,
+    /// Requests of the front that wait for answers of homes and other shards.
+    requests: PendingRequests,
+    timers: Timers,
     /// Bounds on what slow readers are owed, while there is enough memory.
     backlog: BacklogLimits,
-    /// The settings of the front; nothing here reads them.
+    /// The settings of the front, which passes them on; nothing here reads them.
     front: Arc<front::Settings>,
-    /// Removed apps may have left cached events, which go a part in each tick.
-    forgetting: bool,
-    hash: KeyHash,
-    socket_ids: SocketIds,
-    port: Port<Message>,
-    /// By slot.
-    sessions: Chunked<Option<Occupant>>,
-    local: Local,
-    homes: Homes,
-    users: Users,
-    user_homes: UserHomes,
-    /// By slot: until when a connection has to show that its app knows it. Only for apps that want
-    /// it, and only while it has not.
-    unauthenticated: HashMap<u32, Millis>,
-    /// By slot: what a connection holds of what its address may have. Only where there is a limit.
-    places: HashMap<u32, Place>,
-    gathers: Gathers,
-    parts: Parts,
     /// Requests of the control thread, to be answered in this turn.
     roll_calls: Vec<oneshot::Sender<()>>,
-    tap: Tap,
-    refusals: Arc<Refusals>,
-    timers: Timers,
-    headroom: Headroom,
-    memory: Memory,
-    now: Millis,
-}
-
-/// The session of an open connection.
-#[derive(Debug)]
-struct Occupant {
-    session: Session,
-    /// When the server pinged, if nothing has come since.
-    pinged: Option<Tick>,
 }
 
 impl<R: Ring> Shard<R> {
@@ -144,40 +117,38 @@ impl<R: Ring> Shard<R> {
     pub fn new(ring: R, parts: ShardParts) -> Self {
         let ShardParts { in_force, hash, socket_ids, port, tap, refusals, memory } = parts;
         let InForce { apps, backlog, front } = in_force;
-        let too_slow = crate::protocol::close::refusal_frames(ProtocolError::SlowConsumer);
-        let core = Core {
-            id: port.id(),
+        let too_slow = close::refusal_frames(ProtocolError::SlowConsumer);
+        let mut plane = Plane::new(ring, backlog, too_slow);
+        plane.limit_unfinished(memory.unfinished);
+        let mut homes = HomeSide::new(memory.cache, tap);
+        homes.adopt(&apps);
+        let subscribers = SubscriberSide {
+            link: Link::new(port, hash),
             apps,
-            backlog,
-            front,
-            forgetting: false,
-            hash,
+            sessions: Sessions::new(),
             socket_ids,
-            port,
-            sessions: Chunked::new(),
             local: Local::default(),
-            homes: Homes::new(memory.cache),
             users: Users::default(),
-            user_homes: UserHomes::default(),
-            unauthenticated: HashMap::new(),
-            places: HashMap::new(),
-            gathers: Gathers::default(),
-            parts: Parts::default(),
-            roll_calls: Vec::new(),
-            tap,
+            leaving: Leaving::default(),
+            memory: ClientMemory::new(memory),
             refusals,
-            timers: Timers::default(),
-            headroom: Headroom::default(),
-            memory,
+            stopping: false,
             now: Millis(0),
         };
-        let mut plane = Plane::new(ring, backlog, too_slow);
-        plane.limit_unfinished(core.memory.unfinished);
-        Self { plane, core }
+        Self {
+            plane,
+            subscribers,
+            homes,
+            requests: PendingRequests::default(),
+            timers: Timers::default(),
+            backlog,
+            front,
+            roll_calls: Vec::new(),
+        }
     }
 
     /// One turn. Takes at most the given commands; the rest stays.
-    pub fn turn(&mut self, now: Millis, commands: &mut Vec<Command>) {
+    pub fn turn(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) {
         if self.take_in(now, commands) {
             self.send_out();
         }
@@ -185,8 +156,8 @@ impl<R: Ring> Shard<R> {
 
     /// The first half of a turn: takes everything that has come, and tells other shards. `false`:
     /// the kernel has not taken yet what the last turn sends, and there is no second half.
-    pub fn take_in(&mut self, now: Millis, commands: &mut Vec<Command>) -> bool {
-        self.core.now = now;
+    pub fn take_in(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) -> bool {
+        self.subscribers.now = now;
         self.plane.begin_turn(now);
         if self.plane.stalled() {
             self.plane.flush();
@@ -194,18 +165,18 @@ impl<R: Ring> Shard<R> {
                 return false;
             }
         }
-        self.core.do_parts(&mut self.plane);
+        self.work();
         self.take_messages();
         for command in commands.drain(..) {
             self.command(command);
         }
-        self.plane.poll(self.intake(), &mut self.core);
+        self.plane.poll(self.intake(), &mut self.subscribers);
         self.take_closed();
         self.tick();
         self.take_own_messages();
-        self.core.port.flush();
-        self.core.tap.hand_over();
-        for present in self.core.roll_calls.drain(..) {
+        self.subscribers.link.port.flush();
+        self.homes.hand_over();
+        for present in self.roll_calls.drain(..) {
             // No caller waits for an answer that comes too late.
             let _late = present.send(());
         }
@@ -214,44 +185,47 @@ impl<R: Ring> Shard<R> {
 
     /// The second half: sends what the first made of it.
     pub fn send_out(&mut self) {
-        self.core.flush_channels(&mut self.plane);
+        self.subscribers.flush(&mut self.plane);
         self.take_closed();
         self.plane.flush();
         self.take_closed();
         // Connections may have ended while they were sent to: their leaves must wake the shards
         // that they go to.
-        self.core.port.flush();
+        self.subscribers.link.port.flush();
     }
 
     /// Between the halves of a turn: how many connections are owed messages of their channels.
     #[must_use]
     pub fn owed(&self) -> usize {
-        self.core.local.owed()
+        self.subscribers.local.owed()
     }
 
     /// Whether another turn has something to do at once. Otherwise the shard may sleep until its
     /// ring, its mailbox or its timer wakes it.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.plane.has_work() || self.core.port.spilling() || self.core.parts.left_over()
+        self.plane.has_work()
+            || self.overloaded()
+            || self.subscribers.leaving.has_work()
+            || self.homes.has_work()
     }
 
     /// The bus end, to sleep on.
     #[must_use]
     pub const fn port(&self) -> &Port<Message> {
-        &self.core.port
+        &self.subscribers.link.port
     }
 
     /// Whether the bus is full: no publishes are taken.
     #[must_use]
     pub const fn overloaded(&self) -> bool {
-        self.core.port.spilling()
+        self.subscribers.link.port.spilling()
     }
 
     /// How much memory is left, as the control thread has said.
     #[must_use]
     pub const fn headroom(&self) -> Headroom {
-        self.core.headroom
+        self.subscribers.memory.headroom()
     }
 
     /// How many more connections would find a slot.
@@ -274,59 +248,59 @@ impl<R: Ring> Shard<R> {
     /// Channels with a subscriber on this shard.
     #[must_use]
     pub fn channels(&self) -> usize {
-        self.core.local.channels()
+        self.subscribers.local.channels()
     }
 
     /// Channels whose home is this shard.
     #[must_use]
     pub fn homes(&self) -> usize {
-        self.core.homes.len()
+        self.homes.channels()
     }
 
     /// Users that are signed in on this shard, watched from it, or at home on it and either.
     #[must_use]
     pub fn users(&self) -> usize {
-        self.core.users.len() + self.core.user_homes.len()
+        self.subscribers.users.len() + self.homes.users()
     }
 
-    /// Questions of the front that wait for an answer.
+    /// Requests of the front that wait for an answer.
     #[must_use]
-    pub fn questions(&self) -> usize {
-        self.core.gathers.len()
+    pub fn pending_requests(&self) -> usize {
+        self.requests.len()
     }
 
     /// The apps as of the last turn.
     #[must_use]
     pub const fn apps(&self) -> &Arc<Apps> {
-        &self.core.apps
+        &self.subscribers.apps
     }
 
     /// The front's settings as of the last turn.
     #[must_use]
     pub const fn front_settings(&self) -> &Arc<front::Settings> {
-        &self.core.front
+        &self.front
     }
 
     /// Gives memory back that a burst has left: of lists that are empty between turns.
     pub fn trim(&mut self) {
         self.plane.trim();
-        self.core.local.trim();
-        self.core.homes.trim();
-        self.core.port.trim();
+        self.subscribers.local.trim();
+        self.homes.trim();
+        self.subscribers.link.port.trim();
     }
 
     /// Bytes that lists and tables hold, in use or not. What is as long as what was sent (names,
     /// backlogs, cached events) is not in it.
     #[must_use]
     pub fn room(&self) -> usize {
-        let Core { sessions, local, homes, port, .. } = &self.core;
-        self.plane.room() + sessions.room() + local.room() + homes.room() + port.room()
+        let SubscriberSide { sessions, local, link, .. } = &self.subscribers;
+        self.plane.room() + sessions.room() + local.room() + self.homes.room() + link.port.room()
     }
 
     /// Whether the control thread has ended the shard.
     #[must_use]
     pub const fn stopped(&self) -> bool {
-        self.core.timers.stopped()
+        self.timers.stopped()
     }
 
     /// Ends the connections that are left after the last turn: a kernel that closes the sockets of
@@ -338,7 +312,7 @@ impl<R: Ring> Shard<R> {
     /// While messages for another shard wait for room, no connection may cause more of them; long
     /// before that, those that cause more than their share may not.
     fn intake(&self) -> Intake {
-        let port = &self.core.port;
+        let port = &self.subscribers.link.port;
         if port.spilling() {
             Intake::Nothing
         } else if self.plane.throttling() && port.congested() {
@@ -348,10 +322,21 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// Does this turn's part of any work that is too long for one turn, unless other shards are
+    /// behind with what it sends them.
+    fn work(&mut self) {
+        let has_work = self.subscribers.leaving.has_work() || self.homes.has_work();
+        let congested = has_work && self.subscribers.link.port.congested();
+        self.subscribers.work(&mut self.plane, congested);
+        if !congested {
+            self.homes.work(self.subscribers.now, &mut self.subscribers.link);
+        }
+    }
+
     fn take_messages(&mut self) {
         for _ in 0..MESSAGES_PER_TURN {
-            let Some(message) = self.core.port.receive() else { return };
-            self.core.message(&mut self.plane, message);
+            let Some(message) = self.subscribers.link.port.receive() else { return };
+            self.message(message);
         }
     }
 
@@ -359,55 +344,68 @@ impl<R: Ring> Shard<R> {
     /// because a message makes others only on the way join, publish, deliver, from a refused join
     /// to the leave that acknowledges it, and from users to their home and back.
     fn take_own_messages(&mut self) {
-        while let Some(message) = self.core.port.receive_own() {
-            self.core.message(&mut self.plane, message);
+        while let Some(message) = self.subscribers.link.port.receive_own() {
+            self.message(message);
         }
     }
 
     fn take_closed(&mut self) {
         while let Some((key, why)) = self.plane.next_closed() {
-            self.core.closed(&mut self.plane, key, why);
+            self.subscribers.closed(&mut self.plane, key, why);
         }
     }
-}
 
-impl Core {
-    /// The session of an open connection, with its app as it is configured now.
-    fn occupant(&mut self, key: ConnKey) -> Option<(&mut Occupant, &Arc<App>)> {
-        let occupant = self.sessions.get_mut(key.slot as usize)?.as_mut()?;
-        let app = self.apps.get(occupant.session.app())?;
-        Some((occupant, app))
-    }
-
-    /// A connection has ended: its subscriptions end, its place at the app is free.
-    fn closed<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, why: Ended) {
-        let Some(occupant) = self.sessions.get_mut(key.slot as usize).and_then(Option::take) else {
-            return;
-        };
-        if let Some(app) = self.apps.get(occupant.session.app()) {
-            self.note_ended(app, occupant.session.socket_id(), why);
+    /// Handles a message of the bus.
+    fn message(&mut self, message: Message) {
+        let Self { plane, subscribers, homes, .. } = self;
+        match message {
+            Message::ToHome(from, message) => {
+                let traced = homes.traced(from, &message, subscribers.now);
+                homes.handle(from, message, subscribers.now, &mut subscribers.link);
+                if let Some(traced) = traced {
+                    subscribers.trace(traced);
+                }
+            }
+            Message::ToUserHome(from, steps) => {
+                homes.handle_users(from, steps, &mut subscribers.link);
+            }
+            Message::FromHome(FromHome::Answer(to, answer)) => self.requests.answer(to, *answer),
+            Message::FromHome(message) => subscribers.handle(plane, message),
+            Message::Terminate(reply_to, app, user_id) => {
+                subscribers.terminate(plane, app, &user_id);
+                subscribers.link.send(reply_to.shard, Message::Terminated(reply_to));
+            }
+            Message::Terminated(to) => self.requests.terminated(to),
+            Message::Traced(traced) => subscribers.tell_traced(&traced),
+            Message::Drain(drain) => self.drain(drain),
+            Message::CloseListeners => {
+                if let Some(draining) = self.timers.draining_mut() {
+                    draining.close_listeners();
+                }
+            }
+            Message::InForce(in_force, taken) => {
+                self.adopt_configuration(&in_force);
+                let _gone = taken.send(());
+            }
+            Message::Memory(headroom) => self.see_headroom(headroom),
+            Message::RollCall(present) => self.roll_calls.push(present),
+            Message::Count(tell) => {
+                let _late = tell.send(self.totals());
+            }
+            Message::Stop => self.timers.stop(),
         }
-        self.leave_all(plane, key);
-        self.unauthenticated.remove(&key.slot);
-        self.places.remove(&key.slot);
-        self.sign_out(key.slot);
     }
 
     /// Takes over what a reload has changed.
-    fn adopt_configuration<R: Ring>(&mut self, plane: &mut Plane<R>, in_force: &InForce) {
+    fn adopt_configuration(&mut self, in_force: &InForce) {
         let InForce { apps, backlog, front } = in_force.clone();
-        (self.apps, self.backlog, self.front) = (apps, backlog, front);
-        self.forgetting = true;
-        self.bound_backlogs(plane);
+        self.homes.adopt(&apps);
+        (self.subscribers.apps, self.backlog, self.front) = (apps, backlog, front);
+        self.bound_backlogs();
     }
 
-    /// Turns the messages of this turn into what each connection is owed.
-    fn flush_channels<R: Ring>(&mut self, plane: &mut Plane<R>) {
-        self.local.flush(|batch| owe_batch(plane, &batch));
-        self.users.flush(|conn, news| plane.owe(conn, news));
-    }
-
-    fn app_name(&self, app: AppIndex) -> &str {
-        self.apps.get(app).map_or("?", |app| &app.id)
+    fn totals(&self) -> Totals {
+        let channels = self.homes.occupied_counts().to_vec();
+        Totals { connections: self.plane.open_connections(), channels }
     }
 }

@@ -1,23 +1,25 @@
 //! The reactions of a shard to the memory that is left ([`Headroom`]), for everything that clients
 //! make it hold.
 //!
-//! Contract: code that makes the process hold more for a client asks [`Core::takes_on`] first, and
+//! Contract: code that makes the process hold more for a client asks [`ClientMemory::takes_on`] first, and
 //! refuses the client with 4100 if that says no. It says no while the control thread says that
 //! memory is short, and between two of its looks as soon as the free memory is used up. Memory that
 //! was taken earlier shrinks: less is held for slow readers and of cached events, and when memory
 //! is nearly spent, the connections that hold the most are closed, a few per tick until it is
 //! better.
 
-use super::{Core, Shard};
+use super::Shard;
+use super::subscriber_side::SubscriberSide;
 use crate::channels::{CacheBounds, ChannelKey, subscription_bytes};
-use crate::front::gateway::Headroom;
 use crate::id::ConnKey;
 use crate::memory;
+use crate::memory::Headroom;
 use crate::plane::{BacklogLimits, Plane};
-use crate::protocol::auth::Member;
-use crate::protocol::close::{ProtocolError, error_frame, subscribe_refusal};
-use crate::refusals::{About, Ending};
+use crate::protocol::auth::{Authorised, Member};
+use crate::protocol::close::ProtocolError;
+use crate::refusals::Ending;
 use crate::ring::Ring;
+use crate::time::Millis;
 
 /// Cached events that a tick drops when the bounds have become smaller: work of a millisecond.
 const UNCACHED_PER_TICK: usize = 1000;
@@ -39,8 +41,9 @@ const ANSWER_BYTES: usize = 512;
 const USER_BYTES: usize = 256;
 
 /// Bytes that a new subscription is charged with.
-pub(super) fn subscription_charge(channel: &ChannelKey, member: Option<&Member>) -> usize {
+pub(super) fn subscription_charge(channel: &ChannelKey, authorised: &Authorised) -> usize {
     let name = channel.name().len();
+    let member = authorised.member().map(|member| &**member);
     // The other members of a presence channel are told of a new one by a single frame.
     let told = member.map_or(0, Member::text_bytes);
     subscription_bytes(name, member) + ANSWER_BYTES + 2 * name + told
@@ -52,51 +55,40 @@ pub(super) fn sign_in_charge<'a>(user: &Member, watched: impl Iterator<Item = &'
     ANSWER_BYTES + USER_BYTES + 2 * user.text_bytes() + watched.sum::<usize>()
 }
 
-impl Core {
+/// The memory that clients may still make the process hold.
+#[derive(Debug)]
+pub(super) struct ClientMemory {
+    /// The shard's part, as it was given at the start.
+    part: Memory,
+    /// How much is left, as the control thread has said.
+    headroom: Headroom,
+}
+
+impl ClientMemory {
+    pub(super) const fn new(part: Memory) -> Self {
+        Self { part, headroom: Headroom::Enough }
+    }
+
     /// Whether so many more bytes may be held for a client. If so, they are charged.
-    pub(super) fn takes_on(&mut self, bytes: usize) -> bool {
-        self.headroom == Headroom::Enough && self.memory.lease.charge(bytes, self.now.0)
+    pub(super) fn takes_on(&mut self, bytes: usize, now: Millis) -> bool {
+        self.headroom == Headroom::Enough && self.part.lease.charge(bytes, now.0)
     }
 
-    /// Tells a connection that memory is too short for its subscription.
-    pub(super) fn refuse_subscription<R: Ring>(
-        &mut self,
-        plane: &mut Plane<R>,
-        key: ConnKey,
-        channel: &ChannelKey,
-    ) {
-        let also_on_channel = self.occupant(key).is_some_and(|(_, app)| app.subscription_errors);
-        let error = ProtocolError::MemoryShort;
-        self.note_message(key, error, About::Channel(channel.name()));
-        plane.owe(key, &subscribe_refusal(error, channel.name(), also_on_channel));
+    pub(super) const fn headroom(&self) -> Headroom {
+        self.headroom
     }
 
-    /// Tells a connection that memory is too short for its sign-in. Its signature was good, so it
-    /// has shown that the app knows it.
-    pub(super) fn refuse_sign_in<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
-        self.authenticated(key.slot);
-        self.note_message(key, ProtocolError::MemoryShort, About::SignIn);
-        plane.owe(key, &error_frame(ProtocolError::MemoryShort));
+    /// The bound on unfinished messages.
+    pub(super) const fn unfinished(&self) -> usize {
+        self.part.unfinished
     }
+}
 
+impl SubscriberSide {
     /// Closes a connection whose unfinished message has no room beside those of all others.
     pub(super) fn refuse_unfinished<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
-        self.note_ending(key, Ending::Unfinished { most: self.memory.unfinished });
+        self.note_ending(key, Ending::Unfinished { most: self.memory.unfinished() });
         self.end(plane, key, ProtocolError::OverCapacity);
-    }
-
-    /// Takes note of how much memory is left.
-    pub(super) fn see_headroom<R: Ring>(&mut self, plane: &mut Plane<R>, headroom: Headroom) {
-        self.headroom = headroom;
-        self.homes.bound_cache(self.memory.cache.divided_by(parts(headroom)));
-        self.bound_backlogs(plane);
-    }
-
-    /// With less memory, less is held for slow readers: the slowest are closed at the end of the
-    /// turn.
-    pub(super) fn bound_backlogs<R: Ring>(&self, plane: &mut Plane<R>) {
-        let shard = self.backlog.shard / parts(self.headroom);
-        plane.limit_backlogs(BacklogLimits { shard, ..self.backlog });
     }
 
     /// Closes the connections that hold the most, and tells them to come back later.
@@ -121,14 +113,30 @@ impl Core {
 }
 
 impl<R: Ring> Shard<R> {
+    /// Takes note of how much memory is left.
+    pub(super) fn see_headroom(&mut self, headroom: Headroom) {
+        let memory = &mut self.subscribers.memory;
+        memory.headroom = headroom;
+        self.homes.bound_cache(memory.part.cache.divided_by(parts(headroom)));
+        self.bound_backlogs();
+    }
+
+    /// With less memory, less is held for slow readers: the slowest are closed at the end of the
+    /// turn.
+    pub(super) fn bound_backlogs(&mut self) {
+        let shard = self.backlog.shard / parts(self.subscribers.memory.headroom);
+        self.plane.limit_backlogs(BacklogLimits { shard, ..self.backlog });
+    }
+
     /// At each tick: shrinks what was taken on earlier, as far as memory asks for it.
     pub(super) fn relieve(&mut self) {
-        if self.core.headroom == Headroom::Enough {
+        let headroom = self.subscribers.memory.headroom;
+        if headroom == Headroom::Enough {
             return;
         }
-        self.core.homes.shrink_cache(UNCACHED_PER_TICK);
-        if self.core.headroom == Headroom::Spent {
-            self.core.close_heaviest(&mut self.plane);
+        self.homes.shrink_cache(UNCACHED_PER_TICK);
+        if headroom == Headroom::Spent {
+            self.subscribers.close_heaviest(&mut self.plane);
             // The memory of the last ones has to be returned to the system before the next look, or
             // more connections would be closed than necessary.
             self.trim();

@@ -32,10 +32,14 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::{InForce, Shard, ShardParts};
-use crate::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
-use crate::front::{self, Command, CurrentSettings, Gateway, Listeners};
+use crate::apps::Apps;
+use crate::channels::{ChannelKey, KeyHash};
+use crate::front::gateway::{InFlight, Newcomers, Reservation};
+use crate::front::{self, CurrentSettings, Gateway, GatewayCommand, Listeners};
+use crate::id::AppIndex;
+use crate::memory::Headroom;
 use crate::memory::{Lease, Trim};
-use crate::protocol::app::Apps;
+use crate::protocol::names::ChannelName;
 use crate::ring::{Uring, UringSizes};
 use crate::time::Millis;
 
@@ -103,7 +107,7 @@ pub fn run(setup: Setup, report: impl Fn(Milestone) + 'static) -> io::Result<()>
 async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
     let Setup { parts, ring, listeners, started } = setup;
     let lease = parts.memory.lease.sibling();
-    let handle = Handle(Rc::new(Inbox::new(&parts.in_force, lease, started)));
+    let handle = Handle(Rc::new(Inbox::new(&parts.in_force, parts.hash.clone(), lease, started)));
     let ring = Uring::new(&ring)?;
     ring.wake_by(parts.port.wake_fd())?;
     let mut sleep = Sleep::new(&parts)?;
@@ -290,6 +294,8 @@ fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 struct Handle(Rc<Inbox>);
 
 struct Inbox {
+    /// Makes the keys of channels.
+    hash: KeyHash,
     /// The apps, as of the last turn.
     apps: RefCell<Arc<Apps>>,
     /// The settings that `settings` was made of, as of the last turn.
@@ -297,7 +303,7 @@ struct Inbox {
     /// The same as the front has them: without a counter that all shards write.
     settings: CurrentSettings,
     /// Commands that the next turn takes.
-    commands: RefCell<Vec<Command>>,
+    commands: RefCell<Vec<GatewayCommand>>,
     /// Bytes of the events in them.
     waiting_bytes: Cell<usize>,
     /// The lease that is charged with what the front takes on for clients.
@@ -321,8 +327,9 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn new(in_force: &InForce, lease: Lease, started: Instant) -> Self {
+    fn new(in_force: &InForce, hash: KeyHash, lease: Lease, started: Instant) -> Self {
         Self {
+            hash,
             apps: RefCell::new(Arc::clone(&in_force.apps)),
             settings: CurrentSettings::new(front::Settings::clone(&in_force.front)),
             front: RefCell::new(Arc::clone(&in_force.front)),
@@ -352,7 +359,7 @@ impl Inbox {
         }
     }
 
-    fn take_commands(&self, into: &mut Vec<Command>) {
+    fn take_commands(&self, into: &mut Vec<GatewayCommand>) {
         let mut commands = self.commands.borrow_mut();
         into.append(&mut commands);
         self.waiting_bytes.set(0);
@@ -373,9 +380,13 @@ impl Gateway for Handle {
         Arc::clone(&self.0.apps.borrow())
     }
 
-    fn submit(&self, command: Command) {
-        if let Command::Publish { events, .. } = &command {
-            let bytes: usize = events.iter().map(|event| event.frame.len()).sum();
+    fn channel(&self, app: AppIndex, name: ChannelName) -> ChannelKey {
+        self.0.hash.channel(app, name)
+    }
+
+    fn submit(&self, command: GatewayCommand) {
+        if let GatewayCommand::Publish { events, .. } = &command {
+            let bytes: usize = events.iter().map(|of| of.event.frame.len()).sum();
             self.0.waiting_bytes.set(self.0.waiting_bytes.get().saturating_add(bytes));
         }
         self.0.commands.borrow_mut().push(command);

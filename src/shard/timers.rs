@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use tracing::debug;
 
+use super::Shard;
 use super::drain::{DRAIN_TICK, Draining};
-use super::{Core, Shard};
-use crate::front::gateway::Headroom;
+use super::subscriber_side::SubscriberSide;
 use crate::id::ConnKey;
 use crate::memory;
+use crate::memory::Headroom;
 use crate::plane::Plane;
-use crate::protocol::app::Standing;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::outbound;
 use crate::refusals::Ending;
@@ -38,9 +38,6 @@ const SWEEP_AT_ONCE: u32 = 1024;
 /// Connections that a tick closes because their app is gone: work of a few milliseconds, which the
 /// connections of other apps wait for. The clients do not return, so there is no hurry.
 const CLOSINGS_PER_TICK: u32 = 1000;
-
-/// Cached events of removed apps that a tick drops: work of a millisecond.
-const FORGOTTEN_PER_TICK: usize = 1000;
 
 /// The timers of one shard.
 #[derive(Debug, Default)]
@@ -142,70 +139,60 @@ impl<R: Ring> Shard<R> {
 
     /// Does what is due, if a tick has passed.
     pub(super) fn tick(&mut self) {
-        self.core.close_some(&mut self.plane);
-        let now = self.core.now;
-        let elapsed = now.since(self.core.timers.ticked);
+        self.close_some();
+        let now = self.subscribers.now;
+        let elapsed = now.since(self.timers.ticked);
         if elapsed < TICK {
             return;
         }
-        self.core.timers.ticked = now;
-        self.core.homes.expire(now);
-        self.core.forget_removed();
-        self.core.tell_counts();
+        self.timers.ticked = now;
+        self.homes.tick(&self.subscribers.apps, now, &mut self.subscribers.link);
         self.relieve();
-        self.core.sweep(&mut self.plane, elapsed);
+        self.sweep(elapsed);
         self.tidy();
     }
 
+    /// Looks at the part of the connections that is due after this time.
+    fn sweep(&mut self, elapsed: Duration) {
+        let Self { plane, subscribers, timers, .. } = self;
+        let slots = plane.slots_used();
+        let due = u128::from(slots) * elapsed.min(SWEEP).as_millis() / SWEEP.as_millis();
+        let due = u32::try_from(due).map_or(slots, |due| (due + 1).min(slots));
+        let mut closings = 0;
+        for _ in 0..due {
+            let slot = timers.cursor;
+            timers.cursor = if slot + 1 < slots { slot + 1 } else { 0 };
+            if let Some(key) = plane.key_of(slot) {
+                if closings < CLOSINGS_PER_TICK && subscribers.evict(plane, key) {
+                    closings += 1;
+                } else {
+                    subscribers.check_liveness(plane, key);
+                    subscribers.check_authentication(plane, key);
+                }
+            }
+        }
+    }
+
     fn tidy(&mut self) {
-        let (plane, now) = (&self.plane, self.core.now);
+        let (plane, now) = (&self.plane, self.subscribers.now);
         let held = Held {
             opened: plane.counters().opened,
             open: plane.open_connections(),
             backlog: plane.backlog_bytes(),
-            homes: self.homes(),
-            spillings: self.core.port.spillings(),
+            homes: self.homes.channels(),
+            spillings: self.subscribers.link.port.spillings(),
         };
-        if self.core.timers.tidying.is_due(now, held) {
+        if self.timers.tidying.is_due(now, held) {
             self.trim();
             memory::give_back();
         }
     }
 }
 
-impl Core {
-    /// Drops what removed apps have left in memory beside their connections.
-    fn forget_removed(&mut self) {
-        if self.forgetting {
-            let apps = &self.apps;
-            let gone = |app| apps.get(app).is_none_or(|app| app.standing == Standing::Removed);
-            self.forgetting = self.homes.forget_apps(gone, FORGOTTEN_PER_TICK);
-        }
-    }
-
-    /// Looks at the part of the connections that is due after this time.
-    fn sweep<R: Ring>(&mut self, plane: &mut Plane<R>, elapsed: Duration) {
-        let slots = plane.slots_used();
-        let due = u128::from(slots) * elapsed.min(SWEEP).as_millis() / SWEEP.as_millis();
-        let due = u32::try_from(due).map_or(slots, |due| (due + 1).min(slots));
-        let mut closings = 0;
-        for _ in 0..due {
-            let slot = self.timers.cursor;
-            self.timers.cursor = if slot + 1 < slots { slot + 1 } else { 0 };
-            if let Some(key) = plane.key_of(slot) {
-                if closings < CLOSINGS_PER_TICK && self.evict(plane, key) {
-                    closings += 1;
-                } else {
-                    self.check_liveness(plane, key);
-                    self.check_authentication(plane, key);
-                }
-            }
-        }
-    }
-
+impl SubscriberSide {
     /// Closes a connection whose app is switched off or gone (4003). Whether it was one.
     fn evict<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) -> bool {
-        let evicted = self.occupant(key).is_some_and(|(_, app)| !app.is_enabled());
+        let evicted = self.session(key).is_some_and(|(_, app)| !app.rules.is_enabled());
         if evicted {
             self.note_ending(key, Ending::Disabled);
             self.end(plane, key, ProtocolError::AppDisabled);
@@ -218,18 +205,18 @@ impl Core {
     /// either kind, or a message.
     fn check_liveness<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
         let (now, idle) = (self.now, plane.idle(key));
-        let Some((occupant, app)) = self.occupant(key) else { return };
+        let Some((open, app)) = self.session(key) else { return };
         let (interval, timeout) = (app.ping_interval, app.pong_timeout);
-        match occupant.pinged.map(Millis::from) {
+        match open.pinged.map(Millis::from) {
             // The time of the last bytes is known to a tick: those of the ping's own tick count.
-            Some(pinged) if idle < now.since(pinged) + TICK => occupant.pinged = None,
+            Some(pinged) if idle < now.since(pinged) + TICK => open.pinged = None,
             Some(pinged) if now.since(pinged) >= timeout => {
                 self.end(plane, key, ProtocolError::PongTimeout);
             }
             Some(_) => {}
             None if idle >= interval => {
-                occupant.pinged = Some(now.into());
-                let socket_id = occupant.session.socket_id();
+                open.pinged = Some(now.into());
+                let socket_id = open.session.socket_id();
                 debug!(%socket_id, "ping");
                 plane.owe(key, &outbound::ping());
             }

@@ -12,10 +12,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::Level;
 
-use super::{Core, Message};
-use crate::channels::{ChannelKey, Publish};
+use super::Message;
+use super::subscriber_side::SubscriberSide;
+use crate::channels::{ChannelKey, Event};
 use crate::frame::Frame;
-use crate::id::{ShardId, SocketId};
+use crate::id::SocketId;
 use crate::text::without_signatures;
 
 /// An event that was published, on its way to its line of the log.
@@ -35,32 +36,27 @@ pub(super) fn debugging() -> bool {
     tracing::enabled!(Level::DEBUG)
 }
 
-impl Core {
-    /// Returns the line to be of a publish at its home. None without `--debug`.
-    pub(super) fn traced(&self, publish: &Publish) -> Option<Traced> {
-        debugging().then(|| Traced {
-            key: publish.key.clone(),
-            frame: publish.frame.clone(),
-            except: publish.except,
-            whisper: publish.by_client,
-            subscribers: self.homes.state(&publish.key, self.now).subscription_count,
-        })
+impl Traced {
+    /// The line to be of an event at its home.
+    pub(super) fn new(event: &Event, whisper: bool, subscribers: u32) -> Self {
+        let (key, frame) = (event.key.clone(), event.frame.clone());
+        Self { key, frame, except: event.except, whisper, subscribers }
     }
+}
 
-    /// Has it told, behind the deliveries of the event.
+impl SubscriberSide {
+    /// Has an event told, behind its deliveries, by the shard of the excepted connection if there
+    /// is one.
     pub(super) fn trace(&mut self, traced: Traced) {
-        let shards = self.port.shards();
         let shard = traced.except.map(|id| self.socket_ids.shard_of(id));
-        match shard.filter(|shard| shard.index() < shards) {
-            Some(ShardId(shard)) => {
-                self.port.send(ShardId(shard), Message::Traced(Box::new(traced)));
-            }
+        match shard.filter(|&shard| self.link.topology.contains(shard)) {
+            Some(shard) => self.link.send(shard, Message::Traced(Box::new(traced))),
             // The event excepts no connection, or the id is none of ours.
             None => self.tell_traced(&traced),
         }
     }
 
-    /// Writes the line, on the shard of the excepted connection if there is one.
+    /// Writes the line.
     pub(super) fn tell_traced(&self, traced: &Traced) {
         let Traced { key, frame, except, whisper, subscribers } = traced;
         let slot = except.and_then(|id| self.slot_of(id));

@@ -4,7 +4,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Notice, What};
+use super::{Notice, NoticeKind};
 
 /// The part of a body before its events. `time_ms` is Unix time.
 pub(super) fn opening(time_ms: u64) -> String {
@@ -35,14 +35,19 @@ pub(super) fn count(body: &[u8]) -> Option<usize> {
 
 /// One event as JSON.
 pub(super) fn event(notice: &Notice) -> Vec<u8> {
-    let mut event =
-        Event { name: notice.kind().name(), channel: &notice.channel, ..Event::default() };
+    let mut event = Event {
+        name: notice.what.event_kind().name(),
+        channel: &notice.channel,
+        ..Event::default()
+    };
     let (data, socket_id);
     match &notice.what {
-        What::Occupied | What::Vacated | What::CacheMiss => {}
-        What::MemberAdded(user) | What::MemberRemoved(user) => event.user_id = Some(user),
-        What::SubscriptionCount(count) => event.subscription_count = Some(*count),
-        What::ClientEvent(whisper) => {
+        NoticeKind::Occupied | NoticeKind::Vacated | NoticeKind::CacheMiss => {}
+        NoticeKind::MemberAdded(user) | NoticeKind::MemberRemoved(user) => {
+            event.user_id = Some(user)
+        }
+        NoticeKind::SubscriptionCount(count) => event.subscription_count = Some(*count),
+        NoticeKind::ClientEvent(whisper) => {
             data = text_of(whisper.data.as_deref());
             socket_id = whisper.socket_id.to_string();
             event.event = Some(&whisper.event);
@@ -83,31 +88,31 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use crate::channels::Whisper;
+    use crate::channels::ClientEventNotice;
     use crate::id::SocketId;
 
     use super::super::notice;
     use super::*;
 
-    fn told(channel: &str, what: What) -> Value {
+    fn told(channel: &str, what: NoticeKind) -> Value {
         serde_json::from_slice(&event(&notice(channel, what))).unwrap()
     }
 
     #[test]
     fn every_event_has_the_fields_of_pushers() {
-        let occupied = told("a", What::Occupied);
+        let occupied = told("a", NoticeKind::Occupied);
         assert_eq!(occupied, json!({ "name": "channel_occupied", "channel": "a" }));
-        let vacated = told("a", What::Vacated);
+        let vacated = told("a", NoticeKind::Vacated);
         assert_eq!(vacated, json!({ "name": "channel_vacated", "channel": "a" }));
-        let miss = told("cache-a", What::CacheMiss);
+        let miss = told("cache-a", NoticeKind::CacheMiss);
         assert_eq!(miss, json!({ "name": "cache_miss", "channel": "cache-a" }));
-        let count = told("a", What::SubscriptionCount(3));
+        let count = told("a", NoticeKind::SubscriptionCount(3));
         let expected =
             json!({ "name": "subscription_count", "channel": "a", "subscription_count": 3 });
         assert_eq!(count, expected);
         for (what, name) in [
-            (What::MemberAdded("7".into()), "member_added"),
-            (What::MemberRemoved("7".into()), "member_removed"),
+            (NoticeKind::MemberAdded("7".into()), "member_added"),
+            (NoticeKind::MemberRemoved("7".into()), "member_removed"),
         ] {
             let expected = json!({ "name": name, "channel": "presence-a", "user_id": "7" });
             assert_eq!(told("presence-a", what), expected);
@@ -150,7 +155,7 @@ mod tests {
             (None, "null"),
         ] {
             let data = sent.map(|json| RawValue::from_string(json.into()).unwrap());
-            let whisper = Whisper {
+            let whisper = ClientEventNotice {
                 event: "client-x".into(),
                 data,
                 socket_id: SocketId { high: 1, low: 2 },
@@ -160,7 +165,7 @@ mod tests {
                 "name": "client_event", "channel": "presence-a", "event": "client-x",
                 "data": expected, "socket_id": "1.2", "user_id": "u",
             });
-            assert_eq!(told("presence-a", What::ClientEvent(Box::new(whisper))), expected);
+            assert_eq!(told("presence-a", NoticeKind::ClientEvent(Box::new(whisper))), expected);
         }
     }
 }

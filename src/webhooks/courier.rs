@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use crate::protocol::app::Apps;
+use crate::apps::Apps;
 use crate::time::Millis;
 
 use super::dispatch::{Delivery, Dispatch, LaneId};
@@ -319,7 +319,7 @@ mod tests {
     use std::task::{Context, Wake, Waker};
 
     use super::*;
-    use crate::protocol::app::test_app;
+    use crate::apps::test_app;
 
     fn round() -> (Tap, Round) {
         let (tap, spout) = tap::pair(tap::WAITING_BYTES_MAX);

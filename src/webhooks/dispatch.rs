@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::channels::Counts;
+use crate::apps::webhook::Webhook;
+use crate::apps::{App, Apps};
+use crate::channels::CountThrottle;
 use crate::id::AppIndex;
-use crate::protocol::app::{App, Apps};
 use crate::protocol::names::ChannelName;
-use crate::protocol::webhook::Webhook;
 use crate::time::Millis;
 
 use super::lane::{Bounds, Change, Counters, Lane};
 use super::settling::Settling;
-use super::{Notice, What, body};
+use super::{Notice, NoticeKind, body};
 
 /// The time between two complaints about one endpoint.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ pub(super) struct Dispatch {
     by_app: HashMap<AppIndex, Vec<LaneId>>,
     next_lane: LaneId,
     settling: Settling,
-    counts: Counts<(AppIndex, ChannelName)>,
+    counts: CountThrottle<(AppIndex, ChannelName)>,
     /// The time of the last complaint about each endpoint, as far as that is not long ago.
     complained: BTreeMap<LaneId, Millis>,
 }
@@ -58,7 +58,7 @@ impl Dispatch {
             by_app: HashMap::new(),
             next_lane: 0,
             settling: Settling::default(),
-            counts: Counts::default(),
+            counts: CountThrottle::default(),
             complained: BTreeMap::new(),
         };
         dispatch.configure(apps);
@@ -88,7 +88,7 @@ impl Dispatch {
     /// Takes what happened.
     pub(super) fn take(&mut self, notice: Notice, now: Millis) {
         let Some(notice) = self.settling.take(notice, now) else { return };
-        if let What::SubscriptionCount(count) = notice.what
+        if let NoticeKind::SubscriptionCount(count) = notice.what
             && !self.counts.take(&(notice.app, notice.channel.clone()), count, now)
         {
             return;
@@ -219,7 +219,7 @@ impl Dispatch {
         let mut encoded = None;
         for id in lanes {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
-            if lane.webhook.wants(notice.kind(), &notice.channel) {
+            if lane.webhook.wants(notice.what.event_kind(), &notice.channel) {
                 let event = encoded.get_or_insert_with(|| body::event(notice));
                 lane.push(event, now, unix_ms);
             }
@@ -247,7 +247,7 @@ impl Dispatch {
 
 /// A number of subscribers that has waited.
 fn of_count((app, channel): (AppIndex, ChannelName), count: u32) -> Notice {
-    Notice { app, channel, what: What::SubscriptionCount(count) }
+    Notice { app, channel, what: NoticeKind::SubscriptionCount(count) }
 }
 
 #[cfg(test)]

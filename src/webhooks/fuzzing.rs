@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::protocol::app::Apps;
+use crate::apps::Apps;
 use crate::time::Millis;
 
 use super::Notice;

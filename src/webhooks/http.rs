@@ -21,7 +21,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::protocol::webhook::{Url, Webhook};
+use crate::apps::webhook::{Url, Webhook};
 
 use super::dispatch::Delivery;
 
@@ -165,11 +165,11 @@ async fn open(
 
 fn request(delivery: &Delivery) -> Result<Request<Full<Bytes>>, Failure> {
     let Delivery { app, webhook, body, .. } = delivery;
-    let signature = app.secret.sign(&[body]);
+    let signature = app.rules.secret.sign(&[body]);
     let mut request = Request::post(webhook.url.target())
         .header(HOST, webhook.url.authority())
         .header(CONTENT_TYPE, "application/json")
-        .header("X-Pusher-Key", &app.key)
+        .header("X-Pusher-Key", &app.rules.key)
         .header("X-Pusher-Signature", signature);
     let own_agent = |name: &str| name.eq_ignore_ascii_case(USER_AGENT.as_str());
     if !webhook.headers.iter().any(|header| own_agent(&header.name)) {

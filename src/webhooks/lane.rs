@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::protocol::app::App;
-use crate::protocol::webhook::Webhook;
+use crate::apps::App;
+use crate::apps::webhook::Webhook;
 use crate::time::Millis;
 
 use super::body;
@@ -299,8 +299,8 @@ fn backoff(failures: u32, chance: f64) -> Duration {
 mod tests {
     use serde_json::Value;
 
-    use crate::protocol::app::test_app;
-    use crate::protocol::webhook::test_webhook;
+    use crate::apps::test_app;
+    use crate::apps::webhook::test_webhook;
 
     use super::*;
 

@@ -12,7 +12,7 @@
 //!   five minutes old. Redirects are not followed: a body signed for one host is for no other.
 //!
 //! The decisions are a state machine without clock, sockets and randomness (`Dispatch`, made of
-//! `Settling`, `Counts` of the floor below and a `Lane` per endpoint), which `courier` drives.
+//! `Settling`, `CountThrottle` of the floor below and a `Lane` per endpoint), which `courier` drives.
 
 mod body;
 mod courier;
@@ -25,73 +25,15 @@ mod settling;
 mod spool;
 mod tap;
 
-use std::sync::Arc;
-
-use crate::channels::Whisper;
-use crate::id::AppIndex;
-use crate::protocol::names::ChannelName;
-use crate::protocol::webhook::EventKind;
+use crate::channels::{Notice, NoticeKind};
+#[cfg(test)]
+use crate::{id::AppIndex, protocol::names::ChannelName};
 
 pub use courier::{Courier, Settings};
 pub use tap::{Tap, WAITING_BYTES_MAX};
 
-/// Something that happened on a channel.
-#[derive(Clone, Debug)]
-pub struct Notice {
-    /// The app of the channel.
-    pub app: AppIndex,
-    /// The channel.
-    pub channel: ChannelName,
-    /// The event.
-    pub what: What,
-}
-
-/// An event on a channel.
-#[derive(Clone, Debug)]
-pub enum What {
-    /// It has its first subscriber.
-    Occupied,
-    /// Its last subscriber is gone.
-    Vacated,
-    /// This user came.
-    MemberAdded(Arc<str>),
-    /// This user left.
-    MemberRemoved(Arc<str>),
-    /// A client sent an event.
-    ClientEvent(Box<Whisper>),
-    /// A subscriber found no remembered event.
-    CacheMiss,
-    /// It has this number of subscribers now.
-    SubscriptionCount(u32),
-}
-
-impl Notice {
-    const fn kind(&self) -> EventKind {
-        match self.what {
-            What::Occupied => EventKind::ChannelOccupied,
-            What::Vacated => EventKind::ChannelVacated,
-            What::MemberAdded(_) => EventKind::MemberAdded,
-            What::MemberRemoved(_) => EventKind::MemberRemoved,
-            What::ClientEvent(_) => EventKind::ClientEvent,
-            What::CacheMiss => EventKind::CacheMiss,
-            What::SubscriptionCount(_) => EventKind::SubscriptionCount,
-        }
-    }
-
-    /// About the memory that it holds, in bytes.
-    fn weight(&self) -> usize {
-        let whisper = match &self.what {
-            What::ClientEvent(whisper) => {
-                whisper.event.len() + whisper.data.as_ref().map_or(0, |data| data.get().len())
-            }
-            _ => 0,
-        };
-        size_of::<Self>() + self.channel.len() + whisper
-    }
-}
-
 #[cfg(test)]
-fn notice(channel: &str, what: What) -> Notice {
+fn notice(channel: &str, what: NoticeKind) -> Notice {
     let channel = ChannelName::parse(channel, 200, true).unwrap();
     Notice { app: AppIndex(0), channel, what }
 }

@@ -10,7 +10,7 @@ use crate::id::AppIndex;
 use crate::protocol::names::ChannelName;
 use crate::time::Millis;
 
-use super::{Notice, What};
+use super::{Notice, NoticeKind};
 
 /// How long leaving may still be undone.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -42,14 +42,18 @@ impl Settling {
     /// Takes what happened; returns what is to be told now.
     pub(super) fn take(&mut self, notice: Notice, now: Millis) -> Option<Notice> {
         let user = match &notice.what {
-            What::Occupied | What::Vacated => None,
-            What::MemberAdded(user) | What::MemberRemoved(user) => Some(Arc::clone(user)),
-            What::ClientEvent(_) | What::CacheMiss | What::SubscriptionCount(_) => {
+            NoticeKind::Occupied | NoticeKind::Vacated => None,
+            NoticeKind::MemberAdded(user) | NoticeKind::MemberRemoved(user) => {
+                Some(Arc::clone(user))
+            }
+            NoticeKind::ClientEvent(_)
+            | NoticeKind::CacheMiss
+            | NoticeKind::SubscriptionCount(_) => {
                 return Some(notice);
             }
         };
         let subject = (notice.app, notice.channel.clone(), user);
-        if matches!(notice.what, What::Occupied | What::MemberAdded(_)) {
+        if matches!(notice.what, NoticeKind::Occupied | NoticeKind::MemberAdded(_)) {
             let undone = self.gone.remove(&subject).is_some();
             return (!undone).then_some(notice);
         }
@@ -89,7 +93,7 @@ impl Settling {
     fn first(&mut self) -> Option<Notice> {
         let Departure { number, notice, .. } = self.order.pop_front()?;
         let user = match &notice.what {
-            What::MemberRemoved(user) => Some(Arc::clone(user)),
+            NoticeKind::MemberRemoved(user) => Some(Arc::clone(user)),
             _ => None,
         };
         let subject = (notice.app, notice.channel.clone(), user);
@@ -109,23 +113,23 @@ mod tests {
     const END: Millis = Millis(3000);
 
     fn left(user: &str) -> Notice {
-        notice("presence-a", What::MemberRemoved(user.into()))
+        notice("presence-a", NoticeKind::MemberRemoved(user.into()))
     }
 
     fn came(user: &str) -> Notice {
-        notice("presence-a", What::MemberAdded(user.into()))
+        notice("presence-a", NoticeKind::MemberAdded(user.into()))
     }
 
     #[test]
     fn leaving_is_told_after_three_seconds_and_coming_at_once() {
         let mut settling = Settling::default();
-        assert!(settling.take(notice("a", What::Occupied), Millis(0)).is_some());
-        assert!(settling.take(notice("a", What::Vacated), Millis(0)).is_none());
+        assert!(settling.take(notice("a", NoticeKind::Occupied), Millis(0)).is_some());
+        assert!(settling.take(notice("a", NoticeKind::Vacated), Millis(0)).is_none());
         assert!(settling.due(Millis(2999)).is_none());
         assert_eq!(settling.next_due(), Some(END));
-        assert!(matches!(settling.due(END).unwrap().what, What::Vacated));
+        assert!(matches!(settling.due(END).unwrap().what, NoticeKind::Vacated));
         assert!(settling.due(END).is_none() && settling.next_due().is_none());
-        assert!(settling.take(notice("a", What::Occupied), Millis(3001)).is_some());
+        assert!(settling.take(notice("a", NoticeKind::Occupied), Millis(3001)).is_some());
     }
 
     #[test]
@@ -134,8 +138,8 @@ mod tests {
         for round in 0..5 {
             let now = Millis(round * 500);
             assert!(settling.take(left("1"), now).is_none());
-            assert!(settling.take(notice("presence-a", What::Vacated), now).is_none());
-            assert!(settling.take(notice("presence-a", What::Occupied), now).is_none());
+            assert!(settling.take(notice("presence-a", NoticeKind::Vacated), now).is_none());
+            assert!(settling.take(notice("presence-a", NoticeKind::Occupied), now).is_none());
             assert!(settling.take(came("1"), now).is_none());
         }
         assert!(settling.due(Millis(60_000)).is_none());
@@ -157,7 +161,7 @@ mod tests {
         let mut settling = Settling::default();
         assert!(settling.take(left("1"), Millis(0)).is_none());
         assert!(settling.take(came("2"), Millis(0)).is_some());
-        assert!(settling.take(notice("presence-b", What::Occupied), Millis(0)).is_some());
+        assert!(settling.take(notice("presence-b", NoticeKind::Occupied), Millis(0)).is_some());
         let other_app = Notice { app: AppIndex(1), ..came("1") };
         assert!(settling.take(other_app, Millis(0)).is_some());
         assert!(settling.due(END).is_some());
@@ -170,7 +174,7 @@ mod tests {
             assert!(settling.take(left(&user.to_string()), Millis(0)).is_none());
         }
         let early = settling.take(left("last"), Millis(1)).unwrap();
-        assert!(matches!(early.what, What::MemberRemoved(user) if &*user == "0"));
+        assert!(matches!(early.what, NoticeKind::MemberRemoved(user) if &*user == "0"));
         assert_eq!(std::iter::from_fn(|| settling.rest()).count(), WAITING_MAX);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::{Notice, What};
+use crate::channels::{Notice, NoticeKind};
 
 /// Turns that may wait for the courier.
 const TURNS_MAX: usize = 4096;
@@ -68,16 +68,16 @@ impl Tap {
         if self.sender.is_none() {
             return;
         }
-        if let What::SubscriptionCount(count) = &notice.what
+        if let NoticeKind::SubscriptionCount(count) = &notice.what
             && let Some(last) = self.turn.last_mut()
-            && let What::SubscriptionCount(earlier) = &mut last.what
+            && let NoticeKind::SubscriptionCount(earlier) = &mut last.what
             && (last.app, &last.channel) == (notice.app, &notice.channel)
         {
             // If many subscribers come in one turn, only the last count is of interest.
             *earlier = *count;
             return;
         }
-        let weight = notice.weight();
+        let weight = weight(&notice);
         if self.turn_bytes + weight > TURN_BYTES_MAX.min(self.shared.waiting_max) {
             self.lose(1);
             return;
@@ -123,21 +123,32 @@ impl Spout {
     }
 
     fn taken(&self, turn: &[Notice]) {
-        let bytes: usize = turn.iter().map(Notice::weight).sum();
+        let bytes: usize = turn.iter().map(weight).sum();
         self.shared.waiting.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
+/// The bytes of memory that a notice holds, roughly.
+fn weight(notice: &Notice) -> usize {
+    let event = match &notice.what {
+        NoticeKind::ClientEvent(event) => {
+            event.event.len() + event.data.as_ref().map_or(0, |data| data.get().len())
+        }
+        _ => 0,
+    };
+    size_of::<Notice>() + notice.channel.len() + event
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{What, notice};
+    use super::super::{NoticeKind, notice};
     use super::*;
 
     #[test]
     fn a_turn_is_one_piece_and_keeps_its_order() {
         let (mut tap, mut spout) = pair(WAITING_BYTES_MAX);
-        tap.note(notice("a", What::Occupied));
-        tap.note(notice("b", What::Occupied));
+        tap.note(notice("a", NoticeKind::Occupied));
+        tap.note(notice("b", NoticeKind::Occupied));
         assert!(spout.try_next().is_none());
         tap.hand_over();
         tap.hand_over();
@@ -151,13 +162,13 @@ mod tests {
     fn what_finds_no_room_is_counted_and_the_rest_goes_on() {
         let (mut tap, mut spout) = pair(WAITING_BYTES_MAX);
         for _ in 0..TURNS_MAX + 3 {
-            tap.note(notice("a", What::CacheMiss));
+            tap.note(notice("a", NoticeKind::CacheMiss));
             tap.hand_over();
         }
         assert_eq!((spout.lost(), spout.lost()), (3, 0));
         let turns = std::iter::from_fn(|| spout.try_next()).count();
         assert_eq!((turns, spout.shared.waiting.load(Ordering::Relaxed)), (TURNS_MAX, 0));
-        tap.note(notice("a", What::CacheMiss));
+        tap.note(notice("a", NoticeKind::CacheMiss));
         tap.hand_over();
         assert!(spout.try_next().is_some());
     }
@@ -165,9 +176,9 @@ mod tests {
     #[test]
     fn a_turn_is_bounded_in_bytes() {
         let (mut tap, mut spout) = pair(WAITING_BYTES_MAX);
-        let weight = notice("a", What::CacheMiss).weight();
+        let weight = weight(&notice("a", NoticeKind::CacheMiss));
         let most = TURN_BYTES_MAX / weight;
-        (0..most + 5).for_each(|_| tap.note(notice("a", What::CacheMiss)));
+        (0..most + 5).for_each(|_| tap.note(notice("a", NoticeKind::CacheMiss)));
         tap.hand_over();
         assert_eq!(spout.lost(), 5);
         assert_eq!(spout.try_next().unwrap().len(), most);
@@ -177,11 +188,11 @@ mod tests {
     fn counts_of_one_channel_that_follow_each_other_are_one() {
         let (mut tap, mut spout) = pair(WAITING_BYTES_MAX);
         for (channel, count) in [("a", 1), ("a", 2), ("b", 1), ("a", 3)] {
-            tap.note(notice(channel, What::SubscriptionCount(count)));
+            tap.note(notice(channel, NoticeKind::SubscriptionCount(count)));
         }
         tap.hand_over();
         let count = |of: &Notice| match of.what {
-            What::SubscriptionCount(count) => (of.channel.to_string(), count),
+            NoticeKind::SubscriptionCount(count) => (of.channel.to_string(), count),
             _ => unreachable!(),
         };
         let counts: Vec<_> = spout.try_next().unwrap().iter().map(count).collect();
@@ -191,7 +202,7 @@ mod tests {
     #[test]
     fn a_tap_that_leads_nowhere_takes_nothing() {
         let mut tap = Tap::default();
-        tap.note(notice("a", What::Occupied));
+        tap.note(notice("a", NoticeKind::Occupied));
         tap.hand_over();
         assert!(tap.turn.is_empty() && tap.shared.lost.load(Ordering::Relaxed) == 0);
     }

@@ -18,8 +18,8 @@ pub use mailbox::{Receiver, Sender, TrySendError, bounded};
 #[derive(Debug)]
 pub struct ConnKey;
 
-/// The functions that the bus takes from `src/memory.rs`, whose calls of the allocator have no
-/// place in a model.
+/// The functions that the bus takes from `src/memory`, whose calls of the allocator have no place
+/// in a model.
 mod memory {
     use std::collections::VecDeque;
 

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use ringwave::apps::App;
 use ringwave::id::ConnKey;
-use ringwave::protocol::app::App;
 use ringwave::ring::sim::{Dice, SimNet};
 use ringwave::time::Millis;
 use serde_json::{Value, json};
@@ -187,7 +187,7 @@ impl Client {
             answered_close: false,
             heard_out: false,
             socket_id: None,
-            key: app.key.clone(),
+            key: app.rules.key.clone(),
             pong_timeout: app.pong_timeout,
             stream: Stream::default(),
             out: VecDeque::new(),
@@ -244,7 +244,8 @@ impl Client {
                 data["channel_data"] = json!(channel_data);
             }
             let signed = if wrong { "something else" } else { &text };
-            data["auth"] = json!(format!("{}:{}", self.key, app.secret.sign(&[signed.as_bytes()])));
+            data["auth"] =
+                json!(format!("{}:{}", self.key, app.rules.secret.sign(&[signed.as_bytes()])));
         }
         if wrong {
             self.errors_due += 1;
@@ -275,7 +276,7 @@ impl Client {
         let user_data = json!({"id": self.user, "watchlist": watchlist}).to_string();
         let wrong = with.dice.chance(50);
         let signed = format!("{socket_id}::user::{}", if wrong { "{}" } else { &user_data });
-        let auth = format!("{}:{}", self.key, app.secret.sign(&[signed.as_bytes()]));
+        let auth = format!("{}:{}", self.key, app.rules.secret.sign(&[signed.as_bytes()]));
         if wrong {
             self.errors_due += 1;
         } else {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringwave::apps::{Admission, Apps};
 use ringwave::bus;
-use ringwave::channels::KeyHash;
-use ringwave::front::gateway::{Command, Publication};
+use ringwave::channels::{Event, KeyHash};
+use ringwave::front::gateway::{GatewayCommand, Publication};
 use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, Apps};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
@@ -37,7 +37,7 @@ impl Small {
         let parts = parts(
             &apps,
             BacklogLimits { connection: 2000, shard: 1 << 20 },
-            KeyHash::default(),
+            KeyHash::seeded(1),
             seed,
             bus::connect::<Message>(1, 8).unwrap().remove(0),
         );
@@ -69,18 +69,16 @@ impl Small {
 
     /// Three events in one turn: one batch.
     fn publish_batch(&mut self) {
-        let event = |number: usize| Publication {
-            channel: ChannelName::parse(CHANNEL, 200, false).unwrap(),
-            frame: outbound::event("e", &number.to_string(), CHANNEL),
-            cached: None,
-            event: "e".into(),
-            except: None,
-            wants_state: false,
+        let name = ChannelName::parse(CHANNEL, 200, false).unwrap();
+        let key = KeyHash::seeded(1).channel(AppIndex(0), name);
+        let event = |number: usize| {
+            let frame = outbound::event("e", &number.to_string(), CHANNEL);
+            let event = Event { key: key.clone(), frame, except: None, retain: None };
+            Publication { event, wants_state: false }
         };
-        let app = Arc::clone(self.apps.get(AppIndex(0)).unwrap());
         let (reply, _answer) = oneshot::channel();
         let events = (0..3).map(event).collect();
-        self.shard.turn(Millis(0), &mut vec![Command::Publish { app, events, reply }]);
+        self.shard.turn(Millis(0), &mut vec![GatewayCommand::Publish { events, reply }]);
     }
 }
 

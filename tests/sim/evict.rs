@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use ringwave::apps::{Admission, App, Apps};
 use ringwave::bus;
 use ringwave::channels::KeyHash;
 use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, App, Apps};
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
 use ringwave::shard::{InForce, Message, Shard};
 use ringwave::time::Millis;
@@ -33,7 +33,7 @@ fn connections_of_an_app_that_goes_close_in_portions_and_all_others_stay() {
     let parts = parts(
         &before,
         BacklogLimits { connection: 2000, shard: 1 << 20 },
-        KeyHash::default(),
+        KeyHash::seeded(1),
         1,
         port,
     );
@@ -78,7 +78,7 @@ fn connections_of_an_app_that_goes_close_in_portions_and_all_others_stay() {
     for fd in staying {
         assert!(!said(&net, fd).contains("Application"));
     }
-    assert_eq!(after.by_id("app-1").unwrap().connections.count() as usize, STAYING);
+    assert_eq!(after.by_id("app-1").unwrap().counters.connections() as usize, STAYING);
 }
 
 /// The second app of the world as the only one.

@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use ringwave::front::gateway::Published;
+use ringwave::front::gateway::PublishResult;
 use tokio::sync::oneshot;
 
 /// The publisher of a message.
@@ -73,7 +73,7 @@ pub(crate) struct Episode {
 }
 
 /// An answer that is waited for, and the messages that it is about.
-type Question = (oneshot::Receiver<Published>, Vec<usize>);
+type Question = (oneshot::Receiver<PublishResult>, Vec<usize>);
 
 /// Everything that was published, and all subscriptions.
 #[derive(Debug, Default)]
@@ -140,7 +140,7 @@ impl Ledger {
     }
 
     /// The messages' publisher waits for this answer.
-    pub(crate) fn ask(&mut self, answer: oneshot::Receiver<Published>, ids: Vec<usize>) {
+    pub(crate) fn ask(&mut self, answer: oneshot::Receiver<PublishResult>, ids: Vec<usize>) {
         self.questions.push((answer, ids));
     }
 

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use ringwave::apps::{Admission, Apps};
 use ringwave::bus::{self, Port};
-use ringwave::channels::KeyHash;
-use ringwave::front::gateway::{Command, Publication, Published};
+use ringwave::channels::{ChannelKey, Event, KeyHash, Topology};
+use ringwave::front::gateway::{GatewayCommand, Publication, PublishResult};
 use ringwave::id::{AppIndex, ShardId};
 use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, Apps};
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
@@ -35,7 +35,7 @@ struct Common {
 impl Common {
     fn new() -> Self {
         let apps = Arc::new(Apps::new(vec![app(0, &Plan::new(2, 1))]));
-        Self { net: SimNet::default(), apps, hash: KeyHash::default() }
+        Self { net: SimNet::default(), apps, hash: KeyHash::seeded(1) }
     }
 
     fn shard(&self, port: Port<Message>) -> Shard<SimRing> {
@@ -52,29 +52,29 @@ impl Common {
     }
 
     /// Names of channels at home on [`HOME`], of two or more shards.
-    fn names(&self, shards: usize) -> impl Iterator<Item = ChannelName> {
+    fn names(&self, shards: u16) -> impl Iterator<Item = ChannelName> {
         let names = (0..).map(|number| ChannelName::parse(&format!("c{number}"), 200, true));
-        let at_home =
-            move |name: &ChannelName| self.hash.key(AppIndex(0), name.clone()).home(shards) == HOME;
+        let topology = Topology::new(shards);
+        let at_home = move |name: &ChannelName| topology.home_of(&self.key(name)) == HOME;
         names.map(Result::unwrap).filter(at_home)
     }
 
-    fn publish(&self, to: impl Iterator<Item = ChannelName>) -> (Command, Answer) {
-        let event = |channel: ChannelName| Publication {
-            frame: outbound::event("e", "1", &channel),
-            channel,
-            cached: None,
-            event: "e".into(),
-            except: None,
-            wants_state: false,
+    fn publish(&self, to: impl Iterator<Item = ChannelName>) -> (GatewayCommand, Answer) {
+        let event = |channel: ChannelName| {
+            let frame = outbound::event("e", "1", &channel);
+            let event = Event { key: self.key(&channel), frame, except: None, retain: None };
+            Publication { event, wants_state: false }
         };
-        let app = Arc::clone(self.apps.get(AppIndex(0)).unwrap());
         let (reply, answer) = oneshot::channel();
-        (Command::Publish { app, events: to.map(event).collect(), reply }, answer)
+        (GatewayCommand::Publish { events: to.map(event).collect(), reply }, answer)
+    }
+
+    fn key(&self, name: &ChannelName) -> ChannelKey {
+        self.hash.channel(AppIndex(0), name.clone())
     }
 }
 
-type Answer = oneshot::Receiver<Published>;
+type Answer = oneshot::Receiver<PublishResult>;
 
 #[test]
 fn a_publish_is_answered_at_once_only_when_its_home_has_it() {

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ringwave::apps::{Admission, Apps};
 use ringwave::bus::{self, Outside};
 use ringwave::channels::KeyHash;
-use ringwave::front::gateway::Headroom;
 use ringwave::id::AppIndex;
+use ringwave::memory::Headroom;
 use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, App, Apps};
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
 use ringwave::shard::{Message, Shard};
 use ringwave::time::Millis;
@@ -35,8 +35,8 @@ impl Scene {
     fn new() -> Self {
         let plan = Plan::new(1, 1);
         let mut app = app(0, &plan);
-        app.limits.max_channels_per_connection = 10_000;
-        let app = App { rate_limit: None, ..app };
+        app.rules.limits.max_channels_per_connection = 10_000;
+        app.rules.rate_limit = None;
         let apps = Arc::new(Apps::new(vec![app]));
         let net = SimNet::default();
         let port = bus::connect::<Message>(1, 8).unwrap().remove(0);
@@ -44,7 +44,7 @@ impl Scene {
         let parts = parts(
             &apps,
             BacklogLimits { connection: 1 << 20, shard: 1 << 24 },
-            KeyHash::default(),
+            KeyHash::seeded(1),
             1,
             port,
         );

@@ -11,17 +11,18 @@ mod rest;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringwave::apps::webhook::Webhooks;
+use ringwave::apps::{Admission, App, AppCounters, Apps};
 use ringwave::bus::{self, Outside, Port};
-use ringwave::channels::KeyHash;
-use ringwave::front::gateway::{Command, Publication};
+use ringwave::channels::{Event, KeyHash, Retain, Topology};
+use ringwave::front::gateway::{GatewayCommand, Publication};
 use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, App, Apps, ClientEvents, Connections, Limits, Standing};
-use ringwave::protocol::auth::Secret;
 use ringwave::protocol::names::ChannelName;
 use ringwave::protocol::origin::Origins;
 use ringwave::protocol::outbound;
-use ringwave::protocol::webhook::Webhooks;
+use ringwave::protocol::rules::{AppRules, ClientEvents, Limits, Standing};
+use ringwave::protocol::secret::Secret;
 use ringwave::ring::sim::{Dice, Faults, SimNet, SimRing};
 use ringwave::shard::{InForce, Message, Shard, ShardParts, SocketIds};
 use ringwave::time::Millis;
@@ -44,7 +45,7 @@ pub(crate) struct World {
     apps: Arc<Apps>,
     shards: Vec<Shard<SimRing>>,
     /// By shard: what its front has asked for.
-    commands: Vec<Vec<Command>>,
+    commands: Vec<Vec<GatewayCommand>>,
     /// By shard: it must not sleep.
     awake: Vec<bool>,
     /// By shard: its last turn.
@@ -57,6 +58,7 @@ pub(crate) struct World {
     now: Millis,
     quiet: bool,
     draining: bool,
+    hash: KeyHash,
     /// The control thread's way to the shards.
     control: Outside<Message>,
     /// An app was off since all was judged.
@@ -71,7 +73,7 @@ impl World {
     pub(crate) fn new(plan: Plan, seed: u64) -> Self {
         let net = SimNet::default();
         let apps = Arc::new(Apps::new((0..2).map(|index| app(index, &plan)).collect()));
-        let hash = KeyHash::default();
+        let hash = KeyHash::seeded(seed);
         let shards = u16::try_from(plan.shards).unwrap();
         let ports = bus::connect::<Message>(shards, plan.mailbox).unwrap();
         let control = ports[0].outside();
@@ -95,6 +97,7 @@ impl World {
         let channels = channels(&plan, &hash, &mut dice);
         let users = users(&plan, &hash, &mut dice);
         Self {
+            hash,
             commands: shards.iter().map(|_| Vec::new()).collect(),
             awake: vec![true; shards.len()],
             turned: vec![Millis(0); shards.len()],
@@ -266,21 +269,21 @@ impl World {
             let id = self.ledger.publish(channel, source, except, kept, filler);
             let data = &self.ledger.message(id).data;
             let name = &self.channels[channel].name;
-            events.push(Publication {
-                channel: ChannelName::parse(name, 200, false).unwrap(),
+            let key = AppIndex(app as u16);
+            let retain = || Box::new(Retain { data: data.as_str().into(), ttl: CACHE_TTL });
+            let event = Event {
+                key: self.hash.channel(key, ChannelName::parse(name, 200, false).unwrap()),
                 frame: outbound::event("word", data, name),
-                cached: kept.then(|| data.as_str().into()),
-                event: "word".into(),
                 except: except
                     .map(|of| self.clients[of].socket_id.clone().unwrap().parse().unwrap()),
-                wants_state: self.dice.chance(300),
-            });
+                retain: kept.then(retain),
+            };
+            events.push(Publication { event, wants_state: self.dice.chance(300) });
             ids.push(id);
         }
         let (reply, answer) = oneshot::channel();
         self.ledger.ask(answer, ids);
-        let app = Arc::clone(self.apps.get(AppIndex(app as u16)).unwrap());
-        self.commands[shard].push(Command::Publish { app, events, reply });
+        self.commands[shard].push(GatewayCommand::Publish { events, reply });
     }
 
     fn some_subscriber(&mut self, channel: usize) -> Option<usize> {
@@ -297,7 +300,7 @@ impl World {
         self.terminations.push(answer);
         let shard = self.dice.below(self.shards.len());
         let app = Arc::clone(self.apps.get(AppIndex(app as u16)).unwrap());
-        self.commands[shard].push(Command::Terminate { app, user_id: user, reply });
+        self.commands[shard].push(GatewayCommand::Terminate { app, user_id: user, reply });
     }
 
     fn some_client(&mut self) {
@@ -435,43 +438,45 @@ pub(crate) fn app(index: u16, plan: &Plan) -> App {
     App {
         index: AppIndex(index),
         id: format!("app-{index}"),
-        key: format!("key-{index}"),
-        secret: Secret::new(&format!("secret-{index}")),
-        more_keys: Vec::new(),
-        standing: Standing::Enabled,
+        rules: AppRules {
+            standing: Standing::Enabled,
+            key: format!("key-{index}"),
+            secret: Secret::new(&format!("secret-{index}")),
+            more_keys: Vec::new(),
+            activity_timeout_s: 30,
+            client_events: ClientEvents::Members,
+            client_events_on_public: false,
+            rate_limit: None,
+            strict_names: false,
+            subscription_errors: true,
+            auth_timestamp_tolerance: Duration::from_secs(600),
+            limits: Limits { max_presence_members: Some(plan.members_max), ..Limits::default() },
+        },
         ping_interval: plan.ping_interval,
         pong_timeout: plan.pong_timeout,
-        activity_timeout_s: 30,
         max_connections: None,
         allowed_origins: Origins::parse(&["*".into()]).unwrap(),
-        client_events: ClientEvents::Members,
-        client_events_on_public: false,
-        rate_limit: None,
-        strict_names: false,
-        subscription_errors: true,
         // One app has them, and the clients of the other never hear of any.
         subscription_counts: index == 1,
-        auth_timestamp_tolerance: Duration::from_secs(600),
         cache_ttl: CACHE_TTL,
         user_authentication_timeout: None,
         webhooks: Webhooks::default(),
-        limits: Limits { max_presence_members: Some(plan.members_max), ..Limits::default() },
-        connections: Connections::of(AppIndex(index)),
-        requests: Arc::default(),
+        counters: AppCounters::of(AppIndex(index)),
     }
 }
 
-/// Channels whose homes are the same in each run, although the key of their hash is not. The same
-/// names in both apps, which are different channels.
+/// Channels whose homes are spread as the dice say, whatever the hash. Both apps use the same names
+/// for different channels.
 fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
     let kinds = ["public", "cache-", "private-", "presence-", "private-cache-", "presence-cache-"];
+    let topology = Topology::new(plan.shards as u16);
     let mut channels = Vec::new();
     for index in 0..plan.channels {
         let prefix = kinds[(index + dice.below(2)) % kinds.len()];
         let homes = [dice.below(plan.shards), dice.below(plan.shards)];
         let at_home = |name: &str| {
             let name = ChannelName::parse(name, 200, false).unwrap();
-            let home = |app| hash.key(AppIndex(app), name.clone()).home(plan.shards).index();
+            let home = |app| topology.home_of(&hash.channel(AppIndex(app), name.clone())).index();
             [home(0), home(1)] == homes
         };
         let names = (0..1_000_000).map(|number| format!("{prefix}{index:02}-{number:06}"));
@@ -490,12 +495,13 @@ fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
     channels
 }
 
-/// Users whose homes are the same in each run. Few, so that most have several connections.
+/// Users whose homes are spread as the dice say. They are few, so that most have several connections.
 fn users(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<String> {
+    let topology = Topology::new(plan.shards as u16);
     let user = |index: usize| {
         let homes = [dice.below(plan.shards), dice.below(plan.shards)];
         let at_home = |id: &str| {
-            let home = |app| hash.user(AppIndex(app), id.into()).home(plan.shards).index();
+            let home = |app| topology.home_of_user(&hash.user(AppIndex(app), id.into())).index();
             [home(0), home(1)] == homes
         };
         let ids = (0..1_000_000).map(|number| format!("user-{index:02}-{number:06}"));

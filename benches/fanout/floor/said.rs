@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use ringwave::frame::Frame;
-use ringwave::websocket::encode;
 
 /// One request or one message.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,7 +92,7 @@ impl Answers {
 
 /// A text frame of the server.
 pub(super) fn text(payload: &[u8]) -> Frame {
-    encode::text(payload.len(), |out| out.extend_from_slice(payload))
+    Frame::text(payload.len(), |out| out.extend_from_slice(payload))
 }
 
 /// The name in a `channel` field; empty without one.

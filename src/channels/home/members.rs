@@ -5,44 +5,79 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use crate::id::ShardId;
 use crate::protocol::auth::Member;
+
+use super::shard_counts::ShardCounts;
 
 /// The members of a channel.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     /// By the user id of the member itself: a key of its own would double an entry.
     table: HashTable<Presence>,
-    /// Ids come from the network.
+    /// The hash is keyed, because ids come from the network.
     hash: RandomState,
 }
 
 /// A user who is present.
 #[derive(Debug)]
 pub(super) struct Presence {
-    pub member: Arc<Member>,
-    /// How many subscriptions the user has; the last one that ends takes the user along.
-    pub subscriptions: u32,
+    /// The member as the first subscription of the user has it, which the others were told of.
+    member: Arc<Member>,
+    /// The subscriptions of the user; the last one that ends takes the user along.
+    subscriptions: ShardCounts,
+}
+
+/// The effect of a subscription on the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entered {
+    /// The user is a new member.
+    New,
+    /// The user was a member already.
+    Again,
+    /// The user is none, because the channel has as many members as it may have.
+    Full,
 }
 
 impl Members {
-    pub(super) fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Presence> {
-        self.table.find_mut(self.hash.hash_one(id), |of| *of.member.user_id == *id)
-    }
-
-    /// Adds a user who is not there.
-    pub(super) fn insert(&mut self, presence: Presence) {
+    /// Counts a subscription of a user. The user becomes a member only if there are fewer than
+    /// `most`.
+    pub(super) fn enter(
+        &mut self,
+        from: ShardId,
+        member: &Arc<Member>,
+        most: Option<usize>,
+    ) -> Entered {
+        if let Some(presence) = self.get_mut(&member.user_id) {
+            presence.subscriptions.add(from);
+            return Entered::Again;
+        }
+        if most.is_some_and(|most| self.len() >= most) {
+            return Entered::Full;
+        }
+        let mut subscriptions = ShardCounts::default();
+        subscriptions.add(from);
+        let presence = Presence { member: Arc::clone(member), subscriptions };
         let Self { table, hash } = self;
         let hash_of = |of: &Presence| hash.hash_one(&*of.member.user_id);
         table.insert_unique(hash_of(&presence), presence, hash_of);
+        Entered::New
     }
 
-    pub(super) fn remove(&mut self, id: &str) -> Option<Presence> {
-        let found = self.table.find_entry(self.hash.hash_one(id), |of| *of.member.user_id == *id);
-        Some(found.ok()?.remove().0)
+    /// A subscription of a user on this shard ended. Returns the member as the others were told of
+    /// it if it was the last one: a later subscription may have spelt the id differently.
+    pub(super) fn part(&mut self, from: ShardId, user_id: &str) -> Option<Arc<Member>> {
+        let presence = self.get_mut(user_id)?;
+        if !presence.subscriptions.remove(from) || !presence.subscriptions.is_empty() {
+            return None;
+        }
+        let hash = self.hash.hash_one(user_id);
+        let gone = self.table.find_entry(hash, |of| *of.member.user_id == *user_id).ok()?;
+        Some(gone.remove().0.member)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Member>> {
@@ -52,5 +87,9 @@ impl Members {
     /// The user ids, once each.
     pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
         self.all().map(|member| &*member.user_id)
+    }
+
+    fn get_mut(&mut self, id: &str) -> Option<&mut Presence> {
+        self.table.find_mut(self.hash.hash_one(id), |of| *of.member.user_id == *id)
     }
 }

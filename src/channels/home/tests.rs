@@ -1,15 +1,20 @@
-//! [`Homes`] against a model of it: what each call posts to whom, in which order, and what is left.
+//! [`Homes`] against a model of it: what each message makes it send and notify, in which order, and
+//! what is left.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
 
-use super::super::KeyHash;
+use super::super::{CachedEvent, ClientEventNotice, Joining, KeyHash};
 use super::*;
-use crate::id::ConnKey;
-use crate::websocket::encode;
+use crate::apps::webhook::EventKind;
+use crate::frame::Frame;
+use crate::id::{ConnKey, SocketId};
+use crate::protocol::auth::Authorised;
+use crate::protocol::names::ChannelName;
 
 const CHANNELS: [&str; 7] =
     ["news", "presence-a", "presence-cache-b", "cache-c", "cache-d", "private-cache-e", "cache-f"];
@@ -29,7 +34,7 @@ enum Step {
         user: usize,
         limited: bool,
     },
-    Again {
+    Repeat {
         which: Index,
     },
     /// The subscription of a counted join ends. The shard may not know yet that it was counted.
@@ -42,7 +47,7 @@ enum Step {
         which: Index,
     },
     /// A connection whose join was refused asks once more before it knows of that.
-    AgainRefused {
+    RepeatRefused {
         which: Index,
     },
     /// The shard has heard of a refusal, or the connection has left before that.
@@ -70,10 +75,10 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => (channel.clone(), shard, user, any::<bool>()).prop_map(
             |(channel, shard, user, limited)| Step::Join { channel, shard, user, limited }
         ),
-        1 => any::<Index>().prop_map(|which| Step::Again { which }),
+        1 => any::<Index>().prop_map(|which| Step::Repeat { which }),
         3 => (any::<Index>(), any::<bool>()).prop_map(|(which, told)| Step::Leave { which, told }),
         3 => any::<Index>().prop_map(|which| Step::Whisper { which }),
-        1 => any::<Index>().prop_map(|which| Step::AgainRefused { which }),
+        1 => any::<Index>().prop_map(|which| Step::RepeatRefused { which }),
         2 => any::<Index>().prop_map(|which| Step::LeaveRefused { which }),
         4 => (channel, 0..150_usize, ttl_ms, any::<bool>(), any::<bool>()).prop_map(
             |(channel, padding, ttl_ms, except, asks)| {
@@ -87,14 +92,19 @@ fn any_step() -> impl Strategy<Value = Step> {
 /// A message to a shard, with its frames decoded.
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
-    Deliver(usize, Vec<Value>, Option<SocketId>),
-    Joined(usize, u32, bool, Option<Vec<Value>>),
-    Published(u32, ChannelState),
+    Event(usize, Vec<Value>, Option<SocketId>),
+    Joined(usize, u32, Option<Vec<Value>>),
+    Repeated(usize, Option<Vec<Value>>),
+    State(u32, ChannelState),
+    Users(BTreeSet<Box<str>>),
     NotMember(ConnKey),
 }
 
 /// By shard, in order.
-type Posted = BTreeMap<u16, Vec<Told>>;
+type Sent = BTreeMap<u16, Vec<Told>>;
+
+/// Notices: the channel, and the kind with its content as text.
+type Noticed = Vec<(usize, String)>;
 
 /// A channel as the model knows it.
 #[derive(Debug, Default)]
@@ -102,11 +112,11 @@ struct Channel {
     by_shard: BTreeMap<u16, u32>,
     /// By user id: how the first subscription spelt it, and how many there are.
     users: BTreeMap<&'static str, (&'static str, u32)>,
-    event: Option<Event>,
+    event: Option<LastEvent>,
 }
 
 #[derive(Clone, Debug)]
-struct Event {
+struct LastEvent {
     number: usize,
     expires: u64,
     data: Arc<str>,
@@ -133,39 +143,45 @@ struct Model {
     refused: Vec<Asked>,
     now: u64,
     calls: u32,
-    expected: Posted,
+    outbox: Outbox,
+    expected: Sent,
+    expected_notices: Noticed,
 }
 
 impl Model {
     fn new(bounds: CacheBounds) -> Self {
-        let hash = KeyHash::default();
+        let hash = KeyHash::random();
         let parse = |name: &&str| ChannelName::parse(name, 200, true).unwrap();
+        let mut homes = Homes::new(bounds);
+        // The second app wants to know nothing.
+        homes.adopt(vec![Wanted { notices: EventKind::ALL.into_iter().collect(), counts: false }]);
         Self {
-            homes: Homes::new(bounds),
+            homes,
             keys: CHANNELS
                 .iter()
                 .enumerate()
-                .map(|(channel, name)| hash.key(app_of(channel), parse(name)))
+                .map(|(channel, name)| hash.channel(app_of(channel), parse(name)))
                 .collect(),
             channels: CHANNELS.iter().map(|_| Channel::default()).collect(),
             subscribed: Vec::new(),
             refused: Vec::new(),
             now: 1000,
             calls: 0,
-            expected: Posted::new(),
+            outbox: Outbox::default(),
+            expected: Sent::new(),
+            expected_notices: Noticed::new(),
         }
     }
 
     fn step(&mut self, step: &Step) {
-        self.calls += 1;
-        self.expected.clear();
+        self.begin();
         match *step {
             Step::Join { channel, shard, user, limited } => {
                 self.join(channel, shard, user, limited.then_some(MAX_MEMBERS));
             }
-            Step::Again { ref which } => {
+            Step::Repeat { ref which } => {
                 if let Some(of) = pick(&self.subscribed, which) {
-                    self.again(of);
+                    self.repeat(of);
                 }
             }
             Step::Leave { ref which, told } => {
@@ -179,10 +195,10 @@ impl Model {
                     self.whisper(of);
                 }
             }
-            Step::AgainRefused { ref which } => {
+            Step::RepeatRefused { ref which } => {
                 if let Some(of) = pick(&self.refused, which) {
-                    self.expect(of.shard, Told::Joined(of.channel, of.ticket, true, None));
-                    self.call_join(of, true, None);
+                    self.expect(of.shard, Told::Repeated(of.channel, None));
+                    self.call_repeat(of, Some(of.ticket));
                 }
             }
             Step::LeaveRefused { ref which } => {
@@ -203,6 +219,13 @@ impl Model {
         self.check();
     }
 
+    /// Begins another call, of which nothing is expected yet.
+    fn begin(&mut self) {
+        self.calls += 1;
+        self.expected.clear();
+        self.expected_notices.clear();
+    }
+
     fn join(&mut self, channel: usize, shard: u16, user: usize, most: Option<usize>) {
         let presence = self.kind(channel).is_presence();
         let (user_id, id_json) = USERS[user];
@@ -211,17 +234,24 @@ impl Model {
         let full = presence && !known && most.is_some_and(|most| users.len() >= most);
         let asked = Asked { channel, shard, user, ticket: self.calls };
         if full {
-            self.expect(shard, Told::Joined(channel, self.calls, false, None));
+            self.expect(shard, Told::Joined(channel, self.calls, None));
             self.refused.push(asked);
         } else {
             if presence && !known {
                 self.expect_membership(channel, "member_added", id_json, Some(user));
             }
+            let occupied = self.channels[channel].by_shard.is_empty();
             self.count(asked);
             let first = self.first(channel);
-            self.expect(shard, Told::Joined(channel, self.calls, false, Some(first)));
+            self.expect(shard, Told::Joined(channel, self.calls, Some(first)));
+            self.notice(channel, occupied.then(|| "Occupied".to_owned()));
+            let added = presence && !known;
+            self.notice(channel, added.then(|| format!("MemberAdded({user_id:?})")));
+            self.notice_count(channel);
+            let missed = self.kind(channel).is_cache() && self.visible(channel).is_none();
+            self.notice(channel, missed.then(|| "CacheMiss".to_owned()));
         }
-        self.call_join(asked, false, most);
+        self.call_join(asked, most);
     }
 
     fn count(&mut self, asked: Asked) {
@@ -236,25 +266,29 @@ impl Model {
         self.subscribed.push(asked);
     }
 
-    fn again(&mut self, of: Asked) {
+    fn repeat(&mut self, of: Asked) {
         let first = self.first(of.channel);
-        self.expect(of.shard, Told::Joined(of.channel, of.ticket, true, Some(first)));
-        self.call_join(of, true, Some(MAX_MEMBERS));
+        self.expect(of.shard, Told::Repeated(of.channel, Some(first)));
+        self.call_repeat(of, (of.ticket % 2 == 0).then_some(of.ticket));
     }
 
-    fn call_join(&mut self, asked: Asked, again: bool, max_members: Option<usize>) {
-        let Asked { channel, shard, user, ticket } = asked;
-        let join = Join {
-            key: self.keys[channel].clone(),
-            shard: ShardId(shard),
-            conn: conn_of(ticket),
-            ticket,
-            member: self.member(channel, user),
-            again,
-            max_members,
-        };
-        let now = Millis(self.now);
-        self.change(channel, |homes, mut post| homes.join(join, now, &mut post));
+    fn call_join(&mut self, asked: Asked, max_members: Option<usize>) {
+        let Asked { channel, shard, ticket, .. } = asked;
+        let (key, authorised) = (self.keys[channel].clone(), self.authorised(asked));
+        let conn = conn_of(ticket);
+        let join = Join { key, authorised, conn, ticket, max_members };
+        self.call(shard, ToHome::Join(Box::new(join)));
+    }
+
+    fn call_repeat(&mut self, asked: Asked, ticket: Option<u32>) {
+        let (key, authorised) = (self.keys[asked.channel].clone(), self.authorised(asked));
+        let repeat = Repeat { key, authorised, conn: conn_of(asked.ticket), ticket };
+        self.call(asked.shard, ToHome::Repeat(Box::new(repeat)));
+    }
+
+    fn authorised(&self, of: Asked) -> Authorised {
+        let name = self.keys[of.channel].name().clone();
+        Authorised::assumed(name, self.member(of.channel, of.user))
     }
 
     fn leave(&mut self, asked: Asked, told: bool) {
@@ -264,14 +298,18 @@ impl Model {
         let of = &mut self.channels[channel];
         *of.by_shard.get_mut(&shard).unwrap() -= 1;
         of.by_shard.retain(|_, count| *count > 0);
+        let vacated = of.by_shard.is_empty();
         if let Some((id_json, count)) = of.users.get_mut(USERS[user].0) {
             let id_json = *id_json;
             *count -= 1;
             if *count == 0 {
                 of.users.remove(USERS[user].0);
                 self.expect_membership(channel, "member_removed", id_json, None);
+                self.notice(channel, Some(format!("MemberRemoved({:?})", USERS[user].0)));
             }
         }
+        self.notice_count(channel);
+        self.notice(channel, vacated.then(|| "Vacated".to_owned()));
         self.call_leave(asked, (!told).then_some(ticket));
     }
 
@@ -282,13 +320,8 @@ impl Model {
 
     fn call_leave(&mut self, asked: Asked, ticket: Option<u32>) {
         let Asked { channel, shard, user, .. } = asked;
-        let leave = Leave {
-            key: self.keys[channel].clone(),
-            shard: ShardId(shard),
-            member: self.member(channel, user),
-            ticket,
-        };
-        self.change(channel, |homes, mut post| homes.leave(&leave, &mut post));
+        let (key, member) = (self.keys[channel].clone(), self.member(channel, user));
+        self.call(shard, ToHome::Leave(Leave { key, member, ticket }));
     }
 
     /// Relayed to all if the sender's join was counted; otherwise its shard is told.
@@ -297,24 +330,28 @@ impl Model {
         let (frame, except) = (frame(&shown), Some(SocketId { high: 9, low: 9 }));
         let counted = self.subscribed.contains(&of);
         if counted {
-            self.expect_all(of.channel, &Told::Deliver(of.channel, vec![shown], except));
+            self.expect_all(of.channel, &Told::Event(of.channel, vec![shown], except));
         } else {
             self.expect(of.shard, Told::NotMember(conn_of(of.ticket)));
         }
-        let (shard, conn, ticket) = (ShardId(of.shard), conn_of(of.ticket), of.ticket);
-        let publish = Publish {
-            key: self.keys[of.channel].clone(),
-            frame,
-            cached: None,
-            except,
-            whisper: None,
-            joining: Some(JoiningSender { shard, conn, ticket }),
-            by_client: true,
-            answer_to: None,
+        if counted {
+            self.notice(of.channel, Some("ClientEvent".to_owned()));
+        }
+        let key = self.keys[of.channel].clone();
+        let joining = Joining { conn: conn_of(of.ticket), ticket: of.ticket };
+        let notice = ClientEventNotice {
+            event: "client-e".into(),
+            data: None,
+            socket_id: SocketId { high: 9, low: 9 },
+            user_id: None,
         };
-        let (now, mut relayed) = (Millis(self.now), false);
-        self.call(|homes, mut post| relayed = homes.publish(publish, now, &mut post));
-        assert_eq!(relayed, counted);
+        let whisper = Whisper {
+            event: Event { key, frame, except, retain: None },
+            joining: Some(joining),
+            // The shard of the sender knows what the app's webhooks want.
+            notice: (app_of(of.channel) == AppIndex(0)).then(|| Box::new(notice)),
+        };
+        self.call(of.shard, ToHome::Whisper(Box::new(whisper)));
     }
 
     fn publish(
@@ -333,28 +370,29 @@ impl Model {
         if let Some(ttl_ms) = ttl_ms {
             let (expires, bytes) = (self.now + ttl_ms, frame.len() + data.len());
             let (data, shown) = (Arc::clone(&data), shown.clone());
-            let event = Event { number, expires, data, bytes, shown };
+            let event = LastEvent { number, expires, data, bytes, shown };
             let fits = bytes <= self.homes.cache.bounds().bytes;
             self.channels[channel].event = fits.then_some(event);
             self.evict();
         }
         let except = except.then_some(SocketId { high: 9, low: 9 });
-        self.expect_all(channel, &Told::Deliver(channel, vec![shown], except));
+        self.expect_all(channel, &Told::Event(channel, vec![shown], except));
+        let key = self.keys[channel].clone();
+        let retain =
+            ttl_ms.map(|ttl_ms| Box::new(Retain { data, ttl: Duration::from_millis(ttl_ms) }));
+        let event = Event { key: key.clone(), frame, except, retain };
+        self.call(0, ToHome::Publish(event));
         if asks {
-            self.expect(1, Told::Published(self.calls, self.state(channel)));
+            self.begin();
+            self.expect(1, Told::State(self.calls, self.state(channel)));
+            self.ask(Question::State(key));
         }
-        let publish = Publish {
-            key: self.keys[channel].clone(),
-            frame,
-            cached: ttl_ms.map(|ttl_ms| (data, Duration::from_millis(ttl_ms))),
-            except,
-            whisper: None,
-            joining: None,
-            by_client: false,
-            answer_to: asks.then_some((ShardId(1), self.calls, 3)),
-        };
-        let now = Millis(self.now);
-        self.call(|homes, mut post| assert!(homes.publish(publish, now, &mut post)));
+    }
+
+    /// Asks as shard 1 does, although another one brings the question.
+    fn ask(&mut self, question: Question) {
+        let reply_to = ReplyTo { shard: ShardId(1), request: self.calls, index: 3 };
+        self.call(2, ToHome::Ask(reply_to, question));
     }
 
     /// Evicts events of the app with the most, the first to expire first, until both bounds hold.
@@ -371,7 +409,7 @@ impl Model {
             } else {
                 return;
             };
-            let most: &Vec<Event> = &of_apps[usize::from(second >= first)];
+            let most: &Vec<LastEvent> = &of_apps[usize::from(second >= first)];
             let out = most.iter().min_by_key(|event| (event.expires, event.number)).unwrap().number;
             for of in &mut self.channels {
                 of.event.take_if(|event| event.number == out);
@@ -379,7 +417,7 @@ impl Model {
         }
     }
 
-    fn events(&self, app: AppIndex) -> Vec<Event> {
+    fn events(&self, app: AppIndex) -> Vec<LastEvent> {
         let of_app = self.channels.iter().enumerate().filter(|(at, _)| app_of(*at) == app);
         of_app.filter_map(|(_, of)| of.event.clone()).collect()
     }
@@ -388,36 +426,41 @@ impl Model {
         for of in &mut self.channels {
             of.event.take_if(|event| event.expires <= self.now);
         }
-        self.homes.expire(Millis(self.now));
+        self.homes.tick(Millis(self.now), &mut self.outbox);
+        self.compare();
     }
 
-    /// Calls, and compares what was posted with what is expected.
-    fn call(&mut self, call: impl FnOnce(&mut Homes, &mut dyn FnMut(ShardId, Message))) {
-        let (mut posted, keys) = (Posted::new(), &self.keys);
-        call(&mut self.homes, &mut |shard, message| {
-            posted.entry(shard.0).or_default().push(told(keys, message));
-        });
-        assert_eq!(posted, self.expected);
+    /// Hands a message of a shard over, and compares the effects with what is expected.
+    fn call(&mut self, from: u16, message: ToHome) {
+        self.homes.handle(ShardId(from), message, Millis(self.now), &mut self.outbox);
+        self.compare();
     }
 
-    /// A join or a leave: what it tells to have changed is what has.
-    fn change(
-        &mut self,
-        channel: usize,
-        change: impl FnOnce(&mut Homes, &mut dyn FnMut(ShardId, Message)) -> Change,
-    ) {
-        let state = |model: &Self| model.homes.state(&model.keys[channel], Millis(model.now));
-        let before = state(self);
-        let mut told = Change::default();
-        self.call(|homes, post| told = change(homes, post));
-        let after = state(self);
-        let subscribers = before.subscription_count != after.subscription_count;
-        let expected = Change {
-            subscribers,
-            occupancy: before.occupied() != after.occupied(),
-            membership: before.user_count != after.user_count,
+    fn compare(&mut self) {
+        let (mut sent, keys) = (Sent::new(), &self.keys);
+        for (shard, message) in self.outbox.messages() {
+            sent.entry(shard.0).or_default().push(told(keys, message));
+        }
+        assert_eq!(sent, self.expected);
+        let at = |of: &Notice| {
+            keys.iter().position(|key| key.app() == of.app && *key.name() == of.channel).unwrap()
         };
-        assert_eq!(told, expected);
+        let noticed: Noticed =
+            self.outbox.notices().map(|notice| (at(&notice), text_of(&notice.what))).collect();
+        assert_eq!(noticed, self.expected_notices);
+    }
+
+    /// Expects a notice, if there is one and its app wants it.
+    fn notice(&mut self, channel: usize, notice: Option<String>) {
+        if app_of(channel) == AppIndex(0) {
+            self.expected_notices.extend(notice.map(|notice| (channel, notice)));
+        }
+    }
+
+    fn notice_count(&mut self, channel: usize) {
+        let count = self.state(channel).subscription_count;
+        let told = !self.kind(channel).is_presence();
+        self.notice(channel, told.then(|| format!("SubscriptionCount({count})")));
     }
 
     fn expect(&mut self, shard: u16, told: Told) {
@@ -438,7 +481,7 @@ impl Model {
         };
         let event = format!("pusher_internal:{what}");
         let shown = json!({ "event": event, "data": data, "channel": CHANNELS[channel] });
-        self.expect_all(channel, &Told::Deliver(channel, vec![shown], None));
+        self.expect_all(channel, &Told::Event(channel, vec![shown], None));
     }
 
     /// The messages that a new subscriber gets first.
@@ -458,7 +501,7 @@ impl Model {
         first
     }
 
-    fn visible(&self, channel: usize) -> Option<&Event> {
+    fn visible(&self, channel: usize) -> Option<&LastEvent> {
         self.channels[channel].event.as_ref().filter(|event| event.expires > self.now)
     }
 
@@ -487,15 +530,18 @@ impl Model {
     }
 
     /// Asserts the invariants that hold between any two calls.
-    fn check(&self) {
+    fn check(&mut self) {
         let now = Millis(self.now);
-        for (channel, key) in self.keys.iter().enumerate() {
-            assert_eq!(self.homes.state(key, now), self.state(channel), "{}", key.name());
-            let users: BTreeSet<_> = self.homes.users(key).into_iter().collect();
-            let expected = self.channels[channel].users.keys().map(|&id| Box::from(id)).collect();
-            assert_eq!(users, expected);
+        for channel in 0..self.keys.len() {
+            let key = self.keys[channel].clone();
+            assert_eq!(self.homes.state(&key, now), self.state(channel), "{}", key.name());
+            self.expected.clear();
+            self.expected_notices.clear();
+            let users = self.channels[channel].users.keys().map(|&id| Box::from(id)).collect();
+            self.expect(1, Told::Users(users));
+            self.ask(Question::Users(key));
         }
-        let apps = [0, 1].map(|app| occupied(&self.homes, AppIndex(app), now));
+        let apps = [0, 1].map(|app| occupied(&mut self.homes, AppIndex(app), now));
         let occupied: BTreeMap<_, _> = apps.into_iter().flatten().collect();
         let is_occupied = |channel: &usize| !self.channels[*channel].by_shard.is_empty();
         let channels = (0..CHANNELS.len()).filter(is_occupied);
@@ -515,18 +561,39 @@ fn pick(of: &[Asked], which: &Index) -> Option<Asked> {
     (!of.is_empty()).then(|| of[which.index(of.len())])
 }
 
-/// The connection whose join has this ticket. The whole list, requested in parts of two channels.
-fn occupied(homes: &Homes, app: AppIndex, now: Millis) -> Vec<(ChannelName, ChannelState)> {
-    let (mut all, mut from) = (Vec::new(), Some(0));
-    while let Some(begin) = from {
-        let (part, next) = homes.occupied(app, "", begin, 2, now);
-        assert!(part.len() <= 2);
-        all.extend(part);
-        from = next;
-    }
-    all
+/// The occupied channels of an app, as the home lists them.
+fn occupied(homes: &mut Homes, app: AppIndex, now: Millis) -> Vec<(ChannelName, ChannelState)> {
+    list(homes, app, now).into_iter().flatten().collect()
 }
 
+/// The parts of the list of the occupied channels of an app, in their order.
+fn list(homes: &mut Homes, app: AppIndex, now: Millis) -> Vec<Vec<(ChannelName, ChannelState)>> {
+    let (mut parts, mut out) = (Vec::new(), Outbox::default());
+    let reply_to = ReplyTo { shard: ShardId(2), request: 7, index: 0 };
+    let ask = ToHome::Ask(reply_to, Question::Occupied(app, "".into()));
+    homes.handle(ShardId(2), ask, now, &mut out);
+    loop {
+        let sent: Vec<_> = out.messages().collect();
+        let [(ShardId(2), FromHome::Answer(to, answer))] = &sent[..] else { panic!("{sent:?}") };
+        let Answer::Occupied { channels, last } = &**answer else { panic!("{answer:?}") };
+        assert_eq!(*to, reply_to);
+        parts.push(channels.clone());
+        assert_eq!(homes.has_work(), !last);
+        if *last {
+            return parts;
+        }
+        homes.work(now, &mut out);
+    }
+}
+
+fn text_of(notice: &NoticeKind) -> String {
+    match notice {
+        NoticeKind::ClientEvent(_) => "ClientEvent".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The connection whose join has this ticket.
 fn conn_of(ticket: u32) -> ConnKey {
     ConnKey { slot: 5, generation: ticket }
 }
@@ -535,35 +602,45 @@ fn app_of(channel: usize) -> AppIndex {
     AppIndex(u16::from(channel >= OF_SECOND_APP))
 }
 
-fn told(keys: &[ChannelKey], message: Message) -> Told {
+fn told(keys: &[ChannelKey], message: FromHome) -> Told {
     let channel = |key: &ChannelKey| keys.iter().position(|of| of == key).unwrap();
     match message {
-        Message::Deliver(Deliver { key, frame, except }) => {
-            Told::Deliver(channel(&key), shown(&frame), except)
+        FromHome::Event(Event { key, frame, except, retain: None }) => {
+            Told::Event(channel(&key), shown(&frame), except)
         }
-        Message::Joined(joined) => {
+        FromHome::Joined(joined) => {
             assert_eq!(joined.conn, conn_of(joined.ticket));
-            let first = match joined.outcome {
-                Outcome::Subscribed { answer, last, .. } => {
-                    let frames = [Some(answer), last].into_iter().flatten();
-                    let bytes: Vec<u8> = frames.flat_map(Frame::into_bytes).collect();
-                    Some(shown(&Frame::from_encoded(bytes.into())))
-                }
-                Outcome::Full => None,
-            };
-            Told::Joined(channel(&joined.key), joined.ticket, joined.again, first)
+            Told::Joined(channel(&joined.key), joined.ticket, first_of(joined.outcome))
         }
-        Message::Published(answered) => {
-            assert_eq!(answered.index, 3);
-            Told::Published(answered.question, answered.state)
+        FromHome::Repeated(repeated) => {
+            Told::Repeated(channel(&repeated.key), first_of(repeated.outcome))
         }
-        Message::NotMember(conn, _channel) => Told::NotMember(conn),
-        other => panic!("a home does not say {other:?}"),
+        FromHome::Answer(to, answer) => {
+            assert_eq!((to.shard, to.index), (ShardId(1), 3));
+            match *answer {
+                Answer::State(state) => Told::State(to.request, state),
+                Answer::Users(users) => Told::Users(users.into_iter().collect()),
+                other @ Answer::Occupied { .. } => panic!("nothing was asked for {other:?}"),
+            }
+        }
+        FromHome::NotMember(conn, _channel) => Told::NotMember(conn),
+        other => panic!("a home of channels does not say {other:?}"),
+    }
+}
+
+fn first_of(outcome: Outcome) -> Option<Vec<Value>> {
+    match outcome {
+        Outcome::Subscribed { answer, last } => {
+            let frames = [Some(answer), last].into_iter().flatten();
+            let bytes: Vec<u8> = frames.flat_map(Frame::into_bytes).collect();
+            Some(shown(&Frame::from_encoded(bytes.into())))
+        }
+        Outcome::Full => None,
     }
 }
 
 fn frame(value: &Value) -> Frame {
-    encode::text(0, |out| out.extend(value.to_string().bytes()))
+    Frame::text(0, |out| out.extend(value.to_string().bytes()))
 }
 
 /// The texts of whole frames; `data` is read too, and members are listed in order.
@@ -602,10 +679,10 @@ proptest! {
             model.step(step);
         }
         while let Some(&last) = model.subscribed.last() {
-            model.expected.clear();
+            model.begin();
             model.leave(last, true);
         }
-        model.expected.clear();
+        model.begin();
         while let Some(&last) = model.refused.last() {
             model.leave_refused(last);
         }
@@ -655,22 +732,14 @@ fn an_event_that_is_larger_than_all_the_cache_is_delivered_not_kept_and_costs_no
 
 #[test]
 fn an_app_that_holds_less_than_its_part_loses_nothing_to_another() {
-    let hash = KeyHash::default();
+    let hash = KeyHash::random();
     let key = |app, n: usize| {
-        hash.key(AppIndex(app), ChannelName::parse(&format!("cache-{n}"), 200, true).unwrap())
+        hash.channel(AppIndex(app), ChannelName::parse(&format!("cache-{n}"), 200, true).unwrap())
     };
     let publish = |homes: &mut Homes, app, n, padding| {
-        let publish = Publish {
-            key: key(app, n),
-            frame: frame(&json!("x".repeat(padding))),
-            cached: Some(("{}".into(), Duration::from_secs(60))),
-            except: None,
-            whisper: None,
-            joining: None,
-            by_client: false,
-            answer_to: None,
-        };
-        homes.publish(publish, Millis(0), &mut |_, _| {});
+        let event =
+            cached_event(key(app, n), frame(&json!("x".repeat(padding))), Duration::from_secs(60));
+        homes.handle(ShardId(0), ToHome::Publish(event), Millis(0), &mut Outbox::default());
     };
     let kept = |homes: &Homes, app| {
         (0..1000).filter(|&n| homes.state(&key(app, n), Millis(0)).cached.is_some()).count()
@@ -695,44 +764,30 @@ fn an_app_that_holds_less_than_its_part_loses_nothing_to_another() {
 #[test]
 fn a_short_lived_event_is_dropped_in_time_behind_any_number_of_long_lived_ones() {
     let mut homes = Homes::new(ROOMY);
-    let hash = KeyHash::default();
+    let hash = KeyHash::random();
     for n in 0..50 {
         let name = ChannelName::parse(&format!("cache-{n}"), 200, true).unwrap();
         let ttl = Duration::from_millis(if n == 49 { 50 } else { 60_000 });
-        let publish = Publish {
-            key: hash.key(AppIndex(0), name),
-            frame: frame(&json!({})),
-            cached: Some(("{}".into(), ttl)),
-            except: None,
-            whisper: None,
-            joining: None,
-            by_client: false,
-            answer_to: None,
-        };
-        homes.publish(publish, Millis(0), &mut |_, _| {});
+        let event = cached_event(hash.channel(AppIndex(0), name), frame(&json!({})), ttl);
+        homes.handle(ShardId(0), ToHome::Publish(event), Millis(0), &mut Outbox::default());
     }
-    homes.expire(Millis(100));
+    homes.tick(Millis(100), &mut Outbox::default());
     assert_eq!(homes.len(), 49);
 }
 
 #[test]
 fn cached_events_of_an_app_that_is_gone_go_a_part_at_a_time_and_no_others_do() {
-    let hash = KeyHash::default();
+    let hash = KeyHash::random();
     let mut homes = Homes::new(ROOMY);
     for (app, count) in [(0, 3), (1, 7), (2, 5), (3, 2)] {
         for number in 0..count {
             let name = ChannelName::parse(&format!("cache-{number}"), 200, true).unwrap();
-            let publish = Publish {
-                key: hash.key(AppIndex(app), name),
-                frame: frame(&json!(number)),
-                cached: Some(("1".into(), Duration::from_secs(60))),
-                except: None,
-                whisper: None,
-                joining: None,
-                by_client: false,
-                answer_to: None,
-            };
-            homes.publish(publish, Millis(0), &mut |_, _| {});
+            let event = cached_event(
+                hash.channel(AppIndex(app), name),
+                frame(&json!(number)),
+                Duration::from_secs(60),
+            );
+            homes.handle(ShardId(0), ToHome::Publish(event), Millis(0), &mut Outbox::default());
         }
     }
     let gone = |app: AppIndex| app.0 % 2 == 1;
@@ -756,125 +811,148 @@ fn a_channel_that_admits_nobody_leaves_nothing() {
 fn occupied_channels_are_those_of_the_app_that_asks() {
     let mut model = Model::new(ROOMY);
     model.join(0, 0, 0, None);
-    assert!(occupied(&model.homes, AppIndex(1), Millis(model.now)).is_empty());
-    assert_eq!(occupied(&model.homes, AppIndex(0), Millis(model.now)).len(), 1);
+    let now = Millis(model.now);
+    assert!(occupied(&mut model.homes, AppIndex(1), now).is_empty());
+    assert_eq!(occupied(&mut model.homes, AppIndex(0), now).len(), 1);
 }
 
 #[test]
 fn rounds_of_coming_and_going_leave_no_more_behind_than_one() {
-    let (hash, conn) = (KeyHash::default(), ConnKey { slot: 0, generation: 0 });
+    let hash = KeyHash::random();
     let keys: Vec<_> = (0..3000)
-        .map(|n| hash.key(AppIndex(0), ChannelName::parse(&format!("c{n}"), 200, true).unwrap()))
+        .map(|n| {
+            hash.channel(AppIndex(0), ChannelName::parse(&format!("c{n}"), 200, true).unwrap())
+        })
         .collect();
     let mut homes = Homes::new(ROOMY);
     let mut rooms = Vec::new();
     for _ in 0..4 {
         for key in &keys {
-            homes.join(join_of(key.clone(), conn), Millis(0), &mut |_, _| {});
+            join(&mut homes, 0, key);
         }
         homes.trim();
         let full = homes.room();
         for key in &keys {
-            let leave = Leave { key: key.clone(), shard: ShardId(0), member: None, ticket: None };
-            homes.leave(&leave, &mut |_, _| {});
+            leave(&mut homes, 0, key);
         }
         homes.trim();
         rooms.push((full, homes.room()));
     }
     assert!(rooms.iter().all(|room| *room == rooms[0]), "{rooms:?}");
     let (full, empty) = rooms[0];
-    assert!(full > 3000 * size_of::<Home>() && empty < 100, "{empty} bytes of {full}");
+    assert!(full > 3000 * size_of::<channel::Channel>() && empty < 100, "{empty} bytes of {full}");
 }
 
 #[test]
 fn a_table_that_most_channels_left_shrinks_and_finds_the_rest() {
-    let (hash, conn) = (KeyHash::default(), ConnKey { slot: 0, generation: 0 });
-    let key = |n| hash.key(AppIndex(0), ChannelName::parse(&format!("c{n}"), 200, true).unwrap());
+    let hash = KeyHash::random();
+    let key =
+        |n| hash.channel(AppIndex(0), ChannelName::parse(&format!("c{n}"), 200, true).unwrap());
     let mut homes = Homes::new(ROOMY);
     for n in 0..3000 {
-        homes.join(join_of(key(n), conn), Millis(0), &mut |_, _| {});
+        join(&mut homes, 0, &key(n));
     }
-    let full = homes.by_key.allocation_size();
+    let full = homes.room();
     for n in 10..3000 {
-        let leave = Leave { key: key(n), shard: ShardId(0), member: None, ticket: None };
-        homes.leave(&leave, &mut |_, _| {});
+        leave(&mut homes, 0, &key(n));
     }
     homes.trim();
-    assert!(homes.by_key.allocation_size() < full / 20);
+    assert!(homes.room() < full / 4);
     assert!((0..10).all(|n| homes.state(&key(n), Millis(0)).occupied()));
     assert!(!homes.state(&key(10), Millis(0)).occupied());
 }
 
-fn join_of(key: ChannelKey, conn: ConnKey) -> Join {
-    let (shard, member) = (ShardId(0), None);
-    Join { key, shard, conn, ticket: 0, member, again: false, max_members: None }
+fn cached_event(key: ChannelKey, frame: Frame, ttl: Duration) -> Event {
+    let retain = Some(Box::new(Retain { data: "{}".into(), ttl }));
+    Event { key, frame, except: None, retain }
 }
 
-/// Calls, and returns which numbers of subscribers each shard was told.
-fn counts_told(
-    homes: &mut Homes,
-    call: impl FnOnce(&mut Homes, &mut dyn FnMut(ShardId, Message)),
-) -> Vec<(u16, u64)> {
+/// A subscriber on a shard joins a channel without members.
+fn join(homes: &mut Homes, shard: u16, key: &ChannelKey) -> Outbox {
+    let authorised = Authorised::assumed(key.name().clone(), None);
+    let conn = ConnKey { slot: 0, generation: 0 };
+    let join = Join { key: key.clone(), authorised, conn, ticket: 0, max_members: None };
+    let mut out = Outbox::default();
+    homes.handle(ShardId(shard), ToHome::Join(Box::new(join)), Millis(0), &mut out);
+    out
+}
+
+fn leave(homes: &mut Homes, shard: u16, key: &ChannelKey) -> Outbox {
+    let leave = Leave { key: key.clone(), member: None, ticket: None };
+    let mut out = Outbox::default();
+    homes.handle(ShardId(shard), ToHome::Leave(leave), Millis(0), &mut out);
+    out
+}
+
+/// The numbers of subscribers that each shard is told.
+fn counts_told(mut out: Outbox) -> Vec<(u16, u64)> {
     let mut told = Vec::new();
-    call(homes, &mut |shard, message| {
-        if let Message::Deliver(Deliver { frame, except: None, .. }) = message {
+    for (shard, message) in out.messages() {
+        if let FromHome::Event(Event { frame, except: None, .. }) = message {
             let [value] = &shown(&frame)[..] else { panic!("one frame at a time") };
             assert_eq!(value["event"], "pusher_internal:subscription_count");
             told.push((shard.0, value["data"]["subscription_count"].as_u64().unwrap()));
         }
-    });
+    }
     told
 }
 
+const COUNTS: Wanted = Wanted { notices: EventKinds::NONE, counts: true };
+
 #[test]
 fn numbers_of_subscribers_go_to_all_shards_that_have_some_and_pause_when_large() {
-    let (hash, conn) = (KeyHash::default(), ConnKey { slot: 0, generation: 0 });
-    let key = hash.key(AppIndex(0), ChannelName::parse("news", 200, true).unwrap());
+    let hash = KeyHash::random();
+    let key = hash.channel(AppIndex(0), ChannelName::parse("news", 200, true).unwrap());
     let mut homes = Homes::new(ROOMY);
-    let tell = |homes: &mut Homes, now| {
-        counts_told(homes, |homes, mut post| homes.tell_count(&key, Millis(now), &mut post))
-    };
+    homes.adopt(vec![COUNTS]);
     let due = |homes: &mut Homes, now| {
-        counts_told(homes, |homes, mut post| homes.tell_counts(Millis(now), &mut post))
+        let mut out = Outbox::default();
+        homes.tick(Millis(now), &mut out);
+        counts_told(out)
     };
-    let add = |homes: &mut Homes, shard| {
-        let join = Join { shard: ShardId(shard), ..join_of(key.clone(), conn) };
-        homes.join(join, Millis(0), &mut |_, _| {});
-    };
-    assert_eq!(tell(&mut homes, 0), [], "a channel without subscribers");
     for number in 1..=101 {
-        add(&mut homes, 0);
-        assert_eq!(tell(&mut homes, 0), [(0, number)]);
+        assert_eq!(counts_told(join(&mut homes, 0, &key)), [(0, number)]);
     }
-    add(&mut homes, 2);
-    assert_eq!(tell(&mut homes, 1), []);
+    assert_eq!(counts_told(join(&mut homes, 2, &key)), []);
     assert_eq!(due(&mut homes, 4999), []);
     assert_eq!(due(&mut homes, 5000), [(0, 102), (2, 102)]);
-    add(&mut homes, 2);
-    assert_eq!(tell(&mut homes, 5001), []);
+    assert_eq!(counts_told(join(&mut homes, 2, &key)), []);
     for shard in std::iter::repeat_n(0, 101).chain([2, 2]) {
-        homes.leave(
-            &Leave { key: key.clone(), shard: ShardId(shard), member: None, ticket: None },
-            &mut |_, _| {},
-        );
+        let _told = leave(&mut homes, shard, &key);
     }
     assert_eq!(due(&mut homes, 10_000), [], "all of them have left");
     homes.trim();
-    assert!(homes.is_empty() && homes.counts.next_due().is_some_and(|end| end.0 == 15_000));
+    assert!(homes.is_empty() && homes.counts.next_due().is_none_or(|end| end.0 == 15_000));
     assert_eq!(due(&mut homes, 15_000), []);
     homes.trim();
     assert!(homes.room() < 10_000, "{} bytes", homes.room());
 }
 
 #[test]
-fn presence_channels_are_told_no_numbers() {
-    let mut model = Model::new(ROOMY);
-    model.join(1, 0, 0, None);
-    let key = model.keys[1].clone();
-    let tell = |homes: &mut Homes, mut post: &mut dyn FnMut(ShardId, Message)| {
-        homes.tell_count(&key, Millis(0), &mut post);
-    };
-    assert_eq!(counts_told(&mut model.homes, tell), []);
+fn presence_channels_are_told_no_numbers_and_neither_is_an_app_that_does_not_want_them() {
+    let hash = KeyHash::random();
+    let channel = |name| hash.channel(AppIndex(0), ChannelName::parse(name, 200, true).unwrap());
+    let mut homes = Homes::new(ROOMY);
+    homes.adopt(vec![COUNTS]);
+    assert_eq!(counts_told(join(&mut homes, 0, &channel("presence-a"))), []);
+    homes.adopt(vec![Wanted::default()]);
+    assert_eq!(counts_told(join(&mut homes, 0, &channel("news"))), []);
+}
+
+#[test]
+fn a_long_list_comes_in_parts_that_continue_where_the_last_one_ended() {
+    let hash = KeyHash::random();
+    let channel =
+        |n| hash.channel(AppIndex(0), ChannelName::parse(&format!("c{n}"), 200, true).unwrap());
+    let mut homes = Homes::new(ROOMY);
+    let count = 2 * LOOKS_PER_TURN as usize + 1;
+    for n in 0..count {
+        let _told = join(&mut homes, 0, &channel(n));
+    }
+    let parts = list(&mut homes, AppIndex(0), Millis(0));
+    assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [1024, 1024, 1]);
+    let names: BTreeSet<_> = parts.iter().flatten().map(|(name, _)| name.clone()).collect();
+    assert_eq!(names.len(), count);
 }
 
 /// A presence channel that takes one member, which joins with ticket 1; the others are asked for by
@@ -882,11 +960,10 @@ fn presence_channels_are_told_no_numbers() {
 fn full() -> Model {
     let mut model = Model::new(ROOMY);
     for user in [0, 2] {
-        model.calls += 1;
-        model.expected.clear();
+        model.begin();
         model.join(1, 0, user, Some(1));
     }
-    model.expected.clear();
+    model.begin();
     model
 }
 
@@ -895,13 +972,12 @@ fn a_client_event_behind_a_join_is_relayed_if_that_was_counted_and_refused_if_it
     let mut model = full();
     let (counted, refused) = (model.subscribed[0], model.refused[0]);
     model.whisper(counted);
-    model.expected.clear();
+    model.begin();
     model.whisper(refused);
     // Not even when the same user is there by another connection meanwhile.
-    model.calls += 1;
-    model.expected.clear();
+    model.begin();
     model.join(1, 2, refused.user, None);
-    model.expected.clear();
+    model.begin();
     model.whisper(refused);
 }
 
@@ -910,12 +986,11 @@ fn who_leaves_before_the_answer_makes_room_for_who_asks_next() {
     let mut model = full();
     let (counted, refused) = (model.subscribed[0], model.refused[0]);
     model.leave(counted, false);
-    model.expected.clear();
-    model.calls += 1;
+    model.begin();
     model.join(1, 0, 3, Some(1));
     assert_eq!(model.subscribed.len(), 1);
     // The leave of a join that was refused counts nobody down.
-    model.expected.clear();
+    model.begin();
     model.leave_refused(refused);
     model.check();
 }

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::memory::number;
 use crate::protocol::auth::Member;
 
-use super::{JOINING, length};
+/// Marks the position of a subscription as the ticket of a join that has not been answered.
+pub(super) const JOINING: u32 = 1 << 31;
 
 /// Connections with more subscriptions than this find them by hash.
 const SCAN_SUBSCRIPTIONS: usize = 16;
@@ -69,7 +71,7 @@ impl Subscriptions {
         };
         match index {
             Some(index) => index.get(&topic).copied(),
-            None => self.list().iter().position(|of| of.topic == topic).map(length),
+            None => self.list().iter().position(|of| of.topic == topic).map(number),
         }
     }
 
@@ -140,7 +142,7 @@ impl Subscriptions {
 impl Many {
     fn push(&mut self, subscription: Subscription) {
         if let Some(index) = &mut self.index {
-            index.insert(subscription.topic, length(self.list.len()));
+            index.insert(subscription.topic, number(self.list.len()));
         }
         self.list.push(subscription);
         if self.index.is_none() && self.list.len() > SCAN_SUBSCRIPTIONS {

@@ -17,7 +17,7 @@ enum Step {
     Subscribe { slot: u32, channel: usize, member: bool },
     Answer { which: Index, refuse: bool },
     Unsubscribe { slot: u32, channel: usize },
-    Again { slot: u32, channel: usize },
+    Repeat { slot: u32, channel: usize },
     Disconnect { slot: u32 },
     Deliver { channel: usize, except: Option<u32> },
     Flush,
@@ -34,7 +34,7 @@ fn any_step(slots: u32, channels: usize) -> impl Strategy<Value = Step> {
         4 => (slot.clone(), channel.clone())
             .prop_map(|(slot, channel)| Step::Unsubscribe { slot, channel }),
         2 => (slot.clone(), channel.clone())
-            .prop_map(|(slot, channel)| Step::Again { slot, channel }),
+            .prop_map(|(slot, channel)| Step::Repeat { slot, channel }),
         1 => slot.clone().prop_map(|slot| Step::Disconnect { slot }),
         8 => (channel, prop::option::of(slot))
             .prop_map(|(channel, except)| Step::Deliver { channel, except }),
@@ -74,7 +74,7 @@ struct Model {
 
 impl Model {
     fn new(channels: usize) -> Self {
-        let hash = KeyHash::default();
+        let hash = KeyHash::random();
         Self {
             local: Local::default(),
             keys: (0..channels).map(|n| key(&hash, n)).collect(),
@@ -98,7 +98,7 @@ impl Model {
                 }
             }
             Step::Unsubscribe { slot, channel } => self.unsubscribe(*slot, *channel),
-            Step::Again { slot, channel } => self.answered_again(*slot, *channel),
+            Step::Repeat { slot, channel } => self.repeated(*slot, *channel),
             Step::Disconnect { slot } => self.disconnect(*slot),
             Step::Deliver { channel, except } => self.deliver(*channel, *except),
             Step::Flush => self.flush(),
@@ -112,19 +112,20 @@ impl Model {
 
     fn subscribe(&mut self, slot: u32, channel: usize, member: bool) {
         let member = member.then(|| Arc::new(member_named(&format!("user-{slot}"))));
-        let came_to = self.local.subscribe(slot, &self.keys[channel], member.clone());
-        match self.subscriptions.get(&(slot, channel)) {
-            Some(Expected { ticket: None, .. }) => assert_eq!(came_to, Subscribe::Already),
-            Some(Expected { ticket: Some(ticket), .. }) => {
-                assert_eq!(came_to, Subscribe::Asked(*ticket));
-            }
-            None => {
-                let Subscribe::Ask(ticket) = came_to else { panic!("{came_to:?}") };
+        let key = &self.keys[channel];
+        let subscriptions = self.subscriptions.range((slot, 0)..(slot + 1, 0)).count();
+        match (self.local.find(slot, key), self.subscriptions.get(&(slot, channel))) {
+            (Found::Subscribed, Some(expected)) => assert_eq!(expected.ticket, None),
+            (Found::Joining(ticket), Some(expected)) => assert_eq!(expected.ticket, Some(ticket)),
+            (Found::Vacant(vacant), None) => {
+                assert_eq!(vacant.subscriptions(), subscriptions);
+                let ticket = vacant.insert(&proof(key, member.clone()));
                 assert!(ticket > 0 && self.tickets.insert(ticket), "ticket {ticket} was used");
                 self.asked.push((slot, channel, ticket));
                 let expected = Expected { ticket: Some(ticket), member };
                 self.subscriptions.insert((slot, channel), expected);
             }
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
         }
     }
 
@@ -132,12 +133,12 @@ impl Model {
         let at = (slot, channel);
         let awaited = self.subscriptions.get(&at).is_some_and(|of| of.ticket == Some(ticket));
         let key = &self.keys[channel];
-        let joining = if refuse {
+        let settled = if refuse {
             self.local.refused(slot, key, ticket)
         } else {
             self.local.joined(slot, key, ticket)
         };
-        assert_eq!(joining, if awaited { Joining::Done } else { Joining::Void });
+        assert_eq!(settled, if awaited { Settled::Done } else { Settled::Void });
         match self.subscriptions.get_mut(&at).filter(|_| awaited) {
             Some(_) if refuse => drop(self.subscriptions.remove(&at)),
             Some(joined) => joined.ticket = None,
@@ -154,10 +155,10 @@ impl Model {
         assert_eq!(self.got.remove(&at), self.owed.remove(&at), "owed before it left");
     }
 
-    fn answered_again(&mut self, slot: u32, channel: usize) {
+    fn repeated(&mut self, slot: u32, channel: usize) {
         let at = (slot, channel);
         let (key, got) = (&self.keys[channel], &mut self.got);
-        let told = self.local.answered_again(slot, key, &mut |frame| take(got, slot, frame));
+        let told = self.local.repeated(slot, key, &mut |frame| take(got, slot, frame));
         assert_eq!(told, self.subscriptions.get(&at).is_some_and(|of| of.ticket.is_none()));
         if told {
             assert_eq!(self.got.get(&at), self.owed.get(&at), "owed before the answer");
@@ -215,7 +216,7 @@ impl Model {
         }
         let channels: BTreeSet<_> = self.subscriptions.keys().map(|at| at.1).collect();
         assert_eq!(self.local.channels(), channels.len());
-        for slot in 0..=length(self.local.connections.len()) {
+        for slot in 0..=number(self.local.connections.len()) {
             let of_slot = || self.subscriptions.iter().filter(|((of, _), _)| *of == slot);
             assert_eq!(self.local.count(slot), of_slot().count());
             let as_user = of_slot().any(|(_, of)| of.member.is_some());
@@ -229,7 +230,7 @@ impl Model {
         for (connection, slot) in self.local.connections.iter().zip(0..) {
             for (of, at) in connection.list().iter().zip(0..) {
                 if of.position & JOINING == 0 {
-                    let topic = &self.local.topics[of.topic as usize];
+                    let topic = &self.local.topics[of.topic];
                     let subscriber = topic.subscribers[of.position as usize];
                     assert_eq!(subscriber, Subscriber { slot, back: at });
                 }
@@ -246,17 +247,15 @@ impl Model {
             let lists = local.connections.iter().flat_map(Subscriptions::list);
             lists.filter(move |of| of.topic == topic)
         };
-        for (topic, number) in local.topics.iter().zip(0..) {
+        for (number, topic) in local.topics.iter() {
             let joined = of_topic(number).filter(|of| of.position & JOINING == 0).count();
             assert_eq!(topic.subscribers.len(), joined);
             assert_eq!(topic.joining as usize, of_topic(number).count() - joined);
-            assert_eq!(topic.key.is_none(), of_topic(number).next().is_none(), "a leaked topic");
-            assert_eq!(topic.key.is_none(), local.free.contains(&number));
+            assert!(of_topic(number).next().is_some(), "a leaked topic");
             if let Some(dirty) = local.dirty.get(topic.dirty as usize) {
                 assert_eq!((dirty.topic, dirty.outgoing.is_empty()), (number, false));
             }
         }
-        assert_eq!(local.free.len() + local.by_key.len(), local.topics.len());
     }
 }
 
@@ -286,7 +285,18 @@ fn frame(channel: usize, number: usize) -> Frame {
 
 fn key(hash: &KeyHash, number: usize) -> ChannelKey {
     let name = ChannelName::parse(&format!("channel-{number}"), 200, true).unwrap();
-    hash.key(AppIndex(0), name)
+    hash.channel(AppIndex(0), name)
+}
+
+fn proof(key: &ChannelKey, member: Option<Arc<Member>>) -> Authorised {
+    Authorised::assumed(key.name().clone(), member)
+}
+
+fn subscribe(local: &mut Local, slot: u32, key: &ChannelKey) -> u32 {
+    match local.find(slot, key) {
+        Found::Vacant(vacant) => vacant.insert(&proof(key, None)),
+        found => panic!("{found:?}"),
+    }
 }
 
 fn member_named(user_id: &str) -> Member {
@@ -304,7 +314,7 @@ fn play(slots: u32, channels: usize, steps: &[Step]) {
     }
     model.step(&Step::Flush);
     assert_eq!(model.local.channels(), 0);
-    assert_eq!(model.local.free.len(), model.local.topics.len());
+    assert!(model.local.topics.is_empty());
 }
 
 proptest! {
@@ -367,11 +377,11 @@ fn the_answer_to_an_abandoned_subscribe_does_not_complete_the_next_one() {
     model.step(&Step::Subscribe { slot: 1, channel: 0, member: false });
     let (_, _, abandoned) = model.asked[0];
     let key = model.keys[0].clone();
-    assert_eq!(model.local.joined(1, &key, abandoned), Joining::Void);
+    assert_eq!(model.local.joined(1, &key, abandoned), Settled::Void);
     let (_, _, current) = model.asked[1];
     let membership = |ticket| Some(Membership { member: None, ticket });
     assert_eq!(model.local.membership(1, &key), membership(Some(current)));
-    assert_eq!(model.local.joined(1, &key, current), Joining::Done);
+    assert_eq!(model.local.joined(1, &key, current), Settled::Done);
     assert_eq!(model.local.membership(1, &key), membership(None));
 }
 
@@ -379,10 +389,10 @@ fn the_answer_to_an_abandoned_subscribe_does_not_complete_the_next_one() {
 fn tickets_wrap_without_looking_like_places() {
     let mut model = Model::new(1);
     model.local.next_ticket = JOINING - 1;
-    assert_eq!(model.local.subscribe(1, &model.keys[0].clone(), None), Subscribe::Ask(1));
     let key = model.keys[0].clone();
-    assert_eq!(model.local.subscribe(1, &key, None), Subscribe::Asked(1));
-    assert_eq!(model.local.joined(1, &key, 1), Joining::Done);
+    assert_eq!(subscribe(&mut model.local, 1, &key), 1);
+    assert!(matches!(model.local.find(1, &key), Found::Joining(1)));
+    assert_eq!(model.local.joined(1, &key, 1), Settled::Done);
 }
 
 #[test]
@@ -409,8 +419,8 @@ fn rounds_of_joining_and_leaving_leave_no_more_behind_than_one() {
     let everybody_joins = |local: &mut Local, keys: &[ChannelKey]| {
         for slot in 0..SLOTS {
             for key in [&keys[0], &keys[slot as usize + 1]] {
-                let Subscribe::Ask(ticket) = local.subscribe(slot, key, None) else { panic!() };
-                assert_eq!(local.joined(slot, key, ticket), Joining::Done);
+                let ticket = subscribe(local, slot, key);
+                assert_eq!(local.joined(slot, key, ticket), Settled::Done);
             }
         }
     };
@@ -422,7 +432,7 @@ fn rounds_of_joining_and_leaving_leave_no_more_behind_than_one() {
         let full = local.room();
         (0..SLOTS).for_each(|slot| assert_eq!(local.disconnect(slot, 3, |_, _| {}), 2));
         local.trim();
-        assert_eq!((local.channels(), local.topics.len(), local.free.len()), (0, 0, 0));
+        assert_eq!((local.channels(), local.topics.end()), (0, 0));
         rooms.push((full, local.room()));
     }
     assert!(rooms.iter().all(|room| *room == rooms[0]), "{rooms:?}");
@@ -437,7 +447,7 @@ fn a_hot_channels_list_has_little_more_room_than_it_needs_and_shrinks() {
     let mut model = Model::new(1);
     let Model { local, keys, .. } = &mut model;
     for slot in 0..20_000 {
-        let Subscribe::Ask(ticket) = local.subscribe(slot, &keys[0], None) else { panic!() };
+        let ticket = subscribe(local, slot, &keys[0]);
         local.joined(slot, &keys[0], ticket);
         let list = &local.topics[0].subscribers;
         assert!(list.len() <= LONG || list.capacity() <= list.len() * 5 / 4, "at {slot}");

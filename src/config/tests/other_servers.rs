@@ -20,7 +20,7 @@ fn loaded(of: &[(&str, &str)], more: &[(&str, &str)]) -> Config {
 fn a_project_of_pusher_is_served_with_its_app_and_the_start_says_so() {
     let config = loaded(&PUSHER, &[("PUSHER_APP_CLUSTER", "eu")]);
     let app = only_app(&config);
-    assert_eq!((app.id.as_str(), app.key.as_str()), ("1234", "pk"));
+    assert_eq!((app.id.as_str(), app.rules.key.as_str()), ("1234", "pk"));
     assert!(!config.development);
     assert_eq!(address(&config), "0.0.0.0:8080");
     assert_eq!(
@@ -62,9 +62,9 @@ fn where_a_project_of_pusher_publishes_is_told_and_compared() {
 fn the_app_of_reverb_is_served_alone_whatever_pusher_and_soketi_have_left() {
     let left: Vec<_> = PUSHER.into_iter().chain(SOKETI).chain([("SOKETI_PORT", "6001")]).collect();
     let config = loaded(&APP, &left);
-    assert_eq!(only_app(&config).key, "k");
+    assert_eq!(only_app(&config).rules.key, "k");
     assert_eq!(address(&config), "0.0.0.0:8080");
-    assert_eq!(only_app(&config).client_events, ClientEvents::Members);
+    assert_eq!(only_app(&config).rules.client_events, ClientEvents::Members);
     assert_eq!(config.notes.len(), 1);
     assert!(config.notes[0].contains("SOKETI_PORT: without effect"), "{:?}", config.notes);
     assert_eq!(loaded(&APP, &PUSHER).notes, [""; 0]);
@@ -80,10 +80,10 @@ fn apps_of_the_file_are_not_joined_by_that_of_pusher_unless_it_is_one_of_them() 
         format!("[[apps]]\napp_id = {id}\nkey = \"file\"\nsecret = \"s\"\npong_timeout = 9")
     };
     let config = with_toml(&entry(5), &PUSHER).unwrap();
-    assert_eq!(only_app(&config).key, "file");
+    assert_eq!(only_app(&config).rules.key, "file");
     let config = with_toml(&entry(1234), &PUSHER).unwrap();
     let app = only_app(&config);
-    assert_eq!((app.key.as_str(), app.pong_timeout), ("pk", Duration::from_secs(9)));
+    assert_eq!((app.rules.key.as_str(), app.pong_timeout), ("pk", Duration::from_secs(9)));
 }
 
 #[test]
@@ -138,23 +138,23 @@ fn the_variables_of_soketi_make_its_app_with_its_limits() {
     assert_eq!(config.server.path, "/ws");
     assert!(config.server.debug);
     let app = only_app(&config);
-    assert_eq!((app.id.as_str(), app.key.as_str()), ("77", "sk"));
+    assert_eq!((app.id.as_str(), app.rules.key.as_str()), ("77", "sk"));
     assert_eq!(app.max_connections, Some(50));
-    assert_eq!(app.client_events, ClientEvents::Members);
+    assert_eq!(app.rules.client_events, ClientEvents::Members);
     assert_eq!(app.user_authentication_timeout, Some(Duration::from_secs(5)));
     assert_eq!(app.cache_ttl, Duration::from_secs(3600));
     let limits = Limits {
         max_channel_name: 150,
         max_event_name: Some(120),
         max_channels_per_event: 20,
-        max_batch: app.limits.max_batch,
+        max_batch: app.rules.limits.max_batch,
         max_event_data: Some(512),
         max_presence_members: Some(40),
         max_presence_user_info: Some(2048),
         max_client_events_per_second: Some(7),
         ..Limits::default()
     };
-    assert_eq!(app.limits, limits);
+    assert_eq!(app.rules.limits, limits);
     assert_eq!(resolved(&config, "apps[0].max_batch").value, "30");
     assert_eq!(
         config.notes,
@@ -166,16 +166,16 @@ fn the_variables_of_soketi_make_its_app_with_its_limits() {
 #[test]
 fn soketi_takes_no_client_events_unless_told_to_and_so_it_stays() {
     let config = loaded(&SOKETI, &[]);
-    assert_eq!(only_app(&config).client_events, ClientEvents::None);
+    assert_eq!(only_app(&config).rules.client_events, ClientEvents::None);
     let line = resolved(&config, "apps[0].accept_client_events_from");
     assert_eq!(line.source.to_string(), "default of soketi");
     assert!(config.notes[0].contains("soketi listens on port 6001"), "{:?}", config.notes);
     for (value, expected) in [("false", ClientEvents::None), ("1", ClientEvents::Members)] {
         let config = loaded(&SOKETI, &[("SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", value)]);
-        assert_eq!(only_app(&config).client_events, expected, "{value}");
+        assert_eq!(only_app(&config).rules.client_events, expected, "{value}");
     }
     let ours = [("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "all")];
-    assert_eq!(only_app(&loaded(&SOKETI, &ours)).client_events, ClientEvents::All);
+    assert_eq!(only_app(&loaded(&SOKETI, &ours)).rules.client_events, ClientEvents::All);
 }
 
 #[test]

@@ -36,8 +36,8 @@ fn sizes_and_times_take_units_in_every_source() {
     assert_eq!(config.server.memory_limit, MemoryLimit::Bytes(2 << 30));
     assert_eq!(config.server.shutdown_window, Some(Duration::from_secs(7)));
     let app = only_app(&config);
-    assert_eq!((app.ping_interval, app.activity_timeout_s), (Duration::from_secs(120), 60));
-    assert_eq!(app.limits.max_request_size, 64 << 10);
+    assert_eq!((app.ping_interval, app.rules.activity_timeout_s), (Duration::from_secs(120), 60));
+    assert_eq!(app.rules.limits.max_request_size, 64 << 10);
 
     let toml = "[server]\nbacklog_per_connection = \"2M\"\nheader_timeout = \"1m\"\n\
         [[apps]]\napp_id = 1\ncache_ttl = \"1h\"\nmax_message_size = \"64K\"\n\
@@ -47,7 +47,7 @@ fn sizes_and_times_take_units_in_every_source() {
     assert_eq!(config.server.header_timeout, Duration::from_secs(60));
     let app = only_app(&config);
     assert_eq!(app.cache_ttl, Duration::from_secs(3600));
-    assert_eq!(app.limits.max_message_size, 64 << 10);
+    assert_eq!(app.rules.limits.max_message_size, 64 << 10);
     let webhook = app.webhooks.iter().next().unwrap();
     assert_eq!(webhook.batch_window, Duration::from_secs(1));
     assert_eq!(webhook.timeout, Duration::from_secs(5));

@@ -7,17 +7,18 @@ use serde::Serialize;
 
 use crate::protocol::names::ChannelName;
 
-use super::super::gateway::{CachedEvent, Command, Gateway};
-use super::super::reply::{Answer, Rejection, json, json_text};
-use super::{Call, Counts};
+use super::super::gateway::{CachedEvent, Gateway, GatewayCommand};
+use super::super::response::{HttpResponse, Rejection, json, json_text};
+use super::call::Call;
+use super::info::ChannelCounts;
 
 /// The occupied channels whose names begin with `filter_by_prefix`.
-pub(super) async fn list<G: Gateway>(call: &Call<'_, G>) -> Result<Answer, Rejection> {
+pub(super) async fn list<G: Gateway>(call: &Call<'_, G>) -> Result<HttpResponse, Rejection> {
     let prefix = call.parameter("filter_by_prefix").unwrap_or_default().into();
     let info = call.info();
     let app = call.app.clone();
-    let occupied = call.ask(|reply| Command::Channels { app, prefix, reply }).await?;
-    let mut list = List::default();
+    let occupied = call.ask(|reply| GatewayCommand::Channels { app, prefix, reply }).await?;
+    let mut list = ChannelList::default();
     for (part, channels) in occupied.chunks(CHANNELS_AT_ONCE).enumerate() {
         if part > 0 {
             tokio::time::sleep(PAUSE).await;
@@ -41,22 +42,25 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(super) async fn describe<G: Gateway>(
     call: &Call<'_, G>,
     channel: &str,
-) -> Result<Answer, Rejection> {
+) -> Result<HttpResponse, Rejection> {
     let channel = named(call, channel)?;
     let info = call.info();
-    let (app, asked) = (call.app.clone(), channel.clone());
-    let state = call.ask(|reply| Command::Channel { app, channel: asked, reply }).await?;
-    let described = Described {
+    let asked = call.key_of(channel.clone());
+    let state = call.ask(|reply| GatewayCommand::Channel { channel: asked, reply }).await?;
+    let described = ChannelDescription {
         occupied: state.occupied(),
         counts: info.counts(&channel, &state),
-        cache: state.cached.filter(|_| info.cache && channel.kind().is_cache()).map(Cache::of),
+        cache: state
+            .cached
+            .filter(|_| info.cache && channel.kind().is_cache())
+            .map(CacheDescription::of),
     };
     Ok(json(&described))
 }
 
 /// The channel of a path. Held to the app's alphabet: a channel with another name cannot exist.
 pub(super) fn named<G>(call: &Call<'_, G>, channel: &str) -> Result<ChannelName, Rejection> {
-    ChannelName::parse(channel, call.app.limits.max_channel_name, call.app.strict_names)
+    ChannelName::parse(channel, call.app.rules.limits.max_channel_name, call.app.rules.strict_names)
         .map_err(|_| Rejection::text(StatusCode::BAD_REQUEST, "The channel name is invalid."))
 }
 
@@ -64,10 +68,10 @@ pub(super) fn named<G>(call: &Call<'_, G>, channel: &str) -> Result<ChannelName,
 /// PHP client breaks on `[]`. A name that is there twice, because its channel was vacated and
 /// occupied while the list was made, has two counts that were true; readers of JSON take the last.
 #[derive(Default)]
-struct List(Vec<u8>);
+struct ChannelList(Vec<u8>);
 
-impl List {
-    fn push(&mut self, name: &ChannelName, counts: Counts) {
+impl ChannelList {
+    fn push(&mut self, name: &ChannelName, counts: ChannelCounts) {
         self.0.extend_from_slice(if self.0.is_empty() { br#"{"channels":{"# } else { b"," });
         // Text and numbers into memory have no way to fail.
         let _written = serde_json::to_writer(&mut self.0, name.as_str());
@@ -83,22 +87,22 @@ impl List {
 }
 
 #[derive(Serialize)]
-struct Described {
+struct ChannelDescription {
     occupied: bool,
     #[serde(flatten)]
-    counts: Counts,
+    counts: ChannelCounts,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cache: Option<Cache>,
+    cache: Option<CacheDescription>,
 }
 
 /// The last event of a cache channel, as Pusher's API describes it.
 #[derive(Serialize)]
-struct Cache {
+struct CacheDescription {
     data: Box<str>,
     ttl: u64,
 }
 
-impl Cache {
+impl CacheDescription {
     fn of(cached: CachedEvent) -> Self {
         Self { data: (*cached.data).into(), ttl: cached.ttl_s }
     }

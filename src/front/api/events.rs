@@ -8,50 +8,55 @@ use serde::Serialize;
 use simd_json::Tape;
 use simd_json::prelude::ValueAsScalar;
 
+use crate::apps::App;
 use crate::id::SocketId;
-use crate::protocol::app::App;
 use crate::protocol::names::{ChannelName, valid_event_name};
 use crate::protocol::outbound;
 
-use super::super::gateway::{ChannelState, Command, Gateway, Overloaded, Publication};
-use super::super::reply::{Answer, Rejection, Violations, json};
+use super::super::gateway::{
+    ChannelKey, ChannelState, Event, Gateway, GatewayCommand, Overloaded, Publication, Retain,
+};
+use super::super::response::{HttpResponse, Rejection, Violations, done, json};
+use super::call::Call;
 use super::fields::Fields;
-use super::{Call, ChannelMap, Counts, Info, done};
+use super::info::{ChannelCounts, ChannelMap, Info};
 
 /// One event on one or several channels.
 pub(super) async fn publish<G: Gateway>(
     call: &Call<'_, G>,
     body: &mut [u8],
-) -> Result<Answer, Rejection> {
+) -> Result<HttpResponse, Rejection> {
     refuse_if_overloaded(call)?;
     let (info, events) = {
         let tape = parsed(body)?;
         let event = single(&object(&tape)?, call.app)?;
-        (event.info, event.publications())
+        (event.info, event.publications(call.app, |name| call.key_of(name)))
     };
-    let channels: Vec<_> = events.iter().map(|event| event.channel.clone()).collect();
+    let channels = channels_of(&events);
     let states = submit(call, events).await?;
     let Some(info) = info else { return Ok(done()) };
     let counts = channels.into_iter().zip(&states).map(|(channel, state)| {
         let counts = info.counts(&channel, state);
         (channel, counts)
     });
-    Ok(json(&Published { channels: ChannelMap(counts.collect()) }))
+    Ok(json(&PublishedChannels { channels: ChannelMap(counts.collect()) }))
 }
 
 /// Several events, each on one channel, published in their order.
 pub(super) async fn publish_batch<G: Gateway>(
     call: &Call<'_, G>,
     body: &mut [u8],
-) -> Result<Answer, Rejection> {
+) -> Result<HttpResponse, Rejection> {
     refuse_if_overloaded(call)?;
     let (infos, events) = {
         let tape = parsed(body)?;
         let batch = batch(&object(&tape)?, call.app)?;
         let infos: Vec<_> = batch.iter().map(|event| event.info).collect();
-        (infos, batch.iter().flat_map(Event::publications).collect::<Vec<_>>())
+        let events =
+            batch.iter().flat_map(|event| event.publications(call.app, |name| call.key_of(name)));
+        (infos, events.collect::<Vec<_>>())
     };
-    let channels: Vec<_> = events.iter().map(|event| event.channel.clone()).collect();
+    let channels = channels_of(&events);
     let states = submit(call, events).await?;
     if infos.iter().all(Option::is_none) {
         return Ok(done());
@@ -64,6 +69,10 @@ pub(super) async fn publish_batch<G: Gateway>(
     Ok(json(&PublishedBatch { batch }))
 }
 
+fn channels_of(events: &[Publication]) -> Vec<ChannelName> {
+    events.iter().map(|of| of.event.key.name().clone()).collect()
+}
+
 /// While the bus is full a publish is not even parsed.
 fn refuse_if_overloaded<G: Gateway>(call: &Call<'_, G>) -> Result<(), Rejection> {
     if call.gateway.overloaded() { Err(Rejection::Busy) } else { Ok(()) }
@@ -73,8 +82,7 @@ async fn submit<G: Gateway>(
     call: &Call<'_, G>,
     events: Vec<Publication>,
 ) -> Result<Vec<ChannelState>, Rejection> {
-    let app = call.app.clone();
-    let published = call.ask(|reply| Command::Publish { app, events, reply }).await?;
+    let published = call.ask(|reply| GatewayCommand::Publish { events, reply }).await?;
     published.map_err(|Overloaded| Rejection::Busy)
 }
 
@@ -91,20 +99,20 @@ fn object<'t>(tape: &'t Tape<'t>) -> Result<Fields<'t>, Rejection> {
 }
 
 /// The event of a request that publishes one.
-fn single<'t>(fields: &Fields<'t>, app: &App) -> Result<Event<'t>, Rejection> {
+fn single<'t>(fields: &Fields<'t>, app: &App) -> Result<RequestedEvent<'t>, Rejection> {
     let mut violations = Violations::default();
-    let event = Event::of(fields, one_or_many, app, &mut violations)?;
+    let event = RequestedEvent::of(fields, one_or_many, app, &mut violations)?;
     event.filter(|_| violations.none()).ok_or(Rejection::Invalid(violations))
 }
 
 /// The events of a request that publishes several.
-fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<Event<'t>>, Rejection> {
+fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<RequestedEvent<'t>>, Rejection> {
     let mut violations = Violations::default();
     let items = fields.array("batch", &mut violations).unwrap_or_default();
     if violations.none() && items.is_empty() {
         fields.violated("batch", "is required", &mut violations);
     }
-    if let Some(most) = app.limits.max_batch
+    if let Some(most) = app.rules.limits.max_batch
         && items.len() > most
     {
         let what = format!("must not have more than {most} items");
@@ -114,7 +122,9 @@ fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<Event<'t>>, Rejection
     let mut events = Vec::with_capacity(items.len());
     for (position, item) in items.iter().enumerate() {
         match Fields::of(item, format!("batch.{position}.")) {
-            Some(item) => events.extend(Event::of(&item, exactly_one, app, &mut violations)?),
+            Some(item) => {
+                events.extend(RequestedEvent::of(&item, exactly_one, app, &mut violations)?)
+            }
             None => {
                 fields.violated(&format!("batch.{position}"), "must be an object", &mut violations);
             }
@@ -123,8 +133,8 @@ fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<Event<'t>>, Rejection
     if violations.none() { Ok(events) } else { Err(Rejection::Invalid(violations)) }
 }
 
-/// An event as it was asked for. Valid: only [`Event::of`] makes one.
-struct Event<'t> {
+/// An event as it was asked for. Valid: only [`RequestedEvent::of`] makes one.
+struct RequestedEvent<'t> {
     name: &'t str,
     data: &'t str,
     /// Each channel once, in the order given.
@@ -137,7 +147,7 @@ struct Event<'t> {
 /// Where the channels of an event are named.
 type Addressing = fn(&Fields<'_>, &App, &mut Violations) -> Vec<ChannelName>;
 
-impl<'t> Event<'t> {
+impl<'t> RequestedEvent<'t> {
     /// Checks all fields, so that one answer names everything that is wrong; none when anything is.
     fn of(
         fields: &Fields<'t>,
@@ -146,7 +156,7 @@ impl<'t> Event<'t> {
         violations: &mut Violations,
     ) -> Result<Option<Self>, Rejection> {
         let name = fields.required("name", violations);
-        let len_max = app.limits.max_event_name;
+        let len_max = app.rules.limits.max_event_name;
         if let Some(name) = name.filter(|name| !valid_event_name(name, len_max)) {
             let what = match len_max {
                 Some(max) if name.len() > max => format!("must not be greater than {max} bytes"),
@@ -155,7 +165,7 @@ impl<'t> Event<'t> {
             fields.violated("name", &what, violations);
         }
         let data = fields.required("data", violations);
-        if let (Some(data), Some(bytes_max)) = (data, app.limits.max_event_data)
+        if let (Some(data), Some(bytes_max)) = (data, app.rules.limits.max_event_data)
             && data.len() > bytes_max
         {
             return Err(too_much_data(bytes_max));
@@ -170,19 +180,24 @@ impl<'t> Event<'t> {
     }
 
     /// One encoded frame per channel, the rest shared by all of them.
-    fn publications(&self) -> Vec<Publication> {
-        let event: Arc<str> = self.name.into();
-        let mut kept: Option<Arc<str>> = None;
-        let publications = self.channels.iter().map(|channel| Publication {
-            channel: channel.clone(),
-            frame: outbound::event(self.name, self.data, channel.as_str()),
-            cached: channel
-                .kind()
-                .is_cache()
-                .then(|| Arc::clone(kept.get_or_insert_with(|| self.data.into()))),
-            event: Arc::clone(&event),
-            except: self.except,
-            wants_state: self.info.is_some_and(Info::wants_counts),
+    fn publications(
+        &self,
+        app: &App,
+        key_of: impl Fn(ChannelName) -> ChannelKey,
+    ) -> Vec<Publication> {
+        let mut data: Option<Arc<str>> = None;
+        let mut retain = || {
+            let data = Arc::clone(data.get_or_insert_with(|| self.data.into()));
+            Box::new(Retain { data, ttl: app.cache_ttl })
+        };
+        let publications = self.channels.iter().map(|channel| {
+            let event = Event {
+                key: key_of(channel.clone()),
+                frame: outbound::event(self.name, self.data, channel.as_str()),
+                except: self.except,
+                retain: channel.kind().is_cache().then(&mut retain),
+            };
+            Publication { event, wants_state: self.info.is_some_and(Info::wants_counts) }
         });
         publications.collect()
     }
@@ -212,7 +227,7 @@ fn many(fields: &Fields<'_>, app: &App, violations: &mut Violations) -> Vec<Chan
     if names.is_empty() {
         fields.violated("channels", "is required when channel is not present", violations);
     }
-    let most = app.limits.max_channels_per_event;
+    let most = app.rules.limits.max_channels_per_event;
     if names.len() > most {
         let what = format!("must not have more than {most} items");
         fields.violated("channels", &what, violations);
@@ -246,7 +261,7 @@ fn channel(
     app: &App,
     violations: &mut Violations,
 ) -> Option<ChannelName> {
-    ChannelName::parse(name, app.limits.max_channel_name, app.strict_names)
+    ChannelName::parse(name, app.rules.limits.max_channel_name, app.rules.strict_names)
         .map_err(|error| violations.add(field, error.to_string()))
         .ok()
 }
@@ -257,23 +272,27 @@ fn too_much_data(bytes_max: usize) -> Rejection {
 }
 
 #[derive(Serialize)]
-struct Published {
+struct PublishedChannels {
     channels: ChannelMap,
 }
 
 #[derive(Serialize)]
 struct PublishedBatch {
-    batch: Vec<Counts>,
+    batch: Vec<ChannelCounts>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::app::{Limits, test_app};
+    use crate::apps::test_app;
+    use crate::channels::KeyHash;
+    use crate::id::AppIndex;
+    use crate::protocol::rules::{AppRules, Limits};
 
     fn app() -> App {
         let limits = Limits { max_channels_per_event: 3, max_batch: Some(2), ..Limits::default() };
-        App { limits, ..test_app() }
+        let app = test_app();
+        App { rules: AppRules { limits, ..app.rules }, ..app }
     }
 
     fn violations(result: Result<impl Sized, Rejection>) -> String {
@@ -347,7 +366,7 @@ mod tests {
         }
         let long = format!(r#"{{"name":"{}","data":"d","channel":"c"}}"#, "n".repeat(201));
         assert_eq!(checked_single(&long), "valid", "there is no limit unless it is set");
-        let limited = |app: &mut App| app.limits.max_event_name = Some(200);
+        let limited = |app: &mut App| app.rules.limits.max_event_name = Some(200);
         let expected = r#"{"name":["The name field must not be greater than 200 bytes."]}"#;
         assert_eq!(checked_by(&long, limited), expected);
     }
@@ -359,10 +378,10 @@ mod tests {
             assert_eq!(checked_single(&body), "valid", "{name}");
             let expected =
                 r#"{"channel":["The channel name has a character that is not allowed."]}"#;
-            assert_eq!(checked_by(&body, |app| app.strict_names = true), expected, "{name}");
+            assert_eq!(checked_by(&body, |app| app.rules.strict_names = true), expected, "{name}");
         }
         let body = r##"{"name":"n","data":"d","channel":"#server-to-user-1"}"##;
-        assert_eq!(checked_by(body, |app| app.strict_names = true), "valid");
+        assert_eq!(checked_by(body, |app| app.rules.strict_names = true), "valid");
     }
 
     #[test]
@@ -407,10 +426,14 @@ mod tests {
         let mut body =
             br#"{"name":"n","data":"d","channels":["b","cache-a","b"],"socket_id":"1.2"}"#.to_vec();
         let tape = parsed(&mut body).unwrap();
-        let events = single(&object(&tape).unwrap(), &app()).unwrap().publications();
+        let hash = KeyHash::seeded(0);
+        let key_of = |name| hash.channel(AppIndex(0), name);
+        let events = single(&object(&tape).unwrap(), &app()).unwrap().publications(&app(), key_of);
+        let events: Vec<_> = events.into_iter().map(|publication| publication.event).collect();
+        let data = |event: &Event| event.retain.as_ref().map(|of| of.data.to_string());
         let seen: Vec<_> =
-            events.iter().map(|event| (&*event.channel, event.cached.as_deref())).collect();
-        assert_eq!(seen, [("b", None), ("cache-a", Some("d"))]);
+            events.iter().map(|event| (event.key.name().as_str(), data(event))).collect();
+        assert_eq!(seen, [("b", None), ("cache-a", Some("d".to_owned()))]);
         assert!(events.iter().all(|event| event.except == Some(SocketId { high: 1, low: 2 })));
         assert_eq!(events[0].frame, outbound::event("n", "d", "b"));
     }
@@ -418,7 +441,7 @@ mod tests {
     #[test]
     fn data_over_the_limit_is_413_and_any_depth_of_nesting_is_400_or_422() {
         let mut tight = app();
-        tight.limits.max_event_data = Some(3);
+        tight.rules.limits.max_event_data = Some(3);
         let mut body = br#"{"name":"n","data":"four","channel":"c"}"#.to_vec();
         let tape = parsed(&mut body).unwrap();
         let result = single(&object(&tape).unwrap(), &tight);

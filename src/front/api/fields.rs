@@ -4,7 +4,7 @@
 use simd_json::prelude::{TypedScalarValue, ValueIntoString};
 use simd_json::tape::{Object, Value};
 
-use super::super::reply::Violations;
+use super::super::response::Violations;
 
 /// An object of the body. Borrows from it: nothing is copied until it is known to be valid.
 pub(super) struct Fields<'t> {

@@ -2,31 +2,32 @@
 //! signature must be made with that very app's key and secret: a key that is valid for another app
 //! opens nothing here.
 
+mod call;
 mod channels;
 mod events;
 mod fields;
+mod info;
 mod users;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
-use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
-use tokio::sync::oneshot;
 
-use crate::protocol::app::{App, Apps};
-use crate::protocol::names::ChannelName;
+use crate::apps::{App, Apps};
+use crate::memory::Headroom;
 use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 
-use super::body::{self, Budget, Received, Unreceived};
-use super::gateway::{ChannelState, Command, Gateway, Headroom, Reply};
-use super::reply::{Answer, Rejection, json};
+use super::body::{self, BodyBudget, Received, Unreceived};
+use super::clock;
+use super::gateway::Gateway;
+use super::response::{HttpResponse, Rejection};
 use super::route::Endpoint;
-use super::{Front, clock};
+use super::state::Front;
+use call::Call;
 
 /// Answers a request of the API. The head alone decides who sent it, before anything else is looked
 /// at. So an unsigned body is never kept, nor asked for with `100 Continue`.
@@ -36,14 +37,14 @@ pub(super) async fn answer<G: Gateway>(
     body: &mut Incoming,
     app_id: &str,
     endpoint: Endpoint<'_>,
-) -> Result<Answer, Rejection> {
+) -> Result<HttpResponse, Rejection> {
     if endpoint.is_command() && front.gateway.headroom() == Headroom::Spent {
         return Err(Rejection::Body(Unreceived::OverBudget));
     }
     let asked = found(&front.gateway.apps(), app_id)?;
     let settings = front.settings.get();
-    let limits = Bounds {
-        bytes_max: asked.limits.max_request_size,
+    let limits = BodyBounds {
+        bytes_max: asked.rules.limits.max_request_size,
         time_max: settings.body_timeout,
         budget: &front.bodies,
     };
@@ -62,7 +63,7 @@ pub(super) async fn answer<G: Gateway>(
         authenticate(&app).map_err(Rejection::signature)?;
     }
     signed.verify(bytes.as_mut_slice()).map_err(Rejection::signature)?;
-    if !app.is_enabled() {
+    if !app.rules.is_enabled() {
         return Err(DISABLED);
     }
     // Behind the signature: a stranger's requests must not use up what the app may have.
@@ -82,13 +83,13 @@ pub(super) async fn answer<G: Gateway>(
 }
 
 /// The bounds of one request's body.
-struct Bounds<'f> {
+struct BodyBounds<'f> {
     bytes_max: usize,
     time_max: Duration,
-    budget: &'f Budget,
+    budget: &'f BodyBudget,
 }
 
-impl Bounds<'_> {
+impl BodyBounds<'_> {
     /// Takes the body of a request whose head is signed.
     async fn receive(
         &self,
@@ -146,122 +147,16 @@ fn authenticate(
         query: head.uri.query().unwrap_or_default(),
         has_body,
     };
-    signing::verify_head(app, &head, now_unix_s())
-}
-
-/// The time by which signatures are judged.
-pub(super) fn now_unix_s() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since_epoch.map_or(0, |since_epoch| since_epoch.as_secs())
+    signing::verify_head(&app.rules, &head, clock::now_unix_s())
 }
 
 fn over_rate(app: &App, wait: Duration) -> Rejection {
-    let most = app.limits.max_requests_per_second.unwrap_or_default();
+    let most = app.rules.limits.max_requests_per_second.unwrap_or_default();
     let text = format!("The app may send {most} requests per second, and has sent more.");
     Rejection::TooMany(text, wait)
 }
 
-/// A request whose sender is known.
-struct Call<'c, G> {
-    gateway: &'c G,
-    app: &'c Arc<App>,
-    query: &'c str,
-}
-
-impl<G: Gateway> Call<'_, G> {
-    /// Asks the shard. An answer that does not come is the shard's trouble, not the caller's.
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Rejection> {
-        let (reply, answer) = oneshot::channel();
-        self.gateway.submit(command(reply));
-        match tokio::time::timeout(SHARD_TIMEOUT, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => Err(Rejection::Busy),
-        }
-    }
-
-    /// The value of a parameter; the last one when it is repeated, as PHP reads it.
-    fn parameter(&self, name: &str) -> Option<String> {
-        let named = signing::query_pairs(self.query).filter(|(key, _)| key == name);
-        named.last().map(|(_, value)| value.into_owned())
-    }
-
-    /// The attributes that the `info` parameter asks for.
-    fn info(&self) -> Info {
-        self.parameter("info").as_deref().map(Info::of).unwrap_or_default()
-    }
-}
-
-/// Attributes asked for with `info`. As in Reverb, unknown ones are ignored, and those that a
-/// channel does not have are left out of its answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Info {
-    user_count: bool,
-    subscription_count: bool,
-    cache: bool,
-}
-
-impl Info {
-    fn of(list: &str) -> Self {
-        let mut info = Self::default();
-        for attribute in list.split(',') {
-            match attribute.trim() {
-                "user_count" => info.user_count = true,
-                "subscription_count" => info.subscription_count = true,
-                "cache" => info.cache = true,
-                _ => {}
-            }
-        }
-        info
-    }
-
-    /// Whether a count is asked for, of whatever channel.
-    const fn wants_counts(self) -> bool {
-        self.user_count || self.subscription_count
-    }
-
-    /// The counts that were asked for and that this channel has: only presence channels have users.
-    fn counts(self, channel: &ChannelName, state: &ChannelState) -> Counts {
-        let user_count = self.user_count && channel.kind().is_presence();
-        Counts {
-            user_count: user_count.then_some(state.user_count),
-            subscription_count: self.subscription_count.then_some(state.subscription_count),
-        }
-    }
-}
-
-/// Counts of a channel, those that were asked for.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Counts {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_count: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subscription_count: Option<u32>,
-}
-
-/// `{"channels":{"name":{…},…}}`. An object also when it is empty: the PHP client breaks on `[]`.
-struct ChannelMap(Vec<(ChannelName, Counts)>);
-
-impl Serialize for ChannelMap {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, counts) in &self.0 {
-            map.serialize_entry(name.as_str(), counts)?;
-        }
-        map.end()
-    }
-}
-
-/// `{}`.
-fn done() -> Answer {
-    #[derive(Serialize)]
-    struct Nothing {}
-    json(&Nothing {})
-}
-
 const DISABLED: Rejection = Rejection::text(StatusCode::FORBIDDEN, "The application is disabled.");
-
-/// The PHP client gives up after 30 s: an answer has to come before.
-const SHARD_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// The time that the body of an unsigned request may take to end: by then it has arrived if it was
 /// sent with its head. A client that sends more slowly is answered before it has sent everything.

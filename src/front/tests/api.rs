@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use md5::{Digest, Md5};
 
 use super::*;
-use crate::protocol::auth::Secret;
+use crate::protocol::secret::Secret;
 
 /// Every endpoint: a request that succeeds, and its answer.
 const ENDPOINTS: [(&str, &str, &str, &str, &str); 26] = [
@@ -253,7 +253,7 @@ fn a_prefix_may_be_signed_or_not() {
 #[test]
 fn what_cannot_be_done_is_said() {
     let mut app = test_app();
-    app.limits.max_event_data = Some(10);
+    app.rules.limits.max_event_data = Some(10);
     with_front(FakeShard::new(vec![app]), settings(), |address| {
         let mut stream = connect(address);
         let events = "/apps/app-id/events";

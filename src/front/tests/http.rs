@@ -183,7 +183,7 @@ fn ambiguous_requests_get_no_second_answer() {
 #[test]
 fn a_body_past_the_limit_is_413_before_it_is_asked_for() {
     let mut app = test_app();
-    app.limits.max_request_size = 1_000;
+    app.rules.limits.max_request_size = 1_000;
     with_front(FakeShard::new(vec![app]), Settings::default(), |address| {
         let path = "/apps/app-id/events";
         let body = "x".repeat(1_001);

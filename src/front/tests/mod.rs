@@ -17,12 +17,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::gateway::{
-    CachedEvent, ChannelState, Command, Gateway, Headroom, InFlight, Newcomers, Overloaded,
-    Publication, Reservation, Upgraded,
+    CachedEvent, ChannelKey, ChannelState, Gateway, GatewayCommand, InFlight, Newcomers,
+    Overloaded, Publication, Reservation, Upgraded,
 };
 use super::{CurrentSettings, Listeners, Settings, serve};
+use crate::apps::{App, Apps, test_app, test_app_named};
+use crate::channels::KeyHash;
+use crate::frame::Frame;
 use crate::id::AppIndex;
-use crate::protocol::app::{App, Apps, Connections, test_app};
+use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 
@@ -67,17 +70,30 @@ impl FakeShard {
     }
 
     fn publish(&self, events: &[Publication]) -> Result<Vec<ChannelState>, Overloaded> {
-        if events.iter().any(|event| event.channel.as_str() == "overloaded") {
+        if events.iter().any(|of| of.event.key.name().as_str() == "overloaded") {
             return Err(Overloaded);
         }
-        for event in events {
-            let cached = event.cached.as_deref();
-            let (channel, name, except) = (&event.channel, &event.event, event.except);
+        for Publication { event, .. } in events {
+            let cached = event.retain.as_ref().map(|retain| &*retain.data);
+            let (channel, name, except) = (event.key.name(), name_of(&event.frame), event.except);
             let line = format!("{name} on {channel} except {except:?} keeping {cached:?}");
             self.log.borrow_mut().push(line);
         }
-        Ok(events.iter().map(|event| self.state(&event.channel)).collect())
+        Ok(events.iter().map(|of| self.state(of.event.key.name())).collect())
     }
+}
+
+/// The name of an event that subscribers get.
+fn name_of(frame: &Frame) -> String {
+    let bytes = frame.bytes();
+    // The header of a frame is 2, 4 or 10 bytes long (RFC 6455 section 5.2).
+    let header = match bytes[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let event: serde_json::Value = serde_json::from_slice(&bytes[header..]).unwrap();
+    event["event"].as_str().unwrap().to_owned()
 }
 
 impl Gateway for FakeShard {
@@ -85,33 +101,37 @@ impl Gateway for FakeShard {
         Arc::clone(&self.apps)
     }
 
-    fn submit(&self, command: Command) {
+    fn channel(&self, app: AppIndex, name: ChannelName) -> ChannelKey {
+        KeyHash::seeded(0).channel(app, name)
+    }
+
+    fn submit(&self, command: GatewayCommand) {
         if self.switches.gone.load(Ordering::SeqCst) {
             return;
         }
         let channel = |name| ChannelName::parse(name, 200, true).unwrap();
         match command {
-            Command::Publish { events, reply, .. } => {
+            GatewayCommand::Publish { events, reply, .. } => {
                 let _ = reply.send(self.publish(&events));
             }
-            Command::Channels { prefix, reply, .. } => {
+            GatewayCommand::Channels { prefix, reply, .. } => {
                 let names = ["presence-a", "presence-b", "news"].map(channel).into_iter();
                 let named = names.filter(|name| name.as_str().starts_with(&*prefix));
                 let _ = reply.send(named.map(|name| (name.clone(), self.state(&name))).collect());
             }
-            Command::Channel { channel, reply, .. } => {
-                let _ = reply.send(self.state(&channel));
+            GatewayCommand::Channel { channel, reply, .. } => {
+                let _ = reply.send(self.state(channel.name()));
             }
-            Command::Users { channel, reply, .. } => {
+            GatewayCommand::Users { channel, reply, .. } => {
                 let users = ["1", "\"2\""].map(Box::from);
-                let empty = channel.as_str().ends_with("empty");
+                let empty = channel.name().as_str().ends_with("empty");
                 let _ = reply.send(if empty { Vec::new() } else { users.into() });
             }
-            Command::Terminate { user_id, reply, .. } => {
+            GatewayCommand::Terminate { user_id, reply, .. } => {
                 self.log.borrow_mut().push(format!("terminate {user_id}"));
                 let _ = reply.send(());
             }
-            Command::Adopt(upgraded) => {
+            GatewayCommand::Adopt(upgraded) => {
                 self.switches.adopted.fetch_add(1, Ordering::SeqCst);
                 drop(tokio_uring::spawn(echo(upgraded)));
             }
@@ -147,7 +167,7 @@ impl Gateway for FakeShard {
 
 /// Sends back whatever the front handed over and whatever still comes, until the end.
 async fn echo(upgraded: Upgraded) {
-    let Upgraded { admission, stream, opening, leftover, place: _place, .. } = upgraded;
+    let Upgraded { admission, stream, opening, leftover, permit: _permit, .. } = upgraded;
     let mut bytes = [&opening[..], &leftover].concat();
     loop {
         stream.write_all(bytes).await.unwrap();
@@ -162,14 +182,7 @@ async fn echo(upgraded: Upgraded) {
 
 /// Two apps: the usual one, and one whose key must open nothing of the first.
 fn two_apps() -> Vec<App> {
-    let other = App {
-        index: AppIndex(1),
-        id: "other-id".into(),
-        key: "other-key".into(),
-        connections: Connections::of(AppIndex(1)),
-        ..test_app()
-    };
-    vec![test_app(), other]
+    vec![test_app(), test_app_named(1, "other-id", "other-key")]
 }
 
 /// Runs `client` against a front, then stops the front and waits until it has ended.
@@ -262,18 +275,18 @@ fn a_connection_waits_in_little_memory() {
     let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(8)).unwrap();
     let bytes = runtime.block_on(async {
         let stream = super::stream::Stream::Unix(tokio_uring::net::UnixStream::from_std(server));
-        let accepted = super::listener::Accepted {
+        let accepted = super::accepted::Accepted {
             stream,
             peer: super::address::Peer::Unix,
-            opening: super::listener::Opening::Http,
+            opening: super::accepted::Opening::Http,
         };
         let settings = CurrentSettings::new(Settings::default());
-        let front = Rc::new(super::Front {
+        let front = Rc::new(super::state::Front {
             gateway: FakeShard::new(two_apps()),
             settings,
-            bodies: super::body::Budget::new(0),
+            bodies: super::body::BodyBudget::new(0),
             permits: super::permits::Permits::new(1),
-            guests: Rc::default(),
+            low_memory_connections: Rc::default(),
         });
         let (_stop, stopped) = watch::channel(false);
         size_of_val(&super::connection::serve(accepted, front, stopped))

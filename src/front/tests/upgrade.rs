@@ -187,7 +187,7 @@ fn the_quota_counts_open_websockets_and_refused_ones_give_nothing_away() {
     let app = apps.by_id("app-id").unwrap();
     let counted = Arc::clone(app);
     with_front(shard, Settings::default(), move |address| {
-        let open = || counted.connections.count();
+        let open = || counted.counters.connections();
         let (first, second) =
             (opened(address, "/app/app-key", ""), opened(address, "/app/app-key", ""));
         assert_eq!(open(), 2);

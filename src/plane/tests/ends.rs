@@ -44,7 +44,7 @@ fn a_close_that_both_sides_have_agreed_on_is_in_order() {
     world.settle();
     world.left(fd, false);
     let (key, fd) = world.connect();
-    world.plane.close(key, &encode::close(4200, ""), Ended::Ours);
+    world.plane.close(key, &Frame::close(4200, ""), Ended::Ours);
     let _close = world.read(fd);
     world.send(fd, CLOSE, &code(4200));
     world.settle();
@@ -55,7 +55,7 @@ fn a_close_that_both_sides_have_agreed_on_is_in_order() {
 fn a_close_that_is_not_answered_ends_in_a_reset() {
     let mut world = World::new();
     let (key, fd) = world.connect();
-    world.plane.close(key, &encode::close(4201, ""), Ended::Ours);
+    world.plane.close(key, &Frame::close(4201, ""), Ended::Ours);
     world.pass(CLOSE_TIMEOUT);
     world.left(fd, true);
 }
@@ -96,7 +96,7 @@ fn a_peer_that_closes_has_until_the_deadline_to_read_its_queue() {
         assert!(!world.net.released(fd), "the peer may still read");
         if reads {
             let frames = usize::from(FRAMES) * large_frame(0).bytes().len();
-            assert_eq!(world.net.read(fd, usize::MAX)[frames..], *encode::close(1000, "").bytes());
+            assert_eq!(world.net.read(fd, usize::MAX)[frames..], *Frame::close(1000, "").bytes());
         }
         world.pass(Duration::from_millis(1));
         world.left(fd, !reads);
@@ -110,7 +110,7 @@ fn the_end_of_everything_keeps_last_words_and_drops_queues() {
     let (key, told) = world.connect();
     let (slow, stuck) = world.connect();
     let (_, left) = world.wide();
-    world.plane.close(key, &encode::close(4102, ""), Ended::Ours);
+    world.plane.close(key, &Frame::close(4102, ""), Ended::Ours);
     (0..8).for_each(|n| world.plane.owe(slow, &large_frame(n)));
     // Both sides have closed, and the client does not read.
     world.send(left, CLOSE, &code(1000));
@@ -119,7 +119,7 @@ fn the_end_of_everything_keeps_last_words_and_drops_queues() {
     for (fd, by_reset) in [(full, true), (told, false), (stuck, true), (left, true)] {
         world.left(fd, by_reset);
     }
-    assert_eq!(world.net.read(told, usize::MAX), encode::close(4102, "").into_bytes());
+    assert_eq!(world.net.read(told, usize::MAX), Frame::close(4102, "").into_bytes());
     assert_eq!(world.plane.ring().leaks(), None);
 }
 
@@ -129,7 +129,7 @@ fn the_end_of_everything_comes_whatever_goes_wrong() {
         let net = SimNet::default();
         let faults = Faults { busy: 300, delay: 300, stray_again: 200, ..Faults::NONE };
         let ring = SimRing::new(net.clone(), seed, faults, SLOTS, 8, 64);
-        let mut plane = Plane::new(ring, LIMITS, encode::close(4100, "slow"));
+        let mut plane = Plane::new(ring, LIMITS, Frame::close(4100, "slow"));
         let clients: Vec<_> = (0..SLOTS).map(|_| net.connect_with(SOCKET_BYTES)).collect();
         let keys: Vec<_> = clients.iter().map(|&fd| plane.open(fd).unwrap()).collect();
         let mut host = Listener::default();

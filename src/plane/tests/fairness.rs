@@ -153,7 +153,7 @@ fn a_connection_that_ends_leaves_nothing_of_its_flood() {
     world.flood(fd);
     (0..10).for_each(|_| world.turn());
     assert!(world.plane.throttling());
-    world.plane.close(key, &encode::close(4000, ""), Ended::Ours);
+    world.plane.close(key, &Frame::close(4000, ""), Ended::Ours);
     world.net.close(fd);
     world.calm_down();
     assert!(world.plane.is_empty());

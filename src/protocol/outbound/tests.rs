@@ -8,7 +8,7 @@ fn text_of(frame: &Frame) -> String {
     let bytes = frame.bytes();
     let start = bytes.windows(2).position(|pair| pair == br#"{""#).unwrap();
     let text = String::from_utf8(bytes[start..].to_vec()).unwrap();
-    assert_eq!(&encode::text(0, |out| out.extend_from_slice(text.as_bytes())), frame);
+    assert_eq!(&Frame::text(0, |out| out.extend_from_slice(text.as_bytes())), frame);
     text
 }
 
@@ -44,8 +44,8 @@ fn ping_and_pong_are_whole_frames() {
 
 #[test]
 fn a_client_is_pinged_both_ways_at_once() {
-    let text = encode::text(0, |out| out.extend(br#"{"event":"pusher:ping"}"#));
-    let both = [text, encode::ping(b"")].map(|frame| frame.bytes().to_vec());
+    let text = Frame::text(0, |out| out.extend(br#"{"event":"pusher:ping"}"#));
+    let both = [text, Frame::ping(b"")].map(|frame| frame.bytes().to_vec());
     assert_eq!(ping().bytes()[..], both.concat());
 }
 

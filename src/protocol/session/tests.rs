@@ -1,28 +1,28 @@
 use proptest::prelude::*;
 
-use super::super::app::{RateLimit, Standing, test_app};
 use super::super::auth::AuthError;
 use super::super::names::NameError;
+use super::super::rules::{RateLimit, Standing, test_rules};
 use super::*;
 
 const SOCKET: SocketId = SocketId { high: 12, low: 34 };
 const NOW: Millis = Millis(1_000_000);
 const PING: &str = r#"{"event":"pusher:ping","data":{}}"#;
 
-/// A session with its app.
-struct OfApp {
+/// A session with its rules.
+struct Connection {
     session: Session,
-    app: App,
+    rules: AppRules,
 }
 
-impl OfApp {
+impl Connection {
     fn handle<'t>(&mut self, text: &'t str, user: Option<&Arc<Member>>, now: Millis) -> Action<'t> {
-        self.session.handle(&self.app, text, user, now)
+        self.session.handle(&self.rules, text, user, now)
     }
 }
 
-fn session(app: App) -> OfApp {
-    OfApp { session: Session::new(Admission::take(&app).unwrap(), SOCKET), app }
+fn session(rules: AppRules) -> Connection {
+    Connection { session: Session::new(SOCKET), rules }
 }
 
 /// The error of a refusal whose frame is nothing but that error's message.
@@ -32,8 +32,8 @@ fn refusal(action: &Action<'_>) -> ProtocolError {
     *error
 }
 
-fn refusal_of(app: App, text: &str) -> ProtocolError {
-    refusal(&session(app).handle(text, None, NOW))
+fn refusal_of(rules: AppRules, text: &str) -> ProtocolError {
+    refusal(&session(rules).handle(text, None, NOW))
 }
 
 fn whisper(channel: &str) -> String {
@@ -48,7 +48,7 @@ fn subscribe(channel: &str, auth: &str, data: &str) -> String {
 }
 
 fn signed(channel: &str, data: &str) -> String {
-    let signature = test_app().secret.sign(&[format!("{SOCKET}:{channel}{data}").as_bytes()]);
+    let signature = test_rules().secret.sign(&[format!("{SOCKET}:{channel}{data}").as_bytes()]);
     format!("app-key:{signature}")
 }
 
@@ -59,21 +59,20 @@ fn a_session_is_small() {
 
 #[test]
 fn the_first_message_tells_id_and_timeout() {
-    let OfApp { session, app } = session(test_app());
-    assert_eq!(session.established(&app), outbound::connection_established(SOCKET, 30));
+    let Connection { session, rules } = session(test_rules());
+    assert_eq!(session.established(&rules), outbound::connection_established(SOCKET, 30));
     assert_eq!(session.socket_id(), SOCKET);
-    assert_eq!(session.app(), app.index);
 }
 
 #[test]
 fn what_its_app_became_meanwhile_holds_for_the_next_message() {
-    let mut connected = session(test_app());
+    let mut connected = session(test_rules());
     let whisper = whisper("private-x");
     assert!(matches!(connected.handle(&whisper, None, NOW), Action::ClientEvent(_)));
-    connected.app.client_events = ClientEvents::None;
+    connected.rules.client_events = ClientEvents::None;
     assert_eq!(refusal(&connected.handle(&whisper, None, NOW)), ProtocolError::ClientEventsOff);
     for standing in [Standing::Disabled, Standing::Removed] {
-        connected.app.standing = standing;
+        connected.rules.standing = standing;
         let action = connected.handle(PING, None, NOW);
         assert!(matches!(action, Action::Close(ProtocolError::AppDisabled)), "{action:?}");
     }
@@ -81,7 +80,7 @@ fn what_its_app_became_meanwhile_holds_for_the_next_message() {
 
 #[test]
 fn pings_are_answered_and_pongs_and_unknown_events_are_not() {
-    let mut session = session(test_app());
+    let mut session = session(test_rules());
     assert!(
         matches!(session.handle(PING, None, NOW), Action::Reply(frame) if frame == outbound::pong())
     );
@@ -92,7 +91,7 @@ fn pings_are_answered_and_pongs_and_unknown_events_are_not() {
 
 #[test]
 fn what_is_malformed_is_told_and_the_connection_goes_on() {
-    let mut session = session(test_app());
+    let mut session = session(test_rules());
     for text in ["", "{}", r#"{"event":"pusher:signin","data":{}}"#] {
         assert_eq!(refusal(&session.handle(text, None, NOW)), ProtocolError::Malformed);
     }
@@ -101,7 +100,7 @@ fn what_is_malformed_is_told_and_the_connection_goes_on() {
 
 #[test]
 fn subscribes_come_out_with_their_proof() {
-    let mut session = session(test_app());
+    let mut session = session(test_rules());
     let data = r#""{\"user_id\":7}""#;
     for (channel, auth, data, user) in [
         ("news", String::new(), "null", None),
@@ -125,15 +124,15 @@ fn subscribes_without_proof_are_unauthorised() {
         (&*other_socket, AuthError::WrongKey),
         (&signed("private-y", ""), AuthError::Signature),
     ] {
-        let refused = refusal_of(test_app(), &subscribe("private-x", auth, "null"));
+        let refused = refusal_of(test_rules(), &subscribe("private-x", auth, "null"));
         assert_eq!(refused, ProtocolError::Unauthorised(reason));
     }
-    let refused = refusal_of(test_app(), &subscribe("#server-to-user-1", "", "null"));
+    let refused = refusal_of(test_rules(), &subscribe("#server-to-user-1", "", "null"));
     assert_eq!(refused, ProtocolError::Unauthorised(AuthError::SignInNeeded));
 }
 
 fn sign_in_as(user_data: &str) -> String {
-    let signature = test_app().secret.sign(&[format!("{SOCKET}::user::{user_data}").as_bytes()]);
+    let signature = test_rules().secret.sign(&[format!("{SOCKET}::user::{user_data}").as_bytes()]);
     let data =
         serde_json::json!({ "auth": format!("app-key:{signature}"), "user_data": user_data });
     serde_json::json!({ "event": "pusher:signin", "data": data }).to_string()
@@ -141,7 +140,7 @@ fn sign_in_as(user_data: &str) -> String {
 
 #[test]
 fn a_sign_in_is_answered_with_what_was_signed() {
-    let mut session = session(test_app());
+    let mut session = session(test_rules());
     let data = r#"{"id":"1","watchlist":["2"]}"#;
     let Action::SignIn(signed_in, answer) = session.handle(&sign_in_as(data), None, NOW) else {
         panic!()
@@ -160,10 +159,10 @@ fn a_sign_in_is_answered_with_what_was_signed() {
 
 #[test]
 fn a_sign_in_with_too_long_a_watchlist_succeeds_and_is_told_so() {
-    let mut app = test_app();
-    app.limits.max_watchlist = 1;
+    let mut rules = test_rules();
+    rules.limits.max_watchlist = 1;
     let data = r#"{"id":"1","watchlist":["2","3"]}"#;
-    let mut session = session(app);
+    let mut session = session(rules);
     let Action::SignIn(signed_in, answer) = session.handle(&sign_in_as(data), None, NOW) else {
         panic!()
     };
@@ -175,15 +174,15 @@ fn a_sign_in_with_too_long_a_watchlist_succeeds_and_is_told_so() {
 #[test]
 fn a_sign_in_without_its_signature_is_unauthorised() {
     let text = sign_in_as(r#"{"id":"1"}"#).replace("app-key", "other-key");
-    assert_eq!(refusal_of(test_app(), &text), ProtocolError::Unauthorised(AuthError::WrongKey));
-    let refused = refusal_of(test_app(), &sign_in_as(r#"{"id":1}"#));
+    assert_eq!(refusal_of(test_rules(), &text), ProtocolError::Unauthorised(AuthError::WrongKey));
+    let refused = refusal_of(test_rules(), &sign_in_as(r#"{"id":1}"#));
     assert_eq!(refused, ProtocolError::Unauthorised(AuthError::UserData));
 }
 
 #[test]
 fn a_refused_subscribe_is_told_on_the_channel_if_the_app_wants_it() {
-    let app = App { subscription_errors: true, ..test_app() };
-    let mut session = session(app);
+    let rules = AppRules { subscription_errors: true, ..test_rules() };
+    let mut session = session(rules);
     let text = subscribe("private-x", "", "null");
     let Action::Refuse(error, frame) = session.handle(&text, None, NOW) else { panic!() };
     assert_eq!(frame, subscribe_refusal(error, "private-x", true));
@@ -193,13 +192,13 @@ fn a_refused_subscribe_is_told_on_the_channel_if_the_app_wants_it() {
 #[test]
 fn names_are_held_to_the_rules_of_the_app() {
     let long = "x".repeat(201);
-    let refused = refusal_of(test_app(), &subscribe(&long, "", "null"));
+    let refused = refusal_of(test_rules(), &subscribe(&long, "", "null"));
     assert_eq!(refused, ProtocolError::ChannelName(NameError::TooLong { max_len: 200 }));
-    let refused = refusal_of(test_app(), &subscribe("", "", "null"));
+    let refused = refusal_of(test_rules(), &subscribe("", "", "null"));
     assert_eq!(refused, ProtocolError::ChannelName(NameError::Empty));
     let text = subscribe("a/b", "", "null");
-    assert!(matches!(session(test_app()).handle(&text, None, NOW), Action::Subscribe(_)));
-    let strict = App { strict_names: true, ..test_app() };
+    assert!(matches!(session(test_rules()).handle(&text, None, NOW), Action::Subscribe(_)));
+    let strict = AppRules { strict_names: true, ..test_rules() };
     assert_eq!(refusal_of(strict, &text), ProtocolError::ChannelName(NameError::Alphabet));
 }
 
@@ -207,7 +206,7 @@ fn names_are_held_to_the_rules_of_the_app() {
 fn unsubscribes_pass_their_name_whatever_it_is() {
     for name in ["x", "", "private-x"] {
         let text = format!(r#"{{"event":"pusher:unsubscribe","data":{{"channel":"{name}"}}}}"#);
-        let mut session = session(test_app());
+        let mut session = session(test_rules());
         let action = session.handle(&text, None, NOW);
         assert!(matches!(action, Action::Unsubscribe(channel) if channel == name));
     }
@@ -218,7 +217,7 @@ fn client_events_pass_as_the_app_allows() {
     for (client_events, must_be_member) in
         [(ClientEvents::Members, true), (ClientEvents::All, false)]
     {
-        let mut session = session(App { client_events, ..test_app() });
+        let mut session = session(AppRules { client_events, ..test_rules() });
         for channel in ["private-x", "presence-x", "private-encrypted-x", "private-cache-x"] {
             let text = whisper(channel);
             let Action::ClientEvent(event) = session.handle(&text, None, NOW) else {
@@ -229,17 +228,17 @@ fn client_events_pass_as_the_app_allows() {
             assert_eq!(event.must_be_member, must_be_member);
         }
     }
-    let none = App { client_events: ClientEvents::None, ..test_app() };
+    let none = AppRules { client_events: ClientEvents::None, ..test_rules() };
     assert_eq!(refusal_of(none, &whisper("private-x")), ProtocolError::ClientEventsOff);
 }
 
 #[test]
 fn client_events_on_public_channels_are_the_apps_choice() {
     for channel in ["x", "cache-x", "privatefoo", "#server-to-user-1"] {
-        let refused = refusal_of(test_app(), &whisper(channel));
+        let refused = refusal_of(test_rules(), &whisper(channel));
         assert_eq!(refused, ProtocolError::ClientEventOnPublic, "{channel}");
     }
-    let open = || App { client_events_on_public: true, ..test_app() };
+    let open = || AppRules { client_events_on_public: true, ..test_rules() };
     for channel in ["x", "cache-x"] {
         let text = whisper(channel);
         let mut session = session(open());
@@ -251,29 +250,29 @@ fn client_events_on_public_channels_are_the_apps_choice() {
 
 #[test]
 fn client_events_have_limits() {
-    let app = || {
-        let mut app = test_app();
-        app.limits.max_event_name = Some(8);
-        app.limits.max_client_event_data = Some(7);
-        app
+    let rules = || {
+        let mut rules = test_rules();
+        rules.limits.max_event_name = Some(8);
+        rules.limits.max_client_event_data = Some(7);
+        rules
     };
     let text = whisper("private-x");
-    assert!(matches!(session(app()).handle(&text, None, NOW), Action::ClientEvent(_)));
+    assert!(matches!(session(rules()).handle(&text, None, NOW), Action::ClientEvent(_)));
     for (from, to, error) in [
         ("client-x", "client-xy", ProtocolError::ClientEventName),
         ("client-x", "client-\\n", ProtocolError::ClientEventName),
         (r#""a":1"#, r#""a":12"#, ProtocolError::ClientEventTooLarge),
         ("private-x", "", ProtocolError::ChannelName(NameError::Empty)),
     ] {
-        assert_eq!(refusal_of(app(), &text.replace(from, to)), error);
+        assert_eq!(refusal_of(rules(), &text.replace(from, to)), error);
     }
 }
 
 #[test]
 fn client_events_per_second_are_exact() {
-    let mut app = test_app();
-    app.limits.max_client_events_per_second = Some(3);
-    let mut session = session(app);
+    let mut rules = test_rules();
+    rules.limits.max_client_events_per_second = Some(3);
+    let mut session = session(rules);
     let text = whisper("private-x");
     for second in 0..3 {
         let start = NOW + Duration::from_secs(second);
@@ -292,7 +291,7 @@ fn client_events_per_second_are_exact() {
 fn the_rate_limit_counts_every_message() {
     let rate_limit =
         RateLimit { max_attempts: 4, decay: Duration::from_secs(10), terminate: false };
-    let mut session = session(App { rate_limit: Some(rate_limit), ..test_app() });
+    let mut session = session(AppRules { rate_limit: Some(rate_limit), ..test_rules() });
     let text = whisper("private-x");
     for text in [PING, "junk", &text, r#"{"event":"pusher:pong"}"#] {
         assert!(!matches!(
@@ -309,7 +308,7 @@ fn the_rate_limit_counts_every_message() {
 #[test]
 fn the_rate_limit_ends_the_connection_if_the_app_says_so() {
     let rate_limit = RateLimit { max_attempts: 1, decay: Duration::from_secs(1), terminate: true };
-    let mut session = session(App { rate_limit: Some(rate_limit), ..test_app() });
+    let mut session = session(AppRules { rate_limit: Some(rate_limit), ..test_rules() });
     assert!(matches!(session.handle(PING, None, NOW), Action::Reply(_)));
     let action = session.handle(PING, None, NOW);
     assert!(matches!(action, Action::Close(ProtocolError::RateLimited)));
@@ -379,13 +378,13 @@ proptest! {
             serde_json::json!({ "channel": channel, "auth": auth, "channel_data": data });
         let text =
             serde_json::json!({ "event": "pusher:subscribe", "data": request }).to_string();
-        let mut session = session(test_app());
+        let mut session = session(test_rules());
         prop_assert!(matches!(session.handle(&text, None, NOW), Action::Refuse(..)));
     }
 
     #[test]
     fn no_message_panics(text in ".*") {
-        let mut session = session(App { subscription_errors: true, ..test_app() });
+        let mut session = session(AppRules { subscription_errors: true, ..test_rules() });
         let _ = session.handle(&text, None, NOW);
         let _ = check_protocol_version(&text);
     }

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::app::{KeyPair, test_app};
-use super::super::auth::Secret;
+use super::super::rules::{KeyPair, test_rules};
+use super::super::secret::Secret;
 use super::*;
 
 const NOW: u64 = 1_353_088_179;
@@ -14,12 +14,12 @@ const QUERY: &str = "auth_key=278d425bdf160c739803&auth_timestamp=1353088179&aut
 const REQUEST: SignedRequest<'_> =
     SignedRequest { method: "POST", path: "/apps/3/events", prefix: "", query: QUERY, body: BODY };
 
-/// The app of the example in Pusher's HTTP API reference.
-fn documented_app() -> App {
-    App {
+/// The rules of the example in Pusher's HTTP API reference.
+fn documented_rules() -> AppRules {
+    AppRules {
         key: "278d425bdf160c739803".into(),
         secret: Secret::new("7ad3773142a6692b25b8"),
-        ..test_app()
+        ..test_rules()
     }
 }
 
@@ -41,7 +41,7 @@ fn sign(request: &SignedRequest<'_>, signed: &[(&str, &str)], sent: &str) -> Str
     params.sort_unstable();
     let text: Vec<_> = params.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let text = format!("{}\n{}\n{}", request.method, request.path, text.join("&"));
-    let signature = test_app().secret.sign(&[text.as_bytes()]);
+    let signature = test_rules().secret.sign(&[text.as_bytes()]);
     format!("{sent}&auth_signature={signature}&{}", auth.join("&"))
 }
 
@@ -49,29 +49,33 @@ const GET: SignedRequest<'_> =
     SignedRequest { method: "GET", path: "/apps/1/channels", prefix: "", query: "", body: b"" };
 
 fn check(request: &SignedRequest<'_>) -> Result<(), SignatureError> {
-    verify(&test_app(), request, NOW)
+    verify(&test_rules(), request, NOW)
 }
 
 #[test]
 fn a_request_is_signed_by_any_key_of_its_app() {
-    let other = App { key: "new".into(), secret: Secret::new("new-secret"), ..documented_app() };
+    let other =
+        AppRules { key: "new".into(), secret: Secret::new("new-secret"), ..documented_rules() };
     assert_eq!(verify(&other, &REQUEST, NOW), Err(SignatureError::WrongKey));
-    let App { key, secret, .. } = documented_app();
-    let both = App { more_keys: vec![KeyPair { key, secret }], ..other };
+    let AppRules { key, secret, .. } = documented_rules();
+    let both = AppRules { more_keys: vec![KeyPair { key, secret }], ..other };
     assert_eq!(verify(&both, &REQUEST, NOW), Ok(()));
 }
 
 #[test]
 fn the_documented_request_passes() {
-    assert_eq!(verify(&documented_app(), &REQUEST, NOW), Ok(()));
+    assert_eq!(verify(&documented_rules(), &REQUEST, NOW), Ok(()));
     let digest = "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c";
     let query = QUERY.replace(digest, &digest.to_uppercase());
-    assert_eq!(verify(&documented_app(), &SignedRequest { query: &query, ..REQUEST }, NOW), Ok(()));
+    assert_eq!(
+        verify(&documented_rules(), &SignedRequest { query: &query, ..REQUEST }, NOW),
+        Ok(())
+    );
 }
 
 #[test]
 fn every_part_of_a_request_is_signed() {
-    let app = documented_app();
+    let rules = documented_rules();
     for request in [
         SignedRequest { method: "GET", ..REQUEST },
         SignedRequest { path: "/apps/4/events", ..REQUEST },
@@ -79,9 +83,9 @@ fn every_part_of_a_request_is_signed() {
         SignedRequest { query: &format!("{QUERY}&info=x"), ..REQUEST },
         SignedRequest { query: &format!("{QUERY}0"), ..REQUEST },
     ] {
-        assert_eq!(verify(&app, &request, NOW), Err(SignatureError::Signature), "{request:?}");
+        assert_eq!(verify(&rules, &request, NOW), Err(SignatureError::Signature), "{request:?}");
     }
-    let other = App { secret: Secret::new("other"), ..documented_app() };
+    let other = AppRules { secret: Secret::new("other"), ..documented_rules() };
     assert_eq!(verify(&other, &REQUEST, NOW), Err(SignatureError::Signature));
 }
 
@@ -91,12 +95,12 @@ fn each_auth_parameter_must_be_there() {
         let renamed = QUERY.replace(name, "x");
         for query in [renamed, QUERY.replace(name, &format!("{name}[]"))] {
             let refused =
-                verify(&documented_app(), &SignedRequest { query: &query, ..REQUEST }, NOW);
+                verify(&documented_rules(), &SignedRequest { query: &query, ..REQUEST }, NOW);
             assert_eq!(refused, Err(SignatureError::Missing(name)));
         }
     }
     let empty = SignedRequest { query: "", ..REQUEST };
-    assert_eq!(verify(&documented_app(), &empty, NOW), Err(SignatureError::Missing("auth_key")));
+    assert_eq!(verify(&documented_rules(), &empty, NOW), Err(SignatureError::Missing("auth_key")));
 }
 
 #[test]
@@ -112,26 +116,26 @@ fn a_parameter_given_twice_is_refused() {
         "info[]=a&info=b",
     ] {
         let query = format!("{QUERY}&{more}");
-        let refused = verify(&documented_app(), &SignedRequest { query: &query, ..REQUEST }, NOW);
+        let refused = verify(&documented_rules(), &SignedRequest { query: &query, ..REQUEST }, NOW);
         assert_eq!(refused, Err(SignatureError::Repeated), "{more}");
     }
 }
 
 #[test]
 fn the_key_must_be_the_apps() {
-    assert_eq!(verify(&test_app(), &REQUEST, NOW), Err(SignatureError::WrongKey));
+    assert_eq!(verify(&test_rules(), &REQUEST, NOW), Err(SignatureError::WrongKey));
 }
 
 #[test]
 fn the_version_must_be_the_one_there_is() {
     let query = QUERY.replace("=1.0", "=1.1");
-    let refused = verify(&documented_app(), &SignedRequest { query: &query, ..REQUEST }, NOW);
+    let refused = verify(&documented_rules(), &SignedRequest { query: &query, ..REQUEST }, NOW);
     assert_eq!(refused, Err(SignatureError::BadVersion));
 }
 
 #[test]
 fn the_timestamp_may_be_off_by_the_tolerance_and_no_more() {
-    let app = documented_app();
+    let rules = documented_rules();
     let late = Err(SignatureError::Timestamp { tolerance_s: 600 });
     for (now, expected) in [
         (NOW - 601, late),
@@ -141,9 +145,9 @@ fn the_timestamp_may_be_off_by_the_tolerance_and_no_more() {
         (0, late),
         (u64::MAX, late),
     ] {
-        assert_eq!(verify(&app, &REQUEST, now), expected, "{now}");
+        assert_eq!(verify(&rules, &REQUEST, now), expected, "{now}");
     }
-    let unchecked = App { auth_timestamp_tolerance: Duration::ZERO, ..documented_app() };
+    let unchecked = AppRules { auth_timestamp_tolerance: Duration::ZERO, ..documented_rules() };
     assert_eq!(verify(&unchecked, &REQUEST, 0), Ok(()));
 }
 
@@ -151,7 +155,7 @@ fn the_timestamp_may_be_off_by_the_tolerance_and_no_more() {
 fn a_timestamp_is_digits() {
     for text in ["", "-1", "+1353088179", "1353088179.0", "now", "99999999999999999999999"] {
         let query = QUERY.replace("1353088179", text);
-        let refused = verify(&documented_app(), &SignedRequest { query: &query, ..REQUEST }, NOW);
+        let refused = verify(&documented_rules(), &SignedRequest { query: &query, ..REQUEST }, NOW);
         assert_eq!(refused, Err(SignatureError::Missing("auth_timestamp")), "{text:?}");
     }
 }
@@ -159,12 +163,12 @@ fn a_timestamp_is_digits() {
 #[test]
 fn the_digest_must_be_that_of_the_body() {
     for body in [b"".as_slice(), b"{}", &BODY[1..]] {
-        let refused = verify(&documented_app(), &SignedRequest { body, ..REQUEST }, NOW);
+        let refused = verify(&documented_rules(), &SignedRequest { body, ..REQUEST }, NOW);
         assert_eq!(refused, Err(SignatureError::BodyMd5));
     }
     for digest in ["", "ec365a77", "zz365a775a4cd0599faeb73354201b6f"] {
         let query = QUERY.replace("ec365a775a4cd0599faeb73354201b6f", digest);
-        let refused = verify(&documented_app(), &SignedRequest { query: &query, ..REQUEST }, NOW);
+        let refused = verify(&documented_rules(), &SignedRequest { query: &query, ..REQUEST }, NOW);
         assert_eq!(refused, Err(SignatureError::BodyMd5), "{digest:?}");
     }
 }
@@ -173,19 +177,19 @@ fn the_digest_must_be_that_of_the_body() {
 fn a_head_is_judged_without_its_body_and_a_body_by_the_digest_that_was_signed() {
     let SignedRequest { method, path, prefix, query, .. } = REQUEST;
     let head = SignedHead { method, path, prefix, query, has_body: true };
-    let signed = verify_head(&documented_app(), &head, NOW).unwrap();
+    let signed = verify_head(&documented_rules(), &head, NOW).unwrap();
     assert!(signed.is_some());
     assert_eq!(signed.verify(BODY), Ok(()));
     assert_eq!(signed.verify(b""), Err(SignatureError::BodyMd5));
     // A length that the head does not give, as with chunks, may turn out to be zero.
     let query = sign(&GET, &[], "");
     let head = SignedHead { method: "GET", path: GET.path, prefix, query: &query, has_body: false };
-    let signed = verify_head(&test_app(), &head, NOW).unwrap();
+    let signed = verify_head(&test_rules(), &head, NOW).unwrap();
     assert!(!signed.is_some());
     assert_eq!(signed.verify(b""), Ok(()));
     assert_eq!(signed.verify(b"x"), Err(SignatureError::Missing("body_md5")));
     let head = SignedHead { has_body: true, ..head };
-    let refused = verify_head(&test_app(), &head, NOW);
+    let refused = verify_head(&test_rules(), &head, NOW);
     assert_eq!(refused, Err(SignatureError::Missing("body_md5")));
 }
 
@@ -295,21 +299,21 @@ fn leading_slashes_are_collapsed_and_no_others() {
 #[test]
 fn a_base64_key_may_be_sent_encoded_or_as_it_is() {
     let key = "base64:a+b/c=";
-    let app = App { key: key.into(), ..test_app() };
+    let rules = AppRules { key: key.into(), ..test_rules() };
     let signed = format!("GET\n{}\nauth_key={key}&auth_timestamp={NOW}&auth_version=1.0", GET.path);
-    let signature = app.secret.sign(&[signed.as_bytes()]);
+    let signature = rules.secret.sign(&[signed.as_bytes()]);
     let rest = format!("auth_timestamp={NOW}&auth_version=1.0&auth_signature={signature}");
     for sent in [key, "base64%3Aa%2Bb%2Fc%3D", "base64:a%2Bb/c="] {
         let query = format!("auth_key={sent}&{rest}");
         let request = SignedRequest { query: &query, ..GET };
-        assert_eq!(verify(&app, &request, NOW), Ok(()), "{sent}");
+        assert_eq!(verify(&rules, &request, NOW), Ok(()), "{sent}");
     }
     for sent in ["base64:a b/c=", "base64:a%20b/c=", "base64:a", ""] {
         let query = format!("auth_key={sent}&{rest}");
         let request = SignedRequest { query: &query, ..GET };
-        assert_eq!(verify(&app, &request, NOW), Err(SignatureError::WrongKey), "{sent}");
+        assert_eq!(verify(&rules, &request, NOW), Err(SignatureError::WrongKey), "{sent}");
     }
-    let spaced = App { key: "a b".into(), ..test_app() };
+    let spaced = AppRules { key: "a b".into(), ..test_rules() };
     let signed = format!("GET\n{}\nauth_key=a b&auth_timestamp={NOW}&auth_version=1.0", GET.path);
     let signature = spaced.secret.sign(&[signed.as_bytes()]);
     for sent in ["a+b", "a%20b"] {
@@ -393,16 +397,16 @@ proptest! {
             (change(original.method), change(original.path), change(&query));
         let other_body = change(&body);
         let mut request = original;
-        let mut app = test_app();
+        let mut rules = test_rules();
         let same = match part {
             0 => { request.method = &method; method == "POST" }
             1 => { request.path = &path; path == GET.path }
             2 => { request.query = &other; form(&other) == form(&query) }
             3 => { request.body = other_body.as_bytes(); other_body == body }
-            _ => { app.secret = Secret::new(&change(&secret)); false }
+            _ => { rules.secret = Secret::new(&change(&secret)); false }
         };
         if !same {
-            prop_assert!(verify(&app, &request, NOW).is_err(), "{request:?}");
+            prop_assert!(verify(&rules, &request, NOW).is_err(), "{request:?}");
         }
     }
 

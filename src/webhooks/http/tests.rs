@@ -3,8 +3,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use crate::protocol::app::{App, test_app};
-use crate::protocol::webhook::{Header, Webhook, test_webhook};
+use crate::apps::test_app;
+use crate::apps::webhook::{Header, Webhook, test_webhook};
 
 use super::*;
 
@@ -104,7 +104,7 @@ fn a_request_is_signed_and_has_the_headers_of_pusher_and_of_the_operator() {
     let mut lines: Vec<_> = head.lines().map(str::to_lowercase).collect();
     assert_eq!(lines.remove(0), "post /hook?t=1 http/1.1");
     lines.sort();
-    let signature = App { ..test_app() }.secret.sign(&[body.as_bytes()]);
+    let signature = test_app().rules.secret.sign(&[body.as_bytes()]);
     let expected = [
         "authorization: bearer x".to_owned(),
         format!("content-length: {}", body.len()),

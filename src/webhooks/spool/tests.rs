@@ -1,10 +1,10 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::protocol::app::{App, Apps, test_app};
-use crate::protocol::webhook::{Webhooks, test_webhook};
+use crate::apps::webhook::{Webhooks, test_webhook};
+use crate::apps::{App, Apps, test_app};
 
 use super::super::lane::Bounds;
-use super::super::{What, notice};
+use super::super::{NoticeKind, notice};
 use super::*;
 
 /// A directory of its own for each test, gone at the end.
@@ -38,7 +38,7 @@ fn dispatch(url: &str) -> Dispatch {
 
 /// Takes an event and lets its window pass; it is on its way then.
 fn event(spool: &mut Spool, dispatch: &mut Dispatch, channel: &str, now: u64) {
-    dispatch.take(notice(channel, What::CacheMiss), Millis(now));
+    dispatch.take(notice(channel, NoticeKind::CacheMiss), Millis(now));
     let _body = dispatch.next(Millis(now + 50));
     spool.follow(dispatch.changes(), dispatch);
 }

@@ -7,7 +7,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{self, OpCode};
 
 use super::{Close, Message, Violation, mask};
-use crate::websocket::encode::CONTROL_PAYLOAD_MAX;
+use crate::frame::CONTROL_PAYLOAD_MAX;
 
 /// The longest header: two bytes, a length of 64 bits and the mask.
 const HEADER_MAX: usize = 14;

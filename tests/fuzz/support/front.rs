@@ -10,11 +10,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use ringwave::channels::{CachedEvent, ChannelState, Publication};
-use ringwave::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
-use ringwave::front::{Command, CurrentSettings, Gateway, Listeners, Settings, serve};
-use ringwave::id::SocketId;
-use ringwave::protocol::app::{App, Apps};
+use ringwave::apps::Apps;
+use ringwave::channels::{CachedEvent, ChannelKey, ChannelState, KeyHash, Publication};
+use ringwave::frame::Frame;
+use ringwave::front::gateway::{InFlight, Newcomers, Reservation};
+use ringwave::front::{CurrentSettings, Gateway, GatewayCommand, Listeners, Settings, serve};
+use ringwave::id::{AppIndex, SocketId};
+use ringwave::memory::Headroom;
 use ringwave::protocol::names::ChannelName;
 use tokio::sync::watch;
 
@@ -102,19 +104,21 @@ struct Shard {
 }
 
 impl Shard {
-    fn publish(&self, app: &App, events: Vec<Publication>) -> Vec<ChannelState> {
+    fn publish(&self, events: Vec<Publication>) -> Vec<ChannelState> {
         assert!(!events.is_empty(), "a publish without events");
-        let limits = &app.limits;
         let mut states = Vec::new();
-        for event in events {
-            assert!(event.channel.len() <= limits.max_channel_name);
-            assert!(event.event.len() <= limits.max_event_name.unwrap_or(usize::MAX));
-            assert!(!event.channel.contains(char::is_control));
-            assert_eq!(event.cached.is_some(), event.channel.kind().is_cache());
-            states.push(state(&event.channel));
+        for Publication { event, .. } in events {
+            let app = self.apps.get(event.key.app()).expect("an app of the configuration");
+            let (limits, channel) = (&app.rules.limits, event.key.name());
+            let name = name_of(&event.frame);
+            assert!(channel.len() <= limits.max_channel_name);
+            assert!(name.len() <= limits.max_event_name.unwrap_or(usize::MAX));
+            assert!(!channel.contains(char::is_control));
+            assert_eq!(event.retain.is_some(), channel.kind().is_cache());
+            states.push(state(channel));
             let told = Heard::Published {
-                channel: event.channel.as_str().to_owned(),
-                event: event.event.to_string(),
+                channel: channel.as_str().to_owned(),
+                event: name,
                 frame: event.frame.bytes().to_vec(),
                 except: event.except,
             };
@@ -133,33 +137,50 @@ fn state(channel: &ChannelName) -> ChannelState {
     }
 }
 
+/// The name of an event that subscribers get.
+fn name_of(frame: &Frame) -> String {
+    let bytes = frame.bytes();
+    // The header of a frame is 2, 4 or 10 bytes long (RFC 6455 section 5.2).
+    let header = match bytes[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let event: serde_json::Value = serde_json::from_slice(&bytes[header..]).expect("JSON");
+    event["event"].as_str().expect("a name").to_owned()
+}
+
 impl Gateway for Shard {
     fn apps(&self) -> Arc<Apps> {
         Arc::clone(&self.apps)
     }
 
-    fn submit(&self, command: Command) {
+    fn channel(&self, app: AppIndex, name: ChannelName) -> ChannelKey {
+        KeyHash::seeded(0).channel(app, name)
+    }
+
+    fn submit(&self, command: GatewayCommand) {
         match command {
-            Command::Publish { app, events, reply } => {
-                let _ = reply.send(Ok(self.publish(&app, events)));
+            GatewayCommand::Publish { events, reply } => {
+                let _ = reply.send(Ok(self.publish(events)));
             }
-            Command::Channels { reply, .. } => {
+            GatewayCommand::Channels { reply, .. } => {
                 let name = |text| ChannelName::parse(text, 40, true).expect("a name");
                 let names = ["presence-a", "news"].map(name);
                 let _ = reply.send(names.map(|name| (name.clone(), state(&name))).into());
             }
-            Command::Channel { channel, reply, .. } => {
-                let _ = reply.send(state(&channel));
+            GatewayCommand::Channel { channel, reply, .. } => {
+                let _ = reply.send(state(channel.name()));
             }
-            Command::Users { channel, reply, .. } => {
-                assert!(channel.kind().is_presence());
+            GatewayCommand::Users { channel, reply, .. } => {
+                assert!(channel.name().kind().is_presence());
                 let _ = reply.send(["1", "\"2\""].map(Box::from).into());
             }
-            Command::Terminate { user_id, reply, .. } => {
+            GatewayCommand::Terminate { user_id, reply, .. } => {
                 let _heard = self.teller.send(Heard::Terminated(user_id));
                 let _ = reply.send(());
             }
-            Command::Adopt(upgraded) => {
+            GatewayCommand::Adopt(upgraded) => {
                 assert!(upgraded.opening.starts_with(b"HTTP/1.1 101 "), "{:?}", upgraded.opening);
                 assert!(upgraded.admission.is_some());
                 let _heard = self.teller.send(Heard::Adopted(upgraded.leftover.to_vec()));

@@ -7,11 +7,12 @@ mod places;
 
 use std::time::Duration;
 
+use ringwave::apps::webhook::Webhooks;
+use ringwave::apps::{App, AppCounters};
 use ringwave::id::{AppIndex, SocketId};
-use ringwave::protocol::app::{App, ClientEvents, Connections, Limits, Standing};
-use ringwave::protocol::auth::Secret;
 use ringwave::protocol::origin::Origins;
-use ringwave::protocol::webhook::Webhooks;
+use ringwave::protocol::rules::{AppRules, ClientEvents, Limits, Standing};
+use ringwave::protocol::secret::Secret;
 
 pub use front::{FrontEnd, Heard};
 pub use json::{Json, NAMES, TEXTS};
@@ -31,41 +32,46 @@ pub fn app() -> App {
     App {
         index: AppIndex(0),
         id: "app-id".into(),
-        key: KEY.into(),
-        secret: Secret::new(SECRET),
-        more_keys: Vec::new(),
-        standing: Standing::Enabled,
+        rules: AppRules {
+            standing: Standing::Enabled,
+            key: KEY.into(),
+            secret: Secret::new(SECRET),
+            more_keys: Vec::new(),
+            activity_timeout_s: 30,
+            client_events: ClientEvents::Members,
+            client_events_on_public: false,
+            rate_limit: None,
+            strict_names: false,
+            subscription_errors: true,
+            auth_timestamp_tolerance: Duration::ZERO,
+            limits: short_limits(),
+        },
         ping_interval: Duration::from_secs(60),
         pong_timeout: Duration::from_secs(30),
-        activity_timeout_s: 30,
         max_connections: None,
         allowed_origins: Origins::parse(&["*".into()]).expect("a pattern"),
-        client_events: ClientEvents::Members,
-        client_events_on_public: false,
-        rate_limit: None,
-        strict_names: false,
-        subscription_errors: true,
         subscription_counts: false,
-        auth_timestamp_tolerance: Duration::ZERO,
         cache_ttl: Duration::from_secs(1800),
         user_authentication_timeout: None,
         webhooks: Webhooks::default(),
-        limits: Limits {
-            max_channel_name: 40,
-            max_event_name: Some(40),
-            max_event_data: Some(400),
-            max_channels_per_event: 4,
-            max_batch: Some(4),
-            max_request_size: 2_000,
-            max_presence_user_info: Some(60),
-            max_user_id: 20,
-            max_watchlist: 3,
-            max_client_event_data: Some(60),
-            max_client_events_per_second: Some(3),
-            ..Limits::default()
-        },
-        connections: Connections::of(AppIndex(0)),
-        requests: Default::default(),
+        counters: AppCounters::of(AppIndex(0)),
+    }
+}
+
+fn short_limits() -> Limits {
+    Limits {
+        max_channel_name: 40,
+        max_event_name: Some(40),
+        max_event_data: Some(400),
+        max_channels_per_event: 4,
+        max_batch: Some(4),
+        max_request_size: 2_000,
+        max_presence_user_info: Some(60),
+        max_user_id: 20,
+        max_watchlist: 3,
+        max_client_event_data: Some(60),
+        max_client_events_per_second: Some(3),
+        ..Limits::default()
     }
 }
 

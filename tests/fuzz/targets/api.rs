@@ -10,9 +10,9 @@ use libfuzzer_sys::fuzz_target;
 use md5::{Digest, Md5};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ringwave::id::SocketId;
-use ringwave::protocol::auth::Secret;
 use ringwave::protocol::names::{ChannelName, valid_event_name};
 use ringwave::protocol::outbound;
+use ringwave::protocol::secret::Secret;
 use ringwave_fuzz::{FrontEnd, Heard, Json, KEY, SECRET, app};
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ impl Event<'_> {
 
     /// The events that should be published, in this order; `None` if the request should be refused.
     fn publications(&self, single: bool) -> Option<Vec<Heard>> {
-        let limits = app().limits;
+        let limits = app().rules.limits;
         let fits = valid_event_name(self.name, limits.max_event_name)
             && (1..=limits.max_event_data?).contains(&self.data.len())
             && !self.channels.is_empty()
@@ -207,7 +207,7 @@ fn check(input: &Input<'_>, status: u16, body: &[u8], heard: &[Heard]) {
         assert!(matches!(status, 400 | 404 | 413 | 422), "{status}");
         assert!(heard.is_empty(), "refused with {status}, and yet {heard:?}");
     }
-    let limits = app().limits;
+    let limits = app().rules.limits;
     let (_, _, _, sent) = parts(&input.request);
     let expected = match &input.request {
         _ if sent.len() > limits.max_request_size => None,

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use ringwave::protocol::app::{Admission, App, ClientEvents, RateLimit};
+use ringwave::apps::App;
 use ringwave::protocol::auth::Member;
 use ringwave::protocol::close::ProtocolError;
 use ringwave::protocol::names::{ChannelName, valid_event_name};
+use ringwave::protocol::rules::{ClientEvents, RateLimit};
 use ringwave::protocol::session::{Action, Session};
 use ringwave::time::Millis;
 use ringwave_fuzz::{SOCKET, app, auth};
@@ -153,13 +154,18 @@ struct Connection {
 
 impl Connection {
     fn name_is_valid(&self, name: &str) -> bool {
-        ChannelName::parse(name, self.app.limits.max_channel_name, self.app.strict_names).is_ok()
+        ChannelName::parse(
+            name,
+            self.app.rules.limits.max_channel_name,
+            self.app.rules.strict_names,
+        )
+        .is_ok()
     }
 
     fn send(&mut self, message: &Message<'_>) {
         let text = text(message);
-        let limited = self.app.rate_limit;
-        let action = self.session.handle(&self.app, &text, self.user.as_ref(), self.now);
+        let limited = self.app.rules.rate_limit;
+        let action = self.session.handle(&self.app.rules, &text, self.user.as_ref(), self.now);
         if let Action::Close(error) | Action::Refuse(error, _) = &action
             && *error == ProtocolError::RateLimited
             && limited.is_some()
@@ -216,7 +222,7 @@ impl Connection {
             assert!(is_user != Some(false), "the channel of another user");
             assert_eq!(authorised.member().is_some(), kind.is_presence());
             if let Some(member) = authorised.member() {
-                assert!(member.user_id.len() <= self.app.limits.max_user_id);
+                assert!(member.user_id.len() <= self.app.rules.limits.max_user_id);
                 assert!(!member.user_id.is_empty());
             }
         } else {
@@ -245,7 +251,7 @@ impl Connection {
             Action::SignIn(signed_in, _) => {
                 assert!(proof == Proof::Right && usable && same);
                 let (user, watchlist) = signed_in.into_parts();
-                assert!(watchlist.len() <= self.app.limits.max_watchlist);
+                assert!(watchlist.len() <= self.app.rules.limits.max_watchlist);
                 self.user = Some(user);
             }
             Action::Refuse(ProtocolError::Unauthorised(_), _) => {
@@ -263,15 +269,15 @@ impl Connection {
         match action {
             Action::ClientEvent(it) => {
                 assert_eq!((it.channel.as_str(), &*it.event), (name, &*event));
-                assert!(app.client_events != ClientEvents::None && self.name_is_valid(name));
+                assert!(app.rules.client_events != ClientEvents::None && self.name_is_valid(name));
                 let kind = it.channel.kind();
-                assert!(kind.needs_signature() || app.client_events_on_public);
+                assert!(kind.needs_signature() || app.rules.client_events_on_public);
                 assert!(!name.starts_with("#server-to-user-"));
-                assert!(valid_event_name(&event, app.limits.max_event_name));
+                assert!(valid_event_name(&event, app.rules.limits.max_event_name));
                 let sent = it.data.expect("was sent").get();
-                assert!(sent.len() <= app.limits.max_client_event_data.unwrap_or(usize::MAX));
+                assert!(sent.len() <= app.rules.limits.max_client_event_data.unwrap_or(usize::MAX));
                 assert_eq!(serde_json::from_str::<Value>(sent).expect("JSON"), json!([data]));
-                assert_eq!(it.must_be_member, app.client_events == ClientEvents::Members);
+                assert_eq!(it.must_be_member, app.rules.client_events == ClientEvents::Members);
                 // A window that begins with an event admits three; two of them may touch.
                 assert!(recent < 3 * 3, "{recent} in two seconds");
             }
@@ -288,7 +294,7 @@ fn check_any(app: &App, action: &Action<'_>) {
         Action::Subscribe(authorised) => {
             // The raw text cannot know a signature.
             assert!(!authorised.channel().kind().needs_signature());
-            assert!(authorised.channel().len() <= app.limits.max_channel_name);
+            assert!(authorised.channel().len() <= app.rules.limits.max_channel_name);
         }
         Action::SignIn(..) => panic!("signed in without a signature"),
         Action::Close(error) => assert!(!error.closes() || *error == ProtocolError::RateLimited),
@@ -331,15 +337,15 @@ fn text(message: &Message<'_>) -> String {
 
 fn configured(settings: &Settings) -> App {
     let mut app = app();
-    app.client_events = match (settings.client_events, settings.members_only) {
+    app.rules.client_events = match (settings.client_events, settings.members_only) {
         (false, _) => ClientEvents::None,
         (true, true) => ClientEvents::Members,
         (true, false) => ClientEvents::All,
     };
-    app.client_events_on_public = settings.on_public;
-    app.strict_names = settings.strict_names;
-    app.subscription_errors = settings.subscription_errors;
-    app.rate_limit = settings.rate.map(|max| RateLimit {
+    app.rules.client_events_on_public = settings.on_public;
+    app.rules.strict_names = settings.strict_names;
+    app.rules.subscription_errors = settings.subscription_errors;
+    app.rules.rate_limit = settings.rate.map(|max| RateLimit {
         max_attempts: u32::from(max % 8),
         decay: Duration::from_secs(1),
         terminate: settings.terminate,
@@ -349,7 +355,7 @@ fn configured(settings: &Settings) -> App {
 
 fuzz_target!(|input: Input<'_>| {
     let app = configured(&input.settings);
-    let session = Session::new(Admission::take(&app).expect("a place"), SOCKET);
+    let session = Session::new(SOCKET);
     let mut connection = Connection {
         app,
         session,
@@ -362,7 +368,7 @@ fuzz_target!(|input: Input<'_>| {
         connection.now = connection.now + Duration::from_millis(step.after_ms.into());
         connection.send(&step.message);
     }
-    if let Some(limit) = connection.app.rate_limit {
+    if let Some(limit) = connection.app.rules.rate_limit {
         // Two windows may touch.
         for (at, &start) in connection.messages.iter().enumerate() {
             let rest = &connection.messages[at..];

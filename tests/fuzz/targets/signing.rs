@@ -7,7 +7,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use md5::{Digest, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use ringwave::protocol::auth::Secret;
+use ringwave::protocol::secret::Secret;
 use ringwave::protocol::signing::{SignatureError, SignedRequest, query_pairs, verify};
 use ringwave_fuzz::{KEY, SECRET, app};
 
@@ -107,7 +107,7 @@ fn signed(input: &Input<'_>) {
 
     let request =
         SignedRequest { method, path: &path, prefix: "/ws", query: &query, body: input.body };
-    assert_eq!(verify(&app, &request, NOW), Ok(()), "{request:?}\n{}", text.join("&"));
+    assert_eq!(verify(&app.rules, &request, NOW), Ok(()), "{request:?}\n{}", text.join("&"));
     let read: Vec<_> = query_pairs(&query).collect();
     for (name, value) in &own {
         let found = read.iter().filter(|(it, _)| it == name).map(|(_, value)| value);
@@ -147,11 +147,11 @@ fn changed(
         Change::NewParameter => SignedRequest { query: &longer, ..*request },
         Change::Timestamp => SignedRequest { query: &later, ..*request },
         Change::Secret => {
-            app.secret = Secret::new("another");
+            app.rules.secret = Secret::new("another");
             *request
         }
     };
-    verify(&app, &request, NOW)
+    verify(&app.rules, &request, NOW)
 }
 
 fuzz_target!(|input: Input<'_>| {
@@ -164,7 +164,7 @@ fuzz_target!(|input: Input<'_>| {
         query: input.raw,
         body: input.body,
     };
-    assert!(verify(&app(), &request, NOW).is_err());
+    assert!(verify(&app().rules, &request, NOW).is_err());
     let shown: usize = query_pairs(input.raw).map(|(name, value)| name.len() + value.len()).sum();
     // Three bytes of a replacement character for each that is not UTF-8, which took three as well.
     assert!(shown <= input.raw.len());

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use ringwave::apps::{App, Apps};
 use ringwave::id::AppIndex;
 use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{App, Apps, Standing};
+use ringwave::protocol::rules::{AppRules, Standing};
 use ringwave::shard::{InForce, Message};
 use tokio::sync::oneshot;
 
@@ -49,13 +50,16 @@ impl World {
 
     fn is_on(&self, apps: &Apps) -> bool {
         let app = apps.get(AppIndex(SWITCHED as u16));
-        app.is_some_and(|app| app.is_enabled())
+        app.is_some_and(|app| app.rules.is_enabled())
     }
 
     /// A shard whose mailbox is full hears of it later, or of what follows it instead.
     fn hand_out(&mut self, standing: Standing, backlog: BacklogLimits) {
         let read = |index| match usize::from(index) {
-            SWITCHED => App { standing, ..app(index, &self.plan) },
+            SWITCHED => {
+                let app = app(index, &self.plan);
+                App { rules: AppRules { standing, ..app.rules }, ..app }
+            }
             _ => app(index, &self.plan),
         };
         let read = Apps::new((0..2).map(read).collect());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwave::front::gateway::Command;
+use ringwave::front::gateway::GatewayCommand;
 use ringwave::id::AppIndex;
 use ringwave::ring::sim::Faults;
 use ringwave::shard::Drain;
@@ -98,7 +98,7 @@ impl World {
         self.judge_answers();
         for (app, index) in self.apps.iter().zip(0..) {
             let open = self.clients.iter().filter(|of| of.is_open() && of.app == index).count();
-            assert_eq!(app.connections.count() as usize, open, "connections");
+            assert_eq!(app.counters.connections() as usize, open, "connections");
         }
         let open = self.shards.iter().map(|shard| shard.plane().open_connections()).sum::<usize>();
         assert_eq!(open, self.clients.iter().filter(|client| client.is_open()).count());
@@ -171,7 +171,7 @@ impl World {
             let shard = self.dice.below(self.shards.len());
             let app = Arc::clone(self.apps.get(AppIndex(index as u16)).unwrap());
             let (reply, mut answer) = oneshot::channel();
-            self.commands[shard].push(Command::Channels { app, prefix: "".into(), reply });
+            self.commands[shard].push(GatewayCommand::Channels { app, prefix: "".into(), reply });
             self.rest();
             let list = answer.try_recv().expect("the list of channels");
             let occupied: BTreeSet<_> = list
@@ -229,12 +229,12 @@ impl World {
             assert_eq!(shard.channels(), 0, "channels of {id:?}");
             assert_eq!(shard.homes(), 0, "homes of {id:?}");
             assert_eq!(shard.users(), 0, "users of {id:?}");
-            assert_eq!(shard.questions(), 0, "questions of {id:?}");
+            assert_eq!(shard.pending_requests(), 0, "requests of {id:?}");
             assert!(!shard.has_work(), "{id:?} has work");
             assert!(shard.room() <= ROOM_LEFT, "{id:?} holds {} bytes", shard.room());
         }
         for app in self.apps.iter() {
-            assert_eq!(app.connections.count(), 0, "connections of {}", app.id);
+            assert_eq!(app.counters.connections(), 0, "connections of {}", app.id);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::super::tests::{self, allows, has_comment};
 use super::*;
 use crate::config::Config;
 use crate::config::import::Predecessor;
-use crate::protocol::app::{ClientEvents, RateLimit};
+use crate::protocol::rules::{ClientEvents, RateLimit};
 
 /// The output of a fresh Laravel app with Reverb 1.10, apart from its credentials.
 fn stub() -> Value {
@@ -77,12 +77,12 @@ fn refused(json: &Value) -> String {
 fn what_a_fresh_app_has_is_taken_over_and_means_the_same() {
     let (text, config) = imported(&stub());
     let app = config.apps.by_id("654321").unwrap();
-    assert_eq!(app.key, "stub-key");
-    assert!(app.secret_of("stub-key").is_some() && text.contains("secret = \"tops3cret\""));
-    assert_eq!((app.client_events, app.rate_limit), (ClientEvents::Members, None));
+    assert_eq!(app.rules.key, "stub-key");
+    assert!(app.rules.secret_of("stub-key").is_some() && text.contains("secret = \"tops3cret\""));
+    assert_eq!((app.rules.client_events, app.rules.rate_limit), (ClientEvents::Members, None));
     assert_eq!(app.max_connections, None);
     assert_eq!(config.server.starting_line(), "Starting server on 0.0.0.0:8080 (localhost)");
-    assert_eq!(app.limits.max_request_size, 100_000);
+    assert_eq!(app.rules.limits.max_request_size, 100_000);
     assert!(has_comment(&text, "max_request_size") && has_comment(&text, "options: where"));
     assert!(!text.contains("redis-s3cret") && !text.contains("no counterpart"), "{text}");
     assert!(!text.contains("tls") && !text.contains("scaling"), "{text}");
@@ -103,15 +103,15 @@ fn every_setting_of_an_app_arrives() {
     let (_, config) = imported(&json);
     assert_eq!(config.apps.iter().count(), 2);
     let app = config.apps.by_id("7").unwrap();
-    let secret = crate::protocol::auth::Secret::new("with \"quotes\" and \\ and\nlines");
-    assert_eq!(app.secret_of("k\"2").unwrap().sign(&[b"x"]), secret.sign(&[b"x"]));
+    let secret = crate::protocol::secret::Secret::new("with \"quotes\" and \\ and\nlines");
+    assert_eq!(app.rules.secret_of("k\"2").unwrap().sign(&[b"x"]), secret.sign(&[b"x"]));
     assert!(app.allowed_origins.check(Some("https://yourdomain.com")).is_ok());
     assert!(app.allowed_origins.check(Some("https://other.com")).is_err());
-    assert_eq!((app.ping_interval.as_secs(), app.activity_timeout_s), (11, 12));
-    assert_eq!((app.max_connections, app.limits.max_message_size), (Some(13), 14));
-    assert_eq!(app.client_events, ClientEvents::None);
+    assert_eq!((app.ping_interval.as_secs(), app.rules.activity_timeout_s), (11, 12));
+    assert_eq!((app.max_connections, app.rules.limits.max_message_size), (Some(13), 14));
+    assert_eq!(app.rules.client_events, ClientEvents::None);
     let decay = std::time::Duration::from_secs(16);
-    assert_eq!(app.rate_limit, Some(RateLimit { max_attempts: 15, decay, terminate: true }));
+    assert_eq!(app.rules.rate_limit, Some(RateLimit { max_attempts: 15, decay, terminate: true }));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_file_from_before_the_policy_of_client_events_keeps_what_it_did() {
     let mut json = with_app("accept_client_events_from", Value::Null);
     json.pointer_mut("/apps/apps/0").unwrap().as_object_mut().unwrap().remove("rate_limiting");
     let (text, config) = imported(&json);
-    assert_eq!(config.apps.by_id("654321").unwrap().client_events, ClientEvents::All);
+    assert_eq!(config.apps.by_id("654321").unwrap().rules.client_events, ClientEvents::All);
     assert!(has_comment(&text, "`members` is safer"), "{text}");
 }
 
@@ -144,7 +144,7 @@ fn what_has_no_counterpart_or_cannot_be_served_is_told_in_a_comment() {
         assert_eq!(config.apps.iter().count(), 1);
     }
     let (text, config) = imported(&with("/servers/reverb/max_request_size", json!("50000")));
-    assert_eq!(config.apps.iter().next().unwrap().limits.max_request_size, 50_000, "{text}");
+    assert_eq!(config.apps.iter().next().unwrap().rules.limits.max_request_size, 50_000, "{text}");
 }
 
 #[test]

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::super::tests::{allows, has_comment, imported, refused};
 use super::*;
 use crate::config::import::{Predecessor::Sockudo, import};
-use crate::protocol::app::{ClientEvents, RateLimit, Standing};
+use crate::protocol::rules::{ClientEvents, RateLimit, Standing};
 
 /// The parts of sockudo's own example configuration that matter here, as TOML.
 const FILE: &str = r#"
@@ -77,19 +77,19 @@ fn every_setting_of_sockudo_arrives_from_toml_as_from_json() {
     assert_eq!(config.server.listeners[0].to_string(), "127.0.0.1:6002");
     assert_eq!(config.server.address_limits.requests_per_second, Some(5));
     let app = config.apps.by_id("1").unwrap();
-    assert!(app.standing == Standing::Enabled);
+    assert!(app.rules.standing == Standing::Enabled);
     assert_eq!(app.max_connections, Some(50), "of all apps together, which is less");
-    assert_eq!(app.client_events, ClientEvents::Members);
-    assert_eq!(app.limits.max_client_events_per_second, Some(2));
-    assert_eq!(app.limits.max_event_data, Some(65_536));
+    assert_eq!(app.rules.client_events, ClientEvents::Members);
+    assert_eq!(app.rules.limits.max_client_events_per_second, Some(2));
+    assert_eq!(app.rules.limits.max_event_data, Some(65_536));
     assert!(text.contains("\nmax_batch = 7\n"), "{text}");
-    assert_eq!(app.limits.max_message_size, 141_072);
-    assert_eq!(app.limits.max_request_size, 10_485_760);
-    assert_eq!((app.activity_timeout_s, app.ping_interval.as_secs()), (100, 100));
+    assert_eq!(app.rules.limits.max_message_size, 141_072);
+    assert_eq!(app.rules.limits.max_request_size, 10_485_760);
+    assert_eq!((app.rules.activity_timeout_s, app.ping_interval.as_secs()), (100, 100));
     assert_eq!(app.cache_ttl.as_secs(), 60);
     assert_eq!(app.user_authentication_timeout.unwrap().as_secs(), 3600);
     let decay = std::time::Duration::from_secs(16);
-    assert_eq!(app.rate_limit, Some(RateLimit { max_attempts: 15, decay, terminate: false }));
+    assert_eq!(app.rules.rate_limit, Some(RateLimit { max_attempts: 15, decay, terminate: false }));
     assert!(text.contains("\nchannel_prefix = \"presence-\"\n"), "{text}");
     for comment in ["adapter:", "channel_namespaces:", "rate_limiter:"] {
         assert!(has_comment(&text, comment), "{comment:?} is not in:\n{text}");
@@ -137,9 +137,9 @@ fn apps_of_older_files_have_their_limits_beside_the_key() {
     let (text, config) = imported(Sockudo, &json);
     let app = config.apps.by_id("1").unwrap();
     assert_eq!(app.max_connections, Some(100));
-    assert_eq!(app.limits.max_client_events_per_second, None);
+    assert_eq!(app.rules.limits.max_client_events_per_second, None);
     assert!(!allows(&config, "https://evil.test"), "{text}");
-    assert!(app.standing == Standing::Disabled, "without `enabled`, as there:\n{text}");
+    assert!(app.rules.standing == Standing::Disabled, "without `enabled`, as there:\n{text}");
     assert_eq!(config.server.listeners[0].to_string(), "0.0.0.0:6001");
 }
 

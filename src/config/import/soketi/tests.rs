@@ -3,7 +3,7 @@ use serde_json::json;
 use super::super::tests::{has_comment, imported, refused};
 use super::*;
 use crate::config::import::Predecessor::Soketi;
-use crate::protocol::app::{ClientEvents, Standing};
+use crate::protocol::rules::{ClientEvents, Standing};
 
 /// A file as soketi's documentation has it: names that are paths beside objects.
 fn file() -> Value {
@@ -65,22 +65,22 @@ fn every_setting_of_soketi_arrives() {
     assert_eq!(config.server.listeners[0].to_string(), "0.0.0.0:6002");
     assert_eq!(config.server.path, "/ws");
     let app = config.apps.by_id("1").unwrap();
-    assert_eq!((app.key.as_str(), app.max_connections), ("k1", None));
-    assert_eq!(app.client_events, ClientEvents::Members);
-    assert!(app.client_events_on_public);
-    assert_eq!(app.limits.max_client_events_per_second, Some(7));
-    assert_eq!(app.limits.max_requests_per_second, Some(100));
-    assert_eq!(app.limits.max_presence_members, Some(40));
-    assert_eq!(app.limits.max_event_data, Some(102_400));
-    assert_eq!(app.limits.max_client_event_data, Some(102_400));
-    assert_eq!(app.limits.max_message_size, 112_400);
+    assert_eq!((app.rules.key.as_str(), app.max_connections), ("k1", None));
+    assert_eq!(app.rules.client_events, ClientEvents::Members);
+    assert!(app.rules.client_events_on_public);
+    assert_eq!(app.rules.limits.max_client_events_per_second, Some(7));
+    assert_eq!(app.rules.limits.max_requests_per_second, Some(100));
+    assert_eq!(app.rules.limits.max_presence_members, Some(40));
+    assert_eq!(app.rules.limits.max_event_data, Some(102_400));
+    assert_eq!(app.rules.limits.max_client_event_data, Some(102_400));
+    assert_eq!(app.rules.limits.max_message_size, 112_400);
     assert_eq!(app.user_authentication_timeout.unwrap().as_secs(), 1);
     let second = config.apps.by_id("2").unwrap();
-    assert!(second.standing == Standing::Disabled);
+    assert!(second.rules.standing == Standing::Disabled);
     assert_eq!(second.max_connections, Some(250));
-    assert_eq!(second.client_events, ClientEvents::None);
-    assert_eq!(second.limits.max_presence_members, Some(5));
-    assert_eq!(second.limits.max_event_data, Some(512));
+    assert_eq!(second.rules.client_events, ClientEvents::None);
+    assert_eq!(second.rules.limits.max_presence_members, Some(5));
+    assert_eq!(second.rules.limits.max_event_data, Some(512));
     assert_eq!(second.user_authentication_timeout, None);
     for comment in ["adapter:", "cors:", "ssl:", "Without a counterpart: \"queue\"."] {
         assert!(has_comment(&text, comment), "{comment:?} is not in:\n{text}");
@@ -116,12 +116,12 @@ fn limits_that_soketi_has_by_itself_hold_here_too() {
     let (_, config) = imported(Soketi, &json!({ "appManager": { "array": { "apps": [app] } } }));
     let app = config.apps.by_id("1").unwrap();
     assert_eq!(config.server.listeners[0].to_string(), "0.0.0.0:6001");
-    assert_eq!(app.limits.max_presence_members, Some(100));
-    assert_eq!(app.limits.max_presence_user_info, Some(2048));
-    assert_eq!(app.limits.max_event_data, Some(102_400));
-    assert_eq!(app.client_events, ClientEvents::None);
+    assert_eq!(app.rules.limits.max_presence_members, Some(100));
+    assert_eq!(app.rules.limits.max_presence_user_info, Some(2048));
+    assert_eq!(app.rules.limits.max_event_data, Some(102_400));
+    assert_eq!(app.rules.client_events, ClientEvents::None);
     // Ten events of 100 KiB fit into one request.
-    assert!(app.limits.max_request_size > 1_024_000);
+    assert!(app.rules.limits.max_request_size > 1_024_000);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn names_that_are_paths_reach_into_lists_and_end_somewhere() {
     });
     let (text, config) = imported(Soketi, &json);
     assert_eq!(text.matches("secret = \"tops3cret\"").count(), 2, "{text}");
-    assert_eq!(config.apps.by_id("7").unwrap().key, "k7");
+    assert_eq!(config.apps.by_id("7").unwrap().rules.key, "k7");
     let deep = json!({ vec!["a"; 100_000].join("."): 1 });
     assert!(refused(Soketi, &deep.to_string()).contains("leads nowhere"));
     let through = json!({ "port": 1, "port.a": 2 });

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::super::tests::{allows, has_comment, imported, refused};
 use super::*;
 use crate::config::import::Predecessor::LaravelWebsockets;
-use crate::protocol::app::ClientEvents;
+use crate::protocol::rules::ClientEvents;
 
 /// The output of a fresh app with version 2.
 fn version_2() -> Value {
@@ -39,9 +39,9 @@ fn what_a_fresh_app_has_is_taken_over_and_means_the_same() {
     let (text, config) = imported(LaravelWebsockets, &version_2());
     let app = config.apps.by_id("1").unwrap();
     assert_eq!(config.server.listeners[0].to_string(), "0.0.0.0:6002");
-    assert_eq!((app.key.as_str(), app.max_connections), ("k", None));
-    assert_eq!(app.client_events, ClientEvents::None);
-    assert_eq!(app.limits.max_request_size, 256_000);
+    assert_eq!((app.rules.key.as_str(), app.max_connections), ("k", None));
+    assert_eq!(app.rules.client_events, ClientEvents::None);
+    assert_eq!(app.rules.limits.max_request_size, 256_000);
     assert!(allows(&config, "https://any.test"), "an empty list is all there");
     assert!(has_comment(&text, "lets all origins in"), "{text}");
     assert!(!text.contains("ssl:") && !text.contains("replication:"), "{text}");
@@ -56,8 +56,8 @@ fn what_an_app_may_and_how_many_connect_arrives() {
     json["managers"]["app"] = json!("App\\MyManager");
     let (text, config) = imported(LaravelWebsockets, &json);
     let app = config.apps.by_id("1").unwrap();
-    assert_eq!((app.max_connections, app.client_events), (Some(12), ClientEvents::Members));
-    assert!(app.client_events_on_public);
+    assert_eq!((app.max_connections, app.rules.client_events), (Some(12), ClientEvents::Members));
+    assert!(app.rules.client_events_on_public);
     for comment in ["ssl:", "replication:", "kept elsewhere", "from anyone"] {
         assert!(has_comment(&text, comment), "{comment:?} is not in:\n{text}");
     }

@@ -11,28 +11,28 @@ use hyper::header::HeaderMap;
 
 use crate::refusals::Sender;
 
-use super::Settings;
 use super::address::Peer;
-use super::door::{Place, TurnedAway};
+use super::address_limits::{ConnectionPermit, OverLimit};
+use super::settings::Settings;
 
 /// One connection's other end. It is judged by the settings of each request: a peer may become a
 /// trusted proxy, or cease to be one, while it is connected.
-pub(super) struct Visitor {
+pub(super) struct ClientAdmission {
     peer: Peer,
     /// The place of a client that connects by itself. None where nothing is counted.
-    own: RefCell<Option<Place>>,
+    own: RefCell<Option<ConnectionPermit>>,
 }
 
-impl Visitor {
+impl ClientAdmission {
     /// Takes note of a new connection. None when its address has so many that this one is not even
     /// told so.
     pub(super) fn arrive(settings: &Settings, peer: Peer) -> Option<Self> {
-        let Settings { proxies, limits, door, .. } = settings;
+        let Settings { proxies, limits, addresses, .. } = settings;
         let own = match peer {
             Peer::Address(address) if !proxies.trust(peer) => {
-                match door.take_place(address.into(), *limits) {
-                    Ok(place) => place,
-                    Err(_) => Some(door.take_waiting_place(address.into())?),
+                match addresses.take_connection(address.into(), *limits) {
+                    Ok(permit) => permit,
+                    Err(_) => Some(addresses.take_waiting_connection(address.into())?),
                 }
             }
             Peer::Address(_) | Peer::Unix => None,
@@ -56,33 +56,37 @@ impl Visitor {
         &self,
         settings: &Settings,
         client: impl FnOnce() -> Option<IpAddr>,
-    ) -> Result<Pass<'_>, TurnedAway> {
-        let mut place = None;
+    ) -> Result<RequestPermit<'_>, OverLimit> {
+        let mut permit = None;
         if settings.limits.count_anything()
             && let Some(client) = client()
         {
-            settings.door.take_request(client.into(), settings.limits)?;
-            place = self.place_for(settings, client)?;
+            settings.addresses.take_request(client.into(), settings.limits)?;
+            permit = self.connection_permit_for(settings, client)?;
         }
-        Ok(Pass { place, visitor: self })
+        Ok(RequestPermit { permit, clients: self })
     }
 
-    fn place_for(&self, settings: &Settings, client: IpAddr) -> Result<Option<Place>, TurnedAway> {
-        let Settings { proxies, limits, door, .. } = settings;
+    fn connection_permit_for(
+        &self,
+        settings: &Settings,
+        client: IpAddr,
+    ) -> Result<Option<ConnectionPermit>, OverLimit> {
+        let Settings { proxies, limits, addresses, .. } = settings;
         let own = &mut *self.own.borrow_mut();
         if proxies.trust(self.peer) {
             // It may have become one since it connected: its clients are counted instead.
             *own = None;
-            return door.take_place(client.into(), *limits);
+            return addresses.take_connection(client.into(), *limits);
         }
         match own {
             Some(own) => match own.is_within(*limits) {
                 true => Ok(None),
-                false => Err(TurnedAway::Connections),
+                false => Err(OverLimit::Connections),
             },
             None => {
                 // Connected before anything was counted, or found no room in the table.
-                *own = door.take_place(client.into(), *limits)?;
+                *own = addresses.take_connection(client.into(), *limits)?;
                 Ok(None)
             }
         }
@@ -95,14 +99,14 @@ impl Visitor {
 }
 
 /// The permission for a request, with the place that was taken for it alone, if any.
-pub(super) struct Pass<'v> {
-    place: Option<Place>,
-    visitor: &'v Visitor,
+pub(super) struct RequestPermit<'v> {
+    permit: Option<ConnectionPermit>,
+    clients: &'v ClientAdmission,
 }
 
-impl Pass<'_> {
+impl RequestPermit<'_> {
     /// The place of the WebSocket that the request becomes.
-    pub(super) fn into_place(self) -> Option<Place> {
-        self.place.or_else(|| self.visitor.own.take())
+    pub(super) fn into_connection_permit(self) -> Option<ConnectionPermit> {
+        self.permit.or_else(|| self.clients.own.take())
     }
 }

@@ -1,8 +1,8 @@
 //! How often a channel's number of subscribers is told: at every change up to a hundred, above that
 //! at most every five seconds, the last number always (Pusher's `subscription_count`).
 //!
-//! One rule for subscribers and for webhooks. It remembers large channels only, and those only
-//! while they pause: a channel that nobody wants to hear of, or that is small, costs nothing here.
+//! One rule holds for subscribers and for webhooks. Only large channels are remembered, and those
+//! only while they pause, so that small channels cost nothing here.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -22,20 +22,20 @@ const PAUSES_MAX: usize = 100_000;
 
 /// Large channels that were told of in the last five seconds, by what tells them apart.
 #[derive(Debug)]
-pub struct Counts<K> {
+pub struct CountThrottle<K> {
     /// The number to tell at the end of the pause, if any.
     pausing: HashMap<K, Option<u32>>,
     /// The ends of the pauses, in their order; one for each in `pausing`.
     ends: VecDeque<(Millis, K)>,
 }
 
-impl<K> Default for Counts<K> {
+impl<K> Default for CountThrottle<K> {
     fn default() -> Self {
         Self { pausing: HashMap::new(), ends: VecDeque::new() }
     }
 }
 
-impl<K: Clone + Eq + Hash> Counts<K> {
+impl<K: Clone + Eq + Hash> CountThrottle<K> {
     /// A channel has this number of subscribers now. Whether that is to be told at once; otherwise
     /// [`due`](Self::due) will have it, or a later one.
     #[must_use]
@@ -110,14 +110,14 @@ mod tests {
 
     #[test]
     fn small_channels_are_told_of_at_every_change_and_are_not_remembered() {
-        let mut counts = Counts::default();
+        let mut counts = CountThrottle::default();
         assert!((0..=100).all(|n| counts.take(&"a", n, Millis(0))));
         assert_eq!((counts.next_due(), counts.room()), (None, 0));
     }
 
     #[test]
     fn large_channels_are_told_of_every_five_seconds_with_the_last_number() {
-        let mut counts = Counts::default();
+        let mut counts = CountThrottle::default();
         assert!(counts.take(&"a", 101, Millis(0)));
         assert!((102..200).all(|n| !counts.take(&"a", n, Millis(1000))));
         assert_eq!(counts.due(Millis(4999)), None);
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn one_channel_does_not_pause_for_another() {
-        let mut counts = Counts::default();
+        let mut counts = CountThrottle::default();
         assert!(counts.take(&"a", 101, Millis(0)) && counts.take(&"b", 101, Millis(1)));
         assert!(!counts.take(&"b", 102, Millis(2)) && !counts.take(&"a", 103, Millis(3)));
         assert_eq!(counts.due(Millis(5000)), Some(("a", 103)));
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_channel_that_became_small_is_not_called_large_later() {
-        let mut counts = Counts::default();
+        let mut counts = CountThrottle::default();
         assert!(counts.take(&"a", 101, Millis(0)));
         assert!(!counts.take(&"a", 102, Millis(1)));
         assert!(counts.take(&"a", 100, Millis(2)));
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn at_the_end_the_last_number_is_told() {
-        let mut counts = Counts::default();
+        let mut counts = CountThrottle::default();
         assert!(counts.take(&"a", 101, Millis(0)));
         assert!(!counts.take(&"a", 102, Millis(1)));
         assert_eq!(counts.rest(), Some(("a", 102)));
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn past_the_bound_large_channels_are_told_of_at_every_change() {
-        let mut counts = Counts::default();
+        let mut counts = CountThrottle::default();
         for channel in 0..PAUSES_MAX {
             assert!(counts.take(&channel, 101, Millis(0)));
         }

@@ -12,35 +12,43 @@ use hyper::header::{
     UPGRADE,
 };
 use hyper::{Response, StatusCode};
-use serde::ser::{Serialize, Serializer};
+use serde::Serialize;
+use serde::ser::Serializer;
 
 use crate::protocol::signing::SignatureError;
 use crate::websocket::handshake;
 
+use super::address_limits::OverLimit;
 use super::body::Unreceived;
-use super::door::TurnedAway;
 
 /// A response with its body: all bodies are short and there from the start.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type HttpResponse = Response<Full<Bytes>>;
 
 /// 200 with a JSON object.
-pub(super) fn json(object: &impl Serialize) -> Answer {
+pub(super) fn json(object: &impl Serialize) -> HttpResponse {
     json_with(StatusCode::OK, object)
 }
 
+/// 200 with `{}`.
+pub(super) fn done() -> HttpResponse {
+    #[derive(Serialize)]
+    struct Nothing {}
+    json(&Nothing {})
+}
+
 /// 200 with JSON that is written already.
-pub(super) fn json_text(text: Vec<u8>) -> Answer {
+pub(super) fn json_text(text: Vec<u8>) -> HttpResponse {
     answer(StatusCode::OK, "application/json", text.into())
 }
 
-fn json_with(status: StatusCode, object: &impl Serialize) -> Answer {
+fn json_with(status: StatusCode, object: &impl Serialize) -> HttpResponse {
     // Serialising our own structs into memory has no way to fail; an empty object is still JSON.
     let text = serde_json::to_vec(object).unwrap_or_else(|_| b"{}".to_vec());
     answer(status, "application/json", text.into())
 }
 
 /// 101: the connection leaves HTTP. Extensions and subprotocols are never agreed on.
-pub(super) fn switching_protocols(accept: &str) -> Result<Answer, Rejection> {
+pub(super) fn switching_protocols(accept: &str) -> Result<HttpResponse, Rejection> {
     let accept = HeaderValue::from_str(accept).map_err(|_| Rejection::BAD_REQUEST)?;
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -73,7 +81,7 @@ pub(super) enum Rejection {
     /// 429: the same request may succeed when this much time has passed.
     TooMany(String, Duration),
     /// 429: the client's address has as much as it may. `close`: so does the connection then.
-    TurnedAway { cause: TurnedAway, close: bool },
+    OverLimit { cause: OverLimit, close: bool },
     /// 401: the request is not signed by the app, for this reason. `close` ends the connection,
     /// because the body was not read to its end.
     Signature { error: SignatureError, close: bool },
@@ -96,7 +104,7 @@ impl Rejection {
         Self::Signature { error, close: false }
     }
 
-    pub(super) fn into_answer(self) -> Answer {
+    pub(super) fn into_answer(self) -> HttpResponse {
         match self {
             Self::Text(status, text) => sentence(status, text),
             Self::Unoccupied => answer(StatusCode::NOT_FOUND, "application/json", "{}".into()),
@@ -118,7 +126,7 @@ impl Rejection {
                 with(sentence(StatusCode::SERVICE_UNAVAILABLE, text), RETRY_AFTER, "1")
             }
             Self::TooMany(text, wait) => too_many(text, wait),
-            Self::TurnedAway { cause, close } => turned_away(cause, close),
+            Self::OverLimit { cause, close } => over_limit(cause, close),
             Self::Signature { error, close } => {
                 let answer = sentence(StatusCode::UNAUTHORIZED, error.to_string());
                 if close { with(answer, CONNECTION, "close") } else { answer }
@@ -159,27 +167,27 @@ impl Serialize for Violations {
     }
 }
 
-fn too_many(text: String, wait: Duration) -> Answer {
+fn too_many(text: String, wait: Duration) -> HttpResponse {
     let mut answer = sentence(StatusCode::TOO_MANY_REQUESTS, text);
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     answer
 }
 
-fn turned_away(cause: TurnedAway, close: bool) -> Answer {
+fn over_limit(cause: OverLimit, close: bool) -> HttpResponse {
     match cause {
-        TurnedAway::Connections => {
+        OverLimit::Connections => {
             let text = "Too many connections from this address, try again later.";
             let answer = too_many(text.to_owned(), Duration::ZERO);
             if close { with(answer, CONNECTION, "close") } else { answer }
         }
-        TurnedAway::Requests(wait) => {
+        OverLimit::Requests(wait) => {
             too_many("Too many requests from this address, try again later.".to_owned(), wait)
         }
     }
 }
 
-fn no_body(cause: Unreceived) -> Answer {
+fn no_body(cause: Unreceived) -> HttpResponse {
     let answer = match cause {
         Unreceived::TooLarge => sentence(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large."),
         Unreceived::TooSlow => sentence(StatusCode::REQUEST_TIMEOUT, "Request timeout."),
@@ -190,7 +198,7 @@ fn no_body(cause: Unreceived) -> Answer {
     with(answer, CONNECTION, "close")
 }
 
-fn no_websocket(refusal: handshake::Refusal) -> Answer {
+fn no_websocket(refusal: handshake::Refusal) -> HttpResponse {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut answer = sentence(status, refusal.to_string());
     for &(name, value) in refusal.headers() {
@@ -201,7 +209,7 @@ fn no_websocket(refusal: handshake::Refusal) -> Answer {
     answer
 }
 
-fn sentence(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Answer {
+fn sentence(status: StatusCode, text: impl Into<Cow<'static, str>>) -> HttpResponse {
     let bytes = match text.into() {
         Cow::Borrowed(text) => text.into(),
         Cow::Owned(text) => text.into(),
@@ -209,13 +217,13 @@ fn sentence(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Answer {
     answer(status, "text/plain; charset=utf-8", bytes)
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> HttpResponse {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     with(response, CONTENT_TYPE, content_type)
 }
 
-fn with(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {
+fn with(mut answer: HttpResponse, name: HeaderName, value: &'static str) -> HttpResponse {
     answer.headers_mut().insert(name, HeaderValue::from_static(value));
     answer
 }

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use super::Core;
+use super::subscriber_side::SubscriberSide;
 use super::trace::debugging;
+use crate::apps::App;
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Ended, Plane};
-use crate::protocol::app::App;
 use crate::protocol::close::{ProtocolError, refusal_frames};
 use crate::refusals::{About, Bytes, Ending, Message, Refusal, Sender};
 use crate::ring::Ring;
 
-impl Core {
+impl SubscriberSide {
     /// Notes that a message of a client was refused, whether its connection goes on or not.
     pub(super) fn note_message(&mut self, key: ConnKey, error: ProtocolError, about: About<'_>) {
-        let Some((occupant, app)) = self.occupant(key) else { return };
-        let (from, app) = (Sender::Socket(occupant.session.socket_id()), Arc::clone(app));
+        let Some((open, app)) = self.session(key) else { return };
+        let (from, app) = (Sender::Socket(open.session.socket_id()), Arc::clone(app));
         let refusal = Refusal::Message(Message { error, about, app: &app });
         self.refusals.note(Some(&app), from, &refusal);
     }
@@ -26,8 +26,8 @@ impl Core {
     /// Notes that an open connection is closed for a reason that an operator can do something
     /// about.
     pub(super) fn note_ending(&mut self, key: ConnKey, ending: Ending) {
-        let Some((occupant, app)) = self.occupant(key) else { return };
-        let (from, app) = (Sender::Socket(occupant.session.socket_id()), Arc::clone(app));
+        let Some((open, app)) = self.session(key) else { return };
+        let (from, app) = (Sender::Socket(open.session.socket_id()), Arc::clone(app));
         self.refusals.note(Some(&app), from, &Refusal::Ending(ending));
     }
 
@@ -46,30 +46,37 @@ impl Core {
     ) {
         if debugging()
             && plane.is_open(key)
-            && self.timers.draining().is_none()
-            && let Some((occupant, _)) = self.occupant(key)
+            && !self.stopping
+            && let Some((open, _)) = self.session(key)
         {
-            let socket_id = occupant.session.socket_id();
+            let socket_id = open.session.socket_id();
             debug!(%socket_id, %reason, "connection closed");
         }
         plane.close(key, &refusal_frames(reason), Ended::Ours);
     }
 
-    /// Notes why a connection has ended that was open until now.
-    pub(super) fn note_ended(&self, app: &App, socket_id: SocketId, why: Ended) {
+    /// Notes why a connection has ended that was open until now. A slow reader was closed because it
+    /// was owed more than `backlog_max` bytes.
+    pub(super) fn note_ended(
+        &self,
+        app: &App,
+        socket_id: SocketId,
+        why: Ended,
+        backlog_max: usize,
+    ) {
         let note = |ending| {
             self.refusals.note(Some(app), Sender::Socket(socket_id), &Refusal::Ending(ending));
         };
         match why {
-            Ended::TooSlow => note(Ending::SlowReader { most: self.backlog.connection }),
+            Ended::TooSlow => note(Ending::SlowReader { most: backlog_max }),
             Ended::Violation(TOO_LONG) => {
-                note(Ending::MessageTooLong { most: app.limits.max_message_size });
+                note(Ending::MessageTooLong { most: app.rules.limits.max_message_size });
             }
             Ended::Violation(code) => note(Ending::Frames(code)),
             Ended::Ours | Ended::PeerClosed | Ended::PeerLeft | Ended::Failed(_) => {}
         }
         let reason = match why {
-            Ended::Ours if self.timers.draining().is_some() => "the server stops".to_owned(),
+            Ended::Ours if self.stopping => "the server stops".to_owned(),
             // Told by `end`, which knows more.
             Ended::Ours => return,
             _ if !debugging() => return,

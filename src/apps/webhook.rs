@@ -69,6 +69,9 @@ impl EventKind {
 pub struct EventKinds(u8);
 
 impl EventKinds {
+    /// No kinds.
+    pub const NONE: Self = Self(0);
+
     /// Whether it has this kind.
     #[must_use]
     pub const fn contains(self, kind: EventKind) -> bool {

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::protocol::rate::Rate;
+use crate::rate::Rate;
 use crate::time::Nanos;
 
-use super::address::Source;
+use super::address::ClientNetwork;
 use super::clock;
 
 /// The limits of one address. IPv6 addresses of one /64 count as one.
@@ -36,36 +36,36 @@ impl AddressLimits {
 /// The table of what each address has, shared by the fronts of all shards. The limits come with
 /// each call: a reload changes them, and what was counted by then still counts. See the module.
 #[derive(Debug)]
-pub struct Door {
+pub struct AddressTable {
     stripes: Box<[Mutex<Stripe>]>,
     hasher: RandomState,
     /// Addresses that found no room since it was asked last.
     unknown: AtomicU64,
 }
 
-type Stripe = HashMap<Source, Counts>;
+type Stripe = HashMap<ClientNetwork, AddressCounts>;
 
 /// The counts of one address.
 #[derive(Debug, Default)]
-struct Counts {
+struct AddressCounts {
     /// Connections within the limit.
     open: u32,
     /// Connections that are still to hear that they are too many.
-    turned_away: u32,
+    waiting: u32,
     /// When its bucket of requests is full again.
     full: Nanos,
 }
 
 /// Why a connection or a request is turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TurnedAway {
+pub(super) enum OverLimit {
     /// The address has as many connections as it may.
     Connections,
     /// It asks too fast; after this much time it may again.
     Requests(Duration),
 }
 
-impl Default for Door {
+impl Default for AddressTable {
     /// A door for all shards of a process, which knows nobody.
     fn default() -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Default for Door {
     }
 }
 
-impl Door {
+impl AddressTable {
     /// Forgets addresses that have nothing open and a full bucket. To be called about once a
     /// second. Returns how many addresses found no room since the last time, and were let in
     /// uncounted.
@@ -94,65 +94,76 @@ impl Door {
     /// Counts a request against the rate.
     pub(super) fn take_request(
         &self,
-        source: Source,
+        network: ClientNetwork,
         limits: AddressLimits,
-    ) -> Result<(), TurnedAway> {
+    ) -> Result<(), OverLimit> {
         let Some(per_second) = limits.requests_per_second else { return Ok(()) };
         let rate = Rate::of(per_second, BURST_SECONDS);
         let now = clock::now();
         let taken =
-            self.with(source, |counts| rate.take(counts.full, now).map(|full| counts.full = full));
-        taken.unwrap_or(Ok(())).map_err(TurnedAway::Requests)
+            self.with(network, |counts| rate.take(counts.full, now).map(|full| counts.full = full));
+        taken.unwrap_or(Ok(())).map_err(OverLimit::Requests)
     }
 
     /// Counts a connection. None when nothing counts them, and when the table has no room.
-    pub(super) fn take_place(
+    pub(super) fn take_connection(
         self: &Arc<Self>,
-        source: Source,
+        network: ClientNetwork,
         limits: AddressLimits,
-    ) -> Result<Option<Place>, TurnedAway> {
+    ) -> Result<Option<ConnectionPermit>, OverLimit> {
         let Some(most) = limits.connections else { return Ok(None) };
-        let Some(taken) = self.with(source, |counts| counts.open_one(most)) else {
+        let Some(taken) = self.with(network, |counts| counts.open_one(most)) else {
             return Ok(None);
         };
         match taken {
-            true => Ok(Some(Place { door: Arc::clone(self), source, open: true })),
-            false => Err(TurnedAway::Connections),
+            true => Ok(Some(ConnectionPermit { table: Arc::clone(self), network, open: true })),
+            false => Err(OverLimit::Connections),
         }
     }
 
     /// Counts a connection that is over the limit, and only waits to be told. None when there are
     /// too many of these as well.
-    pub(super) fn take_waiting_place(self: &Arc<Self>, source: Source) -> Option<Place> {
-        let waits = self.with(source, |counts| {
-            let waits = counts.turned_away < TURNED_AWAY_MAX;
-            counts.turned_away += u32::from(waits);
+    pub(super) fn take_waiting_connection(
+        self: &Arc<Self>,
+        network: ClientNetwork,
+    ) -> Option<ConnectionPermit> {
+        let waits = self.with(network, |counts| {
+            let waits = counts.waiting < WAITING_MAX;
+            counts.waiting += u32::from(waits);
             waits
         });
-        (waits == Some(true)).then(|| Place { door: Arc::clone(self), source, open: false })
+        (waits == Some(true)).then(|| ConnectionPermit {
+            table: Arc::clone(self),
+            network,
+            open: false,
+        })
     }
 
     /// Looks at what an address has; none when the table has no room for it.
-    fn with<R>(&self, source: Source, look: impl FnOnce(&mut Counts) -> R) -> Option<R> {
-        let mut stripe = self.stripe(source);
-        if stripe.len() >= STRIPE_MAX && !stripe.contains_key(&source) {
+    fn with<R>(
+        &self,
+        network: ClientNetwork,
+        look: impl FnOnce(&mut AddressCounts) -> R,
+    ) -> Option<R> {
+        let mut stripe = self.stripe(network);
+        if stripe.len() >= STRIPE_MAX && !stripe.contains_key(&network) {
             self.unknown.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(look(stripe.entry(source).or_default()))
+        Some(look(stripe.entry(network).or_default()))
     }
 
-    fn stripe(&self, source: Source) -> MutexGuard<'_, Stripe> {
-        locked(&self.stripes[self.index(source)])
+    fn stripe(&self, network: ClientNetwork) -> MutexGuard<'_, Stripe> {
+        locked(&self.stripes[self.index(network)])
     }
 
-    fn index(&self, source: Source) -> usize {
+    fn index(&self, network: ClientNetwork) -> usize {
         // The index is less than `STRIPES`, so it fits.
-        (self.hasher.hash_one(source) % STRIPES as u64) as usize
+        (self.hasher.hash_one(network) % STRIPES as u64) as usize
     }
 }
 
-impl Counts {
+impl AddressCounts {
     fn open_one(&mut self, most: u32) -> bool {
         let free = self.open < most;
         self.open += u32::from(free);
@@ -160,30 +171,30 @@ impl Counts {
     }
 
     fn is_idle(&self, now: Nanos) -> bool {
-        self.open == 0 && self.turned_away == 0 && self.full <= now
+        self.open == 0 && self.waiting == 0 && self.full <= now
     }
 }
 
 /// A connection as its address' limit counts it, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
-    door: Arc<Door>,
-    source: Source,
+pub struct ConnectionPermit {
+    table: Arc<AddressTable>,
+    network: ClientNetwork,
     /// Within the limit; otherwise it waits to be turned away.
     open: bool,
 }
 
-impl Place {
+impl ConnectionPermit {
     /// Whether it is within the limit, by now: other connections may have ended, or the limit may
     /// have been raised.
     pub(super) fn is_within(&mut self, limits: AddressLimits) -> bool {
         if !self.open {
             let most = limits.connections.unwrap_or(u32::MAX);
-            let mut stripe = self.door.stripe(self.source);
-            if let Some(counts) = stripe.get_mut(&self.source)
+            let mut stripe = self.table.stripe(self.network);
+            if let Some(counts) = stripe.get_mut(&self.network)
                 && counts.open_one(most)
             {
-                counts.turned_away -= 1;
+                counts.waiting -= 1;
                 self.open = true;
             }
         }
@@ -191,17 +202,17 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut stripe = self.door.stripe(self.source);
-        let Some(counts) = stripe.get_mut(&self.source) else { return };
+        let mut stripe = self.table.stripe(self.network);
+        let Some(counts) = stripe.get_mut(&self.network) else { return };
         match self.open {
             true => counts.open -= 1,
-            false => counts.turned_away -= 1,
+            false => counts.waiting -= 1,
         }
         // A bucket that was ever taken from is looked at once a second.
         if counts.is_idle(Nanos(0)) {
-            stripe.remove(&self.source);
+            stripe.remove(&self.network);
         }
     }
 }
@@ -228,7 +239,7 @@ const BURST_SECONDS: u32 = 5;
 
 /// Connections of one address that wait to be told that they are too many. Further ones close at
 /// once: an answer is not worth holding what so many would.
-const TURNED_AWAY_MAX: u32 = 64;
+const WAITING_MAX: u32 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -237,7 +248,7 @@ mod tests {
 
     use super::*;
 
-    fn source(number: u32) -> Source {
+    fn network(number: u32) -> ClientNetwork {
         IpAddr::from(Ipv4Addr::from_bits(number)).into()
     }
 
@@ -247,50 +258,53 @@ mod tests {
         AddressLimits { connections: Some(most), ..NONE }
     }
 
-    fn known(door: &Door) -> usize {
-        door.stripes.iter().map(|stripe| locked(stripe).len()).sum()
+    fn known(table: &AddressTable) -> usize {
+        table.stripes.iter().map(|stripe| locked(stripe).len()).sum()
     }
 
     #[test]
     fn an_address_has_as_many_places_as_it_may_and_others_have_their_own() {
-        let (door, limits) = (Arc::<Door>::default(), connections(2));
-        let first = door.take_place(source(1), limits).unwrap().unwrap();
-        let second = door.take_place(source(1), limits).unwrap();
-        assert_eq!(door.take_place(source(1), limits).unwrap_err(), TurnedAway::Connections);
-        let other = door.take_place(source(2), limits).unwrap();
+        let (table, limits) = (Arc::<AddressTable>::default(), connections(2));
+        let first = table.take_connection(network(1), limits).unwrap().unwrap();
+        let second = table.take_connection(network(1), limits).unwrap();
+        assert_eq!(table.take_connection(network(1), limits).unwrap_err(), OverLimit::Connections);
+        let other = table.take_connection(network(2), limits).unwrap();
         drop(first);
-        let third = door.take_place(source(1), limits).unwrap();
-        assert!(door.take_place(source(1), limits).is_err());
+        let third = table.take_connection(network(1), limits).unwrap();
+        assert!(table.take_connection(network(1), limits).is_err());
         drop((second, third, other));
-        assert_eq!(known(&door), 0, "who has nothing is forgotten at once");
+        assert_eq!(known(&table), 0, "who has nothing is forgotten at once");
     }
 
     #[test]
     fn a_waiting_connection_moves_up_when_a_place_is_free_and_they_are_bounded_too() {
-        let (door, limits) = (Arc::<Door>::default(), connections(1));
-        let first = door.take_place(source(1), limits).unwrap();
-        let mut waiting = door.take_waiting_place(source(1)).unwrap();
+        let (table, limits) = (Arc::<AddressTable>::default(), connections(1));
+        let first = table.take_connection(network(1), limits).unwrap();
+        let mut waiting = table.take_waiting_connection(network(1)).unwrap();
         assert!(!waiting.is_within(limits));
         drop(first);
         assert!(waiting.is_within(limits));
-        assert!(door.take_place(source(1), limits).is_err());
-        let more: Vec<_> =
-            (0..TURNED_AWAY_MAX + 5).filter_map(|_| door.take_waiting_place(source(1))).collect();
-        assert_eq!(more.len(), TURNED_AWAY_MAX as usize);
+        assert!(table.take_connection(network(1), limits).is_err());
+        let more: Vec<_> = (0..WAITING_MAX + 5)
+            .filter_map(|_| table.take_waiting_connection(network(1)))
+            .collect();
+        assert_eq!(more.len(), WAITING_MAX as usize);
         drop((waiting, more));
-        assert_eq!(known(&door), 0);
+        assert_eq!(known(&table), 0);
     }
 
     #[test]
     fn places_taken_from_many_threads_are_never_too_many_and_all_come_back() {
-        let (door, limits) = (Arc::<Door>::default(), connections(7));
+        let (table, limits) = (Arc::<AddressTable>::default(), connections(7));
         let threads: Vec<_> = (0..4)
             .map(|_| {
-                let door = Arc::clone(&door);
+                let table = Arc::clone(&table);
                 thread::spawn(move || {
                     let mut held = Vec::new();
                     for round in 0..5000_u32 {
-                        held.extend(door.take_place(source(round % 3), limits).ok().flatten());
+                        held.extend(
+                            table.take_connection(network(round % 3), limits).ok().flatten(),
+                        );
                         assert!(held.len() <= 21);
                         if round % 5 == 0 {
                             held.clear();
@@ -300,72 +314,75 @@ mod tests {
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(known(&door), 0);
-        let all: Vec<_> = (0..20).filter_map(|_| door.take_place(source(1), limits).ok()).collect();
+        assert_eq!(known(&table), 0);
+        let all: Vec<_> =
+            (0..20).filter_map(|_| table.take_connection(network(1), limits).ok()).collect();
         assert_eq!(all.len(), 7);
     }
 
     #[test]
     fn requests_are_held_to_the_rate_and_addresses_with_full_buckets_are_forgotten() {
-        let (door, limits) =
-            (Arc::<Door>::default(), AddressLimits { requests_per_second: Some(1), ..NONE });
-        let taken = (0..100).filter(|_| door.take_request(source(1), limits).is_ok()).count();
+        let (table, limits) = (
+            Arc::<AddressTable>::default(),
+            AddressLimits { requests_per_second: Some(1), ..NONE },
+        );
+        let taken = (0..100).filter(|_| table.take_request(network(1), limits).is_ok()).count();
         assert!((5..100).contains(&taken), "{taken}");
-        assert!(matches!(door.take_request(source(1), limits), Err(TurnedAway::Requests(_))));
-        assert!(door.take_request(source(2), limits).is_ok());
-        assert_eq!(known(&door), 2);
+        assert!(matches!(table.take_request(network(1), limits), Err(OverLimit::Requests(_))));
+        assert!(table.take_request(network(2), limits).is_ok());
+        assert_eq!(known(&table), 2);
         let begun = clock::now();
-        while known(&door) > 1 {
+        while known(&table) > 1 {
             assert!(clock::now().0 - begun.0 < 20_000_000_000, "the second was full long ago");
-            door.forget_idle();
+            table.forget_idle();
         }
-        assert!(locked(&door.stripes[door.index(source(1))]).contains_key(&source(1)));
+        assert!(locked(&table.stripes[table.index(network(1))]).contains_key(&network(1)));
     }
 
     #[test]
     fn the_table_is_bounded_and_who_finds_no_room_is_let_in_uncounted() {
-        let (door, limits) = (Arc::<Door>::default(), connections(1));
+        let (table, limits) = (Arc::<AddressTable>::default(), connections(1));
         let mut held = Vec::new();
         let mut next = 0;
         while held.len() < STRIPES * STRIPE_MAX {
             let address = IpAddr::from(Ipv6Addr::from_bits(next << 64));
-            match door.take_place(address.into(), limits) {
+            match table.take_connection(address.into(), limits) {
                 Ok(Some(place)) => held.push(place),
                 Ok(None) => {}
-                Err(turned_away) => panic!("{turned_away:?}"),
+                Err(over_limit) => panic!("{over_limit:?}"),
             }
             next += 1;
         }
-        let before = known(&door);
-        let late = || door.take_place(source(1), limits);
+        let before = known(&table);
+        let late = || table.take_connection(network(1), limits);
         assert!(matches!((late(), late()), (Ok(None), Ok(None))));
-        assert!(door.take_waiting_place(source(1)).is_none());
-        assert_eq!(known(&door), before);
-        assert!(door.forget_idle() >= 3);
+        assert!(table.take_waiting_connection(network(1)).is_none());
+        assert_eq!(known(&table), before);
+        assert!(table.forget_idle() >= 3);
         drop(held);
-        assert_eq!(known(&door), 0);
+        assert_eq!(known(&table), 0);
         assert!(matches!(late(), Ok(Some(_))));
     }
 
     #[test]
     fn a_limit_that_changes_holds_at_once_and_what_was_counted_counts_on() {
-        let door = Arc::<Door>::default();
+        let table = Arc::<AddressTable>::default();
         let mut held: Vec<_> =
-            (0..3).map(|_| door.take_place(source(1), connections(3)).unwrap()).collect();
-        let mut waiting = door.take_waiting_place(source(1)).unwrap();
+            (0..3).map(|_| table.take_connection(network(1), connections(3)).unwrap()).collect();
+        let mut waiting = table.take_waiting_connection(network(1)).unwrap();
         assert!(!waiting.is_within(connections(3)));
-        assert!(door.take_place(source(1), connections(2)).is_err());
-        held.push(door.take_place(source(1), connections(4)).unwrap());
+        assert!(table.take_connection(network(1), connections(2)).is_err());
+        held.push(table.take_connection(network(1), connections(4)).unwrap());
         assert!(waiting.is_within(connections(5)));
         // Without a limit nobody is counted, and the places from before come back all the same.
-        assert!(matches!(door.take_place(source(1), NONE), Ok(None)));
+        assert!(matches!(table.take_connection(network(1), NONE), Ok(None)));
         drop((held, waiting));
-        assert_eq!(known(&door), 0);
+        assert_eq!(known(&table), 0);
         let rate = |most| AddressLimits { requests_per_second: Some(most), ..NONE };
-        while door.take_request(source(1), rate(1)).is_ok() {}
+        while table.take_request(network(1), rate(1)).is_ok() {}
         // A second is a microsecond now, which may have passed or not.
-        let waits = match door.take_request(source(1), rate(1_000_000)) {
-            Err(TurnedAway::Requests(waits)) => waits,
+        let waits = match table.take_request(network(1), rate(1_000_000)) {
+            Err(OverLimit::Requests(waits)) => waits,
             taken => taken.map(|()| Duration::ZERO).unwrap(),
         };
         assert!(waits <= Duration::from_micros(1), "{waits:?}");
@@ -373,9 +390,9 @@ mod tests {
 
     #[test]
     fn without_limits_nothing_is_known_of_anybody() {
-        let (door, limits) = (Arc::<Door>::default(), NONE);
-        assert!(matches!(door.take_place(source(1), limits), Ok(None)));
-        assert_eq!(door.take_request(source(1), limits), Ok(()));
-        assert_eq!((known(&door), limits.count_anything()), (0, false));
+        let (table, limits) = (Arc::<AddressTable>::default(), NONE);
+        assert!(matches!(table.take_connection(network(1), limits), Ok(None)));
+        assert_eq!(table.take_request(network(1), limits), Ok(()));
+        assert_eq!((known(&table), limits.count_anything()), (0, false));
     }
 }

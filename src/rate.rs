@@ -1,33 +1,34 @@
-//! How often something may happen: a bucket that fills by time, kept as the one number of when it
-//! is full again (the generic cell rate algorithm). Nobody has to fill it, and one that is full
-//! needs no memory of ever having been used.
+//! Floor 1. Limits on how often something may happen.
+//!
+//! A token bucket that is kept as one number, the time at which it is full again (the generic cell
+//! rate algorithm). So no timer has to fill it, and a full bucket needs no memory of its past.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::time::Nanos;
 
-/// So many per second, and so many at once.
+/// A rate per second, and the burst that may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many come to the bucket in a second; at least 1.
+    /// Tokens that come to the bucket in a second; at least 1.
     pub per_second: u32,
-    /// How many it holds; at least 1.
+    /// Tokens that the bucket holds; at least 1.
     pub burst: u32,
 }
 
 impl Rate {
-    /// A bucket that holds what comes to it in so many seconds.
+    /// A rate whose bucket holds the tokens of `burst_seconds` seconds.
     #[must_use]
     pub const fn of(per_second: u32, burst_seconds: u32) -> Self {
         Self { per_second, burst: per_second.saturating_mul(burst_seconds) }
     }
 
-    /// Takes one from a bucket that is full again at `full`: when it is full after that, or how
-    /// long it takes until there is one.
+    /// Takes a token from a bucket that is full again at `full`. Returns the time at which the
+    /// bucket is full again afterwards.
     ///
     /// # Errors
-    /// The bucket is empty.
+    /// The bucket is empty; the error is the time until it has a token.
     pub fn take(self, full: Nanos, now: Nanos) -> Result<Nanos, Duration> {
         let each = NANOS_PER_SECOND / u64::from(self.per_second.max(1));
         let holds = each.saturating_mul(u64::from(self.burst.max(1)));
@@ -37,18 +38,18 @@ impl Rate {
     }
 }
 
-/// A bucket that all shards take from. Exact: each one that is taken is taken once.
+/// A bucket that all shards take from. Exact: each token is taken once.
 #[derive(Debug, Default)]
 pub struct Bucket {
-    /// When it is full again, as [`Nanos`].
+    /// The time at which it is full again, as [`Nanos`].
     full: AtomicU64,
 }
 
 impl Bucket {
-    /// Takes one, or tells how long it takes until there is one.
+    /// Takes a token.
     ///
     /// # Errors
-    /// It is empty.
+    /// The bucket is empty; the error is the time until it has a token.
     pub fn take(&self, rate: Rate, now: Nanos) -> Result<(), Duration> {
         let mut wait = Duration::ZERO;
         let taken = self.full.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full| {

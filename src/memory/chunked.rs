@@ -1,53 +1,6 @@
-//! Floor 0. What memory costs and how it is held: tables that grow in place, lists that give back
-//! what a burst left, the lines of the budget that `ringwave doctor` prints, and how much may be
-//! taken before the memory is measured again.
+//! A table that grows by chunks, so that its entries never move.
 
-mod allowance;
-
-use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
-
-pub use allowance::{Allowance, Gauge, Lease, Reading, reserve};
-
-/// A holder of memory, for one line of the budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// The purpose of the memory.
-    pub name: &'static str,
-    /// The size, without the allocator's rounding.
-    pub bytes: usize,
-    /// The kind of object that has one of these.
-    pub per: Per,
-}
-
-/// The unit by which a [`Holder`] is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Per {
-    /// A shard, with or without connections.
-    Shard,
-    /// An open connection.
-    Connection,
-    /// A subscription of a connection.
-    Subscription,
-    /// A channel that is occupied, at the shard of its only subscriber and at its home.
-    Channel,
-    /// A member of a presence channel, beside the subscription.
-    Member,
-}
-
-/// Something that clients can make the process hold, for one line of the ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// Its name in the ledger.
-    pub name: &'static str,
-    /// The size of one of them, the largest or a usual one; as text, since some depend on names.
-    pub each: String,
-    /// Bytes of all of them together, over all shards. `None` is as many as memory allows, because
-    /// new ones are refused when it is short.
-    pub total: Option<u64>,
-    /// The setting that changes the total, or what else bounds it.
-    pub by: &'static str,
-}
 
 /// A table by number that never moves: it grows by a chunk at a time, so that it has little more
 /// memory than it needs, and none twice while it grows.
@@ -167,52 +120,6 @@ impl<T> IndexMut<usize> for Chunked<T> {
     }
 }
 
-/// A list that is filled and emptied turn by turn, and keeps its memory for the next one.
-pub trait Trim {
-    /// Gives memory back that a burst has left: of an empty list all beyond a usual turn's.
-    fn trim(&mut self);
-
-    /// Bytes that it holds, in use or not.
-    fn room(&self) -> usize;
-}
-
-/// Entries that a list keeps room for.
-const KEPT: usize = 256;
-
-impl<T> Trim for Vec<T> {
-    fn trim(&mut self) {
-        if self.is_empty() && self.capacity() > KEPT {
-            self.shrink_to(KEPT);
-        }
-    }
-
-    fn room(&self) -> usize {
-        self.capacity() * size_of::<T>()
-    }
-}
-
-impl<T> Trim for VecDeque<T> {
-    fn trim(&mut self) {
-        if self.is_empty() && self.capacity() > KEPT {
-            self.shrink_to(KEPT);
-        }
-    }
-
-    fn room(&self) -> usize {
-        self.capacity() * size_of::<T>()
-    }
-}
-
-/// Hands pages that hold nothing any more back to the system: those that this thread had, and those
-/// that any thread has freed. They are kept otherwise, for good when a thread allocates little.
-pub fn give_back() {
-    #[expect(unsafe_code, reason = "the allocator's own interface")]
-    // SAFETY: it takes no pointers, and any thread may call it at any time.
-    unsafe {
-        libmimalloc_sys::mi_collect(true);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,19 +151,5 @@ mod tests {
         assert_eq!((table[CHUNK], table[CHUNK + 1]), (CHUNK, 0));
         table.trim_end(|_| true);
         assert_eq!((table.len(), table.capacity()), (0, 0));
-    }
-
-    #[test]
-    fn only_an_empty_list_is_trimmed_and_a_usual_one_keeps_its_memory() {
-        let mut list: Vec<u8> = Vec::with_capacity(100_000);
-        list.push(1);
-        list.trim();
-        assert!(list.capacity() >= 100_000);
-        list.clear();
-        list.trim();
-        assert_eq!(list.capacity(), KEPT);
-        let mut usual: VecDeque<u8> = VecDeque::with_capacity(100);
-        usual.trim();
-        assert!(usual.capacity() >= 100);
     }
 }

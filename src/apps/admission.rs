@@ -1,0 +1,39 @@
+//! The admission of a connection to its app, which holds a place among the app's connections.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::id::AppIndex;
+
+use super::app::App;
+use super::counters::AppCounters;
+
+/// A place among an app's connections, given back when dropped. Holding one is the proof that the
+/// connection was counted against `max_connections`.
+#[derive(Debug)]
+pub struct Admission(Arc<AppCounters>);
+
+impl Admission {
+    /// Takes a place, or none when the app is at its quota: exact over all shards.
+    #[must_use]
+    pub fn take(app: &App) -> Option<Self> {
+        let quota = app.max_connections.unwrap_or(u32::MAX);
+        let connections = &app.counters.connections;
+        let counted = connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+            (open < quota).then_some(open + 1)
+        });
+        counted.ok().map(|_| Self(Arc::clone(&app.counters)))
+    }
+
+    /// The app that admitted the connection.
+    #[must_use]
+    pub fn app(&self) -> AppIndex {
+        self.0.app
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,94 @@
+//! One app: its settings, and a reference to its live counters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::id::AppIndex;
+use crate::protocol::origin::Origins;
+use crate::protocol::{AppRules, Standing};
+use crate::rate::Rate;
+use crate::time::Nanos;
+
+use super::counters::AppCounters;
+use super::webhook::Webhooks;
+
+/// One app of the configuration. See [`Apps`](super::Apps).
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Position in [`Apps`](super::Apps).
+    pub index: AppIndex,
+    /// `app_id`, as in `/apps/{id}`. Compared as a string.
+    pub id: String,
+    /// The settings by which the protocol decides.
+    pub rules: AppRules,
+    /// Incoming silence after which the server pings.
+    pub ping_interval: Duration,
+    /// How long an answer to that ping may take; then 4201.
+    pub pong_timeout: Duration,
+    /// Most connections of the app at a time on this node; `None`: any number. Past it: 4004.
+    pub max_connections: Option<u32>,
+    /// Origins that browsers may connect from; anything else: 4009.
+    pub allowed_origins: Origins,
+    /// Tell the subscribers of a channel without members how many they are, as Pusher does where it
+    /// is switched on and Reverb does not.
+    pub subscription_counts: bool,
+    /// How long the last event of a cache channel is kept.
+    pub cache_ttl: Duration,
+    /// How long a connection has to sign in or to show a signature for a channel; `None`: for
+    /// ever.
+    pub user_authentication_timeout: Option<Duration>,
+    /// The endpoints that its events are sent to.
+    pub webhooks: Webhooks,
+    /// The counters of the app, which outlive its settings: they are the same ones after a reload.
+    pub counters: Arc<AppCounters>,
+}
+
+impl App {
+    /// Counts a request of the HTTP API, or tells how long to wait with it.
+    ///
+    /// # Errors
+    /// There were more than the app may have: exact over all shards, to within the requests of one
+    /// second.
+    pub fn take_request(&self, now: impl FnOnce() -> Nanos) -> Result<(), Duration> {
+        let Some(per_second) = self.rules.limits.max_requests_per_second else { return Ok(()) };
+        self.counters.take_request(Rate::of(per_second, 1), now())
+    }
+
+    /// Whether it is configured, switched on or off.
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
+        self.rules.standing != Standing::Removed
+    }
+}
+
+/// The app of the tests: Reverb's defaults, any origin.
+#[cfg(test)]
+pub(crate) fn test_app() -> App {
+    App {
+        index: AppIndex(0),
+        id: "app-id".into(),
+        rules: crate::protocol::rules::test_rules(),
+        ping_interval: Duration::from_secs(60),
+        pong_timeout: Duration::from_secs(30),
+        max_connections: None,
+        allowed_origins: Origins::parse(&["*".into()]).unwrap(),
+        subscription_counts: false,
+        cache_ttl: Duration::from_mins(30),
+        user_authentication_timeout: None,
+        webhooks: Webhooks::default(),
+        counters: AppCounters::of(AppIndex(0)),
+    }
+}
+
+/// The app of the tests by another index, id and key.
+#[cfg(test)]
+pub(crate) fn test_app_named(index: u16, id: &str, key: &str) -> App {
+    let app = test_app();
+    App {
+        index: AppIndex(index),
+        id: id.into(),
+        rules: AppRules { key: key.into(), ..app.rules },
+        counters: AppCounters::of(AppIndex(index)),
+        ..app
+    }
+}

@@ -1,0 +1,145 @@
+//! The record of one channel at its home.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::frame::Frame;
+use crate::id::{ShardId, SocketId};
+use crate::memory::Keyed;
+use crate::protocol::auth::Member;
+use crate::protocol::outbound;
+use crate::time::Millis;
+
+use super::super::{CachedEvent, ChannelKey, ChannelState, Event, FromHome, Outbox};
+use super::cache::Expiry;
+use super::members::{Entered, Members};
+use super::shard_counts::ShardCounts;
+
+/// One channel at its home. It exists while the channel is occupied or has a cached event.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub key: ChannelKey,
+    /// The interest set: the shards with subscribers.
+    interest: ShardCounts,
+    /// The members of a presence channel. Boxed, because most channels have none.
+    pub members: Option<Box<Members>>,
+    /// The last event of a cache channel.
+    pub cached: Option<Box<Cached>>,
+}
+
+/// A cached last event.
+#[derive(Debug)]
+pub(super) struct Cached {
+    pub frame: Frame,
+    pub data: Arc<str>,
+    pub expiry: Expiry,
+}
+
+impl Cached {
+    /// The bytes that count against the bound on cached events.
+    pub(super) fn bytes(&self) -> usize {
+        self.frame.len() + self.data.len()
+    }
+
+    const fn expires(&self) -> Millis {
+        self.expiry.0
+    }
+}
+
+impl Keyed for Channel {
+    fn key_hash(&self) -> u64 {
+        self.key.hash()
+    }
+}
+
+impl Channel {
+    pub(super) fn new(key: ChannelKey) -> Self {
+        Self { key, interest: ShardCounts::default(), members: None, cached: None }
+    }
+
+    /// Counts a subscriber of a shard. A new member is made known to the other subscribers. If the
+    /// channel is full, nothing is counted.
+    pub(super) fn admit(
+        &mut self,
+        from: ShardId,
+        member: Option<&Arc<Member>>,
+        max_members: Option<usize>,
+        out: &mut Outbox,
+    ) -> Entered {
+        let entered = member.map_or(Entered::Again, |member| {
+            self.members.get_or_insert_default().enter(from, member, max_members)
+        });
+        if let (Entered::New, Some(member)) = (entered, member) {
+            self.deliver(&outbound::member_added(self.key.name(), member), None, out);
+        }
+        if entered != Entered::Full {
+            self.interest.add(from);
+        }
+        entered
+    }
+
+    /// A subscription of a shard ended. Returns whether the shard had one, and whether it was the
+    /// last one of the member's user; then the subscribers that stay are told.
+    pub(super) fn dismiss(
+        &mut self,
+        from: ShardId,
+        member: Option<&Member>,
+        out: &mut Outbox,
+    ) -> (bool, bool) {
+        let counted = self.interest.remove(from);
+        let members = self.members.as_mut();
+        let gone = member.and_then(|member| members?.part(from, &member.user_id));
+        if let Some(gone) = &gone {
+            let removed = outbound::member_removed(self.key.name(), &gone.id_json);
+            self.deliver(&removed, None, out);
+        }
+        (counted, gone.is_some())
+    }
+
+    /// Hands an event to every shard with subscribers.
+    pub(super) fn deliver(&self, frame: &Frame, except: Option<SocketId>, out: &mut Outbox) {
+        for shard in self.interest.shards() {
+            let (key, frame) = (self.key.clone(), frame.clone());
+            out.send(shard, FromHome::Event(Event { key, frame, except, retain: None }));
+        }
+    }
+
+    /// The message that a new subscriber of a cache channel gets behind the answer.
+    pub(super) fn last_event(&self, now: Millis) -> Option<Frame> {
+        let name = self.key.name();
+        name.kind().is_cache().then(|| {
+            self.cached_at(now).map_or_else(|| outbound::cache_miss(name), |of| of.frame.clone())
+        })
+    }
+
+    /// The cached event, if its time is not over.
+    pub(super) fn cached_at(&self, now: Millis) -> Option<&Cached> {
+        self.cached.as_deref().filter(|cached| cached.expires() > now)
+    }
+
+    pub(super) const fn is_occupied(&self) -> bool {
+        !self.interest.is_empty()
+    }
+
+    pub(super) fn subscribers(&self) -> u32 {
+        self.interest.total()
+    }
+
+    pub(super) fn state(&self, now: Millis) -> ChannelState {
+        let users = self.members.as_ref().map_or(0, |members| members.len());
+        ChannelState {
+            subscription_count: self.subscribers(),
+            // Saturates by meaning alone: each member is a connection at least.
+            user_count: u32::try_from(users).unwrap_or(u32::MAX),
+            cached: self.cached_at(now).map(|cached| CachedEvent {
+                data: Arc::clone(&cached.data),
+                ttl_s: whole_seconds(cached.expires().since(now)),
+            }),
+        }
+    }
+}
+
+/// Whole seconds, the one that has begun included.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

@@ -1,0 +1,22 @@
+//! Lists of occupied channels, of which an app may have hundreds of thousands. A home looks at a
+//! part of its channels per turn, so that nothing else waits for the whole list.
+
+use std::sync::Arc;
+
+use crate::id::AppIndex;
+
+use super::super::ReplyTo;
+
+/// Channels that a turn looks at for a list: some hundreds of microseconds.
+pub(super) const LOOKS_PER_TURN: u32 = 1024;
+
+/// A list on its way to the shard that asked for it.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub reply_to: ReplyTo,
+    pub app: AppIndex,
+    /// The prefix that the channels' names have to have.
+    pub prefix: Arc<str>,
+    /// The number of the channel at which the next part begins.
+    pub from: u32,
+}

@@ -1,0 +1,70 @@
+//! What webhooks are told of channels. Homes make these notices, because only a home knows what is
+//! true of a channel, and in which order it became so.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use crate::apps::webhook::EventKind;
+use crate::id::{AppIndex, SocketId};
+use crate::protocol::names::ChannelName;
+
+/// Something that happened on a channel.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// The app of the channel.
+    pub app: AppIndex,
+    /// The channel.
+    pub channel: ChannelName,
+    /// What happened.
+    pub what: NoticeKind,
+}
+
+/// The kinds of notices, in the order of [`EventKind`].
+#[derive(Clone, Debug)]
+pub enum NoticeKind {
+    /// The channel has its first subscriber.
+    Occupied,
+    /// Its last subscriber is gone.
+    Vacated,
+    /// A user of this id became a member.
+    MemberAdded(Arc<str>),
+    /// The user of this id is no member any more.
+    MemberRemoved(Arc<str>),
+    /// A client sent an event.
+    ClientEvent(Box<ClientEventNotice>),
+    /// A subscriber found no cached event.
+    CacheMiss,
+    /// The channel has this number of subscribers now.
+    SubscriptionCount(u32),
+}
+
+/// A client event as a webhook is told of it. It travels with the event, so that the home tells
+/// what happens on its channel in the order in which it happens.
+#[derive(Clone, Debug)]
+pub struct ClientEventNotice {
+    /// Its name.
+    pub event: Box<str>,
+    /// Its data as sent.
+    pub data: Option<Box<RawValue>>,
+    /// The socket id of its sender.
+    pub socket_id: SocketId,
+    /// The user id of its sender, on presence channels.
+    pub user_id: Option<Arc<str>>,
+}
+
+impl NoticeKind {
+    /// The kind of webhook event that this becomes.
+    #[must_use]
+    pub const fn event_kind(&self) -> EventKind {
+        match self {
+            Self::Occupied => EventKind::ChannelOccupied,
+            Self::Vacated => EventKind::ChannelVacated,
+            Self::MemberAdded(_) => EventKind::MemberAdded,
+            Self::MemberRemoved(_) => EventKind::MemberRemoved,
+            Self::ClientEvent(_) => EventKind::ClientEvent,
+            Self::CacheMiss => EventKind::CacheMiss,
+            Self::SubscriptionCount(_) => EventKind::SubscriptionCount,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The effects of homes.
+
+use crate::id::ShardId;
+use crate::memory::Trim;
+
+use super::{FromHome, Notice};
+
+/// Takes what homes cause: messages to shards and notices for webhooks, each in the order in which
+/// they have to take effect. The owner of the homes empties it behind every call of theirs.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    messages: Vec<(ShardId, FromHome)>,
+    notices: Vec<Notice>,
+}
+
+impl Outbox {
+    /// Takes out the messages, oldest first.
+    pub fn messages(&mut self) -> impl Iterator<Item = (ShardId, FromHome)> {
+        self.messages.drain(..)
+    }
+
+    /// Takes out the notices, oldest first.
+    pub fn notices(&mut self) -> impl Iterator<Item = Notice> {
+        self.notices.drain(..)
+    }
+
+    /// Gives memory back that a burst has left.
+    pub fn trim(&mut self) {
+        self.messages.trim();
+        self.notices.trim();
+    }
+
+    /// Bytes that its lists hold, in use or not.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.messages.room() + self.notices.room()
+    }
+
+    pub(super) fn send(&mut self, to: ShardId, message: FromHome) {
+        self.messages.push((to, message));
+    }
+
+    pub(super) fn notify(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+}

@@ -1,0 +1,56 @@
+//! A call of the API, and its way to the shard.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::apps::App;
+use crate::channels::ChannelKey;
+use crate::protocol::names::ChannelName;
+use crate::protocol::signing;
+
+use super::super::gateway::{Gateway, GatewayCommand, Reply};
+use super::super::response::Rejection;
+use super::info::Info;
+
+/// A request whose sender is known.
+pub(super) struct Call<'c, G> {
+    pub(super) gateway: &'c G,
+    pub(super) app: &'c Arc<App>,
+    pub(super) query: &'c str,
+}
+
+impl<G: Gateway> Call<'_, G> {
+    /// The key of a channel of the app.
+    pub(super) fn key_of(&self, name: ChannelName) -> ChannelKey {
+        self.gateway.channel(self.app.index, name)
+    }
+
+    /// Asks the shard. An answer that does not come is the shard's trouble, not the caller's.
+    pub(super) async fn ask<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> GatewayCommand,
+    ) -> Result<T, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.gateway.submit(command(reply));
+        match tokio::time::timeout(SHARD_TIMEOUT, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => Err(Rejection::Busy),
+        }
+    }
+
+    /// The value of a parameter; the last one when it is repeated, as PHP reads it.
+    pub(super) fn parameter(&self, name: &str) -> Option<String> {
+        let named = signing::query_pairs(self.query).filter(|(key, _)| key == name);
+        named.last().map(|(_, value)| value.into_owned())
+    }
+
+    /// The attributes that the `info` parameter asks for.
+    pub(super) fn info(&self) -> Info {
+        self.parameter("info").as_deref().map(Info::of).unwrap_or_default()
+    }
+}
+
+/// The PHP client gives up after 30 s: an answer has to come before.
+const SHARD_TIMEOUT: Duration = Duration::from_secs(25);

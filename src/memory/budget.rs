@@ -1,0 +1,41 @@
+//! The lines of the memory budget, which `ringwave doctor` prints, and those of the ledger.
+
+/// A holder of memory, for one line of the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The purpose of the memory.
+    pub name: &'static str,
+    /// The size, without the allocator's rounding.
+    pub bytes: usize,
+    /// The kind of object that has one of these.
+    pub per: Per,
+}
+
+/// The unit by which a [`Holder`] is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Per {
+    /// A shard, with or without connections.
+    Shard,
+    /// An open connection.
+    Connection,
+    /// A subscription of a connection.
+    Subscription,
+    /// A channel that is occupied, at the shard of its only subscriber and at its home.
+    Channel,
+    /// A member of a presence channel, beside the subscription.
+    Member,
+}
+
+/// Something that clients can make the process hold, for one line of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Its name in the ledger.
+    pub name: &'static str,
+    /// The size of one of them, the largest or a usual one; as text, since some depend on names.
+    pub each: String,
+    /// Bytes of all of them together, over all shards. `None` is as many as memory allows, because
+    /// new ones are refused when it is short.
+    pub total: Option<u64>,
+    /// The setting that changes the total, or what else bounds it.
+    pub by: &'static str,
+}

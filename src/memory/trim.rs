@@ -1,0 +1,58 @@
+//! Lists that give back the memory that a burst has left.
+
+use std::collections::VecDeque;
+
+/// A list that is filled and emptied turn by turn, and keeps its memory for the next one.
+pub trait Trim {
+    /// Gives memory back that a burst has left: of an empty list all beyond a usual turn's.
+    fn trim(&mut self);
+
+    /// Bytes that it holds, in use or not.
+    fn room(&self) -> usize;
+}
+
+/// Entries that a list keeps room for.
+const KEPT: usize = 256;
+
+impl<T> Trim for Vec<T> {
+    fn trim(&mut self) {
+        if self.is_empty() && self.capacity() > KEPT {
+            self.shrink_to(KEPT);
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.capacity() * size_of::<T>()
+    }
+}
+
+impl<T> Trim for VecDeque<T> {
+    fn trim(&mut self) {
+        if self.is_empty() && self.capacity() > KEPT {
+            self.shrink_to(KEPT);
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.capacity() * size_of::<T>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_empty_list_is_trimmed_and_a_usual_one_keeps_its_memory() {
+        let mut list: Vec<u8> = Vec::with_capacity(100_000);
+        list.push(1);
+        list.trim();
+        assert!(list.capacity() >= 100_000);
+        list.clear();
+        list.trim();
+        assert_eq!(list.capacity(), KEPT);
+        let mut usual: VecDeque<u8> = VecDeque::with_capacity(100);
+        usual.trim();
+        assert!(usual.capacity() >= 100);
+    }
+}

@@ -1,0 +1,161 @@
+//! The home side of a shard: the channels and users whose home it is.
+
+use std::sync::Arc;
+
+use super::Message;
+use super::link::Link;
+use super::trace::{Traced, debugging};
+use crate::apps::{App, Apps};
+use crate::channels::{CacheBounds, Homes, Outbox, Steps, ToHome, UserHomes, Wanted};
+use crate::id::{AppIndex, ShardId};
+use crate::protocol::rules::Standing;
+use crate::time::Millis;
+use crate::webhooks::Tap;
+
+/// Cached events of removed apps that a tick drops: work of a millisecond.
+const FORGOTTEN_PER_TICK: usize = 1000;
+
+/// The homes on a shard, and the ways of their effects: messages go out by the [`Link`] that is
+/// handed in, notices to the webhooks at [`hand_over`](Self::hand_over).
+///
+/// Per turn: [`work`](Self::work) once, then [`handle`](Self::handle) and
+/// [`handle_users`](Self::handle_users) for every message of the bus, in its order, and at the end
+/// [`hand_over`](Self::hand_over). [`tick`](Self::tick) comes with every tick of the shard,
+/// [`adopt`](Self::adopt) with every configuration.
+#[derive(Debug)]
+pub(super) struct HomeSide {
+    homes: Homes,
+    users: UserHomes,
+    /// Empty between two calls.
+    outbox: Outbox,
+    notices: Tap,
+    /// Removed apps may have left cached events, which go a part in each tick.
+    forgetting: bool,
+}
+
+impl HomeSide {
+    pub(super) fn new(cache: CacheBounds, notices: Tap) -> Self {
+        Self {
+            homes: Homes::new(cache),
+            users: UserHomes::default(),
+            outbox: Outbox::default(),
+            notices,
+            forgetting: false,
+        }
+    }
+
+    /// Takes over what the apps want to be told.
+    pub(super) fn adopt(&mut self, apps: &Apps) {
+        let mut wanted = Vec::new();
+        for app in apps.iter() {
+            let index = usize::from(app.index.0);
+            wanted.resize(wanted.len().max(index + 1), Wanted::default());
+            wanted[index] = wanted_by(app);
+        }
+        self.homes.adopt(wanted);
+        self.forgetting = true;
+    }
+
+    /// Handles a message about a channel.
+    pub(super) fn handle(&mut self, from: ShardId, message: ToHome, now: Millis, link: &mut Link) {
+        self.homes.handle(from, message, now, &mut self.outbox);
+        self.send(link);
+    }
+
+    /// Handles what a shard tells of users.
+    pub(super) fn handle_users(&mut self, from: ShardId, steps: Steps, link: &mut Link) {
+        self.users.handle(from, steps, &mut self.outbox);
+        self.send(link);
+    }
+
+    /// Does a turn's part of what is too long for one.
+    pub(super) fn work(&mut self, now: Millis, link: &mut Link) {
+        self.homes.work(now, &mut self.outbox);
+        self.send(link);
+    }
+
+    /// Whether work is left for the next turn.
+    pub(super) fn has_work(&self) -> bool {
+        self.homes.has_work()
+    }
+
+    /// Does what time asks for: numbers that have waited are told, cached events expire, and those
+    /// of removed apps go.
+    pub(super) fn tick(&mut self, apps: &Arc<Apps>, now: Millis, link: &mut Link) {
+        self.homes.tick(now, &mut self.outbox);
+        self.send(link);
+        if self.forgetting {
+            let removed = |app: &Arc<App>| app.rules.standing == Standing::Removed;
+            let gone = |app: AppIndex| apps.get(app).is_none_or(removed);
+            self.forgetting = self.homes.forget_apps(gone, FORGOTTEN_PER_TICK);
+        }
+    }
+
+    /// Hands the notices of the turn to the webhooks.
+    pub(super) fn hand_over(&mut self) {
+        self.notices.hand_over();
+    }
+
+    /// Sets other bounds on cached events.
+    pub(super) const fn bound_cache(&mut self, bounds: CacheBounds) {
+        self.homes.bound_cache(bounds);
+    }
+
+    /// Drops at most so many cached events that exceed the bounds.
+    pub(super) fn shrink_cache(&mut self, most: usize) {
+        self.homes.shrink_cache(most);
+    }
+
+    /// Channels whose home is this shard.
+    pub(super) fn channels(&self) -> usize {
+        self.homes.len()
+    }
+
+    /// By index of the app: its occupied channels.
+    pub(super) fn occupied_counts(&self) -> &[u32] {
+        self.homes.occupied_counts()
+    }
+
+    /// Users whose home is this shard.
+    pub(super) fn users(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Gives memory back that a burst has left.
+    pub(super) fn trim(&mut self) {
+        self.homes.trim();
+        self.outbox.trim();
+    }
+
+    /// Bytes that lists and tables hold, in use or not.
+    pub(super) fn room(&self) -> usize {
+        self.homes.room() + self.outbox.room()
+    }
+
+    /// The line to be of an event that the home is about to deliver. None without `--debug`.
+    pub(super) fn traced(&self, from: ShardId, message: &ToHome, now: Millis) -> Option<Traced> {
+        if !debugging() {
+            return None;
+        }
+        let (event, by_client) = match message {
+            ToHome::Publish(event) => (event, false),
+            ToHome::Whisper(whisper) if !self.homes.refuses(from, whisper) => {
+                (&whisper.event, true)
+            }
+            _ => return None,
+        };
+        let subscribers = self.homes.state(&event.key, now).subscription_count;
+        Some(Traced::new(event, by_client, subscribers))
+    }
+
+    fn send(&mut self, link: &mut Link) {
+        for (to, message) in self.outbox.messages() {
+            link.send(to, Message::FromHome(message));
+        }
+        self.outbox.notices().for_each(|notice| self.notices.note(notice));
+    }
+}
+
+fn wanted_by(app: &App) -> Wanted {
+    Wanted { notices: app.webhooks.watched(), counts: app.subscription_counts }
+}

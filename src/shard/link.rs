@@ -1,0 +1,71 @@
+//! The way from a shard to the homes of channels and users, and to the other shards.
+
+use std::collections::BTreeMap;
+
+use super::Message;
+use crate::bus::Port;
+use crate::channels::{ChannelKey, Event, KeyHash, ReplyTo, Steps, ToHome, Topology, UserKey};
+use crate::id::{AppIndex, ShardId};
+use crate::protocol::names::ChannelName;
+
+/// A shard's end of the bus, with the knowledge of which shard is the home of what. Messages keep
+/// their order per receiver. Nothing here blocks or fails: what finds a mailbox full waits.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub port: Port<Message>,
+    pub topology: Topology,
+    hash: KeyHash,
+}
+
+impl Link {
+    pub(super) fn new(port: Port<Message>, hash: KeyHash) -> Self {
+        Self { topology: Topology::new(port.shards()), port, hash }
+    }
+
+    /// The shard whose end this is.
+    pub(super) const fn id(&self) -> ShardId {
+        self.port.id()
+    }
+
+    /// The key of a channel.
+    pub(super) fn channel(&self, app: AppIndex, name: ChannelName) -> ChannelKey {
+        self.hash.channel(app, name)
+    }
+
+    /// The key of a user.
+    pub(super) fn user(&self, app: AppIndex, id: std::sync::Arc<str>) -> UserKey {
+        self.hash.user(app, id)
+    }
+
+    pub(super) fn send(&mut self, to: ShardId, message: Message) {
+        self.port.send(to, message);
+    }
+
+    /// Sends a message about a channel to the channel's home.
+    pub(super) fn send_home(&mut self, home: ShardId, message: ToHome) {
+        self.port.send(home, Message::ToHome(self.id(), message));
+    }
+
+    /// Sends an event to its home. Returns `false` if it has to wait for room in the mailbox.
+    pub(super) fn publish(&mut self, home: ShardId, event: Event) -> bool {
+        let message = Message::ToHome(self.id(), ToHome::Publish(event));
+        let sent = self.port.try_send(home, message);
+        sent.map_err(|message| self.port.send(home, message)).is_ok()
+    }
+
+    /// Tells the homes of users what has changed on this shard, by one message to each.
+    pub(super) fn tell_user_homes(&mut self, steps: Steps) {
+        let mut by_home: BTreeMap<ShardId, Steps> = BTreeMap::new();
+        for (key, step) in steps {
+            by_home.entry(self.topology.home_of_user(&key)).or_default().push((key, step));
+        }
+        for (home, steps) in by_home {
+            self.port.send(home, Message::ToUserHome(self.id(), steps));
+        }
+    }
+
+    /// The place for the answers to a request of this shard.
+    pub(super) const fn reply_to(&self, request: u32, index: u32) -> ReplyTo {
+        ReplyTo { shard: self.id(), request, index }
+    }
+}

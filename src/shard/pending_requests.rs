@@ -1,0 +1,235 @@
+//! The front's requests, and the questions to other shards and to homes whose answers they wait
+//! for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::link::Link;
+use super::{Message, Shard};
+use crate::channels::{Answer, ChannelKey, ChannelState, Publication, Question, ReplyTo, ToHome};
+use crate::front::gateway::{GatewayCommand, Overloaded, PublishResult, Reply};
+use crate::id::AppIndex;
+use crate::protocol::names::ChannelName;
+use crate::ring::Ring;
+
+/// Requests that wait for answers. Each has a number, which comes back with every answer, and waits
+/// for a number of them.
+#[derive(Debug, Default)]
+pub(super) struct PendingRequests {
+    /// The number of the last request.
+    last: u32,
+    pending: HashMap<u32, Pending>,
+}
+
+/// One request, with the number of answers that are still missing.
+#[derive(Debug)]
+struct Pending {
+    missing: usize,
+    request: Request,
+}
+
+/// A request with the answers that have come so far, and the place that all of them go to.
+#[derive(Debug)]
+enum Request {
+    Publish { states: Vec<ChannelState>, reply: Reply<PublishResult> },
+    State { state: ChannelState, reply: Reply<ChannelState> },
+    Users { users: Vec<Box<str>>, reply: Reply<Vec<Box<str>>> },
+    Occupied { channels: Channels, reply: Reply<Channels> },
+    Terminate { reply: Reply<()> },
+}
+
+type Channels = Vec<(ChannelName, ChannelState)>;
+
+impl PendingRequests {
+    /// Requests without an answer.
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Sends events to their homes. The reply comes at once, or with the states of the channels
+    /// that were asked for. An event that finds a mailbox full is answered by its home, so that an
+    /// answered publish is always ordered before whatever is published after the answer.
+    pub(super) fn publish(
+        &mut self,
+        events: Vec<Publication>,
+        reply: Reply<PublishResult>,
+        link: &mut Link,
+    ) {
+        if link.port.spilling() {
+            return send(reply, Err(Overloaded));
+        }
+        let request = self.number();
+        let states = vec![ChannelState::default(); events.len()];
+        let mut missing = 0;
+        for (index, Publication { event, wants_state }) in (0..).zip(events) {
+            let home = link.topology.home_of(&event.key);
+            let key = event.key.clone();
+            if !link.publish(home, event) || wants_state {
+                let question = Question::State(key);
+                link.send_home(home, ToHome::Ask(link.reply_to(request, index), question));
+                missing += 1;
+            }
+        }
+        if missing == 0 {
+            return send(reply, Ok(states));
+        }
+        self.wait(request, missing, Request::Publish { states, reply });
+    }
+
+    /// Asks the home of a channel for its state.
+    pub(super) fn state(&mut self, key: ChannelKey, reply: Reply<ChannelState>, link: &mut Link) {
+        let request = Request::State { state: ChannelState::default(), reply };
+        self.ask_home(&key, Question::State(key.clone()), request, link);
+    }
+
+    /// Asks the home of a presence channel for its users.
+    pub(super) fn users(&mut self, key: ChannelKey, reply: Reply<Vec<Box<str>>>, link: &mut Link) {
+        let request = Request::Users { users: Vec::new(), reply };
+        self.ask_home(&key, Question::Users(key.clone()), request, link);
+    }
+
+    /// Asks all homes for the occupied channels of an app whose names begin with `prefix`.
+    pub(super) fn occupied(
+        &mut self,
+        app: AppIndex,
+        prefix: &Arc<str>,
+        reply: Reply<Channels>,
+        link: &mut Link,
+    ) {
+        let number = self.number();
+        for shard in link.topology.shards() {
+            let question = Question::Occupied(app, Arc::clone(prefix));
+            link.send_home(shard, ToHome::Ask(link.reply_to(number, 0), question));
+        }
+        let missing = link.topology.shards().len();
+        self.wait(number, missing, Request::Occupied { channels: Vec::new(), reply });
+    }
+
+    /// Has all shards close the connections of a user.
+    pub(super) fn terminate(
+        &mut self,
+        app: AppIndex,
+        user_id: &Arc<str>,
+        reply: Reply<()>,
+        link: &mut Link,
+    ) {
+        let number = self.number();
+        for shard in link.topology.shards() {
+            let reply_to = link.reply_to(number, 0);
+            link.send(shard, Message::Terminate(reply_to, app, Arc::clone(user_id)));
+        }
+        let missing = link.topology.shards().len();
+        self.wait(number, missing, Request::Terminate { reply });
+    }
+
+    /// A home has answered a question.
+    pub(super) fn answer(&mut self, to: ReplyTo, answer: Answer) {
+        if let Some(pending) = self.pending.get_mut(&to.request)
+            && pending.request.take(to.index, answer)
+        {
+            self.count_down(to.request);
+        }
+    }
+
+    /// A shard has closed the connections of a user.
+    pub(super) fn terminated(&mut self, to: ReplyTo) {
+        self.count_down(to.request);
+    }
+
+    fn ask_home(
+        &mut self,
+        key: &ChannelKey,
+        question: Question,
+        request: Request,
+        link: &mut Link,
+    ) {
+        let number = self.number();
+        let ask = ToHome::Ask(link.reply_to(number, 0), question);
+        link.send_home(link.topology.home_of(key), ask);
+        self.wait(number, 1, request);
+    }
+
+    /// The number of the next request. Only the requests of 2^32 requests ago have the same.
+    fn number(&mut self) -> u32 {
+        self.last = self.last.wrapping_add(1);
+        self.last
+    }
+
+    fn wait(&mut self, number: u32, missing: usize, request: Request) {
+        let earlier = self.pending.insert(number, Pending { missing, request });
+        debug_assert!(earlier.is_none(), "two requests with the number {number}");
+    }
+
+    /// An answer is complete. The last one ends the request.
+    fn count_down(&mut self, number: u32) {
+        let Some(pending) = self.pending.get_mut(&number) else { return };
+        pending.missing -= 1;
+        if pending.missing == 0
+            && let Some(pending) = self.pending.remove(&number)
+        {
+            pending.request.finish();
+        }
+    }
+}
+
+impl Request {
+    /// Takes an answer over. Returns whether it is complete: lists come in parts.
+    fn take(&mut self, index: u32, answer: Answer) -> bool {
+        match (self, answer) {
+            (Self::Publish { states, .. }, Answer::State(state)) => {
+                let place = states.get_mut(index as usize);
+                debug_assert!(place.is_some(), "an answer to event {index} of fewer");
+                if let Some(place) = place {
+                    *place = state;
+                }
+            }
+            (Self::State { state, .. }, Answer::State(told)) => *state = told,
+            (Self::Users { users, .. }, Answer::Users(told)) => *users = told,
+            (Self::Occupied { channels, .. }, Answer::Occupied { channels: part, last }) => {
+                channels.extend(part);
+                return last;
+            }
+            (request, answer) => {
+                debug_assert!(false, "{answer:?} does not answer {request:?}");
+                tracing::error!("a home answered another question than it was asked");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// All answers are in.
+    fn finish(self) {
+        match self {
+            Self::Publish { states, reply } => send(reply, Ok(states)),
+            Self::State { state, reply } => send(reply, state),
+            Self::Users { users, reply } => send(reply, users),
+            Self::Occupied { channels, reply } => send(reply, channels),
+            Self::Terminate { reply } => send(reply, ()),
+        }
+    }
+}
+
+/// Replies to the front, which may have dropped the request meanwhile.
+fn send<T>(reply: Reply<T>, answer: T) {
+    let _dropped = reply.send(answer);
+}
+
+impl<R: Ring> Shard<R> {
+    /// A command of the front.
+    pub fn command(&mut self, command: GatewayCommand) {
+        let (requests, link) = (&mut self.requests, &mut self.subscribers.link);
+        match command {
+            GatewayCommand::Adopt(upgraded) => self.adopt(upgraded),
+            GatewayCommand::Publish { events, reply } => requests.publish(events, reply, link),
+            GatewayCommand::Channel { channel, reply } => requests.state(channel, reply, link),
+            GatewayCommand::Users { channel, reply } => requests.users(channel, reply, link),
+            GatewayCommand::Channels { app, prefix, reply } => {
+                requests.occupied(app.index, &prefix, reply, link);
+            }
+            GatewayCommand::Terminate { app, user_id, reply } => {
+                requests.terminate(app.index, &user_id.into(), reply, link);
+            }
+        }
+    }
+}
