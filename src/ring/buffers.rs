@@ -27,7 +27,7 @@ pub(super) struct BufferRing {
     size: u16,
     /// The next entry to publish, free running.
     tail: u16,
-    /// By buffer, whether it is leased, so that no completion leases a buffer twice.
+    /// Whether each buffer is leased, so that no completion leases a buffer twice.
     leased: Vec<bool>,
 }
 

@@ -28,7 +28,7 @@ pub use net::SimNet;
 /// Entries of the submission queue by default: few, so that it is often full.
 const QUEUE_LEN: usize = 8;
 
-/// How often each operation can make progress in one `reap`, at most.
+/// The most steps of progress that an operation makes in one `reap`.
 const ROUNDS_PER_REAP: usize = 3;
 
 /// An operation in the submission queue.
@@ -106,7 +106,7 @@ pub struct SimRing {
     net: SimNet,
     dice: Dice,
     faults: Faults,
-    /// By slot.
+    /// The installed sockets by slot.
     table: Vec<Option<Installed>>,
     contract: Contract,
     queue: VecDeque<Queued>,

@@ -37,8 +37,8 @@ const POLL_FIRST: u16 = 1 << 0;
 const MULTISHOT: u16 = 1 << 1;
 /// `IORING_ENTER_GETEVENTS`: runs deferred work and flushes an overflown completion queue.
 const ENTER_GETEVENTS: u32 = 1;
-/// How often one `submit` or `reap` enters the kernel before it leaves deferred work to the next
-/// turn.
+/// The number of times that one `submit` or `reap` enters the kernel before it leaves deferred work
+/// to the next turn.
 const ENTER_ATTEMPTS: u32 = 16;
 
 /// Entries that an empty list keeps memory for: more than a usual turn needs.
@@ -81,8 +81,8 @@ pub struct Uring {
     sockets: Sockets,
     /// The bytes that queued `send_now` operations point into.
     staged: Vec<Bytes>,
-    /// By slot: the user of a pending `send`, and the bytes that the kernel reads for it. An entry
-    /// stays until that very send completes, whoever has the slot by then.
+    /// The users of pending `send`s by slot, with the bytes that the kernel reads for them. An
+    /// entry stays until that very send completes, whoever has the slot by then.
     sending: HashMap<u32, (ConnKey, Bytes)>,
     /// Completions of operations that were done without the ring, on the descriptor of a socket.
     at_once: Vec<Completion>,

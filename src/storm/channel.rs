@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-/// Who may subscribe to the channels. The texts are those of `--help`.
+/// The kind of the channels, which decides who may subscribe. The texts are those of `--help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ChannelAccess {
     /// Anybody, without a signature

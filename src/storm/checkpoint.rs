@@ -107,16 +107,19 @@ fn risen(from_s: f64, to_s: f64) -> f64 {
 /// The moments between which a storm is measured.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Checkpoints {
+    /// Memory before the first connection.
     pub(crate) memory_before: MemorySnapshot,
+    /// Memory with all connections, before the scenario.
     pub(crate) memory_held: MemorySnapshot,
+    /// Memory at the end.
     pub(crate) memory_end: MemorySnapshot,
-    /// Before the first connection.
+    /// The moment before the first connection.
     pub(crate) start: Checkpoint,
-    /// When the ramp was over.
+    /// The end of the ramp.
     pub(crate) opened: Checkpoint,
-    /// When the scenario began.
+    /// The beginning of the scenario.
     pub(crate) run: Checkpoint,
-    /// When nothing was owed any more, or the grace was over.
+    /// The moment at which nothing was owed any more, or the grace period was over.
     pub(crate) end: Checkpoint,
 }
 

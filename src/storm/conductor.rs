@@ -22,9 +22,9 @@ use crate::scenario::Scenario;
 use crate::shared::{SharedState, StormStage};
 use crate::{publisher, subscriber};
 
-/// How often the conductor looks at the counters.
+/// The interval at which the conductor looks at the counters.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often a sample is kept. Longer storms keep fewer.
+/// The interval at which a sample is kept. Longer storms keep fewer.
 const SAMPLE_NS: u64 = NS_PER_S / 2;
 /// The most samples that are kept. With more, every other one is dropped and the distance doubles.
 const SAMPLES_MAX: usize = 2000;
@@ -138,7 +138,7 @@ fn find_server(address: SocketAddr) -> Result<(), StormError> {
     connected.map(drop).map_err(|error| StormError::NoServer(address, error))
 }
 
-/// How long the first connection may take. A server that takes longer cannot be measured.
+/// The time limit of the first connection. A slower server cannot be measured.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn spawn<'s, T: Send + 's>(
@@ -154,6 +154,8 @@ fn joined<T>(thread: ScopedJoinHandle<'_, io::Result<T>>) -> Result<T, StormErro
     thread.join().map_err(panicked).flatten().map_err(StormError::Thread)
 }
 
+/// The conductor of one storm. [`conduct`](Self::conduct) is called once, then, when the threads
+/// have ended, [`outcome`](Self::outcome).
 struct Conductor<'a> {
     plan: &'a StormPlan,
     shared: &'a SharedState,

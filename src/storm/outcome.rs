@@ -27,9 +27,9 @@ pub struct StormOutcome {
     /// No message was lost, duplicated, reordered or not accepted, and no connection failed or was
     /// cut.
     pub passed: bool,
-    /// What became of the connections.
+    /// Figures of the connections.
     pub connections: ConnectionFigures,
-    /// What became of the messages.
+    /// Figures of the messages.
     pub messages: MessageFigures,
     /// The time from the intended send to the arrival, in microseconds.
     pub latency_us: Option<Latency>,

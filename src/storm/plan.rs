@@ -38,7 +38,7 @@ pub struct StormPlan {
     pub connections: u32,
     /// Channels; subscriber `i` is on channel `i % channels`.
     pub channels: u32,
-    /// Who may subscribe to the channels.
+    /// The kind of the channels.
     pub access: ChannelAccess,
     /// API connections that publish, or subscribers that send client events.
     pub publishers: u32,
@@ -53,7 +53,7 @@ pub struct StormPlan {
     pub fresh: bool,
     /// Bytes of the `user_info` of each presence member; 0: none.
     pub user_info: u32,
-    /// How long messages are sent, or connections are held or replaced.
+    /// The time for which messages are sent, or connections are held or replaced.
     pub duration: Duration,
     /// New connections per second; 0: as fast as `in_flight` allows.
     pub ramp: f64,
@@ -66,13 +66,14 @@ pub struct StormPlan {
     pub sources: SourceAddresses,
     /// The share of the subscribers that stop reading, 0 to 1.
     pub slow_share: f64,
-    /// How often all connections drop and return.
+    /// The number of times that all connections drop and return.
     pub rounds: u32,
     /// Connections that leave per second; 0: each leaves as soon as it is subscribed.
     pub turnover: f64,
     /// The silence after which a connection pings; zero: as the server says.
     pub ping: Duration,
-    /// How long the storm waits without progress for handshakes, and for owed messages at the end.
+    /// The time without progress after which the storm stops waiting for handshakes, or at the end
+    /// for owed messages.
     pub grace: Duration,
     /// The server's process, whose CPU time and memory are read.
     pub pid: Option<u32>,

@@ -33,7 +33,7 @@ const IDLE_NS: u64 = 4 * NS_PER_S;
 /// response asks for another time.
 const RETRY_NS: u64 = NS_PER_S / 10;
 const CANCELED: i32 = -Errno::CANCELED.raw_os_error();
-/// How often a request is sent before its messages count as unpublished.
+/// The number of attempts after which the messages of a request count as unpublished.
 const ATTEMPTS_MAX: u32 = 600;
 
 /// Publishes until the storm stops. Returns the times from the intended publish to the response, in
@@ -53,6 +53,7 @@ pub(crate) fn run(
     Ok(publisher.responses)
 }
 
+/// The publishers of a storm. [`turn`](Self::turn) is called until it returns `false`.
 struct Publisher<'a> {
     plan: &'a StormPlan,
     shared: &'a SharedState,
@@ -90,7 +91,7 @@ struct ApiConnection {
     request: Option<PublishRequest>,
     /// The request waits until the connection has ended, to be sent on a new one.
     reopening: bool,
-    /// How the connection ended: 0 for the end of the stream, or a negative errno.
+    /// The end of the connection: 0 for the end of the stream, or a negative errno.
     ended: i32,
     used_ns: u64,
 }
@@ -100,7 +101,7 @@ struct ApiConnection {
 struct PublishRequest {
     bytes: Bytes,
     intended_ns: u64,
-    /// How often it was sent, or could not be sent for want of a connection.
+    /// The number of times that it was sent, or could not be sent for want of a connection.
     attempts: u32,
     /// It was sent on the open connection and has no response yet. Otherwise it is in `due`, or
     /// waits for the end of its connection.

@@ -11,7 +11,7 @@ pub(crate) struct ApiResponse {
     pub(crate) len: usize,
     /// The server closes the connection behind it, so nothing more may be sent.
     pub(crate) closes: bool,
-    /// How long the server asks the client to wait before it sends the request again.
+    /// The wait that the server asks for before the client sends the request again.
     pub(crate) retry_after: Option<Duration>,
 }
 

@@ -11,7 +11,7 @@ pub(crate) struct Schedule {
     rate: f64,
     /// The number of the next time among all times of the rate.
     next: u64,
-    /// How many share it.
+    /// The number of those that share it.
     step: u64,
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Sequence {
 pub(crate) enum Arrival {
     /// It is the next one.
     InOrder,
-    /// So many that were sent before it have not arrived.
+    /// This number of messages that were sent before it have not arrived.
     AfterGap(u32),
     /// It was missing, because later ones arrived before it.
     Late,

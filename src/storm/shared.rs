@@ -40,12 +40,12 @@ pub(crate) struct SharedState {
     pub(crate) run_from_ns: AtomicU64,
     /// The time until which the scenario runs. `u64::MAX` until the conductor sets it.
     pub(crate) run_until_ns: AtomicU64,
-    /// How often all connections have been told to drop.
+    /// The number of times that all connections have been told to drop.
     pub(crate) round: AtomicU32,
     /// The time at which they were told so last.
     pub(crate) round_at_ns: AtomicU64,
-    /// By [`StormPlan::sender_index`]: the number of messages that were handed to the kernel or are
-    /// about to be. Each is written by the thread of its sender alone.
+    /// The numbers of messages that were handed to the kernel or are about to be, each at its
+    /// [`StormPlan::sender_index`]. Each is written by the thread of its sender alone.
     pub(crate) sent: Box<[AtomicU32]>,
     tallies: Box<[PostedTally]>,
     /// Latency of deliveries, by second.

@@ -12,12 +12,12 @@ use crate::error_text::errno_text;
 use crate::scenario::Scenario;
 use crate::shared::StormStage;
 
-/// How often the silence of some connections is checked.
+/// The interval at which the silence of some connections is checked.
 const WALK_NS: u64 = NS_PER_S / 10;
-/// How often each connection is checked within the silence after which it pings, so that pings are
-/// late by a quarter of it at most.
+/// The checks of each connection within the silence after which it pings, so that pings are late by
+/// a quarter of it at most.
 const WALKS_PER_PING: u64 = 4;
-/// How long a connection that has sent a Close waits for the server to end the stream.
+/// The time for which a connection that has sent a Close waits for the end of the stream.
 const LEAVING_NS: u64 = 3 * NS_PER_S;
 const CANCELED: i32 = -Errno::CANCELED.raw_os_error();
 /// Errors with which the kernel ends a receive for now, without the peer: it had no buffer, or was

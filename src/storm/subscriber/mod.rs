@@ -40,7 +40,8 @@ use whisper_schedule::WhisperSchedules;
 /// The longest sleep of a thread. It notices a new stage within that time.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 
-/// How often a draining thread sums up the messages that it is owed, which visits every connection.
+/// The interval at which a draining thread sums up the messages that it is owed, which visits every
+/// connection.
 const OWED_NS: u64 = NS_PER_S / 10;
 
 /// The results that a thread returns when it ends.
@@ -71,6 +72,8 @@ pub(super) fn run(
     Ok(subscribers.finish())
 }
 
+/// The subscribers of one ring. [`turn`](Self::turn) is called until the stage is `Stop`, then
+/// [`finish`](Self::finish).
 struct Subscribers<'a> {
     plan: &'a StormPlan,
     shared: &'a SharedState,
@@ -78,7 +81,7 @@ struct Subscribers<'a> {
     /// The number of its first connection among all of the storm.
     first: u32,
     conns: Vec<SubscriberConn>,
-    /// By connection and sender: `senders` for each connection.
+    /// The sequences by connection and sender, `senders` for each connection.
     sequences: Vec<Sequence>,
     /// The senders per channel.
     senders: usize,
@@ -92,11 +95,13 @@ struct Subscribers<'a> {
     unopened: Range<u32>,
     /// The slots to open again, each with the time since when.
     returning: VecDeque<(u32, u64)>,
+    /// Handshakes that are under way.
     in_flight: u32,
+    /// The most handshakes that may be under way at a time on this ring.
     in_flight_max: u32,
     /// The schedule by which connections leave.
     turnover: Schedule,
-    /// The slot after the last one that left.
+    /// The slot whose connection left last. Without a turnover, the first one that has not left.
     leaver: u32,
     whispers: WhisperSchedules,
     frames: FixedFrames,
@@ -104,11 +109,13 @@ struct Subscribers<'a> {
     ping_after_ns: u64,
     /// The next slot whose silence is checked, and the time at which it is.
     walk: (u32, u64),
-    /// How often all connections were told to drop.
+    /// The last round in which all connections were told to drop.
     round: u32,
     /// The time at which the owed messages are summed up again.
     owed_due_ns: u64,
+    /// The stage as of the last turn.
     stage: StormStage,
+    /// The time of the turn, or of the completion that is handled.
     now_ns: u64,
     /// The position of the stamp in the last message.
     hint: usize,
