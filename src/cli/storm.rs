@@ -1,6 +1,6 @@
-//! Floor 8. `ringwave storm`: puts a server under load and tells what it stood. Exit code 0 when
-//! nothing was lost, 1 when anything was, 64 when the flags don't fit together, 69 when no server
-//! is there, 78 when the host can't run it.
+//! Floor 8. `ringwave storm`: puts a server under load and reports how it did. The exit code is 0
+//! if nothing was lost, 1 if anything was, 64 if the flags contradict each other, 69 if no server
+//! listens, and 78 if this host cannot run a storm.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use ringwave_storm::{Kind, Outcome, Plan, Room, Sample, Scenario, Sources, StormError, Target};
+use ringwave_storm::{
+    ChannelAccess, HostLimits, Sample, Scenario, SourceAddresses, StormError, StormOutcome,
+    StormPlan, TargetServer,
+};
 
 use crate::config::{DEVELOPMENT, WITHHELD};
 use crate::server::limits;
@@ -16,25 +19,25 @@ use crate::server::preflight::{self, Host};
 
 use super::{EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
 
-/// Something was lost, doubled, overtaken, cut or refused.
+/// A message was lost, duplicated, reordered or not accepted, or a connection failed or was cut.
 const EXIT_LOST: u8 = 1;
 
-/// The arguments of `storm`: the plan, and the server to put under load.
+/// The arguments of `storm`: the plan of the storm, and its server.
 #[derive(Args)]
 pub(super) struct StormArgs {
-    /// What to put under load
+    /// The part of the server to put under load
     #[arg(value_enum)]
     scenario: Scenario,
-    /// The server, as ws://host:port[/prefix]; several take turns
+    /// Server, as ws://host:port[/prefix]; connections take turns if given several times
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080")]
     url: Vec<String>,
-    /// The app's id
+    /// Id of the app
     #[arg(long, default_value = DEVELOPMENT.id)]
     app_id: String,
-    /// The app's key
+    /// Key of the app
     #[arg(long, default_value = DEVELOPMENT.key)]
     key: String,
-    /// The app's secret
+    /// Secret of the app
     #[arg(long, default_value = DEVELOPMENT.secret)]
     secret: String,
     /// Subscribers [default: 1000; publish: 0]
@@ -45,72 +48,75 @@ pub(super) struct StormArgs {
     channels: u32,
     /// Kind of the channels [default: public; whisper: private]
     #[arg(long, value_enum)]
-    kind: Option<Kind>,
-    /// API connections that publish, or subscribers that whisper [default: 1; connect, churn,
-    /// reconnect: 0]
+    kind: Option<ChannelAccess>,
+    /// API connections that publish, or subscribers that send client events [default: 1; connect,
+    /// churn, reconnect: 0]
     #[arg(short = 'p', long, value_name = "M")]
     publishers: Option<u32>,
-    /// Messages per second of all publishers together; 0: closed loop
+    /// Messages per second of all publishers together; 0: each sends the next request as soon as
+    /// the last one is answered
     #[arg(short, long, value_name = "PER_SECOND", default_value_t = 10.0)]
     rate: f64,
-    /// Events per request, by the batch API
+    /// Events per request; with more than 1, the batch API is used
     #[arg(long, value_name = "EVENTS", default_value_t = 1)]
     batch: u32,
     /// Bytes of data per message
     #[arg(long, value_name = "BYTES", default_value_t = 128)]
     size: u32,
-    /// Publish each request on a connection of its own
+    /// Send each publish on a connection of its own
     #[arg(long)]
     fresh: bool,
     /// Bytes of the user_info of each presence member; 0: none
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     user_info: u32,
-    /// Seconds that the scenario runs
+    /// Seconds for which the scenario runs
     #[arg(short, long, value_name = "SECONDS", default_value_t = 10.0)]
     duration: f64,
-    /// New connections per second; 0: as fast as --in-flight lets them
+    /// New connections per second; 0: as fast as --in-flight allows
     #[arg(long, value_name = "PER_SECOND", default_value_t = 0.0)]
     ramp: f64,
-    /// Handshakes under way at a time [default: 1000; reconnect: all]
+    /// Handshakes that are under way at a time [default: 1000; reconnect: all]
     #[arg(long, value_name = "N")]
     in_flight: Option<u32>,
-    /// Threads with a ring each; more are taken when the limit of open files asks for them
+    /// Threads with a ring each; 0: half as many as cores. More are started if the limit of open
+    /// files demands it
     #[arg(long, value_name = "N", default_value_t = 0)]
     rings: u32,
-    /// Where connections come from, as a.b.c.d[/bits] [default: many of 127.0.0.0/8 to a loopback
-    /// server, else the host's]
+    /// Source addresses, as a.b.c.d[/bits] [default: many of 127.0.0.0/8 for a server on the
+    /// loopback, otherwise the address that the kernel chooses]
     #[arg(long, value_name = "RANGE")]
     source: Option<String>,
-    /// slow: share of subscribers that stop reading
+    /// slow: share of the subscribers that stop reading
     #[arg(long, value_name = "0..1", default_value_t = 0.1)]
     slow_share: f64,
-    /// reconnect: how often all drop and return
+    /// reconnect: how often all connections drop and return
     #[arg(long, value_name = "N", default_value_t = 1)]
     rounds: u32,
-    /// churn: connections that leave per second; 0: each as soon as it is subscribed
+    /// churn: connections that leave per second; 0: each leaves as soon as it is subscribed
     #[arg(long, value_name = "PER_SECOND", default_value_t = 0.0)]
     turnover: f64,
-    /// Seconds of silence after which a connection pings; 0: as the server says
+    /// Seconds of silence after which a connection pings; 0: the activity timeout of the server
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
     ping: f64,
-    /// Seconds without progress after which connecting, or waiting for what is owed, is given up
+    /// Seconds without progress after which the storm stops waiting for handshakes, or for messages
+    /// that are still owed
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     grace: f64,
-    /// The server's process: its CPU time and memory are reported
+    /// Process of the server, to report its CPU time and memory
     #[arg(long)]
     pid: Option<u32>,
-    /// Tell how it goes by a line every ten seconds, where there is no terminal
+    /// Print a line of progress every ten seconds if stderr is no terminal
     #[arg(long)]
     progress: bool,
-    /// Print the outcome as JSON instead of the table
+    /// Print the outcome as JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Write the outcome as a page with plots
+    /// Write the outcome to this file as an HTML page with plots
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
 }
 
-/// Runs the storm and tells what came of it.
+/// Runs the storm, prints its outcome, and returns the exit code.
 pub(super) fn run(arguments: StormArgs) -> ExitCode {
     limits::raise_nofile();
     let host = match preflight::check() {
@@ -122,11 +128,11 @@ pub(super) fn run(arguments: StormArgs) -> ExitCode {
         Ok(plan) => plan,
         Err(error) => return refused(EXIT_USAGE, &error),
     };
-    let mut progress = Progress::new(lines);
+    let mut progress = ProgressLine::new(lines);
     let outcome = ringwave_storm::run(&plan, &mut |stage, sample| progress.show(stage, sample));
     progress.clear();
     match outcome {
-        Ok(outcome) => told(&outcome, json, report.as_deref()),
+        Ok(outcome) => print_outcome(&outcome, json, report.as_deref()),
         Err(error @ (StormError::Plan(_) | StormError::NoProcess(_))) => {
             refused(EXIT_USAGE, &error.to_string())
         }
@@ -135,7 +141,7 @@ pub(super) fn run(arguments: StormArgs) -> ExitCode {
     }
 }
 
-/// The command line as it can be given again, but for the secret of the app.
+/// The command line for the report, so that it can be given again. The app's secret is withheld.
 fn command_line(arguments: impl Iterator<Item = String>) -> String {
     let mut words = vec!["ringwave".to_owned()];
     let mut secret_follows = false;
@@ -150,7 +156,7 @@ fn command_line(arguments: impl Iterator<Item = String>) -> String {
     words.join(" ")
 }
 
-/// A word of a command line as a shell takes it.
+/// A word of a command line, quoted for a shell if it needs that.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@%+[]".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -160,26 +166,32 @@ fn quoted(word: &str) -> String {
 }
 
 impl StormArgs {
-    fn plan(self, host: &Host) -> Result<Plan, String> {
+    fn plan(self, host: &Host) -> Result<StormPlan, String> {
         let scenario = self.scenario;
-        let target = Target::new(&self.url, &self.app_id, &self.key, &self.secret);
+        let target = TargetServer::new(&self.url, &self.app_id, &self.key, &self.secret);
         let target = target.map_err(|error| error.to_string())?;
-        let run = run_id().ok_or("the kernel gave no random number")?;
+        let run = getrandom::u32()
+            .map_err(|error| format!("the system has no random numbers: {error}"))?;
         let connections =
             self.connections.unwrap_or(if scenario == Scenario::Publish { 0 } else { 1000 });
         let quiet = matches!(scenario, Scenario::Connect | Scenario::Churn | Scenario::Reconnect);
         let publishers = if quiet { 0 } else { 1 };
         let in_flight = if scenario == Scenario::Reconnect { connections.max(1) } else { 1000 };
-        let default_kind = if scenario == Scenario::Whisper { Kind::Private } else { Kind::Public };
-        let sources = match &self.source {
-            Some(text) => Sources::parse(text)
-                .ok_or_else(|| format!("--source {text} is no a.b.c.d[/bits]"))?,
-            None if target.address(0).ip().is_loopback() && target.address(0).is_ipv4() => {
-                Sources::loopback(connections, run)
-            }
-            None => Sources::Any,
+        let default_kind = if scenario == Scenario::Whisper {
+            ChannelAccess::Private
+        } else {
+            ChannelAccess::Public
         };
-        Ok(Plan {
+        let sources = match &self.source {
+            Some(text) => {
+                text.parse::<SourceAddresses>().map_err(|error| format!("--source: {error}"))?
+            }
+            None if target.address(0).ip().is_loopback() && target.address(0).is_ipv4() => {
+                SourceAddresses::loopback(connections, run)
+            }
+            None => SourceAddresses::Any,
+        };
+        Ok(StormPlan {
             command: command_line(
                 std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()),
             ),
@@ -188,7 +200,7 @@ impl StormArgs {
             run,
             connections,
             channels: self.channels,
-            kind: self.kind.unwrap_or(default_kind),
+            access: self.kind.unwrap_or(default_kind),
             publishers: self.publishers.unwrap_or(publishers),
             rate: self.rate,
             batch: self.batch,
@@ -206,7 +218,7 @@ impl StormArgs {
             ping: seconds("--ping", self.ping)?,
             grace: seconds("--grace", self.grace)?,
             pid: self.pid,
-            room: Room {
+            host: HostLimits {
                 slots_max: limits::slots_per_shard(host.nofile.soft, Some(limits::SLOTS_MAX)),
                 direct_descriptors: host.direct_descriptors(),
                 cores: u32::try_from(host.cores).unwrap_or(1),
@@ -215,19 +227,19 @@ impl StormArgs {
     }
 }
 
-/// Prints the outcome and writes the report.
-fn told(outcome: &Outcome, json: bool, report: Option<&Path>) -> ExitCode {
+/// Prints the outcome, writes the report, and returns the exit code.
+fn print_outcome(outcome: &StormOutcome, json: bool, report: Option<&Path>) -> ExitCode {
     let text = if json {
         serde_json::to_string(outcome).unwrap_or_default() + "\n"
     } else {
         format!("\n  {}\n{}\n", outcome.scenario, outcome.table())
     };
-    // A reader that went away does not change the verdict.
+    // A reader of stdout that has left does not change the verdict.
     let _closed = io::stdout().write_all(text.as_bytes());
     if let Some(path) = report
         && let Err(error) = std::fs::write(path, ringwave_storm::html(outcome))
     {
-        return refused(EXIT_USAGE, &format!("{}: {error}", path.display()));
+        return refused(EXIT_USAGE, &format!("cannot write {}: {error}", path.display()));
     }
     if outcome.passed { ExitCode::SUCCESS } else { ExitCode::from(EXIT_LOST) }
 }
@@ -239,22 +251,18 @@ fn refused(code: u8, error: &str) -> ExitCode {
 
 fn seconds(flag: &str, value: f64) -> Result<Duration, String> {
     Duration::try_from_secs_f64(value)
-        .map_err(|_| format!("{flag} {value} is no number of seconds"))
+        .map_err(|error| format!("{flag} {value} is not a number of seconds: {error}"))
 }
 
-fn run_id() -> Option<u32> {
-    getrandom::u32().ok()
-}
-
-/// The progress of a storm: one line on a terminal, or a line every ten seconds.
-struct Progress {
+/// The progress of a storm: one line on a terminal, or a line every ten seconds elsewhere.
+struct ProgressLine {
     terminal: bool,
     lines: bool,
-    /// The time at which the next line is due, in seconds of the storm.
+    /// The second of the storm at which the next line is due.
     next_s: f64,
 }
 
-impl Progress {
+impl ProgressLine {
     fn new(lines: bool) -> Self {
         Self { terminal: io::stderr().is_terminal(), lines, next_s: 0.0 }
     }

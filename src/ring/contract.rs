@@ -2,49 +2,49 @@
 //! slot. `SimRing` checks it always, [`Uring`](crate::Uring) in debug
 //! builds, so that every test on real sockets checks it too.
 //!
-//! A broken rule is a mistake in the code above the ring. It ends the test with a panic that names
-//! the rule; in release builds the rings stay sound without these checks.
+//! A broken rule is a defect of the code above the ring. It ends the test with a panic that names
+//! the rule. In release builds the rings stay sound without these checks.
 
 #![allow(clippy::panic, reason = "a check of the contract ends the test that broke it")]
 
-use crate::{Completion, ConnKey, Op};
+use crate::ring::{Completion, ConnKey, Op};
 
-/// The slots of one ring.
+/// The state of all slots of a ring.
 #[derive(Debug)]
 pub(super) struct Contract {
-    slots: Vec<Slot>,
+    slots: Vec<SlotState>,
 }
 
 /// The state of one slot.
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    /// A socket is in the slot.
+struct SlotState {
+    /// Whether a socket is in the slot.
     installed: bool,
     /// The user of the slot, known from its first operation on.
     owner: Option<ConnKey>,
-    /// A receive has not ended.
+    /// Whether a receive is pending.
     receiving: bool,
-    /// A waiting send has not ended.
+    /// Whether a send that waits is pending.
     sending: bool,
-    /// A half-close has not ended.
+    /// Whether a half-close is pending.
     half_closing: bool,
-    /// The sending direction was ended.
+    /// Whether the sending direction was ended.
     half_closed: bool,
-    /// The number of unsent bytes was asked for, and has not come.
+    /// Whether a question for the unsent bytes is pending.
     asking: bool,
 }
 
 impl Contract {
     /// The contract of a ring whose table is empty.
     pub(super) fn new(slots: u32) -> Self {
-        Self { slots: vec![Slot::default(); slots as usize] }
+        Self { slots: vec![SlotState::default(); slots as usize] }
     }
 
-    /// A socket comes into a slot.
+    /// A socket was put into a slot.
     pub(super) fn installed(&mut self, slot: u32) {
         let of = self.slot(slot);
         assert!(!of.installed, "slot {slot} is taken");
-        *of = Slot { installed: true, ..Slot::default() };
+        *of = SlotState { installed: true, ..SlotState::default() };
     }
 
     /// A receive was queued.
@@ -54,7 +54,7 @@ impl Contract {
         of.receiving = true;
     }
 
-    /// The end of a receive was asked for; it may have come by itself meanwhile.
+    /// The end of a receive was asked for. The receive may have ended by itself meanwhile.
     pub(super) fn stop_receiving(&mut self, key: ConnKey) {
         self.owned(key);
     }
@@ -82,7 +82,7 @@ impl Contract {
         (of.half_closing, of.half_closed) = (true, true);
     }
 
-    /// The number of unsent bytes is asked for.
+    /// A question for the unsent bytes was queued.
     pub(super) fn ask_unsent(&mut self, key: ConnKey) {
         let of = self.owned(key);
         assert!(!of.asking, "two questions on slot {}", key.slot);
@@ -99,7 +99,7 @@ impl Contract {
         self.owned(key);
     }
 
-    /// A completion was taken. Those of earlier users of a slot change nothing.
+    /// A completion was reaped. Completions of earlier users of a slot change nothing.
     pub(super) fn completed(&mut self, completion: &Completion) {
         let of = self.slot(completion.key.slot);
         if of.owner == Some(completion.key) && !completion.more {
@@ -113,7 +113,7 @@ impl Contract {
         }
     }
 
-    /// The socket leaves its slot. Returns its user, if an operation has named it.
+    /// The socket leaves its slot. Returns the user of the slot, if an operation has named it.
     pub(super) fn released(&mut self, slot: u32) -> Option<ConnKey> {
         let of = self.slot(slot);
         assert!(of.installed, "slot {slot} is released twice");
@@ -124,7 +124,7 @@ impl Contract {
         std::mem::take(of).owner
     }
 
-    fn owned(&mut self, key: ConnKey) -> &mut Slot {
+    fn owned(&mut self, key: ConnKey) -> &mut SlotState {
         let of = self.slot(key.slot);
         assert!(of.installed, "an operation on the empty slot {}", key.slot);
         let owner = *of.owner.get_or_insert(key);
@@ -132,7 +132,7 @@ impl Contract {
         of
     }
 
-    fn slot(&mut self, slot: u32) -> &mut Slot {
+    fn slot(&mut self, slot: u32) -> &mut SlotState {
         let len = self.slots.len();
         let of = self.slots.get_mut(slot as usize);
         of.unwrap_or_else(|| panic!("slot {slot} is past the table of {len}"))

@@ -1,12 +1,10 @@
-//! [`Ring`] as a simulated kernel: sockets are byte queues, and everything that the real one may do
-//! happens often instead of rarely. Deterministic by seed, so that a failing run can be replayed.
+//! [`Ring`] as a simulated kernel. Sockets are byte queues, and everything that the real kernel may
+//! do rarely happens often. A run is determined by its seed, so that a failing one can be replayed.
+//! [`SimNet`] is the side of the clients.
 //!
-//! [`SimNet`] is the other side: the clients of the simulated sockets.
-//!
-//! The simulation takes liberties with the order of completions of different operations, with the
-//! number of them that a [`reap`](Ring::reap) finds, with the time when a hang-up takes effect, and
-//! with the results of the operations that it ends. It panics where the contract of [`Ring`] is
-//! broken.
+//! The simulation varies the order of completions of different operations, the number of them that
+//! a [`reap`](Ring::reap) finds, the time at which a hang-up takes effect, and the results of the
+//! operations that it ends. It panics if the contract of [`Ring`] is broken.
 
 #![allow(clippy::expect_used, reason = "a simulation ends at the first broken promise")]
 
@@ -21,19 +19,21 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use bytes::Bytes;
 
 use crate::contract::Contract;
-use crate::{Completion, ConnKey, Op, QueueFull, Ring, SendRefused, Staged};
+use crate::narrow::to_u32;
+use crate::ring::{Completion, ConnKey, Op, QueueFull, Ring, SendRefused, Staged};
 
 pub use faults::{Dice, Faults};
 pub use net::SimNet;
 
-/// Entries of the submission queue, unless told otherwise: few, so that it is often full.
+/// Entries of the submission queue by default: few, so that it is often full.
 const QUEUE_LEN: usize = 8;
 
-/// How often each operation can move on in one `reap`, at most.
+/// The most steps of progress that an operation makes in one `reap`.
 const ROUNDS_PER_REAP: usize = 3;
 
+/// An operation in the submission queue.
 #[derive(Debug)]
-enum Entry {
+enum Queued {
     Receive(ConnKey),
     ReceiveOnce(ConnKey),
     StopReceiving(ConnKey),
@@ -45,7 +45,7 @@ enum Entry {
     Reset(ConnKey),
 }
 
-impl Entry {
+impl Queued {
     const fn key(&self) -> ConnKey {
         match self {
             Self::Receive(key) | Self::ReceiveOnce(key) | Self::StopReceiving(key) => *key,
@@ -78,24 +78,25 @@ impl From<RawFd> for SimSocket {
     }
 }
 
-// A real socket has no meaning in a simulation: its number names whatever simulated one has it.
+// A real socket has no meaning in a simulation. Its number names the simulated one with that
+// number.
 impl From<BorrowedFd<'_>> for SimSocket {
     fn from(socket: BorrowedFd<'_>) -> Self {
         Self(socket.as_raw_fd())
     }
 }
 
-/// An installed socket.
+/// A socket in its slot.
 #[derive(Debug)]
 struct Installed {
     fd: RawFd,
-    /// It was hung up: its operations are about to end.
+    /// Whether it was hung up, so that its operations are about to end.
     hung_up: bool,
-    /// The receive that is armed ends with its first completion.
+    /// Whether the armed receive ends with its first completion.
     once: bool,
-    /// The end of the armed receive was asked for.
+    /// Whether the end of the armed receive was asked for.
     stopping: bool,
-    /// Its release is a reset.
+    /// Whether its release is a reset.
     resets: bool,
 }
 
@@ -105,15 +106,15 @@ pub struct SimRing {
     net: SimNet,
     dice: Dice,
     faults: Faults,
-    /// By slot.
+    /// The installed sockets by slot.
     table: Vec<Option<Installed>>,
     contract: Contract,
-    queue: VecDeque<Entry>,
+    queue: VecDeque<Queued>,
     queue_len: usize,
     staged: Vec<Bytes>,
     /// Armed receives by slot.
     receiving: BTreeMap<u32, ConnKey>,
-    /// Sends that wait for room, by slot, with the bytes sent so far.
+    /// Sends that wait for room, by slot, with the number of bytes sent so far.
     sending: BTreeMap<u32, (ConnKey, Bytes, usize)>,
     /// Half-closes that no worker has run yet, by slot.
     half_closing: BTreeMap<u32, ConnKey>,
@@ -123,7 +124,7 @@ pub struct SimRing {
     free_buffers: Vec<u16>,
     buffers: u16,
     buffer_size: usize,
-    /// Connections whose slot was released: where stale completions come from.
+    /// Connections whose slot was released. Stale completions are theirs.
     gone: Vec<ConnKey>,
     /// The most bytes that each of the next sends takes, whatever the dice say.
     script: VecDeque<usize>,
@@ -168,17 +169,17 @@ impl SimRing {
         Self { queue_len, ..self }
     }
 
-    /// Other things go wrong from here on.
+    /// Injects these faults from now on.
     pub const fn set_faults(&mut self, faults: Faults) {
         self.faults = faults;
     }
 
-    /// Nothing goes wrong from here on: what is left can settle.
+    /// Injects no faults from now on, so that everything can settle.
     pub const fn heal(&mut self) {
         self.set_faults(Faults::NONE);
     }
 
-    /// The next sends take at most this many bytes each, and end with that.
+    /// Has the next sends take at most this many bytes each, and end with that.
     pub fn script_sends(&mut self, lens: impl IntoIterator<Item = usize>) {
         self.script.extend(lens);
     }
@@ -188,8 +189,8 @@ impl SimRing {
         self.script.clear();
     }
 
-    /// Whether a [`reap`](Ring::reap) would find anything but a fault: what makes the real ring's
-    /// eventfd readable.
+    /// Whether a [`reap`](Ring::reap) would find anything but a fault. The real ring's eventfd
+    /// would be readable.
     #[must_use]
     pub fn ready(&self) -> bool {
         let is = |key: &ConnKey, what: fn(&net::Socket) -> bool| {
@@ -207,8 +208,8 @@ impl SimRing {
             || self.sending.values().any(|(key, ..)| is(key, net::Socket::writable))
     }
 
-    /// The resources that are still out, in words; `None`: every slot, buffer and operation came
-    /// back.
+    /// The resources that are still in use, in words. `None` if every slot, buffer and operation
+    /// came back.
     #[must_use]
     pub fn leaks(&self) -> Option<String> {
         let slots = self.table.iter().flatten().count();
@@ -227,7 +228,7 @@ impl SimRing {
         self.receiving.contains_key(&slot)
     }
 
-    fn push(&mut self, entry: Entry) -> Result<(), QueueFull> {
+    fn push(&mut self, entry: Queued) -> Result<(), QueueFull> {
         if self.queue.len() == self.queue_len {
             return Err(QueueFull);
         }
@@ -239,18 +240,18 @@ impl SimRing {
         self.completed.push(Completion { op, key, result, more, buffer });
     }
 
-    fn execute(&mut self, entry: Entry) {
+    fn execute(&mut self, entry: Queued) {
         match entry {
-            Entry::Receive(key) => self.arm(key, false),
-            Entry::ReceiveOnce(key) => self.arm(key, true),
-            Entry::StopReceiving(key) => {
+            Queued::Receive(key) => self.arm(key, false),
+            Queued::ReceiveOnce(key) => self.arm(key, true),
+            Queued::StopReceiving(key) => {
                 if self.receiving.get(&key.slot) == Some(&key)
                     && let Some(installed) = &mut self.table[key.slot as usize]
                 {
                     installed.stopping = true;
                 }
             }
-            Entry::SendNow(key, staged) => {
+            Queued::SendNow(key, staged) => {
                 let bytes = self.staged[staged.0 as usize].clone();
                 match self.put(key, &bytes) {
                     Ok((sent, _)) if sent == bytes.len() => {}
@@ -262,24 +263,24 @@ impl SimRing {
                     Err(errno) => self.complete(Op::SendNow, key, -errno, false, None),
                 }
             }
-            Entry::Send(key, bytes) => {
+            Queued::Send(key, bytes) => {
                 self.sending.insert(key.slot, (key, bytes, 0));
             }
-            Entry::HalfClose(key) => {
+            Queued::HalfClose(key) => {
                 self.half_closing.insert(key.slot, key);
             }
-            Entry::HangUp(key) => {
+            Queued::HangUp(key) => {
                 let installed = self.table[key.slot as usize].as_mut();
                 installed.expect("a hang-up of an empty slot").hung_up = true;
             }
-            Entry::AskUnsent(key) => {
+            Queued::AskUnsent(key) => {
                 let fd = self.socket(key).expect("a question about an empty slot");
                 let unsent = self.net.with(fd, |socket| socket.to_client.len()).unwrap_or(0);
                 let known = !self.dice.chance(self.faults.stray_again);
                 let result = if known { length(unsent) } else { -libc::EOPNOTSUPP };
                 self.complete(Op::AskUnsent, key, result, false, None);
             }
-            Entry::Reset(key) => {
+            Queued::Reset(key) => {
                 let installed = self.table[key.slot as usize].as_mut();
                 installed.expect("a reset of an empty slot").resets = true;
             }
@@ -302,8 +303,8 @@ impl SimRing {
         libc::EAGAIN
     }
 
-    /// Moves bytes into the socket's buffer. The number moved and whether that was by script, or an
-    /// errno.
+    /// Moves bytes into the socket's buffer. Returns their number and whether the script chose it,
+    /// or an errno.
     fn put(&mut self, key: ConnKey, bytes: &[u8]) -> Result<(usize, bool), i32> {
         let fd = self.socket(key).ok_or(libc::EBADF)?;
         let (dice, faults, script) = (&mut self.dice, &self.faults, &mut self.script);
@@ -345,7 +346,7 @@ impl SimRing {
         }
     }
 
-    /// Lets a worker of the kernel end the sending direction, whatever else has ended by then.
+    /// Has a worker of the kernel end the sending direction, whatever else has ended by then.
     fn progress_half_close(&mut self, slot: u32) {
         let Some(key) = self.half_closing.remove(&slot) else { return };
         let half_closed = self.socket(key).and_then(|fd| {
@@ -357,7 +358,7 @@ impl SimRing {
         self.complete(Op::HalfClose, key, half_closed.unwrap_or(-libc::EBADF), false, None);
     }
 
-    /// A hang-up takes effect: by cancelling, or the way a shutdown socket ends operations.
+    /// Ends the operations of a socket that was hung up, as a cancellation or a shutdown would.
     fn end_operations(&mut self, slot: u32) {
         let cancelled = self.dice.chance(500);
         if let Some(key) = self.receiving.remove(&slot) {
@@ -371,7 +372,7 @@ impl SimRing {
         }
     }
 
-    /// Something of a connection that is long gone, with or without a buffer.
+    /// Completes an operation of a connection that is long gone, with or without a buffer.
     fn complete_stale(&mut self) {
         if self.gone.is_empty() || !self.dice.chance(self.faults.stale) {
             return;
@@ -382,7 +383,7 @@ impl SimRing {
             1 => self.complete(Op::Send, key, 1, false, None),
             _ => {
                 let Some(buffer) = self.free_buffers.pop() else { return };
-                // A text message, had it reached anybody.
+                // It would be a text message.
                 let bytes = vec![0x81, 0x82, 0, 0, 0, 0, b'{', b'}'];
                 let (len, more) = (length(bytes.len()), self.dice.chance(500));
                 self.filled.insert(buffer, bytes);
@@ -391,7 +392,7 @@ impl SimRing {
         }
     }
 
-    /// Lets each pending operation move on, in any order.
+    /// Gives each pending operation a chance to make progress, in any order.
     fn progress(&mut self) {
         let receives = self.receiving.keys().map(|&slot| (Op::Receive, slot));
         let sends = self.sending.keys().map(|&slot| (Op::Send, slot));
@@ -422,7 +423,7 @@ impl Ring for SimRing {
     type Socket<'a> = SimSocket;
 
     fn slots(&self) -> u32 {
-        u32::try_from(self.table.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.table.len()).expect("the table was made of a u32")
     }
 
     fn install(&mut self, slot: u32, SimSocket(fd): SimSocket) -> io::Result<()> {
@@ -446,26 +447,26 @@ impl Ring for SimRing {
     }
 
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.push(Entry::Receive(key))?;
+        self.push(Queued::Receive(key))?;
         self.contract.receive(key);
         Ok(())
     }
 
     fn receive_once(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.push(Entry::ReceiveOnce(key))?;
+        self.push(Queued::ReceiveOnce(key))?;
         self.contract.receive(key);
         Ok(())
     }
 
     fn stop_receiving(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.push(Entry::StopReceiving(key))?;
+        self.push(Queued::StopReceiving(key))?;
         self.contract.stop_receiving(key);
         Ok(())
     }
 
     fn stage(&mut self, bytes: Bytes) -> Staged {
         self.staged.push(bytes);
-        Staged(u32::try_from(self.staged.len() - 1).unwrap_or(u32::MAX))
+        Staged(to_u32(self.staged.len() - 1, "a simulation stages few slices"))
     }
 
     fn staged(&self, staged: Staged) -> &Bytes {
@@ -479,37 +480,37 @@ impl Ring for SimRing {
     }
 
     fn send_now(&mut self, key: ConnKey, staged: Staged) -> Result<(), QueueFull> {
-        self.push(Entry::SendNow(key, staged))?;
+        self.push(Queued::SendNow(key, staged))?;
         self.contract.send_now(key);
         Ok(())
     }
 
     fn send(&mut self, key: ConnKey, bytes: Bytes) -> Result<(), SendRefused> {
-        self.push(Entry::Send(key, bytes))?;
+        self.push(Queued::Send(key, bytes))?;
         self.contract.send(key);
         Ok(())
     }
 
     fn half_close(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.push(Entry::HalfClose(key))?;
+        self.push(Queued::HalfClose(key))?;
         self.contract.half_close(key);
         Ok(())
     }
 
     fn hang_up(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.push(Entry::HangUp(key))?;
+        self.push(Queued::HangUp(key))?;
         self.contract.hang_up(key);
         Ok(())
     }
 
     fn ask_unsent(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.push(Entry::AskUnsent(key))?;
+        self.push(Queued::AskUnsent(key))?;
         self.contract.ask_unsent(key);
         Ok(())
     }
 
     fn reset(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.push(Entry::Reset(key))?;
+        self.push(Queued::Reset(key))?;
         self.contract.reset(key);
         Ok(())
     }
@@ -547,5 +548,5 @@ impl Ring for SimRing {
 }
 
 fn length(len: usize) -> i32 {
-    i32::try_from(len).unwrap_or(i32::MAX)
+    i32::try_from(len).expect("a simulation moves few bytes")
 }

@@ -10,30 +10,36 @@ use std::time::Duration;
 use rustix::net::SendFlags;
 use tokio_uring::net::{TcpStream, UnixStream};
 
-/// Sends what a socket takes at once, outside of any ring: `send(2)` with `MSG_DONTWAIT`, whatever
-/// the mode of the socket.
+/// Sends the bytes that a socket takes at once: `send(2)` with `MSG_DONTWAIT`, whatever the mode of
+/// the socket. Returns how many these were.
 ///
 /// # Errors
-/// Those of send(2), such as `WouldBlock`; a peer that is gone raises no signal.
+/// Those of send(2), such as `WouldBlock`. A peer that is gone raises no signal.
 pub fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     Ok(rustix::net::send(socket, bytes, flags)?)
 }
 
-/// Bytes that a TCP socket holds and that its peer has not acknowledged; of a unix socket, those
-/// that the peer has not read. Zero when the kernel does not know.
+/// The number of bytes that a TCP socket holds and its peer has not acknowledged, or that a unix
+/// socket holds and its peer has not read. Zero if the kernel cannot tell.
 pub fn unsent(socket: impl AsFd) -> usize {
+    // The number is not negative.
+    usize::try_from(queued_bytes(socket)).unwrap_or(0)
+}
+
+/// The same number as the kernel returns it.
+pub(crate) fn queued_bytes(socket: impl AsFd) -> i32 {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the descriptor is open while it is borrowed, and the kernel writes one int. The
     // request is SIOCOUTQ of TCP (tcp(7)), which has the number of TIOCOUTQ.
     let asked = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    if asked == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+    if asked == 0 { bytes } else { 0 }
 }
 
-/// Turns the close of a TCP socket into a reset: the kernel drops the bytes that it holds for the
-/// peer.
+/// Turns the close of a TCP socket into a reset. The kernel then drops the bytes that it holds for
+/// the peer.
 pub fn reset_when_closed(socket: impl AsFd) {
-    // This fails only for a descriptor that is no socket, whose close drops everything anyway.
+    // This fails only for a descriptor that is not a socket, and its close drops everything anyway.
     let _no_socket = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
@@ -60,7 +66,7 @@ mod tests {
     use super::{reset_when_closed, send_now, unsent};
 
     #[test]
-    fn a_descriptor_tells_and_drops_the_same() {
+    fn a_socket_tells_its_unsent_bytes_and_a_reset_drops_them() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();

@@ -1,14 +1,14 @@
 //! [`Ring`] on Linux's `io_uring`. One of the few files with unsafe code.
 //!
-//! Created on the thread that uses it (`SINGLE_ISSUER`); completions appear only when that thread
-//! enters the kernel for them (`DEFER_TASKRUN`), so that the kernel never interrupts a turn. An
-//! eventfd tells when there is something to [`reap`](Ring::reap): on Linux 6.18 the ring's own
-//! descriptor does not become readable for an `epoll` when work was deferred.
+//! A ring is created on the thread that uses it (`SINGLE_ISSUER`). Completions appear only when
+//! that thread enters the kernel for them (`DEFER_TASKRUN`), so that the kernel never interrupts a
+//! turn. An eventfd tells that there is something to [`reap`](Ring::reap), because on Linux 6.18
+//! the ring's own descriptor does not become readable for an `epoll` when work was deferred.
 //!
 //! Sockets live in the ring's own file table ("direct descriptors"): they count against no
 //! descriptor limit and cost no reference per operation. Before Linux 6.13 a socket that leaves the
-//! table stays open while any older request of the ring is pending (axboe/liburing#1192), which for
-//! receives that never end means for ever; there, sockets keep ordinary descriptors.
+//! table stays open while any older request of the ring is pending (axboe/liburing#1192), and a
+//! receive can stay pending for ever. There, sockets keep ordinary descriptors.
 
 #![allow(unsafe_code, reason = "system calls whose memory must outlive them")]
 
@@ -24,20 +24,21 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use crate::buffers::{Buffer, BufferRing};
 #[cfg(debug_assertions)]
 use crate::contract::Contract;
-use crate::sockets::{reset_when_closed, unsent};
-use crate::{Completion, ConnKey, Op, QueueFull, Ring, SendRefused, Staged};
+use crate::narrow::to_u32;
+use crate::ring::{Completion, ConnKey, Op, QueueFull, Ring, SendRefused, Staged};
+use crate::sockets::{queued_bytes, reset_when_closed};
 
 /// The group id of the only buffer ring.
 const BUFFER_GROUP: u16 = 0;
-/// `IORING_RECVSEND_POLL_FIRST` of `<linux/io_uring.h>`: a receive that is armed on an idle socket
-/// must not fail for want of a buffer that it does not need yet (axboe/liburing#1275).
+/// `IORING_RECVSEND_POLL_FIRST` of `<linux/io_uring.h>`. Without it, a receive on an idle socket
+/// fails for want of a buffer that it does not need yet (axboe/liburing#1275).
 const POLL_FIRST: u16 = 1 << 0;
 /// `IORING_RECV_MULTISHOT` of `<linux/io_uring.h>`.
 const MULTISHOT: u16 = 1 << 1;
-/// `IORING_ENTER_GETEVENTS`: run deferred work, flush an overflown completion queue.
+/// `IORING_ENTER_GETEVENTS`: runs deferred work and flushes an overflown completion queue.
 const ENTER_GETEVENTS: u32 = 1;
-/// How often one `submit` or `reap` enters the kernel before it leaves deferred work to the next
-/// turn.
+/// The number of times that one `submit` or `reap` enters the kernel before it leaves deferred work
+/// to the next turn.
 const ENTER_ATTEMPTS: u32 = 16;
 
 /// Entries that an empty list keeps memory for: more than a usual turn needs.
@@ -50,37 +51,42 @@ const SOCKET_URING_OP_SIOCOUTQ: u32 = 1;
 /// An option of sockets (socket(7)): the close does not wait, drops the unsent bytes and resets the
 /// connection. Static, because the kernel reads it when the queue is submitted.
 static RESET_AT_CLOSE: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+/// The length of that option in bytes.
+const LINGER_LEN: u32 = size_of::<libc::linger>() as u32;
+/// The bound of one send, for [`to_u32`].
+const SLICE_BOUND: &str = "messages and backlogs are bounded by far less";
 
-/// How large a ring is.
+/// The sizes of a ring.
 #[derive(Clone, Copy, Debug)]
 pub struct UringSizes {
-    /// Slots of the table of sockets. At most `RLIMIT_NOFILE` and 2^24.
+    /// Slots of the table of sockets, at most `RLIMIT_NOFILE` and 2^24.
     pub slots: u32,
-    /// Entries of the submission queue: what one system call can carry.
+    /// Entries of the submission queue: the operations that one system call can carry.
     pub submissions: u32,
     /// Receive buffers, a power of two up to 32,768.
     pub buffers: u16,
-    /// Size of each receive buffer in bytes.
-    pub buffer_size: usize,
-    /// Keep sockets in the ring's file table. Only from Linux 6.13 on; see the module.
+    /// The size of each receive buffer in bytes.
+    pub buffer_size: u16,
+    /// Keep sockets in the ring's file table, which is sound from Linux 6.13 on.
     pub direct_descriptors: bool,
 }
 
-/// A real ring. See the module.
+/// A ring of the kernel.
 #[allow(missing_debug_implementations, reason = "IoUring has none")]
 pub struct Uring {
     io: Box<IoUring>,
     buffers: Option<BufferRing>,
+    /// The number of slots.
+    slots: u32,
     sockets: Sockets,
-    /// The bytes that unsubmitted `send_now` operations point into.
+    /// The bytes that queued `send_now` operations point into.
     staged: Vec<Bytes>,
-    /// By slot: the user of a pending `send` and what the kernel reads for it. An entry stays until
-    /// the completion of that very send, whoever has the slot by then.
+    /// The users of pending `send`s by slot, with the bytes that the kernel reads for them. An
+    /// entry stays until that very send completes, whoever has the slot by then.
     sending: HashMap<u32, (ConnKey, Bytes)>,
-    /// Completions of operations that were done without the ring, because a socket has a
-    /// descriptor.
+    /// Completions of operations that were done without the ring, on the descriptor of a socket.
     at_once: Vec<Completion>,
-    /// The log has the first refusal of an [`Op::Reset`].
+    /// Whether the first refusal of an [`Op::Reset`] was logged.
     refusal_told: bool,
     #[cfg(debug_assertions)]
     contract: Contract,
@@ -88,8 +94,8 @@ pub struct Uring {
 
 #[derive(Debug)]
 enum Sockets {
-    /// In the ring's file table; the number of its slots.
-    Direct(u32),
+    /// In the ring's file table.
+    Direct,
     /// Ordinary descriptors by slot.
     Plain(Vec<Option<OwnedFd>>),
 }
@@ -98,21 +104,20 @@ impl Uring {
     /// Sets up a ring for this thread.
     ///
     /// # Errors
-    /// The kernel refuses the ring, the table or the buffers. The preflight has already told the
-    /// operator why the kernel refuses a ring.
+    /// The kernel refuses the ring, the table or the buffers.
     pub fn new(sizes: &UringSizes) -> io::Result<Self> {
         let io = build(sizes.submissions)?;
-        // Only half-closes are run by a kernel worker (io_shutdown_prep of Linux asks for it), and
-        // they don't wait for anything: one is enough.
+        // Only half-closes are run by a kernel worker (io_shutdown_prep of Linux asks for it). They
+        // don't wait for anything, so one worker is enough.
         io.submitter().register_iowq_max_workers(&mut [1, 1])?;
         let sockets = if sizes.direct_descriptors {
             io.submitter().register_files_sparse(sizes.slots)?;
-            Sockets::Direct(sizes.slots)
+            Sockets::Direct
         } else {
             Sockets::Plain((0..sizes.slots).map(|_| None).collect())
         };
         let buffers = BufferRing::new(sizes.buffers, sizes.buffer_size);
-        // SAFETY: the memory lives until the buffer ring is unregistered, or for ever (`drop`).
+        // SAFETY: the memory lives until the buffer ring is unregistered, or for ever (see `drop`).
         unsafe {
             io.submitter().register_buf_ring_with_flags(
                 buffers.address(),
@@ -124,6 +129,7 @@ impl Uring {
         Ok(Self {
             io: Box::new(io),
             buffers: Some(buffers),
+            slots: sizes.slots,
             sockets,
             staged: Vec::new(),
             sending: HashMap::new(),
@@ -134,7 +140,7 @@ impl Uring {
         })
     }
 
-    /// Signals this eventfd whenever something can be reaped: once until it was reaped.
+    /// Signals this eventfd when something can be reaped, once until it was reaped.
     ///
     /// # Errors
     /// The kernel refuses the eventfd.
@@ -143,7 +149,7 @@ impl Uring {
     }
 
     /// Hands the queue to the kernel and sleeps until something can be reaped, at most `timeout`.
-    /// For a thread that has nothing to wait for but its ring.
+    /// This is for a thread that waits for nothing but its ring.
     pub fn wait(&mut self, timeout: Duration) {
         let timespec = types::Timespec::from(timeout);
         let arguments = types::SubmitArgs::new().timespec(&timespec);
@@ -193,7 +199,7 @@ impl Uring {
         plain: impl FnOnce(Fd) -> squeue::Entry,
     ) -> squeue::Entry {
         match &self.sockets {
-            Sockets::Direct(_) => direct(Fixed(slot)),
+            Sockets::Direct => direct(Fixed(slot)),
             Sockets::Plain(table) => plain(Fd(descriptor(table, slot))),
         }
     }
@@ -206,7 +212,7 @@ impl Uring {
         may_go_on(entered)
     }
 
-    /// Lets go of what an operation needed that has ended.
+    /// Frees the bytes of an operation that has ended, and logs a refused reset.
     fn settle(&mut self, completion: &Completion) {
         let key = completion.key;
         if completion.op == Op::Reset && !std::mem::replace(&mut self.refusal_told, true) {
@@ -244,17 +250,14 @@ impl Ring for Uring {
     type Socket<'a> = BorrowedFd<'a>;
 
     fn slots(&self) -> u32 {
-        match &self.sockets {
-            Sockets::Direct(slots) => *slots,
-            Sockets::Plain(table) => u32::try_from(table.len()).unwrap_or(u32::MAX),
-        }
+        self.slots
     }
 
     fn install(&mut self, slot: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
-        // A non-blocking socket makes the kernel hand EAGAIN to us instead of waiting itself.
+        // For a non-blocking socket the kernel returns EAGAIN instead of waiting itself.
         rustix::io::ioctl_fionbio(socket, false)?;
         match &mut self.sockets {
-            Sockets::Direct(_) => {
+            Sockets::Direct => {
                 self.io.submitter().register_files_update(slot, &[socket.as_raw_fd()])?;
             }
             Sockets::Plain(table) => {
@@ -272,10 +275,10 @@ impl Ring for Uring {
         #[cfg(debug_assertions)]
         self.contract.released(slot);
         match &mut self.sockets {
-            Sockets::Direct(_) => {
+            Sockets::Direct => {
                 let released = self.io.submitter().register_files_update(slot, &[-1]);
                 if let Err(error) = released {
-                    tracing::error!(%error, slot, "the kernel keeps a socket in its table");
+                    tracing::error!(%error, slot, "cannot release a socket: it stays open");
                 }
             }
             Sockets::Plain(table) => {
@@ -305,7 +308,7 @@ impl Ring for Uring {
     #[inline]
     fn stage(&mut self, bytes: Bytes) -> Staged {
         self.staged.push(bytes);
-        Staged(u32::try_from(self.staged.len() - 1).unwrap_or(u32::MAX))
+        Staged(to_u32(self.staged.len() - 1, "a turn stages a few thousand slices"))
     }
 
     #[inline]
@@ -324,7 +327,7 @@ impl Ring for Uring {
     fn send_now(&mut self, key: ConnKey, staged: Staged) -> Result<(), QueueFull> {
         const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
         let bytes = &self.staged[staged.0 as usize];
-        let (start, len) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        let (start, len) = (bytes.as_ptr(), to_u32(bytes.len(), SLICE_BOUND));
         let entry = self.entry(
             key.slot,
             |socket| opcode::Send::new(socket, start, len).flags(FLAGS).build(),
@@ -339,11 +342,11 @@ impl Ring for Uring {
 
     fn send(&mut self, key: ConnKey, bytes: Bytes) -> Result<(), SendRefused> {
         const FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        // Its bytes would take the place of those that the kernel still reads.
+        // The new bytes would take the place of those that the kernel still reads.
         if self.sending.contains_key(&key.slot) {
             return Err(SendRefused::Pending);
         }
-        let (start, len) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        let (start, len) = (bytes.as_ptr(), to_u32(bytes.len(), SLICE_BOUND));
         let entry = self.entry(
             key.slot,
             |socket| opcode::Send::new(socket, start, len).flags(FLAGS).build(),
@@ -373,13 +376,14 @@ impl Ring for Uring {
         self.contract.hang_up(key);
         if let Sockets::Plain(table) = &self.sockets {
             if let Some(Some(socket)) = table.get(key.slot as usize) {
-                // Fails when the peer has left already: then the operations end anyway.
+                // This fails if the peer has left already, and then the operations end anyway.
                 let _gone = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
             }
             return Ok(());
         }
-        // By name: by descriptor, the kernel looks at every pending request of the ring. With
-        // 19,000 connections that took 0.5 ms of CPU per hang-up (Linux 6.18, io_cancel_req_match).
+        // Operations are cancelled by name. By descriptor, the kernel visits every pending request
+        // of the ring: 0.5 ms of CPU per hang-up with 19,000 connections (Linux 6.18,
+        // io_cancel_req_match).
         self.cancel(Op::Receive, key)?;
         if self.sending.get(&key.slot).is_some_and(|(sender, _)| *sender == key) {
             self.cancel(Op::Send, key)?;
@@ -389,14 +393,13 @@ impl Ring for Uring {
 
     fn ask_unsent(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         match &self.sockets {
-            Sockets::Direct(_) => {
+            Sockets::Direct => {
                 let ask = opcode::UringCmd16::new(Fixed(key.slot), SOCKET_URING_OP_SIOCOUTQ);
                 self.push(&ask.build().user_data(user_data(Op::AskUnsent, key)))?;
             }
             Sockets::Plain(table) => {
                 let socket = table.get(key.slot as usize).and_then(Option::as_ref);
-                let bytes = socket.map_or(0, unsent);
-                let result = i32::try_from(bytes).unwrap_or(i32::MAX);
+                let result = socket.map_or(0, queued_bytes);
                 let op = Op::AskUnsent;
                 self.at_once.push(Completion { op, key, result, more: false, buffer: None });
             }
@@ -408,11 +411,11 @@ impl Ring for Uring {
 
     fn reset(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         match &self.sockets {
-            Sockets::Direct(_) => {
+            Sockets::Direct => {
                 let linger = std::ptr::from_ref(&RESET_AT_CLOSE).cast();
-                let len = u32::try_from(size_of::<libc::linger>()).unwrap_or(0);
                 let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
-                let entry = opcode::SetSockOpt::new(Fixed(key.slot), level, name, linger, len);
+                let entry =
+                    opcode::SetSockOpt::new(Fixed(key.slot), level, name, linger, LINGER_LEN);
                 let entry = entry.build().flags(squeue::Flags::SKIP_SUCCESS);
                 self.push(&entry.user_data(user_data(Op::Reset, key)))?;
             }
@@ -433,7 +436,7 @@ impl Ring for Uring {
             if unsubmitted == 0 {
                 return true;
             }
-            if !self.enter(u32::try_from(unsubmitted).unwrap_or(u32::MAX), 0) {
+            if !self.enter(to_u32(unsubmitted, "a queue has at most 32,768 entries"), 0) {
                 return false;
             }
         }
@@ -464,8 +467,8 @@ impl Ring for Uring {
                 self.settle(completion);
             }
             attempts += 1;
-            // An overflow is emptied however long it is: a failed `send_now` may be in it. It ends,
-            // since a receive that finds the queue full is over.
+            // An overflow is emptied however long it is, because a failed `send_now` may be in it.
+            // It comes to an end, because a receive that finds the queue full is over.
             let rest_can_wait = deferred && attempts >= ENTER_ATTEMPTS;
             if !overflown && (!deferred || rest_can_wait) {
                 return;
@@ -475,6 +478,7 @@ impl Ring for Uring {
 
     #[inline]
     fn take_buffer(&mut self, completion: &Completion) -> Option<Buffer> {
+        // A negative result is an error, and its buffer holds no bytes.
         let len = usize::try_from(completion.result).unwrap_or(0);
         self.buffers.as_mut()?.lease(completion.buffer?, len)
     }
@@ -504,8 +508,8 @@ impl Drop for Uring {
             ended.is_ok() || ended.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         let freed = none_left && self.io.submitter().unregister_buf_ring(BUFFER_GROUP).is_ok();
         if !freed {
-            // Closing a ring is asynchronous (io_uring_setup(2)): what the kernel may still touch
-            // is never freed. The process ends soon after.
+            // Closing a ring is asynchronous (io_uring_setup(2)). Memory that the kernel may still
+            // touch is never freed. The process ends soon after.
             std::mem::forget(self.buffers.take());
             std::mem::forget(std::mem::take(&mut self.sending));
             std::mem::forget(std::mem::take(&mut self.staged));
@@ -513,26 +517,27 @@ impl Drop for Uring {
     }
 }
 
-/// Whether the ring can go on after an `io_uring_enter(2)`. `false`: the kernel wants completions
-/// to be taken first.
+/// Whether the ring can go on after an `io_uring_enter(2)`. Otherwise completions must be reaped
+/// first.
 fn may_go_on(entered: io::Result<usize>) -> bool {
     match entered.map_err(|error| error.raw_os_error()) {
         Ok(_taken) => true,
-        // Interrupted before anything was done, or waited for as long as was asked.
+        // It was interrupted before anything was done, or the timeout is over.
         Err(Some(libc::EINTR | libc::ETIME)) => true,
         // The completion queue is over-full, or a request could not be allocated.
         Err(Some(libc::EBUSY | libc::EAGAIN)) => false,
         Err(errno) => {
-            // EBADR: a completion was lost, so an operation will never end. Anything else: the
-            // ring itself is broken. There is no state to go on from.
+            // With EBADR a completion was lost, so an operation will never end. With anything else
+            // the ring itself is broken. In neither case is there a state to go on from.
             let errno = errno.unwrap_or_default();
-            tracing::error!(errno, "io_uring_enter failed; the process can't go on");
+            tracing::error!(errno, "io_uring_enter failed; the process cannot go on");
             std::process::abort();
         }
     }
 }
 
-/// Halves the queues until the kernel finds contiguous memory for them (axboe/liburing#1088).
+/// Builds the ring, and halves its queues until the kernel finds contiguous memory for them
+/// (axboe/liburing#1088).
 fn build(submissions: u32) -> io::Result<IoUring> {
     const SUBMISSIONS_LEAST: u32 = 64;
     let mut size = submissions;
@@ -542,7 +547,8 @@ fn build(submissions: u32) -> io::Result<IoUring> {
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_submit_all()
-            // A full completion queue ends receives: room for four completions per submission.
+            // A full completion queue ends receives, so it has room for four completions per
+            // submission.
             .setup_cqsize(size * 4)
             .build(size);
         match built {
@@ -550,7 +556,10 @@ fn build(submissions: u32) -> io::Result<IoUring> {
                 if error.raw_os_error() == Some(libc::ENOMEM) && size > SUBMISSIONS_LEAST =>
             {
                 size /= 2;
-                tracing::warn!(submissions = size, "no memory for the ring's queues: halved");
+                tracing::warn!(
+                    submissions = size,
+                    "the kernel has no memory for the ring's queues: trying half of the size"
+                );
             }
             built => return built,
         }
@@ -565,11 +574,11 @@ fn shrink<T>(list: &mut Vec<T>) {
 }
 
 fn descriptor(table: &[Option<OwnedFd>], slot: u32) -> RawFd {
-    // -1: the operation fails with EBADF.
+    // With -1 the operation fails with EBADF.
     table.get(slot as usize).and_then(Option::as_ref).map_or(-1, AsRawFd::as_raw_fd)
 }
 
-/// Operation (8 bits), slot (24), generation (32).
+/// The name of an operation: its kind (8 bits), slot (24) and generation (32).
 const fn user_data(op: Op, key: ConnKey) -> u64 {
     let op = match op {
         Op::Receive => 0,

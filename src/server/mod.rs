@@ -76,7 +76,7 @@ const RECEIVE_BUFFERS: u16 = 512;
 
 /// Nearly every message of a client is smaller than this, header included, and so is handled in
 /// place.
-const RECEIVE_BUFFER_SIZE: usize = 2048;
+const RECEIVE_BUFFER_SIZE: u16 = 2048;
 
 /// Bytes of an entry of a ring of buffers, of submissions (with its place in the index) and of
 /// completions, in `<linux/io_uring.h>`.
@@ -312,7 +312,7 @@ pub fn budget() -> Vec<Holder> {
     vec![
         holder(
             "receive buffers",
-            usize::from(RECEIVE_BUFFERS) * (RECEIVE_BUFFER_SIZE + RING_ENTRY),
+            usize::from(RECEIVE_BUFFERS) * (usize::from(RECEIVE_BUFFER_SIZE) + RING_ENTRY),
         ),
         holder("ring of the sockets", SUBMISSIONS as usize * (SUBMISSION + 4 * COMPLETION)),
         holder("ring of the front", front * (SUBMISSION + 2 * COMPLETION)),

@@ -1,5 +1,5 @@
-//! WebSocket frames from the client's side, and no more of them than a storm needs: it checks the
-//! server's protocol by what arrives, not by every bit of a header.
+//! WebSocket frames from the client's side, as far as a storm needs them: it checks which messages
+//! arrive, not every bit of a header.
 
 use bytes::Bytes;
 
@@ -7,22 +7,22 @@ use bytes::Bytes;
 const TEXT: u8 = 0x81;
 const PONG: u8 = 0x8A;
 const CLOSE: u8 = 0x88;
-/// The mask bit. The key is zero, which leaves the payload as it is; RFC 6455 section 5.3 wants it
-/// unpredictable for the sake of proxies on the way of hostile pages, which no storm is.
+/// The mask bit. The key is zero, which leaves the payload as it is. RFC 6455 section 5.3 asks for
+/// unpredictable keys to protect proxies from hostile web pages, and a storm is none.
 const MASKED: u8 = 0x80;
 
 /// A masked text frame.
-pub(super) fn text(payload: &[u8]) -> Bytes {
+pub(crate) fn text(payload: &[u8]) -> Bytes {
     frame(TEXT, payload)
 }
 
-/// The answer to a ping with this payload.
-pub(super) fn pong(payload: &[u8]) -> Bytes {
+/// The pong that answers a ping with this payload.
+pub(crate) fn pong(payload: &[u8]) -> Bytes {
     frame(PONG, &payload[..payload.len().min(125)])
 }
 
-/// A close frame: 1000, going away in good order.
-pub(super) fn close() -> Bytes {
+/// A close frame with code 1000, normal closure.
+pub(crate) fn close() -> Bytes {
     frame(CLOSE, &1000u16.to_be_bytes())
 }
 
@@ -45,10 +45,10 @@ fn frame(first: u8, payload: &[u8]) -> Bytes {
     Bytes::from(out)
 }
 
-/// The kind of a frame of the server.
+/// The kind of a frame that the server sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Op {
-    /// Text, binary, or more of either.
+pub(crate) enum FrameKind {
+    /// Text, binary, or a continuation.
     Message,
     /// A close frame.
     Close,
@@ -58,8 +58,8 @@ pub(super) enum Op {
     Other,
 }
 
-/// The frame at the start of `bytes` and its length with header, if all of it is there.
-pub(super) fn first(bytes: &[u8]) -> Option<(Op, &[u8], usize)> {
+/// The frame at the start of `bytes` and its length with the header, if it is complete.
+pub(crate) fn first(bytes: &[u8]) -> Option<(FrameKind, &[u8], usize)> {
     let (&first, rest) = bytes.split_first()?;
     let (&second, rest) = rest.split_first()?;
     let (header, len) = match second & 127 {
@@ -70,23 +70,23 @@ pub(super) fn first(bytes: &[u8]) -> Option<(Op, &[u8], usize)> {
     let end = usize::try_from(len).ok()?.checked_add(header)?;
     let payload = bytes.get(header..end)?;
     let op = match first & 15 {
-        0..=2 => Op::Message,
-        8 => Op::Close,
-        9 => Op::Ping,
-        _ => Op::Other,
+        0..=2 => FrameKind::Message,
+        8 => FrameKind::Close,
+        9 => FrameKind::Ping,
+        _ => FrameKind::Other,
     };
     Some((op, payload, end))
 }
 
-/// The name in the `event` field of a message, wherever the field stands.
-pub(super) fn event(payload: &[u8]) -> Option<&[u8]> {
+/// The value of the `event` field of a message, wherever the field stands.
+pub(crate) fn event(payload: &[u8]) -> Option<&[u8]> {
     let after_key = after(payload, b"\"event\"")?;
     let after_quote = after(after_key, b"\"")?;
     after_quote.split(|byte| *byte == b'"').next()
 }
 
-/// The `socket_id` of a greeting, its quotes escaped or not.
-pub(super) fn socket_id(payload: &[u8]) -> Option<&[u8]> {
+/// The `socket_id` of a `connection_established`, with its quotes escaped or not.
+pub(crate) fn socket_id(payload: &[u8]) -> Option<&[u8]> {
     let digit = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
     let rest = after(payload, b"socket_id")?;
     let rest = &rest[rest.iter().position(digit)?..];
@@ -94,8 +94,8 @@ pub(super) fn socket_id(payload: &[u8]) -> Option<&[u8]> {
     Some(&rest[..end])
 }
 
-/// The number in the `activity_timeout` of a greeting, in seconds.
-pub(super) fn activity_timeout_s(payload: &[u8]) -> Option<u64> {
+/// The `activity_timeout` of a `connection_established`, in seconds.
+pub(crate) fn activity_timeout_s(payload: &[u8]) -> Option<u64> {
     let rest = after(payload, b"activity_timeout")?;
     let rest = &rest[rest.iter().position(u8::is_ascii_digit)?..];
     let end = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_frame_is_none_at_every_cut() {
+    fn a_frame_is_read_when_it_is_complete() {
         for len in [0, 5, 125, 126, 65_536] {
             let mut bytes = server_text(len);
             let whole = bytes.len();
@@ -139,14 +139,14 @@ mod tests {
             }
             bytes.extend_from_slice(b"next");
             let (op, payload, end) = first(&bytes).unwrap();
-            assert_eq!((op, payload.len(), end), (Op::Message, len, whole));
+            assert_eq!((op, payload.len(), end), (FrameKind::Message, len, whole));
         }
         let huge = [0x81, 127, 255, 255, 255, 255, 255, 255, 255, 255, 0];
         assert_eq!(first(&huge), None);
     }
 
     #[test]
-    fn the_greeting_is_understood_in_any_order_and_escape() {
+    fn a_connection_established_is_understood_in_any_order_and_escape() {
         let escaped = concat!(
             r#"{"event":"pusher:connection_established","#,
             r#""data":"{\"socket_id\":\"12.34\",\"activity_timeout\":30}"}"#,

@@ -2,40 +2,67 @@
 //! protocol. It uses the ring (`ringwave-ring`) and nothing of the gateway, so that it judges the
 //! gateway as any other server and costs far less than what it measures.
 //!
-//! Its figures rest on these rules:
-//! - Every message carries a `stamp`: who sent it, the how-manieth it is, and when it was *meant*
-//!   to be sent. Latency is counted from there, so that a server (or a storm) that falls behind its
-//!   schedule shows it: free of coordinated omission.
-//! - Every subscriber keeps a `sequence` per sender: what was lost, came twice or came late is
-//!   counted, not guessed. The closing state waits until nothing is owed or the grace is over.
+//! The figures rest on these rules:
+//! - Every message carries a *stamp*: its sender, its number, and the time at which it was *meant*
+//!   to be sent. Latency is counted from that time, so that a server (or a storm) that falls behind
+//!   its schedule shows it. The figures are free of coordinated omission.
+//! - Every subscriber keeps a *sequence* per sender. Messages that are lost, duplicated or
+//!   reordered are counted, not guessed. At the end the storm waits until nothing is owed or the
+//!   grace period is over.
 //! - A connection is a socket in a ring's own file table, a record of a hundred bytes and, while a
-//!   frame is cut, the piece of it. Frames are not parsed further than to their stamp, masks are
-//!   zero (RFC 6455 allows any), and nothing is allocated per message.
+//!   frame is incomplete, its beginning. Frames are not parsed further than to their stamp, masks
+//!   are zero (RFC 6455 allows any), and no message costs an allocation.
 //!
-//! How it runs: [`run`] conducts on the caller's thread; each ring has a thread of its own
-//! (`subscriber`), and all publishers share one more (`publisher`). They meet in `shared`
-//! only: a stage that the conductor sets, and counters that it samples.
+//! # Threads
+//! [`run`] conducts the storm on the caller's thread. Each ring of subscribers has a thread of its
+//! own, and all publishers share one more. They meet in the shared state only: a stage that the
+//! conductor sets, and counters that it samples.
+//!
+//! # Modules
+//! Each module uses only modules of the rows below it, and its own children.
+//!
+//! | modules | contents |
+//! |---|---|
+//! | `conductor` | starts the threads, leads them from stage to stage, and sums up |
+//! | `subscriber`, `publisher`, `report` | the two kinds of threads; the outcome as a page |
+//! | `outcome` | figures and the verdict |
+//! | `checkpoint`, `client_ring` | readings to compare; sockets on a ring |
+//! | `shared` | the state that all threads share |
+//! | `plan` | the numbers of a storm, checked against each other |
+//! | `target` | the server, and the requests in its protocol |
+//! | all others | values: channels, scenarios, stamps, sequences, schedules, latencies, frames |
 
-mod answer;
+mod channel;
+mod checkpoint;
+mod client_ring;
 mod clock;
-mod conduct;
+mod conductor;
+mod counters;
+mod duration_text;
+mod error_text;
 mod frames;
-mod host;
+mod latency;
 mod outcome;
 mod plan;
+mod procfs;
 mod publisher;
 mod report;
+mod response;
+mod scenario;
 mod schedule;
 mod sequence;
 mod shared;
 mod signature;
+mod source_addresses;
 mod stamp;
 mod subscriber;
 mod target;
-mod wire;
 
-pub use conduct::{StormError, run};
-pub use outcome::{Outcome, Sample};
-pub use plan::{Kind, Plan, PlanError, Room, Scenario, Sources};
+pub use channel::ChannelAccess;
+pub use conductor::{StormError, run};
+pub use outcome::{Sample, StormOutcome};
+pub use plan::{HostLimits, PlanError, StormPlan};
 pub use report::html;
-pub use target::{Target, TargetError};
+pub use scenario::Scenario;
+pub use source_addresses::{SourceAddresses, SourceAddressesError};
+pub use target::{TargetError, TargetServer};

@@ -1,4 +1,4 @@
-//! The findings of a storm: figures and the verdict.
+//! The outcome of a storm: figures and the verdict.
 
 mod table;
 
@@ -8,55 +8,55 @@ use std::time::SystemTime;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::checkpoint::{Checkpoint, Checkpoints, Interval};
 use crate::clock::NS_PER_S;
-use crate::conduct::{Mark, Memory};
-use crate::host;
-use crate::plan::Plan;
-use crate::shared::{Count, Point, Tally};
-
-pub(super) use table::time;
+use crate::counters::{Counter, Tally};
+use crate::latency::LatencyPoint;
+use crate::plan::StormPlan;
+use crate::procfs::host_description;
 
 /// The result of a storm. Serialised, it is what `--json` prints.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Outcome {
+pub struct StormOutcome {
     /// The command, time and place of the run.
     pub run: RunFigures,
     /// The scenario's name.
     pub scenario: &'static str,
     /// The plan's numbers.
     pub plan: PlanFigures,
-    /// Nothing was lost, doubled, overtaken, cut or refused.
+    /// No message was lost, duplicated, reordered or not accepted, and no connection failed or was
+    /// cut.
     pub passed: bool,
-    /// Connections.
+    /// Figures of the connections.
     pub connections: ConnectionFigures,
-    /// Messages.
+    /// Figures of the messages.
     pub messages: MessageFigures,
-    /// From the intended send to the arrival, in microseconds.
+    /// The time from the intended send to the arrival, in microseconds.
     pub latency_us: Option<Latency>,
-    /// From the intended connect to the subscription, in microseconds.
+    /// The time from the intended connect to the subscription, in microseconds.
     pub handshake_us: Option<Latency>,
-    /// From the intended publish to the API's answer, in microseconds.
+    /// The time from the intended publish to the API's response, in microseconds.
     pub publish_us: Option<Latency>,
     /// The cost to the server, if its process was named.
     pub server: Option<ServerFigures>,
     /// The cost to this process.
     pub storm: StormFigures,
-    /// How long each round of `reconnect` took until all were back, in seconds.
+    /// The seconds until all connections were back, for each round of `reconnect`.
     pub rounds_s: Vec<f64>,
-    /// Twice a second.
+    /// The samples, two per second of a short storm and fewer of a long one.
     pub samples: Vec<Sample>,
-    /// Latency of deliveries by second, in microseconds.
-    pub delivery_seconds: Vec<Point>,
-    /// Latency of handshakes by second, in microseconds.
-    pub handshake_seconds: Vec<Point>,
+    /// The latency of deliveries by second, in microseconds.
+    pub delivery_seconds: Vec<LatencyPoint>,
+    /// The latency of handshakes by second, in microseconds.
+    pub handshake_seconds: Vec<LatencyPoint>,
     /// The problems in words, each with the number of its occurrences.
     pub problems: BTreeMap<String, u64>,
 }
 
-/// The command, time and place of a run, without which a figure says nothing later.
+/// The command, time and place of a run. Figures that are kept mean nothing without them.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RunFigures {
-    /// When the storm began, in the form of HTTP (RFC 9110 section 5.6.7), in UTC.
+    /// The time at which the storm began, in UTC, as HTTP writes dates (RFC 9110 section 5.6.7).
     pub date: String,
     /// The command line, without secrets.
     pub command: String,
@@ -66,7 +66,7 @@ pub struct RunFigures {
     pub version: &'static str,
 }
 
-/// The plan as it was asked for.
+/// The numbers of the plan.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PlanFigures {
     connections: u32,
@@ -85,21 +85,21 @@ pub struct PlanFigures {
 /// The fate of the connections.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ConnectionFigures {
-    /// Subscribed at the end of the ramp.
+    /// Connections that were subscribed at the end of the ramp.
     pub held: u64,
     /// Handshakes that led to a subscription, those of connections that came back included.
     pub handshakes: u64,
-    /// Handshakes that did not, those that were never begun included.
+    /// Handshakes that did not lead to a subscription, or were never begun.
     pub failed: u64,
-    /// Closed or lost by the server.
+    /// Connections that the server or the network ended.
     pub cut: u64,
-    /// Stopped reading.
+    /// Connections that stopped reading.
     pub slow: u64,
-    /// Stopped reading and were closed by the server.
+    /// Connections that stopped reading and were closed by the server.
     pub slow_closed: u64,
-    /// From the first connect until the ramp was over, in seconds.
+    /// Seconds from the first connect to the end of the ramp.
     pub ramp_s: f64,
-    /// Handshakes per second, in the ramp.
+    /// Handshakes per second in the ramp.
     pub ramp_per_s: f64,
     /// Handshakes per second while the scenario ran.
     pub churn_per_s: f64,
@@ -108,44 +108,44 @@ pub struct ConnectionFigures {
 /// The fate of the messages.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct MessageFigures {
-    /// Taken by the server, or whispered.
+    /// Messages that the server accepted, and client events that were sent.
     pub sent: u64,
-    /// Per second, while the scenario ran.
+    /// Messages sent per second while the scenario ran.
     pub sent_per_s: f64,
-    /// Arrived, each at each subscriber once.
+    /// Messages that arrived, each counted once per subscriber.
     pub delivered: u64,
-    /// Per second, from the first send until nothing was owed.
+    /// Deliveries per second, from the first send until nothing was owed.
     pub delivered_per_s: f64,
-    /// Never arrived where they should have.
+    /// Deliveries that were owed and never came.
     pub lost: u64,
-    /// Arrived again.
+    /// Messages that arrived again.
     pub duplicated: u64,
-    /// Arrived behind later ones.
+    /// Messages that arrived behind later ones.
     pub reordered: u64,
-    /// Not taken by the server.
+    /// Messages that the server did not accept.
     pub unpublished: u64,
-    /// Requests that the server refused for a while.
+    /// Requests that the server refused as overloaded, and that were sent again.
     pub refused: u64,
-    /// Belonged to another storm on the same channels.
+    /// Messages of another storm on the same channels.
     pub foreign: u64,
 }
 
 /// Percentiles in microseconds.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Latency {
-    /// How many.
+    /// The number of latencies.
     pub count: u64,
     /// The mean.
     pub mean: f64,
-    /// 50 %.
+    /// The median.
     pub p50: u64,
-    /// 90 %.
+    /// The 90th percentile.
     pub p90: u64,
-    /// 99 %.
+    /// The 99th percentile.
     pub p99: u64,
-    /// 99.9 %.
+    /// The 99.9th percentile.
     pub p999: u64,
-    /// The longest.
+    /// The longest latency.
     pub max: u64,
     /// Pairs of percentile and value, for a curve.
     pub curve: Vec<(f64, u64)>,
@@ -164,13 +164,13 @@ pub struct ServerFigures {
     pub cpu_us_per_churn: Option<(f64, f64)>,
     /// Cores in use while the scenario ran.
     pub cores: f64,
-    /// Its own memory per connection held, in bytes.
+    /// The memory that belongs to the server alone, per connection held, in bytes.
     pub bytes_per_connection: Option<f64>,
-    /// Its own memory before the first connection, in bytes.
+    /// The memory that belongs to the server alone, before the first connection, in bytes.
     pub memory_before: u64,
-    /// With all connections.
+    /// The same with all connections.
     pub memory_held: u64,
-    /// At the end.
+    /// The same at the end.
     pub memory_end: u64,
 }
 
@@ -181,12 +181,12 @@ pub struct StormFigures {
     pub cores: f64,
     /// CPU microseconds per delivery.
     pub cpu_us_per_delivery: Option<f64>,
-    /// Own memory per connection, in bytes.
+    /// The memory that belongs to this process alone, per connection, in bytes.
     pub bytes_per_connection: Option<f64>,
-    /// Growth of the host's kernel objects per connection, in bytes: both ends of a loopback
+    /// The growth of the host's kernel objects per connection, in bytes: both ends of a loopback
     /// connection, and whatever else the host did.
     pub slab_bytes_per_connection: Option<f64>,
-    /// Decrease of the host's available memory per connection, in bytes.
+    /// The decrease of the host's available memory per connection, in bytes.
     pub host_bytes_per_connection: Option<f64>,
 }
 
@@ -199,7 +199,7 @@ pub struct Sample {
     pub connections: u64,
     /// Handshakes per second.
     pub handshakes_per_s: f64,
-    /// Messages taken by the server per second.
+    /// Messages sent per second.
     pub sent_per_s: f64,
     /// Deliveries per second.
     pub delivered_per_s: f64,
@@ -213,66 +213,57 @@ pub struct Sample {
     pub storm: f64,
 }
 
-/// Moments of a storm.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Marks {
-    pub(super) memory_before: Memory,
-    pub(super) memory_held: Memory,
-    pub(super) memory_end: Memory,
-    /// Before the first connection.
-    pub(super) start: Mark,
-    /// When the ramp was over.
-    pub(super) opened: Mark,
-    /// When the scenario began.
-    pub(super) run: Mark,
-    /// When nothing was owed any more, or the grace was over.
-    pub(super) end: Mark,
-}
-
-/// The results that threads hand over at their end, merged.
-pub(super) struct Sums {
-    pub(super) deliveries: Histogram<u64>,
-    pub(super) handshakes: Histogram<u64>,
-    pub(super) answers: Option<Histogram<u64>>,
-    pub(super) owed: u64,
+/// The results that threads return when they end, merged.
+pub(crate) struct MergedResults {
+    pub(crate) deliveries: Histogram<u64>,
+    pub(crate) handshakes: Histogram<u64>,
+    /// From the intended publish to the API's response; none without publishers.
+    pub(crate) responses: Option<Histogram<u64>>,
+    /// Messages that never arrived, behind the last one that did.
+    pub(crate) owed: u64,
 }
 
 impl Sample {
-    pub(super) fn between(began_ns: u64, from: &Mark, to: &Mark) -> Self {
-        let seconds = seconds(from, to);
-        let rate = |counts: &[Count]| grown(counts, from, to) as f64 / seconds;
+    pub(crate) fn between(began_ns: u64, from: &Checkpoint, to: &Checkpoint) -> Self {
+        let interval = Interval { from, to };
+        let seconds = interval.seconds();
+        let (server_user_s, server_system_s) = interval.server_cpu_s();
         Self {
             at_s: to.at_ns.saturating_sub(began_ns) as f64 / NS_PER_S as f64,
-            connections: to.tally.of(Count::Held),
-            handshakes_per_s: rate(&[Count::Subscribed]),
-            sent_per_s: rate(&SENT),
-            delivered_per_s: rate(&[Count::Delivered]),
-            server_user: risen(from.server.user_s, to.server.user_s) / seconds,
-            server_system: risen(from.server.system_s, to.server.system_s) / seconds,
+            connections: to.tally.of(Counter::Held),
+            handshakes_per_s: interval.rate(&[Counter::Subscribed]),
+            sent_per_s: interval.rate(&SENT),
+            delivered_per_s: interval.rate(&[Counter::Delivered]),
+            server_user: server_user_s / seconds,
+            server_system: server_system_s / seconds,
             server_resident: to.server.resident,
-            storm: risen(from.storm.cpu_s(), to.storm.cpu_s()) / seconds,
+            storm: interval.storm_cpu_s() / seconds,
         }
     }
 }
 
-impl Outcome {
-    pub(super) fn new(plan: &Plan, marks: &Marks, tally: &Tally, sums: &Sums) -> Self {
-        let connections = connections(plan, marks, tally);
-        let messages = messages(plan, marks, tally, sums);
-        let harmless = |n: u64| n == 0;
+impl StormOutcome {
+    pub(crate) fn new(
+        plan: &StormPlan,
+        checkpoints: &Checkpoints,
+        tally: &Tally,
+        results: &MergedResults,
+    ) -> Self {
+        let connections = connections(plan, checkpoints, tally);
+        let messages = messages(plan, checkpoints, tally, results);
         let passed = [messages.lost, messages.duplicated, messages.reordered, messages.unpublished]
             .into_iter()
             .chain([connections.failed, connections.cut])
-            .all(harmless);
+            .all(|count| count == 0);
         Self {
             scenario: plan.scenario.name(),
             plan: PlanFigures::of(plan),
             passed,
-            latency_us: Latency::of(&sums.deliveries),
-            handshake_us: Latency::of(&sums.handshakes),
-            publish_us: sums.answers.as_ref().and_then(Latency::of),
-            server: plan.pid.map(|_| server(marks, &connections)),
-            storm: storm(marks, &connections),
+            latency_us: Latency::of(&results.deliveries),
+            handshake_us: Latency::of(&results.handshakes),
+            publish_us: results.responses.as_ref().and_then(Latency::of),
+            server: plan.pid.map(|_| server(checkpoints, &connections)),
+            storm: storm(checkpoints, &connections),
             connections,
             messages,
             ..Self::default()
@@ -281,18 +272,18 @@ impl Outcome {
 }
 
 impl RunFigures {
-    pub(super) fn new(plan: &Plan, date: SystemTime) -> Self {
+    pub(crate) fn new(plan: &StormPlan, date: SystemTime) -> Self {
         Self {
             date: httpdate::fmt_http_date(date),
             command: plan.command.clone(),
-            host: host::described(plan.room.cores),
+            host: host_description(plan.host.cores),
             version: env!("CARGO_PKG_VERSION"),
         }
     }
 }
 
 impl PlanFigures {
-    fn of(plan: &Plan) -> Self {
+    fn of(plan: &StormPlan) -> Self {
         Self {
             connections: plan.connections,
             channels: plan.channels,
@@ -329,111 +320,90 @@ impl Latency {
     }
 }
 
-/// Fewer connections say nothing of memory: an allocator's next block would be shared among them.
+/// Memory per connection is told from so many connections on. With fewer, the blocks that the
+/// allocator rounds up to would dominate it.
 const CONNECTIONS_MIN: u64 = 1000;
 
-/// Either way of sending.
-const SENT: [Count; 2] = [Count::Published, Count::Whispered];
+/// Messages that were sent in either way.
+const SENT: [Counter; 2] = [Counter::Published, Counter::Whispered];
 
-fn connections(plan: &Plan, marks: &Marks, tally: &Tally) -> ConnectionFigures {
-    let ramp_s = seconds(&marks.start, &marks.opened);
-    let run_s = seconds(&marks.run, &marks.end);
-    let opened = marks.opened.tally.of(Count::Subscribed);
-    let tried = opened + marks.opened.tally.of(Count::Failed);
-    // Those that were never tried, or whose handshake was never answered.
+fn connections(plan: &StormPlan, checkpoints: &Checkpoints, tally: &Tally) -> ConnectionFigures {
+    let opened = &checkpoints.opened.tally;
+    // Those that were never tried, and those whose handshake was never answered.
+    let tried = opened.of(Counter::Subscribed) + opened.of(Counter::Failed);
     let unfinished = u64::from(plan.connections).saturating_sub(tried);
     ConnectionFigures {
-        held: marks.run.tally.of(Count::Held),
-        handshakes: tally.of(Count::Subscribed),
-        failed: tally.of(Count::Failed) + unfinished,
-        cut: tally.of(Count::Cut),
-        slow: tally.of(Count::Slow),
-        slow_closed: tally.of(Count::SlowClosed),
-        ramp_s,
-        ramp_per_s: opened as f64 / ramp_s,
-        churn_per_s: grown(&[Count::Subscribed], &marks.run, &marks.end) as f64 / run_s,
+        held: checkpoints.run.tally.of(Counter::Held),
+        handshakes: tally.of(Counter::Subscribed),
+        failed: tally.of(Counter::Failed) + unfinished,
+        cut: tally.of(Counter::Cut),
+        slow: tally.of(Counter::Slow),
+        slow_closed: tally.of(Counter::SlowClosed),
+        ramp_s: checkpoints.ramp().seconds(),
+        ramp_per_s: checkpoints.ramp().rate(&[Counter::Subscribed]),
+        churn_per_s: checkpoints.scenario().rate(&[Counter::Subscribed]),
     }
 }
 
-fn messages(plan: &Plan, marks: &Marks, tally: &Tally, sums: &Sums) -> MessageFigures {
-    let sent: u64 = SENT.iter().map(|count| tally.of(*count)).sum();
-    let delivered = tally.of(Count::Delivered);
-    let run_s = seconds(&marks.run, &marks.end);
-    let unanswered = tally.of(Count::Outstanding) * u64::from(plan.batch);
+fn messages(
+    plan: &StormPlan,
+    checkpoints: &Checkpoints,
+    tally: &Tally,
+    results: &MergedResults,
+) -> MessageFigures {
+    let sent: u64 = SENT.iter().map(|counter| tally.of(*counter)).sum();
+    let delivered = tally.of(Counter::Delivered);
+    let unanswered = tally.of(Counter::Outstanding) * u64::from(plan.batch);
     MessageFigures {
         sent,
         sent_per_s: sent as f64 / plan.duration.as_secs_f64().max(0.001),
         delivered,
-        delivered_per_s: delivered as f64 / run_s,
-        lost: tally.of(Count::Missing) + sums.owed,
-        duplicated: tally.of(Count::Duplicated),
-        reordered: tally.of(Count::Reordered),
-        unpublished: tally.of(Count::Unpublished) + unanswered,
-        refused: tally.of(Count::Refused),
-        foreign: tally.of(Count::Foreign),
+        delivered_per_s: delivered as f64 / checkpoints.scenario().seconds(),
+        lost: tally.of(Counter::Missing) + results.owed,
+        duplicated: tally.of(Counter::Duplicated),
+        reordered: tally.of(Counter::Reordered),
+        unpublished: tally.of(Counter::Unpublished) + unanswered,
+        refused: tally.of(Counter::Refused),
+        foreign: tally.of(Counter::Foreign),
     }
 }
 
-fn server(marks: &Marks, connections: &ConnectionFigures) -> ServerFigures {
-    let Marks { start, opened, run, end, .. } = marks;
-    let memory = [marks.memory_before, marks.memory_held, marks.memory_end].map(|m| m.server);
+fn server(checkpoints: &Checkpoints, connections: &ConnectionFigures) -> ServerFigures {
+    let (ramp, scenario) = (checkpoints.ramp(), checkpoints.scenario());
+    let Checkpoints { memory_before, memory_held, memory_end, .. } = checkpoints;
     ServerFigures {
-        cpu_us_per_delivery: cpu_us(&[Count::Delivered], run, end),
-        cpu_us_per_message: cpu_us(&SENT, run, end),
-        cpu_us_per_handshake: cpu_us(&[Count::Subscribed], start, opened),
-        cpu_us_per_churn: cpu_us(&[Count::Subscribed], run, end),
-        cores: risen(run.server.cpu_s(), end.server.cpu_s()) / seconds(run, end),
-        bytes_per_connection: per_connection(memory[1], memory[0], connections),
-        memory_before: memory[0],
-        memory_held: memory[1],
-        memory_end: memory[2],
+        cpu_us_per_delivery: scenario.server_cpu_us_per(&[Counter::Delivered]),
+        cpu_us_per_message: scenario.server_cpu_us_per(&SENT),
+        cpu_us_per_handshake: ramp.server_cpu_us_per(&[Counter::Subscribed]),
+        cpu_us_per_churn: scenario.server_cpu_us_per(&[Counter::Subscribed]),
+        cores: scenario.server_cores(),
+        bytes_per_connection: connections.share(memory_held.server, memory_before.server),
+        memory_before: memory_before.server,
+        memory_held: memory_held.server,
+        memory_end: memory_end.server,
     }
 }
 
-fn storm(marks: &Marks, connections: &ConnectionFigures) -> StormFigures {
-    let Marks { run, end, memory_before: before, memory_held: held, .. } = marks;
-    let cpu_s = risen(run.storm.cpu_s(), end.storm.cpu_s());
-    let delivered = grown(&[Count::Delivered], run, end);
-    let per = |now, then| per_connection(now, then, connections);
+fn storm(checkpoints: &Checkpoints, connections: &ConnectionFigures) -> StormFigures {
+    let scenario = checkpoints.scenario();
+    let Checkpoints { memory_before: before, memory_held: held, .. } = checkpoints;
+    let cpu_s = scenario.storm_cpu_s();
+    let delivered = scenario.events(&[Counter::Delivered]);
     StormFigures {
-        cores: cpu_s / seconds(run, end),
+        cores: cpu_s / scenario.seconds(),
         cpu_us_per_delivery: (delivered > 0).then(|| cpu_s * 1e6 / delivered as f64),
-        bytes_per_connection: per(held.storm, before.storm),
-        slab_bytes_per_connection: per(held.host.slab, before.host.slab),
-        // The other way round: what is available shrinks.
-        host_bytes_per_connection: per(before.host.available, held.host.available),
+        bytes_per_connection: connections.share(held.storm, before.storm),
+        slab_bytes_per_connection: connections.share(held.host.slab, before.host.slab),
+        // The other way round, because available memory shrinks.
+        host_bytes_per_connection: connections.share(before.host.available, held.host.available),
     }
 }
 
-/// CPU microseconds (user, system) of the server per event between two moments.
-fn cpu_us(counts: &[Count], from: &Mark, to: &Mark) -> Option<(f64, f64)> {
-    let events = grown(counts, from, to);
-    let per = |now: f64, then: f64| risen(then, now) * 1e6 / events as f64;
-    (events > 0).then(|| {
-        let (to, from) = (to.server, from.server);
-        (per(to.user_s, from.user_s), per(to.system_s, from.system_s))
-    })
-}
-
-/// The growth of memory for each connection. Memory that has shrunk says nothing of them: the
-/// host, or the allocator, gave something else back meanwhile.
-fn per_connection(more: u64, less: u64, connections: &ConnectionFigures) -> Option<f64> {
-    let held = connections.held;
-    let grown = more.checked_sub(less).filter(|_| held >= CONNECTIONS_MIN);
-    grown.map(|bytes| bytes as f64 / held as f64)
-}
-
-fn grown(counts: &[Count], from: &Mark, to: &Mark) -> u64 {
-    counts.iter().map(|count| to.tally.of(*count).saturating_sub(from.tally.of(*count))).sum()
-}
-
-/// The rise of a time of the CPU. The kernel's split of it into user and system is revised
-/// with every tick, and a process that ends takes its exact figure along: neither gives time back.
-fn risen(from_s: f64, to_s: f64) -> f64 {
-    if to_s > from_s { to_s - from_s } else { 0.0 }
-}
-
-/// Never zero: it is divided by.
-fn seconds(from: &Mark, to: &Mark) -> f64 {
-    (to.at_ns.saturating_sub(from.at_ns) as f64 / NS_PER_S as f64).max(0.001)
+impl ConnectionFigures {
+    /// The growth of memory per connection. Memory that has shrunk says nothing about connections,
+    /// because the host or the allocator gave something else back meanwhile.
+    fn share(&self, more: u64, less: u64) -> Option<f64> {
+        let grown = more.checked_sub(less).filter(|_| self.held >= CONNECTIONS_MIN);
+        grown.map(|bytes| bytes as f64 / self.held as f64)
+    }
 }

@@ -1,268 +1,232 @@
 //! The plan of a storm: plain values, and the arithmetic on them.
 
+use std::error::Error;
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::time::Duration;
 
-use clap::ValueEnum;
-
+use crate::channel::ChannelAccess;
+use crate::scenario::Scenario;
+use crate::source_addresses::SourceAddresses;
 use crate::stamp::STAMP_LEN;
-use crate::target::Target;
+use crate::target::TargetServer;
 
-/// The scenario, which decides what is put under load. The texts are those of `--help`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Scenario {
-    /// Connect and subscribe, then hold
-    Connect,
-    /// Publish by API to subscribers
-    Fanout,
-    /// Publish by API, to channels with no or few subscribers
-    Publish,
-    /// Client events between subscribers
-    Whisper,
-    /// Connect, subscribe, leave, continuously
-    Churn,
-    /// As fanout, and a share of the subscribers stops reading
-    Slow,
-    /// All drop and return at once
-    Reconnect,
-}
-
-impl Scenario {
-    /// Its name on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Fanout => "fanout",
-            Self::Publish => "publish",
-            Self::Whisper => "whisper",
-            Self::Churn => "churn",
-            Self::Slow => "slow",
-            Self::Reconnect => "reconnect",
-        }
-    }
-}
-
-/// The kind of the channels. The texts are those of `--help`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
-    /// No signature
-    Public,
-    /// Signed
-    Private,
-    /// Signed, and every connection is a member, of whom the server tells all others
-    Presence,
-}
-
-/// Where connections come from.
+/// The limits of the host that a storm runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sources {
-    /// The kernel chooses.
-    Any,
-    /// These addresses, in turns.
-    Range {
-        /// The first one.
-        first: Ipv4Addr,
-        /// How many.
-        count: u32,
-    },
-}
-
-impl Sources {
-    /// Reads `a.b.c.d` or `a.b.c.d/bits`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (address, bits) = text.split_once('/').unwrap_or((text, "32"));
-        let (first, bits) = (address.parse::<Ipv4Addr>().ok()?, bits.parse::<u32>().ok()?);
-        if !(8..=32).contains(&bits) {
-            return None;
-        }
-        let size = 1u32 << (32 - bits);
-        let base = first.to_bits() & !(size - 1);
-        // No host has the network or the broadcast address of a range.
-        let (base, count) = if size > 2 { (base + 1, size - 2) } else { (base, size) };
-        Some(Self::Range { first: Ipv4Addr::from_bits(base), count })
-    }
-
-    /// Addresses of the loopback network for `connections`: as many as keep a port search short,
-    /// others in every run, so that a former run's ports in TIME-WAIT don't count.
-    #[must_use]
-    pub fn loopback(connections: u32, run: u32) -> Self {
-        let count = connections / PORTS_PER_SOURCE + 8;
-        let first = Ipv4Addr::new(127, 16 + (run % 200) as u8, (run >> 8) as u8, 1);
-        Self::Range { first, count }
-    }
-
-    /// The address of connection number `index`.
-    #[must_use]
-    pub const fn address(&self, index: u32) -> Option<Ipv4Addr> {
-        match self {
-            Self::Any => None,
-            Self::Range { first, count } => {
-                Some(Ipv4Addr::from_bits(first.to_bits() + index % *count))
-            }
-        }
-    }
-}
-
-/// The resources that the host gives to each ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// The longest file table: `RLIMIT_NOFILE`.
+pub struct HostLimits {
+    /// The most sockets that one ring can hold, by `RLIMIT_NOFILE`.
     pub slots_max: u32,
-    /// Sockets live in the tables; without, all rings together are bound by `RLIMIT_NOFILE`.
+    /// Sockets live in the tables of the rings. Otherwise they have ordinary descriptors, and
+    /// `slots_max` bounds all rings together.
     pub direct_descriptors: bool,
-    /// Cores of the host.
+    /// The cores of the host.
     pub cores: u32,
 }
 
-/// A storm. Counts are in all, not per ring.
+/// The plan of a storm. Numbers are for the whole storm, not per ring.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct StormPlan {
     /// The command line that asked for it, without secrets, for the report.
     pub command: String,
     /// The scenario.
     pub scenario: Scenario,
     /// The server.
-    pub target: Target,
-    /// Tells storms that run at the same time apart; part of channel names and stamps.
+    pub target: TargetServer,
+    /// Tells storms apart that run at the same time; part of channel names and stamps.
     pub run: u32,
     /// Subscribers.
     pub connections: u32,
     /// Channels; subscriber `i` is on channel `i % channels`.
     pub channels: u32,
-    /// The kind of all channels.
-    pub kind: Kind,
-    /// API connections that publish, or subscribers that whisper.
+    /// The kind of the channels.
+    pub access: ChannelAccess,
+    /// API connections that publish, or subscribers that send client events.
     pub publishers: u32,
     /// Messages per second of all publishers together; 0: each publishes as soon as it has the
-    /// answer to its last one.
+    /// response to its last request.
     pub rate: f64,
-    /// Events per request; 1: the single API.
+    /// Events per request; 1: the API for single events.
     pub batch: u32,
     /// Bytes of data per message.
     pub size: u32,
-    /// Each request on a connection of its own.
+    /// Each request goes on a connection of its own.
     pub fresh: bool,
     /// Bytes of the `user_info` of each presence member; 0: none.
     pub user_info: u32,
-    /// How long messages are sent, or connections are held or turned over.
+    /// The time for which messages are sent, or connections are held or replaced.
     pub duration: Duration,
-    /// New connections per second; 0: as fast as `in_flight` lets them.
+    /// New connections per second; 0: as fast as `in_flight` allows.
     pub ramp: f64,
-    /// Handshakes under way at a time.
+    /// The most handshakes that are under way at a time.
     pub in_flight: u32,
-    /// Threads with a ring each; 0: as many as it takes.
+    /// Threads with a ring each; 0: half as many as there are cores. There are more if the
+    /// connections need them.
     pub rings: u32,
-    /// Where connections come from.
-    pub sources: Sources,
-    /// Share of subscribers that stop reading, 0 to 1.
+    /// The addresses that connections come from.
+    pub sources: SourceAddresses,
+    /// The share of the subscribers that stop reading, 0 to 1.
     pub slow_share: f64,
-    /// How often all drop and return.
+    /// The number of times that all connections drop and return.
     pub rounds: u32,
-    /// Connections that leave per second; 0: each as soon as it is subscribed.
+    /// Connections that leave per second; 0: each leaves as soon as it is subscribed.
     pub turnover: f64,
-    /// After how much silence a connection pings; zero: as the server says.
+    /// The silence after which a connection pings; zero: as the server says.
     pub ping: Duration,
-    /// How long all handshakes may take, and what is owed at the end may still take.
+    /// The time without progress after which the storm stops waiting for handshakes, or at the end
+    /// for owed messages.
     pub grace: Duration,
-    /// The server, to read its CPU time and memory.
+    /// The server's process, whose CPU time and memory are read.
     pub pid: Option<u32>,
-    /// The resources that the host gives to each ring.
-    pub room: Room,
+    /// The limits of this host.
+    pub host: HostLimits,
 }
 
-/// Why a plan can't be run. The text says what to change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanError(pub String);
+/// The reason why a plan cannot be carried out. The text names the flag to change.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PlanError {
+    /// There is no channel.
+    NoChannels,
+    /// A batch has no event.
+    EmptyBatch,
+    /// No handshake may be under way.
+    NoHandshakes,
+    /// A message of this size has no room for its stamp.
+    NoRoomForStamp(u32),
+    /// This is no rate.
+    Rate(f64),
+    /// This is no share.
+    SlowShare(f64),
+    /// There are neither connections nor publishers.
+    NothingToDo,
+    /// Client events are not allowed on public channels.
+    PublicClientEvents,
+    /// Client events have no response that could pace them.
+    ClientEventsWithoutRate,
+    /// More subscribers should send client events than there are.
+    TooFewWhisperers {
+        /// Subscribers that should send.
+        publishers: u32,
+        /// Subscribers.
+        connections: u32,
+    },
+    /// A channel has so many senders that a stamp cannot number them.
+    TooManySenders(u32),
+    /// The kernel needs ordinary descriptors, of which there are too few.
+    TooFewDescriptors {
+        /// Descriptors that are needed.
+        connections: u32,
+        /// Descriptors that the limit allows.
+        limit: u32,
+    },
+}
 
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::NoChannels => f.write_str("--channels must be at least 1"),
+            Self::EmptyBatch => f.write_str("--batch must be at least 1"),
+            Self::NoHandshakes => f.write_str("--in-flight must be at least 1"),
+            Self::NoRoomForStamp(size) => write!(
+                f,
+                "--size {size} is too small: the stamp in each message takes {STAMP_LEN} bytes"
+            ),
+            Self::Rate(rate) => write!(f, "--rate {rate} is not a number of messages per second"),
+            Self::SlowShare(share) => write!(f, "--slow-share {share} is not between 0 and 1"),
+            Self::NothingToDo => {
+                f.write_str("there is nothing to do: give --connections or --publishers")
+            }
+            Self::PublicClientEvents => {
+                f.write_str("client events need --kind private or --kind presence")
+            }
+            Self::ClientEventsWithoutRate => {
+                f.write_str("client events have no response to wait for: give a --rate")
+            }
+            Self::TooFewWhisperers { publishers, connections } => write!(
+                f,
+                "--publishers {publishers} is more than --connections {connections}: subscribers \
+                 send the client events"
+            ),
+            Self::TooManySenders(senders) => {
+                write!(f, "{senders} publishers per channel are more than {}", u16::MAX)
+            }
+            Self::TooFewDescriptors { connections, limit } => write!(
+                f,
+                "{connections} connections need as many file descriptors before Linux 6.13, and \
+                 the limit is {limit}; raise it (ulimit -n)"
+            ),
+        }
     }
 }
 
-impl std::error::Error for PlanError {}
+impl Error for PlanError {}
 
-impl Plan {
-    /// Whether the numbers fit together.
+impl StormPlan {
+    /// Checks whether the numbers fit together.
     ///
     /// # Errors
-    /// The first thing that does not.
+    /// The first contradiction.
     pub fn check(&self) -> Result<(), PlanError> {
-        let whisper = self.scenario == Scenario::Whisper;
+        let &Self { publishers, connections, .. } = self;
+        let senders = self.senders_per_channel();
+        let limit = self.host.slots_max;
+        let whispers = self.scenario == Scenario::Whisper;
         let rules = [
-            (self.channels > 0, "at least one channel is needed"),
-            (self.batch > 0, "a batch has at least one event"),
-            (self.in_flight > 0, "at least one handshake must be allowed at a time"),
+            (self.channels > 0, PlanError::NoChannels),
+            (self.batch > 0, PlanError::EmptyBatch),
+            (self.in_flight > 0, PlanError::NoHandshakes),
+            (self.size as usize >= STAMP_LEN, PlanError::NoRoomForStamp(self.size)),
+            (self.rate >= 0.0 && self.rate.is_finite(), PlanError::Rate(self.rate)),
+            ((0.0..=1.0).contains(&self.slow_share), PlanError::SlowShare(self.slow_share)),
+            (connections > 0 || self.publishes(), PlanError::NothingToDo),
+            (!whispers || self.access != ChannelAccess::Public, PlanError::PublicClientEvents),
+            (!whispers || self.rate > 0.0, PlanError::ClientEventsWithoutRate),
             (
-                self.size as usize >= STAMP_LEN,
-                "--size must be at least 47: each message is stamped",
+                !whispers || publishers <= connections,
+                PlanError::TooFewWhisperers { publishers, connections },
             ),
-            (self.rate >= 0.0 && self.rate.is_finite(), "--rate must not be negative"),
-            ((0.0..=1.0).contains(&self.slow_share), "--slow-share is from 0 to 1"),
-            (self.connections > 0 || self.publishes(), "there is nothing to do"),
-            (!whisper || self.kind != Kind::Public, "client events need private channels"),
-            (!whisper || self.rate > 0.0, "whispers have no answer to wait for: give a --rate"),
-            (!whisper || self.publishers <= self.connections, "more whisperers than connections"),
-            (self.lanes() <= u32::from(u16::MAX), "more than 65535 publishers per channel"),
+            (senders <= u32::from(u16::MAX), PlanError::TooManySenders(senders)),
+            (
+                self.host.direct_descriptors || connections <= limit,
+                PlanError::TooFewDescriptors { connections, limit },
+            ),
         ];
-        for (holds, rule) in rules {
-            if !holds {
-                return Err(PlanError(rule.to_owned()));
-            }
-        }
-        let most = self.room.slots_max;
-        if !self.room.direct_descriptors && self.connections > most {
-            return Err(PlanError(format!(
-                "before Linux 6.13 all connections need ordinary descriptors, and nofile allows \
-                 {most} of them; raise it (ulimit -n)"
-            )));
-        }
-        Ok(())
+        rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Whether anything is sent by API.
+    /// Whether messages are sent through the API.
     #[must_use]
     pub const fn publishes(&self) -> bool {
         self.publishers > 0 && !matches!(self.scenario, Scenario::Whisper)
     }
 
-    /// Senders per channel.
-    pub(super) const fn lanes(&self) -> u32 {
-        // Asked before the plan is checked, too.
+    /// The senders per channel, at least one.
+    pub(crate) const fn senders_per_channel(&self) -> u32 {
+        // This is asked before the plan is checked, too.
         let channels = if self.channels > 0 { self.channels } else { 1 };
-        let lanes = self.publishers.div_ceil(channels);
-        if lanes > 0 { lanes } else { 1 }
+        let senders = self.publishers.div_ceil(channels);
+        if senders > 0 { senders } else { 1 }
     }
 
-    /// Sender number `index`: its first channel, and its number among the senders of a channel. It
-    /// serves every `publishers`-th channel from the first on.
-    pub(super) const fn sender(&self, index: u32) -> (u32, u16) {
+    /// The first channel of publisher number `index`, and its number among the senders of a
+    /// channel. It serves every `publishers`-th channel from the first one on.
+    pub(crate) const fn sender(&self, index: u32) -> (u32, u16) {
         (index % self.channels, (index / self.channels) as u16)
     }
 
-    /// Position of a channel's lane in a list of all.
-    pub(super) const fn lane_index(&self, channel: u32, lane: u16) -> usize {
-        channel as usize * self.lanes() as usize + lane as usize
+    /// The position of a sender of a channel in a list of all senders of all channels.
+    pub(crate) const fn sender_index(&self, channel: u32, sender: u16) -> usize {
+        channel as usize * self.senders_per_channel() as usize + sender as usize
     }
 
-    /// A channel's name.
-    pub(super) fn channel(&self, channel: u32) -> String {
-        let prefix = match self.kind {
-            Kind::Public => "",
-            Kind::Private => "private-",
-            Kind::Presence => "presence-",
-        };
-        format!("{prefix}storm-{:08x}-{channel}", self.run)
+    /// The name of a channel.
+    pub(crate) fn channel(&self, channel: u32) -> String {
+        format!("{}storm-{:08x}-{channel}", self.access.prefix(), self.run)
     }
 
-    /// The subscribers of each ring.
-    pub(super) fn shares(&self) -> Vec<Range<u32>> {
-        let needed = self.connections.div_ceil(self.room.slots_max.max(1));
-        let wanted = if self.rings > 0 { self.rings } else { (self.room.cores / 2).max(1) };
+    /// The numbers of the subscribers of each ring.
+    pub(crate) fn shares(&self) -> Vec<Range<u32>> {
+        let needed = self.connections.div_ceil(self.host.slots_max.max(1));
+        let wanted = if self.rings > 0 { self.rings } else { (self.host.cores / 2).max(1) };
         let rings = needed.max(wanted).min(self.connections);
         let edge = |ring: u32| {
             (u64::from(self.connections) * u64::from(ring) / u64::from(rings.max(1))) as u32
@@ -270,32 +234,28 @@ impl Plan {
         (0..rings).map(|ring| edge(ring)..edge(ring + 1)).collect()
     }
 
-    /// Whether connection number `index` is one that stops reading.
-    pub(super) fn is_slow(&self, index: u32) -> bool {
+    /// Whether connection number `index` stops reading.
+    pub(crate) fn is_slow(&self, index: u32) -> bool {
         let slow = |count: u32| (f64::from(count) * self.slow_share) as u32;
         self.scenario == Scenario::Slow && slow(index + 1) > slow(index)
     }
 }
 
-/// The ports that are used of the 28,232 that a source address has by default: few enough that a
-/// free one is found at once.
-const PORTS_PER_SOURCE: u32 = 8192;
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
-    /// A plan that is right.
-    pub(crate) fn plan() -> Plan {
+    /// A plan without contradictions.
+    pub(crate) fn plan() -> StormPlan {
         let url = "ws://127.0.0.1:8080".to_owned();
-        Plan {
+        StormPlan {
             command: "ringwave storm fanout".to_owned(),
             scenario: Scenario::Fanout,
-            target: Target::new(&[url], "100001", "app-key", "app-secret").unwrap(),
+            target: TargetServer::new(&[url], "100001", "app-key", "app-secret").unwrap(),
             run: 0xab,
             connections: 1000,
             channels: 10,
-            kind: Kind::Public,
+            access: ChannelAccess::Public,
             publishers: 1,
             rate: 10.0,
             batch: 1,
@@ -306,14 +266,14 @@ pub(crate) mod tests {
             ramp: 0.0,
             in_flight: 100,
             rings: 0,
-            sources: Sources::Any,
+            sources: SourceAddresses::Any,
             slow_share: 0.0,
             rounds: 1,
             turnover: 0.0,
             ping: Duration::ZERO,
             grace: Duration::from_secs(10),
             pid: None,
-            room: Room { slots_max: 20_000, direct_descriptors: true, cores: 2 },
+            host: HostLimits { slots_max: 20_000, direct_descriptors: true, cores: 2 },
         }
     }
 
@@ -322,7 +282,7 @@ pub(crate) mod tests {
         for (connections, rings, expected) in
             [(1, 0, 1), (1000, 4, 4), (20_000, 0, 1), (20_001, 0, 2), (1_000_000, 0, 50), (0, 0, 0)]
         {
-            let plan = Plan { connections, rings, ..plan() };
+            let plan = StormPlan { connections, rings, ..plan() };
             let shares = plan.shares();
             assert_eq!(shares.len(), expected, "{connections}");
             assert_eq!(shares.iter().flat_map(Clone::clone).count(), connections as usize);
@@ -334,54 +294,45 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_channel_has_a_sender_and_no_two_share_a_lane() {
+    fn every_channel_has_a_sender_and_no_two_share_a_number() {
         for (channels, publishers) in [(1, 1), (1, 5), (10, 3), (3, 10), (7, 7)] {
-            let plan = Plan { channels, publishers, ..plan() };
+            let plan = StormPlan { channels, publishers, ..plan() };
             let mut served = std::collections::HashSet::new();
             for index in 0..publishers {
-                let (first, lane) = plan.sender(index);
+                let (first, sender) = plan.sender(index);
                 for channel in (first..channels).step_by(publishers as usize) {
-                    assert!(u32::from(lane) < plan.lanes());
-                    assert!(served.insert(plan.lane_index(channel, lane)));
+                    assert!(u32::from(sender) < plan.senders_per_channel());
+                    assert!(served.insert(plan.sender_index(channel, sender)));
                 }
             }
-            let channel_served =
-                |c| (0..plan.lanes()).any(|l| served.contains(&plan.lane_index(c, l as u16)));
+            let channel_served = |c| {
+                (0..plan.senders_per_channel())
+                    .any(|s| served.contains(&plan.sender_index(c, s as u16)))
+            };
             assert!((0..channels).all(channel_served), "{channels} channels, {publishers}");
         }
     }
 
     #[test]
-    fn the_slow_ones_are_the_share_that_was_asked_for() {
+    fn the_slow_share_of_the_connections_is_slow() {
         for (slow_share, expected) in [(0.0, 0), (0.1, 100), (0.25, 250), (1.0, 1000)] {
-            let plan = Plan { slow_share, scenario: Scenario::Slow, ..plan() };
+            let plan = StormPlan { slow_share, scenario: Scenario::Slow, ..plan() };
             assert_eq!((0..1000).filter(|index| plan.is_slow(*index)).count(), expected);
         }
     }
 
     #[test]
-    fn sources_are_ranges_without_network_and_broadcast() {
-        let Some(Sources::Range { first, count }) = Sources::parse("10.1.2.3/24") else { panic!() };
-        assert_eq!((first, count), (Ipv4Addr::new(10, 1, 2, 1), 254));
-        let one = Sources::parse("10.1.2.3").unwrap();
-        assert_eq!(one.address(5), Some(Ipv4Addr::new(10, 1, 2, 3)));
-        for text in ["", "1.2.3", "1.2.3.4/33", "1.2.3.4/2", "::1"] {
-            assert_eq!(Sources::parse(text), None, "{text}");
-        }
-        for run in [0, u32::MAX] {
-            let sources = Sources::loopback(1_000_000, run);
-            assert!((0..1000).all(|i| sources.address(i).unwrap().is_loopback()));
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_together_is_named() {
-        let refused = |plan: Plan| plan.check().unwrap_err().0;
+    fn contradictions_are_named() {
+        let refused = |plan: StormPlan| plan.check().unwrap_err();
         assert_eq!(plan().check(), Ok(()));
-        assert!(refused(Plan { channels: 0, ..plan() }).contains("channel"));
-        assert!(refused(Plan { size: 46, ..plan() }).contains("47"));
-        assert!(refused(Plan { scenario: Scenario::Whisper, ..plan() }).contains("private"));
-        let room = Room { slots_max: 500, direct_descriptors: false, cores: 1 };
-        assert!(refused(Plan { room, ..plan() }).contains("nofile"));
+        assert_eq!(refused(StormPlan { channels: 0, ..plan() }), PlanError::NoChannels);
+        let small = refused(StormPlan { size: 46, ..plan() });
+        assert_eq!(small, PlanError::NoRoomForStamp(46));
+        assert!(small.to_string().contains("47"), "{small}");
+        let whispers = StormPlan { scenario: Scenario::Whisper, ..plan() };
+        assert_eq!(refused(whispers), PlanError::PublicClientEvents);
+        let host = HostLimits { slots_max: 500, direct_descriptors: false, cores: 1 };
+        let few = refused(StormPlan { host, ..plan() });
+        assert_eq!(few, PlanError::TooFewDescriptors { connections: 1000, limit: 500 });
     }
 }

@@ -1,6 +1,6 @@
 //! All API connections, on a thread and a ring of their own, so that reading deliveries never
-//! delays a publish. Each connection has one request under way at a time: what it publishes keeps
-//! its order.
+//! delays a publish. Each connection has one request under way at a time, so that its messages keep
+//! their order.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,44 +13,52 @@ use hdrhistogram::Histogram;
 use ringwave_ring::{Completion, ConnKey, Op};
 use rustix::io::Errno;
 
-use crate::answer::Answer;
+use crate::client_ring::ClientRing;
 use crate::clock::{NS_PER_S, now_ns, ns};
-use crate::plan::Plan;
+use crate::counters::{Counter, Tally};
+use crate::error_text::{errno_text, without_number};
+use crate::latency::{new_histogram, record_ns};
+use crate::plan::StormPlan;
+use crate::response::ApiResponse;
 use crate::schedule::Schedule;
-use crate::shared::{Count, Shared, Stage, Tally, latencies};
+use crate::shared::{SharedState, StormStage};
 use crate::stamp::Stamp;
 use crate::target;
-use crate::wire::{Wire, without_number, words};
 
-/// How long the thread sleeps at most.
+/// The longest sleep of the thread. It notices a new stage within that time.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
-/// A connection that was idle for longer is opened anew: the server may be about to close it.
+/// A connection that was idle for longer is replaced, because the server may be about to close it.
 const IDLE_NS: u64 = 4 * NS_PER_S;
-/// After a refusal, or the end of a connection, the same request is sent again: so much later,
-/// unless the answer asks for another time.
-const AGAIN_NS: u64 = NS_PER_S / 10;
+/// The wait before a request is sent again after a refusal or the end of its connection, unless the
+/// response asks for another time.
+const RETRY_NS: u64 = NS_PER_S / 10;
 const CANCELED: i32 = -Errno::CANCELED.raw_os_error();
-/// How often a request is sent before its messages count as unpublished.
+/// The number of attempts after which the messages of a request count as unpublished.
 const ATTEMPTS_MAX: u32 = 600;
 
-/// Publishes until the storm stops. Answers the time from the intended publish to the answer, in
+/// Publishes until the storm stops. Returns the times from the intended publish to the response, in
 /// microseconds.
 ///
 /// # Errors
 /// The ring could not be created.
-pub(super) fn run(plan: &Plan, shared: &Shared, thread: usize) -> io::Result<Histogram<u64>> {
+pub(crate) fn run(
+    plan: &StormPlan,
+    shared: &SharedState,
+    thread: usize,
+) -> io::Result<Histogram<u64>> {
     let mut publisher = Publisher::new(plan, shared)?;
     while publisher.turn() {
         shared.post(thread, &publisher.tally);
     }
-    Ok(publisher.answers)
+    Ok(publisher.responses)
 }
 
+/// The publishers of a storm. [`turn`](Self::turn) is called until it returns `false`.
 struct Publisher<'a> {
-    plan: &'a Plan,
-    shared: &'a Shared,
-    wire: Wire,
-    apis: Vec<Api>,
+    plan: &'a StormPlan,
+    shared: &'a SharedState,
+    ring: ClientRing,
+    connections: Vec<ApiConnection>,
     /// The times at which connections have something to send, with their numbers.
     due: BinaryHeap<Reverse<(u64, u32)>>,
     /// The names of the channels, by number.
@@ -58,15 +66,15 @@ struct Publisher<'a> {
     /// The body of the next request.
     body: Vec<u8>,
     started: bool,
-    stage: Stage,
+    stage: StormStage,
     now_ns: u64,
-    answers: Histogram<u64>,
+    responses: Histogram<u64>,
     tally: Tally,
 }
 
-/// One API connection, in all its generations.
+/// One API connection: a slot of the ring, and one socket after the other in it.
 #[derive(Debug)]
-struct Api {
+struct ApiConnection {
     generation: u32,
     open: bool,
     receiving: bool,
@@ -74,33 +82,34 @@ struct Api {
     schedule: Schedule,
     /// The channel of the next message.
     channel: u32,
-    lane: u16,
-    /// Memory of requests, reused.
+    /// Its number among the senders of that channel.
+    sender: u16,
+    /// The memory of requests, which is used again.
     memory: BytesMut,
-    /// The bytes of an answer that have arrived so far.
-    answer: Vec<u8>,
-    request: Option<Request>,
-    /// The request waits for the connection to end, to be sent on a new one.
+    /// The bytes of a response that have arrived so far.
+    response: Vec<u8>,
+    request: Option<PublishRequest>,
+    /// The request waits until the connection has ended, to be sent on a new one.
     reopening: bool,
-    /// How the connection ended: 0 is the end of the stream, else an error of the kernel, negated.
+    /// The end of the connection: 0 for the end of the stream, or a negative errno.
     ended: i32,
     used_ns: u64,
 }
 
-/// A request that is to be answered with success.
+/// A request that is sent until the server accepts it or refuses it for good.
 #[derive(Clone, Debug)]
-struct Request {
+struct PublishRequest {
     bytes: Bytes,
     intended_ns: u64,
-    /// How often it was sent, or had no connection to be sent on.
+    /// The number of times that it was sent, or could not be sent for want of a connection.
     attempts: u32,
-    /// It was sent on the connection that is open, and has no answer. Otherwise it is in `due`, or
+    /// It was sent on the open connection and has no response yet. Otherwise it is in `due`, or
     /// waits for the end of its connection.
     under_way: bool,
 }
 
-impl Api {
-    /// Takes note of an error of the kernel, unless it tells only what this process did itself.
+impl ApiConnection {
+    /// Notes an error of the kernel, unless this process caused it by cancelling the operation.
     fn ended_with(&mut self, result: i32) {
         if result != CANCELED {
             self.ended = self.ended.min(result);
@@ -109,19 +118,19 @@ impl Api {
 }
 
 impl<'a> Publisher<'a> {
-    fn new(plan: &'a Plan, shared: &'a Shared) -> io::Result<Self> {
+    fn new(plan: &'a StormPlan, shared: &'a SharedState) -> io::Result<Self> {
         let api = |index| {
-            let (channel, lane) = plan.sender(index);
-            Api {
+            let (channel, sender) = plan.sender(index);
+            ApiConnection {
                 generation: 0,
                 open: false,
                 receiving: false,
                 sending: false,
                 schedule: Schedule::new(0, 0.0, 0, 1),
                 channel,
-                lane,
+                sender,
                 memory: BytesMut::new(),
-                answer: Vec::new(),
+                response: Vec::new(),
                 request: None,
                 reopening: false,
                 ended: 0,
@@ -129,31 +138,31 @@ impl<'a> Publisher<'a> {
             }
         };
         let mut tally = Tally::default();
-        tally.set(Count::Owed, 1);
+        tally.set(Counter::Owed, 1);
         Ok(Self {
             plan,
             shared,
-            wire: Wire::new(plan.publishers, plan.room.direct_descriptors)?,
-            apis: (0..plan.publishers).map(api).collect(),
+            ring: ClientRing::new(plan.publishers, plan.host.direct_descriptors)?,
+            connections: (0..plan.publishers).map(api).collect(),
             due: BinaryHeap::new(),
             names: (0..plan.channels).map(|channel| plan.channel(channel)).collect(),
             body: Vec::new(),
             started: false,
-            stage: Stage::Open,
+            stage: StormStage::Open,
             now_ns: now_ns(),
-            answers: latencies(),
+            responses: new_histogram(),
             tally,
         })
     }
 
-    /// `false`: the storm stops.
+    /// Takes one turn. Returns `false` when the storm stops.
     fn turn(&mut self) -> bool {
         self.stage = self.shared.stage();
-        if self.stage == Stage::Stop {
+        if self.stage == StormStage::Stop {
             return false;
         }
         self.now_ns = now_ns();
-        if self.stage == Stage::Run && !self.started {
+        if self.stage == StormStage::Run && !self.started {
             self.start();
         }
         while let Some(Reverse((due_ns, index))) = self.due.peek().copied() {
@@ -163,41 +172,41 @@ impl<'a> Publisher<'a> {
             self.due.pop();
             self.send_due(index);
         }
-        if self.stage == Stage::Drain {
-            // Nothing new is sent any more; what is under way is outstanding.
-            self.tally.set(Count::Owed, 0);
+        if self.stage == StormStage::Drain {
+            // Nothing new is sent any more, and requests under way count as outstanding.
+            self.tally.set(Counter::Owed, 0);
         }
         let next = self.due.peek().map_or(u64::MAX, |Reverse((due_ns, _))| *due_ns);
         let until_due = Duration::from_nanos(next.saturating_sub(now_ns()));
-        let completions = self.wire.wait(SLEEP_MAX.min(until_due));
+        let completions = self.ring.wait(SLEEP_MAX.min(until_due));
         self.now_ns = now_ns();
         for completion in &completions {
             self.complete(completion);
         }
-        self.wire.recycle(completions);
+        self.ring.recycle(completions);
         true
     }
 
     fn start(&mut self) {
         self.started = true;
         let from_ns = self.shared.run_from_ns.load(Ordering::Acquire);
-        // A batch goes when its share of the rate is due.
+        // A batch is one request for several messages of the rate.
         let requests = self.plan.rate / f64::from(self.plan.batch);
         for index in 0..self.plan.publishers {
             let schedule = Schedule::new(from_ns, requests, index, self.plan.publishers);
-            self.apis[index as usize].schedule = schedule;
+            self.connections[index as usize].schedule = schedule;
             self.due.push(Reverse((schedule.due_ns(), index)));
         }
     }
 
-    /// A connection has something to send, or has waited long enough to send it again.
+    /// Sends the request that is due on a connection: the next one, or the last one once more.
     fn send_due(&mut self, index: u32) {
-        if self.apis[index as usize].request.is_none() && !self.prepare(index) {
+        if self.connections[index as usize].request.is_none() && !self.prepare(index) {
             return;
         }
-        let api = &mut self.apis[index as usize];
+        let api = &mut self.connections[index as usize];
         let idle = self.now_ns.saturating_sub(api.used_ns) > IDLE_NS;
-        // A connection is opened for a request: an open one has had its own.
+        // An open connection has had the request that it was opened for.
         let first = api.request.as_ref().is_some_and(|request| request.attempts == 0);
         let spent = self.plan.fresh && first;
         let closing = !api.open && (api.receiving || api.sending);
@@ -209,26 +218,28 @@ impl<'a> Publisher<'a> {
             }
             return;
         }
-        // Goes on when the operations of the old connection have ended.
-        self.apis[index as usize].reopening = true;
+        // This goes on when the operations of the old connection have ended.
+        self.connections[index as usize].reopening = true;
     }
 
-    /// Uses a connection no longer.
+    /// Ends the use of a connection.
     fn close(&mut self, index: u32) {
-        let api = &mut self.apis[index as usize];
+        let api = &mut self.connections[index as usize];
         api.open = false;
         if api.receiving || api.sending {
-            self.wire.hang_up(key(api, index));
+            self.ring.hang_up(key(api, index));
         }
     }
 
-    /// Makes the next request, unless the time is over.
+    /// Makes the next request. Returns `false` when the scenario is over.
     fn prepare(&mut self, index: u32) -> bool {
-        let Self { plan, shared, apis, body, .. } = self;
-        let api = &mut apis[index as usize];
+        let Self { plan, shared, connections, body, .. } = self;
+        let api = &mut connections[index as usize];
         let closed_loop = plan.rate <= 0.0;
         let intended_ns = if closed_loop { self.now_ns } else { api.schedule.due_ns() };
-        if intended_ns >= shared.run_until_ns.load(Ordering::Acquire) || self.stage != Stage::Run {
+        if intended_ns >= shared.run_until_ns.load(Ordering::Acquire)
+            || self.stage != StormStage::Run
+        {
             return false;
         }
         api.schedule.advance();
@@ -237,9 +248,10 @@ impl<'a> Publisher<'a> {
         body.extend_from_slice(if single { b"" } else { b"{\"batch\":[" });
         for position in 0..plan.batch {
             let channel = api.channel;
-            let sent = &shared.sent[plan.lane_index(channel, api.lane)];
+            let sent = &shared.sent[plan.sender_index(channel, api.sender)];
             let sequence = sent.fetch_add(1, Ordering::SeqCst);
-            let stamp = Stamp { run: plan.run, channel, lane: api.lane, sequence, intended_ns };
+            let sender = api.sender;
+            let stamp = Stamp { run: plan.run, channel, sender, sequence, intended_ns };
             if position > 0 {
                 body.push(b',');
             }
@@ -249,57 +261,57 @@ impl<'a> Publisher<'a> {
         body.extend_from_slice(if single { b"" } else { b"]}" });
         let path = if single { "events" } else { "batch_events" };
         let bytes = plan.target.publish(path, body, &mut api.memory);
-        api.request = Some(Request { bytes, intended_ns, attempts: 0, under_way: false });
-        self.tally.add(Count::Outstanding, 1);
+        api.request = Some(PublishRequest { bytes, intended_ns, attempts: 0, under_way: false });
+        self.tally.add(Counter::Outstanding, 1);
         true
     }
 
     fn open(&mut self, index: u32) -> bool {
         let (target, sources) = (&self.plan.target, self.plan.sources);
-        // Far from the subscribers' numbers.
+        // A prime, so that the addresses are not those of the first subscribers.
         let source = |tried: u32| sources.address((index + tried).wrapping_mul(7919));
-        if let Err(error) = self.wire.open(index, target.address(index), source) {
+        if let Err(error) = self.ring.open(index, target.address(index), source) {
             self.shared.problem(format!("API connect: {}", without_number(&error)));
-            if let Some(request) = self.apis[index as usize].request.as_mut() {
+            if let Some(request) = self.connections[index as usize].request.as_mut() {
                 request.attempts += 1;
             }
-            self.again(index, AGAIN_NS);
+            self.retry(index, RETRY_NS);
             return false;
         }
-        let api = &mut self.apis[index as usize];
+        let api = &mut self.connections[index as usize];
         api.generation += 1;
         (api.open, api.receiving) = (true, true);
         api.ended = 0;
-        api.answer.clear();
-        self.wire.receive(key(api, index));
+        api.response.clear();
+        self.ring.receive(key(api, index));
         true
     }
 
     fn send(&mut self, index: u32) {
-        let api = &mut self.apis[index as usize];
+        let api = &mut self.connections[index as usize];
         let key = key(api, index);
         let Some(request) = api.request.as_mut() else { return };
         request.attempts += 1;
         request.under_way = true;
         api.used_ns = self.now_ns;
         api.sending = true;
-        self.wire.send(key, &request.bytes);
+        self.ring.send(key, &request.bytes);
     }
 
     fn complete(&mut self, completion: &Completion) {
         let index = completion.key.slot;
-        let Some(api) = self.apis.get_mut(index as usize) else { return };
+        let Some(api) = self.connections.get_mut(index as usize) else { return };
         let current = api.generation == completion.key.generation;
         match completion.op {
             Op::Receive => {
-                if let Some(mut buffer) = self.wire.buffer(completion) {
+                if let Some(mut buffer) = self.ring.buffer(completion) {
                     if current && completion.result > 0 {
-                        api.answer.extend_from_slice(buffer.as_mut());
+                        api.response.extend_from_slice(buffer.as_mut());
                     }
-                    self.wire.give_back(buffer);
+                    self.ring.give_back(buffer);
                 }
                 if current {
-                    self.answered(index);
+                    self.responded(index);
                     if !completion.more {
                         self.receive_ended(index, completion.result);
                     }
@@ -315,10 +327,10 @@ impl<'a> Publisher<'a> {
     }
 
     fn receive_ended(&mut self, index: u32, result: i32) {
-        let api = &mut self.apis[index as usize];
+        let api = &mut self.connections[index as usize];
         let for_now = [Errno::NOBUFS, Errno::AGAIN].map(|errno| -errno.raw_os_error());
         if result > 0 || for_now.contains(&result) {
-            self.wire.receive(key(api, index));
+            self.ring.receive(key(api, index));
             return;
         }
         api.receiving = false;
@@ -327,50 +339,50 @@ impl<'a> Publisher<'a> {
         self.reopen_if_over(index);
     }
 
-    /// Once a connection has ended: what waits for a new one is sent, and so is what the old one
-    /// left without an answer.
+    /// Once a connection has ended, sends the request that waits for a new one, or that the old one
+    /// left without a response.
     fn reopen_if_over(&mut self, index: u32) {
-        let api = &mut self.apis[index as usize];
+        let api = &mut self.connections[index as usize];
         if api.open || api.receiving || api.sending || api.generation == 0 {
             return;
         }
-        self.wire.release(index);
+        self.ring.release(index);
         let unanswered =
             api.request.as_mut().is_some_and(|request| std::mem::take(&mut request.under_way));
         if unanswered {
             let problem = match api.ended {
-                0 => "API connection ended before the answer".to_owned(),
-                error => format!("API connection ended before the answer: {}", words(error)),
+                0 => "API connection ended before the response".to_owned(),
+                error => format!("API connection ended before the response: {}", errno_text(error)),
             };
             self.shared.problem(problem);
-            self.again(index, AGAIN_NS);
+            self.retry(index, RETRY_NS);
         } else if std::mem::take(&mut api.reopening) {
             api.used_ns = self.now_ns;
             self.due.push(Reverse((self.now_ns, index)));
         }
     }
 
-    fn answered(&mut self, index: u32) {
-        let api = &mut self.apis[index as usize];
-        let Some(answer) = Answer::parse(&api.answer, SystemTime::now()) else { return };
-        let last_line = last_line(api.answer.get(..answer.len).unwrap_or_default());
-        api.answer.drain(..answer.len.min(api.answer.len()));
+    fn responded(&mut self, index: u32) {
+        let api = &mut self.connections[index as usize];
+        let Some(response) = ApiResponse::parse(&api.response, SystemTime::now()) else { return };
+        let last_line = last_line(api.response.get(..response.len).unwrap_or_default());
+        api.response.drain(..response.len.min(api.response.len()));
         api.used_ns = self.now_ns;
-        // Without a request it says why the server closes an idle connection.
-        let asked =
+        // A response without a request says why the server closes an idle connection.
+        let requested =
             api.request.as_mut().is_some_and(|request| std::mem::take(&mut request.under_way));
-        if answer.closes {
+        if response.closes {
             self.close(index);
         }
-        if !asked {
+        if !requested {
             return;
         }
-        self.tally.add(Count::Requests, 1);
-        match answer.status {
+        self.tally.add(Counter::Requests, 1);
+        match response.status {
             200..=299 => self.accepted(index),
             429 | 503 => {
-                self.tally.add(Count::Refused, 1);
-                self.again(index, answer.retry_after.map_or(AGAIN_NS, ns));
+                self.tally.add(Counter::Refused, 1);
+                self.retry(index, response.retry_after.map_or(RETRY_NS, ns));
             }
             status => {
                 self.shared.problem(format!("API: {status} {last_line}"));
@@ -380,17 +392,16 @@ impl<'a> Publisher<'a> {
     }
 
     fn accepted(&mut self, index: u32) {
-        if let Some(request) = self.apis[index as usize].request.take() {
-            let took_ns = self.now_ns.saturating_sub(request.intended_ns);
-            self.answers.saturating_record((took_ns / 1000).max(1));
-            self.tally.add(Count::Published, u64::from(self.plan.batch));
+        if let Some(request) = self.connections[index as usize].request.take() {
+            record_ns(&mut self.responses, self.now_ns.saturating_sub(request.intended_ns));
+            self.tally.add(Counter::Published, u64::from(self.plan.batch));
         }
         self.next(index);
     }
 
-    /// The same request once more, in a while.
-    fn again(&mut self, index: u32, wait_ns: u64) {
-        let request = self.apis[index as usize].request.as_ref();
+    /// Sends the same request once more after a wait, unless it was sent too often.
+    fn retry(&mut self, index: u32, wait_ns: u64) {
+        let request = self.connections[index as usize].request.as_ref();
         if request.is_some_and(|request| request.attempts > ATTEMPTS_MAX) {
             self.give_up(index);
         } else {
@@ -399,31 +410,31 @@ impl<'a> Publisher<'a> {
     }
 
     fn give_up(&mut self, index: u32) {
-        self.apis[index as usize].request = None;
-        self.tally.add(Count::Unpublished, u64::from(self.plan.batch));
+        self.connections[index as usize].request = None;
+        self.tally.add(Counter::Unpublished, u64::from(self.plan.batch));
         self.next(index);
     }
 
-    /// The request is over; the next one is sent when it is due, or at once when it is overdue.
+    /// Ends a request. The next one is sent when it is due, or at once if it is overdue.
     fn next(&mut self, index: u32) {
-        self.tally.take(Count::Outstanding, 1);
-        let due_ns = self.apis[index as usize].schedule.due_ns();
+        self.tally.subtract(Counter::Outstanding, 1);
+        let due_ns = self.connections[index as usize].schedule.due_ns();
         self.due.push(Reverse((due_ns, index)));
     }
 }
 
-/// The last line of an answer, cut to what a report has room for.
-fn last_line(answer: &[u8]) -> String {
-    let text = String::from_utf8_lossy(answer);
+/// The last line of a response, cut to the room that a report has.
+fn last_line(response: &[u8]) -> String {
+    let text = String::from_utf8_lossy(response);
     text.lines().last().unwrap_or_default().chars().take(200).collect()
 }
 
 /// The channel after this one for a publisher that serves several.
-const fn next_channel(plan: &Plan, index: u32, channel: u32) -> u32 {
+const fn next_channel(plan: &StormPlan, index: u32, channel: u32) -> u32 {
     let next = channel + plan.publishers;
     if next < plan.channels { next } else { plan.sender(index).0 }
 }
 
-const fn key(api: &Api, index: u32) -> ConnKey {
+const fn key(api: &ApiConnection, index: u32) -> ConnKey {
     ConnKey { slot: index, generation: api.generation }
 }

@@ -1,17 +1,17 @@
-//! The outcome as one HTML page: figures and plots, no script, nothing from elsewhere.
+//! The outcome as one HTML page with figures and plots. It has no scripts and loads nothing.
 
 mod plot;
 
 use std::fmt::Write;
 
-use crate::outcome::{Latency, Outcome, Sample};
-use crate::shared::Point;
+use crate::latency::LatencyPoint;
+use crate::outcome::{Latency, Sample, StormOutcome};
 
-use plot::{Line, Plot, Scale};
+use plot::{Plot, Scale, Series};
 
-/// The page.
+/// The outcome as an HTML page.
 #[must_use]
-pub fn html(outcome: &Outcome) -> String {
+pub fn html(outcome: &StormOutcome) -> String {
     let verdict = if outcome.passed { "passed" } else { "failed" };
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -23,7 +23,7 @@ pub fn html(outcome: &Outcome) -> String {
     page.push_str(&figures(outcome));
     page.push_str("<div class=\"plots\">\n");
     for plot in plots(outcome) {
-        // A plot without anything to show is left out.
+        // A plot without lines is empty.
         page.push_str(&plot.svg());
     }
     page.push_str("</div>\n</body></html>\n");
@@ -31,7 +31,7 @@ pub fn html(outcome: &Outcome) -> String {
 }
 
 /// The run and the lines of the summary, as a table.
-fn figures(outcome: &Outcome) -> String {
+fn figures(outcome: &StormOutcome) -> String {
     let run = &outcome.run;
     let mut table = String::from("<table>\n");
     row(&mut table, "date", &run.date);
@@ -51,15 +51,15 @@ fn row(table: &mut String, name: &str, text: &str) {
     let _written = writeln!(table, "<tr><th>{}</th><td>{}</td></tr>", escaped(name), escaped(text));
 }
 
-fn plots(outcome: &Outcome) -> Vec<Plot> {
+fn plots(outcome: &StormOutcome) -> Vec<Plot> {
     let samples = |of: fn(&Sample) -> f64| -> Vec<(f64, f64)> {
         outcome.samples.iter().map(|sample| (sample.at_s, of(sample))).collect()
     };
-    let over_time = |title: &'static str, unit: &'static str, lines| Plot {
+    let over_time = |title: &'static str, unit: &'static str, series| Plot {
         title,
         x: Scale::Seconds,
         y: Scale::Linear(unit),
-        lines,
+        series,
     };
     let mut plots = vec![
         percentiles(outcome),
@@ -69,30 +69,30 @@ fn plots(outcome: &Outcome) -> Vec<Plot> {
             "Rate",
             "/s",
             vec![
-                Line::new("deliveries", samples(|s| s.delivered_per_s)),
-                Line::new("messages sent", samples(|s| s.sent_per_s)),
-                Line::new("handshakes", samples(|s| s.handshakes_per_s)),
+                Series::new("deliveries", samples(|s| s.delivered_per_s)),
+                Series::new("messages sent", samples(|s| s.sent_per_s)),
+                Series::new("handshakes", samples(|s| s.handshakes_per_s)),
             ],
         ),
         over_time(
             "Connections",
             "",
-            vec![Line::new("subscribed", samples(|s| s.connections as f64))],
+            vec![Series::new("subscribed", samples(|s| s.connections as f64))],
         ),
     ];
-    let mut cpu = vec![Line::new("storm", samples(|s| s.storm))];
+    let mut cpu = vec![Series::new("storm", samples(|s| s.storm))];
     if outcome.server.is_some() {
-        cpu.insert(0, Line::new("server, user", samples(|s| s.server_user)));
-        cpu.insert(1, Line::new("server, kernel", samples(|s| s.server_system)));
+        cpu.insert(0, Series::new("server, user", samples(|s| s.server_user)));
+        cpu.insert(1, Series::new("server, kernel", samples(|s| s.server_system)));
         let resident = samples(|s| s.server_resident as f64 / f64::from(1 << 20));
-        plots.push(over_time("Server memory", " MiB", vec![Line::new("resident", resident)]));
+        plots.push(over_time("Server memory", " MiB", vec![Series::new("resident", resident)]));
     }
     plots.push(over_time("CPU", " cores", cpu));
     plots
 }
 
-/// Percentiles on a scale that gives every further nine the same room.
-fn percentiles(outcome: &Outcome) -> Plot {
+/// Percentiles on a scale that gives each nine (90 %, 99 %, 99.9 %) the same room.
+fn percentiles(outcome: &StormOutcome) -> Plot {
     let curve = |latency: &Option<Latency>| {
         let steps = latency.iter().flat_map(|latency| &latency.curve);
         let finite = steps.filter(|(quantile, _)| *quantile < 1.0);
@@ -102,37 +102,37 @@ fn percentiles(outcome: &Outcome) -> Plot {
         title: "Latency by percentile",
         x: Scale::Nines,
         y: Scale::Microseconds,
-        lines: vec![
-            Line::new("delivery", curve(&outcome.latency_us)),
-            Line::new("publish", curve(&outcome.publish_us)),
-            Line::new("handshake", curve(&outcome.handshake_us)),
+        series: vec![
+            Series::new("delivery", curve(&outcome.latency_us)),
+            Series::new("publish", curve(&outcome.publish_us)),
+            Series::new("handshake", curve(&outcome.handshake_us)),
         ],
     }
 }
 
-fn latencies(title: &'static str, points: &[Point]) -> Plot {
-    let line = |of: fn(&Point) -> u64| -> Vec<(f64, f64)> {
+fn latencies(title: &'static str, points: &[LatencyPoint]) -> Plot {
+    let line = |of: fn(&LatencyPoint) -> u64| -> Vec<(f64, f64)> {
         points.iter().map(|point| (point.second as f64, of(point) as f64)).collect()
     };
     Plot {
         title,
         x: Scale::Seconds,
         y: Scale::Microseconds,
-        lines: vec![
-            Line::new("max", line(|p| p.max)),
-            Line::new("p99", line(|p| p.p99)),
-            Line::new("p50", line(|p| p.p50)),
+        series: vec![
+            Series::new("max", line(|p| p.max)),
+            Series::new("p99", line(|p| p.p99)),
+            Series::new("p50", line(|p| p.p50)),
         ],
     }
 }
 
-/// Text as it may stand in HTML: what servers answered is among it.
+/// Text escaped for HTML, because the texts of servers are among it.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A phone is 360 to 430 pixels wide. There each row of the table becomes two lines, and a plot is
-/// as wide as the page; long words, as in a command, are broken anywhere.
+/// The style sheet. On a phone, which is 360 to 430 pixels wide, each row of the table becomes two
+/// lines, and a plot is as wide as the page. Long words, as in a command, break anywhere.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#222;--faint:#ddd;--0:#1668b8;--1:#d1571b;--2:#3a8f3a}\
 @media(prefers-color-scheme:dark){:root{--ink:#ddd;--faint:#444;\
@@ -157,10 +157,10 @@ mod tests {
     use super::*;
     use crate::outcome::RunFigures;
 
-    fn outcome() -> Outcome {
+    fn outcome() -> StormOutcome {
         let sample = |at_s| Sample { at_s, connections: 7, server_user: 0.5, ..Sample::default() };
-        let point = Point { second: 1, count: 2, p50: 30, p99: 400, p999: 500, max: 6000 };
-        Outcome {
+        let point = LatencyPoint { second: 1, count: 2, p50: 30, p99: 400, p999: 500, max: 6000 };
+        StormOutcome {
             run: RunFigures {
                 date: "Sun, 06 Nov 1994 08:49:37 GMT".to_owned(),
                 command: "ringwave storm fanout -n 7".to_owned(),
@@ -169,9 +169,9 @@ mod tests {
             },
             scenario: "fanout",
             samples: vec![sample(0.5), sample(1.0), sample(1.5)],
-            delivery_seconds: vec![point, Point { second: 2, ..point }],
+            delivery_seconds: vec![point, LatencyPoint { second: 2, ..point }],
             problems: [("<script>alert(1)</script>".to_owned(), 3)].into(),
-            ..Outcome::default()
+            ..StormOutcome::default()
         }
     }
 
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_says_when_and_where_which_command_of_which_version_was_run() {
+    fn the_page_has_the_date_the_host_the_command_and_the_version() {
         let page = html(&outcome());
         for told in ["06 Nov 1994", "ringwave storm fanout -n 7", "gate-1, 2 cores", "9.9.9"] {
             assert!(page.contains(told), "{told}");
@@ -198,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_is_text_in_the_page() {
+    fn texts_of_a_server_are_escaped() {
         let page = html(&outcome());
         assert!(page.contains("3 x &lt;script&gt;") && !page.contains("<script"));
     }
 
     #[test]
-    fn no_figure_is_none_in_the_plots() {
+    fn figures_that_are_no_numbers_are_left_out_of_the_plots() {
         let mut outcome = outcome();
         outcome.samples[1].delivered_per_s = f64::NAN;
         outcome.samples[2].delivered_per_s = f64::INFINITY;

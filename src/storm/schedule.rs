@@ -1,29 +1,29 @@
-//! When things are due: evenly, from a start on, for one of several that share a rate.
+//! Schedules with an even rate, which several can share.
 
 use crate::clock::NS_PER_S;
 
-/// Due times `start + (first + k * step) / rate` for k = 0, 1, 2, ... No error adds up: each is
-/// computed from its number.
+/// The times `start + (first + k * step) / rate` for k = 0, 1, 2, ... Each is computed from its
+/// number, so that no rounding error adds up.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     start_ns: u64,
-    /// The rate of all together, per second.
+    /// The rate of all that share it, per second.
     rate: f64,
-    /// The number of the next one among all that share the rate.
+    /// The number of the next time among all times of the rate.
     next: u64,
-    /// How many share it.
+    /// The number of those that share it.
     step: u64,
 }
 
 impl Schedule {
-    /// The schedule of number `index` of `of` that share `rate` per second. A rate of zero is none:
+    /// The schedule of number `index` of `of` that share `rate` per second. With a rate of zero
     /// everything is due at the start.
-    pub(super) const fn new(start_ns: u64, rate: f64, index: u32, of: u32) -> Self {
+    pub(crate) const fn new(start_ns: u64, rate: f64, index: u32, of: u32) -> Self {
         Self { start_ns, rate, next: index as u64, step: of as u64 }
     }
 
-    /// The time at which the next one is due.
-    pub(super) fn due_ns(&self) -> u64 {
+    /// The next time.
+    pub(crate) fn due_ns(&self) -> u64 {
         if self.rate > 0.0 {
             self.start_ns + (self.next as f64 / self.rate * NS_PER_S as f64) as u64
         } else {
@@ -31,8 +31,8 @@ impl Schedule {
         }
     }
 
-    /// Goes on to the one after it.
-    pub(super) const fn advance(&mut self) {
+    /// Goes on to the time after it.
+    pub(crate) const fn advance(&mut self) {
         self.next += self.step;
     }
 }

@@ -1,40 +1,40 @@
-//! The messages that a subscriber got from one sender, to count those that are missing, came twice,
-//! or came out of order.
+//! The sequence of messages that a subscriber got from one sender. It counts messages that are
+//! missing, arrive twice, or arrive out of order.
 
-/// The sequence of one sender as one subscriber sees it.
+/// The messages of one sender as one subscriber sees them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sequence {
-    /// The first one that has to come: what was sent before may come or not.
+pub(crate) struct Sequence {
+    /// The first number that has to arrive. Earlier ones may arrive or not.
     start: u32,
-    /// One past the highest that came, or `start`.
+    /// One past the highest number that arrived, or `start`.
     next: u32,
-    /// Bit `i`: number `next - 1 - i` came.
+    /// Bit `i` says whether number `next - 1 - i` arrived.
     window: u64,
 }
 
 /// The meaning of an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
-    /// The next one.
+pub(crate) enum Arrival {
+    /// It is the next one.
     InOrder,
-    /// So many that were sent before it have not come.
+    /// This number of messages that were sent before it have not arrived.
     AfterGap(u32),
-    /// One of those that were missing: it was overtaken.
+    /// It was missing, because later ones arrived before it.
     Late,
-    /// It came before, or is too old to tell.
+    /// It arrived before, or is too old to tell.
     Duplicate,
-    /// It was under way when the subscription began.
+    /// It was sent before the subscription began.
     BeforeStart,
 }
 
 impl Sequence {
-    /// Everything from number `start` on has to come.
-    pub(super) const fn starting(start: u32) -> Self {
+    /// A sequence in which everything from number `start` on has to arrive.
+    pub(crate) const fn starting(start: u32) -> Self {
         Self { start, next: start, window: 0 }
     }
 
-    /// Takes note of an arrival.
-    pub(super) fn arrive(&mut self, number: u32) -> Arrival {
+    /// Notes an arrival.
+    pub(crate) fn arrive(&mut self, number: u32) -> Arrival {
         if number < self.start {
             return Arrival::BeforeStart;
         }
@@ -52,8 +52,8 @@ impl Sequence {
         Arrival::Late
     }
 
-    /// How many of the first `sent` are still to come behind the last one that came.
-    pub(super) const fn owed(&self, sent: u32) -> u32 {
+    /// The number of messages among the first `sent` that have still to arrive behind the last one.
+    pub(crate) const fn owed(&self, sent: u32) -> u32 {
         sent.saturating_sub(self.next)
     }
 }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn each_loss_duplicate_and_overtaking_is_counted_once() {
+    fn each_lost_duplicated_and_reordered_message_is_counted_once() {
         assert_eq!(sums(&[0, 1, 2], 0, 3), (0, 0, 0));
         assert_eq!(sums(&[0, 2], 0, 3), (1, 0, 0), "one in the middle");
         assert_eq!(sums(&[0, 1], 0, 5), (3, 0, 0), "three at the end");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_under_way_at_the_start_is_neither_owed_nor_missed() {
+    fn messages_under_way_at_the_start_are_neither_owed_nor_missed() {
         assert_eq!(sums(&[8, 9, 10, 11], 10, 12), (0, 0, 0));
         assert_eq!(sums(&[10, 11], 10, 12), (0, 0, 0));
         assert_eq!(sums(&[11], 10, 12), (1, 0, 0));

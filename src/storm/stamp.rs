@@ -1,24 +1,24 @@
-//! The stamp of a message: text of fixed width that needs no escape in JSON, so that it is found in
-//! a frame without parsing it, however the server wraps, escapes or orders its fields.
+//! The stamp of a message: text of fixed width that JSON does not escape. It is found in a frame
+//! without parsing, however the server wraps, escapes or orders the fields.
 
-/// The sender of a message, its number among that sender's messages on that channel, and the time
-/// at which it was meant to be sent.
+/// The sender of a message, its number among the messages of that sender on that channel, and the
+/// time at which it was meant to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    /// The storm that sent it.
-    pub(super) run: u32,
-    /// The channel's number.
-    pub(super) channel: u32,
-    /// The sender's number among those of the channel.
-    pub(super) lane: u16,
-    /// Counts from 0 per channel and lane.
-    pub(super) sequence: u32,
-    /// The time by [`now_ns`](crate::clock::now_ns).
-    pub(super) intended_ns: u64,
+pub(crate) struct Stamp {
+    /// The number of the storm that sent it.
+    pub(crate) run: u32,
+    /// The number of the channel.
+    pub(crate) channel: u32,
+    /// The number of the sender among those of the channel.
+    pub(crate) sender: u16,
+    /// Counts from 0 per channel and sender.
+    pub(crate) sequence: u32,
+    /// A time of [`now_ns`](crate::clock::now_ns).
+    pub(crate) intended_ns: u64,
 }
 
-/// Length of a stamp in bytes.
-pub(super) const STAMP_LEN: usize = MARK.len() + 8 + 8 + 4 + 8 + 16;
+/// The length of a stamp in bytes.
+pub(crate) const STAMP_LEN: usize = MARK.len() + 8 + 8 + 4 + 8 + 16;
 
 /// The beginning of a stamp. None of its characters is a hexadecimal digit, so it occurs nowhere
 /// else in a stamp.
@@ -26,14 +26,14 @@ const MARK: &[u8] = b"~rw";
 
 impl Stamp {
     /// The text form.
-    pub(super) fn text(&self) -> [u8; STAMP_LEN] {
+    pub(crate) fn text(&self) -> [u8; STAMP_LEN] {
         let mut text = [0; STAMP_LEN];
         let (mark, mut rest) = text.split_at_mut(MARK.len());
         mark.copy_from_slice(MARK);
         for (value, width) in [
             (u64::from(self.run), 8),
             (u64::from(self.channel), 8),
-            (u64::from(self.lane), 4),
+            (u64::from(self.sender), 4),
             (u64::from(self.sequence), 8),
             (self.intended_ns, 16),
         ] {
@@ -46,9 +46,9 @@ impl Stamp {
         text
     }
 
-    /// The stamp in a payload. `hint` is where the last one was, and becomes where this one is:
-    /// messages of a server are alike.
-    pub(super) fn find(payload: &[u8], hint: &mut usize) -> Option<Self> {
+    /// The stamp in a payload. `hint` is the position of the last one and becomes the position of
+    /// this one, because the messages of a server are alike.
+    pub(crate) fn find(payload: &[u8], hint: &mut usize) -> Option<Self> {
         if let Some(stamp) = payload.get(*hint..).and_then(Self::at_start) {
             return Some(stamp);
         }
@@ -67,7 +67,7 @@ impl Stamp {
         Some(Self {
             run: field(8)? as u32,
             channel: field(8)? as u32,
-            lane: field(4)? as u16,
+            sender: field(4)? as u16,
             sequence: field(8)? as u32,
             intended_ns: field(16)?,
         })
@@ -91,13 +91,13 @@ mod tests {
     const STAMP: Stamp = Stamp {
         run: 0xdead_beef,
         channel: 7,
-        lane: 65_535,
+        sender: 65_535,
         sequence: u32::MAX,
         intended_ns: 0x0123_4567_89ab_cdef,
     };
 
     #[test]
-    fn a_stamp_reads_as_it_was_written_wherever_it_is() {
+    fn a_stamp_is_read_as_it_was_written_at_any_position() {
         let text = STAMP.text();
         let wrapped = [b"{\"data\":\"", &text[..], b"xx\"}"].concat();
         let mut hint = 3;
@@ -109,15 +109,15 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_or_spoilt_stamp_is_none() {
+    fn a_cut_or_damaged_stamp_is_none() {
         let text = STAMP.text();
         for end in 0..STAMP_LEN {
             assert_eq!(Stamp::find(&text[..end], &mut 0), None);
         }
         for at in 0..STAMP_LEN {
-            let mut spoilt = text;
-            spoilt[at] = b'G';
-            assert_eq!(Stamp::find(&spoilt, &mut 0), None);
+            let mut damaged = text;
+            damaged[at] = b'G';
+            assert_eq!(Stamp::find(&damaged, &mut 0), None);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The server under load: where it is, and the requests in its protocol.
+//! The server under load: its addresses, and the requests in its protocol.
 
+use std::error::Error;
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,59 +10,76 @@ use bytes::{BufMut, Bytes, BytesMut};
 use md5::{Digest, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::channel::ChannelAccess;
+use crate::error_text::without_number;
 use crate::frames;
-use crate::plan::Kind;
 use crate::signature::Signer;
 use crate::stamp::Stamp;
 
 /// A server that speaks the Pusher protocol, and an app of it.
 #[derive(Clone, Debug)]
-pub struct Target {
-    /// Connections take turns on them.
+pub struct TargetServer {
+    /// At least one. Connections take turns on them.
     addresses: Vec<SocketAddr>,
     /// The value of the `Host` header.
     host: String,
     /// Path prefix: empty, or `/` and more without a `/` at the end.
     prefix: String,
-    /// As in a path.
+    /// Encoded for a path.
     app_id: String,
     key: String,
-    /// As in a path or a query.
+    /// Encoded for a path or a query.
     key_encoded: String,
     signer: Signer,
 }
 
-/// Why a target is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The reason why a server cannot be put under load.
+#[derive(Debug)]
 pub enum TargetError {
     /// The URL is not `ws://host[:port][/prefix]`.
     Url(String),
-    /// TLS is the proxy's.
+    /// The URL asks for TLS, which a proxy in front of the server terminates.
     Tls(String),
     /// The name has no address.
-    Name(String),
+    Name {
+        /// The host of the URL.
+        name: String,
+        /// The failure of the lookup; none if it found no address.
+        cause: Option<io::Error>,
+    },
 }
 
 impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(url) => write!(f, "{url} is not of the form ws://host[:port][/prefix]"),
-            Self::Tls(url) => {
-                write!(f, "{url}: TLS would measure the proxy; name the gateway behind it")
+            Self::Url(url) => write!(f, "--url {url} is not of the form ws://host[:port][/prefix]"),
+            Self::Tls(url) => write!(
+                f,
+                "--url {url} asks for TLS, which would measure the proxy: name the server behind it"
+            ),
+            Self::Name { name, cause: None } => write!(f, "{name} has no address"),
+            Self::Name { name, cause: Some(cause) } => {
+                write!(f, "cannot resolve {name}: {}", without_number(cause))
             }
-            Self::Name(name) => write!(f, "{name} has no address"),
         }
     }
 }
 
-impl std::error::Error for TargetError {}
+impl Error for TargetError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Name { cause, .. } => cause.as_ref().map(|cause| cause as _),
+            Self::Url(_) | Self::Tls(_) => None,
+        }
+    }
+}
 
-impl Target {
-    /// One server by one or several URLs of the form `ws://host[:port][/prefix]`. Host and prefix
-    /// of the first one count.
+impl TargetServer {
+    /// One server by one or several URLs of the form `ws://host[:port][/prefix]`. The host and the
+    /// prefix of the first one are sent to all.
     ///
     /// # Errors
-    /// Names the URL that is none.
+    /// A URL is not of that form, or its host has no address.
     pub fn new(
         urls: &[String],
         app_id: &str,
@@ -73,8 +91,9 @@ impl Target {
         for url in urls {
             let (host, prefix) = split(url)?;
             let with_port = if has_port(&host) { host.clone() } else { format!("{host}:80") };
-            let resolved = with_port.to_socket_addrs().map_err(|_| TargetError::Name(host.clone()));
-            addresses.push(resolved?.next().ok_or_else(|| TargetError::Name(host.clone()))?);
+            let unknown = |cause| TargetError::Name { name: host.clone(), cause };
+            let mut resolved = with_port.to_socket_addrs().map_err(|error| unknown(Some(error)))?;
+            addresses.push(resolved.next().ok_or_else(|| unknown(None))?);
             first.get_or_insert((host, prefix));
         }
         let (host, prefix) = first.ok_or_else(|| TargetError::Url(String::new()))?;
@@ -83,21 +102,21 @@ impl Target {
         Ok(Self { addresses, host, prefix, app_id, key, key_encoded, signer: Signer::new(secret) })
     }
 
-    /// The address that connection number `index` goes to.
+    /// The address of connection number `index`.
     #[must_use]
     pub fn address(&self, index: u32) -> SocketAddr {
         self.addresses[index as usize % self.addresses.len()]
     }
 
-    /// The addresses that connections go to, in turns.
+    /// The addresses of all connections, which take turns on them.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// The request that opens a WebSocket. The key is the one of RFC 6455: nothing tells whether
-    /// it is random.
-    pub(super) fn handshake(&self) -> Bytes {
+    /// The request that opens a WebSocket. Its key is the example of RFC 6455, because a server
+    /// cannot tell whether a key is random.
+    pub(crate) fn handshake(&self) -> Bytes {
         let Self { prefix, key_encoded: key, host, .. } = self;
         Bytes::from(format!(
             "GET {prefix}/app/{key}?protocol=7&client=ringwave-storm&version={}&flash=false \
@@ -107,14 +126,14 @@ impl Target {
         ))
     }
 
-    /// Asks for a channel. `socket_id` is for the kinds that need a signature, `member` (of which
-    /// the id is the connection's number) for presence.
-    pub(super) fn subscribe(
+    /// The message that subscribes to a channel. `socket_id` is used where a signature is needed,
+    /// and `member` on presence channels.
+    pub(crate) fn subscribe(
         &self,
-        kind: Kind,
+        access: ChannelAccess,
         channel: &str,
         socket_id: &[u8],
-        member: Member,
+        member: PresenceMember,
     ) -> Bytes {
         let key = self.key.replace('\\', r"\\").replace('"', r#"\""#);
         let sign = |data: &str| {
@@ -122,10 +141,10 @@ impl Target {
             let parts = [channel, behind, data].map(str::as_bytes);
             self.signer.sign(&[socket_id, b":", parts[0], parts[1], parts[2]])
         };
-        let signature = match kind {
-            Kind::Public => String::new(),
-            Kind::Private => format!(r#","auth":"{key}:{}""#, sign("")),
-            Kind::Presence => {
+        let signature = match access {
+            ChannelAccess::Public => String::new(),
+            ChannelAccess::Private => format!(r#","auth":"{key}:{}""#, sign("")),
+            ChannelAccess::Presence => {
                 let data = member.json();
                 let (signature, escaped) = (sign(&data), data.replace('"', r#"\""#));
                 format!(r#","auth":"{key}:{signature}","channel_data":"{escaped}""#)
@@ -137,14 +156,14 @@ impl Target {
         frames::text(text.as_bytes())
     }
 
-    /// A signed request to publish, ready to send. `body` is the whole body, `events` the last part
-    /// of the path. Reuses the memory of `into` when nothing refers to it any more.
-    pub(super) fn publish(&self, events: &str, body: &[u8], into: &mut BytesMut) -> Bytes {
+    /// A signed request that publishes. `body` is the whole body, `events` the last part of the
+    /// path. The memory of `into` is used again if nothing refers to it any more.
+    pub(crate) fn publish(&self, events: &str, body: &[u8], into: &mut BytesMut) -> Bytes {
         let Self { prefix, app_id, key, key_encoded, host, .. } = self;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let path = format!("{prefix}/apps/{app_id}/{events}");
         let md5 = hex::encode(Md5::digest(body));
-        // Signed as it is, sent encoded.
+        // The key is signed as it is, and sent encoded.
         let rest = format!("&auth_timestamp={now}&auth_version=1.0&body_md5={md5}");
         let parts = ["POST\n", &path, "\nauth_key=", key, &rest].map(str::as_bytes);
         let signature = self.signer.sign(&parts);
@@ -162,16 +181,16 @@ impl Target {
     }
 }
 
-/// A member that joins a presence channel.
+/// A member of a presence channel.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Member {
-    /// Its id.
-    pub(super) id: u32,
-    /// Bytes of its `user_info`; 0: none.
-    pub(super) info: u32,
+pub(crate) struct PresenceMember {
+    /// The number of its connection, which is its id.
+    pub(crate) id: u32,
+    /// Bytes of its `user_info`; 0: it has none.
+    pub(crate) info: u32,
 }
 
-impl Member {
+impl PresenceMember {
     fn json(self) -> String {
         let Self { id, info } = self;
         if info == 0 {
@@ -182,8 +201,8 @@ impl Member {
     }
 }
 
-/// Appends one event of an API body: a stamp, padded to `size` bytes.
-pub(super) fn put_event(body: &mut Vec<u8>, channel: &str, stamp: &Stamp, size: usize) {
+/// Appends one event of an API body, whose data is the stamp, padded to `size` bytes.
+pub(crate) fn put_event(body: &mut Vec<u8>, channel: &str, stamp: &Stamp, size: usize) {
     body.extend_from_slice(br#"{"name":"storm","channel":""#);
     body.extend_from_slice(channel.as_bytes());
     body.extend_from_slice(br#"","data":""#);
@@ -191,8 +210,8 @@ pub(super) fn put_event(body: &mut Vec<u8>, channel: &str, stamp: &Stamp, size: 
     body.extend_from_slice(br#""}"#);
 }
 
-/// A client event on a channel: its data an object, as Pusher wants it.
-pub(super) fn whisper(channel: &str, stamp: &Stamp, size: usize) -> Bytes {
+/// A client event. Its data is an object, as the Pusher protocol demands.
+pub(crate) fn whisper(channel: &str, stamp: &Stamp, size: usize) -> Bytes {
     let mut text = Vec::with_capacity(size + 128);
     text.extend_from_slice(br#"{"event":"client-storm","channel":""#);
     text.extend_from_slice(channel.as_bytes());
@@ -208,10 +227,10 @@ fn put_stamp(into: &mut Vec<u8>, stamp: &Stamp, size: usize) {
     into.resize(into.len() + size.saturating_sub(text.len()), b'x');
 }
 
-/// The characters of ids and keys to encode: all that could mean something in a path or a query.
+/// The characters that are encoded: all that could have a meaning in a path or a query.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Host with port, and the prefix.
+/// The host with its port, and the prefix.
 fn split(url: &str) -> Result<(String, String), TargetError> {
     if url.starts_with("wss:") || url.starts_with("https:") {
         return Err(TargetError::Tls(url.to_owned()));
@@ -234,16 +253,20 @@ fn has_port(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn target(url: &str) -> Result<Target, TargetError> {
-        Target::new(&[url.to_owned()], "100001", "app-key", "app-secret")
+    fn target(url: &str) -> Result<TargetServer, TargetError> {
+        TargetServer::new(&[url.to_owned()], "100001", "app-key", "app-secret")
     }
 
     #[test]
     fn urls_name_host_port_and_prefix_and_nothing_else() {
         let reached = |url| target(url).map(|t| (t.address(0).port(), t.prefix));
-        assert_eq!(reached("ws://127.0.0.1:8080"), Ok((8080, String::new())));
-        assert_eq!(reached("http://127.0.0.1/"), Ok((80, String::new())));
-        assert_eq!(reached("ws://[::1]:9/ws/"), Ok((9, "/ws".to_owned())));
+        for (url, port, prefix) in [
+            ("ws://127.0.0.1:8080", 8080, ""),
+            ("http://127.0.0.1/", 80, ""),
+            ("ws://[::1]:9/ws/", 9, "/ws"),
+        ] {
+            assert_eq!(reached(url).unwrap(), (port, prefix.to_owned()), "{url}");
+        }
         assert!(matches!(reached("wss://127.0.0.1"), Err(TargetError::Tls(_))));
         for url in ["127.0.0.1:80", "ws://", "ws://a b", "ws://u@127.0.0.1", "ws://127.0.0.1?x"] {
             assert!(matches!(reached(url), Err(TargetError::Url(_))), "{url}");
@@ -251,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publish_carries_a_signature_that_the_servers_check_accepts() {
+    fn a_publish_signs_what_it_sends() {
         let target = target("ws://127.0.0.1:8080/ws").unwrap();
         let request = target.publish("events", b"{}", &mut BytesMut::new());
         let text = str::from_utf8(&request).unwrap();
@@ -268,7 +291,7 @@ mod tests {
     #[test]
     fn a_key_of_any_text_is_encoded_in_requests_and_signed_as_it_is() {
         let url = "ws://127.0.0.1:8080".to_owned();
-        let target = Target::new(&[url], "1", "base64:a+b/\"=", "secret").unwrap();
+        let target = TargetServer::new(&[url], "1", "base64:a+b/\"=", "secret").unwrap();
         let handshake = target.handshake();
         assert!(handshake.starts_with(b"GET /app/base64%3Aa%2Bb%2F%22%3D?protocol=7&"));
         let request = target.publish("events", b"{}", &mut BytesMut::new());
@@ -279,7 +302,12 @@ mod tests {
         assert_ne!(signed, sent);
         let signed = format!("POST\n/apps/1/events\n{signed}");
         assert_eq!(Signer::new("secret").sign(&[signed.as_bytes()]), signature);
-        let frame = target.subscribe(Kind::Private, "private-a", b"1.2", Member::default());
+        let frame = target.subscribe(
+            ChannelAccess::Private,
+            "private-a",
+            b"1.2",
+            PresenceMember::default(),
+        );
         let auth = br#""auth":"base64:a+b/\"=:"#;
         assert!(frame.windows(auth.len()).any(|window| window == auth));
     }
@@ -287,8 +315,12 @@ mod tests {
     #[test]
     fn a_presence_subscribe_signs_what_it_sends() {
         let target = target("ws://127.0.0.1:1").unwrap();
-        let frame =
-            target.subscribe(Kind::Presence, "presence-a", b"1.2", Member { id: 7, info: 0 });
+        let frame = target.subscribe(
+            ChannelAccess::Presence,
+            "presence-a",
+            b"1.2",
+            PresenceMember { id: 7, info: 0 },
+        );
         let (_, payload, _) = frames::first(&frame).map(|(op, p, end)| (op, &p[4..], end)).unwrap();
         let payload = [payload, &frame[frame.len() - 4..]].concat();
         let json: serde_json::Value = serde_json::from_slice(&payload).unwrap();
@@ -301,7 +333,7 @@ mod tests {
     #[test]
     fn a_member_says_as_much_of_itself_as_was_asked_for() {
         let json: serde_json::Value =
-            serde_json::from_str(&Member { id: 1, info: 100 }.json()).unwrap();
+            serde_json::from_str(&PresenceMember { id: 1, info: 100 }.json()).unwrap();
         assert_eq!(json["user_info"].to_string().len(), 100);
     }
 }

@@ -22,7 +22,7 @@ mod utf8;
 use std::ops::ControlFlow;
 
 use assembly::Assembly;
-use header::{Control, Data, Head, HeaderBytes, Op};
+use header::{Control, Data, Head, HeaderBytes, Opcode};
 
 /// The receiving half of one connection: what of a message came so far, or nothing.
 #[derive(Debug, Default)]
@@ -230,8 +230,8 @@ impl Partial {
                     let (piece, rest) = input.split_at_mut(head.left.min(input.len()));
                     head.unmask(piece);
                     let message = match head.op {
-                        Op::Control(kind) => gather_control(kind, head, control, piece)?,
-                        Op::Data(kind) => {
+                        Opcode::Control(kind) => gather_control(kind, head, control, piece)?,
+                        Opcode::Data(kind) => {
                             gather_data(kind, head, &mut self.message, piece, limits)?
                         }
                     };
@@ -241,7 +241,7 @@ impl Partial {
                         return Ok(ControlFlow::Break(!rest.is_empty()));
                     }
                     if head.left == 0 {
-                        if head.fin && matches!(head.op, Op::Data(_)) {
+                        if head.fin && matches!(head.op, Opcode::Data(_)) {
                             self.message = None;
                         }
                         self.awaited = Awaited::default();
@@ -260,7 +260,7 @@ impl Partial {
 
     /// The rules that depend on what came before the frame (RFC 6455 section 5.4), and the limits.
     fn admit(&self, head: &Head, limits: &ReadLimits) -> Result<(), Violation> {
-        let Op::Data(kind) = head.op else { return Ok(()) };
+        let Opcode::Data(kind) = head.op else { return Ok(()) };
         let (held, frames) = match (&self.message, kind) {
             (Some(message), Data::Continuation) => (message.len(), message.frames),
             (None, Data::Text | Data::Binary) => (0, 0),

@@ -31,7 +31,7 @@ use said::{Answers, Said};
 const BACKLOG_MAX: usize = 1 << 20;
 const SUBMISSIONS: u32 = 4096;
 const BUFFERS: u16 = 1024;
-const BUFFER_SIZE: usize = 4096;
+const BUFFER_SIZE: u16 = 4096;
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// Serves until it is killed. Prints its address first.

@@ -1,15 +1,15 @@
-//! The faults of the simulated kernel, and the dice that decide when they happen.
+//! The faults of the simulated kernel, and the random numbers that decide when they happen.
 
 /// The probability of each fault, in thousandths per opportunity.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// A send takes only a part, at any byte.
+    /// A send takes only a part of its bytes, cut anywhere.
     pub short_send: u32,
-    /// A receive ends although nothing happened, with bytes.
+    /// A receive ends without a reason, with bytes.
     pub silent_end: u32,
-    /// EAGAIN, EINTR, ENOMEM or ENOBUFS where none is due.
+    /// An operation ends with EAGAIN, EINTR, ENOMEM or ENOBUFS without a reason.
     pub stray_again: u32,
-    /// ENOBUFS although buffers are there.
+    /// A receive ends with ENOBUFS although there are buffers.
     pub no_buffers: u32,
     /// The peer resets the connection.
     pub reset: u32,
@@ -17,12 +17,12 @@ pub struct Faults {
     pub stale: u32,
     /// The kernel takes only a part of the queue.
     pub busy: u32,
-    /// An operation that could move on now does so later.
+    /// An operation that could make progress now does so later.
     pub delay: u32,
 }
 
 impl Faults {
-    /// Nothing goes wrong.
+    /// No faults.
     pub const NONE: Self = Self {
         short_send: 0,
         silent_end: 0,
@@ -66,12 +66,12 @@ impl Dice {
         self.roll() % 1000 < u64::from(thousandths)
     }
 
-    /// One of several.
+    /// One of several choices.
     pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 
-    /// Any order.
+    /// Brings a list into any order.
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         for left in (2..=list.len()).rev() {
             list.swap(left - 1, self.below(left));

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
-use super::Dice;
+use super::faults::Dice;
 
-/// Bytes that a simulated socket holds for a client that does not read, unless told otherwise.
+/// The bytes that a simulated socket holds for a client that does not read, by default.
 const SOCKET_BUFFER: usize = 4096;
 
 /// One simulated connection, as both sides see it.
@@ -15,27 +15,27 @@ const SOCKET_BUFFER: usize = 4096;
 pub(super) struct Socket {
     pub to_server: VecDeque<u8>,
     pub to_client: VecDeque<u8>,
-    /// Most bytes in `to_client`.
+    /// The most bytes in `to_client`.
     capacity: usize,
-    /// The client closed its side, or vanished.
+    /// Whether the client closed its side, or vanished.
     pub client_closed: bool,
-    /// The connection was reset by the network.
+    /// Whether the network reset the connection.
     pub reset: bool,
-    /// The server ended its sending direction.
+    /// Whether the server ended its sending direction.
     pub half_closed: bool,
-    /// The server released the socket.
+    /// Whether the server released the socket.
     server_closed: bool,
-    /// The server did so by a reset.
+    /// Whether the server did so by a reset.
     server_reset: bool,
 }
 
 impl Socket {
-    /// Whether a receive would end or bring something.
+    /// Whether a receive would end or yield bytes.
     pub(super) fn readable(&self) -> bool {
         !self.to_server.is_empty() || self.client_closed || self.reset
     }
 
-    /// Whether a send would end or take something.
+    /// Whether a send would end or take bytes.
     pub(super) fn writable(&self) -> bool {
         self.room() > 0 || self.client_closed || self.reset
     }
@@ -50,13 +50,13 @@ impl Socket {
 pub struct SimNet(Rc<RefCell<Vec<Socket>>>);
 
 impl SimNet {
-    /// A new connection; the number stands in for the accepted descriptor.
+    /// Makes a new connection. Its number stands for the accepted descriptor.
     #[must_use]
     pub fn connect(&self) -> RawFd {
         self.connect_with(SOCKET_BUFFER)
     }
 
-    /// A new connection whose socket holds at most `capacity` bytes for its client.
+    /// Makes a new connection whose socket holds at most `capacity` bytes for its client.
     #[must_use]
     pub fn connect_with(&self, capacity: usize) -> RawFd {
         let mut sockets = self.0.borrow_mut();
@@ -70,10 +70,10 @@ impl SimNet {
             server_closed: false,
             server_reset: false,
         });
-        RawFd::try_from(sockets.len() - 1).unwrap_or(RawFd::MAX)
+        RawFd::try_from(sockets.len() - 1).expect("a simulation has few sockets")
     }
 
-    /// The client sends. Nothing arrives any more once the server has closed.
+    /// Sends bytes from the client. They do not arrive if the server has closed.
     pub fn write(&self, fd: RawFd, bytes: &[u8]) {
         self.with(fd, |socket| {
             if !socket.server_closed {
@@ -82,7 +82,7 @@ impl SimNet {
         });
     }
 
-    /// The client reads up to `most` bytes.
+    /// Reads up to `most` bytes as the client.
     #[must_use]
     pub fn read(&self, fd: RawFd, most: usize) -> Vec<u8> {
         let read = |socket: &mut Socket| {
@@ -98,19 +98,19 @@ impl SimNet {
         self.with(fd, |socket| !socket.to_client.is_empty()).unwrap_or(false)
     }
 
-    /// The client closes.
+    /// Closes the connection from the client.
     pub fn close(&self, fd: RawFd) {
         self.with(fd, |socket| socket.client_closed = true);
     }
 
-    /// Whether the client has read all and the connection has ended.
+    /// Whether the client has read all bytes and the connection has ended.
     #[must_use]
     pub fn ended(&self, fd: RawFd) -> bool {
         let over = |socket: &mut Socket| socket.server_closed && socket.to_client.is_empty();
         self.with(fd, over).unwrap_or(true)
     }
 
-    /// Whether the client has read all and the end of the stream behind it.
+    /// Whether the client has read all bytes and the end of the stream.
     #[must_use]
     pub fn finished(&self, fd: RawFd) -> bool {
         let over = |socket: &mut Socket| {
@@ -137,9 +137,9 @@ impl SimNet {
         self.with(fd, |socket| socket.reset).unwrap_or(false)
     }
 
-    /// The server closes. What it has not read by then makes its TCP reset the connection, and what
-    /// was still on its way to the client may be lost with it (RFC 2525 section 2.17); the same
-    /// holds when the server asks for a reset.
+    /// Closes the connection from the server. If it has not read all bytes, its TCP resets the
+    /// connection, and bytes on their way to the client may be lost (RFC 2525 section 2.17). The
+    /// same holds if the server asks for a reset.
     pub(super) fn release(&self, fd: RawFd, resets: bool, dice: &mut Dice) {
         self.with(fd, |socket| {
             assert!(!socket.server_closed, "socket {fd} is released twice");

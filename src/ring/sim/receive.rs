@@ -1,9 +1,9 @@
-//! Receives of the simulated kernel: bytes in buffers, and the ways in which a receive ends.
+//! The receives of the simulated kernel, and the ways in which they end.
 
 use std::os::fd::RawFd;
 
 use super::{SimRing, length};
-use crate::{ConnKey, Op};
+use crate::ring::{ConnKey, Op};
 
 impl SimRing {
     pub(super) fn arm(&mut self, key: ConnKey, once: bool) {
@@ -13,7 +13,7 @@ impl SimRing {
         (installed.once, installed.stopping) = (once, false);
     }
 
-    /// Ends a receive that was asked to end. Whether it did: it may take its time.
+    /// Ends a receive whose end was asked for, sooner or later. Returns whether it did.
     pub(super) fn stop_receive(&mut self, slot: u32) -> bool {
         let stopping = self.table[slot as usize].as_ref().is_some_and(|of| of.stopping);
         if !stopping || !self.dice.chance(700) {
@@ -54,7 +54,7 @@ impl SimRing {
         }
     }
 
-    /// Hands out some of the bytes that have arrived.
+    /// Completes a receive with some of the bytes that have arrived.
     fn fill(&mut self, key: ConnKey, fd: RawFd, arrived: usize) {
         let Some(buffer) = self.free_buffers.pop() else { return };
         let len = 1 + self.dice.below(arrived.min(self.buffer_size));

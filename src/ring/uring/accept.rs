@@ -7,7 +7,7 @@ use io_uring::types::{Fd, Fixed};
 use io_uring::{opcode, squeue};
 
 use super::{Uring, user_data};
-use crate::{ConnKey, Op, QueueFull};
+use crate::ring::{ConnKey, Op, QueueFull};
 
 impl Uring {
     /// Accepts until further notice, into free slots of the kernel's choice. Each completion has

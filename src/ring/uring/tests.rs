@@ -19,10 +19,10 @@ const SIZES: UringSizes = UringSizes {
     direct_descriptors: true,
 };
 
-/// How long anything may take before the test fails.
+/// The time after which a test that waits fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A ring with what it has reported and nobody has looked at.
+/// A ring with the completions that it has reported and no test has looked at.
 struct Turns {
     ring: Uring,
     wake: OwnedFd,
@@ -55,7 +55,7 @@ impl Turns {
         assert!(self.ring.submit());
     }
 
-    /// The completions that are there without waiting.
+    /// The completions that have been posted by now.
     fn reap(&mut self) -> Vec<Completion> {
         self.ring.reap(&mut self.reported);
         std::mem::take(&mut self.reported)
@@ -96,7 +96,7 @@ impl Turns {
         self.ring.clear_staged();
     }
 
-    /// Sends until the socket takes nothing more; how much that was.
+    /// Sends until the socket takes nothing more. Returns the number of bytes sent.
     fn fill(&mut self, key: ConnKey) -> usize {
         let mut filled = 0;
         loop {

@@ -1,14 +1,15 @@
-//! An outcome as text for people.
+//! An outcome as a table of text.
 
 use std::fmt::Write;
 
-use super::{Latency, Outcome};
+use super::{Latency, StormOutcome};
+use crate::duration_text::duration_text;
 
-impl Outcome {
+impl StormOutcome {
     /// The summary, a line per figure.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut table = Table::default();
+        let mut table = SummaryTable::default();
         let c = &self.connections;
         table.row("connections", &format!("{} held, {} failed, {} cut", c.held, c.failed, c.cut));
         table.row("ramp", &format!("{:.2} s, {:.0} handshakes/s", c.ramp_s, c.ramp_per_s));
@@ -32,7 +33,7 @@ impl Outcome {
         table.0
     }
 
-    fn message_rows(&self, table: &mut Table) {
+    fn message_rows(&self, table: &mut SummaryTable) {
         let m = &self.messages;
         if m.sent + m.unpublished == 0 {
             return;
@@ -49,7 +50,7 @@ impl Outcome {
         table.latency("publish", self.publish_us.as_ref());
     }
 
-    fn cost_rows(&self, table: &mut Table) {
+    fn cost_rows(&self, table: &mut SummaryTable) {
         if let Some(server) = &self.server {
             table.row("server CPU", &format!("{:.2} cores while it ran", server.cores));
             for (name, cost) in [
@@ -100,11 +101,11 @@ fn known(bytes: Option<f64>) -> String {
     bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{bytes:.0}"))
 }
 
-/// Lines of a name and a text.
+/// The lines of the summary, each a name and a text.
 #[derive(Default)]
-struct Table(String);
+struct SummaryTable(String);
 
-impl Table {
+impl SummaryTable {
     fn row(&mut self, name: &str, text: &str) {
         // Writing to memory cannot fail.
         let _written = writeln!(self.0, "  {name:<16} {text}");
@@ -112,19 +113,11 @@ impl Table {
 
     fn latency(&mut self, name: &str, latency: Option<&Latency>) {
         if let Some(l) = latency {
-            let [p50, p90, p99, p999, max] = [l.p50, l.p90, l.p99, l.p999, l.max].map(time);
+            let [p50, p90, p99, p999, max] =
+                [l.p50, l.p90, l.p99, l.p999, l.max].map(duration_text);
             let text = format!("p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}");
             self.row(name, &text);
         }
-    }
-}
-
-/// Microseconds as people read them.
-pub(crate) fn time(us: u64) -> String {
-    match us {
-        0..1000 => format!("{us} us"),
-        1000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
-        _ => format!("{:.2} s", us as f64 / 1e6),
     }
 }
 
@@ -134,25 +127,17 @@ mod tests {
 
     #[test]
     fn the_summary_leaves_out_what_did_not_happen_and_names_what_went_wrong() {
-        let quiet = Outcome { passed: true, ..Outcome::default() }.table();
+        let quiet = StormOutcome { passed: true, ..StormOutcome::default() }.table();
         for absent in ["sent", "slow", "round", "server", "problem", "churn"] {
             assert!(!quiet.contains(absent), "{absent}: {quiet}");
         }
         assert!(quiet.contains("passed"));
-        let mut failed = Outcome::default();
+        let mut failed = StormOutcome::default();
         failed.messages.sent = 10;
         failed.messages.lost = 3;
         failed.problems.insert("cut: reset".to_owned(), 2);
         let failed = failed.table();
         assert!(failed.contains("lost             3,") && failed.contains("2 x cut: reset"));
         assert!(failed.contains("FAILED"));
-    }
-
-    #[test]
-    fn times_have_the_unit_that_suits_them() {
-        assert_eq!(
-            [7, 999, 1000, 45_600, 1_500_000].map(time),
-            ["7 us", "999 us", "1.0 ms", "45.6 ms", "1.50 s"]
-        );
     }
 }

@@ -2,18 +2,18 @@
 
 use std::fmt::Write;
 
-use crate::outcome::time;
+use crate::duration_text::duration_text;
 
-/// Lines over a common axis.
+/// Several series over a common axis.
 pub(super) struct Plot {
     pub(super) title: &'static str,
     pub(super) x: Scale,
     pub(super) y: Scale,
-    pub(super) lines: Vec<Line>,
+    pub(super) series: Vec<Series>,
 }
 
-/// One line; the position in the plot decides its colour.
-pub(super) struct Line {
+/// One line of a plot. Its position in the plot decides its colour.
+pub(super) struct Series {
     name: &'static str,
     points: Vec<(f64, f64)>,
 }
@@ -21,33 +21,34 @@ pub(super) struct Line {
 /// The scale of an axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Scale {
-    /// Seconds, from the first to the last.
+    /// Seconds, from the first value to the last.
     Seconds,
-    /// 1 is 90 %, 2 is 99 %, and so on.
+    /// Percentiles by their nines: 1 is 90 %, 2 is 99 %, and so on.
     Nines,
-    /// From zero up, with a unit.
+    /// Linear from zero up, with a unit.
     Linear(&'static str),
-    /// Logarithmic.
+    /// Microseconds on a logarithmic scale.
     Microseconds,
 }
 
-/// In the units of the labels' font. A phone shows about as many pixels beside each other, so that
-/// there the labels keep their size.
+/// The size of a plot, in the pixels of the labels' font. A phone is about as wide, so that the
+/// labels keep their size there.
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 220.0;
 /// Room for the labels: left, right, top, bottom.
 const MARGIN: [f64; 4] = [64.0, 24.0, 44.0, 24.0];
-/// Labels of percentiles beside each other, the one at the origin aside: a long one takes 60.
+/// The most labels of percentiles beside the one at the origin: a long one takes 60 pixels.
 const NINES_LABELLED: f64 = 5.0;
-/// Points per line: past it, a pixel would hold several.
+/// The most points of a line. With more, several would share a pixel.
 const POINTS_MAX: usize = 400;
-/// The stroke in front of a name of the legend, with the gap behind it.
+/// The width of the stroke in front of a name of the legend, with the gap behind it.
 const STROKE: f64 = 21.0;
-/// Room for a character of the legend, wider than most of its font, and between two names.
+/// The room for a character of the legend, which is wider than most characters of its font.
 const CHARACTER: f64 = 6.5;
+/// The room between two names of the legend.
 const GAP: f64 = 12.0;
 
-impl Line {
+impl Series {
     pub(super) fn new(name: &'static str, points: Vec<(f64, f64)>) -> Self {
         let finite = |(x, y): &(f64, f64)| x.is_finite() && y.is_finite();
         let every = points.len().div_ceil(POINTS_MAX).max(1);
@@ -56,9 +57,9 @@ impl Line {
 }
 
 impl Plot {
-    /// The plot, or nothing when no line has two points.
+    /// The plot as SVG; empty if no line has two points.
     pub(super) fn svg(&self) -> String {
-        let lines: Vec<&Line> = self.lines.iter().filter(|line| line.points.len() > 1).collect();
+        let lines: Vec<&Series> = self.series.iter().filter(|line| line.points.len() > 1).collect();
         if lines.is_empty() {
             return String::new();
         }
@@ -73,7 +74,7 @@ impl Plot {
              <text class=\"title\" x=\"{left}\" y=\"16\">{0}</text>",
             self.title
         );
-        // Writing to memory cannot fail, here and below.
+        // Writing to memory cannot fail. This holds for all writes below.
         for (value, label) in y.ticks() {
             let at = at_y(value);
             let _written = write!(
@@ -111,8 +112,8 @@ impl Plot {
     }
 }
 
-/// The names of the lines behind strokes of their colours, beside each other.
-fn legend(lines: &[&Line]) -> String {
+/// The legend: the names of the lines, each behind a stroke of its colour.
+fn legend(lines: &[&Series]) -> String {
     let mut svg = String::new();
     let mut at = MARGIN[0];
     for (colour, line) in lines.iter().enumerate() {
@@ -130,7 +131,7 @@ fn legend(lines: &[&Line]) -> String {
     svg
 }
 
-/// A scale with its ends.
+/// A scale with its two ends.
 struct Axis {
     scale: Scale,
     low: f64,
@@ -167,7 +168,7 @@ impl Axis {
         match self.scale {
             Scale::Microseconds => {
                 let decades = (self.low.log10() as i32)..=(self.high.log10() as i32);
-                decades.map(|n| 10f64.powi(n)).map(|us| (us, time(us as u64))).collect()
+                decades.map(|n| 10f64.powi(n)).map(|us| (us, duration_text(us as u64))).collect()
             }
             Scale::Nines => (0..=self.high as i32)
                 .step_by((self.high / NINES_LABELLED).ceil().max(1.0) as usize)
@@ -182,7 +183,7 @@ impl Axis {
         }
     }
 
-    /// About five round values.
+    /// About five round values between the ends.
     fn even(&self) -> impl Iterator<Item = f64> + use<> {
         let rough = (self.high - self.low) / 5.0;
         let decade = 10f64.powf(rough.log10().floor());
@@ -195,7 +196,7 @@ impl Axis {
     }
 }
 
-/// A number with k or M.
+/// A number in thousands (k) or millions (M) if it is large.
 fn short(value: f64) -> String {
     let rounded = |value: f64| (value * 100.0).round() / 100.0;
     match value {
@@ -231,7 +232,7 @@ mod tests {
     #[test]
     fn the_legend_of_the_longest_names_fits_into_the_width() {
         let names = ["deliveries", "messages sent", "handshakes"];
-        let lines = names.map(|name| Line::new(name, vec![(0.0, 0.0), (1.0, 1.0)]));
+        let lines = names.map(|name| Series::new(name, vec![(0.0, 0.0), (1.0, 1.0)]));
         let legend = legend(&lines.iter().collect::<Vec<_>>());
         let (_, last) = legend.rsplit_once("<text x=\"").unwrap();
         let start: f64 = last.split('"').next().unwrap().parse().unwrap();
@@ -239,10 +240,10 @@ mod tests {
     }
 
     #[test]
-    fn every_point_lies_in_the_picture() {
+    fn every_point_lies_within_the_plot() {
         let points = (0..5000).map(|n| (f64::from(n), f64::from(n % 7) * 1e3)).collect();
-        let lines = vec![Line::new("a", points), Line::new("none", Vec::new())];
-        let plot = Plot { title: "t", x: Scale::Seconds, y: Scale::Microseconds, lines };
+        let series = vec![Series::new("a", points), Series::new("none", Vec::new())];
+        let plot = Plot { title: "t", x: Scale::Seconds, y: Scale::Microseconds, series };
         let svg = plot.svg();
         let (_, rest) = svg.split_once("points=\"").unwrap();
         let (points, _) = rest.split_once('"').unwrap();

@@ -5,61 +5,76 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use ringwave_ring::ConnKey;
 
-/// The phases of a connection.
+use crate::clock::NS_PER_S;
+
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Not open.
+    /// It is not open.
     #[default]
     Free,
-    /// The answer to the upgrade is to come.
+    /// The response to the upgrade has not come.
     Upgrading,
-    /// `connection_established` is to come.
+    /// `connection_established` has not come.
     Greeting,
-    /// `subscription_succeeded` is to come.
+    /// `subscription_succeeded` has not come.
     Subscribing,
-    /// Everything that is published has to come.
+    /// It is subscribed, so everything that is published has to arrive.
     Subscribed,
-    /// It goes because the scenario says so, and may come back.
+    /// It leaves because the scenario says so, and may come back.
     Leaving,
     /// It was subscribed, and the server or the network ended it.
     Cut,
-    /// It never got as far as subscribed.
+    /// Its handshake did not lead to a subscription.
     Failed,
 }
 
 impl Phase {
-    /// Whether the handshake is under way.
+    /// Whether its handshake is under way.
     pub(super) const fn is_opening(self) -> bool {
         matches!(self, Self::Upgrading | Self::Greeting | Self::Subscribing)
     }
+
+    /// Whether it ends or has ended, so that its messages do not count any more.
+    pub(super) const fn is_over(self) -> bool {
+        matches!(self, Self::Leaving | Self::Cut | Self::Failed)
+    }
 }
 
-/// One connection, in all its generations.
+/// The record of one connection. One that returns is a new generation of the same record.
 #[derive(Debug, Default)]
-pub(super) struct Conn {
+pub(super) struct SubscriberConn {
     pub(super) generation: u32,
     pub(super) phase: Phase,
     /// It stops reading while the scenario runs.
     pub(super) slow: bool,
     /// A receive is pending.
     pub(super) receiving: bool,
-    /// Its slot was freed.
+    /// Its socket has left its slot.
     pub(super) released: bool,
     /// A send is pending.
     pub(super) sending: bool,
-    /// Bytes came last at this tick, or a ping went.
+    /// The tick at which bytes arrived last or a ping was sent.
     pub(super) heard: u32,
-    /// The time at which it was meant to be opened, then the time at which it left.
+    /// The time at which it was meant to be opened; once it leaves, the time at which it left.
     pub(super) since_ns: u64,
-    /// The beginning of a frame, or of the answer to the upgrade, that was cut.
+    /// The beginning of a frame, or of the response to the upgrade, whose rest has not arrived.
     pub(super) partial: Vec<u8>,
-    /// The bytes to send after the pending send. Rarely any.
+    /// The bytes to send after the pending send. There are rarely any.
     pub(super) unsent: VecDeque<Bytes>,
 }
 
-impl Conn {
-    /// The key that names this generation of a slot.
+impl SubscriberConn {
+    /// The key of this generation of a slot.
     pub(super) const fn key(&self, slot: u32) -> ConnKey {
         ConnKey { slot, generation: self.generation }
     }
+}
+
+/// A tick of [`SubscriberConn::heard`].
+pub(super) const HEARD_NS: u64 = NS_PER_S / 8;
+
+/// The time in ticks of [`SubscriberConn::heard`].
+pub(super) const fn ticks(ns: u64) -> u32 {
+    (ns / HEARD_NS) as u32
 }

@@ -1,25 +1,27 @@
-//! Opening connections: by a ramp, all at once, or again.
+//! The opening of connections: by a ramp, all at once, or again.
 
 use bytes::Bytes;
 
-use super::{Phase, Subscribers, ticks};
+use super::Subscribers;
+use super::conn::{Phase, ticks};
+use crate::channel::ChannelAccess;
 use crate::clock::now_ns;
-use crate::plan::Kind;
-use crate::shared::{Count, Stage};
-use crate::target::Member;
-use crate::wire::without_number;
+use crate::counters::Counter;
+use crate::error_text::without_number;
+use crate::shared::StormStage;
+use crate::target::PresenceMember;
 
-/// Sockets opened per turn, so that those under way get their answers read.
+/// The most sockets that are opened per turn, so that the responses to others are read in time.
 const OPENED_PER_TURN: u32 = 64;
 
 impl Subscribers<'_> {
-    /// Opens what is due.
+    /// Opens the connections that are due.
     pub(super) fn open_due(&mut self) {
         for _ in 0..OPENED_PER_TURN {
             if self.next_opening() > self.now_ns {
                 return;
             }
-            if let Some((slot, since_ns)) = self.again.pop_front() {
+            if let Some((slot, since_ns)) = self.returning.pop_front() {
                 self.open(slot, since_ns);
             } else if let Some(slot) = self.unopened.next() {
                 // Without a ramp a connection is due as soon as it may be opened.
@@ -33,11 +35,11 @@ impl Subscribers<'_> {
 
     /// The time at which the next connection is to be opened.
     pub(super) fn next_opening(&self) -> u64 {
-        if self.in_flight >= self.in_flight_max || self.stage >= Stage::Drain {
+        if self.in_flight >= self.in_flight_max || self.stage >= StormStage::Drain {
             u64::MAX
-        } else if !self.again.is_empty() {
+        } else if !self.returning.is_empty() {
             0
-        } else if !self.unopened.is_empty() && self.stage == Stage::Open {
+        } else if !self.unopened.is_empty() && self.stage == StormStage::Open {
             self.ramp.due_ns()
         } else {
             u64::MAX
@@ -48,9 +50,9 @@ impl Subscribers<'_> {
         let index = self.index_of(slot);
         let (target, sources) = (&self.plan.target, self.plan.sources);
         let source = |tried| sources.address(index.wrapping_add(tried));
-        if let Err(error) = self.wire.open(slot, target.address(index), source) {
+        if let Err(error) = self.ring.open(slot, target.address(index), source) {
             self.conns[slot as usize].phase = Phase::Failed;
-            self.tally.add(Count::Failed, 1);
+            self.tally.add(Counter::Failed, 1);
             self.shared.problem(format!("connect: {}", without_number(&error)));
             return;
         }
@@ -66,14 +68,14 @@ impl Subscribers<'_> {
         self.send(slot, handshake);
     }
 
-    /// Sends, behind what is being sent.
+    /// Sends bytes, behind those that are being sent.
     pub(super) fn send(&mut self, slot: u32, bytes: Bytes) {
         let conn = &mut self.conns[slot as usize];
         if conn.sending {
             conn.unsent.push_back(bytes);
         } else {
             conn.sending = true;
-            self.wire.send(conn.key(slot), &bytes);
+            self.ring.send(conn.key(slot), &bytes);
         }
     }
 
@@ -81,19 +83,19 @@ impl Subscribers<'_> {
         let conn = &mut self.conns[slot as usize];
         if !conn.receiving {
             conn.receiving = true;
-            self.wire.receive(conn.key(slot));
+            self.ring.receive(conn.key(slot));
         }
     }
 
-    /// Asks for the channel.
+    /// Subscribes to the channel.
     pub(super) fn subscribe(&mut self, slot: u32, socket_id: &[u8]) {
         let (channel, index) = (self.channel_of(slot), self.index_of(slot));
-        let request = match self.plan.kind {
-            Kind::Public => self.subscribes[channel as usize].clone(),
-            kind => {
+        let request = match self.plan.access {
+            ChannelAccess::Public => self.subscribes[channel as usize].clone(),
+            access => {
                 let name = self.plan.channel(channel);
-                let member = Member { id: index, info: self.plan.user_info };
-                self.plan.target.subscribe(kind, &name, socket_id, member)
+                let member = PresenceMember { id: index, info: self.plan.user_info };
+                self.plan.target.subscribe(access, &name, socket_id, member)
             }
         };
         self.conns[slot as usize].phase = Phase::Subscribing;

@@ -1,19 +1,20 @@
-//! Handles the data that arrives: answers, greetings, messages.
+//! The bytes that arrive: responses to upgrades, messages of the protocol, stamped messages.
 
 use std::sync::atomic::Ordering;
 
 use ringwave_ring::{Completion, Op};
 
-use super::{Phase, Subscribers, ticks};
+use super::Subscribers;
+use super::conn::{Phase, ticks};
 use crate::clock::{NS_PER_S, now_ns};
+use crate::counters::Counter;
 use crate::frames;
-use crate::plan::Scenario;
+use crate::scenario::Scenario;
 use crate::sequence::{Arrival, Sequence};
-use crate::shared::Count;
 use crate::stamp::Stamp;
 
 impl Subscribers<'_> {
-    /// Takes note of what the ring did.
+    /// Handles a completion of the ring.
     pub(super) fn complete(&mut self, completion: &Completion) {
         let slot = completion.key.slot;
         let current = self
@@ -30,13 +31,13 @@ impl Subscribers<'_> {
     fn received(&mut self, completion: &Completion, current: bool) {
         let slot = completion.key.slot;
         if completion.result > 0
-            && let Some(mut buffer) = self.wire.buffer(completion)
+            && let Some(mut buffer) = self.ring.buffer(completion)
         {
             self.now_ns = now_ns();
             if current {
                 self.bytes(slot, buffer.as_mut());
             }
-            self.wire.give_back(buffer);
+            self.ring.give_back(buffer);
         }
         if current && !completion.more {
             self.receive_ended(slot, completion.result);
@@ -44,10 +45,10 @@ impl Subscribers<'_> {
     }
 
     fn bytes(&mut self, slot: u32, bytes: &[u8]) {
-        self.tally.add(Count::Bytes, bytes.len() as u64);
+        self.tally.add(Counter::Bytes, bytes.len() as u64);
         let conn = &mut self.conns[slot as usize];
         conn.heard = ticks(self.now_ns);
-        if conn.slow || matches!(conn.phase, Phase::Leaving | Phase::Cut | Phase::Failed) {
+        if conn.slow || conn.phase.is_over() {
             return;
         }
         if conn.partial.is_empty() {
@@ -66,11 +67,11 @@ impl Subscribers<'_> {
         }
     }
 
-    /// Takes what is whole. Answers how many bytes that were.
+    /// Handles the complete messages at the start of `bytes`. Returns their length.
     fn consume(&mut self, slot: u32, bytes: &[u8]) -> usize {
         let mut used = 0;
         if self.conns[slot as usize].phase == Phase::Upgrading {
-            // Frames follow the head of a 101.
+            // Frames follow the head of the 101.
             let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
                 return 0;
             };
@@ -85,10 +86,10 @@ impl Subscribers<'_> {
         while let Some((op, payload, len)) = frames::first(&bytes[used..]) {
             used += len;
             match op {
-                frames::Op::Message => self.message(slot, payload),
-                frames::Op::Ping => self.send(slot, frames::pong(payload)),
-                frames::Op::Close => self.close_frame(slot, payload),
-                frames::Op::Other => {}
+                frames::FrameKind::Message => self.message(slot, payload),
+                frames::FrameKind::Ping => self.send(slot, frames::pong(payload)),
+                frames::FrameKind::Close => self.close_frame(slot, payload),
+                frames::FrameKind::Other => {}
             }
         }
         used
@@ -97,39 +98,39 @@ impl Subscribers<'_> {
     fn message(&mut self, slot: u32, payload: &[u8]) {
         match Stamp::find(payload, &mut self.hint) {
             Some(stamp) => self.delivered(slot, &stamp),
-            None => self.said(slot, payload),
+            None => self.protocol_message(slot, payload),
         }
     }
 
     fn delivered(&mut self, slot: u32, stamp: &Stamp) {
-        let lane = usize::from(stamp.lane);
+        let sender = usize::from(stamp.sender);
         let ours = stamp.run == self.plan.run
             && stamp.channel == self.channel_of(slot)
-            && lane < self.lanes
+            && sender < self.senders
             && self.conns[slot as usize].phase == Phase::Subscribed;
         if !ours {
-            self.tally.add(Count::Foreign, 1);
+            self.tally.add(Counter::Foreign, 1);
             return;
         }
-        let sequence = &mut self.sequences[slot as usize * self.lanes + lane];
+        let sequence = &mut self.sequences[slot as usize * self.senders + sender];
         match sequence.arrive(stamp.sequence) {
             Arrival::InOrder | Arrival::BeforeStart => {}
-            Arrival::AfterGap(gap) => self.tally.add(Count::Missing, u64::from(gap)),
+            Arrival::AfterGap(gap) => self.tally.add(Counter::Missing, u64::from(gap)),
             Arrival::Late => {
-                self.tally.take(Count::Missing, 1);
-                self.tally.add(Count::Reordered, 1);
+                self.tally.subtract(Counter::Missing, 1);
+                self.tally.add(Counter::Reordered, 1);
             }
             Arrival::Duplicate => {
-                self.tally.add(Count::Duplicated, 1);
+                self.tally.add(Counter::Duplicated, 1);
                 return;
             }
         }
-        self.tally.add(Count::Delivered, 1);
+        self.tally.add(Counter::Delivered, 1);
         self.deliveries.record(self.now_ns.saturating_sub(stamp.intended_ns));
     }
 
-    /// A message of the protocol itself.
-    fn said(&mut self, slot: u32, payload: &[u8]) {
+    /// Handles a message of the Pusher protocol itself.
+    fn protocol_message(&mut self, slot: u32, payload: &[u8]) {
         match frames::event(payload).unwrap_or_default() {
             b"pusher:connection_established" => {
                 if self.ping_after_ns == u64::MAX
@@ -141,7 +142,7 @@ impl Subscribers<'_> {
                 self.subscribe(slot, socket_id);
             }
             b"pusher_internal:subscription_succeeded" => self.subscribed(slot),
-            b"pusher:ping" => self.send(slot, self.words.pong.clone()),
+            b"pusher:ping" => self.send(slot, self.frames.pong.clone()),
             b"pusher:error" | b"pusher:subscription_error" => {
                 let text: String = String::from_utf8_lossy(payload).chars().take(200).collect();
                 if self.conns[slot as usize].phase.is_opening() {
@@ -163,14 +164,14 @@ impl Subscribers<'_> {
         conn.phase = Phase::Subscribed;
         let since_ns = conn.since_ns;
         self.in_flight -= 1;
-        self.tally.add(Count::Held, 1);
-        self.tally.add(Count::Subscribed, 1);
+        self.tally.add(Counter::Held, 1);
+        self.tally.add(Counter::Subscribed, 1);
         self.handshakes.record(self.now_ns.saturating_sub(since_ns));
-        for lane in 0..self.lanes {
-            // Messages sent from now on come after the subscription, and so have to arrive.
-            let sent = &self.shared.sent[self.plan.lane_index(channel, lane as u16)];
+        for sender in 0..self.senders {
+            // Messages that are sent from now on follow the subscription, so they have to arrive.
+            let sent = &self.shared.sent[self.plan.sender_index(channel, sender as u16)];
             let start = sent.load(Ordering::SeqCst);
-            self.sequences[slot as usize * self.lanes + lane] = Sequence::starting(start);
+            self.sequences[slot as usize * self.senders + sender] = Sequence::starting(start);
         }
         if self.plan.scenario == Scenario::Churn && self.plan.turnover <= 0.0 && self.running() {
             self.leave(slot);
@@ -185,7 +186,7 @@ impl Subscribers<'_> {
         let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
         let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
         self.shared.problem(format!("closed by the server: {code} {reason}"));
-        let close = self.words.close.clone();
+        let close = self.frames.close.clone();
         self.send(slot, close);
     }
 }

@@ -15,7 +15,7 @@ const HEADER_MAX: usize = 14;
 /// A frame that may come, and how much of its payload is still to come.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) op: Op,
+    pub(super) op: Opcode,
     /// Whether the frame is the last one of its message.
     pub(super) fin: bool,
     /// Payload bytes that have not come yet.
@@ -25,7 +25,7 @@ pub(super) struct Head {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Op {
+pub(super) enum Opcode {
     Data(Data),
     Control(Control),
 }
@@ -54,11 +54,11 @@ impl Head {
         if size != header.len(len) || len > i64::MAX as u64 {
             return Err(Violation::BAD_LENGTH);
         }
-        let op = Op::of(header.opcode)?;
-        if matches!(op, Op::Control(_)) && !header.is_final {
+        let op = Opcode::of(header.opcode)?;
+        if matches!(op, Opcode::Control(_)) && !header.is_final {
             return Err(Violation::FRAGMENTED_CONTROL);
         }
-        if matches!(op, Op::Control(_)) && len > CONTROL_PAYLOAD_MAX as u64 {
+        if matches!(op, Opcode::Control(_)) && len > CONTROL_PAYLOAD_MAX as u64 {
             return Err(Violation::CONTROL_TOO_BIG);
         }
         let left = usize::try_from(len).map_err(|_| Violation::MESSAGE_TOO_BIG)?;
@@ -73,7 +73,7 @@ impl Head {
     }
 }
 
-impl Op {
+impl Opcode {
     const fn of(opcode: OpCode) -> Result<Self, Violation> {
         Ok(match opcode {
             OpCode::Data(coding::Data::Text) => Self::Data(Data::Text),

@@ -1,43 +1,46 @@
-//! Conducts a storm: starts the threads, leads them from stage to stage, samples what they and the
-//! server do, and sums up.
+//! Conducts a storm: starts the threads, leads them from stage to stage, samples their counters and
+//! the server's resource usage, and sums up.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, SystemTime};
 
-use hdrhistogram::Histogram;
-
+use crate::checkpoint::{Checkpoint, Checkpoints, MemorySnapshot};
 use crate::clock::{NS_PER_S, now_ns, ns};
-use crate::host::{HostMemory, Usage, private_memory};
-use crate::outcome::{Marks, Outcome, RunFigures, Sample, Sums};
-use crate::plan::{Plan, PlanError, Scenario};
-use crate::shared::{Count, Shared, Stage, Tally, latencies};
-use crate::wire::without_number;
+use crate::counters::{Counter, Tally};
+use crate::error_text::without_number;
+use crate::latency::{LatencyPoint, LatencyTimeline, merge, new_histogram};
+use crate::outcome::{MergedResults, RunFigures, Sample, StormOutcome};
+use crate::plan::{PlanError, StormPlan};
+use crate::procfs::ProcessUsage;
+use crate::scenario::Scenario;
+use crate::shared::{SharedState, StormStage};
 use crate::{publisher, subscriber};
 
-/// How often the conductor looks.
+/// The interval at which the conductor looks at the counters.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often a sample is kept. Longer storms keep fewer.
+/// The interval at which a sample is kept. Longer storms keep fewer.
 const SAMPLE_NS: u64 = NS_PER_S / 2;
-/// Samples that are kept at most; past it, every other one is dropped and the distance doubles.
+/// The most samples that are kept. With more, every other one is dropped and the distance doubles.
 const SAMPLES_MAX: usize = 2000;
-/// Before the scenario runs: the host comes to rest, so that its memory can be read.
+/// The pause before the scenario runs. The host comes to rest, so that its memory can be read.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Why a storm could not be run at all.
+/// The reason why a storm could not be run at all.
 #[derive(Debug)]
 pub enum StormError {
-    /// The plan's numbers.
+    /// The numbers of the plan contradict each other.
     Plan(PlanError),
-    /// A thread had no ring, or could not be started.
+    /// A thread could not be started, or got no ring.
     Thread(io::Error),
-    /// The server's process is not there.
+    /// There is no process with this number.
     NoProcess(u32),
-    /// No connection to the server could be opened at all.
+    /// No connection to the server could be opened.
     NoServer(SocketAddr, io::Error),
 }
 
@@ -45,10 +48,12 @@ impl fmt::Display for StormError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Plan(error) => error.fmt(f),
-            Self::Thread(error) => {
-                write!(f, "no ring could be set up: {error}; `ringwave doctor` tells why")
-            }
-            Self::NoProcess(pid) => write!(f, "there is no process {pid}"),
+            Self::Thread(error) => write!(
+                f,
+                "cannot start a thread with a ring: {}; `ringwave doctor` tells why",
+                without_number(error)
+            ),
+            Self::NoProcess(pid) => write!(f, "--pid {pid} is not a running process"),
             Self::NoServer(address, error) => write!(
                 f,
                 "cannot connect to {address}: {}. Start the server, or name another one with --url",
@@ -58,16 +63,28 @@ impl fmt::Display for StormError {
     }
 }
 
-impl std::error::Error for StormError {}
+impl Error for StormError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Plan(error) => Some(error),
+            Self::Thread(error) | Self::NoServer(_, error) => Some(error),
+            Self::NoProcess(_) => None,
+        }
+    }
+}
 
-/// Runs a storm to its end. `progress` is shown a sample, and the stage in words, twice a second.
+/// Runs a storm to its end, and calls `progress` with the stage in words and a sample twice a
+/// second.
 ///
 /// # Errors
-/// It could not be run; nothing was measured.
-pub fn run(plan: &Plan, progress: &mut dyn FnMut(&str, &Sample)) -> Result<Outcome, StormError> {
+/// The storm could not be run; nothing was measured.
+pub fn run(
+    plan: &StormPlan,
+    progress: &mut dyn FnMut(&str, &Sample),
+) -> Result<StormOutcome, StormError> {
     plan.check().map_err(StormError::Plan)?;
     if let Some(pid) = plan.pid {
-        Usage::of(pid).ok_or(StormError::NoProcess(pid))?;
+        ProcessUsage::of(pid).ok_or(StormError::NoProcess(pid))?;
     }
     for address in plan.target.addresses() {
         find_server(*address)?;
@@ -75,8 +92,8 @@ pub fn run(plan: &Plan, progress: &mut dyn FnMut(&str, &Sample)) -> Result<Outco
     let date = SystemTime::now();
     let shares = plan.shares();
     let threads = shares.len() + usize::from(plan.publishes());
-    let before = Memory::now(plan);
-    let shared = Shared::new(plan, threads, now_ns());
+    let memory_before = MemorySnapshot::now(plan);
+    let shared = SharedState::new(plan, threads, now_ns());
     thread::scope(|scope| {
         let mut subscribers = Vec::new();
         for (thread, share) in shares.into_iter().enumerate() {
@@ -90,34 +107,38 @@ pub fn run(plan: &Plan, progress: &mut dyn FnMut(&str, &Sample)) -> Result<Outco
         } else {
             None
         };
-        let mut conductor = Conductor::new(plan, &shared, before, progress);
+        let mut conductor = Conductor::new(plan, &shared, memory_before, progress);
         let failed = || {
             subscribers.iter().any(ScopedJoinHandle::is_finished)
                 || publisher.as_ref().is_some_and(ScopedJoinHandle::is_finished)
         };
         conductor.conduct(&failed);
-        shared.set_stage(Stage::Stop);
-        let mut sums =
-            Sums { deliveries: latencies(), handshakes: latencies(), answers: None, owed: 0 };
+        shared.set_stage(StormStage::Stop);
+        let mut merged = MergedResults {
+            deliveries: new_histogram(),
+            handshakes: new_histogram(),
+            responses: None,
+            owed: 0,
+        };
         for subscriber in subscribers {
-            let takings = joined(subscriber)?;
-            merge(&mut sums.deliveries, &takings.deliveries);
-            merge(&mut sums.handshakes, &takings.handshakes);
-            sums.owed += takings.owed;
+            let results = joined(subscriber)?;
+            merge(&mut merged.deliveries, &results.deliveries);
+            merge(&mut merged.handshakes, &results.handshakes);
+            merged.owed += results.owed;
         }
-        sums.answers = publisher.map(joined).transpose()?;
-        Ok(conductor.outcome(&sums, date))
+        merged.responses = publisher.map(joined).transpose()?;
+        Ok(conductor.outcome(&merged, date))
     })
 }
 
-/// Finds out whether a server listens, by a connection that says nothing: a storm without a server
-/// would only count its own failures.
+/// Checks that a server listens, by a connection that sends nothing. Without a server a storm would
+/// only count its own failures.
 fn find_server(address: SocketAddr) -> Result<(), StormError> {
     let connected = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT);
     connected.map(drop).map_err(|error| StormError::NoServer(address, error))
 }
 
-/// A server that takes longer for its first connection could not be measured.
+/// The time limit of the first connection. A slower server cannot be measured.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn spawn<'s, T: Send + 's>(
@@ -130,87 +151,43 @@ fn spawn<'s, T: Send + 's>(
 
 fn joined<T>(thread: ScopedJoinHandle<'_, io::Result<T>>) -> Result<T, StormError> {
     let panicked = |_| io::Error::other("a thread of the storm panicked");
-    thread.join().map_err(panicked).and_then(|taken| taken).map_err(StormError::Thread)
+    thread.join().map_err(panicked).flatten().map_err(StormError::Thread)
 }
 
-/// All histograms of a storm have the same bounds, so adding can't fail.
-fn merge(into: &mut Histogram<u64>, part: &Histogram<u64>) {
-    let _same_bounds = into.add(part);
-}
-
-/// Memory of the server and the host at a moment.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Memory {
-    /// The server's own, in bytes.
-    pub(super) server: u64,
-    /// This process's own, in bytes.
-    pub(super) storm: u64,
-    pub(super) host: HostMemory,
-}
-
-impl Memory {
-    fn now(plan: &Plan) -> Self {
-        Self {
-            server: plan.pid.and_then(private_memory).unwrap_or_default(),
-            storm: private_memory(std::process::id()).unwrap_or_default(),
-            host: HostMemory::now(),
-        }
-    }
-}
-
-/// The counts and the resource usage up to a moment.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Mark {
-    pub(super) at_ns: u64,
-    pub(super) tally: Tally,
-    pub(super) server: Usage,
-    pub(super) storm: Usage,
-}
-
-impl Mark {
-    /// `last` is the usage of the server that stands when its process is gone.
-    fn now(plan: &Plan, shared: &Shared, last: Usage) -> Self {
-        Self {
-            at_ns: now_ns(),
-            tally: shared.sum(),
-            server: plan.pid.and_then(Usage::of).unwrap_or(last),
-            storm: Usage::of(std::process::id()).unwrap_or_default(),
-        }
-    }
-}
-
+/// The conductor of one storm. [`conduct`](Self::conduct) is called once, then, when the threads
+/// have ended, [`outcome`](Self::outcome).
 struct Conductor<'a> {
-    plan: &'a Plan,
-    shared: &'a Shared,
+    plan: &'a StormPlan,
+    shared: &'a SharedState,
     progress: &'a mut dyn FnMut(&str, &Sample),
-    marks: Marks,
+    checkpoints: Checkpoints,
     samples: Vec<Sample>,
     sample_ns: u64,
-    /// The last one that was sampled.
-    sampled: Mark,
-    /// How long each round took until all were back.
+    /// The checkpoint at the end of the last sample.
+    sampled: Checkpoint,
+    /// The seconds until all connections were back, for each round.
     rounds_s: Vec<f64>,
-    /// Connections that were not back when the wait for them was over.
+    /// Connections that were not back when the wait for them ended.
     not_back: u64,
-    /// The last wait ended because nothing had changed for the time of grace.
+    /// Whether the last wait ended because nothing had changed for the grace period.
     given_up: bool,
     stage: &'static str,
 }
 
 impl<'a> Conductor<'a> {
     fn new(
-        plan: &'a Plan,
-        shared: &'a Shared,
-        before: Memory,
+        plan: &'a StormPlan,
+        shared: &'a SharedState,
+        memory_before: MemorySnapshot,
         progress: &'a mut dyn FnMut(&str, &Sample),
     ) -> Self {
-        let start = Mark::now(plan, shared, Usage::default());
-        let marks = Marks { memory_before: before, start, ..Marks::default() };
+        let start = Checkpoint::now(plan, shared, ProcessUsage::default());
+        let checkpoints = Checkpoints { memory_before, start, ..Checkpoints::default() };
         Self {
             plan,
             shared,
             progress,
-            marks,
+            checkpoints,
             samples: Vec::new(),
             sample_ns: SAMPLE_NS,
             sampled: start,
@@ -221,25 +198,25 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Through all stages but the last one. Ends early when a thread has.
+    /// Goes through all stages but the last one. Ends early if a thread has ended.
     fn conduct(&mut self, failed: &dyn Fn() -> bool) {
         let all = u64::from(self.plan.connections);
         let ramp_s = if self.plan.ramp > 0.0 { all as f64 / self.plan.ramp } else { 0.0 };
         let ramp_end_ns = self.shared.began_ns + (ramp_s * NS_PER_S as f64) as u64;
         self.until_settled(ramp_end_ns, failed, &|tally| {
-            tally.of(Count::Subscribed) + tally.of(Count::Failed) >= all
+            tally.of(Counter::Subscribed) + tally.of(Counter::Failed) >= all
         });
-        self.marks.opened = self.mark();
+        self.checkpoints.opened = self.checkpoint();
         self.pause(SETTLE, failed);
-        self.marks.memory_held = Memory::now(self.plan);
-        self.marks.run = self.mark();
-        if self.marks.run.tally.of(Count::Held) > 0 || all == 0 {
+        self.checkpoints.memory_held = MemorySnapshot::now(self.plan);
+        self.checkpoints.run = self.checkpoint();
+        if self.checkpoints.run.tally.of(Counter::Held) > 0 || all == 0 {
             self.run_scenario(failed);
         }
         self.stage = "draining";
-        self.shared.set_stage(Stage::Drain);
+        self.shared.set_stage(StormStage::Drain);
         let nothing_owed =
-            |tally: &Tally| tally.of(Count::Owed) == 0 && tally.of(Count::Outstanding) == 0;
+            |tally: &Tally| tally.of(Counter::Owed) == 0 && tally.of(Counter::Outstanding) == 0;
         loop {
             self.until_settled(0, failed, &nothing_owed);
             // The sums are up to 100 ms old, and the last answer may be newer.
@@ -248,8 +225,8 @@ impl<'a> Conductor<'a> {
                 break;
             }
         }
-        self.marks.end = self.mark();
-        self.marks.memory_end = Memory::now(self.plan);
+        self.checkpoints.end = self.checkpoint();
+        self.checkpoints.memory_end = MemorySnapshot::now(self.plan);
     }
 
     fn run_scenario(&mut self, failed: &dyn Fn() -> bool) {
@@ -258,7 +235,7 @@ impl<'a> Conductor<'a> {
         let until_ns = from_ns + ns(self.plan.duration);
         self.shared.run_from_ns.store(from_ns, Ordering::Release);
         self.shared.run_until_ns.store(until_ns, Ordering::Release);
-        self.shared.set_stage(Stage::Run);
+        self.shared.set_stage(StormStage::Run);
         if self.plan.scenario == Scenario::Reconnect {
             for _ in 0..self.plan.rounds {
                 self.round(failed);
@@ -267,28 +244,29 @@ impl<'a> Conductor<'a> {
         self.pause(Duration::from_nanos(until_ns.saturating_sub(now_ns())), failed);
     }
 
-    /// All drop at once and return at once.
+    /// Has all connections drop at once and return at once.
     fn round(&mut self, failed: &dyn Fn() -> bool) {
         let before = self.shared.sum();
         let at_ns = now_ns();
         self.shared.round_at_ns.store(at_ns, Ordering::Release);
         self.shared.round.fetch_add(1, Ordering::AcqRel);
-        let expected = before.of(Count::Subscribed) + before.of(Count::Held);
-        let failed_before = before.of(Count::Failed);
+        let expected = before.of(Counter::Subscribed) + before.of(Counter::Held);
+        let failed_before = before.of(Counter::Failed);
         self.until_settled(0, failed, &|tally| {
-            tally.of(Count::Subscribed) + tally.of(Count::Failed) - failed_before >= expected
+            tally.of(Counter::Subscribed) + tally.of(Counter::Failed) - failed_before >= expected
         });
-        let back = self.shared.sum().of(Count::Held);
-        if back < before.of(Count::Held) {
-            let lost = before.of(Count::Held) - back;
-            self.shared.problem(format!("{lost} were not back in time"));
+        let back = self.shared.sum().of(Counter::Held);
+        if back < before.of(Counter::Held) {
+            let lost = before.of(Counter::Held) - back;
+            self.shared.problem(format!("{lost} connections were not back in time"));
             self.not_back += lost;
         }
         self.rounds_s.push((now_ns() - at_ns) as f64 / NS_PER_S as f64);
         self.pause(SETTLE, failed);
     }
 
-    /// Waits until `done`, or until nothing has changed for the time of grace.
+    /// Waits until `done`, or until nothing has changed for the grace period. The grace period does
+    /// not begin before `not_before_ns`.
     fn until_settled(
         &mut self,
         not_before_ns: u64,
@@ -304,8 +282,8 @@ impl<'a> Conductor<'a> {
                 return;
             }
             let state = (
-                tally.of(Count::Subscribed) + tally.of(Count::Failed),
-                tally.of(Count::Delivered) + tally.of(Count::Requests),
+                tally.of(Counter::Subscribed) + tally.of(Counter::Failed),
+                tally.of(Counter::Delivered) + tally.of(Counter::Requests),
             );
             let now = now_ns();
             if state != last || now < not_before_ns {
@@ -319,7 +297,7 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Lets time pass, and looks.
+    /// Lets time pass, and takes samples.
     fn pause(&mut self, time: Duration, failed: &dyn Fn() -> bool) {
         let until_ns = now_ns() + ns(time);
         loop {
@@ -337,9 +315,9 @@ impl<'a> Conductor<'a> {
         if now - self.sampled.at_ns < self.sample_ns {
             return;
         }
-        let mark = self.mark();
-        let sample = Sample::between(self.shared.began_ns, &self.sampled, &mark);
-        self.sampled = mark;
+        let checkpoint = self.checkpoint();
+        let sample = Sample::between(self.shared.began_ns, &self.sampled, &checkpoint);
+        self.sampled = checkpoint;
         (self.progress)(self.stage, &sample);
         self.samples.push(sample);
         if self.samples.len() >= SAMPLES_MAX {
@@ -350,32 +328,34 @@ impl<'a> Conductor<'a> {
             });
             self.sample_ns *= 2;
         }
-        // A thread adds a second's latencies when it notices that it is over.
-        let second = ((now - self.shared.began_ns) / NS_PER_S).saturating_sub(1);
+        // A thread adds the latencies of a second when it notices that the second is over.
+        let second = self.shared.second(now).saturating_sub(1);
         for timeline in [&self.shared.deliveries, &self.shared.handshakes] {
             timeline.lock().unwrap_or_else(PoisonError::into_inner).settle(second);
         }
     }
 
-    fn mark(&self) -> Mark {
-        Mark::now(self.plan, self.shared, self.sampled.server)
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint::now(self.plan, self.shared, self.sampled.server)
     }
 
-    fn outcome(self, sums: &Sums, date: SystemTime) -> Outcome {
-        let points = |timeline: &std::sync::Mutex<crate::shared::Timeline>| {
-            let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
-            timeline.settle(u64::MAX);
-            timeline.points().to_vec()
-        };
+    fn outcome(self, merged: &MergedResults, date: SystemTime) -> StormOutcome {
         let mut tally = self.shared.sum();
-        tally.add(Count::Failed, self.not_back);
-        let mut outcome = Outcome::new(self.plan, &self.marks, &tally, sums);
+        tally.add(Counter::Failed, self.not_back);
+        let mut outcome = StormOutcome::new(self.plan, &self.checkpoints, &tally, merged);
         outcome.run = RunFigures::new(self.plan, date);
         outcome.rounds_s = self.rounds_s;
         outcome.samples = self.samples;
-        outcome.delivery_seconds = points(&self.shared.deliveries);
-        outcome.handshake_seconds = points(&self.shared.handshakes);
+        outcome.delivery_seconds = all_points(&self.shared.deliveries);
+        outcome.handshake_seconds = all_points(&self.shared.handshakes);
         outcome.problems = self.shared.problems();
         outcome
     }
+}
+
+/// The points of all seconds of a storm that is over.
+fn all_points(timeline: &Mutex<LatencyTimeline>) -> Vec<LatencyPoint> {
+    let mut timeline = timeline.lock().unwrap_or_else(PoisonError::into_inner);
+    timeline.settle(u64::MAX);
+    timeline.points().to_vec()
 }

@@ -1,32 +1,36 @@
-//! How connections stay, and how they end.
+//! The life of connections after their handshake: pings, leaving, and their end.
 
 use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
-use super::{HEARD_NS, Phase, Subscribers, ticks};
+use super::Subscribers;
+use super::conn::{HEARD_NS, Phase, ticks};
 use crate::clock::{NS_PER_S, now_ns};
-use crate::plan::Scenario;
-use crate::shared::{Count, Stage};
-use crate::wire::words;
+use crate::counters::Counter;
+use crate::error_text::errno_text;
+use crate::scenario::Scenario;
+use crate::shared::StormStage;
 
-/// How often connections are looked after.
+/// The interval at which the silence of some connections is checked.
 const WALK_NS: u64 = NS_PER_S / 10;
-/// Each one so often in the time after which it pings: pings are late by a quarter at most.
+/// The checks of each connection within the silence after which it pings, so that pings are late by
+/// a quarter of it at most.
 const WALKS_PER_PING: u64 = 4;
-/// How long a connection that said goodbye waits for the server to close.
+/// The time for which a connection that has sent a Close waits for the end of the stream.
 const LEAVING_NS: u64 = 3 * NS_PER_S;
 const CANCELED: i32 = -Errno::CANCELED.raw_os_error();
-/// The kernel gave up for now: without a buffer, or under pressure. Not the peer's doing.
-const FOR_NOW: [i32; 2] = [-Errno::NOBUFS.raw_os_error(), -Errno::AGAIN.raw_os_error()];
+/// Errors with which the kernel ends a receive for now, without the peer: it had no buffer, or was
+/// under memory pressure.
+const TRANSIENT: [i32; 2] = [-Errno::NOBUFS.raw_os_error(), -Errno::AGAIN.raw_os_error()];
 
 impl Subscribers<'_> {
     /// A receive has had its last completion.
     pub(super) fn receive_ended(&mut self, slot: u32, result: i32) {
         let conn = &mut self.conns[slot as usize];
         conn.receiving = false;
-        let stopped_reading = conn.slow && self.stage < Stage::Drain && result == CANCELED;
-        if result > 0 || FOR_NOW.contains(&result) {
+        let stopped_reading = conn.slow && self.stage < StormStage::Drain && result == CANCELED;
+        if result > 0 || TRANSIENT.contains(&result) {
             self.receive(slot);
         } else if !stopped_reading {
             self.ended(slot, result);
@@ -39,22 +43,22 @@ impl Subscribers<'_> {
         conn.sending = false;
         let next = conn.unsent.pop_front();
         if result < 0 && result != CANCELED && conn.phase == Phase::Upgrading {
-            // The socket tells its error once, and it has told the send.
-            self.fail(slot, &format!("connect: {}", words(result)));
+            // A socket tells its error once, and it has told the send.
+            self.fail(slot, &format!("connect: {}", errno_text(result)));
             return;
         }
         match next {
             Some(bytes) if result >= 0 => self.send(slot, bytes),
-            // The receive tells what became of the connection.
+            // The receive tells how the connection ended.
             _ => self.release_if_over(slot),
         }
     }
 
-    /// The connection is over: by our doing or not.
+    /// Handles the end of a connection, whoever ended it.
     fn ended(&mut self, slot: u32, result: i32) {
         let conn = &mut self.conns[slot as usize];
         let why =
-            if result == 0 { "the server ended the stream".to_owned() } else { words(result) };
+            if result == 0 { "the server ended the stream".to_owned() } else { errno_text(result) };
         match conn.phase {
             phase if phase.is_opening() => {
                 self.fail(slot, &format!("{why} in the handshake ({phase:?})"));
@@ -62,11 +66,11 @@ impl Subscribers<'_> {
             }
             Phase::Subscribed => {
                 conn.phase = Phase::Cut;
-                self.tally.take(Count::Held, 1);
+                self.tally.subtract(Counter::Held, 1);
                 if self.conns[slot as usize].slow {
-                    self.tally.add(Count::SlowClosed, 1);
+                    self.tally.add(Counter::SlowClosed, 1);
                 } else {
-                    self.tally.add(Count::Cut, 1);
+                    self.tally.add(Counter::Cut, 1);
                     self.shared.problem(format!("cut: {why}"));
                 }
             }
@@ -76,13 +80,13 @@ impl Subscribers<'_> {
         self.release_if_over(slot);
     }
 
-    /// A handshake comes to nothing.
+    /// Ends a connection whose handshake failed.
     pub(super) fn fail(&mut self, slot: u32, why: &str) {
         let conn = &mut self.conns[slot as usize];
         if conn.phase.is_opening() {
             conn.phase = Phase::Failed;
             self.in_flight -= 1;
-            self.tally.add(Count::Failed, 1);
+            self.tally.add(Counter::Failed, 1);
             self.shared.problem(why.to_owned());
         }
         self.end_operations(slot);
@@ -92,41 +96,41 @@ impl Subscribers<'_> {
     fn end_operations(&mut self, slot: u32) {
         let conn = &self.conns[slot as usize];
         if conn.receiving || conn.sending {
-            self.wire.hang_up(conn.key(slot));
+            self.ring.hang_up(conn.key(slot));
         }
     }
 
-    /// Frees the slot when nothing is pending any more; those that left may come back.
+    /// Frees the slot of an ended connection when nothing is pending any more. A connection that
+    /// left is opened again.
     fn release_if_over(&mut self, slot: u32) {
         let conn = &mut self.conns[slot as usize];
-        let over = matches!(conn.phase, Phase::Leaving | Phase::Cut | Phase::Failed);
-        if !over || conn.receiving || conn.sending || conn.released {
+        if !conn.phase.is_over() || conn.receiving || conn.sending || conn.released {
             return;
         }
         conn.released = true;
         conn.partial = Vec::new();
         conn.unsent.clear();
-        self.wire.release(slot);
+        self.ring.release(slot);
         if conn.phase == Phase::Leaving {
             conn.phase = Phase::Free;
-            // Those that were all dropped at once want to be back from that moment on.
+            // Connections that were dropped at once are late from that moment on.
             let dropped = self.plan.scenario == Scenario::Reconnect;
             let since_ns = if dropped { conn.since_ns } else { now_ns() };
-            self.again.push_back((slot, since_ns));
+            self.returning.push_back((slot, since_ns));
         }
     }
 
-    /// Says goodbye; the server closes.
+    /// Sends a Close. The server then ends the stream.
     pub(super) fn leave(&mut self, slot: u32) {
         let conn = &mut self.conns[slot as usize];
         conn.phase = Phase::Leaving;
         conn.since_ns = self.now_ns;
-        self.tally.take(Count::Held, 1);
-        let close = self.words.close.clone();
+        self.tally.subtract(Counter::Held, 1);
+        let close = self.frames.close.clone();
         self.send(slot, close);
     }
 
-    /// Lets those leave whose turn it is, or drops all when the conductor says so.
+    /// Has connections leave that are due, or drops all if the conductor has said so.
     pub(super) fn leave_due(&mut self) {
         let round = self.shared.round.load(Ordering::Acquire);
         if round != self.round {
@@ -137,7 +141,7 @@ impl Subscribers<'_> {
             return;
         }
         if self.plan.turnover <= 0.0 {
-            // From now on each leaves when it is subscribed; the first ones are already.
+            // From now on each leaves when it is subscribed, and these are subscribed already.
             while self.leaver < self.conns.len() as u32 {
                 self.leave_if_subscribed(self.leaver);
                 self.leaver += 1;
@@ -160,35 +164,35 @@ impl Subscribers<'_> {
     /// The time at which the next connection leaves.
     pub(super) fn next_leave(&self) -> u64 {
         let paced = self.plan.scenario == Scenario::Churn && self.plan.turnover > 0.0;
-        if paced && self.stage == Stage::Run { self.turnover.due_ns() } else { u64::MAX }
+        if paced && self.stage == StormStage::Run { self.turnover.due_ns() } else { u64::MAX }
     }
 
-    /// Ends all connections at once, without goodbye.
+    /// Ends all connections at once, without a Close.
     fn drop_all(&mut self, at_ns: u64) {
         for slot in 0..self.conns.len() as u32 {
             let conn = &mut self.conns[slot as usize];
             if conn.phase == Phase::Subscribed {
                 conn.phase = Phase::Leaving;
                 conn.since_ns = at_ns;
-                self.tally.take(Count::Held, 1);
+                self.tally.subtract(Counter::Held, 1);
                 self.end_operations(slot);
             }
         }
     }
 
-    /// Some of the subscribers stop reading.
+    /// Has the slow share of the subscribers stop reading.
     pub(super) fn stop_reading(&mut self) {
         for slot in 0..self.conns.len() as u32 {
             let slow = self.plan.is_slow(self.index_of(slot));
             if slow && self.conns[slot as usize].phase == Phase::Subscribed {
                 self.conns[slot as usize].slow = true;
-                self.tally.add(Count::Slow, 1);
+                self.tally.add(Counter::Slow, 1);
                 self.end_operations(slot);
             }
         }
     }
 
-    /// They read again, to see whether the server has closed them.
+    /// Has the slow subscribers read again, to see whether the server has closed them.
     pub(super) fn read_again(&mut self) {
         for slot in 0..self.conns.len() as u32 {
             let conn = &self.conns[slot as usize];
@@ -198,7 +202,8 @@ impl Subscribers<'_> {
         }
     }
 
-    /// Looks after some of the connections: pings the silent, ends those whose server does not.
+    /// Checks some of the connections: pings silent ones, and ends those that wait in vain for the
+    /// server to end the stream.
     pub(super) fn walk_due(&mut self) {
         let (next, at_ns) = self.walk;
         let size = self.conns.len() as u32;
@@ -208,19 +213,19 @@ impl Subscribers<'_> {
         let around_ns = (self.ping_after_ns / WALKS_PER_PING).clamp(WALK_NS, 10 * NS_PER_S);
         let steps = (u64::from(size) * WALK_NS).div_ceil(around_ns) as u32;
         for step in 0..steps.min(size) {
-            self.look_after((next + step) % size);
+            self.check_silence((next + step) % size);
         }
         self.walk = ((next + steps) % size, self.now_ns + WALK_NS);
     }
 
-    fn look_after(&mut self, slot: u32) {
+    fn check_silence(&mut self, slot: u32) {
         let conn = &mut self.conns[slot as usize];
         let silence_ns = u64::from(ticks(self.now_ns).wrapping_sub(conn.heard)) * HEARD_NS;
         match conn.phase {
             Phase::Subscribed if silence_ns >= self.ping_after_ns && !conn.slow => {
                 conn.heard = ticks(self.now_ns);
-                self.tally.add(Count::Pings, 1);
-                let ping = self.words.ping.clone();
+                self.tally.add(Counter::Pings, 1);
+                let ping = self.frames.ping.clone();
                 self.send(slot, ping);
             }
             Phase::Leaving if self.now_ns.saturating_sub(conn.since_ns) > LEAVING_NS => {

@@ -1,9 +1,10 @@
-//! The cost of the server, as `/proc` tells it (proc_pid_stat(5), proc_pid_status(5)).
+//! CPU time and memory of processes and of the host, from `/proc` (proc_pid_stat(5),
+//! proc_pid_smaps(5), proc_meminfo(5)).
 
 use std::fs;
 
-/// This host in words: its name, how many cores it has, and its kernel.
-pub(super) fn described(cores: u32) -> String {
+/// This host in words: its name, its cores, and its kernel.
+pub(crate) fn host_description(cores: u32) -> String {
     let uname = rustix::system::uname();
     let [name, kernel] = [uname.nodename(), uname.release()].map(|text| text.to_string_lossy());
     format!("{name}, {cores} core{}, Linux {kernel}", if cores == 1 { "" } else { "s" })
@@ -11,18 +12,18 @@ pub(super) fn described(cores: u32) -> String {
 
 /// The resources that a process and its descendants have used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Usage {
+pub(crate) struct ProcessUsage {
     /// CPU seconds in user mode.
-    pub(super) user_s: f64,
+    pub(crate) user_s: f64,
     /// CPU seconds in the kernel on their behalf.
-    pub(super) system_s: f64,
+    pub(crate) system_s: f64,
     /// Resident memory in bytes.
-    pub(super) resident: u64,
+    pub(crate) resident: u64,
 }
 
-impl Usage {
+impl ProcessUsage {
     /// The usage of a process and its descendants until now; `None` when the process is gone.
-    pub(super) fn of(pid: u32) -> Option<Self> {
+    pub(crate) fn of(pid: u32) -> Option<Self> {
         let mut usage = Self::default();
         read_stat(pid)?;
         for process in family(pid) {
@@ -37,14 +38,14 @@ impl Usage {
     }
 
     /// CPU seconds.
-    pub(super) fn cpu_s(&self) -> f64 {
+    pub(crate) fn cpu_s(&self) -> f64 {
         self.user_s + self.system_s
     }
 }
 
-/// Memory that belongs to a process and its descendants alone, in bytes (`smaps_rollup`). Slower
-/// than [`Usage`].
-pub(super) fn private_memory(pid: u32) -> Option<u64> {
+/// The memory that belongs to a process and its descendants alone, in bytes (`smaps_rollup`). This
+/// is slower than [`ProcessUsage::of`].
+pub(crate) fn private_memory(pid: u32) -> Option<u64> {
     let of = |process: u32| {
         let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
         Some(field(&text, "Private_Clean:")? + field(&text, "Private_Dirty:")?)
@@ -53,27 +54,27 @@ pub(super) fn private_memory(pid: u32) -> Option<u64> {
     Some(own + family(pid).into_iter().filter(|child| *child != pid).filter_map(of).sum::<u64>())
 }
 
-/// Memory of the whole host.
+/// The memory of the whole host.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct HostMemory {
-    /// Bytes that are available (`MemAvailable`).
-    pub(super) available: u64,
-    /// Bytes in kernel objects (`Slab`): sockets among them.
-    pub(super) slab: u64,
+pub(crate) struct HostMemory {
+    /// Available memory in bytes (`MemAvailable`).
+    pub(crate) available: u64,
+    /// Memory of kernel objects in bytes (`Slab`), sockets among them.
+    pub(crate) slab: u64,
 }
 
 impl HostMemory {
-    /// Now.
-    pub(super) fn now() -> Self {
+    /// Reads the memory of the host. A field that cannot be read is zero.
+    pub(crate) fn now() -> Self {
         let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let of = |name| field(&text, name).unwrap_or_default();
         Self { available: of("MemAvailable:"), slab: of("Slab:") }
     }
 }
 
-/// `USER_HZ`: 100 on every architecture that Linux still has.
+/// `USER_HZ`, which is 100 on every architecture that Linux supports.
 const TICKS_PER_S: f64 = 100.0;
-/// The unit in which `/proc` counts resident memory, wherever Ringwave runs.
+/// The page size, in which `/proc` counts resident memory, on x86-64 and on AArch64 as usual.
 const PAGE: u64 = 4096;
 
 /// A process and its descendants.
@@ -101,8 +102,8 @@ struct Stat {
 }
 
 impl Stat {
-    /// CPU seconds in user mode and in the kernel, given what the threads that live have used. Both
-    /// sources fall short: ticks are rounded down, and the threads' exact times end with them.
+    /// CPU seconds in user mode and in the kernel, given the exact time of the live threads. Both
+    /// sources fall short: ticks are rounded down, and the exact time of a thread ends with it.
     fn cpu_s(&self, threads_s: f64) -> (f64, f64) {
         let ticks = [self.user_ticks, self.system_ticks].map(|ticks| ticks as f64 / TICKS_PER_S);
         let ticks_s = ticks[0] + ticks[1];
@@ -112,7 +113,7 @@ impl Stat {
     }
 }
 
-/// CPU seconds of the threads of a process that live, to the nanosecond (`schedstat`).
+/// CPU seconds of the live threads of a process, exact to the nanosecond (`schedstat`).
 fn threads_cpu_s(pid: u32) -> f64 {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0.0 };
     let of_thread = |thread: fs::DirEntry| {
@@ -126,7 +127,8 @@ fn read_stat(pid: u32) -> Option<Stat> {
     stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The name in parentheses may contain anything, so the fields are counted behind its end.
+/// Reads a line of `/proc/PID/stat`. The name in parentheses may contain anything, so the fields
+/// are counted from its end.
 fn stat(text: &str) -> Option<Stat> {
     let (_, fields) = text.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -134,7 +136,7 @@ fn stat(text: &str) -> Option<Stat> {
     Some(Stat { user_ticks: number(14)?, system_ticks: number(15)?, resident_pages: number(24)? })
 }
 
-/// A field in kB, in bytes.
+/// The value in bytes of a field that is in kB.
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
@@ -163,11 +165,11 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_used_something_and_nobody_is_number_zero() {
-        let usage = Usage::of(std::process::id()).unwrap();
+    fn this_process_has_used_something_and_there_is_no_process_zero() {
+        let usage = ProcessUsage::of(std::process::id()).unwrap();
         assert!(usage.resident > 0);
         assert!(private_memory(std::process::id()).unwrap() > 0);
-        assert_eq!(Usage::of(0), None);
+        assert_eq!(ProcessUsage::of(0), None);
         assert!(HostMemory::now().available > 0);
     }
 

@@ -1,24 +1,24 @@
-//! Answers of an HTTP API, as far as a publisher needs them: their end, their status, and what they
-//! say of the connection and of trying again.
+//! Responses of an HTTP API, as far as a publisher needs them: where they end, their status,
+//! whether the connection goes on, and when to try again.
 
 use std::time::{Duration, SystemTime};
 
-/// An answer of HTTP/1.1 (RFC 9112), whole.
+/// A complete HTTP/1.1 response (RFC 9112).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    /// Its length in bytes, head and body.
-    pub(super) len: usize,
-    /// The server closes the connection behind it: nothing may be sent on it any more.
-    pub(super) closes: bool,
-    /// How long the server asks to wait before the request is sent again.
-    pub(super) retry_after: Option<Duration>,
+pub(crate) struct ApiResponse {
+    pub(crate) status: u16,
+    /// The length of head and body in bytes.
+    pub(crate) len: usize,
+    /// The server closes the connection behind it, so nothing more may be sent.
+    pub(crate) closes: bool,
+    /// The wait that the server asks for before the client sends the request again.
+    pub(crate) retry_after: Option<Duration>,
 }
 
-impl Answer {
-    /// The answer at the start of `bytes`, if all of it is there. `now` is for a `Retry-After` that
-    /// names a date.
-    pub(super) fn parse(bytes: &[u8], now: SystemTime) -> Option<Self> {
+impl ApiResponse {
+    /// The response at the start of `bytes`, if it is complete. `now` is needed for a `Retry-After`
+    /// that names a date.
+    pub(crate) fn parse(bytes: &[u8], now: SystemTime) -> Option<Self> {
         let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
         let text = str::from_utf8(bytes.get(..head)?).ok()?;
         let status = text.split(' ').nth(1)?.parse().ok()?;
@@ -40,12 +40,12 @@ impl Answer {
             head + rest.windows(LAST_CHUNK.len()).position(|window| window == LAST_CHUNK)?
                 + LAST_CHUNK.len()
         } else if closes {
-            // The end of the connection is the end of the body, of which nothing is needed.
+            // The body ends with the connection, and nothing in it is needed.
             bytes.len()
         } else {
             head
         };
-        let retry_after = field("retry-after").and_then(|value| wait(value, now));
+        let retry_after = field("retry-after").and_then(|value| retry_after(value, now));
         Some(Self { status, len, closes, retry_after })
     }
 }
@@ -53,7 +53,7 @@ impl Answer {
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The value of `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date.
-fn wait(value: &str, now: SystemTime) -> Option<Duration> {
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
@@ -65,20 +65,20 @@ fn wait(value: &str, now: SystemTime) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn parsed(bytes: &[u8]) -> Option<Answer> {
+    fn parsed(bytes: &[u8]) -> Option<ApiResponse> {
         // 1994-11-06 08:49:37
-        Answer::parse(bytes, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777))
+        ApiResponse::parse(bytes, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777))
     }
 
     #[test]
-    fn an_answer_is_whole_or_none() {
+    fn a_response_is_complete_or_none() {
         let sized = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}rest";
         let chunked = b"HTTP/1.1 503 x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
         for (bytes, whole, status) in
             [(&sized[..], sized.len() - 4, 200), (&chunked[..], chunked.len(), 503)]
         {
-            let answer = parsed(bytes).unwrap();
-            assert_eq!((answer.status, answer.len, answer.closes), (status, whole, false));
+            let response = parsed(bytes).unwrap();
+            assert_eq!((response.status, response.len, response.closes), (status, whole, false));
             for cut in 0..whole {
                 assert_eq!(parsed(&bytes[..cut]), None);
             }
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_whether_its_connection_can_be_used_again() {
+    fn a_response_says_whether_its_connection_can_be_used_again() {
         for (head, closes) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n", false),
             ("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 0\r\n", true),
@@ -97,7 +97,7 @@ mod tests {
         ] {
             let bytes = format!("{head}\r\n");
             assert_eq!(
-                parsed(bytes.as_bytes()).map(|answer| answer.closes),
+                parsed(bytes.as_bytes()).map(|response| response.closes),
                 Some(closes),
                 "{head}"
             );
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_that_an_answer_asks_for_is_in_seconds_or_until_a_date() {
+    fn retry_after_is_in_seconds_or_a_date() {
         for (value, seconds) in [
             ("2", Some(2)),
             ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),

@@ -1,0 +1,203 @@
+//! The trait [`Ring`], and the values of its operations and completions.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use bytes::Bytes;
+
+/// One connection of one ring. `slot` is the index of its socket in the ring's table; `generation`
+/// tells it from earlier and later users of that slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnKey {
+    /// The index in the table of sockets, below 2^24.
+    pub slot: u32,
+    /// The number of this user among all users of the slot.
+    pub generation: u32,
+}
+
+/// The kind of an operation, as its completion names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// [`Ring::receive`] or [`Ring::receive_once`].
+    Receive,
+    /// [`Ring::send_now`].
+    SendNow,
+    /// [`Ring::send`].
+    Send,
+    /// [`Ring::half_close`].
+    HalfClose,
+    /// [`Ring::hang_up`]. Its completion carries no information that is needed.
+    HangUp,
+    /// [`Ring::ask_unsent`]. The result is a number of bytes.
+    AskUnsent,
+    /// [`Ring::reset`]. It completes only with an error.
+    Reset,
+    /// `Uring::accept` (feature `accept`). The result is the slot of the new socket.
+    Accept,
+}
+
+/// The end of an operation, or one step of a receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The operation.
+    pub op: Op,
+    /// The connection that it was queued for.
+    pub key: ConnKey,
+    /// The number of bytes, or a negative errno.
+    pub result: i32,
+    /// Whether further completions of this receive or accept follow.
+    pub more: bool,
+    /// The buffer that holds the bytes of a receive. It must be taken and given back.
+    pub buffer: Option<u16>,
+}
+
+/// The submission queue is full: submit, then try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFull;
+
+/// The reason why [`Ring::send`] did not queue anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendRefused {
+    /// The submission queue is full: submit, then try again.
+    QueueFull,
+    /// An earlier send on the slot has not completed: reap its completion first.
+    Pending,
+}
+
+impl From<QueueFull> for SendRefused {
+    fn from(_full: QueueFull) -> Self {
+        Self::QueueFull
+    }
+}
+
+/// Bytes that the ring holds for any number of [`Ring::send_now`] until [`Ring::clear_staged`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Staged(pub u32);
+
+/// A ring with a table of sockets.
+///
+/// # Contract
+/// For every ring and for its user:
+/// - The memory of an operation belongs to the ring from the moment when it is queued until the
+///   kernel is done with it. In between the kernel may have taken the operation or not.
+/// - [`reap`](Self::reap) returns completions in the order in which the kernel posted them. Each
+///   names the slot, the generation and the operation that it belongs to. A completion of an
+///   earlier user of a slot can turn up at any time.
+/// - A receive goes on until one of its completions says `more == false`. Nothing else ends it,
+///   whatever a result says, and it can end without an error, with or without bytes.
+/// - [`send_now`](Self::send_now) completes only if it did not send everything: with the number of
+///   bytes that it sent, or an error. These completions are posted before the submission returns.
+/// - [`send`](Self::send) waits for room and always completes, once. The ring refuses a second one
+///   for a slot until then, because it could not tell whose bytes the kernel still reads.
+/// - [`half_close`](Self::half_close) completes once, with 0 or an error. It is allowed once per
+///   connection, without a pending send, and no send may follow it.
+/// - [`ask_unsent`](Self::ask_unsent) always completes, once, with the number of bytes that the
+///   peer has not acknowledged, or an error.
+/// - A slot is released when no operation on it is pending, never before, because the kernel may
+///   look up the socket of an operation as late as when a worker runs it. The kernel goes on
+///   delivering the bytes that the socket still holds for the peer; after [`reset`](Self::reset) it
+///   drops them.
+pub trait Ring {
+    /// A buffer with received bytes, on loan from the ring.
+    type Buffer: AsMut<[u8]>;
+
+    /// A socket that the caller lends for the duration of [`install`](Self::install).
+    type Socket<'a>: From<BorrowedFd<'a>>;
+
+    /// The number of slots of the table.
+    fn slots(&self) -> u32;
+
+    /// Puts a socket into a free slot. The caller's descriptor may be closed afterwards.
+    ///
+    /// # Errors
+    /// The kernel refuses the socket, and the slot stays free.
+    fn install(&mut self, slot: u32, socket: Self::Socket<'_>) -> io::Result<()>;
+
+    /// Takes the socket out of its slot, which closes the connection.
+    fn release(&mut self, slot: u32);
+
+    /// Receives until further notice, with a completion for each filled buffer.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Receives one buffer. Its first completion is its last.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn receive_once(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Ends the pending receive of a slot. Its last completion follows those that are on their way.
+    /// Does nothing if the receive has ended meanwhile.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn stop_receiving(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Holds bytes for `send_now`.
+    fn stage(&mut self, bytes: Bytes) -> Staged;
+
+    /// The staged bytes.
+    fn staged(&self, staged: Staged) -> &Bytes;
+
+    /// Drops all staged bytes. Does nothing while operations are queued that may name them.
+    fn clear_staged(&mut self);
+
+    /// Sends as many bytes as fit into the socket's buffer, without waiting.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn send_now(&mut self, key: ConnKey, staged: Staged) -> Result<(), QueueFull>;
+
+    /// Sends all bytes, and waits for room. A slot can have one such send at a time.
+    ///
+    /// # Errors
+    /// The queue is full, or an earlier send on the slot has not completed.
+    fn send(&mut self, key: ConnKey, bytes: Bytes) -> Result<(), SendRefused>;
+
+    /// Ends the sending direction behind all sent bytes. The peer reads the end of the stream and
+    /// can still send.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn half_close(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Ends the pending receive and the pending send of a slot. Each gets its last completion.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn hang_up(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Asks for the number of bytes that the socket holds and the peer has not acknowledged. A
+    /// kernel that cannot tell completes with an error. A slot can have one such question at a
+    /// time.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn ask_unsent(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Turns the release of this slot into a reset, once the queue is submitted: the kernel drops
+    /// the bytes that it holds for the peer. Otherwise it keeps the send queue of a closed TCP
+    /// socket for minutes while the peer does not read.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn reset(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Hands the queue to the kernel. Returns whether the kernel took all of it. Otherwise the
+    /// caller reaps completions and calls again.
+    fn submit(&mut self) -> bool;
+
+    /// Runs the work that the kernel has deferred, and appends all completions to `into`.
+    fn reap(&mut self, into: &mut Vec<Completion>);
+
+    /// The buffer of a receive completion. A completion yields it once.
+    fn take_buffer(&mut self, completion: &Completion) -> Option<Self::Buffer>;
+
+    /// Gives a buffer back to the kernel.
+    fn give_back(&mut self, buffer: Self::Buffer);
+
+    /// Gives back memory that a burst has left.
+    fn trim(&mut self) {}
+}
