@@ -114,7 +114,7 @@ impl Form for HeaderLines {
     }
 
     fn whole(&self, value: &Vec<Header>) -> String {
-        value.iter().map(|Header { name, value }| format!("{name}: {value}\n")).collect()
+        value.iter().map(|header| header.whole() + "\n").collect()
     }
 }
 

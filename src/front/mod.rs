@@ -11,7 +11,6 @@
 pub mod address;
 mod api;
 mod body;
-mod clock;
 mod connection;
 pub mod door;
 mod framing;
@@ -38,6 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::refusals::Refusals;
+use crate::time::Clock;
 
 use address::TrustedProxies;
 pub use door::{AddressLimits, Door};
@@ -84,12 +84,14 @@ pub struct Settings {
     pub door: Arc<Door>,
     /// Where what is refused is noted for the log.
     pub refusals: Arc<Refusals>,
+    /// The clock by which the rates of addresses and apps are counted: one for all shards.
+    pub clock: Clock,
 }
 
 impl Default for Settings {
     /// No prefix, 16,384 connections, 10 s for a head and 250 ms at a stop, 30 s for a body (an
     /// HTTP publisher of Pusher waits that long in all), 75 s idle (as nginx), 64 MiB of bodies,
-    /// nobody trusted, and no limits of addresses.
+    /// nobody trusted, no limits of addresses, and a clock of its own.
     fn default() -> Self {
         Self {
             path_prefix: String::new(),
@@ -104,6 +106,7 @@ impl Default for Settings {
             limits: AddressLimits::default(),
             door: Arc::default(),
             refusals: Arc::default(),
+            clock: Clock::start(),
         }
     }
 }

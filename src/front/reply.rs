@@ -80,7 +80,7 @@ pub(super) enum Rejection {
     /// There is no body to judge.
     Body(Unreceived),
     /// The request to a WebSocket endpoint opens none.
-    Handshake(handshake::Refusal),
+    Handshake(handshake::HandshakeError),
 }
 
 impl Rejection {
@@ -190,7 +190,7 @@ fn no_body(cause: Unreceived) -> Answer {
     with(answer, CONNECTION, "close")
 }
 
-fn no_websocket(refusal: handshake::Refusal) -> Answer {
+fn no_websocket(refusal: handshake::HandshakeError) -> Answer {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut answer = sentence(status, refusal.to_string());
     for &(name, value) in refusal.headers() {

@@ -45,7 +45,8 @@ use crate::refusals::Refusals;
 use crate::ring::UringSizes;
 use crate::shard::run::Setup;
 use crate::shard::{self, Drain, InForce, Message, ShardParts, SocketIds};
-use crate::webhooks::{self, Courier};
+use crate::time::Clock;
+use crate::webhooks::{WebhookWorker, WorkerSettings};
 
 use admin::Question;
 use ledger::{Ledger, Shares};
@@ -129,10 +130,16 @@ fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, StartError> {
     };
     let (_log, level) = logging::start(server.debug, format).map_err(StartError::Log)?;
     let http_connections_max = http_connections(&config, &host);
-    let shared = FrontShared { http_connections_max, ..FrontShared::default() };
+    let shared = FrontShared {
+        http_connections_max,
+        door: Arc::default(),
+        refusals: Arc::default(),
+        allowance: Arc::default(),
+        clock: Clock::start(),
+    };
     let outer = (signals, level);
     let ended = runtime.block_on(control(&config, origin, &host, bound, &shared, outer));
-    shared.refusals.tell_rest();
+    shared.refusals.log_rest();
     ended
 }
 
@@ -147,13 +154,14 @@ async fn control(
 ) -> Result<ExitCode, StartError> {
     let server = &config.server;
     let manager = Arc::new(ServiceManager::from_environment());
-    let courier = start_courier(config)?;
+    let clock = shared.clock;
+    let webhooks = start_webhooks(config, clock)?;
     memory_watch::measure(server.memory_limit, &shared.allowance);
-    let (Bound { listeners, files, inherited }, started) = (bound, Instant::now());
+    let Bound { listeners, files, inherited } = bound;
     let at_start = in_force(server, &config.apps, shared);
-    let parts = (&at_start, &courier, shared);
-    let (setups, bus) = setups(server, ring_sizes(config, host), listeners, parts, started)?;
-    let mut shards = Shards::start(setups, bus, files, started)?;
+    let parts = (&at_start, &webhooks, shared);
+    let (setups, bus) = setups(server, ring_sizes(config, host), listeners, parts, clock)?;
+    let mut shards = Shards::start(setups, bus, files, clock)?;
     let bus = shards.bus();
     tokio::spawn(mailboxes::deliver_late(bus.clone()));
     shards.until(|progress| progress.serving).await?;
@@ -164,10 +172,10 @@ async fn control(
     tokio::spawn(Arc::clone(&manager).watch(bus.clone()));
     let (memory, limit) = watch::channel(server.memory_limit);
     tokio::spawn(memory_watch::watch(limit, Arc::clone(&shared.allowance), bus.clone()));
-    tokio::spawn(keep_door(Arc::clone(&shared.door)));
-    tokio::spawn(tell_refusals(Arc::clone(&shared.refusals)));
+    tokio::spawn(keep_door(Arc::clone(&shared.door), clock));
+    tokio::spawn(tell_refusals(Arc::clone(&shared.refusals), clock));
     let overview = Overview::new(server, shards.cores(), bus.clone());
-    let controls = Controls { courier: &courier, bus, shared: shared.clone(), level, memory };
+    let controls = Controls { webhooks: &webhooks, bus, shared: shared.clone(), level, memory };
     let mut reload = Reload::new(config, origin, controls);
     let signal = loop {
         tokio::select! {
@@ -192,7 +200,7 @@ async fn control(
     let shown = format!("{}s", window.as_secs_f64());
     tracing::info!(connections, window = %shown, "Gracefully terminating connections.");
     manager.stopping(stop::patience(drain));
-    let mut stopping = pin!(stop::run(&mut shards, courier, drain));
+    let mut stopping = pin!(stop::run(&mut shards, webhooks, drain));
     loop {
         tokio::select! {
             ended = &mut stopping => return ended.map(|()| ExitCode::SUCCESS),
@@ -238,12 +246,12 @@ fn tell_start(server: &ServerConfig) {
 }
 
 /// Forgets addresses that have nothing any more, for as long as the process lives.
-async fn keep_door(door: Arc<Door>) {
+async fn keep_door(door: Arc<Door>, clock: Clock) {
     let mut every = tokio::time::interval(DOOR_INTERVAL);
     let (mut uncounted, mut told) = (0_u64, None::<Instant>);
     loop {
         every.tick().await;
-        uncounted = uncounted.saturating_add(door.forget_idle());
+        uncounted = uncounted.saturating_add(door.forget_idle(clock.now_nanos()));
         if uncounted > 0 && told.is_none_or(|told| told.elapsed() >= UNCOUNTED_INTERVAL) {
             tracing::warn!(uncounted, "more addresses than can be counted: let in without limits");
             (uncounted, told) = (0, Some(Instant::now()));
@@ -252,23 +260,22 @@ async fn keep_door(door: Arc<Door>) {
 }
 
 /// Tells how often what was refused, minute by minute, for as long as the process lives.
-async fn tell_refusals(refusals: Arc<Refusals>) {
-    let started = Instant::now();
+async fn tell_refusals(refusals: Arc<Refusals>, clock: Clock) {
     let mut every = tokio::time::interval(TELL_INTERVAL);
     loop {
         every.tick().await;
-        refusals.tell(u32::try_from(started.elapsed().as_secs()).unwrap_or(u32::MAX));
+        refusals.log_counts(u32::try_from(clock.now().0 / 1000).unwrap_or(u32::MAX));
     }
 }
 
-fn start_courier(config: &Config) -> Result<Courier, StartError> {
+fn start_webhooks(config: &Config, clock: Clock) -> Result<WebhookWorker, StartError> {
     let shares = Shares::of_settings(&config.server, &config.apps);
-    let settings = webhooks::Settings {
+    let settings = WorkerSettings {
         queue_bytes: shares.queue,
         notice_bytes: shares.notices,
         spool: config.server.webhook_spool.clone(),
     };
-    Courier::start(Arc::clone(&config.apps), settings).map_err(StartError::Webhooks)
+    WebhookWorker::start(Arc::clone(&config.apps), settings, clock).map_err(StartError::Webhooks)
 }
 
 /// Returns the parts of each shard, and the way to send to all of them.
@@ -276,8 +283,8 @@ fn setups(
     server: &ServerConfig,
     ring: UringSizes,
     listeners: Vec<Listeners>,
-    (in_force, courier, shared): (&InForce, &Courier, &FrontShared),
-    started: Instant,
+    (in_force, webhooks, shared): (&InForce, &WebhookWorker, &FrontShared),
+    clock: Clock,
 ) -> Result<(Vec<Setup>, Outside<Message>), StartError> {
     let count = u16::try_from(server.shards).unwrap_or(ShardId::MAX);
     let ports = bus::connect(count, bus::MAILBOX_MESSAGES).map_err(StartError::Thread)?;
@@ -291,7 +298,7 @@ fn setups(
             hash: hash.clone(),
             socket_ids: socket_ids.clone(),
             port,
-            tap: courier.tap(),
+            notices: webhooks.notice_sender(),
             refusals: Arc::clone(&shared.refusals),
             memory: shard::Memory {
                 lease: Lease::new(Arc::clone(&shared.allowance)),
@@ -299,7 +306,7 @@ fn setups(
                 unfinished,
             },
         };
-        Setup { parts, ring, listeners, started }
+        Setup { parts, ring, listeners, clock }
     });
     Ok((setups.collect(), outside))
 }
@@ -336,7 +343,7 @@ fn ring_sizes(config: &Config, host: &Host) -> UringSizes {
 }
 
 /// The state that all shards share. A reload does not change it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct FrontShared {
     /// The number of HTTP connections of each shard that the limit of open files allows.
     http_connections_max: u32,
@@ -346,6 +353,8 @@ struct FrontShared {
     refusals: Arc<Refusals>,
     /// The memory that may be taken for clients before the next look.
     allowance: Arc<Allowance>,
+    /// The clock of the process.
+    clock: Clock,
 }
 
 fn http_connections(config: &Config, host: &Host) -> u32 {
@@ -372,6 +381,7 @@ fn in_force(server: &ServerConfig, apps: &Arc<Apps>, shared: &FrontShared) -> In
         limits: server.address_limits,
         door: Arc::clone(&shared.door),
         refusals: Arc::clone(&shared.refusals),
+        clock: shared.clock,
         bodies_bytes_max: shares.bodies,
         connections_when_short: shares.connections_when_short,
         ..front::Settings::default()
@@ -388,7 +398,7 @@ enum StartError {
     DevelopmentInPublic(ListenAddr),
     Log(io::Error),
     Thread(io::Error),
-    Webhooks(io::Error),
+    Webhooks(crate::webhooks::WorkerError),
     Shard(ShardId, io::Error),
     Panicked(ShardId),
 }

@@ -16,7 +16,7 @@ use crate::config::{
 use crate::id::ShardId;
 use crate::protocol::app::{App, Apps};
 use crate::shard::{InForce, Message};
-use crate::webhooks::Courier;
+use crate::webhooks::WebhookWorker;
 
 use super::FrontShared;
 use super::admin::{Request, Verdict};
@@ -31,7 +31,7 @@ const SHARDS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The parts of the process that work by settings and that a reload tells of new ones.
 pub(super) struct Controls<'a> {
     /// Delivers webhooks.
-    pub(super) courier: &'a Courier,
+    pub(super) webhooks: &'a WebhookWorker,
     /// The shards.
     pub(super) bus: Outside<Message>,
     /// The state that the fronts keep while their settings change.
@@ -136,14 +136,14 @@ impl<'a> Reload<'a> {
     /// Hands the adopted configuration to all parts that work by it. The future returns the shards
     /// that have not taken it in time.
     fn put_in_force(&self) -> impl Future<Output = Vec<ShardId>> + use<> {
-        let Controls { courier, bus, shared, level, memory } = &self.controls;
+        let Controls { webhooks, bus, shared, level, memory } = &self.controls;
         level.set_debug(self.server.debug);
         memory.send_if_modified(|limit| {
             std::mem::replace(limit, self.server.memory_limit) != self.server.memory_limit
         });
         // Before the shards: one of them may tell of an app as soon as it knows it.
         let shares = Shares::of_settings(&self.server, &self.apps);
-        courier.configure(Arc::clone(&self.apps), shares.queue);
+        webhooks.configure(Arc::clone(&self.apps), shares.queue);
         hand_out(bus, &Arc::new(super::in_force(&self.server, &self.apps, shared)))
     }
 }

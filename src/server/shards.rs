@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use core_affinity::CoreId;
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use crate::bus::Outside;
 use crate::id::ShardId;
 use crate::shard::run::{Milestone, Setup};
 use crate::shard::{self, Message};
+use crate::time::{Clock, Millis};
 
 /// The threads of all shards. Dropped, it removes the files of unix sockets, and leaves the threads
 /// to the end of the process.
@@ -25,8 +26,7 @@ pub(super) struct Shards {
     progress: Vec<Progress>,
     /// The files of unix sockets; none once they are removed.
     files: Option<SocketFiles>,
-    /// Zero of the clock of all shards.
-    started: Instant,
+    clock: Clock,
 }
 
 /// The progress of a shard. Each step stays reached.
@@ -41,7 +41,7 @@ pub(super) struct Progress {
     /// See [`Milestone::Drained`].
     pub(super) drained: bool,
     /// The time at which its drain last closed a connection.
-    last_close: Option<Duration>,
+    last_close: Option<Millis>,
     /// Its thread has nothing left to do.
     ended: bool,
 }
@@ -61,7 +61,7 @@ impl Shards {
         setups: Vec<Setup>,
         bus: Outside<Message>,
         files: SocketFiles,
-        started: Instant,
+        clock: Clock,
     ) -> Result<Self, StartError> {
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let (report, reports) = mpsc::unbounded_channel();
@@ -71,7 +71,7 @@ impl Shards {
             let core = cores.get(index % cores.len().max(1)).copied();
             threads.push(spawn(setup, core, report.clone())?);
         }
-        Ok(Self { threads, reports, bus, progress, files: Some(files), started })
+        Ok(Self { threads, reports, bus, progress, files: Some(files), clock })
     }
 
     /// A way to send to all of them.
@@ -103,7 +103,7 @@ impl Shards {
             Some(Report::Reached(shard, Milestone::Serving)) => (*shard, &|of| of.serving = true),
             Some(Report::Reached(shard, Milestone::Emptied(last_close))) => (*shard, &|of| {
                 of.emptied = true;
-                of.last_close = last_close.map(|at| Duration::from_millis(at.0));
+                of.last_close = *last_close;
             }),
             Some(Report::Reached(shard, Milestone::Drained)) => (*shard, &|of| of.drained = true),
             Some(Report::Ended(shard)) => (*shard, &|of| of.ended = true),
@@ -122,7 +122,7 @@ impl Shards {
     /// How long ago a drain has closed a connection last; `None`: it had none to close.
     pub(super) fn since_last_close(&self) -> Option<Duration> {
         let last = self.progress.iter().filter_map(|of| of.last_close).max()?;
-        Some(self.started.elapsed().saturating_sub(last))
+        Some(self.clock.now().since(last))
     }
 
     /// Removes the files of the unix sockets: from now on no client finds them.

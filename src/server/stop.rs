@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use crate::shard::{Drain, Message, RETURN};
-use crate::webhooks::Courier;
+use crate::webhooks::WebhookWorker;
 
 use super::{Shards, StartError, mailboxes, notify};
 
@@ -73,7 +73,7 @@ pub(super) fn patience(drain: Drain) -> Duration {
 /// A shard failed meanwhile.
 pub(super) async fn run(
     shards: &mut Shards,
-    courier: Courier,
+    webhooks: WebhookWorker,
     drain: Drain,
 ) -> Result<(), StartError> {
     let bus = shards.bus();
@@ -88,7 +88,7 @@ pub(super) async fn run(
     // A shard is empty when the ends of its subscriptions are in the mailboxes of their homes,
     // which have yet to tell the webhooks.
     let _silent = timeout(HOMES_GRACE, notify::roll_call(&bus, HOMES_GRACE)).await;
-    courier.finish(WEBHOOK_GRACE).await;
+    webhooks.finish(WEBHOOK_GRACE).await;
     if !drain.successor {
         sleep(shards.since_last_close().map_or(Duration::ZERO, until_nobody_comes)).await;
     }

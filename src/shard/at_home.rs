@@ -12,7 +12,7 @@ use crate::id::{AppIndex, ShardId};
 use crate::protocol::app::App;
 use crate::protocol::auth::Member;
 use crate::protocol::webhook::{EventKind, EventKinds};
-use crate::webhooks::{Notice, What};
+use crate::webhooks::{ChannelEvent, Notice};
 
 /// The notices that an app wants beside its messages.
 #[derive(Default)]
@@ -39,16 +39,16 @@ impl Core {
             return;
         }
         if change.occupancy {
-            self.note(&key, What::Occupied);
+            self.note(&key, ChannelEvent::Occupied);
         }
-        self.note_member(&key, change, member.as_ref(), What::MemberAdded);
+        self.note_member(&key, change, member.as_ref(), ChannelEvent::MemberAdded);
         self.note_count(&key, change, watched);
         let missed = watched.contains(EventKind::CacheMiss)
             && change.subscribers
             && key.name().kind().is_cache()
             && self.homes.state(&key, self.now).cached.is_none();
         if missed {
-            self.note(&key, What::CacheMiss);
+            self.note(&key, ChannelEvent::CacheMiss);
         }
     }
 
@@ -63,10 +63,10 @@ impl Core {
         if watched.is_empty() {
             return;
         }
-        self.note_member(&leave.key, change, leave.member.as_ref(), What::MemberRemoved);
+        self.note_member(&leave.key, change, leave.member.as_ref(), ChannelEvent::MemberRemoved);
         self.note_count(&leave.key, change, watched);
         if change.occupancy {
-            self.note(&leave.key, What::Vacated);
+            self.note(&leave.key, ChannelEvent::Vacated);
         }
     }
 
@@ -79,7 +79,7 @@ impl Core {
             return;
         }
         if let Some((key, whisper)) = whisper {
-            self.note(&key, What::ClientEvent(whisper));
+            self.note(&key, ChannelEvent::ClientEvent(whisper));
         }
         if let Some(traced) = traced {
             self.trace(traced);
@@ -110,7 +110,7 @@ impl Core {
         key: &ChannelKey,
         change: Change,
         member: Option<&Arc<Member>>,
-        what: impl FnOnce(Arc<str>) -> What,
+        what: impl FnOnce(Arc<str>) -> ChannelEvent,
     ) {
         if let Some(member) = member.filter(|_| change.membership) {
             self.note(key, what(Arc::clone(&member.user_id)));
@@ -124,12 +124,12 @@ impl Core {
             && !key.name().kind().is_presence()
         {
             let count = self.homes.state(key, self.now).subscription_count;
-            self.note(key, What::SubscriptionCount(count));
+            self.note(key, ChannelEvent::SubscriptionCount(count));
         }
     }
 
-    fn note(&mut self, key: &ChannelKey, what: What) {
-        self.tap.note(Notice { app: key.app(), channel: key.name().clone(), what });
+    fn note(&mut self, key: &ChannelKey, what: ChannelEvent) {
+        self.notices.push(Notice { app: key.app(), channel: key.name().clone(), event: what });
     }
 }
 

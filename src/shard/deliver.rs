@@ -21,7 +21,7 @@ use crate::protocol::names::ChannelName;
 use crate::protocol::outbound;
 use crate::protocol::session::{Action, ClientEvent};
 use crate::protocol::webhook::EventKind;
-use crate::refusals::About;
+use crate::refusals::MessageSubject;
 use crate::ring::Ring;
 use crate::text::without_signatures;
 use crate::websocket::{self, ReadLimits};
@@ -56,7 +56,7 @@ impl<R: Ring> Host<R> for Core {
             websocket::Message::Binary(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => text,
                 Err(_invalid) => {
-                    let about = About::Text("bytes that are not UTF-8");
+                    let about = MessageSubject::Text("bytes that are not UTF-8");
                     self.note_message(key, ProtocolError::Malformed, about);
                     return plane.owe(key, &error_frame(ProtocolError::Malformed));
                 }
@@ -81,11 +81,11 @@ impl<R: Ring> Host<R> for Core {
             }
             Action::ClientEvent(event) => self.client_event(plane, key, event),
             Action::Refuse(error, frame) => {
-                self.note_message(key, error, About::Text(text));
+                self.note_message(key, error, MessageSubject::Text(text));
                 plane.owe(key, &frame);
             }
             Action::Close(error) => {
-                self.note_message(key, error, About::Text(text));
+                self.note_message(key, error, MessageSubject::Text(text));
                 self.end(plane, key, error);
             }
         }
@@ -119,7 +119,7 @@ impl Core {
         let subscribed = self.local.membership(key.slot, &channel).is_some();
         if !subscribed && self.local.count(key.slot) >= app.limits.max_channels_per_connection {
             let error = ProtocolError::TooManyChannels;
-            self.note_message(key, error, About::Channel(channel.name()));
+            self.note_message(key, error, MessageSubject::Channel(channel.name()));
             let also_on_channel = app.subscription_errors;
             return plane.owe(key, &subscribe_refusal(error, channel.name(), also_on_channel));
         }
@@ -181,7 +181,11 @@ impl Core {
         let channel = self.hash.key(app, event.channel);
         let membership = self.local.membership(key.slot, &channel);
         if event.must_be_member && membership.is_none() {
-            self.note_message(key, ProtocolError::NotMember, About::Channel(channel.name()));
+            self.note_message(
+                key,
+                ProtocolError::NotMember,
+                MessageSubject::Channel(channel.name()),
+            );
             return plane.owe(key, &error_frame(ProtocolError::NotMember));
         }
         let member = membership.and_then(|of| of.member);
@@ -261,7 +265,11 @@ impl Core {
                 self.gathers.published(answered.question, answered.index, answered.state);
             }
             channels::Message::NotMember(conn, channel) => {
-                self.note_message(conn, ProtocolError::NotMember, About::Channel(&channel));
+                self.note_message(
+                    conn,
+                    ProtocolError::NotMember,
+                    MessageSubject::Channel(&channel),
+                );
                 plane.owe(conn, &error_frame(ProtocolError::NotMember));
             }
         }
@@ -307,7 +315,7 @@ impl Core {
     fn tell_full<R: Ring>(&mut self, plane: &mut Plane<R>, conn: ConnKey, channel: &ChannelKey) {
         let also_on_channel = self.occupant(conn).is_some_and(|(_, app)| app.subscription_errors);
         let error = ProtocolError::TooManyMembers;
-        self.note_message(conn, error, About::Channel(channel.name()));
+        self.note_message(conn, error, MessageSubject::Channel(channel.name()));
         plane.owe(conn, &subscribe_refusal(error, channel.name(), also_on_channel));
     }
 

@@ -49,7 +49,7 @@ use crate::protocol::session::Session;
 use crate::refusals::Refusals;
 use crate::ring::Ring;
 use crate::time::{Millis, Tick};
-use crate::webhooks::Tap;
+use crate::webhooks::NoticeSender;
 
 pub use drain::{Drain, RETURN};
 use fan_out::owe_batch;
@@ -79,7 +79,7 @@ pub struct ShardParts {
     /// This shard's end of the bus.
     pub port: Port<Message>,
     /// Takes what webhooks are told.
-    pub tap: Tap,
+    pub notices: NoticeSender,
     /// Where what is refused is noted for the log; of all shards.
     pub refusals: Arc<Refusals>,
     /// The memory that it may take.
@@ -123,7 +123,7 @@ struct Core {
     parts: Parts,
     /// Requests of the control thread, to be answered in this turn.
     roll_calls: Vec<oneshot::Sender<()>>,
-    tap: Tap,
+    notices: NoticeSender,
     refusals: Arc<Refusals>,
     timers: Timers,
     headroom: Headroom,
@@ -142,7 +142,7 @@ struct Occupant {
 impl<R: Ring> Shard<R> {
     /// A shard without connections.
     pub fn new(ring: R, parts: ShardParts) -> Self {
-        let ShardParts { in_force, hash, socket_ids, port, tap, refusals, memory } = parts;
+        let ShardParts { in_force, hash, socket_ids, port, notices, refusals, memory } = parts;
         let InForce { apps, backlog, front } = in_force;
         let too_slow = crate::protocol::close::refusal_frames(ProtocolError::SlowConsumer);
         let core = Core {
@@ -164,7 +164,7 @@ impl<R: Ring> Shard<R> {
             gathers: Gathers::default(),
             parts: Parts::default(),
             roll_calls: Vec::new(),
-            tap,
+            notices,
             refusals,
             timers: Timers::default(),
             headroom: Headroom::default(),
@@ -204,7 +204,7 @@ impl<R: Ring> Shard<R> {
         self.tick();
         self.take_own_messages();
         self.core.port.flush();
-        self.core.tap.hand_over();
+        self.core.notices.send();
         for present in self.core.roll_calls.drain(..) {
             // No caller waits for an answer that comes too late.
             let _late = present.send(());

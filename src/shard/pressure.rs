@@ -16,7 +16,7 @@ use crate::memory;
 use crate::plane::{BacklogLimits, Plane};
 use crate::protocol::auth::Member;
 use crate::protocol::close::{ProtocolError, error_frame, subscribe_refusal};
-use crate::refusals::{About, Ending};
+use crate::refusals::{ClosedWebSocket, MessageSubject};
 use crate::ring::Ring;
 
 /// Cached events that a tick drops when the bounds have become smaller: work of a millisecond.
@@ -67,7 +67,7 @@ impl Core {
     ) {
         let also_on_channel = self.occupant(key).is_some_and(|(_, app)| app.subscription_errors);
         let error = ProtocolError::MemoryShort;
-        self.note_message(key, error, About::Channel(channel.name()));
+        self.note_message(key, error, MessageSubject::Channel(channel.name()));
         plane.owe(key, &subscribe_refusal(error, channel.name(), also_on_channel));
     }
 
@@ -75,13 +75,13 @@ impl Core {
     /// has shown that the app knows it.
     pub(super) fn refuse_sign_in<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
         self.authenticated(key.slot);
-        self.note_message(key, ProtocolError::MemoryShort, About::SignIn);
+        self.note_message(key, ProtocolError::MemoryShort, MessageSubject::SignIn);
         plane.owe(key, &error_frame(ProtocolError::MemoryShort));
     }
 
     /// Closes a connection whose unfinished message has no room beside those of all others.
     pub(super) fn refuse_unfinished<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
-        self.note_ending(key, Ending::Unfinished { most: self.memory.unfinished });
+        self.note_ending(key, ClosedWebSocket::Unfinished { most: self.memory.unfinished });
         self.end(plane, key, ProtocolError::OverCapacity);
     }
 
@@ -114,7 +114,7 @@ impl Core {
         }
         for (bytes, key) in heaviest {
             let subscriptions = self.local.count(key.slot);
-            self.note_ending(key, Ending::Memory { subscriptions, bytes });
+            self.note_ending(key, ClosedWebSocket::Memory { subscriptions, bytes });
             self.end(plane, key, ProtocolError::OverCapacity);
         }
     }

@@ -18,7 +18,7 @@ use crate::plane::Plane;
 use crate::protocol::app::Standing;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::outbound;
-use crate::refusals::Ending;
+use crate::refusals::ClosedWebSocket;
 use crate::ring::Ring;
 use crate::time::Millis;
 
@@ -207,7 +207,7 @@ impl Core {
     fn evict<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) -> bool {
         let evicted = self.occupant(key).is_some_and(|(_, app)| !app.is_enabled());
         if evicted {
-            self.note_ending(key, Ending::Disabled);
+            self.note_ending(key, ClosedWebSocket::Disabled);
             self.end(plane, key, ProtocolError::AppDisabled);
         }
         evicted

@@ -13,7 +13,7 @@ use crate::id::{ConnKey, ShardId};
 use crate::plane::Plane;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::sign_in::SignedIn;
-use crate::refusals::{About, Ending};
+use crate::refusals::{ClosedWebSocket, MessageSubject};
 use crate::ring::Ring;
 use crate::time::Millis;
 
@@ -32,7 +32,7 @@ impl Core {
             return self.refuse_sign_in(plane, key);
         }
         if signed_in.cut() {
-            self.note_message(key, ProtocolError::WatchlistTooLong, About::SignIn);
+            self.note_message(key, ProtocolError::WatchlistTooLong, MessageSubject::SignIn);
         }
         let (user, watchlist) = signed_in.into_parts();
         debug!(%socket_id, user_id = &*user.user_id, watches = watchlist.len(), "signed in");
@@ -97,7 +97,7 @@ impl Core {
         }
         let Some((_, app)) = self.occupant(key) else { return };
         if let Some(timeout) = app.user_authentication_timeout {
-            self.note_ending(key, Ending::AuthenticationTimeout(timeout.as_secs()));
+            self.note_ending(key, ClosedWebSocket::AuthenticationTimeout(timeout.as_secs()));
             self.end(plane, key, ProtocolError::AuthenticationTimeout);
         } else {
             // A client that connected while the app still wanted it is let off, too.

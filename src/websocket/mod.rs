@@ -11,5 +11,5 @@ pub mod encode;
 pub mod handshake;
 pub mod read;
 
-pub use handshake::{Refusal, UpgradeRequest, accept};
+pub use handshake::{HandshakeError, UpgradeRequest, accept};
 pub use read::{Close, Message, ReadLimits, Reader, Stop, Violation};

@@ -22,11 +22,11 @@ use crate::protocol::app::{App, Apps};
 use crate::protocol::names::ChannelName;
 use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 
+use super::Front;
 use super::body::{self, Budget, Received, Unreceived};
 use super::gateway::{ChannelState, Command, Gateway, Headroom, Reply};
 use super::reply::{Answer, Rejection, json};
 use super::route::Endpoint;
-use super::{Front, clock};
 
 /// Answers a request of the API. The head alone decides who sent it, before anything else is looked
 /// at. So an unsigned body is never kept, nor asked for with `100 Continue`.
@@ -66,7 +66,8 @@ pub(super) async fn answer<G: Gateway>(
         return Err(DISABLED);
     }
     // Behind the signature: a stranger's requests must not use up what the app may have.
-    app.take_request(clock::now).map_err(|wait| over_rate(&app, wait))?;
+    let clock = front.settings.get().clock;
+    app.take_request(|| clock.now_nanos()).map_err(|wait| over_rate(&app, wait))?;
 
     let query = head.uri.query().unwrap_or_default();
     let call = Call { gateway: &front.gateway, app: &app, query };

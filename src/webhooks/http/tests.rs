@@ -1,10 +1,12 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use crate::protocol::app::{App, test_app};
 use crate::protocol::webhook::{Header, Webhook, test_webhook};
+use crate::text::WithCauses;
 
 use super::*;
 
@@ -68,7 +70,7 @@ fn read_request(stream: &mut std::net::TcpStream) -> Option<String> {
 
 fn delivery(webhook: Webhook) -> Delivery {
     let (app, body) = (Arc::new(test_app()), Bytes::from_static(br#"{"time_ms":1,"events":[]}"#));
-    Delivery { lane: 0, app, webhook: Arc::new(webhook), body }
+    Delivery { queue: 0, app, webhook: Arc::new(webhook), body }
 }
 
 fn at(address: SocketAddr) -> Delivery {
@@ -80,13 +82,15 @@ fn on_a_runtime<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(future)
 }
 
-/// Sends as many times over one line; returns what became of each.
+/// Sends as many times over one connection; returns the result of each.
 fn post(delivery: &Delivery, times: usize) -> Vec<Result<(), String>> {
     on_a_runtime(async {
-        let mut line = Line::new(Tls::default());
+        let mut connection = HttpConnection::new(TlsSetup::default());
         let mut all = Vec::new();
         for _ in 0..times {
-            all.push(line.post(delivery).await.map_err(|failure| failure.to_string()));
+            all.push(
+                connection.post(delivery).await.map_err(|failure| WithCauses(&failure).to_string()),
+            );
         }
         all
     })
@@ -190,7 +194,7 @@ fn who_cannot_be_reached_has_failed() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let refused = post(&at(address), 1).remove(0).unwrap_err();
-    assert!(refused.starts_with("no connection: "), "{refused}");
+    assert!(refused.starts_with("none of its addresses accepted a connection: "), "{refused}");
     let nowhere = delivery(test_webhook("http://nowhere.invalid/"));
     let unknown = post(&nowhere, 1).remove(0).unwrap_err();
     assert!(unknown.contains("not found") || unknown.contains("in time"), "{unknown}");
