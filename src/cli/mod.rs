@@ -34,11 +34,11 @@ const EXIT_CONFIG: u8 = 78;
 #[command(name = "ringwave", version = version::TEXT)]
 struct CommandLine {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CliCommand>,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum CliCommand {
     /// Serve until SIGTERM or SIGINT; SIGHUP reads the configuration anew
     Start(SettingsArgs),
     /// Check the configuration and show every value with where it came from
@@ -135,14 +135,14 @@ pub fn run() -> ExitCode {
     };
     match command {
         None => print_help(),
-        Some(Command::Start(settings)) => start::run(settings),
-        Some(Command::Check(settings)) => check::run(settings),
-        Some(Command::Reload(server)) => reload::run(server),
-        Some(Command::Status(arguments)) => status::run(arguments),
-        Some(Command::Import(arguments)) => import::run(&arguments),
-        Some(Command::ImportReverb(files)) => import::run_reverb(&files),
-        Some(Command::Doctor) => doctor::run(),
-        Some(Command::Storm(arguments)) => storm::run(*arguments),
+        Some(CliCommand::Start(settings)) => start::run(settings),
+        Some(CliCommand::Check(settings)) => check::run(settings),
+        Some(CliCommand::Reload(server)) => reload::run(server),
+        Some(CliCommand::Status(arguments)) => status::run(arguments),
+        Some(CliCommand::Import(arguments)) => import::run(&arguments),
+        Some(CliCommand::ImportReverb(files)) => import::run_reverb(&files),
+        Some(CliCommand::Doctor) => doctor::run(),
+        Some(CliCommand::Storm(arguments)) => storm::run(*arguments),
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
             --shards 2 --listen tcp://127.0.0.1:1 --listen unix:///s --env e --config c --dev \
             --log-format json";
         let parsed = CommandLine::try_parse_from(line.split_whitespace()).ok().unwrap();
-        let Some(Command::Start(settings)) = parsed.command else { panic!("not start") };
+        let Some(CliCommand::Start(settings)) = parsed.command else { panic!("not start") };
         assert_eq!(settings.port.as_deref(), Some("8081"));
         assert_eq!(settings.listen.len(), 2);
         assert!(settings.debug && settings.dev);

@@ -3,12 +3,12 @@
 
 use std::process::ExitCode;
 
-use crate::server::admin::{AskError, Question, ask};
+use crate::server::admin::{AdminCommand, AskError, ask};
 
 use super::{EXIT_CONFIG, ServerArgs};
 
 pub(super) fn run(server: ServerArgs) -> ExitCode {
-    match ask(&server.origin(), Question::Reload) {
+    match ask(&server.origin(), AdminCommand::Reload) {
         Ok(report) => {
             println!("The configuration was read anew: {report}");
             ExitCode::SUCCESS

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::server::admin::{Question, ask};
-use crate::server::overview::{ServerStatus, State};
+use crate::server::admin::{AdminCommand, ask};
+use crate::server::status::{ServerState, ServerStatus};
 
 use super::ServerArgs;
 
@@ -25,7 +25,7 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn run(arguments: StatusArgs) -> ExitCode {
-    let answer = match ask(&arguments.server.origin(), Question::Status) {
+    let answer = match ask(&arguments.server.origin(), AdminCommand::Status) {
         Ok(answer) => answer,
         Err(error) => return super::unanswered(&error),
     };
@@ -58,8 +58,8 @@ fn text(status: &ServerStatus) -> String {
     let ServerStatus { version, pid, .. } = status;
     let commit = status.commit.as_ref().map(|commit| format!(" ({commit})")).unwrap_or_default();
     let state = match status.state {
-        State::Serving => "serving",
-        State::Stopping => "stopping",
+        ServerState::Serving => "serving",
+        ServerState::Stopping => "stopping",
     };
     let cores: Vec<_> = status.shards.iter().map(|shard| shard.core).collect();
     let mut text = format!("ringwave {version}{commit}, process {pid}, {state}\n\n");
@@ -95,7 +95,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::overview::{AppStatus, ShardStatus};
+    use crate::server::status::{AppStatus, ShardStatus};
 
     #[test]
     fn durations_are_told_by_their_two_largest_units() {

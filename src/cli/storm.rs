@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::config::{DEVELOPMENT, WITHHELD};
 use crate::server::limits;
-use crate::server::preflight::{self, Host};
+use crate::server::preflight::{self, HostSurvey};
 use crate::storm::{
     self, Kind, Outcome, Plan, Room, Sample, Scenario, Sources, StormError, Target,
 };
@@ -117,14 +117,14 @@ pub(super) fn run(arguments: StormArgs) -> ExitCode {
     limits::raise_nofile();
     let host = match preflight::check() {
         Ok(host) => host,
-        Err(error) => return refused(EXIT_CONFIG, &error.to_string()),
+        Err(error) => return refused(EXIT_CONFIG, &format!("{error}\n{}", error.remedy())),
     };
     let (json, lines, report) = (arguments.json, arguments.progress, arguments.report.clone());
     let plan = match arguments.plan(&host) {
         Ok(plan) => plan,
         Err(error) => return refused(EXIT_USAGE, &error),
     };
-    let mut progress = Progress::new(lines);
+    let mut progress = ProgressLine::new(lines);
     let outcome = storm::run(&plan, &mut |stage, sample| progress.show(stage, sample));
     progress.clear();
     match outcome {
@@ -162,7 +162,7 @@ fn quoted(word: &str) -> String {
 }
 
 impl StormArgs {
-    fn plan(self, host: &Host) -> Result<Plan, String> {
+    fn plan(self, host: &HostSurvey) -> Result<Plan, String> {
         let scenario = self.scenario;
         let target = Target::new(&self.url, &self.app_id, &self.key, &self.secret);
         let target = target.map_err(|error| error.to_string())?;
@@ -249,14 +249,14 @@ fn run_id() -> Option<u32> {
 }
 
 /// The progress of a storm: one line on a terminal, or a line every ten seconds.
-struct Progress {
+struct ProgressLine {
     terminal: bool,
     lines: bool,
     /// The time at which the next line is due, in seconds of the storm.
     next_s: f64,
 }
 
-impl Progress {
+impl ProgressLine {
     fn new(lines: bool) -> Self {
         Self { terminal: io::stderr().is_terminal(), lines, next_s: 0.0 }
     }

@@ -135,13 +135,6 @@ impl Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 
-impl ConfigError {
-    /// An error for a reason that only the running process knows.
-    pub(crate) fn new(sentence: &str) -> Self {
-        Self(sentence.to_owned())
-    }
-}
-
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -10,7 +10,7 @@
 //! both ends look who is at the other one. The server answers its own user and root; a command
 //! believes its own user and root, and root also believes the owner of the directory.
 //!
-//! A request is a line, the word of its [`Question`]. The answer is everything up to the end of the
+//! A request is a line, the word of its [`AdminCommand`]. The answer is everything up to the end of the
 //! stream: `done` or `refused`, a space, and text. More words may come, and text behind them.
 
 use std::fmt;
@@ -53,18 +53,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The outcome of a request, in words for the operator who asked.
-pub(super) type Verdict = Result<String, String>;
+pub(super) type AdminAnswer = Result<String, String>;
 
 /// The questions that a running server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum AdminCommand {
     /// To read its configuration anew. Answered with what has changed.
     Reload,
-    /// How it is. Answered with a [`ServerStatus`](super::overview::ServerStatus) as JSON.
+    /// How it is. Answered with a [`ServerStatus`](super::status::ServerStatus) as JSON.
     Status,
 }
 
-impl Question {
+impl AdminCommand {
     const ALL: [Self; 2] = [Self::Reload, Self::Status];
 
     /// The word of the request, which is also the name of the command.
@@ -76,7 +76,7 @@ impl Question {
     }
 
     fn parse(line: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|question| question.word() == line);
+        let found = Self::ALL.into_iter().find(|command| command.word() == line);
         found.ok_or_else(|| {
             let word = line.split(' ').next().unwrap_or_default();
             let version = version::NUMBER;
@@ -85,16 +85,16 @@ impl Question {
     }
 }
 
-/// A question, and the connection of the peer that waits for the answer.
+/// A command, and the connection of the peer that waits for the answer.
 #[derive(Debug)]
-pub(super) struct Request {
-    question: Question,
+pub(super) struct AdminRequest {
+    command: AdminCommand,
     stream: UnixStream,
 }
 
 /// Takes requests from now on, until the receiver is dropped. A name that is taken, as by a second
 /// server in the same directory, is told and otherwise ignored: signals are still there.
-pub(super) fn listen(origin: &Origin) -> mpsc::Receiver<Request> {
+pub(super) fn listen(origin: &Origin) -> mpsc::Receiver<AdminRequest> {
     let (requests, taken) = mpsc::channel(1);
     match bind(origin) {
         Ok(listener) => drop(tokio::spawn(accept(listener, requests))),
@@ -113,7 +113,7 @@ fn bind(origin: &Origin) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>) {
+async fn accept(listener: UnixListener, requests: mpsc::Sender<AdminRequest>) {
     let peers = Arc::new(Semaphore::new(PEERS_MAX));
     loop {
         let Ok(place) = Arc::clone(&peers).acquire_owned().await else { return };
@@ -138,10 +138,10 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>) {
 }
 
 /// Reads a request and hands it on. A peer that sends no whole line is closed without an answer.
-async fn take_request(stream: UnixStream, requests: mpsc::Sender<Request>) {
+async fn take_request(stream: UnixStream, requests: mpsc::Sender<AdminRequest>) {
     let Ok(Some(line)) = timeout(PEER_TIMEOUT, read_line(&stream)).await else { return };
-    match Question::parse(&line) {
-        Ok(question) => drop(requests.send(Request { question, stream }).await),
+    match AdminCommand::parse(&line) {
+        Ok(command) => drop(requests.send(AdminRequest { command, stream }).await),
         Err(unknown) => tell(stream, &Err(unknown)).await,
     }
 }
@@ -167,26 +167,26 @@ async fn read_line(stream: &UnixStream) -> Option<String> {
     }
 }
 
-impl Request {
-    /// The question of this request.
-    pub(super) const fn question(&self) -> Question {
-        self.question
+impl AdminRequest {
+    /// The command of this request.
+    pub(super) const fn command(&self) -> AdminCommand {
+        self.command
     }
 
     /// Tells the peer the outcome. The peer may have gone.
-    pub(super) async fn answer(self, verdict: &Verdict) {
-        tell(self.stream, verdict).await;
+    pub(super) async fn answer(self, answer: &AdminAnswer) {
+        tell(self.stream, answer).await;
     }
 
     /// Tells that nothing will come of it, without keeping the caller waiting.
     pub(super) fn refuse(self, reason: &str) {
-        let verdict = Err(reason.to_owned());
-        tokio::spawn(async move { self.answer(&verdict).await });
+        let answer = Err(reason.to_owned());
+        tokio::spawn(async move { self.answer(&answer).await });
     }
 }
 
-async fn tell(stream: UnixStream, verdict: &Verdict) {
-    let text = match verdict {
+async fn tell(stream: UnixStream, answer: &AdminAnswer) {
+    let text = match answer {
         Ok(text) => format!("{DONE}{text}"),
         Err(text) => format!("{REFUSED}{text}"),
     };
@@ -207,10 +207,10 @@ async fn tell(stream: UnixStream, verdict: &Verdict) {
 ///
 /// # Errors
 /// See [`AskError`].
-pub fn ask(origin: &Origin, question: Question) -> Result<String, AskError> {
+pub fn ask(origin: &Origin, command: AdminCommand) -> Result<String, AskError> {
     let mut stream = connect(origin)?;
     let mut answer = String::new();
-    let request = format!("{}\n", question.word());
+    let request = format!("{}\n", command.word());
     let told =
         stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
     told.map_err(AskError::Lost)?;
@@ -363,18 +363,18 @@ mod tests {
     #[tokio::test]
     async fn a_request_gets_its_verdict_and_what_is_none_is_told_so() {
         let origin = origin("ringwave-admin-c", None);
-        assert!(matches!(ask(&origin, Question::Reload), Err(AskError::NoServer)));
+        assert!(matches!(ask(&origin, AdminCommand::Reload), Err(AskError::NoServer)));
         let mut requests = listen(&origin);
-        for verdict in [Ok("3 apps".to_owned()), Err("no such setting".to_owned())] {
-            for question in Question::ALL {
+        for answer in [Ok("3 apps".to_owned()), Err("no such setting".to_owned())] {
+            for command in AdminCommand::ALL {
                 // A peer that says nothing delays no other peer.
                 let _mute = connect(&origin).unwrap();
                 let asking = origin.clone();
-                let asked = tokio::task::spawn_blocking(move || ask(&asking, question));
+                let asked = tokio::task::spawn_blocking(move || ask(&asking, command));
                 let request = requests.recv().await.unwrap();
-                assert_eq!(request.question(), question);
-                request.answer(&verdict).await;
-                match (asked.await.unwrap(), verdict.clone()) {
+                assert_eq!(request.command(), command);
+                request.answer(&answer).await;
+                match (asked.await.unwrap(), answer.clone()) {
                     (Ok(text), Ok(sent)) | (Err(AskError::Refused(text)), Err(sent)) => {
                         assert_eq!(text, sent);
                     }
@@ -394,13 +394,13 @@ mod tests {
         assert!(answer.ends_with("does not know \"restart\""), "{answer}");
         // A server that stops answers nothing, and is gone then.
         let asking = origin.clone();
-        let asked = tokio::task::spawn_blocking(move || ask(&asking, Question::Reload));
+        let asked = tokio::task::spawn_blocking(move || ask(&asking, AdminCommand::Reload));
         drop(requests.recv().await.unwrap());
         assert!(matches!(asked.await.unwrap(), Err(AskError::Lost(_))));
         drop(requests);
         while connect(&origin).is_ok() {
             tokio::task::yield_now().await;
         }
-        assert!(matches!(ask(&origin, Question::Reload), Err(AskError::NoServer)));
+        assert!(matches!(ask(&origin, AdminCommand::Reload), Err(AskError::NoServer)));
     }
 }

@@ -62,7 +62,7 @@ impl Shares {
 
     /// The shares under this limit, in bytes; `None` is no limit.
     pub(super) fn of(limit: Option<u64>, server: &ServerConfig, apps: &Apps) -> Self {
-        let shares = Room::of(limit, server.shards);
+        let shares = ClientMemory::of(limit, server.shards);
         let (shards, endpoints) = (server.shards.max(1), endpoints(apps).max(1));
         let cache = shares.part(CACHE_PARTS, shards) / 2;
         let largest_body = apps.iter().map(|app| app.limits.max_request_size).max();
@@ -107,9 +107,9 @@ const QUEUE_BYTES_MIN: usize = 64 << 10;
 
 /// Memory for what clients ask for, in bytes; `None` is no limit.
 #[derive(Clone, Copy)]
-struct Room(Option<u64>);
+struct ClientMemory(Option<u64>);
 
-impl Room {
+impl ClientMemory {
     fn of(limit: Option<u64>, shards: usize) -> Self {
         Self(limit.map(|limit| {
             let fixed = config::needed(shards).saturating_add(logging::BACKLOG_BYTES_MAX as u64);

@@ -15,14 +15,14 @@ use crate::config::MemoryLimit;
 
 /// A resource limit of this process: a count, or bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub struct ResourceLimit {
     /// The value in force.
     pub soft: u64,
     /// How far the process may raise `soft` itself.
     pub hard: u64,
 }
 
-impl Limit {
+impl ResourceLimit {
     /// The value of a limit that is not set.
     pub const UNLIMITED: u64 = u64::MAX;
 
@@ -49,9 +49,9 @@ impl Limit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaisedNofile {
     /// The limit as inherited.
-    pub before: Limit,
+    pub before: ResourceLimit,
     /// The limit as it is now.
-    pub after: Limit,
+    pub after: ResourceLimit,
 }
 
 impl fmt::Display for RaisedNofile {
@@ -79,13 +79,13 @@ pub fn forgo_huge_pages() {
 /// Raises the soft limit of open files to the hard one. To be called before any shard starts. A
 /// refusal is no error: the process lives with what it has.
 pub fn raise_nofile() -> RaisedNofile {
-    let before = Limit::nofile();
+    let before = ResourceLimit::nofile();
     if before.soft < before.hard {
-        let hard = (before.hard != Limit::UNLIMITED).then_some(before.hard);
+        let hard = (before.hard != ResourceLimit::UNLIMITED).then_some(before.hard);
         // The limit in force is read back below, so the result itself adds nothing.
         let _refused = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
     }
-    RaisedNofile { before, after: Limit::nofile() }
+    RaisedNofile { before, after: ResourceLimit::nofile() }
 }
 
 /// How many connections each shard has room for: the length of its fixed file table. `nofile` is
@@ -276,7 +276,7 @@ pub fn local_ports() -> Option<u64> {
 #[must_use]
 pub fn size(bytes: Option<u64>) -> String {
     match bytes {
-        None | Some(Limit::UNLIMITED) => "unlimited".to_owned(),
+        None | Some(ResourceLimit::UNLIMITED) => "unlimited".to_owned(),
         Some(bytes) if bytes < 1 << 20 => format!("{} KiB", bytes >> 10),
         Some(bytes) => format!("{} MiB", bytes >> 20),
     }
@@ -362,7 +362,7 @@ mod tests {
     fn the_table_is_capped_by_nofile_by_the_kernel_and_by_the_configuration() {
         assert_eq!(slots_per_shard(20_000, None), 20_000);
         assert_eq!(slots_per_shard(1_048_576, None), SLOTS_DEFAULT);
-        assert_eq!(slots_per_shard(Limit::UNLIMITED, Some(u32::MAX)), SLOTS_MAX);
+        assert_eq!(slots_per_shard(ResourceLimit::UNLIMITED, Some(u32::MAX)), SLOTS_MAX);
         assert_eq!(slots_per_shard(20_000, Some(500)), 500);
         assert_eq!(slots_per_shard(20_000, Some(0)), 1, "a table of zero is refused by the kernel");
     }
@@ -378,7 +378,7 @@ mod tests {
         assert!(note.starts_with(
             "The limit of open files (nofile) is 1024, so each shard takes 1024 connections"
         ));
-        let note = slots_note(Limit::UNLIMITED, Some(2_000_000)).unwrap();
+        let note = slots_note(ResourceLimit::UNLIMITED, Some(2_000_000)).unwrap();
         assert!(note.contains("the kernel allows 1048576 at most"), "{note}");
     }
 
@@ -396,7 +396,7 @@ mod tests {
         };
         assert_eq!(of(1_024, 2), 451);
         assert_eq!(of(1_048_576, 2), 16_384);
-        assert_eq!(of(Limit::UNLIMITED, 64), 16_384);
+        assert_eq!(of(ResourceLimit::UNLIMITED, 64), 16_384);
         assert_eq!([of(20, 1), of(1_024, 64)], [HTTP_CONNECTIONS_MIN; 2]);
         assert_eq!(http_connections(900, true, 2), 2, "as was asked for");
         for shards in [1, 2, 5, 16] {
@@ -433,8 +433,8 @@ mod tests {
     fn raising_takes_soft_to_hard_and_reports_both() {
         let raised = raise_nofile();
         assert_eq!(raised.after.soft, raised.after.hard);
-        assert_eq!(raised.after, Limit::nofile());
-        let limit = |soft| Limit { soft, hard: 4096 };
+        assert_eq!(raised.after, ResourceLimit::nofile());
+        let limit = |soft| ResourceLimit { soft, hard: 4096 };
         let report = |from, to| RaisedNofile { before: limit(from), after: limit(to) }.to_string();
         assert_eq!(report(1024, 4096), "nofile 4096 (raised from 1024)");
         assert_eq!(report(4096, 4096), "nofile 4096");
@@ -494,7 +494,7 @@ mod tests {
     fn sizes_are_whole_units() {
         assert_eq!(size(Some(65_536)), "64 KiB");
         assert_eq!(size(Some((8 << 20) + 1)), "8 MiB");
-        assert_eq!([size(None), size(Some(Limit::UNLIMITED))], ["unlimited", "unlimited"]);
+        assert_eq!([size(None), size(Some(ResourceLimit::UNLIMITED))], ["unlimited", "unlimited"]);
     }
 
     #[test]

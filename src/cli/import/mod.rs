@@ -29,7 +29,7 @@ Where the configuration comes from:
   sockudo     ringwave import sockudo config.toml --output ringwave.toml")]
 pub(super) struct ImportArgs {
     /// The server that the configuration is of
-    source: Source,
+    source: ImportSource,
     #[command(flatten)]
     files: FileArgs,
 }
@@ -47,7 +47,7 @@ pub(super) struct FileArgs {
 
 /// The names of the servers on the command line.
 #[derive(Clone, Copy, ValueEnum)]
-enum Source {
+enum ImportSource {
     /// Laravel Reverb: the JSON of config('reverb')
     Reverb,
     /// soketi: its config.json
@@ -58,13 +58,13 @@ enum Source {
     Websockets,
 }
 
-impl From<Source> for Predecessor {
-    fn from(source: Source) -> Self {
+impl From<ImportSource> for Predecessor {
+    fn from(source: ImportSource) -> Self {
         match source {
-            Source::Reverb => Self::Reverb,
-            Source::Soketi => Self::Soketi,
-            Source::Sockudo => Self::Sockudo,
-            Source::Websockets => Self::LaravelWebsockets,
+            ImportSource::Reverb => Self::Reverb,
+            ImportSource::Soketi => Self::Soketi,
+            ImportSource::Sockudo => Self::Sockudo,
+            ImportSource::Websockets => Self::LaravelWebsockets,
         }
     }
 }

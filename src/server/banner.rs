@@ -3,19 +3,19 @@
 use std::io::{self, Write};
 
 use super::limits;
-use super::preflight::Host;
+use super::preflight::HostSurvey;
 use crate::config::{Config, Credentials, DEVELOPMENT, ListenAddr};
 use crate::protocol::app::App;
 
 /// Prints the start line, as Reverb does, and what serves with which limits.
-pub(super) fn print(config: &Config, host: &Host, placement: &str) {
+pub(super) fn print(config: &Config, host: &HostSurvey, placement: &str) {
     let text = text(config, host, placement);
     let mut out = io::stdout().lock();
     // Without a reader on stdout there is no place to report to.
     let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn text(config: &Config, host: &Host, placement: &str) -> String {
+fn text(config: &Config, host: &HostSurvey, placement: &str) -> String {
     let server = &config.server;
     let slots = limits::slots_per_shard(host.nofile.soft, server.max_connections_per_shard);
     let apps: Vec<_> = config.apps.iter().map(|app| listed(app)).collect();
@@ -29,7 +29,9 @@ fn text(config: &Config, host: &Host, placement: &str) -> String {
         apps.join(", "),
         server.shards,
         host.nofile.soft,
-        limits::size(Some(host.memlock.soft).filter(|&bytes| bytes != limits::Limit::UNLIMITED)),
+        limits::size(
+            Some(host.memlock.soft).filter(|&bytes| bytes != limits::ResourceLimit::UNLIMITED)
+        ),
     );
     if config.development {
         text.push_str(&development(config));
