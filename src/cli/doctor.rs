@@ -1,24 +1,25 @@
-//! Floor 8. `ringwave doctor`: can this host run Ringwave, and how well? One row per check, each
-//! advice with the command that mends it, then where memory goes. Exit code 0, or 78 when something
-//! keeps it from running.
+//! Floor 8. `ringwave doctor`: checks whether this host can run Ringwave, and how well. Prints one row
+//! per check, with advice and the command that fixes it, then the memory budget. Exit code 0, or 78 if
+//! Ringwave cannot run.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::budget;
+use super::environment::environment;
 use crate::config::{Environment, Flags, Origin, SEND_BUFFER};
 use crate::server::ledger::Ledger;
 use crate::server::limits::{self, ResourceLimit};
 use crate::server::preflight::{HostError, HostSurvey, KERNEL_FLOOR, ProbeStep};
 
-/// Surveys the host and prints what was found.
+/// Surveys the host and prints the report.
 #[must_use]
 pub(super) fn run() -> ExitCode {
-    // As `start` does, so that the verdict is about the limits that it will have.
+    // As `start` does, so that the report is about the limits that it will have.
     let raised = limits::raise_nofile();
     let report = HostReport::of(&HostSurvey::take(), raised.before);
-    // A reader that went away (`doctor | head`) does not change the verdict.
+    // A reader that closes the pipe (`doctor | head`) does not change the exit code.
     let memory = budget::text(&budget::holders());
     let text = format!("{}\n{memory}\n{}", report.to_text(), ledger());
     let _closed = io::stdout().write_all(text.as_bytes());
@@ -28,11 +29,11 @@ pub(super) fn run() -> ExitCode {
     }
 }
 
-/// The ledger of the configuration in this directory, or of the defaults if that configuration
-/// cannot be served, which is for `ringwave check` to report.
+/// The ledger of the configuration in this directory, or of the defaults if that configuration cannot
+/// be served, which `ringwave check` reports.
 fn ledger() -> Ledger {
     let directory = PathBuf::from(".");
-    let ours = Origin { flags: Flags::default(), environment: super::environment(), directory };
+    let ours = Origin { flags: Flags::default(), environment: environment(), directory };
     let flags = Flags { dev: true, ..Flags::default() };
     let none = PathBuf::from("/nonexistent");
     let defaults = Origin { flags, environment: Environment::default(), directory: none };
@@ -48,7 +49,7 @@ struct Check {
     found: String,
     needed: String,
     verdict: CheckResult,
-    /// The fault and its remedy, a line each.
+    /// Lines about the fault and its remedy.
     advice: Vec<String>,
 }
 
@@ -170,7 +171,7 @@ fn io_uring(host: &HostSurvey) -> Vec<Check> {
             .warned_if(ring_refused && host.seccomp == Some(2), "See the row io_uring."),
         Check::new("kernel.io_uring_disabled", disabled, "0").warned_if(
             host.io_uring_disabled.is_some_and(|value| value != 0),
-            "Only privileged processes or none may have a ring: sysctl -w \
+            "Only privileged processes, or none, may create a ring: sysctl -w \
              kernel.io_uring_disabled=0",
         ),
     ];
@@ -229,28 +230,27 @@ fn network(host: &HostSurvey) -> [Check; 3] {
         Check::new("net.core.somaxconn", found(host.somaxconn), &queue).warned_if(
             below(host.somaxconn, QUEUE_ADVISED),
             &format!(
-                "When all clients reconnect, connections over it are dropped and retried after a \
-                 second: sysctl -w net.core.somaxconn={QUEUE_ADVISED}"
+                "When all clients reconnect at once, connections over it are dropped and retried \
+                 after a second: sysctl -w net.core.somaxconn={QUEUE_ADVISED}"
             ),
         ),
         Check::new("net.ipv4.tcp_max_syn_backlog", found(host.syn_backlog), &queue).warned_if(
             below(host.syn_backlog, QUEUE_ADVISED),
             &format!(
-                "When all clients reconnect, handshakes over it fall back to SYN cookies: sysctl \
-                 -w net.ipv4.tcp_max_syn_backlog={QUEUE_ADVISED}"
+                "When all clients reconnect at once, handshakes over it fall back to SYN cookies: \
+                 sysctl -w net.ipv4.tcp_max_syn_backlog={QUEUE_ADVISED}"
             ),
         ),
         Check::new("net.ipv4.ip_local_port_range", ports, format!("{PORTS_DEFAULT} or more"))
             .warned_if(
                 host.local_ports.is_some_and(|ports| ports < PORTS_DEFAULT),
                 "A proxy on this host has one connection per port and upstream address: sysctl -w \
-             net.ipv4.ip_local_port_range=\"1024 65535\", or a unix socket as upstream.",
+             net.ipv4.ip_local_port_range=\"1024 65535\", or use a unix socket as upstream.",
             ),
     ]
 }
 
-/// The limit of the kernel's memory for connections: `ringwave start` cannot see its own part of
-/// it.
+/// The limits of the kernel's memory for connections.
 fn send_queues(host: &HostSurvey) -> [Check; 2] {
     let buffer = SEND_BUFFER;
     let ask = buffer / 2;
@@ -259,8 +259,8 @@ fn send_queues(host: &HostSurvey) -> [Check; 2] {
     let wmem = Check::new("net.core.wmem_max", found, format!("{ask} or more")).warned_if(
         max.is_some_and(|max| u64::try_from(max).is_ok_and(|max| max < ask)),
         &format!(
-            "The kernel queues less for a connection than server.send_buffer says, which slows \
-             large messages on long paths down: sysctl -w net.core.wmem_max={ask}"
+            "The kernel allows a smaller send buffer than server.send_buffer, which slows large \
+             messages over long distances down: sysctl -w net.core.wmem_max={ask}"
         ),
     );
     let needed = TCP_READERS_ADVISED * buffer;
@@ -273,8 +273,8 @@ fn send_queues(host: &HostSurvey) -> [Check; 2] {
     let tcp = Check::new("net.ipv4.tcp_mem", found, needed_text).warned_if(
         limit < needed,
         &format!(
-            "{} clients that do not read fill it, and then every socket of the host suffers: lower \
-             server.send_buffer, limit connections (server.max_connections_per_address), or raise \
+            "{} clients that do not read fill it, and then no socket of the host sends or receives: \
+             lower server.send_buffer, limit connections (server.max_connections_per_address), or raise \
              net.ipv4.tcp_mem on a host with more memory.",
             limit / buffer
         ),

@@ -1,12 +1,13 @@
-//! Floor 8. The commands of the binary, one file each. This file reads the command line and turns
-//! what a command returns into the exit code: 0 for success, 64 for a command line that is none, 65
-//! for input that is none, 69 for a server that is not there, 70 for a defect of ours, 73 for a
-//! file that cannot be made, 78 for a configuration or a host that cannot be served (the numbers of
-//! `sysexits.h`).
+//! Floor 8. The commands of the binary, one file each. This file parses the command line and runs the
+//! command. Exit codes are those of sysexits(3): 0 for success, 64 for a wrong command line, 65 for
+//! input that cannot be understood, 69 for a server that does not answer, 70 for a bug in Ringwave, 73
+//! for a file that cannot be written, 78 for a configuration or a host that cannot be served.
 
 mod budget;
 mod check;
 mod doctor;
+mod environment;
+mod exit;
 mod import;
 mod reload;
 mod start;
@@ -18,16 +19,11 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::config::{self, ConfigError, Environment, Flags, Origin};
-use crate::server::admin::AskError;
+use crate::config::{self, Flags, Origin};
 use crate::version;
 
-/// The command line is not one of ours (`EX_USAGE`).
-const EXIT_USAGE: u8 = 64;
-/// No server is there to ask (`EX_UNAVAILABLE`).
-const EXIT_UNAVAILABLE: u8 = 69;
-/// The configuration cannot be served (`EX_CONFIG`).
-const EXIT_CONFIG: u8 = 78;
+use environment::environment;
+use exit::EXIT_USAGE;
 
 /// An `io_uring` WebSocket gateway that replaces Laravel Reverb
 #[derive(Parser)]
@@ -39,21 +35,21 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum CliCommand {
-    /// Serve until SIGTERM or SIGINT; SIGHUP reads the configuration anew
+    /// Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again
     Start(SettingsArgs),
-    /// Check the configuration and show every value with where it came from
+    /// Check the configuration, and show every value and where it comes from
     Check(SettingsArgs),
-    /// Have the server of this directory read its configuration anew
+    /// Make the server of this directory read its configuration again
     Reload(ServerArgs),
-    /// Tell how the server of this directory is: since when it serves, and whom
+    /// Show the status of the server of this directory: uptime, connections, channels, shards
     Status(status::StatusArgs),
-    /// Make a ringwave.toml of the configuration of Reverb, soketi, sockudo or laravel-websockets
+    /// Convert the configuration of Reverb, soketi, sockudo or laravel-websockets to ringwave.toml
     Import(import::ImportArgs),
     /// The same as `import reverb`
     ImportReverb(import::FileArgs),
-    /// Tell whether this host can run it, and how to mend what can't
+    /// Check that this host can run Ringwave, and show how to fix what is missing
     Doctor,
-    /// Put a server under load and measure what it stands
+    /// Put a server under load, and measure what it can take
     Storm(Box<storm::StormArgs>),
 }
 
@@ -146,10 +142,10 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Prints an error of clap. The texts of `--help` and `--version` are errors in clap's terms.
+/// Prints an error of clap, which are also the texts of `--help` and `--version`.
 fn explain(error: &clap::Error) -> ExitCode {
-    // With stdout or stderr closed there is no place left to report to.
-    let _ = error.print();
+    // If stdout or stderr is closed, there is nowhere to report it.
+    let _closed = error.print();
     if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
 }
 
@@ -158,25 +154,6 @@ fn print_help() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-/// The server that was asked did not do it.
-fn unanswered(error: &AskError) -> ExitCode {
-    eprintln!("ringwave: {error}.");
-    ExitCode::from(EXIT_UNAVAILABLE)
-}
-
-fn refuse(error: &ConfigError) -> ExitCode {
-    eprintln!("ringwave: {error}.");
-    ExitCode::from(EXIT_CONFIG)
-}
-
-/// The variables of the process. Values that are not UTF-8 are no values of ours.
-fn environment() -> Environment {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    std::env::vars_os().filter_map(text).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Floor 8. `ringwave storm`: puts a server under load and tells what it stood. Exit code 0 when
-//! nothing was lost, 1 when anything was, 64 when the flags don't fit together, 69 when no server
-//! is there, 78 when the host can't run it.
+//! Floor 8. `ringwave storm`: puts a server under load and reports the outcome. Exit code 0 if nothing
+//! was lost, 1 if anything was, 64 if the flags contradict each other, 69 if no server answers, 78 if
+//! the host cannot run it.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -16,15 +16,15 @@ use crate::storm::{
     self, Kind, Outcome, Plan, Room, Sample, Scenario, Sources, StormError, Target,
 };
 
-use super::{EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
+use super::exit::{EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
 
-/// Something was lost, doubled, overtaken, cut or refused.
+/// Messages were lost, doubled or out of order, or connections were cut or refused.
 const EXIT_LOST: u8 = 1;
 
 /// The arguments of `storm`: the plan, and the server to put under load.
 #[derive(Args)]
 pub(super) struct StormArgs {
-    /// What to put under load
+    /// The kind of load
     #[arg(value_enum)]
     scenario: Scenario,
     /// The server, as ws://host:port[/prefix]; several take turns
@@ -76,10 +76,10 @@ pub(super) struct StormArgs {
     /// Handshakes under way at a time [default: 1000; reconnect: all]
     #[arg(long, value_name = "N")]
     in_flight: Option<u32>,
-    /// Threads with a ring each; more are taken when the limit of open files asks for them
+    /// Threads with a ring each; more are used if the limit of open files requires them
     #[arg(long, value_name = "N", default_value_t = 0)]
     rings: u32,
-    /// Where connections come from, as a.b.c.d[/bits] [default: many of 127.0.0.0/8 to a loopback
+    /// Source addresses of connections, as a.b.c.d[/bits] [default: many of 127.0.0.0/8 to a loopback
     /// server, else the host's]
     #[arg(long, value_name = "RANGE")]
     source: Option<String>,
@@ -95,24 +95,24 @@ pub(super) struct StormArgs {
     /// Seconds of silence after which a connection pings; 0: as the server says
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
     ping: f64,
-    /// Seconds without progress after which connecting, or waiting for what is owed, is given up
+    /// Seconds without progress after which connecting, or waiting for messages, is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     grace: f64,
-    /// The server's process: its CPU time and memory are reported
+    /// The server's process id: its CPU time and memory are reported
     #[arg(long)]
     pid: Option<u32>,
-    /// Tell how it goes by a line every ten seconds, where there is no terminal
+    /// Print progress as a line every ten seconds if stderr is not a terminal
     #[arg(long)]
     progress: bool,
     /// Print the outcome as JSON instead of the table
     #[arg(long)]
     json: bool,
-    /// Write the outcome as a page with plots
+    /// Write the outcome as an HTML page with plots
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
 }
 
-/// Runs the storm and tells what came of it.
+/// Runs the storm and prints the outcome.
 pub(super) fn run(arguments: StormArgs) -> ExitCode {
     limits::raise_nofile();
     let host = match preflight::check() {
@@ -128,7 +128,7 @@ pub(super) fn run(arguments: StormArgs) -> ExitCode {
     let outcome = storm::run(&plan, &mut |stage, sample| progress.show(stage, sample));
     progress.clear();
     match outcome {
-        Ok(outcome) => told(&outcome, json, report.as_deref()),
+        Ok(outcome) => report_outcome(&outcome, json, report.as_deref()),
         Err(error @ (StormError::Plan(_) | StormError::NoProcess(_))) => {
             refused(EXIT_USAGE, &error.to_string())
         }
@@ -137,7 +137,7 @@ pub(super) fn run(arguments: StormArgs) -> ExitCode {
     }
 }
 
-/// The command line as it can be given again, but for the secret of the app.
+/// The command line, to be run again, without the secret of the app.
 fn command_line(arguments: impl Iterator<Item = String>) -> String {
     let mut words = vec!["ringwave".to_owned()];
     let mut secret_follows = false;
@@ -218,13 +218,13 @@ impl StormArgs {
 }
 
 /// Prints the outcome and writes the report.
-fn told(outcome: &Outcome, json: bool, report: Option<&Path>) -> ExitCode {
+fn report_outcome(outcome: &Outcome, json: bool, report: Option<&Path>) -> ExitCode {
     let text = if json {
         serde_json::to_string(outcome).unwrap_or_default() + "\n"
     } else {
         format!("\n  {}\n{}\n", outcome.scenario, outcome.table())
     };
-    // A reader that went away does not change the verdict.
+    // A reader that closes the pipe does not change the exit code.
     let _closed = io::stdout().write_all(text.as_bytes());
     if let Some(path) = report
         && let Err(error) = std::fs::write(path, storm::html(outcome))

@@ -1,5 +1,5 @@
-//! Floor 2. The webhooks of an app: the kinds of events that it can be told, and the endpoints that
-//! are told.
+//! Floor 2. The webhooks of an app: the kinds of events that there are, and the endpoints that get
+//! them.
 //!
 //! Contract: plain data of the configuration. Names are those of Pusher's webhooks, so that its
 //! server libraries read them. `Display` and `Debug` never print a header's value or the query of a

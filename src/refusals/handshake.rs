@@ -16,7 +16,7 @@ use super::phrases::ServedApps;
 pub enum RefusedHandshake<'a> {
     /// No app has the key of the URL.
     UnknownKey {
-        /// As in the URL.
+        /// The key, as in the URL.
         key: &'a str,
         /// The apps that are served.
         apps: &'a Apps,

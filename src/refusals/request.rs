@@ -18,18 +18,18 @@ use super::phrases::{ServedApps, quoted};
 pub enum RefusedRequest<'a> {
     /// The path is not served.
     NoRoute {
-        /// As received.
+        /// The method, as received.
         method: &'a str,
-        /// As received, without the query.
+        /// The path, as received, without the query.
         path: &'a str,
         /// `server.path`.
         prefix: &'a str,
     },
     /// The path is served, but not by this method.
     Method {
-        /// As received.
+        /// The method, as received.
         method: &'a str,
-        /// As received, without the query.
+        /// The path, as received, without the query.
         path: &'a str,
         /// The methods that are served, as in `Allow`.
         served: &'a str,
@@ -42,7 +42,7 @@ pub enum RefusedRequest<'a> {
     NotWebSocket(handshake::HandshakeError),
     /// No app has the id of the path.
     UnknownAppId {
-        /// As in the path.
+        /// The id, as in the path.
         id: &'a str,
         /// The apps that are served.
         apps: &'a Apps,

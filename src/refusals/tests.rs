@@ -18,7 +18,7 @@ fn app(index: u16, id: &str, key: &str) -> App {
 const CLIENT: RefusedClient = RefusedClient::Address(Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7))));
 
 #[test]
-fn the_first_is_told_and_the_others_are_counted_until_the_minute_is_over() {
+fn the_first_is_logged_and_the_others_are_counted_until_the_minute_is_over() {
     let counter = Counter::default();
     assert_eq!(counter.due(1), None, "nothing happened");
     assert!(counter.is_first());
@@ -29,19 +29,19 @@ fn the_first_is_told_and_the_others_are_counted_until_the_minute_is_over() {
     assert!(!counter.is_first(), "the count was a line, and its minute has begun");
     assert_eq!(counter.due(129), None);
     assert_eq!(counter.due(130), Some(1));
-    assert_eq!(counter.due(190), None, "a quiet minute is not told");
-    assert!(counter.is_first(), "behind a quiet minute the next one is told at once");
+    assert_eq!(counter.due(190), None, "a quiet minute is not logged");
+    assert!(counter.is_first(), "after a quiet minute the next one is logged at once");
 }
 
 #[test]
-fn the_counts_are_told_at_the_end_of_the_process() {
+fn the_counts_are_logged_at_the_end_of_the_process() {
     let counter = Counter::default();
     assert!(counter.is_first() && !counter.is_first());
     assert_eq!((counter.rest(), counter.rest()), (Some(1), None));
 }
 
 #[test]
-fn of_refusals_on_many_threads_one_is_told_and_none_is_lost() {
+fn one_of_many_threads_logs_and_no_refusal_is_lost() {
     let counter = Arc::new(Counter::default());
     let note = |counter: Arc<Counter>| (0..10_000).filter(|_| counter.is_first()).count();
     let threads: Vec<_> = (0..4)
@@ -50,8 +50,8 @@ fn of_refusals_on_many_threads_one_is_told_and_none_is_lost() {
             thread::spawn(move || note(counter))
         })
         .collect();
-    let told: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
-    assert_eq!((told, counter.rest()), (1, Some(39_999)));
+    let logged: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert_eq!((logged, counter.rest()), (1, Some(39_999)));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The screen that `ringwave start` shows when it serves, for the operator who started it.
+//! The banner that `ringwave start` prints when it serves, for the operator who started it.
 
 use std::io::{self, Write};
 
@@ -7,12 +7,12 @@ use super::preflight::HostSurvey;
 use crate::config::{Config, Credentials, DEVELOPMENT, ListenAddr};
 use crate::protocol::app::App;
 
-/// Prints the start line, as Reverb does, and what serves with which limits.
+/// Prints the start line, as Reverb does, and the apps, shards and limits.
 pub(super) fn print(config: &Config, host: &HostSurvey, placement: &str) {
     let text = text(config, host, placement);
     let mut out = io::stdout().lock();
-    // Without a reader on stdout there is no place to report to.
-    let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    // If stdout is closed, there is nowhere to report it.
+    let _closed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn text(config: &Config, host: &HostSurvey, placement: &str) -> String {
@@ -45,7 +45,7 @@ fn listed(app: &App) -> String {
     format!("{}{off}", app.id)
 }
 
-/// How to point Laravel and Echo at the built-in development app.
+/// The settings by which Laravel and Echo connect to the built-in development app.
 fn development(config: &Config) -> String {
     let tcp = config.server.listeners.iter().find_map(|listener| match &listener.place {
         ListenAddr::Tcp(address) => Some(address),

@@ -328,7 +328,7 @@ impl ListenError {
         }
     }
 
-    /// What the operator can do.
+    /// The advice to the operator.
     pub(super) fn advice(&self) -> String {
         let text = match self {
             Self::Tcp { address, source } => match source.kind() {
@@ -369,7 +369,7 @@ pub(super) enum InheritedError {
 }
 
 impl InheritedError {
-    /// What the operator can do.
+    /// The advice to the operator.
     pub(super) const fn advice(&self) -> &'static str {
         match self {
             Self::NotListening | Self::System(_) => {

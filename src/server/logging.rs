@@ -1,15 +1,14 @@
-//! Floor 7. Where log lines go: one line per event, to stdout, never in anyone's way.
+//! Floor 7. The log: one line per event on stdout, without delaying the thread that logs.
 //!
-//! - An event is formatted by the thread that has it and written by a thread of its own, so a
+//! - An event is formatted by the thread that logs it and written by the log's own thread, so a
 //!   stdout that no process reads (a stopped pager, a full pipe) blocks no shard.
-//! - What waits is bounded in bytes; lines over the bound are dropped, counted, and the count is
-//!   logged as soon as there is room.
-//! - Control characters and those that reorder text never reach stdout raw, whatever a client put
-//!   into a name: an event is exactly one line, no terminal is steered by it, and no reader is
-//!   misled.
+//! - Lines that wait are bounded in bytes. Lines over the bound are dropped and counted, and the count
+//!   is logged as soon as there is room.
+//! - Control characters, and those that reorder text, never reach stdout raw, whatever a client put
+//!   into a name: an event is exactly one line, and cannot steer a terminal or mislead a reader.
 //!
-//! Texts of clients are made fit for a line where it is written ([`crate::text`]); its form
-//! is in `forms`.
+//! The texts of clients are cut and escaped where they are logged ([`crate::text`]). The forms of a
+//! line are in `forms`.
 
 mod forms;
 
@@ -32,37 +31,36 @@ use crate::text;
 
 use forms::{JsonLines, TextLines};
 
-/// Keeps the log alive; dropped at the end of `main`, it writes what still waits, for at most
-/// [`FLUSH_DEADLINE`].
+/// Flushes the log when it is dropped, at the end of the process, for at most [`FLUSH_DEADLINE`].
 #[derive(Debug)]
-#[must_use = "dropping it at once ends the log's flush at exit"]
+#[must_use = "lines that wait are flushed when it is dropped"]
 pub struct LogGuard(LogQueue);
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
         let (done, flushed) = bounded(1);
         if self.0.sender.send(LogEntry::Flush(done)).is_ok() {
-            // Past the deadline no process reads stdout: then the exit matters more than the lines.
+            // If stdout is not read until the deadline, the exit matters more than the lines.
             let _timeout = flushed.recv_timeout(FLUSH_DEADLINE);
         }
     }
 }
 
-/// Changes while the process runs which lines are logged.
+/// Changes the level of the log while the process runs.
 #[derive(Clone, Debug)]
 pub struct LogLevel(reload::Handle<Targets, Registry>);
 
 impl LogLevel {
-    /// Logs everything of Ringwave at INFO, with `debug` at DEBUG, from now on. LogQueue that are not
-    /// wanted cost as little as they did before.
+    /// Logs everything of Ringwave at INFO, with `debug` at DEBUG, from now on. Lines that are not
+    /// logged cost as little as before.
     pub fn set_debug(&self, debug: bool) {
-        // It fails only when the log is gone, and then nothing is logged at any level.
+        // It fails only if the log is gone, and then nothing is logged at any level.
         let _gone = self.0.reload(wanted(debug));
     }
 }
 
 /// Starts the log of this process: everything of Ringwave at INFO, with `debug` at DEBUG, and
-/// warnings of the libraries below it. Call it once; when a log exists already, that one stays.
+/// warnings of libraries. Call it once; if a log exists already, that one stays.
 ///
 /// # Errors
 /// The writing thread cannot be started.
@@ -80,13 +78,13 @@ pub fn start(debug: bool, format: LogFormat) -> io::Result<(LogGuard, LogLevel)>
     Ok((LogGuard(lines), level))
 }
 
-/// How long the exit waits for lines that stdout does not take.
+/// The time for which the exit waits for lines that stdout does not take.
 pub const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Bytes of lines that may wait for stdout. At 200 bytes a line, some 20,000 lines.
 pub const BACKLOG_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes that go to stdout in one write at most, a last line aside.
+/// Bytes after which a write to stdout takes no more lines.
 const BATCH_BYTES: usize = 64 << 10;
 
 fn subscriber(
@@ -116,23 +114,25 @@ fn wanted(debug: bool) -> Targets {
     Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
-/// The queue between those who log and the thread that writes.
+/// The sending end of the queue between the threads that log and the thread that writes.
 #[derive(Clone, Debug)]
 struct LogQueue {
     sender: Sender<LogEntry>,
     backlog: Arc<LogBacklog>,
-    /// Colours come as escape sequences of ours, which have to stay.
+    /// The formatter writes colours as escape sequences, which have to stay.
     ansi: bool,
 }
 
-/// The bytes that wait and the lines that were lost, shared by both ends of the queue.
+/// The numbers that both ends of the queue share.
 #[derive(Debug, Default)]
 struct LogBacklog {
+    /// Bytes that wait.
     bytes: AtomicUsize,
-    /// LogQueue dropped since the last time that this was logged.
+    /// Lines that were dropped since the count was last logged.
     lost: AtomicU64,
 }
 
+/// An entry of the queue.
 #[derive(Debug)]
 enum LogEntry {
     Line(Vec<u8>),
@@ -148,7 +148,7 @@ impl LogQueue {
 
     fn push(&self, line: Vec<u8>) {
         let bytes = line.len();
-        // Concurrent writers may exceed the bound by a line each, which is still a bound.
+        // Concurrent threads may exceed the bound by a line each, which is still a bound.
         if self.backlog.bytes.load(Ordering::Relaxed).saturating_add(bytes) > BACKLOG_BYTES_MAX {
             self.backlog.lost.fetch_add(1, Ordering::Relaxed);
             return;
@@ -168,7 +168,7 @@ impl<'a> MakeWriter<'a> for LogQueue {
     }
 }
 
-/// Takes one event: the formatter writes each in one call.
+/// Takes one event, which the formatter writes in one call.
 struct LineWriter<'a>(&'a LogQueue);
 
 impl Write for LineWriter<'_> {
@@ -182,9 +182,9 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// The event as one line, with characters escaped that [are unsafe](text::is_unsafe), as JSON
-/// escapes them, so that JSON stays JSON. With `ansi`, escape sequences pass: they are colours, the
-/// formatter has escaped those that came in values.
+/// The event as one line, with [unsafe](text::is_unsafe) characters escaped as JSON escapes them, so
+/// that JSON stays JSON. With `ansi`, escape sequences pass, because they are colours: the formatter
+/// has escaped those in values.
 fn one_line(event: &[u8], ansi: bool) -> Vec<u8> {
     let event = String::from_utf8_lossy(event.strip_suffix(b"\n").unwrap_or(event));
     let mut line = String::with_capacity(event.len() + 1);
@@ -200,15 +200,15 @@ fn one_line(event: &[u8], ansi: bool) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// The writing end of the queue.
+/// The receiving end of the queue.
 struct LogWriter {
     receiver: Receiver<LogEntry>,
     backlog: Arc<LogBacklog>,
 }
 
 impl LogWriter {
-    /// Writes lines until no thread can log any more. An output that fails (a closed pipe, a full
-    /// disk) loses lines, never the process: there is no better place to report it.
+    /// Writes lines until no thread can log any more. If the output fails (a closed pipe, a full disk),
+    /// lines are lost, because there is no better place to report it.
     fn write_all_to(self, mut output: impl Write) {
         let mut batch = Vec::with_capacity(BATCH_BYTES);
         let mut flushes = Vec::new();
@@ -226,8 +226,8 @@ impl LogWriter {
             batch.clear();
             let lost = self.backlog.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                // Comes back through the queue, in the form of the log.
-                tracing::warn!(lines = lost, "log lines lost: stdout took them too slowly");
+                // The line comes back through the queue, in the form of the log.
+                tracing::warn!(lines = lost, "log lines lost: stdout is read too slowly");
             }
             if self.receiver.is_empty() {
                 for done in flushes.drain(..) {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_of_ours_are_not_told_and_those_of_libraries_are() {
+    fn modules_of_libraries_are_shown_and_those_of_ringwave_are_not() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let log = logged(false, format, || {
                 tracing::warn!(target: "ringwave::front", "ours");
@@ -331,7 +331,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             for (debug, text) in [(false, "first"), (true, "second"), (false, "third")] {
                 level.set_debug(debug);
-                // One place in the source: what was found out about it once has to be found anew.
+                // One call site, whose cached level has to be updated.
                 tracing::debug!(target: "ringwave::plane", "{text}");
             }
         });
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_blocks_on_an_output_that_takes_nothing_and_the_loss_is_told() {
+    fn no_thread_blocks_on_an_output_that_takes_nothing_and_the_loss_is_logged() {
         let (lines, written) = LogQueue::new(false);
         let long = vec![b'x'; 1 << 20];
         for _ in 0..10 {

@@ -22,8 +22,8 @@ use clues::Clues;
 pub use error::{HostError, KERNEL_FLOOR, Requirement};
 pub use ring::ProbeStep;
 
-/// The properties of the host that Ringwave depends on. A value that the host does not tell is
-/// `None`.
+/// The properties of the host that Ringwave depends on. A value that the host does not reveal
+/// is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostSurvey {
     /// The kernel's release, as `uname -r` prints it.

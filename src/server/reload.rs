@@ -95,14 +95,16 @@ impl<'a> Reloader<'a> {
         let read = read.and_then(|config| self.adopt(config));
         let (answer, late) = match read {
             Ok(report) => {
-                tracing::info!("the configuration was read anew: {}", report.summary);
+                tracing::info!("configuration reloaded: {}", report.summary);
                 report.changes.iter().for_each(|change| tracing::info!("{change}"));
                 report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 (Ok(report.text()), Some(self.put_in_force()))
             }
             Err(error) => {
                 let reason = WithCauses(&error).to_string();
-                tracing::error!("the configuration stays as it was: {reason}");
+                tracing::error!(
+                    "cannot reload the configuration, so the old one stays in force: {reason}"
+                );
                 (Err(reason), None)
             }
         };
@@ -184,15 +186,15 @@ fn hand_out(
 ) -> impl Future<Output = Vec<ShardId>> + use<> {
     let mut answers = Vec::new();
     bus.broadcast(|| {
-        let (tell, told) = oneshot::channel();
-        answers.push(told);
-        Message::InForce(Arc::clone(in_force), tell)
+        let (sender, answer) = oneshot::channel();
+        answers.push(answer);
+        Message::InForce(Arc::clone(in_force), sender)
     });
     async move {
         let deadline = Instant::now() + SHARDS_TIMEOUT;
         let mut late = Vec::new();
-        for (shard, told) in (0..).map(ShardId).zip(answers) {
-            if !matches!(timeout_at(deadline, told).await, Ok(Ok(()))) {
+        for (shard, answer) in (0..).map(ShardId).zip(answers) {
+            if !matches!(timeout_at(deadline, answer).await, Ok(Ok(()))) {
                 late.push(shard);
             }
         }
@@ -255,7 +257,7 @@ mod tests {
 
     // Paused time: ten seconds pass as soon as nothing else can happen.
     #[tokio::test(start_paused = true)]
-    async fn a_shard_that_does_not_turn_is_named_and_the_others_have_the_configuration() {
+    async fn a_shard_that_hangs_is_named_and_the_others_have_the_configuration() {
         let mut ports = bus::connect::<Message>(3, 1).unwrap();
         let outside = ports[0].outside();
         let config = |backlog| crate::plane::BacklogLimits { connection: backlog, shard: backlog };
@@ -280,7 +282,7 @@ mod tests {
             let answer = settled(Ok("fine".to_owned()), Some(async { late })).await;
             assert!(answer.unwrap_err().starts_with("shard 1 did not take the new configuration"));
         }
-        // When it turns again it has what it had in its mailbox, then the last one.
+        // When the shard runs again, it gets the message in its mailbox, then the last one.
         assert_eq!(taken(&mut ports[1]), Some(1));
         assert!(outside.flush().is_empty());
         assert_eq!((taken(&mut ports[1]), taken(&mut ports[1])), (Some(3), None));

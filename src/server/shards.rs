@@ -61,7 +61,7 @@ enum ShardEvent {
     Failed(io::Error),
     /// It has panicked.
     Panicked,
-    /// It has ended as it was told to.
+    /// It has ended after [`Message::Stop`].
     Ended,
 }
 
@@ -74,12 +74,12 @@ pub(super) enum ShardError {
     Setup(ShardId, #[source] io::Error),
     #[error("shard {} has panicked, as shown above, and the server cannot go on without it", .0.0)]
     Panicked(ShardId),
-    #[error("all shards have ended without being told to")]
+    #[error("all shards have ended before the server stopped")]
     AllEnded,
 }
 
 impl ShardError {
-    /// What the operator can do.
+    /// The advice to the operator.
     pub(super) const fn advice(&self) -> &'static str {
         match self {
             Self::Thread(..) => RAISE_LIMITS,
@@ -193,7 +193,7 @@ impl Shards {
         shards.filter_map(|(shard, of)| (!of.ended).then_some(shard)).collect()
     }
 
-    /// Waits until all threads have ended. They have to be told to stop before.
+    /// Waits until all threads have ended. [`Message::Stop`] has to be sent before.
     pub(super) async fn ended(&mut self) {
         // A shard that fails now ends as well.
         while !self.progress.iter().all(|of| of.ended) && self.take_report().await.is_ok() {}
@@ -211,19 +211,19 @@ fn spawn(
 ) -> Result<JoinHandle<()>, ShardError> {
     let shard = setup.parts.port.id();
     // The control thread is gone only when the process ends, and then a report is of no use.
-    let tell = move |event| drop(report.send(ShardReport { shard, event }));
+    let report = move |event| drop(report.send(ShardReport { shard, event }));
     let body = move || {
         // Some containers do not allow it. Then the scheduler places the thread.
         if let Some(core) = core.filter(|&core| core_affinity::set_for_current(core)) {
-            tell(ShardEvent::Pinned(core.id));
+            report(ShardEvent::Pinned(core.id));
         }
-        let reached = tell.clone();
+        let reached = report.clone();
         let reached = move |milestone| reached(ShardEvent::Reached(milestone));
         // A shard cannot go on after a panic, nor can the others without the homes that it has.
         match catch_unwind(AssertUnwindSafe(|| shard::run::run(setup, reached))) {
-            Ok(Ok(())) => tell(ShardEvent::Ended),
-            Ok(Err(error)) => tell(ShardEvent::Failed(error)),
-            Err(_panic) => tell(ShardEvent::Panicked),
+            Ok(Ok(())) => report(ShardEvent::Ended),
+            Ok(Err(error)) => report(ShardEvent::Failed(error)),
+            Err(_panic) => report(ShardEvent::Panicked),
         }
     };
     std::thread::Builder::new()

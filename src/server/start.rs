@@ -62,7 +62,7 @@ pub(super) fn serve(mut config: Config, origin: &Origin) -> Result<ExitCode, Sta
     ended
 }
 
-/// What the steps of the start have in common.
+/// The values that all steps of the start need.
 struct Start<'a> {
     config: &'a Config,
     origin: &'a Origin,

@@ -1,9 +1,8 @@
-//! How the server is, for `ringwave status`: who it is, since when it serves, and what each shard
-//! has, asked of the shards at that moment.
+//! The status of the server, for `ringwave status`: its version and process, since when it serves, and
+//! the counts of each shard, which are asked for at that moment.
 //!
-//! Contract: the control thread is never held up. A shard gets its question only if its mailbox has
-//! room, and two seconds to answer; one that does not is told as silent, and what it has is
-//! unknown.
+//! Contract: the control thread never waits for a shard. A shard is asked only if its mailbox has room,
+//! and has two seconds to answer. One that does not answer is reported as silent, with unknown counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +21,10 @@ use crate::shard::{Counts, Message};
 use crate::time::{Clock, Millis};
 use crate::version;
 
-/// How long shards may take to answer. A turn under full load takes some milliseconds.
+/// The time that shards may take to answer. A turn under full load takes some milliseconds.
 const SHARDS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The answer to a question for the status.
+/// The status of a server, as `ringwave status --json` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerStatus {
     /// The version of the running program.
@@ -33,13 +32,13 @@ pub struct ServerStatus {
     /// The commit that it was built from, if that is known.
     #[serde(default)]
     pub commit: Option<String>,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
     /// Whether it serves or stops.
     pub state: ServerState,
     /// The time at which it began to serve (RFC 3339, UTC).
     pub started_at: String,
-    /// How long ago that was.
+    /// The time since then, in seconds.
     pub uptime_s: u64,
     /// The addresses that it listens on.
     pub listeners: Vec<String>,
@@ -57,19 +56,19 @@ pub struct ServerStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServerState {
-    /// It serves.
+    /// It accepts connections.
     #[default]
     Serving,
-    /// It was told to stop.
+    /// It stops.
     Stopping,
 }
 
 /// One app.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppStatus {
-    /// As in `/apps/ID`.
+    /// Its id, as in `/apps/ID`.
     pub id: String,
-    /// Whether it is served.
+    /// Whether its clients are admitted.
     pub enabled: bool,
     /// Its open WebSockets.
     pub connections: u64,
@@ -82,9 +81,9 @@ pub struct AppStatus {
 pub struct ShardStatus {
     /// Its number.
     pub shard: usize,
-    /// The core that its thread is pinned to; `None`: the system did not let it be.
+    /// The core that its thread is pinned to; `None`: the system did not allow that.
     pub core: Option<usize>,
-    /// Whether it answered. What a silent one has is not known.
+    /// Whether it answered. The counts of a shard that did not are unknown.
     pub answered: bool,
     /// Its open WebSockets.
     pub connections: Option<u64>,
@@ -92,15 +91,16 @@ pub struct ShardStatus {
     pub channels: Option<u64>,
 }
 
-/// The facts that the control thread knows, and the bus by which it asks for the rest.
+/// Answers requests for the status, with the facts that the control thread knows and the counts of
+/// shards.
 pub(super) struct StatusReporter {
     clock: Clock,
     /// The time at which the server began to serve.
     started: Millis,
-    /// The same, as text.
+    /// The same as text (RFC 3339, UTC).
     started_at: String,
     listeners: Vec<String>,
-    /// By shard.
+    /// The core of each shard.
     cores: Vec<Option<usize>>,
     bus: Outside<Message>,
 }
@@ -117,7 +117,7 @@ impl StatusReporter {
         Self { clock, started: clock.now(), started_at: now(), listeners, cores, bus }
     }
 
-    /// Answers a request in its own time, without keeping the caller waiting.
+    /// Answers a request when the shards have answered, without making the caller wait.
     pub(super) fn answer(&self, request: AdminRequest, apps: &Arc<Apps>, state: ServerState) {
         let mut status = ServerStatus {
             version: version::NUMBER.to_owned(),
@@ -139,17 +139,17 @@ impl StatusReporter {
     }
 }
 
-/// Asks all shards at once. The future has what each of them answers in time.
+/// Asks all shards at once. The future returns the answers that come in time.
 fn counts(
     bus: &Outside<Message>,
     shards: usize,
 ) -> impl Future<Output = Vec<Option<Counts>>> + use<> {
     let mut answers = Vec::with_capacity(shards);
-    // A mailbox that is full is that of a shard that does not turn: its answer is lost with it.
+    // If a mailbox is full, its shard hangs: the message is dropped, and the shard is silent.
     bus.offer(|| {
-        let (tell, told) = oneshot::channel();
-        answers.push(told);
-        Message::Count(tell)
+        let (sender, answer) = oneshot::channel();
+        answers.push(answer);
+        Message::Count(sender)
     });
     async move {
         let deadline = tokio::time::Instant::now() + SHARDS_TIMEOUT;
@@ -162,11 +162,11 @@ fn counts(
 }
 
 impl ServerStatus {
-    /// Adds up what the shards have told.
+    /// Adds the counts of the shards.
     fn count(&mut self, apps: &Apps, cores: &[Option<usize>], counts: &[Option<Counts>]) {
         let of_app = |index: usize| -> u64 {
-            let told = counts.iter().flatten().filter_map(|counts| counts.channels.get(index));
-            told.map(|&channels| u64::from(channels)).sum()
+            let channels = counts.iter().flatten().filter_map(|counts| counts.channels.get(index));
+            channels.map(|&count| u64::from(count)).sum()
         };
         self.apps = apps
             .iter()
@@ -200,7 +200,7 @@ impl ServerStatus {
     }
 }
 
-/// The time in whole seconds, as the log has it.
+/// The date and time in whole seconds, in the form of the log.
 fn now() -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -216,14 +216,14 @@ mod tests {
 
     // Paused time: the timeout is over as soon as nothing else can happen.
     #[tokio::test(start_paused = true)]
-    async fn a_shard_that_does_not_answer_is_named_and_holds_nobody_up() {
+    async fn a_shard_that_does_not_answer_is_named_and_delays_no_answer() {
         let mut ports = bus::connect::<Message>(3, 1).unwrap();
         let outside = ports[0].outside();
         // The mailbox of shard 2 is full, shard 1 takes nothing.
         ports[0].send(crate::id::ShardId(2), Message::CloseListeners);
         let asked = tokio::spawn(counts(&outside, 3));
-        let Some(Message::Count(tell)) = ports[0].receive() else { panic!("not asked") };
-        tell.send(Counts { connections: 7, channels: vec![5] }).unwrap();
+        let Some(Message::Count(sender)) = ports[0].receive() else { panic!("not asked") };
+        sender.send(Counts { connections: 7, channels: vec![5] }).unwrap();
         let counts = asked.await.unwrap();
         let mut status = ServerStatus::default();
         status.count(&Apps::new(vec![test_app()]), &[Some(0), Some(1), None], &counts);

@@ -45,8 +45,8 @@ const THREADS_GRACE: Duration = Duration::from_secs(2);
 /// clients return after [`RETURN`].
 const UNTIL_FIRST_RETURN: Duration = Duration::from_millis(500);
 
-/// Otherwise the listeners close this long after [`RETURN`], when all clients are back and were told
-/// to return later once more.
+/// Otherwise the listeners close this long after [`RETURN`], when all clients are back and were
+/// asked to return later once more.
 const ALL_BACK: Duration = Duration::from_millis(150);
 
 /// The time over which closes are spread: the setting, or a time that grows with the number of
@@ -112,7 +112,7 @@ pub(super) async fn run(
 }
 
 /// The time for which the listeners have to stay open so that no client finds them closed. Clients
-/// return after [`RETURN`], and again after each time that they are told to.
+/// return after [`RETURN`], and again after each Close that asks them to.
 fn until_no_client_returns(since_last_close: Duration) -> Duration {
     let return_ms = RETURN.as_millis();
     let phase = since_last_close.as_millis() % return_ms;

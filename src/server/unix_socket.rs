@@ -94,7 +94,7 @@ pub(super) enum SocketFileError {
     InUse,
     #[error("a file is there that is not a socket")]
     NotASocket,
-    /// Nobody but that user can find out whether a server listens there.
+    /// Only that user can find out whether a server listens there.
     #[error("a socket of user {uid} is there, which this user may not use")]
     OfOtherUser { uid: u32, source: io::Error },
     #[error("its owner and group cannot be set")]
@@ -113,7 +113,7 @@ impl SocketFileError {
         }
     }
 
-    /// What the operator can do.
+    /// The advice to the operator.
     pub(super) fn advice(&self) -> &'static str {
         match self {
             Self::InUse => "Another process listens there. Stop it, or choose another path.",

@@ -1,4 +1,4 @@
-//! From notices to requests: departures are debounced, counts are spaced out, and each event goes to
+//! Turns notices into requests: departures are debounced, counts are spaced out, and each event goes to
 //! the queues of its app's endpoints that want it. A state machine: time and chance are handed in.
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,4 +1,4 @@
-//! Floor 4. Webhooks: tells an app's own servers what happens on its channels, by signed requests.
+//! Floor 4. Webhooks: signed requests that report to an app's own servers what happens on its channels.
 //!
 //! Contract:
 //! - A shard reports what happened to its [`NoticeSender`], which hands a turn's notices over at

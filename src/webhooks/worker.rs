@@ -364,7 +364,7 @@ fn unix_now_ms() -> u64 {
 
 /// A random number from 0 to 1.
 fn chance() -> f64 {
-    // Without random numbers the waits are the longest, which is still right.
+    // If there are no random numbers, the waits are the longest, which is still right.
     getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX))
 }
 

@@ -1,11 +1,11 @@
-//! The facts about a host by which the causes of a refusal are told apart.
+//! The facts about a host by which the causes of a failed probe are distinguished.
 
 use std::fs;
 
 use crate::server::limits::{self, ResourceLimit};
 use crate::server::proc_status::ProcStatus;
 
-/// The facts about a host. Each is `None`, empty or 0 where the host does not tell.
+/// The facts about a host. A fact that the host does not reveal is `None`, empty or 0.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Clues {
     /// `uname -r`.
@@ -24,7 +24,7 @@ pub(super) struct Clues {
     pub(super) memlock: u64,
     /// `MemAvailable` in bytes.
     pub(super) memory_available: Option<u64>,
-    /// ResourceLimit of the control group in bytes.
+    /// The limit of the control group in bytes.
     pub(super) memory_limit: Option<u64>,
 }
 

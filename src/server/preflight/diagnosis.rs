@@ -1,5 +1,5 @@
-//! From a failed probe and the facts about the host to the reason. Pure: the same facts give the
-//! same reason, so that the table of reasons is a table of tests.
+//! Finds the reason for a failed probe in the facts about the host. Pure: the same facts give the same
+//! reason, so that the table of reasons is a table of tests.
 
 use super::clues::Clues;
 use super::error::{HostError, KERNEL_FLOOR, Requirement};
@@ -42,7 +42,7 @@ pub(super) fn kernel_too_old(clues: &Clues) -> Option<HostError> {
 }
 
 /// EPERM of `io_uring_setup` comes from the sysctl, a seccomp filter or a security module. They are
-/// tried in the order in which they can be told apart (`io_uring_allowed()` of the kernel).
+/// tried in the order in which they can be distinguished (`io_uring_allowed()` of the kernel).
 fn not_permitted(clues: &Clues) -> HostError {
     let exempt = clues.status.is_admin() || clues.in_io_uring_group();
     match clues.io_uring_disabled {

@@ -55,7 +55,7 @@ pub enum HostError {
         errno_name(*errno)
     )]
     NoDescriptor { call: &'static str, errno: i32, nofile: u64 },
-    /// The sizes are in bytes, and `None` where the host does not tell or does not limit them.
+    /// The sizes are in bytes, and `None` if they are unknown or unlimited.
     /// `charged`: this kernel counts rings against `memlock`.
     #[error(
         "The kernel has no memory for a ring ({call}: ENOMEM): memlock {}, available {}, control \
@@ -91,7 +91,7 @@ impl HostError {
     /// not help.
     pub const EXIT_CODE: u8 = 78;
 
-    /// What mends the fault, in one sentence.
+    /// The remedy, in one sentence.
     #[must_use]
     pub fn remedy(&self) -> String {
         let text = match self {
