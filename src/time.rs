@@ -71,6 +71,7 @@ impl Tick {
 
 impl From<Millis> for Tick {
     fn from(time: Millis) -> Self {
+        // Saturates after 13 years, as the type says.
         let ticks = u32::try_from(time.0 / Self::MS).unwrap_or(u32::MAX);
         Self(NonZeroU32::MIN.saturating_add(ticks))
     }

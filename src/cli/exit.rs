@@ -11,6 +11,8 @@ use crate::text::WithCauses;
 pub(super) const EXIT_USAGE: u8 = 64;
 /// No server answers (`EX_UNAVAILABLE`).
 pub(super) const EXIT_UNAVAILABLE: u8 = 69;
+/// A bug in Ringwave (`EX_SOFTWARE`).
+pub(super) const EXIT_SOFTWARE: u8 = 70;
 /// The configuration cannot be served (`EX_CONFIG`).
 pub(super) const EXIT_CONFIG: u8 = 78;
 

@@ -16,7 +16,7 @@ use crate::storm::{
     self, Kind, Outcome, Plan, Room, Sample, Scenario, Sources, StormError, Target,
 };
 
-use super::exit::{EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
+use super::exit::{EXIT_CONFIG, EXIT_SOFTWARE, EXIT_UNAVAILABLE, EXIT_USAGE};
 
 /// Messages were lost, doubled or out of order, or connections were cut or refused.
 const EXIT_LOST: u8 = 1;
@@ -211,7 +211,8 @@ impl StormArgs {
             room: Room {
                 slots_max: limits::slots_per_shard(host.nofile.soft, Some(limits::SLOTS_MAX)),
                 direct_descriptors: host.direct_descriptors(),
-                cores: u32::try_from(host.cores).unwrap_or(1),
+                // Saturates: no host has more cores.
+                cores: u32::try_from(host.cores).unwrap_or(u32::MAX),
             },
         })
     }
@@ -219,10 +220,10 @@ impl StormArgs {
 
 /// Prints the outcome and writes the report.
 fn report_outcome(outcome: &Outcome, json: bool, report: Option<&Path>) -> ExitCode {
-    let text = if json {
-        serde_json::to_string(outcome).unwrap_or_default() + "\n"
-    } else {
-        format!("\n  {}\n{}\n", outcome.scenario, outcome.table())
+    let text = match json.then(|| serde_json::to_string(outcome)) {
+        Some(Ok(text)) => text + "\n",
+        Some(Err(error)) => return refused(EXIT_SOFTWARE, &format!("no JSON: {error}")),
+        None => format!("\n  {}\n{}\n", outcome.scenario, outcome.table()),
     };
     // A reader that closes the pipe does not change the exit code.
     let _closed = io::stdout().write_all(text.as_bytes());

@@ -9,7 +9,7 @@ use crate::protocol::signing::query_pairs;
 use crate::text::{Quoted, Shortened};
 
 use super::cause::Cause;
-use super::phrases::ServedApps;
+use super::phrases::{Reached, ServedApps};
 
 /// The reason for which a handshake is refused, with the facts that its sentence needs.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl fmt::Display for RefusedHandshake<'_> {
                 f,
                 "connection refused with 4004: the app has {} connections, its maximum: raise \
                  app.max_connections (REVERB_APP_MAX_CONNECTIONS)",
-                app.max_connections.unwrap_or_default()
+                Reached(app.max_connections)
             ),
             Self::Memory => f.write_str(
                 "connection refused with 4100 for lack of memory (the line about memory above says how \
@@ -101,10 +101,10 @@ impl fmt::Display for RefusedHandshake<'_> {
             Self::AddressConnections(most) => write!(
                 f,
                 "connection refused with 4100: {}",
-                TooManyConnections(most.unwrap_or_default())
+                TooManyConnections(*most)
             ),
             Self::AddressRate(most) => {
-                write!(f, "connection refused with 4100: {}", TooFast(most.unwrap_or_default()))
+                write!(f, "connection refused with 4100: {}", TooFast(*most))
             }
         }
     }
@@ -150,11 +150,11 @@ fn origin_refused(f: &mut fmt::Formatter<'_>, origins: &[&str], app: &App) -> fm
 }
 
 /// The reason that the client's address has its maximum of connections.
-pub(super) struct TooManyConnections(pub(super) u32);
+pub(super) struct TooManyConnections(pub(super) Option<u32>);
 
 impl fmt::Display for TooManyConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(most) = self;
+        let most = Reached(self.0);
         write!(
             f,
             "its address has {most} connections, the maximum of an address: raise \
@@ -165,11 +165,11 @@ impl fmt::Display for TooManyConnections {
 }
 
 /// The reason that the client's address sends more per second than it may.
-pub(super) struct TooFast(pub(super) u32);
+pub(super) struct TooFast(pub(super) Option<u32>);
 
 impl fmt::Display for TooFast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(most) = self;
+        let most = Reached(self.0);
         write!(
             f,
             "its address sends more than {most} handshakes and requests per second: raise \

@@ -11,7 +11,7 @@ use crate::protocol::names::NameError;
 use crate::text::Shortened;
 
 use super::cause::Cause;
-use super::phrases::quoted;
+use super::phrases::{Reached, quoted};
 
 /// A refused message, with the facts that its sentence needs.
 #[derive(Debug)]
@@ -189,7 +189,7 @@ impl RefusedMessage<'_> {
             AuthError::UserInfoTooLarge => write!(
                 f,
                 "user_info is larger than {} bytes: raise app.max_presence_user_info, or sign less",
-                limits.max_presence_user_info.unwrap_or_default()
+                Reached(limits.max_presence_user_info)
             ),
         }
     }
@@ -220,7 +220,7 @@ impl RefusedMessage<'_> {
             ProtocolError::TooManyMembers => write!(
                 f,
                 "the channel has {} members, its maximum: raise app.max_presence_members",
-                limits.max_presence_members.unwrap_or_default()
+                Reached(limits.max_presence_members)
             ),
             ProtocolError::RateLimited => self.rate(f),
             ProtocolError::NotMember => f.write_str(
@@ -244,7 +244,7 @@ impl RefusedMessage<'_> {
             ProtocolError::ClientEventTooLarge => write!(
                 f,
                 "the event's data has more than {} bytes: raise app.max_client_event_data",
-                limits.max_client_event_data.unwrap_or_default()
+                Reached(limits.max_client_event_data)
             ),
             ProtocolError::AppDisabled => f.write_str("the app is switched off"),
             ProtocolError::MemoryShort => f.write_str(

@@ -31,6 +31,18 @@ impl fmt::Display for ServedApps<'_> {
 /// Apps that a sentence names: more would make the line too long to read.
 const APPS_SHOWN: usize = 3;
 
+/// The value of a limit that was reached. `None`: a reload has removed the limit meanwhile.
+pub(super) struct Reached<T>(pub(super) Option<T>);
+
+impl<T: fmt::Display> fmt::Display for Reached<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(limit) => limit.fmt(f),
+            None => f.write_str("(limit removed)"),
+        }
+    }
+}
+
 /// A client's text in quotes, without signatures.
 pub(super) fn quoted(text: &str) -> String {
     Quoted(&without_signatures(text)).to_string()

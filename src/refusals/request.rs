@@ -11,7 +11,7 @@ use crate::websocket::handshake;
 use super::cause::Cause;
 use super::client::RefusedClient;
 use super::handshake::{TooFast, TooManyConnections};
-use super::phrases::{ServedApps, quoted};
+use super::phrases::{Reached, ServedApps, quoted};
 
 /// The reason for which a request is refused, with the facts that its sentence needs.
 #[derive(Debug)]
@@ -179,10 +179,10 @@ impl fmt::Display for RefusedRequest<'_> {
                 f,
                 "the app sends more than its {} requests per second: raise \
                  app.max_requests_per_second, or publish in batches",
-                most.unwrap_or_default()
+                Reached(*most)
             ),
-            Self::AddressConnections(most) => TooManyConnections(most.unwrap_or_default()).fmt(f),
-            Self::AddressRate(most) => TooFast(most.unwrap_or_default()).fmt(f),
+            Self::AddressConnections(most) => TooManyConnections(*most).fmt(f),
+            Self::AddressRate(most) => TooFast(*most).fmt(f),
             Self::Invalid { why, .. } => f.write_str(&quoted(&why.0.to_string())),
         }
     }

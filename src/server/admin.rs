@@ -197,7 +197,10 @@ async fn send_answer(stream: UnixStream, answer: &AdminAnswer) {
     let sent = async {
         while !rest.is_empty() && stream.writable().await.is_ok() {
             match stream.try_write(rest) {
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Ok(written) => {
+                    debug_assert!(written <= rest.len(), "more was written than was given");
+                    rest = rest.get(written..).unwrap_or_default();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => break,
             }

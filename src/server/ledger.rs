@@ -80,6 +80,7 @@ impl Shares {
                 // An eighth of the reserve, over all shards. The rest is for clients that are
                 // connected already.
                 let most = memory::reserve(limit) / 8 / front::CONNECTION_BYTES as u64;
+                // Saturates, and is clamped below.
                 let most = usize::try_from(most).unwrap_or(usize::MAX) / shards;
                 most.clamp(CONNECTIONS_WHEN_SHORT.0, CONNECTIONS_WHEN_SHORT.1)
             }),
@@ -121,6 +122,7 @@ impl ClientMemory {
     fn part(self, parts: u64, among: usize) -> usize {
         self.0.map_or(usize::MAX, |room| {
             let part = room / ALL_PARTS * parts / among as u64;
+            // Saturates: every share is cut to a bound of its own.
             usize::try_from(part).unwrap_or(usize::MAX)
         })
     }

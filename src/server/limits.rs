@@ -140,6 +140,7 @@ pub fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize) -> u6
 #[must_use]
 pub fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
     let share = if direct { descriptors } else { descriptors / HTTP_PART };
+    // Both saturate: the smaller one counts.
     let share = u32::try_from(share).unwrap_or(u32::MAX).max(HTTP_CONNECTIONS_MIN);
     share.min(u32::try_from(wanted).unwrap_or(u32::MAX))
 }
@@ -149,6 +150,7 @@ pub fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
 #[must_use]
 pub fn plain_slots(descriptors: u64, slots: u32) -> u32 {
     let share = descriptors - descriptors / HTTP_PART;
+    // Saturates: the smaller one counts.
     slots.min(u32::try_from(share).unwrap_or(u32::MAX)).max(1)
 }
 

@@ -92,7 +92,10 @@ fn build(flags: &[Flag]) -> Result<IoUring, i32> {
 }
 
 fn errno_of(error: &std::io::Error) -> i32 {
-    error.raw_os_error().unwrap_or_default()
+    let errno = error.raw_os_error();
+    // All errors of these calls come from the kernel.
+    debug_assert!(errno.is_some(), "{error}");
+    errno.unwrap_or_default()
 }
 
 const fn since(name: &'static str, since: &'static str) -> Requirement {
