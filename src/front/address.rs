@@ -11,7 +11,7 @@ use std::str::FromStr;
 use hyper::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use crate::refusals::Sender;
+use crate::refusals::RefusedClient;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +29,8 @@ impl Peer {
     }
 
     /// As the log names it.
-    pub(super) const fn sender(self) -> Sender {
-        Sender::Address(self.address())
+    pub(super) const fn sender(self) -> RefusedClient {
+        RefusedClient::Address(self.address())
     }
 
     const fn address(self) -> Option<IpAddr> {

@@ -14,7 +14,6 @@ use crate::rate::Rate;
 use crate::time::Nanos;
 
 use super::address::ClientNetwork;
-use super::clock;
 
 /// The limits of one address. IPv6 addresses of one /64 count as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,8 +79,7 @@ impl AddressTable {
     /// Forgets addresses that have nothing open and a full bucket. To be called about once a
     /// second. Returns how many addresses found no room since the last time, and were let in
     /// uncounted.
-    pub fn forget_idle(&self) -> u64 {
-        let now = clock::now();
+    pub fn forget_idle(&self, now: Nanos) -> u64 {
         for stripe in &self.stripes {
             let mut stripe = locked(stripe);
             stripe.retain(|_, counts| !counts.is_idle(now));
@@ -96,10 +94,10 @@ impl AddressTable {
         &self,
         network: ClientNetwork,
         limits: AddressLimits,
+        now: Nanos,
     ) -> Result<(), OverLimit> {
         let Some(per_second) = limits.requests_per_second else { return Ok(()) };
         let rate = Rate::of(per_second, BURST_SECONDS);
-        let now = clock::now();
         let taken =
             self.with(network, |counts| rate.take(counts.full, now).map(|full| counts.full = full));
         taken.unwrap_or(Ok(())).map_err(OverLimit::Requests)
@@ -326,17 +324,20 @@ mod tests {
             Arc::<AddressTable>::default(),
             AddressLimits { requests_per_second: Some(1), ..NONE },
         );
-        let taken = (0..100).filter(|_| table.take_request(network(1), limits).is_ok()).count();
-        assert!((5..100).contains(&taken), "{taken}");
-        assert!(matches!(table.take_request(network(1), limits), Err(OverLimit::Requests(_))));
-        assert!(table.take_request(network(2), limits).is_ok());
+        let at = |seconds: u64| Nanos(seconds * 1_000_000_000);
+        let burst = u64::from(BURST_SECONDS);
+        let taken = (0..100).filter(|_| table.take_request(network(1), limits, at(0)).is_ok());
+        assert_eq!(taken.count() as u64, burst);
+        let late = table.take_request(network(1), limits, at(0));
+        assert_eq!(late, Err(OverLimit::Requests(Duration::from_secs(1))));
+        assert!(table.take_request(network(2), limits, at(0)).is_ok());
         assert_eq!(known(&table), 2);
-        let begun = clock::now();
-        while known(&table) > 1 {
-            assert!(clock::now().0 - begun.0 < 20_000_000_000, "the second was full long ago");
-            table.forget_idle();
-        }
+        // The bucket of the second address is full again after a second.
+        table.forget_idle(at(1));
+        assert_eq!(known(&table), 1);
         assert!(locked(&table.stripes[table.index(network(1))]).contains_key(&network(1)));
+        table.forget_idle(at(burst));
+        assert_eq!(known(&table), 0);
     }
 
     #[test]
@@ -358,7 +359,7 @@ mod tests {
         assert!(matches!((late(), late()), (Ok(None), Ok(None))));
         assert!(table.take_waiting_connection(network(1)).is_none());
         assert_eq!(known(&table), before);
-        assert!(table.forget_idle() >= 3);
+        assert!(table.forget_idle(Nanos(0)) >= 3);
         drop(held);
         assert_eq!(known(&table), 0);
         assert!(matches!(late(), Ok(Some(_))));
@@ -379,20 +380,18 @@ mod tests {
         drop((held, waiting));
         assert_eq!(known(&table), 0);
         let rate = |most| AddressLimits { requests_per_second: Some(most), ..NONE };
-        while table.take_request(network(1), rate(1)).is_ok() {}
-        // A second is a microsecond now, which may have passed or not.
-        let waits = match table.take_request(network(1), rate(1_000_000)) {
-            Err(OverLimit::Requests(waits)) => waits,
-            taken => taken.map(|()| Duration::ZERO).unwrap(),
-        };
-        assert!(waits <= Duration::from_micros(1), "{waits:?}");
+        let now = Nanos(0);
+        while table.take_request(network(1), rate(1), now).is_ok() {}
+        // A rate of a million refills in a microsecond.
+        let late = table.take_request(network(1), rate(1_000_000), now);
+        assert_eq!(late, Err(OverLimit::Requests(Duration::from_micros(1))));
     }
 
     #[test]
     fn without_limits_nothing_is_known_of_anybody() {
         let (table, limits) = (Arc::<AddressTable>::default(), NONE);
         assert!(matches!(table.take_connection(network(1), limits), Ok(None)));
-        assert_eq!(table.take_request(network(1), limits), Ok(()));
+        assert_eq!(table.take_request(network(1), limits, Nanos(0)), Ok(()));
         assert_eq!((known(&table), limits.count_anything()), (0, false));
     }
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use hyper::header::HeaderMap;
 
-use crate::refusals::Sender;
+use crate::refusals::RefusedClient;
 
 use super::address::Peer;
 use super::address_limits::{ConnectionPermit, OverLimit};
@@ -46,8 +46,8 @@ impl ClientAdmission {
     }
 
     /// The same as the log names it.
-    pub(super) fn sender(&self, settings: &Settings, headers: &HeaderMap) -> Sender {
-        Sender::Address(self.client(settings, headers))
+    pub(super) fn sender(&self, settings: &Settings, headers: &HeaderMap) -> RefusedClient {
+        RefusedClient::Address(self.client(settings, headers))
     }
 
     /// Lets a request through that counts, or says why not. `client` is not asked where nothing is
@@ -61,7 +61,8 @@ impl ClientAdmission {
         if settings.limits.count_anything()
             && let Some(client) = client()
         {
-            settings.addresses.take_request(client.into(), settings.limits)?;
+            let now = settings.clock.now_nanos();
+            settings.addresses.take_request(client.into(), settings.limits, now)?;
             permit = self.connection_permit_for(settings, client)?;
         }
         Ok(RequestPermit { permit, clients: self })

@@ -88,7 +88,7 @@ pub(super) enum Rejection {
     /// There is no body to judge.
     Body(Unreceived),
     /// The request to a WebSocket endpoint opens none.
-    Handshake(handshake::Refusal),
+    Handshake(handshake::HandshakeError),
 }
 
 impl Rejection {
@@ -198,7 +198,7 @@ fn no_body(cause: Unreceived) -> HttpResponse {
     with(answer, CONNECTION, "close")
 }
 
-fn no_websocket(refusal: handshake::Refusal) -> HttpResponse {
+fn no_websocket(refusal: handshake::HandshakeError) -> HttpResponse {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut answer = sentence(status, refusal.to_string());
     for &(name, value) in refusal.headers() {

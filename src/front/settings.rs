@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::refusals::Refusals;
+use crate::time::Clock;
 
 use super::address::TrustedProxies;
 use super::address_limits::{AddressLimits, AddressTable};
@@ -54,12 +55,14 @@ pub struct Settings {
     pub addresses: Arc<AddressTable>,
     /// Where what is refused is noted for the log.
     pub refusals: Arc<Refusals>,
+    /// The clock by which the rates of addresses and apps are counted: one for all shards.
+    pub clock: Clock,
 }
 
 impl Default for Settings {
     /// No prefix, 16,384 connections, 10 s for a head and 250 ms at a stop, 30 s for a body (an
     /// HTTP publisher of Pusher waits that long in all), 75 s idle (as nginx), 64 MiB of bodies,
-    /// nobody trusted, and no limits of addresses.
+    /// no trusted proxy, no limits of addresses, and a clock of its own.
     fn default() -> Self {
         Self {
             path_prefix: String::new(),
@@ -74,6 +77,7 @@ impl Default for Settings {
             limits: AddressLimits::default(),
             addresses: Arc::default(),
             refusals: Arc::default(),
+            clock: Clock::start(),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::memory::Headroom;
 use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 
 use super::body::{self, BodyBudget, Received, Unreceived};
-use super::clock;
+use super::clock::now_unix_s;
 use super::gateway::Gateway;
 use super::response::{HttpResponse, Rejection};
 use super::route::Endpoint;
@@ -67,7 +67,8 @@ pub(super) async fn answer<G: Gateway>(
         return Err(DISABLED);
     }
     // Behind the signature: a stranger's requests must not use up what the app may have.
-    app.take_request(clock::now).map_err(|wait| over_rate(&app, wait))?;
+    let clock = front.settings.get().clock;
+    app.take_request(|| clock.now_nanos()).map_err(|wait| over_rate(&app, wait))?;
 
     let query = head.uri.query().unwrap_or_default();
     let call = Call { gateway: &front.gateway, app: &app, query };
@@ -147,7 +148,7 @@ fn authenticate(
         query: head.uri.query().unwrap_or_default(),
         has_body,
     };
-    signing::verify_head(&app.rules, &head, clock::now_unix_s())
+    signing::verify_head(&app.rules, &head, now_unix_s())
 }
 
 fn over_rate(app: &App, wait: Duration) -> Rejection {
