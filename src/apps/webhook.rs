@@ -1,34 +1,39 @@
-//! Floor 2. The webhooks of an app: which of its events go where, and in what form.
+//! Floor 2. The webhooks of an app: its endpoints, and the events that each of them wants.
 //!
 //! Contract: plain data of the configuration. Names and fields are those of Pusher's webhooks, so
 //! that its server libraries read them. Nothing here prints a header's value or the query of a
 //! URL, which may be secrets.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The kinds of events that a webhook can tell of (Pusher's event names).
+use hyper::Uri;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+
+/// The kinds of events that webhooks report, by Pusher's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// A channel has its first subscriber.
     ChannelOccupied,
     /// A channel has lost its last subscriber.
     ChannelVacated,
-    /// A user came to a presence channel.
+    /// A user has joined a presence channel.
     MemberAdded,
-    /// A user left a presence channel.
+    /// A user has left a presence channel.
     MemberRemoved,
-    /// A client sent an event to a channel.
+    /// A client has sent an event to a channel.
     ClientEvent,
-    /// Somebody subscribed to a cache channel that remembers no event.
+    /// A client has subscribed to a cache channel without a cached event.
     CacheMiss,
-    /// A channel has another number of subscribers.
+    /// The number of a channel's subscribers has changed.
     SubscriptionCount,
 }
 
 impl EventKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::ChannelOccupied,
         Self::ChannelVacated,
@@ -69,31 +74,31 @@ impl EventKind {
 pub struct EventKinds(u8);
 
 impl EventKinds {
-    /// Whether it has this kind.
+    /// Whether the set has this kind.
     #[must_use]
     pub const fn contains(self, kind: EventKind) -> bool {
         self.0 & kind.bit() != 0
     }
 
-    /// Whether it has none.
+    /// Whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The kinds of both.
+    /// The kinds of both sets.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Its kinds.
+    /// The kinds of the set.
     pub fn iter(self) -> impl Iterator<Item = EventKind> {
         EventKind::ALL.into_iter().filter(move |&kind| self.contains(kind))
     }
 
-    /// The kinds that have to be watched to tell of these: coming and going cancel each other out
-    /// when one follows the other at once, so to tell of either one takes both.
+    /// The kinds that have to be watched to report these. An arrival and a departure cancel each
+    /// other out when one follows the other at once, so a report of either needs both.
     fn watched(self) -> Self {
         let pairs = [
             [EventKind::ChannelOccupied, EventKind::ChannelVacated],
@@ -116,96 +121,83 @@ impl fmt::Debug for EventKinds {
     }
 }
 
-/// Where a webhook goes: `http://` or `https://`. Shown without its query.
+/// The URL of an endpoint: `http://` or `https://`, without user, password and fragment. Shown
+/// without its query.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Url {
-    tls: bool,
-    /// Without the brackets of an IPv6 address.
-    host: Box<str>,
-    port: u16,
-    /// Path and query; begins with `/`.
-    target: Box<str>,
-}
+pub struct Url(Uri);
 
 impl Url {
-    /// Reads a URL. One with a user, a password or a fragment is none: credentials belong into a
-    /// header.
+    /// Reads a URL. Credentials belong into a header, so a URL with a user or a password is
+    /// refused, and so is one with a fragment, which no request can carry.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (scheme, rest) = text.split_once("://")?;
-        let tls = match scheme {
-            "https" => true,
-            "http" => false,
-            _ => return None,
-        };
         let plain = |c: char| c.is_ascii_graphic() && !"\"<>\\^`{|}#@".contains(c);
-        if !rest.chars().all(plain) {
+        let uri: Uri = text.parse().ok().filter(|_| text.chars().all(plain))?;
+        let (scheme, authority) = (uri.scheme()?, uri.authority()?);
+        let default_port = default_port(scheme)?;
+        let port = port(authority)?;
+        if !is_host(authority.host()) || !text.starts_with(scheme.as_str()) {
             return None;
         }
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, target) = rest.split_at(end);
-        let (host, port) = split_port(authority)?;
-        let port = match port {
-            None => default_port(tls),
-            Some(digits) => {
-                let number = digits.bytes().all(|b| b.is_ascii_digit());
-                digits.parse().ok().filter(|&port: &u16| number && port > 0)?
-            }
+        let authority = match port.filter(|&port| port != default_port) {
+            Some(port) => format!("{}:{port}", authority.host()),
+            None => authority.host().to_owned(),
         };
-        let slash = if target.starts_with('/') { "" } else { "/" };
-        Some(Self { tls, host: host.into(), port, target: format!("{slash}{target}").into() })
+        let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+        let target = format!("{}{query}", uri.path());
+        let parts = Uri::builder().scheme(scheme.clone()).authority(authority);
+        parts.path_and_query(target).build().ok().map(Self)
     }
 
     /// Whether it is `https`.
     #[must_use]
-    pub const fn tls(&self) -> bool {
-        self.tls
+    pub fn tls(&self) -> bool {
+        self.0.scheme() == Some(&Scheme::HTTPS)
     }
 
     /// A name or an address; an IPv6 address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
-        &self.host
+        self.0.host().unwrap_or_default().trim_matches(['[', ']'])
     }
 
     /// The port, given or that of the scheme.
     #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
+    pub fn port(&self) -> u16 {
+        let default_port = self.0.scheme().and_then(default_port);
+        self.0.port_u16().or(default_port).unwrap_or_default()
     }
 
     /// Path and query, as they stand in a request.
     #[must_use]
     pub fn target(&self) -> &str {
-        &self.target
+        self.0.path_and_query().map_or("/", PathAndQuery::as_str)
     }
 
     /// Host and port as they stand in a `Host` header.
     #[must_use]
-    pub fn authority(&self) -> String {
-        let host = match self.host.contains(':') {
-            true => format!("[{}]", self.host),
-            false => self.host.to_string(),
-        };
-        if self.port == default_port(self.tls) { host } else { format!("{host}:{}", self.port) }
+    pub fn authority(&self) -> &str {
+        self.0.authority().map_or("", Authority::as_str)
     }
 
     /// All of it, for a machine to compare. Not for a log.
     #[must_use]
     pub fn whole(&self) -> String {
-        format!("{}{}{}", self.scheme(), self.authority(), self.target)
-    }
-
-    const fn scheme(&self) -> &'static str {
-        if self.tls { "https://" } else { "http://" }
+        self.0.to_string()
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
-        write!(f, "{}{}{path}", self.scheme(), self.authority())?;
-        f.write_str(if query.is_empty() { "" } else { "?[withheld]" })
+        write!(
+            f,
+            "{}://{}{}",
+            self.0.scheme_str().unwrap_or_default(),
+            self.authority(),
+            self.0.path()
+        )?;
+        let has_query = self.0.query().is_some_and(|query| !query.is_empty());
+        f.write_str(if has_query { "?[withheld]" } else { "" })
     }
 }
 
@@ -215,65 +207,78 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Host, without brackets, and the digits of the port, if there are any.
-fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
-    if let Some(rest) = authority.strip_prefix('[') {
-        let (host, after) = rest.split_once(']')?;
-        let address: Result<std::net::Ipv6Addr, _> = host.parse();
-        let port = if after.is_empty() { None } else { Some(after.strip_prefix(':')?) };
-        return address.is_ok().then_some((host, port));
+/// Whether this is a name, or an address; an IPv6 address has brackets.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let of_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+            !host.is_empty() && host.chars().all(of_name)
+        }
     }
-    let (host, port) = match authority.split_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (authority, None),
-    };
-    let of_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    (!host.is_empty() && host.chars().all(of_name)).then_some((host, port))
 }
 
-const fn default_port(tls: bool) -> u16 {
-    if tls { 443 } else { 80 }
+/// The port of an authority without a user, `Some(None)` if it names none. The parser of the library
+/// lets an empty port pass, and numbers with a sign.
+fn port(authority: &Authority) -> Option<Option<u16>> {
+    let text = authority.as_str().strip_prefix(authority.host())?;
+    if text.is_empty() {
+        return Some(None);
+    }
+    let digits = text.strip_prefix(':')?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|&port| is_number && port > 0).map(Some)
 }
 
-/// A header of the operator's. Its value is withheld wherever it could be read.
+/// The port of the schemes that webhooks may have.
+fn default_port(scheme: &Scheme) -> Option<u16> {
+    match scheme.as_str() {
+        "https" => Some(443),
+        "http" => Some(80),
+        _ => None,
+    }
+}
+
+/// A header that the operator adds to the requests of an endpoint. Its value is withheld wherever
+/// it could be read.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Header {
-    /// A token.
-    pub name: Box<str>,
-    /// Visible text.
-    pub value: Box<str>,
+pub struct WebhookHeader {
+    /// The name.
+    pub name: HeaderName,
+    /// The value: visible characters of ASCII, spaces and tabs.
+    pub value: HeaderValue,
 }
 
-impl Header {
+impl WebhookHeader {
     /// Reads `Name: value`. Headers that frame the request, or that receivers trust to be ours,
     /// are refused.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let (name, value) = line.split_once(':')?;
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
         let value = value.trim_ascii();
-        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        let visible = |b: u8| b == b' ' || b == b'\t' || b.is_ascii_graphic();
-        let lower = name.to_ascii_lowercase();
-        let ours = OUR_HEADERS.contains(&&*lower) || lower.starts_with("x-pusher-");
-        let fits = !name.is_empty() && name.bytes().all(token) && value.bytes().all(visible);
-        (fits && !ours).then(|| Self { name: name.into(), value: value.into() })
+        let mut value = HeaderValue::from_str(value).ok().filter(|_| value.is_ascii())?;
+        value.set_sensitive(true);
+        let ours = OUR_HEADERS.contains(&name) || name.as_str().starts_with("x-pusher-");
+        (!ours).then_some(Self { name, value })
     }
 }
 
-const OUR_HEADERS: [&str; 10] = [
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
+/// The headers that frame a request or describe its body.
+const OUR_HEADERS: [HeaderName; 10] = [
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
 ];
 
-impl fmt::Debug for Header {
+impl fmt::Debug for WebhookHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: [withheld]", self.name)
     }
@@ -284,26 +289,26 @@ impl fmt::Debug for Header {
 pub struct Webhook {
     /// The URL that events are sent to.
     pub url: Url,
-    /// The kinds of events that it wants.
+    /// The kinds of events that the endpoint wants.
     pub events: EventKinds,
-    /// Channels whose names begin so, only. May be empty.
+    /// Only channels whose names begin with this text are reported. May be empty.
     pub channel_prefix: String,
-    /// Channels whose names end so, only. May be empty.
+    /// Only channels whose names end with this text are reported. May be empty.
     pub channel_suffix: String,
-    /// Sent along.
-    pub headers: Vec<Header>,
-    /// How long an event waits for others to share its request.
+    /// Headers that are added to each request.
+    pub headers: Vec<WebhookHeader>,
+    /// The time for which an event waits for others that share its request.
     pub batch_window: Duration,
-    /// Most events of one request; at least 1.
+    /// The most events of one request; at least 1.
     pub batch_max: usize,
-    /// How long name, connection and TLS may take.
+    /// The time that the lookup of the name, the connection and TLS may take together.
     pub connect_timeout: Duration,
-    /// How long the answer may take.
+    /// The time that the answer may take.
     pub timeout: Duration,
 }
 
 impl Webhook {
-    /// Whether it tells of such an event on this channel.
+    /// Whether the endpoint wants events of this kind on this channel.
     #[must_use]
     pub fn wants(&self, kind: EventKind, channel: &str) -> bool {
         self.events.contains(kind)
@@ -328,7 +333,7 @@ impl Webhooks {
         Self { list: list.into_iter().map(Arc::new).collect(), watched }
     }
 
-    /// The kinds that have to be watched for any of the webhooks. Empty if there are none, so that
+    /// The kinds that have to be watched for any of the endpoints. Empty if there are none, so that
     /// an app without webhooks pays nothing for them.
     #[must_use]
     pub const fn watched(&self) -> EventKinds {
@@ -404,9 +409,12 @@ mod tests {
 
     #[test]
     fn headers_that_are_ours_or_split_a_request_are_refused() {
-        let header = Header::parse("Authorization:  Bearer x ").unwrap();
-        assert_eq!((&*header.name, &*header.value), ("Authorization", "Bearer x"));
-        assert_eq!(format!("{header:?}"), "Authorization: [withheld]");
+        let header = WebhookHeader::parse("Authorization:  Bearer x ").unwrap();
+        assert_eq!(
+            (header.name.as_str(), header.value.to_str().unwrap()),
+            ("authorization", "Bearer x")
+        );
+        assert_eq!(format!("{header:?} {:?}", header.value), "authorization: [withheld] Sensitive");
         for line in [
             "none",
             ": x",
@@ -419,7 +427,7 @@ mod tests {
             "Transfer-Encoding: chunked",
             "A : x",
         ] {
-            assert_eq!(Header::parse(line), None, "{line:?}");
+            assert_eq!(WebhookHeader::parse(line), None, "{line:?}");
         }
     }
 

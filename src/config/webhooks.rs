@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::apps::webhook::{EventKind, EventKinds, Header, Url, Webhook, Webhooks};
+use crate::apps::webhook::{EventKind, EventKinds, Url, Webhook, WebhookHeader, Webhooks};
 
 use super::form::{Form, Given, Offender, Text, items, quoted};
 use super::reader::{Reader, Section, WebhookEntry, WebhookSource};
@@ -95,12 +95,13 @@ impl Form for EventNames {
 pub(super) struct HeaderLines;
 
 impl Form for HeaderLines {
-    type Value = Vec<Header>;
+    type Value = Vec<WebhookHeader>;
 
     const SECRET: bool = true;
 
-    fn accept(&self, given: &Given) -> Result<Vec<Header>, Offender> {
-        let parse = |line: &String| Header::parse(line).ok_or_else(|| Offender(quoted(line)));
+    fn accept(&self, given: &Given) -> Result<Vec<WebhookHeader>, Offender> {
+        let parse =
+            |line: &String| WebhookHeader::parse(line).ok_or_else(|| Offender(quoted(line)));
         items(given)?.iter().map(parse).collect()
     }
 
@@ -108,13 +109,16 @@ impl Form for HeaderLines {
         "a list of `Name: value`, of no name that the request itself needs".into()
     }
 
-    fn show(&self, value: &Vec<Header>) -> String {
-        let line = |header: &Header| format!("{}: {WITHHELD}", header.name);
+    fn show(&self, value: &Vec<WebhookHeader>) -> String {
+        let line = |header: &WebhookHeader| format!("{}: {WITHHELD}", header.name);
         value.iter().map(line).collect::<Vec<_>>().join(", ")
     }
 
-    fn whole(&self, value: &Vec<Header>) -> String {
-        value.iter().map(|Header { name, value }| format!("{name}: {value}\n")).collect()
+    fn whole(&self, value: &Vec<WebhookHeader>) -> String {
+        let line = |WebhookHeader { name, value }: &WebhookHeader| {
+            format!("{name}: {}\n", value.to_str().unwrap_or_default())
+        };
+        value.iter().map(line).collect()
     }
 }
 

@@ -171,12 +171,11 @@ fn request(delivery: &Delivery) -> Result<Request<Full<Bytes>>, Failure> {
         .header(CONTENT_TYPE, "application/json")
         .header("X-Pusher-Key", &app.rules.key)
         .header("X-Pusher-Signature", signature);
-    let own_agent = |name: &str| name.eq_ignore_ascii_case(USER_AGENT.as_str());
-    if !webhook.headers.iter().any(|header| own_agent(&header.name)) {
+    if !webhook.headers.iter().any(|header| header.name == USER_AGENT) {
         request = request.header(USER_AGENT, concat!("ringwave/", env!("CARGO_PKG_VERSION")));
     }
     for header in &webhook.headers {
-        request = request.header(&*header.name, &*header.value);
+        request = request.header(&header.name, &header.value);
     }
     request.body(Full::new(body.clone())).map_err(Failure::Request)
 }

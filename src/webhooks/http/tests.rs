@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use crate::apps::test_app;
-use crate::apps::webhook::{Header, Webhook, test_webhook};
+use crate::apps::webhook::{Webhook, WebhookHeader, test_webhook};
 
 use super::*;
 
@@ -96,7 +96,7 @@ fn post(delivery: &Delivery, times: usize) -> Vec<Result<(), String>> {
 fn a_request_is_signed_and_has_the_headers_of_pusher_and_of_the_operator() {
     let (address, told) = receiver(&[Then::Answer(OK)]);
     let headers = ["Authorization: Bearer x", "user-agent: mine"];
-    let headers = headers.iter().map(|line| Header::parse(line).unwrap()).collect();
+    let headers = headers.iter().map(|line| WebhookHeader::parse(line).unwrap()).collect();
     let webhook = Webhook { headers, ..test_webhook(&format!("http://{address}/hook?t=1")) };
     assert_eq!(post(&delivery(webhook), 1), [Ok(())]);
     let (_, request) = told.recv().unwrap();
