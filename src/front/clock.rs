@@ -1,4 +1,4 @@
-//! The clock that rates are counted by: one for the fronts of all shards.
+//! The clocks of the front.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,14 +6,14 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::time::Nanos;
 
-/// The time of the host's monotonic clock.
+/// The time of the host's monotonic clock, by which rates are counted on all shards.
 pub(super) fn now() -> Nanos {
     let since_boot = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
-    // Lasts for 584 years.
+    // 2^64 ns are 584 years.
     Nanos(u64::try_from(since_boot.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// The time by which signatures are judged.
+/// The time of the host's wall clock in seconds since 1970, by which signatures are judged.
 pub(super) fn now_unix_s() -> u64 {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since_epoch.map_or(0, |since_epoch| since_epoch.as_secs())
