@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::http::uri::{Authority, PathAndQuery};
 
 /// The kinds of events that webhooks report, by Pusher's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,8 +123,14 @@ impl fmt::Debug for EventKinds {
 
 /// The URL of an endpoint: `http://` or `https://`, without user, password and fragment. Shown
 /// without its query.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Url(Uri);
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url {
+    tls: bool,
+    /// Host and port. The port of the scheme is left out.
+    authority: Authority,
+    /// Path and query; begins with `/`.
+    target: PathAndQuery,
+}
 
 impl Url {
     /// Reads a URL. Credentials belong into a header, so a URL with a user or a password is
@@ -133,70 +139,71 @@ impl Url {
     pub fn parse(text: &str) -> Option<Self> {
         let plain = |c: char| c.is_ascii_graphic() && !"\"<>\\^`{|}#@".contains(c);
         let uri: Uri = text.parse().ok().filter(|_| text.chars().all(plain))?;
-        let (scheme, authority) = (uri.scheme()?, uri.authority()?);
-        let default_port = default_port(scheme)?;
-        let port = port(authority)?;
-        if !is_host(authority.host()) || !text.starts_with(scheme.as_str()) {
+        let tls = match uri.scheme_str()? {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let authority = uri.authority()?;
+        let host = authority.host();
+        // The parser also takes schemes in upper case.
+        if !is_host(host) || !text.starts_with("http") {
             return None;
         }
-        let authority = match port.filter(|&port| port != default_port) {
-            Some(port) => format!("{}:{port}", authority.host()),
-            None => authority.host().to_owned(),
+        let authority = match port(authority)?.filter(|&port| port != default_port(tls)) {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
         };
         let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
         let target = format!("{}{query}", uri.path());
-        let parts = Uri::builder().scheme(scheme.clone()).authority(authority);
-        parts.path_and_query(target).build().ok().map(Self)
+        Some(Self { tls, authority: authority.parse().ok()?, target: target.parse().ok()? })
     }
 
-    /// Whether it is `https`.
+    /// Whether the scheme is `https`.
     #[must_use]
-    pub fn tls(&self) -> bool {
-        self.0.scheme() == Some(&Scheme::HTTPS)
+    pub const fn tls(&self) -> bool {
+        self.tls
     }
 
     /// A name or an address; an IPv6 address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
-        self.0.host().unwrap_or_default().trim_matches(['[', ']'])
+        self.authority.host().trim_matches(['[', ']'])
     }
 
     /// The port, given or that of the scheme.
     #[must_use]
     pub fn port(&self) -> u16 {
-        let default_port = self.0.scheme().and_then(default_port);
-        self.0.port_u16().or(default_port).unwrap_or_default()
+        self.authority.port_u16().unwrap_or(default_port(self.tls))
     }
 
     /// Path and query, as they stand in a request.
     #[must_use]
     pub fn target(&self) -> &str {
-        self.0.path_and_query().map_or("/", PathAndQuery::as_str)
+        self.target.as_str()
     }
 
     /// Host and port as they stand in a `Host` header.
     #[must_use]
     pub fn authority(&self) -> &str {
-        self.0.authority().map_or("", Authority::as_str)
+        self.authority.as_str()
     }
 
-    /// All of it, for a machine to compare. Not for a log.
+    /// The whole URL, for a machine to compare. Not for a log.
     #[must_use]
     pub fn whole(&self) -> String {
-        self.0.to_string()
+        format!("{}{}{}", self.scheme(), self.authority, self.target)
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.tls { "https://" } else { "http://" }
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}://{}{}",
-            self.0.scheme_str().unwrap_or_default(),
-            self.authority(),
-            self.0.path()
-        )?;
-        let has_query = self.0.query().is_some_and(|query| !query.is_empty());
+        write!(f, "{}{}{}", self.scheme(), self.authority, self.target.path())?;
+        let has_query = self.target.query().is_some_and(|query| !query.is_empty());
         f.write_str(if has_query { "?[withheld]" } else { "" })
     }
 }
@@ -218,8 +225,8 @@ fn is_host(host: &str) -> bool {
     }
 }
 
-/// The port of an authority without a user, `Some(None)` if it names none. The parser of the library
-/// lets an empty port pass, and numbers with a sign.
+/// Reads the port of an authority, `Some(None)` if it names none. The library would let an empty
+/// port pass, and one with a sign.
 fn port(authority: &Authority) -> Option<Option<u16>> {
     let text = authority.as_str().strip_prefix(authority.host())?;
     if text.is_empty() {
@@ -230,13 +237,8 @@ fn port(authority: &Authority) -> Option<Option<u16>> {
     digits.parse().ok().filter(|&port| is_number && port > 0).map(Some)
 }
 
-/// The port of the schemes that webhooks may have.
-fn default_port(scheme: &Scheme) -> Option<u16> {
-    match scheme.as_str() {
-        "https" => Some(443),
-        "http" => Some(80),
-        _ => None,
-    }
+const fn default_port(tls: bool) -> u16 {
+    if tls { 443 } else { 80 }
 }
 
 /// A header that the operator adds to the requests of an endpoint. Its value is withheld wherever

@@ -68,6 +68,7 @@ impl Framing {
             Part::Head(head) => head.give(received, room, all),
             Part::Body(left) => {
                 let room = room_of_body;
+                // A longer body than memory can address has more bytes than were received.
                 let most = usize::try_from(*left).unwrap_or(usize::MAX);
                 let given = most.min(room).min(received.len());
                 *left -= given as u64;
