@@ -174,7 +174,7 @@ impl Url {
     /// The port, given or that of the scheme.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.authority.port_u16().unwrap_or(default_port(self.tls))
+        self.authority.port_u16().unwrap_or_else(|| default_port(self.tls))
     }
 
     /// Path and query, as they stand in a request.
