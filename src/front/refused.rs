@@ -1,5 +1,5 @@
-//! From what the front refuses to what the log says of it: the one place where refusals of
-//! handshakes and requests are noted, so that none is without a trace.
+//! The log of the front's refusals: the one place where refused handshakes and requests are noted,
+//! so that each of them leaves a trace.
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, ORIGIN};
@@ -26,7 +26,7 @@ use super::state::Front;
 use super::stream::Beginning;
 
 impl<G: Gateway> Front<G> {
-    /// A WebSocket is refused on its open connection.
+    /// Notes a WebSocket that is refused on its open connection.
     pub(super) fn note_handshake(
         &self,
         clients: &ClientAdmission,
@@ -73,7 +73,7 @@ impl<G: Gateway> Front<G> {
         self.note(app, clients, head, &Refusal::Handshake(refused));
     }
 
-    /// A request is answered with something else than success.
+    /// Notes a request that is not answered with success.
     pub(super) fn note_request(
         &self,
         clients: &ClientAdmission,
@@ -149,7 +149,7 @@ impl<G: Gateway> Front<G> {
         settings.refusals.note(app, clients.sender(&settings, &head.headers), refusal);
     }
 
-    /// hyper cannot read what came: it has answered 400 or 431, or nothing.
+    /// Notes bytes that hyper cannot read. It has answered 400 or 431, or nothing.
     pub(super) fn note_unread(&self, peer: Peer, beginning: &Beginning, error: &hyper::Error) {
         if !error.is_parse() {
             // The connection failed, or the client left in the middle.
@@ -166,12 +166,12 @@ impl<G: Gateway> Front<G> {
         self.note_connection(peer, refused);
     }
 
-    /// A listener of the PROXY protocol closes a connection that does not begin with a header.
+    /// Notes a connection that does not begin with the PROXY header that its listener demands.
     pub(super) fn note_no_proxy_header(&self, peer: Peer) {
         self.note_connection(peer, RefusedConnection::NoProxyHeader(peer.sender()));
     }
 
-    /// A head has begun and does not end in time.
+    /// Notes a head that has begun and does not end in time.
     pub(super) fn note_slow_head(&self, peer: Peer) {
         self.note_connection(
             peer,
@@ -179,13 +179,13 @@ impl<G: Gateway> Front<G> {
         );
     }
 
-    /// A connection closes unheard.
+    /// Notes a connection that is closed without a look at its bytes.
     pub(super) fn note_flood(&self, peer: Peer) {
         let most = self.settings.get().limits.connections.unwrap_or_default();
         self.note_connection(peer, RefusedConnection::AddressFlood { most });
     }
 
-    /// Idle connections are closed, because the shard has as many as it may have.
+    /// Notes idle connections that are closed because the shard has as many as it may have.
     pub(super) fn note_crowded(&self) {
         let crowded = Refusal::Connection(RefusedConnection::Crowded { most: self.permits.most() });
         self.settings.get().refusals.note(None, RefusedClient::Unknown, &crowded);
@@ -199,16 +199,17 @@ impl<G: Gateway> Front<G> {
 /// A request under `/apps/`.
 struct Asked<'a> {
     apps: &'a Apps,
-    /// None: there is no such app.
+    /// `None` if there is no such app.
     app: Option<&'a App>,
-    /// As in the path.
+    /// The id of the app in the path.
     id: &'a str,
     head: &'a Parts,
     client: RefusedClient,
 }
 
 impl<'a> Asked<'a> {
-    /// None: it is no refusal, or there is nobody who was refused.
+    /// The refusal to note. `None` if the rejection is an ordinary answer, or if the client has
+    /// left.
     fn refused(&self, rejection: &'a Rejection) -> Option<RefusedRequest<'a>> {
         let Some(app) = self.app else {
             return Some(RefusedRequest::UnknownAppId { id: self.id, apps: self.apps });
@@ -240,13 +241,13 @@ impl<'a> Asked<'a> {
             Rejection::Text(status, why) => {
                 Some(RefusedRequest::Invalid { status: status.as_u16(), why: AnswerText(why) })
             }
-            // That a channel is empty is an answer; of a body that ended, nobody is left to hear.
+            // An unoccupied channel is an ordinary answer; a body that broke off has no reader.
             _ => None,
         }
     }
 }
 
-/// The protocol that bytes belong to which are no HTTP/1.1.
+/// The protocol of a client that does not speak HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spoken {
     Tls,
@@ -256,7 +257,7 @@ enum Spoken {
 }
 
 impl Spoken {
-    /// By the first bytes of a connection.
+    /// Recognises the protocol by the first bytes of a connection.
     fn of(bytes: &[u8]) -> Self {
         // A record of the handshake (22) of SSL 3.0 or any TLS, whose major version is 3 (RFC 8446
         // section 5.1).

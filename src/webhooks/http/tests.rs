@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use crate::apps::webhook::{Header, Webhook, test_webhook};
 use crate::apps::test_app;
+use crate::apps::webhook::{Header, Webhook, test_webhook};
 use crate::text::WithCauses;
 
 use super::*;
