@@ -1,6 +1,6 @@
-//! Floor 8. `ringwave storm`: puts a server under load and reports the outcome. Exit code 0 if nothing
-//! was lost, 1 if anything was, 64 if the flags contradict each other, 69 if no server answers, 78 if
-//! the host cannot run it.
+//! Floor 8. `ringwave storm`: puts a server under load and reports the outcome. Exit code 0 if
+//! nothing was lost, 1 if anything was, 64 if the flags contradict each other, 69 if no server
+//! answers, 78 if the host cannot run it.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -79,8 +79,8 @@ pub(super) struct StormArgs {
     /// Threads with a ring each; more are used if the limit of open files requires them
     #[arg(long, value_name = "N", default_value_t = 0)]
     rings: u32,
-    /// Source addresses of connections, as a.b.c.d[/bits] [default: many of 127.0.0.0/8 to a loopback
-    /// server, else the host's]
+    /// Source addresses of connections, as a.b.c.d[/bits] [default: many of 127.0.0.0/8 to a
+    /// loopback server, else the host's]
     #[arg(long, value_name = "RANGE")]
     source: Option<String>,
     /// slow: share of subscribers that stop reading
