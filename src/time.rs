@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use std::ops::Add;
 use std::time::{Duration, Instant};
 
-/// The monotonic clock of the process. It is made once at the start and copied into every thread, so
-/// that their times compare. It does not depend on the host's date, which an operator may set.
+/// The monotonic clock of the process. It is made once at the start and copied into every thread,
+/// so that their times compare. It does not depend on the host's date, which an operator may set.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// The time 0 of [`Millis`] and [`Nanos`].

@@ -102,8 +102,8 @@ impl EventKinds {
         EventKind::ALL.into_iter().filter(move |&kind| self.contains(kind))
     }
 
-    /// The kinds that have to be watched to report these. An arrival and a departure cancel each other
-    /// out if one follows the other at once, so reporting either takes both.
+    /// The kinds that have to be watched to report these. An arrival and a departure cancel each
+    /// other out if one follows the other at once, so reporting either takes both.
     fn watched(self) -> Self {
         let pairs = [
             [EventKind::ChannelOccupied, EventKind::ChannelVacated],
@@ -224,8 +224,8 @@ impl fmt::Debug for Url {
     }
 }
 
-/// The host without brackets, if it is a name or an address. `Uri` also takes names that no resolver
-/// has, and anything in brackets.
+/// The host without brackets, if it is a name or an address. `Uri` also takes names that no
+/// resolver has, and anything in brackets.
 fn host(text: &str) -> Option<&str> {
     if let Some(rest) = text.strip_prefix('[') {
         let host = rest.strip_suffix(']')?;
@@ -255,8 +255,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads `Name: value`. Headers that frame the request, or that receivers trust to come from the
-    /// gateway, are refused.
+    /// Reads `Name: value`. Headers that frame the request, or that receivers trust to come from
+    /// the gateway, are refused.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let (name, value) = line.split_once(':')?;
@@ -388,7 +388,8 @@ mod tests {
             ("https://a:8443/x/y", true, "a", 8443, "/x/y", "https://a:8443/x/y"),
             ("http://a?t=1", false, "a", 80, "/?t=1", "http://a/?[withheld]"),
             ("http://[::1]:81/p?t", false, "::1", 81, "/p?t", "http://[::1]:81/p?[withheld]"),
-            // Schemes are the same in any case (RFC 3986), and tokens of Laravel Sanctum have a bar.
+            // Schemes are the same in any case (RFC 3986), and tokens of Laravel Sanctum have a
+            // bar.
             ("HTTPS://a/", true, "a", 443, "/", "https://a/"),
             ("http://a/?t=1|x", false, "a", 80, "/?t=1|x", "http://a/?[withheld]"),
         ] {

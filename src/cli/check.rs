@@ -1,5 +1,5 @@
-//! Floor 8. `ringwave check`: reads the configuration as `start` would, and shows the values. Does not
-//! check the host.
+//! Floor 8. `ringwave check`: reads the configuration as `start` would, and shows the values. Does
+//! not check the host.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
-//! Floor 8. `ringwave doctor`: checks whether this host can run Ringwave, and how well. Prints one row
-//! per check, with advice and the command that fixes it, then the memory budget. Exit code 0, or 78 if
-//! Ringwave cannot run.
+//! Floor 8. `ringwave doctor`: checks whether this host can run Ringwave, and how well. Prints one
+//! row per check, with advice and the command that fixes it, then the memory budget. Exit code 0,
+//! or 78 if Ringwave cannot run.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -29,8 +29,8 @@ pub(super) fn run() -> ExitCode {
     }
 }
 
-/// The ledger of the configuration in this directory, or of the defaults if that configuration cannot
-/// be served, which `ringwave check` reports.
+/// The ledger of the configuration in this directory, or of the defaults if that configuration
+/// cannot be served, which `ringwave check` reports.
 fn ledger() -> Ledger {
     let directory = PathBuf::from(".");
     let ours = ConfigInputs { flags: Flags::default(), environment: environment(), directory };
@@ -274,8 +274,8 @@ fn send_queues(host: &HostSurvey) -> [Check; 2] {
         limit < needed,
         &format!(
             "{} clients that do not read fill it, and then no socket of the host sends or receives: \
-             lower server.send_buffer, limit connections (server.max_connections_per_address), or raise \
-             net.ipv4.tcp_mem on a host with more memory.",
+             lower server.send_buffer, limit connections (server.max_connections_per_address), or \
+             raise net.ipv4.tcp_mem on a host with more memory.",
             limit / buffer
         ),
     );

@@ -1,5 +1,5 @@
-//! Floor 8. `ringwave reload`: makes the running server read its configuration again, and prints the
-//! outcome.
+//! Floor 8. `ringwave reload`: makes the running server read its configuration again, and prints
+//! the outcome.
 
 use std::process::ExitCode;
 

@@ -14,8 +14,8 @@ use super::refusal::Refusal;
 /// thread calls the others; the module says when.
 #[derive(Debug)]
 pub struct Refusals {
-    /// The counters of apps, by the upper byte of an app's index, then by the lower one. Pages and counters are made when
-    /// an app first needs them.
+    /// The counters of apps, by the upper byte of an app's index, then by the lower one. Pages and
+    /// counters are made when an app first needs them.
     apps: Box<[OnceLock<Page>]>,
     /// The counters of refusals that belong to no app.
     without_app: AppCounters,

@@ -172,7 +172,7 @@ impl RefusedMessage<'_> {
                  the user (an array in routes/channels.php)",
             ),
             AuthError::UserData => {
-                f.write_str("user_data has no id that is a string, or a watchlist that is no list of ids")
+                f.write_str("user_data has no string as its id, or its watchlist is no list of ids")
             }
             AuthError::OtherUser => f.write_str(
                 "the connection is signed in as another user: this user needs a new connection",

@@ -1,17 +1,17 @@
 //! The control socket: the operator's commands on this host ask a running server something, and
 //! the server answers.
 //!
-//! Its name is in the abstract namespace (unix(7)), so it needs no writable directory, and nothing is
-//! left of it after a crash. The name is derived from the directory that the server was started in
-//! and from its --env and --config, so that a command finds it in the same directory with the same
-//! files.
+//! Its name is in the abstract namespace (unix(7)), so it needs no writable directory, and nothing
+//! is left of it after a crash. The name is derived from the directory that the server was started
+//! in and from its --env and --config, so that a command finds it in the same directory with the
+//! same files.
 //!
 //! Such names have no permissions: any user of the host may connect to one, or take one first.
 //! Therefore both ends check the user at the other end. The server answers its own user and root; a
 //! command believes its own user and root, and root also believes the owner of the directory.
 //!
-//! A request is a line with the word of its [`AdminCommand`]. The answer is everything up to the end
-//! of the stream: `done` or `refused`, a space, and text. Later versions may add words.
+//! A request is a line with the word of its [`AdminCommand`]. The answer is everything up to the
+//! end of the stream: `done` or `refused`, a space, and text. Later versions may add words.
 
 use std::io::{self, Read, Write};
 use std::os::linux::net::SocketAddrExt;
@@ -93,8 +93,8 @@ pub(super) struct AdminRequest {
 }
 
 /// Takes requests from now on, until the receiver is dropped. If the name is taken, for example by
-/// another server in the same directory, a warning is logged and the server goes on, because signals
-/// still work.
+/// another server in the same directory, a warning is logged and the server goes on, because
+/// signals still work.
 pub(super) fn listen(inputs: &ConfigInputs) -> mpsc::Receiver<AdminRequest> {
     let (requests, taken) = mpsc::channel(1);
     match bind(inputs) {
@@ -209,8 +209,8 @@ async fn send_answer(stream: UnixStream, answer: &AdminAnswer) {
     let _gone = timeout(PEER_TIMEOUT, sent).await;
 }
 
-/// Asks the server that was started in the same directory with the same files. Returns the text of its
-/// answer.
+/// Asks the server that was started in the same directory with the same files. Returns the text of
+/// its answer.
 ///
 /// # Errors
 /// No server answers, or it refuses.
@@ -299,8 +299,8 @@ fn address(inputs: &ConfigInputs) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("ringwave-{name}"))
 }
 
-/// The absolute path of a file. Links are not followed, so that the name stays the same when a link is
-/// changed.
+/// The absolute path of a file. Links are not followed, so that the name stays the same when a link
+/// is changed.
 fn absolute(directory: &Path, file: &Path) -> PathBuf {
     std::path::absolute(directory.join(file)).unwrap_or_else(|_| file.to_owned())
 }

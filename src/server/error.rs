@@ -9,8 +9,8 @@ use super::listen::{InheritedError, ListenError};
 use super::preflight::HostError;
 use super::shards::{RAISE_LIMITS, ShardError};
 
-/// The reason for which the server cannot start or go on. `Display` says what failed, the sources say
-/// why, and [`advice`](Self::advice) says what to do.
+/// The reason for which the server cannot start or go on. `Display` says what failed, the sources
+/// say why, and [`advice`](Self::advice) says what to do.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
     #[error(transparent)]
@@ -41,8 +41,8 @@ impl StartError {
         }
     }
 
-    /// The text for the operator: a line that says what failed and why, and a line that says what to
-    /// do.
+    /// The text for the operator: a line that says what failed and why, and a line that says what
+    /// to do.
     pub(super) fn text(&self) -> String {
         format!("{}\n{}", WithCauses(self), self.advice())
     }

@@ -1,10 +1,10 @@
-//! The ledger of memory: all memory that the network can make the process hold, with the bound of each
-//! part, and whether the sum fits into the limit.
+//! The ledger of memory: all memory that the network can make the process hold, with the bound of
+//! each part, and whether the sum fits into the limit.
 //!
-//! There are two kinds of parts. Connections, subscriptions, members and users have no bound of their
-//! own that would fit into a small limit, so new ones are refused when memory is short. The others
-//! hold data in transit. Each gets a share of what the limit leaves, or its setting if that is less,
-//! so that all of them together leave a quarter to the first kind.
+//! There are two kinds of parts. Connections, subscriptions, members and users have no bound of
+//! their own that would fit into a small limit, so new ones are refused when memory is short. The
+//! others hold data in transit. Each gets a share of what the limit leaves, or its setting if that
+//! is less, so that all of them together leave a quarter to the first kind.
 
 use std::fmt;
 
@@ -25,8 +25,8 @@ use super::logging;
 pub(super) struct Shares {
     /// Bounds on the cached events of a shard.
     pub(super) cache: CacheBounds,
-    /// Bytes of the bodies of requests that a shard reads, and as many bytes of events that wait for
-    /// its next turn.
+    /// Bytes of the bodies of requests that a shard reads, and as many bytes of events that wait
+    /// for its next turn.
     pub(super) bodies: usize,
     /// Connections of a shard that are accepted at a time while memory is short.
     pub(super) connections_when_short: usize,
@@ -50,8 +50,8 @@ const NOTICES_PARTS: u64 = 2;
 const QUEUES_PARTS: u64 = 4;
 const ALL_PARTS: u64 = 32;
 
-/// Memory that a cached event takes beside its bytes: its channel with a name, and its entries in the
-/// order of expiry.
+/// Memory that a cached event takes beside its bytes: its channel with a name, and its entries in
+/// the order of expiry.
 const CACHED_EVENT_BYTES: usize = 512;
 
 impl Shares {
@@ -132,7 +132,8 @@ fn endpoints(apps: &Apps) -> usize {
     apps.iter().map(|app| app.webhooks.iter().count()).sum()
 }
 
-/// The ledger of a configuration. `Display` is a table of all parts, and their sum against the limit.
+/// The ledger of a configuration. `Display` is a table of all parts, and their sum against the
+/// limit.
 #[derive(Debug, Default)]
 pub struct Ledger {
     limit: Option<u64>,

@@ -44,8 +44,8 @@ impl ResourceLimit {
     }
 }
 
-/// The limit of open files before and after the start has raised it. `Display` is one line with both
-/// numbers.
+/// The limit of open files before and after the start has raised it. `Display` is one line with
+/// both numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaisedNofile {
     /// The limit as inherited.
@@ -68,16 +68,16 @@ impl fmt::Display for RaisedNofile {
     }
 }
 
-/// Switches huge pages off for this process, because memory that a burst of handshakes leaves in small
-/// pieces could not be given back otherwise. With 15,000 idle connections they cost 9 MiB and saved no
-/// CPU time. To be called before any shard starts.
+/// Switches huge pages off for this process, because memory that a burst of handshakes leaves in
+/// small pieces could not be given back otherwise. With 15,000 idle connections they cost 9 MiB and
+/// saved no CPU time. To be called before any shard starts.
 pub fn forgo_huge_pages() {
     // A kernel without huge pages refuses, and has none to switch off.
     let _refused = rustix::thread::disable_transparent_huge_pages(true);
 }
 
-/// Raises the soft limit of open files to the hard one. To be called before any shard starts. If the
-/// system refuses, the process goes on with the limit that it has.
+/// Raises the soft limit of open files to the hard one. To be called before any shard starts. If
+/// the system refuses, the process goes on with the limit that it has.
 pub fn raise_nofile() -> RaisedNofile {
     let before = ResourceLimit::nofile();
     if before.soft < before.hard {
@@ -126,8 +126,8 @@ pub const fn descriptors_min(shards: usize) -> u64 {
 }
 
 /// The number of descriptors that each of `shards` shards may have for its connections, if the soft
-/// limit of open files is `nofile`. The rest is reserved for uses that must never run out: the control
-/// socket and the files of a reload, webhooks to `endpoints`, logs, rings and listeners.
+/// limit of open files is `nofile`. The rest is reserved for uses that must never run out: the
+/// control socket and the files of a reload, webhooks to `endpoints`, logs, rings and listeners.
 #[must_use]
 pub fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize) -> u64 {
     let kept = descriptors_min(shards) + CONTROL_DESCRIPTORS + endpoints as u64;
@@ -154,7 +154,8 @@ pub fn plain_slots(descriptors: u64, slots: u32) -> u32 {
     slots.min(u32::try_from(share).unwrap_or(u32::MAX)).max(1)
 }
 
-/// A note for the operator if WebSockets take descriptors, and a shard has fewer of these than slots.
+/// A note for the operator if WebSockets take descriptors, and a shard has fewer of these than
+/// slots.
 #[must_use]
 pub fn plain_note(nofile: u64, filled: u32, slots: u32) -> Option<String> {
     (filled < slots).then(|| {
@@ -179,8 +180,8 @@ pub fn http_note(nofile: u64, granted: u32, wanted: usize) -> Option<String> {
     })
 }
 
-/// The memory limit of the control group in bytes, the lowest of v1 and v2 and of all parents; `None`
-/// if there is no limit.
+/// The memory limit of the control group in bytes, the lowest of v1 and v2 and of all parents;
+/// `None` if there is no limit.
 #[must_use]
 pub fn memory_limit() -> Option<u64> {
     memory_group().map(|group| group.limit)
@@ -242,8 +243,8 @@ const V2: MemoryNames = MemoryNames {
 };
 
 impl MemoryGroup {
-    /// The bytes that all processes of the group use, including the kernel's memory for their sockets,
-    /// without the caches that the kernel would drop before it killed a process.
+    /// The bytes that all processes of the group use, including the kernel's memory for their
+    /// sockets, without the caches that the kernel would drop before it killed a process.
     pub(super) fn used(&self) -> Option<u64> {
         self.used_by(&|path| fs::read_to_string(path).ok())
     }
@@ -265,8 +266,8 @@ pub fn sysctl(path: &str) -> Option<i64> {
     fs::read_to_string(Path::new("/proc/sys").join(path)).ok()?.trim().parse().ok()
 }
 
-/// The number of local ports that outgoing connections choose from (`ip_local_port_range`, both ends
-/// included).
+/// The number of local ports that outgoing connections choose from (`ip_local_port_range`, both
+/// ends included).
 #[must_use]
 pub fn local_ports() -> Option<u64> {
     ports_between(&fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?)
@@ -315,8 +316,8 @@ fn ports_between(text: &str) -> Option<u64> {
     Some(high.checked_sub(low)? + 1)
 }
 
-/// Slots of a shard if the configuration does not say: 4 MiB of kernel memory for the table (a pointer
-/// and a tag each), which is allocated at once.
+/// Slots of a shard if the configuration does not say: 4 MiB of kernel memory for the table (a
+/// pointer and a tag each), which is allocated at once.
 pub const SLOTS_DEFAULT: u32 = 262_144;
 
 /// The longest fixed file table of the kernel (`IORING_MAX_FIXED_FILES`, `io_uring/rsrc.c`).
@@ -334,24 +335,25 @@ const PROCESS_DESCRIPTORS: u64 = 32;
 /// listeners.
 const SHARD_DESCRIPTORS: u64 = 16;
 
-/// Descriptors that a running process opens for a moment: peers of the control socket (16), the files
-/// that a reload reads, those of the webhook spool and of the log, name resolution, and some to spare.
+/// Descriptors that a running process opens for a moment: peers of the control socket (16), the
+/// files that a reload reads, those of the webhook spool and of the log, name resolution, and some
+/// to spare.
 const CONTROL_DESCRIPTORS: u64 = 48;
 
-/// The least number of HTTP connections of a shard, however low the limit of open files is: enough for
-/// a publisher, a health check, and two handshakes.
+/// The least number of HTTP connections of a shard, however low the limit of open files is: enough
+/// for a publisher, a health check, and two handshakes.
 const HTTP_CONNECTIONS_MIN: u32 = 4;
 
-/// The part of a shard's descriptors that is for HTTP if WebSockets take the others, as a divisor. A
-/// handshake takes one for a moment only.
+/// The part of a shard's descriptors that is for HTTP if WebSockets take the others, as a divisor.
+/// A handshake takes one for a moment only.
 const HTTP_PART: u64 = 4;
 
 /// The number of HTTP connections per shard below which the operator gets a note: publishers keep a
 /// few each, and a handshake takes one for a moment.
 const HTTP_CONNECTIONS_ADVISED: u32 = 256;
 
-/// Limits from here on are none: cgroup v1 writes "no limit" as the largest multiple of its page size,
-/// and no host has that much memory (2^62 bytes).
+/// Limits from here on are none: cgroup v1 writes "no limit" as the largest multiple of its page
+/// size, and no host has that much memory (2^62 bytes).
 const CGROUP_V1_UNLIMITED: u64 = 1 << 62;
 
 #[cfg(test)]

@@ -27,8 +27,8 @@ const ACCEPT_QUEUE: i32 = 65_535;
 /// The path that is shown for a socket that has none (unix(7)).
 const ABSTRACT: &str = "(abstract)";
 
-/// The time for which an address that is in use is tried again: the listener of a killed process was
-/// seen for 10 ms after its end. An operator who waits for the error message can bear a second.
+/// The time for which an address that is in use is tried again: the listener of a killed process
+/// was seen for 10 ms after its end. An operator who waits for the error message can bear a second.
 const LEFT_OVER_TIME: Duration = Duration::from_secs(1);
 /// The pause between two tries.
 const LEFT_OVER_PAUSE: Duration = Duration::from_millis(5);
@@ -91,8 +91,8 @@ impl BoundListeners {
     }
 
     fn bind_tcp(&mut self, address: SocketAddr, opening: Opening) -> io::Result<()> {
-        // Sockets with SO_REUSEPORT would also share the port with another gateway of the same user.
-        // One without it finds out whether the port is free.
+        // Sockets with SO_REUSEPORT would also share the port with another gateway of the same
+        // user. One without it finds out whether the port is free.
         drop(tcp(address, false)?);
         for listeners in &mut self.listeners {
             listeners.tcp.push(Listening { socket: tcp(address, true)?, opening });
@@ -232,8 +232,8 @@ fn cloned<L>(
     sockets.iter().map(cloned).collect()
 }
 
-/// Refuses a socket of `Accept=yes`, or one that is merely bound: no connection can be accepted from
-/// it.
+/// Refuses a socket of `Accept=yes`, or one that is merely bound: no connection can be accepted
+/// from it.
 fn must_listen(socket: &impl AsFd) -> Result<(), InheritedError> {
     match rustix::net::sockopt::socket_acceptconn(socket).map_err(io::Error::from)? {
         true => Ok(()),

@@ -10,9 +10,10 @@ use super::limits;
 
 /// The time for which TCP waits for a client to acknowledge bytes, or to open its window. After it,
 /// the kernel ends the connection and drops its queue. So a client that vanished while bytes were
-/// queued is noticed sooner, and the queues of closed connections are freed. It is as long as an app
-/// waits for a silent client by default (`app.ping_interval` and `app.pong_timeout`), so that no client
-/// is cut off that its app still waits for. The settings of apps do not change the timers of TCP.
+/// queued is noticed sooner, and the queues of closed connections are freed. It is as long as an
+/// app waits for a silent client by default (`app.ping_interval` and `app.pong_timeout`), so that
+/// no client is cut off that its app still waits for. The settings of apps do not change the timers
+/// of TCP.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(90);
 
 /// Sets the options that the connections of a TCP listener inherit. `send_buffer` is in bytes of

@@ -2,8 +2,8 @@
 //!
 //! - An event is formatted by the thread that logs it and written by the log's own thread, so a
 //!   stdout that no process reads (a stopped pager, a full pipe) blocks no shard.
-//! - Lines that wait are bounded in bytes. Lines over the bound are dropped and counted, and the count
-//!   is logged as soon as there is room.
+//! - Lines that wait are bounded in bytes. Lines over the bound are dropped and counted, and the
+//!   count is logged as soon as there is room.
 //! - Control characters, and those that reorder text, never reach stdout raw, whatever a client put
 //!   into a name: an event is exactly one line, and cannot steer a terminal or mislead a reader.
 //!
@@ -182,9 +182,9 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// The event as one line, with [unsafe](text::is_unsafe) characters escaped as JSON escapes them, so
-/// that JSON stays JSON. With `ansi`, escape sequences pass, because they are colours: the formatter
-/// has escaped those in values.
+/// The event as one line, with [unsafe](text::is_unsafe) characters escaped as JSON escapes them,
+/// so that JSON stays JSON. With `ansi`, escape sequences pass, because they are colours: the
+/// formatter has escaped those in values.
 fn one_line(event: &[u8], ansi: bool) -> Vec<u8> {
     let event = String::from_utf8_lossy(event.strip_suffix(b"\n").unwrap_or(event));
     let mut line = String::with_capacity(event.len() + 1);
@@ -207,8 +207,8 @@ struct LogWriter {
 }
 
 impl LogWriter {
-    /// Writes lines until no thread can log any more. If the output fails (a closed pipe, a full disk),
-    /// lines are lost, because there is no better place to report it.
+    /// Writes lines until no thread can log any more. If the output fails (a closed pipe, a full
+    /// disk), lines are lost, because there is no better place to report it.
     fn write_all_to(self, mut output: impl Write) {
         let mut batch = Vec::with_capacity(BATCH_BYTES);
         let mut flushes = Vec::new();

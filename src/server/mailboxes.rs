@@ -12,7 +12,8 @@ use crate::shard::Message;
 /// The pause before a full mailbox is tried again. A shard that runs makes room in each turn.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// The time for which a mailbox may be full before the log says so. A busy shard needs milliseconds.
+/// The time for which a mailbox may be full before the log says so. A busy shard needs
+/// milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Delivers the messages that wait, for as long as the process lives.

@@ -3,9 +3,9 @@
 //! while there is still some memory left, and keeps its connections.
 //!
 //! Shards measure as well, whenever they have taken as much as was free at the last measurement
-//! ([`Allowance`]), because clients can ask for memory faster than any interval. The measurements here
-//! cover all other changes: memory that is freed, that the kernel takes for sockets, or that other
-//! processes of the group take. All shards get the result. The kernel's memory for TCP has a
+//! ([`Allowance`]), because clients can ask for memory faster than any interval. The measurements
+//! here cover all other changes: memory that is freed, that the kernel takes for sockets, or that
+//! other processes of the group take. All shards get the result. The kernel's memory for TCP has a
 //! limit of its own, over which no socket of the host sends or receives; it is treated like memory.
 
 use std::convert::Infallible;
@@ -27,8 +27,9 @@ use super::tcp_memory::TcpMemory;
 /// 30 us.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// The most bytes per second that memory can grow by without being charged to the allowance of shards:
-/// those that the kernel queues for sockets, as fast as two cores fill them over the loopback.
+/// The most bytes per second that memory can grow by without being charged to the allowance of
+/// shards: those that the kernel queues for sockets, as fast as two cores fill them over the
+/// loopback.
 const UNCHARGED_PER_S: u64 = 400 << 20;
 
 /// Makes the allowance measure against this limit.
@@ -180,7 +181,8 @@ fn log(before: Headroom, now: Headroom, (of, reading): (&str, Reading)) {
     let [used, limit] = [used, limit].map(|bytes| limits::size(Some(bytes)));
     match (before, now) {
         (_, Headroom::Enough) => {
-            tracing::info!(%used, %limit, of, "there is enough memory again: everything is admitted");
+            let what = "there is enough memory again: everything is admitted";
+            tracing::info!(%used, %limit, of, "{what}");
         }
         (Headroom::Enough, Headroom::Short) => {
             let what = "memory is short: new connections, subscriptions, members and sign-ins are \

@@ -37,8 +37,8 @@ use crate::config::{Config, ConfigInputs};
 pub use shards::placement;
 pub use sizes::budget;
 
-/// Serves until a signal ends it. `inputs` is where `config` comes from, to be read again. Prints the
-/// reason to stderr if the server cannot start or go on.
+/// Serves until a signal ends it. `inputs` is where `config` comes from, to be read again. Prints
+/// the reason to stderr if the server cannot start or go on.
 #[must_use]
 pub fn run(config: Config, inputs: &ConfigInputs) -> ExitCode {
     match start::serve(config, inputs) {

@@ -31,8 +31,8 @@ pub(super) struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// The one that `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` name. If it cannot be reached,
-    /// a warning is logged and the server goes on, because serving comes first.
+    /// The one that `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` name. If it cannot be
+    /// reached, a warning is logged and the server goes on, because serving comes first.
     pub(super) fn from_environment() -> Self {
         let Some(address) = env::var_os("NOTIFY_SOCKET") else { return Self::default() };
         let socket = connect(&address).inspect_err(|error| {
@@ -73,8 +73,8 @@ impl ServiceManager {
         self.send(&format!("STOPPING=1\nSTATUS={status}\nEXTEND_TIMEOUT_USEC={patience}"));
     }
 
-    /// Feeds the watchdog, each time after all shards have answered a roll call. If a shard does not
-    /// answer, the watchdog is not fed, and the manager restarts the process.
+    /// Feeds the watchdog, each time after all shards have answered a roll call. If a shard does
+    /// not answer, the watchdog is not fed, and the manager restarts the process.
     pub(super) async fn watch(self: Arc<Self>, bus: Outside<Message>) {
         let Some(interval) = self.interval else { return };
         loop {
@@ -92,12 +92,13 @@ impl ServiceManager {
     }
 }
 
-/// Returns once every shard has taken a message from its mailbox and has handled all messages before
-/// it. Logs which shard does not within `patience`.
+/// Returns once every shard has taken a message from its mailbox and has handled all messages
+/// before it. Logs which shard does not within `patience`.
 pub(super) async fn roll_call(bus: &Outside<Message>, patience: Duration) {
     loop {
         let mut answers = Vec::new();
-        // If a mailbox is full, the answer is dropped at once, and all shards are asked again below.
+        // If a mailbox is full, the answer is dropped at once, and all shards are asked again
+        // below.
         bus.offer(|| {
             let (present, answer) = oneshot::channel();
             answers.push(answer);
@@ -140,8 +141,8 @@ fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// A third of the watchdog's timeout, so that one late answer does no harm. `pid` is the process that
-/// is watched; `None`: any.
+/// A third of the watchdog's timeout, so that one late answer does no harm. `pid` is the process
+/// that is watched; `None`: any.
 fn watchdog_interval(usec: Option<String>, pid: Option<String>, own: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
         return None;

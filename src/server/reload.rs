@@ -1,6 +1,7 @@
 //! Reads the configuration again while the process serves. A configuration that cannot be served
-//! changes nothing. Apps, and the settings that are declared live, change at once on all shards. The
-//! other settings stay as they are until a restart, and the operator gets a note that names them.
+//! changes nothing. Apps, and the settings that are declared live, change at once on all shards.
+//! The other settings stay as they are until a restart, and the operator gets a note that names
+//! them.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -85,9 +86,9 @@ impl<'a> Reloader<'a> {
         self.controls.webhooks
     }
 
-    /// Reads the configuration and puts it in force. Reports the outcome to the log at once, and to the
-    /// service manager and the operator who asked when all shards have it. The caller does not wait
-    /// for that.
+    /// Reads the configuration and puts it in force. Reports the outcome to the log at once, and to
+    /// the service manager and the operator who asked when all shards have it. The caller does not
+    /// wait for that.
     pub(super) fn reload(&mut self, manager: &Arc<ServiceManager>, request: Option<AdminRequest>) {
         manager.reloading();
         let read = self.inputs.load().map_err(ReloadError::from);
@@ -177,8 +178,8 @@ impl ReloadReport {
     }
 }
 
-/// Sends the configuration to all shards. The future waits until they have it, and returns those that
-/// do not have it in time.
+/// Sends the configuration to all shards. The future waits until they have it, and returns those
+/// that do not have it in time.
 fn hand_out(
     bus: &Outside<Message>,
     in_force: &Arc<InForce>,
@@ -221,8 +222,8 @@ async fn settled(
     Err(error)
 }
 
-/// Summarises a reload: `2 apps; added: shop; removed: blog`, or `2 apps; nothing changed`. `same`: no
-/// setting has changed.
+/// Summarises a reload: `2 apps; added: shop; removed: blog`, or `2 apps; nothing changed`. `same`:
+/// no setting has changed.
 fn summary(before: &Apps, after: &Apps, same: bool) -> String {
     let count = after.iter().count();
     let mut text = format!("{count} app{}", if count == 1 { "" } else { "s" });

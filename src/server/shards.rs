@@ -1,4 +1,5 @@
-//! The threads of the shards, and the progress that each of them has reported to the control thread.
+//! The threads of the shards, and the progress that each of them has reported to the control
+//! thread.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

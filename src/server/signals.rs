@@ -4,8 +4,8 @@
 //! - SIGTERM or SIGINT: [`Signal::Drain`]; a second one of either: [`Signal::Now`].
 //! - SIGHUP: [`Signal::Reload`]; from a terminal that closes, or to a process whose terminal has
 //!   closed: [`Signal::Drain`]. It never cuts a drain short, because shells, terminals and systemd
-//!   (`SendSIGHUP=`) send it in addition to another one. Under nohup(1), which starts its child with
-//!   SIGHUP ignored, it has no effect, and the log says so.
+//!   (`SendSIGHUP=`) send it in addition to another one. Under nohup(1), which starts its child
+//!   with SIGHUP ignored, it has no effect, and the log says so.
 //! - SIGUSR1 and SIGUSR2, which scripts that rotate logs send, have no effect, and the log says so.
 //!   By default they would end the process.
 //! - SIGTSTP, SIGQUIT and all others keep their default action.
@@ -66,8 +66,8 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal that asks for anything. Cancel-safe: a signal that came is not lost
-    /// with the future.
+    /// Waits for the next signal that asks for anything. Cancel-safe: a signal that came is not
+    /// lost with the future.
     pub async fn next(&mut self) -> Signal {
         loop {
             let [first_user, second_user] = &mut self.user;

@@ -14,13 +14,14 @@ use super::preflight::HostSurvey;
 /// channel takes several calls; a larger queue no longer lowers the cost per send.
 const SUBMISSIONS: u32 = 4096;
 
-/// Receive buffers per shard. A buffer is held within a turn only, so a few hundred serve any number
-/// of connections: a connection that finds none is received from in the next turn. The kernel cycles
-/// through all of them however few are in use, so that a shard soon holds them all: 1 MiB.
+/// Receive buffers per shard. A buffer is held within a turn only, so a few hundred serve any
+/// number of connections: a connection that finds none is received from in the next turn. The
+/// kernel cycles through all of them however few are in use, so that a shard soon holds them all: 1
+/// MiB.
 const RECEIVE_BUFFERS: u16 = 512;
 
-/// Bytes of a receive buffer. Nearly every message of a client is smaller, header included, and so is
-/// handled in place.
+/// Bytes of a receive buffer. Nearly every message of a client is smaller, header included, and so
+/// is handled in place.
 const RECEIVE_BUFFER_SIZE: u16 = 2048;
 
 /// Bytes of an entry of a ring of buffers (`struct io_uring_buf`).

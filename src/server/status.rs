@@ -1,8 +1,9 @@
-//! The status of the server, for `ringwave status`: its version and process, since when it serves, and
-//! the counts of each shard, which are asked for at that moment.
+//! The status of the server, for `ringwave status`: its version and process, since when it serves,
+//! and the counts of each shard, which are asked for at that moment.
 //!
-//! Contract: the control thread never waits for a shard. A shard is asked only if its mailbox has room,
-//! and has two seconds to answer. One that does not answer is reported as silent, with unknown counts.
+//! Contract: the control thread never waits for a shard. A shard is asked only if its mailbox has
+//! room, and has two seconds to answer. One that does not answer is reported as silent, with
+//! unknown counts.
 
 use std::sync::Arc;
 use std::time::Duration;

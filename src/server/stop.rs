@@ -85,8 +85,8 @@ pub(super) async fn run(
         Ok(emptied) => emptied?,
         Err(_elapsed) => tracing::warn!("requests or connections that do not end in time are cut"),
     }
-    // When a shard is empty, the ends of its subscriptions are in the mailboxes of their homes, which
-    // still have to send notices for webhooks.
+    // When a shard is empty, the ends of its subscriptions are in the mailboxes of their homes,
+    // which still have to send notices for webhooks.
     let _silent = timeout(HOMES_GRACE, notify::roll_call(&bus, HOMES_GRACE)).await;
     webhooks.finish(WEBHOOK_GRACE).await;
     if !drain.successor {

@@ -1,5 +1,5 @@
-//! The memory that TCP holds for all sockets of the host together. It is not part of the size of any
-//! process.
+//! The memory that TCP holds for all sockets of the host together. It is not part of the size of
+//! any process.
 
 use std::fs;
 

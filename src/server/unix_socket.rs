@@ -1,5 +1,5 @@
-//! The file of a unix socket: replaces the one that a dead server left, and never lets a user connect
-//! whom the configuration does not name.
+//! The file of a unix socket: replaces the one that a dead server left, and never lets a user
+//! connect whom the configuration does not name.
 //!
 //! A process that connects over a unix socket is believed about the address of its client, so only
 //! the permissions of the file keep other users of the host from forging one. Therefore the file is
@@ -37,8 +37,8 @@ pub(super) fn listen(
     Ok(socket.into())
 }
 
-/// Whether every user of the host may connect to the socket at `path`. Connecting takes the right to
-/// write to the file and the right to search each of its directories.
+/// Whether every user of the host may connect to the socket at `path`. Connecting takes the right
+/// to write to the file and the right to search each of its directories.
 pub(super) fn admits_everyone(path: &Path) -> bool {
     let Ok(path) = fs::canonicalize(path) else { return false };
     let grants = |path: &Path, right| {

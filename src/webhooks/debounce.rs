@@ -1,6 +1,6 @@
 //! Suppresses the pair of events that a reload of a page causes. A departure is held back for three
-//! seconds. If the same user (or the channel's first subscriber) comes back meanwhile, neither event
-//! is sent, as at Pusher.
+//! seconds. If the same user (or the channel's first subscriber) comes back meanwhile, neither
+//! event is sent, as at Pusher.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::channels::{ChannelEvent, Notice};
 /// The time for which a departure is held back, as at Pusher.
 const HOLD: Duration = Duration::from_secs(3);
 
-/// The most departures that are held back. Over it the oldest is sent early, so that a mass departure
-/// takes bounded memory.
+/// The most departures that are held back. Over it the oldest is sent early, so that a mass
+/// departure takes bounded memory.
 const WAITING_MAX: usize = 100_000;
 
 /// Departures that are held back and may be undone.
@@ -41,8 +41,8 @@ struct Departure {
 type Departed = (AppIndex, ChannelName, Option<Arc<str>>);
 
 impl Debounce {
-    /// Takes a notice. Returns the notice that is to be sent now: this one, or a departure that found
-    /// no room.
+    /// Takes a notice. Returns the notice that is to be sent now: this one, or a departure that
+    /// found no room.
     pub(super) fn take(&mut self, notice: Notice, now: Millis) -> Option<Notice> {
         let user = match &notice.event {
             ChannelEvent::Occupied | ChannelEvent::Vacated => None,

@@ -1,5 +1,6 @@
-//! Turns notices into requests: departures are debounced, counts are spaced out, and each event goes to
-//! the queues of its app's endpoints that want it. A state machine: time and chance are handed in.
+//! Turns notices into requests: departures are debounced, counts are spaced out, and each event
+//! goes to the queues of its app's endpoints that want it. A state machine: time and chance are
+//! handed in.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use super::debounce::Debounce;
 use super::endpoint_queue::{BatchChange, EndpointQueue, LostEvents, QueueBounds};
 use crate::channels::{ChannelEvent, Notice};
 
-/// The least time between two warnings about one endpoint, so that a dead one does not fill the log.
+/// The least time between two warnings about one endpoint, so that a dead one does not fill the
+/// log.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 
 /// The id of a queue. It is never used for another one.
@@ -29,8 +31,8 @@ pub(super) type QueueId = u64;
 ///
 /// Order of calls: [`take`](Self::take) for each notice; [`tick`](Self::tick), then
 /// [`next`](Self::next) until it returns `None`, whenever anything happened and at
-/// [`next_due`](Self::next_due); [`delivered`](Self::delivered) or [`failed`](Self::failed) for each
-/// [`Delivery`]; [`changes`](Self::changes) after all of these.
+/// [`next_due`](Self::next_due); [`delivered`](Self::delivered) or [`failed`](Self::failed) for
+/// each [`Delivery`]; [`changes`](Self::changes) after all of these.
 #[derive(Debug)]
 pub(super) struct Dispatch {
     bounds: QueueBounds,
@@ -71,8 +73,8 @@ impl Dispatch {
         dispatch
     }
 
-    /// Takes the webhooks of these apps. Unchanged endpoints keep their queues; the queues of removed
-    /// ones end when they are empty.
+    /// Takes the webhooks of these apps. Unchanged endpoints keep their queues; the queues of
+    /// removed ones end when they are empty.
     pub(super) fn configure(&mut self, apps: &Apps) {
         self.queues.values_mut().for_each(|queue| queue.retired = true);
         self.by_app.clear();
@@ -199,7 +201,8 @@ impl Dispatch {
         self.queues.values().all(EndpointQueue::is_empty)
     }
 
-    /// Whether a warning about this endpoint may be logged now. If so, the next may be in ten seconds.
+    /// Whether a warning about this endpoint may be logged now. If so, the next may be in ten
+    /// seconds.
     pub(super) fn may_log(&mut self, queue: QueueId, now: Millis) -> bool {
         self.logged_at.retain(|_, at| now.since(*at) < LOG_PAUSE);
         let may = !self.logged_at.contains_key(&queue);

@@ -35,7 +35,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 
 /// The queue of one endpoint. [`next`](Self::next) gives a batch to send, after which
-/// [`delivered`](Self::delivered) or [`failed`](Self::failed) has to follow before it gives another.
+/// [`delivered`](Self::delivered) or [`failed`](Self::failed) has to follow before it gives
+/// another.
 #[derive(Debug)]
 pub(super) struct EndpointQueue {
     /// The app as last configured. Its key and secret sign the requests.

@@ -23,8 +23,8 @@ use super::tls::{TlsError, TlsSetup};
 /// The most bytes of an answer that are read so that its connection can be kept.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// The time for which an idle connection is kept. Receivers and their proxies close idle ones after a
-/// minute or more, and a request that meets such a close has to be repeated.
+/// The time for which an idle connection is kept. Receivers and their proxies close idle ones after
+/// a minute or more, and a request that meets such a close has to be repeated.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// The connection to one endpoint, kept between requests.

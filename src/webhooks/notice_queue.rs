@@ -47,8 +47,8 @@ pub(super) struct NoticeReceiver {
     counts: Arc<QueueCounts>,
 }
 
-/// Makes both ends of a queue that holds at most this many bytes of notices. Each shard gets a clone
-/// of the sender.
+/// Makes both ends of a queue that holds at most this many bytes of notices. Each shard gets a
+/// clone of the sender.
 pub(super) fn notice_queue(waiting_max: usize) -> (NoticeSender, NoticeReceiver) {
     let (sender, receiver) = channel(TURNS_MAX);
     let counts = Arc::new(QueueCounts { waiting_max, ..QueueCounts::default() });

@@ -1,5 +1,5 @@
-//! Batches on disk, so that a restart loses none. Each batch has a file from the time at which it is
-//! sealed until it is delivered or given up. The files copy the queues, whose bound is theirs.
+//! Batches on disk, so that a restart loses none. Each batch has a file from the time at which it
+//! is sealed until it is delivered or given up. The files copy the queues, whose bound is theirs.
 //!
 //! Files are written without `fsync`: they survive a crash of the process, but not a loss of power.
 
@@ -100,8 +100,8 @@ impl Spool {
         Ok(Self { directory, files: HashMap::new(), next: 0, failing: false, _lock: lock })
     }
 
-    /// Queues the batches that an earlier process left. `now` is the time that they are from, as far
-    /// as the queues are concerned.
+    /// Queues the batches that an earlier process left. `now` is the time that they are from, as
+    /// far as the queues are concerned.
     pub(super) fn restore(&mut self, dispatch: &mut Dispatch, now: Millis) {
         let numbers = match self.numbers() {
             Ok(numbers) => numbers,

@@ -1,5 +1,5 @@
-//! The thread that delivers webhooks: it drives `Dispatch` by the clock, by the notices of the shards
-//! and by the answers of receivers.
+//! The thread that delivers webhooks: it drives `Dispatch` by the clock, by the notices of the
+//! shards and by the answers of receivers.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -112,8 +112,8 @@ impl WebhookWorker {
         let _gone = self.commands.send(WorkerCommand::Configure { apps, queue_bytes });
     }
 
-    /// Delivers the notices that shards have sent, for at most this long, and ends the thread. What is
-    /// left then stays in the spool. Without a spool it is lost, and the log says so.
+    /// Delivers the notices that shards have sent, for at most this long, and ends the thread. What
+    /// is left then stays in the spool. Without a spool it is lost, and the log says so.
     pub async fn finish(self, within: Duration) {
         let (done, finished) = oneshot::channel();
         if self.commands.send(WorkerCommand::Finish { within, done }).is_ok() {
@@ -171,8 +171,8 @@ impl DeliveryLoop {
         delivery_loop
     }
 
-    /// Warns if a webhook uses `https` and this host cannot verify any receiver. The warning comes at
-    /// the start and at a reload, rather than with the first event that is lost.
+    /// Warns if a webhook uses `https` and this host cannot verify any receiver. The warning comes
+    /// at the start and at a reload, rather than with the first event that is lost.
     fn check_trust(&self, apps: &Apps) {
         let mut webhooks = apps.iter().flat_map(|app| app.webhooks.iter());
         if let Some(webhook) = webhooks.find(|webhook| webhook.url.tls())

@@ -1,7 +1,7 @@
 //! The file of `--output`: written as a whole or not at all, readable by its owner alone.
 //!
-//! Contract: the file is written under another name in the same directory and then renamed, so that a
-//! reader sees the old file or the new one. A regular file of this user is replaced, which the
+//! Contract: the file is written under another name in the same directory and then renamed, so that
+//! a reader sees the old file or the new one. A regular file of this user is replaced, which the
 //! returned sentence says. Anything else stays as it is: a link or a device would be destroyed, and
 //! another user's server could not read the new file.
 
@@ -21,8 +21,8 @@ const MODE: u32 = 0o600;
 /// Permissions of the group and of all other users.
 const MODE_OF_OTHERS: u32 = 0o077;
 
-/// Writes the file. Returns a sentence that says what was done. `input` is the file that the text was
-/// made of.
+/// Writes the file. Returns a sentence that says what was done. `input` is the file that the text
+/// was made of.
 ///
 /// # Errors
 /// The file exists and must not be replaced, or it cannot be written.
@@ -136,8 +136,8 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     Ok((beside, file))
 }
 
-/// Renames the file. If there was none at the start, one that was made meanwhile is not replaced, as
-/// far as the file system supports that.
+/// Renames the file. If there was none at the start, one that was made meanwhile is not replaced,
+/// as far as the file system supports that.
 fn rename(from: &Path, to: &Path, exists: bool) -> io::Result<()> {
     if exists {
         return fs::rename(from, to);

@@ -1,10 +1,10 @@
 //! The two forms of a log line.
 //!
-//! A line of text is the time, the level, the message, and the fields as `name=value`. A value with a
-//! space, a quote or the like stands in quotes, so that no value can pass for another field.
+//! A line of text is the time, the level, the message, and the fields as `name=value`. A value with
+//! a space, a quote or the like stands in quotes, so that no value can pass for another field.
 //! Characters that could end the line, steer a terminal or reorder the text are escaped. The module
-//! of Ringwave that logged the line is not shown, because it means nothing to an operator; that of a
-//! library is.
+//! of Ringwave that logged the line is not shown, because it means nothing to an operator; that of
+//! a library is.
 
 use std::fmt::{self, Write};
 

@@ -1,5 +1,5 @@
-//! Finds the reason for a failed probe in the facts about the host. Pure: the same facts give the same
-//! reason, so that the table of reasons is a table of tests.
+//! Finds the reason for a failed probe in the facts about the host. Pure: the same facts give the
+//! same reason, so that the table of reasons is a table of tests.
 
 use super::clues::Clues;
 use super::error::{HostError, KERNEL_FLOOR, Requirement};
@@ -32,8 +32,8 @@ pub(super) fn explain(failure: &ProbeFailure, clues: &Clues) -> HostError {
     }
 }
 
-/// The error if the kernel is older than [`KERNEL_FLOOR`]. `None` if it is not, or if its release is
-/// no number, in which case the probe decides. The release of gVisor says nothing about its age.
+/// The error if the kernel is older than [`KERNEL_FLOOR`]. `None` if it is not, or if its release
+/// is no number, in which case the probe decides. The release of gVisor says nothing about its age.
 pub(super) fn kernel_too_old(clues: &Clues) -> Option<HostError> {
     if clues.is_gvisor() || clues.version()? >= KERNEL_FLOOR {
         return None;

@@ -156,12 +156,12 @@ const OTHER_PROFILE: &str = "Start the container with --security-opt seccomp=sec
 const OTHER_POLICY: &str = "Find the denial (dmesg, ausearch -m avc) and allow io_uring to this \
                             process in that policy (SELinux: class io_uring, permission allowed).";
 
-const OTHER_SANDBOX: &str = "Run Ringwave where the kernel is Linux itself: a virtual machine, or a \
-                             container of runc or crun.";
+const OTHER_SANDBOX: &str = "Run Ringwave where the kernel is Linux itself: a virtual machine, or \
+                             a container of runc or crun.";
 
-const RAISE_MEMLOCK: &str = "Raise memlock: ulimit -l unlimited, LimitMEMLOCK=infinity (systemd) or \
-                             --ulimit memlock=-1 (Docker); Linux 5.12 and newer do not count rings \
-                             against it.";
+const RAISE_MEMLOCK: &str = "Raise memlock: ulimit -l unlimited, LimitMEMLOCK=infinity (systemd) \
+                             or --ulimit memlock=-1 (Docker); Linux 5.12 and newer do not count \
+                             rings against it.";
 
 const FREE_MEMORY: &str = "Free memory, or raise the limit of the control group: MemoryMax= \
                            (systemd) or --memory (Docker); memlock does not matter on this kernel.";
