@@ -43,7 +43,8 @@ impl StormOutcome {
         let bad = format!("{}, {} duplicated, {} reordered", m.lost, m.duplicated, m.reordered);
         table.row("lost", &bad);
         if m.unpublished + m.refused > 0 {
-            let text = format!("{} messages; {} requests put off", m.unpublished, m.refused);
+            let text =
+                format!("{} messages; {} requests refused for a while", m.unpublished, m.refused);
             table.row("unpublished", &text);
         }
         table.latency("delivery", self.latency_us.as_ref());
@@ -52,7 +53,7 @@ impl StormOutcome {
 
     fn cost_rows(&self, table: &mut SummaryTable) {
         if let Some(server) = &self.server {
-            table.row("server CPU", &format!("{:.2} cores while it ran", server.cores));
+            table.row("server CPU", &format!("{:.2} cores while the scenario ran", server.cores));
             for (name, cost) in [
                 ("  per handshake", server.cpu_us_per_handshake),
                 ("  per turnover", server.cpu_us_per_churn),
@@ -73,7 +74,7 @@ impl StormOutcome {
             table.row(
                 "server memory",
                 &format!(
-                    "{per}{:.1} MiB before, {:.1} with all, {:.1} at the end",
+                    "{per}{:.1} MiB before, {:.1} with all connections, {:.1} at the end",
                     mib(before),
                     mib(held),
                     mib(end),
@@ -92,11 +93,14 @@ impl StormOutcome {
         }
         let per = self.storm.cpu_us_per_delivery;
         let per = per.map_or_else(String::new, |us| format!(", {us:.2} us per delivery"));
-        table.row("storm CPU", &format!("{:.2} cores while it ran{per}", self.storm.cores));
+        table.row(
+            "storm CPU",
+            &format!("{:.2} cores while the scenario ran{per}", self.storm.cores),
+        );
     }
 }
 
-/// The figure as text. One that could not be measured is not shown as zero.
+/// A figure as text. A figure that could not be measured is not shown as zero.
 fn known(bytes: Option<f64>) -> String {
     bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{bytes:.0}"))
 }

@@ -25,7 +25,7 @@ const CANCELED: i32 = -Errno::CANCELED.raw_os_error();
 const TRANSIENT: [i32; 2] = [-Errno::NOBUFS.raw_os_error(), -Errno::AGAIN.raw_os_error()];
 
 impl Subscribers<'_> {
-    /// A receive has had its last completion.
+    /// Handles the last completion of a receive.
     pub(super) fn receive_ended(&mut self, slot: u32, result: i32) {
         let conn = &mut self.conns[slot as usize];
         conn.receiving = false;
@@ -37,7 +37,7 @@ impl Subscribers<'_> {
         }
     }
 
-    /// A send is over.
+    /// Handles the end of a send.
     pub(super) fn sent(&mut self, slot: u32, result: i32) {
         let conn = &mut self.conns[slot as usize];
         conn.sending = false;
