@@ -176,7 +176,7 @@ impl fmt::Display for ReloadError {
 impl Error for ReloadError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Config(error) => Some(error),
+            Self::Config(error) => error.source(),
             Self::NoApp | Self::TooManyApps => None,
         }
     }
