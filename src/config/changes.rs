@@ -57,8 +57,7 @@ impl Changes {
                 }
             }
         }
-        let mut earlier: HashMap<_, _> =
-            apps(before).into_iter().map(|app| (app.id, app)).collect();
+        let mut earlier: HashMap<_, _> = apps(before).map(|app| (app.id, app)).collect();
         for app in apps(after) {
             if let Some(earlier) = earlier.remove(app.id) {
                 lines.compare_apps(&earlier, &app);
@@ -71,46 +70,38 @@ impl Changes {
 }
 
 /// One app of a configuration.
-#[derive(Default)]
 struct AppLines<'a> {
     id: &'a str,
     settings: Vec<&'a Resolved>,
     webhooks: Vec<Vec<&'a Resolved>>,
 }
 
+impl<'a> AppLines<'a> {
+    /// The app that all of these lines belong to.
+    fn of(lines: &'a [Resolved]) -> Self {
+        let id = lines.iter().find(|line| line.is_of(&settings::APP_ID));
+        let is_webhook = |line: &Resolved| matches!(line.owner, SettingOwner::Webhook { .. });
+        let webhooks = lines.chunk_by(|a, b| a.owner == b.owner);
+        Self {
+            id: id.map_or("", |line| &line.value),
+            settings: lines.iter().filter(|line| !is_webhook(line)).collect(),
+            webhooks: webhooks
+                .filter(|lines| lines.iter().all(is_webhook))
+                .map(|lines| lines.iter().collect())
+                .collect(),
+        }
+    }
+}
+
 fn of_server(lines: &[Resolved]) -> Vec<&Resolved> {
     lines.iter().filter(|line| line.owner == SettingOwner::Server).collect()
 }
 
-/// The lines of each app, by position. Lines of one app stand together, and so do those of one
-/// webhook.
-fn apps(lines: &[Resolved]) -> Vec<AppLines<'_>> {
-    let mut apps: Vec<AppLines<'_>> = Vec::new();
-    for line in lines {
-        let (position, webhook) = match line.owner {
-            SettingOwner::Server => continue,
-            SettingOwner::App(app) => (app, None),
-            SettingOwner::Webhook { app, webhook } => (app, Some(webhook)),
-        };
-        if apps.len() <= position {
-            apps.resize_with(position + 1, AppLines::default);
-        }
-        let Some(app) = apps.get_mut(position) else { continue };
-        let Some(webhook) = webhook else {
-            if line.is_of(&settings::APP_ID) {
-                app.id = &line.value;
-            }
-            app.settings.push(line);
-            continue;
-        };
-        if app.webhooks.len() <= webhook {
-            app.webhooks.resize_with(webhook + 1, Vec::new);
-        }
-        if let Some(webhook) = app.webhooks.get_mut(webhook) {
-            webhook.push(line);
-        }
-    }
-    apps
+/// The apps of a configuration. The lines of one app follow each other, and so do those of one
+/// webhook, because the reader takes one after the other.
+fn apps(lines: &[Resolved]) -> impl Iterator<Item = AppLines<'_>> {
+    let by_app = lines.chunk_by(|a, b| a.owner.app() == b.owner.app());
+    by_app.filter(|lines| lines.iter().all(|line| line.owner.app().is_some())).map(AppLines::of)
 }
 
 /// The pairs of lines of two lists that are about one setting and differ.
@@ -134,7 +125,7 @@ fn shown(was: &Resolved, is: &Resolved) -> String {
 
 fn value(line: &Resolved) -> String {
     match line.value.char_indices().nth(VALUE_MAX) {
-        Some((end, _)) => format!("{}...", line.value.get(..end).unwrap_or_default()),
+        Some((end, _)) => format!("{}...", line.value.split_at(end).0),
         None if line.value.is_empty() => "\"\"".to_owned(),
         None => line.value.clone(),
     }

@@ -48,6 +48,16 @@ pub(super) enum SettingOwner {
     Webhook { app: usize, webhook: usize },
 }
 
+impl SettingOwner {
+    /// The position of the app, unless the value belongs to the server.
+    pub(super) const fn app(self) -> Option<usize> {
+        match self {
+            Self::Server => None,
+            Self::App(app) | Self::Webhook { app, .. } => Some(app),
+        }
+    }
+}
+
 /// A digest that stands for a value. It is never printed, because the value may be a secret, and a
 /// short one could be guessed from it.
 #[derive(Clone, Copy, PartialEq, Eq)]

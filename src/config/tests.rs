@@ -80,7 +80,7 @@ fn address(config: &Config) -> String {
 }
 
 #[test]
-fn every_default_is_of_its_own_form_and_the_limits_are_those_of_the_protocol() {
+fn every_default_is_a_value_of_its_setting_and_the_limits_are_those_of_the_protocol() {
     let config = Directory::with(&[]).load(&Flags::default(), &[]).unwrap();
     assert_eq!(only_app(&config).rules.limits, Limits::default());
     let of_webhook = |key: &str| key.starts_with("app.webhooks.");

@@ -32,7 +32,7 @@ fn a_fifo_that_nobody_writes_ends_the_start_and_one_that_is_written_is_read() {
     let setup = Setup::new(1);
     let mut command = setup.command("check");
     fifo(&setup, ".env");
-    refused(&command.output().unwrap(), &["/.env is a pipe that nobody wrote"]);
+    refused(&command.output().unwrap(), &["/.env is a pipe that no process wrote"]);
 
     let credentials = "REVERB_APP_ID=9\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s\n";
     let mut writer = Command::new("sh");

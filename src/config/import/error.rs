@@ -36,7 +36,7 @@ impl Error for ImportError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Input(_) | Self::Field { .. } => None,
-            Self::Result(error) => Some(error),
+            Self::Result(error) => error.source(),
         }
     }
 }

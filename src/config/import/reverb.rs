@@ -29,7 +29,7 @@ const ORIGINS: OriginDialect = OriginDialect {
     },
 };
 
-/// Makes the file.
+/// Writes the `ringwave.toml`.
 pub(super) fn write(root: &Value) -> Result<TomlWriter, ImportError> {
     let mut root = Field::root(root).object()?;
     let mut out = TomlWriter::new("Laravel's config('reverb')");

@@ -104,7 +104,7 @@ fn variable(text: &str) -> Option<(&str, &str)> {
     is_name.then_some((inside, behind))
 }
 
-/// Makes the file.
+/// Writes the `ringwave.toml`.
 pub(super) fn write(root: &Value) -> Result<TomlWriter, ImportError> {
     let mut root = Field::root(root).object()?;
     let mut out = TomlWriter::new("the configuration of sockudo");

@@ -134,7 +134,7 @@ fn place<'a>(root: &'a mut Value, parts: &[&str]) -> Option<&'a mut Value> {
     Some(at)
 }
 
-/// Makes the file.
+/// Writes the `ringwave.toml`.
 pub(super) fn write(root: &Value) -> Result<TomlWriter, ImportError> {
     let mut root = Field::root(root).object()?;
     let mut out = TomlWriter::new("the configuration of soketi");

@@ -28,7 +28,7 @@ const REQUEST_SIZE: ImportedLimit = ImportedLimit {
 /// The port of `php artisan websockets:serve` without `--port`.
 const DEFAULT_PORT: i64 = 6001;
 
-/// Makes the file.
+/// Writes the `ringwave.toml`.
 pub(super) fn write(root: &Value) -> Result<TomlWriter, ImportError> {
     let mut root = Field::root(root).object()?;
     let mut out = TomlWriter::new("Laravel's config('websockets')");
