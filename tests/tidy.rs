@@ -14,6 +14,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "tidy/manual.rs"]
+mod manual;
+
 /// The top-level modules by floor. A module imports from lower floors and its own children.
 const FLOORS: [(u8, &[&str]); 9] = [
     (0, &["frame", "id", "memory", "text", "time", "version"]),
@@ -24,7 +27,7 @@ const FLOORS: [(u8, &[&str]); 9] = [
     (5, &["shard"]),
     (6, &["config"]),
     (7, &["server"]),
-    (8, &["cli"]),
+    (8, &["cli", "manual"]),
 ];
 
 /// The only files with unsafe code: memory shared with the kernel, and a call of the allocator.

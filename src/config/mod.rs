@@ -51,7 +51,7 @@ pub use server::{ListenAddr, Listener, LogFormat, MemoryLimit, ServerConfig};
 pub(crate) use settings::help;
 use sources::Sources;
 pub use sources::{Environment, Source};
-pub use table::readme_table;
+pub use table::manual_table;
 
 /// The text that is shown in place of a secret.
 pub const WITHHELD: &str = "[withheld]";

@@ -1,6 +1,6 @@
 //! Floor 6. Every setting, declared once: its key in `ringwave.toml`, its variable, its flag, its
 //! default, what it accepts and what it means. Reading the sources, the texts of `--help`, the
-//! output of `ringwave check` and the table of the README all derive from this file.
+//! output of `ringwave check` and the table of the manual all derive from this file.
 //!
 //! The names and defaults that Reverb has are Reverb's (its `config/reverb.php`), except where its
 //! users ask for more; such a line says so.
@@ -45,7 +45,7 @@ pub(crate) enum TakesEffect {
 }
 
 impl TakesEffect {
-    /// The word of the README's table.
+    /// The word of the manual's table.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::OnReload => "reload",
@@ -132,7 +132,7 @@ macro_rules! settings {
             };
         )+
 
-        /// All settings in the order of the README.
+        /// All settings in the order of the manual.
         pub(super) static ALL: &[&dyn Declared] = &[$(&$name),+];
     };
 }
