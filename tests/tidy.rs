@@ -245,7 +245,7 @@ fn the_top_level_is_what_a_visitor_needs() {
 
 /// A text file of the tree.
 struct File {
-    /// From the root of the repository, with `/`.
+    /// The path from the root of the repository, with `/`.
     path: String,
     text: String,
 }
@@ -277,7 +277,7 @@ impl File {
         self.is_in_tests_directory() || self.path.ends_with("/tests.rs")
     }
 
-    /// How many `super` lead from this file to the crate.
+    /// The number of `super` that lead from this file to the crate.
     fn depth(&self) -> usize {
         let names = self.path.split('/').count() - 1;
         names - usize::from(self.path.ends_with("/mod.rs"))
@@ -409,7 +409,7 @@ fn code_of(text: &str) -> String {
     code
 }
 
-/// How long the comment or literal is that begins here; 0 if none does.
+/// The length of the comment or literal that begins here; 0 if none does.
 fn skipped(text: &str, before: Option<char>) -> usize {
     let up_to = |end: Option<usize>| end.unwrap_or(text.len());
     let begins_word = !before.is_some_and(|char| char == '_' || char.is_alphanumeric());

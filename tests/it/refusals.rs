@@ -19,14 +19,14 @@ fn in_both_forms(settings: impl Fn(Setup) -> Setup, test: impl Fn(&Gateway)) {
     }
 }
 
-/// A line of the log at WARN that tells a refusal or how often it came.
+/// A line of the log at WARN about a refusal, or about how often it came.
 #[derive(Debug)]
 struct Warning {
     line: String,
     message: String,
     cause: String,
     app: Option<String>,
-    /// How many it stands for.
+    /// The number of refusals that the line stands for.
     count: u64,
 }
 

@@ -89,7 +89,7 @@ fn who_has_no_signature_for_a_user_is_not_signed_in() {
         }
         signed_but(r#"{"id":"1","watchlist":{"0":"2"}}"#);
         signed_but(&json!({ "id": "1".repeat(201) }).to_string());
-        // A signature for a channel is none for a user.
+        // A signature for a channel does not sign a user in.
         let data = json!({
             "auth": channel_auth(&socket_id, "private-user", Some(ann)), "user_data": ann,
         });
@@ -287,14 +287,14 @@ fn watchers_know_the_truth_after_many_have_come_and_gone_at_once() {
                 .collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
-        // The last of each thread: users 4, 0, 1 and 2.
+        // These are the last ones of each thread: users 4, 0, 1 and 2.
         assert_eq!(stay.len(), 4);
         let online = ["user-0", "user-1", "user-2", "user-4"];
         let mut later = user(gateway, &watching);
         let (mut seen, mut seen_later) = (BTreeSet::new(), BTreeSet::new());
         until_online(&mut watcher, &mut seen, &online);
         until_online(&mut later, &mut seen_later, &online);
-        // They may have passed that on their way to another view of it.
+        // Watchers may pass through this state on the way to the next one.
         drop(stay);
         until_online(&mut watcher, &mut seen, &[]);
         until_online(&mut later, &mut seen_later, &[]);
@@ -318,7 +318,7 @@ fn terminating_a_user_closes_the_connections_that_are_signed_in_and_no_others() 
         until_online(&mut ben, &mut known, &[]);
         until_connected(gateway, 1);
         ben.expect_nothing();
-        // It is no ban.
+        // The user is not banned and may come back.
         let _ann = user(gateway, &json!({ "id": "ann" }));
         until_online(&mut ben, &mut known, &["ann"]);
     });
@@ -348,7 +348,7 @@ fn who_shows_no_signature_in_time_is_closed_with_4009() {
             client.expect_refusal(4009, "Connection not authorized within timeout");
         }
         assert!(started.elapsed() > Duration::from_millis(7900), "{:?}", started.elapsed());
-        // Those who are left were looked at as often by then, or will be within a second.
+        // The other connections were checked as often by then, or will be within a second.
         eventually("nobody else is closed", || {
             (started.elapsed() > Duration::from_millis(9500)).then_some(())
         });

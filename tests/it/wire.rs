@@ -38,7 +38,7 @@ fn a_connection_is_kept_for_any_number_of_requests() {
             assert!(response.header("date").is_some());
             client.expect_event("c", "e", &data.to_string());
         }
-        // Errors don't end it either.
+        // Errors do not end the connection either.
         http.send(&Call { secret: String::new(), ..event(0) }.bytes());
         assert_eq!(http.response().status, 401);
         http.send(&Call::post_text("events", "{").bytes());
@@ -101,7 +101,7 @@ fn a_request_may_come_in_any_pieces() {
         let mut http = Http::over(gateway.tcp());
         for cut in 1..bytes.len() {
             http.send(&bytes[..cut]);
-            // Without this the two would likely be read at once.
+            // Without this the two parts would likely be read at once.
             std::thread::yield_now();
             http.send(&bytes[cut..]);
             assert_eq!(http.response().status, 200, "cut at {cut}");

@@ -26,7 +26,7 @@ fn sent_over(mut stream: TcpStream, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Asks and returns the status.
+/// Sends a request with this head and returns the status.
 fn status(gateway: &Gateway, head: &str) -> u16 {
     let mut http = Http::over(gateway.tcp());
     http.send(format!("{head}\r\n\r\n").as_bytes());
@@ -107,7 +107,7 @@ fn a_head_that_is_too_large_or_does_not_end_is_told_and_silence_is_not() {
             assert!(sent(gateway, large.as_bytes()).contains(" 431 "));
             let facts = ["431", "16 KiB", "cookies"];
             told(gateway, None, "head of a request too large", &facts);
-            // Closed after the same time, without a line.
+            // The connection is closed after the same time, without a line in the log.
             let silent = sent(gateway, b"");
             assert_eq!(silent, "");
             assert!(!warnings(gateway).iter().any(|line| line.cause.ends_with("too late")));
@@ -173,7 +173,7 @@ fn a_protocol_version_that_is_not_spoken_is_told_with_those_that_are() {
         |gateway| {
             refused(gateway, &format!("/app/{KEY}?protocol=4"), &[], 4007);
             let facts = ["\"4\"", "5, 6 and 7 are served"];
-            // In the text form the quotes of the message are what they are.
+            // The text form does not escape the quotes of the message.
             told(gateway, MINE, "unsupported protocol version", &facts);
         },
     );
@@ -225,7 +225,8 @@ fn a_lack_of_memory_is_told_with_what_to_raise() {
     in_both_forms(
         |setup| setup,
         |gateway| {
-            // A start with so little is refused.
+            // With so little memory the start would be refused, so the limit is lowered by a
+            // reload.
             reload::reloaded(gateway, "[server]\nmemory_limit = \"1M\"\n");
             eventually("a connection is refused", || {
                 let mut client = Client::open(gateway, &target(), &[]);
