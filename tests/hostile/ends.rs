@@ -9,7 +9,7 @@ use crate::gateway::{Gateway, Setup, eventually};
 use crate::http::Call;
 use crate::raw::{Raw, text};
 
-/// Connections, and channels that each has: all channels are different.
+/// Connections, and the channels of each, all of which are different.
 const CONNECTIONS: usize = 20;
 const CHANNELS: usize = 10_000;
 

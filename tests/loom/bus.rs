@@ -1,7 +1,7 @@
 //! The bus as it is in `src/bus`, with loom's atomics and lock, and with a mailbox that loom can
 //! see into: `crossbeam-channel` cannot be built on loom.
 
-// The bus imports the mailbox from one of these names, and atomics from the other: from here.
+// The bus imports the mailbox from one of these names and atomics from the other.
 extern crate self as crossbeam_channel;
 extern crate self as ringwave_loom;
 

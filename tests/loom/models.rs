@@ -15,7 +15,8 @@ fn check(interruptions: usize, model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// Takes the turns of a shard until it sleeps. Returns how often it announced that.
+/// Takes the turns of a shard until it sleeps. Returns the number of times that it announced its
+/// sleep.
 fn turn_until_asleep<M: Send>(port: &mut Port<M>, received: &mut Vec<M>) -> u64 {
     let mut attempts = 1;
     loop {
@@ -183,7 +184,7 @@ enum Said {
     Stop,
 }
 
-/// The control thread's part: messages that found no room go out before it ends.
+/// Plays the control thread until its messages that found no room have gone out.
 fn flush_until_empty(outside: &Outside<Said>) {
     while !outside.flush().is_empty() {
         thread::yield_now();

@@ -1,4 +1,4 @@
-//! Mailboxes that are full: what waits for room is neither forgotten nor overtaken.
+//! Full mailboxes: messages that wait for room are neither forgotten nor overtaken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

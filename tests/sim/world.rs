@@ -43,11 +43,11 @@ pub(crate) struct World {
     net: SimNet,
     apps: Arc<Apps>,
     shards: Vec<Shard<SimRing>>,
-    /// By shard: what its front has asked for.
+    /// By shard: the commands of its front.
     commands: Vec<Vec<Command>>,
-    /// By shard: it must not sleep.
+    /// By shard: whether it must not sleep.
     awake: Vec<bool>,
-    /// By shard: its last turn.
+    /// By shard: the time of its last turn.
     turned: Vec<Millis>,
     channels: Vec<Channel>,
     /// Ids of users, the same in both apps.
@@ -59,11 +59,11 @@ pub(crate) struct World {
     draining: bool,
     /// The control thread's way to the shards.
     control: Outside<Message>,
-    /// An app was off since all was judged.
+    /// Whether an app was off since everything was judged.
     switched_off: bool,
     terminated: Vec<(usize, String)>,
     terminations: Vec<oneshot::Receiver<()>>,
-    /// Sums up what happened, to tell two runs apart.
+    /// A digest of the run so far, which tells two runs apart.
     digest: u64,
 }
 
@@ -118,7 +118,8 @@ impl World {
         }
     }
 
-    /// Everything from the first connection to the last; a digest of what happened.
+    /// Runs everything from the first connection to the last. Returns a digest of the run and its
+    /// totals.
     pub(crate) fn run(mut self) -> (u64, Summary) {
         for _ in 0..self.plan.epochs {
             self.set_faults(self.plan.faults);
@@ -320,7 +321,7 @@ impl World {
                 _ if !speaks => {}
                 640..660 => client.sign_in(app, with),
                 660..730 if knows => client.subscribe(channel, app, with),
-                // Behind one another, often in one packet and before the server has answered.
+                // These follow each other, often in one packet and before the server has answered.
                 730..800 if knows => {
                     client.subscribe(channel, app, with);
                     client.whisper(channel, filler, with);
@@ -358,7 +359,7 @@ impl World {
         act(client, app, &mut with)
     }
 
-    /// The clients, and what surrounds each of them.
+    /// The clients, and the parts of the world that each of them sees.
     fn parts(&mut self) -> (&mut [Client], &Apps, Surroundings<'_>) {
         let with = Surroundings {
             net: &self.net,
@@ -461,8 +462,8 @@ pub(crate) fn app(index: u16, plan: &Plan) -> App {
     }
 }
 
-/// Channels whose homes are the same in each run, although the key of their hash is not. The same
-/// names in both apps, which are different channels.
+/// Channels whose homes are the same in each run, although the key of their hash is not. Both apps
+/// have the same names, which are different channels.
 fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
     let kinds = ["public", "cache-", "private-", "presence-", "private-cache-", "presence-cache-"];
     let mut channels = Vec::new();
@@ -490,7 +491,7 @@ fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
     channels
 }
 
-/// Users whose homes are the same in each run. Few, so that most have several connections.
+/// Users whose homes are the same in each run. They are few, so that most have several connections.
 fn users(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<String> {
     let user = |index: usize| {
         let homes = [dice.below(plan.shards), dice.below(plan.shards)];
