@@ -108,7 +108,7 @@ fact('terminateUserConnections ends all connections of the user, who do not come
     await subscribed(other, 'still-here');
     assert.ok(doomed.every((pusher) => pusher.connection.state === 'disconnected'));
 
-    // It is no ban: who connects anew, is let in.
+    // The user is not banned: a new connection is let in.
     await signedIn(t, gateway, { app, user: 'doomed' });
 });
 
