@@ -380,7 +380,7 @@ fn bodies_that_are_no_json_objects_are_400() {
 }
 
 #[test]
-fn what_is_wrong_with_a_request_is_told_by_field() {
+fn an_invalid_request_is_answered_by_field() {
     served(|gateway| {
         let channels: Vec<_> = (0..101).map(|at| format!("c{at}")).collect();
         let valid = |key: &str, value: Value| {

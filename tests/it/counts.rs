@@ -74,7 +74,7 @@ fn every_subscriber_hears_of_each_who_comes_and_goes() {
 }
 
 #[test]
-fn who_subscribes_once_more_changes_no_number() {
+fn a_repeated_subscribe_changes_no_number() {
     counted(|gateway| {
         let mut client = subscriber(gateway, "room", 1);
         client.subscribe("room");
@@ -191,7 +191,7 @@ fn until_four_are_left(client: &mut Client) -> Vec<Value> {
 }
 
 #[test]
-fn of_a_large_channel_the_number_comes_every_five_seconds_and_the_last_one_always() {
+fn the_number_of_a_large_channel_comes_every_five_seconds_and_the_last_one_always() {
     const MOST: u64 = 140;
     const LEFT: u64 = 90;
     counted(|gateway| {

@@ -76,7 +76,7 @@ fn a_publish_is_told_with_its_channel_event_data_and_how_many_get_it() {
 }
 
 #[test]
-fn of_the_data_of_a_publish_the_first_200_characters_are_told() {
+fn the_first_200_characters_of_published_data_are_told() {
     debugged(
         |setup| setup,
         |gateway| {

@@ -103,7 +103,7 @@ fn keys_of_base64_connect_subscribe_sign_in_and_publish() {
 }
 
 #[test]
-fn what_can_be_subscribed_can_be_published_to() {
+fn names_that_can_be_subscribed_can_be_published_to() {
     served(|gateway| {
         let mut client = Client::connect(gateway);
         for channel in ["room:1", "a/b", "ä", "any name", "#room"] {

@@ -125,7 +125,7 @@ fn messages_over_the_rate_are_told_so_until_the_window_ends() {
 }
 
 #[test]
-fn where_the_app_terminates_on_the_rate_the_client_hears_why() {
+fn a_client_that_is_closed_for_its_rate_hears_why() {
     let terminating = [RATE[0], RATE[1], ("REVERB_APP_RATE_LIMIT_TERMINATE", "true")];
     served_with(env(&terminating), |gateway| {
         let mut client = Client::connect(gateway);

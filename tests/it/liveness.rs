@@ -56,7 +56,7 @@ fn a_silent_client_is_pinged_and_then_closed_with_4201() {
 }
 
 #[test]
-fn who_comes_to_an_idle_gateway_has_the_whole_interval_too() {
+fn a_client_of_an_idle_gateway_has_the_whole_interval_too() {
     // A shard that sleeps looks at its clock when it is woken, at any time within a second.
     let gateway = impatient(Setup::new(1)).start();
     for slept in [300, 600, 900] {
@@ -163,7 +163,7 @@ fn a_client_that_answers_neither_ping_is_closed_though_it_answered_earlier_ones(
 }
 
 #[test]
-fn who_talks_is_not_pinged() {
+fn a_client_that_talks_is_not_pinged() {
     let interval = |setup: Setup| setup.env("REVERB_APP_PING_INTERVAL", "3");
     served_with(interval, |gateway| {
         let started = Instant::now();

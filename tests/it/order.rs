@@ -141,7 +141,7 @@ fn a_publish_that_was_answered_comes_before_one_that_starts_then_whatever_their_
 }
 
 #[test]
-fn whoever_joins_sees_nothing_before_the_success_and_everything_after_it() {
+fn a_subscriber_sees_nothing_before_the_success_and_everything_after_it() {
     served(|gateway| {
         let mut first = subscribers(gateway, 1).remove(0);
         std::thread::scope(|scope| {
@@ -175,7 +175,7 @@ fn whoever_joins_sees_nothing_before_the_success_and_everything_after_it() {
 }
 
 #[test]
-fn what_is_published_once_the_success_is_heard_arrives() {
+fn an_event_published_after_the_success_arrives() {
     served(|gateway| {
         for round in 0..60 {
             let mut client = Client::connect(gateway);
@@ -187,7 +187,7 @@ fn what_is_published_once_the_success_is_heard_arrives() {
 }
 
 #[test]
-fn what_a_client_does_about_an_event_is_ordered_behind_it() {
+fn the_reaction_of_a_client_to_an_event_is_ordered_behind_it() {
     served(|gateway| {
         let mut witness = subscribers(gateway, 1).remove(0);
         let mut relay = subscribers(gateway, 1).remove(0);

@@ -165,7 +165,7 @@ fn reverb_356_signatures_hold_under_a_path_prefix() {
 
 /// laravel/reverb#375: connections that never subscribe were neither pinged nor dropped.
 #[test]
-fn reverb_375_who_never_subscribes_is_dropped_when_silent() {
+fn reverb_375_a_client_that_never_subscribes_is_dropped_when_silent() {
     let impatient = |setup: Setup| {
         setup.env("REVERB_APP_PING_INTERVAL", "1").env("RINGWAVE_APP_PONG_TIMEOUT", "1")
     };
@@ -235,7 +235,7 @@ fn reverb_a_connection_without_a_user_does_not_stop_a_termination() {
 
 /// Reverb: a client over the quota or of a wrong origin got the error and was served all the same.
 #[test]
-fn reverb_who_is_refused_cannot_subscribe() {
+fn reverb_a_refused_client_cannot_subscribe() {
     let setting = |setup: Setup| setup.env("RINGWAVE_ALLOWED_ORIGINS", "good.test");
     served_with(setting, |gateway| {
         let subscribe = raw::text(r#"{"event":"pusher:subscribe","data":{"channel":"room"}}"#);
@@ -311,7 +311,7 @@ fn sockudo_7040dc04_every_character_of_the_alphabet_is_a_name() {
 
 /// sockudo decf4861: an entry per subscription of each client that disconnected stayed behind.
 #[test]
-fn sockudo_decf4861_subscriptions_of_who_disconnects_leave_nothing() {
+fn sockudo_decf4861_subscriptions_of_a_client_that_disconnects_leave_nothing() {
     served(|gateway| {
         let round = |number: usize| {
             let mut client = Client::connect(gateway);
@@ -337,7 +337,7 @@ fn sockudo_decf4861_subscriptions_of_who_disconnects_leave_nothing() {
 /// sockudo 671275f2 and db5fde7c: timers outlived their sockets and hit others. sockudo cfa1a02e:
 /// the timer for signing in ran on after a subscription to a private channel.
 #[test]
-fn sockudo_671275f2_no_timer_outlives_what_it_is_for() {
+fn sockudo_671275f2_no_timer_outlives_its_connection() {
     for shards in [1, 2] {
         let setup = Setup::new(shards).env("RINGWAVE_APP_USER_AUTHENTICATION_TIMEOUT", "6");
         let gateway = setup.start();

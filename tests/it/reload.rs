@@ -264,7 +264,7 @@ fn changed_limits_hold_for_connections_that_are_open() {
 }
 
 #[test]
-fn who_is_on_a_channel_can_leave_it_though_its_name_is_too_long_by_now() {
+fn a_subscriber_can_leave_a_channel_whose_name_is_too_long_by_now() {
     served(|gateway| {
         let room = format!("presence-{}", "x".repeat(100));
         let mut clients = [1, 2].map(|user| {

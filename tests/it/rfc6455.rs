@@ -156,7 +156,7 @@ fn any_mask_is_taken_off() {
 }
 
 #[test]
-fn what_breaks_the_framing_is_closed_with_1002() {
+fn a_violation_of_the_framing_is_closed_with_1002() {
     served(|gateway| {
         let unmasked = [&[FIN | TEXT, 33][..], PUSHER_PING.as_bytes()].concat();
         let long_ping = frame(FIN | PING, &[b'x'; 126]);
@@ -315,7 +315,7 @@ fn a_close_frame_is_answered_by_the_same_and_then_the_end() {
 }
 
 #[test]
-fn what_was_asked_before_a_close_frame_is_answered_and_what_follows_it_is_not() {
+fn requests_before_a_close_frame_are_answered_and_those_behind_it_are_not() {
     served(|gateway| {
         let mut raw = Raw::connect(gateway);
         let bytes = [

@@ -139,7 +139,7 @@ fn a_client_event_counts_as_the_subscribe_or_unsubscribe_before_it_says() {
 }
 
 #[test]
-fn what_a_client_sends_before_its_close_frame_is_relayed() {
+fn a_client_event_before_a_close_frame_is_relayed() {
     served(|gateway| {
         let mut witness = witness(gateway);
         for number in 0..20 {
@@ -245,7 +245,7 @@ fn no_webhook_is_told_of_a_client_event_that_its_home_refused() {
 }
 
 #[test]
-fn who_leaves_a_full_channel_makes_room_for_the_join_behind() {
+fn an_unsubscribe_from_a_full_channel_makes_room_for_the_join_behind_it() {
     served_with(one_member, |gateway| {
         for _ in 0..20 {
             let mut client = Client::connect(gateway);

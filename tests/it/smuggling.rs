@@ -312,7 +312,7 @@ fn the_body_of_a_refused_request_is_no_request() {
 }
 
 #[test]
-fn what_follows_a_refused_upgrade_is_no_request() {
+fn bytes_behind_a_refused_upgrade_are_no_request() {
     served(|gateway| {
         let bad = crate::raw::handshake().replace("Version: 13", "Version: 12");
         let found = statuses(gateway, &format!("{bad}{SMUGGLED}"));

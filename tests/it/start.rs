@@ -203,7 +203,7 @@ fn a_bad_value_is_named_with_its_source_and_what_is_accepted() {
 }
 
 #[test]
-fn a_command_line_that_is_none_exits_with_64() {
+fn an_invalid_command_line_exits_with_64() {
     let output = Setup::new(1).flag("--no-such-flag").output("start");
     assert_eq!(output.status.code(), Some(64));
     assert_eq!(Setup::new(1).output("no-such-command").status.code(), Some(64));

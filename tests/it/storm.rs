@@ -112,7 +112,7 @@ fn a_server_that_dies_is_a_loss() {
 }
 
 #[test]
-fn nobody_there_and_flags_that_do_not_fit_have_their_exit_codes() {
+fn a_missing_server_and_flags_that_do_not_fit_have_their_exit_codes() {
     let output = |arguments: &str| {
         Command::new(RINGWAVE).arg("storm").args(arguments.split(' ')).output().unwrap()
     };

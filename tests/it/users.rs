@@ -63,7 +63,7 @@ fn a_sign_in_is_answered_in_exactly_the_form_of_pusher() {
 }
 
 #[test]
-fn who_has_no_signature_for_a_user_is_not_signed_in() {
+fn a_client_without_a_signature_for_a_user_is_not_signed_in() {
     served(|gateway| {
         let mut client = Client::connect(gateway);
         let mut refused = |auth: &str, user_data: &str| {
@@ -115,7 +115,7 @@ fn a_connection_is_one_user_for_all_its_life() {
 }
 
 #[test]
-fn what_is_published_to_a_user_reaches_all_of_that_users_connections_and_nobody_else() {
+fn an_event_for_a_user_reaches_all_connections_of_that_user_and_nobody_else() {
     served(|gateway| {
         let [mut anns, mut bens] = ["ann", "ben"].map(|id| {
             let connect = |_| {
@@ -142,7 +142,7 @@ fn what_is_published_to_a_user_reaches_all_of_that_users_connections_and_nobody_
 }
 
 #[test]
-fn who_is_signed_in_joins_presence_channels_without_saying_who() {
+fn a_signed_in_client_joins_presence_channels_without_channel_data() {
     served(|gateway| {
         let info = json!({ "name": "Ann" });
         let mut ann = user(gateway, &json!({ "id": "ann", "user_info": info }));
@@ -232,7 +232,7 @@ fn users_of_different_apps_do_not_see_each_other() {
 }
 
 #[test]
-fn of_a_watchlist_that_is_too_long_the_first_are_watched() {
+fn the_first_users_of_a_watchlist_that_is_too_long_are_watched() {
     let limited = |setup: Setup| setup.env("RINGWAVE_APP_MAX_WATCHLIST", "2");
     served_with(limited, |gateway| {
         let _all: Vec<_> =
@@ -325,7 +325,7 @@ fn terminating_a_user_closes_the_connections_that_are_signed_in_and_no_others() 
 }
 
 #[test]
-fn who_shows_no_signature_in_time_is_closed_with_4009() {
+fn a_client_that_shows_no_signature_in_time_is_closed_with_4009() {
     let strict = |setup: Setup| setup.env("RINGWAVE_APP_USER_AUTHENTICATION_TIMEOUT", "8");
     served_with(strict, |gateway| {
         let started = Instant::now();

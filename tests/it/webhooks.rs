@@ -85,7 +85,7 @@ fn every_event_is_told_once_and_those_of_a_channel_in_order() {
 }
 
 #[test]
-fn who_returns_within_three_seconds_was_never_away() {
+fn a_client_that_returns_within_three_seconds_was_never_away() {
     for shards in SHARD_COUNTS {
         let receiver = Receiver::start();
         let gateway = with_webhook(shards, &format!("url = \"{}\"", receiver.url())).start();

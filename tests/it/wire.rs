@@ -148,7 +148,7 @@ fn a_chunked_body_over_the_limit_is_413_and_ends_the_connection() {
 }
 
 #[test]
-fn who_expects_100_continue_gets_it_before_the_body_is_sent() {
+fn a_request_that_expects_100_continue_gets_it_before_its_body_is_sent() {
     served(|gateway| {
         let call = event(1).header("Expect: 100-continue");
         let bytes = call.bytes();
@@ -239,7 +239,7 @@ fn a_request_that_stops_in_the_middle_is_not_carried_out() {
 }
 
 #[test]
-fn a_handshake_that_is_none_is_answered_with_what_is_wrong() {
+fn an_invalid_handshake_is_answered_with_what_is_wrong() {
     served(|gateway| {
         let good = raw::handshake();
         let table = [

@@ -56,7 +56,7 @@ fn text(buffer: &mut Buffer) -> Vec<u8> {
 }
 
 #[test]
-fn what_the_kernel_receives_is_lent_and_comes_back_in_any_order() {
+fn received_buffers_are_lent_and_come_back_in_any_order() {
     let mut ring = BufferRing::new(4, 16);
     let mut kernel = Kernel::of(&ring);
     let mut leases = VecDeque::new();

@@ -257,7 +257,7 @@ fn a_full_shard_is_told_with_what_to_raise() {
 }
 
 #[test]
-fn what_one_address_may_have_is_told_with_the_address() {
+fn a_limit_of_connections_per_address_is_told_with_the_address() {
     const HOST: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 3);
     in_both_forms(
         |setup| setup.env("RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS", "1"),
@@ -278,7 +278,7 @@ fn what_one_address_may_have_is_told_with_the_address() {
 }
 
 #[test]
-fn how_fast_one_address_asks_is_told_with_the_address() {
+fn a_limit_of_requests_per_address_is_told_with_the_address() {
     in_both_forms(
         |setup| setup.env("RINGWAVE_MAX_REQUESTS_PER_ADDRESS", "1"),
         |gateway| {
@@ -460,7 +460,7 @@ fn a_request_that_is_not_valid_is_told_in_the_words_of_its_answer() {
 // ---- forging ------------------------------------------------------------------------------------
 
 #[test]
-fn what_strangers_send_forges_neither_fields_nor_lines() {
+fn bytes_of_strangers_forge_neither_fields_nor_lines() {
     in_both_forms(
         |setup| setup.toml("[app]\nallowed_origins = [\"a.example\"]\n"),
         |gateway| {
