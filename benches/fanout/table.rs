@@ -15,7 +15,7 @@ const BUSY: f64 = 0.2;
 /// The measurements of each server of a case, round by round.
 pub(crate) struct Rows<'a> {
     case: &'a Case,
-    /// By server.
+    /// The measurements, by server.
     taken: Vec<Vec<Taken>>,
 }
 

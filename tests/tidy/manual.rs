@@ -84,7 +84,7 @@ impl Page {
         let mut missing = Vec::new();
         for (at, _) in self.prose.match_indices('[') {
             let Some((label, rest)) = self.prose[at + 1..].split_once(']') else { continue };
-            // Not a label itself: the text of a link, whose label or target follows.
+            // The text of a link is no label: its label or target follows.
             let is_text = rest.starts_with('(') || rest.starts_with('[');
             let is_known = self.definitions().any(|(known, _)| known.eq_ignore_ascii_case(label));
             if !is_text && !is_known {

@@ -60,7 +60,7 @@ struct Floor {
     ring: Uring,
     listener: TcpListener,
     coalesced: bool,
-    /// By slot.
+    /// The connections, by slot.
     conns: Vec<Conn>,
     channels: Channels,
     /// Channels with something pending.
