@@ -55,7 +55,7 @@ fact('a forged sign-in hears 4009, and the connection goes on', async (t) => {
     assert.equal(forger.user.user_data, null);
 });
 
-fact('a presence channel takes the data of who is signed in when the app signs none', async (t) => {
+fact('a presence channel takes the data of the signed-in user if the app signs none', async (t) => {
     const bare = ({ channelName, socketId }, answer) => {
         const { auth } = publisher.authorizeChannel(socketId, channelName);
         answer(null, { auth });
