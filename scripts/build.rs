@@ -7,10 +7,11 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-/// Replaced by `git archive` (see `.gitattributes`): an archive has no repository to ask.
+/// The commit, which `git archive` puts here (see `.gitattributes`), because an archive has no
+/// repository to ask.
 const ARCHIVED: &str = "$Format:%H$";
 
-/// Digits of a commit that are told: enough to be the only one in any repository.
+/// The digits of a commit that are shown: enough to be unique in any repository.
 const DIGITS: usize = 12;
 
 fn main() {
@@ -28,8 +29,8 @@ fn archived() -> Option<String> {
     (!ARCHIVED.starts_with('$')).then(|| ARCHIVED.to_owned())
 }
 
-/// The commit of the repository that these sources are in. Has the build run again when another one
-/// is checked out, and only then.
+/// The commit of the repository that these sources are in. Makes cargo run this again when another
+/// one is checked out, and only then.
 fn checked_out() -> Option<String> {
     // For a vendored copy in another repository, it would be the commit of that repository.
     let top = git(&["rev-parse", "--show-toplevel"])?;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures what this host stands: prepares it, runs ladders of storms until an objective breaks, and
-# writes the capacity report: "this host: X connections at Y messages/s, bounded by Z".
+# Measures the capacity of this host: prepares it, runs ladders of storms until an objective breaks,
+# and writes the capacity report: "this host: X connections at Y messages/s, bounded by Z".
 #
 #   scripts/connection-storm.sh [--quick] [--apply] [--out DIR] [--max CONNECTIONS]
 #       [--p99 MS] [--handshake-p99 MS] [--cpu CORES] [--memory MIB] [--shards N] [--port PORT]
@@ -43,7 +43,7 @@ main() {
     write_report
 }
 
-# The command as it can be given again, but for the secret of an app.
+# Prints the command as it can be given again, except for the secret of an app.
 command_line() {
     local word line=$0 withheld=no
     for word in "$@"; do
@@ -78,7 +78,7 @@ options() {
     done
     if [ "$quick" = yes ] && [ "$max" -gt 50000 ]; then max=50000; fi
     if [ "$shards" -eq 0 ]; then
-        # One per core, and more where their tables would be too short. SO_REUSEPORT spreads by
+        # One shard per core, and more if their tables would be too short. SO_REUSEPORT spreads by
         # hash, so that a seventh of a table stays empty.
         shards=$(calc "int($max / ($(ulimit -Hn) * 0.85)) + 1")
         if [ "$shards" -lt "$(nproc)" ]; then shards=$(nproc); fi
@@ -99,7 +99,8 @@ check_host() {
 check_nofile() {
     local have
     have=$(ulimit -Hn)
-    # Binds each ring's table; a shard and a ring of clients hold so many connections each.
+    # The limit binds each ring's table. A shard and a ring of clients hold so many connections
+    # each.
     local need=$((max / shards * 115 / 100))
     if [ "$have" != unlimited ] && [ "$have" -lt "$need" ]; then
         if [ "$apply" = yes ] && ulimit -Hn "$need" 2>/dev/null && ulimit -n "$need"; then
@@ -125,7 +126,7 @@ storm() {
     echo "$json" >"$out/$name.json"
 }
 
-# Why the storm that just ran is past the objectives; nothing when it is not.
+# Prints the reason why the storm that just ran is past the objectives, or nothing if it is not.
 broken() {
     local bad
     for bad in "connections failed" "connections cut" "messages lost" "messages duplicated" \
@@ -149,7 +150,7 @@ ms() {
     calc "$(figure "$json" "$1" "$2") / 1000" '%.1f ms'
 }
 
-# How many connections the host holds.
+# Measures the number of connections that the host holds.
 ladder_connections() {
     echo "Connections: ramped, then held"
     local size sizes="1000 5000 20000 50000 100000 200000 350000 500000 750000 1000000"
@@ -188,7 +189,7 @@ ladder_connections() {
     [ "$held" -gt 0 ] || die "not even 1000 connections held: $bound_connections" 1
 }
 
-# How many messages per second go to a channel that a part of those connections is subscribed to.
+# Measures the messages per second to a channel that a part of those connections is subscribed to.
 ladder_messages() {
     local seconds=10
     fanout_connections=$((held < 10000 ? held : 10000))
@@ -196,7 +197,7 @@ ladder_messages() {
     echo "Messages: published to one channel with $fanout_connections subscribers"
     local rate rates="1 2 5 10 20 35 50 75 100 150 200 300 500 750 1000 1500 2000 3000 5000"
     for rate in $rates; do
-        # Less than a tenth of what one core sends is no question.
+        # Rates below a tenth of what one core sends are left out, because any host bears them.
         is "$rate * $fanout_connections" '<' 10000 && continue
         storm "fanout-$rate" fanout --connections "$fanout_connections" --rate "$rate" \
             --publishers 4 --duration "$seconds"
@@ -215,7 +216,8 @@ ladder_messages() {
     done
 }
 
-# The cost of one publish and of one connection, and the effects of mass returns and slow readers.
+# Measures the cost of one publish and of one connection, and the effects of mass returns and slow
+# readers.
 single_figures() {
     local seconds=10 some=$((held < 5000 ? held : 5000))
     if [ "$quick" = yes ]; then seconds=3 some=1000; fi
@@ -242,7 +244,8 @@ write_report() {
     local rounds memory
     rounds=$(grep -o '"rounds_s":\[[^]]*' <<<"$reconnect_json" | cut -d'[' -f2 |
         awk -F, '{ for (i = 1; i <= NF; i++) printf "%s%.2f", (i > 1 ? " and " : ""), $i }')
-    # From before the first storm on: memory is kept for the next connection.
+    # The growth counts from before the first storm on, because memory is kept for the next
+    # connection.
     memory=$(calc "($(figure "$connect_json" server memory_held) - $memory_before) / $held")
     {
         echo "# Capacity of $(uname -n)"

@@ -55,14 +55,14 @@ main() {
         fi
         stopped_by="$connections: $reason"
         echo "  $connections do not hold: $reason"
-        # The most that it held, less a tenth for what changes between two runs.
+        # The next size is the most that it held, less a tenth for what changes between two runs.
         connections=$(calc "($held > 0 && $held < $connections ? $held : $connections) * 0.9")
     done
     echo "No size held in $ATTEMPTS attempts. Last: $stopped_by"
     exit 1
 }
 
-# Less memory than the whole needs is known before.
+# Lowers the number of connections to the memory that is available.
 fit_memory() {
     local most
     most=$(calc "($(memory_available_mib) - $MEMORY_RESERVE_MIB) * 1048576 / $BYTES_PER_CONNECTION")
@@ -73,7 +73,7 @@ fit_memory() {
     fi
 }
 
-# Sets json, held and reason. Fails when anything was lost.
+# Runs one size. Sets json, held and reason. Fails if anything was lost.
 hold() {
     local table shards extra=()
     table=$(ulimit -n)
@@ -96,7 +96,7 @@ hold() {
     return "$code"
 }
 
-# The kernel would end some process of the host instead.
+# Ends the gateway before memory runs out, because the kernel would end any process of the host.
 watch_memory() {
     while sleep 0.5; do
         if [ "$(memory_available_mib)" -lt $((MEMORY_RESERVE_MIB / 2)) ]; then

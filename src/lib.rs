@@ -1,6 +1,8 @@
 //! Ringwave: an `io_uring` WebSocket gateway that replaces Laravel Reverb. Real, unmodified Pusher
 //! clients and publishers connect to it; what it serves is Pusher protocol 7 and its HTTP API.
 //!
+//! The [`manual`] tells how to run, configure and measure it. This page is for those who change it.
+//!
 //! # What it promises
 //! - **Order and completeness.** Within a channel every subscriber gets every message that is
 //!   published after its `subscription_succeeded`, once, and all subscribers get them in one order,
@@ -42,7 +44,7 @@
 //!
 //! | floor | modules | what is there |
 //! |---|---|---|
-//! | 8 | [`cli`] | one file per command, exit codes; above it `main.rs`, an index |
+//! | 8 | [`cli`], [`manual`] | one file per command, exit codes, above it `main.rs`; manual |
 //! | 7 | [`server`] | the process: preflight, listeners, threads, signals, drain, logs |
 //! | 6 | [`config`] | every setting declared once, and where values come from |
 //! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
@@ -138,3 +140,4 @@ pub mod config;
 pub mod server;
 
 pub mod cli;
+pub mod manual;

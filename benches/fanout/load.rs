@@ -32,7 +32,7 @@ impl Default for Load {
             connections: 1000,
             channels: 1,
             kind: "public",
-            // So many that the server always has another request to take up.
+            // These are so many that the server always has another request to take up.
             publishers: 16,
             rate: 20,
             size: 100,
@@ -44,11 +44,11 @@ impl Default for Load {
 }
 
 impl Load {
-    /// Puts a server under this load. Answers what storm prints as JSON, and as `others` how many
-    /// cores the host used for anything else meanwhile.
+    /// Puts a server under this load. Returns the JSON that storm prints. Its `others` is the
+    /// number of cores that the host used for anything else meanwhile.
     ///
     /// # Errors
-    /// Something was lost, doubled, overtaken, cut or refused: no figure stands for anything.
+    /// Messages were lost, doubled, overtaken, cut or refused, so that the figures mean nothing.
     pub(crate) fn run(&self, server: &Server) -> Result<Value, String> {
         let cores = generator_cores();
         let last = cores.to_string();
@@ -73,7 +73,7 @@ impl Load {
         let output = command.output().expect("taskset (util-linux) starts storm");
         let (took_s, host_s) = (began.elapsed().as_secs_f64(), busy_s() - host_s);
         let mut outcome: Value = serde_json::from_slice(&output.stdout)
-            .map_err(|error| format!("storm told nothing ({error}); {command:?}"))?;
+            .map_err(|error| format!("storm printed no JSON ({error}): {command:?}"))?;
         outcome["others"] = ((host_s - own_s(&outcome)) / took_s).max(0.0).into();
         if outcome["passed"] == true {
             return Ok(outcome);
@@ -83,7 +83,7 @@ impl Load {
     }
 }
 
-/// Cores that the generator has: all but the first.
+/// The number of the generator's cores: all but the first.
 pub(crate) fn generator_cores() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     assert!(cores >= 2, "one core for the server, and at least one for the load");

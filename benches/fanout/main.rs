@@ -32,7 +32,7 @@ use load::Load;
 use table::Rows;
 use works::{Case, Work};
 
-/// What work costs the gateway beside the least that it can cost
+/// The cost of the gateway's work beside the least possible cost
 #[derive(Parser)]
 #[command(name = "cargo bench --bench fanout --")]
 struct Options {
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
         }
         rows.print();
         done.push(rows.json());
-        // After each case: a run that is cut keeps what it has.
+        // The file is written after each case, so that a run that is interrupted keeps its results.
         if let Some(path) = &options.json {
             let text = serde_json::to_string_pretty(&results(&options, &done)).unwrap_or_default();
             fs::write(path, text + "\n").expect("the file of --json can be written");
@@ -123,14 +123,14 @@ impl Options {
         set(&mut load.connections, self.subscribers);
         set(&mut load.size, self.size);
         set(&mut load.rate, self.rate);
-        // A channel of their own each stays one.
+        // A load with a channel for each connection keeps one for each.
         let channels = if own && load.connections > 1 { load.connections } else { load.channels };
         load.channels = self.channels.unwrap_or(channels);
         load.seconds = self.seconds.unwrap_or(load.seconds);
     }
 }
 
-/// Everything, and where it was measured.
+/// All results, with the host that they were measured on.
 fn results(options: &Options, cases: &[Value]) -> Value {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

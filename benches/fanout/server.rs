@@ -11,11 +11,11 @@ use crate::floor;
 /// A kind of server: the gateway, or a floor to compare it with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The real executable with its development app, and so many shards.
+    /// The real executable with its development app and this number of shards.
     Gateway(usize),
-    /// Each message by itself.
+    /// The floor that sends each message by itself.
     Floor,
-    /// All messages of a turn together.
+    /// The floor that sends all messages of a turn together.
     Coalesced,
 }
 
@@ -38,7 +38,7 @@ impl Kind {
     }
 }
 
-/// A server's process. Ends with the value.
+/// A server's process, which ends when this is dropped.
 pub(crate) struct Server {
     child: Child,
     /// Host and port.
@@ -91,7 +91,7 @@ fn bare(per: &str) -> Server {
     Server { child, address: address.trim().to_owned() }
 }
 
-/// A program on these cores, away from configuration that lies around.
+/// A command for a program on these cores, in an environment without configuration.
 pub(crate) fn pinned(cores: &str, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", cores]).arg(program);

@@ -6,16 +6,16 @@ use crate::load::{Load, generator_cores};
 use crate::server::Kind;
 use crate::works::{Case, Cores, Taken};
 
-/// From this share of its cores on, the generator may be what holds the load back.
+/// The share of its cores from which on the generator may be the bottleneck.
 const FULL: f64 = 0.9;
 
-/// With so many cores in use by others, figures are not what they could be.
+/// The number of cores in use by others from which on the figures are doubtful.
 const BUSY: f64 = 0.2;
 
 /// The measurements of each server of a case, round by round.
 pub(crate) struct Rows<'a> {
     case: &'a Case,
-    /// By server.
+    /// The measurements, by server.
     taken: Vec<Vec<Taken>>,
 }
 

@@ -1,4 +1,4 @@
-//! The kinds of work: which load, what is read off it, and against what.
+//! The kinds of work: their loads, their figures, and the servers that are compared.
 
 use clap::ValueEnum;
 use serde_json::Value;
@@ -77,7 +77,7 @@ pub(crate) struct Taken {
 }
 
 impl Work {
-    /// The cases; `shards` are the gateway's.
+    /// The cases. `shards` is the gateway's number of shards.
     pub(crate) fn cases(self, shards: usize) -> Vec<Case> {
         let gateway = Kind::Gateway(shards);
         let (both, one) =
@@ -117,7 +117,7 @@ impl Work {
         }
     }
 
-    /// Whether its loads are fan-outs of one kind, of which one can be asked for by flags.
+    /// Whether its loads are fan-outs of one kind, one of which can be chosen by flags.
     pub(crate) fn is_fan_out(self) -> bool {
         matches!(self, Self::Fanout | Self::FanoutCoalesced | Self::Latency)
     }
@@ -155,8 +155,8 @@ fn publishes(batch: u32, more: &'static [&'static str]) -> Vec<Load> {
     vec![Load { scenario: "publish", connections: 0, rate: 0, batch, more, ..Load::default() }]
 }
 
-/// Pairs: enough of them, and often enough, that the server has many to serve per turn, yet hardly
-/// ever two events of one.
+/// Pairs of clients: so many, and so often, that the server serves many of them per turn, yet
+/// hardly ever two events of one.
 fn whispers() -> Vec<Load> {
     let pairs = Load { scenario: "whisper", kind: "private", rate: 50_000, ..Load::default() };
     vec![Load { connections: 2000, channels: 1000, publishers: 1000, ..pairs }]
@@ -173,14 +173,14 @@ fn idlers() -> Vec<Load> {
     ]
 }
 
-/// One megabyte per second to each, for long enough to fill the kernel's buffers (4 MB of the
-/// sender by default, and what the reader's took) and then the server's.
+/// Loads of one megabyte per second to each reader, for long enough to fill the kernel's buffers (4
+/// MB of the sender by default, and what the reader's took) and then the server's.
 fn slow_readers() -> Vec<Load> {
     let load = Load { connections: 100, rate: 100, size: 10_000, ..Load::default() };
     vec![Load { scenario: "slow", more: &["--slow-share", "0.2"], seconds: 9.0, ..load }]
 }
 
-/// About half of what a core can do message by message.
+/// Loads of about half of the messages that a core can send one by one.
 fn half_loads() -> Vec<Load> {
     vec![
         Load { rate: 100, ..Load::default() },
@@ -189,10 +189,10 @@ fn half_loads() -> Vec<Load> {
 }
 
 impl Case {
-    /// Puts a server under the load and reads off what the case is about.
+    /// Puts a server under the load and returns the figures of the case.
     ///
     /// # Errors
-    /// Work was not done.
+    /// The server did not bear the load.
     pub(crate) fn take(&self, server: &Server) -> Result<Taken, String> {
         if self.read == Read::Memory {
             warm(server)?;
@@ -239,9 +239,10 @@ impl Case {
     }
 }
 
-/// Lets a server touch what it touches once: code and receive buffers. Few connections that come
-/// and go leave nothing behind that later ones could use. Not more of them: the kernel hands out
-/// slots of a file table in turns, and the records of all would have been touched.
+/// Lets a server touch what it touches once: code and receive buffers. It is done by few
+/// connections, which leave nothing behind that later ones could use. With more of them, the
+/// records of all slots would have been touched, because the kernel hands out the slots of a file
+/// table in turns.
 fn warm(server: &Server) -> Result<(), String> {
     let few = Load { scenario: "churn", connections: 50, publishers: 0, ..Load::default() };
     Load { seconds: 1.0, more: &["--turnover", "1500"], ..few }.run(server).map(drop)
@@ -265,7 +266,7 @@ impl Cores {
     }
 }
 
-/// By how many bytes a server's resident memory grew at most after the first message.
+/// The bytes by which a server's resident memory grew at most after the first message.
 fn growth(outcome: &Value) -> f64 {
     let samples = outcome["samples"].as_array().map_or(&[][..], Vec::as_slice);
     let resident = |sample: &Value| number(&sample["server_resident"]);
@@ -274,7 +275,7 @@ fn growth(outcome: &Value) -> f64 {
     samples.iter().map(resident).fold(before, f64::max) - before
 }
 
-/// Not a number where there is none.
+/// The number in a value, or NaN if there is none.
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or(f64::NAN)
 }

@@ -1,10 +1,10 @@
 # Shared code of the storm scripts: a gateway of their own, and figures out of a storm's JSON.
-# Sourced, with `set -u`. Ends only processes that it started.
+# Scripts source it, with `set -u`. It ends only processes that it started.
 
 GATEWAY_PID=
 GATEWAY_DIR=
 STORM_PID=
-# yes: limits that are too low are set. How to undo it is collected.
+# Whether limits that are too low are set. The commands that undo it are collected.
 apply=no
 undo=()
 
@@ -21,10 +21,11 @@ find_binary() {
     BIN=$(realpath "$BIN")
 }
 
-# start_gateway SHARDS PORT: with the development app, on loopback. Settings go by environment.
+# start_gateway SHARDS PORT: starts one with the development app, on loopback. Settings go by
+# environment.
 start_gateway() {
     GATEWAY_DIR=$(mktemp -d)
-    # In a directory of its own, so that no .env or ringwave.toml is found.
+    # It starts in a directory of its own, so that no .env or ringwave.toml is found.
     cd "$GATEWAY_DIR" || return 1
     "$BIN" start --dev --host 127.0.0.1 --port "$2" --shards "$1" >gateway.log 2>&1 &
     GATEWAY_PID=$!
@@ -41,7 +42,8 @@ start_gateway() {
     return 1
 }
 
-# run_storm ARGUMENTS...: sets json and code. In the background, so that a signal ends it too.
+# run_storm ARGUMENTS...: sets json and code. The storm runs in the background, so that a signal
+# ends it too.
 run_storm() {
     local out
     out=$(mktemp)
@@ -76,7 +78,7 @@ stop_gateway() {
     rm -rf "$GATEWAY_DIR"
 }
 
-# check_sysctl NAME NEEDED: one number, or for tcp_mem the last of three.
+# check_sysctl NAME NEEDED: compares one number, or for tcp_mem the last of three.
 check_sysctl() {
     local have last to
     have=$(sysctl_value "$1")
@@ -85,7 +87,7 @@ check_sysctl() {
         verdict "$1" "${have:-absent}" "$2" ok
         return
     fi
-    # The second number of tcp_mem is where the kernel begins to save, the third where it refuses.
+    # From the second number of tcp_mem on the kernel saves memory, from the third on it refuses.
     to=$2
     if [ "$1" = net.ipv4.tcp_mem ]; then to="$(($2 / 2)) $(($2 * 3 / 4)) $2"; fi
     if [ "$apply" = yes ] && sysctl -qw "$1=$to" 2>/dev/null; then
@@ -100,21 +102,24 @@ verdict() {
     printf '  %-30s %-22s needed %-30s %s\n' "$1" "$2" "$3" "$4"
 }
 
-# check_loopback_sysctls CONNECTIONS: what so many connections need with both ends on this host.
+# check_loopback_sysctls CONNECTIONS: checks the needs of so many connections with both ends on this
+# host.
 check_loopback_sysctls() {
     undo=()
     # File objects: two sockets per connection, and what the host has open anyway.
     check_sysctl fs.file-max $(($1 * 2 + 100000))
-    # Pages: a message that waits in a socket charges at least one. Past it messages are dropped and
-    # connections reset ("TCP: out of memory" in the kernel's log).
+    # Pages: a message that waits in a socket charges at least one. Past the limit messages are
+    # dropped and connections reset ("TCP: out of memory" in the kernel's log).
     check_sysctl net.ipv4.tcp_mem $(($1 + 65536))
-    # Handshakes that wait to be accepted, per listener; one past it costs its client a second.
+    # Handshakes that wait to be accepted, per listener. A handshake past the limit costs its client
+    # a second.
     check_sysctl net.core.somaxconn 4096
     check_sysctl net.ipv4.tcp_max_syn_backlog 4096
-    # Closed connections are remembered for a minute; past it the kernel warns and forgets sooner.
+    # Closed connections are remembered for a minute. Past the limit the kernel warns and forgets
+    # sooner.
     check_sysctl net.ipv4.tcp_max_tw_buckets 131072
     if [ -e /proc/sys/net/netfilter/nf_conntrack_max ]; then
-        # Where a firewall tracks connections, one past its table is dropped without a word.
+        # If a firewall tracks connections, it drops those past its table without a word.
         check_sysctl net.netfilter.nf_conntrack_max $(($1 * 2 + 10000))
     fi
     if [ ${#undo[@]} -gt 0 ]; then
@@ -123,7 +128,7 @@ check_loopback_sysctls() {
     fi
 }
 
-# figure JSON OBJECT FIELD: a number of an outcome, or 0. Pairs (user, system) are summed.
+# figure JSON OBJECT FIELD: prints a number of an outcome, or 0. Pairs (user, system) are summed.
 figure() {
     local object value
     object=$(grep -o "\"$2\":{[^}]*" <<<"$1" | head -n 1)
@@ -131,7 +136,7 @@ figure() {
     awk -F, '{ sum = 0; for (i = 1; i <= NF; i++) sum += $i; printf "%.3f", sum }' <<<"${value:-0}"
 }
 
-# problems JSON: what went wrong, in words, the most frequent first.
+# problems JSON: prints the problems of an outcome in words, the most frequent first.
 problems() {
     grep -o '"problems":{[^}]*' <<<"$1" | cut -d'{' -f2 | cut -c -300
 }
@@ -141,7 +146,7 @@ is() {
     awk "BEGIN { exit !(($1) $2 ($3)) }"
 }
 
-# calc EXPRESSION [FORMAT]: arithmetic of awk.
+# calc EXPRESSION [FORMAT]: prints the result of awk's arithmetic.
 calc() {
     awk "BEGIN { printf \"${2:-%.0f}\", $1 }"
 }

@@ -20,7 +20,7 @@ pub(crate) struct SettingFlag {
     pub(crate) help: String,
 }
 
-/// The flags that set settings, in the order of the README.
+/// The flags that set settings, in the order of the manual.
 pub(crate) fn setting_flags() -> impl Iterator<Item = SettingFlag> {
     ALL.iter().filter_map(|setting| {
         let declaration = setting.declaration();

@@ -66,7 +66,7 @@ pub use raw_value::WITHHELD;
 pub use reader::Resolved;
 pub use server::ServerConfig;
 pub use sources::Environment;
-pub use table::readme_table;
+pub use table::manual_table;
 pub use text_file::Unreadable;
 pub use value_source::ValueSource;
 pub(crate) use value_type::FlagArgument;

@@ -31,7 +31,7 @@ pub(crate) enum TakesEffect {
 }
 
 impl TakesEffect {
-    /// The word of the README's table.
+    /// The word of the manual's table.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::OnReload => "reload",

@@ -1,7 +1,7 @@
 //! Floor 6. Every setting, declared once: its key in `ringwave.toml`, its variable, its flag, its
 //! default, the values that it takes, whether a reload changes it, and its meaning. The sources,
 //! the command line with its `--help`, the output of `ringwave check`, reloads and the table of the
-//! README all derive from this file.
+//! manual all derive from this file.
 //!
 //! The names and defaults that Reverb has are Reverb's (its `config/reverb.php`), except where its
 //! users ask for more; such a line says so.
@@ -56,7 +56,7 @@ macro_rules! settings {
             };
         )+
 
-        /// All settings in the order of the README.
+        /// All settings in the order of the manual.
         pub(super) static ALL: &[&dyn Declared] = &[$(&$name),+];
     };
 }

@@ -1,11 +1,11 @@
-//! Floor 6. The settings as the table of the README.
+//! Floor 6. The settings as the table of the manual.
 
 use super::setting::{Declaration, Declared};
 use super::settings::ALL;
 
-/// The table in Markdown; a test holds the README to it.
+/// The table in Markdown. A test compares the chapter `src/manual/settings.md` with it.
 #[must_use]
-pub fn readme_table() -> String {
+pub fn manual_table() -> String {
     let mut table = String::from(
         "| `ringwave.toml` | variable | flag | default | accepted | changes by | meaning |\n\
          |---|---|---|---|---|---|---|\n",
@@ -34,11 +34,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_has_the_settings_as_they_are_declared() {
-        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-        let readme = std::fs::read_to_string(readme).unwrap();
-        let (_, rest) = readme.split_once("<!-- settings:begin -->\n").unwrap();
+    fn the_manual_has_the_settings_as_they_are_declared() {
+        let chapter = concat!(env!("CARGO_MANIFEST_DIR"), "/src/manual/settings.md");
+        let chapter = std::fs::read_to_string(chapter).unwrap();
+        let (_, rest) = chapter.split_once("<!-- settings:begin -->\n").unwrap();
         let (table, _) = rest.split_once("<!-- settings:end -->").unwrap();
-        assert!(table == readme_table(), "the table has to be:\n{}", readme_table());
+        assert!(table == manual_table(), "the table has to be:\n{}", manual_table());
     }
 }

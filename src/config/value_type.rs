@@ -7,7 +7,7 @@ use super::raw_value::{RawValue, RejectedValue};
 ///
 /// The sources give a [`RawValue`]; [`parse`](Self::parse) makes the value of it. The other
 /// functions are for people: [`expected`](Self::expected) ends error messages, the table of the
-/// README and `--help`, [`display`](Self::display) is what `ringwave check` prints.
+/// manual and `--help`, [`display`](Self::display) is what `ringwave check` prints.
 pub(super) trait ValueType: Sync {
     /// The type that the rest of the program works with.
     type Value;

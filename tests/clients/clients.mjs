@@ -1,4 +1,4 @@
-// pusher-js as the tests use it: connecting, and waiting for what must come.
+// pusher-js as the tests use it: connections, and waits for events.
 //
 // Nothing here sleeps. That something does *not* arrive is shown by what arrives after it: the
 // gateway keeps the order of a channel, so a later event proves that the earlier one was withheld.
@@ -6,10 +6,13 @@
 import Pusher from 'pusher-js';
 import { APP } from './harness.mjs';
 
-/** Only a failure waits so long: the processes of a test share a busy machine. */
+/**
+ * The longest wait, which only a failure takes. It is long because the processes of a test share
+ * a busy machine.
+ */
 export const ARRIVAL_MS = 20_000;
 
-/** Where and how to connect, in the words of Laravel's `bootstrap/echo.js`. */
+/** The address and the options of a client, as in Laravel's `bootstrap/echo.js`. */
 export function connectionOptions(gateway) {
     return {
         wsHost: '127.0.0.1',
@@ -77,7 +80,7 @@ export async function signedIn(t, gateway, options) {
     return pusher;
 }
 
-/** The payload of the next such event of a channel or connection: ask before causing it. */
+/** Waits for the next such event and returns its payload. Call it before causing the event. */
 export function next(source, event, { ms = ARRIVAL_MS, where = () => true } = {}) {
     let listener;
     return within(ms, `${event} on ${source.name ?? 'the connection'}`, (resolve) => {

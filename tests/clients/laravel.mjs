@@ -36,7 +36,7 @@ export class LaravelApp {
         this.files = files;
         /** Names of the channels that clients asked for, in order. */
         this.asked = [];
-        /** By user: the ids of those whom the user watches. */
+        /** The ids on each user's watchlist. */
         this.watchlists = {};
         this.server = http.createServer((request, response) => this.#answer(request, response));
     }

@@ -1,4 +1,4 @@
-// The part of an application that takes webhooks: keeps what came, byte by byte.
+// The part of an application that takes webhooks. It keeps the requests, byte by byte.
 
 import http from 'node:http';
 import { ARRIVAL_MS } from './clients.mjs';
@@ -31,7 +31,10 @@ export class WebhookReceiver {
         return new Promise((resolve) => this.server.close(resolve));
     }
 
-    /** The first request, come or to come, with an event that has all of these fields. */
+    /**
+     * Waits for the first request with an event that has all of these fields, unless it has come
+     * already.
+     */
     async with(fields) {
         const fits = (event) => Object.entries(fields).every(([key, value]) => event[key] === value);
         const find = () =>
@@ -47,7 +50,7 @@ export class WebhookReceiver {
     }
 }
 
-/** Settings of a gateway that tells a receiver everything. */
+/** Settings of a gateway that sends all events to a receiver. */
 export function everythingTo(receiver) {
     return {
         RINGWAVE_APP_WEBHOOK_URL: receiver.url,

@@ -23,8 +23,8 @@ fn peak(gateway: &Gateway) -> usize {
     line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Sends it all at once, from a client that reads nothing until the gateway has had time to answer
-/// it all: until others were served for a while, or the gateway ends the connection.
+/// Sends the message many times at once, from a client that reads nothing until the gateway has had
+/// time to answer: until others were served for a while, or the gateway ends the connection.
 fn grows_little(gateway: &Gateway, mut raw: Raw, message: &str) {
     let before = peak(gateway);
     let burst = text(message).repeat(SENT / message.len());
@@ -127,7 +127,7 @@ fn many_who_ask_and_never_read_hold_up_nobody() {
         .map(|_| {
             let mut raw = Raw::connect(&gateway);
             raw.stream.set_nonblocking(true).unwrap();
-            // As much as the sockets take.
+            // This writes as much as the sockets take.
             let _rest = raw.stream.write(&burst).unwrap();
             raw
         })

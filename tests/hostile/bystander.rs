@@ -32,7 +32,7 @@ impl Fared {
     }
 }
 
-/// Publishes on a connection that is kept and waits for each event, for as long as `of` says.
+/// Publishes on a connection that is kept, and waits for each event, until `lasts` is over.
 pub fn for_a_while(gateway: &Gateway, lasts: Duration) -> Fared {
     let mut subscriber = Client::connect(gateway);
     subscriber.subscribe("bystanders");
@@ -68,7 +68,7 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// Over an open WebSocket.
+    /// Floods an open WebSocket.
     pub fn of(stream: TcpStream, bytes: Vec<u8>) -> Self {
         use std::io::{Read, Write};
 

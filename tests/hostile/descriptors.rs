@@ -22,7 +22,7 @@ fn limited(setup: Setup, nofile: u32) -> Gateway {
     setup.start_as(&mut limited)
 }
 
-/// Whether this process can have the other ends.
+/// Whether this process may open the other ends of the connections.
 fn connections_can_be_had() -> bool {
     let nofile = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let enough = nofile.is_none_or(|nofile| nofile >= 2_000);
@@ -32,7 +32,7 @@ fn connections_can_be_had() -> bool {
     enough
 }
 
-/// Everything that needs a descriptor works.
+/// Checks that everything that needs a descriptor works.
 #[track_caller]
 fn works(gateway: &Gateway) {
     for turn in 0..5 {

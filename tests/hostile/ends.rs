@@ -9,7 +9,7 @@ use crate::gateway::{Gateway, Setup, eventually};
 use crate::http::Call;
 use crate::raw::{Raw, text};
 
-/// Connections, and channels that each has: all channels are different.
+/// Connections, and the channels of each, all of which are different.
 const CONNECTIONS: usize = 20;
 const CHANNELS: usize = 10_000;
 
@@ -29,7 +29,7 @@ fn subscribed(gateway: &Gateway, number: usize) -> Raw {
 }
 
 #[test]
-fn nobody_waits_for_the_subscriptions_of_those_who_leave_or_for_a_list_of_all_channels() {
+fn ends_of_many_subscriptions_and_a_list_of_all_channels_delay_nobody() {
     let _alone = crate::alone();
     for shards in [1, 2] {
         let gateway = &Setup::new(shards).start();

@@ -1,7 +1,7 @@
 //! Attacks by clients that know the public key of an app, most without a signature: a test each, on
-//! the real process, with the bound that holds for all other clients. One after the other, in a
-//! binary of their own: a neighbour would blur what they measure. They judge bytes, counts and
-//! ratios of rounds that alternate, because the machine has other work to do.
+//! the real process, with the bound that holds for all other clients. The tests run one after the
+//! other, in a binary of their own, because a neighbour would blur their measurements. They judge
+//! bytes, counts and ratios of rounds that alternate, because the machine has other work to do.
 
 #![allow(unreachable_pub, reason = "modules of one binary have no public surface")]
 #![allow(

@@ -145,14 +145,15 @@ impl Scene {
         drop(self.gateway);
     }
 
-    /// Publishes, as a backend does: again when the answer is 503.
+    /// Publishes as a backend does, which repeats a publish that is answered with 503, and waits
+    /// until all bystanders have the event.
     fn hear(&mut self, what: &str) {
         let event = json!({"name": "e", "channel": "news", "data": what});
         eventually("an event is published", || {
             (Call::post("events", &event).send(&self.gateway).status == 200).then_some(())
         });
         for bystander in &mut self.bystanders {
-            // A subscriber may have been told more than once by now.
+            // A subscriber may have got more than one event by now.
             while !bystander.message().contains(what) {}
         }
     }
@@ -252,7 +253,7 @@ fn unfinished_messages_have_a_share_of_a_small_limit() {
     let mut held = Vec::new();
     scene.until_short(|number| {
         let mut client = Raw::connect(&scene.gateway);
-        // All but the last bytes of a message.
+        // These are all but the last bytes of a message.
         let whole = raw::text(&"x".repeat(9000));
         client.send(&whole[..8990]);
         held.push(client);

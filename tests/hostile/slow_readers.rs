@@ -59,7 +59,7 @@ fn publish(http: &mut Http<TcpStream>) {
 }
 
 #[test]
-fn what_the_kernel_holds_for_those_who_never_read_is_bounded_and_gone_after_their_close() {
+fn kernel_queues_of_clients_that_never_read_are_bounded_and_gone_after_their_close() {
     const CLIENTS: usize = 500;
     let _alone = crate::alone();
     let gateway = Setup::new(2).start();

@@ -81,7 +81,7 @@ fn bodies_that_nobody_has_signed_take_nothing_from_those_that_are() {
         }
         for http in &mut held {
             let refused = http.response();
-            // A second is over for some, and reset meanwhile, as they send to a closed socket.
+            // For some, the second is over: they are reset because they send to a closed socket.
             assert!(matches!(refused.status, 0 | 401), "{}", refused.text());
         }
         assert_eq!(published(&gateway).status, 200);
@@ -129,12 +129,13 @@ fn answers_that_are_never_read_hold_little_memory() {
     let _alone = crate::alone();
     const READERS: usize = 100;
     let gateway = started();
-    // Signed or not, each is answered with some 200 bytes.
+    // Each request, signed or not, is answered with about 200 bytes.
     let requests = "GET /nothing HTTP/1.1\r\nHost: it\r\n\r\n".repeat(2_000);
     let grown = grown(&gateway, || {
         let held: Vec<_> = (0..READERS).map(|_| gateway.tcp()).collect();
         for stream in &held {
-            // These are as many as are taken at once: the answers before the rest hold it up.
+            // These are as many as are taken at once, because the answers before the rest hold it
+            // up.
             stream.set_nonblocking(true).unwrap();
         }
         for _ in 0..100 {
@@ -156,7 +157,7 @@ fn requests_behind_a_slow_one_wait_in_its_socket() {
     const SENDERS: usize = 100;
     let gateway = started();
     let call = Call::post("events", &json!({ "name": "e", "channel": "c", "data": "1" }));
-    // Its last byte never comes.
+    // The last byte of this request never comes.
     let bytes = call.bytes();
     let slow = &bytes[..bytes.len() - 1];
     let behind = "GET /up HTTP/1.1\r\nHost: it\r\n\r\n".repeat(2_000);

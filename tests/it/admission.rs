@@ -11,9 +11,9 @@ use crate::http::{Call, Http, Response};
 use crate::raw;
 use crate::reload::{self, reloaded};
 
-// ---- what an app may ask ------------------------------------------------------------------------
+// ---- the requests of an app ---------------------------------------------------------------------
 
-/// Sends it on each of several connections, which other shards may have accepted, in turn.
+/// Sends the request on several connections in turn, which different shards may have accepted.
 fn sent_by_turns(gateway: &Gateway, call: &Call, times: usize) -> Vec<Response> {
     let mut connections: Vec<_> = (0..8).map(|_| Http::over(gateway.tcp())).collect();
     let ways = connections.len();
@@ -88,7 +88,7 @@ fn a_reload_changes_the_rate_and_gives_nothing_back() {
     );
 }
 
-// ---- what one address may have ------------------------------------------------------------------
+// ---- the connections and requests of one address ------------------------------------------------
 
 const PER_ADDRESS: &str = "RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS";
 const REQUESTS: &str = "RINGWAVE_MAX_REQUESTS_PER_ADDRESS";
@@ -97,7 +97,7 @@ const TRUSTED: &str = "RINGWAVE_TRUSTED_PROXIES";
 const TOO_MANY: &str = "Too many connections from your address. Please reconnect later.";
 const TOO_FAST: &str = "Too many requests from your address. Please reconnect later.";
 
-/// Tests connect from here unless they say otherwise.
+/// The address from which tests connect unless they say otherwise.
 const PROXY: &str = "127.0.0.1";
 
 const fn host(number: u8) -> Ipv4Addr {
@@ -126,7 +126,7 @@ fn a_trusted_proxy_is_believed_about_its_clients_and_a_client_about_nobody() {
     served_with(limited, |gateway| {
         let mut held: Vec<_> = (0..3)
             .map(|number| {
-                // The address that the client itself sent stands left of the one of the proxy.
+                // The address that the client itself sent is to the left of the proxy's.
                 let mut client = behind_proxy(gateway, &format!("192.0.2.{number}, 203.0.113.1"));
                 client.established();
                 client
@@ -181,7 +181,7 @@ fn an_address_has_exactly_as_many_connections_as_it_may_over_all_shards() {
             })
         };
         for _ in 0..3 {
-            // Those of the last round are counted until the gateway has seen them leave.
+            // The connections of the last round are counted until the gateway has seen them end.
             let _opened = eventually("three are let in", || {
                 let opened = storm();
                 assert!(opened.len() <= 3, "{} are let in", opened.len());
@@ -275,7 +275,7 @@ fn handshakes_and_requests_of_an_address_are_held_to_its_rate_and_up_is_not() {
 fn one_host_that_says_nothing_does_not_keep_others_from_the_api() {
     let few = |setup| limited(setup).env("RINGWAVE_MAX_HTTP_CONNECTIONS", "100");
     served_with(few, |gateway| {
-        // Without a limit these would hold every place until their heads are due.
+        // Without a limit these connections would hold every place until their heads are due.
         let silent: Vec<_> = (0..600).map(|_| gateway.tcp_from(host(1))).collect();
         let closed = |mut stream: &TcpStream| {
             stream.set_nonblocking(true).unwrap();
@@ -328,7 +328,7 @@ fn over_a_unix_socket_the_proxy_is_believed_unless_it_is_not_to_be() {
                     let count = stream.read(&mut buffer).unwrap();
                     received.extend(&buffer[..count]);
                 }
-                // Not by the code alone: the digits of a socket id may be the same.
+                // The code alone does not tell it, because a socket id may have the same digits.
                 let told = String::from_utf8_lossy(&received).contains("pusher:error");
                 assert_eq!(told, expected, "{trusted}");
                 held.push(stream);
@@ -407,7 +407,7 @@ fn when_memory_is_short_the_slowest_go_and_all_others_stay_and_are_served() {
         let data = " ".repeat(EVENT_BYTES);
         let event = json!({ "name": "e", "channel": "room", "data": data });
         let publish = || Call::post("events", &event).send(gateway).status;
-        // Memory grows by what the slow one does not read.
+        // Memory grows by the events that the slow client does not read.
         eventually("memory grows", || {
             assert_eq!(publish(), 200);
             reader.expect_event("room", "e", &data);

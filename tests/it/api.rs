@@ -58,14 +58,14 @@ fn events_reach_all_their_channels_and_are_answered_with_an_empty_object() {
         let body = json!({ "name": "e", "channels": ["c", "presence-a", "c"], "data": "1" });
         let response = Call::post("events", &body).send(gateway);
         assert_eq!((response.status, response.text().as_str()), (200, "{}"));
-        // Each channel has its own end: they promise no order between them.
+        // Each channel has an end of its own, because channels promise no order between them.
         ["c", "presence-a"].iter().for_each(|channel| publish(gateway, channel, "end", "1"));
         for client in &mut clients {
             let mut seen: Vec<_> = (0..4)
                 .map(|_| client.next())
                 .map(|message| ["channel", "event"].map(|field| message[field].clone()))
                 .collect();
-            // Stable: each channel's own order stays.
+            // The sort is stable, so each channel keeps its own order.
             seen.sort_by_key(|[channel, _]| channel.to_string());
             let expected = [["c", "e"], ["c", "end"], ["presence-a", "e"], ["presence-a", "end"]];
             assert_eq!(json!(seen), json!(expected));
@@ -328,7 +328,7 @@ fn the_key_of_one_app_opens_nothing_of_another() {
             let expected = if call.path.ends_with("presence-a/users") { 404 } else { 200 };
             assert_eq!(response.status, expected, "{}", response.text());
         }
-        // Apps share no channel, though its name be the same.
+        // Apps share no channel, even if its name is the same.
         client.expect_nothing();
         publish(gateway, "c", "e", "ours");
         client.expect_event("c", "e", "ours");
@@ -380,7 +380,7 @@ fn bodies_that_are_no_json_objects_are_400() {
 }
 
 #[test]
-fn what_is_wrong_with_a_request_is_told_by_field() {
+fn an_invalid_request_is_answered_by_field() {
     served(|gateway| {
         let channels: Vec<_> = (0..101).map(|at| format!("c{at}")).collect();
         let valid = |key: &str, value: Value| {

@@ -14,7 +14,7 @@ use crate::sign::{channel_auth, user_auth};
 
 pub struct Client {
     pub socket: WebSocket<TcpStream>,
-    /// Empty until the connection is established.
+    /// The socket id, empty until the connection is established.
     pub socket_id: String,
 }
 
@@ -27,13 +27,13 @@ impl Client {
         client
     }
 
-    /// Opens a WebSocket, whatever is said on it then.
+    /// Opens a WebSocket without reading from it.
     #[track_caller]
     pub fn open(gateway: &Gateway, target: &str, headers: &[(&str, &str)]) -> Self {
         Self::over(gateway.tcp(), gateway, target, headers)
     }
 
-    /// As [`Client::open`], over a connection that is there already.
+    /// Opens a WebSocket, as [`Client::open`] does, over an existing connection.
     #[track_caller]
     pub fn over(
         stream: TcpStream,
@@ -127,22 +127,23 @@ impl Client {
         (frame.code.into(), frame.reason.to_string())
     }
 
-    /// An error and then a Close frame that says the same.
+    /// Expects an error and then a Close frame with the same code and text.
     #[track_caller]
     pub fn expect_refusal(&mut self, code: u16, text: &str) {
         self.expect_error(code, text);
         assert_eq!(self.expect_close(), (code, text.to_owned()));
     }
 
-    /// Nothing has been sent to it beyond what it has read. Its shard answers in order; for what
-    /// other shards may be about to send it, publish something and expect that.
+    /// Expects that nothing was sent to the client beyond the messages that it has read. Its shard
+    /// answers in order. Other shards may still be about to send something: to exclude that,
+    /// publish an event and expect it first.
     #[track_caller]
     pub fn expect_nothing(&mut self) {
         self.send(&json!({ "event": "pusher:ping", "data": {} }));
         assert_eq!(self.next(), json!({ "event": "pusher:pong" }));
     }
 
-    /// Asks for a subscription; private channels are signed.
+    /// Asks for a subscription, which is signed if the channel is private.
     #[track_caller]
     pub fn ask(&mut self, channel: &str) {
         let auth = match channel.starts_with("private-") {
@@ -216,7 +217,7 @@ pub fn data(message: &Value) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| panic!("not JSON: {message}"))
 }
 
-/// Where pusher-js connects to.
+/// The target that pusher-js connects to.
 pub fn target() -> String {
     format!("/app/{KEY}?protocol=7&client=js&version=8.6.0&flash=false")
 }

@@ -40,7 +40,7 @@ fn the_message_has_exactly_the_form_of_pusher_and_follows_the_success() {
             r#""data":"{\"subscription_count\":1}","channel":"c"}"#,
         );
         assert_eq!(client.next_text(), expected);
-        // Behind the last event of a cache channel too.
+        // The count comes behind the last event of a cache channel, too.
         client.ask("cache-c");
         client.succeeded("cache-c");
         client.expect("pusher:cache_miss");
@@ -58,7 +58,7 @@ fn every_subscriber_hears_of_each_who_comes_and_goes() {
                 clients.iter_mut().for_each(|client| expect_count(client, channel, number));
                 clients.push(new);
             }
-            // One says so, the next closes, the next is just gone.
+            // One unsubscribes, the next closes, and the next is just gone.
             for (left, way) in (1..8).rev().zip([0, 1, 2].into_iter().cycle()) {
                 let mut leaver = clients.remove(clients.len() / 2);
                 match way {
@@ -74,7 +74,7 @@ fn every_subscriber_hears_of_each_who_comes_and_goes() {
 }
 
 #[test]
-fn who_subscribes_once_more_changes_no_number() {
+fn a_repeated_subscribe_changes_no_number() {
     counted(|gateway| {
         let mut client = subscriber(gateway, "room", 1);
         client.subscribe("room");
@@ -191,7 +191,7 @@ fn until_four_are_left(client: &mut Client) -> Vec<Value> {
 }
 
 #[test]
-fn of_a_large_channel_the_number_comes_every_five_seconds_and_the_last_one_always() {
+fn the_number_of_a_large_channel_comes_every_five_seconds_and_the_last_one_always() {
     const MOST: u64 = 140;
     const LEFT: u64 = 90;
     counted(|gateway| {
@@ -220,7 +220,7 @@ fn of_a_large_channel_the_number_comes_every_five_seconds_and_the_last_one_alway
         let numbers = until_count(&mut witness, LEFT);
         let small: Vec<_> = numbers.into_iter().filter(|&count| count <= 100).collect();
         assert_eq!(small, (LEFT..=100).rev().collect::<Vec<_>>(), "a small one hears every number");
-        // The others were told the same.
+        // The others have got the same numbers.
         until_count(&mut others[0], MOST);
         until_count(&mut others[0], LEFT);
         witness.expect_nothing();

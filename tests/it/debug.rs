@@ -15,7 +15,7 @@ fn debugged(settings: impl Fn(Setup) -> Setup, test: impl Fn(&Gateway)) {
     }
 }
 
-/// The lines with this message, whole ones.
+/// The complete lines with this message.
 fn lines(gateway: &Gateway, message: &str) -> Vec<Value> {
     let log = gateway.log();
     let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
@@ -47,7 +47,7 @@ fn a_publish_is_told_with_its_channel_event_data_and_how_many_get_it() {
                 fields
             };
             told(gateway, "publish", &with(0));
-            // Enough to be on several shards.
+            // These are enough to be on several shards.
             let mut clients: Vec<_> = (0..7).map(|_| Client::connect(gateway)).collect();
             clients.iter_mut().for_each(|client| client.subscribe("room"));
             publish(gateway, "room", "App\\Events\\Seen", data);
@@ -57,7 +57,7 @@ fn a_publish_is_told_with_its_channel_event_data_and_how_many_get_it() {
             excepting["socket_id"] = clients[3].socket_id.as_str().into();
             Call::post("events", &excepting).ok(gateway);
             told(gateway, "publish", &with(6));
-            // One that is not there cannot be left out.
+            // A connection that is not subscribed cannot be excepted.
             clients[3].unsubscribe("room");
             let state =
                 || Call::get("channels/room").param("info", "subscription_count").ok(gateway);
@@ -76,7 +76,7 @@ fn a_publish_is_told_with_its_channel_event_data_and_how_many_get_it() {
 }
 
 #[test]
-fn of_the_data_of_a_publish_the_first_200_characters_are_told() {
+fn the_first_200_characters_of_published_data_are_told() {
     debugged(
         |setup| setup,
         |gateway| {

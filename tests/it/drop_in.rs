@@ -5,7 +5,8 @@ use crate::gateway::{APP_ID, Gateway, KEY, SECRET, Setup, served, served_with};
 use crate::http::{Call, Http, publish};
 use crate::sign::{channel_auth_by, hmac_sha256};
 
-/// As in many guides: `base64:` and 32 bytes, with every letter that means something elsewhere.
+/// A key as many guides make it: `base64:` and 32 bytes, with every character that has a meaning
+/// elsewhere.
 const BASE64_KEY: &str = "base64:oT+9/x8Lk+a/Rz0qWvN1cE5uJbYh7sPdGmKfA2tXi4w=";
 
 fn status(gateway: &Gateway, line: &str) -> u16 {
@@ -72,7 +73,7 @@ fn keys_of_base64_connect_subscribe_sign_in_and_publish() {
             (format!("old:{BASE64_KEY}"), format!("old-{SECRET}")),
         ];
         for (key, secret) in &keys {
-            // As pusher-js sends it, and as a URL has it.
+            // pusher-js sends the key as it is; a URL has it percent-encoded.
             for path in [key.clone(), key.replace(BASE64_KEY, &encoded)] {
                 let mut client = Client::open(gateway, &format!("/app/{path}?protocol=7"), &[]);
                 client.established();
@@ -102,7 +103,7 @@ fn keys_of_base64_connect_subscribe_sign_in_and_publish() {
 }
 
 #[test]
-fn what_can_be_subscribed_can_be_published_to() {
+fn names_that_can_be_subscribed_can_be_published_to() {
     served(|gateway| {
         let mut client = Client::connect(gateway);
         for channel in ["room:1", "a/b", "ä", "any name", "#room"] {

@@ -1,5 +1,5 @@
-//! The sources of the configuration, with the real binary: files that are none, variables of other
-//! servers, limits that no process could keep.
+//! The sources of the configuration, with the real binary: paths that are no files, variables of
+//! other servers, limits that no process could keep.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,5 @@
 //! A gateway of a test's own: the real executable, started in a directory of its own on a loopback
-//! address of its own, so that no two tests fight for a port. Killed when dropped.
+//! address of its own, so that no two tests fight for a port. It is killed when dropped.
 
 use std::fs;
 use std::io;
@@ -17,15 +17,16 @@ use crate::http::Http;
 
 pub const APP_ID: &str = "4711";
 pub const KEY: &str = "it-key";
-/// In no log of any test: [`Gateway`] looks when it is dropped.
+/// The secret of the app. It may be in no log of any test, which [`Gateway`] checks when it is
+/// dropped.
 pub const SECRET: &str = "it-secret-3f1c09";
 
-/// How long anything may take that should happen at once, on a busy machine.
+/// The longest time, on a busy machine, for anything that should happen at once.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
 const PORT: u16 = 8080;
 
-/// One core's worth, one more than that, and more than there are cores.
+/// Numbers of shards: for one core, for two, and more than there are cores.
 pub const SHARD_COUNTS: [usize; 3] = [1, 2, 5];
 
 /// Runs a test against a gateway of each number of shards.
@@ -33,7 +34,7 @@ pub fn served(test: impl Fn(&Gateway)) {
     served_with(|setup| setup, test);
 }
 
-/// As [`served`], with settings.
+/// Runs a test as [`served`] does, with settings.
 pub fn served_with(settings: impl Fn(Setup) -> Setup, test: impl Fn(&Gateway)) {
     for shards in SHARD_COUNTS {
         test(&settings(Setup::new(shards)).start());
@@ -53,8 +54,9 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// The executable, or what becomes it: a command in `RINGWAVE_TEST_LAUNCHER`, in absolute paths, of
-/// words between blanks. `scripts/test` runs tests behind the filter of the container with it.
+/// The executable, started by the command in `RINGWAVE_TEST_LAUNCHER` if there is one. Its words
+/// are separated by blanks, and its paths are absolute. `scripts/test` uses it to run tests behind
+/// the seccomp filter of the container.
 fn launched() -> Command {
     let executable = env!("CARGO_BIN_EXE_ringwave");
     let launcher = std::env::var("RINGWAVE_TEST_LAUNCHER").unwrap_or_default();
@@ -100,24 +102,24 @@ impl Setup {
         Self { shards, address, directory, dotenv, toml: String::new(), flags }
     }
 
-    /// No credentials: the development app.
+    /// Leaves out the credentials, so that the development app is served.
     pub fn without_app(self) -> Self {
         self.dotenv("")
     }
 
-    /// Another `.env` altogether.
+    /// Replaces the whole `.env`.
     pub fn dotenv(mut self, text: &str) -> Self {
         text.clone_into(&mut self.dotenv);
         self
     }
 
-    /// Another variable of the `.env`.
+    /// Adds a variable to the `.env`.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.dotenv.push_str(&format!("{name}={value}\n"));
         self
     }
 
-    /// More of `ringwave.toml`.
+    /// Adds lines to `ringwave.toml`.
     pub fn toml(mut self, text: &str) -> Self {
         self.toml.push_str(text);
         self
@@ -128,7 +130,7 @@ impl Setup {
         self
     }
 
-    /// A file in the gateway's directory, which is also its working directory.
+    /// The path of a file in the gateway's directory, which is also its working directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
@@ -143,7 +145,7 @@ impl Setup {
         self.start_as(&mut command)
     }
 
-    /// Starts it by a command that ends with [`Setup::command`]'s.
+    /// Starts it with a command that ends with the one of [`Setup::command`].
     pub fn start_as(self, command: &mut Command) -> Gateway {
         let log = self.path("log");
         let out = fs::File::create(&log).unwrap();
@@ -184,7 +186,7 @@ pub struct Gateway {
     setup: Setup,
     child: Child,
     log: PathBuf,
-    /// It has to be alive when it is dropped.
+    /// Whether the process has to be alive when this is dropped.
     watched: bool,
 }
 
@@ -197,12 +199,12 @@ impl Gateway {
         self.setup.shards
     }
 
-    /// Its process.
+    /// The id of its process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// A file in its directory.
+    /// The path of a file in its directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.setup.path(name)
     }
@@ -211,7 +213,7 @@ impl Gateway {
         patient(TcpStream::connect(self.address()).unwrap())
     }
 
-    /// From this address of the loopback network: as another client.
+    /// Connects from this address of the loopback network, as another client.
     pub fn tcp_from(&self, source: Ipv4Addr) -> TcpStream {
         self.tcp_between(source, self.address())
     }
@@ -224,7 +226,7 @@ impl Gateway {
         patient(socket.into())
     }
 
-    /// Everything that it has printed.
+    /// Everything that the gateway has printed.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
@@ -287,7 +289,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         let ended = self.child.try_wait();
-        // Already gone is what is judged below.
+        // The code below judges whether the process was gone already.
         let _gone: io::Result<()> = self.child.kill();
         let _reaped = self.child.wait();
         let log = self.log();

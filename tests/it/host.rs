@@ -47,7 +47,7 @@ fn a_lack_of_memory_is_explained_with_the_figures() {
 #[test]
 fn a_rejected_ring_is_explained_by_the_flag_that_is_unknown() {
     explained("error=EINVAL", "rejects even a plain ring (EINVAL)");
-    // The ring as a whole, then the one to which SINGLE_ISSUER was added.
+    // The calls for the whole ring and for the one to which SINGLE_ISSUER was added fail.
     explained(
         "error=EINVAL:when=1+5",
         "lacks IORING_SETUP_SINGLE_ISSUER, which came with Linux 6.0",
@@ -110,7 +110,7 @@ fn refused(output: &Output, cause: &str) {
     assert!(!text.contains("panicked"), "{text}");
 }
 
-/// Where the host itself forbids or filters `io_uring`, its own reason is named before ours.
+/// If the host itself forbids or filters `io_uring`, its own reason is named before ours.
 fn decided_by_the_host() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
@@ -121,7 +121,7 @@ fn decided_by_the_host() -> bool {
     decided
 }
 
-/// In an empty directory, so that no `.env` is found.
+/// Runs a program in an empty directory, so that no `.env` is found.
 #[track_caller]
 fn output(program: &str, arguments: &[&str]) -> Output {
     let directory = concat!(env!("CARGO_TARGET_TMPDIR"), "/host");

@@ -12,16 +12,16 @@ use crate::sign::{hmac_sha256, md5};
 #[derive(Clone)]
 pub struct Call {
     pub method: &'static str,
-    /// With the prefix, if it is to be sent with it.
+    /// The path, with the prefix if it is sent with one.
     pub path: String,
-    /// The path that is signed, where it differs.
+    /// The path that is signed, if it differs.
     pub signed_path: Option<String>,
     pub query: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub key: String,
     pub secret: String,
     pub timestamp: u64,
-    /// Lines without their ends.
+    /// Header lines without their line ends.
     pub headers: Vec<String>,
 }
 
@@ -100,7 +100,7 @@ impl Call {
         bytes
     }
 
-    /// Sends it on a connection of its own.
+    /// Sends the request on a connection of its own.
     #[track_caller]
     pub fn send(&self, gateway: &Gateway) -> Response {
         let mut http = Http::over(gateway.tcp());
@@ -108,7 +108,7 @@ impl Call {
         http.response()
     }
 
-    /// Sends it and takes the JSON of a success.
+    /// Sends the request and returns the JSON of a success.
     #[track_caller]
     pub fn ok(&self, gateway: &Gateway) -> Value {
         let response = self.send(gateway);
@@ -124,7 +124,7 @@ pub fn publish(gateway: &Gateway, channel: &str, event: &str, data: &str) {
     assert_eq!(Call::post("events", &body).ok(gateway), serde_json::json!({}));
 }
 
-/// How many connections the app has.
+/// The number of connections that the app has.
 #[track_caller]
 pub fn connections(gateway: &Gateway) -> u64 {
     Call::get("connections").ok(gateway)["connections"].as_u64().unwrap()
@@ -173,7 +173,7 @@ impl Response {
 /// One connection.
 pub struct Http<S> {
     pub stream: S,
-    /// Received and not taken yet.
+    /// The bytes that were received and not taken yet.
     received: Vec<u8>,
 }
 
@@ -182,7 +182,7 @@ impl<S: Read + Write> Http<S> {
         Self { stream, received: Vec::new() }
     }
 
-    /// Sends what the peer still takes: a refused request may not be read to its end.
+    /// Sends as much as the peer takes, because it may not read a refused request to its end.
     pub fn send(&mut self, bytes: &[u8]) {
         let _refused = self.stream.write_all(bytes);
     }
@@ -235,7 +235,7 @@ impl<S: Read + Write> Http<S> {
         (self.stream, self.received)
     }
 
-    /// `None`: the connection ended before.
+    /// Receives until `done` gives a value. Returns `None` if the connection ended before that.
     fn receive_until(&mut self, done: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
         loop {
             if let Some(at) = done(&self.received) {

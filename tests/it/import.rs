@@ -103,7 +103,7 @@ fn each_source_becomes_a_file_that_is_checked_and_served_without_a_wider_restric
 }
 
 #[test]
-fn what_laravel_prints_becomes_a_file_that_is_served() {
+fn the_json_of_laravel_becomes_a_file_that_is_served() {
     let setup = Setup::new(2).without_app();
     let json = config().to_string() + "\n";
     fs::write(setup.path("reverb.json"), &json).unwrap();
@@ -134,7 +134,7 @@ fn what_laravel_prints_becomes_a_file_that_is_served() {
 }
 
 #[test]
-fn what_is_not_that_is_refused_with_65_and_prints_nothing() {
+fn other_input_is_refused_with_65_and_prints_nothing() {
     let setup = Setup::new(1);
     let none = json!({ "apps": { "apps": [{ "app_id": "1", "key": null, "secret": SECRET }] } });
     let warned = format!("PHP Warning:  Undefined array key \"x\" in a.php\n{}", config());
@@ -185,7 +185,7 @@ fn a_file_that_is_there_is_replaced_on_success_only_and_without_traces() {
 }
 
 #[test]
-fn what_cannot_be_replaced_safely_stays_as_it_is_with_73() {
+fn a_file_that_cannot_be_replaced_safely_stays_as_it_is_with_73() {
     let setup = Setup::new(1);
     let json = config().to_string();
     fs::write(setup.path("in.json"), &json).unwrap();

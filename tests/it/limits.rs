@@ -97,7 +97,7 @@ const RATE: [(&str, &str); 3] = [
 
 #[test]
 fn messages_over_the_rate_are_told_so_until_the_window_ends() {
-    // Long enough that the first six are in one window on any machine.
+    // The window is so long that the first six are in it on any machine.
     let long = [RATE[0], RATE[1], ("REVERB_APP_RATE_LIMIT_DECAY_SECONDS", "60")];
     served_with(env(&long), |gateway| {
         let (mut client, mut other) = (Client::connect(gateway), Client::connect(gateway));
@@ -125,14 +125,14 @@ fn messages_over_the_rate_are_told_so_until_the_window_ends() {
 }
 
 #[test]
-fn where_the_app_terminates_on_the_rate_the_client_hears_why() {
+fn a_client_that_is_closed_for_its_rate_hears_why() {
     let terminating = [RATE[0], RATE[1], ("REVERB_APP_RATE_LIMIT_TERMINATE", "true")];
     served_with(env(&terminating), |gateway| {
         let mut client = Client::connect(gateway);
         (0..5).for_each(|_| client.expect_nothing());
         client.send_text(r#"{"event":"pusher:ping"}"#);
         client.expect_error(4301, "Rate limit exceeded");
-        // Not 4301: with that code clients would never come back.
+        // The code is not 4301, because with that code clients would never come back.
         assert_eq!(client.expect_close(), (4100, "Rate limit exceeded".to_owned()));
     });
 }
@@ -304,7 +304,7 @@ fn origins_are_matched_as_the_app_lists_them() {
             head = head.replacen("\r\n\r\n", &format!("\r\n{name}: {value}\r\n\r\n"), 1);
         }
         assert!(Raw::open(gateway, head.as_bytes()).message().contains("4009"));
-        // Publishers are no browsers.
+        // Publishers are no browsers, so their origin does not count.
         Call::get("channels").header("Origin: https://evil.test").ok(gateway);
     });
 }

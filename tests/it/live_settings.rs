@@ -14,7 +14,7 @@ use crate::slow::{self, EVENT_BYTES, SOCKET_BYTES, narrow, publisher};
 const OVER_CAPACITY: &str = "Server is over capacity. Please reconnect later.";
 const TOO_MANY: &str = "Too many connections from your address. Please reconnect later.";
 
-/// Has it take these lines of `[server]`.
+/// Reloads the gateway with these lines of `[server]`.
 #[track_caller]
 fn set(gateway: &Gateway, lines: &str) {
     let told = reloaded(gateway, &format!("[server]\n{lines}\n"));
@@ -44,7 +44,7 @@ fn debug_lines_come_and_go() {
         client.subscribe("room");
         gateway.logged(&[" DEBUG "]);
         set(gateway, "debug = false");
-        // Behind this line no other one is on its way.
+        // No other line of a connection comes behind this one.
         gateway.logged(&["INFO", "server.debug: true -> false"]);
         client.subscribe("another-room");
         Client::connect(gateway).expect_nothing();
@@ -89,7 +89,7 @@ fn the_time_for_a_head_changes_for_new_connections_and_for_those_that_are_kept()
 #[test]
 fn the_limit_of_connections_per_address_begins_changes_and_ends() {
     served(|gateway| {
-        // Nothing was counted when these came.
+        // Connections were not counted when these came.
         let mut before: Vec<_> = (0..3).map(|_| from_host(gateway, 1)).collect();
         before.iter_mut().for_each(|client| drop(client.established()));
         let mut kept = Http::over(gateway.tcp_from(Ipv4Addr::new(127, 8, 0, 2)));
@@ -153,7 +153,7 @@ fn a_proxy_is_trusted_and_distrusted_also_on_the_connections_that_it_keeps() {
         behind_proxy(gateway, "203.0.113.1").expect_refusal(4100, TOO_MANY);
 
         set(gateway, trusting);
-        // It is no client of its own any more, from its next request on.
+        // From its next request on, it is no client of its own any more.
         let mut held: Vec<_> = (1..4)
             .map(|number| {
                 let mut client = behind_proxy(gateway, &format!("203.0.113.{number}"));
@@ -218,7 +218,7 @@ fn the_bound_on_what_waits_for_one_reader_changes() {
     served_with(generous, |gateway| {
         let (_stopped, mut http) = owing(gateway);
         set(gateway, "backlog_per_connection = 100000");
-        // It holds for what the connection is owed from now on.
+        // The bound holds for events that are queued from now on.
         slow::publish(&mut http, 0);
         until_connected(gateway, 0);
         gateway.logged(&["WARN", "reads too slowly", "100000 bytes"]);

@@ -13,7 +13,7 @@ fn impatient(setup: Setup) -> Setup {
     setup.env("REVERB_APP_PING_INTERVAL", "1").env("RINGWAVE_APP_PONG_TIMEOUT", "1")
 }
 
-/// For clients that answer: on a busy machine they may take their time.
+/// Times for clients that answer, which may take a while on a busy machine.
 fn patient(setup: Setup) -> Setup {
     setup.env("REVERB_APP_PING_INTERVAL", "1").env("RINGWAVE_APP_PONG_TIMEOUT", "20")
 }
@@ -26,15 +26,16 @@ fn served(test: impl Fn(&Gateway)) {
 fn a_silent_client_is_pinged_and_then_closed_with_4201() {
     served(|gateway| {
         for subscribed in [true, false] {
-            // Before the client's last bytes: however late this side hears of anything, the
-            // server's times lie within what is measured.
+            // This is before the client's last bytes. However late this side hears of anything, the
+            // measured time contains the server's.
             let started = Instant::now();
-            // In one piece: a client that is late with its subscribe finds a ping there already.
+            // Both go in one piece, because a client that is late with its subscribe finds a ping
+            // there already.
             let subscribe = raw::text(r#"{"event":"pusher:subscribe","data":{"channel":"room"}}"#);
             let said = if subscribed { &subscribe[..] } else { &[] };
             let mut client = Raw::open(gateway, &[raw::handshake().as_bytes(), said].concat());
             client.established();
-            // The success is its home's to say. That may be another shard, and late.
+            // The success comes from the channel's home, which may be another shard, and late.
             if subscribed && gateway.shards() == 1 {
                 assert!(client.message().contains("subscription_succeeded"));
             }
@@ -55,8 +56,8 @@ fn a_silent_client_is_pinged_and_then_closed_with_4201() {
 }
 
 #[test]
-fn who_comes_to_an_idle_gateway_has_the_whole_interval_too() {
-    // One that sleeps looks at its clock when it is woken: at other times of its second.
+fn a_client_of_an_idle_gateway_has_the_whole_interval_too() {
+    // A shard that sleeps looks at its clock when it is woken, at any time within a second.
     let gateway = impatient(Setup::new(1)).start();
     for slept in [300, 600, 900] {
         std::thread::sleep(Duration::from_millis(slept));
@@ -67,7 +68,7 @@ fn who_comes_to_an_idle_gateway_has_the_whole_interval_too() {
     }
 }
 
-/// It is answered. After a second of silence a ping may come before that.
+/// Checks that the client is answered. After a second of silence a ping may come first.
 fn lives(client: &mut Client) {
     client.send_text(r#"{"event":"pusher:ping"}"#);
     loop {
@@ -98,7 +99,8 @@ fn any_message_is_an_answer() {
         let mut client = Client::connect(gateway);
         client.expect("pusher:ping");
         client.ask("room");
-        // The success is its home's to say and may be late; a second ping only follows an answer.
+        // The success comes from the channel's home and may be late; a second ping only follows an
+        // answer.
         let mut heard = [client.next(), client.next()].map(|message| message["event"].clone());
         heard.sort_by_key(ToString::to_string);
         assert_eq!(heard, ["pusher:ping", "pusher_internal:subscription_succeeded"]);
@@ -120,7 +122,8 @@ fn pinged(client: &mut Raw) -> Vec<u8> {
     ping.payload
 }
 
-/// The third ping comes only to a client whose answers to the first two counted.
+/// Checks that an answer keeps the client alive: the third ping comes only if the answers to the
+/// first two counted.
 fn outlives(answer: impl Fn(&[u8]) -> Vec<u8>) {
     served_with(patient, |gateway| {
         let mut client = Raw::connect(gateway);
@@ -160,7 +163,7 @@ fn a_client_that_answers_neither_ping_is_closed_though_it_answered_earlier_ones(
 }
 
 #[test]
-fn who_talks_is_not_pinged() {
+fn a_client_that_talks_is_not_pinged() {
     let interval = |setup: Setup| setup.env("REVERB_APP_PING_INTERVAL", "3");
     served_with(interval, |gateway| {
         let started = Instant::now();
@@ -184,7 +187,7 @@ fn who_talks_is_not_pinged() {
 
 #[test]
 fn a_member_that_is_gone_without_a_word_leaves_its_presence_channel() {
-    // Long enough for a witness that answers on a busy machine.
+    // The time is long enough for a witness that answers on a busy machine.
     let times = |setup: Setup| impatient(setup).env("RINGWAVE_APP_PONG_TIMEOUT", "5");
     served_with(times, |gateway| {
         let mut witness = Client::connect(gateway);
@@ -214,7 +217,7 @@ fn the_dead_leave_no_descriptor_and_no_slot_behind() {
     served_with(scarce, |gateway| {
         let before = gateway.descriptors();
         for _ in 0..2 {
-            // They stay open on this side and never read.
+            // The connections stay open on this side and are never read.
             let dead: Vec<_> = (0..20).map(|_| Client::connect(gateway)).collect();
             until_connected(gateway, 0);
             eventually("no descriptor is left", || (gateway.descriptors() <= before).then_some(()));

@@ -10,7 +10,7 @@
 
 /// Files and variables that the configuration comes from.
 mod environment;
-/// The host: what keeps the process from running, and how it says so.
+/// Hosts that keep the process from running, and the messages about it.
 mod host;
 /// `ringwave import`.
 mod import;
@@ -20,9 +20,9 @@ mod start;
 /// The Pusher protocol as one client sees it: handshake, messages, subscriptions, errors.
 mod protocol;
 
-/// Cache channels: what a new subscriber gets, and for how long.
+/// Cache channels: the event that a new subscriber gets, and how long it is kept.
 mod cache;
-/// How many subscribers a channel has, as they are told.
+/// The number of subscribers of a channel, as they are told.
 mod counts;
 /// Presence channels: their members, joins and leaves.
 mod presence;
@@ -31,7 +31,7 @@ mod users;
 /// Client events: the clients that may send them, and the events that the others get.
 mod whisper;
 
-/// Order and completeness of what subscribers see.
+/// Order and completeness of the events that subscribers get.
 mod order;
 /// The order in which the messages of one connection take effect.
 mod sequence;
@@ -48,9 +48,9 @@ mod smuggling;
 /// HTTP/1.1 on the wire: keep-alive, pipelining, chunks, upgrades, unix sockets.
 mod wire;
 
-/// Several apps on one gateway, and what each has for itself.
+/// Several apps on one gateway, which share nothing.
 mod apps;
-/// The events that apps' own servers are told.
+/// Webhooks: the events that an app's own server gets.
 mod webhooks;
 
 /// Unix sockets: the users that may connect.
@@ -74,14 +74,14 @@ mod debug;
 /// Refusals, and the lines of the log about them.
 mod refusals;
 
-/// The settings of the server that a reload changes: the effect of each.
+/// The effect of each setting of the server that a reload changes.
 mod live_settings;
-/// The configuration, read anew.
+/// Reloads of the configuration.
 mod reload;
-/// One shard that stands still: what goes on without it.
+/// One shard that stands still beside others that go on.
 mod standstill;
 
-/// The status that a running server tells.
+/// The answers of `ringwave status` and `--version`.
 mod status;
 
 /// The end of the process: signals, the drain, the next start.
@@ -93,7 +93,7 @@ mod regression;
 /// The load generator, against the gateway.
 mod storm;
 
-/// `scripts/test`: what it gives up on, and what it counts.
+/// `scripts/test`: its time limits, and its count of the tests that were left out.
 mod scripts;
 
 // The gateways and receivers that the tests start, and the clients that talk to them.

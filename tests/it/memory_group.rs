@@ -8,13 +8,13 @@ use crate::http::Call;
 use crate::left_out::left_out;
 use crate::memory_limit_group::MemoryGroup;
 
-/// Room for about half of the connections that come.
+/// A limit with room for about half of the connections that come.
 const LIMIT: u64 = 32 << 20;
 
 const CONNECTIONS: &str = "19000";
 
-/// So many per second that the last of the memory would be gone in a quarter of a second: who looks
-/// after it may have to wait for its turn on a busy machine.
+/// Connections per second: so many that the last of the memory would be gone in a quarter of a
+/// second, because the watch over it may have to wait for its turn on a busy machine.
 const RAMP: &str = "2500";
 
 /// The slots that a shard's table needs for them.

@@ -66,7 +66,7 @@ impl MemoryGroup {
 
     fn limited(&self, limit: u64) -> io::Result<()> {
         let file = self.directory.join(self.names.limit);
-        // Where there is no such file, a write would make one if the directory is no group at all.
+        // If there is no such file, a write would make one in a directory that is no group at all.
         if !file.exists() {
             return Err(io::ErrorKind::Unsupported.into());
         }

@@ -34,7 +34,8 @@ fn subscribers(gateway: &Gateway, count: usize) -> Vec<Client> {
     clients
 }
 
-/// Publishes `name-0`, `name-1`, ... on a connection of its own, answered or glued.
+/// Publishes `name-0`, `name-1`, ... on a connection of its own, each after the answer to the one
+/// before, or all at once.
 fn publish_run(gateway: &Gateway, name: &str, count: usize, pipelined: bool) {
     let mut http = Http::over(gateway.tcp());
     let event = |number: usize| {
@@ -53,7 +54,7 @@ fn publish_run(gateway: &Gateway, name: &str, count: usize, pipelined: bool) {
     }
 }
 
-/// Whether the runs of all publishers are complete, each once and in its own order.
+/// Checks that the run of each publisher is complete, in order and without duplicates.
 #[track_caller]
 fn complete(seen: &[String], publishers: usize, count: usize) {
     let mut next: HashMap<&str, usize> = HashMap::new();
@@ -105,7 +106,8 @@ fn client_events_and_published_ones_have_one_order_too() {
                             &json!({ "n": format!("w{at}-{number}") }),
                         );
                     }
-                    // Events of the others come first; the answer says that all events were taken.
+                    // Events of the others may come first. The pong says that all events were
+                    // taken.
                     sender.send_text(r#"{"event":"pusher:ping"}"#);
                     while sender.next()["event"] != "pusher:pong" {}
                 }));
@@ -114,7 +116,7 @@ fn client_events_and_published_ones_have_one_order_too() {
             let readers: Vec<_> =
                 readers.iter_mut().map(|client| scope.spawn(|| until_end(client))).collect();
             runs.into_iter().for_each(|run| run.join().unwrap());
-            // Behind everything that the senders' shards have passed on by now.
+            // This event comes behind everything that the senders' shards have passed on by now.
             publish(gateway, CHANNEL, END, "1");
             let seen: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
             complete(&seen[0], 4, 100);
@@ -128,7 +130,7 @@ fn a_publish_that_was_answered_comes_before_one_that_starts_then_whatever_their_
     served(|gateway| {
         let mut clients = subscribers(gateway, 4);
         for number in 0..200 {
-            // A connection each, so that the shards take turns.
+            // Each event has a connection of its own, so that the shards take turns.
             publish(gateway, CHANNEL, "e", &format!("p-{number}"));
         }
         publish(gateway, CHANNEL, END, "1");
@@ -139,7 +141,7 @@ fn a_publish_that_was_answered_comes_before_one_that_starts_then_whatever_their_
 }
 
 #[test]
-fn whoever_joins_sees_nothing_before_the_success_and_everything_after_it() {
+fn a_subscriber_sees_nothing_before_the_success_and_everything_after_it() {
     served(|gateway| {
         let mut first = subscribers(gateway, 1).remove(0);
         std::thread::scope(|scope| {
@@ -173,7 +175,7 @@ fn whoever_joins_sees_nothing_before_the_success_and_everything_after_it() {
 }
 
 #[test]
-fn what_is_published_once_the_success_is_heard_arrives() {
+fn an_event_published_after_the_success_arrives() {
     served(|gateway| {
         for round in 0..60 {
             let mut client = Client::connect(gateway);
@@ -185,7 +187,7 @@ fn what_is_published_once_the_success_is_heard_arrives() {
 }
 
 #[test]
-fn what_a_client_does_about_an_event_is_ordered_behind_it() {
+fn the_reaction_of_a_client_to_an_event_is_ordered_behind_it() {
     served(|gateway| {
         let mut witness = subscribers(gateway, 1).remove(0);
         let mut relay = subscribers(gateway, 1).remove(0);
@@ -213,14 +215,14 @@ fn those_who_leave_and_come_back_miss_nothing_while_they_are_there() {
                     client.unsubscribe(CHANNEL);
                 }
                 client.ask(CHANNEL);
-                // Heard: the end must not be published before it is subscribed.
+                // It waits for the success, because the end must not be published before that.
                 while client.next()["event"] != "pusher_internal:subscription_succeeded" {}
             }
             run.join().unwrap();
             publish(gateway, CHANNEL, END, "1");
             complete(&until_end(&mut all), 1, 300);
             for client in &mut clients {
-                // Never backwards, never twice, though there are gaps.
+                // The numbers never go backwards and never repeat, though there are gaps.
                 let seen = until_end(client);
                 let numbers = seen.iter().map(|data| data[2..].parse::<usize>().unwrap());
                 let numbers: Vec<_> = numbers.collect();

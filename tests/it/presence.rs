@@ -41,7 +41,7 @@ fn members_see_who_is_here_who_joins_and_who_leaves() {
             clients.iter_mut().for_each(|other| assert_eq!(added(other), member));
             clients.push(client);
         }
-        // By unsubscribe, by Close frame, by a lost connection.
+        // They leave by an unsubscribe, by a Close frame and by a lost connection.
         let mut left = clients.remove(0);
         left.unsubscribe(ROOM);
         clients.iter_mut().for_each(|other| assert_eq!(removed(other), json!({ "user_id": "0" })));
@@ -86,7 +86,7 @@ fn a_user_joins_with_the_first_connection_and_leaves_with_the_last() {
     served(|gateway| {
         let mut witness = Client::connect(gateway);
         witness.join(ROOM, &json!({ "user_id": "w" }));
-        // Ids are the same user whether they are numbers or text.
+        // A number and the same digits as text are the same user.
         let mut clients: Vec<_> = (0..6).map(|_| Client::connect(gateway)).collect();
         for (at, client) in clients.iter_mut().enumerate() {
             let id = if at % 2 == 0 { json!(5) } else { json!("5") };
@@ -116,7 +116,7 @@ fn user_zero_is_a_user_like_any_other() {
         let zero = json!({ "user_id": 0, "user_info": {} });
         let (mut first, mut second) = (Client::connect(gateway), Client::connect(gateway));
         let here = first.join(ROOM, &zero);
-        // Ids that are 0 to n-1 are no list of PHP's here.
+        // PHP would make a list of the ids 0 to n-1; here they stay keys.
         assert_eq!(here["hash"], json!({ "0": {}, "1": {} }));
         assert_eq!(ids(&here), BTreeSet::from(["0".to_owned(), "1".to_owned()]));
         second.join(ROOM, &zero);
@@ -208,14 +208,15 @@ fn members_who_come_and_go_at_once_are_counted_right_in_the_end() {
                 });
             }
         });
-        // First that all have ended: before, what the last one asked for may be still to come.
+        // Wait until all have ended, because the subscribe of the last one may still be on its way
+        // before that.
         until_connected(gateway, 1);
         eventually("only the witness is left", || {
             let users = Call::get(&format!("channels/{ROOM}/users")).ok(gateway);
             (users == json!({ "users": [{ "id": "w" }] })).then_some(())
         });
         publish(gateway, ROOM, "end", "1");
-        // Each user comes and goes in turn, as seen by one who stays.
+        // A member that stays sees each user come and go in turn.
         let mut present = [false; 2];
         loop {
             let message = witness.next();
@@ -272,7 +273,8 @@ fn a_channel_with_more_members_than_a_backlog_holds_is_joined_by_who_reads() {
         members.iter_mut().for_each(|earlier| assert_eq!(added(earlier)["user_id"], number));
         members.push(member);
     }
-    // Far away: the kernel takes little for it at a time, and it reads on.
+    // This client is like one that is far away: the kernel takes little for it at a time, and it
+    // goes on reading.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_tcp_mss(536).unwrap();
     socket.set_recv_buffer_size(16 << 10).unwrap();

@@ -111,7 +111,7 @@ fn pings_are_answered_in_the_form_that_they_have() {
 }
 
 #[test]
-fn what_is_no_message_of_the_protocol_is_told_so_and_the_connection_lives() {
+fn a_message_outside_of_the_protocol_gets_an_error_and_the_connection_lives() {
     served(|gateway| {
         let mut client = Client::connect(gateway);
         let deep = "[".repeat(9_000);

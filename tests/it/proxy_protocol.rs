@@ -35,7 +35,7 @@ fn served(settings: impl Fn(Setup) -> Setup, test: impl Fn(&Gateway)) {
     SHARD_COUNTS.iter().for_each(|&shards| test(&start(shards, &settings)));
 }
 
-/// A connection that begins with these bytes.
+/// Opens a connection that begins with these bytes.
 fn opened(gateway: &Gateway, header: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(proxied_port(gateway.address())).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -50,7 +50,7 @@ fn version_1(source: &str) -> Vec<u8> {
     format!("PROXY {family} {source} {destination} 47011 443\r\n").into_bytes()
 }
 
-/// With an extension, as balancers in clouds add them.
+/// A header of version 2 with an extension, as the load balancers of clouds add them.
 fn version_2(source: Ipv4Addr) -> Vec<u8> {
     let mut rest = source.octets().to_vec();
     rest.extend([192, 0, 2, 1, 0xb7, 0xa3, 0x01, 0xbb]);
@@ -133,7 +133,7 @@ fn no_byte_behind_the_header_is_lost_wherever_the_stream_is_cut() {
             let ping = raw::text(r#"{"event":"pusher:ping","data":{}}"#);
             for header in [version_1("203.0.113.1"), version_2(Ipv4Addr::new(203, 0, 113, 1))] {
                 let bytes = [&header[..], raw::handshake().as_bytes(), &ping].concat();
-                // Every place in the header, every few behind it.
+                // The cuts are at every place in the header, and at every seventh behind it.
                 let cuts = (0..header.len() + 4).chain((header.len() + 4..bytes.len()).step_by(7));
                 for cut in cuts {
                     let mut stream = opened(gateway, &bytes[..cut]);
@@ -185,7 +185,7 @@ fn without_its_header_a_connection_is_closed_without_an_answer() {
             let status = eventually("an answer", || {
                 let mut http = Http::over(gateway.tcp());
                 http.send(&[&version_1("203.0.113.1")[..], up.as_bytes()].concat());
-                // None at all when the head came a second late.
+                // There is no answer at all if the head came a second late.
                 Some(http.response().status).filter(|&status| status != 0)
             });
             assert_eq!(status, 400);
@@ -241,14 +241,14 @@ fn a_unix_socket_speaks_it_too() {
 
 // ---- nginx --------------------------------------------------------------------------------------
 
-/// Where Debian has the module; a `stream` that is built in needs none.
+/// The path of the module on Debian. An nginx with `stream` built in does not need it.
 const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 struct Nginx(Child);
 
 impl Nginx {
-    /// Passes bytes on, with the header. None where there is no nginx with `stream`: the test is
-    /// left out then.
+    /// Starts an nginx that passes bytes on, with the header. Returns `None` if there is no nginx
+    /// with `stream`; the test is left out then.
     fn passing_bytes(gateway: &Gateway, listen: SocketAddr) -> Option<Self> {
         if !runs("nginx", &["-v"]) {
             return None;
@@ -272,8 +272,8 @@ impl Nginx {
         Some(Self::start(gateway, listen, &load, &stream))
     }
 
-    /// Passes requests on over a unix socket, with `X-Forwarded-For`. None where there is no
-    /// nginx: the test is left out then.
+    /// Starts an nginx that passes requests on over a unix socket, with `X-Forwarded-For`. Returns
+    /// `None` if there is no nginx; the test is left out then.
     fn passing_requests(gateway: &Gateway, listen: SocketAddr, socket: &Path) -> Option<Self> {
         if !runs("nginx", &["-v"]) {
             return None;
@@ -318,7 +318,8 @@ impl Drop for Nginx {
     }
 }
 
-/// Publishes to `room` once the harness' own connections are over: its address may have one.
+/// Publishes to `room` once the harness's own connections have ended, because its address may have
+/// only one.
 fn published(gateway: &Gateway) {
     let event = Call::post("events", &json!({ "name": "e", "channel": "room", "data": "1" }));
     eventually("the event is taken", || (event.send(gateway).status == 200).then_some(()));

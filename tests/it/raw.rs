@@ -118,13 +118,13 @@ impl Raw {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Each byte in a segment of its own.
+    /// Sends each byte in a segment of its own.
     #[track_caller]
     pub fn trickle(&mut self, bytes: &[u8]) {
         bytes.chunks(1).for_each(|byte| self.send(byte));
     }
 
-    /// The next frame. `None`: the end of the stream.
+    /// Takes the next frame. Returns `None` at the end of the stream.
     #[track_caller]
     pub fn frame(&mut self) -> Option<Frame> {
         loop {
@@ -181,7 +181,7 @@ impl Raw {
         }
     }
 
-    /// The server still talks to it: nothing that came before was an error.
+    /// Checks that the server still answers, so nothing that came before was an error.
     #[track_caller]
     pub fn expect_alive(&mut self) {
         self.send(&text(r#"{"event":"pusher:ping","data":{}}"#));

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::gateway::{KEY, SECRET, eventually};
 use crate::sign::hmac_sha256;
 
-/// Runs until the process ends.
+/// An app's server. It runs until the process ends.
 pub struct Receiver {
     address: SocketAddr,
     state: Arc<State>,
@@ -26,7 +26,7 @@ struct State {
     events: Mutex<Vec<Value>>,
     /// The heads of all requests, in lower case.
     heads: Mutex<Vec<String>>,
-    /// How many are open.
+    /// The number of open connections.
     connections: AtomicU16,
 }
 
@@ -35,7 +35,8 @@ impl Receiver {
         Self::start_with(Some)
     }
 
-    /// With something between the socket and HTTP. `None`: the connection is of no use.
+    /// Starts a receiver with something between the socket and HTTP, such as TLS. If `wrap` returns
+    /// `None`, the connection is dropped.
     pub fn start_with<S, W>(wrap: W) -> Self
     where
         S: Read + Write,
@@ -73,7 +74,7 @@ impl Receiver {
         self.state.status.store(status, Ordering::SeqCst);
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub fn connections(&self) -> u16 {
         self.state.connections.load(Ordering::SeqCst)
     }

@@ -19,14 +19,14 @@ fn in_both_forms(settings: impl Fn(Setup) -> Setup, test: impl Fn(&Gateway)) {
     }
 }
 
-/// A line of the log at WARN that tells a refusal or how often it came.
+/// A line of the log at WARN about a refusal, or about how often it came.
 #[derive(Debug)]
 struct Warning {
     line: String,
     message: String,
     cause: String,
     app: Option<String>,
-    /// How many it stands for.
+    /// The number of refusals that the line stands for.
     count: u64,
 }
 
@@ -84,7 +84,7 @@ fn told(gateway: &Gateway, app: Option<&str>, cause: &str, facts: &[&str]) -> Wa
 }
 
 #[test]
-fn of_16000_refused_handshakes_there_are_a_few_lines_and_the_right_count() {
+fn refused_handshakes_by_the_thousand_make_a_few_lines_with_the_right_count() {
     const HANDSHAKES: u64 = 16_000;
     const THREADS: u64 = 8;
     // One line, its count, and another count if the handshakes take longer than a minute.
@@ -123,7 +123,7 @@ fn of_16000_refused_handshakes_there_are_a_few_lines_and_the_right_count() {
 }
 
 #[test]
-fn what_was_counted_is_told_when_the_process_ends() {
+fn counted_refusals_are_told_when_the_process_ends() {
     for form in ["text", "json"] {
         let mut gateway = Setup::new(2).flag(&format!("--log-format={form}")).start();
         for _ in 0..20 {

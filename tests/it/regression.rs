@@ -1,7 +1,7 @@
-//! Each test is named after the server that had the bug, and says where it was reported: here those
-//! of other servers of the Pusher protocol, in `neighbours` those of servers of WebSocket and HTTP.
+//! Bugs of other servers of the Pusher protocol; `neighbours` has those of WebSocket and HTTP
+//! servers. Each test is named after the server that had the bug, and says where it was reported.
 //!
-//! Some cannot be had here: there is no broker whose payloads could be trusted too much
+//! Some bugs cannot exist here: there is no broker whose payloads could be trusted too much
 //! (CVE-2026-23524) or whose connection could end (sockudo 5.0.0), no merge of lists per message
 //! (laravel/reverb#379), and no lock that could be held (sockudo f3a04626).
 
@@ -55,8 +55,8 @@ fn reverb_376_a_signature_is_no_list() {
 }
 
 /// laravel/reverb#381: signatures were compared by `!==`, which takes longer the more of them is
-/// right. That the time is constant, their type says; here: every digit counts, and so does the
-/// end.
+/// right. The type of a signature makes the comparison take constant time. This test checks that
+/// every digit and the length count.
 #[test]
 fn reverb_381_a_signature_that_is_wrong_in_one_digit_is_refused() {
     served(|gateway| {
@@ -81,7 +81,8 @@ fn reverb_381_a_signature_that_is_wrong_in_one_digit_is_refused() {
     });
 }
 
-/// laravel/reverb#331 and #359: every question about all processes left a listener behind.
+/// laravel/reverb#331 and #359: every request for the counts of all processes left a listener
+/// behind.
 #[test]
 fn reverb_331_questions_over_all_shards_leave_nothing_behind() {
     served(|gateway| {
@@ -104,7 +105,7 @@ fn reverb_331_questions_over_all_shards_leave_nothing_behind() {
     });
 }
 
-/// laravel/reverb#365: client events were taken from connections that are not on the channel.
+/// laravel/reverb#365: client events were taken from connections that were not on the channel.
 #[test]
 fn reverb_365_client_events_come_from_members() {
     served(|gateway| {
@@ -164,7 +165,7 @@ fn reverb_356_signatures_hold_under_a_path_prefix() {
 
 /// laravel/reverb#375: connections that never subscribe were neither pinged nor dropped.
 #[test]
-fn reverb_375_who_never_subscribes_is_dropped_when_silent() {
+fn reverb_375_a_client_that_never_subscribes_is_dropped_when_silent() {
     let impatient = |setup: Setup| {
         setup.env("REVERB_APP_PING_INTERVAL", "1").env("RINGWAVE_APP_PONG_TIMEOUT", "1")
     };
@@ -232,9 +233,9 @@ fn reverb_a_connection_without_a_user_does_not_stop_a_termination() {
     });
 }
 
-/// Reverb: a client over the quota or of a wrong origin was told so and then served.
+/// Reverb: a client over the quota or of a wrong origin got the error and was served all the same.
 #[test]
-fn reverb_who_is_refused_cannot_subscribe() {
+fn reverb_a_refused_client_cannot_subscribe() {
     let setting = |setup: Setup| setup.env("RINGWAVE_ALLOWED_ORIGINS", "good.test");
     served_with(setting, |gateway| {
         let subscribe = raw::text(r#"{"event":"pusher:subscribe","data":{"channel":"room"}}"#);
@@ -256,7 +257,7 @@ fn reverb_a_captured_request_expires() {
     });
 }
 
-/// sockudo 361b6672: the app was looked up by `auth_key`, so the key of one app acted on another.
+/// sockudo 361b6672: the app was looked up by `auth_key`, so a key of one app worked for another.
 #[test]
 fn sockudo_361b6672_the_key_belongs_to_the_app_of_the_path() {
     let second = |setup: Setup| {
@@ -308,9 +309,9 @@ fn sockudo_7040dc04_every_character_of_the_alphabet_is_a_name() {
     );
 }
 
-/// sockudo decf4861: an entry per subscription stayed behind of everyone who disconnected.
+/// sockudo decf4861: an entry per subscription of each client that disconnected stayed behind.
 #[test]
-fn sockudo_decf4861_subscriptions_of_who_disconnects_leave_nothing() {
+fn sockudo_decf4861_subscriptions_of_a_client_that_disconnects_leave_nothing() {
     served(|gateway| {
         let round = |number: usize| {
             let mut client = Client::connect(gateway);
@@ -333,10 +334,10 @@ fn sockudo_decf4861_subscriptions_of_who_disconnects_leave_nothing() {
     });
 }
 
-/// sockudo 671275f2 and db5fde7c: timers outlived their sockets, and met others; cfa1a02e: the one
-/// for signing in ran on after a subscription to a private channel.
+/// sockudo 671275f2 and db5fde7c: timers outlived their sockets and hit others. sockudo cfa1a02e:
+/// the timer for signing in ran on after a subscription to a private channel.
 #[test]
-fn sockudo_671275f2_no_timer_outlives_what_it_is_for() {
+fn sockudo_671275f2_no_timer_outlives_its_connection() {
     for shards in [1, 2] {
         let setup = Setup::new(shards).env("RINGWAVE_APP_USER_AUTHENTICATION_TIMEOUT", "6");
         let gateway = setup.start();
@@ -348,7 +349,7 @@ fn sockudo_671275f2_no_timer_outlives_what_it_is_for() {
         until(Duration::from_millis(5500));
         drop(early);
         until_connected(&gateway, 0);
-        // In the same places, and so late that the time of the first ones ends within their own.
+        // These take the same slots, so late that the time of the first ones ends within theirs.
         let connected = Instant::now();
         let mut late: Vec<_> = (0..4).map(|_| Client::connect(&gateway)).collect();
         let mut private = late.pop().unwrap();
@@ -362,8 +363,8 @@ fn sockudo_671275f2_no_timer_outlives_what_it_is_for() {
     }
 }
 
-/// sockudo bf8b8f26: by a wrong code clients gave up that should have come back, or the reverse.
-/// Below 4100 client libraries stay away, from there on they return.
+/// sockudo bf8b8f26: with a wrong code clients gave up that should have come back, or came back
+/// that should have given up. Below 4100 client libraries stay away; from 4100 on they return.
 #[test]
 fn sockudo_bf8b8f26_the_code_tells_whether_to_return() {
     let limited = |setup: Setup| {
@@ -398,7 +399,7 @@ fn sockudo_bf8b8f26_the_code_tells_whether_to_return() {
     }
 }
 
-/// soketi#169: what was sent after the end of a connection threw inside of a continuation.
+/// soketi#169: a send after the end of a connection threw inside of a continuation.
 #[test]
 fn soketi_169_clients_that_leave_before_the_answer_harm_nobody() {
     served(|gateway| {
@@ -420,7 +421,7 @@ fn soketi_169_clients_that_leave_before_the_answer_harm_nobody() {
     });
 }
 
-/// A key that holds for one socket must not open another's channels after its end.
+/// A signature for one socket must not open channels for another socket after its end.
 #[test]
 fn a_signature_of_a_connection_that_is_gone_opens_nothing() {
     served(|gateway| {

@@ -1,4 +1,4 @@
-//! The configuration, read anew while clients are connected: by SIGHUP, and by `ringwave reload`.
+//! Reloads while clients are connected: by SIGHUP, and by `ringwave reload`.
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
@@ -25,14 +25,14 @@ fn write(gateway: &Gateway, toml: &str) {
     fs::write(gateway.path("ringwave.toml"), toml).unwrap();
 }
 
-/// `ringwave reload`, in its directory.
+/// Runs `ringwave reload` in the gateway's directory.
 pub fn reload(gateway: &Gateway) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringwave"));
     command.arg("reload").current_dir(gateway.path("")).stdin(Stdio::null());
     command.output().unwrap()
 }
 
-/// Has it read this file; returns what it says.
+/// Reloads the gateway with this `ringwave.toml` and returns the output.
 #[track_caller]
 pub fn reloaded(gateway: &Gateway, toml: &str) -> String {
     write(gateway, toml);
@@ -207,7 +207,7 @@ fn keys_change_without_anybody_being_cut_off() {
             reloaded(gateway, &keys(&old_too));
             let mut new = connect(gateway, "new-key");
             let mut also_old = connect(gateway, "shop-key");
-            // Either key signs, on connections that came by either.
+            // Each of the two keys signs, on connections that came by either of them.
             for client in [&mut old, &mut new, &mut also_old] {
                 for (key, secret) in [("shop-key", SECRET), ("new-key", &new_secret)] {
                     let channel = subscribe(client, key, secret);
@@ -253,7 +253,7 @@ fn changed_limits_hold_for_connections_that_are_open() {
             whisper(&mut clients[0]);
             clients[0].expect_error(4301, "The app does not have client messaging enabled.");
             clients[1].expect_nothing();
-            // Those from before are counted.
+            // The connections from before are counted.
             let over = (4004, "Application is over connection quota");
             open(gateway, "shop-key").expect_refusal(over.0, over.1);
             reloaded(gateway, &app("shop", "max_connections = 3"));
@@ -264,7 +264,7 @@ fn changed_limits_hold_for_connections_that_are_open() {
 }
 
 #[test]
-fn who_is_on_a_channel_can_leave_it_though_its_name_is_too_long_by_now() {
+fn a_subscriber_can_leave_a_channel_whose_name_is_too_long_by_now() {
     served(|gateway| {
         let room = format!("presence-{}", "x".repeat(100));
         let mut clients = [1, 2].map(|user| {
@@ -336,7 +336,7 @@ fn settings_that_need_a_restart_are_named_and_the_others_take_effect() {
         );
         gateway.logged(&["WARN", named]);
         gateway.logged(&["INFO", "server.shutdown_window: auto -> 7"]);
-        // Told as long as it is so, and no more once it is changed back.
+        // The note comes for as long as the values differ, and not after they are the same again.
         assert!(
             reloaded(&gateway, toml).contains("1 app; nothing changed\nNote: server.port (8080")
         );

@@ -93,7 +93,7 @@ fn frames_may_be_cut_at_every_byte() {
 fn frames_may_be_glued_in_any_number() {
     served(|gateway| {
         let mut raw = Raw::connect(gateway);
-        // More than one receive buffer, so that some frame is cut at its end.
+        // These are more bytes than a receive buffer has, so that a frame is cut at its end.
         raw.send(&text(PUSHER_PING).repeat(1000));
         for _ in 0..1000 {
             assert_eq!(raw.message(), PUSHER_PONG);
@@ -156,7 +156,7 @@ fn any_mask_is_taken_off() {
 }
 
 #[test]
-fn what_breaks_the_framing_is_closed_with_1002() {
+fn a_violation_of_the_framing_is_closed_with_1002() {
     served(|gateway| {
         let unmasked = [&[FIN | TEXT, 33][..], PUSHER_PING.as_bytes()].concat();
         let long_ping = frame(FIN | PING, &[b'x'; 126]);
@@ -219,7 +219,8 @@ fn text_that_is_not_utf8_is_closed_with_1007() {
             for cut in 0..=payload.len() {
                 let mut raw = Raw::connect(gateway);
                 raw.send(&frame(TEXT, &payload[..cut]));
-                // It may have been closed by now: the rest then meets a closed socket.
+                // The connection may have been closed by now, so that the rest meets a closed
+                // socket.
                 let rest = frame(FIN | CONTINUATION, &payload[cut..]);
                 let _closed = raw.stream.write_all(&rest);
                 raw.expect_close(1007);
@@ -248,7 +249,7 @@ fn an_invalid_byte_is_found_before_its_message_is_complete() {
 fn a_message_over_the_limit_is_closed_with_1009_before_it_is_sent() {
     served(|gateway| {
         let mut raw = Raw::connect(gateway);
-        // Only the header, which announces 10,001 bytes.
+        // This is only the header, which announces 10,001 bytes.
         raw.send(&[FIN | TEXT, 0xfe, 0x27, 0x11, 0, 0, 0, 0]);
         assert_eq!(raw.expect_close(1009), "Maximum message size exceeded");
         let mut raw = Raw::connect(gateway);
@@ -314,7 +315,7 @@ fn a_close_frame_is_answered_by_the_same_and_then_the_end() {
 }
 
 #[test]
-fn what_was_asked_before_a_close_frame_is_answered_and_what_follows_it_is_not() {
+fn requests_before_a_close_frame_are_answered_and_those_behind_it_are_not() {
     served(|gateway| {
         let mut raw = Raw::connect(gateway);
         let bytes = [

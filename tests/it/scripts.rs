@@ -29,7 +29,7 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn what_compiles_may_take_longer_than_a_step_what_runs_may_not() {
+fn compiling_may_take_longer_than_a_step_and_running_may_not() {
     let compiles = home("compiles", "case \"$*\" in *--no-run*) sleep 3 ;; esac");
     let output = tested(&compiles, "2");
     assert!(output.status.success(), "{output:?}");

@@ -14,7 +14,8 @@ const ROOM: &str = "presence-room";
 const NOT_MEMBER: (u16, &str) = (4009, "The client is not a member of the specified channel.");
 const FULL: (u16, &str) = (4300, "The channel has as many members as it may.");
 
-/// From one shard, which is the home of every channel, to five, where it is mostly another one.
+/// Runs a test with one shard, which is the home of every channel, to five, where the home is
+/// mostly another shard.
 fn served_with(settings: impl Fn(Setup) -> Setup, test: impl Fn(&Gateway)) {
     for shards in 1..=5 {
         test(&settings(Setup::new(shards)).start());
@@ -69,7 +70,7 @@ fn subscription_count(gateway: &Gateway, channel: &str) -> Value {
     call.ok(gateway)["subscription_count"].take()
 }
 
-/// A client that is subscribed and sees what the others send.
+/// A client that is subscribed and sees the events of the others.
 fn witness(gateway: &Gateway) -> Client {
     let mut witness = Client::connect(gateway);
     witness.subscribe(CHANNEL);
@@ -138,7 +139,7 @@ fn a_client_event_counts_as_the_subscribe_or_unsubscribe_before_it_says() {
 }
 
 #[test]
-fn what_a_client_sends_before_its_close_frame_is_relayed() {
+fn a_client_event_before_a_close_frame_is_relayed() {
     served(|gateway| {
         let mut witness = witness(gateway);
         for number in 0..20 {
@@ -208,7 +209,7 @@ fn a_client_event_behind_a_join_that_is_refused_is_refused_too() {
             sender.expect_error(FULL.0, FULL.1);
             sender.expect_error(FULL.0, FULL.1);
             sender.expect_error(NOT_MEMBER.0, NOT_MEMBER.1);
-            // The refusal is known: its shard refuses the next by itself.
+            // The refusal is known, so the client's shard refuses the next one by itself.
             send_together(&mut sender, &[word(ROOM, number)]);
             sender.expect_error(NOT_MEMBER.0, NOT_MEMBER.1);
             let messages = [join(&sender, "late"), unsubscribe(ROOM), word(ROOM, number)];
@@ -244,7 +245,7 @@ fn no_webhook_is_told_of_a_client_event_that_its_home_refused() {
 }
 
 #[test]
-fn who_leaves_a_full_channel_makes_room_for_the_join_behind() {
+fn an_unsubscribe_from_a_full_channel_makes_room_for_the_join_behind_it() {
     served_with(one_member, |gateway| {
         for _ in 0..20 {
             let mut client = Client::connect(gateway);
@@ -268,7 +269,7 @@ fn a_sign_in_counts_for_everything_behind_it() {
             let auth = user_auth(&client.socket_id, user_data);
             let sign_in = json!({ "auth": auth, "user_data": user_data });
             let own = "#server-to-user-ann";
-            // No `channel_data`: the member is the signed-in user.
+            // Without `channel_data` the member is the signed-in user.
             let messages = [
                 json!({ "event": "pusher:signin", "data": sign_in }),
                 json!({ "event": "pusher:subscribe", "data": { "auth": "", "channel": own } }),
@@ -280,7 +281,7 @@ fn a_sign_in_counts_for_everything_behind_it() {
             let event = witness.next();
             assert_eq!((&event["data"]["n"], &event["user_id"]), (&json!(number), &json!("ann")));
             client.expect("pusher:signin_success");
-            // Two channels with a home each: either may answer first.
+            // The two channels have a home each, and either may answer first.
             let succeeded: BTreeSet<String> = (0..2)
                 .map(|_| client.expect("pusher_internal:subscription_succeeded"))
                 .map(|message| message["channel"].as_str().unwrap().to_owned())

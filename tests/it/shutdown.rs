@@ -16,12 +16,13 @@ use crate::raw::{self, Raw};
 use crate::reload::reload;
 use crate::status::status;
 
-/// No process listens in its place.
+/// The Close of a server in whose place no process listens.
 const RESTARTING: (u16, &str) = (4102, "Server is restarting. Please reconnect in a second.");
-/// A successor takes the clients.
+/// The Close of a server whose clients a successor takes.
 const SHUTTING_DOWN: (u16, &str) = (4200, "Server is shutting down. Please reconnect.");
 
-/// Starts a gateway of each number of shards with this window; the test ends it.
+/// Runs a test with a gateway of each number of shards and with this window. The test ends the
+/// gateway.
 fn ended_with(window_s: u32, test: impl Fn(Gateway)) {
     for shards in SHARD_COUNTS {
         let window = window_s.to_string();
@@ -110,7 +111,7 @@ fn requests_in_flight_are_answered_and_their_events_arrive() {
         let bytes = call.bytes();
         let mut http = Http::over(gateway.tcp());
         let (first, rest) = bytes.split_at(bytes.len() - 5);
-        // Its head has been read when it is asked to go on.
+        // The gateway has read the head when it asks for the body.
         let head = String::from_utf8(first.to_vec()).unwrap();
         http.send(head.replacen("\r\n", "\r\nExpect: 100-continue\r\n", 1).as_bytes());
         assert_eq!(http.response().status, 100);
@@ -153,7 +154,7 @@ fn until_the_last_client_is_closed_publishes_are_answered_and_new_clients_wait_f
         });
         assert!(still_there.count() > 0, "it has four seconds");
         assert_eq!(status(&gateway).0["state"], "stopping");
-        // Without connection_established: it is told to come back, and nothing else.
+        // The client gets no connection_established: it is told to come back, and nothing else.
         closed(&mut new);
         drop(clients);
         assert_eq!(gateway.ended().code(), Some(0), "{}", gateway.log());
@@ -176,12 +177,12 @@ fn in_a_longer_drain_new_clients_are_refused_until_the_end_is_near() {
 #[test]
 fn ctrl_c_with_one_client_takes_less_than_300_ms() {
     let mut took = Vec::new();
-    // The machine may be busy: once in ten times is enough.
+    // Once in ten times is enough, because the machine may be busy.
     while took.len() < 10 && took.iter().all(|took| *took >= Duration::from_millis(300)) {
         let mut gateway = Setup::new(2).start();
         let mut client = Client::connect(&gateway);
         client.subscribe("room");
-        // Browsers open connections in advance.
+        // This connection is like those that browsers open in advance.
         let _idle = gateway.tcp();
         let started = Instant::now();
         gateway.signal(Signal::INT);

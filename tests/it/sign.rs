@@ -11,7 +11,7 @@ pub fn channel_auth(socket_id: &str, channel: &str, channel_data: Option<&str>) 
     channel_auth_by(KEY, SECRET, socket_id, channel, channel_data)
 }
 
-/// The same by another key.
+/// The same answer, signed with another key.
 pub fn channel_auth_by(
     key: &str,
     secret: &str,

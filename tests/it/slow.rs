@@ -12,7 +12,7 @@ use crate::raw::{self, PING, Raw};
 
 const CHANNEL: &str = "room";
 
-/// Under a request's limit, so that few events fill any socket.
+/// The data of an event: below a request's limit, and so large that few events fill any socket.
 pub const EVENT_BYTES: usize = 90_000;
 
 /// More bytes than the kernel may hold for a connection whose window is small (tcp_wmem).
@@ -69,7 +69,7 @@ fn a_reader_that_stops_is_closed_and_the_others_miss_nothing() {
         }
         publish(&mut http, published);
         readers.iter_mut().for_each(|client| assert_eq!(number(&client.next_text()), published));
-        // Now it reads: whole frames in order, then why it was closed.
+        // Now the client reads: whole frames in order, then the reason of its Close.
         let mut seen = 0;
         let error = loop {
             let message = stopped.message();
@@ -101,7 +101,7 @@ fn a_reader_that_never_reads_again_is_cut() {
         drop(http);
         eventually("no descriptor is left", || (gateway.descriptors() <= before).then_some(()));
         for mut raw in stopped {
-            // The gateway does not wait for it for ever: what it owed ends in an end or a reset.
+            // The gateway does not wait for it for ever: the stream ends, or is reset.
             let _end = std::io::copy(&mut raw.stream, &mut std::io::sink());
         }
     });
@@ -165,7 +165,7 @@ fn a_client_that_asks_and_never_reads_the_answers_is_bounded_too() {
         while started.elapsed() < DEADLINE {
             match raw.stream.write(&flood[at..]) {
                 Ok(count) => at = (at + count) % flood.len(),
-                // Not taken for the moment, as by a shard that has not run for long.
+                // The bytes are not taken for the moment, because the shard has not run for long.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if connections(gateway) == 0 {
                         break;
@@ -178,7 +178,7 @@ fn a_client_that_asks_and_never_reads_the_answers_is_bounded_too() {
             // anything else that it sends waits in its socket.
             assert!(grown < 16 << 20, "{grown} bytes");
         }
-        // It has not answered a ping, having read none.
+        // The client has answered no ping, because it has read none.
         until_connected(gateway, 0);
     });
 }

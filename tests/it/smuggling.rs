@@ -4,11 +4,11 @@ use crate::http::{Http, Response};
 /// The request that an attacker would like to have answered.
 const SMUGGLED: &str = "GET /up?smuggled HTTP/1.1\r\nHost: it\r\n\r\n";
 
-/// Sends the bytes and nothing more, and takes what comes until the end.
+/// Sends the bytes and nothing more, and returns all responses until the end.
 fn answers(gateway: &Gateway, bytes: &[u8]) -> Vec<Response> {
     let mut http = Http::over(gateway.tcp());
     http.send(bytes);
-    // A gateway that waits for more input is told that there is none.
+    // This tells a gateway that waits for more input that there is none.
     let _ended = http.stream.shutdown(std::net::Shutdown::Write);
     http.responses()
 }
@@ -17,7 +17,7 @@ fn statuses(gateway: &Gateway, bytes: &str) -> Vec<u16> {
     answers(gateway, bytes.as_bytes()).iter().map(|response| response.status).collect()
 }
 
-/// Every one of these heads is answered by one 400, and what follows it by nothing.
+/// Checks that each of these heads gets one 400, and that the bytes behind it get no answer.
 #[track_caller]
 fn refused(gateway: &Gateway, heads: &[&str]) {
     for head in heads {
@@ -291,7 +291,8 @@ fn the_body_of_a_refused_request_is_no_request() {
         ] {
             let head = format!("{target} HTTP/1.1\r\nHost: it\r\nContent-Length: {length}\r\n\r\n");
             assert_eq!(statuses(gateway, &format!("{head}{SMUGGLED}")), [status], "{target}");
-            // Cut where it hurts most: the body comes when the answer is already out.
+            // The request is cut where it hurts most: the body comes when the answer is already
+            // out.
             let mut http = Http::over(gateway.tcp());
             http.send(head.as_bytes());
             if status != 401 {
@@ -311,7 +312,7 @@ fn the_body_of_a_refused_request_is_no_request() {
 }
 
 #[test]
-fn what_follows_a_refused_upgrade_is_no_request() {
+fn bytes_behind_a_refused_upgrade_are_no_request() {
     served(|gateway| {
         let bad = crate::raw::handshake().replace("Version: 13", "Version: 12");
         let found = statuses(gateway, &format!("{bad}{SMUGGLED}"));

@@ -11,8 +11,9 @@ use crate::http::{Call, Http};
 use crate::left_out::left_out;
 use crate::reload::reload;
 
-/// Stops one thread, tells that it has, and reaps the thread at the end of its process, as the
-/// tracer has to (ptrace(2)). Perl is on every Debian, and needs no unsafe code here.
+/// A script that stops one thread, tells that it has, and reaps the thread at the end of its
+/// process, as the tracer has to (ptrace(2)). Perl is on every Debian, and needs no unsafe code
+/// here.
 const STOP_ONE_THREAD: &str = r#"
 use POSIX; $| = 1;
 my ($seize, $interrupt, $wall) = (0x4206, 0x4207, 0x40000000);
@@ -30,7 +31,7 @@ waitpid($thread, $wall);
 struct Stopped(Child);
 
 impl Stopped {
-    /// A shard of the gateway; none where threads cannot be traced.
+    /// Stops a shard of the gateway. Returns `None` if threads cannot be traced here.
     fn shard(gateway: &Gateway, shard: usize) -> Option<Self> {
         let name = format!("shard-{shard}");
         let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.id())).unwrap();
@@ -59,14 +60,14 @@ impl Stopped {
 }
 
 impl Drop for Stopped {
-    /// The thread runs on.
+    /// Lets the thread run on.
     fn drop(&mut self) {
         let _ended = self.0.kill();
         let _reaped = self.0.wait();
     }
 }
 
-/// A connection that a shard has which turns.
+/// Opens a connection that a running shard accepts.
 fn connect(gateway: &Gateway) -> Http<TcpStream> {
     eventually("a shard answers", || {
         let mut stream = gateway.tcp();
@@ -80,7 +81,7 @@ fn connect(gateway: &Gateway) -> Http<TcpStream> {
     })
 }
 
-/// So many events fit into a request that a few requests fill a mailbox.
+/// A setting with which a few requests fill a mailbox.
 const LARGE_BATCHES: &str = "[app]\nmax_batch = 1000\n";
 
 /// Publishes until the mailbox of the shard that stands still is full: then nothing more is taken.
@@ -91,7 +92,7 @@ fn fill(gateway: &Gateway) {
         let event = |n: u32| json!({ "name": "e", "channel": format!("c{n}"), "data": "1" });
         let batch: Vec<_> = channels.by_ref().take(1000).map(event).collect();
         http.send(&Call::post("batch_events", &json!({ "batch": batch })).bytes());
-        // One that waits for room in the mailbox is not answered.
+        // A publish that waits for room in the mailbox is not answered.
         http.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         let mut answer = [0; 4096];
         match http.stream.read(&mut answer) {
@@ -104,7 +105,7 @@ fn fill(gateway: &Gateway) {
     });
 }
 
-/// A gateway of three shards of which one stands still, its mailbox full.
+/// Starts a gateway of three shards, one of which stands still with a full mailbox.
 fn with_a_full_mailbox() -> Option<(Gateway, Stopped)> {
     let gateway = Setup::new(3).toml(LARGE_BATCHES).start();
     let stopped = Stopped::shard(&gateway, 1)?;
@@ -127,11 +128,11 @@ fn a_reload_and_the_watch_of_the_memory_go_on_while_one_shard_stands_still_with_
     gateway.logged(&["ERROR", "memory is nearly spent"]);
     gateway.logged(&["INFO", "memory is not limited any more"]);
     gateway.logged(&["ERROR", "shard 1 took no message of the control thread"]);
-    // The others work by the new configuration.
+    // The other shards work by the new configuration.
     let mut http = connect(&gateway);
     http.send(b"GET /ws/up HTTP/1.1\r\nHost: it\r\n\r\n");
     assert_eq!(http.response().status, 200);
-    // And so does the one, as soon as it turns again.
+    // So does this one as soon as it runs again.
     drop(stopped);
     gateway.logged(&["INFO", "shard 1 takes messages again"]);
     let told = String::from_utf8(reload(&gateway).stdout).unwrap();

@@ -23,7 +23,7 @@ fn refused(output: &Output, texts_of: &[&str]) {
     assert!(!stderr.contains("panicked") && !stderr.contains(SECRET), "{stderr}");
 }
 
-/// A directory without an app.
+/// A gateway without an app in its configuration.
 fn without_app() -> Setup {
     Setup::new(1).without_app()
 }
@@ -141,7 +141,7 @@ VITE_REVERB_SCHEME="${REVERB_SCHEME}"
         ..Call::get("")
     };
     assert_eq!(call.ok(&gateway), json!({ "connections": 1 }));
-    // REVERB_PORT is where the app publishes, and says so.
+    // The app publishes to REVERB_PORT, and the start says so.
     gateway.logged(&["REVERB_PORT=8081", "8080"]);
     gateway.logged(&["Starting server on", "(localhost)"]);
 }
@@ -203,7 +203,7 @@ fn a_bad_value_is_named_with_its_source_and_what_is_accepted() {
 }
 
 #[test]
-fn a_command_line_that_is_none_exits_with_64() {
+fn an_invalid_command_line_exits_with_64() {
     let output = Setup::new(1).flag("--no-such-flag").output("start");
     assert_eq!(output.status.code(), Some(64));
     assert_eq!(Setup::new(1).output("no-such-command").status.code(), Some(64));
@@ -247,7 +247,7 @@ fn signed_traffic(gateway: &Gateway) -> Vec<String> {
 #[track_caller]
 fn free_of(log: &str, signatures: &[String]) {
     for signature in signatures {
-        // A part of it is one as well.
+        // A part of a signature may not be there either.
         let (start, end) = (&signature[..16], &signature[48..]);
         for part in [start, end, &start.to_uppercase(), &end.to_uppercase()] {
             assert!(!log.contains(part), "a signature is in the log:\n{log}");
@@ -288,7 +288,7 @@ fn the_json_log_is_json_line_by_line_and_as_discreet() {
             gateway.logged(&["connection closed"]);
             let log = gateway.log();
             free_of(&log, &signatures);
-            // The last line may be half there.
+            // The last line may not be complete yet.
             for line in log[..=log.rfind('\n').unwrap()].lines() {
                 let line: Value =
                     serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));

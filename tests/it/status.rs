@@ -1,4 +1,5 @@
-//! `ringwave status` and `--version`: what the running server and the binary say of themselves.
+//! `ringwave status` and `--version`: the answers of a running server and of the binary about
+//! themselves.
 
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
@@ -22,7 +23,7 @@ fn run(gateway: &Gateway, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// `ringwave status --json` in its directory: what it says, and the exit code.
+/// Runs `ringwave status --json` in the gateway's directory. Returns the status and the exit code.
 #[track_caller]
 pub fn status(gateway: &Gateway) -> (Value, i32) {
     let output = run(gateway, &["--json"]);
@@ -122,7 +123,7 @@ fn hang(gateway: &Gateway, thread: &str) -> Child {
     strace.args(["-qq", "-etrace=epoll_wait,epoll_pwait"]).arg("-o").arg(&log);
     strace.args(["-e", "inject=epoll_wait,epoll_pwait:delay_enter=600000000", "-p"]);
     let tracer = strace.arg(task.file_name().unwrap()).spawn().unwrap();
-    // The call under way when it came ends, and the next one is held up.
+    // The system call that is under way ends, and the next one is held up.
     eventually("the thread hangs", || {
         let status = fs::read_to_string(task.join("status")).unwrap();
         let entered = fs::read_to_string(&log).unwrap_or_default().contains("epoll_");
@@ -136,7 +137,7 @@ fn a_command_does_not_believe_another_user_who_has_taken_the_name() {
     if !rustix::process::geteuid().is_root() {
         return left_out("only root can become somebody else");
     }
-    // The name that a server of this directory takes is known from one that has it.
+    // The first server of this directory shows the name that the second one will take.
     let setup = Setup::new(1);
     let gateway = setup.clone().start();
     let names = fs::read_to_string("/proc/net/unix").unwrap();

@@ -1,4 +1,4 @@
-//! The load generator against the gateway: what it counts is what happened.
+//! The load generator against the gateway: its counts are right.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -98,7 +98,7 @@ fn a_server_that_dies_is_a_loss() {
     let channel = eventually("its channel", || {
         Call::get("channels").ok(&gateway)["channels"].as_object()?.keys().next().cloned()
     });
-    // It publishes when all of its own are subscribed.
+    // The load generator publishes when all of its own connections are subscribed.
     let mut client = Client::connect(&gateway);
     client.subscribe(&channel);
     client.next();
@@ -112,7 +112,7 @@ fn a_server_that_dies_is_a_loss() {
 }
 
 #[test]
-fn nobody_there_and_flags_that_do_not_fit_have_their_exit_codes() {
+fn a_missing_server_and_flags_that_do_not_fit_have_their_exit_codes() {
     let output = |arguments: &str| {
         Command::new(RINGWAVE).arg("storm").args(arguments.split(' ')).output().unwrap()
     };
@@ -131,10 +131,11 @@ fn nobody_there_and_flags_that_do_not_fit_have_their_exit_codes() {
     assert_eq!(storm("connect --pid 4194305"), Some(64));
 }
 
-/// An API of another make: it answers as `status` says, by how many requests there were before.
+/// A server with an API of another make. `answer` gives the answer to a request from the number of
+/// requests before it.
 struct Api {
     address: SocketAddr,
-    /// When each request came, its body, and the status of its answer.
+    /// For each request: the time, the body, and the status of the answer.
     requests: Arc<Mutex<Vec<(Instant, String, u16)>>>,
 }
 
@@ -154,7 +155,8 @@ impl Api {
         Self { address, requests }
     }
 
-    /// Until the end of the stream: a `connection: close` is left to the client to keep.
+    /// Serves until the end of the stream. It leaves it to the client to obey a `connection:
+    /// close`.
     fn serve(
         mut stream: BufReader<TcpStream>,
         answer: fn(usize) -> (u16, &'static str),
@@ -182,7 +184,7 @@ impl Api {
         }
     }
 
-    /// Publishes to it for half a second, ten times a second.
+    /// Makes the load generator publish to it for half a second, ten times a second.
     fn stormed(&self) -> Value {
         let mut storm = Command::new(RINGWAVE);
         storm.args(["storm", "publish", "--json", "-r", "10", "-d", "0.5", "--grace", "30"]);
@@ -193,7 +195,7 @@ impl Api {
         outcome
     }
 
-    /// When each message came, by its body, with the status of its answer.
+    /// For each message, by its body: the times of its requests and the status of each answer.
     fn by_message(&self) -> HashMap<String, Vec<(Instant, u16)>> {
         let mut messages: HashMap<_, Vec<_>> = HashMap::new();
         for (at, body, status) in self.requests.lock().unwrap().iter() {

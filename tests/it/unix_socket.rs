@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::gateway::{Gateway, SHARD_COUNTS, Setup};
 use crate::http::Http;
 
-/// Listens on its port and on a unix socket.
+/// Has the gateway listen on its port and on a unix socket.
 fn listening(setup: Setup) -> (Setup, PathBuf) {
     let path = setup.path("gateway.sock");
     let tcp = format!("--listen=tcp://{}", setup.address());

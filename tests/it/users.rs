@@ -63,7 +63,7 @@ fn a_sign_in_is_answered_in_exactly_the_form_of_pusher() {
 }
 
 #[test]
-fn who_has_no_signature_for_a_user_is_not_signed_in() {
+fn a_client_without_a_signature_for_a_user_is_not_signed_in() {
     served(|gateway| {
         let mut client = Client::connect(gateway);
         let mut refused = |auth: &str, user_data: &str| {
@@ -89,7 +89,7 @@ fn who_has_no_signature_for_a_user_is_not_signed_in() {
         }
         signed_but(r#"{"id":"1","watchlist":{"0":"2"}}"#);
         signed_but(&json!({ "id": "1".repeat(201) }).to_string());
-        // A signature for a channel is none for a user.
+        // A signature for a channel does not sign a user in.
         let data = json!({
             "auth": channel_auth(&socket_id, "private-user", Some(ann)), "user_data": ann,
         });
@@ -115,7 +115,7 @@ fn a_connection_is_one_user_for_all_its_life() {
 }
 
 #[test]
-fn what_is_published_to_a_user_reaches_all_of_that_users_connections_and_nobody_else() {
+fn an_event_for_a_user_reaches_all_connections_of_that_user_and_nobody_else() {
     served(|gateway| {
         let [mut anns, mut bens] = ["ann", "ben"].map(|id| {
             let connect = |_| {
@@ -142,7 +142,7 @@ fn what_is_published_to_a_user_reaches_all_of_that_users_connections_and_nobody_
 }
 
 #[test]
-fn who_is_signed_in_joins_presence_channels_without_saying_who() {
+fn a_signed_in_client_joins_presence_channels_without_channel_data() {
     served(|gateway| {
         let info = json!({ "name": "Ann" });
         let mut ann = user(gateway, &json!({ "id": "ann", "user_info": info }));
@@ -232,7 +232,7 @@ fn users_of_different_apps_do_not_see_each_other() {
 }
 
 #[test]
-fn of_a_watchlist_that_is_too_long_the_first_are_watched() {
+fn the_first_users_of_a_watchlist_that_is_too_long_are_watched() {
     let limited = |setup: Setup| setup.env("RINGWAVE_APP_MAX_WATCHLIST", "2");
     served_with(limited, |gateway| {
         let _all: Vec<_> =
@@ -287,14 +287,14 @@ fn watchers_know_the_truth_after_many_have_come_and_gone_at_once() {
                 .collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
-        // The last of each thread: users 4, 0, 1 and 2.
+        // These are the last ones of each thread: users 4, 0, 1 and 2.
         assert_eq!(stay.len(), 4);
         let online = ["user-0", "user-1", "user-2", "user-4"];
         let mut later = user(gateway, &watching);
         let (mut seen, mut seen_later) = (BTreeSet::new(), BTreeSet::new());
         until_online(&mut watcher, &mut seen, &online);
         until_online(&mut later, &mut seen_later, &online);
-        // They may have passed that on their way to another view of it.
+        // Watchers may pass through this state on the way to the next one.
         drop(stay);
         until_online(&mut watcher, &mut seen, &[]);
         until_online(&mut later, &mut seen_later, &[]);
@@ -318,14 +318,14 @@ fn terminating_a_user_closes_the_connections_that_are_signed_in_and_no_others() 
         until_online(&mut ben, &mut known, &[]);
         until_connected(gateway, 1);
         ben.expect_nothing();
-        // It is no ban.
+        // The user is not banned and may come back.
         let _ann = user(gateway, &json!({ "id": "ann" }));
         until_online(&mut ben, &mut known, &["ann"]);
     });
 }
 
 #[test]
-fn who_shows_no_signature_in_time_is_closed_with_4009() {
+fn a_client_that_shows_no_signature_in_time_is_closed_with_4009() {
     let strict = |setup: Setup| setup.env("RINGWAVE_APP_USER_AUTHENTICATION_TIMEOUT", "8");
     served_with(strict, |gateway| {
         let started = Instant::now();
@@ -348,7 +348,7 @@ fn who_shows_no_signature_in_time_is_closed_with_4009() {
             client.expect_refusal(4009, "Connection not authorized within timeout");
         }
         assert!(started.elapsed() > Duration::from_millis(7900), "{:?}", started.elapsed());
-        // Those who are left were looked at as often by then, or will be within a second.
+        // The other connections were checked as often by then, or will be within a second.
         eventually("nobody else is closed", || {
             (started.elapsed() > Duration::from_millis(9500)).then_some(())
         });

@@ -16,7 +16,7 @@ use crate::left_out::runs;
 use crate::receiver::Receiver;
 use crate::reload::reload;
 
-/// All events, by a `ringwave.toml`.
+/// The names of all events, for a `ringwave.toml`.
 const EVERYTHING: &str = "\"channel_occupied\", \"channel_vacated\", \"member_added\", \
     \"member_removed\", \"client_event\", \"cache_miss\", \"subscription_count\"";
 
@@ -85,7 +85,7 @@ fn every_event_is_told_once_and_those_of_a_channel_in_order() {
 }
 
 #[test]
-fn who_returns_within_three_seconds_was_never_away() {
+fn a_client_that_returns_within_three_seconds_was_never_away() {
     for shards in SHARD_COUNTS {
         let receiver = Receiver::start();
         let gateway = with_webhook(shards, &format!("url = \"{}\"", receiver.url())).start();
@@ -93,7 +93,7 @@ fn who_returns_within_three_seconds_was_never_away() {
         let user = json!({ "user_id": "1" });
         let mut left = Instant::now();
         for _ in 0..3 {
-            // A page that is loaded anew.
+            // This is like a page that is loaded again.
             let mut client = Client::connect(&gateway);
             client.join(room, &user);
             left = Instant::now();
@@ -347,7 +347,7 @@ fn a_start_that_could_trust_no_receiver_of_webhooks_warns() {
     let gateway = setup.start_as(&mut command);
     let warning = ["WARN", "webhooks to https cannot be delivered", "ca-certificates"];
     assert!(!gateway.log().contains(warning[1]), "plain HTTP needs no certificates");
-    // A reload warns as a start does.
+    // A reload gives the same warning as a start.
     std::fs::write(gateway.path("ringwave.toml"), app("https://127.0.0.1:9/")).unwrap();
     assert!(reload(&gateway).status.success());
     gateway.logged(&warning);
@@ -383,7 +383,7 @@ fn an_app_without_webhooks_says_nothing_of_another_apps() {
     let mut client = Client::connect(&gateway);
     client.subscribe("a");
     drop(client);
-    // Nothing is on its way either: a stop delivers everything.
+    // No event is still on its way, because a stop delivers everything.
     let mut gateway = gateway;
     gateway.signal(Signal::TERM);
     assert!(gateway.ended().success());

@@ -38,7 +38,7 @@ fn a_connection_is_kept_for_any_number_of_requests() {
             assert!(response.header("date").is_some());
             client.expect_event("c", "e", &data.to_string());
         }
-        // Errors don't end it either.
+        // Errors do not end the connection either.
         http.send(&Call { secret: String::new(), ..event(0) }.bytes());
         assert_eq!(http.response().status, 401);
         http.send(&Call::post_text("events", "{").bytes());
@@ -101,7 +101,7 @@ fn a_request_may_come_in_any_pieces() {
         let mut http = Http::over(gateway.tcp());
         for cut in 1..bytes.len() {
             http.send(&bytes[..cut]);
-            // Without this the two would likely be read at once.
+            // Without this the two parts would likely be read at once.
             std::thread::yield_now();
             http.send(&bytes[cut..]);
             assert_eq!(http.response().status, 200, "cut at {cut}");
@@ -148,7 +148,7 @@ fn a_chunked_body_over_the_limit_is_413_and_ends_the_connection() {
 }
 
 #[test]
-fn who_expects_100_continue_gets_it_before_the_body_is_sent() {
+fn a_request_that_expects_100_continue_gets_it_before_its_body_is_sent() {
     served(|gateway| {
         let call = event(1).header("Expect: 100-continue");
         let bytes = call.bytes();
@@ -239,7 +239,7 @@ fn a_request_that_stops_in_the_middle_is_not_carried_out() {
 }
 
 #[test]
-fn a_handshake_that_is_none_is_answered_with_what_is_wrong() {
+fn an_invalid_handshake_is_answered_with_what_is_wrong() {
     served(|gateway| {
         let good = raw::handshake();
         let table = [

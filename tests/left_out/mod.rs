@@ -1,4 +1,4 @@
-//! How a test says that this host cannot run it: by [`left_out`], and in no other way, so that
+//! A test that this host cannot run says so by [`left_out`], and in no other way, so that
 //! `scripts/test` can count it. The harness of Rust knows only tests that pass and tests that fail.
 
 use std::env;

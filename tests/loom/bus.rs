@@ -1,7 +1,7 @@
 //! The bus as it is in `src/bus`, with loom's atomics and lock, and with a mailbox that loom can
 //! see into: `crossbeam-channel` cannot be built on loom.
 
-// `src/bus` and `src/id.rs` import the mailbox, atomics and a type from these names: from here.
+// `src/bus` and `src/id.rs` import the mailbox, atomics and a type from these names.
 extern crate self as crossbeam_channel;
 extern crate self as ringwave_loom;
 extern crate self as ringwave_ring;

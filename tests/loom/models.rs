@@ -15,7 +15,8 @@ fn check(interruptions: usize, model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// Takes the turns of a shard until it sleeps. Returns how often it announced that.
+/// Takes the turns of a shard until it sleeps. Returns the number of times that it announced its
+/// sleep.
 fn turn_until_asleep<M: Send>(port: &mut Port<M>, received: &mut Vec<M>) -> u64 {
     let mut attempts = 1;
     loop {
@@ -128,7 +129,7 @@ fn several_senders_wake_a_sleeper_with_one_write() {
 }
 
 #[test]
-fn what_spills_arrives_in_its_order_and_wakes_the_sleeper() {
+fn spilled_messages_arrive_in_order_and_wake_the_sleeper() {
     check(3, || {
         let mut ports = connect(2, 1).unwrap();
         let mut receiver = ports.pop().unwrap();
@@ -183,7 +184,7 @@ enum Said {
     Stop,
 }
 
-/// The control thread's part: messages that found no room go out before it ends.
+/// Plays the control thread until its messages that found no room have gone out.
 fn flush_until_empty(outside: &Outside<Said>) {
     while !outside.flush().is_empty() {
         thread::yield_now();
@@ -191,7 +192,7 @@ fn flush_until_empty(outside: &Outside<Said>) {
 }
 
 #[test]
-fn of_what_waits_outside_the_newest_of_each_variant_arrives_in_order() {
+fn the_newest_outside_message_of_each_variant_arrives_in_order() {
     check(3, || {
         let mut ports = connect(1, 1).unwrap();
         let mut port = ports.pop().unwrap();
@@ -217,7 +218,7 @@ fn of_what_waits_outside_the_newest_of_each_variant_arrives_in_order() {
 }
 
 #[test]
-fn what_comes_from_outside_is_not_slept_over_nor_lost_between_two_threads() {
+fn a_message_from_outside_is_not_slept_over_nor_lost_between_two_threads() {
     check(2, || {
         let mut ports = connect(1, 1).unwrap();
         let mut port = ports.pop().unwrap();

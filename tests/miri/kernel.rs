@@ -34,8 +34,8 @@ impl Kernel {
         if self.head == self.tail() {
             return None;
         }
-        // SAFETY: below the tail, so written by the ring, which does not touch it before the buffer
-        // is published anew.
+        // SAFETY: the entry is below the tail, so the ring has written it and does not touch it
+        // before the buffer is published again.
         let entry = unsafe { &*self.entries.add(usize::from(self.head & self.mask)) };
         assert!(bytes.len() <= entry.len() as usize);
         let start = with_exposed_provenance_mut::<u8>(usize::try_from(entry.addr()).unwrap());
@@ -56,7 +56,7 @@ fn text(buffer: &mut Buffer) -> Vec<u8> {
 }
 
 #[test]
-fn what_the_kernel_receives_is_lent_and_comes_back_in_any_order() {
+fn received_buffers_are_lent_and_come_back_in_any_order() {
     let mut ring = BufferRing::new(4, 16);
     let mut kernel = Kernel::of(&ring);
     let mut leases = VecDeque::new();

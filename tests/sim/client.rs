@@ -36,18 +36,18 @@ pub(crate) struct Channel {
     pub cache: bool,
 }
 
-/// Where a client is in its life.
+/// The phase of a client's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Open,
     /// It has sent its Close frame.
     Leaving,
-    /// It has got the server's, of this code.
+    /// It has got the server's Close frame, with this code.
     Closed(u16),
     Gone,
 }
 
-/// How it behaves.
+/// The way in which a client reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mood {
     Reads,
@@ -79,7 +79,7 @@ pub(crate) struct Surroundings<'a> {
 
 #[derive(Debug)]
 enum Request {
-    /// With the step in which it was made.
+    /// A subscribe to this channel, and the step in which it was sent.
     Subscribe(usize, u64),
     Unsubscribe(usize),
     Other,
@@ -97,11 +97,11 @@ impl Request {
 /// A client's view of a channel.
 #[derive(Debug, Default)]
 struct Seat {
-    /// As of the requests that are known to be handled.
+    /// Whether the client wants the channel, by the requests that are known to be handled.
     wanted: bool,
-    /// As of all requests.
+    /// The same, by all requests.
     wanted_last: bool,
-    /// When the client began to want it.
+    /// The step in which the client began to want the channel.
     asked: u64,
     subscribes: usize,
     successes: usize,
@@ -109,7 +109,7 @@ struct Seat {
     /// The last answer was that the channel is full.
     full: bool,
     members: BTreeSet<String>,
-    /// How many subscribers there are, as it was last told.
+    /// The number of subscribers, as the client was last told.
     count: Option<u64>,
 }
 
@@ -122,7 +122,7 @@ pub(crate) struct Client {
     pub user: String,
     pub phase: Phase,
     pub mood: Mood,
-    /// Won't answer a Close frame.
+    /// It does not answer a Close frame.
     pub rude: bool,
     /// It has answered the server's Close frame.
     pub answered_close: bool,
@@ -134,11 +134,11 @@ pub(crate) struct Client {
     stream: Stream,
     out: VecDeque<u8>,
     seats: BTreeMap<usize, Seat>,
-    /// Not known to be handled.
+    /// Requests that are not known to be handled.
     requests: VecDeque<Request>,
     /// Payloads of pings that wait for their pong.
     pings: VecDeque<Vec<u8>>,
-    /// A cache channel's success was the last frame: its event is the next.
+    /// The last frame was the success of this cache channel, so the next one is its event.
     cache_due: Option<(usize, bool)>,
     /// Errors of code 4009 that must come.
     errors_due: usize,
@@ -151,7 +151,7 @@ pub(crate) struct Client {
     sign_ins: VecDeque<BTreeSet<String>>,
     /// The users that it watches. `None` until it is signed in.
     watching: Option<BTreeSet<String>>,
-    /// Those of these users that are online, as far as it knows.
+    /// The watched users that are online, as far as the client knows.
     online: BTreeSet<String>,
     /// It broke the protocol on purpose.
     violated: bool,
@@ -160,9 +160,9 @@ pub(crate) struct Client {
     silence: Duration,
     /// The server's record of it.
     pub conn: Option<ConnKey>,
-    /// When the server began to close.
+    /// The time at which the server began to close.
     pub closing: Option<Millis>,
-    /// When the server had closed.
+    /// The time at which the server had closed.
     pub released: Option<Millis>,
 }
 
@@ -224,7 +224,7 @@ impl Client {
         self.is_open() && self.seats.get(&channel).is_some_and(|seat| seat.episode.is_some())
     }
 
-    // ---- What it says ----
+    // ---- the client's messages ----
 
     pub(crate) fn subscribe(&mut self, channel: usize, app: &App, with: &mut Surroundings<'_>) {
         let of = &with.channels[channel];
@@ -286,8 +286,8 @@ impl Client {
         self.request("pusher:signin", data, Request::Other, with);
     }
 
-    /// Sends a client event. By its last request about the channel it is subscribed or it is not,
-    /// whatever the server has answered by now.
+    /// Sends a client event. Whether the client is subscribed depends on its last request about the
+    /// channel, whatever the server has answered by now.
     pub(crate) fn whisper(&mut self, channel: usize, filler: usize, with: &mut Surroundings<'_>) {
         let of = &with.channels[channel];
         if !of.signed || self.socket_id.is_none() {
@@ -324,7 +324,7 @@ impl Client {
         self.pings.push_back(payload);
     }
 
-    /// Closes as one should.
+    /// Closes as the protocol asks.
     pub(crate) fn leave(&mut self, with: &mut Surroundings<'_>) {
         self.put(8, true, &1000_u16.to_be_bytes(), with.dice);
         self.end(Phase::Leaving, with.ledger);
@@ -336,9 +336,9 @@ impl Client {
         self.end(Phase::Gone, with.ledger);
     }
 
-    /// Sends what no client may.
+    /// Sends a frame that no client may send.
     pub(crate) fn violate(&mut self, with: &mut Surroundings<'_>) {
-        // Not masked; reserved bits; an unknown opcode.
+        // The frames are not masked, have reserved bits, or have an unknown opcode.
         let first = with.dice.one_of(&[[0x81, 2], [0xf1, 0x80], [0x83, 0x80]]);
         self.out.extend(first.iter().chain(&[0; 4]));
         self.violated = true;
@@ -346,7 +346,7 @@ impl Client {
     }
 
     fn request(&mut self, event: &str, data: Value, request: Request, with: &mut Surroundings<'_>) {
-        // As an object or as a string that holds one: both are in use.
+        // Clients send `data` as an object or as a string that holds one.
         let data = if with.dice.chance(500) { json!(data.to_string()) } else { data };
         self.say(&json!({"event": event, "data": data}).to_string(), with.dice);
         self.fence(request, with.dice);
@@ -389,7 +389,7 @@ impl Client {
         self.out.drain(..len).collect()
     }
 
-    /// Writes up to `most` bytes. Whether there were any.
+    /// Writes up to `most` bytes. Returns whether there were any.
     pub(crate) fn write(&mut self, most: usize, net: &SimNet, now: Millis) -> bool {
         if self.phase == Phase::Gone || self.mood == Mood::Mute || self.out.is_empty() {
             return false;
@@ -401,9 +401,9 @@ impl Client {
         true
     }
 
-    // ---- What it hears ----
+    // ---- the server's messages ----
 
-    /// Reads up to `most` bytes. Whether anything happened.
+    /// Reads up to `most` bytes. Returns whether anything happened.
     pub(crate) fn read(&mut self, most: usize, with: &mut Surroundings<'_>) -> bool {
         if self.phase == Phase::Gone || self.mood != Mood::Reads {
             return false;
@@ -432,7 +432,8 @@ impl Client {
         !bytes.is_empty()
     }
 
-    /// The server has closed the connection, and everything is read.
+    /// Handles the end of the connection, which the server has closed and from which everything is
+    /// read.
     fn ended(&mut self, with: &mut Surroundings<'_>) {
         let (id, phase) = (self.id, self.phase);
         let timed_out = match (self.closing, self.released) {
@@ -449,7 +450,7 @@ impl Client {
         self.end(Phase::Gone, with.ledger);
     }
 
-    /// Takes part no more.
+    /// Ends the client's part in the run.
     fn end(&mut self, phase: Phase, ledger: &mut Ledger) {
         self.phase = phase;
         for seat in self.seats.values() {
@@ -459,9 +460,9 @@ impl Client {
         }
     }
 
-    // ---- What it must look like when all has come to rest ----
+    // ---- the client when all has come to rest ----
 
-    /// Panics if something that it waits for has not come.
+    /// Panics if a message that the client waits for has not come.
     pub(crate) fn assert_at_rest(&self, members_max: usize, ledger: &Ledger) {
         let id = self.id;
         if !self.is_open() {
@@ -495,7 +496,7 @@ impl Client {
         self.watching.as_ref().filter(|_| self.is_open()).map(|watching| (watching, &self.online))
     }
 
-    /// How many subscribers a channel has, as it was last told.
+    /// The number of subscribers of a channel, as the client was last told.
     pub(crate) fn count(&self, channel: usize) -> Option<u64> {
         self.seats.get(&channel).and_then(|seat| seat.count)
     }

@@ -49,7 +49,8 @@ fn connections_of_an_app_that_goes_close_in_portions_and_all_others_stay() {
     let leaving: Vec<_> = (0..LEAVING).map(|_| connect(0)).collect();
     let staying: Vec<_> = (0..STAYING).map(|_| connect(1)).collect();
 
-    // Read anew: without the first app, in a file in which the second one is the first.
+    // The configuration is read again, without the first app. The second one is now the first in
+    // the file.
     let after = before.followed_by(&Apps::new(vec![app_alone(&plan)])).unwrap();
     let after = Arc::new(after);
     let (taken, mut told) = oneshot::channel();

@@ -31,7 +31,7 @@ pub(crate) enum Fate {
     Accepted,
     /// No subscriber gets it.
     Refused,
-    /// The sender may have gone before it was read.
+    /// The sender may have gone before the server read the message.
     Possible,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Sent {
     pub seen: bool,
     epoch: u32,
     issued: u64,
-    /// When the publisher had its answer.
+    /// The step in which the publisher got its answer.
     answered: Option<u64>,
 }
 
@@ -59,16 +59,17 @@ pub(crate) struct Sent {
 pub(crate) struct Episode {
     pub client: usize,
     pub channel: usize,
-    /// When the client began to ask.
+    /// The step in which the client began to ask.
     pub asked: u64,
     succeeded: u64,
-    /// It began in an earlier epoch: nothing of this one may be missing at its start.
+    /// Whether it began in an earlier epoch, so that nothing of this one may be missing at its
+    /// start.
     from_start: bool,
     /// The answer of the cache, if one has come: a message, or `None` for a miss.
     pub cached: Option<Option<usize>>,
     /// The messages that it got in this epoch.
     pub got: Vec<usize>,
-    /// It is still subscribed: nothing may be missing at its end.
+    /// Whether the client is still subscribed, so that nothing may be missing at its end.
     pub open: bool,
 }
 
@@ -85,7 +86,7 @@ pub(crate) struct Ledger {
     questions: Vec<Question>,
     /// Channels that have kept a message by the start of this epoch.
     keeping: Vec<usize>,
-    /// For the summary.
+    /// Deliveries, counted for the summary.
     pub delivered: u64,
     pub refused: u64,
     /// Client events that were sent before the answer to their sender's subscribe.
@@ -93,7 +94,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// A message is on its way; its text.
+    /// Notes that a message is on its way. Returns its text.
     pub(crate) fn publish(
         &mut self,
         channel: usize,
@@ -126,7 +127,8 @@ impl Ledger {
         &self.sent[id]
     }
 
-    /// Client events without a fate reach everybody if their sender was certainly heard.
+    /// Decides the client events without a fate: they reach everybody if the server has certainly
+    /// read them.
     pub(crate) fn settle_whispers(&mut self, was_heard: impl Fn(usize) -> bool) {
         for sent in self.sent.iter_mut().filter(|sent| sent.fate == Fate::Unknown) {
             if let Source::Client(client) = sent.source {
@@ -139,12 +141,12 @@ impl Ledger {
         self.sent[id].fate = fate;
     }
 
-    /// The messages' publisher waits for this answer.
+    /// Notes that the publisher of these messages waits for this answer.
     pub(crate) fn ask(&mut self, answer: oneshot::Receiver<PublishResult>, ids: Vec<usize>) {
         self.questions.push((answer, ids));
     }
 
-    /// Looks for answers.
+    /// Takes the answers that have come.
     pub(crate) fn poll_answers(&mut self) {
         let Self { questions, sent, step, refused, .. } = self;
         questions.retain_mut(|(answer, ids)| {
@@ -184,12 +186,12 @@ impl Ledger {
         &mut self.episodes[episode]
     }
 
-    /// From here on the subscription may get less.
+    /// Notes that the subscription may miss messages from here on.
     pub(crate) fn end(&mut self, episode: usize) {
         self.episodes[episode].open = false;
     }
 
-    /// The message that a client holds in its hands.
+    /// Finds the message that a client got.
     pub(crate) fn recognise(&self, client: usize, channel: usize, data: &str) -> usize {
         let id = data.strip_prefix('m').and_then(|rest| rest.get(..6)?.parse().ok());
         let id: usize = id.unwrap_or_else(|| panic!("client {client} got {data:?}"));
@@ -199,7 +201,7 @@ impl Ledger {
         id
     }
 
-    /// A subscriber got a message.
+    /// Notes that a subscriber got a message.
     pub(crate) fn got(&mut self, episode: usize, id: usize) {
         let Self { sent, episodes, epoch, .. } = self;
         let (message, episode) = (&sent[id], &mut episodes[episode]);
@@ -222,7 +224,7 @@ impl Ledger {
         self.delivered += 1;
     }
 
-    /// Everything has come to rest: judges the epoch and begins the next one.
+    /// Judges the epoch, in which everything has come to rest, and begins the next one.
     pub(crate) fn judge(&mut self) {
         self.poll_answers();
         assert!(self.questions.is_empty(), "{} publishes wait for an answer", self.questions.len());
@@ -250,8 +252,8 @@ impl Ledger {
         self.epoch += 1;
     }
 
-    /// A client that is still subscribed got every accepted message that was published since it
-    /// subscribed, and no client got a refused one.
+    /// Checks that a client that is still subscribed got every accepted message that was published
+    /// since it subscribed, and that no client got a refused one.
     fn judge_completeness(&self, episode: &Episode) {
         let client = episode.client;
         for &id in &episode.got {
@@ -270,8 +272,8 @@ impl Ledger {
         }
     }
 
-    /// Both got their common messages in the same order, and `one` got all that `other` got in
-    /// between.
+    /// Checks that both got their common messages in the same order, and that `one` got all that
+    /// `other` got in between.
     fn compare(&self, one: &Episode, other: &Episode) {
         let places: HashMap<usize, usize> =
             other.got.iter().enumerate().map(|(place, &id)| (id, place)).collect();
@@ -296,7 +298,7 @@ impl Ledger {
         }
     }
 
-    /// Between the cached message and the first that follows, none was kept.
+    /// Checks that no message was kept between the cached one and the first that follows.
     fn compare_cached(
         &self,
         one: &Episode,

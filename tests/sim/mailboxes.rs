@@ -1,4 +1,4 @@
-//! Mailboxes that are full: what waits for room is neither forgotten nor overtaken.
+//! Full mailboxes: messages that wait for room are neither forgotten nor overtaken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,7 +159,7 @@ fn a_shard_has_not_drained_while_leaves_of_its_connections_wait_for_room() {
 }
 
 #[test]
-fn what_waited_for_room_is_given_back_though_no_connection_came_or_went() {
+fn memory_for_waiting_messages_is_given_back_without_any_connection() {
     let common = Common::new();
     let mut ports = bus::connect::<Message>(2, 1).unwrap();
     let mut home = common.shard(ports.remove(1));

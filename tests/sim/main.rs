@@ -1,5 +1,5 @@
-//! Simulation: real shards over simulated rings, with everything going wrong that can, and clients
-//! that know what they may get. One seed is one run, always the same:
+//! Simulation: real shards over simulated rings, on which everything goes wrong that can, and
+//! clients that know the messages that they may get. One seed is one run, always the same:
 //!
 //! - `RINGWAVE_SIM_SEED=n`: only this seed, or the first one when runs are given too.
 //! - `RINGWAVE_SIM_RUNS=n`: so many runs for each number of shards.
@@ -25,7 +25,7 @@ mod world;
 use plan::Plan;
 use world::{Summary, World};
 
-/// Says how to see a failure again.
+/// Prints how to repeat a failure.
 struct Replay {
     test: &'static str,
     seed: u64,

@@ -22,14 +22,14 @@ pub(crate) struct Plan {
     pub faults: Faults,
     /// Channels of each app.
     pub channels: usize,
-    /// Most clients at a time.
+    /// The most clients at a time.
     pub clients: usize,
     pub epochs: usize,
-    /// Steps of an epoch.
+    /// The steps of an epoch.
     pub steps: usize,
-    /// Longest filler of a message.
+    /// The longest filler of a message, in bytes.
     pub filler: usize,
-    /// Most bytes that a client reads or writes at a time.
+    /// The most bytes that a client reads or writes at a time.
     pub bite: usize,
     pub members_max: usize,
     pub ping_interval: Duration,

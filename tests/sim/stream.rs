@@ -1,4 +1,4 @@
-//! The server's bytes as a strict reader sees them: RFC 6455 to the letter, no tolerance.
+//! A strict reader of the server's bytes: RFC 6455 to the letter, without tolerance.
 
 use std::fmt::Debug;
 

@@ -44,11 +44,11 @@ pub(crate) struct World {
     net: SimNet,
     apps: Arc<Apps>,
     shards: Vec<Shard<SimRing>>,
-    /// By shard: what its front has asked for.
+    /// By shard: the commands of its front.
     commands: Vec<Vec<GatewayCommand>>,
-    /// By shard: it must not sleep.
+    /// By shard: whether it must not sleep.
     awake: Vec<bool>,
-    /// By shard: its last turn.
+    /// By shard: the time of its last turn.
     turned: Vec<Millis>,
     channels: Vec<Channel>,
     /// Ids of users, the same in both apps.
@@ -61,11 +61,11 @@ pub(crate) struct World {
     hash: KeyHash,
     /// The control thread's way to the shards.
     control: Outside<Message>,
-    /// An app was off since all was judged.
+    /// Whether an app was off since everything was judged.
     switched_off: bool,
     terminated: Vec<(usize, String)>,
     terminations: Vec<oneshot::Receiver<()>>,
-    /// Sums up what happened, to tell two runs apart.
+    /// A digest of the run so far, which tells two runs apart.
     digest: u64,
 }
 
@@ -121,7 +121,8 @@ impl World {
         }
     }
 
-    /// Everything from the first connection to the last; a digest of what happened.
+    /// Runs everything from the first connection to the last. Returns a digest of the run and its
+    /// totals.
     pub(crate) fn run(mut self) -> (u64, Summary) {
         for _ in 0..self.plan.epochs {
             self.set_faults(self.plan.faults);
@@ -323,7 +324,7 @@ impl World {
                 _ if !speaks => {}
                 640..660 => client.sign_in(app, with),
                 660..730 if knows => client.subscribe(channel, app, with),
-                // Behind one another, often in one packet and before the server has answered.
+                // These follow each other, often in one packet and before the server has answered.
                 730..800 if knows => {
                     client.subscribe(channel, app, with);
                     client.whisper(channel, filler, with);
@@ -361,7 +362,7 @@ impl World {
         act(client, app, &mut with)
     }
 
-    /// The clients, and what surrounds each of them.
+    /// The clients, and the parts of the world that each of them sees.
     fn parts(&mut self) -> (&mut [Client], &Apps, Surroundings<'_>) {
         let with = Surroundings {
             net: &self.net,

@@ -12,6 +12,7 @@
 mod circles;
 mod code;
 mod items;
+mod manual;
 mod modules;
 mod tree;
 
@@ -32,7 +33,7 @@ const FLOORS: [(u8, &[&str]); 9] = [
     (5, &["shard"]),
     (6, &["config"]),
     (7, &["server"]),
-    (8, &["cli"]),
+    (8, &["cli", "manual"]),
 ];
 
 /// The packages in `src` beside the gateway. Their files name themselves by `crate`.

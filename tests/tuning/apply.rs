@@ -1,4 +1,5 @@
-//! The script, in a directory instead of a host: nothing of the machine that tests is changed.
+//! The script, in a directory instead of a host, so that it changes nothing on the machine that
+//! runs the tests.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -66,7 +67,7 @@ fn a_dry_run_changes_nothing_applying_changes_all_and_undoing_all_again() {
     assert_eq!(after["proc/sys/net/core/somaxconn"], "65535\n");
     assert_eq!(after["proc/sys/net/ipv4/tcp_wmem"], "4096 16384 262144\n");
 
-    // Doing it twice does not take our own files for what was there before.
+    // A second run does not take our own files for the ones that were there before.
     let again = apply_tuning(&host, &[&["--apply"], EVERYTHING].concat());
     assert!(!again.contains("set: ") && !again.contains("written: "), "{again}");
     apply_tuning(&host, &["--undo"]);

@@ -1,5 +1,5 @@
-//! The container without one: the steps of its recipe in a directory, and its seccomp profile as a
-//! container runtime applies it, by libseccomp.
+//! The container, without a container runtime: the steps of its recipe in a directory, and its
+//! seccomp profile as a runtime applies it, by libseccomp.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -81,11 +81,12 @@ fn the_recipe_builds_from_what_it_copies() {
     let context = context();
     let build = recipe.lines().find_map(|line| line.strip_prefix("RUN cargo build "));
     let build = build.expect("a step that builds");
-    // The types instead of the machine code: this tells as well whether a file is missing.
+    // Checking the types instead of building also shows whether a file is missing.
     let mut check = Command::new(env!("CARGO"));
     check.arg("check").args(build.split(' ').filter(|argument| *argument != "--release"));
     check.args(["--offline", "--target-dir", concat!(env!("CARGO_TARGET_TMPDIR"), "/..")]);
-    // With what cargo tells a test, build scripts of others would run again, now and afterwards.
+    // With the variables that cargo sets for a test, build scripts of other crates would run again,
+    // now and afterwards.
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"CARGO") && name != "CARGO_HOME" {
             check.env_remove(name);
@@ -116,7 +117,7 @@ fn context() -> Directory {
     directory
 }
 
-/// The file forbids everything, and then allows names.
+/// The names that the file allows, after it has forbidden everything.
 fn allowed_in_context() -> Vec<String> {
     let text = fs::read_to_string(root().join(".dockerignore")).unwrap();
     let mut patterns = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
@@ -192,13 +193,13 @@ impl Filter {
     }
 }
 
-/// A gateway that starts behind the filter does all that it has to do, and its commands do.
+/// Checks that a gateway that starts behind the filter works, and so do its commands.
 pub(crate) fn serves_behind(filter: &Filter) {
     const RINGWAVE: &str = env!("CARGO_BIN_EXE_ringwave");
     let directory = Directory::new();
     let receiver = Receiver::start();
     receiver.answer(500);
-    // By a name, so that the resolver is behind the filter, too.
+    // The URL has a name, so that the resolver runs behind the filter, too.
     let url = format!("http://localhost:{}/", receiver.port());
     let webhook = format!("[[apps]]\napp_id = \"app-id\"\n[[apps.webhooks]]\nurl = \"{url}\"\n");
     directory.write("ringwave.toml", &webhook);

@@ -1,5 +1,4 @@
-//! The gateway as a process, and one client and one publisher that go through whatever carries
-//! bytes to it.
+//! The gateway as a process, and a client and a publisher that reach it over any stream of bytes.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +11,7 @@ use md5::{Digest, Md5};
 use sha2::Sha256;
 use tungstenite::Message;
 
-/// Longer than anything here takes on a busy machine.
+/// A time that is longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 const APP: [(&str, &str); 3] = [
@@ -59,8 +58,8 @@ impl Drop for Process {
     }
 }
 
-/// A command that leads to the gateway, with an app and a short drain, and with nothing else of
-/// ours in its environment.
+/// A command that starts the gateway, with an app and a short drain, and with nothing else of ours
+/// in its environment.
 pub(crate) fn command(program: &str) -> Command {
     const OURS: [&str; 5] = ["REVERB_", "RINGWAVE_", "LISTEN_", "NOTIFY_", "WATCHDOG_"];
     let mut command = Command::new(program);
@@ -81,12 +80,12 @@ pub(crate) fn ringwave(directory: &crate::Directory, listen: &[String]) -> Comma
     command
 }
 
-/// A unix socket as a place to listen.
+/// The address of a unix socket, for `--listen`.
 pub(crate) fn url(path: &str) -> String {
     format!("unix://{path}")
 }
 
-/// The flags of a gateway with two shards.
+/// Adds the flags of a gateway with two shards.
 pub(crate) fn with_flags(command: &mut Command, listen: &[String]) {
     command.args(["start", "--shards=2"]);
     command.args(listen.iter().map(|address| format!("--listen={address}")));
@@ -106,7 +105,7 @@ pub(crate) fn free_port() -> u16 {
     free_ports::<1>()[0]
 }
 
-/// Different ones.
+/// Free ports, all different.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
@@ -124,7 +123,7 @@ pub(crate) fn unix(path: &str) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// A WebSocket that came in by one stream gets an event that was published by another.
+/// Checks that a WebSocket on one stream gets an event that is published on another.
 #[track_caller]
 pub(crate) fn carries<S: Read + Write>(subscriber: S, publisher: impl Read + Write) {
     let mut client = Client::connect(subscriber);

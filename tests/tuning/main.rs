@@ -1,4 +1,4 @@
-//! Every file of `tuning/` at work: what is shipped is what runs here, with other paths. Tests of a
+//! Every file of `tuning/` at work: the shipped files run here, with other paths. Tests of a
 //! program that is not installed are left out, and counted.
 
 #![allow(
@@ -19,11 +19,11 @@ mod apply;
 mod container;
 /// nginx with the site and both upstreams.
 mod nginx;
-/// The units, and what the binary does for a service manager.
+/// The units, and the binary under a service manager.
 mod service;
 /// The program of supervisor.
 mod supervisor;
-/// Several parts of `scripts/apply-tuning`, which serve together.
+/// Several parts of `scripts/apply-tuning` that serve together.
 mod together;
 
 use std::fs;
@@ -40,7 +40,7 @@ fn tuning(file: &str) -> String {
     fs::read_to_string(root().join("tuning").join(file)).unwrap()
 }
 
-/// Replaces what has to be there.
+/// Replaces a text that has to be there.
 #[track_caller]
 fn replaced(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{from} is not in:\n{text}");
@@ -72,7 +72,7 @@ impl Directory {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 
-    /// Writes a file below it, and answers its path.
+    /// Writes a file below it and returns its path.
     fn write(&self, name: &str, text: &str) -> String {
         let path = self.at(name);
         fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();

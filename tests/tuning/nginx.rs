@@ -38,7 +38,8 @@ fn nginx_carries_websockets_and_the_api_over_several_ports() {
         upstream =
             replaced(&upstream, &format!("127.0.0.1:{shipped}"), &format!("127.0.0.1:{own}"));
     }
-    // The comment tells the setting that goes with the upstream: it is taken from there.
+    // The setting is taken from the comment of the file, which tells the one that goes with the
+    // upstream.
     let setting = upstream.lines().find_map(|line| line.split_once("RINGWAVE_LISTEN="));
     let mut command = gateway::ringwave(&directory, &[]);
     let mut gateway = Process::start(command.env("RINGWAVE_LISTEN", setting.unwrap().1));
@@ -74,7 +75,7 @@ fn nginx_gives_up_an_idle_connection_before_the_gateway_does() {
     }
 }
 
-/// The configuration of an operator who has configured nothing.
+/// The configuration without any settings.
 pub(crate) fn defaults() -> Config {
     let flags = Flags { dev: true, ..Flags::default() };
     config::load(&flags, &Environment::default(), &root().join("tuning")).unwrap()
@@ -123,7 +124,7 @@ pub(crate) fn start_nginx(directory: &Directory, port: u16, site: &str, upstream
     nginx
 }
 
-/// The places of what is too large for memory, which are compiled in and belong to root.
+/// Directives for the directories of temporary files. The ones that are compiled in belong to root.
 fn temporary_files(here: &str) -> String {
     let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     places.map(|name| format!("{name}_temp_path {here}{name};\n")).concat()

@@ -1,4 +1,4 @@
-//! An app's server that takes webhooks: it answers what it is told to, and counts.
+//! An app's server that takes webhooks: it counts them and answers as the test says.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::thread;
 
-/// Runs until the process ends.
+/// An app's server. It runs until the process ends.
 pub(crate) struct Receiver {
     port: u16,
     state: Arc<State>,
@@ -38,12 +38,12 @@ impl Receiver {
         self.port
     }
 
-    /// Every request is answered with this status from now on.
+    /// Sets the status of all answers from now on.
     pub(crate) fn answer(&self, status: u16) {
         self.state.status.store(status, Ordering::SeqCst);
     }
 
-    /// How many requests there were.
+    /// The number of requests so far.
     pub(crate) fn requests(&self) -> u32 {
         self.state.requests.load(Ordering::SeqCst)
     }

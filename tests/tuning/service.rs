@@ -85,7 +85,7 @@ fn the_manager_is_told_of_readiness_of_every_turn_of_all_shards_and_of_the_stop(
     let mut gateway = Process::start(&mut command);
     let ready = heard();
     assert!(ready.starts_with("READY=1\nSTATUS=Starting server on 127.0.0.1:"), "{ready}");
-    // It serves by now: nothing has to be tried again.
+    // The gateway serves by now, so nothing has to be tried again.
     carries(tcp(port).unwrap(), tcp(port).unwrap());
     for _ in 0..3 {
         assert_eq!(heard(), "WATCHDOG=1");
@@ -159,14 +159,14 @@ fn inherited_sockets_that_are_none_or_would_show_the_development_app_are_refused
     );
 }
 
-/// A gateway that finds these sockets where sd_listen_fds(3) says.
+/// Starts a gateway that inherits these sockets as sd_listen_fds(3) says.
 fn inheriting(directory: &Directory, sockets: [OwnedFd; 2], listen: &[String]) -> Process {
     let listen: Vec<_> = listen.iter().map(|address| format!("--listen={address}")).collect();
     Process::start(&mut inheriting_command(directory, sockets, &listen))
 }
 
-/// The standard streams carry the sockets to a shell, which puts them in their places; its number
-/// stays that of the gateway that it becomes.
+/// The standard streams carry the sockets to a shell, which moves them to their numbers. The shell
+/// becomes the gateway and keeps its process id, which the gateway checks.
 fn inheriting_command(directory: &Directory, sockets: [OwnedFd; 2], flags: &[String]) -> Command {
     const SHELL: &str = "exec 3<&0 4<&1 0</dev/null 1>/dev/null
         LISTEN_PID=$$ LISTEN_FDS=2 exec \"$0\" start --shards=2 \"$@\"";

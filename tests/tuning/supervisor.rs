@@ -31,7 +31,7 @@ fn supervisor_starts_the_gateway_and_stops_it_by_a_drain() {
 const OWN_LOG: &str = "supervisord.log";
 const GATEWAY_LOG: &str = "ringwave.log";
 
-/// A supervisord with this program, with the paths of the test.
+/// Starts a supervisord with this program and the paths of the test.
 pub(crate) fn start_supervisor(directory: &Directory, program: &str) -> Process {
     let mut program = program.to_owned();
     for (shipped, own) in [

@@ -1,5 +1,5 @@
-//! nginx finds the gateway, whichever upstream and whichever manager of services are put in place
-//! together. What the script writes runs here, with other paths and ports.
+//! nginx finds the gateway with every combination of an upstream and a service manager. The files
+//! that the script writes run here, with other paths and ports.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -80,7 +80,7 @@ fn parts_that_exclude_each_other_are_refused() {
 
 const NAME: &str = "ws.example.com";
 
-/// Puts both in place, starts both, and has an event published through nginx to a client of it.
+/// Puts both in place, starts both, and publishes an event through nginx to a client behind it.
 fn together(manager: &str, upstream: &str) {
     let needed = if manager == "systemd" { "systemd-socket-activate" } else { "supervisord" };
     let installed = ["nginx", "openssl", needed].map(|program| {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::{Bytes, BytesMut};
 
-/// All channels, by number and by name. None is ever forgotten: a floor does not live long.
+/// All channels, by number and by name. They are never removed, because a floor does not live long.
 #[derive(Default)]
 pub(super) struct Channels {
     numbers: HashMap<Box<[u8]>, u32>,
@@ -45,7 +45,7 @@ impl Channels {
 }
 
 impl Channel {
-    /// All that is pending, as one piece.
+    /// All pending frames, as one piece.
     pub(super) fn join(&mut self) -> Bytes {
         if self.pending.len() == 1 {
             return self.pending.pop().unwrap_or_default();

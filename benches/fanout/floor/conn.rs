@@ -8,17 +8,17 @@ use ringwave::id::ConnKey;
 #[derive(Default)]
 pub(super) struct Conn {
     pub(super) generation: u32,
-    /// It speaks WebSocket.
+    /// Whether it speaks WebSocket.
     pub(super) upgraded: bool,
-    /// A waiting send is under way.
+    /// Whether a send that waits for room is under way.
     pub(super) sending: bool,
-    /// Nothing comes any more.
+    /// Whether the receiving direction has ended.
     pub(super) over: bool,
-    /// The number of its channel, and where it stands among the subscribers.
+    /// The number of its channel, and its index among the subscribers.
     pub(super) channel: Option<(u32, usize)>,
     /// The beginning of a request or a frame that was cut.
     pub(super) partial: Vec<u8>,
-    /// Its socket was full.
+    /// The bytes that wait because the socket was full.
     pub(super) behind: Option<Box<Behind>>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Behind {
 }
 
 impl Conn {
-    /// For the next user of the slot.
+    /// Prepares the record for the next user of the slot.
     pub(super) fn begin(&mut self) {
         *self = Self { generation: self.generation.wrapping_add(1), ..Self::default() };
     }
@@ -41,7 +41,7 @@ impl Conn {
 }
 
 impl Behind {
-    /// Answers how many bytes wait now.
+    /// Queues these bytes. Returns the number of bytes that wait.
     pub(super) fn push(&mut self, bytes: &Bytes) -> usize {
         self.bytes += bytes.len();
         self.queue.push_back(bytes.clone());

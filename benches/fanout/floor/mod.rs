@@ -1,11 +1,12 @@
 //! The floor: a server on a bare ring that does for a load what the kernel demands, and nothing
 //! else. It answers like a Pusher server as far as `ringwave storm` looks: canned bytes, no
-//! signatures, no limits, no JSON. What it does do, any server must: accept, receive, find out who
-//! is meant, send, keep what a full socket does not take.
+//! signatures, no limits, no JSON. All that it does, any server must do: accept, receive, find the
+//! subscribers, send, and keep the bytes that a full socket does not take.
 //!
-//! A turn sleeps until something happens, looks at all that happened, and hands what it queued to
-//! the kernel together with the next sleep: one system call. There are two of it: one sends each
-//! message by itself as soon as it comes, the other joins all that came for a channel in a turn.
+//! A turn sleeps until something happens, handles all that happened, and submits the operations
+//! that it queued together with the next sleep: one system call. There are two kinds of floor: one
+//! sends each message by itself as soon as it comes, the other joins all messages for a channel in
+//! a turn.
 
 mod channels;
 mod conn;
@@ -27,7 +28,7 @@ use channels::Channels;
 use conn::{Behind, Conn};
 use said::{Answers, Said};
 
-/// As the gateway's by default.
+/// The size of a send buffer, as the gateway's by default.
 const BACKLOG_MAX: usize = 1 << 20;
 const SUBMISSIONS: u32 = 4096;
 const BUFFERS: u16 = 1024;
@@ -48,7 +49,7 @@ pub(crate) fn serve(coalesced: bool) -> ! {
 
 fn listener() -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    // Accepted sockets inherit it (tcp(7)).
+    // Accepted sockets inherit the option (tcp(7)).
     socket.set_tcp_nodelay(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     socket.listen(4096)?;
@@ -59,7 +60,7 @@ struct Floor {
     ring: Uring,
     listener: TcpListener,
     coalesced: bool,
-    /// By slot.
+    /// The connections, by slot.
     conns: Vec<Conn>,
     channels: Channels,
     /// Channels with something pending.
@@ -107,7 +108,7 @@ impl Floor {
         }
     }
 
-    /// Sees to all sends that fell short so far: whatever is sent next has to come behind them.
+    /// Handles all sends that fell short so far, because later bytes have to come behind them.
     fn settle(&mut self) {
         self.ring.reap(&mut self.completions);
         let mut completions = std::mem::take(&mut self.completions);
@@ -222,7 +223,8 @@ impl Floor {
         }
     }
 
-    /// Answers always fit: they are short, and a client that gets one has read all before it.
+    /// Sends an answer. It always fits, because it is short and a client that gets one has read all
+    /// before it.
     fn answer(&mut self, slot: u32, bytes: Bytes) {
         let key = self.key(slot);
         let staged = self.ring.stage(bytes);
@@ -244,7 +246,8 @@ impl Floor {
         }
     }
 
-    /// In a submission of its own, so that two sends to one socket are never under way.
+    /// Sends the pending frames in a submission of their own, so that two sends to one socket are
+    /// never under way.
     fn send_apart(&mut self, channel: u32) {
         self.send_pending(channel);
         while !self.ring.submit() {
@@ -280,7 +283,7 @@ impl Floor {
         channel.last = bytes;
     }
 
-    /// A socket was full, or is gone; of the latter its receive tells.
+    /// Handles a send that fell short: the socket was full, or is gone, which its receive tells.
     fn sent_short(&mut self, completion: &Completion) {
         let slot = completion.key.slot;
         let full = completion.result >= 0 || completion.result == -Errno::AGAIN.raw_os_error();
@@ -296,7 +299,7 @@ impl Floor {
         }
     }
 
-    /// Waits for room.
+    /// Sends these bytes with an operation that waits for room in the socket.
     fn send(&mut self, slot: u32, bytes: &Bytes) {
         let conn = &mut self.conns[slot as usize];
         conn.sending = true;
@@ -318,7 +321,7 @@ impl Floor {
         }
     }
 
-    /// The receive is over.
+    /// Handles the end of the receiving direction.
     fn ended(&mut self, slot: u32) {
         let conn = &mut self.conns[slot as usize];
         conn.over = true;
@@ -351,7 +354,7 @@ impl Floor {
     }
 }
 
-/// Queues an operation; makes room when there is none.
+/// Queues an operation, and makes room first if there is none.
 fn queued<E: Into<SendRefused>>(
     ring: &mut Uring,
     completions: &mut Vec<Completion>,

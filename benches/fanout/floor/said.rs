@@ -8,14 +8,14 @@ use ringwave::frame::Frame;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said<'a> {
     Upgrade,
-    /// To be sent to the subscribers of the channel: the body as it came. It has the stamp.
+    /// A publish. The subscribers of the channel get the body as it came, with its stamp.
     Publish {
         channel: &'a [u8],
         body: &'a [u8],
     },
-    /// To this channel.
+    /// A subscribe to this channel.
     Subscribe(&'a [u8]),
-    /// To be sent to the others of the channel, as it came.
+    /// A client event, which the other subscribers get as it came.
     Whisper(&'a [u8]),
     Close,
     Other,
@@ -58,13 +58,13 @@ pub(super) fn frame(bytes: &[u8]) -> Option<(Said<'_>, usize)> {
     Some((said, end))
 }
 
-/// The same to everybody.
+/// The answers, which are the same for every client.
 pub(super) struct Answers {
-    /// To an upgrade: the 101 and the greeting.
+    /// The answer to an upgrade: the 101 and the greeting.
     pub(super) hello: Bytes,
-    /// To a subscription.
+    /// The answer to a subscription.
     pub(super) subscribed: Bytes,
-    /// To a publish.
+    /// The answer to a publish.
     pub(super) taken: Bytes,
 }
 

@@ -1,5 +1,5 @@
-// Makes an echo server of the gateway for Autobahn's fuzzing client, without an influence on what
-// is judged.
+// Makes an echo server of the gateway for Autobahn's fuzzing client, without influencing the
+// verdicts.
 //
 // Autobahn expects every message back. The gateway answers a message that is none of the Pusher
 // protocol with `pusher:error`. So the shim sends a `pusher:ping` of its own right behind the last
@@ -39,7 +39,10 @@ export async function startShim(port) {
     return server;
 }
 
-/** Hands the bytes of a socket on, and its end to the other one: each kind of it as it is. */
+/**
+ * Passes the bytes of a socket on to the other one, and its end: a half-close as a half-close, a
+ * reset as a reset.
+ */
 function relay(from, to, take) {
     from.on('data', take);
     from.on('end', () => to.end());
@@ -87,7 +90,7 @@ class Session {
         }
     }
 
-    /** What the client gets for a message of the gateway that is about the shim's own doing. */
+    /** The bytes that the client gets for a message of the gateway that the shim itself caused. */
     #ours(payload) {
         const { event } = JSON.parse(payload);
         if (event === 'pusher:connection_established') return Buffer.alloc(0);
@@ -103,7 +106,10 @@ class Session {
     }
 }
 
-/** Finds the ends of whole messages in the frames of a client, for as long as they are right. */
+/**
+ * Finds the ends of whole messages in the frames of a client, until one of them breaks the
+ * framing.
+ */
 class ClientMessages {
     #header = Buffer.alloc(0);
     /** The frame whose payload is being read. */
@@ -112,7 +118,7 @@ class ClientMessages {
     #message;
     #lost = false;
 
-    /** Each whole message of these bytes, with where in them it ends. */
+    /** Yields each whole message of these bytes, with the offset of its end. */
     *read(bytes) {
         let at = 0;
         while (!this.#lost && (at < bytes.length || this.#frame?.left === 0)) {

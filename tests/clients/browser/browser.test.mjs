@@ -70,7 +70,7 @@ async function opened(t, user, to = gateway) {
     return page;
 }
 
-/** What the page was told: waits for it, and says what it heard instead when it never comes. */
+/** Waits for an entry of the page's record. If it never comes, fails with the entries that came. */
 async function heard(page, what) {
     const arrived = page.waitForFunction(
         (name) => window.heard.find((each) => each.what === name),

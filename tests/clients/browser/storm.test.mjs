@@ -10,7 +10,7 @@ import { launched } from './chromium.mjs';
 
 // The width of the phones that are sold most.
 const PHONE = { width: 390, height: 844 };
-// As long as a real one gets, with nothing in it to break at.
+// A name as long as real ones get, without a place to break at.
 const LONG_NAME = `${'a-report-with-a-long-name-'.repeat(6)}.html`;
 
 const gateway = await Gateway.start();

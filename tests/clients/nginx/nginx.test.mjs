@@ -1,5 +1,5 @@
-// Through nginx, as in production: TLS ends there, WebSockets and the API share one server block.
-// Once with a port as upstream, once with a unix socket.
+// Clients behind nginx, as in production: TLS ends there, and WebSockets and the API share one
+// server block. Each test runs with a port as upstream, and with a unix socket.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';

@@ -15,7 +15,7 @@ fact('a public channel needs no authorisation and delivers', async (t) => {
     assert.deepEqual(await arrived, { sky: 'clear' });
 });
 
-fact('a private channel delivers to whom the app has authorised', async (t) => {
+fact('a private channel delivers to the users that the app has authorised', async (t) => {
     const pusher = await connected(t, gateway, { app });
     const channel = await subscribed(pusher, 'private-orders.1');
     assert.ok(app.asked.includes('private-orders.1'));

@@ -1,4 +1,4 @@
-// pusher-js where the app has numbers of subscribers switched on.
+// pusher-js with an app that has numbers of subscribers switched on.
 
 import assert from 'node:assert/strict';
 import { client, collected, connected, next, subscribed } from '../clients.mjs';

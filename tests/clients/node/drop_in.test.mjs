@@ -1,5 +1,5 @@
-// Keys of base64, paths with two slashes, long batches and questions that do not apply: what works
-// with Reverb, as the official libraries send it.
+// Requests that work with Reverb, as the official libraries send them: keys of base64, paths with
+// two slashes, long batches, and `info` that does not apply.
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
@@ -7,7 +7,7 @@ import { collected, connected, next, signedIn, subscribed } from '../clients.mjs
 import { Gateway, fact } from '../harness.mjs';
 import { LaravelApp } from '../laravel.mjs';
 
-// 32 bytes as many guides make them, with every letter that means something in a URL.
+// A key of 32 bytes as many guides make them, with every character that has a meaning in a URL.
 const key = 'base64:oT+9/x8Lk+a/Rz0qWvN1cE5uJbYh7sPdGmKfA2tXi4w=';
 const gateway = await Gateway.start({ settings: { REVERB_APP_KEY: key } });
 const publisher = gateway.publisher({ key });

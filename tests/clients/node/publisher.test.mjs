@@ -1,4 +1,4 @@
-// The official publisher for Node, and what pusher-js makes of what it sends.
+// The official publisher for Node, with pusher-js as the receiver.
 
 import assert from 'node:assert/strict';
 import http from 'node:http';

@@ -19,10 +19,14 @@ import { LaravelApp } from '../laravel.mjs';
 
 const RETURN_MS = 40_000;
 
-/** Less than what pusher-js waits when it finds the port closed. */
+/**
+ * A client that is away for longer has found the port closed, on which pusher-js waits longer
+ * than this.
+ */
 const AWAY_MS_MAX = 12_000;
 
-// As many as a busy machine bears; the figures of the README are those of 300 and 1,700.
+// As many as a busy machine bears. The figures in src/manual/restarts.md are those of 300 and
+// 1,700.
 const PUSHERS = Number(process.env.RESTART_PUSHERS ?? 30);
 const RAW_CLIENTS = Number(process.env.RESTART_RAW_CLIENTS ?? 100);
 
@@ -94,7 +98,7 @@ fact('a client that comes while the gateway stops is held until the end, and ret
     const late = client(t, first);
     const told = next(late.connection, 'error');
     assert.equal((await closed).data.code, 4102);
-    // Refused in its handshake: pusher-js has the code one level deeper.
+    // This client was refused in its handshake, so pusher-js has the code one level deeper.
     assert.equal((await told).error.data.code, 4102);
     assert.equal(late.connection.socket_id, undefined);
     assert.equal(await first.exited, 0);
@@ -115,7 +119,8 @@ fact('after a restart by supervisor everybody is back at once', async (t) => {
     const pushers = Array.from({ length: PUSHERS }, () => client(t, supervisor));
     const raw = Array.from({ length: RAW_CLIENTS }, () => new RawClient(supervisor.port));
     t.after(async () => {
-        // Clients first: pusher-js goes on for ever when it is disconnected while the port is closed.
+        // The clients go first, because pusher-js goes on for ever if it is disconnected while the
+        // port is closed.
         pushers.forEach((pusher) => pusher.disconnect());
         raw.forEach((each) => each.stop());
         await supervisor.stop();
@@ -140,7 +145,7 @@ fact('after a restart by supervisor everybody is back at once', async (t) => {
     assert.ok(outage < AWAY_MS_MAX, `publishes failed for ${outage} ms`);
 }, { within: 120_000 });
 
-/** When a client that is connected is connected again. */
+/** Waits until a connected client has lost its connection and is connected again. */
 async function returnOf(pusher) {
     await next(pusher.connection, 'error', { ms: RETURN_MS });
     await next(pusher.connection, 'connected', { ms: RETURN_MS });
@@ -148,8 +153,9 @@ async function returnOf(pusher) {
 }
 
 /**
- * Answers its Close frame, comes back a second after each end or failure, and does nothing else. Of
- * bytes, so that thousands of them cost the test less than the gateway.
+ * A client that answers its Close frame, comes back a second after each end or failure, and does
+ * nothing else. It works on bytes, so that thousands of clients cost the test less than the
+ * gateway.
  */
 class RawClient {
     constructor(port) {
@@ -176,7 +182,7 @@ class RawClient {
         });
     }
 
-    /** When it is connected the next time. */
+    /** Waits until the client is connected the next time. */
     connected() {
         return new Promise((resolve) => this.waiting.push(resolve));
     }

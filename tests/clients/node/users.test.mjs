@@ -55,7 +55,7 @@ fact('a forged sign-in hears 4009, and the connection goes on', async (t) => {
     assert.equal(forger.user.user_data, null);
 });
 
-fact('a presence channel takes the data of who is signed in when the app signs none', async (t) => {
+fact('a presence channel takes the data of the signed-in user if the app signs none', async (t) => {
     const bare = ({ channelName, socketId }, answer) => {
         const { auth } = publisher.authorizeChannel(socketId, channelName);
         answer(null, { auth });
@@ -108,7 +108,7 @@ fact('terminateUserConnections ends all connections of the user, who do not come
     await subscribed(other, 'still-here');
     assert.ok(doomed.every((pusher) => pusher.connection.state === 'disconnected'));
 
-    // It is no ban: who connects anew, is let in.
+    // The user is not banned: a new connection is let in.
     await signedIn(t, gateway, { app, user: 'doomed' });
 });
 

@@ -5,7 +5,7 @@ import { collected, connected, next, subscribed } from '../clients.mjs';
 import { Gateway, fact } from '../harness.mjs';
 import { called } from './python.mjs';
 
-// As many guides make it, with every letter that means something in a URL.
+// A key as many guides make it, with every character that has a meaning in a URL.
 const BASE64 = 'base64:oT+9/x8Lk+a/Rz0qWvN1cE5uJbYh7sPdGmKfA2tXi4w=';
 const NO_APP = { REVERB_APP_ID: '', REVERB_APP_KEY: '', REVERB_APP_SECRET: '' };
 const DEVELOPMENT = { app_id: '100001', key: 'app-key', secret: 'app-secret' };

@@ -1,4 +1,4 @@
-// The official publisher for Python, and what pusher-js makes of what it sends.
+// The official publisher for Python, with pusher-js as the receiver.
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A command that the shard got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// An event for a channel: name, frame, the connection that does not want it.
+    /// An event for a channel: its name, its frame, and the connection that is excepted.
     Published { channel: String, event: String, frame: Vec<u8>, except: Option<SocketId> },
     /// All connections of this user are to be closed.
     Terminated(String),

@@ -22,9 +22,9 @@ pub use places::Place;
 pub const KEY: &str = "app-key";
 /// The secret of [`app`].
 pub const SECRET: &str = "app-secret";
-/// A secret that no sentence for an operator may repeat.
+/// A secret that no message for an operator may repeat.
 pub const MARKER: &str = "tops3cretvalue";
-/// A connection.
+/// The socket id of a connection.
 pub const SOCKET: SocketId = SocketId { high: 1234, low: 5678 };
 
 /// An app with limits that short inputs reach.

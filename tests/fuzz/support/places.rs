@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub struct Place(PathBuf);
 
 impl Place {
-    /// Makes an empty one. `name` distinguishes the directories of a process.
+    /// Makes an empty directory. `name` distinguishes the directories of a process.
     pub fn new(name: &str) -> Self {
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };

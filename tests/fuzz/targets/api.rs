@@ -1,5 +1,5 @@
-//! Signed requests of the HTTP API over a socket, through hyper, in pieces: what is published is
-//! what was asked for, or nothing.
+//! Signed requests of the HTTP API over a socket, through hyper, in pieces: the shard gets exactly
+//! the events of the request, or none.
 
 #![no_main]
 
@@ -21,7 +21,7 @@ struct Input<'a> {
     request: Request<'a>,
     cut: u16,
     chunked: bool,
-    /// The app signed it.
+    /// Whether the app's secret signs the request.
     signed: bool,
 }
 

@@ -16,9 +16,9 @@ const LIMITS: ReadLimits = ReadLimits { max_message: 400, max_fragments: 5 };
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
-    /// Sizes of the pieces, used cyclically.
+    /// The sizes of the pieces, used in turn.
     cuts: [u8; 4],
-    /// The client masks: without it hardly a frame is lawful.
+    /// The frames, which are masked, because without a mask hardly a frame is lawful.
     parts: Vec<Part<'a>>,
 }
 
@@ -39,7 +39,7 @@ enum Part<'a> {
         code: u16,
         reason: &'a str,
     },
-    /// So many fragments, the last of them final or not.
+    /// `count` fragments, the last of which is final or not.
     Fragments {
         count: u8,
         fin: bool,
@@ -188,7 +188,7 @@ impl Model {
             return Err(1002);
         }
         let (held, frames) = self.open.as_ref().map_or((0, 0), |open| (open.1.len(), open.2));
-        // A fragment more for each 64 bytes that came.
+        // Each 64 bytes that came allow one more fragment.
         let most = LIMITS.max_fragments as usize + held / 64;
         let too_many = (!fin || opcode == 0) && frames as usize >= most;
         let too_big = held as u64 + len > LIMITS.max_message as u64;
@@ -252,7 +252,7 @@ impl Write for Wire {
     }
 }
 
-/// As many messages as tungstenite reads.
+/// The messages that tungstenite reads.
 fn theirs(bytes: &[u8]) -> Vec<Got> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(LIMITS.max_message))

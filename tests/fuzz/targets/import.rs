@@ -1,5 +1,5 @@
 //! Configurations of other servers: whatever comes, the result can be served, no restriction of
-//! origins becomes wider, and no sentence tells a secret.
+//! origins becomes wider, and no message tells a secret.
 
 #![no_main]
 
@@ -122,7 +122,7 @@ fuzz_target!(|input: Input<'_>| {
         What::App { fields, origins, beside } => {
             let entries: Option<Vec<_>> =
                 origins.as_ref().map(|origins| origins.iter().map(Origin::json).collect());
-            // soketi has no such list; an empty one restricts nothing for some.
+            // soketi has no such list, and for some servers an empty list restricts nothing.
             let restricted =
                 from != Predecessor::Soketi && entries.as_ref().is_some_and(|it| !it.is_empty());
             let entries = entries.map(Value::from);

@@ -1,5 +1,5 @@
 //! One connection's session: any messages in any order, with signatures that fit and ones that
-//! nearly do, against what the protocol says of each.
+//! nearly do, against a model of the protocol.
 
 #![no_main]
 
@@ -147,7 +147,7 @@ struct Connection {
     session: Session,
     user: Option<Arc<Member>>,
     now: Millis,
-    /// Client events that were let through, and messages, with their times.
+    /// The times of client events that were let through, and of messages.
     events: Vec<Millis>,
     messages: Vec<Millis>,
 }

@@ -30,11 +30,11 @@ struct Input<'a> {
 #[derive(Arbitrary, Clone, Copy, Debug)]
 struct Sent {
     prefixed: bool,
-    /// The path is signed with the prefix.
+    /// Whether the path is signed with the prefix.
     prefix_signed: bool,
     slashes: u8,
     upper_case: bool,
-    /// The signature is the first parameter.
+    /// Whether the signature is the first parameter.
     first: bool,
     dense: bool,
 }

@@ -31,7 +31,7 @@ struct Told<'a> {
     channel: &'a str,
     what: u8,
     user: &'a str,
-    /// The event is in a batch of its own.
+    /// Whether the event is in a batch of its own.
     apart: bool,
 }
 
@@ -125,7 +125,7 @@ fuzz_target!(|input: Input<'_>| {
     let (path, apps) = (place.path(), apps());
     let queue_bytes = if input.small { 500 } else { 1 << 20 };
 
-    // The next process delivers what an earlier one was told and did not deliver.
+    // The next process delivers the events that an earlier one got and did not deliver.
     let mut first = Process::start(path, &apps, queue_bytes).expect("the directory is ours");
     let mut open = Vec::new();
     for told in &input.notices {
@@ -146,7 +146,7 @@ fuzz_target!(|input: Input<'_>| {
     let left = || fs::read_dir(path).expect("is there").count();
     assert_eq!(left(), 1, "the lock alone");
 
-    // Files that something else wrote.
+    // These are files that something else wrote.
     for file in &input.files {
         let name = format!("{:016x}.webhook", file.number());
         fs::write(path.join(name), file.text()).expect("a file");

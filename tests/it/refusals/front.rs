@@ -26,7 +26,7 @@ fn sent_over(mut stream: TcpStream, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Asks and returns the status.
+/// Sends a request with this head and returns the status.
 fn status(gateway: &Gateway, head: &str) -> u16 {
     let mut http = Http::over(gateway.tcp());
     http.send(format!("{head}\r\n\r\n").as_bytes());
@@ -107,7 +107,7 @@ fn a_head_that_is_too_large_or_does_not_end_is_told_and_silence_is_not() {
             assert!(sent(gateway, large.as_bytes()).contains(" 431 "));
             let facts = ["431", "16 KiB", "cookies"];
             told(gateway, None, "head of a request too large", &facts);
-            // Closed after the same time, without a line.
+            // The connection is closed after the same time, without a line in the log.
             let silent = sent(gateway, b"");
             assert_eq!(silent, "");
             assert!(!warnings(gateway).iter().any(|line| line.cause.ends_with("too late")));
@@ -173,7 +173,7 @@ fn a_protocol_version_that_is_not_spoken_is_told_with_those_that_are() {
         |gateway| {
             refused(gateway, &format!("/app/{KEY}?protocol=4"), &[], 4007);
             let facts = ["\"4\"", "5, 6 and 7 are served"];
-            // In the text form the quotes of the message are what they are.
+            // The text form does not escape the quotes of the message.
             told(gateway, MINE, "unsupported protocol version", &facts);
         },
     );
@@ -225,7 +225,8 @@ fn a_lack_of_memory_is_told_with_what_to_raise() {
     in_both_forms(
         |setup| setup,
         |gateway| {
-            // A start with so little is refused.
+            // With so little memory the start would be refused, so the limit is lowered by a
+            // reload.
             reload::reloaded(gateway, "[server]\nmemory_limit = \"1M\"\n");
             eventually("a connection is refused", || {
                 let mut client = Client::open(gateway, &target(), &[]);
@@ -256,7 +257,7 @@ fn a_full_shard_is_told_with_what_to_raise() {
 }
 
 #[test]
-fn what_one_address_may_have_is_told_with_the_address() {
+fn a_limit_of_connections_per_address_is_told_with_the_address() {
     const HOST: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 3);
     in_both_forms(
         |setup| setup.env("RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS", "1"),
@@ -277,7 +278,7 @@ fn what_one_address_may_have_is_told_with_the_address() {
 }
 
 #[test]
-fn how_fast_one_address_asks_is_told_with_the_address() {
+fn a_limit_of_requests_per_address_is_told_with_the_address() {
     in_both_forms(
         |setup| setup.env("RINGWAVE_MAX_REQUESTS_PER_ADDRESS", "1"),
         |gateway| {
@@ -459,7 +460,7 @@ fn a_request_that_is_not_valid_is_told_in_the_words_of_its_answer() {
 // ---- forging ------------------------------------------------------------------------------------
 
 #[test]
-fn what_strangers_send_forges_neither_fields_nor_lines() {
+fn bytes_of_strangers_forge_neither_fields_nor_lines() {
     in_both_forms(
         |setup| setup.toml("[app]\nallowed_origins = [\"a.example\"]\n"),
         |gateway| {

@@ -1,8 +1,8 @@
-//! Bugs of servers of WebSocket and HTTP, and of what stands before them.
+//! Bugs of WebSocket and HTTP servers and of the proxies in front of them.
 //!
-//! Some cannot be had here: no cache of answers (pingora CVE-2026-2836), no change of the user
-//! after a ring was made (Node CVE-2024-22017), no URL made of what a client claims (Centrifugo
-//! CVE-2026-32301), no memory that was never written (ws 8.20.1).
+//! Some bugs cannot exist here: there is no cache of answers (pingora CVE-2026-2836), no change of
+//! the user after a ring was made (Node CVE-2024-22017), no URL that is made of a client's claims
+//! (Centrifugo CVE-2026-32301), and no memory that was never written (ws 8.20.1).
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -12,7 +12,8 @@ use crate::gateway::{APP_ID, DEADLINE, Setup, served, served_with};
 use crate::http::{Call, Http, publish, until_connected};
 use crate::raw::{self, CLOSE, CONTINUATION, PING, PONG, Raw, TEXT};
 
-/// nats-server CVE-2026-27889: a 64-bit length with its top bit set was negative, and a panic.
+/// nats-server CVE-2026-27889: a 64-bit length with its top bit set was negative, and ended in a
+/// panic.
 #[test]
 fn nats_cve_2026_27889_a_length_with_the_top_bit_is_a_protocol_error() {
     served(|gateway| {
@@ -25,8 +26,8 @@ fn nats_cve_2026_27889_a_length_with_the_top_bit_is_a_protocol_error() {
     });
 }
 
-/// nats-server CVE-2026-27571 and 409d394aa: compressed frames, as bombs or empty. Never agreed on
-/// here, so their bit is a violation.
+/// nats-server CVE-2026-27571 and 409d394aa: compressed frames, as bombs or empty. This server
+/// never agrees on compression, so the bit of a compressed frame is a violation.
 #[test]
 fn nats_cve_2026_27571_compressed_frames_are_refused() {
     served(|gateway| {
@@ -38,7 +39,7 @@ fn nats_cve_2026_27571_compressed_frames_are_refused() {
     });
 }
 
-/// nats-server 036aa3aab: neither the length nor the code of a Close frame was looked at.
+/// nats-server 036aa3aab: neither the length nor the code of a Close frame was checked.
 #[test]
 fn nats_036aa3aab_a_close_frame_is_held_to_its_form() {
     served(|gateway| {
@@ -74,7 +75,7 @@ fn nats_baec9e86e_a_key_is_16_bytes_in_base64() {
     });
 }
 
-/// nats-server 0f2ddacec and 6ffaacdc6: of an origin only the host was compared.
+/// nats-server 0f2ddacec and 6ffaacdc6: only the host of an origin was compared.
 #[test]
 fn nats_0f2ddacec_an_origin_is_scheme_host_and_port() {
     served_with(
@@ -89,7 +90,8 @@ fn nats_0f2ddacec_an_origin_is_scheme_host_and_port() {
     );
 }
 
-/// nats-server dc6827ade and fcc826057: upgrades of other paths, and ones that fail, were panics.
+/// nats-server dc6827ade and fcc826057: upgrades of other paths and upgrades that fail ended in
+/// panics.
 #[test]
 fn nats_dc6827ade_an_upgrade_of_another_path_is_an_ordinary_answer() {
     served(|gateway| {
@@ -165,7 +167,7 @@ fn ws_8_17_1_too_many_headers_end_their_own_connection_only() {
             let lines = "H:x\r\n".repeat(count);
             raw::handshake().replacen("\r\n", &format!("\r\n{lines}"), 1)
         };
-        // The handshake has five of its own.
+        // The handshake has five headers of its own.
         Raw::open(gateway, with_more(2_043).as_bytes()).established();
         for count in [2_044, 3_000, 5_000] {
             let mut http = Http::over(gateway.tcp());
@@ -176,7 +178,7 @@ fn ws_8_17_1_too_many_headers_end_their_own_connection_only() {
     });
 }
 
-/// ws 7.4.6: the time for `Sec-WebSocket-Protocol` was quadratic in its blanks.
+/// ws 7.4.6: the time for `Sec-WebSocket-Protocol` was quadratic in the number of its blanks.
 #[test]
 fn ws_7_4_6_a_list_of_protocols_costs_linear_time() {
     served(|gateway| {
@@ -225,7 +227,7 @@ fn pingora_cve_2026_2833_bytes_behind_an_upgrade_are_frames_and_never_a_request(
     });
 }
 
-/// pingora CVE-2026-2835: bodies whose end two readers see in different places.
+/// pingora CVE-2026-2835: bodies whose end two readers saw in different places.
 #[test]
 fn pingora_cve_2026_2835_http_1_0_has_no_chunks() {
     served(|gateway| {
@@ -239,7 +241,7 @@ fn pingora_cve_2026_2835_http_1_0_has_no_chunks() {
     });
 }
 
-/// pingora CVE-2025-4366, and uWebSockets: what was left of a body became the next request.
+/// pingora CVE-2025-4366, and uWebSockets: the rest of a body became the next request.
 #[test]
 fn pingora_cve_2025_4366_the_rest_of_a_body_is_no_request() {
     served(|gateway| {
@@ -268,7 +270,7 @@ fn node_cve_2024_22019_chunk_extensions_are_bounded() {
         http.send(head.as_bytes());
         let started = Instant::now();
         let mut sent = 0;
-        // One byte of body per 1000 of extension, until it no longer listens.
+        // These send one byte of body per 1000 of extension, until the server no longer reads.
         while started.elapsed() < DEADLINE {
             let chunk = format!("1;{}\r\na\r\n", "e".repeat(1000));
             if http.stream.write_all(chunk.as_bytes()).is_err() {
@@ -280,7 +282,7 @@ fn node_cve_2024_22019_chunk_extensions_are_bounded() {
     });
 }
 
-/// Redis CVE-2025-21605: a client that has not proven anything grew its output without bound.
+/// Redis CVE-2025-21605: the output for a client that had not authenticated grew without bound.
 #[test]
 fn redis_cve_2025_21605_answers_that_are_not_read_are_bounded() {
     let impatient = |setup: Setup| {

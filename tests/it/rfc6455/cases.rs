@@ -35,11 +35,11 @@ enum Answer {
 
 /// The end of the connection.
 enum End {
-    /// By a Close frame of the client, when all answers are there.
+    /// The client sends a Close frame when all answers are there.
     Client,
-    /// By the Close frame among the writes, whose code comes back, or none.
+    /// The Close frame is among the writes, and comes back with its code or without one.
     Answered(Option<u16>),
-    /// By a Close frame of the server with this code.
+    /// The server sends a Close frame with this code.
     Failed(u16),
 }
 
@@ -58,7 +58,7 @@ impl Case {
         self.sends(message(kind, fragments)).taken()
     }
 
-    /// The bytes sent so far were a message.
+    /// Expects that the bytes sent so far were a message.
     fn taken(mut self) -> Self {
         self.writes.push(text(PUSHER_PING));
         self.answers.push(Answer::Taken);
@@ -451,7 +451,7 @@ fn cases_9_large_messages_in_small_fragments_and_small_writes() {
     }
     let payload = vec![b'*'; LARGE];
     for (group, kind) in [(3, TEXT), (4, BINARY)] {
-        // Four times as many fragments as a message may have that are empty.
+        // These are four times as many fragments as a message may have if they are empty.
         for size in [64, 256, 1024, 4096, 16_384, 65_536, LARGE] {
             let fragments: Vec<_> = payload.chunks(size).collect();
             cases.push(case(format!("9.{group}, fragments of {size}")).says(kind, &fragments));

@@ -1,4 +1,4 @@
-//! How a client handles each frame: whether the server may send it now, and what follows from it.
+//! The client's handling of each frame: whether the server may send it now, and its effects.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +52,7 @@ impl Client {
         }
     }
 
-    /// The server has handled one more request.
+    /// Notes that the server has handled one more request.
     fn handled(&mut self, ledger: &mut Ledger) {
         let request = self.requests.pop_front();
         let request = request.unwrap_or_else(|| panic!("client {}: a stray pong", self.id));
@@ -78,7 +78,7 @@ impl Client {
         self.errors += usize::from(error["code"] == 4009);
     }
 
-    /// Only what is new to it.
+    /// Takes news of watched users, which has to be new to the client.
     fn hear_of_users(&mut self, message: &Value) {
         let data: Value = serde_json::from_str(message["data"].as_str().unwrap()).unwrap();
         for event in data["events"].as_array().unwrap() {
@@ -212,7 +212,8 @@ impl Client {
             with.ledger.episode(episode).cached = Some(message);
             return;
         }
-        // Asked for once more: it is what came last, or what was not for us.
+        // After a repeated subscribe the event is the last one that came, or one that was not for
+        // this client.
         let got = with.ledger.episode(episode).got.clone();
         let last = got.iter().rev().copied().find(|&id| with.ledger.message(id).kept);
         let not_ours = message.is_some_and(|id| with.ledger.message(id).except == Some(self.id));
@@ -233,7 +234,7 @@ fn members_of(message: &Value, client: usize) -> BTreeSet<String> {
     hash.keys().cloned().collect()
 }
 
-/// How many subscribers there are.
+/// The number of subscribers that a message tells.
 fn count_of(message: &Value) -> u64 {
     let data: Value = serde_json::from_str(message["data"].as_str().unwrap()).unwrap();
     data["subscription_count"].as_u64().unwrap()

@@ -1,5 +1,5 @@
-//! The configuration, read anew in the middle of everything: an app is switched off and on again,
-//! and what slow readers may be owed changes with it.
+//! Reloads in the middle of everything: an app is switched off and on again, and the bound on
+//! backlogs changes with it.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(crate) const SWITCHED: usize = 1;
 
 impl World {
     /// Switches the app off, or on again. Shards hear of it one after another, or not at all until
-    /// [`everywhere_on`](Self::everywhere_on): as if each were as late as can be.
+    /// [`everywhere_on`](Self::everywhere_on), as if each were as late as can be.
     pub(super) fn switch(&mut self) {
         let off = self.is_on(&self.apps);
         self.switched_off |= off;
@@ -53,7 +53,7 @@ impl World {
         app.is_some_and(|app| app.rules.is_enabled())
     }
 
-    /// A shard whose mailbox is full hears of it later, or of what follows it instead.
+    /// A shard whose mailbox is full hears of the reload later, or only of the next one.
     fn hand_out(&mut self, standing: Standing, backlog: BacklogLimits) {
         let read = |index| match usize::from(index) {
             SWITCHED => {

@@ -1,4 +1,4 @@
-//! How a world comes to rest, what must hold then, and how it ends.
+//! The rest and the end of a world, and the facts that must hold then.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ const ROUNDS_TO_REST: usize = 20_000;
 const ROOM_LEFT: usize = 512 * (40 + 40 + 24) + 256 * 400;
 
 impl World {
-    /// Lets everything come to rest, faultless and at one moment of time, but for the milliseconds
-    /// that throttled connections have to wait.
+    /// Lets everything come to rest, without faults and at one moment of time, except for the
+    /// milliseconds that throttled connections have to wait.
     pub(super) fn rest(&mut self) {
         self.set_faults(Faults::NONE);
         for _ in 0..ROUNDS_TO_REST {
@@ -71,7 +71,7 @@ impl World {
 
     /// Ends an epoch: everything comes to rest, and then all must agree.
     pub(super) fn judge(&mut self) {
-        // First with the slow ones still slow.
+        // At first the slow clients are still slow.
         self.rest();
         self.everywhere_on();
         for id in 0..self.clients.len() {
@@ -105,7 +105,7 @@ impl World {
         self.note(self.ledger.delivered);
     }
 
-    /// Time passes and nothing happens but pings, which are answered at once.
+    /// Lets time pass, in which nothing happens but pings, which are answered at once.
     pub(super) fn idle(&mut self) {
         self.quiet = true;
         let open = self.clients.iter().filter(|client| client.is_open()).count();
@@ -123,7 +123,8 @@ impl World {
         self.rest();
     }
 
-    /// All subscribers of a presence channel see the same members: those who are there.
+    /// Checks that all subscribers of a presence channel see the same members: those that are
+    /// there.
     fn judge_presence(&self) {
         for (index, channel) in self.channels.iter().enumerate().filter(|(_, of)| of.presence) {
             let there: BTreeSet<String> =
@@ -135,7 +136,7 @@ impl World {
         }
     }
 
-    /// All subscribers of a channel that is counted have heard how many they are.
+    /// Checks that all subscribers of a channel that is counted have got their number.
     fn judge_counts(&self) {
         for (index, channel) in self.channels.iter().enumerate().filter(|(_, of)| of.counted) {
             let there = self.subscribers(index).count() as u64;
@@ -146,7 +147,8 @@ impl World {
         }
     }
 
-    /// A client that watches users knows which of them are signed in, whatever happened before.
+    /// Checks that a client that watches users knows which of them are signed in, whatever happened
+    /// before.
     fn judge_watchers(&self) {
         let signed_in: BTreeSet<_> = self
             .clients
@@ -165,7 +167,7 @@ impl World {
         self.clients.iter().filter(move |client| client.is_subscribed(channel))
     }
 
-    /// The answers that the API gets agree with the actual state.
+    /// Checks that the answers of the API agree with the actual state.
     fn judge_answers(&mut self) {
         for index in 0..2 {
             let shard = self.dice.below(self.shards.len());
@@ -191,7 +193,7 @@ impl World {
         }
     }
 
-    /// All connections end, one way or another, and nothing may be left.
+    /// Ends all connections, one way or another, and checks that nothing is left.
     pub(super) fn finish(&mut self) {
         self.draining = self.dice.chance(400);
         if self.draining {
