@@ -86,9 +86,9 @@
 //! 1. **Front.** Accepted by whichever shard the kernel picks, up to its bound, at which the
 //!    longest idle HTTP connection makes room. hyper reads the head against a deadline;
 //!    [`websocket::handshake`] judges it; the limits of the client's address
-//!    ([`front::address_limits`]), app, protocol version, origin, memory, room and quota are
-//!    checked. A refusal is a completed upgrade, an error and a Close, so that client libraries see
-//!    its code, and a line of the log ([`refusals`]), so that the operator sees the cause.
+//!    ([`front::AddressLimits`]), app, protocol version, origin, memory, room and quota are
+//!    checked. A refusal is a completed upgrade, an error and a Close, so that client libraries
+//!    see its code, and a line of the log ([`refusals`]), so that the operator sees the cause.
 //! 2. **Intake.** No operation of the front is in flight: the socket moves into the table of the
 //!    plane's ring, and its descriptor is closed. The 101 comes along, for the first send, and so
 //!    do bytes behind the handshake. It belongs to exactly one ring at any moment.

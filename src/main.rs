@@ -1,8 +1,9 @@
-//! Floor 8. The binary: an index of what happens, in order.
+//! Floor 8. The binary.
 
 use std::process::ExitCode;
 
-/// Few size classes that live long, freed by the thread that allocated them: mimalloc's best case.
+/// Ringwave allocates few sizes, which live long and are mostly freed by the thread that allocated
+/// them: the best case of mimalloc.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

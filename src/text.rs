@@ -1,10 +1,12 @@
-//! Floor 0. Texts of strangers, made fit for a log: no line breaks, no terminal codes, no
-//! characters that change the order in which a line is read, no signatures, and never longer than a
-//! line may be.
+//! Floor 0. Texts made fit for a log: those of clients, without line breaks, terminal codes,
+//! characters that change the order in which a line is read, and signatures, cut to the length of a
+//! line; and errors, with their causes.
 
+use std::error::Error;
 use std::fmt::{self, Write};
+use std::io;
 
-/// Characters of a stranger's text that a log shows, as Reverb's `--debug` does.
+/// Characters of a client's text that a log shows, as Reverb's `--debug` does.
 pub const SHOWN_CHARS: usize = 200;
 
 /// Whether a character could end a line, steer a terminal, or change the order in which the
@@ -19,11 +21,11 @@ pub fn is_unsafe(char: char) -> bool {
         )
 }
 
-/// Writes a character, escaped as JSON escapes it if it [is unsafe](is_unsafe). All of these have
-/// four hexadecimal digits.
+/// Writes a character, escaped as JSON escapes it if it [is unsafe](is_unsafe). The codes of all
+/// unsafe characters have at most four hexadecimal digits.
 ///
 /// # Errors
-/// Those of the writer.
+/// Returns those of the writer.
 pub fn write_escaped(to: &mut impl Write, char: char) -> fmt::Result {
     match char {
         '\n' => to.write_str("\\n"),
@@ -34,8 +36,8 @@ pub fn write_escaped(to: &mut impl Write, char: char) -> fmt::Result {
     }
 }
 
-/// A text in quotes, escaped, cut behind [`SHOWN_CHARS`] characters: nothing in it can pass for
-/// something outside of it.
+/// A text in quotes, escaped and cut after [`SHOWN_CHARS`] characters, so that no part of it can
+/// pass for something outside of the quotes.
 #[derive(Clone, Copy, Debug)]
 pub struct Quoted<'t>(pub &'t str);
 
@@ -47,10 +49,10 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Writes what stands between quotes.
+/// Writes a text as it stands between quotes.
 ///
 /// # Errors
-/// Those of the writer.
+/// Returns those of the writer.
 pub fn write_quoted(to: &mut impl Write, text: &str) -> fmt::Result {
     for char in text.chars() {
         if matches!(char, '"' | '\\') {
@@ -61,8 +63,8 @@ pub fn write_quoted(to: &mut impl Write, text: &str) -> fmt::Result {
     Ok(())
 }
 
-/// The beginning of a key, enough to tell keys apart: a secret that stands where a key should be is
-/// not told by it.
+/// The beginning of a key, enough to tell keys apart, and too little to give away a secret that
+/// stands where a key should be.
 #[derive(Clone, Copy, Debug)]
 pub struct Shortened<'t>(pub &'t str);
 
@@ -70,7 +72,7 @@ impl fmt::Display for Shortened<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = first_chars(self.0, KEY_CHARS.min(self.0.chars().count() / 2));
         shown.chars().try_for_each(|char| match char {
-            // Where a key begins so, quotes around it would not help a reader.
+            // These would make the end of the key hard to see in a sentence.
             '"' | '\\' | ' ' => f.write_char('?'),
             char => write_escaped(f, char),
         })?;
@@ -78,12 +80,12 @@ impl fmt::Display for Shortened<'_> {
     }
 }
 
-/// Characters of a key that are shown, of one that has at least twice as many.
+/// The most characters of a key that are shown. Of a shorter key, half is.
 const KEY_CHARS: usize = 4;
 
 /// The first [`SHOWN_CHARS`] characters of a text, with `[withheld]` in the place of each signature
-/// in it: of 64 hexadecimal digits or more in a row, be they written as escapes of JSON, of JSON in
-/// a string of JSON, or of a URL.
+/// in it. A signature is 64 or more hexadecimal digits in a row, which may be written as escapes of
+/// JSON, of JSON in a string of JSON, or of a URL.
 #[must_use]
 pub fn without_signatures(text: &str) -> String {
     let mut shown = String::new();
@@ -97,7 +99,7 @@ pub fn without_signatures(text: &str) -> String {
             rest = behind;
             continue;
         }
-        // Too short a run, or the one character that begins none.
+        // The run is too short for a signature, or there is none, and one character is taken.
         let part = if digits > 0 { first_chars(run, left) } else { first_chars(rest, 1) };
         shown.push_str(part);
         left -= part.chars().count();
@@ -138,15 +140,57 @@ fn hexadecimal_digit(text: &str) -> Option<usize> {
     code.is_ascii_hexdigit().then_some(prefix + 2)
 }
 
-/// At most so many characters of the beginning.
+/// The beginning of a text, of at most this many characters.
 fn first_chars(text: &str, most: usize) -> &str {
     let end = text.char_indices().nth(most).map_or(text.len(), |(at, _)| at);
     text.get(..end).unwrap_or(text)
 }
 
+/// An error with its causes, joined by colons: `cannot bind 0.0.0.0:80: permission denied`.
+#[derive(Clone, Copy, Debug)]
+pub struct WithCauses<'e>(pub &'e (dyn Error + 'static));
+
+impl fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Plain(self.0))?;
+        let causes = std::iter::successors(self.0.source(), |&error| error.source());
+        causes.into_iter().try_for_each(|cause| write!(f, ": {}", Plain(cause)))
+    }
+}
+
+/// One error of a chain. An error of the system is shown without its number, and begins in lower
+/// case because it stands in a sentence.
+struct Plain<'e>(&'e (dyn Error + 'static));
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of_system =
+            self.0.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error).is_some();
+        if !of_system {
+            return fmt::Display::fmt(self.0, f);
+        }
+        let text = self.0.to_string();
+        let text = text.split(" (os error").next().unwrap_or(&text);
+        let mut chars = text.chars();
+        chars.next().into_iter().try_for_each(|first| write!(f, "{}", first.to_lowercase()))?;
+        f.write_str(chars.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_shown_with_its_causes_and_those_of_the_system_without_their_numbers() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot bind {0}")]
+        struct Cannot(&'static str, #[source] io::Error);
+        let error = Cannot("0.0.0.0:80", io::Error::from_raw_os_error(13));
+        assert_eq!(WithCauses(&error).to_string(), "cannot bind 0.0.0.0:80: permission denied");
+        let error = Cannot("x", io::Error::other("No way"));
+        assert_eq!(WithCauses(&error).to_string(), "cannot bind x: No way");
+    }
 
     #[test]
     fn nothing_in_quotes_leaves_them() {
@@ -190,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_text_the_beginning_is_shown_and_no_part_of_a_signature() {
+    fn a_long_text_is_cut_and_no_part_of_a_signature_is_shown() {
         assert_eq!(without_signatures(&"ü".repeat(300)), "ü".repeat(200));
         let across = format!("{}{}", "x".repeat(190), "ab".repeat(32));
         assert_eq!(without_signatures(&across), format!("{}[withheld]", "x".repeat(190)));

@@ -14,7 +14,7 @@ use super::counters::AppCounters;
 pub struct Admission(Arc<AppCounters>);
 
 impl Admission {
-    /// Takes a place, or none when the app is at its quota: exact over all shards.
+    /// Takes a place. Returns `None` if the app is at its quota, which is exact over all shards.
     #[must_use]
     pub fn take(app: &App) -> Option<Self> {
         let quota = app.max_connections.unwrap_or(u32::MAX);

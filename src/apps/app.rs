@@ -15,27 +15,28 @@ use super::webhook::Webhooks;
 /// One app of the configuration. See [`Apps`](super::Apps).
 #[derive(Clone, Debug)]
 pub struct App {
-    /// Position in [`Apps`](super::Apps).
+    /// The position in [`Apps`](super::Apps).
     pub index: AppIndex,
-    /// `app_id`, as in `/apps/{id}`. Compared as a string.
+    /// The `app_id`, as in `/apps/{id}`. Compared as a string.
     pub id: String,
     /// The settings by which the protocol decides.
     pub rules: AppRules,
-    /// Incoming silence after which the server pings.
+    /// The silence of a client after which the server pings.
     pub ping_interval: Duration,
-    /// How long an answer to that ping may take; then 4201.
+    /// The time that the answer to a ping may take; after it the connection closes with 4201.
     pub pong_timeout: Duration,
-    /// Most connections of the app at a time on this node; `None`: any number. Past it: 4004.
+    /// The most connections of the app at a time on this node; `None`: any number. Further ones are
+    /// refused with 4004.
     pub max_connections: Option<u32>,
-    /// Origins that browsers may connect from; anything else: 4009.
+    /// The origins that browsers may connect from. Others are refused with 4009.
     pub allowed_origins: Origins,
-    /// Tell the subscribers of a channel without members how many they are, as Pusher does where it
-    /// is switched on and Reverb does not.
+    /// Whether the subscribers of a channel without members are told how many they are, as Pusher
+    /// can and Reverb cannot.
     pub subscription_counts: bool,
-    /// How long the last event of a cache channel is kept.
+    /// The time for which the last event of a cache channel is kept.
     pub cache_ttl: Duration,
-    /// How long a connection has to sign in or to show a signature for a channel; `None`: for
-    /// ever.
+    /// The time in which a connection has to sign in or to show a signature for a channel; `None`:
+    /// any time.
     pub user_authentication_timeout: Option<Duration>,
     /// The endpoints that its events are sent to.
     pub webhooks: Webhooks,
@@ -44,17 +45,17 @@ pub struct App {
 }
 
 impl App {
-    /// Counts a request of the HTTP API, or tells how long to wait with it.
+    /// Counts a request of the HTTP API.
     ///
     /// # Errors
-    /// There were more than the app may have: exact over all shards, to within the requests of one
-    /// second.
+    /// The app has sent more than it may; the error is the time to wait. The rate is exact over all
+    /// shards, to within the requests of one second.
     pub fn take_request(&self, now: impl FnOnce() -> Nanos) -> Result<(), Duration> {
         let Some(per_second) = self.rules.limits.max_requests_per_second else { return Ok(()) };
         self.counters.take_request(Rate::of(per_second, 1), now())
     }
 
-    /// Whether it is configured, switched on or off.
+    /// Whether the app is configured, switched on or off.
     #[must_use]
     pub fn is_configured(&self) -> bool {
         self.rules.standing != Standing::Removed

@@ -8,8 +8,7 @@ use crate::id::AppIndex;
 use crate::rate::{Bucket, Rate};
 use crate::time::Nanos;
 
-/// The open connections and the requests of one app, over all shards and whatever becomes of its
-/// settings.
+/// The open connections and the requests of one app, over all shards. A reload keeps them.
 #[derive(Debug)]
 pub struct AppCounters {
     pub(super) app: AppIndex,
@@ -33,7 +32,7 @@ impl AppCounters {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Counts a request, or tells how long to wait with it.
+    /// Counts a request. The error is the time to wait.
     pub(super) fn take_request(&self, rate: Rate, now: Nanos) -> Result<(), Duration> {
         self.requests.take(rate, now)
     }

@@ -30,14 +30,14 @@ pub(crate) use app::{test_app, test_app_named};
 pub use counters::AppCounters;
 use webhook::Webhooks;
 
-/// All apps, found by id (API), by key (WebSocket) and by index (whatever belongs to one).
+/// All apps, which are found by id (API), by key (WebSocket) and by index (state of an app).
 #[derive(Debug)]
 pub struct Apps {
-    /// By index. Those that were removed keep their place, but not their settings.
+    /// By index. Removed apps keep their place, but not their settings.
     list: Vec<Arc<App>>,
-    /// Those that are configured, and of those that were removed the ones with open connections.
+    /// The apps that are configured, and the removed ones that have open connections.
     by_id: HashMap<String, AppIndex>,
-    /// By each of their keys; not those that were removed.
+    /// The apps that are configured, by each of their keys.
     by_key: HashMap<String, AppIndex>,
     max_message_size: usize,
 }
@@ -61,18 +61,17 @@ impl Apps {
         Self { list, by_id, by_key, max_message_size: max_message_size.unwrap_or(0) }
     }
 
-    /// These apps as `next`, a configuration that was read later, wants them: an app keeps its
-    /// index and its connections by its id, and one that `next` does not have becomes
-    /// [`Standing::Removed`]. If a later configuration has it again it is the same app for as long
-    /// as it has connections from before; after that only its index is left of it, which no other
-    /// app gets. `None` when there would be more apps than indices, all that were ever there
-    /// counted.
+    /// Returns the apps of `next`, a configuration that was read later, as successors of these: an
+    /// app with the same id keeps its index and its counters, and an app that `next` does not have
+    /// becomes [`Standing::Removed`]. If a later configuration has it again, it is the same app as
+    /// long as it has connections from before; afterwards only its index is left, which no other
+    /// app gets. `None` if there were more apps than indices, counting all that ever existed.
     #[must_use]
     pub fn followed_by(&self, next: &Self) -> Option<Self> {
         let tombstone = self.list.iter().find(|app| app.id.is_empty());
         let tombstone = tombstone.map_or_else(|| Arc::new(tombstone_app()), Arc::clone);
         let mut list: Vec<_> = self.list.iter().map(|app| removed(app, &tombstone)).collect();
-        // Those that stay are put back into their places below.
+        // The apps that stay are put back into their places below.
         for app in next.iter() {
             let known = self.by_id.get(&app.id).and_then(|&index| self.get(index));
             let app = match known {
@@ -108,7 +107,7 @@ impl Apps {
         self.by_key.get(key).and_then(|&index| self.get(index))
     }
 
-    /// The app at this position, also when it was removed.
+    /// The app at this position, even if it was removed.
     #[must_use]
     pub fn get(&self, index: AppIndex) -> Option<&Arc<App>> {
         self.list.get(usize::from(index.0))
@@ -132,8 +131,7 @@ impl Apps {
 /// the memory.
 fn removed(app: &Arc<App>, tombstone: &Arc<App>) -> Arc<App> {
     if app.counters.connections() == 0 {
-        // A handshake that is under way with the settings from before still finds a place here that
-        // closes it.
+        // A handshake that began with the earlier settings finds the tombstone here, and closes.
         return Arc::clone(tombstone);
     }
     if !app.is_configured() {

@@ -1,34 +1,41 @@
-//! Floor 2. The webhooks of an app: which of its events go where, and in what form.
+//! Floor 2. The webhooks of an app: the kinds of events that there are, and the endpoints that get
+//! them.
 //!
-//! Contract: plain data of the configuration. Names and fields are those of Pusher's webhooks, so
-//! that its server libraries read them. Nothing here prints a header's value or the query of a
+//! Contract: plain data of the configuration. Names are those of Pusher's webhooks, so that its
+//! server libraries read them. `Display` and `Debug` never print a header's value or the query of a
 //! URL, which may be secrets.
 
 use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The kinds of events that a webhook can tell of (Pusher's event names).
+use hyper::Uri;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::uri::{Parts, PathAndQuery, Scheme};
+
+/// The kinds of events that a webhook can have (Pusher's event names).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// A channel has its first subscriber.
     ChannelOccupied,
     /// A channel has lost its last subscriber.
     ChannelVacated,
-    /// A user came to a presence channel.
+    /// A user became a member of a presence channel.
     MemberAdded,
-    /// A user left a presence channel.
+    /// A user is no longer a member of a presence channel.
     MemberRemoved,
     /// A client sent an event to a channel.
     ClientEvent,
-    /// Somebody subscribed to a cache channel that remembers no event.
+    /// A client subscribed to a cache channel that has no cached event.
     CacheMiss,
-    /// A channel has another number of subscribers.
+    /// The number of subscribers of a channel has changed.
     SubscriptionCount,
 }
 
 impl EventKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::ChannelOccupied,
         Self::ChannelVacated,
@@ -72,19 +79,19 @@ impl EventKinds {
     /// No kinds.
     pub const NONE: Self = Self(0);
 
-    /// Whether it has this kind.
+    /// Whether the set has this kind.
     #[must_use]
     pub const fn contains(self, kind: EventKind) -> bool {
         self.0 & kind.bit() != 0
     }
 
-    /// Whether it has none.
+    /// Whether the set has no kind.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The kinds of both.
+    /// The kinds of both sets.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -95,8 +102,8 @@ impl EventKinds {
         EventKind::ALL.into_iter().filter(move |&kind| self.contains(kind))
     }
 
-    /// The kinds that have to be watched to tell of these: coming and going cancel each other out
-    /// when one follows the other at once, so to tell of either one takes both.
+    /// The kinds that have to be watched to report these. An arrival and a departure cancel each other
+    /// out if one follows the other at once, so reporting either takes both.
     fn watched(self) -> Self {
         let pairs = [
             [EventKind::ChannelOccupied, EventKind::ChannelVacated],
@@ -119,50 +126,53 @@ impl fmt::Debug for EventKinds {
     }
 }
 
-/// Where a webhook goes: `http://` or `https://`. Shown without its query.
+/// The URL of an endpoint, with `http` or `https`. It is shown without its query.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Url {
-    tls: bool,
-    /// Without the brackets of an IPv6 address.
+    scheme: Scheme,
+    /// A name or an address, without the brackets of an IPv6 address.
     host: Box<str>,
     port: u16,
-    /// Path and query; begins with `/`.
-    target: Box<str>,
+    /// Begins with `/`.
+    target: PathAndQuery,
 }
 
 impl Url {
-    /// Reads a URL. One with a user, a password or a fragment is none: credentials belong into a
-    /// header.
+    /// Reads a URL. One with a user, a password or a fragment is refused: credentials belong into a
+    /// header, and nothing receives a fragment. International names have to be given in ASCII
+    /// (`xn--`), because certificates have them so.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (scheme, rest) = text.split_once("://")?;
-        let tls = match scheme {
-            "https" => true,
-            "http" => false,
-            _ => return None,
-        };
-        let plain = |c: char| c.is_ascii_graphic() && !"\"<>\\^`{|}#@".contains(c);
-        if !rest.chars().all(plain) {
+        // `Uri` drops a fragment without notice.
+        if !text.is_ascii() || text.contains('#') {
             return None;
         }
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, target) = rest.split_at(end);
-        let (host, port) = split_port(authority)?;
-        let port = match port {
-            None => default_port(tls),
-            Some(digits) => {
-                let number = digits.bytes().all(|b| b.is_ascii_digit());
-                digits.parse().ok().filter(|&port: &u16| number && port > 0)?
-            }
+        let Parts { scheme, authority, path_and_query, .. } =
+            text.parse::<Uri>().ok()?.into_parts();
+        let (scheme, authority) = (scheme?, authority?);
+        let tls = scheme == Scheme::HTTPS;
+        if !tls && scheme != Scheme::HTTP {
+            return None;
+        }
+        // The host is at the beginning unless there is a user before it.
+        let after_host = authority.as_str().strip_prefix(authority.host())?;
+        let port = match after_host {
+            "" => default_port(tls),
+            _ => port(after_host.strip_prefix(':')?)?,
         };
-        let slash = if target.starts_with('/') { "" } else { "/" };
-        Some(Self { tls, host: host.into(), port, target: format!("{slash}{target}").into() })
+        let host = host(authority.host())?.into();
+        let target = path_and_query?;
+        let target = match target.as_str().starts_with('/') {
+            true => target,
+            false => format!("/{}", target.as_str()).parse().ok()?,
+        };
+        Some(Self { scheme, host, port, target })
     }
 
-    /// Whether it is `https`.
+    /// Whether requests go over TLS (`https`).
     #[must_use]
-    pub const fn tls(&self) -> bool {
-        self.tls
+    pub fn tls(&self) -> bool {
+        self.scheme == Scheme::HTTPS
     }
 
     /// A name or an address; an IPv6 address without brackets.
@@ -171,7 +181,7 @@ impl Url {
         &self.host
     }
 
-    /// The port, given or that of the scheme.
+    /// The port: the given one, or that of the scheme.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
@@ -179,7 +189,7 @@ impl Url {
 
     /// Path and query, as they stand in a request.
     #[must_use]
-    pub fn target(&self) -> &str {
+    pub const fn target(&self) -> &PathAndQuery {
         &self.target
     }
 
@@ -190,24 +200,20 @@ impl Url {
             true => format!("[{}]", self.host),
             false => self.host.to_string(),
         };
-        if self.port == default_port(self.tls) { host } else { format!("{host}:{}", self.port) }
+        if self.port == default_port(self.tls()) { host } else { format!("{host}:{}", self.port) }
     }
 
-    /// All of it, for a machine to compare. Not for a log.
+    /// The whole URL, to be compared and never to be logged.
     #[must_use]
     pub fn whole(&self) -> String {
-        format!("{}{}{}", self.scheme(), self.authority(), self.target)
-    }
-
-    const fn scheme(&self) -> &'static str {
-        if self.tls { "https://" } else { "http://" }
+        format!("{}://{}{}", self.scheme, self.authority(), self.target)
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
-        write!(f, "{}{}{path}", self.scheme(), self.authority())?;
+        write!(f, "{}://{}{}", self.scheme, self.authority(), self.target.path())?;
+        let query = self.target.query().unwrap_or_default();
         f.write_str(if query.is_empty() { "" } else { "?[withheld]" })
     }
 }
@@ -218,62 +224,73 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Host, without brackets, and the digits of the port, if there are any.
-fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
-    if let Some(rest) = authority.strip_prefix('[') {
-        let (host, after) = rest.split_once(']')?;
-        let address: Result<std::net::Ipv6Addr, _> = host.parse();
-        let port = if after.is_empty() { None } else { Some(after.strip_prefix(':')?) };
-        return address.is_ok().then_some((host, port));
+/// The host without brackets, if it is a name or an address. `Uri` also takes names that no resolver
+/// has, and anything in brackets.
+fn host(text: &str) -> Option<&str> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let host = rest.strip_suffix(']')?;
+        return host.parse::<Ipv6Addr>().is_ok().then_some(host);
     }
-    let (host, port) = match authority.split_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (authority, None),
-    };
     let of_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    (!host.is_empty() && host.chars().all(of_name)).then_some((host, port))
+    (!text.is_empty() && text.chars().all(of_name)).then_some(text)
+}
+
+/// A port from 1 on. `Uri` also takes none behind the colon, and numbers that are too large.
+fn port(digits: &str) -> Option<u16> {
+    let number = digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|&port: &u16| number && port > 0)
 }
 
 const fn default_port(tls: bool) -> u16 {
     if tls { 443 } else { 80 }
 }
 
-/// A header of the operator's. Its value is withheld wherever it could be read.
+/// A header that the operator adds to requests. Its value may be a secret and is never shown.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Header {
-    /// A token.
-    pub name: Box<str>,
-    /// Visible text.
-    pub value: Box<str>,
+    /// The name, in lower case.
+    pub name: HeaderName,
+    /// The value.
+    pub value: HeaderValue,
 }
 
 impl Header {
-    /// Reads `Name: value`. Headers that frame the request, or that receivers trust to be ours,
-    /// are refused.
+    /// Reads `Name: value`. Headers that frame the request, or that receivers trust to come from the
+    /// gateway, are refused.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let (name, value) = line.split_once(':')?;
-        let value = value.trim_ascii();
-        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        let visible = |b: u8| b == b' ' || b == b'\t' || b.is_ascii_graphic();
-        let lower = name.to_ascii_lowercase();
-        let ours = OUR_HEADERS.contains(&&*lower) || lower.starts_with("x-pusher-");
-        let fits = !name.is_empty() && name.bytes().all(token) && value.bytes().all(visible);
-        (fits && !ours).then(|| Self { name: name.into(), value: value.into() })
+        let name = HeaderName::from_str(name).ok()?;
+        let mut value = HeaderValue::from_str(value.trim_ascii()).ok()?;
+        value.set_sensitive(true);
+        // `HeaderValue` also takes bytes that are no ASCII, which receivers read differently.
+        let is_text = value.to_str().is_ok();
+        let ours = OUR_HEADERS.contains(&name) || name.as_str().starts_with("x-pusher-");
+        (is_text && !ours).then_some(Self { name, value })
+    }
+
+    /// The header as a line, to be compared and never to be logged.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        let value = self.value.to_str();
+        // `parse` takes visible ASCII only.
+        debug_assert!(value.is_ok(), "a value that is no text");
+        format!("{}: {}", self.name, value.unwrap_or_default())
     }
 }
 
-const OUR_HEADERS: [&str; 10] = [
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
+/// The headers that the gateway sets, or that change how a request is read.
+const OUR_HEADERS: [HeaderName; 10] = [
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
 ];
 
 impl fmt::Debug for Header {
@@ -289,24 +306,24 @@ pub struct Webhook {
     pub url: Url,
     /// The kinds of events that it wants.
     pub events: EventKinds,
-    /// Channels whose names begin so, only. May be empty.
+    /// Only channels whose names begin with this text. May be empty.
     pub channel_prefix: String,
-    /// Channels whose names end so, only. May be empty.
+    /// Only channels whose names end with this text. May be empty.
     pub channel_suffix: String,
-    /// Sent along.
+    /// Headers of the operator, which each request carries.
     pub headers: Vec<Header>,
-    /// How long an event waits for others to share its request.
+    /// The time for which an event waits for others to share its request.
     pub batch_window: Duration,
-    /// Most events of one request; at least 1.
+    /// The most events of one request; at least 1.
     pub batch_max: usize,
-    /// How long name, connection and TLS may take.
+    /// The time that name lookup, connection and TLS may take together.
     pub connect_timeout: Duration,
-    /// How long the answer may take.
+    /// The time that the answer may take.
     pub timeout: Duration,
 }
 
 impl Webhook {
-    /// Whether it tells of such an event on this channel.
+    /// Whether it gets events of this kind on this channel.
     #[must_use]
     pub fn wants(&self, kind: EventKind, channel: &str) -> bool {
         self.events.contains(kind)
@@ -371,10 +388,13 @@ mod tests {
             ("https://a:8443/x/y", true, "a", 8443, "/x/y", "https://a:8443/x/y"),
             ("http://a?t=1", false, "a", 80, "/?t=1", "http://a/?[withheld]"),
             ("http://[::1]:81/p?t", false, "::1", 81, "/p?t", "http://[::1]:81/p?[withheld]"),
+            // Schemes are the same in any case (RFC 3986), and tokens of Laravel Sanctum have a bar.
+            ("HTTPS://a/", true, "a", 443, "/", "https://a/"),
+            ("http://a/?t=1|x", false, "a", 80, "/?t=1|x", "http://a/?[withheld]"),
         ] {
             let url = Url::parse(text).unwrap();
             assert_eq!((url.tls(), url.host(), url.port()), (tls, host, port), "{text}");
-            assert_eq!((url.target(), &*url.to_string()), (target, shown), "{text}");
+            assert_eq!((&*url.target().to_string(), &*url.to_string()), (target, shown), "{text}");
             assert_eq!(Url::parse(&url.whole()), Some(url), "{text}");
         }
     }
@@ -397,7 +417,10 @@ mod tests {
             "http://[::1/",
             "http://[a]/",
             "http://ä/",
-            "HTTP://a",
+            "http://a$/",
+            "http://u@a/",
+            "http://a/ä",
+            "//a/",
             "http://a/\n",
             "http://[::1]x/",
         ] {
@@ -408,8 +431,8 @@ mod tests {
     #[test]
     fn headers_that_are_ours_or_split_a_request_are_refused() {
         let header = Header::parse("Authorization:  Bearer x ").unwrap();
-        assert_eq!((&*header.name, &*header.value), ("Authorization", "Bearer x"));
-        assert_eq!(format!("{header:?}"), "Authorization: [withheld]");
+        assert_eq!(header.whole(), "authorization: Bearer x");
+        assert_eq!(format!("{header:?}"), "authorization: [withheld]");
         for line in [
             "none",
             ": x",

@@ -22,7 +22,7 @@ use super::message::{
     Answer, FromHome, Join, Joined, Leave, Outcome, Question, Repeat, Repeated, ReplyTo, ToHome,
     Whisper,
 };
-use super::{ChannelKey, ChannelState, CountThrottle, Event, Notice, NoticeKind, Outbox, Retain};
+use super::{ChannelEvent, ChannelKey, ChannelState, CountThrottle, Event, Notice, Outbox, Retain};
 use cache::Cache;
 pub use cache::CacheBounds;
 use channel::{Cached, Channel};
@@ -313,7 +313,7 @@ impl Homes {
         }
         if let Some(notice) = notice {
             let (app, channel) = (event.key.app(), event.key.name().clone());
-            out.notify(Notice { app, channel, what: NoticeKind::ClientEvent(notice) });
+            out.notify(Notice { app, channel, event: ChannelEvent::ClientEvent(notice) });
         }
         self.publish(event, now, out);
     }
@@ -381,15 +381,15 @@ impl Homes {
         }
         self.tell_count(number, now, out);
         if occupied {
-            self.notify(number, NoticeKind::Occupied, out);
+            self.notify(number, ChannelEvent::Occupied, out);
         }
         if let Some(member) = added {
-            self.notify(number, NoticeKind::MemberAdded(Arc::clone(&member.user_id)), out);
+            self.notify(number, ChannelEvent::MemberAdded(Arc::clone(&member.user_id)), out);
         }
         self.notify_count(number, out);
         let channel = &self.channels[number];
         if channel.key.name().kind().is_cache() && channel.cached_at(now).is_none() {
-            self.notify(number, NoticeKind::CacheMiss, out);
+            self.notify(number, ChannelEvent::CacheMiss, out);
         }
     }
 
@@ -406,11 +406,11 @@ impl Homes {
         }
         self.tell_count(number, now, out);
         if let Some(member) = removed {
-            self.notify(number, NoticeKind::MemberRemoved(Arc::clone(&member.user_id)), out);
+            self.notify(number, ChannelEvent::MemberRemoved(Arc::clone(&member.user_id)), out);
         }
         self.notify_count(number, out);
         if vacated {
-            self.notify(number, NoticeKind::Vacated, out);
+            self.notify(number, ChannelEvent::Vacated, out);
         }
     }
 
@@ -437,15 +437,15 @@ impl Homes {
     fn notify_count(&self, number: u32, out: &mut Outbox) {
         let channel = &self.channels[number];
         if !channel.key.name().kind().is_presence() {
-            self.notify(number, NoticeKind::SubscriptionCount(channel.subscribers()), out);
+            self.notify(number, ChannelEvent::SubscriptionCount(channel.subscribers()), out);
         }
     }
 
     /// Tells webhooks of a channel, if one of them needs to know.
-    fn notify(&self, number: u32, what: NoticeKind, out: &mut Outbox) {
+    fn notify(&self, number: u32, event: ChannelEvent, out: &mut Outbox) {
         let key = &self.channels[number].key;
-        if self.wanted(key.app()).notices.contains(what.event_kind()) {
-            out.notify(Notice { app: key.app(), channel: key.name().clone(), what });
+        if self.wanted(key.app()).notices.contains(event.kind()) {
+            out.notify(Notice { app: key.app(), channel: key.name().clone(), event });
         }
     }
 

@@ -51,7 +51,7 @@ pub use message::{
     Answer, FromHome, Join, Joined, Joining, Leave, Outcome, Question, Repeat, Repeated, ReplyTo,
     Step, Steps, ToHome, Whisper,
 };
-pub use notice::{ClientEventNotice, Notice, NoticeKind};
+pub use notice::{ChannelEvent, ClientEventNotice, Notice};
 pub use outbox::Outbox;
 pub use topology::Topology;
 pub use user_homes::UserHomes;

@@ -16,13 +16,13 @@ pub struct Notice {
     pub app: AppIndex,
     /// The channel.
     pub channel: ChannelName,
-    /// What happened.
-    pub what: NoticeKind,
+    /// The event.
+    pub event: ChannelEvent,
 }
 
-/// The kinds of notices, in the order of [`EventKind`].
+/// An event on a channel, in the order of [`EventKind`].
 #[derive(Clone, Debug)]
-pub enum NoticeKind {
+pub enum ChannelEvent {
     /// The channel has its first subscriber.
     Occupied,
     /// Its last subscriber is gone.
@@ -53,10 +53,10 @@ pub struct ClientEventNotice {
     pub user_id: Option<Arc<str>>,
 }
 
-impl NoticeKind {
+impl ChannelEvent {
     /// The kind of webhook event that this becomes.
     #[must_use]
-    pub const fn event_kind(&self) -> EventKind {
+    pub const fn kind(&self) -> EventKind {
         match self {
             Self::Occupied => EventKind::ChannelOccupied,
             Self::Vacated => EventKind::ChannelVacated,
@@ -66,5 +66,32 @@ impl NoticeKind {
             Self::CacheMiss => EventKind::CacheMiss,
             Self::SubscriptionCount(_) => EventKind::SubscriptionCount,
         }
+    }
+}
+
+impl Notice {
+    /// The kind by which webhooks choose it.
+    #[must_use]
+    pub const fn kind(&self) -> EventKind {
+        self.event.kind()
+    }
+
+    /// The bytes of memory that it holds, roughly.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let event = match &self.event {
+            ChannelEvent::ClientEvent(event) => {
+                event.event.len() + event.data.as_ref().map_or(0, |data| data.get().len())
+            }
+            _ => 0,
+        };
+        size_of::<Self>() + self.channel.len() + event
+    }
+
+    /// A notice of the first app, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(channel: &str, event: ChannelEvent) -> Self {
+        let channel = ChannelName::parse(channel, 200, true).unwrap();
+        Self { app: AppIndex(0), channel, event }
     }
 }

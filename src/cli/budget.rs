@@ -1,4 +1,4 @@
-//! Where memory goes, by addition: one line per holder, told by those who hold it.
+//! The memory budget: one line per holder, declared by the modules that hold the memory, and sums.
 
 use crate::config::SEND_BUFFER;
 use crate::memory::{Holder, Per};
@@ -10,7 +10,7 @@ pub(super) fn holders() -> Vec<Holder> {
     [connection, channels::budget(), server::budget()].concat()
 }
 
-/// The lines and their sums.
+/// The table of holders, and the sums.
 pub(super) fn text(holders: &[Holder]) -> String {
     let width = holders.iter().map(|holder| holder.name.len()).max().unwrap_or_default();
     let mut text = format!("{:width$}  {:>9}  per\n", "memory", "bytes");
@@ -23,8 +23,8 @@ pub(super) fn text(holders: &[Holder]) -> String {
     let shared = sum(&[Per::Connection, Per::Subscription]);
     text + &format!(
         "\nAn idle connection takes {shared} B on a channel that many share, {} B on a channel of \
-         its own,\n{} B as a presence member, and a shard {} KiB without any. The kernel's part is \
-         not in it.\nOf that part, a client that stops reading pins up to {} KiB \
+         its own,\n{} B as a presence member, and a shard takes {} KiB without any. The kernel's \
+         memory is not\nincluded; of it, a client that stops reading holds up to {} KiB \
          (server.send_buffer).\n",
         shared + sum(&[Per::Channel]),
         shared + sum(&[Per::Member]),
@@ -56,7 +56,7 @@ mod tests {
         assert!(off < shard / 20, "{shard} B: change SHARD_BYTES");
     }
 
-    /// A change that makes a record larger has to change this table, which shows what it costs.
+    /// A change that makes a record larger has to change this table, which shows its cost.
     #[test]
     fn no_record_grows_unnoticed() {
         let expected = "\
@@ -78,8 +78,8 @@ ring of the front                                  3276800  shard
 mailbox                                             917504  shard
 
 An idle connection takes 112 B on a channel that many share, 308 B on a channel of its own,
-360 B as a presence member, and a shard 5656 KiB without any. The kernel's part is not in it.
-Of that part, a client that stops reading pins up to 256 KiB (server.send_buffer).
+360 B as a presence member, and a shard takes 5656 KiB without any. The kernel's memory is not
+included; of it, a client that stops reading holds up to 256 KiB (server.send_buffer).
 ";
         assert_eq!(text(&holders()), expected);
     }

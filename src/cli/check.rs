@@ -1,18 +1,19 @@
-//! Floor 8. `ringwave check`: reads the configuration as `start` would and shows what came out.
-//! Serves nothing and asks nothing of the host.
+//! Floor 8. `ringwave check`: reads the configuration as `start` would, and shows the values. Does not
+//! check the host.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::config::{Config, Resolved};
 
+use super::exit::refuse;
 use super::settings::SettingsArgs;
 
 pub(super) fn run(settings: SettingsArgs) -> ExitCode {
     let loaded = settings.inputs().load();
     let config = match loaded.and_then(|config| config.holds().map(|()| config)) {
         Ok(config) => config,
-        Err(error) => return super::refuse(&error),
+        Err(error) => return refuse(&error),
     };
     match show(&config, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -20,13 +21,13 @@ pub(super) fn run(settings: SettingsArgs) -> ExitCode {
     }
 }
 
-/// Aligned columns: key, value, where it came from. Then the notes.
+/// Prints aligned columns (key, value, where it comes from), then the notes.
 fn show(config: &Config, out: &mut impl Write) -> io::Result<()> {
     let width = |column: fn(&Resolved) -> usize| {
         config.resolved.iter().map(column).max().unwrap_or_default()
     };
     let key_width = width(|line| line.key.chars().count());
-    // One long list must not push the last column off the screen for all others.
+    // One long value must not push the last column off the screen for all others.
     let value_width = width(|line| line.value.chars().count()).min(32);
     for Resolved { key, value, source, .. } in &config.resolved {
         let value = if value.is_empty() { "-" } else { value };

@@ -1,24 +1,25 @@
-//! Floor 8. `ringwave doctor`: can this host run Ringwave, and how well? One row per check, each
-//! advice with the command that mends it, then where memory goes. Exit code 0, or 78 when something
-//! keeps it from running.
+//! Floor 8. `ringwave doctor`: checks whether this host can run Ringwave, and how well. Prints one row
+//! per check, with advice and the command that fixes it, then the memory budget. Exit code 0, or 78 if
+//! Ringwave cannot run.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::budget;
+use super::environment::environment;
 use crate::config::{ConfigInputs, Environment, Flags, SEND_BUFFER};
 use crate::server::ledger::Ledger;
-use crate::server::limits::{self, Limit};
-use crate::server::preflight::{Host, HostError, KERNEL_FLOOR, Stage};
+use crate::server::limits::{self, ResourceLimit};
+use crate::server::preflight::{HostError, HostSurvey, KERNEL_FLOOR, ProbeStep};
 
-/// Surveys the host and prints what was found.
+/// Surveys the host and prints the report.
 #[must_use]
 pub(super) fn run() -> ExitCode {
-    // As `start` does, so that the verdict is about the limits that it will have.
+    // As `start` does, so that the report is about the limits that it will have.
     let raised = limits::raise_nofile();
-    let report = Report::of(&Host::survey(), raised.before);
-    // A reader that went away (`doctor | head`) does not change the verdict.
+    let report = HostReport::of(&HostSurvey::take(), raised.before);
+    // A reader that closes the pipe (`doctor | head`) does not change the exit code.
     let memory = budget::text(&budget::holders());
     let text = format!("{}\n{memory}\n{}", report.to_text(), ledger());
     let _closed = io::stdout().write_all(text.as_bytes());
@@ -28,12 +29,11 @@ pub(super) fn run() -> ExitCode {
     }
 }
 
-/// The ledger of the configuration in this directory, or of the defaults if that configuration
-/// cannot be served, which is for `ringwave check` to report.
+/// The ledger of the configuration in this directory, or of the defaults if that configuration cannot
+/// be served, which `ringwave check` reports.
 fn ledger() -> Ledger {
     let directory = PathBuf::from(".");
-    let ours =
-        ConfigInputs { flags: Flags::default(), environment: super::environment(), directory };
+    let ours = ConfigInputs { flags: Flags::default(), environment: environment(), directory };
     let flags = Flags { dev: true, ..Flags::default() };
     let none = PathBuf::from("/nonexistent");
     let defaults = ConfigInputs { flags, environment: Environment::default(), directory: none };
@@ -42,19 +42,19 @@ fn ledger() -> Ledger {
 }
 
 /// All checks, in the order in which they are printed.
-struct Report(Vec<Row>);
+struct HostReport(Vec<Check>);
 
-struct Row {
+struct Check {
     check: &'static str,
     found: String,
     needed: String,
-    verdict: Verdict,
-    /// The fault and its remedy, a line each.
+    verdict: CheckResult,
+    /// Lines about the fault and its remedy.
     advice: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum CheckResult {
     Ok,
     /// Ringwave runs, with a limit that the row names.
     Warn,
@@ -64,8 +64,8 @@ enum Verdict {
     Unknown,
 }
 
-impl Report {
-    fn of(host: &Host, nofile_before: Limit) -> Self {
+impl HostReport {
+    fn of(host: &HostSurvey, nofile_before: ResourceLimit) -> Self {
         let mut rows = vec![kernel(host)];
         rows.extend(io_uring(host));
         rows.extend([nofile(host, nofile_before), memlock(host), memory(host), cores(host)]);
@@ -75,7 +75,7 @@ impl Report {
     }
 
     fn failures(&self) -> usize {
-        self.0.iter().filter(|row| row.verdict == Verdict::Fail).count()
+        self.0.iter().filter(|row| row.verdict == CheckResult::Fail).count()
     }
 
     fn to_text(&self) -> String {
@@ -97,7 +97,7 @@ impl Report {
     }
 
     fn summary(&self) -> String {
-        let warnings = self.0.iter().filter(|row| row.verdict == Verdict::Warn).count();
+        let warnings = self.0.iter().filter(|row| row.verdict == CheckResult::Warn).count();
         let count = |number, word| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
         match (self.failures(), warnings) {
             (0, 0) => "\nThis host can run Ringwave.\n".to_owned(),
@@ -111,7 +111,7 @@ impl Report {
     }
 }
 
-impl Verdict {
+impl CheckResult {
     const fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -122,33 +122,33 @@ impl Verdict {
     }
 }
 
-impl Row {
+impl Check {
     fn new(check: &'static str, found: impl Into<String>, needed: impl Into<String>) -> Self {
         Self {
             check,
             found: found.into(),
             needed: needed.into(),
-            verdict: Verdict::Ok,
+            verdict: CheckResult::Ok,
             advice: Vec::new(),
         }
     }
 
     fn failed(self, error: &HostError) -> Self {
-        let advice = vec![error.cause.clone(), error.remedy.clone()];
-        Self { verdict: Verdict::Fail, advice, ..self }
+        let advice = vec![error.to_string(), error.remedy()];
+        Self { verdict: CheckResult::Fail, advice, ..self }
     }
 
     fn warned_if(self, condition: bool, advice: &str) -> Self {
-        if !condition || self.verdict != Verdict::Ok {
+        if !condition || self.verdict != CheckResult::Ok {
             return self;
         }
-        Self { verdict: Verdict::Warn, advice: vec![advice.to_owned()], ..self }
+        Self { verdict: CheckResult::Warn, advice: vec![advice.to_owned()], ..self }
     }
 }
 
-fn kernel(host: &Host) -> Row {
+fn kernel(host: &HostSurvey) -> Check {
     let (major, minor) = KERNEL_FLOOR;
-    let row = Row::new("kernel", &host.kernel, format!("{major}.{minor} or newer"));
+    let row = Check::new("kernel", &host.kernel, format!("{major}.{minor} or newer"));
     match &host.kernel_too_old {
         Some(error) => row.failed(error),
         None => row,
@@ -156,9 +156,9 @@ fn kernel(host: &Host) -> Row {
 }
 
 /// The settings that decide whether this process may create a ring, then the steps of creating one.
-fn io_uring(host: &Host) -> Vec<Row> {
+fn io_uring(host: &HostSurvey) -> Vec<Check> {
     let failed = host.uring.as_ref().err();
-    let ring_refused = failed.is_some_and(|(stage, _)| *stage == Stage::Ring);
+    let ring_refused = failed.is_some_and(|(stage, _)| *stage == ProbeStep::Ring);
     let seccomp = match host.seccomp {
         Some(0) => "off".to_owned(),
         Some(1) => "strict".to_owned(),
@@ -167,34 +167,34 @@ fn io_uring(host: &Host) -> Vec<Row> {
     };
     let disabled = host.io_uring_disabled.map_or_else(|| "not known".to_owned(), |n| n.to_string());
     let mut rows = vec![
-        Row::new("seccomp", seccomp, "off, or allowing io_uring_*")
+        Check::new("seccomp", seccomp, "off, or allowing io_uring_*")
             .warned_if(ring_refused && host.seccomp == Some(2), "See the row io_uring."),
-        Row::new("kernel.io_uring_disabled", disabled, "0").warned_if(
+        Check::new("kernel.io_uring_disabled", disabled, "0").warned_if(
             host.io_uring_disabled.is_some_and(|value| value != 0),
-            "Only privileged processes or none may have a ring: sysctl -w \
+            "Only privileged processes, or none, may create a ring: sysctl -w \
              kernel.io_uring_disabled=0",
         ),
     ];
     let table = format!("{} connections per shard", host.slots);
     let steps = [
-        (Stage::Ring, "io_uring", "created", "SINGLE_ISSUER, DEFER_TASKRUN"),
-        (Stage::Features, "io_uring features", "all", "NODROP, FAST_POLL, CQE_SKIP"),
-        (Stage::Opcodes, "io_uring operations", "all", "RECV, SEND, SENDMSG, ..."),
-        (Stage::Table, "fixed file table", table.as_str(), "as nofile allows"),
+        (ProbeStep::Ring, "io_uring", "created", "SINGLE_ISSUER, DEFER_TASKRUN"),
+        (ProbeStep::Features, "io_uring features", "all", "NODROP, FAST_POLL, CQE_SKIP"),
+        (ProbeStep::Opcodes, "io_uring operations", "all", "RECV, SEND, SENDMSG, ..."),
+        (ProbeStep::Table, "fixed file table", table.as_str(), "as nofile allows"),
     ];
     rows.extend(steps.into_iter().map(|(stage, check, found, needed)| match failed {
-        Some((at, error)) if *at == stage => Row::new(check, "refused", needed).failed(error),
+        Some((at, error)) if *at == stage => Check::new(check, "refused", needed).failed(error),
         Some((at, _)) if *at < stage => {
-            Row { verdict: Verdict::Unknown, ..Row::new(check, "not tried", needed) }
+            Check { verdict: CheckResult::Unknown, ..Check::new(check, "not tried", needed) }
         }
-        _ => Row::new(check, found, needed),
+        _ => Check::new(check, found, needed),
     }));
     rows
 }
 
-fn nofile(host: &Host, before: Limit) -> Row {
+fn nofile(host: &HostSurvey, before: ResourceLimit) -> Check {
     let found = format!("soft {}, hard {}", count(before.soft), count(before.hard));
-    let row = Row::new("nofile", found, format!("hard {} or more", limits::NOFILE_ADVISED));
+    let row = Check::new("nofile", found, format!("hard {} or more", limits::NOFILE_ADVISED));
     if let Err(error) = host.holds(host.cores) {
         return row.failed(&error);
     }
@@ -204,64 +204,63 @@ fn nofile(host: &Host, before: Limit) -> Row {
     }
 }
 
-fn memlock(host: &Host) -> Row {
-    Row::new("memlock", limits::size(Some(host.memlock.soft)), "any (no ring counts)")
+fn memlock(host: &HostSurvey) -> Check {
+    Check::new("memlock", limits::size(Some(host.memlock.soft)), "any (no ring counts)")
 }
 
-fn memory(host: &Host) -> Row {
+fn memory(host: &HostSurvey) -> Check {
     let needed = format!("{} or more", limits::size(Some(MEMORY_ADVISED)));
-    Row::new("control group memory", limits::size(host.memory_limit), needed).warned_if(
+    Check::new("control group memory", limits::size(host.memory_limit), needed).warned_if(
         host.memory_limit.is_some_and(|limit| limit < MEMORY_ADVISED),
         "An idle connection takes about 4 KiB of kernel memory: raise MemoryMax= (systemd) or \
          --memory (Docker).",
     )
 }
 
-fn cores(host: &Host) -> Row {
-    Row::new("cores", host.cores.to_string(), "1 or more (a shard each)")
+fn cores(host: &HostSurvey) -> Check {
+    Check::new("cores", host.cores.to_string(), "1 or more (a shard each)")
 }
 
-fn network(host: &Host) -> [Row; 3] {
+fn network(host: &HostSurvey) -> [Check; 3] {
     let found = |value: Option<i64>| value.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
     let below = |value: Option<i64>, least| value.is_some_and(|value| value < least);
     let queue = format!("{QUEUE_ADVISED} or more");
     let ports = host.local_ports.map_or_else(|| "unknown".to_owned(), |n| format!("{n} ports"));
     [
-        Row::new("net.core.somaxconn", found(host.somaxconn), &queue).warned_if(
+        Check::new("net.core.somaxconn", found(host.somaxconn), &queue).warned_if(
             below(host.somaxconn, QUEUE_ADVISED),
             &format!(
-                "When all clients reconnect, connections over it are dropped and retried after a \
-                 second: sysctl -w net.core.somaxconn={QUEUE_ADVISED}"
+                "When all clients reconnect at once, connections over it are dropped and retried \
+                 after a second: sysctl -w net.core.somaxconn={QUEUE_ADVISED}"
             ),
         ),
-        Row::new("net.ipv4.tcp_max_syn_backlog", found(host.syn_backlog), &queue).warned_if(
+        Check::new("net.ipv4.tcp_max_syn_backlog", found(host.syn_backlog), &queue).warned_if(
             below(host.syn_backlog, QUEUE_ADVISED),
             &format!(
-                "When all clients reconnect, handshakes over it fall back to SYN cookies: sysctl \
-                 -w net.ipv4.tcp_max_syn_backlog={QUEUE_ADVISED}"
+                "When all clients reconnect at once, handshakes over it fall back to SYN cookies: \
+                 sysctl -w net.ipv4.tcp_max_syn_backlog={QUEUE_ADVISED}"
             ),
         ),
-        Row::new("net.ipv4.ip_local_port_range", ports, format!("{PORTS_DEFAULT} or more"))
+        Check::new("net.ipv4.ip_local_port_range", ports, format!("{PORTS_DEFAULT} or more"))
             .warned_if(
                 host.local_ports.is_some_and(|ports| ports < PORTS_DEFAULT),
                 "A proxy on this host has one connection per port and upstream address: sysctl -w \
-             net.ipv4.ip_local_port_range=\"1024 65535\", or a unix socket as upstream.",
+             net.ipv4.ip_local_port_range=\"1024 65535\", or use a unix socket as upstream.",
             ),
     ]
 }
 
-/// The limit of the kernel's memory for connections: `ringwave start` cannot see its own part of
-/// it.
-fn send_queues(host: &Host) -> [Row; 2] {
+/// The limits of the kernel's memory for connections.
+fn send_queues(host: &HostSurvey) -> [Check; 2] {
     let buffer = SEND_BUFFER;
     let ask = buffer / 2;
     let max = host.send_buffer_max;
     let found = max.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-    let wmem = Row::new("net.core.wmem_max", found, format!("{ask} or more")).warned_if(
+    let wmem = Check::new("net.core.wmem_max", found, format!("{ask} or more")).warned_if(
         max.is_some_and(|max| u64::try_from(max).is_ok_and(|max| max < ask)),
         &format!(
-            "The kernel queues less for a connection than server.send_buffer says, which slows \
-             large messages on long paths down: sysctl -w net.core.wmem_max={ask}"
+            "The kernel allows a smaller send buffer than server.send_buffer, which slows large \
+             messages over long distances down: sysctl -w net.core.wmem_max={ask}"
         ),
     );
     let needed = TCP_READERS_ADVISED * buffer;
@@ -271,11 +270,11 @@ fn send_queues(host: &Host) -> [Row; 2] {
     );
     let limit = host.tcp_memory.map_or(u64::MAX, |tcp| tcp.limit);
     let needed_text = format!("{} or more", limits::size(Some(needed)));
-    let tcp = Row::new("net.ipv4.tcp_mem", found, needed_text).warned_if(
+    let tcp = Check::new("net.ipv4.tcp_mem", found, needed_text).warned_if(
         limit < needed,
         &format!(
-            "{} clients that do not read fill it, and then every socket of the host suffers: lower \
-             server.send_buffer, limit connections (server.max_connections_per_address), or raise \
+            "{} clients that do not read fill it, and then no socket of the host sends or receives: \
+             lower server.send_buffer, limit connections (server.max_connections_per_address), or raise \
              net.ipv4.tcp_mem on a host with more memory.",
             limit / buffer
         ),
@@ -285,7 +284,7 @@ fn send_queues(host: &Host) -> [Row; 2] {
 
 fn count(value: u64) -> String {
     match value {
-        Limit::UNLIMITED => "unlimited".to_owned(),
+        ResourceLimit::UNLIMITED => "unlimited".to_owned(),
         value => value.to_string(),
     }
 }
@@ -338,36 +337,37 @@ This host can run Ringwave.
 
     #[test]
     fn a_refused_ring_is_one_failure_with_cause_and_remedy_and_the_rest_is_not_reached() {
-        let refused = error("io_uring_setup is blocked.", "Allow it.");
-        let host = Host { seccomp: Some(2), uring: Err((Stage::Ring, refused)), ..good() };
+        let refused = HostError::Seccomp { call: "io_uring_setup", errno: libc::EPERM };
+        let host =
+            HostSurvey { seccomp: Some(2), uring: Err((ProbeStep::Ring, refused)), ..good() };
         let report = report(host);
         assert_eq!(report.failures(), 1);
-        assert_eq!(verdict(&report, "io_uring"), Verdict::Fail);
-        assert_eq!(verdict(&report, "seccomp"), Verdict::Warn);
-        assert_eq!(verdict(&report, "fixed file table"), Verdict::Unknown);
+        assert_eq!(verdict(&report, "io_uring"), CheckResult::Fail);
+        assert_eq!(verdict(&report, "seccomp"), CheckResult::Warn);
+        assert_eq!(verdict(&report, "fixed file table"), CheckResult::Unknown);
         let text = report.to_text();
-        assert!(text.contains("\n    io_uring_setup is blocked.\n    Allow it.\n"), "{text}");
+        let advice = "\n    io_uring_setup is blocked by the container's seccomp profile";
+        assert!(text.contains(advice) && text.contains("\n    Start the container with"), "{text}");
         assert!(text.ends_with("\nThis host cannot run Ringwave: 1 failure.\n"), "{text}");
     }
 
     #[test]
     fn every_step_that_fails_leaves_those_before_it_ok() {
-        let refused = || error("No.", "Do.");
         for (stage, check) in [
-            (Stage::Features, "io_uring features"),
-            (Stage::Opcodes, "io_uring operations"),
-            (Stage::Table, "fixed file table"),
+            (ProbeStep::Features, "io_uring features"),
+            (ProbeStep::Opcodes, "io_uring operations"),
+            (ProbeStep::Table, "fixed file table"),
         ] {
-            let report = report(Host { uring: Err((stage, refused())), ..good() });
-            assert_eq!(verdict(&report, "io_uring"), Verdict::Ok);
-            assert_eq!(verdict(&report, check), Verdict::Fail);
+            let report = report(HostSurvey { uring: Err((stage, HostError::Disabled)), ..good() });
+            assert_eq!(verdict(&report, "io_uring"), CheckResult::Ok);
+            assert_eq!(verdict(&report, check), CheckResult::Fail);
         }
     }
 
     #[test]
     fn low_limits_are_warnings_that_name_the_command() {
-        let low = Limit { soft: 1024, hard: 1024 };
-        let host = Host {
+        let low = ResourceLimit { soft: 1024, hard: 1024 };
+        let host = HostSurvey {
             nofile: low,
             memory_limit: Some(64 << 20),
             somaxconn: Some(128),
@@ -378,7 +378,7 @@ This host can run Ringwave.
             io_uring_disabled: Some(1),
             ..good()
         };
-        let report = Report::of(&host, low);
+        let report = HostReport::of(&host, low);
         for (check, command) in [
             ("nofile", "ulimit -n"),
             ("control group memory", "MemoryMax="),
@@ -389,7 +389,7 @@ This host can run Ringwave.
             ("net.core.wmem_max", "sysctl -w net.core.wmem_max=131072"),
             ("net.ipv4.tcp_mem", "400 clients that do not read fill it"),
         ] {
-            assert_eq!(verdict(&report, check), Verdict::Warn, "{check}");
+            assert_eq!(verdict(&report, check), CheckResult::Warn, "{check}");
             let advice = row(&report, check).advice.join("\n");
             assert!(advice.contains(command), "{check}: {advice}");
         }
@@ -399,21 +399,21 @@ This host can run Ringwave.
 
     #[test]
     fn too_few_descriptors_for_the_shards_or_an_old_kernel_fail() {
-        let none = Limit { soft: 40, hard: 40 };
-        let report = Report::of(&Host { nofile: none, ..good() }, none);
-        assert_eq!(verdict(&report, "nofile"), Verdict::Fail);
-        let old = Some(error("Linux 5.4 is too old.", "Boot a newer one."));
-        let report = self::report(Host { kernel_too_old: old, ..good() });
-        assert_eq!(verdict(&report, "kernel"), Verdict::Fail);
+        let none = ResourceLimit { soft: 40, hard: 40 };
+        let report = HostReport::of(&HostSurvey { nofile: none, ..good() }, none);
+        assert_eq!(verdict(&report, "nofile"), CheckResult::Fail);
+        let old = Some(HostError::KernelTooOld { linux: "Linux 5.4".to_owned() });
+        let report = self::report(HostSurvey { kernel_too_old: old, ..good() });
+        assert_eq!(verdict(&report, "kernel"), CheckResult::Fail);
     }
 
-    fn good() -> Host {
-        Host {
+    fn good() -> HostSurvey {
+        HostSurvey {
             kernel: "6.8.0-45-generic".to_owned(),
             kernel_too_old: None,
             cores: 8,
-            nofile: Limit { soft: 1_048_576, hard: 1_048_576 },
-            memlock: Limit { soft: 8 << 20, hard: 8 << 20 },
+            nofile: ResourceLimit { soft: 1_048_576, hard: 1_048_576 },
+            memlock: ResourceLimit { soft: 8 << 20, hard: 8 << 20 },
             memory_limit: None,
             somaxconn: Some(4096),
             syn_backlog: Some(4096),
@@ -427,19 +427,15 @@ This host can run Ringwave.
         }
     }
 
-    fn report(host: Host) -> Report {
-        Report::of(&host, Limit { soft: 1024, ..host.nofile })
+    fn report(host: HostSurvey) -> HostReport {
+        HostReport::of(&host, ResourceLimit { soft: 1024, ..host.nofile })
     }
 
-    fn error(cause: &str, remedy: &str) -> HostError {
-        HostError { cause: cause.to_owned(), remedy: remedy.to_owned() }
-    }
-
-    fn row<'a>(report: &'a Report, check: &str) -> &'a Row {
+    fn row<'a>(report: &'a HostReport, check: &str) -> &'a Check {
         report.0.iter().find(|row| row.check == check).unwrap()
     }
 
-    fn verdict(report: &Report, check: &str) -> Verdict {
+    fn verdict(report: &HostReport, check: &str) -> CheckResult {
         row(report, check).verdict
     }
 }

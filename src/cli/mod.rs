@@ -1,12 +1,13 @@
-//! Floor 8. The commands of the binary, one file each. This file reads the command line and turns
-//! what a command returns into the exit code: 0 for success, 64 for a command line that is none, 65
-//! for input that is none, 69 for a server that is not there, 70 for a defect of ours, 73 for a
-//! file that cannot be made, 78 for a configuration or a host that cannot be served (the numbers of
-//! `sysexits.h`).
+//! Floor 8. The commands of the binary, one file each. This file parses the command line and runs the
+//! command. Exit codes are those of sysexits(3): 0 for success, 64 for a wrong command line, 65 for
+//! input that cannot be understood, 69 for a server that does not answer, 70 for a bug in Ringwave, 73
+//! for a file that cannot be written, 78 for a configuration or a host that cannot be served.
 
 mod budget;
 mod check;
 mod doctor;
+mod environment;
+mod exit;
 mod import;
 mod reload;
 mod settings;
@@ -18,44 +19,36 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{ConfigError, Environment};
-use crate::server::admin::AskError;
 use crate::version;
 
-use self::settings::{ServerArgs, SettingsArgs};
-
-/// The command line is not one of ours (`EX_USAGE`).
-const EXIT_USAGE: u8 = 64;
-/// No server is there to ask (`EX_UNAVAILABLE`).
-const EXIT_UNAVAILABLE: u8 = 69;
-/// The configuration cannot be served (`EX_CONFIG`).
-const EXIT_CONFIG: u8 = 78;
+use exit::EXIT_USAGE;
+use settings::{ServerArgs, SettingsArgs};
 
 /// An `io_uring` WebSocket gateway that replaces Laravel Reverb
 #[derive(Parser)]
 #[command(name = "ringwave", version = version::TEXT)]
 struct CommandLine {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CliCommand>,
 }
 
 #[derive(Subcommand)]
-enum Command {
-    /// Serve until SIGTERM or SIGINT; SIGHUP reads the configuration anew
+enum CliCommand {
+    /// Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again
     Start(SettingsArgs),
-    /// Check the configuration and show every value with where it came from
+    /// Check the configuration, and show every value and where it comes from
     Check(SettingsArgs),
-    /// Have the server of this directory read its configuration anew
+    /// Make the server of this directory read its configuration again
     Reload(ServerArgs),
-    /// Tell how the server of this directory is: since when it serves, and whom
+    /// Show the status of the server of this directory: uptime, connections, channels, shards
     Status(status::StatusArgs),
-    /// Make a ringwave.toml of the configuration of Reverb, soketi, sockudo or laravel-websockets
+    /// Convert the configuration of Reverb, soketi, sockudo or laravel-websockets to ringwave.toml
     Import(import::ImportArgs),
     /// The same as `import reverb`
     ImportReverb(import::FileArgs),
-    /// Tell whether this host can run it, and how to mend what can't
+    /// Check that this host can run Ringwave, and show how to fix what is missing
     Doctor,
-    /// Put a server under load and measure what it stands
+    /// Put a server under load, and measure what it can take
     Storm(Box<storm::StormArgs>),
 }
 
@@ -68,21 +61,21 @@ pub fn run() -> ExitCode {
     };
     match command {
         None => print_help(),
-        Some(Command::Start(settings)) => start::run(settings),
-        Some(Command::Check(settings)) => check::run(settings),
-        Some(Command::Reload(server)) => reload::run(server),
-        Some(Command::Status(arguments)) => status::run(arguments),
-        Some(Command::Import(arguments)) => import::run(&arguments),
-        Some(Command::ImportReverb(files)) => import::run_reverb(&files),
-        Some(Command::Doctor) => doctor::run(),
-        Some(Command::Storm(arguments)) => storm::run(*arguments),
+        Some(CliCommand::Start(settings)) => start::run(settings),
+        Some(CliCommand::Check(settings)) => check::run(settings),
+        Some(CliCommand::Reload(server)) => reload::run(server),
+        Some(CliCommand::Status(arguments)) => status::run(arguments),
+        Some(CliCommand::Import(arguments)) => import::run(&arguments),
+        Some(CliCommand::ImportReverb(files)) => import::run_reverb(&files),
+        Some(CliCommand::Doctor) => doctor::run(),
+        Some(CliCommand::Storm(arguments)) => storm::run(*arguments),
     }
 }
 
-/// Prints an error of clap. The texts of `--help` and `--version` are errors in clap's terms.
+/// Prints an error of clap, which are also the texts of `--help` and `--version`.
 fn explain(error: &clap::Error) -> ExitCode {
-    // With stdout or stderr closed there is no place left to report to.
-    let _ = error.print();
+    // If stdout or stderr is closed, there is nowhere to report it.
+    let _closed = error.print();
     if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
 }
 
@@ -93,30 +86,11 @@ fn print_help() -> ExitCode {
     }
 }
 
-/// The server that was asked did not do it.
-fn unanswered(error: &AskError) -> ExitCode {
-    eprintln!("ringwave: {error}.");
-    ExitCode::from(EXIT_UNAVAILABLE)
-}
-
-fn refuse(error: &ConfigError) -> ExitCode {
-    eprintln!("ringwave: {error}.");
-    ExitCode::from(EXIT_CONFIG)
-}
-
-/// The variables of the process. Values that are not UTF-8 are no values of ours.
-fn environment() -> Environment {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    std::env::vars_os().filter_map(text).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use crate::config::{self, LogFormat};
+    use crate::config::{self, Environment, LogFormat};
 
     use super::*;
 
@@ -136,7 +110,7 @@ mod tests {
         let line = "ringwave check --host=0.0.0.0 --port=8081 --path=ws --hostname=x.test --debug \
             --shards 2 --listen tcp://127.0.0.1:1 --listen unix:///s --dev --log-format json";
         let parsed = CommandLine::try_parse_from(line.split_whitespace()).ok().unwrap();
-        let Some(Command::Check(settings)) = parsed.command else { panic!("not check") };
+        let Some(CliCommand::Check(settings)) = parsed.command else { panic!("not check") };
         let inputs = settings.inputs();
         assert!(inputs.flags.dev);
         let flags = inputs.flags;

@@ -1,23 +1,20 @@
-//! Floor 8. `ringwave reload`: has the running server read its configuration anew, and tells what
-//! it says of that.
+//! Floor 8. `ringwave reload`: makes the running server read its configuration again, and prints the
+//! outcome.
 
 use std::process::ExitCode;
 
-use crate::server::admin::{AskError, Question, ask};
+use crate::server::admin::{AdminCommand, AskError, ask};
 
-use super::EXIT_CONFIG;
+use super::exit::{EXIT_CONFIG, fail, unanswered};
 use super::settings::ServerArgs;
 
 pub(super) fn run(server: ServerArgs) -> ExitCode {
-    match ask(&server.inputs(), Question::Reload) {
+    match ask(&server.inputs(), AdminCommand::Reload) {
         Ok(report) => {
-            println!("The configuration was read anew: {report}");
+            println!("Configuration reloaded: {report}");
             ExitCode::SUCCESS
         }
-        Err(AskError::Refused(reason)) => {
-            eprintln!("ringwave: {reason}.");
-            ExitCode::from(EXIT_CONFIG)
-        }
-        Err(error) => super::unanswered(&error),
+        Err(error @ AskError::Refused(_)) => fail(&error, EXIT_CONFIG),
+        Err(error) => unanswered(&error),
     }
 }

@@ -7,6 +7,8 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::{ConfigInputs, FlagArgument, FlagValues, Flags, SettingFlag, setting_flags};
 
+use super::environment::environment;
+
 /// The flags of `start` and `check`.
 #[derive(Args)]
 pub(super) struct SettingsArgs {
@@ -56,7 +58,7 @@ impl ConfigFiles {
     fn inputs(self, flags: Flags) -> ConfigInputs {
         let flags = Flags { env: self.env, config: self.config, ..flags };
         let directory = PathBuf::from(".");
-        ConfigInputs { flags, environment: super::environment(), directory }
+        ConfigInputs { flags, environment: environment(), directory }
     }
 }
 

@@ -1,15 +1,16 @@
-//! Floor 8. `ringwave start`: serves until told to stop.
+//! Floor 8. `ringwave start`: serves until a signal stops it.
 
 use std::process::ExitCode;
 
 use crate::server;
 
+use super::exit::refuse;
 use super::settings::SettingsArgs;
 
 pub(super) fn run(settings: SettingsArgs) -> ExitCode {
     let inputs = settings.inputs();
     match inputs.load().and_then(|config| config.holds().map(|()| config)) {
         Ok(config) => server::run(config, &inputs),
-        Err(error) => super::refuse(&error),
+        Err(error) => refuse(&error),
     }
 }

@@ -1,4 +1,4 @@
-//! Floor 8. `ringwave status`: how the server of this directory is, for people or as JSON.
+//! Floor 8. `ringwave status`: the status of the server of this directory, for people or as JSON.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -6,15 +6,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::server::admin::{Question, ask};
-use crate::server::overview::{ServerStatus, State};
+use crate::server::admin::{AdminCommand, ask};
+use crate::server::status::{ServerState, ServerStatus};
 
+use super::exit::{EXIT_UNAVAILABLE, unanswered};
 use super::settings::ServerArgs;
 
-/// The server serves, but a shard does not answer.
+/// The exit code if the server serves, but a shard does not answer.
 const EXIT_SILENT: u8 = 1;
 
-/// How to ask, and in which form to tell.
+/// The server to ask, and the form of the output.
 #[derive(Args)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
@@ -25,15 +26,18 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn run(arguments: StatusArgs) -> ExitCode {
-    let answer = match ask(&arguments.server.inputs(), Question::Status) {
+    let answer = match ask(&arguments.server.inputs(), AdminCommand::Status) {
         Ok(answer) => answer,
-        Err(error) => return super::unanswered(&error),
+        Err(error) => return unanswered(&error),
     };
     let status: ServerStatus = match serde_json::from_str(&answer) {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("ringwave: the server's answer is not understood ({error}).");
-            return ExitCode::from(super::EXIT_UNAVAILABLE);
+            eprintln!(
+                "ringwave: the server's answer cannot be understood ({error}): is this ringwave of \
+                 the same version?"
+            );
+            return ExitCode::from(EXIT_UNAVAILABLE);
         }
     };
     let text = if arguments.json { format!("{answer}\n") } else { text(&status) };
@@ -47,8 +51,8 @@ pub(super) fn run(arguments: StatusArgs) -> ExitCode {
     }
     let silent: Vec<_> = silent.iter().map(usize::to_string).collect();
     eprintln!(
-        "ringwave: shard {} does not answer: the channels at home there are not counted. If it \
-         does not answer later either, its thread hangs, and the server has to be restarted.",
+        "ringwave: shard {} does not answer, so its channels are not counted. If it does not \
+         answer later either, its thread hangs: restart the server.",
         silent.join(", ")
     );
     ExitCode::from(EXIT_SILENT)
@@ -58,8 +62,8 @@ fn text(status: &ServerStatus) -> String {
     let ServerStatus { version, pid, .. } = status;
     let commit = status.commit.as_ref().map(|commit| format!(" ({commit})")).unwrap_or_default();
     let state = match status.state {
-        State::Serving => "serving",
-        State::Stopping => "stopping",
+        ServerState::Serving => "serving",
+        ServerState::Stopping => "stopping",
     };
     let cores: Vec<_> = status.shards.iter().map(|shard| shard.core).collect();
     let mut text = format!("ringwave {version}{commit}, process {pid}, {state}\n\n");
@@ -83,7 +87,7 @@ fn text(status: &ServerStatus) -> String {
     text
 }
 
-/// `3 d 4 h`: the two largest units.
+/// A duration in its two largest units: `3 d 4 h`.
 fn duration(seconds: u64) -> String {
     let units = [("d", seconds / 86_400), ("h", seconds / 3600 % 24), ("min", seconds / 60 % 60)];
     let units = units.into_iter().chain([("s", seconds % 60)]);
@@ -95,16 +99,16 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::overview::{AppStatus, ShardStatus};
+    use crate::server::status::{AppStatus, ShardStatus};
 
     #[test]
     fn durations_are_told_by_their_two_largest_units() {
-        let told = [0, 59, 61, 3600, 90_000, 86_400 * 30 + 1].map(duration);
-        assert_eq!(told, ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h", "30 d 0 h"]);
+        let shown = [0, 59, 61, 3600, 90_000, 86_400 * 30 + 1].map(duration);
+        assert_eq!(shown, ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h", "30 d 0 h"]);
     }
 
     #[test]
-    fn the_status_is_a_screen_for_people() {
+    fn the_status_is_a_table_for_people() {
         let app = |id: &str, enabled, connections, channels| AppStatus {
             id: id.to_owned(),
             enabled,

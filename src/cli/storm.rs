@@ -15,9 +15,9 @@ use ringwave_storm::{
 
 use crate::config::{DEVELOPMENT, WITHHELD};
 use crate::server::limits;
-use crate::server::preflight::{self, Host};
+use crate::server::preflight::{self, HostSurvey};
 
-use super::{EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
+use super::exit::{EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
 
 /// A message was lost, duplicated, reordered or not accepted, or a connection failed or was cut.
 const EXIT_LOST: u8 = 1;
@@ -166,7 +166,7 @@ fn quoted(word: &str) -> String {
 }
 
 impl StormArgs {
-    fn plan(self, host: &Host) -> Result<StormPlan, String> {
+    fn plan(self, host: &HostSurvey) -> Result<StormPlan, String> {
         let scenario = self.scenario;
         let target = TargetServer::new(&self.url, &self.app_id, &self.key, &self.secret);
         let target = target.map_err(|error| error.to_string())?;

@@ -528,7 +528,7 @@ fn webhooks_come_from_the_variables_and_from_the_entry_of_their_app() {
     assert_eq!(url.value, "https://b.example/x?[withheld]");
     assert_eq!(url.source.to_string(), "apps[0].webhooks[0].url in ringwave.toml");
     let headers = resolved(&config, "apps[0].webhooks[1].headers");
-    assert_eq!(headers.value, "Authorization: [withheld]");
+    assert_eq!(headers.value, "authorization: [withheld]");
     assert!(!format!("{config:?}").contains("tops3cret"));
 }
 

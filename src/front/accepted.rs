@@ -7,10 +7,10 @@ use super::stream::Stream;
 /// a client that could choose would forge its address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Opening {
-    /// HTTP.
+    /// HTTP from the first byte.
     #[default]
     Http,
-    /// A header of the PROXY protocol, and HTTP behind it.
+    /// A header of the PROXY protocol, then HTTP.
     ProxyHeader,
 }
 

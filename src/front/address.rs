@@ -11,12 +11,12 @@ use std::str::FromStr;
 use hyper::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use crate::refusals::Sender;
+use crate::refusals::RefusedClient;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
-    /// Over TCP, or named by the PROXY protocol.
+    /// A peer over TCP, or the client that the PROXY protocol names.
     Address(IpAddr),
     /// A process of this host, over a unix socket.
     Unix,
@@ -24,13 +24,13 @@ pub(super) enum Peer {
 
 impl Peer {
     pub(super) const fn of(address: IpAddr) -> Self {
-        // A listener of both families shows clients of the older one so.
+        // A dual-stack listener reports IPv4 clients as IPv4-mapped IPv6 addresses.
         Self::Address(address.to_canonical())
     }
 
-    /// As the log names it.
-    pub(super) const fn sender(self) -> Sender {
-        Sender::Address(self.address())
+    /// The peer as the log names it.
+    pub(super) const fn sender(self) -> RefusedClient {
+        RefusedClient::Address(self.address())
     }
 
     const fn address(self) -> Option<IpAddr> {
@@ -41,7 +41,7 @@ impl Peer {
     }
 }
 
-/// One client where clients are counted: an IPv4 address, or the /64 of an IPv6 address, because
+/// The unit by which clients are counted: an IPv4 address, or the /64 of an IPv6 address, because
 /// one host has a whole /64 and uses any of its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClientNetwork(IpAddr);
@@ -59,11 +59,11 @@ impl From<IpAddr> for ClientNetwork {
 
 const HOSTS_NETWORK: u128 = u128::MAX << 64;
 
-/// Proxies that are believed when they tell a client's address.
+/// The proxies whose word on a client's address is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<Trusted>);
 
-/// One of them.
+/// A trusted proxy, or many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trusted {
     /// Every peer that connects from this network.
@@ -75,7 +75,7 @@ pub enum Trusted {
 impl FromStr for Trusted {
     type Err = ();
 
-    /// An address, a network in the form of CIDR, or the word `unix`.
+    /// Reads an address, a network in CIDR notation, or the word `unix`.
     fn from_str(text: &str) -> Result<Self, ()> {
         if text == "unix" {
             return Ok(Self::Unix);
@@ -106,12 +106,12 @@ impl FromIterator<Trusted> for TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// All of them, as configured.
+    /// All trusted proxies, as configured.
     pub fn iter(&self) -> impl Iterator<Item = &Trusted> {
         self.0.iter()
     }
 
-    /// Whether what this peer tells of its clients is believed.
+    /// Whether this peer's word on its clients is trusted.
     pub(super) fn trust(&self, peer: Peer) -> bool {
         self.0.iter().any(|trusted| match (trusted, peer) {
             (Trusted::Network(network), Peer::Address(address)) => network.contains(&address),
@@ -121,8 +121,8 @@ impl TrustedProxies {
     }
 
     /// The client behind a request that came from `peer`: the right-most address that is not of a
-    /// trusted proxy. The peer itself when it is not trusted, and when it tells no address or one
-    /// that cannot be read. None over a unix socket without one.
+    /// trusted proxy. It is the peer itself if the peer is not trusted, or names no address that
+    /// can be read. `None` if such a peer came over a unix socket.
     pub(super) fn client(&self, peer: Peer, headers: &HeaderMap) -> Option<IpAddr> {
         let told = self.trust(peer).then(|| self.told(headers)).flatten();
         told.or_else(|| peer.address())
@@ -137,14 +137,14 @@ impl TrustedProxies {
             }
             farthest = Some(address);
         }
-        // All of them are trusted proxies, so the first of them is the client.
+        // All addresses are of trusted proxies, so the first one is the client.
         farthest
     }
 }
 
-/// The addresses that a request came through, the client's first; none in place of what is not an
-/// address. A proxy that appends to the one header passes the other on as it came, from whomever:
-/// only the usual one counts where both are there.
+/// The addresses that a request came through, the client's first; `None` stands for an element that
+/// is not an address. A proxy that appends to one of the two headers passes the other one on as the
+/// client sent it, so only the usual one counts if both are there.
 fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     if headers.contains_key(X_FORWARDED_FOR) {
         return values(headers, &X_FORWARDED_FOR, |value| {
@@ -164,7 +164,7 @@ fn values(
 }
 
 /// The elements of a list (RFC 9110 section 5.6.1), without empty ones. `quotes` says which
-/// characters begin and end a text in which commas mean nothing.
+/// characters begin and end a text in which commas separate nothing.
 fn elements(value: &str, quotes: fn(char) -> bool) -> impl Iterator<Item = &str> {
     parts(value, ',', quotes).filter(|element| !element.trim().is_empty())
 }
@@ -177,7 +177,7 @@ fn parts(text: &str, separator: char, quotes: fn(char) -> bool) -> impl Iterator
     })
 }
 
-/// `for=192.0.2.43, for="[2001:db8::17]:4711";proto=https`: the address of each element.
+/// The address of each element of `for=192.0.2.43, for="[2001:db8::17]:4711";proto=https`.
 fn forwarded(value: &str) -> Vec<Option<IpAddr>> {
     let quotes = |c| c == '"';
     let address = |element| {
@@ -190,7 +190,7 @@ fn forwarded(value: &str) -> Vec<Option<IpAddr>> {
     elements(value, quotes).map(address).collect()
 }
 
-/// An address, with a port or without: `192.0.2.43`, `192.0.2.43:47011`, `2001:db8::17`,
+/// Reads an address, with a port or without: `192.0.2.43`, `192.0.2.43:47011`, `2001:db8::17`,
 /// `[2001:db8::17]:47011`.
 fn node(text: &str) -> Option<IpAddr> {
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();

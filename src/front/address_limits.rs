@@ -1,8 +1,8 @@
-//! How many connections a client's address has over all shards, and how fast it asks: one table for
-//! all fronts.
+//! The limits of a client's address on connections and requests, over all shards.
 //!
-//! It is met once per connection and once per request, never per message, and only where a limit is
-//! set: short locks, each over a part of the table, cost less than asking another shard would.
+//! The fronts of all shards share one table. It is used once per connection and once per request,
+//! never per message, and only if a limit is set. Short locks, each over a part of the table, cost
+//! less than a question to another shard would.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,32 +14,35 @@ use crate::rate::Rate;
 use crate::time::Nanos;
 
 use super::address::ClientNetwork;
-use super::clock;
 
-/// The limits of one address. IPv6 addresses of one /64 count as one.
+/// The limits of one address. The IPv6 addresses of one /64 count as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddressLimits {
-    /// Connections that are open at a time, over all shards; `None`: any number.
+    /// The most open connections at a time, over all shards; `None`: any number.
     pub connections: Option<u32>,
-    /// Handshakes and requests of the API per second; `None`: any number.
+    /// The most handshakes and requests of the API per second; `None`: any number.
     pub requests_per_second: Option<u32>,
 }
 
 impl AddressLimits {
-    /// Whether anything is counted.
+    /// Whether any limit is set, so that clients have to be counted.
     #[must_use]
     pub const fn count_anything(&self) -> bool {
         self.connections.is_some() || self.requests_per_second.is_some()
     }
 }
 
-/// The table of what each address has, shared by the fronts of all shards. The limits come with
-/// each call: a reload changes them, and what was counted by then still counts. See the module.
+/// The counts of all addresses, shared by the fronts of all shards. The limits come with each call,
+/// so a reload changes them, and earlier connections still count.
+///
+/// Order of calls: `take_connection` at the accept and
+/// `take_request` at each request; the permit is dropped with the connection.
+/// [`forget_idle`](Self::forget_idle) is called about once a second.
 #[derive(Debug)]
 pub struct AddressTable {
     stripes: Box<[Mutex<Stripe>]>,
     hasher: RandomState,
-    /// Addresses that found no room since it was asked last.
+    /// The number of addresses that found no room since the last call of `forget_idle`.
     unknown: AtomicU64,
 }
 
@@ -50,23 +53,23 @@ type Stripe = HashMap<ClientNetwork, AddressCounts>;
 struct AddressCounts {
     /// Connections within the limit.
     open: u32,
-    /// Connections that are still to hear that they are too many.
+    /// Connections beyond the limit that wait for their refusal.
     waiting: u32,
-    /// When its bucket of requests is full again.
+    /// The time at which the bucket of requests is full again.
     full: Nanos,
 }
 
-/// Why a connection or a request is turned away.
+/// The limit that a connection or a request exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OverLimit {
     /// The address has as many connections as it may.
     Connections,
-    /// It asks too fast; after this much time it may again.
+    /// The address sends requests too fast; the next one is admitted after this much time.
     Requests(Duration),
 }
 
 impl Default for AddressTable {
-    /// A door for all shards of a process, which knows nobody.
+    /// An empty table.
     fn default() -> Self {
         Self {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
@@ -77,11 +80,10 @@ impl Default for AddressTable {
 }
 
 impl AddressTable {
-    /// Forgets addresses that have nothing open and a full bucket. To be called about once a
-    /// second. Returns how many addresses found no room since the last time, and were let in
+    /// Forgets addresses that have no connection and a full bucket. To be called about once a
+    /// second. Returns how many addresses found no room since the last call, and were admitted
     /// uncounted.
-    pub fn forget_idle(&self) -> u64 {
-        let now = clock::now();
+    pub fn forget_idle(&self, now: Nanos) -> u64 {
         for stripe in &self.stripes {
             let mut stripe = locked(stripe);
             stripe.retain(|_, counts| !counts.is_idle(now));
@@ -96,16 +98,17 @@ impl AddressTable {
         &self,
         network: ClientNetwork,
         limits: AddressLimits,
+        now: Nanos,
     ) -> Result<(), OverLimit> {
         let Some(per_second) = limits.requests_per_second else { return Ok(()) };
         let rate = Rate::of(per_second, BURST_SECONDS);
-        let now = clock::now();
         let taken =
             self.with(network, |counts| rate.take(counts.full, now).map(|full| counts.full = full));
         taken.unwrap_or(Ok(())).map_err(OverLimit::Requests)
     }
 
-    /// Counts a connection. None when nothing counts them, and when the table has no room.
+    /// Counts a connection. The permit is `None` if connections are not limited, and if the table
+    /// has no room.
     pub(super) fn take_connection(
         self: &Arc<Self>,
         network: ClientNetwork,
@@ -121,8 +124,8 @@ impl AddressTable {
         }
     }
 
-    /// Counts a connection that is over the limit, and only waits to be told. None when there are
-    /// too many of these as well.
+    /// Counts a connection that is over the limit and waits for its refusal. Returns `None` if
+    /// there are too many of these as well.
     pub(super) fn take_waiting_connection(
         self: &Arc<Self>,
         network: ClientNetwork,
@@ -139,7 +142,7 @@ impl AddressTable {
         })
     }
 
-    /// Looks at what an address has; none when the table has no room for it.
+    /// Calls `look` with the counts of an address. Returns `None` if the table has no room for it.
     fn with<R>(
         &self,
         network: ClientNetwork,
@@ -175,18 +178,19 @@ impl AddressCounts {
     }
 }
 
-/// A connection as its address' limit counts it, until it is dropped.
+/// The permit of a connection by the limit of its address. The connection is counted until the
+/// permit is dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     table: Arc<AddressTable>,
     network: ClientNetwork,
-    /// Within the limit; otherwise it waits to be turned away.
+    /// Whether the connection is within the limit; otherwise it waits for its refusal.
     open: bool,
 }
 
 impl ConnectionPermit {
-    /// Whether it is within the limit, by now: other connections may have ended, or the limit may
-    /// have been raised.
+    /// Whether the connection is within the limit now: other connections may have ended since, or
+    /// the limit may have been raised.
     pub(super) fn is_within(&mut self, limits: AddressLimits) -> bool {
         if !self.open {
             let most = limits.connections.unwrap_or(u32::MAX);
@@ -210,35 +214,37 @@ impl Drop for ConnectionPermit {
             true => counts.open -= 1,
             false => counts.waiting -= 1,
         }
-        // A bucket that was ever taken from is looked at once a second.
+        // `forget_idle` removes the addresses whose buckets are still filling.
         if counts.is_idle(Nanos(0)) {
             stripe.remove(&self.network);
         }
     }
 }
 
-/// Nothing panics while it holds the lock; if something did, counts are counts.
+/// Locks a stripe. A poisoned lock is taken all the same, because counts have no state that a panic
+/// could leave inconsistent.
 fn locked(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
     stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// More than shards that meet at the door at a time.
+/// The number of locks: more than there are shards that use the table at the same moment.
 const STRIPES: usize = 64;
 
-/// Addresses that the table holds, 262,144 in all: some 20 MB. One that finds no room is let in
-/// uncounted: whoever has so many addresses is not held by a limit for one, and keeping strangers
-/// out for it would be what the attacker wants. What bounds all connections together still holds.
+/// The most addresses of a stripe; 262,144 in all, which take some 20 MB. An address that finds no
+/// room is admitted uncounted: an attacker with so many addresses is not bound by a limit for one,
+/// and refusing others would be what the attacker wants. The bounds on all connections together
+/// still hold.
 const STRIPE_MAX: usize = 4096;
 
-/// Addresses that a stripe keeps room for.
+/// The number of addresses for which an idle stripe keeps memory.
 const STRIPE_KEPT: usize = 16;
 
-/// Requests that may come at once, as seconds of the rate: the people of an office share an
-/// address, and their browsers return together.
+/// The burst of requests that is admitted, in seconds of the rate: the people of an office share an
+/// address, and their browsers reconnect together.
 const BURST_SECONDS: u32 = 5;
 
-/// Connections of one address that wait to be told that they are too many. Further ones close at
-/// once: an answer is not worth holding what so many would.
+/// The most connections of one address that wait for their refusal. Further ones close at once,
+/// because an answer is not worth the memory that so many would hold.
 const WAITING_MAX: u32 = 64;
 
 #[cfg(test)]
@@ -326,17 +332,20 @@ mod tests {
             Arc::<AddressTable>::default(),
             AddressLimits { requests_per_second: Some(1), ..NONE },
         );
-        let taken = (0..100).filter(|_| table.take_request(network(1), limits).is_ok()).count();
-        assert!((5..100).contains(&taken), "{taken}");
-        assert!(matches!(table.take_request(network(1), limits), Err(OverLimit::Requests(_))));
-        assert!(table.take_request(network(2), limits).is_ok());
+        let at = |seconds: u64| Nanos(seconds * 1_000_000_000);
+        let burst = u64::from(BURST_SECONDS);
+        let taken = (0..100).filter(|_| table.take_request(network(1), limits, at(0)).is_ok());
+        assert_eq!(taken.count() as u64, burst);
+        let late = table.take_request(network(1), limits, at(0));
+        assert_eq!(late, Err(OverLimit::Requests(Duration::from_secs(1))));
+        assert!(table.take_request(network(2), limits, at(0)).is_ok());
         assert_eq!(known(&table), 2);
-        let begun = clock::now();
-        while known(&table) > 1 {
-            assert!(clock::now().0 - begun.0 < 20_000_000_000, "the second was full long ago");
-            table.forget_idle();
-        }
+        // The bucket of the second address is full again after a second.
+        table.forget_idle(at(1));
+        assert_eq!(known(&table), 1);
         assert!(locked(&table.stripes[table.index(network(1))]).contains_key(&network(1)));
+        table.forget_idle(at(burst));
+        assert_eq!(known(&table), 0);
     }
 
     #[test]
@@ -358,7 +367,7 @@ mod tests {
         assert!(matches!((late(), late()), (Ok(None), Ok(None))));
         assert!(table.take_waiting_connection(network(1)).is_none());
         assert_eq!(known(&table), before);
-        assert!(table.forget_idle() >= 3);
+        assert!(table.forget_idle(Nanos(0)) >= 3);
         drop(held);
         assert_eq!(known(&table), 0);
         assert!(matches!(late(), Ok(Some(_))));
@@ -379,20 +388,18 @@ mod tests {
         drop((held, waiting));
         assert_eq!(known(&table), 0);
         let rate = |most| AddressLimits { requests_per_second: Some(most), ..NONE };
-        while table.take_request(network(1), rate(1)).is_ok() {}
-        // A second is a microsecond now, which may have passed or not.
-        let waits = match table.take_request(network(1), rate(1_000_000)) {
-            Err(OverLimit::Requests(waits)) => waits,
-            taken => taken.map(|()| Duration::ZERO).unwrap(),
-        };
-        assert!(waits <= Duration::from_micros(1), "{waits:?}");
+        let now = Nanos(0);
+        while table.take_request(network(1), rate(1), now).is_ok() {}
+        // A rate of a million refills in a microsecond.
+        let late = table.take_request(network(1), rate(1_000_000), now);
+        assert_eq!(late, Err(OverLimit::Requests(Duration::from_micros(1))));
     }
 
     #[test]
     fn without_limits_nothing_is_known_of_anybody() {
         let (table, limits) = (Arc::<AddressTable>::default(), NONE);
         assert!(matches!(table.take_connection(network(1), limits), Ok(None)));
-        assert_eq!(table.take_request(network(1), limits), Ok(()));
+        assert_eq!(table.take_request(network(1), limits, Nanos(0)), Ok(()));
         assert_eq!((known(&table), limits.count_anything()), (0, false));
     }
 }

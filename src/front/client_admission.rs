@@ -1,31 +1,31 @@
-//! The peer of a connection, and its place in its address' limit.
+//! The admission of clients by the limits of their addresses.
 //!
-//! A client that connects by itself is counted from the accept to the end of the connection. A
-//! trusted proxy's connections carry the requests of many clients: there each request is counted
-//! while it is served, and a WebSocket for as long as it is open.
+//! A client that connects directly is counted from the accept to the end of the connection. The
+//! connections of a trusted proxy carry the requests of many clients, so there each request is
+//! counted while it is served, and each WebSocket while it is open.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
 
 use hyper::header::HeaderMap;
 
-use crate::refusals::Sender;
+use crate::refusals::RefusedClient;
 
 use super::address::Peer;
 use super::address_limits::{ConnectionPermit, OverLimit};
 use super::settings::Settings;
 
-/// One connection's other end. It is judged by the settings of each request: a peer may become a
-/// trusted proxy, or cease to be one, while it is connected.
+/// The admission of the clients behind one connection. The settings of each request decide, because
+/// a reload can make a connected peer a trusted proxy, or an ordinary client again.
 pub(super) struct ClientAdmission {
     peer: Peer,
-    /// The place of a client that connects by itself. None where nothing is counted.
+    /// The permit of a client that connects directly. `None` if connections are not counted.
     own: RefCell<Option<ConnectionPermit>>,
 }
 
 impl ClientAdmission {
-    /// Takes note of a new connection. None when its address has so many that this one is not even
-    /// told so.
+    /// Counts a new connection. Returns `None` if its address has so many that this one is closed
+    /// without an answer.
     pub(super) fn arrive(settings: &Settings, peer: Peer) -> Option<Self> {
         let Settings { proxies, limits, addresses, .. } = settings;
         let own = match peer {
@@ -45,13 +45,13 @@ impl ClientAdmission {
         settings.proxies.client(self.peer, headers)
     }
 
-    /// The same as the log names it.
-    pub(super) fn sender(&self, settings: &Settings, headers: &HeaderMap) -> Sender {
-        Sender::Address(self.client(settings, headers))
+    /// The client that sent this request, as the log names it.
+    pub(super) fn sender(&self, settings: &Settings, headers: &HeaderMap) -> RefusedClient {
+        RefusedClient::Address(self.client(settings, headers))
     }
 
-    /// Lets a request through that counts, or says why not. `client` is not asked where nothing is
-    /// counted.
+    /// Admits a request, or returns the limit that it exceeds. `client` is called only if clients
+    /// are counted.
     pub(super) fn admit(
         &self,
         settings: &Settings,
@@ -61,7 +61,8 @@ impl ClientAdmission {
         if settings.limits.count_anything()
             && let Some(client) = client()
         {
-            settings.addresses.take_request(client.into(), settings.limits)?;
+            let now = settings.clock.now_nanos();
+            settings.addresses.take_request(client.into(), settings.limits, now)?;
             permit = self.connection_permit_for(settings, client)?;
         }
         Ok(RequestPermit { permit, clients: self })
@@ -75,7 +76,8 @@ impl ClientAdmission {
         let Settings { proxies, limits, addresses, .. } = settings;
         let own = &mut *self.own.borrow_mut();
         if proxies.trust(self.peer) {
-            // It may have become one since it connected: its clients are counted instead.
+            // The peer may have become a trusted proxy since it connected. From then on its clients
+            // are counted instead.
             *own = None;
             return addresses.take_connection(client.into(), *limits);
         }
@@ -85,27 +87,28 @@ impl ClientAdmission {
                 false => Err(OverLimit::Connections),
             },
             None => {
-                // Connected before anything was counted, or found no room in the table.
+                // The client connected before there was a limit, or the table had no room.
                 *own = addresses.take_connection(client.into(), *limits)?;
                 Ok(None)
             }
         }
     }
 
-    /// Whether the connection is of no use to anybody else once its client was turned away.
+    /// Whether the connection carries the requests of a single client, so that it can be closed
+    /// when that client is refused.
     pub(super) fn is_alone(&self) -> bool {
         self.own.borrow().is_some()
     }
 }
 
-/// The permission for a request, with the place that was taken for it alone, if any.
+/// The permit for a request, with the connection permit that was taken for it alone, if any.
 pub(super) struct RequestPermit<'v> {
     permit: Option<ConnectionPermit>,
     clients: &'v ClientAdmission,
 }
 
 impl RequestPermit<'_> {
-    /// The place of the WebSocket that the request becomes.
+    /// The connection permit for the WebSocket that the request becomes.
     pub(super) fn into_connection_permit(self) -> Option<ConnectionPermit> {
         self.permit.or_else(|| self.clients.own.take())
     }

@@ -2,24 +2,23 @@
 //!
 //! hyper reads ahead, and it removes `Content-Length` from a request that has `Transfer-Encoding`
 //! as well (RFC 9112 section 6.3 allows it). A proxy in front that believes the length sees other
-//! requests than hyper does, so such a request has to be refused, and it is recognised only by the
-//! bytes of its head. Besides, hyper doubles its buffer to 16 KiB for any head that comes in two
-//! pieces, which a client may leave unfinished. Hence the socket keeps a head until it has come
-//! whole, and gives hyper one at a time. Bytes that follow a head or a body wait in the socket's
-//! buffer, however many have come.
+//! requests than hyper does, so such a request has to be refused, and only the bytes of its head
+//! show it. Besides, hyper doubles its buffer to 16 KiB for any head that arrives in two pieces,
+//! which a client may leave unfinished. Hence the socket keeps a head until it is complete, and
+//! gives hyper one head at a time. Bytes that follow a head or a body wait in the socket's buffer.
 //!
 //! Contract: the socket calls [`Framing::give`] with all bytes that it has received and not given,
-//! and gives hyper as many as that returns; the service calls [`Framing::head_taken`] when it gets
-//! a request, before hyper reads any of its body, and [`Framing::answered`] with the answer.
+//! and gives hyper as many as the call returns. The service calls [`Framing::head_taken`] when it
+//! gets a request, before hyper reads any of its body, and [`Framing::answered`] with the answer.
 //!
-//! hyper alone decides what a request is. An end is found by the empty line that every head and
-//! chunked body has to end with: where hyper sees no end there, it asks for more and gets it. Bytes
-//! that begin no request are given at once, so that their sender is answered at once.
+//! hyper alone decides what a request is. The end of a head or of a chunked body is found by the
+//! empty line that it has to end with; if hyper sees no end there, it asks for more and gets it.
+//! Bytes that begin no request are given at once, so that their sender is answered at once.
 
 use std::cell::RefCell;
 use std::io::BufRead;
 
-/// The place in the requests of one connection that hyper has been given so far.
+/// The position in the requests of one connection up to which hyper has been given the bytes.
 #[derive(Debug, Default)]
 pub(super) struct Framing(RefCell<Part>);
 
@@ -30,7 +29,7 @@ enum Part {
     Head(Head),
     /// A body with this many bytes to come.
     Body(u64),
-    /// A body in chunks. It ends with an empty line, of which this many bytes have come.
+    /// A chunked body. It ends with an empty line, of which this many bytes have come.
     Chunks(u8),
 }
 
@@ -47,20 +46,20 @@ struct Head {
     seen: usize,
     /// The beginning of the line that has not ended.
     line_at: usize,
-    /// A line that is not empty has ended.
+    /// Whether a line that is not empty has ended.
     begun: bool,
-    /// The end of the empty line behind it, once it has come: so many bytes are to be given.
+    /// The number of bytes up to the end of the empty line, once that has come. They are given.
     end: Option<usize>,
-    /// Its bytes begin no request that could be kept, and are given to hyper as they come.
+    /// Whether the bytes begin no request, so that hyper is given them as they come.
     passes: bool,
     has_length: bool,
     has_encoding: bool,
 }
 
 impl Framing {
-    /// Returns how many of these bytes hyper, which has `room` for some, may have now: none before
-    /// the head that they belong to is whole, and none beyond that head or body. `all` says that no
-    /// more can come: then nothing is kept.
+    /// Returns the number of these bytes that hyper, which has `room` for some, may have now: none
+    /// before the head that they belong to is complete, and none beyond that head or body. `all`
+    /// says that no more can come, so that none are kept.
     pub(super) fn give(&self, received: &[u8], room: usize, all: bool) -> usize {
         let part = &mut *self.0.borrow_mut();
         // A body never fills the room, because hyper would double its buffer.
@@ -69,6 +68,7 @@ impl Framing {
             Part::Head(head) => head.give(received, room, all),
             Part::Body(left) => {
                 let room = room_of_body;
+                // A longer body than memory can address has more bytes than were received.
                 let most = usize::try_from(*left).unwrap_or(usize::MAX);
                 let given = most.min(room).min(received.len());
                 *left -= given as u64;
@@ -95,8 +95,8 @@ impl Framing {
         }
     }
 
-    /// hyper has taken a head. `body` is the length of the body behind it, and `None` where chunks
-    /// follow. Returns whether the head tells the length in two ways.
+    /// Notes that hyper has taken a head. `body` is the length of the body behind it, `None` if it
+    /// is chunked. Returns whether the head gives the length in two ways.
     pub(super) fn head_taken(&self, body: Option<u64>) -> bool {
         let next = match body {
             Some(0) => Part::default(),
@@ -109,7 +109,7 @@ impl Framing {
         }
     }
 
-    /// The request is answered. A body in chunks has come to its end, or the connection will.
+    /// Notes that the request is answered. A chunked body has ended then, or the connection will.
     pub(super) fn answered(&self) {
         let part = &mut *self.0.borrow_mut();
         if let Part::Chunks(_) = part {
@@ -121,7 +121,7 @@ impl Framing {
 impl Head {
     fn give(&mut self, received: &[u8], room: usize, all: bool) -> usize {
         if self.end == Some(0) {
-            // hyper saw no head in it, or it would have taken it.
+            // hyper did not take these bytes for a head.
             *self = Self::default();
         }
         if self.end.is_none() && !self.passes {
@@ -142,7 +142,7 @@ impl Head {
     fn look(&mut self, received: &[u8]) {
         let mut new = received.get(self.seen..).unwrap_or_default();
         while !new.is_empty() {
-            // This is faster than a look at each byte. Reading from memory does not fail.
+            // `skip_until` is faster than a look at each byte, and reading from memory cannot fail.
             self.seen += new.skip_until(b'\n').unwrap_or_default();
             if !received.get(..self.seen).is_some_and(|seen| seen.ends_with(b"\n")) {
                 break;
@@ -153,7 +153,8 @@ impl Head {
                 return;
             }
         }
-        // A first line that has not ended may still be one of TLS, which does not end.
+        // A control character at the start is not HTTP. A TLS record, for one, may have no line
+        // end.
         let first = received.get(self.line_at);
         self.passes |= !self.begun && first.is_some_and(|&byte| byte < b' ' && byte != b'\r');
     }

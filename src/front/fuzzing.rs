@@ -1,5 +1,5 @@
-//! The entry points of the front for the targets of `tests/fuzz`. Only builds with `--cfg fuzzing`,
-//! as of these targets, have this module.
+//! The entry points of the front for the targets of `tests/fuzz`. The module exists only in builds
+//! with `--cfg fuzzing`, as those of the targets are.
 
 use std::net::IpAddr;
 
@@ -8,17 +8,17 @@ use hyper::header::HeaderMap;
 use super::address::{Peer, TrustedProxies};
 use super::proxy_header::{self, ProxyHeader, Start};
 
-/// The client behind a request from this address, or over a unix socket.
+/// Returns the client behind a request from this address, or over a unix socket.
 #[must_use]
 pub fn client(proxies: &TrustedProxies, peer: Option<IpAddr>, head: &HeaderMap) -> Option<IpAddr> {
     proxies.client(peer.map_or(Peer::Unix, Peer::of), head)
 }
 
-/// The reading of the first bytes of a connection that should begin with a header of the PROXY
+/// The verdict on the first bytes of a connection that should begin with a header of the PROXY
 /// protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
-    /// A header of this length, with the client's address if it has one.
+    /// A complete header of this length, with the client's address if it has one.
     Whole(usize, Option<IpAddr>),
     /// A possible beginning of a header.
     Partial,

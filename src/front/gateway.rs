@@ -1,4 +1,4 @@
-//! The requests of the front to its shard, and nothing else: the front defines them, the shard
+//! The interface between the front and its shard: the front defines the requests, and the shard
 //! answers them. The front never sees a mailbox, a ring or another shard.
 
 use std::cell::Cell;
@@ -31,53 +31,56 @@ pub trait Gateway: Clone + 'static {
     /// [`Reply`] is dropped and the front answers 503.
     fn submit(&self, command: GatewayCommand);
 
-    /// True while the bus spills: publishes are answered 503 with `Retry-After: 1` unsubmitted.
+    /// Whether the bus spills. Meanwhile publishes are answered 503 with `Retry-After: 1`, and are
+    /// not submitted.
     fn overloaded(&self) -> bool;
 
-    /// How much memory there is left.
+    /// The memory that is left.
     fn headroom(&self) -> Headroom;
 
-    /// Whether so many more bytes may be held for a client. If so, they are charged. More may be
-    /// free again a little later.
+    /// Charges so many bytes that are to be held for a client. Returns `false` if they are not
+    /// free; they may be a little later.
     fn takes_on(&self, _bytes: usize) -> bool {
         true
     }
 
-    /// The fate of new WebSockets while the process stops; `None`: it does not stop. Once it
-    /// does, an HTTP connection closes after the request that it is in.
+    /// The fate of new WebSockets while the process stops; `None` if it does not stop. During a
+    /// stop, an HTTP connection closes after its current request.
     fn stopping(&self) -> Option<Newcomers>;
 
-    /// To be held while a request is answered: a stop waits for those that began before it.
+    /// Returns a guard that is held while a request is answered: a stop waits for the requests that
+    /// began before it.
     fn begin_request(&self) -> InFlight;
 
-    /// A slot for one more WebSocket, if there is one. Asked before the 101: many handshakes can be
-    /// under way at a time, and one that is promised its 101 must not find the table full.
+    /// Reserves a slot for one more WebSocket, if there is one. Called before the 101 is sent: many
+    /// handshakes can be under way at a time, and a client that gets a 101 must not find the table
+    /// full.
     fn reserve(&self) -> Option<Reservation>;
 }
 
 /// The fate of a WebSocket that is opened while the process stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Newcomers {
-    /// It is opened, and says nothing until the process ends; then it is closed with 4102. A client
-    /// that were refused now would come back while nobody listens.
+    /// The WebSocket is opened, and its client hears nothing until the process ends; then it is
+    /// closed with 4102. A client that was refused now would reconnect while no server listens.
     Held,
-    /// It is refused with this error.
+    /// The WebSocket is refused with this error.
     Refused(ProtocolError),
 }
 
-/// A request that is being answered; dropped with its answer.
+/// The guard of a request that is being answered, dropped with the answer.
 #[derive(Clone, Debug, Default)]
 pub struct InFlight(Rc<()>);
 
 impl InFlight {
-    /// How many requests hold it, besides whoever asks.
+    /// The number of other holders: of requests that are being answered, if the shard asks.
     #[must_use]
     pub fn others(&self) -> usize {
         Rc::strong_count(&self.0) - 1
     }
 }
 
-/// Where an answer goes. Dropped unanswered when the shard stops.
+/// The sender of an answer. It is dropped unanswered when the shard stops.
 pub type Reply<T> = oneshot::Sender<T>;
 
 /// The answer to a publish: one state per [`Publication`], in their order.
@@ -111,7 +114,7 @@ pub enum GatewayCommand {
         /// An unoccupied channel has the state of all zeros, but may have a cached event.
         reply: Reply<ChannelState>,
     },
-    /// Lists who is present.
+    /// Lists the users who are present in a channel.
     Users {
         /// A presence channel.
         channel: ChannelKey,
@@ -122,20 +125,20 @@ pub enum GatewayCommand {
     Terminate {
         /// The app that the user belongs to.
         app: Arc<App>,
-        /// As in `terminate_connections`, percent-decoded.
+        /// The id of the user, percent-decoded, as in the path of `terminate_connections`.
         user_id: String,
-        /// Answered once every shard has been told.
+        /// Answered once every shard has the order.
         reply: Reply<()>,
     },
     /// Takes over a socket: the front neither reads from it nor writes to it any more.
     Adopt(Upgraded),
 }
 
-/// The shard cannot take more publishes now: answered 503, the publisher tries again.
+/// The shard cannot take more publishes now. The answer is 503, and the publisher tries again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overloaded;
 
-/// A slot that is kept for one handshake; free again when dropped.
+/// A slot that is kept for one handshake, until it is dropped.
 #[derive(Debug)]
 pub struct Reservation(Rc<Cell<usize>>);
 
@@ -155,21 +158,21 @@ impl Drop for Reservation {
 }
 
 /// A WebSocket that was just opened, on its way to the plane. From here on the socket belongs to
-/// the shard alone: no operation of the front is in flight on it.
+/// the shard alone, and no operation of the front is in flight on it.
 #[derive(Debug)]
 pub struct Upgraded {
-    /// The proof that the app let the connection in; dropping it gives the place back. `None`: it
-    /// is only [held](Newcomers::Held).
+    /// The proof that the app admitted the connection; dropping it frees the app's place. `None` if
+    /// the connection is only [held](Newcomers::Held).
     pub admission: Option<Admission>,
-    /// The slot that it is to have: dropped when it has it.
+    /// The slot that is kept for the connection; dropped once the connection has one.
     pub reservation: Reservation,
-    /// The connection as its address' limit counts it. It is dropped when the connection has ended.
+    /// The permit by the limit of the client's address; dropped when the connection has ended.
     pub permit: Option<ConnectionPermit>,
     /// The client's address, if it is known.
     pub client: Option<IpAddr>,
     /// The socket, in blocking mode.
     pub stream: Stream,
-    /// The bytes that it is sent first: the 101. One send takes them and the first frame.
+    /// The first bytes for the client: the 101. One send takes them and the first frame.
     pub opening: Vec<u8>,
     /// The bytes that the client sent behind its handshake: the beginning of its first frames.
     pub leftover: Bytes,

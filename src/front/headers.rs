@@ -2,7 +2,7 @@
 
 use hyper::header::{HeaderMap, HeaderName};
 
-/// The values of a header. A value that is not ASCII counts as empty: no caller accepts such a one.
+/// The values of a header. A value that is not ASCII counts as empty, which no caller accepts.
 pub(super) fn header_texts(headers: &HeaderMap, name: HeaderName) -> Vec<&str> {
     headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
 }

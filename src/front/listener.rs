@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
 
 use crate::memory::Headroom;
-use crate::refusals::{Bytes, Refusal, Sender};
+use crate::refusals::{Refusal, RefusedClient, RefusedConnection};
 
 use super::accepted::{Accepted, Opening};
 use super::address::Peer;
@@ -184,8 +184,8 @@ impl<G: Gateway> Accepting<G> {
                 Ok(accepted) => self.serve(accepted, (permit, guest)),
                 Err(error) if is_of_that_connection(&error) => {}
                 Err(error) => {
-                    let refused = Refusal::Bytes(Bytes::Accept(&error));
-                    let nobody = Sender::Unknown;
+                    let refused = Refusal::Connection(RefusedConnection::Accept(&error));
+                    let nobody = RefusedClient::Unknown;
                     self.front.settings.get().refusals.note(None, nobody, &refused);
                     drop(permit);
                     tokio::time::sleep(ACCEPT_PAUSE).await;

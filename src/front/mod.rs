@@ -1,9 +1,9 @@
 //! Floor 4. Accept, HTTP/1.1, the HTTP API and the WebSocket upgrade of one shard.
 //!
-//! Asynchronous tasks on the shard's own tokio-uring runtime, one per connection, none of them
-//! `Send`. Cold per connection, so written for correctness: hyper speaks HTTP, and everything that
-//! a peer can make us hold or wait for has a bound in [`Settings`] or in the app's limits. The rest
-//! of the gateway is reached through [`Gateway`] alone.
+//! The front runs one asynchronous task per connection on the shard's own tokio-uring runtime. It
+//! is cold per connection, so it is written for correctness: hyper speaks HTTP, and everything that
+//! a peer can make the server hold or wait for has a bound in [`Settings`] or in the app's limits.
+//! The front reaches the rest of the server through [`Gateway`] alone.
 //!
 //! A WebSocket leaves the front with [`GatewayCommand::Adopt`]: by then no operation of the
 //! front is in flight on its socket. The 101 and the bytes that the client sent behind its

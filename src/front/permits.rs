@@ -1,15 +1,15 @@
 //! The bound on the connections that the front of one shard has accepted and not handed over, and
 //! the choice of those that make room at the bound.
 //!
-//! Each holds a descriptor and some memory, and an idle one is worth the least of all: its client
-//! connects again when it has something to ask. So at the bound, where a listener is about to stop
-//! accepting, those that have waited longest for a request are closed, as nginx closes "reusable"
+//! Each connection holds a descriptor and some memory, and an idle one is worth the least: its
+//! client reconnects when it has a request. So at the bound, before a listener stops accepting, the
+//! connections that have waited longest for a request are closed, as nginx closes "reusable"
 //! connections. Requests that are being served are never ended for another one.
 //!
-//! A connection that has served a request goes before one whose head has not come whole: this may
-//! be a WebSocket's handshake on a slow path. The oldest of these are closed only if there are no
-//! others, because a client that sends no head must not keep others out for as long as a head may
-//! take.
+//! A connection that has served a request is closed before one whose head is incomplete, which may
+//! be a WebSocket's handshake on a slow path. The oldest incomplete ones are closed only if there
+//! are no others, because a client that sends no head must not keep others out for as long as a
+//! head may take.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub(super) struct Permits {
     entered: Cell<u64>,
 }
 
-/// A connection that may be closed for another one; dropped when that is over.
+/// The registration of a connection that may be closed for another one, until it is dropped.
 pub(super) struct Open<'p> {
     permits: &'p Permits,
     number: u64,

@@ -1,17 +1,18 @@
-//! The PROXY protocol, versions 1 and 2: how a proxy that passes bytes on tells whose they are.
-//! The header comes first on a connection, once. Pure: bytes in, a verdict out.
+//! The PROXY protocol, versions 1 and 2, by which a proxy names the client whose bytes it passes
+//! on. The header comes first on a connection, once. Pure: bytes go in, a verdict comes out.
 //!
-//! A parser of our own, as this is where strangers' bytes come first: the crates that were looked
-//! at take what the specification forbids (signs in ports, lines without their spaces or over
-//! their length), or wait for more of what is already wrong.
+//! The parser is our own, because the first bytes of a connection may come from anybody, and the
+//! crates that were examined accept input that the specification forbids (signs in ports, lines
+//! without their spaces or over their length), or wait for more bytes of a header that is already
+//! wrong.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A whole header.
+/// A complete header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProxyHeader {
-    /// Where the client connected from. None: the proxy speaks for itself (`LOCAL`), or does not
-    /// know an address (`UNKNOWN`, a unix socket).
+    /// The address of the client. `None` if the proxy speaks for itself (`LOCAL`), or does not know
+    /// an address (`UNKNOWN`, a unix socket).
     pub(super) client: Option<IpAddr>,
     /// The length of the header in bytes. HTTP begins behind it.
     pub(super) len: usize,
@@ -22,14 +23,14 @@ pub(super) struct ProxyHeader {
 pub(super) enum Start {
     /// A header.
     Whole(ProxyHeader),
-    /// The possible beginning of a header: more bytes are needed.
+    /// A possible beginning of a header: more bytes are needed.
     Partial,
-    /// No header, whatever follows.
+    /// No header, whatever bytes follow.
     Wrong,
 }
 
-/// Reads the header at the beginning of `bytes`, which may hold more. Decides at the first byte
-/// that decides.
+/// Reads the header at the beginning of `bytes`, which may hold more. The verdict comes with the
+/// first byte that allows one.
 pub(super) fn parse(bytes: &[u8]) -> Start {
     if let Some(rest) = bytes.strip_prefix(&SIGNATURE) {
         return version_2(rest);
@@ -43,7 +44,7 @@ pub(super) fn parse(bytes: &[u8]) -> Start {
     }
 }
 
-/// `PROXY TCP4 192.0.2.1 198.51.100.1 47011 80`, as one line.
+/// Reads a line such as `PROXY TCP4 192.0.2.1 198.51.100.1 47011 80`.
 fn version_1(rest: &[u8]) -> Start {
     let line_max = LINE_MAX - WORD.len();
     let Some(end) = rest.iter().take(line_max).position(|&byte| byte == b'\n') else {
@@ -52,7 +53,7 @@ fn version_1(rest: &[u8]) -> Start {
     let line = rest[..end].strip_suffix(b"\r").and_then(|line| str::from_utf8(line).ok());
     let whole = |client| Start::Whole(ProxyHeader { client, len: WORD.len() + end + 1 });
     match line.map(|line| line.split(' ').collect::<Vec<_>>()).as_deref() {
-        // Whatever follows is to be ignored.
+        // The specification says to ignore the rest of the line.
         Some(["UNKNOWN", ..]) => whole(None),
         Some([family, source, destination, ports @ ..]) => {
             let client = match *family {
@@ -76,12 +77,13 @@ fn both<A: std::str::FromStr + Into<IpAddr>>(source: &str, destination: &str) ->
     source.parse::<A>().ok().map(Into::into)
 }
 
-/// 0 to 65535 without signs and leading zeros.
+/// Whether this is a number from 0 to 65535 without sign and leading zeros.
 fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok_and(|port| port.to_string() == text)
 }
 
-/// Version and command, family and protocol, the length of what follows, addresses, extensions.
+/// Reads the binary header: version and command, family and protocol, the length of the rest,
+/// addresses, extensions.
 fn version_2(rest: &[u8]) -> Start {
     let command = match rest.first() {
         None => return Start::Partial,
@@ -99,7 +101,7 @@ fn version_2(rest: &[u8]) -> Start {
         (ProxyCommand::Proxy, TCP_IPV4) => 2 * (4 + 2),
         (ProxyCommand::Proxy, TCP_IPV6) => 2 * (16 + 2),
         (ProxyCommand::Proxy, UNIX_STREAM) => 2 * 108,
-        // Datagrams and what is not defined.
+        // Datagrams, and families that are not defined.
         (ProxyCommand::Proxy, _) => return Start::Wrong,
     };
     if length < needs || length > REST_MAX {

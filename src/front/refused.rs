@@ -1,5 +1,5 @@
-//! From what the front refuses to what the log says of it: the one place where refusals of
-//! handshakes and requests are noted, so that none is without a trace.
+//! The log of the front's refusals: the one place where refused handshakes and requests are noted,
+//! so that each of them leaves a trace.
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, ORIGIN};
@@ -8,7 +8,10 @@ use hyper::http::request::Parts;
 use crate::apps::{App, Apps};
 use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
-use crate::refusals::{Bytes, Handshake, Refusal, Request, Sender, Signed, Words};
+use crate::refusals::{
+    AnswerText, Refusal, RefusedClient, RefusedConnection, RefusedHandshake, RefusedRequest,
+    RefusedSignature,
+};
 
 use super::address::Peer;
 use super::address_limits::OverLimit;
@@ -23,7 +26,7 @@ use super::state::Front;
 use super::stream::Beginning;
 
 impl<G: Gateway> Front<G> {
-    /// A WebSocket is refused on its open connection.
+    /// Notes a WebSocket that is refused on its open connection.
     pub(super) fn note_handshake(
         &self,
         clients: &ClientAdmission,
@@ -36,36 +39,41 @@ impl<G: Gateway> Front<G> {
         let limits = self.settings.get().limits;
         let query = head.uri.query().unwrap_or_default();
         let refused = match (error, app) {
-            (ProtocolError::UnknownApp, _) => Handshake::UnknownKey { key, apps: &apps },
-            (ProtocolError::AppDisabled, _) => Handshake::Disabled,
-            (ProtocolError::UnsupportedVersion, _) => Handshake::Version { query },
+            (ProtocolError::UnknownApp, _) => RefusedHandshake::UnknownKey { key, apps: &apps },
+            (ProtocolError::AppDisabled, _) => RefusedHandshake::Disabled,
+            (ProtocolError::UnsupportedVersion, _) => RefusedHandshake::Version { query },
             (ProtocolError::OriginRefused, Some(app)) => {
                 let origins = header_texts(&head.headers, ORIGIN);
-                let refused = Handshake::Origin { origins: &origins, app };
+                let refused = RefusedHandshake::Origin { origins: &origins, app };
                 return self.note(Some(app), clients, head, &Refusal::Handshake(refused));
             }
-            (ProtocolError::OverQuota, Some(app)) => Handshake::Quota(app),
+            (ProtocolError::OverQuota, Some(app)) => RefusedHandshake::Quota(app),
             (ProtocolError::OverCapacity, _) => match self.gateway.headroom() {
-                Headroom::Enough => Handshake::NoSlot,
-                Headroom::Short | Headroom::Spent => Handshake::Memory,
+                Headroom::Enough => RefusedHandshake::NoSlot,
+                Headroom::Short | Headroom::Spent => RefusedHandshake::Memory,
             },
             (ProtocolError::AddressOverConnections, _) => {
-                Handshake::AddressConnections(limits.connections)
+                RefusedHandshake::AddressConnections(limits.connections)
             }
             (ProtocolError::AddressOverRate, _) => {
-                Handshake::AddressRate(limits.requests_per_second)
+                RefusedHandshake::AddressRate(limits.requests_per_second)
             }
             // The stop of the server has lines of its own at INFO.
             (error, _) => return tracing::debug!(%error, "connection refused"),
         };
         // The limits of an address and the room of the process are the same for all apps.
         let app = app.filter(|_| {
-            matches!(refused, Handshake::Disabled | Handshake::Version { .. } | Handshake::Quota(_))
+            matches!(
+                refused,
+                RefusedHandshake::Disabled
+                    | RefusedHandshake::Version { .. }
+                    | RefusedHandshake::Quota(_)
+            )
         });
         self.note(app, clients, head, &Refusal::Handshake(refused));
     }
 
-    /// A request is answered with something else than success.
+    /// Notes a request that is not answered with success.
     pub(super) fn note_request(
         &self,
         clients: &ClientAdmission,
@@ -87,23 +95,23 @@ impl<G: Gateway> Front<G> {
         let of_app = Asked { apps: &apps, app, id, head, client };
         let refused = match rejection {
             Rejection::Text(StatusCode::NOT_FOUND, _) if route.is_none() => {
-                Request::NoRoute { method, path, prefix }
+                RefusedRequest::NoRoute { method, path, prefix }
             }
-            Rejection::Method(served) => Request::Method { method, path, served },
-            Rejection::Host => Request::Host,
-            Rejection::TwoLengths => Request::TwoLengths,
-            Rejection::Handshake(refusal) => Request::NotWebSocket(*refusal),
+            Rejection::Method(served) => RefusedRequest::Method { method, path, served },
+            Rejection::Host => RefusedRequest::Host,
+            Rejection::TwoLengths => RefusedRequest::TwoLengths,
+            Rejection::Handshake(refusal) => RefusedRequest::NotWebSocket(*refusal),
             Rejection::OverLimit { cause, .. } => self.over_limit(*cause),
             Rejection::Body(Unreceived::TooSlow) => {
-                Request::SlowBody(settings.body_timeout.as_secs())
+                RefusedRequest::SlowBody(settings.body_timeout.as_secs())
             }
             Rejection::Body(Unreceived::OverBudget) => match self.gateway.headroom() {
-                Headroom::Enough | Headroom::Short => Request::Bodies,
-                Headroom::Spent => Request::Memory,
+                Headroom::Enough | Headroom::Short => RefusedRequest::Bodies,
+                Headroom::Spent => RefusedRequest::Memory,
             },
-            Rejection::Busy => Request::Overloaded,
+            Rejection::Busy => RefusedRequest::Overloaded,
             Rejection::Invalid(violations) => {
-                Request::Invalid { status: 422, why: Words(violations) }
+                RefusedRequest::Invalid { status: 422, why: AnswerText(violations) }
             }
             rejection => match of_app.refused(rejection) {
                 Some(refused) => refused,
@@ -112,21 +120,21 @@ impl<G: Gateway> Front<G> {
         };
         let everyones = matches!(
             refused,
-            Request::AddressConnections(_)
-                | Request::AddressRate(_)
-                | Request::Bodies
-                | Request::Memory
-                | Request::Overloaded
+            RefusedRequest::AddressConnections(_)
+                | RefusedRequest::AddressRate(_)
+                | RefusedRequest::Bodies
+                | RefusedRequest::Memory
+                | RefusedRequest::Overloaded
         );
         let app = app.filter(|_| !everyones);
         self.note(app, clients, head, &Refusal::Request(refused));
     }
 
-    fn over_limit(&self, cause: OverLimit) -> Request<'static> {
+    fn over_limit(&self, cause: OverLimit) -> RefusedRequest<'static> {
         let limits = self.settings.get().limits;
         match cause {
-            OverLimit::Connections => Request::AddressConnections(limits.connections),
-            OverLimit::Requests(_) => Request::AddressRate(limits.requests_per_second),
+            OverLimit::Connections => RefusedRequest::AddressConnections(limits.connections),
+            OverLimit::Requests(_) => RefusedRequest::AddressRate(limits.requests_per_second),
         }
     }
 
@@ -141,7 +149,7 @@ impl<G: Gateway> Front<G> {
         settings.refusals.note(app, clients.sender(&settings, &head.headers), refusal);
     }
 
-    /// hyper cannot read what came: it has answered 400 or 431, or nothing.
+    /// Notes bytes that hyper cannot read. It has answered 400 or 431, or nothing.
     pub(super) fn note_unread(&self, peer: Peer, beginning: &Beginning, error: &hyper::Error) {
         if !error.is_parse() {
             // The connection failed, or the client left in the middle.
@@ -149,61 +157,65 @@ impl<G: Gateway> Front<G> {
         }
         let sender = peer.sender();
         let refused = match Spoken::of(beginning.bytes()) {
-            _ if error.is_parse_too_large() => Bytes::HeadTooLarge,
-            Spoken::Tls => Bytes::Tls(sender),
-            Spoken::Http2 => Bytes::Http2(sender),
-            Spoken::ProxyHeader => Bytes::ProxyHeader(sender),
-            Spoken::Other => Bytes::NotHttp(sender, error),
+            _ if error.is_parse_too_large() => RefusedConnection::HeadTooLarge,
+            Spoken::Tls => RefusedConnection::Tls(sender),
+            Spoken::Http2 => RefusedConnection::Http2(sender),
+            Spoken::ProxyHeader => RefusedConnection::ProxyHeader(sender),
+            Spoken::Other => RefusedConnection::NotHttp(sender, error),
         };
-        self.note_bytes(peer, refused);
+        self.note_connection(peer, refused);
     }
 
-    /// A listener of the PROXY protocol closes a connection that does not begin with a header.
+    /// Notes a connection that does not begin with the PROXY header that its listener demands.
     pub(super) fn note_no_proxy_header(&self, peer: Peer) {
-        self.note_bytes(peer, Bytes::NoProxyHeader(peer.sender()));
+        self.note_connection(peer, RefusedConnection::NoProxyHeader(peer.sender()));
     }
 
-    /// A head has begun and does not end in time.
+    /// Notes a head that has begun and does not end in time.
     pub(super) fn note_slow_head(&self, peer: Peer) {
-        self.note_bytes(peer, Bytes::SlowHead(self.settings.get().head_timeout.as_secs()));
+        self.note_connection(
+            peer,
+            RefusedConnection::SlowHead(self.settings.get().head_timeout.as_secs()),
+        );
     }
 
-    /// A connection closes unheard.
+    /// Notes a connection that is closed without a look at its bytes.
     pub(super) fn note_flood(&self, peer: Peer) {
         let most = self.settings.get().limits.connections.unwrap_or_default();
-        self.note_bytes(peer, Bytes::AddressFlood { most });
+        self.note_connection(peer, RefusedConnection::AddressFlood { most });
     }
 
-    /// Idle connections are closed, because the shard has as many as it may have.
+    /// Notes idle connections that are closed because the shard has as many as it may have.
     pub(super) fn note_crowded(&self) {
-        let crowded = Refusal::Bytes(Bytes::Crowded { most: self.permits.most() });
-        self.settings.get().refusals.note(None, Sender::Unknown, &crowded);
+        let crowded = Refusal::Connection(RefusedConnection::Crowded { most: self.permits.most() });
+        self.settings.get().refusals.note(None, RefusedClient::Unknown, &crowded);
     }
 
-    fn note_bytes(&self, peer: Peer, refused: Bytes<'_>) {
-        self.settings.get().refusals.note(None, peer.sender(), &Refusal::Bytes(refused));
+    fn note_connection(&self, peer: Peer, refused: RefusedConnection<'_>) {
+        self.settings.get().refusals.note(None, peer.sender(), &Refusal::Connection(refused));
     }
 }
 
 /// A request under `/apps/`.
 struct Asked<'a> {
     apps: &'a Apps,
-    /// None: there is no such app.
+    /// `None` if there is no such app.
     app: Option<&'a App>,
-    /// As in the path.
+    /// The id of the app in the path.
     id: &'a str,
     head: &'a Parts,
-    client: Sender,
+    client: RefusedClient,
 }
 
 impl<'a> Asked<'a> {
-    /// None: it is no refusal, or there is nobody who was refused.
-    fn refused(&self, rejection: &'a Rejection) -> Option<Request<'a>> {
+    /// The refusal to note. `None` if the rejection is an ordinary answer, or if the client has
+    /// left.
+    fn refused(&self, rejection: &'a Rejection) -> Option<RefusedRequest<'a>> {
         let Some(app) = self.app else {
-            return Some(Request::UnknownAppId { id: self.id, apps: self.apps });
+            return Some(RefusedRequest::UnknownAppId { id: self.id, apps: self.apps });
         };
         match rejection {
-            Rejection::Signature { error, .. } => Some(Request::Signed(Signed {
+            Rejection::Signature { error, .. } => Some(RefusedRequest::Signed(RefusedSignature {
                 error: *error,
                 app,
                 apps: self.apps,
@@ -214,23 +226,28 @@ impl<'a> Asked<'a> {
             Rejection::Body(Unreceived::TooLarge) => {
                 let announced = self.head.headers.get(CONTENT_LENGTH);
                 let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-                Some(Request::TooLarge { announced, most: app.rules.limits.max_request_size })
+                Some(RefusedRequest::TooLarge {
+                    announced,
+                    most: app.rules.limits.max_request_size,
+                })
             }
             Rejection::TooMany(..) => {
-                Some(Request::AppRate(app.rules.limits.max_requests_per_second))
+                Some(RefusedRequest::AppRate(app.rules.limits.max_requests_per_second))
             }
-            Rejection::Text(StatusCode::FORBIDDEN, _) => Some(Request::Disabled),
-            Rejection::Text(StatusCode::PAYLOAD_TOO_LARGE, why) => Some(Request::DataTooLarge(why)),
+            Rejection::Text(StatusCode::FORBIDDEN, _) => Some(RefusedRequest::Disabled),
+            Rejection::Text(StatusCode::PAYLOAD_TOO_LARGE, why) => {
+                Some(RefusedRequest::DataTooLarge(why))
+            }
             Rejection::Text(status, why) => {
-                Some(Request::Invalid { status: status.as_u16(), why: Words(why) })
+                Some(RefusedRequest::Invalid { status: status.as_u16(), why: AnswerText(why) })
             }
-            // That a channel is empty is an answer; of a body that ended, nobody is left to hear.
+            // An unoccupied channel is an ordinary answer; a body that broke off has no reader.
             _ => None,
         }
     }
 }
 
-/// The protocol that bytes belong to which are no HTTP/1.1.
+/// The protocol of a client that does not speak HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spoken {
     Tls,
@@ -240,7 +257,7 @@ enum Spoken {
 }
 
 impl Spoken {
-    /// By the first bytes of a connection.
+    /// Recognises the protocol by the first bytes of a connection.
     fn of(bytes: &[u8]) -> Self {
         // A record of the handshake (22) of SSL 3.0 or any TLS, whose major version is 3 (RFC 8446
         // section 5.1).

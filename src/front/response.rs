@@ -1,5 +1,5 @@
-//! Responses, and the ways to say no. Texts are for people: the PHP client puts the body of any
-//! answer but 200 into the exception that its user reads.
+//! Responses, and the reasons to reject a request. Texts are for people: the PHP client puts the
+//! body of any answer but 200 into the exception that its user reads.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::websocket::handshake;
 use super::address_limits::OverLimit;
 use super::body::Unreceived;
 
-/// A response with its body: all bodies are short and there from the start.
+/// A response with its body. All bodies are complete from the start.
 pub(super) type HttpResponse = Response<Full<Bytes>>;
 
 /// 200 with a JSON object.
@@ -36,18 +36,18 @@ pub(super) fn done() -> HttpResponse {
     json(&Nothing {})
 }
 
-/// 200 with JSON that is written already.
+/// 200 with encoded JSON.
 pub(super) fn json_text(text: Vec<u8>) -> HttpResponse {
     answer(StatusCode::OK, "application/json", text.into())
 }
 
 fn json_with(status: StatusCode, object: &impl Serialize) -> HttpResponse {
-    // Serialising our own structs into memory has no way to fail; an empty object is still JSON.
+    // Serialising our own structs to memory cannot fail; an empty object is still JSON.
     let text = serde_json::to_vec(object).unwrap_or_else(|_| b"{}".to_vec());
     answer(status, "application/json", text.into())
 }
 
-/// 101: the connection leaves HTTP. Extensions and subprotocols are never agreed on.
+/// 101: the connection leaves HTTP. Extensions and subprotocols are never negotiated.
 pub(super) fn switching_protocols(accept: &str) -> Result<HttpResponse, Rejection> {
     let accept = HeaderValue::from_str(accept).map_err(|_| Rejection::BAD_REQUEST)?;
     let mut response = Response::new(Full::default());
@@ -66,29 +66,29 @@ pub(super) enum Rejection {
     Text(StatusCode, Cow<'static, str>),
     /// 404 with an empty object, as Reverb answers for an unoccupied presence channel.
     Unoccupied,
-    /// 400: not exactly one `Host` (RFC 9112 section 3.2). Where a proxy in front believes another
-    /// one than we do, they may not agree on more than that: the connection ends.
+    /// 400: not exactly one `Host` (RFC 9112 section 3.2). A proxy in front may take another one
+    /// than we do and then see other requests too, so the connection ends.
     Host,
     /// 400: both `Transfer-Encoding` and `Content-Length` (RFC 9112 section 6.3). A proxy in front
-    /// may believe the one that hyper does not, so the connection ends.
+    /// may believe the one that hyper ignores, so the connection ends.
     TwoLengths,
-    /// 405: these methods are served.
+    /// 405, with the methods that are served.
     Method(&'static str),
-    /// 422: the body is JSON, but not what the endpoint takes.
+    /// 422: the body is JSON, but violates the rules of the endpoint.
     Invalid(Violations),
     /// 503: the same request may succeed soon.
     Busy,
     /// 429: the same request may succeed when this much time has passed.
     TooMany(String, Duration),
-    /// 429: the client's address has as much as it may. `close`: so does the connection then.
+    /// 429: the client's address is at a limit. `close` ends the connection.
     OverLimit { cause: OverLimit, close: bool },
     /// 401: the request is not signed by the app, for this reason. `close` ends the connection,
     /// because the body was not read to its end.
     Signature { error: SignatureError, close: bool },
-    /// There is no body to judge.
+    /// The body was not received.
     Body(Unreceived),
-    /// The request to a WebSocket endpoint opens none.
-    Handshake(handshake::Refusal),
+    /// The request to a WebSocket endpoint is no valid handshake.
+    Handshake(handshake::HandshakeError),
 }
 
 impl Rejection {
@@ -137,7 +137,8 @@ impl Rejection {
     }
 }
 
-/// The violations in the fields of a request, in Laravel's form: field to sentences.
+/// The violations of a request, as pairs of a field and a sentence. They serialise in Laravel's
+/// form, a map from fields to lists of sentences.
 #[derive(Debug, Default)]
 pub(super) struct Violations(Vec<(String, String)>);
 
@@ -151,7 +152,7 @@ impl Violations {
     }
 }
 
-/// The sentences, one after the other.
+/// Shows the sentences one after the other.
 impl fmt::Display for Violations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut space = "";
@@ -194,11 +195,11 @@ fn no_body(cause: Unreceived) -> HttpResponse {
         Unreceived::OverBudget => Rejection::Busy.into_answer(),
         Unreceived::Broken => sentence(StatusCode::BAD_REQUEST, "Bad request."),
     };
-    // The rest of the body is not read: what follows it on the connection is no request.
+    // The rest of the body is not read, so the bytes that follow on the connection are no request.
     with(answer, CONNECTION, "close")
 }
 
-fn no_websocket(refusal: handshake::Refusal) -> HttpResponse {
+fn no_websocket(refusal: handshake::HandshakeError) -> HttpResponse {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut answer = sentence(status, refusal.to_string());
     for &(name, value) in refusal.headers() {

@@ -1,6 +1,6 @@
-//! Paths to endpoints. Every path answers with and without the configured prefix: PHP clients that
-//! resolve `apps/…` against a base URL without a trailing slash lose the prefix on the way. Leading
-//! slashes count as one, as in Reverb, before the prefix and behind it.
+//! The paths of the endpoints. Every path works with and without the configured prefix: PHP clients
+//! that resolve `apps/…` against a base URL without a trailing slash lose the prefix. Several
+//! leading slashes count as one, as in Reverb, before the prefix and behind it.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use percent_encoding::percent_decode_str;
 
 use crate::protocol::signing::collapsed;
 
-/// Where a request goes. Segments are percent-decoded.
+/// The target of a request. Segments are percent-decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route<'p> {
-    /// Is the server alive?
+    /// `/up`: the health check.
     Up,
     /// `/app/{key}`: a WebSocket. The key is the rest of the path: pusher-js does not encode the
     /// slashes of a base64 key, and nginx decodes those that are encoded.
@@ -22,14 +22,14 @@ pub(super) enum Route<'p> {
     },
     /// `/apps/{app_id}/…`: the HTTP API.
     Api {
-        /// As in the path; there may be no such app.
+        /// The id in the path; there may be no such app.
         app_id: Cow<'p, str>,
         /// The endpoint of the app's API that is requested.
         endpoint: Endpoint<'p>,
     },
 }
 
-/// The HTTP API of an app.
+/// An endpoint of an app's HTTP API.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Endpoint<'p> {
     /// Publish one event.
@@ -49,28 +49,28 @@ pub(super) enum Endpoint<'p> {
 }
 
 impl<'p> Route<'p> {
-    /// The route of a path as received, or none.
+    /// Finds the route of a path as received.
     pub(super) fn of(path: &'p str, prefix: &str) -> Option<Self> {
         let path = collapsed(path);
         let below = || path.strip_prefix(prefix).map(collapsed);
         Self::of_bare(path)
             .or_else(|| Self::of_bare(below()?))
-            // Last: a path with a meaning of its own is no key.
+            // These come last, because a path with a meaning of its own is no key.
             .or_else(|| Self::of_key_with_slashes(below()?))
             .or_else(|| Self::of_key_with_slashes(path))
     }
 
     fn of_key_with_slashes(path: &'p str) -> Option<Self> {
         let key = path.strip_prefix("/app/")?;
-        // At its ends a slash is rather a mistake of a proxy than a part of the key.
+        // A slash at either end is more likely a proxy's mistake than a part of the key.
         let inside = !key.starts_with('/') && !key.ends_with('/');
         decoded(key).filter(|_| inside).map(|key| Self::WebSocket { key })
     }
 
     fn of_bare(path: &'p str) -> Option<Self> {
-        // Split before decoding: an encoded slash is part of its segment.
+        // The path is split before it is decoded, because an encoded slash is part of its segment.
         let mut segments = path.strip_prefix('/')?.split('/');
-        // Outer none: no text in the segment; inner none: no segment.
+        // The outer `None` is a segment without text, the inner `None` the end of the path.
         let mut next = || segments.next().map_or(Some(None), |segment| decoded(segment).map(Some));
         let first = next()??;
         let (second, third, fourth, fifth) = (next()?, next()?, next()?, next()?);
@@ -98,7 +98,7 @@ impl<'p> Route<'p> {
         }
     }
 
-    /// Whether `method` is one of them.
+    /// Whether this method is served.
     pub(super) fn serves(&self, method: &Method) -> bool {
         self.methods().split(", ").any(|served| served == method.as_str())
     }
@@ -118,13 +118,13 @@ impl<'p> Endpoint<'p> {
         }
     }
 
-    /// Whether it changes something, and comes with a body.
+    /// Whether the endpoint changes something. Its requests have a body.
     pub(super) const fn is_command(&self) -> bool {
         matches!(self, Self::Events | Self::BatchEvents | Self::Terminate(_))
     }
 }
 
-/// A segment's text. An empty one names nothing, and neither do bytes that are not UTF-8.
+/// Decodes a segment. Returns `None` if it is empty or not UTF-8.
 fn decoded(segment: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(segment).decode_utf8().ok().filter(|text| !text.is_empty())
 }

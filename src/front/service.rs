@@ -1,4 +1,5 @@
-//! One request: its route, its method, its answer.
+//! The service that answers one request: it finds the route, checks the method, and calls the
+//! endpoint.
 
 use std::cell::RefCell;
 
@@ -16,7 +17,7 @@ use super::state::Front;
 use super::upgrade_outcome::UpgradeOutcome;
 use super::{api, upgrade};
 
-/// Answers a request. After an answer of 101, `switched` says what becomes of the socket.
+/// Answers a request. After an answer of 101, `outcome` holds the outcome of the handshake.
 /// `two_lengths` says that the head gave the length of the body in two ways, of which hyper shows
 /// one.
 pub(super) async fn respond<G: Gateway>(
@@ -62,7 +63,7 @@ async fn answer<G: Gateway>(
         Route::Up => Ok(healthy(&head.method, route.methods())),
         Route::WebSocket { key } => upgrade::answer(front, clients, head, body, &key, outcome),
         Route::Api { app_id, endpoint } => {
-            // Held until the answer.
+            // The permit is held until the answer is made.
             let _permit = clients
                 .admit(&settings, || clients.client(&settings, &head.headers))
                 .map_err(|cause| Rejection::OverLimit { cause, close: clients.is_alone() })?;
@@ -71,7 +72,7 @@ async fn answer<G: Gateway>(
     }
 }
 
-/// 200 for every method that asks: health checks of balancers use GET, HEAD or OPTIONS.
+/// Answers a health check with 200. Load balancers use GET, HEAD or OPTIONS.
 fn healthy(method: &Method, methods: &'static str) -> HttpResponse {
     #[derive(Serialize)]
     struct Up {

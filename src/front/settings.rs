@@ -6,60 +6,65 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::refusals::Refusals;
+use crate::time::Clock;
 
 use super::address::TrustedProxies;
 use super::address_limits::{AddressLimits, AddressTable};
 
-/// Bytes that a connection is charged with when it is accepted: a head of the largest size, its
-/// task and the socket of the kernel. An idle WebSocket keeps a sixth of it.
+/// The bytes that a connection is charged with when it is accepted: a head of the largest size, its
+/// task and the socket of the kernel. An idle WebSocket keeps a sixth of them.
 pub const CONNECTION_BYTES: usize = 32 << 10;
 
-/// Largest head of a request in bytes. Browsers send an origin's cookies along with a WebSocket
-/// handshake; nginx takes 4 lines of 8 KiB, and usual heads have less than 1 KiB.
+/// The largest head of a request, in bytes. Browsers send an origin's cookies along with a
+/// WebSocket handshake; nginx takes 4 lines of 8 KiB, and usual heads have less than 1 KiB.
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// The operator's decisions about HTTP, and its bounds. Each request is served by those that are in
-/// force when it begins, except for the two bounds that the front is made with.
+/// The operator's settings for HTTP, and its bounds. Each request is served by the settings that
+/// are in force when it begins, except for the two bounds that are fixed when the front starts.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The path that all routes also answer under, such as `/ws`; empty for none. With a leading
-    /// and without a trailing slash.
+    /// The path prefix under which all routes answer too, such as `/ws`; empty for none. It has a
+    /// leading and no trailing slash.
     pub path_prefix: String,
-    /// Most connections of this shard that are accepted and not yet handed over, at a time. At the
-    /// bound those that have idled longest are closed; while none idles, the shard accepts no more
-    /// until one ends: new ones wait in the kernel's queue or go to other shards. Each can have two
-    /// operations in flight, so that the ring's submission queue should have at least twice as many
-    /// entries. Fixed when the front begins to serve.
+    /// The most connections of this shard at a time that are accepted and not yet handed over. At
+    /// the bound the connections that have idled longest are closed; while none idles, the shard
+    /// accepts no more until one ends, and new ones wait in the kernel's queue or go to other
+    /// shards. Each can have two operations in flight, so the ring's submission queue should have
+    /// at least twice as many entries. Fixed when the front starts.
     pub connections_max: u32,
-    /// From the first byte of a request to the end of its head; then the connection closes.
+    /// The time from the first byte of a request to the end of its head; after it the connection
+    /// closes.
     pub head_timeout: Duration,
-    /// The same at a stop, from the accept to the end of the first head. A client that has just
-    /// connected sends it a round trip later; browsers also open connections in advance, which
-    /// never say anything.
+    /// The time from the accept to the end of the first head while the server stops. A client that
+    /// has just connected sends its head a round trip later; browsers also open connections in
+    /// advance, on which they never send anything.
     pub head_timeout_at_stop: Duration,
-    /// From the end of a head to the end of the body; then 408.
+    /// The time from the end of a head to the end of the body; after it the answer is 408.
     pub body_timeout: Duration,
-    /// From a response to the next request; then the connection closes.
+    /// The time from a response to the next request; after it the connection closes.
     pub idle_timeout: Duration,
-    /// Bytes of bodies that this shard holds at a time, and of events that wait for its turn; then
-    /// 503. The former is fixed when the front begins to serve.
+    /// The most bytes of bodies that this shard holds at a time, and of events that wait for its
+    /// turn; past it the answer is 503. The bound on bodies is fixed when the front starts.
     pub bodies_bytes_max: usize,
-    /// Connections of this shard at a time that are accepted while memory is short, to be told so.
+    /// The most connections of this shard at a time that are accepted while memory is short, so
+    /// that their clients are told.
     pub connections_when_short: usize,
-    /// Proxies that are believed when they tell a client's address.
+    /// The proxies whose word on a client's address is trusted.
     pub proxies: TrustedProxies,
-    /// Limits of each client's address.
+    /// The limits of each client's address.
     pub limits: AddressLimits,
-    /// The table of what each address has, over the fronts of all shards.
+    /// The counts of each address, which the fronts of all shards share.
     pub addresses: Arc<AddressTable>,
-    /// Where what is refused is noted for the log.
+    /// The counts and the log of refusals.
     pub refusals: Arc<Refusals>,
+    /// The clock by which the rates of addresses and apps are counted: one for all shards.
+    pub clock: Clock,
 }
 
 impl Default for Settings {
     /// No prefix, 16,384 connections, 10 s for a head and 250 ms at a stop, 30 s for a body (an
     /// HTTP publisher of Pusher waits that long in all), 75 s idle (as nginx), 64 MiB of bodies,
-    /// nobody trusted, and no limits of addresses.
+    /// no trusted proxies, no limits of addresses, and a clock of its own.
     fn default() -> Self {
         Self {
             path_prefix: String::new(),
@@ -74,28 +79,29 @@ impl Default for Settings {
             limits: AddressLimits::default(),
             addresses: Arc::default(),
             refusals: Arc::default(),
+            clock: Clock::start(),
         }
     }
 }
 
-/// The settings in force, shared by the front and the loop that drives its shard: the loop replaces
-/// them after a reload, the front reads them anew for each connection and each request.
+/// The settings in force, shared by the front and the loop that drives its shard. The loop replaces
+/// them after a reload; the front reads them anew for each connection and each request.
 #[derive(Clone, Debug)]
 pub struct CurrentSettings(Rc<RefCell<Rc<Settings>>>);
 
 impl CurrentSettings {
-    /// These, until they are replaced.
+    /// Starts with these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self(Rc::new(RefCell::new(Rc::new(settings))))
     }
 
-    /// Others from now on. Requests that are being served keep those that they began with.
+    /// Replaces the settings. Requests that are being served keep those that they began with.
     pub fn replace(&self, settings: Settings) {
         *self.0.borrow_mut() = Rc::new(settings);
     }
 
-    /// Those in force now.
+    /// The settings that are in force now.
     pub(super) fn get(&self) -> Rc<Settings> {
         Rc::clone(&self.0.borrow())
     }

@@ -13,6 +13,6 @@ pub(super) struct Front<G> {
     pub(super) settings: CurrentSettings,
     pub(super) bodies: BodyBudget,
     pub(super) permits: Permits,
-    /// Open connections that were accepted while memory was short.
+    /// The number of open connections that were accepted while memory was short.
     pub(super) low_memory_connections: Rc<Cell<usize>>,
 }

@@ -1,7 +1,7 @@
-//! `/app/{key}`: the handshake, and who is let in.
+//! `/app/{key}`: the handshake, and the admission of the client.
 //!
-//! Whatever a client could show to its user is said on the open WebSocket, since browsers hide the
-//! answer to a failed handshake: after 101 a refusal is an error message and a close frame.
+//! Browsers hide the answer to a failed handshake. So a refusal that the client could show to its
+//! user follows the 101 on the open WebSocket, as an error message and a close frame.
 
 use std::cell::RefCell;
 
@@ -61,7 +61,7 @@ fn admit<G: Gateway>(
     key: &str,
 ) -> Result<UpgradeOutcome, ProtocolError> {
     let (gateway, settings) = (&front.gateway, front.settings.get());
-    // First: what follows is work that an address may have no more of.
+    // This comes first, because the limits of an address protect the work that follows.
     let client = clients.client(&settings, &head.headers);
     let permit = clients.admit(&settings, || client).map_err(over_limit)?;
     let apps = gateway.apps();
@@ -97,8 +97,8 @@ fn over_limit(cause: OverLimit) -> ProtocolError {
     }
 }
 
-/// Where the page comes from, if a browser says so. Several origins, or one that is not text, are
-/// no origin that any list could name.
+/// The origin of the page, if a browser sent it. Several origins, or one that is not ASCII, count
+/// as an empty one, which no list contains.
 fn origin(headers: &HeaderMap) -> Option<&str> {
     match *header_texts(headers, ORIGIN).as_slice() {
         [] => None,

@@ -8,20 +8,20 @@ use crate::protocol::close::ProtocolError;
 use super::address_limits::ConnectionPermit;
 use super::gateway::Reservation;
 
-/// What becomes of the socket behind its 101.
+/// The outcome of a handshake: what the connection does with its socket after the 101.
 #[derive(Debug)]
 pub(super) enum UpgradeOutcome {
-    /// The shard takes it.
+    /// The client is admitted, and the shard takes the socket.
     Admitted(Admitted),
-    /// The client is told why not, as Pusher clients understand it: an error message and a close
+    /// The client is refused as Pusher clients understand it: with an error message and a close
     /// frame on the open WebSocket.
     Refused(ProtocolError),
 }
 
-/// Everything that a WebSocket holds from its first moment on.
+/// The permits that a WebSocket holds from its start to its end.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    /// `None`: it is only held.
+    /// The place at the app. `None` if the WebSocket is only held until the process ends.
     pub(super) admission: Option<Admission>,
     pub(super) reservation: Reservation,
     pub(super) permit: Option<ConnectionPermit>,

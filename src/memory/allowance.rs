@@ -1,13 +1,13 @@
-//! The bound on what the shards may take on for clients between two looks at the memory.
+//! The bound on the memory that shards take on for clients between two measurements.
 //!
-//! A look by time alone comes too late: within a millisecond clients can ask for more than the
+//! Measurements at intervals come too late: within a millisecond clients can ask for more than the
 //! reserve has, and a control thread on a busy machine waits longer than that for its turn. So a
 //! shard charges the memory that it takes on for a client, by an estimate that is rather too high.
-//! An [`Allowance`] is as much as the last look found to be free. A shard that finds it used up
-//! looks again on its own thread (some 50 us), and refuses the client if nothing is free.
+//! An [`Allowance`] is the memory that the last measurement found to be free. A shard that finds it
+//! used up measures again on its own thread (some 50 us), and refuses the client if none is free.
 //!
-//! How to use it: the control thread sets the gauge ([`Allowance::measure_by`]) and looks from time
-//! to time ([`Allowance::look`]). Each shard holds a [`Lease`], which takes from the allowance in
+//! Use: the control thread sets the gauge ([`Allowance::measure_by`]) and measures from time to
+//! time ([`Allowance::look`]). Each shard holds a [`Lease`], which takes from the allowance in
 //! large parts, so that a charge costs an addition.
 
 use std::fmt;
@@ -18,9 +18,9 @@ use tokio::sync::Notify;
 
 use super::headroom::Reading;
 
-/// Bytes that shards may take on after such a look: the free memory and an eighth of the reserve.
-/// So when the first client is refused, the control thread finds the reserve touched as well, and
-/// tells all shards.
+/// The bytes that shards may take on after a measurement: the free memory and an eighth of the
+/// reserve. So when the first client is refused, the control thread finds the reserve touched as
+/// well, and tells all shards.
 fn allowed(reading: Reading) -> u64 {
     reading.left().saturating_sub(reading.reserve() / 8 * 7)
 }
@@ -32,9 +32,9 @@ pub type Gauge = Arc<dyn Fn() -> Option<Reading> + Send + Sync>;
 /// The memory that all shards of the process may take on for clients before the next look. The
 /// module says how to use it.
 pub struct Allowance {
-    /// Bytes that were ever charged.
+    /// The bytes that were ever charged. Written by all shards.
     taken: AtomicU64,
-    /// The value of `taken` at which the last look has to be repeated.
+    /// The value of `taken` at which the memory has to be measured again.
     until: AtomicU64,
     /// Written by the control thread when the limit changes. `None` when memory is not limited.
     gauge: RwLock<Option<Gauge>>,
@@ -53,12 +53,12 @@ impl Allowance {
         }
     }
 
-    /// Looks how much memory is left, and allows the free part. Returns `None` if memory is not
-    /// limited, or cannot be read; the allowance stays as it is then.
+    /// Measures the memory, and allows the free part. Returns `None` if memory is not limited or
+    /// cannot be read; then the allowance stays as it is.
     pub fn look(&self) -> Option<Reading> {
         let gauge = self.gauge.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        // This is read before the look: bytes that are charged meanwhile may be in use already and
-        // count twice, which errs on the safe side.
+        // This is read before the measurement: bytes that are charged meanwhile may be in use
+        // already and count twice, which errs on the safe side.
         let taken = self.taken.load(Ordering::Relaxed);
         let reading = gauge()?;
         self.until.store(taken.saturating_add(allowed(reading)), Ordering::Relaxed);
@@ -142,7 +142,7 @@ impl Lease {
     }
 
     fn extend(&mut self, bytes: u64, now_ms: u64) -> bool {
-        // A flood of messages that are refused must not look at the memory for each of them.
+        // In a flood of refused messages the memory must not be measured for each of them.
         if self.refused_ms.is_some_and(|at| now_ms.saturating_sub(at) < LOOK_PAUSE_MS) {
             return false;
         }
@@ -158,10 +158,11 @@ impl Lease {
     }
 }
 
-/// Bytes that a lease takes at a time: small against the reserve, and some hundred subscriptions.
+/// The bytes that a lease takes at a time: small against the reserve, and enough for some hundred
+/// subscriptions.
 const PART: u64 = 64 << 10;
 
-/// The time for which a lease does not look again after it found nothing free.
+/// The time after a refusal in which a lease does not measure again.
 const LOOK_PAUSE_MS: u64 = 10;
 
 #[cfg(test)]

@@ -26,16 +26,16 @@ pub enum Per {
     Member,
 }
 
-/// Something that clients can make the process hold, for one line of the ledger.
+/// A kind of memory that clients can make the process hold, for one line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// Its name in the ledger.
+    /// The name in the ledger.
     pub name: &'static str,
-    /// The size of one of them, the largest or a usual one; as text, since some depend on names.
+    /// The size of one, the largest or a usual one; as text, because some depend on names.
     pub each: String,
-    /// Bytes of all of them together, over all shards. `None` is as many as memory allows, because
-    /// new ones are refused when it is short.
+    /// The most bytes of all together, over all shards. `None` if only the memory bounds them: new
+    /// ones are refused when it is short.
     pub total: Option<u64>,
-    /// The setting that changes the total, or what else bounds it.
+    /// The setting that changes the total, or the reason why it is bounded.
     pub by: &'static str,
 }

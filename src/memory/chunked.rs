@@ -2,17 +2,17 @@
 
 use std::ops::{Index, IndexMut};
 
-/// A table by number that never moves: it grows by a chunk at a time, so that it has little more
-/// memory than it needs, and none twice while it grows.
+/// A table by number whose entries never move. It grows by a chunk at a time, so that it has little
+/// more memory than it needs, and never two copies of an entry.
 #[derive(Debug)]
 pub struct Chunked<T> {
-    /// Chunks have a length that the compiler knows, which spares the bounds check inside a chunk.
+    /// The chunks. The compiler knows their length, which spares the bounds check inside a chunk.
     chunks: Vec<Box<[T; CHUNK]>>,
-    /// The number of entries in use. Those behind them exist, but have no owner.
+    /// The number of entries in use. The entries behind them hold default values.
     len: usize,
 }
 
-/// Entries of a chunk: a page or more of any record, and little against a full table.
+/// The entries of a chunk: a page or more of any record, and little against a full table.
 const CHUNK: usize = 512;
 
 impl<T: Default> Chunked<T> {
@@ -22,19 +22,19 @@ impl<T: Default> Chunked<T> {
         Self { chunks: Vec::new(), len: 0 }
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there are no entries.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many entries it has memory for.
+    /// The number of entries that the table has memory for.
     #[must_use]
     pub const fn capacity(&self) -> usize {
         self.chunks.len() * CHUNK
@@ -69,20 +69,20 @@ impl<T: Default> Chunked<T> {
         (index < self.len).then(|| &mut self[index])
     }
 
-    /// All entries by number.
+    /// All entries, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flat_map(|chunk| chunk.iter()).take(self.len)
     }
 
-    /// Bytes that it holds, in use or not.
+    /// The bytes that the table holds, in use or not.
     #[must_use]
     pub const fn room(&self) -> usize {
         self.capacity() * size_of::<T>()
     }
 
-    /// Takes out the entries at the end for which `is_free` says so, and gives their memory back.
-    /// Looks at no more entries than it takes out, and one. The caller then has to take their
-    /// numbers out of any list of free ones.
+    /// Removes the entries at the end for which `is_free` returns true, and gives their memory
+    /// back. Stops at the first other entry. The caller then has to remove their numbers from any
+    /// list of free ones.
     pub fn trim_end(&mut self, is_free: impl Fn(&T) -> bool) {
         while self.len > 0 && is_free(&self[self.len - 1]) {
             self.len -= 1;

@@ -1,6 +1,6 @@
 //! Measurements of the memory in use, and the steps by which the process takes on less.
 
-/// The result of a look at the memory, in bytes.
+/// The result of a measurement of the memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// The bytes in use.
@@ -10,28 +10,28 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Bytes that are not in use.
+    /// The bytes that are not in use.
     #[must_use]
     pub const fn left(self) -> u64 {
         self.limit.saturating_sub(self.used)
     }
 
-    /// Bytes that are kept for the clients that are connected.
+    /// The bytes that are kept for the clients that are connected.
     #[must_use]
     pub fn reserve(self) -> u64 {
         reserve(self.limit)
     }
 
-    /// Bytes that may be taken for something new.
+    /// The bytes that may be taken for new clients and new state.
     #[must_use]
     pub fn free(self) -> u64 {
         self.left().saturating_sub(self.reserve())
     }
 }
 
-/// The reserve of a limit: a twentieth, but at least 8 MiB, because what the kernel takes for
-/// sockets in a burst does not shrink with the limit, and at most 1 GiB, because it does not grow
-/// with the host. For a very small limit it is an eighth.
+/// The reserve of a limit: a twentieth, but at least 8 MiB and at most 1 GiB, because the memory
+/// that the kernel takes for sockets in a burst neither shrinks with the limit nor grows with the
+/// host. For a very small limit it is an eighth.
 #[must_use]
 pub fn reserve(limit: u64) -> u64 {
     let least = RESERVE_MIN.min(limit / 8);
@@ -41,17 +41,17 @@ pub fn reserve(limit: u64) -> u64 {
 const RESERVE_MIN: u64 = 8 << 20;
 const RESERVE_MAX: u64 = 1 << 30;
 
-/// How much memory the process may still take, in the steps by which it takes less.
+/// The memory that is left, in the steps by which the process takes on less.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Headroom {
-    /// Enough.
+    /// Enough memory is left.
     #[default]
     Enough,
-    /// No new WebSockets, subscriptions, members and sign-ins: they are refused with 4100. Fewer
-    /// bytes are held for slow readers and of cached events.
+    /// New WebSockets, subscriptions, members and sign-ins are refused with 4100. Fewer bytes are
+    /// held for slow readers and for cached events.
     Short,
-    /// Nothing that has a body either: publishes are answered 503 with `Retry-After: 1`. The
-    /// connections that hold the most are closed with 4100.
+    /// Requests with a body are refused as well: publishes are answered 503 with `Retry-After: 1`.
+    /// The connections that hold the most are closed with 4100.
     Spent,
 }
 

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 /// A list that is filled and emptied turn by turn, and keeps its memory for the next one.
 pub trait Trim {
-    /// Gives memory back that a burst has left: of an empty list all beyond a usual turn's.
+    /// Gives back the memory that a burst has left. An empty list keeps the memory of a usual turn.
     fn trim(&mut self);
 
-    /// Bytes that it holds, in use or not.
+    /// The bytes that the list holds, in use or not.
     fn room(&self) -> usize;
 }
 
-/// Entries that a list keeps room for.
+/// The number of entries that an empty list keeps memory for: those of a usual turn.
 const KEPT: usize = 256;
 
 impl<T> Trim for Vec<T> {

@@ -15,7 +15,7 @@ use super::message::object;
 use super::names::ChannelName;
 use super::rules::AppRules;
 
-/// A connection's right to join one channel, and as whom.
+/// A connection's right to join one channel, with the member as whom it joins.
 #[derive(Debug)]
 pub struct Authorised {
     channel: ChannelName,
@@ -42,8 +42,8 @@ impl Authorised {
     }
 }
 
-/// A user as the app signed it: a member of a presence channel, or whom a connection is signed in
-/// as.
+/// A user as the app signed it: a member of a presence channel, or the user of a connection that is
+/// signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// The user id as text: members with equal texts are the same user (10 and `"10"` too).
@@ -55,7 +55,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Bytes of its texts.
+    /// The bytes of its texts.
     #[must_use]
     pub fn text_bytes(&self) -> usize {
         let user_info = self.user_info.as_ref().map_or(0, |info| info.len());
@@ -63,21 +63,21 @@ impl Member {
     }
 }
 
-/// Why a subscription was refused.
+/// The reason why a subscription or a sign-in was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthError {
-    /// The channel needs a signature and none came.
+    /// The channel needs a signature, and the client sent none.
     Missing,
     /// The signature names a key that is none of the app's.
     WrongKey,
     /// The signature is not 64 hexadecimal digits, or not the one of the app's secret.
     Signature,
-    /// `channel_data` that is not an object with a `user_id` of text or number; or a presence
-    /// channel without any, from a connection that is not signed in.
+    /// The `channel_data` is not an object with a `user_id` of text or number, or it is missing for
+    /// a presence channel and the connection is not signed in.
     ChannelData,
-    /// `user_data` that is not an object with an `id` of text and a `watchlist` of ids, if any.
+    /// The `user_data` is not an object with an `id` of text and, optionally, a `watchlist` of ids.
     UserData,
-    /// A sign-in as somebody else than the connection is signed in as.
+    /// The connection is signed in as another user already.
     OtherUser,
     /// The `user_id` is longer than the app allows.
     UserIdTooLong,
@@ -105,12 +105,12 @@ impl fmt::Display for AuthError {
 
 impl std::error::Error for AuthError {}
 
-/// Decides whether the connection `socket_id` may join `channel`. `user` is the user that it is
-/// signed in as, if any.
+/// Decides whether the connection `socket_id` may join `channel`. `user` is its signed-in user, if
+/// any.
 ///
 /// The signature is that of the Pusher protocol: `key:hex(HMAC-SHA256(secret,
 /// socket_id:channel[:channel_data]))`, by any of the app's keys. As in Reverb, `channel_data` is
-/// signed whenever it is sent, on private channels too. Channels that need no signature ignore one.
+/// signed whenever it is sent, on private channels too. Channels that need no signature ignore it.
 /// A connection that is signed in may leave out the `channel_data` of a presence channel. The
 /// channel of a user takes only connections that are signed in as that user.
 ///
@@ -161,8 +161,8 @@ fn verify_channel(
     }
 }
 
-/// Whether `auth` is `key:hex` with the app's key and its signature of the parts. A key may have
-/// colons (`base64:...`), hexadecimal digits have none: the last one counts.
+/// Checks that `auth` is `key:hex` with a key of the app and its signature of the parts. The last
+/// colon counts, because a key may have colons (`base64:...`).
 pub(super) fn verify(
     rules: &AppRules,
     auth: Option<&str>,
@@ -203,7 +203,8 @@ fn check_info_len(rules: &AppRules, user_info: Option<&str>) -> Result<(), AuthE
     if fits { Ok(()) } else { Err(AuthError::UserInfoTooLarge) }
 }
 
-/// The text of a user id: a string that is not empty, or a number in the digits that were signed.
+/// Reads the text of a user id: a string that is not empty, or a number in the digits that were
+/// signed.
 pub(super) fn user_id_text(json: &str) -> Option<String> {
     match json.as_bytes().first()? {
         b'"' => serde_json::from_str(json).ok().filter(|id: &String| !id.is_empty()),

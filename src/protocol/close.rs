@@ -1,10 +1,10 @@
-//! Floor 1. Everything that a client can be refused, in one place: code, text, and whether it ends
-//! the connection.
+//! Floor 1. All reasons to refuse a client or its messages, each with its code, its text, and
+//! whether it ends the connection.
 //!
-//! Contract: the code decides what client libraries do, so none may be sent by accident. pusher-js
-//! acts on close codes alone: 4000-4099 it gives up, 4100-4199 it returns after a second,
-//! 4200-4299 at once, from 4300 on it gives up. A `pusher:error` message alone never closes
-//! anything.
+//! Contract: the code decides what client libraries do, so no code may be sent by accident.
+//! pusher-js acts on close codes alone: on 4000-4099 it gives up, on 4100-4199 it reconnects after
+//! a second, on 4200-4299 at once, and from 4300 on it gives up. A `pusher:error` message alone
+//! never closes a connection.
 
 use std::fmt;
 
@@ -14,7 +14,8 @@ use super::auth::AuthError;
 use super::names::NameError;
 use super::outbound;
 
-/// Why a connection or one of its messages was refused. Texts are Reverb's where it has one.
+/// The reason why a connection or one of its messages was refused. The texts are Reverb's if it has
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtocolError {
     /// No app has the key of the URL.
@@ -23,54 +24,54 @@ pub enum ProtocolError {
     AppDisabled,
     /// The app has as many connections as it may.
     OverQuota,
-    /// The URL asks for a protocol version that we do not speak.
+    /// The URL asks for a protocol version that the server does not support.
     UnsupportedVersion,
     /// The page's origin is not allowed.
     OriginRefused,
-    /// The app ended all connections of this user. Clients do not return by themselves.
+    /// The app has terminated all connections of this user. Clients do not reconnect by themselves.
     Terminated,
-    /// The connection has not shown in time that the app knows it.
+    /// The connection has not shown a signature of the app in time.
     AuthenticationTimeout,
-    /// A subscribe had no right to its channel.
+    /// The client is not authorised for the channel, or for the sign-in.
     Unauthorised(AuthError),
     /// A channel's name is not acceptable.
     ChannelName(NameError),
-    /// A client event for a channel that its sender is not subscribed to.
+    /// The sender of a client event is not subscribed to its channel.
     NotMember,
     /// This node takes no more connections.
     OverCapacity,
     /// Memory is short, and the message asked for something that would take more of it. The
     /// connection goes on.
     MemoryShort,
-    /// The client's address has as many connections as one may.
+    /// The client's address has as many connections as it may.
     AddressOverConnections,
-    /// The client's address connects more often than one may.
+    /// The client's address connects more often than it may.
     AddressOverRate,
-    /// The client does not read what it is sent.
+    /// The client does not read its messages fast enough.
     SlowConsumer,
-    /// A message that is not of the protocol.
+    /// The message does not follow the protocol.
     Malformed,
     /// This node is about to stop, and another process takes its clients at once.
     ShuttingDown,
-    /// This node is about to stop, and nobody listens in its place until it has been started again.
+    /// This node is about to stop, and no process listens until it has been started again.
     Restarting,
     /// The client was silent and did not answer a ping.
     PongTimeout,
-    /// One connection subscribed to more channels than it may.
+    /// The connection is subscribed to as many channels as it may.
     TooManyChannels,
     /// A presence channel has as many members as it may.
     TooManyMembers,
-    /// More messages or client events than the app allows per time.
+    /// The connection sends more messages or client events per time than the app allows.
     RateLimited,
-    /// A watchlist has more users than it may; the first of them are watched.
+    /// The watchlist has more users than it may. Only the first ones are watched.
     WatchlistTooLong,
-    /// The app takes no client events.
+    /// The app accepts no client events.
     ClientEventsOff,
-    /// A client event for a channel that anyone can join.
+    /// The client event is for a channel that anyone can join.
     ClientEventOnPublic,
-    /// A client event whose name is too long or has control characters.
+    /// The name of the client event is too long or has control characters.
     ClientEventName,
-    /// A client event whose data is larger than the app allows.
+    /// The data of the client event is larger than the app allows.
     ClientEventTooLarge,
 }
 
@@ -87,8 +88,8 @@ impl ProtocolError {
         self.code_and_text().1
     }
 
-    /// Whether the connection ends with it always. Others are told in a message and the connection
-    /// goes on; it is the app's choice for [`ProtocolError::RateLimited`].
+    /// Whether the error always ends the connection. Other errors are sent in a message, and the
+    /// connection stays open; for [`ProtocolError::RateLimited`] the app chooses.
     #[must_use]
     pub const fn closes(self) -> bool {
         matches!(
@@ -110,8 +111,8 @@ impl ProtocolError {
         )
     }
 
-    /// The code of the close frame. That of the message, unless it would keep a client away for
-    /// good that should return a little later.
+    /// The code of the close frame. It is the code of the message, unless that would stop a client
+    /// from reconnecting that should do so a little later.
     #[must_use]
     pub const fn close_code(self) -> u16 {
         match self.code() {
@@ -167,7 +168,7 @@ impl ProtocolError {
     }
 }
 
-/// For the log: the reason too, which clients are not told.
+/// Shows the error for the log, with the reason that clients are not told.
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.code(), self.text())?;
@@ -186,8 +187,8 @@ pub fn error_frame(error: ProtocolError) -> Frame {
     outbound::error(error.code(), error.text())
 }
 
-/// The last words of a connection: the `pusher:error` message, since Reverb's users know it, and
-/// behind it the close frame, since client libraries act on that.
+/// The last frames of a connection: the `pusher:error` message, which Reverb's users know, and the
+/// close frame, on which client libraries act.
 #[must_use]
 pub fn refusal_frames(error: ProtocolError) -> Frame {
     let close = Frame::close(error.close_code(), error.text());
@@ -201,7 +202,7 @@ pub fn subscribe_refusal(error: ProtocolError, channel: &str, also_on_channel: b
     if !also_on_channel {
         return error_frame(error);
     }
-    // Types, text and status as the other servers of the protocol send them.
+    // The types, the text and the status are those of other servers of the protocol.
     let on_channel = match error {
         ProtocolError::Unauthorised(_) => outbound::subscription_error(
             channel,
@@ -220,7 +221,7 @@ pub fn subscribe_refusal(error: ProtocolError, channel: &str, also_on_channel: b
     joined(&[error_frame(error), on_channel])
 }
 
-/// One frame after the other.
+/// Joins frames into one.
 pub(super) fn joined(frames: &[Frame]) -> Frame {
     let bytes: Vec<&[u8]> = frames.iter().map(|frame| frame.bytes().as_ref()).collect();
     Frame::from_encoded(bytes.concat().into())

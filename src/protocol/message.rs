@@ -1,8 +1,9 @@
-//! Floor 1. Messages from client to server: text in, one of the few things that a client may ask.
+//! Floor 1. Messages from client to server: text goes in, one of the few requests of the protocol
+//! comes out.
 //!
 //! Contract: parsing neither recurses nor keeps more than the strings that it had to unescape, so
 //! no nesting or size is a threat beyond the limit on the message itself. `data` of client events
-//! stays the bytes that the client sent.
+//! stays as the client sent it.
 
 use std::borrow::Cow;
 
@@ -13,18 +14,18 @@ use serde_json::value::RawValue;
 /// A message of a client.
 #[derive(Clone, Debug)]
 pub enum Inbound<'a> {
-    /// `pusher:ping`: are you there?
+    /// `pusher:ping`: asks for a pong.
     Ping,
-    /// `pusher:pong`: the answer to our ping.
+    /// `pusher:pong`: answers the server's ping.
     Pong,
     /// `pusher:subscribe`.
     Subscribe {
         /// The channel's name, not checked yet.
         channel: Cow<'a, str>,
-        /// The signature, `key:hex`. Client libraries send an empty one for public channels: that
-        /// is none.
+        /// The signature, `key:hex`. Client libraries send an empty one for public channels, which
+        /// counts as none.
         auth: Option<Cow<'a, str>>,
-        /// The text that was signed along: JSON. Empty is none.
+        /// The JSON that was signed along with the channel. An empty text counts as none.
         channel_data: Option<Cow<'a, str>>,
     },
     /// `pusher:unsubscribe`.
@@ -34,25 +35,25 @@ pub enum Inbound<'a> {
     },
     /// `pusher:signin`.
     SignIn {
-        /// The signature, `key:hex`. Empty is none.
+        /// The signature, `key:hex`. An empty one counts as none.
         auth: Option<Cow<'a, str>>,
-        /// The text that was signed: JSON, not checked yet.
+        /// The text that was signed. It should be JSON, which is not checked yet.
         user_data: Cow<'a, str>,
     },
-    /// `client-...`: an event for the others on a channel.
+    /// `client-...`: an event for the other subscribers of a channel.
     ClientEvent {
         /// The event's name, not checked yet.
         event: Cow<'a, str>,
         /// The channel's name, not checked yet.
         channel: Cow<'a, str>,
-        /// An object, array or string as it was sent; null is none.
+        /// An object, array or string as it was sent. Null counts as none.
         data: Option<&'a RawValue>,
     },
-    /// An event of another name: Reverb drops those without a word.
+    /// An event of another name, which is dropped without an answer, as Reverb does.
     Ignored,
 }
 
-/// The text is no message that the protocol knows.
+/// The text is no message of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -64,14 +65,14 @@ impl From<serde_json::Error> for Malformed {
 
 /// Reads one text message.
 ///
-/// As Reverb does, `data` of `pusher:` messages is taken as an object or as a string that holds
-/// one. Client events may carry any string too, not only one that holds JSON; numbers and booleans
-/// remain refused. A key given twice is refused: readers do not agree on which one counts.
+/// As in Reverb, `data` of `pusher:` messages may be an object or a string that holds one. Client
+/// events may carry any string, not only one that holds JSON; numbers and booleans are refused. A
+/// repeated key is refused, because readers do not agree on which value counts.
 ///
 /// # Errors
 /// [`Malformed`] for anything else, unknown `pusher:` events included.
 pub fn parse(text: &str) -> Result<Inbound<'_>, Malformed> {
-    let message: Message<'_> = object(text)?;
+    let message: ClientMessage<'_> = object(text)?;
     match &*message.event {
         "pusher:ping" => Ok(Inbound::Ping),
         "pusher:pong" => Ok(Inbound::Pong),
@@ -89,7 +90,7 @@ pub fn parse(text: &str) -> Result<Inbound<'_>, Malformed> {
     }
 }
 
-/// Reads a JSON object. serde reads a struct from an array too, which no peer means.
+/// Reads a JSON object. An array is refused, although serde would read a struct from it.
 pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Malformed> {
     if !json.trim_ascii_start().starts_with('{') {
         return Err(Malformed);
@@ -98,7 +99,7 @@ pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Malform
 }
 
 #[derive(Deserialize)]
-struct Message<'a> {
+struct ClientMessage<'a> {
     #[serde(borrow)]
     event: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -107,7 +108,7 @@ struct Message<'a> {
     channel: Option<Text<'a>>,
 }
 
-/// `data` of subscribe and unsubscribe.
+/// The `data` of a subscribe or an unsubscribe.
 #[derive(Deserialize)]
 struct ChannelRequest<'a> {
     #[serde(borrow)]
@@ -118,7 +119,7 @@ struct ChannelRequest<'a> {
     channel_data: Option<Text<'a>>,
 }
 
-/// `data` of a sign-in.
+/// The `data` of a sign-in.
 #[derive(Deserialize)]
 struct SignInRequest<'a> {
     #[serde(borrow, default)]
@@ -180,8 +181,8 @@ fn subscribe(request: ChannelRequest<'_>) -> Result<Inbound<'_>, Malformed> {
     Ok(Inbound::Subscribe { channel: request.channel.0, auth, channel_data })
 }
 
-fn client_event(message: Message<'_>) -> Result<Inbound<'_>, Malformed> {
-    let Message { event, data, channel } = message;
+fn client_event(message: ClientMessage<'_>) -> Result<Inbound<'_>, Malformed> {
+    let ClientMessage { event, data, channel } = message;
     let channel = channel.ok_or(Malformed)?.0;
     if data.is_some_and(|data| !data.get().starts_with(['{', '[', '"'])) {
         return Err(Malformed);

@@ -1,4 +1,5 @@
-//! Floor 1. Names of channels and events: checked once at the edge, carried as types behind it.
+//! Floor 1. Names of channels and events. They are checked once where they arrive, and are types
+//! from there on.
 //!
 //! Contract: a [`ChannelName`] is never empty, never longer than the limit that it was parsed
 //! with, and free of control characters, so it may stand in logs and frames.
@@ -15,13 +16,13 @@ pub struct ChannelName(Arc<str>);
 impl ChannelName {
     /// Checks a name of at most `max_len` bytes.
     ///
-    /// Subscribing and publishing have this one rule. `strict` holds a name to Pusher's alphabet,
-    /// `[-a-zA-Z0-9_=@,.;]+`, and to `#server-to-user-` before it as the only use of `#`. Reverb
-    /// takes any name, and apps rely on names with `:` or `/`; without `strict` all but control
-    /// characters are taken.
+    /// The same rule holds for subscribers and publishers. `strict` restricts names to Pusher's
+    /// alphabet, `[-a-zA-Z0-9_=@,.;]+`, with the prefix `#server-to-user-` as the only use of `#`.
+    /// Reverb takes any name, and apps rely on names with `:` or `/`, so without `strict` only
+    /// control characters are refused.
     ///
     /// # Errors
-    /// Says what is wrong with the name.
+    /// The name is empty, too long, or has a character that is not allowed.
     pub fn parse(text: &str, max_len: usize, strict: bool) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
@@ -39,7 +40,7 @@ impl ChannelName {
         &self.0
     }
 
-    /// The kind of this channel, which its prefix tells.
+    /// The kind of this channel, by its prefix.
     #[must_use]
     pub fn kind(&self) -> ChannelKind {
         ChannelKind::of(&self.0)
@@ -87,25 +88,25 @@ impl fmt::Debug for ChannelName {
 /// The kinds of channels of the Pusher protocol.
 ///
 /// Only the official prefixes count, dash included. Reverb also protects `privatefoo` and caches
-/// `cachefoo`, but client libraries decide by the dash and never sign such a name, so those are
+/// `cachefoo`, but client libraries look for the dash and never sign such a name, so these are
 /// public names like any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChannelKind {
     /// Open to everyone.
     Public,
-    /// `cache-`: public, remembers its last event.
+    /// `cache-`: public, keeps its last event.
     Cache,
     /// `private-`: needs a signature.
     Private,
-    /// `private-cache-`: private, remembers its last event.
+    /// `private-cache-`: private, keeps its last event.
     PrivateCache,
-    /// `private-encrypted-`: private, its payload is a secret between the clients.
+    /// `private-encrypted-`: private, with payloads that are encrypted between the clients.
     Encrypted,
-    /// `private-encrypted-cache-`: encrypted, remembers its last event.
+    /// `private-encrypted-cache-`: encrypted, keeps its last event.
     EncryptedCache,
     /// `presence-`: needs a signature that names a member; members see each other.
     Presence,
-    /// `presence-cache-`: presence, remembers its last event.
+    /// `presence-cache-`: presence, keeps its last event.
     PresenceCache,
     /// `#server-to-user-`: for the connections that are signed in as that user.
     ServerToUser,
@@ -117,19 +118,19 @@ impl ChannelKind {
         prefix.map_or(Self::Public, |&(_, kind)| kind)
     }
 
-    /// Subscribing takes a channel signature of the app.
+    /// Whether a subscribe needs a signature of the app.
     #[must_use]
     pub const fn needs_signature(self) -> bool {
         !matches!(self, Self::Public | Self::Cache | Self::ServerToUser)
     }
 
-    /// Subscribers are members with a user id.
+    /// Whether subscribers are members with a user id.
     #[must_use]
     pub const fn is_presence(self) -> bool {
         matches!(self, Self::Presence | Self::PresenceCache)
     }
 
-    /// The last event is kept for those who come later.
+    /// Whether the last event is kept for later subscribers.
     #[must_use]
     pub const fn is_cache(self) -> bool {
         matches!(
@@ -138,24 +139,24 @@ impl ChannelKind {
         )
     }
 
-    /// Payloads are encrypted between the clients.
+    /// Whether payloads are encrypted between the clients.
     #[must_use]
     pub const fn is_encrypted(self) -> bool {
         matches!(self, Self::Encrypted | Self::EncryptedCache)
     }
 }
 
-/// Why a text is no channel name.
+/// The reason why a text is no channel name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {
-    /// There is no name.
+    /// The name is empty.
     Empty,
-    /// It is longer than the app allows.
+    /// The name is longer than the app allows.
     TooLong {
         /// The app's limit in bytes.
         max_len: usize,
     },
-    /// It has a character that is not allowed.
+    /// The name has a character that is not allowed.
     Alphabet,
 }
 
@@ -173,8 +174,8 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
-/// Whether an event may be called so: not empty, at most `max_len` bytes if there is a limit, no
-/// control characters.
+/// Whether this is a valid name of an event: not empty, at most `max_len` bytes if there is a
+/// limit, and free of control characters.
 #[must_use]
 pub fn valid_event_name(text: &str, max_len: Option<usize>) -> bool {
     let fits = max_len.is_none_or(|max_len| text.len() <= max_len);
@@ -189,7 +190,7 @@ fn in_alphabet(text: &str) -> bool {
 
 const SERVER_TO_USER: &str = "#server-to-user-";
 
-/// Longer prefixes stand before those that they begin with.
+/// The prefixes and their kinds. A longer prefix stands before a shorter one that it begins with.
 const PREFIXES: [(&str, ChannelKind); 8] = [
     ("private-encrypted-cache-", ChannelKind::EncryptedCache),
     ("private-encrypted-", ChannelKind::Encrypted),

@@ -1,7 +1,8 @@
-//! Floor 1. Which web pages may connect: an app's `allowed_origins`.
+//! Floor 1. The web pages that may connect: an app's `allowed_origins`.
 //!
-//! Contract: what is not clearly allowed is refused. An origin is taken apart once and compared by
-//! its parts (RFC 6454 section 4), so nothing in front of or behind the host can pose as the host.
+//! Contract: an origin that is not clearly allowed is refused. An origin is taken apart once and
+//! compared by its parts (RFC 6454 section 4), so nothing in front of or behind the host can pose
+//! as the host.
 
 use std::fmt;
 
@@ -22,7 +23,7 @@ impl Origins {
     /// Reads the entries of a list.
     ///
     /// # Errors
-    /// One sentence about the first entry that is none of the forms above.
+    /// One sentence about the first entry that has none of the forms above.
     pub fn parse(entries: &[String]) -> Result<Self, String> {
         entries.iter().map(|entry| Pattern::parse(entry)).collect::<Result<_, _>>().map(Self)
     }
@@ -46,7 +47,7 @@ impl Origins {
     }
 }
 
-/// The first entries, as they may be written: `example.com, https://example.org:8443 and 7 more`.
+/// Shows the first entries: `example.com, https://example.org:8443 and 7 more`.
 impl fmt::Display for Origins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
@@ -62,17 +63,17 @@ impl fmt::Display for Origins {
     }
 }
 
-/// Entries of a list that a line of the log has room for.
+/// The number of entries that a line of the log has room for.
 const ENTRIES_SHOWN: usize = 10;
 
-/// Why an origin was refused.
+/// The reason why an origin was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OriginRefused {
-    /// The request has none: not from a browser.
+    /// The request has no origin, so it is not from a browser.
     Missing,
-    /// It is not a scheme, a host and perhaps a port.
+    /// The origin is not a scheme, a host and perhaps a port.
     Malformed,
-    /// No entry of the list allows it.
+    /// No entry of the list allows the origin.
     NotAllowed,
 }
 
@@ -92,7 +93,7 @@ impl std::error::Error for OriginRefused {}
 enum Pattern {
     Any,
     Null,
-    /// Parts in lower case. A pattern with a scheme has the port that the scheme implies.
+    /// The parts of an origin in lower case. A pattern with a scheme has the port of the scheme.
     Parts {
         scheme: Option<String>,
         host: String,
@@ -111,7 +112,7 @@ impl Pattern {
             format!("{entry:?} is not an origin: write a host, host:port or scheme://host[:port]")
         };
         let lower = entry.to_ascii_lowercase();
-        // Copied from an address bar; an origin itself never ends in a slash.
+        // An entry may be copied from an address bar; an origin itself never ends in a slash.
         let lower = lower.strip_suffix('/').unwrap_or(&lower);
         let (scheme, authority) = match lower.split_once("://") {
             Some((scheme, authority)) if is_scheme(scheme) => (Some(scheme), authority),
@@ -154,7 +155,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// The parts of an `Origin` header in lower case. `port` is the scheme's own when none is written.
+/// The parts of an `Origin` header in lower case. `port` is the scheme's own if none is written.
 struct Origin {
     scheme: String,
     host: String,
@@ -162,7 +163,7 @@ struct Origin {
 }
 
 impl Origin {
-    /// Takes `scheme://host[:port]` and nothing around it: no user, path, query or space.
+    /// Reads `scheme://host[:port]` without anything around it: no user, path, query or space.
     fn parse(text: &str) -> Option<Self> {
         let lower = text.to_ascii_lowercase();
         let (scheme, authority) = lower.split_once("://")?;
@@ -175,26 +176,27 @@ impl Origin {
     }
 }
 
-/// Parts `host[:port]`; the colons of an IPv6 address are inside of brackets.
+/// Splits `host[:port]`. The colons of an IPv6 address are inside of brackets.
 fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let host_len = authority.rfind(']').map_or(0, |bracket| bracket + 1);
     let Some(colon) = authority.get(host_len..)?.find(':').map(|at| at + host_len) else {
         return Some((authority, None));
     };
     let (host, digits) = (authority.get(..colon)?, authority.get(colon + 1..)?);
-    // As browsers write it: no sign, no leading zero.
+    // Browsers write a port without sign and leading zeros.
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
     let port = digits.parse().ok().filter(|_| plain)?;
     Some((host, Some(port)))
 }
 
-/// RFC 3986 section 3.1.
+/// Whether this is a scheme by RFC 3986 section 3.1.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// A name or IPv4 address, or an IPv6 address in brackets. Browsers send other letters as punycode.
+/// Whether this is a name or an IPv4 address, or an IPv6 address in brackets. Browsers send other
+/// letters as punycode.
 fn is_host(text: &str) -> bool {
     if let Some(address) = text.strip_prefix('[') {
         let address = address.strip_suffix(']').unwrap_or_default();
@@ -216,8 +218,8 @@ const fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Whether `text` is `pattern` with any text in the place of each `*`. Never goes back: to find
-/// each piece as far left as it can be leaves the most for the pieces behind it.
+/// Whether `text` is `pattern` with any text in the place of each `*`. No backtracking is needed: a
+/// match of each piece as far left as possible leaves the most for the pieces behind it.
 fn wildcard_matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));

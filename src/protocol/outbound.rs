@@ -1,9 +1,9 @@
 //! Floor 1. Messages from server to client, as frames that are ready for the wire.
 //!
-//! Contract: the forms are Reverb's, key order included. Its escapes of `/` and of other letters
-//! than ASCII are not copied: no client depends on them and they cost bytes. `data` of published
-//! events is a string that stays the publisher's; `data` of client events is JSON that stays the
-//! sender's.
+//! Contract: the forms are Reverb's, key order included. Its escapes of `/` and of letters beyond
+//! ASCII are not copied, because no client depends on them and they cost bytes. The `data` of a
+//! published event is the publisher's string, and the `data` of a client event is the sender's
+//! JSON, both unchanged.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -15,7 +15,8 @@ use crate::id::SocketId;
 
 use super::auth::Member;
 
-/// The first message of a connection: its id, and after how many silent seconds the client pings.
+/// The first message of a connection: its id, and the seconds of silence after which the client
+/// pings.
 #[must_use]
 pub fn connection_established(socket_id: SocketId, activity_timeout_s: u32) -> Frame {
     frame(FORM_LEN, |out| {
@@ -27,20 +28,20 @@ pub fn connection_established(socket_id: SocketId, activity_timeout_s: u32) -> F
     })
 }
 
-/// The answer to `pusher:ping`. Costs nothing: there is one for all.
+/// The answer to `pusher:ping`. All connections share one frame.
 #[must_use]
 pub const fn pong() -> Frame {
     Frame::from_encoded(Bytes::from_static(b"\x81\x17{\"event\":\"pusher:pong\"}"))
 }
 
-/// Asks a silent client whether it is there, in two frames: `pusher:ping`, and behind it a
-/// WebSocket ping, because some clients answer only that one. Costs nothing: there is one for all.
+/// The ping of a silent client, in two frames: `pusher:ping` and a WebSocket ping, because some
+/// clients answer only the latter. All connections share it.
 #[must_use]
 pub const fn ping() -> Frame {
     Frame::from_encoded(Bytes::from_static(b"\x81\x17{\"event\":\"pusher:ping\"}\x89\x00"))
 }
 
-/// The connection is subscribed to a channel without members.
+/// Tells that the connection is subscribed to a channel without members.
 #[must_use]
 pub fn subscription_succeeded(channel: &str) -> Frame {
     frame(FORM_LEN + channel.len(), |out| {
@@ -51,7 +52,7 @@ pub fn subscription_succeeded(channel: &str) -> Frame {
 }
 
 /// The members of a presence channel, as a subscriber gets them. They are encoded once: a new
-/// member costs no more than that member, and all subscribers that ask in between share the frame.
+/// member costs the encoding of that member, and all subscribers in between share the frame.
 #[derive(Debug, Default)]
 pub struct MemberList {
     count: usize,
@@ -61,9 +62,9 @@ pub struct MemberList {
 }
 
 impl MemberList {
-    /// Adds a member who is not in it: `user_id`, `id_json` and `user_info` as in [`Member`].
+    /// Adds a member who is not listed yet: `user_id`, `id_json` and `user_info` as in [`Member`].
     ///
-    /// A member without `user_info` gets an empty object, since the hash must have a value for
+    /// A member without `user_info` gets an empty object, because the hash must have a value for
     /// each.
     pub fn push(&mut self, user_id: &str, id_json: &str, user_info: Option<&str>) {
         if self.count > 0 {
@@ -79,7 +80,7 @@ impl MemberList {
         self.hash.escaped(entry);
     }
 
-    /// The answer to a subscribe of one of them.
+    /// The answer to the subscribe of a member.
     #[must_use]
     pub fn subscription_succeeded(&self, channel: &str) -> Frame {
         let lists = self.ids.0.len() + self.hash.0.len();
@@ -98,7 +99,7 @@ impl MemberList {
     }
 }
 
-/// A user came to a presence channel with its first connection.
+/// Tells that a user has joined a presence channel with its first connection.
 #[must_use]
 pub fn member_added(channel: &str, member: &Member) -> Frame {
     let data = match &member.user_info {
@@ -108,14 +109,14 @@ pub fn member_added(channel: &str, member: &Member) -> Frame {
     with_data("pusher_internal:member_added", data, channel)
 }
 
-/// The last connection of a user left a presence channel.
+/// Tells that the last connection of a user has left a presence channel.
 #[must_use]
 pub fn member_removed(channel: &str, id_json: &str) -> Frame {
     let data = format!(r#"{{"user_id":{id_json}}}"#);
     with_data("pusher_internal:member_removed", data, channel)
 }
 
-/// A cache channel has no event to remember.
+/// Tells that a cache channel has no event.
 #[must_use]
 pub fn cache_miss(channel: &str) -> Frame {
     frame(FORM_LEN, |out| {
@@ -125,7 +126,7 @@ pub fn cache_miss(channel: &str) -> Frame {
     })
 }
 
-/// A channel has this number of subscribers now.
+/// Tells how many subscribers a channel has.
 #[must_use]
 pub fn subscription_count(channel: &str, count: u32) -> Frame {
     frame(FORM_LEN + channel.len(), |out| {
@@ -145,9 +146,9 @@ pub fn event(name: &str, data: &str, channel: &str) -> Frame {
     with_data(name, data, channel)
 }
 
-/// A client event for the others on its channel. `data` and `id_json`, the user id of the sender
-/// on a presence channel, are JSON. Without data it carries null, as Reverb has it: readers such as
-/// Java's `getData()` expect the key.
+/// A client event for the other subscribers of its channel. `data` and `id_json`, the user id of
+/// the sender on a presence channel, are JSON. Without data it carries null, as in Reverb, because
+/// readers such as Java's `getData()` expect the key.
 #[must_use]
 pub fn client_event(
     event: &str,
@@ -171,8 +172,8 @@ pub fn client_event(
     })
 }
 
-/// A subscribe was refused, told to the channel itself: Pusher's form, which Echo's `.error()`
-/// hears. `kind` is `AuthError` or `LimitReached`.
+/// The refusal of a subscribe in Pusher's form, which Echo's `.error()` receives on the channel.
+/// `kind` is `AuthError` or `LimitReached`.
 #[must_use]
 pub fn subscription_error(channel: &str, kind: &str, text: &str, status: u16) -> Frame {
     frame(FORM_LEN, |out| {
@@ -200,7 +201,7 @@ pub fn error(code: u16, text: &str) -> Frame {
     without_channel("pusher:error", data)
 }
 
-/// The connection is signed in as the user whom this `user_data` describes, as it was signed.
+/// Tells that the connection is signed in as the user of this `user_data`, as it was signed.
 #[must_use]
 pub fn signin_success(user_data: &str) -> Frame {
     let mut data = Json::default();
@@ -210,8 +211,8 @@ pub fn signin_success(user_data: &str) -> Frame {
     without_channel("pusher:signin_success", data)
 }
 
-/// Watched users came online (`true`) or went offline, in this order. Neighbours of which the same
-/// is told share an event.
+/// Tells that watched users came online (`true`) or went offline, in this order. Consecutive users
+/// with the same news share an event.
 pub fn watchlist_events<'u>(news: impl Iterator<Item = (&'u str, bool)>) -> Frame {
     let mut data = Json::default();
     let mut told = None;
@@ -247,7 +248,7 @@ fn without_channel(event: &str, data: Json) -> Frame {
 /// The form of most messages: `data` is a string, even where it holds JSON.
 fn with_data(event: &str, data: impl AsRef<[u8]>, channel: &str) -> Frame {
     let data = data.as_ref();
-    // An eighth more for the escapes of JSON in JSON; a wrong guess costs a copy, no more.
+    // An eighth more is for the escapes of JSON in JSON; a wrong guess costs a copy, no more.
     let hint = FORM_LEN + event.len() + channel.len() + data.len() + data.len() / 8;
     frame(hint, |out| {
         out.raw(r#"{"event":"#);
@@ -268,7 +269,7 @@ fn frame(hint: usize, write: impl FnOnce(&mut Json)) -> Frame {
     })
 }
 
-/// JSON as it is written. Its bytes are UTF-8, being made of nothing but texts.
+/// JSON that is being written. Its bytes are UTF-8, because they come from texts alone.
 #[derive(Debug, Default)]
 struct Json(Vec<u8>);
 
@@ -279,26 +280,25 @@ impl AsRef<[u8]> for Json {
 }
 
 impl Json {
-    /// Puts JSON that is written already.
+    /// Appends encoded JSON.
     fn raw(&mut self, json: impl AsRef<[u8]>) {
         self.0.extend_from_slice(json.as_ref());
     }
 
-    /// Puts what prints as digits and dots.
+    /// Appends a value that prints as digits and dots.
     fn number(&mut self, number: impl Display) {
         let written = write!(self.0, "{number}");
         debug_assert!(written.is_ok(), "memory refuses no write");
     }
 
-    /// Puts a text as a string: quoted, with its escapes.
+    /// Appends a text as a string, with quotes and escapes.
     fn string(&mut self, text: impl AsRef<[u8]>) {
         self.0.push(b'"');
         self.escaped(text);
         self.0.push(b'"');
     }
 
-    /// Puts a text as a part of a string: with the escapes that RFC 8259 section 7 demands and no
-    /// others.
+    /// Appends a text as a part of a string, with no other escapes than RFC 8259 section 7 demands.
     fn escaped(&mut self, text: impl AsRef<[u8]>) {
         let mut rest = text.as_ref();
         while let Some((at, escape)) =
@@ -316,7 +316,7 @@ impl Json {
     }
 }
 
-/// The letter behind the backslash, if a byte needs one.
+/// The letter that follows the backslash, if a byte needs an escape.
 const fn escape_of(byte: u8) -> Option<u8> {
     match byte {
         b'"' | b'\\' => Some(byte),
@@ -330,10 +330,10 @@ const fn escape_of(byte: u8) -> Option<u8> {
     }
 }
 
-/// Room for the longest form that stands around names and data, in bytes.
+/// The bytes of the longest form around names and data.
 const FORM_LEN: usize = 96;
 
-/// Bytes of room for the text around the lists of members.
+/// The bytes of the text around the lists of members.
 const PRESENCE_LEN: usize = 64;
 
 #[cfg(test)]

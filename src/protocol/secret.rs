@@ -8,7 +8,7 @@ use std::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-/// The secret of an app, as the HMAC-SHA256 state that it makes. Printed as `[withheld]`.
+/// The secret of an app, kept as the HMAC-SHA256 state that it makes. Printed as `[withheld]`.
 #[derive(Clone)]
 pub struct Secret(Hmac<Sha256>);
 
@@ -26,14 +26,14 @@ impl Secret {
         Self(Hmac::new(&block.into()))
     }
 
-    /// Signs the parts as if they were one text: 64 hexadecimal digits.
+    /// Signs the parts as if they were one text. The signature is 64 hexadecimal digits.
     #[must_use]
     pub fn sign(&self, parts: &[&[u8]]) -> String {
         hex::encode(self.hmac_of(parts).finalize().into_bytes())
     }
 
-    /// Whether `signature` is 64 hexadecimal digits, of either case, that sign the parts. Takes as
-    /// long for a signature that is nearly right as for one that is not.
+    /// Whether `signature` is 64 hexadecimal digits, of either case, that sign the parts. The time
+    /// that this takes does not depend on the number of right digits.
     #[must_use]
     pub fn verify(&self, parts: &[&[u8]], signature: &str) -> bool {
         let mut digest = [0; DIGEST_LEN];

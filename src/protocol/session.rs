@@ -1,12 +1,4 @@
 //! Floor 1. One connection's side of the protocol, without its socket.
-//!
-//! Contract: [`Session::established`] is sent first. Then every whole text message goes through
-//! [`Session::handle`], with the time, in order; the returned [`Action`] is carried out before the
-//! next message. The session belongs to its app by index, and each call is handed the app as it is
-//! configured by then: what changes there holds for the next message. It does not know which
-//! channels the connection is subscribed to, so membership and the limits on numbers are the
-//! shard's to check. Nor does it keep who is signed in, since most connections never are: it is
-//! told with each message.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,7 +19,17 @@ use super::rules::{AppRules, ClientEvents};
 use super::sign_in::{SignedIn, sign_in};
 use super::signing::query_pairs;
 
-/// One connection: its id, and the counts of its messages.
+/// The protocol's side of one connection: its id, and the counts of its messages.
+///
+/// Contract, in the order of calls:
+/// 1. [`established`](Self::established) makes the first message to the client.
+/// 2. Every complete text message goes through [`handle`](Self::handle), in order and with the
+///    time. The caller carries out the returned [`Action`] before the next message.
+///
+/// Each call is handed the rules of the app as they are configured at that moment, so a reload
+/// holds for the next message. The session does not know the subscriptions of the connection, so
+/// the caller checks membership and the limits on numbers. Nor does it keep the signed-in user,
+/// because most connections have none: the caller hands it in with each message.
 #[derive(Debug)]
 pub struct Session {
     socket_id: SocketId,
@@ -44,44 +46,44 @@ struct Windows {
     client_events: Window,
 }
 
-/// The action that a message asks of the shard.
+/// The action that a message asks of the caller.
 #[derive(Debug)]
 pub enum Action<'t> {
-    /// Nothing.
+    /// Do nothing.
     Nothing,
-    /// Send this.
+    /// Send this frame.
     Reply(Frame),
     /// Join the channel, as the member that the proof names.
     Subscribe(Authorised),
-    /// Send this, and from now on tell the session that this user is signed in. The connection may
-    /// have been signed in as the same one before.
+    /// Send this frame, and hand in this user with each message from now on. The connection may
+    /// have been signed in as the same user before.
     SignIn(SignedIn, Frame),
-    /// Leave the channel of this name. The connection may well not be there: then nothing.
+    /// Leave the channel of this name, if the connection is subscribed to it.
     Unsubscribe(Cow<'t, str>),
-    /// Relay to the others on a channel.
+    /// Relay this event to the other subscribers of its channel.
     ClientEvent(ClientEvent<'t>),
-    /// Send this, and count it as the error; the connection goes on.
+    /// Send this frame, and note the error. The connection stays open.
     Refuse(ProtocolError, Frame),
-    /// End the connection with [`refusal_frames`](super::close::refusal_frames).
+    /// Close the connection with [`refusal_frames`](super::close::refusal_frames).
     Close(ProtocolError),
 }
 
 /// A client event that its app allows.
 #[derive(Debug)]
 pub struct ClientEvent<'t> {
-    /// The channel that it is for.
+    /// The channel of the event.
     pub channel: ChannelName,
-    /// Its name, `client-` included.
+    /// The name of the event, `client-` included.
     pub event: Cow<'t, str>,
-    /// Its data as sent.
+    /// The data as it was sent.
     pub data: Option<&'t RawValue>,
-    /// Whether the sender has to be subscribed to the channel. If it is not, the shard answers with
-    /// [`ProtocolError::NotMember`].
+    /// Whether the sender has to be subscribed to the channel. If it is not, the caller answers
+    /// with [`ProtocolError::NotMember`].
     pub must_be_member: bool,
 }
 
 impl Session {
-    /// The session of a connection that was upgraded.
+    /// The session of a new connection.
     #[must_use]
     pub const fn new(socket_id: SocketId) -> Self {
         Self { socket_id, windows: None }
@@ -99,8 +101,8 @@ impl Session {
         self.socket_id
     }
 
-    /// Takes one text message of a connection that is signed in as `user`, if as anybody. Binary
-    /// messages are taken as text too, as Reverb does; those that are not UTF-8 are
+    /// Judges one text message of a connection. `user` is the signed-in user, if any. The caller
+    /// hands in binary messages as well, as Reverb does, if they are UTF-8; others are
     /// [`ProtocolError::Malformed`].
     pub fn handle<'t>(
         &mut self,
@@ -214,11 +216,11 @@ fn channel_name(rules: &AppRules, name: &str) -> Result<ChannelName, ProtocolErr
         .map_err(ProtocolError::ChannelName)
 }
 
-/// Decides by the `protocol` parameter of the upgrade's query. 5, 6 and 7 look the same to a
-/// server; without one, which Pusher refuses and Reverb takes, the client means the current one.
+/// Checks the `protocol` parameter of the upgrade's query. Versions 5, 6 and 7 are the same for a
+/// server. A missing one, which Pusher refuses and Reverb takes, stands for the current version.
 ///
 /// # Errors
-/// [`ProtocolError::UnsupportedVersion`] for any other.
+/// [`ProtocolError::UnsupportedVersion`] for any other version.
 pub fn check_protocol_version(query: &str) -> Result<(), ProtocolError> {
     match query_pairs(query).find(|(name, _)| name == "protocol") {
         Some((_, version)) if !["5", "6", "7"].contains(&&*version) => {
@@ -236,7 +238,7 @@ fn windows(windows: &mut Option<Box<Windows>>) -> &mut Windows {
     windows.get_or_insert_default()
 }
 
-/// A fixed window that starts with the first that it counts, as Laravel's rate limiter has it.
+/// A fixed window that starts with its first message, as in Laravel's rate limiter.
 #[derive(Debug, Default)]
 struct Window {
     started: Millis,
@@ -244,7 +246,7 @@ struct Window {
 }
 
 impl Window {
-    /// Counts one if fewer than `max` were counted since the window started, less than `length`
+    /// Counts one message, unless `max` were counted since the window started, less than `length`
     /// ago.
     fn admits(&mut self, max: u32, length: Duration, now: Millis) -> bool {
         if self.count == 0 || now.since(self.started) >= length {

@@ -1,7 +1,7 @@
-//! Floor 1. Users who sign in: the proof that a connection belongs to a user of the app.
+//! Floor 1. The proof that a connection belongs to a user of the app.
 //!
-//! Contract: a [`SignedIn`] exists only because a signature of the app fitted. Whatever a client
-//! sends, it holds no more watched users than the app allows.
+//! Contract: a [`SignedIn`] exists only because a signature of the app fitted. It never holds more
+//! watched users than the app allows.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::auth::{AuthError, Member, user_id_text, verify};
 use super::message::object;
 use super::rules::AppRules;
 
-/// A connection's right to be a user.
+/// The proof that a connection may act as a user, with the user's watchlist.
 #[derive(Debug)]
 pub struct SignedIn {
     user: Arc<Member>,
@@ -24,7 +24,7 @@ pub struct SignedIn {
 }
 
 impl SignedIn {
-    /// Who.
+    /// The user.
     #[must_use]
     pub const fn user(&self) -> &Arc<Member> {
         &self.user
@@ -36,12 +36,12 @@ impl SignedIn {
         self.cut
     }
 
-    /// The ids of the users whom that user watches, each once.
+    /// The ids of the users that the user watches, each once.
     pub fn watchlist(&self) -> impl Iterator<Item = &str> {
         self.watchlist.iter().map(|id| &**id)
     }
 
-    /// Who, and the ids of the users whom that one watches, each once.
+    /// Returns the user, and the ids of the users that the user watches, each once.
     #[must_use]
     pub fn into_parts(self) -> (Arc<Member>, Vec<Arc<str>>) {
         (self.user, self.watchlist)
@@ -52,8 +52,7 @@ impl SignedIn {
 ///
 /// The signature is that of the Pusher protocol: `key:hex(HMAC-SHA256(secret,
 /// socket_id::user::user_data))`. The `id` is a string, as client libraries insist; ids of the
-/// `watchlist` may be numbers too. Of a watchlist that is too long the first are taken, as Pusher
-/// does.
+/// `watchlist` may be numbers too. A watchlist that is too long is cut, as Pusher does.
 ///
 /// # Errors
 /// The reason, for the log: clients are told no more than that they are not authorised.

@@ -1,11 +1,11 @@
 //! Floor 1. Signatures of the HTTP API (Pusher HTTP API reference, "Authentication").
 //!
-//! Contract: one canonical form decides. A request passes when the app's secret signed its method,
-//! path, whole query and (by its MD5) body, not long ago. What the canonical form cannot tell
-//! apart, such as a parameter given twice, is refused.
+//! Contract: one canonical form decides. A request passes if the app's secret signed its method,
+//! path, whole query and (by its MD5) body, not long ago. A request whose canonical form would be
+//! ambiguous, such as one with a repeated parameter, is refused.
 //!
-//! The signature covers the head alone, the digest of the body included. So a server calls
-//! [`verify_head`] before it reads a body, and [`SignedBody::verify`] when it has read one: an
+//! The signature covers the head alone, which includes the digest of the body. So a server calls
+//! [`verify_head`] before it reads a body, and [`SignedBody::verify`] when it has read one. An
 //! unsigned body is never kept.
 
 use std::borrow::Cow;
@@ -17,18 +17,18 @@ use smallvec::SmallVec;
 
 use super::rules::AppRules;
 
-/// The head of an HTTP request, as far as it is signed.
+/// The signed parts of the head of an HTTP request.
 #[derive(Clone, Copy, Debug)]
 pub struct SignedHead<'a> {
     /// The method, in upper case.
     pub method: &'a str,
     /// The path as received: percent-encoded, without the query.
     pub path: &'a str,
-    /// The path prefix that the server is configured with, as `/ws`, or nothing.
+    /// The path prefix that the server is configured with, such as `/ws`; may be empty.
     pub prefix: &'a str,
     /// The query as received, without the question mark.
     pub query: &'a str,
-    /// The head announces a body of at least one byte.
+    /// Whether the head announces a body of at least one byte.
     pub has_body: bool,
 }
 
@@ -37,7 +37,7 @@ pub struct SignedHead<'a> {
 pub struct SignedBody(Option<[u8; 16]>);
 
 impl SignedBody {
-    /// Whether the app has signed a body, even an empty one. Otherwise no byte may come.
+    /// Whether the app has signed a body, even an empty one. Otherwise the request must have none.
     #[must_use]
     pub const fn is_some(&self) -> bool {
         self.0.is_some()
@@ -46,7 +46,7 @@ impl SignedBody {
     /// Checks that this is the body that the app has signed.
     ///
     /// # Errors
-    /// Fails on another body, or on a body where the app has signed none.
+    /// The body is another one, or the app has signed none.
     pub fn verify(&self, body: &[u8]) -> Result<(), SignatureError> {
         match &self.0 {
             Some(digest) if Md5::digest(body).as_slice() == digest => Ok(()),
@@ -121,7 +121,7 @@ pub fn verify_head(
         secret.verify(&[method, b"\n", prefix, path, b"\n", text.as_bytes()], signature)
     };
     let decoded = |prefix, path| match percent_decode_str(path).into() {
-        // Nothing in it is encoded: the same path, which was tried.
+        // Nothing in the path is encoded, so it is the one that was tried.
         Cow::Borrowed(_) => false,
         Cow::Owned(decoded) => fits(prefix, &decoded),
     };
@@ -130,20 +130,20 @@ pub fn verify_head(
     if signed { Ok(body) } else { Err(SignatureError::Signature) }
 }
 
-/// The path with its leading slashes as one, which is how Reverb finds its routes: nginx makes two
-/// of one where `proxy_pass` ends with a slash and its `location` does not.
+/// The path with its leading slashes reduced to one, as Reverb does before it finds a route: nginx
+/// makes two of one if `proxy_pass` ends with a slash and its `location` does not.
 #[must_use]
 pub fn collapsed(path: &str) -> &str {
     let slashes = path.len() - path.trim_start_matches('/').len();
     path.get(slashes.saturating_sub(1)..).unwrap_or(path)
 }
 
-/// Why a request was refused. The text is for the caller; it tells nothing that helps to forge.
+/// The reason why a request was refused. The text is for the caller, and gives no help to a forger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureError {
-    /// A parameter is not there, or not a plain value of its form.
+    /// A parameter is missing, or has not the form of its value.
     Missing(&'static str),
-    /// A parameter is there twice.
+    /// A parameter is given twice.
     Repeated,
     /// The `auth_key` is none of the app's.
     WrongKey,
@@ -151,7 +151,7 @@ pub enum SignatureError {
     BadVersion,
     /// The `auth_timestamp` is too far from our clock.
     Timestamp {
-        /// How far it may be, in seconds.
+        /// The largest allowed difference, in seconds.
         tolerance_s: u64,
     },
     /// The `body_md5` is not that of the body.
@@ -188,7 +188,7 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, s
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {
-    // Nearly always: what libraries send is digits, letters and underscores.
+    // This is the usual case: libraries send digits, letters and underscores.
     if !text.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
         return Cow::Borrowed(text);
     }
@@ -199,12 +199,14 @@ fn decoded(text: &str) -> Cow<'_, str> {
 /// A query's parameters, sorted by name in lower case.
 struct CanonicalQuery<'a>(Params<'a>);
 
-/// A publish has the five of the signature; few requests have more than three of their own.
+/// The parameters of most requests fit without an allocation: five belong to the signature, and few
+/// requests have more than three of their own.
 type Params<'a> = SmallVec<[Param<'a>; 8]>;
 
 struct Param<'a> {
     name: Cow<'a, str>,
-    /// One value, or those of a list that was sent as `name[]=..&name[]=..` or `name[0]=..`.
+    /// One value, or the joined values of a list, which was sent as `name[]=..&name[]=..` or
+    /// `name[0]=..`.
     value: Cow<'a, str>,
     is_list: bool,
 }
@@ -217,7 +219,7 @@ impl<'a> CanonicalQuery<'a> {
                 Param { name: in_lower_case(name), value, is_list }
             })
             .collect();
-        // Stable: the values of a list keep their order.
+        // The sort is stable, so the values of a list keep their order.
         sent.sort_by(|a, b| a.name.cmp(&b.name));
         if sent.windows(2).any(|pair| pair[0].name == pair[1].name) {
             sent = joined(sent)?;
@@ -225,7 +227,7 @@ impl<'a> CanonicalQuery<'a> {
         Ok(Self(sent))
     }
 
-    /// Reads the value of this parameter, which is there once, anew: a `+` in it is no space.
+    /// Reads the value of this parameter once more, without taking a `+` in it for a space.
     fn keep_plus(&mut self, name: &str, query: &'a str) {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         let sent = pairs.find(|(of, _)| in_lower_case(decoded(of)) == name);
@@ -246,7 +248,7 @@ impl<'a> CanonicalQuery<'a> {
         }
     }
 
-    /// Every parameter but the signature, not escaped. `len` is about how long it is.
+    /// Joins all parameters but the signature, unescaped. `len` is the expected length.
     fn text_to_sign(&self, len: usize) -> String {
         let mut text = String::with_capacity(len);
         for param in self.0.iter().filter(|param| param.name != "auth_signature") {
@@ -261,7 +263,7 @@ impl<'a> CanonicalQuery<'a> {
     }
 }
 
-/// Makes one parameter of the values of a list; nothing else may be there twice.
+/// Joins the values of each list into one parameter. Any other repeated parameter is refused.
 fn joined(sorted: Params<'_>) -> Result<Params<'_>, SignatureError> {
     let mut params = Params::new();
     for param in sorted {
@@ -280,7 +282,7 @@ fn joined(sorted: Params<'_>) -> Result<Params<'_>, SignatureError> {
     Ok(params)
 }
 
-/// The name of a list without its brackets, as PHP reads and pusher-http-php signs it.
+/// Strips the brackets off the name of a list, as PHP reads it and pusher-http-php signs it.
 fn list_name(name: Cow<'_, str>) -> (Cow<'_, str>, bool) {
     match name.strip_suffix(']').and_then(|open| open.find('[')) {
         Some(end) if end > 0 => (part(name, end), true),
@@ -288,7 +290,7 @@ fn list_name(name: Cow<'_, str>) -> (Cow<'_, str>, bool) {
     }
 }
 
-/// The first `end` bytes.
+/// Returns the first `end` bytes.
 fn part(name: Cow<'_, str>, end: usize) -> Cow<'_, str> {
     match name {
         Cow::Borrowed(name) => Cow::Borrowed(&name[..end]),
@@ -318,7 +320,7 @@ fn verify_timestamp(rules: &AppRules, text: &str, now_unix_s: u64) -> Result<(),
     }
 }
 
-/// The digest in the query, where the signature covers it: a body must have one.
+/// Reads the digest of the body from the query, which the signature covers. A body must have one.
 fn body_digest(query: &CanonicalQuery<'_>, has_body: bool) -> Result<SignedBody, SignatureError> {
     if !has_body && query.find(BODY_MD5).is_none() {
         return Ok(SignedBody(None));
@@ -329,8 +331,8 @@ fn body_digest(query: &CanonicalQuery<'_>, has_body: bool) -> Result<SignedBody,
     Ok(SignedBody(Some(digest)))
 }
 
-/// The paths that may be signed for the one that was sent, each once and in two parts, those of
-/// most requests first.
+/// The paths that the sender may have signed for the one that it sent, each once and in two parts,
+/// the most frequent ones first.
 fn signed_paths<'a>(head: &SignedHead<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
     let &SignedHead { path: sent, prefix, .. } = head;
     let below = |path: &'a str| {

@@ -1,19 +1,19 @@
-//! The causes of refusals, as they are counted.
+//! The causes that refusals are counted under.
 
-/// Declares the causes with the words that a count is told by.
+/// Declares the causes, each with its words in the log.
 macro_rules! causes {
     ($($(#[$doc:meta])* $cause:ident = $words:literal,)+) => {
-        /// Why something was refused: what is counted together, per app.
+        /// The cause of a refusal: refusals of one cause and app are counted together.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Cause {
+        pub(super) enum Cause {
             $($(#[$doc])* $cause,)+
         }
 
         impl Cause {
             /// All of them, in the order of their numbers.
-            pub const ALL: &[Self] = &[$(Self::$cause,)+];
+            pub(super) const ALL: &[Self] = &[$(Self::$cause,)+];
 
-            /// The words that it is told by.
+            /// Its words in the log.
             pub(super) const fn words(self) -> &'static str {
                 match self {
                     $(Self::$cause => $words,)+
@@ -29,11 +29,11 @@ causes! {
     Tls = "TLS on a plain port",
     /// HTTP/2 on a port of HTTP/1.1.
     Http2 = "HTTP/2 on a port of HTTP/1.1",
-    /// A header of the PROXY protocol where none is taken.
+    /// A PROXY protocol header on a listener that does not expect one.
     ProxyHeader = "unexpected header of the PROXY protocol",
-    /// No header of the PROXY protocol where one has to be.
+    /// No PROXY protocol header on a listener that requires one.
     NoProxyHeader = "no header of the PROXY protocol",
-    /// Bytes that are no HTTP.
+    /// Bytes that are no HTTP request.
     NotHttp = "no HTTP",
     /// A head of a request that is too large.
     HeadTooLarge = "head of a request too large",
@@ -41,31 +41,31 @@ causes! {
     SlowHead = "head of a request too late",
     /// Idle connections, closed to make room for others.
     Crowded = "idle HTTP connections closed for new ones",
-    /// Connections that the kernel does not give, or does not take.
+    /// Connections that the kernel does not accept, or sockets that its ring does not take.
     Kernel = "the kernel refuses a connection",
     // The limits of one address.
-    /// As many connections as an address may have.
+    /// An address with its maximum of connections.
     AddressConnections = "too many connections of one address",
-    /// More handshakes and requests than an address may send.
+    /// An address that sends more handshakes and requests than it may.
     AddressRate = "too many requests of one address",
-    /// Connections that are not even told why.
+    /// Connections that are closed without an answer.
     AddressFlood = "connections of one address closed without an answer",
     // Handshakes.
     /// A key that no app has.
     UnknownKey = "unknown key",
     /// An app that is switched off or was removed.
     Disabled = "app switched off",
-    /// A version of the protocol that is not spoken.
+    /// A version of the protocol that is not supported.
     Version = "unsupported protocol version",
-    /// A page that may not connect.
+    /// A page whose origin is not allowed.
     Origin = "origin not allowed",
-    /// As many connections as the app may have.
+    /// An app with its maximum of connections.
     Quota = "over the app's connection quota",
     /// Too little memory.
     Memory = "out of memory",
     /// No room in the table of a shard.
     NoSlot = "no free slot",
-    /// A message of an open WebSocket that would take more memory.
+    /// A message of an open WebSocket that would take memory which is short.
     MemoryOfMessages = "subscription or sign-in without memory for it",
     // Requests.
     /// A path that is not served.
@@ -74,19 +74,19 @@ causes! {
     Method = "method not allowed",
     /// Not exactly one `Host`.
     Host = "not exactly one Host header",
-    /// Both ways to tell the length of a body.
+    /// Both headers that give the length of a body.
     TwoLengths = "both Transfer-Encoding and Content-Length",
-    /// A request for a WebSocket that opens none.
+    /// A request for a WebSocket that is no handshake.
     NotWebSocket = "no WebSocket handshake",
     /// An id that no app has.
     UnknownAppId = "unknown app id",
     /// A key that is not the app's.
     RequestKey = "request signed with another key",
-    /// A signature that does not fit.
+    /// A wrong signature.
     RequestSignature = "wrong request signature",
     /// A clock that is off.
     RequestClock = "request signed too long ago",
-    /// A request that is not signed as the API has it.
+    /// A request that is not signed as the API requires.
     RequestUnsigned = "request not signed as it has to be",
     /// A body that is too large.
     TooLarge = "request too large",
@@ -94,34 +94,34 @@ causes! {
     SlowBody = "body of a request too late",
     /// Too many bodies at a time.
     Bodies = "too many requests at a time",
-    /// Shards that do not keep up.
+    /// Shards that cannot keep up.
     Overloaded = "over capacity",
     /// More requests than the app may send.
     AppRate = "over the app's rate of requests",
-    /// A request that makes no sense to its endpoint.
+    /// A request that its endpoint found invalid.
     Invalid = "invalid request",
     // Messages of an open WebSocket.
     /// A subscription or sign-in without a signature.
     AuthMissing = "no channel or user signature",
-    /// One signed with a key that is not the app's.
+    /// A subscription or sign-in that is signed with another key than the app's.
     AuthKey = "channel or user signed with another key",
-    /// One whose signature does not fit.
+    /// A subscription or sign-in with a wrong signature.
     AuthSignature = "wrong channel or user signature",
-    /// The signature is over other data than needed.
+    /// A subscription or sign-in whose signed data is not valid.
     AuthData = "signed data not valid",
-    /// A sign-in is missing, or one of another user came.
+    /// A missing sign-in, or one as another user.
     AuthUser = "signed in as nobody or as another user",
-    /// A channel's name.
+    /// A channel name that is not allowed.
     ChannelName = "channel name not allowed",
-    /// As many channels as a connection may have.
+    /// A connection with its maximum of channels.
     Channels = "too many channels of a connection",
-    /// As many members as a channel may have.
+    /// A channel with its maximum of members.
     Members = "too many members of a channel",
-    /// More watched users than one may have.
+    /// A watchlist with more users than allowed.
     Watchlist = "watchlist too long",
-    /// More messages per time than a connection may send.
+    /// A connection that sends more messages per time than it may.
     MessageRate = "over the rate of messages",
-    /// Client events that the app does not take, or not so.
+    /// A client event that the app does not accept.
     ClientEvent = "client event refused",
     /// A client event of a connection that is not subscribed.
     NotMember = "client event without a subscription",
@@ -130,13 +130,13 @@ causes! {
     // Open WebSockets that are closed.
     /// A message that is too long.
     MessageTooLong = "message too long",
-    /// Frames that break RFC 6455.
+    /// Frames that violate RFC 6455.
     Frames = "WebSocket frames not valid",
     /// A client that does not read.
     SlowReader = "client reads too slowly",
-    /// A client that showed no signature in time.
+    /// A client that sent no valid signature in time.
     AuthenticationTimeout = "not authenticated in time",
-    /// Parts of messages whose rest does not come.
+    /// Messages whose rest does not arrive.
     Unfinished = "too many unfinished messages",
     /// The connection that held the most when memory was nearly spent.
     Heaviest = "held the most when memory was nearly spent",

@@ -1,5 +1,5 @@
-//! WebSockets that are refused at their handshake. The client is told the code and a short text;
-//! the operator is told what came and what is configured.
+//! WebSocket handshakes that are refused. The client gets a close code and a short text; the log
+//! says what came and what is configured.
 
 use std::fmt;
 
@@ -8,37 +8,38 @@ use crate::protocol::origin::OriginRefused;
 use crate::protocol::signing::query_pairs;
 use crate::text::{Quoted, Shortened};
 
-use super::{Cause, Served};
+use super::cause::Cause;
+use super::phrases::{Reached, ServedApps};
 
-/// Why one is refused, and with which facts.
+/// The reason for which a handshake is refused, with the facts that its sentence needs.
 #[derive(Debug)]
-pub enum Handshake<'a> {
+pub enum RefusedHandshake<'a> {
     /// No app has the key of the URL.
     UnknownKey {
-        /// As in the URL.
+        /// The key, as in the URL.
         key: &'a str,
         /// The apps that are served.
         apps: &'a Apps,
     },
     /// The app is switched off.
     Disabled,
-    /// The version of the protocol is not spoken.
+    /// The version of the Pusher protocol is not supported.
     Version {
         /// The query of the URL.
         query: &'a str,
     },
-    /// The page may not connect.
+    /// The origin of the page is not allowed.
     Origin {
-        /// The values of `Origin`; one, unless it is missing or not as a browser sends it.
+        /// The values of `Origin` headers. A browser sends exactly one.
         origins: &'a [&'a str],
-        /// The app whose list refused it.
+        /// The app whose list of origins refused it.
         app: &'a App,
     },
     /// The app has as many connections as it may.
     Quota(&'a App),
     /// There is too little memory.
     Memory,
-    /// The shard's table is full.
+    /// The shard's table of sockets is full.
     NoSlot,
     /// The client's address has as many connections as it may.
     AddressConnections(Option<u32>),
@@ -46,7 +47,7 @@ pub enum Handshake<'a> {
     AddressRate(Option<u32>),
 }
 
-impl Handshake<'_> {
+impl RefusedHandshake<'_> {
     pub(super) const fn cause(&self) -> Cause {
         match self {
             Self::UnknownKey { .. } => Cause::UnknownKey,
@@ -62,7 +63,7 @@ impl Handshake<'_> {
     }
 }
 
-impl fmt::Display for Handshake<'_> {
+impl fmt::Display for RefusedHandshake<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownKey { key, apps } => unknown_key(f, key, apps),
@@ -76,33 +77,34 @@ impl fmt::Display for Handshake<'_> {
                 write!(
                     f,
                     "connection refused with 4007: it asks for version {} of the Pusher protocol; \
-                     5, 6 and 7 are served: update the client's library",
+                     5, 6 and 7 are served: update the client library",
                     Quoted(&asked)
                 )
             }
             Self::Origin { origins, app } => origin_refused(f, origins, app),
             Self::Quota(app) => write!(
                 f,
-                "connection refused with 4004: the app has {} connections, as many as it may: raise \
+                "connection refused with 4004: the app has {} connections, its maximum: raise \
                  app.max_connections (REVERB_APP_MAX_CONNECTIONS)",
-                app.max_connections.unwrap_or_default()
+                Reached(app.max_connections)
             ),
             Self::Memory => f.write_str(
-                "connection refused with 4100 for lack of memory, as told above with how much is used: \
-                 raise server.memory_limit (RINGWAVE_MEMORY_LIMIT), or give the host more",
+                "connection refused with 4100 for lack of memory (the line about memory above says how \
+                 much is used): raise server.memory_limit (RINGWAVE_MEMORY_LIMIT), or give the \
+                 host more memory",
             ),
             Self::NoSlot => f.write_str(
-                "connection refused with 4100: the shard holds as many connections as it can: raise \
-                 the limit of open files (ulimit -n, LimitNOFILE=) and \
+                "connection refused with 4100: the shard's table of connections is full: raise the \
+                 limit of open files (ulimit -n, LimitNOFILE=) and \
                  server.max_connections_per_shard",
             ),
             Self::AddressConnections(most) => write!(
                 f,
                 "connection refused with 4100: {}",
-                TooManyConnections(most.unwrap_or_default())
+                TooManyConnections(*most)
             ),
             Self::AddressRate(most) => {
-                write!(f, "connection refused with 4100: {}", TooFast(most.unwrap_or_default()))
+                write!(f, "connection refused with 4100: {}", TooFast(*most))
             }
         }
     }
@@ -117,7 +119,7 @@ fn unknown_key(f: &mut fmt::Formatter<'_>, key: &str, apps: &Apps) -> fmt::Resul
         f,
         "; {}: VITE_REVERB_APP_KEY, which was built into the page, has to be REVERB_APP_KEY of this \
          server",
-        Served(apps)
+        ServedApps(apps)
     )
 }
 
@@ -129,8 +131,8 @@ fn origin_refused(f: &mut fmt::Formatter<'_>, origins: &[&str], app: &App) -> fm
     match (origin, list.check(origin)) {
         (Some(origin), Err(OriginRefused::Malformed)) => write!(
             f,
-            "the origin {} is not a scheme, a host and perhaps a port; the list has {list}: no \
-             browser sends it, see which client does",
+            "the origin {} is not a scheme, a host and optionally a port; the list has {list}: \
+             no browser sends such an origin, so find out which client does",
             Quoted(origin)
         ),
         (Some(origin), _) => write!(
@@ -141,37 +143,37 @@ fn origin_refused(f: &mut fmt::Formatter<'_>, origins: &[&str], app: &App) -> fm
         ),
         (None, _) => write!(
             f,
-            "it names no origin, as no client does that is not a browser; the list has {list}: only \
-             * in app.allowed_origins (RINGWAVE_ALLOWED_ORIGINS) lets it in"
+            "it names no origin, because it is not a browser; the list has {list}: only * in \
+             app.allowed_origins (RINGWAVE_ALLOWED_ORIGINS) admits such clients"
         ),
     }
 }
 
-/// The address of a WebSocket or request has as many connections as it may.
-pub(super) struct TooManyConnections(pub(super) u32);
+/// The reason that the client's address has its maximum of connections.
+pub(super) struct TooManyConnections(pub(super) Option<u32>);
 
 impl fmt::Display for TooManyConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(most) = self;
+        let most = Reached(self.0);
         write!(
             f,
-            "its address has {most} connections, as many as one may: raise \
-             server.max_connections_per_address (RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS), or name it \
-             in server.trusted_proxies if it is a proxy"
+            "its address has {most} connections, the maximum of an address: raise \
+             server.max_connections_per_address (RINGWAVE_MAX_CONNECTIONS_PER_ADDRESS), or add it \
+             to server.trusted_proxies if it is a proxy"
         )
     }
 }
 
-/// The address of a WebSocket or request sends more per second than it may.
-pub(super) struct TooFast(pub(super) u32);
+/// The reason that the client's address sends more per second than it may.
+pub(super) struct TooFast(pub(super) Option<u32>);
 
 impl fmt::Display for TooFast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(most) = self;
+        let most = Reached(self.0);
         write!(
             f,
             "its address sends more than {most} handshakes and requests per second: raise \
-             server.max_requests_per_address (RINGWAVE_MAX_REQUESTS_PER_ADDRESS), or name it in \
+             server.max_requests_per_address (RINGWAVE_MAX_REQUESTS_PER_ADDRESS), or add it to \
              server.trusted_proxies if it is a proxy"
         )
     }

@@ -1,4 +1,4 @@
-//! Messages of open WebSockets that are refused, and WebSockets that are closed.
+//! Messages of open WebSockets that are refused.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,31 +10,33 @@ use crate::protocol::message::{self, Inbound};
 use crate::protocol::names::NameError;
 use crate::text::Shortened;
 
-use super::{Cause, shown};
+use super::cause::Cause;
+use super::phrases::{Reached, quoted};
 
-/// A refused message, with what its sentence needs.
+/// A refused message, with the facts that its sentence needs.
 #[derive(Debug)]
-pub struct Message<'a> {
-    /// The error that the client was told.
+pub struct RefusedMessage<'a> {
+    /// The error that was sent to the client.
     pub error: ProtocolError,
-    /// The part of the message that it is about.
-    pub about: About<'a>,
+    /// The part of the message that the error is about.
+    pub subject: MessageSubject<'a>,
     /// The client's app.
     pub app: &'a App,
 }
 
 /// The subject of a refused message.
 #[derive(Clone, Copy, Debug)]
-pub enum About<'a> {
-    /// The whole message as received. It may have a signature in it, which is not told.
+pub enum MessageSubject<'a> {
+    /// The whole message as received. It may hold a signature, which is not logged.
     Text(&'a str),
-    /// A channel.
+    /// The channel that it names.
     Channel(&'a str),
-    /// A sign-in.
+    /// The sign-in that it is.
     SignIn,
 }
 
-/// The facts that the text of a message tells, read anew because only a sentence needs them.
+/// The facts in the text of a message. They are parsed again here, because only a logged sentence
+/// needs them.
 #[derive(Default)]
 struct Facts<'a> {
     /// The channel that it names.
@@ -46,13 +48,13 @@ struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn of(about: About<'a>) -> Self {
-        let text = match about {
-            About::Channel(channel) => {
+    fn of(subject: MessageSubject<'a>) -> Self {
+        let text = match subject {
+            MessageSubject::Channel(channel) => {
                 return Self { channel: Some(channel.into()), ..Self::default() };
             }
-            About::SignIn => return Self::default(),
-            About::Text(text) => text,
+            MessageSubject::SignIn => return Self::default(),
+            MessageSubject::Text(text) => text,
         };
         // A key may have a colon in it; a signature has none.
         let key = |auth: Option<Cow<'_, str>>| Some(auth?.rsplit_once(':')?.0.to_owned());
@@ -69,7 +71,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-impl Message<'_> {
+impl RefusedMessage<'_> {
     pub(super) const fn cause(&self) -> Cause {
         match self.error {
             ProtocolError::Unauthorised(error) => match error {
@@ -99,25 +101,25 @@ impl Message<'_> {
     }
 }
 
-impl fmt::Display for Message<'_> {
+impl fmt::Display for RefusedMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let ProtocolError::WatchlistTooLong = self.error {
             return write!(
                 f,
-                "sign-in taken with 4302: of its watchlist the first {} users are watched: raise \
-                 app.max_watchlist",
+                "sign-in accepted with error 4302: its watchlist is too long, so only the first {} \
+                 users are watched: raise app.max_watchlist",
                 self.app.rules.limits.max_watchlist
             );
         }
-        let facts = Facts::of(self.about);
+        let facts = Facts::of(self.subject);
         match (&facts.event, &facts.channel) {
             (Some(event), Some(channel)) => {
-                write!(f, "client event {} on {} ", shown(event), shown(channel))?;
+                write!(f, "client event {} on {} ", quoted(event), quoted(channel))?;
             }
             (None, Some(channel)) if matches!(self.error, ProtocolError::NotMember) => {
-                write!(f, "client event on {} ", shown(channel))?;
+                write!(f, "client event on {} ", quoted(channel))?;
             }
-            (_, Some(channel)) => write!(f, "subscription to {} ", shown(channel))?,
+            (_, Some(channel)) => write!(f, "subscription to {} ", quoted(channel))?,
             (_, None)
                 if matches!(
                     self.error,
@@ -137,7 +139,7 @@ impl fmt::Display for Message<'_> {
     }
 }
 
-impl Message<'_> {
+impl RefusedMessage<'_> {
     fn unauthorised(
         &self,
         f: &mut fmt::Formatter<'_>,
@@ -147,22 +149,22 @@ impl Message<'_> {
         let limits = &self.app.rules.limits;
         match error {
             AuthError::Missing => f.write_str(
-                "it came without a signature: the page has to ask the app for one \
-                 (/broadcasting/auth), and Echo does for its private and presence channels",
+                "it has no signature: the page has to ask the app for one (/broadcasting/auth), as \
+                 Echo does for private and presence channels",
             ),
             AuthError::WrongKey => match &facts.key {
                 Some(key) => write!(
                     f,
                     "it is signed with the key {}, and the app's key is {}: REVERB_APP_KEY of the \
-                     app that signs has to be this one's (php artisan config:clear there)",
+                     app that signs has to be this one's (run php artisan config:clear there)",
                     Shortened(key),
                     Shortened(&self.app.rules.key)
                 ),
                 None => f.write_str("its signature names no key: it has to be KEY:SIGNATURE"),
             },
             AuthError::Signature => f.write_str(
-                "its key is the app's, and its signature does not fit: REVERB_APP_SECRET of the app \
-                 that signs is not this one's (php artisan config:clear there), or it signed \
+                "its key is the app's, but its signature is wrong: REVERB_APP_SECRET of the app that \
+                 signs is not this one's (run php artisan config:clear there), or it signed \
                  another channel or another connection's socket id",
             ),
             AuthError::ChannelData => f.write_str(
@@ -170,14 +172,14 @@ impl Message<'_> {
                  the user (an array in routes/channels.php)",
             ),
             AuthError::UserData => {
-                f.write_str("user_data has no id of text, or a watchlist that is no list of ids")
+                f.write_str("user_data has no id that is a string, or a watchlist that is no list of ids")
             }
             AuthError::OtherUser => f.write_str(
-                "the connection is signed in as another user: it has to connect anew for this one",
+                "the connection is signed in as another user: this user needs a new connection",
             ),
             AuthError::SignInNeeded => f.write_str(
-                "the channel is for the connections of that user alone, and this one is not signed \
-                 in as the user: call pusher.signin() first",
+                "only connections of that user may subscribe to it, and this one is not signed in as \
+                 that user: call pusher.signin() first",
             ),
             AuthError::UserIdTooLong => write!(
                 f,
@@ -187,7 +189,7 @@ impl Message<'_> {
             AuthError::UserInfoTooLarge => write!(
                 f,
                 "user_info is larger than {} bytes: raise app.max_presence_user_info, or sign less",
-                limits.max_presence_user_info.unwrap_or_default()
+                Reached(limits.max_presence_user_info)
             ),
         }
     }
@@ -199,8 +201,8 @@ impl Message<'_> {
                 write!(f, "its name is longer than {max_len} bytes: raise app.max_channel_name")
             }
             NameError::Alphabet if self.app.rules.strict_names => f.write_str(
-                "its name has a character outside of Pusher's alphabet: app.strict_names = false \
-                 takes it",
+                "its name has a character that Pusher does not allow: set app.rules.strict_names = false \
+                 to allow it",
             ),
             NameError::Alphabet => f.write_str("its name has a control character"),
         }
@@ -211,18 +213,18 @@ impl Message<'_> {
         match error {
             ProtocolError::TooManyChannels => write!(
                 f,
-                "the connection has {} subscriptions, as many as it may: raise \
+                "the connection has {} subscriptions, its maximum: raise \
                  app.max_channels_per_connection",
                 limits.max_channels_per_connection
             ),
             ProtocolError::TooManyMembers => write!(
                 f,
-                "the channel has {} members, as many as it may: raise app.max_presence_members",
-                limits.max_presence_members.unwrap_or_default()
+                "the channel has {} members, its maximum: raise app.max_presence_members",
+                Reached(limits.max_presence_members)
             ),
             ProtocolError::RateLimited => self.rate(f),
             ProtocolError::NotMember => f.write_str(
-                "its sender is not subscribed to the channel: let it subscribe first, or set \
+                "its sender is not subscribed to the channel: subscribe first, or set \
                  app.accept_client_events_from = \"all\"",
             ),
             ProtocolError::ClientEventsOff => f.write_str(
@@ -230,8 +232,8 @@ impl Message<'_> {
                  (REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM)",
             ),
             ProtocolError::ClientEventOnPublic => f.write_str(
-                "client events are for private and presence channels: use one, or set \
-                 app.client_events_on_public = true",
+                "client events need a private or presence channel: use one, or set \
+                 app.rules.client_events_on_public = true",
             ),
             ProtocolError::ClientEventName => {
                 f.write_str("the event's name has control characters")?;
@@ -242,19 +244,19 @@ impl Message<'_> {
             ProtocolError::ClientEventTooLarge => write!(
                 f,
                 "the event's data has more than {} bytes: raise app.max_client_event_data",
-                limits.max_client_event_data.unwrap_or_default()
+                Reached(limits.max_client_event_data)
             ),
             ProtocolError::AppDisabled => f.write_str("the app is switched off"),
             ProtocolError::MemoryShort => f.write_str(
-                "memory is short, and it would take more of it: raise the limit of memory \
-                 (MemoryMax=, --memory, server.memory_limit), or take less of it",
+                "memory is short: raise its limit (MemoryMax=, --memory, server.memory_limit), or use \
+                 fewer subscriptions",
             ),
             _ => {
-                let text = match self.about {
-                    About::Text(text) | About::Channel(text) => text,
-                    About::SignIn => "",
+                let text = match self.subject {
+                    MessageSubject::Text(text) | MessageSubject::Channel(text) => text,
+                    MessageSubject::SignIn => "",
                 };
-                write!(f, "it is not of the Pusher protocol: {}", shown(text))
+                write!(f, "it is not of the Pusher protocol: {}", quoted(text))
             }
         }
     }
@@ -276,97 +278,6 @@ impl Message<'_> {
                 if before.is_some() { ", or " } else { "" }
             ),
             (None, _) => Ok(()),
-        }
-    }
-}
-
-/// An open WebSocket that is closed.
-#[derive(Clone, Copy, Debug)]
-pub enum Ending {
-    /// Its app is switched off, or was removed.
-    Disabled,
-    /// It sent a message that is too long.
-    MessageTooLong {
-        /// The longest message that is taken, in bytes.
-        most: usize,
-    },
-    /// It broke RFC 6455; the close code.
-    Frames(u16),
-    /// It does not read what it is sent.
-    SlowReader {
-        /// The bytes that may wait for one connection.
-        most: usize,
-    },
-    /// It showed no signature within so many seconds.
-    AuthenticationTimeout(u64),
-    /// Messages of which not all had come took too much memory, and it sent more of one.
-    Unfinished {
-        /// The bytes that all such messages of a shard may take.
-        most: usize,
-    },
-    /// Memory is nearly spent, and no other connection of its shard holds more.
-    Memory {
-        /// The number of its subscriptions.
-        subscriptions: usize,
-        /// The bytes that its subscriptions hold.
-        bytes: usize,
-    },
-}
-
-impl Ending {
-    pub(super) const fn cause(&self) -> Cause {
-        match self {
-            Self::Disabled => Cause::Disabled,
-            Self::MessageTooLong { .. } => Cause::MessageTooLong,
-            Self::Frames(_) => Cause::Frames,
-            Self::SlowReader { .. } => Cause::SlowReader,
-            Self::AuthenticationTimeout(_) => Cause::AuthenticationTimeout,
-            Self::Unfinished { .. } => Cause::Unfinished,
-            Self::Memory { .. } => Cause::Heaviest,
-        }
-    }
-}
-
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Disabled => f.write_str(
-                "connection closed with 4003: its app is switched off, or is not configured any \
-                 more",
-            ),
-            Self::MessageTooLong { most } => write!(
-                f,
-                "connection closed with 1009: a message is longer than {most} bytes: raise \
-                 app.max_message_size (REVERB_APP_MAX_MESSAGE_SIZE)"
-            ),
-            Self::Frames(code) => write!(
-                f,
-                "connection closed with {code}: the client's frames break RFC 6455: see which \
-                 client it is"
-            ),
-            Self::SlowReader { most } => write!(
-                f,
-                "connection closed with 4101: the client reads too slowly, and at most {most} \
-                 bytes may wait for one (server.backlog_per_connection), or those of all clients \
-                 took more than server.backlog_per_shard"
-            ),
-            Self::AuthenticationTimeout(seconds) => write!(
-                f,
-                "connection closed with 4009: it neither signed in nor subscribed with a signature \
-                 within {seconds} s (app.user_authentication_timeout)"
-            ),
-            Self::Unfinished { most } => write!(
-                f,
-                "connection closed with 4100: messages of which only a part has come take more \
-                 than {most} bytes, and this one became longer: see who sends them, or raise the \
-                 limit of memory"
-            ),
-            Self::Memory { subscriptions, bytes } => write!(
-                f,
-                "connection closed with 4100: memory is nearly spent, and its {subscriptions} \
-                 subscriptions hold {bytes} bytes, the most of all: lower \
-                 app.max_channels_per_connection, or raise the limit of memory"
-            ),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Requests of HTTP that are refused. The caller is answered with a status and a short text; the
-//! operator is told what came and what is configured.
+//! HTTP requests that are refused. The caller gets a status and a short text; the log says what
+//! came and what is configured.
 
 use std::fmt;
 
@@ -8,39 +8,41 @@ use crate::protocol::signing::{SignatureError, query_pairs};
 use crate::text::Shortened;
 use crate::websocket::handshake;
 
+use super::cause::Cause;
+use super::client::RefusedClient;
 use super::handshake::{TooFast, TooManyConnections};
-use super::{Cause, Sender, Served, shown};
+use super::phrases::{Reached, ServedApps, quoted};
 
-/// Why one is refused, and with which facts.
+/// The reason for which a request is refused, with the facts that its sentence needs.
 #[derive(Debug)]
-pub enum Request<'a> {
-    /// Nothing is served under the path.
+pub enum RefusedRequest<'a> {
+    /// The path is not served.
     NoRoute {
-        /// As received.
+        /// The method, as received.
         method: &'a str,
-        /// As received, without the query.
+        /// The path, as received, without the query.
         path: &'a str,
         /// `server.path`.
         prefix: &'a str,
     },
-    /// Something is, by other methods.
+    /// The path is served, but not by this method.
     Method {
-        /// As received.
+        /// The method, as received.
         method: &'a str,
-        /// As received, without the query.
+        /// The path, as received, without the query.
         path: &'a str,
-        /// The methods, as in `Allow`.
+        /// The methods that are served, as in `Allow`.
         served: &'a str,
     },
-    /// Not exactly one `Host`.
+    /// It does not have exactly one `Host`.
     Host,
-    /// Both `Transfer-Encoding` and `Content-Length`.
+    /// It has both `Transfer-Encoding` and `Content-Length`.
     TwoLengths,
-    /// A request under `/app/` that opens no WebSocket, with what it lacks.
-    NotWebSocket(handshake::Refusal),
+    /// It is a request under `/app/` that is no WebSocket handshake.
+    NotWebSocket(handshake::HandshakeError),
     /// No app has the id of the path.
     UnknownAppId {
-        /// As in the path.
+        /// The id, as in the path.
         id: &'a str,
         /// The apps that are served.
         apps: &'a Apps,
@@ -48,7 +50,7 @@ pub enum Request<'a> {
     /// The app is switched off.
     Disabled,
     /// It is not signed by the app.
-    Signed(Signed<'a>),
+    Signed(RefusedSignature<'a>),
     /// The body is too large.
     TooLarge {
         /// The length that the head announces, in bytes.
@@ -56,13 +58,13 @@ pub enum Request<'a> {
         /// The largest body that is taken, in bytes.
         most: usize,
     },
-    /// The body did not arrive in so many seconds.
+    /// The body did not arrive within this many seconds.
     SlowBody(u64),
-    /// Too many bytes of bodies wait.
+    /// The bodies of other requests fill the memory for bodies.
     Bodies,
     /// There is too little memory.
     Memory,
-    /// The shards do not keep up.
+    /// The shards cannot keep up.
     Overloaded,
     /// The app sends more requests per second than it may.
     AppRate(Option<u32>),
@@ -70,22 +72,22 @@ pub enum Request<'a> {
     AddressConnections(Option<u32>),
     /// The client's address sends more handshakes and requests per second than it may.
     AddressRate(Option<u32>),
-    /// The data of an event is too large, in the words of the answer.
+    /// The data of an event is too large. The text is that of the answer.
     DataTooLarge(&'a str),
-    /// Its endpoint makes no sense of it, in the words of the answer.
+    /// Its endpoint found it invalid.
     Invalid {
-        /// The answer.
+        /// The status of the answer.
         status: u16,
-        /// Its text.
-        why: Words<'a>,
+        /// The text of the answer.
+        why: AnswerText<'a>,
     },
 }
 
-/// The text of an answer, which is made only when it is told.
+/// The text of an answer, which is formatted only if it is logged.
 #[derive(Clone, Copy)]
-pub struct Words<'a>(pub &'a dyn fmt::Display);
+pub struct AnswerText<'a>(pub &'a dyn fmt::Display);
 
-impl fmt::Debug for Words<'_> {
+impl fmt::Debug for AnswerText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -93,22 +95,22 @@ impl fmt::Debug for Words<'_> {
 
 /// A request whose signature was refused.
 #[derive(Debug)]
-pub struct Signed<'a> {
-    /// Why.
+pub struct RefusedSignature<'a> {
+    /// The check that failed.
     pub error: SignatureError,
     /// The app of the path.
     pub app: &'a App,
-    /// All apps, among which the key may belong to another one.
+    /// All apps, because the key may belong to another one of them.
     pub apps: &'a Apps,
-    /// The query, with the signature: of it only key and time are told.
+    /// The query, which holds the signature. Only its key and time are logged.
     pub query: &'a str,
-    /// The server's time.
+    /// The server's clock, in seconds of Unix time.
     pub now_unix_s: u64,
-    /// The client by whose clock it was signed.
-    pub client: Sender,
+    /// The client, whose clock signed the request.
+    pub client: RefusedClient,
 }
 
-impl Request<'_> {
+impl RefusedRequest<'_> {
     pub(super) const fn cause(&self) -> Cause {
         match self {
             Self::NoRoute { .. } => Cause::NoRoute,
@@ -130,141 +132,121 @@ impl Request<'_> {
             Self::Invalid { .. } => Cause::Invalid,
         }
     }
+
+    /// The status of the answer.
+    const fn status(&self) -> u16 {
+        match self {
+            Self::Host | Self::TwoLengths => 400,
+            Self::Signed(_) => 401,
+            Self::Disabled => 403,
+            Self::NoRoute { .. } | Self::UnknownAppId { .. } => 404,
+            Self::Method { .. } => 405,
+            Self::SlowBody(_) => 408,
+            Self::TooLarge { .. } | Self::DataTooLarge(_) => 413,
+            Self::AppRate(_) | Self::AddressConnections(_) | Self::AddressRate(_) => 429,
+            Self::Bodies | Self::Memory | Self::Overloaded => 503,
+            Self::NotWebSocket(error) => error.status(),
+            Self::Invalid { status, .. } => *status,
+        }
+    }
 }
 
-impl fmt::Display for Request<'_> {
+impl fmt::Display for RefusedRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request refused with {}: ", self.status())?;
         match self {
-            Self::NoRoute { .. }
-            | Self::Method { .. }
-            | Self::Host
-            | Self::TwoLengths
-            | Self::NotWebSocket(_)
-            | Self::UnknownAppId { .. } => self.misdirected(f),
-            Self::Signed(signed) => signed.fmt(f),
-            Self::Disabled => f.write_str(
-                "request refused with 403: the app is switched off: set enabled = true for it in \
-                 ringwave.toml and run `ringwave reload`",
-            ),
-            Self::AppRate(most) => write!(
-                f,
-                "request refused with 429: the app sends more than its {} requests per second: \
-                 raise app.max_requests_per_second, or publish in batches",
-                most.unwrap_or_default()
-            ),
-            Self::AddressConnections(most) => {
-                let most = most.unwrap_or_default();
-                write!(f, "request refused with 429: {}", TooManyConnections(most))
+            Self::NoRoute { method, path, prefix } => no_route(f, method, path, prefix),
+            Self::Method { method, path, served } => {
+                write!(f, "{method} {} is not served; its methods are {served}", quoted(path))
             }
-            Self::AddressRate(most) => {
-                write!(f, "request refused with 429: {}", TooFast(most.unwrap_or_default()))
-            }
-            Self::Invalid { status, why } => {
-                write!(f, "request refused with {status}: {}", shown(&why.0.to_string()))
-            }
-            Self::TooLarge { .. }
-            | Self::DataTooLarge(_)
-            | Self::SlowBody(_)
-            | Self::Bodies
-            | Self::Memory
-            | Self::Overloaded => self.too_much(f),
-        }
-    }
-}
-
-impl Request<'_> {
-    /// It came to the wrong place, or not as a proxy should pass it on.
-    fn misdirected(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRoute { method, path, prefix } => write!(
-                f,
-                "request refused with 404: {method} {} is not served; clients come to \
-                 {prefix}/app/KEY, publishers to {prefix}/apps/ID/events, health checks to \
-                 {prefix}/up: check server.path (REVERB_SERVER_PATH) and the proxy's locations",
-                shown(path)
-            ),
-            Self::Method { method, path, served } => write!(
-                f,
-                "request refused with 405: {method} {} is not served, {served} would be",
-                shown(path)
-            ),
-            Self::Host => f.write_str(
-                "request refused with 400: it has not exactly one Host header: a proxy has to set \
-                 it (proxy_set_header Host $http_host)",
-            ),
-            Self::TwoLengths => f.write_str(
-                "request refused with 400: it has both Transfer-Encoding and Content-Length, by \
-                 which two readers see two different requests: a client or proxy that sends both \
-                 is broken or attacks",
-            ),
-            Self::NotWebSocket(refusal) => write!(
-                f,
-                "request refused with {}: {refusal}; a proxy has to pass the upgrade on \
-                 (proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade, proxy_set_header \
-                 Connection $connection_upgrade)",
-                refusal.status()
-            ),
-            Self::UnknownAppId { id, apps } => {
-                f.write_str("request refused with 404: unknown app id ")?;
-                // As ids are by rule; what is longer or no number may be a key or worse.
-                match id.len() <= ID_DIGITS && id.bytes().all(|byte| byte.is_ascii_digit()) {
-                    true => f.write_str(id)?,
-                    false => write!(f, "{}", Shortened(id))?,
-                }
-                if apps.by_key(id).is_some() {
-                    f.write_str(", which is the key of an app and not its id")?;
-                }
-                write!(
-                    f,
-                    "; {}: REVERB_APP_ID of whoever publishes has to be that of this server",
-                    Served(apps)
-                )
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// It is more than is taken, by itself or together with others.
-    fn too_much(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge { announced, most } => {
-                f.write_str("request refused with 413: its body has ")?;
-                match announced {
-                    Some(announced) => write!(f, "{announced} bytes")?,
-                    None => f.write_str("more bytes than it may")?,
-                }
-                write!(
-                    f,
-                    ", {most} are allowed: raise server.max_request_size (REVERB_MAX_REQUEST_SIZE), \
-                     or publish less at once"
-                )
-            }
-            Self::DataTooLarge(why) => {
-                write!(f, "request refused with 413: {why} Raise app.max_event_data, or send less")
-            }
+            Self::Host => f.write_str(NOT_ONE_HOST),
+            Self::TwoLengths => f.write_str(TWO_LENGTHS),
+            Self::NotWebSocket(error) => write!(f, "{error}; {UPGRADE_NEEDED}"),
+            Self::UnknownAppId { id, apps } => unknown_app_id(f, id, apps),
+            Self::Disabled => f.write_str(DISABLED),
+            Self::Signed(refused) => refused.fmt(f),
+            Self::TooLarge { announced, most } => too_large(f, *announced, *most),
+            Self::DataTooLarge(why) => write!(f, "{why} Raise app.max_event_data, or send less"),
             Self::SlowBody(seconds) => write!(
                 f,
-                "request refused with 408: its body did not arrive within {seconds} s: see the \
-                 network between the publisher and here"
+                "its body did not arrive within {seconds} s: check the network between the \
+                 publisher and this server"
             ),
-            Self::Bodies => f.write_str(
-                "request refused with 503: the bodies of other requests take all the memory that \
-                 there is for them: publish more slowly, or give the host more memory",
+            Self::Bodies => f.write_str(TOO_MANY_BODIES),
+            Self::Memory => f.write_str(LACK_OF_MEMORY),
+            Self::Overloaded => f.write_str(OVERLOADED),
+            Self::AppRate(most) => write!(
+                f,
+                "the app sends more than its {} requests per second: raise \
+                 app.max_requests_per_second, or publish in batches",
+                Reached(*most)
             ),
-            Self::Memory => f.write_str(
-                "request refused with 503 for lack of memory, as told above with how much is used: raise \
-                 server.memory_limit (RINGWAVE_MEMORY_LIMIT), or give the host more",
-            ),
-            Self::Overloaded => f.write_str(
-                "request refused with 503: the shards cannot keep up: publish more slowly, or give \
-                 the server more cores",
-            ),
-            _ => Ok(()),
+            Self::AddressConnections(most) => TooManyConnections(*most).fmt(f),
+            Self::AddressRate(most) => TooFast(*most).fmt(f),
+            Self::Invalid { why, .. } => f.write_str(&quoted(&why.0.to_string())),
         }
     }
 }
 
-impl Signed<'_> {
+const NOT_ONE_HOST: &str = "it does not have exactly one Host header: the proxy has to set it \
+                            (proxy_set_header Host $http_host)";
+
+const TWO_LENGTHS: &str = "it has both Transfer-Encoding and Content-Length, which two readers can \
+                           read as two different requests: a client or proxy that sends both is \
+                           broken or hostile";
+
+const UPGRADE_NEEDED: &str = "a proxy has to pass the upgrade on (proxy_http_version 1.1, \
+                              proxy_set_header Upgrade $http_upgrade, proxy_set_header Connection \
+                              $connection_upgrade)";
+
+const DISABLED: &str = "the app is switched off: set enabled = true for it in ringwave.toml and \
+                        run `ringwave reload`";
+
+const TOO_MANY_BODIES: &str = "the bodies of other requests fill the memory that is reserved for \
+                               them: publish more slowly, or give the host more memory";
+
+const LACK_OF_MEMORY: &str = "memory is nearly spent (the line about memory above says how much is \
+                              used): raise server.memory_limit (RINGWAVE_MEMORY_LIMIT), or give \
+                              the host more memory";
+
+const OVERLOADED: &str = "the shards cannot keep up: publish more slowly, or give the server more \
+                          cores";
+
+fn no_route(f: &mut fmt::Formatter<'_>, method: &str, path: &str, prefix: &str) -> fmt::Result {
+    write!(
+        f,
+        "{method} {} is not served; clients connect to {prefix}/app/KEY, publishers send to \
+         {prefix}/apps/ID/events, health checks to {prefix}/up: check server.path \
+         (REVERB_SERVER_PATH) and the locations of the proxy",
+        quoted(path)
+    )
+}
+
+fn unknown_app_id(f: &mut fmt::Formatter<'_>, id: &str, apps: &Apps) -> fmt::Result {
+    f.write_str("unknown app id ")?;
+    // Ids are short numbers. Anything else may be a key or a secret in the wrong place.
+    match id.len() <= ID_DIGITS && id.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => f.write_str(id)?,
+        false => write!(f, "{}", Shortened(id))?,
+    }
+    if apps.by_key(id).is_some() {
+        f.write_str(", which is the key of an app and not its id")?;
+    }
+    let served = ServedApps(apps);
+    write!(f, "; {served}: REVERB_APP_ID of the publisher has to be that of this server")
+}
+
+fn too_large(f: &mut fmt::Formatter<'_>, announced: Option<u64>, most: usize) -> fmt::Result {
+    match announced {
+        Some(announced) => write!(f, "its body has {announced} bytes, {most} are allowed")?,
+        None => write!(f, "its body has more than the {most} bytes that are allowed")?,
+    }
+    f.write_str(
+        ": raise server.max_request_size (REVERB_MAX_REQUEST_SIZE), or publish less at once",
+    )
+}
+
+impl RefusedSignature<'_> {
     const fn cause(&self) -> Cause {
         match self.error {
             SignatureError::WrongKey => Cause::RequestKey,
@@ -276,6 +258,7 @@ impl Signed<'_> {
         }
     }
 
+    /// The value of a parameter of the query; empty if it is missing.
     fn parameter(&self, name: &str) -> String {
         let mut pairs = query_pairs(self.query);
         let found = pairs.find(|(found, _)| found.eq_ignore_ascii_case(name));
@@ -289,14 +272,14 @@ impl Signed<'_> {
             Some(other) => write!(
                 f,
                 "it is signed with the key {shown} of the app {}, and was sent to this one, whose \
-                 key is {own}: REVERB_APP_ID and REVERB_APP_KEY of whoever publishes are those of \
-                 two apps",
+                 key is {own}: REVERB_APP_ID and REVERB_APP_KEY of the publisher belong to two \
+                 different apps",
                 other.id
             ),
             None => write!(
                 f,
                 "it is signed with the key {shown}, and the app's key is {own}: REVERB_APP_KEY of \
-                 whoever publishes has to be the app's (php artisan config:clear there)"
+                 the publisher has to be the app's (run php artisan config:clear there)"
             ),
         }
     }
@@ -315,16 +298,15 @@ impl Signed<'_> {
     }
 }
 
-impl fmt::Display for Signed<'_> {
+impl fmt::Display for RefusedSignature<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("request refused with 401: ")?;
         match self.error {
             SignatureError::WrongKey => self.wrong_key(f),
             SignatureError::Timestamp { tolerance_s } => self.wrong_clock(f, tolerance_s),
             SignatureError::Signature => f.write_str(
-                "its key is the app's, and its signature does not fit: REVERB_APP_SECRET of whoever \
-                 publishes is not the app's (php artisan config:clear there), or a proxy changes \
-                 the path or the query",
+                "its key is the app's, but its signature is wrong: REVERB_APP_SECRET of the \
+                 publisher is not the app's (run php artisan config:clear there), or a proxy \
+                 changes the path or the query",
             ),
             SignatureError::BodyMd5 => f.write_str(
                 "its body is not the one that was signed (body_md5): a proxy or a library changes \
@@ -332,17 +314,17 @@ impl fmt::Display for Signed<'_> {
             ),
             error => write!(
                 f,
-                "it is not signed as the HTTP API of Pusher has it. {error} Use a library of \
-                 Pusher's"
+                "it is not signed as Pusher's HTTP API requires. {error} Use a server library for \
+                 Pusher"
             ),
         }
     }
 }
 
-/// Digits of an id that is shown whole.
+/// Digits up to which an id is shown whole: those of the largest 64-bit number.
 const ID_DIGITS: usize = 20;
 
-/// A time in the unit that people would say it in.
+/// A number of seconds, shown in the largest unit that keeps it exact enough for people.
 struct Span(u64);
 
 impl fmt::Display for Span {

@@ -1,9 +1,11 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::thread;
 
+use super::log::Counter;
 use super::*;
-use crate::apps::{test_app, test_app_named};
+use crate::apps::{App, Apps, test_app, test_app_named};
+use crate::id::AppIndex;
 use crate::protocol::auth::AuthError;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::origin::Origins;
@@ -15,10 +17,10 @@ fn app(index: u16, id: &str, key: &str) -> App {
     test_app_named(index, id, key)
 }
 
-const CLIENT: Sender = Sender::Address(Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7))));
+const CLIENT: RefusedClient = RefusedClient::Address(Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7))));
 
 #[test]
-fn the_first_is_told_and_the_others_are_counted_until_the_minute_is_over() {
+fn the_first_is_logged_and_the_others_are_counted_until_the_minute_is_over() {
     let counter = Counter::default();
     assert_eq!(counter.due(1), None, "nothing happened");
     assert!(counter.is_first());
@@ -29,19 +31,19 @@ fn the_first_is_told_and_the_others_are_counted_until_the_minute_is_over() {
     assert!(!counter.is_first(), "the count was a line, and its minute has begun");
     assert_eq!(counter.due(129), None);
     assert_eq!(counter.due(130), Some(1));
-    assert_eq!(counter.due(190), None, "a quiet minute is not told");
-    assert!(counter.is_first(), "behind a quiet minute the next one is told at once");
+    assert_eq!(counter.due(190), None, "a quiet minute is not logged");
+    assert!(counter.is_first(), "after a quiet minute the next one is logged at once");
 }
 
 #[test]
-fn the_counts_are_told_at_the_end_of_the_process() {
+fn the_counts_are_logged_at_the_end_of_the_process() {
     let counter = Counter::default();
     assert!(counter.is_first() && !counter.is_first());
     assert_eq!((counter.rest(), counter.rest()), (Some(1), None));
 }
 
 #[test]
-fn of_refusals_on_many_threads_one_is_told_and_none_is_lost() {
+fn one_of_many_threads_logs_and_no_refusal_is_lost() {
     let counter = Arc::new(Counter::default());
     let note = |counter: Arc<Counter>| (0..10_000).filter(|_| counter.is_first()).count();
     let threads: Vec<_> = (0..4)
@@ -50,36 +52,32 @@ fn of_refusals_on_many_threads_one_is_told_and_none_is_lost() {
             thread::spawn(move || note(counter))
         })
         .collect();
-    let told: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
-    assert_eq!((told, counter.rest()), (1, Some(39_999)));
+    let logged: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert_eq!((logged, counter.rest()), (1, Some(39_999)));
 }
 
 #[test]
-fn a_row_is_made_for_an_app_that_is_configured_and_for_no_text() {
+fn counters_are_made_for_apps_that_are_configured_and_for_no_text() {
     let refusals = Refusals::default();
-    let rows = |refusals: &Refusals| {
-        let pages = refusals.apps.iter().filter_map(OnceLock::get);
-        pages.flatten().filter(|row| row.get().is_some()).count()
-    };
     let apps = Apps::new(vec![app(0, "1", "key-one")]);
     for number in 0..10_000 {
         let key = format!("key-{number}");
-        let refused = Handshake::UnknownKey { key: &key, apps: &apps };
+        let refused = RefusedHandshake::UnknownKey { key: &key, apps: &apps };
         refusals.note(None, CLIENT, &Refusal::Handshake(refused));
     }
-    assert_eq!(rows(&refusals), 0);
+    assert_eq!(refusals.apps_with_counters(), 0);
     for (index, id) in [(0, "1"), (255, "2"), (256, "3"), (u16::MAX, "4"), (0, "1")] {
         let app = app(index, id, "key");
-        refusals.note(Some(&app), CLIENT, &Refusal::Handshake(Handshake::Disabled));
+        refusals.note(Some(&app), CLIENT, &Refusal::Handshake(RefusedHandshake::Disabled));
     }
-    assert_eq!(rows(&refusals), 4);
-    assert_eq!(refusals.row(AppIndex(u16::MAX), "4").app(), Some("4"));
+    assert_eq!(refusals.apps_with_counters(), 4);
+    assert_eq!(refusals.of_app(AppIndex(u16::MAX), "4").app_field(), Some("4"));
 }
 
 #[test]
 fn an_unknown_key_is_told_with_the_apps_that_there_are() {
     let sentence = |key: &str, apps: Vec<App>| {
-        Handshake::UnknownKey { key, apps: &Apps::new(apps) }.to_string()
+        RefusedHandshake::UnknownKey { key, apps: &Apps::new(apps) }.to_string()
     };
     let one = || vec![app(0, "780619", "abcdefghijkl")];
     let told = sentence("zhcnzhcnzhcn", one());
@@ -100,7 +98,7 @@ fn a_refused_origin_is_told_with_the_list() {
     let list = ["a.example", "*.b.example", "https://c.example:8443", "null"].map(str::to_owned);
     let app = App { allowed_origins: Origins::parse(&list).unwrap(), ..test_app() };
     let sentence = |origin: Option<&str>| {
-        Handshake::Origin { origins: origin.as_slice(), app: &app }.to_string()
+        RefusedHandshake::Origin { origins: origin.as_slice(), app: &app }.to_string()
     };
     let shown = "has a.example, *.b.example, https://c.example:8443, null";
     for (origin, told) in [
@@ -118,8 +116,15 @@ fn a_clock_that_is_off_is_told_with_whose_it_is_and_by_how_much() {
     let (app, apps) = (test_app(), Apps::new(vec![test_app()]));
     let sentence = |query: &str| {
         let error = SignatureError::Timestamp { tolerance_s: 600 };
-        Signed { error, app: &app, apps: &apps, query, now_unix_s: 1_000_000, client: CLIENT }
-            .to_string()
+        RefusedSignature {
+            error,
+            app: &app,
+            apps: &apps,
+            query,
+            now_unix_s: 1_000_000,
+            client: CLIENT,
+        }
+        .to_string()
     };
     let told = sentence("auth_key=k&auth_timestamp=996340&auth_signature=5ec2e7");
     let expected = "it was signed 61 min ago by the clock of 10.0.0.7, and 10 min are allowed: \
@@ -137,7 +142,8 @@ fn a_key_of_another_app_is_told_as_what_it_is() {
     let apps = Apps::new(vec![own.clone(), other]);
     let sentence = |query: &str| {
         let error = SignatureError::WrongKey;
-        Signed { error, app: &own, apps: &apps, query, now_unix_s: 0, client: CLIENT }.to_string()
+        RefusedSignature { error, app: &own, apps: &apps, query, now_unix_s: 0, client: CLIENT }
+            .to_string()
     };
     for key in ["other-key-2", "old-key-3"] {
         let told = sentence(&format!("auth_key={key}"));
@@ -153,7 +159,7 @@ fn a_refused_message_is_told_with_its_channel_and_never_with_its_signature() {
     let signature = "5ec2e7ab".repeat(8);
     let sentence = |error, text: &str| {
         let error = ProtocolError::Unauthorised(error);
-        Message { error, about: About::Text(text), app: &app }.to_string()
+        RefusedMessage { error, subject: MessageSubject::Text(text), app: &app }.to_string()
     };
     for auth in [format!("other-key:{signature}"), signature.clone(), format!(":{signature}")] {
         let data = format!(r#"{{"channel":"private-x","auth":"{auth}"}}"#);
@@ -167,8 +173,8 @@ fn a_refused_message_is_told_with_its_channel_and_never_with_its_signature() {
             }
         }
         let malformed = format!(r#"{{"event":"pusher:subscribe","data":{{"auth":"{auth}"}}"#);
-        let about = About::Text(&malformed);
-        let told = Message { error: ProtocolError::Malformed, about, app: &app }.to_string();
+        let (error, subject) = (ProtocolError::Malformed, MessageSubject::Text(&malformed));
+        let told = RefusedMessage { error, subject, app: &app }.to_string();
         assert!(told.contains("[withheld]") && !told.contains("5ec2e7"), "{told}");
     }
     let told = sentence(

@@ -1,19 +1,18 @@
 //! The control socket: the operator's commands on this host ask a running server something, and
 //! the server answers.
 //!
-//! Its name is in the abstract namespace (unix(7)), so it needs no directory that can be written,
-//! and nothing is left of it behind a crash. The name is made of the directory that the server was
-//! started in and of the files that it was told to read: a command that is given there, with the
-//! same files, finds it.
+//! Its name is in the abstract namespace (unix(7)), so it needs no writable directory, and nothing is
+//! left of it after a crash. The name is derived from the directory that the server was started in
+//! and from its --env and --config, so that a command finds it in the same directory with the same
+//! files.
 //!
-//! Such names have no permissions: any user of the host may connect to one, or take one first. So
-//! both ends look who is at the other one. The server answers its own user and root; a command
-//! believes its own user and root, and root also believes the owner of the directory.
+//! Such names have no permissions: any user of the host may connect to one, or take one first.
+//! Therefore both ends check the user at the other end. The server answers its own user and root; a
+//! command believes its own user and root, and root also believes the owner of the directory.
 //!
-//! A request is a line, the word of its [`Question`]. The answer is everything up to the end of the
-//! stream: `done` or `refused`, a space, and text. More words may come, and text behind them.
+//! A request is a line with the word of its [`AdminCommand`]. The answer is everything up to the end
+//! of the stream: `done` or `refused`, a space, and text. Later versions may add words.
 
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -33,41 +32,42 @@ use tokio::time::{sleep, timeout};
 use crate::config::ConfigInputs;
 use crate::version;
 
-/// The first word of an answer.
+/// The first word of an answer after success.
 const DONE: &str = "done ";
+/// The first word of an answer after a failure.
 const REFUSED: &str = "refused ";
 
-/// How long a peer may take to send its request, and to take the answer.
+/// The time that a peer may take to send its request, and to take the answer.
 const PEER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest request in bytes: the words are short.
 const REQUEST_BYTES_MAX: usize = 4096;
 
-/// Peers that are served at a time. Each is a command that an operator runs.
+/// Peers that are served at a time. Each is a command of an operator, so a few are enough.
 const PEERS_MAX: usize = 16;
 
-/// How long the operator waits for an answer: longer than the server waits for its shards.
+/// The time that a command waits for its answer: longer than the server waits for its shards.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After an accept that failed, as when no descriptor is left.
+/// The pause after an accept that failed, for example because no descriptor is left.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// The outcome of a request, in words for the operator who asked.
-pub(super) type Verdict = Result<String, String>;
+/// The outcome of a request, as text for the operator who asked.
+pub(super) type AdminAnswer = Result<String, String>;
 
-/// The questions that a running server answers.
+/// The commands that a running server takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// To read its configuration anew. Answered with what has changed.
+pub enum AdminCommand {
+    /// Read the configuration again. The answer says what has changed.
     Reload,
-    /// How it is. Answered with a [`ServerStatus`](super::overview::ServerStatus) as JSON.
+    /// Report the status. The answer is a [`ServerStatus`](super::status::ServerStatus) as JSON.
     Status,
 }
 
-impl Question {
+impl AdminCommand {
     const ALL: [Self; 2] = [Self::Reload, Self::Status];
 
-    /// The word of the request, which is also the name of the command.
+    /// The word of the request, which is also the name of the subcommand.
     const fn word(self) -> &'static str {
         match self {
             Self::Reload => "reload",
@@ -76,7 +76,7 @@ impl Question {
     }
 
     fn parse(line: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|question| question.word() == line);
+        let found = Self::ALL.into_iter().find(|command| command.word() == line);
         found.ok_or_else(|| {
             let word = line.split(' ').next().unwrap_or_default();
             let version = version::NUMBER;
@@ -85,22 +85,24 @@ impl Question {
     }
 }
 
-/// A question, and the connection of the peer that waits for the answer.
+/// A command, with the connection of the peer that waits for its answer.
 #[derive(Debug)]
-pub(super) struct Request {
-    question: Question,
+pub(super) struct AdminRequest {
+    command: AdminCommand,
     stream: UnixStream,
 }
 
-/// Takes requests from now on, until the receiver is dropped. A name that is taken, as by a second
-/// server in the same directory, is told and otherwise ignored: signals are still there.
-pub(super) fn listen(inputs: &ConfigInputs) -> mpsc::Receiver<Request> {
+/// Takes requests from now on, until the receiver is dropped. If the name is taken, for example by
+/// another server in the same directory, a warning is logged and the server goes on, because signals
+/// still work.
+pub(super) fn listen(inputs: &ConfigInputs) -> mpsc::Receiver<AdminRequest> {
     let (requests, taken) = mpsc::channel(1);
     match bind(inputs) {
         Ok(listener) => drop(tokio::spawn(accept(listener, requests))),
         Err(error) => tracing::warn!(
             %error,
-            "`ringwave reload` will not find this server; SIGHUP to process {} does the same",
+            "cannot open the control socket: `ringwave reload` will not find this server, so send \
+             SIGHUP to process {} instead",
             std::process::id()
         ),
     }
@@ -113,10 +115,10 @@ fn bind(inputs: &ConfigInputs) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>) {
+async fn accept(listener: UnixListener, requests: mpsc::Sender<AdminRequest>) {
     let peers = Arc::new(Semaphore::new(PEERS_MAX));
     loop {
-        let Ok(place) = Arc::clone(&peers).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&peers).acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = requests.closed() => return,
@@ -125,28 +127,28 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>) {
             sleep(RETRY).await;
             continue;
         };
-        // Others are not even listened to.
+        // Other users get no answer.
         let own = geteuid().as_raw();
         if stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0) {
             let requests = requests.clone();
             tokio::spawn(async move {
                 take_request(stream, requests).await;
-                drop(place);
+                drop(permit);
             });
         }
     }
 }
 
 /// Reads a request and hands it on. A peer that sends no whole line is closed without an answer.
-async fn take_request(stream: UnixStream, requests: mpsc::Sender<Request>) {
+async fn take_request(stream: UnixStream, requests: mpsc::Sender<AdminRequest>) {
     let Ok(Some(line)) = timeout(PEER_TIMEOUT, read_line(&stream)).await else { return };
-    match Question::parse(&line) {
-        Ok(question) => drop(requests.send(Request { question, stream }).await),
-        Err(unknown) => tell(stream, &Err(unknown)).await,
+    match AdminCommand::parse(&line) {
+        Ok(command) => drop(requests.send(AdminRequest { command, stream }).await),
+        Err(unknown) => send_answer(stream, &Err(unknown)).await,
     }
 }
 
-/// A line without its end. `None`: it is too long, no text, or the stream ended within it.
+/// Reads a line, without its end. `None`: it is too long, not UTF-8, or the stream ended within it.
 async fn read_line(stream: &UnixStream) -> Option<String> {
     let mut line = Vec::new();
     loop {
@@ -167,75 +169,80 @@ async fn read_line(stream: &UnixStream) -> Option<String> {
     }
 }
 
-impl Request {
-    /// The question of this request.
-    pub(super) const fn question(&self) -> Question {
-        self.question
+impl AdminRequest {
+    /// The command.
+    pub(super) const fn command(&self) -> AdminCommand {
+        self.command
     }
 
-    /// Tells the peer the outcome. The peer may have gone.
-    pub(super) async fn answer(self, verdict: &Verdict) {
-        tell(self.stream, verdict).await;
+    /// Sends the outcome to the peer, which may be gone.
+    pub(super) async fn answer(self, answer: &AdminAnswer) {
+        send_answer(self.stream, answer).await;
     }
 
-    /// Tells that nothing will come of it, without keeping the caller waiting.
+    /// Answers that the command is refused, without making the caller wait.
     pub(super) fn refuse(self, reason: &str) {
-        let verdict = Err(reason.to_owned());
-        tokio::spawn(async move { self.answer(&verdict).await });
+        let answer = Err(reason.to_owned());
+        tokio::spawn(async move { self.answer(&answer).await });
     }
 }
 
-async fn tell(stream: UnixStream, verdict: &Verdict) {
-    let text = match verdict {
+/// Sends an answer, for as long as the peer takes it in time.
+async fn send_answer(stream: UnixStream, answer: &AdminAnswer) {
+    let text = match answer {
         Ok(text) => format!("{DONE}{text}"),
         Err(text) => format!("{REFUSED}{text}"),
     };
     let mut rest = text.as_bytes();
-    let told = async {
+    let sent = async {
         while !rest.is_empty() && stream.writable().await.is_ok() {
             match stream.try_write(rest) {
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Ok(written) => {
+                    debug_assert!(written <= rest.len(), "more was written than was given");
+                    rest = rest.get(written..).unwrap_or_default();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => break,
             }
         }
     };
-    let _gone = timeout(PEER_TIMEOUT, told).await;
+    let _gone = timeout(PEER_TIMEOUT, sent).await;
 }
 
-/// Asks the server that was started from the same place. Returns what it answers.
+/// Asks the server that was started in the same directory with the same files. Returns the text of its
+/// answer.
 ///
 /// # Errors
-/// See [`AskError`].
-pub fn ask(inputs: &ConfigInputs, question: Question) -> Result<String, AskError> {
+/// No server answers, or it refuses.
+pub fn ask(inputs: &ConfigInputs, command: AdminCommand) -> Result<String, AskError> {
     let mut stream = connect(inputs)?;
     let mut answer = String::new();
-    let request = format!("{}\n", question.word());
-    let told =
+    let request = format!("{}\n", command.word());
+    let exchanged =
         stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
-    told.map_err(AskError::Lost)?;
+    exchanged.map_err(AskError::NoAnswer)?;
     if let Some(text) = answer.strip_prefix(DONE) {
         return Ok(text.to_owned());
     }
     let refused = answer.strip_prefix(REFUSED).map(str::to_owned);
     Err(refused
-        .map_or_else(|| AskError::Lost(io::ErrorKind::UnexpectedEof.into()), AskError::Refused))
+        .map_or_else(|| AskError::NoAnswer(io::ErrorKind::UnexpectedEof.into()), AskError::Refused))
 }
 
-/// Connects to the server, if it is one to be believed.
+/// Connects to the server, and checks its user.
 fn connect(inputs: &ConfigInputs) -> Result<Stream, AskError> {
     let stream = address(inputs).and_then(|address| Stream::connect_addr(&address));
     let stream = stream.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => AskError::NoServer,
-        _ => AskError::Lost(error),
+        _ => AskError::NoAnswer(error),
     })?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(AskError::Lost)?;
-    let server = socket_peercred(&stream).map_err(|error| AskError::Lost(error.into()))?;
-    let owner = std::fs::metadata(&inputs.directory).map_err(AskError::Lost)?.uid();
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(AskError::NoAnswer)?;
+    let server = socket_peercred(&stream).map_err(|error| AskError::NoAnswer(error.into()))?;
+    let owner = std::fs::metadata(&inputs.directory).map_err(AskError::NoAnswer)?.uid();
     let (uid, pid) = (server.uid.as_raw(), server.pid.as_raw_nonzero().get());
     match is_believed(uid, geteuid().as_raw(), owner) {
         true => Ok(stream),
-        false => Err(AskError::Stranger { uid, pid }),
+        false => Err(AskError::OtherUser { uid, pid }),
     }
 }
 
@@ -245,49 +252,36 @@ const fn is_believed(server: u32, own: u32, owner: u32) -> bool {
     server == own || server == 0 || own == 0 && server == owner
 }
 
-/// Why there is no success to tell.
-#[derive(Debug)]
+/// The reason for which a running server did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// No server was started from there.
+    /// No server has this name.
+    #[error(
+        "no server was started from this directory with these files. Go to the directory where it \
+         was started, and give the --env and --config that it was given"
+    )]
     NoServer,
-    /// A process of another user has the name of the server.
-    Stranger {
+    /// A process of another user has this name.
+    #[error(
+        "the control socket of this directory belongs to process {pid} of user {uid}, which is \
+         neither your user nor root, so it is not asked. If it is your server, run this command as \
+         its user: sudo -u '#{uid}' ringwave ..."
+    )]
+    OtherUser {
         /// The user id of the process.
         uid: u32,
-        /// The process.
+        /// The process id.
         pid: i32,
     },
-    /// The server answers that nothing came of it, and why.
+    /// The server refused, for this reason.
+    #[error("{0}")]
     Refused(String),
-    /// The server did not answer, as when it stops or belongs to another user.
-    Lost(io::Error),
+    /// The server did not answer.
+    #[error("the server did not answer; it may be stopping, or belong to another user")]
+    NoAnswer(#[source] io::Error),
 }
 
-impl fmt::Display for AskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoServer => f.write_str(
-                "no server was started from this directory with these files. Go to the directory \
-                 where it was started, and give the --env and --config that it was given",
-            ),
-            Self::Stranger { uid, pid } => write!(
-                f,
-                "the control socket of this directory belongs to process {pid} of user {uid}, who \
-                 is neither you nor root, and is not asked. If that is your server, run this as \
-                 its user: sudo -u '#{uid}' ringwave ..."
-            ),
-            Self::Refused(reason) => f.write_str(reason),
-            Self::Lost(error) => write!(
-                f,
-                "the server did not answer ({error}). It may be about to stop, or belong to \
-                 another user"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for AskError {}
-
+/// The name of the control socket of a server of this inputs.
 fn address(inputs: &ConfigInputs) -> io::Result<SocketAddr> {
     let directory = std::fs::canonicalize(&inputs.directory)?;
     let mut hash = Sha256::new();
@@ -305,12 +299,13 @@ fn address(inputs: &ConfigInputs) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("ringwave-{name}"))
 }
 
-/// Links are not followed: which file is meant must not change with where a link leads to.
+/// The absolute path of a file. Links are not followed, so that the name stays the same when a link is
+/// changed.
 fn absolute(directory: &Path, file: &Path) -> PathBuf {
     std::path::absolute(directory.join(file)).unwrap_or_else(|_| file.to_owned())
 }
 
-/// Bytes of the hash that are in a name.
+/// Bytes of the hash that are in a name: 128 bits have no collisions, and fit into an address.
 const NAME_BYTES: usize = 16;
 
 #[cfg(test)]
@@ -361,20 +356,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_gets_its_verdict_and_what_is_none_is_told_so() {
+    async fn a_request_gets_its_answer_and_an_unknown_command_is_refused() {
         let inputs = inputs("ringwave-admin-c", None);
-        assert!(matches!(ask(&inputs, Question::Reload), Err(AskError::NoServer)));
+        assert!(matches!(ask(&inputs, AdminCommand::Reload), Err(AskError::NoServer)));
         let mut requests = listen(&inputs);
-        for verdict in [Ok("3 apps".to_owned()), Err("no such setting".to_owned())] {
-            for question in Question::ALL {
-                // A peer that says nothing delays no other peer.
+        for answer in [Ok("3 apps".to_owned()), Err("no such setting".to_owned())] {
+            for command in AdminCommand::ALL {
+                // A silent peer delays no other peer.
                 let _mute = connect(&inputs).unwrap();
                 let asking = inputs.clone();
-                let asked = tokio::task::spawn_blocking(move || ask(&asking, question));
+                let asked = tokio::task::spawn_blocking(move || ask(&asking, command));
                 let request = requests.recv().await.unwrap();
-                assert_eq!(request.question(), question);
-                request.answer(&verdict).await;
-                match (asked.await.unwrap(), verdict.clone()) {
+                assert_eq!(request.command(), command);
+                request.answer(&answer).await;
+                match (asked.await.unwrap(), answer.clone()) {
                     (Ok(text), Ok(sent)) | (Err(AskError::Refused(text)), Err(sent)) => {
                         assert_eq!(text, sent);
                     }
@@ -394,13 +389,13 @@ mod tests {
         assert!(answer.ends_with("does not know \"restart\""), "{answer}");
         // A server that stops answers nothing, and is gone then.
         let asking = inputs.clone();
-        let asked = tokio::task::spawn_blocking(move || ask(&asking, Question::Reload));
+        let asked = tokio::task::spawn_blocking(move || ask(&asking, AdminCommand::Reload));
         drop(requests.recv().await.unwrap());
-        assert!(matches!(asked.await.unwrap(), Err(AskError::Lost(_))));
+        assert!(matches!(asked.await.unwrap(), Err(AskError::NoAnswer(_))));
         drop(requests);
         while connect(&inputs).is_ok() {
             tokio::task::yield_now().await;
         }
-        assert!(matches!(ask(&inputs, Question::Reload), Err(AskError::NoServer)));
+        assert!(matches!(ask(&inputs, AdminCommand::Reload), Err(AskError::NoServer)));
     }
 }

@@ -1,10 +1,10 @@
-//! The ledger of memory: everything that the network can make the process hold, what each part may
-//! hold in all, and whether the sum fits into the limit.
+//! The ledger of memory: all memory that the network can make the process hold, with the bound of each
+//! part, and whether the sum fits into the limit.
 //!
-//! There are two kinds of parts. Connections, subscriptions, members and users have no bound of
-//! their own that would fit into a small limit: new ones are refused when memory is short. The
-//! others, which hold data in transit, get a share of what the limit leaves, or their setting if
-//! that is less, so that all of them together leave a quarter to the first kind.
+//! There are two kinds of parts. Connections, subscriptions, members and users have no bound of their
+//! own that would fit into a small limit, so new ones are refused when memory is short. The others
+//! hold data in transit. Each gets a share of what the limit leaves, or its setting if that is less,
+//! so that all of them together leave a quarter to the first kind.
 
 use std::fmt;
 
@@ -25,23 +25,23 @@ use super::logging;
 pub(super) struct Shares {
     /// Bounds on the cached events of a shard.
     pub(super) cache: CacheBounds,
-    /// Bytes of the bodies of requests that a shard reads, and as much again of events that wait
-    /// for its turn.
+    /// Bytes of the bodies of requests that a shard reads, and as many bytes of events that wait for
+    /// its next turn.
     pub(super) bodies: usize,
-    /// Connections of a shard that are accepted while memory is short.
+    /// Connections of a shard that are accepted at a time while memory is short.
     pub(super) connections_when_short: usize,
-    /// Bytes of messages of a shard's clients of which not all has come.
+    /// Bytes of unfinished messages of a shard's clients.
     pub(super) unfinished: usize,
-    /// Bytes that wait for all slow readers of a shard.
+    /// Bytes that wait for slow readers of a shard.
     pub(super) backlogs: usize,
-    /// Bytes of notices on their way to the thread of webhooks.
+    /// Bytes of notices that wait for the webhook thread.
     pub(super) notices: usize,
-    /// Bytes that wait for one endpoint of webhooks.
+    /// Bytes of events that wait for one webhook endpoint.
     pub(super) queue: usize,
 }
 
-/// Parts of the memory that is left for what clients ask for, in 32nds. The rest, a quarter, is for
-/// connections and subscriptions alone.
+/// Parts of [`ClientMemory`], in 32nds. What they leave is reserved for connections, subscriptions,
+/// members and users.
 const CACHE_PARTS: u64 = 4;
 const BODIES_PARTS: u64 = 3;
 const UNFINISHED_PARTS: u64 = 2;
@@ -50,8 +50,8 @@ const NOTICES_PARTS: u64 = 2;
 const QUEUES_PARTS: u64 = 4;
 const ALL_PARTS: u64 = 32;
 
-/// Memory that a cached event takes beside its bytes: its channel with a name, and its places in
-/// the order of expiry.
+/// Memory that a cached event takes beside its bytes: its channel with a name, and its entries in the
+/// order of expiry.
 const CACHED_EVENT_BYTES: usize = 512;
 
 impl Shares {
@@ -62,7 +62,7 @@ impl Shares {
 
     /// The shares under this limit, in bytes; `None` is no limit.
     pub(super) fn of(limit: Option<u64>, server: &ServerConfig, apps: &Apps) -> Self {
-        let shares = Room::of(limit, server.shards);
+        let shares = ClientMemory::of(limit, server.shards);
         let (shards, endpoints) = (server.shards.max(1), endpoints(apps).max(1));
         let cache = shares.part(CACHE_PARTS, shards) / 2;
         let largest_body = apps.iter().map(|app| app.rules.limits.max_request_size).max();
@@ -71,15 +71,16 @@ impl Shares {
                 events: (cache / CACHED_EVENT_BYTES).min(CACHE_BOUNDS.events),
                 bytes: cache.min(CACHE_BOUNDS.bytes),
             },
-            // A request that is allowed has to find room when it is alone.
+            // A request of the largest allowed size has to find room if there is no other.
             bodies: shares
                 .part(BODIES_PARTS, shards)
                 .min(front::Settings::default().bodies_bytes_max)
                 .max(largest_body.unwrap_or_default()),
             connections_when_short: limit.map_or(CONNECTIONS_WHEN_SHORT.1, |limit| {
-                // This is an eighth of the reserve over all shards: the rest is for the clients
-                // that are connected.
+                // An eighth of the reserve, over all shards. The rest is for clients that are
+                // connected already.
                 let most = memory::reserve(limit) / 8 / front::CONNECTION_BYTES as u64;
+                // Saturates, and is clamped below.
                 let most = usize::try_from(most).unwrap_or(usize::MAX) / shards;
                 most.clamp(CONNECTIONS_WHEN_SHORT.0, CONNECTIONS_WHEN_SHORT.1)
             }),
@@ -97,19 +98,19 @@ impl Shares {
     }
 }
 
-/// Connections of a shard that are accepted while memory is short, at least and at most: with none,
-/// neither clients nor backends would get an answer.
+/// Connections of a shard that are accepted at a time while memory is short: at least and at most.
+/// If there were none, neither clients nor publishers would get an answer.
 const CONNECTIONS_WHEN_SHORT: (usize, usize) = (4, 64);
 
-/// An endpoint has room for some events even if it is one of thousands: the least that
-/// `server.webhook_queue` can be set to.
+/// The least share of an endpoint, even if it is one of thousands: the smallest value of
+/// `server.webhook_queue`.
 const QUEUE_BYTES_MIN: usize = 64 << 10;
 
-/// Memory for what clients ask for, in bytes; `None` is no limit.
+/// The memory in bytes that is left for what clients ask for; `None` is no limit.
 #[derive(Clone, Copy)]
-struct Room(Option<u64>);
+struct ClientMemory(Option<u64>);
 
-impl Room {
+impl ClientMemory {
     fn of(limit: Option<u64>, shards: usize) -> Self {
         Self(limit.map(|limit| {
             let fixed = config::needed(shards).saturating_add(logging::BACKLOG_BYTES_MAX as u64);
@@ -117,9 +118,11 @@ impl Room {
         }))
     }
 
+    /// A share of this many 32nds, divided among this many.
     fn part(self, parts: u64, among: usize) -> usize {
         self.0.map_or(usize::MAX, |room| {
             let part = room / ALL_PARTS * parts / among as u64;
+            // Saturates: every share is cut to a bound of its own.
             usize::try_from(part).unwrap_or(usize::MAX)
         })
     }
@@ -129,7 +132,7 @@ fn endpoints(apps: &Apps) -> usize {
     apps.iter().map(|app| app.webhooks.iter().count()).sum()
 }
 
-/// The ledger of a configuration. `Display` is a table, and the verdict.
+/// The ledger of a configuration. `Display` is a table of all parts, and their sum against the limit.
 #[derive(Debug, Default)]
 pub struct Ledger {
     limit: Option<u64>,
@@ -146,7 +149,7 @@ impl Ledger {
 
     fn within(limit: Option<u64>, server: &ServerConfig, apps: &Apps) -> Self {
         let shares = Shares::of(limit, server, apps);
-        let mut bounds = fixed(server, &shares);
+        let mut bounds = fixed(server);
         bounds.extend(passing(server, apps, &shares));
         bounds.extend(kernel(server));
         bounds.extend(as_memory_allows(apps));
@@ -154,7 +157,7 @@ impl Ledger {
         Self { limit, bounds, notes }
     }
 
-    /// Sentences for the operator about settings that do not fit into the limit.
+    /// Notes for the operator about settings that do not fit into the limit.
     pub fn notes(&self) -> impl Iterator<Item = &str> {
         self.notes.iter().map(String::as_str)
     }
@@ -164,15 +167,14 @@ impl Ledger {
     }
 }
 
-/// The memory that is held with or without clients, or is so little that it is counted from the
-/// start.
-fn fixed(server: &ServerConfig, _shares: &Shares) -> Vec<Bound> {
+/// The parts that are held with or without clients, or are so small that they count as such.
+fn fixed(server: &ServerConfig) -> Vec<Bound> {
     let bound = |name, each: u64, total, by| Bound { name, each: shown(each), total, by };
     let needed = config::needed(server.shards);
     let log = logging::BACKLOG_BYTES_MAX as u64;
     vec![
         bound("process, rings, mailboxes", needed, Some(needed), "server.shards"),
-        bound("lines of the log that wait", log, Some(log), "fixed"),
+        bound("log lines that wait", log, Some(log), "fixed"),
     ]
 }
 
@@ -188,15 +190,15 @@ fn passing(server: &ServerConfig, apps: &Apps, shares: &Shares) -> Vec<Bound> {
     vec![
         bound("backlogs of slow readers", shares.backlogs, shards, "server.backlog_per_shard"),
         bound("cached events", cache, shards, "the limit"),
-        bound("messages that have come in part", shares.unfinished, shards, "the limit"),
-        bound("input of clients that send too much", plane::HELD_MAX, shards, "fixed"),
-        bound("bodies of requests, and events of them", shares.bodies, 2 * shards, "the limit"),
+        bound("unfinished messages", shares.unfinished, shards, "the limit"),
+        bound("input of throttled clients", plane::HELD_MAX, shards, "fixed"),
+        bound("bodies of requests, and their events", shares.bodies, 2 * shards, "the limit"),
         bound("notices for webhooks", shares.notices, u64::from(endpoints > 0), "the limit"),
         bound("queues of webhooks", shares.queue, endpoints, "server.webhook_queue"),
     ]
 }
 
-/// The memory that the kernel holds for sockets, with every bound on it.
+/// The memory that the kernel holds for sockets.
 fn kernel(server: &ServerConfig) -> Vec<Bound> {
     let bound = |name, each, by| Bound { name, each, total: None, by };
     let idle = "connections; counted by control groups of version 2";
@@ -206,7 +208,7 @@ fn kernel(server: &ServerConfig) -> Vec<Bound> {
         .map_or_else(|| "as net.ipv4.tcp_wmem".to_owned(), |bytes| shown(bytes as u64));
     vec![
         bound("kernel: an idle socket", "4.8 KiB".to_owned(), idle),
-        bound("kernel: the queue of one that does not read", queue, slow),
+        bound("kernel: the queue of a client that does not read", queue, slow),
     ]
 }
 
@@ -237,15 +239,14 @@ fn as_memory_allows(apps: &Apps) -> Vec<Bound> {
     ]
 }
 
-/// A setting that allows much more than its share is named, since it has no effect: once it is
-/// less than half of what was asked for.
+/// Notes about settings that are larger than twice their share, and so have no effect.
 fn notes(limit: Option<u64>, server: &ServerConfig, apps: &Apps, shares: &Shares) -> Vec<String> {
     let Some(limit) = limit else { return Vec::new() };
     let cut = |name: &str, asked: usize, share: usize, of: &str| {
         (share < asked / 2).then(|| {
             format!(
-                "{name} is {}, but only {} per {of} fit into the memory limit of {}: that is \
-                 what it comes to. Set it to {}, or raise the limit (MemoryMax=, --memory, \
+                "{name} is {}, but only {} per {of} fit into the memory limit of {}, so that is \
+                 in force. Set it to {}, or raise the limit (MemoryMax=, --memory, \
                  server.memory_limit).",
                 shown(asked as u64),
                 shown(share as u64),
@@ -268,7 +269,7 @@ fn shown(bytes: u64) -> String {
     }
 }
 
-/// Formats bytes in the form that a setting takes, rounded down.
+/// Bytes in the form of a setting, rounded down.
 fn setting(bytes: usize) -> String {
     match bytes >> 20 {
         0 => format!("{}K", (bytes >> 10).max(1)),
@@ -296,7 +297,7 @@ impl fmt::Display for Ledger {
         writeln!(
             f,
             "\nThe bounds add up to {sum} of the limit of {}, of which {} are a reserve: {} are \
-             left for connections,\nsubscriptions and members whatever else is held.",
+             left for connections,\nsubscriptions and members, whatever else is held.",
             size(Some(limit)),
             size(Some(reserve)),
             shown(left),
@@ -378,7 +379,7 @@ mod tests {
             "connections ",
             "kernel:",
             "queues of webhooks",
-            "the log",
+            "log lines",
             "of the limit of 64 MiB, of which 8 MiB are a reserve",
             "\nwarn: server.backlog",
         ] {

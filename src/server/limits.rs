@@ -1,9 +1,9 @@
-//! Floor 7. The host's limits, and what of Ringwave fits into them.
+//! Floor 7. The limits of the host, and how many connections they allow.
 //!
-//! Established connections live in a fixed file table per shard and take no file descriptor, yet
-//! the kernel allows no table longer than `RLIMIT_NOFILE` (io_uring_register(2),
-//! `IORING_REGISTER_FILES2`). So that limit caps the connections of a shard, not of the process;
-//! ordinary descriptors go to HTTP connections, listeners and rings.
+//! Established connections are in a fixed file table per shard and take no file descriptor, but the
+//! kernel allows no table longer than `RLIMIT_NOFILE` (io_uring_register(2),
+//! `IORING_REGISTER_FILES2`). So that limit bounds the connections of a shard, not of the process.
+//! Ordinary descriptors are used by HTTP connections, listeners and rings.
 
 use std::fmt;
 use std::fs;
@@ -15,14 +15,14 @@ use crate::config::MemoryLimit;
 
 /// A resource limit of this process: a count, or bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub struct ResourceLimit {
     /// The value in force.
     pub soft: u64,
-    /// How far the process may raise `soft` itself.
+    /// The value up to which the process may raise `soft` itself.
     pub hard: u64,
 }
 
-impl Limit {
+impl ResourceLimit {
     /// The value of a limit that is not set.
     pub const UNLIMITED: u64 = u64::MAX;
 
@@ -44,14 +44,14 @@ impl Limit {
     }
 }
 
-/// The limit of open files before and after the start raised it. `Display` is one line with both
+/// The limit of open files before and after the start has raised it. `Display` is one line with both
 /// numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaisedNofile {
     /// The limit as inherited.
-    pub before: Limit,
+    pub before: ResourceLimit,
     /// The limit as it is now.
-    pub after: Limit,
+    pub after: ResourceLimit,
 }
 
 impl fmt::Display for RaisedNofile {
@@ -68,35 +68,35 @@ impl fmt::Display for RaisedNofile {
     }
 }
 
-/// Takes no huge pages, whatever the host's policy is: memory that a burst of handshakes leaves in
-/// small pieces could not be given back otherwise. With 15,000 idle connections it is 9 MiB more by
-/// them, and no CPU time less. To be called before any shard starts.
+/// Switches huge pages off for this process, because memory that a burst of handshakes leaves in small
+/// pieces could not be given back otherwise. With 15,000 idle connections they cost 9 MiB and saved no
+/// CPU time. To be called before any shard starts.
 pub fn forgo_huge_pages() {
-    // Refused by a kernel without huge pages: nothing to forgo.
+    // A kernel without huge pages refuses, and has none to switch off.
     let _refused = rustix::thread::disable_transparent_huge_pages(true);
 }
 
-/// Raises the soft limit of open files to the hard one. To be called before any shard starts. A
-/// refusal is no error: the process lives with what it has.
+/// Raises the soft limit of open files to the hard one. To be called before any shard starts. If the
+/// system refuses, the process goes on with the limit that it has.
 pub fn raise_nofile() -> RaisedNofile {
-    let before = Limit::nofile();
+    let before = ResourceLimit::nofile();
     if before.soft < before.hard {
-        let hard = (before.hard != Limit::UNLIMITED).then_some(before.hard);
-        // The limit in force is read back below, so the result itself adds nothing.
+        let hard = (before.hard != ResourceLimit::UNLIMITED).then_some(before.hard);
+        // The limit in force is read back below, so the result is not needed.
         let _refused = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
     }
-    RaisedNofile { before, after: Limit::nofile() }
+    RaisedNofile { before, after: ResourceLimit::nofile() }
 }
 
-/// How many connections each shard has room for: the length of its fixed file table. `nofile` is
-/// the soft limit after [`raise_nofile`]; it binds each table by itself, not their sum.
+/// The length of the fixed file table of each shard, which is its room for connections. `nofile` is
+/// the soft limit after [`raise_nofile`]; it bounds each table by itself, not their sum.
 #[must_use]
 pub fn slots_per_shard(nofile: u64, configured: Option<u32>) -> u32 {
     let wanted = configured.unwrap_or(SLOTS_DEFAULT).clamp(1, SLOTS_MAX);
     u32::try_from(nofile).map_or(wanted, |nofile| wanted.min(nofile))
 }
 
-/// One sentence for the operator when a shard gets fewer slots than was asked for; none otherwise.
+/// A note for the operator if a shard gets fewer slots than were asked for.
 #[must_use]
 pub fn slots_note(nofile: u64, configured: Option<u32>) -> Option<String> {
     let slots = slots_per_shard(nofile, configured);
@@ -119,14 +119,14 @@ pub fn slots_note(nofile: u64, configured: Option<u32>) -> Option<String> {
     }
 }
 
-/// The fewest descriptors that `shards` shards start with.
+/// The least number of descriptors that this number of shards can start with.
 #[must_use]
 pub const fn descriptors_min(shards: usize) -> u64 {
     PROCESS_DESCRIPTORS + SHARD_DESCRIPTORS * shards as u64
 }
 
 /// The number of descriptors that each of `shards` shards may have for its connections, if the soft
-/// limit of open files is `nofile`. The rest is for uses that must never run out: the control
+/// limit of open files is `nofile`. The rest is reserved for uses that must never run out: the control
 /// socket and the files of a reload, webhooks to `endpoints`, logs, rings and listeners.
 #[must_use]
 pub fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize) -> u64 {
@@ -134,26 +134,27 @@ pub fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize) -> u6
     nofile.saturating_sub(kept) / shards.max(1) as u64
 }
 
-/// The number of HTTP connections that a shard with so many `descriptors` for its connections may
-/// have, if `wanted` are asked for. Where WebSockets take descriptors as well (`direct` is false),
-/// a quarter is for HTTP.
+/// The number of HTTP connections that a shard with this many `descriptors` for its connections may
+/// have, if `wanted` are asked for. If WebSockets take descriptors as well (`direct` is false), a
+/// quarter of them is for HTTP.
 #[must_use]
 pub fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
     let share = if direct { descriptors } else { descriptors / HTTP_PART };
+    // Both saturate: the smaller one counts.
     let share = u32::try_from(share).unwrap_or(u32::MAX).max(HTTP_CONNECTIONS_MIN);
     share.min(u32::try_from(wanted).unwrap_or(u32::MAX))
 }
 
-/// The number of `slots` that a shard with so many `descriptors` for its connections can fill,
-/// where each WebSocket takes one.
+/// The number of `slots` that a shard with this many `descriptors` for its connections can fill if
+/// each WebSocket takes one.
 #[must_use]
 pub fn plain_slots(descriptors: u64, slots: u32) -> u32 {
     let share = descriptors - descriptors / HTTP_PART;
+    // Saturates: the smaller one counts.
     slots.min(u32::try_from(share).unwrap_or(u32::MAX)).max(1)
 }
 
-/// One sentence for the operator when WebSockets take descriptors, and a shard has fewer of these
-/// than slots; none otherwise.
+/// A note for the operator if WebSockets take descriptors, and a shard has fewer of these than slots.
 #[must_use]
 pub fn plain_note(nofile: u64, filled: u32, slots: u32) -> Option<String> {
     (filled < slots).then(|| {
@@ -165,8 +166,7 @@ pub fn plain_note(nofile: u64, filled: u32, slots: u32) -> Option<String> {
     })
 }
 
-/// One sentence for the operator when a shard may have fewer HTTP connections than was asked for;
-/// none otherwise.
+/// A note for the operator if a shard may have fewer HTTP connections than were asked for.
 #[must_use]
 pub fn http_note(nofile: u64, granted: u32, wanted: usize) -> Option<String> {
     let most = wanted.min(HTTP_CONNECTIONS_ADVISED as usize);
@@ -179,14 +179,14 @@ pub fn http_note(nofile: u64, granted: u32, wanted: usize) -> Option<String> {
     })
 }
 
-/// The memory limit of the control group in bytes, the tightest of v1 and v2 and of all parents;
-/// `None` when nothing limits it.
+/// The memory limit of the control group in bytes, the lowest of v1 and v2 and of all parents; `None`
+/// if there is no limit.
 #[must_use]
 pub fn memory_limit() -> Option<u64> {
     memory_group().map(|group| group.limit)
 }
 
-/// Bytes that this process may use under this setting; `None` when nothing limits it.
+/// The bytes that this process may use under this setting; `None` if there is no limit.
 pub(super) fn memory_in_force(limit: MemoryLimit) -> Option<u64> {
     match limit {
         MemoryLimit::None => None,
@@ -202,7 +202,7 @@ fn memory_of_host() -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The control group that limits the memory most tightly, of v1 and v2 and of all parents.
+/// The control group with the lowest limit, of v1 and v2 and of all parents.
 pub(super) fn memory_group() -> Option<MemoryGroup> {
     let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
     memory_group_of(&membership, &|path| fs::read_to_string(path).ok())
@@ -217,13 +217,13 @@ pub(super) struct MemoryGroup {
     names: MemoryNames,
 }
 
-/// The names of the files of a hierarchy.
+/// The names of the files of a version of control groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MemoryNames {
     root: &'static str,
     limit: &'static str,
     used: &'static str,
-    /// In `memory.stat`: files that were read once and that the kernel lets go of first.
+    /// The line of `memory.stat` about caches of files that the kernel drops first.
     droppable: &'static str,
 }
 
@@ -242,9 +242,8 @@ const V2: MemoryNames = MemoryNames {
 };
 
 impl MemoryGroup {
-    /// The bytes that the group has in use: those of all its processes, the kernel's memory for
-    /// their sockets included, without the caches that the kernel would drop before it killed one
-    /// of them.
+    /// The bytes that all processes of the group use, including the kernel's memory for their sockets,
+    /// without the caches that the kernel would drop before it killed a process.
     pub(super) fn used(&self) -> Option<u64> {
         self.used_by(&|path| fs::read_to_string(path).ok())
     }
@@ -260,29 +259,31 @@ impl MemoryGroup {
     }
 }
 
-/// A number that stands alone in a file under `/proc/sys`.
+/// The number in a file under `/proc/sys`.
 #[must_use]
 pub fn sysctl(path: &str) -> Option<i64> {
     fs::read_to_string(Path::new("/proc/sys").join(path)).ok()?.trim().parse().ok()
 }
 
-/// How many local ports outgoing connections choose from (`ip_local_port_range`, both included).
+/// The number of local ports that outgoing connections choose from (`ip_local_port_range`, both ends
+/// included).
 #[must_use]
 pub fn local_ports() -> Option<u64> {
     ports_between(&fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?)
 }
 
-/// A size in bytes as people read it; `None` is no limit.
+/// A size in bytes as text for people; `None` is no limit.
 #[must_use]
 pub fn size(bytes: Option<u64>) -> String {
     match bytes {
-        None | Some(Limit::UNLIMITED) => "unlimited".to_owned(),
+        None | Some(ResourceLimit::UNLIMITED) => "unlimited".to_owned(),
         Some(bytes) if bytes < 1 << 20 => format!("{} KiB", bytes >> 10),
         Some(bytes) => format!("{} MiB", bytes >> 20),
     }
 }
 
-/// From `/proc/self/cgroup` (cgroups(7)) to the tightest limit of its groups and their parents.
+/// Finds the group with the lowest limit, of those in `/proc/self/cgroup` (cgroups(7)) and their
+/// parents.
 fn memory_group_of(
     membership: &str,
     read: &dyn Fn(&Path) -> Option<String>,
@@ -314,44 +315,43 @@ fn ports_between(text: &str) -> Option<u64> {
     Some(high.checked_sub(low)? + 1)
 }
 
-/// Slots of a shard when the configuration does not say: 4 MiB of kernel memory for the table
-/// (a pointer and a tag each), allocated at once.
+/// Slots of a shard if the configuration does not say: 4 MiB of kernel memory for the table (a pointer
+/// and a tag each), which is allocated at once.
 pub const SLOTS_DEFAULT: u32 = 262_144;
 
 /// The longest fixed file table of the kernel (`IORING_MAX_FIXED_FILES`, `io_uring/rsrc.c`).
 pub const SLOTS_MAX: u32 = 1 << 20;
 
-/// Under this limit of open files the operator is told: Laravel's documentation of Reverb raises
-/// it to the same number (`minfds` of supervisor).
+/// The limit of open files below which the operator gets a note. Laravel's documentation of Reverb
+/// raises it to the same number (`minfds` of supervisor).
 pub const NOFILE_ADVISED: u64 = 10_000;
 
-/// Standard streams, the control thread's runtime, a log pipe, and a reserve for API connections
-/// as Redis keeps one (32).
+/// Descriptors of the process: standard streams, the control thread's runtime, a log pipe, and a
+/// reserve for API connections, as Redis keeps one (32).
 const PROCESS_DESCRIPTORS: u64 = 32;
 
 /// Descriptors of a shard: two rings, epoll and its eventfd, the mailbox's eventfd, a timer, and
 /// listeners.
 const SHARD_DESCRIPTORS: u64 = 16;
 
-/// Descriptors that a running process opens for a moment: peers of the control socket (16), the
-/// files that a reload reads, those of the spool of webhooks and of the log, name resolution, and
-/// some to spare.
+/// Descriptors that a running process opens for a moment: peers of the control socket (16), the files
+/// that a reload reads, those of the webhook spool and of the log, name resolution, and some to spare.
 const CONTROL_DESCRIPTORS: u64 = 48;
 
-/// The least number of HTTP connections of a shard, however low the limit of open files is: a
-/// publisher, a health check, and two handshakes.
+/// The least number of HTTP connections of a shard, however low the limit of open files is: enough for
+/// a publisher, a health check, and two handshakes.
 const HTTP_CONNECTIONS_MIN: u32 = 4;
 
-/// The divisor of the part of a shard's descriptors that is for HTTP where WebSockets take the
-/// others: handshakes take theirs for a moment.
+/// The part of a shard's descriptors that is for HTTP if WebSockets take the others, as a divisor. A
+/// handshake takes one for a moment only.
 const HTTP_PART: u64 = 4;
 
-/// The number of HTTP connections per shard from which on the operator is not warned of the limit:
-/// publishers keep a few each, and handshakes take one for a moment.
+/// The number of HTTP connections per shard below which the operator gets a note: publishers keep a
+/// few each, and a handshake takes one for a moment.
 const HTTP_CONNECTIONS_ADVISED: u32 = 256;
 
-/// cgroup v1 writes "no limit" as the largest multiple of its page size; none of its hosts has
-/// that much memory (2^62 bytes).
+/// Limits from here on are none: cgroup v1 writes "no limit" as the largest multiple of its page size,
+/// and no host has that much memory (2^62 bytes).
 const CGROUP_V1_UNLIMITED: u64 = 1 << 62;
 
 #[cfg(test)]
@@ -362,7 +362,7 @@ mod tests {
     fn the_table_is_capped_by_nofile_by_the_kernel_and_by_the_configuration() {
         assert_eq!(slots_per_shard(20_000, None), 20_000);
         assert_eq!(slots_per_shard(1_048_576, None), SLOTS_DEFAULT);
-        assert_eq!(slots_per_shard(Limit::UNLIMITED, Some(u32::MAX)), SLOTS_MAX);
+        assert_eq!(slots_per_shard(ResourceLimit::UNLIMITED, Some(u32::MAX)), SLOTS_MAX);
         assert_eq!(slots_per_shard(20_000, Some(500)), 500);
         assert_eq!(slots_per_shard(20_000, Some(0)), 1, "a table of zero is refused by the kernel");
     }
@@ -378,12 +378,12 @@ mod tests {
         assert!(note.starts_with(
             "The limit of open files (nofile) is 1024, so each shard takes 1024 connections"
         ));
-        let note = slots_note(Limit::UNLIMITED, Some(2_000_000)).unwrap();
+        let note = slots_note(ResourceLimit::UNLIMITED, Some(2_000_000)).unwrap();
         assert!(note.contains("the kernel allows 1048576 at most"), "{note}");
     }
 
     #[test]
-    fn a_wish_that_fits_and_a_usual_limit_need_no_words() {
+    fn a_number_that_fits_and_a_usual_limit_have_no_note() {
         assert_eq!(slots_note(200, Some(200)), None);
         assert_eq!(slots_note(20_000, None), None);
         assert_eq!(slots_note(1_048_576, None), None);
@@ -396,7 +396,7 @@ mod tests {
         };
         assert_eq!(of(1_024, 2), 451);
         assert_eq!(of(1_048_576, 2), 16_384);
-        assert_eq!(of(Limit::UNLIMITED, 64), 16_384);
+        assert_eq!(of(ResourceLimit::UNLIMITED, 64), 16_384);
         assert_eq!([of(20, 1), of(1_024, 64)], [HTTP_CONNECTIONS_MIN; 2]);
         assert_eq!(http_connections(900, true, 2), 2, "as was asked for");
         for shards in [1, 2, 5, 16] {
@@ -433,8 +433,8 @@ mod tests {
     fn raising_takes_soft_to_hard_and_reports_both() {
         let raised = raise_nofile();
         assert_eq!(raised.after.soft, raised.after.hard);
-        assert_eq!(raised.after, Limit::nofile());
-        let limit = |soft| Limit { soft, hard: 4096 };
+        assert_eq!(raised.after, ResourceLimit::nofile());
+        let limit = |soft| ResourceLimit { soft, hard: 4096 };
         let report = |from, to| RaisedNofile { before: limit(from), after: limit(to) }.to_string();
         assert_eq!(report(1024, 4096), "nofile 4096 (raised from 1024)");
         assert_eq!(report(4096, 4096), "nofile 4096");
@@ -494,7 +494,7 @@ mod tests {
     fn sizes_are_whole_units() {
         assert_eq!(size(Some(65_536)), "64 KiB");
         assert_eq!(size(Some((8 << 20) + 1)), "8 MiB");
-        assert_eq!([size(None), size(Some(Limit::UNLIMITED))], ["unlimited", "unlimited"]);
+        assert_eq!([size(None), size(Some(ResourceLimit::UNLIMITED))], ["unlimited", "unlimited"]);
     }
 
     #[test]

@@ -8,12 +8,11 @@ use socket2::SockRef;
 
 use super::limits;
 
-/// The time for which TCP waits for a client to acknowledge the bytes it was sent, or to take more
-/// while its window is closed; then the kernel ends the connection and drops its queue. So a client
-/// that has vanished is noticed sooner if it was owed anything, and the queues of closed
-/// connections are freed. The time is as long as an app waits for a silent client by default
-/// (`app.ping_interval` and `app.pong_timeout`), so that no client is cut off that the app still
-/// waits for: the settings of apps do not apply to the timers of TCP.
+/// The time for which TCP waits for a client to acknowledge bytes, or to open its window. After it,
+/// the kernel ends the connection and drops its queue. So a client that vanished while bytes were
+/// queued is noticed sooner, and the queues of closed connections are freed. It is as long as an app
+/// waits for a silent client by default (`app.ping_interval` and `app.pong_timeout`), so that no client
+/// is cut off that its app still waits for. The settings of apps do not change the timers of TCP.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(90);
 
 /// Sets the options that the connections of a TCP listener inherit. `send_buffer` is in bytes of
@@ -33,12 +32,12 @@ pub(super) fn bound_tcp(listener: impl AsFd, send_buffer: Option<usize>) -> io::
 /// Returns those of setsockopt(2).
 pub(super) fn bound_buffer(listener: impl AsFd, send_buffer: Option<usize>) -> io::Result<()> {
     let Some(bytes) = send_buffer else { return Ok(()) };
-    // The kernel doubles the value that it is given, to have room for its records (socket(7)), and
-    // counts these records too. So half of it is a bound on all memory of the queue.
+    // The kernel doubles the value, to have room for its own records, and counts these records too
+    // (socket(7)). So half of it bounds all memory of the queue.
     SockRef::from(&listener).set_send_buffer_size(bytes / 2)
 }
 
-/// A sentence for the operator if the kernel allows no send buffers of this size, in bytes of its
+/// A note for the operator if the kernel does not allow send buffers of this size, in bytes of its
 /// memory.
 pub(super) fn note(send_buffer: Option<usize>) -> Option<String> {
     let most = u64::try_from(limits::sysctl("net/core/wmem_max")?).ok()?;

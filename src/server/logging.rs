@@ -1,15 +1,14 @@
-//! Floor 7. Where log lines go: one line per event, to stdout, never in anyone's way.
+//! Floor 7. The log: one line per event on stdout, without delaying the thread that logs.
 //!
-//! - An event is formatted by the thread that has it and written by a thread of its own, so a
+//! - An event is formatted by the thread that logs it and written by the log's own thread, so a
 //!   stdout that no process reads (a stopped pager, a full pipe) blocks no shard.
-//! - What waits is bounded in bytes; lines over the bound are dropped, counted, and the count is
-//!   logged as soon as there is room.
-//! - Control characters and those that reorder text never reach stdout raw, whatever a client put
-//!   into a name: an event is exactly one line, no terminal is steered by it, and no reader is
-//!   misled.
+//! - Lines that wait are bounded in bytes. Lines over the bound are dropped and counted, and the count
+//!   is logged as soon as there is room.
+//! - Control characters, and those that reorder text, never reach stdout raw, whatever a client put
+//!   into a name: an event is exactly one line, and cannot steer a terminal or mislead a reader.
 //!
-//! Texts of clients are made fit for a line where it is written ([`crate::text`]); its form
-//! is in `forms`.
+//! The texts of clients are cut and escaped where they are logged ([`crate::text`]). The forms of a
+//! line are in `forms`.
 
 mod forms;
 
@@ -27,58 +26,49 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
+use crate::config::LogFormat;
 use crate::text;
 
 use forms::{JsonLines, TextLines};
 
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people: time, level, message, fields.
-    Text,
-    /// For machines: one JSON object per line.
-    Json,
-}
-
-/// Keeps the log alive; dropped at the end of `main`, it writes what still waits, for at most
-/// [`FLUSH_DEADLINE`].
+/// Flushes the log when it is dropped, at the end of the process, for at most [`FLUSH_DEADLINE`].
 #[derive(Debug)]
-#[must_use = "dropping it at once ends the log's flush at exit"]
-pub struct LogGuard(Lines);
+#[must_use = "lines that wait are flushed when it is dropped"]
+pub struct LogGuard(LogQueue);
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
         let (done, flushed) = bounded(1);
-        if self.0.sender.send(Entry::Flush(done)).is_ok() {
-            // Past the deadline no process reads stdout: then the exit matters more than the lines.
+        if self.0.sender.send(LogEntry::Flush(done)).is_ok() {
+            // If stdout is not read until the deadline, the exit matters more than the lines.
             let _timeout = flushed.recv_timeout(FLUSH_DEADLINE);
         }
     }
 }
 
-/// Changes while the process runs which lines are logged.
+/// Changes the level of the log while the process runs.
 #[derive(Clone, Debug)]
 pub struct LogLevel(reload::Handle<Targets, Registry>);
 
 impl LogLevel {
     /// Logs everything of Ringwave at INFO, with `debug` at DEBUG, from now on. Lines that are not
-    /// wanted cost as little as they did before.
+    /// logged cost as little as before.
     pub fn set_debug(&self, debug: bool) {
-        // It fails only when the log is gone, and then nothing is logged at any level.
+        // It fails only if the log is gone, and then nothing is logged at any level.
         let _gone = self.0.reload(wanted(debug));
     }
 }
 
 /// Starts the log of this process: everything of Ringwave at INFO, with `debug` at DEBUG, and
-/// warnings of the libraries below it. Call it once; when a log exists already, that one stays.
+/// warnings of libraries. Call it once; if a log exists already, that one stays.
 ///
 /// # Errors
 /// The writing thread cannot be started.
-pub fn start(debug: bool, format: Format) -> io::Result<(LogGuard, LogLevel)> {
+pub fn start(debug: bool, format: LogFormat) -> io::Result<(LogGuard, LogLevel)> {
     let stdout = io::stdout();
     let ansi =
         stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let (lines, written) = Lines::new(ansi && format == Format::Text);
+    let (lines, written) = LogQueue::new(ansi && format == LogFormat::Text);
     std::thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || written.write_all_to(stdout))?;
@@ -88,28 +78,28 @@ pub fn start(debug: bool, format: Format) -> io::Result<(LogGuard, LogLevel)> {
     Ok((LogGuard(lines), level))
 }
 
-/// How long the exit waits for lines that stdout does not take.
+/// The time for which the exit waits for lines that stdout does not take.
 pub const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Bytes of lines that may wait for stdout. At 200 bytes a line, some 20,000 lines.
 pub const BACKLOG_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes that go to stdout in one write at most, a last line aside.
+/// Bytes after which a write to stdout takes no more lines.
 const BATCH_BYTES: usize = 64 << 10;
 
 fn subscriber(
     debug: bool,
-    format: Format,
-    lines: Lines,
+    format: LogFormat,
+    lines: LogQueue,
 ) -> (impl Subscriber + Send + Sync, LogLevel) {
     let (wanted, level) = reload::Layer::new(wanted(debug));
     let ansi = lines.ansi;
     let (text, json) = match format {
-        Format::Text => {
+        LogFormat::Text => {
             let layer = fmt::layer().event_format(TextLines).with_ansi(ansi);
             (Some(layer.with_writer(lines)), None)
         }
-        Format::Json => {
+        LogFormat::Json => {
             let layer = fmt::layer().json().event_format(JsonLines::new());
             (None, Some(layer.with_writer(lines)))
         }
@@ -124,62 +114,64 @@ fn wanted(debug: bool) -> Targets {
     Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
-/// The queue between those who log and the thread that writes.
+/// The sending end of the queue between the threads that log and the thread that writes.
 #[derive(Clone, Debug)]
-struct Lines {
-    sender: Sender<Entry>,
-    backlog: Arc<Backlog>,
-    /// Colours come as escape sequences of ours, which have to stay.
+struct LogQueue {
+    sender: Sender<LogEntry>,
+    backlog: Arc<LogBacklog>,
+    /// The formatter writes colours as escape sequences, which have to stay.
     ansi: bool,
 }
 
-/// The bytes that wait and the lines that were lost, shared by both ends of the queue.
+/// The numbers that both ends of the queue share.
 #[derive(Debug, Default)]
-struct Backlog {
+struct LogBacklog {
+    /// Bytes that wait.
     bytes: AtomicUsize,
-    /// Lines dropped since the last time that this was logged.
+    /// Lines that were dropped since the count was last logged.
     lost: AtomicU64,
 }
 
+/// An entry of the queue.
 #[derive(Debug)]
-enum Entry {
+enum LogEntry {
     Line(Vec<u8>),
     Flush(Sender<()>),
 }
 
-impl Lines {
-    fn new(ansi: bool) -> (Self, Written) {
+impl LogQueue {
+    fn new(ansi: bool) -> (Self, LogWriter) {
         let (sender, receiver) = unbounded();
-        let backlog = Arc::new(Backlog::default());
-        (Self { sender, backlog: Arc::clone(&backlog), ansi }, Written { receiver, backlog })
+        let backlog = Arc::new(LogBacklog::default());
+        (Self { sender, backlog: Arc::clone(&backlog), ansi }, LogWriter { receiver, backlog })
     }
 
     fn push(&self, line: Vec<u8>) {
         let bytes = line.len();
-        // Concurrent writers may exceed the bound by a line each, which is still a bound.
+        // Concurrent threads may exceed the bound by a line each, which is still a bound.
         if self.backlog.bytes.load(Ordering::Relaxed).saturating_add(bytes) > BACKLOG_BYTES_MAX {
             self.backlog.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
         self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if self.sender.send(Entry::Line(line)).is_err() {
+        if self.sender.send(LogEntry::Line(line)).is_err() {
             self.backlog.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<'a>;
+impl<'a> MakeWriter<'a> for LogQueue {
+    type Writer = LineWriter<'a>;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(self)
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter(self)
     }
 }
 
-/// Takes one event: the formatter writes each in one call.
-struct Line<'a>(&'a Lines);
+/// Takes one event, which the formatter writes in one call.
+struct LineWriter<'a>(&'a LogQueue);
 
-impl Write for Line<'_> {
+impl Write for LineWriter<'_> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         self.0.push(one_line(event, self.0.ansi));
         Ok(event.len())
@@ -190,9 +182,9 @@ impl Write for Line<'_> {
     }
 }
 
-/// The event as one line, with characters escaped that [are unsafe](text::is_unsafe), as JSON
-/// escapes them, so that JSON stays JSON. With `ansi`, escape sequences pass: they are colours, the
-/// formatter has escaped those that came in values.
+/// The event as one line, with [unsafe](text::is_unsafe) characters escaped as JSON escapes them, so
+/// that JSON stays JSON. With `ansi`, escape sequences pass, because they are colours: the formatter
+/// has escaped those in values.
 fn one_line(event: &[u8], ansi: bool) -> Vec<u8> {
     let event = String::from_utf8_lossy(event.strip_suffix(b"\n").unwrap_or(event));
     let mut line = String::with_capacity(event.len() + 1);
@@ -208,15 +200,15 @@ fn one_line(event: &[u8], ansi: bool) -> Vec<u8> {
     line.into_bytes()
 }
 
-/// The writing end of the queue.
-struct Written {
-    receiver: Receiver<Entry>,
-    backlog: Arc<Backlog>,
+/// The receiving end of the queue.
+struct LogWriter {
+    receiver: Receiver<LogEntry>,
+    backlog: Arc<LogBacklog>,
 }
 
-impl Written {
-    /// Writes lines until no thread can log any more. An output that fails (a closed pipe, a full
-    /// disk) loses lines, never the process: there is no better place to report it.
+impl LogWriter {
+    /// Writes lines until no thread can log any more. If the output fails (a closed pipe, a full disk),
+    /// lines are lost, because there is no better place to report it.
     fn write_all_to(self, mut output: impl Write) {
         let mut batch = Vec::with_capacity(BATCH_BYTES);
         let mut flushes = Vec::new();
@@ -224,8 +216,8 @@ impl Written {
             let mut next = Some(entry);
             while let Some(entry) = next {
                 match entry {
-                    Entry::Line(line) => batch.extend_from_slice(&line),
-                    Entry::Flush(done) => flushes.push(done),
+                    LogEntry::Line(line) => batch.extend_from_slice(&line),
+                    LogEntry::Flush(done) => flushes.push(done),
                 }
                 next = if batch.len() < BATCH_BYTES { self.receiver.try_recv().ok() } else { None };
             }
@@ -234,8 +226,8 @@ impl Written {
             batch.clear();
             let lost = self.backlog.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                // Comes back through the queue, in the form of the log.
-                tracing::warn!(lines = lost, "log lines lost: stdout took them too slowly");
+                // The line comes back through the queue, in the form of the log.
+                tracing::warn!(lines = lost, "log lines lost: stdout is read too slowly");
             }
             if self.receiver.is_empty() {
                 for done in flushes.drain(..) {
@@ -255,7 +247,7 @@ mod tests {
     #[test]
     fn a_name_with_line_breaks_or_escapes_stays_one_line_in_every_form() {
         let name = "a\r\n2026-01-01 ERROR forged\u{1b}[2J\u{8}";
-        for format in [Format::Text, Format::Json] {
+        for format in [LogFormat::Text, LogFormat::Json] {
             let log = logged(false, format, || {
                 tracing::info!(target: "ringwave::front", ?name, "debug field");
                 tracing::info!(target: "ringwave::front", %name, "display field");
@@ -270,7 +262,7 @@ mod tests {
 
     #[test]
     fn no_value_can_pass_for_another_field_and_a_plain_one_has_no_quotes() {
-        let log = logged(false, Format::Text, || {
+        let log = logged(false, LogFormat::Text, || {
             let name = r#"x app=forged "y" \"#;
             tracing::info!(name, %name, plain = "App\\Seen", empty = "", count = 3, "said");
             tracing::info!(name = "a\u{202e}b\u{2028}c", "said");
@@ -285,7 +277,7 @@ mod tests {
     #[test]
     fn a_json_line_stays_json_whatever_is_in_a_value_and_its_strings_are_strings() {
         let name = "a \"b\" \u{7f}\u{85}\u{2028}\u{202e}\\ größer";
-        let log = logged(false, Format::Json, || tracing::info!(name, %name, count = 3, "said"));
+        let log = logged(false, LogFormat::Json, || tracing::info!(name, %name, count = 3, "said"));
         let (line, end) = log.split_at(log.len() - 1);
         assert_eq!(end, "\n");
         assert!(!line.chars().any(text::is_unsafe), "{line}");
@@ -294,8 +286,8 @@ mod tests {
     }
 
     #[test]
-    fn modules_of_ours_are_not_told_and_those_of_libraries_are() {
-        for format in [Format::Text, Format::Json] {
+    fn modules_of_libraries_are_shown_and_those_of_ringwave_are_not() {
+        for format in [LogFormat::Text, LogFormat::Json] {
             let log = logged(false, format, || {
                 tracing::warn!(target: "ringwave::front", "ours");
                 tracing::warn!(target: "rustls::client", "theirs");
@@ -306,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_json_line_is_an_object_with_level_message_and_fields() {
-        let log = logged(false, Format::Json, || {
+        let log = logged(false, LogFormat::Json, || {
             tracing::warn!(target: "ringwave::shard", shard = 3, "table full");
         });
         let line: serde_json::Value = serde_json::from_str(&log).unwrap();
@@ -323,9 +315,9 @@ mod tests {
             tracing::info!(target: "hyper::proto", "theirs info");
             tracing::warn!(target: "tokio::runtime", "theirs warn");
         };
-        let quiet = logged(false, Format::Text, events);
+        let quiet = logged(false, LogFormat::Text, events);
         assert!(!quiet.contains("ours debug") && quiet.contains("ours info"), "{quiet}");
-        let debug = logged(true, Format::Text, events);
+        let debug = logged(true, LogFormat::Text, events);
         assert!(debug.contains("ours debug"), "{debug}");
         for log in [quiet, debug] {
             assert!(!log.contains("theirs info") && log.contains("theirs warn"), "{log}");
@@ -334,12 +326,12 @@ mod tests {
 
     #[test]
     fn the_level_changes_while_the_log_runs() {
-        let (lines, written) = Lines::new(false);
-        let (subscriber, level) = subscriber(false, Format::Text, lines.clone());
+        let (lines, written) = LogQueue::new(false);
+        let (subscriber, level) = subscriber(false, LogFormat::Text, lines.clone());
         tracing::subscriber::with_default(subscriber, || {
             for (debug, text) in [(false, "first"), (true, "second"), (false, "third")] {
                 level.set_debug(debug);
-                // One place in the source: what was found out about it once has to be found anew.
+                // One call site, whose cached level has to be updated.
                 tracing::debug!(target: "ringwave::plane", "{text}");
             }
         });
@@ -355,15 +347,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_blocks_on_an_output_that_takes_nothing_and_the_loss_is_told() {
-        let (lines, written) = Lines::new(false);
+    fn no_thread_blocks_on_an_output_that_takes_nothing_and_the_loss_is_logged() {
+        let (lines, written) = LogQueue::new(false);
         let long = vec![b'x'; 1 << 20];
         for _ in 0..10 {
             lines.make_writer().write_all(&long).unwrap();
         }
         assert!(lines.backlog.bytes.load(Ordering::Relaxed) <= BACKLOG_BYTES_MAX);
-        let output = Shared::default();
-        let (sink, log) = (output.clone(), subscriber(false, Format::Text, lines.clone()).0);
+        let output = SharedBuffer::default();
+        let (sink, log) = (output.clone(), subscriber(false, LogFormat::Text, lines.clone()).0);
         std::thread::spawn(move || {
             tracing::subscriber::with_default(log, || written.write_all_to(sink));
         });
@@ -375,8 +367,8 @@ mod tests {
 
     #[test]
     fn lines_that_wait_are_written_before_the_guard_is_gone() {
-        let (lines, written) = Lines::new(false);
-        let output = Shared::default();
+        let (lines, written) = LogQueue::new(false);
+        let output = SharedBuffer::default();
         let sink = output.clone();
         let writer = std::thread::spawn(move || written.write_all_to(sink));
         lines.make_writer().write_all(b"last words\n").unwrap();
@@ -396,7 +388,7 @@ mod tests {
                 Ok(())
             }
         }
-        let (lines, written) = Lines::new(false);
+        let (lines, written) = LogQueue::new(false);
         let backlog = Arc::clone(&lines.backlog);
         lines.make_writer().write_all(b"to nobody\n").unwrap();
         drop(lines);
@@ -404,29 +396,29 @@ mod tests {
         assert_eq!(backlog.bytes.load(Ordering::Relaxed), 0);
     }
 
-    fn logged(debug: bool, format: Format, events: impl FnOnce()) -> String {
-        let (lines, written) = Lines::new(false);
+    fn logged(debug: bool, format: LogFormat, events: impl FnOnce()) -> String {
+        let (lines, written) = LogQueue::new(false);
         tracing::subscriber::with_default(subscriber(debug, format, lines.clone()).0, events);
         drained(lines, written)
     }
 
-    fn drained(lines: Lines, written: Written) -> String {
-        let output = Shared::default();
+    fn drained(lines: LogQueue, written: LogWriter) -> String {
+        let output = SharedBuffer::default();
         drop(lines);
         written.write_all_to(output.clone());
         output.text()
     }
 
     #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
+    struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Shared {
+    impl SharedBuffer {
         fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
 
-    impl Write for Shared {
+    impl Write for SharedBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }

@@ -1,6 +1,5 @@
-//! Messages of the control thread that found a shard's mailbox full: they are delivered later, and
-//! the log names a shard that takes nothing. No task waits for it: neither a reload nor the watch
-//! of the memory nor a stop.
+//! Delivers messages of the control thread that found a shard's mailbox full, and logs which shard
+//! takes none. Nothing waits for such a shard: neither a reload nor the memory watch nor a stop.
 
 use std::time::Duration;
 
@@ -10,13 +9,13 @@ use crate::bus::Outside;
 use crate::id::ShardId;
 use crate::shard::Message;
 
-/// How often a full mailbox is tried again. A shard that runs makes room in each of its turns.
+/// The pause before a full mailbox is tried again. A shard that runs makes room in each turn.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// How long a mailbox may stay full before the log says so. A busy shard needs milliseconds.
+/// The time for which a mailbox may be full before the log says so. A busy shard needs milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Delivers what waits, for as long as the process lives.
+/// Delivers the messages that wait, for as long as the process lives.
 pub(super) async fn deliver_late(bus: Outside<Message>) {
     loop {
         bus.begun().await;
@@ -30,7 +29,8 @@ pub(super) async fn deliver_late(bus: Outside<Message>) {
             if named.is_empty() && since.elapsed() >= PATIENCE {
                 named = full;
                 tracing::error!(
-                    "{} took no message of the control thread for {} s: it does not turn",
+                    "{} took no message of the control thread for {} s: the thread hangs or has no \
+                     CPU time; if this does not end, restart the server",
                     names(&named),
                     PATIENCE.as_secs()
                 );
@@ -61,7 +61,7 @@ mod tests {
 
     // Paused time: a minute passes as soon as nothing else can happen.
     #[tokio::test(start_paused = true)]
-    async fn what_found_no_room_is_delivered_as_soon_as_there_is_some() {
+    async fn messages_that_found_no_room_are_delivered_as_soon_as_there_is_some() {
         let mut ports = bus::connect::<Message>(2, 1).unwrap();
         let outside = ports[0].outside();
         let delivering = tokio::spawn(deliver_late(outside.clone()));

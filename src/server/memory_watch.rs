@@ -1,13 +1,12 @@
-//! How much memory is left, asked the more often the less it is. A gateway that is ended for want
-//! of memory drops all clients at once, and they all return at once: it takes nothing new while
-//! there is still some left, and keeps those who are there.
+//! Measures how much memory is left, more often the less there is. If the kernel kills the gateway
+//! for lack of memory, all clients are dropped and return at once. Therefore it takes nothing new
+//! while there is still some memory left, and keeps its connections.
 //!
-//! Shards look by themselves as well, when they have taken on as much as was free at the last look
-//! ([`Allowance`]), because clients can ask for memory faster than any interval is short. The looks
-//! here are for all other changes (memory that is freed, that the kernel takes for sockets, that
-//! other processes of the group take), and tell all shards the consequence. The kernel's memory for
-//! TCP has a limit of its own, past which no socket of the host sends or receives: it is judged
-//! like memory.
+//! Shards measure as well, whenever they have taken as much as was free at the last measurement
+//! ([`Allowance`]), because clients can ask for memory faster than any interval. The measurements here
+//! cover all other changes: memory that is freed, that the kernel takes for sockets, or that other
+//! processes of the group take. All shards get the result. The kernel's memory for TCP has a
+//! limit of its own, over which no socket of the host sends or receives; it is treated like memory.
 
 use std::convert::Infallible;
 use std::fs;
@@ -24,14 +23,15 @@ use crate::shard::Message;
 use super::limits::{self, MemoryGroup};
 use super::tcp_memory::TcpMemory;
 
-/// The shortest and the longest time between two measurements: the files of a group cost 30 us.
+/// The shortest and the longest time between two measurements. Reading the files of a group takes
+/// 30 us.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// The most bytes per second that are not charged to the allowance of shards: those that the kernel
-/// queues for sockets, as fast as two cores fill them over the loopback.
+/// The most bytes per second that memory can grow by without being charged to the allowance of shards:
+/// those that the kernel queues for sockets, as fast as two cores fill them over the loopback.
 const UNCHARGED_PER_S: u64 = 400 << 20;
 
-/// Sets the limit to measure against.
+/// Makes the allowance measure against this limit.
 pub(super) fn measure(limit: MemoryLimit, allowance: &Allowance) {
     let gauge = Measure::of(limit).map(|measure| -> Gauge { Arc::new(move || measure.read()) });
     allowance.measure_by(gauge);
@@ -50,7 +50,7 @@ pub(super) async fn watch(
         measure(in_force, &allowance);
         let limited = in_force != MemoryLimit::None;
         if !limited && headroom != Headroom::Enough {
-            tracing::info!("memory is not limited any more: everything is let in");
+            tracing::info!("memory is not limited any more: everything is admitted");
             headroom = Headroom::Enough;
             bus.broadcast(|| Message::Memory(Headroom::Enough));
         }
@@ -80,7 +80,7 @@ async fn look_on(
             () = tokio::time::sleep(interval) => {}
             () = allowance.used_up() => {}
         }
-        // A limit that cannot be read at the moment counts as unchanged.
+        // A value that cannot be read at the moment counts as unchanged.
         let Some(reading) = allowance.look() else { continue };
         interval = lasts(reading);
         of_memory = headroom_at(of_memory, reading);
@@ -102,18 +102,19 @@ async fn look_on(
     }
 }
 
-/// The memory that is measured, and the limit that it is measured against.
+/// The memory that is measured, and the limit that it is compared with.
 #[derive(Debug)]
 enum Measure {
-    /// The control group against its limit.
+    /// The memory of the control group, and its limit.
     Group(MemoryGroup),
-    /// The host against what it has.
+    /// The memory of the host, and all of it.
     Host,
-    /// This process against so many bytes.
+    /// The memory of this process, and this many bytes.
     Process(u64),
 }
 
-/// The time in which uncharged memory could reach the reserve; the shortest interval if it has.
+/// The time in which uncharged memory could reach the reserve; the shortest interval if it has
+/// already.
 fn lasts(reading: Reading) -> Duration {
     let (shortest, longest) = INTERVALS;
     Duration::from_millis(reading.free() * 1000 / UNCHARGED_PER_S).clamp(shortest, longest)
@@ -134,7 +135,7 @@ impl Measure {
             Self::Group(group) => {
                 let host = host(&fs::read_to_string("/proc/meminfo").ok()?)?;
                 let group = Reading { used: group.used()?, limit: group.limit };
-                // A group may be allowed more than there is.
+                // The limit of a group may be larger than the host's memory.
                 Some(if group.limit < host.limit { group } else { host })
             }
             Self::Host => host(&fs::read_to_string("/proc/meminfo").ok()?),
@@ -148,7 +149,7 @@ impl Measure {
     }
 }
 
-/// `/proc/meminfo` (proc(5)), in which what is available counts what the kernel can let go of.
+/// Parses `/proc/meminfo` (proc(5)). Available memory includes caches that the kernel can drop.
 fn host(meminfo: &str) -> Option<Reading> {
     let bytes = |name: &str| {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
@@ -158,8 +159,9 @@ fn host(meminfo: &str) -> Option<Reading> {
     Some(Reading { used: limit.saturating_sub(available), limit })
 }
 
-/// Short with less than the reserve left, spent with less than two fifths of it (95 % and 98 %).
-/// It is over only with twice as much left, so that it does not begin anew with each connection.
+/// The headroom is short with less than the reserve left, and spent with less than two fifths of it
+/// (95 % and 98 % of most limits). It recovers only when twice as much is left, so that it does not
+/// change with each connection.
 fn headroom_at(before: Headroom, reading: Reading) -> Headroom {
     let (left, reserve) = (reading.left(), reading.reserve());
     let spent = reserve / 5 * 2;
@@ -172,17 +174,17 @@ fn headroom_at(before: Headroom, reading: Reading) -> Headroom {
     }
 }
 
-/// `of` names the thing that has this limit.
+/// Logs a change. `of` names the memory that was measured.
 fn log(before: Headroom, now: Headroom, (of, reading): (&str, Reading)) {
     let Reading { used, limit } = reading;
     let [used, limit] = [used, limit].map(|bytes| limits::size(Some(bytes)));
     match (before, now) {
         (_, Headroom::Enough) => {
-            tracing::info!(%used, %limit, of, "there is enough memory again: everything is let in");
+            tracing::info!(%used, %limit, of, "there is enough memory again: everything is admitted");
         }
         (Headroom::Enough, Headroom::Short) => {
             let what = "memory is short: new connections, subscriptions, members and sign-ins are \
-                        refused with 4100, and less is held for slow readers and of cached events";
+                        refused with 4100, and less is held for slow readers and cached events";
             tracing::warn!(%used, %limit, of, "{what}");
         }
         (_, Headroom::Spent) => {
@@ -249,7 +251,7 @@ mod tests {
         assert_eq!(host("MemTotal: 1000 kB\n"), None);
     }
 
-    fn told(port: &mut Port<Message>) -> Option<Headroom> {
+    fn headroom_sent(port: &mut Port<Message>) -> Option<Headroom> {
         match port.receive() {
             Some(Message::Memory(headroom)) => Some(headroom),
             _ => None,
@@ -273,12 +275,12 @@ mod tests {
         ] {
             limits.send(limit).unwrap();
             tokio::time::sleep(Duration::from_secs(10)).await;
-            assert_eq!(told(&mut ports[0]), Some(headroom), "{limit:?}");
-            assert!(told(&mut ports[0]).is_none());
+            assert_eq!(headroom_sent(&mut ports[0]), Some(headroom), "{limit:?}");
+            assert!(headroom_sent(&mut ports[0]).is_none());
         }
         assert_eq!(outside.flush(), [ShardId(1)]);
         let heard: Vec<_> = std::iter::from_fn(|| {
-            let headroom = told(&mut ports[1]);
+            let headroom = headroom_sent(&mut ports[1]);
             outside.flush();
             headroom
         })

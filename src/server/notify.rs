@@ -1,8 +1,7 @@
-//! The notices to the service manager, by the protocol of sd_notify(3): that the process serves,
-//! that it reads its configuration anew, that it stops, and, for a watchdog, that all shards still
-//! turn.
+//! Notifies the service manager by the protocol of sd_notify(3): that the process serves, reads its
+//! configuration again, or stops, and, for a watchdog, that all shards still run.
 //!
-//! Without `NOTIFY_SOCKET` in the environment nothing is ever sent.
+//! Without `NOTIFY_SOCKET` in the environment nothing is sent.
 
 use std::env;
 use std::ffi::OsStr;
@@ -20,25 +19,29 @@ use tokio::time::{sleep, timeout};
 use crate::bus::Outside;
 use crate::shard::Message;
 
-/// A mailbox that is full for a moment is asked again this much later.
+/// The pause before a shard is asked again whose mailbox was full.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// The service manager, if there is one that wants to know.
+/// The service manager, if there is one that wants notifications.
 #[derive(Debug, Default)]
 pub(super) struct ServiceManager {
     socket: Option<UnixDatagram>,
-    /// How often it is told that all shards turn; `None`: it does not watch.
+    /// The interval at which the watchdog is fed; `None`: there is none.
     interval: Option<Duration>,
 }
 
 impl ServiceManager {
-    /// The one that `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` name. One that cannot be
-    /// reached is told to the operator and otherwise ignored: serving comes first.
+    /// The one that `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` name. If it cannot be reached,
+    /// a warning is logged and the server goes on, because serving comes first.
     pub(super) fn from_environment() -> Self {
         let Some(address) = env::var_os("NOTIFY_SOCKET") else { return Self::default() };
         let socket = connect(&address).inspect_err(|error| {
             let address = address.display();
-            tracing::warn!(%error, %address, "NOTIFY_SOCKET is out of reach");
+            tracing::warn!(
+                %error,
+                %address,
+                "the service manager cannot be notified: NOTIFY_SOCKET cannot be connected to"
+            );
         });
         let variable = |name| env::var(name).ok();
         let interval = watchdog_interval(
@@ -49,29 +52,29 @@ impl ServiceManager {
         Self { socket: socket.ok(), interval }
     }
 
-    /// Tells that the process serves: units that wait for it may start.
+    /// Reports that the process serves, so that units that wait for it may start.
     pub(super) fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// Tells that the process reads its configuration anew, until it says that it is
-    /// [`ready`](Self::ready) again.
+    /// Reports that the process reads its configuration again, until it is [`ready`](Self::ready).
     pub(super) fn reloading(&self) {
+        // The manager compares this with its own clock, so it is the host's and not the process's.
         let now = clock_gettime(ClockId::Monotonic);
         let since_boot = Duration::try_from(now).unwrap_or_default().as_micros();
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={since_boot}"));
     }
 
-    /// Tells that the process ends, and that this takes so long at most: a manager with a shorter
-    /// patience would cut the drain.
+    /// Reports that the process stops, and how long that takes at most, because a manager with a
+    /// shorter timeout would cut the drain.
     pub(super) fn stopping(&self, within: Duration) {
         let patience = (within + STOP_MARGIN).as_micros();
         let status = "Gracefully terminating connections.";
         self.send(&format!("STOPPING=1\nSTATUS={status}\nEXTEND_TIMEOUT_USEC={patience}"));
     }
 
-    /// Tells it again and again that the process lives, each time after all shards have answered a
-    /// roll call. When one does not, nothing is told, and the manager restarts the process.
+    /// Feeds the watchdog, each time after all shards have answered a roll call. If a shard does not
+    /// answer, the watchdog is not fed, and the manager restarts the process.
     pub(super) async fn watch(self: Arc<Self>, bus: Outside<Message>) {
         let Some(interval) = self.interval else { return };
         loop {
@@ -84,17 +87,17 @@ impl ServiceManager {
     fn send(&self, state: &str) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = socket.send(state.as_bytes()) {
-            tracing::warn!(%error, "the service manager could not be told");
+            tracing::warn!(%error, "the service manager could not be notified");
         }
     }
 }
 
-/// Returns once every shard has taken a question from its mailbox, which its loop does in each
-/// turn, and has done with whatever came before. Says which one does not within `patience`.
+/// Returns once every shard has taken a message from its mailbox and has handled all messages before
+/// it. Logs which shard does not within `patience`.
 pub(super) async fn roll_call(bus: &Outside<Message>, patience: Duration) {
     loop {
         let mut answers = Vec::new();
-        // A mailbox without room is asked again below: its answer has been dropped.
+        // If a mailbox is full, the answer is dropped at once, and all shards are asked again below.
         bus.offer(|| {
             let (present, answer) = oneshot::channel();
             answers.push(answer);
@@ -106,7 +109,11 @@ pub(super) async fn roll_call(bus: &Outside<Message>, patience: Duration) {
                 Ok(answered) => answered,
                 Err(_elapsed) => {
                     let patience_s = patience.as_secs_f64();
-                    tracing::warn!(shard, patience_s, "a shard does not turn");
+                    tracing::warn!(
+                        shard,
+                        patience_s,
+                        "a shard does not answer: its thread hangs or has no CPU time"
+                    );
                     answer.await
                 }
             };
@@ -127,14 +134,14 @@ fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
         _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "neither a path nor @name")),
     };
     let socket = UnixDatagram::unbound()?;
-    // A manager that does not read must not hold up the control thread.
+    // A manager that does not read must not block the control thread.
     socket.set_nonblocking(true)?;
     socket.connect_addr(&address)?;
     Ok(socket)
 }
 
-/// A third of what the manager waits, so that one late answer does no harm. `pid` names the process
-/// that it watches, when it isn't every one.
+/// A third of the watchdog's timeout, so that one late answer does no harm. `pid` is the process that
+/// is watched; `None`: any.
 fn watchdog_interval(usec: Option<String>, pid: Option<String>, own: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
         return None;
@@ -143,8 +150,8 @@ fn watchdog_interval(usec: Option<String>, pid: Option<String>, own: u32) -> Opt
     (usec > 0).then(|| Duration::from_micros(usec.div_ceil(3)))
 }
 
-/// The time that the end of a process takes beyond its drain: for the front's last requests, and
-/// for the threads.
+/// The time that a stop takes beyond its drain: for the last requests of the front and the ends of
+/// threads.
 const STOP_MARGIN: Duration = Duration::from_secs(6);
 
 #[cfg(test)]

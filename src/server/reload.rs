@@ -1,10 +1,7 @@
-//! The configuration, read anew while the process serves. All or nothing: a configuration that
-//! cannot be served changes nothing. Apps change at once, on all shards, and so do the settings
-//! that are declared to take effect on a reload; changes of the others are named, and wait for a
-//! restart.
+//! Reads the configuration again while the process serves. A configuration that cannot be served
+//! changes nothing. Apps, and the settings that are declared live, change at once on all shards. The
+//! other settings stay as they are until a restart, and the operator gets a note that names them.
 
-use std::error::Error;
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,50 +16,49 @@ use crate::config::{
 };
 use crate::id::ShardId;
 use crate::shard::{InForce, Message};
-use crate::webhooks::Courier;
+use crate::webhooks::WebhookWorker;
 
-use super::FrontShared;
-use super::admin::{Request, Verdict};
+use super::admin::{AdminAnswer, AdminRequest};
 use super::ledger::Shares;
 use super::logging::LogLevel;
 use super::mailboxes;
 use super::notify::ServiceManager;
+use super::shared::SharedState;
 
-/// The time in which shards have to adopt a configuration. They read their mailbox in each turn, so
-/// one that takes longer hangs.
+/// The time that shards may take to adopt a configuration. They look into their mailbox each turn.
 const SHARDS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The parts of the process that work by settings and that a reload tells of new ones.
-pub(super) struct Controls<'a> {
+/// The parts of the process that get new settings from a reload.
+pub(super) struct Controls {
     /// Delivers webhooks.
-    pub(super) courier: &'a Courier,
+    pub(super) webhooks: WebhookWorker,
     /// The shards.
     pub(super) bus: Outside<Message>,
-    /// The state that the fronts keep while their settings change.
-    pub(super) shared: FrontShared,
-    /// The log.
+    /// The state that shards share, which a reload does not change.
+    pub(super) shared: SharedState,
+    /// Sets the level of the log.
     pub(super) level: LogLevel,
-    /// The watch of the memory.
+    /// Sets the limit of memory.
     pub(super) memory: watch::Sender<MemoryLimit>,
 }
 
-/// The configuration in force, and where to read the next one.
-pub(super) struct Reload<'a> {
+/// The configuration in force, and the inputs of the next one.
+pub(super) struct Reloader<'a> {
     inputs: &'a ConfigInputs,
-    controls: Controls<'a>,
+    controls: Controls,
     /// The process was started with the development app.
     development: bool,
     apps: Arc<Apps>,
     server: ServerConfig,
-    /// The same as text, with the settings of apps.
+    /// The settings of the server and of apps as text.
     resolved: Vec<Resolved>,
     /// The notes that the operator has been given so far.
     notes: Vec<String>,
 }
 
-impl<'a> Reload<'a> {
-    /// Nothing has been read anew yet.
-    pub(super) fn new(started: &Config, inputs: &'a ConfigInputs, controls: Controls<'a>) -> Self {
+impl<'a> Reloader<'a> {
+    /// Begins with the configuration of the start.
+    pub(super) fn new(started: &Config, inputs: &'a ConfigInputs, controls: Controls) -> Self {
         Self {
             inputs,
             controls,
@@ -74,49 +70,57 @@ impl<'a> Reload<'a> {
         }
     }
 
-    /// The time over which a stop spreads its closes, as last read.
+    /// The time over which a stop spreads its closes; `None`: chosen by the number of connections.
     pub(super) const fn shutdown_window(&self) -> Option<Duration> {
         self.server.shutdown_window
     }
 
-    /// The apps, as last read.
+    /// The apps in force.
     pub(super) const fn apps(&self) -> &Arc<Apps> {
         &self.apps
     }
 
-    /// Reads the configuration, puts it in force, and reports the outcome to the log, the service
-    /// manager and the operator who asked. The last two hear of it once all shards have it, and the
-    /// caller does not wait for that.
-    pub(super) fn run(&mut self, manager: &Arc<ServiceManager>, request: Option<Request>) {
+    /// The webhook worker, for the stop.
+    pub(super) fn into_webhooks(self) -> WebhookWorker {
+        self.controls.webhooks
+    }
+
+    /// Reads the configuration and puts it in force. Reports the outcome to the log at once, and to the
+    /// service manager and the operator who asked when all shards have it. The caller does not wait
+    /// for that.
+    pub(super) fn reload(&mut self, manager: &Arc<ServiceManager>, request: Option<AdminRequest>) {
         manager.reloading();
-        let read = self.inputs.load().map_err(ReloadError::Config);
+        let read = self.inputs.load().map_err(ReloadError::from);
         let read = read.and_then(|config| self.adopt(config));
-        let (verdict, late) = match read {
+        let (answer, late) = match read {
             Ok(report) => {
-                tracing::info!("the configuration was read anew: {}", report.summary);
+                tracing::info!("configuration reloaded: {}", report.summary);
                 report.changes.iter().for_each(|change| tracing::info!("{change}"));
                 report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 (Ok(report.text()), Some(self.put_in_force()))
             }
             Err(error) => {
-                tracing::error!("the configuration stays as it was: {error}");
-                (Err(error.to_string()), None)
+                let reason = error.to_string();
+                tracing::error!(
+                    "cannot reload the configuration, so the old one stays in force: {reason}"
+                );
+                (Err(reason), None)
             }
         };
         let (manager, status) = (Arc::clone(manager), self.server.starting_line());
         tokio::spawn(async move {
-            let verdict = settled(verdict, late).await;
+            let answer = settled(answer, late).await;
             manager.ready(&status);
             if let Some(request) = request {
-                request.answer(&verdict).await;
+                request.answer(&answer).await;
             }
         });
     }
 
-    /// Takes the configuration that was read as the one in force. On an error nothing changes.
-    fn adopt(&mut self, config: Config) -> Result<Report, ReloadError> {
+    /// Makes the configuration that was read the one to be in force. Changes nothing if it fails.
+    fn adopt(&mut self, config: Config) -> Result<ReloadReport, ReloadError> {
         if config.development && !self.development {
-            // It would come to wherever the process listens, and its secret is public.
+            // It would be served wherever the process listens, and its secret is public.
             return Err(ReloadError::NoApp);
         }
         let apps = self.apps.followed_by(&config.apps).ok_or(ReloadError::TooManyApps)?;
@@ -129,67 +133,43 @@ impl<'a> Reload<'a> {
         self.server = self.server.followed_by(&config.server);
         self.resolved = config::in_force(&self.resolved, &config.resolved);
         self.notes = config.notes;
-        Ok(Report { summary, changes, warnings })
+        Ok(ReloadReport { summary, changes, warnings })
     }
 
     /// Hands the adopted configuration to all parts that work by it. The future returns the shards
     /// that have not taken it in time.
     fn put_in_force(&self) -> impl Future<Output = Vec<ShardId>> + use<> {
-        let Controls { courier, bus, shared, level, memory } = &self.controls;
+        let Controls { webhooks, bus, shared, level, memory } = &self.controls;
         level.set_debug(self.server.debug);
         memory.send_if_modified(|limit| {
             std::mem::replace(limit, self.server.memory_limit) != self.server.memory_limit
         });
-        // Before the shards: one of them may tell of an app as soon as it knows it.
+        // Before the shards, because a shard may send a notice of an app as soon as it has it.
         let shares = Shares::of_settings(&self.server, &self.apps);
-        courier.configure(Arc::clone(&self.apps), shares.queue);
-        hand_out(bus, &Arc::new(super::in_force(&self.server, &self.apps, shared)))
+        webhooks.configure(Arc::clone(&self.apps), shares.queue);
+        hand_out(bus, &Arc::new(shared.in_force(&self.server, &self.apps)))
     }
 }
 
-/// The reason why a configuration that was read anew is not put in force.
-#[derive(Debug)]
+/// The reason for which a configuration that was read is not put in force.
+#[derive(Debug, thiserror::Error)]
 enum ReloadError {
-    /// It cannot be served.
-    Config(ConfigError),
-    /// It has no app, so that the development app would be served.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("no app is configured any more; the development app is only served from a start on")]
     NoApp,
-    /// With its apps there were more since the start than an [`AppIndex`](crate::id::AppIndex) can
-    /// tell apart.
+    #[error("there were more than 65536 different apps since the start: restart the server")]
     TooManyApps,
 }
 
-impl fmt::Display for ReloadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => error.fmt(f),
-            Self::NoApp => f.write_str(
-                "no app is configured any more; the development app is only served from a start on",
-            ),
-            Self::TooManyApps => f.write_str(
-                "there were more than 65536 different apps since the start: restart the server",
-            ),
-        }
-    }
-}
-
-impl Error for ReloadError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Config(error) => Some(error),
-            Self::NoApp | Self::TooManyApps => None,
-        }
-    }
-}
-
-/// The outcome of a reload.
-struct Report {
+/// The outcome of a reload that succeeded.
+struct ReloadReport {
     summary: String,
     changes: Vec<String>,
     warnings: Vec<String>,
 }
 
-impl Report {
+impl ReloadReport {
     fn text(&self) -> String {
         let changes = self.changes.iter().map(|change| format!("\n{change}"));
         let warnings = self.warnings.iter().map(|warning| format!("\nNote: {warning}"));
@@ -197,23 +177,23 @@ impl Report {
     }
 }
 
-/// Sends it to all shards. The future waits until they have it, and returns those that have not in
-/// time.
+/// Sends the configuration to all shards. The future waits until they have it, and returns those that
+/// do not have it in time.
 fn hand_out(
     bus: &Outside<Message>,
     in_force: &Arc<InForce>,
 ) -> impl Future<Output = Vec<ShardId>> + use<> {
     let mut answers = Vec::new();
     bus.broadcast(|| {
-        let (tell, told) = oneshot::channel();
-        answers.push(told);
-        Message::InForce(Arc::clone(in_force), tell)
+        let (sender, answer) = oneshot::channel();
+        answers.push(answer);
+        Message::InForce(Arc::clone(in_force), sender)
     });
     async move {
         let deadline = Instant::now() + SHARDS_TIMEOUT;
         let mut late = Vec::new();
-        for (shard, told) in (0..).map(ShardId).zip(answers) {
-            if !matches!(timeout_at(deadline, told).await, Ok(Ok(()))) {
+        for (shard, answer) in (0..).map(ShardId).zip(answers) {
+            if !matches!(timeout_at(deadline, answer).await, Ok(Ok(()))) {
                 late.push(shard);
             }
         }
@@ -221,24 +201,28 @@ fn hand_out(
     }
 }
 
-async fn settled(verdict: Verdict, late: Option<impl Future<Output = Vec<ShardId>>>) -> Verdict {
-    let Some(late) = late else { return verdict };
+/// The answer once the shards had time to adopt the configuration.
+async fn settled(
+    answer: AdminAnswer,
+    late: Option<impl Future<Output = Vec<ShardId>>>,
+) -> AdminAnswer {
+    let Some(late) = late else { return answer };
     let late = late.await;
     if late.is_empty() {
-        return verdict;
+        return answer;
     }
     let names = mailboxes::names(&late);
     let error = format!(
         "{names} did not take the new configuration within {} s. The rest of the server works by \
-         it, and {names} will as soon as it turns again; if it never does, restart the server",
+         it, and {names} will when the thread runs again; if it never does, restart the server",
         SHARDS_TIMEOUT.as_secs()
     );
     tracing::error!("{error}");
     Err(error)
 }
 
-/// `2 apps; added: shop; removed: blog`, or `2 apps; nothing changed`. `same` says that no setting
-/// changed.
+/// Summarises a reload: `2 apps; added: shop; removed: blog`, or `2 apps; nothing changed`. `same`: no
+/// setting has changed.
 fn summary(before: &Apps, after: &Apps, same: bool) -> String {
     let count = after.iter().count();
     let mut text = format!("{count} app{}", if count == 1 { "" } else { "s" });
@@ -272,7 +256,7 @@ mod tests {
 
     // Paused time: ten seconds pass as soon as nothing else can happen.
     #[tokio::test(start_paused = true)]
-    async fn a_shard_that_does_not_turn_is_named_and_the_others_have_the_configuration() {
+    async fn a_shard_that_hangs_is_named_and_the_others_have_the_configuration() {
         let mut ports = bus::connect::<Message>(3, 1).unwrap();
         let outside = ports[0].outside();
         let config = |backlog| crate::plane::BacklogLimits { connection: backlog, shard: backlog };
@@ -294,10 +278,10 @@ mod tests {
             assert_eq!(taken(&mut ports[2]), Some(backlog));
             let late = late.await.unwrap();
             assert_eq!(late, [ShardId(1)]);
-            let verdict = settled(Ok("fine".to_owned()), Some(async { late })).await;
-            assert!(verdict.unwrap_err().starts_with("shard 1 did not take the new configuration"));
+            let answer = settled(Ok("fine".to_owned()), Some(async { late })).await;
+            assert!(answer.unwrap_err().starts_with("shard 1 did not take the new configuration"));
         }
-        // When it turns again it has what it had in its mailbox, then the last one.
+        // When the shard runs again, it gets the message in its mailbox, then the last one.
         assert_eq!(taken(&mut ports[1]), Some(1));
         assert!(outside.flush().is_empty());
         assert_eq!((taken(&mut ports[1]), taken(&mut ports[1])), (Some(3), None));

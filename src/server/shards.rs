@@ -1,86 +1,141 @@
-//! The threads of the shards, and what each of them has told the control thread so far.
+//! The threads of the shards, and the progress that each of them has reported to the control thread.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use core_affinity::CoreId;
 use tokio::sync::mpsc;
 
-use super::StartError;
 use super::listen::SocketFiles;
 use crate::bus::Outside;
 use crate::id::ShardId;
 use crate::shard::run::{Milestone, Setup};
 use crate::shard::{self, Message};
+use crate::time::{Clock, Millis};
 
 /// The threads of all shards. Dropped, it removes the files of unix sockets, and leaves the threads
 /// to the end of the process.
 pub(super) struct Shards {
     threads: Vec<JoinHandle<()>>,
-    reports: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedReceiver<ShardReport>,
     bus: Outside<Message>,
-    /// By shard.
-    progress: Vec<Progress>,
+    /// The progress of each shard.
+    progress: Vec<ShardProgress>,
     /// The files of unix sockets; none once they are removed.
     files: Option<SocketFiles>,
-    /// Zero of the clock of all shards.
-    started: Instant,
+    clock: Clock,
 }
 
-/// The progress of a shard. Each step stays reached.
+/// The progress of a shard. A step that was reached stays so.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// The core that it is pinned to; `None`: the scheduler places it.
+pub(super) struct ShardProgress {
+    /// The core that its thread is pinned to; `None`: the scheduler places it.
     pub(super) core: Option<usize>,
-    /// It accepts.
+    /// It accepts connections.
     pub(super) serving: bool,
     /// See [`Milestone::Emptied`].
     pub(super) emptied: bool,
     /// See [`Milestone::Drained`].
     pub(super) drained: bool,
     /// The time at which its drain last closed a connection.
-    last_close: Option<Duration>,
-    /// Its thread has nothing left to do.
+    last_close: Option<Millis>,
+    /// Its thread has ended or is about to.
     ended: bool,
 }
 
 /// A report of a shard's thread to the control thread.
-enum Report {
-    Pinned(ShardId, usize),
-    Reached(ShardId, Milestone),
-    Failed(ShardId, io::Error),
-    Panicked(ShardId),
-    Ended(ShardId),
+struct ShardReport {
+    shard: ShardId,
+    event: ShardEvent,
 }
 
+/// An event in the life of a shard's thread.
+enum ShardEvent {
+    /// It is pinned to this core.
+    Pinned(usize),
+    /// It has reached this.
+    Reached(Milestone),
+    /// It could not set up its shard.
+    Failed(io::Error),
+    /// It has panicked.
+    Panicked,
+    /// It has ended after [`Message::Stop`].
+    Ended,
+}
+
+/// A failure of a shard, without which the server cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ShardError {
+    #[error("cannot start the thread of shard {}", .0.0)]
+    Thread(ShardId, #[source] io::Error),
+    #[error("cannot set up shard {}", .0.0)]
+    Setup(ShardId, #[source] io::Error),
+    #[error("shard {} has panicked, as shown above, and the server cannot go on without it", .0.0)]
+    Panicked(ShardId),
+    #[error("all shards have ended before the server stopped")]
+    AllEnded,
+}
+
+impl ShardError {
+    /// The advice to the operator.
+    pub(super) const fn advice(&self) -> &'static str {
+        match self {
+            Self::Thread(..) => RAISE_LIMITS,
+            Self::Setup(..) => "Run `ringwave doctor`: it shows what this host lacks.",
+            Self::Panicked(_) | Self::AllEnded => {
+                "This is a bug in Ringwave: please report it. A supervisor that restarts the \
+                 process brings the clients back."
+            }
+        }
+    }
+
+    /// Whether a bug in Ringwave is to blame.
+    pub(super) const fn is_bug(&self) -> bool {
+        matches!(self, Self::Panicked(_) | Self::AllEnded)
+    }
+}
+
+/// The advice if a thread cannot be started.
+pub(super) const RAISE_LIMITS: &str =
+    "Raise the limits of processes and open files of this user (ulimit -u, ulimit -n).";
+
 impl Shards {
-    /// Starts a thread for each, pinned to a core of its own as far as there are as many.
+    /// Starts a thread for each shard, pinned to a core of its own as far as there are enough.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
     pub(super) fn start(
         setups: Vec<Setup>,
         bus: Outside<Message>,
         files: SocketFiles,
-        started: Instant,
-    ) -> Result<Self, StartError> {
+        clock: Clock,
+    ) -> Result<Self, ShardError> {
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let (report, reports) = mpsc::unbounded_channel();
-        let progress = setups.iter().map(|_| Progress::default()).collect();
+        let progress = setups.iter().map(|_| ShardProgress::default()).collect();
         let mut threads = Vec::new();
         for (index, setup) in setups.into_iter().enumerate() {
             let core = cores.get(index % cores.len().max(1)).copied();
             threads.push(spawn(setup, core, report.clone())?);
         }
-        Ok(Self { threads, reports, bus, progress, files: Some(files), started })
+        Ok(Self { threads, reports, bus, progress, files: Some(files), clock })
     }
 
-    /// A way to send to all of them.
+    /// The way to send to all shards.
     pub(super) fn bus(&self) -> Outside<Message> {
         self.bus.clone()
     }
 
-    /// Waits until every shard has got this far. Cancel-safe.
-    pub(super) async fn until(&mut self, reached: fn(&Progress) -> bool) -> Result<(), StartError> {
+    /// Waits until every shard has reached this. Cancel-safe.
+    ///
+    /// # Errors
+    /// A shard has failed.
+    pub(super) async fn until(
+        &mut self,
+        reached: fn(&ShardProgress) -> bool,
+    ) -> Result<(), ShardError> {
         while !self.progress.iter().all(reached) {
             self.take_report().await?;
         }
@@ -88,7 +143,7 @@ impl Shards {
     }
 
     /// Waits for ever, unless a shard fails. Cancel-safe.
-    pub(super) async fn failure(&mut self) -> StartError {
+    pub(super) async fn failure(&mut self) -> ShardError {
         loop {
             if let Err(error) = self.take_report().await {
                 return error;
@@ -96,36 +151,38 @@ impl Shards {
         }
     }
 
-    async fn take_report(&mut self) -> Result<(), StartError> {
-        let report = self.reports.recv().await;
-        let (shard, tell): (_, &dyn Fn(&mut Progress)) = match &report {
-            Some(Report::Pinned(shard, core)) => (*shard, &|of| of.core = Some(*core)),
-            Some(Report::Reached(shard, Milestone::Serving)) => (*shard, &|of| of.serving = true),
-            Some(Report::Reached(shard, Milestone::Emptied(last_close))) => (*shard, &|of| {
-                of.emptied = true;
-                of.last_close = last_close.map(|at| Duration::from_millis(at.0));
-            }),
-            Some(Report::Reached(shard, Milestone::Drained)) => (*shard, &|of| of.drained = true),
-            Some(Report::Ended(shard)) => (*shard, &|of| of.ended = true),
-            Some(Report::Panicked(shard)) => return Err(StartError::Panicked(*shard)),
-            Some(Report::Failed(..)) | None => return Err(failed(report)),
-        };
-        self.progress.get_mut(shard.index()).map(tell);
+    async fn take_report(&mut self) -> Result<(), ShardError> {
+        let Some(report) = self.reports.recv().await else { return Err(ShardError::AllEnded) };
+        let ShardReport { shard, event } = report;
+        let progress = self.progress.get_mut(shard.index());
+        debug_assert!(progress.is_some(), "a report of shard {}, which was not started", shard.0);
+        let Some(progress) = progress else { return Ok(()) };
+        match event {
+            ShardEvent::Pinned(core) => progress.core = Some(core),
+            ShardEvent::Reached(Milestone::Serving) => progress.serving = true,
+            ShardEvent::Reached(Milestone::Emptied(last_close)) => {
+                (progress.emptied, progress.last_close) = (true, last_close);
+            }
+            ShardEvent::Reached(Milestone::Drained) => progress.drained = true,
+            ShardEvent::Ended => progress.ended = true,
+            ShardEvent::Panicked => return Err(ShardError::Panicked(shard)),
+            ShardEvent::Failed(error) => return Err(ShardError::Setup(shard, error)),
+        }
         Ok(())
     }
 
-    /// The core of each shard; `None` where the system did not let it be pinned.
+    /// The core of each shard; `None` if the system did not allow to pin it.
     pub(super) fn cores(&self) -> Vec<Option<usize>> {
         self.progress.iter().map(|of| of.core).collect()
     }
 
-    /// How long ago a drain has closed a connection last; `None`: it had none to close.
+    /// The time since the drain closed its last connection; `None`: there was none to close.
     pub(super) fn since_last_close(&self) -> Option<Duration> {
         let last = self.progress.iter().filter_map(|of| of.last_close).max()?;
-        Some(self.started.elapsed().saturating_sub(last))
+        Some(self.clock.now().since(last))
     }
 
-    /// Removes the files of the unix sockets: from now on no client finds them.
+    /// Removes the files of the unix sockets, so that no client finds them from now on.
     pub(super) fn remove_socket_files(&mut self) {
         self.files = None;
     }
@@ -136,9 +193,9 @@ impl Shards {
         shards.filter_map(|(shard, of)| (!of.ended).then_some(shard)).collect()
     }
 
-    /// Waits for the ends of all threads, which have been told to stop.
+    /// Waits until all threads have ended. [`Message::Stop`] has to be sent before.
     pub(super) async fn ended(&mut self) {
-        // One that failed now ends as well.
+        // A shard that fails now ends as well.
         while !self.progress.iter().all(|of| of.ended) && self.take_report().await.is_ok() {}
         for thread in self.threads.drain(..) {
             // A panic was printed when it happened.
@@ -147,42 +204,35 @@ impl Shards {
     }
 }
 
-fn failed(report: Option<Report>) -> StartError {
-    match report {
-        Some(Report::Failed(shard, error)) => StartError::Shard(shard, error),
-        _ => StartError::Thread(io::ErrorKind::BrokenPipe.into()),
-    }
-}
-
 fn spawn(
     setup: Setup,
     core: Option<CoreId>,
-    report: mpsc::UnboundedSender<Report>,
-) -> Result<JoinHandle<()>, StartError> {
+    report: mpsc::UnboundedSender<ShardReport>,
+) -> Result<JoinHandle<()>, ShardError> {
     let shard = setup.parts.port.id();
-    // The control thread is gone only when the process ends.
-    let tell = move |what| drop(report.send(what));
+    // The control thread is gone only when the process ends, and then a report is of no use.
+    let report = move |event| drop(report.send(ShardReport { shard, event }));
     let body = move || {
-        // Not allowed in some containers: then the scheduler places the thread.
+        // Some containers do not allow it. Then the scheduler places the thread.
         if let Some(core) = core.filter(|&core| core_affinity::set_for_current(core)) {
-            tell(Report::Pinned(shard, core.id));
+            report(ShardEvent::Pinned(core.id));
         }
-        let reached = tell.clone();
-        let reached = move |milestone| reached(Report::Reached(shard, milestone));
-        // A shard cannot go on behind a panic, and the others not without it: homes are there.
+        let reached = report.clone();
+        let reached = move |milestone| reached(ShardEvent::Reached(milestone));
+        // A shard cannot go on after a panic, nor can the others without the homes that it has.
         match catch_unwind(AssertUnwindSafe(|| shard::run::run(setup, reached))) {
-            Ok(Ok(())) => tell(Report::Ended(shard)),
-            Ok(Err(error)) => tell(Report::Failed(shard, error)),
-            Err(_panic) => tell(Report::Panicked(shard)),
+            Ok(Ok(())) => report(ShardEvent::Ended),
+            Ok(Err(error)) => report(ShardEvent::Failed(error)),
+            Err(_panic) => report(ShardEvent::Panicked),
         }
     };
     std::thread::Builder::new()
         .name(format!("shard-{}", shard.0))
         .spawn(body)
-        .map_err(StartError::Thread)
+        .map_err(|error| ShardError::Thread(shard, error))
 }
 
-/// Where the threads of shards run, by the core that each is pinned to: `on cores 0,1`.
+/// Says where the threads of shards run, given the core of each: `on cores 0,1`.
 #[must_use]
 pub fn placement(cores: &[Option<usize>]) -> String {
     let pinned: Vec<_> = cores.iter().flatten().map(usize::to_string).collect();
@@ -196,7 +246,7 @@ pub fn placement(cores: &[Option<usize>]) -> String {
     text
 }
 
-/// Says that shards could not be pinned, and what to do.
+/// A note for the operator about shards that are not pinned.
 pub(super) fn pinning_note(cores: &[Option<usize>]) -> Option<String> {
     let unpinned = (0..).zip(cores).filter(|(_, core)| core.is_none());
     let unpinned: Vec<String> = unpinned.map(|(shard, _): (u16, _)| shard.to_string()).collect();
@@ -216,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_shards_that_are_pinned_are_told_to_be() {
+    fn only_pinned_shards_are_said_to_be_pinned() {
         assert_eq!(placement(&[Some(0), Some(1)]), "on cores 0,1");
         assert_eq!(placement(&[Some(0), None, None]), "on cores 0, 2 not pinned");
         assert_eq!(placement(&[None, None]), "not pinned to cores");

@@ -1,25 +1,25 @@
-//! Floor 7. What the operating system asks of the process: to end, gently or at once, or to read
-//! its configuration anew.
+//! Floor 7. The signals that ask the process to end, gracefully or at once, or to read its
+//! configuration again.
 //!
 //! - SIGTERM or SIGINT: [`Signal::Drain`]; a second one of either: [`Signal::Now`].
 //! - SIGHUP: [`Signal::Reload`]; from a terminal that closes, or to a process whose terminal has
-//!   closed: [`Signal::Drain`]. It never hurries a drain, because shells, terminals and systemd
-//!   (`SendSIGHUP=`) send it besides another one. Under nohup(1), which starts its child with
+//!   closed: [`Signal::Drain`]. It never cuts a drain short, because shells, terminals and systemd
+//!   (`SendSIGHUP=`) send it in addition to another one. Under nohup(1), which starts its child with
 //!   SIGHUP ignored, it has no effect, and the log says so.
-//! - SIGUSR1 and SIGUSR2, which scripts that rotate logs send, have none either: the system would
-//!   end the process. The log says so.
-//! - SIGTSTP, SIGQUIT and the others keep what the system gives them.
+//! - SIGUSR1 and SIGUSR2, which scripts that rotate logs send, have no effect, and the log says so.
+//!   By default they would end the process.
+//! - SIGTSTP, SIGQUIT and all others keep their default action.
 
 use std::io;
 
 use tokio::signal::unix::{self, SignalKind};
 
-use super::status::{Status, has_terminal};
+use super::proc_status::{ProcStatus, has_terminal};
 
-/// A request to the process by a signal.
+/// A request that a signal makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Read the configuration anew. Not during a drain.
+    /// Read the configuration again. Never comes during a drain.
     Reload,
     /// Finish what is in flight, close all connections, then exit with 0. Comes once.
     Drain,
@@ -30,26 +30,28 @@ pub enum Signal {
     },
 }
 
-/// The signals of this process. One of these exists, in the runtime of the control thread.
+/// The signals of this process. There is one value, in the runtime of the control thread.
 #[derive(Debug)]
 pub struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hangup: unix::Signal,
     user: [unix::Signal; 2],
-    /// SIGHUP was ignored at the start and has to have no effect.
+    /// SIGHUP was ignored at the start (nohup) and stays without effect.
     nohup: bool,
-    /// It was started in a terminal.
+    /// The process was started in a terminal.
     terminal: bool,
     draining: bool,
 }
 
 impl Signals {
-    /// Takes over the signals. Errors when called outside of a tokio runtime with I/O, or when the
-    /// system refuses.
+    /// Takes over the signals.
+    ///
+    /// # Errors
+    /// There is no tokio runtime with I/O, or the system refuses.
     pub fn new() -> io::Result<Self> {
         // Asking tokio for a signal replaces its inherited disposition, so this comes first.
-        let nohup = Status::read().ignores(libc::SIGHUP);
+        let nohup = ProcStatus::read().ignores(libc::SIGHUP);
         Ok(Self {
             terminate: unix::signal(SignalKind::terminate())?,
             interrupt: unix::signal(SignalKind::interrupt())?,
@@ -64,7 +66,8 @@ impl Signals {
         })
     }
 
-    /// Waits for the next wish. Cancel-safe: a signal that came is not lost with the future.
+    /// Waits for the next signal that asks for anything. Cancel-safe: a signal that came is not lost
+    /// with the future.
     pub async fn next(&mut self) -> Signal {
         loop {
             let [first_user, second_user] = &mut self.user;
@@ -81,19 +84,20 @@ impl Signals {
         }
     }
 
+    /// The request that a signal makes now, if it makes any.
     fn meaning(&mut self, number: i32) -> Option<Signal> {
         match number {
             libc::SIGUSR1 | libc::SIGUSR2 => {
                 let name = if number == libc::SIGUSR1 { "SIGUSR1" } else { "SIGUSR2" };
                 tracing::info!(
-                    "{name} was ignored: it means nothing here. SIGHUP reads the configuration anew"
+                    "{name} was ignored: it has no meaning here. SIGHUP reads the configuration again"
                 );
                 return None;
             }
             libc::SIGHUP if self.nohup => {
                 tracing::info!(
                     "SIGHUP was ignored, as it was when the server was started (nohup): \
-                     `ringwave reload` reads the configuration anew"
+                     `ringwave reload` reads the configuration again"
                 );
                 return None;
             }
@@ -111,7 +115,7 @@ impl Signals {
         }
     }
 
-    /// The user has left. A daemon never had a terminal that could close.
+    /// Whether the terminal of the process has closed. A daemon never had one.
     fn terminal_closed(&self) -> bool {
         self.terminal && !has_terminal()
     }

@@ -1,104 +1,241 @@
-//! Floor 7. The lines of `/proc/self/status` that decide something at start (proc_pid_status(5)).
+//! The status of the server, for `ringwave status`: its version and process, since when it serves, and
+//! the counts of each shard, which are asked for at that moment.
 //!
-//! A line that is missing (another kernel, a sandbox, no `/proc`) reads as "nothing special".
+//! Contract: the control thread never waits for a shard. A shard is asked only if its mailbox has room,
+//! and has two seconds to answer. One that does not answer is reported as silent, with unknown counts.
 
-use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// The kernel's facts about this process. Read once, at start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Status {
-    /// `Seccomp`: 0 off, 1 strict, 2 filter.
-    pub(super) seccomp: Option<u8>,
-    /// `CapEff`: one bit per effective capability.
-    pub(super) capabilities: u64,
-    /// The groups that permission checks go by: the file system gid and `Groups`.
-    pub(super) groups: Vec<u32>,
-    /// `SigIgn`: bit `n - 1` is set when signal `n` is ignored.
-    ignored_signals: u64,
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
+use super::admin::AdminRequest;
+use crate::apps::Apps;
+use crate::bus::Outside;
+use crate::config::ServerConfig;
+use crate::shard::{Message, Totals};
+use crate::time::{Clock, Millis};
+use crate::version;
+
+/// The time that shards may take to answer. A turn under full load takes some milliseconds.
+const SHARDS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The status of a server, as `ringwave status --json` prints it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// The version of the running program.
+    pub version: String,
+    /// The commit that it was built from, if that is known.
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// Its process id.
+    pub pid: u32,
+    /// Whether it serves or stops.
+    pub state: ServerState,
+    /// The time at which it began to serve (RFC 3339, UTC).
+    pub started_at: String,
+    /// The time since then, in seconds.
+    pub uptime_s: u64,
+    /// The addresses that it listens on.
+    pub listeners: Vec<String>,
+    /// Open WebSockets of all apps.
+    pub connections: u64,
+    /// Occupied channels of all apps, those of silent shards not counted.
+    pub channels: u64,
+    /// The configured apps.
+    pub apps: Vec<AppStatus>,
+    /// All shards, in order.
+    pub shards: Vec<ShardStatus>,
 }
 
-impl Status {
-    /// The status of this process now.
-    pub(super) fn read() -> Self {
-        Self::parse(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+/// The state of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerState {
+    /// It accepts connections.
+    #[default]
+    Serving,
+    /// It stops.
+    Stopping,
+}
+
+/// One app.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppStatus {
+    /// Its id, as in `/apps/ID`.
+    pub id: String,
+    /// Whether its clients are admitted.
+    pub enabled: bool,
+    /// Its open WebSockets.
+    pub connections: u64,
+    /// Its occupied channels, those of silent shards not counted.
+    pub channels: u64,
+}
+
+/// One shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// Its number.
+    pub shard: usize,
+    /// The core that its thread is pinned to; `None`: the system did not allow that.
+    pub core: Option<usize>,
+    /// Whether it answered. The counts of a shard that did not are unknown.
+    pub answered: bool,
+    /// Its open WebSockets.
+    pub connections: Option<u64>,
+    /// The occupied channels whose home it is.
+    pub channels: Option<u64>,
+}
+
+/// Answers requests for the status, with the facts that the control thread knows and the counts of
+/// shards.
+pub(super) struct StatusReporter {
+    clock: Clock,
+    /// The time at which the server began to serve.
+    started: Millis,
+    /// The same as text (RFC 3339, UTC).
+    started_at: String,
+    listeners: Vec<String>,
+    /// The core of each shard.
+    cores: Vec<Option<usize>>,
+    bus: Outside<Message>,
+}
+
+impl StatusReporter {
+    /// The reporter of a server that serves from now on.
+    pub(super) fn new(
+        server: &ServerConfig,
+        cores: Vec<Option<usize>>,
+        bus: Outside<Message>,
+        clock: Clock,
+    ) -> Self {
+        let listeners = server.listeners.iter().map(ToString::to_string).collect();
+        Self { clock, started: clock.now(), started_at: now(), listeners, cores, bus }
     }
 
-    /// Reads the text of `/proc/self/status`.
-    pub(super) fn parse(text: &str) -> Self {
-        let line = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+    /// Answers a request when the shards have answered, without making the caller wait.
+    pub(super) fn answer(&self, request: AdminRequest, apps: &Arc<Apps>, state: ServerState) {
+        let mut status = ServerStatus {
+            version: version::NUMBER.to_owned(),
+            commit: version::COMMIT.map(str::to_owned),
+            pid: std::process::id(),
+            state,
+            started_at: self.started_at.clone(),
+            uptime_s: self.clock.now().since(self.started).as_secs(),
+            listeners: self.listeners.clone(),
+            ..ServerStatus::default()
         };
-        let mask = |name| line(name).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
-        let numbers = |name| line(name).unwrap_or_default().split_whitespace();
-        // `Gid` lists real, effective, saved and file system gid.
-        let own = numbers("Gid").nth(3).into_iter();
-        Self {
-            seccomp: line("Seccomp").and_then(|mode| mode.parse().ok()),
-            capabilities: mask("CapEff"),
-            groups: own.chain(numbers("Groups")).filter_map(|gid| gid.parse().ok()).collect(),
-            ignored_signals: mask("SigIgn"),
+        let (apps, cores) = (Arc::clone(apps), self.cores.clone());
+        let counted = counts(&self.bus, cores.len());
+        tokio::spawn(async move {
+            status.count(&apps, &cores, &counted.await);
+            let text = serde_json::to_string(&status).map_err(|error| error.to_string());
+            request.answer(&text).await;
+        });
+    }
+}
+
+/// Asks all shards at once. The future returns the answers that come in time.
+fn counts(
+    bus: &Outside<Message>,
+    shards: usize,
+) -> impl Future<Output = Vec<Option<Totals>>> + use<> {
+    let mut answers = Vec::with_capacity(shards);
+    // If a mailbox is full, its shard hangs: the message is dropped, and the shard is silent.
+    bus.offer(|| {
+        let (sender, answer) = oneshot::channel();
+        answers.push(answer);
+        Message::Count(sender)
+    });
+    async move {
+        let deadline = tokio::time::Instant::now() + SHARDS_TIMEOUT;
+        let mut counts = Vec::with_capacity(answers.len());
+        for answer in answers {
+            counts.push(timeout_at(deadline, answer).await.ok().and_then(Result::ok));
         }
-    }
-
-    /// Whether the process may do what root may: `CAP_SYS_ADMIN` (capabilities(7)).
-    pub(super) const fn is_admin(&self) -> bool {
-        const CAP_SYS_ADMIN: u32 = 21;
-        self.capabilities >> CAP_SYS_ADMIN & 1 == 1
-    }
-
-    /// Whether the process ignores this signal, by inheritance or by its own doing.
-    pub(super) fn ignores(&self, signal: i32) -> bool {
-        u32::try_from(signal - 1)
-            .ok()
-            .and_then(|bit| self.ignored_signals.checked_shr(bit))
-            .is_some_and(|mask| mask & 1 == 1)
+        counts
     }
 }
 
-/// Whether the process has a terminal now: one that its user could close (`tty_nr` of
-/// proc_pid_stat(5), which the kernel sets to 0 before it tells of the end of a terminal).
-pub(super) fn has_terminal() -> bool {
-    terminal_of(&fs::read_to_string("/proc/self/stat").unwrap_or_default())
+impl ServerStatus {
+    /// Adds the counts of the shards.
+    fn count(&mut self, apps: &Apps, cores: &[Option<usize>], counts: &[Option<Totals>]) {
+        let of_app = |index: usize| -> u64 {
+            let channels = counts.iter().flatten().filter_map(|counts| counts.channels.get(index));
+            channels.map(|&count| u64::from(count)).sum()
+        };
+        self.apps = apps
+            .iter()
+            .map(|app| AppStatus {
+                id: app.id.clone(),
+                enabled: app.rules.is_enabled(),
+                connections: app.counters.connections().into(),
+                channels: of_app(app.index.0.into()),
+            })
+            .collect();
+        self.connections = self.apps.iter().map(|app| app.connections).sum();
+        self.channels = self.apps.iter().map(|app| app.channels).sum();
+        let shards = cores.iter().zip(counts).enumerate();
+        self.shards = shards
+            .map(|(shard, (&core, counts))| ShardStatus {
+                shard,
+                core,
+                answered: counts.is_some(),
+                connections: counts.as_ref().map(|counts| counts.connections as u64),
+                channels: counts.as_ref().map(|counts| {
+                    counts.channels.iter().map(|&channels| u64::from(channels)).sum()
+                }),
+            })
+            .collect();
+    }
+
+    /// The numbers of the shards that did not answer.
+    #[must_use]
+    pub fn silent(&self) -> Vec<usize> {
+        self.shards.iter().filter(|shard| !shard.answered).map(|shard| shard.shard).collect()
+    }
 }
 
-fn terminal_of(stat: &str) -> bool {
-    // The name of the program, in brackets, may have anything in it.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    fields.split_whitespace().nth(4).is_some_and(|tty| tty != "0")
+/// The date and time in whole seconds, in the form of the log.
+fn now() -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _never = SystemTime.format_time(&mut Writer::new(&mut text));
+    text.split('.').next().map(|seconds| format!("{seconds}Z")).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apps::test_app;
+    use crate::bus;
 
-    const NOHUP: &str = "Name:\tringwave\nGid:\t1000\t1001\t1002\t1003\nGroups:\t4 27 \n\
-        SigIgn:\t0000000000001001\nCapEff:\t0000000000200000\nSeccomp:\t2\nSeccomp_filters:\t1\n";
-
-    #[test]
-    fn the_lines_that_matter_are_read() {
-        let status = Status::parse(NOHUP);
-        assert_eq!(status.seccomp, Some(2));
-        assert_eq!(status.groups, [1003, 4, 27]);
-        assert!(status.is_admin());
+    // Paused time: the timeout is over as soon as nothing else can happen.
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_that_does_not_answer_is_named_and_delays_no_answer() {
+        let mut ports = bus::connect::<Message>(3, 1).unwrap();
+        let outside = ports[0].outside();
+        // The mailbox of shard 2 is full, shard 1 takes nothing.
+        ports[0].send(crate::id::ShardId(2), Message::CloseListeners);
+        let asked = tokio::spawn(counts(&outside, 3));
+        let Some(Message::Count(sender)) = ports[0].receive() else { panic!("not asked") };
+        sender.send(Totals { connections: 7, channels: vec![5] }).unwrap();
+        let counts = asked.await.unwrap();
+        let mut status = ServerStatus::default();
+        status.count(&Apps::new(vec![test_app()]), &[Some(0), Some(1), None], &counts);
+        assert_eq!(status.silent(), [1, 2]);
+        assert_eq!((status.channels, status.apps[0].channels), (5, 5));
+        assert_eq!(status.shards[0].connections, Some(7));
+        assert_eq!((status.shards[1].core, status.shards[2].core), (Some(1), None));
     }
 
     #[test]
-    fn an_ignored_signal_is_the_bit_of_its_number() {
-        let status = Status::parse(NOHUP);
-        let ignored: Vec<i32> = (-1..=70).filter(|&signal| status.ignores(signal)).collect();
-        assert_eq!(ignored, [libc::SIGHUP, libc::SIGPIPE]);
-    }
-
-    #[test]
-    fn without_a_proc_file_system_nothing_is_special() {
-        assert_eq!(Status::parse(""), Status::default());
-        assert!(!Status::default().is_admin());
-    }
-
-    #[test]
-    fn a_terminal_is_told_from_none_whatever_the_program_is_called() {
-        assert!(terminal_of("7 (ring) wave) S 1 7 7 34816 7 4194560"));
-        assert!(!terminal_of("7 (ringwave 1 2 3 4) S 1 7 7 0 -1 4194560"));
-        assert!(!terminal_of(""));
+    fn the_time_is_told_in_whole_seconds_of_utc() {
+        let now = now();
+        assert_eq!((now.len(), now.ends_with('Z')), ("2026-01-01T00:00:00Z".len(), true), "{now}");
     }
 }

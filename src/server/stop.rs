@@ -1,62 +1,62 @@
-//! The end of the process, step by step, so that clients and publishers notice as little of it as
-//! can be.
+//! The stop, in steps, so that clients and publishers notice as little as possible.
 //!
-//! 1. Connections are closed, see [`Drain`]. Everything else goes on: publishes are answered, and
-//!    WebSockets that are opened wait for the end.
-//! 2. Slower work is waited for while the listeners are still open: requests that began before the
-//!    stop, and webhooks.
-//! 3. The listeners close, and behind them the threads.
+//! 1. Connections are closed, as [`Drain`] says. Everything else goes on: publishes are answered,
+//!    and new WebSockets wait for the end.
+//! 2. The listeners stay open for slower work: requests that began before the stop, and webhooks.
+//! 3. The listeners close, and then the threads end.
 //!
-//! Sockets that outlive the process (systemd's) are left alone from the first step on: clients that
-//! connect wait in their queues for the successor.
+//! From the first step on, nothing is accepted from sockets that outlive the process (those of
+//! systemd): clients that connect wait in their queues for the next process.
 
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
 use crate::shard::{Drain, Message, RETURN};
-use crate::webhooks::Courier;
+use crate::webhooks::WebhookWorker;
 
-use super::{Shards, StartError, mailboxes, notify};
+use super::shards::{ShardError, Shards};
+use super::{mailboxes, notify};
 
-/// Closes per second of an automatic window: half of a core for closing, and as much for those who
-/// return.
+/// Closes per second of an automatic window: half of a core's time for closing, and as much for the
+/// clients that return.
 const CLOSES_PER_SECOND: u32 = 20_000;
 
 /// The longest automatic window. The busiest servers close faster than that.
 const WINDOW_MAX: Duration = Duration::from_secs(5);
 
-/// The time of a drain beyond its window: for the close handshakes of the last ones, and requests
-/// that are still being sent.
+/// The time of a drain beyond its window: for the close handshakes of the last connections, and for
+/// requests that are still being sent.
 const DRAIN_GRACE: Duration = Duration::from_secs(4);
 
-/// The time of webhooks at the end, when no connection is left.
+/// The time for the last webhooks, when no connection is left.
 const WEBHOOK_GRACE: Duration = Duration::from_secs(3);
 
-/// The time in which homes hear of the last subscriptions that ended: a turn of each.
+/// The time in which homes learn of the last subscriptions that ended: a turn of each.
 const HOMES_GRACE: Duration = Duration::from_millis(500);
 
-/// From the order to close the listeners to the end of the last requests.
+/// The time from the order to close the listeners to the end of the last requests.
 const LISTENERS_GRACE: Duration = Duration::from_secs(1);
 
-/// The time that threads have to end: the front's last requests get half a second.
+/// The time that threads have to end. The last requests of the front get half a second of it.
 const THREADS_GRACE: Duration = Duration::from_secs(2);
 
-/// The listeners close at the latest this long after the last close: those who were closed first
-/// are not back yet, and have what is left of [`RETURN`] until they are.
+/// The listeners may close up to this long after the last close, because no client is back by then:
+/// clients return after [`RETURN`].
 const UNTIL_FIRST_RETURN: Duration = Duration::from_millis(500);
 
-/// Past that, they close this long after [`RETURN`]: all clients are back, have been told again,
-/// and stay away for as long once more.
+/// Otherwise the listeners close this long after [`RETURN`], when all clients are back and were
+/// asked to return later once more.
 const ALL_BACK: Duration = Duration::from_millis(150);
 
-/// The time over which closes are spread: the setting, or what this many connections ask for.
+/// The time over which closes are spread: the setting, or a time that grows with the number of
+/// connections.
 pub(super) fn window(setting: Option<Duration>, connections: u64) -> Duration {
     let by_rate = Duration::from_millis(connections * 1000 / u64::from(CLOSES_PER_SECOND));
     setting.unwrap_or_else(|| by_rate.min(WINDOW_MAX))
 }
 
-/// The longest time of a stop, for a service manager.
+/// The longest time that a stop takes, for a service manager.
 pub(super) fn patience(drain: Drain) -> Duration {
     drain.lasts()
         + DRAIN_GRACE
@@ -70,12 +70,12 @@ pub(super) fn patience(drain: Drain) -> Duration {
 /// Ends all connections, then all threads.
 ///
 /// # Errors
-/// A shard failed meanwhile.
+/// A shard fails meanwhile.
 pub(super) async fn run(
     shards: &mut Shards,
-    courier: Courier,
+    webhooks: WebhookWorker,
     drain: Drain,
-) -> Result<(), StartError> {
+) -> Result<(), ShardError> {
     let bus = shards.bus();
     let emptied = async {
         bus.broadcast(|| Message::Drain(drain));
@@ -85,12 +85,12 @@ pub(super) async fn run(
         Ok(emptied) => emptied?,
         Err(_elapsed) => tracing::warn!("requests or connections that do not end in time are cut"),
     }
-    // A shard is empty when the ends of its subscriptions are in the mailboxes of their homes,
-    // which have yet to tell the webhooks.
+    // When a shard is empty, the ends of its subscriptions are in the mailboxes of their homes, which
+    // still have to send notices for webhooks.
     let _silent = timeout(HOMES_GRACE, notify::roll_call(&bus, HOMES_GRACE)).await;
-    courier.finish(WEBHOOK_GRACE).await;
+    webhooks.finish(WEBHOOK_GRACE).await;
     if !drain.successor {
-        sleep(shards.since_last_close().map_or(Duration::ZERO, until_nobody_comes)).await;
+        sleep(shards.since_last_close().map_or(Duration::ZERO, until_no_client_returns)).await;
     }
     shards.remove_socket_files();
     let drained = async {
@@ -111,12 +111,13 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// How long the listeners have to stay open, so that no client that was closed comes back and finds
-/// none: clients return after [`RETURN`], and each time that they are told to.
-fn until_nobody_comes(since_last_close: Duration) -> Duration {
+/// The time for which the listeners have to stay open so that no client finds them closed. Clients
+/// return after [`RETURN`], and again after each Close that asks them to.
+fn until_no_client_returns(since_last_close: Duration) -> Duration {
     let return_ms = RETURN.as_millis();
     let phase = since_last_close.as_millis() % return_ms;
-    let phase = Duration::from_millis(u64::try_from(phase).unwrap_or_default());
+    // Less than `RETURN`, which is some seconds.
+    let phase = Duration::from_millis(phase as u64);
     let all_back = if since_last_close < RETURN { Duration::ZERO } else { ALL_BACK };
     if (all_back..=UNTIL_FIRST_RETURN).contains(&phase) {
         return Duration::ZERO;
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn listeners_close_before_the_first_is_back_or_when_all_have_been_told_again() {
         let waits = [0, 500, 501, 999, 1000, 1100, 1150, 1500, 1501, 2150];
-        let ends = waits.map(|since| ms(since) + until_nobody_comes(ms(since)));
+        let ends = waits.map(|since| ms(since) + until_no_client_returns(ms(since)));
         let expected = [0, 500, 1150, 1150, 1150, 1150, 1150, 1500, 2150, 2150];
         assert_eq!(ends, expected.map(ms));
     }

@@ -1,4 +1,5 @@
-//! The memory that TCP holds for all sockets of the host together. It is in no process's size.
+//! The memory that TCP holds for all sockets of the host together. It is not part of the size of any
+//! process.
 
 use std::fs;
 
@@ -13,10 +14,10 @@ pub struct TcpMemory {
 }
 
 impl TcpMemory {
-    /// Reads the present values. Returns `None` where `/proc` does not have them. Takes some 20 us.
+    /// Reads the current values. Returns `None` if `/proc` does not have them. Takes some 20 us.
     ///
-    /// The host's memory that is available (`/proc/meminfo`) and the use of a control group
-    /// (`memory.current`) contain it already.
+    /// The available memory of the host (`/proc/meminfo`) and the usage of a control group
+    /// (`memory.current`) already include it.
     #[must_use]
     pub fn read() -> Option<Self> {
         let sockets = fs::read_to_string("/proc/self/net/sockstat").ok()?;

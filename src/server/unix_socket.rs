@@ -1,13 +1,11 @@
-//! The file of a unix socket: replaces the one that a dead server left, and at no moment lets a
-//! user connect whom the configuration does not name.
+//! The file of a unix socket: replaces the one that a dead server left, and never lets a user connect
+//! whom the configuration does not name.
 //!
-//! A process that connects over a unix socket is believed about the address of its client, so the
-//! permissions of the file are what keeps other users of the host from choosing one. Therefore the
-//! file comes into being without any permission, and the socket listens only after its owner, group
-//! and permissions are set.
+//! A process that connects over a unix socket is believed about the address of its client, so only
+//! the permissions of the file keep other users of the host from forging one. Therefore the file is
+//! created without any permission, and the socket listens only after its owner, group and
+//! permissions are set.
 
-use std::error::Error;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -23,102 +21,118 @@ use crate::config::SocketAccess;
 /// Listens at `path`, with a queue of so many connections.
 ///
 /// # Errors
-/// A live server has the path (`AddrInUse`), something that is no socket does (`AlreadyExists`), or
-/// what the kernel says; some of them are a [`Fault`]. Nothing new is left at the path.
-pub(super) fn listen(path: &Path, access: SocketAccess, queue: i32) -> io::Result<UnixListener> {
+/// The path is in use or cannot be used. No new file is left there.
+pub(super) fn listen(
+    path: &Path,
+    access: SocketAccess,
+    queue: i32,
+) -> Result<UnixListener, SocketFileError> {
     remove_left_over(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // bind(2) gives the file the permissions of the socket, less the umask.
-    fchmod(&socket, Mode::empty())?;
+    fchmod(&socket, Mode::empty()).map_err(io::Error::from)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let listening = restrict(path, access).and_then(|()| socket.listen(queue));
+    let listening = restrict(path, access).and_then(|()| Ok(socket.listen(queue)?));
     listening.inspect_err(|_| drop(fs::remove_file(path)))?;
     Ok(socket.into())
 }
 
-/// Whether every user of the host may connect to the socket at `path`: connecting takes the right
-/// to write to the file and the right to pass through each of its directories.
+/// Whether every user of the host may connect to the socket at `path`. Connecting takes the right to
+/// write to the file and the right to search each of its directories.
 pub(super) fn admits_everyone(path: &Path) -> bool {
     let Ok(path) = fs::canonicalize(path) else { return false };
     let grants = |path: &Path, right| {
         fs::metadata(path).is_ok_and(|found| found.permissions().mode() & right != 0)
     };
     grants(&path, WRITE_OF_OTHERS)
-        && path.ancestors().skip(1).all(|directory| grants(directory, PASS_OF_OTHERS))
+        && path.ancestors().skip(1).all(|directory| grants(directory, SEARCH_OF_OTHERS))
 }
 
 /// Permission bits of users that are neither the owner nor in the group (inode(7)).
 const WRITE_OF_OTHERS: u32 = 0o002;
-const PASS_OF_OTHERS: u32 = 0o001;
+const SEARCH_OF_OTHERS: u32 = 0o001;
 
 /// Sets owner, group and permissions of the file that is a socket. Links are not followed: a user
 /// who may write to the directory could put one there, to a file of another user.
-fn restrict(path: &Path, access: SocketAccess) -> io::Result<()> {
-    let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::Socket {
-        return Err(io::ErrorKind::AlreadyExists.into());
+fn restrict(path: &Path, access: SocketAccess) -> Result<(), SocketFileError> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = open(path, flags, Mode::empty()).map_err(io::Error::from)?;
+    let mode = fstat(&file).map_err(io::Error::from)?.st_mode;
+    if FileType::from_raw_mode(mode) != FileType::Socket {
+        return Err(SocketFileError::NotASocket);
     }
     let (owner, group) = (access.owner.map(Uid::from_raw), access.group.map(Gid::from_raw));
     if owner.is_some() || group.is_some() {
-        chownat(&file, "", owner, group, AtFlags::EMPTY_PATH).map_err(|error| {
-            Fault::of(
-                error.into(),
-                "its owner and group cannot be set",
-                "Only root may give a socket to another user (server.socket_owner), and only root \
-                 and members of a group to that group (server.socket_group). Add the user that \
-                 runs ringwave to the group (usermod --append --groups), or leave the settings \
-                 out.",
-            )
-        })?;
+        let changed = chownat(&file, "", owner, group, AtFlags::EMPTY_PATH);
+        changed.map_err(|error| SocketFileError::Owner(error.into()))?;
     }
-    // chmod(2) is refused for such a descriptor, but not for the link to it.
+    // The kernel refuses fchmod(2) for an O_PATH descriptor, but allows chmod(2) on the link to it.
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    fs::set_permissions(link, fs::Permissions::from_mode(access.mode))
+    Ok(fs::set_permissions(link, fs::Permissions::from_mode(access.mode))?)
 }
 
-/// Removes the socket of a server that is gone; one that still listens is in use.
-fn remove_left_over(path: &Path) -> io::Result<()> {
+/// Removes the socket file of a server that is gone. A server that still listens keeps it.
+fn remove_left_over(path: &Path) -> Result<(), SocketFileError> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {
-        return Err(io::ErrorKind::AlreadyExists.into());
+        return Err(SocketFileError::NotASocket);
     }
     match UnixStream::connect(path) {
-        Ok(_live) => Err(io::ErrorKind::AddrInUse.into()),
-        // Only a connect tells whether a server listens, and this user may not try.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Fault::of(
-            error,
-            &format!("a socket of user {} is there, which this user may not use", found.uid()),
-            "Stop the server that listens there. If none does, remove the file.",
-        )),
-        Err(_gone) => fs::remove_file(path),
+        Ok(_live) => Err(SocketFileError::InUse),
+        // Only a connect shows whether a server listens, and this user is not allowed to connect.
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Err(SocketFileError::OfOtherUser { uid: found.uid(), source })
+        }
+        Err(_gone) => Ok(fs::remove_file(path)?),
     }
 }
 
-/// An error of the kernel with the step that failed, and with what to do about it.
-#[derive(Debug)]
-pub(super) struct Fault {
-    what: String,
-    pub(super) remedy: &'static str,
+/// The reason for which no server can listen at a path.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SocketFileError {
+    #[error("address already in use")]
+    InUse,
+    #[error("a file is there that is not a socket")]
+    NotASocket,
+    /// Only that user can find out whether a server listens there.
+    #[error("a socket of user {uid} is there, which this user may not use")]
+    OfOtherUser { uid: u32, source: io::Error },
+    #[error("its owner and group cannot be set")]
+    Owner(#[source] io::Error),
+    #[error(transparent)]
+    System(#[from] io::Error),
 }
 
-impl Fault {
-    fn of(error: io::Error, what: &str, remedy: &'static str) -> io::Error {
-        io::Error::new(error.kind(), Self { what: format!("{what}: {error}"), remedy })
+impl SocketFileError {
+    /// Whether a server listens at the path.
+    pub(super) fn is_in_use(&self) -> bool {
+        match self {
+            Self::InUse => true,
+            Self::System(error) => error.kind() == io::ErrorKind::AddrInUse,
+            Self::NotASocket | Self::OfOtherUser { .. } | Self::Owner(_) => false,
+        }
     }
 
-    /// The fault that an error carries, if it does.
-    pub(super) fn within(error: &io::Error) -> Option<&Self> {
-        error.get_ref()?.downcast_ref()
+    /// The advice to the operator.
+    pub(super) fn advice(&self) -> &'static str {
+        match self {
+            Self::InUse => "Another process listens there. Stop it, or choose another path.",
+            Self::NotASocket => "Remove the file, or choose another path.",
+            Self::OfOtherUser { .. } => {
+                "Stop the server that listens there. If none does, remove the file."
+            }
+            Self::Owner(_) => {
+                "Only root may give a socket to another user (server.socket_owner), and only root \
+                 and members of a group to that group (server.socket_group). Add the user that \
+                 runs ringwave to the group (usermod --append --groups), or leave the settings out."
+            }
+            Self::System(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                "The directory must be writable for the user that runs ringwave."
+            }
+            Self::System(_) => "Check the path in --listen.",
+        }
     }
 }
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl Error for Fault {}
 
 #[cfg(test)]
 mod tests {
@@ -182,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_admitted_only_if_file_and_directories_say_so() {
+    fn every_user_is_admitted_only_if_file_and_directories_say_so() {
         let directory = directory("everyone");
         let path = directory.join("gateway.sock");
         for (file, above, everyone) in
@@ -213,7 +227,7 @@ mod tests {
             assert_eq!((file.uid(), file.gid(), mode(&path)), (54_321, 54_322, 0o660));
         } else {
             let error = listen(&path, other, QUEUE).unwrap_err();
-            assert!(Fault::within(&error).unwrap().remedy.contains("usermod"), "{error}");
+            assert!(matches!(error, SocketFileError::Owner(_)), "{error}");
             assert!(!path.exists(), "nothing is left of the attempt");
         }
         fs::remove_dir_all(&directory).unwrap();
@@ -229,7 +243,7 @@ mod tests {
             let listener = listen(&path, PRIVATE, QUEUE).unwrap();
             assert_eq!(mode(&path), 0o660);
             let used = listen(&path, PRIVATE, QUEUE).unwrap_err();
-            assert_eq!(used.kind(), io::ErrorKind::AddrInUse);
+            assert!(used.is_in_use(), "{used}");
             drop(listener);
             fs::remove_file(&path).unwrap();
         }

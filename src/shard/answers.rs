@@ -8,7 +8,7 @@ use crate::frame::Frame;
 use crate::id::ConnKey;
 use crate::plane::Plane;
 use crate::protocol::close::{ProtocolError, error_frame};
-use crate::refusals::About;
+use crate::refusals::MessageSubject;
 use crate::ring::Ring;
 
 /// Bytes of an answer that cost a unit, for the copy by the kernel and perhaps for the encoding.
@@ -26,7 +26,11 @@ impl SubscriberSide {
                 self.local.deliver(&event.key, event.frame, except);
             }
             FromHome::NotMember(conn, channel) => {
-                self.note_message(conn, ProtocolError::NotMember, About::Channel(&channel));
+                self.note_message(
+                    conn,
+                    ProtocolError::NotMember,
+                    MessageSubject::Channel(&channel),
+                );
                 plane.owe(conn, &error_frame(ProtocolError::NotMember));
             }
             FromHome::Online(users) => {

@@ -10,7 +10,7 @@ use crate::channels::{CacheBounds, Homes, Outbox, Steps, ToHome, UserHomes, Want
 use crate::id::{AppIndex, ShardId};
 use crate::protocol::rules::Standing;
 use crate::time::Millis;
-use crate::webhooks::Tap;
+use crate::webhooks::NoticeSender;
 
 /// Cached events of removed apps that a tick drops: work of a millisecond.
 const FORGOTTEN_PER_TICK: usize = 1000;
@@ -28,13 +28,13 @@ pub(super) struct HomeSide {
     users: UserHomes,
     /// Empty between two calls.
     outbox: Outbox,
-    notices: Tap,
+    notices: NoticeSender,
     /// Removed apps may have left cached events, which go a part in each tick.
     forgetting: bool,
 }
 
 impl HomeSide {
-    pub(super) fn new(cache: CacheBounds, notices: Tap) -> Self {
+    pub(super) fn new(cache: CacheBounds, notices: NoticeSender) -> Self {
         Self {
             homes: Homes::new(cache),
             users: UserHomes::default(),
@@ -93,7 +93,7 @@ impl HomeSide {
 
     /// Hands the notices of the turn to the webhooks.
     pub(super) fn hand_over(&mut self) {
-        self.notices.hand_over();
+        self.notices.send();
     }
 
     /// Sets other bounds on cached events.
@@ -152,7 +152,7 @@ impl HomeSide {
         for (to, message) in self.outbox.messages() {
             link.send(to, Message::FromHome(message));
         }
-        self.outbox.notices().for_each(|notice| self.notices.note(notice));
+        self.outbox.notices().for_each(|notice| self.notices.push(notice));
     }
 }
 

@@ -50,7 +50,7 @@ use crate::protocol::close::{self, ProtocolError};
 use crate::refusals::Refusals;
 use crate::ring::Ring;
 use crate::time::Millis;
-use crate::webhooks::Tap;
+use crate::webhooks::NoticeSender;
 
 use client_memory::ClientMemory;
 pub use client_memory::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
@@ -81,7 +81,7 @@ pub struct ShardParts {
     /// This shard's end of the bus.
     pub port: Port<Message>,
     /// Takes the notices for webhooks.
-    pub tap: Tap,
+    pub notices: NoticeSender,
     /// Takes notes of refusals for the log. All shards share it.
     pub refusals: Arc<Refusals>,
     /// The memory that the shard may take.
@@ -116,12 +116,12 @@ pub struct Shard<R: Ring> {
 impl<R: Ring> Shard<R> {
     /// A shard without connections.
     pub fn new(ring: R, parts: ShardParts) -> Self {
-        let ShardParts { in_force, hash, socket_ids, port, tap, refusals, memory } = parts;
+        let ShardParts { in_force, hash, socket_ids, port, notices, refusals, memory } = parts;
         let InForce { apps, backlog, front } = in_force;
         let too_slow = close::refusal_frames(ProtocolError::SlowConsumer);
         let mut plane = Plane::new(ring, backlog, too_slow);
         plane.limit_unfinished(memory.unfinished);
-        let mut homes = HomeSide::new(memory.cache, tap);
+        let mut homes = HomeSide::new(memory.cache, notices);
         homes.adopt(&apps);
         let subscribers = SubscriberSide {
             link: Link::new(port, hash),

@@ -13,30 +13,37 @@ use crate::apps::App;
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Ended, Plane};
 use crate::protocol::close::{ProtocolError, refusal_frames};
-use crate::refusals::{self, About, Bytes, Ending, Refusal, Sender};
+use crate::refusals::{
+    ClosedWebSocket, MessageSubject, Refusal, RefusedClient, RefusedConnection, RefusedMessage,
+};
 use crate::ring::Ring;
 
 impl SubscriberSide {
     /// Notes that a message of a client was refused, whether its connection goes on or not.
-    pub(super) fn note_message(&mut self, key: ConnKey, error: ProtocolError, about: About<'_>) {
+    pub(super) fn note_message(
+        &mut self,
+        key: ConnKey,
+        error: ProtocolError,
+        subject: MessageSubject<'_>,
+    ) {
         let Some((open, app)) = self.session(key) else { return };
-        let (from, app) = (Sender::Socket(open.session.socket_id()), Arc::clone(app));
-        let refusal = Refusal::Message(refusals::Message { error, about, app: &app });
+        let (from, app) = (RefusedClient::Socket(open.session.socket_id()), Arc::clone(app));
+        let refusal = Refusal::Message(RefusedMessage { error, subject, app: &app });
         self.refusals.note(Some(&app), from, &refusal);
     }
 
     /// Notes that an open connection is closed for a reason that an operator can do something
     /// about.
-    pub(super) fn note_ending(&mut self, key: ConnKey, ending: Ending) {
+    pub(super) fn note_ending(&mut self, key: ConnKey, ending: ClosedWebSocket) {
         let Some((open, app)) = self.session(key) else { return };
-        let (from, app) = (Sender::Socket(open.session.socket_id()), Arc::clone(app));
-        self.refusals.note(Some(&app), from, &Refusal::Ending(ending));
+        let (from, app) = (RefusedClient::Socket(open.session.socket_id()), Arc::clone(app));
+        self.refusals.note(Some(&app), from, &Refusal::Closed(ending));
     }
 
     /// Notes that a socket could not be taken over.
     pub(super) fn note_take_over(&self, error: &io::Error) {
-        let refusal = Refusal::Bytes(Bytes::TakeOver(error));
-        self.refusals.note(None, Sender::Unknown, &refusal);
+        let refusal = Refusal::Connection(RefusedConnection::TakeOver(error));
+        self.refusals.note(None, RefusedClient::Unknown, &refusal);
     }
 
     /// Closes a connection for this reason: it is told, and so is `--debug`.
@@ -67,14 +74,18 @@ impl SubscriberSide {
         backlog_max: usize,
     ) {
         let note = |ending| {
-            self.refusals.note(Some(app), Sender::Socket(socket_id), &Refusal::Ending(ending));
+            self.refusals.note(
+                Some(app),
+                RefusedClient::Socket(socket_id),
+                &Refusal::Closed(ending),
+            );
         };
         match why {
-            Ended::TooSlow => note(Ending::SlowReader { most: backlog_max }),
+            Ended::TooSlow => note(ClosedWebSocket::SlowReader { most: backlog_max }),
             Ended::Violation(TOO_LONG) => {
-                note(Ending::MessageTooLong { most: app.rules.limits.max_message_size });
+                note(ClosedWebSocket::MessageTooLong { most: app.rules.limits.max_message_size });
             }
-            Ended::Violation(code) => note(Ending::Frames(code)),
+            Ended::Violation(code) => note(ClosedWebSocket::Frames(code)),
             Ended::Ours | Ended::PeerClosed | Ended::PeerLeft | Ended::Failed(_) => {}
         }
         let reason = match why {

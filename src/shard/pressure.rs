@@ -10,7 +10,7 @@ use crate::memory;
 use crate::memory::Headroom;
 use crate::plane::{BacklogLimits, Plane};
 use crate::protocol::close::ProtocolError;
-use crate::refusals::Ending;
+use crate::refusals::ClosedWebSocket;
 use crate::ring::Ring;
 
 /// Cached events that a tick drops when the bounds have become smaller: work of a millisecond.
@@ -27,7 +27,7 @@ const HEAVY_BYTES: usize = 64 << 10;
 impl SubscriberSide {
     /// Closes a connection whose unfinished message has no room beside those of all others.
     pub(super) fn refuse_unfinished<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
-        self.note_ending(key, Ending::Unfinished { most: self.memory.unfinished() });
+        self.note_ending(key, ClosedWebSocket::Unfinished { most: self.memory.unfinished() });
         self.end(plane, key, ProtocolError::OverCapacity);
     }
 
@@ -46,7 +46,7 @@ impl SubscriberSide {
         }
         for (bytes, key) in heaviest {
             let subscriptions = self.local.count(key.slot);
-            self.note_ending(key, Ending::Memory { subscriptions, bytes });
+            self.note_ending(key, ClosedWebSocket::Memory { subscriptions, bytes });
             self.end(plane, key, ProtocolError::OverCapacity);
         }
     }

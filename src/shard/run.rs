@@ -21,7 +21,7 @@ use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -41,7 +41,7 @@ use crate::memory::Headroom;
 use crate::memory::{Lease, Trim};
 use crate::protocol::names::ChannelName;
 use crate::ring::{Uring, UringSizes};
-use crate::time::Millis;
+use crate::time::{Clock, Millis};
 
 /// Entries of the front's ring. tokio-uring cannot survive a full submission queue, so it holds two
 /// operations of each HTTP connection that the front serves at a time.
@@ -66,8 +66,8 @@ pub struct Setup {
     pub ring: UringSizes,
     /// Sockets to accept from.
     pub listeners: Listeners,
-    /// The start of the process's clock.
-    pub started: Instant,
+    /// The clock of the process.
+    pub clock: Clock,
 }
 
 /// The progress that a shard reports to the control thread.
@@ -105,9 +105,9 @@ pub fn run(setup: Setup, report: impl Fn(Milestone) + 'static) -> io::Result<()>
 }
 
 async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
-    let Setup { parts, ring, listeners, started } = setup;
+    let Setup { parts, ring, listeners, clock } = setup;
     let lease = parts.memory.lease.sibling();
-    let handle = Handle(Rc::new(Inbox::new(&parts.in_force, parts.hash.clone(), lease, started)));
+    let handle = Handle(Rc::new(Inbox::new(&parts.in_force, parts.hash.clone(), lease, clock)));
     let ring = Uring::new(&ring)?;
     ring.wake_by(parts.port.wake_fd())?;
     let mut sleep = Sleep::new(&parts)?;
@@ -124,7 +124,7 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
     while !shard.stopped() {
         handle.0.take_commands(&mut commands);
         let several = commands.len() > 1;
-        if shard.take_in(Millis(elapsed_ms(started)), &mut commands) {
+        if shard.take_in(clock.now(), &mut commands) {
             if several && shard.owed() > ANSWER_FIRST {
                 others_first().await;
             }
@@ -208,10 +208,6 @@ async fn others_first() {
         Poll::Pending
     })
     .await;
-}
-
-fn elapsed_ms(started: Instant) -> u64 {
-    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The sources that wake the loop.
@@ -308,8 +304,8 @@ struct Inbox {
     waiting_bytes: Cell<usize>,
     /// The lease that is charged with what the front takes on for clients.
     lease: RefCell<Lease>,
-    /// The start of the process's clock.
-    started: Instant,
+    /// The clock of the process.
+    clock: Clock,
     /// Wakes the loop.
     waker: RefCell<Option<Waker>>,
     /// The number of free slots, as of the last turn.
@@ -327,7 +323,7 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn new(in_force: &InForce, hash: KeyHash, lease: Lease, started: Instant) -> Self {
+    fn new(in_force: &InForce, hash: KeyHash, lease: Lease, clock: Clock) -> Self {
         Self {
             hash,
             apps: RefCell::new(Arc::clone(&in_force.apps)),
@@ -336,7 +332,7 @@ impl Inbox {
             commands: RefCell::default(),
             waiting_bytes: Cell::new(0),
             lease: RefCell::new(lease),
-            started,
+            clock,
             waker: RefCell::default(),
             free_slots: Cell::new(0),
             reserved_slots: Rc::default(),
@@ -406,7 +402,7 @@ impl Gateway for Handle {
     }
 
     fn takes_on(&self, bytes: usize) -> bool {
-        self.0.lease.borrow_mut().charge(bytes, elapsed_ms(self.0.started))
+        self.0.lease.borrow_mut().charge(bytes, self.0.clock.now().0)
     }
 
     fn stopping(&self) -> Option<Newcomers> {

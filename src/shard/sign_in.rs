@@ -11,7 +11,7 @@ use crate::id::ConnKey;
 use crate::plane::Plane;
 use crate::protocol::close::{ProtocolError, error_frame};
 use crate::protocol::sign_in::SignedIn;
-use crate::refusals::{About, Ending};
+use crate::refusals::{ClosedWebSocket, MessageSubject};
 use crate::ring::Ring;
 
 impl SubscriberSide {
@@ -29,11 +29,11 @@ impl SubscriberSide {
         self.sessions.authenticated(key.slot);
         let charge = sign_in_charge(signed_in.user(), signed_in.watchlist());
         if !self.memory.takes_on(charge, self.now) {
-            self.note_message(key, ProtocolError::MemoryShort, About::SignIn);
+            self.note_message(key, ProtocolError::MemoryShort, MessageSubject::SignIn);
             return plane.owe(key, &error_frame(ProtocolError::MemoryShort));
         }
         if signed_in.cut() {
-            self.note_message(key, ProtocolError::WatchlistTooLong, About::SignIn);
+            self.note_message(key, ProtocolError::WatchlistTooLong, MessageSubject::SignIn);
         }
         let (user, watchlist) = signed_in.into_parts();
         debug!(%socket_id, user_id = &*user.user_id, watches = watchlist.len(), "signed in");
@@ -69,7 +69,7 @@ impl SubscriberSide {
         }
         let Some((_, app)) = self.session(key) else { return };
         if let Some(timeout) = app.user_authentication_timeout {
-            self.note_ending(key, Ending::AuthenticationTimeout(timeout.as_secs()));
+            self.note_ending(key, ClosedWebSocket::AuthenticationTimeout(timeout.as_secs()));
             self.end(plane, key, ProtocolError::AuthenticationTimeout);
         } else {
             // A client that connected while the app still wanted it is let off, too.

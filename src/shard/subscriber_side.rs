@@ -26,7 +26,7 @@ use crate::protocol::close::{ProtocolError, error_frame, subscribe_refusal};
 use crate::protocol::names::ChannelName;
 use crate::protocol::outbound;
 use crate::protocol::session::{Action, ClientEvent};
-use crate::refusals::{About, Refusals};
+use crate::refusals::{MessageSubject, Refusals};
 use crate::ring::Ring;
 use crate::text::without_signatures;
 use crate::time::Millis;
@@ -87,7 +87,7 @@ impl<R: Ring> Host<R> for SubscriberSide {
             websocket::Message::Binary(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => text,
                 Err(_invalid) => {
-                    let about = About::Text("bytes that are not UTF-8");
+                    let about = MessageSubject::Text("bytes that are not UTF-8");
                     self.note_message(key, ProtocolError::Malformed, about);
                     return plane.owe(key, &error_frame(ProtocolError::Malformed));
                 }
@@ -112,11 +112,11 @@ impl<R: Ring> Host<R> for SubscriberSide {
             }
             Action::ClientEvent(event) => self.client_event(plane, key, event),
             Action::Refuse(error, frame) => {
-                self.note_message(key, error, About::Text(text));
+                self.note_message(key, error, MessageSubject::Text(text));
                 plane.owe(key, &frame);
             }
             Action::Close(error) => {
-                self.note_message(key, error, About::Text(text));
+                self.note_message(key, error, MessageSubject::Text(text));
                 self.end(plane, key, error);
             }
         }
@@ -201,7 +201,11 @@ impl SubscriberSide {
         let channel = self.link.channel(app, event.channel);
         let membership = self.local.membership(key.slot, &channel);
         if event.must_be_member && membership.is_none() {
-            self.note_message(key, ProtocolError::NotMember, About::Channel(channel.name()));
+            self.note_message(
+                key,
+                ProtocolError::NotMember,
+                MessageSubject::Channel(channel.name()),
+            );
             return plane.owe(key, &error_frame(ProtocolError::NotMember));
         }
         let member = membership.and_then(|of| of.member);
@@ -236,7 +240,7 @@ impl SubscriberSide {
     ) {
         let also_on_channel =
             self.session(key).is_some_and(|(_, app)| app.rules.subscription_errors);
-        self.note_message(key, error, About::Channel(channel.name()));
+        self.note_message(key, error, MessageSubject::Channel(channel.name()));
         plane.owe(key, &subscribe_refusal(error, channel.name(), also_on_channel));
     }
 }

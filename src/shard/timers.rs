@@ -18,7 +18,7 @@ use crate::memory::Headroom;
 use crate::plane::Plane;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::outbound;
-use crate::refusals::Ending;
+use crate::refusals::ClosedWebSocket;
 use crate::ring::Ring;
 use crate::time::Millis;
 
@@ -194,7 +194,7 @@ impl SubscriberSide {
     fn evict<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) -> bool {
         let evicted = self.session(key).is_some_and(|(_, app)| !app.rules.is_enabled());
         if evicted {
-            self.note_ending(key, Ending::Disabled);
+            self.note_ending(key, ClosedWebSocket::Disabled);
             self.end(plane, key, ProtocolError::AppDisabled);
         }
         evicted

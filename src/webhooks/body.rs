@@ -1,10 +1,10 @@
-//! The form of an event and of a request's body, as Pusher's server libraries read them.
+//! The JSON of events and of request bodies, as Pusher's server libraries read them.
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Notice, NoticeKind};
+use crate::channels::{ChannelEvent, Notice};
 
 /// The part of a body before its events. `time_ms` is Unix time.
 pub(super) fn opening(time_ms: u64) -> String {
@@ -14,8 +14,8 @@ pub(super) fn opening(time_ms: u64) -> String {
 /// The part of a body behind its events.
 pub(super) const CLOSING: &[u8] = b"]}";
 
-/// A body of ours with another time. Pusher's library for Python takes none that is older than five
-/// minutes.
+/// A body that this gateway wrote, with another time, because Pusher's library for Python accepts
+/// none that is older than five minutes.
 pub(super) fn restamped(body: &[u8], time_ms: u64) -> Vec<u8> {
     let events = body.iter().position(|&byte| byte == b',').map_or(body, |at| &body[at..]);
     [format!(r#"{{"time_ms":{time_ms}"#).as_bytes(), events].concat()
@@ -35,19 +35,16 @@ pub(super) fn count(body: &[u8]) -> Option<usize> {
 
 /// One event as JSON.
 pub(super) fn event(notice: &Notice) -> Vec<u8> {
-    let mut event = Event {
-        name: notice.what.event_kind().name(),
-        channel: &notice.channel,
-        ..Event::default()
-    };
+    let mut event =
+        EventJson { name: notice.kind().name(), channel: &notice.channel, ..EventJson::default() };
     let (data, socket_id);
-    match &notice.what {
-        NoticeKind::Occupied | NoticeKind::Vacated | NoticeKind::CacheMiss => {}
-        NoticeKind::MemberAdded(user) | NoticeKind::MemberRemoved(user) => {
+    match &notice.event {
+        ChannelEvent::Occupied | ChannelEvent::Vacated | ChannelEvent::CacheMiss => {}
+        ChannelEvent::MemberAdded(user) | ChannelEvent::MemberRemoved(user) => {
             event.user_id = Some(user)
         }
-        NoticeKind::SubscriptionCount(count) => event.subscription_count = Some(*count),
-        NoticeKind::ClientEvent(whisper) => {
+        ChannelEvent::SubscriptionCount(count) => event.subscription_count = Some(*count),
+        ChannelEvent::ClientEvent(whisper) => {
             data = text_of(whisper.data.as_deref());
             socket_id = whisper.socket_id.to_string();
             event.event = Some(&whisper.event);
@@ -56,12 +53,15 @@ pub(super) fn event(notice: &Notice) -> Vec<u8> {
             event.user_id = whisper.user_id.as_deref();
         }
     }
-    // Texts and a number are serialized into memory: nothing can fail.
-    serde_json::to_vec(&event).unwrap_or_default()
+    let json = serde_json::to_vec(&event);
+    // Strings and a number are serialized into memory, which cannot fail.
+    debug_assert!(json.is_ok(), "{json:?}");
+    json.unwrap_or_default()
 }
 
+/// An event in Pusher's form.
 #[derive(Default, Serialize)]
-struct Event<'a> {
+struct EventJson<'a> {
     name: &'a str,
     channel: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,8 @@ struct Event<'a> {
     subscription_count: Option<u32>,
 }
 
-/// `data` is a text at Pusher: one that was sent stays it, anything else becomes its JSON.
+/// The `data` of a client event as a string, which it always is at Pusher: a string stays as it is,
+/// anything else becomes its JSON.
 fn text_of(data: Option<&RawValue>) -> String {
     let json = data.map_or("null", RawValue::get);
     serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())
@@ -91,31 +92,30 @@ mod tests {
     use crate::channels::ClientEventNotice;
     use crate::id::SocketId;
 
-    use super::super::notice;
     use super::*;
 
-    fn told(channel: &str, what: NoticeKind) -> Value {
-        serde_json::from_slice(&event(&notice(channel, what))).unwrap()
+    fn json_of(channel: &str, what: ChannelEvent) -> Value {
+        serde_json::from_slice(&event(&Notice::of(channel, what))).unwrap()
     }
 
     #[test]
     fn every_event_has_the_fields_of_pushers() {
-        let occupied = told("a", NoticeKind::Occupied);
+        let occupied = json_of("a", ChannelEvent::Occupied);
         assert_eq!(occupied, json!({ "name": "channel_occupied", "channel": "a" }));
-        let vacated = told("a", NoticeKind::Vacated);
+        let vacated = json_of("a", ChannelEvent::Vacated);
         assert_eq!(vacated, json!({ "name": "channel_vacated", "channel": "a" }));
-        let miss = told("cache-a", NoticeKind::CacheMiss);
+        let miss = json_of("cache-a", ChannelEvent::CacheMiss);
         assert_eq!(miss, json!({ "name": "cache_miss", "channel": "cache-a" }));
-        let count = told("a", NoticeKind::SubscriptionCount(3));
+        let count = json_of("a", ChannelEvent::SubscriptionCount(3));
         let expected =
             json!({ "name": "subscription_count", "channel": "a", "subscription_count": 3 });
         assert_eq!(count, expected);
         for (what, name) in [
-            (NoticeKind::MemberAdded("7".into()), "member_added"),
-            (NoticeKind::MemberRemoved("7".into()), "member_removed"),
+            (ChannelEvent::MemberAdded("7".into()), "member_added"),
+            (ChannelEvent::MemberRemoved("7".into()), "member_removed"),
         ] {
             let expected = json!({ "name": name, "channel": "presence-a", "user_id": "7" });
-            assert_eq!(told("presence-a", what), expected);
+            assert_eq!(json_of("presence-a", what), expected);
         }
     }
 
@@ -165,7 +165,10 @@ mod tests {
                 "name": "client_event", "channel": "presence-a", "event": "client-x",
                 "data": expected, "socket_id": "1.2", "user_id": "u",
             });
-            assert_eq!(told("presence-a", NoticeKind::ClientEvent(Box::new(whisper))), expected);
+            assert_eq!(
+                json_of("presence-a", ChannelEvent::ClientEvent(Box::new(whisper))),
+                expected
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! From what happened to what is sent: departures settle, numbers pause, each event goes to the
-//! lanes of its app that want it. A state machine: time and chance are handed in.
+//! Turns notices into requests: departures are debounced, counts are spaced out, and each event goes to
+//! the queues of its app's endpoints that want it. A state machine: time and chance are handed in.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,240 +14,253 @@ use crate::id::AppIndex;
 use crate::protocol::names::ChannelName;
 use crate::time::Millis;
 
-use super::lane::{Bounds, Change, Counters, Lane};
-use super::settling::Settling;
-use super::{Notice, NoticeKind, body};
+use super::body;
+use super::debounce::Debounce;
+use super::endpoint_queue::{BatchChange, EndpointQueue, LostEvents, QueueBounds};
+use crate::channels::{ChannelEvent, Notice};
 
-/// The time between two complaints about one endpoint.
-const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+/// The least time between two warnings about one endpoint, so that a dead one does not fill the log.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
 
-/// Names a lane. Never used twice.
-pub(super) type LaneId = u64;
+/// The id of a queue. It is never used for another one.
+pub(super) type QueueId = u64;
 
-/// See the module.
+/// The queues of all endpoints, and what happens to a notice before it reaches them.
+///
+/// Order of calls: [`take`](Self::take) for each notice; [`tick`](Self::tick), then
+/// [`next`](Self::next) until it returns `None`, whenever anything happened and at
+/// [`next_due`](Self::next_due); [`delivered`](Self::delivered) or [`failed`](Self::failed) for each
+/// [`Delivery`]; [`changes`](Self::changes) after all of these.
 #[derive(Debug)]
 pub(super) struct Dispatch {
-    bounds: Bounds,
-    /// Unix time at 0 of our clock.
+    bounds: QueueBounds,
+    /// Unix time in milliseconds at time 0 of the process's clock.
     unix_ms: u64,
-    lanes: BTreeMap<LaneId, Lane>,
-    /// The lanes of each app that has any, in the order of the configuration.
-    by_app: HashMap<AppIndex, Vec<LaneId>>,
-    next_lane: LaneId,
-    settling: Settling,
+    queues: BTreeMap<QueueId, EndpointQueue>,
+    /// The queues of each app with webhooks, in the order of the configuration.
+    by_app: HashMap<AppIndex, Vec<QueueId>>,
+    next_id: QueueId,
+    debounce: Debounce,
     counts: CountThrottle<(AppIndex, ChannelName)>,
-    /// The time of the last complaint about each endpoint, as far as that is not long ago.
-    complained: BTreeMap<LaneId, Millis>,
+    /// The time of the last warning about each endpoint, for [`LOG_PAUSE`].
+    logged_at: BTreeMap<QueueId, Millis>,
 }
 
-/// A batch on its way. [`Dispatch::delivered`] or [`Dispatch::failed`] has to follow.
+/// A batch to send. [`Dispatch::delivered`] or [`Dispatch::failed`] has to follow.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    pub(super) lane: LaneId,
+    pub(super) queue: QueueId,
     pub(super) app: Arc<App>,
     pub(super) webhook: Arc<Webhook>,
     pub(super) body: Bytes,
 }
 
 impl Dispatch {
-    pub(super) fn new(apps: &Apps, bounds: Bounds, unix_ms: u64) -> Self {
+    pub(super) fn new(apps: &Apps, bounds: QueueBounds, unix_ms: u64) -> Self {
         let mut dispatch = Self {
             bounds,
             unix_ms,
-            lanes: BTreeMap::new(),
+            queues: BTreeMap::new(),
             by_app: HashMap::new(),
-            next_lane: 0,
-            settling: Settling::default(),
+            next_id: 0,
+            debounce: Debounce::default(),
             counts: CountThrottle::default(),
-            complained: BTreeMap::new(),
+            logged_at: BTreeMap::new(),
         };
         dispatch.configure(apps);
         dispatch
     }
 
-    /// Takes the webhooks of these apps. Endpoints that stay as they are keep their queues; those
-    /// that are no more deliver what they have.
+    /// Takes the webhooks of these apps. Unchanged endpoints keep their queues; the queues of removed
+    /// ones end when they are empty.
     pub(super) fn configure(&mut self, apps: &Apps) {
-        self.lanes.values_mut().for_each(|lane| lane.retired = true);
+        self.queues.values_mut().for_each(|queue| queue.retired = true);
         self.by_app.clear();
         for app in apps.iter() {
             for webhook in app.webhooks.iter() {
-                let lane = self.lane_of(app, webhook);
-                self.by_app.entry(app.index).or_default().push(lane);
+                let queue = self.queue_of(app, webhook);
+                self.by_app.entry(app.index).or_default().push(queue);
             }
         }
         self.end_retired();
     }
 
-    /// Bounds what may wait for an endpoint from now on. What waits already stays.
+    /// Changes the bound of each queue. Events that wait already stay, even over the new bound.
     pub(super) fn bound_queues(&mut self, queue_bytes: usize) {
         self.bounds.queue_bytes = queue_bytes;
-        self.lanes.values_mut().for_each(|lane| lane.bound_queue(queue_bytes));
+        self.queues.values_mut().for_each(|queue| queue.bound_queue(queue_bytes));
     }
 
-    /// Takes what happened.
+    /// Takes a notice.
     pub(super) fn take(&mut self, notice: Notice, now: Millis) {
-        let Some(notice) = self.settling.take(notice, now) else { return };
-        if let NoticeKind::SubscriptionCount(count) = notice.what
+        let Some(notice) = self.debounce.take(notice, now) else { return };
+        if let ChannelEvent::SubscriptionCount(count) = notice.event
             && !self.counts.take(&(notice.app, notice.channel.clone()), count, now)
         {
             return;
         }
-        self.tell(&notice, now);
+        self.enqueue(&notice, now);
     }
 
-    /// Tells what has become due.
+    /// Queues the events that have become due.
     pub(super) fn tick(&mut self, now: Millis) {
-        while let Some(notice) = self.settling.due(now) {
-            self.tell(&notice, now);
+        while let Some(notice) = self.debounce.due(now) {
+            self.enqueue(&notice, now);
         }
         while let Some((channel, count)) = self.counts.due(now) {
-            self.tell(&of_count(channel, count), now);
+            self.enqueue(&of_count(channel, count), now);
         }
     }
 
-    /// Nothing more will come: whatever still waits becomes due.
-    pub(super) fn hurry(&mut self, now: Millis) {
-        while let Some(notice) = self.settling.rest() {
-            self.tell(&notice, now);
+    /// Makes everything due that still waits, because no more notices will come.
+    pub(super) fn flush(&mut self, now: Millis) {
+        while let Some(notice) = self.debounce.rest() {
+            self.enqueue(&notice, now);
         }
         while let Some((channel, count)) = self.counts.rest() {
-            self.tell(&of_count(channel, count), now);
+            self.enqueue(&of_count(channel, count), now);
         }
-        self.lanes.values_mut().for_each(Lane::hurry);
+        self.queues.values_mut().for_each(EndpointQueue::flush);
     }
 
-    /// The next batch to send.
+    /// The next batch to send, of any endpoint.
     pub(super) fn next(&mut self, now: Millis) -> Option<Delivery> {
-        self.lanes.iter_mut().find_map(|(&id, lane)| {
-            let body = lane.next(now)?;
-            let (app, webhook) = (Arc::clone(&lane.app), Arc::clone(&lane.webhook));
-            Some(Delivery { lane: id, app, webhook, body })
+        self.queues.iter_mut().find_map(|(&id, queue)| {
+            let body = queue.next(now)?;
+            let (app, webhook) = (Arc::clone(&queue.app), Arc::clone(&queue.webhook));
+            Some(Delivery { queue: id, app, webhook, body })
         })
     }
 
     /// The time at which [`tick`](Self::tick), [`next`](Self::next) and [`losses`](Self::losses)
     /// have to be called again.
     pub(super) fn next_due(&self) -> Option<Millis> {
-        let lanes = self.lanes.values().filter_map(Lane::next_due);
-        let losses = self.lanes.iter().filter(|(_, lane)| lane.counters != Counters::default());
-        let complaint = losses.filter_map(|(id, _)| self.complained.get(id)).min();
-        let complaint = complaint.map(|&at| at + COMPLAINT_PAUSE);
-        let others = [self.settling.next_due(), self.counts.next_due(), complaint];
-        lanes.chain(others.into_iter().flatten()).min()
+        let queues = self.queues.values().filter_map(EndpointQueue::next_due);
+        let losses = self.queues.iter().filter(|(_, queue)| queue.lost != LostEvents::default());
+        let complaint = losses.filter_map(|(id, _)| self.logged_at.get(id)).min();
+        let complaint = complaint.map(|&at| at + LOG_PAUSE);
+        let others = [self.debounce.next_due(), self.counts.next_due(), complaint];
+        queues.chain(others.into_iter().flatten()).min()
     }
 
-    /// A batch has arrived. Returns after how many failures.
-    pub(super) fn delivered(&mut self, lane: LaneId) -> u32 {
-        let failures = self.lanes.get_mut(&lane).map_or(0, Lane::delivered);
+    /// The batch in flight has arrived. Returns the number of failures before.
+    pub(super) fn delivered(&mut self, queue: QueueId) -> u32 {
+        let failures = self.queues.get_mut(&queue).map_or(0, EndpointQueue::delivered);
         self.end_retired();
         failures
     }
 
-    /// A batch has not arrived. `chance` is from 0 to 1.
-    pub(super) fn failed(&mut self, lane: LaneId, now: Millis, chance: f64) -> u32 {
-        let failures = self.lanes.get_mut(&lane).map_or(0, |lane| lane.failed(now, chance));
+    /// The batch in flight has not arrived. `chance` is a random number from 0 to 1. Returns the
+    /// number of failures in a row.
+    pub(super) fn failed(&mut self, queue: QueueId, now: Millis, chance: f64) -> u32 {
+        let failures = self.queues.get_mut(&queue).map_or(0, |queue| queue.failed(now, chance));
         self.end_retired();
         failures
     }
 
-    /// Takes a batch that an earlier process left behind. `None`: no endpoint wants it any more.
+    /// Takes a batch that an earlier process left in the spool. `None`: its endpoint is no longer
+    /// configured, or its queue is full.
     pub(super) fn restore(
         &mut self,
         app_id: &str,
         url: &str,
         (body, events): (&[u8], usize),
         now: Millis,
-    ) -> Option<(LaneId, u64)> {
-        let goes_there = |lane: &Lane| lane.app.id == app_id && lane.webhook.url.whole() == url;
-        let (&id, lane) = self.lanes.iter_mut().find(|(_, lane)| goes_there(lane))?;
+    ) -> Option<(QueueId, u64)> {
+        let is_its =
+            |queue: &EndpointQueue| queue.app.id == app_id && queue.webhook.url.whole() == url;
+        let (&id, queue) = self.queues.iter_mut().find(|(_, queue)| is_its(queue))?;
         let body = body::restamped(body, self.unix_ms + now.0);
-        lane.restore(body.into(), events, now).map(|number| (id, number))
+        queue.restore(body.into(), events, now).map(|number| (id, number))
     }
 
-    /// The changes since the last call, which a spool has to follow.
-    pub(super) fn changes(&mut self) -> Vec<(LaneId, Change)> {
-        let lanes = self.lanes.iter_mut();
-        let changes =
-            lanes.flat_map(|(&id, lane)| lane.changes().map(move |change| (id, change))).collect();
+    /// The changes since the last call, for the spool to follow.
+    pub(super) fn changes(&mut self) -> Vec<(QueueId, BatchChange)> {
+        let queues = self.queues.iter_mut();
+        let changes = queues
+            .flat_map(|(&id, queue)| queue.changes().map(move |change| (id, change)))
+            .collect();
         self.end_retired();
         changes
     }
 
-    /// The endpoint of a lane.
-    pub(super) fn lane(&self, id: LaneId) -> Option<(&App, &Webhook)> {
-        self.lanes.get(&id).map(|lane| (&*lane.app, &*lane.webhook))
+    /// The endpoint of a queue.
+    pub(super) fn queue(&self, id: QueueId) -> Option<(&App, &Webhook)> {
+        self.queues.get(&id).map(|queue| (&*queue.app, &*queue.webhook))
     }
 
-    /// Events that wait or are on their way, over all endpoints.
+    /// Events that wait or are in flight, over all endpoints.
     pub(super) fn waiting(&self) -> usize {
-        self.lanes.values().map(Lane::waiting).sum()
+        self.queues.values().map(EndpointQueue::waiting).sum()
     }
 
-    /// Whether nothing waits in a lane or is on its way.
+    /// Whether no event waits in a queue or is in flight.
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.values().all(Lane::is_empty)
+        self.queues.values().all(EndpointQueue::is_empty)
     }
 
-    /// Whether the log may be told about this endpoint: not more often than every ten seconds.
-    pub(super) fn may_complain(&mut self, lane: LaneId, now: Millis) -> bool {
-        self.complained.retain(|_, at| now.since(*at) < COMPLAINT_PAUSE);
-        let may = !self.complained.contains_key(&lane);
+    /// Whether a warning about this endpoint may be logged now. If so, the next may be in ten seconds.
+    pub(super) fn may_log(&mut self, queue: QueueId, now: Millis) -> bool {
+        self.logged_at.retain(|_, at| now.since(*at) < LOG_PAUSE);
+        let may = !self.logged_at.contains_key(&queue);
         if may {
-            self.complained.insert(lane, now);
+            self.logged_at.insert(queue, now);
         }
         may
     }
 
-    /// Losses that the log has not heard of: of each endpoint once in ten seconds.
-    pub(super) fn losses(&mut self, now: Millis) -> Vec<(Arc<App>, Arc<Webhook>, Counters)> {
-        let lossy = |lane: &Lane| lane.counters != Counters::default();
-        let ids = self.lanes.iter().filter(|(_, lane)| lossy(lane)).map(|(&id, _)| id);
+    /// Losses that are to be logged now: those of each endpoint once in ten seconds.
+    pub(super) fn losses(&mut self, now: Millis) -> Vec<(Arc<App>, Arc<Webhook>, LostEvents)> {
+        let lossy = |queue: &EndpointQueue| queue.lost != LostEvents::default();
+        let ids = self.queues.iter().filter(|(_, queue)| lossy(queue)).map(|(&id, _)| id);
         let ids: Vec<_> = ids.collect();
-        let ids: Vec<_> = ids.into_iter().filter(|&id| self.may_complain(id, now)).collect();
+        let ids: Vec<_> = ids.into_iter().filter(|&id| self.may_log(id, now)).collect();
         let mut take = |id| {
-            let lane = self.lanes.get_mut(&id)?;
-            let (app, webhook) = (Arc::clone(&lane.app), Arc::clone(&lane.webhook));
-            Some((app, webhook, std::mem::take(&mut lane.counters)))
+            let queue = self.queues.get_mut(&id)?;
+            let (app, webhook) = (Arc::clone(&queue.app), Arc::clone(&queue.webhook));
+            Some((app, webhook, std::mem::take(&mut queue.lost)))
         };
         ids.into_iter().filter_map(&mut take).collect()
     }
 
-    fn tell(&mut self, notice: &Notice, now: Millis) {
-        let Some(lanes) = self.by_app.get(&notice.app) else { return };
+    fn enqueue(&mut self, notice: &Notice, now: Millis) {
+        let Some(queues) = self.by_app.get(&notice.app) else { return };
         let unix_ms = self.unix_ms + now.0;
         let mut encoded = None;
-        for id in lanes {
-            let Some(lane) = self.lanes.get_mut(id) else { continue };
-            if lane.webhook.wants(notice.what.event_kind(), &notice.channel) {
+        for id in queues {
+            let Some(queue) = self.queues.get_mut(id) else { continue };
+            if queue.webhook.wants(notice.kind(), &notice.channel) {
                 let event = encoded.get_or_insert_with(|| body::event(notice));
-                lane.push(event, now, unix_ms);
+                queue.push(event, now, unix_ms);
             }
         }
     }
 
-    /// The lane of a configured endpoint: the one that it had, or a new one.
-    fn lane_of(&mut self, app: &Arc<App>, webhook: &Arc<Webhook>) -> LaneId {
-        let same = |lane: &Lane| lane.retired && lane.app.id == app.id && lane.webhook == *webhook;
-        if let Some((&id, lane)) = self.lanes.iter_mut().find(|(_, lane)| same(lane)) {
-            lane.retired = false;
-            lane.app = Arc::clone(app);
+    /// The queue of a configured endpoint: its own from before, or a new one.
+    fn queue_of(&mut self, app: &Arc<App>, webhook: &Arc<Webhook>) -> QueueId {
+        let same = |queue: &EndpointQueue| {
+            queue.retired && queue.app.id == app.id && queue.webhook == *webhook
+        };
+        if let Some((&id, queue)) = self.queues.iter_mut().find(|(_, queue)| same(queue)) {
+            queue.retired = false;
+            queue.app = Arc::clone(app);
             return id;
         }
-        let id = self.next_lane;
-        self.next_lane += 1;
-        self.lanes.insert(id, Lane::new(Arc::clone(app), Arc::clone(webhook), self.bounds));
+        let id = self.next_id;
+        self.next_id += 1;
+        self.queues
+            .insert(id, EndpointQueue::new(Arc::clone(app), Arc::clone(webhook), self.bounds));
         id
     }
 
     fn end_retired(&mut self) {
-        self.lanes.retain(|_, lane| !(lane.retired && lane.is_done()));
+        self.queues.retain(|_, queue| !(queue.retired && queue.is_done()));
     }
 }
 
-/// A number of subscribers that has waited.
+/// The notice of a count that was held back.
 fn of_count((app, channel): (AppIndex, ChannelName), count: u32) -> Notice {
-    Notice { app, channel, what: NoticeKind::SubscriptionCount(count) }
+    Notice { app, channel, event: ChannelEvent::SubscriptionCount(count) }
 }
 
 #[cfg(test)]

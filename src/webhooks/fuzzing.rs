@@ -1,7 +1,6 @@
 //! The entry points of the webhooks for the targets of `tests/fuzz`. Only builds with `--cfg
 //! fuzzing`, as of these targets, have this module.
 
-use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -9,10 +8,10 @@ use bytes::Bytes;
 use crate::apps::Apps;
 use crate::time::Millis;
 
-use super::Notice;
 use super::dispatch::Dispatch;
-use super::lane::Bounds;
-use super::spool::Spool;
+use super::endpoint_queue::QueueBounds;
+use super::spool::{Spool, SpoolError};
+use crate::channels::Notice;
 
 /// A process with a spool, up to where requests would be sent.
 #[derive(Debug)]
@@ -27,10 +26,10 @@ impl Process {
     ///
     /// # Errors
     /// Fails if the directory cannot be used.
-    pub fn start(directory: &Path, apps: &Apps, queue_bytes: usize) -> io::Result<Self> {
+    pub fn start(directory: &Path, apps: &Apps, queue_bytes: usize) -> Result<Self, SpoolError> {
         let mut spool = Spool::open(directory)?;
-        let mut dispatch = Dispatch::new(apps, Bounds { queue_bytes, spooled: true }, UNIX_MS);
-        spool.restore(&mut dispatch);
+        let mut dispatch = Dispatch::new(apps, QueueBounds { queue_bytes, spooled: true }, UNIX_MS);
+        spool.restore(&mut dispatch, Millis(0));
         Ok(Self { spool, dispatch, now: Millis(0) })
     }
 
@@ -49,7 +48,7 @@ impl Process {
     /// Delivers the next request. Returns its body.
     pub fn deliver(&mut self) -> Option<Bytes> {
         let delivery = self.dispatch.next(self.now)?;
-        self.dispatch.delivered(delivery.lane);
+        self.dispatch.delivered(delivery.queue);
         self.spool.follow(self.dispatch.changes(), &self.dispatch);
         Some(delivery.body)
     }

@@ -1,9 +1,7 @@
-//! One request: name, connection, TLS, signature, answer. Connections are kept for the next one.
+//! One request to an endpoint: name lookup, connection, TLS, signature, answer. The connection is
+//! kept for the next request.
 
-use std::error::Error;
-use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,51 +14,48 @@ use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::apps::webhook::{Url, Webhook};
 
 use super::dispatch::Delivery;
+use super::tls::{TlsError, TlsSetup};
 
-/// The most bytes of an answer that are read to be able to keep its connection.
+/// The most bytes of an answer that are read so that its connection can be kept.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// How long a connection is kept without use: receivers and what stands before them end theirs
-/// after a minute or more, and a request that meets that end has to be repeated.
+/// The time for which an idle connection is kept. Receivers and their proxies close idle ones after a
+/// minute or more, and a request that meets such a close has to be repeated.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// The connection to one endpoint, kept between requests.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct HttpConnection {
+    /// The open connection, and the time since which it is idle.
     kept: Option<(SendRequest<Full<Bytes>>, Instant)>,
-    tls: Tls,
+    tls: TlsSetup,
 }
 
-/// Makes TLS of connections. Reads the host's certificates when the first one needs them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tls(Arc<std::sync::OnceLock<Arc<ClientConfig>>>);
-
-impl Line {
-    pub(super) const fn new(tls: Tls) -> Self {
+impl HttpConnection {
+    pub(super) const fn new(tls: TlsSetup) -> Self {
         Self { kept: None, tls }
     }
 
-    /// Sends a batch. An answer with 2xx is success, and nothing else is.
-    pub(super) async fn post(&mut self, delivery: &Delivery) -> Result<(), Failure> {
+    /// Sends a batch. Only an answer with 2xx is success.
+    ///
+    /// # Errors
+    /// Returns the reason for which the batch has not arrived, or may not have.
+    pub(super) async fn post(&mut self, delivery: &Delivery) -> Result<(), DeliveryError> {
         let kept = self.kept.take().filter(|(_, since)| since.elapsed() < IDLE_MAX);
         if let Some((connection, _)) = kept {
             match self.exchange(connection, delivery).await {
-                // Ended by the receiver meanwhile.
-                Err(Failure::Http(_)) => {}
+                // The receiver has closed it meanwhile.
+                Err(DeliveryError::Http(_)) => {}
                 answered => return answered,
             }
         }
         let webhook = &delivery.webhook;
         let connecting = timeout(webhook.connect_timeout, self.connect(webhook));
-        let connection = connecting.await.map_err(|_| Failure::ConnectTimeout)??;
+        let connection = connecting.await.map_err(|_| DeliveryError::ConnectTimeout)??;
         self.exchange(connection, delivery).await
     }
 
@@ -68,7 +63,7 @@ impl Line {
         &mut self,
         mut connection: SendRequest<Full<Bytes>>,
         delivery: &Delivery,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DeliveryError> {
         let request = request(delivery)?;
         let answer = async {
             connection.ready().await?;
@@ -77,7 +72,8 @@ impl Line {
             Ok::<_, hyper::Error>((response, drained))
         };
         let answer = timeout(delivery.webhook.timeout, answer).await;
-        let (response, drained) = answer.map_err(|_| Failure::Timeout)?.map_err(Failure::Http)?;
+        let (response, drained) =
+            answer.map_err(|_| DeliveryError::Timeout)?.map_err(DeliveryError::Http)?;
         if drained {
             self.kept = Some((connection, Instant::now()));
         }
@@ -87,63 +83,33 @@ impl Line {
         }
         let location = response.headers().get(LOCATION).filter(|_| status.is_redirection());
         let location = location.and_then(|location| location.to_str().ok());
-        Err(Failure::Status(status, location.map(Into::into)))
+        Err(match location {
+            Some(location) => DeliveryError::Redirect { status, location: location.into() },
+            None => DeliveryError::Status(status),
+        })
     }
 
-    async fn connect(&self, webhook: &Webhook) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    async fn connect(&self, webhook: &Webhook) -> Result<SendRequest<Full<Bytes>>, DeliveryError> {
         let url = &webhook.url;
         let stream = dial(url).await?;
-        // A receiver that takes nothing for so long has failed its request. The kernel drops the
-        // bytes that it still holds for it with the connection.
+        // A receiver that acknowledges nothing for so long has failed its request. The kernel then
+        // drops the connection, and with it the bytes that it holds for the receiver.
         SockRef::from(&stream)
             .set_tcp_user_timeout(Some(webhook.timeout))
-            .map_err(Failure::Connect)?;
-        // Small requests, one after another: waiting for more to send would only delay them.
-        stream.set_nodelay(true).map_err(Failure::Connect)?;
+            .map_err(DeliveryError::Connect)?;
+        // Requests are small and follow each other: waiting for more bytes would only delay them.
+        stream.set_nodelay(true).map_err(DeliveryError::Connect)?;
         if !url.tls() {
             return open(TokioIo::new(stream)).await;
         }
-        let name = ServerName::try_from(url.host().to_owned());
-        let name = name.map_err(|error| Failure::Tls(io::Error::other(error)))?;
-        let config = self.tls.config().map_err(Failure::Tls)?;
-        let stream =
-            TlsConnector::from(config).connect(name, stream).await.map_err(Failure::Tls)?;
+        let stream = self.tls.connect(url.host(), stream).await.map_err(DeliveryError::Tls)?;
         open(TokioIo::new(stream)).await
     }
 }
 
-impl Tls {
-    /// The configuration of TLS.
-    ///
-    /// # Errors
-    /// The host has no root certificates, so that no receiver could be trusted.
-    pub(super) fn config(&self) -> io::Result<Arc<ClientConfig>> {
-        if let Some(config) = self.0.get() {
-            return Ok(Arc::clone(config));
-        }
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (taken, _unusable) = roots.add_parsable_certificates(found.certs);
-        if taken == 0 {
-            let cause =
-                found.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
-            return Err(io::Error::other(format!(
-                "this host has no root certificates{cause}: install the package ca-certificates, \
-                 or set SSL_CERT_FILE to a file of certificates in PEM"
-            )));
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Arc::clone(self.0.get_or_init(|| Arc::new(config))))
-    }
-}
-
 /// Tries the addresses of the host one after another.
-async fn dial(url: &Url) -> Result<TcpStream, Failure> {
-    let addresses = lookup_host((url.host(), url.port())).await.map_err(Failure::Resolve)?;
+async fn dial(url: &Url) -> Result<TcpStream, DeliveryError> {
+    let addresses = lookup_host((url.host(), url.port())).await.map_err(DeliveryError::Resolve)?;
     let mut last = io::ErrorKind::AddrNotAvailable.into();
     for address in addresses {
         match TcpStream::connect(address).await {
@@ -151,38 +117,36 @@ async fn dial(url: &Url) -> Result<TcpStream, Failure> {
             Err(error) => last = error,
         }
     }
-    Err(Failure::Connect(last))
+    Err(DeliveryError::Connect(last))
 }
 
 async fn open(
     stream: impl Read + Write + Unpin + Send + 'static,
-) -> Result<SendRequest<Full<Bytes>>, Failure> {
-    let (sender, connection) = handshake(stream).await.map_err(Failure::Http)?;
-    // Ends with the sender or with the receiver's end; its error is the request's, too.
+) -> Result<SendRequest<Full<Bytes>>, DeliveryError> {
+    let (sender, connection) = handshake(stream).await.map_err(DeliveryError::Http)?;
+    // It ends with the sender, or when the receiver closes; the request returns the same error.
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
 }
 
-fn request(delivery: &Delivery) -> Result<Request<Full<Bytes>>, Failure> {
+fn request(delivery: &Delivery) -> Result<Request<Full<Bytes>>, DeliveryError> {
     let Delivery { app, webhook, body, .. } = delivery;
     let signature = app.rules.secret.sign(&[body]);
-    let mut request = Request::post(webhook.url.target())
+    let mut request = Request::post(webhook.url.target().clone())
         .header(HOST, webhook.url.authority())
         .header(CONTENT_TYPE, "application/json")
         .header("X-Pusher-Key", &app.rules.key)
         .header("X-Pusher-Signature", signature);
-    let own_agent = |name: &str| name.eq_ignore_ascii_case(USER_AGENT.as_str());
-    if !webhook.headers.iter().any(|header| own_agent(&header.name)) {
+    if !webhook.headers.iter().any(|header| header.name == USER_AGENT) {
         request = request.header(USER_AGENT, concat!("ringwave/", env!("CARGO_PKG_VERSION")));
     }
     for header in &webhook.headers {
-        request = request.header(&*header.name, &*header.value);
+        request = request.header(&header.name, &header.value);
     }
-    request.body(Full::new(body.clone())).map_err(Failure::Request)
+    request.body(Full::new(body.clone())).map_err(DeliveryError::Request)
 }
 
-/// Reads the answer to its end. `false`: it is longer than anyone needs, the connection is of no
-/// more use.
+/// Reads the answer to its end. `false`: it is too long, so its connection cannot be kept.
 async fn drain(response: &mut Response<hyper::body::Incoming>) -> Result<bool, hyper::Error> {
     let mut read = 0;
     while let Some(frame) = response.body_mut().frame().await {
@@ -194,46 +158,30 @@ async fn drain(response: &mut Response<hyper::body::Incoming>) -> Result<bool, h
     Ok(true)
 }
 
-/// Why a batch has not arrived.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// The host's name has no address.
-    Resolve(io::Error),
-    /// None of its addresses took a connection.
-    Connect(io::Error),
+/// The reason for which a batch has not arrived.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DeliveryError {
+    #[error("its host was not found")]
+    Resolve(#[source] io::Error),
+    #[error("none of its addresses accepted a connection")]
+    Connect(#[source] io::Error),
     /// Name, connection and TLS together took too long.
+    #[error("no connection in time")]
     ConnectTimeout,
-    /// The receiver's certificate, or TLS itself.
-    Tls(io::Error),
-    /// The key cannot stand in a header.
-    Request(hyper::http::Error),
+    #[error("no TLS")]
+    Tls(#[source] TlsError),
+    /// The key of the app cannot stand in a header.
+    #[error("no request can be made of it")]
+    Request(#[source] hyper::http::Error),
     /// The connection ended before the answer, or the answer was not HTTP.
-    Http(hyper::Error),
-    /// No answer in time.
+    #[error("no answer")]
+    Http(#[source] hyper::Error),
+    #[error("no answer in time")]
     Timeout,
-    /// Another answer than 2xx; of a redirect, where to.
-    Status(StatusCode, Option<Box<str>>),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Resolve(error) => write!(f, "its host was not found: {error}"),
-            Self::Connect(error) => write!(f, "no connection: {error}"),
-            Self::ConnectTimeout => f.write_str("no connection in time"),
-            Self::Tls(error) => write!(f, "no TLS: {error}"),
-            Self::Request(error) => write!(f, "no request can be made of it: {error}"),
-            Self::Http(error) => {
-                write!(f, "no answer: {error}")?;
-                error.source().map_or(Ok(()), |source| write!(f, ": {source}"))
-            }
-            Self::Timeout => f.write_str("no answer in time"),
-            Self::Status(status, Some(location)) => {
-                write!(f, "it answered {status} to {location:?}, which is not followed")
-            }
-            Self::Status(status, None) => write!(f, "it answered {status}"),
-        }
-    }
+    #[error("it answered {0}")]
+    Status(StatusCode),
+    #[error("it answered {status} with a redirect to {location:?}, which is not followed")]
+    Redirect { status: StatusCode, location: Box<str> },
 }
 
 #[cfg(test)]

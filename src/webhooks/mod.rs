@@ -1,40 +1,35 @@
-//! Floor 4. Webhooks: tells an app's own servers what happens on its channels, by signed requests.
+//! Floor 4. Webhooks: signed requests that report to an app's own servers what happens on its channels.
 //!
 //! Contract:
-//! - A shard hands over what happened by its [`Tap`], once per turn, and never waits: what finds
-//!   no room is counted and logged. For an app without webhooks nothing is handed over at all.
-//! - One thread, the [`Courier`]'s, does everything else. A slow or dead receiver holds up its own
-//!   endpoint only, whose queue is bounded in bytes; what overflows is counted and logged.
-//! - Events of one channel reach an endpoint in the order in which its home had them; the next
+//! - A shard reports what happened to its [`NoticeSender`], which hands a turn's notices over at
+//!   its end and never waits: notices that find no room are counted, and the worker logs the count.
+//!   A shard reports nothing of an app without webhooks.
+//! - One thread, that of the [`WebhookWorker`], does everything else. A slow or dead receiver delays
+//!   its own endpoint only. The queue of an endpoint is bounded in bytes; events that find it full
+//!   are counted and logged.
+//! - Events of one channel reach an endpoint in the order in which its home had them. The next
 //!   request to an endpoint begins when the one before was answered with 2xx or given up. An event
-//!   may come twice, when an answer was lost.
+//!   may arrive twice, if an answer was lost.
 //! - A failed request is repeated with exponential back-off and full jitter, until the event is
-//!   five minutes old. Redirects are not followed: a body signed for one host is for no other.
+//!   five minutes old. Redirects are not followed, because a body that is signed for one host is not
+//!   meant for another.
 //!
-//! The decisions are a state machine without clock, sockets and randomness (`Dispatch`, made of
-//! `Settling`, `CountThrottle` of the floor below and a `Lane` per endpoint), which `courier`
+//! The decisions are a state machine without clock, sockets and randomness (`Dispatch`, made of a
+//! `Debounce`, the `CountThrottle` of the floor below and an `EndpointQueue` per endpoint), which `worker`
 //! drives.
 
 mod body;
-mod courier;
+mod debounce;
 mod dispatch;
+mod endpoint_queue;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod http;
-mod lane;
-mod settling;
+mod notice_queue;
 mod spool;
-mod tap;
+mod tls;
+mod worker;
 
-use crate::channels::{Notice, NoticeKind};
-#[cfg(test)]
-use crate::{id::AppIndex, protocol::names::ChannelName};
-
-pub use courier::{Courier, Settings};
-pub use tap::{Tap, WAITING_BYTES_MAX};
-
-#[cfg(test)]
-fn notice(channel: &str, what: NoticeKind) -> Notice {
-    let channel = ChannelName::parse(channel, 200, true).unwrap();
-    Notice { app: AppIndex(0), channel, what }
-}
+pub use notice_queue::{NoticeSender, WAITING_BYTES_MAX};
+pub use spool::SpoolError;
+pub use worker::{WebhookWorker, WorkerError, WorkerSettings};

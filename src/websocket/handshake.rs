@@ -27,7 +27,7 @@ pub struct UpgradeRequest<'a> {
 
 /// Why there is no upgrade. The text says it to the developer of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum HandshakeError {
     /// The method is not GET: 405.
     MethodNotGet,
     /// An ordinary request: 426. It may be one for another part of the server.
@@ -50,30 +50,30 @@ pub enum Refusal {
 ///
 /// # Errors
 /// The first rule of the handshake that the request breaks.
-pub fn accept(request: &UpgradeRequest<'_>) -> Result<String, Refusal> {
+pub fn accept(request: &UpgradeRequest<'_>) -> Result<String, HandshakeError> {
     if request.method != "GET" {
-        Err(Refusal::MethodNotGet)
+        Err(HandshakeError::MethodNotGet)
     } else if request.upgrade.iter().all(|value| value.is_empty()) {
-        Err(Refusal::NotAnUpgrade)
+        Err(HandshakeError::NotAnUpgrade)
     } else if !lists(request.upgrade, "websocket") {
-        Err(Refusal::BadUpgrade)
+        Err(HandshakeError::BadUpgrade)
     } else if !request.http11 {
-        Err(Refusal::Http10)
+        Err(HandshakeError::Http10)
     } else if !lists(request.connection, "upgrade") {
-        Err(Refusal::BadConnection)
+        Err(HandshakeError::BadConnection)
     } else if request.has_body {
-        Err(Refusal::HasBody)
+        Err(HandshakeError::HasBody)
     } else if request.version != ["13"] {
-        Err(Refusal::Version)
+        Err(HandshakeError::Version)
     } else {
         match request.key {
             [key] if is_key(key) => Ok(derive_accept_key(key.as_bytes())),
-            _ => Err(Refusal::BadKey),
+            _ => Err(HandshakeError::BadKey),
         }
     }
 }
 
-impl Refusal {
+impl HandshakeError {
     /// The HTTP status of the answer.
     #[must_use]
     pub const fn status(self) -> u16 {
@@ -105,7 +105,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::MethodNotGet => "A WebSocket upgrade must be a GET request",
@@ -120,7 +120,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for HandshakeError {}
 
 /// Whether a header that is a list of tokens has this one (RFC 9110 section 5.6.1).
 fn lists(values: &[&str], token: &str) -> bool {
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn each_broken_rule_has_its_refusal() {
-        use Refusal::*;
+        use HandshakeError::*;
         for (request, refusal, status) in [
             (UpgradeRequest { method: "POST", ..GOOD }, MethodNotGet, 405),
             (UpgradeRequest { method: "get", ..GOOD }, MethodNotGet, 405),
@@ -208,15 +208,19 @@ mod tests {
             &["dGhlIHNhbXBsZSBub25j-Q=="],
             &["dGhlIHNhbXBsZSBub25j\u{e9}=="],
         ] {
-            assert_eq!(accept(&UpgradeRequest { key, ..GOOD }), Err(Refusal::BadKey), "{key:?}");
+            assert_eq!(
+                accept(&UpgradeRequest { key, ..GOOD }),
+                Err(HandshakeError::BadKey),
+                "{key:?}"
+            );
         }
         assert!(accept(&UpgradeRequest { key: &["+/+/+/+/+/+/+/+/+/+/+Q=="], ..GOOD }).is_ok());
     }
 
     #[test]
     fn a_client_that_may_try_again_is_told_how() {
-        assert!(Refusal::Version.headers().contains(&("Sec-WebSocket-Version", "13")));
-        assert!(Refusal::NotAnUpgrade.headers().contains(&("Upgrade", "websocket")));
-        assert_eq!(Refusal::MethodNotGet.headers(), [("Allow", "GET")]);
+        assert!(HandshakeError::Version.headers().contains(&("Sec-WebSocket-Version", "13")));
+        assert!(HandshakeError::NotAnUpgrade.headers().contains(&("Upgrade", "websocket")));
+        assert_eq!(HandshakeError::MethodNotGet.headers(), [("Allow", "GET")]);
     }
 }

@@ -10,5 +10,5 @@
 pub mod handshake;
 pub mod read;
 
-pub use handshake::{Refusal, UpgradeRequest, accept};
+pub use handshake::{HandshakeError, UpgradeRequest, accept};
 pub use read::{Close, Message, ReadLimits, Reader, Stop, Violation};

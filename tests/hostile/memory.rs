@@ -258,7 +258,7 @@ fn unfinished_messages_have_a_share_of_a_small_limit() {
         held.push(client);
         number < 1000
     });
-    scene.gateway.logged(&["WARN", "closed with 4100", "of which only a part has come"]);
+    scene.gateway.logged(&["WARN", "closed with 4100", "unfinished messages take"]);
     scene.ends_well(|| drop(held));
 }
 

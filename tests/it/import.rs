@@ -144,7 +144,7 @@ fn what_is_not_that_is_refused_with_65_and_prints_nothing() {
         (&["reverb"], &warned, "it begins with \"PHP Warning:  Undefined array key"),
         (&["reverb"], "{}", "the input is not Laravel's config('reverb')"),
         (&["reverb"], &none.to_string(), "apps.apps[0].key is missing in the input"),
-        (&["reverb", "absent.json"], "", "absent.json cannot be read"),
+        (&["reverb", "absent.json"], "", "cannot read absent.json"),
         (&["soketi"], "{\"port\": 1}", "the input is not a configuration of soketi"),
         (&["sockudo"], "port = ${A_PORT_OF_NOBODY}", "needs A_PORT_OF_NOBODY"),
         (&["websockets"], "null", "the input is null"),
@@ -202,7 +202,7 @@ fn what_cannot_be_replaced_safely_stays_as_it_is_with_73() {
         ("directory", "it is no regular file"),
         ("/dev/null", "it is no regular file"),
         ("in.json", "it is the input"),
-        ("absent/out.toml", "cannot be written"),
+        ("absent/out.toml", "cannot write"),
     ] {
         let output = import(&setup, &["reverb", "in.json", "--output", name], "");
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -66,7 +66,7 @@ fn an_added_app_is_served_on_all_shards_and_nobody_else_notices() {
         other.subscribe("room");
         open(gateway, "shop-key").expect_refusal(UNKNOWN.0, UNKNOWN.1);
         let told = reloaded(gateway, &app("shop", ""));
-        assert_eq!(told, "The configuration was read anew: 2 apps; added: shop\n");
+        assert_eq!(told, "Configuration reloaded: 2 apps; added: shop\n");
         for _ in 0..10 {
             let mut client = connect(gateway, "shop-key");
             client.subscribe("room");
@@ -85,7 +85,7 @@ fn a_hangup_reloads_too() {
         let mut other = Client::connect(gateway);
         write(gateway, &app("shop", ""));
         gateway.signal(Signal::HUP);
-        gateway.logged(&["INFO", "the configuration was read anew: 2 apps; added: shop"]);
+        gateway.logged(&["INFO", "configuration reloaded: 2 apps; added: shop"]);
         let mut client = eventually("the app is there", || {
             let mut client = open(gateway, "shop-key");
             (client.next()["event"] == "pusher:connection_established").then_some(client)
@@ -112,7 +112,7 @@ fn a_file_that_is_not_valid_changes_nothing_and_is_told_why() {
                 let stderr = String::from_utf8(output.stderr).unwrap();
                 assert_eq!(output.status.code(), Some(78), "{stderr}");
                 assert!(stderr.contains(reason), "{reason:?} is not in: {stderr}");
-                gateway.logged(&["ERROR", "the configuration stays as it was", reason]);
+                gateway.logged(&["ERROR", "the old one stays in force", reason]);
             }
             gateway.signal(Signal::HUP);
             eventually("SIGHUP is told the same", || {
@@ -330,7 +330,7 @@ fn settings_that_need_a_restart_are_named_and_the_others_take_effect() {
         assert_eq!(
             told,
             format!(
-                "The configuration was read anew: 1 app\nserver.shutdown_window: auto -> 7\n\
+                "Configuration reloaded: 1 app\nserver.shutdown_window: auto -> 7\n\
                  server.max_request_size: 100000 -> 100\nNote: {named}\n"
             )
         );
@@ -342,7 +342,7 @@ fn settings_that_need_a_restart_are_named_and_the_others_take_effect() {
         );
         let back = toml.replace("port = 9999\nlog_format = \"json\"\n", "");
         let told = reloaded(&gateway, &back);
-        assert_eq!(told, "The configuration was read anew: 1 app; nothing changed\n");
+        assert_eq!(told, "Configuration reloaded: 1 app; nothing changed\n");
         let long = json!({ "name": "e", "channel": "room", "data": "x".repeat(100) });
         assert_eq!(Call::post("events", &long).send(&gateway).status, 413);
         gateway.signal(Signal::TERM);
@@ -365,7 +365,7 @@ fn a_reload_names_each_setting_of_each_app_that_changed_and_no_secret() {
             let told = reloaded(gateway, &format!("{}{shop}", app("blog", "")));
             assert_eq!(
                 told,
-                "The configuration was read anew: 3 apps\napp shop: secret changed\n\
+                "Configuration reloaded: 3 apps\napp shop: secret changed\n\
                  app shop: max_connections none -> 5\n\
                  app shop, webhook http://127.0.0.1:9/x?[withheld]: timeout 5 -> 7\n"
             );

@@ -270,7 +270,7 @@ fn under_nohup_a_hangup_is_ignored_and_the_log_says_so() {
             });
         }
         client.expect_nothing();
-        assert!(!gateway.log().contains("was read anew"));
+        assert!(!gateway.log().contains("configuration reloaded"));
         assert!(reload(&gateway).status.success(), "by its command it reloads");
         client.expect_nothing();
         gateway.signal(Signal::TERM);
@@ -297,7 +297,7 @@ fn when_its_terminal_closes_it_drains_and_before_that_a_hangup_does_not_end_it()
         drop(in_terminal);
         let mut client = Client::connect(&gateway);
         gateway.signal(Signal::HUP);
-        gateway.logged(&["the configuration was read anew"]);
+        gateway.logged(&["configuration reloaded"]);
         client.expect_nothing();
         drop(terminal);
         closed(&mut client);

@@ -55,7 +55,7 @@ fn an_address_in_use_is_named_with_what_to_do() {
         other.bind(&address.into()).unwrap();
         other.listen(1).unwrap();
         let output = setup.output("start");
-        let text = format!("Failed to listen on {address}: Address already in use");
+        let text = format!("cannot bind {address}: address already in use");
         refused(&output, &[&text, "--port"]);
     }
 }
@@ -64,7 +64,7 @@ fn an_address_in_use_is_named_with_what_to_do() {
 fn a_gateway_does_not_share_its_port_with_a_second_one() {
     served(|gateway| {
         let output = gateway.twin().output("start");
-        refused(&output, &["Address already in use"]);
+        refused(&output, &["address already in use"]);
         Client::connect(gateway).expect_nothing();
     });
 }
@@ -72,7 +72,7 @@ fn a_gateway_does_not_share_its_port_with_a_second_one() {
 #[test]
 fn an_address_of_no_interface_is_named() {
     let output = Setup::new(1).flag("--listen=tcp://192.0.2.1:8080").output("start");
-    refused(&output, &["Failed to listen on 192.0.2.1:8080"]);
+    refused(&output, &["cannot bind 192.0.2.1:8080: cannot assign requested address"]);
 }
 
 #[test]

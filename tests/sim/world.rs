@@ -26,7 +26,7 @@ use ringwave::protocol::secret::Secret;
 use ringwave::ring::sim::{Dice, Faults, SimNet, SimRing};
 use ringwave::shard::{InForce, Message, Shard, ShardParts, SocketIds};
 use ringwave::time::Millis;
-use ringwave::webhooks::Tap;
+use ringwave::webhooks::NoticeSender;
 use tokio::sync::oneshot;
 
 use crate::client::{Channel, Client, Mood, Phase, Surroundings};
@@ -428,7 +428,7 @@ pub(crate) fn parts(
         hash,
         socket_ids: SocketIds::seeded(seed),
         port,
-        tap: Tap::default(),
+        notices: NoticeSender::default(),
         refusals: Arc::default(),
         memory: Default::default(),
     }

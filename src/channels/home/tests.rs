@@ -446,7 +446,7 @@ impl Model {
             keys.iter().position(|key| key.app() == of.app && *key.name() == of.channel).unwrap()
         };
         let noticed: Noticed =
-            self.outbox.notices().map(|notice| (at(&notice), text_of(&notice.what))).collect();
+            self.outbox.notices().map(|notice| (at(&notice), text_of(&notice.event))).collect();
         assert_eq!(noticed, self.expected_notices);
     }
 
@@ -586,9 +586,9 @@ fn list(homes: &mut Homes, app: AppIndex, now: Millis) -> Vec<Vec<(ChannelName, 
     }
 }
 
-fn text_of(notice: &NoticeKind) -> String {
+fn text_of(notice: &ChannelEvent) -> String {
     match notice {
-        NoticeKind::ClientEvent(_) => "ClientEvent".to_owned(),
+        ChannelEvent::ClientEvent(_) => "ClientEvent".to_owned(),
         other => format!("{other:?}"),
     }
 }

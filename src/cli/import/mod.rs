@@ -12,12 +12,15 @@ use clap::{Args, ValueEnum};
 
 use crate::config::{self, INPUT_BYTES_MAX, Predecessor};
 
-/// The input is not what it has to be (`EX_DATAERR`).
+use super::environment::environment;
+use super::exit::{fail, tell};
+
+/// The input cannot be understood (`EX_DATAERR`).
 const EXIT_DATA: u8 = 65;
-/// The file of `--output` cannot be made (`EX_CANTCREAT`).
+/// The file of `--output` cannot be written (`EX_CANTCREAT`).
 const EXIT_OUTPUT: u8 = 73;
 
-/// The predecessor whose configuration to import, and where it is.
+/// The server whose configuration to import, and where the configuration is.
 #[derive(Args)]
 #[command(after_help = "\
 Where the configuration comes from:
@@ -28,26 +31,26 @@ Where the configuration comes from:
   soketi      ringwave import soketi config.json --output ringwave.toml
   sockudo     ringwave import sockudo config.toml --output ringwave.toml")]
 pub(super) struct ImportArgs {
-    /// The server that the configuration is of
-    source: Source,
+    /// The server that the configuration belongs to
+    source: ImportSource,
     #[command(flatten)]
     files: FileArgs,
 }
 
-/// Where the configuration is, and where the result goes.
+/// The input and the output.
 #[derive(Args)]
 pub(super) struct FileArgs {
     /// The file with the configuration, or `-` for stdin
     #[arg(default_value = "-")]
     file: PathBuf,
-    /// Write this file, once everything is understood, instead of stdout
+    /// Write the result to this file instead of stdout, if the input is understood
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 /// The names of the servers on the command line.
 #[derive(Clone, Copy, ValueEnum)]
-enum Source {
+enum ImportSource {
     /// Laravel Reverb: the JSON of config('reverb')
     Reverb,
     /// soketi: its config.json
@@ -58,13 +61,13 @@ enum Source {
     Websockets,
 }
 
-impl From<Source> for Predecessor {
-    fn from(source: Source) -> Self {
+impl From<ImportSource> for Predecessor {
+    fn from(source: ImportSource) -> Self {
         match source {
-            Source::Reverb => Self::Reverb,
-            Source::Soketi => Self::Soketi,
-            Source::Sockudo => Self::Sockudo,
-            Source::Websockets => Self::LaravelWebsockets,
+            ImportSource::Reverb => Self::Reverb,
+            ImportSource::Soketi => Self::Soketi,
+            ImportSource::Sockudo => Self::Sockudo,
+            ImportSource::Websockets => Self::LaravelWebsockets,
         }
     }
 }
@@ -81,15 +84,16 @@ pub(super) fn run_reverb(files: &FileArgs) -> ExitCode {
 fn import(from: Predecessor, files: &FileArgs) -> ExitCode {
     let text = match imported(from, &files.file) {
         Ok(text) => text,
-        Err(error) => return refuse(&error, EXIT_DATA),
+        Err(ImportError::Config(error)) => return tell(&error, EXIT_DATA),
+        Err(error) => return fail(&error, EXIT_DATA),
     };
     match &files.output {
         Some(path) if path.as_os_str() != "-" => match output::write(path, &files.file, &text) {
             Ok(written) => {
-                eprintln!("ringwave: {written}. `ringwave check` shows what it comes to.");
+                eprintln!("ringwave: {written}. `ringwave check` shows its values.");
                 ExitCode::SUCCESS
             }
-            Err(error) => refuse(&error, EXIT_OUTPUT),
+            Err(error) => fail(&error, EXIT_OUTPUT),
         },
         _ => match io::stdout().lock().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -98,16 +102,25 @@ fn import(from: Predecessor, files: &FileArgs) -> ExitCode {
     }
 }
 
-fn imported(from: Predecessor, file: &Path) -> Result<String, String> {
-    let is_stdin = file.as_os_str() == "-";
-    let input = read(file, is_stdin).map_err(|error| {
-        let shown = if is_stdin { Path::new("stdin") } else { file };
-        format!("{} cannot be read: {error}", shown.display())
-    })?;
-    config::import(from, &input, &super::environment()).map_err(|error| error.to_string())
+/// The reason for which a configuration cannot be imported.
+#[derive(Debug, thiserror::Error)]
+enum ImportError {
+    #[error("cannot read {}", file.display())]
+    Read { file: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Config(#[from] config::ImportError),
 }
 
-/// One byte more than an input may have shows that it is too long.
+fn imported(from: Predecessor, file: &Path) -> Result<String, ImportError> {
+    let is_stdin = file.as_os_str() == "-";
+    let input = read(file, is_stdin).map_err(|source| {
+        let file = if is_stdin { PathBuf::from("stdin") } else { file.to_owned() };
+        ImportError::Read { file, source }
+    })?;
+    Ok(config::import(from, &input, &environment())?)
+}
+
+/// Reads the input. One byte more than an input may have is enough to show that it is too long.
 fn read(file: &Path, is_stdin: bool) -> io::Result<Vec<u8>> {
     let limit = INPUT_BYTES_MAX as u64 + 1;
     let mut input = Vec::new();
@@ -121,9 +134,4 @@ fn read(file: &Path, is_stdin: bool) -> io::Result<Vec<u8>> {
         File::open(file)?.take(limit).read_to_end(&mut input)?;
     }
     Ok(input)
-}
-
-fn refuse(error: &str, code: u8) -> ExitCode {
-    eprintln!("ringwave: {error}.");
-    ExitCode::from(code)
 }

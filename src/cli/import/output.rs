@@ -1,9 +1,9 @@
 //! The file of `--output`: written as a whole or not at all, readable by its owner alone.
 //!
-//! Contract: the file is made under another name in the same directory and then renamed, so that a
+//! Contract: the file is written under another name in the same directory and then renamed, so that a
 //! reader sees the old file or the new one. A regular file of this user is replaced, which the
-//! returned sentence says. Anything else that has the name stays as it is: a link or a device would
-//! lose what it is, and the server of another user could not read the new file.
+//! returned sentence says. Anything else stays as it is: a link or a device would be destroyed, and
+//! another user's server could not read the new file.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -15,28 +15,35 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// Secrets of apps are in the file.
+/// The permissions of the file, which holds the secrets of apps.
 const MODE: u32 = 0o600;
 
 /// Permissions of the group and of all other users.
 const MODE_OF_OTHERS: u32 = 0o077;
 
-/// Writes the file and says so. `input` is the file that the text was made of.
-pub(super) fn write(path: &Path, input: &Path, text: &str) -> Result<String, String> {
+/// Writes the file. Returns a sentence that says what was done. `input` is the file that the text was
+/// made of.
+///
+/// # Errors
+/// The file exists and must not be replaced, or it cannot be written.
+pub(super) fn write(path: &Path, input: &Path, text: &str) -> Result<String, OutputError> {
     let shown = path.display();
     let existing = match fs::symlink_metadata(path) {
         Ok(metadata) => Some(metadata),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(format!("{shown} cannot be written: {error}")),
+        Err(source) => return Err(OutputError::Write { path: path.to_owned(), source }),
     };
-    if let Some(reason) = existing.as_ref().and_then(|old| irreplaceable(old, input)) {
-        return Err(format!("{shown} is not replaced: it {reason}"));
+    if let Some(obstacle) = existing.as_ref().and_then(|old| obstacle(old, input)) {
+        return Err(OutputError::NotReplaced { path: path.to_owned(), source: obstacle });
     }
-    replace(path, text, existing.is_some()).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            format!("{shown} is not replaced: another process has just made it")
+    replace(path, text, existing.is_some()).map_err(|source| {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::AlreadyExists => {
+                OutputError::NotReplaced { path, source: Obstacle::JustMade }
+            }
+            _ => OutputError::Write { path, source },
         }
-        _ => format!("{shown} cannot be written: {error}"),
     })?;
     let open = existing.as_ref().map_or(0, |old| old.mode() & MODE_OF_OTHERS);
     Ok(match existing {
@@ -49,24 +56,49 @@ pub(super) fn write(path: &Path, input: &Path, text: &str) -> Result<String, Str
     })
 }
 
-/// Why a file that exists must not be replaced.
-fn irreplaceable(old: &Metadata, input: &Path) -> Option<String> {
+/// The reason for which the file is not written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OutputError {
+    #[error("{} is not replaced", path.display())]
+    NotReplaced { path: PathBuf, source: Obstacle },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+/// The reason for which an existing file must not be replaced.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Obstacle {
+    #[error("it is a symbolic link; name the file that it leads to")]
+    Link,
+    #[error("it is no regular file")]
+    NotRegular,
+    #[error("it is the input")]
+    Input,
+    #[error("it has further names (hard links), which would keep the old text")]
+    HardLinks,
+    #[error(
+        "it belongs to user {0}, who could not read a file of this user; run the command as that \
+         user, or remove the file"
+    )]
+    OfOtherUser(u32),
+    #[error("another process has just made it")]
+    JustMade,
+}
+
+/// The reason for which an existing file must not be replaced, if there is one.
+fn obstacle(old: &Metadata, input: &Path) -> Option<Obstacle> {
     let is_input =
         fs::metadata(input).is_ok_and(|input| (input.dev(), input.ino()) == (old.dev(), old.ino()));
     if old.is_symlink() {
-        Some("is a symbolic link; name the file that it leads to".into())
+        Some(Obstacle::Link)
     } else if !old.is_file() {
-        Some("is no regular file".into())
+        Some(Obstacle::NotRegular)
     } else if is_input {
-        Some("is the input".into())
+        Some(Obstacle::Input)
     } else if old.nlink() > 1 {
-        Some("has further names (hard links), which would keep the old text".into())
+        Some(Obstacle::HardLinks)
     } else if old.uid() != geteuid().as_raw() {
-        Some(format!(
-            "belongs to user {}, who could not read a file of this user; run the command as that \
-             user, or remove the file",
-            old.uid()
-        ))
+        Some(Obstacle::OfOtherUser(old.uid()))
     } else {
         None
     }
@@ -79,22 +111,22 @@ fn replace(path: &Path, text: &str, exists: bool) -> io::Result<()> {
         .and_then(|()| file.sync_all())
         .and_then(|()| rename(&unfinished, path, exists));
     if finished.is_err() {
-        // The first error says more than that of a clean-up could.
-        let _ = fs::remove_file(&unfinished);
+        // The first error says more than an error of this clean-up.
+        let _stays = fs::remove_file(&unfinished);
     }
     finished?;
-    // The rename outlives a power failure once the directory is on disk. Not every file system can
-    // do that, and the file is there.
+    // The rename survives a power failure once the directory is on disk. Not every file system can
+    // sync one, and the file is written all the same.
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let _ =
+    let _not_synced =
         File::open(directory.unwrap_or_else(|| Path::new("."))).and_then(|file| file.sync_all());
     Ok(())
 }
 
-/// A new file in the same directory, which is on the same file system.
+/// Creates a file in the same directory, because only a rename within a file system is atomic.
 fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     let Some(name) = path.file_name() else { return Err(io::ErrorKind::InvalidFilename.into()) };
-    // In containers every process has the same number.
+    // A process id would not do: in containers, many processes have the same one.
     let random = getrandom::u64().map_err(io::Error::other)?;
     let mut beside = OsString::from(".");
     beside.push(name);
@@ -104,7 +136,8 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     Ok((beside, file))
 }
 
-/// Where nothing was, nothing that came meanwhile is replaced, if the file system can tell.
+/// Renames the file. If there was none at the start, one that was made meanwhile is not replaced, as
+/// far as the file system supports that.
 fn rename(from: &Path, to: &Path, exists: bool) -> io::Result<()> {
     if exists {
         return fs::rename(from, to);

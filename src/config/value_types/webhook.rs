@@ -79,6 +79,6 @@ impl ValueType for HeaderLines {
     }
 
     fn canonical(&self, value: &Vec<Header>) -> String {
-        value.iter().map(|Header { name, value }| format!("{name}: {value}\n")).collect()
+        value.iter().map(|header| header.whole() + "\n").collect()
     }
 }

@@ -14,7 +14,7 @@ use super::super::gateway::{Gateway, GatewayCommand, Reply};
 use super::super::response::Rejection;
 use super::info::Info;
 
-/// A request whose sender is known.
+/// A request that the app has signed.
 pub(super) struct Call<'c, G> {
     pub(super) gateway: &'c G,
     pub(super) app: &'c Arc<App>,
@@ -27,7 +27,7 @@ impl<G: Gateway> Call<'_, G> {
         self.gateway.channel(self.app.index, name)
     }
 
-    /// Asks the shard. An answer that does not come is the shard's trouble, not the caller's.
+    /// Asks the shard. A missing answer is the fault of the server, so the caller may try again.
     pub(super) async fn ask<T>(
         &self,
         command: impl FnOnce(Reply<T>) -> GatewayCommand,
@@ -52,5 +52,5 @@ impl<G: Gateway> Call<'_, G> {
     }
 }
 
-/// The PHP client gives up after 30 s: an answer has to come before.
+/// The time that a shard has for its answer: the PHP client gives up after 30 s.
 const SHARD_TIMEOUT: Duration = Duration::from_secs(25);

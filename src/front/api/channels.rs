@@ -12,7 +12,7 @@ use super::super::response::{HttpResponse, Rejection, json, json_text};
 use super::call::Call;
 use super::info::ChannelCounts;
 
-/// The occupied channels whose names begin with `filter_by_prefix`.
+/// Lists the occupied channels whose names begin with `filter_by_prefix`.
 pub(super) async fn list<G: Gateway>(call: &Call<'_, G>) -> Result<HttpResponse, Rejection> {
     let prefix = call.parameter("filter_by_prefix").unwrap_or_default().into();
     let info = call.info();
@@ -30,15 +30,15 @@ pub(super) async fn list<G: Gateway>(call: &Call<'_, G>) -> Result<HttpResponse,
     Ok(json_text(list.end()))
 }
 
-/// The number of channels that are written before other tasks have their turn: a millisecond's
-/// work. A list may have a million.
+/// The number of channels that are written before other tasks have their turn, which takes about a
+/// millisecond. A list may have a million channels.
 const CHANNELS_AT_ONCE: usize = 8192;
 
 /// The shortest pause in which the runtime parks. Without a park the operations of other
 /// connections are not submitted, however often this task yields.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// One channel, occupied or not.
+/// Describes one channel, occupied or not.
 pub(super) async fn describe<G: Gateway>(
     call: &Call<'_, G>,
     channel: &str,
@@ -58,22 +58,22 @@ pub(super) async fn describe<G: Gateway>(
     Ok(json(&described))
 }
 
-/// The channel of a path. Held to the app's alphabet: a channel with another name cannot exist.
+/// Reads the channel of a path by the app's rules for names: no channel has another name.
 pub(super) fn named<G>(call: &Call<'_, G>, channel: &str) -> Result<ChannelName, Rejection> {
     ChannelName::parse(channel, call.app.rules.limits.max_channel_name, call.app.rules.strict_names)
         .map_err(|_| Rejection::text(StatusCode::BAD_REQUEST, "The channel name is invalid."))
 }
 
 /// `{"channels":{"name":{…},…}}`, written by parts. An empty list is an object as well, because the
-/// PHP client breaks on `[]`. A name that is there twice, because its channel was vacated and
-/// occupied while the list was made, has two counts that were true; readers of JSON take the last.
+/// PHP client breaks on `[]`. A name is there twice if its channel was vacated and occupied while
+/// the list was made; both counts were true, and readers of JSON take the last one.
 #[derive(Default)]
 struct ChannelList(Vec<u8>);
 
 impl ChannelList {
     fn push(&mut self, name: &ChannelName, counts: ChannelCounts) {
         self.0.extend_from_slice(if self.0.is_empty() { br#"{"channels":{"# } else { b"," });
-        // Text and numbers into memory have no way to fail.
+        // Writing text and numbers to memory cannot fail.
         let _written = serde_json::to_writer(&mut self.0, name.as_str());
         self.0.push(b':');
         let _written = serde_json::to_writer(&mut self.0, &counts);

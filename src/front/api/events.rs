@@ -21,7 +21,7 @@ use super::call::Call;
 use super::fields::Fields;
 use super::info::{ChannelCounts, ChannelMap, Info};
 
-/// One event on one or several channels.
+/// Publishes one event on one or several channels.
 pub(super) async fn publish<G: Gateway>(
     call: &Call<'_, G>,
     body: &mut [u8],
@@ -42,7 +42,7 @@ pub(super) async fn publish<G: Gateway>(
     Ok(json(&PublishedChannels { channels: ChannelMap(counts.collect()) }))
 }
 
-/// Several events, each on one channel, published in their order.
+/// Publishes several events, each on one channel, in their order.
 pub(super) async fn publish_batch<G: Gateway>(
     call: &Call<'_, G>,
     body: &mut [u8],
@@ -73,7 +73,7 @@ fn channels_of(events: &[Publication]) -> Vec<ChannelName> {
     events.iter().map(|of| of.event.key.name().clone()).collect()
 }
 
-/// While the bus is full a publish is not even parsed.
+/// Refuses a publish before it is parsed while the bus is full.
 fn refuse_if_overloaded<G: Gateway>(call: &Call<'_, G>) -> Result<(), Rejection> {
     if call.gateway.overloaded() { Err(Rejection::Busy) } else { Ok(()) }
 }
@@ -86,8 +86,8 @@ async fn submit<G: Gateway>(
     published.map_err(|Overloaded| Rejection::Busy)
 }
 
-/// The body as JSON. simd-json builds its tape in a loop with a stack of its own, so that no depth
-/// of nesting overflows ours.
+/// Parses the body as JSON. simd-json builds its tape in a loop with a stack of its own, so that no
+/// depth of nesting overflows ours.
 fn parsed(body: &mut [u8]) -> Result<Tape<'_>, Rejection> {
     simd_json::to_tape(body)
         .map_err(|_| Rejection::text(StatusCode::BAD_REQUEST, "The body is not valid JSON."))
@@ -98,14 +98,14 @@ fn object<'t>(tape: &'t Tape<'t>) -> Result<Fields<'t>, Rejection> {
     Fields::of(&tape.as_value(), String::new()).ok_or_else(refusal)
 }
 
-/// The event of a request that publishes one.
+/// Reads the event of a request that publishes one.
 fn single<'t>(fields: &Fields<'t>, app: &App) -> Result<RequestedEvent<'t>, Rejection> {
     let mut violations = Violations::default();
     let event = RequestedEvent::of(fields, one_or_many, app, &mut violations)?;
     event.filter(|_| violations.none()).ok_or(Rejection::Invalid(violations))
 }
 
-/// The events of a request that publishes several.
+/// Reads the events of a request that publishes several.
 fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<RequestedEvent<'t>>, Rejection> {
     let mut violations = Violations::default();
     let items = fields.array("batch", &mut violations).unwrap_or_default();
@@ -133,22 +133,22 @@ fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<RequestedEvent<'t>>, 
     if violations.none() { Ok(events) } else { Err(Rejection::Invalid(violations)) }
 }
 
-/// An event as it was asked for. Valid: only [`RequestedEvent::of`] makes one.
+/// A valid event of a request. Only [`RequestedEvent::of`] makes one.
 struct RequestedEvent<'t> {
     name: &'t str,
     data: &'t str,
     /// Each channel once, in the order given.
     channels: Vec<ChannelName>,
     except: Option<SocketId>,
-    /// None: nothing is asked for.
+    /// The attributes that are asked for, if any.
     info: Option<Info>,
 }
 
-/// Where the channels of an event are named.
+/// A function that reads the channels of an event.
 type Addressing = fn(&Fields<'_>, &App, &mut Violations) -> Vec<ChannelName>;
 
 impl<'t> RequestedEvent<'t> {
-    /// Checks all fields, so that one answer names everything that is wrong; none when anything is.
+    /// Checks all fields, so that one answer names all violations. Returns `None` if there are any.
     fn of(
         fields: &Fields<'t>,
         addressing: Addressing,
@@ -171,15 +171,15 @@ impl<'t> RequestedEvent<'t> {
             return Err(too_much_data(bytes_max));
         }
         let channels = addressing(fields, app, violations);
-        // As in Reverb and at Pusher, a text that is no id names nobody: an app may send whatever
-        // its page had ("", "undefined"), and the event is not lost for that.
+        // As in Reverb and at Pusher, a text that is no id excludes no connection: apps pass on
+        // what their page had ("", "undefined"), and the event must not be lost for that.
         let except = fields.optional("socket_id", violations).and_then(|text| text.parse().ok());
         let info = fields.optional("info", violations).map(Info::of);
         let (Some(name), Some(data)) = (name, data) else { return Ok(None) };
         Ok(Some(Self { name, data, channels, except, info }))
     }
 
-    /// One encoded frame per channel, the rest shared by all of them.
+    /// One publication per channel, each with an encoded frame; they share the rest.
     fn publications(
         &self,
         app: &App,
@@ -203,7 +203,7 @@ impl<'t> RequestedEvent<'t> {
     }
 }
 
-/// `channels`, or else `channel`.
+/// Reads `channels`, or else `channel`.
 fn one_or_many(fields: &Fields<'_>, app: &App, violations: &mut Violations) -> Vec<ChannelName> {
     if fields.value("channels").is_some() {
         return many(fields, app, violations);
@@ -247,14 +247,15 @@ fn many(fields: &Fields<'_>, app: &App, violations: &mut Violations) -> Vec<Chan
     channels
 }
 
-/// `channel`, as in a batch.
+/// Reads `channel`, the only way to name one in a batch.
 fn exactly_one(fields: &Fields<'_>, app: &App, violations: &mut Violations) -> Vec<ChannelName> {
     let field = || fields.path_of("channel");
     let name = fields.required("channel", violations);
     name.and_then(|name| channel(field(), name, app, violations)).into_iter().collect()
 }
 
-/// Held to the rule that subscribers are held to: what can be subscribed can be published to.
+/// Reads a name by the rule that subscribers have to keep too, so that every channel that can have
+/// subscribers can be published to.
 fn channel(
     field: String,
     name: &str,

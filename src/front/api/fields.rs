@@ -1,5 +1,5 @@
-//! The fields of a JSON body, checked as Laravel's validator would and refused in its words: that
-//! is what users of Reverb find in their logs.
+//! The fields of a JSON body. They are checked as Laravel's validator checks them and refused in
+//! its words, because users of Reverb find those in their logs.
 
 use simd_json::prelude::{TypedScalarValue, ValueIntoString};
 use simd_json::tape::{Object, Value};
@@ -9,12 +9,12 @@ use super::super::response::Violations;
 /// An object of the body. Borrows from it: nothing is copied until it is known to be valid.
 pub(super) struct Fields<'t> {
     object: Object<'t, 't>,
-    /// Where the object is, such as `batch.0.`; empty for the body itself.
+    /// The path of the object, such as `batch.0.`; empty for the body itself.
     path: String,
 }
 
 impl<'t> Fields<'t> {
-    /// The value as an object, if it is one.
+    /// Returns the value as an object, if it is one.
     pub(super) fn of(value: &Value<'t, 't>, path: String) -> Option<Self> {
         value.as_object().map(|object| Self { object, path })
     }
@@ -26,7 +26,7 @@ impl<'t> Fields<'t> {
         named.last().map(|(_, value)| value).filter(|value| !value.is_null())
     }
 
-    /// A string that has to be there and not be empty.
+    /// Reads a string that has to be present and not empty.
     pub(super) fn required(&self, name: &str, violations: &mut Violations) -> Option<&'t str> {
         let text = match self.value(name) {
             Some(_) => self.optional(name, violations)?,
@@ -38,7 +38,7 @@ impl<'t> Fields<'t> {
         Some(text).filter(|text| !text.is_empty())
     }
 
-    /// A string that may be absent.
+    /// Reads a string that may be absent.
     pub(super) fn optional(&self, name: &str, violations: &mut Violations) -> Option<&'t str> {
         let value = self.value(name)?;
         let text = value.into_string();
@@ -48,7 +48,7 @@ impl<'t> Fields<'t> {
         text
     }
 
-    /// The elements of an array that may be absent.
+    /// Reads the elements of an array that may be absent.
     pub(super) fn array(
         &self,
         name: &str,
@@ -61,7 +61,7 @@ impl<'t> Fields<'t> {
         array.map(|array| array.iter().collect())
     }
 
-    /// The name of a field as violations are filed under.
+    /// The name under which violations of a field are listed.
     pub(super) fn path_of(&self, name: &str) -> String {
         format!("{}{name}", self.path)
     }

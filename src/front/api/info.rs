@@ -1,4 +1,4 @@
-//! The attributes of channels that a call asks for with `info`.
+//! The attributes of channels that a request asks for with `info`.
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -7,8 +7,8 @@ use crate::protocol::names::ChannelName;
 
 use super::super::gateway::ChannelState;
 
-/// Attributes asked for with `info`. As in Reverb, unknown ones are ignored, and those that a
-/// channel does not have are left out of its answer.
+/// The attributes that `info` asks for. As in Reverb, unknown ones are ignored, and an answer
+/// leaves out those that the channel does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Info {
     user_count: bool,
@@ -30,7 +30,7 @@ impl Info {
         info
     }
 
-    /// Whether a count is asked for, of whatever channel.
+    /// Whether any count is asked for.
     pub(super) const fn wants_counts(self) -> bool {
         self.user_count || self.subscription_count
     }
@@ -45,7 +45,7 @@ impl Info {
     }
 }
 
-/// The counts of a channel, those that were asked for.
+/// The counts of a channel that were asked for.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct ChannelCounts {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +54,7 @@ pub(super) struct ChannelCounts {
     subscription_count: Option<u32>,
 }
 
-/// `{"channels":{"name":{…},…}}`. An object also when it is empty: the PHP client breaks on `[]`.
+/// `{"name":{…},…}`. An empty map is an object as well, because the PHP client breaks on `[]`.
 pub(super) struct ChannelMap(pub(super) Vec<(ChannelName, ChannelCounts)>);
 
 impl Serialize for ChannelMap {

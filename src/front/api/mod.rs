@@ -1,6 +1,5 @@
-//! The HTTP API: signed requests about one app. An app is found by the id in the path, and the
-//! signature must be made with that very app's key and secret: a key that is valid for another app
-//! opens nothing here.
+//! The HTTP API: signed requests about one app. The id in the path names the app, and the signature
+//! must be made with a key and secret of the same app. A valid key of another app is refused.
 
 mod call;
 mod channels;
@@ -22,15 +21,15 @@ use crate::memory::Headroom;
 use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 
 use super::body::{self, BodyBudget, Received, Unreceived};
-use super::clock;
+use super::clock::now_unix_s;
 use super::gateway::Gateway;
 use super::response::{HttpResponse, Rejection};
 use super::route::Endpoint;
 use super::state::Front;
 use call::Call;
 
-/// Answers a request of the API. The head alone decides who sent it, before anything else is looked
-/// at. So an unsigned body is never kept, nor asked for with `100 Continue`.
+/// Answers a request of the API. The head is authenticated before anything else is looked at, so an
+/// unsigned body is never kept, nor asked for with `100 Continue`.
 pub(super) async fn answer<G: Gateway>(
     front: &Front<G>,
     head: &Parts,
@@ -57,7 +56,7 @@ pub(super) async fn answer<G: Gateway>(
         Ok(signed) => (limits.receive(body, signed).await?, signed),
         Err(error) => return Err(limits.refuse(body, head, error).await),
     };
-    // The body may have been long in coming: a key that was withdrawn meanwhile opens nothing.
+    // The body may have taken long, and a key that was withdrawn meanwhile must not be accepted.
     let app = found(&front.gateway.apps(), app_id)?;
     if !Arc::ptr_eq(&app, &asked) {
         authenticate(&app).map_err(Rejection::signature)?;
@@ -66,8 +65,9 @@ pub(super) async fn answer<G: Gateway>(
     if !app.rules.is_enabled() {
         return Err(DISABLED);
     }
-    // Behind the signature: a stranger's requests must not use up what the app may have.
-    app.take_request(clock::now).map_err(|wait| over_rate(&app, wait))?;
+    // This follows the signature, because strangers' requests must not use up the app's rate.
+    let clock = front.settings.get().clock;
+    app.take_request(|| clock.now_nanos()).map_err(|wait| over_rate(&app, wait))?;
 
     let query = head.uri.query().unwrap_or_default();
     let call = Call { gateway: &front.gateway, app: &app, query };
@@ -90,7 +90,7 @@ struct BodyBounds<'f> {
 }
 
 impl BodyBounds<'_> {
-    /// Takes the body of a request whose head is signed.
+    /// Receives the body of a request whose head is signed.
     async fn receive(
         &self,
         body: &mut Incoming,
@@ -100,7 +100,7 @@ impl BodyBounds<'_> {
             let received = body::receive(body, self.bytes_max, self.time_max, self.budget).await;
             return received.map_err(Rejection::Body);
         }
-        // The app has signed that there is no body. Chunks may still turn out to be none.
+        // The app has signed that there is no body. A chunked body may still turn out to be empty.
         match body::discard(body, self.bytes_max, self.time_max).await {
             Ok(0) => Ok(Received::default()),
             Ok(_) => Err(Rejection::signature(SignatureError::Missing("body_md5"))),
@@ -108,9 +108,8 @@ impl BodyBounds<'_> {
         }
     }
 
-    /// Refuses a request whose head is not signed. The connection goes on if the body is soon over,
-    /// because a publisher with a wrong secret gets an answer like any other: it may be about to
-    /// send a request for another app on the same connection.
+    /// Refuses a request whose head is not signed. The connection stays open if the body ends soon:
+    /// a publisher with a wrong secret may be about to send a request for another app on it.
     async fn refuse(&self, body: &mut Incoming, head: &Parts, error: SignatureError) -> Rejection {
         let close = match head.headers.contains_key(EXPECT) && !body.is_end_stream() {
             // The client waits for `100 Continue`, which is not sent.
@@ -147,7 +146,7 @@ fn authenticate(
         query: head.uri.query().unwrap_or_default(),
         has_body,
     };
-    signing::verify_head(&app.rules, &head, clock::now_unix_s())
+    signing::verify_head(&app.rules, &head, now_unix_s())
 }
 
 fn over_rate(app: &App, wait: Duration) -> Rejection {
@@ -158,6 +157,7 @@ fn over_rate(app: &App, wait: Duration) -> Rejection {
 
 const DISABLED: Rejection = Rejection::text(StatusCode::FORBIDDEN, "The application is disabled.");
 
-/// The time that the body of an unsigned request may take to end: by then it has arrived if it was
-/// sent with its head. A client that sends more slowly is answered before it has sent everything.
+/// The time in which the body of an unsigned request has to end, if the connection is to stay open.
+/// A body that was sent with its head has arrived by then. A slower client is answered before it
+/// has sent everything.
 const UNSIGNED_TIME_MAX: Duration = Duration::from_secs(1);

@@ -26,7 +26,7 @@ pub(super) async fn list<G: Gateway>(
     Ok(json(&UserList { users: users.into_iter().map(|id| UserEntry { id }).collect() }))
 }
 
-/// Closes all connections of a user. That there are none is not an error.
+/// Closes all connections of a user. It is no error if there are none.
 pub(super) async fn terminate<G: Gateway>(
     call: &Call<'_, G>,
     user_id: String,
@@ -36,8 +36,8 @@ pub(super) async fn terminate<G: Gateway>(
     Ok(done())
 }
 
-/// How many WebSockets the app has open on this node (an endpoint of Reverb's, which its Pulse
-/// recorder asks).
+/// Counts the open WebSockets of the app on this node. Reverb has this endpoint for its Pulse
+/// recorder.
 pub(super) fn connections<G>(call: &Call<'_, G>) -> HttpResponse {
     json(&ConnectionCount { connections: call.app.counters.connections() })
 }

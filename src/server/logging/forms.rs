@@ -1,10 +1,10 @@
 //! The two forms of a log line.
 //!
-//! A line of text is the time, the level, the message, and the fields as `name=value`. A value that
-//! has a space, a quote or the like in it stands in quotes, so that no value can pass for another
-//! field; characters that could end the line, steer a terminal or reorder the text are escaped. The
-//! module that wrote the line is not told, since it means nothing to an operator; that of a library
-//! is.
+//! A line of text is the time, the level, the message, and the fields as `name=value`. A value with a
+//! space, a quote or the like stands in quotes, so that no value can pass for another field.
+//! Characters that could end the line, steer a terminal or reorder the text are escaped. The module
+//! of Ringwave that logged the line is not shown, because it means nothing to an operator; that of a
+//! library is.
 
 use std::fmt::{self, Write};
 
@@ -85,7 +85,7 @@ impl TextFields {
             "message" => {
                 value.chars().try_for_each(|char| text::write_escaped(&mut self.message, char))
             }
-            // Where the `log` crate was in the file of a library.
+            // The place in the source of a library that uses the `log` crate.
             name if name.starts_with("log.") => Ok(()),
             name if is_plain(value) => write!(self.fields, " {name}={value}"),
             name => write!(self.fields, " {name}=\"")

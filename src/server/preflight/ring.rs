@@ -1,20 +1,13 @@
-//! Asks the kernel for a ring as the shards use it, and says which wish was refused first.
+//! The probe: asks the kernel for a ring as the shards use it, and says what it refused first.
 
 use io_uring::{Builder, IoUring, Probe, opcode};
 
-/// A wish of ours and the kernel that first granted it (man pages of io_uring).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Requirement {
-    /// As it is named in the man pages.
-    pub(super) name: &'static str,
-    /// Linux release.
-    pub(super) since: &'static str,
-}
+use super::error::Requirement;
 
 /// The first thing that this kernel did not grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// `io_uring_setup` failed; with EINVAL, `unknown` is the flag that a plain ring works without.
+pub(super) enum ProbeFailure {
+    /// `io_uring_setup` failed. After EINVAL, `unknown` is the flag without which it succeeds.
     Setup { errno: i32, unknown: Option<Requirement> },
     /// `io_uring_enter` or `io_uring_register` failed on a ring that exists.
     Call { call: &'static str, errno: i32 },
@@ -26,12 +19,37 @@ pub(super) enum Refusal {
     Table { slots: u32, errno: i32 },
 }
 
+/// The steps of the probe, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProbeStep {
+    /// Creating and entering a ring.
+    Ring,
+    /// The features of the kernel's `io_uring`.
+    Features,
+    /// The operations.
+    Opcodes,
+    /// The fixed file table.
+    Table,
+}
+
+impl ProbeFailure {
+    /// The step that failed.
+    pub(super) const fn step(&self) -> ProbeStep {
+        match self {
+            Self::Setup { .. } | Self::Call { .. } => ProbeStep::Ring,
+            Self::Feature(_) => ProbeStep::Features,
+            Self::Opcode(_) => ProbeStep::Opcodes,
+            Self::Table { .. } => ProbeStep::Table,
+        }
+    }
+}
+
 /// Creates a small ring with the flags of the shards, and a fixed file table of `slots`; both are
 /// gone on return.
-pub(super) fn probe(slots: u32) -> Result<(), Refusal> {
-    let ring =
-        build(FLAGS).map_err(|errno| Refusal::Setup { errno, unknown: unknown_flag(errno) })?;
-    let failed = |call| move |error| Refusal::Call { call, errno: errno_of(&error) };
+pub(super) fn probe(slots: u32) -> Result<(), ProbeFailure> {
+    let ring = build(FLAGS)
+        .map_err(|errno| ProbeFailure::Setup { errno, unknown: unknown_flag(errno) })?;
+    let failed = |call| move |error| ProbeFailure::Call { call, errno: errno_of(&error) };
     ring.submit().map_err(failed("io_uring_enter"))?;
 
     let params = ring.params();
@@ -42,19 +60,19 @@ pub(super) fn probe(slots: u32) -> Result<(), Refusal> {
         (params.is_feature_skip_cqe_on_success(), "IORING_FEAT_CQE_SKIP", "5.17"),
     ];
     if let Some(&(_, name, since)) = features.iter().find(|(present, ..)| !present) {
-        return Err(Refusal::Feature(Requirement { name, since }));
+        return Err(ProbeFailure::Feature(Requirement { name, since }));
     }
 
     let mut known = Probe::new();
     ring.submitter().register_probe(&mut known).map_err(failed("io_uring_register"))?;
     if let Some(&(_, name, since)) = OPCODES.iter().find(|(code, ..)| !known.is_supported(*code)) {
-        return Err(Refusal::Opcode(Requirement { name, since }));
+        return Err(ProbeFailure::Opcode(Requirement { name, since }));
     }
     let table = ring.submitter().register_files_sparse(slots);
-    table.map_err(|error| Refusal::Table { slots, errno: errno_of(&error) })
+    table.map_err(|error| ProbeFailure::Table { slots, errno: errno_of(&error) })
 }
 
-/// After EINVAL: the first flag that makes the kernel refuse. A flag may need those before it.
+/// The first flag that the kernel refuses, after EINVAL. A flag may need those before it.
 fn unknown_flag(errno: i32) -> Option<Requirement> {
     if errno != libc::EINVAL {
         return None;
@@ -74,17 +92,21 @@ fn build(flags: &[Flag]) -> Result<IoUring, i32> {
 }
 
 fn errno_of(error: &std::io::Error) -> i32 {
-    error.raw_os_error().unwrap_or_default()
+    let errno = error.raw_os_error();
+    // All errors of these calls come from the kernel.
+    debug_assert!(errno.is_some(), "{error}");
+    errno.unwrap_or_default()
 }
 
 const fn since(name: &'static str, since: &'static str) -> Requirement {
     Requirement { name, since }
 }
 
-/// Enough for a probe that submits nothing.
+/// Entries of the ring: the probe submits nothing.
 const ENTRIES: u32 = 8;
 
-/// The flags of a ring, in the order of their kernels; DEFER_TASKRUN needs SINGLE_ISSUER.
+/// The flags of a shard's ring, in the order in which kernels got them. DEFER_TASKRUN needs
+/// SINGLE_ISSUER.
 const FLAGS: &[Flag] = &[
     (since("IORING_SETUP_CQSIZE", "5.5"), |builder| {
         builder.setup_cqsize(ENTRIES * 4);

@@ -3,10 +3,10 @@ use serde_json::Value;
 use crate::apps::test_app;
 use crate::apps::webhook::{EventKind, Webhooks, test_webhook};
 
-use super::super::{NoticeKind, notice};
 use super::*;
+use crate::channels::{ChannelEvent, Notice};
 
-const BOUNDS: Bounds = Bounds { queue_bytes: 1 << 20, spooled: false };
+const BOUNDS: QueueBounds = QueueBounds { queue_bytes: 1 << 20, spooled: false };
 
 fn apps(webhooks: Vec<Webhook>) -> Apps {
     Apps::new(vec![App { webhooks: Webhooks::new(webhooks), ..test_app() }])
@@ -27,13 +27,13 @@ fn sent(dispatch: &mut Dispatch, now: u64) -> Vec<(String, Vec<String>)> {
         };
         let events = body["events"].as_array().unwrap().iter().map(name).collect();
         all.push((delivery.webhook.url.to_string(), events));
-        dispatch.delivered(delivery.lane);
+        dispatch.delivered(delivery.queue);
     }
     all
 }
 
-fn take(dispatch: &mut Dispatch, channel: &str, what: NoticeKind, now: u64) {
-    dispatch.take(notice(channel, what), Millis(now));
+fn take(dispatch: &mut Dispatch, channel: &str, event: ChannelEvent, now: u64) {
+    dispatch.take(Notice::of(channel, event), Millis(now));
 }
 
 #[test]
@@ -44,9 +44,9 @@ fn each_endpoint_gets_what_it_wants_and_in_order() {
         Webhook { events: only_misses, ..test_webhook("http://misses/") },
         Webhook { channel_prefix: "cache-b".into(), ..test_webhook("http://b/") },
     ]);
-    take(&mut dispatch, "cache-a", NoticeKind::Occupied, 0);
-    take(&mut dispatch, "cache-a", NoticeKind::CacheMiss, 0);
-    take(&mut dispatch, "cache-b", NoticeKind::CacheMiss, 10);
+    take(&mut dispatch, "cache-a", ChannelEvent::Occupied, 0);
+    take(&mut dispatch, "cache-a", ChannelEvent::CacheMiss, 0);
+    take(&mut dispatch, "cache-b", ChannelEvent::CacheMiss, 10);
     assert!(sent(&mut dispatch, 49).is_empty());
     let all = ["channel_occupied cache-a", "cache_miss cache-a", "cache_miss cache-b"];
     let expected = [
@@ -61,7 +61,7 @@ fn each_endpoint_gets_what_it_wants_and_in_order() {
 #[test]
 fn a_departure_is_told_after_its_three_seconds_and_its_window() {
     let mut dispatch = dispatch(vec![test_webhook("http://a/")]);
-    take(&mut dispatch, "a", NoticeKind::Vacated, 0);
+    take(&mut dispatch, "a", ChannelEvent::Vacated, 0);
     assert_eq!(dispatch.next_due(), Some(Millis(3000)));
     assert!(sent(&mut dispatch, 3000).is_empty());
     assert_eq!(dispatch.next_due(), Some(Millis(3050)));
@@ -71,10 +71,10 @@ fn a_departure_is_told_after_its_three_seconds_and_its_window() {
 #[test]
 fn at_the_end_everything_goes_at_once() {
     let mut dispatch = dispatch(vec![test_webhook("http://a/")]);
-    take(&mut dispatch, "a", NoticeKind::Vacated, 0);
-    take(&mut dispatch, "b", NoticeKind::SubscriptionCount(101), 0);
-    take(&mut dispatch, "b", NoticeKind::SubscriptionCount(102), 0);
-    dispatch.hurry(Millis(0));
+    take(&mut dispatch, "a", ChannelEvent::Vacated, 0);
+    take(&mut dispatch, "b", ChannelEvent::SubscriptionCount(101), 0);
+    take(&mut dispatch, "b", ChannelEvent::SubscriptionCount(102), 0);
+    dispatch.flush(Millis(0));
     let (_, events) = &sent(&mut dispatch, 0)[0];
     assert_eq!(events.len(), 3, "{events:?}");
     assert!(dispatch.is_empty());
@@ -83,12 +83,12 @@ fn at_the_end_everything_goes_at_once() {
 #[test]
 fn one_endpoint_that_fails_does_not_hold_up_another() {
     let mut dispatch = dispatch(vec![test_webhook("http://a/"), test_webhook("http://b/")]);
-    take(&mut dispatch, "x", NoticeKind::CacheMiss, 0);
+    take(&mut dispatch, "x", ChannelEvent::CacheMiss, 0);
     let first = dispatch.next(Millis(50)).unwrap();
-    assert_eq!(dispatch.failed(first.lane, Millis(50), 1.0), 1);
+    assert_eq!(dispatch.failed(first.queue, Millis(50), 1.0), 1);
     let expected = vec![("http://b/".to_owned(), vec!["cache_miss x".to_owned()])];
     assert_eq!(sent(&mut dispatch, 50), expected);
-    take(&mut dispatch, "y", NoticeKind::CacheMiss, 60);
+    take(&mut dispatch, "y", ChannelEvent::CacheMiss, 60);
     assert_eq!(sent(&mut dispatch, 110)[0].0, "http://b/");
     let late = sent(&mut dispatch, 1050);
     assert_eq!(late.iter().map(|(_, events)| events.len()).collect::<Vec<_>>(), [1, 1]);
@@ -98,9 +98,9 @@ fn one_endpoint_that_fails_does_not_hold_up_another() {
 fn a_new_configuration_keeps_the_queues_of_endpoints_that_stay() {
     let stays = test_webhook("http://stays/");
     let mut dispatch = dispatch(vec![stays.clone(), test_webhook("http://goes/")]);
-    take(&mut dispatch, "x", NoticeKind::CacheMiss, 0);
+    take(&mut dispatch, "x", ChannelEvent::CacheMiss, 0);
     dispatch.configure(&apps(vec![test_webhook("http://new/"), stays]));
-    take(&mut dispatch, "y", NoticeKind::CacheMiss, 0);
+    take(&mut dispatch, "y", ChannelEvent::CacheMiss, 0);
     let mut all = sent(&mut dispatch, 50);
     all.sort();
     let texts = |events: &[&str]| events.iter().map(|&of| format!("cache_miss {of}")).collect();
@@ -110,19 +110,19 @@ fn a_new_configuration_keeps_the_queues_of_endpoints_that_stay() {
         ("http://stays/".into(), texts(&["x", "y"])),
     ];
     assert_eq!(all, expected);
-    assert_eq!(dispatch.lanes.len(), 2, "the one that goes has gone when it was empty");
+    assert_eq!(dispatch.queues.len(), 2, "the one that goes has gone when it was empty");
     dispatch.configure(&Apps::new(Vec::new()));
-    assert!(dispatch.lanes.is_empty());
-    take(&mut dispatch, "z", NoticeKind::CacheMiss, 100);
+    assert!(dispatch.queues.is_empty());
+    take(&mut dispatch, "z", ChannelEvent::CacheMiss, 100);
     assert!(dispatch.next_due().is_none());
 }
 
 #[test]
 fn losses_are_told_of_each_endpoint_once_in_ten_seconds() {
-    let bounds = Bounds { queue_bytes: 1000, ..BOUNDS };
+    let bounds = QueueBounds { queue_bytes: 1000, ..BOUNDS };
     let mut dispatch = Dispatch::new(&apps(vec![test_webhook("http://a/")]), bounds, 0);
     let lost = |dispatch: &mut Dispatch, now| {
-        (0..100).for_each(|_| take(dispatch, "x", NoticeKind::CacheMiss, now));
+        (0..100).for_each(|_| take(dispatch, "x", ChannelEvent::CacheMiss, now));
         let losses = dispatch.losses(Millis(now));
         losses.into_iter().map(|(_, _, lost)| lost.overflowed).sum::<u64>()
     };

@@ -3,9 +3,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::apps::webhook::{Webhooks, test_webhook};
 use crate::apps::{App, Apps, test_app};
 
-use super::super::lane::Bounds;
-use super::super::{NoticeKind, notice};
+use super::super::endpoint_queue::QueueBounds;
 use super::*;
+use crate::channels::{ChannelEvent, Notice};
 
 /// A directory of its own for each test, gone at the end.
 struct Place(PathBuf);
@@ -33,12 +33,12 @@ impl Drop for Place {
 fn dispatch(url: &str) -> Dispatch {
     let webhooks = Webhooks::new(vec![test_webhook(url)]);
     let apps = Apps::new(vec![App { webhooks, ..test_app() }]);
-    Dispatch::new(&apps, Bounds { queue_bytes: 1 << 20, spooled: true }, 7)
+    Dispatch::new(&apps, QueueBounds { queue_bytes: 1 << 20, spooled: true }, 7)
 }
 
 /// Takes an event and lets its window pass; it is on its way then.
 fn event(spool: &mut Spool, dispatch: &mut Dispatch, channel: &str, now: u64) {
-    dispatch.take(notice(channel, NoticeKind::CacheMiss), Millis(now));
+    dispatch.take(Notice::of(channel, ChannelEvent::CacheMiss), Millis(now));
     let _body = dispatch.next(Millis(now + 50));
     spool.follow(dispatch.changes(), dispatch);
 }
@@ -48,7 +48,7 @@ fn what_was_not_delivered_is_there_after_a_restart_in_order() {
     let place = Place::new();
     let mut first = Spool::open(&place.0).unwrap();
     let mut before = dispatch("http://a/?token");
-    first.restore(&mut before);
+    first.restore(&mut before, Millis(0));
     for (channel, now) in [("a", 0), ("b", 100), ("c", 200)] {
         event(&mut first, &mut before, channel, now);
     }
@@ -60,7 +60,7 @@ fn what_was_not_delivered_is_there_after_a_restart_in_order() {
 
     let mut second = Spool::open(&place.0).unwrap();
     let mut after = dispatch("http://a/?token");
-    second.restore(&mut after);
+    second.restore(&mut after, Millis(0));
     event(&mut second, &mut after, "d", 0);
     let mut seen = Vec::new();
     after.delivered(0);
@@ -68,7 +68,7 @@ fn what_was_not_delivered_is_there_after_a_restart_in_order() {
     while let Some(delivery) = after.next(Millis(60_000)) {
         let body: serde_json::Value = serde_json::from_slice(&delivery.body).unwrap();
         seen.push(body["events"][0]["channel"].as_str().unwrap().to_owned());
-        after.delivered(delivery.lane);
+        after.delivered(delivery.queue);
     }
     second.follow(after.changes(), &after);
     assert_eq!(seen, ["b", "c", "d"]);
@@ -103,7 +103,7 @@ fn what_nobody_wants_and_what_is_broken_is_removed() {
     }
     let mut spool = Spool::open(&place.0).unwrap();
     let mut after = dispatch("http://a/");
-    spool.restore(&mut after);
+    spool.restore(&mut after, Millis(0));
     assert!(after.is_empty());
     assert_eq!(fs::read_dir(&place.0).unwrap().count(), 1, "the lock alone");
     event(&mut spool, &mut after, "b", 0);

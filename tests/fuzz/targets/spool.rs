@@ -15,7 +15,7 @@ use ringwave::apps::{App, Apps};
 use ringwave::id::AppIndex;
 use ringwave::protocol::names::ChannelName;
 use ringwave::webhooks::fuzzing::Process;
-use ringwave::webhooks::{Notice, What};
+use ringwave::webhooks::{ChannelEvent, Notice};
 use ringwave_fuzz::{Json, Place, app};
 use serde_json::{Value, json};
 
@@ -101,12 +101,12 @@ fn apps() -> Apps {
 fn notice(told: &Told<'_>) -> Option<Notice> {
     let channel = ChannelName::parse(told.channel, 40, false).ok()?;
     let what = match told.what % 4 {
-        0 => What::Occupied,
-        1 => What::CacheMiss,
-        2 => What::MemberAdded(Arc::from(told.user)),
-        _ => What::SubscriptionCount(told.what.into()),
+        0 => ChannelEvent::Occupied,
+        1 => ChannelEvent::CacheMiss,
+        2 => ChannelEvent::MemberAdded(Arc::from(told.user)),
+        _ => ChannelEvent::SubscriptionCount(told.what.into()),
     };
-    Some(Notice { app: AppIndex(0), channel, what })
+    Some(Notice { app: AppIndex(0), channel, event: what })
 }
 
 /// The events of a body, which has to be one of ours.

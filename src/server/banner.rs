@@ -1,21 +1,21 @@
-//! The screen that `ringwave start` shows when it serves, for the operator who started it.
+//! The banner that `ringwave start` prints when it serves, for the operator who started it.
 
 use std::io::{self, Write};
 
 use super::limits;
-use super::preflight::Host;
+use super::preflight::HostSurvey;
 use crate::apps::App;
 use crate::config::{Config, Credentials, DEVELOPMENT, ListenAddr};
 
-/// Prints the start line, as Reverb does, and what serves with which limits.
-pub(super) fn print(config: &Config, host: &Host, placement: &str) {
+/// Prints the start line, as Reverb does, and the apps, shards and limits.
+pub(super) fn print(config: &Config, host: &HostSurvey, placement: &str) {
     let text = text(config, host, placement);
     let mut out = io::stdout().lock();
-    // Without a reader on stdout there is no place to report to.
-    let _gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    // If stdout is closed, there is nowhere to report it.
+    let _closed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn text(config: &Config, host: &Host, placement: &str) -> String {
+fn text(config: &Config, host: &HostSurvey, placement: &str) -> String {
     let server = &config.server;
     let slots = limits::slots_per_shard(host.nofile.soft, server.max_connections_per_shard);
     let apps: Vec<_> = config.apps.iter().map(|app| listed(app)).collect();
@@ -29,7 +29,9 @@ fn text(config: &Config, host: &Host, placement: &str) -> String {
         apps.join(", "),
         server.shards,
         host.nofile.soft,
-        limits::size(Some(host.memlock.soft).filter(|&bytes| bytes != limits::Limit::UNLIMITED)),
+        limits::size(
+            Some(host.memlock.soft).filter(|&bytes| bytes != limits::ResourceLimit::UNLIMITED)
+        ),
     );
     if config.development {
         text.push_str(&development(config));
@@ -43,7 +45,7 @@ fn listed(app: &App) -> String {
     format!("{}{off}", app.id)
 }
 
-/// How to point Laravel and Echo at the built-in development app.
+/// The settings by which Laravel and Echo connect to the built-in development app.
 fn development(config: &Config) -> String {
     let tcp = config.server.listeners.iter().find_map(|listener| match &listener.address {
         ListenAddr::Tcp(address) => Some(address),

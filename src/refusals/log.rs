@@ -1,0 +1,176 @@
+//! The counters of refusals, and the lines that the log gets of them.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::apps::App;
+use crate::id::AppIndex;
+
+use super::cause::Cause;
+use super::client::RefusedClient;
+use super::refusal::Refusal;
+
+/// The counters of all refusals of the process. Shards call [`note`](Self::note), the control
+/// thread calls the others; the module says when.
+#[derive(Debug)]
+pub struct Refusals {
+    /// The counters of apps, by the upper byte of an app's index, then by the lower one. Pages and counters are made when
+    /// an app first needs them.
+    apps: Box<[OnceLock<Page>]>,
+    /// The counters of refusals that belong to no app.
+    without_app: AppCounters,
+}
+
+/// The counters of up to 256 apps, by the lower byte of their index.
+type Page = Box<[OnceLock<Box<AppCounters>>]>;
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self { apps: empty_page(), without_app: AppCounters::new("") }
+    }
+}
+
+/// An empty cell for each value of a byte.
+fn empty_page<T>() -> Box<[OnceLock<T>]> {
+    (0..=u8::MAX).map(|_| OnceLock::new()).collect()
+}
+
+impl Refusals {
+    /// Logs a refusal or counts it. `app` is the app that it belongs to, if there is one.
+    pub fn note(&self, app: Option<&App>, client: RefusedClient, refusal: &Refusal<'_>) {
+        let counters = match app {
+            Some(app) => self.of_app(app.index, &app.id),
+            None => &self.without_app,
+        };
+        let cause = refusal.cause();
+        let (app, socket_id) = (counters.app_field(), client.socket_id_field());
+        let client = client.client_field();
+        if counters.of(cause).is_first() {
+            let cause = cause.words();
+            tracing::warn!(app, client, socket_id, cause, "{refusal}");
+        } else {
+            tracing::debug!(app, client, socket_id, "{refusal}");
+        }
+    }
+
+    /// Logs the counts of minutes that are over. `now_s` is in seconds since any fixed moment.
+    pub fn log_counts(&self, now_s: u32) {
+        self.log(|counter| counter.due(now_s));
+    }
+
+    /// Logs all counts, because the process ends.
+    pub fn log_rest(&self) {
+        self.log(Counter::rest);
+    }
+
+    fn log(&self, count: impl Fn(&Counter) -> Option<u32>) {
+        let pages = self.apps.iter().filter_map(OnceLock::get);
+        let of_apps = pages.flatten().filter_map(OnceLock::get).map(|counters| &**counters);
+        for counters in of_apps.chain([&self.without_app]) {
+            for (counter, cause) in counters.by_cause.iter().zip(Cause::ALL) {
+                if let Some(count) = count(counter) {
+                    let (app, cause) = (counters.app_field(), cause.words());
+                    tracing::warn!(app, cause, count, "{cause}: refused {count} times more");
+                }
+            }
+        }
+    }
+
+    /// The counters of an app, which are made now if this is its first refusal.
+    pub(super) fn of_app(&self, index: AppIndex, id: &str) -> &AppCounters {
+        let [upper, lower] = index.0.to_be_bytes().map(usize::from);
+        let page = self.apps.get(upper).map(|page| page.get_or_init(empty_page));
+        let cell = page.and_then(|page| page.get(lower));
+        // A page has a cell for every byte.
+        debug_assert!(cell.is_some(), "no counters for the app {}", index.0);
+        cell.map_or(&self.without_app, |cell| cell.get_or_init(|| Box::new(AppCounters::new(id))))
+    }
+
+    #[cfg(test)]
+    pub(super) fn apps_with_counters(&self) -> usize {
+        let pages = self.apps.iter().filter_map(OnceLock::get);
+        pages.flatten().filter(|cell| cell.get().is_some()).count()
+    }
+}
+
+/// The counters of one app.
+#[derive(Debug)]
+pub(super) struct AppCounters {
+    /// The app's id, which stays the same for as long as the process lives. Empty for refusals that
+    /// belong to no app.
+    app: Box<str>,
+    by_cause: [Counter; Cause::ALL.len()],
+}
+
+impl AppCounters {
+    fn new(app: &str) -> Self {
+        Self { app: app.into(), by_cause: std::array::from_fn(|_| Counter::default()) }
+    }
+
+    /// The counter of a cause.
+    fn of(&self, cause: Cause) -> &Counter {
+        // The numbers of causes count up from 0, which a test of `cause` asserts.
+        let index = (cause as usize).min(Cause::ALL.len() - 1);
+        &self.by_cause[index]
+    }
+
+    /// The value of the log field `app`.
+    pub(super) fn app_field(&self) -> Option<&str> {
+        Some(&*self.app).filter(|app| !app.is_empty())
+    }
+}
+
+/// The counter of one cause of one app.
+#[derive(Debug, Default)]
+pub(super) struct Counter {
+    /// A refusal was logged, and its minute is not over. Set by the threads that refuse, cleared by
+    /// the control thread.
+    logged: AtomicBool,
+    /// The number of refusals that have not been logged since.
+    withheld: AtomicU32,
+    /// The time at which the control thread first saw `logged` set, in its seconds; 0 while it has
+    /// not seen that. Written by the control thread alone.
+    since_s: AtomicU32,
+}
+
+impl Counter {
+    /// Whether this refusal is to be logged. If not, it is counted.
+    pub(super) fn is_first(&self) -> bool {
+        if self.logged.load(Ordering::Relaxed) || self.logged.swap(true, Ordering::Relaxed) {
+            self.withheld.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    /// The count, if a minute is over in which there was any refusal.
+    pub(super) fn due(&self, now_s: u32) -> Option<u32> {
+        if !self.logged.load(Ordering::Relaxed) && self.withheld.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        // 0 means that no minute has begun.
+        let now_s = now_s.max(1);
+        let since_s = self.since_s.load(Ordering::Relaxed);
+        if since_s == 0 {
+            self.since_s.store(now_s, Ordering::Relaxed);
+            return None;
+        }
+        if now_s.saturating_sub(since_s) < MINUTE_S {
+            return None;
+        }
+        let count = self.rest();
+        // If a count is logged now, the next minute begins. After a quiet minute, the next refusal
+        // is logged at once.
+        self.since_s.store(if count.is_some() { now_s } else { 0 }, Ordering::Relaxed);
+        self.logged.store(count.is_some(), Ordering::Relaxed);
+        count
+    }
+
+    /// The number of refusals that have not been logged, if there are any.
+    pub(super) fn rest(&self) -> Option<u32> {
+        Some(self.withheld.swap(0, Ordering::Relaxed)).filter(|&count| count > 0)
+    }
+}
+
+/// Seconds in which a cause has one line per app.
+const MINUTE_S: u32 = 60;

@@ -1,0 +1,209 @@
+//! The order of the start: sockets that were passed, signals, host, listeners, log, webhooks, shards,
+//! control socket, and only then the report that the server is up.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::runtime;
+use tokio::sync::watch;
+
+use crate::bus::{self, Outside, Port};
+use crate::channels::KeyHash;
+use crate::config::{Config, ConfigInputs, LogFormat, ServerConfig};
+use crate::front::Listeners;
+use crate::memory::Lease;
+use crate::shard::run::Setup;
+use crate::shard::{self, Message, ShardParts, SocketIds};
+use crate::time::Clock;
+use crate::webhooks::{WebhookWorker, WorkerSettings};
+
+use super::control::Control;
+use super::error::StartError;
+use super::ledger::{Ledger, Shares};
+use super::listen::{BoundListeners, Inherited, forgeable_addresses};
+use super::logging::LogLevel;
+use super::notify::ServiceManager;
+use super::preflight::HostSurvey;
+use super::reload::{Controls, Reloader};
+use super::shards::{Shards, pinning_note, placement};
+use super::shared::SharedState;
+use super::signals::Signals;
+use super::sizes::{http_connections, ring_sizes};
+use super::status::StatusReporter;
+use super::{admin, banner, housekeeping, limits, listener_options, logging, mailboxes};
+use super::{memory_watch, preflight};
+
+/// Serves until a signal ends it. `inputs` is where `config` comes from, to be read again.
+///
+/// # Errors
+/// The server cannot start, or a shard has failed.
+pub(super) fn serve(mut config: Config, inputs: &ConfigInputs) -> Result<ExitCode, StartError> {
+    let clock = Clock::start();
+    let inherited = Inherited::take(&config.server.listeners)?;
+    inherited.replace_listeners(&mut config)?;
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Control)?;
+    // Before anything that a signal could interrupt: from here on it drains or is ignored.
+    let signals = runtime.block_on(async { Signals::new() }).map_err(StartError::Control)?;
+    let server = &config.server;
+    limits::raise_nofile();
+    limits::forgo_huge_pages();
+    let host = preflight::check()?;
+    host.holds(server.shards)?;
+    let bound = match inherited.is_empty() {
+        true => BoundListeners::bind(server)?,
+        false => inherited.share(server.send_buffer, server.shards)?,
+    };
+    let (_log, level) = logging::start(server.debug, server.log_format).map_err(StartError::Log)?;
+    let shared = SharedState::new(http_connections(&config, &host), clock);
+    let start = Start { config: &config, inputs, host: &host, shared: &shared };
+    let ended = runtime.block_on(start.serve(bound, signals, level));
+    shared.refusals.log_rest();
+    ended
+}
+
+/// The values that all steps of the start need.
+struct Start<'a> {
+    config: &'a Config,
+    inputs: &'a ConfigInputs,
+    host: &'a HostSurvey,
+    shared: &'a SharedState,
+}
+
+impl Start<'_> {
+    /// Starts all threads and becomes the control thread.
+    async fn serve(
+        &self,
+        bound: BoundListeners,
+        signals: Signals,
+        level: LogLevel,
+    ) -> Result<ExitCode, StartError> {
+        let Self { config, inputs, shared, .. } = *self;
+        let server = &config.server;
+        let manager = Arc::new(ServiceManager::from_environment());
+        let webhooks = self.start_webhooks()?;
+        memory_watch::measure(server.memory_limit, &shared.allowance);
+        let BoundListeners { listeners, files, inherited } = bound;
+        let (setups, bus) = self.setups(listeners, &webhooks)?;
+        let mut shards = Shards::start(setups, bus, files, shared.clock)?;
+        let bus = shards.bus();
+        tokio::spawn(mailboxes::deliver_late(bus.clone()));
+        shards.until(|progress| progress.serving).await?;
+        // Before the server is reported as up, because a deployment may reload it at once.
+        let requests = admin::listen(inputs);
+        self.announce(&shards.cores());
+        manager.ready(&server.starting_line());
+        tokio::spawn(Arc::clone(&manager).watch(bus.clone()));
+        let memory = self.start_housekeeping(&bus);
+        let reporter = StatusReporter::new(server, shards.cores(), bus.clone(), shared.clock);
+        let controls = Controls { webhooks, bus, shared: shared.clone(), level, memory };
+        let reloader = Reloader::new(config, inputs, controls);
+        let control = Control { signals, requests, shards, reporter, reloader, manager, inherited };
+        Ok(control.run().await?)
+    }
+
+    fn start_webhooks(&self) -> Result<WebhookWorker, StartError> {
+        let Self { config: Config { server, apps, .. }, shared, .. } = self;
+        let shares = Shares::of_settings(server, apps);
+        let settings = WorkerSettings {
+            queue_bytes: shares.queue,
+            notice_bytes: shares.notices,
+            spool: server.webhook_spool.clone(),
+        };
+        Ok(WebhookWorker::start(Arc::clone(apps), settings, shared.clock)?)
+    }
+
+    /// Returns the parts of each shard, and the way to send to all of them.
+    fn setups(
+        &self,
+        listeners: Vec<Listeners>,
+        webhooks: &WebhookWorker,
+    ) -> Result<(Vec<Setup>, Outside<Message>), StartError> {
+        let Self { config: Config { server, apps, .. }, host, shared, .. } = self;
+        let ports = bus::connect(shard_count(server), bus::MAILBOX_MESSAGES);
+        let ports = ports.map_err(StartError::Mailboxes)?;
+        // A configuration has at least one shard.
+        let outside = ports.first().map(Port::outside);
+        let outside = outside.ok_or_else(|| StartError::Mailboxes(NO_SHARDS.into()))?;
+        let (hash, socket_ids) = (KeyHash::random(), SocketIds::new());
+        let in_force = shared.in_force(server, apps);
+        let ring = ring_sizes(self.config, host);
+        let Shares { cache, unfinished, .. } = Shares::of_settings(server, apps);
+        let setups = ports.into_iter().zip(listeners).map(|(port, listeners)| {
+            let parts = ShardParts {
+                in_force: in_force.clone(),
+                hash: hash.clone(),
+                socket_ids: socket_ids.clone(),
+                port,
+                notices: webhooks.notice_sender(),
+                refusals: Arc::clone(&shared.refusals),
+                memory: shard::Memory {
+                    lease: Lease::new(Arc::clone(&shared.allowance)),
+                    cache,
+                    unfinished,
+                },
+            };
+            Setup { parts, ring, listeners, clock: shared.clock }
+        });
+        Ok((setups.collect(), outside))
+    }
+
+    /// Logs that the server is up, and with which limits.
+    fn announce(&self, cores: &[Option<usize>]) {
+        let Self { config, host, .. } = self;
+        let server = &config.server;
+        match server.log_format {
+            LogFormat::Text => banner::print(config, host, &placement(cores)),
+            LogFormat::Json => log_start(server),
+        }
+        let limited = limit_notes(config, host);
+        let notes = config.notes.iter().cloned().chain(limited).chain(forgeable_addresses(server));
+        for note in notes.chain(pinning_note(cores)) {
+            tracing::warn!("{note}");
+        }
+        Ledger::of(server, &config.apps).notes().for_each(|note| tracing::warn!("{note}"));
+    }
+
+    /// Starts the regular tasks. Returns the way to change the limit of memory.
+    fn start_housekeeping(
+        &self,
+        bus: &Outside<Message>,
+    ) -> watch::Sender<crate::config::MemoryLimit> {
+        let Self { config, shared, .. } = self;
+        let (memory, limit) = watch::channel(config.server.memory_limit);
+        let SharedState { allowance, addresses, refusals, clock, .. } = shared;
+        tokio::spawn(memory_watch::watch(limit, Arc::clone(allowance), bus.clone()));
+        tokio::spawn(housekeeping::forget_addresses(Arc::clone(addresses), *clock));
+        tokio::spawn(housekeeping::log_refusals(Arc::clone(refusals), *clock));
+        memory
+    }
+}
+
+const NO_SHARDS: std::io::ErrorKind = std::io::ErrorKind::InvalidInput;
+
+/// The number of shards. The settings allow fewer than a shard id can count.
+fn shard_count(server: &ServerConfig) -> u16 {
+    let count = u16::try_from(server.shards);
+    debug_assert!(count.is_ok(), "{} shards", server.shards);
+    count.unwrap_or(crate::id::ShardId::MAX)
+}
+
+/// Notes about limits of the host that are lower than the settings ask for.
+fn limit_notes(config: &Config, host: &HostSurvey) -> impl Iterator<Item = String> {
+    let (server, nofile) = (&config.server, host.nofile.soft);
+    let slots = limits::slots_note(nofile, server.max_connections_per_shard);
+    let http = http_connections(config, host);
+    let http = limits::http_note(nofile, http, server.max_http_connections);
+    let table = limits::slots_per_shard(nofile, server.max_connections_per_shard);
+    let filled = ring_sizes(config, host).slots;
+    let plain = limits::plain_note(nofile, filled, table);
+    let buffers = listener_options::note(server.send_buffer);
+    slots.into_iter().chain(http).chain(plain).chain(buffers)
+}
+
+/// Logs the start as one line, with fields for machines.
+fn log_start(server: &ServerConfig) {
+    let places: Vec<_> = server.listeners.iter().map(ToString::to_string).collect();
+    let (version, listeners, shards) = (crate::version::NUMBER, places.join(", "), server.shards);
+    tracing::info!(version, listeners, shards, "{}", server.starting_line());
+}

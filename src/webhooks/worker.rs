@@ -1,0 +1,414 @@
+//! The thread that delivers webhooks: it drives `Dispatch` by the clock, by the notices of the shards
+//! and by the answers of receivers.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{self, JoinError, JoinSet};
+
+use crate::apps::Apps;
+use crate::text::WithCauses;
+use crate::time::{Clock, Millis};
+
+use super::dispatch::{Delivery, Dispatch, QueueId};
+use super::endpoint_queue::QueueBounds;
+use super::http::{DeliveryError, HttpConnection};
+use super::notice_queue::{NoticeReceiver, NoticeSender, notice_queue};
+use super::spool::{Spool, SpoolError};
+use super::tls::TlsSetup;
+
+/// The time for which the thread sleeps if nothing is due: any long time would do.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Threads that look up names. They end when idle, and few are enough because answers are short.
+const RESOLVERS_MAX: usize = 4;
+
+/// The settings of the worker.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Bytes of events that may wait for one endpoint.
+    pub queue_bytes: usize,
+    /// Bytes of notices that may wait for the thread, over all shards.
+    pub notice_bytes: usize,
+    /// The directory that keeps undelivered batches over a restart; `None`: a restart loses them.
+    pub spool: Option<PathBuf>,
+}
+
+/// The handle of the thread that delivers webhooks. If it is dropped without
+/// [`finish`](Self::finish), the thread goes on for as long as the process lives.
+#[derive(Debug)]
+pub struct WebhookWorker {
+    sender: NoticeSender,
+    commands: mpsc::UnboundedSender<WorkerCommand>,
+}
+
+/// A command of the control thread.
+#[derive(Debug)]
+enum WorkerCommand {
+    /// Work by these apps and this bound from now on.
+    Configure { apps: Arc<Apps>, queue_bytes: usize },
+    /// Deliver what waits, for at most this long, report it and end.
+    Finish { within: Duration, done: oneshot::Sender<()> },
+}
+
+/// The reason for which webhooks cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The spool cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The thread cannot be started.
+    #[error("cannot start the webhook thread")]
+    Thread(#[source] io::Error),
+}
+
+impl WebhookWorker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The spool cannot be used, or the thread cannot be started.
+    pub fn start(
+        apps: Arc<Apps>,
+        settings: WorkerSettings,
+        clock: Clock,
+    ) -> Result<Self, WorkerError> {
+        let spool = settings.spool.as_deref().map(Spool::open).transpose()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(RESOLVERS_MAX)
+            .build()
+            .map_err(WorkerError::Thread)?;
+        let (sender, receiver) = notice_queue(settings.notice_bytes);
+        let (commands, taken) = mpsc::unbounded_channel();
+        let run = move || {
+            let delivery_loop =
+                DeliveryLoop::new(&apps, settings.queue_bytes, spool, receiver, clock);
+            drop(apps);
+            runtime.block_on(delivery_loop.run(taken));
+            // Name lookups under way are not waited for.
+            runtime.shutdown_background();
+        };
+        let thread = thread::Builder::new().name("webhooks".to_owned());
+        thread.spawn(run).map_err(WorkerError::Thread)?;
+        Ok(Self { sender, commands })
+    }
+
+    /// A sender of notices, for one shard.
+    #[must_use]
+    pub fn notice_sender(&self) -> NoticeSender {
+        self.sender.clone()
+    }
+
+    /// Replaces the apps and the bound of queues. Events that wait for a removed endpoint are still
+    /// delivered, and those that wait already stay, even over the new bound. To be called before
+    /// shards get the apps, because a shard may send a notice of an app as soon as it has it.
+    pub fn configure(&self, apps: Arc<Apps>, queue_bytes: usize) {
+        // If the thread is gone, nothing is delivered anyway; its panic was logged.
+        let _gone = self.commands.send(WorkerCommand::Configure { apps, queue_bytes });
+    }
+
+    /// Delivers the notices that shards have sent, for at most this long, and ends the thread. What is
+    /// left then stays in the spool. Without a spool it is lost, and the log says so.
+    pub async fn finish(self, within: Duration) {
+        let (done, finished) = oneshot::channel();
+        if self.commands.send(WorkerCommand::Finish { within, done }).is_ok() {
+            let _gone = finished.await;
+        }
+    }
+}
+
+/// The state of the thread.
+struct DeliveryLoop {
+    clock: Clock,
+    dispatch: Dispatch,
+    spool: Option<Spool>,
+    receiver: NoticeReceiver,
+    tls: TlsSetup,
+    /// Connections without a request under way.
+    connections: HashMap<QueueId, HttpConnection>,
+    /// Requests under way, one task each.
+    in_flight: JoinSet<Returned>,
+    /// The queue of each task in `in_flight`.
+    queues: HashMap<task::Id, QueueId>,
+    /// Endpoints whose failure was logged, and whose recovery will be.
+    failing: HashSet<QueueId>,
+}
+
+/// A connection that comes back, with the result of its batch.
+type Returned = (QueueId, HttpConnection, Result<(), DeliveryError>);
+
+impl DeliveryLoop {
+    fn new(
+        apps: &Apps,
+        queue_bytes: usize,
+        spool: Option<Spool>,
+        receiver: NoticeReceiver,
+        clock: Clock,
+    ) -> Self {
+        let now = clock.now();
+        let unix_ms = unix_now_ms().saturating_sub(now.0);
+        let bounds = QueueBounds { queue_bytes, spooled: spool.is_some() };
+        let mut delivery_loop = Self {
+            clock,
+            dispatch: Dispatch::new(apps, bounds, unix_ms),
+            spool,
+            receiver,
+            tls: TlsSetup::default(),
+            connections: HashMap::new(),
+            in_flight: JoinSet::new(),
+            queues: HashMap::new(),
+            failing: HashSet::new(),
+        };
+        if let Some(spool) = &mut delivery_loop.spool {
+            spool.restore(&mut delivery_loop.dispatch, now);
+        }
+        delivery_loop.check_trust(apps);
+        delivery_loop
+    }
+
+    /// Warns if a webhook uses `https` and this host cannot verify any receiver. The warning comes at
+    /// the start and at a reload, rather than with the first event that is lost.
+    fn check_trust(&self, apps: &Apps) {
+        let mut webhooks = apps.iter().flat_map(|app| app.webhooks.iter());
+        if let Some(webhook) = webhooks.find(|webhook| webhook.url.tls())
+            && let Err(error) = self.tls.check()
+        {
+            let url = webhook.url.to_string();
+            let error = WithCauses(&error);
+            tracing::warn!(url, "webhooks to https cannot be delivered, because {error}");
+        }
+    }
+
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<WorkerCommand>) {
+        loop {
+            self.work();
+            let pause = self.pause();
+            tokio::select! {
+                Some(turn) = self.receiver.next() => {
+                    let now = self.now();
+                    turn.into_iter().for_each(|notice| self.dispatch.take(notice, now));
+                }
+                Some(joined) = self.in_flight.join_next_with_id() => self.joined(joined),
+                () = tokio::time::sleep(pause) => {}
+                // `None` once the handle is gone: then select! disables this branch.
+                Some(command) = commands.recv() => match command {
+                    WorkerCommand::Configure { apps, queue_bytes } => {
+                        self.dispatch.bound_queues(queue_bytes);
+                        self.dispatch.configure(&apps);
+                        self.check_trust(&apps);
+                    }
+                    WorkerCommand::Finish { within, done } => {
+                        self.finish(within).await;
+                        let _gone = done.send(());
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Delivers the events that wait, for at most `within`.
+    async fn finish(&mut self, within: Duration) {
+        while let Some(turn) = self.receiver.try_next() {
+            let now = self.now();
+            turn.into_iter().for_each(|notice| self.dispatch.take(notice, now));
+        }
+        self.dispatch.flush(self.now());
+        let end = tokio::time::sleep(within);
+        tokio::pin!(end);
+        loop {
+            self.work();
+            if self.dispatch.is_empty() {
+                return;
+            }
+            let pause = self.pause();
+            tokio::select! {
+                Some(joined) = self.in_flight.join_next_with_id() => self.joined(joined),
+                () = tokio::time::sleep(pause) => {}
+                () = &mut end => break,
+            }
+        }
+        let events = self.dispatch.waiting();
+        match self.spool {
+            Some(_) => tracing::info!(events, "undelivered webhook events stay in the spool"),
+            None => tracing::warn!(events, "undelivered webhook events are lost by the stop"),
+        }
+    }
+
+    /// Does everything that can be done without waiting.
+    fn work(&mut self) {
+        let now = self.now();
+        self.dispatch.tick(now);
+        while let Some(delivery) = self.dispatch.next(now) {
+            self.send(delivery);
+        }
+        let changes = self.dispatch.changes();
+        if let Some(spool) = &mut self.spool {
+            spool.follow(changes, &self.dispatch);
+        }
+        self.close_retired();
+        self.log_losses(now);
+    }
+
+    /// Closes the connections to endpoints whose queues have ended.
+    fn close_retired(&mut self) {
+        let Self { dispatch, connections, failing, .. } = self;
+        connections.retain(|&queue, _| dispatch.queue(queue).is_some());
+        failing.retain(|&queue| dispatch.queue(queue).is_some());
+    }
+
+    fn send(&mut self, delivery: Delivery) {
+        let queue = delivery.queue;
+        let connection = self.connections.remove(&queue);
+        let mut connection = connection.unwrap_or_else(|| HttpConnection::new(self.tls.clone()));
+        let task = self.in_flight.spawn(async move {
+            let answer = connection.post(&delivery).await;
+            (queue, connection, answer)
+        });
+        self.queues.insert(task.id(), queue);
+    }
+
+    fn joined(&mut self, joined: Result<(task::Id, Returned), JoinError>) {
+        match joined {
+            Ok((task, returned)) => {
+                self.queues.remove(&task);
+                self.returned(returned);
+            }
+            // A bug in one request must not stop its endpoint for ever.
+            Err(error) => {
+                tracing::error!(
+                    %error,
+                    "a webhook failed because of a bug in Ringwave, and is repeated: please report it"
+                );
+                if let Some(queue) = self.queues.remove(&error.id()) {
+                    self.dispatch.failed(queue, self.now(), chance());
+                }
+            }
+        }
+    }
+
+    fn returned(&mut self, (queue, connection, answer): Returned) {
+        let now = self.now();
+        let Some((app, webhook)) = self.dispatch.queue(queue) else { return };
+        let (app, url) = (app.id.clone(), webhook.url.to_string());
+        match answer {
+            Ok(()) => {
+                let failures = self.dispatch.delivered(queue);
+                tracing::debug!(app, url, failures, "a webhook was answered");
+                if self.failing.remove(&queue) {
+                    tracing::info!(app, url, failures, "the webhook is answered again");
+                }
+            }
+            Err(failure) => {
+                let failures = self.dispatch.failed(queue, now, chance());
+                if self.dispatch.may_log(queue, now) {
+                    self.failing.insert(queue);
+                    let failure = WithCauses(&failure);
+                    tracing::warn!(
+                        app,
+                        url,
+                        failures,
+                        %failure,
+                        "a webhook failed, and is repeated until its events are five minutes old"
+                    );
+                }
+            }
+        }
+        self.connections.insert(queue, connection);
+    }
+
+    fn log_losses(&mut self, now: Millis) {
+        for (app, webhook, lost) in self.dispatch.losses(now) {
+            let (app, url) = (&app.id, webhook.url.to_string());
+            let (overflowed, given_up) = (lost.overflowed, lost.given_up);
+            tracing::warn!(
+                app,
+                url,
+                overflowed,
+                given_up,
+                "webhook events are lost: the endpoint is too slow (overflowed: raise \
+                 server.webhook_queue) or has failed for five minutes (given_up)"
+            );
+        }
+        let lost = self.receiver.lost();
+        if lost > 0 {
+            tracing::warn!(
+                lost,
+                "webhook events are lost: they happen faster than the webhook thread can queue \
+                 them; subscribe the webhooks to fewer kinds of events"
+            );
+        }
+    }
+
+    fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    /// The time until there is work even if nothing arrives.
+    fn pause(&self) -> Duration {
+        self.dispatch.next_due().map_or(IDLE, |due| due.since(self.now()))
+    }
+}
+
+/// Unix time in milliseconds.
+fn unix_now_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    // A date before 1970 counts as 1970. 64 bits last for 584 million years.
+    u64::try_from(since_epoch.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A random number from 0 to 1.
+fn chance() -> f64 {
+    // If there are no random numbers, the waits are the longest, which is still right.
+    getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Wake, Waker};
+
+    use super::super::notice_queue::WAITING_BYTES_MAX;
+    use super::*;
+    use crate::apps::test_app;
+
+    fn delivery_loop() -> (NoticeSender, DeliveryLoop) {
+        let (sender, receiver) = notice_queue(WAITING_BYTES_MAX);
+        let apps = Apps::new(vec![test_app()]);
+        (sender, DeliveryLoop::new(&apps, 1 << 16, None, receiver, Clock::start()))
+    }
+
+    #[test]
+    fn it_sleeps_if_nothing_is_due() {
+        let (_sender, delivery_loop) = delivery_loop();
+        assert_eq!(delivery_loop.pause(), IDLE);
+    }
+
+    /// Whether a task wants to be polled again at once.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_handle_it_sleeps() {
+        let (_sender, delivery_loop) = delivery_loop();
+        let (commands, taken) = mpsc::unbounded_channel();
+        drop(commands);
+        let woken = Arc::new(Woken::default());
+        let mut run = pin!(delivery_loop.run(taken));
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(run.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(!woken.0.load(Ordering::Relaxed));
+    }
+}
