@@ -13,7 +13,7 @@ use std::time::Duration;
 use ringwave::apps::{App, Apps};
 use ringwave::channels::{CachedEvent, ChannelState, Publication};
 use ringwave::front::gateway::{InFlight, Newcomers, Reservation};
-use ringwave::front::{GatewayCommand, CurrentSettings, Gateway, Listeners, Settings, serve};
+use ringwave::front::{CurrentSettings, Gateway, GatewayCommand, Listeners, Settings, serve};
 use ringwave::id::SocketId;
 use ringwave::memory::Headroom;
 use ringwave::protocol::names::ChannelName;
