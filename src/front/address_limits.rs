@@ -35,9 +35,9 @@ impl AddressLimits {
 /// The counts of all addresses, shared by the fronts of all shards. The limits come with each call,
 /// so a reload changes them, and earlier connections still count.
 ///
-/// Order of calls: `take_connection` at the accept and
-/// `take_request` at each request; the permit is dropped with the connection.
-/// [`forget_idle`](Self::forget_idle) is called about once a second.
+/// Order of calls: `take_connection` at the accept and `take_request` at each request; the permit
+/// is dropped with the connection. [`forget_idle`](Self::forget_idle) is called about once a
+/// second.
 #[derive(Debug)]
 pub struct AddressTable {
     stripes: Box<[Mutex<Stripe>]>,

@@ -16,8 +16,8 @@
 //!   not meant for another.
 //!
 //! The decisions are a state machine without clock, sockets and randomness (`Dispatch`, made of a
-//! `Debounce`, the `CountThrottle` of the floor below and an `EndpointQueue` per endpoint), which `worker`
-//! drives.
+//! `Debounce`, the `CountThrottle` of the floor below and an `EndpointQueue` per endpoint), which
+//! `worker` drives.
 
 mod body;
 mod debounce;
