@@ -13,20 +13,20 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use md5::{Digest, Md5};
-use ringwave::bus;
-use ringwave::channels::{
+use ringwave::testing::bus;
+use ringwave::testing::channels::{
     CacheBounds, ChannelKey, Homes, Join, KeyHash, Local, Publish, Subscribe,
 };
-use ringwave::config::{self, Environment, Flags};
-use ringwave::frame::Frame;
-use ringwave::id::{AppIndex, ConnKey, ShardId, SocketId};
-use ringwave::protocol::app::App;
-use ringwave::protocol::auth::authorise;
-use ringwave::protocol::names::ChannelName;
-use ringwave::protocol::signing::{SignedRequest, verify};
-use ringwave::protocol::{message, outbound};
-use ringwave::time::Millis;
-use ringwave::websocket::{ReadLimits, Reader, encode};
+use ringwave::testing::config::{self, Environment, Flags};
+use ringwave::testing::frame::Frame;
+use ringwave::testing::id::{AppIndex, ConnKey, ShardId, SocketId};
+use ringwave::testing::protocol::app::App;
+use ringwave::testing::protocol::auth::authorise;
+use ringwave::testing::protocol::names::ChannelName;
+use ringwave::testing::protocol::signing::{SignedRequest, verify};
+use ringwave::testing::protocol::{message, outbound};
+use ringwave::testing::time::Millis;
+use ringwave::testing::websocket::{ReadLimits, Reader, encode};
 
 const SUBSCRIBE: &str = r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"orders.1"}}"#;
 

@@ -11,7 +11,7 @@ pub struct Frame(Bytes);
 impl Frame {
     /// Takes bytes that are whole WebSocket frames.
     #[must_use]
-    pub const fn from_encoded(bytes: Bytes) -> Self {
+    pub(crate) const fn from_encoded(bytes: Bytes) -> Self {
         Self(bytes)
     }
 

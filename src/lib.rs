@@ -42,7 +42,7 @@
 //!
 //! | floor | modules | what is there |
 //! |---|---|---|
-//! | 8 | [`cli`] | one file per command, exit codes; above it `main.rs`, an index |
+//! | 8 | [`cli`], `testing` | one file per command, exit codes; the door of tests and benches |
 //! | 7 | [`server`] | the process: preflight, listeners, threads, signals, drain, logs |
 //! | 6 | [`config`] | every setting declared once, and where values come from |
 //! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
@@ -103,32 +103,43 @@
 //!    connection is signed out. The slot is free when the last operation on it has completed, and
 //!    its next user has another generation.
 
+#![cfg_attr(
+    not(feature = "testing"),
+    allow(
+        unreachable_pub,
+        reason = "what is `pub` for tests is reached through the feature's door"
+    )
+)]
+
 // By floor, lowest first.
-pub mod frame;
-pub mod id;
-pub mod memory;
-pub mod text;
-pub mod time;
-pub mod version;
+mod frame;
+mod id;
+mod memory;
+mod text;
+mod time;
+mod version;
 
 pub mod ring;
-pub mod websocket;
+mod websocket;
 
-pub mod bus;
-pub mod protocol;
+mod bus;
+mod protocol;
 
-pub mod channels;
-pub mod plane;
-pub mod refusals;
+mod channels;
+mod plane;
+mod refusals;
 
-pub mod front;
+mod front;
 pub mod storm;
-pub mod webhooks;
+mod webhooks;
 
-pub mod shard;
+mod shard;
 
-pub mod config;
+mod config;
 
-pub mod server;
+mod server;
 
 pub mod cli;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;

@@ -7,22 +7,22 @@ mod allowance;
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
 
-pub use allowance::{Allowance, Gauge, Lease, Reading, reserve};
+pub(crate) use allowance::{Allowance, Gauge, Lease, Reading, reserve};
 
 /// A holder of memory, for one line of the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// The purpose of the memory.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The size, without the allocator's rounding.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// The kind of object that has one of these.
-    pub per: Per,
+    pub(crate) per: Per,
 }
 
 /// The unit by which a [`Holder`] is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Per {
+pub(crate) enum Per {
     /// A shard, with or without connections.
     Shard,
     /// An open connection.
@@ -37,22 +37,22 @@ pub enum Per {
 
 /// Something that clients can make the process hold, for one line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub(crate) struct Bound {
     /// Its name in the ledger.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The size of one of them, the largest or a usual one; as text, since some depend on names.
-    pub each: String,
+    pub(crate) each: String,
     /// Bytes of all of them together, over all shards. `None` is as many as memory allows, because
     /// new ones are refused when it is short.
-    pub total: Option<u64>,
+    pub(crate) total: Option<u64>,
     /// The setting that changes the total, or what else bounds it.
-    pub by: &'static str,
+    pub(crate) by: &'static str,
 }
 
 /// A table by number that never moves: it grows by a chunk at a time, so that it has little more
 /// memory than it needs, and none twice while it grows.
 #[derive(Debug)]
-pub struct Chunked<T> {
+pub(crate) struct Chunked<T> {
     /// Chunks have a length that the compiler knows, which spares the bounds check inside a chunk.
     chunks: Vec<Box<[T; CHUNK]>>,
     /// The number of entries in use. Those behind them exist, but have no owner.
@@ -65,30 +65,30 @@ const CHUNK: usize = 512;
 impl<T: Default> Chunked<T> {
     /// An empty table.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { chunks: Vec::new(), len: 0 }
     }
 
     /// How many entries there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there are none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// How many entries it has memory for.
     #[must_use]
-    pub const fn capacity(&self) -> usize {
+    pub(crate) const fn capacity(&self) -> usize {
         self.chunks.len() * CHUNK
     }
 
     /// Adds an entry at the end.
-    pub fn push(&mut self, value: T) {
+    pub(crate) fn push(&mut self, value: T) {
         if self.len == self.capacity() {
             let chunk: Box<[T]> = (0..CHUNK).map(|_| T::default()).collect();
             self.chunks.extend(chunk.try_into().ok());
@@ -99,7 +99,7 @@ impl<T: Default> Chunked<T> {
     }
 
     /// Adds entries until there are `len`.
-    pub fn extend_to(&mut self, len: usize) {
+    pub(crate) fn extend_to(&mut self, len: usize) {
         while self.len < len {
             self.push(T::default());
         }
@@ -107,30 +107,30 @@ impl<T: Default> Chunked<T> {
 
     /// The entry of this number.
     #[must_use]
-    pub fn get(&self, index: usize) -> Option<&T> {
+    pub(crate) fn get(&self, index: usize) -> Option<&T> {
         (index < self.len).then(|| &self[index])
     }
 
     /// The entry of this number.
-    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         (index < self.len).then(|| &mut self[index])
     }
 
     /// All entries by number.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flat_map(|chunk| chunk.iter()).take(self.len)
     }
 
     /// Bytes that it holds, in use or not.
     #[must_use]
-    pub const fn room(&self) -> usize {
+    pub(crate) const fn room(&self) -> usize {
         self.capacity() * size_of::<T>()
     }
 
     /// Takes out the entries at the end for which `is_free` says so, and gives their memory back.
     /// Looks at no more entries than it takes out, and one. The caller then has to take their
     /// numbers out of any list of free ones.
-    pub fn trim_end(&mut self, is_free: impl Fn(&T) -> bool) {
+    pub(crate) fn trim_end(&mut self, is_free: impl Fn(&T) -> bool) {
         while self.len > 0 && is_free(&self[self.len - 1]) {
             self.len -= 1;
         }
@@ -142,7 +142,7 @@ impl<T: Default> Chunked<T> {
     }
 
     /// Removes all entries and gives their memory back.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::new();
     }
 }
@@ -168,7 +168,7 @@ impl<T> IndexMut<usize> for Chunked<T> {
 }
 
 /// A list that is filled and emptied turn by turn, and keeps its memory for the next one.
-pub trait Trim {
+pub(crate) trait Trim {
     /// Gives memory back that a burst has left: of an empty list all beyond a usual turn's.
     fn trim(&mut self);
 
@@ -205,7 +205,7 @@ impl<T> Trim for VecDeque<T> {
 
 /// Hands pages that hold nothing any more back to the system: those that this thread had, and those
 /// that any thread has freed. They are kept otherwise, for good when a thread allocates little.
-pub fn give_back() {
+pub(crate) fn give_back() {
     #[expect(unsafe_code, reason = "the allocator's own interface")]
     // SAFETY: it takes no pointers, and any thread may call it at any time.
     unsafe {

@@ -5,13 +5,13 @@
 use std::fmt::{self, Write};
 
 /// Characters of a stranger's text that a log shows, as Reverb's `--debug` does.
-pub const SHOWN_CHARS: usize = 200;
+pub(crate) const SHOWN_CHARS: usize = 200;
 
 /// Whether a character could end a line, steer a terminal, or change the order in which the
 /// characters around it are shown: control characters (C0, DEL, C1), the separators of lines and
 /// paragraphs, and the bidirectional controls of Unicode (UAX 9).
 #[must_use]
-pub fn is_unsafe(char: char) -> bool {
+pub(crate) fn is_unsafe(char: char) -> bool {
     char.is_control()
         || matches!(
             char,
@@ -24,7 +24,7 @@ pub fn is_unsafe(char: char) -> bool {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_escaped(to: &mut impl Write, char: char) -> fmt::Result {
+pub(crate) fn write_escaped(to: &mut impl Write, char: char) -> fmt::Result {
     match char {
         '\n' => to.write_str("\\n"),
         '\r' => to.write_str("\\r"),
@@ -37,7 +37,7 @@ pub fn write_escaped(to: &mut impl Write, char: char) -> fmt::Result {
 /// A text in quotes, escaped, cut behind [`SHOWN_CHARS`] characters: nothing in it can pass for
 /// something outside of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Quoted<'t>(pub &'t str);
+pub(crate) struct Quoted<'t>(pub(crate) &'t str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,7 +51,7 @@ impl fmt::Display for Quoted<'_> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write_quoted(to: &mut impl Write, text: &str) -> fmt::Result {
+pub(crate) fn write_quoted(to: &mut impl Write, text: &str) -> fmt::Result {
     for char in text.chars() {
         if matches!(char, '"' | '\\') {
             to.write_char('\\')?;
@@ -64,7 +64,7 @@ pub fn write_quoted(to: &mut impl Write, text: &str) -> fmt::Result {
 /// The beginning of a key, enough to tell keys apart: a secret that stands where a key should be is
 /// not told by it.
 #[derive(Clone, Copy, Debug)]
-pub struct Shortened<'t>(pub &'t str);
+pub(crate) struct Shortened<'t>(pub(crate) &'t str);
 
 impl fmt::Display for Shortened<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,7 +85,7 @@ const KEY_CHARS: usize = 4;
 /// in it: of 64 hexadecimal digits or more in a row, be they written as escapes of JSON, of JSON in
 /// a string of JSON, or of a URL.
 #[must_use]
-pub fn without_signatures(text: &str) -> String {
+pub(crate) fn without_signatures(text: &str) -> String {
     let mut shown = String::new();
     let (mut left, mut rest) = (SHOWN_CHARS, text);
     while left > 0 && !rest.is_empty() {

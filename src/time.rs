@@ -27,16 +27,16 @@ impl Add<Duration> for Millis {
 
 /// Nanoseconds on the host's monotonic clock, which is one for all threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Nanos(pub u64);
+pub(crate) struct Nanos(pub(crate) u64);
 
 /// A time to a tenth of a second, never later than it was, in four bytes that an `Option` does not
 /// add to: for records of which there are many. Lasts for 13 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tick(NonZeroU32);
+pub(crate) struct Tick(NonZeroU32);
 
 impl Tick {
     /// Milliseconds of a tick.
-    pub const MS: u64 = 100;
+    pub(crate) const MS: u64 = 100;
 }
 
 impl From<Millis> for Tick {

@@ -24,7 +24,7 @@ const FLOORS: [(u8, &[&str]); 9] = [
     (5, &["shard"]),
     (6, &["config"]),
     (7, &["server"]),
-    (8, &["cli"]),
+    (8, &["cli", "testing"]),
 ];
 
 /// The only files with unsafe code: memory shared with the kernel, and a call of the allocator.
@@ -102,16 +102,18 @@ fn every_module_has_a_floor_and_says_which() {
 #[test]
 fn the_crate_lists_its_modules_by_floor() {
     let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let declared: Vec<_> =
-        lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let declared: Vec<_> = lib
+        .lines()
+        .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'))
+        .collect();
     let by_floor: Vec<_> = FLOORS.iter().flat_map(|(_, modules)| modules.iter().copied()).collect();
     assert_eq!(declared, by_floor, "the `mod` list of src/lib.rs");
     for (floor, modules) in FLOORS {
         let row = |line: &str| line.starts_with(&format!("//! | {floor} |"));
         let row = lib.lines().find(|line| row(line)).unwrap_or_default();
         for module in modules {
-            let link = format!("[`{module}`]");
-            assert!(row.contains(&link), "src/lib.rs tells {module} as floor {floor}: {row}");
+            let name = format!("`{module}`");
+            assert!(row.contains(&name), "src/lib.rs tells {module} as floor {floor}: {row}");
         }
     }
 }

@@ -28,11 +28,11 @@ use crate::id::ShardId;
 use crate::memory::Trim;
 
 pub use outside::Outside;
-pub use wake::Wake;
+pub(crate) use wake::Wake;
 
 /// Messages that fit into one mailbox. Enough for the publishes that a shard hands on between two
 /// turns of a busy neighbour; more only delays back-pressure. Allocated once, about 1 MiB.
-pub const MAILBOX_MESSAGES: usize = 8192;
+pub(crate) const MAILBOX_MESSAGES: usize = 8192;
 
 /// Connects `shards` shards with each other. The port at index `i` belongs on shard `i`'s thread.
 ///
@@ -94,7 +94,7 @@ impl<M: Send> Port<M> {
 
     /// How many shards there are.
     #[must_use]
-    pub fn shards(&self) -> usize {
+    pub(crate) fn shards(&self) -> usize {
         self.peers.len()
     }
 
@@ -113,7 +113,7 @@ impl<M: Send> Port<M> {
     ///
     /// # Errors
     /// There is no room, or earlier messages wait for it; the message is back.
-    pub fn try_send(&mut self, to: ShardId, message: M) -> Result<(), M> {
+    pub(crate) fn try_send(&mut self, to: ShardId, message: M) -> Result<(), M> {
         if to == self.id {
             self.own.push_back(message);
             return Ok(());
@@ -137,7 +137,7 @@ impl<M: Send> Port<M> {
     }
 
     /// The next message that this shard sent to itself.
-    pub fn receive_own(&mut self) -> Option<M> {
+    pub(crate) fn receive_own(&mut self) -> Option<M> {
         self.own.pop_front()
     }
 
@@ -171,7 +171,7 @@ impl<M: Send> Port<M> {
     }
 
     /// Gives memory back that a burst has left.
-    pub fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         self.own.trim();
         for spill in self.spills.iter_mut().filter(|spill| spill.is_empty()) {
             // There is one per shard, and all are empty unless something is wrong.
@@ -181,7 +181,7 @@ impl<M: Send> Port<M> {
 
     /// Bytes that its lists hold, the mailbox not counted.
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.own.room() + self.spills.iter().map(Trim::room).sum::<usize>()
     }
 
@@ -194,7 +194,7 @@ impl<M: Send> Port<M> {
     /// Whether another shard is behind with its messages: its mailbox is filled to more than an
     /// eighth. Looks at each mailbox.
     #[must_use]
-    pub fn congested(&self) -> bool {
+    pub(crate) fn congested(&self) -> bool {
         let behind = |peer: &Peer<M>| {
             peer.mailbox.capacity().is_some_and(|most| peer.mailbox.len() > most / 8)
         };
@@ -203,7 +203,7 @@ impl<M: Send> Port<M> {
 
     /// How many messages ever had to wait for room.
     #[must_use]
-    pub const fn spillings(&self) -> u64 {
+    pub(crate) const fn spillings(&self) -> u64 {
         self.spillings
     }
 
@@ -235,7 +235,7 @@ impl<M: Send> Port<M> {
     }
 
     /// Makes the owner's next sleep end at once.
-    pub fn wake_self(&self) {
+    pub(crate) fn wake_self(&self) {
         self.peers[self.id.index()].wake.write();
     }
 

@@ -91,7 +91,7 @@ impl<M: Send> Outside<M> {
     }
 
     /// Resolves when something has begun to wait since it last did.
-    pub async fn begun(&self) {
+    pub(crate) async fn begun(&self) {
         self.waiting.begun.notified().await;
     }
 }

@@ -16,7 +16,7 @@ use super::sync::{AtomicBool, Ordering, fence};
 /// the mailbox and then looks at the flag. With a full fence between the two steps on both sides,
 /// at least one of them sees the other: no message is slept over.
 #[derive(Debug)]
-pub struct Wake {
+pub(crate) struct Wake {
     eventfd: OwnedFd,
     sleeping: AtomicBool,
 }
@@ -26,24 +26,24 @@ impl Wake {
     ///
     /// # Errors
     /// File descriptors ran out (`eventfd(2)`).
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let eventfd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         Ok(Self { eventfd, sleeping: AtomicBool::new(false) })
     }
 
     /// Owner: from here on a sender writes. Look at the mailbox again before you sleep.
-    pub fn sleep(&self) {
+    pub(crate) fn sleep(&self) {
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     /// Owner: runs again.
-    pub fn awake(&self) {
+    pub(crate) fn awake(&self) {
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
     /// Sender: a message is in the mailbox. One of several senders writes.
-    pub fn notify(&self) {
+    pub(crate) fn notify(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
             self.write();
@@ -51,14 +51,14 @@ impl Wake {
     }
 
     /// Makes the eventfd readable.
-    pub fn write(&self) {
+    pub(crate) fn write(&self) {
         // It can only fail when the counter is full, and then it is readable already.
         let _full = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
     }
 
     /// Readable when a sender wrote.
     #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.eventfd.as_fd()
     }
 

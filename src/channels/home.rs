@@ -33,11 +33,11 @@ use members::{Members, Presence};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Another number of subscribers.
-    pub subscribers: bool,
+    pub(crate) subscribers: bool,
     /// The join was the channel's first, or the leave its last.
-    pub occupancy: bool,
+    pub(crate) occupancy: bool,
     /// The member's user was not there before, or is not any more.
-    pub membership: bool,
+    pub(crate) membership: bool,
 }
 
 /// The memory that a channel and its members cost at home.
@@ -127,13 +127,13 @@ impl Homes {
 
     /// Channels that are occupied or have a cached event.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }
 
@@ -169,7 +169,11 @@ impl Homes {
     }
 
     /// A subscription ended. A member that is gone is made known to those who stay.
-    pub fn leave(&mut self, leave: &Leave, post: &mut impl FnMut(ShardId, Message)) -> Change {
+    pub(crate) fn leave(
+        &mut self,
+        leave: &Leave,
+        post: &mut impl FnMut(ShardId, Message),
+    ) -> Change {
         let mut change = Change::default();
         let refused = |ticket| self.refused.remove(&(leave.shard, ticket));
         if leave.ticket.is_some_and(refused) {
@@ -202,7 +206,7 @@ impl Homes {
 
     /// Tells the subscribers of a channel how many they are, now or at the end of a pause. To be
     /// called behind a join or a leave that changed it; presence channels have members instead.
-    pub fn tell_count(
+    pub(crate) fn tell_count(
         &mut self,
         key: &ChannelKey,
         now: Millis,
@@ -215,7 +219,7 @@ impl Homes {
     }
 
     /// Tells the numbers of subscribers whose pause is over.
-    pub fn tell_counts(&mut self, now: Millis, post: &mut impl FnMut(ShardId, Message)) {
+    pub(crate) fn tell_counts(&mut self, now: Millis, post: &mut impl FnMut(ShardId, Message)) {
         while let Some((key, count)) = self.counts.due(now) {
             self.deliver_count(&key, count, post);
         }
@@ -251,13 +255,13 @@ impl Homes {
 
     /// The state of a channel; all zeros if no shard has a subscriber and no event is cached.
     #[must_use]
-    pub fn state(&self, key: &ChannelKey, now: Millis) -> ChannelState {
+    pub(crate) fn state(&self, key: &ChannelKey, now: Millis) -> ChannelState {
         self.find(key).map_or_else(ChannelState::default, |home| home.state(now))
     }
 
     /// The ids of the users who are present, each of them once.
     #[must_use]
-    pub fn users(&self, key: &ChannelKey) -> Vec<Box<str>> {
+    pub(crate) fn users(&self, key: &ChannelKey) -> Vec<Box<str>> {
         let members = self.find(key).and_then(|home| home.members.as_ref());
         members.map_or_else(Vec::new, |members| members.ids().map(Box::from).collect())
     }
@@ -266,7 +270,7 @@ impl Homes {
     /// among `most` channels, `from` the first one or from where the last part has ended. Returns
     /// them, and where the next part begins.
     #[must_use]
-    pub fn occupied(
+    pub(crate) fn occupied(
         &self,
         app: AppIndex,
         prefix: &str,
@@ -285,12 +289,12 @@ impl Homes {
 
     /// How many channels are occupied, by index of their app; apps behind the last have none.
     #[must_use]
-    pub fn occupied_counts(&self) -> &[u32] {
+    pub(crate) fn occupied_counts(&self) -> &[u32] {
         &self.occupied
     }
 
     /// Drops cached events whose time is over. Costs nothing for those that stay.
-    pub fn expire(&mut self, now: Millis) {
+    pub(crate) fn expire(&mut self, now: Millis) {
         while let Some(key) = self.cache.expired(now).cloned() {
             self.uncache(&key);
         }
@@ -298,7 +302,7 @@ impl Homes {
 
     /// Drops the cached events of those apps for which `gone` says so, `most` of them at a time.
     /// Returns whether there may be more.
-    pub fn forget_apps(&mut self, gone: impl Fn(AppIndex) -> bool, most: usize) -> bool {
+    pub(crate) fn forget_apps(&mut self, gone: impl Fn(AppIndex) -> bool, most: usize) -> bool {
         let apps: Vec<_> = self.cache.apps().filter(|&app| gone(app)).collect();
         let mut left = most;
         for app in apps {
@@ -334,12 +338,12 @@ impl Homes {
 
     /// Sets other bounds on cached events. Events that exceed them are dropped by
     /// [`shrink_cache`](Self::shrink_cache), and by each event that is cached.
-    pub const fn bound_cache(&mut self, bounds: CacheBounds) {
+    pub(crate) const fn bound_cache(&mut self, bounds: CacheBounds) {
         self.cache.bound(bounds);
     }
 
     /// Drops at most so many cached events that exceed the bounds.
-    pub fn shrink_cache(&mut self, most: usize) {
+    pub(crate) fn shrink_cache(&mut self, most: usize) {
         for _ in 0..most {
             let Some(key) = self.cache.excess().cloned() else { return };
             self.uncache(&key);
@@ -441,7 +445,7 @@ impl Homes {
     }
 
     /// Gives memory back that a burst has left.
-    pub fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         if self.by_key.is_empty() {
             self.homes.clear();
             self.free = Vec::new();
@@ -465,7 +469,7 @@ impl Homes {
 
     /// Bytes that its lists and tables hold, in use or not, cached events not counted.
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         let tables = self.homes.room() + self.free.room() + self.by_key.allocation_size();
         let refused = self.refused.capacity() * size_of::<(ShardId, u32)>();
         tables + self.counts.room() + refused

@@ -38,19 +38,19 @@ pub struct ChannelKey {
 impl ChannelKey {
     /// The app that the channel belongs to.
     #[must_use]
-    pub const fn app(&self) -> AppIndex {
+    pub(crate) const fn app(&self) -> AppIndex {
         self.app
     }
 
     /// The channel's name.
     #[must_use]
-    pub const fn name(&self) -> &ChannelName {
+    pub(crate) const fn name(&self) -> &ChannelName {
         &self.name
     }
 
     /// The keyed hash of both.
     #[must_use]
-    pub const fn hash(&self) -> u64 {
+    pub(crate) const fn hash(&self) -> u64 {
         self.hash
     }
 
@@ -93,13 +93,13 @@ pub struct UserKey {
 impl UserKey {
     /// The user's id, as text.
     #[must_use]
-    pub const fn id(&self) -> &Arc<str> {
+    pub(crate) const fn id(&self) -> &Arc<str> {
         &self.id
     }
 
     /// The keyed hash of app and id.
     #[must_use]
-    pub const fn hash(&self) -> u64 {
+    pub(crate) const fn hash(&self) -> u64 {
         self.hash
     }
 

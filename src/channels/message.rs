@@ -56,20 +56,20 @@ pub struct Join {
 #[derive(Debug)]
 pub struct Joined {
     /// As in the [`Join`].
-    pub key: ChannelKey,
+    pub(crate) key: ChannelKey,
     /// As in the [`Join`].
-    pub conn: ConnKey,
+    pub(crate) conn: ConnKey,
     /// As in the [`Join`].
-    pub ticket: u32,
+    pub(crate) ticket: u32,
     /// As in the [`Join`].
-    pub again: bool,
+    pub(crate) again: bool,
     /// The outcome of the join.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
 }
 
 /// The outcome of a [`Join`].
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The subscriber is counted from now on. Nothing of the answer is copied for this subscriber
     /// alone.
     Subscribed {
@@ -89,14 +89,14 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Leave {
     /// The channel.
-    pub key: ChannelKey,
+    pub(crate) key: ChannelKey,
     /// The shard that the connection was on.
-    pub shard: ShardId,
+    pub(crate) shard: ShardId,
     /// The member that left a presence channel.
-    pub member: Option<Arc<Member>>,
+    pub(crate) member: Option<Arc<Member>>,
     /// The ticket of the join, unless the shard knows that the home has counted it. If the home has
     /// refused that join, there is nothing to count down.
-    pub ticket: Option<u32>,
+    pub(crate) ticket: Option<u32>,
 }
 
 /// An event on its way to the channel's home.
@@ -126,11 +126,11 @@ pub struct Publish {
 #[derive(Clone, Copy, Debug)]
 pub struct JoiningSender {
     /// The shard that the connection is on.
-    pub shard: ShardId,
+    pub(crate) shard: ShardId,
     /// The connection.
-    pub conn: ConnKey,
+    pub(crate) conn: ConnKey,
     /// As in its [`Join`].
-    pub ticket: u32,
+    pub(crate) ticket: u32,
 }
 
 /// A client event as a webhook is told of it. It travels with the event, so that the home tells
@@ -138,35 +138,35 @@ pub struct JoiningSender {
 #[derive(Clone, Debug)]
 pub struct Whisper {
     /// Its name.
-    pub event: Box<str>,
+    pub(crate) event: Box<str>,
     /// Its data as sent.
-    pub data: Option<Box<RawValue>>,
+    pub(crate) data: Option<Box<RawValue>>,
     /// The socket id of its sender.
-    pub socket_id: SocketId,
+    pub(crate) socket_id: SocketId,
     /// The user id of its sender, on presence channels.
-    pub user_id: Option<Arc<str>>,
+    pub(crate) user_id: Option<Arc<str>>,
 }
 
 /// An event on its way to the subscribers of one shard.
 #[derive(Debug)]
 pub struct Deliver {
     /// The channel.
-    pub key: ChannelKey,
+    pub(crate) key: ChannelKey,
     /// The event as subscribers get it.
-    pub frame: Frame,
+    pub(crate) frame: Frame,
     /// The connection that must not get it.
-    pub except: Option<SocketId>,
+    pub(crate) except: Option<SocketId>,
 }
 
 /// The state of a channel right behind a publish that asked for it.
 #[derive(Debug)]
 pub struct Answered {
     /// The question's number.
-    pub question: u32,
+    pub(crate) question: u32,
     /// The publication within the question.
-    pub index: u32,
+    pub(crate) index: u32,
     /// The state.
-    pub state: ChannelState,
+    pub(crate) state: ChannelState,
 }
 
 /// One event on one channel, as the front hands it over.
@@ -200,7 +200,7 @@ pub struct ChannelState {
 impl ChannelState {
     /// Whether anyone is subscribed.
     #[must_use]
-    pub const fn occupied(&self) -> bool {
+    pub(crate) const fn occupied(&self) -> bool {
         self.subscription_count > 0
     }
 }

@@ -36,16 +36,36 @@ mod users;
 use crate::memory::{Holder, Per};
 use crate::protocol::auth::Member;
 
-pub use counts::Counts;
-pub use home::{CacheBounds, Change, Homes};
-pub use key::{ChannelKey, KeyHash, UserKey};
-pub use local::{Batch, Joining, Left, Local, Membership, Subscribe, Subscriber, TopicBatch};
-pub use message::{
-    Answered, CachedEvent, ChannelState, Deliver, Join, Joined, JoiningSender, Leave, Message,
-    Outcome, Publication, Publish, Whisper,
-};
-pub use user_homes::{Step, UserHomes, UserMessage};
-pub use users::{Steps, Users};
+pub(crate) use counts::Counts;
+pub use home::CacheBounds;
+pub(crate) use home::Change;
+pub use home::Homes;
+pub use key::ChannelKey;
+pub use key::KeyHash;
+pub(crate) use key::UserKey;
+pub(crate) use local::Batch;
+pub(crate) use local::Joining;
+pub(crate) use local::Left;
+pub use local::Local;
+pub(crate) use local::Membership;
+pub use local::Subscribe;
+pub(crate) use local::Subscriber;
+pub(crate) use local::TopicBatch;
+pub(crate) use message::Answered;
+pub use message::CachedEvent;
+pub use message::ChannelState;
+pub(crate) use message::Deliver;
+pub use message::Join;
+pub(crate) use message::Joined;
+pub(crate) use message::JoiningSender;
+pub(crate) use message::Leave;
+pub(crate) use message::Message;
+pub(crate) use message::Outcome;
+pub use message::Publication;
+pub use message::Publish;
+pub(crate) use message::Whisper;
+pub(crate) use user_homes::{Step, UserHomes, UserMessage};
+pub(crate) use users::{Steps, Users};
 
 /// The holders whose size depends on the length of their text, sized for a typical app.
 const TYPICAL: [Holder; 2] = [
@@ -64,7 +84,7 @@ const ARC_COUNTS: usize = 2 * size_of::<usize>();
 /// channel's home, with lists that have just doubled and the allocator's rounding: measured, with
 /// names of 200 bytes, 300 bytes and the name (`tests/hostile`).
 #[must_use]
-pub fn subscription_bytes(name: usize, member: Option<&Member>) -> usize {
+pub(crate) fn subscription_bytes(name: usize, member: Option<&Member>) -> usize {
     SUBSCRIPTION_BYTES + name + member.map_or(0, |member| MEMBER_BYTES + member.text_bytes())
 }
 
@@ -75,6 +95,6 @@ const MEMBER_BYTES: usize = 160;
 
 /// The memory that a connection's subscriptions, a channel and a member cost.
 #[must_use]
-pub fn budget() -> Vec<Holder> {
+pub(crate) fn budget() -> Vec<Holder> {
     [&local::BUDGET[..], &home::BUDGET[..], &TYPICAL[..]].concat()
 }

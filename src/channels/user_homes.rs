@@ -33,7 +33,7 @@ pub enum UserMessage {
 
 /// The users whose home is this shard. See the module.
 #[derive(Debug, Default)]
-pub struct UserHomes {
+pub(crate) struct UserHomes {
     table: HashTable<Home>,
 }
 
@@ -49,7 +49,7 @@ struct Home {
 
 impl UserHomes {
     /// Takes what a shard has told, and posts to each watching shard what is new to it.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         from: ShardId,
         steps: Steps,
@@ -81,13 +81,13 @@ impl UserHomes {
 
     /// Users that are online or watched.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 

@@ -23,7 +23,7 @@ use super::user_homes::Step;
 
 /// Signed-in connections of this shard, and watched users. See the module.
 #[derive(Debug, Default)]
-pub struct Users {
+pub(crate) struct Users {
     /// By slot.
     connections: HashMap<u32, Connection>,
     /// Users that are signed in here or watched from here.
@@ -77,12 +77,12 @@ struct News {
 }
 
 /// The steps that users' homes have to be told, oldest first.
-pub type Steps = Vec<(UserKey, Step)>;
+pub(crate) type Steps = Vec<(UserKey, Step)>;
 
 impl Users {
     /// A connection signs in. If it is signed in already, all begins anew for it. What the homes
     /// have to be told is added to `steps`.
-    pub fn sign_in(
+    pub(crate) fn sign_in(
         &mut self,
         conn: ConnKey,
         key: UserKey,
@@ -112,7 +112,7 @@ impl Users {
     }
 
     /// The connection in this slot is gone. What the homes have to be told is added to `steps`.
-    pub fn sign_out(&mut self, slot: u32, steps: &mut Steps) {
+    pub(crate) fn sign_out(&mut self, slot: u32, steps: &mut Steps) {
         let Some(connection) = self.connections.remove(&slot) else { return };
         self.unwatch(&connection.watchlist, steps);
         self.depart(connection.entry, steps);
@@ -120,14 +120,14 @@ impl Users {
 
     /// The user that the connection in this slot is signed in as, if any.
     #[must_use]
-    pub fn user(&self, slot: u32) -> Option<&Arc<Member>> {
+    pub(crate) fn user(&self, slot: u32) -> Option<&Arc<Member>> {
         self.connections.get(&slot).map(|connection| &connection.user)
     }
 
     /// The bytes that the sign-in of the connection in this slot holds, with the ids of the users
     /// whom it watches as if no other connection watched them; 0 if it is not signed in.
     #[must_use]
-    pub fn held(&self, slot: u32) -> usize {
+    pub(crate) fn held(&self, slot: u32) -> usize {
         let id = |of: &Watching| {
             let entry = self.entries.get(of.entry as usize);
             entry.and_then(|entry| entry.key.as_ref()).map_or(0, |key| key.id().len())
@@ -139,7 +139,7 @@ impl Users {
     }
 
     /// A home has told whether a user is online. The watchers hear of it if it is new to them.
-    pub fn learn(&mut self, key: &UserKey, online: bool) {
+    pub(crate) fn learn(&mut self, key: &UserKey, online: bool) {
         let Some(entry) = self.find(key) else { return };
         let of = &mut self.entries[entry as usize];
         if of.watchers.is_empty() || of.online == online {
@@ -152,7 +152,7 @@ impl Users {
     }
 
     /// The end of the turn: hands to `emit` what each watcher is owed, one frame per connection.
-    pub fn flush(&mut self, mut emit: impl FnMut(ConnKey, &Frame)) {
+    pub(crate) fn flush(&mut self, mut emit: impl FnMut(ConnKey, &Frame)) {
         // There may be news that nobody is owed any more.
         if self.news.is_empty() {
             return;
@@ -174,13 +174,13 @@ impl Users {
 
     /// Users that are signed in here or watched from here.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }
 

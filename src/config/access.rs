@@ -7,13 +7,13 @@ use super::form::{Form, Given, Offender, Text};
 
 /// The permissions, owner and group of the file of a unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketAccess {
+pub(crate) struct SocketAccess {
     /// Permission bits; connecting takes the right to write.
-    pub mode: u32,
+    pub(crate) mode: u32,
     /// The user id; `None`: the user that runs the server.
-    pub owner: Option<u32>,
+    pub(crate) owner: Option<u32>,
     /// The group id; `None`: the group that the server runs with.
-    pub group: Option<u32>,
+    pub(crate) group: Option<u32>,
 }
 
 /// Permission bits in octal digits, as chmod(1) takes them. A number of the file is refused, since

@@ -1,5 +1,5 @@
-//! Floor 6. The entry points of the configuration for the targets of `tests/fuzz`. Only builds with
-//! `--cfg fuzzing`, as of these targets, have this module.
+//! Floor 6. The entry points of the configuration for the targets of `tests/fuzz`, which reach them
+//! through `testing`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -13,8 +13,8 @@ mod changes;
 mod dotenv;
 mod file;
 mod form;
-#[cfg(fuzzing)]
-pub mod fuzzing;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzzing;
 mod import;
 mod keys;
 mod notes;
@@ -38,23 +38,26 @@ use std::sync::Arc;
 
 use crate::protocol::app::Apps;
 
-pub use access::SocketAccess;
-pub use apps::{Credentials, DEVELOPMENT};
+pub(crate) use access::SocketAccess;
+pub(crate) use apps::{Credentials, DEVELOPMENT};
 pub(crate) use capacity::SEND_BUFFER;
 #[cfg(test)]
 pub(crate) use capacity::SHARD_BYTES;
 pub(crate) use capacity::needed;
-pub use changes::{Changes, in_force};
-pub use import::{INPUT_BYTES_MAX, Predecessor, import};
-pub use reader::Resolved;
-pub use server::{ListenAddr, Listener, LogFormat, MemoryLimit, ServerConfig};
+pub(crate) use changes::{Changes, in_force};
+pub(crate) use import::INPUT_BYTES_MAX;
+pub use import::Predecessor;
+pub use import::import;
+pub(crate) use reader::Resolved;
+pub(crate) use server::{ListenAddr, Listener, LogFormat, MemoryLimit, ServerConfig};
 pub(crate) use settings::help;
+pub use sources::Environment;
+pub(crate) use sources::Source;
 use sources::Sources;
-pub use sources::{Environment, Source};
-pub use table::readme_table;
+pub(crate) use table::readme_table;
 
 /// The text that is shown in place of a secret.
-pub const WITHHELD: &str = "[withheld]";
+pub(crate) const WITHHELD: &str = "[withheld]";
 
 /// The flags of `ringwave start` and `ringwave check`, unchecked.
 #[derive(Clone, Debug, Default)]
@@ -86,13 +89,13 @@ pub struct Flags {
 /// Where a configuration is read from, and can be read anew. It holds the environment, in which
 /// there may be secrets: nothing prints it.
 #[derive(Clone)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// The flags of the command line.
-    pub flags: Flags,
+    pub(crate) flags: Flags,
     /// The process environment.
-    pub environment: Environment,
+    pub(crate) environment: Environment,
     /// Where `.env` and `ringwave.toml` are looked for.
-    pub directory: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 impl Origin {
@@ -100,7 +103,7 @@ impl Origin {
     ///
     /// # Errors
     /// As [`load`].
-    pub fn load(&self) -> Result<Config, ConfigError> {
+    pub(crate) fn load(&self) -> Result<Config, ConfigError> {
         load(&self.flags, &self.environment, &self.directory)
     }
 }
@@ -113,9 +116,9 @@ pub struct Config {
     /// The apps; never none.
     pub apps: Arc<Apps>,
     /// The development app, whose secret is public, is one of them.
-    pub development: bool,
+    pub(crate) development: bool,
     /// Notes for the operator at the start, one or two sentences each.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// Every value with where it came from.
     pub resolved: Vec<Resolved>,
 }
@@ -126,7 +129,7 @@ impl Config {
     ///
     /// # Errors
     /// The limit of memory refuses every connection; the message has the figure that is needed.
-    pub fn holds(&self) -> Result<(), ConfigError> {
+    pub(crate) fn holds(&self) -> Result<(), ConfigError> {
         capacity::holds(&self.server)
     }
 }

@@ -16,11 +16,11 @@ use super::{ConfigError, WITHHELD};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// `server.port`, `apps[0].ping_interval`.
-    pub key: String,
+    pub(crate) key: String,
     /// As an operator would write it; secrets are withheld.
-    pub value: String,
+    pub(crate) value: String,
     /// Where it came from.
-    pub source: Source,
+    pub(crate) source: Source,
     /// The part of the configuration that it describes.
     pub(super) subject: Subject,
     /// The key of its declaration: `server.port`, `app.ping_interval`.

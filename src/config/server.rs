@@ -16,17 +16,17 @@ use super::settings;
 
 /// An address to listen on, and the protocol that is spoken there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// The address.
-    pub place: ListenAddr,
+    pub(crate) place: ListenAddr,
     /// The protocol that connections begin with.
-    pub opening: Opening,
+    pub(crate) opening: Opening,
 }
 
 impl Listener {
     /// Whether only processes of this host can connect.
     #[must_use]
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         self.place.is_local()
     }
 }
@@ -50,7 +50,7 @@ impl fmt::Display for Listener {
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenAddr {
+pub(crate) enum ListenAddr {
     /// A TCP address and port.
     Tcp(SocketAddr),
     /// A socket in the file system.
@@ -60,7 +60,7 @@ pub enum ListenAddr {
 impl ListenAddr {
     /// Whether only processes of this host can connect.
     #[must_use]
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => true,
@@ -79,7 +79,7 @@ impl fmt::Display for ListenAddr {
 
 /// The form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Lines for people.
     Text,
     /// One JSON object per line.
@@ -88,7 +88,7 @@ pub enum LogFormat {
 
 /// How much memory the process may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemoryLimit {
+pub(crate) enum MemoryLimit {
     /// The limit of its control group, which counts all processes of the group. Without such a
     /// limit, the memory of the host.
     OfHost,
@@ -102,45 +102,45 @@ pub enum MemoryLimit {
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Where to listen; never empty.
-    pub listeners: Vec<Listener>,
+    pub(crate) listeners: Vec<Listener>,
     /// The permissions and owners of the unix sockets among them.
-    pub socket_access: SocketAccess,
+    pub(crate) socket_access: SocketAccess,
     /// Prefix of all paths: empty, or `/` and segments without a `/` at the end.
-    pub path: String,
+    pub(crate) path: String,
     /// The name that clients use, for display; may be empty.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// Threads that serve connections; at least 1.
-    pub shards: usize,
+    pub(crate) shards: usize,
     /// Log connections, subscriptions and messages.
-    pub debug: bool,
+    pub(crate) debug: bool,
     /// Form of the log.
-    pub log_format: LogFormat,
+    pub(crate) log_format: LogFormat,
     /// Bytes that may wait for one connection.
-    pub backlog_per_connection: usize,
+    pub(crate) backlog_per_connection: usize,
     /// Bytes that may wait for all connections of a shard together.
-    pub backlog_per_shard: usize,
+    pub(crate) backlog_per_shard: usize,
     /// Bytes of the kernel's memory that may be queued for one connection. `None` leaves the size
     /// to the kernel (`net.ipv4.tcp_wmem`).
-    pub send_buffer: Option<usize>,
+    pub(crate) send_buffer: Option<usize>,
     /// Time over which a stopping server spreads its closes; may be zero. `None`: as long as the
     /// number of connections asks for.
     pub shutdown_window: Option<Duration>,
     /// Slots of one shard; `None`: what the limit of open files allows.
-    pub max_connections_per_shard: Option<u32>,
+    pub(crate) max_connections_per_shard: Option<u32>,
     /// HTTP connections of one shard at a time.
-    pub max_http_connections: usize,
+    pub(crate) max_http_connections: usize,
     /// Time for the head of a request.
-    pub header_timeout: Duration,
+    pub(crate) header_timeout: Duration,
     /// Proxies that are believed when they tell a client's address.
-    pub trusted_proxies: TrustedProxies,
+    pub(crate) trusted_proxies: TrustedProxies,
     /// The limits of each client address.
-    pub address_limits: AddressLimits,
+    pub(crate) address_limits: AddressLimits,
     /// How much memory the process may take.
-    pub memory_limit: MemoryLimit,
+    pub(crate) memory_limit: MemoryLimit,
     /// Bytes of events that may wait for one endpoint.
-    pub webhook_queue: usize,
+    pub(crate) webhook_queue: usize,
     /// The directory that keeps undelivered webhooks over a restart.
-    pub webhook_spool: Option<PathBuf>,
+    pub(crate) webhook_spool: Option<PathBuf>,
 }
 
 impl ServerConfig {
@@ -148,7 +148,7 @@ impl ServerConfig {
     /// exactly those that are declared to change by a reload. `server.max_request_size` is missing
     /// here, because each app has it among its limits.
     #[must_use]
-    pub fn followed_by(&self, next: &Self) -> Self {
+    pub(crate) fn followed_by(&self, next: &Self) -> Self {
         Self {
             path: next.path.clone(),
             hostname: next.hostname.clone(),
@@ -168,7 +168,7 @@ impl ServerConfig {
     /// The line that Reverb prints at its start, and which scripts wait for:
     /// `Starting server on 0.0.0.0:8081/ws (localhost)`.
     #[must_use]
-    pub fn starting_line(&self) -> String {
+    pub(crate) fn starting_line(&self) -> String {
         let places: Vec<_> = self.listeners.iter().map(|place| self.shown(place)).collect();
         let mut line = format!("Starting server on {}", places.join(", "));
         let bare_host = |listener: &Listener| match &listener.place {

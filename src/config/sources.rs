@@ -26,7 +26,7 @@ pub type Environment = BTreeMap<String, String>;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// This flag.
     Flag(&'static str),
     /// This variable of the process environment.

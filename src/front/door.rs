@@ -20,15 +20,15 @@ use super::clock;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddressLimits {
     /// Connections that are open at a time, over all shards; `None`: any number.
-    pub connections: Option<u32>,
+    pub(crate) connections: Option<u32>,
     /// Handshakes and requests of the API per second; `None`: any number.
-    pub requests_per_second: Option<u32>,
+    pub(crate) requests_per_second: Option<u32>,
 }
 
 impl AddressLimits {
     /// Whether anything is counted.
     #[must_use]
-    pub const fn count_anything(&self) -> bool {
+    pub(crate) const fn count_anything(&self) -> bool {
         self.connections.is_some() || self.requests_per_second.is_some()
     }
 }
@@ -80,7 +80,7 @@ impl Door {
     /// Forgets addresses that have nothing open and a full bucket. To be called about once a
     /// second. Returns how many addresses found no room since the last time, and were let in
     /// uncounted.
-    pub fn forget_idle(&self) -> u64 {
+    pub(crate) fn forget_idle(&self) -> u64 {
         let now = clock::now();
         for stripe in &self.stripes {
             let mut stripe = locked(stripe);
@@ -166,7 +166,7 @@ impl Counts {
 
 /// A connection as its address' limit counts it, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     door: Arc<Door>,
     source: Source,
     /// Within the limit; otherwise it waits to be turned away.

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-pub use crate::channels::{CachedEvent, ChannelState, Publication};
+pub(crate) use crate::channels::CachedEvent;
+pub(crate) use crate::channels::ChannelState;
+pub use crate::channels::Publication;
 use crate::protocol::app::{Admission, App, Apps};
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 
-pub use super::door::Place;
+pub(crate) use super::door::Place;
 use super::stream::Stream;
 
 /// The shard as the front sees it. Cloned into every connection's task of one thread.
@@ -81,13 +83,13 @@ pub struct InFlight(Rc<()>);
 impl InFlight {
     /// How many requests hold it, besides whoever asks.
     #[must_use]
-    pub fn others(&self) -> usize {
+    pub(crate) fn others(&self) -> usize {
         Rc::strong_count(&self.0) - 1
     }
 }
 
 /// Where an answer goes. Dropped unanswered when the shard stops.
-pub type Reply<T> = oneshot::Sender<T>;
+pub(crate) type Reply<T> = oneshot::Sender<T>;
 
 /// The answer to a publish: one state per [`Publication`], in their order.
 pub type Published = Result<Vec<ChannelState>, Overloaded>;
@@ -177,13 +179,13 @@ pub struct Upgraded {
     /// is only [held](Newcomers::Held).
     pub admission: Option<Admission>,
     /// The slot that it is to have: dropped when it has it.
-    pub reservation: Reservation,
+    pub(crate) reservation: Reservation,
     /// The connection as its address' limit counts it. It is dropped when the connection has ended.
-    pub place: Option<Place>,
+    pub(crate) place: Option<Place>,
     /// The client's address, if it is known.
-    pub client: Option<IpAddr>,
+    pub(crate) client: Option<IpAddr>,
     /// The socket, in blocking mode.
-    pub stream: Stream,
+    pub(crate) stream: Stream,
     /// The bytes that it is sent first: the 101. One send takes them and the first frame.
     pub opening: Vec<u8>,
     /// The bytes that the client sent behind its handshake: the beginning of its first frames.

@@ -46,9 +46,9 @@ pub struct Listeners {
 #[derive(Debug)]
 pub struct Listening<L> {
     /// The socket.
-    pub socket: L,
+    pub(crate) socket: L,
     /// What its connections begin with.
-    pub opening: Opening,
+    pub(crate) opening: Opening,
 }
 
 impl<L> From<L> for Listening<L> {
@@ -60,7 +60,7 @@ impl<L> From<L> for Listening<L> {
 /// What a connection begins with. Known beforehand, never guessed: who may choose tells any address
 /// as its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Opening {
+pub(crate) enum Opening {
     /// HTTP.
     #[default]
     Http,

@@ -8,16 +8,16 @@
 //! A WebSocket ends its life here with [`Command::Adopt`]: no operation of the front is in flight
 //! on its socket, and the 101 and whatever the client sent behind its handshake travel along.
 
-pub mod address;
+pub(crate) mod address;
 mod api;
 mod body;
 mod clock;
 mod connection;
-pub mod door;
+pub(crate) mod door;
 mod framing;
-#[cfg(fuzzing)]
-pub mod fuzzing;
-pub mod gateway;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzzing;
+pub(crate) mod gateway;
 mod listener;
 mod pace;
 mod permits;
@@ -26,7 +26,7 @@ mod refused;
 mod reply;
 mod route;
 mod service;
-pub mod stream;
+pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -40,13 +40,16 @@ use std::time::Duration;
 use crate::refusals::Refusals;
 
 use address::TrustedProxies;
-pub use door::{AddressLimits, Door};
+pub(crate) use door::{AddressLimits, Door};
 pub use gateway::{Command, Gateway};
-pub use listener::{Listeners, Listening, Opening, serve};
+pub use listener::Listeners;
+pub(crate) use listener::Listening;
+pub(crate) use listener::Opening;
+pub use listener::serve;
 
 /// Bytes that a connection is charged with when it is accepted: a head of the largest size, its
 /// task and the socket of the kernel. An idle WebSocket keeps a sixth of it.
-pub const CONNECTION_BYTES: usize = 32 << 10;
+pub(crate) const CONNECTION_BYTES: usize = 32 << 10;
 
 /// The operator's decisions about HTTP, and its bounds. Each request is served by those that are in
 /// force when it begins, except for the two bounds that the front is made with.
@@ -121,7 +124,7 @@ impl CurrentSettings {
     }
 
     /// Others from now on. Requests that are being served keep those that they began with.
-    pub fn replace(&self, settings: Settings) {
+    pub(crate) fn replace(&self, settings: Settings) {
         *self.0.borrow_mut() = Rc::new(settings);
     }
 

@@ -18,29 +18,29 @@ use tokio::sync::Notify;
 
 /// The result of a look at the memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// The bytes in use.
-    pub used: u64,
+    pub(crate) used: u64,
     /// The most bytes that may be in use.
-    pub limit: u64,
+    pub(crate) limit: u64,
 }
 
 impl Reading {
     /// Bytes that are not in use.
     #[must_use]
-    pub const fn left(self) -> u64 {
+    pub(crate) const fn left(self) -> u64 {
         self.limit.saturating_sub(self.used)
     }
 
     /// Bytes that are kept for the clients that are connected.
     #[must_use]
-    pub fn reserve(self) -> u64 {
+    pub(crate) fn reserve(self) -> u64 {
         reserve(self.limit)
     }
 
     /// Bytes that may be taken for something new.
     #[must_use]
-    pub fn free(self) -> u64 {
+    pub(crate) fn free(self) -> u64 {
         self.left().saturating_sub(self.reserve())
     }
 }
@@ -49,7 +49,7 @@ impl Reading {
 /// sockets in a burst does not shrink with the limit, and at most 1 GiB, because it does not grow
 /// with the host. For a very small limit it is an eighth.
 #[must_use]
-pub fn reserve(limit: u64) -> u64 {
+pub(crate) fn reserve(limit: u64) -> u64 {
     let least = RESERVE_MIN.min(limit / 8);
     (limit / 20).clamp(least, RESERVE_MAX)
 }
@@ -66,11 +66,11 @@ fn allowed(reading: Reading) -> u64 {
 
 /// A function that measures the memory. It returns `None` if the memory cannot be read at the
 /// moment.
-pub type Gauge = Arc<dyn Fn() -> Option<Reading> + Send + Sync>;
+pub(crate) type Gauge = Arc<dyn Fn() -> Option<Reading> + Send + Sync>;
 
 /// The memory that all shards of the process may take on for clients before the next look. The
 /// module says how to use it.
-pub struct Allowance {
+pub(crate) struct Allowance {
     /// Bytes that were ever charged.
     taken: AtomicU64,
     /// The value of `taken` at which the last look has to be repeated.
@@ -83,7 +83,7 @@ pub struct Allowance {
 
 impl Allowance {
     /// Sets the gauge. Without one, everything is allowed.
-    pub fn measure_by(&self, gauge: Option<Gauge>) {
+    pub(crate) fn measure_by(&self, gauge: Option<Gauge>) {
         let unlimited = gauge.is_none();
         *self.gauge.write().unwrap_or_else(PoisonError::into_inner) = gauge;
         match unlimited {
@@ -94,7 +94,7 @@ impl Allowance {
 
     /// Looks how much memory is left, and allows the free part. Returns `None` if memory is not
     /// limited, or cannot be read; the allowance stays as it is then.
-    pub fn look(&self) -> Option<Reading> {
+    pub(crate) fn look(&self) -> Option<Reading> {
         let gauge = self.gauge.read().unwrap_or_else(PoisonError::into_inner).clone()?;
         // This is read before the look: bytes that are charged meanwhile may be in use already and
         // count twice, which errs on the safe side.
@@ -105,7 +105,7 @@ impl Allowance {
     }
 
     /// Resolves when a shard has found the allowance used up since this was last awaited.
-    pub async fn used_up(&self) {
+    pub(crate) async fn used_up(&self) {
         self.used_up.notified().await;
     }
 
@@ -148,7 +148,7 @@ impl fmt::Debug for Allowance {
 
 /// One shard's part of the allowance.
 #[derive(Debug, Default)]
-pub struct Lease {
+pub(crate) struct Lease {
     of: Arc<Allowance>,
     /// Bytes that were taken from the allowance and are not charged yet.
     left: u64,
@@ -159,19 +159,19 @@ pub struct Lease {
 impl Lease {
     /// A lease that has taken nothing yet.
     #[must_use]
-    pub const fn new(of: Arc<Allowance>) -> Self {
+    pub(crate) const fn new(of: Arc<Allowance>) -> Self {
         Self { of, left: 0, refused_ms: None }
     }
 
     /// Another lease of the same allowance.
     #[must_use]
-    pub fn sibling(&self) -> Self {
+    pub(crate) fn sibling(&self) -> Self {
         Self::new(Arc::clone(&self.of))
     }
 
     /// Charges this many bytes. Returns `false`, and charges nothing, if no memory is free for
     /// them. `now_ms` is the time in milliseconds, on any clock that its owner keeps to.
-    pub fn charge(&mut self, bytes: usize, now_ms: u64) -> bool {
+    pub(crate) fn charge(&mut self, bytes: usize, now_ms: u64) -> bool {
         let bytes = bytes as u64;
         if self.left < bytes && !self.extend(bytes, now_ms) {
             return false;

@@ -121,9 +121,9 @@ pub enum Standing {
 #[derive(Clone, Debug)]
 pub struct KeyPair {
     /// The public key, as in `/app/{key}`.
-    pub key: String,
+    pub(crate) key: String,
     /// The signing secret. Never printed.
-    pub secret: Secret,
+    pub(crate) secret: Secret,
 }
 
 /// One app of the configuration. See [`Apps`].
@@ -191,7 +191,7 @@ impl App {
     /// # Errors
     /// There were more than the app may have: exact over all shards, to within the requests of one
     /// second.
-    pub fn take_request(&self, now: impl FnOnce() -> Nanos) -> Result<(), Duration> {
+    pub(crate) fn take_request(&self, now: impl FnOnce() -> Nanos) -> Result<(), Duration> {
         let Some(per_second) = self.limits.max_requests_per_second else { return Ok(()) };
         self.requests.take(Rate::of(per_second, 1), now())
     }
@@ -204,7 +204,7 @@ impl App {
 
     /// The secret that signs with this key, if the key is one of the app's.
     #[must_use]
-    pub fn secret_of(&self, key: &str) -> Option<&Secret> {
+    pub(crate) fn secret_of(&self, key: &str) -> Option<&Secret> {
         if key == self.key {
             return Some(&self.secret);
         }
@@ -244,7 +244,7 @@ impl App {
     }
 
     /// All of its keys, the first one first.
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         let more = self.more_keys.iter().map(|pair| pair.key.as_str());
         std::iter::once(self.key.as_str()).chain(more)
     }
@@ -324,7 +324,7 @@ impl Apps {
 
     /// The app with this public key, the first or another one.
     #[must_use]
-    pub fn by_key(&self, key: &str) -> Option<&Arc<App>> {
+    pub(crate) fn by_key(&self, key: &str) -> Option<&Arc<App>> {
         self.by_key.get(key).and_then(|&index| self.get(index))
     }
 
@@ -341,7 +341,7 @@ impl Apps {
 
     /// The longest WebSocket message that any app takes, in bytes.
     #[must_use]
-    pub const fn max_message_size(&self) -> usize {
+    pub(crate) const fn max_message_size(&self) -> usize {
         self.max_message_size
     }
 }
@@ -408,7 +408,7 @@ impl Admission {
 
     /// The app that admitted the connection.
     #[must_use]
-    pub fn app(&self) -> AppIndex {
+    pub(crate) fn app(&self) -> AppIndex {
         self.0.app
     }
 }

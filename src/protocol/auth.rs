@@ -40,7 +40,7 @@ impl Authorised {
 
     /// Both, owned.
     #[must_use]
-    pub fn into_parts(self) -> (ChannelName, Option<Arc<Member>>) {
+    pub(crate) fn into_parts(self) -> (ChannelName, Option<Arc<Member>>) {
         (self.channel, self.member)
     }
 }
@@ -52,15 +52,15 @@ pub struct Member {
     /// The user id as text: members with equal texts are the same user (10 and `"10"` too).
     pub user_id: Arc<str>,
     /// The user id in the JSON form that was signed: `10` or `"10"`.
-    pub id_json: Box<str>,
+    pub(crate) id_json: Box<str>,
     /// The information that the app gives about the user, JSON as signed. Null is the same as none.
-    pub user_info: Option<Box<str>>,
+    pub(crate) user_info: Option<Box<str>>,
 }
 
 impl Member {
     /// Bytes of its texts.
     #[must_use]
-    pub fn text_bytes(&self) -> usize {
+    pub(crate) fn text_bytes(&self) -> usize {
         let user_info = self.user_info.as_ref().map_or(0, |info| info.len());
         self.user_id.len() + self.id_json.len() + user_info
     }
@@ -238,7 +238,7 @@ impl Secret {
     /// Whether `signature` is 64 hexadecimal digits, of either case, that sign the parts. Takes as
     /// long for a signature that is nearly right as for one that is not.
     #[must_use]
-    pub fn verify(&self, parts: &[&[u8]], signature: &str) -> bool {
+    pub(crate) fn verify(&self, parts: &[&[u8]], signature: &str) -> bool {
         let mut digest = [0; DIGEST_LEN];
         hex::decode_to_slice(signature, &mut digest).is_ok()
             && self.hmac_of(parts).verify_slice(&digest).is_ok()

@@ -18,22 +18,22 @@
 //! - [`session`]: one connection
 //! - [`webhook`]: what of an app goes to its own servers, and where to
 
-pub mod app;
-pub mod auth;
-pub mod close;
-pub mod message;
-pub mod names;
-pub mod origin;
-pub mod outbound;
-pub mod rate;
-pub mod session;
-pub mod sign_in;
-pub mod signing;
-pub mod webhook;
+pub(crate) mod app;
+pub(crate) mod auth;
+pub(crate) mod close;
+pub(crate) mod message;
+pub(crate) mod names;
+pub(crate) mod origin;
+pub(crate) mod outbound;
+pub(crate) mod rate;
+pub(crate) mod session;
+pub(crate) mod sign_in;
+pub(crate) mod signing;
+pub(crate) mod webhook;
 
-pub use app::{Admission, App, Apps};
-pub use auth::{Authorised, Member};
-pub use close::ProtocolError;
-pub use names::{ChannelKind, ChannelName};
-pub use session::{Action, ClientEvent, Session};
-pub use sign_in::SignedIn;
+pub(crate) use app::{Admission, App, Apps};
+pub(crate) use auth::{Authorised, Member};
+pub(crate) use close::ProtocolError;
+pub(crate) use names::{ChannelKind, ChannelName};
+pub(crate) use session::{Action, ClientEvent, Session};
+pub(crate) use sign_in::SignedIn;

@@ -9,17 +9,17 @@ use crate::time::Nanos;
 
 /// So many per second, and so many at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub(crate) struct Rate {
     /// How many come to the bucket in a second; at least 1.
-    pub per_second: u32,
+    pub(crate) per_second: u32,
     /// How many it holds; at least 1.
-    pub burst: u32,
+    pub(crate) burst: u32,
 }
 
 impl Rate {
     /// A bucket that holds what comes to it in so many seconds.
     #[must_use]
-    pub const fn of(per_second: u32, burst_seconds: u32) -> Self {
+    pub(crate) const fn of(per_second: u32, burst_seconds: u32) -> Self {
         Self { per_second, burst: per_second.saturating_mul(burst_seconds) }
     }
 
@@ -28,7 +28,7 @@ impl Rate {
     ///
     /// # Errors
     /// The bucket is empty.
-    pub fn take(self, full: Nanos, now: Nanos) -> Result<Nanos, Duration> {
+    pub(crate) fn take(self, full: Nanos, now: Nanos) -> Result<Nanos, Duration> {
         let each = NANOS_PER_SECOND / u64::from(self.per_second.max(1));
         let holds = each.saturating_mul(u64::from(self.burst.max(1)));
         let then = full.max(now).0.saturating_add(each);
@@ -49,7 +49,7 @@ impl Bucket {
     ///
     /// # Errors
     /// It is empty.
-    pub fn take(&self, rate: Rate, now: Nanos) -> Result<(), Duration> {
+    pub(crate) fn take(&self, rate: Rate, now: Nanos) -> Result<(), Duration> {
         let mut wait = Duration::ZERO;
         let taken = self.full.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full| {
             rate.take(Nanos(full), now).map(|full| full.0).map_err(|until| wait = until).ok()

@@ -90,19 +90,19 @@ impl Session {
 
     /// The first message to the client.
     #[must_use]
-    pub fn established(&self, app: &App) -> Frame {
+    pub(crate) fn established(&self, app: &App) -> Frame {
         outbound::connection_established(self.socket_id, app.activity_timeout_s)
     }
 
     /// The app that the connection belongs to: whom to hand to the other methods.
     #[must_use]
-    pub fn app(&self) -> AppIndex {
+    pub(crate) fn app(&self) -> AppIndex {
         self.admission.app()
     }
 
     /// The connection's name on the wire.
     #[must_use]
-    pub const fn socket_id(&self) -> SocketId {
+    pub(crate) const fn socket_id(&self) -> SocketId {
         self.socket_id
     }
 
@@ -226,7 +226,7 @@ fn channel_name(app: &App, name: &str) -> Result<ChannelName, ProtocolError> {
 ///
 /// # Errors
 /// [`ProtocolError::UnsupportedVersion`] for any other.
-pub fn check_protocol_version(query: &str) -> Result<(), ProtocolError> {
+pub(crate) fn check_protocol_version(query: &str) -> Result<(), ProtocolError> {
     match query_pairs(query).find(|(name, _)| name == "protocol") {
         Some((_, version)) if !["5", "6", "7"].contains(&&*version) => {
             Err(ProtocolError::UnsupportedVersion)

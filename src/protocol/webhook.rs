@@ -41,7 +41,7 @@ impl EventKind {
 
     /// Its name on the wire.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::ChannelOccupied => "channel_occupied",
             Self::ChannelVacated => "channel_vacated",
@@ -55,7 +55,7 @@ impl EventKind {
 
     /// The kind of this name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
@@ -71,24 +71,24 @@ pub struct EventKinds(u8);
 impl EventKinds {
     /// Whether it has this kind.
     #[must_use]
-    pub const fn contains(self, kind: EventKind) -> bool {
+    pub(crate) const fn contains(self, kind: EventKind) -> bool {
         self.0 & kind.bit() != 0
     }
 
     /// Whether it has none.
     #[must_use]
-    pub const fn is_empty(self) -> bool {
+    pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// The kinds of both.
     #[must_use]
-    pub const fn union(self, other: Self) -> Self {
+    pub(crate) const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// Its kinds.
-    pub fn iter(self) -> impl Iterator<Item = EventKind> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = EventKind> {
         EventKind::ALL.into_iter().filter(move |&kind| self.contains(kind))
     }
 
@@ -158,31 +158,31 @@ impl Url {
 
     /// Whether it is `https`.
     #[must_use]
-    pub const fn tls(&self) -> bool {
+    pub(crate) const fn tls(&self) -> bool {
         self.tls
     }
 
     /// A name or an address; an IPv6 address without brackets.
     #[must_use]
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
     /// The port, given or that of the scheme.
     #[must_use]
-    pub const fn port(&self) -> u16 {
+    pub(crate) const fn port(&self) -> u16 {
         self.port
     }
 
     /// Path and query, as they stand in a request.
     #[must_use]
-    pub fn target(&self) -> &str {
+    pub(crate) fn target(&self) -> &str {
         &self.target
     }
 
     /// Host and port as they stand in a `Host` header.
     #[must_use]
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         let host = match self.host.contains(':') {
             true => format!("[{}]", self.host),
             false => self.host.to_string(),
@@ -192,7 +192,7 @@ impl Url {
 
     /// All of it, for a machine to compare. Not for a log.
     #[must_use]
-    pub fn whole(&self) -> String {
+    pub(crate) fn whole(&self) -> String {
         format!("{}{}{}", self.scheme(), self.authority(), self.target)
     }
 
@@ -239,16 +239,16 @@ const fn default_port(tls: bool) -> u16 {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Header {
     /// A token.
-    pub name: Box<str>,
+    pub(crate) name: Box<str>,
     /// Visible text.
-    pub value: Box<str>,
+    pub(crate) value: Box<str>,
 }
 
 impl Header {
     /// Reads `Name: value`. Headers that frame the request, or that receivers trust to be ours,
     /// are refused.
     #[must_use]
-    pub fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let (name, value) = line.split_once(':')?;
         let value = value.trim_ascii();
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
@@ -305,7 +305,7 @@ pub struct Webhook {
 impl Webhook {
     /// Whether it tells of such an event on this channel.
     #[must_use]
-    pub fn wants(&self, kind: EventKind, channel: &str) -> bool {
+    pub(crate) fn wants(&self, kind: EventKind, channel: &str) -> bool {
         self.events.contains(kind)
             && channel.starts_with(&self.channel_prefix)
             && channel.ends_with(&self.channel_suffix)
@@ -331,12 +331,12 @@ impl Webhooks {
     /// The kinds that have to be watched for any of the webhooks. Empty if there are none, so that
     /// an app without webhooks pays nothing for them.
     #[must_use]
-    pub const fn watched(&self) -> EventKinds {
+    pub(crate) const fn watched(&self) -> EventKinds {
         self.watched
     }
 
     /// The endpoints, in the order of the configuration.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Webhook>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Webhook>> {
         self.list.iter()
     }
 }

@@ -8,7 +8,7 @@ use super::{Cause, Sender};
 
 /// The reasons why the bytes of a connection are refused.
 #[derive(Debug)]
-pub enum Bytes<'a> {
+pub(crate) enum Bytes<'a> {
     /// A TLS handshake.
     Tls(Sender),
     /// The preface of HTTP/2.

@@ -5,13 +5,13 @@ macro_rules! causes {
     ($($(#[$doc:meta])* $cause:ident = $words:literal,)+) => {
         /// Why something was refused: what is counted together, per app.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Cause {
+        pub(crate) enum Cause {
             $($(#[$doc])* $cause,)+
         }
 
         impl Cause {
             /// All of them, in the order of their numbers.
-            pub const ALL: &[Self] = &[$(Self::$cause,)+];
+            pub(crate) const ALL: &[Self] = &[$(Self::$cause,)+];
 
             /// The words that it is told by.
             pub(super) const fn words(self) -> &'static str {

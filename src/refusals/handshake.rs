@@ -12,7 +12,7 @@ use super::{Cause, Served};
 
 /// Why one is refused, and with which facts.
 #[derive(Debug)]
-pub enum Handshake<'a> {
+pub(crate) enum Handshake<'a> {
     /// No app has the key of the URL.
     UnknownKey {
         /// As in the URL.

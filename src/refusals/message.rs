@@ -14,18 +14,18 @@ use super::{Cause, shown};
 
 /// A refused message, with what its sentence needs.
 #[derive(Debug)]
-pub struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// The error that the client was told.
-    pub error: ProtocolError,
+    pub(crate) error: ProtocolError,
     /// The part of the message that it is about.
-    pub about: About<'a>,
+    pub(crate) about: About<'a>,
     /// The client's app.
-    pub app: &'a App,
+    pub(crate) app: &'a App,
 }
 
 /// The subject of a refused message.
 #[derive(Clone, Copy, Debug)]
-pub enum About<'a> {
+pub(crate) enum About<'a> {
     /// The whole message as received. It may have a signature in it, which is not told.
     Text(&'a str),
     /// A channel.
@@ -282,7 +282,7 @@ impl Message<'_> {
 
 /// An open WebSocket that is closed.
 #[derive(Clone, Copy, Debug)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// Its app is switched off, or was removed.
     Disabled,
     /// It sent a message that is too long.

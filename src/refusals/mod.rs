@@ -32,16 +32,16 @@ use crate::id::{AppIndex, SocketId};
 use crate::protocol::app::{App, Apps};
 use crate::text::{Quoted, Shortened};
 
-pub use bytes::Bytes;
-pub use cause::Cause;
-pub use handshake::Handshake;
-pub use message::{About, Ending, Message};
-pub use request::{Request, Signed, Words};
+pub(crate) use bytes::Bytes;
+pub(crate) use cause::Cause;
+pub(crate) use handshake::Handshake;
+pub(crate) use message::{About, Ending, Message};
+pub(crate) use request::{Request, Signed, Words};
 
 /// Something that was refused, with everything that its sentence needs. Borrowed, so that making
 /// one costs nothing when it is only counted.
 #[derive(Debug)]
-pub enum Refusal<'a> {
+pub(crate) enum Refusal<'a> {
     /// The first bytes of a connection.
     Bytes(Bytes<'a>),
     /// A WebSocket, at its handshake.
@@ -57,7 +57,7 @@ pub enum Refusal<'a> {
 impl Refusal<'_> {
     /// The cause that it is counted as.
     #[must_use]
-    pub fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Bytes(refused) => refused.cause(),
             Self::Handshake(refused) => refused.cause(),
@@ -83,7 +83,7 @@ impl fmt::Display for Refusal<'_> {
 
 /// The peer that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sender {
+pub(crate) enum Sender {
     /// The client at this address, or one that came over a unix socket and has none.
     Address(Option<IpAddr>),
     /// An open WebSocket.
@@ -126,7 +126,7 @@ fn page<T>() -> Box<[OnceLock<T>]> {
 
 impl Refusals {
     /// Tells a refusal or counts it. `app` is the app that it belongs to, if there is one.
-    pub fn note(&self, app: Option<&App>, from: Sender, refusal: &Refusal<'_>) {
+    pub(crate) fn note(&self, app: Option<&App>, from: Sender, refusal: &Refusal<'_>) {
         let row = match app {
             Some(app) => self.row(app.index, &app.id),
             None => &self.strangers,
@@ -143,12 +143,12 @@ impl Refusals {
     }
 
     /// Tells the counts of minutes that are over. `now_s`: seconds since any one moment.
-    pub fn tell(&self, now_s: u32) {
+    pub(crate) fn tell(&self, now_s: u32) {
         self.tell_counts(|counter| counter.due(now_s));
     }
 
     /// Tells all counts: the process ends.
-    pub fn tell_rest(&self) {
+    pub(crate) fn tell_rest(&self) {
         self.tell_counts(Counter::rest);
     }
 

@@ -13,7 +13,7 @@ use super::{Cause, Sender, Served, shown};
 
 /// Why one is refused, and with which facts.
 #[derive(Debug)]
-pub enum Request<'a> {
+pub(crate) enum Request<'a> {
     /// Nothing is served under the path.
     NoRoute {
         /// As received.
@@ -83,7 +83,7 @@ pub enum Request<'a> {
 
 /// The text of an answer, which is made only when it is told.
 #[derive(Clone, Copy)]
-pub struct Words<'a>(pub &'a dyn fmt::Display);
+pub(crate) struct Words<'a>(pub(crate) &'a dyn fmt::Display);
 
 impl fmt::Debug for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,19 +93,19 @@ impl fmt::Debug for Words<'_> {
 
 /// A request whose signature was refused.
 #[derive(Debug)]
-pub struct Signed<'a> {
+pub(crate) struct Signed<'a> {
     /// Why.
-    pub error: SignatureError,
+    pub(crate) error: SignatureError,
     /// The app of the path.
-    pub app: &'a App,
+    pub(crate) app: &'a App,
     /// All apps, among which the key may belong to another one.
-    pub apps: &'a Apps,
+    pub(crate) apps: &'a Apps,
     /// The query, with the signature: of it only key and time are told.
-    pub query: &'a str,
+    pub(crate) query: &'a str,
     /// The server's time.
-    pub now_unix_s: u64,
+    pub(crate) now_unix_s: u64,
     /// The client by whose clock it was signed.
-    pub client: Sender,
+    pub(crate) client: Sender,
 }
 
 impl Request<'_> {

@@ -57,7 +57,7 @@ pub(super) type Verdict = Result<String, String>;
 
 /// The questions that a running server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
+pub(crate) enum Question {
     /// To read its configuration anew. Answered with what has changed.
     Reload,
     /// How it is. Answered with a [`ServerStatus`](super::overview::ServerStatus) as JSON.
@@ -207,7 +207,7 @@ async fn tell(stream: UnixStream, verdict: &Verdict) {
 ///
 /// # Errors
 /// See [`AskError`].
-pub fn ask(origin: &Origin, question: Question) -> Result<String, AskError> {
+pub(crate) fn ask(origin: &Origin, question: Question) -> Result<String, AskError> {
     let mut stream = connect(origin)?;
     let mut answer = String::new();
     let request = format!("{}\n", question.word());
@@ -247,7 +247,7 @@ const fn is_believed(server: u32, own: u32, owner: u32) -> bool {
 
 /// Why there is no success to tell.
 #[derive(Debug)]
-pub enum AskError {
+pub(crate) enum AskError {
     /// No server was started from there.
     NoServer,
     /// A process of another user has the name of the server.

@@ -36,11 +36,11 @@ const LEFT_OVER_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Bound {
     /// By shard.
-    pub listeners: Vec<Listeners>,
+    pub(crate) listeners: Vec<Listeners>,
     /// Unlinks the sockets' files.
-    pub files: SocketFiles,
+    pub(crate) files: SocketFiles,
     /// The sockets outlive the process, and with them the connections that wait in their queues.
-    pub inherited: bool,
+    pub(crate) inherited: bool,
 }
 
 /// Files of unix sockets, removed when dropped.

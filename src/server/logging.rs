@@ -33,7 +33,7 @@ use forms::{JsonLines, TextLines};
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people: time, level, message, fields.
     Text,
     /// For machines: one JSON object per line.
@@ -44,7 +44,7 @@ pub enum Format {
 /// [`FLUSH_DEADLINE`].
 #[derive(Debug)]
 #[must_use = "dropping it at once ends the log's flush at exit"]
-pub struct LogGuard(Lines);
+pub(crate) struct LogGuard(Lines);
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
@@ -58,12 +58,12 @@ impl Drop for LogGuard {
 
 /// Changes while the process runs which lines are logged.
 #[derive(Clone, Debug)]
-pub struct LogLevel(reload::Handle<Targets, Registry>);
+pub(crate) struct LogLevel(reload::Handle<Targets, Registry>);
 
 impl LogLevel {
     /// Logs everything of Ringwave at INFO, with `debug` at DEBUG, from now on. Lines that are not
     /// wanted cost as little as they did before.
-    pub fn set_debug(&self, debug: bool) {
+    pub(crate) fn set_debug(&self, debug: bool) {
         // It fails only when the log is gone, and then nothing is logged at any level.
         let _gone = self.0.reload(wanted(debug));
     }
@@ -74,7 +74,7 @@ impl LogLevel {
 ///
 /// # Errors
 /// The writing thread cannot be started.
-pub fn start(debug: bool, format: Format) -> io::Result<(LogGuard, LogLevel)> {
+pub(crate) fn start(debug: bool, format: Format) -> io::Result<(LogGuard, LogLevel)> {
     let stdout = io::stdout();
     let ansi =
         stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
@@ -89,10 +89,10 @@ pub fn start(debug: bool, format: Format) -> io::Result<(LogGuard, LogLevel)> {
 }
 
 /// How long the exit waits for lines that stdout does not take.
-pub const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
+pub(crate) const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Bytes of lines that may wait for stdout. At 200 bytes a line, some 20,000 lines.
-pub const BACKLOG_BYTES_MAX: usize = 4 << 20;
+pub(crate) const BACKLOG_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes that go to stdout in one write at most, a last line aside.
 const BATCH_BYTES: usize = 64 << 10;

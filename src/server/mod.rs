@@ -4,24 +4,24 @@
 //! has a thread of its own, pinned to a core if the system allows; webhooks have one that is not.
 //! Nothing is bound before the host has been found able.
 
-pub mod admin;
-pub mod ledger;
-pub mod limits;
+pub(crate) mod admin;
+pub(crate) mod ledger;
+pub(crate) mod limits;
 mod listen;
 mod listener_options;
-pub mod logging;
+pub(crate) mod logging;
 mod mailboxes;
 mod memory_watch;
 mod notify;
-pub mod overview;
-pub mod preflight;
+pub(crate) mod overview;
+pub(crate) mod preflight;
 mod reload;
 mod screen;
 mod shards;
-pub mod signals;
+pub(crate) mod signals;
 mod status;
 mod stop;
-pub mod tcp_memory;
+pub(crate) mod tcp_memory;
 mod unix_socket;
 
 use std::fmt;
@@ -56,7 +56,7 @@ use overview::{Overview, State};
 use preflight::{Host, HostError};
 use reload::{Controls, Reload};
 use shards::Shards;
-pub use shards::placement;
+pub(crate) use shards::placement;
 use signals::{Signal, Signals};
 
 /// The host or its configuration does not allow to serve (`EX_CONFIG` of `sysexits.h`).
@@ -95,7 +95,7 @@ const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves until a signal ends it. `origin` is where `config` comes from, to be read anew.
 #[must_use]
-pub fn run(config: Config, origin: &Origin) -> ExitCode {
+pub(crate) fn run(config: Config, origin: &Origin) -> ExitCode {
     match serve(config, origin) {
         Ok(code) => code,
         Err(error) => {
@@ -306,7 +306,7 @@ fn setups(
 
 /// The memory that a shard holds with or without connections, with rings of the usual size.
 #[must_use]
-pub fn budget() -> Vec<Holder> {
+pub(crate) fn budget() -> Vec<Holder> {
     let holder = |name, bytes| Holder { name, bytes, per: Per::Shard };
     let front = 2 * front::Settings::default().connections_max as usize;
     vec![

@@ -22,43 +22,43 @@ use super::tcp_memory::TcpMemory;
 
 /// The properties of the host that Ringwave depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host {
+pub(crate) struct Host {
     /// The kernel's release, as `uname -r` prints it.
-    pub kernel: String,
+    pub(crate) kernel: String,
     /// The kernel is older than [`KERNEL_FLOOR`].
-    pub kernel_too_old: Option<HostError>,
+    pub(crate) kernel_too_old: Option<HostError>,
     /// Cores that this process may use.
-    pub cores: usize,
+    pub(crate) cores: usize,
     /// Open files.
-    pub nofile: Limit,
+    pub(crate) nofile: Limit,
     /// Locked memory in bytes. Rings do not count against it since Linux 5.12.
-    pub memlock: Limit,
+    pub(crate) memlock: Limit,
     /// Memory limit of the control group in bytes; `None`: no limit.
-    pub memory_limit: Option<u64>,
+    pub(crate) memory_limit: Option<u64>,
     /// `net.core.somaxconn`: the longest queue of connections that wait to be accepted.
-    pub somaxconn: Option<i64>,
+    pub(crate) somaxconn: Option<i64>,
     /// `net.ipv4.tcp_max_syn_backlog`: connections in their TCP handshake.
-    pub syn_backlog: Option<i64>,
+    pub(crate) syn_backlog: Option<i64>,
     /// The memory that TCP holds in all queues of the host, and its limit.
-    pub tcp_memory: Option<TcpMemory>,
+    pub(crate) tcp_memory: Option<TcpMemory>,
     /// `net.core.wmem_max`: the largest send buffer that a program may set on a socket, in bytes.
-    pub send_buffer_max: Option<i64>,
+    pub(crate) send_buffer_max: Option<i64>,
     /// Local ports that a proxy on this host can choose from.
-    pub local_ports: Option<u64>,
+    pub(crate) local_ports: Option<u64>,
     /// Mode in `/proc/self/status`: 0 off, 1 strict, 2 filter.
-    pub seccomp: Option<u8>,
+    pub(crate) seccomp: Option<u8>,
     /// `kernel.io_uring_disabled`; `None` before Linux 6.6, where it is always enabled.
-    pub io_uring_disabled: Option<i64>,
+    pub(crate) io_uring_disabled: Option<i64>,
     /// Length of the fixed file table that was tried.
-    pub slots: u32,
+    pub(crate) slots: u32,
     /// Whether a ring with the flags, features, operations and table of a shard can be created, and
     /// the step that failed.
-    pub uring: Result<(), (Stage, HostError)>,
+    pub(crate) uring: Result<(), (Stage, HostError)>,
 }
 
 /// The steps of trying a ring, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Creating and entering it.
     Ring,
     /// Features of the kernel's `io_uring`.
@@ -71,16 +71,16 @@ pub enum Stage {
 
 /// Why this host cannot run Ringwave. `Display` is two lines, the cause and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostError {
+pub(crate) struct HostError {
     /// The fault, in one sentence.
-    pub cause: String,
+    pub(crate) cause: String,
     /// The remedy, in one sentence.
-    pub remedy: String,
+    pub(crate) remedy: String,
 }
 
 impl HostError {
     /// `EX_CONFIG` of sysexits(3): the process ends with it, so that a supervisor need not retry.
-    pub const EXIT_CODE: u8 = 78;
+    pub(crate) const EXIT_CODE: u8 = 78;
 }
 
 impl fmt::Display for HostError {
@@ -92,7 +92,7 @@ impl fmt::Display for HostError {
 impl std::error::Error for HostError {}
 
 /// The oldest kernel: 6.1 brought `IORING_SETUP_DEFER_TASKRUN`, 6.0 the multishot receive.
-pub const KERNEL_FLOOR: (u32, u32) = (6, 1);
+pub(crate) const KERNEL_FLOOR: (u32, u32) = (6, 1);
 
 /// The first kernel whose file tables let go of a socket at once.
 const DIRECT_DESCRIPTORS: (u32, u32) = (6, 13);
@@ -101,7 +101,7 @@ const DIRECT_DESCRIPTORS: (u32, u32) = (6, 13);
 ///
 /// # Errors
 /// The first cause that keeps Ringwave from running here.
-pub fn check() -> Result<Host, HostError> {
+pub(crate) fn check() -> Result<Host, HostError> {
     let host = Host::survey();
     host.verdict()?;
     Ok(host)
@@ -110,7 +110,7 @@ pub fn check() -> Result<Host, HostError> {
 impl Host {
     /// Looks at the host and tries a ring. Takes a few milliseconds; leaves nothing behind.
     #[must_use]
-    pub fn survey() -> Self {
+    pub(crate) fn survey() -> Self {
         let clues = Clues::read();
         let nofile = Limit::nofile();
         let slots = limits::slots_per_shard(nofile.soft, None);
@@ -138,7 +138,7 @@ impl Host {
     /// Whether sockets can live in a ring's own file table. Before Linux 6.13 one that leaves the
     /// table stays open while any older request of the ring is pending (axboe/liburing#1192).
     #[must_use]
-    pub fn direct_descriptors(&self) -> bool {
+    pub(crate) fn direct_descriptors(&self) -> bool {
         let clues = Clues { release: self.kernel.clone(), ..Clues::default() };
         clues.version().is_some_and(|version| version >= DIRECT_DESCRIPTORS)
     }
@@ -147,7 +147,7 @@ impl Host {
     ///
     /// # Errors
     /// The first cause against it.
-    pub fn verdict(&self) -> Result<(), HostError> {
+    pub(crate) fn verdict(&self) -> Result<(), HostError> {
         if let Some(old) = &self.kernel_too_old {
             return Err(old.clone());
         }
@@ -158,7 +158,7 @@ impl Host {
     ///
     /// # Errors
     /// The limit has no such room: shards could not open their rings and listeners.
-    pub fn holds(&self, shards: usize) -> Result<(), HostError> {
+    pub(crate) fn holds(&self, shards: usize) -> Result<(), HostError> {
         let needed = limits::descriptors_min(shards);
         if self.nofile.soft >= needed {
             return Ok(());

@@ -184,7 +184,7 @@ fn spawn(
 
 /// Where the threads of shards run, by the core that each is pinned to: `on cores 0,1`.
 #[must_use]
-pub fn placement(cores: &[Option<usize>]) -> String {
+pub(crate) fn placement(cores: &[Option<usize>]) -> String {
     let pinned: Vec<_> = cores.iter().flatten().map(usize::to_string).collect();
     if pinned.is_empty() {
         return "not pinned to cores".to_owned();

@@ -18,7 +18,7 @@ use super::status::{Status, has_terminal};
 
 /// A request to the process by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// Read the configuration anew. Not during a drain.
     Reload,
     /// Finish what is in flight, close all connections, then exit with 0. Comes once.
@@ -32,7 +32,7 @@ pub enum Signal {
 
 /// The signals of this process. One of these exists, in the runtime of the control thread.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hangup: unix::Signal,
@@ -47,7 +47,7 @@ pub struct Signals {
 impl Signals {
     /// Takes over the signals. Errors when called outside of a tokio runtime with I/O, or when the
     /// system refuses.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // Asking tokio for a signal replaces its inherited disposition, so this comes first.
         let nohup = Status::read().ignores(libc::SIGHUP);
         Ok(Self {
@@ -65,7 +65,7 @@ impl Signals {
     }
 
     /// Waits for the next wish. Cancel-safe: a signal that came is not lost with the future.
-    pub async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         loop {
             let [first_user, second_user] = &mut self.user;
             let number = tokio::select! {

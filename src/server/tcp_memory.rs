@@ -4,12 +4,12 @@ use std::fs;
 
 /// The memory of TCP, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpMemory {
+pub(crate) struct TcpMemory {
     /// Bytes in the queues of all sockets, to be sent and to be read.
-    pub used: u64,
+    pub(crate) used: u64,
     /// The limit past which the kernel refuses more to every socket (`net.ipv4.tcp_mem`, the last
     /// number).
-    pub limit: u64,
+    pub(crate) limit: u64,
 }
 
 impl TcpMemory {
@@ -18,7 +18,7 @@ impl TcpMemory {
     /// The host's memory that is available (`/proc/meminfo`) and the use of a control group
     /// (`memory.current`) contain it already.
     #[must_use]
-    pub fn read() -> Option<Self> {
+    pub(crate) fn read() -> Option<Self> {
         let sockets = fs::read_to_string("/proc/self/net/sockstat").ok()?;
         let limits = fs::read_to_string("/proc/sys/net/ipv4/tcp_mem").ok()?;
         Self::of(&sockets, &limits, rustix::param::page_size() as u64)

@@ -105,7 +105,7 @@ impl Gathers {
 
 impl<R: Ring> Shard<R> {
     /// A command of the front.
-    pub fn command(&mut self, command: Command) {
+    pub(crate) fn command(&mut self, command: Command) {
         match command {
             Command::Adopt(upgraded) => self.adopt(upgraded),
             Command::Publish { app, events, reply } => self.core.publish(&app, events, reply),

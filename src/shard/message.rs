@@ -60,25 +60,25 @@ pub struct InForce {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Its open WebSockets.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// By index of the app: the occupied channels whose home is this shard.
-    pub channels: Vec<u32>,
+    pub(crate) channels: Vec<u32>,
 }
 
 /// A question that came in over one shard's API.
 #[derive(Debug)]
 pub struct Ask {
     /// The shard that asks.
-    pub shard: ShardId,
+    pub(crate) shard: ShardId,
     /// The asker's number for it.
-    pub question: u32,
+    pub(crate) question: u32,
     /// The question.
-    pub what: Question,
+    pub(crate) what: Question,
 }
 
 /// A question that one shard can ask another.
 #[derive(Debug)]
-pub enum Question {
+pub(crate) enum Question {
     /// The state of a channel at home there.
     Channel(ChannelKey),
     /// The members of a presence channel at home there.
@@ -94,14 +94,14 @@ pub enum Question {
 #[derive(Debug)]
 pub struct Answer {
     /// The asker's number for the question.
-    pub question: u32,
+    pub(crate) question: u32,
     /// The answer.
-    pub what: Told,
+    pub(crate) what: Told,
 }
 
 /// The content of an [`Answer`].
 #[derive(Debug)]
-pub enum Told {
+pub(crate) enum Told {
     /// The state of the channel.
     Channel(ChannelState),
     /// The user ids, once each.

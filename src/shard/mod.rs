@@ -25,7 +25,7 @@ mod message;
 mod parts;
 mod pressure;
 mod refused;
-pub mod run;
+pub(crate) mod run;
 mod socket_ids;
 mod timers;
 mod trace;
@@ -51,12 +51,15 @@ use crate::ring::Ring;
 use crate::time::{Millis, Tick};
 use crate::webhooks::Tap;
 
-pub use drain::{Drain, RETURN};
+pub use drain::Drain;
+pub(crate) use drain::RETURN;
 use fan_out::owe_batch;
 use gather::Gathers;
-pub use message::{Counts, InForce, Message};
+pub(crate) use message::Counts;
+pub use message::InForce;
+pub use message::Message;
 use parts::Parts;
-pub use pressure::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
+pub(crate) use pressure::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
 pub use socket_ids::SocketIds;
 use timers::Timers;
 
@@ -64,7 +67,7 @@ use timers::Timers;
 const MESSAGES_PER_TURN: usize = 4096;
 
 /// The memory of an idle connection here, beside the plane and the channels.
-pub const BUDGET: [Holder; 1] =
+pub(crate) const BUDGET: [Holder; 1] =
     [Holder { name: "session", bytes: size_of::<Option<Occupant>>(), per: Per::Connection }];
 
 /// The parts that a shard is made of.
@@ -185,7 +188,7 @@ impl<R: Ring> Shard<R> {
 
     /// The first half of a turn: takes everything that has come, and tells other shards. `false`:
     /// the kernel has not taken yet what the last turn sends, and there is no second half.
-    pub fn take_in(&mut self, now: Millis, commands: &mut Vec<Command>) -> bool {
+    pub(crate) fn take_in(&mut self, now: Millis, commands: &mut Vec<Command>) -> bool {
         self.core.now = now;
         self.plane.begin_turn(now);
         if self.plane.stalled() {
@@ -213,7 +216,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The second half: sends what the first made of it.
-    pub fn send_out(&mut self) {
+    pub(crate) fn send_out(&mut self) {
         self.core.flush_channels(&mut self.plane);
         self.take_closed();
         self.plane.flush();
@@ -225,7 +228,7 @@ impl<R: Ring> Shard<R> {
 
     /// Between the halves of a turn: how many connections are owed messages of their channels.
     #[must_use]
-    pub fn owed(&self) -> usize {
+    pub(crate) fn owed(&self) -> usize {
         self.core.local.owed()
     }
 
@@ -244,13 +247,13 @@ impl<R: Ring> Shard<R> {
 
     /// Whether the bus is full: no publishes are taken.
     #[must_use]
-    pub const fn overloaded(&self) -> bool {
+    pub(crate) const fn overloaded(&self) -> bool {
         self.core.port.spilling()
     }
 
     /// How much memory is left, as the control thread has said.
     #[must_use]
-    pub const fn headroom(&self) -> Headroom {
+    pub(crate) const fn headroom(&self) -> Headroom {
         self.core.headroom
     }
 
@@ -303,12 +306,12 @@ impl<R: Ring> Shard<R> {
 
     /// The front's settings as of the last turn.
     #[must_use]
-    pub const fn front_settings(&self) -> &Arc<front::Settings> {
+    pub(crate) const fn front_settings(&self) -> &Arc<front::Settings> {
         &self.core.front
     }
 
     /// Gives memory back that a burst has left: of lists that are empty between turns.
-    pub fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         self.plane.trim();
         self.core.local.trim();
         self.core.homes.trim();
@@ -325,13 +328,13 @@ impl<R: Ring> Shard<R> {
 
     /// Whether the control thread has ended the shard.
     #[must_use]
-    pub const fn stopped(&self) -> bool {
+    pub(crate) const fn stopped(&self) -> bool {
         self.core.timers.stopped()
     }
 
     /// Ends the connections that are left after the last turn: a kernel that closes the sockets of
     /// a process keeps their queues, whether or not the peers read them.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.plane.end_all();
     }
 

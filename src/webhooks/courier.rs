@@ -29,19 +29,19 @@ const RESOLVERS_MAX: usize = 4;
 
 /// The settings of a courier.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Bytes of events that may wait for one endpoint.
-    pub queue_bytes: usize,
+    pub(crate) queue_bytes: usize,
     /// Bytes of notices that may wait for the thread, over all shards.
-    pub notice_bytes: usize,
+    pub(crate) notice_bytes: usize,
     /// The directory that keeps undelivered batches over a restart.
-    pub spool: Option<PathBuf>,
+    pub(crate) spool: Option<PathBuf>,
 }
 
 /// The thread that delivers webhooks. Dropped without [`finish`](Self::finish), it delivers on for
 /// as long as the process lives.
 #[derive(Debug)]
-pub struct Courier {
+pub(crate) struct Courier {
     tap: Tap,
     orders: mpsc::UnboundedSender<Order>,
 }
@@ -57,7 +57,7 @@ impl Courier {
     ///
     /// # Errors
     /// The spool cannot be used, or the thread cannot be started.
-    pub fn start(apps: Arc<Apps>, settings: Settings) -> io::Result<Self> {
+    pub(crate) fn start(apps: Arc<Apps>, settings: Settings) -> io::Result<Self> {
         let spool = settings.spool.as_deref().map(Spool::open).transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -78,21 +78,21 @@ impl Courier {
 
     /// The way in, for one shard.
     #[must_use]
-    pub fn tap(&self) -> Tap {
+    pub(crate) fn tap(&self) -> Tap {
         self.tap.clone()
     }
 
     /// Other apps, or the same ones with other webhooks. What waits for an endpoint that is no more
     /// is still delivered. `queue_bytes` is as in [`Settings`]: what waits already stays, whatever
     /// the new bound is. To be called before shards hear of the apps.
-    pub fn configure(&self, apps: Arc<Apps>, queue_bytes: usize) {
+    pub(crate) fn configure(&self, apps: Arc<Apps>, queue_bytes: usize) {
         // Without its thread nothing is delivered anyhow, which was logged.
         let _gone = self.orders.send(Order::Configure { apps, queue_bytes });
     }
 
     /// Delivers what the taps have handed over, for at most this long, and ends. What is left then
     /// stays in the spool, if there is one; else it is logged and lost.
-    pub async fn finish(self, within: Duration) {
+    pub(crate) async fn finish(self, within: Duration) {
         let (done, finished) = oneshot::channel();
         if self.orders.send(Order::Finish { within, done }).is_ok() {
             let _gone = finished.await;

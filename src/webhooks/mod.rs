@@ -17,8 +17,8 @@
 mod body;
 mod courier;
 mod dispatch;
-#[cfg(fuzzing)]
-pub mod fuzzing;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzzing;
 mod http;
 mod lane;
 mod settling;
@@ -32,8 +32,9 @@ use crate::id::AppIndex;
 use crate::protocol::names::ChannelName;
 use crate::protocol::webhook::EventKind;
 
-pub use courier::{Courier, Settings};
-pub use tap::{Tap, WAITING_BYTES_MAX};
+pub(crate) use courier::{Courier, Settings};
+pub use tap::Tap;
+pub(crate) use tap::WAITING_BYTES_MAX;
 
 /// Something that happened on a channel.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use super::{Notice, What};
 const TURNS_MAX: usize = 4096;
 
 /// Bytes of notices that may wait for the courier, over all shards, where memory allows it.
-pub const WAITING_BYTES_MAX: usize = 32 << 20;
+pub(crate) const WAITING_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of notices of one turn.
 const TURN_BYTES_MAX: usize = 8 << 20;
@@ -64,7 +64,7 @@ impl Clone for Tap {
 
 impl Tap {
     /// Takes what happened, for the end of the turn.
-    pub fn note(&mut self, notice: Notice) {
+    pub(crate) fn note(&mut self, notice: Notice) {
         if self.sender.is_none() {
             return;
         }
@@ -87,7 +87,7 @@ impl Tap {
     }
 
     /// Hands over what happened in the turn. Costs nothing when that was nothing.
-    pub fn hand_over(&mut self) {
+    pub(crate) fn hand_over(&mut self) {
         let Some(sender) = self.sender.as_ref().filter(|_| !self.turn.is_empty()) else { return };
         let bytes = std::mem::take(&mut self.turn_bytes);
         let turn = std::mem::take(&mut self.turn);

@@ -10,10 +10,10 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use crate::frame::Frame;
 
 /// The most payload bytes of a control frame (RFC 6455 section 5.5).
-pub const CONTROL_PAYLOAD_MAX: usize = 125;
+pub(crate) const CONTROL_PAYLOAD_MAX: usize = 125;
 
 /// The most bytes of a close reason: the code takes two of the payload.
-pub const CLOSE_REASON_MAX: usize = CONTROL_PAYLOAD_MAX - 2;
+pub(crate) const CLOSE_REASON_MAX: usize = CONTROL_PAYLOAD_MAX - 2;
 
 /// The longest header of an unmasked frame: two bytes and a length of 64 bits.
 const HEADER_MAX: usize = 10;
@@ -36,20 +36,20 @@ pub fn text(payload_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Frame {
 
 /// A ping frame. `payload` is at most [`CONTROL_PAYLOAD_MAX`] bytes.
 #[must_use]
-pub fn ping(payload: &[u8]) -> Frame {
+pub(crate) fn ping(payload: &[u8]) -> Frame {
     control(Control::Ping, payload)
 }
 
 /// A pong frame with the payload of the ping that it answers (RFC 6455 section 5.5.3), at most
 /// [`CONTROL_PAYLOAD_MAX`] bytes.
 #[must_use]
-pub fn pong(payload: &[u8]) -> Frame {
+pub(crate) fn pong(payload: &[u8]) -> Frame {
     control(Control::Pong, payload)
 }
 
 /// A close frame. A reason over [`CLOSE_REASON_MAX`] bytes loses its end, between two characters.
 #[must_use]
-pub fn close(code: u16, reason: &str) -> Frame {
+pub(crate) fn close(code: u16, reason: &str) -> Frame {
     let mut end = reason.len().min(CLOSE_REASON_MAX);
     while !reason.is_char_boundary(end) {
         end -= 1;
@@ -59,7 +59,7 @@ pub fn close(code: u16, reason: &str) -> Frame {
 
 /// A close frame without a code: the answer to a close frame without one.
 #[must_use]
-pub const fn close_empty() -> Frame {
+pub(crate) const fn close_empty() -> Frame {
     Frame::from_encoded(Bytes::from_static(&[0x88, 0]))
 }
 

@@ -7,9 +7,14 @@
 //! No extension is spoken, so every reserved bit is an error (RFC 6455 section 5.2). Nothing that
 //! a client sends can panic, wait, or make this floor hold more than the limits allow.
 
-pub mod encode;
-pub mod handshake;
-pub mod read;
+pub(crate) mod encode;
+pub(crate) mod handshake;
+pub(crate) mod read;
 
-pub use handshake::{Refusal, UpgradeRequest, accept};
-pub use read::{Close, Message, ReadLimits, Reader, Stop, Violation};
+pub(crate) use handshake::{Refusal, UpgradeRequest, accept};
+pub(crate) use read::Close;
+pub use read::Message;
+pub use read::ReadLimits;
+pub use read::Reader;
+pub(crate) use read::Stop;
+pub(crate) use read::Violation;

@@ -6,8 +6,10 @@ extern crate self as crossbeam_channel;
 extern crate self as ringwave_loom;
 
 #[path = "../../src/bus/mod.rs"]
+#[allow(dead_code, reason = "only the gateway uses all of it")]
 pub mod bus;
 #[path = "../../src/id.rs"]
+#[allow(dead_code, reason = "only the gateway uses all of it")]
 pub mod id;
 mod mailbox;
 
@@ -15,6 +17,7 @@ pub use mailbox::{Receiver, Sender, TrySendError, bounded};
 
 /// The functions that the bus takes from `src/memory.rs`, whose calls of the allocator have no
 /// place in a model.
+#[allow(dead_code, reason = "only the gateway uses all of it")]
 mod memory {
     use std::collections::VecDeque;
 

@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use ringwave::front::gateway::Published;
+use ringwave::testing::front::gateway::Published;
 use tokio::sync::oneshot;
 
 /// The publisher of a message.

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ringwave::bus::{self, Port};
-use ringwave::channels::KeyHash;
-use ringwave::front::gateway::{Command, Publication, Published};
-use ringwave::id::{AppIndex, ShardId};
-use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, Apps};
-use ringwave::protocol::names::ChannelName;
-use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{Drain, Message, Shard};
-use ringwave::time::Millis;
+use ringwave::testing::bus::{self, Port};
+use ringwave::testing::channels::KeyHash;
+use ringwave::testing::front::gateway::{Command, Publication, Published};
+use ringwave::testing::id::{AppIndex, ShardId};
+use ringwave::testing::plane::BacklogLimits;
+use ringwave::testing::protocol::app::{Admission, Apps};
+use ringwave::testing::protocol::names::ChannelName;
+use ringwave::testing::protocol::outbound;
+use ringwave::testing::shard::{Drain, Message, Shard};
+use ringwave::testing::time::Millis;
 use tokio::sync::oneshot;
 
 use crate::plan::Plan;

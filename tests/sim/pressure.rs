@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringwave::bus::{self, Outside};
-use ringwave::channels::KeyHash;
-use ringwave::front::gateway::Headroom;
-use ringwave::id::AppIndex;
-use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, App, Apps};
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{Message, Shard};
-use ringwave::time::Millis;
+use ringwave::testing::bus::{self, Outside};
+use ringwave::testing::channels::KeyHash;
+use ringwave::testing::front::gateway::Headroom;
+use ringwave::testing::id::AppIndex;
+use ringwave::testing::plane::BacklogLimits;
+use ringwave::testing::protocol::app::{Admission, App, Apps};
+use ringwave::testing::shard::{Message, Shard};
+use ringwave::testing::time::Millis;
 
 use crate::plan::Plan;
 use crate::stream::{Heard, Stream, masked};

@@ -11,21 +11,23 @@ mod rest;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwave::bus::{self, Outside, Port};
-use ringwave::channels::KeyHash;
-use ringwave::front::gateway::{Command, Publication};
-use ringwave::id::AppIndex;
-use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{Admission, App, Apps, ClientEvents, Connections, Limits, Standing};
-use ringwave::protocol::auth::Secret;
-use ringwave::protocol::names::ChannelName;
-use ringwave::protocol::origin::Origins;
-use ringwave::protocol::outbound;
-use ringwave::protocol::webhook::Webhooks;
 use ringwave::ring::sim::{Dice, Faults, SimNet, SimRing};
-use ringwave::shard::{InForce, Message, Shard, ShardParts, SocketIds};
-use ringwave::time::Millis;
-use ringwave::webhooks::Tap;
+use ringwave::testing::bus::{self, Outside, Port};
+use ringwave::testing::channels::KeyHash;
+use ringwave::testing::front::gateway::{Command, Publication};
+use ringwave::testing::id::AppIndex;
+use ringwave::testing::plane::BacklogLimits;
+use ringwave::testing::protocol::app::{
+    Admission, App, Apps, ClientEvents, Connections, Limits, Standing,
+};
+use ringwave::testing::protocol::auth::Secret;
+use ringwave::testing::protocol::names::ChannelName;
+use ringwave::testing::protocol::origin::Origins;
+use ringwave::testing::protocol::outbound;
+use ringwave::testing::protocol::webhook::Webhooks;
+use ringwave::testing::shard::{InForce, Message, Shard, ShardParts, SocketIds};
+use ringwave::testing::time::Millis;
+use ringwave::testing::webhooks::Tap;
 use tokio::sync::oneshot;
 
 use crate::client::{Channel, Client, Mood, Phase, Surroundings};
@@ -129,7 +131,7 @@ impl World {
             self.idle();
         }
         self.finish();
-        let sum = |count: fn(&ringwave::plane::Counters) -> u64| {
+        let sum = |count: fn(&ringwave::testing::plane::Counters) -> u64| {
             self.shards.iter().map(|shard| count(shard.plane().counters())).sum::<u64>()
         };
         let summary = Summary {

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, Stdio};
 
-use ringwave::config::{self, Config, Environment, Flags};
+use ringwave::testing::config::{self, Config, Environment, Flags};
 
 use crate::gateway::{self, Process, carries, free_port, free_ports, tcp, unix, until};
 use crate::left_out::runs;
@@ -65,7 +65,7 @@ fn nginx_waits_longer_for_a_silent_websocket_than_the_gateway_does() {
 
 #[test]
 fn nginx_gives_up_an_idle_connection_before_the_gateway_does() {
-    let waits = ringwave::front::Settings::default().idle_timeout.as_secs();
+    let waits = ringwave::testing::front::Settings::default().idle_timeout.as_secs();
     for upstream in ["nginx/upstream-unix.conf", "nginx/upstream-ports.conf"] {
         let keeps = tuning(upstream);
         let keeps: u64 =

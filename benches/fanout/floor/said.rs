@@ -2,8 +2,8 @@
 //! that `ringwave storm` sends, and looks at no more of them than it needs to answer.
 
 use bytes::Bytes;
-use ringwave::frame::Frame;
-use ringwave::websocket::encode;
+use ringwave::testing::frame::Frame;
+use ringwave::testing::websocket::encode;
 
 /// One request or one message.
 #[derive(Debug, PartialEq, Eq)]

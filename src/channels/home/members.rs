@@ -19,9 +19,9 @@ pub(super) struct Members {
 /// A user who is present.
 #[derive(Debug)]
 pub(super) struct Presence {
-    pub member: Arc<Member>,
+    pub(crate) member: Arc<Member>,
     /// How many subscriptions the user has; the last one that ends takes the user along.
-    pub subscriptions: u32,
+    pub(crate) subscriptions: u32,
 }
 
 impl Members {

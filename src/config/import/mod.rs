@@ -24,7 +24,7 @@ mod writer;
 
 use super::{ConfigError, Environment, check_file};
 
-pub use input::INPUT_BYTES_MAX;
+pub(crate) use input::INPUT_BYTES_MAX;
 
 /// A server whose configuration can be imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

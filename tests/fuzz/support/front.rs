@@ -10,12 +10,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use ringwave::channels::{CachedEvent, ChannelState, Publication};
-use ringwave::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
-use ringwave::front::{Command, CurrentSettings, Gateway, Listeners, Settings, serve};
-use ringwave::id::SocketId;
-use ringwave::protocol::app::{App, Apps};
-use ringwave::protocol::names::ChannelName;
+use ringwave::testing::channels::{CachedEvent, ChannelState, Publication};
+use ringwave::testing::front::gateway::{Headroom, InFlight, Newcomers, Reservation};
+use ringwave::testing::front::{Command, CurrentSettings, Gateway, Listeners, Settings, serve};
+use ringwave::testing::id::SocketId;
+use ringwave::testing::protocol::app::{App, Apps};
+use ringwave::testing::protocol::names::ChannelName;
 use tokio::sync::watch;
 
 use crate::{Place, app};

@@ -7,11 +7,11 @@ mod places;
 
 use std::time::Duration;
 
-use ringwave::id::{AppIndex, SocketId};
-use ringwave::protocol::app::{App, ClientEvents, Connections, Limits, Standing};
-use ringwave::protocol::auth::Secret;
-use ringwave::protocol::origin::Origins;
-use ringwave::protocol::webhook::Webhooks;
+use ringwave::testing::id::{AppIndex, SocketId};
+use ringwave::testing::protocol::app::{App, ClientEvents, Connections, Limits, Standing};
+use ringwave::testing::protocol::auth::Secret;
+use ringwave::testing::protocol::origin::Origins;
+use ringwave::testing::protocol::webhook::Webhooks;
 
 pub use front::{FrontEnd, Heard};
 pub use json::{Json, NAMES, TEXTS};

@@ -10,12 +10,12 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use ringwave::id::AppIndex;
-use ringwave::protocol::app::{App, Apps};
-use ringwave::protocol::names::ChannelName;
-use ringwave::protocol::webhook::{EventKind, Url, Webhook, Webhooks};
-use ringwave::webhooks::fuzzing::Process;
-use ringwave::webhooks::{Notice, What};
+use ringwave::testing::id::AppIndex;
+use ringwave::testing::protocol::app::{App, Apps};
+use ringwave::testing::protocol::names::ChannelName;
+use ringwave::testing::protocol::webhook::{EventKind, Url, Webhook, Webhooks};
+use ringwave::testing::webhooks::fuzzing::Process;
+use ringwave::testing::webhooks::{Notice, What};
 use ringwave_fuzz::{Json, Place, app};
 use serde_json::{Value, json};
 

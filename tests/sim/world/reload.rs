@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use ringwave::id::AppIndex;
-use ringwave::plane::BacklogLimits;
-use ringwave::protocol::app::{App, Apps, Standing};
-use ringwave::shard::{InForce, Message};
+use ringwave::testing::id::AppIndex;
+use ringwave::testing::plane::BacklogLimits;
+use ringwave::testing::protocol::app::{App, Apps, Standing};
+use ringwave::testing::shard::{InForce, Message};
 use tokio::sync::oneshot;
 
 use super::{World, app};
