@@ -13,26 +13,26 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use md5::{Digest, Md5};
-use ringwave::apps::App;
-use ringwave::bus;
-use ringwave::channels::{
+use ringwave::testing::apps::App;
+use ringwave::testing::bus;
+use ringwave::testing::channels::{
     CacheBounds, ChannelKey, Event, Found, Homes, Join, KeyHash, Local, Outbox, ToHome,
 };
-use ringwave::config::{self, Environment, Flags};
-use ringwave::frame::Frame;
-use ringwave::id::{AppIndex, ConnKey, ShardId, SocketId};
-use ringwave::protocol::auth::{Authorised, authorise};
-use ringwave::protocol::names::ChannelName;
-use ringwave::protocol::signing::{SignedRequest, verify};
-use ringwave::protocol::{message, outbound};
-use ringwave::time::Millis;
-use ringwave::websocket::{ReadLimits, Reader};
+use ringwave::testing::config::{Environment, Flags, load};
+use ringwave::testing::frame::Frame;
+use ringwave::testing::id::{AppIndex, ConnKey, ShardId, SocketId};
+use ringwave::testing::protocol::auth::{Authorised, authorise};
+use ringwave::testing::protocol::names::ChannelName;
+use ringwave::testing::protocol::signing::{SignedRequest, verify};
+use ringwave::testing::protocol::{message, outbound};
+use ringwave::testing::time::Millis;
+use ringwave::testing::websocket::{ReadLimits, Reader};
 
 const SUBSCRIBE: &str = r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"orders.1"}}"#;
 
 fn app() -> Arc<App> {
     let flags = Flags { dev: true, ..Flags::default() };
-    let config = config::load(&flags, &Environment::new(), Path::new("/nonexistent"));
+    let config = load(&flags, &Environment::new(), Path::new("/nonexistent"));
     let config = config.expect("the development app needs no configuration");
     Arc::clone(config.apps.by_id("100001").expect("the development app"))
 }

@@ -17,10 +17,10 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 pub struct Frame(Bytes);
 
 /// The most payload bytes of a control frame (RFC 6455 section 5.5).
-pub const CONTROL_PAYLOAD_MAX: usize = 125;
+pub(crate) const CONTROL_PAYLOAD_MAX: usize = 125;
 
 /// The most bytes of a close reason: the code takes two of the payload.
-pub const CLOSE_REASON_MAX: usize = CONTROL_PAYLOAD_MAX - 2;
+pub(crate) const CLOSE_REASON_MAX: usize = CONTROL_PAYLOAD_MAX - 2;
 
 /// The longest header of an unmasked frame: two bytes and a length of 64 bits.
 const HEADER_MAX: usize = 10;
@@ -28,7 +28,7 @@ const HEADER_MAX: usize = 10;
 impl Frame {
     /// Takes bytes that are whole WebSocket frames.
     #[must_use]
-    pub const fn from_encoded(bytes: Bytes) -> Self {
+    pub(crate) const fn from_encoded(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
@@ -50,21 +50,21 @@ impl Frame {
 
     /// A ping frame. `payload` is at most [`CONTROL_PAYLOAD_MAX`] bytes.
     #[must_use]
-    pub fn ping(payload: &[u8]) -> Self {
+    pub(crate) fn ping(payload: &[u8]) -> Self {
         Self::control(Control::Ping, payload)
     }
 
     /// A pong frame with the payload of the ping that it answers (RFC 6455 section 5.5.3), at most
     /// [`CONTROL_PAYLOAD_MAX`] bytes.
     #[must_use]
-    pub fn pong(payload: &[u8]) -> Self {
+    pub(crate) fn pong(payload: &[u8]) -> Self {
         Self::control(Control::Pong, payload)
     }
 
     /// A close frame. A reason over [`CLOSE_REASON_MAX`] bytes loses its end, between two
     /// characters.
     #[must_use]
-    pub fn close(code: u16, reason: &str) -> Self {
+    pub(crate) fn close(code: u16, reason: &str) -> Self {
         let mut end = reason.len().min(CLOSE_REASON_MAX);
         while !reason.is_char_boundary(end) {
             end -= 1;
@@ -74,7 +74,7 @@ impl Frame {
 
     /// A close frame without a code: the answer to a close frame without one.
     #[must_use]
-    pub const fn close_empty() -> Self {
+    pub(crate) const fn close_empty() -> Self {
         Self(Bytes::from_static(&[0x88, 0]))
     }
 

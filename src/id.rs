@@ -12,7 +12,7 @@ pub struct ShardId(pub u16);
 
 impl ShardId {
     /// The most shards that one process can have. A home is found by hash over any number.
-    pub const MAX: u16 = u16::MAX - 1;
+    pub(crate) const MAX: u16 = u16::MAX - 1;
 
     /// The position of this shard in a list of all shards.
     #[must_use]
@@ -77,7 +77,7 @@ impl FromStr for SocketId {
 
 impl SocketId {
     /// A well-formed id that no connection ever has (`high` is never 0).
-    pub const NOBODY: Self = Self { high: 0, low: 0 };
+    pub(crate) const NOBODY: Self = Self { high: 0, low: 0 };
 }
 
 #[cfg(test)]

@@ -110,34 +110,46 @@
 //!    connection is signed out. The slot is free when the last operation on it has completed, and
 //!    its next user has another generation.
 
+#![cfg_attr(
+    not(feature = "testing"),
+    allow(
+        unreachable_pub,
+        reason = "what is `pub` for tests is reached through the feature's door"
+    )
+)]
+
 // By floor, lowest first.
-pub mod frame;
-pub mod id;
-pub mod memory;
-pub mod text;
-pub mod time;
-pub mod version;
+mod frame;
+mod id;
+mod memory;
+mod text;
+mod time;
+mod version;
 
-pub mod protocol;
-pub mod rate;
+mod protocol;
+mod rate;
 pub use ringwave_ring as ring;
-pub mod websocket;
+mod websocket;
 
-pub mod apps;
-pub mod bus;
+mod apps;
+mod bus;
 
-pub mod channels;
-pub mod plane;
-pub mod refusals;
+mod channels;
+mod plane;
+mod refusals;
 
-pub mod front;
-pub mod webhooks;
+mod front;
+mod webhooks;
 
-pub mod shard;
+mod shard;
 
-pub mod config;
+mod config;
 
-pub mod server;
+mod server;
 
 pub mod cli;
-pub mod manual;
+mod manual;
+
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;

@@ -10,17 +10,17 @@ use crate::time::Nanos;
 
 /// A rate per second, and the burst that may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub(crate) struct Rate {
     /// Tokens that come to the bucket in a second; at least 1.
-    pub per_second: u32,
+    pub(crate) per_second: u32,
     /// Tokens that the bucket holds; at least 1.
-    pub burst: u32,
+    pub(crate) burst: u32,
 }
 
 impl Rate {
     /// A rate whose bucket holds the tokens of `burst_seconds` seconds.
     #[must_use]
-    pub const fn of(per_second: u32, burst_seconds: u32) -> Self {
+    pub(crate) const fn of(per_second: u32, burst_seconds: u32) -> Self {
         Self { per_second, burst: per_second.saturating_mul(burst_seconds) }
     }
 
@@ -29,7 +29,7 @@ impl Rate {
     ///
     /// # Errors
     /// The bucket is empty; the error is the time until it has a token.
-    pub fn take(self, full: Nanos, now: Nanos) -> Result<Nanos, Duration> {
+    pub(crate) fn take(self, full: Nanos, now: Nanos) -> Result<Nanos, Duration> {
         let each = NANOS_PER_SECOND / u64::from(self.per_second.max(1));
         let holds = each.saturating_mul(u64::from(self.burst.max(1)));
         let then = full.max(now).0.saturating_add(each);
@@ -40,7 +40,7 @@ impl Rate {
 
 /// A bucket that all shards take from. Exact: each token is taken once.
 #[derive(Debug, Default)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     /// The time at which it is full again, as [`Nanos`].
     full: AtomicU64,
 }
@@ -50,7 +50,7 @@ impl Bucket {
     ///
     /// # Errors
     /// The bucket is empty; the error is the time until it has a token.
-    pub fn take(&self, rate: Rate, now: Nanos) -> Result<(), Duration> {
+    pub(crate) fn take(&self, rate: Rate, now: Nanos) -> Result<(), Duration> {
         let mut wait = Duration::ZERO;
         let taken = self.full.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full| {
             rate.take(Nanos(full), now).map(|full| full.0).map_err(|until| wait = until).ok()

@@ -7,13 +7,13 @@ use std::fmt::{self, Write};
 use std::io;
 
 /// Characters of a client's text that a log shows, as Reverb's `--debug` does.
-pub const SHOWN_CHARS: usize = 200;
+pub(crate) const SHOWN_CHARS: usize = 200;
 
 /// Whether a character could end a line, steer a terminal, or change the order in which the
 /// characters around it are shown: control characters (C0, DEL, C1), the separators of lines and
 /// paragraphs, and the bidirectional controls of Unicode (UAX 9).
 #[must_use]
-pub fn is_unsafe(char: char) -> bool {
+pub(crate) fn is_unsafe(char: char) -> bool {
     char.is_control()
         || matches!(
             char,
@@ -26,7 +26,7 @@ pub fn is_unsafe(char: char) -> bool {
 ///
 /// # Errors
 /// Returns those of the writer.
-pub fn write_escaped(to: &mut impl Write, char: char) -> fmt::Result {
+pub(crate) fn write_escaped(to: &mut impl Write, char: char) -> fmt::Result {
     match char {
         '\n' => to.write_str("\\n"),
         '\r' => to.write_str("\\r"),
@@ -39,7 +39,7 @@ pub fn write_escaped(to: &mut impl Write, char: char) -> fmt::Result {
 /// A text in quotes, escaped and cut after [`SHOWN_CHARS`] characters, so that no part of it can
 /// pass for something outside of the quotes.
 #[derive(Clone, Copy, Debug)]
-pub struct Quoted<'t>(pub &'t str);
+pub(crate) struct Quoted<'t>(pub(crate) &'t str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,7 +53,7 @@ impl fmt::Display for Quoted<'_> {
 ///
 /// # Errors
 /// Returns those of the writer.
-pub fn write_quoted(to: &mut impl Write, text: &str) -> fmt::Result {
+pub(crate) fn write_quoted(to: &mut impl Write, text: &str) -> fmt::Result {
     for char in text.chars() {
         if matches!(char, '"' | '\\') {
             to.write_char('\\')?;
@@ -66,7 +66,7 @@ pub fn write_quoted(to: &mut impl Write, text: &str) -> fmt::Result {
 /// The beginning of a key, enough to tell keys apart, and too little to give away a secret that
 /// stands where a key should be.
 #[derive(Clone, Copy, Debug)]
-pub struct Shortened<'t>(pub &'t str);
+pub(crate) struct Shortened<'t>(pub(crate) &'t str);
 
 impl fmt::Display for Shortened<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,7 +87,7 @@ const KEY_CHARS: usize = 4;
 /// in it. A signature is 64 or more hexadecimal digits in a row, which may be written as escapes of
 /// JSON, of JSON in a string of JSON, or of a URL.
 #[must_use]
-pub fn without_signatures(text: &str) -> String {
+pub(crate) fn without_signatures(text: &str) -> String {
     let mut shown = String::new();
     let (mut left, mut rest) = (SHOWN_CHARS, text);
     while left > 0 && !rest.is_empty() {
@@ -148,7 +148,7 @@ fn first_chars(text: &str, most: usize) -> &str {
 
 /// An error with its causes, joined by colons: `cannot bind 0.0.0.0:80: permission denied`.
 #[derive(Clone, Copy, Debug)]
-pub struct WithCauses<'e>(pub &'e (dyn Error + 'static));
+pub(crate) struct WithCauses<'e>(pub(crate) &'e (dyn Error + 'static));
 
 impl fmt::Display for WithCauses<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

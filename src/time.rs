@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// The monotonic clock of the process. It is made once at the start and copied into every thread,
 /// so that their times compare. It does not depend on the host's date, which an operator may set.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(crate) struct Clock {
     /// The time 0 of [`Millis`] and [`Nanos`].
     start: Instant,
 }
@@ -16,19 +16,19 @@ pub struct Clock {
 impl Clock {
     /// Makes a clock that shows 0 now.
     #[must_use]
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { start: Instant::now() }
     }
 
     /// The time in milliseconds.
     #[must_use]
-    pub fn now(self) -> Millis {
+    pub(crate) fn now(self) -> Millis {
         Millis::default() + self.start.elapsed()
     }
 
     /// The time in nanoseconds, for rates of requests.
     #[must_use]
-    pub fn now_nanos(self) -> Nanos {
+    pub(crate) fn now_nanos(self) -> Nanos {
         // 64 bits last for 584 years.
         Nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
@@ -57,16 +57,16 @@ impl Add<Duration> for Millis {
 
 /// Nanoseconds on the [`Clock`] of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Nanos(pub u64);
+pub(crate) struct Nanos(pub(crate) u64);
 
 /// A time rounded down to a tenth of a second, for records of which there are many. It takes four
 /// bytes, also in an `Option`, and lasts for 13 years, after which it stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tick(NonZeroU32);
+pub(crate) struct Tick(NonZeroU32);
 
 impl Tick {
     /// The length of a tick in milliseconds.
-    pub const MS: u64 = 100;
+    pub(crate) const MS: u64 = 100;
 }
 
 impl From<Millis> for Tick {

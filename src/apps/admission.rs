@@ -27,7 +27,7 @@ impl Admission {
 
     /// The app that admitted the connection.
     #[must_use]
-    pub fn app(&self) -> AppIndex {
+    pub(crate) fn app(&self) -> AppIndex {
         self.0.app
     }
 }

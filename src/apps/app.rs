@@ -50,14 +50,14 @@ impl App {
     /// # Errors
     /// The app has sent more than it may; the error is the time to wait. The rate is exact over all
     /// shards, to within the requests of one second.
-    pub fn take_request(&self, now: impl FnOnce() -> Nanos) -> Result<(), Duration> {
+    pub(crate) fn take_request(&self, now: impl FnOnce() -> Nanos) -> Result<(), Duration> {
         let Some(per_second) = self.rules.limits.max_requests_per_second else { return Ok(()) };
         self.counters.take_request(Rate::of(per_second, 1), now())
     }
 
     /// Whether the app is configured, switched on or off.
     #[must_use]
-    pub fn is_configured(&self) -> bool {
+    pub(crate) fn is_configured(&self) -> bool {
         self.rules.standing != Standing::Removed
     }
 }

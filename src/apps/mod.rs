@@ -12,7 +12,7 @@
 mod admission;
 mod app;
 mod counters;
-pub mod webhook;
+pub(crate) mod webhook;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl Apps {
 
     /// The app with this public key, the first or another one.
     #[must_use]
-    pub fn by_key(&self, key: &str) -> Option<&Arc<App>> {
+    pub(crate) fn by_key(&self, key: &str) -> Option<&Arc<App>> {
         self.by_key.get(key).and_then(|&index| self.get(index))
     }
 
@@ -120,7 +120,7 @@ impl Apps {
 
     /// The longest WebSocket message that any app takes, in bytes.
     #[must_use]
-    pub const fn max_message_size(&self) -> usize {
+    pub(crate) const fn max_message_size(&self) -> usize {
         self.max_message_size
     }
 }

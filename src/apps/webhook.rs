@@ -36,7 +36,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::ChannelOccupied,
         Self::ChannelVacated,
         Self::MemberAdded,
@@ -48,7 +48,7 @@ impl EventKind {
 
     /// Its name on the wire.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::ChannelOccupied => "channel_occupied",
             Self::ChannelVacated => "channel_vacated",
@@ -62,7 +62,7 @@ impl EventKind {
 
     /// The kind of this name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
@@ -73,32 +73,32 @@ impl EventKind {
 
 /// A set of kinds.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct EventKinds(u8);
+pub(crate) struct EventKinds(u8);
 
 impl EventKinds {
     /// No kinds.
-    pub const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
 
     /// Whether the set has this kind.
     #[must_use]
-    pub const fn contains(self, kind: EventKind) -> bool {
+    pub(crate) const fn contains(self, kind: EventKind) -> bool {
         self.0 & kind.bit() != 0
     }
 
     /// Whether the set has no kind.
     #[must_use]
-    pub const fn is_empty(self) -> bool {
+    pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// The kinds of both sets.
     #[must_use]
-    pub const fn union(self, other: Self) -> Self {
+    pub(crate) const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// Its kinds.
-    pub fn iter(self) -> impl Iterator<Item = EventKind> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = EventKind> {
         EventKind::ALL.into_iter().filter(move |&kind| self.contains(kind))
     }
 
@@ -142,7 +142,7 @@ impl Url {
     /// header, and nothing receives a fragment. International names have to be given in ASCII
     /// (`xn--`), because certificates have them so.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         // `Uri` drops a fragment without notice.
         if !text.is_ascii() || text.contains('#') {
             return None;
@@ -171,31 +171,31 @@ impl Url {
 
     /// Whether requests go over TLS (`https`).
     #[must_use]
-    pub fn tls(&self) -> bool {
+    pub(crate) fn tls(&self) -> bool {
         self.scheme == Scheme::HTTPS
     }
 
     /// A name or an address; an IPv6 address without brackets.
     #[must_use]
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
     /// The port: the given one, or that of the scheme.
     #[must_use]
-    pub const fn port(&self) -> u16 {
+    pub(crate) const fn port(&self) -> u16 {
         self.port
     }
 
     /// Path and query, as they stand in a request.
     #[must_use]
-    pub const fn target(&self) -> &PathAndQuery {
+    pub(crate) const fn target(&self) -> &PathAndQuery {
         &self.target
     }
 
     /// Host and port as they stand in a `Host` header.
     #[must_use]
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         let host = match self.host.contains(':') {
             true => format!("[{}]", self.host),
             false => self.host.to_string(),
@@ -205,7 +205,7 @@ impl Url {
 
     /// The whole URL, to be compared and never to be logged.
     #[must_use]
-    pub fn whole(&self) -> String {
+    pub(crate) fn whole(&self) -> String {
         format!("{}://{}{}", self.scheme, self.authority(), self.target)
     }
 }
@@ -247,18 +247,18 @@ const fn default_port(tls: bool) -> u16 {
 
 /// A header that the operator adds to requests. Its value may be a secret and is never shown.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Header {
+pub(crate) struct Header {
     /// The name, in lower case.
-    pub name: HeaderName,
+    pub(crate) name: HeaderName,
     /// The value.
-    pub value: HeaderValue,
+    pub(crate) value: HeaderValue,
 }
 
 impl Header {
     /// Reads `Name: value`. Headers that frame the request, or that receivers trust to come from
     /// the gateway, are refused.
     #[must_use]
-    pub fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let (name, value) = line.split_once(':')?;
         let name = HeaderName::from_str(name).ok()?;
         let mut value = HeaderValue::from_str(value.trim_ascii()).ok()?;
@@ -271,7 +271,7 @@ impl Header {
 
     /// The header as a line, to be compared and never to be logged.
     #[must_use]
-    pub fn whole(&self) -> String {
+    pub(crate) fn whole(&self) -> String {
         let value = self.value.to_str();
         // `parse` takes visible ASCII only.
         debug_assert!(value.is_ok(), "a value that is no text");
@@ -303,29 +303,29 @@ impl fmt::Debug for Header {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Webhook {
     /// The URL that events are sent to.
-    pub url: Url,
+    pub(crate) url: Url,
     /// The kinds of events that it wants.
-    pub events: EventKinds,
+    pub(crate) events: EventKinds,
     /// Only channels whose names begin with this text. May be empty.
-    pub channel_prefix: String,
+    pub(crate) channel_prefix: String,
     /// Only channels whose names end with this text. May be empty.
-    pub channel_suffix: String,
+    pub(crate) channel_suffix: String,
     /// Headers of the operator, which each request carries.
-    pub headers: Vec<Header>,
+    pub(crate) headers: Vec<Header>,
     /// The time for which an event waits for others to share its request.
-    pub batch_window: Duration,
+    pub(crate) batch_window: Duration,
     /// The most events of one request; at least 1.
-    pub batch_max: usize,
+    pub(crate) batch_max: usize,
     /// The time that name lookup, connection and TLS may take together.
-    pub connect_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     /// The time that the answer may take.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl Webhook {
     /// Whether it gets events of this kind on this channel.
     #[must_use]
-    pub fn wants(&self, kind: EventKind, channel: &str) -> bool {
+    pub(crate) fn wants(&self, kind: EventKind, channel: &str) -> bool {
         self.events.contains(kind)
             && channel.starts_with(&self.channel_prefix)
             && channel.ends_with(&self.channel_suffix)
@@ -342,7 +342,7 @@ pub struct Webhooks {
 impl Webhooks {
     /// Collects the endpoints of an app.
     #[must_use]
-    pub fn new(list: Vec<Webhook>) -> Self {
+    pub(crate) fn new(list: Vec<Webhook>) -> Self {
         let wanted = list.iter().map(|webhook| webhook.events);
         let watched = wanted.fold(EventKinds::default(), EventKinds::union).watched();
         Self { list: list.into_iter().map(Arc::new).collect(), watched }
@@ -351,12 +351,12 @@ impl Webhooks {
     /// The kinds that have to be watched for any of the webhooks. Empty if there are none, so that
     /// an app without webhooks pays nothing for them.
     #[must_use]
-    pub const fn watched(&self) -> EventKinds {
+    pub(crate) const fn watched(&self) -> EventKinds {
         self.watched
     }
 
     /// The endpoints, in the order of the configuration.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Webhook>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Webhook>> {
         self.list.iter()
     }
 }

@@ -20,5 +20,6 @@ mod sync;
 mod wake;
 
 pub use outside::Outside;
-pub use port::{MAILBOX_MESSAGES, Port, connect};
-pub use wake::Wake;
+pub(crate) use port::MAILBOX_MESSAGES;
+pub use port::{Port, connect};
+pub(crate) use wake::Wake;

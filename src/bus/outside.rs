@@ -92,7 +92,7 @@ impl<M: Send> Outside<M> {
     }
 
     /// Resolves when a message has begun to wait since this last resolved.
-    pub async fn begun(&self) {
+    pub(crate) async fn begun(&self) {
         self.waiting.begun.notified().await;
     }
 }

@@ -17,7 +17,7 @@ use super::wake::Wake;
 /// The number of messages that fit into one mailbox. Enough for the publishes that a shard hands on
 /// between two turns of a busy neighbour; more would only delay back-pressure. A mailbox is
 /// allocated once, with about 1 MiB.
-pub const MAILBOX_MESSAGES: usize = 8192;
+pub(crate) const MAILBOX_MESSAGES: usize = 8192;
 
 /// Connects `shards` shards with each other. The port at index `i` belongs on shard `i`'s thread.
 ///
@@ -75,7 +75,7 @@ impl<M: Send> Port<M> {
 
     /// The number of shards.
     #[must_use]
-    pub const fn shards(&self) -> u16 {
+    pub(crate) const fn shards(&self) -> u16 {
         self.shards
     }
 
@@ -94,7 +94,7 @@ impl<M: Send> Port<M> {
     ///
     /// # Errors
     /// There is no room, or earlier messages wait for it. The error is the message.
-    pub fn try_send(&mut self, to: ShardId, message: M) -> Result<(), M> {
+    pub(crate) fn try_send(&mut self, to: ShardId, message: M) -> Result<(), M> {
         if to == self.id {
             self.own.push_back(message);
             return Ok(());
@@ -118,7 +118,7 @@ impl<M: Send> Port<M> {
     }
 
     /// The next message that this shard sent to itself.
-    pub fn receive_own(&mut self) -> Option<M> {
+    pub(crate) fn receive_own(&mut self) -> Option<M> {
         self.own.pop_front()
     }
 
@@ -152,7 +152,7 @@ impl<M: Send> Port<M> {
     }
 
     /// Gives memory back that a burst has left.
-    pub fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         self.own.trim();
         for spill in self.spills.iter_mut().filter(|spill| spill.is_empty()) {
             // There is one spill per shard, and a healthy shard uses none of them.
@@ -162,7 +162,7 @@ impl<M: Send> Port<M> {
 
     /// The bytes that its lists hold, without the mailbox.
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.own.room() + self.spills.iter().map(Trim::room).sum::<usize>()
     }
 
@@ -175,7 +175,7 @@ impl<M: Send> Port<M> {
     /// Whether another shard is behind with its messages: its mailbox is filled to more than an
     /// eighth. Looks at each mailbox.
     #[must_use]
-    pub fn congested(&self) -> bool {
+    pub(crate) fn congested(&self) -> bool {
         let behind = |peer: &Peer<M>| {
             peer.mailbox.capacity().is_some_and(|most| peer.mailbox.len() > most / 8)
         };
@@ -184,7 +184,7 @@ impl<M: Send> Port<M> {
 
     /// The number of messages that ever had to wait for room.
     #[must_use]
-    pub const fn spillings(&self) -> u64 {
+    pub(crate) const fn spillings(&self) -> u64 {
         self.spillings
     }
 
@@ -217,7 +217,7 @@ impl<M: Send> Port<M> {
     }
 
     /// Makes the owner's next sleep end at once.
-    pub fn wake_self(&self) {
+    pub(crate) fn wake_self(&self) {
         self.peers[self.id.index()].wake.write();
     }
 

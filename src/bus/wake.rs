@@ -16,7 +16,7 @@ use super::sync::{AtomicBool, Ordering, fence};
 /// the mailbox and then looks at the flag. With a full fence between the two steps on both sides,
 /// at least one of them sees the other, so no message is missed.
 #[derive(Debug)]
-pub struct Wake {
+pub(crate) struct Wake {
     eventfd: OwnedFd,
     sleeping: AtomicBool,
 }
@@ -26,25 +26,25 @@ impl Wake {
     ///
     /// # Errors
     /// File descriptors ran out (`eventfd(2)`).
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let eventfd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         Ok(Self { eventfd, sleeping: AtomicBool::new(false) })
     }
 
     /// Called by the owner: from here on a sender writes the eventfd. The owner has to look at the
     /// mailbox once more before it sleeps.
-    pub fn sleep(&self) {
+    pub(crate) fn sleep(&self) {
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     /// Called by the owner when it runs again.
-    pub fn awake(&self) {
+    pub(crate) fn awake(&self) {
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
     /// Called by a sender when its message is in the mailbox. One of several senders writes.
-    pub fn notify(&self) {
+    pub(crate) fn notify(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
             self.write();
@@ -52,14 +52,14 @@ impl Wake {
     }
 
     /// Makes the eventfd readable.
-    pub fn write(&self) {
+    pub(crate) fn write(&self) {
         // The write fails only when the counter is full, and then the eventfd is readable already.
         let _full = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
     }
 
     /// The eventfd, which is readable when a sender has written it.
     #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.eventfd.as_fd()
     }
 

@@ -22,7 +22,7 @@ const PAUSES_MAX: usize = 100_000;
 
 /// Large channels that were told of in the last five seconds, by what tells them apart.
 #[derive(Debug)]
-pub struct CountThrottle<K> {
+pub(crate) struct CountThrottle<K> {
     /// The number to tell at the end of the pause, if any.
     pausing: HashMap<K, Option<u32>>,
     /// The ends of the pauses, in their order; one for each in `pausing`.
@@ -39,7 +39,7 @@ impl<K: Clone + Eq + Hash> CountThrottle<K> {
     /// A channel has this number of subscribers now. Whether that is to be told at once; otherwise
     /// [`due`](Self::due) will have it, or a later one.
     #[must_use]
-    pub fn take(&mut self, channel: &K, count: u32, now: Millis) -> bool {
+    pub(crate) fn take(&mut self, channel: &K, count: u32, now: Millis) -> bool {
         let pause = self.pausing.get_mut(channel);
         if count <= LARGE {
             if let Some(later) = pause {
@@ -58,7 +58,7 @@ impl<K: Clone + Eq + Hash> CountThrottle<K> {
     }
 
     /// The next number whose pause is over.
-    pub fn due(&mut self, now: Millis) -> Option<(K, u32)> {
+    pub(crate) fn due(&mut self, now: Millis) -> Option<(K, u32)> {
         while self.next_due().is_some_and(|end| end <= now) {
             let (_, channel) = self.ends.pop_front()?;
             if let Some(Some(count)) = self.pausing.remove(&channel) {
@@ -70,7 +70,7 @@ impl<K: Clone + Eq + Hash> CountThrottle<K> {
     }
 
     /// The next number, due or not, at the end.
-    pub fn rest(&mut self) -> Option<(K, u32)> {
+    pub(crate) fn rest(&mut self) -> Option<(K, u32)> {
         while let Some((_, channel)) = self.ends.pop_front() {
             if let Some(Some(count)) = self.pausing.remove(&channel) {
                 return Some((channel, count));
@@ -81,7 +81,7 @@ impl<K: Clone + Eq + Hash> CountThrottle<K> {
 
     /// When [`due`](Self::due) has to be asked again.
     #[must_use]
-    pub fn next_due(&self) -> Option<Millis> {
+    pub(crate) fn next_due(&self) -> Option<Millis> {
         self.ends.front().map(|(end, _)| *end)
     }
 

@@ -56,7 +56,7 @@ pub struct ChannelState {
 impl ChannelState {
     /// Whether the channel has subscribers.
     #[must_use]
-    pub const fn occupied(&self) -> bool {
+    pub(crate) const fn occupied(&self) -> bool {
         self.subscription_count > 0
     }
 }

@@ -77,11 +77,11 @@ pub struct Homes {
 /// What an app wants to be told of its channels beside its events. An app that wants nothing costs
 /// the look at two bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The kinds of events that its webhooks need.
-    pub notices: EventKinds,
+    pub(crate) notices: EventKinds,
     /// Whether subscribers are told how many they are.
-    pub counts: bool,
+    pub(crate) counts: bool,
 }
 
 impl Homes {
@@ -101,7 +101,7 @@ impl Homes {
     }
 
     /// Takes over what the apps want, by their index. Apps behind the last one want nothing.
-    pub fn adopt(&mut self, wanted: Vec<Wanted>) {
+    pub(crate) fn adopt(&mut self, wanted: Vec<Wanted>) {
         self.wanted = wanted;
     }
 
@@ -119,7 +119,7 @@ impl Homes {
 
     /// Drops cached events whose time is over, and tells numbers of subscribers whose pause is
     /// over. Costs nothing for all others.
-    pub fn tick(&mut self, now: Millis, out: &mut Outbox) {
+    pub(crate) fn tick(&mut self, now: Millis, out: &mut Outbox) {
         while let Some(key) = self.cache.expired(now).cloned() {
             self.uncache(&key);
         }
@@ -132,12 +132,12 @@ impl Homes {
 
     /// Whether a list is on its way whose next part [`work`](Self::work) sends.
     #[must_use]
-    pub fn has_work(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         !self.listings.is_empty()
     }
 
     /// Sends a turn's part of the list that has waited longest.
-    pub fn work(&mut self, now: Millis, out: &mut Outbox) {
+    pub(crate) fn work(&mut self, now: Millis, out: &mut Outbox) {
         if let Some(listing) = self.listings.pop_front() {
             self.list(listing, now, out);
         }
@@ -145,38 +145,38 @@ impl Homes {
 
     /// Channels that are occupied or have a cached event.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.channels.len()
     }
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.channels.is_empty()
     }
 
     /// The state of a channel; all zeros if no shard has a subscriber and no event is cached.
     #[must_use]
-    pub fn state(&self, key: &ChannelKey, now: Millis) -> ChannelState {
+    pub(crate) fn state(&self, key: &ChannelKey, now: Millis) -> ChannelState {
         let channel = self.find(key).map(|number| &self.channels[number]);
         channel.map_or_else(ChannelState::default, |channel| channel.state(now))
     }
 
     /// Whether a client event of a shard is refused, because its sender's join was.
     #[must_use]
-    pub fn refuses(&self, from: ShardId, whisper: &Whisper) -> bool {
+    pub(crate) fn refuses(&self, from: ShardId, whisper: &Whisper) -> bool {
         whisper.joining.is_some_and(|joining| self.refused.contains(&(from, joining.ticket)))
     }
 
     /// How many channels are occupied, by index of their app; apps behind the last have none.
     #[must_use]
-    pub fn occupied_counts(&self) -> &[u32] {
+    pub(crate) fn occupied_counts(&self) -> &[u32] {
         &self.occupied
     }
 
     /// Drops the cached events of those apps for which `gone` says so, `most` of them at a time.
     /// Returns whether there may be more.
-    pub fn forget_apps(&mut self, gone: impl Fn(AppIndex) -> bool, most: usize) -> bool {
+    pub(crate) fn forget_apps(&mut self, gone: impl Fn(AppIndex) -> bool, most: usize) -> bool {
         let apps: Vec<_> = self.cache.apps().filter(|&app| gone(app)).collect();
         let mut left = most;
         for app in apps {
@@ -193,12 +193,12 @@ impl Homes {
 
     /// Sets other bounds on cached events. Events that exceed them are dropped by
     /// [`shrink_cache`](Self::shrink_cache), and by each event that is cached.
-    pub const fn bound_cache(&mut self, bounds: CacheBounds) {
+    pub(crate) const fn bound_cache(&mut self, bounds: CacheBounds) {
         self.cache.bound(bounds);
     }
 
     /// Drops at most so many cached events that exceed the bounds.
-    pub fn shrink_cache(&mut self, most: usize) {
+    pub(crate) fn shrink_cache(&mut self, most: usize) {
         for _ in 0..most {
             let Some(key) = self.cache.excess().cloned() else { return };
             self.uncache(&key);
@@ -206,7 +206,7 @@ impl Homes {
     }
 
     /// Gives memory back that a burst has left.
-    pub fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         self.channels.trim();
         self.counts.trim();
         self.lists.trim();
@@ -218,7 +218,7 @@ impl Homes {
 
     /// Bytes that its lists and tables hold, in use or not, cached events not counted.
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         let refused = self.refused.capacity() * size_of::<(ShardId, u32)>();
         self.channels.room() + self.counts.room() + self.listings.room() + refused
     }

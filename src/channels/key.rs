@@ -59,7 +59,7 @@ pub struct ChannelKey {
 impl ChannelKey {
     /// The app that the channel belongs to.
     #[must_use]
-    pub const fn app(&self) -> AppIndex {
+    pub(crate) const fn app(&self) -> AppIndex {
         self.app
     }
 
@@ -71,7 +71,7 @@ impl ChannelKey {
 
     /// The keyed hash of both.
     #[must_use]
-    pub const fn hash(&self) -> u64 {
+    pub(crate) const fn hash(&self) -> u64 {
         self.hash
     }
 }
@@ -101,13 +101,13 @@ pub struct UserKey {
 impl UserKey {
     /// The user's id, as text.
     #[must_use]
-    pub const fn id(&self) -> &Arc<str> {
+    pub(crate) const fn id(&self) -> &Arc<str> {
         &self.id
     }
 
     /// The keyed hash of app and id.
     #[must_use]
-    pub const fn hash(&self) -> u64 {
+    pub(crate) const fn hash(&self) -> u64 {
         self.hash
     }
 }

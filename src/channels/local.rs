@@ -92,9 +92,9 @@ impl Dirty {
 
 /// One subscriber of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subscriber {
+pub(crate) struct Subscriber {
     /// The connection.
-    pub slot: u32,
+    pub(crate) slot: u32,
     /// The subscription in the connection's list.
     back: u32,
 }
@@ -129,7 +129,7 @@ pub struct Vacant<'a> {
 impl Vacant<'_> {
     /// How many subscriptions the connection has, those on their way included.
     #[must_use]
-    pub fn subscriptions(&self) -> usize {
+    pub(crate) fn subscriptions(&self) -> usize {
         self.local.count(self.slot)
     }
 
@@ -154,12 +154,12 @@ impl Vacant<'_> {
 
 /// A connection's subscription to a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Membership<'a> {
+pub(crate) struct Membership<'a> {
     /// The member, on presence channels.
-    pub member: Option<&'a Arc<Member>>,
+    pub(crate) member: Option<&'a Arc<Member>>,
     /// The ticket of the join while its answer is on the way. What is sent to the home now arrives
     /// there behind the join.
-    pub ticket: Option<u32>,
+    pub(crate) ticket: Option<u32>,
 }
 
 /// The effect of a home's answer to a join.
@@ -185,14 +185,14 @@ impl Batch<'_> {
     }
 
     /// Slots that must not get a message, each with that message's index.
-    pub fn exceptions(&self) -> impl Iterator<Item = (u32, usize)> {
+    pub(crate) fn exceptions(&self) -> impl Iterator<Item = (u32, usize)> {
         let indexed = self.outgoing.iter().enumerate();
         indexed.filter_map(|(index, outgoing)| Some((outgoing.except?, index)))
     }
 
     /// Slots that are owed only the messages from an index on. If a slot has several entries, the
     /// largest index counts.
-    pub fn late(&self) -> &[(u32, usize)] {
+    pub(crate) fn late(&self) -> &[(u32, usize)] {
         self.late
     }
 }
@@ -203,7 +203,7 @@ pub struct TopicBatch<'a> {
     /// The messages.
     pub batch: Batch<'a>,
     /// Everyone who is subscribed.
-    pub subscribers: &'a [Subscriber],
+    pub(crate) subscribers: &'a [Subscriber],
 }
 
 impl Local {
@@ -234,7 +234,7 @@ impl Local {
 
     /// The home has answered a subscriber once more. Messages that it ordered before are handed to
     /// `settle` first. `false`: the connection has unsubscribed meanwhile.
-    pub fn repeated(
+    pub(crate) fn repeated(
         &mut self,
         slot: u32,
         key: &ChannelKey,
@@ -251,7 +251,7 @@ impl Local {
 
     /// The home has refused a join. On [`Settled::Done`] it has to be told that this shard knows,
     /// by a leave with the ticket.
-    pub fn refused(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Settled {
+    pub(crate) fn refused(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Settled {
         let Some((_, at)) = self.find_joining(slot, key, ticket) else { return Settled::Void };
         self.remove(slot, at);
         Settled::Done
@@ -282,7 +282,7 @@ impl Local {
     /// A connection is gone: calls `left`, which tells the home, for `most` of its subscriptions,
     /// on their way or not. Returns how many there were; if there were fewer than `most`, none is
     /// left. Until then the slot must not have another connection.
-    pub fn disconnect(
+    pub(crate) fn disconnect(
         &mut self,
         slot: u32,
         most: usize,
@@ -314,7 +314,7 @@ impl Local {
 
     /// How many subscribers the messages of this turn have, each counted once per channel.
     #[must_use]
-    pub fn owed(&self) -> usize {
+    pub(crate) fn owed(&self) -> usize {
         let due = self.dirty.iter().filter(|dirty| !dirty.outgoing.is_empty());
         due.map(|dirty| self.topics[dirty.topic].subscribers.len()).sum()
     }
@@ -333,7 +333,7 @@ impl Local {
 
     /// A connection's subscription to a channel, on its way or not.
     #[must_use]
-    pub fn membership(&self, slot: u32, key: &ChannelKey) -> Option<Membership<'_>> {
+    pub(crate) fn membership(&self, slot: u32, key: &ChannelKey) -> Option<Membership<'_>> {
         let subscription = self.subscription(slot, self.position(slot, self.topic(key)?)?);
         let (member, ticket) = (subscription.member.as_ref(), subscription.ticket());
         Some(Membership { member, ticket })
@@ -341,26 +341,26 @@ impl Local {
 
     /// How many subscriptions a connection has, those on their way included.
     #[must_use]
-    pub fn count(&self, slot: u32) -> usize {
+    pub(crate) fn count(&self, slot: u32) -> usize {
         self.connections.get(slot as usize).map_or(0, |of| of.list().len())
     }
 
     /// The bytes that the subscriptions of a connection hold, with the names of channels as if no
     /// other connection shared them. The result is 0 for a connection with a single subscription.
     #[must_use]
-    pub fn held(&self, slot: u32) -> usize {
+    pub(crate) fn held(&self, slot: u32) -> usize {
         self.connections.get(slot as usize).map_or(0, Subscriptions::bytes)
     }
 
     /// The number of subscribers that a channel has on this shard.
     #[must_use]
-    pub fn subscribers(&self, key: &ChannelKey) -> usize {
+    pub(crate) fn subscribers(&self, key: &ChannelKey) -> usize {
         self.topic(key).map_or(0, |topic| self.topics[topic].subscribers.len())
     }
 
     /// Whether a connection is present anywhere as this user.
     #[must_use]
-    pub fn is_user(&self, slot: u32, user_id: &str) -> bool {
+    pub(crate) fn is_user(&self, slot: u32, user_id: &str) -> bool {
         let list = self.connections.get(slot as usize).map_or(&[][..], Subscriptions::list);
         let mut members = list.iter().filter_map(|of| of.member.as_ref());
         members.any(|member| &*member.user_id == user_id)
@@ -368,12 +368,12 @@ impl Local {
 
     /// Channels with a subscriber or a join on this shard.
     #[must_use]
-    pub fn channels(&self) -> usize {
+    pub(crate) fn channels(&self) -> usize {
         self.topics.len()
     }
 
     /// Gives memory back that a burst has left. Between turns.
-    pub fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         self.dirty.trim();
         // Messages name their topics by number.
         if self.dirty.is_empty() {
@@ -383,7 +383,7 @@ impl Local {
 
     /// Bytes that its lists and tables hold, in use or not.
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.topics.room() + self.connections.room() + self.dirty.room()
     }
 
@@ -500,9 +500,9 @@ fn weight_of(topics: &KeyedSlab<Topic>, subscription: &Subscription) -> usize {
 #[derive(Debug)]
 pub struct Left {
     /// The member that left a presence channel.
-    pub member: Option<Arc<Member>>,
+    pub(crate) member: Option<Arc<Member>>,
     /// The ticket of the join while its answer was on the way.
-    pub ticket: Option<u32>,
+    pub(crate) ticket: Option<u32>,
 }
 
 #[cfg(test)]

@@ -66,44 +66,44 @@ pub struct Join {
 #[derive(Debug)]
 pub struct Repeat {
     /// The channel that is named in the proof.
-    pub key: ChannelKey,
+    pub(crate) key: ChannelKey,
     /// The proof that the connection may have the answer.
-    pub authorised: Authorised,
+    pub(crate) authorised: Authorised,
     /// The connection.
-    pub conn: ConnKey,
+    pub(crate) conn: ConnKey,
     /// The ticket of the connection's [`Join`] while that has not been answered.
-    pub ticket: Option<u32>,
+    pub(crate) ticket: Option<u32>,
 }
 
 /// The home's answer to a [`Join`].
 #[derive(Debug)]
 pub struct Joined {
     /// As in the [`Join`].
-    pub key: ChannelKey,
+    pub(crate) key: ChannelKey,
     /// As in the [`Join`].
-    pub conn: ConnKey,
+    pub(crate) conn: ConnKey,
     /// As in the [`Join`].
-    pub ticket: u32,
+    pub(crate) ticket: u32,
     /// The outcome. A refused join is remembered until the [`Leave`] with its ticket arrives.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// The number of subscribers that were told of a new member.
-    pub told: u32,
+    pub(crate) told: u32,
 }
 
 /// The home's answer to a [`Repeat`].
 #[derive(Debug)]
 pub struct Repeated {
     /// As in the [`Repeat`].
-    pub key: ChannelKey,
+    pub(crate) key: ChannelKey,
     /// As in the [`Repeat`].
-    pub conn: ConnKey,
+    pub(crate) conn: ConnKey,
     /// The outcome of the join that is repeated.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
 }
 
 /// The outcome of a join.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The subscriber is counted from now on. No byte of its answer is copied for it alone.
     Subscribed {
         /// The encoded `subscription_succeeded`.
@@ -119,37 +119,37 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Leave {
     /// The channel.
-    pub key: ChannelKey,
+    pub(crate) key: ChannelKey,
     /// The member that left a presence channel.
-    pub member: Option<Arc<Member>>,
+    pub(crate) member: Option<Arc<Member>>,
     /// The ticket of the join, unless the shard knows that the home has counted it. If the home has
     /// refused that join, there is nothing to count down.
-    pub ticket: Option<u32>,
+    pub(crate) ticket: Option<u32>,
 }
 
 /// A client event on its way to the channel's home.
 #[derive(Debug)]
 pub struct Whisper {
     /// The event; its sender is excepted.
-    pub event: Event,
+    pub(crate) event: Event,
     /// The sender, if it has to be a member of the channel and the home's answer to its join is not
     /// known yet. The home relays the event only if it has counted that join.
-    pub joining: Option<Joining>,
+    pub(crate) joining: Option<Joining>,
     /// The event as webhooks are told of it, if any wants to be.
-    pub notice: Option<Box<ClientEventNotice>>,
+    pub(crate) notice: Option<Box<ClientEventNotice>>,
 }
 
 /// A connection between its subscribe and the home's answer to that.
 #[derive(Clone, Copy, Debug)]
-pub struct Joining {
+pub(crate) struct Joining {
     /// The connection.
-    pub conn: ConnKey,
+    pub(crate) conn: ConnKey,
     /// As in its [`Join`].
-    pub ticket: u32,
+    pub(crate) ticket: u32,
 }
 
 /// The changes on a shard that it tells a user's home, oldest first.
-pub type Steps = Vec<(UserKey, Step)>;
+pub(crate) type Steps = Vec<(UserKey, Step)>;
 
 /// A change on a shard that concerns a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,11 +168,11 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyTo {
     /// The shard that asks.
-    pub shard: ShardId,
+    pub(crate) shard: ShardId,
     /// The shard's number for the request that the question is a part of.
-    pub request: u32,
+    pub(crate) request: u32,
     /// The index of the question within the request.
-    pub index: u32,
+    pub(crate) index: u32,
 }
 
 /// A question to a home.

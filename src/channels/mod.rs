@@ -42,20 +42,25 @@ mod users;
 use crate::memory::{Holder, Per};
 use crate::protocol::auth::Member;
 
-pub use count_throttle::CountThrottle;
+pub(crate) use count_throttle::CountThrottle;
 pub use event::{CachedEvent, ChannelState, Event, Publication, Retain};
-pub use home::{CacheBounds, Homes, Wanted};
-pub use key::{ChannelKey, KeyHash, UserKey};
-pub use local::{Batch, Found, Left, Local, Membership, Settled, Subscriber, TopicBatch, Vacant};
-pub use message::{
-    Answer, FromHome, Join, Joined, Joining, Leave, Outcome, Question, Repeat, Repeated, ReplyTo,
-    Step, Steps, ToHome, Whisper,
+pub(crate) use home::Wanted;
+pub use home::{CacheBounds, Homes};
+pub(crate) use key::UserKey;
+pub use key::{ChannelKey, KeyHash};
+pub(crate) use local::{Batch, Left, Membership, Settled, Subscriber, TopicBatch, Vacant};
+pub use local::{Found, Local};
+pub(crate) use message::{
+    Answer, FromHome, Joined, Joining, Leave, Outcome, Question, Repeat, Repeated, ReplyTo, Step,
+    Steps, Whisper,
 };
-pub use notice::{ChannelEvent, ClientEventNotice, Notice};
+pub use message::{Join, ToHome};
+pub(crate) use notice::ClientEventNotice;
+pub use notice::{ChannelEvent, Notice};
 pub use outbox::Outbox;
 pub use topology::Topology;
-pub use user_homes::UserHomes;
-pub use users::Users;
+pub(crate) use user_homes::UserHomes;
+pub(crate) use users::Users;
 
 /// The holders whose size depends on the length of their text, sized for a typical app.
 const TYPICAL: [Holder; 2] = [
@@ -74,7 +79,7 @@ const ARC_COUNTS: usize = 2 * size_of::<usize>();
 /// channel's home, with lists that have just doubled and the allocator's rounding: measured, with
 /// names of 200 bytes, 300 bytes and the name (`tests/hostile`).
 #[must_use]
-pub fn subscription_bytes(name: usize, member: Option<&Member>) -> usize {
+pub(crate) fn subscription_bytes(name: usize, member: Option<&Member>) -> usize {
     SUBSCRIPTION_BYTES + name + member.map_or(0, |member| MEMBER_BYTES + member.text_bytes())
 }
 
@@ -85,6 +90,6 @@ const MEMBER_BYTES: usize = 160;
 
 /// The memory that a connection's subscriptions, a channel and a member cost.
 #[must_use]
-pub fn budget() -> Vec<Holder> {
+pub(crate) fn budget() -> Vec<Holder> {
     [&local::BUDGET[..], &home::BUDGET[..], &TYPICAL[..]].concat()
 }

@@ -13,11 +13,11 @@ use crate::protocol::names::ChannelName;
 #[derive(Clone, Debug)]
 pub struct Notice {
     /// The app of the channel.
-    pub app: AppIndex,
+    pub(crate) app: AppIndex,
     /// The channel.
-    pub channel: ChannelName,
+    pub(crate) channel: ChannelName,
     /// The event.
-    pub event: ChannelEvent,
+    pub(crate) event: ChannelEvent,
 }
 
 /// An event on a channel, in the order of [`EventKind`].
@@ -44,19 +44,19 @@ pub enum ChannelEvent {
 #[derive(Clone, Debug)]
 pub struct ClientEventNotice {
     /// Its name.
-    pub event: Box<str>,
+    pub(crate) event: Box<str>,
     /// Its data as sent.
-    pub data: Option<Box<RawValue>>,
+    pub(crate) data: Option<Box<RawValue>>,
     /// The socket id of its sender.
-    pub socket_id: SocketId,
+    pub(crate) socket_id: SocketId,
     /// The user id of its sender, on presence channels.
-    pub user_id: Option<Arc<str>>,
+    pub(crate) user_id: Option<Arc<str>>,
 }
 
 impl ChannelEvent {
     /// The kind of webhook event that this becomes.
     #[must_use]
-    pub const fn kind(&self) -> EventKind {
+    pub(crate) const fn kind(&self) -> EventKind {
         match self {
             Self::Occupied => EventKind::ChannelOccupied,
             Self::Vacated => EventKind::ChannelVacated,
@@ -72,13 +72,13 @@ impl ChannelEvent {
 impl Notice {
     /// The kind by which webhooks choose it.
     #[must_use]
-    pub const fn kind(&self) -> EventKind {
+    pub(crate) const fn kind(&self) -> EventKind {
         self.event.kind()
     }
 
     /// The bytes of memory that it holds, roughly.
     #[must_use]
-    pub fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         let event = match &self.event {
             ChannelEvent::ClientEvent(event) => {
                 event.event.len() + event.data.as_ref().map_or(0, |data| data.get().len())

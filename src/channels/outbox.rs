@@ -20,19 +20,19 @@ impl Outbox {
     }
 
     /// Takes out the notices, oldest first.
-    pub fn notices(&mut self) -> impl Iterator<Item = Notice> {
+    pub(crate) fn notices(&mut self) -> impl Iterator<Item = Notice> {
         self.notices.drain(..)
     }
 
     /// Gives memory back that a burst has left.
-    pub fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         self.messages.trim();
         self.notices.trim();
     }
 
     /// Bytes that its lists hold, in use or not.
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.messages.room() + self.notices.room()
     }
 

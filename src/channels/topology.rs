@@ -30,13 +30,13 @@ impl Topology {
     }
 
     /// All shards: those that a question about everything goes to.
-    pub fn shards(self) -> impl ExactSizeIterator<Item = ShardId> {
+    pub(crate) fn shards(self) -> impl ExactSizeIterator<Item = ShardId> {
         (0..self.shards).map(ShardId)
     }
 
     /// Whether the process has this shard. A socket id that another server made may name any.
     #[must_use]
-    pub const fn contains(self, shard: ShardId) -> bool {
+    pub(crate) const fn contains(self, shard: ShardId) -> bool {
         shard.0 < self.shards
     }
 

@@ -14,7 +14,7 @@ use super::{Outbox, UserKey};
 /// Everything that a shard tells goes to [`handle`](Self::handle), in the order in which it
 /// arrived. The effects are in the [`Outbox`], which the caller empties before the next call.
 #[derive(Debug, Default)]
-pub struct UserHomes {
+pub(crate) struct UserHomes {
     table: HashTable<UserHome>,
 }
 
@@ -31,7 +31,7 @@ struct UserHome {
 impl UserHomes {
     /// Takes over the changes on a shard, oldest first, and tells each watching shard what is new
     /// to it.
-    pub fn handle(&mut self, from: ShardId, steps: Steps, out: &mut Outbox) {
+    pub(crate) fn handle(&mut self, from: ShardId, steps: Steps, out: &mut Outbox) {
         let mut told: BTreeMap<ShardId, Vec<(UserKey, bool)>> = BTreeMap::new();
         for (key, step) in steps {
             let home = self.home_of(&key);
@@ -58,13 +58,13 @@ impl UserHomes {
 
     /// Users that are online or watched.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 

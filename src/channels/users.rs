@@ -22,7 +22,7 @@ use super::message::{Step, Steps};
 
 /// Signed-in connections of this shard, and watched users. See the module.
 #[derive(Debug, Default)]
-pub struct Users {
+pub(crate) struct Users {
     /// By slot.
     sign_ins: HashMap<u32, SignIn>,
     /// Users that are signed in here or watched from here.
@@ -89,7 +89,7 @@ impl User {
 impl Users {
     /// A connection signs in. If it is signed in already, all begins anew for it. The changes for
     /// the users' homes are added to `steps`.
-    pub fn sign_in(
+    pub(crate) fn sign_in(
         &mut self,
         conn: ConnKey,
         key: UserKey,
@@ -118,7 +118,7 @@ impl Users {
     }
 
     /// The connection in this slot is gone. The changes for the users' homes are added to `steps`.
-    pub fn sign_out(&mut self, slot: u32, steps: &mut Steps) {
+    pub(crate) fn sign_out(&mut self, slot: u32, steps: &mut Steps) {
         let Some(sign_in) = self.sign_ins.remove(&slot) else { return };
         self.unwatch(&sign_in.watchlist, steps);
         self.depart(sign_in.user, steps);
@@ -126,14 +126,14 @@ impl Users {
 
     /// The user that the connection in this slot is signed in as, if any.
     #[must_use]
-    pub fn user(&self, slot: u32) -> Option<&Arc<Member>> {
+    pub(crate) fn user(&self, slot: u32) -> Option<&Arc<Member>> {
         self.sign_ins.get(&slot).map(|sign_in| &sign_in.member)
     }
 
     /// The bytes that the sign-in of the connection in this slot holds, with the ids of the users
     /// whom it watches as if no other connection watched them; 0 if it is not signed in.
     #[must_use]
-    pub fn held(&self, slot: u32) -> usize {
+    pub(crate) fn held(&self, slot: u32) -> usize {
         let id = |of: &Watching| self.users.get(of.user).map_or(0, |user| user.key.id().len());
         self.sign_ins.get(&slot).map_or(0, |sign_in| {
             let watched = sign_in.watchlist.iter().map(|of| size_of::<User>() + id(of));
@@ -142,7 +142,7 @@ impl Users {
     }
 
     /// A home has told whether a user is online. The watchers hear of it if it is new to them.
-    pub fn learn(&mut self, key: &UserKey, online: bool) {
+    pub(crate) fn learn(&mut self, key: &UserKey, online: bool) {
         let Some(user) = self.find(key) else { return };
         let user = &mut self.users[user];
         if user.watchers.is_empty() || user.online == online {
@@ -155,7 +155,7 @@ impl Users {
     }
 
     /// The end of the turn: hands to `emit` what each watcher is owed, one frame per connection.
-    pub fn flush(&mut self, mut emit: impl FnMut(ConnKey, &Frame)) {
+    pub(crate) fn flush(&mut self, mut emit: impl FnMut(ConnKey, &Frame)) {
         // There may be news that no connection is owed any more.
         if self.news.is_empty() {
             return;
@@ -177,13 +177,13 @@ impl Users {
 
     /// Users that are signed in here or watched from here.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.users.len()
     }
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
 

@@ -27,18 +27,18 @@ use super::{settings, soketi, webhooks};
 
 /// The app that is served when none is configured. Its id is digits, because the publisher's
 /// library for Python takes no other.
-pub const DEVELOPMENT: Credentials<&str> =
+pub(crate) const DEVELOPMENT: Credentials<&str> =
     Credentials { id: "100001", key: "app-key", secret: "app-secret" };
 
 /// The id of an app and the pair of keys that it signs with.
 #[derive(Clone, Copy)]
-pub struct Credentials<T> {
+pub(crate) struct Credentials<T> {
     /// As in `/apps/{id}`.
-    pub id: T,
+    pub(crate) id: T,
     /// As in `/app/{key}`.
-    pub key: T,
+    pub(crate) key: T,
     /// The secret of signatures.
-    pub secret: T,
+    pub(crate) secret: T,
 }
 
 /// The apps of the configuration, before their settings are read.

@@ -19,18 +19,18 @@ const VALUE_MAX: usize = 120;
 
 /// The differences between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// Those that a reload puts in force, a line each: `server.debug: false -> true`. Apps that are
     /// new or gone are not among them.
-    pub in_force: Vec<String>,
+    pub(crate) in_force: Vec<String>,
     /// One sentence with those that need a restart, if there are any.
-    pub pending: Option<String>,
+    pub(crate) pending: Option<String>,
 }
 
 /// The values that are in force behind a reload: the new ones, but where a setting needs a restart
 /// the one from before.
 #[must_use]
-pub fn in_force(before: &[Resolved], after: &[Resolved]) -> Vec<Resolved> {
+pub(crate) fn in_force(before: &[Resolved], after: &[Resolved]) -> Vec<Resolved> {
     let fixed = |line: &Resolved| line.declaration.takes_effect == TakesEffect::OnRestart;
     let kept = |line: &Resolved| {
         let earlier = fixed(line).then(|| before.iter().find(|earlier| earlier.key == line.key));
@@ -42,7 +42,7 @@ pub fn in_force(before: &[Resolved], after: &[Resolved]) -> Vec<Resolved> {
 impl Changes {
     /// Compares what is in force with what was read.
     #[must_use]
-    pub fn between(before: &[Resolved], after: &[Resolved]) -> Self {
+    pub(crate) fn between(before: &[Resolved], after: &[Resolved]) -> Self {
         let mut lines = ChangeLines::default();
         let mut pending = Vec::new();
         for (was, is) in changed(&of_server(before), &of_server(after)) {

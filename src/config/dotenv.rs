@@ -41,11 +41,11 @@ pub(super) struct Variable {
 
 /// A line that Laravel would not read either.
 #[derive(Debug, PartialEq, Eq)]
-pub struct DotEnvError {
+pub(crate) struct DotEnvError {
     /// From 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// The reason.
-    pub fault: DotEnvFault,
+    pub(crate) fault: DotEnvFault,
 }
 
 impl fmt::Display for DotEnvError {
@@ -64,7 +64,7 @@ impl Error for DotEnvError {}
 
 /// The reason why Laravel would not read a line.
 #[derive(Debug, PartialEq, Eq)]
-pub enum DotEnvFault {
+pub(crate) enum DotEnvFault {
     /// The name in front of `=` is missing.
     NoName,
     /// It is not of the form NAME=value. The line may be a stray part of a secret, so it is not
@@ -81,7 +81,7 @@ pub enum DotEnvFault {
 
 /// The reason why Laravel would not read the value of a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ValueFault {
+pub(crate) enum ValueFault {
     /// Text follows the end of the value.
     TextBehind,
     /// A backslash stands in front of a character that it cannot escape.

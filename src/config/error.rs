@@ -80,15 +80,15 @@ impl Error for ConfigError {
 #[derive(Debug)]
 pub struct RejectedSetting {
     /// `server.port`, `apps[0].secret`
-    pub key: String,
+    pub(crate) key: String,
     /// The part of the value that is not taken, in quotes; withheld for a secret.
-    pub value: String,
+    pub(crate) value: String,
     /// The source that gave it.
-    pub source: ValueSource,
+    pub(crate) source: ValueSource,
     /// The values that the setting takes, in words.
-    pub expected: String,
+    pub(crate) expected: String,
     /// The value has a `${NAME}` in it that nothing replaced.
-    pub has_reference: bool,
+    pub(crate) has_reference: bool,
 }
 
 impl fmt::Display for RejectedSetting {
@@ -109,11 +109,11 @@ impl fmt::Display for RejectedSetting {
 #[derive(Debug)]
 pub struct FileError {
     /// The path, as the operator knows it.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The flag that names the file, if one does.
-    pub flag: Option<&'static str>,
+    pub(crate) flag: Option<&'static str>,
     /// The reason.
-    pub fault: FileFault,
+    pub(crate) fault: FileFault,
 }
 
 impl FileError {
@@ -157,7 +157,7 @@ impl From<FileError> for ConfigError {
 
 /// The reason why a file of the configuration cannot be served.
 #[derive(Debug)]
-pub enum FileFault {
+pub(crate) enum FileFault {
     /// It cannot be read.
     Unreadable(Unreadable),
     /// It has this encoding, whose characters are wider than a byte.
@@ -283,13 +283,13 @@ impl From<AppsError> for ConfigError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLittleMemory {
     /// The limit.
-    pub limit: u64,
+    pub(crate) limit: u64,
     /// The number of shards.
-    pub shards: usize,
+    pub(crate) shards: usize,
     /// The memory that these take before the first connection.
-    pub needed: u64,
+    pub(crate) needed: u64,
     /// The smallest limit that lets a connection in.
-    pub smallest: u64,
+    pub(crate) smallest: u64,
 }
 
 impl fmt::Display for TooLittleMemory {

@@ -18,13 +18,13 @@ use super::{capacity, notes, server, settings};
 /// Everything that a configuration is read from, so that it can be read anew. The environment may
 /// hold secrets, hence this has no `Debug`.
 #[derive(Clone)]
-pub struct ConfigInputs {
+pub(crate) struct ConfigInputs {
     /// The flags of the command line.
-    pub flags: Flags,
+    pub(crate) flags: Flags,
     /// The process environment.
-    pub environment: Environment,
+    pub(crate) environment: Environment,
     /// The directory in which `.env` and `ringwave.toml` are looked for.
-    pub directory: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 impl ConfigInputs {
@@ -32,7 +32,7 @@ impl ConfigInputs {
     ///
     /// # Errors
     /// As [`load`].
-    pub fn load(&self) -> Result<Config, ConfigError> {
+    pub(crate) fn load(&self) -> Result<Config, ConfigError> {
         load(&self.flags, &self.environment, &self.directory)
     }
 }
@@ -45,9 +45,9 @@ pub struct Config {
     /// The apps; at least one.
     pub apps: Arc<Apps>,
     /// Whether one of them is the development app, whose secret is public.
-    pub development: bool,
+    pub(crate) development: bool,
     /// Notes for the operator at the start, one or two sentences each.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// Every value with its source.
     pub resolved: Vec<Resolved>,
 }
@@ -58,7 +58,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::TooLittleMemory`]: the limit of memory refuses every connection.
-    pub fn holds(&self) -> Result<(), ConfigError> {
+    pub(crate) fn holds(&self) -> Result<(), ConfigError> {
         capacity::holds(&self.server)
     }
 }

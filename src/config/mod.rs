@@ -23,8 +23,8 @@ mod changes;
 mod dotenv;
 mod error;
 mod flags;
-#[cfg(fuzzing)]
-pub mod fuzzing;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzzing;
 mod import;
 mod load;
 mod notes;
@@ -50,24 +50,28 @@ mod values;
 mod variables;
 mod webhooks;
 
-pub use apps::{Credentials, DEVELOPMENT};
+pub(crate) use apps::{Credentials, DEVELOPMENT};
 pub(crate) use capacity::SEND_BUFFER;
 #[cfg(test)]
 pub(crate) use capacity::SHARD_BYTES;
 pub(crate) use capacity::needed;
-pub use changes::{Changes, in_force};
-pub use dotenv::{DotEnvError, DotEnvFault, ValueFault};
-pub use error::{AppsError, ConfigError, FileError, FileFault, RejectedSetting, TooLittleMemory};
-pub use flags::{FlagValues, Flags};
-pub(crate) use flags::{SettingFlag, setting_flags};
-pub use import::{FieldFault, INPUT_BYTES_MAX, ImportError, InputError, Predecessor, import};
-pub use load::{Config, ConfigInputs, load};
-pub use raw_value::WITHHELD;
-pub use reader::Resolved;
-pub use server::ServerConfig;
+pub(crate) use changes::{Changes, in_force};
+pub(crate) use dotenv::{DotEnvError, DotEnvFault, ValueFault};
+pub(crate) use error::{
+    AppsError, ConfigError, FileError, FileFault, RejectedSetting, TooLittleMemory,
+};
+pub use flags::Flags;
+pub(crate) use flags::{FlagValues, SettingFlag, setting_flags};
+pub(crate) use import::{FieldFault, INPUT_BYTES_MAX, ImportError, InputError};
+pub use import::{Predecessor, import};
+pub(crate) use load::ConfigInputs;
+pub use load::{Config, load};
+pub(crate) use raw_value::WITHHELD;
+pub(crate) use reader::Resolved;
+pub(crate) use server::ServerConfig;
 pub use sources::Environment;
-pub use table::manual_table;
-pub use text_file::Unreadable;
-pub use value_source::ValueSource;
+pub(crate) use table::manual_table;
+pub(crate) use text_file::Unreadable;
+pub(crate) use value_source::ValueSource;
 pub(crate) use value_type::FlagArgument;
-pub use values::{ListenAddr, ListenerConfig, LogFormat, MemoryLimit, SocketAccess};
+pub(crate) use values::{ListenAddr, ListenerConfig, LogFormat, MemoryLimit, SocketAccess};

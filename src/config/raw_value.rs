@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// The text that is shown in place of a secret.
-pub const WITHHELD: &str = "[withheld]";
+pub(crate) const WITHHELD: &str = "[withheld]";
 
 /// A value as a source gave it, before a value type has parsed it. It may be a secret, hence it has
 /// no `Debug`.

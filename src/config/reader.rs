@@ -17,11 +17,11 @@ use super::value_type::ValueType;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// `server.port`, `apps[0].ping_interval`.
-    pub key: String,
+    pub(crate) key: String,
     /// As an operator would write it; secrets are withheld.
-    pub value: String,
+    pub(crate) value: String,
     /// The source that it comes from.
-    pub source: ValueSource,
+    pub(crate) source: ValueSource,
     /// The part of the configuration that it belongs to.
     pub(super) owner: SettingOwner,
     /// The declaration of its setting.

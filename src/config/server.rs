@@ -18,45 +18,45 @@ use super::values::{ListenAddr, ListenerConfig, LogFormat, MemoryLimit, SocketAc
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// The addresses to listen on; never empty.
-    pub listeners: Vec<ListenerConfig>,
+    pub(crate) listeners: Vec<ListenerConfig>,
     /// The permissions and owners of the unix sockets among them.
-    pub socket_access: SocketAccess,
+    pub(crate) socket_access: SocketAccess,
     /// Prefix of all paths: empty, or `/` and segments without a `/` at the end.
-    pub path: String,
+    pub(crate) path: String,
     /// The name that clients use, for display; may be empty.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// Threads that serve connections; at least 1.
-    pub shards: usize,
+    pub(crate) shards: usize,
     /// Log connections, subscriptions and messages.
-    pub debug: bool,
+    pub(crate) debug: bool,
     /// Format of the log.
-    pub log_format: LogFormat,
+    pub(crate) log_format: LogFormat,
     /// Bytes that may wait for one connection.
-    pub backlog_per_connection: usize,
+    pub(crate) backlog_per_connection: usize,
     /// Bytes that may wait for all connections of a shard together.
-    pub backlog_per_shard: usize,
+    pub(crate) backlog_per_shard: usize,
     /// Bytes of the kernel's memory that may be queued for one connection. `None` leaves the size
     /// to the kernel (`net.ipv4.tcp_wmem`).
-    pub send_buffer: Option<usize>,
+    pub(crate) send_buffer: Option<usize>,
     /// Time over which a stopping server spreads its closes; may be zero. `None`: as long as the
     /// number of connections asks for.
     pub shutdown_window: Option<Duration>,
     /// Slots of one shard; `None`: what the limit of open files allows.
-    pub max_connections_per_shard: Option<u32>,
+    pub(crate) max_connections_per_shard: Option<u32>,
     /// HTTP connections of one shard at a time.
-    pub max_http_connections: usize,
+    pub(crate) max_http_connections: usize,
     /// Time for the head of a request.
-    pub header_timeout: Duration,
+    pub(crate) header_timeout: Duration,
     /// Proxies that are believed when they tell a client's address.
-    pub trusted_proxies: TrustedProxies,
+    pub(crate) trusted_proxies: TrustedProxies,
     /// The limits of each client address.
-    pub address_limits: AddressLimits,
+    pub(crate) address_limits: AddressLimits,
     /// The memory that the process may take.
-    pub memory_limit: MemoryLimit,
+    pub(crate) memory_limit: MemoryLimit,
     /// Bytes of events that may wait for one endpoint.
-    pub webhook_queue: usize,
+    pub(crate) webhook_queue: usize,
     /// The directory that keeps undelivered webhooks over a restart.
-    pub webhook_spool: Option<PathBuf>,
+    pub(crate) webhook_spool: Option<PathBuf>,
 }
 
 impl ServerConfig {
@@ -64,7 +64,7 @@ impl ServerConfig {
     /// each setting says whether its new value is taken. `server.max_request_size` is missing here,
     /// because each app has it among its limits.
     #[must_use]
-    pub fn followed_by(&self, next: &Self) -> Self {
+    pub(crate) fn followed_by(&self, next: &Self) -> Self {
         macro_rules! in_force {
             ($setting:ident, $($field:ident).+) => {
                 settings::$setting.in_force(&self.$($field).+, &next.$($field).+)
@@ -110,7 +110,7 @@ impl ServerConfig {
     /// The line that Reverb prints at its start, and which scripts wait for:
     /// `Starting server on 0.0.0.0:8081/ws (localhost)`.
     #[must_use]
-    pub fn starting_line(&self) -> String {
+    pub(crate) fn starting_line(&self) -> String {
         let listeners: Vec<_> = self.listeners.iter().map(|it| self.shown(it)).collect();
         let mut line = format!("Starting server on {}", listeners.join(", "));
         let bare_host = |listener: &ListenerConfig| match &listener.address {

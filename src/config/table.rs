@@ -5,7 +5,7 @@ use super::settings::ALL;
 
 /// The table in Markdown. A test compares the chapter `src/manual/settings.md` with it.
 #[must_use]
-pub fn manual_table() -> String {
+pub(crate) fn manual_table() -> String {
     let mut table = String::from(
         "| `ringwave.toml` | variable | flag | default | accepted | changes by | meaning |\n\
          |---|---|---|---|---|---|---|\n",

@@ -24,7 +24,7 @@ const BYTES_MAX: usize = 16 << 20;
 
 /// The reason why a file was not read.
 #[derive(Debug)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// Nothing is there.
     Absent,
     /// A symbolic link is there, and what it names is not.

@@ -11,15 +11,15 @@ use crate::front::Opening;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerConfig {
     /// The address.
-    pub address: ListenAddr,
+    pub(crate) address: ListenAddr,
     /// The protocol that connections begin with.
-    pub opening: Opening,
+    pub(crate) opening: Opening,
 }
 
 impl ListenerConfig {
     /// Whether only processes of this host can connect.
     #[must_use]
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         self.address.is_local()
     }
 }
@@ -53,7 +53,7 @@ pub enum ListenAddr {
 impl ListenAddr {
     /// Whether only processes of this host can connect.
     #[must_use]
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => true,
@@ -72,18 +72,18 @@ impl fmt::Display for ListenAddr {
 
 /// The permissions, owner and group of the file of a unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketAccess {
+pub(crate) struct SocketAccess {
     /// Permission bits; connecting takes the right to write.
-    pub mode: u32,
+    pub(crate) mode: u32,
     /// The user id; `None`: the user that runs the server.
-    pub owner: Option<u32>,
+    pub(crate) owner: Option<u32>,
     /// The group id; `None`: the group that the server runs with.
-    pub group: Option<u32>,
+    pub(crate) group: Option<u32>,
 }
 
 /// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Lines for people.
     Text,
     /// One JSON object per line.
@@ -92,7 +92,7 @@ pub enum LogFormat {
 
 /// The memory that the process may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemoryLimit {
+pub(crate) enum MemoryLimit {
     /// The limit of its control group, which counts all processes of the group. Without such a
     /// limit, the memory of the host.
     OfHost,

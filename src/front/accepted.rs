@@ -6,7 +6,7 @@ use super::stream::Stream;
 /// The first bytes that a connection has to send. Configured per listener, never detected, because
 /// a client that could choose would forge its address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Opening {
+pub(crate) enum Opening {
     /// HTTP from the first byte.
     #[default]
     Http,

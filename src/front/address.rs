@@ -107,7 +107,7 @@ impl FromIterator<Trusted> for TrustedProxies {
 
 impl TrustedProxies {
     /// All trusted proxies, as configured.
-    pub fn iter(&self) -> impl Iterator<Item = &Trusted> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Trusted> {
         self.0.iter()
     }
 

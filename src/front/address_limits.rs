@@ -19,15 +19,15 @@ use super::address::ClientNetwork;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddressLimits {
     /// The most open connections at a time, over all shards; `None`: any number.
-    pub connections: Option<u32>,
+    pub(crate) connections: Option<u32>,
     /// The most handshakes and requests of the API per second; `None`: any number.
-    pub requests_per_second: Option<u32>,
+    pub(crate) requests_per_second: Option<u32>,
 }
 
 impl AddressLimits {
     /// Whether any limit is set, so that clients have to be counted.
     #[must_use]
-    pub const fn count_anything(&self) -> bool {
+    pub(crate) const fn count_anything(&self) -> bool {
         self.connections.is_some() || self.requests_per_second.is_some()
     }
 }
@@ -39,7 +39,7 @@ impl AddressLimits {
 /// is dropped with the connection. [`forget_idle`](Self::forget_idle) is called about once a
 /// second.
 #[derive(Debug)]
-pub struct AddressTable {
+pub(crate) struct AddressTable {
     stripes: Box<[Mutex<Stripe>]>,
     hasher: RandomState,
     /// The number of addresses that found no room since the last call of `forget_idle`.
@@ -83,7 +83,7 @@ impl AddressTable {
     /// Forgets addresses that have no connection and a full bucket. To be called about once a
     /// second. Returns how many addresses found no room since the last call, and were admitted
     /// uncounted.
-    pub fn forget_idle(&self, now: Nanos) -> u64 {
+    pub(crate) fn forget_idle(&self, now: Nanos) -> u64 {
         for stripe in &self.stripes {
             let mut stripe = locked(stripe);
             stripe.retain(|_, counts| !counts.is_idle(now));
@@ -181,7 +181,7 @@ impl AddressCounts {
 /// The permit of a connection by the limit of its address. The connection is counted until the
 /// permit is dropped.
 #[derive(Debug)]
-pub struct ConnectionPermit {
+pub(crate) struct ConnectionPermit {
     table: Arc<AddressTable>,
     network: ClientNetwork,
     /// Whether the connection is within the limit; otherwise it waits for its refusal.

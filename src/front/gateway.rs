@@ -10,13 +10,14 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::apps::{Admission, App, Apps};
-pub use crate::channels::{CachedEvent, ChannelKey, ChannelState, Event, Publication, Retain};
+pub use crate::channels::Publication;
+pub(crate) use crate::channels::{CachedEvent, ChannelKey, ChannelState, Event, Retain};
 use crate::id::AppIndex;
 use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 
-pub use super::address_limits::ConnectionPermit;
+pub(crate) use super::address_limits::ConnectionPermit;
 use super::stream::Stream;
 
 /// The shard as the front sees it. Cloned into every connection's task of one thread.
@@ -75,13 +76,13 @@ pub struct InFlight(Rc<()>);
 impl InFlight {
     /// The number of other holders: of requests that are being answered, if the shard asks.
     #[must_use]
-    pub fn others(&self) -> usize {
+    pub(crate) fn others(&self) -> usize {
         Rc::strong_count(&self.0) - 1
     }
 }
 
 /// The sender of an answer. It is dropped unanswered when the shard stops.
-pub type Reply<T> = oneshot::Sender<T>;
+pub(crate) type Reply<T> = oneshot::Sender<T>;
 
 /// The answer to a publish: one state per [`Publication`], in their order.
 pub type PublishResult = Result<Vec<ChannelState>, Overloaded>;
@@ -165,13 +166,13 @@ pub struct Upgraded {
     /// the connection is only [held](Newcomers::Held).
     pub admission: Option<Admission>,
     /// The slot that is kept for the connection; dropped once the connection has one.
-    pub reservation: Reservation,
+    pub(crate) reservation: Reservation,
     /// The permit by the limit of the client's address; dropped when the connection has ended.
-    pub permit: Option<ConnectionPermit>,
+    pub(crate) permit: Option<ConnectionPermit>,
     /// The client's address, if it is known.
-    pub client: Option<IpAddr>,
+    pub(crate) client: Option<IpAddr>,
     /// The socket, in blocking mode.
-    pub stream: Stream,
+    pub(crate) stream: Stream,
     /// The first bytes for the client: the 101. One send takes them and the first frame.
     pub opening: Vec<u8>,
     /// The bytes that the client sent behind its handshake: the beginning of its first frames.

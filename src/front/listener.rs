@@ -51,9 +51,9 @@ pub struct Listeners {
 #[derive(Debug)]
 pub struct Listening<L> {
     /// The socket.
-    pub socket: L,
+    pub(crate) socket: L,
     /// What its connections begin with.
-    pub opening: Opening,
+    pub(crate) opening: Opening,
 }
 
 impl<L> From<L> for Listening<L> {

@@ -10,7 +10,7 @@
 //! handshake travel along.
 
 mod accepted;
-pub mod address;
+pub(crate) mod address;
 mod address_limits;
 mod api;
 mod body;
@@ -18,9 +18,9 @@ mod client_admission;
 mod clock;
 mod connection;
 mod framing;
-#[cfg(fuzzing)]
-pub mod fuzzing;
-pub mod gateway;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzzing;
+pub(crate) mod gateway;
 mod headers;
 mod listener;
 mod pace;
@@ -33,14 +33,16 @@ mod service;
 mod settings;
 mod state;
 mod stop;
-pub mod stream;
+pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
 mod upgrade;
 mod upgrade_outcome;
 
-pub use accepted::Opening;
-pub use address_limits::{AddressLimits, AddressTable};
+pub(crate) use accepted::Opening;
+pub(crate) use address_limits::{AddressLimits, AddressTable};
 pub use gateway::{Gateway, GatewayCommand};
-pub use listener::{Listeners, Listening, serve};
-pub use settings::{CONNECTION_BYTES, CurrentSettings, Settings};
+pub(crate) use listener::Listening;
+pub use listener::{Listeners, serve};
+pub(crate) use settings::CONNECTION_BYTES;
+pub use settings::{CurrentSettings, Settings};

@@ -13,7 +13,7 @@ use super::address_limits::{AddressLimits, AddressTable};
 
 /// The bytes that a connection is charged with when it is accepted: a head of the largest size, its
 /// task and the socket of the kernel. An idle WebSocket keeps a sixth of them.
-pub const CONNECTION_BYTES: usize = 32 << 10;
+pub(crate) const CONNECTION_BYTES: usize = 32 << 10;
 
 /// The largest head of a request, in bytes. Browsers send an origin's cookies along with a
 /// WebSocket handshake; nginx takes 4 lines of 8 KiB, and usual heads have less than 1 KiB.
@@ -54,11 +54,11 @@ pub struct Settings {
     /// The limits of each client's address.
     pub limits: AddressLimits,
     /// The counts of each address, which the fronts of all shards share.
-    pub addresses: Arc<AddressTable>,
+    pub(crate) addresses: Arc<AddressTable>,
     /// The counts and the log of refusals.
     pub refusals: Arc<Refusals>,
     /// The clock by which the rates of addresses and apps are counted: one for all shards.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 impl Default for Settings {
@@ -97,7 +97,7 @@ impl CurrentSettings {
     }
 
     /// Replaces the settings. Requests that are being served keep those that they began with.
-    pub fn replace(&self, settings: Settings) {
+    pub(crate) fn replace(&self, settings: Settings) {
         *self.0.borrow_mut() = Rc::new(settings);
     }
 

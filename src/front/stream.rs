@@ -31,7 +31,7 @@ use super::settings::HEAD_BYTES_MAX;
 use crate::ring;
 
 /// An accepted connection.
-pub enum Stream {
+pub(crate) enum Stream {
     /// From a TCP listener.
     Tcp(TcpStream),
     /// From a unix-socket listener.
@@ -43,7 +43,7 @@ impl Stream {
     ///
     /// # Errors
     /// Those of shutdown(2), such as `NotConnected` when the peer has already reset the connection.
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(how),
             Self::Unix(stream) => stream.shutdown(how),

@@ -27,11 +27,11 @@ fn allowed(reading: Reading) -> u64 {
 
 /// A function that measures the memory. It returns `None` if the memory cannot be read at the
 /// moment.
-pub type Gauge = Arc<dyn Fn() -> Option<Reading> + Send + Sync>;
+pub(crate) type Gauge = Arc<dyn Fn() -> Option<Reading> + Send + Sync>;
 
 /// The memory that all shards of the process may take on for clients before the next look. The
 /// module says how to use it.
-pub struct Allowance {
+pub(crate) struct Allowance {
     /// The bytes that were ever charged. Written by all shards.
     taken: AtomicU64,
     /// The value of `taken` at which the memory has to be measured again.
@@ -44,7 +44,7 @@ pub struct Allowance {
 
 impl Allowance {
     /// Sets the gauge. Without one, everything is allowed.
-    pub fn measure_by(&self, gauge: Option<Gauge>) {
+    pub(crate) fn measure_by(&self, gauge: Option<Gauge>) {
         let unlimited = gauge.is_none();
         *self.gauge.write().unwrap_or_else(PoisonError::into_inner) = gauge;
         match unlimited {
@@ -55,7 +55,7 @@ impl Allowance {
 
     /// Measures the memory, and allows the free part. Returns `None` if memory is not limited or
     /// cannot be read; then the allowance stays as it is.
-    pub fn look(&self) -> Option<Reading> {
+    pub(crate) fn look(&self) -> Option<Reading> {
         let gauge = self.gauge.read().unwrap_or_else(PoisonError::into_inner).clone()?;
         // This is read before the measurement: bytes that are charged meanwhile may be in use
         // already and count twice, which errs on the safe side.
@@ -66,7 +66,7 @@ impl Allowance {
     }
 
     /// Resolves when a shard has found the allowance used up since this was last awaited.
-    pub async fn used_up(&self) {
+    pub(crate) async fn used_up(&self) {
         self.used_up.notified().await;
     }
 
@@ -109,7 +109,7 @@ impl fmt::Debug for Allowance {
 
 /// One shard's part of the allowance.
 #[derive(Debug, Default)]
-pub struct Lease {
+pub(crate) struct Lease {
     of: Arc<Allowance>,
     /// Bytes that were taken from the allowance and are not charged yet.
     left: u64,
@@ -120,19 +120,19 @@ pub struct Lease {
 impl Lease {
     /// A lease that has taken nothing yet.
     #[must_use]
-    pub const fn new(of: Arc<Allowance>) -> Self {
+    pub(crate) const fn new(of: Arc<Allowance>) -> Self {
         Self { of, left: 0, refused_ms: None }
     }
 
     /// Another lease of the same allowance.
     #[must_use]
-    pub fn sibling(&self) -> Self {
+    pub(crate) fn sibling(&self) -> Self {
         Self::new(Arc::clone(&self.of))
     }
 
     /// Charges this many bytes. Returns `false`, and charges nothing, if no memory is free for
     /// them. `now_ms` is the time in milliseconds, on any clock that its owner keeps to.
-    pub fn charge(&mut self, bytes: usize, now_ms: u64) -> bool {
+    pub(crate) fn charge(&mut self, bytes: usize, now_ms: u64) -> bool {
         let bytes = bytes as u64;
         if self.left < bytes && !self.extend(bytes, now_ms) {
             return false;

@@ -2,18 +2,18 @@
 
 /// A holder of memory, for one line of the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// The purpose of the memory.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The size, without the allocator's rounding.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// The kind of object that has one of these.
-    pub per: Per,
+    pub(crate) per: Per,
 }
 
 /// The unit by which a [`Holder`] is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Per {
+pub(crate) enum Per {
     /// A shard, with or without connections.
     Shard,
     /// An open connection.
@@ -28,14 +28,14 @@ pub enum Per {
 
 /// A kind of memory that clients can make the process hold, for one line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub(crate) struct Bound {
     /// The name in the ledger.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The size of one, the largest or a usual one; as text, because some depend on names.
-    pub each: String,
+    pub(crate) each: String,
     /// The most bytes of all together, over all shards. `None` if only the memory bounds them: new
     /// ones are refused when it is short.
-    pub total: Option<u64>,
+    pub(crate) total: Option<u64>,
     /// The setting that changes the total, or the reason why it is bounded.
-    pub by: &'static str,
+    pub(crate) by: &'static str,
 }

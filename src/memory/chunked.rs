@@ -5,7 +5,7 @@ use std::ops::{Index, IndexMut};
 /// A table by number whose entries never move. It grows by a chunk at a time, so that it has little
 /// more memory than it needs, and never two copies of an entry.
 #[derive(Debug)]
-pub struct Chunked<T> {
+pub(crate) struct Chunked<T> {
     /// The chunks. The compiler knows their length, which spares the bounds check inside a chunk.
     chunks: Vec<Box<[T; CHUNK]>>,
     /// The number of entries in use. The entries behind them hold default values.
@@ -18,30 +18,30 @@ const CHUNK: usize = 512;
 impl<T: Default> Chunked<T> {
     /// An empty table.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { chunks: Vec::new(), len: 0 }
     }
 
     /// The number of entries.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there are no entries.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// The number of entries that the table has memory for.
     #[must_use]
-    pub const fn capacity(&self) -> usize {
+    pub(crate) const fn capacity(&self) -> usize {
         self.chunks.len() * CHUNK
     }
 
     /// Adds an entry at the end.
-    pub fn push(&mut self, value: T) {
+    pub(crate) fn push(&mut self, value: T) {
         if self.len == self.capacity() {
             let chunk: Box<[T]> = (0..CHUNK).map(|_| T::default()).collect();
             self.chunks.extend(chunk.try_into().ok());
@@ -52,7 +52,7 @@ impl<T: Default> Chunked<T> {
     }
 
     /// Adds entries until there are `len`.
-    pub fn extend_to(&mut self, len: usize) {
+    pub(crate) fn extend_to(&mut self, len: usize) {
         while self.len < len {
             self.push(T::default());
         }
@@ -60,30 +60,30 @@ impl<T: Default> Chunked<T> {
 
     /// The entry of this number.
     #[must_use]
-    pub fn get(&self, index: usize) -> Option<&T> {
+    pub(crate) fn get(&self, index: usize) -> Option<&T> {
         (index < self.len).then(|| &self[index])
     }
 
     /// The entry of this number.
-    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         (index < self.len).then(|| &mut self[index])
     }
 
     /// All entries, in the order of their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flat_map(|chunk| chunk.iter()).take(self.len)
     }
 
     /// The bytes that the table holds, in use or not.
     #[must_use]
-    pub const fn room(&self) -> usize {
+    pub(crate) const fn room(&self) -> usize {
         self.capacity() * size_of::<T>()
     }
 
     /// Removes the entries at the end for which `is_free` returns true, and gives their memory
     /// back. Stops at the first other entry. The caller then has to remove their numbers from any
     /// list of free ones.
-    pub fn trim_end(&mut self, is_free: impl Fn(&T) -> bool) {
+    pub(crate) fn trim_end(&mut self, is_free: impl Fn(&T) -> bool) {
         while self.len > 0 && is_free(&self[self.len - 1]) {
             self.len -= 1;
         }
@@ -95,7 +95,7 @@ impl<T: Default> Chunked<T> {
     }
 
     /// Removes all entries and gives their memory back.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self::new();
     }
 }

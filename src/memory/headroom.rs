@@ -2,29 +2,29 @@
 
 /// The result of a measurement of the memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// The bytes in use.
-    pub used: u64,
+    pub(crate) used: u64,
     /// The most bytes that may be in use.
-    pub limit: u64,
+    pub(crate) limit: u64,
 }
 
 impl Reading {
     /// The bytes that are not in use.
     #[must_use]
-    pub const fn left(self) -> u64 {
+    pub(crate) const fn left(self) -> u64 {
         self.limit.saturating_sub(self.used)
     }
 
     /// The bytes that are kept for the clients that are connected.
     #[must_use]
-    pub fn reserve(self) -> u64 {
+    pub(crate) fn reserve(self) -> u64 {
         reserve(self.limit)
     }
 
     /// The bytes that may be taken for new clients and new state.
     #[must_use]
-    pub fn free(self) -> u64 {
+    pub(crate) fn free(self) -> u64 {
         self.left().saturating_sub(self.reserve())
     }
 }
@@ -33,7 +33,7 @@ impl Reading {
 /// that the kernel takes for sockets in a burst neither shrinks with the limit nor grows with the
 /// host. For a very small limit it is an eighth.
 #[must_use]
-pub fn reserve(limit: u64) -> u64 {
+pub(crate) fn reserve(limit: u64) -> u64 {
     let least = RESERVE_MIN.min(limit / 8);
     (limit / 20).clamp(least, RESERVE_MAX)
 }

@@ -13,7 +13,7 @@ use super::chunked::Chunked;
 use super::trim::Trim;
 
 /// A record that a [`KeyedSlab`] can hold: it has a key, which does not change while it is there.
-pub trait Keyed {
+pub(crate) trait Keyed {
     /// The hash of the key. It should be kept, not computed: the table asks for it when it grows.
     fn key_hash(&self) -> u64;
 }
@@ -24,7 +24,7 @@ pub trait Keyed {
 /// same hash. A number is valid from [`insert`](Self::insert) to [`remove`](Self::remove): `get`
 /// knows no other, and indexing by another one panics, unless the number has a new owner.
 #[derive(Debug)]
-pub struct KeyedSlab<T> {
+pub(crate) struct KeyedSlab<T> {
     /// By number. `None` marks the numbers that `free` lists.
     records: Chunked<Option<T>>,
     /// The numbers that have no record, the one to use next at the end.
@@ -36,38 +36,38 @@ pub struct KeyedSlab<T> {
 impl<T: Keyed> KeyedSlab<T> {
     /// An empty table, which allocates nothing yet.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { records: Chunked::new(), free: Vec::new(), by_hash: HashTable::new() }
     }
 
     /// The number of records.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_hash.len()
     }
 
     /// Whether there are no records.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.by_hash.is_empty()
     }
 
     /// The end of the numbers: every record has a smaller one. A walk that is done in parts goes up
     /// to here, and [`get`](Self::get) skips the numbers without a record.
     #[must_use]
-    pub fn end(&self) -> u32 {
+    pub(crate) fn end(&self) -> u32 {
         number(self.records.len())
     }
 
     /// Returns the number of the record with a key of this hash for which `is_wanted` says so.
     #[must_use]
-    pub fn find(&self, hash: u64, is_wanted: impl Fn(&T) -> bool) -> Option<u32> {
+    pub(crate) fn find(&self, hash: u64, is_wanted: impl Fn(&T) -> bool) -> Option<u32> {
         self.by_hash.find(hash, |&number| is(&self.records, number, &is_wanted)).copied()
     }
 
     /// Returns the number of the wanted record, as [`find`](Self::find) does. If there is none,
     /// inserts the record that `new` makes, whose key must have the same hash.
-    pub fn find_or_insert(
+    pub(crate) fn find_or_insert(
         &mut self,
         hash: u64,
         is_wanted: impl Fn(&T) -> bool,
@@ -91,7 +91,7 @@ impl<T: Keyed> KeyedSlab<T> {
 
     /// Inserts a record and returns its number. No other record may have the same key, because
     /// [`find`](Self::find) would return any one of them.
-    pub fn insert(&mut self, record: T) -> u32 {
+    pub(crate) fn insert(&mut self, record: T) -> u32 {
         let Self { records, free, by_hash } = self;
         let hash = record.key_hash();
         let number = place(records, free, record);
@@ -100,7 +100,7 @@ impl<T: Keyed> KeyedSlab<T> {
     }
 
     /// Takes out the record of this number, which becomes free.
-    pub fn remove(&mut self, number: u32) -> Option<T> {
+    pub(crate) fn remove(&mut self, number: u32) -> Option<T> {
         let removed = self.records.get_mut(number as usize)?.take()?;
         let indexed = self.by_hash.find_entry(removed.key_hash(), |&found| found == number);
         debug_assert!(indexed.is_ok(), "the key of a record has changed");
@@ -113,17 +113,17 @@ impl<T: Keyed> KeyedSlab<T> {
 
     /// The record of this number.
     #[must_use]
-    pub fn get(&self, number: u32) -> Option<&T> {
+    pub(crate) fn get(&self, number: u32) -> Option<&T> {
         self.records.get(number as usize)?.as_ref()
     }
 
     /// The record of this number.
-    pub fn get_mut(&mut self, number: u32) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
         self.records.get_mut(number as usize)?.as_mut()
     }
 
     /// All records with their numbers, in the order of the numbers.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..)
             .zip(self.records.iter())
             .filter_map(|(number, record)| Some((number, record.as_ref()?)))
@@ -181,7 +181,7 @@ const VACANT: &str = "a number was used after its record had been removed";
 
 /// The memory of one record beside the record: its number and the hash table's byte. The table is
 /// between 7/16 and 7/8 full once it has grown, so up to twice that is allocated.
-pub const INDEX_ENTRY_BYTES: usize = 2 * (size_of::<u32>() + 1);
+pub(crate) const INDEX_ENTRY_BYTES: usize = 2 * (size_of::<u32>() + 1);
 
 /// An index that is filled to less than one part of this many gives back its spare memory.
 const SPARSE: usize = 4;
@@ -208,7 +208,7 @@ fn hash_of<T: Keyed>(records: &Chunked<Option<T>>, number: u32) -> u64 {
 /// records refer to it. 2^32 records would need more than 100 GiB, and admission by memory refuses
 /// clients long before that.
 #[must_use]
-pub fn number(at: usize) -> u32 {
+pub(crate) fn number(at: usize) -> u32 {
     debug_assert!(u32::try_from(at).is_ok(), "{at} records");
     u32::try_from(at).unwrap_or(u32::MAX)
 }

@@ -15,10 +15,11 @@ mod headroom;
 mod keyed_slab;
 mod trim;
 
-pub use allocator::give_back;
-pub use allowance::{Allowance, Gauge, Lease};
-pub use budget::{Bound, Holder, Per};
-pub use chunked::Chunked;
-pub use headroom::{Headroom, Reading, reserve};
-pub use keyed_slab::{INDEX_ENTRY_BYTES, Keyed, KeyedSlab, number};
-pub use trim::Trim;
+pub(crate) use allocator::give_back;
+pub(crate) use allowance::{Allowance, Gauge, Lease};
+pub(crate) use budget::{Bound, Holder, Per};
+pub(crate) use chunked::Chunked;
+pub use headroom::Headroom;
+pub(crate) use headroom::{Reading, reserve};
+pub(crate) use keyed_slab::{INDEX_ENTRY_BYTES, Keyed, KeyedSlab, number};
+pub(crate) use trim::Trim;

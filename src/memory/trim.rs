@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// A list that is filled and emptied turn by turn, and keeps its memory for the next one.
-pub trait Trim {
+pub(crate) trait Trim {
     /// Gives back the memory that a burst has left. An empty list keeps the memory of a usual turn.
     fn trim(&mut self);
 

@@ -90,7 +90,7 @@ impl<R: Ring> Plane<R> {
     /// Ends all connections at once, for a process that is about to end: those for which the kernel
     /// holds little in order, the others by a reset. The caller calls this instead of any further
     /// turn.
-    pub fn end_all(&mut self) {
+    pub(crate) fn end_all(&mut self) {
         self.kept.clear();
         for slot in 0..self.slots_used() {
             let Some(conn) = self.conns.get(slot as usize) else { continue };

@@ -38,7 +38,7 @@ use crate::websocket::{Message, ReadLimits};
 
 use conn::{Conn, End, FreeSlots, Phase};
 use outbox::Outbox;
-pub use throttle::HELD_MAX;
+pub(crate) use throttle::HELD_MAX;
 use throttle::Throttle;
 
 /// How long a closing connection may take to answer our Close frame and to read what it is still
@@ -58,11 +58,11 @@ const UNITS_PER_TURN: u32 = 10_000;
 const ENDS_PER_TURN: usize = 128;
 
 /// The memory that an idle connection costs the plane.
-pub const BUDGET: [Holder; 1] =
+pub(crate) const BUDGET: [Holder; 1] =
     [Holder { name: "record of the socket", bytes: size_of::<Conn>(), per: Per::Connection }];
 
 /// The receiver of the messages that connections send.
-pub trait Host<R: Ring> {
+pub(crate) trait Host<R: Ring> {
     /// A text or binary message of an open connection.
     fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: Message<'_>);
     /// The limits on the messages of this connection.
@@ -75,7 +75,7 @@ pub trait Host<R: Ring> {
 
 /// The connections that a turn reads from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Intake {
+pub(crate) enum Intake {
     /// All connections.
     All,
     /// Those that do not cause more work than their share.
@@ -95,7 +95,7 @@ pub struct BacklogLimits {
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// The host closed it.
     Ours,
     /// The peer sent a Close frame.
@@ -189,7 +189,7 @@ pub struct Plane<R: Ring> {
 impl<R: Ring> Plane<R> {
     /// A plane without connections. `too_slow_frame` is the last thing that a connection gets whose
     /// backlog grew too large: an error and a Close frame.
-    pub fn new(ring: R, limits: BacklogLimits, too_slow_frame: Frame) -> Self {
+    pub(crate) fn new(ring: R, limits: BacklogLimits, too_slow_frame: Frame) -> Self {
         Self {
             ring,
             conns: Chunked::new(),
@@ -227,7 +227,7 @@ impl<R: Ring> Plane<R> {
     ///
     /// # Errors
     /// `ErrorKind::QuotaExceeded` when all slots are taken; otherwise what the kernel says.
-    pub fn open<'a>(&mut self, socket: impl Into<R::Socket<'a>>) -> io::Result<ConnKey> {
+    pub(crate) fn open<'a>(&mut self, socket: impl Into<R::Socket<'a>>) -> io::Result<ConnKey> {
         let slot = self.free_slot().ok_or(io::ErrorKind::QuotaExceeded)?;
         if let Err(error) = self.ring.install(slot, socket.into()) {
             self.free.push(slot, &mut self.conns[slot as usize]);
@@ -256,18 +256,18 @@ impl<R: Ring> Plane<R> {
 
     /// How often [`open`](Self::open) would find a slot.
     #[must_use]
-    pub fn free_slots(&self) -> usize {
+    pub(crate) fn free_slots(&self) -> usize {
         self.free.len() + (self.ring.slots() as usize).saturating_sub(self.conns.len())
     }
 
     /// Bytes that arrived before the socket was taken over. Once, right behind `open`.
-    pub fn feed(&mut self, key: ConnKey, bytes: &mut [u8], host: &mut impl Host<R>) {
+    pub(crate) fn feed(&mut self, key: ConnKey, bytes: &mut [u8], host: &mut impl Host<R>) {
         self.take(key, bytes, host);
     }
 
     /// Charges a connection with work, in units of about a microsecond, beside the cost of its
     /// messages by number and size. A connection past its share of a turn is read from more slowly.
-    pub fn charge(&mut self, key: ConnKey, units: u32) {
+    pub(crate) fn charge(&mut self, key: ConnKey, units: u32) {
         self.worked = self.worked.saturating_add(units);
         if self.throttle.has(key) {
             self.throttle.charge(key, units);
@@ -284,14 +284,14 @@ impl<R: Ring> Plane<R> {
     /// A connection is to be answered, perhaps in another turn and with many bytes.
     /// [`answered`](Self::answered) has to follow. It may wait for a few such answers; then nothing
     /// is read from it.
-    pub fn expect_answer(&mut self, key: ConnKey) {
+    pub(crate) fn expect_answer(&mut self, key: ConnKey) {
         if self.throttle.expect(key) && !self.throttle.has(key) {
             self.throttle.add(key, 0);
         }
     }
 
     /// The awaited answer has come.
-    pub fn answered(&mut self, key: ConnKey) {
+    pub(crate) fn answered(&mut self, key: ConnKey) {
         self.throttle.answered(key);
     }
 
@@ -327,20 +327,20 @@ impl<R: Ring> Plane<R> {
 
     /// Slots that were ever in use: `0..slots_used()`.
     #[must_use]
-    pub fn slots_used(&self) -> u32 {
+    pub(crate) fn slots_used(&self) -> u32 {
         u32::try_from(self.conns.len()).unwrap_or(u32::MAX)
     }
 
     /// The open connection in this slot.
     #[must_use]
-    pub fn key_of(&self, slot: u32) -> Option<ConnKey> {
+    pub(crate) fn key_of(&self, slot: u32) -> Option<ConnKey> {
         let conn = self.conns.get(slot as usize).filter(|conn| conn.phase == Phase::Open)?;
         Some(ConnKey { slot, generation: conn.generation })
     }
 
     /// How long nothing has come from this connection.
     #[must_use]
-    pub fn idle(&self, key: ConnKey) -> Duration {
+    pub(crate) fn idle(&self, key: ConnKey) -> Duration {
         self.conn(key).map_or(Duration::ZERO, |conn| self.now.since(conn.last_seen()))
     }
 
@@ -358,18 +358,18 @@ impl<R: Ring> Plane<R> {
 
     /// Sets other bounds on backlogs. The bound of a connection holds for what it is owed from now
     /// on, that of the shard at the next flush.
-    pub const fn limit_backlogs(&mut self, limits: BacklogLimits) {
+    pub(crate) const fn limit_backlogs(&mut self, limits: BacklogLimits) {
         self.limits = limits;
     }
 
     /// The limits of the backlogs as they are now.
     #[must_use]
-    pub const fn backlog_limits(&self) -> BacklogLimits {
+    pub(crate) const fn backlog_limits(&self) -> BacklogLimits {
         self.limits
     }
 
     /// Bounds the bytes of messages of which not all has come, over all connections.
-    pub const fn limit_unfinished(&mut self, bytes: usize) {
+    pub(crate) const fn limit_unfinished(&mut self, bytes: usize) {
         self.unfinished_max = bytes;
     }
 
@@ -386,7 +386,7 @@ impl<R: Ring> Plane<R> {
 
     /// Ends a connection: it is sent `last` (its Close frame included), then closed as soon as the
     /// peer agrees, or after a few seconds. Nothing is read from it any more.
-    pub fn close(&mut self, key: ConnKey, last: &Frame, why: Ended) {
+    pub(crate) fn close(&mut self, key: ConnKey, last: &Frame, why: Ended) {
         if !self.is_open(key) {
             return;
         }
@@ -443,23 +443,23 @@ impl<R: Ring> Plane<R> {
     }
 
     /// A connection that ended since the last call.
-    pub fn next_closed(&mut self) -> Option<(ConnKey, Ended)> {
+    pub(crate) fn next_closed(&mut self) -> Option<(ConnKey, Ended)> {
         self.closed.pop_front()
     }
 
     /// Keeps the slot of a connection that has ended from the next one, until it is [let
     /// go](Self::let_go). For a host that still uses it.
-    pub fn keep(&mut self, slot: u32) {
+    pub(crate) fn keep(&mut self, slot: u32) {
         self.kept.insert(slot);
     }
 
     /// Releases a slot that the host has kept.
-    pub fn let_go(&mut self, slot: u32) {
+    pub(crate) fn let_go(&mut self, slot: u32) {
         self.kept.remove(&slot);
     }
 
     /// Begins a turn. All events until the next turn happen at this time.
-    pub const fn begin_turn(&mut self, now: Millis) {
+    pub(crate) const fn begin_turn(&mut self, now: Millis) {
         self.now = now;
         self.turn = self.turn.wrapping_add(1);
         self.worked = 0;
@@ -467,7 +467,7 @@ impl<R: Ring> Plane<R> {
 
     /// Takes completions and handles them. Input that is not read waits in buffers and sockets, and
     /// TCP slows the peers down.
-    pub fn poll(&mut self, intake: Intake, host: &mut impl Host<R>) {
+    pub(crate) fn poll(&mut self, intake: Intake, host: &mut impl Host<R>) {
         if self.outbox.stalled() {
             return;
         }
@@ -526,7 +526,7 @@ impl<R: Ring> Plane<R> {
 
     /// Whether another turn has something to do without waiting for the kernel.
     #[must_use]
-    pub fn has_work(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         self.outbox.stalled()
             || !self.completed.is_empty()
             || !self.to_receive.is_empty()
@@ -540,7 +540,7 @@ impl<R: Ring> Plane<R> {
     }
 
     /// Gives memory back that a burst has left: of lists that are empty between turns.
-    pub fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         self.completed.trim();
         self.scratch.trim();
         self.to_receive.trim();
@@ -562,7 +562,7 @@ impl<R: Ring> Plane<R> {
 
     /// Bytes that its lists and tables hold, in use or not.
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.conns.room()
             + self.completed.room()
             + self.scratch.room()
@@ -580,7 +580,7 @@ impl<R: Ring> Plane<R> {
     }
 
     /// Owes a connection a frame of its own.
-    pub fn owe(&mut self, key: ConnKey, frame: &Frame) {
+    pub(crate) fn owe(&mut self, key: ConnKey, frame: &Frame) {
         if self.is_open(key) {
             let staged = self.stage(frame);
             self.owe_slot(key.slot, staged);
@@ -588,12 +588,12 @@ impl<R: Ring> Plane<R> {
     }
 
     /// Keeps a frame for any number of [`owe_staged`](Self::owe_staged) in this turn.
-    pub fn stage(&mut self, frame: &Frame) -> Staged {
+    pub(crate) fn stage(&mut self, frame: &Frame) -> Staged {
         self.ring.stage(frame.bytes().clone())
     }
 
     /// Owes the connection in this slot a frame that others are owed too.
-    pub fn owe_staged(&mut self, slot: u32, staged: Staged) {
+    pub(crate) fn owe_staged(&mut self, slot: u32, staged: Staged) {
         if self.conns.get(slot as usize).is_some_and(|conn| conn.phase == Phase::Open) {
             self.owe_slot(slot, staged);
         }

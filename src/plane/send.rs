@@ -23,7 +23,7 @@ impl<R: Ring> Plane<R> {
     ///
     /// While the kernel takes nothing, the lists stay as they are and the next flush goes on; until
     /// then [`poll`](Plane::poll) does nothing and nothing may be owed.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         if self.send_owed().is_err()
             || !self.start_operations()
             || !self.start_ends()

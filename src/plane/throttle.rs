@@ -43,13 +43,13 @@ const AWAITED_MAX: u16 = 4;
 /// one turn of its receive has brought, some 64 KiB. Past the bound those are closed that do not
 /// read their answers, because what is held of them waits for as long as they like; while the rest
 /// is worked off, nothing is received.
-pub const HELD_MAX: usize = 2 << 20;
+pub(crate) const HELD_MAX: usize = 2 << 20;
 
 /// The throttled connections of a shard.
 #[derive(Debug)]
 pub(super) struct Throttle {
     /// The bound on `held`: [`HELD_MAX`].
-    pub most: usize,
+    pub(crate) most: usize,
     /// The state of each throttled connection, by slot.
     conns: HashMap<u32, Throttled>,
     /// The circle in which connections take turns: their slots, with the value of

@@ -49,15 +49,15 @@ pub struct Member {
     /// The user id as text: members with equal texts are the same user (10 and `"10"` too).
     pub user_id: Arc<str>,
     /// The user id in the JSON form that was signed: `10` or `"10"`.
-    pub id_json: Box<str>,
+    pub(crate) id_json: Box<str>,
     /// The information that the app gives about the user, JSON as signed. Null is the same as none.
-    pub user_info: Option<Box<str>>,
+    pub(crate) user_info: Option<Box<str>>,
 }
 
 impl Member {
     /// The bytes of its texts.
     #[must_use]
-    pub fn text_bytes(&self) -> usize {
+    pub(crate) fn text_bytes(&self) -> usize {
         let user_info = self.user_info.as_ref().map_or(0, |info| info.len());
         self.user_id.len() + self.id_json.len() + user_info
     }

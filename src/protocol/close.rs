@@ -78,13 +78,13 @@ pub enum ProtocolError {
 impl ProtocolError {
     /// The code in `pusher:error`.
     #[must_use]
-    pub const fn code(self) -> u16 {
+    pub(crate) const fn code(self) -> u16 {
         self.code_and_text().0
     }
 
     /// The text in `pusher:error`, which is the reason of the close frame too.
     #[must_use]
-    pub const fn text(self) -> &'static str {
+    pub(crate) const fn text(self) -> &'static str {
         self.code_and_text().1
     }
 
@@ -114,7 +114,7 @@ impl ProtocolError {
     /// The code of the close frame. It is the code of the message, unless that would stop a client
     /// from reconnecting that should do so a little later.
     #[must_use]
-    pub const fn close_code(self) -> u16 {
+    pub(crate) const fn close_code(self) -> u16 {
         match self.code() {
             4300.. => 4100,
             code => code,
@@ -183,14 +183,14 @@ impl std::error::Error for ProtocolError {}
 
 /// The `pusher:error` message.
 #[must_use]
-pub fn error_frame(error: ProtocolError) -> Frame {
+pub(crate) fn error_frame(error: ProtocolError) -> Frame {
     outbound::error(error.code(), error.text())
 }
 
 /// The last frames of a connection: the `pusher:error` message, which Reverb's users know, and the
 /// close frame, on which client libraries act.
 #[must_use]
-pub fn refusal_frames(error: ProtocolError) -> Frame {
+pub(crate) fn refusal_frames(error: ProtocolError) -> Frame {
     let close = Frame::close(error.close_code(), error.text());
     joined(&[error_frame(error), close])
 }
@@ -198,7 +198,11 @@ pub fn refusal_frames(error: ProtocolError) -> Frame {
 /// The answer to a subscribe that was refused: the `pusher:error` message, and behind it, if the
 /// app wants it, `pusher:subscription_error` on the channel.
 #[must_use]
-pub fn subscribe_refusal(error: ProtocolError, channel: &str, also_on_channel: bool) -> Frame {
+pub(crate) fn subscribe_refusal(
+    error: ProtocolError,
+    channel: &str,
+    also_on_channel: bool,
+) -> Frame {
     if !also_on_channel {
         return error_frame(error);
     }

@@ -18,22 +18,22 @@
 //! - [`close`]: the reasons to refuse a client, each with its code
 //! - [`session`]: one connection
 
-pub mod auth;
-pub mod close;
-pub mod message;
-pub mod names;
-pub mod origin;
-pub mod outbound;
-pub mod rules;
-pub mod secret;
-pub mod session;
-pub mod sign_in;
-pub mod signing;
+pub(crate) mod auth;
+pub(crate) mod close;
+pub(crate) mod message;
+pub(crate) mod names;
+pub(crate) mod origin;
+pub(crate) mod outbound;
+pub(crate) mod rules;
+pub(crate) mod secret;
+pub(crate) mod session;
+pub(crate) mod sign_in;
+pub(crate) mod signing;
 
-pub use auth::{Authorised, Member};
-pub use close::ProtocolError;
-pub use names::{ChannelKind, ChannelName};
-pub use rules::{AppRules, ClientEvents, KeyPair, Limits, RateLimit, Standing};
-pub use secret::Secret;
-pub use session::{Action, ClientEvent, Session};
-pub use sign_in::SignedIn;
+pub(crate) use auth::{Authorised, Member};
+pub(crate) use close::ProtocolError;
+pub(crate) use names::{ChannelKind, ChannelName};
+pub(crate) use rules::{AppRules, ClientEvents, KeyPair, Limits, RateLimit, Standing};
+pub(crate) use secret::Secret;
+pub(crate) use session::{Action, ClientEvent, Session};
+pub(crate) use sign_in::SignedIn;

@@ -48,7 +48,7 @@ impl ChannelName {
 
     /// The user whom a `#server-to-user-` channel belongs to.
     #[must_use]
-    pub fn user(&self) -> Option<&str> {
+    pub(crate) fn user(&self) -> Option<&str> {
         self.0.strip_prefix(SERVER_TO_USER)
     }
 }
@@ -141,7 +141,7 @@ impl ChannelKind {
 
     /// Whether payloads are encrypted between the clients.
     #[must_use]
-    pub const fn is_encrypted(self) -> bool {
+    pub(crate) const fn is_encrypted(self) -> bool {
         matches!(self, Self::Encrypted | Self::EncryptedCache)
     }
 }

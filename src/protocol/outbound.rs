@@ -18,7 +18,7 @@ use super::auth::Member;
 /// The first message of a connection: its id, and the seconds of silence after which the client
 /// pings.
 #[must_use]
-pub fn connection_established(socket_id: SocketId, activity_timeout_s: u32) -> Frame {
+pub(crate) fn connection_established(socket_id: SocketId, activity_timeout_s: u32) -> Frame {
     frame(FORM_LEN, |out| {
         out.raw(r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\""#);
         out.number(socket_id);
@@ -30,20 +30,20 @@ pub fn connection_established(socket_id: SocketId, activity_timeout_s: u32) -> F
 
 /// The answer to `pusher:ping`. All connections share one frame.
 #[must_use]
-pub const fn pong() -> Frame {
+pub(crate) const fn pong() -> Frame {
     Frame::from_encoded(Bytes::from_static(b"\x81\x17{\"event\":\"pusher:pong\"}"))
 }
 
 /// The ping of a silent client, in two frames: `pusher:ping` and a WebSocket ping, because some
 /// clients answer only the latter. All connections share it.
 #[must_use]
-pub const fn ping() -> Frame {
+pub(crate) const fn ping() -> Frame {
     Frame::from_encoded(Bytes::from_static(b"\x81\x17{\"event\":\"pusher:ping\"}\x89\x00"))
 }
 
 /// Tells that the connection is subscribed to a channel without members.
 #[must_use]
-pub fn subscription_succeeded(channel: &str) -> Frame {
+pub(crate) fn subscription_succeeded(channel: &str) -> Frame {
     frame(FORM_LEN + channel.len(), |out| {
         out.raw(r#"{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"#);
         out.string(channel);
@@ -54,7 +54,7 @@ pub fn subscription_succeeded(channel: &str) -> Frame {
 /// The members of a presence channel, as a subscriber gets them. They are encoded once: a new
 /// member costs the encoding of that member, and all subscribers in between share the frame.
 #[derive(Debug, Default)]
-pub struct MemberList {
+pub(crate) struct MemberList {
     count: usize,
     /// The JSON of the list, with the escapes of a string that holds it.
     ids: Json,
@@ -66,7 +66,7 @@ impl MemberList {
     ///
     /// A member without `user_info` gets an empty object, because the hash must have a value for
     /// each.
-    pub fn push(&mut self, user_id: &str, id_json: &str, user_info: Option<&str>) {
+    pub(crate) fn push(&mut self, user_id: &str, id_json: &str, user_info: Option<&str>) {
         if self.count > 0 {
             self.ids.raw(",");
             self.hash.raw(",");
@@ -82,7 +82,7 @@ impl MemberList {
 
     /// The answer to the subscribe of a member.
     #[must_use]
-    pub fn subscription_succeeded(&self, channel: &str) -> Frame {
+    pub(crate) fn subscription_succeeded(&self, channel: &str) -> Frame {
         let lists = self.ids.0.len() + self.hash.0.len();
         frame(FORM_LEN + PRESENCE_LEN + channel.len() + lists, |out| {
             out.raw(r#"{"event":"pusher_internal:subscription_succeeded","data":"#);
@@ -101,7 +101,7 @@ impl MemberList {
 
 /// Tells that a user has joined a presence channel with its first connection.
 #[must_use]
-pub fn member_added(channel: &str, member: &Member) -> Frame {
+pub(crate) fn member_added(channel: &str, member: &Member) -> Frame {
     let data = match &member.user_info {
         Some(info) => format!(r#"{{"user_id":{},"user_info":{info}}}"#, member.id_json),
         None => format!(r#"{{"user_id":{}}}"#, member.id_json),
@@ -111,14 +111,14 @@ pub fn member_added(channel: &str, member: &Member) -> Frame {
 
 /// Tells that the last connection of a user has left a presence channel.
 #[must_use]
-pub fn member_removed(channel: &str, id_json: &str) -> Frame {
+pub(crate) fn member_removed(channel: &str, id_json: &str) -> Frame {
     let data = format!(r#"{{"user_id":{id_json}}}"#);
     with_data("pusher_internal:member_removed", data, channel)
 }
 
 /// Tells that a cache channel has no event.
 #[must_use]
-pub fn cache_miss(channel: &str) -> Frame {
+pub(crate) fn cache_miss(channel: &str) -> Frame {
     frame(FORM_LEN, |out| {
         out.raw(r#"{"event":"pusher:cache_miss","channel":"#);
         out.string(channel);
@@ -128,7 +128,7 @@ pub fn cache_miss(channel: &str) -> Frame {
 
 /// Tells how many subscribers a channel has.
 #[must_use]
-pub fn subscription_count(channel: &str, count: u32) -> Frame {
+pub(crate) fn subscription_count(channel: &str, count: u32) -> Frame {
     frame(FORM_LEN + channel.len(), |out| {
         out.raw(
             r#"{"event":"pusher_internal:subscription_count","data":"{\"subscription_count\":"#,
@@ -150,7 +150,7 @@ pub fn event(name: &str, data: &str, channel: &str) -> Frame {
 /// the sender on a presence channel, are JSON. Without data it carries null, as in Reverb, because
 /// readers such as Java's `getData()` expect the key.
 #[must_use]
-pub fn client_event(
+pub(crate) fn client_event(
     event: &str,
     channel: &str,
     data: Option<&str>,
@@ -175,7 +175,7 @@ pub fn client_event(
 /// The refusal of a subscribe in Pusher's form, which Echo's `.error()` receives on the channel.
 /// `kind` is `AuthError` or `LimitReached`.
 #[must_use]
-pub fn subscription_error(channel: &str, kind: &str, text: &str, status: u16) -> Frame {
+pub(crate) fn subscription_error(channel: &str, kind: &str, text: &str, status: u16) -> Frame {
     frame(FORM_LEN, |out| {
         out.raw(r#"{"event":"pusher:subscription_error","channel":"#);
         out.string(channel);
@@ -191,7 +191,7 @@ pub fn subscription_error(channel: &str, kind: &str, text: &str, status: u16) ->
 
 /// `pusher:error` with one of the protocol's codes.
 #[must_use]
-pub fn error(code: u16, text: &str) -> Frame {
+pub(crate) fn error(code: u16, text: &str) -> Frame {
     let mut data = Json::default();
     data.raw(r#"{"code":"#);
     data.number(code);
@@ -203,7 +203,7 @@ pub fn error(code: u16, text: &str) -> Frame {
 
 /// Tells that the connection is signed in as the user of this `user_data`, as it was signed.
 #[must_use]
-pub fn signin_success(user_data: &str) -> Frame {
+pub(crate) fn signin_success(user_data: &str) -> Frame {
     let mut data = Json::default();
     data.raw(r#"{"user_data":"#);
     data.string(user_data);
@@ -213,7 +213,7 @@ pub fn signin_success(user_data: &str) -> Frame {
 
 /// Tells that watched users came online (`true`) or went offline, in this order. Consecutive users
 /// with the same news share an event.
-pub fn watchlist_events<'u>(news: impl Iterator<Item = (&'u str, bool)>) -> Frame {
+pub(crate) fn watchlist_events<'u>(news: impl Iterator<Item = (&'u str, bool)>) -> Frame {
     let mut data = Json::default();
     let mut told = None;
     data.raw(r#"{"events":["#);

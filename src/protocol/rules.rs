@@ -48,7 +48,7 @@ impl AppRules {
 
     /// The secret that signs with this key, if the key is one of the app's.
     #[must_use]
-    pub fn secret_of(&self, key: &str) -> Option<&Secret> {
+    pub(crate) fn secret_of(&self, key: &str) -> Option<&Secret> {
         if key == self.key {
             return Some(&self.secret);
         }
@@ -56,7 +56,7 @@ impl AppRules {
     }
 
     /// All keys of the app, the first one first.
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         let more = self.more_keys.iter().map(|pair| pair.key.as_str());
         std::iter::once(self.key.as_str()).chain(more)
     }
@@ -79,9 +79,9 @@ pub enum Standing {
 #[derive(Clone, Debug)]
 pub struct KeyPair {
     /// The public key, as in `/app/{key}`.
-    pub key: String,
+    pub(crate) key: String,
     /// The signing secret. Never printed.
-    pub secret: Secret,
+    pub(crate) secret: Secret,
 }
 
 /// The clients that may send client events ("whispers"; Reverb's `accept_client_events_from`).

@@ -35,7 +35,7 @@ impl Secret {
     /// Whether `signature` is 64 hexadecimal digits, of either case, that sign the parts. The time
     /// that this takes does not depend on the number of right digits.
     #[must_use]
-    pub fn verify(&self, parts: &[&[u8]], signature: &str) -> bool {
+    pub(crate) fn verify(&self, parts: &[&[u8]], signature: &str) -> bool {
         let mut digest = [0; DIGEST_LEN];
         hex::decode_to_slice(signature, &mut digest).is_ok()
             && self.hmac_of(parts).verify_slice(&digest).is_ok()

@@ -91,13 +91,13 @@ impl Session {
 
     /// The first message to the client.
     #[must_use]
-    pub fn established(&self, rules: &AppRules) -> Frame {
+    pub(crate) fn established(&self, rules: &AppRules) -> Frame {
         outbound::connection_established(self.socket_id, rules.activity_timeout_s)
     }
 
     /// The connection's name on the wire.
     #[must_use]
-    pub const fn socket_id(&self) -> SocketId {
+    pub(crate) const fn socket_id(&self) -> SocketId {
         self.socket_id
     }
 
@@ -221,7 +221,7 @@ fn channel_name(rules: &AppRules, name: &str) -> Result<ChannelName, ProtocolErr
 ///
 /// # Errors
 /// [`ProtocolError::UnsupportedVersion`] for any other version.
-pub fn check_protocol_version(query: &str) -> Result<(), ProtocolError> {
+pub(crate) fn check_protocol_version(query: &str) -> Result<(), ProtocolError> {
     match query_pairs(query).find(|(name, _)| name == "protocol") {
         Some((_, version)) if !["5", "6", "7"].contains(&&*version) => {
             Err(ProtocolError::UnsupportedVersion)

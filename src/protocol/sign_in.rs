@@ -26,18 +26,18 @@ pub struct SignedIn {
 impl SignedIn {
     /// The user.
     #[must_use]
-    pub const fn user(&self) -> &Arc<Member> {
+    pub(crate) const fn user(&self) -> &Arc<Member> {
         &self.user
     }
 
     /// Whether the watchlist was longer than the app allows.
     #[must_use]
-    pub const fn cut(&self) -> bool {
+    pub(crate) const fn cut(&self) -> bool {
         self.cut
     }
 
     /// The ids of the users that the user watches, each once.
-    pub fn watchlist(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn watchlist(&self) -> impl Iterator<Item = &str> {
         self.watchlist.iter().map(|id| &**id)
     }
 
@@ -56,7 +56,7 @@ impl SignedIn {
 ///
 /// # Errors
 /// The reason, for the log: clients are told no more than that they are not authorised.
-pub fn sign_in(
+pub(crate) fn sign_in(
     rules: &AppRules,
     socket_id: SocketId,
     auth: Option<&str>,

@@ -19,27 +19,27 @@ use super::rules::AppRules;
 
 /// The signed parts of the head of an HTTP request.
 #[derive(Clone, Copy, Debug)]
-pub struct SignedHead<'a> {
+pub(crate) struct SignedHead<'a> {
     /// The method, in upper case.
-    pub method: &'a str,
+    pub(crate) method: &'a str,
     /// The path as received: percent-encoded, without the query.
-    pub path: &'a str,
+    pub(crate) path: &'a str,
     /// The path prefix that the server is configured with, such as `/ws`; may be empty.
-    pub prefix: &'a str,
+    pub(crate) prefix: &'a str,
     /// The query as received, without the question mark.
-    pub query: &'a str,
+    pub(crate) query: &'a str,
     /// Whether the head announces a body of at least one byte.
-    pub has_body: bool,
+    pub(crate) has_body: bool,
 }
 
 /// The digest of the body that the app has signed, if any. Made by [`verify_head`] alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SignedBody(Option<[u8; 16]>);
+pub(crate) struct SignedBody(Option<[u8; 16]>);
 
 impl SignedBody {
     /// Whether the app has signed a body, even an empty one. Otherwise the request must have none.
     #[must_use]
-    pub const fn is_some(&self) -> bool {
+    pub(crate) const fn is_some(&self) -> bool {
         self.0.is_some()
     }
 
@@ -47,7 +47,7 @@ impl SignedBody {
     ///
     /// # Errors
     /// The body is another one, or the app has signed none.
-    pub fn verify(&self, body: &[u8]) -> Result<(), SignatureError> {
+    pub(crate) fn verify(&self, body: &[u8]) -> Result<(), SignatureError> {
         match &self.0 {
             Some(digest) if Md5::digest(body).as_slice() == digest => Ok(()),
             Some(_) => Err(SignatureError::BodyMd5),
@@ -95,7 +95,7 @@ pub fn verify(
 ///
 /// # Errors
 /// The first check that failed. Its text may be shown to the caller.
-pub fn verify_head(
+pub(crate) fn verify_head(
     rules: &AppRules,
     head: &SignedHead<'_>,
     now_unix_s: u64,
@@ -133,7 +133,7 @@ pub fn verify_head(
 /// The path with its leading slashes reduced to one, as Reverb does before it finds a route: nginx
 /// makes two of one if `proxy_pass` ends with a slash and its `location` does not.
 #[must_use]
-pub fn collapsed(path: &str) -> &str {
+pub(crate) fn collapsed(path: &str) -> &str {
     let slashes = path.len() - path.trim_start_matches('/').len();
     path.get(slashes.saturating_sub(1)..).unwrap_or(path)
 }

@@ -9,7 +9,7 @@ use crate::id::SocketId;
 
 /// The client that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusedClient {
+pub(crate) enum RefusedClient {
     /// The client at this address; `None` for one that came over a unix socket and has no address.
     Address(Option<IpAddr>),
     /// The client of an open WebSocket.

@@ -6,7 +6,7 @@ use super::cause::Cause;
 
 /// The reason for which an open WebSocket is closed.
 #[derive(Clone, Copy, Debug)]
-pub enum ClosedWebSocket {
+pub(crate) enum ClosedWebSocket {
     /// Its app is switched off, or was removed.
     Disabled,
     /// It sent a message that is too long.

@@ -9,7 +9,7 @@ use super::client::RefusedClient;
 
 /// The reason for which a connection is refused or closed before its first request.
 #[derive(Debug)]
-pub enum RefusedConnection<'a> {
+pub(crate) enum RefusedConnection<'a> {
     /// It begins with a TLS handshake.
     Tls(RefusedClient),
     /// It begins with the preface of HTTP/2.

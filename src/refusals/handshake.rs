@@ -13,7 +13,7 @@ use super::phrases::{Reached, ServedApps};
 
 /// The reason for which a handshake is refused, with the facts that its sentence needs.
 #[derive(Debug)]
-pub enum RefusedHandshake<'a> {
+pub(crate) enum RefusedHandshake<'a> {
     /// No app has the key of the URL.
     UnknownKey {
         /// The key, as in the URL.

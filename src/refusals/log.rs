@@ -37,7 +37,7 @@ fn empty_page<T>() -> Box<[OnceLock<T>]> {
 
 impl Refusals {
     /// Logs a refusal or counts it. `app` is the app that it belongs to, if there is one.
-    pub fn note(&self, app: Option<&App>, client: RefusedClient, refusal: &Refusal<'_>) {
+    pub(crate) fn note(&self, app: Option<&App>, client: RefusedClient, refusal: &Refusal<'_>) {
         let counters = match app {
             Some(app) => self.of_app(app.index, &app.id),
             None => &self.without_app,
@@ -54,12 +54,12 @@ impl Refusals {
     }
 
     /// Logs the counts of minutes that are over. `now_s` is in seconds since any fixed moment.
-    pub fn log_counts(&self, now_s: u32) {
+    pub(crate) fn log_counts(&self, now_s: u32) {
         self.log(|counter| counter.due(now_s));
     }
 
     /// Logs all counts, because the process ends.
-    pub fn log_rest(&self) {
+    pub(crate) fn log_rest(&self) {
         self.log(Counter::rest);
     }
 

@@ -15,18 +15,18 @@ use super::phrases::{Reached, quoted};
 
 /// A refused message, with the facts that its sentence needs.
 #[derive(Debug)]
-pub struct RefusedMessage<'a> {
+pub(crate) struct RefusedMessage<'a> {
     /// The error that was sent to the client.
-    pub error: ProtocolError,
+    pub(crate) error: ProtocolError,
     /// The part of the message that the error is about.
-    pub subject: MessageSubject<'a>,
+    pub(crate) subject: MessageSubject<'a>,
     /// The client's app.
-    pub app: &'a App,
+    pub(crate) app: &'a App,
 }
 
 /// The subject of a refused message.
 #[derive(Clone, Copy, Debug)]
-pub enum MessageSubject<'a> {
+pub(crate) enum MessageSubject<'a> {
     /// The whole message as received. It may hold a signature, which is not logged.
     Text(&'a str),
     /// The channel that it names.

@@ -28,14 +28,14 @@ mod phrases;
 mod refusal;
 mod request;
 
-pub use client::RefusedClient;
-pub use closed::ClosedWebSocket;
-pub use connection::RefusedConnection;
-pub use handshake::RefusedHandshake;
-pub use log::Refusals;
-pub use message::{MessageSubject, RefusedMessage};
-pub use refusal::Refusal;
-pub use request::{AnswerText, RefusedRequest, RefusedSignature};
+pub(crate) use client::RefusedClient;
+pub(crate) use closed::ClosedWebSocket;
+pub(crate) use connection::RefusedConnection;
+pub(crate) use handshake::RefusedHandshake;
+pub(crate) use log::Refusals;
+pub(crate) use message::{MessageSubject, RefusedMessage};
+pub(crate) use refusal::Refusal;
+pub(crate) use request::{AnswerText, RefusedRequest, RefusedSignature};
 
 #[cfg(test)]
 mod tests;

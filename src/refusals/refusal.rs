@@ -14,7 +14,7 @@ use super::request::RefusedRequest;
 ///
 /// `Display` is one sentence: what came, what was expected, what to do.
 #[derive(Debug)]
-pub enum Refusal<'a> {
+pub(crate) enum Refusal<'a> {
     /// A connection, by its first bytes or before them.
     Connection(RefusedConnection<'a>),
     /// A WebSocket handshake.

@@ -15,7 +15,7 @@ use super::phrases::{Reached, ServedApps, quoted};
 
 /// The reason for which a request is refused, with the facts that its sentence needs.
 #[derive(Debug)]
-pub enum RefusedRequest<'a> {
+pub(crate) enum RefusedRequest<'a> {
     /// The path is not served.
     NoRoute {
         /// The method, as received.
@@ -85,7 +85,7 @@ pub enum RefusedRequest<'a> {
 
 /// The text of an answer, which is formatted only if it is logged.
 #[derive(Clone, Copy)]
-pub struct AnswerText<'a>(pub &'a dyn fmt::Display);
+pub(crate) struct AnswerText<'a>(pub(crate) &'a dyn fmt::Display);
 
 impl fmt::Debug for AnswerText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,19 +95,19 @@ impl fmt::Debug for AnswerText<'_> {
 
 /// A request whose signature was refused.
 #[derive(Debug)]
-pub struct RefusedSignature<'a> {
+pub(crate) struct RefusedSignature<'a> {
     /// The check that failed.
-    pub error: SignatureError,
+    pub(crate) error: SignatureError,
     /// The app of the path.
-    pub app: &'a App,
+    pub(crate) app: &'a App,
     /// All apps, because the key may belong to another one of them.
-    pub apps: &'a Apps,
+    pub(crate) apps: &'a Apps,
     /// The query, which holds the signature. Only its key and time are logged.
-    pub query: &'a str,
+    pub(crate) query: &'a str,
     /// The server's clock, in seconds of Unix time.
-    pub now_unix_s: u64,
+    pub(crate) now_unix_s: u64,
     /// The client, whose clock signed the request.
-    pub client: RefusedClient,
+    pub(crate) client: RefusedClient,
 }
 
 impl RefusedRequest<'_> {

@@ -57,7 +57,7 @@ pub(super) type AdminAnswer = Result<String, String>;
 
 /// The commands that a running server takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdminCommand {
+pub(crate) enum AdminCommand {
     /// Read the configuration again. The answer says what has changed.
     Reload,
     /// Report the status. The answer is a [`ServerStatus`](super::status::ServerStatus) as JSON.
@@ -214,7 +214,7 @@ async fn send_answer(stream: UnixStream, answer: &AdminAnswer) {
 ///
 /// # Errors
 /// No server answers, or it refuses.
-pub fn ask(inputs: &ConfigInputs, command: AdminCommand) -> Result<String, AskError> {
+pub(crate) fn ask(inputs: &ConfigInputs, command: AdminCommand) -> Result<String, AskError> {
     let mut stream = connect(inputs)?;
     let mut answer = String::new();
     let request = format!("{}\n", command.word());
@@ -254,7 +254,7 @@ const fn is_believed(server: u32, own: u32, owner: u32) -> bool {
 
 /// The reason for which a running server did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub(crate) enum AskError {
     /// No server has this name.
     #[error(
         "no server was started from this directory with these files. Go to the directory where it \

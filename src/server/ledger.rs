@@ -135,7 +135,7 @@ fn endpoints(apps: &Apps) -> usize {
 /// The ledger of a configuration. `Display` is a table of all parts, and their sum against the
 /// limit.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     limit: Option<u64>,
     bounds: Vec<Bound>,
     notes: Vec<String>,
@@ -144,7 +144,7 @@ pub struct Ledger {
 impl Ledger {
     /// The ledger of these settings on this host.
     #[must_use]
-    pub fn of(server: &ServerConfig, apps: &Apps) -> Self {
+    pub(crate) fn of(server: &ServerConfig, apps: &Apps) -> Self {
         Self::within(super::limits::memory_in_force(server.memory_limit), server, apps)
     }
 
@@ -159,7 +159,7 @@ impl Ledger {
     }
 
     /// Notes for the operator about settings that do not fit into the limit.
-    pub fn notes(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn notes(&self) -> impl Iterator<Item = &str> {
         self.notes.iter().map(String::as_str)
     }
 

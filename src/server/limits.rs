@@ -19,12 +19,12 @@ pub struct ResourceLimit {
     /// The value in force.
     pub soft: u64,
     /// The value up to which the process may raise `soft` itself.
-    pub hard: u64,
+    pub(crate) hard: u64,
 }
 
 impl ResourceLimit {
     /// The value of a limit that is not set.
-    pub const UNLIMITED: u64 = u64::MAX;
+    pub(crate) const UNLIMITED: u64 = u64::MAX;
 
     /// Open files (`RLIMIT_NOFILE`): one more than the highest descriptor.
     #[must_use]
@@ -34,7 +34,7 @@ impl ResourceLimit {
 
     /// Locked memory in bytes (`RLIMIT_MEMLOCK`).
     #[must_use]
-    pub fn memlock() -> Self {
+    pub(crate) fn memlock() -> Self {
         Self::of(Resource::Memlock)
     }
 
@@ -49,9 +49,9 @@ impl ResourceLimit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaisedNofile {
     /// The limit as inherited.
-    pub before: ResourceLimit,
+    pub(crate) before: ResourceLimit,
     /// The limit as it is now.
-    pub after: ResourceLimit,
+    pub(crate) after: ResourceLimit,
 }
 
 impl fmt::Display for RaisedNofile {
@@ -71,7 +71,7 @@ impl fmt::Display for RaisedNofile {
 /// Switches huge pages off for this process, because memory that a burst of handshakes leaves in
 /// small pieces could not be given back otherwise. With 15,000 idle connections they cost 9 MiB and
 /// saved no CPU time. To be called before any shard starts.
-pub fn forgo_huge_pages() {
+pub(crate) fn forgo_huge_pages() {
     // A kernel without huge pages refuses, and has none to switch off.
     let _refused = rustix::thread::disable_transparent_huge_pages(true);
 }
@@ -98,7 +98,7 @@ pub fn slots_per_shard(nofile: u64, configured: Option<u32>) -> u32 {
 
 /// A note for the operator if a shard gets fewer slots than were asked for.
 #[must_use]
-pub fn slots_note(nofile: u64, configured: Option<u32>) -> Option<String> {
+pub(crate) fn slots_note(nofile: u64, configured: Option<u32>) -> Option<String> {
     let slots = slots_per_shard(nofile, configured);
     match configured {
         Some(wanted) if wanted > SLOTS_MAX && slots == SLOTS_MAX => Some(format!(
@@ -121,7 +121,7 @@ pub fn slots_note(nofile: u64, configured: Option<u32>) -> Option<String> {
 
 /// The least number of descriptors that this number of shards can start with.
 #[must_use]
-pub const fn descriptors_min(shards: usize) -> u64 {
+pub(crate) const fn descriptors_min(shards: usize) -> u64 {
     PROCESS_DESCRIPTORS + SHARD_DESCRIPTORS * shards as u64
 }
 
@@ -129,7 +129,7 @@ pub const fn descriptors_min(shards: usize) -> u64 {
 /// limit of open files is `nofile`. The rest is reserved for uses that must never run out: the
 /// control socket and the files of a reload, webhooks to `endpoints`, logs, rings and listeners.
 #[must_use]
-pub fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize) -> u64 {
+pub(crate) fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize) -> u64 {
     let kept = descriptors_min(shards) + CONTROL_DESCRIPTORS + endpoints as u64;
     nofile.saturating_sub(kept) / shards.max(1) as u64
 }
@@ -138,7 +138,7 @@ pub fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize) -> u6
 /// have, if `wanted` are asked for. If WebSockets take descriptors as well (`direct` is false), a
 /// quarter of them is for HTTP.
 #[must_use]
-pub fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
+pub(crate) fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
     let share = if direct { descriptors } else { descriptors / HTTP_PART };
     // Both saturate: the smaller one counts.
     let share = u32::try_from(share).unwrap_or(u32::MAX).max(HTTP_CONNECTIONS_MIN);
@@ -148,7 +148,7 @@ pub fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
 /// The number of `slots` that a shard with this many `descriptors` for its connections can fill if
 /// each WebSocket takes one.
 #[must_use]
-pub fn plain_slots(descriptors: u64, slots: u32) -> u32 {
+pub(crate) fn plain_slots(descriptors: u64, slots: u32) -> u32 {
     let share = descriptors - descriptors / HTTP_PART;
     // Saturates: the smaller one counts.
     slots.min(u32::try_from(share).unwrap_or(u32::MAX)).max(1)
@@ -157,7 +157,7 @@ pub fn plain_slots(descriptors: u64, slots: u32) -> u32 {
 /// A note for the operator if WebSockets take descriptors, and a shard has fewer of these than
 /// slots.
 #[must_use]
-pub fn plain_note(nofile: u64, filled: u32, slots: u32) -> Option<String> {
+pub(crate) fn plain_note(nofile: u64, filled: u32, slots: u32) -> Option<String> {
     (filled < slots).then(|| {
         format!(
             "Before Linux 6.13 each WebSocket takes a descriptor. The limit of open files (nofile) \
@@ -169,7 +169,7 @@ pub fn plain_note(nofile: u64, filled: u32, slots: u32) -> Option<String> {
 
 /// A note for the operator if a shard may have fewer HTTP connections than were asked for.
 #[must_use]
-pub fn http_note(nofile: u64, granted: u32, wanted: usize) -> Option<String> {
+pub(crate) fn http_note(nofile: u64, granted: u32, wanted: usize) -> Option<String> {
     let most = wanted.min(HTTP_CONNECTIONS_ADVISED as usize);
     ((granted as usize) < most).then(|| {
         format!(
@@ -183,7 +183,7 @@ pub fn http_note(nofile: u64, granted: u32, wanted: usize) -> Option<String> {
 /// The memory limit of the control group in bytes, the lowest of v1 and v2 and of all parents;
 /// `None` if there is no limit.
 #[must_use]
-pub fn memory_limit() -> Option<u64> {
+pub(crate) fn memory_limit() -> Option<u64> {
     memory_group().map(|group| group.limit)
 }
 
@@ -262,20 +262,20 @@ impl MemoryGroup {
 
 /// The number in a file under `/proc/sys`.
 #[must_use]
-pub fn sysctl(path: &str) -> Option<i64> {
+pub(crate) fn sysctl(path: &str) -> Option<i64> {
     fs::read_to_string(Path::new("/proc/sys").join(path)).ok()?.trim().parse().ok()
 }
 
 /// The number of local ports that outgoing connections choose from (`ip_local_port_range`, both
 /// ends included).
 #[must_use]
-pub fn local_ports() -> Option<u64> {
+pub(crate) fn local_ports() -> Option<u64> {
     ports_between(&fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?)
 }
 
 /// A size in bytes as text for people; `None` is no limit.
 #[must_use]
-pub fn size(bytes: Option<u64>) -> String {
+pub(crate) fn size(bytes: Option<u64>) -> String {
     match bytes {
         None | Some(ResourceLimit::UNLIMITED) => "unlimited".to_owned(),
         Some(bytes) if bytes < 1 << 20 => format!("{} KiB", bytes >> 10),
@@ -318,14 +318,14 @@ fn ports_between(text: &str) -> Option<u64> {
 
 /// Slots of a shard if the configuration does not say: 4 MiB of kernel memory for the table (a
 /// pointer and a tag each), which is allocated at once.
-pub const SLOTS_DEFAULT: u32 = 262_144;
+pub(crate) const SLOTS_DEFAULT: u32 = 262_144;
 
 /// The longest fixed file table of the kernel (`IORING_MAX_FIXED_FILES`, `io_uring/rsrc.c`).
-pub const SLOTS_MAX: u32 = 1 << 20;
+pub(crate) const SLOTS_MAX: u32 = 1 << 20;
 
 /// The limit of open files below which the operator gets a note. Laravel's documentation of Reverb
 /// raises it to the same number (`minfds` of supervisor).
-pub const NOFILE_ADVISED: u64 = 10_000;
+pub(crate) const NOFILE_ADVISED: u64 = 10_000;
 
 /// Descriptors of the process: standard streams, the control thread's runtime, a log pipe, and a
 /// reserve for API connections, as Redis keeps one (32).

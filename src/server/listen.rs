@@ -37,11 +37,11 @@ const LEFT_OVER_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct BoundListeners {
     /// The listeners of each shard.
-    pub listeners: Vec<Listeners>,
+    pub(crate) listeners: Vec<Listeners>,
     /// The files of unix sockets.
-    pub files: SocketFiles,
+    pub(crate) files: SocketFiles,
     /// The sockets outlive the process, and with them the connections that wait in their queues.
-    pub inherited: bool,
+    pub(crate) inherited: bool,
 }
 
 /// Files of unix sockets, removed when dropped.

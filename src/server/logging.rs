@@ -34,7 +34,7 @@ use forms::{JsonLines, TextLines};
 /// Flushes the log when it is dropped, at the end of the process, for at most [`FLUSH_DEADLINE`].
 #[derive(Debug)]
 #[must_use = "lines that wait are flushed when it is dropped"]
-pub struct LogGuard(LogQueue);
+pub(crate) struct LogGuard(LogQueue);
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
@@ -48,12 +48,12 @@ impl Drop for LogGuard {
 
 /// Changes the level of the log while the process runs.
 #[derive(Clone, Debug)]
-pub struct LogLevel(reload::Handle<Targets, Registry>);
+pub(crate) struct LogLevel(reload::Handle<Targets, Registry>);
 
 impl LogLevel {
     /// Logs everything of Ringwave at INFO, with `debug` at DEBUG, from now on. Lines that are not
     /// logged cost as little as before.
-    pub fn set_debug(&self, debug: bool) {
+    pub(crate) fn set_debug(&self, debug: bool) {
         // It fails only if the log is gone, and then nothing is logged at any level.
         let _gone = self.0.reload(wanted(debug));
     }
@@ -64,7 +64,7 @@ impl LogLevel {
 ///
 /// # Errors
 /// The writing thread cannot be started.
-pub fn start(debug: bool, format: LogFormat) -> io::Result<(LogGuard, LogLevel)> {
+pub(crate) fn start(debug: bool, format: LogFormat) -> io::Result<(LogGuard, LogLevel)> {
     let stdout = io::stdout();
     let ansi =
         stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
@@ -79,10 +79,10 @@ pub fn start(debug: bool, format: LogFormat) -> io::Result<(LogGuard, LogLevel)>
 }
 
 /// The time for which the exit waits for lines that stdout does not take.
-pub const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
+pub(crate) const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Bytes of lines that may wait for stdout. At 200 bytes a line, some 20,000 lines.
-pub const BACKLOG_BYTES_MAX: usize = 4 << 20;
+pub(crate) const BACKLOG_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes after which a write to stdout takes no more lines.
 const BATCH_BYTES: usize = 64 << 10;

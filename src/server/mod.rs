@@ -4,43 +4,43 @@
 //! shards. Each shard has a thread of its own, pinned to a core if the system allows it; webhooks
 //! have one that is not pinned. No listener is bound before the host has passed the preflight.
 
-pub mod admin;
+pub(crate) mod admin;
 mod banner;
 mod control;
 mod error;
 mod housekeeping;
-pub mod ledger;
-pub mod limits;
+pub(crate) mod ledger;
+pub(crate) mod limits;
 mod listen;
 mod listener_options;
-pub mod logging;
+pub(crate) mod logging;
 mod mailboxes;
 mod memory_watch;
 mod notify;
-pub mod preflight;
+pub(crate) mod preflight;
 mod proc_status;
 mod reload;
 mod shards;
 mod shared;
-pub mod signals;
+pub(crate) mod signals;
 mod sizes;
 mod start;
-pub mod status;
+pub(crate) mod status;
 mod stop;
-pub mod tcp_memory;
+pub(crate) mod tcp_memory;
 mod unix_socket;
 
 use std::process::ExitCode;
 
 use crate::config::{Config, ConfigInputs};
 
-pub use shards::placement;
-pub use sizes::budget;
+pub(crate) use shards::placement;
+pub(crate) use sizes::budget;
 
 /// Serves until a signal ends it. `inputs` is where `config` comes from, to be read again. Prints
 /// the reason to stderr if the server cannot start or go on.
 #[must_use]
-pub fn run(config: Config, inputs: &ConfigInputs) -> ExitCode {
+pub(crate) fn run(config: Config, inputs: &ConfigInputs) -> ExitCode {
     match start::serve(config, inputs) {
         Ok(code) => code,
         Err(error) => {

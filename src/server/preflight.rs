@@ -19,44 +19,44 @@ use super::limits::{self, ResourceLimit};
 use super::tcp_memory::TcpMemory;
 
 use clues::Clues;
-pub use error::{HostError, KERNEL_FLOOR, Requirement};
-pub use ring::ProbeStep;
+pub(crate) use error::{HostError, KERNEL_FLOOR, Requirement};
+pub(crate) use ring::ProbeStep;
 
 /// The properties of the host that Ringwave depends on. A value that the host does not reveal
 /// is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostSurvey {
+pub(crate) struct HostSurvey {
     /// The kernel's release, as `uname -r` prints it.
-    pub kernel: String,
+    pub(crate) kernel: String,
     /// The error if the kernel is older than [`KERNEL_FLOOR`].
-    pub kernel_too_old: Option<HostError>,
+    pub(crate) kernel_too_old: Option<HostError>,
     /// The number of cores that this process may use.
-    pub cores: usize,
+    pub(crate) cores: usize,
     /// The limit of open files.
-    pub nofile: ResourceLimit,
+    pub(crate) nofile: ResourceLimit,
     /// The limit of locked memory in bytes. Rings do not count against it since Linux 5.12.
-    pub memlock: ResourceLimit,
+    pub(crate) memlock: ResourceLimit,
     /// The memory limit of the control group in bytes; `None`: no limit.
-    pub memory_limit: Option<u64>,
+    pub(crate) memory_limit: Option<u64>,
     /// `net.core.somaxconn`: the longest queue of connections that wait to be accepted.
-    pub somaxconn: Option<i64>,
+    pub(crate) somaxconn: Option<i64>,
     /// `net.ipv4.tcp_max_syn_backlog`: the most connections in their TCP handshake.
-    pub syn_backlog: Option<i64>,
+    pub(crate) syn_backlog: Option<i64>,
     /// The memory that TCP holds in all queues of the host, and its limit.
-    pub tcp_memory: Option<TcpMemory>,
+    pub(crate) tcp_memory: Option<TcpMemory>,
     /// `net.core.wmem_max`: the largest send buffer that a program may set on a socket, in bytes.
-    pub send_buffer_max: Option<i64>,
+    pub(crate) send_buffer_max: Option<i64>,
     /// The number of local ports that a proxy on this host can choose from.
-    pub local_ports: Option<u64>,
+    pub(crate) local_ports: Option<u64>,
     /// The mode of seccomp (`/proc/self/status`): 0 off, 1 strict, 2 filter.
-    pub seccomp: Option<u8>,
+    pub(crate) seccomp: Option<u8>,
     /// `kernel.io_uring_disabled`; `None` before Linux 6.6, where it is always enabled.
-    pub io_uring_disabled: Option<i64>,
+    pub(crate) io_uring_disabled: Option<i64>,
     /// The length of the fixed file table that was tried.
-    pub slots: u32,
+    pub(crate) slots: u32,
     /// Whether a ring with the flags, features, operations and table of a shard can be created; if
     /// not, the step that failed and why.
-    pub uring: Result<(), (ProbeStep, HostError)>,
+    pub(crate) uring: Result<(), (ProbeStep, HostError)>,
 }
 
 /// The first kernel whose file tables release a socket at once.
@@ -66,7 +66,7 @@ const DIRECT_DESCRIPTORS: (u32, u32) = (6, 13);
 ///
 /// # Errors
 /// Returns the first reason for which Ringwave cannot run here.
-pub fn check() -> Result<HostSurvey, HostError> {
+pub(crate) fn check() -> Result<HostSurvey, HostError> {
     let host = HostSurvey::take();
     host.verdict()?;
     Ok(host)
@@ -75,7 +75,7 @@ pub fn check() -> Result<HostSurvey, HostError> {
 impl HostSurvey {
     /// Surveys the host and tries a ring, which is gone on return. Takes a few milliseconds.
     #[must_use]
-    pub fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let clues = Clues::read();
         let nofile = ResourceLimit::nofile();
         let slots = limits::slots_per_shard(nofile.soft, None);
@@ -103,7 +103,7 @@ impl HostSurvey {
     /// Whether sockets can live in a ring's own file table. Before Linux 6.13 one that leaves the
     /// table stays open while any older request of the ring is pending (axboe/liburing#1192).
     #[must_use]
-    pub fn direct_descriptors(&self) -> bool {
+    pub(crate) fn direct_descriptors(&self) -> bool {
         let clues = Clues { release: self.kernel.clone(), ..Clues::default() };
         clues.version().is_some_and(|version| version >= DIRECT_DESCRIPTORS)
     }
@@ -113,7 +113,7 @@ impl HostSurvey {
     /// # Errors
     /// Returns the first reason against it. An old kernel comes first, because all other failures
     /// follow from it.
-    pub fn verdict(&self) -> Result<(), HostError> {
+    pub(crate) fn verdict(&self) -> Result<(), HostError> {
         if let Some(old) = &self.kernel_too_old {
             return Err(old.clone());
         }
@@ -124,7 +124,7 @@ impl HostSurvey {
     ///
     /// # Errors
     /// The limit is too low for their rings and listeners.
-    pub fn holds(&self, shards: usize) -> Result<(), HostError> {
+    pub(crate) fn holds(&self, shards: usize) -> Result<(), HostError> {
         let needed = limits::descriptors_min(shards);
         if self.nofile.soft >= needed {
             return Ok(());

@@ -235,7 +235,7 @@ fn spawn(
 
 /// Says where the threads of shards run, given the core of each: `on cores 0,1`.
 #[must_use]
-pub fn placement(cores: &[Option<usize>]) -> String {
+pub(crate) fn placement(cores: &[Option<usize>]) -> String {
     let pinned: Vec<_> = cores.iter().flatten().map(usize::to_string).collect();
     if pinned.is_empty() {
         return "not pinned to cores".to_owned();

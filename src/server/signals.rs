@@ -18,7 +18,7 @@ use super::proc_status::{ProcStatus, has_terminal};
 
 /// A request that a signal makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// Read the configuration again. Never comes during a drain.
     Reload,
     /// Finish what is in flight, close all connections, then exit with 0. Comes once.
@@ -32,7 +32,7 @@ pub enum Signal {
 
 /// The signals of this process. There is one value, in the runtime of the control thread.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hangup: unix::Signal,
@@ -49,7 +49,7 @@ impl Signals {
     ///
     /// # Errors
     /// There is no tokio runtime with I/O, or the system refuses.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // Asking tokio for a signal replaces its inherited disposition, so this comes first.
         let nohup = ProcStatus::read().ignores(libc::SIGHUP);
         Ok(Self {
@@ -68,7 +68,7 @@ impl Signals {
 
     /// Waits for the next signal that asks for anything. Cancel-safe: a signal that came is not
     /// lost with the future.
-    pub async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         loop {
             let [first_user, second_user] = &mut self.user;
             let number = tokio::select! {

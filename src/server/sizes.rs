@@ -33,7 +33,7 @@ const COMPLETION: usize = 16;
 
 /// The memory that a shard holds with or without connections, with rings of the usual size.
 #[must_use]
-pub fn budget() -> Vec<Holder> {
+pub(crate) fn budget() -> Vec<Holder> {
     let holder = |name, bytes| Holder { name, bytes, per: Per::Shard };
     let front = 2 * front::Settings::default().connections_max as usize;
     vec![

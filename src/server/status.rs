@@ -27,36 +27,36 @@ const SHARDS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The status of a server, as `ringwave status --json` prints it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerStatus {
+pub(crate) struct ServerStatus {
     /// The version of the running program.
-    pub version: String,
+    pub(crate) version: String,
     /// The commit that it was built from, if that is known.
     #[serde(default)]
-    pub commit: Option<String>,
+    pub(crate) commit: Option<String>,
     /// Its process id.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Whether it serves or stops.
-    pub state: ServerState,
+    pub(crate) state: ServerState,
     /// The time at which it began to serve (RFC 3339, UTC).
-    pub started_at: String,
+    pub(crate) started_at: String,
     /// The time since then, in seconds.
-    pub uptime_s: u64,
+    pub(crate) uptime_s: u64,
     /// The addresses that it listens on.
-    pub listeners: Vec<String>,
+    pub(crate) listeners: Vec<String>,
     /// Open WebSockets of all apps.
-    pub connections: u64,
+    pub(crate) connections: u64,
     /// Occupied channels of all apps, those of silent shards not counted.
-    pub channels: u64,
+    pub(crate) channels: u64,
     /// The configured apps.
-    pub apps: Vec<AppStatus>,
+    pub(crate) apps: Vec<AppStatus>,
     /// All shards, in order.
-    pub shards: Vec<ShardStatus>,
+    pub(crate) shards: Vec<ShardStatus>,
 }
 
 /// The state of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ServerState {
+pub(crate) enum ServerState {
     /// It accepts connections.
     #[default]
     Serving,
@@ -66,30 +66,30 @@ pub enum ServerState {
 
 /// One app.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AppStatus {
+pub(crate) struct AppStatus {
     /// Its id, as in `/apps/ID`.
-    pub id: String,
+    pub(crate) id: String,
     /// Whether its clients are admitted.
-    pub enabled: bool,
+    pub(crate) enabled: bool,
     /// Its open WebSockets.
-    pub connections: u64,
+    pub(crate) connections: u64,
     /// Its occupied channels, those of silent shards not counted.
-    pub channels: u64,
+    pub(crate) channels: u64,
 }
 
 /// One shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShardStatus {
+pub(crate) struct ShardStatus {
     /// Its number.
-    pub shard: usize,
+    pub(crate) shard: usize,
     /// The core that its thread is pinned to; `None`: the system did not allow that.
-    pub core: Option<usize>,
+    pub(crate) core: Option<usize>,
     /// Whether it answered. The counts of a shard that did not are unknown.
-    pub answered: bool,
+    pub(crate) answered: bool,
     /// Its open WebSockets.
-    pub connections: Option<u64>,
+    pub(crate) connections: Option<u64>,
     /// The occupied channels whose home it is.
-    pub channels: Option<u64>,
+    pub(crate) channels: Option<u64>,
 }
 
 /// Answers requests for the status, with the facts that the control thread knows and the counts of
@@ -196,7 +196,7 @@ impl ServerStatus {
 
     /// The numbers of the shards that did not answer.
     #[must_use]
-    pub fn silent(&self) -> Vec<usize> {
+    pub(crate) fn silent(&self) -> Vec<usize> {
         self.shards.iter().filter(|shard| !shard.answered).map(|shard| shard.shard).collect()
     }
 }

@@ -5,12 +5,12 @@ use std::fs;
 
 /// The memory of TCP, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpMemory {
+pub(crate) struct TcpMemory {
     /// Bytes in the queues of all sockets, to be sent and to be read.
-    pub used: u64,
+    pub(crate) used: u64,
     /// The limit past which the kernel refuses more to every socket (`net.ipv4.tcp_mem`, the last
     /// number).
-    pub limit: u64,
+    pub(crate) limit: u64,
 }
 
 impl TcpMemory {
@@ -19,7 +19,7 @@ impl TcpMemory {
     /// The available memory of the host (`/proc/meminfo`) and the usage of a control group
     /// (`memory.current`) already include it.
     #[must_use]
-    pub fn read() -> Option<Self> {
+    pub(crate) fn read() -> Option<Self> {
         let sockets = fs::read_to_string("/proc/self/net/sockstat").ok()?;
         let limits = fs::read_to_string("/proc/sys/net/ipv4/tcp_mem").ok()?;
         Self::of(&sockets, &limits, rustix::param::page_size() as u64)

@@ -84,11 +84,11 @@ pub(super) const fn parts(headroom: Headroom) -> usize {
 #[derive(Debug)]
 pub struct Memory {
     /// The lease that is charged with what is taken on for clients.
-    pub lease: Lease,
+    pub(crate) lease: Lease,
     /// Bounds on cached events while there is enough memory.
-    pub cache: CacheBounds,
+    pub(crate) cache: CacheBounds,
     /// Most bytes of messages of which not all has come, over all connections.
-    pub unfinished: usize,
+    pub(crate) unfinished: usize,
 }
 
 impl Default for Memory {
@@ -99,8 +99,8 @@ impl Default for Memory {
 }
 
 /// Bytes of unfinished messages per shard, where memory allows it: as much as for slow readers.
-pub const UNFINISHED_BYTES_MAX: usize = 64 << 20;
+pub(crate) const UNFINISHED_BYTES_MAX: usize = 64 << 20;
 
 /// Cached last events per home shard: enough for every channel of a large app, and a bound on what
 /// publishing to ever new names can hold. Apps share it fairly.
-pub const CACHE_BOUNDS: CacheBounds = CacheBounds { events: 100_000, bytes: 64 << 20 };
+pub(crate) const CACHE_BOUNDS: CacheBounds = CacheBounds { events: 100_000, bytes: 64 << 20 };

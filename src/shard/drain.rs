@@ -20,7 +20,7 @@ use crate::time::Millis;
 pub(super) const DRAIN_TICK: Duration = Duration::from_millis(20);
 
 /// The time after which clients return that were closed with 4100 to 4199 (pusher-js).
-pub const RETURN: Duration = Duration::from_secs(1);
+pub(crate) const RETURN: Duration = Duration::from_secs(1);
 
 /// Time in which the last ones are closed, without a successor. What is left of [`RETURN`] is for
 /// the rest of the stop and for the start of the next process.
@@ -52,7 +52,7 @@ pub struct Drain {
 impl Drain {
     /// From its start to the last close.
     #[must_use]
-    pub fn lasts(self) -> Duration {
+    pub(crate) fn lasts(self) -> Duration {
         self.window + self.pause()
     }
 
@@ -133,19 +133,19 @@ impl<R: Ring> Shard<R> {
 
     /// Whether a drain has begun.
     #[must_use]
-    pub const fn draining(&self) -> bool {
+    pub(crate) const fn draining(&self) -> bool {
         self.timers.draining().is_some()
     }
 
     /// Whether nothing more is to be accepted.
     #[must_use]
-    pub fn closes_listeners(&self) -> bool {
+    pub(crate) fn closes_listeners(&self) -> bool {
         self.timers.draining().is_some_and(|draining| draining.closes_listeners)
     }
 
     /// The fate of WebSockets that are opened now; `None` without a drain.
     #[must_use]
-    pub fn newcomers(&self) -> Option<Newcomers> {
+    pub(crate) fn newcomers(&self) -> Option<Newcomers> {
         let draining = self.timers.draining()?;
         Some(draining.drain.newcomers(self.subscribers.now.since(draining.started)))
     }
@@ -165,13 +165,13 @@ impl<R: Ring> Shard<R> {
 
     /// Whether every connection has been sent its Close frame, answered or not.
     #[must_use]
-    pub fn all_told(&self) -> bool {
+    pub(crate) fn all_told(&self) -> bool {
         self.draining() && self.plane.open_connections() == 0 && !self.has_work()
     }
 
     /// The time at which the drain last closed a connection.
     #[must_use]
-    pub fn last_close(&self) -> Option<Millis> {
+    pub(crate) fn last_close(&self) -> Option<Millis> {
         self.timers.draining()?.closed_at
     }
 

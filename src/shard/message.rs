@@ -61,9 +61,9 @@ pub struct InForce {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Its open WebSockets.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// By index of the app: the occupied channels whose home is this shard.
-    pub channels: Vec<u32>,
+    pub(crate) channels: Vec<u32>,
 }
 
 #[cfg(test)]

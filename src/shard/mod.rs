@@ -27,7 +27,7 @@ mod message;
 mod notes;
 mod pending_requests;
 mod pressure;
-pub mod run;
+pub(crate) mod run;
 mod sessions;
 mod sign_in;
 mod socket_ids;
@@ -53,14 +53,16 @@ use crate::time::Millis;
 use crate::webhooks::NoticeSender;
 
 use client_memory::ClientMemory;
-pub use client_memory::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
-pub use drain::{Drain, RETURN};
+pub(crate) use client_memory::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
+pub use drain::Drain;
+pub(crate) use drain::RETURN;
 use home_side::HomeSide;
 use leaving::Leaving;
 use link::Link;
-pub use message::{InForce, Message, Totals};
+pub(crate) use message::Totals;
+pub use message::{InForce, Message};
 use pending_requests::PendingRequests;
-pub use sessions::BUDGET;
+pub(crate) use sessions::BUDGET;
 use sessions::Sessions;
 pub use socket_ids::SocketIds;
 use subscriber_side::SubscriberSide;
@@ -157,7 +159,7 @@ impl<R: Ring> Shard<R> {
 
     /// The first half of a turn: takes everything that has come, and tells other shards. `false`:
     /// the kernel has not taken yet what the last turn sends, and there is no second half.
-    pub fn take_in(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) -> bool {
+    pub(crate) fn take_in(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) -> bool {
         self.subscribers.now = now;
         self.plane.begin_turn(now);
         if self.plane.stalled() {
@@ -185,7 +187,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The second half: sends what the first made of it.
-    pub fn send_out(&mut self) {
+    pub(crate) fn send_out(&mut self) {
         self.subscribers.flush(&mut self.plane);
         self.take_closed();
         self.plane.flush();
@@ -197,7 +199,7 @@ impl<R: Ring> Shard<R> {
 
     /// Between the halves of a turn: how many connections are owed messages of their channels.
     #[must_use]
-    pub fn owed(&self) -> usize {
+    pub(crate) fn owed(&self) -> usize {
         self.subscribers.local.owed()
     }
 
@@ -219,13 +221,13 @@ impl<R: Ring> Shard<R> {
 
     /// Whether the bus is full: no publishes are taken.
     #[must_use]
-    pub const fn overloaded(&self) -> bool {
+    pub(crate) const fn overloaded(&self) -> bool {
         self.subscribers.link.port.spilling()
     }
 
     /// How much memory is left, as the control thread has said.
     #[must_use]
-    pub const fn headroom(&self) -> Headroom {
+    pub(crate) const fn headroom(&self) -> Headroom {
         self.subscribers.memory.headroom()
     }
 
@@ -278,12 +280,12 @@ impl<R: Ring> Shard<R> {
 
     /// The front's settings as of the last turn.
     #[must_use]
-    pub const fn front_settings(&self) -> &Arc<front::Settings> {
+    pub(crate) const fn front_settings(&self) -> &Arc<front::Settings> {
         &self.front
     }
 
     /// Gives memory back that a burst has left: of lists that are empty between turns.
-    pub fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         self.plane.trim();
         self.subscribers.local.trim();
         self.homes.trim();
@@ -300,13 +302,13 @@ impl<R: Ring> Shard<R> {
 
     /// Whether the control thread has ended the shard.
     #[must_use]
-    pub const fn stopped(&self) -> bool {
+    pub(crate) const fn stopped(&self) -> bool {
         self.timers.stopped()
     }
 
     /// Ends the connections that are left after the last turn: a kernel that closes the sockets of
     /// a process keeps their queues, whether or not the peers read them.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.plane.end_all();
     }
 

@@ -217,7 +217,7 @@ fn send<T>(reply: Reply<T>, answer: T) {
 
 impl<R: Ring> Shard<R> {
     /// A command of the front.
-    pub fn command(&mut self, command: GatewayCommand) {
+    pub(crate) fn command(&mut self, command: GatewayCommand) {
         let (requests, link) = (&mut self.requests, &mut self.subscribers.link);
         match command {
             GatewayCommand::Adopt(upgraded) => self.adopt(upgraded),

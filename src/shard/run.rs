@@ -59,20 +59,20 @@ const ANSWER_FIRST: usize = 64;
 
 /// Everything that a shard's thread needs.
 #[derive(Debug)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// The shard's state.
-    pub parts: ShardParts,
+    pub(crate) parts: ShardParts,
     /// The plane's ring.
-    pub ring: UringSizes,
+    pub(crate) ring: UringSizes,
     /// Sockets to accept from.
-    pub listeners: Listeners,
+    pub(crate) listeners: Listeners,
     /// The clock of the process.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 /// The progress that a shard reports to the control thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Milestone {
+pub(crate) enum Milestone {
     /// It accepts.
     Serving,
     /// Its drain has closed all connections, and all requests are answered that began before it.
@@ -89,7 +89,7 @@ pub enum Milestone {
 ///
 /// # Panics
 /// As the shard does, with its own panic.
-pub fn run(setup: Setup, report: impl Fn(Milestone) + 'static) -> io::Result<()> {
+pub(crate) fn run(setup: Setup, report: impl Fn(Milestone) + 'static) -> io::Result<()> {
     let connections_max = setup.parts.in_force.front.connections_max;
     let entries = (connections_max * 2).next_power_of_two().min(FRONT_ENTRIES_MAX);
     let mut builder = tokio_uring::builder();

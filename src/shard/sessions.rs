@@ -10,7 +10,7 @@ use crate::protocol::session::Session;
 use crate::time::{Millis, Tick};
 
 /// The memory of an idle connection here, beside the plane and the channels.
-pub const BUDGET: [Holder; 1] =
+pub(crate) const BUDGET: [Holder; 1] =
     [Holder { name: "session", bytes: size_of::<Option<OpenSession>>(), per: Per::Connection }];
 
 /// The sessions of open connections, by the slots of the connections. A connection without a
@@ -29,10 +29,10 @@ pub(super) struct Sessions {
 #[derive(Debug)]
 pub(super) struct OpenSession {
     /// The connection's place at its app.
-    pub admission: Admission,
-    pub session: Session,
+    pub(crate) admission: Admission,
+    pub(crate) session: Session,
     /// The time at which the server pinged, if nothing has come since.
-    pub pinged: Option<Tick>,
+    pub(crate) pinged: Option<Tick>,
 }
 
 impl OpenSession {

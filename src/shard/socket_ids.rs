@@ -43,7 +43,7 @@ enum Random {
 impl SocketIds {
     /// With a key of its own.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { mask: Mask::Keyed(RandomState::new()), random: Random::System(Vec::new()) }
     }
 
@@ -57,7 +57,7 @@ impl SocketIds {
     ///
     /// # Errors
     /// The system has no random numbers (`getrandom(2)`).
-    pub fn name(&mut self, shard: ShardId, slot: u32) -> io::Result<SocketId> {
+    pub(crate) fn name(&mut self, shard: ShardId, slot: u32) -> io::Result<SocketId> {
         // 63 bits, and not zero, which is in no connection's id.
         let high = (self.random()? >> 1).max(1);
         let place = (u64::from(shard.0) << 24) | u64::from(slot & 0x00ff_ffff);
@@ -67,7 +67,7 @@ impl SocketIds {
     /// The shard that an id names; one that was made elsewhere may name any.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "16 bits")]
-    pub fn shard_of(&self, id: SocketId) -> ShardId {
+    pub(crate) fn shard_of(&self, id: SocketId) -> ShardId {
         let place = id.low ^ self.mask_of(id.high);
         ShardId((place >> 24) as u16)
     }
@@ -75,7 +75,7 @@ impl SocketIds {
     /// The slot on `shard` that an id names; the connection there may be another by now.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "24 bits")]
-    pub fn slot_on(&self, shard: ShardId, id: SocketId) -> Option<u32> {
+    pub(crate) fn slot_on(&self, shard: ShardId, id: SocketId) -> Option<u32> {
         let place = id.low ^ self.mask_of(id.high);
         (place >> 24 == u64::from(shard.0)).then_some((place & 0x00ff_ffff) as u32)
     }

@@ -56,23 +56,23 @@ const FRAGMENTS_PER_MESSAGE: u32 = 1024;
 /// used again. `now`, `apps` and `stopping` are set by the shard before any of these.
 #[derive(Debug)]
 pub(super) struct SubscriberSide {
-    pub link: Link,
+    pub(crate) link: Link,
     /// The apps of the configuration in force.
-    pub apps: Arc<Apps>,
-    pub sessions: Sessions,
-    pub socket_ids: SocketIds,
+    pub(crate) apps: Arc<Apps>,
+    pub(crate) sessions: Sessions,
+    pub(crate) socket_ids: SocketIds,
     /// The subscriptions, and the subscribers by channel.
-    pub local: Local,
+    pub(crate) local: Local,
     /// The users that connections are signed in as.
-    pub users: Users,
-    pub leaving: Leaving,
+    pub(crate) users: Users,
+    pub(crate) leaving: Leaving,
     /// The memory that clients may still make the process hold.
-    pub memory: ClientMemory,
-    pub refusals: Arc<Refusals>,
+    pub(crate) memory: ClientMemory,
+    pub(crate) refusals: Arc<Refusals>,
     /// A drain has begun. Only the log depends on it.
-    pub stopping: bool,
+    pub(crate) stopping: bool,
     /// The time of the turn.
-    pub now: Millis,
+    pub(crate) now: Millis,
 }
 
 impl<R: Ring> Host<R> for SubscriberSide {

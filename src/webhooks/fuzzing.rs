@@ -1,5 +1,5 @@
-//! The entry points of the webhooks for the targets of `tests/fuzz`. Only builds with `--cfg
-//! fuzzing`, as of these targets, have this module.
+//! The entry points of the webhooks for the targets of `tests/fuzz`, which reach them through
+//! `testing`.
 
 use std::path::Path;
 

@@ -23,14 +23,15 @@ mod body;
 mod debounce;
 mod dispatch;
 mod endpoint_queue;
-#[cfg(fuzzing)]
-pub mod fuzzing;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzzing;
 mod http;
 mod notice_queue;
 mod spool;
 mod tls;
 mod worker;
 
-pub use notice_queue::{NoticeSender, WAITING_BYTES_MAX};
-pub use spool::SpoolError;
-pub use worker::{WebhookWorker, WorkerError, WorkerSettings};
+pub use notice_queue::NoticeSender;
+pub(crate) use notice_queue::WAITING_BYTES_MAX;
+pub(crate) use spool::SpoolError;
+pub(crate) use worker::{WebhookWorker, WorkerError, WorkerSettings};

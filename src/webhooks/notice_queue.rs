@@ -12,7 +12,7 @@ use crate::channels::{ChannelEvent, Notice};
 const TURNS_MAX: usize = 4096;
 
 /// Bytes of notices that may wait for the worker, over all shards, where memory allows it.
-pub const WAITING_BYTES_MAX: usize = 32 << 20;
+pub(crate) const WAITING_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of notices of one turn, so that one shard alone cannot fill the queue.
 const TURN_BYTES_MAX: usize = 8 << 20;
@@ -67,7 +67,7 @@ impl Clone for NoticeSender {
 
 impl NoticeSender {
     /// Takes a notice, to be handed over at the end of the turn.
-    pub fn push(&mut self, notice: Notice) {
+    pub(crate) fn push(&mut self, notice: Notice) {
         if self.sender.is_none() {
             return;
         }
@@ -90,7 +90,7 @@ impl NoticeSender {
     }
 
     /// Hands over the notices of the turn. Costs nothing if there are none.
-    pub fn send(&mut self) {
+    pub(crate) fn send(&mut self) {
         let Some(sender) = self.sender.as_ref().filter(|_| !self.turn.is_empty()) else { return };
         let bytes = std::mem::take(&mut self.turn_bytes);
         let turn = std::mem::take(&mut self.turn);

@@ -30,19 +30,19 @@ const RESOLVERS_MAX: usize = 4;
 
 /// The settings of the worker.
 #[derive(Clone, Debug)]
-pub struct WorkerSettings {
+pub(crate) struct WorkerSettings {
     /// Bytes of events that may wait for one endpoint.
-    pub queue_bytes: usize,
+    pub(crate) queue_bytes: usize,
     /// Bytes of notices that may wait for the thread, over all shards.
-    pub notice_bytes: usize,
+    pub(crate) notice_bytes: usize,
     /// The directory that keeps undelivered batches over a restart; `None`: a restart loses them.
-    pub spool: Option<PathBuf>,
+    pub(crate) spool: Option<PathBuf>,
 }
 
 /// The handle of the thread that delivers webhooks. If it is dropped without
 /// [`finish`](Self::finish), the thread goes on for as long as the process lives.
 #[derive(Debug)]
-pub struct WebhookWorker {
+pub(crate) struct WebhookWorker {
     sender: NoticeSender,
     commands: mpsc::UnboundedSender<WorkerCommand>,
 }
@@ -58,7 +58,7 @@ enum WorkerCommand {
 
 /// The reason for which webhooks cannot be sent.
 #[derive(Debug, thiserror::Error)]
-pub enum WorkerError {
+pub(crate) enum WorkerError {
     /// The spool cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -72,7 +72,7 @@ impl WebhookWorker {
     ///
     /// # Errors
     /// The spool cannot be used, or the thread cannot be started.
-    pub fn start(
+    pub(crate) fn start(
         apps: Arc<Apps>,
         settings: WorkerSettings,
         clock: Clock,
@@ -100,21 +100,21 @@ impl WebhookWorker {
 
     /// A sender of notices, for one shard.
     #[must_use]
-    pub fn notice_sender(&self) -> NoticeSender {
+    pub(crate) fn notice_sender(&self) -> NoticeSender {
         self.sender.clone()
     }
 
     /// Replaces the apps and the bound of queues. Events that wait for a removed endpoint are still
     /// delivered, and those that wait already stay, even over the new bound. To be called before
     /// shards get the apps, because a shard may send a notice of an app as soon as it has it.
-    pub fn configure(&self, apps: Arc<Apps>, queue_bytes: usize) {
+    pub(crate) fn configure(&self, apps: Arc<Apps>, queue_bytes: usize) {
         // If the thread is gone, nothing is delivered anyway; its panic was logged.
         let _gone = self.commands.send(WorkerCommand::Configure { apps, queue_bytes });
     }
 
     /// Delivers the notices that shards have sent, for at most this long, and ends the thread. What
     /// is left then stays in the spool. Without a spool it is lost, and the log says so.
-    pub async fn finish(self, within: Duration) {
+    pub(crate) async fn finish(self, within: Duration) {
         let (done, finished) = oneshot::channel();
         if self.commands.send(WorkerCommand::Finish { within, done }).is_ok() {
             let _gone = finished.await;

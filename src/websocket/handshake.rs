@@ -8,26 +8,26 @@ use tungstenite::handshake::derive_accept_key;
 /// The parts of the request that matter here. Each header is the list of its values, in the order
 /// of the request, trimmed; a value that is not text may be left empty.
 #[derive(Clone, Copy, Debug)]
-pub struct UpgradeRequest<'a> {
+pub(crate) struct UpgradeRequest<'a> {
     /// The method, as sent.
-    pub method: &'a str,
+    pub(crate) method: &'a str,
     /// Whether the request is HTTP/1.1 or newer.
-    pub http11: bool,
+    pub(crate) http11: bool,
     /// `Connection`.
-    pub connection: &'a [&'a str],
+    pub(crate) connection: &'a [&'a str],
     /// `Upgrade`.
-    pub upgrade: &'a [&'a str],
+    pub(crate) upgrade: &'a [&'a str],
     /// `Sec-WebSocket-Version`.
-    pub version: &'a [&'a str],
+    pub(crate) version: &'a [&'a str],
     /// `Sec-WebSocket-Key`.
-    pub key: &'a [&'a str],
+    pub(crate) key: &'a [&'a str],
     /// Whether a body follows the head. What follows an upgrade must be frames.
-    pub has_body: bool,
+    pub(crate) has_body: bool,
 }
 
 /// Why there is no upgrade. The text says it to the developer of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandshakeError {
+pub(crate) enum HandshakeError {
     /// The method is not GET: 405.
     MethodNotGet,
     /// An ordinary request: 426. It may be one for another part of the server.
@@ -50,7 +50,7 @@ pub enum HandshakeError {
 ///
 /// # Errors
 /// The first rule of the handshake that the request breaks.
-pub fn accept(request: &UpgradeRequest<'_>) -> Result<String, HandshakeError> {
+pub(crate) fn accept(request: &UpgradeRequest<'_>) -> Result<String, HandshakeError> {
     if request.method != "GET" {
         Err(HandshakeError::MethodNotGet)
     } else if request.upgrade.iter().all(|value| value.is_empty()) {
@@ -76,7 +76,7 @@ pub fn accept(request: &UpgradeRequest<'_>) -> Result<String, HandshakeError> {
 impl HandshakeError {
     /// The HTTP status of the answer.
     #[must_use]
-    pub const fn status(self) -> u16 {
+    pub(crate) const fn status(self) -> u16 {
         match self {
             Self::MethodNotGet => 405,
             Self::NotAnUpgrade | Self::Version => 426,
@@ -91,7 +91,7 @@ impl HandshakeError {
     /// The headers that the answer must have: what to send instead (RFC 9110 sections 15.5.6 and
     /// 15.5.22, RFC 6455 section 4.4).
     #[must_use]
-    pub const fn headers(self) -> &'static [(&'static str, &'static str)] {
+    pub(crate) const fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::MethodNotGet => &[("Allow", "GET")],
             Self::NotAnUpgrade => &[("Upgrade", "websocket"), ("Connection", "Upgrade")],

@@ -7,8 +7,9 @@
 //! No extension is spoken, so every reserved bit is an error (RFC 6455 section 5.2). Nothing that
 //! a client sends can panic, wait, or make this floor hold more than the limits allow.
 
-pub mod handshake;
-pub mod read;
+pub(crate) mod handshake;
+pub(crate) mod read;
 
-pub use handshake::{HandshakeError, UpgradeRequest, accept};
-pub use read::{Close, Message, ReadLimits, Reader, Stop, Violation};
+pub(crate) use handshake::{HandshakeError, UpgradeRequest, accept};
+pub(crate) use read::{Close, Stop, Violation};
+pub use read::{Message, ReadLimits, Reader};

@@ -71,12 +71,12 @@ pub struct Violation {
     /// 1002 (protocol error), 1007 (not UTF-8) or 1009 (over a limit).
     pub code: u16,
     /// One sentence for the developer of that client.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 /// The bytes of payload that pay for the frame around them: the header is less than a tenth of such
 /// a frame. Large messages may come in fragments of this size, however many they are.
-pub const FRAGMENT_BYTES: usize = 64;
+pub(crate) const FRAGMENT_BYTES: usize = 64;
 
 /// The limits on the cost of one message.
 #[derive(Clone, Copy, Debug)]
@@ -118,14 +118,14 @@ impl Violation {
 impl Reader {
     /// A reader that ignores all input, as after a close frame.
     #[must_use]
-    pub fn deaf() -> Self {
+    pub(crate) fn deaf() -> Self {
         let deaf = Partial { awaited: Awaited::Nothing { overrun: false }, message: None };
         Self { partial: Some(Box::new(deaf)) }
     }
 
     /// Bytes of memory that the unfinished message takes.
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
         message.map_or(0, Assembly::capacity)
     }
@@ -163,7 +163,7 @@ impl Reader {
     /// Whether the input went on behind the message that ended the reading, as nothing may go on
     /// behind a close frame.
     #[must_use]
-    pub fn overrun(&self) -> bool {
+    pub(crate) fn overrun(&self) -> bool {
         let awaited = self.partial.as_ref().map(|partial| &partial.awaited);
         matches!(awaited, Some(Awaited::Nothing { overrun: true }))
     }

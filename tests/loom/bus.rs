@@ -7,8 +7,10 @@ extern crate self as ringwave_loom;
 extern crate self as ringwave_ring;
 
 #[path = "../../src/bus/mod.rs"]
+#[allow(dead_code, reason = "only the gateway uses all of it")]
 pub mod bus;
 #[path = "../../src/id.rs"]
+#[allow(dead_code, reason = "only the gateway uses all of it")]
 pub mod id;
 mod mailbox;
 

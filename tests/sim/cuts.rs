@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwave::apps::{Admission, Apps};
-use ringwave::bus;
-use ringwave::channels::{Event, KeyHash};
-use ringwave::front::gateway::{GatewayCommand, Publication};
-use ringwave::id::AppIndex;
-use ringwave::plane::BacklogLimits;
-use ringwave::protocol::names::ChannelName;
-use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{Message, Shard};
-use ringwave::time::Millis;
+use ringwave::testing::apps::{Admission, Apps};
+use ringwave::testing::bus;
+use ringwave::testing::channels::{Event, KeyHash};
+use ringwave::testing::front::gateway::{GatewayCommand, Publication};
+use ringwave::testing::id::AppIndex;
+use ringwave::testing::plane::BacklogLimits;
+use ringwave::testing::protocol::names::ChannelName;
+use ringwave::testing::protocol::outbound;
+use ringwave::testing::shard::{Message, Shard};
+use ringwave::testing::time::Millis;
 use tokio::sync::oneshot;
 
 use crate::plan::Plan;

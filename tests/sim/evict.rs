@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use ringwave::apps::{Admission, App, Apps};
-use ringwave::bus;
-use ringwave::channels::KeyHash;
-use ringwave::id::AppIndex;
-use ringwave::plane::BacklogLimits;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{InForce, Message, Shard};
-use ringwave::time::Millis;
+use ringwave::testing::apps::{Admission, App, Apps};
+use ringwave::testing::bus;
+use ringwave::testing::channels::KeyHash;
+use ringwave::testing::id::AppIndex;
+use ringwave::testing::plane::BacklogLimits;
+use ringwave::testing::shard::{InForce, Message, Shard};
+use ringwave::testing::time::Millis;
 use tokio::sync::oneshot;
 
 use crate::plan::Plan;

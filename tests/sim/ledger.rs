@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use ringwave::front::gateway::PublishResult;
+use ringwave::testing::front::gateway::PublishResult;
 use tokio::sync::oneshot;
 
 /// The publisher of a message.

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ringwave::apps::{Admission, Apps};
-use ringwave::bus::{self, Port};
-use ringwave::channels::{ChannelKey, Event, KeyHash, Topology};
-use ringwave::front::gateway::{GatewayCommand, Publication, PublishResult};
-use ringwave::id::{AppIndex, ShardId};
-use ringwave::plane::BacklogLimits;
-use ringwave::protocol::names::ChannelName;
-use ringwave::protocol::outbound;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{Drain, Message, Shard};
-use ringwave::time::Millis;
+use ringwave::testing::apps::{Admission, Apps};
+use ringwave::testing::bus::{self, Port};
+use ringwave::testing::channels::{ChannelKey, Event, KeyHash, Topology};
+use ringwave::testing::front::gateway::{GatewayCommand, Publication, PublishResult};
+use ringwave::testing::id::{AppIndex, ShardId};
+use ringwave::testing::plane::BacklogLimits;
+use ringwave::testing::protocol::names::ChannelName;
+use ringwave::testing::protocol::outbound;
+use ringwave::testing::shard::{Drain, Message, Shard};
+use ringwave::testing::time::Millis;
 use tokio::sync::oneshot;
 
 use crate::plan::Plan;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ringwave::plane::BacklogLimits;
 use ringwave::ring::sim::{Dice, Faults};
+use ringwave::testing::plane::BacklogLimits;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {

@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringwave::apps::{Admission, Apps};
-use ringwave::bus::{self, Outside};
-use ringwave::channels::KeyHash;
-use ringwave::id::AppIndex;
-use ringwave::memory::Headroom;
-use ringwave::plane::BacklogLimits;
 use ringwave::ring::sim::{Faults, SimNet, SimRing};
-use ringwave::shard::{Message, Shard};
-use ringwave::time::Millis;
+use ringwave::testing::apps::{Admission, Apps};
+use ringwave::testing::bus::{self, Outside};
+use ringwave::testing::channels::KeyHash;
+use ringwave::testing::id::AppIndex;
+use ringwave::testing::memory::Headroom;
+use ringwave::testing::plane::BacklogLimits;
+use ringwave::testing::shard::{Message, Shard};
+use ringwave::testing::time::Millis;
 
 use crate::plan::Plan;
 use crate::stream::{Heard, Stream, masked};

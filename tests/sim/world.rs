@@ -11,22 +11,22 @@ mod rest;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwave::apps::webhook::Webhooks;
-use ringwave::apps::{Admission, App, AppCounters, Apps};
-use ringwave::bus::{self, Outside, Port};
-use ringwave::channels::{Event, KeyHash, Retain, Topology};
-use ringwave::front::gateway::{GatewayCommand, Publication};
-use ringwave::id::AppIndex;
-use ringwave::plane::BacklogLimits;
-use ringwave::protocol::names::ChannelName;
-use ringwave::protocol::origin::Origins;
-use ringwave::protocol::outbound;
-use ringwave::protocol::rules::{AppRules, ClientEvents, Limits, Standing};
-use ringwave::protocol::secret::Secret;
 use ringwave::ring::sim::{Dice, Faults, SimNet, SimRing};
-use ringwave::shard::{InForce, Message, Shard, ShardParts, SocketIds};
-use ringwave::time::Millis;
-use ringwave::webhooks::NoticeSender;
+use ringwave::testing::apps::webhook::Webhooks;
+use ringwave::testing::apps::{Admission, App, AppCounters, Apps};
+use ringwave::testing::bus::{self, Outside, Port};
+use ringwave::testing::channels::{Event, KeyHash, Retain, Topology};
+use ringwave::testing::front::gateway::{GatewayCommand, Publication};
+use ringwave::testing::id::AppIndex;
+use ringwave::testing::plane::BacklogLimits;
+use ringwave::testing::protocol::names::ChannelName;
+use ringwave::testing::protocol::origin::Origins;
+use ringwave::testing::protocol::outbound;
+use ringwave::testing::protocol::rules::{AppRules, ClientEvents, Limits, Standing};
+use ringwave::testing::protocol::secret::Secret;
+use ringwave::testing::shard::{InForce, Message, Shard, ShardParts, SocketIds};
+use ringwave::testing::time::Millis;
+use ringwave::testing::webhooks::NoticeSender;
 use tokio::sync::oneshot;
 
 use crate::client::{Channel, Client, Mood, Phase, Surroundings};
@@ -133,7 +133,7 @@ impl World {
             self.idle();
         }
         self.finish();
-        let sum = |count: fn(&ringwave::plane::Counters) -> u64| {
+        let sum = |count: fn(&ringwave::testing::plane::Counters) -> u64| {
             self.shards.iter().map(|shard| count(shard.plane().counters())).sum::<u64>()
         };
         let summary = Summary {

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, Stdio};
 
-use ringwave::config::{self, Config, Environment, Flags};
+use ringwave::testing::config::{Config, Environment, Flags, load};
 
 use crate::gateway::{self, Process, carries, free_port, free_ports, tcp, unix, until};
 use crate::left_out::runs;
@@ -66,7 +66,7 @@ fn nginx_waits_longer_for_a_silent_websocket_than_the_gateway_does() {
 
 #[test]
 fn nginx_gives_up_an_idle_connection_before_the_gateway_does() {
-    let waits = ringwave::front::Settings::default().idle_timeout.as_secs();
+    let waits = ringwave::testing::front::Settings::default().idle_timeout.as_secs();
     for upstream in ["nginx/upstream-unix.conf", "nginx/upstream-ports.conf"] {
         let keeps = tuning(upstream);
         let keeps: u64 =
@@ -78,7 +78,7 @@ fn nginx_gives_up_an_idle_connection_before_the_gateway_does() {
 /// The configuration without any settings.
 pub(crate) fn defaults() -> Config {
     let flags = Flags { dev: true, ..Flags::default() };
-    config::load(&flags, &Environment::default(), &root().join("tuning")).unwrap()
+    load(&flags, &Environment::default(), &root().join("tuning")).unwrap()
 }
 
 pub(crate) const SOCKET: &str = "/run/ringwave/ringwave.sock";

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use ringwave::id::ConnKey;
+use ringwave::testing::id::ConnKey;
 
 #[derive(Default)]
 pub(super) struct Conn {

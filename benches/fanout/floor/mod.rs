@@ -18,9 +18,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringwave::id::ConnKey;
 use ringwave::ring::{Completion, Op, Ring, SendRefused, Uring, UringSizes};
-use ringwave::server::limits;
+use ringwave::testing::id::ConnKey;
+use ringwave::testing::server::limits;
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 

@@ -2,7 +2,7 @@
 //! that `ringwave storm` sends, and looks at no more of them than it needs to answer.
 
 use bytes::Bytes;
-use ringwave::frame::Frame;
+use ringwave::testing::frame::Frame;
 
 /// One request or one message.
 #[derive(Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ pub struct CacheBounds {
 impl CacheBounds {
     /// A part of these bounds.
     #[must_use]
-    pub const fn divided_by(self, parts: usize) -> Self {
+    pub(crate) const fn divided_by(self, parts: usize) -> Self {
         Self { events: self.events / parts, bytes: self.bytes / parts }
     }
 }

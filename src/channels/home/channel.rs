@@ -18,21 +18,21 @@ use super::shard_counts::ShardCounts;
 /// One channel at its home. It exists while the channel is occupied or has a cached event.
 #[derive(Debug)]
 pub(super) struct Channel {
-    pub key: ChannelKey,
+    pub(crate) key: ChannelKey,
     /// The interest set: the shards with subscribers.
     interest: ShardCounts,
     /// The members of a presence channel. Boxed, because most channels have none.
-    pub members: Option<Box<Members>>,
+    pub(crate) members: Option<Box<Members>>,
     /// The last event of a cache channel.
-    pub cached: Option<Box<Cached>>,
+    pub(crate) cached: Option<Box<Cached>>,
 }
 
 /// A cached last event.
 #[derive(Debug)]
 pub(super) struct Cached {
-    pub frame: Frame,
-    pub data: Arc<str>,
-    pub expiry: Expiry,
+    pub(crate) frame: Frame,
+    pub(crate) data: Arc<str>,
+    pub(crate) expiry: Expiry,
 }
 
 impl Cached {

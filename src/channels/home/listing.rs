@@ -13,10 +13,10 @@ pub(super) const LOOKS_PER_TURN: u32 = 1024;
 /// A list on its way to the shard that asked for it.
 #[derive(Debug)]
 pub(super) struct Listing {
-    pub reply_to: ReplyTo,
-    pub app: AppIndex,
+    pub(crate) reply_to: ReplyTo,
+    pub(crate) app: AppIndex,
     /// The prefix that the channels' names have to have.
-    pub prefix: Arc<str>,
+    pub(crate) prefix: Arc<str>,
     /// The number of the channel at which the next part begins.
-    pub from: u32,
+    pub(crate) from: u32,
 }

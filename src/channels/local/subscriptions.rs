@@ -15,10 +15,10 @@ const SCAN_SUBSCRIPTIONS: usize = 16;
 /// One subscription, or a join on its way.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    pub topic: u32,
+    pub(crate) topic: u32,
     /// The place among the topic's subscribers, or `JOINING` and a ticket.
-    pub position: u32,
-    pub member: Option<Arc<Member>>,
+    pub(crate) position: u32,
+    pub(crate) member: Option<Arc<Member>>,
 }
 
 impl Subscription {

@@ -5,7 +5,7 @@ use serde_json::{Deserializer, Value};
 use super::error::InputError;
 
 /// Longest input, in bytes. Configurations have some kilobytes; a pipe may have no end.
-pub const INPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const INPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The input as text, without a byte order mark.
 pub(super) fn text(input: &[u8]) -> Result<&str, InputError> {

@@ -26,8 +26,8 @@ mod writer;
 use super::load::load_text;
 use super::sources::Environment;
 
-pub use error::{FieldFault, ImportError, InputError};
-pub use input::INPUT_BYTES_MAX;
+pub(crate) use error::{FieldFault, ImportError, InputError};
+pub(crate) use input::INPUT_BYTES_MAX;
 
 /// A server whose configuration can be imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

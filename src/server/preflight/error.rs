@@ -4,23 +4,23 @@ use crate::server::limits::size;
 
 /// A feature that Ringwave needs, and the kernel that first had it (man pages of io_uring).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Requirement {
+pub(crate) struct Requirement {
     /// The name of the feature in the man pages.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The Linux release.
-    pub since: &'static str,
+    pub(crate) since: &'static str,
 }
 
 /// The oldest kernel that is supported: 6.1 brought `IORING_SETUP_DEFER_TASKRUN`, 6.0 the multishot
 /// receive.
-pub const KERNEL_FLOOR: (u32, u32) = (6, 1);
+pub(crate) const KERNEL_FLOOR: (u32, u32) = (6, 1);
 
 /// The reason for which this host cannot run Ringwave. `Display` is one sentence about the fault;
 /// [`remedy`](Self::remedy) is one about what to do. `linux` is the kernel as sentences name it,
 /// `call` the system call that failed, and `errno` its error number.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the sentence of each variant names its fields")]
-pub enum HostError {
+pub(crate) enum HostError {
     #[error("{linux} is too old: Ringwave needs {}.{}.", KERNEL_FLOOR.0, KERNEL_FLOOR.1)]
     KernelTooOld { linux: String },
     #[error("io_uring is disabled on this host by kernel.io_uring_disabled=2.")]
@@ -89,11 +89,11 @@ pub enum HostError {
 impl HostError {
     /// The exit code, `EX_CONFIG` of sysexits(3), by which a supervisor knows that a restart does
     /// not help.
-    pub const EXIT_CODE: u8 = 78;
+    pub(crate) const EXIT_CODE: u8 = 78;
 
     /// The remedy, in one sentence.
     #[must_use]
-    pub fn remedy(&self) -> String {
+    pub(crate) fn remedy(&self) -> String {
         let text = match self {
             Self::KernelTooOld { .. } | Self::Incomplete { .. } | Self::Lacks { .. } => {
                 NEWER_KERNEL

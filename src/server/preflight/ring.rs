@@ -21,7 +21,7 @@ pub(super) enum ProbeFailure {
 
 /// The steps of the probe, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ProbeStep {
+pub(crate) enum ProbeStep {
     /// Creating and entering a ring.
     Ring,
     /// The features of the kernel's `io_uring`.

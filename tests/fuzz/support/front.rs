@@ -10,14 +10,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use ringwave::apps::Apps;
-use ringwave::channels::{CachedEvent, ChannelKey, ChannelState, KeyHash, Publication};
-use ringwave::frame::Frame;
-use ringwave::front::gateway::{InFlight, Newcomers, Reservation};
-use ringwave::front::{CurrentSettings, Gateway, GatewayCommand, Listeners, Settings, serve};
-use ringwave::id::{AppIndex, SocketId};
-use ringwave::memory::Headroom;
-use ringwave::protocol::names::ChannelName;
+use ringwave::testing::apps::Apps;
+use ringwave::testing::channels::{CachedEvent, ChannelKey, ChannelState, KeyHash, Publication};
+use ringwave::testing::frame::Frame;
+use ringwave::testing::front::gateway::{InFlight, Newcomers, Reservation};
+use ringwave::testing::front::{
+    CurrentSettings, Gateway, GatewayCommand, Listeners, Settings, serve,
+};
+use ringwave::testing::id::{AppIndex, SocketId};
+use ringwave::testing::memory::Headroom;
+use ringwave::testing::protocol::names::ChannelName;
 use tokio::sync::watch;
 
 use crate::{Place, app};

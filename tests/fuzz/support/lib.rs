@@ -7,12 +7,12 @@ mod places;
 
 use std::time::Duration;
 
-use ringwave::apps::webhook::Webhooks;
-use ringwave::apps::{App, AppCounters};
-use ringwave::id::{AppIndex, SocketId};
-use ringwave::protocol::origin::Origins;
-use ringwave::protocol::rules::{AppRules, ClientEvents, Limits, Standing};
-use ringwave::protocol::secret::Secret;
+use ringwave::testing::apps::webhook::Webhooks;
+use ringwave::testing::apps::{App, AppCounters};
+use ringwave::testing::id::{AppIndex, SocketId};
+use ringwave::testing::protocol::origin::Origins;
+use ringwave::testing::protocol::rules::{AppRules, ClientEvents, Limits, Standing};
+use ringwave::testing::protocol::secret::Secret;
 
 pub use front::{FrontEnd, Heard};
 pub use json::{Json, NAMES, TEXTS};

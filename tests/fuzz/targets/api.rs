@@ -9,10 +9,10 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use md5::{Digest, Md5};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use ringwave::id::SocketId;
-use ringwave::protocol::names::{ChannelName, valid_event_name};
-use ringwave::protocol::outbound;
-use ringwave::protocol::secret::Secret;
+use ringwave::testing::id::SocketId;
+use ringwave::testing::protocol::names::{ChannelName, valid_event_name};
+use ringwave::testing::protocol::outbound;
+use ringwave::testing::protocol::secret::Secret;
 use ringwave_fuzz::{FrontEnd, Heard, Json, KEY, SECRET, app};
 use serde_json::{Value, json};
 

@@ -4,8 +4,8 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use ringwave::config::Environment;
-use ringwave::config::fuzzing::dotenv;
+use ringwave::testing::config::Environment;
+use ringwave::testing::config::fuzzing::dotenv;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {

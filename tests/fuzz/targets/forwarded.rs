@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use arbitrary::Arbitrary;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use ringwave::front::address::{Trusted, TrustedProxies};
-use ringwave::front::fuzzing::client;
+use ringwave::testing::front::address::{Trusted, TrustedProxies};
+use ringwave::testing::front::fuzzing::client;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {

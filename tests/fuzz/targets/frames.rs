@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use ringwave::websocket::{Message, ReadLimits, Reader};
+use ringwave::testing::websocket::{Message, ReadLimits, Reader};
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Message as Theirs, WebSocket};
 

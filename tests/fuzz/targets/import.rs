@@ -5,8 +5,8 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use ringwave::config::fuzzing::toml;
-use ringwave::config::{Environment, Predecessor, import};
+use ringwave::testing::config::fuzzing::toml;
+use ringwave::testing::config::{Environment, Predecessor, import};
 use ringwave_fuzz::{Json, MARKER, NAMES};
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use ringwave::front::fuzzing::{Beginning, proxy_header};
+use ringwave::testing::front::fuzzing::{Beginning, proxy_header};
 
 #[derive(Arbitrary, Debug)]
 enum Input<'a> {

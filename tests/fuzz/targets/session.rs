@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use ringwave::apps::App;
-use ringwave::protocol::auth::Member;
-use ringwave::protocol::close::ProtocolError;
-use ringwave::protocol::names::{ChannelName, valid_event_name};
-use ringwave::protocol::rules::{ClientEvents, RateLimit};
-use ringwave::protocol::session::{Action, Session};
-use ringwave::time::Millis;
+use ringwave::testing::apps::App;
+use ringwave::testing::protocol::auth::Member;
+use ringwave::testing::protocol::close::ProtocolError;
+use ringwave::testing::protocol::names::{ChannelName, valid_event_name};
+use ringwave::testing::protocol::rules::{ClientEvents, RateLimit};
+use ringwave::testing::protocol::session::{Action, Session};
+use ringwave::testing::time::Millis;
 use ringwave_fuzz::{SOCKET, app, auth};
 use serde_json::{Value, json};
 

@@ -7,8 +7,8 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use md5::{Digest, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use ringwave::protocol::secret::Secret;
-use ringwave::protocol::signing::{SignatureError, SignedRequest, query_pairs, verify};
+use ringwave::testing::protocol::secret::Secret;
+use ringwave::testing::protocol::signing::{SignatureError, SignedRequest, query_pairs, verify};
 use ringwave_fuzz::{KEY, SECRET, app};
 
 const NOW: u64 = 1_700_000_000;

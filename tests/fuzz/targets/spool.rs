@@ -10,12 +10,12 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use ringwave::apps::webhook::{EventKind, Url, Webhook, Webhooks};
-use ringwave::apps::{App, Apps};
-use ringwave::id::AppIndex;
-use ringwave::protocol::names::ChannelName;
-use ringwave::webhooks::fuzzing::Process;
-use ringwave::webhooks::{ChannelEvent, Notice};
+use ringwave::testing::apps::webhook::{EventKind, Url, Webhook, Webhooks};
+use ringwave::testing::apps::{App, Apps};
+use ringwave::testing::channels::{ChannelEvent, Notice};
+use ringwave::testing::id::AppIndex;
+use ringwave::testing::protocol::names::ChannelName;
+use ringwave::testing::webhooks::fuzzing::Process;
 use ringwave_fuzz::{Json, Place, app};
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use ringwave::config::fuzzing::{keys, toml};
+use ringwave::testing::config::fuzzing::{keys, toml};
 use ringwave_fuzz::{Json, MARKER};
 use serde_json::Value;
 

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use ringwave::apps::{App, Apps};
-use ringwave::id::AppIndex;
-use ringwave::plane::BacklogLimits;
-use ringwave::protocol::rules::{AppRules, Standing};
-use ringwave::shard::{InForce, Message};
+use ringwave::testing::apps::{App, Apps};
+use ringwave::testing::id::AppIndex;
+use ringwave::testing::plane::BacklogLimits;
+use ringwave::testing::protocol::rules::{AppRules, Standing};
+use ringwave::testing::shard::{InForce, Message};
 use tokio::sync::oneshot;
 
 use super::{World, app};
