@@ -178,8 +178,6 @@ pub struct Publication {
     pub frame: Frame,
     /// The event's `data`, to be kept as the channel's last event. Only for cache channels.
     pub cached: Option<Arc<str>>,
-    /// The event's name.
-    pub event: Arc<str>,
     /// The connection that caused the event and does not want it back (`socket_id`).
     pub except: Option<SocketId>,
     /// Whether the answer's [`ChannelState`] is looked at (`info` was asked for).

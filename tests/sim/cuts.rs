@@ -73,7 +73,6 @@ impl Small {
             channel: ChannelName::parse(CHANNEL, 200, false).unwrap(),
             frame: outbound::event("e", &number.to_string(), CHANNEL),
             cached: None,
-            event: "e".into(),
             except: None,
             wants_state: false,
         };

@@ -64,7 +64,6 @@ impl Common {
             frame: outbound::event("e", "1", &channel),
             channel,
             cached: None,
-            event: "e".into(),
             except: None,
             wants_state: false,
         };

@@ -272,7 +272,6 @@ impl World {
                 channel: ChannelName::parse(name, 200, false).unwrap(),
                 frame: outbound::event("word", data, name),
                 cached: kept.then(|| data.as_str().into()),
-                event: "word".into(),
                 except: except
                     .map(|of| self.clients[of].socket_id.clone().unwrap().parse().unwrap()),
                 wants_state: self.dice.chance(300),

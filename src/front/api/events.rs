@@ -171,7 +171,6 @@ impl<'t> Event<'t> {
 
     /// One encoded frame per channel, the rest shared by all of them.
     fn publications(&self) -> Vec<Publication> {
-        let event: Arc<str> = self.name.into();
         let mut kept: Option<Arc<str>> = None;
         let publications = self.channels.iter().map(|channel| Publication {
             channel: channel.clone(),
@@ -180,7 +179,6 @@ impl<'t> Event<'t> {
                 .kind()
                 .is_cache()
                 .then(|| Arc::clone(kept.get_or_insert_with(|| self.data.into()))),
-            event: Arc::clone(&event),
             except: self.except,
             wants_state: self.info.is_some_and(Info::wants_counts),
         });

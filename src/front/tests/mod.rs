@@ -21,6 +21,7 @@ use super::gateway::{
     Publication, Reservation, Upgraded,
 };
 use super::{CurrentSettings, Listeners, Settings, serve};
+use crate::frame::Frame;
 use crate::id::AppIndex;
 use crate::protocol::app::{App, Apps, Connections, test_app};
 use crate::protocol::close::ProtocolError;
@@ -72,12 +73,19 @@ impl FakeShard {
         }
         for event in events {
             let cached = event.cached.as_deref();
-            let (channel, name, except) = (&event.channel, &event.event, event.except);
+            let (channel, name, except) = (&event.channel, name_in(&event.frame), event.except);
             let line = format!("{name} on {channel} except {except:?} keeping {cached:?}");
             self.log.borrow_mut().push(line);
         }
         Ok(events.iter().map(|event| self.state(&event.channel)).collect())
     }
+}
+
+/// The name of the event that a frame tells.
+fn name_in(frame: &Frame) -> String {
+    let text = String::from_utf8_lossy(frame.bytes());
+    let json = &text[text.find(r#"{"event""#).unwrap()..];
+    serde_json::from_str::<serde_json::Value>(json).unwrap()["event"].as_str().unwrap().to_owned()
 }
 
 impl Gateway for FakeShard {

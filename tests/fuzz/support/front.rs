@@ -26,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A command that the shard got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// An event for a channel: name, frame, the connection that does not want it.
-    Published { channel: String, event: String, frame: Vec<u8>, except: Option<SocketId> },
+    /// An event for a channel: its frame, and the connection that does not want it.
+    Published { channel: String, frame: Vec<u8>, except: Option<SocketId> },
     /// All connections of this user are to be closed.
     Terminated(String),
     /// A WebSocket was opened, with these bytes behind its handshake.
@@ -108,13 +108,11 @@ impl Shard {
         let mut states = Vec::new();
         for event in events {
             assert!(event.channel.len() <= limits.max_channel_name);
-            assert!(event.event.len() <= limits.max_event_name.unwrap_or(usize::MAX));
             assert!(!event.channel.contains(char::is_control));
             assert_eq!(event.cached.is_some(), event.channel.kind().is_cache());
             states.push(state(&event.channel));
             let told = Heard::Published {
                 channel: event.channel.as_str().to_owned(),
-                event: event.event.to_string(),
                 frame: event.frame.bytes().to_vec(),
                 except: event.except,
             };
