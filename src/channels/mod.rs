@@ -12,9 +12,9 @@
 //!
 //! How they work together. Every subscribe goes to the home as a [`Join`] and takes effect on the
 //! shard when the home's [`Joined`] arrives; every publish goes to the home, which hands a
-//! [`Deliver`] to each interested shard. Messages between two shards keep their order, so what the
-//! home orders behind a join reaches the new subscriber, and nothing that it ordered before. A
-//! membership event is published by the home in the same way.
+//! [`Deliver`](message::Deliver) to each interested shard. Messages between two shards keep their
+//! order, so what the home orders behind a join reaches the new subscriber, and nothing that it
+//! ordered before. A membership event is published by the home in the same way.
 //!
 //! Later messages of a connection do not wait for the answer to a subscribe: a client event or the
 //! end of the subscription follows the [`Join`] to the home, and names it by its ticket. The home
@@ -37,34 +37,15 @@ use crate::memory::{Holder, Per};
 use crate::protocol::auth::Member;
 
 pub(crate) use counts::Counts;
-pub use home::CacheBounds;
 pub(crate) use home::Change;
-pub use home::Homes;
-pub use key::ChannelKey;
-pub use key::KeyHash;
+pub use home::{CacheBounds, Homes};
 pub(crate) use key::UserKey;
-pub(crate) use local::Batch;
-pub(crate) use local::Joining;
-pub(crate) use local::Left;
-pub use local::Local;
-pub(crate) use local::Membership;
-pub use local::Subscribe;
-pub(crate) use local::Subscriber;
-pub(crate) use local::TopicBatch;
-pub(crate) use message::Answered;
-pub use message::CachedEvent;
-pub use message::ChannelState;
-pub(crate) use message::Deliver;
-pub use message::Join;
-pub(crate) use message::Joined;
-pub(crate) use message::JoiningSender;
-pub(crate) use message::Leave;
-pub(crate) use message::Message;
-pub(crate) use message::Outcome;
-pub use message::Publication;
-pub use message::Publish;
-pub(crate) use message::Whisper;
-pub(crate) use user_homes::{Step, UserHomes, UserMessage};
+pub use key::{ChannelKey, KeyHash};
+pub(crate) use local::{Batch, Joining, Left, TopicBatch};
+pub use local::{Local, Subscribe};
+pub use message::{CachedEvent, ChannelState, Join, Publication, Publish};
+pub(crate) use message::{Joined, JoiningSender, Leave, Message, Outcome, Whisper};
+pub(crate) use user_homes::{UserHomes, UserMessage};
 pub(crate) use users::{Steps, Users};
 
 /// The holders whose size depends on the length of their text, sized for a typical app.

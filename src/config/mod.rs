@@ -24,6 +24,7 @@ mod server;
 mod settings;
 mod soketi;
 mod sources;
+#[cfg(test)]
 mod table;
 #[cfg(test)]
 mod tests;
@@ -46,15 +47,12 @@ pub(crate) use capacity::SHARD_BYTES;
 pub(crate) use capacity::needed;
 pub(crate) use changes::{Changes, in_force};
 pub(crate) use import::INPUT_BYTES_MAX;
-pub use import::Predecessor;
-pub use import::import;
+pub use import::{Predecessor, import};
 pub(crate) use reader::Resolved;
 pub(crate) use server::{ListenAddr, Listener, LogFormat, MemoryLimit, ServerConfig};
 pub(crate) use settings::help;
 pub use sources::Environment;
-pub(crate) use sources::Source;
 use sources::Sources;
-pub(crate) use table::readme_table;
 
 /// The text that is shown in place of a secret.
 pub(crate) const WITHHELD: &str = "[withheld]";

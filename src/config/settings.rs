@@ -46,6 +46,7 @@ pub(crate) enum TakesEffect {
 
 impl TakesEffect {
     /// The word of the README's table.
+    #[cfg(test)]
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::OnReload => "reload",

@@ -3,8 +3,7 @@
 use super::settings::{ALL, Declaration, Declared};
 
 /// The table in Markdown; a test holds the README to it.
-#[must_use]
-pub(crate) fn readme_table() -> String {
+fn readme_table() -> String {
     let mut table = String::from(
         "| `ringwave.toml` | variable | flag | default | accepted | changes by | meaning |\n\
          |---|---|---|---|---|---|---|\n",

@@ -7,6 +7,7 @@ use crate::protocol::app::{App, ClientEvents, Limits, RateLimit, Standing};
 use crate::protocol::webhook::EventKind;
 
 use super::settings::ALL;
+use super::sources::Source;
 use super::*;
 
 mod other_servers;

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-pub(crate) use crate::channels::CachedEvent;
-pub(crate) use crate::channels::ChannelState;
 pub use crate::channels::Publication;
+pub(crate) use crate::channels::{CachedEvent, ChannelState};
 use crate::protocol::app::{Admission, App, Apps};
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;

@@ -42,10 +42,8 @@ use crate::refusals::Refusals;
 use address::TrustedProxies;
 pub(crate) use door::{AddressLimits, Door};
 pub use gateway::{Command, Gateway};
-pub use listener::Listeners;
-pub(crate) use listener::Listening;
-pub(crate) use listener::Opening;
-pub use listener::serve;
+pub use listener::{Listeners, serve};
+pub(crate) use listener::{Listening, Opening};
 
 /// Bytes that a connection is charged with when it is accepted: a head of the largest size, its
 /// task and the socket of the kernel. An idle WebSocket keeps a sixth of it.

@@ -30,10 +30,3 @@ pub(crate) mod session;
 pub(crate) mod sign_in;
 pub(crate) mod signing;
 pub(crate) mod webhook;
-
-pub(crate) use app::{Admission, App, Apps};
-pub(crate) use auth::{Authorised, Member};
-pub(crate) use close::ProtocolError;
-pub(crate) use names::{ChannelKind, ChannelName};
-pub(crate) use session::{Action, ClientEvent, Session};
-pub(crate) use sign_in::SignedIn;

@@ -137,12 +137,6 @@ impl ChannelKind {
             Self::Cache | Self::PrivateCache | Self::EncryptedCache | Self::PresenceCache
         )
     }
-
-    /// Payloads are encrypted between the clients.
-    #[must_use]
-    pub(crate) const fn is_encrypted(self) -> bool {
-        matches!(self, Self::Encrypted | Self::EncryptedCache)
-    }
 }
 
 /// Why a text is no channel name.
@@ -239,7 +233,6 @@ mod tests {
             assert_eq!(kind.needs_signature(), private, "{name}");
             assert_eq!(kind.is_cache(), name.ends_with("Cache"), "{name}");
             assert_eq!(kind.is_presence(), name.starts_with("Presence"), "{name}");
-            assert_eq!(kind.is_encrypted(), name.starts_with("Encrypted"), "{name}");
         }
         assert!(!ChannelKind::Public.needs_signature());
     }

@@ -34,12 +34,6 @@ pub fn text(payload_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Frame {
     Frame::from_encoded(Bytes::from(buffer).slice(start..))
 }
 
-/// A ping frame. `payload` is at most [`CONTROL_PAYLOAD_MAX`] bytes.
-#[must_use]
-pub(crate) fn ping(payload: &[u8]) -> Frame {
-    control(Control::Ping, payload)
-}
-
 /// A pong frame with the payload of the ping that it answers (RFC 6455 section 5.5.3), at most
 /// [`CONTROL_PAYLOAD_MAX`] bytes.
 #[must_use]
@@ -124,8 +118,7 @@ mod tests {
 
     #[test]
     fn control_frames_carry_their_payload() {
-        assert_eq!(&ping(b"").bytes()[..], [0x89, 0]);
-        assert_eq!(&ping(b"hi").bytes()[..], [0x89, 2, b'h', b'i']);
+        assert_eq!(&pong(b"").bytes()[..], [0x8A, 0]);
         assert_eq!(&pong(b"hi").bytes()[..], [0x8A, 2, b'h', b'i']);
         assert_eq!(&pong(&[7; 125]).bytes()[..3], [0x8A, 125, 7]);
         assert_eq!(&close_empty().bytes()[..], [0x88, 0]);

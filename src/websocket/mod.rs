@@ -11,10 +11,5 @@ pub(crate) mod encode;
 pub(crate) mod handshake;
 pub(crate) mod read;
 
-pub(crate) use handshake::{Refusal, UpgradeRequest, accept};
-pub(crate) use read::Close;
-pub use read::Message;
-pub use read::ReadLimits;
-pub use read::Reader;
 pub(crate) use read::Stop;
-pub(crate) use read::Violation;
+pub use read::{Message, ReadLimits, Reader};
