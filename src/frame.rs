@@ -22,6 +22,7 @@ impl Frame {
     }
 
     /// The bytes themselves.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.0

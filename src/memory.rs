@@ -75,12 +75,6 @@ impl<T: Default> Chunked<T> {
         self.len
     }
 
-    /// Whether there are none.
-    #[must_use]
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// How many entries it has memory for.
     #[must_use]
     pub(crate) const fn capacity(&self) -> usize {
@@ -122,6 +116,7 @@ impl<T: Default> Chunked<T> {
     }
 
     /// Bytes that it holds, in use or not.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) const fn room(&self) -> usize {
         self.capacity() * size_of::<T>()
@@ -173,6 +168,7 @@ pub(crate) trait Trim {
     fn trim(&mut self);
 
     /// Bytes that it holds, in use or not.
+    #[cfg(feature = "testing")]
     fn room(&self) -> usize;
 }
 
@@ -186,6 +182,7 @@ impl<T> Trim for Vec<T> {
         }
     }
 
+    #[cfg(feature = "testing")]
     fn room(&self) -> usize {
         self.capacity() * size_of::<T>()
     }
@@ -198,6 +195,7 @@ impl<T> Trim for VecDeque<T> {
         }
     }
 
+    #[cfg(feature = "testing")]
     fn room(&self) -> usize {
         self.capacity() * size_of::<T>()
     }
@@ -231,7 +229,7 @@ mod tests {
         assert_eq!([CHUNK - 1, CHUNK, CHUNK + 1].map(|at| table[at]), [0, 9, 0]);
         assert_eq!((table.get(10 * CHUNK), table.get(10 * CHUNK + 1)), (Some(&7), None));
         table.clear();
-        assert_eq!((table.is_empty(), table.capacity(), table.get_mut(0)), (true, 0, None));
+        assert_eq!((table.len(), table.capacity(), table.get_mut(0)), (0, 0, None));
     }
 
     #[test]

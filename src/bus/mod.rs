@@ -180,6 +180,7 @@ impl<M: Send> Port<M> {
     }
 
     /// Bytes that its lists hold, the mailbox not counted.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn room(&self) -> usize {
         self.own.room() + self.spills.iter().map(Trim::room).sum::<usize>()
@@ -209,6 +210,7 @@ impl<M: Send> Port<M> {
 
     /// Whether nothing is on its way: neither to this shard, nor from it without the receiver
     /// having been told.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.inbox.is_empty()

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::frame::Frame;
 use crate::id::{AppIndex, ShardId, SocketId};
-use crate::memory::{Chunked, Holder, Per, Trim};
+use crate::memory::{Chunked, Holder, Per};
 use crate::protocol::auth::Member;
 use crate::protocol::names::ChannelName;
 use crate::protocol::outbound;
@@ -129,12 +129,6 @@ impl Homes {
     #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
     }
 
     /// Counts a subscriber and answers its shard. A new member is made known to the others first.
@@ -468,8 +462,11 @@ impl Homes {
     }
 
     /// Bytes that its lists and tables hold, in use or not, cached events not counted.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn room(&self) -> usize {
+        use crate::memory::Trim as _;
+
         let tables = self.homes.room() + self.free.room() + self.by_key.allocation_size();
         let refused = self.refused.capacity() * size_of::<(ShardId, u32)>();
         tables + self.counts.room() + refused

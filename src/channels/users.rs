@@ -173,15 +173,10 @@ impl Users {
     }
 
     /// Users that are signed in here or watched from here.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
     }
 
     /// A connection begins to watch a user.

@@ -27,12 +27,14 @@ pub struct Authorised {
 
 impl Authorised {
     /// The channel that may be joined.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn channel(&self) -> &ChannelName {
         &self.channel
     }
 
     /// The member that joins. Present for presence channels and for no others.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn member(&self) -> Option<&Member> {
         self.member.as_deref()

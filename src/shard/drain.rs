@@ -124,12 +124,6 @@ impl Draining {
 }
 
 impl<R: Ring> Shard<R> {
-    /// Ends all connections.
-    pub fn drain(&mut self, drain: Drain) {
-        let connections = self.plane.open_connections();
-        self.core.timers.start_drain(Draining::new(drain, self.core.now, connections));
-    }
-
     /// Whether a drain has begun.
     #[must_use]
     pub(crate) const fn draining(&self) -> bool {

@@ -35,6 +35,7 @@ type Channels = Vec<(ChannelName, ChannelState)>;
 
 impl Gathers {
     /// Questions without an answer.
+    #[cfg(feature = "testing")]
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }

@@ -27,6 +27,8 @@ mod pressure;
 mod refused;
 pub(crate) mod run;
 mod socket_ids;
+#[cfg(feature = "testing")]
+mod testing;
 mod timers;
 mod trace;
 mod users;
@@ -56,8 +58,7 @@ pub(crate) use drain::RETURN;
 use fan_out::owe_batch;
 use gather::Gathers;
 pub(crate) use message::Counts;
-pub use message::InForce;
-pub use message::Message;
+pub use message::{InForce, Message};
 use parts::Parts;
 pub(crate) use pressure::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
 pub use socket_ids::SocketIds;
@@ -179,13 +180,6 @@ impl<R: Ring> Shard<R> {
         Self { plane, core }
     }
 
-    /// One turn. Takes at most the given commands; the rest stays.
-    pub fn turn(&mut self, now: Millis, commands: &mut Vec<Command>) {
-        if self.take_in(now, commands) {
-            self.send_out();
-        }
-    }
-
     /// The first half of a turn: takes everything that has come, and tells other shards. `false`:
     /// the kernel has not taken yet what the last turn sends, and there is no second half.
     pub(crate) fn take_in(&mut self, now: Millis, commands: &mut Vec<Command>) -> bool {
@@ -263,39 +257,10 @@ impl<R: Ring> Shard<R> {
         self.plane.free_slots()
     }
 
-    /// The plane, for its counters.
-    #[must_use]
-    pub const fn plane(&self) -> &Plane<R> {
-        &self.plane
-    }
-
-    /// The plane, for a simulation to change its ring.
-    pub const fn plane_mut(&mut self) -> &mut Plane<R> {
-        &mut self.plane
-    }
-
-    /// Channels with a subscriber on this shard.
-    #[must_use]
-    pub fn channels(&self) -> usize {
-        self.core.local.channels()
-    }
-
     /// Channels whose home is this shard.
     #[must_use]
     pub fn homes(&self) -> usize {
         self.core.homes.len()
-    }
-
-    /// Users that are signed in on this shard, watched from it, or at home on it and either.
-    #[must_use]
-    pub fn users(&self) -> usize {
-        self.core.users.len() + self.core.user_homes.len()
-    }
-
-    /// Questions of the front that wait for an answer.
-    #[must_use]
-    pub fn questions(&self) -> usize {
-        self.core.gathers.len()
     }
 
     /// The apps as of the last turn.
@@ -316,14 +281,6 @@ impl<R: Ring> Shard<R> {
         self.core.local.trim();
         self.core.homes.trim();
         self.core.port.trim();
-    }
-
-    /// Bytes that lists and tables hold, in use or not. What is as long as what was sent (names,
-    /// backlogs, cached events) is not in it.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        let Core { sessions, local, homes, port, .. } = &self.core;
-        self.plane.room() + sessions.room() + local.room() + homes.room() + port.room()
     }
 
     /// Whether the control thread has ended the shard.

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 
 use crate::id::{ShardId, SocketId};
+#[cfg(feature = "testing")]
 use crate::ring::sim::Dice;
 
 /// Bits of `low` that hold shard (16) and slot (24), masked.
@@ -25,6 +26,7 @@ pub struct SocketIds {
 enum Mask {
     Keyed(RandomState),
     /// Hides nothing.
+    #[cfg(feature = "testing")]
     Seeded,
 }
 
@@ -33,6 +35,7 @@ enum Mask {
 enum Random {
     /// The system; what was fetched and not used yet.
     System(Vec<u8>),
+    #[cfg(feature = "testing")]
     Seeded(Dice),
 }
 
@@ -44,6 +47,7 @@ impl SocketIds {
     }
 
     /// For a simulation: the same ids in every run, and no secret.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn seeded(seed: u64) -> Self {
         Self { mask: Mask::Seeded, random: Random::Seeded(Dice::new(seed)) }
@@ -80,23 +84,29 @@ impl SocketIds {
     fn mask_of(&self, high: u64) -> u64 {
         match &self.mask {
             Mask::Keyed(key) => key.hash_one(high) & ((1 << PLACE_BITS) - 1),
+            #[cfg(feature = "testing")]
             Mask::Seeded => 0,
         }
     }
 
     fn random(&mut self) -> io::Result<u64> {
-        let random = match &mut self.random {
-            Random::System(random) => random,
-            Random::Seeded(dice) => return Ok(dice.roll()),
-        };
-        if random.is_empty() {
-            random.resize(RANDOM_BYTES, 0);
-            getrandom::fill(random).map_err(io::Error::other)?;
+        match &mut self.random {
+            Random::System(fetched) => next_of_system(fetched),
+            #[cfg(feature = "testing")]
+            Random::Seeded(dice) => Ok(dice.roll()),
         }
-        let rest = random.len() - size_of::<u64>();
-        let taken = random.split_off(rest);
-        Ok(taken.into_iter().fold(0, |number, byte| (number << 8) | u64::from(byte)))
     }
+}
+
+/// Takes a number from what was fetched, and fetches more when nothing is left.
+fn next_of_system(fetched: &mut Vec<u8>) -> io::Result<u64> {
+    if fetched.is_empty() {
+        fetched.resize(RANDOM_BYTES, 0);
+        getrandom::fill(fetched).map_err(io::Error::other)?;
+    }
+    let rest = fetched.len() - size_of::<u64>();
+    let taken = fetched.split_off(rest);
+    Ok(taken.into_iter().fold(0, |number, byte| (number << 8) | u64::from(byte)))
 }
 
 impl Default for SocketIds {
