@@ -87,11 +87,11 @@
 //! 2. **Intake.** No operation of the front is in flight: the socket moves into the table of the
 //!    plane's ring, and its descriptor is closed. The 101 comes along, for the first send, and so
 //!    do bytes behind the handshake. It belongs to exactly one ring at any moment.
-//! 3. **Open.** A [`Session`](protocol::session::Session) is made, `connection_established` goes out.
-//!    From now on it has a record and a pending receive, but no buffer. A subscribe travels to the
-//!    home, which counts it and orders it among the channel's messages; its answer makes the
-//!    subscriber. A client event or an unsubscribe behind it does not wait for that answer: it
-//!    follows in the same mailbox, and the home decides by what became of the subscribe.
+//! 3. **Open.** A [`Session`](protocol::session::Session) is made, and `connection_established`
+//!    goes out. From now on it has a record and a pending receive, but no buffer. A subscribe
+//!    travels to the home, which counts it and orders it among the channel's messages; its answer
+//!    makes the subscriber. A client event or an unsubscribe behind it does not wait for that
+//!    answer: it follows in the same mailbox, and the home decides by what became of the subscribe.
 //!    A sign-in takes effect on the shard at once; the user's home ([`channels::UserHomes`]) is
 //!    told, and tells those who watch.
 //! 4. **Silence.** Once a second each connection is looked at: pinged after its app's
