@@ -195,7 +195,7 @@ fn a_test_that_cannot_run_says_so_where_it_is_counted() {
             }
         }
     }
-    wrong.none("tests are left out by `left_out` (tests/left_out), which scripts/test counts");
+    wrong.none("tests are left out by `left_out` (tests/support), which scripts/test counts");
 }
 
 #[test]
