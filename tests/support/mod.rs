@@ -1,6 +1,6 @@
 //! The processes that tests start, and the clients and servers that talk to them. Each binary takes
-//! what it needs; the modules that fit all binaries (`digest`, `frames`, `left_out`) use none of the
-//! others.
+//! what it needs. The binaries of simulations and of `tuning/` take single files of it: `digest`,
+//! `frames` and `left_out` use no others.
 
 pub mod client;
 pub mod digest;
