@@ -44,7 +44,7 @@
 //!
 //! | floor | modules | what is there |
 //! |---|---|---|
-//! | 8 | [`cli`], [`manual`] | one file per command, exit codes, above it `main.rs`; manual |
+//! | 8 | [`cli`], [`manual`], `testing` | one file per command; the chapters; the door for tests |
 //! | 7 | [`server`] | the process: preflight, listeners, threads, signals, drain, logs |
 //! | 6 | [`config`] | every setting declared once, and where values come from |
 //! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
@@ -94,11 +94,11 @@
 //! 2. **Intake.** No operation of the front is in flight: the socket moves into the table of the
 //!    plane's ring, and its descriptor is closed. The 101 comes along, for the first send, and so
 //!    do bytes behind the handshake. It belongs to exactly one ring at any moment.
-//! 3. **Open.** A [`Session`](protocol::Session) is made, `connection_established` goes out. From
-//!    now on it has a record and a pending receive, but no buffer. A subscribe travels to the home,
-//!    which counts it and orders it among the channel's messages; its answer makes the subscriber.
-//!    A client event or an unsubscribe behind it does not wait for that answer: it follows in the
-//!    same mailbox, and the home decides by what became of the subscribe.
+//! 3. **Open.** A [`Session`](protocol::session::Session) is made, and `connection_established`
+//!    goes out. From now on it has a record and a pending receive, but no buffer. A subscribe
+//!    travels to the home, which counts it and orders it among the channel's messages; its answer
+//!    makes the subscriber. A client event or an unsubscribe behind it does not wait for that
+//!    answer: it follows in the same mailbox, and the home decides by what became of the subscribe.
 //!    A sign-in takes effect on the shard at once; the user's home ([`channels::UserHomes`]) is
 //!    told, and tells those who watch.
 //! 4. **Silence.** Once a second each connection is looked at: pinged after its app's
@@ -128,7 +128,7 @@ mod version;
 
 mod protocol;
 mod rate;
-pub use ringwave_ring as ring;
+pub(crate) use ringwave_ring as ring;
 mod websocket;
 
 mod apps;
@@ -148,7 +148,7 @@ mod config;
 mod server;
 
 pub mod cli;
-mod manual;
+pub mod manual;
 
 #[cfg(feature = "testing")]
 #[doc(hidden)]

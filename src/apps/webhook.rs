@@ -76,9 +76,6 @@ impl EventKind {
 pub(crate) struct EventKinds(u8);
 
 impl EventKinds {
-    /// No kinds.
-    pub(crate) const NONE: Self = Self(0);
-
     /// Whether the set has this kind.
     #[must_use]
     pub(crate) const fn contains(self, kind: EventKind) -> bool {

@@ -22,4 +22,3 @@ mod wake;
 pub use outside::Outside;
 pub(crate) use port::MAILBOX_MESSAGES;
 pub use port::{Port, connect};
-pub(crate) use wake::Wake;

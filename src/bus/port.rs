@@ -161,6 +161,7 @@ impl<M: Send> Port<M> {
     }
 
     /// The bytes that its lists hold, without the mailbox.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn room(&self) -> usize {
         self.own.room() + self.spills.iter().map(Trim::room).sum::<usize>()
@@ -190,6 +191,7 @@ impl<M: Send> Port<M> {
 
     /// Whether no message is on its way to this shard, and every receiver was told of the messages
     /// from it.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.inbox.is_empty()

@@ -94,6 +94,7 @@ impl<K: Clone + Eq + Hash> CountThrottle<K> {
     }
 
     /// Bytes that it holds, in use or not.
+    #[cfg(feature = "testing")]
     pub(super) fn room(&self) -> usize {
         self.ends.room() + self.pausing.capacity() * size_of::<(K, Option<u32>)>()
     }

@@ -150,6 +150,7 @@ impl Homes {
     }
 
     /// Whether there are none.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.channels.is_empty()
@@ -217,6 +218,7 @@ impl Homes {
     }
 
     /// Bytes that its lists and tables hold, in use or not, cached events not counted.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn room(&self) -> usize {
         let refused = self.refused.capacity() * size_of::<(ShardId, u32)>();

@@ -22,6 +22,7 @@ impl KeyHash {
     }
 
     /// A hash with a known key, for simulations: channels have the same homes in every run.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self(SipHasher13::new_with_keys(seed, 0))

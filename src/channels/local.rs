@@ -367,6 +367,7 @@ impl Local {
     }
 
     /// Channels with a subscriber or a join on this shard.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn channels(&self) -> usize {
         self.topics.len()
@@ -382,6 +383,7 @@ impl Local {
     }
 
     /// Bytes that its lists and tables hold, in use or not.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn room(&self) -> usize {
         self.topics.room() + self.connections.room() + self.dirty.room()

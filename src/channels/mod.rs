@@ -48,11 +48,11 @@ pub(crate) use home::Wanted;
 pub use home::{CacheBounds, Homes};
 pub(crate) use key::UserKey;
 pub use key::{ChannelKey, KeyHash};
-pub(crate) use local::{Batch, Left, Membership, Settled, Subscriber, TopicBatch, Vacant};
+pub(crate) use local::{Batch, Left, Settled, TopicBatch};
 pub use local::{Found, Local};
 pub(crate) use message::{
-    Answer, FromHome, Joined, Joining, Leave, Outcome, Question, Repeat, Repeated, ReplyTo, Step,
-    Steps, Whisper,
+    Answer, FromHome, Joined, Joining, Leave, Outcome, Question, Repeat, Repeated, ReplyTo, Steps,
+    Whisper,
 };
 pub use message::{Join, ToHome};
 pub(crate) use notice::ClientEventNotice;

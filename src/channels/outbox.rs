@@ -31,6 +31,7 @@ impl Outbox {
     }
 
     /// Bytes that its lists hold, in use or not.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn room(&self) -> usize {
         self.messages.room() + self.notices.room()

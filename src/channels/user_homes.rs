@@ -57,15 +57,10 @@ impl UserHomes {
     }
 
     /// Users that are online or watched.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.table.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
     }
 
     fn home_of(&mut self, key: &UserKey) -> &mut UserHome {

@@ -176,15 +176,10 @@ impl Users {
     }
 
     /// Users that are signed in here or watched from here.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.users.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.users.is_empty()
     }
 
     /// A connection begins to watch a user.

@@ -37,6 +37,7 @@ mod settings;
 mod soketi;
 mod sources;
 mod spelling;
+#[cfg(test)]
 mod table;
 #[cfg(test)]
 mod tests;
@@ -56,22 +57,18 @@ pub(crate) use capacity::SEND_BUFFER;
 pub(crate) use capacity::SHARD_BYTES;
 pub(crate) use capacity::needed;
 pub(crate) use changes::{Changes, in_force};
-pub(crate) use dotenv::{DotEnvError, DotEnvFault, ValueFault};
-pub(crate) use error::{
-    AppsError, ConfigError, FileError, FileFault, RejectedSetting, TooLittleMemory,
-};
+pub(crate) use error::ConfigError;
 pub use flags::Flags;
 pub(crate) use flags::{FlagValues, SettingFlag, setting_flags};
-pub(crate) use import::{FieldFault, INPUT_BYTES_MAX, ImportError, InputError};
+pub(crate) use import::{INPUT_BYTES_MAX, ImportError};
 pub use import::{Predecessor, import};
+pub use load::Config;
 pub(crate) use load::ConfigInputs;
-pub use load::{Config, load};
+#[cfg(feature = "testing")]
+pub use load::load;
 pub(crate) use raw_value::WITHHELD;
 pub(crate) use reader::Resolved;
 pub(crate) use server::ServerConfig;
 pub use sources::Environment;
-pub(crate) use table::manual_table;
-pub(crate) use text_file::Unreadable;
-pub(crate) use value_source::ValueSource;
 pub(crate) use value_type::FlagArgument;
 pub(crate) use values::{ListenAddr, ListenerConfig, LogFormat, MemoryLimit, SocketAccess};

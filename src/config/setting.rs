@@ -32,6 +32,7 @@ pub(crate) enum TakesEffect {
 
 impl TakesEffect {
     /// The word of the manual's table.
+    #[cfg(test)]
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::OnReload => "reload",

@@ -9,8 +9,11 @@ use crate::apps::App;
 use crate::apps::webhook::EventKind;
 use crate::protocol::rules::{ClientEvents, Limits, RateLimit, Standing};
 
+use super::dotenv::DotEnvError;
 use super::setting::Declaration;
 use super::settings::ALL;
+use super::text_file::Unreadable;
+use super::value_source::ValueSource;
 use super::*;
 
 mod other_servers;

@@ -28,12 +28,6 @@ impl<T: Default> Chunked<T> {
         self.len
     }
 
-    /// Whether there are no entries.
-    #[must_use]
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// The number of entries that the table has memory for.
     #[must_use]
     pub(crate) const fn capacity(&self) -> usize {
@@ -75,6 +69,7 @@ impl<T: Default> Chunked<T> {
     }
 
     /// The bytes that the table holds, in use or not.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) const fn room(&self) -> usize {
         self.capacity() * size_of::<T>()
@@ -92,11 +87,6 @@ impl<T: Default> Chunked<T> {
         for at in len..self.capacity() {
             self[at] = T::default();
         }
-    }
-
-    /// Removes all entries and gives their memory back.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new();
     }
 }
 
@@ -137,8 +127,6 @@ mod tests {
         table[CHUNK] = 9;
         assert_eq!([CHUNK - 1, CHUNK, CHUNK + 1].map(|at| table[at]), [0, 9, 0]);
         assert_eq!((table.get(10 * CHUNK), table.get(10 * CHUNK + 1)), (Some(&7), None));
-        table.clear();
-        assert_eq!((table.is_empty(), table.capacity(), table.get_mut(0)), (true, 0, None));
     }
 
     #[test]

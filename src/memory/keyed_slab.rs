@@ -117,12 +117,8 @@ impl<T: Keyed> KeyedSlab<T> {
         self.records.get(number as usize)?.as_ref()
     }
 
-    /// The record of this number.
-    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
-        self.records.get_mut(number as usize)?.as_mut()
-    }
-
     /// All records with their numbers, in the order of the numbers.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..)
             .zip(self.records.iter())
@@ -150,6 +146,7 @@ impl<T: Keyed> Trim for KeyedSlab<T> {
         }
     }
 
+    #[cfg(feature = "testing")]
     fn room(&self) -> usize {
         self.records.room() + self.free.room() + self.by_hash.allocation_size()
     }

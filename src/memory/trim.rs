@@ -8,6 +8,7 @@ pub(crate) trait Trim {
     fn trim(&mut self);
 
     /// The bytes that the list holds, in use or not.
+    #[cfg(feature = "testing")]
     fn room(&self) -> usize;
 }
 
@@ -21,6 +22,7 @@ impl<T> Trim for Vec<T> {
         }
     }
 
+    #[cfg(feature = "testing")]
     fn room(&self) -> usize {
         self.capacity() * size_of::<T>()
     }
@@ -33,6 +35,7 @@ impl<T> Trim for VecDeque<T> {
         }
     }
 
+    #[cfg(feature = "testing")]
     fn room(&self) -> usize {
         self.capacity() * size_of::<T>()
     }

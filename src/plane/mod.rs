@@ -374,12 +374,14 @@ impl<R: Ring> Plane<R> {
     }
 
     /// The ring below.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn ring(&self) -> &R {
         &self.ring
     }
 
     /// The ring below, for a test to change its behaviour.
+    #[cfg(feature = "testing")]
     pub const fn ring_mut(&mut self) -> &mut R {
         &mut self.ring
     }
@@ -561,6 +563,7 @@ impl<R: Ring> Plane<R> {
     }
 
     /// Bytes that its lists and tables hold, in use or not.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn room(&self) -> usize {
         self.conns.room()

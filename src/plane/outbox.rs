@@ -89,6 +89,7 @@ impl Outbox {
     }
 
     /// Bytes that it holds.
+    #[cfg(feature = "testing")]
     pub(super) fn room(&self) -> usize {
         self.nodes.room() + self.slots.room()
     }

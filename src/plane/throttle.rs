@@ -152,6 +152,7 @@ impl Throttle {
     }
 
     /// The number of bytes that are held for all connections.
+    #[cfg(feature = "testing")]
     pub(super) const fn held(&self) -> usize {
         self.held
     }

@@ -88,29 +88,6 @@ impl ProtocolError {
         self.code_and_text().1
     }
 
-    /// Whether the error always ends the connection. Other errors are sent in a message, and the
-    /// connection stays open; for [`ProtocolError::RateLimited`] the app chooses.
-    #[must_use]
-    pub const fn closes(self) -> bool {
-        matches!(
-            self,
-            Self::UnknownApp
-                | Self::AppDisabled
-                | Self::OverQuota
-                | Self::UnsupportedVersion
-                | Self::OriginRefused
-                | Self::Terminated
-                | Self::AuthenticationTimeout
-                | Self::OverCapacity
-                | Self::AddressOverConnections
-                | Self::AddressOverRate
-                | Self::SlowConsumer
-                | Self::ShuttingDown
-                | Self::Restarting
-                | Self::PongTimeout
-        )
-    }
-
     /// The code of the close frame. It is the code of the message, unless that would stop a client
     /// from reconnecting that should do so a little later.
     #[must_use]
@@ -299,15 +276,6 @@ mod tests {
         assert_eq!(ProtocolError::ShuttingDown.close_code(), 4200);
         // At once they would find the port closed, and pusher-js then stays away for 15 s.
         assert_eq!(ProtocolError::Restarting.close_code(), 4102);
-    }
-
-    #[test]
-    fn what_a_message_did_wrong_does_not_end_the_connection() {
-        let closing = ALL.iter().filter(|error| error.closes());
-        let codes: Vec<u16> = closing.map(|error| error.code()).collect();
-        let stays_away = [4001, 4003, 4004, 4007, 4009, 4009, 4009];
-        let returns = [4100, 4100, 4100, 4101, 4200, 4102, 4201];
-        assert_eq!(codes, [stays_away, returns].concat());
     }
 
     #[test]

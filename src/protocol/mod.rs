@@ -30,10 +30,4 @@ pub(crate) mod session;
 pub(crate) mod sign_in;
 pub(crate) mod signing;
 
-pub(crate) use auth::{Authorised, Member};
-pub(crate) use close::ProtocolError;
-pub(crate) use names::{ChannelKind, ChannelName};
-pub(crate) use rules::{AppRules, ClientEvents, KeyPair, Limits, RateLimit, Standing};
-pub(crate) use secret::Secret;
-pub(crate) use session::{Action, ClientEvent, Session};
-pub(crate) use sign_in::SignedIn;
+pub(crate) use rules::{AppRules, ClientEvents, Limits, Standing};

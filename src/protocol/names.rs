@@ -138,12 +138,6 @@ impl ChannelKind {
             Self::Cache | Self::PrivateCache | Self::EncryptedCache | Self::PresenceCache
         )
     }
-
-    /// Whether payloads are encrypted between the clients.
-    #[must_use]
-    pub(crate) const fn is_encrypted(self) -> bool {
-        matches!(self, Self::Encrypted | Self::EncryptedCache)
-    }
 }
 
 /// The reason why a text is no channel name.
@@ -240,7 +234,6 @@ mod tests {
             assert_eq!(kind.needs_signature(), private, "{name}");
             assert_eq!(kind.is_cache(), name.ends_with("Cache"), "{name}");
             assert_eq!(kind.is_presence(), name.starts_with("Presence"), "{name}");
-            assert_eq!(kind.is_encrypted(), name.starts_with("Encrypted"), "{name}");
         }
         assert!(!ChannelKind::Public.needs_signature());
     }

@@ -58,6 +58,7 @@ impl SignedBody {
 }
 
 /// The parts of an HTTP request that are signed.
+#[cfg(feature = "testing")]
 #[derive(Clone, Copy, Debug)]
 pub struct SignedRequest<'a> {
     /// The method, in upper case.
@@ -76,6 +77,7 @@ pub struct SignedRequest<'a> {
 ///
 /// # Errors
 /// The first check that failed, see [`verify_head`] and [`SignedBody::verify`].
+#[cfg(feature = "testing")]
 pub fn verify(
     rules: &AppRules,
     request: &SignedRequest<'_>,

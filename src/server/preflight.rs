@@ -19,7 +19,7 @@ use super::limits::{self, ResourceLimit};
 use super::tcp_memory::TcpMemory;
 
 use clues::Clues;
-pub(crate) use error::{HostError, KERNEL_FLOOR, Requirement};
+pub(crate) use error::{HostError, KERNEL_FLOOR};
 pub(crate) use ring::ProbeStep;
 
 /// The properties of the host that Ringwave depends on. A value that the host does not reveal

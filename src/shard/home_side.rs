@@ -117,6 +117,7 @@ impl HomeSide {
     }
 
     /// Users whose home is this shard.
+    #[cfg(feature = "testing")]
     pub(super) fn users(&self) -> usize {
         self.users.len()
     }
@@ -128,6 +129,7 @@ impl HomeSide {
     }
 
     /// Bytes that lists and tables hold, in use or not.
+    #[cfg(feature = "testing")]
     pub(super) fn room(&self) -> usize {
         self.homes.room() + self.outbox.room()
     }

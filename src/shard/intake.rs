@@ -33,19 +33,8 @@ impl<R: Ring> Shard<R> {
         drop(stream);
     }
 
-    /// Starts a session on a socket: what adopting comes to once the front is out of it.
-    pub fn open<'a>(
-        &mut self,
-        socket: impl Into<R::Socket<'a>>,
-        admission: Admission,
-        opening: Vec<u8>,
-        leftover: &[u8],
-    ) {
-        self.open_for(None, socket, Some(admission), opening, leftover);
-    }
-
     /// Returns `None` when there is no session. The client's address is for the log.
-    fn open_for<'a>(
+    pub(super) fn open_for<'a>(
         &mut self,
         client: Option<IpAddr>,
         socket: impl Into<R::Socket<'a>>,

@@ -32,6 +32,8 @@ mod sessions;
 mod sign_in;
 mod socket_ids;
 mod subscriber_side;
+#[cfg(feature = "testing")]
+mod testing;
 mod timers;
 mod trace;
 
@@ -150,13 +152,6 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// One turn. Takes at most the given commands; the rest stays.
-    pub fn turn(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) {
-        if self.take_in(now, commands) {
-            self.send_out();
-        }
-    }
-
     /// The first half of a turn: takes everything that has come, and tells other shards. `false`:
     /// the kernel has not taken yet what the last turn sends, and there is no second half.
     pub(crate) fn take_in(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) -> bool {
@@ -237,41 +232,6 @@ impl<R: Ring> Shard<R> {
         self.plane.free_slots()
     }
 
-    /// The plane, for its counters.
-    #[must_use]
-    pub const fn plane(&self) -> &Plane<R> {
-        &self.plane
-    }
-
-    /// The plane, for a simulation to change its ring.
-    pub const fn plane_mut(&mut self) -> &mut Plane<R> {
-        &mut self.plane
-    }
-
-    /// Channels with a subscriber on this shard.
-    #[must_use]
-    pub fn channels(&self) -> usize {
-        self.subscribers.local.channels()
-    }
-
-    /// Channels whose home is this shard.
-    #[must_use]
-    pub fn homes(&self) -> usize {
-        self.homes.channels()
-    }
-
-    /// Users that are signed in on this shard, watched from it, or at home on it and either.
-    #[must_use]
-    pub fn users(&self) -> usize {
-        self.subscribers.users.len() + self.homes.users()
-    }
-
-    /// Requests of the front that wait for an answer.
-    #[must_use]
-    pub fn pending_requests(&self) -> usize {
-        self.requests.len()
-    }
-
     /// The apps as of the last turn.
     #[must_use]
     pub const fn apps(&self) -> &Arc<Apps> {
@@ -290,14 +250,6 @@ impl<R: Ring> Shard<R> {
         self.subscribers.local.trim();
         self.homes.trim();
         self.subscribers.link.port.trim();
-    }
-
-    /// Bytes that lists and tables hold, in use or not. What is as long as what was sent (names,
-    /// backlogs, cached events) is not in it.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        let SubscriberSide { sessions, local, link, .. } = &self.subscribers;
-        self.plane.room() + sessions.room() + local.room() + self.homes.room() + link.port.room()
     }
 
     /// Whether the control thread has ended the shard.

@@ -42,6 +42,7 @@ type Channels = Vec<(ChannelName, ChannelState)>;
 
 impl PendingRequests {
     /// Requests without an answer.
+    #[cfg(feature = "testing")]
     pub(super) fn len(&self) -> usize {
         self.pending.len()
     }

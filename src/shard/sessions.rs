@@ -97,6 +97,7 @@ impl Sessions {
     }
 
     /// Bytes that the table holds, in use or not.
+    #[cfg(feature = "testing")]
     pub(super) const fn room(&self) -> usize {
         self.by_slot.room()
     }

@@ -13,6 +13,7 @@ const PLACE_BITS: u32 = 40;
 const RANDOM_BYTES: usize = 512;
 
 /// The distance of two numbers of a simulation: 2^64 divided by the golden ratio, which is odd.
+#[cfg(feature = "testing")]
 const SEEDED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Makes socket ids. Clones share their key, so that any shard can tell where an id belongs.
@@ -26,7 +27,8 @@ pub struct SocketIds {
 #[derive(Clone, Debug)]
 enum Mask {
     Keyed(RandomState),
-    /// Hides nothing.
+    /// Hides nothing, in a simulation.
+    #[cfg(feature = "testing")]
     Seeded,
 }
 
@@ -37,6 +39,7 @@ enum Random {
     System(Vec<u8>),
     /// A simulation: the last number. They follow each other at a distance that is odd, so that
     /// none comes twice (a Weyl sequence), and have as many digits as random ones.
+    #[cfg(feature = "testing")]
     Seeded(u64),
 }
 
@@ -48,6 +51,7 @@ impl SocketIds {
     }
 
     /// For a simulation: the same ids in every run, and no secret.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn seeded(seed: u64) -> Self {
         Self { mask: Mask::Seeded, random: Random::Seeded(seed) }
@@ -84,6 +88,7 @@ impl SocketIds {
     fn mask_of(&self, high: u64) -> u64 {
         match &self.mask {
             Mask::Keyed(key) => key.hash_one(high) & ((1 << PLACE_BITS) - 1),
+            #[cfg(feature = "testing")]
             Mask::Seeded => 0,
         }
     }
@@ -91,6 +96,7 @@ impl SocketIds {
     fn random(&mut self) -> io::Result<u64> {
         let random = match &mut self.random {
             Random::System(random) => random,
+            #[cfg(feature = "testing")]
             Random::Seeded(last) => {
                 *last = last.wrapping_add(SEEDED_STEP);
                 return Ok(*last);

@@ -33,5 +33,4 @@ mod worker;
 
 pub use notice_queue::NoticeSender;
 pub(crate) use notice_queue::WAITING_BYTES_MAX;
-pub(crate) use spool::SpoolError;
 pub(crate) use worker::{WebhookWorker, WorkerError, WorkerSettings};

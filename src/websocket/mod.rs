@@ -10,6 +10,5 @@
 pub(crate) mod handshake;
 pub(crate) mod read;
 
-pub(crate) use handshake::{HandshakeError, UpgradeRequest, accept};
-pub(crate) use read::{Close, Stop, Violation};
+pub(crate) use read::Stop;
 pub use read::{Message, ReadLimits, Reader};

@@ -81,24 +81,26 @@ fn of_subscribes_and_unsubscribes_by_eight_connections_to_one_channel() {
     });
 }
 
+/// A user who joins and leaves a presence channel again and again.
+fn coming_and_going(gateway: &Gateway, user_id: usize) -> Flood {
+    let client = Client::connect(gateway);
+    let member = json!({ "user_id": user_id, "user_info": { "name": "x".repeat(200) } });
+    let member = member.to_string();
+    let auth = channel_auth(&client.socket_id, "presence-room", Some(&member));
+    let data = json!({ "channel": "presence-room", "auth": auth, "channel_data": member });
+    let join = json!({ "event": "pusher:subscribe", "data": data });
+    let leave = json!({
+        "event": "pusher:unsubscribe",
+        "data": { "channel": "presence-room" },
+    });
+    let round = [text(&join.to_string()), text(&leave.to_string())].concat();
+    Flood::of(client.socket.into_inner(), round.repeat(AT_A_TIME))
+}
+
 #[test]
 fn of_users_who_come_and_go_in_a_presence_channel() {
     others_do_not_notice("presence of four", |gateway| {
-        let come_and_go = |n: usize| {
-            let client = Client::connect(gateway);
-            let member = json!({ "user_id": n, "user_info": { "name": "x".repeat(200) } });
-            let member = member.to_string();
-            let auth = channel_auth(&client.socket_id, "presence-room", Some(&member));
-            let data = json!({ "channel": "presence-room", "auth": auth, "channel_data": member });
-            let join = json!({ "event": "pusher:subscribe", "data": data });
-            let leave = json!({
-                "event": "pusher:unsubscribe",
-                "data": { "channel": "presence-room" },
-            });
-            let round = [text(&join.to_string()), text(&leave.to_string())].concat();
-            Flood::of(client.socket.into_inner(), round.repeat(AT_A_TIME))
-        };
-        (0..4).map(come_and_go).collect()
+        (0..4).map(|n| coming_and_going(gateway, n)).collect()
     });
 }
 

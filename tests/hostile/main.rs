@@ -31,25 +31,10 @@ mod bystander;
 
 // The processes that the tests start, and the clients that they use.
 #[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
-#[path = "../it/client.rs"]
-mod client;
-#[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
-#[path = "../it/gateway.rs"]
-mod gateway;
-#[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
-#[path = "../it/http.rs"]
-mod http;
-#[allow(dead_code, reason = "not every test is left out somewhere")]
-#[path = "../left_out/mod.rs"]
-mod left_out;
-#[path = "../it/memory_limit_group.rs"]
-mod memory_limit_group;
-#[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
-#[path = "../it/raw.rs"]
-mod raw;
-#[allow(dead_code, reason = "shared with the tests of `it`, which use the rest")]
-#[path = "../it/sign.rs"]
-mod sign;
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::{client, frames, gateway, http, left_out, memory_limit_group, raw, sign};
 
 /// Held by a test while it runs.
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::frames;
 use crate::gateway::{APP_ID, Gateway, KEY, Setup, eventually};
 use crate::http::Call;
 use crate::memory_limit_group::{Ballast, MemoryGroup};
@@ -68,7 +69,7 @@ fn with_id(gateway: &Gateway) -> Option<(String, Raw)> {
 
 /// A text message whose mask changes nothing, so that it costs the client nothing.
 fn frame(message: &str) -> Vec<u8> {
-    [&raw::header(0x81, message.len())[..], &[0; 4], message.as_bytes()].concat()
+    [&frames::header(0x81, message.len())[..], &[0; 4], message.as_bytes()].concat()
 }
 
 /// Reads until the end.
@@ -180,21 +181,25 @@ fn end_all(attackers: Vec<Attacker>) {
     });
 }
 
+/// Subscribes each of them to a hundred channels that only it and only this round has.
+fn subscribe_all(attackers: &mut [Attacker], round: usize) {
+    for (number, attacker) in attackers.iter_mut().enumerate() {
+        let name = |n| format!("{:-<200}", format!("{number}-{round}-{n}-"));
+        let subscribe =
+            |n| json!({"event": "pusher:subscribe", "data": {"channel": name(n)}}).to_string();
+        attacker.send((0..100).map(subscribe));
+    }
+}
+
 fn many_subscriptions(limit_mib: u64, connections: usize) {
     let Some(scene) = Scene::new(limit_mib, |setup| setup) else { return };
     let mut attackers = attackers(&scene, connections);
-    let mut subscribe = |round: usize| {
-        for (number, attacker) in attackers.iter_mut().enumerate() {
-            let name = |n| format!("{:-<200}", format!("{number}-{round}-{n}-"));
-            let subscribe =
-                |n| json!({"event": "pusher:subscribe", "data": {"channel": name(n)}}).to_string();
-            attacker.send((0..100).map(subscribe));
-        }
+    scene.until_short(|round| {
+        subscribe_all(&mut attackers, round);
         round < 100
-    };
-    scene.until_short(&mut subscribe);
+    });
     for round in 100..105 {
-        subscribe(round);
+        subscribe_all(&mut attackers, round);
     }
     scene.gateway.logged(&["WARN", "memory is short", "subscriptions"]);
     scene.gateway.logged(&["WARN", "refused with 4100", "memory is short"]);
@@ -212,27 +217,34 @@ fn many_subscriptions_of_few_connections_are_refused_when_memory_is_short() {
     }
 }
 
+/// Each of them joins a presence channel of its own as a member with this information. Returns
+/// whether any was refused.
+fn join_all(attackers: &mut [(String, Raw)], round: usize, user_info: &str) -> bool {
+    let mut refused = false;
+    for (number, (socket_id, raw)) in attackers.iter_mut().enumerate() {
+        let channel = format!("presence-{number}-{round}");
+        let user = format!(r#"{{"user_id":"1","user_info":"{user_info}"}}"#);
+        let auth = channel_auth(socket_id, &channel, Some(&user));
+        let data = json!({"channel": channel, "auth": auth, "channel_data": user});
+        raw.send(&frame(&json!({"event": "pusher:subscribe", "data": data}).to_string()));
+        // One after the other, because messages that come in parts have a share of their own.
+        refused |= raw.message().contains(REFUSED);
+    }
+    refused
+}
+
 fn large_members(limit_mib: u64, user_info: usize) {
     let setup = |setup: Setup| setup.env("REVERB_APP_MAX_MESSAGE_SIZE", "1000000");
     let Some(scene) = Scene::new(limit_mib, setup) else { return };
     let mut attackers: Vec<_> = (0..10).filter_map(|_| with_id(&scene.gateway)).collect();
     let padding = "x".repeat(user_info);
     let mut refused = false;
-    let mut join = |round: usize| {
-        for (number, (socket_id, raw)) in attackers.iter_mut().enumerate() {
-            let channel = format!("presence-{number}-{round}");
-            let user = format!(r#"{{"user_id":"1","user_info":"{padding}"}}"#);
-            let auth = channel_auth(socket_id, &channel, Some(&user));
-            let data = json!({"channel": channel, "auth": auth, "channel_data": user});
-            raw.send(&frame(&json!({"event": "pusher:subscribe", "data": data}).to_string()));
-            // One after the other, because messages that come in parts have a share of their own.
-            refused |= raw.message().contains(REFUSED);
-        }
+    scene.until_short(|round| {
+        refused |= join_all(&mut attackers, round, &padding);
         !refused
-    };
-    scene.until_short(&mut join);
+    });
     // Memory may be short since the last round.
-    join(usize::MAX);
+    refused |= join_all(&mut attackers, usize::MAX, &padding);
     assert!(refused, "{} MiB in use", scene.group.used() / MIB);
     scene.gateway.logged(&["WARN", "memory is short", "members"]);
     scene.ends_well(|| drop(attackers));

@@ -163,27 +163,31 @@ fn an_ipv6_host_is_one_client_with_all_of_its_addresses() {
     });
 }
 
+/// Connects forty clients of one address at once. Returns those that were let in.
+fn forty_at_once(gateway: &Gateway) -> Vec<Client> {
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..40).map(|_| scope.spawn(|| let_in(gateway))).collect();
+        all.into_iter().filter_map(|one| one.join().unwrap()).collect()
+    })
+}
+
+/// A client, unless its address has too many.
+fn let_in(gateway: &Gateway) -> Option<Client> {
+    let mut client = from_host(gateway, 1);
+    if client.next()["event"] == "pusher:connection_established" {
+        return Some(client);
+    }
+    assert_eq!(client.expect_close(), (4100, TOO_MANY.to_owned()));
+    None
+}
+
 #[test]
 fn an_address_has_exactly_as_many_connections_as_it_may_over_all_shards() {
     served_with(limited, |gateway| {
-        let storm = || {
-            std::thread::scope(|scope| {
-                let connect = || {
-                    let mut client = from_host(gateway, 1);
-                    if client.next()["event"] == "pusher:connection_established" {
-                        return Some(client);
-                    }
-                    assert_eq!(client.expect_close(), (4100, TOO_MANY.to_owned()));
-                    None
-                };
-                let all: Vec<_> = (0..40).map(|_| scope.spawn(connect)).collect();
-                all.into_iter().filter_map(|one| one.join().unwrap()).collect::<Vec<_>>()
-            })
-        };
         for _ in 0..3 {
             // The connections of the last round are counted until the gateway has seen them end.
             let _opened = eventually("three are let in", || {
-                let opened = storm();
+                let opened = forty_at_once(gateway);
                 assert!(opened.len() <= 3, "{} are let in", opened.len());
                 (opened.len() == 3).then_some(opened)
             });

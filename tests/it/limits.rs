@@ -13,23 +13,26 @@ fn env<'s>(variables: &'s [(&'s str, &'s str)]) -> impl Fn(Setup) -> Setup + use
     move |setup| variables.iter().fold(setup, |setup, (name, value)| setup.env(name, value))
 }
 
+/// A client that was let in, or the code that it was refused with.
+fn admitted_or_refused(gateway: &Gateway) -> Result<Client, u16> {
+    let mut client = Client::open(gateway, &target(), &[]);
+    let first = client.next();
+    if first["event"] == "pusher:connection_established" {
+        return Ok(client);
+    }
+    let code = data(&first)["code"].as_u64().unwrap();
+    assert_eq!(u64::from(client.expect_close().0), code);
+    Err(u16::try_from(code).unwrap())
+}
+
 /// Connects `count` clients at once. Returns those that were let in, and how often each code
 /// refused the others.
 fn storm(gateway: &Gateway, count: usize) -> (Vec<Client>, BTreeMap<u16, usize>) {
     let mut admitted = Vec::new();
     let mut refused = BTreeMap::new();
     std::thread::scope(|scope| {
-        let connect = || {
-            let mut client = Client::open(gateway, &target(), &[]);
-            let first = client.next();
-            if first["event"] == "pusher:connection_established" {
-                return Ok(client);
-            }
-            let code = data(&first)["code"].as_u64().unwrap();
-            assert_eq!(u64::from(client.expect_close().0), code);
-            Err(u16::try_from(code).unwrap())
-        };
-        let connecting: Vec<_> = (0..count).map(|_| scope.spawn(connect)).collect();
+        let connecting: Vec<_> =
+            (0..count).map(|_| scope.spawn(|| admitted_or_refused(gateway))).collect();
         for connection in connecting {
             match connection.join().unwrap() {
                 Ok(client) => admitted.push(client),

@@ -97,13 +97,8 @@ mod storm;
 mod scripts;
 
 // The gateways and receivers that the tests start, and the clients that talk to them.
-mod client;
-mod gateway;
-mod http;
-#[path = "../left_out/mod.rs"]
-mod left_out;
 #[allow(dead_code, reason = "shared with the tests of `hostile`, which use the rest")]
-mod memory_limit_group;
-mod raw;
-mod receiver;
-mod sign;
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::{client, gateway, http, left_out, memory_limit_group, raw, receiver, sign};

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::client::{Client, data, target};
-use crate::gateway::{APP_ID, KEY, Setup, eventually, served, served_with};
+use crate::gateway::{APP_ID, Gateway, KEY, Setup, eventually, served, served_with};
 use crate::http::{Call, Http, publish, until_connected, until_vacated};
 use crate::raw::{self, Raw};
 use crate::sign::channel_auth;
@@ -309,24 +309,26 @@ fn sockudo_7040dc04_every_character_of_the_alphabet_is_a_name() {
     );
 }
 
+/// Subscribes a client to 500 channels of this number, and disconnects it.
+fn subscribe_and_disconnect(gateway: &Gateway, number: usize) {
+    let mut client = Client::connect(gateway);
+    for at in 0..500 {
+        client.ask(&format!("room-{number}-{at}"));
+    }
+    for _ in 0..500 {
+        client.expect("pusher_internal:subscription_succeeded");
+    }
+    drop(client);
+    until_vacated(gateway);
+}
+
 /// sockudo decf4861: an entry per subscription of each client that disconnected stayed behind.
 #[test]
 fn sockudo_decf4861_subscriptions_of_a_client_that_disconnects_leave_nothing() {
     served(|gateway| {
-        let round = |number: usize| {
-            let mut client = Client::connect(gateway);
-            for at in 0..500 {
-                client.ask(&format!("room-{number}-{at}"));
-            }
-            for _ in 0..500 {
-                client.expect("pusher_internal:subscription_succeeded");
-            }
-            drop(client);
-            until_vacated(gateway);
-        };
-        (0..5).for_each(round);
+        (0..5).for_each(|number| subscribe_and_disconnect(gateway, number));
         let before = gateway.rss();
-        (5..25).for_each(round);
+        (5..25).for_each(|number| subscribe_and_disconnect(gateway, number));
         // The memory of a burst is given back after some seconds.
         eventually("10,000 subscriptions that are over take less than 4 MiB", || {
             (gateway.rss().saturating_sub(before) < 4 << 20).then_some(())

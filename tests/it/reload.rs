@@ -380,28 +380,27 @@ fn a_reload_names_each_setting_of_each_app_that_changed_and_no_secret() {
     );
 }
 
+/// Replaces the apps by one of this number, which then has a client and a cached event.
+fn app_comes_and_is_used(gateway: &Gateway, number: usize, origins: &str) {
+    let name = format!("app-{number}");
+    reloaded(gateway, &app(&name, origins));
+    let key = format!("{name}-key");
+    let target = format!("/app/{key}?protocol=7");
+    let mut client = Client::open(gateway, &target, &[("Origin", "https://host-0.example.com")]);
+    client.established();
+    client.subscribe("room");
+    call(&name, &key, "cache-room").ok(gateway);
+}
+
 #[test]
 fn apps_that_come_and_go_leave_nothing_behind() {
     // Some 140 kB each, so that what a hundred of them left would be seen beside buffers that fill.
     let origins: Vec<_> = (0..1500).map(|n| format!("\"host-{n}.example.com\"")).collect();
     let origins = format!("allowed_origins = [{}]", origins.join(", "));
     let gateway = Setup::new(2).start();
-    let round = |number: usize| {
-        let name = format!("app-{number}");
-        reloaded(&gateway, &app(&name, &origins));
-        let key = format!("{name}-key");
-        let mut client = Client::open(
-            &gateway,
-            &format!("/app/{key}?protocol=7"),
-            &[("Origin", "https://host-0.example.com")],
-        );
-        client.established();
-        client.subscribe("room");
-        call(&name, &key, "cache-room").ok(&gateway);
-    };
-    (0..20).for_each(round);
+    (0..20).for_each(|number| app_comes_and_is_used(&gateway, number, &origins));
     let before = gateway.rss();
-    (20..120).for_each(round);
+    (20..120).for_each(|number| app_comes_and_is_used(&gateway, number, &origins));
     reloaded(&gateway, "");
     eventually("what they took is given back", || {
         (gateway.rss() < before + (6 << 20)).then_some(())

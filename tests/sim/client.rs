@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use ringwave::ring::sim::{Dice, SimNet};
 use ringwave::testing::apps::App;
 use ringwave::testing::id::ConnKey;
 use ringwave::testing::time::Millis;
+use ringwave_ring::sim::{Dice, SimNet};
 use serde_json::{Value, json};
 
 use crate::ledger::{Fate, Ledger, Source};

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwave::ring::sim::{Faults, SimNet, SimRing};
 use ringwave::testing::apps::{Admission, Apps};
 use ringwave::testing::bus;
 use ringwave::testing::channels::{Event, KeyHash};
@@ -14,6 +13,7 @@ use ringwave::testing::protocol::names::ChannelName;
 use ringwave::testing::protocol::outbound;
 use ringwave::testing::shard::{Message, Shard};
 use ringwave::testing::time::Millis;
+use ringwave_ring::sim::{Faults, SimNet, SimRing};
 use tokio::sync::oneshot;
 
 use crate::plan::Plan;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use ringwave::ring::sim::{Faults, SimNet, SimRing};
 use ringwave::testing::apps::{Admission, App, Apps};
 use ringwave::testing::bus;
 use ringwave::testing::channels::KeyHash;
@@ -10,6 +9,7 @@ use ringwave::testing::id::AppIndex;
 use ringwave::testing::plane::BacklogLimits;
 use ringwave::testing::shard::{InForce, Message, Shard};
 use ringwave::testing::time::Millis;
+use ringwave_ring::sim::{Faults, SimNet, SimRing};
 use tokio::sync::oneshot;
 
 use crate::plan::Plan;

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ringwave::ring::sim::{Faults, SimNet, SimRing};
 use ringwave::testing::apps::{Admission, Apps};
 use ringwave::testing::bus::{self, Port};
 use ringwave::testing::channels::{ChannelKey, Event, KeyHash, Topology};
@@ -16,6 +15,7 @@ use ringwave::testing::protocol::names::ChannelName;
 use ringwave::testing::protocol::outbound;
 use ringwave::testing::shard::{Drain, Message, Shard};
 use ringwave::testing::time::Millis;
+use ringwave_ring::sim::{Faults, SimNet, SimRing};
 use tokio::sync::oneshot;
 
 use crate::plan::Plan;

@@ -15,6 +15,8 @@
 mod client;
 mod cuts;
 mod evict;
+#[path = "../support/frames.rs"]
+mod frames;
 mod ledger;
 mod mailboxes;
 mod plan;

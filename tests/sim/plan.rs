@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ringwave::ring::sim::{Dice, Faults};
 use ringwave::testing::plane::BacklogLimits;
+use ringwave_ring::sim::{Dice, Faults};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {

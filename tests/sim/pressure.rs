@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringwave::ring::sim::{Faults, SimNet, SimRing};
 use ringwave::testing::apps::{Admission, Apps};
 use ringwave::testing::bus::{self, Outside};
 use ringwave::testing::channels::KeyHash;
@@ -13,6 +12,7 @@ use ringwave::testing::memory::Headroom;
 use ringwave::testing::plane::BacklogLimits;
 use ringwave::testing::shard::{Message, Shard};
 use ringwave::testing::time::Millis;
+use ringwave_ring::sim::{Faults, SimNet, SimRing};
 
 use crate::plan::Plan;
 use crate::stream::{Heard, Stream, masked};

@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use crate::frames;
+
 /// A frame that the server sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
@@ -76,21 +78,7 @@ fn parse(bytes: &[u8], who: &impl Debug) -> Option<(Heard, usize)> {
     Some((heard, header + len))
 }
 
-/// A client's frame.
+/// A client's frame; `last` is its FIN bit.
 pub(crate) fn masked(opcode: u8, last: bool, payload: &[u8], key: [u8; 4]) -> Vec<u8> {
-    let mut frame = vec![if last { 0x80 } else { 0 } | opcode];
-    match payload.len() {
-        len @ 0..126 => frame.push(0x80 | u8::try_from(len).unwrap()),
-        len @ 126..65_536 => {
-            frame.push(0x80 | 126);
-            frame.extend(u16::try_from(len).unwrap().to_be_bytes());
-        }
-        len => {
-            frame.push(0x80 | 127);
-            frame.extend((len as u64).to_be_bytes());
-        }
-    }
-    frame.extend(key);
-    frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
-    frame
+    frames::masked(if last { 0x80 } else { 0 } | opcode, key, payload)
 }

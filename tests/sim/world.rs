@@ -11,7 +11,6 @@ mod rest;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwave::ring::sim::{Dice, Faults, SimNet, SimRing};
 use ringwave::testing::apps::webhook::Webhooks;
 use ringwave::testing::apps::{Admission, App, AppCounters, Apps};
 use ringwave::testing::bus::{self, Outside, Port};
@@ -27,6 +26,7 @@ use ringwave::testing::protocol::secret::Secret;
 use ringwave::testing::shard::{InForce, Message, Shard, ShardParts, SocketIds};
 use ringwave::testing::time::Millis;
 use ringwave::testing::webhooks::NoticeSender;
+use ringwave_ring::sim::{Dice, Faults, SimNet, SimRing};
 use tokio::sync::oneshot;
 
 use crate::client::{Channel, Client, Mood, Phase, Surroundings};
@@ -69,6 +69,21 @@ pub(crate) struct World {
     digest: u64,
 }
 
+/// A shard on a simulated ring. `seed` is that of the world.
+fn simulated(
+    plan: &Plan,
+    net: &SimNet,
+    apps: &Arc<Apps>,
+    hash: KeyHash,
+    seed: u64,
+    port: Port<Message>,
+) -> Shard<SimRing> {
+    let seed = seed.wrapping_mul(1 << 20).wrapping_add(u64::from(port.id().0));
+    let (slots, buffers, buffer) = (plan.slots, plan.buffers, plan.buffer);
+    let ring = SimRing::new(net.clone(), seed, Faults::NONE, slots, buffers, buffer);
+    Shard::new(ring.with_queue(plan.queue), parts(apps, plan.backlog, hash, seed, port))
+}
+
 impl World {
     pub(crate) fn new(plan: Plan, seed: u64) -> Self {
         let net = SimNet::default();
@@ -77,21 +92,7 @@ impl World {
         let shards = u16::try_from(plan.shards).unwrap();
         let ports = bus::connect::<Message>(shards, plan.mailbox).unwrap();
         let control = ports[0].outside();
-        let shard = |port: Port<Message>| {
-            let index = u64::from(port.id().0);
-            let seed = seed.wrapping_mul(1 << 20).wrapping_add(index);
-            let ring = SimRing::new(
-                net.clone(),
-                seed,
-                Faults::NONE,
-                plan.slots,
-                plan.buffers,
-                plan.buffer,
-            )
-            .with_queue(plan.queue);
-            let parts = parts(&apps, plan.backlog, hash.clone(), seed, port);
-            Shard::new(ring, parts)
-        };
+        let shard = |port| simulated(&plan, &net, &apps, hash.clone(), seed, port);
         let shards: Vec<_> = ports.into_iter().map(shard).collect();
         let mut dice = Dice::new(seed);
         let channels = channels(&plan, &hash, &mut dice);

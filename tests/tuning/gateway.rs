@@ -6,10 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use hmac::{Hmac, KeyInit, Mac};
-use md5::{Digest, Md5};
-use sha2::Sha256;
 use tungstenite::Message;
+
+use crate::digest::{hmac_sha256, md5};
 
 /// A time that is longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -185,11 +184,10 @@ fn publish(mut stream: impl Read + Write, channel: &str) {
 
 fn signed(body: &str) -> String {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let digest = hex::encode(Md5::digest(body));
+    let digest = md5(body.as_bytes());
     let query = format!("auth_key=app-key&auth_timestamp={now}&auth_version=1.0&body_md5={digest}");
-    let mut mac = Hmac::<Sha256>::new_from_slice(b"app-secret").unwrap();
-    mac.update(format!("POST\n/apps/app-id/events\n{query}").as_bytes());
-    let signature = hex::encode(mac.finalize().into_bytes());
+    let text = format!("POST\n/apps/app-id/events\n{query}");
+    let signature = hmac_sha256("app-secret", &text);
     format!(
         "POST /apps/app-id/events?{query}&auth_signature={signature} HTTP/1.1\r\nHost: localhost\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

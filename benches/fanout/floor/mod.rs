@@ -18,9 +18,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringwave::ring::{Completion, Op, Ring, SendRefused, Uring, UringSizes};
 use ringwave::testing::id::ConnKey;
 use ringwave::testing::server::limits;
+use ringwave_ring::{Completion, Op, Ring, SendRefused, Uring, UringSizes};
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 

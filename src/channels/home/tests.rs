@@ -897,14 +897,16 @@ fn counts_told(mut out: Outbox) -> Vec<(u16, u64)> {
     told
 }
 
-const COUNTS: Wanted = Wanted { notices: EventKinds::NONE, counts: true };
+fn counts() -> Wanted {
+    Wanted { counts: true, ..Wanted::default() }
+}
 
 #[test]
 fn numbers_of_subscribers_go_to_all_shards_that_have_some_and_pause_when_large() {
     let hash = KeyHash::random();
     let key = hash.channel(AppIndex(0), ChannelName::parse("news", 200, true).unwrap());
     let mut homes = Homes::new(ROOMY);
-    homes.adopt(vec![COUNTS]);
+    homes.adopt(vec![counts()]);
     let due = |homes: &mut Homes, now| {
         let mut out = Outbox::default();
         homes.tick(Millis(now), &mut out);
@@ -933,7 +935,7 @@ fn presence_channels_are_told_no_numbers_and_neither_is_an_app_that_does_not_wan
     let hash = KeyHash::random();
     let channel = |name| hash.channel(AppIndex(0), ChannelName::parse(name, 200, true).unwrap());
     let mut homes = Homes::new(ROOMY);
-    homes.adopt(vec![COUNTS]);
+    homes.adopt(vec![counts()]);
     assert_eq!(counts_told(join(&mut homes, 0, &channel("presence-a"))), []);
     homes.adopt(vec![Wanted::default()]);
     assert_eq!(counts_told(join(&mut homes, 0, &channel("news"))), []);

@@ -227,8 +227,8 @@ proptest! {
         }
         world.rest();
         world.judge();
-        prop_assert!(world.users.iter().all(Users::is_empty));
-        prop_assert!(world.homes.iter().all(UserHomes::is_empty));
+        prop_assert!(world.users.iter().all(|users| users.len() == 0));
+        prop_assert!(world.homes.iter().all(|homes| homes.len() == 0));
     }
 }
 
@@ -280,7 +280,7 @@ fn the_homes_hear_of_the_first_and_the_last_only() {
     assert_eq!(tell(2, Some("a")), []);
     assert_eq!(tell(2, None), [("a".into(), Step::Left)]);
     assert_eq!(tell(3, None), [("w".into(), Step::Unwatch), ("b".into(), Step::Left)]);
-    assert!(users.is_empty());
+    assert_eq!(users.len(), 0);
 }
 
 #[test]

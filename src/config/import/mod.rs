@@ -26,7 +26,7 @@ mod writer;
 use super::load::load_text;
 use super::sources::Environment;
 
-pub(crate) use error::{FieldFault, ImportError, InputError};
+pub(crate) use error::ImportError;
 pub(crate) use input::INPUT_BYTES_MAX;
 
 /// A server whose configuration can be imported.

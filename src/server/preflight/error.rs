@@ -19,7 +19,6 @@ pub(crate) const KERNEL_FLOOR: (u32, u32) = (6, 1);
 /// [`remedy`](Self::remedy) is one about what to do. `linux` is the kernel as sentences name it,
 /// `call` the system call that failed, and `errno` its error number.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the sentence of each variant names its fields")]
 pub(crate) enum HostError {
     #[error("{linux} is too old: Ringwave needs {}.{}.", KERNEL_FLOOR.0, KERNEL_FLOOR.1)]
     KernelTooOld { linux: String },

@@ -1,4 +1,5 @@
 use super::clues::available;
+use super::error::Requirement;
 use super::ring::ProbeFailure;
 use super::*;
 use crate::server::proc_status::ProcStatus;

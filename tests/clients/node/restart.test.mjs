@@ -14,7 +14,7 @@ import { after } from 'node:test';
 import { promisify } from 'node:util';
 import Publisher from 'pusher';
 import { client, connected, next, reached, subscribed } from '../clients.mjs';
-import { APP, Gateway, binary, fact, freePort } from '../harness.mjs';
+import { APP, Gateway, binary, fact, freePort, leaveOut } from '../harness.mjs';
 import { LaravelApp } from '../laravel.mjs';
 
 const RETURN_MS = 40_000;
@@ -114,7 +114,9 @@ async function disconnected(pushers) {
 }
 
 fact('after a restart by supervisor everybody is back at once', async (t) => {
-    if (spawnSync('supervisord', ['--version']).error) return t.skip('supervisor is not installed');
+    if (spawnSync('supervisord', ['--version']).error) {
+        return leaveOut(t, 'supervisor is not installed');
+    }
     const supervisor = await Supervisor.start();
     const pushers = Array.from({ length: PUSHERS }, () => client(t, supervisor));
     const raw = Array.from({ length: RAW_CLIENTS }, () => new RawClient(supervisor.port));

@@ -86,7 +86,6 @@ impl Event<'_> {
         for &channel in channels {
             let heard = Heard::Published {
                 channel: channel.to_owned(),
-                event: self.name.to_owned(),
                 frame: outbound::event(self.name, self.data, channel).bytes().to_vec(),
                 except: self.except.map(|(high, low)| SocketId { high, low }),
             };

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringwave::ring::sim::Faults;
 use ringwave::testing::front::gateway::GatewayCommand;
 use ringwave::testing::id::AppIndex;
 use ringwave::testing::shard::Drain;
+use ringwave_ring::sim::Faults;
 use tokio::sync::oneshot;
 
 use super::{CACHE_TTL, TICK, World};

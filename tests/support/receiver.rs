@@ -9,8 +9,8 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::gateway::{KEY, SECRET, eventually};
-use crate::sign::hmac_sha256;
+use super::gateway::{KEY, SECRET, eventually};
+use super::sign::hmac_sha256;
 
 /// An app's server. It runs until the process ends.
 pub struct Receiver {

@@ -3,9 +3,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use crate::client::target;
-use crate::gateway::Gateway;
-use crate::http::Http;
+use super::client::target;
+use super::frames::masked;
+use super::gateway::Gateway;
+use super::http::Http;
 
 pub const CONTINUATION: u8 = 0;
 pub const TEXT: u8 = 1;
@@ -49,30 +50,9 @@ pub fn handshake() -> String {
     )
 }
 
-/// The header of a masked frame, up to its mask. `first` is its first byte.
-pub fn header(first: u8, len: usize) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match len {
-        len @ 0..=125 => bytes.push(0x80 | u8::try_from(len).unwrap()),
-        len @ 126..=0xffff => {
-            bytes.push(0x80 | 126);
-            bytes.extend(u16::try_from(len).unwrap().to_be_bytes());
-        }
-        len => {
-            bytes.push(0x80 | 127);
-            bytes.extend((len as u64).to_be_bytes());
-        }
-    }
-    bytes
-}
-
 /// A masked frame. `first` is its first byte.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-    let mut bytes = header(first, payload.len());
-    bytes.extend(MASK);
-    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    bytes
+    masked(first, [0x37, 0xfa, 0x21, 0x3d], payload)
 }
 
 /// A whole text message.

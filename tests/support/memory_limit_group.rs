@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::gateway::{Gateway, Setup, eventually};
-use crate::left_out::left_out;
+use super::gateway::{Gateway, Setup, eventually};
+use super::left_out::left_out;
 
 /// A control group with a limit of memory, removed when dropped.
 pub struct MemoryGroup {

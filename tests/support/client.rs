@@ -9,8 +9,8 @@ use tungstenite::error::ProtocolError;
 use tungstenite::http::Uri;
 use tungstenite::{Error, Message, WebSocket};
 
-use crate::gateway::{Gateway, KEY};
-use crate::sign::{channel_auth, user_auth};
+use super::gateway::{Gateway, KEY};
+use super::sign::{channel_auth, user_auth};
 
 pub struct Client {
     pub socket: WebSocket<TcpStream>,

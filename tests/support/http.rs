@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::gateway::{APP_ID, Gateway, KEY, SECRET, eventually};
-use crate::sign::{hmac_sha256, md5};
+use super::gateway::{APP_ID, Gateway, KEY, SECRET, eventually};
+use super::sign::{hmac_sha256, md5};
 
 /// A request of the API.
 #[derive(Clone)]

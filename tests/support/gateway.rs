@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 
-use crate::http::Http;
+use super::http::Http;
 
 pub const APP_ID: &str = "4711";
 pub const KEY: &str = "it-key";

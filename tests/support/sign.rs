@@ -1,10 +1,8 @@
 //! Signatures as Pusher's documentation describes them, made without the gateway's own code.
 
-use hmac::{Hmac, KeyInit, Mac};
-use md5::{Digest, Md5};
-use sha2::Sha256;
+use super::gateway::{KEY, SECRET};
 
-use crate::gateway::{KEY, SECRET};
+pub(crate) use super::digest::{hmac_sha256, md5};
 
 /// The answer of an app's authorisation endpoint for a private channel.
 pub fn channel_auth(socket_id: &str, channel: &str, channel_data: Option<&str>) -> String {
@@ -30,14 +28,4 @@ pub fn channel_auth_by(
 /// The answer of an app's user authentication endpoint.
 pub fn user_auth(socket_id: &str, user_data: &str) -> String {
     format!("{KEY}:{}", hmac_sha256(SECRET, &format!("{socket_id}::user::{user_data}")))
-}
-
-pub fn hmac_sha256(secret: &str, text: &str) -> String {
-    let mut hmac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    hmac.update(text.as_bytes());
-    hex::encode(hmac.finalize().into_bytes())
-}
-
-pub fn md5(bytes: &[u8]) -> String {
-    hex::encode(Md5::digest(bytes))
 }
