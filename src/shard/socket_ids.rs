@@ -19,42 +19,34 @@ const SEEDED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Makes socket ids. Clones share their key, so that any shard can tell where an id belongs.
 #[derive(Clone, Debug)]
 pub struct SocketIds {
-    mask: Mask,
-    random: Random,
-}
-
-/// The mask that hides the place in an id.
-#[derive(Clone, Debug)]
-enum Mask {
-    Keyed(RandomState),
-    /// Hides nothing, in a simulation.
+    /// The key of the mask that hides the place in an id.
+    key: RandomState,
+    /// Random bytes of the system that have not been used yet.
+    random: Vec<u8>,
+    /// The last number of a simulation, which has no mask. The numbers follow each other at a
+    /// distance that is odd, so that none comes twice (a Weyl sequence), and have as many digits as
+    /// random ones.
     #[cfg(feature = "testing")]
-    Seeded,
-}
-
-/// Where random numbers come from.
-#[derive(Clone, Debug)]
-enum Random {
-    /// The system; what was fetched and not used yet.
-    System(Vec<u8>),
-    /// A simulation: the last number. They follow each other at a distance that is odd, so that
-    /// none comes twice (a Weyl sequence), and have as many digits as random ones.
-    #[cfg(feature = "testing")]
-    Seeded(u64),
+    seeded: Option<u64>,
 }
 
 impl SocketIds {
-    /// With a key of its own.
+    /// Ids with a key of their own.
     #[must_use]
     pub(crate) fn new() -> Self {
-        Self { mask: Mask::Keyed(RandomState::new()), random: Random::System(Vec::new()) }
+        Self {
+            key: RandomState::new(),
+            random: Vec::new(),
+            #[cfg(feature = "testing")]
+            seeded: None,
+        }
     }
 
-    /// For a simulation: the same ids in every run, and no secret.
+    /// Ids of a simulation: the same ones in every run, and no secret.
     #[cfg(feature = "testing")]
     #[must_use]
-    pub const fn seeded(seed: u64) -> Self {
-        Self { mask: Mask::Seeded, random: Random::Seeded(seed) }
+    pub fn seeded(seed: u64) -> Self {
+        Self { seeded: Some(seed), ..Self::new() }
     }
 
     /// An id for the connection in `slot` of `shard`.
@@ -86,28 +78,25 @@ impl SocketIds {
 
     /// Hides the place: neighbouring connections have unrelated ids.
     fn mask_of(&self, high: u64) -> u64 {
-        match &self.mask {
-            Mask::Keyed(key) => key.hash_one(high) & ((1 << PLACE_BITS) - 1),
-            #[cfg(feature = "testing")]
-            Mask::Seeded => 0,
+        #[cfg(feature = "testing")]
+        if self.seeded.is_some() {
+            return 0;
         }
+        self.key.hash_one(high) & ((1 << PLACE_BITS) - 1)
     }
 
     fn random(&mut self) -> io::Result<u64> {
-        let random = match &mut self.random {
-            Random::System(random) => random,
-            #[cfg(feature = "testing")]
-            Random::Seeded(last) => {
-                *last = last.wrapping_add(SEEDED_STEP);
-                return Ok(*last);
-            }
-        };
-        if random.is_empty() {
-            random.resize(RANDOM_BYTES, 0);
-            getrandom::fill(random).map_err(io::Error::other)?;
+        #[cfg(feature = "testing")]
+        if let Some(last) = &mut self.seeded {
+            *last = last.wrapping_add(SEEDED_STEP);
+            return Ok(*last);
         }
-        let rest = random.len() - size_of::<u64>();
-        let taken = random.split_off(rest);
+        if self.random.is_empty() {
+            self.random.resize(RANDOM_BYTES, 0);
+            getrandom::fill(&mut self.random).map_err(io::Error::other)?;
+        }
+        let rest = self.random.len() - size_of::<u64>();
+        let taken = self.random.split_off(rest);
         Ok(taken.into_iter().fold(0, |number, byte| (number << 8) | u64::from(byte)))
     }
 }

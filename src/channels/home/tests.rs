@@ -269,7 +269,7 @@ impl Model {
     fn repeat(&mut self, of: Asked) {
         let first = self.first(of.channel);
         self.expect(of.shard, Told::Repeated(of.channel, Some(first)));
-        self.call_repeat(of, (of.ticket % 2 == 0).then_some(of.ticket));
+        self.call_repeat(of, of.ticket.is_multiple_of(2).then_some(of.ticket));
     }
 
     fn call_join(&mut self, asked: Asked, max_members: Option<usize>) {
