@@ -52,7 +52,7 @@
 //! | 3 | [`channels`], [`plane`], [`refusals`] | subscribers, one truth; sockets; refusals told |
 //! | 2 | [`apps`], [`bus`] | apps with their live counters; mailboxes between shards |
 //! | 1 | [`protocol`], [`rate`], [`ring`], [`websocket`] | Pusher; the kernel's ring; RFC 6455 |
-//! | 0 | [`frame`], [`id`], [`memory`], [`text`], [`time`], [`version`] | values of all floors |
+//! | 0 | [`frame`], [`id`], [`invariant`], [`memory`], [`text`], [`time`], [`version`] | values |
 //!
 //! [`ring`] is a package of its own, because it holds the unsafe code of the data plane, and the
 //! load generator drives it as well: `src/storm`, which runs `ringwave storm`. That package stands
@@ -121,6 +121,7 @@
 // By floor, lowest first.
 mod frame;
 mod id;
+mod invariant;
 mod memory;
 mod text;
 mod time;

@@ -9,6 +9,8 @@ use std::ops::{Index, IndexMut};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use crate::invariant::broken;
+
 use super::chunked::Chunked;
 use super::trim::Trim;
 
@@ -103,9 +105,9 @@ impl<T: Keyed> KeyedSlab<T> {
     pub(crate) fn remove(&mut self, number: u32) -> Option<T> {
         let removed = self.records.get_mut(number as usize)?.take()?;
         let indexed = self.by_hash.find_entry(removed.key_hash(), |&found| found == number);
-        debug_assert!(indexed.is_ok(), "the key of a record has changed");
-        if let Ok(indexed) = indexed {
-            indexed.remove();
+        match indexed {
+            Ok(indexed) => drop(indexed.remove()),
+            Err(_) => broken("the key of a record has changed"),
         }
         self.free.push(number);
         Some(removed)
@@ -206,8 +208,10 @@ fn hash_of<T: Keyed>(records: &Chunked<Option<T>>, number: u32) -> u64 {
 /// clients long before that.
 #[must_use]
 pub(crate) fn number(at: usize) -> u32 {
-    debug_assert!(u32::try_from(at).is_ok(), "{at} records");
-    u32::try_from(at).unwrap_or(u32::MAX)
+    u32::try_from(at).unwrap_or_else(|_| {
+        broken("a table of one shard has more than 2^32 records");
+        u32::MAX
+    })
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use crate::frame::Frame;
 use crate::id::ConnKey;
-use crate::memory::{Chunked, Holder, Per, Trim};
+use crate::memory::{Chunked, Holder, Per, Trim, number};
 use crate::ring::{Completion, Op, Ring, Staged};
 use crate::time::Millis;
 use crate::websocket::{Message, ReadLimits};
@@ -328,7 +328,7 @@ impl<R: Ring> Plane<R> {
     /// Slots that were ever in use: `0..slots_used()`.
     #[must_use]
     pub(crate) fn slots_used(&self) -> u32 {
-        u32::try_from(self.conns.len()).unwrap_or(u32::MAX)
+        number(self.conns.len())
     }
 
     /// The open connection in this slot.

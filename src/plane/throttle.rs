@@ -294,6 +294,7 @@ impl Throttle {
             self.pool = TURN_UNITS;
             return false;
         }
+        // Saturates: the pool is cut to its bound.
         let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
         self.pool = elapsed.saturating_mul(UNITS_PER_MS).saturating_add(self.pool).min(POOL_MAX);
         self.turn = TURN_UNITS;

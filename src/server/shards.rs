@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::listen::SocketFiles;
 use crate::bus::Outside;
 use crate::id::ShardId;
+use crate::invariant::broken;
 use crate::shard::run::{Milestone, Setup};
 use crate::shard::{self, Message};
 use crate::time::{Clock, Millis};
@@ -156,8 +157,10 @@ impl Shards {
         let Some(report) = self.reports.recv().await else { return Err(ShardError::AllEnded) };
         let ShardReport { shard, event } = report;
         let progress = self.progress.get_mut(shard.index());
-        debug_assert!(progress.is_some(), "a report of shard {}, which was not started", shard.0);
-        let Some(progress) = progress else { return Ok(()) };
+        let Some(progress) = progress else {
+            broken("a shard reports that was not started");
+            return Ok(());
+        };
         match event {
             ShardEvent::Pinned(core) => progress.core = Some(core),
             ShardEvent::Reached(Milestone::Serving) => progress.serving = true,

@@ -11,6 +11,8 @@ use crate::bus::{self, Outside, Port};
 use crate::channels::KeyHash;
 use crate::config::{Config, ConfigInputs, LogFormat, ServerConfig};
 use crate::front::Listeners;
+use crate::id::ShardId;
+use crate::invariant::broken;
 use crate::memory::Lease;
 use crate::shard::run::Setup;
 use crate::shard::{self, Message, ShardParts, SocketIds};
@@ -183,9 +185,10 @@ const NO_SHARDS: std::io::ErrorKind = std::io::ErrorKind::InvalidInput;
 
 /// The number of shards. The settings allow fewer than a shard id can count.
 fn shard_count(server: &ServerConfig) -> u16 {
-    let count = u16::try_from(server.shards);
-    debug_assert!(count.is_ok(), "{} shards", server.shards);
-    count.unwrap_or(crate::id::ShardId::MAX)
+    u16::try_from(server.shards).unwrap_or_else(|_| {
+        broken("the configuration has more shards than a process can have");
+        ShardId::MAX
+    })
 }
 
 /// Notes about limits of the host that are lower than the settings ask for.

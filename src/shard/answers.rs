@@ -6,6 +6,7 @@ use super::subscriber_side::{SubscriberSide, has_large_answers, units_of};
 use crate::channels::{FromHome, Joined, Left, Outcome, Repeated, Settled};
 use crate::frame::Frame;
 use crate::id::ConnKey;
+use crate::invariant::broken;
 use crate::plane::Plane;
 use crate::protocol::close::{ProtocolError, error_frame};
 use crate::refusals::MessageSubject;
@@ -36,7 +37,7 @@ impl SubscriberSide {
             FromHome::Online(users) => {
                 users.iter().for_each(|(user, online)| self.users.learn(user, *online));
             }
-            FromHome::Answer(..) => debug_assert!(false, "an answer that no subscriber waits for"),
+            FromHome::Answer(..) => broken("an answer of the API comes to the subscribers"),
         }
     }
 

@@ -9,6 +9,7 @@ use super::{Message, Shard};
 use crate::channels::{Answer, ChannelKey, ChannelState, Publication, Question, ReplyTo, ToHome};
 use crate::front::gateway::{GatewayCommand, Overloaded, PublishResult, Reply};
 use crate::id::AppIndex;
+use crate::invariant::broken;
 use crate::protocol::names::ChannelName;
 use crate::ring::Ring;
 
@@ -158,7 +159,9 @@ impl PendingRequests {
 
     fn wait(&mut self, number: u32, missing: usize, request: Request) {
         let earlier = self.pending.insert(number, Pending { missing, request });
-        debug_assert!(earlier.is_none(), "two requests with the number {number}");
+        if earlier.is_some() {
+            broken("a request waits for its answer while 2^32 others came");
+        }
     }
 
     /// An answer is complete. The last one ends the request.
@@ -178,10 +181,9 @@ impl Request {
     fn take(&mut self, index: u32, answer: Answer) -> bool {
         match (self, answer) {
             (Self::Publish { states, .. }, Answer::State(state)) => {
-                let place = states.get_mut(index as usize);
-                debug_assert!(place.is_some(), "an answer to event {index} of fewer");
-                if let Some(place) = place {
-                    *place = state;
+                match states.get_mut(index as usize) {
+                    Some(place) => *place = state,
+                    None => broken("an answer names an event that its publish does not have"),
                 }
             }
             (Self::State { state, .. }, Answer::State(told)) => *state = told,
@@ -190,9 +192,8 @@ impl Request {
                 channels.extend(part);
                 return last;
             }
-            (request, answer) => {
-                debug_assert!(false, "{answer:?} does not answer {request:?}");
-                tracing::error!("a home answered another question than it was asked");
+            _ => {
+                broken("a home answers another question than it was asked");
                 return false;
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::frame::Frame;
 use crate::id::{ShardId, SocketId};
-use crate::memory::Keyed;
+use crate::memory::{Keyed, number};
 use crate::protocol::auth::Member;
 use crate::protocol::outbound;
 use crate::time::Millis;
@@ -129,8 +129,7 @@ impl Channel {
         let users = self.members.as_ref().map_or(0, |members| members.len());
         ChannelState {
             subscription_count: self.subscribers(),
-            // Saturates by meaning alone: each member is a connection at least.
-            user_count: u32::try_from(users).unwrap_or(u32::MAX),
+            user_count: number(users),
             cached: self.cached_at(now).map(|cached| CachedEvent {
                 data: Arc::clone(&cached.data),
                 ttl_s: whole_seconds(cached.expires().since(now)),
