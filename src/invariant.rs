@@ -2,7 +2,8 @@
 //!
 //! Contract: code that has a value for the impossible case anyway calls [`broken`] before it uses
 //! that value. A test or a simulation ends there with a panic. A server has clients that did
-//! nothing wrong: it goes on, and the operator finds the defect in the log with its place and count.
+//! nothing wrong: it goes on, and the operator finds the defect in the log, with its place and the
+//! count.
 
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -51,8 +51,8 @@
 //! | 4 | [`front`], [`webhooks`] | HTTP, the API, the upgrade; requests to apps |
 //! | 3 | [`channels`], [`plane`], [`refusals`] | subscribers, one truth; sockets; refusals told |
 //! | 2 | [`apps`], [`bus`] | apps with their live counters; mailboxes between shards |
-//! | 1 | [`protocol`], [`rate`], [`ring`], [`websocket`] | Pusher; the kernel's ring; RFC 6455 |
-//! | 0 | [`frame`], [`id`], [`invariant`], [`memory`], [`text`], [`time`], [`version`] | values |
+//! | 1 | [`memory`], [`protocol`], [`rate`], [`ring`], [`websocket`] | tables; Pusher; RFC 6455 |
+//! | 0 | [`frame`], [`id`], [`invariant`], [`text`], [`time`], [`version`] | values of all floors |
 //!
 //! [`ring`] is a package of its own, because it holds the unsafe code of the data plane, and the
 //! load generator drives it as well: `src/storm`, which runs `ringwave storm`. That package stands
@@ -122,11 +122,11 @@
 mod frame;
 mod id;
 mod invariant;
-mod memory;
 mod text;
 mod time;
 mod version;
 
+mod memory;
 mod protocol;
 mod rate;
 pub(crate) use ringwave_ring as ring;

@@ -1,4 +1,4 @@
-//! Floor 0. The memory that the process may take, and the containers that hold it.
+//! Floor 1. The memory that the process may take, and the containers that hold it.
 //!
 //! - [`Chunked`], [`KeyedSlab`]: tables that grow in place
 //! - [`Trim`]: lists that give back the memory that a burst has left

@@ -25,8 +25,8 @@ use tree::{File, files, ignored, root, rust_files, sources};
 
 /// The top-level modules by floor. A module imports from lower floors and its own children.
 const FLOORS: [(u8, &[&str]); 9] = [
-    (0, &["frame", "id", "invariant", "memory", "text", "time", "version"]),
-    (1, &["protocol", "rate", "ring", "websocket"]),
+    (0, &["frame", "id", "invariant", "text", "time", "version"]),
+    (1, &["memory", "protocol", "rate", "ring", "websocket"]),
     (2, &["apps", "bus"]),
     (3, &["channels", "plane", "refusals"]),
     (4, &["front", "webhooks"]),
