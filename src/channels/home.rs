@@ -112,6 +112,11 @@ impl Homes {
             ToHome::Repeat(repeat) => self.repeat(from, *repeat, now, out),
             ToHome::Leave(leave) => self.leave(from, &leave, now, out),
             ToHome::Publish(event) => self.publish(event, now, out),
+            ToHome::PublishAndReport(event, reply_to) => {
+                let key = event.key.clone();
+                self.publish(*event, now, out);
+                self.answer(reply_to, Question::State(key), now, out);
+            }
             ToHome::Whisper(whisper) => self.whisper(from, *whisper, now, out),
             ToHome::Ask(reply_to, question) => self.answer(reply_to, question, now, out),
         }
@@ -322,6 +327,7 @@ impl Homes {
 
     fn answer(&mut self, reply_to: ReplyTo, question: Question, now: Millis, out: &mut Outbox) {
         let answer = match question {
+            Question::Barrier => Answer::Barrier,
             Question::State(key) => Answer::State(self.state(&key, now)),
             Question::Users(key) => Answer::Users(self.users(&key)),
             Question::Occupied(app, prefix) => {
@@ -406,7 +412,9 @@ impl Homes {
         if self.wants_nothing(number) {
             return;
         }
-        self.tell_count(number, now, out);
+        if !vacated {
+            self.tell_count(number, now, out);
+        }
         if let Some(member) = removed {
             self.notify(number, ChannelEvent::MemberRemoved(Arc::clone(&member.user_id)), out);
         }

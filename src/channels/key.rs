@@ -1,5 +1,6 @@
 //! The identity of a channel and of a user, with the hash that finds both in every table.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::protocol::names::ChannelName;
 
 /// The keyed hash of channels and users. All shards of a process share its key, because they have
 /// to agree on homes. The key is random, because names come from the network.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KeyHash(SipHasher13);
 
 impl KeyHash {
@@ -46,6 +47,13 @@ impl KeyHash {
         let mut hasher = self.0;
         value.hash(&mut hasher);
         hasher.finish()
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    /// Withholds the key: with it, a client could choose names that collide.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash([withheld])")
     }
 }
 

@@ -23,6 +23,9 @@ pub enum ToHome {
     Leave(Leave),
     /// An event for all subscribers.
     Publish(Event),
+    /// An event for all subscribers, behind which the publisher wants the state of the channel.
+    /// Answered by [`Answer::State`].
+    PublishAndReport(Box<Event>, ReplyTo),
     /// A client event for all other subscribers.
     Whisper(Box<Whisper>),
     /// A question of the API. Answered by one or more [`FromHome::Answer`]s.
@@ -178,7 +181,9 @@ pub struct ReplyTo {
 /// A question to a home.
 #[derive(Clone, Debug)]
 pub enum Question {
-    /// The state of a channel, behind everything that was sent there before.
+    /// Nothing: the answer says that the home has handled everything that was sent to it before.
+    Barrier,
+    /// The state of a channel.
     State(ChannelKey),
     /// The users who are members of a presence channel.
     Users(ChannelKey),
@@ -189,6 +194,8 @@ pub enum Question {
 /// The answer to a [`Question`], in the same order of variants, or a part of it if it is a list.
 #[derive(Debug)]
 pub enum Answer {
+    /// Everything before has been handled.
+    Barrier,
     /// The state of the channel.
     State(ChannelState),
     /// The user ids, once each.

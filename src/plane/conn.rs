@@ -53,18 +53,18 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Conn {
     /// Counts the users of the slot; written when the slot is released.
-    pub(crate) generation: u32,
-    pub(crate) phase: Phase,
+    pub(super) generation: u32,
+    pub(super) phase: Phase,
     /// A receive is queued or armed.
-    pub(crate) receiving: bool,
+    pub(super) receiving: bool,
     /// A waiting send is queued or on its way.
-    pub(crate) sending: bool,
+    pub(super) sending: bool,
     /// The end of the sending direction is queued or on its way.
-    pub(crate) half_closing: bool,
+    pub(super) half_closing: bool,
     /// The meaning of incoming bytes.
-    pub(crate) incoming: Incoming,
+    pub(super) incoming: Incoming,
     /// The way in which the connection leaves its slot once it is dead.
-    pub(crate) end: End,
+    pub(super) end: End,
     /// When bytes came last, in units of [`Tick::MS`].
     seen: u32,
     /// The turn in which it used `spent`, by a number that recurs: a mix-up of two turns with the
@@ -74,12 +74,12 @@ pub(super) struct Conn {
     spent: u8,
     /// The frames that it is owed in this turn: first and last node in the outbox. If the slot is
     /// free, `owed_first` is the slot that follows it in the list of free slots.
-    pub(crate) owed_first: u32,
-    pub(crate) owed_last: u32,
+    pub(super) owed_first: u32,
+    pub(super) owed_last: u32,
     /// A frame or message that is not complete yet.
-    pub(crate) reader: Reader,
+    pub(super) reader: Reader,
     /// The bytes that the socket could not take.
-    pub(crate) backlog: Option<Box<Backlog>>,
+    pub(super) backlog: Option<Box<Backlog>>,
 }
 
 /// The end of the list of what is owed.

@@ -49,7 +49,7 @@ pub(crate) const HELD_MAX: usize = 2 << 20;
 #[derive(Debug)]
 pub(super) struct Throttle {
     /// The bound on `held`: [`HELD_MAX`].
-    pub(crate) most: usize,
+    pub(super) most: usize,
     /// The state of each throttled connection, by slot.
     conns: HashMap<u32, Throttled>,
     /// The circle in which connections take turns: their slots, with the value of

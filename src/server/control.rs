@@ -73,7 +73,9 @@ impl Control<'_> {
         let shown = format!("{}s", window.as_secs_f64());
         tracing::info!(connections, window = %shown, "Gracefully terminating connections.");
         manager.stopping(stop::patience(drain));
-        let mut stopping = pin!(stop::run(&mut shards, reloader.into_webhooks(), drain));
+        // While connections drain, shards still have to hear how much memory is left.
+        let (webhooks, _memory_watch) = reloader.into_webhooks();
+        let mut stopping = pin!(stop::run(&mut shards, webhooks, drain));
         loop {
             tokio::select! {
                 ended = &mut stopping => return ended.map(|()| ExitCode::SUCCESS),

@@ -37,11 +37,11 @@ const LEFT_OVER_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct BoundListeners {
     /// The listeners of each shard.
-    pub(crate) listeners: Vec<Listeners>,
+    pub(super) listeners: Vec<Listeners>,
     /// The files of unix sockets.
-    pub(crate) files: SocketFiles,
+    pub(super) files: SocketFiles,
     /// The sockets outlive the process, and with them the connections that wait in their queues.
-    pub(crate) inherited: bool,
+    pub(super) inherited: bool,
 }
 
 /// Files of unix sockets, removed when dropped.

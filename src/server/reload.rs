@@ -81,9 +81,10 @@ impl<'a> Reloader<'a> {
         &self.apps
     }
 
-    /// The webhook worker, for the stop.
-    pub(super) fn into_webhooks(self) -> WebhookWorker {
-        self.controls.webhooks
+    /// The webhook worker, for the stop, and the limit that the memory watch follows: the watch
+    /// ends when that is dropped.
+    pub(super) fn into_webhooks(self) -> (WebhookWorker, watch::Sender<MemoryLimit>) {
+        (self.controls.webhooks, self.controls.memory)
     }
 
     /// Reads the configuration and puts it in force. Reports the outcome to the log at once, and to

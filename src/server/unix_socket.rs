@@ -99,7 +99,7 @@ pub(super) enum SocketFileError {
     OfOtherUser { uid: u32, source: io::Error },
     #[error("its owner and group cannot be set")]
     Owner(#[source] io::Error),
-    #[error(transparent)]
+    #[error("the socket cannot be made")]
     System(#[from] io::Error),
 }
 

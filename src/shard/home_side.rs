@@ -141,6 +141,7 @@ impl HomeSide {
         }
         let (event, by_client) = match message {
             ToHome::Publish(event) => (event, false),
+            ToHome::PublishAndReport(event, _) => (&**event, false),
             ToHome::Whisper(whisper) if !self.homes.refuses(from, whisper) => {
                 (&whisper.event, true)
             }

@@ -15,8 +15,8 @@ use crate::protocol::names::ChannelName;
 /// their order per receiver. Nothing here blocks or fails: what finds a mailbox full waits.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(crate) port: Port<Message>,
-    pub(crate) topology: Topology,
+    pub(super) port: Port<Message>,
+    pub(super) topology: Topology,
     hash: KeyHash,
 }
 

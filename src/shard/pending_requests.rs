@@ -65,10 +65,12 @@ impl PendingRequests {
         let mut missing = 0;
         for (index, Publication { event, wants_state }) in (0..).zip(events) {
             let home = link.topology.home_of(&event.key);
-            let key = event.key.clone();
-            if !link.publish(home, event) || wants_state {
-                let question = Question::State(key);
-                link.send_home(home, ToHome::Ask(link.reply_to(request, index), question));
+            let reply_to = link.reply_to(request, index);
+            if wants_state {
+                link.send_home(home, ToHome::PublishAndReport(Box::new(event), reply_to));
+                missing += 1;
+            } else if !link.publish(home, event) {
+                link.send_home(home, ToHome::Ask(reply_to, Question::Barrier));
                 missing += 1;
             }
         }
@@ -186,6 +188,7 @@ impl Request {
                     None => broken("an answer names an event that its publish does not have"),
                 }
             }
+            (Self::Publish { .. }, Answer::Barrier) => {}
             (Self::State { state, .. }, Answer::State(told)) => *state = told,
             (Self::Users { users, .. }, Answer::Users(told)) => *users = told,
             (Self::Occupied { channels, .. }, Answer::Occupied { channels: part, last }) => {

@@ -28,17 +28,20 @@ pub(super) struct Sessions {
 /// The session of an open connection.
 #[derive(Debug)]
 pub(super) struct OpenSession {
-    /// The connection's place at its app.
-    pub(crate) admission: Admission,
-    pub(crate) session: Session,
+    /// The connection's place at its app; given back when it is dropped.
+    _admission: Admission,
+    /// The app of the admission. It is kept here because all shards write to the counters that the
+    /// admission leads to.
+    app: AppIndex,
+    pub(super) session: Session,
     /// The time at which the server pinged, if nothing has come since.
-    pub(crate) pinged: Option<Tick>,
+    pub(super) pinged: Option<Tick>,
 }
 
 impl OpenSession {
     /// The app that the connection belongs to.
-    pub(super) fn app(&self) -> AppIndex {
-        self.admission.app()
+    pub(super) const fn app(&self) -> AppIndex {
+        self.app
     }
 }
 
@@ -52,7 +55,9 @@ impl Sessions {
     pub(super) fn begin(&mut self, slot: u32, admission: Admission, session: Session) {
         let slot = slot as usize;
         self.by_slot.extend_to(slot + 1);
-        self.by_slot[slot] = Some(OpenSession { admission, session, pinged: None });
+        let app = admission.app();
+        self.by_slot[slot] =
+            Some(OpenSession { _admission: admission, app, session, pinged: None });
     }
 
     /// Ends the session of the connection in this slot, and returns it if there was one.

@@ -56,23 +56,23 @@ const FRAGMENTS_PER_MESSAGE: u32 = 1024;
 /// used again. `now`, `apps` and `stopping` are set by the shard before any of these.
 #[derive(Debug)]
 pub(super) struct SubscriberSide {
-    pub(crate) link: Link,
+    pub(super) link: Link,
     /// The apps of the configuration in force.
-    pub(crate) apps: Arc<Apps>,
-    pub(crate) sessions: Sessions,
-    pub(crate) socket_ids: SocketIds,
+    pub(super) apps: Arc<Apps>,
+    pub(super) sessions: Sessions,
+    pub(super) socket_ids: SocketIds,
     /// The subscriptions, and the subscribers by channel.
-    pub(crate) local: Local,
+    pub(super) local: Local,
     /// The users that connections are signed in as.
-    pub(crate) users: Users,
-    pub(crate) leaving: Leaving,
+    pub(super) users: Users,
+    pub(super) leaving: Leaving,
     /// The memory that clients may still make the process hold.
-    pub(crate) memory: ClientMemory,
-    pub(crate) refusals: Arc<Refusals>,
+    pub(super) memory: ClientMemory,
+    pub(super) refusals: Arc<Refusals>,
     /// A drain has begun. Only the log depends on it.
-    pub(crate) stopping: bool,
+    pub(super) stopping: bool,
     /// The time of the turn.
-    pub(crate) now: Millis,
+    pub(super) now: Millis,
 }
 
 impl<R: Ring> Host<R> for SubscriberSide {

@@ -46,7 +46,7 @@ impl TlsSetup {
         let mut roots = RootCertStore::empty();
         let (taken, _unusable) = roots.add_parsable_certificates(found.certs);
         if taken == 0 {
-            return Err(TlsError::NoRoots(found.errors.into_iter().next()));
+            return Err(TlsError::NoRoots(found.errors.first().map(ToString::to_string)));
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -60,11 +60,13 @@ impl TlsSetup {
 /// The reason for which there is no TLS connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TlsError {
+    /// The text of the first error, if there was any: it has its cause in it.
     #[error(
-        "this host has no root certificates: install the package ca-certificates, or set \
-         SSL_CERT_FILE to a file of certificates in PEM"
+        "this host has no root certificates{}: install the package ca-certificates, or set \
+         SSL_CERT_FILE to a file of certificates in PEM",
+        .0.as_ref().map(|error| format!(" ({error})")).unwrap_or_default()
     )]
-    NoRoots(#[source] Option<rustls_native_certs::Error>),
+    NoRoots(Option<String>),
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),
     #[error("its host is no name that a certificate can have")]

@@ -18,21 +18,21 @@ use super::shard_counts::ShardCounts;
 /// One channel at its home. It exists while the channel is occupied or has a cached event.
 #[derive(Debug)]
 pub(super) struct Channel {
-    pub(crate) key: ChannelKey,
+    pub(super) key: ChannelKey,
     /// The interest set: the shards with subscribers.
     interest: ShardCounts,
     /// The members of a presence channel. Boxed, because most channels have none.
-    pub(crate) members: Option<Box<Members>>,
+    pub(super) members: Option<Box<Members>>,
     /// The last event of a cache channel.
-    pub(crate) cached: Option<Box<Cached>>,
+    pub(super) cached: Option<Box<Cached>>,
 }
 
 /// A cached last event.
 #[derive(Debug)]
 pub(super) struct Cached {
-    pub(crate) frame: Frame,
-    pub(crate) data: Arc<str>,
-    pub(crate) expiry: Expiry,
+    pub(super) frame: Frame,
+    pub(super) data: Arc<str>,
+    pub(super) expiry: Expiry,
 }
 
 impl Cached {
@@ -86,14 +86,16 @@ impl Channel {
         member: Option<&Member>,
         out: &mut Outbox,
     ) -> (bool, bool) {
-        let counted = self.interest.remove(from);
+        if !self.interest.remove(from) {
+            return (false, false);
+        }
         let members = self.members.as_mut();
         let gone = member.and_then(|member| members?.part(from, &member.user_id));
         if let Some(gone) = &gone {
             let removed = outbound::member_removed(self.key.name(), &gone.id_json);
             self.deliver(&removed, None, out);
         }
-        (counted, gone.is_some())
+        (true, gone.is_some())
     }
 
     /// Hands an event to every shard with subscribers.

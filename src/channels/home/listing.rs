@@ -13,10 +13,10 @@ pub(super) const LOOKS_PER_TURN: u32 = 1024;
 /// A list on its way to the shard that asked for it.
 #[derive(Debug)]
 pub(super) struct Listing {
-    pub(crate) reply_to: ReplyTo,
-    pub(crate) app: AppIndex,
+    pub(super) reply_to: ReplyTo,
+    pub(super) app: AppIndex,
     /// The prefix that the channels' names have to have.
-    pub(crate) prefix: Arc<str>,
+    pub(super) prefix: Arc<str>,
     /// The number of the channel at which the next part begins.
-    pub(crate) from: u32,
+    pub(super) from: u32,
 }

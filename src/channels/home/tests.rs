@@ -380,12 +380,13 @@ impl Model {
         let key = self.keys[channel].clone();
         let retain =
             ttl_ms.map(|ttl_ms| Box::new(Retain { data, ttl: Duration::from_millis(ttl_ms) }));
-        let event = Event { key: key.clone(), frame, except, retain };
-        self.call(0, ToHome::Publish(event));
+        let event = Event { key, frame, except, retain };
         if asks {
-            self.begin();
             self.expect(1, Told::State(self.calls, self.state(channel)));
-            self.ask(Question::State(key));
+            let reply_to = ReplyTo { shard: ShardId(1), request: self.calls, index: 3 };
+            self.call(0, ToHome::PublishAndReport(Box::new(event), reply_to));
+        } else {
+            self.call(0, ToHome::Publish(event));
         }
     }
 
@@ -620,7 +621,7 @@ fn told(keys: &[ChannelKey], message: FromHome) -> Told {
             match *answer {
                 Answer::State(state) => Told::State(to.request, state),
                 Answer::Users(users) => Told::Users(users.into_iter().collect()),
-                other @ Answer::Occupied { .. } => panic!("nothing was asked for {other:?}"),
+                other => panic!("nothing was asked for {other:?}"),
             }
         }
         FromHome::NotMember(conn, _channel) => Told::NotMember(conn),

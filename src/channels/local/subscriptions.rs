@@ -15,10 +15,10 @@ const SCAN_SUBSCRIPTIONS: usize = 16;
 /// One subscription, or a join on its way.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    pub(crate) topic: u32,
+    pub(super) topic: u32,
     /// The place among the topic's subscribers, or `JOINING` and a ticket.
-    pub(crate) position: u32,
-    pub(crate) member: Option<Arc<Member>>,
+    pub(super) position: u32,
+    pub(super) member: Option<Arc<Member>>,
 }
 
 impl Subscription {
