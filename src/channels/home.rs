@@ -252,7 +252,7 @@ impl Homes {
         let told = if added.is_some() { before } else { 0 };
         let joined = Joined { key, conn, ticket, outcome: self.subscribed(number, now), told };
         out.send(from, FromHome::Joined(Box::new(joined)));
-        self.tell_of_join(number, before == 0, added, now, out);
+        self.announce_join(number, before == 0, added, now, out);
     }
 
     /// Answers once more what the join came to, as it would be answered now.
@@ -290,7 +290,7 @@ impl Homes {
             self.lists.forget(number);
         }
         let removed = leave.member.as_ref().filter(|_| removed);
-        self.tell_of_leave(number, vacated, removed, now, out);
+        self.announce_leave(number, vacated, removed, now, out);
         self.drop_if_unused(number);
     }
 
@@ -370,7 +370,7 @@ impl Homes {
         Outcome::Subscribed { answer, last }
     }
 
-    fn tell_of_join(
+    fn announce_join(
         &mut self,
         number: u32,
         occupied: bool,
@@ -381,7 +381,7 @@ impl Homes {
         if self.wants_nothing(number) {
             return;
         }
-        self.tell_count(number, now, out);
+        self.announce_count(number, now, out);
         if occupied {
             self.notify(number, ChannelEvent::Occupied, out);
         }
@@ -395,7 +395,7 @@ impl Homes {
         }
     }
 
-    fn tell_of_leave(
+    fn announce_leave(
         &mut self,
         number: u32,
         vacated: bool,
@@ -406,7 +406,7 @@ impl Homes {
         if self.wants_nothing(number) {
             return;
         }
-        self.tell_count(number, now, out);
+        self.announce_count(number, now, out);
         if let Some(member) = removed {
             self.notify(number, ChannelEvent::MemberRemoved(Arc::clone(&member.user_id)), out);
         }
@@ -418,7 +418,7 @@ impl Homes {
 
     /// Tells the subscribers of a channel how many they are, now or at the end of a pause, if their
     /// app wants that. Presence channels have members instead.
-    fn tell_count(&mut self, number: u32, now: Millis, out: &mut Outbox) {
+    fn announce_count(&mut self, number: u32, now: Millis, out: &mut Outbox) {
         let channel = &self.channels[number];
         let (key, count) = (&channel.key, channel.subscribers());
         if self.wanted(key.app()).counts

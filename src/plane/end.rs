@@ -55,7 +55,7 @@ impl<R: Ring> Plane<R> {
     }
 
     /// The kernel has said how much it holds for the peer of a dead connection.
-    pub(super) fn told_unsent(&mut self, completion: Completion) {
+    pub(super) fn handle_unsent(&mut self, completion: Completion) {
         let key = completion.key;
         let Some(conn) = self.conn_mut(key) else {
             self.counters.stale += 1;
@@ -74,7 +74,7 @@ impl<R: Ring> Plane<R> {
     }
 
     /// The deadline of a close has passed.
-    pub(super) fn close_is_late(&mut self, key: ConnKey) {
+    pub(super) fn close_timed_out(&mut self, key: ConnKey) {
         let Some(conn) = self.conn_mut(key) else { return };
         if conn.phase != Phase::Dead {
             return self.kill(key, Ended::Ours);
@@ -91,13 +91,13 @@ impl<R: Ring> Plane<R> {
     /// holds little in order, the others by a reset. The caller calls this instead of any further
     /// turn.
     pub(crate) fn end_all(&mut self) {
-        self.kept.clear();
+        self.retained_slots.clear();
         for slot in 0..self.slots_used() {
             let Some(conn) = self.conns.get(slot as usize) else { continue };
             let key = ConnKey { slot, generation: conn.generation };
             match conn.phase {
                 Phase::Free => {}
-                Phase::Dead => self.close_is_late(key),
+                Phase::Dead => self.close_timed_out(key),
                 Phase::Open | Phase::Closing if conn.backlog.is_some() => {
                     self.kill(key, Ended::Ours);
                 }
@@ -130,7 +130,7 @@ impl<R: Ring> Plane<R> {
             }
             Op::Send => self.sent(completion),
             Op::HalfClose => self.half_closed(&completion),
-            Op::AskUnsent => self.told_unsent(completion),
+            Op::AskUnsent => self.handle_unsent(completion),
             Op::SendNow | Op::HangUp | Op::Reset | Op::Accept => {}
         }
     }

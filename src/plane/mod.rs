@@ -159,7 +159,7 @@ pub struct Plane<R: Ring> {
     /// bound on them bounds the reads too.
     discarded_kib: HashMap<u32, u16>,
     /// Slots that the host still uses, although it has been told of their end.
-    kept: HashSet<u32>,
+    retained_slots: HashSet<u32>,
     /// Closing connections in the order of their deadlines.
     closing: VecDeque<(ConnKey, Millis)>,
     /// Ended connections that were not asked for yet.
@@ -205,7 +205,7 @@ impl<R: Ring> Plane<R> {
             to_end: VecDeque::new(),
             to_release: Vec::new(),
             discarded_kib: HashMap::new(),
-            kept: HashSet::new(),
+            retained_slots: HashSet::new(),
             closing: VecDeque::new(),
             closed: VecDeque::new(),
             throttle: Throttle::default(),
@@ -450,14 +450,14 @@ impl<R: Ring> Plane<R> {
     }
 
     /// Keeps the slot of a connection that has ended from the next one, until it is [let
-    /// go](Self::let_go). For a host that still uses it.
-    pub(crate) fn keep(&mut self, slot: u32) {
-        self.kept.insert(slot);
+    /// go](Self::release_slot). For a host that still uses it.
+    pub(crate) fn retain_slot(&mut self, slot: u32) {
+        self.retained_slots.insert(slot);
     }
 
     /// Releases a slot that the host has kept.
-    pub(crate) fn let_go(&mut self, slot: u32) {
-        self.kept.remove(&slot);
+    pub(crate) fn release_slot(&mut self, slot: u32) {
+        self.retained_slots.remove(&slot);
     }
 
     /// Begins a turn. All events until the next turn happen at this time.
@@ -489,7 +489,7 @@ impl<R: Ring> Plane<R> {
                 Op::SendNow => self.sent_short(completion),
                 Op::Send => self.sent(completion),
                 Op::HalfClose => self.half_closed(&completion),
-                Op::AskUnsent => self.told_unsent(completion),
+                Op::AskUnsent => self.handle_unsent(completion),
                 Op::HangUp | Op::Reset | Op::Accept => {}
             }
         }
@@ -522,7 +522,7 @@ impl<R: Ring> Plane<R> {
                 break;
             }
             self.closing.pop_front();
-            self.close_is_late(key);
+            self.close_timed_out(key);
         }
     }
 

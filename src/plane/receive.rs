@@ -177,7 +177,7 @@ impl<R: Ring> Plane<R> {
         let after = reader.held();
         let too_much = after > before && self.unfinished_bytes + after > self.unfinished_max;
         if too_much {
-            reader = Reader::deaf();
+            reader = Reader::closed();
         }
         if let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase != Phase::Dead) {
             conn.reader = reader;

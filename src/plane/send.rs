@@ -254,7 +254,7 @@ impl<R: Ring> Plane<R> {
             match completion.op {
                 Op::SendNow => self.sent_short(*completion),
                 // Most dead connections leave in the flush that asks the kernel.
-                Op::AskUnsent => self.told_unsent(*completion),
+                Op::AskUnsent => self.handle_unsent(*completion),
                 _ => return true,
             }
             false
@@ -330,7 +330,7 @@ impl<R: Ring> Plane<R> {
         if !self.closed.is_empty() {
             return;
         }
-        let kept = &self.kept;
+        let kept = &self.retained_slots;
         let released = self.to_release.extract_if(.., |slot| !kept.contains(slot));
         for slot in released {
             self.ring.release(slot);

@@ -16,11 +16,11 @@ use crate::webhooks::NoticeSender;
 const FORGOTTEN_PER_TICK: usize = 1000;
 
 /// The homes on a shard, and the ways of their effects: messages go out by the [`Link`] that is
-/// handed in, notices to the webhooks at [`hand_over`](Self::hand_over).
+/// handed in, notices to the webhooks at [`send_notices`](Self::send_notices).
 ///
 /// Per turn: [`work`](Self::work) once, then [`handle`](Self::handle) and
 /// [`handle_users`](Self::handle_users) for every message of the bus, in its order, and at the end
-/// [`hand_over`](Self::hand_over). [`tick`](Self::tick) comes with every tick of the shard,
+/// [`send_notices`](Self::send_notices). [`tick`](Self::tick) comes with every tick of the shard,
 /// [`adopt`](Self::adopt) with every configuration.
 #[derive(Debug)]
 pub(super) struct HomeSide {
@@ -92,7 +92,7 @@ impl HomeSide {
     }
 
     /// Hands the notices of the turn to the webhooks.
-    pub(super) fn hand_over(&mut self) {
+    pub(super) fn send_notices(&mut self) {
         self.notices.send();
     }
 

@@ -43,7 +43,7 @@ impl Leaving {
     ) {
         let most = LEAVES_PER_TURN.saturating_sub(self.ended).max(LEAVES_AT_ONCE);
         if self.end_some(conn.slot, most, local, link) {
-            plane.keep(conn.slot);
+            plane.retain_slot(conn.slot);
             self.slots.push_back(conn.slot);
         }
     }
@@ -65,7 +65,7 @@ impl Leaving {
             if self.end_some(slot, LEAVES_PER_TURN - self.ended, local, link) {
                 self.slots.push_back(slot);
             } else {
-                plane.let_go(slot);
+                plane.release_slot(slot);
             }
         }
     }

@@ -173,7 +173,7 @@ impl<R: Ring> Shard<R> {
         self.tick();
         self.take_own_messages();
         self.subscribers.link.port.flush();
-        self.homes.hand_over();
+        self.homes.send_notices();
         for present in self.roll_calls.drain(..) {
             // No caller waits for an answer that comes too late.
             let _late = present.send(());
@@ -331,7 +331,7 @@ impl<R: Ring> Shard<R> {
                 subscribers.link.send(reply_to.shard, Message::Terminated(reply_to));
             }
             Message::Terminated(to) => self.requests.terminated(to),
-            Message::Traced(traced) => subscribers.tell_traced(&traced),
+            Message::Traced(traced) => subscribers.log_traced(&traced),
             Message::Drain(drain) => self.drain(drain),
             Message::CloseListeners => {
                 if let Some(draining) = self.timers.draining_mut() {

@@ -115,12 +115,12 @@ impl SubscriberSide {
         match shard.filter(|&shard| self.link.topology.contains(shard)) {
             Some(shard) => self.link.send(shard, Message::Traced(Box::new(traced))),
             // The event excepts no connection, or the id is none of ours.
-            None => self.tell_traced(&traced),
+            None => self.log_traced(&traced),
         }
     }
 
     /// Writes the line of an event that excepts a connection of this shard, or none.
-    pub(super) fn tell_traced(&self, traced: &Traced) {
+    pub(super) fn log_traced(&self, traced: &Traced) {
         let slot = traced.except().and_then(|id| self.slot_of(id));
         let subscribed = |slot| self.local.membership(slot, traced.key()).is_some();
         traced.write(self.app_name(traced.key().app()), slot.is_some_and(subscribed));

@@ -126,7 +126,7 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
         let several = commands.len() > 1;
         if shard.take_in(clock.now(), &mut commands) {
             if several && shard.owed() > ANSWER_FIRST {
-                others_first().await;
+                yield_to_front().await;
             }
             shard.send_out();
         }
@@ -198,7 +198,7 @@ async fn front_ended(front: &mut tokio::task::JoinHandle<()>) -> io::Result<()> 
 }
 
 /// Lets all tasks run that are ready now.
-async fn others_first() {
+async fn yield_to_front() {
     let mut waited = false;
     poll_fn(|context| {
         if std::mem::replace(&mut waited, true) {

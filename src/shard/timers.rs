@@ -46,7 +46,7 @@ pub(super) struct Timers {
     ticked: Millis,
     /// The next slot of the sweep.
     cursor: u32,
-    tidying: Tidying,
+    trims: TrimSchedule,
     draining: Option<Draining>,
     /// The shard is to end.
     stop: bool,
@@ -55,7 +55,7 @@ pub(super) struct Timers {
 /// Tells when the memory that a burst left is to be given back: a shard that does nothing more
 /// would hold it for good.
 #[derive(Debug, Default)]
-struct Tidying {
+struct TrimSchedule {
     /// The time of the last one.
     done: Millis,
     /// The figures of the shard at that time.
@@ -81,19 +81,19 @@ struct Held {
 
 /// How often a shard looks whether there is something to give back. Longer than the allocator keeps
 /// what was freed.
-const TIDYING: Duration = Duration::from_secs(2);
+const TRIM_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Once for what the lists held, once more for what the allocator has kept of it meanwhile.
-const TIDYINGS: u32 = 2;
+const TRIMS_AFTER_CHANGE: u32 = 2;
 
-impl Tidying {
+impl TrimSchedule {
     fn is_due(&mut self, now: Millis, held: Held) -> bool {
-        if now.since(self.done) < TIDYING {
+        if now.since(self.done) < TRIM_CHECK_INTERVAL {
             return false;
         }
         self.done = now;
         if std::mem::replace(&mut self.held, held) != held {
-            self.again = TIDYINGS;
+            self.again = TRIMS_AFTER_CHANGE;
         }
         let due = self.again > 0;
         self.again = self.again.saturating_sub(1);
@@ -149,7 +149,7 @@ impl<R: Ring> Shard<R> {
         self.homes.tick(&self.subscribers.apps, now, &mut self.subscribers.link);
         self.relieve();
         self.sweep(elapsed);
-        self.tidy();
+        self.trim_after_burst();
     }
 
     /// Looks at the part of the connections that is due after this time.
@@ -173,7 +173,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn tidy(&mut self) {
+    fn trim_after_burst(&mut self) {
         let (plane, now) = (&self.plane, self.subscribers.now);
         let held = Held {
             opened: plane.counters().opened,
@@ -182,7 +182,7 @@ impl<R: Ring> Shard<R> {
             homes: self.homes.channels(),
             spillings: self.subscribers.link.port.spillings(),
         };
-        if self.timers.tidying.is_due(now, held) {
+        if self.timers.trims.is_due(now, held) {
             self.trim();
             memory::give_back();
         }
@@ -231,12 +231,12 @@ mod tests {
 
     #[test]
     fn what_a_burst_left_is_given_back_twice_and_then_no_more() {
-        let mut tidying = Tidying::default();
+        let mut trims = TrimSchedule::default();
         let due: Vec<u64> = (0..200)
             .map(|tick| tick * 100)
             .filter(|&ms| {
                 let connections = if ms < 5000 { ms / 1000 } else { 5 };
-                tidying.is_due(Millis(ms), Held { opened: connections, ..Held::default() })
+                trims.is_due(Millis(ms), Held { opened: connections, ..Held::default() })
             })
             .collect();
         assert_eq!(due, [2000, 4000, 6000, 8000]);

@@ -118,9 +118,9 @@ impl Violation {
 impl Reader {
     /// A reader that ignores all input, as after a close frame.
     #[must_use]
-    pub(crate) fn deaf() -> Self {
-        let deaf = Partial { awaited: Awaited::Nothing { overrun: false }, message: None };
-        Self { partial: Some(Box::new(deaf)) }
+    pub(crate) fn closed() -> Self {
+        let closed = Partial { awaited: Awaited::Nothing { overrun: false }, message: None };
+        Self { partial: Some(Box::new(closed)) }
     }
 
     /// Bytes of memory that the unfinished message takes.
