@@ -1,16 +1,16 @@
-//! Floor 8. The door for simulations, fuzz targets and benches: the items of the library that those
+//! Floor 8. Access for simulations, fuzz targets and benches: the items of the library that they
 //! use, under their paths inside the crate.
 //!
 //! The gateway is a binary: its library has no users but [`cli`](crate::cli)'s `main`. Therefore
-//! everything else is `pub(crate)`, and the compiler tells in an ordinary build what the gateway
+//! everything else is `pub(crate)`, and the compiler reports in an ordinary build what the gateway
 //! does not use. `tests`, `benches` and `tests/fuzz` are crates of their own, which see `pub` items
 //! only, so what they use is `pub` and named here.
 //!
-//! The door is behind the feature `testing`, which the package's dependency on itself switches on
-//! for `cargo test`, `cargo bench` and `cargo clippy --all-targets`, and nothing else does. Were it
-//! always compiled, a function that only a test calls would count as used for ever, and would ship.
-//! With the feature, `unreachable_pub` finds items that are `pub` and not named here; without it,
-//! dead code is found. `scripts/test` checks both.
+//! This module is behind the feature `testing`, which the package's dependency on itself switches
+//! on for `cargo test`, `cargo bench` and `cargo clippy --all-targets`, and nothing else does. If
+//! it were always compiled, a function that only a test calls would count as used for ever, and
+//! would ship. With the feature, `unreachable_pub` finds items that are `pub` and not named here;
+//! without it, dead code is found. `scripts/test` checks both.
 
 pub mod apps {
     pub use crate::apps::{Admission, App, AppCounters, Apps};

@@ -1,5 +1,5 @@
-//! The way into the mailboxes for a thread that is no shard. It never waits for a shard, so one
-//! that hangs delays neither the others nor a reload or a stop.
+//! The sender for a thread that is not a shard. It never waits for a shard, so a shard that hangs
+//! delays neither the others nor a reload or a stop.
 
 use std::collections::VecDeque;
 use std::mem::discriminant;
@@ -12,14 +12,15 @@ use crate::id::ShardId;
 use super::peer::Peer;
 use super::sync::{Mutex, MutexGuard};
 
-/// Sends from the control thread. Clones share what waits, so that order holds among them.
+/// Sends to all shards, for the control thread. Clones share the waiting messages, so that order
+/// holds among them.
 ///
 /// Contract:
 /// - [`broadcast`](Self::broadcast) never blocks. A message that finds a mailbox full waits for its
 ///   shard, and everything that is broadcast later waits behind it.
 /// - Of each variant of the message's enum only the newest waits: it replaces an earlier one, which
 ///   is dropped. So the number of variants bounds the waiting messages, whatever a shard does.
-/// - When [`begun`](Self::begun) resolves, [`flush`](Self::flush) has to be called now and then,
+/// - When [`begun`](Self::begun) resolves, [`flush`](Self::flush) has to be called repeatedly,
 ///   until it returns no shards.
 #[derive(Debug)]
 pub struct Outside<M> {
@@ -27,9 +28,10 @@ pub struct Outside<M> {
     waiting: Arc<Waiting<M>>,
 }
 
+/// The messages that wait for room in a mailbox.
 #[derive(Debug)]
 struct Waiting<M> {
-    /// By shard: the messages that did not fit into its mailbox, oldest first.
+    /// Messages that did not fit into a mailbox, by shard, oldest first.
     queues: Mutex<Box<[VecDeque<M>]>>,
     /// Notified when a message begins to wait.
     begun: Notify,
@@ -71,7 +73,7 @@ impl<M: Send> Outside<M> {
     }
 
     /// Sends to every shard that has room and for which nothing waits, and drops the messages for
-    /// the others. For questions that are asked again.
+    /// the others. It is for questions that are asked again later.
     pub fn offer(&self, mut message: impl FnMut() -> M) {
         let queues = self.queues();
         for (peer, queue) in self.peers.iter().zip(queues.iter()) {
@@ -121,7 +123,7 @@ mod tests {
         outside.broadcast(|| Said::Memory(2));
         outside.broadcast(|| Said::Stop);
         assert_eq!(outside.flush(), [ShardId(0), ShardId(1)]);
-        // The first shard turns, the second stands still.
+        // The first shard takes its messages, the second does not.
         let mut heard = Vec::new();
         while heard.len() < 3 {
             heard.extend(received(&mut ports[0]));

@@ -20,7 +20,7 @@ impl<M> Peer<M> {
         while let Some(message) = queue.pop_front() {
             match self.mailbox.try_send(message) {
                 Ok(()) => self.wake.notify(),
-                // A shard that has ended needs no message.
+                // A shard that has ended needs no messages.
                 Err(TrySendError::Disconnected(_)) => {}
                 Err(TrySendError::Full(message)) => {
                     queue.push_front(message);

@@ -46,23 +46,32 @@ pub fn connect<M: Send>(shards: u16, capacity: usize) -> io::Result<Vec<Port<M>>
     Ok((0..shards).zip(inboxes).map(port).collect())
 }
 
-/// One shard's end of the bus.
+/// One shard's end of the bus, for the shard's thread.
+///
+/// In a turn the owner takes messages with [`receive`](Self::receive), sends others with
+/// [`send`](Self::send), and calls [`flush`](Self::flush), which wakes their receivers. While
+/// [`spilling`](Self::spilling) returns `true`, it takes no new input from the network. Before the
+/// owner sleeps on [`wake_fd`](Self::wake_fd), it calls [`sleep`](Self::sleep), and sleeps only if
+/// that returns `true`. Afterwards it calls [`awake`](Self::awake).
 #[derive(Debug)]
 pub struct Port<M> {
+    /// The shard whose port this is.
     id: ShardId,
+    /// The number of shards.
     shards: u16,
     /// Messages from other shards.
     inbox: Receiver<M>,
     /// Messages that this shard sent to itself.
     own: VecDeque<M>,
-    /// By destination: the messages that did not fit into its mailbox, oldest first.
+    /// Messages that did not fit into a mailbox, by destination, oldest first.
     spills: Box<[VecDeque<M>]>,
-    /// Sum of the lengths of `spills`.
+    /// The sum of the lengths of `spills`.
     spilled: usize,
-    /// Messages that ever had to wait in a spill.
+    /// The number of messages that have waited in a spill so far.
     spillings: u64,
-    /// By destination: whether a message went into its mailbox since the last flush.
+    /// Whether a message went into a mailbox since the last flush, by destination.
     to_wake: Vec<bool>,
+    /// The mailboxes and wake-ups of all shards, by id.
     peers: Arc<[Peer<M>]>,
 }
 
@@ -90,10 +99,10 @@ impl<M: Send> Port<M> {
     }
 
     /// Sends as [`send`](Self::send) does, but never through a spill. Other senders fill the
-    /// mailbox at the same time, so only an attempt tells whether it has room.
+    /// mailbox at the same time, so only an attempt shows whether it has room.
     ///
     /// # Errors
-    /// There is no room, or earlier messages wait for it. The error is the message.
+    /// The mailbox has no room, or earlier messages wait for room. The error returns the message.
     pub(crate) fn try_send(&mut self, to: ShardId, message: M) -> Result<(), M> {
         if to == self.id {
             self.own.push_back(message);
@@ -174,7 +183,7 @@ impl<M: Send> Port<M> {
     }
 
     /// Whether another shard is behind with its messages: its mailbox is filled to more than an
-    /// eighth. Looks at each mailbox.
+    /// eighth. It looks at each mailbox.
     #[must_use]
     pub(crate) fn congested(&self) -> bool {
         let behind = |peer: &Peer<M>| {
@@ -189,8 +198,8 @@ impl<M: Send> Port<M> {
         self.spillings
     }
 
-    /// Whether no message is on its way to this shard, and every receiver was told of the messages
-    /// from it.
+    /// Whether no message waits for this shard, and every receiver has been woken for the messages
+    /// that it was sent.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -230,7 +239,7 @@ impl<M: Send> Port<M> {
         self.peers[self.id.index()].wake.fd()
     }
 
-    /// A way in for threads that are no shards.
+    /// A sender for threads that are not shards.
     #[must_use]
     pub fn outside(&self) -> Outside<M> {
         Outside::new(Arc::clone(&self.peers))

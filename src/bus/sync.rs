@@ -1,5 +1,5 @@
 //! The atomics and the lock of the bus. The models of `tests/loom` are compiled with `--cfg loom`
-//! and bring their own ones, with which loom tries every order that the memory model allows.
+//! and bring their own, with which loom tries every order that the memory model allows.
 
 #[cfg(loom)]
 pub(super) use ringwave_loom::sync::{AtomicBool, Mutex, MutexGuard, Ordering, fence};

@@ -1,4 +1,4 @@
-//! The wake-up of a shard that sleeps. To one that runs, nothing is written.
+//! The wake-up of a shard that sleeps. Nothing is written to wake one that runs.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -43,7 +43,8 @@ impl Wake {
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// Called by a sender when its message is in the mailbox. One of several senders writes.
+    /// Called by a sender when its message is in the mailbox. If several senders call it, one of
+    /// them writes.
     pub(crate) fn notify(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {

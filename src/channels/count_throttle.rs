@@ -1,7 +1,8 @@
-//! How often a channel's number of subscribers is told: at every change up to a hundred, above that
-//! at most every five seconds, the last number always (Pusher's `subscription_count`).
+//! The rate at which a channel's subscriber count is published: at every change up to a hundred,
+//! above that at most every five seconds. The last count is always published (Pusher's
+//! `subscription_count`).
 //!
-//! One rule holds for subscribers and for webhooks. Only large channels are remembered, and those
+//! The same rule holds for subscribers and for webhooks. Only large channels are remembered, and
 //! only while they pause, so that small channels cost nothing here.
 
 use std::collections::{HashMap, VecDeque};
@@ -11,21 +12,27 @@ use std::time::Duration;
 use crate::memory::Trim;
 use crate::time::Millis;
 
-/// A channel with more subscribers is large.
+/// A channel with more subscribers than this is large.
 const LARGE: u32 = 100;
 
-/// The time between two numbers of a large channel.
+/// The time between two counts of a large channel.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Most large channels whose pause is kept; others are told of at every change.
+/// The most large channels whose pause is kept. The counts of others are published at every change.
 const PAUSES_MAX: usize = 100_000;
 
-/// Large channels that were told of in the last five seconds, by what tells them apart.
+/// The large channels whose count was published in the last five seconds, by a key that identifies
+/// them.
+///
+/// Every new count goes to [`take`](Self::take), which returns whether to publish it at once.
+/// [`due`](Self::due) returns the counts whose pause is over, and [`rest`](Self::rest) those that
+/// are left at the end.
 #[derive(Debug)]
 pub(crate) struct CountThrottle<K> {
-    /// The number to tell at the end of the pause, if any.
+    /// The count to publish at the end of the pause, by channel. `None` if it has not changed
+    /// since.
     pausing: HashMap<K, Option<u32>>,
-    /// The ends of the pauses, in their order; one for each in `pausing`.
+    /// The ends of the pauses, in their order; one for each entry of `pausing`.
     ends: VecDeque<(Millis, K)>,
 }
 
@@ -36,8 +43,8 @@ impl<K> Default for CountThrottle<K> {
 }
 
 impl<K: Clone + Eq + Hash> CountThrottle<K> {
-    /// A channel has this number of subscribers now. Whether that is to be told at once; otherwise
-    /// [`due`](Self::due) will have it, or a later one.
+    /// Takes a channel's new count. Returns whether to publish it at once; otherwise
+    /// [`due`](Self::due) will return it, or a later one.
     #[must_use]
     pub(crate) fn take(&mut self, channel: &K, count: u32, now: Millis) -> bool {
         let pause = self.pausing.get_mut(channel);
@@ -57,7 +64,7 @@ impl<K: Clone + Eq + Hash> CountThrottle<K> {
         true
     }
 
-    /// The next number whose pause is over.
+    /// The next count whose pause is over.
     pub(crate) fn due(&mut self, now: Millis) -> Option<(K, u32)> {
         while self.next_due().is_some_and(|end| end <= now) {
             let (_, channel) = self.ends.pop_front()?;
@@ -69,7 +76,7 @@ impl<K: Clone + Eq + Hash> CountThrottle<K> {
         None
     }
 
-    /// The next number, due or not, at the end.
+    /// The next count, whether its pause is over or not, for the end of the throttle.
     pub(crate) fn rest(&mut self) -> Option<(K, u32)> {
         while let Some((_, channel)) = self.ends.pop_front() {
             if let Some(Some(count)) = self.pausing.remove(&channel) {
@@ -79,7 +86,7 @@ impl<K: Clone + Eq + Hash> CountThrottle<K> {
         None
     }
 
-    /// When [`due`](Self::due) has to be asked again.
+    /// The time at which [`due`](Self::due) has to be called again. `None` if no channel pauses.
     #[must_use]
     pub(crate) fn next_due(&self) -> Option<Millis> {
         self.ends.front().map(|(end, _)| *end)

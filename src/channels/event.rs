@@ -1,5 +1,5 @@
-//! An event of a channel on its way from its publisher to the subscribers, and the state that a
-//! channel is in when its home is asked.
+//! An event of a channel on its way from its publisher to the subscribers, and the state of a
+//! channel as its home reports it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,8 @@ pub struct Event {
     /// The connection that must not get it: the `socket_id` of a publish, or the sender of a client
     /// event.
     pub except: Option<SocketId>,
-    /// What the home keeps as the channel's last event. Only on cache channels, for events of the
-    /// API, and only on the way to the home.
+    /// The part that the home keeps as the channel's last event. `None` except for events of the
+    /// API on cache channels, on the way to the home.
     pub retain: Option<Box<Retain>>,
 }
 
@@ -29,16 +29,16 @@ pub struct Event {
 pub struct Retain {
     /// The event's `data`.
     pub data: Arc<str>,
-    /// The time that it is kept.
+    /// The time for which it is kept.
     pub ttl: Duration,
 }
 
-/// An event as a publisher's request makes it.
+/// An event of a publisher's request.
 #[derive(Debug)]
 pub struct Publication {
     /// The event.
     pub event: Event,
-    /// Whether the publisher wants the state of the channel behind it (`info`).
+    /// Whether the publisher wants the state of the channel after it (`info`).
     pub wants_state: bool,
 }
 
@@ -49,7 +49,7 @@ pub struct ChannelState {
     pub subscription_count: u32,
     /// Distinct users on all shards; 0 for channels without presence.
     pub user_count: u32,
-    /// The last event of a cache channel while it is kept.
+    /// The last event of a cache channel. `None` if none is kept.
     pub cached: Option<CachedEvent>,
 }
 
@@ -61,11 +61,11 @@ impl ChannelState {
     }
 }
 
-/// The last event of a cache channel, as the API tells it.
+/// The last event of a cache channel, as the API reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachedEvent {
-    /// Its `data`, as it was published.
+    /// The event's `data`, as it was published.
     pub data: Arc<str>,
-    /// Seconds that it will still be kept.
+    /// The seconds for which it will still be kept.
     pub ttl_s: u64,
 }

@@ -1,4 +1,5 @@
-//! The channels whose home this shard is: the one truth about each, and the order of its messages.
+//! The channels whose home this shard is: the authoritative state of each, and the order of its
+//! messages.
 
 mod cache;
 mod channel;
@@ -49,43 +50,46 @@ pub(super) const BUDGET: [Holder; 3] = [
 ///
 /// Every message for a home goes to [`handle`](Self::handle), in the order in which it arrived and
 /// with the shard that has sent it. Time goes to [`tick`](Self::tick). While
-/// [`has_work`](Self::has_work) says so, [`work`](Self::work) has to be called once per turn. All
-/// three put their effects into the [`Outbox`], which the caller empties before the next call:
-/// messages to one shard take effect in that order, and so do the notices. Which notices an app
-/// wants is set by [`adopt`](Self::adopt), before anything else and whenever it changes.
+/// [`has_work`](Self::has_work) returns `true`, [`work`](Self::work) has to be called once per
+/// turn. All three put their effects into the [`Outbox`], which the caller empties before the next
+/// call: messages to one shard take effect in that order, and so do the notices. Which notices an
+/// app wants is set by [`adopt`](Self::adopt), before anything else and whenever it changes.
 #[derive(Debug)]
 pub struct Homes {
+    /// Channels that are occupied or have a cached event.
     channels: KeyedSlab<Channel>,
     /// The index of the channels with a cached event.
     cache: Cache,
     /// The lists of members of the presence channels that were joined last.
     lists: Lists,
-    /// The channels whose number of subscribers is told to their subscribers, and no others.
+    /// The channels whose subscriber count is sent to their subscribers, while they pause.
     counts: CountThrottle<ChannelKey>,
-    /// Refused joins, by shard and ticket. Each stays until its shard has heard of the refusal and
-    /// says so with a [`Leave`]: what it sent before that, it sent without knowing. So there are no
-    /// more of them than refusals on their way.
+    /// Refused joins, by shard and ticket. Each stays until its shard acknowledges the refusal with
+    /// a [`Leave`], because the shard sent everything before that without knowing of the refusal.
+    /// So there are no more of them than refusals on their way.
     refused: HashSet<(ShardId, u32)>,
-    /// By index of the app: its occupied channels. As long as the highest index that ever had one.
+    /// The number of occupied channels by index of the app, as far as the highest index that ever
+    /// had one.
     occupied: Vec<u32>,
-    /// By index of the app.
+    /// The notices and counts that each app wants, by index of the app. Written by
+    /// [`adopt`](Self::adopt); an app past the end wants none.
     wanted: Vec<Wanted>,
-    /// Lists that were asked for, the next one to continue first.
+    /// Requested lists that are not finished, the next one to continue first.
     listings: VecDeque<Listing>,
 }
 
-/// What an app wants to be told of its channels beside its events. An app that wants nothing costs
-/// the look at two bytes.
+/// The notices and counts that an app wants about its channels. An app that wants none costs a look
+/// at two bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// The kinds of events that its webhooks need.
     pub(crate) notices: EventKinds,
-    /// Whether subscribers are told how many they are.
+    /// Whether subscribers are sent the subscriber count.
     pub(crate) counts: bool,
 }
 
 impl Homes {
-    /// No channels.
+    /// Homes without channels.
     #[must_use]
     pub fn new(bounds: CacheBounds) -> Self {
         Self {
@@ -100,7 +104,8 @@ impl Homes {
         }
     }
 
-    /// Takes over what the apps want, by their index. Apps behind the last one want nothing.
+    /// Takes over the notices and counts that apps want, by their index. Apps past the end want
+    /// none.
     pub(crate) fn adopt(&mut self, wanted: Vec<Wanted>) {
         self.wanted = wanted;
     }
@@ -122,8 +127,8 @@ impl Homes {
         }
     }
 
-    /// Drops cached events whose time is over, and tells numbers of subscribers whose pause is
-    /// over. Costs nothing for all others.
+    /// Drops cached events that have expired, and sends subscriber counts whose pause is over. It
+    /// costs nothing for all others.
     pub(crate) fn tick(&mut self, now: Millis, out: &mut Outbox) {
         while let Some(key) = self.cache.expired(now).cloned() {
             self.uncache(&key);
@@ -135,7 +140,7 @@ impl Homes {
         }
     }
 
-    /// Whether a list is on its way whose next part [`work`](Self::work) sends.
+    /// Whether a list is unfinished, of which [`work`](Self::work) sends the next part.
     #[must_use]
     pub(crate) fn has_work(&self) -> bool {
         !self.listings.is_empty()
@@ -154,7 +159,7 @@ impl Homes {
         self.channels.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no channels.
     #[cfg(test)]
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
@@ -174,14 +179,14 @@ impl Homes {
         whisper.joining.is_some_and(|joining| self.refused.contains(&(from, joining.ticket)))
     }
 
-    /// How many channels are occupied, by index of their app; apps behind the last have none.
+    /// The number of occupied channels by index of their app. Apps past the end have none.
     #[must_use]
     pub(crate) fn occupied_counts(&self) -> &[u32] {
         &self.occupied
     }
 
-    /// Drops the cached events of those apps for which `gone` says so, `most` of them at a time.
-    /// Returns whether there may be more.
+    /// Drops the cached events of those apps for which `gone` returns `true`, `most` of them at a
+    /// time. Returns whether there may be more.
     pub(crate) fn forget_apps(&mut self, gone: impl Fn(AppIndex) -> bool, most: usize) -> bool {
         let apps: Vec<_> = self.cache.apps().filter(|&app| gone(app)).collect();
         let mut left = most;
@@ -203,7 +208,7 @@ impl Homes {
         self.cache.bound(bounds);
     }
 
-    /// Drops at most so many cached events that exceed the bounds.
+    /// Drops at most `most` cached events that exceed the bounds.
     pub(crate) fn shrink_cache(&mut self, most: usize) {
         for _ in 0..most {
             let Some(key) = self.cache.excess().cloned() else { return };
@@ -231,9 +236,10 @@ impl Homes {
     }
 }
 
-/// What becomes of each message.
+/// The handling of each message.
 impl Homes {
-    /// Counts a subscriber and answers its shard. A new member is made known to the others first.
+    /// Counts a subscriber and answers its shard. The other subscribers are told of a new member
+    /// first.
     fn join(&mut self, from: ShardId, join: Join, now: Millis, out: &mut Outbox) {
         let Join { key, authorised, conn, ticket, max_members } = join;
         debug_assert_eq!(key.name(), authorised.channel(), "the proof is for another channel");
@@ -257,10 +263,10 @@ impl Homes {
         let told = if added.is_some() { before } else { 0 };
         let joined = Joined { key, conn, ticket, outcome: self.subscribed(number, now), told };
         out.send(from, FromHome::Joined(Box::new(joined)));
-        self.tell_of_join(number, before == 0, added, now, out);
+        self.announce_join(number, before == 0, added, now, out);
     }
 
-    /// Answers once more what the join came to, as it would be answered now.
+    /// Repeats the answer to a join, as it would be answered now.
     fn repeat(&mut self, from: ShardId, repeat: Repeat, now: Millis, out: &mut Outbox) {
         let Repeat { key, authorised, conn, ticket } = repeat;
         debug_assert_eq!(key.name(), authorised.channel(), "the proof is for another channel");
@@ -275,7 +281,7 @@ impl Homes {
         out.send(from, FromHome::Repeated(Box::new(Repeated { key, conn, outcome })));
     }
 
-    /// A subscription ended. A member that is gone is made known to those who stay.
+    /// Ends a subscription. The subscribers that stay are told if a member is gone.
     fn leave(&mut self, from: ShardId, leave: &Leave, now: Millis, out: &mut Outbox) {
         let refused = |ticket| self.refused.remove(&(from, ticket));
         if leave.ticket.is_some_and(refused) {
@@ -295,11 +301,11 @@ impl Homes {
             self.lists.forget(number);
         }
         let removed = leave.member.as_ref().filter(|_| removed);
-        self.tell_of_leave(number, vacated, removed, now, out);
+        self.announce_leave(number, vacated, removed, now, out);
         self.drop_if_unused(number);
     }
 
-    /// Orders an event behind all earlier ones and hands it to the shards with subscribers.
+    /// Orders an event after all earlier ones, and hands it to the shards with subscribers.
     fn publish(&mut self, event: Event, now: Millis, out: &mut Outbox) {
         let Event { key, frame, except, retain } = event;
         if let Some(retain) = retain {
@@ -337,7 +343,7 @@ impl Homes {
         out.send(reply_to.shard, FromHome::Answer(reply_to, Box::new(answer)));
     }
 
-    /// The ids of the users who are members, each of them once.
+    /// The ids of the users who are members, once each.
     fn users(&self, key: &ChannelKey) -> Vec<Box<str>> {
         let members = self.find(key).and_then(|number| self.channels[number].members.as_ref());
         members.map_or_else(Vec::new, |members| members.ids().map(Box::from).collect())
@@ -360,7 +366,7 @@ impl Homes {
     }
 }
 
-/// What is told of changes, to subscribers and to webhooks.
+/// The announcement of changes, to subscribers and to webhooks.
 impl Homes {
     /// The answer to a join that was counted.
     fn subscribed(&mut self, number: u32, now: Millis) -> Outcome {
@@ -376,7 +382,7 @@ impl Homes {
         Outcome::Subscribed { answer, last }
     }
 
-    fn tell_of_join(
+    fn announce_join(
         &mut self,
         number: u32,
         occupied: bool,
@@ -387,7 +393,7 @@ impl Homes {
         if self.wants_nothing(number) {
             return;
         }
-        self.tell_count(number, now, out);
+        self.announce_count(number, now, out);
         if occupied {
             self.notify(number, ChannelEvent::Occupied, out);
         }
@@ -401,7 +407,7 @@ impl Homes {
         }
     }
 
-    fn tell_of_leave(
+    fn announce_leave(
         &mut self,
         number: u32,
         vacated: bool,
@@ -413,7 +419,7 @@ impl Homes {
             return;
         }
         if !vacated {
-            self.tell_count(number, now, out);
+            self.announce_count(number, now, out);
         }
         if let Some(member) = removed {
             self.notify(number, ChannelEvent::MemberRemoved(Arc::clone(&member.user_id)), out);
@@ -424,9 +430,9 @@ impl Homes {
         }
     }
 
-    /// Tells the subscribers of a channel how many they are, now or at the end of a pause, if their
-    /// app wants that. Presence channels have members instead.
-    fn tell_count(&mut self, number: u32, now: Millis, out: &mut Outbox) {
+    /// Sends the subscribers of a channel their number, now or at the end of a pause, if their app
+    /// wants that. Presence channels announce members instead.
+    fn announce_count(&mut self, number: u32, now: Millis, out: &mut Outbox) {
         let channel = &self.channels[number];
         let (key, count) = (&channel.key, channel.subscribers());
         if self.wanted(key.app()).counts
@@ -442,8 +448,8 @@ impl Homes {
         channel.deliver(&outbound::subscription_count(channel.key.name(), count), None, out);
     }
 
-    /// Tells webhooks the number of subscribers. For presence channels they are told of members
-    /// instead, as at Pusher.
+    /// Notifies webhooks of the number of subscribers. For presence channels they are notified of
+    /// members instead, as at Pusher.
     fn notify_count(&self, number: u32, out: &mut Outbox) {
         let channel = &self.channels[number];
         if !channel.key.name().kind().is_presence() {
@@ -451,7 +457,7 @@ impl Homes {
         }
     }
 
-    /// Tells webhooks of a channel, if one of them needs to know.
+    /// Notifies webhooks of an event on a channel, if one of them wants it.
     fn notify(&self, number: u32, event: ChannelEvent, out: &mut Outbox) {
         let key = &self.channels[number].key;
         if self.wanted(key.app()).notices.contains(event.kind()) {
@@ -506,8 +512,8 @@ impl Homes {
         let expiry = self.cache.add(key, bytes, now + ttl);
         let number = self.find_or_insert(key);
         self.channels[number].cached = Some(Box::new(Cached { frame, data, expiry }));
-        // The excess may be more than one event makes room for: smaller bounds are reached step by
-        // step.
+        // The excess may be more than one event makes room for, because smaller bounds are reached
+        // step by step.
         self.shrink_cache(EVICTED_PER_EVENT);
     }
 
@@ -527,8 +533,8 @@ impl Homes {
     }
 }
 
-/// Cached events that may go for a new one. A large event can take the room of many small ones, and
-/// some ten microseconds are as much as one publish may cost.
+/// The most cached events that are dropped for a new one. A large event can take the room of many
+/// small ones, and one publish may cost some ten microseconds.
 const EVICTED_PER_EVENT: usize = 1024;
 
 #[cfg(test)]

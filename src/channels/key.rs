@@ -78,7 +78,7 @@ impl ChannelKey {
         &self.name
     }
 
-    /// The keyed hash of both.
+    /// The keyed hash of app and name.
     #[must_use]
     pub(crate) const fn hash(&self) -> u64 {
         self.hash

@@ -36,18 +36,21 @@ pub(super) const BUDGET: [Holder; 4] = [
 
 /// Channels with subscribers on this shard, and the subscriptions of its connections.
 ///
-/// A subscription begins with [`find`](Self::find) and [`Vacant::insert`], and is on its way until
-/// the home's answer goes to [`joined`](Self::joined) or [`refused`](Self::refused). It ends with
-/// [`unsubscribe`](Self::unsubscribe) or [`disconnect`](Self::disconnect), of which the home has to
-/// be told. Events go to [`deliver`](Self::deliver); at the end of the turn [`flush`](Self::flush)
-/// hands them out.
+/// A subscription begins with [`find`](Self::find) and [`Vacant::insert`], and is pending until the
+/// home's answer goes to [`joined`](Self::joined) or [`refused`](Self::refused). It ends with
+/// [`unsubscribe`](Self::unsubscribe) or [`disconnect`](Self::disconnect), which report what the
+/// caller has to tell the home. A further answer to a subscriber goes to
+/// [`repeated`](Self::repeated). Events go to [`deliver`](Self::deliver), in the order in which
+/// they come from the home; at the end of the turn [`flush`](Self::flush) hands them out.
 #[derive(Debug, Default)]
 pub struct Local {
+    /// Channels with a subscriber or a pending join.
     topics: KeyedSlab<Topic>,
-    /// By slot.
+    /// Subscriptions by the slot of their connection.
     connections: Chunked<Subscriptions>,
     /// Messages of this turn by topic, in the order in which each topic got its first.
     dirty: Vec<Dirty>,
+    /// The ticket of the last join.
     next_ticket: u32,
 }
 
@@ -56,9 +59,9 @@ pub struct Local {
 struct Topic {
     key: ChannelKey,
     subscribers: SmallVec<[Subscriber; 2]>,
-    /// Joins on their way.
+    /// The number of pending joins.
     joining: u32,
-    /// The index in `dirty` of the messages of this turn, or [`CLEAN`].
+    /// The index in [`Local::dirty`] of the messages of this turn, or [`CLEAN`].
     dirty: u32,
 }
 
@@ -71,11 +74,12 @@ impl Keyed for Topic {
 /// Marks a topic that has no messages.
 const CLEAN: u32 = u32::MAX;
 
-/// Messages of a topic.
+/// The messages of a topic in this turn.
 #[derive(Debug)]
 struct Dirty {
+    /// The number of the topic.
     topic: u32,
-    /// The messages in the home's order. Empty when the topic is gone.
+    /// The messages in the home's order. Empty if the topic is gone.
     outgoing: Vec<Outgoing>,
     /// Slots that are owed only the messages from an index on, because they joined behind the
     /// earlier ones or have been handed them already. The last entry of a slot counts.
@@ -83,7 +87,7 @@ struct Dirty {
 }
 
 impl Dirty {
-    /// The first message that a subscriber is owed.
+    /// The index of the first message that a subscriber is owed.
     fn first_for(&self, slot: u32) -> usize {
         let found = self.late.iter().rev().find(|&&(of, _)| of == slot);
         found.map_or(0, |&(_, from)| from)
@@ -93,16 +97,16 @@ impl Dirty {
 /// One subscriber of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Subscriber {
-    /// The connection.
+    /// The slot of the connection.
     pub(crate) slot: u32,
-    /// The subscription in the connection's list.
+    /// The index of the subscription in the connection's list.
     back: u32,
 }
 
 #[derive(Debug)]
 struct Outgoing {
     frame: Frame,
-    /// The slot that must not get it.
+    /// The slot of the connection that must not get the message, if any.
     except: Option<u32>,
 }
 
@@ -117,7 +121,8 @@ pub enum Found<'a> {
     Subscribed,
 }
 
-/// The room for a subscription of a connection to a channel, so that nothing is searched twice.
+/// The vacant place of a connection's subscription to a channel, as found, so that nothing is
+/// searched twice.
 #[derive(Debug)]
 pub struct Vacant<'a> {
     local: &'a mut Local,
@@ -127,7 +132,7 @@ pub struct Vacant<'a> {
 }
 
 impl Vacant<'_> {
-    /// How many subscriptions the connection has, those on their way included.
+    /// The number of subscriptions of the connection, including pending ones.
     #[must_use]
     pub(crate) fn subscriptions(&self) -> usize {
         self.local.count(self.slot)
@@ -140,7 +145,7 @@ impl Vacant<'_> {
         let Self { local, slot, key, topic } = self;
         let topic = topic.unwrap_or_else(|| local.topics.insert(Topic::new(key.clone())));
         local.topics[topic].joining += 1;
-        // Never 0, so that a ticket of 0 is none.
+        // Tickets are never 0, so that 0 means no ticket.
         local.next_ticket = local.next_ticket % (JOINING - 1) + 1;
         let ticket = local.next_ticket;
         let member = authorised.member().cloned();
@@ -157,8 +162,8 @@ impl Vacant<'_> {
 pub(crate) struct Membership<'a> {
     /// The member, on presence channels.
     pub(crate) member: Option<&'a Arc<Member>>,
-    /// The ticket of the join while its answer is on the way. What is sent to the home now arrives
-    /// there behind the join.
+    /// The ticket of the join while its answer is on the way. Messages that are sent to the home
+    /// now arrive there after the join.
     pub(crate) ticket: Option<u32>,
 }
 
@@ -167,7 +172,8 @@ pub(crate) struct Membership<'a> {
 pub enum Settled {
     /// The connection is subscribed from now on, or has no subscription any more.
     Done,
-    /// None: the connection left meanwhile, or asked anew. The home was told of that at the time.
+    /// The answer has no effect, because the connection left meanwhile, or subscribed anew. The
+    /// home was told of that at the time.
     Void,
 }
 
@@ -202,7 +208,7 @@ impl Batch<'_> {
 pub struct TopicBatch<'a> {
     /// The messages.
     pub batch: Batch<'a>,
-    /// Everyone who is subscribed.
+    /// The subscribers of the channel on this shard.
     pub(crate) subscribers: &'a [Subscriber],
 }
 
@@ -218,8 +224,8 @@ impl Local {
         }
     }
 
-    /// The home has counted a join: the new subscriber gets none of the messages that are here
-    /// already.
+    /// Makes a connection a subscriber, after the home has counted its join. The new subscriber
+    /// gets none of the messages that are here already.
     pub fn joined(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Settled {
         let Some((topic, at)) = self.find_joining(slot, key, ticket) else { return Settled::Void };
         if let Some(dirty) = self.dirty_of(topic) {
@@ -232,8 +238,8 @@ impl Local {
         Settled::Done
     }
 
-    /// The home has answered a subscriber once more. Messages that it ordered before are handed to
-    /// `settle` first. `false`: the connection has unsubscribed meanwhile.
+    /// Handles the home's repeated answer to a subscriber. Hands the messages that the home ordered
+    /// before it to `settle` first. Returns `false` if the connection has unsubscribed meanwhile.
     pub(crate) fn repeated(
         &mut self,
         slot: u32,
@@ -249,8 +255,8 @@ impl Local {
         true
     }
 
-    /// The home has refused a join. On [`Settled::Done`] it has to be told that this shard knows,
-    /// by a leave with the ticket.
+    /// Ends a subscription whose join the home has refused. On [`Settled::Done`] the caller has to
+    /// acknowledge the refusal, by a leave with the ticket.
     pub(crate) fn refused(&mut self, slot: u32, key: &ChannelKey, ticket: u32) -> Settled {
         let Some((_, at)) = self.find_joining(slot, key, ticket) else { return Settled::Void };
         self.remove(slot, at);
@@ -263,8 +269,9 @@ impl Local {
         (self.subscription(slot, at).position == JOINING | ticket).then_some((topic, at))
     }
 
-    /// A connection unsubscribes. What it is owed of this turn goes to `settle` first. Returns what
-    /// the home has to be told, if there is a subscription, on its way or not.
+    /// Ends a subscription of a connection, pending or not. Hands the messages of this turn that it
+    /// is owed to `settle` first. Returns what the home has to be told, or `None` if there is no
+    /// subscription.
     pub fn unsubscribe(
         &mut self,
         slot: u32,
@@ -279,9 +286,9 @@ impl Local {
         Some(self.remove(slot, at)?.1)
     }
 
-    /// A connection is gone: calls `left`, which tells the home, for `most` of its subscriptions,
-    /// on their way or not. Returns how many there were; if there were fewer than `most`, none is
-    /// left. Until then the slot must not have another connection.
+    /// Ends at most `most` subscriptions of a connection that has ended, pending or not, and calls
+    /// `left` for each, which tells the home. Returns how many it ended; if they are fewer than
+    /// `most`, none is left. Until then the slot must not have another connection.
     pub(crate) fn disconnect(
         &mut self,
         slot: u32,
@@ -298,7 +305,8 @@ impl Local {
         most
     }
 
-    /// An event for the subscribers on this shard.
+    /// Adds an event to the messages of this turn for the subscribers on this shard. `except` is
+    /// the slot that must not get it.
     pub fn deliver(&mut self, key: &ChannelKey, frame: Frame, except: Option<u32>) {
         let Some(topic) = self.topic(key) else { return };
         let entry = &mut self.topics[topic];
@@ -312,14 +320,15 @@ impl Local {
         self.dirty[entry.dirty as usize].outgoing.push(Outgoing { frame, except });
     }
 
-    /// How many subscribers the messages of this turn have, each counted once per channel.
+    /// The number of subscribers that are owed messages of this turn, each counted once per
+    /// channel.
     #[must_use]
     pub(crate) fn owed(&self) -> usize {
         let due = self.dirty.iter().filter(|dirty| !dirty.outgoing.is_empty());
         due.map(|dirty| self.topics[dirty.topic].subscribers.len()).sum()
     }
 
-    /// The end of the turn: hands every channel's messages to `emit`.
+    /// Hands every channel's messages to `emit`, at the end of the turn.
     pub fn flush(&mut self, mut emit: impl FnMut(TopicBatch<'_>)) {
         for Dirty { topic, outgoing, late } in self.dirty.drain(..) {
             if !outgoing.is_empty() {
@@ -331,7 +340,7 @@ impl Local {
         }
     }
 
-    /// A connection's subscription to a channel, on its way or not.
+    /// A connection's subscription to a channel, pending or not. `None` if it has none.
     #[must_use]
     pub(crate) fn membership(&self, slot: u32, key: &ChannelKey) -> Option<Membership<'_>> {
         let subscription = self.subscription(slot, self.position(slot, self.topic(key)?)?);
@@ -339,7 +348,7 @@ impl Local {
         Some(Membership { member, ticket })
     }
 
-    /// How many subscriptions a connection has, those on their way included.
+    /// The number of subscriptions of a connection, including pending ones.
     #[must_use]
     pub(crate) fn count(&self, slot: u32) -> usize {
         self.connections.get(slot as usize).map_or(0, |of| of.list().len())
@@ -358,7 +367,7 @@ impl Local {
         self.topic(key).map_or(0, |topic| self.topics[topic].subscribers.len())
     }
 
-    /// Whether a connection is present anywhere as this user.
+    /// Whether a connection is present in any channel as this user.
     #[must_use]
     pub(crate) fn is_user(&self, slot: u32, user_id: &str) -> bool {
         let list = self.connections.get(slot as usize).map_or(&[][..], Subscriptions::list);
@@ -366,17 +375,17 @@ impl Local {
         members.any(|member| &*member.user_id == user_id)
     }
 
-    /// Channels with a subscriber or a join on this shard.
+    /// The number of channels with a subscriber or a pending join on this shard.
     #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn channels(&self) -> usize {
         self.topics.len()
     }
 
-    /// Gives memory back that a burst has left. Between turns.
+    /// Gives memory back that a burst has left. Called between turns.
     pub(crate) fn trim(&mut self) {
         self.dirty.trim();
-        // Messages name their topics by number.
+        // Messages name their topics by number, which has to stay the same.
         if self.dirty.is_empty() {
             self.topics.trim();
         }
@@ -389,7 +398,7 @@ impl Local {
         self.topics.room() + self.connections.room() + self.dirty.room()
     }
 
-    /// Hands a subscriber those of a topic's messages that it is owed so far.
+    /// Hands a subscriber the messages of a topic that it is owed so far.
     fn settle(&mut self, slot: u32, topic: u32, owe: &mut impl FnMut(&Frame)) {
         let Some(dirty) = self.dirty_of(topic) else { return };
         let owed = dirty.outgoing.iter().skip(dirty.first_for(slot));
@@ -415,8 +424,8 @@ impl Local {
         &self.connections[slot as usize].list()[at as usize]
     }
 
-    /// Takes a subscription out of both lists. The answer to a join that is on its way will be
-    /// void.
+    /// Removes a subscription from both lists. If it is pending, the answer to its join will have
+    /// no effect.
     fn remove(&mut self, slot: u32, at: u32) -> Option<(ChannelKey, Left)> {
         let Self { topics, connections, .. } = self;
         let list = &mut connections[slot as usize];
@@ -450,8 +459,8 @@ impl Local {
             return;
         }
         if let Some(dirty) = self.dirty.get_mut(of.dirty as usize) {
-            // It names the topic still, whose number may be another channel's by the end of the
-            // turn.
+            // The entry still names the topic, whose number may be another channel's by the end of
+            // the turn.
             (dirty.outgoing, dirty.late) = (Vec::new(), Vec::new());
         }
         self.topics.remove(topic);
@@ -463,18 +472,19 @@ impl Topic {
         Self { key, subscribers: SmallVec::new_const(), joining: 0, dirty: CLEAN }
     }
 
-    /// Adds a subscriber; returns its place.
+    /// Adds a subscriber. Returns its position.
     fn add(&mut self, subscriber: Subscriber) -> u32 {
         let len = self.subscribers.len();
         if len >= LONG && len == self.subscribers.capacity() {
-            // By a quarter: doubling would leave half of a hot channel's list unused.
+            // The list grows by a quarter, because doubling would leave half of a hot channel's
+            // list unused.
             self.subscribers.reserve_exact(len / 4);
         }
         self.subscribers.push(subscriber);
         number(len)
     }
 
-    /// Takes out the subscriber at this place, which the last one gets.
+    /// Removes the subscriber at this position, and moves the last one there.
     fn take(&mut self, position: u32) {
         self.subscribers.swap_remove(position as usize);
         if self.subscribers.len() >= LONG
@@ -485,25 +495,25 @@ impl Topic {
     }
 }
 
-/// A list of subscribers that grows by less than its double.
+/// The length from which on a list of subscribers grows by less than its double.
 const LONG: usize = 64;
 
 /// A collection that is filled to less than one part of this many gives back its spare memory.
 const SPARSE: usize = 4;
 
-/// The bytes that a subscription to a channel of its own holds, at its shard and at the channel's
-/// home.
+/// The bytes that a subscription holds if its channel has no other subscriber, at its shard and at
+/// the channel's home.
 fn weight_of(topics: &KeyedSlab<Topic>, subscription: &Subscription) -> usize {
     let name = topics.get(subscription.topic).map_or(0, |topic| topic.key.name().len());
     super::subscription_bytes(name, subscription.member.as_deref())
 }
 
-/// A subscription that ended, as its home is told.
+/// A subscription that has ended, for the message to its home.
 #[derive(Debug)]
 pub struct Left {
-    /// The member that left a presence channel.
+    /// The member that left a presence channel. `None` on other channels.
     pub(crate) member: Option<Arc<Member>>,
-    /// The ticket of the join while its answer was on the way.
+    /// The ticket of the join, if its answer was still on the way.
     pub(crate) ticket: Option<u32>,
 }
 

@@ -11,7 +11,7 @@ use crate::protocol::names::ChannelName;
 use super::notice::ClientEventNotice;
 use super::{ChannelKey, ChannelState, Event, UserKey};
 
-/// A message to the home of a channel. The home learns with it which shard has sent it.
+/// A message to the home of a channel. The id of the sending shard travels with it.
 #[derive(Debug)]
 pub enum ToHome {
     /// A connection subscribes. Answered by [`FromHome::Joined`].
@@ -41,7 +41,7 @@ pub enum FromHome {
     Repeated(Box<Repeated>),
     /// An event for the subscribers on this shard.
     Event(Event),
-    /// This connection sent a client event behind a join that was refused.
+    /// The connection sent a client event behind a join that was refused.
     NotMember(ConnKey, ChannelName),
     /// The answer to a [`Question`], or a part of it.
     Answer(ReplyTo, Box<Answer>),
@@ -49,8 +49,8 @@ pub enum FromHome {
     Online(Vec<(UserKey, bool)>),
 }
 
-/// A subscribe on its way to the channel's home. It takes the proof along that the connection may
-/// join: without an [`Authorised`] there is no join.
+/// A subscribe on its way to the channel's home. It carries the proof that the connection may join:
+/// without an [`Authorised`] there is no join.
 #[derive(Debug)]
 pub struct Join {
     /// The channel that is named in the proof.
@@ -59,13 +59,13 @@ pub struct Join {
     pub authorised: Authorised,
     /// The connection.
     pub conn: ConnKey,
-    /// The number that tells this join from all others of its shard that are on their way.
+    /// The number that distinguishes this join from all others of its shard that are pending.
     pub ticket: u32,
-    /// The most members that the channel may have; `None` is any number.
+    /// The most members that the channel may have; `None` if there is no limit.
     pub max_members: Option<usize>,
 }
 
-/// A subscribe of a connection that has a subscription to the channel, on its way or not.
+/// A subscribe of a connection that has a subscription to the channel, pending or not.
 #[derive(Debug)]
 pub struct Repeat {
     /// The channel that is named in the proof.
@@ -74,20 +74,20 @@ pub struct Repeat {
     pub(crate) authorised: Authorised,
     /// The connection.
     pub(crate) conn: ConnKey,
-    /// The ticket of the connection's [`Join`] while that has not been answered.
+    /// The ticket of the connection's [`Join`], if that has not been answered.
     pub(crate) ticket: Option<u32>,
 }
 
 /// The home's answer to a [`Join`].
 #[derive(Debug)]
 pub struct Joined {
-    /// As in the [`Join`].
+    /// The channel of the [`Join`].
     pub(crate) key: ChannelKey,
-    /// As in the [`Join`].
+    /// The connection of the [`Join`].
     pub(crate) conn: ConnKey,
-    /// As in the [`Join`].
+    /// The ticket of the [`Join`].
     pub(crate) ticket: u32,
-    /// The outcome. A refused join is remembered until the [`Leave`] with its ticket arrives.
+    /// The outcome. The home remembers a refused join until the [`Leave`] with its ticket arrives.
     pub(crate) outcome: Outcome,
     /// The number of subscribers that were told of a new member.
     pub(crate) told: u32,
@@ -96,9 +96,9 @@ pub struct Joined {
 /// The home's answer to a [`Repeat`].
 #[derive(Debug)]
 pub struct Repeated {
-    /// As in the [`Repeat`].
+    /// The channel of the [`Repeat`].
     pub(crate) key: ChannelKey,
-    /// As in the [`Repeat`].
+    /// The connection of the [`Repeat`].
     pub(crate) conn: ConnKey,
     /// The outcome of the join that is repeated.
     pub(crate) outcome: Outcome,
@@ -123,7 +123,7 @@ pub(crate) enum Outcome {
 pub struct Leave {
     /// The channel.
     pub(crate) key: ChannelKey,
-    /// The member that left a presence channel.
+    /// The member that left a presence channel. `None` on other channels.
     pub(crate) member: Option<Arc<Member>>,
     /// The ticket of the join, unless the shard knows that the home has counted it. If the home has
     /// refused that join, there is nothing to count down.
@@ -138,7 +138,7 @@ pub struct Whisper {
     /// The sender, if it has to be a member of the channel and the home's answer to its join is not
     /// known yet. The home relays the event only if it has counted that join.
     pub(crate) joining: Option<Joining>,
-    /// The event as webhooks are told of it, if any wants to be.
+    /// The notice for webhooks, if any of them wants client events.
     pub(crate) notice: Option<Box<ClientEventNotice>>,
 }
 
@@ -147,11 +147,11 @@ pub struct Whisper {
 pub(crate) struct Joining {
     /// The connection.
     pub(crate) conn: ConnKey,
-    /// As in its [`Join`].
+    /// The ticket of the connection's [`Join`].
     pub(crate) ticket: u32,
 }
 
-/// The changes on a shard that it tells a user's home, oldest first.
+/// Changes on a shard that concern users, for the users' home, oldest first.
 pub(crate) type Steps = Vec<(UserKey, Step)>;
 
 /// A change on a shard that concerns a user.
@@ -161,13 +161,13 @@ pub enum Step {
     Arrived,
     /// The shard has no connection of the user any more.
     Left,
-    /// The shard wants to hear whether the user is online, and of every change.
+    /// The shard wants to be told whether the user is online, and of every change.
     Watch,
-    /// The shard does not want to hear of the user any more.
+    /// The shard does not want to be told of the user any more.
     Unwatch,
 }
 
-/// The place that the answer to a question goes to.
+/// The address for the answer to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyTo {
     /// The shard that asks.
@@ -187,7 +187,7 @@ pub enum Question {
     State(ChannelKey),
     /// The users who are members of a presence channel.
     Users(ChannelKey),
-    /// The occupied channels of an app whose names begin with this.
+    /// The occupied channels of an app whose names begin with this prefix.
     Occupied(AppIndex, Arc<str>),
 }
 

@@ -1,19 +1,19 @@
-//! Floor 3. Channels: who is subscribed on this shard, and, for the channels whose home this shard
-//! is, what must be one truth. The same for users who sign in. Pure data: knows no sockets, no
-//! clock, no plane.
+//! Floor 3. Channels: the subscribers of this shard, and, for the channels whose home this shard
+//! is, their authoritative state. The same for users who sign in. Pure data: it knows no sockets,
+//! no clock and no plane.
 //!
-//! - [`Local`]: per channel the subscribers of this shard.
-//! - [`Homes`]: per channel whose home is here, the interest set, occupancy, presence members, the
-//!   cached last event, and the order of its messages. [`ToHome`] goes in, [`FromHome`] and
+//! - [`Local`]: the subscribers of this shard, by channel.
+//! - [`Homes`]: for each channel whose home is here, the interest set, occupancy, presence members,
+//!   the cached last event, and the order of its messages. [`ToHome`] goes in, [`FromHome`] and
 //!   [`Notice`]s come out by the [`Outbox`].
-//! - [`Topology`]: which shard is the home of what.
-//! - [`CountThrottle`]: how often the number of subscribers of a channel is told.
+//! - [`Topology`]: the shards, and which of them is the home of a channel or a user.
+//! - [`CountThrottle`]: the rate at which the subscriber count of a channel is published.
 //! - [`Users`]: the users who are signed in on this shard, and those whom they watch.
-//! - [`UserHomes`]: per user whose home is here, the shards that have the user, and those that
+//! - [`UserHomes`]: for each user whose home is here, the shards that have the user, and those that
 //!   watch.
 //!
-//! How they work together. Every subscribe goes to the home as a [`Join`] and takes effect on the
-//! shard when the home's [`Joined`] arrives; every publish goes to the home, which hands the
+//! They work together as follows. Every subscribe goes to the home as a [`Join`] and takes effect
+//! on the shard when the home's [`Joined`] arrives; every publish goes to the home, which hands the
 //! [`Event`] to each interested shard. Messages between two shards keep their order, so what the
 //! home orders behind a join reaches the new subscriber, and nothing that it ordered before. A
 //! membership event is published by the home in the same way.
@@ -21,11 +21,11 @@
 //! Later messages of a connection do not wait for the answer to a subscribe: a client event or the
 //! end of the subscription follows the [`Join`] to the home, and names it by its ticket. The home
 //! alone knows whether it has counted or refused that join. It remembers a refusal until the shard
-//! has heard of it and says so with a [`Leave`]; until then it refuses what names the join.
+//! acknowledges it with a [`Leave`]; until then it refuses everything that names the join.
 //!
-//! A user who signs in is one on the shard at once; the home is told of the first connection on a
-//! shard and of the end of the last. What watchers see of it is not ordered with channels: it comes
-//! a little later, and in the end it is the truth.
+//! A sign-in takes effect on the shard at once. The user's home is told of the first connection on
+//! a shard, and of the end of the last one. Watchers see a change a little later, in no fixed order
+//! with the messages of channels, and in the end they see the true state.
 
 mod count_throttle;
 mod event;
@@ -75,14 +75,15 @@ const TYPICAL: [Holder; 2] = [
 /// The two counts of an [`Arc`](std::sync::Arc).
 const ARC_COUNTS: usize = 2 * size_of::<usize>();
 
-/// Bytes that a subscription to a channel of its own holds at most, on its shard and at the
-/// channel's home, with lists that have just doubled and the allocator's rounding: measured, with
-/// names of 200 bytes, 300 bytes and the name (`tests/hostile`).
+/// The most bytes that a subscription holds if its channel has no other subscriber, on its shard
+/// and at the channel's home, with lists that have just doubled and the allocator's rounding.
+/// Measured with names of 200 bytes: 300 bytes and the name (`tests/hostile`).
 #[must_use]
 pub(crate) fn subscription_bytes(name: usize, member: Option<&Member>) -> usize {
     SUBSCRIPTION_BYTES + name + member.map_or(0, |member| MEMBER_BYTES + member.text_bytes())
 }
 
+/// The records of a subscription and of its channel, without the name.
 const SUBSCRIPTION_BYTES: usize = 320;
 
 /// The records of a member and its place at the home.

@@ -1,5 +1,5 @@
-//! What webhooks are told of channels. Homes make these notices, because only a home knows what is
-//! true of a channel, and in which order it became so.
+//! Notices about channels, for webhooks. Homes make them, because only a home knows the state of a
+//! channel and the order of its changes.
 
 use std::sync::Arc;
 
@@ -39,13 +39,13 @@ pub enum ChannelEvent {
     SubscriptionCount(u32),
 }
 
-/// A client event as a webhook is told of it. It travels with the event, so that the home tells
-/// what happens on its channel in the order in which it happens.
+/// A client event as webhooks report it. It travels with the event, so that the home makes the
+/// notices of a channel in the order of its events.
 #[derive(Clone, Debug)]
 pub struct ClientEventNotice {
-    /// Its name.
+    /// The name of the event.
     pub(crate) event: Box<str>,
-    /// Its data as sent.
+    /// The data as sent. `None` if the client sent none.
     pub(crate) data: Option<Box<RawValue>>,
     /// The socket id of its sender.
     pub(crate) socket_id: SocketId,
@@ -70,7 +70,7 @@ impl ChannelEvent {
 }
 
 impl Notice {
-    /// The kind by which webhooks choose it.
+    /// The kind of event, by which webhooks select notices.
     #[must_use]
     pub(crate) const fn kind(&self) -> EventKind {
         self.event.kind()

@@ -5,8 +5,8 @@ use crate::memory::Trim;
 
 use super::{FromHome, Notice};
 
-/// Takes what homes cause: messages to shards and notices for webhooks, each in the order in which
-/// they have to take effect. The owner of the homes empties it behind every call of theirs.
+/// Collects the effects of homes: messages to shards and notices for webhooks, each in the order in
+/// which they have to take effect. The owner of the homes empties it after every call to them.
 #[derive(Debug, Default)]
 pub struct Outbox {
     messages: Vec<(ShardId, FromHome)>,

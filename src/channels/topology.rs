@@ -29,19 +29,19 @@ impl Topology {
         self.home(user.hash())
     }
 
-    /// All shards: those that a question about everything goes to.
+    /// All shards, for questions about all channels or users.
     pub(crate) fn shards(self) -> impl ExactSizeIterator<Item = ShardId> {
         (0..self.shards).map(ShardId)
     }
 
-    /// Whether the process has this shard. A socket id that another server made may name any.
+    /// Whether the process has this shard. A socket id that another server made may name any shard.
     #[must_use]
     pub(crate) const fn contains(self, shard: ShardId) -> bool {
         shard.0 < self.shards
     }
 
-    /// The upper half of the hash, scaled, so that any number of shards divides evenly and the
-    /// lower half stays free for tables.
+    /// Scales the upper half of the hash to the number of shards, so that any number of shards
+    /// divides evenly and the lower half stays free for tables.
     #[allow(clippy::cast_possible_truncation, reason = "the result is less than `shards`, a u16")]
     const fn home(self, hash: u64) -> ShardId {
         ShardId((((hash >> 32) * self.shards as u64) >> 32) as u16)

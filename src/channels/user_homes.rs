@@ -1,4 +1,5 @@
-//! The users whose home this shard is: the one truth about who is online, and who wants to know.
+//! The users whose home this shard is: the authoritative record of who is online, and of who
+//! watches.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +10,21 @@ use crate::id::ShardId;
 use super::message::{FromHome, Step, Steps};
 use super::{Outbox, UserKey};
 
-/// The users whose home is this shard: a state machine as [`Homes`](super::Homes) is.
+/// The users whose home is this shard: a state machine like [`Homes`](super::Homes).
 ///
-/// Everything that a shard tells goes to [`handle`](Self::handle), in the order in which it
-/// arrived. The effects are in the [`Outbox`], which the caller empties before the next call.
+/// Every change that a shard reports goes to [`handle`](Self::handle), in the order of arrival. Its
+/// effects are in the [`Outbox`] afterwards, which the caller empties before the next call.
 #[derive(Debug, Default)]
 pub(crate) struct UserHomes {
+    /// Users by their key.
     table: HashTable<UserHome>,
 }
 
-/// One user at home. Exists while it is online or watched.
+/// The record of one user at home. It exists while the user is online or watched.
 #[derive(Debug)]
 struct UserHome {
     key: UserKey,
-    /// Shards with a connection of the user. It is online when there are any.
+    /// Shards with a connection of the user. The user is online if there are any.
     here: Vec<ShardId>,
     /// Shards that watch the user.
     watchers: Vec<ShardId>,
@@ -56,7 +58,7 @@ impl UserHomes {
         told.into_iter().for_each(|(shard, told)| out.send(shard, FromHome::Online(told)));
     }
 
-    /// Users that are online or watched.
+    /// The number of users that are online or watched.
     #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn len(&self) -> usize {

@@ -1,10 +1,10 @@
 //! The users who are signed in on this shard, and those whom they watch. A connection that is not
-//! signed in is not known here and costs nothing.
+//! signed in has no record here and costs nothing.
 //!
-//! The shard tells a user's home only what changes for it: its first connection of that user and
-//! the end of the last, the first watcher and the end of the last. The home ([`UserHomes`]) tells
-//! the shard whether a watched user is online, and this module knows the connections to pass that
-//! on to. Signing in and leaving are O(1) per watched user, however many watch the same.
+//! The shard reports to a user's home only what changes for it: its first connection of that user
+//! and the end of the last, the first watcher and the end of the last. The home ([`UserHomes`])
+//! tells the shard whether a watched user is online, and this module knows the connections to pass
+//! that on to. Signing in and leaving are O(1) per watched user, however many watch the same.
 //!
 //! [`UserHomes`]: super::UserHomes
 
@@ -20,16 +20,21 @@ use crate::protocol::outbound;
 use super::UserKey;
 use super::message::{Step, Steps};
 
-/// Signed-in connections of this shard, and watched users. See the module.
+/// The signed-in connections of this shard, and the users whom they watch.
+///
+/// [`sign_in`](Self::sign_in) and [`sign_out`](Self::sign_out) add changes to `steps`, which the
+/// caller sends to the homes of the users. `sign_out` has to be called before another connection
+/// has the slot. The reports of homes go to [`learn`](Self::learn). At the end of the turn
+/// [`flush`](Self::flush) hands out what the watchers are owed.
 #[derive(Debug, Default)]
 pub(crate) struct Users {
-    /// By slot.
+    /// Sign-ins by the slot of their connection.
     sign_ins: HashMap<u32, SignIn>,
     /// Users that are signed in here or watched from here.
     users: KeyedSlab<User>,
-    /// The changes that were learnt in this turn.
+    /// The changes of this turn that watchers are owed.
     news: Vec<News>,
-    /// The connections that have to hear of them, each with an index in `news`.
+    /// The connections that are owed news, each with an index in `news`.
     owed: Vec<(ConnKey, u32)>,
 }
 
@@ -56,8 +61,8 @@ struct User {
     /// Connections of this shard that are signed in as the user.
     connections: u32,
     watchers: Vec<Watcher>,
-    /// The state that the watchers know, as the home told it last. A watcher that was told nothing
-    /// takes the user as offline.
+    /// The state that the watchers know, as the home last reported it. A watcher that was told
+    /// nothing takes the user as offline.
     online: bool,
 }
 
@@ -68,6 +73,7 @@ struct Watcher {
     back: u32,
 }
 
+/// A change of a watched user.
 #[derive(Debug)]
 struct News {
     user_id: Arc<str>,
@@ -87,8 +93,8 @@ impl User {
 }
 
 impl Users {
-    /// A connection signs in. If it is signed in already, all begins anew for it. The changes for
-    /// the users' homes are added to `steps`.
+    /// Signs a connection in. If it is signed in already, the new sign-in replaces the earlier one.
+    /// The changes for the users' homes are added to `steps`.
     pub(crate) fn sign_in(
         &mut self,
         conn: ConnKey,
@@ -103,7 +109,7 @@ impl Users {
             self.owed.retain(|&(owed, _)| owed != conn);
             earlier.user
         });
-        // The new one is counted first: the user does not go offline in between.
+        // The new sign-in is counted first, so that the user does not go offline in between.
         let user = self.find_or_insert(&key);
         self.users[user].connections += 1;
         if self.users[user].connections == 1 {
@@ -117,7 +123,8 @@ impl Users {
         self.sign_ins.insert(conn.slot, SignIn { member, user, watchlist });
     }
 
-    /// The connection in this slot is gone. The changes for the users' homes are added to `steps`.
+    /// Signs out the connection in this slot, which has ended. The changes for the users' homes are
+    /// added to `steps`.
     pub(crate) fn sign_out(&mut self, slot: u32, steps: &mut Steps) {
         let Some(sign_in) = self.sign_ins.remove(&slot) else { return };
         self.unwatch(&sign_in.watchlist, steps);
@@ -141,7 +148,8 @@ impl Users {
         })
     }
 
-    /// A home has told whether a user is online. The watchers hear of it if it is new to them.
+    /// Takes a home's report of whether a user is online. The watchers are told if it is new to
+    /// them.
     pub(crate) fn learn(&mut self, key: &UserKey, online: bool) {
         let Some(user) = self.find(key) else { return };
         let user = &mut self.users[user];
@@ -154,7 +162,8 @@ impl Users {
         self.owed.extend(user.watchers.iter().map(|watcher| (watcher.conn, news)));
     }
 
-    /// The end of the turn: hands to `emit` what each watcher is owed, one frame per connection.
+    /// Hands to `emit` what each watcher is owed, as one frame per connection, at the end of the
+    /// turn.
     pub(crate) fn flush(&mut self, mut emit: impl FnMut(ConnKey, &Frame)) {
         // There may be news that no connection is owed any more.
         if self.news.is_empty() {
@@ -162,7 +171,7 @@ impl Users {
         }
         let (news, mut owed) = (std::mem::take(&mut self.news), std::mem::take(&mut self.owed));
         owed.sort_unstable_by_key(|&(conn, at)| (conn.slot, conn.generation, at));
-        // Connections that hear of the same user, and of no other, share one frame.
+        // Connections that are owed news of the same user, and of no other, share one frame.
         let mut shared: Vec<Option<Frame>> = news.iter().map(|_| None).collect();
         for of_one in owed.chunk_by(|(one, _), (other, _)| one == other) {
             let told = of_one.iter().filter_map(|&(_, at)| news.get(at as usize));
@@ -182,7 +191,7 @@ impl Users {
         self.users.len()
     }
 
-    /// A connection begins to watch a user.
+    /// Makes a connection watch a user.
     fn watch(&mut self, conn: ConnKey, back: u32, key: UserKey, steps: &mut Steps) -> Watching {
         let user = self.find_or_insert(&key);
         let watched = &mut self.users[user];
@@ -198,7 +207,7 @@ impl Users {
         Watching { user, position }
     }
 
-    /// A connection, which is not among `sign_ins` any more, ceases to watch these.
+    /// Ends the watches of a connection, which has to be gone from `sign_ins` already.
     fn unwatch(&mut self, watchlist: &[Watching], steps: &mut Steps) {
         for &Watching { user, position } in watchlist {
             let watched = &mut self.users[user];
@@ -217,7 +226,7 @@ impl Users {
         }
     }
 
-    /// A connection of this user is gone.
+    /// Counts one connection less of a user.
     fn depart(&mut self, user: u32, steps: &mut Steps) {
         let of = &mut self.users[user];
         of.connections -= 1;

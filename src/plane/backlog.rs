@@ -1,28 +1,31 @@
-//! The bytes that a slow reader has not taken yet: shared slices, no copies, bounded by the owner.
+//! The bytes that a slow reader has not taken yet: shared slices without copies, whose owner bounds
+//! them.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// Slices below this size are joined for one send: a thousand small frames are not a thousand
-/// system calls.
+/// Slices are joined up to this size for one send, so that a thousand small frames do not take a
+/// thousand system calls.
 const JOIN_BYTES: usize = 32 * 1024;
 
 /// The backlog of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
+    /// Slices that no send has taken, oldest first.
     queue: VecDeque<Bytes>,
-    /// The slice that is on its way.
+    /// The slice of the pending send. `None` if no send is pending.
     in_flight: Option<Bytes>,
     /// Bytes in `queue` and `in_flight`.
     bytes: usize,
-    /// A slice that is larger than its owner's bound, while it waits.
+    /// The slice that is larger than its owner's bound, while it waits. `None` if there is none.
     large: Option<Large>,
-    /// Holds a Close frame already: nothing may follow it.
+    /// Whether a Close frame is in the backlog, so that nothing may follow.
     sealed: bool,
 }
 
-/// How much of it waits, and how much waits before it.
+/// The slice that is larger than its owner's bound: how many bytes of it wait, and how many before
+/// it.
 #[derive(Clone, Copy, Debug)]
 struct Large {
     before: usize,
@@ -38,7 +41,8 @@ impl Backlog {
         self.queue.is_empty() && self.in_flight.is_none()
     }
 
-    /// Adds bytes at the end, unless it is sealed. `bound` is that of [`is_over`](Self::is_over).
+    /// Adds bytes at the end. Returns `false`, and adds nothing, if the backlog is sealed. `bound`
+    /// is that of [`is_over`](Self::is_over).
     pub(super) fn push(&mut self, bytes: Bytes, bound: usize) -> bool {
         if self.sealed {
             return false;
@@ -51,14 +55,14 @@ impl Backlog {
         true
     }
 
-    /// Whether more waits than the bound. One slice that alone is larger does not count (a presence
-    /// channel may have that many members): whoever is owed it has had no time to read it, and
-    /// would never get it by connecting anew.
+    /// Whether more bytes wait than the bound allows. One slice that alone is larger does not count
+    /// (a presence channel may have that many members), because its reader has had no time to read
+    /// it, and would not get it after reconnecting either.
     pub(super) fn is_over(&self, bound: usize) -> bool {
         self.bytes - self.large.map_or(0, |large| large.bytes) > bound
     }
 
-    /// The bytes of the next send. [`sent`](Self::sent) must follow.
+    /// Takes the bytes of the next send. [`sent`](Self::sent) must follow.
     pub(super) fn start(&mut self) -> Option<Bytes> {
         let first = self.queue.pop_front()?;
         let joined = match self.queue.front() {
@@ -82,7 +86,7 @@ impl Backlog {
         joined.freeze()
     }
 
-    /// The send took this many bytes; what it left comes first again.
+    /// Records that the send took this many bytes. The rest of its slice comes first again.
     pub(super) fn sent(&mut self, sent: usize) {
         let Some(slice) = self.in_flight.take() else { return };
         let sent = sent.min(slice.len());
@@ -107,7 +111,7 @@ impl Backlog {
 }
 
 impl Large {
-    /// The rest of it after this many more bytes were sent, if there is any.
+    /// The rest of the slice after this many more bytes were sent, if there is any.
     fn after(self, sent: usize) -> Option<Self> {
         let of_it = sent.saturating_sub(self.before);
         let bytes = self.bytes.saturating_sub(of_it);
@@ -179,7 +183,7 @@ mod tests {
                 assert!(backlog.push(Bytes::from(vec![0; len]), 100));
                 assert!(!backlog.is_over(100));
             }
-            // However much of it is sent: what waits beside it is 90 bytes, then 60.
+            // Beside the large slice 90 bytes wait, then 60, however much of it is sent.
             while backlog.bytes() > 60 {
                 let slice = backlog.start().unwrap();
                 backlog.sent(step.min(slice.len()));

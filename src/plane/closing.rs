@@ -1,6 +1,6 @@
 //! The end of the TCP stream below a connection that closes (RFC 6455 section 7.1.1).
 //!
-//! The server ends it first, and at once when both Close frames are there and nothing came behind
+//! The server ends it first, and at once if both Close frames have been sent and nothing followed
 //! the peer's. Otherwise the peer may be in the middle of sending, and a socket that is closed with
 //! bytes unread, or gets some afterwards, resets the connection (RFC 2525 section 2.17): the reset
 //! can destroy our Close frame in the peer's socket before it was read. So only the sending
@@ -13,14 +13,15 @@ use crate::ring::{Completion, Ring};
 use super::conn::{Incoming, NOTHING, Phase};
 use super::{Ended, Plane};
 
-/// Most KiB that are discarded of one connection. A client that sends a message over the limit
+/// The most KiB that are discarded of one connection. A client that sends a message over the limit
 /// reads our Close frame only after it has written all of that message: 4 MiB are 400 times the
 /// usual limit, and take milliseconds to discard.
 const DISCARDED_KIB_MAX: u16 = 4 * 1024;
 
 impl<R: Ring> Plane<R> {
-    /// Ends a connection as soon as it got what it was owed: both directions if the peer's Close
-    /// frame is in, only the sending direction if that cannot be waited for.
+    /// Ends a closing connection once it has got everything that it was owed: both directions if
+    /// the peer's Close frame has come, or only the sending direction if the peer's bytes are
+    /// discarded.
     pub(super) fn end_when_sent(&mut self, key: ConnKey) {
         let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase == Phase::Closing) else {
             return;
@@ -38,7 +39,7 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// The frames of a closing connection have no meaning any more: the peer broke the framing.
+    /// Discards all further bytes of a closing connection, because they are no longer valid frames.
     pub(super) fn discard_from_now_on(&mut self, key: ConnKey) {
         let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase == Phase::Closing) else {
             return;
@@ -60,7 +61,7 @@ impl<R: Ring> Plane<R> {
         if conn.incoming == Incoming::Frames {
             return false;
         }
-        // Behind the peer's Close frame too, nothing may come: there can be more of it.
+        // Nothing may follow the peer's Close frame either. If something does, more of it may come.
         self.discard_from_now_on(key);
         let kib = u16::try_from(len.div_ceil(1024)).unwrap_or(u16::MAX);
         // The connection may have ended already, because it got what it was owed.
@@ -89,7 +90,8 @@ impl<R: Ring> Plane<R> {
         true
     }
 
-    /// A half-close has ended. If it failed, the connection is broken, which the receive reports.
+    /// Handles the end of a half-close. If it failed, the connection is broken, which the receive
+    /// reports.
     pub(super) fn half_closed(&mut self, completion: &Completion) {
         let key = completion.key;
         let Some(conn) = self.conn_mut(key) else {

@@ -1,4 +1,5 @@
-//! The record of one connection. One per slot, and most of a shard's memory: keep it small.
+//! The record of one connection. There is one per slot, and they are most of a shard's memory: keep
+//! it small.
 
 use crate::memory::Chunked;
 use crate::time::{Millis, Tick};
@@ -7,17 +8,17 @@ use crate::websocket::Reader;
 use super::backlog::Backlog;
 use super::throttle::FREE_PAIRS;
 
-/// Where a connection is in its life. `Open -> Closing -> Dead -> Free`, or `Open -> Dead -> Free`.
+/// The phase of a connection's life: `Open -> Closing -> Dead -> Free`, or `Open -> Dead -> Free`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The slot is not in use.
     #[default]
     Free,
-    /// Takes part.
+    /// The connection sends and receives messages.
     Open,
     /// A Close frame is owed or sent; the peer may still answer it.
     Closing,
-    /// Waits for the last completions of its operations.
+    /// The connection is over, and waits for the last completions of its operations.
     Dead,
 }
 
@@ -33,56 +34,59 @@ pub(super) enum Incoming {
     /// The peer's bytes are no longer frames. They are discarded, and as soon as all is sent, the
     /// sending direction ends.
     Discarded,
-    /// As `Discarded`, and the end of the sending direction was asked for.
+    /// The peer's bytes are discarded, and the sending direction has ended or is about to.
     DiscardedToTheEnd,
 }
 
-/// How a dead connection leaves its slot.
+/// The way in which a dead connection leaves its slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum End {
-    /// In order, if the kernel, which is asked first, holds little for the peer.
+    /// It leaves in order, if the kernel, which is asked first, holds little for the peer.
     #[default]
     InOrder,
-    /// The kernel holds more. The peer has until the deadline of its close to read it.
+    /// It waits, because the kernel holds more. The peer has until the deadline of its close to
+    /// read that.
     Waits,
-    /// By a reset, which drops what the kernel holds.
+    /// It leaves by a reset, which drops the bytes that the kernel holds.
     Reset,
 }
 
-/// One connection.
+/// The state of one connection, or of a free slot.
 #[derive(Debug)]
 pub(super) struct Conn {
-    /// Counts the users of the slot; written when the slot is released.
+    /// Counts the connections that have had the slot. Written when the slot is released.
     pub(super) generation: u32,
+    /// The phase of the connection's life.
     pub(super) phase: Phase,
-    /// A receive is queued or armed.
+    /// Whether a receive is queued or armed.
     pub(super) receiving: bool,
-    /// A waiting send is queued or on its way.
+    /// Whether a send of the backlog is queued or pending.
     pub(super) sending: bool,
-    /// The end of the sending direction is queued or on its way.
+    /// Whether the end of the sending direction is queued or pending.
     pub(super) half_closing: bool,
     /// The meaning of incoming bytes.
     pub(super) incoming: Incoming,
     /// The way in which the connection leaves its slot once it is dead.
     pub(super) end: End,
-    /// When bytes came last, in units of [`Tick::MS`].
+    /// The time at which bytes came last, in units of [`Tick::MS`].
     seen: u32,
-    /// The turn in which it used `spent`, by a number that recurs: a mix-up of two turns with the
-    /// same number does no harm.
+    /// The number of the turn in which `spent` was used. It wraps around, and no harm is done if
+    /// two turns with the same number are confused.
     turn: u8,
-    /// Pairs of units of work that it has used in that turn.
+    /// The pairs of units of work that the connection has used in that turn.
     spent: u8,
-    /// The frames that it is owed in this turn: first and last node in the outbox. If the slot is
-    /// free, `owed_first` is the slot that follows it in the list of free slots.
+    /// The first node of the frames that the connection is owed in this turn, in the outbox, or
+    /// [`NOTHING`]. In a free slot, the next slot in the list of free ones.
     pub(super) owed_first: u32,
+    /// The last node of these frames, or [`NOTHING`].
     pub(super) owed_last: u32,
-    /// A frame or message that is not complete yet.
+    /// The reader of frames, with a frame or message that is not complete yet.
     pub(super) reader: Reader,
-    /// The bytes that the socket could not take.
+    /// The bytes that the socket could not take. `None` if there are none.
     pub(super) backlog: Option<Box<Backlog>>,
 }
 
-/// The end of the list of what is owed.
+/// The end of a list: of owed frames, or of free slots.
 pub(super) const NOTHING: u32 = u32::MAX;
 
 impl Default for Conn {
@@ -107,18 +111,19 @@ impl Default for Conn {
 }
 
 impl Conn {
-    /// A new connection in this slot; the generation stays.
+    /// Starts a new connection in this slot. The generation stays.
     pub(super) fn start(&mut self, now: Millis) {
         *self = Self { generation: self.generation, phase: Phase::Open, ..Self::default() };
         self.touch(now);
     }
 
-    /// The slot is free for the next one, whom earlier completions must not reach.
+    /// Frees the slot, with a new generation so that no earlier completion reaches the next
+    /// connection.
     pub(super) fn end(&mut self) {
         *self = Self { generation: self.generation.wrapping_add(1), ..Self::default() };
     }
 
-    /// Whether an operation has not ended.
+    /// Whether an operation is still pending.
     pub(super) const fn is_pending(&self) -> bool {
         self.receiving || self.sending || self.half_closing
     }
@@ -127,8 +132,8 @@ impl Conn {
         self.seen = u32::try_from(now.0 / Tick::MS).unwrap_or(u32::MAX);
     }
 
-    /// Uses units of the share that it has in this turn, in pairs. Returns those beyond the share:
-    /// a debt.
+    /// Uses units of the share that the connection has in this turn, counted in pairs. Returns the
+    /// units beyond the share as a debt.
     pub(super) fn spend(&mut self, turn: u8, units: u32) -> u32 {
         if self.turn != turn {
             (self.turn, self.spent) = (turn, 0);
@@ -143,7 +148,7 @@ impl Conn {
     }
 }
 
-/// Slots that are free, the one that was used last first: a list through their records.
+/// The free slots as a list through their records. The one that was used last comes first.
 #[derive(Debug)]
 pub(super) struct FreeSlots {
     first: u32,
@@ -161,7 +166,7 @@ impl FreeSlots {
         self.len
     }
 
-    /// `conn` is the record of the slot.
+    /// Adds a slot, whose record is `conn`.
     pub(super) const fn push(&mut self, slot: u32, conn: &mut Conn) {
         conn.owed_first = self.first;
         self.first = slot;

@@ -21,12 +21,12 @@ use super::{Ended, Plane};
 /// keeps by default (`net.ipv4.tcp_max_orphans`), hold 256 MiB of it.
 pub(super) const LEFT_TO_KERNEL: usize = 16 << 10;
 
-/// Turns of the ring in which [`Plane::end_all`] ends everything. Each takes the completions of the
-/// one before it: a hang-up, a question and a reset are three.
+/// The most turns of the ring that [`Plane::end_all`] takes. A hang-up, a question and a reset take
+/// three, because each waits for the completions of the one before it.
 const LAST_TURNS: usize = 64;
 
 impl End {
-    /// The end that suits the reason.
+    /// The way in which a connection leaves its slot if it ended for this reason.
     pub(super) const fn of(why: Ended) -> Self {
         match why {
             Ended::PeerClosed | Ended::PeerLeft => Self::InOrder,
@@ -54,14 +54,14 @@ impl<R: Ring> Plane<R> {
         true
     }
 
-    /// The kernel has said how much it holds for the peer of a dead connection.
-    pub(super) fn told_unsent(&mut self, completion: Completion) {
+    /// Handles the kernel's answer to how much it holds for the peer of a dead connection.
+    pub(super) fn handle_unsent(&mut self, completion: Completion) {
         let key = completion.key;
         let Some(conn) = self.conn_mut(key) else {
             self.counters.stale += 1;
             return;
         };
-        // A kernel that cannot answer keeps as much as it likes.
+        // If the kernel cannot answer, the connection leaves in order.
         let unsent = usize::try_from(completion.result).unwrap_or(0);
         if unsent <= LEFT_TO_KERNEL {
             self.to_release.push(key.slot);
@@ -73,8 +73,8 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// The deadline of a close has passed.
-    pub(super) fn close_is_late(&mut self, key: ConnKey) {
+    /// Handles a close whose deadline has passed.
+    pub(super) fn close_timed_out(&mut self, key: ConnKey) {
         let Some(conn) = self.conn_mut(key) else { return };
         if conn.phase != Phase::Dead {
             return self.kill(key, Ended::Ours);
@@ -87,17 +87,16 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// Ends all connections at once, for a process that is about to end: those for which the kernel
-    /// holds little in order, the others by a reset. The caller calls this instead of any further
-    /// turn.
+    /// Ends all connections at once, because the process is about to end: those for which the
+    /// kernel holds little in order, the others by a reset. Called instead of any further turn.
     pub(crate) fn end_all(&mut self) {
-        self.kept.clear();
+        self.retained_slots.clear();
         for slot in 0..self.slots_used() {
             let Some(conn) = self.conns.get(slot as usize) else { continue };
             let key = ConnKey { slot, generation: conn.generation };
             match conn.phase {
                 Phase::Free => {}
-                Phase::Dead => self.close_is_late(key),
+                Phase::Dead => self.close_timed_out(key),
                 Phase::Open | Phase::Closing if conn.backlog.is_some() => {
                     self.kill(key, Ended::Ours);
                 }
@@ -117,7 +116,7 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// Handles a completion that comes when the host takes no more events.
+    /// Handles a completion at a time when the host takes no more messages.
     fn ended_last(&mut self, completion: Completion) {
         match completion.op {
             Op::Receive => {
@@ -130,7 +129,7 @@ impl<R: Ring> Plane<R> {
             }
             Op::Send => self.sent(completion),
             Op::HalfClose => self.half_closed(&completion),
-            Op::AskUnsent => self.told_unsent(completion),
+            Op::AskUnsent => self.handle_unsent(completion),
             Op::SendNow | Op::HangUp | Op::Reset | Op::Accept => {}
         }
     }

@@ -1,20 +1,8 @@
 //! Floor 3. The plane: established WebSockets of one shard. Safe code over a [`Ring`].
 //!
 //! It reads messages, answers pings, keeps the close handshake, sends what connections are owed,
-//! and holds what slow ones can't take yet. It knows nothing of the Pusher protocol or channels:
-//! that is the [`Host`]'s.
-//!
-//! How to drive it, once per turn:
-//! 1. [`begin_turn`](Plane::begin_turn): what time it is. Before anything else, because all that a
-//!    shard does in the turn is timed by it, the connections that it takes over included.
-//! 2. [`poll`](Plane::poll): takes completions; the host is called for each message.
-//! 3. [`owe`](Plane::owe) and [`owe_staged`](Plane::owe_staged), any number of times, from the host
-//!    or the shard. Nothing is sent yet.
-//! 4. [`flush`](Plane::flush): each connection that is owed anything gets **one** send of it all.
-//! 5. [`next_closed`](Plane::next_closed) after each of these: connections that have ended. Each
-//!    is named exactly once, whoever ended it, before its slot is used again.
-//!
-//! A turn costs one system call for the completions, and one per submission queue of sends.
+//! and holds the bytes that slow ones cannot take yet. It knows nothing of the Pusher protocol or
+//! of channels, which are the business of its [`Host`]. [`Plane`] carries the contract.
 
 mod backlog;
 mod closing;
@@ -41,20 +29,20 @@ use outbox::Outbox;
 pub(crate) use throttle::HELD_MAX;
 use throttle::Throttle;
 
-/// How long a closing connection may take to answer our Close frame and to read what it is still
-/// owed. Long enough for a mobile client's round trip, short enough not to hold a drain.
+/// The time that a closing connection has to answer our Close frame and to read what it is still
+/// owed: long enough for a mobile client's round trip, short enough not to hold up a drain.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Completions that are taken per turn, so that timers and the bus keep their share.
+/// The most completions that a turn handles, so that timers and the bus keep their share.
 const COMPLETIONS_PER_TURN: usize = 4096;
 
-/// Units of work, of about a microsecond each, that messages may cause in a turn before the rest of
-/// them waits for the next one.
+/// Units of work, of about a microsecond each, that messages may cause in a turn before the
+/// remaining messages wait for the next one.
 const UNITS_PER_TURN: u32 = 10_000;
 
-/// Connections that may end in a turn before the rest of it: each has subscriptions that end, homes
-/// to be told and a slot to be freed, 20 us in all. When 5,000 left at once, everybody else waited
-/// for 100 ms.
+/// Connections that may end in a turn before the remaining completions wait for the next one. An
+/// end takes 20 us in all: subscriptions end, homes are told and the slot is freed. Without the
+/// bound, 5,000 connections that left at once made everybody else wait for 100 ms.
 const ENDS_PER_TURN: usize = 128;
 
 /// The memory that an idle connection costs the plane.
@@ -63,13 +51,13 @@ pub(crate) const BUDGET: [Holder; 1] =
 
 /// The receiver of the messages that connections send.
 pub(crate) trait Host<R: Ring> {
-    /// A text or binary message of an open connection.
+    /// Handles a text or binary message of an open connection.
     fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: Message<'_>);
-    /// The limits on the messages of this connection.
+    /// Returns the limits on the messages of this connection.
     fn read_limits(&self, key: ConnKey) -> ReadLimits;
-    /// Unfinished messages take more memory than they may, and the message of this connection has
-    /// become longer. It was dropped, and nothing is read from the connection any more: the host
-    /// has to close it.
+    /// Closes this connection, because its unfinished message has grown while all unfinished
+    /// messages together exceed their bound. The plane has dropped the message, and reads nothing
+    /// more from the connection.
     fn unfinished(&mut self, plane: &mut Plane<R>, key: ConnKey);
 }
 
@@ -78,13 +66,13 @@ pub(crate) trait Host<R: Ring> {
 pub(crate) enum Intake {
     /// All connections.
     All,
-    /// Those that do not cause more work than their share.
+    /// The connections that do not cause more work than their share.
     Moderate,
     /// No connections.
     Nothing,
 }
 
-/// Bounds on what is held for slow readers, in bytes.
+/// Bounds on the backlogs of slow readers, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct BacklogLimits {
     /// Per connection.
@@ -100,13 +88,13 @@ pub(crate) enum Ended {
     Ours,
     /// The peer sent a Close frame.
     PeerClosed,
-    /// The peer ended the stream without one.
+    /// The peer ended the stream without a Close frame.
     PeerLeft,
-    /// The peer broke RFC 6455; the close code that it was sent.
+    /// The peer broke RFC 6455. Holds the close code that it was sent.
     Violation(u16),
-    /// The socket failed; the errno.
+    /// The socket failed. Holds the errno.
     Failed(i32),
-    /// It read too slowly, or not at all, and its backlog grew past the bound.
+    /// The peer read too slowly, or not at all, and its backlog grew past the bound.
     TooSlow,
 }
 
@@ -127,68 +115,92 @@ pub struct Counters {
     pub stale: u64,
 }
 
-/// Established WebSockets of one shard. See the module for the contract.
+/// The established WebSockets of one shard.
+///
+/// Its owner calls it in this order in each turn:
+/// 1. [`begin_turn`](Self::begin_turn) sets the time, by which everything in the turn is timed.
+/// 2. [`open`](Self::open) takes over a socket, and [`feed`](Self::feed) the bytes that came with
+///    it.
+/// 3. [`poll`](Self::poll) takes completions, and calls the host for each message.
+/// 4. [`owe`](Self::owe) and [`owe_staged`](Self::owe_staged) add frames for connections, at any
+///    time between `begin_turn` and `flush`. Nothing is sent yet.
+/// 5. [`flush`](Self::flush) makes **one** send for each connection that is owed anything. If the
+///    kernel takes nothing, the plane is [`stalled`](Self::stalled), and the owner skips steps 2 to
+///    4 until it is not.
+///
+/// After each of these, [`next_closed`](Self::next_closed) returns the connections that have ended.
+/// Each is returned exactly once, whoever ended it, before its slot is used again. While
+/// [`has_work`](Self::has_work) returns `true`, the next turn has to follow at once.
+/// [`end_all`](Self::end_all) takes the place of all further turns.
+///
+/// A turn costs one system call for the completions, and one per submission queue of sends.
 #[derive(Debug)]
 pub struct Plane<R: Ring> {
+    /// The ring that holds the sockets.
     ring: R,
-    /// By slot. Grows with the highest slot in use, never past the ring's table.
+    /// Connections by slot. Grows with the highest slot in use, never past the ring's table.
     conns: Chunked<Conn>,
     /// Slots that were used before and are free.
     free: FreeSlots,
     /// The frames that connections are owed in this turn.
     outbox: Outbox,
-    /// Completions that were taken and not handled yet, oldest first.
+    /// Completions that were reaped and not handled yet, oldest first.
     completed: VecDeque<Completion>,
-    /// Reused for taking completions.
+    /// The list that completions are reaped into, reused to keep its allocation.
     scratch: Vec<Completion>,
     /// Connections whose receive must be armed.
     to_receive: VecDeque<ConnKey>,
     /// Connections whose receive must end.
     to_stop: VecDeque<ConnKey>,
-    /// Connections with a backlog and no send on its way.
+    /// Connections with a backlog and no pending send.
     to_send: VecDeque<ConnKey>,
     /// Dead connections whose operations must be ended.
     to_hang_up: VecDeque<ConnKey>,
     /// Closing connections whose sending direction must be ended.
     to_half_close: VecDeque<ConnKey>,
-    /// Dead connections without operations, before it is certain how they end.
+    /// Dead connections without pending operations, before they are reset or the kernel is asked
+    /// what it holds for them.
     to_end: VecDeque<ConnKey>,
-    /// Dead connections that have ended: their slots are released at the end of the flush.
+    /// Slots of dead connections that have been dealt with. They are released at the end of the
+    /// flush.
     to_release: Vec<u32>,
-    /// The KiB that were discarded of a connection, by slot. Begun ones count as whole, so that a
-    /// bound on them bounds the reads too.
+    /// The KiB that were discarded of a connection, by slot. A KiB that has begun counts as a whole
+    /// one, so that the bound on them bounds the reads too.
     discarded_kib: HashMap<u32, u16>,
-    /// Slots that the host still uses, although it has been told of their end.
-    kept: HashSet<u32>,
+    /// Slots of ended connections that the host retains, because it has not finished with them.
+    retained_slots: HashSet<u32>,
     /// Closing connections in the order of their deadlines.
     closing: VecDeque<(ConnKey, Millis)>,
-    /// Ended connections that were not asked for yet.
+    /// Ended connections that [`next_closed`](Self::next_closed) has not returned yet.
     closed: VecDeque<(ConnKey, Ended)>,
     /// Connections that cause more work than their share.
     throttle: Throttle,
     /// The number of the turn, wrapping around.
     turn: u8,
-    /// Units that messages have caused in this turn.
+    /// Units of work that messages have caused in this turn.
     worked: u32,
     /// Bytes in all backlogs.
     backlog_bytes: usize,
-    /// Bytes of messages of which not all has come, over all connections.
+    /// Bytes of unfinished messages, over all connections.
     unfinished_bytes: usize,
     /// The bound on `unfinished_bytes`.
     unfinished_max: usize,
     /// The last bytes that a slow consumer gets: an error and a Close frame.
     too_slow_frame: Frame,
+    /// The bounds on backlogs.
     limits: BacklogLimits,
+    /// The time of the turn.
     now: Millis,
-    /// Nothing is read in this turn.
+    /// Whether nothing is read in this turn.
     paused: bool,
+    /// The number of open connections, without closing ones.
     open: usize,
     counters: Counters,
 }
 
 impl<R: Ring> Plane<R> {
-    /// A plane without connections. `too_slow_frame` is the last thing that a connection gets whose
-    /// backlog grew too large: an error and a Close frame.
+    /// A plane without connections. `too_slow_frame` holds the last bytes that a connection gets if
+    /// its backlog grows too large: an error and a Close frame.
     pub(crate) fn new(ring: R, limits: BacklogLimits, too_slow_frame: Frame) -> Self {
         Self {
             ring,
@@ -205,7 +217,7 @@ impl<R: Ring> Plane<R> {
             to_end: VecDeque::new(),
             to_release: Vec::new(),
             discarded_kib: HashMap::new(),
-            kept: HashSet::new(),
+            retained_slots: HashSet::new(),
             closing: VecDeque::new(),
             closed: VecDeque::new(),
             throttle: Throttle::default(),
@@ -226,7 +238,7 @@ impl<R: Ring> Plane<R> {
     /// Takes over an upgraded socket. The caller's descriptor may be closed afterwards.
     ///
     /// # Errors
-    /// `ErrorKind::QuotaExceeded` when all slots are taken; otherwise what the kernel says.
+    /// `ErrorKind::QuotaExceeded` when all slots are taken; otherwise the error of the kernel.
     pub(crate) fn open<'a>(&mut self, socket: impl Into<R::Socket<'a>>) -> io::Result<ConnKey> {
         let slot = self.free_slot().ok_or(io::ErrorKind::QuotaExceeded)?;
         if let Err(error) = self.ring.install(slot, socket.into()) {
@@ -254,13 +266,14 @@ impl<R: Ring> Plane<R> {
         Some(slot)
     }
 
-    /// How often [`open`](Self::open) would find a slot.
+    /// The number of connections for which [`open`](Self::open) would find a slot.
     #[must_use]
     pub(crate) fn free_slots(&self) -> usize {
         self.free.len() + (self.ring.slots() as usize).saturating_sub(self.conns.len())
     }
 
-    /// Bytes that arrived before the socket was taken over. Once, right behind `open`.
+    /// Takes the bytes that arrived before the socket was taken over. Called at most once, right
+    /// after [`open`](Self::open).
     pub(crate) fn feed(&mut self, key: ConnKey, bytes: &mut [u8], host: &mut impl Host<R>) {
         self.take(key, bytes, host);
     }
@@ -281,39 +294,39 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// A connection is to be answered, perhaps in another turn and with many bytes.
-    /// [`answered`](Self::answered) has to follow. It may wait for a few such answers; then nothing
-    /// is read from it.
+    /// Announces an answer to a connection, which comes in this turn or a later one and may have
+    /// many bytes. [`answered`](Self::answered) has to follow. A connection may wait for a few such
+    /// answers; at that number, nothing is read from it.
     pub(crate) fn expect_answer(&mut self, key: ConnKey) {
         if self.throttle.expect(key) && !self.throttle.has(key) {
             self.throttle.add(key, 0);
         }
     }
 
-    /// The awaited answer has come.
+    /// Records that an announced answer has come.
     pub(crate) fn answered(&mut self, key: ConnKey) {
         self.throttle.answered(key);
     }
 
-    /// Whether a turn is due in a millisecond, for connections that are read from more slowly.
+    /// Whether throttled connections need another turn within a millisecond.
     #[must_use]
     pub const fn throttling(&self) -> bool {
         self.throttle.waits()
     }
 
-    /// Whether the connection takes part: open, and not closing.
+    /// Whether the connection is open, and not closing.
     #[must_use]
     pub fn is_open(&self, key: ConnKey) -> bool {
         self.conn(key).is_some_and(|conn| conn.phase == Phase::Open)
     }
 
-    /// Connections that are open, closing ones not counted.
+    /// The number of open connections, without closing ones.
     #[must_use]
     pub const fn open_connections(&self) -> usize {
         self.open
     }
 
-    /// Whether any slot is in use.
+    /// Whether no slot is in use.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.free.len() == self.conns.len()
@@ -325,20 +338,20 @@ impl<R: Ring> Plane<R> {
         open.map(|(conn, slot)| ConnKey { slot, generation: conn.generation })
     }
 
-    /// Slots that were ever in use: `0..slots_used()`.
+    /// The number of slots that were ever in use: `0..slots_used()`.
     #[must_use]
     pub(crate) fn slots_used(&self) -> u32 {
         number(self.conns.len())
     }
 
-    /// The open connection in this slot.
+    /// The open connection in this slot. `None` if there is none, or it is closing.
     #[must_use]
     pub(crate) fn key_of(&self, slot: u32) -> Option<ConnKey> {
         let conn = self.conns.get(slot as usize).filter(|conn| conn.phase == Phase::Open)?;
         Some(ConnKey { slot, generation: conn.generation })
     }
 
-    /// How long nothing has come from this connection.
+    /// The time since anything has come from this connection; zero if it has ended.
     #[must_use]
     pub(crate) fn idle(&self, key: ConnKey) -> Duration {
         self.conn(key).map_or(Duration::ZERO, |conn| self.now.since(conn.last_seen()))
@@ -350,7 +363,7 @@ impl<R: Ring> Plane<R> {
         &self.counters
     }
 
-    /// Bytes that are held for slow readers.
+    /// The bytes that are held for slow readers.
     #[must_use]
     pub const fn backlog_bytes(&self) -> usize {
         self.backlog_bytes
@@ -368,7 +381,7 @@ impl<R: Ring> Plane<R> {
         self.limits
     }
 
-    /// Bounds the bytes of messages of which not all has come, over all connections.
+    /// Bounds the bytes of unfinished messages, over all connections.
     pub(crate) const fn limit_unfinished(&mut self, bytes: usize) {
         self.unfinished_max = bytes;
     }
@@ -386,8 +399,8 @@ impl<R: Ring> Plane<R> {
         &mut self.ring
     }
 
-    /// Ends a connection: it is sent `last` (its Close frame included), then closed as soon as the
-    /// peer agrees, or after a few seconds. Nothing is read from it any more.
+    /// Closes a connection: it is sent `last` (with a Close frame), and ends as soon as the peer
+    /// agrees, or after a few seconds. The host gets no further message of it.
     pub(crate) fn close(&mut self, key: ConnKey, last: &Frame, why: Ended) {
         if !self.is_open(key) {
             return;
@@ -405,7 +418,7 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// Ends a connection at once: its socket is of no use any more.
+    /// Ends a connection at once, because its socket is of no use any more.
     fn kill(&mut self, key: ConnKey, why: Ended) {
         let Some(conn) = self.conn_mut(key) else { return };
         let was_open = match conn.phase {
@@ -433,8 +446,9 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// An operation has ended. Of a dead connection, the last one frees the slot. Returns whether
-    /// it was dead: then its result means nothing.
+    /// Records the end of an operation. The last one of a dead connection lets its slot be
+    /// released. Returns whether the connection was dead; the operation's result then means
+    /// nothing.
     fn operation_ended(&mut self, slot: u32) -> bool {
         let conn = &self.conns[slot as usize];
         let dead = conn.phase == Phase::Dead;
@@ -444,20 +458,20 @@ impl<R: Ring> Plane<R> {
         dead
     }
 
-    /// A connection that ended since the last call.
+    /// The next connection that has ended, with the reason.
     pub(crate) fn next_closed(&mut self) -> Option<(ConnKey, Ended)> {
         self.closed.pop_front()
     }
 
-    /// Keeps the slot of a connection that has ended from the next one, until it is [let
-    /// go](Self::let_go). For a host that still uses it.
-    pub(crate) fn keep(&mut self, slot: u32) {
-        self.kept.insert(slot);
+    /// Keeps the slot of an ended connection from being used again until
+    /// [`release_slot`](Self::release_slot), for a host that has not finished with it.
+    pub(crate) fn retain_slot(&mut self, slot: u32) {
+        self.retained_slots.insert(slot);
     }
 
-    /// Releases a slot that the host has kept.
-    pub(crate) fn let_go(&mut self, slot: u32) {
-        self.kept.remove(&slot);
+    /// Releases a slot that the host has retained.
+    pub(crate) fn release_slot(&mut self, slot: u32) {
+        self.retained_slots.remove(&slot);
     }
 
     /// Begins a turn. All events until the next turn happen at this time.
@@ -489,7 +503,7 @@ impl<R: Ring> Plane<R> {
                 Op::SendNow => self.sent_short(completion),
                 Op::Send => self.sent(completion),
                 Op::HalfClose => self.half_closed(&completion),
-                Op::AskUnsent => self.told_unsent(completion),
+                Op::AskUnsent => self.handle_unsent(completion),
                 Op::HangUp | Op::Reset | Op::Accept => {}
             }
         }
@@ -502,8 +516,8 @@ impl<R: Ring> Plane<R> {
         self.expire_closing();
     }
 
-    /// Whether a receive's completion is left for later while nothing is read. The end of a stream
-    /// too: it must not overtake the bytes before it.
+    /// Whether the completion of a receive is left for later while nothing is read. The end of a
+    /// stream is left too, because it must not overtake the bytes before it.
     fn waits(&self, completion: &Completion) -> bool {
         let alive = |conn: &Conn| matches!(conn.phase, Phase::Open | Phase::Closing);
         completion.buffer.is_some() || self.conn(completion.key).is_some_and(alive)
@@ -522,7 +536,7 @@ impl<R: Ring> Plane<R> {
                 break;
             }
             self.closing.pop_front();
-            self.close_is_late(key);
+            self.close_timed_out(key);
         }
     }
 
@@ -541,7 +555,7 @@ impl<R: Ring> Plane<R> {
             || !self.to_release.is_empty()
     }
 
-    /// Gives memory back that a burst has left: of lists that are empty between turns.
+    /// Gives back the spare memory that a burst has left in lists that are empty between turns.
     pub(crate) fn trim(&mut self) {
         self.completed.trim();
         self.scratch.trim();
@@ -590,7 +604,7 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// Keeps a frame for any number of [`owe_staged`](Self::owe_staged) in this turn.
+    /// Stages a frame for any number of [`owe_staged`](Self::owe_staged) in this turn.
     pub(crate) fn stage(&mut self, frame: &Frame) -> Staged {
         self.ring.stage(frame.bytes().clone())
     }

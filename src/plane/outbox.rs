@@ -1,4 +1,4 @@
-//! The frames that connections are owed in one turn: per connection a list of staged frames, all
+//! The frames that connections are owed in one turn: a list of staged frames per connection, all
 //! lists in one vector. Owing a frame to a thousand subscribers touches no reference count and
 //! allocates nothing.
 
@@ -14,14 +14,20 @@ struct Node {
 }
 
 /// The lists of one turn.
+///
+/// [`owe`](Self::owe) adds frames. A flush queues the send of each connection that
+/// [`next`](Self::next) returns and calls [`advance`](Self::advance), then empties the lists by
+/// [`finish`](Self::finish). If the kernel takes nothing, it calls [`stall`](Self::stall), and the
+/// next flush goes on.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    /// The frames of all lists, in the order in which they were owed.
     nodes: Vec<Node>,
-    /// Connections that are owed something, in the order in which it began.
+    /// Slots of connections that are owed anything, in the order of their first frames.
     slots: Vec<u32>,
-    /// How many of `slots` have had their send queued.
+    /// The number of `slots` whose send has been queued.
     queued: usize,
-    /// A flush could not be finished: the lists stay as they are until it is.
+    /// Whether a flush could not be finished. The lists stay as they are until it is.
     stalled: bool,
 }
 
@@ -56,12 +62,13 @@ impl Outbox {
         }
     }
 
-    /// The next connection whose send is to be queued.
+    /// The slot of the next connection whose send has to be queued.
     pub(super) fn next(&self) -> Option<u32> {
         self.slots.get(self.queued).copied()
     }
 
-    /// The send of the connection that [`next`](Self::next) named is queued, or not needed.
+    /// Records that the send of the connection that [`next`](Self::next) returned is queued, or not
+    /// needed.
     pub(super) const fn advance(&mut self) {
         self.queued += 1;
     }
@@ -74,7 +81,7 @@ impl Outbox {
         self.stalled = true;
     }
 
-    /// Everything was sent: empties the lists and hands over whom they were for.
+    /// Empties the lists, because everything was sent, and returns the slots of their connections.
     pub(super) fn finish(&mut self) -> Vec<u32> {
         self.nodes.clear();
         self.queued = 0;
@@ -88,7 +95,7 @@ impl Outbox {
         self.slots.trim();
     }
 
-    /// Bytes that it holds.
+    /// The bytes that its lists hold, in use or not.
     #[cfg(feature = "testing")]
     pub(super) fn room(&self) -> usize {
         self.nodes.room() + self.slots.room()

@@ -1,4 +1,4 @@
-//! Bytes that arrived: from a buffer of the ring to messages for the host.
+//! The receiving side: from bytes in a buffer of the ring to messages for the host.
 
 use std::ops::ControlFlow;
 
@@ -14,12 +14,13 @@ use super::{Ended, Host, Plane};
 /// Units of work that every message costs, whatever its content.
 const UNITS_PER_MESSAGE: u32 = 2;
 
-/// Bytes that cost a unit. Fragments of one byte are the most expensive: some twenty of them cost a
-/// unit.
+/// The bytes that cost a unit of work. Fragments of one byte are the most expensive: some twenty of
+/// them cost a unit.
 const BYTES_PER_UNIT: usize = 128;
 
 impl<R: Ring> Plane<R> {
-    /// One step of a receive. The buffer goes back to the kernel before the next one is handled.
+    /// Handles one completion of a receive. The buffer goes back to the kernel before the next one
+    /// is handled.
     pub(super) fn received(&mut self, completion: Completion, host: &mut impl Host<R>) {
         let buffer = self.ring.take_buffer(&completion);
         let key = completion.key;
@@ -43,8 +44,8 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// The result of a receive apart from its bytes. Only the absence of `more` ends it: it can end
-    /// under a full completion queue with bytes and without an error.
+    /// Handles the end of a receive, whose bytes have been taken. Only a completion without `more`
+    /// ends a receive. Under a full completion queue it may end with bytes and without an error.
     pub(super) fn receive_ended(&mut self, completion: &Completion) {
         let key = completion.key;
         if let Some(conn) = self.conn_mut(key) {
@@ -61,13 +62,15 @@ impl<R: Ring> Plane<R> {
         match -result {
             // No bytes and no error: the peer ended the stream.
             0 => self.kill(key, Ended::PeerLeft),
-            // A positive result: bytes.
+            // A positive result is a number of bytes.
             ..0 => self.receive_again(key),
-            // No buffer was free; all of this turn's are back when it is armed again.
+            // No buffer was free. All buffers of this turn are back when the receive is armed
+            // again.
             libc::ENOBUFS
             // Transient, under memory pressure or a starved CPU (axboe/liburing#1601).
             | libc::EAGAIN | libc::EINTR | libc::ENOMEM
-            // Our own hang-up; of a live connection it can only be a late one of its predecessor.
+            // Our own hang-up. On a live connection, it is a late one of an earlier connection in
+            // the slot.
             | libc::ECANCELED => self.receive_again(key),
             errno => self.kill(key, Ended::Failed(errno)),
         }
@@ -125,14 +128,15 @@ impl<R: Ring> Plane<R> {
                     self.receive_unless_receiving(key);
                     idle += 1;
                 }
-                // The circle has one connection less.
+                // The round has one connection less.
                 Due::Free => self.receive_unless_receiving(key),
             }
         }
     }
 
-    /// While more is held than the bound allows, closes connections that do not read what they are
-    /// owed: nothing is read from them until they do, and all others would wait for that.
+    /// Closes connections that do not read what they are owed, while more input is held than the
+    /// bound allows. Nothing is read from such a connection until it reads, and all others would
+    /// wait for that.
     pub(super) fn end_blocked_floods(&mut self) {
         while self.throttle.is_full() {
             let blocked = |key| self.conn(key).is_some_and(|conn| conn.backlog.is_some());
@@ -177,7 +181,7 @@ impl<R: Ring> Plane<R> {
         let after = reader.held();
         let too_much = after > before && self.unfinished_bytes + after > self.unfinished_max;
         if too_much {
-            reader = Reader::deaf();
+            reader = Reader::closed();
         }
         if let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase != Phase::Dead) {
             conn.reader = reader;
@@ -195,7 +199,7 @@ impl<R: Ring> Plane<R> {
         }
         if let Err(violation) = read {
             let close = Frame::close(violation.code, violation.reason);
-            // A connection that was closing already has its Close frame.
+            // A connection that was closing already has sent its Close frame.
             self.close(key, &close, Ended::Violation(violation.code));
             self.discard_from_now_on(key);
         }
@@ -210,7 +214,7 @@ impl<R: Ring> Plane<R> {
                 }
             }
             Message::Ping(payload) => self.owe(key, &Frame::pong(payload)),
-            // An answer to our ping: that bytes came is all that counts.
+            // A pong answers our ping. It needs no handling, because any bytes count as an answer.
             Message::Pong(_) => {}
             Message::Close(close) => {
                 let answer: Frame =
@@ -220,7 +224,7 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// The peer's Close frame: the answer to ours, or the first, which is answered.
+    /// Handles the peer's Close frame, which answers ours, or is answered if it came first.
     fn peer_closed(&mut self, key: ConnKey, answer: &Frame) {
         self.close(key, answer, Ended::PeerClosed);
         if let Some(conn) = self.conn_mut(key) {

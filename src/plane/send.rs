@@ -1,5 +1,5 @@
-//! The way of frames from the outbox to the sockets of the connections that are owed them. Bytes
-//! that do not fit into a socket go to its backlog.
+//! The sending side: from frames in the outbox to the sockets of the connections that are owed
+//! them. Bytes that do not fit into a socket go to the connection's backlog.
 
 use bytes::BytesMut;
 
@@ -10,18 +10,18 @@ use super::backlog::Backlog;
 use super::conn::{Conn, NOTHING, Phase};
 use super::{Ended, Plane};
 
-/// Several frames for one connection are copied together up to this size; beyond it they go by way
-/// of the backlog, slice by slice.
+/// Several frames for one connection are joined by a copy up to this size. Beyond it they go
+/// through the backlog, slice by slice.
 const JOIN_BYTES: usize = 256 * 1024;
 
-/// How often a flush lets the kernel work off completions before it leaves the rest to the next
-/// turn.
+/// The number of times that a flush lets the kernel work off completions before it leaves the rest
+/// to the next turn.
 const SUBMIT_ATTEMPTS: usize = 8;
 
 impl<R: Ring> Plane<R> {
     /// Sends what was owed, arms receives, and releases the slots of dead connections.
     ///
-    /// While the kernel takes nothing, the lists stay as they are and the next flush goes on; until
+    /// If the kernel takes nothing, the lists stay as they are and the next flush goes on. Until
     /// then [`poll`](Plane::poll) does nothing and nothing may be owed.
     pub(crate) fn flush(&mut self) {
         if self.send_owed().is_err()
@@ -46,7 +46,7 @@ impl<R: Ring> Plane<R> {
         self.release_dead();
     }
 
-    /// Whether the last flush is still under way.
+    /// Whether the last flush could not be finished.
     #[must_use]
     pub const fn stalled(&self) -> bool {
         self.outbox.stalled()
@@ -130,8 +130,8 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// Closes a connection whose backlog is over a bound. What can be dropped is dropped; the error
-    /// and the Close frame follow what is partly on the wire.
+    /// Closes a connection whose backlog is over a bound. All frames that can be dropped are
+    /// dropped; the error and the Close frame follow the one that is partly on the wire.
     pub(super) fn too_slow(&mut self, key: ConnKey) {
         let last = self.too_slow_frame.bytes().clone();
         let Some(conn) = self.conn_mut(key) else { return };
@@ -144,8 +144,9 @@ impl<R: Ring> Plane<R> {
         self.start_closing(key, Ended::TooSlow);
     }
 
-    /// Closes the slowest until those that stay fit into the shard's bound. What the closed ones
-    /// still hold is not counted: no more of it can be dropped, and they have a deadline.
+    /// Closes the slowest connections until the backlogs of the others fit into the shard's bound.
+    /// Backlogs of closed connections are not counted, because no more of them can be dropped, and
+    /// they have a deadline.
     fn shed(&mut self) {
         if self.backlog_bytes <= self.limits.shard {
             return;
@@ -167,7 +168,8 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// Queues everything that is not a send of this turn. `false`: the kernel took nothing.
+    /// Queues everything that is not a send of this turn. Returns `false` if the kernel took
+    /// nothing.
     fn start_operations(&mut self) -> bool {
         while let Some(&key) = self.to_hang_up.front() {
             if self.ring.hang_up(key).is_ok() {
@@ -212,12 +214,13 @@ impl<R: Ring> Plane<R> {
                 self.conns[key.slot as usize].sending = true;
                 continue;
             }
-            // Nothing of it was sent: it is the backlog's again.
+            // Nothing was sent, so the slice goes back to the backlog.
             if let Some(backlog) = &mut self.conns[key.slot as usize].backlog {
                 backlog.sent(0);
             }
             if queued == Err(SendRefused::Pending) {
-                // `sending` says otherwise: what this connection gets could be out of order.
+                // `sending` says that no send is pending. The connection's bytes could get out of
+                // order.
                 debug_assert!(false, "the ring has a send that the plane does not know of");
                 self.kill(key, Ended::Failed(libc::EALREADY));
                 continue;
@@ -230,7 +233,8 @@ impl<R: Ring> Plane<R> {
         true
     }
 
-    /// A throttled connection receives one buffer at a time: the rest waits in its socket.
+    /// Queues a receive. A throttled connection receives one buffer at a time, and the rest waits
+    /// in its socket.
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         if self.throttle.has(key) { self.ring.receive_once(key) } else { self.ring.receive(key) }
     }
@@ -246,7 +250,7 @@ impl<R: Ring> Plane<R> {
         false
     }
 
-    /// Handles the completions of this flush's sends while what they sent is still staged.
+    /// Handles the completions of this flush's sends while their bytes are still staged.
     fn reap_short_sends(&mut self) {
         self.reap();
         let mut rest = std::mem::take(&mut self.completed);
@@ -254,7 +258,7 @@ impl<R: Ring> Plane<R> {
             match completion.op {
                 Op::SendNow => self.sent_short(*completion),
                 // Most dead connections leave in the flush that asks the kernel.
-                Op::AskUnsent => self.told_unsent(*completion),
+                Op::AskUnsent => self.handle_unsent(*completion),
                 _ => return true,
             }
             false
@@ -262,7 +266,7 @@ impl<R: Ring> Plane<R> {
         self.completed = rest;
     }
 
-    /// A send of this flush did not send everything: the rest becomes backlog.
+    /// Handles a send of this flush that did not send everything. The rest becomes backlog.
     pub(super) fn sent_short(&mut self, completion: Completion) {
         let key = completion.key;
         let Some(conn) = self.conn(key) else {
@@ -287,7 +291,7 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// A waiting send has ended.
+    /// Handles the end of a send of the backlog.
     pub(super) fn sent(&mut self, completion: Completion) {
         let key = completion.key;
         let Some(conn) = self.conn_mut(key) else {
@@ -330,7 +334,7 @@ impl<R: Ring> Plane<R> {
         if !self.closed.is_empty() {
             return;
         }
-        let kept = &self.kept;
+        let kept = &self.retained_slots;
         let released = self.to_release.extract_if(.., |slot| !kept.contains(slot));
         for slot in released {
             self.ring.release(slot);

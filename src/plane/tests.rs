@@ -21,7 +21,7 @@ const LIMITS: BacklogLimits = BacklogLimits { connection: 10_000, shard: 1 << 20
 /// The bytes that a simulated socket holds for a client that does not read.
 const SOCKET_BYTES: usize = 4096;
 
-/// A plane, its clients' network, and what was said and heard.
+/// A plane, the network of its clients, and a record of their messages and ends.
 struct World {
     net: SimNet,
     plane: Plane<SimRing>,
@@ -37,7 +37,7 @@ struct Listener {
     heard: Vec<(ConnKey, String)>,
     /// Answers each text with itself.
     echoes: bool,
-    /// The flood's large frame.
+    /// Answers each text with the large frame of the flood.
     answers_large: bool,
     /// Units of work that a text costs.
     cost: u32,
@@ -80,7 +80,7 @@ impl World {
         Self { net, plane, host, now: 1000, paused: false, moderate: false, closed: Vec::new() }
     }
 
-    /// A connection and its client, after the first turn.
+    /// Opens a connection and returns it with its client, after the first turn.
     fn connect(&mut self) -> (ConnKey, RawFd) {
         let fd = self.net.connect_with(SOCKET_BYTES);
         let key = self.plane.open(fd).unwrap();
@@ -105,7 +105,7 @@ impl World {
         self.closed.extend(std::iter::from_fn(|| self.plane.next_closed()));
     }
 
-    /// Turns until nothing more happens by itself.
+    /// Runs turns until nothing more happens by itself.
     fn settle(&mut self) {
         for _ in 0..1000 {
             self.turn();
@@ -121,12 +121,12 @@ impl World {
         self.settle();
     }
 
-    /// The client sends a frame.
+    /// Sends a frame as the client.
     fn send(&mut self, fd: RawFd, head: u8, payload: &[u8]) {
         self.net.write(fd, &masked(head, payload));
     }
 
-    /// The client reads all that comes.
+    /// Reads all that has come, as the client.
     fn read(&mut self, fd: RawFd) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
@@ -334,7 +334,7 @@ fn a_violation_closes_with_its_code_and_ends_the_stream_behind_it_at_once() {
         let close = world.read(fd);
         assert_eq!((close[0], &close[2..4]), (CLOSE, &code(expected)[..]));
         assert_eq!(world.closed, [(key, Ended::Violation(expected))]);
-        // The client can still send, whatever it likes, and nothing is made of it.
+        // The client can still send anything, and it has no effect.
         assert!(world.net.finished(fd) && !world.net.released(fd));
         world.send(fd, CLOSE, &code(expected));
         world.send(fd, PING, b"late");
@@ -471,7 +471,7 @@ fn a_reader_that_is_slow_for_a_while_gets_everything_in_order() {
     let mut world = World::with(limits);
     let (key, fd) = world.connect();
     let mut expected = Vec::new();
-    // By ones, then more at once than is copied together.
+    // One frame at a time, then more at once than are joined by a copy.
     for frames in [1, 1, 7, 300, 1] {
         for n in 0..frames {
             let frame = large_frame(u8::try_from(n % 75).unwrap());

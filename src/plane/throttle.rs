@@ -1,11 +1,11 @@
 //! Fairness between connections: the work that one connection may cause in a turn, and the
 //! connections that cause more.
 //!
-//! Work is counted in units of about a microsecond of one core, for whatever is done about a
-//! message, here and on other shards. A connection has [`FREE_PAIRS`] in each turn, far more than
+//! Work is counted in units of about a microsecond of one core, for everything that a message
+//! causes, here and on other shards. A connection has [`FREE_PAIRS`] in each turn, far more than
 //! clients need. One that causes more is throttled: its receive ends, so that the bytes that it
-//! sends wait in its socket; those that had come already are held here and read from a pool of
-//! units that all throttled connections share, in turns of [`QUANTUM`] each. The pool fills with
+//! sends wait in its socket. Bytes that had come already are held here, and are read at the cost of
+//! a pool of units that all throttled connections share, [`QUANTUM`] at a time. The pool fills with
 //! time, so that a connection which floods an idle shard has nearly all of it, and takes from a
 //! busy one at most [`TURN_UNITS`] between any two turns of the others. A cost that becomes known
 //! later (the answer of a home, its size) is a debt, which is paid from the same pool before
@@ -19,42 +19,46 @@ use crate::id::ConnKey;
 use crate::time::Millis;
 
 /// Pairs of units that a connection may use in a turn before it is throttled: some forty
-/// subscribes. In pairs, because that fits into a byte of its record.
+/// subscribes. They are counted in pairs, which fit into a byte of the connection's record.
 pub(super) const FREE_PAIRS: u8 = 128;
 
 /// Units that throttled connections may use in a turn, all together: half a millisecond, by which
 /// they delay all other connections.
 const TURN_UNITS: i64 = 500;
 
-/// Units that come into the pool per millisecond, which is all the time of a core.
+/// Units that the pool gains per millisecond: all the time of a core.
 const UNITS_PER_MS: i64 = 1000;
 
 /// Units that the pool holds at most, so that a pause is not followed by a long burst.
 const POOL_MAX: i64 = 2 * UNITS_PER_MS;
 
-/// Units that a connection gets when it has its turn.
+/// Units that a connection gets in each round.
 const QUANTUM: i64 = 64;
 
-/// Answers of unknown size that a connection may wait for: as many may come at once, and all that
-/// it is owed then has a bound ([`BacklogLimits`](super::BacklogLimits)).
+/// The most answers of unknown size that a connection may wait for. They may all come at once, and
+/// the bytes that it is owed then have to be bounded ([`BacklogLimits`](super::BacklogLimits)).
 const AWAITED_MAX: u16 = 4;
 
 /// Bytes of input that are held for all throttled connections of a shard. A connection holds what
-/// one turn of its receive has brought, some 64 KiB. Past the bound those are closed that do not
-/// read their answers, because what is held of them waits for as long as they like; while the rest
-/// is worked off, nothing is received.
+/// one turn of its receive has brought, some 64 KiB. Past the bound, connections that do not read
+/// their answers are closed, because their input would wait for as long as they like. While the
+/// rest is worked off, nothing is received.
 pub(crate) const HELD_MAX: usize = 2 << 20;
 
 /// The throttled connections of a shard.
+///
+/// The plane [`add`](Self::add)s a connection that exceeds its share, and gives its input to
+/// [`hold`](Self::hold). In each turn it calls [`begin`](Self::begin), then [`next`](Self::next)
+/// and [`due`](Self::due) for one connection after the other, until `next` returns `None` or a
+/// whole round had nothing to do.
 #[derive(Debug)]
 pub(super) struct Throttle {
     /// The bound on `held`: [`HELD_MAX`].
     pub(super) most: usize,
     /// The state of each throttled connection, by slot.
     conns: HashMap<u32, Throttled>,
-    /// The circle in which connections take turns: their slots, with the value of
-    /// `Throttled::time`. An entry is stale if the connection has another value or is not
-    /// throttled.
+    /// The round in which connections take turns: their slots, with the value of `Throttled::time`.
+    /// An entry is stale if the connection has another value or is not throttled.
     order: VecDeque<(u32, u32)>,
     /// The number of times that any connection was throttled.
     times: u32,
@@ -62,32 +66,32 @@ pub(super) struct Throttle {
     awaited: HashMap<u32, (ConnKey, u16)>,
     /// Bytes that are held for all throttled connections.
     held: usize,
-    /// Units that no connection has used yet.
+    /// Units in the pool, which no connection has used yet.
     pool: i64,
-    /// Units that are left of this turn's.
+    /// Units that throttled connections may still use in this turn.
     turn: i64,
     /// The time up to which the pool has been filled.
     filled: Millis,
-    /// A connection has more input than there were units for.
+    /// Whether a connection has more input than there were units for.
     hungry: bool,
-    /// A throttled connection is idle now; a later turn decides whether that lasts.
+    /// Whether a throttled connection is idle now. A later turn decides whether that lasts.
     calming: bool,
 }
 
 #[derive(Debug)]
 struct Throttled {
     key: ConnKey,
-    /// The number of this time that it is throttled, different from earlier ones.
+    /// The number of this time that the connection is throttled, different from earlier ones.
     time: u32,
-    /// Units that it may use; debts when negative.
+    /// Units that the connection may use. A negative number is a debt.
     credit: i64,
-    /// The bytes that it has sent and that have not been read.
+    /// Bytes that have come and have not been read.
     held: BytesMut,
-    /// The result with which its receive ended, if that has to be handled behind the held bytes.
+    /// The result with which the receive ended, if that has to be handled after the held bytes.
     end: Option<i32>,
-    /// Its receive was told to end and has not.
+    /// Whether the receive was told to end and has not ended yet.
     stopping: bool,
-    /// The time since which it has been idle.
+    /// The time since which the connection has been idle. `None` if it is not idle.
     calm: Option<Millis>,
 }
 
@@ -96,15 +100,15 @@ struct Throttled {
 pub(super) enum Due {
     /// The caller reads these bytes, and has to put the rest back.
     Read(BytesMut),
-    /// Everything was read, and its receive has ended with this result.
+    /// Everything was read, and the receive has ended with this result.
     End(i32),
-    /// Everything was read: more may be received.
+    /// Everything was read, and more may be received.
     Receive,
-    /// It is throttled no more.
+    /// The connection is no longer throttled.
     Free,
-    /// It has paid a part of its debts.
+    /// The connection has paid a part of its debt.
     Paid,
-    /// It has to wait.
+    /// The connection has to wait.
     Nothing,
 }
 
@@ -146,7 +150,7 @@ impl Throttle {
         self.get(key).is_some_and(|of| !of.held.is_empty())
     }
 
-    /// Whether its receive has to be told to end. Returns `true` once.
+    /// Whether the receive of a connection has to be told to end. Returns `true` once.
     pub(super) fn has_to_stop(&mut self, key: ConnKey) -> bool {
         self.get_mut(key).is_some_and(|of| !std::mem::replace(&mut of.stopping, true))
     }
@@ -162,7 +166,7 @@ impl Throttle {
         self.held > self.most
     }
 
-    /// The connection of which the most is held among those for which `blocked` says so.
+    /// The connection with the most held bytes among those for which `blocked` returns `true`.
     pub(super) fn fullest(&self, blocked: impl Fn(ConnKey) -> bool) -> Option<ConnKey> {
         let holding = self.conns.values().filter(|of| !of.held.is_empty() && blocked(of.key));
         Some(holding.max_by_key(|of| of.held.len())?.key)
@@ -178,7 +182,7 @@ impl Throttle {
         self.hungry && self.pool >= QUANTUM
     }
 
-    /// Throttles a connection, with a debt.
+    /// Throttles a connection, which begins with a debt of this many units.
     pub(super) fn add(&mut self, key: ConnKey, debt: i64) {
         self.times = self.times.wrapping_add(1);
         let throttled = Throttled {
@@ -302,12 +306,12 @@ impl Throttle {
         true
     }
 
-    /// The number of visits in a circle.
+    /// The number of connections in a round.
     pub(super) fn circle(&self) -> usize {
         self.conns.len()
     }
 
-    /// The next connection, while there are units. It moves to the end of the circle.
+    /// The next connection, if there are units left. It moves to the end of the round.
     pub(super) fn next(&mut self) -> Option<ConnKey> {
         if self.pool.min(self.turn) < QUANTUM {
             self.hungry = true;

@@ -49,7 +49,8 @@ pub struct Buffer {
 }
 
 impl BufferRing {
-    /// `entries` buffers of `size` bytes, all published. `entries` is a power of two up to 32,768.
+    /// Makes `entries` buffers of `size` bytes, all published. `entries` is a power of two up to
+    /// 32,768.
     pub(super) fn new(entries: u16, size: u16) -> Self {
         let head = (usize::from(entries) * size_of::<BufRingEntry>()).next_multiple_of(PAGE);
         let memory = Rc::new(Allocation::new(head + usize::from(entries) * usize::from(size)));

@@ -20,7 +20,7 @@ pub(super) struct Contract {
 struct SlotState {
     /// Whether a socket is in the slot.
     installed: bool,
-    /// The user of the slot, known from its first operation on.
+    /// The user of the slot. `None` until its first operation.
     owner: Option<ConnKey>,
     /// Whether a receive is pending.
     receiving: bool,
@@ -40,33 +40,34 @@ impl Contract {
         Self { slots: vec![SlotState::default(); slots as usize] }
     }
 
-    /// A socket was put into a slot.
+    /// Records that a socket was put into a slot.
     pub(super) fn installed(&mut self, slot: u32) {
         let of = self.slot(slot);
         assert!(!of.installed, "slot {slot} is taken");
         *of = SlotState { installed: true, ..SlotState::default() };
     }
 
-    /// A receive was queued.
+    /// Records that a receive was queued.
     pub(super) fn receive(&mut self, key: ConnKey) {
         let of = self.owned(key);
         assert!(!of.receiving, "two receives on slot {}", key.slot);
         of.receiving = true;
     }
 
-    /// The end of a receive was asked for. The receive may have ended by itself meanwhile.
+    /// Records that the end of a receive was asked for. The receive may have ended by itself
+    /// meanwhile.
     pub(super) fn stop_receiving(&mut self, key: ConnKey) {
         self.owned(key);
     }
 
-    /// A send that does not wait was queued.
+    /// Records that a send that does not wait was queued.
     pub(super) fn send_now(&mut self, key: ConnKey) {
         let of = self.owned(key);
         assert!(!of.sending, "two sends on slot {}", key.slot);
         assert!(!of.half_closed, "a send behind the half-close of slot {}", key.slot);
     }
 
-    /// A send that waits for room was queued.
+    /// Records that a send that waits for room was queued.
     pub(super) fn send(&mut self, key: ConnKey) {
         let of = self.owned(key);
         assert!(!of.sending, "two sends on slot {}", key.slot);
@@ -74,7 +75,7 @@ impl Contract {
         of.sending = true;
     }
 
-    /// A half-close was queued.
+    /// Records that a half-close was queued.
     pub(super) fn half_close(&mut self, key: ConnKey) {
         let of = self.owned(key);
         assert!(!of.sending, "a half-close of slot {} before its send has ended", key.slot);
@@ -82,24 +83,24 @@ impl Contract {
         (of.half_closing, of.half_closed) = (true, true);
     }
 
-    /// A question for the unsent bytes was queued.
+    /// Records that a question for the unsent bytes was queued.
     pub(super) fn ask_unsent(&mut self, key: ConnKey) {
         let of = self.owned(key);
         assert!(!of.asking, "two questions on slot {}", key.slot);
         of.asking = true;
     }
 
-    /// A reset was queued.
+    /// Records that a reset was queued.
     pub(super) fn reset(&mut self, key: ConnKey) {
         self.owned(key);
     }
 
-    /// A hang-up was queued.
+    /// Records that a hang-up was queued.
     pub(super) fn hang_up(&mut self, key: ConnKey) {
         self.owned(key);
     }
 
-    /// A completion was reaped. Completions of earlier users of a slot change nothing.
+    /// Records that a completion was reaped. Completions of earlier users of a slot change nothing.
     pub(super) fn completed(&mut self, completion: &Completion) {
         let of = self.slot(completion.key.slot);
         if of.owner == Some(completion.key) && !completion.more {
@@ -113,7 +114,8 @@ impl Contract {
         }
     }
 
-    /// The socket leaves its slot. Returns the user of the slot, if an operation has named it.
+    /// Records that the socket leaves its slot. Returns the user of the slot, if an operation has
+    /// named it.
     pub(super) fn released(&mut self, slot: u32) -> Option<ConnKey> {
         let of = self.slot(slot);
         assert!(of.installed, "slot {slot} is released twice");

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use bytes::Bytes;
 
 /// One connection of one ring. `slot` is the index of its socket in the ring's table; `generation`
-/// tells it from earlier and later users of that slot.
+/// distinguishes it from earlier and later users of that slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnKey {
     /// The index in the table of sockets, below 2^24.
@@ -77,7 +77,7 @@ pub struct Staged(pub u32);
 /// A ring with a table of sockets.
 ///
 /// # Contract
-/// For every ring and for its user:
+/// These rules hold for every ring and for its user:
 /// - The memory of an operation belongs to the ring from the moment when it is queued until the
 ///   kernel is done with it. In between the kernel may have taken the operation or not.
 /// - [`reap`](Self::reap) returns completions in the order in which the kernel posted them. Each

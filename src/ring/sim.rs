@@ -124,7 +124,7 @@ pub struct SimRing {
     free_buffers: Vec<u16>,
     buffers: u16,
     buffer_size: usize,
-    /// Connections whose slot was released. Stale completions are theirs.
+    /// Connections that have left their slots, for stale completions.
     gone: Vec<ConnKey>,
     /// The most bytes that each of the next sends takes, whatever the dice say.
     script: VecDeque<usize>,
@@ -163,7 +163,7 @@ impl SimRing {
         }
     }
 
-    /// With a submission queue of this many entries, at least one.
+    /// Sets the number of entries of the submission queue, at least one.
     #[must_use]
     pub fn with_queue(self, queue_len: usize) -> Self {
         Self { queue_len, ..self }
@@ -372,7 +372,7 @@ impl SimRing {
         }
     }
 
-    /// Completes an operation of a connection that is long gone, with or without a buffer.
+    /// Completes an operation of a connection that has left its slot, with or without a buffer.
     fn complete_stale(&mut self) {
         if self.gone.is_empty() || !self.dice.chance(self.faults.stale) {
             return;
@@ -383,7 +383,7 @@ impl SimRing {
             1 => self.complete(Op::Send, key, 1, false, None),
             _ => {
                 let Some(buffer) = self.free_buffers.pop() else { return };
-                // It would be a text message.
+                // The bytes are a text message.
                 let bytes = vec![0x81, 0x82, 0, 0, 0, 0, b'{', b'}'];
                 let (len, more) = (length(bytes.len()), self.dice.chance(500));
                 self.filled.insert(buffer, bytes);

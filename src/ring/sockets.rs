@@ -11,7 +11,7 @@ use rustix::net::SendFlags;
 use tokio_uring::net::{TcpStream, UnixStream};
 
 /// Sends the bytes that a socket takes at once: `send(2)` with `MSG_DONTWAIT`, whatever the mode of
-/// the socket. Returns how many these were.
+/// the socket. Returns the number of bytes sent.
 ///
 /// # Errors
 /// Those of send(2), such as `WouldBlock`. A peer that is gone raises no signal.

@@ -2,7 +2,7 @@
 //!
 //! A ring is created on the thread that uses it (`SINGLE_ISSUER`). Completions appear only when
 //! that thread enters the kernel for them (`DEFER_TASKRUN`), so that the kernel never interrupts a
-//! turn. An eventfd tells that there is something to [`reap`](Ring::reap), because on Linux 6.18
+//! turn. An eventfd signals that there is something to [`reap`](Ring::reap), because on Linux 6.18
 //! the ring's own descriptor does not become readable for an `epoll` when work was deferred.
 //!
 //! Sockets live in the ring's own file table ("direct descriptors"): they count against no
@@ -67,7 +67,7 @@ pub struct UringSizes {
     pub buffers: u16,
     /// The size of each receive buffer in bytes.
     pub buffer_size: u16,
-    /// Keep sockets in the ring's file table, which is sound from Linux 6.13 on.
+    /// Whether sockets are kept in the ring's file table, which is sound from Linux 6.13 on.
     pub direct_descriptors: bool,
 }
 
@@ -75,6 +75,7 @@ pub struct UringSizes {
 #[allow(missing_debug_implementations, reason = "IoUring has none")]
 pub struct Uring {
     io: Box<IoUring>,
+    /// The receive buffers. `None` only while the ring is dropped.
     buffers: Option<BufferRing>,
     /// The number of slots.
     slots: u32,
@@ -82,7 +83,7 @@ pub struct Uring {
     /// The bytes that queued `send_now` operations point into.
     staged: Vec<Bytes>,
     /// The users of pending `send`s by slot, with the bytes that the kernel reads for them. An
-    /// entry stays until that very send completes, whoever has the slot by then.
+    /// entry stays until its send completes, even if another connection has the slot by then.
     sending: HashMap<u32, (ConnKey, Bytes)>,
     /// Completions of operations that were done without the ring, on the descriptor of a socket.
     at_once: Vec<Completion>,
@@ -204,7 +205,8 @@ impl Uring {
         }
     }
 
-    /// One `io_uring_enter(2)`. `false`: the kernel wants completions to be taken first.
+    /// Makes one `io_uring_enter(2)`. Returns `false` if the kernel wants completions to be taken
+    /// first.
     fn enter(&self, to_submit: u32, flags: u32) -> bool {
         // SAFETY: no argument is passed; the counts and flags are plain numbers.
         let entered =
@@ -522,13 +524,13 @@ impl Drop for Uring {
 fn may_go_on(entered: io::Result<usize>) -> bool {
     match entered.map_err(|error| error.raw_os_error()) {
         Ok(_taken) => true,
-        // It was interrupted before anything was done, or the timeout is over.
+        // The call was interrupted before anything was done, or the timeout is over.
         Err(Some(libc::EINTR | libc::ETIME)) => true,
         // The completion queue is over-full, or a request could not be allocated.
         Err(Some(libc::EBUSY | libc::EAGAIN)) => false,
         Err(errno) => {
             // With EBADR a completion was lost, so an operation will never end. With anything else
-            // the ring itself is broken. In neither case is there a state to go on from.
+            // the ring itself is broken. In neither case can the process go on.
             let errno = errno.unwrap_or_default();
             tracing::error!(errno, "io_uring_enter failed; the process cannot go on");
             std::process::abort();
@@ -566,7 +568,7 @@ fn build(submissions: u32) -> io::Result<IoUring> {
     }
 }
 
-/// Gives the memory of an empty list back, but for a usual turn's.
+/// Gives back the memory of an empty list, except for that of a usual turn.
 fn shrink<T>(list: &mut Vec<T>) {
     if list.is_empty() {
         list.shrink_to(ENTRIES_KEPT);

@@ -1,4 +1,4 @@
-//! What homes tell a shard's subscribers.
+//! The answers and events that homes send to the subscribers of a shard.
 
 use tracing::debug;
 
@@ -12,12 +12,13 @@ use crate::protocol::close::{ProtocolError, error_frame};
 use crate::refusals::MessageSubject;
 use crate::ring::Ring;
 
-/// Bytes of an answer that cost a unit, for the copy by the kernel and perhaps for the encoding.
+/// The bytes of an answer that cost one unit of work, for the copy by the kernel and perhaps for
+/// the encoding.
 const ANSWER_BYTES_PER_UNIT: usize = 256;
 
 impl SubscriberSide {
     /// Handles a message of the home of a channel or of users. Answers to requests of the API are
-    /// not for subscribers.
+    /// handled by [`PendingRequests`](super::PendingRequests).
     pub(super) fn handle<R: Ring>(&mut self, plane: &mut Plane<R>, message: FromHome) {
         match message {
             FromHome::Joined(joined) => self.joined(plane, *joined),
@@ -41,7 +42,7 @@ impl SubscriberSide {
         }
     }
 
-    /// The home has counted or refused a join.
+    /// Handles the home's answer to a join, which it has counted or refused.
     fn joined<R: Ring>(&mut self, plane: &mut Plane<R>, joined: Joined) {
         let Joined { key: channel, conn, ticket, outcome, told } = joined;
         if has_large_answers(&channel) {
@@ -49,7 +50,8 @@ impl SubscriberSide {
         }
         match outcome {
             Outcome::Subscribed { answer, last } => {
-                // One that closes in this very turn joins all the same, and leaves with the rest.
+                // A connection that closes in this very turn still joins; the subscription then
+                // ends with its others.
                 if self.local.joined(conn.slot, &channel, ticket) == Settled::Void {
                     return;
                 }
@@ -70,7 +72,7 @@ impl SubscriberSide {
         }
     }
 
-    /// The home has answered a subscriber once more.
+    /// Handles the home's repeated answer to a connection that has subscribed again.
     fn repeated<R: Ring>(&mut self, plane: &mut Plane<R>, repeated: Repeated) {
         let Repeated { key: channel, conn, outcome } = repeated;
         if has_large_answers(&channel) {

@@ -2,7 +2,7 @@
 //!
 //! Contract: code that makes the process hold more for a client asks [`ClientMemory::takes_on`]
 //! first, and refuses the client with 4100 if that says no. It says no while the control thread
-//! says that memory is short, and between two of its looks as soon as the free memory is used up.
+//! reports that memory is short, and between two reports as soon as the free memory is used up.
 
 use crate::channels::{CacheBounds, ChannelKey, subscription_bytes};
 use crate::memory::{Headroom, Lease};
@@ -12,9 +12,9 @@ use crate::time::Millis;
 /// The memory that clients may still make the process hold.
 #[derive(Debug)]
 pub(super) struct ClientMemory {
-    /// The shard's part, as it was given at the start.
+    /// The shard's part of the memory, set at the start.
     part: Memory,
-    /// How much is left, as the control thread has said.
+    /// The memory that is left, as the control thread last reported it.
     headroom: Headroom,
 }
 
@@ -23,7 +23,8 @@ impl ClientMemory {
         Self { part, headroom: Headroom::Enough }
     }
 
-    /// Whether so many more bytes may be held for a client. If so, they are charged.
+    /// Charges `bytes` that are to be held for a client. Returns `false`, and charges nothing, if
+    /// there is no room for them.
     pub(super) fn takes_on(&mut self, bytes: usize, now: Millis) -> bool {
         self.headroom == Headroom::Enough && self.part.lease.charge(bytes, now.0)
     }
@@ -32,7 +33,7 @@ impl ClientMemory {
         self.headroom
     }
 
-    /// Takes note of how much is left.
+    /// Sets the memory that is left.
     pub(super) const fn set_headroom(&mut self, headroom: Headroom) {
         self.headroom = headroom;
     }
@@ -48,11 +49,11 @@ impl ClientMemory {
     }
 }
 
-/// Memory that a subscribe takes beside the subscription until it is answered: its messages between
-/// two shards, and the answer, of which the kernel has a copy, each with the channel's name.
+/// Bytes that a subscribe takes besides the subscription until it is answered: its messages between
+/// two shards, and the answer with the kernel's copy of it. Each holds the channel's name as well.
 const ANSWER_BYTES: usize = 512;
 
-/// Memory of a user that is signed in or watched: its records on this shard and at its home, with
+/// Bytes of a user that is signed in or watched: its records on this shard and at its home, with
 /// the keys.
 const USER_BYTES: usize = 256;
 
@@ -60,7 +61,7 @@ const USER_BYTES: usize = 256;
 pub(super) fn subscription_charge(channel: &ChannelKey, authorised: &Authorised) -> usize {
     let name = channel.name().len();
     let member = authorised.member().map(|member| &**member);
-    // The other members of a presence channel are told of a new one by a single frame.
+    // A single frame tells the other members of a presence channel about a new one.
     let told = member.map_or(0, Member::text_bytes);
     subscription_bytes(name, member) + ANSWER_BYTES + 2 * name + told
 }
@@ -83,11 +84,11 @@ pub(super) const fn parts(headroom: Headroom) -> usize {
 /// A shard's part of the memory that the process may take.
 #[derive(Debug)]
 pub struct Memory {
-    /// The lease that is charged with what is taken on for clients.
+    /// The lease that is charged for the memory that clients make the process hold.
     pub(crate) lease: Lease,
     /// Bounds on cached events while there is enough memory.
     pub(crate) cache: CacheBounds,
-    /// Most bytes of messages of which not all has come, over all connections.
+    /// The most bytes of unfinished messages, over all connections.
     pub(crate) unfinished: usize,
 }
 
@@ -98,7 +99,7 @@ impl Default for Memory {
     }
 }
 
-/// Bytes of unfinished messages per shard, where memory allows it: as much as for slow readers.
+/// The bytes of unfinished messages per shard if memory allows: as much as for slow readers.
 pub(crate) const UNFINISHED_BYTES_MAX: usize = 64 << 20;
 
 /// Cached last events per home shard: enough for every channel of a large app, and a bound on what

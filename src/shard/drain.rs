@@ -1,11 +1,11 @@
-//! How a stop ends the connections of a shard: when each is closed, with which code, and what
-//! becomes of those that are opened meanwhile.
+//! The drain of a shard: when a stop closes each connection, with which code, and how connections
+//! that are opened meanwhile are treated.
 //!
-//! pusher-js returns at once after 4200, and one second after 4100 to 4199, never later. When it
+//! pusher-js returns at once after 4200, and one second after 4100 to 4199, never later. If it
 //! finds the port closed then, it waits for 15 seconds. So a process without an immediate successor
 //! sends 4102, and times its closes so that no client comes back while no process listens: the last
 //! closes share less than half a second, and clients that were closed before them are back before
-//! the end. Those are held, without a session, and told with the last ones.
+//! the end. The shard holds these without a session, and closes them with the last ones.
 
 use std::time::Duration;
 
@@ -16,53 +16,55 @@ use crate::protocol::close::{self, ProtocolError};
 use crate::ring::Ring;
 use crate::time::Millis;
 
-/// How often a draining shard closes those that are due: 400 at a rate of 20,000 per second.
+/// The interval at which a draining shard closes the connections that are due: 400 at a rate of
+/// 20,000 per second.
 pub(super) const DRAIN_TICK: Duration = Duration::from_millis(20);
 
-/// The time after which clients return that were closed with 4100 to 4199 (pusher-js).
+/// The time after which pusher-js reconnects if it was closed with 4100 to 4199.
 pub(crate) const RETURN: Duration = Duration::from_secs(1);
 
-/// Time in which the last ones are closed, without a successor. What is left of [`RETURN`] is for
-/// the rest of the stop and for the start of the next process.
+/// The time in which the last connections are closed if there is no successor. The rest of
+/// [`RETURN`] is for the rest of the stop and for the start of the next process.
 const LAST_CLOSES: Duration = Duration::from_millis(250);
 
-/// The pause before the last closes, until all other clients have come back and are held: the rest
-/// of [`RETURN`], and a round trip.
+/// The pause before the last closes, in which all other clients come back and are held: the rest of
+/// [`RETURN`], and a round trip.
 const PAUSE: Duration = Duration::from_millis(900);
 
-/// How long clients may take to answer their Close frames when the port is closed until they have:
-/// a mobile client's round trip. The kernel sends what the others are still owed without us, unless
-/// it is more than their last messages.
+/// The time that clients have to answer their Close frames if there is no successor, because the
+/// port is closed meanwhile: a mobile client's round trip. The kernel sends the bytes that the
+/// others are still owed after the process has ended, unless they are more than the last messages.
 const ANSWERS: Duration = Duration::from_millis(250);
 
-/// Clients are held for this long at most, the longest automatic window with its pause in it;
-/// pusher-js gives an attempt up after 15 s. In a longer drain they are refused until then.
+/// The longest time for which clients are held: the longest automatic window with its pause.
+/// pusher-js gives an attempt up after 15 s. In a longer drain, clients are refused until only this
+/// time is left.
 const HOLD_MAX: Duration = Duration::from_secs(6);
 
-/// How a stop ends connections.
+/// The way in which a stop ends connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// Time over which closes are spread evenly.
+    /// The time over which the closes are spread evenly.
     pub window: Duration,
-    /// Another process takes the clients at once: they are told to return at once, and the sockets
-    /// that this one accepted from stay open without it.
+    /// Whether another process takes the clients at once. They are then told to return at once, and
+    /// the other process keeps the listening sockets open when this one closes them.
     pub successor: bool,
 }
 
 impl Drain {
-    /// From its start to the last close.
+    /// The time from the start of the drain to the last close.
     #[must_use]
     pub(crate) fn lasts(self) -> Duration {
         self.window + self.pause()
     }
 
-    /// Nothing is closed for this long, [`LAST_CLOSES`] before the end of the window.
+    /// The time without closes, which begins [`LAST_CLOSES`] before the end of the window.
     fn pause(self) -> Duration {
         let pauses = !self.successor && self.window > LAST_CLOSES;
         if pauses { PAUSE } else { Duration::ZERO }
     }
 
-    /// How many of so many connections are to be closed by now.
+    /// The number of connections, out of `connections`, that have to be closed after `elapsed`.
     fn due(self, connections: usize, elapsed: Duration) -> usize {
         let before_pause = self.window.saturating_sub(LAST_CLOSES);
         let paused = elapsed.saturating_sub(before_pause).min(self.pause());
@@ -90,17 +92,19 @@ impl Drain {
 pub(super) struct Draining {
     drain: Drain,
     started: Millis,
-    /// The time at which connections were last closed, or checked for it.
+    /// The time at which the drain last looked for connections to close. `None` before the first
+    /// look.
     looked: Option<Millis>,
-    /// The time at which the last connection was closed.
+    /// The time of the last close. `None` before the first one.
     closed_at: Option<Millis>,
-    /// Connections at the start.
+    /// The number of connections at the start.
     connections: usize,
-    /// The number of them that were closed.
+    /// The number of connections closed so far.
     closed: usize,
     /// The next slot to close.
     cursor: u32,
-    /// The control thread says that it is time to stop accepting.
+    /// Whether the front has to stop accepting: with a successor from the start, otherwise from the
+    /// control thread's message on.
     closes_listeners: bool,
 }
 
@@ -124,7 +128,7 @@ impl Draining {
 }
 
 impl<R: Ring> Shard<R> {
-    /// Ends all connections.
+    /// Begins to end all connections. Only the first drain counts.
     pub fn drain(&mut self, drain: Drain) {
         let connections = self.plane.open_connections();
         self.timers.start_drain(Draining::new(drain, self.subscribers.now, connections));
@@ -137,21 +141,21 @@ impl<R: Ring> Shard<R> {
         self.timers.draining().is_some()
     }
 
-    /// Whether nothing more is to be accepted.
+    /// Whether the front has to stop accepting connections.
     #[must_use]
     pub(crate) fn closes_listeners(&self) -> bool {
         self.timers.draining().is_some_and(|draining| draining.closes_listeners)
     }
 
-    /// The fate of WebSockets that are opened now; `None` without a drain.
+    /// How WebSockets that are opened now are treated. `None` without a drain.
     #[must_use]
     pub(crate) fn newcomers(&self) -> Option<Newcomers> {
         let draining = self.timers.draining()?;
         Some(draining.drain.newcomers(self.subscribers.now.since(draining.started)))
     }
 
-    /// Whether a drain has closed everything, and homes are told of it as far as their mailboxes
-    /// go: behind that a stop overtakes nothing.
+    /// Whether a drain has closed all connections, and every message to a home is in the home's
+    /// mailbox, so that a stop cannot overtake one.
     #[must_use]
     pub fn drained(&self) -> bool {
         let Some(draining) = self.timers.draining() else { return false };
@@ -188,7 +192,7 @@ impl<R: Ring> Shard<R> {
         let over = elapsed >= draining.drain.lasts();
         let due = draining.drain.due(draining.connections, elapsed + DRAIN_TICK);
         let slots = plane.slots_used();
-        // Those that were opened meanwhile are closed at the end.
+        // Connections that were opened during the drain are closed at its end.
         if over && plane.open_connections() > 0 {
             draining.cursor = 0;
         }

@@ -1,8 +1,8 @@
-//! From a channel's messages of a turn to what each subscriber is owed.
+//! The fan-out: from a channel's messages of a turn to the bytes that each subscriber is owed.
 //!
 //! All messages become one run of bytes that every subscriber shares. A subscriber that is excepted
 //! from some of them (the sender of a client event, `socket_id` of a publish) is owed the slices in
-//! between; one that joined behind some of them is owed the rest of the run.
+//! between; one that joined after some of them is owed the rest of the run.
 
 use bytes::{Bytes, BytesMut};
 
@@ -55,7 +55,7 @@ fn joined(batch: &Batch<'_>) -> Frame {
     Frame::from_encoded(run.freeze())
 }
 
-/// Where each message of the run ends.
+/// The offset in the run at which each message ends.
 fn ends(batch: &Batch<'_>) -> Vec<usize> {
     let end = |end: &mut usize, frame: &Frame| {
         *end += frame.len();
@@ -64,7 +64,8 @@ fn ends(batch: &Batch<'_>) -> Vec<usize> {
     batch.frames().scan(0, end).collect()
 }
 
-/// The run from a message on, without some of those behind it, whose indices ascend.
+/// The slices of the run from message `first` on, without the messages of `left_out`, whose indices
+/// ascend.
 fn slices(
     run: &Bytes,
     ends: &[usize],

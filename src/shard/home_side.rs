@@ -12,24 +12,27 @@ use crate::protocol::rules::Standing;
 use crate::time::Millis;
 use crate::webhooks::NoticeSender;
 
-/// Cached events of removed apps that a tick drops: work of a millisecond.
+/// The most cached events of removed apps that a tick drops: a millisecond of work.
 const FORGOTTEN_PER_TICK: usize = 1000;
 
-/// The homes on a shard, and the ways of their effects: messages go out by the [`Link`] that is
-/// handed in, notices to the webhooks at [`hand_over`](Self::hand_over).
+/// The homes on a shard. Their messages go out by the [`Link`] that is handed in, their notices to
+/// the webhooks at [`send_notices`](Self::send_notices).
 ///
-/// Per turn: [`work`](Self::work) once, then [`handle`](Self::handle) and
+/// In a turn the shard calls [`work`](Self::work) once, then [`handle`](Self::handle) and
 /// [`handle_users`](Self::handle_users) for every message of the bus, in its order, and at the end
-/// [`hand_over`](Self::hand_over). [`tick`](Self::tick) comes with every tick of the shard,
-/// [`adopt`](Self::adopt) with every configuration.
+/// [`send_notices`](Self::send_notices). It calls [`tick`](Self::tick) at every tick, and
+/// [`adopt`](Self::adopt) before anything else and after every reload.
 #[derive(Debug)]
 pub(super) struct HomeSide {
+    /// The channels whose home is this shard.
     homes: Homes,
+    /// The users whose home is this shard.
     users: UserHomes,
-    /// Empty between two calls.
+    /// The effects of the current call; empty between two calls.
     outbox: Outbox,
+    /// The queue of the turn's notices to the webhooks.
     notices: NoticeSender,
-    /// Removed apps may have left cached events, which go a part in each tick.
+    /// Whether removed apps may still have cached events, of which each tick drops a part.
     forgetting: bool,
 }
 
@@ -44,7 +47,7 @@ impl HomeSide {
         }
     }
 
-    /// Takes over what the apps want to be told.
+    /// Takes over which notices and counts each app wants.
     pub(super) fn adopt(&mut self, apps: &Apps) {
         let mut wanted = Vec::new();
         for app in apps.iter() {
@@ -62,13 +65,13 @@ impl HomeSide {
         self.send(link);
     }
 
-    /// Handles what a shard tells of users.
+    /// Handles the changes of users on a shard.
     pub(super) fn handle_users(&mut self, from: ShardId, steps: Steps, link: &mut Link) {
         self.users.handle(from, steps, &mut self.outbox);
         self.send(link);
     }
 
-    /// Does a turn's part of what is too long for one.
+    /// Does a turn's part of work that is too long for one turn.
     pub(super) fn work(&mut self, now: Millis, link: &mut Link) {
         self.homes.work(now, &mut self.outbox);
         self.send(link);
@@ -79,8 +82,8 @@ impl HomeSide {
         self.homes.has_work()
     }
 
-    /// Does what time asks for: numbers that have waited are told, cached events expire, and those
-    /// of removed apps go.
+    /// Does the timed work: sends delayed subscriber counts, and drops cached events that have
+    /// expired or belong to removed apps.
     pub(super) fn tick(&mut self, apps: &Arc<Apps>, now: Millis, link: &mut Link) {
         self.homes.tick(now, &mut self.outbox);
         self.send(link);
@@ -92,7 +95,7 @@ impl HomeSide {
     }
 
     /// Hands the notices of the turn to the webhooks.
-    pub(super) fn hand_over(&mut self) {
+    pub(super) fn send_notices(&mut self) {
         self.notices.send();
     }
 
@@ -101,7 +104,7 @@ impl HomeSide {
         self.homes.bound_cache(bounds);
     }
 
-    /// Drops at most so many cached events that exceed the bounds.
+    /// Drops at most `most` cached events that exceed the bounds.
     pub(super) fn shrink_cache(&mut self, most: usize) {
         self.homes.shrink_cache(most);
     }
@@ -111,7 +114,7 @@ impl HomeSide {
         self.homes.len()
     }
 
-    /// By index of the app: its occupied channels.
+    /// The number of occupied channels by index of the app.
     pub(super) fn occupied_counts(&self) -> &[u32] {
         self.homes.occupied_counts()
     }
@@ -134,7 +137,8 @@ impl HomeSide {
         self.homes.room() + self.outbox.room()
     }
 
-    /// The line to be of an event that the home is about to deliver. None without `--debug`.
+    /// The record for the log line of an event that the home is about to deliver. `None` without
+    /// `--debug`, and for other messages.
     pub(super) fn traced(&self, from: ShardId, message: &ToHome, now: Millis) -> Option<Traced> {
         if !debugging() {
             return None;

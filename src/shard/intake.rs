@@ -1,8 +1,8 @@
-//! The seam between the front and the plane. The rule: **a socket belongs to exactly one of the two
-//! rings at any moment.** The front hands over a socket on which none of its operations is in
-//! flight; from [`Shard::adopt`] on only the plane touches it. Bytes that the front had read behind
-//! the handshake travel along and are read first; so does the 101, which one send takes together
-//! with the first message.
+//! The handover of sockets from the front to the plane. **A socket belongs to exactly one of the
+//! two rings at any moment.** The front hands over a socket on which none of its operations is in
+//! flight; from [`Shard::adopt`] on only the plane touches it. Bytes that the front has read behind
+//! the handshake travel along and are read first. So does the 101 response, which leaves in one
+//! send with the first message.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -24,7 +24,7 @@ impl<R: Ring> Shard<R> {
         let Upgraded { admission, reservation, permit, client, stream, opening, leftover } =
             upgraded;
         let opened = self.open_for(client, stream.as_fd(), admission, opening, &leftover);
-        // Given back with the session.
+        // The permit is given back when the session ends.
         if let (Some(key), Some(permit)) = (opened, permit) {
             self.subscribers.sessions.hold_permit(key, permit);
         }
@@ -33,7 +33,9 @@ impl<R: Ring> Shard<R> {
         drop(stream);
     }
 
-    /// Returns `None` when there is no session. The client's address is for the log.
+    /// Gives a socket to the plane and begins a session on it. Without an `admission` the
+    /// connection is only held, and the drain closes it. Returns `None` if the socket could not be
+    /// taken over or the app is unknown. `client` is the address for the log.
     pub(super) fn open_for<'a>(
         &mut self,
         client: Option<IpAddr>,
@@ -49,14 +51,15 @@ impl<R: Ring> Shard<R> {
         let key = match self.plane.open(socket) {
             Ok(key) => key,
             Err(error) => {
-                // The front reserved a slot before it promised the 101; what is left is the
-                // kernel's refusal.
+                // The front has reserved a slot before it promised the 101, so only the kernel can
+                // refuse.
                 self.subscribers.note_take_over(&error);
                 return None;
             }
         };
         let (Some(admission), Some(app)) = (admission, app) else {
-            // Without a session nothing that it says has an effect. The drain closes it.
+            // Without a session the client's messages have no effect. The drain closes the
+            // connection.
             self.plane.owe(key, &Frame::from_encoded(opening.into()));
             return Some(key);
         };

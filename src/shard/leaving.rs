@@ -1,5 +1,5 @@
-//! The ends of connections that have many subscriptions, of which there may be hundreds of
-//! thousands. A turn ends a part of them, so that no other connection waits for all of it.
+//! The ends of the subscriptions of connections that have ended. There may be hundreds of
+//! thousands, so a turn ends only a part of them, and no other connection waits for all.
 
 use std::collections::VecDeque;
 
@@ -9,21 +9,20 @@ use crate::id::ConnKey;
 use crate::plane::Plane;
 use crate::ring::Ring;
 
-/// Subscriptions of ended connections that a turn ends, each with a message to a home: some
-/// hundreds of microseconds.
+/// The subscriptions of ended connections that one turn ends, each with a message to a home: some
+/// hundreds of microseconds of work.
 const LEAVES_PER_TURN: usize = 512;
 
-/// Subscriptions of an ended connection that end at once, whatever else ends in the turn: usual
-/// connections have no more, and need no place in the queue.
+/// The subscriptions of an ended connection that end at once, whatever else ends in the turn. Most
+/// connections have no more than these, and need no place in the queue.
 const LEAVES_AT_ONCE: usize = 16;
 
 /// The connections whose subscriptions are still being ended.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
-    /// Slots of ended connections that have subscriptions. The plane keeps them from the next
-    /// connection.
+    /// Slots of ended connections that still have subscriptions. The plane retains the slots.
     slots: VecDeque<u32>,
-    /// The number of subscriptions that have been ended in this turn.
+    /// The number of subscriptions that this turn has ended.
     ended: usize,
 }
 
@@ -43,13 +42,13 @@ impl Leaving {
     ) {
         let most = LEAVES_PER_TURN.saturating_sub(self.ended).max(LEAVES_AT_ONCE);
         if self.end_some(conn.slot, most, local, link) {
-            plane.keep(conn.slot);
+            plane.retain_slot(conn.slot);
             self.slots.push_back(conn.slot);
         }
     }
 
-    /// Does a turn's part. To be called once per turn, before connections end in it; `congested`
-    /// tells that homes are behind with their messages.
+    /// Does a turn's part, unless homes are `congested` with messages. Called once per turn, before
+    /// any connection ends in it.
     pub(super) fn work<R: Ring>(
         &mut self,
         congested: bool,
@@ -65,7 +64,7 @@ impl Leaving {
             if self.end_some(slot, LEAVES_PER_TURN - self.ended, local, link) {
                 self.slots.push_back(slot);
             } else {
-                plane.let_go(slot);
+                plane.release_slot(slot);
             }
         }
     }

@@ -11,8 +11,9 @@ use crate::channels::{
 use crate::id::{AppIndex, ShardId};
 use crate::protocol::names::ChannelName;
 
-/// A shard's end of the bus, with the knowledge of which shard is the home of what. Messages keep
-/// their order per receiver. Nothing here blocks or fails: what finds a mailbox full waits.
+/// A shard's end of the bus, with the topology that says which shard is the home of a channel or a
+/// user. Messages keep their order per receiver. Sending neither blocks nor fails: a message that
+/// finds a mailbox full waits in the port.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) port: Port<Message>,
@@ -25,7 +26,7 @@ impl Link {
         Self { topology: Topology::new(port.shards()), port, hash }
     }
 
-    /// The shard whose end this is.
+    /// The id of this shard.
     pub(super) const fn id(&self) -> ShardId {
         self.port.id()
     }
@@ -49,7 +50,8 @@ impl Link {
         self.port.send(home, Message::ToHome(self.id(), message));
     }
 
-    /// Sends an event to its home. Returns `false` if it has to wait for room in the mailbox.
+    /// Sends an event to its home. Returns `false` if the event has to wait for room in the
+    /// mailbox.
     pub(super) fn publish(&mut self, home: ShardId, event: Event) -> bool {
         let message = Message::ToHome(self.id(), ToHome::Publish(event));
         let sent = self.port.try_send(home, message);
@@ -74,7 +76,7 @@ impl Link {
         }
     }
 
-    /// The place for the answers to a request of this shard.
+    /// The address for the answers to a request of this shard.
     pub(super) const fn reply_to(&self, request: u32, index: u32) -> ReplyTo {
         ReplyTo { shard: self.id(), request, index }
     }

@@ -26,43 +26,44 @@ pub enum Message {
     Terminate(ReplyTo, AppIndex, Arc<str>),
     /// The connections of the user are closed.
     Terminated(ReplyTo),
-    /// With `--debug`: tell an event from which a connection of this shard is excepted.
+    /// With `--debug`: log an event from which a connection of this shard is excepted.
     Traced(Box<Traced>),
     /// From the control thread: close all connections.
     Drain(Drain),
     /// From the control thread: the drain is over, accept nothing more.
     CloseListeners,
-    /// From the control thread: this is in force from now on. Answered when it is.
+    /// From the control thread: this configuration is in force. The shard answers when it has taken
+    /// it over.
     InForce(Arc<InForce>, oneshot::Sender<()>),
-    /// From the control thread: so much memory is left.
+    /// From the control thread: the memory that is left.
     Memory(Headroom),
-    /// From the control thread: answer at the end of the turn, when everything that came before has
-    /// had its effect. A shard that is stuck cannot answer.
+    /// From the control thread: answer at the end of the turn, when every earlier message has had
+    /// its effect. A shard that hangs does not answer.
     RollCall(oneshot::Sender<()>),
-    /// From the control thread: how many connections and channels are there?
+    /// From the control thread: report the numbers of connections and channels.
     Count(oneshot::Sender<Totals>),
     /// From the control thread: end the shard. All shards have drained.
     Stop,
 }
 
-/// Everything of the configuration that a shard works by and that a reload may change, in one
-/// piece: a shard never has the apps of one configuration and the bounds of another.
+/// The parts of the configuration that a shard uses and that a reload may change. They are replaced
+/// together, so that a shard never has the apps of one configuration and the bounds of another.
 #[derive(Clone, Debug)]
 pub struct InForce {
-    /// All apps, those that were removed included.
+    /// All apps, including those that were removed.
     pub apps: Arc<Apps>,
-    /// Bounds on what slow readers are owed, while there is enough memory.
+    /// Bounds on the backlogs of slow readers, while there is enough memory.
     pub backlog: BacklogLimits,
     /// The settings of the shard's front.
     pub front: Arc<front::Settings>,
 }
 
-/// The connections and channels of a shard at the moment.
+/// The numbers of connections and channels of a shard at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Its open WebSockets.
+    /// The number of open WebSockets.
     pub(crate) connections: usize,
-    /// By index of the app: the occupied channels whose home is this shard.
+    /// The number of occupied channels whose home is this shard, by index of the app.
     pub(crate) channels: Vec<u32>,
 }
 

@@ -1,19 +1,21 @@
-//! Floor 5. A shard: one thread, one plane, its subscribers and the channels whose home it is. The
-//! one conductor: `plane` and `channels` do not know each other.
+//! Floor 5. A shard: one thread with a plane, the subscribers connected to it, and the channels and
+//! users whose home it is. The shard is the only conductor: `plane` and `channels` do not know each
+//! other.
 //!
 //! [`Shard`] is the synchronous core, generic over its ring and driven turn by turn with `now`
 //! handed in; [`run`] drives it on a thread of its own, beside the front. A simulation drives
 //! several of them over simulated rings.
 //!
-//! A turn, in this order:
-//! 1. a part of any work that is too long for one turn, messages of other shards (the mailbox),
-//!    then the front's commands;
-//! 2. completions: what clients sent (not while the bus spills: the network waits first);
-//! 3. timers: pings, deadlines, closes of a drain;
-//! 4. the bus: messages go out and sleepers are woken, *before* anything is sent to a client, so
-//!    that whatever a client does about what it got finds other shards told;
-//! 5. the sockets: every channel's messages of the turn become one batch, every connection gets
-//!    one send.
+//! In a turn the shard does this, in this order:
+//! 1. It does a part of any work that is too long for one turn, then takes messages of other shards
+//!    from its mailbox, then the front's commands.
+//! 2. It takes completions, with the bytes that clients have sent. While the bus spills, it reads
+//!    nothing, so that back-pressure reaches the network first.
+//! 3. It runs timers: pings, deadlines, the closes of a drain.
+//! 4. It flushes the bus and wakes sleeping shards, *before* it sends anything to a client, so that
+//!    other shards have been told before a client can react to what it received.
+//! 5. It sends to the sockets: each channel's messages of the turn become one batch, and each
+//!    connection gets one send.
 
 mod answers;
 mod client_memory;
@@ -70,7 +72,8 @@ pub use socket_ids::SocketIds;
 use subscriber_side::SubscriberSide;
 use timers::Timers;
 
-/// Messages taken from the mailbox per turn, so that sockets and timers keep their share.
+/// The most messages that a turn takes from the mailbox, so that sockets and timers keep their
+/// share.
 const MESSAGES_PER_TURN: usize = 4096;
 
 /// The parts that a shard is made of.
@@ -80,11 +83,11 @@ pub struct ShardParts {
     pub in_force: InForce,
     /// The keyed hash that all shards share.
     pub hash: KeyHash,
-    /// Names connections; all shards share its key.
+    /// Makes the socket ids of connections. All shards share its key.
     pub socket_ids: SocketIds,
     /// This shard's end of the bus.
     pub port: Port<Message>,
-    /// Takes the notices for webhooks.
+    /// Takes the notices of homes, for webhooks.
     pub notices: NoticeSender,
     /// Takes notes of refusals for the log. All shards share it.
     pub refusals: Arc<Refusals>,
@@ -94,26 +97,35 @@ pub struct ShardParts {
 
 /// One shard: the conductor of its plane, its subscribers and its homes.
 ///
-/// A turn is [`turn`](Self::turn), or [`take_in`](Self::take_in) and then
-/// [`send_out`](Self::send_out) unless the first says no. While [`has_work`](Self::has_work) says
-/// so, the next turn has to follow at once; otherwise the owner may sleep on the ring and on the
-/// [`port`](Self::port), but no longer than until the next tick. After [`stopped`](Self::stopped)
-/// the owner calls [`end`](Self::end), and no other turn.
+/// The owner drives it turn by turn, in two halves:
+/// 1. [`take_in`](Self::take_in) takes everything that has arrived, and sends messages to other
+///    shards.
+/// 2. [`send_out`](Self::send_out) sends to the connections. It is skipped if `take_in` returns
+///    `false`.
+///
+/// While [`has_work`](Self::has_work) returns `true`, the next turn has to follow at once.
+/// Otherwise the owner may sleep on the ring and on the [`port`](Self::port), but no longer than
+/// until the next tick. Once [`stopped`](Self::stopped) returns `true`, the owner calls
+/// [`end`](Self::end), and no further turn.
 #[derive(Debug)]
 pub struct Shard<R: Ring> {
+    /// The sockets of the established connections.
     plane: Plane<R>,
-    /// The connections, with what they are subscribed to.
+    /// The sessions, subscriptions and sign-ins of the connections.
     subscribers: SubscriberSide,
     /// The channels and users whose home this shard is.
     homes: HomeSide,
     /// Requests of the front that wait for answers of homes and other shards.
     requests: PendingRequests,
+    /// The state of the ticks, of the sweep over all connections, and of the drain.
     timers: Timers,
-    /// Bounds on what slow readers are owed, while there is enough memory.
+    /// The configured bounds on backlogs, in bytes. They hold while there is enough memory; with
+    /// less, the plane gets smaller ones.
     backlog: BacklogLimits,
-    /// The settings of the front, which passes them on; nothing here reads them.
+    /// The front's settings of the configuration in force. The thread's loop passes them to the
+    /// front; the shard itself does not read them.
     front: Arc<front::Settings>,
-    /// Requests of the control thread, to be answered in this turn.
+    /// Roll calls of the control thread, which the shard answers at the end of the turn.
     roll_calls: Vec<oneshot::Sender<()>>,
 }
 
@@ -152,8 +164,9 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// The first half of a turn: takes everything that has come, and tells other shards. `false`:
-    /// the kernel has not taken yet what the last turn sends, and there is no second half.
+    /// The first half of a turn: takes everything that has arrived, and sends messages to other
+    /// shards. Returns `false` if the kernel has not yet taken the sends of the previous turn; then
+    /// there is no second half.
     pub(crate) fn take_in(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) -> bool {
         self.subscribers.now = now;
         self.plane.begin_turn(now);
@@ -173,7 +186,7 @@ impl<R: Ring> Shard<R> {
         self.tick();
         self.take_own_messages();
         self.subscribers.link.port.flush();
-        self.homes.hand_over();
+        self.homes.send_notices();
         for present in self.roll_calls.drain(..) {
             // No caller waits for an answer that comes too late.
             let _late = present.send(());
@@ -181,18 +194,19 @@ impl<R: Ring> Shard<R> {
         true
     }
 
-    /// The second half: sends what the first made of it.
+    /// The second half of a turn: sends to the connections what they are owed.
     pub(crate) fn send_out(&mut self) {
         self.subscribers.flush(&mut self.plane);
         self.take_closed();
         self.plane.flush();
         self.take_closed();
-        // Connections may have ended while they were sent to: their leaves must wake the shards
-        // that they go to.
+        // Connections may have ended during the sends. The shards that their leaves go to have to
+        // be woken as well.
         self.subscribers.link.port.flush();
     }
 
-    /// Between the halves of a turn: how many connections are owed messages of their channels.
+    /// The number of subscribers that are owed messages of this turn, each counted once per
+    /// channel. Zero except between the halves of a turn.
     #[must_use]
     pub(crate) fn owed(&self) -> usize {
         self.subscribers.local.owed()
@@ -208,25 +222,25 @@ impl<R: Ring> Shard<R> {
             || self.homes.has_work()
     }
 
-    /// The bus end, to sleep on.
+    /// The shard's end of the bus, which wakes a sleeping owner.
     #[must_use]
     pub const fn port(&self) -> &Port<Message> {
         &self.subscribers.link.port
     }
 
-    /// Whether the bus is full: no publishes are taken.
+    /// Whether messages wait for room in mailboxes. The front refuses publishes meanwhile.
     #[must_use]
     pub(crate) const fn overloaded(&self) -> bool {
         self.subscribers.link.port.spilling()
     }
 
-    /// How much memory is left, as the control thread has said.
+    /// The memory that is left, as the control thread last reported it.
     #[must_use]
     pub(crate) const fn headroom(&self) -> Headroom {
         self.subscribers.memory.headroom()
     }
 
-    /// How many more connections would find a slot.
+    /// The number of further connections that would find a slot.
     #[must_use]
     pub fn free_slots(&self) -> usize {
         self.plane.free_slots()
@@ -244,7 +258,7 @@ impl<R: Ring> Shard<R> {
         &self.front
     }
 
-    /// Gives memory back that a burst has left: of lists that are empty between turns.
+    /// Gives back the spare memory that a burst has left in lists that are empty between turns.
     pub(crate) fn trim(&mut self) {
         self.plane.trim();
         self.subscribers.local.trim();
@@ -258,14 +272,16 @@ impl<R: Ring> Shard<R> {
         self.timers.stopped()
     }
 
-    /// Ends the connections that are left after the last turn: a kernel that closes the sockets of
-    /// a process keeps their queues, whether or not the peers read them.
+    /// Ends the connections that are left after the last turn. Otherwise the kernel would close
+    /// their sockets with the process, and keep their send queues whether or not the peers read
+    /// them.
     pub(crate) fn end(&mut self) {
         self.plane.end_all();
     }
 
-    /// While messages for another shard wait for room, no connection may cause more of them; long
-    /// before that, those that cause more than their share may not.
+    /// The connections that this turn may read from. While messages for another shard wait for
+    /// room, no connection may cause more of them. Long before that, when a mailbox begins to fill,
+    /// connections that cause more than their share of work are not read.
     fn intake(&self) -> Intake {
         let port = &self.subscribers.link.port;
         if port.spilling() {
@@ -277,8 +293,8 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Does this turn's part of any work that is too long for one turn, unless other shards are
-    /// behind with what it sends them.
+    /// Does this turn's part of any work that is too long for one turn, unless other shards have
+    /// fallen behind with its messages.
     fn work(&mut self) {
         let has_work = self.subscribers.leaving.has_work() || self.homes.has_work();
         let congested = has_work && self.subscribers.link.port.congested();
@@ -295,9 +311,10 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Messages of the shard to itself take effect in the turn that sent them. The loop ends,
-    /// because a message makes others only on the way join, publish, deliver, from a refused join
-    /// to the leave that acknowledges it, and from users to their home and back.
+    /// Handles the messages of the shard to itself in the turn that sent them. The loop ends,
+    /// because a message causes others only along three paths: from a join or a publish to its
+    /// delivery, from a refused join to the leave that acknowledges it, and from users to their
+    /// home and back.
     fn take_own_messages(&mut self) {
         while let Some(message) = self.subscribers.link.port.receive_own() {
             self.message(message);
@@ -331,7 +348,7 @@ impl<R: Ring> Shard<R> {
                 subscribers.link.send(reply_to.shard, Message::Terminated(reply_to));
             }
             Message::Terminated(to) => self.requests.terminated(to),
-            Message::Traced(traced) => subscribers.tell_traced(&traced),
+            Message::Traced(traced) => subscribers.log_traced(&traced),
             Message::Drain(drain) => self.drain(drain),
             Message::CloseListeners => {
                 if let Some(draining) = self.timers.draining_mut() {
@@ -351,7 +368,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Takes over what a reload has changed.
+    /// Takes over the configuration that a reload has put in force.
     fn adopt_configuration(&mut self, in_force: &InForce) {
         let InForce { apps, backlog, front } = in_force.clone();
         self.homes.adopt(&apps);

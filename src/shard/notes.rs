@@ -46,7 +46,8 @@ impl SubscriberSide {
         self.refusals.note(None, RefusedClient::Unknown, &refusal);
     }
 
-    /// Closes a connection for this reason: it is told, and so is `--debug`.
+    /// Closes a connection for this reason, sends the reason to the client, and logs it with
+    /// `--debug`.
     pub(super) fn end<R: Ring>(
         &mut self,
         plane: &mut Plane<R>,
@@ -64,8 +65,8 @@ impl SubscriberSide {
         plane.close(key, &refusal_frames(reason), Ended::Ours);
     }
 
-    /// Notes why a connection has ended that was open until now. A slow reader was closed because
-    /// it was owed more than `backlog_max` bytes.
+    /// Notes why an open connection has ended. `backlog_max` is the bound in bytes that a slow
+    /// reader has exceeded.
     pub(super) fn note_ended(
         &self,
         app: &App,
@@ -90,7 +91,7 @@ impl SubscriberSide {
         }
         let reason = match why {
             Ended::Ours if self.stopping => "the server stops".to_owned(),
-            // Told by `end`, which knows more.
+            // `end` has logged it, with the reason.
             Ended::Ours => return,
             _ if !debugging() => return,
             Ended::PeerClosed => "the client closed it".to_owned(),
@@ -106,21 +107,21 @@ impl SubscriberSide {
     }
 }
 
-/// The lines of `--debug` for events.
+/// The log lines of `--debug` for events.
 impl SubscriberSide {
-    /// Has an event told, behind its deliveries, by the shard of the excepted connection if there
-    /// is one.
+    /// Has an event logged after its delivery, by the shard of the excepted connection if there is
+    /// one.
     pub(super) fn trace(&mut self, traced: Traced) {
         let shard = traced.except().map(|id| self.socket_ids.shard_of(id));
         match shard.filter(|&shard| self.link.topology.contains(shard)) {
             Some(shard) => self.link.send(shard, Message::Traced(Box::new(traced))),
-            // The event excepts no connection, or the id is none of ours.
-            None => self.tell_traced(&traced),
+            // The event excepts no connection, or the id is from another server.
+            None => self.log_traced(&traced),
         }
     }
 
-    /// Writes the line of an event that excepts a connection of this shard, or none.
-    pub(super) fn tell_traced(&self, traced: &Traced) {
+    /// Writes the log line of an event that excepts a connection of this shard, or no connection.
+    pub(super) fn log_traced(&self, traced: &Traced) {
         let slot = traced.except().and_then(|id| self.slot_of(id));
         let subscribed = |slot| self.local.membership(slot, traced.key()).is_some();
         traced.write(self.app_name(traced.key().app()), slot.is_some_and(subscribed));

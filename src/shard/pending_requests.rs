@@ -13,12 +13,18 @@ use crate::invariant::broken;
 use crate::protocol::names::ChannelName;
 use crate::ring::Ring;
 
-/// Requests that wait for answers. Each has a number, which comes back with every answer, and waits
-/// for a number of them.
+/// The front's requests that wait for answers of homes and other shards.
+///
+/// A request begins with [`publish`](Self::publish), [`state`](Self::state),
+/// [`users`](Self::users), [`occupied`](Self::occupied) or [`terminate`](Self::terminate), which
+/// send its questions with a number for the request. Each answer brings the number back, to
+/// [`answer`](Self::answer) or [`terminated`](Self::terminated). The last one sends the reply to
+/// the front and ends the request.
 #[derive(Debug, Default)]
 pub(super) struct PendingRequests {
     /// The number of the last request.
     last: u32,
+    /// Waiting requests by number.
     pending: HashMap<u32, Pending>,
 }
 
@@ -29,7 +35,7 @@ struct Pending {
     request: Request,
 }
 
-/// A request with the answers that have come so far, and the place that all of them go to.
+/// A request with the answers that have come so far, and the sender of the reply.
 #[derive(Debug)]
 enum Request {
     Publish { states: Vec<ChannelState>, reply: Reply<PublishResult> },
@@ -42,15 +48,16 @@ enum Request {
 type Channels = Vec<(ChannelName, ChannelState)>;
 
 impl PendingRequests {
-    /// Requests without an answer.
+    /// The number of requests without a reply.
     #[cfg(feature = "testing")]
     pub(super) fn len(&self) -> usize {
         self.pending.len()
     }
 
     /// Sends events to their homes. The reply comes at once, or with the states of the channels
-    /// that were asked for. An event that finds a mailbox full is answered by its home, so that an
-    /// answered publish is always ordered before whatever is published after the answer.
+    /// that were asked for. If an event finds its home's mailbox full, the reply waits for an
+    /// answer of the home, so that an answered publish is always ordered before whatever is
+    /// published after the answer.
     pub(super) fn publish(
         &mut self,
         events: Vec<Publication>,
@@ -126,7 +133,7 @@ impl PendingRequests {
         self.wait(number, missing, Request::Terminate { reply });
     }
 
-    /// A home has answered a question.
+    /// Handles a home's answer to a question.
     pub(super) fn answer(&mut self, to: ReplyTo, answer: Answer) {
         if let Some(pending) = self.pending.get_mut(&to.request)
             && pending.request.take(to.index, answer)
@@ -135,7 +142,7 @@ impl PendingRequests {
         }
     }
 
-    /// A shard has closed the connections of a user.
+    /// Handles a shard's report that it has closed the connections of a user.
     pub(super) fn terminated(&mut self, to: ReplyTo) {
         self.count_down(to.request);
     }
@@ -153,7 +160,7 @@ impl PendingRequests {
         self.wait(number, 1, request);
     }
 
-    /// The number of the next request. Only the requests of 2^32 requests ago have the same.
+    /// Allocates the number of the next request. A number recurs only after 2^32 requests.
     fn number(&mut self) -> u32 {
         self.last = self.last.wrapping_add(1);
         self.last
@@ -166,7 +173,7 @@ impl PendingRequests {
         }
     }
 
-    /// An answer is complete. The last one ends the request.
+    /// Counts a complete answer. The last one ends the request.
     fn count_down(&mut self, number: u32) {
         let Some(pending) = self.pending.get_mut(&number) else { return };
         pending.missing -= 1;
@@ -179,7 +186,7 @@ impl PendingRequests {
 }
 
 impl Request {
-    /// Takes an answer over. Returns whether it is complete: lists come in parts.
+    /// Stores an answer. Returns whether it is complete, because lists come in parts.
     fn take(&mut self, index: u32, answer: Answer) -> bool {
         match (self, answer) {
             (Self::Publish { states, .. }, Answer::State(state)) => {
@@ -203,7 +210,7 @@ impl Request {
         true
     }
 
-    /// All answers are in.
+    /// Replies to the front, after the last answer.
     fn finish(self) {
         match self {
             Self::Publish { states, reply } => send(reply, Ok(states)),
@@ -221,7 +228,7 @@ fn send<T>(reply: Reply<T>, answer: T) {
 }
 
 impl<R: Ring> Shard<R> {
-    /// A command of the front.
+    /// Handles a command of the front.
     pub(crate) fn command(&mut self, command: GatewayCommand) {
         let (requests, link) = (&mut self.requests, &mut self.subscribers.link);
         match command {

@@ -1,6 +1,6 @@
-//! The reactions of a shard to the memory that is left ([`Headroom`]): memory that was taken
-//! earlier shrinks. Less is held for slow readers and of cached events, and when memory is nearly
-//! spent, the connections that hold the most are closed, a few per tick until it is better.
+//! The reactions of a shard to the memory that is left ([`Headroom`]). If memory is short, the
+//! shard holds less for slow readers and of cached events. If memory is nearly spent, it also
+//! closes the connections that hold the most, a few per tick until it is better.
 
 use super::Shard;
 use super::client_memory::parts;
@@ -13,11 +13,12 @@ use crate::protocol::close::ProtocolError;
 use crate::refusals::ClosedWebSocket;
 use crate::ring::Ring;
 
-/// Cached events that a tick drops when the bounds have become smaller: work of a millisecond.
+/// The most cached events that a tick drops when the bounds have become smaller: a millisecond of
+/// work.
 const UNCACHED_PER_TICK: usize = 1000;
 
-/// Connections that a tick closes because memory is nearly spent: most of their subscriptions have
-/// ended by the next tick, and the control thread has looked again several times.
+/// The most connections that a tick closes because memory is nearly spent. By the next tick most of
+/// their subscriptions have ended, and the control thread has looked again several times.
 const CLOSED_PER_TICK: usize = 4;
 
 /// The bytes of some 150 subscriptions. A connection that holds less is not closed, because its
@@ -53,21 +54,21 @@ impl SubscriberSide {
 }
 
 impl<R: Ring> Shard<R> {
-    /// Takes note of how much memory is left.
+    /// Takes over the control thread's report of how much memory is left.
     pub(super) fn see_headroom(&mut self, headroom: Headroom) {
         self.subscribers.memory.set_headroom(headroom);
         self.homes.bound_cache(self.subscribers.memory.cache());
         self.bound_backlogs();
     }
 
-    /// With less memory, less is held for slow readers: the slowest are closed at the end of the
-    /// turn.
+    /// Sets the plane's bounds on backlogs by the memory that is left. With a smaller bound, the
+    /// slowest readers are closed at the end of the turn.
     pub(super) fn bound_backlogs(&mut self) {
         let shard = self.backlog.shard / parts(self.subscribers.memory.headroom());
         self.plane.limit_backlogs(BacklogLimits { shard, ..self.backlog });
     }
 
-    /// At each tick: shrinks what was taken on earlier, as far as memory asks for it.
+    /// Shrinks the memory that was taken on earlier, if memory is short. Called at each tick.
     pub(super) fn relieve(&mut self) {
         let headroom = self.subscribers.memory.headroom();
         if headroom == Headroom::Enough {

@@ -5,8 +5,8 @@
 //! costs three more system calls each time. A wake costs one `epoll_wait` and one submission of the
 //! front's ring beside what the turn itself asks of the kernel. It never keeps itself awake through
 //! the runtime: tokio-uring submits the front's operations when the runtime *parks*
-//! (`on_thread_park`), so a loop that is always ready would starve the front. What is left to do
-//! goes through the eventfd, which the next park finds readable.
+//! (`on_thread_park`), so a loop that is always ready would starve the front. If work is left, the
+//! loop signals the eventfd, which the next park finds readable.
 //!
 //! The loop is a task like those of the front, not the future that the runtime blocks on: a task
 //! that another one wakes runs behind it in the same round, while the runtime's own future is
@@ -47,14 +47,15 @@ use crate::time::{Clock, Millis};
 /// operations of each HTTP connection that the front serves at a time.
 const FRONT_ENTRIES_MAX: u32 = 32_768;
 
-/// How long the front may still take to end its requests when all connections are closed or cut. It
-/// had the whole drain before.
+/// The time that the front still has to finish its requests once all connections are closed or cut.
+/// It has had the whole drain before.
 const FRONT_STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Before it sends more than this in a turn that several requests have come to, the loop lets the
-/// front write the answers: publishers that are answered at once have their next events there when
-/// the sends are done, and the turn behind them takes all of these together. Fewer sends are sooner
-/// done (some 300 us) than worth a delay, and the event of a lone request leaves before its answer.
+/// The number of sends in a turn above which the loop first lets the front write its answers, if
+/// the turn took more than one command. Publishers that are answered first have their next events
+/// ready when the sends are done, and the next turn takes all of these together. Fewer sends are
+/// done too soon (some 300 us) to be worth a delay, and the event of a lone request leaves before
+/// its answer.
 const ANSWER_FIRST: usize = 64;
 
 /// Everything that a shard's thread needs.
@@ -73,12 +74,13 @@ pub(crate) struct Setup {
 /// The progress that a shard reports to the control thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Milestone {
-    /// It accepts.
+    /// The shard accepts connections.
     Serving,
-    /// Its drain has closed all connections, and all requests are answered that began before it.
-    /// It may accept still. The time of the last close, by the process' clock.
+    /// The drain has closed all connections, and all requests that began before it are answered.
+    /// The shard may still accept connections. Holds the time of the last close by the clock of the
+    /// process, or `None` if there was nothing to close.
     Emptied(Option<Millis>),
-    /// All clients have been told, and no connection is accepted any more.
+    /// Every client has been sent its Close frame, and the shard no longer accepts connections.
     Drained,
 }
 
@@ -88,7 +90,7 @@ pub(crate) enum Milestone {
 /// The runtime or a ring could not be set up; nothing was served then.
 ///
 /// # Panics
-/// As the shard does, with its own panic.
+/// Resumes a panic of the shard.
 pub(crate) fn run(setup: Setup, report: impl Fn(Milestone) + 'static) -> io::Result<()> {
     let connections_max = setup.parts.in_force.front.connections_max;
     let entries = (connections_max * 2).next_power_of_two().min(FRONT_ENTRIES_MAX);
@@ -126,7 +128,7 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
         let several = commands.len() > 1;
         if shard.take_in(clock.now(), &mut commands) {
             if several && shard.owed() > ANSWER_FIRST {
-                others_first().await;
+                yield_to_front().await;
             }
             shard.send_out();
         }
@@ -137,7 +139,7 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
         handle.0.see_configuration(&shard);
         handle.0.newcomers.set(shard.newcomers());
         if shard.closes_listeners() && !*stop_front.borrow() {
-            // Requests in flight end.
+            // The front finishes requests in flight.
             let _front_gone = stop_front.send(true);
         }
         stopping.follow(&shard, &handle.0, front.is_finished(), &report);
@@ -150,22 +152,25 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
         sleep.until_woken(&shard, &handle.0).await;
     }
     shard.end();
-    // Requests in flight end, or are cut.
+    // The front finishes requests in flight, or the timeout cuts them.
     let _cut = tokio::time::timeout(FRONT_STOP_TIMEOUT, &mut front).await;
     Ok(())
 }
 
-/// The progress of a stop.
+/// The milestones of a stop that have been reported.
 #[derive(Default)]
 struct Stopping {
-    /// The token of requests that began before the drain.
+    /// The token of the requests that began before the drain. `None` until the drain begins.
     before: Option<InFlight>,
+    /// Whether [`Milestone::Emptied`] has been reported.
     emptied: bool,
+    /// Whether [`Milestone::Drained`] has been reported.
     drained: bool,
 }
 
 impl Stopping {
-    /// Tells the control thread what has been reached. To be called at the end of each turn.
+    /// Reports each milestone to the control thread once it is reached. Called at the end of each
+    /// turn.
     fn follow(
         &mut self,
         shard: &Shard<Uring>,
@@ -189,7 +194,7 @@ impl Stopping {
     }
 }
 
-/// The front does not end by itself.
+/// The error that ends the shard after the front has ended without being stopped.
 async fn front_ended(front: &mut tokio::task::JoinHandle<()>) -> io::Result<()> {
     match front.await {
         Ok(()) => Err(io::Error::other("the front ended without being told to")),
@@ -197,8 +202,8 @@ async fn front_ended(front: &mut tokio::task::JoinHandle<()>) -> io::Result<()> 
     }
 }
 
-/// Lets all tasks run that are ready now.
-async fn others_first() {
+/// Yields once, so that all other tasks that are ready now run first.
+async fn yield_to_front() {
     let mut waited = false;
     poll_fn(|context| {
         if std::mem::replace(&mut waited, true) {
@@ -212,9 +217,11 @@ async fn others_first() {
 
 /// The sources that wake the loop.
 struct Sleep {
+    /// The eventfd that the bus and the plane's ring signal.
     wake: AsyncFd<OwnedFd>,
-    /// Expires every [`Self::period`].
+    /// A timerfd that expires every `period`.
     timer: AsyncFd<OwnedFd>,
+    /// The period that the timer is set to; zero before it is set.
     period: Duration,
 }
 
@@ -230,7 +237,8 @@ impl Sleep {
 
     async fn until_woken(&mut self, shard: &Shard<Uring>, inbox: &Inbox) {
         self.tick_every(shard.tick_period());
-        // A message that came meanwhile: another turn, but by way of the park.
+        // A message has arrived meanwhile. The next turn takes it, but only after a park, which
+        // submits the front's operations.
         if !shard.port().sleep() {
             shard.port().wake_self();
         }
@@ -238,7 +246,7 @@ impl Sleep {
         shard.port().awake();
     }
 
-    /// One system call when the period changes, none otherwise.
+    /// Sets the period of the timer. Makes one system call if the period changes, none otherwise.
     fn tick_every(&mut self, period: Duration) {
         if self.period == period {
             return;
@@ -248,12 +256,14 @@ impl Sleep {
         let setting = Itimerspec { it_interval: every, it_value: every };
         match timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &setting) {
             Ok(_before) => self.period = period,
-            // Not seen: the period is valid. The old one goes on, and the next turn tries again.
+            // Never observed, because the period is valid. The timer keeps the old period, and the
+            // next turn tries again.
             Err(error) => tracing::error!(%error, "the shard's timer cannot be set"),
         }
     }
 
-    /// An edge is taken before the turn that looks: what comes after it is another edge.
+    /// Takes the edges before the turn looks for work, so that whatever arrives later is another
+    /// edge.
     fn poll(&self, context: &mut Context<'_>, inbox: &Inbox) -> Poll<()> {
         let mut woken = inbox.poll_commands(context).is_ready();
         // The bus needs no reading: each signal is an edge of its own.
@@ -269,7 +279,8 @@ impl Sleep {
 
 fn took_edge(descriptor: &AsyncFd<OwnedFd>, context: &mut Context<'_>) -> bool {
     let Poll::Ready(ready) = descriptor.poll_read_ready(context) else { return false };
-    // An error here is one of the descriptor's registration: the other still wakes us.
+    // An error concerns the registration of this descriptor only: the other one still wakes the
+    // loop.
     if let Ok(mut guard) = ready {
         guard.clear_ready();
     }
@@ -285,10 +296,12 @@ fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
 
-/// The front's way to its shard.
+/// The front's handle to its shard.
 #[derive(Clone)]
 struct Handle(Rc<Inbox>);
 
+/// The state that the front and the loop of a shard share. The front writes commands, and the loop
+/// publishes the state of the shard after each turn.
 struct Inbox {
     /// Makes the keys of channels.
     hash: KeyHash,
@@ -296,27 +309,29 @@ struct Inbox {
     apps: RefCell<Arc<Apps>>,
     /// The settings that `settings` was made of, as of the last turn.
     front: RefCell<Arc<front::Settings>>,
-    /// The same as the front has them: without a counter that all shards write.
+    /// The same settings as the front reads them: a copy of this shard's own, because all shards
+    /// would write the reference count of a shared one.
     settings: CurrentSettings,
     /// Commands that the next turn takes.
     commands: RefCell<Vec<GatewayCommand>>,
-    /// Bytes of the events in them.
+    /// Bytes of the events in `commands`.
     waiting_bytes: Cell<usize>,
-    /// The lease that is charged with what the front takes on for clients.
+    /// The lease that is charged for the memory that the front takes on for clients.
     lease: RefCell<Lease>,
     /// The clock of the process.
     clock: Clock,
-    /// Wakes the loop.
+    /// Wakes the loop when a command arrives. `None` if the loop has been woken already, or has not
+    /// slept yet.
     waker: RefCell<Option<Waker>>,
     /// The number of free slots, as of the last turn.
     free_slots: Cell<usize>,
-    /// How many of the free slots are reserved for handshakes under way.
+    /// The number of free slots that are reserved for handshakes under way.
     reserved_slots: Rc<Cell<usize>>,
     /// Whether the shard was overloaded, as of the last turn.
     overloaded: Cell<bool>,
     /// The memory that is left, as of the last turn.
     headroom: Cell<Headroom>,
-    /// The fate of WebSockets that are opened now, `None` without a drain, as of the last turn.
+    /// How WebSockets that are opened now are treated, as of the last turn. `None` without a drain.
     newcomers: Cell<Option<Newcomers>>,
     /// The token that each request holds while it is answered.
     requests: RefCell<InFlight>,
@@ -343,7 +358,7 @@ impl Inbox {
         }
     }
 
-    /// The configuration may have been read anew.
+    /// Takes over the shard's configuration if a reload has changed it.
     fn see_configuration(&self, shard: &Shard<Uring>) {
         if !Arc::ptr_eq(&self.apps.borrow(), shard.apps()) {
             self.apps.replace(Arc::clone(shard.apps()));

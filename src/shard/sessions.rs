@@ -9,32 +9,38 @@ use crate::memory::{Chunked, Holder, Per};
 use crate::protocol::session::Session;
 use crate::time::{Millis, Tick};
 
-/// The memory of an idle connection here, beside the plane and the channels.
+/// The memory that an idle connection costs here, besides the plane and the channels.
 pub(crate) const BUDGET: [Holder; 1] =
     [Holder { name: "session", bytes: size_of::<Option<OpenSession>>(), per: Per::Connection }];
 
-/// The sessions of open connections, by the slots of the connections. A connection without a
-/// session is one that is closing, or one that is held while the process stops.
+/// The sessions of open connections, by slot.
+///
+/// A session begins with [`begin`](Self::begin), after which a permit and a deadline may be set,
+/// and ends with [`end`](Self::end), before its slot is used again. A connection without a session
+/// is closing, or is held while the process stops.
 #[derive(Debug)]
 pub(super) struct Sessions {
+    /// Sessions by slot. `None` if the slot has no session.
     by_slot: Chunked<Option<OpenSession>>,
-    /// By slot: the time by which a connection has to show that its app knows it. Only for apps
-    /// that want it, and only while it has not.
+    /// Deadlines by slot, by which connections have to show a signature of their app. A slot
+    /// without an entry has shown one, or its app does not require it.
     unauthenticated: HashMap<u32, Millis>,
-    /// By slot: the connection as the limit of its address counts it. Only if there is a limit.
+    /// Permits by slot, by which the limit of an address counts its connections. A slot without an
+    /// entry is not counted.
     permits: HashMap<u32, ConnectionPermit>,
 }
 
 /// The session of an open connection.
 #[derive(Debug)]
 pub(super) struct OpenSession {
-    /// The connection's place at its app; given back when it is dropped.
+    /// The admission by which the app counts the connection, until it is dropped.
     _admission: Admission,
     /// The app of the admission. It is kept here because all shards write to the counters that the
     /// admission leads to.
     app: AppIndex,
+    /// The connection's state in the Pusher protocol.
     pub(super) session: Session,
-    /// The time at which the server pinged, if nothing has come since.
+    /// The time of a ping that the client has not answered yet. `None` if there is none.
     pub(super) pinged: Option<Tick>,
 }
 
@@ -81,17 +87,17 @@ impl Sessions {
         self.permits.insert(conn.slot, permit);
     }
 
-    /// The connection has to show a signature of its app by this time.
+    /// Requires the connection to show a signature of its app by `deadline`.
     pub(super) fn await_authentication(&mut self, slot: u32, deadline: Millis) {
         self.unauthenticated.insert(slot, deadline);
     }
 
-    /// The connection has shown a signature of its app.
+    /// Records that the connection has shown a signature of its app.
     pub(super) fn authenticated(&mut self, slot: u32) {
         self.unauthenticated.remove(&slot);
     }
 
-    /// Whether the connection has shown no signature in its time.
+    /// Whether the connection has missed its deadline for a signature.
     pub(super) fn is_overdue(&self, slot: u32, now: Millis) -> bool {
         self.unauthenticated.get(&slot).is_some_and(|&deadline| deadline <= now)
     }

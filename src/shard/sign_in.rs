@@ -1,5 +1,5 @@
-//! Users who sign in: from a session's proof to the home of the user. And connections that have to
-//! show in time that their app knows them.
+//! The sign-in of users, from a session's proof to the home of the user, and the deadline by which
+//! connections have to show a signature of their app.
 
 use tracing::debug;
 
@@ -15,7 +15,7 @@ use crate::refusals::{ClosedWebSocket, MessageSubject};
 use crate::ring::Ring;
 
 impl SubscriberSide {
-    /// A connection has signed in; `answer` tells it.
+    /// Signs a connection in, and owes it the `answer`.
     pub(super) fn sign_in<R: Ring>(
         &mut self,
         plane: &mut Plane<R>,
@@ -25,7 +25,7 @@ impl SubscriberSide {
     ) {
         let Some((open, app)) = self.session(key) else { return };
         let (app, socket_id) = (app.index, open.session.socket_id());
-        // Its signature was good, so it has shown that the app knows it.
+        // The signature was valid, so the connection has shown that the app knows it.
         self.sessions.authenticated(key.slot);
         let charge = sign_in_charge(signed_in.user(), signed_in.watchlist());
         if !self.memory.takes_on(charge, self.now) {
@@ -45,14 +45,14 @@ impl SubscriberSide {
         self.link.tell_user_homes(steps);
     }
 
-    /// The connection in this slot is gone.
+    /// Signs out the connection in this slot, which has ended.
     pub(super) fn sign_out(&mut self, slot: u32) {
         let mut steps = Steps::new();
         self.users.sign_out(slot, &mut steps);
         self.link.tell_user_homes(steps);
     }
 
-    /// Starts the time of a new connection, if its app sets one.
+    /// Sets the deadline of a new connection for its first signature, if its app requires one.
     pub(super) fn await_authentication(&mut self, key: ConnKey) {
         let now = self.now;
         let Some((_, app)) = self.session(key) else { return };
@@ -61,8 +61,8 @@ impl SubscriberSide {
         }
     }
 
-    /// Closes a connection whose time is over, as Pusher does with those of an app that wants
-    /// "authorized connections" only.
+    /// Closes a connection that has missed its deadline, as Pusher does for apps that allow only
+    /// "authorized connections".
     pub(super) fn check_authentication<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
         if !self.sessions.is_overdue(key.slot, self.now) {
             return;
@@ -72,7 +72,7 @@ impl SubscriberSide {
             self.note_ending(key, ClosedWebSocket::AuthenticationTimeout(timeout.as_secs()));
             self.end(plane, key, ProtocolError::AuthenticationTimeout);
         } else {
-            // A client that connected while the app still wanted it is let off, too.
+            // The app required a signature when the client connected, and no longer does.
             self.sessions.authenticated(key.slot);
         }
     }

@@ -1,5 +1,5 @@
-//! Names for connections: unguessable, never used twice, and telling their own shard whose they
-//! are.
+//! Socket ids: unguessable, never used twice, and readable by every shard as the place of the
+//! connection.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -12,26 +12,27 @@ const PLACE_BITS: u32 = 40;
 /// Random bytes that are fetched at a time: one system call for 64 connections.
 const RANDOM_BYTES: usize = 512;
 
-/// The distance of two numbers of a simulation: 2^64 divided by the golden ratio, which is odd.
+/// The difference between two consecutive numbers of a simulation: 2^64 divided by the golden
+/// ratio, which is odd.
 #[cfg(feature = "testing")]
 const SEEDED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Makes socket ids. Clones share their key, so that any shard can tell where an id belongs.
+/// Makes socket ids. Clones share the key, so that every shard can read the place from an id.
 #[derive(Clone, Debug)]
 pub struct SocketIds {
     /// The key of the mask that hides the place in an id.
     key: RandomState,
     /// Random bytes of the system that have not been used yet.
     random: Vec<u8>,
-    /// The last number of a simulation, which has no mask. The numbers follow each other at a
-    /// distance that is odd, so that none comes twice (a Weyl sequence), and have as many digits as
-    /// random ones.
+    /// The last number of a simulation, whose ids have no mask. Consecutive numbers differ by an
+    /// odd constant, so that none repeats (a Weyl sequence), and they have as many digits as random
+    /// ones. `None` outside of simulations.
     #[cfg(feature = "testing")]
     seeded: Option<u64>,
 }
 
 impl SocketIds {
-    /// Ids with a key of their own.
+    /// Makes ids with a new random key.
     #[must_use]
     pub(crate) fn new() -> Self {
         Self {
@@ -42,14 +43,14 @@ impl SocketIds {
         }
     }
 
-    /// Ids of a simulation: the same ones in every run, and no secret.
+    /// Makes the ids of a simulation: the same in every run, and not secret.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self { seeded: Some(seed), ..Self::new() }
     }
 
-    /// An id for the connection in `slot` of `shard`.
+    /// Makes an id for the connection in `slot` of `shard`.
     ///
     /// # Errors
     /// The system has no random numbers (`getrandom(2)`).
@@ -60,7 +61,7 @@ impl SocketIds {
         Ok(SocketId { high, low: place ^ self.mask_of(high) })
     }
 
-    /// The shard that an id names; one that was made elsewhere may name any.
+    /// The shard that an id names. An id that another server made may name any shard.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "16 bits")]
     pub(crate) fn shard_of(&self, id: SocketId) -> ShardId {
@@ -68,7 +69,8 @@ impl SocketIds {
         ShardId((place >> 24) as u16)
     }
 
-    /// The slot on `shard` that an id names; the connection there may be another by now.
+    /// The slot of an id on `shard`, or `None` if the id names another shard. The slot may have
+    /// another connection by now.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "24 bits")]
     pub(crate) fn slot_on(&self, shard: ShardId, id: SocketId) -> Option<u32> {
@@ -76,7 +78,7 @@ impl SocketIds {
         (place >> 24 == u64::from(shard.0)).then_some((place & 0x00ff_ffff) as u32)
     }
 
-    /// Hides the place: neighbouring connections have unrelated ids.
+    /// The mask that hides the place, so that neighbouring connections have unrelated ids.
     fn mask_of(&self, high: u64) -> u64 {
         #[cfg(feature = "testing")]
         if self.seeded.is_some() {

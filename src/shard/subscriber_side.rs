@@ -32,44 +32,50 @@ use crate::text::without_signatures;
 use crate::time::Millis;
 use crate::websocket::{self, ReadLimits};
 
-/// Units of work (of the plane, about a microsecond) beside those of any message: of a subscribe
-/// here and at its home, of an unsubscribe, of a client event and of a sign-in.
+/// Units of work (of the plane, about a microsecond each) that a message costs on top of those of
+/// any message: a subscribe here and at its home, an unsubscribe, a client event and a sign-in.
 const SUBSCRIBE_UNITS: u32 = 4;
 const UNSUBSCRIBE_UNITS: u32 = 2;
 const CLIENT_EVENT_UNITS: u32 = 3;
 const SIGN_IN_UNITS: u32 = 8;
 
-/// The number of subscribers that are sent something for a unit. A send costs more, but everything
-/// that a subscriber gets in a turn takes one send.
+/// The number of subscribers that a unit of work reaches. A send costs more, but everything that a
+/// subscriber gets in a turn takes one send.
 const TOLD_PER_UNIT: u32 = 4;
 
 /// The most fragments of one message besides those that its payload pays for: far more than any
 /// client makes, and few enough that empty fragments cannot multiply the cost of a message.
 const FRAGMENTS_PER_MESSAGE: u32 = 1024;
 
-/// Everything that a shard knows of its own connections.
+/// The connections of a shard, with their sessions, subscriptions and sign-ins.
 ///
-/// It is the [`Host`] of the plane: clients' messages come in there, are judged by their sessions,
-/// and become messages to homes. What homes answer goes to [`handle`](Self::handle), and what they
-/// deliver is owed to subscribers at the end of the turn by [`flush`](Self::flush). When the plane
-/// says that a connection has ended, [`closed`](Self::closed) has to be called before its slot is
-/// used again. `now`, `apps` and `stopping` are set by the shard before any of these.
+/// The shard sets `now`, `apps` and `stopping` before it calls anything else. In a turn it then
+/// calls [`work`](Self::work) once and [`handle`](Self::handle) for every message of a home. As the
+/// [`Host`] of the plane, this type receives clients' messages, which their sessions judge and
+/// which become messages to homes. At the end of the turn [`flush`](Self::flush) owes subscribers
+/// the messages that homes have delivered. When the plane reports that a connection has ended,
+/// [`closed`](Self::closed) has to be called before its slot is used again.
 #[derive(Debug)]
 pub(super) struct SubscriberSide {
+    /// The way to homes and other shards.
     pub(super) link: Link,
     /// The apps of the configuration in force.
     pub(super) apps: Arc<Apps>,
+    /// The sessions of open connections, by slot.
     pub(super) sessions: Sessions,
+    /// Makes the socket ids of connections, and finds connections by them.
     pub(super) socket_ids: SocketIds,
     /// The subscriptions, and the subscribers by channel.
     pub(super) local: Local,
-    /// The users that connections are signed in as.
+    /// The users as which connections are signed in, and those whom they watch.
     pub(super) users: Users,
+    /// The connections that have ended and still have subscriptions.
     pub(super) leaving: Leaving,
     /// The memory that clients may still make the process hold.
     pub(super) memory: ClientMemory,
+    /// Takes notes of refusals for the log. All shards share it.
     pub(super) refusals: Arc<Refusals>,
-    /// A drain has begun. Only the log depends on it.
+    /// Whether a drain has begun. Only the log depends on it.
     pub(super) stopping: bool,
     /// The time of the turn.
     pub(super) now: Millis,
@@ -125,8 +131,8 @@ impl<R: Ring> Host<R> for SubscriberSide {
     fn read_limits(&self, key: ConnKey) -> ReadLimits {
         let app = self.sessions.get(key.slot).and_then(|open| self.apps.get(open.app()));
         let max_message = app.map_or_else(
-            // A closing connection has no session any more. What it still says is dropped, but has
-            // to be read up to its answer to our Close frame.
+            // A closing connection has no session any more. Its messages are dropped, but have to
+            // be read up to its answer to our Close frame.
             || self.apps.max_message_size(),
             |app| app.rules.limits.max_message_size,
         );
@@ -138,7 +144,7 @@ impl<R: Ring> Host<R> for SubscriberSide {
     }
 }
 
-/// What clients ask for.
+/// The requests of clients.
 impl SubscriberSide {
     fn subscribe<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, authorised: Authorised) {
         let Some((_, app)) = self.session(key) else { return };
@@ -209,7 +215,7 @@ impl SubscriberSide {
             return plane.owe(key, &error_frame(ProtocolError::NotMember));
         }
         let member = membership.and_then(|of| of.member);
-        // The home may still refuse the join. If every client may send, that changes nothing.
+        // The home may still refuse the join, which does not matter if every client may send.
         let ticket = membership.and_then(|of| of.ticket).filter(|_| event.must_be_member);
         let joining = ticket.map(|ticket| Joining { conn: key, ticket });
         let user_id = member.map(|member| &*member.id_json);
@@ -245,7 +251,7 @@ impl SubscriberSide {
     }
 }
 
-/// What becomes of connections.
+/// The connections, from their session to their end.
 impl SubscriberSide {
     /// The session of an open connection, with its app as it is configured now.
     pub(super) fn session(&mut self, key: ConnKey) -> Option<(&mut OpenSession, &Arc<App>)> {
@@ -254,7 +260,7 @@ impl SubscriberSide {
         Some((open, app))
     }
 
-    /// A connection has ended: its subscriptions end, its place at the app is free.
+    /// Ends the session, the subscriptions and the sign-in of a connection that has ended.
     pub(super) fn closed<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, why: Ended) {
         let Some(ended) = self.sessions.end(key.slot) else { return };
         if let Some(app) = self.apps.get(ended.app()) {
@@ -265,13 +271,13 @@ impl SubscriberSide {
         self.sign_out(key.slot);
     }
 
-    /// Does a turn's part of what is too long for one, unless homes are `congested`.
+    /// Does a turn's part of work that is too long for one turn, unless homes are `congested`.
     pub(super) fn work<R: Ring>(&mut self, plane: &mut Plane<R>, congested: bool) {
         let Self { leaving, local, link, .. } = self;
         leaving.work(congested, local, link, plane);
     }
 
-    /// Turns the messages of this turn into what each connection is owed.
+    /// Owes each connection the messages that this turn has for it.
     pub(super) fn flush<R: Ring>(&mut self, plane: &mut Plane<R>) {
         self.local.flush(|batch| owe_batch(plane, &batch));
         self.users.flush(|conn, news| plane.owe(conn, news));
@@ -297,7 +303,7 @@ impl SubscriberSide {
         }
     }
 
-    /// A socket id for the connection in this slot.
+    /// Makes a socket id for the connection in this slot.
     ///
     /// # Errors
     /// The system has no random numbers (`getrandom(2)`).
@@ -305,7 +311,7 @@ impl SubscriberSide {
         self.socket_ids.name(self.link.id(), slot)
     }
 
-    /// The slot of an open connection of this shard.
+    /// The slot of an open connection of this shard. `None` if there is no such connection.
     pub(super) fn slot_of(&self, id: SocketId) -> Option<u32> {
         let slot = self.socket_ids.slot_on(self.link.id(), id)?;
         self.sessions.is(slot, id).then_some(slot)
@@ -326,7 +332,7 @@ pub(super) fn has_large_answers(channel: &ChannelKey) -> bool {
     kind.is_cache() || kind.is_presence()
 }
 
-/// The units of sending something to so many subscribers.
+/// The units of work that sending to this number of subscribers costs.
 pub(super) fn units_of(subscribers: usize) -> u32 {
     // More subscribers than a u32 counts cost more units than a connection has in its life.
     u32::try_from(subscribers).unwrap_or(u32::MAX) / TOLD_PER_UNIT

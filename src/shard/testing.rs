@@ -1,5 +1,5 @@
-//! The shard without its thread, its front and the kernel: simulations call it turn by turn, and
-//! look into it.
+//! Access to a shard without its thread, its front and the kernel, for simulations that drive it
+//! turn by turn and inspect it.
 
 use super::Shard;
 use super::subscriber_side::SubscriberSide;
@@ -10,14 +10,14 @@ use crate::ring::Ring;
 use crate::time::Millis;
 
 impl<R: Ring> Shard<R> {
-    /// One turn. Takes at most the given commands; the rest stays.
+    /// Runs one turn, with at most the given commands; the rest stays.
     pub fn turn(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) {
         if self.take_in(now, commands) {
             self.send_out();
         }
     }
 
-    /// Starts a session on a socket: what adopting comes to once the front is out of it.
+    /// Begins a session on a socket, as the handover from the front does.
     pub fn open<'a>(
         &mut self,
         socket: impl Into<R::Socket<'a>>,
@@ -39,33 +39,34 @@ impl<R: Ring> Shard<R> {
         &mut self.plane
     }
 
-    /// Channels with a subscriber on this shard.
+    /// The number of channels with a subscriber on this shard.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.subscribers.local.channels()
     }
 
-    /// Users that are signed in on this shard, watched from it, or at home on it and either.
+    /// The number of users that are signed in on this shard or watched from it, plus the number of
+    /// users whose home it is.
     #[must_use]
     pub fn users(&self) -> usize {
         self.subscribers.users.len() + self.homes.users()
     }
 
-    /// Requests of the front that wait for an answer.
+    /// The number of requests of the front that wait for an answer.
     #[must_use]
     pub fn pending_requests(&self) -> usize {
         self.requests.len()
     }
 
-    /// Bytes that lists and tables hold, in use or not. What is as long as what was sent (names,
-    /// backlogs, cached events) is not in it.
+    /// Bytes that lists and tables hold, in use or not. Names, backlogs and cached events are not
+    /// counted, because their size depends on what was sent.
     #[must_use]
     pub fn room(&self) -> usize {
         let SubscriberSide { sessions, local, link, .. } = &self.subscribers;
         self.plane.room() + sessions.room() + local.room() + self.homes.room() + link.port.room()
     }
 
-    /// Channels whose home is this shard.
+    /// The number of channels whose home is this shard.
     #[must_use]
     pub fn homes(&self) -> usize {
         self.homes.channels()

@@ -1,5 +1,5 @@
 //! The events that time causes: pings, their deadlines, connections that never show a signature,
-//! cached events that expire, numbers of subscribers that pause.
+//! cached events that expire, and delayed subscriber counts.
 //!
 //! Connections are not kept in timer lists: a sweep looks at each once per second, which spreads
 //! pings and costs no memory. A shard with many of them looks at a tenth per tick; one with few
@@ -22,21 +22,21 @@ use crate::refusals::ClosedWebSocket;
 use crate::ring::Ring;
 use crate::time::Millis;
 
-/// How often a shard looks at its clock at most.
+/// The shortest time between two ticks.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// The interval of turns for throttled connections: as fine as the shard's clock.
 const UNITS_TICK: Duration = Duration::from_millis(1);
 
-/// Time in which the sweep sees every connection once.
+/// The time in which the sweep sees every connection once.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Connections that one tick may look at (tens of microseconds). With no more than these, a shard
-/// ticks once per sweep.
+/// The connections that one tick may look at (tens of microseconds of work). A shard with no more
+/// of them ticks once per sweep.
 const SWEEP_AT_ONCE: u32 = 1024;
 
-/// Connections that a tick closes because their app is gone: work of a few milliseconds, which the
-/// connections of other apps wait for. The clients do not return, so there is no hurry.
+/// The most connections that a tick closes because their app is gone: a few milliseconds of work,
+/// which the connections of other apps wait for. The clients do not return, so there is no hurry.
 const CLOSINGS_PER_TICK: u32 = 1000;
 
 /// The timers of one shard.
@@ -46,54 +46,56 @@ pub(super) struct Timers {
     ticked: Millis,
     /// The next slot of the sweep.
     cursor: u32,
-    tidying: Tidying,
+    /// The times at which spare memory is given back.
+    trims: TrimSchedule,
+    /// The drain. `None` until it begins.
     draining: Option<Draining>,
-    /// The shard is to end.
+    /// Whether the control thread has told the shard to end.
     stop: bool,
 }
 
-/// Tells when the memory that a burst left is to be given back: a shard that does nothing more
-/// would hold it for good.
+/// Decides when to give back the memory that a burst has left, because a shard that becomes idle
+/// would otherwise hold it for good.
 #[derive(Debug, Default)]
-struct Tidying {
-    /// The time of the last one.
+struct TrimSchedule {
+    /// The time of the last check.
     done: Millis,
     /// The figures of the shard at that time.
     held: Held,
-    /// How many more are to follow although nothing changes.
+    /// The number of further trims that are due even if nothing changes.
     again: u32,
 }
 
 /// The figures that change with a burst, on whichever shard it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Held {
-    /// Connections that ever came.
+    /// Connections opened so far.
     opened: u64,
-    /// Those that are open.
+    /// Open connections.
     open: usize,
     /// Bytes that wait for slow readers.
     backlog: usize,
     /// Channels at home here, whose subscribers may all be on other shards.
     homes: usize,
-    /// Messages that ever waited for room in a mailbox.
+    /// Messages that have waited for room in a mailbox so far.
     spillings: u64,
 }
 
-/// How often a shard looks whether there is something to give back. Longer than the allocator keeps
-/// what was freed.
-const TIDYING: Duration = Duration::from_secs(2);
+/// The time between two checks. It is longer than the allocator keeps freed memory.
+const TRIM_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Once for what the lists held, once more for what the allocator has kept of it meanwhile.
-const TIDYINGS: u32 = 2;
+/// The trims after a change: one for the memory of the lists, and one for the part of it that the
+/// allocator has kept meanwhile.
+const TRIMS_AFTER_CHANGE: u32 = 2;
 
-impl Tidying {
+impl TrimSchedule {
     fn is_due(&mut self, now: Millis, held: Held) -> bool {
-        if now.since(self.done) < TIDYING {
+        if now.since(self.done) < TRIM_CHECK_INTERVAL {
             return false;
         }
         self.done = now;
         if std::mem::replace(&mut self.held, held) != held {
-            self.again = TIDYINGS;
+            self.again = TRIMS_AFTER_CHANGE;
         }
         let due = self.again > 0;
         self.again = self.again.saturating_sub(1);
@@ -124,7 +126,7 @@ impl Timers {
 }
 
 impl<R: Ring> Shard<R> {
-    /// How often a turn is needed by time alone.
+    /// The interval at which turns are needed even if nothing arrives.
     pub(super) fn tick_period(&self) -> Duration {
         if self.plane.throttling() {
             UNITS_TICK
@@ -137,7 +139,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Does what is due, if a tick has passed.
+    /// Does the timed work that is due, if a tick has passed.
     pub(super) fn tick(&mut self) {
         self.close_some();
         let now = self.subscribers.now;
@@ -149,10 +151,10 @@ impl<R: Ring> Shard<R> {
         self.homes.tick(&self.subscribers.apps, now, &mut self.subscribers.link);
         self.relieve();
         self.sweep(elapsed);
-        self.tidy();
+        self.trim_after_burst();
     }
 
-    /// Looks at the part of the connections that is due after this time.
+    /// Looks at the part of the connections that is due after `elapsed`.
     fn sweep(&mut self, elapsed: Duration) {
         let Self { plane, subscribers, timers, .. } = self;
         let slots = plane.slots_used();
@@ -173,7 +175,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn tidy(&mut self) {
+    fn trim_after_burst(&mut self) {
         let (plane, now) = (&self.plane, self.subscribers.now);
         let held = Held {
             opened: plane.counters().opened,
@@ -182,7 +184,7 @@ impl<R: Ring> Shard<R> {
             homes: self.homes.channels(),
             spillings: self.subscribers.link.port.spillings(),
         };
-        if self.timers.tidying.is_due(now, held) {
+        if self.timers.trims.is_due(now, held) {
             self.trim();
             memory::give_back();
         }
@@ -190,7 +192,7 @@ impl<R: Ring> Shard<R> {
 }
 
 impl SubscriberSide {
-    /// Closes a connection whose app is switched off or gone (4003). Whether it was one.
+    /// Closes a connection whose app is switched off or gone (4003). Returns whether it did.
     fn evict<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) -> bool {
         let evicted = self.session(key).is_some_and(|(_, app)| !app.rules.is_enabled());
         if evicted {
@@ -201,14 +203,15 @@ impl SubscriberSide {
     }
 
     /// Pings a connection that has been silent for its app's ping interval, and closes one that did
-    /// not answer (4201). Every connection, subscribed or not. Any bytes are an answer: a pong of
-    /// either kind, or a message.
+    /// not answer (4201). This holds for every connection, subscribed or not. Any bytes count as an
+    /// answer: a pong of either kind, or a message.
     fn check_liveness<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey) {
         let (now, idle) = (self.now, plane.idle(key));
         let Some((open, app)) = self.session(key) else { return };
         let (interval, timeout) = (app.ping_interval, app.pong_timeout);
         match open.pinged.map(Millis::from) {
-            // The time of the last bytes is known to a tick: those of the ping's own tick count.
+            // The time of the last bytes is exact to a tick only, so bytes of the ping's own tick
+            // count as an answer.
             Some(pinged) if idle < now.since(pinged) + TICK => open.pinged = None,
             Some(pinged) if now.since(pinged) >= timeout => {
                 self.end(plane, key, ProtocolError::PongTimeout);
@@ -231,12 +234,12 @@ mod tests {
 
     #[test]
     fn what_a_burst_left_is_given_back_twice_and_then_no_more() {
-        let mut tidying = Tidying::default();
+        let mut trims = TrimSchedule::default();
         let due: Vec<u64> = (0..200)
             .map(|tick| tick * 100)
             .filter(|&ms| {
                 let connections = if ms < 5000 { ms / 1000 } else { 5 };
-                tidying.is_due(Millis(ms), Held { opened: connections, ..Held::default() })
+                trims.is_due(Millis(ms), Held { opened: connections, ..Held::default() })
             })
             .collect();
         assert_eq!(due, [2000, 4000, 6000, 8000]);

@@ -1,10 +1,11 @@
-//! The lines of `--debug` for events: the name, the beginning of the data, and how many get it.
+//! The log lines of `--debug` for events: the name, the beginning of the data, and the number of
+//! recipients.
 //!
-//! The home of a channel knows how many are subscribed, and only the shard of the connection that
-//! an event excepts (the sender of a client event, `socket_id` of a publish) knows whether that one
-//! is among them. So the home writes the line if no connection is excepted, and otherwise asks that
-//! shard to. Without `--debug` none of this happens: a publish costs one load more, and no message
-//! has a field for it.
+//! The home of a channel knows the number of subscribers. Only the shard of the connection that an
+//! event excepts (the sender of a client event, `socket_id` of a publish) knows whether that
+//! connection is among them. So the home writes the line if no connection is excepted, and
+//! otherwise asks that shard to do so. Without `--debug` none of this happens: a publish costs one
+//! load more, and no message has a field for it.
 
 use std::borrow::Cow;
 
@@ -17,31 +18,31 @@ use crate::frame::Frame;
 use crate::id::SocketId;
 use crate::text::without_signatures;
 
-/// An event that was published, on its way to its line of the log.
+/// A published event, with what its log line needs.
 #[derive(Debug)]
 pub struct Traced {
     key: ChannelKey,
     frame: Frame,
     except: Option<SocketId>,
-    /// A client has sent it.
+    /// Whether a client has sent it.
     whisper: bool,
-    /// How many are subscribed on all shards, the excepted one included.
+    /// The number of subscribers on all shards, including the excepted one.
     subscribers: u32,
 }
 
-/// Whether lines of `--debug` are wanted now.
+/// Whether the log takes lines of `--debug` now.
 pub(super) fn debugging() -> bool {
     tracing::enabled!(Level::DEBUG)
 }
 
 impl Traced {
-    /// The line to be of an event at its home.
+    /// Records an event at its home, for its log line.
     pub(super) fn new(event: &Event, whisper: bool, subscribers: u32) -> Self {
         let (key, frame) = (event.key.clone(), event.frame.clone());
         Self { key, frame, except: event.except, whisper, subscribers }
     }
 
-    /// The connection that does not get the event.
+    /// The connection that does not get the event, if any.
     pub(super) const fn except(&self) -> Option<SocketId> {
         self.except
     }
@@ -50,7 +51,7 @@ impl Traced {
         &self.key
     }
 
-    /// Writes the line. `excepted` tells whether the excepted connection is among the subscribers.
+    /// Writes the line. `excepted` is whether the excepted connection is among the subscribers.
     pub(super) fn write(&self, app: &str, excepted: bool) {
         let Self { key, frame, except, whisper, subscribers } = self;
         let subscribers = subscribers.saturating_sub(u32::from(excepted));
@@ -64,7 +65,7 @@ impl Traced {
     }
 }
 
-/// Name and data of an event that subscribers get.
+/// The name and the data of an encoded event.
 fn told(frame: &Frame) -> (String, String) {
     #[derive(Deserialize)]
     struct Event<'a> {
@@ -77,7 +78,7 @@ fn told(frame: &Frame) -> (String, String) {
         return Default::default();
     };
     let json = data.map_or("null", RawValue::get);
-    // Data of the API is a string, which is shown as what it holds.
+    // The data of an event of the API is a JSON string, whose content is shown.
     let text = serde_json::from_str::<String>(json);
     let data = text.as_deref().unwrap_or(json);
     (without_signatures(&event), without_signatures(data))

@@ -1,5 +1,5 @@
 //! Floor 1. Judges the head of an upgrade request (RFC 6455 section 4.2.1), given as plain values
-//! so that any HTTP library can ask. The path, the origin and the app are for the caller to judge.
+//! so that any HTTP library can ask. The caller judges the path, the origin and the app.
 
 use std::fmt;
 
@@ -25,28 +25,28 @@ pub(crate) struct UpgradeRequest<'a> {
     pub(crate) has_body: bool,
 }
 
-/// Why there is no upgrade. The text says it to the developer of the client.
+/// The reason why a request is not upgraded. Its text is meant for the developer of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HandshakeError {
     /// The method is not GET: 405.
     MethodNotGet,
-    /// An ordinary request: 426. It may be one for another part of the server.
+    /// The request is an ordinary one: 426. It may be for another part of the server.
     NotAnUpgrade,
-    /// An upgrade to something else: 400.
+    /// The request asks for an upgrade to something else: 400.
     BadUpgrade,
     /// HTTP/1.0 or older cannot upgrade: 400.
     Http10,
-    /// No `upgrade` in `Connection`: 400.
+    /// `Connection` does not list `upgrade`: 400.
     BadConnection,
-    /// A body: 400.
+    /// The request has a body: 400.
     HasBody,
-    /// Not version 13, or not exactly one: 426.
+    /// The version is not 13, or is not given exactly once: 426.
     Version,
-    /// Not exactly one key of 16 bytes in base64: 400.
+    /// The key is not exactly one value of 16 bytes in base64: 400.
     BadKey,
 }
 
-/// The value of `Sec-WebSocket-Accept` with which to answer 101.
+/// Returns the value of `Sec-WebSocket-Accept` for the 101 response.
 ///
 /// # Errors
 /// The first rule of the handshake that the request breaks.
@@ -88,8 +88,8 @@ impl HandshakeError {
         }
     }
 
-    /// The headers that the answer must have: what to send instead (RFC 9110 sections 15.5.6 and
-    /// 15.5.22, RFC 6455 section 4.4).
+    /// The headers that the answer must have, which say what to send instead (RFC 9110 sections
+    /// 15.5.6 and 15.5.22, RFC 6455 section 4.4).
     #[must_use]
     pub(crate) const fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -122,7 +122,7 @@ impl fmt::Display for HandshakeError {
 
 impl std::error::Error for HandshakeError {}
 
-/// Whether a header that is a list of tokens has this one (RFC 9110 section 5.6.1).
+/// Whether a header with a list of tokens contains `token` (RFC 9110 section 5.6.1).
 fn lists(values: &[&str], token: &str) -> bool {
     values.iter().flat_map(|value| value.split(',')).any(|t| t.trim().eq_ignore_ascii_case(token))
 }

@@ -1,11 +1,11 @@
 //! Floor 1. The server's reading side of RFC 6455 as pure functions: no socket, no clock, no random
-//! numbers. What the server writes is [`Frame`](crate::frame::Frame).
+//! numbers. The writing side is [`Frame`](crate::frame::Frame).
 //!
 //! - [`handshake`] judges the head of an upgrade request.
-//! - [`read`] turns the bytes of a client, cut anywhere and glued anyhow, into messages.
+//! - [`read`] turns the bytes of a client, which arrive in pieces of any size, into messages.
 //!
-//! No extension is spoken, so every reserved bit is an error (RFC 6455 section 5.2). Nothing that
-//! a client sends can panic, wait, or make this floor hold more than the limits allow.
+//! No extension is supported, so every reserved bit is an error (RFC 6455 section 5.2). Nothing
+//! that a client sends can panic, wait, or make this module hold more than the limits allow.
 
 pub(crate) mod handshake;
 pub(crate) mod read;

@@ -1,16 +1,17 @@
-//! Floor 1. Reads the frames of a client (RFC 6455 sections 5 to 8) from bytes that are cut
-//! anywhere and glued anyhow.
+//! Floor 1. Reads the frames of a client (RFC 6455 sections 5 to 8) from bytes that arrive in
+//! pieces of any size.
 //!
 //! The contract:
-//! - A message that lies whole in one input is unmasked in place and lent to the sink. Nothing is
+//! - A message that is complete in one input is unmasked in place and lent to the sink. Nothing is
 //!   allocated for it, and between messages a reader is one null pointer.
-//! - A header is judged before its payload: what is forbidden or too big is refused after at most
-//!   14 bytes of a frame. Memory grows with the payload that came, never with what was announced.
-//! - Each byte is looked at a bounded number of times, whatever the cuts.
-//! - After a close frame, a violation, or a sink that ends it, the reader is deaf: further input
-//!   is ignored, since nothing may follow (RFC 6455 section 7.1.1).
-//! - A sink may pause the reading behind any message; the caller then hands the rest of the input
-//!   in again.
+//! - A header is judged before its payload: a frame that is forbidden or too large is refused after
+//!   at most 14 bytes. Memory grows with the payload that has come, never with the announced
+//!   length.
+//! - Each byte is looked at a bounded number of times, however the input is cut.
+//! - After a close frame, a violation, or a sink that ends it, the reader is closed: it ignores
+//!   further input, because nothing may follow (RFC 6455 section 7.1.1).
+//! - A sink may pause the reading after any message; the caller then hands the rest of the input in
+//!   again.
 
 mod assembly;
 mod header;
@@ -24,10 +25,10 @@ use std::ops::ControlFlow;
 use assembly::Assembly;
 use header::{Control, Data, Head, HeaderBytes, Opcode};
 
-/// The receiving half of one connection: what of a message came so far, or nothing.
+/// The receiving half of one connection, with the part of a message that has come so far.
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// Only between two inputs, and only when the first of them ended inside of a message.
+    /// The unfinished message, or that the reader is closed. `None` between two messages.
     partial: Option<Box<Partial>>,
 }
 
@@ -38,34 +39,35 @@ pub enum Message<'a> {
     Text(&'a str),
     /// A whole binary message, all of its fragments.
     Binary(&'a [u8]),
-    /// To be answered by a pong with this payload, at most 125 bytes.
+    /// A ping. It is answered by a pong with this payload, at most 125 bytes.
     Ping(&'a [u8]),
     /// The answer to a ping, or an unsolicited pong; at most 125 bytes.
     Pong(&'a [u8]),
-    /// The last message: to be answered by a close frame, unless one was sent.
+    /// A close frame, which is the last message. It is answered by a close frame, unless one was
+    /// sent.
     Close(Option<Close<'a>>),
 }
 
-/// The way in which a sink breaks the reading off behind a message.
+/// The way in which a sink stops the reading after a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// For now: the rest of the input has not been looked at.
+    /// The reading pauses. The rest of the input has not been looked at.
     Pause,
-    /// For good, as if the client had closed.
+    /// The reading ends for good, as if the client had closed.
     End,
 }
 
-/// Why a client closes, when it says so.
+/// The content of a close frame, if it is not empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close<'a> {
     /// One of the codes that are allowed on the wire.
     pub code: u16,
-    /// At most 123 bytes, often empty.
+    /// The reason as text, at most 123 bytes and often empty.
     pub reason: &'a str,
 }
 
-/// The client broke the protocol or a limit: the connection must be failed with a close frame
-/// that says so (RFC 6455 section 7.1.7).
+/// A breach of the protocol or of a limit by the client. The connection must be failed with a close
+/// frame that says so (RFC 6455 section 7.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// 1002 (protocol error), 1007 (not UTF-8) or 1009 (over a limit).
@@ -74,22 +76,22 @@ pub struct Violation {
     pub(crate) reason: &'static str,
 }
 
-/// The bytes of payload that pay for the frame around them: the header is less than a tenth of such
-/// a frame. Large messages may come in fragments of this size, however many they are.
+/// The payload bytes that allow a message one more frame: the header is less than a tenth of such a
+/// frame. Large messages may come in fragments of this size, however many they are.
 pub(crate) const FRAGMENT_BYTES: usize = 64;
 
 /// The limits on the cost of one message.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadLimits {
-    /// Payload bytes of a message, all of its fragments together. Over it: 1009.
+    /// The most payload bytes of a message, over all of its fragments. More are a violation (1009).
     pub max_message: usize,
-    /// Frames of a fragmented message, besides one per [`FRAGMENT_BYTES`] of payload that came.
-    /// Each costs work even when it is empty. Over it: 1009.
+    /// The most frames of a fragmented message, besides one per [`FRAGMENT_BYTES`] of payload that
+    /// came. Each costs work even if it is empty. More are a violation (1009).
     pub max_fragments: u32,
 }
 
 impl ReadLimits {
-    /// The most frames of a message of which so many bytes of payload came.
+    /// The most frames of a message of which `held` bytes of payload have come.
     const fn fragments(&self, held: usize) -> usize {
         (self.max_fragments as usize).saturating_add(held / FRAGMENT_BYTES)
     }
@@ -118,9 +120,9 @@ impl Violation {
 impl Reader {
     /// A reader that ignores all input, as after a close frame.
     #[must_use]
-    pub(crate) fn deaf() -> Self {
-        let deaf = Partial { awaited: Awaited::Nothing { overrun: false }, message: None };
-        Self { partial: Some(Box::new(deaf)) }
+    pub(crate) fn closed() -> Self {
+        let closed = Partial { awaited: Awaited::Nothing { overrun: false }, message: None };
+        Self { partial: Some(Box::new(closed)) }
     }
 
     /// Bytes of memory that the unfinished message takes.
@@ -160,8 +162,8 @@ impl Reader {
         verdict.map(|flow| came - flow.continue_value().unwrap_or(0))
     }
 
-    /// Whether the input went on behind the message that ended the reading, as nothing may go on
-    /// behind a close frame.
+    /// Whether the input went on after the message that ended the reading, as nothing may go on
+    /// after a close frame.
     #[must_use]
     pub(crate) fn overrun(&self) -> bool {
         let awaited = self.partial.as_ref().map(|partial| &partial.awaited);
@@ -169,24 +171,24 @@ impl Reader {
     }
 }
 
-/// Where in the stream of frames the input ended.
+/// The position in the stream of frames at which the input ended.
 #[derive(Debug, Default)]
 struct Partial {
     awaited: Awaited,
-    /// The data message of which not all has come. Control frames may come in between.
+    /// The unfinished data message, if there is one. Control frames may come in between.
     message: Option<Assembly>,
 }
 
 /// The part of the input that the next byte belongs to.
 #[derive(Debug)]
 enum Awaited {
-    /// A header, of which these bytes are there.
+    /// A header, with the bytes of it that have come.
     Header(HeaderBytes),
-    /// The payload of this frame. Of a control frame, also the bytes of the payload that came.
+    /// The payload of this frame. For a control frame, also the payload bytes that have come.
     Payload(Head, Vec<u8>),
-    /// No part: the client closed or was cut off.
+    /// No part, because the client closed or was cut off.
     Nothing {
-        /// The input went on behind the last message.
+        /// Whether the input went on after the last message.
         overrun: bool,
     },
 }
@@ -202,8 +204,8 @@ impl Partial {
         self.message.is_none() && matches!(&self.awaited, Awaited::Header(h) if h.is_empty())
     }
 
-    /// Reads until the input is used up or the sink pauses, and returns how many bytes are left of
-    /// it; or until nothing more is to be read: `Break`, with whether input is left.
+    /// Reads until the input is used up or the sink pauses, and returns how many bytes of it are
+    /// left. Returns `Break` once nothing more has to be read, with whether input is left.
     fn read<F>(
         &mut self,
         mut input: &mut [u8],
@@ -258,7 +260,8 @@ impl Partial {
         }
     }
 
-    /// The rules that depend on what came before the frame (RFC 6455 section 5.4), and the limits.
+    /// Checks the rules that depend on what came before the frame (RFC 6455 section 5.4), and the
+    /// limits.
     fn admit(&self, head: &Head, limits: &ReadLimits) -> Result<(), Violation> {
         let Opcode::Data(kind) = head.op else { return Ok(()) };
         let (held, frames) = match (&self.message, kind) {
@@ -278,8 +281,8 @@ impl Partial {
     }
 }
 
-/// The next unmasked piece of a control frame. The first piece is nearly always the whole, and
-/// then it stays where it is.
+/// Takes the next unmasked piece of a control frame. The first piece is nearly always the whole,
+/// and is then not copied.
 fn gather_control<'a>(
     kind: Control,
     head: &Head,
@@ -293,8 +296,8 @@ fn gather_control<'a>(
     (head.left == 0).then(|| kind.message(held)).transpose()
 }
 
-/// The next unmasked piece of a data frame. The first piece is nearly always the whole message,
-/// and then it stays where it is.
+/// Takes the next unmasked piece of a data frame. The first piece is nearly always the whole
+/// message, and is then not copied.
 fn gather_data<'a>(
     kind: Data,
     head: &Head,

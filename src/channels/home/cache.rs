@@ -12,11 +12,11 @@ use crate::time::Millis;
 
 use super::super::ChannelKey;
 
-/// Bounds on the cached last events of one home shard. Past them those of the app with the most go,
-/// and of these those first whose time is over first: with one time to live for all, the oldest.
+/// Bounds on the cached last events of one home shard. Past them, events of the app with the most
+/// are dropped, the next ones to expire first. With one time to live for all, these are the oldest.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheBounds {
-    /// Events.
+    /// The number of events.
     pub events: usize,
     /// Bytes of frames and `data`.
     pub bytes: usize,
@@ -30,25 +30,30 @@ impl CacheBounds {
     }
 }
 
-/// When a cached event expires, and its number, which tells those apart that expire in the same
-/// millisecond: the older of two goes first.
+/// The time at which a cached event expires, and its number. The number distinguishes events that
+/// expire in the same millisecond: the older of two comes first.
 pub(super) type Expiry = (Millis, u64);
 
-/// Which channels have a cached event, and what these take.
+/// The index of the channels with a cached event, and the totals of these events.
+///
+/// The owner keeps the events, and reports each one to [`add`](Self::add) and
+/// [`remove`](Self::remove). After [`add`](Self::add) and [`bound`](Self::bound) it drops the
+/// events of the channels that [`excess`](Self::excess) returns.
 #[derive(Debug)]
 pub(super) struct Cache {
     bounds: CacheBounds,
-    /// In the order in which they expire.
+    /// Channels in the order in which their events expire.
     expiring: BTreeMap<Expiry, ChannelKey>,
-    /// The same by app.
+    /// The expiries by app, in the same order.
     by_app: BTreeSet<(AppIndex, Expiry)>,
     /// The totals of each app that has cached events.
     shares: BTreeMap<AppIndex, Share>,
     total: Share,
-    /// Cached events so far.
+    /// The number of events that were cached so far.
     cachings: u64,
 }
 
+/// The totals of the cached events of one app, or of all apps.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
     events: usize,
@@ -67,7 +72,7 @@ impl Cache {
         }
     }
 
-    /// Sets other bounds. The caller has to call [`excess`](Self::excess) afterwards.
+    /// Sets other bounds. [`excess`](Self::excess) has to follow.
     pub(super) const fn bound(&mut self, bounds: CacheBounds) {
         self.bounds = bounds;
     }
@@ -77,7 +82,7 @@ impl Cache {
         bytes <= self.bounds.bytes
     }
 
-    /// A channel without a cached event has one. [`excess`](Self::excess) has to follow.
+    /// Adds the event of a channel that has none. [`excess`](Self::excess) has to follow.
     pub(super) fn add(&mut self, key: &ChannelKey, bytes: usize, expires: Millis) -> Expiry {
         self.cachings += 1;
         let expiry = (expires, self.cachings);
@@ -90,7 +95,7 @@ impl Cache {
         expiry
     }
 
-    /// A channel of the app has its cached event no more.
+    /// Removes the event of a channel of the app.
     pub(super) fn remove(&mut self, app: AppIndex, bytes: usize, expiry: Expiry) {
         self.expiring.remove(&expiry);
         self.by_app.remove(&(app, expiry));
@@ -104,8 +109,8 @@ impl Cache {
         }
     }
 
-    /// A channel whose event has to go, while a bound is exceeded. Looks at each app that has any,
-    /// and that only then.
+    /// The channel whose event has to be dropped next. `None` if no bound is exceeded, and only
+    /// otherwise it costs a look at each app that has cached events.
     pub(super) fn excess(&self) -> Option<&ChannelKey> {
         let measure: fn(&Share) -> usize = if self.total.events > self.bounds.events {
             |share| share.events
@@ -118,24 +123,24 @@ impl Cache {
         self.first_of(app)
     }
 
-    /// A channel whose event's time is over. Costs nothing for those that stay.
+    /// A channel whose event has expired, if there is one. It costs nothing for the others.
     pub(super) fn expired(&self, now: Millis) -> Option<&ChannelKey> {
         let (expiry, key) = self.expiring.first_key_value()?;
         (expiry.0 <= now).then_some(key)
     }
 
-    /// The apps that have any.
+    /// The apps that have cached events.
     pub(super) fn apps(&self) -> impl Iterator<Item = AppIndex> {
         self.shares.keys().copied()
     }
 
-    /// The channel of the app whose event expires first.
+    /// The channel of the app whose event expires first. `None` if the app has no cached events.
     pub(super) fn first_of(&self, app: AppIndex) -> Option<&ChannelKey> {
         let &(of, first) = self.by_app.range((app, Expiry::default())..).next()?;
         self.expiring.get(&first).filter(|_| of == app)
     }
 
-    /// How many there are, and their bytes.
+    /// The number of cached events, and their bytes.
     #[cfg(test)]
     pub(super) fn held(&self) -> (usize, usize) {
         let sums = |sum: Share, of: &Share| Share {

@@ -18,20 +18,24 @@ use super::shard_counts::ShardCounts;
 /// One channel at its home. It exists while the channel is occupied or has a cached event.
 #[derive(Debug)]
 pub(super) struct Channel {
+    /// The app and the name of the channel.
     pub(super) key: ChannelKey,
-    /// The interest set: the shards with subscribers.
+    /// The interest set: the shards with subscribers, and the number of these.
     interest: ShardCounts,
     /// The members of a presence channel. Boxed, because most channels have none.
     pub(super) members: Option<Box<Members>>,
-    /// The last event of a cache channel.
+    /// The last event of a cache channel. `None` if none is kept.
     pub(super) cached: Option<Box<Cached>>,
 }
 
 /// A cached last event.
 #[derive(Debug)]
 pub(super) struct Cached {
+    /// The event as subscribers get it.
     pub(super) frame: Frame,
+    /// The event's `data`, for the API.
     pub(super) data: Arc<str>,
+    /// The key of the event in the [`Cache`](super::cache::Cache).
     pub(super) expiry: Expiry,
 }
 
@@ -57,7 +61,7 @@ impl Channel {
         Self { key, interest: ShardCounts::default(), members: None, cached: None }
     }
 
-    /// Counts a subscriber of a shard. A new member is made known to the other subscribers. If the
+    /// Counts a subscriber of a shard. The other subscribers are told of a new member. If the
     /// channel is full, nothing is counted.
     pub(super) fn admit(
         &mut self,
@@ -78,7 +82,7 @@ impl Channel {
         entered
     }
 
-    /// A subscription of a shard ended. Returns whether the shard had one, and whether it was the
+    /// Ends a subscription of a shard. Returns whether the shard had one, and whether it was the
     /// last one of the member's user; then the subscribers that stay are told.
     pub(super) fn dismiss(
         &mut self,
@@ -106,7 +110,8 @@ impl Channel {
         }
     }
 
-    /// The message that a new subscriber of a cache channel gets behind the answer.
+    /// The message that a new subscriber of a cache channel gets after the answer. `None` for other
+    /// channels.
     pub(super) fn last_event(&self, now: Millis) -> Option<Frame> {
         let name = self.key.name();
         name.kind().is_cache().then(|| {
@@ -114,7 +119,7 @@ impl Channel {
         })
     }
 
-    /// The cached event, if its time is not over.
+    /// The cached event, if it has not expired.
     pub(super) fn cached_at(&self, now: Millis) -> Option<&Cached> {
         self.cached.as_deref().filter(|cached| cached.expires() > now)
     }
@@ -140,7 +145,7 @@ impl Channel {
     }
 }
 
-/// Whole seconds, the one that has begun included.
+/// The duration in seconds, rounded up.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

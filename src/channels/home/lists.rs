@@ -1,6 +1,6 @@
-//! The lists of members that were asked for last, encoded: every subscriber that joins a presence
+//! The encoded lists of members that were asked for last. Every subscriber that joins a presence
 //! channel gets the whole list, and encoding it anew for each of a thousand joins has a quadratic
-//! cost. Few lists are kept, to save memory: a crowd joins one channel, or a few.
+//! cost. Few lists are kept, to save memory, because a crowd joins one channel, or a few.
 
 use super::members::Members;
 use crate::frame::Frame;
@@ -19,15 +19,15 @@ pub(super) struct Lists {
 
 #[derive(Debug)]
 struct List {
-    /// The number of the home.
+    /// The number of the channel in the table of homes.
     home: u32,
     list: MemberList,
-    /// The encoded answer to a join. `None` since the last change of the list.
+    /// The encoded answer to a join. `None` if the list has changed since it was encoded.
     frame: Option<Frame>,
 }
 
 impl Lists {
-    /// The answer to a join of this home's channel.
+    /// The encoded answer to a join of this home's channel.
     pub(super) fn succeeded(&mut self, home: u32, channel: &str, members: &Members) -> Frame {
         let mut found = match self.kept.iter().position(|list| list.home == home) {
             Some(at) => self.kept.remove(at),
@@ -43,7 +43,7 @@ impl Lists {
         frame
     }
 
-    /// A new member has joined.
+    /// Adds a new member to the list of this home, if it is kept.
     pub(super) fn added(&mut self, home: u32, member: &Member) {
         if let Some(list) = self.kept.iter_mut().find(|list| list.home == home) {
             push(&mut list.list, member);
@@ -51,7 +51,7 @@ impl Lists {
         }
     }
 
-    /// A member has left, or the home has another channel.
+    /// Forgets the list of this home, because a member has left or the home has another channel.
     pub(super) fn forget(&mut self, home: u32) {
         self.kept.retain(|list| list.home != home);
     }

@@ -13,7 +13,7 @@ use super::shard_counts::ShardCounts;
 /// The members of a channel.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    /// By the user id of the member itself: a key of its own would double an entry.
+    /// Members by the user id that the member itself has: a separate key would double an entry.
     table: HashTable<Presence>,
     /// The hash is keyed, because ids come from the network.
     hash: RandomState,
@@ -22,9 +22,10 @@ pub(super) struct Members {
 /// A user who is present.
 #[derive(Debug)]
 pub(super) struct Presence {
-    /// The member as the first subscription of the user has it, which the others were told of.
+    /// The member as the user's first subscription gave it, which is how the other subscribers know
+    /// it.
     member: Arc<Member>,
-    /// The subscriptions of the user; the last one that ends takes the user along.
+    /// The user's subscriptions by shard. The user is a member until the last one ends.
     subscriptions: ShardCounts,
 }
 
@@ -35,7 +36,7 @@ pub(super) enum Entered {
     New,
     /// The user was a member already.
     Again,
-    /// The user is none, because the channel has as many members as it may have.
+    /// The user is not a member, because the channel has as many members as it may have.
     Full,
 }
 
@@ -64,8 +65,8 @@ impl Members {
         Entered::New
     }
 
-    /// A subscription of a user on this shard ended. Returns the member as the others were told of
-    /// it if it was the last one: a later subscription may have spelt the id differently.
+    /// Ends a subscription of a user on a shard. If it was the last one, returns the member as the
+    /// other subscribers know it, because a later subscription may have spelt the id differently.
     pub(super) fn part(&mut self, from: ShardId, user_id: &str) -> Option<Arc<Member>> {
         let presence = self.get_mut(user_id)?;
         if !presence.subscriptions.remove(from) || !presence.subscriptions.is_empty() {

@@ -4,8 +4,8 @@ use smallvec::SmallVec;
 
 use crate::id::ShardId;
 
-/// How many each shard has, for the shards that have any. The counts of one shard are in the record
-/// itself, because most channels and members have a single subscriber.
+/// The count of each shard that has any. The count of a single shard is in the record itself,
+/// because most channels and members have a single subscriber.
 #[derive(Debug, Default)]
 pub(super) enum ShardCounts {
     #[default]
@@ -14,7 +14,7 @@ pub(super) enum ShardCounts {
     Many(Box<SmallVec<[(ShardId, u32); INLINE]>>),
 }
 
-/// The counts that one allocation holds: those of a cache line, less the length.
+/// The number of counts that one allocation holds: those of a cache line, less the length.
 const INLINE: usize = 6;
 
 impl ShardCounts {

@@ -1,5 +1,5 @@
-//! [`Homes`] against a model of it: what each message makes it send and notify, in which order, and
-//! what is left.
+//! Tests of [`Homes`] against a model of it: the messages and notices of each call, their order,
+//! and the state that is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,7 +22,7 @@ const CHANNELS: [&str; 7] =
 const OF_SECOND_APP: usize = 4;
 const SHARDS: u16 = 3;
 const USERS: [(&str, &str); 4] = [("7", "7"), ("7", "\"7\""), ("ann", "\"ann\""), ("b", "\"b\"")];
-/// Tight enough that random publishes run into both.
+/// Bounds so tight that random publishes exceed both.
 const BOUNDS: CacheBounds = CacheBounds { events: 3, bytes: 300 };
 const MAX_MEMBERS: usize = 2;
 
@@ -100,7 +100,7 @@ enum Told {
     NotMember(ConnKey),
 }
 
-/// By shard, in order.
+/// Messages by shard, in order.
 type Sent = BTreeMap<u16, Vec<Told>>;
 
 /// Notices: the channel, and the kind with its content as text.
@@ -110,7 +110,7 @@ type Noticed = Vec<(usize, String)>;
 #[derive(Debug, Default)]
 struct Channel {
     by_shard: BTreeMap<u16, u32>,
-    /// By user id: how the first subscription spelt it, and how many there are.
+    /// Users by id: the spelling of the first subscription, and the number of subscriptions.
     users: BTreeMap<&'static str, (&'static str, u32)>,
     event: Option<LastEvent>,
 }
@@ -153,7 +153,7 @@ impl Model {
         let hash = KeyHash::random();
         let parse = |name: &&str| ChannelName::parse(name, 200, true).unwrap();
         let mut homes = Homes::new(bounds);
-        // The second app wants to know nothing.
+        // The second app wants no notices.
         homes.adopt(vec![Wanted { notices: EventKind::ALL.into_iter().collect(), counts: false }]);
         Self {
             homes,
@@ -219,7 +219,7 @@ impl Model {
         self.check();
     }
 
-    /// Begins another call, of which nothing is expected yet.
+    /// Begins another call, without any expectation so far.
     fn begin(&mut self) {
         self.calls += 1;
         self.expected.clear();
@@ -324,7 +324,8 @@ impl Model {
         self.call(shard, ToHome::Leave(Leave { key, member, ticket }));
     }
 
-    /// Relayed to all if the sender's join was counted; otherwise its shard is told.
+    /// Expects a client event to be relayed to all if the sender's join was counted, and otherwise
+    /// its shard to be told.
     fn whisper(&mut self, of: Asked) {
         let shown = json!({ "event": "client-e", "by": of.ticket });
         let (frame, except) = (frame(&shown), Some(SocketId { high: 9, low: 9 }));
@@ -726,7 +727,7 @@ fn an_event_that_is_larger_than_all_the_cache_is_delivered_not_kept_and_costs_no
     };
     model.step(&large(5));
     assert_eq!((model.homes.cache.held().0, model.homes.len()), (2, 3));
-    // The earlier event of its own channel is its last no more.
+    // The channel's earlier event is no longer its last one.
     model.step(&large(6));
     assert_eq!((model.homes.cache.held().0, model.homes.len()), (1, 2));
 }
@@ -745,7 +746,7 @@ fn an_app_that_holds_less_than_its_part_loses_nothing_to_another() {
     let kept = |homes: &Homes, app| {
         (0..1000).filter(|&n| homes.state(&key(app, n), Millis(0)).cached.is_some()).count()
     };
-    // By number: three apps, of which one stays below its third.
+    // The bound on events: three apps, of which one stays below its third.
     let mut homes = Homes::new(CacheBounds { events: 90, ..ROOMY });
     (0..10).for_each(|n| publish(&mut homes, 0, n, 0));
     (0..200).for_each(|n| publish(&mut homes, 1, n, 0));
@@ -754,7 +755,7 @@ fn an_app_that_holds_less_than_its_part_loses_nothing_to_another() {
     assert_eq!([0, 1, 2].map(|app| kept(&homes, app)), [10, 40, 40]);
     (10..30).for_each(|n| publish(&mut homes, 0, n, 0));
     assert_eq!([0, 1, 2].map(|app| kept(&homes, app)), [30, 30, 30]);
-    // By bytes: few large events of one app against many small ones of another.
+    // The bound on bytes: few large events of one app against many small ones of another.
     let mut homes = Homes::new(CacheBounds { bytes: 100_000, events: 10_000 });
     (0..500).for_each(|n| publish(&mut homes, 0, n, 50));
     (0..100).for_each(|n| publish(&mut homes, 1, n, 10_000));
@@ -868,7 +869,7 @@ fn cached_event(key: ChannelKey, frame: Frame, ttl: Duration) -> Event {
     Event { key, frame, except: None, retain }
 }
 
-/// A subscriber on a shard joins a channel without members.
+/// Joins a subscriber of a shard to a channel without members.
 fn join(homes: &mut Homes, shard: u16, key: &ChannelKey) -> Outbox {
     let authorised = Authorised::assumed(key.name().clone(), None);
     let conn = ConnKey { slot: 0, generation: 0 };
@@ -958,8 +959,8 @@ fn a_long_list_comes_in_parts_that_continue_where_the_last_one_ended() {
     assert_eq!(names.len(), count);
 }
 
-/// A presence channel that takes one member, which joins with ticket 1; the others are asked for by
-/// further calls.
+/// A presence channel that takes one member, which has joined with ticket 1. The caller asks for
+/// the others.
 fn full() -> Model {
     let mut model = Model::new(ROOMY);
     for user in [0, 2] {
@@ -977,7 +978,7 @@ fn a_client_event_behind_a_join_is_relayed_if_that_was_counted_and_refused_if_it
     model.whisper(counted);
     model.begin();
     model.whisper(refused);
-    // Not even when the same user is there by another connection meanwhile.
+    // This holds even if the same user is there by another connection meanwhile.
     model.begin();
     model.join(1, 2, refused.user, None);
     model.begin();
@@ -992,7 +993,7 @@ fn who_leaves_before_the_answer_makes_room_for_who_asks_next() {
     model.begin();
     model.join(1, 0, 3, Some(1));
     assert_eq!(model.subscribed.len(), 1);
-    // The leave of a join that was refused counts nobody down.
+    // The leave of a refused join is not counted.
     model.begin();
     model.leave_refused(refused);
     model.check();

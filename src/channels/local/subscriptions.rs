@@ -12,23 +12,25 @@ pub(super) const JOINING: u32 = 1 << 31;
 /// Connections with more subscriptions than this find them by hash.
 const SCAN_SUBSCRIPTIONS: usize = 16;
 
-/// One subscription, or a join on its way.
+/// One subscription, pending or not.
 #[derive(Debug)]
 pub(super) struct Subscription {
+    /// The number of the topic.
     pub(super) topic: u32,
-    /// The place among the topic's subscribers, or `JOINING` and a ticket.
+    /// The position among the topic's subscribers, or `JOINING` and a ticket.
     pub(super) position: u32,
+    /// The member, on presence channels.
     pub(super) member: Option<Arc<Member>>,
 }
 
 impl Subscription {
-    /// The ticket of a join on its way.
+    /// The ticket of the join, if its answer is still on the way.
     pub(super) fn ticket(&self) -> Option<u32> {
         (self.position & JOINING != 0).then_some(self.position & !JOINING)
     }
 }
 
-/// The list of one connection.
+/// The subscriptions of one connection.
 #[derive(Debug, Default)]
 pub(super) enum Subscriptions {
     #[default]
@@ -39,10 +41,11 @@ pub(super) enum Subscriptions {
 
 #[derive(Debug)]
 pub(super) struct Many {
+    /// The subscriptions, two at least.
     list: Vec<Subscription>,
-    /// The bytes that they hold, as weighed when they were added.
+    /// The bytes that the subscriptions hold, as weighed when they were added.
     bytes: usize,
-    /// Places in `list` by topic, for long lists only.
+    /// Positions in `list` by topic. `None` if the list is short enough to be searched.
     index: Option<HashMap<u32, u32>>,
 }
 
@@ -63,7 +66,7 @@ impl Subscriptions {
         }
     }
 
-    /// The place of a topic's subscription.
+    /// The position of the subscription to a topic.
     pub(super) fn find(&self, topic: u32) -> Option<u32> {
         let index = match self {
             Self::Many(many) => many.index.as_ref(),
@@ -75,8 +78,8 @@ impl Subscriptions {
         }
     }
 
-    /// Adds one. `weigh` returns the bytes that a subscription holds, always the same for the same
-    /// subscription.
+    /// Adds a subscription. `weigh` returns the bytes that a subscription holds, always the same
+    /// for the same subscription.
     pub(super) fn push(
         &mut self,
         subscription: Subscription,
@@ -96,7 +99,8 @@ impl Subscriptions {
         };
     }
 
-    /// The bytes that they hold. A single one counts as 0: it holds less than its connection.
+    /// The bytes that the subscriptions hold. A single one counts as 0, because it holds less than
+    /// its connection.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::None | Self::One(_) => 0,
@@ -104,7 +108,8 @@ impl Subscriptions {
         }
     }
 
-    /// Takes out the subscription at this place, which the last one gets. There has to be one.
+    /// Removes the subscription at this position, and moves the last one there. The list must not
+    /// be empty.
     pub(super) fn swap_remove(
         &mut self,
         at: u32,

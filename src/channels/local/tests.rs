@@ -1,4 +1,4 @@
-//! [`Local`] against a model of it that has no clever parts: lists that are searched.
+//! Tests of [`Local`] against a simple model of it: lists that are searched.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +43,7 @@ fn any_step(slots: u32, channels: usize) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A subscription as the model knows it: the ticket while it is on its way.
+/// A subscription as the model knows it: the ticket while it is pending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Expected {
     ticket: Option<u32>,
@@ -63,7 +63,7 @@ struct Model {
     local: Local,
     keys: Vec<ChannelKey>,
     subscriptions: BTreeMap<(u32, usize), Expected>,
-    /// Asked of the home and not answered: slot, channel, ticket.
+    /// Joins that the home has not answered: slot, channel, ticket.
     asked: Vec<(u32, usize, u32)>,
     /// Tickets that were ever handed out.
     tickets: BTreeSet<u32>,
@@ -225,7 +225,7 @@ impl Model {
         }
     }
 
-    /// Connections and topics point at each other.
+    /// Asserts that connections and topics point at each other.
     fn check_places(&self) {
         for (connection, slot) in self.local.connections.iter().zip(0..) {
             for (of, at) in connection.list().iter().zip(0..) {
@@ -240,7 +240,8 @@ impl Model {
         }
     }
 
-    /// Topics hold what the connections say and nothing else; unused ones hold nothing.
+    /// Asserts that topics hold what the connections say and nothing else, and that unused ones
+    /// hold nothing.
     fn check_topics(&self) {
         let local = &self.local;
         let of_topic = |topic: u32| {
@@ -271,7 +272,7 @@ fn receive(got: &mut Received, of: &TopicBatch<'_>) {
     }
 }
 
-/// A subscriber gets a message.
+/// Records that a subscriber has got a message.
 fn take(got: &mut Received, slot: u32, frame: &Frame) {
     let text = std::str::from_utf8(frame.bytes()).unwrap();
     let (channel, number) = text.split_once(':').unwrap();

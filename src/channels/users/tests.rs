@@ -1,4 +1,4 @@
-//! [`Users`] and [`UserHomes`] together, against what is the case.
+//! Tests of [`Users`] and [`UserHomes`] together, against the true state.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,12 +19,12 @@ enum Message {
     Online(Vec<(UserKey, bool)>),
 }
 
-/// Shards that talk by queues, and their connections.
+/// Shards that exchange messages by queues, and their connections.
 struct World {
     hash: KeyHash,
     users: Vec<Users>,
     homes: Vec<UserHomes>,
-    /// From shard to shard, oldest first.
+    /// Messages by sending and receiving shard, oldest first.
     queues: BTreeMap<(usize, usize), VecDeque<Message>>,
     connections: BTreeMap<(usize, u32), Peer>,
     generation: u32,
@@ -54,7 +54,8 @@ impl World {
         self.hash.user(AppIndex(0), IDS[user].into())
     }
 
-    /// Signs in; in a slot that is in use, the same connection once more as the same user.
+    /// Signs a connection in. In a slot that is in use, the same connection signs in again as the
+    /// same user.
     fn sign_in(&mut self, shard: usize, slot: u32, user: usize, watches: BTreeSet<usize>) {
         let earlier = self.connections.remove(&(shard, slot));
         let user = earlier.as_ref().map_or(user, |earlier| earlier.user);
@@ -91,7 +92,7 @@ impl World {
         }
     }
 
-    /// One message arrives. `false`: none is on its way there.
+    /// Delivers one message. Returns `false` if none is on its way there.
     fn pass(&mut self, from: usize, to: usize) -> bool {
         let queue = self.queues.entry((from, to)).or_default();
         let Some(message) = queue.pop_front() else { return false };
@@ -117,7 +118,7 @@ impl World {
         let mut once = BTreeSet::new();
         self.users[shard].flush(|conn, frame| {
             assert!(once.insert((conn.slot, conn.generation)), "one frame a turn");
-            // As the plane does: nothing reaches the next user of a slot.
+            // As in the plane, nothing reaches the next connection of a slot.
             let Some(peer) = connections.get_mut(&(shard, conn.slot)) else { return };
             if peer.conn == conn {
                 hear(peer, frame);
@@ -136,7 +137,7 @@ impl World {
         self.connections.values().any(|peer| peer.user == user)
     }
 
-    /// Everyone knows who is online, and nothing else is kept.
+    /// Asserts that everyone knows who is online, and that nothing else is kept.
     fn judge(&self) {
         for peer in self.connections.values() {
             let online = peer.watches.iter().filter(|&&user| self.is_online(user));
@@ -276,7 +277,7 @@ fn the_homes_hear_of_the_first_and_the_last_only() {
     assert_eq!(tell(3, Some("b")), [("b".into(), Step::Arrived)]);
     assert_eq!(tell(1, None), []);
     assert_eq!(tell(1, None), []);
-    // Once more, as the same: nobody has been away.
+    // The same user signs in again, without having been away.
     assert_eq!(tell(2, Some("a")), []);
     assert_eq!(tell(2, None), [("a".into(), Step::Left)]);
     assert_eq!(tell(3, None), [("w".into(), Step::Unwatch), ("b".into(), Step::Left)]);

@@ -1,16 +1,16 @@
-//! The ways in which connections leave: in order, or by a reset.
+//! Tests of the ways in which connections leave: in order, or by a reset.
 
 use crate::plane::end::LEFT_TO_KERNEL;
 
 use super::*;
 
-/// The number of frames that are more than the kernel may keep, and fit into the socket of
+/// A number of frames that are more than the kernel may keep, and that fit into the socket of
 /// [`World::wide`].
 const FRAMES: u8 = 30;
 
 impl World {
-    /// A connection whose socket takes all that these tests send, to a client that has read nothing
-    /// of it.
+    /// Opens a connection whose socket takes all that these tests send, to a client that has read
+    /// nothing of it.
     fn wide(&mut self) -> (ConnKey, RawFd) {
         let fd = self.net.connect_with(1 << 20);
         let key = self.plane.open(fd).unwrap();
@@ -23,7 +23,7 @@ impl World {
         (key, fd)
     }
 
-    /// The connection has left its slot, by a reset or in order.
+    /// Asserts that the connection has left its slot, by a reset or in order.
     #[track_caller]
     fn left(&self, fd: RawFd, by_reset: bool) {
         assert!(self.net.released(fd) && self.plane.is_empty());

@@ -1,4 +1,4 @@
-//! Connections that cause more work than their share, and the others beside them.
+//! Tests of connections that cause more work than their share, and of the others beside them.
 
 use super::*;
 
@@ -17,7 +17,7 @@ impl World {
         world
     }
 
-    /// Turns, a millisecond each, until no connection is throttled and nothing more happens.
+    /// Runs turns, a millisecond each, until no connection is throttled and nothing more happens.
     fn calm_down(&mut self) {
         for _ in 0..10_000 {
             self.now += 1;

@@ -1,4 +1,4 @@
-//! Messages of which not all has come, and the bound on all of them together.
+//! Tests of unfinished messages, and of the bound on all of them together.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 const PART: usize = 100;
 
 impl World {
-    /// The client sends the first part of a message.
+    /// Sends the first part of a message as the client.
     fn begin(&mut self, fd: RawFd) {
         self.send(fd, FRAGMENT, &[b'x'; PART]);
         self.settle();
@@ -17,7 +17,7 @@ impl World {
     }
 }
 
-/// A frame of text behind which another one follows.
+/// A text frame that is not the last one of its message.
 const FRAGMENT: u8 = 0x01;
 const LAST: u8 = 0x80;
 
@@ -33,7 +33,7 @@ fn whoever_makes_unfinished_messages_longer_than_they_may_be_together_is_closed(
     assert_eq!(world.closed, [(clients[3].0, Ended::Ours)]);
     assert!(world.read(clients[3].1).ends_with(b"too much"));
     assert_eq!((world.held(), world.plane.unfinished_bytes), (most, most));
-    // Nothing more is read from it, whatever it sends.
+    // Nothing more is read from the connection, whatever the client sends.
     world.send(clients[3].1, FRAGMENT, &[b'x'; PART]);
     world.settle();
     assert_eq!(world.plane.unfinished_bytes, most);

@@ -25,7 +25,7 @@ pub(super) struct Socket {
     pub half_closed: bool,
     /// Whether the server released the socket.
     server_closed: bool,
-    /// Whether the server did so by a reset.
+    /// Whether the server released it by a reset.
     server_reset: bool,
 }
 

@@ -22,7 +22,8 @@ impl Uring {
         self.push(&accept.build().user_data(user_data(Op::Accept, key)))
     }
 
-    /// [`Ring::release`](crate::Ring::release) as one more operation of the queue.
+    /// Releases a slot as [`Ring::release`](crate::Ring::release) does, but as an operation of the
+    /// queue.
     ///
     /// # Errors
     /// The queue is full.

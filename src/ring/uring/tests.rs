@@ -37,14 +37,15 @@ impl Turns {
         Self { ring, wake, reported: Vec::new() }
     }
 
-    /// A connection in this slot, non-blocking as the front leaves it. Returns the other side.
+    /// Installs a connection in this slot, non-blocking as the front leaves it. Returns the other
+    /// side.
     fn connect(&mut self, slot: u32) -> TcpStream {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
         let (socket, _) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        // Full soon, whatever the system's defaults are.
+        // The buffer is full soon, whatever the system's defaults are.
         SockRef::from(&socket).set_send_buffer_size(1 << 18).unwrap();
         SockRef::from(&peer).set_recv_buffer_size(1 << 18).unwrap();
         self.ring.install(slot, socket.as_fd()).unwrap();
@@ -81,7 +82,7 @@ impl Turns {
         rustix::io::read(&self.wake, &mut [0; 8]).unwrap();
     }
 
-    /// The bytes of a receive; the buffer goes back.
+    /// Takes the bytes of a receive, and gives the buffer back.
     fn take(&mut self, completion: &Completion) -> Vec<u8> {
         let mut buffer = self.ring.take_buffer(completion).unwrap();
         let bytes = buffer.as_mut().to_vec();
@@ -242,7 +243,7 @@ fn a_second_send_for_a_slot_is_refused_until_the_first_has_completed() {
         let filled = turns.fill(key(0));
         turns.ring.send(key(0), Bytes::from(vec![b'1'; 1 << 20])).unwrap();
         turns.submit();
-        // The next user of the slot, as if it had been released too early.
+        // An operation of the slot's next user, as if the slot had been released too early.
         for later in [key(0), ConnKey { slot: 0, generation: 8 }] {
             let second = turns.ring.send(later, Bytes::from_static(b"2"));
             assert_eq!(second, Err(SendRefused::Pending));
@@ -588,7 +589,7 @@ fn a_ring_can_be_dropped_with_operations_pending_and_a_buffer_out() {
         peers[1].write_all(b"outlives").unwrap();
         let completion = turns.next();
         let mut buffer = turns.ring.take_buffer(&completion).unwrap();
-        // One more that is not submitted.
+        // One more send, which is not submitted.
         let staged = turns.ring.stage(Bytes::from(vec![2; 100]));
         turns.ring.send_now(key(1), staged).unwrap();
         drop(turns);

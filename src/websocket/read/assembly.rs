@@ -8,7 +8,7 @@ use super::{Message, Violation};
 #[derive(Debug)]
 pub(super) struct Assembly {
     body: Body,
-    /// Frames of the message that are whole.
+    /// The number of frames of the message that are complete.
     pub(super) frames: u32,
 }
 
@@ -19,7 +19,7 @@ enum Body {
 }
 
 impl Assembly {
-    /// An empty message of the kind that its first frame says.
+    /// An empty message, of the kind that its first frame announces.
     pub(super) fn new(kind: Data) -> Self {
         let body = match kind {
             Data::Text => Body::Text(Text::default()),
@@ -28,7 +28,7 @@ impl Assembly {
         Self { body, frames: 0 }
     }
 
-    /// Payload bytes that came so far.
+    /// The number of payload bytes that have come so far.
     pub(super) const fn len(&self) -> usize {
         match &self.body {
             Body::Text(text) => text.len(),
@@ -62,7 +62,7 @@ impl Assembly {
         Ok(())
     }
 
-    /// The message, when its last piece is there.
+    /// The message, once its last piece has come.
     pub(super) fn message(&self) -> Result<Message<'_>, Violation> {
         Ok(match &self.body {
             Body::Text(text) => Message::Text(text.finished()?),

@@ -1,5 +1,5 @@
-//! Floor 1. The header of a client's frame: collected from any cuts, and judged by the rules that
-//! hold for every frame alone (RFC 6455 sections 5.1, 5.2 and 5.5).
+//! Floor 1. The header of a client's frame: collected from pieces of any size, and judged by the
+//! rules that hold for every single frame (RFC 6455 sections 5.1, 5.2 and 5.5).
 
 use std::io::Cursor;
 
@@ -12,7 +12,7 @@ use crate::frame::CONTROL_PAYLOAD_MAX;
 /// The longest header: two bytes, a length of 64 bits and the mask.
 const HEADER_MAX: usize = 14;
 
-/// A frame that may come, and how much of its payload is still to come.
+/// A valid header of a frame, with the length of the payload that is still to come.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) op: Opcode,
@@ -20,7 +20,7 @@ pub(super) struct Head {
     pub(super) fin: bool,
     /// Payload bytes that have not come yet.
     pub(super) left: usize,
-    /// Turned so that its first byte is for the next byte of the payload.
+    /// The mask, rotated so that its first byte is for the next byte of the payload.
     mask: [u8; 4],
 }
 
@@ -45,7 +45,8 @@ pub(super) enum Control {
 }
 
 impl Head {
-    /// `len` is the payload length that the header says, `size` the length of the header itself.
+    /// Judges a header. `len` is the payload length that it announces, `size` the length of the
+    /// header itself.
     fn judge(header: &FrameHeader, len: u64, size: usize) -> Result<Self, Violation> {
         if header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(Violation::RESERVED_BITS);
@@ -91,7 +92,7 @@ impl Opcode {
 }
 
 impl Data {
-    /// The message that a frame makes whose payload is all of it.
+    /// The message of a frame that carries all of the message's payload.
     pub(super) fn message(self, payload: &[u8]) -> Result<Message<'_>, Violation> {
         match self {
             Self::Text => str::from_utf8(payload).map(Message::Text).or(Err(Violation::NOT_UTF8)),
@@ -101,7 +102,7 @@ impl Data {
 }
 
 impl Control {
-    /// The message that a control frame with this payload is.
+    /// The message of a control frame with this payload.
     pub(super) fn message(self, payload: &[u8]) -> Result<Message<'_>, Violation> {
         match self {
             Self::Close => close(payload).map(Message::Close),
@@ -111,7 +112,8 @@ impl Control {
     }
 }
 
-/// RFC 6455 section 5.5.1: nothing, or a code with a reason that may be empty.
+/// Parses the payload of a close frame: nothing, or a code with a reason that may be empty (RFC
+/// 6455 section 5.5.1).
 fn close(payload: &[u8]) -> Result<Option<Close<'_>>, Violation> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return if payload.is_empty() { Ok(None) } else { Err(Violation::BAD_CLOSE) };
@@ -137,8 +139,8 @@ impl HeaderBytes {
         self.len == 0
     }
 
-    /// Adds the bytes of `input` that can belong to the header. Answers the header and how many
-    /// bytes of `input` it took, or nothing when it took them all and needs more.
+    /// Adds the bytes of `input` that can belong to the header. Returns the header and how many
+    /// bytes of `input` it took, or `None` if it took them all and needs more.
     pub(super) fn complete(&mut self, input: &[u8]) -> Result<Option<(Head, usize)>, Violation> {
         let held = self.len;
         self.len = HEADER_MAX.min(held + input.len());

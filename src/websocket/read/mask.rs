@@ -1,7 +1,7 @@
 //! Floor 1. The masking of a payload (RFC 6455 section 5.3).
 
-/// Masks or unmasks `bytes`, of which the first goes with the first byte of `mask`. Eight bytes
-/// at a time, in a form that the compiler turns into wider steps where the machine has them.
+/// Masks or unmasks `bytes`, the first of them with the first byte of `mask`. Works on eight bytes
+/// at a time, in a form that the compiler turns into wider steps if the machine has them.
 pub(super) fn apply(bytes: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);

@@ -39,7 +39,7 @@ impl From<Message<'_>> for Got {
     }
 }
 
-/// One reader with everything that it said.
+/// One reader, with everything that it has returned.
 #[derive(Default)]
 struct Client {
     reader: Reader,
@@ -77,7 +77,7 @@ impl Client {
     }
 }
 
-/// The client that sent these pieces.
+/// A client that has sent these pieces.
 fn after<B: AsRef<[u8]>>(pieces: impl IntoIterator<Item = B>) -> Client {
     let mut client = Client::default();
     pieces.into_iter().for_each(|piece| client.send(piece.as_ref()));
@@ -324,10 +324,10 @@ fn payload_pays_for_fragments_and_empty_ones_stay_bounded() {
             client.code().is_some()
         })
     };
-    // As many as the size of the message allows: 16,384.
+    // The size of the message allows 16,384.
     assert_eq!(most(FRAGMENT_BYTES), Some((1 << 20) / FRAGMENT_BYTES));
     assert_eq!(most(0), Some(16));
-    // Fragments of one byte pay for one in 64.
+    // Of fragments of one byte, 64 allow one more.
     assert_eq!(most(1), Some(16));
     assert_eq!(most(FRAGMENT_BYTES / 2), Some(31));
 }
@@ -364,7 +364,7 @@ fn a_message_that_fills_its_limit_never_holds_more() {
     }
 }
 
-/// How many bytes of the payload of a text are taken one at a time until one is refused.
+/// The number of bytes of a text's payload that are taken one at a time until one is refused.
 fn text_bytes_taken(payload: &[u8]) -> Option<usize> {
     let bytes = frame(FIN | TEXT, payload);
     let mut client = after([&bytes[..6]]);

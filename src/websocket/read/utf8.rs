@@ -1,10 +1,12 @@
 //! Floor 1. Text that arrives in pieces, checked as it arrives (RFC 6455 section 8.1): the first
 //! byte that cannot belong to UTF-8 is refused at once, and what was checked is never read again.
 
-/// The text so far, and the bytes of a character that the last piece cut in two.
+/// The text so far, and the beginning of a character that the last piece cut in two.
 #[derive(Debug, Default)]
 pub(super) struct Text {
+    /// The text so far, without the cut character.
     whole: String,
+    /// The bytes of a character that the last piece cut in two, `cut_len` of them.
     cut: [u8; 4],
     cut_len: usize,
 }
@@ -67,7 +69,8 @@ impl Text {
 mod tests {
     use super::*;
 
-    /// How many bytes go in one at a time before one is refused, and whether the end is accepted.
+    /// The number of bytes that are taken one at a time before one is refused, and whether the end
+    /// is accepted.
     fn accepted(bytes: &[u8]) -> (usize, bool) {
         let mut text = Text::default();
         let taken = bytes.iter().take_while(|byte| text.push(&[**byte]).is_ok()).count();

@@ -1,4 +1,5 @@
-//! Random streams: those that are lawful are read as they were meant, all others are survived.
+//! Tests with random streams: valid ones are read as they were meant, and the reader survives all
+//! others.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -13,7 +14,7 @@ fn any_control() -> impl Strategy<Value = ControlFrame> {
     (prop_oneof![Just(PING), Just(PONG)], prop::collection::vec(any::<u8>(), 0..=125))
 }
 
-/// A message, where to cut it into fragments, and what to send between these.
+/// A message, the places at which it is cut into fragments, and the control frames between these.
 #[derive(Clone, Debug)]
 struct Sent {
     text: Option<String>,
