@@ -97,7 +97,7 @@ pub mod server {
     }
 }
 pub mod shard {
-    pub use crate::shard::{Drain, InForce, Message, Shard, ShardParts, SocketIds};
+    pub use crate::shard::{Drain, InForce, Shard, ShardMessage, ShardParts, SocketIds};
 }
 pub mod time {
     pub use crate::time::Millis;

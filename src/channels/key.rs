@@ -68,7 +68,7 @@ pub struct ChannelKey {
 impl ChannelKey {
     /// The app that the channel belongs to.
     #[must_use]
-    pub(crate) const fn app(&self) -> AppIndex {
+    pub const fn app(&self) -> AppIndex {
         self.app
     }
 

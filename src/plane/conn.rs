@@ -75,7 +75,7 @@ pub(super) struct Conn {
     turn: u8,
     /// The pairs of units of work that the connection has used in that turn.
     spent: u8,
-    /// The first node of the frames that the connection is owed in this turn, in the outbox, or
+    /// The first node of the frames that the connection is owed in this turn, in the owed, or
     /// [`NOTHING`]. In a free slot, the next slot in the list of free ones.
     pub(super) owed_first: u32,
     /// The last node of these frames, or [`NOTHING`].

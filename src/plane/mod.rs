@@ -8,7 +8,7 @@ mod backlog;
 mod closing;
 mod conn;
 mod end;
-mod outbox;
+mod owed_frames;
 mod receive;
 mod send;
 mod throttle;
@@ -25,7 +25,7 @@ use crate::time::Millis;
 use crate::websocket::{Message, ReadLimits};
 
 use conn::{Conn, End, FreeSlots, Phase};
-use outbox::Outbox;
+use owed_frames::OwedFrames;
 pub(crate) use throttle::HELD_MAX;
 use throttle::Throttle;
 
@@ -143,7 +143,7 @@ pub struct Plane<R: Ring> {
     /// Slots that were used before and are free.
     free: FreeSlots,
     /// The frames that connections are owed in this turn.
-    outbox: Outbox,
+    owed: OwedFrames,
     /// Completions that were reaped and not handled yet, oldest first.
     completed: VecDeque<Completion>,
     /// The list that completions are reaped into, reused to keep its allocation.
@@ -206,7 +206,7 @@ impl<R: Ring> Plane<R> {
             ring,
             conns: Chunked::new(),
             free: FreeSlots::default(),
-            outbox: Outbox::default(),
+            owed: OwedFrames::default(),
             completed: VecDeque::new(),
             scratch: Vec::new(),
             to_receive: VecDeque::new(),
@@ -484,7 +484,7 @@ impl<R: Ring> Plane<R> {
     /// Takes completions and handles them. Input that is not read waits in buffers and sockets, and
     /// TCP slows the peers down.
     pub(crate) fn poll(&mut self, intake: Intake, host: &mut impl Host<R>) {
-        if self.outbox.stalled() {
+        if self.owed.stalled() {
             return;
         }
         self.end_blocked_floods();
@@ -543,7 +543,7 @@ impl<R: Ring> Plane<R> {
     /// Whether another turn has something to do without waiting for the kernel.
     #[must_use]
     pub(crate) fn has_work(&self) -> bool {
-        self.outbox.stalled()
+        self.owed.stalled()
             || !self.completed.is_empty()
             || !self.to_receive.is_empty()
             || !self.to_stop.is_empty()
@@ -572,7 +572,7 @@ impl<R: Ring> Plane<R> {
         self.to_release.trim();
         self.closing.trim();
         self.closed.trim();
-        self.outbox.trim();
+        self.owed.trim();
         self.ring.trim();
     }
 
@@ -593,7 +593,7 @@ impl<R: Ring> Plane<R> {
             + self.to_release.room()
             + self.closing.room()
             + self.closed.room()
-            + self.outbox.room()
+            + self.owed.room()
     }
 
     /// Owes a connection a frame of its own.
@@ -617,7 +617,7 @@ impl<R: Ring> Plane<R> {
     }
 
     fn owe_slot(&mut self, slot: u32, staged: Staged) {
-        self.outbox.owe(&mut self.conns[slot as usize], slot, staged);
+        self.owed.owe(&mut self.conns[slot as usize], slot, staged);
     }
 
     fn conn(&self, key: ConnKey) -> Option<&Conn> {

@@ -1,4 +1,4 @@
-//! The sending side: from frames in the outbox to the sockets of the connections that are owed
+//! The sending side: from frames in the owed to the sockets of the connections that are owed
 //! them. Bytes that do not fit into a socket go to the connection's backlog.
 
 use bytes::BytesMut;
@@ -29,19 +29,19 @@ impl<R: Ring> Plane<R> {
             || !self.start_ends()
             || !self.submit()
         {
-            self.outbox.stall();
+            self.owed.stall();
             return;
         }
         self.reap_short_sends();
         self.shed();
-        let slots = self.outbox.finish();
+        let slots = self.owed.finish();
         for &slot in &slots {
             let conn = &mut self.conns[slot as usize];
             (conn.owed_first, conn.owed_last) = (NOTHING, NOTHING);
             let key = ConnKey { slot, generation: conn.generation };
             self.end_when_sent(key);
         }
-        self.outbox.reuse(slots);
+        self.owed.reuse(slots);
         self.ring.clear_staged();
         self.release_dead();
     }
@@ -49,18 +49,18 @@ impl<R: Ring> Plane<R> {
     /// Whether the last flush could not be finished.
     #[must_use]
     pub const fn stalled(&self) -> bool {
-        self.outbox.stalled()
+        self.owed.stalled()
     }
 
     fn send_owed(&mut self) -> Result<(), QueueFull> {
-        while let Some(slot) = self.outbox.next() {
+        while let Some(slot) = self.owed.next() {
             if self.send_to(slot).is_err() {
                 if !self.submit() {
                     return Err(QueueFull);
                 }
                 self.send_to(slot)?;
             }
-            self.outbox.advance();
+            self.owed.advance();
         }
         Ok(())
     }
@@ -72,7 +72,7 @@ impl<R: Ring> Plane<R> {
             return Ok(());
         }
         let key = ConnKey { slot, generation: conn.generation };
-        let mut owed = self.outbox.owed(conn);
+        let mut owed = self.owed.owed(conn);
         let (Some(first), second) = (owed.next(), owed.next()) else { return Ok(()) };
         drop(owed);
         if conn.backlog.is_some() {
@@ -84,7 +84,7 @@ impl<R: Ring> Plane<R> {
             self.counters.sends += 1;
             return Ok(());
         }
-        let frames = || self.outbox.owed(&self.conns[slot as usize]);
+        let frames = || self.owed.owed(&self.conns[slot as usize]);
         let total: usize = frames().map(|frame| self.ring.staged(frame).len()).sum();
         if total > JOIN_BYTES {
             self.owed_to_backlog(key);
@@ -93,14 +93,14 @@ impl<R: Ring> Plane<R> {
         let mut joined = BytesMut::with_capacity(total);
         frames().for_each(|frame| joined.extend_from_slice(self.ring.staged(frame)));
         let joined = self.ring.stage(joined.freeze());
-        self.outbox.join(&mut self.conns[slot as usize], joined);
+        self.owed.join(&mut self.conns[slot as usize], joined);
         self.ring.send_now(key, joined)?;
         self.counters.sends += 1;
         Ok(())
     }
 
     fn owed_to_backlog(&mut self, key: ConnKey) {
-        let owed: Vec<_> = self.outbox.owed(&self.conns[key.slot as usize]).collect();
+        let owed: Vec<_> = self.owed.owed(&self.conns[key.slot as usize]).collect();
         for frame in owed {
             let bytes = self.ring.staged(frame).clone();
             self.keep_back(key, bytes);
@@ -281,7 +281,7 @@ impl<R: Ring> Plane<R> {
                 errno => return self.kill(key, Ended::Failed(errno)),
             },
         };
-        let owed = self.outbox.owed(conn).next();
+        let owed = self.owed.owed(conn).next();
         self.counters.short_sends += 1;
         let Some(frame) = owed else { return };
         let bytes = self.ring.staged(frame);

@@ -18,15 +18,15 @@ pub struct Refusals {
     /// counters are made when an app first needs them.
     apps: Box<[OnceLock<Page>]>,
     /// The counters of refusals that belong to no app.
-    without_app: AppCounters,
+    without_app: RefusalCounters,
 }
 
 /// The counters of up to 256 apps, by the lower byte of their index.
-type Page = Box<[OnceLock<Box<AppCounters>>]>;
+type Page = Box<[OnceLock<Box<RefusalCounters>>]>;
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self { apps: empty_page(), without_app: AppCounters::new("") }
+        Self { apps: empty_page(), without_app: RefusalCounters::new("") }
     }
 }
 
@@ -77,13 +77,15 @@ impl Refusals {
     }
 
     /// The counters of an app, which are made now if this is its first refusal.
-    pub(super) fn of_app(&self, index: AppIndex, id: &str) -> &AppCounters {
+    pub(super) fn of_app(&self, index: AppIndex, id: &str) -> &RefusalCounters {
         let [upper, lower] = index.0.to_be_bytes().map(usize::from);
         let page = self.apps.get(upper).map(|page| page.get_or_init(empty_page));
         let cell = page.and_then(|page| page.get(lower));
         // A page has a cell for every byte.
         debug_assert!(cell.is_some(), "no counters for the app {}", index.0);
-        cell.map_or(&self.without_app, |cell| cell.get_or_init(|| Box::new(AppCounters::new(id))))
+        cell.map_or(&self.without_app, |cell| {
+            cell.get_or_init(|| Box::new(RefusalCounters::new(id)))
+        })
     }
 
     #[cfg(test)]
@@ -95,14 +97,14 @@ impl Refusals {
 
 /// The counters of one app.
 #[derive(Debug)]
-pub(super) struct AppCounters {
+pub(super) struct RefusalCounters {
     /// The app's id, which stays the same for as long as the process lives. Empty for refusals that
     /// belong to no app.
     app: Box<str>,
     by_cause: [Counter; Cause::ALL.len()],
 }
 
-impl AppCounters {
+impl RefusalCounters {
     fn new(app: &str) -> Self {
         Self { app: app.into(), by_cause: std::array::from_fn(|_| Counter::default()) }
     }

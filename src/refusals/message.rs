@@ -201,7 +201,7 @@ impl RefusedMessage<'_> {
                 write!(f, "its name is longer than {max_len} bytes: raise app.max_channel_name")
             }
             NameError::Alphabet if self.app.rules.strict_names => f.write_str(
-                "its name has a character that Pusher does not allow: set app.rules.strict_names = false \
+                "its name has a character that Pusher does not allow: set app.strict_names = false \
                  to allow it",
             ),
             NameError::Alphabet => f.write_str("its name has a control character"),
@@ -233,7 +233,7 @@ impl RefusedMessage<'_> {
             ),
             ProtocolError::ClientEventOnPublic => f.write_str(
                 "client events need a private or presence channel: use one, or set \
-                 app.rules.client_events_on_public = true",
+                 app.client_events_on_public = true",
             ),
             ProtocolError::ClientEventName => {
                 f.write_str("the event's name has control characters")?;

@@ -40,7 +40,7 @@ pub(super) struct Shares {
     pub(super) queue: usize,
 }
 
-/// Parts of [`ClientMemory`], in 32nds. What they leave is reserved for connections, subscriptions,
+/// Parts of [`ClientBudget`], in 32nds. What they leave is reserved for connections, subscriptions,
 /// members and users.
 const CACHE_PARTS: u64 = 4;
 const BODIES_PARTS: u64 = 3;
@@ -62,7 +62,7 @@ impl Shares {
 
     /// The shares under this limit, in bytes; `None` is no limit.
     pub(super) fn of(limit: Option<u64>, server: &ServerConfig, apps: &Apps) -> Self {
-        let shares = ClientMemory::of(limit, server.shards);
+        let shares = ClientBudget::of(limit, server.shards);
         let (shards, endpoints) = (server.shards.max(1), endpoints(apps).max(1));
         let cache = shares.part(CACHE_PARTS, shards) / 2;
         let largest_body = apps.iter().map(|app| app.rules.limits.max_request_size).max();
@@ -108,9 +108,9 @@ const QUEUE_BYTES_MIN: usize = 64 << 10;
 
 /// The memory in bytes that is left for what clients ask for; `None` is no limit.
 #[derive(Clone, Copy)]
-struct ClientMemory(Option<u64>);
+struct ClientBudget(Option<u64>);
 
-impl ClientMemory {
+impl ClientBudget {
     fn of(limit: Option<u64>, shards: usize) -> Self {
         Self(limit.map(|limit| {
             let fixed = config::needed(shards).saturating_add(logging::BACKLOG_BYTES_MAX as u64);

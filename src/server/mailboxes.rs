@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::bus::Outside;
 use crate::id::ShardId;
-use crate::shard::Message;
+use crate::shard::ShardMessage;
 
 /// The pause before a full mailbox is tried again. A shard that runs makes room in each turn.
 const RETRY: Duration = Duration::from_millis(10);
@@ -17,7 +17,7 @@ const RETRY: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Delivers the messages that wait, for as long as the process lives.
-pub(super) async fn deliver_late(bus: Outside<Message>) {
+pub(super) async fn deliver_late(bus: Outside<ShardMessage>) {
     loop {
         bus.begun().await;
         let since = Instant::now();
@@ -63,19 +63,19 @@ mod tests {
     // Paused time: a minute passes as soon as nothing else can happen.
     #[tokio::test(start_paused = true)]
     async fn messages_that_found_no_room_are_delivered_as_soon_as_there_is_some() {
-        let mut ports = bus::connect::<Message>(2, 1).unwrap();
+        let mut ports = bus::connect::<ShardMessage>(2, 1).unwrap();
         let outside = ports[0].outside();
         let delivering = tokio::spawn(deliver_late(outside.clone()));
         for _ in 0..2 {
-            outside.broadcast(|| Message::Memory(Headroom::Short));
-            outside.broadcast(|| Message::Drain(DRAIN));
-            outside.broadcast(|| Message::Stop);
+            outside.broadcast(|| ShardMessage::Memory(Headroom::Short));
+            outside.broadcast(|| ShardMessage::Drain(DRAIN));
+            outside.broadcast(|| ShardMessage::Stop);
             for port in &mut ports {
-                assert!(matches!(port.receive(), Some(Message::Memory(Headroom::Short))));
+                assert!(matches!(port.receive(), Some(ShardMessage::Memory(Headroom::Short))));
                 sleep(Duration::from_secs(60)).await;
-                assert!(matches!(port.receive(), Some(Message::Drain(_))));
+                assert!(matches!(port.receive(), Some(ShardMessage::Drain(_))));
                 sleep(Duration::from_secs(1)).await;
-                assert!(matches!(port.receive(), Some(Message::Stop)));
+                assert!(matches!(port.receive(), Some(ShardMessage::Stop)));
                 assert!(port.receive().is_none());
             }
         }

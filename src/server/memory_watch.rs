@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::bus::Outside;
 use crate::config::MemoryLimit;
 use crate::memory::{Allowance, Gauge, Headroom, Reading};
-use crate::shard::Message;
+use crate::shard::ShardMessage;
 
 use super::limits::{self, MemoryGroup};
 use super::tcp_memory::TcpMemory;
@@ -43,7 +43,7 @@ pub(super) fn measure(limit: MemoryLimit, allowance: &Allowance) {
 pub(super) async fn watch(
     mut limit: watch::Receiver<MemoryLimit>,
     allowance: Arc<Allowance>,
-    bus: Outside<Message>,
+    bus: Outside<ShardMessage>,
 ) {
     let mut headroom = Headroom::Enough;
     loop {
@@ -53,7 +53,7 @@ pub(super) async fn watch(
         if !limited && headroom != Headroom::Enough {
             tracing::info!("memory is not limited any more: everything is admitted");
             headroom = Headroom::Enough;
-            bus.broadcast(|| Message::Memory(Headroom::Enough));
+            bus.broadcast(|| ShardMessage::Memory(Headroom::Enough));
         }
         let watching = async {
             match limited {
@@ -72,7 +72,7 @@ pub(super) async fn watch(
 async fn look_on(
     allowance: &Allowance,
     headroom: &mut Headroom,
-    bus: &Outside<Message>,
+    bus: &Outside<ShardMessage>,
 ) -> Infallible {
     let mut interval = INTERVALS.0;
     let (mut of_memory, mut of_sockets) = (*headroom, Headroom::Enough);
@@ -97,7 +97,7 @@ async fn look_on(
         let now = of_memory.max(of_sockets);
         if now != *headroom {
             log(*headroom, now, measured);
-            bus.broadcast(|| Message::Memory(now));
+            bus.broadcast(|| ShardMessage::Memory(now));
             *headroom = now;
         }
     }
@@ -253,9 +253,9 @@ mod tests {
         assert_eq!(host("MemTotal: 1000 kB\n"), None);
     }
 
-    fn headroom_sent(port: &mut Port<Message>) -> Option<Headroom> {
+    fn headroom_sent(port: &mut Port<ShardMessage>) -> Option<Headroom> {
         match port.receive() {
-            Some(Message::Memory(headroom)) => Some(headroom),
+            Some(ShardMessage::Memory(headroom)) => Some(headroom),
             _ => None,
         }
     }
@@ -264,7 +264,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_limit_that_changes_is_measured_against_at_once_and_a_shard_that_stands_still_waits()
     {
-        let mut ports = bus::connect::<Message>(2, 1).unwrap();
+        let mut ports = bus::connect::<ShardMessage>(2, 1).unwrap();
         let outside = ports[0].outside();
         let (limits, limit) = watch::channel(MemoryLimit::Bytes(1 << 20));
         let watching = tokio::spawn(watch(limit, Arc::default(), outside.clone()));

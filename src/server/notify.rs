@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use crate::bus::Outside;
-use crate::shard::Message;
+use crate::shard::ShardMessage;
 
 /// The pause before a shard is asked again whose mailbox was full.
 const RETRY: Duration = Duration::from_millis(100);
@@ -75,7 +75,7 @@ impl ServiceManager {
 
     /// Feeds the watchdog, each time after all shards have answered a roll call. If a shard does
     /// not answer, the watchdog is not fed, and the manager restarts the process.
-    pub(super) async fn watch(self: Arc<Self>, bus: Outside<Message>) {
+    pub(super) async fn watch(self: Arc<Self>, bus: Outside<ShardMessage>) {
         let Some(interval) = self.interval else { return };
         loop {
             roll_call(&bus, interval).await;
@@ -94,7 +94,7 @@ impl ServiceManager {
 
 /// Returns once every shard has taken a message from its mailbox and has handled all messages
 /// before it. Logs which shard does not within `patience`.
-pub(super) async fn roll_call(bus: &Outside<Message>, patience: Duration) {
+pub(super) async fn roll_call(bus: &Outside<ShardMessage>, patience: Duration) {
     loop {
         let mut answers = Vec::new();
         // If a mailbox is full, the answer is dropped at once, and all shards are asked again
@@ -102,7 +102,7 @@ pub(super) async fn roll_call(bus: &Outside<Message>, patience: Duration) {
         bus.offer(|| {
             let (present, answer) = oneshot::channel();
             answers.push(answer);
-            Message::RollCall(present)
+            ShardMessage::RollCall(present)
         });
         let mut complete = true;
         for (shard, mut answer) in answers.into_iter().enumerate() {
@@ -192,7 +192,7 @@ mod tests {
         let (own, heard) = UnixDatagram::pair().unwrap();
         heard.set_nonblocking(true).unwrap();
         let fed = || heard.recv(&mut [0; 64]).is_ok();
-        let mut ports = bus::connect::<Message>(2, 1).unwrap();
+        let mut ports = bus::connect::<ShardMessage>(2, 1).unwrap();
         let interval = Some(Duration::from_secs(10));
         let manager = Arc::new(ServiceManager { socket: Some(own), interval });
         tokio::spawn(manager.watch(ports[0].outside()));
@@ -212,9 +212,9 @@ mod tests {
         assert!(fed());
     }
 
-    fn answer(port: &mut Port<Message>) -> bool {
+    fn answer(port: &mut Port<ShardMessage>) -> bool {
         match port.receive() {
-            Some(Message::RollCall(present)) => present.send(()).is_ok(),
+            Some(ShardMessage::RollCall(present)) => present.send(()).is_ok(),
             _ => false,
         }
     }

@@ -16,7 +16,7 @@ use crate::config::{
     self, Changes, Config, ConfigError, ConfigInputs, MemoryLimit, Resolved, ServerConfig,
 };
 use crate::id::ShardId;
-use crate::shard::{InForce, Message};
+use crate::shard::{InForce, ShardMessage};
 use crate::webhooks::WebhookWorker;
 
 use super::admin::{AdminAnswer, AdminRequest};
@@ -34,7 +34,7 @@ pub(super) struct Controls {
     /// Delivers webhooks.
     pub(super) webhooks: WebhookWorker,
     /// The shards.
-    pub(super) bus: Outside<Message>,
+    pub(super) bus: Outside<ShardMessage>,
     /// The state that shards share, which a reload does not change.
     pub(super) shared: SharedState,
     /// Sets the level of the log.
@@ -182,14 +182,14 @@ impl ReloadReport {
 /// Sends the configuration to all shards. The future waits until they have it, and returns those
 /// that do not have it in time.
 fn hand_out(
-    bus: &Outside<Message>,
+    bus: &Outside<ShardMessage>,
     in_force: &Arc<InForce>,
 ) -> impl Future<Output = Vec<ShardId>> + use<> {
     let mut answers = Vec::new();
     bus.broadcast(|| {
         let (sender, answer) = oneshot::channel();
         answers.push(answer);
-        Message::InForce(Arc::clone(in_force), sender)
+        ShardMessage::InForce(Arc::clone(in_force), sender)
     });
     async move {
         let deadline = Instant::now() + SHARDS_TIMEOUT;
@@ -259,15 +259,15 @@ mod tests {
     // Paused time: ten seconds pass as soon as nothing else can happen.
     #[tokio::test(start_paused = true)]
     async fn a_shard_that_hangs_is_named_and_the_others_have_the_configuration() {
-        let mut ports = bus::connect::<Message>(3, 1).unwrap();
+        let mut ports = bus::connect::<ShardMessage>(3, 1).unwrap();
         let outside = ports[0].outside();
         let config = |backlog| crate::plane::BacklogLimits { connection: backlog, shard: backlog };
         let in_force = |backlog| {
             let (apps, front) = (Arc::new(Apps::new(Vec::new())), Arc::default());
             Arc::new(InForce { apps, backlog: config(backlog), front })
         };
-        let taken = |port: &mut bus::Port<Message>| match port.receive() {
-            Some(Message::InForce(in_force, taken)) => {
+        let taken = |port: &mut bus::Port<ShardMessage>| match port.receive() {
+            Some(ShardMessage::InForce(in_force, taken)) => {
                 let _gone = taken.send(());
                 Some(in_force.backlog.connection)
             }

@@ -14,7 +14,7 @@ use crate::bus::Outside;
 use crate::id::ShardId;
 use crate::invariant::broken;
 use crate::shard::run::{Milestone, Setup};
-use crate::shard::{self, Message};
+use crate::shard::{self, ShardMessage};
 use crate::time::{Clock, Millis};
 
 /// The threads of all shards. Dropped, it removes the files of unix sockets, and leaves the threads
@@ -22,7 +22,7 @@ use crate::time::{Clock, Millis};
 pub(super) struct Shards {
     threads: Vec<JoinHandle<()>>,
     reports: mpsc::UnboundedReceiver<ShardReport>,
-    bus: Outside<Message>,
+    bus: Outside<ShardMessage>,
     /// The progress of each shard.
     progress: Vec<ShardProgress>,
     /// The files of unix sockets; none once they are removed.
@@ -63,7 +63,7 @@ enum ShardEvent {
     Failed(io::Error),
     /// It has panicked.
     Panicked,
-    /// It has ended after [`Message::Stop`].
+    /// It has ended after [`ShardMessage::Stop`].
     Ended,
 }
 
@@ -110,7 +110,7 @@ impl Shards {
     /// A thread cannot be started.
     pub(super) fn start(
         setups: Vec<Setup>,
-        bus: Outside<Message>,
+        bus: Outside<ShardMessage>,
         files: SocketFiles,
         clock: Clock,
     ) -> Result<Self, ShardError> {
@@ -126,7 +126,7 @@ impl Shards {
     }
 
     /// The way to send to all shards.
-    pub(super) fn bus(&self) -> Outside<Message> {
+    pub(super) fn bus(&self) -> Outside<ShardMessage> {
         self.bus.clone()
     }
 
@@ -197,7 +197,7 @@ impl Shards {
         shards.filter_map(|(shard, of)| (!of.ended).then_some(shard)).collect()
     }
 
-    /// Waits until all threads have ended. [`Message::Stop`] has to be sent before.
+    /// Waits until all threads have ended. [`ShardMessage::Stop`] has to be sent before.
     pub(super) async fn ended(&mut self) {
         // A shard that fails now ends as well.
         while !self.progress.iter().all(|of| of.ended) && self.take_report().await.is_ok() {}

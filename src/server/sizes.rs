@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::front;
 use crate::memory::{Holder, Per};
 use crate::ring::UringSizes;
-use crate::shard::Message;
+use crate::shard::ShardMessage;
 
 use super::limits;
 use super::preflight::HostSurvey;
@@ -43,7 +43,7 @@ pub(crate) fn budget() -> Vec<Holder> {
         ),
         holder("ring of the sockets", SUBMISSIONS as usize * (SUBMISSION + 4 * COMPLETION)),
         holder("ring of the front", front * (SUBMISSION + 2 * COMPLETION)),
-        holder("mailbox", bus::MAILBOX_MESSAGES * (size_of::<Message>() + size_of::<usize>())),
+        holder("mailbox", bus::MAILBOX_MESSAGES * (size_of::<ShardMessage>() + size_of::<usize>())),
     ]
 }
 

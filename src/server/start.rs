@@ -15,7 +15,7 @@ use crate::id::ShardId;
 use crate::invariant::broken;
 use crate::memory::Lease;
 use crate::shard::run::Setup;
-use crate::shard::{self, Message, ShardParts, SocketIds};
+use crate::shard::{self, ShardMessage, ShardParts, SocketIds};
 use crate::time::Clock;
 use crate::webhooks::{WebhookWorker, WorkerSettings};
 
@@ -120,7 +120,7 @@ impl Start<'_> {
         &self,
         listeners: Vec<Listeners>,
         webhooks: &WebhookWorker,
-    ) -> Result<(Vec<Setup>, Outside<Message>), StartError> {
+    ) -> Result<(Vec<Setup>, Outside<ShardMessage>), StartError> {
         let Self { config: Config { server, apps, .. }, host, shared, .. } = self;
         let ports = bus::connect(shard_count(server), bus::MAILBOX_MESSAGES);
         let ports = ports.map_err(StartError::Mailboxes)?;
@@ -169,7 +169,7 @@ impl Start<'_> {
     /// Starts the regular tasks. Returns the way to change the limit of memory.
     fn start_housekeeping(
         &self,
-        bus: &Outside<Message>,
+        bus: &Outside<ShardMessage>,
     ) -> watch::Sender<crate::config::MemoryLimit> {
         let Self { config, shared, .. } = self;
         let (memory, limit) = watch::channel(config.server.memory_limit);

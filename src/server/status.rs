@@ -18,7 +18,7 @@ use super::admin::AdminRequest;
 use crate::apps::Apps;
 use crate::bus::Outside;
 use crate::config::ServerConfig;
-use crate::shard::{Message, Totals};
+use crate::shard::{ShardMessage, Totals};
 use crate::time::{Clock, Millis};
 use crate::version;
 
@@ -103,7 +103,7 @@ pub(super) struct StatusReporter {
     listeners: Vec<String>,
     /// The core of each shard.
     cores: Vec<Option<usize>>,
-    bus: Outside<Message>,
+    bus: Outside<ShardMessage>,
 }
 
 impl StatusReporter {
@@ -111,7 +111,7 @@ impl StatusReporter {
     pub(super) fn new(
         server: &ServerConfig,
         cores: Vec<Option<usize>>,
-        bus: Outside<Message>,
+        bus: Outside<ShardMessage>,
         clock: Clock,
     ) -> Self {
         let listeners = server.listeners.iter().map(ToString::to_string).collect();
@@ -142,7 +142,7 @@ impl StatusReporter {
 
 /// Asks all shards at once. The future returns the answers that come in time.
 fn counts(
-    bus: &Outside<Message>,
+    bus: &Outside<ShardMessage>,
     shards: usize,
 ) -> impl Future<Output = Vec<Option<Totals>>> + use<> {
     let mut answers = Vec::with_capacity(shards);
@@ -150,7 +150,7 @@ fn counts(
     bus.offer(|| {
         let (sender, answer) = oneshot::channel();
         answers.push(answer);
-        Message::Count(sender)
+        ShardMessage::Count(sender)
     });
     async move {
         let deadline = tokio::time::Instant::now() + SHARDS_TIMEOUT;
@@ -218,12 +218,12 @@ mod tests {
     // Paused time: the timeout is over as soon as nothing else can happen.
     #[tokio::test(start_paused = true)]
     async fn a_shard_that_does_not_answer_is_named_and_delays_no_answer() {
-        let mut ports = bus::connect::<Message>(3, 1).unwrap();
+        let mut ports = bus::connect::<ShardMessage>(3, 1).unwrap();
         let outside = ports[0].outside();
         // The mailbox of shard 2 is full, shard 1 takes nothing.
-        ports[0].send(crate::id::ShardId(2), Message::CloseListeners);
+        ports[0].send(crate::id::ShardId(2), ShardMessage::CloseListeners);
         let asked = tokio::spawn(counts(&outside, 3));
-        let Some(Message::Count(sender)) = ports[0].receive() else { panic!("not asked") };
+        let Some(ShardMessage::Count(sender)) = ports[0].receive() else { panic!("not asked") };
         sender.send(Totals { connections: 7, channels: vec![5] }).unwrap();
         let counts = asked.await.unwrap();
         let mut status = ServerStatus::default();

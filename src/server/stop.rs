@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::shard::{Drain, Message, RETURN};
+use crate::shard::{Drain, RETURN, ShardMessage};
 use crate::webhooks::WebhookWorker;
 
 use super::shards::{ShardError, Shards};
@@ -78,7 +78,7 @@ pub(super) async fn run(
 ) -> Result<(), ShardError> {
     let bus = shards.bus();
     let emptied = async {
-        bus.broadcast(|| Message::Drain(drain));
+        bus.broadcast(|| ShardMessage::Drain(drain));
         shards.until(|progress| progress.emptied).await
     };
     match timeout(drain.lasts() + DRAIN_GRACE, emptied).await {
@@ -94,14 +94,14 @@ pub(super) async fn run(
     }
     shards.remove_socket_files();
     let drained = async {
-        bus.broadcast(|| Message::CloseListeners);
+        bus.broadcast(|| ShardMessage::CloseListeners);
         shards.until(|progress| progress.drained).await
     };
     if let Ok(drained) = timeout(LISTENERS_GRACE, drained).await {
         drained?;
     }
     let ended = async {
-        bus.broadcast(|| Message::Stop);
+        bus.broadcast(|| ShardMessage::Stop);
         shards.ended().await;
     };
     if timeout(THREADS_GRACE, ended).await.is_err() {

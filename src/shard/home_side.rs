@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Message;
+use super::ShardMessage;
 use super::link::Link;
 use super::trace::{Traced, debugging};
 use crate::apps::{App, Apps};
@@ -157,7 +157,7 @@ impl HomeSide {
 
     fn send(&mut self, link: &mut Link) {
         for (to, message) in self.outbox.messages() {
-            link.send(to, Message::FromHome(message));
+            link.send(to, ShardMessage::FromHome(message));
         }
         self.outbox.notices().for_each(|notice| self.notices.push(notice));
     }

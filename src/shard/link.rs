@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::message::Message;
+use super::message::ShardMessage;
 use crate::bus::Port;
 use crate::channels::{
     ChannelKey, Event, KeyHash, Leave, Left, ReplyTo, Steps, ToHome, Topology, UserKey,
@@ -16,13 +16,13 @@ use crate::protocol::names::ChannelName;
 /// finds a mailbox full waits in the port.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) port: Port<Message>,
+    pub(super) port: Port<ShardMessage>,
     pub(super) topology: Topology,
     hash: KeyHash,
 }
 
 impl Link {
-    pub(super) fn new(port: Port<Message>, hash: KeyHash) -> Self {
+    pub(super) fn new(port: Port<ShardMessage>, hash: KeyHash) -> Self {
         Self { topology: Topology::new(port.shards()), port, hash }
     }
 
@@ -41,19 +41,19 @@ impl Link {
         self.hash.user(app, id)
     }
 
-    pub(super) fn send(&mut self, to: ShardId, message: Message) {
+    pub(super) fn send(&mut self, to: ShardId, message: ShardMessage) {
         self.port.send(to, message);
     }
 
     /// Sends a message about a channel to the channel's home.
     pub(super) fn send_home(&mut self, home: ShardId, message: ToHome) {
-        self.port.send(home, Message::ToHome(self.id(), message));
+        self.port.send(home, ShardMessage::ToHome(self.id(), message));
     }
 
     /// Sends an event to its home. Returns `false` if the event has to wait for room in the
     /// mailbox.
     pub(super) fn publish(&mut self, home: ShardId, event: Event) -> bool {
-        let message = Message::ToHome(self.id(), ToHome::Publish(event));
+        let message = ShardMessage::ToHome(self.id(), ToHome::Publish(event));
         let sent = self.port.try_send(home, message);
         sent.map_err(|message| self.port.send(home, message)).is_ok()
     }
@@ -72,7 +72,7 @@ impl Link {
             by_home.entry(self.topology.home_of_user(&key)).or_default().push((key, step));
         }
         for (home, steps) in by_home {
-            self.port.send(home, Message::ToUserHome(self.id(), steps));
+            self.port.send(home, ShardMessage::ToUserHome(self.id(), steps));
         }
     }
 

@@ -15,14 +15,14 @@ use crate::plane::BacklogLimits;
 
 /// A message of the bus.
 #[derive(Debug)]
-pub enum Message {
+pub enum ShardMessage {
     /// From this shard to a channel's home.
     ToHome(ShardId, ToHome),
     /// From the home of a channel or of users.
     FromHome(FromHome),
     /// From this shard to the home of these users.
     ToUserHome(ShardId, Steps),
-    /// A shard asks to close the connections of a user. Answered by [`Message::Terminated`].
+    /// A shard asks to close the connections of a user. Answered by [`ShardMessage::Terminated`].
     Terminate(ReplyTo, AppIndex, Arc<str>),
     /// The connections of the user are closed.
     Terminated(ReplyTo),
@@ -73,6 +73,6 @@ mod tests {
 
     #[test]
     fn a_mailbox_entry_stays_small() {
-        assert!(size_of::<Message>() <= 112, "{} bytes", size_of::<Message>());
+        assert!(size_of::<ShardMessage>() <= 112, "{} bytes", size_of::<ShardMessage>());
     }
 }

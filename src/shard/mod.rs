@@ -64,7 +64,7 @@ use home_side::HomeSide;
 use leaving::Leaving;
 use link::Link;
 pub(crate) use message::Totals;
-pub use message::{InForce, Message};
+pub use message::{InForce, ShardMessage};
 use pending_requests::PendingRequests;
 pub(crate) use sessions::BUDGET;
 use sessions::Sessions;
@@ -86,7 +86,7 @@ pub struct ShardParts {
     /// Makes the socket ids of connections. All shards share its key.
     pub socket_ids: SocketIds,
     /// This shard's end of the bus.
-    pub port: Port<Message>,
+    pub port: Port<ShardMessage>,
     /// Takes the notices of homes, for webhooks.
     pub notices: NoticeSender,
     /// Takes notes of refusals for the log. All shards share it.
@@ -224,7 +224,7 @@ impl<R: Ring> Shard<R> {
 
     /// The shard's end of the bus, which wakes a sleeping owner.
     #[must_use]
-    pub const fn port(&self) -> &Port<Message> {
+    pub const fn port(&self) -> &Port<ShardMessage> {
         &self.subscribers.link.port
     }
 
@@ -328,43 +328,45 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Handles a message of the bus.
-    fn message(&mut self, message: Message) {
+    fn message(&mut self, message: ShardMessage) {
         let Self { plane, subscribers, homes, .. } = self;
         match message {
-            Message::ToHome(from, message) => {
+            ShardMessage::ToHome(from, message) => {
                 let traced = homes.traced(from, &message, subscribers.now);
                 homes.handle(from, message, subscribers.now, &mut subscribers.link);
                 if let Some(traced) = traced {
                     subscribers.trace(traced);
                 }
             }
-            Message::ToUserHome(from, steps) => {
+            ShardMessage::ToUserHome(from, steps) => {
                 homes.handle_users(from, steps, &mut subscribers.link);
             }
-            Message::FromHome(FromHome::Answer(to, answer)) => self.requests.answer(to, *answer),
-            Message::FromHome(message) => subscribers.handle(plane, message),
-            Message::Terminate(reply_to, app, user_id) => {
-                subscribers.terminate(plane, app, &user_id);
-                subscribers.link.send(reply_to.shard, Message::Terminated(reply_to));
+            ShardMessage::FromHome(FromHome::Answer(to, answer)) => {
+                self.requests.answer(to, *answer)
             }
-            Message::Terminated(to) => self.requests.terminated(to),
-            Message::Traced(traced) => subscribers.log_traced(&traced),
-            Message::Drain(drain) => self.drain(drain),
-            Message::CloseListeners => {
+            ShardMessage::FromHome(message) => subscribers.handle(plane, message),
+            ShardMessage::Terminate(reply_to, app, user_id) => {
+                subscribers.terminate(plane, app, &user_id);
+                subscribers.link.send(reply_to.shard, ShardMessage::Terminated(reply_to));
+            }
+            ShardMessage::Terminated(to) => self.requests.terminated(to),
+            ShardMessage::Traced(traced) => subscribers.log_traced(&traced),
+            ShardMessage::Drain(drain) => self.drain(drain),
+            ShardMessage::CloseListeners => {
                 if let Some(draining) = self.timers.draining_mut() {
                     draining.close_listeners();
                 }
             }
-            Message::InForce(in_force, taken) => {
+            ShardMessage::InForce(in_force, taken) => {
                 self.adopt_configuration(&in_force);
                 let _gone = taken.send(());
             }
-            Message::Memory(headroom) => self.see_headroom(headroom),
-            Message::RollCall(present) => self.roll_calls.push(present),
-            Message::Count(tell) => {
+            ShardMessage::Memory(headroom) => self.see_headroom(headroom),
+            ShardMessage::RollCall(present) => self.roll_calls.push(present),
+            ShardMessage::Count(tell) => {
                 let _late = tell.send(self.totals());
             }
-            Message::Stop => self.timers.stop(),
+            ShardMessage::Stop => self.timers.stop(),
         }
     }
 

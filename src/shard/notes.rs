@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use super::message::Message;
+use super::message::ShardMessage;
 use super::subscriber_side::SubscriberSide;
 use super::trace::{Traced, debugging};
 use crate::apps::App;
@@ -114,7 +114,7 @@ impl SubscriberSide {
     pub(super) fn trace(&mut self, traced: Traced) {
         let shard = traced.except().map(|id| self.socket_ids.shard_of(id));
         match shard.filter(|&shard| self.link.topology.contains(shard)) {
-            Some(shard) => self.link.send(shard, Message::Traced(Box::new(traced))),
+            Some(shard) => self.link.send(shard, ShardMessage::Traced(Box::new(traced))),
             // The event excepts no connection, or the id is from another server.
             None => self.log_traced(&traced),
         }

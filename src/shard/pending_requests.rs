@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::link::Link;
-use super::{Message, Shard};
+use super::{Shard, ShardMessage};
 use crate::channels::{Answer, ChannelKey, ChannelState, Publication, Question, ReplyTo, ToHome};
 use crate::front::gateway::{GatewayCommand, Overloaded, PublishResult, Reply};
 use crate::id::AppIndex;
@@ -127,7 +127,7 @@ impl PendingRequests {
         let number = self.number();
         for shard in link.topology.shards() {
             let reply_to = link.reply_to(number, 0);
-            link.send(shard, Message::Terminate(reply_to, app, Arc::clone(user_id)));
+            link.send(shard, ShardMessage::Terminate(reply_to, app, Arc::clone(user_id)));
         }
         let missing = link.topology.shards().len();
         self.wait(number, missing, Request::Terminate { reply });

@@ -84,7 +84,7 @@ pub(crate) enum Milestone {
     Drained,
 }
 
-/// Serves until [`super::Message::Stop`].
+/// Serves until [`super::ShardMessage::Stop`].
 ///
 /// # Errors
 /// The runtime or a ring could not be set up; nothing was served then.

@@ -11,7 +11,7 @@ use ringwave::testing::id::AppIndex;
 use ringwave::testing::plane::BacklogLimits;
 use ringwave::testing::protocol::names::ChannelName;
 use ringwave::testing::protocol::outbound;
-use ringwave::testing::shard::{Message, Shard};
+use ringwave::testing::shard::{Shard, ShardMessage};
 use ringwave::testing::time::Millis;
 use ringwave_ring::sim::{Faults, SimNet, SimRing};
 use tokio::sync::oneshot;
@@ -39,7 +39,7 @@ impl Small {
             BacklogLimits { connection: 2000, shard: 1 << 20 },
             KeyHash::seeded(1),
             seed,
-            bus::connect::<Message>(1, 8).unwrap().remove(0),
+            bus::connect::<ShardMessage>(1, 8).unwrap().remove(0),
         );
         Self { shard: Shard::new(ring, parts), net, apps }
     }

@@ -7,7 +7,7 @@ use ringwave::testing::bus;
 use ringwave::testing::channels::KeyHash;
 use ringwave::testing::id::AppIndex;
 use ringwave::testing::plane::BacklogLimits;
-use ringwave::testing::shard::{InForce, Message, Shard};
+use ringwave::testing::shard::{InForce, Shard, ShardMessage};
 use ringwave::testing::time::Millis;
 use ringwave_ring::sim::{Faults, SimNet, SimRing};
 use tokio::sync::oneshot;
@@ -28,7 +28,7 @@ fn connections_of_an_app_that_goes_close_in_portions_and_all_others_stay() {
     let plan = Plan::new(1, 1);
     let before = Arc::new(Apps::new(vec![app(0, &plan), app(1, &plan)]));
     let net = SimNet::default();
-    let port = bus::connect::<Message>(1, 8).unwrap().remove(0);
+    let port = bus::connect::<ShardMessage>(1, 8).unwrap().remove(0);
     let control = port.outside();
     let parts = parts(
         &before,
@@ -60,7 +60,7 @@ fn connections_of_an_app_that_goes_close_in_portions_and_all_others_stay() {
         backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
         front: Arc::default(),
     });
-    control.offer(|| Message::InForce(Arc::clone(&in_force), taken.take().unwrap()));
+    control.offer(|| ShardMessage::InForce(Arc::clone(&in_force), taken.take().unwrap()));
 
     let mut open = vec![shard.plane().open_connections()];
     while open.last() != Some(&STAYING) {

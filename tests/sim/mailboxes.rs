@@ -13,7 +13,7 @@ use ringwave::testing::id::{AppIndex, ShardId};
 use ringwave::testing::plane::BacklogLimits;
 use ringwave::testing::protocol::names::ChannelName;
 use ringwave::testing::protocol::outbound;
-use ringwave::testing::shard::{Drain, Message, Shard};
+use ringwave::testing::shard::{Drain, Shard, ShardMessage};
 use ringwave::testing::time::Millis;
 use ringwave_ring::sim::{Faults, SimNet, SimRing};
 use tokio::sync::oneshot;
@@ -38,7 +38,7 @@ impl Common {
         Self { net: SimNet::default(), apps, hash: KeyHash::seeded(1) }
     }
 
-    fn shard(&self, port: Port<Message>) -> Shard<SimRing> {
+    fn shard(&self, port: Port<ShardMessage>) -> Shard<SimRing> {
         let seed = u64::from(port.id().0);
         let parts = parts(
             &self.apps,
@@ -79,7 +79,7 @@ type Answer = oneshot::Receiver<PublishResult>;
 #[test]
 fn a_publish_is_answered_at_once_only_when_its_home_has_it() {
     let common = Common::new();
-    let mut ports = bus::connect::<Message>(3, 1).unwrap();
+    let mut ports = bus::connect::<ShardMessage>(3, 1).unwrap();
     let (mut other, mut home) = (ports.remove(2), ports.remove(1));
     let mut shard = common.shard(ports.remove(0));
     let channel = common.names(3).next().unwrap();
@@ -92,7 +92,7 @@ fn a_publish_is_answered_at_once_only_when_its_home_has_it() {
                 // A thread that has to wait lets the others run, on a machine of any size.
                 thread::yield_now();
                 if !other.spilling() {
-                    other.send(HOME, Message::RollCall(oneshot::channel().0));
+                    other.send(HOME, ShardMessage::RollCall(oneshot::channel().0));
                 }
             }
         });
@@ -126,7 +126,7 @@ fn a_publish_is_answered_at_once_only_when_its_home_has_it() {
 #[test]
 fn a_shard_has_not_drained_while_leaves_of_its_connections_wait_for_room() {
     let common = Common::new();
-    let mut ports = bus::connect::<Message>(2, 1).unwrap();
+    let mut ports = bus::connect::<ShardMessage>(2, 1).unwrap();
     let mut home = common.shard(ports.remove(1));
     let mut shard = common.shard(ports.remove(0));
     let subscribe = |name: ChannelName| {
@@ -161,7 +161,7 @@ fn a_shard_has_not_drained_while_leaves_of_its_connections_wait_for_room() {
 #[test]
 fn memory_for_waiting_messages_is_given_back_without_any_connection() {
     let common = Common::new();
-    let mut ports = bus::connect::<Message>(2, 1).unwrap();
+    let mut ports = bus::connect::<ShardMessage>(2, 1).unwrap();
     let mut home = common.shard(ports.remove(1));
     let mut shard = common.shard(ports.remove(0));
     let channel = common.names(2).next().unwrap();

@@ -10,7 +10,7 @@ use ringwave::testing::channels::KeyHash;
 use ringwave::testing::id::AppIndex;
 use ringwave::testing::memory::Headroom;
 use ringwave::testing::plane::BacklogLimits;
-use ringwave::testing::shard::{Message, Shard};
+use ringwave::testing::shard::{Shard, ShardMessage};
 use ringwave::testing::time::Millis;
 use ringwave_ring::sim::{Faults, SimNet, SimRing};
 
@@ -25,7 +25,7 @@ struct Scene {
     shard: Shard<SimRing>,
     net: SimNet,
     apps: Arc<Apps>,
-    control: Outside<Message>,
+    control: Outside<ShardMessage>,
     now: u64,
     /// The messages that each connection got and that were not looked at yet, as text.
     told: BTreeMap<i32, (Stream, String)>,
@@ -39,7 +39,7 @@ impl Scene {
         app.rules.rate_limit = None;
         let apps = Arc::new(Apps::new(vec![app]));
         let net = SimNet::default();
-        let port = bus::connect::<Message>(1, 8).unwrap().remove(0);
+        let port = bus::connect::<ShardMessage>(1, 8).unwrap().remove(0);
         let control = port.outside();
         let parts = parts(
             &apps,
@@ -93,7 +93,7 @@ impl Scene {
     }
 
     fn see(&mut self, headroom: Headroom) {
-        self.control.offer(|| Message::Memory(headroom));
+        self.control.offer(|| ShardMessage::Memory(headroom));
         self.pass(1);
     }
 

@@ -23,7 +23,7 @@ use ringwave::testing::protocol::origin::Origins;
 use ringwave::testing::protocol::outbound;
 use ringwave::testing::protocol::rules::{AppRules, ClientEvents, Limits, Standing};
 use ringwave::testing::protocol::secret::Secret;
-use ringwave::testing::shard::{InForce, Message, Shard, ShardParts, SocketIds};
+use ringwave::testing::shard::{InForce, Shard, ShardMessage, ShardParts, SocketIds};
 use ringwave::testing::time::Millis;
 use ringwave::testing::webhooks::NoticeSender;
 use ringwave_ring::sim::{Dice, Faults, SimNet, SimRing};
@@ -60,7 +60,7 @@ pub(crate) struct World {
     draining: bool,
     hash: KeyHash,
     /// The control thread's way to the shards.
-    control: Outside<Message>,
+    control: Outside<ShardMessage>,
     /// Whether an app was off since everything was judged.
     switched_off: bool,
     terminated: Vec<(usize, String)>,
@@ -76,7 +76,7 @@ fn simulated(
     apps: &Arc<Apps>,
     hash: KeyHash,
     seed: u64,
-    port: Port<Message>,
+    port: Port<ShardMessage>,
 ) -> Shard<SimRing> {
     let seed = seed.wrapping_mul(1 << 20).wrapping_add(u64::from(port.id().0));
     let (slots, buffers, buffer) = (plan.slots, plan.buffers, plan.buffer);
@@ -90,7 +90,7 @@ impl World {
         let apps = Arc::new(Apps::new((0..2).map(|index| app(index, &plan)).collect()));
         let hash = KeyHash::seeded(seed);
         let shards = u16::try_from(plan.shards).unwrap();
-        let ports = bus::connect::<Message>(shards, plan.mailbox).unwrap();
+        let ports = bus::connect::<ShardMessage>(shards, plan.mailbox).unwrap();
         let control = ports[0].outside();
         let shard = |port| simulated(&plan, &net, &apps, hash.clone(), seed, port);
         let shards: Vec<_> = ports.into_iter().map(shard).collect();
@@ -413,7 +413,7 @@ impl std::ops::AddAssign for Summary {
 }
 
 /// Whether the shard's eventfd was written since the last look.
-fn took_edge(port: &Port<Message>) -> bool {
+fn took_edge(port: &Port<ShardMessage>) -> bool {
     rustix::io::read(port.wake_fd(), &mut [0; 8]).is_ok()
 }
 
@@ -423,7 +423,7 @@ pub(crate) fn parts(
     backlog: BacklogLimits,
     hash: KeyHash,
     seed: u64,
-    port: Port<Message>,
+    port: Port<ShardMessage>,
 ) -> ShardParts {
     ShardParts {
         in_force: InForce { apps: Arc::clone(apps), backlog, front: Arc::default() },

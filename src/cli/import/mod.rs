@@ -84,7 +84,7 @@ pub(super) fn run_reverb(files: &FileArgs) -> ExitCode {
 fn import(from: Predecessor, files: &FileArgs) -> ExitCode {
     let text = match imported(from, &files.file) {
         Ok(text) => text,
-        Err(ImportError::Config(error)) => return tell(&error, EXIT_DATA),
+        Err(ImportFailure::Config(error)) => return tell(&error, EXIT_DATA),
         Err(error) => return fail(&error, EXIT_DATA),
     };
     match &files.output {
@@ -104,18 +104,18 @@ fn import(from: Predecessor, files: &FileArgs) -> ExitCode {
 
 /// The reason for which a configuration cannot be imported.
 #[derive(Debug, thiserror::Error)]
-enum ImportError {
+enum ImportFailure {
     #[error("cannot read {}", file.display())]
     Read { file: PathBuf, source: io::Error },
     #[error(transparent)]
     Config(#[from] config::ImportError),
 }
 
-fn imported(from: Predecessor, file: &Path) -> Result<String, ImportError> {
+fn imported(from: Predecessor, file: &Path) -> Result<String, ImportFailure> {
     let is_stdin = file.as_os_str() == "-";
     let input = read(file, is_stdin).map_err(|source| {
         let file = if is_stdin { PathBuf::from("stdin") } else { file.to_owned() };
-        ImportError::Read { file, source }
+        ImportFailure::Read { file, source }
     })?;
     Ok(config::import(from, &input, &environment())?)
 }

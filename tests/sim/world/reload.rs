@@ -7,7 +7,7 @@ use ringwave::testing::apps::{App, Apps};
 use ringwave::testing::id::AppIndex;
 use ringwave::testing::plane::BacklogLimits;
 use ringwave::testing::protocol::rules::{AppRules, Standing};
-use ringwave::testing::shard::{InForce, Message};
+use ringwave::testing::shard::{InForce, ShardMessage};
 use tokio::sync::oneshot;
 
 use super::{World, app};
@@ -66,6 +66,7 @@ impl World {
         self.apps = Arc::new(self.apps.followed_by(&read).expect("few apps"));
         let in_force =
             Arc::new(InForce { apps: Arc::clone(&self.apps), backlog, front: Arc::default() });
-        self.control.broadcast(|| Message::InForce(Arc::clone(&in_force), oneshot::channel().0));
+        self.control
+            .broadcast(|| ShardMessage::InForce(Arc::clone(&in_force), oneshot::channel().0));
     }
 }

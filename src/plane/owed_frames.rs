@@ -20,7 +20,7 @@ struct Node {
 /// [`finish`](Self::finish). If the kernel takes nothing, it calls [`stall`](Self::stall), and the
 /// next flush goes on.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct OwedFrames {
     /// The frames of all lists, in the order in which they were owed.
     nodes: Vec<Node>,
     /// Slots of connections that are owed anything, in the order of their first frames.
@@ -31,7 +31,7 @@ pub(super) struct Outbox {
     stalled: bool,
 }
 
-impl Outbox {
+impl OwedFrames {
     pub(super) fn owe(&mut self, conn: &mut Conn, slot: u32, frame: Staged) {
         let node = u32::try_from(self.nodes.len()).unwrap_or(NOTHING);
         self.nodes.push(Node { frame, next: NOTHING });
