@@ -36,7 +36,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 7] = [
+    pub const ALL: [Self; 7] = [
         Self::ChannelOccupied,
         Self::ChannelVacated,
         Self::MemberAdded,
@@ -139,7 +139,7 @@ impl Url {
     /// header, and nothing receives a fragment. International names have to be given in ASCII
     /// (`xn--`), because certificates have them so.
     #[must_use]
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         // `Uri` drops a fragment without notice.
         if !text.is_ascii() || text.contains('#') {
             return None;
@@ -339,7 +339,7 @@ pub struct Webhooks {
 impl Webhooks {
     /// Collects the endpoints of an app.
     #[must_use]
-    pub(crate) fn new(list: Vec<Webhook>) -> Self {
+    pub fn new(list: Vec<Webhook>) -> Self {
         let wanted = list.iter().map(|webhook| webhook.events);
         let watched = wanted.fold(EventKinds::default(), EventKinds::union).watched();
         Self { list: list.into_iter().map(Arc::new).collect(), watched }

@@ -30,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A command that the shard got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// An event for a channel: its name, its frame, and the connection that is excepted.
-    Published { channel: String, event: String, frame: Vec<u8>, except: Option<SocketId> },
+    /// An event for a channel: its frame, and the connection that is excepted.
+    Published { channel: String, frame: Vec<u8>, except: Option<SocketId> },
     /// All connections of this user are to be closed.
     Terminated(String),
     /// A WebSocket was opened, with these bytes behind its handshake.
@@ -53,7 +53,8 @@ impl FrontEnd {
         let listener = UnixListener::bind(place.path().join("socket")).expect("a unix socket");
         let (teller, heard) = channel();
         let (stop, stopped) = watch::channel(false);
-        let settings = Settings { path_prefix: prefix.to_owned(), ..Settings::default() };
+        let mut settings = Settings::default();
+        prefix.clone_into(&mut settings.path_prefix);
         thread::spawn(move || {
             let builder = tokio_uring::builder();
             let runtime = tokio_uring::Runtime::new(&builder).expect("io_uring");
@@ -120,7 +121,6 @@ impl Shard {
             states.push(state(channel));
             let told = Heard::Published {
                 channel: channel.as_str().to_owned(),
-                event: name,
                 frame: event.frame.bytes().to_vec(),
                 except: event.except,
             };
