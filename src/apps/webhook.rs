@@ -73,7 +73,7 @@ impl EventKind {
 
 /// A set of kinds.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(crate) struct EventKinds(u8);
+pub struct EventKinds(u8);
 
 impl EventKinds {
     /// Whether the set has this kind.
@@ -244,7 +244,7 @@ const fn default_port(tls: bool) -> u16 {
 
 /// A header that the operator adds to requests. Its value may be a secret and is never shown.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Header {
+pub struct Header {
     /// The name, in lower case.
     pub(crate) name: HeaderName,
     /// The value.
@@ -300,23 +300,23 @@ impl fmt::Debug for Header {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Webhook {
     /// The URL that events are sent to.
-    pub(crate) url: Url,
+    pub url: Url,
     /// The kinds of events that it wants.
-    pub(crate) events: EventKinds,
+    pub events: EventKinds,
     /// Only channels whose names begin with this text. May be empty.
-    pub(crate) channel_prefix: String,
+    pub channel_prefix: String,
     /// Only channels whose names end with this text. May be empty.
-    pub(crate) channel_suffix: String,
+    pub channel_suffix: String,
     /// Headers of the operator, which each request carries.
-    pub(crate) headers: Vec<Header>,
+    pub headers: Vec<Header>,
     /// The time for which an event waits for others to share its request.
-    pub(crate) batch_window: Duration,
+    pub batch_window: Duration,
     /// The most events of one request; at least 1.
-    pub(crate) batch_max: usize,
+    pub batch_max: usize,
     /// The time that name lookup, connection and TLS may take together.
-    pub(crate) connect_timeout: Duration,
+    pub connect_timeout: Duration,
     /// The time that the answer may take.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
 }
 
 impl Webhook {

@@ -13,11 +13,11 @@ use crate::protocol::names::ChannelName;
 #[derive(Clone, Debug)]
 pub struct Notice {
     /// The app of the channel.
-    pub(crate) app: AppIndex,
+    pub app: AppIndex,
     /// The channel.
-    pub(crate) channel: ChannelName,
+    pub channel: ChannelName,
     /// The event.
-    pub(crate) event: ChannelEvent,
+    pub event: ChannelEvent,
 }
 
 /// An event on a channel, in the order of [`EventKind`].
