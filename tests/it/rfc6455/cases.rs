@@ -90,7 +90,7 @@ impl Case {
         let mut raw = Raw::connect(gateway);
         let mut writer = raw.stream.try_clone().unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(move || {
+            let writes = scope.spawn(move || {
                 self.writes.iter().for_each(|bytes| writer.write_all(bytes).unwrap());
             });
             for answer in &self.answers {
@@ -105,6 +105,10 @@ impl Case {
                         assert_eq!(raw.frame(), Some(pong), "{name}");
                     }
                 }
+            }
+            if matches!(self.end, End::Client) {
+                // The client's Close frame is its last.
+                writes.join().unwrap();
             }
             self.check_end(&mut raw);
         });
