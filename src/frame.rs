@@ -97,6 +97,21 @@ impl Frame {
         self.0
     }
 
+    /// The payload of the first frame, which follows its header (RFC 6455 section 5.2).
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        let bytes = &self.0;
+        let (header, len) = match bytes.get(1..10) {
+            Some(&[126, a, b, ..]) => (4, u16::from_be_bytes([a, b]).into()),
+            Some(&[127, a, b, c, d, e, f, g, h]) => {
+                (10, u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+            }
+            _ => (2, bytes.get(1).copied().unwrap_or_default().into()),
+        };
+        let end = usize::try_from(len).map_or(bytes.len(), |len| header + len);
+        bytes.get(header..end).unwrap_or_default()
+    }
+
     /// Length on the wire in bytes.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a frame has a header, it is never empty")]
@@ -174,5 +189,17 @@ mod tests {
             assert_eq!(frame.bytes()[..4], [0x88, kept + 2, 0x03, 0xE8]);
             assert_eq!(&frame.bytes()[4..], &reason.as_bytes()[..usize::from(kept)]);
         }
+    }
+
+    #[test]
+    fn the_payload_is_found_behind_each_form_of_header() {
+        for len in [0, 125, 126, 65_535, 65_536] {
+            let frame = Frame::text(len, |out| out.resize(out.len() + len, b'x'));
+            assert_eq!(frame.payload().len(), len);
+            assert!(frame.payload().iter().all(|&byte| byte == b'x'));
+        }
+        let two = [Frame::text(2, |out| out.extend(b"ab")), Frame::text(1, |out| out.extend(b"c"))];
+        let bytes: Vec<u8> = two.iter().flat_map(|frame| frame.bytes().to_vec()).collect();
+        assert_eq!(Frame::from_encoded(bytes.into()).payload(), b"ab");
     }
 }

@@ -74,7 +74,7 @@ fn told(frame: &Frame) -> (String, String) {
         #[serde(borrow, default)]
         data: Option<&'a RawValue>,
     }
-    let Ok(Event { event, data }) = serde_json::from_slice(payload(frame)) else {
+    let Ok(Event { event, data }) = serde_json::from_slice(frame.payload()) else {
         return Default::default();
     };
     let json = data.map_or("null", RawValue::get);
@@ -82,17 +82,6 @@ fn told(frame: &Frame) -> (String, String) {
     let text = serde_json::from_str::<String>(json);
     let data = text.as_deref().unwrap_or(json);
     (without_signatures(&event), without_signatures(data))
-}
-
-/// The payload of a server's frame, which follows its header (RFC 6455 section 5.2).
-fn payload(frame: &Frame) -> &[u8] {
-    let bytes = frame.bytes();
-    let header = match bytes.get(1).map(|byte| byte & 0x7f) {
-        Some(126) => 4,
-        Some(127) => 10,
-        _ => 2,
-    };
-    bytes.get(header..).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -85,14 +85,7 @@ impl FakeShard {
 
 /// The name of an event that subscribers get.
 fn name_of(frame: &Frame) -> String {
-    let bytes = frame.bytes();
-    // The header of a frame is 2, 4 or 10 bytes long (RFC 6455 section 5.2).
-    let header = match bytes[1] {
-        126 => 4,
-        127 => 10,
-        _ => 2,
-    };
-    let event: serde_json::Value = serde_json::from_slice(&bytes[header..]).unwrap();
+    let event: serde_json::Value = serde_json::from_slice(frame.payload()).unwrap();
     event["event"].as_str().unwrap().to_owned()
 }
 

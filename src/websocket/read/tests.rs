@@ -327,7 +327,7 @@ fn payload_pays_for_fragments_and_empty_ones_stay_bounded() {
     // The size of the message allows 16,384.
     assert_eq!(most(FRAGMENT_BYTES), Some((1 << 20) / FRAGMENT_BYTES));
     assert_eq!(most(0), Some(16));
-    // Of fragments of one byte, 64 allow one more.
+    // 64 fragments of one byte allow one more.
     assert_eq!(most(1), Some(16));
     assert_eq!(most(FRAGMENT_BYTES / 2), Some(31));
 }
