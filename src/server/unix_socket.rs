@@ -261,4 +261,11 @@ mod tests {
         assert_eq!(mode(&file), 0o600);
         fs::remove_dir_all(&directory).unwrap();
     }
+
+    #[test]
+    fn an_error_of_the_system_is_shown_once_and_without_its_number() {
+        let error = SocketFileError::from(io::Error::from_raw_os_error(13));
+        let text = crate::text::WithCauses(&error).to_string();
+        assert_eq!(text, "the socket cannot be made: permission denied");
+    }
 }

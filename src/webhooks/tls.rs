@@ -75,3 +75,17 @@ pub(super) enum TlsError {
     #[error("the handshake failed")]
     Handshake(#[source] io::Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::WithCauses;
+
+    #[test]
+    fn missing_root_certificates_are_explained_with_their_cause_once() {
+        let error = TlsError::NoRoots(Some("no such file: /x".to_owned()));
+        let text = WithCauses(&error).to_string();
+        assert_eq!(text.matches("no such file").count(), 1, "{text}");
+        assert!(text.starts_with("this host has no root certificates (no such file: /x): install"));
+    }
+}

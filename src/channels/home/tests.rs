@@ -998,3 +998,14 @@ fn who_leaves_before_the_answer_makes_room_for_who_asks_next() {
     model.leave_refused(refused);
     model.check();
 }
+
+#[test]
+fn a_leave_of_a_shard_without_subscribers_changes_nothing() {
+    let mut model = Model::new(ROOMY);
+    model.begin();
+    model.join(1, 0, 0, None);
+    model.begin();
+    let (key, member) = (model.keys[1].clone(), model.member(1, 0));
+    model.call(2, ToHome::Leave(Leave { key, member, ticket: None }));
+    model.check();
+}
