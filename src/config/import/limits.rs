@@ -4,6 +4,17 @@ use super::error::ImportError;
 use super::loose::{Field, Object, whole};
 use super::writer::TomlWriter;
 
+/// The settings that bound the data of an event, from the API or from a client.
+pub(super) const EVENT_DATA: [&str; 2] = ["app.max_event_data", "app.max_client_event_data"];
+
+/// The size of a request to the API, in MiB in both servers.
+pub(super) const REQUEST_SIZE: ImportedLimit = ImportedLimit {
+    names: &[],
+    settings: &["server.max_request_size"],
+    unit: ImportedUnit::Mebibytes,
+    unlimited: Unlimited::Never,
+};
+
 /// A limit of the input and the settings that keep it.
 pub(super) struct ImportedLimit {
     /// Its names in the input: databases and environments of soketi spell them differently.
@@ -98,6 +109,22 @@ impl ImportedLimit {
         }
         Ok(())
     }
+}
+
+/// A limit that counts pieces and that no number lifts.
+pub(super) const fn limit(
+    names: &'static [&'static str],
+    settings: &'static [&'static str],
+) -> ImportedLimit {
+    ImportedLimit { names, settings, unit: ImportedUnit::One, unlimited: Unlimited::Never }
+}
+
+/// A limit in KiB that no number lifts.
+pub(super) const fn kibibytes(
+    names: &'static [&'static str],
+    settings: &'static [&'static str],
+) -> ImportedLimit {
+    ImportedLimit { unit: ImportedUnit::Kibibytes, ..limit(names, settings) }
 }
 
 /// The rates of publishes and of other requests that soketi and sockudo limit one by one, as the

@@ -8,7 +8,10 @@ use crate::config::sources::Environment;
 
 use super::error::{ImportError, InputError};
 use super::input::INPUT_BYTES_MAX;
-use super::limits::{self, ImportedLimit, ImportedUnit, Unlimited, message_size, request_rate};
+use super::limits::{
+    self, EVENT_DATA, ImportedLimit, ImportedUnit, REQUEST_SIZE, kibibytes, limit, message_size,
+    request_rate,
+};
 use super::loose::{Field, Object, whole};
 use super::origins::{self, LeftOut, OriginDialect};
 use super::webhooks;
@@ -17,8 +20,6 @@ use super::writer::TomlWriter;
 /// Entries are compared with the whole origin, port included.
 const ORIGINS: OriginDialect =
     OriginDialect { server: "sockudo", empty_is_all: true, translate: patterns };
-
-const PAYLOAD: [&str; 2] = ["app.max_event_data", "app.max_client_event_data"];
 
 const DEFAULT_PORT: i64 = 6001;
 const DEFAULT_ACTIVITY_TIMEOUT_S: i64 = 120;
@@ -36,7 +37,7 @@ const FOR_ALL: [(&str, ImportedLimit); 7] = [
     ("event_limits", limit(&["max_channels_at_once"], &["app.max_channels_per_event"])),
     ("event_limits", limit(&["max_name_length"], &["app.max_event_name"])),
     ("event_limits", limit(&["max_batch_size"], &["app.max_batch"])),
-    ("event_limits", kibibytes(&["max_payload_in_kb"], &PAYLOAD)),
+    ("event_limits", kibibytes(&["max_payload_in_kb"], &EVENT_DATA)),
 ];
 
 /// The limits of one app.
@@ -47,19 +48,8 @@ const OF_APP: [ImportedLimit; 7] = [
     limit(&["max_event_channels_at_once"], &["app.max_channels_per_event"]),
     limit(&["max_event_name_length"], &["app.max_event_name"]),
     limit(&["max_event_batch_size"], &["app.max_batch"]),
-    kibibytes(&["max_event_payload_in_kb"], &PAYLOAD),
+    kibibytes(&["max_event_payload_in_kb"], &EVENT_DATA),
 ];
-
-const fn limit(names: &'static [&'static str], settings: &'static [&'static str]) -> ImportedLimit {
-    ImportedLimit { names, settings, unit: ImportedUnit::One, unlimited: Unlimited::Never }
-}
-
-const fn kibibytes(
-    names: &'static [&'static str],
-    settings: &'static [&'static str],
-) -> ImportedLimit {
-    ImportedLimit { unit: ImportedUnit::Kibibytes, ..limit(names, settings) }
-}
 
 /// The text with `${NAME}` and `${NAME:-default}` filled from the environment, as sockudo does
 /// before it parses its file.
@@ -158,13 +148,7 @@ fn server(out: &mut TomlWriter, root: &mut Object<'_>) -> Result<(), ImportError
         out.truth("server.debug", true);
     }
     let mut http_api = root.take("http_api").object()?;
-    let request_size = ImportedLimit {
-        names: &[],
-        settings: &["server.max_request_size"],
-        unit: ImportedUnit::Mebibytes,
-        unlimited: Unlimited::Never,
-    };
-    request_size.carry_or(out, &http_api.take("request_limit_in_mb"), DEFAULT_REQUEST_MIB)?;
+    REQUEST_SIZE.carry_or(out, &http_api.take("request_limit_in_mb"), DEFAULT_REQUEST_MIB)?;
     rate_of_addresses(out, &root.take("rate_limiter"))?;
     if root.take("ssl").object()?.take("enabled").is_on() {
         out.comment("ssl: nginx ends TLS, with its own certificate.");

@@ -3,7 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::error::{ImportError, InputError};
-use super::limits::{ImportedLimit, ImportedUnit, Unlimited, message_size, request_rate};
+use super::limits::{
+    EVENT_DATA, ImportedLimit, ImportedUnit, REQUEST_SIZE, Unlimited, kibibytes, limit,
+    message_size, request_rate,
+};
 use super::loose::{Field, Object, whole};
 use super::webhooks;
 use super::writer::TomlWriter;
@@ -17,11 +20,8 @@ const FOR_ALL: [(&str, ImportedLimit, f64); 8] = [
     ("eventLimits", limit(&["maxChannelsAtOnce"], &["app.max_channels_per_event"]), 100.0),
     ("eventLimits", limit(&["maxNameLength"], &["app.max_event_name"]), 200.0),
     ("eventLimits", limit(&["maxBatchSize"], &["app.max_batch"]), 10.0),
-    ("eventLimits", kibibytes(&["maxPayloadInKb"], &PAYLOAD), 100.0),
+    ("eventLimits", kibibytes(&["maxPayloadInKb"], &EVENT_DATA), 100.0),
 ];
-
-/// The data of an event, from the API or from a client.
-const PAYLOAD: [&str; 2] = ["app.max_event_data", "app.max_client_event_data"];
 
 /// The limits of one app.
 const OF_APP: [ImportedLimit; 6] = [
@@ -69,17 +69,6 @@ const CLIENT_EVENTS: ImportedLimit = ImportedLimit {
     unit: ImportedUnit::One,
     unlimited: Unlimited::Negative,
 };
-
-const fn limit(names: &'static [&'static str], settings: &'static [&'static str]) -> ImportedLimit {
-    ImportedLimit { names, settings, unit: ImportedUnit::One, unlimited: Unlimited::Never }
-}
-
-const fn kibibytes(
-    names: &'static [&'static str],
-    settings: &'static [&'static str],
-) -> ImportedLimit {
-    ImportedLimit { unit: ImportedUnit::Kibibytes, ..limit(names, settings) }
-}
 
 /// Most parts of a name that is a path. The longest of soketi's own has six.
 const DEPTH_MAX: usize = 16;
@@ -210,13 +199,7 @@ fn request_size(
     event_limits: &Field<'_>,
 ) -> Result<(), ImportError> {
     if !limit.is_absent() {
-        let limit_of_file = ImportedLimit {
-            names: &[],
-            settings: &["server.max_request_size"],
-            unit: ImportedUnit::Mebibytes,
-            unlimited: Unlimited::Never,
-        };
-        return limit_of_file.carry_field(out, limit);
+        return REQUEST_SIZE.carry_field(out, limit);
     }
     let mut limits = event_limits.object()?;
     let events = limits.take("maxBatchSize").number()?.unwrap_or(10.0).max(1.0);
@@ -250,7 +233,7 @@ fn for_all(
         };
         let field = object.take_any(limit.names);
         limit.carry_or(out, &field, *default)?;
-        if limit.settings == PAYLOAD {
+        if limit.settings == EVENT_DATA {
             message_size(out, ImportedUnit::Kibibytes.convert(field.number()?.unwrap_or(*default)));
         }
     }
@@ -310,7 +293,7 @@ fn app(
 fn payload_of_app(out: &mut TomlWriter, settings: &mut Object<'_>) -> Result<(), ImportError> {
     let names = ["maxEventPayloadInKb", "MaxEventPayloadInKb", "max_event_payload_in_kb"];
     let field = settings.take_any(&names);
-    kibibytes(&[], &PAYLOAD).carry_field(out, &field)?;
+    kibibytes(&[], &EVENT_DATA).carry_field(out, &field)?;
     if let Some(kilobytes) = field.number()? {
         message_size(out, ImportedUnit::Kibibytes.convert(kilobytes));
     }
