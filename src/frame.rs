@@ -32,6 +32,20 @@ impl Frame {
         Self(bytes)
     }
 
+    /// Takes bytes that another node has encoded, if they are one whole unmasked text frame with
+    /// valid UTF-8, and nothing else.
+    #[must_use]
+    pub(crate) fn text_from_wire(bytes: Bytes) -> Option<Self> {
+        let frame = Self(bytes);
+        let payload = frame.payload();
+        let mut room = [0; HEADER_MAX];
+        let header = header(OpCode::Data(Data::Text));
+        let len = header.len(payload.len() as u64);
+        put(&header, payload.len(), &mut &mut room[..]);
+        let whole = frame.len() == len + payload.len() && frame.0.starts_with(&room[..len]);
+        (whole && std::str::from_utf8(payload).is_ok()).then_some(frame)
+    }
+
     /// A text frame whose payload is what `write` appends. The caller vouches for UTF-8 and does
     /// nothing but append: the bytes that are there already are room for the header, which goes
     /// right before the payload once its length is known. `payload_hint` is the expected length in
@@ -155,6 +169,31 @@ mod tests {
                 assert_eq!(&frame.bytes()[..header.len()], header);
                 assert!(frame.bytes()[header.len()..].iter().all(|b| *b == b'x'));
             }
+        }
+    }
+
+    #[test]
+    fn of_another_nodes_bytes_only_one_whole_text_frame_is_taken() {
+        for len in [0, 125, 126, 65_535, 65_536] {
+            let frame = text_of(len, len);
+            assert_eq!(Frame::text_from_wire(frame.bytes().clone()), Some(frame.clone()));
+            let cut = frame.bytes().slice(..frame.len() - 1);
+            assert_eq!(Frame::text_from_wire(cut), None, "{len}");
+            let two = [&frame.bytes()[..], &[0x81, 0]].concat();
+            assert_eq!(Frame::text_from_wire(two.into()), None, "{len}");
+        }
+        let others: [&[u8]; 8] = [
+            b"",
+            b"\x81",
+            b"\x01\x01a",
+            b"\x82\x01a",
+            b"\x88\x00",
+            b"\x81\x7e\x00\x01a",
+            b"\x81\x01\xff",
+            b"\x81\x81\x00\x00\x00\x00a",
+        ];
+        for other in others {
+            assert_eq!(Frame::text_from_wire(Bytes::from_static(other)), None, "{other:?}");
         }
     }
 

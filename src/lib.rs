@@ -46,9 +46,10 @@
 //!
 //! | floor | modules | content |
 //! |---|---|---|
-//! | 8 | [`cli`], [`manual`], `testing` | one file per command; the chapters; access for tests |
-//! | 7 | [`server`] | the process: preflight, listeners, threads, signals, drain, logs |
-//! | 6 | [`config`] | every setting declared once, and the sources of values |
+//! | 9 | [`cli`], [`manual`], `testing` | one file per command; the chapters; access for tests |
+//! | 8 | [`server`] | the process: preflight, listeners, threads, signals, drain, logs |
+//! | 7 | [`config`] | every setting declared once, and the sources of values |
+//! | 6 | [`cluster`] | several nodes: the node's side of the truth that Redis keeps |
 //! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
 //! | 4 | [`front`], [`webhooks`] | HTTP, the API, the upgrade; requests to apps |
 //! | 3 | [`channels`], [`plane`], [`refusals`] | subscribers and homes; sockets; refusal log |
@@ -147,6 +148,8 @@ mod front;
 mod webhooks;
 
 mod shard;
+
+mod cluster;
 
 mod config;
 

@@ -1,4 +1,4 @@
-//! Floor 8. Access for simulations, fuzz targets and benches: the items of the library that they
+//! Floor 9. Access for simulations, fuzz targets and benches: the items of the library that they
 //! use, under their paths inside the crate.
 //!
 //! The gateway is a binary: its library has no users but [`cli`](crate::cli)'s `main`. Therefore

@@ -196,6 +196,8 @@ pub enum Question {
 pub enum Answer {
     /// Everything before has been handled.
     Barrier,
+    /// The cluster cannot answer now.
+    Unavailable,
     /// The state of the channel.
     State(ChannelState),
     /// The user ids, once each.

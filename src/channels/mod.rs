@@ -27,6 +27,7 @@
 //! a shard, and of the end of the last one. Watchers see a change a little later, in no fixed order
 //! with the messages of channels, and in the end they see the true state.
 
+mod cluster;
 mod count_throttle;
 mod event;
 mod home;
@@ -35,6 +36,7 @@ mod local;
 mod message;
 mod notice;
 mod outbox;
+mod path;
 mod topology;
 mod user_homes;
 mod users;
@@ -42,6 +44,7 @@ mod users;
 use crate::memory::{Holder, Per};
 use crate::protocol::auth::Member;
 
+pub(crate) use cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, Registered, ToCluster};
 pub(crate) use count_throttle::CountThrottle;
 pub use event::{CachedEvent, ChannelState, Event, Publication, Retain};
 pub(crate) use home::Wanted;
@@ -58,6 +61,7 @@ pub use message::{Join, ToHome};
 pub(crate) use notice::ClientEventNotice;
 pub use notice::{ChannelEvent, Notice};
 pub use outbox::Outbox;
+pub(crate) use path::{ChannelPath, UserPath};
 pub use topology::Topology;
 pub(crate) use user_homes::UserHomes;
 pub(crate) use users::Users;

@@ -1,4 +1,4 @@
-//! Floor 8. `ringwave check`: reads the configuration as `start` would, and shows the values. Does
+//! Floor 9. `ringwave check`: reads the configuration as `start` would, and shows the values. Does
 //! not check the host.
 
 use std::io::{self, Write};

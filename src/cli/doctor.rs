@@ -1,4 +1,4 @@
-//! Floor 8. `ringwave doctor`: checks whether this host can run Ringwave, and how well. Prints one
+//! Floor 9. `ringwave doctor`: checks whether this host can run Ringwave, and how well. Prints one
 //! row per check, with advice and the command that fixes it, then the memory budget. Exit code 0,
 //! or 78 if Ringwave cannot run.
 

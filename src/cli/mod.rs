@@ -1,4 +1,4 @@
-//! Floor 8. The commands of the binary, one file each. This file parses the command line and runs
+//! Floor 9. The commands of the binary, one file each. This file parses the command line and runs
 //! the command. Exit codes are those of sysexits(3): 0 for success, 64 for a wrong command line, 65
 //! for input that cannot be understood, 69 for a server that does not answer, 70 for a bug in
 //! Ringwave, 73 for a file that cannot be written, 78 for a configuration or a host that cannot be

@@ -1,4 +1,4 @@
-//! Floor 8. `ringwave reload`: makes the running server read its configuration again, and prints
+//! Floor 9. `ringwave reload`: makes the running server read its configuration again, and prints
 //! the outcome.
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Floor 8. `ringwave start`: serves until a signal stops it.
+//! Floor 9. `ringwave start`: serves until a signal stops it.
 
 use std::process::ExitCode;
 

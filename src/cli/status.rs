@@ -1,4 +1,4 @@
-//! Floor 8. `ringwave status`: the status of the server of this directory, for people or as JSON.
+//! Floor 9. `ringwave status`: the status of the server of this directory, for people or as JSON.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

@@ -1,4 +1,4 @@
-//! Floor 8. `ringwave storm`: puts a server under load and reports how it did. The exit code is 0
+//! Floor 9. `ringwave storm`: puts a server under load and reports how it did. The exit code is 0
 //! if nothing was lost, 1 if anything was, 64 if the flags contradict each other, 69 if no server
 //! listens, and 78 if this host cannot run a storm.
 

@@ -1,4 +1,4 @@
-//! Floor 6. Variables that give a setting its value beside the one that it declares: those that
+//! Floor 7. Variables that give a setting its value beside the one that it declares: those that
 //! Laravel projects use although Reverb itself reads none, and those of other servers.
 //!
 //! A table of names and keys; `sources` decides which of them are in force and in which order they

@@ -1,4 +1,4 @@
-//! Floor 6. The apps of the configuration, and their settings.
+//! Floor 7. The apps of the configuration, and their settings.
 //!
 //! The variables `REVERB_APP_ID`, `REVERB_APP_KEY` and `REVERB_APP_SECRET`, or else those of soketi
 //! or of a project that publishes to Pusher, make one app, which the other `REVERB_APP_*` and

@@ -1,4 +1,4 @@
-//! Floor 6. The memory that a process takes before it has a connection, and checks of settings that
+//! Floor 7. The memory that a process takes before it has a connection, and checks of settings that
 //! allow less, or ask for more threads than the host has cores for.
 
 use crate::memory;

@@ -1,4 +1,4 @@
-//! Floor 6. The differences between the configuration in force and one that was read anew, setting
+//! Floor 7. The differences between the configuration in force and one that was read anew, setting
 //! by setting, in words for the operator. Apps are compared by their ids, not by their positions,
 //! and webhooks by their URLs. Of a secret the report says that it has changed, and never shows it.
 

@@ -1,4 +1,4 @@
-//! Floor 6. The `.env` of a Laravel app, read as Laravel reads it (`vlucas/phpdotenv` 5.6, and the
+//! Floor 7. The `.env` of a Laravel app, read as Laravel reads it (`vlucas/phpdotenv` 5.6, and the
 //! function `env()`), so that the server and the app that publishes to it agree on every value.
 //!
 //! The rules in which readers of `.env` differ:

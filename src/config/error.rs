@@ -1,4 +1,4 @@
-//! Floor 6. The reasons why a configuration cannot be served.
+//! Floor 7. The reasons why a configuration cannot be served.
 //!
 //! Each is one sentence for the operator, which names the setting or the file, the source of the
 //! value, what is expected, and a remedy where that is not plain. The sentence is complete: it

@@ -1,4 +1,4 @@
-//! Floor 6. The flags of `ringwave start` and `ringwave check`. Those that set settings derive from
+//! Floor 7. The flags of `ringwave start` and `ringwave check`. Those that set settings derive from
 //! the declarations of the settings: the command line is built from [`setting_flags`], and
 //! [`FlagValues`] keeps the values by the same names.
 

@@ -1,4 +1,4 @@
-//! Floor 6. The entry points of the configuration for the targets of `tests/fuzz`. Only builds with
+//! Floor 7. The entry points of the configuration for the targets of `tests/fuzz`. Only builds with
 //! `--cfg fuzzing` have this module.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Floor 6. Reads the whole configuration: the sources, then the server, then the apps, then the
+//! Floor 7. Reads the whole configuration: the sources, then the server, then the apps, then the
 //! notes on them.
 
 use std::path::{Path, PathBuf};

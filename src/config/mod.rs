@@ -1,4 +1,4 @@
-//! Floor 6. The configuration: the settings of the operator, from flags, the environment, `.env`
+//! Floor 7. The configuration: the settings of the operator, from flags, the environment, `.env`
 //! and `ringwave.toml`, as checked values for the floors below and the server.
 //!
 //! [`load`](load()) returns either a configuration that can be served or a [`ConfigError`]: one

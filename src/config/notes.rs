@@ -1,4 +1,4 @@
-//! Floor 6. Notes for the operator on a configuration that can be served: settings that have no
+//! Floor 7. Notes for the operator on a configuration that can be served: settings that have no
 //! effect, or another one than they seem to have.
 
 use crate::apps::{App, Apps};

@@ -1,4 +1,4 @@
-//! Floor 6. Notes on a project that publishes to an address at which this server cannot be.
+//! Floor 7. Notes on a project that publishes to an address at which this server cannot be.
 //!
 //! The project and its pages publish to `REVERB_HOST`, `REVERB_PORT` and `REVERB_SCHEME` (or those
 //! of `PUSHER_`). Usually a proxy listens there, and they say nothing about this server. A note is

@@ -1,4 +1,4 @@
-//! Floor 6. A value as a source gave it, before the type of its setting is known: the one currency
+//! Floor 7. A value as a source gave it, before the type of its setting is known: the one currency
 //! between the sources and the value types.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Floor 6. Takes settings out of the sources: the strongest source that has a value decides, the
+//! Floor 7. Takes settings out of the sources: the strongest source that has a value decides, the
 //! value type of the setting parses it, and the value is recorded for `ringwave check`.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Floor 6. The settings of the server as the rest of the program takes them.
+//! Floor 7. The settings of the server as the rest of the program takes them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Floor 6. One setting: its declaration, the type of its values, and both together as the listings
+//! Floor 7. One setting: its declaration, the type of its values, and both together as the listings
 //! need them.
 
 use super::raw_value::RawValue;

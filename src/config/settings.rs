@@ -1,4 +1,4 @@
-//! Floor 6. Every setting, declared once: its key in `ringwave.toml`, its variable, its flag, its
+//! Floor 7. Every setting, declared once: its key in `ringwave.toml`, its variable, its flag, its
 //! default, the values that it takes, whether a reload changes it, and its meaning. The sources,
 //! the command line with its `--help`, the output of `ringwave check`, reloads and the table of the
 //! manual all derive from this file.

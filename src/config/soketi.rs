@@ -1,4 +1,4 @@
-//! Floor 6. The variables of soketi 1.6: the settings that take their values, and the reasons why
+//! Floor 7. The variables of soketi 1.6: the settings that take their values, and the reasons why
 //! the others have no effect.
 //!
 //! Its command line reads them as JSON where they are JSON, so that `true`, `1` and `"text"` mean

@@ -1,4 +1,4 @@
-//! Floor 6. The sources of values, strongest first: flags, the process environment, `.env`,
+//! Floor 7. The sources of values, strongest first: flags, the process environment, `.env`,
 //! `ringwave.toml`, defaults.
 //!
 //! As in Laravel, a variable of the process environment hides the one of `.env` even when it is

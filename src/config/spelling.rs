@@ -1,4 +1,4 @@
-//! Floor 6. The name that an operator probably meant.
+//! Floor 7. The name that an operator probably meant.
 
 /// The candidate that is most like a misspelt name, unless none is at all like it. `stem` takes off
 /// the parts that are too common to count.

@@ -1,4 +1,4 @@
-//! Floor 6. The settings as the table of the manual.
+//! Floor 7. The settings as the table of the manual.
 
 use super::setting::{Declaration, Declared};
 use super::settings::ALL;

@@ -1,4 +1,4 @@
-//! Floor 6. Reads the files of the configuration, whatever kind of file each is.
+//! Floor 7. Reads the files of the configuration, whatever kind of file each is.
 //!
 //! A file may be a pipe (process substitution, a secret store that serves `.env` through a fifo), a
 //! directory (Docker makes one where the file of a mount is missing) or a device. Reading is

@@ -1,4 +1,4 @@
-//! Floor 6. `ringwave.toml`: tables `[server]`, `[app]` (what holds for every app) and `[[apps]]`
+//! Floor 7. `ringwave.toml`: tables `[server]`, `[app]` (what holds for every app) and `[[apps]]`
 //! (one app each, which may differ from `[app]`) with its `[[apps.webhooks]]`. A key that is no
 //! setting is an error, because a misspelt setting would otherwise be off without a word.
 

@@ -1,4 +1,4 @@
-//! Floor 6. The units in which a size (`64M`) or a time (`5s`) may be written.
+//! Floor 7. The units in which a size (`64M`) or a time (`5s`) may be written.
 //!
 //! A number without a unit counts in the setting's own unit, so that files and variables that were
 //! written for Reverb read as before. Sizes count in powers of 1024, as those of PHP and nginx do.

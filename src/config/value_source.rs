@@ -1,4 +1,4 @@
-//! Floor 6. The source that a value of the configuration comes from, as operators know it.
+//! Floor 7. The source that a value of the configuration comes from, as operators know it.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Floor 6. The contract between a setting and the type of its value: how text of an operator
+//! Floor 7. The contract between a setting and the type of its value: how text of an operator
 //! becomes a value, which values are taken, and how a value is written.
 
 use super::raw_value::{RawValue, RejectedValue};

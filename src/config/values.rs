@@ -1,4 +1,4 @@
-//! Floor 6. The values of settings that no lower floor has a type for: addresses to listen on,
+//! Floor 7. The values of settings that no lower floor has a type for: addresses to listen on,
 //! access to unix sockets, the format of the log, the limit of memory.
 
 use std::fmt;

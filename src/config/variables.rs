@@ -1,4 +1,4 @@
-//! Floor 6. Notes on variables without the effect that they seem to have: misspelt ones, those of
+//! Floor 7. Notes on variables without the effect that they seem to have: misspelt ones, those of
 //! other servers, and values with references that nothing replaces.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Floor 6. The webhooks of an app: entries of its `[[apps.webhooks]]`, and those that variables
+//! Floor 7. The webhooks of an app: entries of its `[[apps.webhooks]]`, and those that variables
 //! make for the app that they describe.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Floor 8. The manual: one chapter for each question of an operator.
+//! Floor 9. The manual: one chapter for each question of an operator.
 //!
 //! The module has no code. Its chapters are the Markdown files beside this one, so that a code host
 //! shows them too. `README.md` lists them in the order in which an operator needs them.

@@ -1,4 +1,4 @@
-//! Floor 7. The limits of the host, and how many connections they allow.
+//! Floor 8. The limits of the host, and how many connections they allow.
 //!
 //! Established connections are in a fixed file table per shard and take no file descriptor, but the
 //! kernel allows no table longer than `RLIMIT_NOFILE` (io_uring_register(2),

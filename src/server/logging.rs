@@ -1,4 +1,4 @@
-//! Floor 7. The log: one line per event on stdout, without delaying the thread that logs.
+//! Floor 8. The log: one line per event on stdout, without delaying the thread that logs.
 //!
 //! - An event is formatted by the thread that logs it and written by the log's own thread, so a
 //!   stdout that no process reads (a stopped pager, a full pipe) blocks no shard.

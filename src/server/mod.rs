@@ -1,4 +1,4 @@
-//! Floor 7. The process, from a configuration to an exit code.
+//! Floor 8. The process, from a configuration to an exit code.
 //!
 //! The main thread becomes the control thread, which handles signals, reloads, and the reports of
 //! shards. Each shard has a thread of its own, pinned to a core if the system allows it; webhooks

@@ -1,4 +1,4 @@
-//! Floor 7. Checks that this host can run Ringwave, before anything else starts, so that a ring
+//! Floor 8. Checks that this host can run Ringwave, before anything else starts, so that a ring
 //! that cannot be created ends in one line with the cause and one with the remedy.
 //!
 //! There is no fallback to epoll: it would be a second data plane to maintain, and benchmarks would

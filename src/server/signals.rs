@@ -1,4 +1,4 @@
-//! Floor 7. The signals that ask the process to end, gracefully or at once, or to read its
+//! Floor 8. The signals that ask the process to end, gracefully or at once, or to read its
 //! configuration again.
 //!
 //! - SIGTERM or SIGINT: [`Signal::Drain`]; a second one of either: [`Signal::Now`].

@@ -24,16 +24,17 @@ use code::{before_tests, code_of, paths_after};
 use tree::{File, files, ignored, root, rust_files, sources};
 
 /// The top-level modules by floor. A module imports from lower floors and its own children.
-const FLOORS: [(u8, &[&str]); 9] = [
+const FLOORS: [(u8, &[&str]); 10] = [
     (0, &["frame", "id", "invariant", "text", "time", "version"]),
     (1, &["memory", "protocol", "rate", "ring", "websocket"]),
     (2, &["apps", "bus"]),
     (3, &["channels", "plane", "refusals"]),
     (4, &["front", "webhooks"]),
     (5, &["shard"]),
-    (6, &["config"]),
-    (7, &["server"]),
-    (8, &["cli", "manual", "testing"]),
+    (6, &["cluster"]),
+    (7, &["config"]),
+    (8, &["server"]),
+    (9, &["cli", "manual", "testing"]),
 ];
 
 /// The packages in `src` beside the gateway. Their files name themselves by `crate`.

@@ -1,4 +1,4 @@
-//! Floor 8. `ringwave import SOURCE`: turns the configuration of another server into a
+//! Floor 9. `ringwave import SOURCE`: turns the configuration of another server into a
 //! `ringwave.toml`, on stdout or in a file. `ringwave import-reverb` is its older name for Reverb.
 
 mod output;

@@ -1,4 +1,4 @@
-//! Floor 6. A `ringwave.toml` made of the configuration of the server that Ringwave replaces.
+//! Floor 7. A `ringwave.toml` made of the configuration of the server that Ringwave replaces.
 //!
 //! Contract: a restriction is never widened. A setting without a counterpart becomes a comment
 //! instead; a restriction that cannot be understood, or cannot be kept, ends the import with a

@@ -1,4 +1,4 @@
-//! Floor 6. The value types of all settings, by the kind of value.
+//! Floor 7. The value types of all settings, by the kind of value.
 
 mod choice;
 mod key_pairs;

@@ -1,0 +1,17 @@
+//! Floor 6. Past one machine: this node's side of the truth that several nodes share over Redis.
+//!
+//! Alone, the home of a channel is a shard. In a cluster it is a script in Redis, which does for
+//! nodes what a home shard does for shards: it knows which nodes are interested, orders the
+//! messages, and keeps the members and the last event. Each node has one inbox per partition, a
+//! stream in Redis, as each shard has a mailbox. The home shard of a channel on a node keeps a
+//! [replica](crate::channels::Replicas) of what concerns its own subscribers.
+//!
+//! - [`settings`]: where Redis is, and the times and bounds of the cluster
+//! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
+
+mod settings;
+mod wire;
+
+pub(crate) use settings::{
+    ClusterSettings, Password, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway,
+};

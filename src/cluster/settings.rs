@@ -1,0 +1,109 @@
+//! The settings of a cluster, as the configuration hands them over.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The settings of a node that shares one truth with others over Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClusterSettings {
+    /// The name of the cluster. Nodes with the same name and Redis are one server; the keys of the
+    /// cluster begin with `ringwave:` and this name.
+    pub(crate) name: String,
+    /// Where Redis is.
+    pub(crate) place: RedisPlace,
+    /// The user and the password of Redis.
+    pub(crate) login: RedisLogin,
+    /// The number of the database (`SELECT`); 0 on Redis Cluster, which has no other.
+    pub(crate) database: u32,
+    /// The files for TLS, used where an address asks for TLS.
+    pub(crate) tls: TlsFiles,
+    /// The number of partitions that the channels are divided into: at least 1, and the same on all
+    /// nodes.
+    pub(crate) partitions: u16,
+    /// The silence of a node after which its members leave.
+    pub(crate) lease: Duration,
+    /// The time for which the inbox of a silent node is kept behind its lease.
+    pub(crate) retention: Duration,
+    /// The time for which requests wait for a Redis that is away.
+    pub(crate) patience: Duration,
+    /// What the node does when Redis is away for longer than the patience.
+    pub(crate) when_away: WhenAway,
+    /// The bytes of commands that wait for Redis at most.
+    pub(crate) backlog: usize,
+    /// The bytes of unread records of a node that Redis keeps at most.
+    pub(crate) inbox: u64,
+}
+
+/// Where Redis is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RedisPlace {
+    /// One server.
+    Standalone(RedisAddress),
+    /// The master that these sentinels name.
+    Sentinel {
+        /// At least one.
+        sentinels: Vec<RedisAddress>,
+        /// The name of the master.
+        master: String,
+        /// The user and the password of the sentinels.
+        login: RedisLogin,
+    },
+    /// A Redis Cluster, known by at least one of its servers.
+    Cluster(Vec<RedisAddress>),
+}
+
+/// The address of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RedisAddress {
+    /// A host name or an address, without the brackets of IPv6.
+    Tcp {
+        /// The name or the address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Whether TLS is spoken.
+        tls: bool,
+    },
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// A user and a password; none of both where the server asks for none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RedisLogin {
+    /// The user of the access control list; `None` is the default user.
+    pub(crate) username: Option<String>,
+    /// The password.
+    pub(crate) password: Option<Password>,
+}
+
+/// PEM files for TLS; the roots of the system are trusted where no authority is named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    /// The certificates of the authorities that may have signed the server's.
+    pub(crate) authorities: Option<PathBuf>,
+    /// The certificate that this node shows, with its chain.
+    pub(crate) certificate: Option<PathBuf>,
+    /// The key of that certificate.
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// What a node does when Redis is away for longer than the patience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenAway {
+    /// Publishes are answered 503, and first subscriptions wait.
+    Hold,
+    /// The node serves its own clients alone until Redis is back.
+    Local,
+}
+
+/// A password, which nothing prints.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Password(pub(crate) String);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[withheld]")
+    }
+}

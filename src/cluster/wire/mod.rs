@@ -1,0 +1,79 @@
+//! The language that nodes and the scripts in Redis speak. The scripts of `../scripts` and their
+//! model in `model.rs` implement it; nothing else writes a key of a cluster.
+//!
+//! # Keys
+//! All keys of a partition begin with a tag `T` = `{ringwave:NAME:P}:`, so that they share a slot
+//! of Redis Cluster. `CHAN` is a [`ChannelPath`], `USER` a [`UserPath`] and `N` a [`NodeId`].
+//!
+//! | key behind `T` | type | content |
+//! |---|---|---|
+//! | `partitions` | string | the number of partitions; a node with another one is refused |
+//! | `epoch` | string | random, set by the first node; another value: Redis was emptied |
+//! | `run` | string | the `run_id` of the server; another value: it restarted or failed over |
+//! | `tended` | string | the time of the last `tend`, in milliseconds of Redis |
+//! | `nodes` | zset | node -> end of its lease, in milliseconds of Redis |
+//! | `stale` | set | nodes that get every message, because the server may have forgotten their interest |
+//! | `node:N` | hash | `version`, `address`, `apps`, `done`, `written`, `read`, `cut`, `dead` |
+//! | `in:N` | stream | the inbox: one entry per call that had records for the node |
+//! | `ch:CHAN` | hash | node -> its number of subscriptions, or 1 where nobody counts them |
+//! | `mem:CHAN` | hash | user id -> number of nodes, a space, the encoded member |
+//! | `ev:CHAN` | string with `PX` | the last event of a cache channel, as `publish` brought it |
+//! | `of:N` | set | the channels that N is registered for |
+//! | `mo:N` | set | `m CHAN NUL user id`, `c CHAN` (counted), `u USER`, `w USER` of N |
+//! | `user:USER` | set | nodes that have a connection of the user |
+//! | `watch:USER` | set | nodes that watch the user |
+//! | `quota:APP` | hash | node -> permits for connections that it holds |
+//! | `gone` | zset | departures that webhooks have not been told, `CHAN NUL user id` (empty: the channel was vacated) -> time at which they are due |
+//!
+//! # A call
+//! `EVALSHA sha 1 T.."nodes" T N epoch kind number lease_ms retention_ms inbox_bytes COMMAND...`
+//! with the commands of one [`Call`] as their arguments ([`Command::push_args`]), in their order.
+//! Answer: `done`, or `enter` if the node has to enter first (it is unknown or cut, the epoch is
+//! another one, or a number is missing), and then nothing was executed.
+//!
+//! `kind` is `b` (a batch) or `r` (a registration anew). Batches are numbered without gaps from the
+//! `done` of the entrance: a batch with a number that was executed is skipped and answered `done`,
+//! one behind a gap is answered `enter`. Registrations have numbers of their own, which nothing
+//! checks: they are absolute, so they may be executed twice.
+//!
+//! Whatever a call has for a node, itself included, is collected and appended to the node's inbox at
+//! the end of the call, as one stream entry with the field `r`: see [`Entry`]. Past `inbox_bytes`
+//! of bytes that were written and not read, the inbox is deleted and the node marked `cut`.
+//!
+//! # The entrance
+//! `EVALSHA sha 1 T.."nodes" T N partitions epoch run version address apps base lease_ms
+//! known_node...` introduces a node, at its start and after every reconnection. `epoch` is used if
+//! there is none; `run` is the `run_id` of the server (empty if it does not tell); `base` is the
+//! number before the first batch that the node can repeat. The script
+//! - answers the error `PARTITIONS n` if the cluster has another number of partitions, and does
+//!   nothing;
+//! - makes `node:N` if there is none, with `done` = `base`; raises a smaller `done` to `base`;
+//! - adds N to `stale`, until its `ready`; gives it a lease;
+//! - if `run` or `epoch` is new: adds every other node of `nodes` to `stale`, and every known node
+//!   that `nodes` lacks to both, with a lease that starts now: they get every message until they
+//!   have registered anew or are buried, so nothing that is published meanwhile misses them;
+//! - clears `cut` and `dead`.
+//!
+//! Answer: a list of `epoch`, `done`, letters (`f`: the node was unknown, `c`: it was cut, `d`: its
+//! members were buried), and the time of Redis in milliseconds.
+//!
+//! # Time
+//! Leases run by Redis' `TIME`. If `tended` is more than two seconds old, Redis stood still or was
+//! away: all leases start anew, so that an outage buries nobody.
+//!
+//! # Commands and what they append
+//! The table is in [`Command`]; the records are in [`Record`].
+
+mod command;
+mod entrance;
+mod entry;
+mod node_id;
+mod record;
+
+use crate::channels::{ChannelPath, UserPath};
+
+pub(crate) use command::{Command, JoinFlags};
+pub(crate) use entrance::{Entered, Entrance};
+pub(crate) use entry::{CallKind, Entry, EntryError};
+pub(crate) use node_id::NodeId;
+pub(crate) use record::{Admitted, MemberText, Record, Retained};
