@@ -9,7 +9,9 @@
 //! - [`settings`]: where Redis is, and the times and bounds of the cluster
 //! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
 
+mod partition;
 mod settings;
+mod store;
 mod wire;
 
 pub(crate) use settings::{
