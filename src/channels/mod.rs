@@ -27,16 +27,20 @@
 //! a shard, and of the end of the last one. Watchers see a change a little later, in no fixed order
 //! with the messages of channels, and in the end they see the true state.
 
+mod cache;
 mod cluster;
 mod count_throttle;
 mod event;
 mod home;
 mod key;
+mod listing;
 mod local;
+mod member_lists;
 mod message;
 mod notice;
 mod outbox;
 mod path;
+mod shard_counts;
 mod topology;
 mod user_homes;
 mod users;
@@ -44,11 +48,12 @@ mod users;
 use crate::memory::{Holder, Per};
 use crate::protocol::auth::Member;
 
+pub use cache::CacheBounds;
 pub(crate) use cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, Registered, ToCluster};
 pub(crate) use count_throttle::CountThrottle;
 pub use event::{CachedEvent, ChannelState, Event, Publication, Retain};
+pub use home::Homes;
 pub(crate) use home::Wanted;
-pub use home::{CacheBounds, Homes};
 pub(crate) use key::UserKey;
 pub use key::{ChannelKey, KeyHash};
 pub(crate) use local::{Batch, Left, Settled, TopicBatch};

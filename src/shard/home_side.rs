@@ -90,7 +90,7 @@ impl HomeSide {
         if self.forgetting {
             let removed = |app: &Arc<App>| app.rules.standing == Standing::Removed;
             let gone = |app: AppIndex| apps.get(app).is_none_or(removed);
-            self.forgetting = self.homes.forget_apps(gone, FORGOTTEN_PER_TICK);
+            self.forgetting = self.homes.cache_mut().forget_apps(gone, FORGOTTEN_PER_TICK);
         }
     }
 
@@ -101,12 +101,12 @@ impl HomeSide {
 
     /// Sets other bounds on cached events.
     pub(super) const fn bound_cache(&mut self, bounds: CacheBounds) {
-        self.homes.bound_cache(bounds);
+        self.homes.cache_mut().bound(bounds);
     }
 
     /// Drops at most `most` cached events that exceed the bounds.
     pub(super) fn shrink_cache(&mut self, most: usize) {
-        self.homes.shrink_cache(most);
+        self.homes.cache_mut().shrink(most);
     }
 
     /// Channels whose home is this shard.

@@ -338,6 +338,7 @@ impl<R: Ring> Shard<R> {
                     subscribers.trace(traced);
                 }
             }
+            ShardMessage::ToCluster(_) | ShardMessage::FromCluster(_) => {}
             ShardMessage::ToUserHome(from, steps) => {
                 homes.handle_users(from, steps, &mut subscribers.link);
             }
