@@ -7,9 +7,9 @@ mod members;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::apps::webhook::EventKinds;
 use crate::frame::Frame;
 use crate::id::{AppIndex, ShardId};
+use crate::invariant::broken;
 use crate::memory::{Holder, INDEX_ENTRY_BYTES, KeyedSlab, Per, Trim};
 use crate::protocol::auth::Member;
 use crate::protocol::outbound;
@@ -22,8 +22,10 @@ use super::message::{
     Answer, FromHome, Join, Joined, Leave, Outcome, Question, Repeat, Repeated, ReplyTo, ToHome,
     Whisper,
 };
+use super::wanted::WantedByApp;
 use super::{
     CacheBounds, ChannelEvent, ChannelKey, ChannelState, CountThrottle, Event, Notice, Outbox,
+    Wanted,
 };
 use channel::Channel;
 use members::{Entered, Presence};
@@ -68,21 +70,10 @@ pub struct Homes {
     /// The number of occupied channels by index of the app, as far as the highest index that ever
     /// had one.
     occupied: Vec<u32>,
-    /// The notices and counts that each app wants, by index of the app. Written by
-    /// [`adopt`](Self::adopt); an app past the end wants none.
-    wanted: Vec<Wanted>,
+    /// The notices and counts that each app wants. Written by [`adopt`](Self::adopt).
+    wanted: WantedByApp,
     /// Requested lists that are not finished, the next one to continue first.
     listings: VecDeque<Listing>,
-}
-
-/// The notices and counts that an app wants about its channels. An app that wants none costs a look
-/// at two bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    /// The kinds of events that its webhooks need.
-    pub(crate) notices: EventKinds,
-    /// Whether subscribers are sent the subscriber count.
-    pub(crate) counts: bool,
 }
 
 impl Homes {
@@ -96,7 +87,7 @@ impl Homes {
             counts: CountThrottle::default(),
             refused: HashSet::new(),
             occupied: Vec::new(),
-            wanted: Vec::new(),
+            wanted: WantedByApp::default(),
             listings: VecDeque::new(),
         }
     }
@@ -104,7 +95,7 @@ impl Homes {
     /// Takes over the notices and counts that apps want, by their index. Apps past the end want
     /// none.
     pub(crate) fn adopt(&mut self, wanted: Vec<Wanted>) {
-        self.wanted = wanted;
+        self.wanted = WantedByApp::new(wanted);
     }
 
     /// Handles a message of a shard, this one included.
@@ -176,6 +167,12 @@ impl Homes {
     #[must_use]
     pub(crate) fn refuses(&self, from: ShardId, whisper: &Whisper) -> bool {
         whisper.joining.is_some_and(|joining| self.refused.contains(&(from, joining.ticket)))
+    }
+
+    /// The number of subscribers of a channel, on all shards.
+    #[must_use]
+    pub(crate) fn subscribers(&self, key: &ChannelKey) -> u32 {
+        self.find(key).map_or(0, |number| self.channels[number].subscribers())
     }
 
     /// The number of occupied channels by index of their app. Apps past the end have none.
@@ -310,6 +307,10 @@ impl Homes {
             Question::Barrier => Answer::Barrier,
             Question::State(key) => Answer::State(self.state(&key, now)),
             Question::Users(key) => Answer::Users(self.users(&key)),
+            Question::Connections(_) => {
+                broken("a home is asked for the connections of an app");
+                Answer::Unavailable
+            }
             Question::Occupied(app, prefix) => {
                 return self.list(Listing { reply_to, app, prefix, from: 0 }, now, out);
             }
@@ -345,18 +346,8 @@ impl Homes {
     /// The answer to a join that was counted.
     fn subscribed(&mut self, number: u32, now: Millis) -> Outcome {
         let channel = &self.channels[number];
-        let name = channel.key.name();
-        let last = name.kind().is_cache().then(|| {
-            let kept = self.cache.get(&channel.key, now);
-            kept.map_or_else(|| outbound::cache_miss(name), |kept| kept.frame.clone())
-        });
-        let answer = if name.kind().is_presence() {
-            let members = channel.members.iter().flat_map(|members| members.all());
-            self.lists.succeeded(number, name, members)
-        } else {
-            outbound::subscription_succeeded(name)
-        };
-        Outcome::Subscribed { answer, last }
+        let members = channel.members.iter().flat_map(|members| members.all());
+        self.lists.subscribed(number, &channel.key, members, self.cache.get(&channel.key, now))
     }
 
     fn announce_join(
@@ -412,7 +403,7 @@ impl Homes {
     fn announce_count(&mut self, number: u32, now: Millis, out: &mut Outbox) {
         let channel = &self.channels[number];
         let (key, count) = (&channel.key, channel.subscribers());
-        if self.wanted(key.app()).counts
+        if self.wanted.of(key.app()).counts
             && !key.name().kind().is_presence()
             && self.counts.take(key, count, now)
         {
@@ -434,20 +425,12 @@ impl Homes {
         }
     }
 
-    /// Notifies webhooks of an event on a channel, if one of them wants it.
     fn notify(&self, number: u32, event: ChannelEvent, out: &mut Outbox) {
-        let key = &self.channels[number].key;
-        if self.wanted(key.app()).notices.contains(event.kind()) {
-            out.notify(Notice { app: key.app(), channel: key.name().clone(), event });
-        }
+        self.wanted.notify(&self.channels[number].key, event, out);
     }
 
     fn wants_nothing(&self, number: u32) -> bool {
-        self.wanted(self.channels[number].key.app()) == Wanted::default()
-    }
-
-    fn wanted(&self, app: AppIndex) -> Wanted {
-        self.wanted.get(usize::from(app.0)).copied().unwrap_or_default()
+        self.wanted.of(self.channels[number].key.app()) == Wanted::default()
     }
 }
 

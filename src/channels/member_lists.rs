@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use crate::frame::Frame;
 use crate::protocol::auth::Member;
-use crate::protocol::outbound::MemberList;
+use crate::protocol::outbound::{self, MemberList};
+
+use super::cache::LastEvent;
+use super::{ChannelKey, Outcome};
 
 /// The number of lists that are kept.
 const KEPT: usize = 4;
@@ -28,8 +31,27 @@ struct List {
 }
 
 impl MemberLists {
-    /// The encoded answer to a join of this home's channel.
-    pub(super) fn succeeded<'a>(
+    /// The answer to a join of this home's channel that was counted. `last` is the cached event of
+    /// the channel.
+    pub(super) fn subscribed<'a>(
+        &mut self,
+        home: u32,
+        key: &ChannelKey,
+        members: impl Iterator<Item = &'a Arc<Member>>,
+        last: Option<&LastEvent>,
+    ) -> Outcome {
+        let name = key.name();
+        let answer = match name.kind().is_presence() {
+            true => self.succeeded(home, name, members),
+            false => outbound::subscription_succeeded(name),
+        };
+        let missed = || outbound::cache_miss(name);
+        let last = name.kind().is_cache().then(|| last.map_or_else(missed, |of| of.frame.clone()));
+        Outcome::Subscribed { answer, last }
+    }
+
+    /// The encoded answer to a join of this home's presence channel.
+    fn succeeded<'a>(
         &mut self,
         home: u32,
         channel: &str,

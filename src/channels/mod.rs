@@ -40,10 +40,13 @@ mod message;
 mod notice;
 mod outbox;
 mod path;
+mod replicas;
 mod shard_counts;
 mod topology;
 mod user_homes;
+mod user_replicas;
 mod users;
+mod wanted;
 
 use crate::memory::{Holder, Per};
 use crate::protocol::auth::Member;
@@ -53,7 +56,6 @@ pub(crate) use cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, Regist
 pub(crate) use count_throttle::CountThrottle;
 pub use event::{CachedEvent, ChannelState, Event, Publication, Retain};
 pub use home::Homes;
-pub(crate) use home::Wanted;
 pub(crate) use key::UserKey;
 pub use key::{ChannelKey, KeyHash};
 pub(crate) use local::{Batch, Left, Settled, TopicBatch};
@@ -67,9 +69,12 @@ pub(crate) use notice::ClientEventNotice;
 pub use notice::{ChannelEvent, Notice};
 pub use outbox::Outbox;
 pub(crate) use path::{ChannelPath, UserPath};
+pub(crate) use replicas::Replicas;
 pub use topology::Topology;
 pub(crate) use user_homes::UserHomes;
+pub(crate) use user_replicas::UserReplicas;
 pub(crate) use users::Users;
+pub(crate) use wanted::Wanted;
 
 /// The holders whose size depends on the length of their text, sized for a typical app.
 const TYPICAL: [Holder; 2] = [
