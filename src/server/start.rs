@@ -144,6 +144,7 @@ impl Start<'_> {
                     cache,
                     unfinished,
                 },
+                clustered: false,
             };
             Setup { parts, ring, listeners, clock: shared.clock }
         });
