@@ -9,6 +9,7 @@
 //! - [`settings`]: where Redis is, and the times and bounds of the cluster
 //! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
 
+mod node;
 mod partition;
 mod settings;
 mod store;
