@@ -10,8 +10,10 @@
 //! - [`scripts`]: the scripts in Redis
 //! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
 
+mod partition;
 mod scripts;
 mod settings;
+mod store;
 mod wire;
 
 pub(crate) use settings::{
