@@ -383,7 +383,13 @@ mod tests {
     fn delivery_loop() -> (NoticeSender, DeliveryLoop) {
         let (sender, receiver) = notice_queue(WAITING_BYTES_MAX);
         let apps = Apps::new(vec![test_app()]);
-        (sender, DeliveryLoop::new(&apps, 1 << 16, None, receiver, Clock::start()))
+        let settings = WorkerSettings {
+            queue_bytes: 1 << 16,
+            notice_bytes: 1 << 16,
+            debounces: true,
+            spool: None,
+        };
+        (sender, DeliveryLoop::new(&apps, &settings, None, receiver, Clock::start()))
     }
 
     #[test]

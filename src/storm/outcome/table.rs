@@ -124,7 +124,9 @@ impl ServerProcess {
     fn text(&self) -> String {
         format!(
             "{}{:.2} cores, {:.1} MiB before, {:.1} with all connections, {:.1} at the end",
-            self.url.as_ref().map_or_else(|| format!("{}: ", self.pid), |url| format!("{} ({url}): ", self.pid)),
+            self.url
+                .as_ref()
+                .map_or_else(|| format!("{}: ", self.pid), |url| format!("{} ({url}): ", self.pid)),
             self.cores,
             mib(self.memory_before),
             mib(self.memory_held),

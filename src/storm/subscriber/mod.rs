@@ -249,7 +249,8 @@ impl<'a> Subscribers<'a> {
                 }
                 let index = self.plan.sender_index(channel, sender as u16);
                 let sent = self.shared.sent[index].load(Ordering::Acquire);
-                owed += self.owed_among(index, self.sequences[slot * self.senders + sender].behind(sent));
+                owed += self
+                    .owed_among(index, self.sequences[slot * self.senders + sender].behind(sent));
             }
         }
         owed

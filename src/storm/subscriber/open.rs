@@ -101,7 +101,8 @@ impl Subscribers<'_> {
     pub(super) fn return_later(&mut self, slot: u32) {
         let conn = &mut self.conns[slot as usize];
         conn.phase = Phase::Free;
-        let all_failed = conn.failures > 0 && conn.failures.is_multiple_of(self.plan.target.nodes());
+        let all_failed =
+            conn.failures > 0 && conn.failures.is_multiple_of(self.plan.target.nodes());
         if all_failed {
             self.waiting.push_back((self.now_ns + RETURN_NS, slot, conn.since_ns));
         } else {
