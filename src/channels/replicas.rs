@@ -489,3 +489,6 @@ impl Replicas {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
