@@ -6,9 +6,11 @@
 //! stream in Redis, as each shard has a mailbox. The home shard of a channel on a node keeps a
 //! [replica](crate::channels::Replicas) of what concerns its own subscribers.
 //!
+//! - [`redis`]: the connections to Redis
 //! - [`settings`]: where Redis is, and the times and bounds of the cluster
 //! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
 
+mod redis;
 mod settings;
 mod wire;
 
