@@ -7,10 +7,10 @@ use ::redis::{ErrorKind, RedisError};
 use crate::text::Quoted;
 
 /// The reason for which a request has no answer that a node can use. `Display` is the sentence for
-/// the operator, with the cause and what to do. Whichever it is, the connection has to be made anew.
+/// the operator, with the cause and what to do. The connection has to be made anew in any case.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CallError {
-    /// There was no answer within the [deadline](super::RESPONSE_TIMEOUT).
+    /// There was no answer within the [deadline](super::SILENCE_MAX).
     #[error("Redis gives no answer within 5 s: it stands still, or the network loses its packets")]
     Silent,
     /// The text of the cause.

@@ -78,7 +78,7 @@ pub(crate) enum ConnectError {
     Call { peer: Peer, cause: CallError },
     /// None of several servers can be used.
     #[error("none of {count} servers can be used; the last: {last}")]
-    NoneOf { count: usize, last: Box<ConnectError> },
+    NoneOf { count: usize, last: Box<Self> },
     /// The settings name no server, which the configuration refuses.
     #[error("the settings name no server: set cluster.redis, or cluster.sentinels")]
     NoServer,

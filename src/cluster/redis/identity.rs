@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_server_is_known_by_its_product_role_and_process() {
-        let text = "# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.0\r\n\
+        let text = "# Server\r\nredis_version:7.2.4\r\nvalkey_version:8.1.0\r\n\
                     redis_mode:standalone\r\nrun_id:abc\r\n# Persistence\r\nloading:0\r\n\
                     # Replication\r\nrole:slave\r\n";
         let identity = Identity::of(text);

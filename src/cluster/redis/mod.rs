@@ -6,11 +6,10 @@
 //!
 //! Nothing here connects again. Whoever holds a connection drops it upon any [`CallError`] and asks
 //! the connector for another one, because a node has to enter anew behind every reconnection.
-//! A server that answers nothing is noticed within [`RESPONSE_TIMEOUT`] by both halves, as long as
-//! they ask something.
+//! While they ask something, both halves notice within [`SILENCE_MAX`] that nothing comes back.
 //!
 //! - [`peer`], [`socket`], [`tls`]: addresses, and the bytes to and from them
-//! - [`link`]: requests and answers over one socket
+//! - [`link`], [`progress`]: requests and answers over one socket, as long as its bytes move
 //! - [`identity`]: what a server tells about itself
 //! - [`connector`]: the login, and the way to the server that has a partition
 //! - [`writer`], [`reader`]: the two halves of a connection
@@ -26,6 +25,7 @@ mod keys;
 mod link;
 mod peer;
 mod probe;
+mod progress;
 mod reader;
 mod script;
 mod socket;
@@ -39,7 +39,7 @@ pub(crate) use acl::ACL_LINE;
 pub(crate) use call_error::CallError;
 pub(crate) use connect_error::ConnectError;
 pub(crate) use connector::{Connection, Connector};
-pub(crate) use link::RESPONSE_TIMEOUT;
+pub(crate) use link::SILENCE_MAX;
 pub(crate) use probe::{Findings, probe};
 pub(crate) use reader::Reader;
 pub(crate) use script::Scripts;

@@ -11,7 +11,6 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use super::connect_error::ConnectError;
-use super::link::RESPONSE_TIMEOUT;
 use super::peer::Peer;
 use super::tls::{TlsClient, TlsFailure};
 use crate::cluster::RedisAddress;
@@ -26,6 +25,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// The time in which an address has to accept. Longer than a lost packet and its repetition (1 s).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The time in which both sides have to agree on TLS: that for an answer, because a Redis that
+/// stands still does not shake hands either.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time in which the peer has to acknowledge bytes (`TCP_USER_TIMEOUT`). The kernel answers for
 /// a Redis that stands still, so this ends only connections to hosts that are gone.
@@ -51,7 +54,7 @@ pub(super) async fn open(peer: &Peer, tls: Option<&TlsClient>) -> Result<Socket,
             let failed = |cause| ConnectError::Tls { peer: peer.clone(), cause };
             // The connector has the material whenever an address asks for TLS.
             let client = tls.ok_or_else(|| failed(TlsFailure::Other("not set up".into())))?;
-            let handshake = timeout(RESPONSE_TIMEOUT, client.connect(host, stream)).await;
+            let handshake = timeout(HANDSHAKE_TIMEOUT, client.connect(host, stream)).await;
             let stream = handshake.unwrap_or(Err(TlsFailure::Silent)).map_err(failed)?;
             Ok(Box::new(stream))
         }
