@@ -36,6 +36,7 @@ use questions::Questions;
 use quotas::Quotas;
 
 pub(crate) use effects::Effects;
+pub(crate) use links::NodeCall;
 pub(crate) use report::Report;
 pub(crate) use timers::NodeStatus;
 
@@ -177,6 +178,12 @@ impl Node {
     /// Whether Redis has executed everything.
     pub(crate) fn is_settled(&self) -> bool {
         self.partitions.iter().all(|member| member.partition.is_settled())
+    }
+
+    /// Whether commands of a partition reach Redis.
+    pub(crate) fn is_serving(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.away_since().is_none())
     }
 
     fn member(&mut self, partition: u16) -> Option<&mut Member> {

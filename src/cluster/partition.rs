@@ -119,7 +119,7 @@ enum Sent {
     Batch,
 }
 
-/// A call: what the [head](super::store::CallHead) does not have from the settings.
+/// A call, without the name of the node and what the settings say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     /// Its kind.
