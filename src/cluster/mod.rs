@@ -29,4 +29,6 @@ mod worker;
 pub(crate) use settings::{
     ClusterSettings, Password, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway,
 };
-pub(crate) use worker::{ClusterError, ClusterParts, ClusterStatus, ClusterWorker};
+pub(crate) use worker::{
+    ClusterError, ClusterParts, ClusterState, ClusterStatus, ClusterWorker, ended,
+};

@@ -177,12 +177,6 @@ impl ClusterWorker {
         self.status.clone()
     }
 
-    /// Resolves when the thread has ended without being told to: it has panicked.
-    pub(crate) async fn ended(&self) {
-        let mut status = self.status.clone();
-        while status.changed().await.is_ok() {}
-    }
-
     /// Sends what shards have told, for at most this long, and ends the thread. The shards have
     /// ended.
     pub(crate) async fn finish(self, within: Duration) {
@@ -190,6 +184,15 @@ impl ClusterWorker {
         if self.commands.send(WorkerCommand::Finish { within, done }).is_ok() {
             let _gone = finished.await;
         }
+    }
+}
+
+/// Resolves when the thread has ended. Unless it was told to, it has panicked. Never resolves if
+/// there is none.
+pub(crate) async fn ended(status: &mut Option<watch::Receiver<ClusterStatus>>) {
+    match status {
+        Some(status) => while status.changed().await.is_ok() {},
+        None => std::future::pending().await,
     }
 }
 
