@@ -8,10 +8,14 @@
 //!
 //! - [`redis`]: the connections to Redis
 //! - [`settings`]: where Redis is, and the times and bounds of the cluster
+//! - [`scripts`]: the scripts in Redis
 //! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
 
+mod partition;
 mod redis;
+mod scripts;
 mod settings;
+mod store;
 mod wire;
 
 pub(crate) use settings::{
