@@ -6,11 +6,13 @@
 //! stream in Redis, as each shard has a mailbox. The home shard of a channel on a node keeps a
 //! [replica](crate::channels::Replicas) of what concerns its own subscribers.
 //!
+//! - [`redis`]: the connections to Redis
 //! - [`settings`]: where Redis is, and the times and bounds of the cluster
 //! - [`scripts`]: the scripts in Redis
 //! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
 
 mod partition;
+mod redis;
 mod scripts;
 mod settings;
 mod store;

@@ -1,0 +1,134 @@
+//! The half of a connection that reads the inbox of a node.
+
+use ::redis::{Value, cmd};
+use bytes::Bytes;
+
+use super::call_error::CallError;
+use super::keys::Keys;
+use super::link::Link;
+use crate::cluster::wire::NodeId;
+
+/// The half of a connection that reads inboxes. After an error it is of no use any more.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    link: Link,
+    keys: Keys,
+}
+
+/// The time for which a read waits at the server for an entry. With four seconds in which the
+/// server stands still it is below the deadline of an answer.
+const BLOCK_MS: u32 = 500;
+
+/// The entries of one answer. An entry is what a call had for the node; this many are read while
+/// the ones before are handed over, and an answer stays small where calls are.
+const ENTRIES_MAX: u32 = 100;
+
+/// The field of an entry that holds what the call had.
+const FIELD: &[u8] = b"r";
+
+impl Reader {
+    pub(super) const fn new(link: Link, keys: Keys) -> Self {
+        Self { link, keys }
+    }
+
+    /// Waits for entries behind the one with this id (`0` is before the first), at most half a
+    /// second. Returns their ids and fields in their order. A stranger's entry has an empty field.
+    /// Nothing is copied.
+    ///
+    /// # Errors
+    /// There is no usable answer.
+    pub(crate) async fn read(
+        &mut self,
+        node: NodeId,
+        after: &str,
+    ) -> Result<Vec<(Box<str>, Bytes)>, CallError> {
+        let mut request = cmd("XREAD");
+        request.arg("COUNT").arg(ENTRIES_MAX).arg("BLOCK").arg(BLOCK_MS);
+        request.arg("STREAMS").arg(&self.keys.inbox(node)[..]).arg(after);
+        let answer = self.link.request(&request).await?;
+        entries_of(answer).ok_or(CallError::Unreadable("XREAD"))
+    }
+}
+
+/// The entries of the only stream of an answer: `[[key, [[id, [field, value, …]], …]]]`.
+fn entries_of(answer: Value) -> Option<Vec<(Box<str>, Bytes)>> {
+    match answer {
+        Value::Nil => Some(Vec::new()),
+        Value::Array(streams) => {
+            let (_key, entries) = pair(streams.into_iter().next()?)?;
+            let Value::Array(entries) = entries else { return None };
+            entries.into_iter().map(entry_of).collect()
+        }
+        _ => None,
+    }
+}
+
+fn entry_of(entry: Value) -> Option<(Box<str>, Bytes)> {
+    let (Value::BulkString(id), fields) = pair(entry)? else { return None };
+    let id = String::from_utf8(id).ok()?;
+    Some((id.into(), field_of(fields).unwrap_or_default()))
+}
+
+fn field_of(fields: Value) -> Option<Bytes> {
+    match pair(fields)? {
+        (Value::BulkString(name), Value::BulkString(value)) if name == FIELD => Some(value.into()),
+        _ => None,
+    }
+}
+
+fn pair(value: Value) -> Option<(Value, Value)> {
+    let Value::Array(elements) = value else { return None };
+    let [first, second] = elements.try_into().ok()?;
+    Some((first, second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    fn list(values: impl Into<Vec<Value>>) -> Value {
+        Value::Array(values.into())
+    }
+
+    #[test]
+    fn entries_come_with_their_ids_and_a_strangers_entry_is_empty() {
+        let own = list([text("1-0"), list([text("r"), text("records")])]);
+        let other_field = list([text("1-1"), list([text("x"), text("y")])]);
+        let more_fields = list([text("1-2"), list([text("r"), text("y"), text("s"), text("z")])]);
+        let deleted = list([text("1-3"), Value::Nil]);
+        let answer = list([list([text("in:1"), list([own, other_field, more_fields, deleted])])]);
+        let entries = entries_of(answer).unwrap();
+        let ids: Vec<&str> = entries.iter().map(|(id, _)| &**id).collect();
+        assert_eq!(ids, ["1-0", "1-1", "1-2", "1-3"]);
+        let fields: Vec<&[u8]> = entries.iter().map(|(_, field)| &field[..]).collect();
+        assert_eq!(fields, [&b"records"[..], b"", b"", b""]);
+    }
+
+    #[test]
+    fn a_field_is_handed_over_where_it_was_read() {
+        let value = Vec::from(*b"records");
+        let start = value.as_ptr();
+        let fields = list([text("r"), Value::BulkString(value)]);
+        let answer = list([list([text("in:1"), list([list([text("1-0"), fields])])])]);
+        assert_eq!(entries_of(answer).unwrap()[0].1.as_ptr(), start);
+    }
+
+    #[test]
+    fn answers_of_another_form_are_refused() {
+        assert_eq!(entries_of(Value::Nil), Some(Vec::new()));
+        for answer in [
+            text("x"),
+            list([]),
+            list([text("x")]),
+            list([list([text("x"), text("y")])]),
+            list([list([text("x"), list([text("y")])])]),
+            list([list([text("x"), list([list([Value::Int(1), Value::Nil])])])]),
+        ] {
+            assert_eq!(entries_of(answer.clone()), None, "{answer:?}");
+        }
+    }
+}
