@@ -10,6 +10,8 @@
 //! - [`scripts`]: the scripts in Redis
 //! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
 
+#[cfg(any(test, feature = "testing"))]
+mod model;
 mod partition;
 mod scripts;
 mod settings;
