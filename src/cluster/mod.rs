@@ -11,6 +11,8 @@
 //! - [`scripts`]: the scripts in Redis
 //! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
 
+#[cfg(any(test, feature = "testing"))]
+mod model;
 mod partition;
 mod redis;
 mod scripts;
