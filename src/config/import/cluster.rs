@@ -52,7 +52,7 @@ impl RedisFields<'_> {
     pub(super) fn write(&self, out: &mut TomlWriter) -> Result<(), ImportError> {
         let port = text(&self.port);
         let (field, address) = match (text(&self.url), text(&self.host)) {
-            (Some(url), _) => (&self.url, port.map_or(url.clone(), |port| with_port(&url, &port))),
+            (Some(url), _) => (&self.url, with_port(&url, port.as_deref())),
             (None, host) => {
                 let host = host.unwrap_or_else(|| "127.0.0.1".to_owned());
                 (&self.host, address_of_parts(self.scheme.as_deref(), &host, port.as_deref()))

@@ -324,10 +324,10 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 fn any_name() -> impl Strategy<Value = String> {
     const NAMES: &str = "adapter driver redis database clusterMode clusterNodes nodes sentinels \
-        server channel url prefix password username tls master_tls apps app_id id key secret allowed_origins servers reverb default host \
-        port options scaling rate_limiting enabled max_connections appManager array \
-        app_manager policy limits channels features webhooks url event_types filter \
-        headers presence eventLimits maxPayloadInKb batching unix_socket path \
+        server channel url prefix password username tls master_tls apps app_id id key \
+        secret allowed_origins servers reverb default host port options scaling \
+        rate_limiting enabled max_connections appManager array app_manager policy limits \
+        channels features webhooks url event_types filter headers presence eventLimits maxPayloadInKb batching unix_socket path \
         rate_limiter dashboard capacity managers appManager.array.apps \
         appManager.array.apps.0.id a.b.c.d.e.f 0 1 10";
     let names: Vec<String> = NAMES.split_whitespace().map(str::to_owned).collect();
