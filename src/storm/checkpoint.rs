@@ -112,9 +112,8 @@ impl Interval<'_> {
 
     /// Cores that one process of the server used.
     pub(crate) fn cores_of(self, process: usize) -> f64 {
-        let cpu_s = |point: &Checkpoint| {
-            point.servers.get(process).map_or(0.0, ProcessUsage::cpu_s)
-        };
+        let cpu_s =
+            |point: &Checkpoint| point.servers.get(process).map_or(0.0, ProcessUsage::cpu_s);
         risen(cpu_s(self.from), cpu_s(self.to)) / self.seconds()
     }
 

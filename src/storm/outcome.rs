@@ -12,6 +12,7 @@ use crate::checkpoint::{Checkpoint, Checkpoints, Interval};
 use crate::clock::NS_PER_S;
 use crate::counters::{Counter, Tally};
 use crate::latency::LatencyPoint;
+use crate::members::MemberFigures;
 use crate::plan::StormPlan;
 use crate::procfs::host_description;
 
@@ -25,12 +26,14 @@ pub struct StormOutcome {
     /// The plan's numbers.
     pub plan: PlanFigures,
     /// No message was lost, duplicated, reordered, unpublished or unsent, and no connection failed
-    /// or stayed away. Unless cuts were expected, no connection was cut and no message is unknown.
+    /// or stayed away. Members were as they should be. Unless cuts were expected, no connection was cut and no message is unknown.
     pub passed: bool,
     /// Figures of the connections.
     pub connections: ConnectionFigures,
     /// Figures of the messages.
     pub messages: MessageFigures,
+    /// The members of presence channels at the end, if they were compared.
+    pub members: Option<MemberFigures>,
     /// The time from the intended send to the arrival, in microseconds.
     pub latency_us: Option<Latency>,
     /// The time from the intended connect to the subscription, in microseconds.
@@ -129,7 +132,8 @@ pub struct MessageFigures {
     pub duplicated: u64,
     /// Messages that arrived behind later ones.
     pub reordered: u64,
-    /// Messages that subscribers missed while they were away, which are not owed to them.
+    /// Messages that were sent while subscribers were away, which are not owed to them. Some may
+    /// have arrived as they came back.
     pub missed_away: u64,
     /// Messages that the server refused, and that were not accepted later.
     pub unpublished: u64,

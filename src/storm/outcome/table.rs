@@ -29,6 +29,14 @@ impl StormOutcome {
         }
         table.latency("handshake", self.handshake_us.as_ref());
         self.message_rows(&mut table);
+        if let Some(m) = &self.members {
+            let unanswered = m.unanswered;
+            let text = format!(
+                "{} ghosts, {} absent, {unanswered} lists missing, at {} nodes after {:.1} s",
+                m.ghosts, m.absent, m.nodes, m.settled_s,
+            );
+            table.row("members", &text);
+        }
         self.cost_rows(&mut table);
         for (problem, times) in &self.problems {
             table.row("problem", &format!("{times} x {}", problem.trim()));
@@ -124,7 +132,9 @@ impl ServerProcess {
     fn text(&self) -> String {
         format!(
             "{}{:.2} cores, {:.1} MiB before, {:.1} with all connections, {:.1} at the end",
-            self.url.as_ref().map_or_else(|| format!("{}: ", self.pid), |url| format!("{} ({url}): ", self.pid)),
+            self.url
+                .as_ref()
+                .map_or_else(|| format!("{}: ", self.pid), |url| format!("{} ({url}): ", self.pid)),
             self.cores,
             mib(self.memory_before),
             mib(self.memory_held),

@@ -249,7 +249,8 @@ impl<'a> Subscribers<'a> {
                 }
                 let index = self.plan.sender_index(channel, sender as u16);
                 let sent = self.shared.sent[index].load(Ordering::Acquire);
-                owed += self.owed_among(index, self.sequences[slot * self.senders + sender].behind(sent));
+                owed += self
+                    .owed_among(index, self.sequences[slot * self.senders + sender].behind(sent));
             }
         }
         owed
@@ -266,6 +267,23 @@ impl<'a> Subscribers<'a> {
     /// The number of the connection in a slot among all of the storm.
     const fn index_of(&self, slot: u32) -> u32 {
         self.first + slot
+    }
+
+    /// The number of cuts that have made another user of the connection in a slot.
+    fn cuts_of(&self, slot: u32) -> u32 {
+        if self.plan.ghosts.is_some() { self.conns[slot as usize].cuts } else { 0 }
+    }
+
+    /// Counts a connection that is subscribed.
+    fn hold(&mut self, slot: u32) {
+        self.tally.add(Counter::Held, 1);
+        self.shared.set_member(self.index_of(slot), Some(self.cuts_of(slot)));
+    }
+
+    /// Counts a connection that is not subscribed any more.
+    fn let_go(&mut self, slot: u32) {
+        self.tally.subtract(Counter::Held, 1);
+        self.shared.set_member(self.index_of(slot), None);
     }
 
     const fn channel_of(&self, slot: u32) -> u32 {

@@ -101,7 +101,8 @@ impl Subscribers<'_> {
     pub(super) fn return_later(&mut self, slot: u32) {
         let conn = &mut self.conns[slot as usize];
         conn.phase = Phase::Free;
-        let all_failed = conn.failures > 0 && conn.failures.is_multiple_of(self.plan.target.nodes());
+        let all_failed =
+            conn.failures > 0 && conn.failures.is_multiple_of(self.plan.target.nodes());
         if all_failed {
             self.waiting.push_back((self.now_ns + RETURN_NS, slot, conn.since_ns));
         } else {
@@ -131,11 +132,12 @@ impl Subscribers<'_> {
     /// Subscribes to the channel.
     pub(super) fn subscribe(&mut self, slot: u32, socket_id: &[u8]) {
         let (channel, index) = (self.channel_of(slot), self.index_of(slot));
+        let cuts = self.cuts_of(slot);
         let request = match self.plan.access {
             ChannelAccess::Public => self.subscribes[channel as usize].clone(),
             access => {
                 let name = self.plan.channel(channel);
-                let member = PresenceMember { id: index, info: self.plan.user_info };
+                let member = PresenceMember { index, cuts, info: self.plan.user_info };
                 self.plan.target.subscribe(access, &name, socket_id, member)
             }
         };
