@@ -1,14 +1,14 @@
 //! Storms over two relays to one gateway, as if they were two nodes of a cluster, one of which dies.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use super::relay::Relay;
-use super::{RINGWAVE, due, outcome};
+use super::{RINGWAVE, due, outcome, started};
 use crate::gateway::{APP_ID, KEY, SECRET, Setup, eventually};
 
-fn storm(relays: &[&Relay; 2], arguments: &str) -> Command {
+fn storm(relays: &[&Relay], arguments: &str) -> Command {
     let mut storm = Command::new(RINGWAVE);
     storm.arg("storm").args(arguments.split(' ')).arg("--json");
     storm.args(["--app-id", APP_ID, "--key", KEY, "--secret", SECRET]);
@@ -23,7 +23,7 @@ fn half_killed(arguments: &str, middle: impl Fn(&Relay, &Relay) -> bool) -> (Out
     let gateway = Setup::new(2).start();
     let (mut first, second) = (Relay::start(&gateway), Relay::start(&gateway));
     let mut storm = storm(&[&first, &second], arguments);
-    let storm = storm.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let storm = started(&mut storm);
     eventually("the middle of the storm", || middle(&first, &second).then_some(()));
     first.kill();
     let output = storm.wait_with_output().unwrap();
@@ -58,6 +58,22 @@ fn without_failover_a_dead_node_fails_the_storm() {
     assert_eq!(output.status.code(), Some(1), "{outcome:#}");
     assert_eq!(outcome["connections"]["cut"], 5);
     assert_eq!(outcome["messages"]["sent"], 200, "the publisher was at the other node");
+}
+
+#[test]
+fn connections_that_find_no_node_any_more_fail_the_storm() {
+    let gateway = Setup::new(1).start();
+    let mut relay = Relay::start(&gateway);
+    let arguments = "fanout -n 5 -p 1 -r 50 -d 1 --failover --grace 0.5";
+    let storm = started(&mut storm(&[&relay], arguments));
+    eventually("the middle of the storm", || (relay.publishes() > 10).then_some(()));
+    relay.kill();
+    let output = storm.wait_with_output().unwrap();
+    let outcome = outcome(&output);
+    assert_eq!(output.status.code(), Some(1), "{outcome:#}");
+    assert_eq!(outcome["connections"]["away"], 5);
+    assert!(outcome["connections"]["retried"].as_u64().unwrap() > 0);
+    assert_eq!((due(&outcome), &outcome["messages"]["lost"]), (50, &0.into()));
 }
 
 #[test]
