@@ -77,8 +77,8 @@ impl Error for TargetError {
 }
 
 impl TargetServer {
-    /// One server by one or several URLs of the form `ws://host[:port][/prefix]`, each an address of
-    /// one process or a node of a cluster. The host and the prefix of the first one are sent to all.
+    /// One server by one or several URLs of the form `ws://host[:port][/prefix]`, each an address
+    /// of one process or a node of a cluster. The host and the prefix of the first are sent to all.
     ///
     /// # Errors
     /// A URL is not of that form, or its host has no address.

@@ -1,4 +1,4 @@
-//! Storms over two relays to one gateway, as if they were two nodes of a cluster, one of which dies.
+//! Storms over two relays to one gateway, which stand for two nodes of a cluster. One of them dies.
 
 use std::process::{Command, Output};
 
