@@ -100,4 +100,10 @@ impl Node {
     pub fn gateway(&mut self) -> &mut Gateway {
         &mut self.gateway
     }
+
+    /// Ends it gently, and starts another one with the same settings at once.
+    pub fn restarted(self) -> Self {
+        let Self { gateway, proxy } = self;
+        Self { gateway: gateway.restart(), proxy }
+    }
 }

@@ -34,6 +34,7 @@ pub struct RedisSetup {
     place: Place,
     /// The lines of `redis.conf`.
     conf: String,
+    port: u16,
     password: Option<String>,
     sentinel: bool,
 }
@@ -47,7 +48,7 @@ impl RedisSetup {
             "bind {address}\nport {PORT}\ndir {directory}\nsave \"\"\nenable-debug-command yes\n\
              replica-announce-ip {address}\nrepl-diskless-sync-delay 0\n"
         );
-        Self { place, conf, password: None, sentinel: false }
+        Self { place, conf, port: PORT, password: None, sentinel: false }
     }
 
     /// Adds a line to `redis.conf`.
@@ -68,11 +69,11 @@ impl RedisSetup {
         self.line(&format!("requirepass '{password}'"))
     }
 
-    /// Writes a file into the server's directory; returns its path.
-    pub fn file(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        path
+    /// Listens on this address too, whose port replaces the own one.
+    pub fn beside(mut self, address: SocketAddr) -> Self {
+        let place = self.place.address;
+        self.port = address.port();
+        self.line(&format!("bind {place} {}\nport {}", address.ip(), address.port()))
     }
 
     /// The path of a file in the server's directory.
@@ -160,7 +161,7 @@ impl Redis {
     }
 
     pub fn address(&self) -> SocketAddr {
-        (self.setup.place.address, PORT).into()
+        (self.setup.place.address, self.setup.port).into()
     }
 
     /// The address for TLS, after [`RedisSetup::tls`].
@@ -316,7 +317,7 @@ impl Sentinels {
             ip = master.ip(),
             port = master.port(),
         );
-        RedisSetup { place, conf, password: None, sentinel: true }.start()
+        RedisSetup { place, conf, port: PORT, password: None, sentinel: true }.start()
     }
 
     /// The address of the master, as a sentinel tells it.
