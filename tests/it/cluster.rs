@@ -16,6 +16,8 @@ mod outages;
 mod presence;
 /// The number of connections that an app may have on all nodes.
 mod quota;
+/// Storms over three nodes while something fails again and again.
+mod storms;
 /// Publishers and subscribers that go on while something fails.
 mod traffic;
 /// Users who are signed in on several nodes.

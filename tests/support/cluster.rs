@@ -4,6 +4,8 @@ use std::array;
 use std::net::SocketAddr;
 use std::ops::Deref;
 
+use rustix::process::Signal;
+
 use super::gateway::{Gateway, Setup, eventually};
 use super::proxy::Proxy;
 use super::redis::{self, Redis};
@@ -101,9 +103,11 @@ impl Node {
         &mut self.gateway
     }
 
-    /// Ends it gently, and starts another one with the same settings at once.
-    pub fn restarted(self) -> Self {
-        let Self { gateway, proxy } = self;
-        Self { gateway: gateway.restart(), proxy }
+    /// Ends it by a signal, and starts another one with the same settings at once.
+    pub fn restart(&mut self, signal: Signal) {
+        self.gateway.signal(signal);
+        self.gateway.ended();
+        let twin = self.gateway.twin();
+        self.gateway = twin.start();
     }
 }

@@ -421,14 +421,13 @@ fn closed(client: &mut Client) -> (u16, String) {
 fn a_node_that_restarts_again_and_again_leaves_nothing_behind() {
     let settings = |setup: Setup| setup.env("RINGWAVE_SHUTDOWN_WINDOW", "0");
     over_with(settings, |cluster: Cluster<2>| {
-        let Cluster { nodes: [a, b], redis } = cluster;
+        let Cluster { nodes: [a, mut b], redis } = cluster;
         let mut witness = member(&a, "w");
-        let mut b = b;
         for _ in 0..3 {
             drop(member(&b, "b"));
             expect_added(&mut witness, "b");
             expect_removed(&mut witness, "b");
-            b = b.restarted();
+            b.restart(Signal::TERM);
             crate::nodes::until_joined(&redis, 2);
         }
         publish(&b, ROOM, "e", "1");
