@@ -1,7 +1,6 @@
 //! The admission of a connection to its app, which holds a place among the app's connections.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::id::AppIndex;
 
@@ -14,15 +13,12 @@ use super::counters::AppCounters;
 pub struct Admission(Arc<AppCounters>);
 
 impl Admission {
-    /// Takes a place. Returns `None` if the app is at its quota, which is exact over all shards.
+    /// Takes a place. Returns `None` if the app is at its quota, which is exact over all shards, or
+    /// has used all permits that this node of a cluster holds.
     #[must_use]
     pub fn take(app: &App) -> Option<Self> {
         let quota = app.max_connections.unwrap_or(u32::MAX);
-        let connections = &app.counters.connections;
-        let counted = connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-            (open < quota).then_some(open + 1)
-        });
-        counted.ok().map(|_| Self(Arc::clone(&app.counters)))
+        app.counters.enter(quota).then(|| Self(Arc::clone(&app.counters)))
     }
 
     /// The app that admitted the connection.
@@ -34,6 +30,6 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.leave();
     }
 }

@@ -20,5 +20,5 @@ mod sync;
 mod wake;
 
 pub use outside::Outside;
-pub(crate) use port::MAILBOX_MESSAGES;
+pub(crate) use port::{MAILBOX_MESSAGES, connect_beside};
 pub use port::{Port, connect};

@@ -25,6 +25,8 @@ use super::sync::{Mutex, MutexGuard};
 #[derive(Debug)]
 pub struct Outside<M> {
     peers: Arc<[Peer<M>]>,
+    /// The number of the peers that are shards, which come first.
+    shards: usize,
     waiting: Arc<Waiting<M>>,
 }
 
@@ -40,14 +42,21 @@ struct Waiting<M> {
 // A derived impl would demand that messages are `Clone`.
 impl<M> Clone for Outside<M> {
     fn clone(&self) -> Self {
-        Self { peers: Arc::clone(&self.peers), waiting: Arc::clone(&self.waiting) }
+        let (peers, waiting) = (Arc::clone(&self.peers), Arc::clone(&self.waiting));
+        Self { peers, shards: self.shards, waiting }
     }
 }
 
 impl<M> Outside<M> {
-    pub(super) fn new(peers: Arc<[Peer<M>]>) -> Self {
-        let queues = Mutex::new(peers.iter().map(|_| VecDeque::new()).collect());
-        Self { peers, waiting: Arc::new(Waiting { queues, begun: Notify::new() }) }
+    pub(super) fn new(peers: Arc<[Peer<M>]>, shards: u16) -> Self {
+        let queues = Mutex::new((0..shards).map(|_| VecDeque::new()).collect());
+        let waiting = Arc::new(Waiting { queues, begun: Notify::new() });
+        Self { peers, shards: shards.into(), waiting }
+    }
+
+    /// The shards as their senders see them.
+    fn shards(&self) -> &[Peer<M>] {
+        self.peers.get(..self.shards).unwrap_or_default()
     }
 
     /// Locks the queues. A poisoned lock is taken all the same, because queues have no state that a
@@ -62,7 +71,7 @@ impl<M: Send> Outside<M> {
     /// with a later [`flush`](Self::flush), unless one of the same variant replaces it.
     pub fn broadcast(&self, mut message: impl FnMut() -> M) {
         let mut queues = self.queues();
-        for (peer, queue) in self.peers.iter().zip(queues.iter_mut()) {
+        for (peer, queue) in self.shards().iter().zip(queues.iter_mut()) {
             let message = message();
             queue.retain(|earlier| discriminant(earlier) != discriminant(&message));
             queue.push_back(message);
@@ -76,7 +85,7 @@ impl<M: Send> Outside<M> {
     /// the others. It is for questions that are asked again later.
     pub fn offer(&self, mut message: impl FnMut() -> M) {
         let queues = self.queues();
-        for (peer, queue) in self.peers.iter().zip(queues.iter()) {
+        for (peer, queue) in self.shards().iter().zip(queues.iter()) {
             let message = message();
             if queue.is_empty() && peer.mailbox.try_send(message).is_ok() {
                 peer.wake.notify();
@@ -88,7 +97,7 @@ impl<M: Send> Outside<M> {
     /// wait.
     pub fn flush(&self) -> Vec<ShardId> {
         let mut queues = self.queues();
-        let shards = (0..).map(ShardId).zip(self.peers.iter().zip(queues.iter_mut()));
+        let shards = (0..).map(ShardId).zip(self.shards().iter().zip(queues.iter_mut()));
         let full = shards.filter_map(|(id, (peer, queue))| (!peer.take_from(queue)).then_some(id));
         full.collect()
     }

@@ -24,9 +24,24 @@ pub(crate) const MAILBOX_MESSAGES: usize = 8192;
 /// # Errors
 /// No eventfd could be made (file descriptors ran out).
 pub fn connect<M: Send>(shards: u16, capacity: usize) -> io::Result<Vec<Port<M>>> {
+    connect_beside(shards, 0, capacity)
+}
+
+/// Connects `shards` shards and `others` with each other. The others are threads that speak with
+/// shards as shards do among themselves; their ids and ports follow those of the shards, and
+/// [`Outside`] does not send to them.
+///
+/// # Errors
+/// No eventfd could be made (file descriptors ran out).
+pub(crate) fn connect_beside<M: Send>(
+    shards: u16,
+    others: u16,
+    capacity: usize,
+) -> io::Result<Vec<Port<M>>> {
     let mut peers = Vec::new();
     let mut inboxes = Vec::new();
-    for _ in 0..shards {
+    let all = shards.saturating_add(others);
+    for _ in 0..all {
         let (sender, receiver) = bounded(capacity);
         peers.push(Peer { mailbox: sender, wake: Wake::new()? });
         inboxes.push(receiver);
@@ -43,7 +58,7 @@ pub fn connect<M: Send>(shards: u16, capacity: usize) -> io::Result<Vec<Port<M>>
         to_wake: vec![false; peers.len()],
         peers: Arc::clone(&peers),
     };
-    Ok((0..shards).zip(inboxes).map(port).collect())
+    Ok((0..all).zip(inboxes).map(port).collect())
 }
 
 /// One shard's end of the bus, for the shard's thread.
@@ -55,7 +70,7 @@ pub fn connect<M: Send>(shards: u16, capacity: usize) -> io::Result<Vec<Port<M>>
 /// that returns `true`. Afterwards it calls [`awake`](Self::awake).
 #[derive(Debug)]
 pub struct Port<M> {
-    /// The shard whose port this is.
+    /// The shard whose port this is, or the id of another thread behind those of the shards.
     id: ShardId,
     /// The number of shards.
     shards: u16,
@@ -242,7 +257,7 @@ impl<M: Send> Port<M> {
     /// A sender for threads that are not shards.
     #[must_use]
     pub fn outside(&self) -> Outside<M> {
-        Outside::new(Arc::clone(&self.peers))
+        Outside::new(Arc::clone(&self.peers), self.shards)
     }
 }
 
@@ -304,6 +319,19 @@ mod tests {
         sender.send(ShardId(1), 3);
         sender.flush();
         assert!(!receiver.peers[1].wake.take_written(), "one write wakes it");
+    }
+
+    #[test]
+    fn a_thread_beside_the_shards_is_a_peer_but_hears_nothing_from_outside() {
+        let mut ports = connect_beside::<u32>(2, 1, 4).unwrap();
+        let mut beside = ports.pop().unwrap();
+        assert_eq!((beside.id(), beside.shards()), (ShardId(2), 2));
+        ports[0].outside().broadcast(|| 7);
+        assert_eq!((ports[1].receive(), beside.receive()), (Some(7), None));
+        ports[1].send(ShardId(2), 1);
+        beside.send(ShardId(0), 2);
+        assert_eq!((beside.receive(), ports[0].receive()), (Some(1), Some(7)));
+        assert_eq!(ports[0].receive(), Some(2));
     }
 
     #[test]

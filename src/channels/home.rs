@@ -1,34 +1,33 @@
 //! The channels whose home this shard is: the authoritative state of each, and the order of its
 //! messages.
 
-mod cache;
 mod channel;
-mod listing;
-mod lists;
 mod members;
-mod shard_counts;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::apps::webhook::EventKinds;
 use crate::frame::Frame;
 use crate::id::{AppIndex, ShardId};
+use crate::invariant::broken;
 use crate::memory::{Holder, INDEX_ENTRY_BYTES, KeyedSlab, Per, Trim};
 use crate::protocol::auth::Member;
 use crate::protocol::outbound;
 use crate::time::Millis;
 
+use super::cache::Cache;
+use super::listing::{LOOKS_PER_TURN, Listing};
+use super::member_lists::MemberLists;
 use super::message::{
     Answer, FromHome, Join, Joined, Leave, Outcome, Question, Repeat, Repeated, ReplyTo, ToHome,
     Whisper,
 };
-use super::{ChannelEvent, ChannelKey, ChannelState, CountThrottle, Event, Notice, Outbox, Retain};
-use cache::Cache;
-pub use cache::CacheBounds;
-use channel::{Cached, Channel};
-use listing::{LOOKS_PER_TURN, Listing};
-use lists::Lists;
+use super::wanted::WantedByApp;
+use super::{
+    CacheBounds, ChannelEvent, ChannelKey, ChannelState, CountThrottle, Event, Notice, Outbox,
+    Wanted,
+};
+use channel::Channel;
 use members::{Entered, Presence};
 
 /// The memory that a channel and its members cost at home.
@@ -56,12 +55,12 @@ pub(super) const BUDGET: [Holder; 3] = [
 /// app wants is set by [`adopt`](Self::adopt), before anything else and whenever it changes.
 #[derive(Debug)]
 pub struct Homes {
-    /// Channels that are occupied or have a cached event.
+    /// Channels that are occupied.
     channels: KeyedSlab<Channel>,
-    /// The index of the channels with a cached event.
+    /// The last events of cache channels, occupied or not.
     cache: Cache,
     /// The lists of members of the presence channels that were joined last.
-    lists: Lists,
+    lists: MemberLists,
     /// The channels whose subscriber count is sent to their subscribers, while they pause.
     counts: CountThrottle<ChannelKey>,
     /// Refused joins, by shard and ticket. Each stays until its shard acknowledges the refusal with
@@ -71,21 +70,10 @@ pub struct Homes {
     /// The number of occupied channels by index of the app, as far as the highest index that ever
     /// had one.
     occupied: Vec<u32>,
-    /// The notices and counts that each app wants, by index of the app. Written by
-    /// [`adopt`](Self::adopt); an app past the end wants none.
-    wanted: Vec<Wanted>,
+    /// The notices and counts that each app wants. Written by [`adopt`](Self::adopt).
+    wanted: WantedByApp,
     /// Requested lists that are not finished, the next one to continue first.
     listings: VecDeque<Listing>,
-}
-
-/// The notices and counts that an app wants about its channels. An app that wants none costs a look
-/// at two bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    /// The kinds of events that its webhooks need.
-    pub(crate) notices: EventKinds,
-    /// Whether subscribers are sent the subscriber count.
-    pub(crate) counts: bool,
 }
 
 impl Homes {
@@ -95,11 +83,11 @@ impl Homes {
         Self {
             channels: KeyedSlab::new(),
             cache: Cache::new(bounds),
-            lists: Lists::default(),
+            lists: MemberLists::default(),
             counts: CountThrottle::default(),
             refused: HashSet::new(),
             occupied: Vec::new(),
-            wanted: Vec::new(),
+            wanted: WantedByApp::default(),
             listings: VecDeque::new(),
         }
     }
@@ -107,7 +95,7 @@ impl Homes {
     /// Takes over the notices and counts that apps want, by their index. Apps past the end want
     /// none.
     pub(crate) fn adopt(&mut self, wanted: Vec<Wanted>) {
-        self.wanted = wanted;
+        self.wanted = WantedByApp::new(wanted);
     }
 
     /// Handles a message of a shard, this one included.
@@ -130,9 +118,7 @@ impl Homes {
     /// Drops cached events that have expired, and sends subscriber counts whose pause is over. It
     /// costs nothing for all others.
     pub(crate) fn tick(&mut self, now: Millis, out: &mut Outbox) {
-        while let Some(key) = self.cache.expired(now).cloned() {
-            self.uncache(&key);
-        }
+        self.cache.expire(now);
         while let Some((key, count)) = self.counts.due(now) {
             if let Some(number) = self.find(&key) {
                 self.deliver_count(number, count, out);
@@ -153,24 +139,28 @@ impl Homes {
         }
     }
 
-    /// Channels that are occupied or have a cached event.
+    /// The number of occupied channels and of cached events.
     #[must_use]
     pub(crate) fn len(&self) -> usize {
-        self.channels.len()
+        self.channels.len() + self.cache.len()
     }
 
     /// Whether there are no channels.
     #[cfg(test)]
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
-        self.channels.is_empty()
+        self.len() == 0
     }
 
     /// The state of a channel; all zeros if no shard has a subscriber and no event is cached.
     #[must_use]
     pub(crate) fn state(&self, key: &ChannelKey, now: Millis) -> ChannelState {
         let channel = self.find(key).map(|number| &self.channels[number]);
-        channel.map_or_else(ChannelState::default, |channel| channel.state(now))
+        ChannelState {
+            subscription_count: channel.map_or(0, Channel::subscribers),
+            user_count: channel.map_or(0, Channel::users),
+            cached: self.cache.get(key, now).map(|last| last.reported(now)),
+        }
     }
 
     /// Whether a client event of a shard is refused, because its sender's join was.
@@ -179,46 +169,27 @@ impl Homes {
         whisper.joining.is_some_and(|joining| self.refused.contains(&(from, joining.ticket)))
     }
 
+    /// The number of subscribers of a channel, on all shards.
+    #[must_use]
+    pub(crate) fn subscribers(&self, key: &ChannelKey) -> u32 {
+        self.find(key).map_or(0, |number| self.channels[number].subscribers())
+    }
+
     /// The number of occupied channels by index of their app. Apps past the end have none.
     #[must_use]
     pub(crate) fn occupied_counts(&self) -> &[u32] {
         &self.occupied
     }
 
-    /// Drops the cached events of those apps for which `gone` returns `true`, `most` of them at a
-    /// time. Returns whether there may be more.
-    pub(crate) fn forget_apps(&mut self, gone: impl Fn(AppIndex) -> bool, most: usize) -> bool {
-        let apps: Vec<_> = self.cache.apps().filter(|&app| gone(app)).collect();
-        let mut left = most;
-        for app in apps {
-            while let Some(key) = self.cache.first_of(app).cloned() {
-                if left == 0 {
-                    return true;
-                }
-                left -= 1;
-                self.uncache(&key);
-            }
-        }
-        false
-    }
-
-    /// Sets other bounds on cached events. Events that exceed them are dropped by
-    /// [`shrink_cache`](Self::shrink_cache), and by each event that is cached.
-    pub(crate) const fn bound_cache(&mut self, bounds: CacheBounds) {
-        self.cache.bound(bounds);
-    }
-
-    /// Drops at most `most` cached events that exceed the bounds.
-    pub(crate) fn shrink_cache(&mut self, most: usize) {
-        for _ in 0..most {
-            let Some(key) = self.cache.excess().cloned() else { return };
-            self.uncache(&key);
-        }
+    /// The last events of cache channels, for their bounds.
+    pub(crate) const fn cache_mut(&mut self) -> &mut Cache {
+        &mut self.cache
     }
 
     /// Gives memory back that a burst has left.
     pub(crate) fn trim(&mut self) {
         self.channels.trim();
+        self.cache.trim();
         self.counts.trim();
         self.lists.trim();
         self.listings.trim();
@@ -249,7 +220,7 @@ impl Homes {
         let entered = self.channels[number].admit(from, member, max_members, out);
         if entered == Entered::Full {
             self.refused.insert((from, ticket));
-            self.drop_if_unused(number);
+            self.drop_if_vacant(number);
             let joined = Joined { key, conn, ticket, outcome: Outcome::Full, told: 0 };
             return out.send(from, FromHome::Joined(Box::new(joined)));
         }
@@ -275,7 +246,7 @@ impl Homes {
         } else {
             let number = self.find_or_insert(&key);
             let outcome = self.subscribed(number, now);
-            self.drop_if_unused(number);
+            self.drop_if_vacant(number);
             outcome
         };
         out.send(from, FromHome::Repeated(Box::new(Repeated { key, conn, outcome })));
@@ -302,14 +273,14 @@ impl Homes {
         }
         let removed = leave.member.as_ref().filter(|_| removed);
         self.announce_leave(number, vacated, removed, now, out);
-        self.drop_if_unused(number);
+        self.drop_if_vacant(number);
     }
 
     /// Orders an event after all earlier ones, and hands it to the shards with subscribers.
     fn publish(&mut self, event: Event, now: Millis, out: &mut Outbox) {
         let Event { key, frame, except, retain } = event;
         if let Some(retain) = retain {
-            self.cache(&key, frame.clone(), *retain, now);
+            self.cache.put(&key, frame.clone(), *retain, now);
         }
         if let Some(number) = self.find(&key) {
             self.channels[number].deliver(&frame, except, out);
@@ -336,6 +307,10 @@ impl Homes {
             Question::Barrier => Answer::Barrier,
             Question::State(key) => Answer::State(self.state(&key, now)),
             Question::Users(key) => Answer::Users(self.users(&key)),
+            Question::Connections(_) => {
+                broken("a home is asked for the connections of an app");
+                Answer::Unavailable
+            }
             Question::Occupied(app, prefix) => {
                 return self.list(Listing { reply_to, app, prefix, from: 0 }, now, out);
             }
@@ -356,7 +331,7 @@ impl Homes {
         let looked_at = (from..to).filter_map(|number| self.channels.get(number));
         let asked = looked_at.filter(|of| of.key.app() == app && of.is_occupied());
         let named = asked.filter(|of| of.key.name().as_str().starts_with(&**prefix));
-        let channels = named.map(|of| (of.key.name().clone(), of.state(now))).collect();
+        let channels = named.map(|of| (of.key.name().clone(), self.state(&of.key, now))).collect();
         let last = to == self.channels.end();
         let answer = Box::new(Answer::Occupied { channels, last });
         out.send(reply_to.shard, FromHome::Answer(reply_to, answer));
@@ -370,16 +345,9 @@ impl Homes {
 impl Homes {
     /// The answer to a join that was counted.
     fn subscribed(&mut self, number: u32, now: Millis) -> Outcome {
-        let channel = &mut self.channels[number];
-        let last = channel.last_event(now);
-        let name = channel.key.name();
-        let answer = if name.kind().is_presence() {
-            let members = channel.members.get_or_insert_default();
-            self.lists.succeeded(number, name, members)
-        } else {
-            outbound::subscription_succeeded(name)
-        };
-        Outcome::Subscribed { answer, last }
+        let channel = &self.channels[number];
+        let members = channel.members.iter().flat_map(|members| members.all());
+        self.lists.subscribed(number, &channel.key, members, self.cache.get(&channel.key, now))
     }
 
     fn announce_join(
@@ -402,7 +370,7 @@ impl Homes {
         }
         self.notify_count(number, out);
         let channel = &self.channels[number];
-        if channel.key.name().kind().is_cache() && channel.cached_at(now).is_none() {
+        if channel.key.name().kind().is_cache() && self.cache.get(&channel.key, now).is_none() {
             self.notify(number, ChannelEvent::CacheMiss, out);
         }
     }
@@ -435,7 +403,7 @@ impl Homes {
     fn announce_count(&mut self, number: u32, now: Millis, out: &mut Outbox) {
         let channel = &self.channels[number];
         let (key, count) = (&channel.key, channel.subscribers());
-        if self.wanted(key.app()).counts
+        if self.wanted.of(key.app()).counts
             && !key.name().kind().is_presence()
             && self.counts.take(key, count, now)
         {
@@ -457,24 +425,16 @@ impl Homes {
         }
     }
 
-    /// Notifies webhooks of an event on a channel, if one of them wants it.
     fn notify(&self, number: u32, event: ChannelEvent, out: &mut Outbox) {
-        let key = &self.channels[number].key;
-        if self.wanted(key.app()).notices.contains(event.kind()) {
-            out.notify(Notice { app: key.app(), channel: key.name().clone(), event });
-        }
+        self.wanted.notify(&self.channels[number].key, event, out);
     }
 
     fn wants_nothing(&self, number: u32) -> bool {
-        self.wanted(self.channels[number].key.app()) == Wanted::default()
-    }
-
-    fn wanted(&self, app: AppIndex) -> Wanted {
-        self.wanted.get(usize::from(app.0)).copied().unwrap_or_default()
+        self.wanted.of(self.channels[number].key.app()) == Wanted::default()
     }
 }
 
-/// The table of channels and the cached events in it.
+/// The table of channels.
 impl Homes {
     fn find(&self, key: &ChannelKey) -> Option<u32> {
         self.channels.find(key.hash(), |channel| channel.key == *key)
@@ -485,9 +445,8 @@ impl Homes {
         self.channels.find_or_insert(key.hash(), same, || Channel::new(key.clone()))
     }
 
-    fn drop_if_unused(&mut self, number: u32) {
-        let channel = &self.channels[number];
-        if !channel.is_occupied() && channel.cached.is_none() {
+    fn drop_if_vacant(&mut self, number: u32) {
+        if !self.channels[number].is_occupied() {
             self.channels.remove(number);
             self.lists.forget(number);
         }
@@ -498,44 +457,7 @@ impl Homes {
         self.occupied.resize(self.occupied.len().max(index + 1), 0);
         &mut self.occupied[index]
     }
-
-    fn cache(&mut self, key: &ChannelKey, frame: Frame, retain: Retain, now: Millis) {
-        self.forget(key);
-        let Retain { data, ttl } = retain;
-        let bytes = frame.len() + data.len();
-        if !self.cache.takes(bytes) {
-            if let Some(number) = self.find(key) {
-                self.drop_if_unused(number);
-            }
-            return;
-        }
-        let expiry = self.cache.add(key, bytes, now + ttl);
-        let number = self.find_or_insert(key);
-        self.channels[number].cached = Some(Box::new(Cached { frame, data, expiry }));
-        // The excess may be more than one event makes room for, because smaller bounds are reached
-        // step by step.
-        self.shrink_cache(EVICTED_PER_EVENT);
-    }
-
-    fn uncache(&mut self, key: &ChannelKey) {
-        self.forget(key);
-        if let Some(number) = self.find(key) {
-            self.drop_if_unused(number);
-        }
-    }
-
-    /// Forgets the cached event of a channel, if it has one.
-    fn forget(&mut self, key: &ChannelKey) {
-        let Some(number) = self.find(key) else { return };
-        if let Some(cached) = self.channels[number].cached.take() {
-            self.cache.remove(key.app(), cached.bytes(), cached.expiry);
-        }
-    }
 }
-
-/// The most cached events that are dropped for a new one. A large event can take the room of many
-/// small ones, and one publish may cost some ten microseconds.
-const EVICTED_PER_EVENT: usize = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -367,6 +367,14 @@ impl Local {
         self.topic(key).map_or(0, |topic| self.topics[topic].subscribers.len())
     }
 
+    /// Whether a connection has a subscription, pending or not, to a channel for which `wanted`
+    /// returns `true`.
+    #[must_use]
+    pub(crate) fn subscribes(&self, slot: u32, wanted: impl Fn(&ChannelKey) -> bool) -> bool {
+        let list = self.connections.get(slot as usize).map_or(&[][..], Subscriptions::list);
+        list.iter().any(|of| self.topics.get(of.topic).is_some_and(|topic| wanted(&topic.key)))
+    }
+
     /// Whether a connection is present in any channel as this user.
     #[must_use]
     pub(crate) fn is_user(&self, slot: u32, user_id: &str) -> bool {

@@ -189,6 +189,9 @@ pub enum Question {
     Users(ChannelKey),
     /// The occupied channels of an app whose names begin with this prefix.
     Occupied(AppIndex, Arc<str>),
+    /// The number of open connections of an app. Only the cluster is asked, because a node counts
+    /// its own.
+    Connections(AppIndex),
 }
 
 /// The answer to a [`Question`], in the same order of variants, or a part of it if it is a list.
@@ -210,6 +213,8 @@ pub enum Answer {
         /// Whether this is the home's last part.
         last: bool,
     },
+    /// The number of open connections.
+    Connections(u32),
 }
 
 #[cfg(test)]

@@ -27,28 +27,35 @@
 //! a shard, and of the end of the last one. Watchers see a change a little later, in no fixed order
 //! with the messages of channels, and in the end they see the true state.
 
+mod cache;
 mod cluster;
 mod count_throttle;
 mod event;
 mod home;
 mod key;
+mod listing;
 mod local;
+mod member_lists;
 mod message;
 mod notice;
 mod outbox;
 mod path;
+mod replicas;
+mod shard_counts;
 mod topology;
 mod user_homes;
+mod user_replicas;
 mod users;
+mod wanted;
 
 use crate::memory::{Holder, Per};
 use crate::protocol::auth::Member;
 
+pub use cache::CacheBounds;
 pub(crate) use cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, Registered, ToCluster};
 pub(crate) use count_throttle::CountThrottle;
 pub use event::{CachedEvent, ChannelState, Event, Publication, Retain};
-pub(crate) use home::Wanted;
-pub use home::{CacheBounds, Homes};
+pub use home::Homes;
 pub(crate) use key::UserKey;
 pub use key::{ChannelKey, KeyHash};
 pub(crate) use local::{Batch, Left, Settled, TopicBatch};
@@ -62,9 +69,12 @@ pub(crate) use notice::ClientEventNotice;
 pub use notice::{ChannelEvent, Notice};
 pub use outbox::Outbox;
 pub(crate) use path::{ChannelPath, UserPath};
+pub(crate) use replicas::Replicas;
 pub use topology::Topology;
 pub(crate) use user_homes::UserHomes;
+pub(crate) use user_replicas::UserReplicas;
 pub(crate) use users::Users;
+pub(crate) use wanted::Wanted;
 
 /// The holders whose size depends on the length of their text, sized for a typical app.
 const TYPICAL: [Holder; 2] = [

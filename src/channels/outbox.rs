@@ -3,13 +3,15 @@
 use crate::id::ShardId;
 use crate::memory::Trim;
 
-use super::{FromHome, Notice};
+use super::{FromHome, Notice, ToCluster};
 
-/// Collects the effects of homes: messages to shards and notices for webhooks, each in the order in
-/// which they have to take effect. The owner of the homes empties it after every call to them.
+/// Collects the effects of homes: messages to shards, messages to the cluster, and notices for
+/// webhooks, each in the order in which they have to take effect. The owner of the homes empties it
+/// after every call to them.
 #[derive(Debug, Default)]
 pub struct Outbox {
     messages: Vec<(ShardId, FromHome)>,
+    to_cluster: Vec<ToCluster>,
     notices: Vec<Notice>,
 }
 
@@ -17,6 +19,11 @@ impl Outbox {
     /// Takes out the messages, oldest first.
     pub fn messages(&mut self) -> impl Iterator<Item = (ShardId, FromHome)> {
         self.messages.drain(..)
+    }
+
+    /// Takes out the messages to the cluster, oldest first.
+    pub(crate) fn to_cluster(&mut self) -> impl Iterator<Item = ToCluster> {
+        self.to_cluster.drain(..)
     }
 
     /// Takes out the notices, oldest first.
@@ -27,6 +34,7 @@ impl Outbox {
     /// Gives memory back that a burst has left.
     pub(crate) fn trim(&mut self) {
         self.messages.trim();
+        self.to_cluster.trim();
         self.notices.trim();
     }
 
@@ -34,11 +42,15 @@ impl Outbox {
     #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn room(&self) -> usize {
-        self.messages.room() + self.notices.room()
+        self.messages.room() + self.to_cluster.room() + self.notices.room()
     }
 
     pub(super) fn send(&mut self, to: ShardId, message: FromHome) {
         self.messages.push((to, message));
+    }
+
+    pub(super) fn tell_cluster(&mut self, message: ToCluster) {
+        self.to_cluster.push(message);
     }
 
     pub(super) fn notify(&mut self, notice: Notice) {

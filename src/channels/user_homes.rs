@@ -87,7 +87,7 @@ impl UserHome {
     }
 }
 
-fn add(list: &mut Vec<ShardId>, shard: ShardId) {
+pub(super) fn add(list: &mut Vec<ShardId>, shard: ShardId) {
     if !list.contains(&shard) {
         // Most users are on one shard.
         list.reserve_exact(1);
@@ -95,7 +95,7 @@ fn add(list: &mut Vec<ShardId>, shard: ShardId) {
     }
 }
 
-fn remove(list: &mut Vec<ShardId>, shard: ShardId) {
+pub(super) fn remove(list: &mut Vec<ShardId>, shard: ShardId) {
     if let Some(at) = list.iter().position(|&listed| listed == shard) {
         list.swap_remove(at);
     }

@@ -67,7 +67,7 @@ list of subscriptions, the first in it                  24  connection
 place among the subscribers                              8  subscription
 subscribers of a shard, the first two in it             64  channel
 place in the shard's table                              10  channel
-home, with its interest set of one shard                64  channel
+home, with its interest set of one shard                56  channel
 place in the table of homes                             10  channel
 place in the table of members                           50  member
 name of a channel, if of 32 B                           48  channel
@@ -77,7 +77,7 @@ ring of the sockets                                 540672  shard
 ring of the front                                  3276800  shard
 mailbox                                             917504  shard
 
-An idle connection takes 112 B on a channel that many share, 308 B on a channel of its own,
+An idle connection takes 112 B on a channel that many share, 300 B on a channel of its own,
 360 B as a presence member, and a shard takes 5656 KiB without any. The kernel's memory is not
 included; of it, a client that stops reading holds up to 256 KiB (server.send_buffer).
 ";

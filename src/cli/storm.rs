@@ -19,7 +19,8 @@ use crate::server::preflight::{self, HostSurvey};
 
 use super::exit::{EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE};
 
-/// A message was lost, duplicated, reordered or not accepted, or a connection failed or was cut.
+/// A message was lost, duplicated, reordered, not accepted or not sent, or a connection failed or
+/// was cut.
 const EXIT_LOST: u8 = 1;
 
 /// The arguments of `storm`: the plan of the storm, and its server.
@@ -28,7 +29,8 @@ pub(super) struct StormArgs {
     /// The part of the server to put under load
     #[arg(value_enum)]
     scenario: Scenario,
-    /// Server, as ws://host:port[/prefix]; connections take turns if given several times
+    /// Server, as ws://host:port[/prefix]; given several times, connections and publishers spread
+    /// over the nodes, and every message is owed to the subscribers at all of them
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080")]
     url: Vec<String>,
     /// Id of the app
@@ -66,6 +68,13 @@ pub(super) struct StormArgs {
     /// Send each publish on a connection of its own
     #[arg(long)]
     fresh: bool,
+    /// Repeat publishes that are answered 429 or 503 after their Retry-After, at the next --url
+    #[arg(long)]
+    retry: bool,
+    /// Let connections that are cut return, to the next --url. Cuts and publishes without a
+    /// response do not fail the storm then
+    #[arg(long)]
+    failover: bool,
     /// Bytes of the user_info of each presence member; 0: none
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     user_info: u32,
@@ -102,9 +111,9 @@ pub(super) struct StormArgs {
     /// that are still owed
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     grace: f64,
-    /// Process of the server, to report its CPU time and memory
+    /// Process of the server, to report its CPU time and memory; once for each --url
     #[arg(long)]
-    pid: Option<u32>,
+    pid: Vec<u32>,
     /// Print a line of progress every ten seconds if stderr is no terminal
     #[arg(long)]
     progress: bool,
@@ -206,6 +215,8 @@ impl StormArgs {
             batch: self.batch,
             size: self.size,
             fresh: self.fresh,
+            retry: self.retry,
+            failover: self.failover,
             user_info: self.user_info,
             duration: seconds("--duration", self.duration)?,
             ramp: self.ramp,
@@ -217,7 +228,7 @@ impl StormArgs {
             turnover: self.turnover,
             ping: seconds("--ping", self.ping)?,
             grace: seconds("--grace", self.grace)?,
-            pid: self.pid,
+            pids: self.pid,
             host: HostLimits {
                 slots_max: limits::slots_per_shard(host.nofile.soft, Some(limits::SLOTS_MAX)),
                 direct_descriptors: host.direct_descriptors(),

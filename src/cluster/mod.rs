@@ -7,9 +7,13 @@
 //! [replica](crate::channels::Replicas) of what concerns its own subscribers.
 //!
 //! - [`settings`]: where Redis is, and the times and bounds of the cluster
+//! - [`scripts`]: the scripts in Redis
 //! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
 
+mod partition;
+mod scripts;
 mod settings;
+mod store;
 mod wire;
 
 pub(crate) use settings::{

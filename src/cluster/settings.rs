@@ -53,6 +53,17 @@ pub(crate) enum RedisPlace {
     Cluster(Vec<RedisAddress>),
 }
 
+impl RedisPlace {
+    /// The addresses that are known from the start.
+    pub(crate) fn addresses(&self) -> &[RedisAddress] {
+        match self {
+            Self::Standalone(address) => std::slice::from_ref(address),
+            Self::Sentinel { sentinels, .. } => sentinels,
+            Self::Cluster(servers) => servers,
+        }
+    }
+}
+
 /// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RedisAddress {
@@ -67,6 +78,27 @@ pub(crate) enum RedisAddress {
     },
     /// A unix socket.
     Unix(PathBuf),
+}
+
+impl RedisAddress {
+    /// Whether TLS is spoken there.
+    pub(crate) const fn is_tls(&self) -> bool {
+        matches!(self, Self::Tcp { tls: true, .. })
+    }
+}
+
+impl fmt::Display for RedisAddress {
+    /// As an operator may write it: `rediss://redis.example:6379`, `unix:///run/redis.sock`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port, tls } => {
+                let scheme = if *tls { "rediss" } else { "redis" };
+                let [open, close] = if host.contains(':') { ["[", "]"] } else { ["", ""] };
+                write!(f, "{scheme}://{open}{host}{close}:{port}")
+            }
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
 }
 
 /// A user and a password; none of both where the server asks for none.

@@ -28,15 +28,13 @@ pub(crate) struct Changes {
 }
 
 /// The values that are in force behind a reload: the new ones, but where a setting needs a restart
-/// the one from before.
+/// the one from before. The new configuration may lack such a setting or have more of them, because
+/// those of a cluster are read where there is one.
 #[must_use]
 pub(crate) fn in_force(before: &[Resolved], after: &[Resolved]) -> Vec<Resolved> {
-    let fixed = |line: &Resolved| line.declaration.takes_effect == TakesEffect::OnRestart;
-    let kept = |line: &Resolved| {
-        let earlier = fixed(line).then(|| before.iter().find(|earlier| earlier.key == line.key));
-        earlier.flatten().unwrap_or(line).clone()
-    };
-    after.iter().map(kept).collect()
+    let fixed = |line: &&Resolved| line.declaration.takes_effect == TakesEffect::OnRestart;
+    let kept = before.iter().filter(fixed);
+    kept.chain(after.iter().filter(|line| !fixed(line))).cloned().collect()
 }
 
 impl Changes {

@@ -31,6 +31,8 @@ pub enum ConfigError {
     File(Box<FileError>),
     /// The apps do not go together.
     Apps(Box<AppsError>),
+    /// The settings of the cluster do not go together.
+    Cluster(ClusterError),
     /// `server.listen` names this address twice.
     DuplicateListener(ListenAddr),
     /// The development app would be served on this address, which others than this host reach.
@@ -48,6 +50,7 @@ impl fmt::Display for ConfigError {
             }
             Self::File(error) => error.fmt(f),
             Self::Apps(error) => error.fmt(f),
+            Self::Cluster(error) => error.fmt(f),
             Self::DuplicateListener(address) => {
                 write!(f, "server.listen names {address} twice: list each address once")
             }
@@ -69,6 +72,7 @@ impl Error for ConfigError {
             Self::Rejected(_)
             | Self::Missing { .. }
             | Self::Apps(_)
+            | Self::Cluster(_)
             | Self::DuplicateListener(_)
             | Self::DevelopmentAppExposed(_)
             | Self::TooLittleMemory(_) => None,
@@ -276,6 +280,82 @@ impl fmt::Display for AppsError {
 impl From<AppsError> for ConfigError {
     fn from(error: AppsError) -> Self {
         Self::Apps(Box::new(error))
+    }
+}
+
+/// The settings of a cluster do not go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterError {
+    /// There are this many servers of Redis, and no Redis Cluster.
+    SeveralServers(usize),
+    /// There are sentinels that nobody asks.
+    IdleSentinels,
+    /// There are no sentinels to ask for the master.
+    NoSentinels,
+    /// The master of the sentinels has no name.
+    NoMaster,
+    /// A Redis Cluster has no database of this number.
+    DatabaseOfCluster(u32),
+    /// This setting names a unix socket in a list of servers.
+    UnixSocket(&'static str),
+    /// This setting names servers with TLS and servers without.
+    SomeTls(&'static str),
+    /// There are files for TLS, and no server with it.
+    TlsFilesWithoutTls,
+    /// There is a certificate without its key, or a key alone.
+    HalfCertificate,
+}
+
+impl fmt::Display for ClusterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SeveralServers(count) => write!(
+                f,
+                "cluster.redis names {count} servers, but cluster.mode is standalone: name one, or \
+                 set cluster.mode to cluster (RINGWAVE_CLUSTER_MODE=cluster) for a Redis Cluster"
+            ),
+            Self::IdleSentinels => f.write_str(
+                "cluster.sentinels is set, but cluster.mode is not sentinel: set it to sentinel \
+                 (RINGWAVE_CLUSTER_MODE=sentinel), or remove the sentinels",
+            ),
+            Self::NoSentinels => f.write_str(
+                "cluster.mode is sentinel, but there are no sentinels: list them in \
+                 cluster.sentinels (RINGWAVE_CLUSTER_SENTINELS=HOST:PORT,HOST:PORT)",
+            ),
+            Self::NoMaster => f.write_str(
+                "cluster.mode is sentinel, but the master has no name: set cluster.sentinel_master \
+                 (RINGWAVE_CLUSTER_SENTINEL_MASTER) to the name that `sentinel monitor` has",
+            ),
+            Self::DatabaseOfCluster(database) => write!(
+                f,
+                "cluster.database is {database}, but a Redis Cluster has database 0 alone: set it \
+                 to 0 (RINGWAVE_CLUSTER_DATABASE=0; it is REDIS_DB or in the URL otherwise)"
+            ),
+            Self::UnixSocket(key) => write!(
+                f,
+                "{key} names a unix socket, but sentinels and the servers of a Redis Cluster are \
+                 reached over TCP: write HOST:PORT"
+            ),
+            Self::SomeTls(key) => write!(
+                f,
+                "{key} names servers with TLS and servers without, but the servers that they name \
+                 in turn are all reached alike: write rediss:// for all of them, or for none"
+            ),
+            Self::TlsFilesWithoutTls => f.write_str(
+                "cluster.tls_ca, cluster.tls_certificate and cluster.tls_key need a Redis with \
+                 TLS: write its address as rediss://HOST:PORT (or REDIS_SCHEME=tls), or remove \
+                 them",
+            ),
+            Self::HalfCertificate => f.write_str(
+                "cluster.tls_certificate and cluster.tls_key belong together: set both, or none",
+            ),
+        }
+    }
+}
+
+impl From<ClusterError> for ConfigError {
+    fn from(error: ClusterError) -> Self {
+        Self::Cluster(error)
     }
 }
 

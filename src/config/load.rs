@@ -1,10 +1,11 @@
-//! Floor 7. Reads the whole configuration: the sources, then the server, then the apps, then the
-//! notes on them.
+//! Floor 7. Reads the whole configuration: the sources, then the server, the cluster and the apps,
+//! then the notes on them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::apps::Apps;
+use crate::cluster::ClusterSettings;
 
 use super::apps::AppPlan;
 use super::error::ConfigError;
@@ -13,7 +14,7 @@ use super::reader::{Resolved, SettingsReader};
 use super::server::ServerConfig;
 use super::sources::{Environment, Sources};
 use super::toml_file::TomlFile;
-use super::{capacity, notes, server, settings};
+use super::{capacity, cluster, cluster_notes, notes, server, settings};
 
 /// Everything that a configuration is read from, so that it can be read anew. The environment may
 /// hold secrets, hence this has no `Debug`.
@@ -42,6 +43,8 @@ impl ConfigInputs {
 pub struct Config {
     /// The settings of the server.
     pub server: ServerConfig,
+    /// The settings of the cluster; `None` if the server stands alone.
+    pub(crate) cluster: Option<ClusterSettings>,
     /// The apps; at least one.
     pub apps: Arc<Apps>,
     /// Whether one of them is the development app, whose secret is public.
@@ -92,10 +95,12 @@ fn resolve(sources: &Sources<'_>, dev: bool) -> Result<Config, ConfigError> {
     if development && !dev {
         reject_public(&server)?;
     }
+    let cluster = cluster::read(&mut reader)?;
     let apps = plan.read(&mut reader, max_request_size)?;
-    let notes = notes::collect(sources, &plan, &server, &apps);
+    let mut notes = notes::collect(sources, &plan, &server, &apps);
+    notes.extend(cluster_notes::collect(sources, cluster.as_ref()));
     let resolved = reader.into_resolved();
-    Ok(Config { server, apps: Arc::new(apps), development, notes, resolved })
+    Ok(Config { server, cluster, apps: Arc::new(apps), development, notes, resolved })
 }
 
 /// The development app's secret is in our documentation, so anyone who can connect can publish.

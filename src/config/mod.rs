@@ -12,14 +12,18 @@
 //! 3. `setting` and `settings` declare every setting once.
 //! 4. `flags`, `text_file`, `dotenv`, `toml_file`, `aliases` and `soketi` each know one source;
 //!    `sources` asks them in the order of their strength.
-//! 5. `reader` takes settings out of the sources; `server`, `apps` and `webhooks` are read by it.
-//! 6. `notes`, `publishing`, `variables`, `capacity` and `changes` compare and advise.
+//! 5. `reader` takes settings out of the sources; `server`, `cluster`, `apps` and `webhooks` are
+//!    read by it.
+//! 6. `notes`, `cluster_notes`, `publishing`, `variables`, `capacity` and `changes` compare and
+//!    advise.
 //! 7. `load` puts them together, and `import` checks its result by it.
 
 mod aliases;
 mod apps;
 mod capacity;
 mod changes;
+mod cluster;
+mod cluster_notes;
 mod dotenv;
 mod error;
 mod flags;

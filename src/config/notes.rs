@@ -11,7 +11,6 @@ use super::server::{ServerConfig, cores};
 use super::settings::{self, ALL};
 use super::sources::Sources;
 use super::value_type::ValueType;
-use super::value_types::Switch;
 use super::values::ListenAddr;
 use super::{capacity, publishing, soketi, variables};
 
@@ -26,7 +25,6 @@ pub(super) fn collect(
     notes.extend(public_development_app(plan, server));
     notes.extend(publishing::collect(sources, plan, server));
     notes.extend(capacity::notes(server, cores()));
-    notes.extend(scaling(sources));
     notes.extend(server_name(sources));
     notes.extend(rate_limiting_word(sources, plan));
     notes.extend(idle_app_variables(sources, plan, apps));
@@ -44,19 +42,6 @@ fn public_development_app(plan: &AppPlan, server: &ServerConfig) -> Option<Strin
         format!(
             "The development app is served on {public}: its secret is public, so anyone who can \
              connect can publish."
-        )
-    })
-}
-
-fn scaling(sources: &Sources<'_>) -> Option<String> {
-    let (raw, source) = sources.variable("REVERB_SCALING_ENABLED")?;
-    let on = Switch::PhpTruthy.parse(&raw).unwrap_or(true);
-    on.then(|| {
-        format!(
-            "Scaling over Redis is switched on ({source}; in Reverb any text but 0 and false is \
-             on), but not available in this version: events reach the clients of this server \
-             only. Run a single server, whose shards use all cores, and set \
-             REVERB_SCALING_ENABLED=false."
         )
     })
 }

@@ -6,15 +6,16 @@
 //! The names and defaults that Reverb has are Reverb's (its `config/reverb.php`), except where its
 //! users ask for more; such a line says so.
 
+use crate::cluster::WhenAway;
 use crate::protocol::rules::ClientEvents;
 
 use super::setting::{Declaration, Declared, Setting, TakesEffect};
 use super::value_types::{
-    AnyText, Choice, DirectoryPath, EventNames, FileMode, GroupName, HeaderLines, HostAddress,
-    Identifier, KeyPairs, ListenAddresses, Or, OriginPatterns, Proxies, Seconds, SecretText,
-    Switch, UrlPath, UserName, WebhookUrl, Whole,
+    AnyText, Choice, ClusterName, EventNames, FileMode, GroupName, HeaderLines, HostAddress,
+    Identifier, KeyPairs, ListenAddresses, OptionalSecret, Or, OriginPatterns, PathOf, Proxies,
+    RedisServers, Seconds, SecretText, Switch, UrlPath, UserName, WebhookUrl, Whole,
 };
-use super::values::LogFormat;
+use super::values::{LogFormat, RedisMode};
 
 /// Id, key and secret: they make an app of variables.
 pub(super) static CREDENTIALS: [&Declaration; 3] =
@@ -159,8 +160,77 @@ settings! {
     WEBHOOK_QUEUE: Whole<usize> = Whole::bytes(64 * KIB, 4 * GIB), "server.webhook_queue",
         default "16777216", env "RINGWAVE_WEBHOOK_QUEUE", takes_effect OnReload;
     /// Directory that keeps undelivered webhooks over a restart; without one they are in memory.
-    WEBHOOK_SPOOL: Or<DirectoryPath> = or_none(DirectoryPath), "server.webhook_spool",
+    WEBHOOK_SPOOL: Or<PathOf> = or_none(PathOf("directory")), "server.webhook_spool",
         default "none", env "RINGWAVE_WEBHOOK_SPOOL";
+
+    /// Be one node of several, which act as one server over a Redis; any text but 0 and false is on.
+    CLUSTER_ENABLED: Switch = Switch::PhpTruthy, "cluster.enabled",
+        default "false", env "REVERB_SCALING_ENABLED";
+    /// Name of the cluster: nodes with the same name and the same Redis are one server.
+    CLUSTER_NAME: ClusterName = ClusterName, "cluster.name",
+        default "reverb", env "REVERB_SCALING_CHANNEL";
+    /// Kind of Redis: one server, the master of sentinels, or a Redis Cluster.
+    CLUSTER_MODE: Choice<RedisMode> = Choice(&[
+        ("standalone", RedisMode::Standalone),
+        ("sentinel", RedisMode::Sentinel),
+        ("cluster", RedisMode::Cluster),
+    ]), "cluster.mode",
+        default "standalone", env "RINGWAVE_CLUSTER_MODE";
+    /// Redis to use instead of the app's, which `REDIS_URL` or `REDIS_HOST` and `REDIS_PORT` name.
+    CLUSTER_REDIS: RedisServers = RedisServers { port: 6379, at_least: 1 }, "cluster.redis",
+        default "127.0.0.1:6379", env "RINGWAVE_CLUSTER_REDIS";
+    /// User of Redis; `REDIS_USERNAME` is the app's. Without one it is Redis' default user.
+    CLUSTER_USERNAME: AnyText = AnyText, "cluster.username",
+        default "", env "RINGWAVE_CLUSTER_USERNAME";
+    /// Password of Redis, never shown; `REDIS_PASSWORD` is the app's.
+    CLUSTER_PASSWORD: OptionalSecret = OptionalSecret, "cluster.password",
+        default "", env "RINGWAVE_CLUSTER_PASSWORD";
+    /// Number of the database; `REDIS_DB` is the app's.
+    CLUSTER_DATABASE: Whole<u32> = Whole::count(0, 2_147_483_647), "cluster.database",
+        default "0", env "RINGWAVE_CLUSTER_DATABASE";
+    /// Sentinels to ask for the master, with `cluster.mode` sentinel.
+    CLUSTER_SENTINELS: RedisServers = RedisServers { port: 26_379, at_least: 0 },
+        "cluster.sentinels", default "", env "RINGWAVE_CLUSTER_SENTINELS";
+    /// Name of the master that they watch.
+    CLUSTER_SENTINEL_MASTER: AnyText = AnyText, "cluster.sentinel_master",
+        default "", env "RINGWAVE_CLUSTER_SENTINEL_MASTER";
+    /// User of the sentinels.
+    CLUSTER_SENTINEL_USERNAME: AnyText = AnyText, "cluster.sentinel_username",
+        default "", env "RINGWAVE_CLUSTER_SENTINEL_USERNAME";
+    /// Password of the sentinels, never shown.
+    CLUSTER_SENTINEL_PASSWORD: OptionalSecret = OptionalSecret, "cluster.sentinel_password",
+        default "", env "RINGWAVE_CLUSTER_SENTINEL_PASSWORD";
+    /// PEM file of the authorities that sign Redis' certificate; `none` is those of the system.
+    CLUSTER_TLS_CA: Or<PathOf> = or_none(PathOf("file")), "cluster.tls_ca",
+        default "none", env "RINGWAVE_CLUSTER_TLS_CA";
+    /// PEM file of the certificate that this node shows Redis.
+    CLUSTER_TLS_CERTIFICATE: Or<PathOf> = or_none(PathOf("file")), "cluster.tls_certificate",
+        default "none", env "RINGWAVE_CLUSTER_TLS_CERTIFICATE";
+    /// PEM file of the key of that certificate.
+    CLUSTER_TLS_KEY: Or<PathOf> = or_none(PathOf("file")), "cluster.tls_key",
+        default "none", env "RINGWAVE_CLUSTER_TLS_KEY";
+    /// Parts of the channels, each with connections of its own; the same number on all nodes.
+    CLUSTER_PARTITIONS: Whole<u16> = Whole::count(1, 1024), "cluster.partitions",
+        default "(1; 16 on a Redis Cluster)", env "RINGWAVE_CLUSTER_PARTITIONS";
+    /// Silence of a node after which its members leave; the same on all nodes.
+    CLUSTER_LEASE: Seconds = Seconds::range(2, 300), "cluster.lease",
+        default "5", env "RINGWAVE_CLUSTER_LEASE";
+    /// Time beyond the lease for which Redis keeps what a silent node has not read.
+    CLUSTER_RETENTION: Seconds = Seconds::range(1, 3600), "cluster.retention",
+        default "60", env "RINGWAVE_CLUSTER_RETENTION";
+    /// Time that publishes and first subscriptions wait for a Redis that is away.
+    CLUSTER_PATIENCE: Seconds = Seconds::range(0, 60), "cluster.patience",
+        default "8", env "RINGWAVE_CLUSTER_PATIENCE";
+    /// Then: `hold` answers publishes with 503, `local` serves the clients of this node alone.
+    CLUSTER_WHEN_AWAY: Choice<WhenAway> =
+        Choice(&[("hold", WhenAway::Hold), ("local", WhenAway::Local)]), "cluster.when_away",
+        default "hold", env "RINGWAVE_CLUSTER_WHEN_AWAY";
+    /// Bytes that wait for Redis at most; beyond them publishes are answered with 503.
+    CLUSTER_BACKLOG: Whole<usize> = Whole::bytes(64 * KIB, 64 * GIB), "cluster.backlog",
+        default "67108864", env "RINGWAVE_CLUSTER_BACKLOG";
+    /// Bytes that Redis keeps for a node that does not read; beyond them the node starts anew.
+    CLUSTER_INBOX: Whole<u64> = Whole::bytes(64 * KIB, 64 * GIB), "cluster.inbox",
+        default "67108864", env "RINGWAVE_CLUSTER_INBOX";
 
     /// Id of the app, as in `/apps/ID`.
     APP_ID: Identifier = Identifier, "app.app_id", default "", env "REVERB_APP_ID";

@@ -6,7 +6,8 @@
 //!
 //! A setting is asked for by its own variable first, then by those that stand for it ([`aliases`]).
 //! Variables of other servers are in force only where none of Reverb's credentials is set: a
-//! project that has moved on to Reverb may have left them behind.
+//! project that has moved on to Reverb may have left them behind. Those of the app's Redis are in
+//! force where the server is a node of a cluster and is told of no other Redis.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use super::setting::Declaration;
 use super::text_file::{self, Unreadable};
 use super::toml_file::TomlFile;
 use super::value_source::ValueSource;
+use super::value_type::ValueType;
 use super::{settings, soketi};
 
 /// The process environment.
@@ -100,7 +102,28 @@ impl<'a> Sources<'a> {
     pub(super) fn aliases(&self) -> impl Iterator<Item = &'static Alias> {
         let soketi = if self.speaks_soketi() { soketi::ALIASES } else { &[] };
         let pusher = if self.speaks_pusher() { &aliases::OF_PUSHER[..] } else { &[] };
-        aliases::OF_PROJECTS.iter().chain(soketi).chain(pusher)
+        let redis = if self.shares_redis() { &aliases::OF_REDIS[..] } else { &[] };
+        aliases::OF_PROJECTS.iter().chain(soketi).chain(pusher).chain(redis)
+    }
+
+    /// Whether the server is one node of several.
+    pub(super) fn is_clustered(&self) -> bool {
+        let setting = &settings::CLUSTER_ENABLED;
+        let own = self.own(&setting.declaration);
+        own.is_some_and(|(raw, _)| setting.value_type.parse(&raw).unwrap_or(false))
+    }
+
+    /// Whether the nodes meet on the Redis of the app. Its variables describe that Redis as a whole:
+    /// they count where no setting of the server names another one.
+    fn shares_redis(&self) -> bool {
+        self.is_clustered() && self.own(&settings::CLUSTER_REDIS.declaration).is_none()
+    }
+
+    /// Returns what the variable of a setting or `ringwave.toml` gave, without those that stand for
+    /// the variable.
+    pub(super) fn own(&self, declaration: &Declaration) -> Option<(RawValue, ValueSource)> {
+        let variable = declaration.env.and_then(|name| self.variable(name));
+        variable.or_else(|| self.toml(declaration.key))
     }
 
     /// Whether soketi's variables are in force: there is one, and none of Reverb's credentials.

@@ -1,6 +1,6 @@
-//! Floor 7. `ringwave.toml`: tables `[server]`, `[app]` (what holds for every app) and `[[apps]]`
-//! (one app each, which may differ from `[app]`) with its `[[apps.webhooks]]`. A key that is no
-//! setting is an error, because a misspelt setting would otherwise be off without a word.
+//! Floor 7. `ringwave.toml`: tables `[server]`, `[cluster]`, `[app]` (what holds for every app) and
+//! `[[apps]]` (one app each, which may differ from `[app]`) with its `[[apps.webhooks]]`. A key that
+//! is no setting is an error, because a misspelt setting would otherwise be off without a word.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -97,8 +97,10 @@ fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> FileError {
 fn check_keys(path: &Path, root: &Table) -> Result<(), FileError> {
     for (name, value) in root {
         match (name.as_str(), value) {
-            ("server" | "app", Value::Table(table)) => check_table(path, name, table)?,
-            ("server" | "app", _) => {
+            (name @ ("server" | "cluster" | "app"), Value::Table(table)) => {
+                check_table(path, name, table)?;
+            }
+            ("server" | "cluster" | "app", _) => {
                 return Err(FileError::new(path, FileFault::NotATable(name.clone())));
             }
             _ => return Err(unknown(path, name)),

@@ -1,5 +1,5 @@
 //! Floor 7. The values of settings that no lower floor has a type for: addresses to listen on,
-//! access to unix sockets, the format of the log, the limit of memory.
+//! access to unix sockets, the format of the log, the limit of memory, the kind of Redis.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -100,4 +100,15 @@ pub(crate) enum MemoryLimit {
     Bytes(u64),
     /// No limit: the memory in use is not watched.
     None,
+}
+
+/// The kind of Redis that the nodes of a cluster share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RedisMode {
+    /// One server.
+    Standalone,
+    /// The master that sentinels name.
+    Sentinel,
+    /// A Redis Cluster.
+    Cluster,
 }

@@ -3,21 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use super::aliases::{OF_PROJECTS, OF_PUSHER};
+use super::aliases::{Alias, OF_PROJECTS, OF_PUSHER};
 use super::raw_value::RawValue;
-use super::settings::ALL;
+use super::settings::{self, ALL};
 use super::soketi::{self, VariableEffect};
 use super::sources::Sources;
 use super::spelling;
 
 /// Variables that Reverb or Laravel reads and that are no setting here: they say where the app
 /// publishes, or are looked at by name.
-const OF_REVERB: [&str; 7] = [
+const OF_REVERB: [&str; 5] = [
     "REVERB_PORT",
     "REVERB_SCHEME",
     "REVERB_SERVER",
-    "REVERB_SCALING_ENABLED",
-    "REVERB_SCALING_CHANNEL",
     "REVERB_PULSE_INGEST_INTERVAL",
     "REVERB_TELESCOPE_INGEST_INTERVAL",
 ];
@@ -120,7 +118,9 @@ fn webhooks_of_soketi(sources: &Sources<'_>) -> Vec<String> {
 /// Variables that stand for a setting which another one gives.
 fn overridden(sources: &Sources<'_>) -> Vec<String> {
     let mut notes = Vec::new();
-    for alias in sources.aliases() {
+    // Laravel too passes over the others without a word where there is a `REDIS_URL`.
+    let counts = |alias: &&Alias| alias.key != settings::CLUSTER_REDIS.declaration.key;
+    for alias in sources.aliases().filter(counts) {
         let Some((raw, _)) = sources.aliased(alias) else { continue };
         let declaration = ALL.iter().map(|setting| setting.declaration());
         let declaration = declaration.into_iter().find(|declared| declared.key == alias.key);
@@ -136,7 +136,9 @@ fn overridden(sources: &Sources<'_>) -> Vec<String> {
 /// References that stay as they are in the values of variables that are read.
 fn literal_references(sources: &Sources<'_>) -> Vec<String> {
     let names = known().chain(soketi::names()).chain(OF_PUSHER.iter().map(|alias| alias.name));
-    let literal = names.filter_map(|name| sources.literal_reference(name));
+    let of_redis =
+        sources.aliases().map(|alias| alias.name).filter(|name| name.starts_with("REDIS_"));
+    let literal = names.chain(of_redis).filter_map(|name| sources.literal_reference(name));
     let note = |(reference, source): (String, _)| {
         format!(
             "{reference} is literal text in the value of {source}: Laravel's .env replaces \

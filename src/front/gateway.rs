@@ -122,6 +122,21 @@ pub enum GatewayCommand {
         /// Every `user_id` once, as a string; none when the channel is unoccupied.
         reply: Reply<Vec<Box<str>>>,
     },
+    /// Counts the open connections of an app, on all nodes.
+    Connections {
+        /// The app.
+        app: Arc<App>,
+        /// The number.
+        reply: Reply<u32>,
+    },
+    /// Asks the other nodes of a cluster for places, because this one has none left for a
+    /// connection of the app.
+    MorePlaces {
+        /// The app.
+        app: Arc<App>,
+        /// Answered when there are places; dropped if no node has any, or the node is alone.
+        reply: Reply<()>,
+    },
     /// Closes all connections of a user.
     Terminate {
         /// The app that the user belongs to.

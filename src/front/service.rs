@@ -61,7 +61,9 @@ async fn answer<G: Gateway>(
     }
     match route {
         Route::Up => Ok(healthy(&head.method, route.methods())),
-        Route::WebSocket { key } => upgrade::answer(front, clients, head, body, &key, outcome),
+        Route::WebSocket { key } => {
+            upgrade::answer(front, clients, head, body, &key, outcome).await
+        }
         Route::Api { app_id, endpoint } => {
             // The permit is held until the answer is made.
             let _permit = clients

@@ -4,6 +4,8 @@
 //! user follows the 101 on the open WebSocket, as an error message and a close frame.
 
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::Version;
 use hyper::body::{Body, Incoming};
@@ -11,8 +13,10 @@ use hyper::header::{
     CONNECTION, HeaderMap, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::http::request::Parts;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use crate::apps::Admission;
+use crate::apps::{Admission, App};
 use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::session::check_protocol_version;
@@ -20,14 +24,14 @@ use crate::websocket::handshake::{self, UpgradeRequest};
 
 use super::address_limits::OverLimit;
 use super::client_admission::ClientAdmission;
-use super::gateway::{Gateway, Newcomers};
+use super::gateway::{Gateway, GatewayCommand, Newcomers};
 use super::headers::header_texts;
 use super::response::{HttpResponse, Rejection, switching_protocols};
 use super::state::Front;
 use super::upgrade_outcome::{Admitted, UpgradeOutcome};
 
 /// Judges the handshake (RFC 6455 section 4.2.1), then the client.
-pub(super) fn answer<G: Gateway>(
+pub(super) async fn answer<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
     head: &Parts,
@@ -45,7 +49,7 @@ pub(super) fn answer<G: Gateway>(
         has_body: !body.is_end_stream(),
     });
     let answer = switching_protocols(&accept.map_err(Rejection::Handshake)?)?;
-    let admitted = admit(front, clients, head, key);
+    let admitted = admit(front, clients, head, key).await;
     let admitted = admitted.unwrap_or_else(|error| {
         front.note_handshake(clients, head, key, error);
         UpgradeOutcome::Refused(error)
@@ -54,7 +58,7 @@ pub(super) fn answer<G: Gateway>(
     Ok(answer)
 }
 
-fn admit<G: Gateway>(
+async fn admit<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
     head: &Parts,
@@ -84,11 +88,34 @@ fn admit<G: Gateway>(
     let reservation = gateway.reserve().ok_or(ProtocolError::OverCapacity)?;
     let admission = match held {
         true => None,
-        false => Some(Admission::take(app).ok_or(ProtocolError::OverQuota)?),
+        false => Some(take_place(gateway, app).await.ok_or(ProtocolError::OverQuota)?),
     };
     let permit = permit.into_connection_permit();
     Ok(UpgradeOutcome::Admitted(Admitted { admission, reservation, permit, client }))
 }
+
+/// Takes a place at the app. If this node has none left, the others of its cluster may have some.
+async fn take_place<G: Gateway>(gateway: &G, app: &Arc<App>) -> Option<Admission> {
+    if let Some(admission) = Admission::take(app) {
+        return Some(admission);
+    }
+    for _ in 0..PLACES_ATTEMPTS {
+        let (reply, answer) = oneshot::channel();
+        gateway.submit(GatewayCommand::MorePlaces { app: Arc::clone(app), reply });
+        timeout(PLACES_TIMEOUT, answer).await.ok()?.ok()?;
+        if let Some(admission) = Admission::take(app) {
+            return Some(admission);
+        }
+    }
+    None
+}
+
+/// The number of times that the cluster is asked for a place: another handshake of this node may
+/// take the one that was got.
+const PLACES_ATTEMPTS: u32 = 3;
+
+/// The time that the cluster has for its answer. pusher-js waits for 15 s for the handshake.
+const PLACES_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn over_limit(cause: OverLimit) -> ProtocolError {
     match cause {

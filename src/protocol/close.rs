@@ -53,6 +53,8 @@ pub enum ProtocolError {
     Malformed,
     /// This node is about to stop, and another process takes its clients at once.
     ShuttingDown,
+    /// 4200: the cluster lost messages of this node, perhaps some of the connection's channels.
+    MessagesLost,
     /// This node is about to stop, and no process listens until it has been started again.
     Restarting,
     /// The client was silent and did not answer a ping.
@@ -126,6 +128,7 @@ impl ProtocolError {
             Self::Restarting => (4102, "Server is restarting. Please reconnect in a second."),
             Self::Malformed => (4200, "Invalid message format"),
             Self::ShuttingDown => (4200, "Server is shutting down. Please reconnect."),
+            Self::MessagesLost => (4200, "Messages may be missing. Please reconnect."),
             Self::PongTimeout => (4201, "Pong reply not received in time"),
             Self::TooManyChannels => {
                 (4300, "The connection is subscribed to as many channels as it may.")
@@ -214,7 +217,7 @@ const AUTH_ERROR: &str = "AuthError";
 mod tests {
     use super::*;
 
-    const ALL: [ProtocolError; 29] = [
+    const ALL: [ProtocolError; 30] = [
         ProtocolError::UnknownApp,
         ProtocolError::AppDisabled,
         ProtocolError::OverQuota,
@@ -234,6 +237,7 @@ mod tests {
         ProtocolError::SlowConsumer,
         ProtocolError::Malformed,
         ProtocolError::ShuttingDown,
+        ProtocolError::MessagesLost,
         ProtocolError::Restarting,
         ProtocolError::PongTimeout,
         ProtocolError::TooManyChannels,

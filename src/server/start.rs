@@ -110,6 +110,7 @@ impl Start<'_> {
         let settings = WorkerSettings {
             queue_bytes: shares.queue,
             notice_bytes: shares.notices,
+            debounces: true,
             spool: server.webhook_spool.clone(),
         };
         Ok(WebhookWorker::start(Arc::clone(apps), settings, shared.clock)?)
@@ -144,6 +145,7 @@ impl Start<'_> {
                     cache,
                     unfinished,
                 },
+                clustered: false,
             };
             Setup { parts, ring, listeners, clock: shared.clock }
         });

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::message::ShardMessage;
 use crate::bus::Port;
 use crate::channels::{
-    ChannelKey, Event, KeyHash, Leave, Left, ReplyTo, Steps, ToHome, Topology, UserKey,
+    ChannelKey, Event, KeyHash, Leave, Left, ReplyTo, Steps, ToCluster, ToHome, Topology, UserKey,
 };
 use crate::id::{AppIndex, ShardId};
+use crate::invariant::broken;
 use crate::protocol::names::ChannelName;
 
 /// A shard's end of the bus, with the topology that says which shard is the home of a channel or a
@@ -19,11 +20,28 @@ pub(super) struct Link {
     pub(super) port: Port<ShardMessage>,
     pub(super) topology: Topology,
     hash: KeyHash,
+    /// The id of the cluster's port, behind those of the shards. `None` if the node is alone.
+    cluster: Option<ShardId>,
 }
 
 impl Link {
-    pub(super) fn new(port: Port<ShardMessage>, hash: KeyHash) -> Self {
-        Self { topology: Topology::new(port.shards()), port, hash }
+    pub(super) fn new(port: Port<ShardMessage>, hash: KeyHash, clustered: bool) -> Self {
+        let shards = port.shards();
+        let cluster = clustered.then_some(ShardId(shards));
+        Self { topology: Topology::new(shards), port, hash, cluster }
+    }
+
+    /// Whether the node is one of a cluster.
+    pub(super) const fn is_clustered(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// Sends a message to the cluster.
+    pub(super) fn tell_cluster(&mut self, message: ToCluster) {
+        match self.cluster {
+            Some(cluster) => self.port.send(cluster, ShardMessage::ToCluster(message)),
+            None => broken("a node that is alone speaks to a cluster"),
+        }
     }
 
     /// The id of this shard.

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::drain::Drain;
 use super::trace::Traced;
 use crate::apps::Apps;
-use crate::channels::{FromHome, ReplyTo, Steps, ToHome};
+use crate::channels::{FromCluster, FromHome, ReplyTo, Steps, ToCluster, ToHome};
 use crate::front;
 use crate::id::{AppIndex, ShardId};
 use crate::memory::Headroom;
@@ -22,6 +22,10 @@ pub enum ShardMessage {
     FromHome(FromHome),
     /// From this shard to the home of these users.
     ToUserHome(ShardId, Steps),
+    /// To the cluster, from a home or a shard.
+    ToCluster(ToCluster),
+    /// From the cluster.
+    FromCluster(FromCluster),
     /// A shard asks to close the connections of a user. Answered by [`ShardMessage::Terminated`].
     Terminate(ReplyTo, AppIndex, Arc<str>),
     /// The connections of the user are closed.

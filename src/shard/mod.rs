@@ -19,6 +19,7 @@
 
 mod answers;
 mod client_memory;
+mod cut_off;
 mod drain;
 mod fan_out;
 mod home_side;
@@ -45,9 +46,10 @@ use tokio::sync::oneshot;
 
 use crate::apps::Apps;
 use crate::bus::Port;
-use crate::channels::{FromHome, KeyHash, Local, Users};
+use crate::channels::{FromCluster, FromHome, KeyHash, Local, Users};
 use crate::front;
 use crate::front::gateway::GatewayCommand;
+use crate::invariant::broken;
 use crate::memory::Headroom;
 use crate::plane::{BacklogLimits, Intake, Plane};
 use crate::protocol::close::{self, ProtocolError};
@@ -58,6 +60,7 @@ use crate::webhooks::NoticeSender;
 
 use client_memory::ClientMemory;
 pub(crate) use client_memory::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
+use cut_off::CutOff;
 pub use drain::Drain;
 pub(crate) use drain::RETURN;
 use home_side::HomeSide;
@@ -93,6 +96,8 @@ pub struct ShardParts {
     pub refusals: Arc<Refusals>,
     /// The memory that the shard may take.
     pub memory: Memory,
+    /// Whether the bus has a port for a cluster behind those of the shards.
+    pub clustered: bool,
 }
 
 /// One shard: the conductor of its plane, its subscribers and its homes.
@@ -132,21 +137,23 @@ pub struct Shard<R: Ring> {
 impl<R: Ring> Shard<R> {
     /// A shard without connections.
     pub fn new(ring: R, parts: ShardParts) -> Self {
-        let ShardParts { in_force, hash, socket_ids, port, notices, refusals, memory } = parts;
+        let ShardParts { in_force, hash, socket_ids, port, notices, refusals, memory, clustered } =
+            parts;
         let InForce { apps, backlog, front } = in_force;
         let too_slow = close::refusal_frames(ProtocolError::SlowConsumer);
         let mut plane = Plane::new(ring, backlog, too_slow);
         plane.limit_unfinished(memory.unfinished);
-        let mut homes = HomeSide::new(memory.cache, notices);
+        let mut homes = HomeSide::new(memory.cache, notices, clustered);
         homes.adopt(&apps);
         let subscribers = SubscriberSide {
-            link: Link::new(port, hash),
+            link: Link::new(port, hash, clustered),
             apps,
             sessions: Sessions::new(),
             socket_ids,
             local: Local::default(),
             users: Users::default(),
             leaving: Leaving::default(),
+            cut_off: CutOff::default(),
             memory: ClientMemory::new(memory),
             refusals,
             stopping: false,
@@ -332,12 +339,23 @@ impl<R: Ring> Shard<R> {
         let Self { plane, subscribers, homes, .. } = self;
         match message {
             ShardMessage::ToHome(from, message) => {
-                let traced = homes.traced(from, &message, subscribers.now);
+                let traced = homes.traced(from, &message);
                 homes.handle(from, message, subscribers.now, &mut subscribers.link);
                 if let Some(traced) = traced {
                     subscribers.trace(traced);
                 }
             }
+            ShardMessage::FromCluster(FromCluster::CutOff { partition, partitions }) => {
+                subscribers.cut_off(plane, partition, partitions);
+            }
+            ShardMessage::FromCluster(message) => {
+                let traced = homes.traced_of_cluster(&message);
+                homes.learn(message, subscribers.now, &mut subscribers.link);
+                if let Some(traced) = traced {
+                    subscribers.trace(traced);
+                }
+            }
+            ShardMessage::ToCluster(_) => broken("a shard gets a message to the cluster"),
             ShardMessage::ToUserHome(from, steps) => {
                 homes.handle_users(from, steps, &mut subscribers.link);
             }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use super::link::Link;
 use super::{Shard, ShardMessage};
-use crate::channels::{Answer, ChannelKey, ChannelState, Publication, Question, ReplyTo, ToHome};
+use crate::apps::App;
+use crate::channels::{
+    Answer, ChannelKey, ChannelState, Publication, Question, ReplyTo, ToCluster, ToHome,
+};
 use crate::front::gateway::{GatewayCommand, Overloaded, PublishResult, Reply};
 use crate::id::AppIndex;
 use crate::invariant::broken;
@@ -16,8 +19,8 @@ use crate::ring::Ring;
 /// The front's requests that wait for answers of homes and other shards.
 ///
 /// A request begins with [`publish`](Self::publish), [`state`](Self::state),
-/// [`users`](Self::users), [`occupied`](Self::occupied) or [`terminate`](Self::terminate), which
-/// send its questions with a number for the request. Each answer brings the number back, to
+/// [`users`](Self::users), [`occupied`](Self::occupied), [`connections`](Self::connections),
+/// [`more_places`](Self::more_places) or [`terminate`](Self::terminate), which send its questions with a number for the request. Each answer brings the number back, to
 /// [`answer`](Self::answer) or [`terminated`](Self::terminated). The last one sends the reply to
 /// the front and ends the request.
 #[derive(Debug, Default)]
@@ -42,7 +45,8 @@ enum Request {
     State { state: ChannelState, reply: Reply<ChannelState> },
     Users { users: Vec<Box<str>>, reply: Reply<Vec<Box<str>>> },
     Occupied { channels: Channels, reply: Reply<Channels> },
-    Terminate { reply: Reply<()> },
+    Connections { count: u32, reply: Reply<u32> },
+    Barrier { reply: Reply<()> },
 }
 
 type Channels = Vec<(ChannelName, ChannelState)>;
@@ -54,7 +58,7 @@ impl PendingRequests {
         self.pending.len()
     }
 
-    /// Sends events to their homes. The reply comes at once, or with the states of the channels
+    /// Sends events to their homes, or to the cluster. The reply comes at once, or with the states of the channels
     /// that were asked for. If an event finds its home's mailbox full, the reply waits for an
     /// answer of the home, so that an answered publish is always ordered before whatever is
     /// published after the answer.
@@ -66,6 +70,9 @@ impl PendingRequests {
     ) {
         if link.port.spilling() {
             return send(reply, Err(Overloaded));
+        }
+        if link.is_clustered() {
+            return self.publish_to_cluster(events, reply, link);
         }
         let request = self.number();
         let states = vec![ChannelState::default(); events.len()];
@@ -83,6 +90,28 @@ impl PendingRequests {
         }
         if missing == 0 {
             return send(reply, Ok(states));
+        }
+        self.wait(request, missing, Request::Publish { states, reply });
+    }
+
+    /// Sends events to the cluster. The reply comes when it has confirmed all of them.
+    fn publish_to_cluster(
+        &mut self,
+        events: Vec<Publication>,
+        reply: Reply<PublishResult>,
+        link: &mut Link,
+    ) {
+        let request = self.number();
+        let states = vec![ChannelState::default(); events.len()];
+        let mut missing = 0;
+        for (index, Publication { event, wants_state }) in (0..).zip(events) {
+            let (key, reply_to) = (event.key.clone(), link.reply_to(request, index));
+            link.tell_cluster(ToCluster::PublishAndConfirm(Box::new(event), reply_to));
+            missing += 1;
+            if wants_state {
+                link.tell_cluster(ToCluster::Ask(reply_to, Question::State(key)));
+                missing += 1;
+            }
         }
         self.wait(request, missing, Request::Publish { states, reply });
     }
@@ -107,16 +136,38 @@ impl PendingRequests {
         reply: Reply<Channels>,
         link: &mut Link,
     ) {
+        let request = Request::Occupied { channels: Vec::new(), reply };
+        if link.is_clustered() {
+            return self.ask_cluster(Question::Occupied(app, Arc::clone(prefix)), request, link);
+        }
         let number = self.number();
         for shard in link.topology.shards() {
             let question = Question::Occupied(app, Arc::clone(prefix));
             link.send_home(shard, ToHome::Ask(link.reply_to(number, 0), question));
         }
-        let missing = link.topology.shards().len();
-        self.wait(number, missing, Request::Occupied { channels: Vec::new(), reply });
+        self.wait(number, link.topology.shards().len(), request);
     }
 
-    /// Has all shards close the connections of a user.
+    /// Counts the open connections of an app, on all nodes.
+    pub(super) fn connections(&mut self, app: &App, reply: Reply<u32>, link: &mut Link) {
+        if !link.is_clustered() {
+            return send(reply, app.counters.connections());
+        }
+        let request = Request::Connections { count: 0, reply };
+        self.ask_cluster(Question::Connections(app.index), request, link);
+    }
+
+    /// Asks the cluster for a place for one more connection of an app.
+    pub(super) fn more_places(&mut self, app: AppIndex, reply: Reply<()>, link: &mut Link) {
+        // Without a cluster there are no other places: the reply is dropped.
+        if link.is_clustered() {
+            let number = self.number();
+            link.tell_cluster(ToCluster::MorePlaces(link.reply_to(number, 0), app));
+            self.wait(number, 1, Request::Barrier { reply });
+        }
+    }
+
+    /// Has all shards close the connections of a user, on all nodes.
     pub(super) fn terminate(
         &mut self,
         app: AppIndex,
@@ -125,16 +176,27 @@ impl PendingRequests {
         link: &mut Link,
     ) {
         let number = self.number();
+        if link.is_clustered() {
+            let user_id = Arc::clone(user_id);
+            link.tell_cluster(ToCluster::Terminate(link.reply_to(number, 0), app, user_id));
+            return self.wait(number, 1, Request::Barrier { reply });
+        }
         for shard in link.topology.shards() {
             let reply_to = link.reply_to(number, 0);
             link.send(shard, ShardMessage::Terminate(reply_to, app, Arc::clone(user_id)));
         }
         let missing = link.topology.shards().len();
-        self.wait(number, missing, Request::Terminate { reply });
+        self.wait(number, missing, Request::Barrier { reply });
     }
 
-    /// Handles a home's answer to a question.
+    /// Handles a home's answer to a question, or the cluster's.
     pub(super) fn answer(&mut self, to: ReplyTo, answer: Answer) {
+        if matches!(answer, Answer::Unavailable) {
+            if let Some(pending) = self.pending.remove(&to.request) {
+                pending.request.fail();
+            }
+            return;
+        }
         if let Some(pending) = self.pending.get_mut(&to.request)
             && pending.request.take(to.index, answer)
         {
@@ -147,6 +209,12 @@ impl PendingRequests {
         self.count_down(to.request);
     }
 
+    fn ask_cluster(&mut self, question: Question, request: Request, link: &mut Link) {
+        let number = self.number();
+        link.tell_cluster(ToCluster::Ask(link.reply_to(number, 0), question));
+        self.wait(number, 1, request);
+    }
+
     fn ask_home(
         &mut self,
         key: &ChannelKey,
@@ -154,6 +222,9 @@ impl PendingRequests {
         request: Request,
         link: &mut Link,
     ) {
+        if link.is_clustered() {
+            return self.ask_cluster(question, request, link);
+        }
         let number = self.number();
         let ask = ToHome::Ask(link.reply_to(number, 0), question);
         link.send_home(link.topology.home_of(key), ask);
@@ -195,7 +266,8 @@ impl Request {
                     None => broken("an answer names an event that its publish does not have"),
                 }
             }
-            (Self::Publish { .. }, Answer::Barrier) => {}
+            (Self::Publish { .. } | Self::Barrier { .. }, Answer::Barrier) => {}
+            (Self::Connections { count, .. }, Answer::Connections(told)) => *count = told,
             (Self::State { state, .. }, Answer::State(told)) => *state = told,
             (Self::Users { users, .. }, Answer::Users(told)) => *users = told,
             (Self::Occupied { channels, .. }, Answer::Occupied { channels: part, last }) => {
@@ -210,6 +282,13 @@ impl Request {
         true
     }
 
+    /// Replies to the front that the cluster cannot answer now. A reply that is dropped says so.
+    fn fail(self) {
+        if let Self::Publish { reply, .. } = self {
+            send(reply, Err(Overloaded));
+        }
+    }
+
     /// Replies to the front, after the last answer.
     fn finish(self) {
         match self {
@@ -217,7 +296,8 @@ impl Request {
             Self::State { state, reply } => send(reply, state),
             Self::Users { users, reply } => send(reply, users),
             Self::Occupied { channels, reply } => send(reply, channels),
-            Self::Terminate { reply } => send(reply, ()),
+            Self::Connections { count, reply } => send(reply, count),
+            Self::Barrier { reply } => send(reply, ()),
         }
     }
 }
@@ -238,6 +318,10 @@ impl<R: Ring> Shard<R> {
             GatewayCommand::Users { channel, reply } => requests.users(channel, reply, link),
             GatewayCommand::Channels { app, prefix, reply } => {
                 requests.occupied(app.index, &prefix, reply, link);
+            }
+            GatewayCommand::Connections { app, reply } => requests.connections(&app, reply, link),
+            GatewayCommand::MorePlaces { app, reply } => {
+                requests.more_places(app.index, reply, link);
             }
             GatewayCommand::Terminate { app, user_id, reply } => {
                 requests.terminate(app.index, &user_id.into(), reply, link);

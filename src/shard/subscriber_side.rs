@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::client_memory::{ClientMemory, subscription_charge};
+use super::cut_off::CutOff;
 use super::fan_out::owe_batch;
 use super::leaving::Leaving;
 use super::link::Link;
@@ -71,6 +72,8 @@ pub(super) struct SubscriberSide {
     pub(super) users: Users,
     /// The connections that have ended and still have subscriptions.
     pub(super) leaving: Leaving,
+    /// The connections that are to be closed because they may have missed messages.
+    pub(super) cut_off: CutOff,
     /// The memory that clients may still make the process hold.
     pub(super) memory: ClientMemory,
     /// Takes notes of refusals for the log. All shards share it.

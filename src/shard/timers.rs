@@ -132,7 +132,10 @@ impl<R: Ring> Shard<R> {
             UNITS_TICK
         } else if self.draining() {
             DRAIN_TICK
-        } else if self.plane.slots_used() > SWEEP_AT_ONCE || self.headroom() != Headroom::Enough {
+        } else if self.plane.slots_used() > SWEEP_AT_ONCE
+            || self.headroom() != Headroom::Enough
+            || self.subscribers.cut_off.has_work()
+        {
             TICK
         } else {
             SWEEP
@@ -150,6 +153,7 @@ impl<R: Ring> Shard<R> {
         self.timers.ticked = now;
         self.homes.tick(&self.subscribers.apps, now, &mut self.subscribers.link);
         self.relieve();
+        self.subscribers.close_cut_off(&mut self.plane);
         self.sweep(elapsed);
         self.trim_after_burst();
     }

@@ -8,10 +8,10 @@ use crate::procfs::{HostMemory, ProcessUsage, private_memory};
 use crate::shared::SharedState;
 
 /// The memory of the server, of this process and of the host at a moment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct MemorySnapshot {
-    /// The server's own memory in bytes; zero if its process was not named.
-    pub(crate) server: u64,
+    /// The own memory of each process of the server in bytes; zero for one that is gone.
+    pub(crate) servers: Vec<u64>,
     /// This process's own memory in bytes.
     pub(crate) storm: u64,
     pub(crate) host: HostMemory,
@@ -20,31 +20,53 @@ pub(crate) struct MemorySnapshot {
 impl MemorySnapshot {
     pub(crate) fn now(plan: &StormPlan) -> Self {
         Self {
-            server: plan.pid.and_then(private_memory).unwrap_or_default(),
+            servers: plan.pids.iter().map(|pid| private_memory(*pid).unwrap_or_default()).collect(),
             storm: private_memory(std::process::id()).unwrap_or_default(),
             host: HostMemory::now(),
         }
     }
+
+    /// The own memory of all processes of the server.
+    pub(crate) fn server(&self) -> u64 {
+        self.servers.iter().sum()
+    }
+
+    /// The own memory of one process of the server.
+    pub(crate) fn of(&self, process: usize) -> u64 {
+        self.servers.get(process).copied().unwrap_or_default()
+    }
 }
 
 /// The counters and the resource usage up to a moment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Checkpoint {
     pub(crate) at_ns: u64,
     pub(crate) tally: Tally,
-    pub(crate) server: ProcessUsage,
+    /// The usage of each process of the server.
+    pub(crate) servers: Vec<ProcessUsage>,
     pub(crate) storm: ProcessUsage,
 }
 
 impl Checkpoint {
-    /// `last` is the usage of the server that counts when its process is gone.
-    pub(crate) fn now(plan: &StormPlan, shared: &SharedState, last: ProcessUsage) -> Self {
+    /// The CPU time of a process that is gone is the one of `last`.
+    pub(crate) fn now(plan: &StormPlan, shared: &SharedState, last: &[ProcessUsage]) -> Self {
+        let usage = |(process, pid): (usize, &u32)| {
+            ProcessUsage::of(*pid).unwrap_or_else(|| {
+                let last = last.get(process).copied().unwrap_or_default();
+                ProcessUsage { resident: 0, ..last }
+            })
+        };
         Self {
             at_ns: now_ns(),
             tally: shared.sum(),
-            server: plan.pid.and_then(ProcessUsage::of).unwrap_or(last),
+            servers: plan.pids.iter().enumerate().map(usage).collect(),
             storm: ProcessUsage::of(std::process::id()).unwrap_or_default(),
         }
+    }
+
+    /// Resident memory of all processes of the server in bytes.
+    pub(crate) fn server_resident(&self) -> u64 {
+        self.servers.iter().map(|server| server.resident).sum()
     }
 }
 
@@ -74,15 +96,26 @@ impl Interval<'_> {
         self.events(counters) as f64 / self.seconds()
     }
 
-    /// CPU seconds (user, system) of the server.
+    /// CPU seconds (user, system) of all processes of the server.
     pub(crate) fn server_cpu_s(self) -> (f64, f64) {
-        let (from, to) = (self.from.server, self.to.server);
-        (risen(from.user_s, to.user_s), risen(from.system_s, to.system_s))
+        let pairs = self.from.servers.iter().zip(&self.to.servers);
+        pairs.fold((0.0, 0.0), |(user_s, system_s), (from, to)| {
+            let user_more_s = risen(from.user_s, to.user_s);
+            (user_s + user_more_s, system_s + risen(from.system_s, to.system_s))
+        })
     }
 
-    /// Cores that the server used.
+    /// Cores that all processes of the server used.
     pub(crate) fn server_cores(self) -> f64 {
-        risen(self.from.server.cpu_s(), self.to.server.cpu_s()) / self.seconds()
+        (0..self.to.servers.len()).map(|process| self.cores_of(process)).sum()
+    }
+
+    /// Cores that one process of the server used.
+    pub(crate) fn cores_of(self, process: usize) -> f64 {
+        let cpu_s = |point: &Checkpoint| {
+            point.servers.get(process).map_or(0.0, ProcessUsage::cpu_s)
+        };
+        risen(cpu_s(self.from), cpu_s(self.to)) / self.seconds()
     }
 
     /// CPU seconds of this process.

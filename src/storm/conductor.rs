@@ -83,8 +83,8 @@ pub fn run(
     progress: &mut dyn FnMut(&str, &Sample),
 ) -> Result<StormOutcome, StormError> {
     plan.check().map_err(StormError::Plan)?;
-    if let Some(pid) = plan.pid {
-        ProcessUsage::of(pid).ok_or(StormError::NoProcess(pid))?;
+    for pid in &plan.pids {
+        ProcessUsage::of(*pid).ok_or(StormError::NoProcess(*pid))?;
     }
     for address in plan.target.addresses() {
         find_server(*address)?;
@@ -113,11 +113,13 @@ pub fn run(
                 || publisher.as_ref().is_some_and(ScopedJoinHandle::is_finished)
         };
         conductor.conduct(&failed);
+        shared.set_stage(StormStage::Settle);
+        let publisher = publisher.map(joined).transpose();
         shared.set_stage(StormStage::Stop);
         let mut merged = MergedResults {
             deliveries: new_histogram(),
             handshakes: new_histogram(),
-            responses: None,
+            publisher: publisher?,
             owed: 0,
         };
         for subscriber in subscribers {
@@ -126,7 +128,6 @@ pub fn run(
             merge(&mut merged.handshakes, &results.handshakes);
             merged.owed += results.owed;
         }
-        merged.responses = publisher.map(joined).transpose()?;
         Ok(conductor.outcome(&merged, date))
     })
 }
@@ -181,7 +182,8 @@ impl<'a> Conductor<'a> {
         memory_before: MemorySnapshot,
         progress: &'a mut dyn FnMut(&str, &Sample),
     ) -> Self {
-        let start = Checkpoint::now(plan, shared, ProcessUsage::default());
+        let start = Checkpoint::now(plan, shared, &[]);
+        let sampled = start.clone();
         let checkpoints = Checkpoints { memory_before, start, ..Checkpoints::default() };
         Self {
             plan,
@@ -190,7 +192,7 @@ impl<'a> Conductor<'a> {
             checkpoints,
             samples: Vec::new(),
             sample_ns: SAMPLE_NS,
-            sampled: start,
+            sampled,
             rounds_s: Vec::new(),
             not_back: 0,
             given_up: false,
@@ -216,7 +218,7 @@ impl<'a> Conductor<'a> {
         self.stage = "draining";
         self.shared.set_stage(StormStage::Drain);
         let nothing_owed =
-            |tally: &Tally| tally.of(Counter::Owed) == 0 && tally.of(Counter::Outstanding) == 0;
+            |tally: &Tally| tally.of(Counter::Owed) == 0 && tally.of(Counter::Away) == 0;
         loop {
             self.until_settled(0, failed, &nothing_owed);
             // The sums are up to 100 ms old, and the last answer may be newer.
@@ -283,7 +285,7 @@ impl<'a> Conductor<'a> {
             }
             let state = (
                 tally.of(Counter::Subscribed) + tally.of(Counter::Failed),
-                tally.of(Counter::Delivered) + tally.of(Counter::Requests),
+                tally.of(Counter::Delivered) + tally.of(Counter::Published),
             );
             let now = now_ns();
             if state != last || now < not_before_ns {
@@ -336,7 +338,7 @@ impl<'a> Conductor<'a> {
     }
 
     fn checkpoint(&self) -> Checkpoint {
-        Checkpoint::now(self.plan, self.shared, self.sampled.server)
+        Checkpoint::now(self.plan, self.shared, &self.sampled.servers)
     }
 
     fn outcome(self, merged: &MergedResults, date: SystemTime) -> StormOutcome {

@@ -12,6 +12,12 @@ pub(crate) enum Counter {
     Failed,
     /// Subscribed connections that the server or the network ended.
     Cut,
+    /// Connections that were cut, return by `--failover`, and are not subscribed again yet.
+    Away,
+    /// Connects and handshakes that failed and were begun again at the next address.
+    Retried,
+    /// Messages that connections missed while they were away, each counted once per subscriber.
+    MissedAway,
     /// Connections that stopped reading and were closed by the server.
     SlowClosed,
     /// Connections that stopped reading.
@@ -32,17 +38,21 @@ pub(crate) enum Counter {
     Published,
     /// API requests that the server answered.
     Requests,
-    /// API requests that the server refused as overloaded; they were sent again.
+    /// API requests that the server refused for the time being (429 or 503).
     Refused,
-    /// Messages that the server did not accept at all.
+    /// Messages that the server refused, and that were not accepted later.
     Unpublished,
-    /// API requests that have no response yet.
-    Outstanding,
+    /// Messages that were handed over on a connection that ended before the response, so that the
+    /// server may have accepted them.
+    Unknown,
+    /// Messages that were due and were never handed over to a server.
+    Unsent,
     /// Client events that were sent.
     Whispered,
     /// Pings that were sent.
     Pings,
-    /// Messages that have still to arrive, up to 100 ms old; 1 until the stage `Drain` begins.
+    /// Messages that have still to arrive, up to 100 ms old, or publishers that have still to send;
+    /// 1 until the stage `Drain` begins.
     Owed,
 }
 

@@ -40,6 +40,7 @@ mod conductor;
 mod counters;
 mod duration_text;
 mod error_text;
+mod exempt;
 mod frames;
 mod latency;
 mod outcome;

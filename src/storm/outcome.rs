@@ -24,8 +24,8 @@ pub struct StormOutcome {
     pub scenario: &'static str,
     /// The plan's numbers.
     pub plan: PlanFigures,
-    /// No message was lost, duplicated, reordered or not accepted, and no connection failed or was
-    /// cut.
+    /// No message was lost, duplicated, reordered, unpublished or unsent, and no connection failed
+    /// or stayed away. Unless cuts were expected, no connection was cut and no message is unknown.
     pub passed: bool,
     /// Figures of the connections.
     pub connections: ConnectionFigures,
@@ -37,8 +37,10 @@ pub struct StormOutcome {
     pub handshake_us: Option<Latency>,
     /// The time from the intended publish to the API's response, in microseconds.
     pub publish_us: Option<Latency>,
-    /// The cost to the server, if its process was named.
+    /// The cost to the server, if its processes were named: of all of them together.
     pub server: Option<ServerFigures>,
+    /// The cost to each of its processes, in the order in which they were named.
+    pub servers: Vec<ServerProcess>,
     /// The cost to this process.
     pub storm: StormFigures,
     /// The seconds until all connections were back, for each round of `reconnect`.
@@ -93,6 +95,11 @@ pub struct ConnectionFigures {
     pub failed: u64,
     /// Connections that the server or the network ended.
     pub cut: u64,
+    /// Connections that were cut, should have returned, and did not.
+    pub away: u64,
+    /// Connects and handshakes, of publishers too, that failed and were begun again at the next
+    /// address.
+    pub retried: u64,
     /// Connections that stopped reading.
     pub slow: u64,
     /// Connections that stopped reading and were closed by the server.
@@ -122,10 +129,19 @@ pub struct MessageFigures {
     pub duplicated: u64,
     /// Messages that arrived behind later ones.
     pub reordered: u64,
-    /// Messages that the server did not accept.
+    /// Messages that subscribers missed while they were away, which are not owed to them.
+    pub missed_away: u64,
+    /// Messages that the server refused, and that were not accepted later.
     pub unpublished: u64,
-    /// Requests that the server refused as overloaded, and that were sent again.
+    /// Messages without a response, which the server may have accepted. They are owed to nobody,
+    /// and may arrive once.
+    pub unknown: u64,
+    /// Messages that were due and were never handed over to a server.
+    pub unsent: u64,
+    /// Requests that the server refused for the time being (429 or 503).
     pub refused: u64,
+    /// The same by status.
+    pub refusals: BTreeMap<u16, u64>,
     /// Messages of another storm on the same channels.
     pub foreign: u64,
 }
@@ -174,6 +190,23 @@ pub struct ServerFigures {
     pub memory_end: u64,
 }
 
+/// The cost of a storm to one process of the server.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ServerProcess {
+    /// The number of the process.
+    pub pid: u32,
+    /// The process's URL, if as many processes as URLs were named.
+    pub url: Option<String>,
+    /// Cores in use while the scenario ran.
+    pub cores: f64,
+    /// The memory that belongs to the process alone, before the first connection, in bytes.
+    pub memory_before: u64,
+    /// The same with all connections.
+    pub memory_held: u64,
+    /// The same at the end; zero if the process was gone.
+    pub memory_end: u64,
+}
+
 /// The cost of a storm to this process, and to the host.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StormFigures {
@@ -213,12 +246,22 @@ pub struct Sample {
     pub storm: f64,
 }
 
+/// The results of the publishers.
+pub(crate) struct PublisherResults {
+    /// The times from the intended publish to the response, in microseconds.
+    pub(crate) responses: Histogram<u64>,
+    /// The requests that were refused for the time being, by status.
+    pub(crate) refusals: BTreeMap<u16, u64>,
+    /// The time of the last response.
+    pub(crate) last_response_ns: u64,
+}
+
 /// The results that threads return when they end, merged.
 pub(crate) struct MergedResults {
     pub(crate) deliveries: Histogram<u64>,
     pub(crate) handshakes: Histogram<u64>,
-    /// From the intended publish to the API's response; none without publishers.
-    pub(crate) responses: Option<Histogram<u64>>,
+    /// The results of the publishers; none without any.
+    pub(crate) publisher: Option<PublisherResults>,
     /// Messages that never arrived, behind the last one that did.
     pub(crate) owed: u64,
 }
@@ -236,7 +279,7 @@ impl Sample {
             delivered_per_s: interval.rate(&[Counter::Delivered]),
             server_user: server_user_s / seconds,
             server_system: server_system_s / seconds,
-            server_resident: to.server.resident,
+            server_resident: to.server_resident(),
             storm: interval.storm_cpu_s() / seconds,
         }
     }
@@ -251,18 +294,15 @@ impl StormOutcome {
     ) -> Self {
         let connections = connections(plan, checkpoints, tally);
         let messages = messages(plan, checkpoints, tally, results);
-        let passed = [messages.lost, messages.duplicated, messages.reordered, messages.unpublished]
-            .into_iter()
-            .chain([connections.failed, connections.cut])
-            .all(|count| count == 0);
         Self {
             scenario: plan.scenario.name(),
             plan: PlanFigures::of(plan),
-            passed,
+            passed: passed(plan, &connections, &messages),
             latency_us: Latency::of(&results.deliveries),
             handshake_us: Latency::of(&results.handshakes),
-            publish_us: results.responses.as_ref().and_then(Latency::of),
-            server: plan.pid.map(|_| server(checkpoints, &connections)),
+            publish_us: results.publisher.as_ref().and_then(|p| Latency::of(&p.responses)),
+            server: (!plan.pids.is_empty()).then(|| server(checkpoints, &connections)),
+            servers: servers(plan, checkpoints),
             storm: storm(checkpoints, &connections),
             connections,
             messages,
@@ -327,6 +367,14 @@ const CONNECTIONS_MIN: u64 = 1000;
 /// Messages that were sent in either way.
 const SENT: [Counter; 2] = [Counter::Published, Counter::Whispered];
 
+/// The verdict. A cut costs no message that is owed, so a plan may expect cuts.
+fn passed(plan: &StormPlan, connections: &ConnectionFigures, messages: &MessageFigures) -> bool {
+    let faults = [messages.lost, messages.duplicated, messages.reordered];
+    let undone = [messages.unpublished, messages.unsent, connections.failed, connections.away];
+    let outages = if plan.failover { [0, 0] } else { [connections.cut, messages.unknown] };
+    [&faults[..], &undone[..], &outages[..]].concat().iter().all(|count| *count == 0)
+}
+
 fn connections(plan: &StormPlan, checkpoints: &Checkpoints, tally: &Tally) -> ConnectionFigures {
     let opened = &checkpoints.opened.tally;
     // Those that were never tried, and those whose handshake was never answered.
@@ -337,6 +385,8 @@ fn connections(plan: &StormPlan, checkpoints: &Checkpoints, tally: &Tally) -> Co
         handshakes: tally.of(Counter::Subscribed),
         failed: tally.of(Counter::Failed) + unfinished,
         cut: tally.of(Counter::Cut),
+        away: tally.of(Counter::Away),
+        retried: tally.of(Counter::Retried),
         slow: tally.of(Counter::Slow),
         slow_closed: tally.of(Counter::SlowClosed),
         ramp_s: checkpoints.ramp().seconds(),
@@ -353,17 +403,25 @@ fn messages(
 ) -> MessageFigures {
     let sent: u64 = SENT.iter().map(|counter| tally.of(*counter)).sum();
     let delivered = tally.of(Counter::Delivered);
-    let unanswered = tally.of(Counter::Outstanding) * u64::from(plan.batch);
+    // A server that fell behind answered the last requests after the measured time.
+    let publisher = results.publisher.as_ref();
+    let run_ns = checkpoints.run.at_ns;
+    let behind_ns = publisher.map_or(0, |p| p.last_response_ns.saturating_sub(run_ns));
+    let taken_s = (behind_ns as f64 / NS_PER_S as f64).max(plan.duration.as_secs_f64());
     MessageFigures {
         sent,
-        sent_per_s: sent as f64 / plan.duration.as_secs_f64().max(0.001),
+        sent_per_s: sent as f64 / taken_s.max(0.001),
         delivered,
         delivered_per_s: delivered as f64 / checkpoints.scenario().seconds(),
         lost: tally.of(Counter::Missing) + results.owed,
         duplicated: tally.of(Counter::Duplicated),
         reordered: tally.of(Counter::Reordered),
-        unpublished: tally.of(Counter::Unpublished) + unanswered,
+        missed_away: tally.of(Counter::MissedAway),
+        unpublished: tally.of(Counter::Unpublished),
+        unknown: tally.of(Counter::Unknown),
+        unsent: tally.of(Counter::Unsent),
         refused: tally.of(Counter::Refused),
+        refusals: publisher.map(|p| p.refusals.clone()).unwrap_or_default(),
         foreign: tally.of(Counter::Foreign),
     }
 }
@@ -377,11 +435,25 @@ fn server(checkpoints: &Checkpoints, connections: &ConnectionFigures) -> ServerF
         cpu_us_per_handshake: ramp.server_cpu_us_per(&[Counter::Subscribed]),
         cpu_us_per_churn: scenario.server_cpu_us_per(&[Counter::Subscribed]),
         cores: scenario.server_cores(),
-        bytes_per_connection: connections.share(memory_held.server, memory_before.server),
-        memory_before: memory_before.server,
-        memory_held: memory_held.server,
-        memory_end: memory_end.server,
+        bytes_per_connection: connections.share(memory_held.server(), memory_before.server()),
+        memory_before: memory_before.server(),
+        memory_held: memory_held.server(),
+        memory_end: memory_end.server(),
     }
+}
+
+fn servers(plan: &StormPlan, checkpoints: &Checkpoints) -> Vec<ServerProcess> {
+    let Checkpoints { memory_before, memory_held, memory_end, .. } = checkpoints;
+    let urls = plan.target.urls();
+    let of = |(process, pid): (usize, &u32)| ServerProcess {
+        pid: *pid,
+        url: urls.get(process).filter(|_| urls.len() == plan.pids.len()).cloned(),
+        cores: checkpoints.scenario().cores_of(process),
+        memory_before: memory_before.of(process),
+        memory_held: memory_held.of(process),
+        memory_end: memory_end.of(process),
+    };
+    plan.pids.iter().enumerate().map(of).collect()
 }
 
 fn storm(checkpoints: &Checkpoints, connections: &ConnectionFigures) -> StormFigures {

@@ -51,6 +51,12 @@ pub struct StormPlan {
     pub size: u32,
     /// Each request goes on a connection of its own.
     pub fresh: bool,
+    /// A request that was refused for the time being is repeated after the wait that the server asks
+    /// for, at the next address.
+    pub retry: bool,
+    /// A connection that was cut returns, to the next address. Neither cuts nor requests without a
+    /// response fail the storm then.
+    pub failover: bool,
     /// Bytes of the `user_info` of each presence member; 0: none.
     pub user_info: u32,
     /// The time for which messages are sent, or connections are held or replaced.
@@ -75,8 +81,9 @@ pub struct StormPlan {
     /// The time without progress after which the storm stops waiting for handshakes, or at the end
     /// for owed messages.
     pub grace: Duration,
-    /// The server's process, whose CPU time and memory are read.
-    pub pid: Option<u32>,
+    /// The server's processes, whose CPU time and memory are read. If there are as many as
+    /// addresses, they are in the same order.
+    pub pids: Vec<u32>,
     /// The limits of this host.
     pub host: HostLimits,
 }
@@ -213,6 +220,18 @@ impl StormPlan {
         (index % self.channels, (index / self.channels) as u16)
     }
 
+    /// The turn of connection number `index` on the server's addresses. The connections of each
+    /// channel spread over all of them, in whatever number of channels.
+    pub(crate) const fn subscriber_turn(&self, index: u32) -> u32 {
+        index % self.channels + index / self.channels
+    }
+
+    /// The turn of publisher number `index` on the server's addresses. It is one ahead of the first
+    /// subscriber of its channel, so that messages go from one node to another.
+    pub(crate) const fn publisher_turn(&self, index: u32) -> u32 {
+        self.subscriber_turn(index) + 1
+    }
+
     /// The position of a sender of a channel in a list of all senders of all channels.
     pub(crate) const fn sender_index(&self, channel: u32, sender: u16) -> usize {
         channel as usize * self.senders_per_channel() as usize + sender as usize
@@ -261,6 +280,8 @@ pub(crate) mod tests {
             batch: 1,
             size: 128,
             fresh: false,
+            retry: false,
+            failover: false,
             user_info: 0,
             duration: Duration::from_secs(1),
             ramp: 0.0,
@@ -272,7 +293,7 @@ pub(crate) mod tests {
             turnover: 0.0,
             ping: Duration::ZERO,
             grace: Duration::from_secs(10),
-            pid: None,
+            pids: Vec::new(),
             host: HostLimits { slots_max: 20_000, direct_descriptors: true, cores: 2 },
         }
     }
@@ -310,6 +331,22 @@ pub(crate) mod tests {
                     .any(|s| served.contains(&plan.sender_index(c, s as u16)))
             };
             assert!((0..channels).all(channel_served), "{channels} channels, {publishers}");
+        }
+    }
+
+    #[test]
+    fn each_channel_is_spread_over_all_nodes_and_no_message_stays_on_one() {
+        for (channels, nodes) in [(1, 2), (2, 2), (4, 2), (3, 3), (6, 3), (7, 3), (10, 4)] {
+            let plan = StormPlan { channels, ..plan() };
+            for channel in 0..channels {
+                let mut held = vec![0; nodes as usize];
+                for index in (channel..channels * nodes * 5).step_by(channels as usize) {
+                    held[(plan.subscriber_turn(index) % nodes) as usize] += 1;
+                }
+                assert_eq!(held, vec![5; nodes as usize], "{channels} channels, {nodes} nodes");
+                let publisher = plan.publisher_turn(channel) % nodes;
+                assert_ne!(publisher, plan.subscriber_turn(channel) % nodes);
+            }
         }
     }
 

@@ -31,6 +31,16 @@ impl Schedule {
         }
     }
 
+    /// The number of times that are left before this one. There is no such number without a rate.
+    pub(crate) fn left_before(mut self, until_ns: u64) -> u64 {
+        let mut left = 0;
+        while self.rate > 0.0 && self.due_ns() < until_ns {
+            self.advance();
+            left += 1;
+        }
+        left
+    }
+
     /// Goes on to the time after it.
     pub(crate) const fn advance(&mut self) {
         self.next += self.step;
@@ -56,6 +66,15 @@ mod tests {
         assert_eq!(all[30], 5 + NS_PER_S);
         assert_eq!(all[2970], 5 + 99 * NS_PER_S);
         assert!(all.windows(2).all(|pair| pair[1] - pair[0] <= NS_PER_S / 30 + 1));
+    }
+
+    #[test]
+    fn the_times_of_all_that_share_a_rate_are_as_many_as_the_rate_says() {
+        let left = |until_ns| -> u64 {
+            let of = |index| Schedule::new(5, 30.0, index, 4).left_before(until_ns);
+            (0..4).map(of).sum()
+        };
+        assert_eq!([5, 6, 5 + NS_PER_S, 6 + NS_PER_S].map(left), [0, 1, 30, 31]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The sequence of messages that a subscriber got from one sender. It counts messages that are
 //! missing, arrive twice, or arrive out of order.
 
+use std::ops::Range;
+
 /// The messages of one sender as one subscriber sees them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sequence {
@@ -52,9 +54,9 @@ impl Sequence {
         Arrival::Late
     }
 
-    /// The number of messages among the first `sent` that have still to arrive behind the last one.
-    pub(crate) const fn owed(&self, sent: u32) -> u32 {
-        sent.saturating_sub(self.next)
+    /// The messages among the first `sent` that have still to arrive behind the last one.
+    pub(crate) const fn behind(&self, sent: u32) -> Range<u32> {
+        self.next..if sent > self.next { sent } else { self.next }
     }
 }
 
@@ -77,7 +79,7 @@ mod tests {
                 Arrival::InOrder | Arrival::BeforeStart => {}
             }
         }
-        (lost + i64::from(sequence.owed(sent)), twice, late)
+        (lost + sequence.behind(sent).len() as i64, twice, late)
     }
 
     #[test]

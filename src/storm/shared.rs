@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::clock::NS_PER_S;
 use crate::counters::{COUNTERS, Tally};
+use crate::exempt::ExemptMessages;
 use crate::latency::LatencyTimeline;
 use crate::plan::StormPlan;
 
@@ -18,8 +19,10 @@ pub(crate) enum StormStage {
     Open,
     /// The scenario runs.
     Run,
-    /// Nothing new is sent; messages that are owed arrive.
+    /// What was due is sent, and what is owed arrives.
     Drain,
+    /// Publishers give up what has no response, so that subscribers know what they are owed.
+    Settle,
     /// Threads end.
     Stop,
 }
@@ -47,6 +50,8 @@ pub(crate) struct SharedState {
     /// The numbers of messages that were handed to the kernel or are about to be, each at its
     /// [`StormPlan::sender_index`]. Each is written by the thread of its sender alone.
     pub(crate) sent: Box<[AtomicU32]>,
+    /// The messages among them that no subscriber is owed.
+    pub(crate) exempt: ExemptMessages,
     tallies: Box<[PostedTally]>,
     /// Latency of deliveries, by second.
     pub(crate) deliveries: Mutex<LatencyTimeline>,
@@ -67,6 +72,7 @@ impl SharedState {
             round: AtomicU32::new(0),
             round_at_ns: AtomicU64::new(0),
             sent: (0..senders).map(|_| AtomicU32::new(0)).collect(),
+            exempt: ExemptMessages::default(),
             tallies: (0..threads).map(|_| PostedTally(std::array::from_fn(|_| 0.into()))).collect(),
             deliveries: Mutex::default(),
             handshakes: Mutex::default(),
@@ -79,6 +85,7 @@ impl SharedState {
             0 => StormStage::Open,
             1 => StormStage::Run,
             2 => StormStage::Drain,
+            3 => StormStage::Settle,
             _ => StormStage::Stop,
         }
     }

@@ -19,8 +19,10 @@ use crate::stamp::Stamp;
 /// A server that speaks the Pusher protocol, and an app of it.
 #[derive(Clone, Debug)]
 pub struct TargetServer {
-    /// At least one. Connections take turns on them.
+    /// At least one. Connections and publishers take turns on them.
     addresses: Vec<SocketAddr>,
+    /// The URL of each address.
+    urls: Vec<String>,
     /// The value of the `Host` header.
     host: String,
     /// Path prefix: empty, or `/` and more without a `/` at the end.
@@ -75,8 +77,8 @@ impl Error for TargetError {
 }
 
 impl TargetServer {
-    /// One server by one or several URLs of the form `ws://host[:port][/prefix]`. The host and the
-    /// prefix of the first one are sent to all.
+    /// One server by one or several URLs of the form `ws://host[:port][/prefix]`, each an address of
+    /// one process or a node of a cluster. The host and the prefix of the first one are sent to all.
     ///
     /// # Errors
     /// A URL is not of that form, or its host has no address.
@@ -99,16 +101,27 @@ impl TargetServer {
         let (host, prefix) = first.ok_or_else(|| TargetError::Url(String::new()))?;
         let encoded = |text| utf8_percent_encode(text, RESERVED).to_string();
         let (app_id, key, key_encoded) = (encoded(app_id), key.to_owned(), encoded(key));
-        Ok(Self { addresses, host, prefix, app_id, key, key_encoded, signer: Signer::new(secret) })
+        let (urls, signer) = (urls.to_vec(), Signer::new(secret));
+        Ok(Self { addresses, urls, host, prefix, app_id, key, key_encoded, signer })
     }
 
-    /// The address of connection number `index`.
+    /// The address of this turn.
     #[must_use]
-    pub fn address(&self, index: u32) -> SocketAddr {
-        self.addresses[index as usize % self.addresses.len()]
+    pub fn address(&self, turn: u32) -> SocketAddr {
+        self.addresses[turn as usize % self.addresses.len()]
     }
 
-    /// The addresses of all connections, which take turns on them.
+    /// The number of addresses.
+    pub(crate) const fn nodes(&self) -> u32 {
+        self.addresses.len() as u32
+    }
+
+    /// The URL of each address.
+    pub(crate) fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// All addresses, on which connections and publishers take turns.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses

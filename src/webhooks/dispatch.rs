@@ -42,7 +42,9 @@ pub(super) struct Dispatch {
     /// The queues of each app with webhooks, in the order of the configuration.
     by_app: HashMap<AppIndex, Vec<QueueId>>,
     next_id: QueueId,
-    debounce: Debounce,
+    /// Holds departures back. `None` on a node of a cluster, where the cluster does it, because a
+    /// user may return on another node.
+    debounce: Option<Debounce>,
     counts: CountThrottle<(AppIndex, ChannelName)>,
     /// The time of the last warning about each endpoint, for [`LOG_PAUSE`].
     logged_at: BTreeMap<QueueId, Millis>,
@@ -58,14 +60,15 @@ pub(super) struct Delivery {
 }
 
 impl Dispatch {
-    pub(super) fn new(apps: &Apps, bounds: QueueBounds, unix_ms: u64) -> Self {
+    /// Queues without events. With `debounces`, departures are held back.
+    pub(super) fn new(apps: &Apps, bounds: QueueBounds, unix_ms: u64, debounces: bool) -> Self {
         let mut dispatch = Self {
             bounds,
             unix_ms,
             queues: BTreeMap::new(),
             by_app: HashMap::new(),
             next_id: 0,
-            debounce: Debounce::default(),
+            debounce: debounces.then(Debounce::default),
             counts: CountThrottle::default(),
             logged_at: BTreeMap::new(),
         };
@@ -95,7 +98,11 @@ impl Dispatch {
 
     /// Takes a notice.
     pub(super) fn take(&mut self, notice: Notice, now: Millis) {
-        let Some(notice) = self.debounce.take(notice, now) else { return };
+        let taken = match &mut self.debounce {
+            Some(debounce) => debounce.take(notice, now),
+            None => Some(notice),
+        };
+        let Some(notice) = taken else { return };
         if let ChannelEvent::SubscriptionCount(count) = notice.event
             && !self.counts.take(&(notice.app, notice.channel.clone()), count, now)
         {
@@ -106,7 +113,7 @@ impl Dispatch {
 
     /// Queues the events that have become due.
     pub(super) fn tick(&mut self, now: Millis) {
-        while let Some(notice) = self.debounce.due(now) {
+        while let Some(notice) = self.debounce.as_mut().and_then(|debounce| debounce.due(now)) {
             self.enqueue(&notice, now);
         }
         while let Some((channel, count)) = self.counts.due(now) {
@@ -116,7 +123,7 @@ impl Dispatch {
 
     /// Makes everything due that still waits, because no more notices will come.
     pub(super) fn flush(&mut self, now: Millis) {
-        while let Some(notice) = self.debounce.rest() {
+        while let Some(notice) = self.debounce.as_mut().and_then(Debounce::rest) {
             self.enqueue(&notice, now);
         }
         while let Some((channel, count)) = self.counts.rest() {
@@ -141,7 +148,8 @@ impl Dispatch {
         let losses = self.queues.iter().filter(|(_, queue)| queue.lost != LostEvents::default());
         let complaint = losses.filter_map(|(id, _)| self.logged_at.get(id)).min();
         let complaint = complaint.map(|&at| at + LOG_PAUSE);
-        let others = [self.debounce.next_due(), self.counts.next_due(), complaint];
+        let departure = self.debounce.as_ref().and_then(Debounce::next_due);
+        let others = [departure, self.counts.next_due(), complaint];
         queues.chain(others.into_iter().flatten()).min()
     }
 

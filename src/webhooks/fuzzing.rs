@@ -28,7 +28,8 @@ impl Process {
     /// Fails if the directory cannot be used.
     pub fn start(directory: &Path, apps: &Apps, queue_bytes: usize) -> Result<Self, SpoolError> {
         let mut spool = Spool::open(directory)?;
-        let mut dispatch = Dispatch::new(apps, QueueBounds { queue_bytes, spooled: true }, UNIX_MS);
+        let mut dispatch =
+            Dispatch::new(apps, QueueBounds { queue_bytes, spooled: true }, UNIX_MS, true);
         spool.restore(&mut dispatch, Millis(0));
         Ok(Self { spool, dispatch, now: Millis(0) })
     }

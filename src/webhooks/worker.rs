@@ -33,6 +33,8 @@ const RESOLVERS_MAX: usize = 4;
 pub(crate) struct WorkerSettings {
     /// Bytes of events that may wait for one endpoint.
     pub(crate) queue_bytes: usize,
+    /// Whether departures are held back here. On a node of a cluster the cluster does it.
+    pub(crate) debounces: bool,
     /// Bytes of notices that may wait for the thread, over all shards.
     pub(crate) notice_bytes: usize,
     /// The directory that keeps undelivered batches over a restart; `None`: a restart loses them.
@@ -86,8 +88,7 @@ impl WebhookWorker {
         let (sender, receiver) = notice_queue(settings.notice_bytes);
         let (commands, taken) = mpsc::unbounded_channel();
         let run = move || {
-            let delivery_loop =
-                DeliveryLoop::new(&apps, settings.queue_bytes, spool, receiver, clock);
+            let delivery_loop = DeliveryLoop::new(&apps, &settings, spool, receiver, clock);
             drop(apps);
             runtime.block_on(delivery_loop.run(taken));
             // Name lookups under way are not waited for.
@@ -145,17 +146,18 @@ type Returned = (QueueId, HttpConnection, Result<(), DeliveryError>);
 impl DeliveryLoop {
     fn new(
         apps: &Apps,
-        queue_bytes: usize,
+        settings: &WorkerSettings,
         spool: Option<Spool>,
         receiver: NoticeReceiver,
         clock: Clock,
     ) -> Self {
         let now = clock.now();
         let unix_ms = unix_now_ms().saturating_sub(now.0);
+        let &WorkerSettings { queue_bytes, debounces, .. } = settings;
         let bounds = QueueBounds { queue_bytes, spooled: spool.is_some() };
         let mut delivery_loop = Self {
             clock,
-            dispatch: Dispatch::new(apps, bounds, unix_ms),
+            dispatch: Dispatch::new(apps, bounds, unix_ms, debounces),
             spool,
             receiver,
             tls: TlsSetup::default(),

@@ -433,6 +433,7 @@ pub(crate) fn parts(
         notices: NoticeSender::default(),
         refusals: Arc::default(),
         memory: Default::default(),
+        clustered: false,
     }
 }
 

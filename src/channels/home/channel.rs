@@ -1,21 +1,18 @@
 //! The record of one channel at its home.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::frame::Frame;
 use crate::id::{ShardId, SocketId};
 use crate::memory::{Keyed, number};
 use crate::protocol::auth::Member;
 use crate::protocol::outbound;
-use crate::time::Millis;
 
-use super::super::{CachedEvent, ChannelKey, ChannelState, Event, FromHome, Outbox};
-use super::cache::Expiry;
+use super::super::shard_counts::ShardCounts;
+use super::super::{ChannelKey, Event, FromHome, Outbox};
 use super::members::{Entered, Members};
-use super::shard_counts::ShardCounts;
 
-/// One channel at its home. It exists while the channel is occupied or has a cached event.
+/// One channel at its home. It exists while the channel is occupied.
 #[derive(Debug)]
 pub(super) struct Channel {
     /// The app and the name of the channel.
@@ -24,30 +21,6 @@ pub(super) struct Channel {
     interest: ShardCounts,
     /// The members of a presence channel. Boxed, because most channels have none.
     pub(super) members: Option<Box<Members>>,
-    /// The last event of a cache channel. `None` if none is kept.
-    pub(super) cached: Option<Box<Cached>>,
-}
-
-/// A cached last event.
-#[derive(Debug)]
-pub(super) struct Cached {
-    /// The event as subscribers get it.
-    pub(super) frame: Frame,
-    /// The event's `data`, for the API.
-    pub(super) data: Arc<str>,
-    /// The key of the event in the [`Cache`](super::cache::Cache).
-    pub(super) expiry: Expiry,
-}
-
-impl Cached {
-    /// The bytes that count against the bound on cached events.
-    pub(super) fn bytes(&self) -> usize {
-        self.frame.len() + self.data.len()
-    }
-
-    const fn expires(&self) -> Millis {
-        self.expiry.0
-    }
 }
 
 impl Keyed for Channel {
@@ -58,7 +31,7 @@ impl Keyed for Channel {
 
 impl Channel {
     pub(super) fn new(key: ChannelKey) -> Self {
-        Self { key, interest: ShardCounts::default(), members: None, cached: None }
+        Self { key, interest: ShardCounts::default(), members: None }
     }
 
     /// Counts a subscriber of a shard. The other subscribers are told of a new member. If the
@@ -110,20 +83,6 @@ impl Channel {
         }
     }
 
-    /// The message that a new subscriber of a cache channel gets after the answer. `None` for other
-    /// channels.
-    pub(super) fn last_event(&self, now: Millis) -> Option<Frame> {
-        let name = self.key.name();
-        name.kind().is_cache().then(|| {
-            self.cached_at(now).map_or_else(|| outbound::cache_miss(name), |of| of.frame.clone())
-        })
-    }
-
-    /// The cached event, if it has not expired.
-    pub(super) fn cached_at(&self, now: Millis) -> Option<&Cached> {
-        self.cached.as_deref().filter(|cached| cached.expires() > now)
-    }
-
     pub(super) const fn is_occupied(&self) -> bool {
         !self.interest.is_empty()
     }
@@ -132,20 +91,8 @@ impl Channel {
         self.interest.total()
     }
 
-    pub(super) fn state(&self, now: Millis) -> ChannelState {
-        let users = self.members.as_ref().map_or(0, |members| members.len());
-        ChannelState {
-            subscription_count: self.subscribers(),
-            user_count: number(users),
-            cached: self.cached_at(now).map(|cached| CachedEvent {
-                data: Arc::clone(&cached.data),
-                ttl_s: whole_seconds(cached.expires().since(now)),
-            }),
-        }
+    /// The number of distinct users; 0 for channels without presence.
+    pub(super) fn users(&self) -> u32 {
+        number(self.members.as_ref().map_or(0, |members| members.len()))
     }
-}
-
-/// The duration in seconds, rounded up.
-fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

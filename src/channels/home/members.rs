@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use crate::id::ShardId;
 use crate::protocol::auth::Member;
 
-use super::shard_counts::ShardCounts;
+use super::super::shard_counts::ShardCounts;
 
 /// The members of a channel.
 #[derive(Debug, Default)]

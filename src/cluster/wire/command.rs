@@ -25,11 +25,12 @@ pub(crate) enum Command {
     /// `told`, the departure is added to `gone`, due three seconds later.
     Leave(ChannelPath, JoinFlags),
     /// `count CHAN count`: the node has so many subscriptions now, if it is registered.
-    /// [`Record::Count`] to its nodes, in which the own record is marked.
+    /// [`Record::Count`] to its nodes, in which the own record is marked; own only if the count is
+    /// the same.
     Count(ChannelPath, u32),
     /// `enter CHAN user_id member max flags`: a user of a presence channel has a first connection on
     /// the node. `max`: the most members, 0 is any number. Adds `m CHAN NUL user_id` to `mo:N`. Own:
-    /// [`Record::Entered`]. If the user is new: [`Record::Added`] to its nodes first.
+    /// [`Record::Entered`]. If the user is new: [`Record::Added`] to its nodes first, unless `anew`.
     Enter {
         /// The channel.
         channel: ChannelPath,
@@ -69,8 +70,9 @@ pub(crate) enum Command {
     Watch(UserPath),
     /// `unwatch USER`.
     Unwatch(UserPath),
-    /// `state CHAN request`: Own: [`Record::Asked`] with its nodes, the number of its members, and
-    /// its last event. [`Record::Question`] with `payload` to each of its nodes.
+    /// `state CHAN request payload`: Own: [`Record::Asked`] with its nodes, the number of its members,
+    /// and its last event. [`Record::Question`] with `payload` to each of its nodes. The nodes in
+    /// `stale` count among them; in `Asked` only those whose lease runs do.
     State {
         /// The channel.
         channel: ChannelPath,
@@ -81,13 +83,14 @@ pub(crate) enum Command {
     },
     /// `users CHAN request`: Own: [`Record::Users`].
     Users(ChannelPath, u32),
-    /// `ask request payload`: [`Record::Question`] to all. Own: [`Record::Asked`] with all nodes.
+    /// `ask request payload`: Own: [`Record::Asked`] with all nodes whose lease runs.
+    /// [`Record::Question`] to all.
     Ask(u32, Bytes),
     /// `answer node request payload`: [`Record::Answer`] to that node, if it is among all.
     Answer(NodeId, u32, Bytes),
     /// `tend read_id read_bytes`: see `wire`. Renews the lease, trims the own inbox below `read_id`
     /// (a stream id, or empty), notes the bytes read, starts leases anew if nobody tended. Own:
-    /// [`Record::Tended`]; [`Record::Gone`] for each departure that is due, at most 100;
+    /// [`Record::Tended`]; [`Record::Gone`] for each departure that is due, at most 1,000;
     /// [`Record::Dead`] for each node whose lease is over and that has something to bury.
     Tend {
         /// The id of the last entry that was read; empty before the first.
@@ -105,7 +108,8 @@ pub(crate) enum Command {
     Bury(NodeId),
     /// `permits APP wanted total`: lends the node permits, so that no more than `total` are lent:
     /// half of the free ones, at least one, at most `wanted`. Own: [`Record::Permits`]. If nothing
-    /// was free: [`Record::Recall`] to all others that hold some.
+    /// was free: [`Record::Recall`] to all others that hold some. In a registration it is a claim:
+    /// the node holds `wanted` from now on, whatever is free.
     Permits {
         /// The id of the app, as in paths.
         app: Box<str>,

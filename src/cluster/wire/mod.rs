@@ -13,13 +13,13 @@
 //! | `tended` | string | the time of the last `tend`, in milliseconds of Redis |
 //! | `nodes` | zset | node -> end of its lease, in milliseconds of Redis |
 //! | `stale` | set | nodes that get every message, because the server may have forgotten their interest |
-//! | `node:N` | hash | `version`, `address`, `apps`, `done`, `written`, `read`, `cut`, `dead` |
-//! | `in:N` | stream | the inbox: one entry per call that had records for the node |
+//! | `node:N` | hash | `version`, `address`, `apps`, `done`, `read`, `unread` (bytes), `cut`, `dead` |
+//! | `in:N` | stream with `PEXPIRE` | the inbox: one entry per call that had records for the node |
 //! | `ch:CHAN` | hash | node -> its number of subscriptions, or 1 where nobody counts them |
 //! | `mem:CHAN` | hash | user id -> number of nodes, a space, the encoded member |
 //! | `ev:CHAN` | string with `PX` | the last event of a cache channel, as `publish` brought it |
 //! | `of:N` | set | the channels that N is registered for |
-//! | `mo:N` | set | `m CHAN NUL user id`, `c CHAN` (counted), `u USER`, `w USER` of N |
+//! | `mo:N` | set | `m CHAN NUL user id`, `c CHAN` (counted), `u USER`, `w USER`, `q APP` (permits) of N |
 //! | `user:USER` | set | nodes that have a connection of the user |
 //! | `watch:USER` | set | nodes that watch the user |
 //! | `quota:APP` | hash | node -> permits for connections that it holds |
@@ -28,8 +28,8 @@
 //! # A call
 //! `EVALSHA sha 1 T.."nodes" T N epoch kind number lease_ms retention_ms inbox_bytes COMMAND...`
 //! with the commands of one [`Call`] as their arguments ([`Command::push_args`]), in their order.
-//! Answer: `done`, or `enter` if the node has to enter first (it is unknown or cut, the epoch is
-//! another one, or a number is missing), and then nothing was executed.
+//! Answer: `done`, or `enter` if the node has to enter first (it is unknown, cut or dead, the epoch
+//! is another one, or a number is missing), and then nothing was executed.
 //!
 //! `kind` is `b` (a batch) or `r` (a registration anew). Batches are numbered without gaps from the
 //! `done` of the entrance: a batch with a number that was executed is skipped and answered `done`,
@@ -38,7 +38,9 @@
 //!
 //! Whatever a call has for a node, itself included, is collected and appended to the node's inbox at
 //! the end of the call, as one stream entry with the field `r`: see [`Entry`]. Past `inbox_bytes`
-//! of bytes that were written and not read, the inbox is deleted and the node marked `cut`.
+//! of unread bytes (of the fields `r`), the inbox is deleted and the node marked `cut`. So is a node
+//! whose inbox Redis has evicted, and one that is buried while it is stale, because its interest is
+//! known in part only.
 //!
 //! # The entrance
 //! `EVALSHA sha 1 T.."nodes" T N partitions epoch run version address apps base lease_ms
@@ -55,7 +57,9 @@
 //! - clears `cut` and `dead`.
 //!
 //! Answer: a list of `epoch`, `done`, letters (`f`: the node was unknown, `c`: it was cut, `d`: its
-//! members were buried), and the time of Redis in milliseconds.
+//! members were buried), and the time of Redis in milliseconds. With `f` or `c` the inbox is a new
+//! one, whose ids may be below those of the old one: the node reads it from the beginning, and
+//! counts the bytes read from 0. With `f` entries may be there already, because the node was stale.
 //!
 //! # Time
 //! Leases run by Redis' `TIME`. If `tended` is more than two seconds old, Redis stood still or was

@@ -56,6 +56,31 @@ fn what_needs_a_restart_stays_as_it_was_and_is_quiet_once_it_is_changed_back() {
 }
 
 #[test]
+fn a_cluster_that_is_switched_off_or_on_waits_for_a_restart_with_all_its_settings() {
+    let read = |toml: &str| config(&format!("[cluster]\n{toml}\n{}", app("a", ""))).resolved;
+    let on = read("enabled = true\nredis = \"redis://u:s3cret@a\"\nlease = 7");
+    let off = read("enabled = false");
+    let pending = |before: &[Resolved], after: &[Resolved]| {
+        let Changes { in_force, pending } = Changes::between(before, after);
+        assert_eq!(in_force, [""; 0]);
+        pending.unwrap_or_default()
+    };
+    assert_eq!(
+        pending(&on, &off),
+        "cluster.enabled (true in force, false configured) changes with a restart only."
+    );
+    let other = read("enabled = true\nredis = \"redis://u:s3cret@b\"\nlease = 7");
+    assert_eq!(
+        pending(&in_force(&on, &off), &other),
+        "cluster.redis (redis://u:[withheld]@a:6379 in force, redis://u:[withheld]@b:6379 \
+         configured) changes with a restart only."
+    );
+    let force = in_force(&off, &on);
+    assert!(pending(&force, &other).starts_with("cluster.enabled (false in force, true"));
+    assert_eq!(pending(&force, &off), "");
+}
+
+#[test]
 fn apps_are_named_by_their_ids_and_one_line_tells_of_all_with_the_same_change() {
     let before = format!("{}{}{}", app("a", ""), app("b", ""), app("gone", ""));
     let after = format!(
@@ -163,7 +188,12 @@ fn exactly_the_settings_that_are_declared_to_change_by_a_reload_are_taken_over()
     let text = |config: &Config| format!("{:?}", config.server);
     for declaration in ALL.iter().map(|setting| setting.declaration()) {
         let Some(name) = declaration.key.strip_prefix("server.") else {
-            assert_eq!(declaration.takes_effect, TakesEffect::OnReload, "{}", declaration.key);
+            // A node keeps the cluster that it has entered.
+            let expected = match declaration.key.starts_with("cluster.") {
+                true => TakesEffect::OnRestart,
+                false => TakesEffect::OnReload,
+            };
+            assert_eq!(declaration.takes_effect, expected, "{}", declaration.key);
             continue;
         };
         // It is among the limits of the apps.

@@ -199,7 +199,7 @@ fn setting(declared: &str) -> Option<&'static dyn Declared> {
 
 /// The name within its table.
 fn key(declared: &str) -> &str {
-    let tables = ["app.webhooks.", "app.", "server."];
+    let tables = ["app.webhooks.", "app.", "cluster.", "server."];
     tables.iter().find_map(|table| declared.strip_prefix(table)).unwrap_or(declared)
 }
 

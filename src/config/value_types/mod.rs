@@ -4,6 +4,7 @@ mod choice;
 mod key_pairs;
 mod network;
 mod number;
+mod redis;
 mod socket_access;
 mod text;
 mod webhook;
@@ -12,6 +13,9 @@ pub(super) use choice::{Choice, Or, Switch};
 pub(super) use key_pairs::KeyPairs;
 pub(super) use network::{HostAddress, ListenAddresses, OriginPatterns, Proxies};
 pub(super) use number::{Seconds, Whole};
+pub(super) use redis::{RedisServer, RedisServers, address_of_parts, with_port};
 pub(super) use socket_access::{Account, FileMode, GroupName, UserName};
-pub(super) use text::{AnyText, DirectoryPath, Identifier, SecretText, UrlPath};
+pub(super) use text::{
+    AnyText, ClusterName, Identifier, OptionalSecret, PathOf, SecretText, UrlPath,
+};
 pub(super) use webhook::{EventNames, HeaderLines, WebhookUrl};

@@ -82,6 +82,59 @@ impl ValueType for SecretText {
     }
 }
 
+/// Text that is never shown, or none.
+pub(crate) struct OptionalSecret;
+
+impl ValueType for OptionalSecret {
+    type Value = Option<String>;
+
+    const SECRET: bool = true;
+
+    fn parse(&self, raw: &RawValue) -> Result<Option<String>, RejectedValue> {
+        AnyText.parse(raw).map(|text| Some(text).filter(|text| !text.is_empty()))
+    }
+
+    fn expected(&self) -> String {
+        "text, or nothing".into()
+    }
+
+    fn display(&self, value: &Option<String>) -> String {
+        value.as_ref().map_or_else(String::new, |_| WITHHELD.into())
+    }
+
+    fn canonical(&self, value: &Option<String>) -> String {
+        value.clone().unwrap_or_default()
+    }
+}
+
+/// The name of a cluster. It is a part of keys in Redis, in which braces choose the slot, and of
+/// the patterns that give a user of Redis the right to these keys.
+pub(crate) struct ClusterName;
+
+impl ClusterName {
+    /// Every key of the cluster repeats the name.
+    const LENGTH_MAX: usize = 100;
+}
+
+impl ValueType for ClusterName {
+    type Value = String;
+
+    fn parse(&self, raw: &RawValue) -> Result<String, RejectedValue> {
+        let text = AnyText.parse(raw)?;
+        let plain = |c: char| !c.is_control() && !c.is_whitespace() && !"{}*?[]\\".contains(c);
+        let usable = (1..=Self::LENGTH_MAX).contains(&text.len()) && text.chars().all(plain);
+        if usable { Ok(text) } else { Err(raw.into()) }
+    }
+
+    fn expected(&self) -> String {
+        format!("1 to {} bytes of text without spaces, and none of `{{}}*?[]\\`", Self::LENGTH_MAX)
+    }
+
+    fn display(&self, value: &String) -> String {
+        value.clone()
+    }
+}
+
 /// A prefix of URL paths: empty, or `/` and segments without a `/` at the end.
 pub(crate) struct UrlPath;
 
@@ -109,10 +162,10 @@ impl ValueType for UrlPath {
     }
 }
 
-/// A directory.
-pub(crate) struct DirectoryPath;
+/// The path of a thing that this word names.
+pub(crate) struct PathOf(pub(crate) &'static str);
 
-impl ValueType for DirectoryPath {
+impl ValueType for PathOf {
     type Value = PathBuf;
 
     fn parse(&self, raw: &RawValue) -> Result<PathBuf, RejectedValue> {
@@ -122,7 +175,7 @@ impl ValueType for DirectoryPath {
     }
 
     fn expected(&self) -> String {
-        "the path of a directory".into()
+        format!("the path of a {}", self.0)
     }
 
     fn display(&self, value: &PathBuf) -> String {

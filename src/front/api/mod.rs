@@ -78,7 +78,7 @@ pub(super) async fn answer<G: Gateway>(
         Endpoint::Channel(channel) => channels::describe(&call, &channel).await,
         Endpoint::Users(channel) => users::list(&call, &channel).await,
         Endpoint::Terminate(user_id) => users::terminate(&call, user_id.into_owned()).await,
-        Endpoint::Connections => Ok(users::connections(&call)),
+        Endpoint::Connections => users::connections(&call).await,
     }
 }
 

@@ -36,10 +36,11 @@ pub(super) async fn terminate<G: Gateway>(
     Ok(done())
 }
 
-/// Counts the open WebSockets of the app on this node. Reverb has this endpoint for its Pulse
-/// recorder.
-pub(super) fn connections<G>(call: &Call<'_, G>) -> HttpResponse {
-    json(&ConnectionCount { connections: call.app.counters.connections() })
+/// Counts the open WebSockets of the app. Reverb has this endpoint for its Pulse recorder.
+pub(super) async fn connections<G: Gateway>(call: &Call<'_, G>) -> Result<HttpResponse, Rejection> {
+    let app = call.app.clone();
+    let connections = call.ask(|reply| GatewayCommand::Connections { app, reply }).await?;
+    Ok(json(&ConnectionCount { connections }))
 }
 
 #[derive(Serialize)]

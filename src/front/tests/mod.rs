@@ -120,6 +120,10 @@ impl Gateway for FakeShard {
                 let empty = channel.name().as_str().ends_with("empty");
                 let _ = reply.send(if empty { Vec::new() } else { users.into() });
             }
+            GatewayCommand::Connections { app, reply } => {
+                let _ = reply.send(app.counters.connections());
+            }
+            GatewayCommand::MorePlaces { .. } => {}
             GatewayCommand::Terminate { user_id, reply, .. } => {
                 self.log.borrow_mut().push(format!("terminate {user_id}"));
                 let _ = reply.send(());

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Latency, StormOutcome};
+use super::{Latency, ServerProcess, StormOutcome};
 use crate::duration_text::duration_text;
 
 impl StormOutcome {
@@ -12,6 +12,10 @@ impl StormOutcome {
         let mut table = SummaryTable::default();
         let c = &self.connections;
         table.row("connections", &format!("{} held, {} failed, {} cut", c.held, c.failed, c.cut));
+        if c.away + c.retried > 0 {
+            let text = format!("{} begun again elsewhere, {} never came back", c.retried, c.away);
+            table.row("failover", &text);
+        }
         table.row("ramp", &format!("{:.2} s, {:.0} handshakes/s", c.ramp_s, c.ramp_per_s));
         if c.churn_per_s >= 0.5 {
             table.row("churn", &format!("{} handshakes, {:.0}/s", c.handshakes, c.churn_per_s));
@@ -35,17 +39,29 @@ impl StormOutcome {
 
     fn message_rows(&self, table: &mut SummaryTable) {
         let m = &self.messages;
-        if m.sent + m.unpublished == 0 {
+        if m.sent + m.unpublished + m.unknown + m.unsent == 0 {
             return;
         }
         table.row("sent", &format!("{} messages, {:.0}/s", m.sent, m.sent_per_s));
         table.row("delivered", &format!("{}, {:.0}/s", m.delivered, m.delivered_per_s));
         let bad = format!("{}, {} duplicated, {} reordered", m.lost, m.duplicated, m.reordered);
         table.row("lost", &bad);
-        if m.unpublished + m.refused > 0 {
-            let text =
-                format!("{} messages; {} requests refused for a while", m.unpublished, m.refused);
-            table.row("unpublished", &text);
+        if m.missed_away > 0 {
+            table.row("missed away", &format!("{}, which were not owed", m.missed_away));
+        }
+        if m.refused > 0 {
+            let by_status = m.refusals.iter().map(|(status, count)| format!("{count} x {status}"));
+            let text = format!("for the time being: {}", by_status.collect::<Vec<_>>().join(", "));
+            table.row("refused", &text);
+        }
+        let undone = m.unpublished + m.unknown + m.unsent;
+        if undone > 0 {
+            let [refused, unknown] = [m.unpublished, m.unknown];
+            let text = format!(
+                "{undone}: {refused} refused, {unknown} without a response, {} unsent",
+                m.unsent
+            );
+            table.row("not accepted", &text);
         }
         table.latency("delivery", self.latency_us.as_ref());
         table.latency("publish", self.publish_us.as_ref());
@@ -66,7 +82,6 @@ impl StormOutcome {
                     table.row(name, &text);
                 }
             }
-            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             let per = server.bytes_per_connection;
             let per =
                 per.map_or_else(String::new, |bytes| format!("{bytes:.0} B per connection: "));
@@ -80,6 +95,11 @@ impl StormOutcome {
                     mib(end),
                 ),
             );
+        }
+        if self.servers.len() > 1 {
+            for process in &self.servers {
+                table.row("  of a process", &process.text());
+            }
         }
         if let Some(host) = self.storm.host_bytes_per_connection {
             table.row(
@@ -98,6 +118,23 @@ impl StormOutcome {
             &format!("{:.2} cores while the scenario ran{per}", self.storm.cores),
         );
     }
+}
+
+impl ServerProcess {
+    fn text(&self) -> String {
+        format!(
+            "{}{:.2} cores, {:.1} MiB before, {:.1} with all connections, {:.1} at the end",
+            self.url.as_ref().map_or_else(|| format!("{}: ", self.pid), |url| format!("{} ({url}): ", self.pid)),
+            self.cores,
+            mib(self.memory_before),
+            mib(self.memory_held),
+            mib(self.memory_end),
+        )
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// A figure as text. A figure that could not be measured is not shown as zero.

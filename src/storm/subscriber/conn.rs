@@ -25,6 +25,8 @@ pub(super) enum Phase {
     Leaving,
     /// It was subscribed, and the server or the network ended it.
     Cut,
+    /// It was cut, or its handshake failed, and it connects to the next address.
+    MovingOn,
     /// Its handshake did not lead to a subscription.
     Failed,
 }
@@ -37,7 +39,7 @@ impl Phase {
 
     /// Whether it ends or has ended, so that its messages do not count any more.
     pub(super) const fn is_over(self) -> bool {
-        matches!(self, Self::Leaving | Self::Cut | Self::Failed)
+        matches!(self, Self::Leaving | Self::Cut | Self::MovingOn | Self::Failed)
     }
 }
 
@@ -46,6 +48,12 @@ impl Phase {
 pub(super) struct SubscriberConn {
     pub(super) generation: u32,
     pub(super) phase: Phase,
+    /// Its turn on the addresses of the server, counted from the first one that it had.
+    pub(super) turn: u32,
+    /// The handshakes that have failed since the last subscription.
+    pub(super) failures: u32,
+    /// It was cut, and is not subscribed again yet.
+    pub(super) away: bool,
     /// It stops reading while the scenario runs.
     pub(super) slow: bool,
     /// A receive is pending.

@@ -64,30 +64,42 @@ impl Subscribers<'_> {
                 self.fail(slot, &format!("{why} in the handshake ({phase:?})"));
                 return;
             }
-            Phase::Subscribed => {
-                conn.phase = Phase::Cut;
-                self.tally.subtract(Counter::Held, 1);
-                if self.conns[slot as usize].slow {
-                    self.tally.add(Counter::SlowClosed, 1);
-                } else {
-                    self.tally.add(Counter::Cut, 1);
-                    self.shared.problem(format!("cut: {why}"));
-                }
-            }
+            Phase::Subscribed => self.cut(slot, &why),
             _ => {}
         }
         self.end_operations(slot);
         self.release_if_over(slot);
     }
 
+    /// Notes that a subscribed connection was ended. It returns if the plan says so.
+    fn cut(&mut self, slot: u32, why: &str) {
+        self.tally.subtract(Counter::Held, 1);
+        let conn = &mut self.conns[slot as usize];
+        conn.phase = Phase::Cut;
+        if conn.slow {
+            self.tally.add(Counter::SlowClosed, 1);
+            return;
+        }
+        self.tally.add(Counter::Cut, 1);
+        self.shared.problem(format!("cut: {why}"));
+        self.exempt_recent_whispers(slot);
+        let conn = &mut self.conns[slot as usize];
+        if self.plan.failover {
+            conn.phase = Phase::MovingOn;
+            conn.away = true;
+            conn.since_ns = self.now_ns;
+            conn.turn = conn.turn.wrapping_add(1);
+            self.tally.add(Counter::Away, 1);
+        }
+    }
+
     /// Ends a connection whose handshake failed.
     pub(super) fn fail(&mut self, slot: u32, why: &str) {
         let conn = &mut self.conns[slot as usize];
         if conn.phase.is_opening() {
-            conn.phase = Phase::Failed;
             self.in_flight -= 1;
-            self.tally.add(Counter::Failed, 1);
             self.shared.problem(why.to_owned());
+            self.moves_on(slot);
         }
         self.end_operations(slot);
         self.release_if_over(slot);
@@ -101,7 +113,7 @@ impl Subscribers<'_> {
     }
 
     /// Frees the slot of an ended connection when nothing is pending any more. A connection that
-    /// left is opened again.
+    /// left or moves on is opened again.
     fn release_if_over(&mut self, slot: u32) {
         let conn = &mut self.conns[slot as usize];
         if !conn.phase.is_over() || conn.receiving || conn.sending || conn.released {
@@ -111,12 +123,15 @@ impl Subscribers<'_> {
         conn.partial = Vec::new();
         conn.unsent.clear();
         self.ring.release(slot);
-        if conn.phase == Phase::Leaving {
-            conn.phase = Phase::Free;
-            // Connections that were dropped at once are late from that moment on.
-            let dropped = self.plan.scenario == Scenario::Reconnect;
-            let since_ns = if dropped { conn.since_ns } else { now_ns() };
-            self.returning.push_back((slot, since_ns));
+        match conn.phase {
+            Phase::Leaving => {
+                // Connections that were dropped at once are late from that moment on.
+                let dropped = self.plan.scenario == Scenario::Reconnect;
+                conn.since_ns = if dropped { conn.since_ns } else { now_ns() };
+                self.return_later(slot);
+            }
+            Phase::MovingOn => self.return_later(slot),
+            _ => {}
         }
     }
 
@@ -124,6 +139,7 @@ impl Subscribers<'_> {
     pub(super) fn leave(&mut self, slot: u32) {
         let conn = &mut self.conns[slot as usize];
         conn.phase = Phase::Leaving;
+        conn.turn = conn.turn.wrapping_add(1);
         conn.since_ns = self.now_ns;
         self.tally.subtract(Counter::Held, 1);
         let close = self.frames.close.clone();
@@ -173,6 +189,7 @@ impl Subscribers<'_> {
             let conn = &mut self.conns[slot as usize];
             if conn.phase == Phase::Subscribed {
                 conn.phase = Phase::Leaving;
+                conn.turn = conn.turn.wrapping_add(1);
                 conn.since_ns = at_ns;
                 self.tally.subtract(Counter::Held, 1);
                 self.end_operations(slot);

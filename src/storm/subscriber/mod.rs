@@ -35,6 +35,7 @@ use crate::target::PresenceMember;
 
 use conn::{Phase, SubscriberConn};
 use fixed_frames::FixedFrames;
+use whisper::RecentWhisper;
 use whisper_schedule::WhisperSchedules;
 
 /// The longest sleep of a thread. It notices a new stage within that time.
@@ -69,6 +70,8 @@ pub(super) fn run(
         subscribers.turn();
         shared.post(thread, &subscribers.tally);
     }
+    subscribers.tally.add(Counter::Unsent, subscribers.whispers_left());
+    shared.post(thread, &subscribers.tally);
     Ok(subscribers.finish())
 }
 
@@ -95,6 +98,8 @@ struct Subscribers<'a> {
     unopened: Range<u32>,
     /// The slots to open again, each with the time since when.
     returning: VecDeque<(u32, u64)>,
+    /// The slots that failed at every address. Each returns at the time in front.
+    waiting: VecDeque<(u64, u32, u64)>,
     /// Handshakes that are under way.
     in_flight: u32,
     /// The most handshakes that may be under way at a time on this ring.
@@ -104,6 +109,8 @@ struct Subscribers<'a> {
     /// The slot whose connection left last. Without a turnover, the first one that has not left.
     leaver: u32,
     whispers: WhisperSchedules,
+    /// The client events of the last second, in the order in which they were sent.
+    recent_whispers: VecDeque<RecentWhisper>,
     frames: FixedFrames,
     /// The silence after which a connection pings; `u64::MAX` until the server has told it.
     ping_after_ns: u64,
@@ -149,11 +156,13 @@ impl<'a> Subscribers<'a> {
             ramp: Schedule::new(shared.began_ns, plan.ramp * part, 0, 1),
             unopened: 0..size as u32,
             returning: VecDeque::new(),
+            waiting: VecDeque::new(),
             in_flight: 0,
             in_flight_max: (plan.in_flight / rings).max(1),
             turnover: Schedule::new(u64::MAX, 0.0, 0, 1),
             leaver: 0,
             whispers: WhisperSchedules::new(plan, share),
+            recent_whispers: VecDeque::new(),
             frames: FixedFrames::new(),
             ping_after_ns: if plan.ping.is_zero() { u64::MAX } else { ns(plan.ping) },
             walk: (0, 0),
@@ -180,9 +189,9 @@ impl<'a> Subscribers<'a> {
             self.complete(completion);
         }
         self.ring.recycle(completions);
-        if self.stage == StormStage::Drain && self.now_ns >= self.owed_due_ns {
+        if self.stage >= StormStage::Drain && self.now_ns >= self.owed_due_ns {
             self.owed_due_ns = self.now_ns + OWED_NS;
-            self.tally.set(Counter::Owed, self.owed());
+            self.tally.set(Counter::Owed, self.owed() + self.whispers_left());
         }
         let second = self.shared.second(self.now_ns);
         self.deliveries.turn(second, &self.shared.deliveries);
@@ -207,7 +216,7 @@ impl<'a> Subscribers<'a> {
                 }
             }
             StormStage::Drain => self.read_again(),
-            StormStage::Open | StormStage::Stop => {}
+            StormStage::Open | StormStage::Settle | StormStage::Stop => {}
         }
     }
 
@@ -226,7 +235,7 @@ impl<'a> Subscribers<'a> {
     }
 
     /// The number of sent messages that have not arrived at connections which stayed to the end or
-    /// were cut.
+    /// were cut for good.
     fn owed(&self) -> u64 {
         let mut owed = 0;
         for (slot, conn) in self.conns.iter().enumerate() {
@@ -240,10 +249,18 @@ impl<'a> Subscribers<'a> {
                 }
                 let index = self.plan.sender_index(channel, sender as u16);
                 let sent = self.shared.sent[index].load(Ordering::Acquire);
-                owed += u64::from(self.sequences[slot * self.senders + sender].owed(sent));
+                owed += self.owed_among(index, self.sequences[slot * self.senders + sender].behind(sent));
             }
         }
         owed
+    }
+
+    /// The number of owed messages among these of a sender.
+    fn owed_among(&self, sender_index: usize, numbers: Range<u32>) -> u64 {
+        let all = numbers.len() as u64;
+        // Most gaps are empty, and only an exemption needs the lock.
+        let exempt = if all == 0 { 0 } else { self.shared.exempt.count(sender_index, numbers) };
+        all - u64::from(exempt)
     }
 
     /// The number of the connection in a slot among all of the storm.

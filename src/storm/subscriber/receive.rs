@@ -112,13 +112,23 @@ impl Subscribers<'_> {
             self.tally.add(Counter::Foreign, 1);
             return;
         }
+        let number = stamp.sequence;
         let sequence = &mut self.sequences[slot as usize * self.senders + sender];
-        match sequence.arrive(stamp.sequence) {
+        match sequence.arrive(number) {
             Arrival::InOrder | Arrival::BeforeStart => {}
-            Arrival::AfterGap(gap) => self.tally.add(Counter::Missing, u64::from(gap)),
+            Arrival::AfterGap(gap) => {
+                let sender_index = self.plan.sender_index(stamp.channel, stamp.sender);
+                let missing = self.owed_among(sender_index, number - gap..number);
+                self.tally.add(Counter::Missing, missing);
+            }
             Arrival::Late => {
-                self.tally.subtract(Counter::Missing, 1);
-                self.tally.add(Counter::Reordered, 1);
+                // Nobody knows when a message without a response was accepted, so it has no place
+                // in the order.
+                let sender_index = self.plan.sender_index(stamp.channel, stamp.sender);
+                if !self.shared.exempt.contains(sender_index, number) {
+                    self.tally.subtract(Counter::Missing, 1);
+                    self.tally.add(Counter::Reordered, 1);
+                }
             }
             Arrival::Duplicate => {
                 self.tally.add(Counter::Duplicated, 1);
@@ -162,16 +172,26 @@ impl Subscribers<'_> {
             return;
         }
         conn.phase = Phase::Subscribed;
+        conn.failures = 0;
+        let was_away = std::mem::take(&mut conn.away);
         let since_ns = conn.since_ns;
         self.in_flight -= 1;
         self.tally.add(Counter::Held, 1);
         self.tally.add(Counter::Subscribed, 1);
         self.handshakes.record(self.now_ns.saturating_sub(since_ns));
+        if was_away {
+            self.tally.subtract(Counter::Away, 1);
+        }
         for sender in 0..self.senders {
             // Messages that are sent from now on follow the subscription, so they have to arrive.
-            let sent = &self.shared.sent[self.plan.sender_index(channel, sender as u16)];
-            let start = sent.load(Ordering::SeqCst);
-            self.sequences[slot as usize * self.senders + sender] = Sequence::starting(start);
+            let sender_index = self.plan.sender_index(channel, sender as u16);
+            let start = self.shared.sent[sender_index].load(Ordering::SeqCst);
+            let at = slot as usize * self.senders + sender;
+            if was_away && !self.is_sender(slot, sender) {
+                let missed = self.owed_among(sender_index, self.sequences[at].behind(start));
+                self.tally.add(Counter::MissedAway, missed);
+            }
+            self.sequences[at] = Sequence::starting(start);
         }
         if self.plan.scenario == Scenario::Churn && self.plan.turnover <= 0.0 && self.running() {
             self.leave(slot);

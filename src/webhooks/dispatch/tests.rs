@@ -13,7 +13,7 @@ fn apps(webhooks: Vec<Webhook>) -> Apps {
 }
 
 fn dispatch(webhooks: Vec<Webhook>) -> Dispatch {
-    Dispatch::new(&apps(webhooks), BOUNDS, 0)
+    Dispatch::new(&apps(webhooks), BOUNDS, 0, true)
 }
 
 /// The deliveries that would be sent now: the URL, and the names and channels of the events.
@@ -120,7 +120,7 @@ fn a_new_configuration_keeps_the_queues_of_endpoints_that_stay() {
 #[test]
 fn losses_are_told_of_each_endpoint_once_in_ten_seconds() {
     let bounds = QueueBounds { queue_bytes: 1000, ..BOUNDS };
-    let mut dispatch = Dispatch::new(&apps(vec![test_webhook("http://a/")]), bounds, 0);
+    let mut dispatch = Dispatch::new(&apps(vec![test_webhook("http://a/")]), bounds, 0, true);
     let lost = |dispatch: &mut Dispatch, now| {
         (0..100).for_each(|_| take(dispatch, "x", ChannelEvent::CacheMiss, now));
         let losses = dispatch.losses(Millis(now));
@@ -130,4 +130,12 @@ fn losses_are_told_of_each_endpoint_once_in_ten_seconds() {
     assert!(first > 50, "{first}");
     assert_eq!(lost(&mut dispatch, 9_999), 0);
     assert_eq!(lost(&mut dispatch, 10_000), 200);
+}
+
+#[test]
+fn on_a_node_of_a_cluster_departures_are_not_held_back_here() {
+    let bounds = QueueBounds { queue_bytes: 1 << 20, spooled: false };
+    let mut dispatch = Dispatch::new(&apps(vec![test_webhook("http://a/")]), bounds, 0, false);
+    dispatch.take(Notice::of("a", ChannelEvent::Vacated), Millis(0));
+    assert_eq!(dispatch.waiting(), 1);
 }

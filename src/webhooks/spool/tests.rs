@@ -33,7 +33,7 @@ impl Drop for Place {
 fn dispatch(url: &str) -> Dispatch {
     let webhooks = Webhooks::new(vec![test_webhook(url)]);
     let apps = Apps::new(vec![App { webhooks, ..test_app() }]);
-    Dispatch::new(&apps, QueueBounds { queue_bytes: 1 << 20, spooled: true }, 7)
+    Dispatch::new(&apps, QueueBounds { queue_bytes: 1 << 20, spooled: true }, 7, true)
 }
 
 /// Takes an event and lets its window pass; it is on its way then.

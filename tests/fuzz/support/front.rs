@@ -171,6 +171,10 @@ impl Gateway for Shard {
                 assert!(channel.name().kind().is_presence());
                 let _ = reply.send(["1", "\"2\""].map(Box::from).into());
             }
+            GatewayCommand::Connections { app, reply } => {
+                let _ = reply.send(app.counters.connections());
+            }
+            GatewayCommand::MorePlaces { .. } => {}
             GatewayCommand::Terminate { user_id, reply, .. } => {
                 let _heard = self.teller.send(Heard::Terminated(user_id));
                 let _ = reply.send(());

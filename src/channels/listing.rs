@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::id::AppIndex;
 
-use super::super::ReplyTo;
+use super::ReplyTo;
 
 /// The channels that a turn looks at for a list: some hundreds of microseconds of work.
 pub(super) const LOOKS_PER_TURN: u32 = 1024;

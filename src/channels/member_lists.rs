@@ -2,17 +2,21 @@
 //! channel gets the whole list, and encoding it anew for each of a thousand joins has a quadratic
 //! cost. Few lists are kept, to save memory, because a crowd joins one channel, or a few.
 
-use super::members::Members;
+use std::sync::Arc;
+
 use crate::frame::Frame;
 use crate::protocol::auth::Member;
-use crate::protocol::outbound::MemberList;
+use crate::protocol::outbound::{self, MemberList};
+
+use super::cache::LastEvent;
+use super::{ChannelKey, Outcome};
 
 /// The number of lists that are kept.
 const KEPT: usize = 4;
 
 /// The encoded lists of members that were asked for last.
 #[derive(Debug, Default)]
-pub(super) struct Lists {
+pub(super) struct MemberLists {
     /// The lists in the order of their last use, the most recent one at the end.
     kept: Vec<List>,
 }
@@ -26,9 +30,33 @@ struct List {
     frame: Option<Frame>,
 }
 
-impl Lists {
-    /// The encoded answer to a join of this home's channel.
-    pub(super) fn succeeded(&mut self, home: u32, channel: &str, members: &Members) -> Frame {
+impl MemberLists {
+    /// The answer to a join of this home's channel that was counted. `last` is the cached event of
+    /// the channel.
+    pub(super) fn subscribed<'a>(
+        &mut self,
+        home: u32,
+        key: &ChannelKey,
+        members: impl Iterator<Item = &'a Arc<Member>>,
+        last: Option<&LastEvent>,
+    ) -> Outcome {
+        let name = key.name();
+        let answer = match name.kind().is_presence() {
+            true => self.succeeded(home, name, members),
+            false => outbound::subscription_succeeded(name),
+        };
+        let missed = || outbound::cache_miss(name);
+        let last = name.kind().is_cache().then(|| last.map_or_else(missed, |of| of.frame.clone()));
+        Outcome::Subscribed { answer, last }
+    }
+
+    /// The encoded answer to a join of this home's presence channel.
+    fn succeeded<'a>(
+        &mut self,
+        home: u32,
+        channel: &str,
+        members: impl Iterator<Item = &'a Arc<Member>>,
+    ) -> Frame {
         let mut found = match self.kept.iter().position(|list| list.home == home) {
             Some(at) => self.kept.remove(at),
             None => List { home, list: encoded(members), frame: None },
@@ -62,9 +90,9 @@ impl Lists {
     }
 }
 
-fn encoded(members: &Members) -> MemberList {
+fn encoded<'a>(members: impl Iterator<Item = &'a Arc<Member>>) -> MemberList {
     let mut list = MemberList::default();
-    members.all().for_each(|member| push(&mut list, member));
+    members.for_each(|member| push(&mut list, member));
     list
 }
 

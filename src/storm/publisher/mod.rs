@@ -1,16 +1,20 @@
 //! All API connections, on a thread and a ring of their own, so that reading deliveries never
 //! delays a publish. Each connection has one request under way at a time, so that its messages keep
 //! their order.
+//!
+//! A message that is due is sent, however late. A request that found no server is sent to the next
+//! one; a request that a server may have is never sent twice. So each message ends as one of these:
+//! accepted, unpublished, unknown or unsent.
+
+mod connection;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
-use hdrhistogram::Histogram;
-use ringwave_ring::{Completion, ConnKey, Op};
+use ringwave_ring::{Completion, Op};
 use rustix::io::Errno;
 
 use crate::client_ring::ClientRing;
@@ -18,6 +22,7 @@ use crate::clock::{NS_PER_S, now_ns, ns};
 use crate::counters::{Counter, Tally};
 use crate::error_text::{errno_text, without_number};
 use crate::latency::{new_histogram, record_ns};
+use crate::outcome::PublisherResults;
 use crate::plan::StormPlan;
 use crate::response::ApiResponse;
 use crate::schedule::Schedule;
@@ -25,19 +30,17 @@ use crate::shared::{SharedState, StormStage};
 use crate::stamp::Stamp;
 use crate::target;
 
+use connection::{ApiConnection, Handover, PublishRequest, RefusedRequest};
+
 /// The longest sleep of the thread. It notices a new stage within that time.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 /// A connection that was idle for longer is replaced, because the server may be about to close it.
 const IDLE_NS: u64 = 4 * NS_PER_S;
-/// The wait before a request is sent again after a refusal or the end of its connection, unless the
-/// response asks for another time.
+/// The wait before another attempt when no address takes connections, and before a refused request
+/// is repeated unless the response asks for another time.
 const RETRY_NS: u64 = NS_PER_S / 10;
-const CANCELED: i32 = -Errno::CANCELED.raw_os_error();
-/// The number of attempts after which the messages of a request count as unpublished.
-const ATTEMPTS_MAX: u32 = 600;
 
-/// Publishes until the storm stops. Returns the times from the intended publish to the response, in
-/// microseconds.
+/// Publishes until the storm settles.
 ///
 /// # Errors
 /// The ring could not be created.
@@ -45,15 +48,18 @@ pub(crate) fn run(
     plan: &StormPlan,
     shared: &SharedState,
     thread: usize,
-) -> io::Result<Histogram<u64>> {
+) -> io::Result<PublisherResults> {
     let mut publisher = Publisher::new(plan, shared)?;
     while publisher.turn() {
         shared.post(thread, &publisher.tally);
     }
-    Ok(publisher.responses)
+    publisher.settle();
+    shared.post(thread, &publisher.tally);
+    Ok(publisher.results)
 }
 
-/// The publishers of a storm. [`turn`](Self::turn) is called until it returns `false`.
+/// The publishers of a storm. [`turn`](Self::turn) is called until it returns `false`, then
+/// [`settle`](Self::settle).
 struct Publisher<'a> {
     plan: &'a StormPlan,
     shared: &'a SharedState,
@@ -68,97 +74,39 @@ struct Publisher<'a> {
     started: bool,
     stage: StormStage,
     now_ns: u64,
-    responses: Histogram<u64>,
+    results: PublisherResults,
     tally: Tally,
-}
-
-/// One API connection: a slot of the ring, and one socket after the other in it.
-#[derive(Debug)]
-struct ApiConnection {
-    generation: u32,
-    open: bool,
-    receiving: bool,
-    sending: bool,
-    schedule: Schedule,
-    /// The channel of the next message.
-    channel: u32,
-    /// Its number among the senders of that channel.
-    sender: u16,
-    /// The memory of requests, which is used again.
-    memory: BytesMut,
-    /// The bytes of a response that have arrived so far.
-    response: Vec<u8>,
-    request: Option<PublishRequest>,
-    /// The request waits until the connection has ended, to be sent on a new one.
-    reopening: bool,
-    /// The end of the connection: 0 for the end of the stream, or a negative errno.
-    ended: i32,
-    used_ns: u64,
-}
-
-/// A request that is sent until the server accepts it or refuses it for good.
-#[derive(Clone, Debug)]
-struct PublishRequest {
-    bytes: Bytes,
-    intended_ns: u64,
-    /// The number of times that it was sent, or could not be sent for want of a connection.
-    attempts: u32,
-    /// It was sent on the open connection and has no response yet. Otherwise it is in `due`, or
-    /// waits for the end of its connection.
-    under_way: bool,
-}
-
-impl ApiConnection {
-    /// Notes an error of the kernel, unless this process caused it by cancelling the operation.
-    fn ended_with(&mut self, result: i32) {
-        if result != CANCELED {
-            self.ended = self.ended.min(result);
-        }
-    }
 }
 
 impl<'a> Publisher<'a> {
     fn new(plan: &'a StormPlan, shared: &'a SharedState) -> io::Result<Self> {
-        let api = |index| {
-            let (channel, sender) = plan.sender(index);
-            ApiConnection {
-                generation: 0,
-                open: false,
-                receiving: false,
-                sending: false,
-                schedule: Schedule::new(0, 0.0, 0, 1),
-                channel,
-                sender,
-                memory: BytesMut::new(),
-                response: Vec::new(),
-                request: None,
-                reopening: false,
-                ended: 0,
-                used_ns: 0,
-            }
-        };
         let mut tally = Tally::default();
         tally.set(Counter::Owed, 1);
+        let results = PublisherResults {
+            responses: new_histogram(),
+            refusals: BTreeMap::new(),
+            last_response_ns: 0,
+        };
         Ok(Self {
             plan,
             shared,
             ring: ClientRing::new(plan.publishers, plan.host.direct_descriptors)?,
-            connections: (0..plan.publishers).map(api).collect(),
+            connections: (0..plan.publishers).map(|i| ApiConnection::new(plan, i)).collect(),
             due: BinaryHeap::new(),
             names: (0..plan.channels).map(|channel| plan.channel(channel)).collect(),
             body: Vec::new(),
             started: false,
             stage: StormStage::Open,
             now_ns: now_ns(),
-            responses: new_histogram(),
+            results,
             tally,
         })
     }
 
-    /// Takes one turn. Returns `false` when the storm stops.
+    /// Takes one turn. Returns `false` when the storm settles.
     fn turn(&mut self) -> bool {
         self.stage = self.shared.stage();
-        if self.stage == StormStage::Stop {
+        if self.stage >= StormStage::Settle {
             return false;
         }
         self.now_ns = now_ns();
@@ -173,8 +121,7 @@ impl<'a> Publisher<'a> {
             self.send_due(index);
         }
         if self.stage == StormStage::Drain {
-            // Nothing new is sent any more, and requests under way count as outstanding.
-            self.tally.set(Counter::Owed, 0);
+            self.tally.set(Counter::Owed, self.unfinished());
         }
         let next = self.due.peek().map_or(u64::MAX, |Reverse((due_ns, _))| *due_ns);
         let until_due = Duration::from_nanos(next.saturating_sub(now_ns()));
@@ -199,6 +146,17 @@ impl<'a> Publisher<'a> {
         }
     }
 
+    /// The number of connections that have still to send something, or wait for a response.
+    fn unfinished(&self) -> u64 {
+        let until_ns = self.shared.run_until_ns.load(Ordering::Acquire);
+        let paced = self.started && self.plan.rate > 0.0;
+        let unfinished = |api: &&ApiConnection| {
+            let due = paced && api.schedule.due_ns() < until_ns;
+            api.request.is_some() || api.repeat.is_some() || due
+        };
+        self.connections.iter().filter(unfinished).count() as u64
+    }
+
     /// Sends the request that is due on a connection: the next one, or the last one once more.
     fn send_due(&mut self, index: u32) {
         if self.connections[index as usize].request.is_none() && !self.prepare(index) {
@@ -206,11 +164,9 @@ impl<'a> Publisher<'a> {
         }
         let api = &mut self.connections[index as usize];
         let idle = self.now_ns.saturating_sub(api.used_ns) > IDLE_NS;
-        // An open connection has had the request that it was opened for.
-        let first = api.request.as_ref().is_some_and(|request| request.attempts == 0);
-        let spent = self.plan.fresh && first;
         let closing = !api.open && (api.receiving || api.sending);
-        if api.open && (idle || spent) && !api.sending {
+        // A response that came before all of its request leaves the rest of it in the way.
+        if api.open && (idle || self.plan.fresh || api.sending) {
             self.close(index);
         } else if !closing {
             if api.open || self.open(index) {
@@ -227,55 +183,64 @@ impl<'a> Publisher<'a> {
         let api = &mut self.connections[index as usize];
         api.open = false;
         if api.receiving || api.sending {
-            self.ring.hang_up(key(api, index));
+            self.ring.hang_up(api.key(index));
         }
     }
 
-    /// Makes the next request. Returns `false` when the scenario is over.
+    /// Makes the next request, or a refused one again. Returns `false` when the scenario is over.
     fn prepare(&mut self, index: u32) -> bool {
+        let api = &mut self.connections[index as usize];
+        let intended_ns = if let Some(refused) = api.repeat.take() {
+            api.channel = refused.channel;
+            refused.intended_ns
+        } else {
+            let closed_loop = self.plan.rate <= 0.0;
+            let due_ns = if closed_loop { self.now_ns } else { api.schedule.due_ns() };
+            if due_ns >= self.shared.run_until_ns.load(Ordering::Acquire) {
+                return false;
+            }
+            api.schedule.advance();
+            due_ns
+        };
+        self.write(index, intended_ns);
+        true
+    }
+
+    /// Writes a request whose messages have the next numbers of their senders.
+    fn write(&mut self, index: u32, intended_ns: u64) {
         let Self { plan, shared, connections, body, .. } = self;
         let api = &mut connections[index as usize];
-        let closed_loop = plan.rate <= 0.0;
-        let intended_ns = if closed_loop { self.now_ns } else { api.schedule.due_ns() };
-        if intended_ns >= shared.run_until_ns.load(Ordering::Acquire)
-            || self.stage != StormStage::Run
-        {
-            return false;
-        }
-        api.schedule.advance();
+        let first_channel = api.channel;
         body.clear();
+        api.messages.clear();
         let single = plan.batch == 1;
         body.extend_from_slice(if single { b"" } else { b"{\"batch\":[" });
         for position in 0..plan.batch {
-            let channel = api.channel;
-            let sent = &shared.sent[plan.sender_index(channel, api.sender)];
-            let sequence = sent.fetch_add(1, Ordering::SeqCst);
-            let sender = api.sender;
+            let (channel, sender) = (api.channel, api.sender);
+            let sender_index = plan.sender_index(channel, sender);
+            let sequence = shared.sent[sender_index].fetch_add(1, Ordering::SeqCst);
             let stamp = Stamp { run: plan.run, channel, sender, sequence, intended_ns };
             if position > 0 {
                 body.push(b',');
             }
             target::put_event(body, &self.names[channel as usize], &stamp, plan.size as usize);
+            api.messages.push((sender_index, sequence));
             api.channel = next_channel(plan, index, channel);
         }
         body.extend_from_slice(if single { b"" } else { b"]}" });
         let path = if single { "events" } else { "batch_events" };
         let bytes = plan.target.publish(path, body, &mut api.memory);
-        api.request = Some(PublishRequest { bytes, intended_ns, attempts: 0, under_way: false });
-        self.tally.add(Counter::Outstanding, 1);
-        true
+        let (channel, handover) = (first_channel, Handover::Waiting);
+        api.request = Some(PublishRequest { bytes, intended_ns, channel, handover });
     }
 
     fn open(&mut self, index: u32) -> bool {
         let (target, sources) = (&self.plan.target, self.plan.sources);
         // A prime, so that the addresses are not those of the first subscribers.
         let source = |tried: u32| sources.address((index + tried).wrapping_mul(7919));
-        if let Err(error) = self.ring.open(index, target.address(index), source) {
-            self.shared.problem(format!("API connect: {}", without_number(&error)));
-            if let Some(request) = self.connections[index as usize].request.as_mut() {
-                request.attempts += 1;
-            }
-            self.retry(index, RETRY_NS);
+        let address = target.address(self.connections[index as usize].turn);
+        if let Err(error) = self.ring.open(index, address, source) {
+            self.try_next(index, &without_number(&error));
             return false;
         }
         let api = &mut self.connections[index as usize];
@@ -283,16 +248,15 @@ impl<'a> Publisher<'a> {
         (api.open, api.receiving) = (true, true);
         api.ended = 0;
         api.response.clear();
-        self.ring.receive(key(api, index));
+        self.ring.receive(api.key(index));
         true
     }
 
     fn send(&mut self, index: u32) {
         let api = &mut self.connections[index as usize];
-        let key = key(api, index);
+        let key = api.key(index);
         let Some(request) = api.request.as_mut() else { return };
-        request.attempts += 1;
-        request.under_way = true;
+        request.handover = Handover::Sending;
         api.used_ns = self.now_ns;
         api.sending = true;
         self.ring.send(key, &request.bytes);
@@ -318,8 +282,7 @@ impl<'a> Publisher<'a> {
                 }
             }
             Op::Send if current => {
-                api.sending = false;
-                api.ended_with(completion.result);
+                api.sent(completion.result);
                 self.reopen_if_over(index);
             }
             _ => {}
@@ -330,7 +293,7 @@ impl<'a> Publisher<'a> {
         let api = &mut self.connections[index as usize];
         let for_now = [Errno::NOBUFS, Errno::AGAIN].map(|errno| -errno.raw_os_error());
         if result > 0 || for_now.contains(&result) {
-            self.ring.receive(key(api, index));
+            self.ring.receive(api.key(index));
             return;
         }
         api.receiving = false;
@@ -340,26 +303,48 @@ impl<'a> Publisher<'a> {
     }
 
     /// Once a connection has ended, sends the request that waits for a new one, or that the old one
-    /// left without a response.
+    /// could not hand over.
     fn reopen_if_over(&mut self, index: u32) {
         let api = &mut self.connections[index as usize];
         if api.open || api.receiving || api.sending || api.generation == 0 {
             return;
         }
         self.ring.release(index);
-        let unanswered =
-            api.request.as_mut().is_some_and(|request| std::mem::take(&mut request.under_way));
-        if unanswered {
-            let problem = match api.ended {
-                0 => "API connection ended before the response".to_owned(),
-                error => format!("API connection ended before the response: {}", errno_text(error)),
-            };
-            self.shared.problem(problem);
-            self.retry(index, RETRY_NS);
-        } else if std::mem::take(&mut api.reopening) {
-            api.used_ns = self.now_ns;
-            self.due.push(Reverse((self.now_ns, index)));
+        let reopening = std::mem::take(&mut api.reopening);
+        let end = if api.ended == 0 {
+            "the server ended the stream".to_owned()
+        } else {
+            errno_text(api.ended)
+        };
+        match api.request.as_ref().map(|request| request.handover) {
+            Some(Handover::Sent) => {
+                self.shared.problem(format!("API connection ended before the response: {end}"));
+                self.connections[index as usize].turn += 1;
+                self.abandon(index, Counter::Unknown);
+            }
+            Some(Handover::Sending) => self.try_next(index, &end),
+            Some(Handover::Waiting) | None if reopening => {
+                api.used_ns = self.now_ns;
+                self.due.push(Reverse((self.now_ns, index)));
+            }
+            Some(Handover::Waiting) | None => {}
         }
+    }
+
+    /// Sends a request that no server has to the next one: at once, or after a wait if none was
+    /// left to try.
+    fn try_next(&mut self, index: u32, why: &str) {
+        self.shared.problem(format!("API request not handed over: {why}"));
+        self.tally.add(Counter::Retried, 1);
+        let api = &mut self.connections[index as usize];
+        if let Some(request) = &mut api.request {
+            request.handover = Handover::Waiting;
+        }
+        api.turn += 1;
+        api.failures += 1;
+        let all_tried = api.failures.is_multiple_of(self.plan.target.nodes());
+        let wait_ns = if all_tried { RETRY_NS } else { 0 };
+        self.due.push(Reverse((self.now_ns + wait_ns, index)));
     }
 
     fn responded(&mut self, index: u32) {
@@ -369,8 +354,7 @@ impl<'a> Publisher<'a> {
         api.response.drain(..response.len.min(api.response.len()));
         api.used_ns = self.now_ns;
         // A response without a request says why the server closes an idle connection.
-        let requested =
-            api.request.as_mut().is_some_and(|request| std::mem::take(&mut request.under_way));
+        let requested = api.has_request_under_way();
         if response.closes {
             self.close(index);
         }
@@ -378,48 +362,86 @@ impl<'a> Publisher<'a> {
             return;
         }
         self.tally.add(Counter::Requests, 1);
+        self.results.last_response_ns = self.now_ns;
         match response.status {
             200..=299 => self.accepted(index),
             429 | 503 => {
                 self.tally.add(Counter::Refused, 1);
-                self.retry(index, response.retry_after.map_or(RETRY_NS, ns));
+                *self.results.refusals.entry(response.status).or_default() += 1;
+                self.refused(index, response.retry_after.map_or(RETRY_NS, ns));
             }
             status => {
                 self.shared.problem(format!("API: {status} {last_line}"));
-                self.give_up(index);
+                self.abandon(index, Counter::Unpublished);
             }
         }
     }
 
     fn accepted(&mut self, index: u32) {
         if let Some(request) = self.connections[index as usize].request.take() {
-            record_ns(&mut self.responses, self.now_ns.saturating_sub(request.intended_ns));
+            let taken_ns = self.now_ns.saturating_sub(request.intended_ns);
+            record_ns(&mut self.results.responses, taken_ns);
             self.tally.add(Counter::Published, u64::from(self.plan.batch));
         }
         self.next(index);
     }
 
-    /// Sends the same request once more after a wait, unless it was sent too often.
-    fn retry(&mut self, index: u32, wait_ns: u64) {
-        let request = self.connections[index as usize].request.as_ref();
-        if request.is_some_and(|request| request.attempts > ATTEMPTS_MAX) {
-            self.give_up(index);
-        } else {
-            self.due.push(Reverse((self.now_ns.saturating_add(wait_ns), index)));
+    /// Gives up a request that was refused for the time being, or repeats it after this wait.
+    fn refused(&mut self, index: u32, wait_ns: u64) {
+        let api = &mut self.connections[index as usize];
+        let Some(request) = api.request.as_ref().filter(|_| self.plan.retry) else {
+            return self.abandon(index, Counter::Unpublished);
+        };
+        let PublishRequest { intended_ns, channel, .. } = *request;
+        api.repeat = Some(RefusedRequest { intended_ns, channel });
+        self.drop_request(index);
+        self.due.push(Reverse((self.now_ns.saturating_add(wait_ns), index)));
+        if self.plan.target.nodes() > 1 {
+            self.connections[index as usize].turn += 1;
+            self.close(index);
         }
     }
 
-    fn give_up(&mut self, index: u32) {
-        self.connections[index as usize].request = None;
-        self.tally.add(Counter::Unpublished, u64::from(self.plan.batch));
+    /// Gives up the messages of the request, counts them, and goes on to the next one.
+    fn abandon(&mut self, index: u32, counter: Counter) {
+        self.drop_request(index);
+        self.tally.add(counter, u64::from(self.plan.batch));
         self.next(index);
     }
 
-    /// Ends a request. The next one is sent when it is due, or at once if it is overdue.
+    /// Drops the request. Its messages are owed to nobody.
+    fn drop_request(&mut self, index: u32) {
+        let api = &mut self.connections[index as usize];
+        api.request = None;
+        for (sender, number) in api.messages.drain(..) {
+            self.shared.exempt.add(sender, number);
+        }
+    }
+
+    /// Sends the next request when it is due, or at once if it is overdue.
     fn next(&mut self, index: u32) {
-        self.tally.subtract(Counter::Outstanding, 1);
         let due_ns = self.connections[index as usize].schedule.due_ns();
         self.due.push(Reverse((due_ns, index)));
+    }
+
+    /// Counts the messages that the storm did not wait for any longer.
+    fn settle(&mut self) {
+        let batch = u64::from(self.plan.batch);
+        let until_ns = self.shared.run_until_ns.load(Ordering::Acquire);
+        for index in 0..self.plan.publishers {
+            let api = &self.connections[index as usize];
+            if self.started {
+                self.tally.add(Counter::Unsent, api.schedule.left_before(until_ns) * batch);
+            }
+            if api.repeat.is_some() {
+                self.tally.add(Counter::Unpublished, batch);
+            }
+            match api.request.as_ref().map(|request| request.handover) {
+                Some(Handover::Waiting) => self.abandon(index, Counter::Unsent),
+                Some(Handover::Sending | Handover::Sent) => self.abandon(index, Counter::Unknown),
+                None => {}
+            }
+        }
     }
 }
 
@@ -433,8 +455,4 @@ fn last_line(response: &[u8]) -> String {
 const fn next_channel(plan: &StormPlan, index: u32, channel: u32) -> u32 {
     let next = channel + plan.publishers;
     if next < plan.channels { next } else { plan.sender(index).0 }
-}
-
-const fn key(api: &ApiConnection, index: u32) -> ConnKey {
-    ConnKey { slot: index, generation: api.generation }
 }

@@ -1,0 +1,455 @@
+//! One partition as this node sees it: the stream of commands to Redis, and the inbox.
+//!
+//! Commands wait in the [`backlog`], and go out as [`batches`], one call at a time: what comes
+//! meanwhile is the next batch. Chores that may be executed twice (the lease, registrations anew,
+//! burials) are calls of their own. The [`inbox`] passes every entry on once.
+
+mod backlog;
+mod batches;
+mod inbox;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::wire::{CallKind, Command, Entered, NodeId, Record};
+use crate::channels::ReplyTo;
+use crate::time::Millis;
+
+use backlog::Backlog;
+use batches::Batches;
+use inbox::Inbox;
+
+/// The most commands of a call. Redis executes some hundred thousand of them per second, so that a
+/// call stalls it for a few milliseconds.
+const CALL_COMMANDS_MAX: usize = 1000;
+
+/// The most bytes of a call, but for a single command that has more.
+const CALL_BYTES_MAX: usize = 4 << 20;
+
+/// The interval at which the lease is renewed and the inbox trimmed. A lease lasts for several.
+const TEND_PERIOD: Duration = Duration::from_secs(1);
+
+/// The bounds of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// The duration of a lease.
+    pub(crate) lease: Duration,
+    /// The time for which the inbox of a silent node is kept behind its lease.
+    pub(crate) retention: Duration,
+    /// The bytes of executed batches that are kept at most.
+    pub(crate) keep_bytes: usize,
+}
+
+/// The state machine of a partition.
+///
+/// It begins away from Redis. The owner of the connection introduces the node with the values of
+/// [`introduction`](Self::introduction) and calls [`entered`](Self::entered) with the answer. From
+/// then on it sends the calls that [`next_call`](Self::next_call) returns, reports each by
+/// [`executed`](Self::executed), and hands what it reads behind [`position`](Self::position) to
+/// [`read`](Self::read). When the connection ends, or a call is answered by the wish that the node
+/// enter again, it calls [`lost`](Self::lost) and begins again with an introduction. Commands are
+/// pushed at any time.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    bounds: Bounds,
+    /// The name of this node in the partition.
+    node: NodeId,
+    /// The epoch as of the last entrance under this name.
+    epoch: Option<Box<str>>,
+    /// The time since which commands do not reach Redis; `None` while they do.
+    away_since: Option<Millis>,
+    /// Whether the node has entered, with the connection that it has now.
+    entered: bool,
+    /// Whether [`Command::Ready`] was executed since the entrance.
+    ready: bool,
+    /// The part of an entrance that homes have to hear of, when the node enters under a new name.
+    renewed: Option<Renewal>,
+    backlog: Backlog,
+    batches: Batches,
+    inbox: Inbox,
+    registering: Registering,
+    /// Nodes to bury.
+    dead: VecDeque<NodeId>,
+    /// Whether the last call was a burial: then batches are next.
+    buried_last: bool,
+    /// The time at which the lease is to be renewed.
+    tend_due: Millis,
+    /// The time of the last answer.
+    answered: Millis,
+    /// The call whose answer is due.
+    sent: Option<Sent>,
+    /// The number of the last call of the kind [`CallKind::Registration`].
+    last_chore: u64,
+    /// Calls that were sent again since the node was ready.
+    repeated: u64,
+    /// Calls that were sent again, ever.
+    repeated_ever: u64,
+}
+
+/// What has to be registered anew.
+#[derive(Debug, Default)]
+struct Registering {
+    /// The answers of shards that are missing.
+    owed: usize,
+    commands: VecDeque<Command>,
+}
+
+/// A node enters under a new name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Renewal {
+    /// Whether messages may be lost.
+    cut_off: bool,
+}
+
+/// A call whose answer is due.
+#[derive(Debug)]
+enum Sent {
+    /// A lease or a burial, which is due again by itself.
+    Chore,
+    /// Registrations.
+    Registrations(Vec<Command>),
+    /// The end of an entrance.
+    Ready,
+    /// The next batch.
+    Batch,
+}
+
+/// A call: what the [head](super::store::CallHead) does not have from the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// Its kind.
+    pub(crate) kind: CallKind,
+    /// Its number.
+    pub(crate) number: u64,
+    /// Its commands.
+    pub(crate) args: Arc<[Bytes]>,
+}
+
+/// The outcome of an entrance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// The node is in.
+    In {
+        /// Whether everything has to be registered anew: shards are to be asked for it.
+        register: bool,
+        /// Whether Redis was emptied: what is registered is no news to anybody.
+        emptied: bool,
+        /// Whether messages are lost.
+        cut_off: bool,
+        /// Publishers whose call was executed, though its answer was lost.
+        confirmed: Vec<ReplyTo>,
+    },
+    /// Redis has buried the node: it has to enter under a new name ([`Partition::rename`]).
+    Buried,
+}
+
+/// The outcome of a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// Publishers whose events are certain to arrive.
+    pub(crate) confirmed: Vec<ReplyTo>,
+    /// The entrance is complete.
+    pub(crate) returned: Option<Returned>,
+}
+
+/// The node serves the partition again, or for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Returned {
+    /// The time for which it was away.
+    pub(crate) away: Duration,
+    /// The calls that were sent again.
+    pub(crate) repeated: u64,
+}
+
+impl Partition {
+    /// A partition that was not entered yet.
+    pub(crate) fn new(node: NodeId, bounds: Bounds, now: Millis) -> Self {
+        // A node that was cut off for longer than its retention comes under a new name.
+        let remember_for = bounds.retention + 3 * bounds.lease;
+        Self {
+            bounds,
+            node,
+            epoch: None,
+            away_since: Some(now),
+            entered: false,
+            ready: false,
+            renewed: None,
+            backlog: Backlog::default(),
+            batches: Batches::new(2 * bounds.lease, bounds.keep_bytes),
+            inbox: Inbox::new(remember_for),
+            registering: Registering::default(),
+            dead: VecDeque::new(),
+            buried_last: false,
+            tend_due: now,
+            answered: now,
+            sent: None,
+            last_chore: 0,
+            repeated: 0,
+            repeated_ever: 0,
+        }
+    }
+
+    /// The name of the node.
+    pub(crate) const fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The epoch as of the last entrance; empty before the first.
+    pub(crate) fn epoch(&self) -> &str {
+        self.epoch.as_deref().unwrap_or_default()
+    }
+
+    /// The number before the first batch that can be repeated, for the introduction.
+    pub(crate) fn base(&self) -> u64 {
+        self.batches.base()
+    }
+
+    /// The time since which commands do not reach Redis; `None` while they do.
+    pub(crate) const fn away_since(&self) -> Option<Millis> {
+        self.away_since
+    }
+
+    /// The bytes of commands that were not executed.
+    pub(crate) const fn waiting_bytes(&self) -> usize {
+        self.backlog.bytes() + self.batches.pending_bytes()
+    }
+
+    /// The numbers of unreadable entries and records, and of entries of another version.
+    pub(crate) const fn junk(&self) -> (u64, u64) {
+        self.inbox.junk()
+    }
+
+    /// The calls that were sent again so far.
+    pub(crate) const fn repeated(&self) -> u64 {
+        self.repeated_ever
+    }
+
+    /// Whether Redis has executed everything that was pushed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.backlog.is_empty() && self.batches.is_settled() && self.sent.is_none()
+    }
+
+    /// Takes a command for one of the next batches. `confirm` is a publisher who waits for it.
+    pub(crate) fn push(&mut self, command: Command, confirm: Option<ReplyTo>, now: Millis) {
+        self.backlog.push(command, confirm, now);
+    }
+
+    /// Takes a command that registers something anew.
+    pub(crate) fn register(&mut self, command: Command) {
+        self.registering.commands.push_back(command);
+    }
+
+    /// Expects an answer of so many shards, which are asked to register everything. Batches wait
+    /// until all have answered.
+    pub(crate) const fn await_registrations(&mut self, shards: usize) {
+        self.registering.owed += shards;
+    }
+
+    /// Notes the last part of a shard's answer.
+    pub(crate) const fn registered(&mut self) {
+        self.registering.owed = self.registering.owed.saturating_sub(1);
+    }
+
+    /// Takes out another node, step by step.
+    pub(crate) fn bury(&mut self, node: NodeId) {
+        if !self.dead.contains(&node) && node != self.node {
+            self.dead.push_back(node);
+        }
+    }
+
+    /// Takes the answer to an introduction.
+    pub(crate) fn entered(&mut self, entered: Entered, now: Millis) -> Admission {
+        let Entered { epoch, done, unknown, cut, buried, .. } = entered;
+        let earlier = self.epoch.take();
+        let known = earlier.as_ref() == Some(&epoch);
+        if unknown && known && now.since(self.answered) > self.survives() {
+            return Admission::Buried;
+        }
+        self.answered = now;
+        let renewed = self.renewed.take();
+        self.inbox.entered(unknown || cut);
+        let confirmed = self.batches.entered(done, now);
+        (self.entered, self.ready, self.tend_due) = (true, false, now);
+        self.epoch = Some(epoch);
+        let register = match earlier {
+            // Nothing was registered under this name; what a former one had is not known any more.
+            None => renewed.is_some(),
+            Some(_) => unknown || cut || buried,
+        };
+        if register {
+            self.registering.commands.clear();
+        }
+        let emptied = unknown && !known && earlier.is_some();
+        let lost = cut || (unknown && known);
+        let cut_off = (lost && earlier.is_some()) || renewed.is_some_and(|renewed| renewed.cut_off);
+        Admission::In { register, emptied, cut_off, confirmed }
+    }
+
+    /// Takes a new name. What waits stays if `keep`. Returns the publishers whose events are
+    /// dropped. `cut_off`: messages may be lost.
+    pub(crate) fn rename(&mut self, keep: bool, cut_off: bool) -> Vec<ReplyTo> {
+        // Other processes have ids that differ at random: none is so near.
+        self.node = NodeId(self.node.0.wrapping_add(1));
+        self.epoch = None;
+        self.renewed = Some(Renewal { cut_off });
+        self.lose_call();
+        self.entered = false;
+        self.registering.commands.clear();
+        let mut dropped = self.batches.renew(keep);
+        if !keep {
+            let waiting = self.backlog.drain().into_iter();
+            dropped.extend(waiting.filter_map(|waiting| waiting.confirm).map(|(to, _)| to));
+        }
+        dropped
+    }
+
+    /// Takes out the commands that wait, with the publishers who wait for them.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Command, Option<ReplyTo>)> + use<> {
+        let waiting = self.backlog.drain().into_iter();
+        waiting.map(|waiting| (waiting.command, waiting.confirm.map(|(to, _)| to)))
+    }
+
+    /// Returns the publishers who have waited since before `limit`. An event whose call was not
+    /// sent is dropped; the others may arrive all the same.
+    pub(crate) fn expire(&mut self, limit: Millis) -> Vec<ReplyTo> {
+        let mut expired = self.batches.expire(limit);
+        expired.extend(self.backlog.expire(limit));
+        expired
+    }
+
+    /// Notes that the connection has ended, or that the node has to enter again.
+    pub(crate) fn lost(&mut self, now: Millis) {
+        self.lose_call();
+        self.entered = false;
+        self.away_since.get_or_insert(now);
+    }
+
+    /// The next call, unless an answer is due or there is nothing to do.
+    pub(crate) fn next_call(&mut self, now: Millis) -> Option<Call> {
+        if !self.entered || self.sent.is_some() {
+            return None;
+        }
+        if now >= self.tend_due {
+            self.tend_due = now + TEND_PERIOD;
+            return Some(self.chore(&[self.tend()], Sent::Chore));
+        }
+        if let Some(registrations) = self.registrations() {
+            let commands: Vec<_> = registrations.clone();
+            return Some(self.chore(&commands, Sent::Registrations(registrations)));
+        }
+        if self.registering.owed > 0 {
+            return None;
+        }
+        self.next_batch()
+    }
+
+    /// The time at which [`next_call`](Self::next_call) has something by the clock alone.
+    pub(crate) fn due(&self) -> Option<Millis> {
+        (self.entered && self.sent.is_none()).then_some(self.tend_due)
+    }
+
+    /// Notes that the call was executed.
+    pub(crate) fn executed(&mut self, now: Millis) -> Outcome {
+        self.answered = now;
+        match self.sent.take() {
+            Some(Sent::Batch) => Outcome { confirmed: self.batches.executed(now), returned: None },
+            Some(Sent::Ready) => {
+                self.ready = true;
+                let away = self.away_since.take().map_or(Duration::ZERO, |since| now.since(since));
+                let repeated = std::mem::take(&mut self.repeated);
+                let returned = Some(Returned { away, repeated });
+                Outcome { confirmed: Vec::new(), returned }
+            }
+            Some(Sent::Chore | Sent::Registrations(_)) | None => Outcome::default(),
+        }
+    }
+
+    /// The id of the entry to read behind.
+    pub(crate) fn position(&self) -> &str {
+        self.inbox.position()
+    }
+
+    /// Takes entries of the inbox with their ids. Returns the records that are new.
+    pub(crate) fn read(&mut self, entries: Vec<(Box<str>, Bytes)>, now: Millis) -> Vec<Record> {
+        self.inbox.read(entries, now)
+    }
+
+    /// Takes the list of all nodes.
+    pub(crate) fn tended(&mut self, nodes: impl Iterator<Item = NodeId>, now: Millis) {
+        self.inbox.tended(nodes.chain([self.node]), now);
+    }
+
+    /// The silence for which Redis is certain to remember the node, unless it has lost its data: the
+    /// last answer is younger than the last renewal of the lease, by the time between two.
+    fn survives(&self) -> Duration {
+        (self.bounds.lease + self.bounds.retention).saturating_sub(2 * TEND_PERIOD)
+    }
+
+    fn tend(&self) -> Command {
+        let (read_id, read_bytes) = (self.inbox.read_id().into(), self.inbox.read_bytes());
+        Command::Tend { read_id, read_bytes }
+    }
+
+    /// Takes out the registrations of a call.
+    fn registrations(&mut self) -> Option<Vec<Command>> {
+        let commands = &mut self.registering.commands;
+        let mut bytes = 0;
+        let fitting = commands.iter().take(CALL_COMMANDS_MAX).take_while(|command| {
+            bytes += command.weight();
+            bytes <= CALL_BYTES_MAX
+        });
+        let count = fitting.count().max(1).min(commands.len());
+        (count > 0).then(|| commands.drain(..count).collect())
+    }
+
+    /// What is to be repeated, then the news.
+    fn next_batch(&mut self) -> Option<Call> {
+        let repeated = self.batches.next().is_some();
+        if !repeated {
+            if !self.ready {
+                return Some(self.chore(&[Command::Ready], Sent::Ready));
+            }
+            // Burials and batches take turns, because a burial is long.
+            self.buried_last = !self.buried_last && !self.dead.is_empty();
+            if self.buried_last
+                && let Some(dead) = self.dead.pop_front()
+            {
+                return Some(self.chore(&[Command::Bury(dead)], Sent::Chore));
+            }
+            self.batches.make(self.backlog.take(CALL_COMMANDS_MAX, CALL_BYTES_MAX));
+        }
+        let batch = self.batches.next()?;
+        let (number, args) = (batch.number, Arc::clone(&batch.args));
+        if repeated {
+            self.repeated += 1;
+            self.repeated_ever += 1;
+        }
+        self.sent = Some(Sent::Batch);
+        Some(Call { kind: CallKind::Batch, number, args })
+    }
+
+    /// A call that may be executed twice. It gets a new number each time, so that the records of
+    /// both are read.
+    fn chore(&mut self, commands: &[Command], sent: Sent) -> Call {
+        let mut args = Vec::new();
+        commands.iter().for_each(|command| command.push_args(&mut args));
+        self.last_chore += 1;
+        self.sent = Some(sent);
+        Call { kind: CallKind::Registration, number: self.last_chore, args: args.into() }
+    }
+
+    /// Puts what was sent back, because its answer will not come.
+    fn lose_call(&mut self) {
+        if let Some(Sent::Registrations(commands)) = self.sent.take() {
+            for command in commands.into_iter().rev() {
+                self.registering.commands.push_front(command);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! The batches of a partition: the one whose answer is due, and the executed ones that are kept to
+//! be repeated if Redis forgets them.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::backlog::Waiting;
+use crate::channels::ReplyTo;
+use crate::cluster::wire::Command;
+use crate::time::Millis;
+
+/// Batches in the order of their numbers, which have no gaps.
+#[derive(Debug)]
+pub(super) struct Batches {
+    /// The time for which an executed batch is kept, counted up to the last executed one: while
+    /// Redis is away, none is dropped.
+    keep_for: Duration,
+    /// The bytes that are kept at most.
+    keep_bytes: usize,
+    /// Executed batches, oldest first.
+    kept: VecDeque<Kept>,
+    kept_bytes: usize,
+    /// The batch that was made last, until it is known to be executed.
+    pending: Option<Batch>,
+    /// The number of the batch that was made last.
+    last: u64,
+    /// The highest number that Redis is known to have executed.
+    done: u64,
+}
+
+/// A batch that can be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    /// Its number.
+    pub(super) number: u64,
+    /// Its commands as arguments.
+    pub(super) args: Arc<[Bytes]>,
+    /// The arguments that are of no use once they have been executed.
+    fleeting: Vec<Range<usize>>,
+    /// The publishers who wait for it, each with the time since when.
+    confirms: Vec<(ReplyTo, Millis)>,
+    weight: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    batch: Batch,
+    executed: Millis,
+}
+
+impl Batches {
+    pub(super) fn new(keep_for: Duration, keep_bytes: usize) -> Self {
+        Self {
+            keep_for,
+            keep_bytes,
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            pending: None,
+            last: 0,
+            done: 0,
+        }
+    }
+
+    /// The batch that Redis has to execute next, if one was made.
+    pub(super) fn next(&self) -> Option<&Batch> {
+        if self.repeating() {
+            let index = usize::try_from(self.done - self.base()).ok()?;
+            return self.kept.get(index).map(|kept| &kept.batch);
+        }
+        self.pending.as_ref()
+    }
+
+    /// Whether Redis has forgotten batches that were executed.
+    pub(super) fn repeating(&self) -> bool {
+        self.kept.back().is_some_and(|kept| kept.batch.number > self.done)
+    }
+
+    /// Makes the next batch, if there is none that was not executed.
+    pub(super) fn make(&mut self, commands: Vec<Waiting>) {
+        if self.pending.is_none() && !commands.is_empty() {
+            self.last += 1;
+            self.pending = Some(Batch::new(self.last, commands));
+        }
+    }
+
+    /// The number before the first batch that can be repeated.
+    pub(super) fn base(&self) -> u64 {
+        let pending = self.pending.as_ref().map_or(self.last, |batch| batch.number - 1);
+        self.kept.front().map_or(pending, |kept| kept.batch.number - 1)
+    }
+
+    /// Notes which batches Redis has executed, at an entrance. Returns the publishers who waited
+    /// for one whose answer was lost.
+    pub(super) fn entered(&mut self, done: u64, now: Millis) -> Vec<ReplyTo> {
+        if done > self.last {
+            // No number of this node: the numbers go on behind it, and no batch before it counts.
+            self.last = done;
+            (self.kept, self.kept_bytes) = (VecDeque::new(), 0);
+        }
+        self.done = done.max(self.base());
+        match self.pending.take_if(|batch| batch.number <= done) {
+            Some(batch) => self.keep(batch, now),
+            None => Vec::new(),
+        }
+    }
+
+    /// Notes that the [next](Self::next) batch was executed. Returns the publishers who waited for
+    /// it.
+    pub(super) fn executed(&mut self, now: Millis) -> Vec<ReplyTo> {
+        if self.repeating() {
+            let index = usize::try_from(self.done - self.base()).unwrap_or(usize::MAX);
+            if let Some(kept) = self.kept.get_mut(index) {
+                kept.executed = now;
+            }
+            self.done += 1;
+            return Vec::new();
+        }
+        let Some(batch) = self.pending.take() else { return Vec::new() };
+        self.done = batch.number;
+        self.keep(batch, now)
+    }
+
+    /// Returns the publishers who have waited since before `limit` for a batch whose answer is due.
+    /// It may be executed all the same.
+    pub(super) fn expire(&mut self, limit: Millis) -> Vec<ReplyTo> {
+        let confirms = self.pending.iter_mut().flat_map(|batch| {
+            batch.confirms.extract_if(.., |&mut (_, since)| since < limit).map(|(to, _)| to)
+        });
+        confirms.collect()
+    }
+
+    /// Begins anew under another name: nothing is kept, and a batch that was not executed is the
+    /// first one, if it is `kept`. Returns the publishers who waited for a batch that is not.
+    pub(super) fn renew(&mut self, kept: bool) -> Vec<ReplyTo> {
+        let dropped = self.pending.take_if(|_| !kept);
+        let pending = self.pending.take();
+        *self = Self::new(self.keep_for, self.keep_bytes);
+        self.pending = pending.map(|batch| Batch { number: 1, ..batch });
+        self.last = u64::from(self.pending.is_some());
+        dropped.into_iter().flat_map(|batch| batch.confirms).map(|(to, _)| to).collect()
+    }
+
+    /// The weight of the batch that was not executed, in bytes.
+    pub(super) const fn pending_bytes(&self) -> usize {
+        match &self.pending {
+            Some(batch) => batch.weight,
+            None => 0,
+        }
+    }
+
+    /// Whether Redis has executed everything.
+    pub(super) fn is_settled(&self) -> bool {
+        self.pending.is_none() && !self.repeating()
+    }
+
+    fn keep(&mut self, mut batch: Batch, now: Millis) -> Vec<ReplyTo> {
+        let confirmed = std::mem::take(&mut batch.confirms);
+        batch.drop_fleeting();
+        self.kept_bytes += batch.weight;
+        self.kept.push_back(Kept { batch, executed: now });
+        while let Some(first) = self.kept.front()
+            && first.batch.number <= self.done
+            && (now.since(first.executed) > self.keep_for || self.kept_bytes > self.keep_bytes)
+        {
+            self.kept_bytes -= first.batch.weight;
+            self.kept.pop_front();
+        }
+        confirmed.into_iter().map(|(to, _)| to).collect()
+    }
+}
+
+impl Batch {
+    fn new(number: u64, commands: Vec<Waiting>) -> Self {
+        let mut args = Vec::new();
+        let (mut fleeting, mut confirms, mut weight) = (Vec::new(), Vec::new(), BATCH_BYTES);
+        for Waiting { command, confirm } in commands {
+            let start = args.len();
+            command.push_args(&mut args);
+            if is_fleeting(&command) {
+                fleeting.push(start..args.len());
+            }
+            weight += command.weight();
+            confirms.extend(confirm);
+        }
+        Self { number, args: args.into(), fleeting, confirms, weight }
+    }
+
+    /// Drops the arguments that must not be repeated.
+    fn drop_fleeting(&mut self) {
+        let fleeting = std::mem::take(&mut self.fleeting);
+        if fleeting.is_empty() {
+            return;
+        }
+        let lasting = |index| !fleeting.iter().any(|range: &Range<usize>| range.contains(&index));
+        let args = self.args.iter().enumerate().filter(|&(index, _)| lasting(index));
+        self.args = args.map(|(_, arg)| arg.clone()).collect();
+    }
+}
+
+/// Whether a command is of no use once it has been executed: a question and an answer are asked for
+/// again by those who miss them, and the permits that a node holds are claimed at its entrance.
+const fn is_fleeting(command: &Command) -> bool {
+    match command {
+        Command::Join(..)
+        | Command::Leave(..)
+        | Command::Count(..)
+        | Command::Enter { .. }
+        | Command::Part(..)
+        | Command::Publish { .. }
+        | Command::Online(_)
+        | Command::Offline(_)
+        | Command::Watch(_)
+        | Command::Unwatch(_) => false,
+        Command::State { .. }
+        | Command::Users(..)
+        | Command::Ask(..)
+        | Command::Answer(..)
+        | Command::Tend { .. }
+        | Command::Ready
+        | Command::Bury(_)
+        | Command::Permits { .. }
+        | Command::Return { .. } => true,
+    }
+}
+
+/// The record of a batch beside its commands.
+const BATCH_BYTES: usize = size_of::<Kept>();

@@ -1,0 +1,237 @@
+//! The reading side of a partition: entries go in, and those that are new come out as records.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::cluster::wire::{CallKind, Entry, EntryError, NodeId, Record};
+use crate::time::Millis;
+
+/// The most origins whose numbers are remembered, each with two kinds of calls: far more than the
+/// nodes of a cluster, and some hundred kilobytes.
+const SEEN_MAX: usize = 8192;
+
+/// The inbox of the node, as far as it was read.
+///
+/// Redis may hold an entry twice: a call is repeated when Redis has forgotten it, and entries are
+/// read again after an entrance. So the highest number of each origin and kind of call is
+/// remembered. A number that is not higher has been read: the calls of an origin are executed in
+/// the order of their numbers, and each makes at most one entry.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// The time for which an origin is remembered that no list of nodes has.
+    remember_for: Duration,
+    /// The id of the last entry that was read since the entrance; empty before the first.
+    position: Box<str>,
+    /// The id of the last entry whose bytes were counted.
+    counted: (u64, u64),
+    /// The bytes of all entries since the inbox was made.
+    read_bytes: u64,
+    /// The highest numbers that were read.
+    seen: HashMap<(NodeId, CallKind), Seen>,
+    /// Entries and records that could not be read so far.
+    junk: u64,
+    /// Entries of another version so far.
+    foreign: u64,
+}
+
+#[derive(Debug)]
+struct Seen {
+    number: u64,
+    /// The time at which the origin was last known to be a node.
+    listed: Millis,
+}
+
+impl Inbox {
+    pub(super) fn new(remember_for: Duration) -> Self {
+        Self {
+            remember_for,
+            position: Box::default(),
+            counted: (0, 0),
+            read_bytes: 0,
+            seen: HashMap::new(),
+            junk: 0,
+            foreign: 0,
+        }
+    }
+
+    /// Begins to read from the beginning, because Redis may have other entries than before. `empty`:
+    /// the inbox was made anew.
+    pub(super) fn entered(&mut self, empty: bool) {
+        self.position = Box::default();
+        if empty {
+            (self.counted, self.read_bytes) = ((0, 0), 0);
+        }
+    }
+
+    /// Takes entries with their ids, in their order. Returns the records of those that are new.
+    pub(super) fn read(&mut self, entries: Vec<(Box<str>, Bytes)>, now: Millis) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (id, field) in entries {
+            self.count(&id, field.len());
+            self.position = id;
+            match Entry::decode(field) {
+                Ok(entry) if self.is_new(&entry, now) => {
+                    for record in entry.records() {
+                        self.junk += u64::from(record.is_none());
+                        records.extend(record);
+                    }
+                }
+                Ok(_) => {}
+                Err(EntryError::Version(_)) => self.foreign += 1,
+                Err(EntryError::Form) => self.junk += 1,
+            }
+        }
+        records
+    }
+
+    /// Takes the list of all nodes, and forgets origins that were in no list for long.
+    pub(super) fn tended(&mut self, nodes: impl Iterator<Item = NodeId>, now: Millis) {
+        for node in nodes {
+            for kind in [CallKind::Batch, CallKind::Registration] {
+                if let Some(seen) = self.seen.get_mut(&(node, kind)) {
+                    seen.listed = now;
+                }
+            }
+        }
+        self.seen.retain(|_, seen| now.since(seen.listed) <= self.remember_for);
+    }
+
+    /// The id to read behind.
+    pub(super) fn position(&self) -> &str {
+        if self.position.is_empty() { "0" } else { &self.position }
+    }
+
+    /// The id of the last entry that was read since the entrance; empty before the first.
+    pub(super) const fn read_id(&self) -> &str {
+        &self.position
+    }
+
+    /// The bytes of all entries that were read since the inbox was made.
+    pub(super) const fn read_bytes(&self) -> u64 {
+        self.read_bytes
+    }
+
+    /// The numbers of unreadable entries and records, and of entries of another version.
+    pub(super) const fn junk(&self) -> (u64, u64) {
+        (self.junk, self.foreign)
+    }
+
+    /// Counts the bytes of an entry once, however often it is read.
+    fn count(&mut self, id: &str, bytes: usize) {
+        let id = id.split_once('-').and_then(|(ms, n)| Some((ms.parse().ok()?, n.parse().ok()?)));
+        if let Some(id) = id.filter(|&id| id > self.counted) {
+            self.counted = id;
+            self.read_bytes += bytes as u64;
+        }
+    }
+
+    fn is_new(&mut self, entry: &Entry, now: Millis) -> bool {
+        let Entry { origin, kind, number, .. } = *entry;
+        if let Some(seen) = self.seen.get_mut(&(origin, kind)) {
+            let new = number > seen.number;
+            seen.number = seen.number.max(number);
+            return new;
+        }
+        if self.seen.len() >= SEEN_MAX
+            && let Some(&oldest) =
+                self.seen.iter().min_by_key(|(_, s)| s.listed).map(|(key, _)| key)
+        {
+            self.seen.remove(&oldest);
+        }
+        self.seen.insert((origin, kind), Seen { number, listed: now });
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Millis = Millis(1000);
+    const REMEMBER: Duration = Duration::from_secs(70);
+
+    fn entry(origin: u128, kind: CallKind, number: u64) -> Bytes {
+        let record = Record::Dead(NodeId(number.into()));
+        let records = record.encode();
+        Entry { origin: NodeId(origin), kind, number, records }.encode()
+    }
+
+    /// Reads entries of one origin; returns the numbers that were new.
+    fn read(inbox: &mut Inbox, entries: &[(&str, Bytes)]) -> Vec<u128> {
+        let entries = entries.iter().map(|(id, field)| (Box::from(*id), field.clone())).collect();
+        let records = inbox.read(entries, NOW).into_iter();
+        let number = |record| match record {
+            Record::Dead(node) => node.0,
+            other => panic!("{other:?}"),
+        };
+        records.map(number).collect()
+    }
+
+    #[test]
+    fn each_number_of_an_origin_and_kind_is_read_once() {
+        let mut inbox = Inbox::new(REMEMBER);
+        let batch = |number| entry(1, CallKind::Batch, number);
+        let entries = [("1-0", batch(1)), ("1-1", batch(3)), ("2-0", batch(2)), ("2-1", batch(3))];
+        assert_eq!(read(&mut inbox, &entries), [1, 3]);
+        let others =
+            [("3-0", entry(2, CallKind::Batch, 1)), ("3-1", entry(1, CallKind::Registration, 1))];
+        assert_eq!(read(&mut inbox, &others), [1, 1]);
+        inbox.entered(false);
+        assert_eq!(inbox.position(), "0");
+        assert_eq!(read(&mut inbox, &entries), [0_u128; 0]);
+        assert_eq!(inbox.position(), "2-1");
+    }
+
+    #[test]
+    fn bytes_are_counted_once_until_the_inbox_is_another_one() {
+        let mut inbox = Inbox::new(REMEMBER);
+        let [first, second] = [1, 2].map(|number| entry(1, CallKind::Batch, number));
+        let len = first.len() as u64;
+        read(&mut inbox, &[("5-1", first.clone()), ("5-10", second.clone())]);
+        inbox.entered(false);
+        assert_eq!(inbox.read_id(), "", "nothing of this session is trimmed yet");
+        read(&mut inbox, &[("5-1", first), ("5-10", second.clone()), ("6-0", second.clone())]);
+        assert_eq!(inbox.read_bytes(), 3 * len);
+        inbox.entered(true);
+        read(&mut inbox, &[("4-0", second)]);
+        assert_eq!(inbox.read_bytes(), len);
+    }
+
+    #[test]
+    fn junk_and_other_versions_are_counted_and_passed_over() {
+        let mut inbox = Inbox::new(REMEMBER);
+        let good = entry(1, CallKind::Batch, 1);
+        let mut other = good.to_vec();
+        other[0] = 9;
+        let mut cut = entry(1, CallKind::Batch, 2).to_vec();
+        cut.pop();
+        let entries = [
+            ("1-0", Bytes::new()),
+            ("1-1", other.into()),
+            ("1-2", good),
+            ("none", Bytes::from_static(b"\x01xyz")),
+            ("1-4", cut.into()),
+        ];
+        assert_eq!(read(&mut inbox, &entries), [1]);
+        assert_eq!(inbox.junk(), (3, 1));
+    }
+
+    #[test]
+    fn origins_that_are_no_nodes_any_more_are_forgotten_in_the_end() {
+        let mut inbox = Inbox::new(REMEMBER);
+        read(
+            &mut inbox,
+            &[("1-0", entry(1, CallKind::Batch, 5)), ("1-1", entry(2, CallKind::Batch, 5))],
+        );
+        for second in 1..=71 {
+            inbox.tended([NodeId(1)].into_iter(), NOW + Duration::from_secs(second));
+        }
+        assert_eq!(inbox.seen.len(), 1);
+        for origin in 0..SEEN_MAX as u128 + 10 {
+            read(&mut inbox, &[("2-0", entry(origin, CallKind::Batch, 5))]);
+        }
+        assert_eq!(inbox.seen.len(), SEEN_MAX);
+    }
+}

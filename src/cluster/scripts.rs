@@ -1,0 +1,38 @@
+//! The two scripts in Redis: the home of what all nodes of a cluster share. [`wire`](super::wire)
+//! is their contract.
+//!
+//! The script of a call is put together from one file per verb, in such an order that functions
+//! stand before their users. The scripts take the time from Redis, so they rely on the replication
+//! of effects, which is the default from Redis 5 on. If Redis is out of memory, it refuses the
+//! first change of a script, and executes the rest once that was accepted: a call takes effect as a
+//! whole or not at all.
+
+/// The script of a call.
+pub(crate) const CALL: &str = concat!(
+    include_str!("scripts/clock.lua"),
+    include_str!("scripts/prelude.lua"),
+    include_str!("scripts/publish.lua"),
+    include_str!("scripts/join.lua"),
+    include_str!("scripts/leave.lua"),
+    include_str!("scripts/count.lua"),
+    include_str!("scripts/enter.lua"),
+    include_str!("scripts/part.lua"),
+    include_str!("scripts/users.lua"),
+    include_str!("scripts/online.lua"),
+    include_str!("scripts/offline.lua"),
+    include_str!("scripts/watch.lua"),
+    include_str!("scripts/unwatch.lua"),
+    include_str!("scripts/ask.lua"),
+    include_str!("scripts/state.lua"),
+    include_str!("scripts/answer.lua"),
+    include_str!("scripts/permits.lua"),
+    include_str!("scripts/return.lua"),
+    include_str!("scripts/bury.lua"),
+    include_str!("scripts/tend.lua"),
+    include_str!("scripts/ready.lua"),
+    include_str!("scripts/run.lua"),
+);
+
+/// The script of an entrance.
+pub(crate) const ENTER: &str =
+    concat!(include_str!("scripts/clock.lua"), include_str!("scripts/entrance.lua"));

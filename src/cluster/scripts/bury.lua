@@ -1,0 +1,90 @@
+-- bury node
+
+-- A registration of a node in `mo:`, by its letter.
+local forget_mark = {
+  m = function(_, rest)
+    local channel, user_id = rest:match('^(%Z*)%z(.*)$')
+    remove_member(channel, user_id, true)
+  end,
+  -- The node remains interested, but its subscriptions do not count.
+  c = function(node, channel)
+    local key = T .. 'ch:' .. channel
+    if redis.call('HEXISTS', key, node) == 1 then
+      redis.call('HSET', key, node, 0)
+      local total = 0
+      for _, count in ipairs(redis.call('HVALS', key)) do
+        total = total + count
+      end
+      tell_count(channel, total)
+    end
+  end,
+  u = function(node, user)
+    sign_out(node, user)
+  end,
+  w = function(node, user)
+    redis.call('SREM', T .. 'watch:' .. user, node)
+  end,
+  q = function(node, app)
+    redis.call('HDEL', T .. 'quota:' .. app, node)
+  end,
+}
+
+-- Takes as much out of a set of registrations as the call may. Any node may take any of them, and
+-- each is taken once.
+local function take(key)
+  if call.burials == 0 then
+    return {}
+  end
+  local taken = redis.call('SPOP', key, call.burials)
+  call.burials = call.burials - #taken
+  return taken
+end
+
+-- The first step: what others see of the node. It cannot be told everything any more if it was
+-- stale, because its interest is known in part only.
+local function bury_marks(node)
+  redis.call('HSET', T .. 'node:' .. node, 'dead', 1)
+  if leave_stale(node) then
+    cut(node)
+  end
+  for _, mark in ipairs(take(T .. 'mo:' .. node)) do
+    forget_mark[mark:sub(1, 1)](node, mark:sub(3))
+  end
+end
+
+-- The second step: what the node needs in order to read on.
+local function bury_interest(node)
+  for _, channel in ipairs(take(T .. 'of:' .. node)) do
+    local _, vacated = unregister(node, channel)
+    if vacated then
+      depart(channel, '')
+    end
+  end
+  if redis.call('EXISTS', T .. 'of:' .. node) == 0 then
+    redis.call('DEL', T .. 'in:' .. node, T .. 'node:' .. node)
+    redis.call('ZREM', T .. 'nodes', node)
+    call.inboxes[node] = nil
+  end
+end
+
+-- Whether there is something to bury of a node, whose lease is over since `lease_end`, now.
+local function is_due(node, lease_end)
+  return redis.call('HEXISTS', T .. 'node:' .. node, 'dead') == 0
+    or redis.call('EXISTS', T .. 'mo:' .. node) == 1
+    or lease_end + RETENTION_MS <= now()
+end
+
+verbs.bury = function(node)
+  local lease_end = redis.call('ZSCORE', T .. 'nodes', node)
+  if not lease_end or tonumber(lease_end) > now() or stood_still() then
+    return
+  end
+  bury_marks(node)
+  local marks_left = redis.call('EXISTS', T .. 'mo:' .. node) == 1
+  if not marks_left and lease_end + RETENTION_MS <= now() then
+    bury_interest(node)
+  end
+  if redis.call('ZSCORE', T .. 'nodes', node) and is_due(node, lease_end) then
+    tell(N, record('D', { node }))
+  end
+end

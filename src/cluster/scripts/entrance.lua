@@ -1,0 +1,73 @@
+-- The entrance of a node into a partition. See `wire` for the contract.
+local T, N, PARTITIONS, EPOCH, RUN = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local VERSION, ADDRESS, APPS = ARGV[6], ARGV[7], ARGV[8]
+local BASE, LEASE_MS = tonumber(ARGV[9]), tonumber(ARGV[10])
+local KNOWN_AT = 11
+
+local lease_end = clock() + LEASE_MS
+
+-- Sets a value that all nodes share, unless it is there; returns what is there now.
+local function shared(key, value)
+  redis.call('SET', T .. key, value, 'NX')
+  return redis.call('GET', T .. key)
+end
+
+-- Whether the server may have forgotten something since the last entrance: it is empty, or another
+-- one.
+local function may_have_forgotten()
+  local empty = redis.call('EXISTS', T .. 'epoch') == 0
+  if RUN == '' or redis.call('GET', T .. 'run') == RUN then
+    return empty
+  end
+  redis.call('SET', T .. 'run', RUN)
+  return true
+end
+
+-- Every other node gets every message until it has registered anew. The buried ones have nothing
+-- that could have been forgotten.
+local function make_others_stale()
+  for _, node in ipairs(redis.call('ZRANGE', T .. 'nodes', 0, -1)) do
+    if node ~= N and redis.call('HEXISTS', T .. 'node:' .. node, 'dead') == 0 then
+      redis.call('SADD', T .. 'stale', node)
+    end
+  end
+  for i = KNOWN_AT, #ARGV do
+    if redis.call('ZADD', T .. 'nodes', 'NX', lease_end, ARGV[i]) == 1 then
+      redis.call('SADD', T .. 'stale', ARGV[i])
+    end
+  end
+end
+
+-- Makes the node known; returns the number of its last batch and the letters of the answer.
+local function introduce()
+  local node = T .. 'node:' .. N
+  local done, cut, dead, unread =
+    unpack(redis.call('HMGET', node, 'done', 'cut', 'dead', 'unread'))
+  -- Redis has evicted an inbox with unread entries.
+  local evicted = (tonumber(unread) or 0) > 0 and redis.call('EXISTS', T .. 'in:' .. N) == 0
+  cut = cut or evicted
+  if cut then
+    redis.call('HDEL', node, 'unread')
+  end
+  if cut or not done then
+    redis.call('HDEL', node, 'read')
+  end
+  redis.call('HDEL', node, 'cut', 'dead')
+  local from = math.max(BASE, tonumber(done) or 0)
+  redis.call('HSET', node, 'version', VERSION, 'address', ADDRESS, 'apps', APPS, 'done', from)
+  return from, (done and '' or 'f') .. (cut and 'c' or '') .. (dead and 'd' or '')
+end
+
+local partitions = shared('partitions', PARTITIONS)
+if partitions ~= PARTITIONS then
+  return redis.error_reply('PARTITIONS ' .. partitions)
+end
+if may_have_forgotten() then
+  make_others_stale()
+end
+local epoch = shared('epoch', EPOCH)
+local done, letters = introduce()
+redis.call('SADD', T .. 'stale', N)
+redis.call('ZADD', T .. 'nodes', lease_end, N)
+local number = '%.0f'
+return { epoch, number:format(done), letters, number:format(lease_end - LEASE_MS) }

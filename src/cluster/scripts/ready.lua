@@ -1,0 +1,4 @@
+-- ready
+verbs.ready = function()
+  leave_stale(N)
+end

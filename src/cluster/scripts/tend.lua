@@ -1,0 +1,66 @@
+-- tend read_id read_bytes
+
+-- The most departures that one call tells.
+local DEPARTURES = 1000
+
+local function renew_leases()
+  local nodes = stood_still() and all_nodes() or { N }
+  for i = 1, #nodes do
+    redis.call('ZADD', T .. 'nodes', now() + LEASE_MS, nodes[i])
+  end
+  redis.call('SET', T .. 'tended', now())
+end
+
+-- Notes how far the node has read its inbox, and drops what it has read. An inbox that should be
+-- there, but is not, was evicted.
+local function note_read(read_id, read_bytes)
+  local node, inbox_key = T .. 'node:' .. N, T .. 'in:' .. N
+  local read, unread = unpack(redis.call('HMGET', node, 'read', 'unread'))
+  unread = math.max(0, (unread or 0) - math.max(0, read_bytes - (read or 0)))
+  redis.call('HSET', node, 'read', read_bytes, 'unread', unread)
+  if read_id ~= '' then
+    redis.call('XTRIM', inbox_key, 'MINID', read_id)
+  end
+  if redis.call('PEXPIRE', inbox_key, INBOX_MS) == 0 and unread > 0 then
+    cut(N)
+  end
+end
+
+local function tell_departures()
+  local gone = T .. 'gone'
+  local due = redis.call('ZRANGEBYSCORE', gone, '-inf', now(), 'LIMIT', 0, DEPARTURES)
+  for i = 1, #due do
+    tell(N, record('G', { due[i]:match('^(%Z*)%z(.*)$') }))
+  end
+  if #due > 0 then
+    redis.call('ZREM', gone, unpack(due))
+  end
+end
+
+-- Tells the node of all nodes, and of those that are to be buried.
+local function tell_nodes()
+  local fields, dead = { text(now()) }, {}
+  local nodes = redis.call('ZRANGE', T .. 'nodes', 0, -1, 'WITHSCORES')
+  for i = 1, #nodes, 2 do
+    local node, lease_end = nodes[i], tonumber(nodes[i + 1])
+    local address, apps = unpack(redis.call('HMGET', T .. 'node:' .. node, 'address', 'apps'))
+    fields[#fields + 1] = node
+    fields[#fields + 1] = address or ''
+    fields[#fields + 1] = apps or ''
+    if lease_end <= now() and is_due(node, lease_end) then
+      dead[#dead + 1] = node
+    end
+  end
+  tell(N, record('T', fields))
+  return dead
+end
+
+verbs.tend = function(read_id, read_bytes)
+  renew_leases()
+  note_read(read_id, read_bytes)
+  local dead = tell_nodes()
+  tell_departures()
+  for i = 1, #dead do
+    tell(N, record('D', { dead[i] }))
+  end
+end

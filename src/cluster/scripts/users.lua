@@ -1,0 +1,6 @@
+-- users CHAN request
+verbs.users = function(channel, request)
+  local fields = redis.call('HKEYS', T .. 'mem:' .. channel)
+  table.insert(fields, 1, request)
+  tell(N, record('U', fields))
+end
