@@ -80,7 +80,8 @@ impl Model {
     fn add_nodes(&self, state: &mut State) {
         for (id, node) in &self.nodes {
             let mut fields = BTreeSet::new();
-            let mut add = |name: &str, value: String| _ = fields.insert(format!("{name} -> {value}"));
+            let mut add =
+                |name: &str, value: String| _ = fields.insert(format!("{name} -> {value}"));
             if let Some(done) = node.done {
                 add("done", done.to_string());
                 add("address", node.address.to_string());
@@ -96,11 +97,15 @@ impl Model {
                 .for_each(|(name, bytes)| add(name, bytes.to_string()));
             state.insert(format!("node:{id}"), fields);
         }
-        state.extend(self.interests.iter().map(|(id, channels)| {
-            (format!("of:{id}"), channels.iter().map(text).collect())
-        }));
+        state.extend(
+            self.interests
+                .iter()
+                .map(|(id, channels)| (format!("of:{id}"), channels.iter().map(text).collect())),
+        );
         let marks = self.marks.iter();
-        state.extend(marks.map(|(id, marks)| (format!("mo:{id}"), marks.iter().map(line).collect())));
+        state.extend(
+            marks.map(|(id, marks)| (format!("mo:{id}"), marks.iter().map(line).collect())),
+        );
     }
 
     fn add_channels(&self, state: &mut State) {

@@ -200,8 +200,7 @@ impl World {
     ) -> Executed {
         let Node { id: node, epoch, .. } = self.nodes[node].clone();
         let (lease_ms, retention_ms, inbox_bytes) = (LEASE_MS, RETENTION_MS, self.inbox_bytes);
-        let head =
-            CallHead { node, epoch, kind, number, lease_ms, retention_ms, inbox_bytes };
+        let head = CallHead { node, epoch, kind, number, lease_ms, retention_ms, inbox_bytes };
         let executed = self.model.call(self.now_ms, &head, model);
         if let Some(server) = &mut self.server {
             assert_eq!(server.call(&head, redis), executed, "{head:?}");
@@ -263,7 +262,8 @@ impl World {
                     continue;
                 }
                 let fields = [&model.1, &redis.1];
-                let [model_entry, redis_entry] = fields.map(|field| comparable(field, in_any_order));
+                let [model_entry, redis_entry] =
+                    fields.map(|field| comparable(field, in_any_order));
                 assert_eq!(redis_entry, model_entry, "an entry for {:?}", node.id);
                 assert_eq!(model.1.len(), redis.1.len());
             }
@@ -378,9 +378,7 @@ pub(super) fn publish(name: &str, text: &str) -> Command {
 /// The texts of the events among records.
 pub(super) fn events(records: &[Record]) -> Vec<String> {
     let text = |record: &Record| match record {
-        Record::Message { frame, .. } => {
-            Some(String::from_utf8(frame.payload().to_vec()).unwrap())
-        }
+        Record::Message { frame, .. } => Some(String::from_utf8(frame.payload().to_vec()).unwrap()),
         _ => None,
     };
     records.iter().filter_map(text).collect()
