@@ -10,9 +10,8 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-use super::node::{Node, NodeCall};
-use super::redis::{CallHead, Executed};
-use super::store::{Connection, Connector, Reader, Writer};
+use super::node::Node;
+use super::store::{Connection, Connector, Executed, Reader, Writer};
 use crate::text::WithCauses;
 use crate::time::{Clock, Millis};
 
@@ -160,14 +159,11 @@ impl<C: Connector> Driver<C> {
     async fn call(&self, writer: &mut C::Writer) -> Result<Infallible, EndOf<C>> {
         loop {
             let call = self.shared.node.borrow_mut().next_call(self.partition, self.shared.now());
-            let Some(call) = call else {
+            let Some((head, args)) = call else {
                 self.wait_for_call().await;
                 continue;
             };
-            let NodeCall { node, ref epoch, kind, number, bounds, ref args } = call;
-            let (lease_ms, retention_ms, inbox_bytes) = bounds;
-            let head = CallHead { node, epoch, kind, number, lease_ms, retention_ms, inbox_bytes };
-            match writer.call(&head, args.to_vec()).await.map_err(Ended::Write)? {
+            match writer.call(&head, &args).await.map_err(Ended::Write)? {
                 Executed::Done => self.executed(),
                 Executed::Enter => return Err(Ended::Enter),
             }

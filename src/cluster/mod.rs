@@ -17,6 +17,8 @@
 //! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
 
 mod driver;
+#[cfg(any(test, feature = "testing"))]
+mod model;
 mod node;
 mod partition;
 mod redis;

@@ -1,12 +1,37 @@
 //! The connections to Redis, as the [driver](super::driver) uses them: one to write and one to read
-//! for each partition. Tests have others.
-
-use std::error::Error;
+//! for each partition. Tests connect to a model instead.
 
 use bytes::Bytes;
 
-use super::redis::{self, CallHead, Executed};
-use super::wire::{Entered, Entrance, NodeId};
+use super::wire::{CallKind, Entered, Entrance, NodeId};
+
+/// Everything of a call but its commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CallHead {
+    /// The node that calls.
+    pub(crate) node: NodeId,
+    /// The epoch of the partition, as of the last entrance.
+    pub(crate) epoch: Box<str>,
+    /// The kind of the call.
+    pub(crate) kind: CallKind,
+    /// Its number.
+    pub(crate) number: u64,
+    /// The duration of a lease in milliseconds.
+    pub(crate) lease_ms: u64,
+    /// The time in milliseconds for which the inbox of a silent node is kept behind its lease.
+    pub(crate) retention_ms: u64,
+    /// The unread bytes of an inbox above which it is cut.
+    pub(crate) inbox_bytes: u64,
+}
+
+/// The answer to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Executed {
+    /// The call was executed, now or before.
+    Done,
+    /// Nothing was executed: the node has to enter first.
+    Enter,
+}
 
 /// The connections of one partition.
 #[derive(Debug)]
@@ -22,16 +47,16 @@ pub(crate) struct Connection<W, R> {
 /// Makes connections.
 pub(crate) trait Connector {
     /// The end for entrances and calls.
-    type Writer: Writer;
+    type Writer: Writer<Error = Self::Error>;
     /// The end for the inbox.
-    type Reader: Reader;
-    /// The reason why the server cannot be used, for the operator.
-    type Error: Error + 'static;
+    type Reader: Reader<Error = Self::Error>;
+    /// The reason why Redis cannot be used, for the operator.
+    type Error: std::error::Error;
 
     /// Connects to the server of a partition.
     ///
     /// # Errors
-    /// The server cannot be reached or used.
+    /// The server cannot be reached or does not let the node in.
     async fn connect(
         &self,
         partition: u16,
@@ -40,85 +65,35 @@ pub(crate) trait Connector {
 
 /// The end of a connection for entrances and calls. After an error it is not used again.
 pub(crate) trait Writer {
-    /// The reason why there is no answer, for the operator.
-    type Error: Error + 'static;
+    /// The reason why the server did not answer.
+    type Error;
 
     /// Introduces the node.
     ///
     /// # Errors
-    /// There is no answer, or the node is refused.
+    /// The server did not answer, or refuses the node.
     async fn enter(&mut self, node: NodeId, entrance: &Entrance) -> Result<Entered, Self::Error>;
 
     /// Has commands executed.
     ///
     /// # Errors
-    /// There is no answer; the commands may have been executed.
-    async fn call(
-        &mut self,
-        head: &CallHead<'_>,
-        commands: Vec<Bytes>,
-    ) -> Result<Executed, Self::Error>;
+    /// The server did not answer; the commands may have been executed.
+    async fn call(&mut self, head: &CallHead, args: &[Bytes]) -> Result<Executed, Self::Error>;
 }
 
 /// The end of a connection for the inbox. After an error it is not used again.
 pub(crate) trait Reader {
-    /// The reason why there is no answer, for the operator.
-    type Error: Error + 'static;
+    /// The reason why the server did not answer.
+    type Error;
 
-    /// Waits for entries of the node's inbox behind `after`, and returns them with their ids; none
-    /// after a while without any.
+    /// Waits for entries of the node's inbox behind `after`, and returns them with their ids. May
+    /// return none, after a while.
     ///
     /// # Errors
-    /// There is no answer.
+    /// The server did not answer.
     async fn read(
         &mut self,
         node: NodeId,
         after: &str,
     ) -> Result<Vec<(Box<str>, Bytes)>, Self::Error>;
-}
-
-impl Connector for redis::Connector {
-    type Writer = redis::Writer;
-    type Reader = redis::Reader;
-    type Error = redis::ConnectError;
-
-    async fn connect(
-        &self,
-        partition: u16,
-    ) -> Result<Connection<redis::Writer, redis::Reader>, redis::ConnectError> {
-        let redis::Connection { writer, reader, run_id, .. } = self.connect(partition).await?;
-        Ok(Connection { writer, reader, run_id })
-    }
-}
-
-impl Writer for redis::Writer {
-    type Error = redis::CallError;
-
-    async fn enter(
-        &mut self,
-        node: NodeId,
-        entrance: &Entrance,
-    ) -> Result<Entered, redis::CallError> {
-        self.enter(node, entrance).await
-    }
-
-    async fn call(
-        &mut self,
-        head: &CallHead<'_>,
-        commands: Vec<Bytes>,
-    ) -> Result<Executed, redis::CallError> {
-        self.call(head, commands).await
-    }
-}
-
-impl Reader for redis::Reader {
-    type Error = redis::CallError;
-
-    async fn read(
-        &mut self,
-        node: NodeId,
-        after: &str,
-    ) -> Result<Vec<(Box<str>, Bytes)>, redis::CallError> {
-        self.read(node, after).await
-    }
 }

@@ -9,29 +9,13 @@ use super::Node;
 use super::report::Report;
 use crate::channels::{Answer, FromCluster};
 use crate::cluster::partition::{Admission, Call, Outcome, Returned};
-use crate::cluster::wire::{CallKind, Entered, Entrance, NodeId};
+use crate::cluster::store::CallHead;
+use crate::cluster::wire::{Entered, Entrance, NodeId};
 use crate::time::Millis;
 use crate::version;
 
 /// The absence that the log does not tell: clients do not notice it.
 const SHORT: Duration = Duration::from_millis(100);
-
-/// A call of the node.
-#[derive(Clone, Debug)]
-pub(crate) struct NodeCall {
-    /// The name of the node in the partition.
-    pub(crate) node: NodeId,
-    /// The epoch of the last entrance.
-    pub(crate) epoch: Box<str>,
-    /// The kind of the call.
-    pub(crate) kind: CallKind,
-    /// Its number.
-    pub(crate) number: u64,
-    /// The lease and the retention in milliseconds, and the bytes of an inbox.
-    pub(crate) bounds: (u64, u64, u64),
-    /// The commands as arguments.
-    pub(crate) args: Arc<[Bytes]>,
-}
 
 impl Node {
     /// The introduction of the node to a partition, at a server with this `run_id`.
@@ -103,8 +87,8 @@ impl Node {
         let member = self.member(partition)?;
         let Call { kind, number, args } = member.partition.next_call(now)?;
         let (node, epoch) = (member.partition.node(), member.partition.epoch().into());
-        let bounds = (lease_ms, retention_ms, inbox_bytes);
-        Some(NodeCall { node, epoch, kind, number, bounds, args })
+        let head = CallHead { node, epoch, kind, number, lease_ms, retention_ms, inbox_bytes };
+        Some((head, args))
     }
 
     /// The time at which there is a call by the clock alone.
