@@ -91,13 +91,6 @@ impl fmt::Display for Peer {
     }
 }
 
-impl RedisAddress {
-    /// Whether TLS is spoken there.
-    pub(super) const fn is_tls(&self) -> bool {
-        matches!(self, Self::Tcp { tls: true, .. })
-    }
-}
-
 /// An address without a scheme: `HOST:PORT`, `[HOST]:PORT` or a path.
 pub(super) struct Bare<'a>(pub(super) &'a RedisAddress);
 
