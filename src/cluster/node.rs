@@ -46,7 +46,7 @@ pub(crate) struct NodeParts {
     pub(crate) settings: Arc<ClusterSettings>,
     /// A random id.
     pub(crate) id: NodeId,
-    /// A random text, for a cluster that has no epoch yet.
+    /// A random text, for the epochs of a cluster that has none.
     pub(crate) epoch: Box<str>,
     /// The host name and the listener of this node, for the operator.
     pub(crate) address: Box<str>,
@@ -71,7 +71,10 @@ pub(crate) struct Node {
     settings: Arc<ClusterSettings>,
     /// The id of the cluster's port, to which homes answer.
     port: ShardId,
+    /// A random text, with which the epochs of this node begin.
     epoch: Box<str>,
+    /// The number of introductions so far.
+    introductions: u64,
     address: Box<str>,
     /// The fingerprint of the apps.
     fingerprint: Box<str>,
@@ -135,6 +138,7 @@ impl Node {
         let mut node = Self {
             port: ShardId(shards),
             epoch,
+            introductions: 0,
             address,
             fingerprint: directory.fingerprint(),
             directory,
@@ -194,3 +198,6 @@ impl Node {
         self.partitions.iter().map(|member| member.partition.waiting_bytes()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;
