@@ -62,10 +62,10 @@ pub(crate) struct NodeParts {
 ///
 /// Homes and shards speak by [`handle`](Self::handle), [`answered`](Self::answered) and
 /// [`terminated`](Self::terminated). The owner of a partition's connections calls
-/// [`introduction`](Self::introduction), [`entered`](Self::entered), [`next_call`](Self::next_call),
-/// [`executed`](Self::executed), [`read`](Self::read) and [`lost`](Self::lost), in the order that
-/// [`Partition`] describes. [`tick`](Self::tick) is called some times per second. After each call the
-/// [`effects`](Self::effects) are taken and carried out.
+/// [`introduction`](Self::introduction), [`entered`](Self::entered),
+/// [`next_call`](Self::next_call), [`executed`](Self::executed), [`read`](Self::read) and
+/// [`lost`](Self::lost), in the order that [`Partition`] describes. [`tick`](Self::tick) is called
+/// some times per second. After each call the [`effects`](Self::effects) are taken and carried out.
 #[derive(Debug)]
 pub(crate) struct Node {
     settings: Arc<ClusterSettings>,

@@ -389,8 +389,8 @@ impl Partition {
         self.inbox.tended(nodes.chain([self.node]), now);
     }
 
-    /// The silence for which Redis is certain to remember the node, unless it has lost its data: the
-    /// last answer is younger than the last renewal of the lease, by the time between two.
+    /// The silence for which Redis is certain to remember the node, unless it has lost its data.
+    /// The lease was renewed before the last answer, by at most the time between two renewals.
     fn survives(&self) -> Duration {
         (self.bounds.lease + self.bounds.retention).saturating_sub(2 * TEND_PERIOD)
     }

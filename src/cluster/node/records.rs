@@ -13,6 +13,7 @@ use crate::channels::{
 use crate::cluster::wire::{Admitted, Command, MemberText, NodeId, NodeInfo, Record, Retained};
 use crate::frame::Frame;
 use crate::protocol::auth::Member;
+use crate::text::{self, SHOWN_CHARS};
 use crate::time::Millis;
 
 /// The users of a partition that are looked at once more at most, after all nodes have registered.
@@ -106,6 +107,7 @@ impl Node {
     fn tended(&mut self, partition: u16, nodes: Vec<NodeInfo>, now: Millis) {
         let Some(member) = self.member(partition) else { return };
         let own = member.partition.node();
+        let nodes: Vec<_> = nodes.into_iter().map(legible).collect();
         let ids: BTreeSet<NodeId> = nodes.iter().map(|node| node.id).collect();
         member.partition.tended(ids.iter().copied(), now);
         member.buried.retain(|node| ids.contains(node));
@@ -156,6 +158,12 @@ impl Node {
         let done = self.questions.gone(partition, |of| of != node);
         done.into_iter().for_each(|done| self.done(Some(done)));
     }
+}
+
+/// The node with an address that is fit for a log and a terminal.
+fn legible(node: NodeInfo) -> NodeInfo {
+    let address = node.address.chars().filter(|&char| !text::is_unsafe(char)).take(SHOWN_CHARS);
+    NodeInfo { address: address.collect::<String>().into(), ..node }
 }
 
 /// The nodes that have entered themselves. Others are only known to be alive, because a Redis that
