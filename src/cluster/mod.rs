@@ -20,6 +20,19 @@ mod settings;
 mod store;
 mod wire;
 
+use redis::Scripts;
+pub(crate) use redis::{ConnectError, Findings};
 pub(crate) use settings::{
     ClusterSettings, Password, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway,
 };
+
+/// The scripts of this version.
+const SCRIPTS: Scripts = Scripts { enter: scripts::ENTER, call: scripts::CALL };
+
+/// Proves that a node with these settings can work with its Redis. See [`redis::probe`].
+///
+/// # Errors
+/// Redis cannot be reached, or lacks something that a node needs.
+pub(crate) async fn probe(settings: &ClusterSettings) -> Result<Findings, ConnectError> {
+    redis::probe(settings, SCRIPTS).await
+}
