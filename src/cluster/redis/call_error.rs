@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use ::redis::{ErrorKind, RedisError};
+use ::redis::ErrorKind;
 
 use crate::text::Quoted;
 
-/// The reason for which a request has no answer that a node can use. `Display` is the sentence for
-/// the operator, with the cause and what to do. The connection has to be made anew in any case.
+/// The reason for which a request has no answer that a node can use. `Display` tells the
+/// operator the cause and what to do. The connection has to be made anew in any case.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CallError {
+pub(super) enum CallError {
     /// There was no answer within the [deadline](super::SILENCE_MAX).
     #[error("Redis gives no answer within 5 s: it stands still, or the network loses its packets")]
     Silent,
@@ -74,14 +74,7 @@ pub(crate) enum CallError {
 /// The text of an error that a server answered. It holds no secret, because servers repeat no
 /// password, and is shown in quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reply(Box<str>);
-
-impl Reply {
-    /// The text as the server wrote it.
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+pub(super) struct Reply(Box<str>);
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,8 +131,8 @@ const IN_SCRIPTS: [&str; 7] =
 /// The text with which 7.0 and later tell that a command or a key is denied within a script.
 const DENIED_IN_SCRIPT: &str = "user executing the script can't";
 
-impl From<RedisError> for CallError {
-    fn from(error: RedisError) -> Self {
+impl From<::redis::RedisError> for CallError {
+    fn from(error: ::redis::RedisError) -> Self {
         if error.kind() == ErrorKind::Parse {
             return Self::NotRedis;
         }

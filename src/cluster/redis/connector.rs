@@ -1,22 +1,22 @@
 //! The way to the server that has a partition.
 
-use std::slice;
 use std::sync::{Mutex, PoisonError};
 
 use ::redis::{FromRedisValue, Value, cmd};
 
 use super::call_error::CallError;
-use super::connect_error::ConnectError;
+use super::error::RedisError;
 use super::identity::Identity;
 use super::keys::Keys;
 use super::link::Link;
-use super::peer::{Bare, Peer};
+use super::peer::Peer;
 use super::reader::Reader;
-use super::script::{HashedScript, Scripts};
+use super::script::HashedScript;
 use super::socket;
 use super::tls::TlsClient;
 use super::writer::Writer;
-use crate::cluster::{ClusterSettings, RedisAddress, RedisLogin, RedisPlace};
+use crate::cluster::store::{self, Connection};
+use crate::cluster::{ClusterSettings, RedisAddress, RedisLogin, RedisPlace, scripts};
 
 /// Connects to the servers that have the partitions of a cluster.
 #[derive(Debug)]
@@ -35,19 +35,6 @@ pub(crate) struct Connector {
     met: Mutex<Vec<RedisAddress>>,
 }
 
-/// Two sockets to the server that has a partition. Dropping a half closes its socket.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    /// The half for calls.
-    pub(crate) writer: Writer,
-    /// The half for the inbox.
-    pub(crate) reader: Reader,
-    /// The id of the server's process, for the entrance; empty if it does not tell.
-    pub(crate) run_id: Box<str>,
-    /// The address of the server, for the operator.
-    pub(crate) server: Box<str>,
-}
-
 /// A server that can be used: of a recent version, and logged in.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -61,45 +48,30 @@ impl Connector {
     ///
     /// # Errors
     /// A file of TLS cannot be used.
-    pub(crate) fn new(settings: &ClusterSettings, scripts: Scripts) -> Result<Self, ConnectError> {
-        let tls =
-            if asks_for_tls(&settings.place) { Some(TlsClient::new(&settings.tls)?) } else { None };
+    pub(crate) fn new(settings: &ClusterSettings) -> Result<Self, RedisError> {
+        let tls = if settings.place.addresses().iter().any(RedisAddress::is_tls) {
+            Some(TlsClient::new(&settings.tls)?)
+        } else {
+            None
+        };
         Ok(Self {
             name: settings.name.clone(),
             place: settings.place.clone(),
             login: settings.login.clone(),
             database: settings.database,
             tls,
-            enter: HashedScript::new(scripts.enter),
-            call: HashedScript::new(scripts.call),
+            enter: HashedScript::new(scripts::ENTER),
+            call: HashedScript::new(scripts::CALL),
             met: Mutex::default(),
         })
     }
 
-    /// Connects to the server that has the partition: the only one, the master that sentinels name,
-    /// or the one of the Redis Cluster. Takes seconds where servers do not answer.
+    /// Finds the server that has the keys: the only one, the master that sentinels name, or the one
+    /// of the Redis Cluster. Takes seconds where servers do not answer.
     ///
     /// # Errors
     /// There is no such server, it cannot be reached, or cannot be used.
-    pub(crate) async fn connect(&self, partition: u16) -> Result<Connection, ConnectError> {
-        let keys = Keys::of_partition(&self.name, partition);
-        let writing = self.find(&keys).await?;
-        let reading = self.open(&writing.peer).await?;
-        if reading.identity.run_id != writing.identity.run_id {
-            return Err(ConnectError::Several { peer: reading.peer });
-        }
-        let server = Bare(&writing.peer.address).to_string().into();
-        let run_id = writing.identity.run_id;
-        let reader = Reader::new(reading.link, keys.clone());
-        let writer = self.writer(writing.link, keys);
-        Ok(Connection { writer, reader, run_id, server })
-    }
-
-    /// Finds the server that has the keys.
-    ///
-    /// # Errors
-    /// As [`connect`](Self::connect).
-    pub(super) async fn find(&self, keys: &Keys) -> Result<Server, ConnectError> {
+    pub(super) async fn find(&self, keys: &Keys) -> Result<Server, RedisError> {
         match &self.place {
             RedisPlace::Standalone(address) => self.standalone(address, keys).await,
             RedisPlace::Sentinel { sentinels, master, login } => {
@@ -109,21 +81,17 @@ impl Connector {
         }
     }
 
-    /// A writer that runs the scripts over this link.
-    pub(super) fn writer(&self, link: Link, keys: Keys) -> Writer {
-        Writer::new(link, keys, self.enter.clone(), self.call.clone())
+    /// The half for calls, over the link of a server.
+    pub(super) fn writer(&self, server: Server, keys: Keys) -> Writer {
+        Writer::new(server.peer, server.link, keys, self.enter.clone(), self.call.clone())
     }
 
-    async fn standalone(
-        &self,
-        address: &RedisAddress,
-        keys: &Keys,
-    ) -> Result<Server, ConnectError> {
+    async fn standalone(&self, address: &RedisAddress, keys: &Keys) -> Result<Server, RedisError> {
         let mut server = self.open(&Peer::of_settings(address)).await?;
         server.expect_master()?;
         match server.has(keys).await? {
             Owner::Itself => Ok(server),
-            Owner::Other(_) => Err(ConnectError::InCluster { peer: server.peer }),
+            Owner::Other(_) => Err(RedisError::InCluster { peer: server.peer }),
         }
     }
 
@@ -132,7 +100,7 @@ impl Connector {
         sentinels: &[RedisAddress],
         master: &str,
         login: &RedisLogin,
-    ) -> Result<Server, ConnectError> {
+    ) -> Result<Server, RedisError> {
         let mut last = None;
         for sentinel in sentinels {
             match self.master_by(&Peer::sentinel(sentinel), master, login).await {
@@ -140,7 +108,7 @@ impl Connector {
                 Err(error) => last = Some(error),
             }
         }
-        Err(ConnectError::none_of(sentinels.len(), last))
+        Err(RedisError::none_of(sentinels.len(), last))
     }
 
     /// The master that a sentinel names. Its role is checked, because a sentinel may not know yet
@@ -150,20 +118,20 @@ impl Connector {
         sentinel: &Peer,
         master: &str,
         login: &RedisLogin,
-    ) -> Result<Server, ConnectError> {
+    ) -> Result<Server, RedisError> {
         let mut link = self.open_link(sentinel, login).await?;
         let question = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master).take();
         let peer = match link.request(&question).await {
             Ok(Value::Nil) => {
                 let (peer, master) = (sentinel.clone(), master.into());
-                return Err(ConnectError::UnknownMaster { peer, master });
+                return Err(RedisError::UnknownMaster { peer, master });
             }
             Ok(answer) => master_of(sentinel, answer)
                 .ok_or_else(|| unreadable(sentinel, "SENTINEL GET-MASTER-ADDR-BY-NAME"))?,
             Err(CallError::Refused(reply)) => {
-                return Err(ConnectError::NoSentinel { peer: sentinel.clone(), reply });
+                return Err(RedisError::NoSentinel { peer: sentinel.clone(), reply });
             }
-            Err(cause) => return Err(ConnectError::of_call(sentinel, cause)),
+            Err(cause) => return Err(RedisError::of_call(sentinel, cause)),
         };
         let server = self.open(&peer).await?;
         server.expect_master()?;
@@ -174,7 +142,7 @@ impl Connector {
         &self,
         addresses: &[RedisAddress],
         keys: &Keys,
-    ) -> Result<Server, ConnectError> {
+    ) -> Result<Server, RedisError> {
         let candidates = self.candidates(addresses);
         let mut last = None;
         for address in &candidates {
@@ -183,11 +151,11 @@ impl Connector {
                 Err(error) => last = Some(error),
             }
         }
-        Err(ConnectError::none_of(candidates.len(), last))
+        Err(RedisError::none_of(candidates.len(), last))
     }
 
     /// The server that has the keys, beginning with one that may know it.
-    async fn owner_by(&self, mut peer: Peer, keys: &Keys) -> Result<Server, ConnectError> {
+    async fn owner_by(&self, mut peer: Peer, keys: &Keys) -> Result<Server, RedisError> {
         for _ in 0..REDIRECTIONS_MAX {
             let mut server = self.open(&peer).await?;
             match server.has(keys).await? {
@@ -200,7 +168,7 @@ impl Connector {
                 }
             }
         }
-        Err(ConnectError::Circle { peer })
+        Err(RedisError::Circle { peer })
     }
 
     fn candidates(&self, addresses: &[RedisAddress]) -> Vec<RedisAddress> {
@@ -218,44 +186,44 @@ impl Connector {
     }
 
     /// Connects to a server, and makes sure that it can be used.
-    async fn open(&self, peer: &Peer) -> Result<Server, ConnectError> {
+    async fn open(&self, peer: &Peer) -> Result<Server, RedisError> {
         let mut link = self.open_link(peer, &self.login).await?;
         self.select(peer, &mut link).await?;
         let identity = Identity::ask(&mut link).await;
-        let identity = identity.map_err(|cause| ConnectError::of_call(peer, cause))?;
+        let identity = identity.map_err(|cause| RedisError::of_call(peer, cause))?;
         let peer = peer.clone();
         if identity.sentinel {
-            return Err(ConnectError::IsSentinel { peer });
+            return Err(RedisError::IsSentinel { peer });
         }
         if !identity.is_recent() {
-            return Err(ConnectError::Old { peer, product: identity.product() });
+            return Err(RedisError::Old { peer, product: identity.product() });
         }
         Ok(Server { peer, link, identity })
     }
 
     /// Connects to a server or a sentinel, and logs in.
-    async fn open_link(&self, peer: &Peer, login: &RedisLogin) -> Result<Link, ConnectError> {
+    async fn open_link(&self, peer: &Peer, login: &RedisLogin) -> Result<Link, RedisError> {
         let socket = socket::open(peer, self.tls.as_ref()).await?;
         let link = Link::over(socket).await;
-        let mut link = link.map_err(|cause| ConnectError::of_call(peer, cause))?;
+        let mut link = link.map_err(|cause| RedisError::of_call(peer, cause))?;
         let arguments = login.auth_arguments();
         if !arguments.is_empty() {
             let answer = link.request(cmd("AUTH").arg(arguments)).await;
             answer.map_err(|cause| match cause {
-                CallError::Refused(reply) => ConnectError::Login { peer: peer.clone(), reply },
-                cause => ConnectError::of_call(peer, cause),
+                CallError::Refused(reply) => RedisError::Login { peer: peer.clone(), reply },
+                cause => RedisError::of_call(peer, cause),
             })?;
         }
         // A name for `CLIENT LIST`. A user may lack the right, and nothing depends on it.
         match link.request(cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME)).await {
             Err(cause @ (CallError::Silent | CallError::Lost(_) | CallError::NotRedis)) => {
-                Err(ConnectError::of_call(peer, cause))
+                Err(RedisError::of_call(peer, cause))
             }
             _ => Ok(link),
         }
     }
 
-    async fn select(&self, peer: &Peer, link: &mut Link) -> Result<(), ConnectError> {
+    async fn select(&self, peer: &Peer, link: &mut Link) -> Result<(), RedisError> {
         let database = self.database;
         if database == 0 {
             return Ok(());
@@ -263,10 +231,28 @@ impl Connector {
         let answer = link.request(cmd("SELECT").arg(database)).await;
         answer.map(drop).map_err(|cause| match cause {
             CallError::Refused(reply) => {
-                ConnectError::Database { peer: peer.clone(), database, reply }
+                RedisError::Database { peer: peer.clone(), database, reply }
             }
-            cause => ConnectError::of_call(peer, cause),
+            cause => RedisError::of_call(peer, cause),
         })
+    }
+}
+
+impl store::Connector for Connector {
+    type Writer = Writer;
+    type Reader = Reader;
+    type Error = RedisError;
+
+    async fn connect(&self, partition: u16) -> Result<Connection<Writer, Reader>, RedisError> {
+        let keys = Keys::of_partition(&self.name, partition);
+        let writing = self.find(&keys).await?;
+        let reading = self.open(&writing.peer).await?;
+        let run_id = writing.identity.run_id.clone();
+        if reading.identity.run_id != run_id {
+            return Err(RedisError::Several { peer: reading.peer });
+        }
+        let reader = Reader::new(reading.peer, reading.link, keys.clone());
+        Ok(Connection { writer: self.writer(writing, keys), reader, run_id })
     }
 }
 
@@ -289,20 +275,20 @@ enum Owner {
 }
 
 impl Server {
-    fn expect_master(&self) -> Result<(), ConnectError> {
+    fn expect_master(&self) -> Result<(), RedisError> {
         if self.identity.replica {
-            return Err(ConnectError::Replica { peer: self.peer.clone() });
+            return Err(RedisError::Replica { peer: self.peer.clone() });
         }
         Ok(())
     }
 
     /// Asks for a key of the partition: a server of a Redis Cluster answers with the owner of its
     /// slot, whatever it takes to compute it.
-    async fn has(&mut self, keys: &Keys) -> Result<Owner, ConnectError> {
+    async fn has(&mut self, keys: &Keys) -> Result<Owner, RedisError> {
         match self.link.request(cmd("GET").arg(&keys.partitions()[..])).await {
             Ok(_) => Ok(Owner::Itself),
             Err(CallError::Moved(target)) => Ok(Owner::Other(target)),
-            Err(cause) => Err(ConnectError::of_call(&self.peer, cause)),
+            Err(cause) => Err(RedisError::of_call(&self.peer, cause)),
         }
     }
 }
@@ -313,15 +299,6 @@ fn master_of(sentinel: &Peer, answer: Value) -> Option<Peer> {
     Some(sentinel.master(&host, port))
 }
 
-fn unreadable(peer: &Peer, request: &'static str) -> ConnectError {
-    ConnectError::of_call(peer, CallError::Unreadable(request))
-}
-
-fn asks_for_tls(place: &RedisPlace) -> bool {
-    let addresses = match place {
-        RedisPlace::Standalone(address) => slice::from_ref(address),
-        RedisPlace::Sentinel { sentinels, .. } => sentinels,
-        RedisPlace::Cluster(addresses) => addresses,
-    };
-    addresses.iter().any(RedisAddress::is_tls)
+fn unreadable(peer: &Peer, request: &'static str) -> RedisError {
+    RedisError::of_call(peer, CallError::Unreadable(request))
 }

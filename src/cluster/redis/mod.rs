@@ -1,25 +1,25 @@
 //! The connections of a node to the Redis of its cluster.
 //!
 //! A [`Connector`] finds the server that has a partition, whichever kind of Redis it is, and makes
-//! a [`Connection`]: a [`Writer`] for calls and a [`Reader`] for the inbox, each with a socket of
-//! its own, because a read that waits blocks everything behind it on its socket.
+//! connection: a [`Writer`] for calls and a [`Reader`] for the inbox, each with a socket of its
+//! own, because a read that waits blocks everything behind it on its socket.
 //!
-//! Nothing here connects again. Whoever holds a connection drops it upon any [`CallError`] and asks
+//! Nothing here connects again. Whoever holds a connection drops it upon any error and asks
 //! the connector for another one, because a node has to enter anew behind every reconnection.
-//! While they ask something, both halves notice within [`SILENCE_MAX`] that nothing comes back.
+//! While they ask something, both halves notice within [`SILENCE_MAX`](link::SILENCE_MAX) that nothing comes back.
 //!
 //! - [`peer`], [`socket`], [`tls`]: addresses, and the bytes to and from them
 //! - [`link`], [`progress`]: requests and answers over one socket, as long as its bytes move
 //! - [`identity`]: what a server tells about itself
 //! - [`connector`]: the login, and the way to the server that has a partition
 //! - [`writer`], [`reader`]: the two halves of a connection
-//! - [`call_error`], [`connect_error`]: what can go wrong, as the operator reads it
+//! - [`error`], [`call_error`]: what can go wrong, as the operator reads it
 //! - [`acl`], [`probe`]: the rights that a node needs, and the proof that it has them
 
 mod acl;
 mod call_error;
-mod connect_error;
 mod connector;
+mod error;
 mod identity;
 mod keys;
 mod link;
@@ -36,11 +36,8 @@ mod writer;
 mod tests;
 
 pub(crate) use acl::ACL_LINE;
-pub(crate) use call_error::CallError;
-pub(crate) use connect_error::ConnectError;
-pub(crate) use connector::{Connection, Connector};
-pub(crate) use link::SILENCE_MAX;
+pub(crate) use connector::Connector;
+pub(crate) use error::RedisError;
 pub(crate) use probe::{Findings, probe};
 pub(crate) use reader::Reader;
-pub(crate) use script::Scripts;
-pub(crate) use writer::{CallHead, Executed, Writer};
+pub(crate) use writer::Writer;

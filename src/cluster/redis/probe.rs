@@ -7,14 +7,14 @@ use ::redis::{FromRedisValue, cmd};
 
 use super::acl::{PROOF_KEYS, PROOFS};
 use super::call_error::CallError;
-use super::connect_error::ConnectError;
 use super::connector::{Connector, Server};
+use super::error::RedisError;
 use super::keys::Keys;
 use super::link::Link;
-use super::peer::{Bare, Peer};
-use super::script::Scripts;
-use super::writer::{CallHead, Writer};
+use super::peer::Bare;
+use super::writer::Writer;
 use crate::cluster::ClusterSettings;
+use crate::cluster::store::{CallHead, Writer as _};
 use crate::cluster::wire::{CallKind, Entrance, NodeId};
 use crate::version;
 
@@ -39,11 +39,8 @@ pub(crate) struct Findings {
 ///
 /// # Errors
 /// Returns the reason for which a node could not work.
-pub(crate) async fn probe(
-    settings: &ClusterSettings,
-    scripts: Scripts,
-) -> Result<Findings, ConnectError> {
-    let connector = Connector::new(settings, scripts)?;
+pub(crate) async fn probe(settings: &ClusterSettings) -> Result<Findings, RedisError> {
+    let connector = Connector::new(settings)?;
     let mut findings = Findings {
         servers: Vec::new(),
         name: settings.name.as_str().into(),
@@ -96,9 +93,9 @@ impl Findings {
 const CLOCK_NOTED_MS: u64 = 2_000;
 
 /// Whether a node has entered the partition, with the same number of partitions.
-async fn is_begun(server: &mut Server, keys: &Keys, expected: u16) -> Result<bool, ConnectError> {
+async fn is_begun(server: &mut Server, keys: &Keys, expected: u16) -> Result<bool, RedisError> {
     let answer = server.link.request(cmd("GET").arg(&keys.partitions()[..])).await;
-    let failed = |cause| ConnectError::of_call(&server.peer, cause);
+    let failed = |cause| RedisError::of_call(&server.peer, cause);
     let number = Option::<u16>::from_redis_value(answer.map_err(failed)?);
     match number.map_err(|_| failed(CallError::Unreadable("GET")))? {
         Some(number) if number != expected => Err(failed(CallError::Partitions(number))),
@@ -109,23 +106,24 @@ async fn is_begun(server: &mut Server, keys: &Keys, expected: u16) -> Result<boo
 /// Proves the rights at a server, and returns by how many milliseconds its clock is ahead.
 async fn prove(
     connector: &Connector,
-    server: Server,
+    mut server: Server,
     keys: &Keys,
     settings: &ClusterSettings,
-) -> Result<i64, ConnectError> {
-    let Server { peer, mut link, .. } = server;
+) -> Result<i64, RedisError> {
     let node = NodeId(u128::from_ne_bytes(random()));
     let keys = keys.scratch(node);
-    prove_commands(&peer, &mut link, &keys).await?;
-    let mut writer = connector.writer(link, keys.clone());
+    prove_commands(&mut server, &keys).await?;
+    let peer = server.peer.clone();
+    let mut writer = connector.writer(server, keys.clone());
     let proven = prove_scripts(&mut writer, node, settings).await;
     let cleared = clear(writer.link(), &keys, node).await;
-    let ahead_ms = proven.and_then(|ahead_ms| cleared.map(|()| ahead_ms));
-    ahead_ms.map_err(|cause| ConnectError::of_call(&peer, cause))
+    let ahead_ms = proven?;
+    cleared.map_err(|cause| RedisError::of_call(&peer, cause))?;
+    Ok(ahead_ms)
 }
 
 /// Runs each command once, and names those that the user may not run.
-async fn prove_commands(peer: &Peer, link: &mut Link, keys: &Keys) -> Result<(), ConnectError> {
+async fn prove_commands(server: &mut Server, keys: &Keys) -> Result<(), RedisError> {
     let mut denied = Vec::new();
     for proof in PROOFS {
         let (command, arguments) = proof.split_first().unwrap_or((&"", &[]));
@@ -137,16 +135,16 @@ async fn prove_commands(peer: &Peer, link: &mut Link, keys: &Keys) -> Result<(),
                 request.arg(argument);
             }
         }
-        match link.request(&request).await {
+        match server.link.request(&request).await {
             Ok(_) => {}
             Err(CallError::NotPermitted(_)) => denied.push(*command),
-            Err(cause) => return Err(ConnectError::of_call(peer, cause)),
+            Err(cause) => return Err(RedisError::of_call(&server.peer, cause)),
         }
     }
     if denied.is_empty() {
         return Ok(());
     }
-    Err(ConnectError::Rights { peer: peer.clone(), commands: denied.join(", ").into() })
+    Err(RedisError::Rights { peer: server.peer.clone(), commands: denied.join(", ").into() })
 }
 
 /// Lets a node enter a partition that no node uses, and call.
@@ -154,7 +152,7 @@ async fn prove_scripts(
     writer: &mut Writer,
     node: NodeId,
     settings: &ClusterSettings,
-) -> Result<i64, CallError> {
+) -> Result<i64, RedisError> {
     let milliseconds =
         |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let lease_ms = milliseconds(settings.lease);
@@ -163,14 +161,14 @@ async fn prove_scripts(
     let answered_ms = now_ms();
     let head = CallHead {
         node,
-        epoch: &entered.epoch,
+        epoch: entered.epoch,
         kind: CallKind::Registration,
         number: 1,
         lease_ms,
         retention_ms: milliseconds(settings.retention),
         inbox_bytes: settings.inbox,
     };
-    writer.call(&head, Vec::new()).await?;
+    writer.call(&head, &[]).await?;
     let here_ms = asked_ms.midpoint(answered_ms);
     Ok(entered.now_ms.cast_signed().saturating_sub(here_ms.cast_signed()))
 }

@@ -4,13 +4,17 @@ use ::redis::{Value, cmd};
 use bytes::Bytes;
 
 use super::call_error::CallError;
+use super::error::RedisError;
 use super::keys::Keys;
 use super::link::Link;
+use super::peer::Peer;
+use crate::cluster::store;
 use crate::cluster::wire::NodeId;
 
 /// The half of a connection that reads inboxes. After an error it is of no use any more.
 #[derive(Debug)]
 pub(crate) struct Reader {
+    peer: Peer,
     link: Link,
     keys: Keys,
 }
@@ -27,26 +31,31 @@ const ENTRIES_MAX: u32 = 100;
 const FIELD: &[u8] = b"r";
 
 impl Reader {
-    pub(super) const fn new(link: Link, keys: Keys) -> Self {
-        Self { link, keys }
+    pub(super) const fn new(peer: Peer, link: Link, keys: Keys) -> Self {
+        Self { peer, link, keys }
     }
 
-    /// Waits for entries behind the one with this id (`0` is before the first), at most half a
-    /// second. Returns their ids and fields in their order. A stranger's entry has an empty field.
-    /// Nothing is copied.
-    ///
-    /// # Errors
-    /// There is no usable answer.
-    pub(crate) async fn read(
+    fn failed(&self, cause: CallError) -> RedisError {
+        RedisError::of_call(&self.peer, cause)
+    }
+}
+
+impl store::Reader for Reader {
+    type Error = RedisError;
+
+    /// Waits half a second at most. The fields are handed over where they were read, without a
+    /// copy; that of a stranger's entry is empty.
+    async fn read(
         &mut self,
         node: NodeId,
         after: &str,
-    ) -> Result<Vec<(Box<str>, Bytes)>, CallError> {
+    ) -> Result<Vec<(Box<str>, Bytes)>, RedisError> {
         let mut request = cmd("XREAD");
         request.arg("COUNT").arg(ENTRIES_MAX).arg("BLOCK").arg(BLOCK_MS);
         request.arg("STREAMS").arg(&self.keys.inbox(node)[..]).arg(after);
-        let answer = self.link.request(&request).await?;
-        entries_of(answer).ok_or(CallError::Unreadable("XREAD"))
+        let answer = self.link.request(&request).await;
+        let entries = entries_of(answer.map_err(|cause| self.failed(cause))?);
+        entries.ok_or_else(|| self.failed(CallError::Unreadable("XREAD")))
     }
 }
 

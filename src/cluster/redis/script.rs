@@ -6,15 +6,6 @@ use bytes::Bytes;
 use super::call_error::CallError;
 use super::link::Link;
 
-/// The sources of the two scripts that a node runs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Scripts {
-    /// The entrance of a node.
-    pub(crate) enter: &'static str,
-    /// A batch of commands.
-    pub(crate) call: &'static str,
-}
-
 /// A script with its hash.
 #[derive(Clone, Debug)]
 pub(super) struct HashedScript {

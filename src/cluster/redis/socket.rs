@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
-use super::connect_error::ConnectError;
+use super::error::RedisError;
 use super::peer::Peer;
 use super::tls::{TlsClient, TlsFailure};
 use crate::cluster::RedisAddress;
@@ -43,7 +43,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Its name is unknown, it does not accept, or TLS fails.
-pub(super) async fn open(peer: &Peer, tls: Option<&TlsClient>) -> Result<Socket, ConnectError> {
+pub(super) async fn open(peer: &Peer, tls: Option<&TlsClient>) -> Result<Socket, RedisError> {
     match &peer.address {
         RedisAddress::Unix(path) => Ok(Box::new(open_unix(peer, path).await?)),
         RedisAddress::Tcp { host, port, tls: false } => {
@@ -51,7 +51,7 @@ pub(super) async fn open(peer: &Peer, tls: Option<&TlsClient>) -> Result<Socket,
         }
         RedisAddress::Tcp { host, port, tls: true } => {
             let stream = open_tcp(peer, host, *port).await?;
-            let failed = |cause| ConnectError::Tls { peer: peer.clone(), cause };
+            let failed = |cause| RedisError::Tls { peer: peer.clone(), cause };
             // The connector has the material whenever an address asks for TLS.
             let client = tls.ok_or_else(|| failed(TlsFailure::Other("not set up".into())))?;
             let handshake = timeout(HANDSHAKE_TIMEOUT, client.connect(host, stream)).await;
@@ -61,17 +61,17 @@ pub(super) async fn open(peer: &Peer, tls: Option<&TlsClient>) -> Result<Socket,
     }
 }
 
-async fn open_unix(peer: &Peer, path: &Path) -> Result<UnixStream, ConnectError> {
+async fn open_unix(peer: &Peer, path: &Path) -> Result<UnixStream, RedisError> {
     let stream = within(CONNECT_TIMEOUT, UnixStream::connect(path)).await;
-    stream.map_err(|cause| ConnectError::Unreachable { peer: peer.clone(), cause })
+    stream.map_err(|cause| RedisError::Unreachable { peer: peer.clone(), cause })
 }
 
-async fn open_tcp(peer: &Peer, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+async fn open_tcp(peer: &Peer, host: &str, port: u16) -> Result<TcpStream, RedisError> {
     let addresses = within(CONNECT_TIMEOUT, lookup_host((host, port))).await;
     let addresses =
-        addresses.map_err(|cause| ConnectError::Unresolved { peer: peer.clone(), cause })?;
+        addresses.map_err(|cause| RedisError::Unresolved { peer: peer.clone(), cause })?;
     let stream = first_to_accept(addresses).await;
-    stream.map_err(|cause| ConnectError::Unreachable { peer: peer.clone(), cause })
+    stream.map_err(|cause| RedisError::Unreachable { peer: peer.clone(), cause })
 }
 
 async fn first_to_accept(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {

@@ -18,36 +18,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::call_error::CallError;
 use super::*;
-use crate::cluster::wire::{CallKind, Entrance, NodeId};
+use crate::cluster::store::{self, CallHead, Connector as _, Executed, Reader as _, Writer as _};
+use crate::cluster::wire::{CallKind, Command, Entrance, Entry, NodeId, Record};
 use crate::cluster::{
     ClusterSettings, Password, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway,
-};
-
-/// Scripts that do as much of the real ones as connections are concerned with: the entrance keeps
-/// the number of partitions and an epoch, and a call appends each of its arguments to the inbox.
-const SCRIPTS: Scripts = Scripts {
-    enter: "
-        local tag, node, partitions = ARGV[1], ARGV[2], ARGV[3]
-        local known = redis.call('GET', tag .. 'partitions')
-        if known and known ~= partitions then
-            return redis.error_reply('PARTITIONS ' .. known)
-        end
-        redis.call('SET', tag .. 'partitions', partitions)
-        redis.call('SET', tag .. 'epoch', ARGV[4], 'NX')
-        redis.call('ZADD', KEYS[1], 1, node)
-        local time = redis.call('TIME')
-        local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-        return { redis.call('GET', tag .. 'epoch'), '7', 'f', now }",
-    call: "
-        local tag, node, epoch = ARGV[1], ARGV[2], ARGV[3]
-        if redis.call('GET', tag .. 'epoch') ~= epoch then
-            return 'enter'
-        end
-        for i = 9, #ARGV do
-            redis.call('XADD', tag .. 'in:' .. node, '*', 'r', ARGV[i])
-        end
-        return 'done'",
 };
 
 const NODE: NodeId = NodeId(0xabc);
@@ -92,8 +68,11 @@ fn login(username: Option<&str>, password: &str) -> RedisLogin {
 }
 
 fn connector(settings: &ClusterSettings) -> Connector {
-    Connector::new(settings, SCRIPTS).unwrap()
+    Connector::new(settings).unwrap()
 }
+
+/// A connection, as the connector makes it.
+type Connection = store::Connection<Writer, Reader>;
 
 async fn connect(settings: &ClusterSettings) -> Connection {
     connector(settings).connect(0).await.unwrap_or_else(|error| panic!("{error}"))
@@ -101,7 +80,7 @@ async fn connect(settings: &ClusterSettings) -> Connection {
 
 /// The sentence of the error with which a connection fails.
 async fn refusal(settings: &ClusterSettings) -> String {
-    let error = match Connector::new(settings, SCRIPTS) {
+    let error = match Connector::new(settings) {
         Ok(connector) => connector.connect(0).await.unwrap_err(),
         Err(error) => error,
     };
@@ -122,37 +101,60 @@ fn entrance(partitions: u16) -> Entrance {
     }
 }
 
-const fn head(epoch: &str) -> CallHead<'_> {
+fn head(number: u64) -> CallHead {
     CallHead {
         node: NODE,
-        epoch,
-        kind: CallKind::Batch,
-        number: 1,
+        epoch: EPOCH.into(),
+        kind: CallKind::Registration,
+        number,
         lease_ms: 5_000,
         retention_ms: 60_000,
         inbox_bytes: 64 << 20,
     }
 }
 
+/// The arguments of a command that appends a question to the inbox of each node.
+fn question() -> Vec<Bytes> {
+    let mut args = Vec::new();
+    Command::Ask(1, Bytes::from_static(b"question")).push_args(&mut args);
+    args
+}
+
+/// The reason for which a request failed.
+fn cause(error: RedisError) -> CallError {
+    match error {
+        RedisError::Call { cause, .. } => cause,
+        other => panic!("{other}"),
+    }
+}
+
 impl Connection {
     async fn enter(&mut self, partitions: u16) {
         let entered = self.writer.enter(NODE, &entrance(partitions)).await.unwrap();
-        assert_eq!((&*entered.epoch, entered.done, entered.unknown), (EPOCH, 7, true));
+        assert_eq!(&*entered.epoch, EPOCH);
     }
 
-    async fn append(&mut self, text: &'static str) -> Result<Executed, CallError> {
-        self.writer.call(&head(EPOCH), vec![Bytes::from_static(text.as_bytes())]).await
+    /// Lets the node send an entry to itself.
+    async fn ask(&mut self, number: u64) -> Result<Executed, CallError> {
+        self.writer.call(&head(number), &question()).await.map_err(cause)
     }
 
-    /// Enters the only partition, and sends an entry to itself.
+    async fn read(&mut self, after: &str) -> Result<Vec<(Box<str>, Bytes)>, CallError> {
+        self.reader.read(NODE, after).await.map_err(cause)
+    }
+
+    /// Enters the only partition, sends an entry and reads it.
     async fn prove(&mut self) {
         self.prove_one_of(1).await;
     }
 
     async fn prove_one_of(&mut self, partitions: u16) {
         self.enter(partitions).await;
-        assert_eq!(self.append("entry").await, Ok(Executed::Done));
-        let entries = self.reader.read(NODE, "0").await.unwrap();
-        assert_eq!(&*entries.last().unwrap().1, b"entry");
+        assert_eq!(self.ask(1).await, Ok(Executed::Done));
+        let entries = self.read("0").await.unwrap();
+        let entry = Entry::decode(entries.last().unwrap().1.clone()).unwrap();
+        assert_eq!((entry.origin, entry.number), (NODE, 1));
+        let question = Some(Record::Question(NODE, 1, Bytes::from_static(b"question")));
+        assert!(entry.records().any(|record| record == question));
     }
 }

@@ -4,56 +4,38 @@ use ::redis::Value;
 use bytes::Bytes;
 
 use super::call_error::CallError;
+use super::error::RedisError;
 use super::keys::Keys;
 use super::link::Link;
+use super::peer::{Bare, Peer};
 use super::script::HashedScript;
-use crate::cluster::wire::{CallKind, Entered, Entrance, NodeId};
+use crate::cluster::store::{self, CallHead, Executed};
+use crate::cluster::wire::{Entered, Entrance, NodeId};
 
 /// The half of a connection that calls the scripts. After an error it is of no use any more.
 #[derive(Debug)]
 pub(crate) struct Writer {
+    peer: Peer,
     link: Link,
     keys: Keys,
     enter: HashedScript,
     call: HashedScript,
 }
 
-/// The arguments of a call in front of its commands.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CallHead<'a> {
-    /// The node.
-    pub(crate) node: NodeId,
-    /// The epoch that the node entered.
-    pub(crate) epoch: &'a str,
-    /// The kind of the call.
-    pub(crate) kind: CallKind,
-    /// Its number.
-    pub(crate) number: u64,
-    /// The duration of a lease in milliseconds.
-    pub(crate) lease_ms: u64,
-    /// The time in milliseconds for which an inbox is kept behind the lease of its node.
-    pub(crate) retention_ms: u64,
-    /// The bytes of unread records that an inbox holds at most.
-    pub(crate) inbox_bytes: u64,
-}
-
-/// The outcome of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Executed {
-    /// It was executed, now or before.
-    Done,
-    /// Nothing was executed: the node has to enter first.
-    Enter,
-}
-
 impl Writer {
     pub(super) const fn new(
+        peer: Peer,
         link: Link,
         keys: Keys,
         enter: HashedScript,
         call: HashedScript,
     ) -> Self {
-        Self { link, keys, enter, call }
+        Self { peer, link, keys, enter, call }
+    }
+
+    /// The address of the server, for the operator.
+    pub(crate) fn server(&self) -> String {
+        Bare(&self.peer.address).to_string()
     }
 
     /// The link, for other requests than calls.
@@ -61,65 +43,55 @@ impl Writer {
         &mut self.link
     }
 
-    /// Introduces the node.
-    ///
-    /// # Errors
-    /// The cluster has another number of partitions ([`CallError::Partitions`]), or there is no
-    /// usable answer.
-    pub(crate) async fn enter(
-        &mut self,
-        node: NodeId,
-        entrance: &Entrance,
-    ) -> Result<Entered, CallError> {
-        let mut args = self.introduction(node);
-        entrance.push_args(&mut args);
-        let answer = self.enter.run(&mut self.link, &self.keys.nodes(), &args).await?;
-        let elements = elements_of(answer);
-        elements.as_deref().and_then(Entered::of).ok_or(CallError::Unreadable("the entrance"))
-    }
-
-    /// Calls the script with a batch of commands, given as their arguments.
-    ///
-    /// # Errors
-    /// There is no usable answer. Whether the batch was executed is not known then.
-    pub(crate) async fn call(
-        &mut self,
-        head: &CallHead<'_>,
-        commands: Vec<Bytes>,
-    ) -> Result<Executed, CallError> {
-        let mut args = self.introduction(head.node);
-        head.push_args(&mut args);
-        args.extend(commands);
-        match self.call.run(&mut self.link, &self.keys.nodes(), &args).await? {
-            Value::SimpleString(answer) => Executed::of(answer.as_bytes()),
-            Value::BulkString(answer) => Executed::of(&answer),
-            _ => None,
-        }
-        .ok_or(CallError::Unreadable("a call"))
-    }
-
     fn introduction(&self, node: NodeId) -> Vec<Bytes> {
         vec![self.keys.tag().clone(), node.to_string().into()]
     }
-}
 
-impl CallHead<'_> {
-    fn push_args(&self, out: &mut Vec<Bytes>) {
-        let kind = char::from(self.kind.letter()).to_string();
-        let Self { epoch, number, lease_ms, retention_ms, inbox_bytes, .. } = self;
-        out.extend([Bytes::copy_from_slice(epoch.as_bytes()), kind.into()]);
-        let numbers = [number, lease_ms, retention_ms, inbox_bytes];
-        out.extend(numbers.map(|number| Bytes::from(number.to_string())));
+    fn failed(&self, cause: CallError) -> RedisError {
+        RedisError::of_call(&self.peer, cause)
     }
 }
 
-impl Executed {
-    fn of(answer: &[u8]) -> Option<Self> {
-        match answer {
-            b"done" => Some(Self::Done),
-            b"enter" => Some(Self::Enter),
-            _ => None,
-        }
+impl store::Writer for Writer {
+    type Error = RedisError;
+
+    async fn enter(&mut self, node: NodeId, entrance: &Entrance) -> Result<Entered, RedisError> {
+        let mut args = self.introduction(node);
+        entrance.push_args(&mut args);
+        let answer = self.enter.run(&mut self.link, &self.keys.nodes(), &args).await;
+        let elements = elements_of(answer.map_err(|cause| self.failed(cause))?);
+        let entered = elements.as_deref().and_then(Entered::of);
+        entered.ok_or_else(|| self.failed(CallError::Unreadable("the entrance")))
+    }
+
+    async fn call(&mut self, head: &CallHead, commands: &[Bytes]) -> Result<Executed, RedisError> {
+        let mut args = self.introduction(head.node);
+        push_head(head, &mut args);
+        args.extend_from_slice(commands);
+        let answer = self.call.run(&mut self.link, &self.keys.nodes(), &args).await;
+        let executed = executed_of(&answer.map_err(|cause| self.failed(cause))?);
+        executed.ok_or_else(|| self.failed(CallError::Unreadable("a call")))
+    }
+}
+
+/// Appends the arguments of a call behind the node and in front of the commands.
+fn push_head(head: &CallHead, args: &mut Vec<Bytes>) {
+    args.push(Bytes::copy_from_slice(head.epoch.as_bytes()));
+    args.push(Bytes::copy_from_slice(&[head.kind.letter()]));
+    let numbers = [head.number, head.lease_ms, head.retention_ms, head.inbox_bytes];
+    args.extend(numbers.map(|number| Bytes::from(number.to_string())));
+}
+
+fn executed_of(answer: &Value) -> Option<Executed> {
+    let answer = match answer {
+        Value::SimpleString(text) => text.as_bytes(),
+        Value::BulkString(text) => text,
+        _ => return None,
+    };
+    match answer {
+        b"done" => Some(Executed::Done),
+        b"enter" => Some(Executed::Enter),
+        _ => None,
     }
 }
 

@@ -54,33 +54,36 @@ async fn partitions_are_found_on_their_masters_and_followed_when_they_move() {
     for partition in 0..PARTITIONS {
         let mut connection = connector.connect(partition).await.unwrap();
         connection.prove_one_of(PARTITIONS).await;
-        used.insert(connection.server);
+        used.insert(connection.writer.server());
     }
-    let all = servers.iter().map(|server| format!("127.0.0.1:{}", server.port).into()).collect();
+    let all = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
     assert_eq!(used, all);
 
     let mut connection = connector.connect(0).await.unwrap();
-    let owner = servers.iter().find(|server| connection.server.ends_with(&server.port.to_string()));
-    let target =
-        servers.iter().find(|server| !connection.server.ends_with(&server.port.to_string()));
+    let owner = servers
+        .iter()
+        .find(|server| connection.writer.server().ends_with(&server.port.to_string()));
+    let target = servers
+        .iter()
+        .find(|server| !connection.writer.server().ends_with(&server.port.to_string()));
     let (owner, target) = (owner.unwrap(), target.unwrap());
     let slot: u16 = owner.run_command(cmd("CLUSTER").arg("KEYSLOT").arg("{ringwave:reverb:0}:"));
     target.command(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", id_of(owner)));
     owner.command(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", id_of(target)));
     move_keys(owner, target, slot);
     // The keys are elsewhere, and the slot is not yet.
-    assert_eq!(connection.append("entry").await, Err(CallError::Moving));
+    assert_eq!(connection.ask(2).await, Err(CallError::Moving));
     assert!(connector.connect(0).await.unwrap_err().to_string().contains("is being moved"));
     for server in [target, owner] {
         server.command(&format!("CLUSTER SETSLOT {slot} NODE {}", id_of(target)));
     }
     let moved = Err(CallError::Moved(format!("127.0.0.1:{}", target.port).into()));
-    assert_eq!(connection.append("entry").await, moved);
+    assert_eq!(connection.ask(2).await, moved);
     let mut connection = connector.connect(0).await.unwrap();
-    assert_eq!(*connection.server, *format!("127.0.0.1:{}", target.port));
+    assert_eq!(connection.writer.server(), format!("127.0.0.1:{}", target.port));
     connection.prove_one_of(PARTITIONS).await;
 
-    let findings = probe(&settings, SCRIPTS).await.unwrap().lines();
+    let findings = probe(&settings).await.unwrap().lines();
     let servers = findings.iter().filter(|line| line.ends_with("is recent enough")).count();
     assert_eq!(servers, 3, "{findings:?}");
 }
@@ -100,7 +103,7 @@ async fn servers_that_were_met_are_asked_when_none_of_the_settings_is_left() {
     let connector = connector(&settings_of(&[servers[0].port]));
     let mut partition_elsewhere = None;
     for partition in 0..PARTITIONS {
-        let server = connector.connect(partition).await.unwrap().server;
+        let server = connector.connect(partition).await.unwrap().writer.server();
         if !server.ends_with(&servers[0].port.to_string()) {
             partition_elsewhere = Some(partition);
         }

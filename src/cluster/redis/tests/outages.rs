@@ -29,13 +29,15 @@ async fn a_black_hole_is_noticed_by_both_halves_within_the_deadline() {
     let settings = standalone(black_hole_after(5));
     let Connection { mut writer, mut reader, .. } = connect(&settings).await;
     let begin = Instant::now();
-    let (written, read) = tokio::join!(
-        async { (writer.call(&head(EPOCH), Vec::new()).await, begin.elapsed()) },
-        async { (reader.read(NODE, "0").await, begin.elapsed()) },
-    );
-    assert_eq!((written.0, read.0), (Err(CallError::Silent), Err(CallError::Silent)));
+    let (written, read) =
+        tokio::join!(async { (writer.call(&head(1), &[]).await, begin.elapsed()) }, async {
+            (reader.read(NODE, "0").await, begin.elapsed())
+        },);
+    for error in [written.0.unwrap_err(), read.0.unwrap_err()] {
+        assert_eq!(cause(error), CallError::Silent);
+    }
     let latest = written.1.max(read.1);
-    assert!(latest < SILENCE_MAX + Duration::from_millis(500), "{latest:?}");
+    assert!(latest < link::SILENCE_MAX + Duration::from_millis(500), "{latest:?}");
 }
 
 #[tokio::test]
@@ -57,11 +59,11 @@ async fn a_server_that_stands_still_for_four_seconds_loses_no_connection() {
         std::io::Write::write_all(&mut client, b"DEBUG SLEEP 4\r\n").unwrap();
         std::io::Read::read_exact(&mut client, &mut [0; 5]).unwrap();
     });
-    let (begin, head) = (Instant::now(), head(EPOCH));
+    let (begin, head) = (Instant::now(), head(2));
     // One read is under way when the server stops, and reads go on behind it.
     while begin.elapsed() < Duration::from_secs(4) {
-        let (written, read) = tokio::join!(writer.call(&head, Vec::new()), reader.read(NODE, "$"));
-        assert_eq!((written, read), (Ok(Executed::Done), Ok(Vec::new())));
+        let (written, read) = tokio::join!(writer.call(&head, &[]), reader.read(NODE, "$"));
+        assert_eq!((written.unwrap(), read.unwrap()), (Executed::Done, Vec::new()));
     }
     sleeping.join().unwrap();
 }
@@ -73,8 +75,8 @@ async fn a_connection_that_is_cut_is_noticed_at_once() {
     connection.prove().await;
     server.command("CLIENT KILL TYPE normal SKIPME yes");
     let begin = Instant::now();
-    let written = connection.append("entry").await;
-    let read = connection.reader.read(NODE, "0").await;
+    let written = connection.ask(2).await;
+    let read = connection.read("0").await;
     assert!(matches!(written, Err(CallError::Lost(_))), "{written:?}");
     assert!(matches!(read, Err(CallError::Lost(_))), "{read:?}");
     assert!(begin.elapsed() < Duration::from_secs(1));
@@ -89,7 +91,7 @@ async fn a_master_that_becomes_a_replica_is_left_and_refused() {
     let mut connection = connect(&settings).await;
     connection.prove().await;
     server.command(&format!("REPLICAOF 127.0.0.1 {}", master.port));
-    assert_eq!(connection.append("entry").await, Err(CallError::Demoted));
+    assert_eq!(connection.ask(2).await, Err(CallError::Demoted));
     let mut told = String::new();
     for _ in 0..200 {
         told = refusal(&settings).await;
@@ -107,11 +109,11 @@ async fn a_server_that_is_full_or_refuses_writes_is_told() {
     let mut connection = connect(&standalone(server.port)).await;
     connection.prove().await;
     server.command("CONFIG SET maxmemory 1");
-    let told = connection.append("entry").await.unwrap_err().to_string();
+    let told = connection.ask(2).await.unwrap_err().to_string();
     assert!(told.starts_with("Redis is full (\"OOM "), "{told}");
     server.command("CONFIG SET maxmemory 0");
     server.command("CONFIG SET min-replicas-to-write 1");
-    let told = connection.append("entry").await.unwrap_err().to_string();
+    let told = connection.ask(2).await.unwrap_err().to_string();
     assert!(told.starts_with("Redis refuses writes (\"NOREPLICAS "), "{told}");
 }
 
@@ -123,7 +125,7 @@ async fn a_server_that_restarts_can_be_connected_to_again() {
     let mut connection = connector.connect(0).await.unwrap();
     connection.prove().await;
     server.kill();
-    assert!(matches!(connection.append("entry").await, Err(CallError::Lost(_))));
+    assert!(matches!(connection.ask(2).await, Err(CallError::Lost(_))));
     let told = connector.connect(0).await.unwrap_err().to_string();
     assert!(told.contains("(connection refused): start Redis there, or correct"), "{told}");
     let port = server.port.to_string();

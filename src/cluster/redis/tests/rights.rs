@@ -13,7 +13,7 @@ fn with_user(line: &str) -> Option<(Server, ClusterSettings)> {
 }
 
 async fn probed(settings: &ClusterSettings) -> Result<Findings, String> {
-    probe(settings, SCRIPTS).await.map_err(|error| error.to_string())
+    probe(settings).await.map_err(|error| error.to_string())
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_command_that_is_denied_within_a_script_is_told_as_a_missing_right() {
     let Some((_server, settings)) = with_user(&line) else { return };
     let mut connection = connect(&settings).await;
     connection.enter(1).await;
-    let error = connection.append("entry").await.unwrap_err();
+    let error = connection.ask(2).await.unwrap_err();
     assert!(matches!(error, CallError::NotPermitted(_)), "{error}");
 }
 

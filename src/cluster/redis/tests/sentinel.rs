@@ -31,13 +31,13 @@ async fn the_master_is_found_before_and_behind_a_failover() {
     let settings = settings_of(&ports, "main");
     let connector = connector(&settings);
     let mut connection = connector.connect(0).await.unwrap();
-    assert_eq!(*connection.server, *format!("127.0.0.1:{}", master.port));
+    assert_eq!(connection.writer.server(), format!("127.0.0.1:{}", master.port));
     connection.prove().await;
     let told = refusal(&settings_of(&ports[1..], "other")).await;
     assert!(told.contains("does not know the master \"other\": correct cluster.sentinel_master"));
 
     master.kill();
-    assert!(matches!(connection.append("entry").await, Err(CallError::Lost(_))));
+    assert!(matches!(connection.ask(2).await, Err(CallError::Lost(_))));
     let begin = std::time::Instant::now();
     let mut connection = loop {
         match connector.connect(0).await {
@@ -46,7 +46,7 @@ async fn the_master_is_found_before_and_behind_a_failover() {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    assert_eq!(*connection.server, *format!("127.0.0.1:{}", replica.port));
+    assert_eq!(connection.writer.server(), format!("127.0.0.1:{}", replica.port));
     connection.prove().await;
 }
 
@@ -64,7 +64,7 @@ async fn a_master_that_a_sentinel_names_wrongly_is_told() {
     let master = fake::that_tells("redis_version:7.0.15\r\nrole:master");
     let ports = [sentinel_of(replica), sentinel_of(master)];
     let connection = connect(&settings_of(&ports, "main")).await;
-    assert_eq!(*connection.server, *format!("127.0.0.1:{master}"));
+    assert_eq!(connection.writer.server(), format!("127.0.0.1:{master}"));
 }
 
 /// A sentinel that names this port.

@@ -10,28 +10,27 @@ async fn a_call_appends_to_the_inbox_and_the_reader_goes_on_where_it_stopped() {
     let Some(server) = Server::start(&[]) else { return };
     let mut connection = connect(&standalone(server.port)).await;
     assert_eq!(connection.run_id.len(), 40);
-    assert_eq!(*connection.server, *format!("127.0.0.1:{}", server.port));
+    assert_eq!(connection.writer.server(), format!("127.0.0.1:{}", server.port));
     connection.enter(1).await;
-    let texts = ["one", "two"].map(|text| Bytes::from_static(text.as_bytes()));
-    assert_eq!(connection.writer.call(&head(EPOCH), texts.to_vec()).await, Ok(Executed::Done));
-    let entries = connection.reader.read(NODE, "0").await.unwrap();
-    let fields: Vec<Bytes> = entries.iter().map(|(_, field)| field.clone()).collect();
-    assert_eq!(fields, texts);
+    for number in [1, 2] {
+        assert_eq!(connection.ask(number).await, Ok(Executed::Done));
+    }
+    let entries = connection.read("0").await.unwrap();
+    let number = |(_, field): &(Box<str>, Bytes)| Entry::decode(field.clone()).unwrap().number;
+    assert_eq!(entries.iter().map(number).collect::<Vec<_>>(), [1, 2]);
     let last = &entries[1].0;
     let begin = Instant::now();
-    assert_eq!(connection.reader.read(NODE, last).await, Ok(Vec::new()));
+    assert_eq!(connection.read(last).await, Ok(Vec::new()));
     assert!(begin.elapsed() >= Duration::from_millis(400), "the read did not wait");
-    assert_eq!(connection.append("three").await, Ok(Executed::Done));
-    assert_eq!(connection.reader.read(NODE, last).await.unwrap().len(), 1);
+    assert_eq!(connection.ask(3).await, Ok(Executed::Done));
+    assert_eq!(connection.read(last).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
-async fn a_call_of_another_epoch_is_told_to_enter() {
+async fn a_node_that_has_not_entered_is_told_to() {
     let Some(server) = Server::start(&[]) else { return };
     let mut connection = connect(&standalone(server.port)).await;
-    connection.enter(1).await;
-    let answer = connection.writer.call(&head("another"), Vec::new()).await;
-    assert_eq!(answer, Ok(Executed::Enter));
+    assert_eq!(connection.ask(1).await, Ok(Executed::Enter));
 }
 
 #[tokio::test]
@@ -99,7 +98,7 @@ async fn a_unix_socket_is_reached() {
     wait_until("there is a socket", || path.exists());
     let mut connection = connect(&unix(&path)).await;
     connection.prove().await;
-    assert_eq!(*connection.server, *path.to_str().unwrap());
+    assert_eq!(connection.writer.server(), path.to_str().unwrap());
 }
 
 #[tokio::test]

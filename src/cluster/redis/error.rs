@@ -1,4 +1,4 @@
-//! The reasons for which there is no connection.
+//! The reasons for which a node cannot work with Redis.
 
 use std::io;
 
@@ -8,10 +8,10 @@ use super::peer::Peer;
 use super::tls::{TlsFailure, TlsFilesError};
 use crate::text::{Quoted, WithCauses};
 
-/// The reason for which there is no connection. `Display` is the sentence for the operator, with
-/// the cause and what to do. No text holds a password.
+/// The reason for which a node cannot work with Redis. `Display` is the sentence for the operator,
+/// with the server, the cause and what to do. No text holds a password.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectError {
+pub(crate) enum RedisError {
     #[error(transparent)]
     Files(#[from] TlsFilesError),
     #[error(
@@ -84,8 +84,8 @@ pub(crate) enum ConnectError {
     NoServer,
 }
 
-impl ConnectError {
-    /// A request at this server failed.
+impl RedisError {
+    /// A request to this server failed.
     pub(super) fn of_call(peer: &Peer, cause: CallError) -> Self {
         let peer = peer.clone();
         match cause {
