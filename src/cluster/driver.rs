@@ -98,22 +98,12 @@ pub(crate) struct Driver<C> {
 }
 
 /// The end of a session.
-enum Ended<C, W, R> {
-    /// There is no connection.
-    Connect(C),
-    /// A call was not answered.
-    Write(W),
-    /// The inbox cannot be read.
-    Read(R),
+enum Ended<E> {
+    /// Redis cannot be reached, or does not answer.
+    Failed(E),
     /// The node has to enter again.
     Enter,
 }
-
-type EndOf<C> = Ended<
-    <C as Connector>::Error,
-    <<C as Connector>::Writer as Writer>::Error,
-    <<C as Connector>::Reader as Reader>::Error,
->;
 
 impl<C: Connector> Driver<C> {
     pub(crate) const fn new(shared: Rc<Shared>, connector: Rc<C>, partition: u16) -> Self {
@@ -133,8 +123,8 @@ impl<C: Connector> Driver<C> {
     }
 
     /// Uses a connection until it fails.
-    async fn session(&self) -> Result<Infallible, EndOf<C>> {
-        let connected = self.connector.connect(self.partition).await.map_err(Ended::Connect)?;
+    async fn session(&self) -> Result<Infallible, Ended<C::Error>> {
+        let connected = self.connector.connect(self.partition).await.map_err(Ended::Failed)?;
         let Connection { mut writer, mut reader, run_id } = connected;
         while !self.enter(&mut writer, &run_id).await? {}
         tokio::select! {
@@ -144,11 +134,11 @@ impl<C: Connector> Driver<C> {
     }
 
     /// Introduces the node. Returns whether it is in.
-    async fn enter(&self, writer: &mut C::Writer, run_id: &str) -> Result<bool, EndOf<C>> {
+    async fn enter(&self, writer: &mut C::Writer, run_id: &str) -> Result<bool, Ended<C::Error>> {
         let introduction = self.shared.node.borrow().introduction(self.partition, run_id);
         // There is a task for each partition of the node, and no other.
         let Some((node, entrance)) = introduction else { return Ok(true) };
-        let entered = writer.enter(node, &entrance).await.map_err(Ended::Write)?;
+        let entered = writer.enter(node, &entrance).await.map_err(Ended::Failed)?;
         let now = self.shared.now();
         let is_in = self.shared.node.borrow_mut().entered(self.partition, entered, now);
         self.shared.effects.notify_one();
@@ -156,14 +146,14 @@ impl<C: Connector> Driver<C> {
     }
 
     /// Sends calls, one at a time.
-    async fn call(&self, writer: &mut C::Writer) -> Result<Infallible, EndOf<C>> {
+    async fn call(&self, writer: &mut C::Writer) -> Result<Infallible, Ended<C::Error>> {
         loop {
             let call = self.shared.node.borrow_mut().next_call(self.partition, self.shared.now());
             let Some((head, args)) = call else {
                 self.wait_for_call().await;
                 continue;
             };
-            match writer.call(&head, &args).await.map_err(Ended::Write)? {
+            match writer.call(&head, &args).await.map_err(Ended::Failed)? {
                 Executed::Done => self.executed(),
                 Executed::Enter => return Err(Ended::Enter),
             }
@@ -190,12 +180,12 @@ impl<C: Connector> Driver<C> {
     }
 
     /// Reads the inbox.
-    async fn read(&self, reader: &mut C::Reader) -> Result<Infallible, EndOf<C>> {
+    async fn read(&self, reader: &mut C::Reader) -> Result<Infallible, Ended<C::Error>> {
         loop {
             self.shared.room().await;
             let position = self.shared.node.borrow().position(self.partition);
             let Some((node, after)) = position else { return Err(Ended::Enter) };
-            let entries = reader.read(node, &after).await.map_err(Ended::Read)?;
+            let entries = reader.read(node, &after).await.map_err(Ended::Failed)?;
             if !entries.is_empty() {
                 let now = self.shared.now();
                 self.shared.node.borrow_mut().read(self.partition, entries, now);
@@ -207,29 +197,16 @@ impl<C: Connector> Driver<C> {
     }
 
     /// Logs why Redis cannot be used: when that begins, and once a minute.
-    fn log(&self, ended: &EndOf<C>) {
+    fn log(&self, ended: &Ended<C::Error>) {
         let now = self.shared.now();
         let period = if self.attempts.get() > 0 { LOG_PERIOD } else { LOG_PAUSE };
         let quiet = self.logged.get().is_some_and(|at| now.since(at) < period);
-        if quiet || matches!(ended, Ended::Enter) {
-            return;
-        }
-        self.logged.set(Some(now));
-        let partition = self.partition;
-        match ended {
-            Ended::Connect(error) => {
-                let error = WithCauses(error);
-                tracing::warn!(partition, "Redis is away: {error}");
-            }
-            Ended::Write(error) => {
-                let error = WithCauses(error);
-                tracing::warn!(partition, "the connection to Redis is lost: {error}");
-            }
-            Ended::Read(error) => {
-                let error = WithCauses(error);
-                tracing::warn!(partition, "the connection to Redis is lost: {error}");
-            }
-            Ended::Enter => {}
+        if let Ended::Failed(error) = ended
+            && !quiet
+        {
+            self.logged.set(Some(now));
+            let (partition, error) = (self.partition, WithCauses(error));
+            tracing::warn!(partition, "Redis is away: {error}");
         }
     }
 }

@@ -17,8 +17,7 @@ use tokio::task::{LocalSet, yield_now};
 
 use super::driver::{Driver, Shared};
 use super::node::{Node, NodeParts, NodeStatus};
-use super::redis::{self, ConnectError};
-use super::scripts;
+use super::redis::{self, RedisError};
 use super::settings::{ClusterSettings, RedisPlace};
 use super::store::Connector;
 use super::wire::NodeId;
@@ -107,7 +106,7 @@ pub(crate) enum ClusterState {
 pub(crate) enum ClusterError {
     /// The settings of TLS cannot be used.
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Redis(#[from] RedisError),
     /// The thread cannot be started.
     #[error("cannot start the cluster thread")]
     Thread(#[source] io::Error),
@@ -131,8 +130,7 @@ impl ClusterWorker {
     /// # Errors
     /// The files of TLS cannot be used, or the thread cannot be started.
     pub(crate) fn start(parts: ClusterParts) -> Result<Self, ClusterError> {
-        let scripts = redis::Scripts { enter: scripts::ENTER, call: scripts::CALL };
-        let connector = redis::Connector::new(&parts.settings, scripts)?;
+        let connector = redis::Connector::new(&parts.settings)?;
         Self::start_with(parts, connector)
     }
 

@@ -61,7 +61,7 @@ impl StartError {
                 "server.webhook_spool has to be a directory that this user may write to and that \
                  no other process uses."
             }
-            Self::Cluster(ClusterError::Connect(_)) => {
+            Self::Cluster(ClusterError::Redis(_)) => {
                 "Set cluster.tls_ca, cluster.tls_certificate and cluster.tls_key to PEM files that \
                  this user may read."
             }

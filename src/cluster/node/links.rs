@@ -80,7 +80,11 @@ impl Node {
     }
 
     /// The next call, unless an answer is due or there is nothing to do.
-    pub(crate) fn next_call(&mut self, partition: u16, now: Millis) -> Option<NodeCall> {
+    pub(crate) fn next_call(
+        &mut self,
+        partition: u16,
+        now: Millis,
+    ) -> Option<(CallHead, Arc<[Bytes]>)> {
         let (lease_ms, retention_ms) =
             (millis(self.settings.lease), millis(self.settings.retention));
         let inbox_bytes = self.settings.inbox;
