@@ -74,8 +74,6 @@ mod entry;
 mod node_id;
 mod record;
 
-use crate::channels::{ChannelPath, UserPath};
-
 pub(crate) use command::{Command, JoinFlags};
 pub(crate) use entrance::{Entered, Entrance};
 pub(crate) use entry::{CallKind, Entry, EntryError};
