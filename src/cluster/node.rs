@@ -72,6 +72,8 @@ pub(crate) struct Node {
     /// The id of the cluster's port, to which homes answer.
     port: ShardId,
     epoch: Box<str>,
+    /// The introductions so far.
+    introductions: u64,
     address: Box<str>,
     /// The fingerprint of the apps.
     fingerprint: Box<str>,
@@ -135,6 +137,7 @@ impl Node {
         let mut node = Self {
             port: ShardId(shards),
             epoch,
+            introductions: 0,
             address,
             fingerprint: directory.fingerprint(),
             directory,
