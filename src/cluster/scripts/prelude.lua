@@ -30,15 +30,14 @@ local verbs = {}
 -- The state of the call. A command of Redis costs more than most of what happens here, so nothing is
 -- asked twice.
 local call = {
-  -- What the call has for inboxes, in order: lists of records, each with its `nodes`. Records that
-  -- follow each other and have the same nodes share a list: most calls publish to few sets of nodes.
-  told = {},
   -- Node -> the list of only this node.
   alone = {},
   -- Channel -> the content of `ch:CHAN`, empty if there is none.
   channels = {},
   -- Such a content -> the list of the nodes in it. Equal ones have the same list.
   nodes = { [''] = {} },
+  -- Channel -> the list of nodes that get its events.
+  audiences = {},
   -- List of nodes -> the same with the stale nodes.
   with_stale = {},
   -- The nodes in `stale`.
@@ -51,14 +50,18 @@ local call = {
   buried = {},
 }
 
+-- What the call has for inboxes, in order: lists of records, each with its `nodes`. Records that
+-- follow each other and have the same nodes share a list: most calls publish to few sets of nodes.
+local told = {}
+local last_records, last_nodes, last_count = nil, nil, 0
+
 local function tell_all(nodes, record)
-  local told = call.told
-  local last = told[#told]
-  if not last or last.nodes ~= nodes then
-    last = { nodes = nodes }
-    told[#told + 1] = last
+  if nodes ~= last_nodes then
+    last_records, last_nodes, last_count = { nodes = nodes }, nodes, 0
+    told[#told + 1] = last_records
   end
-  last[#last + 1] = record
+  last_count = last_count + 1
+  last_records[last_count] = record
 end
 
 -- The content of `ch:CHAN`: the ids of the channel's nodes in their order, one behind the other, and
@@ -113,14 +116,14 @@ local function with_stale(nodes)
 end
 
 -- The nodes of a channel, and those that may have subscribers of it though Redis has forgotten it.
-local function nodes_of_or_stale(channel)
+local function audience_of(channel)
   local nodes = nodes_of(channel)
-  if #stale_nodes() == 0 then
-    return nodes
+  if #stale_nodes() > 0 then
+    call.with_stale[nodes] = call.with_stale[nodes] or with_stale(nodes)
+    nodes = call.with_stale[nodes]
   end
-  local all = call.with_stale[nodes] or with_stale(nodes)
-  call.with_stale[nodes] = all
-  return all
+  call.audiences[channel] = nodes
+  return nodes
 end
 
 -- Deletes an inbox that cannot be completed any more. The node has to enter anew.

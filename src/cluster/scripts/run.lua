@@ -7,50 +7,51 @@ local ARGUMENTS = {
   permits = 3, ['return'] = 2,
 }
 
--- Calls a function with the place of each command among the arguments, and its verb.
-local function each_command(f)
-  local at, last = 9, #ARGV
-  while at <= last do
-    local verb = ARGV[at]
-    f(at, verb)
-    at = at + 1 + ARGUMENTS[verb]
-  end
-end
+local FIRST = 9
+local args, arg_count = ARGV, #ARGV
 
 -- Fetches the nodes of all channels that the call publishes to, because one command of Redis costs
 -- less than many.
 local function fetch_channels()
-  local channels, keys = {}, {}
-  each_command(function(at, verb)
-    local channel = ARGV[at + 1]
-    if verb == 'publish' and not call.channels[channel] then
-      call.channels[channel] = ''
+  local texts, channels, keys, at = call.channels, {}, {}, FIRST
+  while at <= arg_count do
+    local verb, channel = args[at], args[at + 1]
+    if verb == 'publish' and not texts[channel] then
+      texts[channel] = ''
       channels[#channels + 1] = channel
       keys[#keys + 1] = T .. 'ch:' .. channel
     end
-  end)
+    at = at + 1 + ARGUMENTS[verb]
+  end
   -- Lua passes some thousand arguments at most.
   for from = 1, #keys, 1000 do
-    local texts = redis.call('MGET', unpack(keys, from, math.min(from + 999, #keys)))
-    for i = 1, #texts do
-      call.channels[channels[from + i - 1]] = texts[i] or ''
+    local found = redis.call('MGET', unpack(keys, from, math.min(from + 999, #keys)))
+    for i = 1, #found do
+      texts[channels[from + i - 1]] = found[i] or ''
     end
   end
 end
 
 local function run_commands()
-  each_command(function(at, verb)
-    if not verbs[verb] then
-      define_other_verbs()
+  local at = FIRST
+  while at <= arg_count do
+    local verb = args[at]
+    if verb == 'publish' then
+      publish(args[at + 1], args[at + 2], args[at + 3], args[at + 4])
+    else
+      if not verbs[verb] then
+        define_other_verbs()
+      end
+      verbs[verb](args[at + 1], args[at + 2], args[at + 3], args[at + 4], args[at + 5])
     end
-    verbs[verb](ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
-  end)
+    at = at + 1 + ARGUMENTS[verb]
+  end
 end
 
 -- Node -> the lists of records for it.
 local function lists_by_node()
   local by_node = {}
-  for _, records in ipairs(call.told) do
+  for _, records in ipairs(told) do
     for _, node in ipairs(records.nodes) do
       local lists = by_node[node] or {}
       by_node[node] = lists

@@ -70,7 +70,7 @@ local function write_channel(channel, nodes, counts)
   else
     redis.call('SET', T .. 'ch:' .. channel, text)
   end
-  call.channels[channel] = text
+  call.channels[channel], audiences[channel] = text, nil
 end
 
 -- Sets the count of a node in a channel; without a count the node is taken out. Returns the sum of
@@ -150,6 +150,9 @@ local function leave_stale(node)
     return false
   end
   call.stale, call.with_stale = nil, {}
+  for channel in pairs(audiences) do
+    audiences[channel] = nil
+  end
   if #stale_nodes() == 0 then
     tell_all(all_nodes(), record('S', {}))
   end
