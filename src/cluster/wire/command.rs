@@ -10,7 +10,7 @@ use crate::id::SocketId;
 /// A command of a node. Each becomes a verb and its arguments; texts and numbers are arguments as
 /// they are, a flag is a letter in `flags`.
 ///
-/// "Its nodes" are the fields of `ch:CHAN`, "all" are those of `nodes`. "Own" is the inbox of the
+/// "Its nodes" are those of `ch:CHAN`, "all" are those of `nodes`. "Own" is the inbox of the
 /// caller. Where nothing changes (a node joins twice, a user that is not there parts), the answer
 /// for the own inbox is still appended, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
