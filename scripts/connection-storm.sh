@@ -130,7 +130,7 @@ storm() {
 broken() {
     local bad
     for bad in "connections failed" "connections cut" "messages lost" "messages duplicated" \
-        "messages reordered" "messages unpublished"; do
+        "messages reordered" "messages unpublished" "messages unknown" "messages unsent"; do
         # shellcheck disable=SC2086 # object and field
         if is "$(figure "$json" $bad)" '>' 0; then
             echo "$(calc "$(figure "$json" $bad)") ${bad#* } ($(problems "$json"))"

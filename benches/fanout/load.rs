@@ -53,7 +53,8 @@ impl Load {
         let cores = generator_cores();
         let last = cores.to_string();
         let mut command = pinned(&format!("1-{last}"), env!("CARGO_BIN_EXE_ringwave"));
-        command.args(["storm", self.scenario, "--json", "--url"]);
+        // A server in a closed loop may ask its publishers to wait.
+        command.args(["storm", self.scenario, "--json", "--retry", "--url"]);
         command.arg(format!("ws://{}", server.address));
         for (flag, value) in [
             ("--pid", server.pid().to_string()),

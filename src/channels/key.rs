@@ -108,6 +108,12 @@ pub struct UserKey {
 }
 
 impl UserKey {
+    /// The app that the user belongs to.
+    #[must_use]
+    pub(crate) const fn app(&self) -> AppIndex {
+        self.app
+    }
+
     /// The user's id, as text.
     #[must_use]
     pub(crate) const fn id(&self) -> &Arc<str> {

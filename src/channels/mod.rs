@@ -61,8 +61,8 @@ pub use key::{ChannelKey, KeyHash};
 pub(crate) use local::{Batch, Left, Settled, TopicBatch};
 pub use local::{Found, Local};
 pub(crate) use message::{
-    Answer, FromHome, Joined, Joining, Leave, Outcome, Question, Repeat, Repeated, ReplyTo, Steps,
-    Whisper,
+    Answer, FromHome, Joined, Joining, Leave, Outcome, Question, Repeat, Repeated, ReplyTo, Step,
+    Steps, Whisper,
 };
 pub use message::{Join, ToHome};
 pub(crate) use notice::ClientEventNotice;

@@ -1,23 +1,58 @@
-//! Floor 9. `ringwave check`: reads the configuration as `start` would, and shows the values. Does
-//! not check the host.
+//! Floor 9. `ringwave check`: reads the configuration as `start` would, and shows the values. For a
+//! node of a cluster it also connects to Redis. Does not check the host.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::Args;
+use tokio::runtime::Builder;
+
+use crate::cluster::{self, ClusterSettings};
 use crate::config::{Config, Resolved};
 
-use super::exit::refuse;
+use super::exit::{EXIT_UNAVAILABLE, refuse, tell};
 use super::settings::SettingsArgs;
 
-pub(super) fn run(settings: SettingsArgs) -> ExitCode {
+/// The configuration, and whether Redis is asked.
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Do not connect to the Redis of the cluster
+    #[arg(long)]
+    offline: bool,
+}
+
+pub(super) fn run(arguments: CheckArgs) -> ExitCode {
+    let CheckArgs { settings, offline } = arguments;
     let loaded = settings.inputs().load();
     let config = match loaded.and_then(|config| config.holds().map(|()| config)) {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    match show(&config, &mut io::stdout().lock()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+    if show(&config, &mut io::stdout().lock()).is_err() {
+        return ExitCode::FAILURE;
+    }
+    match config.cluster.filter(|_| !offline) {
+        Some(cluster) => check_redis(&cluster),
+        None => ExitCode::SUCCESS,
+    }
+}
+
+/// Proves that a node can work with the Redis of its cluster, and prints what was found.
+fn check_redis(cluster: &ClusterSettings) -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return tell(&format!("cannot ask Redis: {error}"), EXIT_UNAVAILABLE),
+    };
+    match runtime.block_on(cluster::probe(cluster)) {
+        Ok(findings) => {
+            let mut out = io::stdout().lock();
+            let printed =
+                findings.lines().iter().try_for_each(|line| writeln!(out, "Redis: {line}."));
+            printed.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+        }
+        Err(error) => tell(&error.to_string(), EXIT_UNAVAILABLE),
     }
 }
 
@@ -57,7 +92,9 @@ mod tests {
             ("REVERB_APP_ID", "1"),
             ("REVERB_APP_KEY", "k"),
             ("REVERB_APP_SECRET", "tops3cret"),
-            ("REVERB_SCALING_ENABLED", "true"),
+            ("REVERB_SCALING_ENABLED", "off"),
+            ("REDIS_HOST", "redis.test"),
+            ("REDIS_PASSWORD", "tops3cret"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
@@ -74,7 +111,12 @@ mod tests {
         assert_eq!(fields("server.path"), "- default");
         assert_eq!(fields("apps[0].key"), "k REVERB_APP_KEY of the environment");
         assert_eq!(fields("apps[0].secret"), "[withheld] REVERB_APP_SECRET of the environment");
-        assert!(out.contains("Note: Scaling over Redis"));
+        assert_eq!(
+            fields("cluster.redis"),
+            "redis://redis.test:6379 REDIS_HOST of the environment"
+        );
+        assert_eq!(fields("cluster.password"), "[withheld] REDIS_PASSWORD of the environment");
+        assert!(out.contains("Note: \"off\" switches scaling on"));
         assert!(out.ends_with("The configuration is valid: 1 app on 0.0.0.0:8080.\n"));
         assert!(!out.contains("tops3cret"));
     }

@@ -38,7 +38,7 @@ enum CliCommand {
     /// Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again
     Start(SettingsArgs),
     /// Check the configuration, and show every value and where it comes from
-    Check(SettingsArgs),
+    Check(check::CheckArgs),
     /// Make the server of this directory read its configuration again
     Reload(ServerArgs),
     /// Show the status of the server of this directory: uptime, connections, channels, shards
@@ -63,7 +63,7 @@ pub fn run() -> ExitCode {
     match command {
         None => print_help(),
         Some(CliCommand::Start(settings)) => start::run(settings),
-        Some(CliCommand::Check(settings)) => check::run(settings),
+        Some(CliCommand::Check(arguments)) => check::run(arguments),
         Some(CliCommand::Reload(server)) => reload::run(server),
         Some(CliCommand::Status(arguments)) => status::run(arguments),
         Some(CliCommand::Import(arguments)) => import::run(&arguments),
@@ -108,10 +108,10 @@ mod tests {
 
     #[test]
     fn the_flags_that_reverb_has_are_taken_in_its_spelling() {
-        let line = "ringwave check --host=0.0.0.0 --port=8081 --path=ws --hostname=x.test --debug \
+        let line = "ringwave start --host=0.0.0.0 --port=8081 --path=ws --hostname=x.test --debug \
             --shards 2 --listen tcp://127.0.0.1:1 --listen unix:///s --dev --log-format json";
         let parsed = CommandLine::try_parse_from(line.split_whitespace()).ok().unwrap();
-        let Some(CliCommand::Check(settings)) = parsed.command else { panic!("not check") };
+        let Some(CliCommand::Start(settings)) = parsed.command else { panic!("not start") };
         let inputs = settings.inputs();
         assert!(inputs.flags.dev);
         let flags = inputs.flags;

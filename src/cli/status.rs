@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::cluster::{ClusterState, ClusterStatus};
 use crate::server::admin::{AdminCommand, ask};
 use crate::server::status::{ServerState, ServerStatus};
 
@@ -67,13 +68,15 @@ fn text(status: &ServerStatus) -> String {
     };
     let cores: Vec<_> = status.shards.iter().map(|shard| shard.core).collect();
     let mut text = format!("ringwave {version}{commit}, process {pid}, {state}\n\n");
-    for (what, value) in [
+    let mut facts = vec![
         ("up", format!("{}, since {}", duration(status.uptime_s), status.started_at)),
         ("listening on", status.listeners.join(", ")),
         ("connections", status.connections.to_string()),
         ("channels", status.channels.to_string()),
         ("shards", format!("{} {}", cores.len(), crate::server::placement(&cores))),
-    ] {
+    ];
+    facts.extend(status.cluster.iter().flat_map(cluster_facts));
+    for (what, value) in facts {
         // Writing to a string does not fail.
         let _never = writeln!(text, "  {what:<14}{value}");
     }
@@ -85,6 +88,27 @@ fn text(status: &ServerStatus) -> String {
         let _never = writeln!(text, "  {:<width$}  {connections:>11}  {channels:>8}{off}", app.id);
     }
     text
+}
+
+/// The lines about the cluster.
+fn cluster_facts(status: &ClusterStatus) -> Vec<(&'static str, String)> {
+    let away = duration(status.away_s.unwrap_or(0));
+    let state = match status.state {
+        ClusterState::Serving => "serving".to_owned(),
+        ClusterState::Away => format!("Redis away for {away}"),
+        ClusterState::Alone => format!("Redis away for {away}, serving alone"),
+    };
+    let ClusterStatus { name, redis, nodes, repeated_calls, backlog_bytes, .. } = status;
+    let mut facts = vec![
+        ("cluster", format!("{name} at {redis}, {state}")),
+        ("nodes", format!("{}: {}", nodes.len(), nodes.join(", "))),
+        ("backlog", format!("{backlog_bytes} B, {repeated_calls} calls repeated so far")),
+    ];
+    let (unreadable, others) = (status.unreadable, status.other_versions);
+    if unreadable + others > 0 {
+        facts.push(("junk", format!("{unreadable} unreadable, {others} of other versions")));
+    }
+    facts
 }
 
 /// A duration in its two largest units: `3 d 4 h`.

@@ -111,6 +111,10 @@ pub(super) struct StormArgs {
     /// that are still owed
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     grace: f64,
+    /// presence: seconds within which, at the end, every node has to list exactly the members that
+    /// are connected; a connection that was cut returns as another user
+    #[arg(long, value_name = "SECONDS")]
+    ghosts: Option<f64>,
     /// Process of the server, to report its CPU time and memory; once for each --url
     #[arg(long)]
     pid: Vec<u32>,
@@ -228,6 +232,7 @@ impl StormArgs {
             turnover: self.turnover,
             ping: seconds("--ping", self.ping)?,
             grace: seconds("--grace", self.grace)?,
+            ghosts: self.ghosts.map(|value| seconds("--ghosts", value)).transpose()?,
             pids: self.pid,
             host: HostLimits {
                 slots_max: limits::slots_per_shard(host.nofile.soft, Some(limits::SLOTS_MAX)),

@@ -6,18 +6,32 @@
 //! stream in Redis, as each shard has a mailbox. The home shard of a channel on a node keeps a
 //! [replica](crate::channels::Replicas) of what concerns its own subscribers.
 //!
+//! - [`ClusterWorker`]: the thread between the shards and Redis
+//! - [`driver`]: the connections of each partition, and what is sent and read by them
+//! - [`node`]: the node between the homes of this process and the partitions; pure
+//! - [`partition`]: the stream of commands and the inbox of one partition; pure
+//! - [`store`]: the connections as the driver uses them
 //! - [`redis`]: the connections to Redis
 //! - [`settings`]: where Redis is, and the times and bounds of the cluster
 //! - [`scripts`]: the scripts in Redis
 //! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
 
+mod driver;
+#[cfg(any(test, feature = "testing"))]
+mod model;
+mod node;
 mod partition;
 mod redis;
 mod scripts;
 mod settings;
 mod store;
 mod wire;
+mod worker;
 
+pub(crate) use redis::probe;
 pub(crate) use settings::{
     ClusterSettings, Password, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway,
+};
+pub(crate) use worker::{
+    ClusterError, ClusterParts, ClusterState, ClusterStatus, ClusterWorker, ended,
 };

@@ -94,6 +94,8 @@ pub(crate) struct Partition {
 struct Registering {
     /// The answers of shards that are missing.
     owed: usize,
+    /// Whether shards have to be asked once more when all have answered.
+    again: bool,
     commands: VecDeque<Command>,
 }
 
@@ -117,7 +119,7 @@ enum Sent {
     Batch,
 }
 
-/// A call: what the [head](super::store::CallHead) does not have from the settings.
+/// A call, without the name of the node and what the settings say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     /// Its kind.
@@ -242,15 +244,20 @@ impl Partition {
         self.registering.commands.push_back(command);
     }
 
-    /// Expects an answer of so many shards, which are asked to register everything. Batches wait
-    /// until all have answered.
-    pub(crate) const fn await_registrations(&mut self, shards: usize) {
-        self.registering.owed += shards;
+    /// Expects an answer of so many shards, and lets batches wait until all have answered. Returns
+    /// whether they are to be asked now: otherwise they still answer an earlier question.
+    pub(crate) const fn ask_shards(&mut self, shards: usize) -> bool {
+        self.registering.again = self.registering.owed > 0;
+        if !self.registering.again {
+            self.registering.owed = shards;
+        }
+        !self.registering.again
     }
 
-    /// Notes the last part of a shard's answer.
-    pub(crate) const fn registered(&mut self) {
+    /// Notes the last part of a shard's answer. Returns whether shards are to be asked once more.
+    pub(crate) fn registered(&mut self) -> bool {
         self.registering.owed = self.registering.owed.saturating_sub(1);
+        self.registering.owed == 0 && std::mem::take(&mut self.registering.again)
     }
 
     /// Takes out another node, step by step.

@@ -51,7 +51,7 @@ pub(crate) trait Connector {
     /// The end for the inbox.
     type Reader: Reader<Error = Self::Error>;
     /// The reason why Redis cannot be used, for the operator.
-    type Error: std::error::Error;
+    type Error: std::error::Error + 'static;
 
     /// Connects to the server of a partition.
     ///

@@ -55,9 +55,8 @@ pub(super) static OF_REDIS: [Alias; 7] = [
 
 /// A URL without a port takes that of the other variable, as in Laravel.
 fn redis_url(raw: &RawValue, lookup: Lookup<'_>) -> Option<RawValue> {
-    let url = raw.as_text();
-    let port = lookup("REDIS_PORT");
-    Some(RawValue::Text(port.map_or(url.clone(), |port| with_port(&url, &port.as_text()))))
+    let port = lookup("REDIS_PORT").map(|port| port.as_text());
+    Some(RawValue::Text(with_port(&raw.as_text(), port.as_deref())))
 }
 
 /// The address of three variables, whichever of them was asked.

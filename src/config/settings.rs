@@ -163,7 +163,7 @@ settings! {
     WEBHOOK_SPOOL: Or<PathOf> = or_none(PathOf("directory")), "server.webhook_spool",
         default "none", env "RINGWAVE_WEBHOOK_SPOOL";
 
-    /// Be one node of several, which act as one server over a Redis; any text but 0 and false is on.
+    /// Be a node of several that act as one server over Redis; any text but 0 and false is on.
     CLUSTER_ENABLED: Switch = Switch::PhpTruthy, "cluster.enabled",
         default "false", env "REVERB_SCALING_ENABLED";
     /// Name of the cluster: nodes with the same name and the same Redis are one server.

@@ -81,12 +81,13 @@ const SIGN_IN_TIMEOUT_DEFAULT: f64 = 30_000.0;
 
 /// Variables that no setting takes, by how they begin: with the values that change nothing here,
 /// and why others have no effect.
-const WITHOUT: [(&str, &[&str], &str); 18] = [
-    ("ADAPTER_DRIVER", &["local"], ONE_SERVER),
-    ("ADAPTER_", &[], ONE_SERVER),
-    ("CLUSTER_", &[], ONE_SERVER),
+const WITHOUT: [(&str, &[&str], &str); 19] = [
+    ("ADAPTER_DRIVER", &["local"], NODES),
+    ("ADAPTER_", &[], NODES),
+    ("CLUSTER_", &[], NODES),
     ("APP_MANAGER_DRIVER", &["array"], APPS),
     ("APP_MANAGER_", &[], APPS),
+    ("DB_REDIS_", &[], NODES),
     ("DB_", &[], APPS),
     ("CACHE_DRIVER", &["memory"], OWN_MEMORY),
     ("CACHE_", &[], OWN_MEMORY),
@@ -108,7 +109,7 @@ const READ_REQUESTS: (&str, &str) = (
     "app.max_requests_per_second counts all requests of the app, reading ones too",
 );
 
-const ONE_SERVER: &str = "there is one server, which uses all cores";
+const NODES: &str = "several nodes meet on a Redis by REVERB_SCALING_ENABLED=true and REDIS_URL";
 const APPS: &str = "the apps are in the variables or in ringwave.toml, and `ringwave import` makes \
                     that file of a soketi configuration";
 const OWN_MEMORY: &str = "the server keeps this in its own memory";

@@ -113,8 +113,8 @@ impl<'a> Sources<'a> {
         own.is_some_and(|(raw, _)| setting.value_type.parse(&raw).unwrap_or(false))
     }
 
-    /// Whether the nodes meet on the Redis of the app. Its variables describe that Redis as a whole:
-    /// they count where no setting of the server names another one.
+    /// Whether the nodes meet on the Redis of the app. Its variables describe that Redis as a
+    /// whole: they count where no setting of the server names another one.
     fn shares_redis(&self) -> bool {
         self.is_clustered() && self.own(&settings::CLUSTER_REDIS.declaration).is_none()
     }

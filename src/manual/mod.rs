@@ -15,6 +15,7 @@ macro_rules! chapters {
         ///
         /// [addresses]: crate::manual::addresses
         /// [building]: crate::manual::building
+        /// [cluster]: crate::manual::cluster
         /// [commands]: crate::manual::commands
         /// [containers]: crate::manual::containers
         /// [guarantees]: crate::manual::guarantees
@@ -43,7 +44,7 @@ macro_rules! chapters {
 
 chapters! {
     laravel soketi pusher import
-    building nginx services containers reload restarts logs
+    building nginx services containers cluster reload restarts logs
     webhooks users
     guarantees sizing measuring host
     settings commands limits addresses memory

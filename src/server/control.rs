@@ -5,8 +5,9 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use crate::cluster::{self, ClusterStatus};
 use crate::shard::Drain;
 
 use super::admin::{AdminCommand, AdminRequest};
@@ -23,6 +24,8 @@ pub(super) struct Control<'a> {
     /// Requests of the control socket.
     pub(super) requests: mpsc::Receiver<AdminRequest>,
     pub(super) shards: Shards,
+    /// The status of the cluster, which ends with its thread; `None` if the server stands alone.
+    pub(super) cluster: Option<watch::Receiver<ClusterStatus>>,
     pub(super) reporter: StatusReporter,
     pub(super) reloader: Reloader<'a>,
     pub(super) manager: Arc<ServiceManager>,
@@ -44,7 +47,7 @@ impl Control<'_> {
 
     /// Returns the first signal that ends the process.
     async fn serve(&mut self) -> Result<Signal, ShardError> {
-        let Self { signals, requests, shards, reporter, reloader, manager, .. } = self;
+        let Self { signals, requests, shards, cluster, reporter, reloader, manager, .. } = self;
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
@@ -58,14 +61,23 @@ impl Control<'_> {
                     }
                 },
                 failure = shards.failure() => return Err(failure),
+                () = cluster::ended(cluster) => return Err(ShardError::ClusterPanicked),
             }
         }
     }
 
     /// Stops in order. Another signal ends the process at once.
     async fn stop(self) -> Result<ExitCode, ShardError> {
-        let Self { mut signals, mut requests, mut shards, reporter, reloader, manager, inherited } =
-            self;
+        let Self {
+            mut signals,
+            mut requests,
+            mut shards,
+            reporter,
+            reloader,
+            manager,
+            inherited,
+            ..
+        } = self;
         let apps = Arc::clone(reloader.apps());
         let connections = apps.iter().map(|app| u64::from(app.counters.connections())).sum();
         let window = stop::window(reloader.shutdown_window(), connections);
@@ -74,8 +86,8 @@ impl Control<'_> {
         tracing::info!(connections, window = %shown, "Gracefully terminating connections.");
         manager.stopping(stop::patience(drain));
         // While connections drain, shards still have to hear how much memory is left.
-        let (webhooks, _memory_watch) = reloader.into_webhooks();
-        let mut stopping = pin!(stop::run(&mut shards, webhooks, drain));
+        let (workers, _memory_watch) = reloader.into_workers();
+        let mut stopping = pin!(stop::run(&mut shards, workers, drain));
         loop {
             tokio::select! {
                 ended = &mut stopping => return ended.map(|()| ExitCode::SUCCESS),

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::cluster::ClusterError;
 use crate::text::WithCauses;
 use crate::webhooks::WorkerError;
 
@@ -28,6 +29,8 @@ pub(super) enum StartError {
     Mailboxes(#[source] io::Error),
     #[error(transparent)]
     Webhooks(#[from] WorkerError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     #[error(transparent)]
     Shard(#[from] ShardError),
 }
@@ -58,6 +61,11 @@ impl StartError {
                 "server.webhook_spool has to be a directory that this user may write to and that \
                  no other process uses."
             }
+            Self::Cluster(ClusterError::Redis(_)) => {
+                "Set cluster.tls_ca, cluster.tls_certificate and cluster.tls_key to PEM files that \
+                 this user may read."
+            }
+            Self::Cluster(ClusterError::Thread(_) | ClusterError::Random(_)) => RAISE_LIMITS,
             Self::Shard(error) => error.advice(),
         };
         text.to_owned()

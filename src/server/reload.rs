@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::apps::{App, Apps};
 use crate::bus::Outside;
+use crate::cluster::ClusterWorker;
 use crate::config::{
     self, Changes, Config, ConfigError, ConfigInputs, MemoryLimit, Resolved, ServerConfig,
 };
@@ -25,6 +26,7 @@ use super::logging::LogLevel;
 use super::mailboxes;
 use super::notify::ServiceManager;
 use super::shared::SharedState;
+use super::stop::Workers;
 
 /// The time that shards may take to adopt a configuration. They look into their mailbox each turn.
 const SHARDS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +35,8 @@ const SHARDS_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Controls {
     /// Delivers webhooks.
     pub(super) webhooks: WebhookWorker,
+    /// The thread of the cluster; `None` if the server stands alone.
+    pub(super) cluster: Option<ClusterWorker>,
     /// The shards.
     pub(super) bus: Outside<ShardMessage>,
     /// The state that shards share, which a reload does not change.
@@ -81,10 +85,11 @@ impl<'a> Reloader<'a> {
         &self.apps
     }
 
-    /// The webhook worker, for the stop, and the limit that the memory watch follows: the watch
-    /// ends when that is dropped.
-    pub(super) fn into_webhooks(self) -> (WebhookWorker, watch::Sender<MemoryLimit>) {
-        (self.controls.webhooks, self.controls.memory)
+    /// The threads that end behind the connections, and the limit that the memory watch follows:
+    /// the watch ends when that is dropped.
+    pub(super) fn into_workers(self) -> (Workers, watch::Sender<MemoryLimit>) {
+        let Controls { webhooks, cluster, memory, .. } = self.controls;
+        (Workers { webhooks, cluster }, memory)
     }
 
     /// Reads the configuration and puts it in force. Reports the outcome to the log at once, and to
@@ -141,7 +146,7 @@ impl<'a> Reloader<'a> {
     /// Hands the adopted configuration to all parts that work by it. The future returns the shards
     /// that have not taken it in time.
     fn put_in_force(&self) -> impl Future<Output = Vec<ShardId>> + use<> {
-        let Controls { webhooks, bus, shared, level, memory } = &self.controls;
+        let Controls { webhooks, cluster, bus, shared, level, memory } = &self.controls;
         level.set_debug(self.server.debug);
         memory.send_if_modified(|limit| {
             std::mem::replace(limit, self.server.memory_limit) != self.server.memory_limit
@@ -149,6 +154,9 @@ impl<'a> Reloader<'a> {
         // Before the shards, because a shard may send a notice of an app as soon as it has it.
         let shares = Shares::of_settings(&self.server, &self.apps);
         webhooks.configure(Arc::clone(&self.apps), shares.queue);
+        if let Some(cluster) = cluster {
+            cluster.configure(Arc::clone(&self.apps));
+        }
         hand_out(bus, &Arc::new(shared.in_force(&self.server, &self.apps)))
     }
 }

@@ -76,6 +76,8 @@ pub(super) enum ShardError {
     Setup(ShardId, #[source] io::Error),
     #[error("shard {} has panicked, as shown above, and the server cannot go on without it", .0.0)]
     Panicked(ShardId),
+    #[error("the cluster thread has panicked, as shown above, and the server cannot go on alone")]
+    ClusterPanicked,
     #[error("all shards have ended before the server stopped")]
     AllEnded,
 }
@@ -86,7 +88,7 @@ impl ShardError {
         match self {
             Self::Thread(..) => RAISE_LIMITS,
             Self::Setup(..) => "Run `ringwave doctor`: it shows what this host lacks.",
-            Self::Panicked(_) | Self::AllEnded => {
+            Self::Panicked(_) | Self::ClusterPanicked | Self::AllEnded => {
                 "This is a bug in Ringwave: please report it. A supervisor that restarts the \
                  process brings the clients back."
             }
@@ -95,7 +97,7 @@ impl ShardError {
 
     /// Whether a bug in Ringwave is to blame.
     pub(super) const fn is_bug(&self) -> bool {
-        matches!(self, Self::Panicked(_) | Self::AllEnded)
+        matches!(self, Self::Panicked(_) | Self::ClusterPanicked | Self::AllEnded)
     }
 }
 

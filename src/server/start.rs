@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::bus::{self, Outside, Port};
 use crate::channels::KeyHash;
+use crate::cluster::{ClusterParts, ClusterWorker};
 use crate::config::{Config, ConfigInputs, LogFormat, ServerConfig};
 use crate::front::Listeners;
 use crate::id::ShardId;
@@ -86,7 +87,10 @@ impl Start<'_> {
         let webhooks = self.start_webhooks()?;
         memory_watch::measure(server.memory_limit, &shared.allowance);
         let BoundListeners { listeners, files, inherited } = bound;
-        let (setups, bus) = self.setups(listeners, &webhooks)?;
+        let (setups, bus, cluster) = self.setups(listeners, &webhooks)?;
+        // Before the shards, which speak to it as soon as they have connections.
+        let cluster = cluster.map(ClusterWorker::start).transpose()?;
+        let cluster_status = cluster.as_ref().map(ClusterWorker::status);
         let mut shards = Shards::start(setups, bus, files, shared.clock)?;
         let bus = shards.bus();
         tokio::spawn(mailboxes::deliver_late(bus.clone()));
@@ -97,10 +101,25 @@ impl Start<'_> {
         manager.ready(&server.starting_line());
         tokio::spawn(Arc::clone(&manager).watch(bus.clone()));
         let memory = self.start_housekeeping(&bus);
-        let reporter = StatusReporter::new(server, shards.cores(), bus.clone(), shared.clock);
-        let controls = Controls { webhooks, bus, shared: shared.clone(), level, memory };
+        let reporter = StatusReporter::new(
+            server,
+            shards.cores(),
+            bus.clone(),
+            cluster_status.clone(),
+            shared.clock,
+        );
+        let controls = Controls { webhooks, cluster, bus, shared: shared.clone(), level, memory };
         let reloader = Reloader::new(config, inputs, controls);
-        let control = Control { signals, requests, shards, reporter, reloader, manager, inherited };
+        let control = Control {
+            signals,
+            requests,
+            shards,
+            cluster: cluster_status,
+            reporter,
+            reloader,
+            manager,
+            inherited,
+        };
         Ok(control.run().await?)
     }
 
@@ -110,25 +129,38 @@ impl Start<'_> {
         let settings = WorkerSettings {
             queue_bytes: shares.queue,
             notice_bytes: shares.notices,
-            debounces: true,
+            debounces: self.config.cluster.is_none(),
             spool: server.webhook_spool.clone(),
         };
         Ok(WebhookWorker::start(Arc::clone(apps), settings, shared.clock)?)
     }
 
-    /// Returns the parts of each shard, and the way to send to all of them.
+    /// Returns the parts of each shard, the way to send to all of them, and the parts of the node
+    /// of a cluster, if the server is one.
     fn setups(
         &self,
         listeners: Vec<Listeners>,
         webhooks: &WebhookWorker,
-    ) -> Result<(Vec<Setup>, Outside<ShardMessage>), StartError> {
-        let Self { config: Config { server, apps, .. }, host, shared, .. } = self;
-        let ports = bus::connect(shard_count(server), bus::MAILBOX_MESSAGES);
-        let ports = ports.map_err(StartError::Mailboxes)?;
+    ) -> Result<(Vec<Setup>, Outside<ShardMessage>, Option<ClusterParts>), StartError> {
+        let Self { config: Config { server, apps, cluster, .. }, host, shared, .. } = self;
+        let others = u16::from(cluster.is_some());
+        let ports = bus::connect_beside(shard_count(server), others, bus::MAILBOX_MESSAGES);
+        let mut ports = ports.map_err(StartError::Mailboxes)?;
         // A configuration has at least one shard.
         let outside = ports.first().map(Port::outside);
         let outside = outside.ok_or_else(|| StartError::Mailboxes(NO_SHARDS.into()))?;
         let (hash, socket_ids) = (KeyHash::random(), SocketIds::new());
+        let cluster = cluster.as_ref().and_then(|settings| {
+            Some(ClusterParts {
+                settings: Arc::new(settings.clone()),
+                address: node_address(server),
+                apps: Arc::clone(apps),
+                hash: hash.clone(),
+                port: ports.pop()?,
+                notices: webhooks.notice_sender(),
+                clock: shared.clock,
+            })
+        });
         let in_force = shared.in_force(server, apps);
         let ring = ring_sizes(self.config, host);
         let Shares { cache, unfinished, .. } = Shares::of_settings(server, apps);
@@ -145,11 +177,11 @@ impl Start<'_> {
                     cache,
                     unfinished,
                 },
-                clustered: false,
+                clustered: others > 0,
             };
             Setup { parts, ring, listeners, clock: shared.clock }
         });
-        Ok((setups.collect(), outside))
+        Ok((setups.collect(), outside, cluster))
     }
 
     /// Logs that the server is up, and with which limits.
@@ -191,6 +223,14 @@ fn shard_count(server: &ServerConfig) -> u16 {
         broken("the configuration has more shards than a process can have");
         ShardId::MAX
     })
+}
+
+/// The name of this node for the operators of others: its host, and where it listens.
+fn node_address(server: &ServerConfig) -> Box<str> {
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    let listener = server.listeners.first().map(|listener| format!(" {listener}"));
+    format!("{host}{}", listener.unwrap_or_default()).into()
 }
 
 /// Notes about limits of the host that are lower than the settings ask for.

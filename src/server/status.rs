@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -17,6 +17,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use super::admin::AdminRequest;
 use crate::apps::Apps;
 use crate::bus::Outside;
+use crate::cluster::ClusterStatus;
 use crate::config::ServerConfig;
 use crate::shard::{ShardMessage, Totals};
 use crate::time::{Clock, Millis};
@@ -51,6 +52,9 @@ pub(crate) struct ServerStatus {
     pub(crate) apps: Vec<AppStatus>,
     /// All shards, in order.
     pub(crate) shards: Vec<ShardStatus>,
+    /// The cluster; `None` if the server stands alone.
+    #[serde(default)]
+    pub(crate) cluster: Option<ClusterStatus>,
 }
 
 /// The state of the process.
@@ -104,6 +108,7 @@ pub(super) struct StatusReporter {
     /// The core of each shard.
     cores: Vec<Option<usize>>,
     bus: Outside<ShardMessage>,
+    cluster: Option<watch::Receiver<ClusterStatus>>,
 }
 
 impl StatusReporter {
@@ -112,10 +117,12 @@ impl StatusReporter {
         server: &ServerConfig,
         cores: Vec<Option<usize>>,
         bus: Outside<ShardMessage>,
+        cluster: Option<watch::Receiver<ClusterStatus>>,
         clock: Clock,
     ) -> Self {
         let listeners = server.listeners.iter().map(ToString::to_string).collect();
-        Self { clock, started: clock.now(), started_at: now(), listeners, cores, bus }
+        let (started, started_at) = (clock.now(), now());
+        Self { clock, started, started_at, listeners, cores, bus, cluster }
     }
 
     /// Answers a request when the shards have answered, without making the caller wait.
@@ -128,6 +135,7 @@ impl StatusReporter {
             started_at: self.started_at.clone(),
             uptime_s: self.clock.now().since(self.started).as_secs(),
             listeners: self.listeners.clone(),
+            cluster: self.cluster.as_ref().map(|status| status.borrow().clone()),
             ..ServerStatus::default()
         };
         let (apps, cores) = (Arc::clone(apps), self.cores.clone());

@@ -3,7 +3,7 @@
 //! 1. Connections are closed, as [`Drain`] says. Everything else goes on: publishes are answered,
 //!    and new WebSockets wait for the end.
 //! 2. The listeners stay open for slower work: requests that began before the stop, and webhooks.
-//! 3. The listeners close, and then the threads end.
+//! 3. The listeners close, and then the threads end; that of a cluster is the last one.
 //!
 //! From the first step on, nothing is accepted from sockets that outlive the process (those of
 //! systemd): clients that connect wait in their queues for the next process.
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use crate::cluster::ClusterWorker;
 use crate::shard::{Drain, RETURN, ShardMessage};
 use crate::webhooks::WebhookWorker;
 
@@ -49,6 +50,18 @@ const UNTIL_FIRST_RETURN: Duration = Duration::from_millis(500);
 /// asked to return later once more.
 const ALL_BACK: Duration = Duration::from_millis(150);
 
+/// The time in which Redis learns that the node's members and subscriptions are gone. A node that
+/// cannot tell it is buried by the others when its lease is over.
+const CLUSTER_GRACE: Duration = Duration::from_secs(2);
+
+/// The threads that end behind the connections.
+pub(super) struct Workers {
+    /// The webhooks.
+    pub(super) webhooks: WebhookWorker,
+    /// The cluster; `None` if the server stands alone.
+    pub(super) cluster: Option<ClusterWorker>,
+}
+
 /// The time over which closes are spread: the setting, or a time that grows with the number of
 /// connections.
 pub(super) fn window(setting: Option<Duration>, connections: u64) -> Duration {
@@ -65,6 +78,7 @@ pub(super) fn patience(drain: Drain) -> Duration {
         + RETURN
         + LISTENERS_GRACE
         + THREADS_GRACE
+        + CLUSTER_GRACE
 }
 
 /// Ends all connections, then all threads.
@@ -73,7 +87,7 @@ pub(super) fn patience(drain: Drain) -> Duration {
 /// A shard fails meanwhile.
 pub(super) async fn run(
     shards: &mut Shards,
-    webhooks: WebhookWorker,
+    workers: Workers,
     drain: Drain,
 ) -> Result<(), ShardError> {
     let bus = shards.bus();
@@ -88,7 +102,7 @@ pub(super) async fn run(
     // When a shard is empty, the ends of its subscriptions are in the mailboxes of their homes,
     // which still have to send notices for webhooks.
     let _silent = timeout(HOMES_GRACE, notify::roll_call(&bus, HOMES_GRACE)).await;
-    webhooks.finish(WEBHOOK_GRACE).await;
+    workers.webhooks.finish(WEBHOOK_GRACE).await;
     if !drain.successor {
         sleep(shards.since_last_close().map_or(Duration::ZERO, until_no_client_returns)).await;
     }
@@ -107,6 +121,9 @@ pub(super) async fn run(
     if timeout(THREADS_GRACE, ended).await.is_err() {
         let running = mailboxes::names(&shards.running());
         tracing::error!("{running} did not end and is cut off");
+    }
+    if let Some(cluster) = workers.cluster {
+        cluster.finish(CLUSTER_GRACE).await;
     }
     Ok(())
 }

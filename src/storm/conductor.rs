@@ -15,6 +15,7 @@ use crate::clock::{NS_PER_S, now_ns, ns};
 use crate::counters::{Counter, Tally};
 use crate::error_text::without_number;
 use crate::latency::{LatencyPoint, LatencyTimeline, merge, new_histogram};
+use crate::members::{self, MemberFigures};
 use crate::outcome::{MergedResults, RunFigures, Sample, StormOutcome};
 use crate::plan::{PlanError, StormPlan};
 use crate::procfs::ProcessUsage;
@@ -120,6 +121,7 @@ pub fn run(
             deliveries: new_histogram(),
             handshakes: new_histogram(),
             publisher: publisher?,
+            members: conductor.members.take(),
             owed: 0,
         };
         for subscriber in subscribers {
@@ -170,6 +172,8 @@ struct Conductor<'a> {
     rounds_s: Vec<f64>,
     /// Connections that were not back when the wait for them ended.
     not_back: u64,
+    /// The members of presence channels at the end, if they were compared.
+    members: Option<MemberFigures>,
     /// Whether the last wait ended because nothing had changed for the grace period.
     given_up: bool,
     stage: &'static str,
@@ -195,6 +199,7 @@ impl<'a> Conductor<'a> {
             sampled,
             rounds_s: Vec::new(),
             not_back: 0,
+            members: None,
             given_up: false,
             stage: "connecting",
         }
@@ -229,6 +234,8 @@ impl<'a> Conductor<'a> {
         }
         self.checkpoints.end = self.checkpoint();
         self.checkpoints.memory_end = MemorySnapshot::now(self.plan);
+        let check = |patience| members::check(self.plan, self.shared, patience);
+        self.members = self.plan.ghosts.map(check);
     }
 
     fn run_scenario(&mut self, failed: &dyn Fn() -> bool) {

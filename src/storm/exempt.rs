@@ -1,9 +1,9 @@
 //! The messages that no subscriber is owed, although they have numbers: the server refused them,
 //! or left them without a response. A subscriber asks only when it misses something.
 //!
-//! A publisher exempts a message before it sends the next one of the same sender. So whoever sees a
-//! gap in front of a message finds it explained already. Only a gap within one batch can be seen
-//! before the batch has failed; it then counts as a loss.
+//! A publisher exempts a message before it sends the next one of the same sender, so a subscriber
+//! that sees a gap in front of a message finds it explained already. Only a gap within one batch
+//! can be seen before the batch has failed; it counts as a loss then.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -9,6 +9,9 @@
 //! - Every subscriber keeps a *sequence* per sender. Messages that are lost, duplicated or
 //!   reordered are counted, not guessed. At the end the storm waits until nothing is owed or the
 //!   grace period is over.
+//! - A message that any node accepts is owed to every connection that was subscribed at any node
+//!   before it was sent, until that connection is cut. A message that was refused or left without
+//!   a response is owed to nobody.
 //! - A connection is a socket in a ring's own file table, a record of a hundred bytes and, while a
 //!   frame is incomplete, its beginning. Frames are not parsed further than to their stamp, masks
 //!   are zero (RFC 6455 allows any), and no message costs an allocation.
@@ -26,7 +29,7 @@
 //! | `conductor` | starts the threads, leads them from stage to stage, and sums up |
 //! | `subscriber`, `publisher`, `report` | the two kinds of threads; the outcome as a page |
 //! | `outcome` | figures and the verdict |
-//! | `checkpoint`, `client_ring` | readings to compare; sockets on a ring |
+//! | `checkpoint`, `members`, `client_ring` | readings to compare; sockets on a ring |
 //! | `shared` | the state that all threads share |
 //! | `plan` | the numbers of a storm, checked against each other |
 //! | `target` | the server, and the requests in its protocol |
@@ -43,6 +46,7 @@ mod error_text;
 mod exempt;
 mod frames;
 mod latency;
+mod members;
 mod outcome;
 mod plan;
 mod procfs;
@@ -61,6 +65,7 @@ mod target;
 
 pub use channel::ChannelAccess;
 pub use conductor::{StormError, run};
+pub use members::MemberFigures;
 pub use outcome::{Sample, StormOutcome};
 pub use plan::{HostLimits, PlanError, StormPlan};
 pub use report::html;

@@ -12,6 +12,7 @@ use crate::checkpoint::{Checkpoint, Checkpoints, Interval};
 use crate::clock::NS_PER_S;
 use crate::counters::{Counter, Tally};
 use crate::latency::LatencyPoint;
+use crate::members::MemberFigures;
 use crate::plan::StormPlan;
 use crate::procfs::host_description;
 
@@ -24,13 +25,16 @@ pub struct StormOutcome {
     pub scenario: &'static str,
     /// The plan's numbers.
     pub plan: PlanFigures,
-    /// No message was lost, duplicated, reordered, unpublished or unsent, and no connection failed
-    /// or stayed away. Unless cuts were expected, no connection was cut and no message is unknown.
+    /// No message was lost, duplicated, reordered, unpublished or unsent, no connection failed or
+    /// stayed away, and the lists of members were right. Unless the plan expects outages, no
+    /// connection was cut and no message is unknown either.
     pub passed: bool,
     /// Figures of the connections.
     pub connections: ConnectionFigures,
     /// Figures of the messages.
     pub messages: MessageFigures,
+    /// The members of presence channels at the end, if they were compared.
+    pub members: Option<MemberFigures>,
     /// The time from the intended send to the arrival, in microseconds.
     pub latency_us: Option<Latency>,
     /// The time from the intended connect to the subscription, in microseconds.
@@ -129,7 +133,8 @@ pub struct MessageFigures {
     pub duplicated: u64,
     /// Messages that arrived behind later ones.
     pub reordered: u64,
-    /// Messages that subscribers missed while they were away, which are not owed to them.
+    /// Messages that were sent while subscribers were away, which are not owed to them. Some may
+    /// have arrived as they came back.
     pub missed_away: u64,
     /// Messages that the server refused, and that were not accepted later.
     pub unpublished: u64,
@@ -140,10 +145,10 @@ pub struct MessageFigures {
     pub unsent: u64,
     /// Requests that the server refused for the time being (429 or 503).
     pub refused: u64,
-    /// The same by status.
-    pub refusals: BTreeMap<u16, u64>,
     /// Messages of another storm on the same channels.
     pub foreign: u64,
+    /// The refused requests by status.
+    pub refusals: BTreeMap<u16, u64>,
 }
 
 /// Percentiles in microseconds.
@@ -252,8 +257,8 @@ pub(crate) struct PublisherResults {
     pub(crate) responses: Histogram<u64>,
     /// The requests that were refused for the time being, by status.
     pub(crate) refusals: BTreeMap<u16, u64>,
-    /// The time of the last response.
-    pub(crate) last_response_ns: u64,
+    /// The time of the last response after the time of the scenario was over.
+    pub(crate) overtime_ns: u64,
 }
 
 /// The results that threads return when they end, merged.
@@ -262,6 +267,8 @@ pub(crate) struct MergedResults {
     pub(crate) handshakes: Histogram<u64>,
     /// The results of the publishers; none without any.
     pub(crate) publisher: Option<PublisherResults>,
+    /// The members of presence channels, if they were compared.
+    pub(crate) members: Option<MemberFigures>,
     /// Messages that never arrived, behind the last one that did.
     pub(crate) owed: u64,
 }
@@ -297,7 +304,8 @@ impl StormOutcome {
         Self {
             scenario: plan.scenario.name(),
             plan: PlanFigures::of(plan),
-            passed: passed(plan, &connections, &messages),
+            passed: passed(plan, &connections, &messages, results.members.as_ref()),
+            members: results.members.clone(),
             latency_us: Latency::of(&results.deliveries),
             handshake_us: Latency::of(&results.handshakes),
             publish_us: results.publisher.as_ref().and_then(|p| Latency::of(&p.responses)),
@@ -367,12 +375,18 @@ const CONNECTIONS_MIN: u64 = 1000;
 /// Messages that were sent in either way.
 const SENT: [Counter; 2] = [Counter::Published, Counter::Whispered];
 
-/// The verdict. A cut costs no message that is owed, so a plan may expect cuts.
-fn passed(plan: &StormPlan, connections: &ConnectionFigures, messages: &MessageFigures) -> bool {
+/// The verdict. An outage costs no message that is owed, so a plan may expect outages.
+fn passed(
+    plan: &StormPlan,
+    connections: &ConnectionFigures,
+    messages: &MessageFigures,
+    members: Option<&MemberFigures>,
+) -> bool {
     let faults = [messages.lost, messages.duplicated, messages.reordered];
     let undone = [messages.unpublished, messages.unsent, connections.failed, connections.away];
     let outages = if plan.failover { [0, 0] } else { [connections.cut, messages.unknown] };
-    [&faults[..], &undone[..], &outages[..]].concat().iter().all(|count| *count == 0)
+    let all = [&faults[..], &undone[..], &outages[..]].concat();
+    all.iter().all(|count| *count == 0) && members.is_none_or(MemberFigures::are_right)
 }
 
 fn connections(plan: &StormPlan, checkpoints: &Checkpoints, tally: &Tally) -> ConnectionFigures {
@@ -405,9 +419,8 @@ fn messages(
     let delivered = tally.of(Counter::Delivered);
     // A server that fell behind answered the last requests after the measured time.
     let publisher = results.publisher.as_ref();
-    let run_ns = checkpoints.run.at_ns;
-    let behind_ns = publisher.map_or(0, |p| p.last_response_ns.saturating_sub(run_ns));
-    let taken_s = (behind_ns as f64 / NS_PER_S as f64).max(plan.duration.as_secs_f64());
+    let overtime_s = publisher.map_or(0.0, |p| p.overtime_ns as f64 / NS_PER_S as f64);
+    let taken_s = plan.duration.as_secs_f64() + overtime_s;
     MessageFigures {
         sent,
         sent_per_s: sent as f64 / taken_s.max(0.001),

@@ -51,8 +51,8 @@ pub struct StormPlan {
     pub size: u32,
     /// Each request goes on a connection of its own.
     pub fresh: bool,
-    /// A request that was refused for the time being is repeated after the wait that the server asks
-    /// for, at the next address.
+    /// A request that was refused for the time being is repeated at the next address, after the
+    /// wait that the server asks for.
     pub retry: bool,
     /// A connection that was cut returns, to the next address. Neither cuts nor requests without a
     /// response fail the storm then.
@@ -81,6 +81,10 @@ pub struct StormPlan {
     /// The time without progress after which the storm stops waiting for handshakes, or at the end
     /// for owed messages.
     pub grace: Duration,
+    /// The time within which all nodes have to list the connected members of presence channels, and
+    /// no others, at the end; none: they are not asked. A connection that is cut returns as another
+    /// user then, so that the member that it was can be told from it.
+    pub ghosts: Option<Duration>,
     /// The server's processes, whose CPU time and memory are read. If there are as many as
     /// addresses, they are in the same order.
     pub pids: Vec<u32>,
@@ -107,6 +111,8 @@ pub enum PlanError {
     NothingToDo,
     /// Client events are not allowed on public channels.
     PublicClientEvents,
+    /// Only presence channels have members.
+    GhostsWithoutMembers,
     /// Client events have no response that could pace them.
     ClientEventsWithoutRate,
     /// More subscribers should send client events than there are.
@@ -145,6 +151,7 @@ impl fmt::Display for PlanError {
             Self::PublicClientEvents => {
                 f.write_str("client events need --kind private or --kind presence")
             }
+            Self::GhostsWithoutMembers => f.write_str("--ghosts needs --kind presence"),
             Self::ClientEventsWithoutRate => {
                 f.write_str("client events have no response to wait for: give a --rate")
             }
@@ -186,6 +193,10 @@ impl StormPlan {
             ((0.0..=1.0).contains(&self.slow_share), PlanError::SlowShare(self.slow_share)),
             (connections > 0 || self.publishes(), PlanError::NothingToDo),
             (!whispers || self.access != ChannelAccess::Public, PlanError::PublicClientEvents),
+            (
+                self.ghosts.is_none() || self.access == ChannelAccess::Presence,
+                PlanError::GhostsWithoutMembers,
+            ),
             (!whispers || self.rate > 0.0, PlanError::ClientEventsWithoutRate),
             (
                 !whispers || publishers <= connections,
@@ -293,6 +304,7 @@ pub(crate) mod tests {
             turnover: 0.0,
             ping: Duration::ZERO,
             grace: Duration::from_secs(10),
+            ghosts: None,
             pids: Vec::new(),
             host: HostLimits { slots_max: 20_000, direct_descriptors: true, cores: 2 },
         }
@@ -368,6 +380,8 @@ pub(crate) mod tests {
         assert!(small.to_string().contains("47"), "{small}");
         let whispers = StormPlan { scenario: Scenario::Whisper, ..plan() };
         assert_eq!(refused(whispers), PlanError::PublicClientEvents);
+        let ghosts = StormPlan { ghosts: Some(Duration::ZERO), ..plan() };
+        assert_eq!(refused(ghosts), PlanError::GhostsWithoutMembers);
         let host = HostLimits { slots_max: 500, direct_descriptors: false, cores: 1 };
         let few = refused(StormPlan { host, ..plan() });
         assert_eq!(few, PlanError::TooFewDescriptors { connections: 1000, limit: 500 });

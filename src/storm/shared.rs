@@ -52,6 +52,9 @@ pub(crate) struct SharedState {
     pub(crate) sent: Box<[AtomicU32]>,
     /// The messages among them that no subscriber is owed.
     pub(crate) exempt: ExemptMessages,
+    /// The members of presence channels, by connection: 0 for one that is not subscribed, otherwise
+    /// one more than the number of its cuts. Empty unless they are compared at the end.
+    members: Box<[AtomicU32]>,
     tallies: Box<[PostedTally]>,
     /// Latency of deliveries, by second.
     pub(crate) deliveries: Mutex<LatencyTimeline>,
@@ -64,6 +67,7 @@ pub(crate) struct SharedState {
 impl SharedState {
     pub(crate) fn new(plan: &StormPlan, threads: usize, began_ns: u64) -> Self {
         let senders = plan.channels as usize * plan.senders_per_channel() as usize;
+        let members = if plan.ghosts.is_some() { plan.connections } else { 0 };
         Self {
             stage: AtomicU8::new(StormStage::Open as u8),
             began_ns,
@@ -73,6 +77,7 @@ impl SharedState {
             round_at_ns: AtomicU64::new(0),
             sent: (0..senders).map(|_| AtomicU32::new(0)).collect(),
             exempt: ExemptMessages::default(),
+            members: (0..members).map(|_| AtomicU32::new(0)).collect(),
             tallies: (0..threads).map(|_| PostedTally(std::array::from_fn(|_| 0.into()))).collect(),
             deliveries: Mutex::default(),
             handshakes: Mutex::default(),
@@ -97,6 +102,18 @@ impl SharedState {
     /// The second of the storm at this time.
     pub(crate) const fn second(&self, now_ns: u64) -> u64 {
         now_ns.saturating_sub(self.began_ns) / NS_PER_S
+    }
+
+    /// Notes that a connection is subscribed after so many cuts, or not subscribed.
+    pub(crate) fn set_member(&self, index: u32, cuts: Option<u32>) {
+        if let Some(member) = self.members.get(index as usize) {
+            member.store(cuts.map_or(0, |cuts| cuts + 1), Ordering::Release);
+        }
+    }
+
+    /// The number of cuts of a connection that is subscribed.
+    pub(crate) fn cuts_of(&self, index: u32) -> Option<u32> {
+        self.members.get(index as usize)?.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// Posts the counters of a thread.

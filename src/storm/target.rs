@@ -77,8 +77,8 @@ impl Error for TargetError {
 }
 
 impl TargetServer {
-    /// One server by one or several URLs of the form `ws://host[:port][/prefix]`, each an address of
-    /// one process or a node of a cluster. The host and the prefix of the first one are sent to all.
+    /// One server by one or several URLs of the form `ws://host[:port][/prefix]`, each an address
+    /// of one process or a node of a cluster. The host and the prefix of the first are sent to all.
     ///
     /// # Errors
     /// A URL is not of that form, or its host has no address.
@@ -172,40 +172,62 @@ impl TargetServer {
     /// A signed request that publishes. `body` is the whole body, `events` the last part of the
     /// path. The memory of `into` is used again if nothing refers to it any more.
     pub(crate) fn publish(&self, events: &str, body: &[u8], into: &mut BytesMut) -> Bytes {
-        let Self { prefix, app_id, key, key_encoded, host, .. } = self;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let path = format!("{prefix}/apps/{app_id}/{events}");
-        let md5 = hex::encode(Md5::digest(body));
-        // The key is signed as it is, and sent encoded.
-        let rest = format!("&auth_timestamp={now}&auth_version=1.0&body_md5={md5}");
-        let parts = ["POST\n", &path, "\nauth_key=", key, &rest].map(str::as_bytes);
-        let signature = self.signer.sign(&parts);
+        let md5 = format!("&body_md5={}", hex::encode(Md5::digest(body)));
+        let target = self.signed("POST", events, &md5);
         into.reserve(body.len() + 512);
         // Writing to memory cannot fail.
         let _written = write!(
             into.writer(),
-            "POST {path}?auth_key={key_encoded}{rest}&auth_signature={signature} HTTP/1.1\r\n\
-             Host: {host}\r\n\
+            "POST {target} HTTP/1.1\r\nHost: {}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            self.host,
             body.len(),
         );
         into.extend_from_slice(body);
         into.split().freeze()
+    }
+
+    /// A signed request for the members of a presence channel. It ends its connection.
+    pub(crate) fn users(&self, channel: &str) -> String {
+        let target = self.signed("GET", &format!("channels/{channel}/users"), "");
+        format!("GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.host)
+    }
+
+    /// Path and query of a request of the API, with its signature. `more` follows the usual
+    /// parameters in alphabetical order.
+    fn signed(&self, method: &str, endpoint: &str, more: &str) -> String {
+        let Self { prefix, app_id, key, key_encoded, .. } = self;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let path = format!("{prefix}/apps/{app_id}/{endpoint}");
+        // The key is signed as it is, and sent encoded.
+        let rest = format!("&auth_timestamp={now}&auth_version=1.0{more}");
+        let parts = [method, "\n", &path, "\nauth_key=", key, &rest].map(str::as_bytes);
+        let signature = self.signer.sign(&parts);
+        format!("{path}?auth_key={key_encoded}{rest}&auth_signature={signature}")
     }
 }
 
 /// A member of a presence channel.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PresenceMember {
-    /// The number of its connection, which is its id.
-    pub(crate) id: u32,
+    /// The number of its connection.
+    pub(crate) index: u32,
+    /// The number of times that the connection was cut, if each makes it another user.
+    pub(crate) cuts: u32,
     /// Bytes of its `user_info`; 0: it has none.
     pub(crate) info: u32,
 }
 
 impl PresenceMember {
+    pub(crate) fn user_id(self) -> String {
+        match self {
+            Self { index, cuts: 0, .. } => index.to_string(),
+            Self { index, cuts, .. } => format!("{index}-{cuts}"),
+        }
+    }
+
     fn json(self) -> String {
-        let Self { id, info } = self;
+        let (id, info) = (self.user_id(), self.info);
         if info == 0 {
             return format!(r#"{{"user_id":"{id}"}}"#);
         }
@@ -332,7 +354,7 @@ mod tests {
             ChannelAccess::Presence,
             "presence-a",
             b"1.2",
-            PresenceMember { id: 7, info: 0 },
+            PresenceMember { index: 7, ..PresenceMember::default() },
         );
         let (_, payload, _) = frames::first(&frame).map(|(op, p, end)| (op, &p[4..], end)).unwrap();
         let payload = [payload, &frame[frame.len() - 4..]].concat();
@@ -346,7 +368,8 @@ mod tests {
     #[test]
     fn a_member_says_as_much_of_itself_as_was_asked_for() {
         let json: serde_json::Value =
-            serde_json::from_str(&PresenceMember { id: 1, info: 100 }.json()).unwrap();
+            serde_json::from_str(&PresenceMember { index: 1, cuts: 2, info: 100 }.json()).unwrap();
         assert_eq!(json["user_info"].to_string().len(), 100);
+        assert_eq!(json["user_id"], "1-2");
     }
 }

@@ -4,7 +4,7 @@
 // its own, with a `.env` in the words of a Laravel application, and with nothing else of the
 // caller's environment. A `fact` is a test that prints the gateways' logs when it fails.
 
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
@@ -164,6 +164,58 @@ export class Gateway {
     #write(name, text) {
         fs.writeFileSync(path.join(this.directory, name), text);
     }
+}
+
+/** A Redis of a test's own, on a free port of the loopback interface. */
+export class Redis {
+    /** Starts it and waits until it listens; `undefined` where there is no redis-server. */
+    static async start() {
+        if (spawnSync('redis-server', ['--version']).error) return undefined;
+        const redis = new Redis(await freePort());
+        running.add(redis);
+        const deadline = Date.now() + START_MS;
+        while (!(await isListening(redis.port))) {
+            if (Date.now() > deadline) throw new Error(`Redis does not listen within ${START_MS} ms`);
+            await elapsed(20);
+        }
+        return redis;
+    }
+
+    constructor(port) {
+        this.port = port;
+        const options = ['--bind', '127.0.0.1', '--port', port, '--save', '', '--appendonly', 'no'];
+        this.process = spawn('redis-server', options, { cwd: os.tmpdir(), stdio: 'ignore' });
+    }
+
+    /** The lines of a Laravel application's `.env` that make gateways one server over it. */
+    get settings() {
+        return {
+            REVERB_SCALING_ENABLED: 'true',
+            REDIS_HOST: '127.0.0.1',
+            REDIS_PORT: this.port,
+        };
+    }
+
+    discard() {
+        this.process.kill('SIGKILL');
+        running.delete(this);
+    }
+
+    /** Nothing that would explain a failure. */
+    logTail() {
+        return '';
+    }
+}
+
+function isListening(port) {
+    return new Promise((resolve) => {
+        const socket = net.connect(port, '127.0.0.1');
+        socket.once('error', () => resolve(false));
+        socket.once('connect', () => {
+            socket.destroy();
+            resolve(true);
+        });
+    });
 }
 
 /** A test named as a fact. It gets the test's context, whose `after` ends what it opened. */

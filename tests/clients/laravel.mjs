@@ -8,7 +8,7 @@
 import fs from 'node:fs';
 import http from 'node:http';
 import { after } from 'node:test';
-import { Gateway } from './harness.mjs';
+import { Gateway, Redis } from './harness.mjs';
 
 /** A gateway with a publisher and a Laravel application for all tests of a file. */
 export async function served(options) {
@@ -20,6 +20,25 @@ export async function served(options) {
         await gateway.stop();
     });
     return { gateway, publisher, app };
+}
+
+/**
+ * Two gateways over one Redis, with a publisher for each and a Laravel application, for all tests of
+ * a file; `undefined` where there is no redis-server.
+ */
+export async function clustered() {
+    const redis = await Redis.start();
+    if (!redis) return undefined;
+    const start = () => Gateway.start({ settings: redis.settings });
+    const gateways = [await start(), await start()];
+    const publishers = gateways.map((gateway) => gateway.publisher());
+    const app = await LaravelApp.start(publishers[0]);
+    after(async () => {
+        await app.stop();
+        for (const gateway of gateways) await gateway.stop();
+        redis.discard();
+    });
+    return { gateways, publishers, app };
 }
 
 export class LaravelApp {

@@ -90,6 +90,9 @@ mod shutdown;
 /// Bugs that other servers really had: one test each.
 mod regression;
 
+/// Several nodes over Redis.
+mod cluster;
+
 /// The load generator, against the gateway.
 mod storm;
 
@@ -101,4 +104,7 @@ mod scripts;
 #[path = "../support/mod.rs"]
 mod support;
 
-use support::{client, gateway, http, left_out, memory_limit_group, raw, receiver, sign};
+use support::{
+    client, cluster as nodes, gateway, http, left_out, memory_limit_group, proxy, raw, receiver,
+    redis as redis_server, sign,
+};

@@ -4,10 +4,10 @@ mod failover;
 mod outcomes;
 mod relay;
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::gateway::{APP_ID, Gateway, KEY, SECRET, Setup, eventually};
@@ -37,6 +37,17 @@ fn outcome(output: &Output) -> Value {
         .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
     nothing_is_negative(&outcome, "");
     outcome
+}
+
+fn started(storm: &mut Command) -> Child {
+    storm.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// The channel of a storm, once a subscriber of it is there.
+fn channel_of_storm(gateway: &Gateway) -> String {
+    eventually("its channel", || {
+        Call::get("channels").ok(gateway)["channels"].as_object()?.keys().next().cloned()
+    })
 }
 
 /// The messages that were due: whatever became of one, it is counted once.
@@ -77,7 +88,7 @@ fn what_one_of_two_servers_accepts_is_owed_to_the_subscribers_of_both() {
     let gateways = [Setup::new(1).start(), Setup::new(1).start()];
     let [first, second] = &gateways;
     for channels in ["1", "2", "4"] {
-        let arguments = format!("fanout -n 24 -c {channels} -p 4 -r 120 -d 1 --grace 1");
+        let arguments = format!("fanout -n 24 -c {channels} -p 4 -r 240 -d 0.5 --grace 0.5");
         let output = storm_over(&[first, second], &arguments).output().unwrap();
         let outcome = outcome(&output);
         assert_eq!(output.status.code(), Some(1), "{outcome:#}");
@@ -126,10 +137,8 @@ fn every_scenario_passes_and_writes_its_report() {
 fn a_server_that_dies_is_a_loss_and_no_message_is_forgotten() {
     let mut gateway = Setup::new(2).start();
     let mut storm = storm(&gateway, "fanout -n 20 -r 200 -d 4 --grace 1");
-    let storm = storm.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let channel = eventually("its channel", || {
-        Call::get("channels").ok(&gateway)["channels"].as_object()?.keys().next().cloned()
-    });
+    let storm = started(&mut storm);
+    let channel = channel_of_storm(&gateway);
     // The load generator publishes when all of its own connections are subscribed.
     let mut client = Client::connect(&gateway);
     client.subscribe(&channel);
@@ -143,6 +152,22 @@ fn a_server_that_dies_is_a_loss_and_no_message_is_forgotten() {
     assert_eq!(outcome["passed"], false);
     assert_eq!(due(&outcome), 800);
     assert!(outcome["messages"]["unsent"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_member_that_is_no_connection_of_the_storm_is_a_ghost() {
+    let gateway = Setup::new(1).start();
+    let mut storm = storm(&gateway, "connect -n 4 -d 1 --kind presence --ghosts 0");
+    let storm = started(&mut storm);
+    let mut member = Client::connect(&gateway);
+    member.join(&channel_of_storm(&gateway), &json!({ "user_id": "nobody" }));
+    let output = storm.wait_with_output().unwrap();
+    let outcome = outcome(&output);
+    assert_eq!(output.status.code(), Some(1), "{outcome:#}");
+    assert_eq!(
+        (&outcome["members"]["ghosts"], &outcome["members"]["absent"]),
+        (&json!(1), &json!(0))
+    );
 }
 
 #[test]
@@ -163,4 +188,5 @@ fn a_missing_server_and_flags_that_do_not_fit_have_their_exit_codes() {
     assert_eq!(storm("whisper --kind public"), Some(64));
     assert_eq!(storm("connect --url wss://127.0.0.1"), Some(64));
     assert_eq!(storm("connect --pid 4194305"), Some(64));
+    assert_eq!(storm("connect --ghosts 1"), Some(64));
 }

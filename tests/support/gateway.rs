@@ -4,9 +4,8 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 
 use super::http::Http;
+use super::place::Place;
 
 pub const APP_ID: &str = "4711";
 pub const KEY: &str = "it-key";
@@ -87,17 +87,10 @@ pub struct Setup {
 
 impl Setup {
     pub fn new(shards: usize) -> Self {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let process = std::process::id();
-        let name = format!("{process}-{number}");
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&directory).unwrap();
-        let address = 127 << 24 | (process % 4094 + 1) << 12 | (number & 0xfff);
+        let Place { address, directory } = Place::new();
         let dotenv = format!(
             "REVERB_APP_ID={APP_ID}\nREVERB_APP_KEY={KEY}\nREVERB_APP_SECRET=\"{SECRET}\"\n"
         );
-        let address = Ipv4Addr::from_bits(address);
         let flags = vec![format!("--shards={shards}"), format!("--host={address}")];
         Self { shards, address, directory, dotenv, toml: String::new(), flags }
     }

@@ -3,12 +3,16 @@
 //! `frames` and `left_out` use no others.
 
 pub mod client;
+pub mod cluster;
 pub mod digest;
 pub mod frames;
 pub mod gateway;
 pub mod http;
 pub mod left_out;
 pub mod memory_limit_group;
+pub mod place;
+pub mod proxy;
 pub mod raw;
 pub mod receiver;
+pub mod redis;
 pub mod sign;

@@ -68,7 +68,6 @@ impl Replicas {
         }
         let waiting = std::mem::take(&mut self.channels[number].waiting);
         self.resume(waiting, now, out);
-        self.leave_if_unused(number, out);
     }
 
     /// Removes the members that are not in a list of all. Users of this node stay: the cluster has
@@ -165,7 +164,6 @@ impl Replicas {
                     self.wanted.notify(key, ChannelEvent::MemberAdded(user_id), out);
                 }
                 self.resume(waiting, now, out);
-                self.part_if_absent(number, user_id, out);
             }
             EnterOutcome::Full => {
                 attendee.standing = Standing::Out;
@@ -188,19 +186,6 @@ impl Replicas {
                 }
                 behind => self.dispatch(from, behind, now, out),
             }
-        }
-    }
-
-    /// Reports that a user has left whose subscriptions have all ended while they waited.
-    fn part_if_absent(&mut self, number: u32, user_id: &str, out: &mut Outbox) {
-        let replica = &mut self.channels[number];
-        let attendance = replica.attendance.as_mut();
-        let Some(attendee) = attendance.and_then(|of| of.get_mut(user_id)) else { return };
-        if attendee.standing == Standing::In && attendee.subscriptions.is_empty() {
-            attendee.standing = Standing::Leaving;
-            let user_id = Arc::clone(&attendee.member.user_id);
-            let part = ToCluster::Part(replica.key.clone(), user_id);
-            self.tell(part, out);
         }
     }
 

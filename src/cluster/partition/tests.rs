@@ -163,14 +163,14 @@ fn an_emptied_redis_gets_registrations_first_then_everything_that_is_kept() {
     let expected =
         Admission::In { register: true, emptied: true, cut_off: false, confirmed: Vec::new() };
     assert_eq!(admission, expected);
-    partition.await_registrations(2);
+    assert!(partition.ask_shards(2));
     partition.push(command("new"), None, NOW);
     partition.register(command("x"));
-    partition.registered();
+    assert!(!partition.registered());
     assert_eq!(verbs(&run(&mut partition)), ["tend", "leave"]);
     partition.register(command("y"));
     assert_eq!(run(&mut partition).iter().map(channels).collect::<Vec<_>>(), ["5 y"]);
-    partition.registered();
+    assert!(!partition.registered());
     let calls: Vec<_> = run(&mut partition).iter().map(channels).collect();
     assert_eq!(calls, ["1 a", "6 ", "2 new"]);
 }
@@ -180,7 +180,7 @@ fn registrations_whose_answer_is_lost_are_sent_again_with_another_number() {
     let mut partition = serving();
     partition.lost(NOW);
     partition.entered(Entered { buried: true, ..admitted("e", 0) }, NOW);
-    partition.await_registrations(1);
+    assert!(partition.ask_shards(1));
     run(&mut partition);
     partition.register(command("x"));
     let first = partition.next_call(NOW).unwrap();
@@ -191,6 +191,14 @@ fn registrations_whose_answer_is_lost_are_sent_again_with_another_number() {
     let second = partition.next_call(NOW).unwrap();
     assert_eq!(first.args, second.args);
     assert!(second.number > first.number);
+}
+
+#[test]
+fn shards_are_asked_once_more_only_when_they_have_answered() {
+    let mut partition = serving();
+    assert!(partition.ask_shards(2) && !partition.ask_shards(2));
+    assert!(!partition.registered() && partition.registered());
+    assert!(partition.ask_shards(1) && !partition.registered());
 }
 
 #[test]

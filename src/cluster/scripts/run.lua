@@ -14,13 +14,33 @@ while at <= #ARGV do
   at = at + 1 + ARGUMENTS[verb]
 end
 
-for node, parts in pairs(call.inboxes) do
-  local key, entry = T .. 'in:' .. node, table.concat(parts)
-  local unread = #parts > 1
-    and redis.call('HINCRBY', T .. 'node:' .. node, 'unread', #entry)
-  if not unread then
-    -- An audience without a message.
-  elseif unread > INBOX_BYTES then
+local function equal(some, others)
+  if #some ~= #others then
+    return false
+  end
+  for i = 1, #some do
+    if some[i] ~= others[i] then
+      return false
+    end
+  end
+  return true
+end
+
+-- Lua hashes each string that it makes, byte by byte, and that is most of what a node costs here.
+-- Nodes with the same interests have equal entries, which are put together once.
+local last_parts, last_entry = {}, ''
+
+local function entry_of(parts)
+  if not equal(parts, last_parts) then
+    last_parts, last_entry = parts, table.concat(parts)
+  end
+  return last_entry
+end
+
+local function append(node, entry)
+  local key = T .. 'in:' .. node
+  local unread = redis.call('HINCRBY', T .. 'node:' .. node, 'unread', #entry)
+  if unread > INBOX_BYTES then
     cut(node)
   elseif unread == #entry then
     redis.call('XADD', key, '*', 'r', entry)
@@ -28,6 +48,12 @@ for node, parts in pairs(call.inboxes) do
   elseif not redis.call('XADD', key, 'NOMKSTREAM', '*', 'r', entry) then
     -- Redis has evicted an inbox with unread entries.
     cut(node)
+  end
+end
+
+for node, parts in pairs(call.inboxes) do
+  if #parts > 1 then
+    append(node, entry_of(parts))
   end
 end
 

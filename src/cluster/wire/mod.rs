@@ -74,10 +74,8 @@ mod entry;
 mod node_id;
 mod record;
 
-use crate::channels::{ChannelPath, UserPath};
-
 pub(crate) use command::{Command, JoinFlags};
 pub(crate) use entrance::{Entered, Entrance};
 pub(crate) use entry::{CallKind, Entry, EntryError};
 pub(crate) use node_id::NodeId;
-pub(crate) use record::{Admitted, MemberText, Record, Retained};
+pub(crate) use record::{Admitted, MemberText, NodeInfo, Record, Retained};

@@ -184,6 +184,13 @@ pub enum FieldFault {
         /// The values that the setting takes, in words.
         expected: String,
     },
+    /// It names no server that the setting takes. The value may hold a password.
+    Address {
+        /// The setting.
+        setting: String,
+        /// The values that the setting takes, in words.
+        expected: String,
+    },
     /// It seems to restrict origins, and the other server has no such setting.
     UnknownOrigins,
     /// The list of origins is missing.
@@ -212,6 +219,9 @@ impl fmt::Display for FieldFault {
             }
             Self::Credential { expected } => {
                 write!(f, "is missing in the input or cannot be served: it takes {expected}")
+            }
+            Self::Address { setting, expected } => {
+                write!(f, "names no server that can be reached: {setting} takes {expected}")
             }
             Self::UnknownOrigins => f.write_str(
                 "is no setting of that server, so it is unclear what it should restrict: correct \

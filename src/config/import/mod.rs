@@ -7,8 +7,9 @@
 //!
 //! One file per server (`reverb`, `soketi`, `sockudo`, `websockets`) knows what its settings mean.
 //! They share the reader of the input (`input`), of loosely typed JSON (`loose`), the lists of
-//! origins and webhooks, and the writer of the result.
+//! origins and webhooks, the Redis of several nodes (`cluster`), and the writer of the result.
 
+mod cluster;
 mod error;
 mod input;
 mod limits;

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::config::raw_value::RawValue;
 
+use super::cluster::{self, RedisFields};
 use super::error::{FieldFault, ImportError};
 use super::limits;
 use super::loose::Field;
@@ -78,14 +79,41 @@ fn server(out: &mut TomlWriter, name: &Field<'_>, servers: &Field<'_>) -> Result
     if options.object()?.take("tls").object()?.names().next().is_some() {
         out.comment("options.tls: nginx ends TLS, with its own certificate.");
     }
-    if settings.take("scaling").object()?.take("enabled").is_on() {
-        out.comment("scaling: not available in this version; one server uses all cores.");
-    }
+    let scaling = settings.take("scaling");
     let intervals = ["pulse_ingest_interval", "telescope_ingest_interval"];
     if !settings.take_any(&intervals).is_absent() {
         out.comment("Intervals of Pulse and Telescope: these run in the app.");
     }
-    out.unknown(&settings)
+    out.unknown(&settings)?;
+    cluster(out, &scaling)
+}
+
+/// Writes the cluster, if there is one. Reverb's own messages are not understood.
+fn cluster(out: &mut TomlWriter, scaling: &Field<'_>) -> Result<(), ImportError> {
+    let mut scaling = scaling.object()?;
+    if !scaling.take("enabled").is_on() {
+        return Ok(());
+    }
+    cluster::begin(out);
+    cluster::name(out, &scaling.take("channel"));
+    let mut server = scaling.take("server").object()?;
+    if server.names().next().is_none() {
+        out.comment(
+            "scaling.server is empty: Redis is that of the app, by the REDIS_* of its .env.",
+        );
+        return out.unknown(&scaling);
+    }
+    let [url, host, port] = ["url", "host", "port"].map(|name| server.take(name));
+    let scheme = server.take("scheme");
+    let [username, password, database] =
+        ["username", "password", "database"].map(|name| server.take(name));
+    let scheme = scheme.value().and_then(Value::as_str).map(str::to_owned);
+    RedisFields { scheme, url, host, port, username, password, database }.write(out)?;
+    if !server.take("timeout").is_absent() {
+        out.comment("scaling.server.timeout has no effect: a node never gives Redis up.");
+    }
+    out.unknown(&server)?;
+    out.unknown(&scaling)
 }
 
 fn app(out: &mut TomlWriter, entry: &Field<'_>) -> Result<(), ImportError> {

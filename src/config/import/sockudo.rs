@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::config::raw_value::RawValue;
 use crate::config::sources::Environment;
 
+use super::cluster::{self, RedisFields, SentinelFields};
 use super::error::{ImportError, InputError};
 use super::input::INPUT_BYTES_MAX;
 use super::limits::{
@@ -153,13 +154,77 @@ fn server(out: &mut TomlWriter, root: &mut Object<'_>) -> Result<(), ImportError
     if root.take("ssl").object()?.take("enabled").is_on() {
         out.comment("ssl: nginx ends TLS, with its own certificate.");
     }
-    if root.take("adapter").object()?.take("driver").value().is_some_and(|it| it != "local") {
-        out.comment("adapter: not available in this version; one server uses all cores.");
-    }
     if !root.take("cors").is_absent() {
         out.comment("cors: of the HTTP API alone; allowed_origins of an app is for WebSockets.");
     }
+    cluster(out, &root.take("adapter"), &root.take("database"))
+}
+
+/// Writes the cluster of nodes that meet on a Redis. sockudo's own messages are not understood.
+fn cluster(
+    out: &mut TomlWriter,
+    adapter: &Field<'_>,
+    database: &Field<'_>,
+) -> Result<(), ImportError> {
+    let mut adapter = adapter.object()?;
+    let is_cluster = match adapter.take("driver").value().and_then(Value::as_str) {
+        None | Some("local") => return Ok(()),
+        Some("redis") => false,
+        Some("redis-cluster") => true,
+        Some(_) => {
+            out.comment("adapter: nodes meet on a Redis here, which [cluster] names.");
+            return Ok(());
+        }
+    };
+    let mut options = adapter.take(if is_cluster { "cluster" } else { "redis" }).object()?;
+    let mut redis = database.object()?.take("redis").object()?;
+    let mut of_cluster = redis.take("cluster").object()?;
+    cluster::begin(out);
+    cluster::name(out, &options.take("prefix"));
+    let mut tls = redis.take("master_tls").object()?;
+    let is_tls = tls.take("enabled").is_on() || (is_cluster && of_cluster.take("use_tls").is_on());
+    let scheme = is_tls.then(|| "rediss".to_owned());
+    let url = options.take("redis_pub_options").object()?.take("url");
+    let [host, port] = ["host", "port"].map(|name| redis.take(name));
+    let [username, password, database] =
+        ["username", "password", "db"].map(|name| redis.take(name));
+    let fields = RedisFields { scheme, url, host, port, username, password, database };
+    let sentinels = SentinelFields {
+        list: redis.take("sentinels"),
+        master: redis.take("name"),
+        username: redis.take("sentinel_username"),
+        password: redis.take("sentinel_password"),
+    };
+    if is_cluster {
+        let nodes = [options.take("nodes"), of_cluster.take("nodes"), redis.take("cluster_nodes")];
+        let nodes = nodes.iter().find(|nodes| nodes.list().is_ok_and(|list| !list.is_empty()));
+        match nodes {
+            Some(nodes) => cluster::write_nodes(out, nodes, is_tls)?,
+            None => out.text("cluster.mode", "cluster"),
+        }
+        fields.write_login(out);
+    } else if fields.url.is_absent() && sentinels.write(out, is_tls)? {
+        fields.write_login(out);
+    } else {
+        fields.write(out)?;
+    }
+    if is_tls {
+        tls_files(out, &mut tls);
+    }
     Ok(())
+}
+
+fn tls_files(out: &mut TomlWriter, tls: &mut Object<'_>) {
+    for (name, setting) in [
+        ("ca_path", "cluster.tls_ca"),
+        ("client_cert_path", "cluster.tls_certificate"),
+        ("client_key_path", "cluster.tls_key"),
+    ] {
+        out.setting(setting, &tls.take(name));
+    }
+    if tls.take("accept_invalid_certs").is_on() {
+        out.comment("accept_invalid_certs: the certificate of Redis is always checked.");
+    }
 }
 
 /// sockudo then listens there alone.

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::cluster::{self, RedisFields, SentinelFields};
 use super::error::{ImportError, InputError};
 use super::limits::{
     EVENT_DATA, ImportedLimit, ImportedUnit, REQUEST_SIZE, Unlimited, kibibytes, limit,
@@ -78,10 +79,9 @@ const DEFAULT_BATCH_WINDOW_MS: f64 = 50.0;
 const DEFAULT_AUTHENTICATION_TIMEOUT_MS: f64 = 30_000.0;
 
 /// Sections of drivers and of other programs, which say nothing about what clients may do.
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 8] = [
     "cache",
     "cluster",
-    "database",
     "databasePooling",
     "instance",
     "mode",
@@ -176,9 +176,6 @@ fn server(
     if root.take("ssl").object()?.take("certPath").is_on() {
         out.comment("ssl: nginx ends TLS, with its own certificate.");
     }
-    if root.take("adapter").object()?.take("driver").value().is_some_and(|it| it != "local") {
-        out.comment("adapter: not available in this version; one server uses all cores.");
-    }
     if root.take("metrics").object()?.take("enabled").is_on() {
         out.comment("metrics: without a counterpart.");
     }
@@ -187,9 +184,66 @@ fn server(
             "cors: soketi checks no origins of WebSockets. allowed_origins of an app would.",
         );
     }
+    let [adapter, database] = ["adapter", "database"].map(|name| root.take(name));
+    let driver = adapter.object()?.take("driver");
+    let is_redis = driver.value().is_some_and(|driver| driver == "redis");
     let there = |name: &&str| !root.take(name).is_absent();
-    out.without_counterpart(&ELSEWHERE.into_iter().filter(there).collect::<Vec<_>>());
-    Ok(())
+    let mut elsewhere: Vec<_> = ELSEWHERE.into_iter().filter(there).collect();
+    if !is_redis && !database.is_absent() {
+        elsewhere.push("database");
+    }
+    out.without_counterpart(&elsewhere);
+    match driver.value() {
+        None => Ok(()),
+        Some(driver) if driver == "local" => Ok(()),
+        Some(driver) if driver == "redis" => cluster(out, &adapter, &database),
+        Some(_) => {
+            out.comment("adapter: nodes meet on a Redis here, which [cluster] names.");
+            Ok(())
+        }
+    }
+}
+
+/// Writes the cluster of nodes that meet on a Redis. soketi's own messages are not understood.
+fn cluster(
+    out: &mut TomlWriter,
+    adapter: &Field<'_>,
+    database: &Field<'_>,
+) -> Result<(), ImportError> {
+    let mut adapter = adapter.object()?.take("redis").object()?;
+    let mut redis = database.object()?.take("redis").object()?;
+    cluster::begin(out);
+    // Without a prefix soketi has one set of nodes for each Redis.
+    cluster::name(out, &adapter.take("prefix"));
+    let [publish, subscribe] =
+        ["redisPubOptions", "redisSubOptions"].map(|name| adapter.take(name));
+    let mut tls = !redis.take("tls").is_absent();
+    for mut options in [publish.object()?, subscribe.object()?] {
+        tls |= !options.take("tls").is_absent();
+        out.unknown(&options)?;
+    }
+    let [nodes, absent] = ["clusterNodes", "url"].map(|name| redis.take(name));
+    let sentinels = SentinelFields {
+        list: redis.take("sentinels"),
+        master: redis.take("name"),
+        username: redis.take("sentinelUsername"),
+        password: redis.take("sentinelPassword"),
+    };
+    let [host, port] = ["host", "port"].map(|name| redis.take(name));
+    let [username, password, database] =
+        ["username", "password", "db"].map(|name| redis.take(name));
+    let scheme = tls.then(|| "rediss".to_owned());
+    let fields = RedisFields { scheme, url: absent, host, port, username, password, database };
+    if adapter.take("clusterMode").is_on() {
+        cluster::write_nodes(out, &nodes, tls)?;
+        fields.write_login(out);
+    } else if sentinels.write(out, tls)? {
+        fields.write_login(out);
+    } else {
+        fields.write(out)?;
+    }
+    out.unknown(&redis)?;
+    out.unknown(&adapter)
 }
 
 /// The limit of the file, or else what a full batch takes, which is less than soketi's own 100 MiB.

@@ -280,6 +280,7 @@ fn a_host_that_is_a_name_does_not_become_all_addresses() {
 #[test]
 fn every_setting_that_an_import_may_write_is_declared() {
     let sources = [
+        include_str!("cluster.rs"),
         include_str!("limits.rs"),
         include_str!("origins.rs"),
         include_str!("reverb.rs"),
@@ -292,7 +293,8 @@ fn every_setting_that_an_import_may_write_is_declared() {
     let quoted = sources.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
     let settings = quoted.filter(|text| {
         let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'.');
-        plain && !text.ends_with('.') && (text.starts_with("app.") || text.starts_with("server."))
+        let tables = ["app.", "cluster.", "server."];
+        plain && !text.ends_with('.') && tables.iter().any(|table| text.starts_with(table))
     });
     let mut count = 0;
     for setting in settings {
@@ -321,12 +323,13 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 fn any_name() -> impl Strategy<Value = String> {
-    const NAMES: &str = "apps app_id id key secret allowed_origins servers reverb default host \
-        port options scaling rate_limiting enabled max_connections appManager array \
-        app_manager policy limits channels features webhooks url event_types filter \
-        headers presence eventLimits maxPayloadInKb batching unix_socket path \
-        rate_limiter dashboard capacity managers appManager.array.apps \
-        appManager.array.apps.0.id a.b.c.d.e.f 0 1 10";
+    const NAMES: &str = "adapter driver redis database clusterMode clusterNodes nodes sentinels \
+        server channel url prefix password username tls master_tls apps app_id id key \
+        secret allowed_origins servers reverb default host port options scaling \
+        rate_limiting enabled max_connections appManager array app_manager policy limits \
+        channels features webhooks url event_types filter headers presence eventLimits \
+        maxPayloadInKb batching unix_socket path rate_limiter dashboard capacity managers \
+        appManager.array.apps appManager.array.apps.0.id a.b.c.d.e.f 0 1 10";
     let names: Vec<String> = NAMES.split_whitespace().map(str::to_owned).collect();
     prop_oneof![4 => prop::sample::select(names), 1 => any_text()]
 }
@@ -335,8 +338,21 @@ fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z.*:/\\-]{0,12}",
         ".{0,8}",
-        prop::sample::select(vec!["true", "1", "-1", "1e400", "nan", "null", "*", "any", "\n#["])
-            .prop_map(str::to_owned),
+        prop::sample::select(vec![
+            "true",
+            "1",
+            "-1",
+            "1e400",
+            "nan",
+            "null",
+            "*",
+            "any",
+            "\n#[",
+            "redis",
+            "redis-cluster",
+            "rediss://u:p@h/1",
+        ])
+        .prop_map(str::to_owned),
     ]
 }
 
@@ -429,5 +445,48 @@ proptest! {
                 "{from:?} {origins}:\n{text}"
             );
         }
+    }
+}
+
+/// The input with its nodes on this Redis, and the address and the password that come of it.
+fn with_redis(from: Predecessor, host: &str, password: &str) -> Value {
+    let mut json = match from {
+        Predecessor::Reverb => with_origins(from, &json!(["*"])),
+        _ => with_app(from, &[]),
+    };
+    let redis = json!({ "host": host, "port": 7, "username": "u", "password": password, "db": 2 });
+    match from {
+        Predecessor::Reverb => {
+            json["servers"]["reverb"]["scaling"] = json!({ "enabled": true, "server": {
+                "host": host, "port": "7", "username": "u", "password": password, "database": "2",
+            } });
+        }
+        _ => {
+            json["adapter"]["driver"] = json!("redis");
+            json["database"]["redis"] = redis;
+        }
+    }
+    json
+}
+
+#[test]
+fn nodes_that_met_on_a_redis_meet_there_again() {
+    for from in [Predecessor::Reverb, Predecessor::Soketi, Predecessor::Sockudo] {
+        let (text, config) = imported(from, &with_redis(from, "redis.test", "p/s3cret"));
+        let cluster = config.cluster.unwrap();
+        let addresses: Vec<_> = cluster.place.addresses().iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["redis://redis.test:7"], "{from:?}");
+        assert_eq!(cluster.login.username.as_deref(), Some("u"), "{from:?}");
+        assert_eq!(cluster.login.password.unwrap().0, "p/s3cret", "{from:?}");
+        assert_eq!((cluster.database, cluster.name.as_str()), (2, "reverb"), "{from:?}");
+        assert_eq!(text.matches("s3cret").count(), 2, "the app's and that of Redis: {text}");
+    }
+}
+
+#[test]
+fn a_redis_that_cannot_be_reached_ends_the_import_without_its_password() {
+    for from in [Predecessor::Reverb, Predecessor::Soketi, Predecessor::Sockudo] {
+        let message = refused(from, &with_redis(from, "http://s3cret@redis.test", "p").to_string());
+        assert!(message.contains("host names no server that can be reached"), "{message}");
     }
 }

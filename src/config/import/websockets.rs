@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::cluster;
 use super::error::ImportError;
 use super::limits::{ImportedLimit, ImportedUnit, Unlimited, message_size};
 use super::loose::{Field, Object};
@@ -42,7 +43,9 @@ pub(super) fn write(root: &Value) -> Result<TomlWriter, ImportError> {
         out.comment("ssl: nginx ends TLS, with its own certificate.");
     }
     drivers(&mut out, &mut root)?;
+    let replication = root.take("replication");
     out.unknown(&root)?;
+    cluster(&mut out, &replication)?;
     for entry in apps {
         app(&mut out, &entry, &origins, &request_size)?;
     }
@@ -59,7 +62,7 @@ fn port(out: &mut TomlWriter, dashboard: &Field<'_>) -> Result<(), ImportError> 
     Ok(())
 }
 
-/// Notes the drivers with which version 2 keeps apps and connections elsewhere.
+/// Notes the drivers with which version 2 keeps apps elsewhere.
 fn drivers(out: &mut TomlWriter, root: &mut Object<'_>) -> Result<(), ImportError> {
     let manager = root.take("managers").object()?.take("app");
     let provider = root.take("app_provider");
@@ -70,9 +73,15 @@ fn drivers(out: &mut TomlWriter, root: &mut Object<'_>) -> Result<(), ImportErro
     if !of_config(&manager) || !of_config(&provider) {
         out.comment("The apps are kept elsewhere than in the configuration: add them here.");
     }
-    let mode = root.take("replication").object()?.take("mode");
+    Ok(())
+}
+
+/// Writes the cluster of version 2, whose nodes meet on a Redis of `config/database.php`.
+fn cluster(out: &mut TomlWriter, replication: &Field<'_>) -> Result<(), ImportError> {
+    let mode = replication.object()?.take("mode");
     if mode.value().is_some_and(|mode| mode != "local") {
-        out.comment("replication: not available in this version; one server uses all cores.");
+        cluster::begin(out);
+        out.comment("replication: Redis is that of the app, by the REDIS_* of its .env.");
     }
     Ok(())
 }

@@ -122,6 +122,35 @@ impl TomlWriter {
         }
     }
 
+    /// Text that may be a secret, which no comment repeats.
+    pub(super) fn secret(&mut self, declared: &str, field: &Field<'_>) {
+        let Some(raw) = field.raw() else { return };
+        if setting(declared).is_some_and(|setting| setting.accepts(&raw)) {
+            self.value(declared, &raw);
+        } else {
+            self.comment(&format!("{} is not taken over: it is no text.", field.name()));
+        }
+    }
+
+    /// The address of another server, which may hold a password.
+    ///
+    /// # Errors
+    /// It cannot be served.
+    pub(super) fn address(
+        &mut self,
+        declared: &str,
+        raw: &RawValue,
+        field: &Field<'_>,
+    ) -> Result<(), ImportError> {
+        let setting = setting(declared);
+        if setting.is_some_and(|setting| setting.accepts(raw)) {
+            self.value(declared, raw);
+            return Ok(());
+        }
+        let expected = setting.map_or_else(|| "no value".to_owned(), Declared::expected);
+        Err(field.refused(FieldFault::Address { setting: declared.to_owned(), expected }))
+    }
+
     /// The address to listen on. A name instead, of which a start could not know what it means,
     /// must not become all addresses.
     pub(super) fn host(&mut self, field: &Field<'_>) {

@@ -186,6 +186,7 @@ fn variables_of_soketi_without_a_counterpart_are_each_named_with_the_reason() {
             ("SOKETI_PORT", "8080"),
             ("SOKETI_ADAPTER_DRIVER", "redis"),
             ("SOKETI_DB_REDIS_HOST", "redis"),
+            ("SOKETI_DB_MYSQL_HOST", "db"),
             ("SOKETI_METRICS_ENABLED", "true"),
             ("SOKETI_METRICS_SERVER_PORT", "9601"),
             ("SOKETI_SSL_CERT", "/etc/x.pem"),
@@ -195,8 +196,8 @@ fn variables_of_soketi_without_a_counterpart_are_each_named_with_the_reason() {
         ],
     );
     for part in [
-        "SOKETI_ADAPTER_DRIVER has no effect: there is one server",
-        "SOKETI_DB_REDIS_HOST has no effect: the apps are in the variables",
+        "SOKETI_ADAPTER_DRIVER, SOKETI_DB_REDIS_HOST have no effect: several nodes meet on a Redis",
+        "SOKETI_DB_MYSQL_HOST has no effect: the apps are in the variables",
         "SOKETI_METRICS_ENABLED, SOKETI_METRICS_SERVER_PORT have no effect: there is no page",
         "SOKETI_SSL_CERT has no effect: a proxy such as nginx ends TLS",
         "SOKETI_DEFAULT_APP_MAX_READ_REQ_PER_SEC has no effect: app.max_requests_per_second",

@@ -223,11 +223,12 @@ pub(crate) fn address_of_parts(scheme: Option<&str>, host: &str, port: Option<&s
     let prefix = scheme.map_or_else(String::new, |scheme| format!("{scheme}://"));
     let has_prefix = host.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(&prefix));
     let url = if has_prefix { host } else { prefix + &host };
-    port.map_or(url.clone(), |port| with_port(&url, port))
+    with_port(&url, port)
 }
 
 /// A URL or an address with this port, unless it has one or is a path.
-pub(crate) fn with_port(url: &str, port: &str) -> String {
+pub(crate) fn with_port(url: &str, port: Option<&str>) -> String {
+    let Some(port) = port else { return url.to_owned() };
     let start = url.find("://").map_or(0, |at| at + "://".len());
     let end = url.get(start..).and_then(|rest| rest.find(['/', '?'])).map(|at| start + at);
     let (authority, rest) = url.split_at_checked(end.unwrap_or(url.len())).unwrap_or((url, ""));

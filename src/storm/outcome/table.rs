@@ -29,6 +29,14 @@ impl StormOutcome {
         }
         table.latency("handshake", self.handshake_us.as_ref());
         self.message_rows(&mut table);
+        if let Some(m) = &self.members {
+            let unanswered = m.unanswered;
+            let text = format!(
+                "{} ghosts, {} absent, {unanswered} lists missing, at {} nodes after {:.1} s",
+                m.ghosts, m.absent, m.nodes, m.settled_s,
+            );
+            table.row("members", &text);
+        }
         self.cost_rows(&mut table);
         for (problem, times) in &self.problems {
             table.row("problem", &format!("{times} x {}", problem.trim()));

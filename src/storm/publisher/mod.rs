@@ -85,7 +85,7 @@ impl<'a> Publisher<'a> {
         let results = PublisherResults {
             responses: new_histogram(),
             refusals: BTreeMap::new(),
-            last_response_ns: 0,
+            overtime_ns: 0,
         };
         Ok(Self {
             plan,
@@ -362,7 +362,8 @@ impl<'a> Publisher<'a> {
             return;
         }
         self.tally.add(Counter::Requests, 1);
-        self.results.last_response_ns = self.now_ns;
+        let until_ns = self.shared.run_until_ns.load(Ordering::Acquire);
+        self.results.overtime_ns = self.now_ns.saturating_sub(until_ns);
         match response.status {
             200..=299 => self.accepted(index),
             429 | 503 => {

@@ -52,6 +52,8 @@ pub(super) struct SubscriberConn {
     pub(super) turn: u32,
     /// The handshakes that have failed since the last subscription.
     pub(super) failures: u32,
+    /// The number of times that it was cut.
+    pub(super) cuts: u32,
     /// It was cut, and is not subscribed again yet.
     pub(super) away: bool,
     /// It stops reading while the scenario runs.

@@ -73,7 +73,7 @@ impl Subscribers<'_> {
 
     /// Notes that a subscribed connection was ended. It returns if the plan says so.
     fn cut(&mut self, slot: u32, why: &str) {
-        self.tally.subtract(Counter::Held, 1);
+        self.let_go(slot);
         let conn = &mut self.conns[slot as usize];
         conn.phase = Phase::Cut;
         if conn.slow {
@@ -87,6 +87,7 @@ impl Subscribers<'_> {
         if self.plan.failover {
             conn.phase = Phase::MovingOn;
             conn.away = true;
+            conn.cuts += 1;
             conn.since_ns = self.now_ns;
             conn.turn = conn.turn.wrapping_add(1);
             self.tally.add(Counter::Away, 1);
@@ -141,7 +142,7 @@ impl Subscribers<'_> {
         conn.phase = Phase::Leaving;
         conn.turn = conn.turn.wrapping_add(1);
         conn.since_ns = self.now_ns;
-        self.tally.subtract(Counter::Held, 1);
+        self.let_go(slot);
         let close = self.frames.close.clone();
         self.send(slot, close);
     }
@@ -191,7 +192,7 @@ impl Subscribers<'_> {
                 conn.phase = Phase::Leaving;
                 conn.turn = conn.turn.wrapping_add(1);
                 conn.since_ns = at_ns;
-                self.tally.subtract(Counter::Held, 1);
+                self.let_go(slot);
                 self.end_operations(slot);
             }
         }

@@ -269,6 +269,23 @@ impl<'a> Subscribers<'a> {
         self.first + slot
     }
 
+    /// The number of cuts that have made another user of the connection in a slot.
+    fn cuts_of(&self, slot: u32) -> u32 {
+        if self.plan.ghosts.is_some() { self.conns[slot as usize].cuts } else { 0 }
+    }
+
+    /// Counts a connection that is subscribed.
+    fn hold(&mut self, slot: u32) {
+        self.tally.add(Counter::Held, 1);
+        self.shared.set_member(self.index_of(slot), Some(self.cuts_of(slot)));
+    }
+
+    /// Counts a connection that is not subscribed any more.
+    fn let_go(&mut self, slot: u32) {
+        self.tally.subtract(Counter::Held, 1);
+        self.shared.set_member(self.index_of(slot), None);
+    }
+
     const fn channel_of(&self, slot: u32) -> u32 {
         self.index_of(slot) % self.plan.channels
     }

@@ -132,11 +132,12 @@ impl Subscribers<'_> {
     /// Subscribes to the channel.
     pub(super) fn subscribe(&mut self, slot: u32, socket_id: &[u8]) {
         let (channel, index) = (self.channel_of(slot), self.index_of(slot));
+        let cuts = self.cuts_of(slot);
         let request = match self.plan.access {
             ChannelAccess::Public => self.subscribes[channel as usize].clone(),
             access => {
                 let name = self.plan.channel(channel);
-                let member = PresenceMember { id: index, info: self.plan.user_info };
+                let member = PresenceMember { index, cuts, info: self.plan.user_info };
                 self.plan.target.subscribe(access, &name, socket_id, member)
             }
         };

@@ -176,7 +176,7 @@ impl Subscribers<'_> {
         let was_away = std::mem::take(&mut conn.away);
         let since_ns = conn.since_ns;
         self.in_flight -= 1;
-        self.tally.add(Counter::Held, 1);
+        self.hold(slot);
         self.tally.add(Counter::Subscribed, 1);
         self.handshakes.record(self.now_ns.saturating_sub(since_ns));
         if was_away {

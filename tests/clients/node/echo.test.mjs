@@ -1,15 +1,14 @@
 // Laravel Echo with the broadcaster `reverb`, set up as Laravel's `bootstrap/echo.js` does.
 
 import assert from 'node:assert/strict';
-import Echo from 'laravel-echo';
-import Pusher from 'pusher-js';
-import { ARRIVAL_MS, connectionOptions, next, within } from '../clients.mjs';
-import { APP, fact } from '../harness.mjs';
+import { next } from '../clients.mjs';
+import { called, echoOf as echoOn, listened, subscription, whispered } from '../echo.mjs';
+import { fact } from '../harness.mjs';
 import { served } from '../laravel.mjs';
 
-globalThis.window = { Pusher };
-
 const { gateway, publisher, app } = await served();
+
+const echoOf = (t, user) => echoOn(t, gateway, app, user);
 
 fact('Echo.connector.pusher.connection.state becomes connected', async (t) => {
     const echo = echoOf(t, 'ann');
@@ -122,37 +121,3 @@ fact('after Echo.leave nothing of the channel is heard', async (t) => {
     await marker;
     assert.deepEqual(heard, []);
 });
-
-/** Laravel's stub; only the auth endpoint is absolute, since Node has no page to be relative to. */
-function echoOf(t, user) {
-    const echo = new Echo({
-        broadcaster: 'reverb',
-        key: APP.key,
-        ...connectionOptions(gateway),
-        authEndpoint: app.authEndpoint,
-        auth: { headers: { Authorization: `Bearer ${user}` } },
-    });
-    t.after(() => echo.disconnect());
-    return echo;
-}
-
-function subscription(channel) {
-    return within(ARRIVAL_MS, `subscription to ${channel.name}`, (resolve, reject) => {
-        channel.subscribed(resolve);
-        channel.error((error) => reject(new Error(JSON.stringify(error))));
-    });
-}
-
-function listened(channel, event) {
-    return within(ARRIVAL_MS, `${event} on ${channel.name}`, (resolve) => channel.listen(event, resolve));
-}
-
-function whispered(channel, event) {
-    return within(ARRIVAL_MS, `whisper ${event} on ${channel.name}`, (resolve) => {
-        channel.listenForWhisper(event, resolve);
-    });
-}
-
-function called(channel, callback) {
-    return within(ARRIVAL_MS, `${callback} on ${channel.name}`, (resolve) => channel[callback](resolve));
-}

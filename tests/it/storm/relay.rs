@@ -1,7 +1,7 @@
 //! A relay in front of a gateway: the same gateway by another address, as another node of a cluster
 //! would serve it. It can swallow publishes, and it can die.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

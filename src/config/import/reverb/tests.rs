@@ -130,7 +130,7 @@ fn what_has_no_counterpart_or_cannot_be_served_is_told_in_a_comment() {
         (with(&server("host"), json!("reverb.test")), "host cannot be \"reverb.test\""),
         (with(&server("port"), json!(80_800)), "port cannot be 80800"),
         (with(&server("options"), json!({ "tls": { "local_cert": "c.pem" } })), "options.tls"),
-        (with(&server("scaling"), json!({ "enabled": "off" })), "scaling: not available"),
+        (with(&server("scaling"), json!({ "enabled": "off" })), "scaling.server is empty"),
         (with(&server("colour"), json!("s3cret")), "Without a counterpart: \"colour\""),
         (with("/apps/provider", json!("database")), "apps.provider"),
         (with_app("ping_interval", json!(0)), "ping_interval cannot be 0"),
@@ -205,4 +205,35 @@ fn what_is_not_the_configuration_of_reverb_is_refused() {
     let app = twice["apps"]["apps"][0].clone();
     twice["apps"]["apps"].as_array_mut().unwrap().push(app);
     assert!(refused(&twice).contains("have the same app_id"));
+}
+
+#[test]
+fn scaling_becomes_a_cluster_and_fields_without_effect_are_named() {
+    let scaling = |fields: Value| {
+        let mut json = stub();
+        let scaling = &mut json["servers"]["reverb"]["scaling"];
+        scaling["enabled"] = json!("1");
+        for (name, value) in fields.as_object().unwrap() {
+            scaling["server"][name] = value.clone();
+        }
+        imported(&json)
+    };
+    let (text, config) =
+        scaling(json!({ "read_timeout": 60, "prefix": "x", "options": { "a": 1 } }));
+    let cluster = config.cluster.unwrap();
+    assert_eq!(cluster.place.addresses()[0].to_string(), "redis://127.0.0.1:6379");
+    assert_eq!((cluster.name.as_str(), cluster.database), ("reverb", 0));
+    assert_eq!(cluster.login.password.unwrap().0, "redis-s3cret");
+    assert!(has_comment(&text, "scaling.server.timeout has no effect"), "{text}");
+    let unknown = "Without a counterpart: \"options\", \"prefix\", \"read_timeout\".";
+    assert!(has_comment(&text, unknown), "{text}");
+    let (_, config) = scaling(json!({ "url": "rediss://u:p%2F@redis.test/3", "port": 7 }));
+    let cluster = config.cluster.unwrap();
+    assert_eq!(cluster.place.addresses()[0].to_string(), "rediss://redis.test:7");
+    assert_eq!((cluster.login.password.unwrap().0.as_str(), cluster.database), ("p/", 3));
+    let mut json = stub();
+    json["servers"]["reverb"]["scaling"] = json!({ "enabled": true, "channel": "a b" });
+    let (text, config) = imported(&json);
+    assert_eq!(config.cluster.unwrap().name, "reverb");
+    assert!(has_comment(&text, "channel cannot be \"a b\""), "{text}");
 }

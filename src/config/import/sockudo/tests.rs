@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::super::tests::{allows, has_comment, imported, refused};
 use super::*;
+use crate::cluster::RedisPlace;
 use crate::config::import::{Predecessor::Sockudo, import};
 use crate::protocol::rules::{ClientEvents, RateLimit, Standing};
 
@@ -91,7 +92,9 @@ fn every_setting_of_sockudo_arrives_from_toml_as_from_json() {
     let decay = std::time::Duration::from_secs(16);
     assert_eq!(app.rules.rate_limit, Some(RateLimit { max_attempts: 15, decay, terminate: false }));
     assert!(text.contains("\nchannel_prefix = \"presence-\"\n"), "{text}");
-    for comment in ["adapter:", "channel_namespaces:", "rate_limiter:"] {
+    let cluster = config.cluster.unwrap();
+    assert_eq!(cluster.place.addresses()[0].to_string(), "redis://127.0.0.1:6379");
+    for comment in ["channel_namespaces:", "rate_limiter:"] {
         assert!(has_comment(&text, comment), "{comment:?} is not in:\n{text}");
     }
 }
@@ -191,4 +194,40 @@ fn names_of_toml_that_are_nested_without_end_are_refused() {
     let huge: Environment = [("A".to_owned(), "x".repeat(1 << 20))].into();
     let message = filled(&"${A}".repeat(64), &huge).err().unwrap().to_string();
     assert!(message.contains("too long"), "{message}");
+}
+
+#[test]
+fn nodes_meet_on_the_redis_of_sockudo_whatever_kind_it_is() {
+    let with = |adapter: &str, database: &str| {
+        let file = FILE.replace("[adapter]\ndriver = \"redis\"\n", adapter);
+        imported_toml(&format!("{file}\n{database}"))
+    };
+    let (_, config) = with(
+        "[adapter]\ndriver = \"redis\"\n[adapter.redis]\nprefix = \"shop:\"\n\
+         redis_pub_options = { url = \"rediss://u:p%2F@redis.test:7/3\" }\n",
+        "",
+    );
+    let cluster = config.cluster.unwrap();
+    assert_eq!(cluster.place.addresses()[0].to_string(), "rediss://redis.test:7");
+    assert_eq!((cluster.name.as_str(), cluster.database), ("shop:", 3));
+    let (text, config) = with(
+        "[adapter]\ndriver = \"redis\"\n",
+        "[database.redis]\nname = \"m\"\nsentinel_password = \"s3cret\"\n\
+         sentinels = [{ host = \"a\", port = 1 }]\n[database.redis.master_tls]\n\
+         enabled = true\nca_path = \"/ca.pem\"\naccept_invalid_certs = true\n",
+    );
+    let cluster = config.cluster.unwrap();
+    let RedisPlace::Sentinel { sentinels, master, .. } = &cluster.place else { panic!() };
+    assert_eq!((sentinels[0].to_string().as_str(), master.as_str()), ("rediss://a:1", "m"));
+    assert!(cluster.tls.authorities.is_some());
+    assert!(has_comment(&text, "always checked"), "{text}");
+    let (_, config) = with(
+        "[adapter]\ndriver = \"redis-cluster\"\n[adapter.cluster]\n\
+         nodes = [\"redis://a:1\", \"b:2\"]\n",
+        "[database.redis]\npassword = \"s3cret\"\n[database.redis.cluster]\nuse_tls = true\n",
+    );
+    let cluster = config.cluster.unwrap();
+    let servers: Vec<_> = cluster.place.addresses().iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["rediss://a:1", "rediss://b:2"]);
+    assert!(matches!(cluster.place, RedisPlace::Cluster(_)) && cluster.login.password.is_some());
 }

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::super::tests::{has_comment, imported, refused};
 use super::*;
+use crate::cluster::RedisPlace;
 use crate::config::import::Predecessor::Soketi;
 use crate::protocol::rules::{ClientEvents, Standing};
 
@@ -82,7 +83,9 @@ fn every_setting_of_soketi_arrives() {
     assert_eq!(second.rules.limits.max_presence_members, Some(5));
     assert_eq!(second.rules.limits.max_event_data, Some(512));
     assert_eq!(second.user_authentication_timeout, None);
-    for comment in ["adapter:", "cors:", "ssl:", "Without a counterpart: \"queue\"."] {
+    let cluster = config.cluster.unwrap();
+    assert_eq!(cluster.place.addresses()[0].to_string(), "redis://127.0.0.1:6379");
+    for comment in ["cors:", "ssl:", "Without a counterpart: \"queue\"."] {
         assert!(has_comment(&text, comment), "{comment:?} is not in:\n{text}");
     }
 }
@@ -146,4 +149,45 @@ fn names_that_are_paths_reach_into_lists_and_end_somewhere() {
 fn a_file_without_apps_is_told_where_they_should_be() {
     let message = refused(Soketi, "{\"port\": 6001}");
     assert!(message.contains("it has no appManager.array.apps"), "{message}");
+}
+
+#[test]
+fn nodes_meet_on_the_redis_of_soketi_whatever_kind_it_is() {
+    let with = |adapter: Value, redis: Value| {
+        let mut json = file();
+        json["adapter"] = json!({ "driver": "redis", "redis": adapter });
+        json["database.redis"] = redis;
+        imported(Soketi, &json)
+    };
+    let servers = json!([{ "host": "a", "port": 1 }, { "host": "b", "port": "2" }]);
+    let (_, config) = with(
+        json!({ "clusterMode": true, "prefix": "shop" }),
+        json!({ "clusterNodes": servers, "password": "s3cret" }),
+    );
+    let cluster = config.cluster.unwrap();
+    assert!(matches!(&cluster.place, RedisPlace::Cluster(servers) if servers.len() == 2));
+    assert_eq!((cluster.name.as_str(), cluster.partitions), ("shop", 16));
+    let (text, config) = with(
+        json!({ "redisPubOptions": { "tls": {}, "lazyConnect": true }, "requestsTimeout": 5000 }),
+        json!({ "sentinels": servers, "sentinelPassword": "s3cret", "db": 3, "keyPrefix": "x" }),
+    );
+    let cluster = config.cluster.unwrap();
+    let RedisPlace::Sentinel { sentinels, master, login } = &cluster.place else { panic!() };
+    assert_eq!(sentinels[1].to_string(), "rediss://b:2");
+    assert_eq!((master.as_str(), login.password.is_some()), ("mymaster", true));
+    assert_eq!(cluster.database, 3);
+    for comment in ["\"lazyConnect\"", "\"requestsTimeout\"", "\"keyPrefix\""] {
+        assert!(has_comment(&text, comment), "{comment:?} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn nodes_that_met_elsewhere_are_told_where_they_meet() {
+    let mut json = file();
+    json["adapter"] = json!({ "driver": "nats" });
+    json["database"] = json!({ "mysql": {} });
+    let (text, config) = imported(Soketi, &json);
+    assert!(config.cluster.is_none());
+    assert!(has_comment(&text, "adapter: nodes meet on a Redis here"), "{text}");
+    assert!(has_comment(&text, "Without a counterpart: \"queue\", \"database\"."), "{text}");
 }

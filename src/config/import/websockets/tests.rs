@@ -58,6 +58,7 @@ fn what_an_app_may_and_how_many_connect_arrives() {
     let app = config.apps.by_id("1").unwrap();
     assert_eq!((app.max_connections, app.rules.client_events), (Some(12), ClientEvents::Members));
     assert!(app.rules.client_events_on_public);
+    assert!(config.cluster.is_some());
     for comment in ["ssl:", "replication:", "kept elsewhere", "from anyone"] {
         assert!(has_comment(&text, comment), "{comment:?} is not in:\n{text}");
     }

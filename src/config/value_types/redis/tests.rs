@@ -142,6 +142,6 @@ fn scheme_host_and_port_make_the_address_that_laravel_connects_to() {
         ("/run/r", "/run/r"),
         ("", ""),
     ] {
-        assert_eq!(with_port(url, "9"), with);
+        assert_eq!(with_port(url, Some("9")), with);
     }
 }

@@ -1,0 +1,196 @@
+//! The node: all partitions, and what is between them and the homes of this process.
+//!
+//! A pure state machine. Messages of homes become commands of partitions; records of inboxes become
+//! messages to homes. Names are translated by the [`directory`]. Questions about all nodes are
+//! gathered in [`questions`], those of other nodes are answered in [`inquiries`], and the permits
+//! for connections are in [`quotas`].
+
+mod commands;
+mod directory;
+mod effects;
+mod gather;
+mod inquiries;
+mod links;
+mod payload;
+mod permits;
+mod questions;
+mod quotas;
+mod records;
+mod report;
+mod timers;
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::partition::{Bounds, Partition};
+use super::settings::ClusterSettings;
+use super::wire::{NodeId, NodeInfo};
+use crate::apps::Apps;
+use crate::channels::{KeyHash, Topology, UserPath};
+use crate::id::ShardId;
+use crate::time::Millis;
+
+use directory::Directory;
+use inquiries::Inquiries;
+use questions::Questions;
+use quotas::Quotas;
+
+pub(crate) use effects::Effects;
+pub(crate) use report::Report;
+pub(crate) use timers::NodeStatus;
+
+/// The parts that a node is made of.
+#[derive(Debug)]
+pub(crate) struct NodeParts {
+    /// The settings of the cluster.
+    pub(crate) settings: Arc<ClusterSettings>,
+    /// A random id.
+    pub(crate) id: NodeId,
+    /// A random text, for a cluster that has no epoch yet.
+    pub(crate) epoch: Box<str>,
+    /// The host name and the listener of this node, for the operator.
+    pub(crate) address: Box<str>,
+    /// The apps that are served.
+    pub(crate) apps: Arc<Apps>,
+    /// The hash by which shards find homes.
+    pub(crate) hash: KeyHash,
+    /// The number of shards. The id of the cluster's port is the one behind theirs.
+    pub(crate) shards: u16,
+}
+
+/// This process as a node of a cluster.
+///
+/// Homes and shards speak by [`handle`](Self::handle), [`answered`](Self::answered) and
+/// [`terminated`](Self::terminated). The owner of a partition's connections calls
+/// [`introduction`](Self::introduction), [`entered`](Self::entered), [`next_call`](Self::next_call),
+/// [`executed`](Self::executed), [`read`](Self::read) and [`lost`](Self::lost), in the order that
+/// [`Partition`] describes. [`tick`](Self::tick) is called some times per second. After each call the
+/// [`effects`](Self::effects) are taken and carried out.
+#[derive(Debug)]
+pub(crate) struct Node {
+    settings: Arc<ClusterSettings>,
+    /// The id of the cluster's port, to which homes answer.
+    port: ShardId,
+    epoch: Box<str>,
+    address: Box<str>,
+    /// The fingerprint of the apps.
+    fingerprint: Box<str>,
+    directory: Directory,
+    partitions: Vec<Member>,
+    questions: Questions,
+    inquiries: Inquiries,
+    quotas: Quotas,
+    /// Whether homes answer themselves, because the cluster is away.
+    alone: bool,
+    /// Whether the node was ever in the cluster.
+    joined: bool,
+    /// Client events that found no room, since they were last reported.
+    dropped: u64,
+    /// Unreadable and foreign entries when they were last reported, and when that was.
+    junk_reported: ((u64, u64), Option<Millis>),
+    /// The addresses of nodes that were reported to have other apps.
+    differing: BTreeSet<Box<str>>,
+    /// The time of the last work that is due each second.
+    last_second: Millis,
+    effects: Effects,
+}
+
+/// The node's part in one partition.
+#[derive(Debug)]
+struct Member {
+    partition: Partition,
+    /// All nodes, as of the last list.
+    nodes: Vec<NodeInfo>,
+    /// Whether all nodes have registered: otherwise Redis may not know all members and users.
+    settled: bool,
+    /// Users who may be online, because they were reported offline while not all nodes had
+    /// registered.
+    doubtful: HashSet<UserPath>,
+    /// Nodes that were reported as buried.
+    buried: BTreeSet<NodeId>,
+    /// Whether members that register anew are no news to other nodes.
+    emptied: bool,
+}
+
+impl Node {
+    /// A node that has not entered any partition.
+    pub(crate) fn new(parts: NodeParts, now: Millis) -> Self {
+        let NodeParts { settings, id, epoch, address, apps, hash, shards } = parts;
+        let bounds = Bounds {
+            lease: settings.lease,
+            retention: settings.retention,
+            // What can wait can be kept.
+            keep_bytes: settings.backlog / usize::from(settings.partitions.max(1)),
+        };
+        let directory =
+            Directory::new(Arc::clone(&apps), hash, Topology::new(shards), settings.partitions);
+        let members = (0..settings.partitions.max(1)).map(|_| Member {
+            partition: Partition::new(id, bounds, now),
+            nodes: Vec::new(),
+            settled: false,
+            doubtful: HashSet::new(),
+            buried: BTreeSet::new(),
+            emptied: false,
+        });
+        let mut node = Self {
+            port: ShardId(shards),
+            epoch,
+            address,
+            fingerprint: directory.fingerprint(),
+            directory,
+            partitions: members.collect(),
+            questions: Questions::default(),
+            inquiries: Inquiries::default(),
+            quotas: Quotas::default(),
+            alone: false,
+            joined: false,
+            dropped: 0,
+            junk_reported: ((0, 0), None),
+            differing: BTreeSet::new(),
+            last_second: now,
+            effects: Effects::default(),
+            settings,
+        };
+        node.adopt_quotas(&apps, now);
+        node
+    }
+
+    /// Takes other apps. To be called before shards get them.
+    pub(crate) fn adopt(&mut self, apps: Arc<Apps>, now: Millis) {
+        self.directory.adopt(Arc::clone(&apps));
+        self.fingerprint = self.directory.fingerprint();
+        self.differing.clear();
+        self.adopt_quotas(&apps, now);
+    }
+
+    /// What is to be done. The owner takes everything out.
+    pub(crate) const fn effects(&mut self) -> &mut Effects {
+        &mut self.effects
+    }
+
+    /// The number of partitions.
+    pub(crate) fn partitions(&self) -> u16 {
+        // As many as the settings have, which is a u16.
+        u16::try_from(self.partitions.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Whether Redis has executed everything.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.partitions.iter().all(|member| member.partition.is_settled())
+    }
+
+    /// Whether commands of a partition reach Redis.
+    pub(crate) fn is_serving(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.away_since().is_none())
+    }
+
+    fn member(&mut self, partition: u16) -> Option<&mut Member> {
+        self.partitions.get_mut(usize::from(partition))
+    }
+
+    /// The bytes of all commands that were not executed.
+    fn waiting_bytes(&self) -> usize {
+        self.partitions.iter().map(|member| member.partition.waiting_bytes()).sum()
+    }
+}

@@ -1,0 +1,140 @@
+//! The side of the node to the connections: entrances, calls, and inboxes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Node;
+use super::report::Report;
+use crate::channels::{Answer, FromCluster};
+use crate::cluster::partition::{Admission, Call, Outcome, Returned};
+use crate::cluster::store::CallHead;
+use crate::cluster::wire::{Entered, Entrance, NodeId};
+use crate::time::Millis;
+use crate::version;
+
+/// The absence that the log does not tell: clients do not notice it.
+const SHORT: Duration = Duration::from_millis(100);
+
+impl Node {
+    /// The introduction of the node to a partition, at a server with this `run_id`.
+    pub(crate) fn introduction(&self, partition: u16, run: &str) -> Option<(NodeId, Entrance)> {
+        let member = self.partitions.get(usize::from(partition))?;
+        let id = member.partition.node();
+        let known = member.nodes.iter().map(|node| node.id).filter(|&node| node != id);
+        let entrance = Entrance {
+            partitions: self.partitions(),
+            epoch: self.epoch.clone(),
+            run: run.into(),
+            version: version::NUMBER.into(),
+            address: self.address.clone(),
+            apps: self.fingerprint.clone(),
+            base: member.partition.base(),
+            lease_ms: millis(self.settings.lease),
+            known: known.collect(),
+        };
+        Some((id, entrance))
+    }
+
+    /// Takes the answer to an introduction. Returns whether the node is in; otherwise it has to
+    /// introduce itself once more, under another name.
+    pub(crate) fn entered(&mut self, partition: u16, entered: Entered, now: Millis) -> bool {
+        self.return_from_alone();
+        let buried = entered.buried;
+        let Some(member) = self.member(partition) else { return true };
+        match member.partition.entered(entered, now) {
+            Admission::Buried => {
+                let dropped = member.partition.rename(true, true);
+                self.effects.answer_all(dropped, || Answer::Unavailable);
+                false
+            }
+            Admission::In { register, emptied, cut_off, confirmed } => {
+                (member.settled, member.emptied) = (false, emptied);
+                self.effects.answer_all(confirmed, || Answer::Barrier);
+                // Questions are not repeated, and an answer may be lost.
+                let lost = self.questions.lost(partition);
+                self.effects.answer_all(lost, || Answer::Unavailable);
+                if emptied {
+                    self.effects.report(Report::Emptied { partition });
+                } else if buried && register {
+                    self.effects.report(Report::LeaseLost { partition });
+                }
+                if cut_off {
+                    self.cut_off(partition);
+                }
+                if register {
+                    self.ask_shards_to_register(partition);
+                }
+                self.claim_permits(partition, now);
+                true
+            }
+        }
+    }
+
+    /// Notes that the connections of a partition have ended, or that the node has to enter again.
+    pub(crate) fn lost(&mut self, partition: u16, now: Millis) {
+        if let Some(member) = self.member(partition) {
+            member.partition.lost(now);
+        }
+    }
+
+    /// The next call, unless an answer is due or there is nothing to do.
+    pub(crate) fn next_call(
+        &mut self,
+        partition: u16,
+        now: Millis,
+    ) -> Option<(CallHead, Arc<[Bytes]>)> {
+        let (lease_ms, retention_ms) =
+            (millis(self.settings.lease), millis(self.settings.retention));
+        let inbox_bytes = self.settings.inbox;
+        let member = self.member(partition)?;
+        let Call { kind, number, args } = member.partition.next_call(now)?;
+        let (node, epoch) = (member.partition.node(), member.partition.epoch().into());
+        let head = CallHead { node, epoch, kind, number, lease_ms, retention_ms, inbox_bytes };
+        Some((head, args))
+    }
+
+    /// The time at which there is a call by the clock alone.
+    pub(crate) fn due(&self, partition: u16) -> Option<Millis> {
+        self.partitions.get(usize::from(partition))?.partition.due()
+    }
+
+    /// Notes that the call was executed.
+    pub(crate) fn executed(&mut self, partition: u16, now: Millis) {
+        let Some(member) = self.member(partition) else { return };
+        let Outcome { confirmed, returned } = member.partition.executed(now);
+        self.effects.answer_all(confirmed, || Answer::Barrier);
+        if let Some(Returned { away, repeated }) = returned
+            && self.joined
+            && away >= SHORT
+        {
+            self.effects.report(Report::Back { partition, away, repeated });
+        }
+    }
+
+    /// The name of the inbox, and the id of the entry to read behind.
+    pub(crate) fn position(&self, partition: u16) -> Option<(NodeId, Box<str>)> {
+        let member = self.partitions.get(usize::from(partition))?;
+        Some((member.partition.node(), member.partition.position().into()))
+    }
+
+    /// Takes entries of the inbox with their ids.
+    pub(crate) fn read(&mut self, partition: u16, entries: Vec<(Box<str>, Bytes)>, now: Millis) {
+        let Some(member) = self.member(partition) else { return };
+        let records = member.partition.read(entries, now);
+        self.records(partition, records, now);
+    }
+
+    /// Messages of a partition are lost: its subscribers have to return.
+    fn cut_off(&mut self, partition: u16) {
+        let partitions = self.partitions();
+        let shards = self.directory.topology().shards();
+        self.effects.tell_all(shards, || FromCluster::CutOff { partition, partitions });
+        self.effects.report(Report::CutOff { partition });
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

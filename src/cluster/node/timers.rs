@@ -1,0 +1,177 @@
+//! What the clock alone brings about, and the state for the operator.
+
+use std::time::Duration;
+
+use super::Node;
+use super::report::Report;
+use crate::channels::{Answer, Event, FromCluster, Retain};
+use crate::cluster::settings::WhenAway;
+use crate::cluster::wire::{Command, Retained};
+use crate::time::Millis;
+
+/// The work that is not done at each tick.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The interval at which the log repeats that entries cannot be read.
+const JUNK_LOG_PERIOD: Duration = Duration::from_secs(60);
+
+/// The number of backlogs that changes of subscriptions may fill while Redis is away. They cannot
+/// be refused as events can, because clients come and go.
+const CHANGES_MAX: usize = 2;
+
+/// The state of the node in its cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeStatus {
+    /// The time since which commands do not reach Redis, of the partition where that is longest.
+    pub(crate) away: Option<Duration>,
+    /// Whether the node serves its clients alone.
+    pub(crate) alone: bool,
+    /// The addresses of all nodes.
+    pub(crate) nodes: Vec<String>,
+    /// Calls that were sent again.
+    pub(crate) repeated: u64,
+    /// The bytes of commands that wait.
+    pub(crate) backlog_bytes: usize,
+    /// Entries and records that could not be read.
+    pub(crate) unreadable: u64,
+    /// Entries of other versions.
+    pub(crate) foreign: u64,
+}
+
+impl Node {
+    /// Does what is due by the clock.
+    pub(crate) fn tick(&mut self, now: Millis) {
+        let every_second = now.since(self.last_second) >= SECOND;
+        if every_second {
+            self.last_second = now;
+            self.report_junk(now);
+            let dropped = std::mem::take(&mut self.dropped);
+            if dropped > 0 {
+                self.effects.report(Report::Dropped(dropped));
+            }
+        }
+        let expired = self.questions.expire(now);
+        self.effects.answer_all(expired, || Answer::Unavailable);
+        self.inquiries.expire(now);
+        self.expire_publishes(now);
+        self.tick_quotas(now, every_second);
+        self.watch_absence(now);
+    }
+
+    /// The time until [`tick`](Self::tick) has something to do that somebody waits for.
+    pub(crate) fn pause(&self) -> Duration {
+        let idle = self.questions.is_empty()
+            && self.inquiries.is_empty()
+            && !self.quotas.is_waiting()
+            && self.is_settled();
+        if idle { SECOND } else { SECOND / 20 }
+    }
+
+    /// The state for the operator.
+    pub(crate) fn status(&self, now: Millis) -> NodeStatus {
+        let partitions = || self.partitions.iter().map(|member| &member.partition);
+        let away_since = partitions().filter_map(|partition| partition.away_since()).min();
+        let (unreadable, foreign) = self.junk();
+        let nodes = self.partitions.first().into_iter().flat_map(|member| &member.nodes);
+        NodeStatus {
+            away: away_since.map(|since| now.since(since)),
+            alone: self.alone,
+            nodes: nodes.map(|node| node.address.to_string()).collect(),
+            repeated: partitions().map(|partition| partition.repeated()).sum(),
+            backlog_bytes: self.waiting_bytes(),
+            unreadable,
+            foreign,
+        }
+    }
+
+    /// The cluster is back: homes stop to answer themselves.
+    pub(super) fn return_from_alone(&mut self) {
+        if std::mem::take(&mut self.alone) {
+            self.restore_quotas();
+            let shards = self.directory.topology().shards();
+            self.effects.tell_all(shards, || FromCluster::Alone(false));
+        }
+    }
+
+    fn expire_publishes(&mut self, now: Millis) {
+        let patience = self.settings.patience;
+        let limit = Millis(now.0.saturating_sub(u64::try_from(patience.as_millis()).unwrap_or(0)));
+        for member in &mut self.partitions {
+            let expired = member.partition.expire(limit);
+            self.effects.answer_all(expired, || Answer::Unavailable);
+        }
+    }
+
+    /// Goes on alone if Redis is away for longer than the patience, or if too much waits for it.
+    fn watch_absence(&mut self, now: Millis) {
+        let all_away = self.partitions.iter().map(|member| member.partition.away_since());
+        let Some(since) =
+            all_away.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max())
+        else {
+            return;
+        };
+        if self.alone {
+            return;
+        }
+        let away = now.since(since);
+        let bytes = self.waiting_bytes();
+        if self.settings.when_away == WhenAway::Local && away > self.settings.patience {
+            self.effects.report(Report::Alone { away });
+            self.go_alone(false);
+        } else if bytes > CHANGES_MAX.saturating_mul(self.settings.backlog) {
+            self.effects.report(Report::Overflowed { bytes });
+            self.go_alone(true);
+        }
+    }
+
+    /// Has homes answer themselves. What waits for Redis is given up, and the node returns under
+    /// another name: the old one is buried when its lease is over. `cut_off`: the subscribers have
+    /// to return then, because they miss messages.
+    fn go_alone(&mut self, cut_off: bool) {
+        self.alone = true;
+        let local = self.settings.when_away == WhenAway::Local;
+        let shards = self.directory.topology().shards();
+        self.effects.tell_all(shards, || FromCluster::Alone(true));
+        for index in 0..self.partitions() {
+            let Some(member) = self.member(index) else { continue };
+            let waiting: Vec<_> = member.partition.drain().collect();
+            let dropped = member.partition.rename(false, cut_off);
+            self.effects.answer_all(dropped, || Answer::Unavailable);
+            for (command, confirm) in waiting {
+                let delivered = local && self.deliver_here(command);
+                let answer = || if delivered { Answer::Barrier } else { Answer::Unavailable };
+                confirm.into_iter().for_each(|to| self.effects.answer(to, answer()));
+            }
+        }
+        if local {
+            self.lift_quotas();
+        }
+    }
+
+    /// Delivers an event that waited for Redis to the subscribers of this node.
+    fn deliver_here(&mut self, command: Command) -> bool {
+        let Command::Publish { channel, frame, except, retained } = command else { return false };
+        if let Some((_, key)) = self.directory.channel(&channel) {
+            let retain = retained.map(|Retained { data, ttl_ms }| {
+                Box::new(Retain { data, ttl: Duration::from_millis(ttl_ms) })
+            });
+            self.deliver(Event { key, frame, except, retain });
+        }
+        true
+    }
+
+    fn junk(&self) -> (u64, u64) {
+        let all = self.partitions.iter().map(|member| member.partition.junk());
+        all.fold((0, 0), |(a, b), (unreadable, foreign)| (a + unreadable, b + foreign))
+    }
+
+    fn report_junk(&mut self, now: Millis) {
+        let (reported, at) = self.junk_reported;
+        let (unreadable, foreign) = self.junk();
+        let quiet = at.is_some_and(|at| now.since(at) < JUNK_LOG_PERIOD);
+        if (unreadable, foreign) != reported && !quiet {
+            self.junk_reported = ((unreadable, foreign), Some(now));
+            self.effects.report(Report::Junk { unreadable, foreign });
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The thread of the cluster: it has a port of the bus, as shards have, and carries messages
+//! between them and Redis.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{LocalSet, yield_now};
+
+use super::driver::{Driver, Shared};
+use super::node::{Node, NodeParts, NodeStatus};
+use super::redis::{self, RedisError};
+use super::settings::{ClusterSettings, RedisPlace};
+use super::store::Connector;
+use super::wire::NodeId;
+use crate::apps::Apps;
+use crate::bus::Port;
+use crate::channels::{FromHome, KeyHash};
+use crate::invariant::broken;
+use crate::shard::ShardMessage;
+use crate::time::{Clock, Millis};
+use crate::webhooks::NoticeSender;
+
+/// The messages of shards that a turn takes: afterwards calls are sent and the inbox is read.
+const MESSAGES_PER_TURN: usize = 4096;
+
+/// The pause while a mailbox is full: a turn of a busy shard.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
+/// The interval at which the status is renewed.
+const STATUS_PERIOD: Duration = Duration::from_secs(1);
+
+/// The handle of the thread. If it is dropped without [`finish`](Self::finish), the thread goes on
+/// for as long as the process lives.
+#[derive(Debug)]
+pub(crate) struct ClusterWorker {
+    commands: mpsc::UnboundedSender<WorkerCommand>,
+    status: watch::Receiver<ClusterStatus>,
+}
+
+/// The parts that the thread works with.
+#[derive(Debug)]
+pub(crate) struct ClusterParts {
+    /// The settings of the cluster.
+    pub(crate) settings: Arc<ClusterSettings>,
+    /// A name for this node, for the operator: the host and the listener.
+    pub(crate) address: Box<str>,
+    /// The apps that are served.
+    pub(crate) apps: Arc<Apps>,
+    /// The hash by which shards find homes.
+    pub(crate) hash: KeyHash,
+    /// The port behind those of the shards.
+    pub(crate) port: Port<ShardMessage>,
+    /// The way to the webhooks.
+    pub(crate) notices: NoticeSender,
+    /// The clock of the process.
+    pub(crate) clock: Clock,
+}
+
+/// The state of the cluster as this node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClusterStatus {
+    /// The name of the cluster.
+    pub(crate) name: String,
+    /// The addresses of Redis.
+    pub(crate) redis: String,
+    /// Whether commands reach Redis.
+    pub(crate) state: ClusterState,
+    /// The time since which they do not, in seconds.
+    pub(crate) away_s: Option<u64>,
+    /// The addresses of all nodes.
+    pub(crate) nodes: Vec<String>,
+    /// Calls that were sent again, because Redis may not have executed them.
+    pub(crate) repeated_calls: u64,
+    /// The bytes of commands that wait for Redis.
+    pub(crate) backlog_bytes: usize,
+    /// Entries and records that could not be read.
+    pub(crate) unreadable: u64,
+    /// Entries of other versions.
+    pub(crate) other_versions: u64,
+}
+
+/// Whether commands reach Redis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClusterState {
+    /// They do not, and clients wait.
+    #[default]
+    Away,
+    /// They do not, and the node serves its clients alone.
+    Alone,
+    /// They do.
+    Serving,
+}
+
+/// The reason why the thread cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClusterError {
+    /// The settings of TLS cannot be used.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// The thread cannot be started.
+    #[error("cannot start the cluster thread")]
+    Thread(#[source] io::Error),
+    /// There are no random numbers.
+    #[error("cannot make the id of this node, because the system has no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+/// A command of the control thread.
+#[derive(Debug)]
+enum WorkerCommand {
+    /// Work by these apps from now on.
+    Configure(Arc<Apps>),
+    /// Send what waits, for at most this long, report it and end.
+    Finish { within: Duration, done: oneshot::Sender<()> },
+}
+
+impl ClusterWorker {
+    /// Starts the thread. It does not wait for Redis.
+    ///
+    /// # Errors
+    /// The files of TLS cannot be used, or the thread cannot be started.
+    pub(crate) fn start(parts: ClusterParts) -> Result<Self, ClusterError> {
+        let connector = redis::Connector::new(&parts.settings)?;
+        Self::start_with(parts, connector)
+    }
+
+    fn start_with(
+        parts: ClusterParts,
+        connector: impl Connector + Send + 'static,
+    ) -> Result<Self, ClusterError> {
+        let id = NodeId(u128::from_ne_bytes(random()?));
+        let epoch = NodeId(u128::from_ne_bytes(random()?)).to_string().into();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ClusterError::Thread)?;
+        let wake = parts.port.wake_fd().try_clone_to_owned().map_err(ClusterError::Thread)?;
+        let (commands, taken) = mpsc::unbounded_channel();
+        let (status, shown) = watch::channel(ClusterStatus::default());
+        let run = move || {
+            let body = || {
+                runtime.block_on(LocalSet::new().run_until(async move {
+                    let turns = Turns::new(parts, id, epoch, connector, status);
+                    turns.run(wake, taken).await;
+                }));
+            };
+            // Its end closes the channel of the status, which the control thread watches.
+            let _panicked = catch_unwind(AssertUnwindSafe(body));
+        };
+        let thread = thread::Builder::new().name("cluster".to_owned());
+        thread.spawn(run).map_err(ClusterError::Thread)?;
+        Ok(Self { commands, status: shown })
+    }
+
+    /// Replaces the apps. To be called before shards get them, because a shard may send a message
+    /// about an app as soon as it has it.
+    pub(crate) fn configure(&self, apps: Arc<Apps>) {
+        // If the thread is gone, the process is about to end.
+        let _gone = self.commands.send(WorkerCommand::Configure(apps));
+    }
+
+    /// The state of the cluster, renewed each second.
+    #[must_use]
+    pub(crate) fn status(&self) -> watch::Receiver<ClusterStatus> {
+        self.status.clone()
+    }
+
+    /// Sends what shards have told, for at most this long, and ends the thread. The shards have
+    /// ended.
+    pub(crate) async fn finish(self, within: Duration) {
+        let (done, finished) = oneshot::channel();
+        if self.commands.send(WorkerCommand::Finish { within, done }).is_ok() {
+            let _gone = finished.await;
+        }
+    }
+}
+
+/// Resolves when the thread has ended. Unless it was told to, it has panicked. Never resolves if
+/// there is none.
+pub(crate) async fn ended(status: &mut Option<watch::Receiver<ClusterStatus>>) {
+    match status {
+        Some(status) => while status.changed().await.is_ok() {},
+        None => std::future::pending().await,
+    }
+}
+
+/// The loop of the thread.
+struct Turns {
+    shared: Rc<Shared>,
+    port: Port<ShardMessage>,
+    notices: NoticeSender,
+    clock: Clock,
+    status: watch::Sender<ClusterStatus>,
+    /// The parts of the status that do not change.
+    constant: ClusterStatus,
+    /// The time at which the status was last renewed; `None` before.
+    shown: Option<Millis>,
+}
+
+impl Turns {
+    /// Makes the node, and starts the tasks of its partitions.
+    fn new(
+        parts: ClusterParts,
+        id: NodeId,
+        epoch: Box<str>,
+        connector: impl Connector + 'static,
+        status: watch::Sender<ClusterStatus>,
+    ) -> Self {
+        let ClusterParts { settings, address, apps, hash, port, notices, clock } = parts;
+        let redis = place(&settings.place);
+        let name = settings.name.clone();
+        let constant = ClusterStatus { name, redis, ..ClusterStatus::default() };
+        let shards = port.shards();
+        let node = NodeParts { settings, id, epoch, address, apps, hash, shards };
+        let node = Node::new(node, clock.now());
+        let partitions = node.partitions();
+        let shared = Rc::new(Shared::new(node, clock));
+        let connector = Rc::new(connector);
+        for partition in 0..partitions {
+            let driver = Driver::new(Rc::clone(&shared), Rc::clone(&connector), partition);
+            // It ends with the runtime.
+            drop(tokio::task::spawn_local(driver.run()));
+        }
+        Self { shared, port, notices, clock, status, constant, shown: None }
+    }
+
+    async fn run(mut self, wake: OwnedFd, mut commands: mpsc::UnboundedReceiver<WorkerCommand>) {
+        let wake = match readable(wake) {
+            Ok(wake) => wake,
+            Err(error) => return tracing::error!(%error, "the cluster thread cannot be woken"),
+        };
+        let mut finishing: Option<(Millis, oneshot::Sender<()>)> = None;
+        loop {
+            let more = self.turn();
+            if let Some((end, done)) = finishing.take() {
+                if !more && (self.is_settled() || self.clock.now() >= end) {
+                    let _gone = done.send(());
+                    return;
+                }
+                finishing = Some((end, done));
+            }
+            let pause = self.pause(finishing.is_some());
+            tokio::select! {
+                () = self.sleep(&wake, more, pause) => {}
+                Some(command) = commands.recv() => match command {
+                    WorkerCommand::Configure(apps) => {
+                        self.shared.node.borrow_mut().adopt(apps, self.clock.now());
+                    }
+                    WorkerCommand::Finish { within, done } => {
+                        finishing = Some((self.clock.now() + within, done));
+                    }
+                },
+            }
+            self.port.awake();
+        }
+    }
+
+    /// Takes the messages of shards, does what is due, and carries the effects out. Returns whether
+    /// messages may be left.
+    fn turn(&mut self) -> bool {
+        let now = self.clock.now();
+        let taken = self.take_messages(now);
+        self.shared.node.borrow_mut().tick(now);
+        self.carry_out();
+        self.port.flush();
+        self.shared.set_room(!self.port.spilling());
+        self.shared.wake_all();
+        if self.shown.is_none_or(|at| now.since(at) >= STATUS_PERIOD) {
+            self.shown = Some(now);
+            self.show(now);
+        }
+        taken == MESSAGES_PER_TURN
+    }
+
+    fn take_messages(&mut self, now: Millis) -> usize {
+        let mut node = self.shared.node.borrow_mut();
+        let messages = std::iter::from_fn(|| self.port.receive()).take(MESSAGES_PER_TURN);
+        let handle = |message| match message {
+            ShardMessage::ToCluster(message) => node.handle(message, now),
+            ShardMessage::FromHome(FromHome::Answer(to, answer)) => {
+                node.answered(to, *answer, now);
+            }
+            ShardMessage::Terminated(to) => node.terminated(to, now),
+            _ => broken("the cluster gets a message for a shard"),
+        };
+        messages.map(handle).count()
+    }
+
+    fn carry_out(&mut self) {
+        let mut node = self.shared.node.borrow_mut();
+        let effects = node.effects();
+        for (shard, message) in effects.messages.drain(..) {
+            self.port.send(shard, message);
+        }
+        effects.notices.drain(..).for_each(|notice| self.notices.push(notice));
+        effects.reports.drain(..).for_each(|report| report.log());
+        self.notices.send();
+    }
+
+    /// The time until the next turn if nothing happens.
+    fn pause(&self, finishing: bool) -> Duration {
+        if self.port.spilling() || finishing {
+            return FULL_PAUSE;
+        }
+        self.shared.node.borrow().pause()
+    }
+
+    /// Sleeps until there is a message or an effect, at most for `pause`, and not at all if there
+    /// is `more`.
+    async fn sleep(&self, wake: &AsyncFd<OwnedFd>, more: bool, pause: Duration) {
+        if more || !self.port.sleep() {
+            return yield_now().await;
+        }
+        tokio::select! {
+            // The bus needs no reading: each signal is an edge of its own.
+            woken = wake.readable() => if let Ok(mut guard) = woken {
+                guard.clear_ready();
+            },
+            () = self.shared.effects.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        !self.port.spilling() && self.shared.node.borrow().is_settled()
+    }
+
+    fn show(&self, now: Millis) {
+        let NodeStatus { away, alone, nodes, repeated, backlog_bytes, unreadable, foreign } =
+            self.shared.node.borrow().status(now);
+        let state = match (alone, away) {
+            (true, _) => ClusterState::Alone,
+            (false, Some(_)) => ClusterState::Away,
+            (false, None) => ClusterState::Serving,
+        };
+        let status = ClusterStatus {
+            state,
+            away_s: away.map(|away| away.as_secs()),
+            nodes,
+            repeated_calls: repeated,
+            backlog_bytes,
+            unreadable,
+            other_versions: foreign,
+            ..self.constant.clone()
+        };
+        self.status.send_replace(status);
+    }
+}
+
+/// The servers of the settings, for the operator.
+fn place(place: &RedisPlace) -> String {
+    let listed = |addresses: &[_]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<String>>().join(",")
+    };
+    match place {
+        RedisPlace::Standalone(address) => address.to_string(),
+        RedisPlace::Sentinel { sentinels, master, .. } => {
+            format!("{master} of the sentinels {}", listed(sentinels))
+        }
+        RedisPlace::Cluster(addresses) => listed(addresses),
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], ClusterError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(ClusterError::Random)?;
+    Ok(bytes)
+}
+
+fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    #[expect(
+        deprecated,
+        reason = "unsound only for types whose descriptor changes or closes while registered; an \
+                  OwnedFd keeps its own, and the successor is an unsafe function"
+    )]
+    AsyncFd::with_interest(descriptor, Interest::READABLE)
+}

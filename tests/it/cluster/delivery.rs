@@ -1,0 +1,319 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use super::traffic::Traffic;
+use crate::client::{Client, data};
+use crate::gateway::{Gateway, Setup, eventually};
+use crate::http::{Call, publish, until_vacated};
+use crate::nodes::{Cluster, Node, TAG, over, over_with};
+
+/// A subscriber on each node.
+fn subscribers(nodes: &[Node], channel: &str) -> Vec<Client> {
+    let subscribed = |node: &Node| {
+        let mut client = Client::connect(node);
+        client.subscribe(channel);
+        client
+    };
+    nodes.iter().map(subscribed).collect()
+}
+
+/// The node after this one.
+fn beside(nodes: &[Node], at: usize) -> &Node {
+    &nodes[(at + 1) % nodes.len()]
+}
+
+#[test]
+fn all_nodes_see_what_publishers_on_all_nodes_send_in_one_order() {
+    over(|cluster: Cluster<3>| {
+        let [a, b, c] = &cluster.nodes;
+        let traffic = Traffic::start(&[a, b, c], &[a, b, c]);
+        for _ in 0..5 {
+            traffic.goes_on();
+        }
+        traffic.complete_in_one_order();
+    });
+}
+
+#[test]
+fn an_event_published_on_another_node_after_the_success_arrives() {
+    over(|cluster: Cluster<3>| {
+        for round in 0..60 {
+            let mut client = Client::connect(&cluster.nodes[round % 3]);
+            client.subscribe("room");
+            publish(beside(&cluster.nodes, round % 3), "room", "e", &round.to_string());
+            client.expect_event("room", "e", &round.to_string());
+        }
+    });
+}
+
+#[test]
+fn a_subscriber_who_returns_sees_nothing_before_the_success_and_everything_after_it() {
+    over(|cluster: Cluster<2>| {
+        let [a, b] = &cluster.nodes;
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // It ends by itself, too, for the case that the other thread fails.
+            let numbers = (0..5000).take_while(|_| !done.load(Ordering::SeqCst));
+            scope.spawn(|| numbers.for_each(|number| publish(b, "room", "e", &number.to_string())));
+            let mut client = Client::connect(a);
+            for _ in 0..30 {
+                client.ask("room");
+                // Events of the subscription before may still come.
+                while client.next()["event"] != "pusher_internal:subscription_succeeded" {}
+                let [first, second] = [number(&client.next()), number(&client.next())];
+                assert_eq!(first + 1, second);
+                client.unsubscribe("room");
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+    });
+}
+
+fn number(event: &Value) -> usize {
+    event["data"].as_str().unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_event_is_withheld_from_the_socket_that_caused_it_whichever_node_is_asked() {
+    over(|cluster: Cluster<3>| {
+        let mut clients = subscribers(&cluster.nodes, "private-room");
+        for at in 0..3 {
+            let body = json!({
+                "name": "e", "channel": "private-room", "data": "1",
+                "socket_id": clients[at].socket_id,
+            });
+            Call::post("events", &body).ok(beside(&cluster.nodes, at));
+            publish(&cluster.nodes[at], "private-room", "after", "1");
+            for (other, client) in clients.iter_mut().enumerate() {
+                if other != at {
+                    client.expect_event("private-room", "e", "1");
+                }
+                client.expect_event("private-room", "after", "1");
+            }
+        }
+    });
+}
+
+#[test]
+fn no_two_connections_of_a_cluster_have_one_socket_id() {
+    over(|cluster: Cluster<2>| {
+        let clients = cluster.nodes.iter().flat_map(|node| (0..50).map(|_| Client::connect(node)));
+        let mut ids: Vec<_> = clients.map(|client| client.socket_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 100);
+    });
+}
+
+#[test]
+fn a_batch_keeps_its_order_on_every_node() {
+    over(|cluster: Cluster<3>| {
+        let mut clients = subscribers(&cluster.nodes, "room");
+        let event =
+            |data: usize| json!({ "name": "e", "channel": "room", "data": data.to_string() });
+        let batch: Vec<_> = (0..10).map(event).collect();
+        let answer = Call::post("batch_events", &json!({ "batch": batch })).ok(&cluster.nodes[0]);
+        assert_eq!(answer, json!({}));
+        for client in &mut clients {
+            (0..10).for_each(|data| client.expect_event("room", "e", &data.to_string()));
+        }
+    });
+}
+
+#[test]
+fn an_event_for_several_channels_reaches_subscribers_of_each_on_every_node() {
+    over(|cluster: Cluster<3>| {
+        let names = ["a", "private-b", "c"];
+        let mut clients: Vec<_> = cluster.nodes.iter().map(|node| Client::connect(node)).collect();
+        for (client, name) in clients.iter_mut().zip(names) {
+            client.subscribe(name);
+        }
+        let body = json!({ "name": "e", "channels": names, "data": "1" });
+        Call::post("events", &body).ok(&cluster.nodes[1]);
+        for (client, name) in clients.iter_mut().zip(names) {
+            client.expect_event(name, "e", "1");
+        }
+    });
+}
+
+#[test]
+fn events_go_only_to_nodes_with_subscribers() {
+    over(|cluster: Cluster<2>| {
+        let [a, b] = &cluster.nodes;
+        let mut client = Client::connect(a);
+        client.subscribe("room");
+        let large = "x".repeat(9000);
+        for _ in 0..50 {
+            publish(b, "room", "e", &large);
+            client.expect_event("room", "e", &large);
+        }
+        let ids: Vec<String> = cluster.redis.ask(&format!("ZRANGE {TAG}nodes 0 -1"));
+        let written = |id: &String| -> usize {
+            let bytes: Option<usize> = cluster.redis.ask(&format!("HGET {TAG}node:{id} written"));
+            bytes.unwrap_or_default()
+        };
+        let mut written: Vec<_> = ids.iter().map(written).collect();
+        written.sort_unstable();
+        assert!(written[0] < 100_000 && written[1] > 450_000, "{written:?}");
+    });
+}
+
+#[test]
+fn whispers_reach_the_others_on_all_nodes_and_not_their_sender() {
+    over(|cluster: Cluster<3>| {
+        let mut clients = subscribers(&cluster.nodes, "private-room");
+        for sender in 0..3 {
+            clients[sender].whisper("private-room", "client-typing", &json!({ "by": sender }));
+            let expected = format!(
+                r#"{{"event":"client-typing","channel":"private-room","data":{{"by":{sender}}}}}"#
+            );
+            for at in (0..3).filter(|&at| at != sender) {
+                assert_eq!(clients[at].next_text(), expected);
+            }
+            clients[sender].expect_nothing();
+        }
+        publish(&cluster.nodes[0], "private-room", "after", "1");
+        clients.iter_mut().for_each(|client| client.expect_event("private-room", "after", "1"));
+    });
+}
+
+#[test]
+fn a_reaction_on_one_node_to_an_event_from_another_is_ordered_behind_it() {
+    over(|cluster: Cluster<3>| {
+        let [_, _, c] = &cluster.nodes;
+        let mut clients = subscribers(&cluster.nodes, "private-room");
+        for round in 0..30 {
+            publish(c, "private-room", "e", &round.to_string());
+            clients[0].expect_event("private-room", "e", &round.to_string());
+            clients[0].whisper("private-room", "client-e", &json!({}));
+            for witness in &mut clients[1..] {
+                let seen: Vec<Value> = (0..2).map(|_| witness.next()["event"].take()).collect();
+                assert_eq!(seen, ["e", "client-e"]);
+            }
+        }
+    });
+}
+
+#[test]
+fn the_last_event_of_a_cache_channel_follows_the_success_on_any_node() {
+    over(|cluster: Cluster<3>| {
+        let [a, b, c] = &cluster.nodes;
+        for channel in ["cache-a", "private-cache-a", "private-encrypted-cache-a"] {
+            let mut first = Client::connect(a);
+            first.subscribe(channel);
+            first.expect("pusher:cache_miss");
+            publish(b, channel, "first", "1");
+            publish(b, channel, "second", "2");
+            first.expect_event(channel, "first", "1");
+            first.expect_event(channel, "second", "2");
+            for node in [a, b, c] {
+                let mut later = Client::connect(node);
+                later.subscribe(channel);
+                later.expect_event(channel, "second", "2");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_cache_channel_keeps_its_event_without_subscribers_and_with_an_exception_until_its_time_is_over()
+ {
+    let brief = |setup: Setup| setup.env("RINGWAVE_APP_CACHE_TTL", "2");
+    over_with(brief, |cluster: Cluster<2>| {
+        let [a, b] = &cluster.nodes;
+        let mut client = Client::connect(a);
+        client.subscribe("cache-a");
+        client.expect("pusher:cache_miss");
+        let body = json!({
+            "name": "e", "data": "1", "channel": "cache-a", "socket_id": client.socket_id,
+        });
+        Call::post("events", &body).ok(b);
+        client.expect_nothing();
+        drop(client);
+        until_vacated(b);
+        let mut later = Client::connect(b);
+        later.subscribe("cache-a");
+        later.expect_event("cache-a", "e", "1");
+        eventually("it is forgotten", || {
+            later.unsubscribe("cache-a");
+            later.subscribe("cache-a");
+            (later.next()["event"] == "pusher:cache_miss").then_some(())
+        });
+    });
+}
+
+#[track_caller]
+fn expect_count(client: &mut Client, count: usize) {
+    let message = client.expect("pusher_internal:subscription_count");
+    assert_eq!(data(&message), json!({ "subscription_count": count }));
+}
+
+fn counted(setup: Setup) -> Setup {
+    setup.env("RINGWAVE_APP_SUBSCRIPTION_COUNTS", "true")
+}
+
+#[test]
+fn every_subscriber_hears_the_number_of_all_nodes() {
+    over_with(counted, |cluster: Cluster<3>| {
+        let mut clients: Vec<Client> = Vec::new();
+        for number in 1..=9 {
+            let mut new = Client::connect(&cluster.nodes[number % 3]);
+            new.subscribe("room");
+            expect_count(&mut new, number);
+            clients.iter_mut().for_each(|client| expect_count(client, number));
+            clients.push(new);
+        }
+        for number in (1..9).rev() {
+            drop(clients.remove(clients.len() / 2));
+            clients.iter_mut().for_each(|client| expect_count(client, number));
+        }
+        clients.iter_mut().for_each(Client::expect_nothing);
+    });
+}
+
+#[test]
+fn all_nodes_tell_the_same_numbers_at_the_same_places_among_the_events() {
+    over_with(counted, |cluster: Cluster<2>| {
+        let mut witnesses = subscribers(&cluster.nodes, "room");
+        publish(&cluster.nodes[0], "room", "begin", "1");
+        thread::scope(|scope| {
+            for node in &cluster.nodes {
+                scope.spawn(|| come_and_go(node, 20));
+                scope.spawn(|| (0..50).for_each(|_| publish(node, "room", "e", "1")));
+            }
+        });
+        eventually("only the witnesses are left", || {
+            let told = Call::get("channels/room").param("info", "subscription_count");
+            (told.ok(&cluster.nodes[0])["subscription_count"] == 2).then_some(())
+        });
+        publish(&cluster.nodes[1], "room", "end", "1");
+        let [first, second] = [0, 1].map(|at| between_begin_and_end(&mut witnesses[at]));
+        assert_eq!(first, second);
+        assert_eq!(first.last().unwrap(), "2");
+        assert_eq!(first.iter().filter(|seen| *seen == "e").count(), 100);
+    });
+}
+
+fn come_and_go(node: &Gateway, times: usize) {
+    for _ in 0..times {
+        let mut client = Client::connect(node);
+        client.ask("room");
+        client.expect("pusher_internal:subscription_succeeded");
+    }
+}
+
+/// The numbers of subscribers, and an `e` for each event.
+fn between_begin_and_end(client: &mut Client) -> Vec<String> {
+    while client.next()["event"] != "begin" {}
+    let mut seen = Vec::new();
+    loop {
+        let message = client.next();
+        match message["event"].as_str().unwrap() {
+            "end" => return seen,
+            "e" => seen.push("e".to_owned()),
+            _ => seen.push(data(&message)["subscription_count"].to_string()),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+use std::fs;
+use std::process::Output;
+
+use serde_json::json;
+
+use crate::client::Client;
+use crate::gateway::{APP_ID, Gateway, KEY, SECRET, Setup};
+use crate::http::{Call, Http, publish};
+use crate::nodes::{Cluster, Node, over, scaled, until_joined};
+use crate::redis_server::{Redis, RedisSetup, is_installed};
+use crate::reload::reloaded;
+
+fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// Checks that `check` or `start` ends with one sentence that has these texts.
+#[track_caller]
+fn refused(output: &Output, sentence: &[&str]) {
+    let (stdout, stderr) = texts(output);
+    assert!(!output.status.success(), "{stdout}{stderr}");
+    for text in sentence {
+        assert!(stderr.contains(text), "{text:?} is not in: {stderr}");
+    }
+    assert!(!stderr.contains("panicked") && !stderr.contains(SECRET), "{stderr}");
+}
+
+/// Checks that what is published on one node arrives on the other.
+#[track_caller]
+fn are_one(a: &Gateway, b: &Gateway) {
+    for (here, there) in [(a, b), (b, a)] {
+        let mut client = Client::connect(here);
+        client.subscribe("room");
+        publish(there, "room", "e", "1");
+        client.expect_event("room", "e", "1");
+    }
+}
+
+#[test]
+fn the_env_file_of_a_laravel_app_is_all_that_two_nodes_need() {
+    if !is_installed() {
+        return;
+    }
+    let redis = Redis::start();
+    let dotenv = format!(
+        "APP_NAME=Laravel\n\nQUEUE_CONNECTION=database\nCACHE_STORE=redis\n\n\
+         REDIS_CLIENT=phpredis\nREDIS_HOST={}\nREDIS_PASSWORD=null\nREDIS_PORT={}\n\n\
+         BROADCAST_CONNECTION=reverb\nREVERB_APP_ID={APP_ID}\nREVERB_APP_KEY={KEY}\n\
+         REVERB_APP_SECRET={SECRET}\nREVERB_HOST=\"localhost\"\nREVERB_PORT=8080\n\
+         REVERB_SCHEME=http\nREVERB_SCALING_ENABLED=true\n",
+        redis.address().ip(),
+        redis.address().port(),
+    );
+    let [a, b] = [(); 2].map(|()| Setup::new(2).dotenv(&dotenv).start());
+    until_joined(&redis, 2);
+    let line = a.logged(&["cluster", "reverb", &redis.address().to_string()]);
+    assert!(line.contains("INFO"), "{line}");
+    are_one(&a, &b);
+}
+
+#[test]
+fn nodes_that_name_no_scaling_do_not_speak_to_redis() {
+    if !is_installed() {
+        return;
+    }
+    let redis = Redis::start();
+    let connections = || -> usize {
+        let told: String = redis.ask("INFO stats");
+        let (_, rest) = told.split_once("total_connections_received:").unwrap();
+        rest.lines().next().unwrap().parse().unwrap()
+    };
+    let before = connections();
+    let setup = Setup::new(1).env("REDIS_HOST", &redis.address().ip().to_string());
+    let gateway = setup.env("REVERB_SCALING_ENABLED", "false").start();
+    publish(&gateway, "room", "e", "1");
+    assert_eq!(connections(), before + 1, "the test's own");
+}
+
+#[test]
+fn clusters_of_different_names_share_a_redis_without_a_trace_of_each_other() {
+    over(|cluster: Cluster<2>| {
+        let [a, b] = &cluster.nodes;
+        let renamed = |setup: Setup| setup.env("REVERB_SCALING_CHANNEL", "staging");
+        let other = Node::on(&cluster.redis, renamed);
+        other.logged(&["cluster", "staging"]);
+        let mut client = Client::connect(&other);
+        client.subscribe("room");
+        are_one(a, b);
+        client.expect_nothing();
+        cluster.until_joined(2);
+    });
+}
+
+#[test]
+fn messages_of_reverb_on_the_same_redis_change_nothing() {
+    over(|cluster: Cluster<2>| {
+        let [a, b] = &cluster.nodes;
+        let mut client = Client::connect(a);
+        client.subscribe("room");
+        let message = json!({
+            "type": "message", "app": "x",
+            "payload": { "event": "e", "channel": "room", "data": "1" },
+        });
+        let mut publish = redis::cmd("PUBLISH");
+        let heard: usize = cluster.redis.query(publish.arg("reverb").arg(message.to_string()));
+        assert_eq!(heard, 0);
+        client.expect_nothing();
+        are_one(a, b);
+    });
+}
+
+#[test]
+fn a_start_without_redis_warns_and_waits_for_it() {
+    if !is_installed() {
+        return;
+    }
+    let mut redis = Redis::start();
+    redis.crash();
+    let nodes = [(); 2].map(|()| Node::on(&redis, |setup| setup));
+    for node in &nodes {
+        node.logged(&["WARN", "Redis"]);
+        let mut http = Http::over(node.tcp());
+        http.send(b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n");
+        assert_eq!(http.response().status, 200);
+    }
+    redis.go_on();
+    until_joined(&redis, 2);
+    are_one(&nodes[0], &nodes[1]);
+}
+
+#[test]
+fn check_proves_the_connection_and_changes_nothing() {
+    if !is_installed() {
+        return;
+    }
+    let redis = Redis::start();
+    let output = scaled(Setup::new(1), redis.address()).output("check");
+    let (stdout, stderr) = texts(&output);
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.contains(&redis.address().to_string()), "{stdout}");
+    assert!(stdout.contains("7."), "the version: {stdout}");
+    let keys: usize = redis.ask("DBSIZE");
+    assert_eq!(keys, 0);
+}
+
+#[test]
+fn check_names_what_is_wrong_with_redis_and_what_to_do() {
+    if !is_installed() {
+        return;
+    }
+    let redis = RedisSetup::new().password("right one").start();
+    let setup = || scaled(Setup::new(1), redis.address());
+    let none = setup().output("check");
+    refused(&none, &[&redis.address().to_string(), "REDIS_PASSWORD"]);
+    let wrong = setup().env("REDIS_PASSWORD", "wr0ng").output("check");
+    refused(&wrong, &[&redis.address().to_string(), "REDIS_PASSWORD"]);
+    let (stdout, stderr) = texts(&wrong);
+    assert!(!stdout.contains("wr0ng") && !stderr.contains("wr0ng"), "{stdout}{stderr}");
+    let right = setup().env("REDIS_PASSWORD", "\"right one\"").output("check");
+    assert!(right.status.success(), "{}", texts(&right).1);
+
+    let nobody = Setup::new(1).address();
+    let unreachable = scaled(Setup::new(1), nobody).output("check");
+    refused(&unreachable, &[&nobody.to_string(), "connection refused"]);
+    let unknown = setup().env("REDIS_HOST", "no-such-host.invalid").output("check");
+    refused(&unknown, &["no-such-host.invalid", "REDIS_HOST"]);
+}
+
+#[test]
+fn a_node_with_another_number_of_partitions_is_refused() {
+    over(|cluster: Cluster<1>| {
+        let odd = scaled(Setup::new(1), cluster.redis.address()).toml("cluster.partitions = 4\n");
+        for command in ["check", "start"] {
+            refused(&odd.output(command), &["the cluster has 1 partitions", "cluster.partitions"]);
+        }
+        cluster.until_joined(1);
+    });
+}
+
+#[test]
+fn nodes_whose_apps_differ_are_warned_of_until_all_have_reloaded() {
+    let app = |more: &str| format!("[[apps]]\napp_id = \"{APP_ID}\"\n{more}");
+    let plain = app("");
+    over_plain(&plain, |cluster| {
+        let [a, b] = &cluster.nodes;
+        let changed = app("max_message_size = 20000\n");
+        reloaded(a, &changed);
+        let line = b.logged(&["WARN", "apps"]);
+        assert!(line.contains(&a.address().to_string()), "it names the other node: {line}");
+        // Each goes on with its own.
+        are_one(a, b);
+        reloaded(b, &changed);
+        let warnings = |node: &Gateway| node.log().matches("WARN").count();
+        let before = (warnings(a), warnings(b));
+        are_one(a, b);
+        assert_eq!((warnings(a), warnings(b)), before);
+    });
+}
+
+/// Runs a test on two nodes with this `ringwave.toml`.
+fn over_plain(toml: &str, test: impl FnOnce(Cluster<2>)) {
+    crate::nodes::over_with(|setup| setup.toml(toml), test);
+}
+
+#[test]
+fn a_reload_takes_effect_on_the_node_that_reloads() {
+    over_plain("", |cluster| {
+        let [a, b] = &cluster.nodes;
+        let shop = "[[apps]]\napp_id = \"shop\"\nkey = \"shop-key\"\nsecret = \"shop-secret\"\n";
+        reloaded(a, shop);
+        let channels = || Call {
+            path: "/apps/shop/channels".to_owned(),
+            key: "shop-key".to_owned(),
+            secret: "shop-secret".to_owned(),
+            ..Call::get("")
+        };
+        assert_eq!(channels().send(a).status, 200);
+        assert_eq!(channels().send(b).status, 404);
+        fs::write(b.path("ringwave.toml"), shop).unwrap();
+        reloaded(b, shop);
+        assert_eq!(channels().send(b).status, 200);
+    });
+}
