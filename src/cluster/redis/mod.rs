@@ -1,8 +1,9 @@
 //! The connections of a node to the Redis of its cluster.
 //!
 //! A [`Connector`] finds the server that has a partition, whichever kind of Redis it is, and makes
-//! a connection: a [`Writer`] for calls and a [`Reader`] for the inbox. Each has a socket of its
-//! own, because a read that waits holds up everything behind it on its socket.
+//! a connection: a [`Writer`](writer::Writer) for calls and a [`Reader`](reader::Reader) for the
+//! inbox. Each has a socket of its own, because a read that waits holds up everything behind it on
+//! its socket.
 //!
 //! Nothing here connects again. The owner of a connection drops it upon any error and asks the
 //! connector for another one, because a node has to enter anew behind every reconnection.
@@ -36,9 +37,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use acl::ACL_LINE;
 pub(crate) use connector::Connector;
 pub(crate) use error::RedisError;
-pub(crate) use probe::{Findings, probe};
-pub(crate) use reader::Reader;
-pub(crate) use writer::Writer;
+pub(crate) use probe::probe;
