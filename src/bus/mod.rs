@@ -20,5 +20,7 @@ mod sync;
 mod wake;
 
 pub use outside::Outside;
+pub use port::Port;
+#[cfg(any(test, feature = "testing"))]
+pub use port::connect;
 pub(crate) use port::{MAILBOX_MESSAGES, connect_beside};
-pub use port::{Port, connect};

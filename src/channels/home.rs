@@ -7,7 +7,6 @@ mod members;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::frame::Frame;
 use crate::id::{AppIndex, ShardId};
 use crate::invariant::broken;
 use crate::memory::{Holder, INDEX_ENTRY_BYTES, KeyedSlab, Per, Trim};

@@ -37,8 +37,7 @@ use super::message::{
 };
 use super::wanted::WantedByApp;
 use super::{
-    CacheBounds, ChannelEvent, ChannelKey, ChannelState, CountThrottle, Event, Notice, Outbox,
-    Wanted,
+    CacheBounds, ChannelEvent, ChannelKey, ChannelState, CountThrottle, Notice, Outbox, Wanted,
 };
 use registration::Registering;
 use replica::{Replica, Standing};

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio::runtime::Builder;
 
-use crate::cluster::ClusterSettings;
+use crate::cluster::{self, ClusterSettings};
 use crate::config::{Config, Resolved};
 
 use super::exit::{EXIT_UNAVAILABLE, refuse, tell};
@@ -45,21 +45,15 @@ fn check_redis(cluster: &ClusterSettings) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return tell(&format!("cannot ask Redis: {error}"), EXIT_UNAVAILABLE),
     };
-    match runtime.block_on(probe(cluster)) {
-        Ok(lines) => {
+    match runtime.block_on(cluster::probe(cluster)) {
+        Ok(findings) => {
             let mut out = io::stdout().lock();
-            let printed = lines.iter().try_for_each(|line| writeln!(out, "Redis: {line}."));
+            let printed =
+                findings.lines().iter().try_for_each(|line| writeln!(out, "Redis: {line}."));
             printed.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
         }
-        Err(error) => tell(&error, EXIT_UNAVAILABLE),
+        Err(error) => tell(&error.to_string(), EXIT_UNAVAILABLE),
     }
-}
-
-/// Asks the Redis of the cluster. Returns a line for each fact, or the sentence that says what is
-/// wrong with it.
-async fn probe(cluster: &ClusterSettings) -> Result<Vec<String>, String> {
-    let places: Vec<_> = cluster.place.addresses().iter().map(ToString::to_string).collect();
-    Ok(vec![format!("the cluster {} is on {}", cluster.name, places.join(", "))])
 }
 
 /// Prints aligned columns (key, value, where it comes from), then the notes.

@@ -28,6 +28,7 @@ mod store;
 mod wire;
 mod worker;
 
+pub(crate) use redis::probe;
 pub(crate) use settings::{
     ClusterSettings, Password, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway,
 };

@@ -183,6 +183,11 @@ impl Node {
         self.partitions.iter().all(|member| member.partition.is_settled())
     }
 
+    /// Has the node leave the cluster behind everything that it was told.
+    pub(crate) fn quit(&mut self) {
+        self.partitions.iter_mut().for_each(|member| member.partition.quit());
+    }
+
     /// Whether commands of a partition reach Redis.
     pub(crate) fn is_serving(&self, partition: u16) -> bool {
         let member = self.partitions.get(usize::from(partition));

@@ -328,8 +328,8 @@ impl fmt::Display for ClusterError {
             ),
             Self::DatabaseOfCluster(database) => write!(
                 f,
-                "cluster.database is {database}, but a Redis Cluster has database 0 alone: set it \
-                 to 0 (RINGWAVE_CLUSTER_DATABASE=0; it is REDIS_DB or in the URL otherwise)"
+                "cluster.database is {database}, but a Redis Cluster has database 0 alone: remove \
+                 the other number from RINGWAVE_CLUSTER_DATABASE, REDIS_DB or the URL of Redis"
             ),
             Self::UnixSocket(key) => write!(
                 f,

@@ -1,6 +1,7 @@
 //! Floor 7. `ringwave.toml`: tables `[server]`, `[cluster]`, `[app]` (what holds for every app) and
 //! `[[apps]]` (one app each, which may differ from `[app]`) with its `[[apps.webhooks]]`. A key
-//! that is no setting is an error, because a misspelt setting would otherwise be off without a word.
+//! that is no setting is an error, because a misspelt setting would otherwise be off without a
+//! word.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

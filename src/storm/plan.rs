@@ -51,8 +51,8 @@ pub struct StormPlan {
     pub size: u32,
     /// Each request goes on a connection of its own.
     pub fresh: bool,
-    /// A request that was refused for the time being is repeated at the next address, after the wait
-    /// that the server asks for.
+    /// A request that was refused for the time being is repeated at the next address, after the
+    /// wait that the server asks for.
     pub retry: bool,
     /// A connection that was cut returns, to the next address. Neither cuts nor requests without a
     /// response fail the storm then.

@@ -17,13 +17,14 @@ use crate::version;
 impl Node {
     /// The introduction of the node to a partition, at a server with this `run_id`.
     pub(crate) fn introduction(&mut self, partition: u16, run: &str) -> Option<(NodeId, Entrance)> {
+        // Every introduction offers another epoch: one that came back would hide that Redis was
+        // emptied meanwhile.
         self.introductions += 1;
         let member = self.partitions.get(usize::from(partition))?;
         let id = member.partition.node();
         let known = member.nodes.iter().map(|node| node.id).filter(|&node| node != id);
         let entrance = Entrance {
             partitions: self.partitions(),
-            // A new one each time: it must differ from that of a Redis that was emptied.
             epoch: format!("{}-{}", self.epoch, self.introductions).into(),
             run: run.into(),
             version: version::NUMBER.into(),
@@ -104,9 +105,7 @@ impl Node {
         let Some(member) = self.member(partition) else { return };
         let Outcome { confirmed, returned } = member.partition.executed(now);
         self.effects.answer_all(confirmed, || Answer::Barrier);
-        if let Some(Returned { away, repeated }) = returned
-            && self.joined
-        {
+        if let Some(Returned { away, repeated }) = returned {
             self.effects.report(Report::Back { partition, away, repeated });
         }
     }

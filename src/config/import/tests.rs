@@ -327,9 +327,9 @@ fn any_name() -> impl Strategy<Value = String> {
         server channel url prefix password username tls master_tls apps app_id id key \
         secret allowed_origins servers reverb default host port options scaling \
         rate_limiting enabled max_connections appManager array app_manager policy limits \
-        channels features webhooks url event_types filter headers presence eventLimits maxPayloadInKb batching unix_socket path \
-        rate_limiter dashboard capacity managers appManager.array.apps \
-        appManager.array.apps.0.id a.b.c.d.e.f 0 1 10";
+        channels features webhooks url event_types filter headers presence eventLimits \
+        maxPayloadInKb batching unix_socket path rate_limiter dashboard capacity managers \
+        appManager.array.apps appManager.array.apps.0.id a.b.c.d.e.f 0 1 10";
     let names: Vec<String> = NAMES.split_whitespace().map(str::to_owned).collect();
     prop_oneof![4 => prop::sample::select(names), 1 => any_text()]
 }

@@ -281,8 +281,8 @@ fn settings_that_contradict_each_other_are_refused_with_the_remedy() {
         (&[sentinels], ["cluster.mode is not sentinel", "RINGWAVE_CLUSTER_MODE=sentinel"]),
         (&[sentinel, master], ["there are no sentinels", "RINGWAVE_CLUSTER_SENTINELS="]),
         (&[sentinel, sentinels], ["the master has no name", "cluster.sentinel_master"]),
-        (&[cluster, ("REDIS_DB", "2")], ["cluster.database is 2", "RINGWAVE_CLUSTER_DATABASE=0"]),
-        (&[cluster, ("REDIS_URL", "redis://h/1")], ["cluster.database is 1", "in the URL"]),
+        (&[cluster, ("REDIS_DB", "2")], ["cluster.database is 2", "remove the other number"]),
+        (&[cluster, ("REDIS_URL", "redis://h/1")], ["cluster.database is 1", "the URL of Redis"]),
         (&[cluster, ("REDIS_HOST", "/r.sock")], ["names a unix socket", "HOST:PORT"]),
         (
             &[cluster, ("RINGWAVE_CLUSTER_REDIS", "rediss://a,b")],

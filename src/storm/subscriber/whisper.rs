@@ -63,13 +63,15 @@ impl Subscribers<'_> {
     pub(super) fn exempt_recent_whispers(&mut self, slot: u32) {
         let (channel, sender) = self.plan.sender(self.index_of(slot));
         let sender_index = self.plan.sender_index(channel, sender);
-        let recent = |whisper: &&RecentWhisper| {
-            whisper.slot == slot && whisper.sent_ns + TAKEN_NS >= self.now_ns
-        };
-        for whisper in self.recent_whispers.iter().filter(recent) {
-            self.shared.exempt.add(sender_index, whisper.number);
-            self.tally.subtract(Counter::Whispered, 1);
-            self.tally.add(Counter::Unknown, 1);
-        }
+        let Self { recent_whispers, shared, tally, now_ns, .. } = self;
+        recent_whispers.retain(|whisper| {
+            let exempt = whisper.slot == slot && whisper.sent_ns + TAKEN_NS >= *now_ns;
+            if exempt {
+                shared.exempt.add(sender_index, whisper.number);
+                tally.subtract(Counter::Whispered, 1);
+                tally.add(Counter::Unknown, 1);
+            }
+            !exempt
+        });
     }
 }
