@@ -245,7 +245,7 @@ impl Partition {
     }
 
     /// The calls that were sent again so far.
-    pub(crate) const fn repeated(&self) -> u64 {
+    pub(crate) const fn repeated_ever(&self) -> u64 {
         self.repeated_ever
     }
 

@@ -73,6 +73,16 @@ struct Start<'a> {
     shared: &'a SharedState,
 }
 
+/// The parts of all threads, which the bus connects.
+struct Connected {
+    /// Those of each shard.
+    setups: Vec<Setup>,
+    /// The way to send to all shards.
+    bus: Outside<ShardMessage>,
+    /// Those of the node of a cluster, if the server is one.
+    cluster: Option<ClusterParts>,
+}
+
 impl Start<'_> {
     /// Starts all threads and becomes the control thread.
     async fn serve(
@@ -87,7 +97,7 @@ impl Start<'_> {
         let webhooks = self.start_webhooks()?;
         memory_watch::measure(server.memory_limit, &shared.allowance);
         let BoundListeners { listeners, files, inherited } = bound;
-        let (setups, bus, cluster) = self.setups(listeners, &webhooks)?;
+        let Connected { setups, bus, cluster } = self.connect(listeners, &webhooks)?;
         // Before the shards, which speak to it as soon as they have connections.
         let cluster = cluster.map(ClusterWorker::start).transpose()?;
         let cluster_status = cluster.as_ref().map(ClusterWorker::status);
@@ -135,13 +145,12 @@ impl Start<'_> {
         Ok(WebhookWorker::start(Arc::clone(apps), settings, shared.clock)?)
     }
 
-    /// Returns the parts of each shard, the way to send to all of them, and the parts of the node
-    /// of a cluster, if the server is one.
-    fn setups(
+    /// Connects all threads by the bus, and makes their parts.
+    fn connect(
         &self,
         listeners: Vec<Listeners>,
         webhooks: &WebhookWorker,
-    ) -> Result<(Vec<Setup>, Outside<ShardMessage>, Option<ClusterParts>), StartError> {
+    ) -> Result<Connected, StartError> {
         let Self { config: Config { server, apps, cluster, .. }, host, shared, .. } = self;
         let others = u16::from(cluster.is_some());
         let ports = bus::connect_beside(shard_count(server), others, bus::MAILBOX_MESSAGES);
@@ -181,7 +190,7 @@ impl Start<'_> {
             };
             Setup { parts, ring, listeners, clock: shared.clock }
         });
-        Ok((setups.collect(), outside, cluster))
+        Ok(Connected { setups: setups.collect(), bus: outside, cluster })
     }
 
     /// Logs that the server is up, and with which limits.
