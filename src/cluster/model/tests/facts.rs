@@ -80,7 +80,10 @@ fn the_answer_to_a_join_stands_in_order_with_the_events() {
     world.call(1, &[join("cache-news", 1, ""), publish("cache-news", "behind")]);
     assert_eq!(events(&world.read(0)), ["before", "behind"]);
     match &world.read(1)[..] {
-        [Record::Joined { first: false, last: Some((retained, _)), .. }, Record::Message { .. }] => {
+        [
+            Record::Joined { first: false, last: Some((retained, _)), .. },
+            Record::Message { .. },
+        ] => {
             assert_eq!(&*retained.data, "before");
         }
         other => panic!("{other:?}"),
@@ -258,7 +261,9 @@ fn an_empty_redis_forgets_no_event_of_the_known_nodes() {
     world.call(0, &[publish("news", "second"), Command::Ready]);
     let records = world.read(0);
     assert_eq!(events(&records), ["first", "second"]);
-    assert!(records.iter().any(|it| matches!(it, Record::Joined { exact: false, first: false, .. })));
+    assert!(
+        records.iter().any(|it| matches!(it, Record::Joined { exact: false, first: false, .. }))
+    );
     for node in [1, 2] {
         assert!(world.enter(node).unknown);
         assert_eq!(events(&world.read(node)), ["first", "second"]);
