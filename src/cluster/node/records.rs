@@ -149,8 +149,10 @@ impl Node {
         let Some(member) = self.member(partition) else { return };
         member.partition.bury(node);
         let address = member.nodes.iter().find(|of| of.id == node).map(|of| of.address.clone());
-        if member.buried.insert(node) && partition == 0 {
-            let address = address.unwrap_or_else(|| node.to_string().into());
+        let first = member.buried.insert(node) && partition == 0;
+        // This node itself may have had another name, and a node without an address never entered.
+        let other = |address: &Box<str>| !address.is_empty() && *address != self.address;
+        if let Some(address) = address.filter(other).filter(|_| first) {
             self.effects.report(Report::Buried(address));
         }
         let done = self.questions.gone(partition, |of| of != node);
