@@ -151,8 +151,10 @@ impl Node {
         let address = member.nodes.iter().find(|of| of.id == node).map(|of| of.address.clone());
         let first = member.buried.insert(node) && partition == 0;
         // This node itself may have had another name, and a node without an address never entered.
-        let other = |address: &Box<str>| !address.is_empty() && *address != self.address;
-        if let Some(address) = address.filter(other).filter(|_| first) {
+        if let Some(address) = address.filter(|_| first)
+            && !address.is_empty()
+            && address != self.address
+        {
             self.effects.report(Report::Buried(address));
         }
         let done = self.questions.gone(partition, |of| of != node);
