@@ -19,7 +19,7 @@ mod records;
 mod report;
 mod timers;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::partition::{Bounds, Partition};
@@ -108,7 +108,7 @@ struct Member {
     settled: bool,
     /// Users who may be online, because they were reported offline while not all nodes had
     /// registered.
-    doubtful: HashSet<UserPath>,
+    doubtful: BTreeSet<UserPath>,
     /// Nodes that were reported as buried.
     buried: BTreeSet<NodeId>,
     /// Whether members that register anew are no news to other nodes.
@@ -131,7 +131,7 @@ impl Node {
             partition: Partition::new(id, bounds, now),
             nodes: Vec::new(),
             settled: false,
-            doubtful: HashSet::new(),
+            doubtful: BTreeSet::new(),
             buried: BTreeSet::new(),
             emptied: false,
         });

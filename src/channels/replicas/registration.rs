@@ -28,8 +28,9 @@ impl Replicas {
         self.registering.push_back(Registering { partition, from: 0 });
     }
 
-    /// Sends the next part of the registration that has waited longest. Those that wait for an
-    /// answer are left out, because their question is still on the way.
+    /// Sends the next part of the registration that has waited longest. What waits for an answer is
+    /// asked once more instead, because the answer may be lost. Twice asked is no harm: the cluster
+    /// answers the second time that nothing has changed.
     pub(super) fn register_on(&mut self, out: &mut Outbox) {
         let Some(Registering { partition, from }) = self.registering.pop_front() else { return };
         let to = from.saturating_add(CHANNELS_PER_TURN).min(self.channels.end());
@@ -42,6 +43,8 @@ impl Replicas {
         };
         let channels = registered.map(|of| (of.key.clone(), of.interest.total(), members(of)));
         let (channels, users) = (channels.collect(), Steps::new());
+        let all = (from..to).filter_map(|number| self.channels.get(number));
+        let unanswered: Vec<_> = all.flat_map(Replica::unanswered).collect();
         let last = to == self.channels.end();
         if !last {
             self.registering.push_back(Registering { partition, from: to });
@@ -49,6 +52,10 @@ impl Replicas {
         // It goes to the cluster even while the node is alone: this is how that ends.
         let registered = Registered { partition, channels, users, last };
         out.tell_cluster(ToCluster::Registered(Box::new(registered)));
+        // While the node is alone, it answers these itself.
+        if self.alone.is_none() {
+            unanswered.into_iter().for_each(|question| out.tell_cluster(question));
+        }
     }
 
     /// Asks for the members of the channels that may have too many.

@@ -15,6 +15,7 @@ use ringwave::testing::protocol::outbound;
 use ringwave::testing::time::Millis;
 use ringwave_ring::sim::{Dice, SimNet};
 use tokio::sync::oneshot;
+use tracing::debug;
 
 use super::plan::ClusterPlan;
 use super::process::Process;
@@ -301,6 +302,7 @@ impl Cluster {
         self.totals.standstills += 1;
         let time = Duration::from_millis(self.dice.below(self.plan.standstill_ms) as u64);
         let until = self.now + time;
+        debug!("{:?}: process {index} stands still until {until:?}", self.now);
         self.process(index).still_until = until;
     }
 
@@ -311,6 +313,7 @@ impl Cluster {
             return;
         }
         self.totals.deaths += 1;
+        debug!("{:?}: process {index} dies", self.now);
         self.notices_lost = true;
         for id in 0..self.clients.len() {
             if self.places[id].0 == index && self.clients[id].phase != Phase::Gone {
@@ -325,6 +328,7 @@ impl Cluster {
     fn leave_redis(&mut self) {
         self.totals.absences += 1;
         let time = Duration::from_millis(self.dice.below(self.plan.absence_ms) as u64);
+        debug!("{:?}: Redis is away for {time:?}", self.now);
         self.away_until = Some((self.now, self.now + time));
         if self.dice.chance(500) {
             self.disconnect_all();
@@ -340,6 +344,7 @@ impl Cluster {
 
     fn fail_over(&mut self) {
         self.totals.failovers += 1;
+        debug!("{:?}: Redis fails over to the data of {:?}", self.now, self.copied);
         self.ledger.disordered = true;
         self.notices_lost = true;
         self.redis = self.replica.clone();
@@ -349,6 +354,7 @@ impl Cluster {
 
     fn empty_redis(&mut self) {
         self.totals.emptied += 1;
+        debug!("{:?}: Redis is emptied", self.now);
         self.ledger.disordered = true;
         self.notices_lost = true;
         self.ledger.forget_kept();
@@ -364,8 +370,9 @@ impl Cluster {
         let Some(index) = self.some_process() else { return };
         self.totals.evictions += 1;
         let partition = self.dice.below(usize::from(self.plan.settings.partitions)) as u16;
-        let Self { processes, redis, .. } = self;
+        let Self { processes, redis, now, .. } = self;
         if let Some(process) = &mut processes[index] {
+            debug!("{now:?}: the inbox of process {index} is evicted");
             process.may_lose = true;
             redis.evict(&process.node, partition);
         }
