@@ -1,7 +1,7 @@
 //! The world of one run: processes, their clients, Redis, and the driver that lets one of them at a
 //! time do something, or lets something go wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -544,6 +544,12 @@ impl Cluster {
             terminated: &self.terminated,
         };
         act(&mut self.clients[id], &mut with)
+    }
+
+    /// The clients whose process may have lost messages.
+    pub(super) fn clients_that_may_lose(&self) -> BTreeSet<usize> {
+        let loses = |process: usize| self.processes[process].as_ref().is_some_and(|of| of.may_lose);
+        (0..self.places.len()).filter(|&client| loses(self.places[client].0)).collect()
     }
 
     /// Ends all trouble.
