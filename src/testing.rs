@@ -23,8 +23,9 @@ pub mod bus {
 }
 pub mod channels {
     pub use crate::channels::{
-        CacheBounds, CachedEvent, ChannelEvent, ChannelKey, ChannelState, Event, Found, Homes,
-        Join, KeyHash, Local, Notice, Outbox, Publication, Retain, ToHome, Topology,
+        CacheBounds, CachedEvent, ChannelEvent, ChannelKey, ChannelState, ClusterJoined, Enter,
+        EnterOutcome, Event, Found, FromCluster, Homes, Join, KeyHash, Local, Notice, Outbox,
+        Publication, Registered, Retain, ToCluster, ToHome, Topology,
     };
 }
 pub mod cluster {

@@ -16,6 +16,7 @@ mod users;
 #[cfg(test)]
 mod tests;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -204,8 +205,8 @@ impl Model {
         let others = self.leases.keys().filter(|id| **id != node && !buried(id));
         self.stale.extend(others.copied().collect::<Vec<_>>());
         for &known in known {
-            if !self.leases.contains_key(&known) {
-                self.leases.insert(known, lease_end);
+            if let Entry::Vacant(vacant) = self.leases.entry(known) {
+                vacant.insert(lease_end);
                 self.stale.insert(known);
             }
         }

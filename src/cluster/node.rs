@@ -36,7 +36,6 @@ use questions::Questions;
 use quotas::Quotas;
 
 pub(crate) use effects::Effects;
-pub(crate) use report::Report;
 pub(crate) use timers::NodeStatus;
 
 /// The parts that a node is made of.

@@ -199,8 +199,8 @@ fn message_of(record: Record, key: ChannelKey) -> Option<FromCluster> {
             let retain = retained.map(|retained| Box::new(retain(retained)));
             FromCluster::Event(Event { key, frame, except, retain })
         }
-        Record::Joined { first, exact, total, last, members, .. } => {
-            FromCluster::Joined(Box::new(joined(key, (first, exact), total, last, &members)))
+        Record::Joined { first, exact, last, members, .. } => {
+            FromCluster::Joined(Box::new(joined(key, (first, exact), last, &members)))
         }
         Record::Left(..) => FromCluster::Left(key),
         Record::Count(_, total, own) => FromCluster::Count(key, total, own),
@@ -217,14 +217,13 @@ fn message_of(record: Record, key: ChannelKey) -> Option<FromCluster> {
 fn joined(
     key: ChannelKey,
     (occupied, exact): (bool, bool),
-    total: u32,
     last: Option<(Retained, Frame)>,
     members: &[MemberText],
 ) -> ClusterJoined {
     let members = members.iter().filter_map(MemberText::member);
     let members: Vec<Arc<Member>> = members.map(Arc::new).collect();
     let last = last.map(|(retained, frame)| (frame, Box::new(retain(retained))));
-    ClusterJoined { key, occupied, exact, total, last, members }
+    ClusterJoined { key, occupied, exact, last, members }
 }
 
 fn retain(Retained { data, ttl_ms }: Retained) -> Retain {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::report::Report;
 use super::*;
 use crate::apps::{Admission, App, test_app, test_app_named};
 use crate::channels::{
