@@ -77,6 +77,16 @@ struct Node {
     unread: u64,
     cut: bool,
     dead: bool,
+    /// The letters of entrances whose answers the node may not have heard.
+    owed: Letters,
+}
+
+/// The letters of the answer to an entrance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Letters {
+    unknown: bool,
+    cut: bool,
+    buried: bool,
 }
 
 /// A member of a presence channel.
@@ -216,12 +226,16 @@ impl Model {
     fn introduce(&mut self, id: NodeId, entrance: &Entrance) -> Entered {
         let has_inbox = self.inboxes.contains_key(&id);
         let node = self.node(id);
-        let unknown = node.done.is_none();
         let cut = node.cut || (node.unread > 0 && !has_inbox);
-        let buried = node.dead;
         if cut {
             node.unread = 0;
         }
+        let Letters { unknown, cut, buried } = Letters {
+            unknown: node.owed.unknown || node.done.is_none(),
+            cut: node.owed.cut || cut,
+            buried: node.owed.buried || node.dead,
+        };
+        node.owed = Letters { unknown, cut, buried };
         if cut || unknown {
             node.read = 0;
         }
@@ -275,7 +289,7 @@ impl Call<'_> {
             b"ask" => self.ask(args.number()?, &args.next()?),
             b"answer" => self.answer(args.node()?, args.number()?, args.next()?),
             b"tend" => self.tend(&args.text()?, args.number()?),
-            b"ready" => _ = self.leave_stale(self.head.node),
+            b"ready" => self.ready(),
             b"bury" => self.bury(args.node()?),
             b"quit" => self.quit(),
             b"permits" => self.permits(&args.text()?, args.number()?, args.number()?),

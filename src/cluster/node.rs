@@ -36,6 +36,8 @@ use questions::Questions;
 use quotas::Quotas;
 
 pub(crate) use effects::Effects;
+#[cfg(feature = "testing")]
+pub(crate) use report::Report;
 pub(crate) use timers::NodeStatus;
 
 /// The parts that a node is made of.

@@ -10,9 +10,7 @@ use tracing::debug;
 
 use super::model::Model;
 use super::node::{Node, NodeParts, Report};
-use super::settings::{
-    ClusterSettings, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway,
-};
+use super::settings::{ClusterSettings, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway};
 use super::store::{CallHead, Executed};
 use super::wire::{Entry, NodeId};
 use crate::apps::Apps;
@@ -288,7 +286,15 @@ impl SimNode {
         let Some((head, args)): Option<(CallHead, Arc<[Bytes]>)> = call else { return false };
         let text = |arg: &Bytes| arg.escape_ascii().to_string();
         let words = || args.iter().map(text).collect::<Vec<_>>().join(" ");
-        debug!(partition, executed, "{} calls {:?} {}: {}", head.node, head.kind, head.number, words());
+        debug!(
+            partition,
+            executed,
+            "{} calls {:?} {}: {}",
+            head.node,
+            head.kind,
+            head.number,
+            words()
+        );
         self.links[usize::from(partition)] = if executed {
             Link::Answered(redis.partition(partition).call(redis_ms(now), &head, &args))
         } else {

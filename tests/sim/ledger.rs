@@ -225,7 +225,10 @@ impl Ledger {
         assert_ne!(episode.cached, Some(Some(id)), "client {client} got {id} again, cached before");
         assert!(!episode.got.contains(&id), "client {client} got {id} twice");
         let before = message.answered.is_some_and(|answered| answered < episode.asked);
-        assert!(!before || self.clustered, "client {client} got {id}, published before it asked to subscribe");
+        assert!(
+            !before || self.clustered,
+            "client {client} got {id}, published before it asked to subscribe"
+        );
         let ordered = if *disordered { 0 } else { 8 };
         for &earlier in episode.got.iter().rev().take(ordered) {
             let earlier_sent = &sent[earlier];
@@ -307,8 +310,8 @@ impl Ledger {
         let end = if one.open { Some(other.got.len()) } else { common.last().map(|last| last + 1) };
         let (Some(first), Some(end)) = (first, end) else { return };
         for &id in other.got.get(first..end).unwrap_or_default() {
-            let excepted = self.sent[id].except == Some(a)
-                || (!one.open && self.excused.contains(&a));
+            let excepted =
+                self.sent[id].except == Some(a) || (!one.open && self.excused.contains(&a));
             let has = excepted || one.got.contains(&id);
             assert!(has, "client {a} has a gap: not {id}, which {b} got: {one:?} {other:?}");
         }

@@ -32,7 +32,9 @@ impl Cluster {
         for _ in 0..ROUNDS_TO_REST {
             self.ledger.step += 1;
             let mut moved = false;
-            if std::env::var("DBG").is_ok() { eprintln!("--- {:?}", self.now); }
+            if std::env::var("DBG").is_ok() {
+                eprintln!("--- {:?}", self.now);
+            }
             let mut order: Vec<usize> = (0..self.processes.len()).collect();
             self.dice.shuffle(&mut order);
             for index in order {
@@ -43,7 +45,9 @@ impl Cluster {
                     let m = self.with_client(id, |client, with| {
                         client.write(usize::MAX, with.net, with.now) | client.read(usize::MAX, with)
                     });
-                    if m && std::env::var("DBG").is_ok() { eprintln!("client {id}"); }
+                    if m && std::env::var("DBG").is_ok() {
+                        eprintln!("client {id}");
+                    }
                     moved |= m;
                 }
             }
@@ -67,21 +71,28 @@ impl Cluster {
         let mut moved = false;
         for shard in 0..process.shards.len() {
             let m = process.turn_if_due(shard, *now);
-                    if m && std::env::var("DBG").is_ok() { eprintln!("shard {index} {shard}"); }
+            if m && std::env::var("DBG").is_ok() {
+                eprintln!("shard {index} {shard}");
+            }
             moved |= m;
         }
         let m = process.turn_node_if_due(*now);
-                    if m && std::env::var("DBG").is_ok() { eprintln!("node {index}"); }
-            moved |= m;
+        if m && std::env::var("DBG").is_ok() {
+            eprintln!("node {index}");
+        }
+        moved |= m;
         for partition in 0..plan.settings.partitions {
             let node = &mut process.node;
             let m = [
-            node.connect(partition, redis, true, *now),
-            node.send(partition, redis, true, *now),
-            node.hear(partition, *now),
-            node.read(partition, redis, usize::MAX, *now)];
-                    if m.contains(&true) && std::env::var("DBG").is_ok() { eprintln!("link {index} {m:?}"); }
-                    moved |= m.contains(&true);
+                node.connect(partition, redis, true, *now),
+                node.send(partition, redis, true, *now),
+                node.hear(partition, *now),
+                node.read(partition, redis, usize::MAX, *now),
+            ];
+            if m.contains(&true) && std::env::var("DBG").is_ok() {
+                eprintln!("link {index} {m:?}");
+            }
+            moved |= m.contains(&true);
         }
         self.after_turns(index);
         moved
