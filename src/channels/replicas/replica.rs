@@ -79,7 +79,8 @@ impl Replica {
         let key = || self.key.clone();
         let mut questions = Vec::new();
         if self.standing == Standing::Entering {
-            questions.push(ToCluster::Join(key(), self.interest.total()));
+            // The first subscriber waits, and is counted when the answer has come.
+            questions.push(ToCluster::Join(key(), self.interest.total().max(1)));
         }
         if let Some(attendance) = &self.attendance {
             let entering = attendance.standing(Standing::Entering);

@@ -179,6 +179,7 @@ impl Cluster {
             process.may_lose |= silence >= forgotten
                 || (buried && self.ledger.disordered)
                 || settings.inbox < SMALL_INBOX;
+            self.notices_lost |= process.may_lose;
         }
     }
 
