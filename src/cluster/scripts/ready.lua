@@ -1,4 +1,5 @@
 -- ready
 verbs.ready = function()
+  redis.call('HDEL', T .. 'node:' .. N, 'owed')
   leave_stale(N)
 end

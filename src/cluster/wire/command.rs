@@ -98,7 +98,8 @@ pub(crate) enum Command {
         /// The bytes of all entries read since the node began.
         read_bytes: u64,
     },
-    /// `ready`: the node has registered and repeated everything: it leaves `stale`. If that is empty
+    /// `ready`: the node has registered and repeated everything: it leaves `stale`, and has heard the
+    /// letters that it was owed. If that is empty
     /// now: [`Record::Settled`] to all.
     Ready,
     /// `bury node`: takes out at most 1,000 of the node's registrations, as leaves and parts of its
