@@ -131,6 +131,7 @@ impl Call<'_> {
     }
 
     fn bury_interest(&mut self, node: NodeId) {
+        self.model.cut(node);
         let interests = self.model.interests.get_mut(&node);
         for channel in take(&mut self.burials, interests) {
             let (_, vacated) = self.unregister(node, &channel);
@@ -139,7 +140,6 @@ impl Call<'_> {
             }
         }
         if self.model.interests.get(&node).is_none_or(BTreeSet::is_empty) {
-            self.model.inboxes.remove(&node);
             self.model.nodes.remove(&node);
             self.model.leases.remove(&node);
             self.records.remove(&node);

@@ -111,8 +111,9 @@ pub(crate) enum Command {
     Quit,
     /// `permits APP wanted total`: lends the node permits, so that no more than `total` are lent:
     /// half of the free ones, at least one, at most `wanted`. Own: [`Record::Permits`]. If nothing
-    /// was free: [`Record::Recall`] to all others that hold some. In a registration it is a claim:
-    /// the node holds `wanted` from now on, whatever is free.
+    /// was free: [`Record::Recall`] to all others that hold some. While a node is stale, nothing is
+    /// lent and nobody is asked, because that node may hold permits that it has not claimed yet. In
+    /// a registration it is a claim: the node holds `wanted` from now on, whatever is free.
     Permits {
         /// The id of the app, as in paths.
         app: Box<str>,

@@ -234,6 +234,39 @@ fn bury_and_return(mut world: World) {
 }
 
 #[test]
+fn a_node_that_returns_while_its_interest_is_taken_out_has_lost_events() {
+    for server in [None, Server::start()] {
+        bury_interest_and_return(World { apart: true, ..World::settled_on(server, 3) });
+    }
+}
+
+fn bury_interest_and_return(mut world: World) {
+    let id = world.id(0);
+    let names: Vec<_> = (0..2500).map(|name| name.to_string()).collect();
+    let joins: Vec<_> = names.iter().map(|name| join(name, 1, "t")).collect();
+    let publishes: Vec<_> = names.iter().map(|name| publish(name, "event")).collect();
+    world.call(0, &joins);
+    world.read(0);
+    world.pass_tended(LEASE_S, &[1, 2]);
+    world.call(1, &[Command::Bury(id)]);
+    world.pass_tended(RETENTION_S, &[1, 2]);
+    // Two nodes bury, and 500 channels remain.
+    world.call(1, &[Command::Bury(id)]);
+    world.call(2, &[Command::Bury(id)]);
+    world.call(1, &publishes);
+    assert_eq!(world.read(0), []);
+    let entered = world.enter(0);
+    assert!(entered.cut && entered.buried && !entered.unknown, "{entered:?}");
+    // A burial that was on its way takes nothing of a node that has returned.
+    world.register(0, &joins);
+    world.call(0, &[Command::Ready]);
+    world.call(2, &[Command::Bury(id)]);
+    world.read(0);
+    world.call(1, &publishes);
+    assert_eq!(events(&world.read(0)).len(), names.len());
+}
+
+#[test]
 fn an_outage_buries_nobody() {
     let mut world = World::settled(3);
     world.pass(10 * LEASE_MS);
@@ -412,6 +445,27 @@ fn permits_of_a_dead_node_are_free_again() {
     // A registration claims what the node holds.
     world.register(1, &[permits(3)]);
     assert_eq!(world.read(1), [Record::Permits("app".into(), 3)]);
+}
+
+#[test]
+fn no_permits_are_lent_before_all_nodes_have_claimed_theirs() {
+    let mut world = World::settled(2);
+    let permits = |wanted| Command::Permits { app: "app".into(), wanted, total: 4 };
+    let held = |count| Record::Permits("app".into(), count);
+    world.call(1, &[permits(3)]);
+    assert_eq!(world.read(1), [held(2)]);
+    world.empty();
+    world.enter(0);
+    world.call(0, &[Command::Ready, permits(4)]);
+    assert_eq!(world.read(0), [held(0)]);
+    world.enter(1);
+    world.register(1, &[permits(2)]);
+    // Nobody is asked to give up some, either.
+    world.call(0, &[permits(4)]);
+    assert_eq!(world.read(1), [held(2)]);
+    world.call(1, &[Command::Ready]);
+    world.call(0, &[permits(4)]);
+    assert!(world.read(0).ends_with(&[held(1)]));
 }
 
 #[test]
