@@ -44,6 +44,7 @@ impl Call<'_> {
             self.marks().remove(&Mark::Counted(channel.clone()));
             if changed {
                 self.tell_count(channel);
+                self.tell_own(&Record::Count(channel.clone(), self.total(channel), true));
             }
         }
         if vacated && flags.told {

@@ -9,15 +9,23 @@ local function add_members(fields, channel)
   end
 end
 
-local function count_record(node, channel, total)
-  return record('C', { channel, text(total), flag(node == N) })
+local function tell_own_count(channel, total)
+  tell(N, record('C', { channel, text(total), flag(true) }))
 end
 
--- Tells a channel's nodes the number of its subscriptions.
+-- Tells a channel's nodes the number of its subscriptions. There are two records, however many nodes
+-- there are: only the one for the node of the call is marked as its own.
 local function tell_count(channel, total)
-  local nodes = nodes_of(channel)
+  local nodes, others = nodes_of(channel), {}
   for i = 1, #nodes do
-    tell(nodes[i], count_record(nodes[i], channel, total))
+    if nodes[i] == N then
+      tell_own_count(channel, total)
+    else
+      others[#others + 1] = nodes[i]
+    end
+  end
+  if #others > 0 then
+    tell_all(others, record('C', { channel, text(total), flag(false) }))
   end
 end
 

@@ -21,8 +21,9 @@ pub(crate) enum Command {
     /// that the channel is occupied.
     Join(ChannelPath, u32, JoinFlags),
     /// `leave CHAN flags`: the last subscriber of the node is gone. Own: [`Record::Left`]. If
-    /// `counted`: [`Record::Count`] to its nodes. If it was the last node and departures are
-    /// `told`, the departure is added to `gone`, due three seconds later.
+    /// `counted` and the node was registered: [`Record::Count`] to its nodes, and an own one for
+    /// webhooks. If it was the last node and departures are `told`, the departure is added to
+    /// `gone`, due three seconds later.
     Leave(ChannelPath, JoinFlags),
     /// `count CHAN count`: the node has so many subscriptions now, if it is registered.
     /// [`Record::Count`] to its nodes, in which the own record is marked; own only if the count is

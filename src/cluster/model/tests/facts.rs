@@ -393,6 +393,19 @@ fn subscriptions_of_a_dead_node_do_not_count() {
     assert_eq!(world.read(0), [Record::Count(channel("news"), 3, false)].map(own));
 }
 
+#[test]
+fn a_node_that_leaves_is_told_the_number_of_subscriptions_for_webhooks() {
+    let mut world = World::settled(2);
+    world.call(0, &[join("news", 3, "c")]);
+    world.call(1, &[join("news", 4, "c")]);
+    world.read(0);
+    world.read(1);
+    world.call(1, &[leave("news", "c"), leave("news", "c")]);
+    let [left, again] = [false, false].map(|vacated| Record::Left(channel("news"), vacated));
+    assert_eq!(world.read(1), [left, Record::Count(channel("news"), 3, true), again]);
+    assert_eq!(world.read(0), [Record::Count(channel("news"), 3, false)]);
+}
+
 /// The record as the node gets it whose call it was.
 fn own(record: Record) -> Record {
     match record {
