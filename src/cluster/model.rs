@@ -106,6 +106,8 @@ struct Call<'a> {
     records: BTreeMap<NodeId, Vec<u8>>,
     /// The registrations that may still be taken out of dead nodes.
     burials: usize,
+    /// The bytes of answers to the questions of each node.
+    answers: BTreeMap<NodeId, u64>,
 }
 
 impl Model {
@@ -151,8 +153,8 @@ impl Model {
             self.node(head.node).done = Some(head.number);
         }
         self.forget_expired_events(now_ms);
-        let records = BTreeMap::new();
-        let mut call = Call { model: self, head, now_ms, records, burials: BURIALS };
+        let (records, answers) = (BTreeMap::new(), BTreeMap::new());
+        let mut call = Call { model: self, head, now_ms, records, burials: BURIALS, answers };
         let mut args = Arguments::new(args);
         while let Some(verb) = args.next() {
             call.run(&verb, &mut args);

@@ -65,7 +65,7 @@ end
 
 -- Whether there is something to bury of a node, whose lease is over since `lease_end`, now.
 local function is_due(node, lease_end)
-  return redis.call('HEXISTS', T .. 'node:' .. node, 'dead') == 0
+  return not is_buried(node)
     or redis.call('EXISTS', T .. 'mo:' .. node) == 1
     or lease_end + RETENTION_MS <= now()
 end

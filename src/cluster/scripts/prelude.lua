@@ -44,6 +44,8 @@ local call = {
   stale = nil,
   -- The time in milliseconds.
   now = nil,
+  -- Node -> the bytes of the call's answers to its questions.
+  answers = {},
   -- The registrations that the call may still take out of dead nodes.
   burials = 1000,
   -- The nodes that are buried to the end.

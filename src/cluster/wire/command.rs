@@ -87,7 +87,8 @@ pub(crate) enum Command {
     /// `ask request payload`: Own: [`Record::Asked`] with all nodes whose lease runs.
     /// [`Record::Question`] to all.
     Ask(u32, Bytes),
-    /// `answer node request payload`: [`Record::Answer`] to that node, if it is among all.
+    /// `answer node request payload`: [`Record::Answer`] to that node, if it is among all. Nothing if
+    /// the answers of the call would make its unread bytes more than half of the bound.
     Answer(NodeId, u32, Bytes),
     /// `tend read_id read_bytes`: see `wire`. Renews the lease, trims the own inbox below `read_id`
     /// (a stream id, or empty), notes the bytes read, starts leases anew if nobody tended. Own:

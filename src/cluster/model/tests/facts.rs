@@ -6,7 +6,7 @@ use super::world::{
     publish, user,
 };
 use crate::cluster::store::Executed;
-use crate::cluster::wire::{Admitted, CallKind, Command, Entrance, Record};
+use crate::cluster::wire::{Admitted, CallKind, Command, Entrance, NodeId, Record};
 
 const LEASE_S: u64 = LEASE_MS / 1000;
 const RETENTION_S: u64 = RETENTION_MS / 1000;
@@ -360,6 +360,46 @@ fn a_silent_node_is_asked_but_nobody_waits_for_it() {
     let question = Record::Question(world.id(0), 5, "what?".into());
     assert_eq!(world.read(0), [asked, question.clone()]);
     assert_eq!(world.read(1), [question]);
+}
+
+#[test]
+fn large_answers_do_not_cut_the_node_that_asks() {
+    let mut world = World::settled(3);
+    world.inbox_bytes = 5200;
+    world.tend(0);
+    world.read(0);
+    let answer = |request| Command::Answer(NodeId(1), request, "x".repeat(900).into());
+    // The unread bytes of the first call count, and so do the earlier answers of the second one.
+    world.call(1, &[answer(1)]);
+    world.call(2, &[answer(2), answer(3)]);
+    let answers = [(1, 1), (2, 2)].map(|(node, request)| {
+        Record::Answer(world.id(node), request, "x".repeat(900).into())
+    });
+    assert_eq!(world.read(0), answers);
+    world.tend(0);
+    world.call(2, &[answer(4)]);
+    assert_eq!(world.read(0).len(), 2);
+}
+
+#[test]
+fn nobody_waits_for_the_answer_of_a_buried_node() {
+    let mut world = World::settled(2);
+    let id = world.id(0);
+    world.pass_tended(LEASE_S, &[0]);
+    world.call(0, &[Command::Bury(world.id(1))]);
+    world.read(0);
+    // Redis is away for so long that leases start anew.
+    world.pass(LEASE_MS);
+    for tended in [false, true] {
+        if tended {
+            world.tend(0);
+            world.read(0);
+        }
+        world.call(0, &[Command::Ask(5, "what?".into())]);
+        let asked =
+            |record: &Record| matches!(record, Record::Asked { nodes, .. } if *nodes == [id]);
+        assert!(world.read(0).iter().any(asked));
+    }
 }
 
 #[test]
