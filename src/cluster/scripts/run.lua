@@ -46,6 +46,9 @@ local function run_commands()
     end
     at = at + 1 + ARGUMENTS[verb]
   end
+  if call.finish then
+    call.finish()
+  end
 end
 
 -- Node -> the lists of records for it.

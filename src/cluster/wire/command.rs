@@ -18,7 +18,9 @@ pub(crate) enum Command {
     /// `join CHAN count flags`: the node has its first subscriber. Adds CHAN to `of:N` and sets the
     /// node's count. Own: [`Record::Joined`]. If `counted`: [`Record::Count`] to its nodes, and
     /// `c CHAN` in `mo:N`. A departure that is not told yet (`gone`) is undone: then nobody is told
-    /// that the channel is occupied.
+    /// that the channel is occupied. Behind 4 MiB of members a call lists none of further channels:
+    /// these answers are not exact, and [`Record::Settled`] ends the call if no node is stale, upon
+    /// which the node asks again.
     Join(ChannelPath, u32, JoinFlags),
     /// `leave CHAN flags`: the last subscriber of the node is gone. Own: [`Record::Left`]. If
     /// `counted` and the node was registered: [`Record::Count`] to its nodes, and an own one for

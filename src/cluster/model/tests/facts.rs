@@ -6,7 +6,7 @@ use super::world::{
     publish, user,
 };
 use crate::cluster::store::Executed;
-use crate::cluster::wire::{Admitted, CallKind, Command, Entrance, NodeId, Record};
+use crate::cluster::wire::{Admitted, CallKind, Command, Entrance, MemberText, NodeId, Record};
 
 const LEASE_S: u64 = LEASE_MS / 1000;
 const RETENTION_S: u64 = RETENTION_MS / 1000;
@@ -70,6 +70,39 @@ fn webhooks_are_told_of_a_departure_after_three_seconds_unless_it_is_undone() {
     assert_eq!(departures(world.read(1)), [Record::Gone(channel(ROOM), "8".into())]);
     world.pass_tended(5, &[0, 1]);
     assert_eq!(departures([world.read(0), world.read(1)].concat()), []);
+}
+
+#[test]
+fn a_call_lists_members_up_to_a_bound() {
+    let mut world = World::settled(2);
+    let info = "x".repeat(1 << 20);
+    let rooms: Vec<_> = (0..7).map(|room| format!("presence-{room}")).collect();
+    for room in &rooms {
+        let member = MemberText::from_text(format!(r#"{{"user_id":"7","info":"{info}"}}"#).into());
+        let (channel, user_id, flags) = (channel(room), "7".into(), flags(""));
+        world.call(0, &[Command::Enter { channel, user_id, member, max: 0, flags }]);
+    }
+    let rejoin = |rooms: &[String]| rooms.iter().map(|room| join(room, 1, "p")).collect::<Vec<_>>();
+    let listed = |record: &Record| match record {
+        Record::Joined { members, exact, .. } => {
+            assert_eq!(members.len(), usize::from(*exact));
+            *exact
+        }
+        other => panic!("{other:?}"),
+    };
+    world.call(1, &rejoin(&rooms));
+    let records = world.read(1);
+    let (last, answers) = records.split_last().unwrap();
+    assert_eq!(last, &Record::Settled);
+    let exact: Vec<_> = answers.iter().map(listed).collect();
+    assert_eq!(exact, [true, true, true, true, false, false, false]);
+    world.call(1, &rejoin(&rooms[4..]));
+    let exact: Vec<_> = world.read(1).iter().map(listed).collect();
+    assert_eq!(exact, [true; 3]);
+    // Registrations list none.
+    world.register(1, &rejoin(&rooms));
+    let exact: Vec<_> = world.read(1).iter().map(listed).collect();
+    assert_eq!(exact, [false; 7]);
 }
 
 #[test]
