@@ -247,7 +247,7 @@ impl Call<'_> {
             b"users" => self.users(&args.channel()?, args.number()?),
             b"ask" => self.ask(args.number()?, &args.next()?),
             b"answer" => self.answer(args.node()?, args.number()?, args.next()?),
-            b"tend" => self.tend(&args.text()?, args.number()?),
+            b"tend" => self.tend(&args.text()?, args.number()?, args.number::<u8>()? == 1),
             b"ready" => _ = self.leave_stale(self.head.node),
             b"bury" => self.bury(args.node()?),
             b"quit" => self.quit(),
