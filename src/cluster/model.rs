@@ -301,7 +301,7 @@ impl<'a> Call<'a> {
             b"users" => self.users(&args.channel()?, args.number()?),
             b"ask" => self.ask(args.number()?, &args.next()?),
             b"answer" => self.answer(args.node()?, args.number()?, args.next()?),
-            b"tend" => self.tend(&args.text()?, args.number()?),
+            b"tend" => self.tend(&args.text()?, args.number()?, args.number::<u8>()? == 1),
             b"ready" => _ = self.leave_stale(self.head.node),
             b"bury" => self.bury(args.node()?),
             b"quit" => self.quit(),

@@ -47,14 +47,16 @@ impl Call<'_> {
         }
     }
 
-    pub(super) fn tend(&mut self, read_id: &str, read_bytes: u64) {
+    pub(super) fn tend(&mut self, read_id: &str, read_bytes: u64, departures: bool) {
         self.renew_leases();
         self.model.note_read(self.head.node, read_id, read_bytes);
         let mut leases: Vec<_> = self.model.leases.iter().map(|(&id, &end)| (end, id)).collect();
         leases.sort_unstable();
         let nodes = leases.iter().map(|&(_, id)| self.introduction(id)).collect();
         self.tell_own(&Record::Tended(self.now_ms, nodes));
-        self.tell_departures();
+        if departures {
+            self.tell_departures();
+        }
         for (_, node) in leases {
             if self.lease_is_over(node) && self.is_due(node) {
                 self.tell_own(&Record::Dead(node));

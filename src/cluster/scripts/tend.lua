@@ -1,4 +1,4 @@
--- tend read_id read_bytes
+-- tend read_id read_bytes departures
 
 -- The most departures that one call tells.
 local DEPARTURES = 1000
@@ -64,11 +64,13 @@ local function tell_nodes()
   return dead
 end
 
-verbs.tend = function(read_id, read_bytes)
+verbs.tend = function(read_id, read_bytes, departures)
   renew_leases()
   note_read(read_id, read_bytes)
   local dead = tell_nodes()
-  tell_departures()
+  if departures == '1' then
+    tell_departures()
+  end
   for i = 1, #dead do
     tell(N, record('D', { dead[i] }))
   end

@@ -92,15 +92,19 @@ pub(crate) enum Command {
     /// `answer node request payload`: [`Record::Answer`] to that node, if it is among all. Nothing if
     /// the answers of the call would make its unread bytes more than half of the bound.
     Answer(NodeId, u32, Bytes),
-    /// `tend read_id read_bytes`: see `wire`. Renews the lease, trims the own inbox below `read_id`
-    /// (a stream id, or empty), notes the bytes read, starts leases anew if nobody tended. Own:
-    /// [`Record::Tended`]; [`Record::Gone`] for each departure that is due, at most 1,000;
-    /// [`Record::Dead`] for each node whose lease is over and that has something to bury.
+    /// `tend read_id read_bytes departures`: see `wire`. Renews the lease, trims the own inbox below
+    /// `read_id` (a stream id, or empty), notes the bytes read, starts leases anew if nobody tended.
+    /// Own: [`Record::Tended`]; if `departures` is 1, [`Record::Gone`] for each departure that is
+    /// due, at most 1,000; [`Record::Dead`] for each node whose lease is over and that has something
+    /// to bury.
     Tend {
         /// The id of the last entry that was read; empty before the first.
         read_id: Box<str>,
         /// The bytes of all entries read since the node began.
         read_bytes: u64,
+        /// Whether the node tells webhooks of departures. One that is about to stop leaves them to
+        /// the others.
+        departures: bool,
     },
     /// `ready`: the node has registered and repeated everything: it leaves `stale`. If that is empty
     /// now: [`Record::Settled`] to all.
@@ -207,8 +211,9 @@ impl Command {
             Self::Answer(node, request, payload) => {
                 push(out, "answer", [number(node), number(*request), payload.clone()]);
             }
-            Self::Tend { read_id, read_bytes } => {
-                push(out, "tend", [text(read_id), number(*read_bytes)]);
+            Self::Tend { read_id, read_bytes, departures } => {
+                let departures = number(u8::from(*departures));
+                push(out, "tend", [text(read_id), number(*read_bytes), departures]);
             }
             Self::Ready => push(out, "ready", []),
             Self::Bury(node) => push(out, "bury", [number(node)]),

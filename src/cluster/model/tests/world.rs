@@ -181,7 +181,7 @@ impl World {
         let [model, redis] = read.map(|id| {
             let read_id = if &*id == "0" { "".into() } else { id };
             let mut args = Vec::new();
-            Command::Tend { read_id, read_bytes }.push_args(&mut args);
+            Command::Tend { read_id, read_bytes, departures: true }.push_args(&mut args);
             args
         });
         let executed = self.execute(node, CallKind::Batch, next, &model, &redis);
