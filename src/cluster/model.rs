@@ -293,6 +293,7 @@ impl<'a> Call<'a> {
                 let (channel, record) = (args.channel()?, args.next()?);
                 self.publish(&channel, &record, args.number()?, args.next()?);
             }
+            b"keep" => self.keep(&args.channel()?, args.number()?, args.next()?),
             b"online" => self.online(&args.user()?),
             b"offline" => self.offline(&args.user()?),
             b"watch" => self.watch(&args.user()?),

@@ -144,6 +144,13 @@ impl Call<'_> {
         }
     }
 
+    pub(super) fn keep(&mut self, channel: &ChannelPath, ttl_ms: u64, kept: Bytes) {
+        if ttl_ms > 0 {
+            let event = (kept, self.now_ms + ttl_ms);
+            self.model.events.entry(channel.clone()).or_insert(event);
+        }
+    }
+
     pub(super) fn state(&mut self, channel: &ChannelPath, request: u32, payload: &Bytes) {
         let nodes = self.nodes_of_or_stale(channel);
         let members = self.model.members.get(channel).map_or(0, BTreeMap::len);

@@ -63,6 +63,10 @@ pub(crate) enum Command {
         /// What is kept of it as the last event of a cache channel, with the time for which it is.
         retained: Option<Retained>,
     },
+    /// `keep CHAN ttl_ms retained`: `retained` becomes `ev:CHAN` for that time, if there is none and
+    /// the time is not 0. In a registration, it brings an empty Redis the last event of a cache
+    /// channel that the node has a copy of.
+    Keep(ChannelPath, Retained, Frame),
     /// `online USER`: the node has a first connection of the user. [`Record::Online`] to the
     /// watching nodes if no node had one.
     Online(UserPath),
@@ -197,6 +201,10 @@ impl Command {
                     [text(channel.as_str()), record.encode(), number(ttl_ms), kept],
                 );
             }
+            Self::Keep(channel, retained, frame) => {
+                let (ttl_ms, kept) = (number(retained.ttl_ms), retained.with_frame(frame));
+                push(out, "keep", [text(channel.as_str()), ttl_ms, kept]);
+            }
             Self::Online(user) => push(out, "online", [text(user.as_str())]),
             Self::Offline(user) => push(out, "offline", [text(user.as_str())]),
             Self::Watch(user) => push(out, "watch", [text(user.as_str())]),
@@ -232,6 +240,7 @@ impl Command {
                 frame.len() * (1 + usize::from(retained.is_some()))
                     + retained.as_ref().map_or(0, |retained| 2 * retained.data.len())
             }
+            Self::Keep(_, retained, frame) => frame.len() + retained.data.len(),
             Self::Enter { member, .. } => member.bytes().len(),
             Self::State { payload, .. } | Self::Ask(_, payload) | Self::Answer(_, _, payload) => {
                 payload.len()

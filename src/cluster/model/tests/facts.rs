@@ -2,7 +2,7 @@
 
 use super::server::Server;
 use super::world::{
-    LEASE_MS, RETENTION_MS, World, channel, enter, events, flags, join, leave, member, part,
+    LEASE_MS, RETENTION_MS, World, channel, enter, events, flags, join, keep, leave, member, part,
     publish, user,
 };
 use crate::cluster::store::Executed;
@@ -341,6 +341,20 @@ fn an_empty_redis_forgets_no_event_of_the_known_nodes() {
     for node in 0..3 {
         assert_eq!(events(&world.read(node)), ["third"]);
     }
+}
+
+#[test]
+fn an_event_that_a_node_has_kept_becomes_the_last_one_of_an_empty_redis() {
+    let mut world = World::settled(1);
+    world.register(0, &[keep("cache-news", "kept"), keep("cache-news", "older")]);
+    world.call(0, &[join("cache-news", 1, "")]);
+    let last = |records: Vec<Record>| match records.into_iter().next_back() {
+        Some(Record::Joined { last: Some((retained, _)), .. }) => retained.data,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(&*last(world.read(0)), "kept");
+    world.call(0, &[publish("cache-news", "new"), join("cache-news", 1, "")]);
+    assert_eq!(&*last(world.read(0)), "new");
 }
 
 #[test]
