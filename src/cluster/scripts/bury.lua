@@ -1,4 +1,11 @@
 -- bury node
+--
+-- From shared.lua: count_of, depart, is_buried, leave_stale, now, record, set_count,
+--   stood_still, tell.
+-- From join.lua: tell_count.
+-- From leave.lua: unregister.
+-- From part.lua: remove_member.
+-- From offline.lua: sign_out.
 
 -- A registration of a node in `mo:`, by its letter.
 local forget_mark = {

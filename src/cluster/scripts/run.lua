@@ -1,4 +1,6 @@
 -- The end of a call: executes the commands, then appends to the inboxes what they had for them.
+--
+-- From publish.lua: publish.
 
 -- Verb -> the number of its arguments.
 local ARGUMENTS = {
