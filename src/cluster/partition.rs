@@ -440,7 +440,7 @@ impl Partition {
 
     fn tend(&self) -> Command {
         let (read_id, read_bytes) = (self.inbox.read_id().into(), self.inbox.read_bytes());
-        Command::Tend { read_id, read_bytes }
+        Command::Tend { read_id, read_bytes, departures: true }
     }
 
     /// Takes out the registrations of a call.
