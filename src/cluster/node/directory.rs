@@ -133,7 +133,8 @@ impl Directory {
         let watched = app.webhooks.watched();
         JoinFlags {
             presence,
-            counted: app.subscription_counts || watched.contains(EventKind::SubscriptionCount),
+            counted: !presence
+                && (app.subscription_counts || watched.contains(EventKind::SubscriptionCount)),
             told: watched.contains(departure),
             anew: false,
         }
@@ -209,6 +210,17 @@ mod tests {
         assert!(before.is_some());
         assert_eq!(directory.channel_path(&key), before);
         assert!(!directory.flags(&key, EventKind::ChannelVacated).told);
+    }
+
+    #[test]
+    fn the_members_of_a_presence_channel_are_told_and_not_its_subscriptions() {
+        let directory = directory(vec![App { subscription_counts: true, ..test_app() }]);
+        let counted = ["news", "presence-room"].map(|name| {
+            let name = directory.channel_name(AppIndex(0), name).unwrap();
+            let key = directory.hash.channel(AppIndex(0), name);
+            directory.flags(&key, EventKind::ChannelVacated).counted
+        });
+        assert_eq!(counted, [true, false]);
     }
 
     #[test]

@@ -104,15 +104,12 @@ impl Node {
 
     /// Goes on alone if Redis is away for longer than the patience, or if too much waits for it.
     fn watch_absence(&mut self, now: Millis) {
-        let all_away = self.partitions.iter().map(|member| member.partition.away_since());
-        let Some(since) =
-            all_away.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max())
-        else {
-            return;
-        };
-        if self.alone {
+        // A node that has entered is on its way back, however long it takes to register.
+        if self.alone || self.partitions.iter().any(|member| member.partition.has_entered()) {
             return;
         }
+        let away = self.partitions.iter().filter_map(|member| member.partition.away_since());
+        let Some(since) = away.max() else { return };
         let away = now.since(since);
         let bytes = self.waiting_bytes();
         if self.settings.when_away == WhenAway::Local && away > self.settings.patience {
