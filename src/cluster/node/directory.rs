@@ -133,6 +133,7 @@ impl Directory {
         let watched = app.webhooks.watched();
         JoinFlags {
             presence,
+            // Of presence channels the members are told instead, as at Pusher.
             counted: !presence
                 && (app.subscription_counts || watched.contains(EventKind::SubscriptionCount)),
             told: watched.contains(departure),

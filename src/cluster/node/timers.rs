@@ -77,7 +77,7 @@ impl Node {
             away: away_since.map(|since| now.since(since)),
             alone: self.alone,
             nodes: nodes.map(|node| node.address.to_string()).collect(),
-            repeated: partitions().map(|partition| partition.repeated_ever()).sum(),
+            repeated: partitions().map(|partition| partition.repeated()).sum(),
             backlog_bytes: self.waiting_bytes(),
             unreadable,
             foreign,
