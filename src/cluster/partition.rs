@@ -244,6 +244,12 @@ impl Partition {
         self.backlog.bytes() + self.batches.pending_bytes()
     }
 
+    /// The time since which the node is not in; `None` while it is, even if it has not registered
+    /// everything.
+    pub(crate) fn outside_since(&self) -> Option<Millis> {
+        self.away_since.filter(|_| !self.entered)
+    }
+
     /// The numbers of unreadable entries and records, and of entries of another version.
     pub(crate) const fn junk(&self) -> (u64, u64) {
         self.inbox.junk()
