@@ -36,6 +36,9 @@ const DEBOUNCE_MS: u64 = 3000;
 /// The registrations that one call takes out of dead nodes at most.
 const BURIALS: usize = 1000;
 
+/// The bytes of members behind which a call lists none of further channels.
+const MEMBER_BYTES: usize = 4 << 20;
+
 /// The state of a partition.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
@@ -106,6 +109,12 @@ struct Call<'a> {
     records: BTreeMap<NodeId, Vec<u8>>,
     /// The registrations that may still be taken out of dead nodes.
     burials: usize,
+    /// The bytes of answers to the questions of each node.
+    answers: BTreeMap<NodeId, u64>,
+    /// The bytes of members that were listed.
+    member_bytes: usize,
+    /// Whether members were not listed for their number of bytes.
+    withheld: bool,
 }
 
 impl Model {
@@ -151,14 +160,7 @@ impl Model {
             self.node(head.node).done = Some(head.number);
         }
         self.forget_expired_events(now_ms);
-        let records = BTreeMap::new();
-        let mut call = Call { model: self, head, now_ms, records, burials: BURIALS };
-        let mut args = Arguments::new(args);
-        while let Some(verb) = args.next() {
-            call.run(&verb, &mut args);
-        }
-        let Call { records, .. } = call;
-        for (node, records) in records {
+        for (node, records) in Call::new(self, head, now_ms).execute(args) {
             self.append(now_ms, head, node, records.into());
         }
         Executed::Done
@@ -248,7 +250,32 @@ impl Model {
     }
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn new(model: &'a mut Model, head: &'a CallHead, now_ms: u64) -> Self {
+        Self {
+            model,
+            head,
+            now_ms,
+            records: BTreeMap::new(),
+            burials: BURIALS,
+            answers: BTreeMap::new(),
+            member_bytes: 0,
+            withheld: false,
+        }
+    }
+
+    /// Executes the commands. Returns the encoded records for each node.
+    fn execute(mut self, args: &[Bytes]) -> BTreeMap<NodeId, Vec<u8>> {
+        let mut args = Arguments::new(args);
+        while let Some(verb) = args.next() {
+            self.run(&verb, &mut args);
+        }
+        if self.withheld && self.model.stale.is_empty() {
+            self.tell_own(&Record::Settled);
+        }
+        self.records
+    }
+
     /// Executes a command. One that cannot be read does nothing: Redis would end the call with an
     /// error.
     fn run(&mut self, verb: &[u8], args: &mut Arguments<'_>) -> Option<()> {
@@ -266,6 +293,7 @@ impl Call<'_> {
                 let (channel, record) = (args.channel()?, args.next()?);
                 self.publish(&channel, &record, args.number()?, args.next()?);
             }
+            b"keep" => self.keep(&args.channel()?, args.number()?, args.next()?),
             b"online" => self.online(&args.user()?),
             b"offline" => self.offline(&args.user()?),
             b"watch" => self.watch(&args.user()?),

@@ -20,6 +20,7 @@ pub(crate) const CALL: &str = concat!(
     include_str!("scripts/count.lua"),
     include_str!("scripts/enter.lua"),
     include_str!("scripts/part.lua"),
+    include_str!("scripts/keep.lua"),
     include_str!("scripts/users.lua"),
     include_str!("scripts/online.lua"),
     include_str!("scripts/offline.lua"),

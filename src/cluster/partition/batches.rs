@@ -211,6 +211,7 @@ const fn is_fleeting(command: &Command) -> bool {
         | Command::Enter { .. }
         | Command::Part(..)
         | Command::Publish { .. }
+        | Command::Keep(..)
         | Command::Online(_)
         | Command::Offline(_)
         | Command::Watch(_)

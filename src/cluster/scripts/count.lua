@@ -6,7 +6,7 @@ verbs.count = function(channel, count)
   end
   local total = set_count(channel, N, count)
   if before == count then
-    tell(N, count_record(N, channel, total))
+    tell_own_count(channel, total)
     return
   end
   -- A burial may have taken the mark with the count.

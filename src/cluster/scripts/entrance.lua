@@ -54,7 +54,8 @@ local function introduce()
   end
   redis.call('HDEL', node, 'cut', 'dead')
   local from = math.max(BASE, tonumber(done) or 0)
-  redis.call('HSET', node, 'version', VERSION, 'address', ADDRESS, 'apps', APPS, 'done', from)
+  redis.call('HSET', node, 'version', VERSION, 'done', from)
+  redis.call('HSET', T .. 'about', N, ADDRESS .. '\0' .. APPS)
   return from, (done and '' or 'f') .. (cut and 'c' or '') .. (dead and 'd' or '')
 end
 

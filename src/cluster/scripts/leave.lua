@@ -20,6 +20,8 @@ verbs.leave = function(channel, flags)
     redis.call('SREM', T .. 'mo:' .. N, 'c ' .. channel)
     if total then
       tell_count(channel, total)
+      -- The node is not among the channel's any more, but it is the one that tells webhooks.
+      tell_own_count(channel, total)
     end
   end
   if vacated and has(flags, 't') then

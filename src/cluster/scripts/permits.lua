@@ -34,6 +34,9 @@ verbs.permits = function(app, wanted, total)
   local own, lent, others = permits_of(app)
   if KIND == 'r' then
     hold(app, wanted)
+  elseif #stale_nodes() > 0 then
+    -- A stale node may hold permits that it has not claimed yet.
+    hold(app, own)
   elseif lent < total then
     hold(app, own + math.min(wanted, math.max(1, math.floor((total - lent) / 2))))
   else

@@ -44,6 +44,12 @@ local call = {
   stale = nil,
   -- The time in milliseconds.
   now = nil,
+  -- Node -> the bytes of the call's answers to its questions.
+  answers = {},
+  -- The bytes of members that the call has listed.
+  member_bytes = 0,
+  -- A function to call behind the last command.
+  finish = nil,
   -- The registrations that the call may still take out of dead nodes.
   burials = 1000,
   -- The nodes that are buried to the end.

@@ -108,6 +108,12 @@ local function stood_still()
   return not tended or now() - tended > STANDSTILL_MS
 end
 
+-- Whether others do not see a node's registrations any more. Its calls are not executed until it has
+-- entered.
+local function is_buried(node)
+  return redis.call('HEXISTS', T .. 'node:' .. node, 'dead') == 1
+end
+
 -- The nodes whose lease runs, of all.
 local function living_nodes()
   if stood_still() then

@@ -378,6 +378,11 @@ pub(super) fn publish(name: &str, text: &str) -> Command {
     }
 }
 
+/// An event of a cache channel that a node still has.
+pub(super) fn keep(name: &str, text: &str) -> Command {
+    Command::Keep(channel(name), Retained { data: text.into(), ttl_ms: LONG_MS }, frame(text))
+}
+
 /// The texts of the events among records.
 pub(super) fn events(records: &[Record]) -> Vec<String> {
     let text = |record: &Record| match record {
