@@ -150,6 +150,10 @@ impl<C: Connector> Driver<C> {
         loop {
             let call = self.shared.node.borrow_mut().next_call(self.partition, self.shared.now());
             let Some((head, args)) = call else {
+                // A node that takes a new name has to enter under it.
+                if !self.shared.node.borrow().has_entered(self.partition) {
+                    return Err(Ended::Enter);
+                }
                 self.wait_for_call().await;
                 continue;
             };

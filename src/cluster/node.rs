@@ -213,6 +213,12 @@ impl Node {
         member.is_some_and(|member| member.partition.away_since().is_none())
     }
 
+    /// Whether the node is in a partition; otherwise it has to introduce itself first.
+    pub(crate) fn has_entered(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.has_entered())
+    }
+
     fn member(&mut self, partition: u16) -> Option<&mut Member> {
         self.partitions.get_mut(usize::from(partition))
     }

@@ -234,6 +234,11 @@ impl Partition {
         self.away_since
     }
 
+    /// Whether the node has entered, with the connection that it has now.
+    pub(crate) const fn has_entered(&self) -> bool {
+        self.entered
+    }
+
     /// The bytes of commands that were not executed.
     pub(crate) const fn waiting_bytes(&self) -> usize {
         self.backlog.bytes() + self.batches.pending_bytes()

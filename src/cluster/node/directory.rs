@@ -214,6 +214,17 @@ mod tests {
     }
 
     #[test]
+    fn the_members_of_a_presence_channel_are_told_and_not_its_subscriptions() {
+        let directory = directory(vec![App { subscription_counts: true, ..test_app() }]);
+        let counted = ["news", "presence-room"].map(|name| {
+            let name = directory.channel_name(AppIndex(0), name).unwrap();
+            let key = directory.hash.channel(AppIndex(0), name);
+            directory.flags(&key, EventKind::ChannelVacated).counted
+        });
+        assert_eq!(counted, [true, false]);
+    }
+
+    #[test]
     fn the_fingerprint_tells_apps_apart_and_not_their_order() {
         let [a, b] = [("a", "x"), ("b", "y")];
         let of = |apps: [(&str, &str); 2]| {

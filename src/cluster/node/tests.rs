@@ -137,6 +137,16 @@ impl World {
         self.tell(host, ToCluster::PublishAndConfirm(Box::new(event), reply(request)));
     }
 
+    /// The homes of a node have nothing to register.
+    fn register_nothing(&mut self, host: usize) {
+        for _ in 0..SHARDS {
+            let (channels, users) = (Vec::new(), Vec::new());
+            let registered = Registered { partition: 0, channels, users, last: true };
+            self.tell(host, ToCluster::Registered(Box::new(registered)));
+        }
+        self.run();
+    }
+
     fn ask(&mut self, host: usize, question: Question, request: u32) {
         self.tell(host, ToCluster::Ask(reply(request), question));
         self.run();
@@ -575,6 +585,20 @@ fn an_entrance_under_a_name_that_was_given_up_meanwhile_does_not_count() {
         })
         .collect();
     assert_eq!(alone, [true, true, false, false]);
+}
+
+#[test]
+fn a_node_that_returns_is_not_alone_again_while_its_homes_register() {
+    let mut world = World::with(1, WhenAway::Local, || vec![test_app()]);
+    let redis = world.cut();
+    world.pass(Duration::from_secs(9));
+    world.redis = Some(redis);
+    world.pass(Duration::from_secs(10));
+    world.register_nothing(0);
+    let alone = |of: &FromCluster| matches!(of, FromCluster::Alone(true));
+    let learnt = world.hosts[0].learnt();
+    assert_eq!(learnt.iter().filter(|of| alone(of)).count(), usize::from(SHARDS), "once");
+    assert!(world.hosts[0].node.is_serving(0));
 }
 
 #[test]
