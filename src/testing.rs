@@ -27,6 +27,11 @@ pub mod channels {
         Join, KeyHash, Local, Notice, Outbox, Publication, Retain, ToHome, Topology,
     };
 }
+pub mod cluster {
+    pub mod scripts {
+        pub use crate::cluster::scripts::{CALL, ENTER};
+    }
+}
 pub mod config {
     pub use crate::config::{Config, Environment, Flags, Predecessor, import, load};
     pub mod fuzzing {

@@ -8,7 +8,7 @@
 //! whole or not at all.
 
 /// The script of a call.
-pub(crate) const CALL: &str = concat!(
+pub const CALL: &str = concat!(
     include_str!("scripts/clock.lua"),
     include_str!("scripts/prelude.lua"),
     include_str!("scripts/publish.lua"),
@@ -34,5 +34,5 @@ pub(crate) const CALL: &str = concat!(
 );
 
 /// The script of an entrance.
-pub(crate) const ENTER: &str =
+pub const ENTER: &str =
     concat!(include_str!("scripts/clock.lua"), include_str!("scripts/entrance.lua"));
