@@ -135,7 +135,7 @@ impl<C: Connector> Driver<C> {
 
     /// Introduces the node. Returns whether it is in.
     async fn enter(&self, writer: &mut C::Writer, run_id: &str) -> Result<bool, Ended<C::Error>> {
-        let introduction = self.shared.node.borrow().introduction(self.partition, run_id);
+        let introduction = self.shared.node.borrow_mut().introduction(self.partition, run_id);
         // There is a task for each partition of the node, and no other.
         let Some((node, entrance)) = introduction else { return Ok(true) };
         let entered = writer.enter(node, &entrance).await.map_err(Ended::Failed)?;

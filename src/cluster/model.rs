@@ -249,6 +249,7 @@ impl Call<'_> {
             b"tend" => self.tend(&args.text()?, args.number()?),
             b"ready" => _ = self.leave_stale(self.head.node),
             b"bury" => self.bury(args.node()?),
+            b"quit" => self.quit(),
             b"permits" => self.permits(&args.text()?, args.number()?, args.number()?),
             b"return" => self.give_back(&args.text()?, args.number()?),
             _ => return None,

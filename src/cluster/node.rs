@@ -72,6 +72,8 @@ pub(crate) struct Node {
     /// The id of the cluster's port, to which homes answer.
     port: ShardId,
     epoch: Box<str>,
+    /// The introductions so far.
+    introductions: u64,
     address: Box<str>,
     /// The fingerprint of the apps.
     fingerprint: Box<str>,
@@ -135,6 +137,7 @@ impl Node {
         let mut node = Self {
             port: ShardId(shards),
             epoch,
+            introductions: 0,
             address,
             fingerprint: directory.fingerprint(),
             directory,
@@ -177,6 +180,11 @@ impl Node {
     /// Whether Redis has executed everything.
     pub(crate) fn is_settled(&self) -> bool {
         self.partitions.iter().all(|member| member.partition.is_settled())
+    }
+
+    /// Has the node leave the cluster behind everything that it was told.
+    pub(crate) fn quit(&mut self) {
+        self.partitions.iter_mut().for_each(|member| member.partition.quit());
     }
 
     /// Whether commands of a partition reach Redis.

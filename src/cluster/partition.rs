@@ -81,12 +81,26 @@ pub(crate) struct Partition {
     answered: Millis,
     /// The call whose answer is due.
     sent: Option<Sent>,
+    /// The end of the node in the partition.
+    quitting: Quitting,
     /// The number of the last call of the kind [`CallKind::Registration`].
     last_chore: u64,
     /// Calls that were sent again since the node was ready.
     repeated: u64,
     /// Calls that were sent again, ever.
     repeated_ever: u64,
+}
+
+/// The end of a node that stops in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Quitting {
+    /// The node serves.
+    #[default]
+    No,
+    /// Its last call follows when everything else was executed.
+    Due,
+    /// Its last call was executed.
+    Done,
 }
 
 /// What has to be registered anew.
@@ -115,6 +129,8 @@ enum Sent {
     Registrations(Vec<Command>),
     /// The end of an entrance.
     Ready,
+    /// The last call.
+    Quit,
     /// The next batch.
     Batch,
 }
@@ -188,6 +204,7 @@ impl Partition {
             tend_due: now,
             answered: now,
             sent: None,
+            quitting: Quitting::No,
             last_chore: 0,
             repeated: 0,
             repeated_ever: 0,
@@ -229,9 +246,19 @@ impl Partition {
         self.repeated_ever
     }
 
-    /// Whether Redis has executed everything that was pushed.
+    /// Has the node leave the partition when Redis has executed everything that was pushed.
+    pub(crate) fn quit(&mut self) {
+        if self.quitting == Quitting::No {
+            self.quitting = Quitting::Due;
+        }
+    }
+
+    /// Whether Redis has executed everything that was pushed, and the last call if there is one.
     pub(crate) fn is_settled(&self) -> bool {
-        self.backlog.is_empty() && self.batches.is_settled() && self.sent.is_none()
+        self.quitting != Quitting::Due
+            && self.backlog.is_empty()
+            && self.batches.is_settled()
+            && self.sent.is_none()
     }
 
     /// Takes a command for one of the next batches. `confirm` is a publisher who waits for it.
@@ -336,7 +363,7 @@ impl Partition {
 
     /// The next call, unless an answer is due or there is nothing to do.
     pub(crate) fn next_call(&mut self, now: Millis) -> Option<Call> {
-        if !self.entered || self.sent.is_some() {
+        if !self.entered || self.sent.is_some() || self.quitting == Quitting::Done {
             return None;
         }
         if now >= self.tend_due {
@@ -369,6 +396,10 @@ impl Partition {
                 let repeated = std::mem::take(&mut self.repeated);
                 let returned = Some(Returned { away, repeated });
                 Outcome { confirmed: Vec::new(), returned }
+            }
+            Some(Sent::Quit) => {
+                self.quitting = Quitting::Done;
+                Outcome::default()
             }
             Some(Sent::Chore | Sent::Registrations(_)) | None => Outcome::default(),
         }
@@ -428,7 +459,10 @@ impl Partition {
             }
             self.batches.make(self.backlog.take(CALL_COMMANDS_MAX, CALL_BYTES_MAX));
         }
-        let batch = self.batches.next()?;
+        let Some(batch) = self.batches.next() else {
+            let quits = self.quitting == Quitting::Due && self.backlog.is_empty();
+            return quits.then(|| self.chore(&[Command::Quit], Sent::Quit));
+        };
         let (number, args) = (batch.number, Arc::clone(&batch.args));
         if repeated {
             self.repeated += 1;

@@ -2,7 +2,8 @@
 //! is their contract.
 //!
 //! The script of a call is put together from one file per verb, in such an order that functions
-//! stand before their users. The scripts take the time from Redis, so they rely on the replication
+//! stand before their users. Lua makes all functions anew in each call, so those that a call which
+//! only publishes does not need are made when another verb is met. The scripts take the time from Redis, so they rely on the replication
 //! of effects, which is the default from Redis 5 on. If Redis is out of memory, it refuses the
 //! first change of a script, and executes the rest once that was accepted: a call takes effect as a
 //! whole or not at all.
@@ -12,6 +13,8 @@ pub const CALL: &str = concat!(
     include_str!("scripts/clock.lua"),
     include_str!("scripts/prelude.lua"),
     include_str!("scripts/publish.lua"),
+    "local function define_other_verbs()\n",
+    include_str!("scripts/shared.lua"),
     include_str!("scripts/join.lua"),
     include_str!("scripts/leave.lua"),
     include_str!("scripts/count.lua"),
@@ -28,8 +31,10 @@ pub const CALL: &str = concat!(
     include_str!("scripts/permits.lua"),
     include_str!("scripts/return.lua"),
     include_str!("scripts/bury.lua"),
+    include_str!("scripts/quit.lua"),
     include_str!("scripts/tend.lua"),
     include_str!("scripts/ready.lua"),
+    "end\n",
     include_str!("scripts/run.lua"),
 );
 

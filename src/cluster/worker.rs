@@ -243,6 +243,9 @@ impl Turns {
         loop {
             let more = self.turn();
             if let Some((end, done)) = finishing.take() {
+                if !more {
+                    self.shared.node.borrow_mut().quit();
+                }
                 if !more && (self.is_settled() || self.clock.now() >= end) {
                     let _gone = done.send(());
                     return;

@@ -9,7 +9,7 @@ use proptest::sample::Index;
 use serde_json::Value;
 
 use super::super::cluster::{ClusterJoined, EnterOutcome, FromCluster};
-use super::super::{Joining, KeyHash};
+use super::super::{Event, Joining, KeyHash};
 use super::*;
 use crate::apps::webhook::EventKind;
 use crate::frame::Frame;

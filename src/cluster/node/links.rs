@@ -19,13 +19,16 @@ const SHORT: Duration = Duration::from_millis(100);
 
 impl Node {
     /// The introduction of the node to a partition, at a server with this `run_id`.
-    pub(crate) fn introduction(&self, partition: u16, run: &str) -> Option<(NodeId, Entrance)> {
+    pub(crate) fn introduction(&mut self, partition: u16, run: &str) -> Option<(NodeId, Entrance)> {
+        // Every introduction offers another epoch: one that came back would hide that Redis was
+        // emptied meanwhile.
+        self.introductions += 1;
         let member = self.partitions.get(usize::from(partition))?;
         let id = member.partition.node();
         let known = member.nodes.iter().map(|node| node.id).filter(|&node| node != id);
         let entrance = Entrance {
             partitions: self.partitions(),
-            epoch: self.epoch.clone(),
+            epoch: format!("{}-{}", self.epoch, self.introductions).into(),
             run: run.into(),
             version: version::NUMBER.into(),
             address: self.address.clone(),

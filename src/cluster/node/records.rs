@@ -133,7 +133,9 @@ impl Node {
             let departed = departed.map(|node| Report::Departed(node.address.clone()));
             self.effects.reports.extend(arrived.chain(departed));
         }
-        let differing = |node: &&NodeInfo| node.apps != self.fingerprint && node.id != own;
+        // A node that Redis has forgotten has not told its apps again yet.
+        let tells = |node: &&NodeInfo| !node.apps.is_empty() && node.id != own;
+        let differing = |node: &&NodeInfo| tells(node) && node.apps != self.fingerprint;
         let differing: BTreeSet<_> =
             member.nodes.iter().filter(differing).map(|node| node.address.clone()).collect();
         for address in differing.difference(&self.differing) {

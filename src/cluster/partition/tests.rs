@@ -471,3 +471,15 @@ proptest! {
         prop_assert_eq!(world.received, pushed);
     }
 }
+
+#[test]
+fn a_node_that_quits_does_so_behind_everything_else_and_says_nothing_afterwards() {
+    let mut partition = serving();
+    partition.push(command("a"), None, NOW);
+    partition.quit();
+    assert!(!partition.is_settled());
+    assert_eq!(verbs(&run(&mut partition)), ["leave", "quit"]);
+    partition.quit();
+    assert!(partition.is_settled());
+    assert_eq!(partition.next_call(NOW + Duration::from_secs(9)), None);
+}

@@ -6,11 +6,11 @@ use ::redis::ErrorKind;
 
 use crate::text::Quoted;
 
-/// The reason for which a request has no answer that a node can use. `Display` tells the
-/// operator the cause and what to do. The connection has to be made anew in any case.
+/// The reason for which a request has no answer that a node can use. `Display` tells the operator
+/// the cause and what to do. The connection has to be made anew in any case.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum CallError {
-    /// There was no answer within the [deadline](super::SILENCE_MAX).
+pub(crate) enum CallError {
+    /// There was no answer within the [deadline](super::link::SILENCE_MAX).
     #[error("Redis gives no answer within 5 s: it stands still, or the network loses its packets")]
     Silent,
     /// The text of the cause.
@@ -74,7 +74,7 @@ pub(super) enum CallError {
 /// The text of an error that a server answered. It holds no secret, because servers repeat no
 /// password, and is shown in quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reply(Box<str>);
+pub(crate) struct Reply(Box<str>);
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,6 +21,10 @@ pub(super) struct Identity {
     pub(super) sentinel: bool,
     /// Whether it is reading its data and refuses to be asked.
     loading: bool,
+    /// The bytes that it may use, as a number; `0` is any number.
+    maxmemory: Box<str>,
+    /// The rule by which it chooses keys to evict when it has used them.
+    maxmemory_policy: Box<str>,
 }
 
 impl Identity {
@@ -50,6 +54,8 @@ impl Identity {
                 "role" => identity.replica = value == "slave",
                 "redis_mode" => identity.sentinel = value == "sentinel",
                 "loading" => identity.loading = value == "1",
+                "maxmemory" => identity.maxmemory = value.into(),
+                "maxmemory_policy" => identity.maxmemory_policy = value.into(),
                 _ => {}
             }
         }
@@ -61,6 +67,14 @@ impl Identity {
         let mut numbers = self.version.split('.').map(|number| number.parse::<u32>().ok());
         let version = (numbers.next().flatten(), numbers.next().flatten());
         matches!(version, (Some(major), Some(minor)) if (major, minor) >= VERSION_MIN)
+    }
+
+    /// The rule by which it may evict keys of the cluster; `None` if it evicts none, or only those
+    /// that expire anyway.
+    pub(super) fn evicting_policy(&self) -> Option<&str> {
+        let bounded = !matches!(&*self.maxmemory, "" | "0");
+        let policy = &*self.maxmemory_policy;
+        (bounded && policy.starts_with("allkeys")).then_some(policy)
     }
 
     /// The product and its version: `Redis 7.0.15`.
@@ -93,6 +107,19 @@ mod tests {
         ] {
             let identity = Identity::of(&format!("# Server\r\nredis_version:{version}\r\n"));
             assert_eq!(identity.is_recent(), recent, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_server_evicts_keys_of_the_cluster_only_if_it_has_a_bound_and_may_choose_any() {
+        for (maxmemory, policy, evicting) in [
+            ("100", "allkeys-lru", Some("allkeys-lru")),
+            ("0", "allkeys-lru", None),
+            ("100", "volatile-lru", None),
+            ("100", "noeviction", None),
+        ] {
+            let text = format!("maxmemory:{maxmemory}\r\nmaxmemory_policy:{policy}\r\n");
+            assert_eq!(Identity::of(&text).evicting_policy(), evicting, "{text}");
         }
     }
 

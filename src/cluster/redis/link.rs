@@ -16,7 +16,7 @@ use super::socket::Socket;
 /// for four seconds loses no connection, and a peer that takes bytes and answers nothing is noticed
 /// within five. An answer that is on its way may take longer, because an inbox over a slow line
 /// does.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(5);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// A socket with the protocol of Redis on it (RESP2, which says all that is asked for here).
 ///

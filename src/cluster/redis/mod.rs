@@ -1,12 +1,14 @@
 //! The connections of a node to the Redis of its cluster.
 //!
 //! A [`Connector`] finds the server that has a partition, whichever kind of Redis it is, and makes
-//! connection: a [`Writer`] for calls and a [`Reader`] for the inbox, each with a socket of its
-//! own, because a read that waits blocks everything behind it on its socket.
+//! a connection: a [`Writer`](writer::Writer) for calls and a [`Reader`](reader::Reader) for the
+//! inbox. Each has a socket of its own, because a read that waits holds up everything behind it on
+//! its socket.
 //!
-//! Nothing here connects again. Whoever holds a connection drops it upon any error and asks
-//! the connector for another one, because a node has to enter anew behind every reconnection.
-//! While they ask something, both halves notice within [`SILENCE_MAX`](link::SILENCE_MAX) that nothing comes back.
+//! Nothing here connects again. The owner of a connection drops it upon any error and asks the
+//! connector for another one, because a node has to enter anew behind every reconnection.
+//! While they ask something, both halves notice within [five seconds](link::SILENCE_MAX) that
+//! nothing comes back.
 //!
 //! - [`peer`], [`socket`], [`tls`]: addresses, and the bytes to and from them
 //! - [`link`], [`progress`]: requests and answers over one socket, as long as its bytes move
@@ -35,9 +37,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use acl::ACL_LINE;
 pub(crate) use connector::Connector;
 pub(crate) use error::RedisError;
-pub(crate) use probe::{Findings, probe};
-pub(crate) use reader::Reader;
-pub(crate) use writer::Writer;
+pub(crate) use probe::probe;

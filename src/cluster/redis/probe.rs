@@ -9,6 +9,7 @@ use super::acl::{PROOF_KEYS, PROOFS};
 use super::call_error::CallError;
 use super::connector::{Connector, Server};
 use super::error::RedisError;
+use super::identity::Identity;
 use super::keys::Keys;
 use super::link::Link;
 use super::peer::Bare;
@@ -19,7 +20,7 @@ use crate::cluster::wire::{CallKind, Entrance, NodeId};
 use crate::version;
 
 /// The facts that a probe found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
     /// The servers that have partitions, with product and version.
     servers: Vec<Box<str>>,
@@ -29,6 +30,8 @@ pub(crate) struct Findings {
     partitions: u16,
     /// Whether a node has entered the cluster before.
     begun: bool,
+    /// The rule by which a server may evict keys of the cluster, if one does.
+    evicting: Option<Box<str>>,
     /// The milliseconds by which the clock of Redis is ahead of that of this host.
     ahead_ms: i64,
 }
@@ -41,22 +44,16 @@ pub(crate) struct Findings {
 /// Returns the reason for which a node could not work.
 pub(crate) async fn probe(settings: &ClusterSettings) -> Result<Findings, RedisError> {
     let connector = Connector::new(settings)?;
-    let mut findings = Findings {
-        servers: Vec::new(),
-        name: settings.name.as_str().into(),
-        partitions: settings.partitions,
-        begun: false,
-        ahead_ms: 0,
-    };
+    let (name, partitions) = (settings.name.as_str().into(), settings.partitions);
+    let mut findings = Findings { name, partitions, ..Findings::default() };
     let mut proven = HashSet::new();
-    for partition in 0..settings.partitions {
+    for partition in 0..partitions {
         let keys = Keys::of_partition(&settings.name, partition);
         let mut server = connector.find(&keys).await?;
-        findings.begun |= is_begun(&mut server, &keys, settings.partitions).await?;
+        findings.begun |= is_begun(&mut server, &keys, partitions).await?;
         let address = Bare(&server.peer.address).to_string();
-        if !proven.contains(&address) {
-            findings.servers.push(format!("{} at {address}", server.identity.product()).into());
-            proven.insert(address);
+        if proven.insert(address.clone()) {
+            findings.note(&server.identity, &address);
             findings.ahead_ms = prove(&connector, server, &keys, settings).await?;
         }
     }
@@ -75,7 +72,21 @@ impl Findings {
         let state = if *begun { "as the cluster has" } else { "and no node has been there yet" };
         lines.push(format!("partitions: {partitions}, {state}"));
         lines.push(self.clock());
+        lines.extend(self.evicting.as_ref().map(|policy| {
+            format!(
+                "its maxmemory-policy {policy} lets it evict keys of the cluster, which costs \
+                 messages: set it to noeviction or volatile-lru"
+            )
+        }));
         lines
+    }
+
+    /// Notes what a server tells about itself.
+    fn note(&mut self, identity: &Identity, address: &str) {
+        self.servers.push(format!("{} at {address}", identity.product()).into());
+        if let Some(policy) = identity.evicting_policy() {
+            self.evicting = Some(policy.into());
+        }
     }
 
     fn clock(&self) -> String {
@@ -218,10 +229,7 @@ mod tests {
 
     #[test]
     fn clocks_that_are_apart_are_noted() {
-        let clock = |ahead_ms| {
-            Findings { servers: Vec::new(), name: "".into(), partitions: 1, begun: false, ahead_ms }
-                .clock()
-        };
+        let clock = |ahead_ms| Findings { ahead_ms, ..Findings::default() }.clock();
         assert_eq!(clock(3), "the clock of Redis is 3 ms ahead of that of this host");
         assert_eq!(
             clock(-5_000),

@@ -18,7 +18,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::acl::ACL_LINE;
 use super::call_error::CallError;
+use super::probe::Findings;
+use super::reader::Reader;
+use super::writer::Writer;
 use super::*;
 use crate::cluster::store::{self, CallHead, Connector as _, Executed, Reader as _, Writer as _};
 use crate::cluster::wire::{CallKind, Command, Entrance, Entry, NodeId, Record};

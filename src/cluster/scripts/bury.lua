@@ -8,14 +8,8 @@ local forget_mark = {
   end,
   -- The node remains interested, but its subscriptions do not count.
   c = function(node, channel)
-    local key = T .. 'ch:' .. channel
-    if redis.call('HEXISTS', key, node) == 1 then
-      redis.call('HSET', key, node, 0)
-      local total = 0
-      for _, count in ipairs(redis.call('HVALS', key)) do
-        total = total + count
-      end
-      tell_count(channel, total)
+    if count_of(channel, node) then
+      tell_count(channel, set_count(channel, node, '0'))
     end
   end,
   u = function(node, user)
@@ -63,7 +57,7 @@ local function bury_interest(node)
   if redis.call('EXISTS', T .. 'of:' .. node) == 0 then
     redis.call('DEL', T .. 'in:' .. node, T .. 'node:' .. node)
     redis.call('ZREM', T .. 'nodes', node)
-    call.inboxes[node] = nil
+    call.buried[node] = true
   end
 end
 

@@ -1,25 +1,25 @@
 -- leave CHAN flags
 
--- Takes out the registration of a node; returns whether there was one, and whether it was the last.
+-- Takes out the registration of a node. Returns nothing if there was none, else the sum of the other
+-- nodes' counts, and whether it was the last.
 local function unregister(node, channel)
-  local key = T .. 'ch:' .. channel
-  if redis.call('HDEL', key, node) == 0 then
-    return false, false
+  if not count_of(channel, node) then
+    return nil, false
   end
-  forget_nodes_of(channel)
-  return true, redis.call('EXISTS', key) == 0
+  local total = set_count(channel, node, nil)
+  return total, channel_text(channel) == ''
 end
 
 verbs.leave = function(channel, flags)
-  local changed, vacated = unregister(N, channel)
-  if changed then
+  local total, vacated = unregister(N, channel)
+  if total then
     redis.call('SREM', T .. 'of:' .. N, channel)
   end
   tell(N, record('L', { channel, flag(vacated) }))
   if has(flags, 'c') then
     redis.call('SREM', T .. 'mo:' .. N, 'c ' .. channel)
-    if changed and not vacated then
-      tell_count(channel, (counts_of(channel)))
+    if total then
+      tell_count(channel, total)
     end
   end
   if vacated and has(flags, 't') then

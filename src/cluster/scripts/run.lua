@@ -4,14 +4,61 @@
 local ARGUMENTS = {
   join = 3, leave = 2, count = 2, enter = 5, part = 3, publish = 4, online = 1, offline = 1,
   watch = 1, unwatch = 1, state = 3, users = 2, ask = 2, answer = 3, tend = 2, ready = 0, bury = 1,
-  permits = 3, ['return'] = 2,
+  quit = 0, permits = 3, ["return"] = 2,
 }
 
-local at = 9
-while at <= #ARGV do
-  local verb = ARGV[at]
-  verbs[verb](ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
-  at = at + 1 + ARGUMENTS[verb]
+local FIRST = 9
+local args, arg_count = ARGV, #ARGV
+
+-- Fetches the nodes of all channels that the call publishes to, because one command of Redis costs
+-- less than many.
+local function fetch_channels()
+  local texts, channels, keys, at = call.channels, {}, {}, FIRST
+  while at <= arg_count do
+    local verb, channel = args[at], args[at + 1]
+    if verb == 'publish' and not texts[channel] then
+      texts[channel] = ''
+      channels[#channels + 1] = channel
+      keys[#keys + 1] = T .. 'ch:' .. channel
+    end
+    at = at + 1 + ARGUMENTS[verb]
+  end
+  -- Lua passes some thousand arguments at most.
+  for from = 1, #keys, 1000 do
+    local found = redis.call('MGET', unpack(keys, from, math.min(from + 999, #keys)))
+    for i = 1, #found do
+      texts[channels[from + i - 1]] = found[i] or ''
+    end
+  end
+end
+
+local function run_commands()
+  local at = FIRST
+  while at <= arg_count do
+    local verb = args[at]
+    if verb == 'publish' then
+      publish(args[at + 1], args[at + 2], args[at + 3], args[at + 4])
+    else
+      if not verbs[verb] then
+        define_other_verbs()
+      end
+      verbs[verb](args[at + 1], args[at + 2], args[at + 3], args[at + 4], args[at + 5])
+    end
+    at = at + 1 + ARGUMENTS[verb]
+  end
+end
+
+-- Node -> the lists of records for it.
+local function lists_by_node()
+  local by_node = {}
+  for _, records in ipairs(told) do
+    for _, node in ipairs(records.nodes) do
+      local lists = by_node[node] or {}
+      by_node[node] = lists
+      lists[#lists + 1] = records
+    end
+  end
+  return by_node
 end
 
 local function equal(some, others)
@@ -26,14 +73,24 @@ local function equal(some, others)
   return true
 end
 
+-- The head of an entry: the version, and the call that it comes from.
+local HEAD = struct.pack('>Bc0c0I8', 1, N, KIND, NUMBER)
+
 -- Lua hashes each string that it makes, byte by byte, and that is most of what a node costs here.
 -- Nodes with the same interests have equal entries, which are put together once.
-local last_parts, last_entry = {}, ''
+local last_lists, last_entry = nil, nil
 
-local function entry_of(parts)
-  if not equal(parts, last_parts) then
-    last_parts, last_entry = parts, table.concat(parts)
+local function entry_of(lists)
+  if last_lists and equal(lists, last_lists) then
+    return last_entry
   end
+  local parts = { HEAD }
+  for _, records in ipairs(lists) do
+    for i = 1, #records do
+      parts[#parts + 1] = records[i]
+    end
+  end
+  last_lists, last_entry = lists, table.concat(parts)
   return last_entry
 end
 
@@ -51,9 +108,11 @@ local function append(node, entry)
   end
 end
 
-for node, parts in pairs(call.inboxes) do
-  if #parts > 1 then
-    append(node, entry_of(parts))
+fetch_channels()
+run_commands()
+for node, lists in pairs(lists_by_node()) do
+  if not call.buried[node] then
+    append(node, entry_of(lists))
   end
 end
 

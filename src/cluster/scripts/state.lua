@@ -1,6 +1,6 @@
 -- state CHAN request payload
 verbs.state = function(channel, request, payload)
-  local nodes = nodes_of_or_stale(channel)
+  local nodes = audience_of(channel)
   local members = redis.call('HLEN', T .. 'mem:' .. channel)
   local ttl_ms, last = last_event(channel)
   tell_asked(request, members, ttl_ms, last, nodes)

@@ -15,7 +15,7 @@
 //! | `stale` | set | nodes that get every message, because the server may have forgotten their interest |
 //! | `node:N` | hash | `version`, `address`, `apps`, `done`, `read`, `unread` (bytes), `cut`, `dead` |
 //! | `in:N` | stream with `PEXPIRE` | the inbox: one entry per call that had records for the node |
-//! | `ch:CHAN` | hash | node -> its number of subscriptions, or 1 where nobody counts them |
+//! | `ch:CHAN` | string | the ids of its nodes, and behind a space their numbers of subscriptions, with commas between, unless all are 1 (so where nobody counts) |
 //! | `mem:CHAN` | hash | user id -> number of nodes, a space, the encoded member |
 //! | `ev:CHAN` | string with `PX` | the last event of a cache channel, as `publish` brought it |
 //! | `of:N` | set | the channels that N is registered for |

@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use super::server::{Server, TAG};
 use crate::cluster::model::{Mark, Model};
+use crate::cluster::wire::NodeId;
 
 /// Keys without their tag, each with its content in lines. Inboxes are not among them.
 pub(super) type State = BTreeMap<String, BTreeSet<String>>;
@@ -44,11 +45,23 @@ impl Server {
         // is 0 to it.
         let mut state: State = dump.collect();
         state.remove("clock");
+        for (_, lines) in state.iter_mut().filter(|(key, _)| key.starts_with("ch:")) {
+            *lines = lines.iter().flat_map(|text| counts(text)).collect();
+        }
         for (_, lines) in state.iter_mut().filter(|(key, _)| key.starts_with("node:")) {
             lines.retain(|line| !line.starts_with("version") && !line.ends_with("read -> 0"));
         }
         state
     }
+}
+
+/// The content of a channel's key: ids, and counts behind a space unless all are 1.
+fn counts(text: &str) -> Vec<String> {
+    let (ids, counts) = text.split_once(' ').unwrap_or((text, ""));
+    let counts = counts.split(',').filter(|count| !count.is_empty());
+    let counts = counts.chain(std::iter::repeat("1"));
+    let ids = ids.as_bytes().chunks(NodeId::LEN).map(|id| std::str::from_utf8(id).unwrap());
+    ids.zip(counts).map(|(id, count)| format!("{id} -> {count}")).collect()
 }
 
 impl Model {

@@ -72,3 +72,11 @@ async fn a_probe_tells_what_it_found_and_leaves_nothing() {
     let told = probed(&settings).await.unwrap_err();
     assert!(told.contains("the cluster has 1 partitions"), "{told}");
 }
+
+#[tokio::test]
+async fn a_policy_that_evicts_keys_of_the_cluster_is_noted() {
+    let arguments = ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"];
+    let Some(server) = Server::start(&arguments) else { return };
+    let lines = probed(&standalone(server.port)).await.unwrap().lines();
+    assert!(lines[4].starts_with("its maxmemory-policy allkeys-lru lets it evict"), "{lines:?}");
+}

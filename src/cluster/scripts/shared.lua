@@ -1,0 +1,160 @@
+-- What the verbs other than publish share.
+
+-- Webhooks are told of a departure only if nobody returns in this time.
+local DEBOUNCE_MS = 3000
+
+-- If nobody has tended for so long, Redis stood still, was away, or nobody was there.
+local STANDSTILL_MS = 2000
+
+local function now()
+  call.now = call.now or clock()
+  return call.now
+end
+
+local function tell(node, record)
+  call.alone[node] = call.alone[node] or { node }
+  tell_all(call.alone[node], record)
+end
+
+-- A record: its letter, its length, and fields with theirs. All fields are strings.
+local function record(letter, fields)
+  for i = 1, #fields do
+    fields[i] = struct.pack('>I4c0', #fields[i], fields[i])
+  end
+  local body = table.concat(fields)
+  return struct.pack('>c1I4', letter, #body) .. body
+end
+
+local function flag(set)
+  return set and '1' or '0'
+end
+
+-- A number as text, without an exponent.
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function has(flags, letter)
+  return flags:find(letter, 1, true) ~= nil
+end
+
+-- The counts of a channel's nodes, in their order.
+local function counts_of(channel)
+  local counts, list = {}, channel_text(channel):match(' (.*)')
+  for i = 1, list and 0 or #nodes_of(channel) do
+    counts[i] = '1'
+  end
+  for count in (list or ''):gmatch('%d+') do
+    counts[#counts + 1] = count
+  end
+  return counts
+end
+
+-- The count of a node in a channel; nil if it is not registered.
+local function count_of(channel, node)
+  local nodes = nodes_of(channel)
+  for i = 1, #nodes do
+    if nodes[i] == node then
+      return counts_of(channel)[i]
+    end
+  end
+  return nil
+end
+
+local function write_channel(channel, nodes, counts)
+  local ids, list = table.concat(nodes), table.concat(counts, ',')
+  local ones = not (list:find('[^1,]') or list:find('11', 1, true))
+  local text = ones and ids or ids .. ' ' .. list
+  if #nodes == 0 then
+    redis.call('DEL', T .. 'ch:' .. channel)
+  else
+    redis.call('SET', T .. 'ch:' .. channel, text)
+  end
+  call.channels[channel], audiences[channel] = text, nil
+end
+
+-- Sets the count of a node in a channel; without a count the node is taken out. Returns the sum of
+-- all counts.
+local function set_count(channel, node, count)
+  local old_nodes, old_counts = nodes_of(channel), counts_of(channel)
+  local nodes, counts, total = {}, {}, 0
+  local function add(id, its_count)
+    nodes[#nodes + 1], counts[#counts + 1] = id, its_count
+    total = total + its_count
+  end
+  for i = 1, #old_nodes do
+    if count and node < old_nodes[i] then
+      add(node, count)
+      count = nil
+    end
+    if old_nodes[i] ~= node then
+      add(old_nodes[i], old_counts[i])
+    end
+  end
+  if count then
+    add(node, count)
+  end
+  write_channel(channel, nodes, counts)
+  return total
+end
+
+local function all_nodes()
+  return redis.call('ZRANGE', T .. 'nodes', 0, -1)
+end
+
+-- Whether leases are not to be trusted, because nobody could renew them.
+local function stood_still()
+  local tended = redis.call('GET', T .. 'tended')
+  return not tended or now() - tended > STANDSTILL_MS
+end
+
+-- The nodes whose lease runs, of all.
+local function living_nodes()
+  if stood_still() then
+    return all_nodes()
+  end
+  return redis.call('ZRANGEBYSCORE', T .. 'nodes', '(' .. text(now()), '+inf')
+end
+
+-- The last event of a cache channel with its remaining milliseconds, as fields of a record. Other
+-- channels are not looked up: the name of a cache channel has `cache-` in it.
+local function last_event(channel)
+  local key = T .. 'ev:' .. channel
+  local event = channel:find('cache-', 1, true) and redis.call('GET', key)
+  local ttl_ms = event and redis.call('PTTL', key) or 0
+  if ttl_ms <= 0 then
+    return '0', ''
+  end
+  return text(ttl_ms), event
+end
+
+-- The key of a departure in `gone`. Without a user id, it is the channel that was vacated.
+local function departure(channel, user_id)
+  return channel .. '\0' .. user_id
+end
+
+-- Remembers a departure until webhooks are to be told.
+local function depart(channel, user_id)
+  redis.call('ZADD', T .. 'gone', now() + DEBOUNCE_MS, departure(channel, user_id))
+end
+
+-- Undoes a departure; returns whether there was one of which webhooks have not been told.
+local function undo_departure(channel, user_id)
+  return redis.call('ZREM', T .. 'gone', departure(channel, user_id)) == 1
+end
+
+-- A node is not stale any more, be it because it is ready or because it is dead; returns whether it
+-- was.
+local function leave_stale(node)
+  if redis.call('SREM', T .. 'stale', node) == 0 then
+    return false
+  end
+  call.stale, call.with_stale = nil, {}
+  for channel in pairs(audiences) do
+    audiences[channel] = nil
+  end
+  if #stale_nodes() == 0 then
+    tell_all(all_nodes(), record('S', {}))
+  end
+  return true
+end
