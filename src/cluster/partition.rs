@@ -67,6 +67,8 @@ pub(crate) struct Partition {
     entered: bool,
     /// Whether [`Command::Ready`] was executed since the entrance.
     ready: bool,
+    /// Whether it ever was.
+    was_ready: bool,
     /// The part of an entrance that homes have to hear of, when the node enters under a new name.
     renewed: Option<Renewal>,
     backlog: Backlog,
@@ -171,11 +173,11 @@ pub(crate) enum Admission {
 pub(crate) struct Outcome {
     /// Publishers whose events are certain to arrive.
     pub(crate) confirmed: Vec<ReplyTo>,
-    /// The entrance is complete.
+    /// An entrance is complete that was not the first.
     pub(crate) returned: Option<Returned>,
 }
 
-/// The node serves the partition again, or for the first time.
+/// The node serves the partition again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Returned {
     /// The time for which it was away.
@@ -196,6 +198,7 @@ impl Partition {
             away_since: Some(now),
             entered: false,
             ready: false,
+            was_ready: false,
             renewed: None,
             backlog: Backlog::default(),
             batches: Batches::new(2 * bounds.lease, bounds.keep_bytes),
@@ -397,7 +400,8 @@ impl Partition {
                 self.ready = true;
                 let away = self.away_since.take().map_or(Duration::ZERO, |since| now.since(since));
                 let repeated = std::mem::take(&mut self.repeated);
-                let returned = Some(Returned { away, repeated });
+                let again = std::mem::replace(&mut self.was_ready, true);
+                let returned = again.then_some(Returned { away, repeated });
                 Outcome { confirmed: Vec::new(), returned }
             }
             Some(Sent::Quit) => {
@@ -423,8 +427,8 @@ impl Partition {
         self.inbox.tended(nodes.chain([self.node]), now);
     }
 
-    /// The silence for which Redis is certain to remember the node, unless it has lost its data: the
-    /// last answer is younger than the last renewal of the lease, by the time between two.
+    /// The silence for which Redis is certain to remember the node, unless it has lost its data.
+    /// The lease was renewed before the last answer, by at most the time between two renewals.
     fn survives(&self) -> Duration {
         (self.bounds.lease + self.bounds.retention).saturating_sub(2 * TEND_PERIOD)
     }
