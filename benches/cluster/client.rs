@@ -100,9 +100,13 @@ impl Subscriber {
         let mut frames = Vec::new();
         for message in messages {
             let text = message.to_string();
-            let len = u16::try_from(text.len()).expect("a message of the bench is short");
-            frames.extend([0x81, 0x80 | 126]);
-            frames.extend(len.to_be_bytes());
+            match u16::try_from(text.len()).expect("a message of the bench is short") {
+                len @ ..=125 => frames.extend([0x81, 0x80 | len as u8]),
+                len => {
+                    frames.extend([0x81, 0x80 | 126]);
+                    frames.extend(len.to_be_bytes());
+                }
+            }
             frames.extend([0; 4]);
             frames.extend(text.as_bytes());
         }

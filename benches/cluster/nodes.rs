@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use crate::redis_server::{Redis, TAG, until};
 
+/// `cluster.retention` in seconds: short, because the bench waits for its end.
+pub(crate) const RETENTION_S: u32 = 5;
+
 /// A gateway, which ends when this is dropped.
 pub(crate) struct Node {
     child: Child,
@@ -23,6 +26,7 @@ impl Node {
         command.env_clear().current_dir(std::env::temp_dir()).stdout(Stdio::null());
         if let Some(redis) = redis {
             command.env("REVERB_SCALING_ENABLED", "true").env("REDIS_PORT", redis.port.to_string());
+            command.env("RINGWAVE_CLUSTER_RETENTION", RETENTION_S.to_string());
         }
         let child = command.spawn().expect("the executable starts");
         let node = Self { child, address: format!("127.0.0.1:{port}") };

@@ -80,7 +80,8 @@ impl Redis {
 
     /// The time of the longest command since the log was reset, in milliseconds.
     pub(crate) fn longest_call_ms(&self) -> f64 {
-        type Entry = (u64, u64, u64, Vec<String>, String, String);
+        // Arguments may be any bytes.
+        type Entry = (u64, u64, u64, Vec<Vec<u8>>, String, String);
         let entries: Vec<Entry> = self.ask(&["SLOWLOG", "GET", "-1"]);
         let longest = entries.iter().map(|entry| entry.2).max().unwrap_or_default();
         longest as f64 / 1000.0

@@ -1,11 +1,12 @@
 //! 100,000 channels with a subscriber each on one node of three: the bytes that they take in Redis,
-//! and the time until a Redis that was emptied knows them again. The connections are fewer, with
+//! the time until a Redis that was emptied knows them again, and the time until it has forgotten
+//! them behind the death of the node. The connections are fewer, with
 //! many channels each, because a process may have some thousand files open.
 
 use crate::Options;
 use crate::client::Subscriber;
 use crate::figures::Figures;
-use crate::nodes::{cluster, is_settled};
+use crate::nodes::{RETENTION_S, cluster, is_settled};
 use crate::redis_server::{Redis, TAG, until};
 
 const CHANNELS: usize = 100_000;
@@ -16,6 +17,9 @@ const ANEW_S: f64 = 3.0;
 /// The most bytes in Redis per channel.
 const BYTES: f64 = 300.0;
 
+/// The seconds for which Redis keeps the channels of a node that is silent: lease and retention.
+const KEPT_S: f64 = 5.0 + RETENTION_S as f64;
+
 /// The subscriptions that are asked for before the answers are read.
 const AT_ONCE: usize = 1000;
 
@@ -24,7 +28,7 @@ pub(crate) fn measure(options: &Options) -> Figures {
     let mut figures = Figures::new(format!(
         "{CHANNELS} channels with a subscriber each on one of three nodes, {each} per connection"
     ));
-    let (nodes, redis) = cluster();
+    let (mut nodes, redis) = cluster();
     let empty_bytes = redis.key_bytes();
     let channels: Vec<usize> = (0..CHANNELS).collect();
     let (cpu_s, node_s) = (redis.cpu_s(), nodes[0].cpu_s());
@@ -62,6 +66,13 @@ pub(crate) fn measure(options: &Options) -> Figures {
             per_channel(nodes[0].cpu_s() - node_s),
         );
     }
+    let cpu_s = redis.cpu_s();
+    let _done: String = redis.ask(&["SLOWLOG", "RESET"]);
+    nodes[0].kill();
+    let gone_s = until("the channels of a dead node are gone", || registered(&redis) == 0);
+    figures.add("dead: channels gone after lease, retention and", "s", gone_s - KEPT_S);
+    figures.add("dead: CPU of Redis per channel", "us", per_channel(redis.cpu_s() - cpu_s));
+    figures.add("dead: longest stall of Redis by a call", "ms", redis.longest_call_ms());
     figures.goal("registered anew, s", figures.median("registered anew after"), ANEW_S);
     figures.goal("bytes per channel", figures.median("bytes per channel"), BYTES);
     figures
