@@ -12,7 +12,7 @@ use super::{ChannelKey, Event, Retain, UserKey};
 
 /// A message to the cluster. Those about one channel keep their order.
 #[derive(Debug)]
-pub(crate) enum ToCluster {
+pub enum ToCluster {
     /// From a home: the node has its first subscriber of a channel, and so many by now. Answered by
     /// [`FromCluster::Joined`].
     Join(ChannelKey, u32),
@@ -48,7 +48,7 @@ pub(crate) enum ToCluster {
 
 /// A user enters a presence channel on this node.
 #[derive(Debug)]
-pub(crate) struct Enter {
+pub struct Enter {
     /// The channel.
     pub(crate) key: ChannelKey,
     /// The user.
@@ -59,8 +59,8 @@ pub(crate) struct Enter {
 
 /// Everything that a home has registered with a partition, in parts.
 #[derive(Debug)]
-pub(crate) struct Registered {
-    /// The partition that asked. Channels of other partitions may be among the channels.
+pub struct Registered {
+    /// The number of the partition that asked. Users of other partitions may be among the users.
     pub(crate) partition: u16,
     /// Channels with their numbers of subscribers, and the members that this node has in them.
     pub(crate) channels: Vec<(ChannelKey, u32, Vec<Arc<Member>>)>,
@@ -73,7 +73,7 @@ pub(crate) struct Registered {
 /// A message of the cluster to the home of a channel or user on this node. Those of one partition
 /// keep their order.
 #[derive(Debug)]
-pub(crate) enum FromCluster {
+pub enum FromCluster {
     /// The answer to [`ToCluster::Join`]. From here on the home gets everything about the channel.
     Joined(Box<ClusterJoined>),
     /// The answer to [`ToCluster::Leave`].
@@ -92,37 +92,37 @@ pub(crate) enum FromCluster {
     Event(Event),
     /// Whether a watched user is online.
     Online(UserKey, bool),
-    /// To all shards: the partition has forgotten this node. Answered by [`ToCluster::Registered`].
-    Register {
-        /// The partition.
-        partition: u16,
-    },
-    /// To all shards: all nodes have registered with a partition. Homes whose members may be too
-    /// many join their channels once more.
-    Settled,
+    /// To all shards: the partition has forgotten this node. Answered by [`ToCluster::Registered`],
+    /// and behind it by the questions whose answers may be lost.
+    Register(PartitionId),
+    /// To all shards: all nodes have registered with the partition. Homes whose members may not be
+    /// all join their channels once more.
+    Settled(PartitionId),
     /// To all shards: messages of the partition's channels may be lost. Connections that subscribe
     /// to any of them are closed, and return.
-    CutOff {
-        /// The partition.
-        partition: u16,
-        /// The number of partitions.
-        partitions: u16,
-    },
+    CutOff(PartitionId),
     /// To all shards: whether the node serves its clients alone, because the cluster is away.
     Alone(bool),
 }
 
+/// A partition of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionId {
+    /// Its number.
+    pub(crate) number: u16,
+    /// The number of all partitions.
+    pub(crate) of: u16,
+}
+
 /// The state of a channel over all nodes, as of the join of this node.
 #[derive(Debug)]
-pub(crate) struct ClusterJoined {
+pub struct ClusterJoined {
     /// The channel.
     pub(crate) key: ChannelKey,
     /// Whether webhooks are to be told that the channel is occupied.
     pub(crate) occupied: bool,
     /// Whether the members are all; otherwise there may be more.
     pub(crate) exact: bool,
-    /// The number of subscribers on all nodes, as far as it is counted.
-    pub(crate) total: u32,
     /// The last event of a cache channel.
     pub(crate) last: Option<(Frame, Box<Retain>)>,
     /// The members of a presence channel.
@@ -131,7 +131,7 @@ pub(crate) struct ClusterJoined {
 
 /// The outcome of an [`Enter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EnterOutcome {
+pub enum EnterOutcome {
     /// The user is a member. Webhooks are told if it is a new one.
     Entered {
         /// Whether webhooks are told.

@@ -26,7 +26,7 @@ use super::partition::{Bounds, Partition};
 use super::settings::ClusterSettings;
 use super::wire::{NodeId, NodeInfo};
 use crate::apps::Apps;
-use crate::channels::{KeyHash, Topology, UserPath};
+use crate::channels::{KeyHash, PartitionId, Topology, UserPath};
 use crate::id::ShardId;
 use crate::time::Millis;
 
@@ -36,6 +36,7 @@ use questions::Questions;
 use quotas::Quotas;
 
 pub(crate) use effects::Effects;
+#[cfg(any(test, feature = "testing"))]
 pub(crate) use report::Report;
 pub(crate) use timers::NodeStatus;
 
@@ -109,10 +110,22 @@ struct Member {
     /// Users who may be online, because they were reported offline while not all nodes had
     /// registered.
     doubtful: HashSet<UserPath>,
+    /// The name under which the node last introduced itself.
+    introduced: Option<NodeId>,
     /// Nodes that were reported as buried.
     buried: BTreeSet<NodeId>,
     /// Whether members that register anew are no news to other nodes.
     emptied: bool,
+}
+
+impl Member {
+    /// The addresses of all nodes that have entered themselves. Others are only known to be alive,
+    /// because a Redis that was emptied heard of them from another node. A node that came back
+    /// under another name is told once.
+    fn addresses(&self) -> BTreeSet<Box<str>> {
+        let addresses = self.nodes.iter().map(|node| node.address.clone());
+        addresses.filter(|address| !address.is_empty()).collect()
+    }
 }
 
 impl Node {
@@ -133,6 +146,7 @@ impl Node {
             nodes: Vec::new(),
             settled: false,
             doubtful: HashSet::new(),
+            introduced: None,
             buried: BTreeSet::new(),
             emptied: false,
         });
@@ -182,6 +196,11 @@ impl Node {
     /// Whether Redis has executed everything.
     pub(crate) fn is_settled(&self) -> bool {
         self.partitions.iter().all(|member| member.partition.is_settled())
+    }
+
+    /// A partition as homes and shards know it.
+    fn partition_id(&self, number: u16) -> PartitionId {
+        PartitionId { number, of: self.partitions() }
     }
 
     /// Has the node leave the cluster behind everything that it was told.

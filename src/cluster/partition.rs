@@ -89,10 +89,10 @@ pub(crate) struct Partition {
     quitting: Quitting,
     /// The number of the last call of the kind [`CallKind::Registration`].
     last_chore: u64,
-    /// Calls that were sent again since the node was ready.
+    /// The calls that were sent again since the node was last ready.
+    repeated_since: u64,
+    /// The calls that were sent again so far.
     repeated: u64,
-    /// Calls that were sent again, ever.
-    repeated_ever: u64,
 }
 
 /// The end of a node that stops in order.
@@ -211,8 +211,8 @@ impl Partition {
             sent: None,
             quitting: Quitting::No,
             last_chore: 0,
+            repeated_since: 0,
             repeated: 0,
-            repeated_ever: 0,
         }
     }
 
@@ -241,6 +241,12 @@ impl Partition {
         self.backlog.bytes() + self.batches.pending_bytes()
     }
 
+    /// The time since which the node is not in; `None` while it is, even if it has not registered
+    /// everything.
+    pub(crate) fn outside_since(&self) -> Option<Millis> {
+        self.away_since.filter(|_| !self.entered)
+    }
+
     /// The numbers of unreadable entries and records, and of entries of another version.
     pub(crate) const fn junk(&self) -> (u64, u64) {
         self.inbox.junk()
@@ -248,7 +254,7 @@ impl Partition {
 
     /// The calls that were sent again so far.
     pub(crate) const fn repeated(&self) -> u64 {
-        self.repeated_ever
+        self.repeated
     }
 
     /// Has the node leave the partition when Redis has executed everything that was pushed.
@@ -399,7 +405,7 @@ impl Partition {
             Some(Sent::Ready) => {
                 self.ready = true;
                 let away = self.away_since.take().map_or(Duration::ZERO, |since| now.since(since));
-                let repeated = std::mem::take(&mut self.repeated);
+                let repeated = std::mem::take(&mut self.repeated_since);
                 let again = std::mem::replace(&mut self.was_ready, true);
                 let returned = again.then_some(Returned { away, repeated });
                 Outcome { confirmed: Vec::new(), returned }
@@ -467,8 +473,8 @@ impl Partition {
         };
         let (number, args) = (batch.number, Arc::clone(&batch.args));
         if repeated {
+            self.repeated_since += 1;
             self.repeated += 1;
-            self.repeated_ever += 1;
         }
         self.sent = Some(Sent::Batch);
         Some(Call { kind: CallKind::Batch, number, args })

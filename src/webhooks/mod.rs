@@ -33,4 +33,6 @@ mod worker;
 
 pub use notice_queue::NoticeSender;
 pub(crate) use notice_queue::WAITING_BYTES_MAX;
+#[cfg(feature = "testing")]
+pub use notice_queue::{NoticeReceiver, notice_queue};
 pub(crate) use worker::{WebhookWorker, WorkerError, WorkerSettings};

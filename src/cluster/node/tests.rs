@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::apps::{Admission, App, test_app, test_app_named};
 use crate::channels::{
-    Answer, ChannelKey, Enter, EnterOutcome, Event, FromCluster, FromHome, Question, Registered,
-    ReplyTo, Step, ToCluster, ToHome,
+    Answer, ChannelKey, Enter, EnterOutcome, Event, FromCluster, FromHome, PartitionId, Question,
+    Registered, ReplyTo, Step, ToCluster, ToHome,
 };
 use crate::cluster::model::Model;
 use crate::cluster::settings::{RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway};
@@ -357,8 +357,8 @@ fn changes_that_fill_more_than_the_backlog_are_given_up_for_a_new_beginning() {
     let learnt = world.hosts[0].learnt();
     assert!(matches!(learnt[0], FromCluster::Alone(false)));
     let has = |wanted: fn(&FromCluster) -> bool| learnt.iter().any(wanted);
-    assert!(has(|message| matches!(message, FromCluster::CutOff { .. })));
-    assert!(has(|message| matches!(message, FromCluster::Register { partition: 0 })));
+    assert!(has(|message| matches!(message, FromCluster::CutOff(_))));
+    assert!(has(|message| matches!(message, FromCluster::Register(PartitionId { number: 0, .. }))));
 }
 
 #[test]
@@ -455,9 +455,9 @@ fn an_emptied_redis_learns_everything_again_and_nobody_is_told_anything() {
     world.run();
     for host in 0..2 {
         let asked = world.hosts[host].learnt();
-        let registers = asked.iter().filter(|of| matches!(of, FromCluster::Register { .. }));
+        let registers = asked.iter().filter(|of| matches!(of, FromCluster::Register(_)));
         assert_eq!(registers.count(), usize::from(SHARDS), "{asked:?}");
-        let cut = asked.iter().any(|message| matches!(message, FromCluster::CutOff { .. }));
+        let cut = asked.iter().any(|message| matches!(message, FromCluster::CutOff(_)));
         assert!(!cut, "nothing is lost");
     }
     let key = world.hosts[1].key("presence-room");
@@ -473,7 +473,7 @@ fn an_emptied_redis_learns_everything_again_and_nobody_is_told_anything() {
             world.tell(host, ToCluster::Registered(Box::new(registered)));
             world.run();
             let settled = world.hosts[0].learnt();
-            let settled = settled.iter().any(|message| matches!(message, FromCluster::Settled));
+            let settled = settled.iter().any(|message| matches!(message, FromCluster::Settled(_)));
             assert_eq!(settled, (host, shard) == (1, 1), "when the last shard has registered");
         }
     }
@@ -540,8 +540,35 @@ fn a_node_without_redis_serves_its_clients_alone_and_returns_under_another_name(
     world.run();
     let learnt = world.hosts[0].learnt();
     assert!(matches!(learnt[0], FromCluster::Alone(false)), "{learnt:?}");
-    assert!(learnt.iter().any(|message| matches!(message, FromCluster::Register { .. })));
-    assert_ne!(world.hosts[0].node.position(0).unwrap().0, before);
+    assert!(learnt.iter().any(|message| matches!(message, FromCluster::Register(_))));
+    let after = world.hosts[0].node.position(0).unwrap().0;
+    assert_ne!(after, before);
+    world.pass(Duration::from_secs(20));
+    assert!(!world.hosts[0].learnt().iter().any(alone), "it is in, though homes are slow");
+    assert_eq!(world.hosts[0].node.position(0).unwrap().0, after);
+}
+
+#[test]
+fn an_entrance_under_a_name_that_was_given_up_meanwhile_does_not_count() {
+    let mut world = World::with(1, WhenAway::Local, || vec![test_app()]);
+    let mut redis = world.cut();
+    world.pass(Duration::from_secs(7));
+    let node = &mut world.hosts[0].node;
+    let (id, entrance) = node.introduction(0, "run").unwrap();
+    let entered = redis.enter(world.now.0, id, &entrance).unwrap();
+    world.pass(Duration::from_secs(2));
+    assert!(!world.hosts[0].node.entered(0, entered, world.now));
+    world.redis = Some(redis);
+    world.run();
+    let learnt = world.hosts[0].learnt();
+    let alone: Vec<bool> = learnt
+        .iter()
+        .filter_map(|message| match message {
+            FromCluster::Alone(alone) => Some(*alone),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(alone, [true, true, false, false]);
 }
 
 #[test]
