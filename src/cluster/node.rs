@@ -137,6 +137,7 @@ impl Node {
             retention: settings.retention,
             // What can wait can be kept.
             keep_bytes: settings.backlog / usize::from(settings.partitions.max(1)),
+            inbox_bytes: settings.inbox,
         };
         let directory =
             Directory::new(Arc::clone(&apps), hash, Topology::new(shards), settings.partitions);

@@ -41,6 +41,8 @@ pub(crate) struct Bounds {
     pub(crate) retention: Duration,
     /// The bytes of executed batches that are kept at most.
     pub(crate) keep_bytes: usize,
+    /// The unread bytes past which Redis cuts the inbox.
+    pub(crate) inbox_bytes: u64,
 }
 
 /// The state machine of a partition.
@@ -200,7 +202,7 @@ impl Partition {
             renewed: None,
             backlog: Backlog::default(),
             batches: Batches::new(2 * bounds.lease, bounds.keep_bytes),
-            inbox: Inbox::new(remember_for),
+            inbox: Inbox::new(remember_for, bounds.inbox_bytes),
             registering: Registering::default(),
             dead: VecDeque::new(),
             buried_last: false,
@@ -382,9 +384,10 @@ impl Partition {
         if !self.entered || self.sent.is_some() || self.quitting == Quitting::Done {
             return None;
         }
-        if now >= self.tend_due {
+        if now >= self.tend_due || self.inbox.has_much_to_tell() {
             self.tend_due = now + TEND_PERIOD;
-            return Some(self.chore(&[self.tend()], Sent::Chore));
+            let tend = self.inbox.tend();
+            return Some(self.chore(&[tend], Sent::Chore));
         }
         if let Some(registrations) = self.registrations() {
             let commands: Vec<_> = registrations.clone();
@@ -441,11 +444,6 @@ impl Partition {
     /// The lease was renewed before the last answer, by at most the time between two renewals.
     fn survives(&self) -> Duration {
         (self.bounds.lease + self.bounds.retention).saturating_sub(2 * TEND_PERIOD)
-    }
-
-    fn tend(&self) -> Command {
-        let (read_id, read_bytes) = (self.inbox.read_id().into(), self.inbox.read_bytes());
-        Command::Tend { read_id, read_bytes, departures: true }
     }
 
     /// Takes out the registrations of a call.
