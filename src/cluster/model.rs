@@ -33,7 +33,7 @@ const STANDSTILL_MS: u64 = 2000;
 const DEBOUNCE_MS: u64 = 3000;
 
 /// The registrations that one call takes out of dead nodes at most.
-const BURIALS: usize = 1000;
+const BURIALS: usize = 500;
 
 /// The state of a partition.
 #[derive(Clone, Debug, Default)]
