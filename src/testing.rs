@@ -19,13 +19,17 @@ pub mod apps {
     }
 }
 pub mod bus {
-    pub use crate::bus::{Outside, Port, connect};
+    pub use crate::bus::{Outside, Port, connect, connect_beside};
 }
 pub mod channels {
     pub use crate::channels::{
-        CacheBounds, CachedEvent, ChannelEvent, ChannelKey, ChannelState, Event, Found, Homes,
-        Join, KeyHash, Local, Notice, Outbox, Publication, Retain, ToHome, Topology,
+        CacheBounds, CachedEvent, ChannelEvent, ChannelKey, ChannelState, ClusterJoined, Enter,
+        EnterOutcome, Event, Found, FromCluster, Homes, Join, KeyHash, Local, Notice, Outbox,
+        Publication, Registered, Retain, ToCluster, ToHome, Topology,
     };
+}
+pub mod cluster {
+    pub use crate::cluster::testing::{Losses, SimNode, SimNodeParts, SimRedis, SimSettings};
 }
 pub mod config {
     pub use crate::config::{Config, Environment, Flags, Predecessor, import, load};
@@ -103,7 +107,7 @@ pub mod time {
     pub use crate::time::Millis;
 }
 pub mod webhooks {
-    pub use crate::webhooks::NoticeSender;
+    pub use crate::webhooks::{NoticeReceiver, NoticeSender, notice_queue};
     pub mod fuzzing {
         pub use crate::webhooks::fuzzing::Process;
     }

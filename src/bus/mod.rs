@@ -23,4 +23,5 @@ pub use outside::Outside;
 pub use port::Port;
 #[cfg(any(test, feature = "testing"))]
 pub use port::connect;
-pub(crate) use port::{MAILBOX_MESSAGES, connect_beside};
+pub(crate) use port::MAILBOX_MESSAGES;
+pub use port::connect_beside;

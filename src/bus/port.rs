@@ -33,7 +33,7 @@ pub fn connect<M: Send>(shards: u16, capacity: usize) -> io::Result<Vec<Port<M>>
 ///
 /// # Errors
 /// No eventfd could be made (file descriptors ran out).
-pub(crate) fn connect_beside<M: Send>(
+pub fn connect_beside<M: Send>(
     shards: u16,
     others: u16,
     capacity: usize,

@@ -12,7 +12,7 @@ use super::{ChannelKey, Event, Retain, UserKey};
 
 /// A message to the cluster. Those about one channel keep their order.
 #[derive(Debug)]
-pub(crate) enum ToCluster {
+pub enum ToCluster {
     /// From a home: the node has its first subscriber of a channel, and so many by now. Answered by
     /// [`FromCluster::Joined`].
     Join(ChannelKey, u32),
@@ -48,7 +48,7 @@ pub(crate) enum ToCluster {
 
 /// A user enters a presence channel on this node.
 #[derive(Debug)]
-pub(crate) struct Enter {
+pub struct Enter {
     /// The channel.
     pub(crate) key: ChannelKey,
     /// The user.
@@ -59,7 +59,7 @@ pub(crate) struct Enter {
 
 /// Everything that a home has registered with a partition, in parts.
 #[derive(Debug)]
-pub(crate) struct Registered {
+pub struct Registered {
     /// The partition that asked. Channels of other partitions may be among the channels.
     pub(crate) partition: u16,
     /// Channels with their numbers of subscribers, and the members that this node has in them.
@@ -73,7 +73,7 @@ pub(crate) struct Registered {
 /// A message of the cluster to the home of a channel or user on this node. Those of one partition
 /// keep their order.
 #[derive(Debug)]
-pub(crate) enum FromCluster {
+pub enum FromCluster {
     /// The answer to [`ToCluster::Join`]. From here on the home gets everything about the channel.
     Joined(Box<ClusterJoined>),
     /// The answer to [`ToCluster::Leave`].
@@ -114,15 +114,13 @@ pub(crate) enum FromCluster {
 
 /// The state of a channel over all nodes, as of the join of this node.
 #[derive(Debug)]
-pub(crate) struct ClusterJoined {
+pub struct ClusterJoined {
     /// The channel.
     pub(crate) key: ChannelKey,
     /// Whether webhooks are to be told that the channel is occupied.
     pub(crate) occupied: bool,
     /// Whether the members are all; otherwise there may be more.
     pub(crate) exact: bool,
-    /// The number of subscribers on all nodes, as far as it is counted.
-    pub(crate) total: u32,
     /// The last event of a cache channel.
     pub(crate) last: Option<(Frame, Box<Retain>)>,
     /// The members of a presence channel.
@@ -131,7 +129,7 @@ pub(crate) struct ClusterJoined {
 
 /// The outcome of an [`Enter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EnterOutcome {
+pub enum EnterOutcome {
     /// The user is a member. Webhooks are told if it is a new one.
     Entered {
         /// Whether webhooks are told.

@@ -52,7 +52,7 @@ use crate::memory::{Holder, Per};
 use crate::protocol::auth::Member;
 
 pub use cache::CacheBounds;
-pub(crate) use cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, Registered, ToCluster};
+pub use cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, Registered, ToCluster};
 pub(crate) use count_throttle::CountThrottle;
 pub use event::{CachedEvent, ChannelState, Event, Publication, Retain};
 pub use home::Homes;

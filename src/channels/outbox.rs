@@ -22,7 +22,7 @@ impl Outbox {
     }
 
     /// Takes out the messages to the cluster, oldest first.
-    pub(crate) fn to_cluster(&mut self) -> impl Iterator<Item = ToCluster> {
+    pub(crate) fn cluster_messages(&mut self) -> impl Iterator<Item = ToCluster> {
         self.to_cluster.drain(..)
     }
 

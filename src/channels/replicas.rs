@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::apps::webhook::EventKind;
 use crate::id::{AppIndex, ShardId};
 use crate::invariant::broken;
-use crate::memory::{Holder, INDEX_ENTRY_BYTES, KeyedSlab, Per, Trim, number};
+use crate::memory::{KeyedSlab, Trim, number};
 use crate::protocol::outbound;
 use crate::time::Millis;
 
@@ -72,12 +72,6 @@ pub(crate) struct Replicas {
     /// alone.
     alone: Option<VecDeque<ToCluster>>,
 }
-
-/// The memory that a channel costs at its home on a node of a cluster.
-pub(super) const BUDGET: [Holder; 2] = [
-    Holder { name: "replica at home", bytes: size_of::<Option<Replica>>(), per: Per::Channel },
-    Holder { name: "place in the table of replicas", bytes: INDEX_ENTRY_BYTES, per: Per::Channel },
-];
 
 impl Replicas {
     /// Replicas without channels.

@@ -226,14 +226,4 @@ fn chance() -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attempts_to_connect_get_rarer_up_to_one_per_second() {
-        let pauses = [0, 1, 2, 3, 4, 5, 6, 1000].map(|attempts| retry_pause(attempts, 1.0));
-        let expected = [0, 100, 200, 400, 800, 1000, 1000, 1000].map(Duration::from_millis);
-        assert_eq!(pauses, expected);
-        assert_eq!(retry_pause(5, 0.0), Duration::from_millis(500));
-    }
-}
+mod tests;

@@ -25,6 +25,8 @@ mod redis;
 mod scripts;
 mod settings;
 mod store;
+#[cfg(feature = "testing")]
+pub(crate) mod testing;
 mod wire;
 mod worker;
 

@@ -16,6 +16,7 @@ mod users;
 #[cfg(test)]
 mod tests;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -163,6 +164,24 @@ impl Model {
         Executed::Done
     }
 
+    /// What is kept beside the records of nodes: nothing once all clients have left.
+    #[cfg(feature = "testing")]
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        left.extend(self.channels.iter().map(|of| format!("channel {of:?}")));
+        let members = self.members.iter().filter(|(_, members)| !members.is_empty());
+        left.extend(members.map(|of| format!("members {of:?}")));
+        left.extend(self.events.keys().map(|of| format!("event of {of:?}")));
+        left.extend(self.interests.iter().filter(|of| !of.1.is_empty()).map(|of| format!("interest {of:?}")));
+        left.extend(self.marks.iter().filter(|of| !of.1.is_empty()).map(|of| format!("marks {of:?}")));
+        left.extend(self.users.iter().map(|of| format!("user {of:?}")));
+        let watchers = self.watchers.iter().filter(|(_, watchers)| !watchers.is_empty());
+        left.extend(watchers.map(|of| format!("watched {of:?}")));
+        left.extend(self.quotas.iter().filter(|of| !of.1.is_empty()).map(|of| format!("permits {of:?}")));
+        left.extend(self.gone.keys().map(|of| format!("gone {of:?}")));
+        left
+    }
+
     /// Whether the server may have forgotten something since the last entrance.
     fn may_have_forgotten(&mut self, run: &str) -> bool {
         if run.is_empty() || self.run.as_deref() == Some(run) {
@@ -177,8 +196,8 @@ impl Model {
         let others = self.leases.keys().filter(|id| **id != node && !buried(id));
         self.stale.extend(others.copied().collect::<Vec<_>>());
         for &known in known {
-            if !self.leases.contains_key(&known) {
-                self.leases.insert(known, lease_end);
+            if let Entry::Vacant(vacant) = self.leases.entry(known) {
+                vacant.insert(lease_end);
                 self.stale.insert(known);
             }
         }
@@ -249,6 +268,7 @@ impl Call<'_> {
             b"tend" => self.tend(&args.text()?, args.number()?),
             b"ready" => _ = self.leave_stale(self.head.node),
             b"bury" => self.bury(args.node()?),
+            b"quit" => self.quit(),
             b"permits" => self.permits(&args.text()?, args.number()?, args.number()?),
             b"return" => self.give_back(&args.text()?, args.number()?),
             _ => return None,

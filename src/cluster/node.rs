@@ -36,7 +36,6 @@ use questions::Questions;
 use quotas::Quotas;
 
 pub(crate) use effects::Effects;
-pub(crate) use report::Report;
 pub(crate) use timers::NodeStatus;
 
 /// The parts that a node is made of.
@@ -46,7 +45,7 @@ pub(crate) struct NodeParts {
     pub(crate) settings: Arc<ClusterSettings>,
     /// A random id.
     pub(crate) id: NodeId,
-    /// A random text, for a cluster that has no epoch yet.
+    /// A random text, for the epochs of a cluster that has none.
     pub(crate) epoch: Box<str>,
     /// The host name and the listener of this node, for the operator.
     pub(crate) address: Box<str>,
@@ -62,17 +61,18 @@ pub(crate) struct NodeParts {
 ///
 /// Homes and shards speak by [`handle`](Self::handle), [`answered`](Self::answered) and
 /// [`terminated`](Self::terminated). The owner of a partition's connections calls
-/// [`introduction`](Self::introduction), [`entered`](Self::entered), [`next_call`](Self::next_call),
-/// [`executed`](Self::executed), [`read`](Self::read) and [`lost`](Self::lost), in the order that
-/// [`Partition`] describes. [`tick`](Self::tick) is called some times per second. After each call the
-/// [`effects`](Self::effects) are taken and carried out.
+/// [`introduction`](Self::introduction), [`entered`](Self::entered),
+/// [`next_call`](Self::next_call), [`executed`](Self::executed), [`read`](Self::read) and
+/// [`lost`](Self::lost), in the order that [`Partition`] describes. [`tick`](Self::tick) is called
+/// some times per second. After each call the [`effects`](Self::effects) are taken and carried out.
 #[derive(Debug)]
 pub(crate) struct Node {
     settings: Arc<ClusterSettings>,
     /// The id of the cluster's port, to which homes answer.
     port: ShardId,
+    /// A random text, with which the epochs of this node begin.
     epoch: Box<str>,
-    /// The introductions so far.
+    /// The number of introductions so far.
     introductions: u64,
     address: Box<str>,
     /// The fingerprint of the apps.
@@ -182,6 +182,11 @@ impl Node {
         self.partitions.iter().all(|member| member.partition.is_settled())
     }
 
+    /// Has the node leave the cluster behind everything that it was told.
+    pub(crate) fn quit(&mut self) {
+        self.partitions.iter_mut().for_each(|member| member.partition.quit());
+    }
+
     /// Whether commands of a partition reach Redis.
     pub(crate) fn is_serving(&self, partition: u16) -> bool {
         let member = self.partitions.get(usize::from(partition));
@@ -197,3 +202,6 @@ impl Node {
         self.partitions.iter().map(|member| member.partition.waiting_bytes()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,8 @@ pub(crate) struct Partition {
     entered: bool,
     /// Whether [`Command::Ready`] was executed since the entrance.
     ready: bool,
+    /// Whether it ever was.
+    was_ready: bool,
     /// The part of an entrance that homes have to hear of, when the node enters under a new name.
     renewed: Option<Renewal>,
     backlog: Backlog,
@@ -81,12 +83,26 @@ pub(crate) struct Partition {
     answered: Millis,
     /// The call whose answer is due.
     sent: Option<Sent>,
+    /// The end of the node in the partition.
+    quitting: Quitting,
     /// The number of the last call of the kind [`CallKind::Registration`].
     last_chore: u64,
-    /// Calls that were sent again since the node was ready.
+    /// The calls that were sent again since the node was last ready.
+    repeated_since: u64,
+    /// The calls that were sent again so far.
     repeated: u64,
-    /// Calls that were sent again, ever.
-    repeated_ever: u64,
+}
+
+/// The end of a node that stops in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Quitting {
+    /// The node serves.
+    #[default]
+    No,
+    /// Its last call follows when everything else was executed.
+    Due,
+    /// Its last call was executed.
+    Done,
 }
 
 /// What has to be registered anew.
@@ -115,6 +131,8 @@ enum Sent {
     Registrations(Vec<Command>),
     /// The end of an entrance.
     Ready,
+    /// The last call.
+    Quit,
     /// The next batch.
     Batch,
 }
@@ -153,11 +171,11 @@ pub(crate) enum Admission {
 pub(crate) struct Outcome {
     /// Publishers whose events are certain to arrive.
     pub(crate) confirmed: Vec<ReplyTo>,
-    /// The entrance is complete.
+    /// An entrance is complete that was not the first.
     pub(crate) returned: Option<Returned>,
 }
 
-/// The node serves the partition again, or for the first time.
+/// The node serves the partition again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Returned {
     /// The time for which it was away.
@@ -178,6 +196,7 @@ impl Partition {
             away_since: Some(now),
             entered: false,
             ready: false,
+            was_ready: false,
             renewed: None,
             backlog: Backlog::default(),
             batches: Batches::new(2 * bounds.lease, bounds.keep_bytes),
@@ -188,9 +207,10 @@ impl Partition {
             tend_due: now,
             answered: now,
             sent: None,
+            quitting: Quitting::No,
             last_chore: 0,
+            repeated_since: 0,
             repeated: 0,
-            repeated_ever: 0,
         }
     }
 
@@ -226,12 +246,22 @@ impl Partition {
 
     /// The calls that were sent again so far.
     pub(crate) const fn repeated(&self) -> u64 {
-        self.repeated_ever
+        self.repeated
     }
 
-    /// Whether Redis has executed everything that was pushed.
+    /// Has the node leave the partition when Redis has executed everything that was pushed.
+    pub(crate) fn quit(&mut self) {
+        if self.quitting == Quitting::No {
+            self.quitting = Quitting::Due;
+        }
+    }
+
+    /// Whether Redis has executed everything that was pushed, and the last call if there is one.
     pub(crate) fn is_settled(&self) -> bool {
-        self.backlog.is_empty() && self.batches.is_settled() && self.sent.is_none()
+        self.quitting != Quitting::Due
+            && self.backlog.is_empty()
+            && self.batches.is_settled()
+            && self.sent.is_none()
     }
 
     /// Takes a command for one of the next batches. `confirm` is a publisher who waits for it.
@@ -336,7 +366,7 @@ impl Partition {
 
     /// The next call, unless an answer is due or there is nothing to do.
     pub(crate) fn next_call(&mut self, now: Millis) -> Option<Call> {
-        if !self.entered || self.sent.is_some() {
+        if !self.entered || self.sent.is_some() || self.quitting == Quitting::Done {
             return None;
         }
         if now >= self.tend_due {
@@ -366,9 +396,14 @@ impl Partition {
             Some(Sent::Ready) => {
                 self.ready = true;
                 let away = self.away_since.take().map_or(Duration::ZERO, |since| now.since(since));
-                let repeated = std::mem::take(&mut self.repeated);
-                let returned = Some(Returned { away, repeated });
+                let repeated = std::mem::take(&mut self.repeated_since);
+                let again = std::mem::replace(&mut self.was_ready, true);
+                let returned = again.then_some(Returned { away, repeated });
                 Outcome { confirmed: Vec::new(), returned }
+            }
+            Some(Sent::Quit) => {
+                self.quitting = Quitting::Done;
+                Outcome::default()
             }
             Some(Sent::Chore | Sent::Registrations(_)) | None => Outcome::default(),
         }
@@ -389,8 +424,8 @@ impl Partition {
         self.inbox.tended(nodes.chain([self.node]), now);
     }
 
-    /// The silence for which Redis is certain to remember the node, unless it has lost its data: the
-    /// last answer is younger than the last renewal of the lease, by the time between two.
+    /// The silence for which Redis is certain to remember the node, unless it has lost its data.
+    /// The lease was renewed before the last answer, by at most the time between two renewals.
     fn survives(&self) -> Duration {
         (self.bounds.lease + self.bounds.retention).saturating_sub(2 * TEND_PERIOD)
     }
@@ -428,11 +463,14 @@ impl Partition {
             }
             self.batches.make(self.backlog.take(CALL_COMMANDS_MAX, CALL_BYTES_MAX));
         }
-        let batch = self.batches.next()?;
+        let Some(batch) = self.batches.next() else {
+            let quits = self.quitting == Quitting::Due && self.backlog.is_empty();
+            return quits.then(|| self.chore(&[Command::Quit], Sent::Quit));
+        };
         let (number, args) = (batch.number, Arc::clone(&batch.args));
         if repeated {
+            self.repeated_since += 1;
             self.repeated += 1;
-            self.repeated_ever += 1;
         }
         self.sent = Some(Sent::Batch);
         Some(Call { kind: CallKind::Batch, number, args })

@@ -31,6 +31,7 @@ pub(crate) const CALL: &str = concat!(
     include_str!("scripts/permits.lua"),
     include_str!("scripts/return.lua"),
     include_str!("scripts/bury.lua"),
+    include_str!("scripts/quit.lua"),
     include_str!("scripts/tend.lua"),
     include_str!("scripts/ready.lua"),
     "end\n",

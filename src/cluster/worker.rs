@@ -35,6 +35,9 @@ const MESSAGES_PER_TURN: usize = 4096;
 /// The pause while a mailbox is full: a turn of a busy shard.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
+/// The interval at which the node looks at the clock: far below what anybody waits for.
+const TICK_PERIOD: Duration = Duration::from_millis(20);
+
 /// The interval at which the status is renewed.
 const STATUS_PERIOD: Duration = Duration::from_secs(1);
 
@@ -200,6 +203,8 @@ struct Turns {
     port: Port<ShardMessage>,
     notices: NoticeSender,
     clock: Clock,
+    /// The time of the last tick.
+    ticked: Millis,
     status: watch::Sender<ClusterStatus>,
     /// The parts of the status that do not change.
     constant: ClusterStatus,
@@ -231,7 +236,8 @@ impl Turns {
             // It ends with the runtime.
             drop(tokio::task::spawn_local(driver.run()));
         }
-        Self { shared, port, notices, clock, status, constant, shown: None }
+        let ticked = clock.now();
+        Self { shared, port, notices, clock, ticked, status, constant, shown: None }
     }
 
     async fn run(mut self, wake: OwnedFd, mut commands: mpsc::UnboundedReceiver<WorkerCommand>) {
@@ -243,6 +249,9 @@ impl Turns {
         loop {
             let more = self.turn();
             if let Some((end, done)) = finishing.take() {
+                if !more {
+                    self.shared.node.borrow_mut().quit();
+                }
                 if !more && (self.is_settled() || self.clock.now() >= end) {
                     let _gone = done.send(());
                     return;
@@ -270,7 +279,10 @@ impl Turns {
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
         let taken = self.take_messages(now);
-        self.shared.node.borrow_mut().tick(now);
+        if now.since(self.ticked) >= TICK_PERIOD {
+            self.ticked = now;
+            self.shared.node.borrow_mut().tick(now);
+        }
         self.carry_out();
         self.port.flush();
         self.shared.set_room(!self.port.spilling());

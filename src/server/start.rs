@@ -73,6 +73,15 @@ struct Start<'a> {
     shared: &'a SharedState,
 }
 
+/// The parts of the threads that speak with each other.
+struct Setups {
+    shards: Vec<Setup>,
+    /// The way to send to all shards.
+    bus: Outside<ShardMessage>,
+    /// The parts of the cluster thread; `None` if the server stands alone.
+    cluster: Option<ClusterParts>,
+}
+
 impl Start<'_> {
     /// Starts all threads and becomes the control thread.
     async fn serve(
@@ -87,7 +96,7 @@ impl Start<'_> {
         let webhooks = self.start_webhooks()?;
         memory_watch::measure(server.memory_limit, &shared.allowance);
         let BoundListeners { listeners, files, inherited } = bound;
-        let (setups, bus, cluster) = self.setups(listeners, &webhooks)?;
+        let Setups { shards: setups, bus, cluster } = self.setups(listeners, &webhooks)?;
         // Before the shards, which speak to it as soon as they have connections.
         let cluster = cluster.map(ClusterWorker::start).transpose()?;
         let cluster_status = cluster.as_ref().map(ClusterWorker::status);
@@ -135,13 +144,12 @@ impl Start<'_> {
         Ok(WebhookWorker::start(Arc::clone(apps), settings, shared.clock)?)
     }
 
-    /// Returns the parts of each shard, the way to send to all of them, and the parts of the node
-    /// of a cluster, if the server is one.
+    /// Connects the shards, and the node of a cluster, with each other.
     fn setups(
         &self,
         listeners: Vec<Listeners>,
         webhooks: &WebhookWorker,
-    ) -> Result<(Vec<Setup>, Outside<ShardMessage>, Option<ClusterParts>), StartError> {
+    ) -> Result<Setups, StartError> {
         let Self { config: Config { server, apps, cluster, .. }, host, shared, .. } = self;
         let others = u16::from(cluster.is_some());
         let ports = bus::connect_beside(shard_count(server), others, bus::MAILBOX_MESSAGES);
@@ -181,7 +189,7 @@ impl Start<'_> {
             };
             Setup { parts, ring, listeners, clock: shared.clock }
         });
-        Ok((setups.collect(), outside, cluster))
+        Ok(Setups { shards: setups.collect(), bus: outside, cluster })
     }
 
     /// Logs that the server is up, and with which limits.

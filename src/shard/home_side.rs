@@ -231,7 +231,7 @@ impl HomeSide {
         for (to, message) in self.outbox.messages() {
             link.send(to, ShardMessage::FromHome(message));
         }
-        for mut message in self.outbox.to_cluster() {
+        for mut message in self.outbox.cluster_messages() {
             // Channels are registered by parts; the users are in the last one.
             if let (ToCluster::Registered(part), UserTable::Replicas(users)) =
                 (&mut message, &self.users)

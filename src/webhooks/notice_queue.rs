@@ -42,14 +42,14 @@ struct QueueCounts {
 
 /// The worker's end of the queue.
 #[derive(Debug)]
-pub(super) struct NoticeReceiver {
+pub struct NoticeReceiver {
     receiver: Receiver<Vec<Notice>>,
     counts: Arc<QueueCounts>,
 }
 
 /// Makes both ends of a queue that holds at most this many bytes of notices. Each shard gets a
 /// clone of the sender.
-pub(super) fn notice_queue(waiting_max: usize) -> (NoticeSender, NoticeReceiver) {
+pub fn notice_queue(waiting_max: usize) -> (NoticeSender, NoticeReceiver) {
     let (sender, receiver) = channel(TURNS_MAX);
     let counts = Arc::new(QueueCounts { waiting_max, ..QueueCounts::default() });
     let sender = Some(sender);
@@ -115,7 +115,7 @@ impl NoticeReceiver {
     }
 
     /// The notices of a turn, if any wait.
-    pub(super) fn try_next(&mut self) -> Option<Vec<Notice>> {
+    pub fn try_next(&mut self) -> Option<Vec<Notice>> {
         let turn = self.receiver.try_recv().ok();
         turn.inspect(|turn| self.taken(turn))
     }

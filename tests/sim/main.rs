@@ -13,6 +13,7 @@
 )]
 
 mod client;
+mod cluster;
 mod cuts;
 mod evict;
 #[path = "../support/frames.rs"]
@@ -46,11 +47,15 @@ fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
-fn simulate(test: &'static str, shards: usize, runs: u64) {
+fn log_if_asked() {
     if from_env("RINGWAVE_SIM_LOG").is_some() {
         let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
         let _set_by_another_test = log.without_time().with_test_writer().try_init();
     }
+}
+
+fn simulate(test: &'static str, shards: usize, runs: u64) {
+    log_if_asked();
     let (seed, given) = (from_env("RINGWAVE_SIM_SEED"), from_env("RINGWAVE_SIM_RUNS"));
     let runs = match (given, seed) {
         (Some(given), _) => given,

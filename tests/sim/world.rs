@@ -413,7 +413,7 @@ impl std::ops::AddAssign for Summary {
 }
 
 /// Whether the shard's eventfd was written since the last look.
-fn took_edge(port: &Port<ShardMessage>) -> bool {
+pub(crate) fn took_edge(port: &Port<ShardMessage>) -> bool {
     rustix::io::read(port.wake_fd(), &mut [0; 8]).is_ok()
 }
 
@@ -470,7 +470,7 @@ pub(crate) fn app(index: u16, plan: &Plan) -> App {
 
 /// Channels whose homes are spread as the dice say, whatever the hash. Both apps use the same names
 /// for different channels.
-fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
+pub(crate) fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
     let kinds = ["public", "cache-", "private-", "presence-", "private-cache-", "presence-cache-"];
     let topology = Topology::new(plan.shards as u16);
     let mut channels = Vec::new();
@@ -500,7 +500,7 @@ fn channels(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<Channel> {
 
 /// Users whose homes are spread as the dice say. They are few, so that most have several
 /// connections.
-fn users(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<String> {
+pub(crate) fn users(plan: &Plan, hash: &KeyHash, dice: &mut Dice) -> Vec<String> {
     let topology = Topology::new(plan.shards as u16);
     let user = |index: usize| {
         let homes = [dice.below(plan.shards), dice.below(plan.shards)];

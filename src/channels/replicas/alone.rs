@@ -41,16 +41,9 @@ impl Replicas {
 
     fn own_answers(&self, question: ToCluster) -> Vec<FromCluster> {
         match question {
-            ToCluster::Join(key, total) => {
-                let last = None;
-                let joined = ClusterJoined {
-                    key,
-                    occupied: false,
-                    exact: false,
-                    total,
-                    last,
-                    members: Vec::new(),
-                };
+            ToCluster::Join(key, _) => {
+                let (occupied, exact, last) = (false, false, None);
+                let joined = ClusterJoined { key, occupied, exact, last, members: Vec::new() };
                 vec![FromCluster::Joined(Box::new(joined))]
             }
             ToCluster::Leave(key) => vec![FromCluster::Left(key)],

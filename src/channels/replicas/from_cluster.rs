@@ -45,7 +45,7 @@ impl Replicas {
     /// The node is in a channel. If it was already, the members and the last event are brought up
     /// to date.
     fn joined(&mut self, joined: ClusterJoined, now: Millis, out: &mut Outbox) {
-        let ClusterJoined { key, occupied, exact, last, members, .. } = joined;
+        let ClusterJoined { key, occupied, exact, last, members } = joined;
         let Some(number) = self.find(&key) else { return };
         let replica = &mut self.channels[number];
         if !matches!(replica.standing, Standing::Entering | Standing::In) {

@@ -243,7 +243,7 @@ impl World {
 
     /// Takes the effects of a home: the cluster gets its messages, the shards theirs at once.
     fn take(&mut self, node: usize, out: &mut Outbox) {
-        self.sent[node].extend(out.to_cluster());
+        self.sent[node].extend(out.cluster_messages());
         for notice in out.notices() {
             let (what, by) = match &notice.event {
                 ChannelEvent::Occupied => (String::new(), 1),
@@ -339,7 +339,7 @@ impl World {
         let occupied = truth.nodes.is_empty();
         assert!(truth.nodes.insert(node), "it was not in it");
         let members = truth.users.values().map(|(member, _)| Arc::clone(member)).collect();
-        let joined = ClusterJoined { key, occupied, exact: true, total: 0, last: None, members };
+        let joined = ClusterJoined { key, occupied, exact: true, last: None, members };
         self.inboxes[node].push_back(FromCluster::Joined(Box::new(joined)));
     }
 

@@ -92,6 +92,13 @@ impl Call<'_> {
         }
     }
 
+    pub(super) fn quit(&mut self) {
+        let node = self.head.node;
+        let over = self.now_ms.saturating_sub(self.head.retention_ms);
+        self.model.leases.insert(node, over);
+        self.bury(node);
+    }
+
     fn bury_marks(&mut self, node: NodeId) {
         self.model.node(node).dead = true;
         if self.leave_stale(node) {

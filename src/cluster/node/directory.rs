@@ -133,7 +133,9 @@ impl Directory {
         let watched = app.webhooks.watched();
         JoinFlags {
             presence,
-            counted: app.subscription_counts || watched.contains(EventKind::SubscriptionCount),
+            // Of presence channels the members are told instead, as at Pusher.
+            counted: !presence
+                && (app.subscription_counts || watched.contains(EventKind::SubscriptionCount)),
             told: watched.contains(departure),
             anew: false,
         }

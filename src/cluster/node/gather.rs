@@ -48,10 +48,7 @@ impl Node {
     /// Asks about one channel: Redis knows the members and the nodes with subscribers.
     fn ask_redis(&mut self, reply_to: ReplyTo, key: &ChannelKey, users: bool, now: Millis) {
         let found = self.directory.channel_path(key);
-        let settled = |partition: u16| {
-            self.partitions.get(usize::from(partition)).is_some_and(|member| member.settled)
-        };
-        let Some((channel, partition)) = found.filter(|&(_, of)| settled(of)) else {
+        let Some((channel, partition)) = found.filter(|&(_, of)| self.knows_all(of)) else {
             return self.effects.answer(reply_to, Answer::Unavailable);
         };
         let gathering = match users {
@@ -73,6 +70,7 @@ impl Node {
     pub(super) fn ask_nodes(&mut self, reply_to: ReplyTo, asking: Asking, now: Millis) {
         let question = self.node_question(&asking);
         let partition = self.directory.app_text(asking.app()).map(|(_, partition)| partition);
+        let partition = partition.filter(|&partition| self.knows_all(partition));
         let request = partition.and_then(|partition| {
             self.questions.open(partition, reply_to, asking.gathering(), now)
         });
@@ -83,6 +81,11 @@ impl Node {
             }
             _ => self.effects.answer(reply_to, Answer::Unavailable),
         }
+    }
+
+    /// Whether Redis knows all nodes, and what they have: otherwise an answer would be partial.
+    fn knows_all(&self, partition: u16) -> bool {
+        self.partitions.get(usize::from(partition)).is_some_and(|member| member.settled)
     }
 
     fn node_question(&self, asking: &Asking) -> Option<NodeQuestion> {

@@ -14,9 +14,6 @@ use crate::cluster::wire::{Entered, Entrance, NodeId};
 use crate::time::Millis;
 use crate::version;
 
-/// The absence that the log does not tell: clients do not notice it.
-const SHORT: Duration = Duration::from_millis(100);
-
 impl Node {
     /// The introduction of the node to a partition, at a server with this `run_id`.
     pub(crate) fn introduction(&mut self, partition: u16, run: &str) -> Option<(NodeId, Entrance)> {
@@ -108,10 +105,7 @@ impl Node {
         let Some(member) = self.member(partition) else { return };
         let Outcome { confirmed, returned } = member.partition.executed(now);
         self.effects.answer_all(confirmed, || Answer::Barrier);
-        if let Some(Returned { away, repeated }) = returned
-            && self.joined
-            && away >= SHORT
-        {
+        if let Some(Returned { away, repeated }) = returned {
             self.effects.report(Report::Back { partition, away, repeated });
         }
     }

@@ -13,6 +13,7 @@ use crate::channels::{
 use crate::cluster::wire::{Admitted, Command, MemberText, NodeId, NodeInfo, Record, Retained};
 use crate::frame::Frame;
 use crate::protocol::auth::Member;
+use crate::text::{self, SHOWN_CHARS};
 use crate::time::Millis;
 
 /// The users of a partition that are looked at once more at most, after all nodes have registered.
@@ -106,6 +107,7 @@ impl Node {
     fn tended(&mut self, partition: u16, nodes: Vec<NodeInfo>, now: Millis) {
         let Some(member) = self.member(partition) else { return };
         let own = member.partition.node();
+        let nodes: Vec<_> = nodes.into_iter().map(legible).collect();
         let ids: BTreeSet<NodeId> = nodes.iter().map(|node| node.id).collect();
         member.partition.tended(ids.iter().copied(), now);
         member.buried.retain(|node| ids.contains(node));
@@ -114,28 +116,32 @@ impl Node {
         done.into_iter().for_each(|done| self.done(Some(done)));
         // All partitions have the same nodes: one of them is enough for the log.
         if partition == 0 {
+            let before: Vec<_> = introduced(&before).collect();
             self.report_nodes(&before, own);
         }
     }
 
-    fn report_nodes(&mut self, before: &[NodeInfo], own: NodeId) {
+    fn report_nodes(&mut self, before: &[&NodeInfo], own: NodeId) {
         let Some(member) = self.partitions.first() else { return };
+        let nodes: Vec<_> = introduced(&member.nodes).collect();
         if !self.joined {
             self.joined = true;
-            let nodes = member.nodes.iter().map(|node| node.address.clone()).collect();
+            let nodes = nodes.iter().map(|node| node.address.clone()).collect();
             let cluster = self.settings.name.clone();
             self.effects.report(Report::Joined { cluster, nodes });
         } else {
-            let lacks = |list: &[NodeInfo], id| list.iter().all(|node| node.id != id);
-            let arrived = member.nodes.iter().filter(|node| lacks(before, node.id));
-            let departed = before.iter().filter(|node| lacks(&member.nodes, node.id));
+            let lacks = |list: &[&NodeInfo], id| list.iter().all(|node| node.id != id);
+            let arrived = nodes.iter().filter(|node| lacks(before, node.id));
+            let departed = before.iter().filter(|node| lacks(&nodes, node.id));
             let arrived = arrived.map(|node| Report::Arrived(node.address.clone()));
             let departed = departed.map(|node| Report::Departed(node.address.clone()));
             self.effects.reports.extend(arrived.chain(departed));
         }
-        let differing = |node: &&NodeInfo| node.apps != self.fingerprint && node.id != own;
+        // A node that Redis has forgotten has not told its apps again yet.
+        let tells = |node: &&NodeInfo| !node.apps.is_empty() && node.id != own;
+        let differing = |node: &&NodeInfo| tells(node) && node.apps != self.fingerprint;
         let differing: BTreeSet<_> =
-            member.nodes.iter().filter(differing).map(|node| node.address.clone()).collect();
+            nodes.into_iter().filter(differing).map(|node| node.address.clone()).collect();
         for address in differing.difference(&self.differing) {
             self.effects.report(Report::AppsDiffer(address.clone()));
         }
@@ -154,6 +160,18 @@ impl Node {
         let done = self.questions.gone(partition, |of| of != node);
         done.into_iter().for_each(|done| self.done(Some(done)));
     }
+}
+
+/// The node with an address that is fit for a log and a terminal.
+fn legible(node: NodeInfo) -> NodeInfo {
+    let address = node.address.chars().filter(|&char| !text::is_unsafe(char)).take(SHOWN_CHARS);
+    NodeInfo { address: address.collect::<String>().into(), ..node }
+}
+
+/// The nodes that have entered themselves. Others are only known to be alive, because a Redis that
+/// was emptied heard of them from this node or another one.
+fn introduced(nodes: &[NodeInfo]) -> impl Iterator<Item = &NodeInfo> {
+    nodes.iter().filter(|node| !node.address.is_empty())
 }
 
 /// The channel that a record is about.
@@ -178,8 +196,8 @@ fn message_of(record: Record, key: ChannelKey) -> Option<FromCluster> {
             let retain = retained.map(|retained| Box::new(retain(retained)));
             FromCluster::Event(Event { key, frame, except, retain })
         }
-        Record::Joined { first, exact, total, last, members, .. } => {
-            FromCluster::Joined(Box::new(joined(key, (first, exact), total, last, &members)))
+        Record::Joined { first, exact, last, members, .. } => {
+            FromCluster::Joined(Box::new(joined(key, (first, exact), last, &members)))
         }
         Record::Left(..) => FromCluster::Left(key),
         Record::Count(_, total, own) => FromCluster::Count(key, total, own),
@@ -196,14 +214,13 @@ fn message_of(record: Record, key: ChannelKey) -> Option<FromCluster> {
 fn joined(
     key: ChannelKey,
     (occupied, exact): (bool, bool),
-    total: u32,
     last: Option<(Retained, Frame)>,
     members: &[MemberText],
 ) -> ClusterJoined {
     let members = members.iter().filter_map(MemberText::member);
     let members: Vec<Arc<Member>> = members.map(Arc::new).collect();
     let last = last.map(|(retained, frame)| (frame, Box::new(retain(retained))));
-    ClusterJoined { key, occupied, exact, total, last, members }
+    ClusterJoined { key, occupied, exact, last, members }
 }
 
 fn retain(Retained { data, ttl_ms }: Retained) -> Retain {

@@ -222,6 +222,7 @@ const fn is_fleeting(command: &Command) -> bool {
         | Command::Tend { .. }
         | Command::Ready
         | Command::Bury(_)
+        | Command::Quit
         | Command::Permits { .. }
         | Command::Return { .. } => true,
     }

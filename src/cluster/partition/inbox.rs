@@ -56,8 +56,8 @@ impl Inbox {
         }
     }
 
-    /// Begins to read from the beginning, because Redis may have other entries than before. `empty`:
-    /// the inbox was made anew.
+    /// Begins to read from the beginning, because Redis may have other entries than before. With
+    /// `empty`, the inbox was made anew.
     pub(super) fn entered(&mut self, empty: bool) {
         self.position = Box::default();
         if empty {

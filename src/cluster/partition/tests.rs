@@ -57,13 +57,13 @@ fn reply(request: u32) -> ReplyTo {
 
 /// The first argument of each call; `-` if it has none.
 fn verbs(calls: &[Call]) -> Vec<String> {
-    let verb = |call: &Call| call.args.first().map_or("-".into(), |arg| text(arg));
+    let verb = |call: &Call| call.args.first().map_or_else(|| "-".into(), text);
     calls.iter().map(verb).collect()
 }
 
 /// The channels of all commands of [`command`] in the call, with its number in front.
 fn channels(call: &Call) -> String {
-    let names = call.args.iter().map(|arg| text(arg));
+    let names = call.args.iter().map(text);
     let names = names.filter_map(|arg| arg.strip_prefix("app:").map(str::to_owned));
     format!("{} {}", call.number, names.collect::<Vec<_>>().join(" "))
 }
@@ -470,4 +470,16 @@ proptest! {
         world.read();
         prop_assert_eq!(world.received, pushed);
     }
+}
+
+#[test]
+fn a_node_that_quits_does_so_behind_everything_else_and_says_nothing_afterwards() {
+    let mut partition = serving();
+    partition.push(command("a"), None, NOW);
+    partition.quit();
+    assert!(!partition.is_settled());
+    assert_eq!(verbs(&run(&mut partition)), ["leave", "quit"]);
+    partition.quit();
+    assert!(partition.is_settled());
+    assert_eq!(partition.next_call(NOW + Duration::from_secs(9)), None);
 }

@@ -4,7 +4,7 @@
 /// password is a placeholder; `reverb` is `cluster.name`.
 pub(super) const ACL_LINE: &str = "ACL SETUSER ringwave reset on >PASSWORD ~{ringwave:reverb:* \
      +info +client|setname +select +script|load +evalsha +xread \
-     +get +set +exists +del +time +pexpire +pttl \
+     +get +mget +set +exists +del +time +pexpire +pttl \
      +hget +hset +hmget +hgetall +hkeys +hvals +hlen +hexists +hdel +hincrby \
      +sadd +srem +smembers +scard +spop \
      +zadd +zrem +zscore +zrange +zrangebyscore \
@@ -12,11 +12,12 @@ pub(super) const ACL_LINE: &str = "ACL SETUSER ringwave reset on >PASSWORD ~{rin
 
 /// Requests that prove the rights for the commands of the scripts, in an order in which none fails:
 /// a command, the name of a key that nobody else uses, and arguments.
-pub(super) const PROOFS: [&[&str]; 30] = [
+pub(super) const PROOFS: [&[&str]; 31] = [
     &["time"],
     &["set", "text", "1"],
     &["pexpire", "text", "60000"],
     &["get", "text"],
+    &["mget", "text"],
     &["exists", "text"],
     &["pttl", "text"],
     &["hset", "hash", "field", "1"],

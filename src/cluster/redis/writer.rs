@@ -7,7 +7,7 @@ use super::call_error::CallError;
 use super::error::RedisError;
 use super::keys::Keys;
 use super::link::Link;
-use super::peer::{Bare, Peer};
+use super::peer::Peer;
 use super::script::HashedScript;
 use crate::cluster::store::{self, CallHead, Executed};
 use crate::cluster::wire::{Entered, Entrance, NodeId};
@@ -33,9 +33,10 @@ impl Writer {
         Self { peer, link, keys, enter, call }
     }
 
-    /// The address of the server, for the operator.
-    pub(crate) fn server(&self) -> String {
-        Bare(&self.peer.address).to_string()
+    /// The address of the server.
+    #[cfg(test)]
+    pub(super) fn server(&self) -> String {
+        super::peer::Bare(&self.peer.address).to_string()
     }
 
     /// The link, for other requests than calls.

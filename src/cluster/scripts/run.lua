@@ -4,7 +4,7 @@
 local ARGUMENTS = {
   join = 3, leave = 2, count = 2, enter = 5, part = 3, publish = 4, online = 1, offline = 1,
   watch = 1, unwatch = 1, state = 3, users = 2, ask = 2, answer = 3, tend = 2, ready = 0, bury = 1,
-  permits = 3, ['return'] = 2,
+  quit = 0, permits = 3, ["return"] = 2,
 }
 
 local FIRST = 9

@@ -106,6 +106,9 @@ pub(crate) enum Command {
     /// place in `stale`, and marks it `dead`; then, `retention_ms` behind the lease, those in `of:`,
     /// its inbox and `node:N`. Own: [`Record::Dead`] again if something is left that is due now.
     Bury(NodeId),
+    /// `quit`: the node stops, and nothing of it is needed any more: its lease and its retention are
+    /// over, and it is buried at once as far as one call may do that. The others do the rest.
+    Quit,
     /// `permits APP wanted total`: lends the node permits, so that no more than `total` are lent:
     /// half of the free ones, at least one, at most `wanted`. Own: [`Record::Permits`]. If nothing
     /// was free: [`Record::Recall`] to all others that hold some. In a registration it is a claim:
@@ -204,6 +207,7 @@ impl Command {
             }
             Self::Ready => push(out, "ready", []),
             Self::Bury(node) => push(out, "bury", [number(node)]),
+            Self::Quit => push(out, "quit", []),
             Self::Permits { app, wanted, total } => {
                 push(out, "permits", [text(app), number(*wanted), number(*total)]);
             }

@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use std::sync::Arc;
+
 use super::super::auth::AuthError;
 use super::super::names::NameError;
 use super::super::rules::{RateLimit, Standing, test_rules};
@@ -168,7 +170,7 @@ fn a_sign_in_with_too_long_a_watchlist_succeeds_and_is_told_so() {
     };
     let error = error_frame(ProtocolError::WatchlistTooLong);
     assert_eq!(answer, joined(&[outbound::signin_success(data), error]));
-    assert_eq!(signed_in.into_parts().1, [std::sync::Arc::<str>::from("2")]);
+    assert_eq!(signed_in.into_parts().1, [Arc::<str>::from("2")]);
 }
 
 #[test]

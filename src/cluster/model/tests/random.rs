@@ -22,6 +22,7 @@ enum Event {
     /// Seconds pass, in which one node tends.
     PassTended(usize, u64),
     Bury(usize, usize),
+    Quit(usize),
     EvictInbox(usize),
     Restart,
     Empty,
@@ -95,6 +96,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (node(), prop::sample::select(vec![1, 4, 6, 8, 64]))
             .prop_map(|(node, seconds)| Event::PassTended(node, seconds)),
         3 => (node(), node()).prop_map(|(by, node)| Event::Bury(by, node)),
+        1 => node().prop_map(Event::Quit),
         1 => node().prop_map(Event::EvictInbox),
         1 => prop_oneof![Just(Event::Restart), Just(Event::Empty)],
     ]
@@ -120,6 +122,7 @@ fn happen(world: &mut World, event: &Event) {
             let node = world.id(*node);
             world.call(*by, &[Command::Bury(node)]);
         }
+        Event::Quit(node) => _ = world.call(*node, &[Command::Quit]),
         Event::EvictInbox(node) => world.evict_inbox(*node),
         Event::Restart => world.restart(),
         Event::Empty => world.empty(),

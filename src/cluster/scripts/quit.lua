@@ -1,0 +1,5 @@
+-- quit
+verbs.quit = function()
+  redis.call('ZADD', T .. 'nodes', now() - RETENTION_MS, N)
+  verbs.bury(N)
+end
