@@ -20,8 +20,8 @@ mod sync;
 mod wake;
 
 pub use outside::Outside;
+pub(crate) use port::MAILBOX_MESSAGES;
 pub use port::Port;
 #[cfg(any(test, feature = "testing"))]
 pub use port::connect;
-pub(crate) use port::MAILBOX_MESSAGES;
 pub use port::connect_beside;

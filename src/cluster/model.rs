@@ -172,12 +172,21 @@ impl Model {
         let members = self.members.iter().filter(|(_, members)| !members.is_empty());
         left.extend(members.map(|of| format!("members {of:?}")));
         left.extend(self.events.keys().map(|of| format!("event of {of:?}")));
-        left.extend(self.interests.iter().filter(|of| !of.1.is_empty()).map(|of| format!("interest {of:?}")));
-        left.extend(self.marks.iter().filter(|of| !of.1.is_empty()).map(|of| format!("marks {of:?}")));
+        left.extend(
+            self.interests
+                .iter()
+                .filter(|of| !of.1.is_empty())
+                .map(|of| format!("interest {of:?}")),
+        );
+        left.extend(
+            self.marks.iter().filter(|of| !of.1.is_empty()).map(|of| format!("marks {of:?}")),
+        );
         left.extend(self.users.iter().map(|of| format!("user {of:?}")));
         let watchers = self.watchers.iter().filter(|(_, watchers)| !watchers.is_empty());
         left.extend(watchers.map(|of| format!("watched {of:?}")));
-        left.extend(self.quotas.iter().filter(|of| !of.1.is_empty()).map(|of| format!("permits {of:?}")));
+        left.extend(
+            self.quotas.iter().filter(|of| !of.1.is_empty()).map(|of| format!("permits {of:?}")),
+        );
         left.extend(self.gone.keys().map(|of| format!("gone {of:?}")));
         left
     }

@@ -9,9 +9,7 @@ use bytes::Bytes;
 
 use super::model::Model;
 use super::node::{Node, NodeParts, Report};
-use super::settings::{
-    ClusterSettings, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway,
-};
+use super::settings::{ClusterSettings, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway};
 use super::store::{CallHead, Executed};
 use super::wire::NodeId;
 use crate::apps::Apps;

@@ -32,7 +32,7 @@ mod tls;
 mod worker;
 
 pub use notice_queue::NoticeSender;
+pub(crate) use notice_queue::WAITING_BYTES_MAX;
 #[cfg(feature = "testing")]
 pub use notice_queue::{NoticeReceiver, notice_queue};
-pub(crate) use notice_queue::WAITING_BYTES_MAX;
 pub(crate) use worker::{WebhookWorker, WorkerError, WorkerSettings};

@@ -223,7 +223,10 @@ impl Ledger {
         assert_ne!(episode.cached, Some(Some(id)), "client {client} got {id} again, cached before");
         assert!(!episode.got.contains(&id), "client {client} got {id} twice");
         let before = message.answered.is_some_and(|answered| answered < episode.asked);
-        assert!(!before || self.clustered, "client {client} got {id}, published before it asked to subscribe");
+        assert!(
+            !before || self.clustered,
+            "client {client} got {id}, published before it asked to subscribe"
+        );
         let ordered = if *disordered { 0 } else { 8 };
         for &earlier in episode.got.iter().rev().take(ordered) {
             let earlier_sent = &sent[earlier];

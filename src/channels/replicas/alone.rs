@@ -11,7 +11,7 @@ use crate::time::Millis;
 use super::super::cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, ToCluster};
 use super::super::{ChannelKey, Outbox};
 use super::Replicas;
-use super::replica::{Replica, Standing};
+use super::registration::questions_of;
 
 impl Replicas {
     /// Begins to answer in the place of the cluster, or ends it.
@@ -77,26 +77,4 @@ impl Replicas {
             !known && self.channels[number].members() >= most
         })
     }
-}
-
-/// What has been asked about a channel and not been answered, in the order of the answers.
-fn questions_of(replica: &Replica) -> Vec<ToCluster> {
-    let key = || replica.key.clone();
-    let mut questions = Vec::new();
-    if replica.standing == Standing::Entering {
-        questions.push(ToCluster::Join(key(), replica.interest.total()));
-    }
-    if let Some(attendance) = &replica.attendance {
-        questions.extend(attendance.standing(Standing::Entering).map(|attendee| {
-            let (member, max_members) = (attendee.member.clone(), None);
-            let enter = Enter { key: key(), member, max_members };
-            ToCluster::Enter(Box::new(enter))
-        }));
-        let leaving = attendance.standing(Standing::Leaving);
-        questions.extend(leaving.map(|of| ToCluster::Part(key(), of.member.user_id.clone())));
-    }
-    if replica.standing == Standing::Leaving {
-        questions.push(ToCluster::Leave(key()));
-    }
-    questions
 }

@@ -38,6 +38,16 @@ pub(super) struct Attendee {
     pub(super) waiting: Vec<(ShardId, ToHome)>,
 }
 
+impl Attendee {
+    /// The member and the limit of members of the first join that waits.
+    pub(super) fn first_waiting(&self) -> Option<(Arc<Member>, Option<usize>)> {
+        self.waiting.iter().find_map(|(_, message)| match message {
+            ToHome::Join(join) => Some((join.authorised.member()?.clone(), join.max_members)),
+            _ => None,
+        })
+    }
+}
+
 impl Attendance {
     /// The user with this id.
     pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Attendee> {

@@ -43,7 +43,13 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(plan: &ClusterPlan, net: &SimNet, number: u64, seed: u64, now: Millis) -> Self {
+    pub(super) fn new(
+        plan: &ClusterPlan,
+        net: &SimNet,
+        number: u64,
+        seed: u64,
+        now: Millis,
+    ) -> Self {
         let apps = Arc::new(Apps::new((0..2).map(|index| app_of(index, plan)).collect()));
         let seed = seed.wrapping_mul(1 << 24).wrapping_add(number << 8);
         let hash = KeyHash::seeded(seed);

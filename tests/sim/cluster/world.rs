@@ -99,8 +99,7 @@ impl Cluster {
         let mut dice = Dice::new(seed);
         let (net, hash) = (SimNet::default(), KeyHash::seeded(seed));
         let redis = SimRedis::new(plan.settings.partitions, "run-0");
-        let process =
-            |number| Some(Process::new(&plan, &net, number as u64, seed, Millis(0)));
+        let process = |number| Some(Process::new(&plan, &net, number as u64, seed, Millis(0)));
         Self {
             processes: (0..plan.nodes).map(process).collect(),
             replica: redis.clone(),
@@ -150,7 +149,8 @@ impl Cluster {
             0..30 => self.some_turn(),
             30..60 => self.some_link(),
             60..64 => {
-                self.now = self.now + Duration::from_millis(self.dice.below(self.plan.stride_ms) as u64);
+                self.now =
+                    self.now + Duration::from_millis(self.dice.below(self.plan.stride_ms) as u64);
             }
             64..69 => self.connect(),
             69..77 => self.publish(),
@@ -388,7 +388,8 @@ impl Cluster {
         }
         let Some(admission) = Admission::take(&app) else {
             let (reply, _answer) = oneshot::channel();
-            return self.process(index).commands[shard].push(GatewayCommand::MorePlaces { app, reply });
+            return self.process(index).commands[shard]
+                .push(GatewayCommand::MorePlaces { app, reply });
         };
         let fd = self.net.connect_with(self.plan.node.socket);
         let id = self.clients.len();
@@ -407,7 +408,8 @@ impl Cluster {
     /// Checks that there are no more connections than the quota allows.
     fn check_quota(&self) {
         let live = self.processes.iter().flatten();
-        let open: u32 = live.map(|of| of.apps.get(AppIndex(1)).unwrap().counters.connections()).sum();
+        let open: u32 =
+            live.map(|of| of.apps.get(AppIndex(1)).unwrap().counters.connections()).sum();
         assert!(open <= self.plan.quota || self.permits_lost, "{open} connections");
     }
 
