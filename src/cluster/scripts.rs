@@ -3,10 +3,11 @@
 //!
 //! The script of a call is put together from one file per verb, in such an order that functions
 //! stand before their users. Lua makes all functions anew in each call, so those that a call which
-//! only publishes does not need are made when another verb is met. The scripts take the time from Redis, so they rely on the replication
-//! of effects, which is the default from Redis 5 on. If Redis is out of memory, it refuses the
-//! first change of a script, and executes the rest once that was accepted: a call takes effect as a
-//! whole or not at all.
+//! only publishes does not need are made when another verb is met.
+//!
+//! The scripts take the time from Redis, so they rely on the replication of effects, which is the
+//! default from Redis 5 on. If Redis is out of memory, it refuses the first change of a script, and
+//! executes the rest once that was accepted: a call takes effect as a whole or not at all.
 
 /// The script of a call.
 pub(crate) const CALL: &str = concat!(
