@@ -19,7 +19,7 @@ use crate::channels::ReplyTo;
 use crate::time::Millis;
 
 use backlog::Backlog;
-use batches::Batches;
+use batches::{Batches, is_fleeting};
 use inbox::Inbox;
 
 /// The most commands of a call. Redis executes some hundred thousand of them per second, so that a
@@ -320,6 +320,7 @@ impl Partition {
         let renewed = self.renewed.take();
         self.inbox.entered(unknown || cut);
         let confirmed = self.batches.entered(done, now);
+        self.backlog.drop_all(is_fleeting);
         (self.entered, self.ready, self.tend_due) = (true, false, now);
         self.epoch = Some(epoch);
         let register = match earlier {

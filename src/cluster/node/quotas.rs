@@ -109,6 +109,12 @@ impl Quotas {
     /// Redis tells how many permits it has lent to the node.
     pub(super) fn held(&mut self, app: &App, held: u32, now: Millis) -> (Option<Asked>, Answers) {
         let Some(quota) = self.apps.get_mut(&app.index) else { return Default::default() };
+        if let Some(Asked::Claim(claimed)) = quota.asked.front()
+            && *claimed != held
+        {
+            // The answer to something from before the entrance.
+            return Default::default();
+        }
         let answered = quota.asked.pop_front();
         let permits = held.saturating_sub(quota.returning());
         app.counters.permit(permits);
@@ -311,6 +317,20 @@ mod tests {
         let unbounded = App { max_connections: None, ..app.clone() };
         assert_eq!(quotas.adopt(&unbounded), Some(Asked::Return(8)));
         assert_eq!(app.counters.permits(), u32::MAX);
+    }
+
+    #[test]
+    fn an_answer_from_before_an_entrance_is_no_answer_to_the_claim() {
+        let (app, mut quotas) = (app(20), Quotas::default());
+        quotas.adopt(&app);
+        quotas.more_places(&app, reply(1), NOW);
+        quotas.held(&app, 1, NOW);
+        let _one = Admission::take(&app).unwrap();
+        quotas.more_places(&app, reply(2), NOW);
+        assert_eq!(quotas.entered(&app), Some(Asked::Claim(1)));
+        assert_eq!(quotas.held(&app, 10, NOW), (None, vec![]));
+        assert_eq!(app.counters.permits(), 1, "Redis takes the claim for all there is");
+        assert_eq!(quotas.held(&app, 1, NOW), (Some(Asked::More(9)), vec![]));
     }
 
     #[test]

@@ -86,6 +86,15 @@ impl Backlog {
         self.take(usize::MAX, usize::MAX)
     }
 
+    /// Drops the commands for which `drops` holds.
+    pub(super) fn drop_all(&mut self, drops: impl Fn(&Command) -> bool) {
+        for place in &mut self.waiting {
+            if let Some(waiting) = place.take_if(|waiting| drops(&waiting.command)) {
+                self.bytes -= waiting.weight();
+            }
+        }
+    }
+
     /// Drops the commands whose publishers have waited since before `limit`, and returns these.
     pub(super) fn expire(&mut self, limit: Millis) -> Vec<ReplyTo> {
         let mut expired = Vec::new();

@@ -138,6 +138,25 @@ fn batches_that_redis_has_forgotten_are_repeated_without_questions() {
 }
 
 #[test]
+fn permits_that_were_asked_for_or_returned_before_an_entrance_are_not_afterwards() {
+    let mut partition = serving();
+    let permits = || Command::Return { app: "app".into(), count: 367 };
+    partition.push(command("a"), None, NOW);
+    partition.push(permits(), None, NOW);
+    partition.next_call(NOW).unwrap();
+    partition.lost(NOW);
+    partition.push(permits(), None, NOW);
+    partition.push(command("b"), None, NOW);
+    partition.entered(admitted("e", 0), NOW);
+    partition.register(Command::Permits { app: "app".into(), wanted: 133, total: 500 });
+    let calls = run(&mut partition);
+    assert_eq!(verbs(&calls), ["tend", "permits", "leave", "ready", "leave"]);
+    assert_eq!([channels(&calls[2]), channels(&calls[4])], ["1 a", "2 b"]);
+    assert_eq!(calls.iter().map(|call| call.args.len()).collect::<Vec<_>>()[2..], [3, 1, 3]);
+    assert_eq!(partition.waiting_bytes(), 0);
+}
+
+#[test]
 fn executed_batches_are_kept_for_two_leases_of_a_redis_that_answers() {
     let mut partition = serving();
     for (name, second) in [("a", 0), ("b", 8), ("c", 11)] {

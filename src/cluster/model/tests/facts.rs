@@ -419,9 +419,8 @@ fn large_answers_do_not_cut_the_node_that_asks() {
     // The unread bytes of the first call count, and so do the earlier answers of the second one.
     world.call(1, &[answer(1)]);
     world.call(2, &[answer(2), answer(3)]);
-    let answers = [(1, 1), (2, 2)].map(|(node, request)| {
-        Record::Answer(world.id(node), request, "x".repeat(900).into())
-    });
+    let answers = [(1, 1), (2, 2)]
+        .map(|(node, request)| Record::Answer(world.id(node), request, "x".repeat(900).into()));
     assert_eq!(world.read(0), answers);
     world.tend(0);
     world.call(2, &[answer(4)]);
