@@ -337,7 +337,7 @@ impl Partition {
         Admission::In { register, emptied, cut_off, confirmed }
     }
 
-    /// Takes a new name. What waits stays if `keep`. Returns the publishers whose events are
+    /// Takes a new name. What was never sent stays if `keep`. Returns the publishers whose events are
     /// dropped. `cut_off`: messages may be lost.
     pub(crate) fn rename(&mut self, keep: bool, cut_off: bool) -> Vec<ReplyTo> {
         // Other processes have ids that differ at random: none is so near.
@@ -347,7 +347,7 @@ impl Partition {
         self.lose_call();
         self.entered = false;
         self.registering.commands.clear();
-        let mut dropped = self.batches.renew(keep);
+        let mut dropped = self.batches.renew();
         if !keep {
             let waiting = self.backlog.drain().into_iter();
             dropped.extend(waiting.filter_map(|waiting| waiting.confirm).map(|(to, _)| to));

@@ -136,14 +136,12 @@ impl Batches {
         confirms.collect()
     }
 
-    /// Begins anew under another name: nothing is kept, and a batch that was not executed is the
-    /// first one, if it is `kept`. Returns the publishers who waited for a batch that is not.
-    pub(super) fn renew(&mut self, kept: bool) -> Vec<ReplyTo> {
-        let dropped = self.pending.take_if(|_| !kept);
-        let pending = self.pending.take();
+    /// Begins anew under another name, with nothing. A batch that was sent may have been executed,
+    /// and under another name nobody would notice that it comes twice. Returns the publishers who
+    /// waited for it.
+    pub(super) fn renew(&mut self) -> Vec<ReplyTo> {
+        let dropped = self.pending.take();
         *self = Self::new(self.keep_for, self.keep_bytes);
-        self.pending = pending.map(|batch| Batch { number: 1, ..batch });
-        self.last = u64::from(self.pending.is_some());
         dropped.into_iter().flat_map(|batch| batch.confirms).map(|(to, _)| to).collect()
     }
 
