@@ -316,6 +316,8 @@ impl Partition {
         if unknown && known && now.since(self.answered) > self.survives() {
             return Admission::Buried;
         }
+        // Others publish without a node that has been silent for so long, and keep events for less.
+        let missed = now.since(self.answered) > self.survives();
         self.answered = now;
         let renewed = self.renewed.take();
         self.inbox.entered(unknown || cut);
@@ -332,7 +334,7 @@ impl Partition {
             self.registering.commands.clear();
         }
         let emptied = unknown && !known && earlier.is_some();
-        let lost = cut || (unknown && known);
+        let lost = cut || (unknown && known) || (emptied && missed);
         let cut_off = (lost && earlier.is_some()) || renewed.is_some_and(|renewed| renewed.cut_off);
         Admission::In { register, emptied, cut_off, confirmed }
     }

@@ -249,6 +249,8 @@ fn each_answer_of_the_entrance_has_its_consequence() {
         "a replica had not heard of the node"
     );
     assert_eq!(admission_after(66, unknown()), Admission::Buried);
+    let emptied = Entered { unknown: true, ..admitted("f", 0) };
+    assert_eq!(admission_after(66, emptied), outcome(true, true, true), "nobody kept so much");
 }
 
 #[test]
