@@ -500,6 +500,29 @@ fn an_emptied_redis_learns_everything_again_and_nobody_is_told_anything() {
 }
 
 #[test]
+fn a_connection_that_is_lost_between_registrations_makes_them_no_news() {
+    let mut world = World::new(2);
+    world.join(0, "presence-room");
+    world.join(1, "presence-room");
+    world.cut();
+    world.redis = Some(Model::default());
+    world.run();
+    let redis = world.cut();
+    world.redis = Some(redis);
+    world.run();
+    world.hosts[1].learnt();
+    let key = world.hosts[0].key("presence-room");
+    let channels = vec![(key, 1, vec![user("ann")])];
+    let registered = Registered { partition: 0, channels, users: Vec::new(), last: true };
+    world.tell(0, ToCluster::Registered(Box::new(registered)));
+    world.register_nothing(0);
+    world.register_nothing(1);
+    assert!(world.hosts.iter().all(|host| host.node.is_serving(0)));
+    let told = world.hosts[1].learnt();
+    assert!(!told.iter().any(|of| matches!(of, FromCluster::Added(..))), "{told:?}");
+}
+
+#[test]
 fn a_user_is_not_taken_for_offline_before_all_nodes_have_registered() {
     let mut world = World::new(2);
     let ann = world.hosts[0].hash.user(APP, "ann".into());
