@@ -207,6 +207,12 @@ impl Node {
         self.partitions.iter_mut().for_each(|member| member.partition.quit());
     }
 
+    /// Whether the node has left a partition for good.
+    pub(crate) fn has_quit(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.has_quit())
+    }
+
     /// Whether commands of a partition reach Redis.
     pub(crate) fn is_serving(&self, partition: u16) -> bool {
         let member = self.partitions.get(usize::from(partition));

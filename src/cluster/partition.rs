@@ -267,6 +267,11 @@ impl Partition {
         }
     }
 
+    /// Whether the node has left the partition, and is not to enter it again.
+    pub(crate) fn has_quit(&self) -> bool {
+        self.quitting == Quitting::Done
+    }
+
     /// Whether Redis has executed everything that was pushed, and the last call if there is one.
     pub(crate) fn is_settled(&self) -> bool {
         self.quitting != Quitting::Due
@@ -330,6 +335,8 @@ impl Partition {
             None => renewed.is_some(),
             Some(_) => unknown || cut || buried,
         };
+        // Homes that have ended have nothing to register.
+        let register = register && self.quitting == Quitting::No;
         if register {
             self.registering.commands.clear();
         }
@@ -502,10 +509,15 @@ impl Partition {
 
     /// Puts what was sent back, because its answer will not come.
     fn lose_call(&mut self) {
-        if let Some(Sent::Registrations(commands)) = self.sent.take() {
-            for command in commands.into_iter().rev() {
-                self.registering.commands.push_front(command);
+        match self.sent.take() {
+            Some(Sent::Registrations(commands)) => {
+                for command in commands.into_iter().rev() {
+                    self.registering.commands.push_front(command);
+                }
             }
+            // It would have to enter again only to say it again. Otherwise the others bury it.
+            Some(Sent::Quit) => self.quitting = Quitting::Done,
+            Some(Sent::Chore | Sent::Ready | Sent::Batch) | None => {}
         }
     }
 }

@@ -505,3 +505,19 @@ fn a_node_that_quits_does_so_behind_everything_else_and_says_nothing_afterwards(
     assert!(partition.is_settled());
     assert_eq!(partition.next_call(NOW + Duration::from_secs(9)), None);
 }
+
+#[test]
+fn a_node_that_quits_does_not_return_for_a_lost_answer_or_for_registrations() {
+    let mut partition = serving();
+    partition.push(command("a"), None, NOW);
+    partition.quit();
+    partition.lost(NOW);
+    let admission = partition.entered(Entered { unknown: true, ..admitted("f", 0) }, NOW);
+    assert!(matches!(admission, Admission::In { register: false, .. }), "{admission:?}");
+    while partition.next_call(NOW).is_some_and(|call| verbs(&[call]) != ["quit"]) {
+        partition.executed(NOW);
+    }
+    assert!(!partition.has_quit());
+    partition.lost(NOW);
+    assert!(partition.has_quit() && partition.is_settled());
+}
