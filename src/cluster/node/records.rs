@@ -95,7 +95,10 @@ impl Node {
         let Some((_, key)) = self.directory.channel(path) else { return };
         let event = match user_id {
             "" => ChannelEvent::Vacated,
-            user_id => ChannelEvent::MemberRemoved(user_id.into()),
+            user_id if self.directory.takes_user(key.app(), user_id) => {
+                ChannelEvent::MemberRemoved(user_id.into())
+            }
+            _ => return,
         };
         let notice = Notice { app: key.app(), channel: key.name().clone(), event };
         let wanted = self.directory.app(key.app()).map(|app| app.webhooks.watched());
