@@ -202,6 +202,11 @@ impl Node {
         PartitionId { number, of: self.partitions() }
     }
 
+    /// Leaves it to other nodes to tell webhooks of departures, because the node is about to stop.
+    pub(crate) fn leave_departures(&mut self) {
+        self.partitions.iter_mut().for_each(|member| member.partition.leave_departures());
+    }
+
     /// Has the node leave the cluster behind everything that it was told.
     pub(crate) fn quit(&mut self) {
         self.partitions.iter_mut().for_each(|member| member.partition.quit());

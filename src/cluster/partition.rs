@@ -85,6 +85,8 @@ pub(crate) struct Partition {
     sent: Option<Sent>,
     /// The end of the node in the partition.
     quitting: Quitting,
+    /// Whether the node tells webhooks of departures.
+    takes_departures: bool,
     /// The number of the last call of the kind [`CallKind::Registration`].
     last_chore: u64,
     /// The calls that were sent again since the node was last ready.
@@ -208,6 +210,7 @@ impl Partition {
             answered: now,
             sent: None,
             quitting: Quitting::No,
+            takes_departures: true,
             last_chore: 0,
             repeated_since: 0,
             repeated: 0,
@@ -258,6 +261,11 @@ impl Partition {
     /// The calls that were sent again so far.
     pub(crate) const fn repeated(&self) -> u64 {
         self.repeated
+    }
+
+    /// Leaves departures to other nodes from now on, because the node is about to stop.
+    pub(crate) const fn leave_departures(&mut self) {
+        self.takes_departures = false;
     }
 
     /// Has the node leave the partition when Redis has executed everything that was pushed.
@@ -453,7 +461,7 @@ impl Partition {
 
     fn tend(&self) -> Command {
         let (read_id, read_bytes) = (self.inbox.read_id().into(), self.inbox.read_bytes());
-        Command::Tend { read_id, read_bytes, departures: true }
+        Command::Tend { read_id, read_bytes, departures: self.takes_departures }
     }
 
     /// Takes out the registrations of a call.

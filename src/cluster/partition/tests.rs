@@ -313,6 +313,19 @@ fn the_lease_is_renewed_each_second_whatever_else_there_is() {
 }
 
 #[test]
+fn a_node_that_is_about_to_stop_takes_no_departures() {
+    let mut partition = serving();
+    let mut departures = |later: Duration| {
+        let call = partition.next_call(NOW + later).unwrap();
+        partition.executed(NOW + later);
+        partition.leave_departures();
+        (text(&call.args[0]), text(&call.args[3]))
+    };
+    assert_eq!(departures(TEND_PERIOD), ("tend".into(), "1".into()));
+    assert_eq!(departures(2 * TEND_PERIOD), ("tend".into(), "0".into()));
+}
+
+#[test]
 fn burials_and_batches_take_turns() {
     let mut partition = serving();
     let dead = [7, 8, 7, 1].map(NodeId);
