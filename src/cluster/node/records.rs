@@ -49,7 +49,7 @@ impl Node {
             Record::Tended(_, nodes) => self.tended(partition, nodes, now),
             Record::Dead(node) => self.dead(partition, node),
             Record::Settled => self.settled(partition, now),
-            Record::Permits(app, held) => self.permits(&app, held, now),
+            Record::Permits(app, held) => self.permits(partition, &app, held, now),
             Record::Recall(app) => self.recalled(&app, now),
             Record::Online(user, online) => self.online(partition, &user, online),
             record => self.about_channel(record),
