@@ -234,6 +234,11 @@ impl Node {
         self.partitions.get_mut(usize::from(partition))
     }
 
+    /// The bytes of events that may wait for each partition.
+    fn backlog_share(&self) -> usize {
+        self.settings.backlog / self.partitions.len().max(1)
+    }
+
     /// The bytes of all commands that were not executed.
     fn waiting_bytes(&self) -> usize {
         self.partitions.iter().map(|member| member.partition.waiting_bytes()).sum()

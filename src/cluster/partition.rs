@@ -22,6 +22,8 @@ use backlog::Backlog;
 use batches::{Batches, is_fleeting};
 use inbox::Inbox;
 
+pub(crate) use backlog::Expired;
+
 /// The most commands of a call. Redis executes some hundred thousand of them per second, so that a
 /// call stalls it for a few milliseconds.
 const CALL_COMMANDS_MAX: usize = 1000;
@@ -380,10 +382,11 @@ impl Partition {
 
     /// Returns the publishers who have waited since before `limit`. An event whose call was not
     /// sent is dropped; the others may arrive all the same.
-    pub(crate) fn expire(&mut self, limit: Millis) -> Vec<ReplyTo> {
-        let mut expired = self.batches.expire(limit);
-        expired.extend(self.backlog.expire(limit));
-        expired
+    pub(crate) fn expire(&mut self, limit: Millis) -> Expired {
+        let mut publishers = self.batches.expire(limit);
+        let Expired { publishers: unsent, dropped } = self.backlog.expire(limit);
+        publishers.extend(unsent);
+        Expired { publishers, dropped }
     }
 
     /// Notes that the connection has ended, or that the node has to enter again.

@@ -293,8 +293,9 @@ fn publishers_are_told_when_they_have_waited_too_long() {
     partition.push(command("b"), Some(reply(2)), NOW);
     partition.push(command("c"), None, NOW);
     partition.lost(NOW);
-    assert_eq!(partition.expire(NOW), []);
-    assert_eq!(partition.expire(NOW + Duration::from_millis(1)), [reply(1), reply(2)]);
+    assert_eq!(partition.expire(NOW), Expired::default());
+    let expired = Expired { publishers: vec![reply(1), reply(2)], dropped: 0 };
+    assert_eq!(partition.expire(NOW + Duration::from_millis(1)), expired);
     partition.entered(admitted("e", 0), NOW);
     let calls: Vec<_> = run(&mut partition).iter().map(channels).collect();
     assert_eq!(calls[1..], ["1 a", "4 ", "2 c"], "a call that was sent may have been executed");
