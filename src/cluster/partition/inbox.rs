@@ -121,13 +121,9 @@ impl Inbox {
     }
 
     /// The command that tells Redis how far the inbox was read.
-    pub(super) fn tend(&mut self) -> Command {
+    pub(super) fn tend(&mut self, departures: bool) -> Command {
         self.told_bytes = self.read_bytes;
-        Command::Tend {
-            read_id: self.position.clone(),
-            read_bytes: self.read_bytes,
-            departures: true,
-        }
+        Command::Tend { read_id: self.position.clone(), read_bytes: self.read_bytes, departures }
     }
 
     /// The numbers of unreadable entries and records, and of entries of another version.
@@ -213,12 +209,12 @@ mod tests {
             read_bytes,
             departures: true,
         };
-        assert_eq!(inbox.tend(), tend("", 2 * len), "nothing of this session is trimmed yet");
+        assert_eq!(inbox.tend(true), tend("", 2 * len), "nothing of this session is trimmed yet");
         read(&mut inbox, &[("5-1", first), ("5-10", second.clone()), ("6-0", second.clone())]);
-        assert_eq!(inbox.tend(), tend("6-0", 3 * len));
+        assert_eq!(inbox.tend(true), tend("6-0", 3 * len));
         inbox.entered(true);
         read(&mut inbox, &[("4-0", second)]);
-        assert_eq!(inbox.tend(), tend("4-0", len));
+        assert_eq!(inbox.tend(true), tend("4-0", len));
     }
 
     #[test]
