@@ -19,7 +19,7 @@ mod records;
 mod report;
 mod timers;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::partition::{Bounds, Partition};
@@ -36,7 +36,7 @@ use questions::Questions;
 use quotas::Quotas;
 
 pub(crate) use effects::Effects;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) use report::Report;
 pub(crate) use timers::NodeStatus;
 
@@ -109,11 +109,23 @@ struct Member {
     settled: bool,
     /// Users who may be online, because they were reported offline while not all nodes had
     /// registered.
-    doubtful: HashSet<UserPath>,
+    doubtful: BTreeSet<UserPath>,
+    /// The name under which the node last introduced itself.
+    introduced: Option<NodeId>,
     /// Nodes that were reported as buried.
     buried: BTreeSet<NodeId>,
     /// Whether members that register anew are no news to other nodes.
     emptied: bool,
+}
+
+impl Member {
+    /// The addresses of all nodes that have entered themselves. Others are only known to be alive,
+    /// because a Redis that was emptied heard of them from another node. A node that came back
+    /// under another name is told once.
+    fn addresses(&self) -> BTreeSet<Box<str>> {
+        let addresses = self.nodes.iter().map(|node| node.address.clone());
+        addresses.filter(|address| !address.is_empty()).collect()
+    }
 }
 
 impl Node {
@@ -132,7 +144,8 @@ impl Node {
             partition: Partition::new(id, bounds, now),
             nodes: Vec::new(),
             settled: false,
-            doubtful: HashSet::new(),
+            doubtful: BTreeSet::new(),
+            introduced: None,
             buried: BTreeSet::new(),
             emptied: false,
         });

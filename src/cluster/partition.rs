@@ -239,6 +239,12 @@ impl Partition {
         self.backlog.bytes() + self.batches.pending_bytes()
     }
 
+    /// The time since which the node is not in; `None` while it is, even if it has not registered
+    /// everything.
+    pub(crate) fn outside_since(&self) -> Option<Millis> {
+        self.away_since.filter(|_| !self.entered)
+    }
+
     /// The numbers of unreadable entries and records, and of entries of another version.
     pub(crate) const fn junk(&self) -> (u64, u64) {
         self.inbox.junk()
@@ -306,6 +312,8 @@ impl Partition {
             return Admission::Buried;
         }
         self.answered = now;
+        // A node that was not ready since it last entered is only reminded that it was unknown.
+        let forgotten = unknown && known && self.ready;
         let renewed = self.renewed.take();
         self.inbox.entered(unknown || cut);
         let confirmed = self.batches.entered(done, now);
@@ -320,7 +328,7 @@ impl Partition {
             self.registering.commands.clear();
         }
         let emptied = unknown && !known && earlier.is_some();
-        let lost = cut || (unknown && known);
+        let lost = cut || forgotten;
         let cut_off = (lost && earlier.is_some()) || renewed.is_some_and(|renewed| renewed.cut_off);
         Admission::In { register, emptied, cut_off, confirmed }
     }

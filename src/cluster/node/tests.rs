@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::report::Report;
 use super::*;
 use crate::apps::{Admission, App, test_app, test_app_named};
 use crate::channels::{
@@ -516,7 +515,13 @@ fn a_user_is_not_taken_for_offline_before_all_nodes_have_registered() {
     };
     assert_eq!(online(world.hosts[0].learnt()), [false; 0], "the other node may have the user");
     world.pass(Duration::from_secs(8));
-    assert_eq!(online(world.hosts[0].learnt()), [false], "it is dead");
+    let learnt = world.hosts[0].learnt();
+    let certain =
+        |message: &FromCluster| matches!(message, FromCluster::Certain(user) if *user == ann);
+    assert!(learnt.iter().any(certain), "it is dead");
+    world.tell(0, ToCluster::Users(vec![(ann.clone(), Step::Watch)]));
+    world.run();
+    assert_eq!(online(world.hosts[0].learnt()), [false]);
 }
 
 #[test]
@@ -542,7 +547,34 @@ fn a_node_without_redis_serves_its_clients_alone_and_returns_under_another_name(
     let learnt = world.hosts[0].learnt();
     assert!(matches!(learnt[0], FromCluster::Alone(false)), "{learnt:?}");
     assert!(learnt.iter().any(|message| matches!(message, FromCluster::Register(_))));
-    assert_ne!(world.hosts[0].node.position(0).unwrap().0, before);
+    let after = world.hosts[0].node.position(0).unwrap().0;
+    assert_ne!(after, before);
+    world.pass(Duration::from_secs(20));
+    assert!(!world.hosts[0].learnt().iter().any(alone), "it is in, though homes are slow");
+    assert_eq!(world.hosts[0].node.position(0).unwrap().0, after);
+}
+
+#[test]
+fn an_entrance_under_a_name_that_was_given_up_meanwhile_does_not_count() {
+    let mut world = World::with(1, WhenAway::Local, || vec![test_app()]);
+    let mut redis = world.cut();
+    world.pass(Duration::from_secs(7));
+    let node = &mut world.hosts[0].node;
+    let (id, entrance) = node.introduction(0, "run").unwrap();
+    let entered = redis.enter(world.now.0, id, &entrance).unwrap();
+    world.pass(Duration::from_secs(2));
+    assert!(!world.hosts[0].node.entered(0, entered, world.now));
+    world.redis = Some(redis);
+    world.run();
+    let learnt = world.hosts[0].learnt();
+    let alone: Vec<bool> = learnt
+        .iter()
+        .filter_map(|message| match message {
+            FromCluster::Alone(alone) => Some(*alone),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(alone, [true, true, false, false]);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Node;
 use super::report::Report;
+use super::{Member, Node};
 use crate::channels::{Answer, Event, FromCluster, Retain};
 use crate::cluster::settings::WhenAway;
 use crate::cluster::wire::{Command, Retained};
@@ -72,11 +72,11 @@ impl Node {
         let partitions = || self.partitions.iter().map(|member| &member.partition);
         let away_since = partitions().filter_map(|partition| partition.away_since()).min();
         let (unreadable, foreign) = self.junk();
-        let nodes = self.partitions.first().into_iter().flat_map(|member| &member.nodes);
+        let nodes = self.partitions.first().into_iter().flat_map(Member::addresses);
         NodeStatus {
             away: away_since.map(|since| now.since(since)),
             alone: self.alone,
-            nodes: nodes.map(|node| node.address.to_string()).collect(),
+            nodes: nodes.map(String::from).collect(),
             repeated: partitions().map(|partition| partition.repeated()).sum(),
             backlog_bytes: self.waiting_bytes(),
             unreadable,
@@ -104,15 +104,10 @@ impl Node {
 
     /// Goes on alone if Redis is away for longer than the patience, or if too much waits for it.
     fn watch_absence(&mut self, now: Millis) {
-        let all_away = self.partitions.iter().map(|member| member.partition.away_since());
-        let Some(since) =
-            all_away.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max())
-        else {
-            return;
-        };
-        if self.alone {
-            return;
-        }
+        // A node that is in some partition is not alone, and one that has just returned is busy.
+        let all = self.partitions.iter().map(|member| member.partition.outside_since());
+        let latest = all.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max());
+        let Some(since) = latest.filter(|_| !self.alone) else { return };
         let away = now.since(since);
         let bytes = self.waiting_bytes();
         if self.settings.when_away == WhenAway::Local && away > self.settings.patience {

@@ -110,7 +110,8 @@ pub(crate) enum Command {
         /// the others.
         departures: bool,
     },
-    /// `ready`: the node has registered and repeated everything: it leaves `stale`. If that is empty
+    /// `ready`: the node has registered and repeated everything: it leaves `stale`, and has heard the
+    /// letters that it was owed. If that is empty
     /// now: [`Record::Settled`] to all.
     Ready,
     /// `bury node`: takes out at most 1,000 of the node's registrations, as leaves and parts of its

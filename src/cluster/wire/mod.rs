@@ -13,7 +13,7 @@
 //! | `tended` | string | the time of the last `tend`, in milliseconds of Redis |
 //! | `nodes` | zset | node -> end of its lease, in milliseconds of Redis |
 //! | `stale` | set | nodes that get every message, because the server may have forgotten their interest |
-//! | `node:N` | hash | `version`, `done`, `read`, `unread` (bytes), `cut`, `dead` |
+//! | `node:N` | hash | `version`, `done`, `read`, `unread` (bytes), `cut`, `dead`, `owed` (letters) |
 //! | `about` | hash | node -> its address, NUL, the fingerprint of its apps |
 //! | `in:N` | stream with `PEXPIRE` | the inbox: one entry per call that had records for the node |
 //! | `ch:CHAN` | string | the ids of its nodes, and behind a space their numbers of subscriptions, with commas between, unless all are 1 (so where nobody counts) |
@@ -56,6 +56,9 @@
 //!   that `nodes` lacks to both, with a lease that starts now: they get every message until they
 //!   have registered anew or are buried, so nothing that is published meanwhile misses them;
 //! - clears `cut` and `dead`.
+//!
+//! The answer may be lost. So its letters are added to `owed`, every entrance answers all that is
+//! owed, and `ready` clears it.
 //!
 //! Answer: a list of `epoch`, `done`, letters (`f`: the node was unknown, `c`: it was cut, `d`: its
 //! members were buried), and the time of Redis in milliseconds. With `f` or `c` the inbox is a new
