@@ -34,7 +34,7 @@ const STANDSTILL_MS: u64 = 2000;
 const DEBOUNCE_MS: u64 = 3000;
 
 /// The registrations that one call takes out of dead nodes at most.
-const BURIALS: usize = 1000;
+const BURIALS: usize = 500;
 
 /// The bytes of members behind which a call lists none of further channels.
 const MEMBER_BYTES: usize = 4 << 20;

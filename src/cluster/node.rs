@@ -137,6 +137,7 @@ impl Node {
             retention: settings.retention,
             // What can wait can be kept.
             keep_bytes: settings.backlog / usize::from(settings.partitions.max(1)),
+            inbox_bytes: settings.inbox,
         };
         let directory =
             Directory::new(Arc::clone(&apps), hash, Topology::new(shards), settings.partitions);
@@ -202,9 +203,20 @@ impl Node {
         PartitionId { number, of: self.partitions() }
     }
 
+    /// Leaves it to other nodes to tell webhooks of departures, because the node is about to stop.
+    pub(crate) fn leave_departures(&mut self) {
+        self.partitions.iter_mut().for_each(|member| member.partition.leave_departures());
+    }
+
     /// Has the node leave the cluster behind everything that it was told.
     pub(crate) fn quit(&mut self) {
         self.partitions.iter_mut().for_each(|member| member.partition.quit());
+    }
+
+    /// Whether the node has left a partition for good.
+    pub(crate) fn has_quit(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.has_quit())
     }
 
     /// Whether commands of a partition reach Redis.
@@ -213,8 +225,19 @@ impl Node {
         member.is_some_and(|member| member.partition.away_since().is_none())
     }
 
+    /// Whether the node is in a partition; otherwise it has to introduce itself first.
+    pub(crate) fn has_entered(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.has_entered())
+    }
+
     fn member(&mut self, partition: u16) -> Option<&mut Member> {
         self.partitions.get_mut(usize::from(partition))
+    }
+
+    /// The bytes of events that may wait for each partition.
+    fn backlog_share(&self) -> usize {
+        self.settings.backlog / self.partitions.len().max(1)
     }
 
     /// The bytes of all commands that were not executed.

@@ -17,7 +17,7 @@
 mod tests;
 
 /// The script of a call.
-pub(crate) const CALL: &str = concat!(
+pub const CALL: &str = concat!(
     include_str!("scripts/clock.lua"),
     include_str!("scripts/prelude.lua"),
     include_str!("scripts/publish.lua"),
@@ -48,5 +48,5 @@ pub(crate) const CALL: &str = concat!(
 );
 
 /// The script of an entrance.
-pub(crate) const ENTER: &str =
+pub const ENTER: &str =
     concat!(include_str!("scripts/clock.lua"), include_str!("scripts/entrance.lua"));

@@ -56,7 +56,9 @@ impl Node {
                 false
             }
             Admission::In { register, emptied, cut_off, confirmed } => {
-                (member.settled, member.emptied) = (false, emptied);
+                member.settled = false;
+                // What was not registered yet is no news either when the connection is lost again.
+                member.emptied = emptied || (member.emptied && !buried);
                 self.effects.answer_all(confirmed, || Answer::Barrier);
                 // Questions are not repeated, and an answer may be lost.
                 let lost = self.questions.lost(partition);
@@ -110,6 +112,9 @@ impl Node {
     pub(crate) fn executed(&mut self, partition: u16, now: Millis) {
         let Some(member) = self.member(partition) else { return };
         let Outcome { confirmed, returned } = member.partition.executed(now);
+        if member.partition.away_since().is_none() {
+            member.emptied = false;
+        }
         self.effects.answer_all(confirmed, || Answer::Barrier);
         if let Some(Returned { away, repeated }) = returned {
             self.effects.report(Report::Back { partition, away, repeated });
