@@ -36,6 +36,7 @@ use questions::Questions;
 use quotas::Quotas;
 
 pub(crate) use effects::Effects;
+pub(crate) use quotas::lend_nothing;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use report::Report;
 pub(crate) use timers::NodeStatus;

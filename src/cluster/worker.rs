@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{LocalSet, yield_now};
 
 use super::driver::{Driver, Shared};
-use super::node::{Node, NodeParts, NodeStatus};
+use super::node::{Node, NodeParts, NodeStatus, lend_nothing};
 use super::redis::{self, RedisError};
 use super::settings::{ClusterSettings, RedisPlace};
 use super::store::Connector;
@@ -144,6 +144,7 @@ impl ClusterWorker {
         parts: ClusterParts,
         connector: impl Connector + Send + 'static,
     ) -> Result<Self, ClusterError> {
+        lend_nothing(&parts.apps);
         let id = NodeId(u128::from_ne_bytes(random()?));
         let epoch = NodeId(u128::from_ne_bytes(random()?)).to_string().into();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -171,6 +172,7 @@ impl ClusterWorker {
     /// Replaces the apps. To be called before shards get them, because a shard may send a message
     /// about an app as soon as it has it.
     pub(crate) fn configure(&self, apps: Arc<Apps>) {
+        lend_nothing(&apps);
         // If the thread is gone, the process is about to end.
         let _gone = self.commands.send(WorkerCommand::Configure(apps));
     }
