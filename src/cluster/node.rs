@@ -113,6 +113,8 @@ struct Member {
     doubtful: HashSet<UserPath>,
     /// The name under which the node last introduced itself.
     introduced: Option<NodeId>,
+    /// The epoch that it offered then, if it knew no other node.
+    begins: Option<Box<str>>,
     /// Nodes that were reported as buried.
     buried: BTreeSet<NodeId>,
     /// Whether members that register anew are no news to other nodes.
@@ -147,6 +149,7 @@ impl Node {
             settled: false,
             doubtful: HashSet::new(),
             introduced: None,
+            begins: None,
             buried: BTreeSet::new(),
             emptied: false,
         });

@@ -69,24 +69,10 @@ impl World {
 
     fn by(nodes: u128, settings: &ClusterSettings, apps: impl Fn() -> Vec<App>) -> Self {
         let now = Millis(1_000_000);
-        let host = |number: u128| {
-            let (apps, hash) = (Arc::new(Apps::new(apps())), KeyHash::random());
-            let parts = NodeParts {
-                settings: Arc::new(settings.clone()),
-                id: NodeId(number << 64),
-                epoch: number.to_string().into(),
-                address: format!("node {number}").into(),
-                apps: Arc::clone(&apps),
-                hash: hash.clone(),
-                shards: SHARDS,
-            };
-            let node = Node::new(parts, now);
-            let (sent, reports) = (Vec::new(), Vec::new());
-            Host { node, apps, hash, connected: false, frozen: false, sent, reports }
-        };
-        let hosts = (1..=nodes).map(host).collect();
+        let hosts = (1..=nodes).map(|number| Host::new(number, settings, apps(), now)).collect();
         let mut world = Self { now, redis: Some(Model::default()), hosts };
-        world.run();
+        // The first node waits for others, and each hears of all.
+        world.pass(Duration::from_secs(3));
         world.hosts.iter_mut().for_each(|host| host.sent.clear());
         world
     }
@@ -158,6 +144,22 @@ impl World {
 }
 
 impl Host {
+    fn new(number: u128, settings: &ClusterSettings, apps: Vec<App>, now: Millis) -> Self {
+        let (apps, hash) = (Arc::new(Apps::new(apps)), KeyHash::random());
+        let parts = NodeParts {
+            settings: Arc::new(settings.clone()),
+            id: NodeId(number << 64),
+            epoch: number.to_string().into(),
+            address: format!("node {number}").into(),
+            apps: Arc::clone(&apps),
+            hash: hash.clone(),
+            shards: SHARDS,
+        };
+        let node = Node::new(parts, now);
+        let (sent, reports) = (Vec::new(), Vec::new());
+        Self { node, apps, hash, connected: false, frozen: false, sent, reports }
+    }
+
     /// Speaks with Redis as a driver does. Returns the number of calls.
     fn converse(&mut self, redis: &mut Model, now: Millis) -> usize {
         while !self.connected {
@@ -555,6 +557,24 @@ fn a_connection_that_is_lost_between_registrations_makes_them_no_news() {
     assert!(world.hosts.iter().all(|host| host.node.is_serving(0)));
     let told = world.hosts[1].learnt();
     assert!(!told.iter().any(|of| matches!(of, FromCluster::Added(..))), "{told:?}");
+}
+
+#[test]
+fn a_node_that_comes_first_to_an_emptied_redis_waits_for_others_before_it_publishes() {
+    let mut world = World::new(1);
+    world.join(0, "news");
+    world.cut();
+    world.redis = Some(Model::default());
+    world.hosts[0].frozen = true;
+    let newcomer = Host::new(2, &settings(WhenAway::Hold), vec![test_app()], world.now);
+    world.hosts.push(newcomer);
+    world.publish(1, "news", "early", 1);
+    world.pass(Duration::from_millis(1500));
+    assert_eq!(world.hosts[1].confirmed(), (vec![], vec![]));
+    world.hosts[0].frozen = false;
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.hosts[1].confirmed(), (vec![1], vec![]));
+    assert_eq!(world.hosts[0].events(), ["early"]);
 }
 
 #[test]
