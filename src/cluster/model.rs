@@ -34,7 +34,7 @@ const STANDSTILL_MS: u64 = 2000;
 const DEBOUNCE_MS: u64 = 3000;
 
 /// The registrations that one call takes out of dead nodes at most.
-const BURIALS: usize = 1000;
+const BURIALS: usize = 500;
 
 /// The bytes of members behind which a call lists none of further channels.
 const MEMBER_BYTES: usize = 4 << 20;
@@ -80,6 +80,16 @@ struct Node {
     unread: u64,
     cut: bool,
     dead: bool,
+    /// The letters of entrances whose answers the node may not have heard.
+    owed: Letters,
+}
+
+/// The letters of the answer to an entrance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Letters {
+    unknown: bool,
+    cut: bool,
+    buried: bool,
 }
 
 /// A member of a presence channel.
@@ -166,31 +176,31 @@ impl Model {
         Executed::Done
     }
 
-    /// What is kept beside the records of nodes: nothing once all clients have left.
+    /// What is kept beside the records of nodes and the permits that they keep in store: nothing
+    /// once all clients have left.
     #[cfg(feature = "testing")]
     pub(crate) fn leftovers(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        left.extend(self.channels.iter().map(|of| format!("channel {of:?}")));
-        let members = self.members.iter().filter(|(_, members)| !members.is_empty());
-        left.extend(members.map(|of| format!("members {of:?}")));
-        left.extend(self.events.keys().map(|of| format!("event of {of:?}")));
-        left.extend(
-            self.interests
-                .iter()
-                .filter(|of| !of.1.is_empty())
-                .map(|of| format!("interest {of:?}")),
-        );
-        left.extend(
-            self.marks.iter().filter(|of| !of.1.is_empty()).map(|of| format!("marks {of:?}")),
-        );
-        left.extend(self.users.iter().map(|of| format!("user {of:?}")));
-        let watchers = self.watchers.iter().filter(|(_, watchers)| !watchers.is_empty());
-        left.extend(watchers.map(|of| format!("watched {of:?}")));
-        left.extend(
-            self.quotas.iter().filter(|of| !of.1.is_empty()).map(|of| format!("permits {of:?}")),
-        );
-        left.extend(self.gone.keys().map(|of| format!("gone {of:?}")));
-        left
+        fn filled<'a, K: std::fmt::Debug + 'a, V: std::fmt::Debug + 'a>(
+            what: &'a str,
+            map: impl IntoIterator<Item = (K, V)> + 'a,
+            is_empty: impl Fn(&V) -> bool + 'a,
+        ) -> impl Iterator<Item = String> + 'a {
+            let filled = map.into_iter().filter(move |(_, value)| !is_empty(value));
+            filled.map(move |(key, value)| format!("{what} {key:?}: {value:?}"))
+        }
+        let kept = |marks: &BTreeSet<Mark>| -> Vec<Mark> {
+            marks.iter().filter(|mark| !matches!(mark, Mark::Quota(_))).cloned().collect()
+        };
+        let marks = self.marks.iter().map(|(node, marks)| (node, kept(marks)));
+        filled("channel", &self.channels, |_| false)
+            .chain(filled("members", &self.members, |of| of.is_empty()))
+            .chain(filled("event", &self.events, |_| false))
+            .chain(filled("interest", &self.interests, |of| of.is_empty()))
+            .chain(filled("marks", marks, Vec::is_empty))
+            .chain(filled("user", &self.users, |of| of.is_empty()))
+            .chain(filled("watchers", &self.watchers, |of| of.is_empty()))
+            .chain(filled("departure", &self.gone, |_| false))
+            .collect()
     }
 
     /// Whether the server may have forgotten something since the last entrance.
@@ -218,12 +228,16 @@ impl Model {
     fn introduce(&mut self, id: NodeId, entrance: &Entrance) -> Entered {
         let has_inbox = self.inboxes.contains_key(&id);
         let node = self.node(id);
-        let unknown = node.done.is_none();
         let cut = node.cut || (node.unread > 0 && !has_inbox);
-        let buried = node.dead;
         if cut {
             node.unread = 0;
         }
+        let Letters { unknown, cut, buried } = Letters {
+            unknown: node.owed.unknown || node.done.is_none(),
+            cut: node.owed.cut || cut,
+            buried: node.owed.buried || node.dead,
+        };
+        node.owed = Letters { unknown, cut, buried };
         if cut || unknown {
             node.read = 0;
         }
@@ -303,7 +317,7 @@ impl<'a> Call<'a> {
             b"ask" => self.ask(args.number()?, &args.next()?),
             b"answer" => self.answer(args.node()?, args.number()?, args.next()?),
             b"tend" => self.tend(&args.text()?, args.number()?, args.number::<u8>()? == 1),
-            b"ready" => _ = self.leave_stale(self.head.node),
+            b"ready" => self.ready(),
             b"bury" => self.bury(args.node()?),
             b"quit" => self.quit(),
             b"permits" => self.permits(&args.text()?, args.number()?, args.number()?),

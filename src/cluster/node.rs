@@ -19,7 +19,7 @@ mod records;
 mod report;
 mod timers;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::partition::{Bounds, Partition};
@@ -110,7 +110,7 @@ struct Member {
     settled: bool,
     /// Users who may be online, because they were reported offline while not all nodes had
     /// registered.
-    doubtful: HashSet<UserPath>,
+    doubtful: BTreeSet<UserPath>,
     /// The name under which the node last introduced itself.
     introduced: Option<NodeId>,
     /// The epoch that it offered then, if it knew no other node.
@@ -140,6 +140,7 @@ impl Node {
             retention: settings.retention,
             // What can wait can be kept.
             keep_bytes: settings.backlog / usize::from(settings.partitions.max(1)),
+            inbox_bytes: settings.inbox,
         };
         let directory =
             Directory::new(Arc::clone(&apps), hash, Topology::new(shards), settings.partitions);
@@ -147,7 +148,7 @@ impl Node {
             partition: Partition::new(id, bounds, now),
             nodes: Vec::new(),
             settled: false,
-            doubtful: HashSet::new(),
+            doubtful: BTreeSet::new(),
             introduced: None,
             begins: None,
             buried: BTreeSet::new(),

@@ -48,6 +48,8 @@ pub(crate) struct Bounds {
     pub(crate) retention: Duration,
     /// The bytes of executed batches that are kept at most.
     pub(crate) keep_bytes: usize,
+    /// The unread bytes past which Redis cuts the inbox.
+    pub(crate) inbox_bytes: u64,
 }
 
 /// The state machine of a partition.
@@ -211,7 +213,7 @@ impl Partition {
             renewed: None,
             backlog: Backlog::default(),
             batches: Batches::new(2 * bounds.lease, bounds.keep_bytes),
-            inbox: Inbox::new(remember_for),
+            inbox: Inbox::new(remember_for, bounds.inbox_bytes),
             registering: Registering::default(),
             dead: VecDeque::new(),
             buried_last: false,
@@ -342,6 +344,8 @@ impl Partition {
         // Others publish without a node that has been silent for so long, and keep events for less.
         let missed = now.since(self.answered) > self.survives();
         self.answered = now;
+        // A node that was not ready since it last entered is only reminded that it was unknown.
+        let forgotten = unknown && known && self.ready;
         let renewed = self.renewed.take();
         self.inbox.entered(unknown || cut);
         let confirmed = self.batches.entered(done, now);
@@ -359,7 +363,7 @@ impl Partition {
             self.registering.commands.clear();
         }
         let emptied = unknown && !known && earlier.is_some();
-        let lost = cut || (unknown && known) || (emptied && missed);
+        let lost = cut || forgotten || (emptied && missed);
         let cut_off = (lost && earlier.is_some()) || renewed.is_some_and(|renewed| renewed.cut_off);
         Admission::In { register, emptied, cut_off, confirmed }
     }
@@ -414,9 +418,10 @@ impl Partition {
         if !self.entered || self.sent.is_some() || self.quitting == Quitting::Done {
             return None;
         }
-        if now >= self.tend_due {
+        if now >= self.tend_due || self.inbox.has_much_to_tell() {
             self.tend_due = now + TEND_PERIOD;
-            return Some(self.chore(&[self.tend()], Sent::Chore));
+            let tend = self.inbox.tend(self.takes_departures);
+            return Some(self.chore(&[tend], Sent::Chore));
         }
         if let Some(registrations) = self.registrations() {
             let commands: Vec<_> = registrations.clone();
@@ -473,11 +478,6 @@ impl Partition {
     /// The lease was renewed before the last answer, by at most the time between two renewals.
     fn survives(&self) -> Duration {
         (self.bounds.lease + self.bounds.retention).saturating_sub(2 * TEND_PERIOD)
-    }
-
-    fn tend(&self) -> Command {
-        let (read_id, read_bytes) = (self.inbox.read_id().into(), self.inbox.read_bytes());
-        Command::Tend { read_id, read_bytes, departures: self.takes_departures }
     }
 
     /// Takes out the registrations of a call.

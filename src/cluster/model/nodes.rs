@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Call, Mark};
+use super::{Call, Letters, Mark};
 use crate::cluster::wire::{NodeId, NodeInfo, Record, Retained};
 use crate::frame::Frame;
 
@@ -154,6 +154,11 @@ impl Call<'_> {
             self.model.leases.remove(&node);
             self.records.remove(&node);
         }
+    }
+
+    pub(super) fn ready(&mut self) {
+        self.model.node(self.head.node).owed = Letters::default();
+        self.leave_stale(self.head.node);
     }
 
     /// A node is not stale any more. Returns whether it was.

@@ -13,6 +13,7 @@ const BOUNDS: Bounds = Bounds {
     lease: Duration::from_secs(5),
     retention: Duration::from_secs(60),
     keep_bytes: 1 << 20,
+    inbox_bytes: 8000,
 };
 
 fn partition() -> Partition {
@@ -314,6 +315,29 @@ fn the_lease_is_renewed_each_second_whatever_else_there_is() {
 }
 
 #[test]
+fn an_inbox_that_is_read_as_fast_as_it_fills_is_never_cut() {
+    let mut partition = serving();
+    let entry = |number| {
+        let origin = NodeId(2);
+        let records = Record::Left(channel(&"x".repeat(450)), false).encode();
+        Entry { origin, kind: CallKind::Batch, number, records }.encode()
+    };
+    let len = entry(0).len() as u64;
+    let (mut told, mut read) = (0, 0);
+    for number in 1..100 {
+        partition.read(vec![(format!("{number}-0").into(), entry(number))], NOW);
+        read += len;
+        if let Some(call) = partition.next_call(NOW) {
+            let [verb, id, bytes, _] = &*call.args else { panic!("{call:?}") };
+            assert_eq!([text(verb), text(id)], ["tend".to_owned(), format!("{number}-0")]);
+            told = text(bytes).parse().unwrap();
+            partition.executed(NOW);
+        }
+        assert!(read - told <= BOUNDS.inbox_bytes / 4, "{told} of {read} bytes after {number}");
+    }
+}
+
+#[test]
 fn a_node_that_is_about_to_stop_takes_no_departures() {
     let mut partition = serving();
     let mut departures = |later: Duration| {
@@ -427,7 +451,7 @@ impl World {
             partition: partition(),
             redis: FakeRedis::default(),
             history: vec![FakeRedis::default()],
-            receiver: Inbox::new(Duration::from_secs(70)),
+            receiver: Inbox::new(Duration::from_secs(70), BOUNDS.inbox_bytes),
             read: 0,
             received: Vec::new(),
             connected: false,

@@ -2,6 +2,8 @@
 --
 -- Answers about all channels are large, and many nodes give one. Those that the asking node has no
 -- room for are dropped, because that node would be cut else: its question ends by its deadline.
+--
+-- From shared.lua: record, tell.
 verbs.answer = function(node, request, payload)
   if not redis.call('ZSCORE', T .. 'nodes', node) then
     return

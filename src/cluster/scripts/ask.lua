@@ -1,4 +1,6 @@
 -- ask request payload
+--
+-- From shared.lua: all_nodes, is_buried, living_nodes, record, tell, text.
 
 -- The answer to a question: the nodes that will answer are those of `asked` whose lease runs. A
 -- buried one cannot, but has a lease again if all leases started anew.

@@ -1,4 +1,7 @@
 -- count CHAN count
+--
+-- From shared.lua: count_of, set_count.
+-- From join.lua: tell_count, tell_own_count.
 verbs.count = function(channel, count)
   local before = count_of(channel, N)
   if not before then

@@ -1,11 +1,13 @@
 -- join CHAN count flags
+--
+-- From shared.lua: count_of, flag, has, last_event, record, set_count, tell, text, undo_departure.
 
 -- A call that has listed so many bytes of members lists none of further channels: Redis executes
 -- nothing else meanwhile, and the lists have to fit into the inbox.
 local MEMBER_BYTES = 4 * 1024 * 1024
 
--- Whether the answer lists the members of a presence channel. In a registration it does not, because
--- members are missing until all nodes have registered.
+-- Whether the answer lists the members of a presence channel. In a registration it does not,
+-- because members are missing until all nodes have registered.
 local function lists_members()
   if KIND == 'b' and call.member_bytes >= MEMBER_BYTES then
     -- The caller asks again for what was inexact when it is told that no node is stale.
@@ -32,8 +34,8 @@ local function tell_own_count(channel, total)
   tell(N, record('C', { channel, text(total), flag(true) }))
 end
 
--- Tells a channel's nodes the number of its subscriptions. There are two records, however many nodes
--- there are: only the one for the node of the call is marked as its own.
+-- Tells a channel's nodes the number of its subscriptions. There are two records, however many
+-- nodes there are: only the one for the node of the call is marked as its own.
 local function tell_count(channel, total)
   local nodes, others = nodes_of(channel), {}
   for i = 1, #nodes do

@@ -1,7 +1,10 @@
 -- leave CHAN flags
+--
+-- From shared.lua: count_of, depart, flag, has, record, set_count, tell.
+-- From join.lua: tell_count, tell_own_count.
 
--- Takes out the registration of a node. Returns nothing if there was none, else the sum of the other
--- nodes' counts, and whether it was the last.
+-- Takes out the registration of a node. Returns nothing if there was none, else the sum of the
+-- other nodes' counts, and whether it was the last.
 local function unregister(node, channel)
   if not count_of(channel, node) then
     return nil, false

@@ -1,6 +1,8 @@
 -- permits APP wanted total
 --
 -- In a registration it is a claim: what the node holds already, whatever is free.
+--
+-- From shared.lua: record, tell, text.
 
 local function hold(app, held)
   if held > 0 then

@@ -1,4 +1,7 @@
 -- tend read_id read_bytes departures
+--
+-- From shared.lua: all_nodes, now, record, stood_still, tell, text.
+-- From bury.lua: is_due.
 
 -- The most departures that one call tells.
 local DEPARTURES = 1000

@@ -110,10 +110,11 @@ pub(crate) enum Command {
         /// the others.
         departures: bool,
     },
-    /// `ready`: the node has registered and repeated everything: it leaves `stale`. If that is empty
+    /// `ready`: the node has registered and repeated everything: it leaves `stale`, and has heard the
+    /// letters that it was owed. If that is empty
     /// now: [`Record::Settled`] to all.
     Ready,
-    /// `bury node`: takes out at most 1,000 of the node's registrations, as leaves and parts of its
+    /// `bury node`: takes out at most 500 of the node's registrations, as leaves and parts of its
     /// own would (departures told), if its lease is over: first those in `mo:`, its permits and its
     /// place in `stale`, and marks it `dead`; then, `retention_ms` behind the lease, those in `of:`,
     /// its inbox and `node:N`. Own: [`Record::Dead`] again if something is left that is due now.

@@ -50,6 +50,7 @@ impl Server {
         }
         for (_, lines) in state.iter_mut().filter(|(key, _)| key.starts_with("node:")) {
             lines.retain(|line| !line.starts_with("version") && !line.ends_with("read -> 0"));
+            lines.retain(|line| line != "owed -> ");
         }
         state
     }
@@ -105,6 +106,11 @@ impl Model {
                 .into_iter()
                 .filter(|(_, set)| *set)
                 .for_each(|(name, _)| add(name, "1".into()));
+            let owed = [(node.owed.unknown, 'f'), (node.owed.cut, 'c'), (node.owed.buried, 'd')];
+            let owed: String = owed.iter().filter(|(owed, _)| *owed).map(|(_, of)| of).collect();
+            if !owed.is_empty() {
+                add("owed", owed);
+            }
             [("read", node.read), ("unread", node.unread)]
                 .into_iter()
                 .filter(|(_, bytes)| *bytes > 0)
