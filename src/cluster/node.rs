@@ -93,6 +93,8 @@ pub(crate) struct Node {
     dropped: u64,
     /// Unreadable and foreign entries when they were last reported, and when that was.
     junk_reported: ((u64, u64), Option<Millis>),
+    /// Calls that could not be kept, when they were last reported, and when that was.
+    crowding_reported: (u64, Option<Millis>),
     /// The addresses of nodes that were reported to have other apps.
     differing: BTreeSet<Box<str>>,
     /// The time of the last work that is due each second.
@@ -169,6 +171,7 @@ impl Node {
             joined: false,
             dropped: 0,
             junk_reported: ((0, 0), None),
+            crowding_reported: (0, None),
             differing: BTreeSet::new(),
             last_second: now,
             effects: Effects::default(),

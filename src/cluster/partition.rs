@@ -270,6 +270,11 @@ impl Partition {
         self.inbox.junk()
     }
 
+    /// The batches that could not be kept for as long as Redis may forget them, so far.
+    pub(crate) const fn crowded_out(&self) -> u64 {
+        self.batches.crowded_out()
+    }
+
     /// The calls that were sent again so far.
     pub(crate) const fn repeated(&self) -> u64 {
         self.repeated
