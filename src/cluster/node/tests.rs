@@ -340,6 +340,20 @@ fn publishes_wait_for_a_redis_that_is_away_and_are_refused_after_the_patience() 
 }
 
 #[test]
+fn without_patience_an_event_waits_for_the_call_before_it() {
+    let settings = ClusterSettings { patience: Duration::ZERO, ..settings(WhenAway::Hold) };
+    let mut world = World::by(1, &settings, || vec![test_app()]);
+    world.publish(0, "news", "first", 1);
+    world.hosts[0].node.next_call(0, world.now).unwrap();
+    world.publish(0, "news", "second", 2);
+    world.now = world.now + Duration::from_millis(200);
+    world.hosts[0].node.tick(world.now);
+    world.hosts[0].node.executed(0, world.now);
+    world.run();
+    assert_eq!(world.hosts[0].confirmed(), (vec![1, 2], vec![]));
+}
+
+#[test]
 fn a_full_backlog_refuses_publishes_and_drops_client_events() {
     let mut world = World::new(1);
     let redis = world.cut();

@@ -97,7 +97,8 @@ impl Node {
     }
 
     fn expire_publishes(&mut self, now: Millis) {
-        let patience = self.settings.patience;
+        // However impatient: a call of a Redis that serves takes a moment.
+        let patience = self.settings.patience.max(SECOND);
         let limit = Millis(now.0.saturating_sub(u64::try_from(patience.as_millis()).unwrap_or(0)));
         for member in &mut self.partitions {
             let Expired { publishers, dropped } = member.partition.expire(limit);
