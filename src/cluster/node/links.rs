@@ -25,16 +25,19 @@ impl Node {
         let id = member.partition.node();
         member.introduced = Some(id);
         let known = member.nodes.iter().map(|node| node.id).filter(|&node| node != id);
+        let known: Vec<_> = known.collect();
+        let epoch: Box<str> = format!("{}-{}", self.epoch, self.introductions).into();
+        member.begins = known.is_empty().then(|| epoch.clone());
         let entrance = Entrance {
             partitions,
-            epoch: format!("{}-{}", self.epoch, self.introductions).into(),
+            epoch,
             run: run.into(),
             version: version::NUMBER.into(),
             address: self.address.clone(),
             apps: self.fingerprint.clone(),
             base: member.partition.base(),
             lease_ms: millis(self.settings.lease),
-            known: known.collect(),
+            known,
         };
         Some((id, entrance))
     }
@@ -49,6 +52,9 @@ impl Node {
         }
         self.return_from_alone();
         let Some(member) = self.member(partition) else { return true };
+        if member.begins.take().is_some_and(|offered| offered == entered.epoch) {
+            member.partition.await_others(now);
+        }
         match member.partition.entered(entered, now) {
             Admission::Buried => {
                 let dropped = member.partition.rename(true, true);
