@@ -32,11 +32,12 @@ impl Frame {
         Self(bytes)
     }
 
-    /// Takes bytes that another node has encoded, if they are one whole unmasked text frame with
-    /// valid UTF-8, and nothing else.
+    /// Copies bytes that another node has encoded, if they are one whole unmasked text frame with
+    /// valid UTF-8, and nothing else. A slice would keep everything in memory that was read with
+    /// it, for as long as a slow reader or a cache keeps the frame.
     #[must_use]
-    pub(crate) fn text_from_wire(bytes: Bytes) -> Option<Self> {
-        let frame = Self(bytes);
+    pub(crate) fn text_from_wire(bytes: &[u8]) -> Option<Self> {
+        let frame = Self(Bytes::copy_from_slice(bytes));
         let payload = frame.payload();
         let mut room = [0; HEADER_MAX];
         let header = header(OpCode::Data(Data::Text));
@@ -176,11 +177,11 @@ mod tests {
     fn of_another_nodes_bytes_only_one_whole_text_frame_is_taken() {
         for len in [0, 125, 126, 65_535, 65_536] {
             let frame = text_of(len, len);
-            assert_eq!(Frame::text_from_wire(frame.bytes().clone()), Some(frame.clone()));
+            assert_eq!(Frame::text_from_wire(frame.bytes()), Some(frame.clone()));
             let cut = frame.bytes().slice(..frame.len() - 1);
-            assert_eq!(Frame::text_from_wire(cut), None, "{len}");
+            assert_eq!(Frame::text_from_wire(&cut), None, "{len}");
             let two = [&frame.bytes()[..], &[0x81, 0]].concat();
-            assert_eq!(Frame::text_from_wire(two.into()), None, "{len}");
+            assert_eq!(Frame::text_from_wire(&two), None, "{len}");
         }
         let others: [&[u8]; 8] = [
             b"",
@@ -193,7 +194,7 @@ mod tests {
             b"\x81\x81\x00\x00\x00\x00a",
         ];
         for other in others {
-            assert_eq!(Frame::text_from_wire(Bytes::from_static(other)), None, "{other:?}");
+            assert_eq!(Frame::text_from_wire(other), None, "{other:?}");
         }
     }
 

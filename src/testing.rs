@@ -25,7 +25,7 @@ pub mod channels {
     pub use crate::channels::{
         CacheBounds, CachedEvent, ChannelEvent, ChannelKey, ChannelState, ClusterJoined, Enter,
         EnterOutcome, Event, Found, FromCluster, Homes, Join, KeyHash, Local, Notice, Outbox,
-        Publication, Registered, Retain, ToCluster, ToHome, Topology,
+        PartitionId, Publication, Registered, Retain, ToCluster, ToHome, Topology,
     };
 }
 pub mod cluster {

@@ -60,7 +60,7 @@ pub struct Enter {
 /// Everything that a home has registered with a partition, in parts.
 #[derive(Debug)]
 pub struct Registered {
-    /// The partition that asked. Channels of other partitions may be among the channels.
+    /// The number of the partition that asked. Users of other partitions may be among the users.
     pub(crate) partition: u16,
     /// Channels with their numbers of subscribers, and the members that this node has in them.
     pub(crate) channels: Vec<(ChannelKey, u32, Vec<Arc<Member>>)>,
@@ -95,24 +95,26 @@ pub enum FromCluster {
     /// The cluster knows for certain now whether a user is online, of whom it was asked when it did
     /// not: a home that watches the user asks once more.
     Certain(UserKey),
-    /// To all shards: the partition has forgotten this node. Answered by [`ToCluster::Registered`].
-    Register {
-        /// The partition.
-        partition: u16,
-    },
-    /// To all shards: all nodes have registered with a partition. Homes whose members may be too
-    /// many join their channels once more.
-    Settled,
+    /// To all shards: the partition has forgotten this node. Answered by [`ToCluster::Registered`],
+    /// and behind it by the questions whose answers may be lost.
+    Register(PartitionId),
+    /// To all shards: all nodes have registered with the partition. Homes whose members may not be
+    /// all join their channels once more.
+    Settled(PartitionId),
     /// To all shards: messages of the partition's channels may be lost. Connections that subscribe
     /// to any of them are closed, and return.
-    CutOff {
-        /// The partition.
-        partition: u16,
-        /// The number of partitions.
-        partitions: u16,
-    },
+    CutOff(PartitionId),
     /// To all shards: whether the node serves its clients alone, because the cluster is away.
     Alone(bool),
+}
+
+/// A partition of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionId {
+    /// Its number.
+    pub(crate) number: u16,
+    /// The number of all partitions.
+    pub(crate) of: u16,
 }
 
 /// The state of a channel over all nodes, as of the join of this node.

@@ -52,7 +52,9 @@ use crate::memory::{Holder, Per};
 use crate::protocol::auth::Member;
 
 pub use cache::CacheBounds;
-pub use cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, Registered, ToCluster};
+pub use cluster::{
+    ClusterJoined, Enter, EnterOutcome, FromCluster, PartitionId, Registered, ToCluster,
+};
 pub(crate) use count_throttle::CountThrottle;
 pub use event::{CachedEvent, ChannelState, Event, Publication, Retain};
 pub use home::Homes;
@@ -68,7 +70,7 @@ pub use message::{Join, ToHome};
 pub(crate) use notice::ClientEventNotice;
 pub use notice::{ChannelEvent, Notice};
 pub use outbox::Outbox;
-pub(crate) use path::{ChannelPath, UserPath};
+pub(crate) use path::{AppPath, ChannelPath, UserPath};
 pub(crate) use replicas::Replicas;
 pub use topology::Topology;
 pub(crate) use user_homes::UserHomes;

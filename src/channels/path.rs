@@ -14,6 +14,22 @@ pub(crate) struct ChannelPath(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct UserPath(Arc<str>);
 
+/// The beginning of the paths of an app, by which partitions are found without a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AppPath(Box<str>);
+
+impl AppPath {
+    /// The beginning of the paths of the app with this id.
+    pub(crate) fn new(app_id: &str) -> Self {
+        Self(format!("{}:", escaped(app_id)).into())
+    }
+
+    /// The partition of a channel of the app, of so many.
+    pub(crate) fn partition(&self, channel: &str, partitions: u16) -> u16 {
+        partition(&[&self.0, channel], partitions)
+    }
+}
+
 impl ChannelPath {
     /// The path of a channel.
     pub(crate) fn new(app_id: &str, channel: &str) -> Self {
@@ -37,7 +53,7 @@ impl ChannelPath {
 
     /// The partition of the channel, of so many.
     pub(crate) fn partition(&self, partitions: u16) -> u16 {
-        partition(&self.0, partitions)
+        partition(&[&self.0], partitions)
     }
 }
 
@@ -64,13 +80,16 @@ impl UserPath {
 
     /// The partition of the user, of so many.
     pub(crate) fn partition(&self, partitions: u16) -> u16 {
-        partition(&self.0, partitions)
+        partition(&[&self.0], partitions)
     }
 }
 
 fn joined(app_id: &str, name: &str) -> Arc<str> {
-    let app = app_id.replace('%', "%25").replace(':', "%3A");
-    format!("{app}:{name}").into()
+    format!("{}:{name}", escaped(app_id)).into()
+}
+
+fn escaped(app_id: &str) -> String {
+    app_id.replace('%', "%25").replace(':', "%3A")
 }
 
 fn parts(path: &str) -> Option<(String, &str)> {
@@ -80,9 +99,9 @@ fn parts(path: &str) -> Option<(String, &str)> {
 
 /// SipHash-1-3 with a key of zeros, modulo the number of partitions: all versions of all nodes have
 /// to agree on it.
-fn partition(path: &str, partitions: u16) -> u16 {
+fn partition(path: &[&str], partitions: u16) -> u16 {
     let mut hash = SipHasher13::new_with_keys(0, 0);
-    hash.write(path.as_bytes());
+    path.iter().for_each(|part| hash.write(part.as_bytes()));
     let partition = hash.finish() % u64::from(partitions.max(1));
     // A remainder of a u16 fits into one.
     u16::try_from(partition).unwrap_or_default()
@@ -109,6 +128,12 @@ mod tests {
         let of = |name: &str| ChannelPath::new("app", name).partition(16);
         assert_eq!(["a", "b", "news", "presence-room.1"].map(of), PARTITIONS);
         assert_eq!(ChannelPath::new("app", "a").partition(1), 0);
+        for app in ["app", "a:b%"] {
+            for name in ["", "a", "presence-room.1"] {
+                let partition = AppPath::new(app).partition(name, 16);
+                assert_eq!(partition, ChannelPath::new(app, name).partition(16));
+            }
+        }
     }
 
     /// What the first version computed.

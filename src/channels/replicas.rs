@@ -28,7 +28,7 @@ use crate::protocol::outbound;
 use crate::time::Millis;
 
 use super::cache::Cache;
-use super::cluster::{Enter, ToCluster};
+use super::cluster::{Enter, PartitionId, ToCluster};
 use super::listing::{LOOKS_PER_TURN, Listing};
 use super::member_lists::MemberLists;
 use super::message::{
@@ -37,9 +37,10 @@ use super::message::{
 };
 use super::wanted::WantedByApp;
 use super::{
-    CacheBounds, ChannelEvent, ChannelKey, ChannelState, CountThrottle, Notice, Outbox, Wanted,
+    AppPath, CacheBounds, ChannelEvent, ChannelKey, ChannelState, CountThrottle, Notice, Outbox,
+    Wanted,
 };
-use registration::Registering;
+use registration::Walk;
 use replica::{Replica, Standing};
 
 /// The channels of a node of a cluster whose home is this shard: a state machine like
@@ -54,9 +55,12 @@ pub(crate) struct Replicas {
     lists: MemberLists,
     /// The channels whose subscriber count is sent to their subscribers, while they pause.
     counts: CountThrottle<ChannelKey>,
-    /// The joins that wait for an answer of the cluster, by shard and ticket, with the id of the
-    /// user on presence channels.
-    pending: HashMap<(ShardId, u32), Option<Arc<str>>>,
+    /// The beginnings of the paths of apps, for the partitions of their channels.
+    paths: HashMap<AppIndex, AppPath>,
+    /// The joins that wait for an answer of the cluster, by shard and ticket.
+    pending: HashMap<(ShardId, u32), Pending>,
+    /// The bytes of the client events that wait behind them.
+    pending_bytes: usize,
     /// Refused joins, as [`Homes`](super::Homes) remembers them.
     refused: HashSet<(ShardId, u32)>,
     /// The number of occupied channels by index of the app, as far as the highest index that ever
@@ -66,12 +70,28 @@ pub(crate) struct Replicas {
     wanted: WantedByApp,
     /// Requested lists that are not finished, the next one to continue first.
     listings: VecDeque<Listing>,
-    /// Registrations anew that are not finished.
-    registering: VecDeque<Registering>,
+    /// Walks over the channels of partitions that are not finished.
+    walks: VecDeque<Walk>,
     /// The questions to the cluster that these homes answer themselves; `None` unless the node is
     /// alone.
     alone: Option<VecDeque<ToCluster>>,
 }
+
+/// A join that waits for an answer of the cluster.
+#[derive(Debug)]
+struct Pending {
+    /// The user of a presence channel.
+    user: Option<Arc<str>>,
+    /// The number of messages that wait behind it.
+    behind: u8,
+}
+
+/// The most messages that wait behind one join: client libraries send a few client events before
+/// they hear of their subscription.
+const BEHIND_MAX: u8 = 16;
+
+/// The most bytes of client events that wait behind joins.
+const PENDING_BYTES_MAX: usize = 8 << 20;
 
 impl Replicas {
     /// Replicas without channels.
@@ -82,14 +102,22 @@ impl Replicas {
             cache: Cache::new(bounds),
             lists: MemberLists::default(),
             counts: CountThrottle::default(),
+            paths: HashMap::new(),
             pending: HashMap::new(),
+            pending_bytes: 0,
             refused: HashSet::new(),
             occupied: Vec::new(),
             wanted: WantedByApp::default(),
             listings: VecDeque::new(),
-            registering: VecDeque::new(),
+            walks: VecDeque::new(),
             alone: None,
         }
+    }
+
+    /// Takes over the beginnings of the paths of all apps.
+    pub(crate) fn adopt_paths(&mut self, paths: impl Iterator<Item = (AppIndex, AppPath)>) {
+        // Channels of apps that were removed still have their partitions.
+        self.paths.extend(paths);
     }
 
     /// Takes over the notices and counts that apps want, by their index.
@@ -116,15 +144,15 @@ impl Replicas {
     /// Whether [`work`](Self::work) has something to do.
     #[must_use]
     pub(crate) fn has_work(&self) -> bool {
-        !self.listings.is_empty() || !self.registering.is_empty()
+        !self.listings.is_empty() || !self.walks.is_empty()
     }
 
-    /// Does a turn's part of a list and of a registration.
+    /// Does a turn's part of a list and of a walk.
     pub(crate) fn work(&mut self, now: Millis, out: &mut Outbox) {
         if let Some(listing) = self.listings.pop_front() {
             self.list(listing, now, out);
         }
-        self.register_on(out);
+        self.walk_on(out);
         self.answer_alone(now, out);
     }
 
@@ -176,7 +204,7 @@ impl Replicas {
     #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn room(&self) -> usize {
-        let pending = self.pending.capacity() * size_of::<((ShardId, u32), Option<Arc<str>>)>();
+        let pending = self.pending.capacity() * size_of::<((ShardId, u32), Pending)>();
         let refused = self.refused.capacity() * size_of::<(ShardId, u32)>();
         self.channels.room() + self.counts.room() + self.listings.room() + pending + refused
     }
@@ -205,7 +233,7 @@ impl Replicas {
         let replica = &mut self.channels[number];
         let user = join.authorised.member().map(|member| Arc::clone(&member.user_id));
         if replica.standing != Standing::In {
-            self.pending.insert((from, join.ticket), user);
+            self.pending.insert((from, join.ticket), Pending { user, behind: 0 });
             replica.waiting.push((from, ToHome::Join(join)));
             self.enter_channel(number, out);
             return;
@@ -220,7 +248,7 @@ impl Replicas {
             return self.admit(number, from, &join, now, out);
         }
         let max_members = join.max_members;
-        self.pending.insert((from, join.ticket), user);
+        self.pending.insert((from, join.ticket), Pending { user, behind: 0 });
         attendee.waiting.push((from, ToHome::Join(join)));
         if attendee.standing == Standing::Out {
             attendee.standing = Standing::Entering;
@@ -252,7 +280,10 @@ impl Replicas {
         // A new member was told of when the cluster answered, and costs this subscriber nothing.
         let joined = Joined { key, conn, ticket, outcome, told: 0 };
         out.send(from, FromHome::Joined(Box::new(joined)));
-        self.report_count(number, before + 1, out);
+        if before > 0 {
+            // The cluster has been told of the first one by the node's own join.
+            self.report_count(number, before + 1, out);
+        }
         let key = &self.channels[number].key;
         if key.name().kind().is_cache() && self.cache.get(key, now).is_none() {
             self.wanted.notify(key, ChannelEvent::CacheMiss, out);
@@ -269,12 +300,14 @@ impl Replicas {
 
     /// Repeats the answer to a join, as it would be answered now.
     fn repeat(&mut self, from: ShardId, repeat: Box<Repeat>, now: Millis, out: &mut Outbox) {
-        if self.is_pending(from, repeat.ticket) {
+        if self.is_pending(from, repeat.ticket) && self.may_wait(from, repeat.ticket, 0) {
             let (key, ticket) = (repeat.key.clone(), repeat.ticket);
             return self.wait(&key, from, ticket, ToHome::Repeat(repeat));
         }
         let Repeat { key, conn, ticket, .. } = *repeat;
-        let refused = ticket.is_some_and(|ticket| self.refused.contains(&(from, ticket)));
+        let pending = self.is_pending(from, ticket);
+        let refused =
+            pending || ticket.is_some_and(|ticket| self.refused.contains(&(from, ticket)));
         let number = self.find(&key);
         let outcome = match number.filter(|_| !refused) {
             Some(number) => self.subscribed(number, now),
@@ -334,11 +367,12 @@ impl Replicas {
     /// Relays a client event, unless its sender's join was refused.
     fn whisper(&mut self, from: ShardId, whisper: Box<Whisper>, out: &mut Outbox) {
         let ticket = whisper.joining.map(|joining| joining.ticket);
-        if self.is_pending(from, ticket) {
+        let pending = self.is_pending(from, ticket);
+        if pending && self.may_wait(from, ticket, whisper.event.frame.len()) {
             let key = whisper.event.key.clone();
             return self.wait(&key, from, ticket, ToHome::Whisper(whisper));
         }
-        let refused = self.refuses(from, &whisper);
+        let refused = pending || self.refuses(from, &whisper);
         let Whisper { event, joining, notice } = *whisper;
         if let Some(joining) = joining.filter(|_| refused) {
             let name = event.key.name().clone();
@@ -441,6 +475,12 @@ impl Replicas {
         self.channels.find_or_insert(key.hash(), same, || Replica::new(key.clone()))
     }
 
+    /// Whether a channel belongs to a partition.
+    fn is_in(&self, key: &ChannelKey, partition: PartitionId) -> bool {
+        let path = self.paths.get(&key.app());
+        path.is_some_and(|path| path.partition(key.name(), partition.of) == partition.number)
+    }
+
     fn occupied_of(&mut self, app: AppIndex) -> &mut u32 {
         let index = usize::from(app.0);
         self.occupied.resize(self.occupied.len().max(index + 1), 0);
@@ -452,11 +492,24 @@ impl Replicas {
         ticket.is_some_and(|ticket| self.pending.contains_key(&(from, ticket)))
     }
 
+    /// Counts a message that is to wait behind a join. Returns `false` if there are too many: what
+    /// clients send while the cluster does not answer must not fill the memory.
+    fn may_wait(&mut self, from: ShardId, ticket: Option<u32>, bytes: usize) -> bool {
+        let pending = ticket.and_then(|ticket| self.pending.get_mut(&(from, ticket)));
+        let Some(pending) = pending else { return false };
+        let room = pending.behind < BEHIND_MAX && self.pending_bytes + bytes <= PENDING_BYTES_MAX;
+        if room {
+            pending.behind += 1;
+            self.pending_bytes += bytes;
+        }
+        room
+    }
+
     /// Has a message wait behind the join that it names: with those of its channel while the node
     /// is not in the channel, and with those of its user afterwards.
     fn wait(&mut self, key: &ChannelKey, from: ShardId, ticket: Option<u32>, message: ToHome) {
         let Some(number) = self.find(key) else { return };
-        let user = ticket.and_then(|ticket| self.pending.get(&(from, ticket))?.as_deref());
+        let user = ticket.and_then(|ticket| self.pending.get(&(from, ticket))?.user.as_deref());
         let replica = &mut self.channels[number];
         let attendance = replica.attendance.as_mut().filter(|_| replica.standing == Standing::In);
         let attendee = attendance.and_then(|of| of.get_mut(user?));
@@ -467,10 +520,17 @@ impl Replicas {
     /// Handles messages that have waited, in their order.
     fn resume(&mut self, waiting: Vec<(ShardId, ToHome)>, now: Millis, out: &mut Outbox) {
         for (from, message) in waiting {
-            if let ToHome::Join(join) = &message {
-                self.pending.remove(&(from, join.ticket));
-            }
+            self.no_longer_pending(from, &message);
             self.dispatch(from, message, now, out);
+        }
+    }
+
+    /// Takes note that a message does not wait any more.
+    fn no_longer_pending(&mut self, from: ShardId, message: &ToHome) {
+        match message {
+            ToHome::Join(join) => _ = self.pending.remove(&(from, join.ticket)),
+            ToHome::Whisper(whisper) => self.pending_bytes -= whisper.event.frame.len(),
+            _ => {}
         }
     }
 

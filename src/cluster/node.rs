@@ -26,7 +26,7 @@ use super::partition::{Bounds, Partition};
 use super::settings::ClusterSettings;
 use super::wire::{NodeId, NodeInfo};
 use crate::apps::Apps;
-use crate::channels::{KeyHash, Topology, UserPath};
+use crate::channels::{KeyHash, PartitionId, Topology, UserPath};
 use crate::id::ShardId;
 use crate::time::Millis;
 
@@ -182,6 +182,11 @@ impl Node {
     /// Whether Redis has executed everything.
     pub(crate) fn is_settled(&self) -> bool {
         self.partitions.iter().all(|member| member.partition.is_settled())
+    }
+
+    /// A partition as homes and shards know it.
+    fn partition_id(&self, number: u16) -> PartitionId {
+        PartitionId { number, of: self.partitions() }
     }
 
     /// Has the node leave the cluster behind everything that it was told.

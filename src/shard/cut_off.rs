@@ -1,11 +1,11 @@
 //! The end of connections that may have missed messages, because the cluster lost some of this
 //! node's. Their clients return, subscribe anew, and are right again.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::subscriber_side::SubscriberSide;
-use crate::channels::{ChannelKey, ChannelPath};
-use crate::id::ConnKey;
+use crate::channels::{AppPath, ChannelKey, PartitionId};
+use crate::id::{AppIndex, ConnKey};
 use crate::plane::Plane;
 use crate::protocol::close::ProtocolError;
 use crate::ring::Ring;
@@ -29,13 +29,13 @@ impl CutOff {
 
 impl SubscriberSide {
     /// Marks the connections with a subscription to a channel of the partition.
-    pub(super) fn cut_off<R: Ring>(&mut self, plane: &Plane<R>, partition: u16, partitions: u16) {
+    pub(super) fn cut_off<R: Ring>(&mut self, plane: &Plane<R>, partition: PartitionId) {
         let Self { local, apps, .. } = self;
+        let paths: HashMap<AppIndex, AppPath> =
+            apps.iter().map(|app| (app.index, AppPath::new(&app.id))).collect();
         let is_lost = |key: &ChannelKey| {
-            let app = apps.get(key.app());
-            app.is_some_and(|app| {
-                ChannelPath::new(&app.id, key.name()).partition(partitions) == partition
-            })
+            let path = paths.get(&key.app());
+            path.is_some_and(|path| path.partition(key.name(), partition.of) == partition.number)
         };
         let keys: Vec<_> = plane.keys().filter(|key| local.subscribes(key.slot, is_lost)).collect();
         self.cut_off.due.extend(keys);

@@ -8,8 +8,8 @@ use super::link::Link;
 use super::trace::{Traced, debugging};
 use crate::apps::{App, Apps};
 use crate::channels::{
-    CacheBounds, Event, FromCluster, Homes, Outbox, Replicas, Steps, ToCluster, ToHome, UserHomes,
-    UserReplicas, Wanted, Whisper,
+    AppPath, CacheBounds, Event, FromCluster, Homes, Outbox, Replicas, Steps, ToCluster, ToHome,
+    UserHomes, UserReplicas, Wanted, Whisper,
 };
 use crate::id::{AppIndex, ShardId};
 use crate::invariant::broken;
@@ -85,6 +85,9 @@ impl HomeSide {
             let index = usize::from(app.index.0);
             wanted.resize(wanted.len().max(index + 1), Wanted::default());
             wanted[index] = wanted_by(app);
+        }
+        if let ChannelHomes::Replicas(replicas) = &mut self.channels {
+            replicas.adopt_paths(apps.iter().map(|app| (app.index, AppPath::new(&app.id))));
         }
         either!(&mut self.channels, homes => homes.adopt(wanted));
         self.forgetting = true;

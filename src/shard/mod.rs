@@ -345,8 +345,8 @@ impl<R: Ring> Shard<R> {
                     subscribers.trace(traced);
                 }
             }
-            ShardMessage::FromCluster(FromCluster::CutOff { partition, partitions }) => {
-                subscribers.cut_off(plane, partition, partitions);
+            ShardMessage::FromCluster(FromCluster::CutOff(partition)) => {
+                subscribers.cut_off(plane, partition);
             }
             ShardMessage::FromCluster(message) => {
                 let traced = homes.traced_of_cluster(&message);

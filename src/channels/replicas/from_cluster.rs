@@ -13,6 +13,7 @@ use super::super::cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, ToC
 use super::super::message::ToHome;
 use super::super::{ChannelEvent, ChannelKey, Event, Outbox};
 use super::Replicas;
+use super::registration::Task;
 use super::replica::Standing;
 
 impl Replicas {
@@ -35,10 +36,10 @@ impl Replicas {
             }
             FromCluster::Parted(key, user_id) => self.parted(&key, &user_id, out),
             FromCluster::Event(event) => self.event(event, now, out),
-            FromCluster::Register { partition } => self.register(partition),
-            FromCluster::Settled => self.resynchronise(out),
+            FromCluster::Register(partition) => self.walk(Task::Register, partition),
+            FromCluster::Settled(partition) => self.walk(Task::Resynchronise, partition),
             FromCluster::Alone(alone) => self.set_alone(alone, now, out),
-            FromCluster::Online(..) | FromCluster::Certain(_) | FromCluster::CutOff { .. } => {}
+            FromCluster::Online(..) | FromCluster::Certain(_) | FromCluster::CutOff(_) => {}
         }
     }
 
@@ -48,14 +49,17 @@ impl Replicas {
         let ClusterJoined { key, occupied, exact, last, members } = joined;
         let Some(number) = self.find(&key) else { return };
         let replica = &mut self.channels[number];
-        if !matches!(replica.standing, Standing::Entering | Standing::In) {
+        let enters = replica.standing == Standing::Entering;
+        if !enters && replica.standing != Standing::In {
             return;
         }
         replica.standing = Standing::In;
         replica.inexact = !exact && key.name().kind().is_presence();
         match last {
             Some((frame, retain)) => self.cache.put(&key, frame, *retain, now),
-            None => self.cache.forget(&key),
+            None if enters => self.cache.forget(&key),
+            // A Redis that was emptied has lost the event, and this is the last copy.
+            None => {}
         }
         for member in &members {
             self.added(&key, member, out);
@@ -203,7 +207,10 @@ impl Replicas {
                     self.pending.remove(&(from, join.ticket));
                     self.refuse(from, *join, out);
                 }
-                behind => self.dispatch(from, behind, now, out),
+                behind => {
+                    self.no_longer_pending(from, &behind);
+                    self.dispatch(from, behind, now, out);
+                }
             }
         }
     }
@@ -217,7 +224,7 @@ impl Replicas {
         if attendee.standing != Standing::Leaving {
             return;
         }
-        let Some((member, max_members)) = attendee.next_join() else {
+        let Some((member, max_members)) = attendee.first_waiting() else {
             attendee.standing = Standing::Out;
             attendance.drop_if_unused(user_id);
             return;

@@ -1,69 +1,113 @@
-//! The registration anew of everything that the cluster had of this node, after it has forgotten
-//! it.
+//! Walks over all channels of a partition, a part per turn: the registration anew of everything
+//! that the cluster had of this node, after it has forgotten it, and the joins once more of channels
+//! whose members may not be all.
 
 use std::sync::Arc;
 
 use super::super::Outbox;
-use super::super::cluster::{Registered, ToCluster};
+use super::super::cluster::{Enter, PartitionId, Registered, ToCluster};
 use super::super::message::Steps;
 use super::Replicas;
 use super::replica::{Replica, Standing};
 
-/// The channels that a part of a registration has at most: some hundreds of microseconds of work.
+/// The channels that a turn looks at: some hundreds of microseconds of work.
 const CHANNELS_PER_TURN: u32 = 1024;
 
-/// A registration on its way to the cluster.
+/// A walk that is not finished.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Registering {
-    /// The partition that asked.
-    partition: u16,
+pub(super) struct Walk {
+    task: Task,
+    partition: PartitionId,
     /// The number of the channel at which the next part begins.
     from: u32,
 }
 
+/// What a walk is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// The partition has forgotten this node.
+    Register,
+    /// All nodes have registered with the partition.
+    Resynchronise,
+}
+
 impl Replicas {
-    /// Begins a registration, of which each turn sends a part.
-    pub(super) fn register(&mut self, partition: u16) {
-        self.registering.retain(|other| other.partition != partition);
-        self.registering.push_back(Registering { partition, from: 0 });
+    /// Begins a walk, of which each turn does a part.
+    pub(super) fn walk(&mut self, task: Task, partition: PartitionId) {
+        self.walks.retain(|walk| (walk.task, walk.partition) != (task, partition));
+        self.walks.push_back(Walk { task, partition, from: 0 });
     }
 
-    /// Sends the next part of the registration that has waited longest. What waits for an answer is
-    /// asked once more instead, because the answer may be lost. Twice asked is no harm: the cluster
-    /// answers the second time that nothing has changed.
-    pub(super) fn register_on(&mut self, out: &mut Outbox) {
-        let Some(Registering { partition, from }) = self.registering.pop_front() else { return };
-        let to = from.saturating_add(CHANNELS_PER_TURN).min(self.channels.end());
-        let all = (from..to).filter_map(|number| self.channels.get(number));
-        let registered = all.filter(|replica| replica.standing == Standing::In);
-        let members = |replica: &Replica| -> Vec<_> {
-            let attendance = replica.attendance.iter();
-            let here = attendance.flat_map(|of| of.standing(Standing::In));
-            here.map(|attendee| Arc::clone(&attendee.member)).collect()
-        };
-        let channels = registered.map(|of| (of.key.clone(), of.interest.total(), members(of)));
-        let (channels, users) = (channels.collect(), Steps::new());
-        let all = (from..to).filter_map(|number| self.channels.get(number));
-        let unanswered: Vec<_> = all.flat_map(Replica::unanswered).collect();
+    /// Does the next part of the walk that has waited longest.
+    pub(super) fn walk_on(&mut self, out: &mut Outbox) {
+        let Some(walk) = self.walks.pop_front() else { return };
+        let to = walk.from.saturating_add(CHANNELS_PER_TURN).min(self.channels.end());
         let last = to == self.channels.end();
+        let looked_at = (walk.from..to).filter_map(|number| self.channels.get(number));
+        let channels: Vec<_> = looked_at.filter(|of| self.is_in(&of.key, walk.partition)).collect();
+        match walk.task {
+            Task::Register => {
+                let partition = walk.partition.number;
+                let (registered, questions) = registration_of(&channels);
+                let users = Steps::new();
+                let part = Registered { partition, channels: registered, users, last };
+                // It goes to the cluster even while the node is alone: this is how that ends.
+                out.tell_cluster(ToCluster::Registered(Box::new(part)));
+                questions.into_iter().for_each(|question| self.tell(question, out));
+            }
+            Task::Resynchronise => {
+                let inexact =
+                    channels.iter().filter(|of| of.inexact && of.standing == Standing::In);
+                let joins: Vec<_> = inexact
+                    .map(|of| ToCluster::Join(of.key.clone(), of.interest.total()))
+                    .collect();
+                joins.into_iter().for_each(|join| self.tell(join, out));
+            }
+        }
         if !last {
-            self.registering.push_back(Registering { partition, from: to });
-        }
-        // It goes to the cluster even while the node is alone: this is how that ends.
-        let registered = Registered { partition, channels, users, last };
-        out.tell_cluster(ToCluster::Registered(Box::new(registered)));
-        // While the node is alone, it answers these itself.
-        if self.alone.is_none() {
-            unanswered.into_iter().for_each(|question| out.tell_cluster(question));
+            self.walks.push_back(Walk { from: to, ..walk });
         }
     }
+}
 
-    /// Asks for the members of the channels that may have too many.
-    pub(super) fn resynchronise(&mut self, out: &mut Outbox) {
-        let all = (0..self.channels.end()).filter_map(|number| self.channels.get(number));
-        let inexact = all.filter(|of| of.inexact && of.standing == Standing::In);
-        let joins: Vec<_> =
-            inexact.map(|of| ToCluster::Join(of.key.clone(), of.interest.total())).collect();
-        joins.into_iter().for_each(|join| self.tell(join, out));
+/// Channels with their numbers of subscribers, and the members that this node has in them.
+type Registration = Vec<(super::ChannelKey, u32, Vec<Arc<crate::protocol::auth::Member>>)>;
+
+/// What the cluster had of channels, and what it was asked and has not answered. The answers may be
+/// lost with the inbox that they were in, and whoever asks twice gets two answers, of which the
+/// second has no effect.
+fn registration_of(channels: &[&Replica]) -> (Registration, Vec<ToCluster>) {
+    let members = |replica: &Replica| -> Vec<_> {
+        let attendance = replica.attendance.iter();
+        let here = attendance.flat_map(|of| of.standing(Standing::In));
+        here.map(|attendee| Arc::clone(&attendee.member)).collect()
+    };
+    let inside = channels.iter().filter(|replica| replica.standing == Standing::In);
+    let registered = inside.map(|of| (of.key.clone(), of.interest.total(), members(of)));
+    let questions = channels.iter().flat_map(|replica| questions_of(replica));
+    (registered.collect(), questions.collect())
+}
+
+/// What has been asked about a channel and not been answered, in the order of the answers.
+pub(super) fn questions_of(replica: &Replica) -> Vec<ToCluster> {
+    let key = || replica.key.clone();
+    let mut questions = Vec::new();
+    if replica.standing == Standing::Entering {
+        // The first subscriber waits, and is counted when the answer has come.
+        questions.push(ToCluster::Join(key(), replica.interest.total().max(1)));
     }
+    if let Some(attendance) = &replica.attendance {
+        questions.extend(attendance.standing(Standing::Entering).map(|attendee| {
+            let first = attendee.first_waiting();
+            let (member, max_members) = first.unwrap_or_else(|| (attendee.member.clone(), None));
+            let enter = Enter { key: key(), member, max_members };
+            ToCluster::Enter(Box::new(enter))
+        }));
+        let leaving = attendance.standing(Standing::Leaving);
+        questions.extend(leaving.map(|of| ToCluster::Part(key(), of.member.user_id.clone())));
+    }
+    if replica.standing == Standing::Leaving {
+        questions.push(ToCluster::Leave(key()));
+    }
+    questions
 }

@@ -170,7 +170,8 @@ impl Node {
         let asked = |partition: &mut Partition| partition.ask_shards(shards.len());
         if self.member(partition).is_some_and(|member| asked(&mut member.partition)) {
             let shards = self.directory.topology().shards();
-            self.effects.tell_all(shards, || FromCluster::Register { partition });
+            let id = self.partition_id(partition);
+            self.effects.tell_all(shards, || FromCluster::Register(id));
         }
     }
 }

@@ -125,9 +125,9 @@ impl Node {
 
     /// Messages of a partition are lost: its subscribers have to return.
     fn cut_off(&mut self, partition: u16) {
-        let partitions = self.partitions();
+        let id = self.partition_id(partition);
         let shards = self.directory.topology().shards();
-        self.effects.tell_all(shards, || FromCluster::CutOff { partition, partitions });
+        self.effects.tell_all(shards, || FromCluster::CutOff(id));
         self.effects.report(Report::CutOff { partition });
     }
 }

@@ -89,7 +89,8 @@ impl Node {
             }
         }
         let shards = self.directory.topology().shards();
-        self.effects.tell_all(shards, || FromCluster::Settled);
+        let id = self.partition_id(partition);
+        self.effects.tell_all(shards, || FromCluster::Settled(id));
     }
 
     /// A departure is to be told to webhooks. Redis has waited for a return.

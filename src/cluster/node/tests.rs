@@ -6,8 +6,8 @@ use super::report::Report;
 use super::*;
 use crate::apps::{Admission, App, test_app, test_app_named};
 use crate::channels::{
-    Answer, ChannelKey, Enter, EnterOutcome, Event, FromCluster, FromHome, Question, Registered,
-    ReplyTo, Step, ToCluster, ToHome,
+    Answer, ChannelKey, Enter, EnterOutcome, Event, FromCluster, FromHome, PartitionId, Question,
+    Registered, ReplyTo, Step, ToCluster, ToHome,
 };
 use crate::cluster::model::Model;
 use crate::cluster::settings::{RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway};
@@ -358,8 +358,8 @@ fn changes_that_fill_more_than_the_backlog_are_given_up_for_a_new_beginning() {
     let learnt = world.hosts[0].learnt();
     assert!(matches!(learnt[0], FromCluster::Alone(false)));
     let has = |wanted: fn(&FromCluster) -> bool| learnt.iter().any(wanted);
-    assert!(has(|message| matches!(message, FromCluster::CutOff { .. })));
-    assert!(has(|message| matches!(message, FromCluster::Register { partition: 0 })));
+    assert!(has(|message| matches!(message, FromCluster::CutOff(_))));
+    assert!(has(|message| matches!(message, FromCluster::Register(PartitionId { number: 0, .. }))));
 }
 
 #[test]
@@ -456,9 +456,9 @@ fn an_emptied_redis_learns_everything_again_and_nobody_is_told_anything() {
     world.run();
     for host in 0..2 {
         let asked = world.hosts[host].learnt();
-        let registers = asked.iter().filter(|of| matches!(of, FromCluster::Register { .. }));
+        let registers = asked.iter().filter(|of| matches!(of, FromCluster::Register(_)));
         assert_eq!(registers.count(), usize::from(SHARDS), "{asked:?}");
-        let cut = asked.iter().any(|message| matches!(message, FromCluster::CutOff { .. }));
+        let cut = asked.iter().any(|message| matches!(message, FromCluster::CutOff(_)));
         assert!(!cut, "nothing is lost");
     }
     let key = world.hosts[1].key("presence-room");
@@ -474,7 +474,7 @@ fn an_emptied_redis_learns_everything_again_and_nobody_is_told_anything() {
             world.tell(host, ToCluster::Registered(Box::new(registered)));
             world.run();
             let settled = world.hosts[0].learnt();
-            let settled = settled.iter().any(|message| matches!(message, FromCluster::Settled));
+            let settled = settled.iter().any(|message| matches!(message, FromCluster::Settled(_)));
             assert_eq!(settled, (host, shard) == (1, 1), "when the last shard has registered");
         }
     }
@@ -547,7 +547,7 @@ fn a_node_without_redis_serves_its_clients_alone_and_returns_under_another_name(
     world.run();
     let learnt = world.hosts[0].learnt();
     assert!(matches!(learnt[0], FromCluster::Alone(false)), "{learnt:?}");
-    assert!(learnt.iter().any(|message| matches!(message, FromCluster::Register { .. })));
+    assert!(learnt.iter().any(|message| matches!(message, FromCluster::Register(_))));
     assert_ne!(world.hosts[0].node.position(0).unwrap().0, before);
 }
 

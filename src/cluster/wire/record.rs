@@ -147,7 +147,7 @@ impl Retained {
     pub(crate) fn read(mut text: Bytes, ttl_ms: u64) -> Option<(Self, Frame)> {
         let data = take(&mut text)?;
         let data = std::str::from_utf8(&data).ok()?.into();
-        Some((Self { data, ttl_ms }, Frame::text_from_wire(text)?))
+        Some((Self { data, ttl_ms }, Frame::text_from_wire(&text)?))
     }
 }
 
@@ -320,7 +320,7 @@ impl Record {
                 let except = if except.is_empty() { None } else { Some(except.parse().ok()?) };
                 let (ttl_ms, data) = (fields.number()?, fields.text()?);
                 let retained = (ttl_ms > 0).then(|| Retained { data: data.into(), ttl_ms });
-                let frame = Frame::text_from_wire(fields.next()?)?;
+                let frame = Frame::text_from_wire(&fields.next()?)?;
                 Self::Message { channel, except, retained, frame }
             }
             b'J' => Self::Joined {
