@@ -20,11 +20,16 @@ impl Node {
         // Every introduction offers another epoch: one that came back would hide that Redis was
         // emptied meanwhile.
         self.introductions += 1;
-        let member = self.partitions.get(usize::from(partition))?;
+        let partitions = self.partitions();
+        let member = self.partitions.get_mut(usize::from(partition))?;
+        if !run.is_empty() {
+            member.replaced |= !member.run.is_empty() && *member.run != *run;
+            member.run = run.into();
+        }
         let id = member.partition.node();
         let known = member.nodes.iter().map(|node| node.id).filter(|&node| node != id);
         let entrance = Entrance {
-            partitions: self.partitions(),
+            partitions,
             epoch: format!("{}-{}", self.epoch, self.introductions).into(),
             run: run.into(),
             version: version::NUMBER.into(),
@@ -50,7 +55,11 @@ impl Node {
                 false
             }
             Admission::In { register, emptied, cut_off, confirmed } => {
-                (member.settled, member.emptied) = (false, emptied);
+                // A replica that has taken over may know less than homes have been told. Everything
+                // is registered anew, so that its answers bring both to the same state.
+                let replaced = std::mem::take(&mut member.replaced);
+                member.settled = false;
+                member.emptied = emptied || (replaced && !buried);
                 self.effects.answer_all(confirmed, || Answer::Barrier);
                 // Questions are not repeated, and an answer may be lost.
                 let lost = self.questions.lost(partition);
@@ -63,7 +72,7 @@ impl Node {
                 if cut_off {
                     self.cut_off(partition);
                 }
-                if register {
+                if register || replaced {
                     self.ask_shards_to_register(partition);
                 }
                 self.claim_permits(partition, now);
