@@ -22,6 +22,10 @@ impl Node {
         self.introductions += 1;
         let partitions = self.partitions();
         let member = self.partitions.get_mut(usize::from(partition))?;
+        if !run.is_empty() {
+            member.replaced |= !member.run.is_empty() && *member.run != *run;
+            member.run = run.into();
+        }
         let id = member.partition.node();
         member.introduced = Some(id);
         let known = member.nodes.iter().map(|node| node.id).filter(|&node| node != id);
@@ -77,7 +81,7 @@ impl Node {
                 if cut_off {
                     self.cut_off(partition);
                 }
-                if register {
+                if register || replaced {
                     self.ask_shards_to_register(partition);
                 }
                 self.claim_permits(partition, now);
