@@ -39,8 +39,9 @@ pub enum ToCluster {
     /// [`Answer::Barrier`](super::Answer) when all have done it.
     Terminate(ReplyTo, AppIndex, Arc<str>),
     /// From a shard: an app has no place left for a connection on this node. Answered by
-    /// [`Answer::Barrier`](super::Answer) when there are places, or by
-    /// [`Answer::Unavailable`](super::Answer) when the cluster has none.
+    /// [`Answer::Barrier`](super::Answer) when there are places, by
+    /// [`Answer::Unavailable`](super::Answer) when the cluster has none, or by
+    /// [`Answer::Away`](super::Answer) when nobody can tell.
     MorePlaces(ReplyTo, AppIndex),
     /// From a home: a part of the answer to [`FromCluster::Register`].
     Registered(Box<Registered>),
@@ -92,6 +93,9 @@ pub enum FromCluster {
     Event(Event),
     /// Whether a watched user is online.
     Online(UserKey, bool),
+    /// The cluster knows for certain now whether a user is online, of whom it was asked when it did
+    /// not: a home that watches the user asks once more.
+    Certain(UserKey),
     /// To all shards: the partition has forgotten this node. Answered by [`ToCluster::Registered`],
     /// and behind it by the questions whose answers may be lost.
     Register(PartitionId),

@@ -19,7 +19,7 @@ mod records;
 mod report;
 mod timers;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::partition::{Bounds, Partition};
@@ -36,7 +36,7 @@ use questions::Questions;
 use quotas::Quotas;
 
 pub(crate) use effects::Effects;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) use report::Report;
 pub(crate) use timers::NodeStatus;
 
@@ -109,11 +109,23 @@ struct Member {
     settled: bool,
     /// Users who may be online, because they were reported offline while not all nodes had
     /// registered.
-    doubtful: HashSet<UserPath>,
+    doubtful: BTreeSet<UserPath>,
+    /// The name under which the node last introduced itself.
+    introduced: Option<NodeId>,
     /// Nodes that were reported as buried.
     buried: BTreeSet<NodeId>,
     /// Whether members that register anew are no news to other nodes.
     emptied: bool,
+}
+
+impl Member {
+    /// The addresses of all nodes that have entered themselves. Others are only known to be alive,
+    /// because a Redis that was emptied heard of them from another node. A node that came back
+    /// under another name is told once.
+    fn addresses(&self) -> BTreeSet<Box<str>> {
+        let addresses = self.nodes.iter().map(|node| node.address.clone());
+        addresses.filter(|address| !address.is_empty()).collect()
+    }
 }
 
 impl Node {
@@ -125,6 +137,7 @@ impl Node {
             retention: settings.retention,
             // What can wait can be kept.
             keep_bytes: settings.backlog / usize::from(settings.partitions.max(1)),
+            inbox_bytes: settings.inbox,
         };
         let directory =
             Directory::new(Arc::clone(&apps), hash, Topology::new(shards), settings.partitions);
@@ -132,7 +145,8 @@ impl Node {
             partition: Partition::new(id, bounds, now),
             nodes: Vec::new(),
             settled: false,
-            doubtful: HashSet::new(),
+            doubtful: BTreeSet::new(),
+            introduced: None,
             buried: BTreeSet::new(),
             emptied: false,
         });
@@ -189,9 +203,20 @@ impl Node {
         PartitionId { number, of: self.partitions() }
     }
 
+    /// Leaves it to other nodes to tell webhooks of departures, because the node is about to stop.
+    pub(crate) fn leave_departures(&mut self) {
+        self.partitions.iter_mut().for_each(|member| member.partition.leave_departures());
+    }
+
     /// Has the node leave the cluster behind everything that it was told.
     pub(crate) fn quit(&mut self) {
         self.partitions.iter_mut().for_each(|member| member.partition.quit());
+    }
+
+    /// Whether the node has left a partition for good.
+    pub(crate) fn has_quit(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.has_quit())
     }
 
     /// Whether commands of a partition reach Redis.
@@ -200,8 +225,19 @@ impl Node {
         member.is_some_and(|member| member.partition.away_since().is_none())
     }
 
+    /// Whether the node is in a partition; otherwise it has to introduce itself first.
+    pub(crate) fn has_entered(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.has_entered())
+    }
+
     fn member(&mut self, partition: u16) -> Option<&mut Member> {
         self.partitions.get_mut(usize::from(partition))
+    }
+
+    /// The bytes of events that may wait for each partition.
+    fn backlog_share(&self) -> usize {
+        self.settings.backlog / self.partitions.len().max(1)
     }
 
     /// The bytes of all commands that were not executed.

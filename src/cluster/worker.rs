@@ -123,6 +123,8 @@ pub(crate) enum ClusterError {
 enum WorkerCommand {
     /// Work by these apps from now on.
     Configure(Arc<Apps>),
+    /// Leave it to other nodes to tell webhooks of departures.
+    LeaveDepartures,
     /// Send what waits, for at most this long, report it and end.
     Finish { within: Duration, done: oneshot::Sender<()> },
 }
@@ -170,6 +172,12 @@ impl ClusterWorker {
     pub(crate) fn configure(&self, apps: Arc<Apps>) {
         // If the thread is gone, the process is about to end.
         let _gone = self.commands.send(WorkerCommand::Configure(apps));
+    }
+
+    /// Leaves it to other nodes to tell webhooks of departures, because those of this process end.
+    pub(crate) fn leave_departures(&self) {
+        // If the thread is gone, the process is about to end.
+        let _gone = self.commands.send(WorkerCommand::LeaveDepartures);
     }
 
     /// The state of the cluster, renewed each second.
@@ -264,6 +272,9 @@ impl Turns {
                 Some(command) = commands.recv() => match command {
                     WorkerCommand::Configure(apps) => {
                         self.shared.node.borrow_mut().adopt(apps, self.clock.now());
+                    }
+                    WorkerCommand::LeaveDepartures => {
+                        self.shared.node.borrow_mut().leave_departures();
                     }
                     WorkerCommand::Finish { within, done } => {
                         finishing = Some((self.clock.now() + within, done));

@@ -84,8 +84,9 @@ impl InFlight {
 /// The sender of an answer. It is dropped unanswered when the shard stops.
 pub(crate) type Reply<T> = oneshot::Sender<T>;
 
-/// The answer to a publish: one state per [`Publication`], in their order.
-pub type PublishResult = Result<Vec<ChannelState>, Overloaded>;
+/// The answer to a publish: one state per [`Publication`], in their order. `None` if the event was
+/// published, but other nodes of the cluster cannot tell the state of its channel now.
+pub type PublishResult = Result<Vec<Option<ChannelState>>, Overloaded>;
 
 /// One request of the front to its shard. Everything in it is checked: the app exists, the request
 /// was signed with its secret, the names are valid and the sizes within its limits.

@@ -13,6 +13,7 @@ use crate::channels::{
 use crate::front::gateway::{GatewayCommand, Overloaded, PublishResult, Reply};
 use crate::id::AppIndex;
 use crate::invariant::broken;
+use crate::memory::number;
 use crate::protocol::names::ChannelName;
 use crate::ring::Ring;
 
@@ -41,12 +42,30 @@ struct Pending {
 /// A request with the answers that have come so far, and the sender of the reply.
 #[derive(Debug)]
 enum Request {
-    Publish { states: Vec<ChannelState>, reply: Reply<PublishResult> },
-    State { state: ChannelState, reply: Reply<ChannelState> },
-    Users { users: Vec<Box<str>>, reply: Reply<Vec<Box<str>>> },
-    Occupied { channels: Channels, reply: Reply<Channels> },
-    Connections { count: u32, reply: Reply<u32> },
-    Barrier { reply: Reply<()> },
+    /// The states that were asked for of a cluster have indices behind those of all events.
+    Publish {
+        states: Vec<Option<ChannelState>>,
+        reply: Reply<PublishResult>,
+    },
+    State {
+        state: ChannelState,
+        reply: Reply<ChannelState>,
+    },
+    Users {
+        users: Vec<Box<str>>,
+        reply: Reply<Vec<Box<str>>>,
+    },
+    Occupied {
+        channels: Channels,
+        reply: Reply<Channels>,
+    },
+    Connections {
+        count: u32,
+        reply: Reply<u32>,
+    },
+    Barrier {
+        reply: Reply<()>,
+    },
 }
 
 type Channels = Vec<(ChannelName, ChannelState)>;
@@ -75,7 +94,7 @@ impl PendingRequests {
             return self.publish_to_cluster(events, reply, link);
         }
         let request = self.number();
-        let states = vec![ChannelState::default(); events.len()];
+        let states = vec![Some(ChannelState::default()); events.len()];
         let mut missing = 0;
         for (index, Publication { event, wants_state }) in (0..).zip(events) {
             let home = link.topology.home_of(&event.key);
@@ -102,13 +121,14 @@ impl PendingRequests {
         link: &mut Link,
     ) {
         let request = self.number();
-        let states = vec![ChannelState::default(); events.len()];
-        let mut missing = 0;
+        let states = vec![Some(ChannelState::default()); events.len()];
+        let (mut missing, count) = (0, number(events.len()));
         for (index, Publication { event, wants_state }) in (0..).zip(events) {
             let (key, reply_to) = (event.key.clone(), link.reply_to(request, index));
             link.tell_cluster(ToCluster::PublishAndConfirm(Box::new(event), reply_to));
             missing += 1;
             if wants_state {
+                let reply_to = link.reply_to(request, count.saturating_add(index));
                 link.tell_cluster(ToCluster::Ask(reply_to, Question::State(key)));
                 missing += 1;
             }
@@ -191,16 +211,24 @@ impl PendingRequests {
 
     /// Handles a home's answer to a question, or the cluster's.
     pub(super) fn answer(&mut self, to: ReplyTo, answer: Answer) {
-        if matches!(answer, Answer::Unavailable) {
-            if let Some(pending) = self.pending.remove(&to.request) {
-                pending.request.fail();
-            }
-            return;
+        if matches!(answer, Answer::Unavailable | Answer::Away) {
+            return self.unavailable(to);
         }
         if let Some(pending) = self.pending.get_mut(&to.request)
             && pending.request.take(to.index, answer)
         {
             self.count_down(to.request);
+        }
+    }
+
+    /// Fails a request that the cluster cannot answer. An event that is published stays so: only the
+    /// state of its channel is left out then.
+    fn unavailable(&mut self, to: ReplyTo) {
+        let Some(pending) = self.pending.get_mut(&to.request) else { return };
+        if pending.request.leave_out(to.index) {
+            self.count_down(to.request);
+        } else if let Some(pending) = self.pending.remove(&to.request) {
+            pending.request.fail();
         }
     }
 
@@ -260,12 +288,10 @@ impl Request {
     /// Stores an answer. Returns whether it is complete, because lists come in parts.
     fn take(&mut self, index: u32, answer: Answer) -> bool {
         match (self, answer) {
-            (Self::Publish { states, .. }, Answer::State(state)) => {
-                match states.get_mut(index as usize) {
-                    Some(place) => *place = state,
-                    None => broken("an answer names an event that its publish does not have"),
-                }
-            }
+            (Self::Publish { states, .. }, Answer::State(state)) => match place_of(states, index) {
+                Some(place) => *place = Some(state),
+                None => broken("an answer names an event that its publish does not have"),
+            },
             (Self::Publish { .. } | Self::Barrier { .. }, Answer::Barrier) => {}
             (Self::Connections { count, .. }, Answer::Connections(told)) => *count = told,
             (Self::State { state, .. }, Answer::State(told)) => *state = told,
@@ -280,6 +306,15 @@ impl Request {
             }
         }
         true
+    }
+
+    /// Leaves out the state of a channel that is answered at this index. Returns `false` if the
+    /// answer is needed.
+    fn leave_out(&mut self, index: u32) -> bool {
+        let Self::Publish { states, .. } = self else { return false };
+        let is_state = index as usize >= states.len();
+        let place = place_of(states, index).filter(|_| is_state);
+        place.map(|place| *place = None).is_some()
     }
 
     /// Replies to the front that the cluster cannot answer now. A reply that is dropped says so.
@@ -300,6 +335,13 @@ impl Request {
             Self::Barrier { reply } => send(reply, ()),
         }
     }
+}
+
+/// The state of the event that an index names, be it that of its confirmation or of the question.
+fn place_of(states: &mut [Option<ChannelState>], index: u32) -> Option<&mut Option<ChannelState>> {
+    let count = states.len().max(1);
+    let index = index as usize;
+    (index < 2 * count).then(|| states.get_mut(index % count))?
 }
 
 /// Replies to the front, which may have dropped the request meanwhile.

@@ -119,9 +119,14 @@ impl Directory {
     pub(super) fn user(&self, path: &UserPath) -> Option<(ShardId, UserKey)> {
         let (id, user_id) = path.parts()?;
         let index = self.app_by_id(&id)?;
-        let fits = user_id.len() <= self.app(index)?.rules.limits.max_user_id;
-        let key = fits.then(|| self.hash.user(index, user_id.into()))?;
+        let key =
+            self.takes_user(index, &user_id).then(|| self.hash.user(index, user_id.into()))?;
         Some((self.topology.home_of_user(&key), key))
+    }
+
+    /// Whether a user of an app may have this id.
+    pub(super) fn takes_user(&self, index: AppIndex, user_id: &str) -> bool {
+        self.app(index).is_some_and(|app| user_id.len() <= app.rules.limits.max_user_id)
     }
 
     /// What a command about a channel has to consider, of which webhooks may be told a departure.
@@ -211,6 +216,17 @@ mod tests {
         assert!(before.is_some());
         assert_eq!(directory.channel_path(&key), before);
         assert!(!directory.flags(&key, EventKind::ChannelVacated).told);
+    }
+
+    #[test]
+    fn the_members_of_a_presence_channel_are_told_and_not_its_subscriptions() {
+        let directory = directory(vec![App { subscription_counts: true, ..test_app() }]);
+        let counted = ["news", "presence-room"].map(|name| {
+            let name = directory.channel_name(AppIndex(0), name).unwrap();
+            let key = directory.hash.channel(AppIndex(0), name);
+            directory.flags(&key, EventKind::ChannelVacated).counted
+        });
+        assert_eq!(counted, [true, false]);
     }
 
     #[test]

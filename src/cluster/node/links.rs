@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Node;
 use super::report::Report;
+use super::{Member, Node};
 use crate::channels::{Answer, FromCluster};
 use crate::cluster::partition::{Admission, Call, Outcome, Returned};
 use crate::cluster::store::CallHead;
@@ -20,11 +20,13 @@ impl Node {
         // Every introduction offers another epoch: one that came back would hide that Redis was
         // emptied meanwhile.
         self.introductions += 1;
-        let member = self.partitions.get(usize::from(partition))?;
+        let partitions = self.partitions();
+        let member = self.partitions.get_mut(usize::from(partition))?;
         let id = member.partition.node();
+        member.introduced = Some(id);
         let known = member.nodes.iter().map(|node| node.id).filter(|&node| node != id);
         let entrance = Entrance {
-            partitions: self.partitions(),
+            partitions,
             epoch: format!("{}-{}", self.epoch, self.introductions).into(),
             run: run.into(),
             version: version::NUMBER.into(),
@@ -40,8 +42,12 @@ impl Node {
     /// Takes the answer to an introduction. Returns whether the node is in; otherwise it has to
     /// introduce itself once more, under another name.
     pub(crate) fn entered(&mut self, partition: u16, entered: Entered, now: Millis) -> bool {
-        self.return_from_alone();
         let buried = entered.buried;
+        let renamed = |member: &mut Member| member.introduced != Some(member.partition.node());
+        if self.member(partition).is_some_and(renamed) {
+            return false;
+        }
+        self.return_from_alone();
         let Some(member) = self.member(partition) else { return true };
         match member.partition.entered(entered, now) {
             Admission::Buried => {
@@ -50,7 +56,9 @@ impl Node {
                 false
             }
             Admission::In { register, emptied, cut_off, confirmed } => {
-                (member.settled, member.emptied) = (false, emptied);
+                member.settled = false;
+                // What was not registered yet is no news either when the connection is lost again.
+                member.emptied = emptied || (member.emptied && !buried);
                 self.effects.answer_all(confirmed, || Answer::Barrier);
                 // Questions are not repeated, and an answer may be lost.
                 let lost = self.questions.lost(partition);
@@ -104,6 +112,9 @@ impl Node {
     pub(crate) fn executed(&mut self, partition: u16, now: Millis) {
         let Some(member) = self.member(partition) else { return };
         let Outcome { confirmed, returned } = member.partition.executed(now);
+        if member.partition.away_since().is_none() {
+            member.emptied = false;
+        }
         self.effects.answer_all(confirmed, || Answer::Barrier);
         if let Some(Returned { away, repeated }) = returned {
             self.effects.report(Report::Back { partition, away, repeated });

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::report::Report;
 use super::*;
 use crate::apps::{Admission, App, test_app, test_app_named};
 use crate::channels::{
@@ -65,11 +64,15 @@ impl World {
     }
 
     fn with(nodes: u128, when_away: WhenAway, apps: impl Fn() -> Vec<App>) -> Self {
+        Self::by(nodes, &settings(when_away), apps)
+    }
+
+    fn by(nodes: u128, settings: &ClusterSettings, apps: impl Fn() -> Vec<App>) -> Self {
         let now = Millis(1_000_000);
         let host = |number: u128| {
             let (apps, hash) = (Arc::new(Apps::new(apps())), KeyHash::random());
             let parts = NodeParts {
-                settings: Arc::new(settings(when_away)),
+                settings: Arc::new(settings.clone()),
                 id: NodeId(number << 64),
                 epoch: number.to_string().into(),
                 address: format!("node {number}").into(),
@@ -136,6 +139,16 @@ impl World {
     fn publish(&mut self, host: usize, channel: &str, text: &str, request: u32) {
         let event = self.hosts[host].event(channel, text);
         self.tell(host, ToCluster::PublishAndConfirm(Box::new(event), reply(request)));
+    }
+
+    /// The homes of a node have nothing to register.
+    fn register_nothing(&mut self, host: usize) {
+        for _ in 0..SHARDS {
+            let (channels, users) = (Vec::new(), Vec::new());
+            let registered = Registered { partition: 0, channels, users, last: true };
+            self.tell(host, ToCluster::Registered(Box::new(registered)));
+        }
+        self.run();
     }
 
     fn ask(&mut self, host: usize, question: Question, request: u32) {
@@ -363,6 +376,37 @@ fn changes_that_fill_more_than_the_backlog_are_given_up_for_a_new_beginning() {
 }
 
 #[test]
+fn a_partition_that_is_away_fills_its_share_and_the_others_go_on() {
+    let settings = ClusterSettings { partitions: 2, ..settings(WhenAway::Hold) };
+    let mut world = World::by(1, &settings, || vec![test_app()]);
+    let host = &world.hosts[0];
+    let names = (0..1000).map(|number| format!("channel-{number}"));
+    let partition = |name: &String| host.node.directory.channel_path(&host.key(name)).unwrap().1;
+    // Nobody connects to the second one.
+    let (here, away): (Vec<_>, Vec<_>) = names.partition(|name| partition(name) == 0);
+    for name in &away {
+        let event = world.hosts[0].event(name, "whisper");
+        world.tell(0, ToCluster::Publish(event));
+    }
+    world.publish(0, &away[0], "refused", 1);
+    world.publish(0, &here[0], "sent", 2);
+    world.run();
+    assert_eq!(world.hosts[0].confirmed(), (vec![2], vec![1]));
+    world.pass(settings.patience + Duration::from_secs(1));
+    assert_eq!(world.hosts[0].node.waiting_bytes(), 0, "client events expire");
+    for name in away.iter().cycle().take(2000) {
+        let key = world.hosts[0].key(name);
+        world.tell(0, ToCluster::Join(key, 1));
+    }
+    world.run();
+    assert_eq!(world.hosts[0].node.waiting_bytes(), 0);
+    let reports = &world.hosts[0].reports;
+    assert!(reports.iter().any(|of| matches!(of, Report::Overflowed { .. })));
+    let alone = |of: &FromCluster| matches!(of, FromCluster::Alone(_));
+    assert!(!world.hosts[0].learnt().iter().any(alone));
+}
+
+#[test]
 fn the_state_of_a_channel_is_that_of_all_nodes() {
     let mut world = World::new(2);
     world.join(0, "presence-room");
@@ -491,6 +535,29 @@ fn an_emptied_redis_learns_everything_again_and_nobody_is_told_anything() {
 }
 
 #[test]
+fn a_connection_that_is_lost_between_registrations_makes_them_no_news() {
+    let mut world = World::new(2);
+    world.join(0, "presence-room");
+    world.join(1, "presence-room");
+    world.cut();
+    world.redis = Some(Model::default());
+    world.run();
+    let redis = world.cut();
+    world.redis = Some(redis);
+    world.run();
+    world.hosts[1].learnt();
+    let key = world.hosts[0].key("presence-room");
+    let channels = vec![(key, 1, vec![user("ann")])];
+    let registered = Registered { partition: 0, channels, users: Vec::new(), last: true };
+    world.tell(0, ToCluster::Registered(Box::new(registered)));
+    world.register_nothing(0);
+    world.register_nothing(1);
+    assert!(world.hosts.iter().all(|host| host.node.is_serving(0)));
+    let told = world.hosts[1].learnt();
+    assert!(!told.iter().any(|of| matches!(of, FromCluster::Added(..))), "{told:?}");
+}
+
+#[test]
 fn a_user_is_not_taken_for_offline_before_all_nodes_have_registered() {
     let mut world = World::new(2);
     let ann = world.hosts[0].hash.user(APP, "ann".into());
@@ -516,7 +583,13 @@ fn a_user_is_not_taken_for_offline_before_all_nodes_have_registered() {
     };
     assert_eq!(online(world.hosts[0].learnt()), [false; 0], "the other node may have the user");
     world.pass(Duration::from_secs(8));
-    assert_eq!(online(world.hosts[0].learnt()), [false], "it is dead");
+    let learnt = world.hosts[0].learnt();
+    let certain =
+        |message: &FromCluster| matches!(message, FromCluster::Certain(user) if *user == ann);
+    assert!(learnt.iter().any(certain), "it is dead");
+    world.tell(0, ToCluster::Users(vec![(ann.clone(), Step::Watch)]));
+    world.run();
+    assert_eq!(online(world.hosts[0].learnt()), [false]);
 }
 
 #[test]
@@ -542,7 +615,48 @@ fn a_node_without_redis_serves_its_clients_alone_and_returns_under_another_name(
     let learnt = world.hosts[0].learnt();
     assert!(matches!(learnt[0], FromCluster::Alone(false)), "{learnt:?}");
     assert!(learnt.iter().any(|message| matches!(message, FromCluster::Register(_))));
-    assert_ne!(world.hosts[0].node.position(0).unwrap().0, before);
+    let after = world.hosts[0].node.position(0).unwrap().0;
+    assert_ne!(after, before);
+    world.pass(Duration::from_secs(20));
+    assert!(!world.hosts[0].learnt().iter().any(alone), "it is in, though homes are slow");
+    assert_eq!(world.hosts[0].node.position(0).unwrap().0, after);
+}
+
+#[test]
+fn an_entrance_under_a_name_that_was_given_up_meanwhile_does_not_count() {
+    let mut world = World::with(1, WhenAway::Local, || vec![test_app()]);
+    let mut redis = world.cut();
+    world.pass(Duration::from_secs(7));
+    let node = &mut world.hosts[0].node;
+    let (id, entrance) = node.introduction(0, "run").unwrap();
+    let entered = redis.enter(world.now.0, id, &entrance).unwrap();
+    world.pass(Duration::from_secs(2));
+    assert!(!world.hosts[0].node.entered(0, entered, world.now));
+    world.redis = Some(redis);
+    world.run();
+    let learnt = world.hosts[0].learnt();
+    let alone: Vec<bool> = learnt
+        .iter()
+        .filter_map(|message| match message {
+            FromCluster::Alone(alone) => Some(*alone),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(alone, [true, true, false, false]);
+}
+
+#[test]
+fn a_node_that_returns_is_not_alone_again_while_its_homes_register() {
+    let mut world = World::with(1, WhenAway::Local, || vec![test_app()]);
+    let redis = world.cut();
+    world.pass(Duration::from_secs(9));
+    world.redis = Some(redis);
+    world.pass(Duration::from_secs(10));
+    world.register_nothing(0);
+    let alone = |of: &FromCluster| matches!(of, FromCluster::Alone(true));
+    let learnt = world.hosts[0].learnt();
+    assert_eq!(learnt.iter().filter(|of| alone(of)).count(), usize::from(SHARDS), "once");
+    assert!(world.hosts[0].node.is_serving(0));
 }
 
 #[test]

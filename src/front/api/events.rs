@@ -36,8 +36,8 @@ pub(super) async fn publish<G: Gateway>(
     let states = submit(call, events).await?;
     let Some(info) = info else { return Ok(done()) };
     let counts = channels.into_iter().zip(&states).map(|(channel, state)| {
-        let counts = info.counts(&channel, state);
-        (channel, counts)
+        let counts = state.as_ref().map(|state| info.counts(&channel, state));
+        (channel, counts.unwrap_or_default())
     });
     Ok(json(&PublishedChannels { channels: ChannelMap(counts.collect()) }))
 }
@@ -63,7 +63,8 @@ pub(super) async fn publish_batch<G: Gateway>(
     }
     let counts = infos.into_iter().zip(&channels).zip(&states);
     let batch = counts.map(|((info, channel), state)| {
-        info.map(|info| info.counts(channel, state)).unwrap_or_default()
+        let asked = info.zip(state.as_ref());
+        asked.map(|(info, state)| info.counts(channel, state)).unwrap_or_default()
     });
     let batch = batch.collect();
     Ok(json(&PublishedBatch { batch }))
@@ -81,7 +82,7 @@ fn refuse_if_overloaded<G: Gateway>(call: &Call<'_, G>) -> Result<(), Rejection>
 async fn submit<G: Gateway>(
     call: &Call<'_, G>,
     events: Vec<Publication>,
-) -> Result<Vec<ChannelState>, Rejection> {
+) -> Result<Vec<Option<ChannelState>>, Rejection> {
     let published = call.ask(|reply| GatewayCommand::Publish { events, reply }).await?;
     published.map_err(|Overloaded| Rejection::Busy)
 }

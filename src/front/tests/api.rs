@@ -15,8 +15,8 @@ const ENDPOINTS: [(&str, &str, &str, &str, &str); 26] = [
         "POST",
         "/apps/app-id/events",
         "",
-        r#"{"name":"n","data":"d","channels":["presence-a","news","empty"],"info":"user_count,subscription_count"}"#,
-        r#"{"channels":{"presence-a":{"user_count":2,"subscription_count":3},"news":{"subscription_count":3},"empty":{"subscription_count":0}}}"#,
+        r#"{"name":"n","data":"d","channels":["presence-a","news","empty","untold"],"info":"user_count,subscription_count"}"#,
+        r#"{"channels":{"presence-a":{"user_count":2,"subscription_count":3},"news":{"subscription_count":3},"empty":{"subscription_count":0},"untold":{}}}"#,
     ),
     (
         "POST",

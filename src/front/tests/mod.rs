@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::gateway::{
     CachedEvent, ChannelKey, ChannelState, Gateway, GatewayCommand, InFlight, Newcomers,
-    Overloaded, Publication, Reservation, Upgraded,
+    Overloaded, Publication, PublishResult, Reservation, Upgraded,
 };
 use super::{CurrentSettings, Listeners, Settings, serve};
 use crate::apps::{App, Apps, test_app, test_app_named};
@@ -69,7 +69,12 @@ impl FakeShard {
         }
     }
 
-    fn publish(&self, events: &[Publication]) -> Result<Vec<ChannelState>, Overloaded> {
+    /// The state that a publisher is told. Other nodes do not tell that of one channel.
+    fn told_state(&self, channel: &ChannelName) -> Option<ChannelState> {
+        (channel.as_str() != "untold").then(|| self.state(channel))
+    }
+
+    fn publish(&self, events: &[Publication]) -> PublishResult {
         if events.iter().any(|of| of.event.key.name().as_str() == "overloaded") {
             return Err(Overloaded);
         }
@@ -79,7 +84,7 @@ impl FakeShard {
             let line = format!("{name} on {channel} except {except:?} keeping {cached:?}");
             self.log.borrow_mut().push(line);
         }
-        Ok(events.iter().map(|of| self.state(of.event.key.name())).collect())
+        Ok(events.iter().map(|of| self.told_state(of.event.key.name())).collect())
     }
 }
 

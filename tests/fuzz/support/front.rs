@@ -107,7 +107,7 @@ struct Shard {
 }
 
 impl Shard {
-    fn publish(&self, events: Vec<Publication>) -> Vec<ChannelState> {
+    fn publish(&self, events: Vec<Publication>) -> Vec<Option<ChannelState>> {
         assert!(!events.is_empty(), "a publish without events");
         let mut states = Vec::new();
         for Publication { event, .. } in events {
@@ -118,7 +118,7 @@ impl Shard {
             assert!(name.len() <= limits.max_event_name.unwrap_or(usize::MAX));
             assert!(!channel.contains(char::is_control));
             assert_eq!(event.retain.is_some(), channel.kind().is_cache());
-            states.push(state(channel));
+            states.push(Some(state(channel)));
             let told = Heard::Published {
                 channel: channel.as_str().to_owned(),
                 frame: event.frame.bytes().to_vec(),
