@@ -373,8 +373,8 @@ impl Partition {
         Admission::In { register, emptied, cut_off, confirmed }
     }
 
-    /// Takes a new name. What was never sent stays if `keep`. Returns the publishers whose events are
-    /// dropped. `cut_off`: messages may be lost.
+    /// Takes a new name. What was never sent stays if `keep`. Returns the publishers whose events
+    /// are dropped. `cut_off`: messages may be lost.
     pub(crate) fn rename(&mut self, keep: bool, cut_off: bool) -> Vec<ReplyTo> {
         // Other processes have ids that differ at random: none is so near.
         self.node = NodeId(self.node.0.wrapping_add(1));

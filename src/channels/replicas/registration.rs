@@ -1,6 +1,6 @@
 //! Walks over all channels of a partition, a part per turn: the registration anew of everything
-//! that the cluster had of this node, after it has forgotten it, and the joins once more of channels
-//! whose members may not be all.
+//! that the cluster had of this node, after it has forgotten it, and the joins once more of
+//! channels whose members may not be all.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use super::super::Outbox;
 use super::super::cluster::{Enter, PartitionId, Registered, ToCluster};
 use super::super::message::Steps;
 use super::Replicas;
-use super::replica::{Replica, Standing};
+use super::replica::Replica;
+use super::standing::Standing;
 
 /// The channels that a turn looks at: some hundreds of microseconds of work.
 const CHANNELS_PER_TURN: u32 = 1024;

@@ -215,9 +215,9 @@ impl Batch {
     }
 }
 
-/// Whether a command is of no use once it has been executed, or once the node enters anew: who misses
-/// an answer is told that there is none, and the permits that a node holds are claimed at its
-/// entrance. A change of them from before would make the claim wrong.
+/// Whether a command is of no use once it has been executed, or once the node enters anew: who
+/// misses an answer is told that there is none, and the permits that a node holds are claimed at
+/// its entrance. A change of them from before would make the claim wrong.
 pub(super) const fn is_fleeting(command: &Command) -> bool {
     match command {
         Command::Join(..)
