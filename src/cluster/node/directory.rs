@@ -120,7 +120,7 @@ impl Directory {
         let (id, user_id) = path.parts()?;
         let index = self.app_by_id(&id)?;
         let key =
-            self.takes_user(index, &user_id).then(|| self.hash.user(index, user_id.into()))?;
+            self.takes_user(index, user_id).then(|| self.hash.user(index, user_id.into()))?;
         Some((self.topology.home_of_user(&key), key))
     }
 
