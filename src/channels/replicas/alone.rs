@@ -36,7 +36,7 @@ impl Replicas {
     /// The questions that the cluster has not answered, and will not answer any more.
     fn unanswered(&self) -> VecDeque<ToCluster> {
         let all = (0..self.channels.end()).filter_map(|number| self.channels.get(number));
-        all.flat_map(Replica::unanswered).collect()
+        all.flat_map(questions_of).collect()
     }
 
     fn own_answers(&self, question: ToCluster) -> Vec<FromCluster> {
