@@ -36,7 +36,7 @@
 //!
 //! # A call
 //! `EVALSHA sha 1 T.."nodes" T N epoch kind number lease_ms retention_ms inbox_bytes COMMAND...`
-//! with the commands of one [`Call`] as their arguments ([`Command::push_args`]), in their order.
+//! with the commands of one call as their arguments ([`Command::push_args`]), in their order.
 //! Answer: `done`, or `enter` if the node has to enter first (it is unknown, cut or dead, the epoch
 //! is another one, or a number is missing), and then nothing was executed.
 //!
