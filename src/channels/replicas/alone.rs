@@ -11,7 +11,7 @@ use crate::time::Millis;
 use super::super::cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, ToCluster};
 use super::super::{ChannelKey, Outbox};
 use super::Replicas;
-use super::replica::Replica;
+use super::registration::questions_of;
 
 impl Replicas {
     /// Begins to answer in the place of the cluster, or ends it.

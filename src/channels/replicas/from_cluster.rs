@@ -229,7 +229,7 @@ impl Replicas {
         if attendee.standing != Standing::Leaving {
             return;
         }
-        let Some((member, max_members)) = attendee.next_join() else {
+        let Some((member, max_members)) = attendee.first_waiting() else {
             attendee.standing = Standing::Out;
             attendance.drop_if_unused(user_id);
             return;

@@ -66,9 +66,12 @@ impl Node {
                 false
             }
             Admission::In { register, emptied, cut_off, confirmed } => {
+                // A replica that has taken over may know less than homes have been told. Everything
+                // is registered anew, so that its answers bring both to the same state.
+                let replaced = std::mem::take(&mut member.replaced);
                 member.settled = false;
                 // What was not registered yet is no news either when the connection is lost again.
-                member.emptied = emptied || (member.emptied && !buried);
+                member.emptied = emptied || ((member.emptied || replaced) && !buried);
                 self.effects.answer_all(confirmed, || Answer::Barrier);
                 // Questions are not repeated, and an answer may be lost.
                 let lost = self.questions.lost(partition);
