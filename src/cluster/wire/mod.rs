@@ -12,27 +12,31 @@
 //! | `run` | string | the `run_id` of the server; another value: it restarted or failed over |
 //! | `tended` | string | the time of the last `tend`, in milliseconds of Redis |
 //! | `nodes` | zset | node -> end of its lease, in milliseconds of Redis |
-//! | `stale` | set | nodes that get every message: Redis may have forgotten their interest |
-//! | `node:N` | hash | `version`, `done`, `read`, `unread` (bytes), `cut`, `dead`, `owed` |
+//! | `stale` | set | nodes that get every message: the server may have forgotten their interest |
+//! | `node:N` | hash | `version`, `done`, `read` and `unread` bytes, `cut`, `dead`, `owed` |
 //! | `about` | hash | node -> its address, NUL, the fingerprint of its apps |
 //! | `in:N` | stream with `PEXPIRE` | the inbox: one entry per call that had records for the node |
 //! | `ch:CHAN` | string | its nodes and their counts, see below |
 //! | `mem:CHAN` | hash | user id -> number of nodes, a space, the encoded member |
-//! | `ev:CHAN` | string with `PX` | the last event of a cache channel |
+//! | `ev:CHAN` | string with `PX` | the last event of a cache channel, as a command brought it |
 //! | `of:N` | set | the channels that N is registered for |
-//! | `mo:N` | set | `m CHAN NUL user id`, `c CHAN` (counted), `u USER`, `w USER`, `q APP` of N |
+//! | `mo:N` | set | registrations of N that others see, by their letters, see below |
 //! | `user:USER` | set | nodes that have a connection of the user |
 //! | `watch:USER` | set | nodes that watch the user |
 //! | `quota:APP` | hash | node -> permits for connections that it holds |
-//! | `gone` | zset | departures that are not told yet, as `CHAN NUL user id` -> when they are due |
+//! | `gone` | zset | departure that webhooks have not been told -> time at which it is due |
 //!
 //! `ch:CHAN` is fetched for each event, so it is one string: the ids of the nodes in their order,
 //! one behind the other, then, unless all counts are 1, a space and the counts with commas between
 //! them. A count is the node's number of subscriptions, or 1 where nobody counts them.
 //!
+//! `mo:N` holds `m CHAN NUL user id` (a member), `c CHAN` (counted subscriptions), `u USER`
+//! (online), `w USER` (watched) and `q APP` (permits). A departure is `CHAN NUL user id`; without a
+//! user id, the channel was vacated.
+//!
 //! # A call
 //! `EVALSHA sha 1 T.."nodes" T N epoch kind number lease_ms retention_ms inbox_bytes COMMAND...`
-//! with the commands of one [`Call`] as their arguments ([`Command::push_args`]), in their order.
+//! with the commands of one call as their arguments ([`Command::push_args`]), in their order.
 //! Answer: `done`, or `enter` if the node has to enter first (it is unknown, cut or dead, the epoch
 //! is another one, or a number is missing), and then nothing was executed.
 //!
