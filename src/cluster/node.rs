@@ -121,6 +121,11 @@ struct Member {
     buried: BTreeSet<NodeId>,
     /// Whether members that register anew are no news to other nodes.
     emptied: bool,
+    /// The `run_id` of the server at the last introduction; empty if it was not told.
+    run: Box<str>,
+    /// Whether the server is another one than at the last entrance, which may lack the last changes
+    /// of all nodes.
+    replaced: bool,
 }
 
 impl Member {
@@ -155,6 +160,8 @@ impl Node {
             begins: None,
             buried: BTreeSet::new(),
             emptied: false,
+            run: Box::default(),
+            replaced: false,
         });
         let mut node = Self {
             port: ShardId(shards),
