@@ -18,7 +18,7 @@ use tokio::task::{LocalSet, yield_now};
 use super::driver::{Driver, Shared};
 use super::node::{Node, NodeParts, NodeStatus, lend_nothing};
 use super::redis::{self, RedisError};
-use super::settings::{ClusterSettings, RedisPlace};
+use super::settings::ClusterSettings;
 use super::store::Connector;
 use super::wire::NodeId;
 use crate::apps::Apps;
@@ -235,7 +235,7 @@ impl Turns {
         status: watch::Sender<ClusterStatus>,
     ) -> Self {
         let ClusterParts { settings, address, apps, hash, port, notices, clock } = parts;
-        let redis = place(&settings.place);
+        let redis = settings.place.to_string();
         let name = settings.name.clone();
         let constant = ClusterStatus { name, redis, ..ClusterStatus::default() };
         let shards = port.shards();
@@ -411,20 +411,6 @@ fn work(message: &ShardMessage) -> usize {
         }
         ShardMessage::ToCluster(ToCluster::Users(steps)) => steps.len(),
         _ => 0,
-    }
-}
-
-/// The servers of the settings, for the operator.
-fn place(place: &RedisPlace) -> String {
-    let listed = |addresses: &[_]| {
-        addresses.iter().map(ToString::to_string).collect::<Vec<String>>().join(",")
-    };
-    match place {
-        RedisPlace::Standalone(address) => address.to_string(),
-        RedisPlace::Sentinel { sentinels, master, .. } => {
-            format!("{master} of the sentinels {}", listed(sentinels))
-        }
-        RedisPlace::Cluster(addresses) => listed(addresses),
     }
 }
 

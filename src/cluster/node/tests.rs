@@ -162,7 +162,7 @@ impl Host {
 
     /// Speaks with Redis as a driver does. Returns the number of calls.
     fn converse(&mut self, redis: &mut Model, now: Millis) -> usize {
-        while !self.connected {
+        while !(self.connected && self.node.has_entered(0)) {
             let (id, entrance) = self.node.introduction(0, "run").unwrap();
             let entered = redis.enter(now.0, id, &entrance).unwrap();
             self.connected = self.node.entered(0, entered, now);
@@ -749,9 +749,7 @@ fn nodes_with_other_apps_are_named_once_and_their_channels_are_nobodys() {
     let mut world = World::new(2);
     let others = Arc::new(Apps::new(vec![test_app_named(0, "other", "key")]));
     world.hosts[1].apps = Arc::clone(&others);
-    world.hosts[1].node.adopt(others, world.now);
-    world.hosts[1].connected = false;
-    world.hosts[1].node.lost(0, world.now);
+    world.hosts[1].node.adopt(Arc::clone(&others), world.now);
     world.pass(Duration::from_secs(5));
     let differ = |report: &&Report| **report == Report::AppsDiffer("node 2".into());
     assert_eq!(world.hosts[0].reports.iter().filter(differ).count(), 1);
@@ -759,4 +757,7 @@ fn nodes_with_other_apps_are_named_once_and_their_channels_are_nobodys() {
         matches!(outcome, FromCluster::Entered(_, _, EnterOutcome::Entered { .. }))
     };
     assert!(!world.hosts[0].learnt().iter().any(enter));
+    world.hosts[0].node.adopt(others, world.now);
+    world.pass(Duration::from_secs(5));
+    assert!(world.hosts.iter().all(|host| host.node.differing.is_empty()), "all have the same");
 }
