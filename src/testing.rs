@@ -30,6 +30,9 @@ pub mod channels {
 }
 pub mod cluster {
     pub use crate::cluster::testing::{Losses, SimNode, SimNodeParts, SimRedis, SimSettings};
+    pub mod scripts {
+        pub use crate::cluster::scripts::{CALL, ENTER};
+    }
 }
 pub mod config {
     pub use crate::config::{Config, Environment, Flags, Predecessor, import, load};

@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     has_room: Cell<bool>,
     /// Wakes tasks that wait for room.
     room: Notify,
+    /// The reason why Redis cannot be used, as the log was last told, and when that was.
+    logged: RefCell<Option<(String, Millis)>>,
 }
 
 impl Shared {
@@ -58,6 +60,7 @@ impl Shared {
             effects: Notify::new(),
             has_room: Cell::new(true),
             room: Notify::new(),
+            logged: RefCell::default(),
         }
     }
 
@@ -93,8 +96,6 @@ pub(crate) struct Driver<C> {
     partition: u16,
     /// The number of attempts since the partition was last served.
     attempts: Cell<u32>,
-    /// The time at which the log was last told that Redis cannot be used.
-    logged: Cell<Option<Millis>>,
 }
 
 /// The end of a session.
@@ -107,8 +108,7 @@ enum Ended<E> {
 
 impl<C: Connector> Driver<C> {
     pub(crate) const fn new(shared: Rc<Shared>, connector: Rc<C>, partition: u16) -> Self {
-        let (attempts, logged) = (Cell::new(0), Cell::new(None));
-        Self { shared, connector, partition, attempts, logged }
+        Self { shared, connector, partition, attempts: Cell::new(0) }
     }
 
     /// Connects again and again.
@@ -124,6 +124,10 @@ impl<C: Connector> Driver<C> {
 
     /// Uses a connection until it fails.
     async fn session(&self) -> Result<Infallible, Ended<C::Error>> {
+        if self.shared.node.borrow().has_quit(self.partition) {
+            // The thread ends when all partitions have.
+            return std::future::pending().await;
+        }
         let connected = self.connector.connect(self.partition).await.map_err(Ended::Failed)?;
         let Connection { mut writer, mut reader, run_id } = connected;
         while !self.enter(&mut writer, &run_id).await? {}
@@ -150,6 +154,10 @@ impl<C: Connector> Driver<C> {
         loop {
             let call = self.shared.node.borrow_mut().next_call(self.partition, self.shared.now());
             let Some((head, args)) = call else {
+                // A node that takes a new name has to enter under it.
+                if !self.shared.node.borrow().has_entered(self.partition) {
+                    return Err(Ended::Enter);
+                }
                 self.wait_for_call().await;
                 continue;
             };
@@ -196,17 +204,17 @@ impl<C: Connector> Driver<C> {
         }
     }
 
-    /// Logs why Redis cannot be used: when that begins, and once a minute.
+    /// Logs why Redis cannot be used: when that begins, and once a minute, for all partitions that
+    /// have the same reason.
     fn log(&self, ended: &Ended<C::Error>) {
-        let now = self.shared.now();
+        let Ended::Failed(error) = ended else { return };
+        let (now, error) = (self.shared.now(), WithCauses(error).to_string());
         let period = if self.attempts.get() > 0 { LOG_PERIOD } else { LOG_PAUSE };
-        let quiet = self.logged.get().is_some_and(|at| now.since(at) < period);
-        if let Ended::Failed(error) = ended
-            && !quiet
-        {
-            self.logged.set(Some(now));
-            let (partition, error) = (self.partition, WithCauses(error));
-            tracing::warn!(partition, "Redis is away: {error}");
+        let mut logged = self.shared.logged.borrow_mut();
+        let told = |(earlier, at): &(String, Millis)| *earlier == error && now.since(*at) < period;
+        if !logged.as_ref().is_some_and(told) {
+            tracing::warn!(partition = self.partition, "Redis is away: {error}");
+            *logged = Some((error, now));
         }
     }
 }

@@ -22,7 +22,7 @@ mod model;
 mod node;
 mod partition;
 mod redis;
-mod scripts;
+pub(crate) mod scripts;
 mod settings;
 mod store;
 #[cfg(feature = "testing")]

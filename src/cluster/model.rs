@@ -34,7 +34,10 @@ const STANDSTILL_MS: u64 = 2000;
 const DEBOUNCE_MS: u64 = 3000;
 
 /// The registrations that one call takes out of dead nodes at most.
-const BURIALS: usize = 1000;
+const BURIALS: usize = 500;
+
+/// The bytes of members behind which a call lists none of further channels.
+const MEMBER_BYTES: usize = 4 << 20;
 
 /// The state of a partition.
 #[derive(Clone, Debug, Default)]
@@ -116,6 +119,12 @@ struct Call<'a> {
     records: BTreeMap<NodeId, Vec<u8>>,
     /// The registrations that may still be taken out of dead nodes.
     burials: usize,
+    /// The bytes of answers to the questions of each node.
+    answers: BTreeMap<NodeId, u64>,
+    /// The bytes of members that were listed.
+    member_bytes: usize,
+    /// Whether members were not listed for their number of bytes.
+    withheld: bool,
 }
 
 impl Model {
@@ -161,14 +170,7 @@ impl Model {
             self.node(head.node).done = Some(head.number);
         }
         self.forget_expired_events(now_ms);
-        let records = BTreeMap::new();
-        let mut call = Call { model: self, head, now_ms, records, burials: BURIALS };
-        let mut args = Arguments::new(args);
-        while let Some(verb) = args.next() {
-            call.run(&verb, &mut args);
-        }
-        let Call { records, .. } = call;
-        for (node, records) in records {
+        for (node, records) in Call::new(self, head, now_ms).execute(args) {
             self.append(now_ms, head, node, records.into());
         }
         Executed::Done
@@ -262,7 +264,32 @@ impl Model {
     }
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn new(model: &'a mut Model, head: &'a CallHead, now_ms: u64) -> Self {
+        Self {
+            model,
+            head,
+            now_ms,
+            records: BTreeMap::new(),
+            burials: BURIALS,
+            answers: BTreeMap::new(),
+            member_bytes: 0,
+            withheld: false,
+        }
+    }
+
+    /// Executes the commands. Returns the encoded records for each node.
+    fn execute(mut self, args: &[Bytes]) -> BTreeMap<NodeId, Vec<u8>> {
+        let mut args = Arguments::new(args);
+        while let Some(verb) = args.next() {
+            self.run(&verb, &mut args);
+        }
+        if self.withheld && self.model.stale.is_empty() {
+            self.tell_own(&Record::Settled);
+        }
+        self.records
+    }
+
     /// Executes a command. One that cannot be read does nothing: Redis would end the call with an
     /// error.
     fn run(&mut self, verb: &[u8], args: &mut Arguments<'_>) -> Option<()> {
@@ -280,6 +307,7 @@ impl Call<'_> {
                 let (channel, record) = (args.channel()?, args.next()?);
                 self.publish(&channel, &record, args.number()?, args.next()?);
             }
+            b"keep" => self.keep(&args.channel()?, args.number()?, args.next()?),
             b"online" => self.online(&args.user()?),
             b"offline" => self.offline(&args.user()?),
             b"watch" => self.watch(&args.user()?),
@@ -288,7 +316,7 @@ impl Call<'_> {
             b"users" => self.users(&args.channel()?, args.number()?),
             b"ask" => self.ask(args.number()?, &args.next()?),
             b"answer" => self.answer(args.node()?, args.number()?, args.next()?),
-            b"tend" => self.tend(&args.text()?, args.number()?),
+            b"tend" => self.tend(&args.text()?, args.number()?, args.number::<u8>()? == 1),
             b"ready" => self.ready(),
             b"bury" => self.bury(args.node()?),
             b"quit" => self.quit(),

@@ -36,7 +36,8 @@ use questions::Questions;
 use quotas::Quotas;
 
 pub(crate) use effects::Effects;
-#[cfg(feature = "testing")]
+pub(crate) use quotas::lend_nothing;
+#[cfg(any(test, feature = "testing"))]
 pub(crate) use report::Report;
 pub(crate) use timers::NodeStatus;
 
@@ -92,6 +93,8 @@ pub(crate) struct Node {
     dropped: u64,
     /// Unreadable and foreign entries when they were last reported, and when that was.
     junk_reported: ((u64, u64), Option<Millis>),
+    /// Calls that could not be kept, when they were last reported, and when that was.
+    crowding_reported: (u64, Option<Millis>),
     /// The addresses of nodes that were reported to have other apps.
     differing: BTreeSet<Box<str>>,
     /// The time of the last work that is due each second.
@@ -110,6 +113,10 @@ struct Member {
     /// Users who may be online, because they were reported offline while not all nodes had
     /// registered.
     doubtful: BTreeSet<UserPath>,
+    /// The name under which the node last introduced itself.
+    introduced: Option<NodeId>,
+    /// The epoch that it offered then, if it knew no other node.
+    begins: Option<Box<str>>,
     /// Nodes that were reported as buried.
     buried: BTreeSet<NodeId>,
     /// Whether members that register anew are no news to other nodes.
@@ -121,6 +128,16 @@ struct Member {
     replaced: bool,
 }
 
+impl Member {
+    /// The addresses of all nodes that have entered themselves. Others are only known to be alive,
+    /// because a Redis that was emptied heard of them from another node. A node that came back
+    /// under another name is told once.
+    fn addresses(&self) -> BTreeSet<Box<str>> {
+        let addresses = self.nodes.iter().map(|node| node.address.clone());
+        addresses.filter(|address| !address.is_empty()).collect()
+    }
+}
+
 impl Node {
     /// A node that has not entered any partition.
     pub(crate) fn new(parts: NodeParts, now: Millis) -> Self {
@@ -130,6 +147,7 @@ impl Node {
             retention: settings.retention,
             // What can wait can be kept.
             keep_bytes: settings.backlog / usize::from(settings.partitions.max(1)),
+            inbox_bytes: settings.inbox,
         };
         let directory =
             Directory::new(Arc::clone(&apps), hash, Topology::new(shards), settings.partitions);
@@ -138,6 +156,8 @@ impl Node {
             nodes: Vec::new(),
             settled: false,
             doubtful: BTreeSet::new(),
+            introduced: None,
+            begins: None,
             buried: BTreeSet::new(),
             emptied: false,
             run: Box::default(),
@@ -158,6 +178,7 @@ impl Node {
             joined: false,
             dropped: 0,
             junk_reported: ((0, 0), None),
+            crowding_reported: (0, None),
             differing: BTreeSet::new(),
             last_second: now,
             effects: Effects::default(),
@@ -196,9 +217,20 @@ impl Node {
         PartitionId { number, of: self.partitions() }
     }
 
+    /// Leaves it to other nodes to tell webhooks of departures, because the node is about to stop.
+    pub(crate) fn leave_departures(&mut self) {
+        self.partitions.iter_mut().for_each(|member| member.partition.leave_departures());
+    }
+
     /// Has the node leave the cluster behind everything that it was told.
     pub(crate) fn quit(&mut self) {
         self.partitions.iter_mut().for_each(|member| member.partition.quit());
+    }
+
+    /// Whether the node has left a partition for good.
+    pub(crate) fn has_quit(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.has_quit())
     }
 
     /// Whether commands of a partition reach Redis.
@@ -207,8 +239,19 @@ impl Node {
         member.is_some_and(|member| member.partition.away_since().is_none())
     }
 
+    /// Whether the node is in a partition; otherwise it has to introduce itself first.
+    pub(crate) fn has_entered(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.has_entered())
+    }
+
     fn member(&mut self, partition: u16) -> Option<&mut Member> {
         self.partitions.get_mut(usize::from(partition))
+    }
+
+    /// The bytes of events that may wait for each partition.
+    fn backlog_share(&self) -> usize {
+        self.settings.backlog / self.partitions.len().max(1)
     }
 
     /// The bytes of all commands that were not executed.

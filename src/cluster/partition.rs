@@ -19,8 +19,10 @@ use crate::channels::ReplyTo;
 use crate::time::Millis;
 
 use backlog::Backlog;
-use batches::Batches;
+use batches::{Batches, is_fleeting};
 use inbox::Inbox;
+
+pub(crate) use backlog::Expired;
 
 /// The most commands of a call. Redis executes some hundred thousand of them per second, so that a
 /// call stalls it for a few milliseconds.
@@ -32,6 +34,11 @@ const CALL_BYTES_MAX: usize = 4 << 20;
 /// The interval at which the lease is renewed and the inbox trimmed. A lease lasts for several.
 const TEND_PERIOD: Duration = Duration::from_secs(1);
 
+/// The time that a node leaves to others to enter a Redis that was empty when it came: each of them
+/// tends in it, and enters at once when it learns that it has to. What is published before would
+/// pass them by.
+const OTHERS_ENTER: Duration = TEND_PERIOD.saturating_mul(2);
+
 /// The bounds of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
@@ -41,6 +48,8 @@ pub(crate) struct Bounds {
     pub(crate) retention: Duration,
     /// The bytes of executed batches that are kept at most.
     pub(crate) keep_bytes: usize,
+    /// The unread bytes past which Redis cuts the inbox.
+    pub(crate) inbox_bytes: u64,
 }
 
 /// The state machine of a partition.
@@ -79,12 +88,16 @@ pub(crate) struct Partition {
     buried_last: bool,
     /// The time at which the lease is to be renewed.
     tend_due: Millis,
+    /// The time before which no batch is sent.
+    begins: Millis,
     /// The time of the last answer.
     answered: Millis,
     /// The call whose answer is due.
     sent: Option<Sent>,
     /// The end of the node in the partition.
     quitting: Quitting,
+    /// Whether the node tells webhooks of departures.
+    takes_departures: bool,
     /// The number of the last call of the kind [`CallKind::Registration`].
     last_chore: u64,
     /// The calls that were sent again since the node was last ready.
@@ -200,14 +213,16 @@ impl Partition {
             renewed: None,
             backlog: Backlog::default(),
             batches: Batches::new(2 * bounds.lease, bounds.keep_bytes),
-            inbox: Inbox::new(remember_for),
+            inbox: Inbox::new(remember_for, bounds.inbox_bytes),
             registering: Registering::default(),
             dead: VecDeque::new(),
             buried_last: false,
             tend_due: now,
+            begins: now,
             answered: now,
             sent: None,
             quitting: Quitting::No,
+            takes_departures: true,
             last_chore: 0,
             repeated_since: 0,
             repeated: 0,
@@ -234,9 +249,20 @@ impl Partition {
         self.away_since
     }
 
+    /// Whether the node has entered, with the connection that it has now.
+    pub(crate) const fn has_entered(&self) -> bool {
+        self.entered
+    }
+
     /// The bytes of commands that were not executed.
     pub(crate) const fn waiting_bytes(&self) -> usize {
         self.backlog.bytes() + self.batches.pending_bytes()
+    }
+
+    /// The time since which the node is not in; `None` while it is, even if it has not registered
+    /// everything.
+    pub(crate) fn outside_since(&self) -> Option<Millis> {
+        self.away_since.filter(|_| !self.entered)
     }
 
     /// The numbers of unreadable entries and records, and of entries of another version.
@@ -244,9 +270,19 @@ impl Partition {
         self.inbox.junk()
     }
 
+    /// The batches that could not be kept for as long as Redis may forget them, so far.
+    pub(crate) const fn crowded_out(&self) -> u64 {
+        self.batches.crowded_out()
+    }
+
     /// The calls that were sent again so far.
     pub(crate) const fn repeated(&self) -> u64 {
         self.repeated
+    }
+
+    /// Leaves departures to other nodes from now on, because the node is about to stop.
+    pub(crate) const fn leave_departures(&mut self) {
+        self.takes_departures = false;
     }
 
     /// Has the node leave the partition when Redis has executed everything that was pushed.
@@ -254,6 +290,11 @@ impl Partition {
         if self.quitting == Quitting::No {
             self.quitting = Quitting::Due;
         }
+    }
+
+    /// Whether the node has left the partition, and is not to enter it again.
+    pub(crate) fn has_quit(&self) -> bool {
+        self.quitting == Quitting::Done
     }
 
     /// Whether Redis has executed everything that was pushed, and the last call if there is one.
@@ -305,12 +346,15 @@ impl Partition {
         if unknown && known && now.since(self.answered) > self.survives() {
             return Admission::Buried;
         }
+        // Others publish without a node that has been silent for so long, and keep events for less.
+        let missed = now.since(self.answered) > self.survives();
         self.answered = now;
         // A node that was not ready since it last entered is only reminded that it was unknown.
         let forgotten = unknown && known && self.ready;
         let renewed = self.renewed.take();
         self.inbox.entered(unknown || cut);
         let confirmed = self.batches.entered(done, now);
+        self.backlog.drop_all(is_fleeting);
         (self.entered, self.ready, self.tend_due) = (true, false, now);
         self.epoch = Some(epoch);
         let register = match earlier {
@@ -318,16 +362,18 @@ impl Partition {
             None => renewed.is_some(),
             Some(_) => unknown || cut || buried,
         };
+        // Homes that have ended have nothing to register.
+        let register = register && self.quitting == Quitting::No;
         if register {
             self.registering.commands.clear();
         }
         let emptied = unknown && !known && earlier.is_some();
-        let lost = cut || forgotten;
+        let lost = cut || forgotten || (emptied && missed);
         let cut_off = (lost && earlier.is_some()) || renewed.is_some_and(|renewed| renewed.cut_off);
         Admission::In { register, emptied, cut_off, confirmed }
     }
 
-    /// Takes a new name. What waits stays if `keep`. Returns the publishers whose events are
+    /// Takes a new name. What was never sent stays if `keep`. Returns the publishers whose events are
     /// dropped. `cut_off`: messages may be lost.
     pub(crate) fn rename(&mut self, keep: bool, cut_off: bool) -> Vec<ReplyTo> {
         // Other processes have ids that differ at random: none is so near.
@@ -337,7 +383,7 @@ impl Partition {
         self.lose_call();
         self.entered = false;
         self.registering.commands.clear();
-        let mut dropped = self.batches.renew(keep);
+        let mut dropped = self.batches.renew();
         if !keep {
             let waiting = self.backlog.drain().into_iter();
             dropped.extend(waiting.filter_map(|waiting| waiting.confirm).map(|(to, _)| to));
@@ -353,10 +399,16 @@ impl Partition {
 
     /// Returns the publishers who have waited since before `limit`. An event whose call was not
     /// sent is dropped; the others may arrive all the same.
-    pub(crate) fn expire(&mut self, limit: Millis) -> Vec<ReplyTo> {
-        let mut expired = self.batches.expire(limit);
-        expired.extend(self.backlog.expire(limit));
-        expired
+    pub(crate) fn expire(&mut self, limit: Millis) -> Expired {
+        let mut publishers = self.batches.expire(limit);
+        let Expired { publishers: unsent, dropped } = self.backlog.expire(limit);
+        publishers.extend(unsent);
+        Expired { publishers, dropped }
+    }
+
+    /// Lets batches wait until other nodes, of which this one does not know, have entered.
+    pub(crate) fn await_others(&mut self, now: Millis) {
+        self.begins = now + OTHERS_ENTER;
     }
 
     /// Notes that the connection has ended, or that the node has to enter again.
@@ -371,15 +423,16 @@ impl Partition {
         if !self.entered || self.sent.is_some() || self.quitting == Quitting::Done {
             return None;
         }
-        if now >= self.tend_due {
+        if now >= self.tend_due || self.inbox.has_much_to_tell() {
             self.tend_due = now + TEND_PERIOD;
-            return Some(self.chore(&[self.tend()], Sent::Chore));
+            let tend = self.inbox.tend(self.takes_departures);
+            return Some(self.chore(&[tend], Sent::Chore));
         }
         if let Some(registrations) = self.registrations() {
             let commands: Vec<_> = registrations.clone();
             return Some(self.chore(&commands, Sent::Registrations(registrations)));
         }
-        if self.registering.owed > 0 {
+        if self.registering.owed > 0 || now < self.begins {
             return None;
         }
         self.next_batch()
@@ -430,11 +483,6 @@ impl Partition {
     /// The lease was renewed before the last answer, by at most the time between two renewals.
     fn survives(&self) -> Duration {
         (self.bounds.lease + self.bounds.retention).saturating_sub(2 * TEND_PERIOD)
-    }
-
-    fn tend(&self) -> Command {
-        let (read_id, read_bytes) = (self.inbox.read_id().into(), self.inbox.read_bytes());
-        Command::Tend { read_id, read_bytes }
     }
 
     /// Takes out the registrations of a call.
@@ -490,10 +538,15 @@ impl Partition {
 
     /// Puts what was sent back, because its answer will not come.
     fn lose_call(&mut self) {
-        if let Some(Sent::Registrations(commands)) = self.sent.take() {
-            for command in commands.into_iter().rev() {
-                self.registering.commands.push_front(command);
+        match self.sent.take() {
+            Some(Sent::Registrations(commands)) => {
+                for command in commands.into_iter().rev() {
+                    self.registering.commands.push_front(command);
+                }
             }
+            // It would have to enter again only to say it again. Otherwise the others bury it.
+            Some(Sent::Quit) => self.quitting = Quitting::Done,
+            Some(Sent::Chore | Sent::Ready | Sent::Batch) | None => {}
         }
     }
 }

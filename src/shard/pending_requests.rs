@@ -211,7 +211,7 @@ impl PendingRequests {
 
     /// Handles a home's answer to a question, or the cluster's.
     pub(super) fn answer(&mut self, to: ReplyTo, answer: Answer) {
-        if matches!(answer, Answer::Unavailable) {
+        if matches!(answer, Answer::Unavailable | Answer::Away) {
             return self.unavailable(to);
         }
         if let Some(pending) = self.pending.get_mut(&to.request)

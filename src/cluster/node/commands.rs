@@ -93,7 +93,7 @@ impl Node {
             confirm.into_iter().for_each(|to| self.effects.answer(to, Answer::Barrier));
             return;
         };
-        if self.alone || !self.has_room() || self.is_hopeless(partition, confirm, now) {
+        if self.alone || !self.has_room(partition) || self.is_hopeless(partition, confirm, now) {
             match confirm {
                 Some(to) => self.effects.answer(to, Answer::Unavailable),
                 None => self.dropped += 1,
@@ -115,9 +115,11 @@ impl Node {
         self.effects.tell(home, FromCluster::Event(event));
     }
 
-    /// Whether one more event may wait.
-    fn has_room(&self) -> bool {
-        self.waiting_bytes() < self.settings.backlog
+    /// Whether one more event may wait for a partition. Those that are away fill no more than their
+    /// share, and the others go on.
+    fn has_room(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.waiting_bytes() < self.backlog_share())
     }
 
     /// Whether a publisher would only wait to be told that Redis is away.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Node;
 use super::report::Report;
+use super::{Member, Node};
 use crate::channels::{Answer, FromCluster};
 use crate::cluster::partition::{Admission, Call, Outcome, Returned};
 use crate::cluster::store::CallHead;
@@ -27,17 +27,21 @@ impl Node {
             member.run = run.into();
         }
         let id = member.partition.node();
+        member.introduced = Some(id);
         let known = member.nodes.iter().map(|node| node.id).filter(|&node| node != id);
+        let known: Vec<_> = known.collect();
+        let epoch: Box<str> = format!("{}-{}", self.epoch, self.introductions).into();
+        member.begins = known.is_empty().then(|| epoch.clone());
         let entrance = Entrance {
             partitions,
-            epoch: format!("{}-{}", self.epoch, self.introductions).into(),
+            epoch,
             run: run.into(),
             version: version::NUMBER.into(),
             address: self.address.clone(),
             apps: self.fingerprint.clone(),
             base: member.partition.base(),
             lease_ms: millis(self.settings.lease),
-            known: known.collect(),
+            known,
         };
         Some((id, entrance))
     }
@@ -45,9 +49,16 @@ impl Node {
     /// Takes the answer to an introduction. Returns whether the node is in; otherwise it has to
     /// introduce itself once more, under another name.
     pub(crate) fn entered(&mut self, partition: u16, entered: Entered, now: Millis) -> bool {
-        self.return_from_alone();
         let buried = entered.buried;
+        let renamed = |member: &mut Member| member.introduced != Some(member.partition.node());
+        if self.member(partition).is_some_and(renamed) {
+            return false;
+        }
+        self.return_from_alone();
         let Some(member) = self.member(partition) else { return true };
+        if member.begins.take().is_some_and(|offered| offered == entered.epoch) {
+            member.partition.await_others(now);
+        }
         match member.partition.entered(entered, now) {
             Admission::Buried => {
                 let dropped = member.partition.rename(true, true);
@@ -59,7 +70,8 @@ impl Node {
                 // is registered anew, so that its answers bring both to the same state.
                 let replaced = std::mem::take(&mut member.replaced);
                 member.settled = false;
-                member.emptied = emptied || (replaced && !buried);
+                // What was not registered yet is no news either when the connection is lost again.
+                member.emptied = emptied || ((member.emptied || replaced) && !buried);
                 self.effects.answer_all(confirmed, || Answer::Barrier);
                 // Questions are not repeated, and an answer may be lost.
                 let lost = self.questions.lost(partition);
@@ -113,6 +125,9 @@ impl Node {
     pub(crate) fn executed(&mut self, partition: u16, now: Millis) {
         let Some(member) = self.member(partition) else { return };
         let Outcome { confirmed, returned } = member.partition.executed(now);
+        if member.partition.away_since().is_none() {
+            member.emptied = false;
+        }
         self.effects.answer_all(confirmed, || Answer::Barrier);
         if let Some(Returned { away, repeated }) = returned {
             self.effects.report(Report::Back { partition, away, repeated });

@@ -49,7 +49,7 @@ impl Node {
             Record::Tended(_, nodes) => self.tended(partition, nodes, now),
             Record::Dead(node) => self.dead(partition, node),
             Record::Settled => self.settled(partition),
-            Record::Permits(app, held) => self.permits(&app, held, now),
+            Record::Permits(app, held) => self.permits(partition, &app, held, now),
             Record::Recall(app) => self.recalled(&app, now),
             Record::Online(user, online) => self.online(partition, &user, online),
             record => self.about_channel(record),
@@ -98,7 +98,10 @@ impl Node {
         let Some((_, key)) = self.directory.channel(path) else { return };
         let event = match user_id {
             "" => ChannelEvent::Vacated,
-            user_id => ChannelEvent::MemberRemoved(user_id.into()),
+            user_id if self.directory.takes_user(key.app(), user_id) => {
+                ChannelEvent::MemberRemoved(user_id.into())
+            }
+            _ => return,
         };
         let notice = Notice { app: key.app(), channel: key.name().clone(), event };
         let wanted = self.directory.app(key.app()).map(|app| app.webhooks.watched());
@@ -115,37 +118,33 @@ impl Node {
         let ids: BTreeSet<NodeId> = nodes.iter().map(|node| node.id).collect();
         member.partition.tended(ids.iter().copied(), now);
         member.buried.retain(|node| ids.contains(node));
-        let before = std::mem::replace(&mut member.nodes, nodes);
+        let before = member.addresses();
+        member.nodes = nodes;
         let done = self.questions.gone(partition, |node| ids.contains(&node));
         done.into_iter().for_each(|done| self.done(Some(done)));
         // All partitions have the same nodes: one of them is enough for the log.
         if partition == 0 {
-            let before: Vec<_> = introduced(&before).collect();
             self.report_nodes(&before, own);
         }
     }
 
-    fn report_nodes(&mut self, before: &[&NodeInfo], own: NodeId) {
+    fn report_nodes(&mut self, before: &BTreeSet<Box<str>>, own: NodeId) {
         let Some(member) = self.partitions.first() else { return };
-        let nodes: Vec<_> = introduced(&member.nodes).collect();
-        if !self.joined {
-            self.joined = true;
-            let nodes = nodes.iter().map(|node| node.address.clone()).collect();
-            let cluster = self.settings.name.clone();
-            self.effects.report(Report::Joined { cluster, nodes });
-        } else {
-            let lacks = |list: &[&NodeInfo], id| list.iter().all(|node| node.id != id);
-            let arrived = nodes.iter().filter(|node| lacks(before, node.id));
-            let departed = before.iter().filter(|node| lacks(&nodes, node.id));
-            let arrived = arrived.map(|node| Report::Arrived(node.address.clone()));
-            let departed = departed.map(|node| Report::Departed(node.address.clone()));
-            self.effects.reports.extend(arrived.chain(departed));
-        }
-        // A node that Redis has forgotten has not told its apps again yet.
-        let tells = |node: &&NodeInfo| !node.apps.is_empty() && node.id != own;
-        let differing = |node: &&NodeInfo| tells(node) && node.apps != self.fingerprint;
+        let nodes = member.addresses();
+        let differs = |node: &&NodeInfo| {
+            !node.apps.is_empty() && node.apps != self.fingerprint && node.id != own
+        };
         let differing: BTreeSet<_> =
-            nodes.into_iter().filter(differing).map(|node| node.address.clone()).collect();
+            member.nodes.iter().filter(differs).map(|node| node.address.clone()).collect();
+        if self.joined {
+            let arrived = nodes.difference(before).cloned().map(Report::Arrived);
+            let departed = before.difference(&nodes).cloned().map(Report::Departed);
+            self.effects.reports.extend(arrived.chain(departed));
+        } else {
+            self.joined = true;
+            let (cluster, nodes) = (self.settings.name.clone(), nodes.into_iter().collect());
+            self.effects.report(Report::Joined { cluster, nodes });
+        }
         for address in differing.difference(&self.differing) {
             self.effects.report(Report::AppsDiffer(address.clone()));
         }
@@ -157,8 +156,12 @@ impl Node {
         let Some(member) = self.member(partition) else { return };
         member.partition.bury(node);
         let address = member.nodes.iter().find(|of| of.id == node).map(|of| of.address.clone());
-        if member.buried.insert(node) && partition == 0 {
-            let address = address.unwrap_or_else(|| node.to_string().into());
+        let first = member.buried.insert(node) && partition == 0;
+        // This node itself may have had another name, and a node without an address never entered.
+        if let Some(address) = address.filter(|_| first)
+            && !address.is_empty()
+            && address != self.address
+        {
             self.effects.report(Report::Buried(address));
         }
         let done = self.questions.gone(partition, |of| of != node);
@@ -170,12 +173,6 @@ impl Node {
 fn legible(node: NodeInfo) -> NodeInfo {
     let address = node.address.chars().filter(|&char| !text::is_unsafe(char)).take(SHOWN_CHARS);
     NodeInfo { address: address.collect::<String>().into(), ..node }
-}
-
-/// The nodes that have entered themselves. Others are only known to be alive, because a Redis that
-/// was emptied heard of them from this node or another one.
-fn introduced(nodes: &[NodeInfo]) -> impl Iterator<Item = &NodeInfo> {
-    nodes.iter().filter(|node| !node.address.is_empty())
 }
 
 /// The channel that a record is about.

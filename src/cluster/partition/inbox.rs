@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::cluster::wire::{CallKind, Entry, EntryError, NodeId, Record};
+use crate::cluster::wire::{CallKind, Command, Entry, EntryError, NodeId, Record};
 use crate::time::Millis;
 
 /// The most origins whose numbers are remembered, each with two kinds of calls: far more than the
 /// nodes of a cluster, and some hundred kilobytes.
 const SEEN_MAX: usize = 8192;
+
+/// The share of the bound, as a divisor, that is read before Redis is told of it early. The rest is
+/// for what comes until it has heard.
+const UNTOLD_SHARE: u64 = 8;
 
 /// The inbox of the node, as far as it was read.
 ///
@@ -28,6 +32,10 @@ pub(super) struct Inbox {
     counted: (u64, u64),
     /// The bytes of all entries since the inbox was made.
     read_bytes: u64,
+    /// The bytes of which Redis was told that they are read.
+    told_bytes: u64,
+    /// The unread bytes past which Redis cuts the inbox.
+    bound_bytes: u64,
     /// The highest numbers that were read.
     seen: HashMap<(NodeId, CallKind), Seen>,
     /// Entries and records that could not be read so far.
@@ -44,12 +52,14 @@ struct Seen {
 }
 
 impl Inbox {
-    pub(super) fn new(remember_for: Duration) -> Self {
+    pub(super) fn new(remember_for: Duration, bound_bytes: u64) -> Self {
         Self {
             remember_for,
             position: Box::default(),
             counted: (0, 0),
             read_bytes: 0,
+            told_bytes: 0,
+            bound_bytes,
             seen: HashMap::new(),
             junk: 0,
             foreign: 0,
@@ -103,14 +113,17 @@ impl Inbox {
         if self.position.is_empty() { "0" } else { &self.position }
     }
 
-    /// The id of the last entry that was read since the entrance; empty before the first.
-    pub(super) const fn read_id(&self) -> &str {
-        &self.position
+    /// Whether so much was read since Redis was told that it could cut the inbox before the lease is
+    /// renewed: for Redis, everything is unread until it is told.
+    pub(super) const fn has_much_to_tell(&self) -> bool {
+        // Behind an entrance, fewer bytes may be read than were told before.
+        self.read_bytes.saturating_sub(self.told_bytes) > self.bound_bytes / UNTOLD_SHARE
     }
 
-    /// The bytes of all entries that were read since the inbox was made.
-    pub(super) const fn read_bytes(&self) -> u64 {
-        self.read_bytes
+    /// The command that tells Redis how far the inbox was read.
+    pub(super) fn tend(&mut self, departures: bool) -> Command {
+        self.told_bytes = self.read_bytes;
+        Command::Tend { read_id: self.position.clone(), read_bytes: self.read_bytes, departures }
     }
 
     /// The numbers of unreadable entries and records, and of entries of another version.
@@ -171,7 +184,7 @@ mod tests {
 
     #[test]
     fn each_number_of_an_origin_and_kind_is_read_once() {
-        let mut inbox = Inbox::new(REMEMBER);
+        let mut inbox = Inbox::new(REMEMBER, u64::MAX);
         let batch = |number| entry(1, CallKind::Batch, number);
         let entries = [("1-0", batch(1)), ("1-1", batch(3)), ("2-0", batch(2)), ("2-1", batch(3))];
         assert_eq!(read(&mut inbox, &entries), [1, 3]);
@@ -186,22 +199,27 @@ mod tests {
 
     #[test]
     fn bytes_are_counted_once_until_the_inbox_is_another_one() {
-        let mut inbox = Inbox::new(REMEMBER);
+        let mut inbox = Inbox::new(REMEMBER, u64::MAX);
         let [first, second] = [1, 2].map(|number| entry(1, CallKind::Batch, number));
         let len = first.len() as u64;
         read(&mut inbox, &[("5-1", first.clone()), ("5-10", second.clone())]);
         inbox.entered(false);
-        assert_eq!(inbox.read_id(), "", "nothing of this session is trimmed yet");
+        let tend = |read_id: &str, read_bytes| Command::Tend {
+            read_id: read_id.into(),
+            read_bytes,
+            departures: true,
+        };
+        assert_eq!(inbox.tend(true), tend("", 2 * len), "nothing of this session is trimmed yet");
         read(&mut inbox, &[("5-1", first), ("5-10", second.clone()), ("6-0", second.clone())]);
-        assert_eq!(inbox.read_bytes(), 3 * len);
+        assert_eq!(inbox.tend(true), tend("6-0", 3 * len));
         inbox.entered(true);
         read(&mut inbox, &[("4-0", second)]);
-        assert_eq!(inbox.read_bytes(), len);
+        assert_eq!(inbox.tend(true), tend("4-0", len));
     }
 
     #[test]
     fn junk_and_other_versions_are_counted_and_passed_over() {
-        let mut inbox = Inbox::new(REMEMBER);
+        let mut inbox = Inbox::new(REMEMBER, u64::MAX);
         let good = entry(1, CallKind::Batch, 1);
         let mut other = good.to_vec();
         other[0] = 9;
@@ -220,7 +238,7 @@ mod tests {
 
     #[test]
     fn origins_that_are_no_nodes_any_more_are_forgotten_in_the_end() {
-        let mut inbox = Inbox::new(REMEMBER);
+        let mut inbox = Inbox::new(REMEMBER, u64::MAX);
         read(
             &mut inbox,
             &[("1-0", entry(1, CallKind::Batch, 5)), ("1-1", entry(2, CallKind::Batch, 5))],

@@ -63,8 +63,8 @@ local function introduce()
   end
   redis.call('HDEL', node, 'cut', 'dead')
   local from = math.max(BASE, tonumber(done) or 0)
-  redis.call('HSET', node, 'version', VERSION, 'address', ADDRESS, 'apps', APPS, 'done', from)
-  redis.call('HSET', node, 'owed', letters)
+  redis.call('HSET', node, 'version', VERSION, 'done', from, 'owed', letters)
+  redis.call('HSET', T .. 'about', N, ADDRESS .. '\0' .. APPS)
   return from, letters
 end
 

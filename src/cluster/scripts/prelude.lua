@@ -27,13 +27,17 @@ end
 -- Verb -> its function, which takes the arguments of the command.
 local verbs = {}
 
--- The state of the call. A command of Redis costs more than most of what happens here, so nothing is
--- asked twice.
+-- The state of the call. A command of Redis costs more than most of what happens here, so nothing
+-- is asked twice.
 local call = {
   -- Node -> the list of only this node.
   alone = {},
   -- Channel -> the content of `ch:CHAN`, empty if there is none.
   channels = {},
+  -- Departure -> the time at which it is due, if it is not in `gone` yet.
+  departures = {},
+  -- Whether there is a `gone`; nil if nobody has asked.
+  has_gone = nil,
   -- Such a content -> the list of the nodes in it. Equal ones have the same list.
   nodes = { [''] = {} },
   -- Channel -> the list of nodes that get its events.
@@ -44,8 +48,15 @@ local call = {
   stale = nil,
   -- The time in milliseconds.
   now = nil,
-  -- The registrations that the call may still take out of dead nodes.
-  burials = 1000,
+  -- Node -> the bytes of the call's answers to its questions.
+  answers = {},
+  -- The bytes of members that the call has listed.
+  member_bytes = 0,
+  -- A function to call behind the last command.
+  finish = nil,
+  -- The registrations that the call may still take out of dead nodes: some milliseconds of work, in
+  -- which Redis does nothing else.
+  burials = 500,
   -- The nodes that are buried to the end.
   buried = {},
 }
@@ -64,9 +75,9 @@ local function tell_all(nodes, record)
   last_records[last_count] = record
 end
 
--- The content of `ch:CHAN`: the ids of the channel's nodes in their order, one behind the other, and
--- behind a space the nodes' counts, unless all are 1. A text is fetched at once, and channels with
--- the same nodes have the same one.
+-- The content of `ch:CHAN`: the ids of the channel's nodes in their order, one behind the other,
+-- and behind a space the nodes' counts, unless all are 1. A text is fetched at once, and channels
+-- with the same nodes have the same one.
 local function channel_text(channel)
   local text = call.channels[channel]
   if not text then
@@ -74,6 +85,21 @@ local function channel_text(channel)
     call.channels[channel] = text
   end
   return text
+end
+
+-- Fetches the contents of `ch:` of all channels in a list.
+local function fetch_texts(channels)
+  -- Lua passes some thousand arguments at most.
+  for from = 1, #channels, 1000 do
+    local keys = {}
+    for i = from, math.min(from + 999, #channels) do
+      keys[#keys + 1] = T .. 'ch:' .. channels[i]
+    end
+    local texts = redis.call('MGET', unpack(keys))
+    for i = 1, #texts do
+      call.channels[channels[from + i - 1]] = texts[i] or ''
+    end
+  end
 end
 
 local function split_ids(ids)

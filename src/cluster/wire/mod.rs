@@ -13,17 +13,22 @@
 //! | `tended` | string | the time of the last `tend`, in milliseconds of Redis |
 //! | `nodes` | zset | node -> end of its lease, in milliseconds of Redis |
 //! | `stale` | set | nodes that get every message, because the server may have forgotten their interest |
-//! | `node:N` | hash | `version`, `address`, `apps`, `done`, `read`, `unread` (bytes), `cut`, `dead`, `owed` (letters) |
+//! | `node:N` | hash | `version`, `done`, `read`, `unread` (bytes), `cut`, `dead`, `owed` (letters) |
+//! | `about` | hash | node -> its address, NUL, the fingerprint of its apps |
 //! | `in:N` | stream with `PEXPIRE` | the inbox: one entry per call that had records for the node |
-//! | `ch:CHAN` | string | the ids of its nodes, and behind a space their numbers of subscriptions, with commas between, unless all are 1 (so where nobody counts) |
+//! | `ch:CHAN` | string | its nodes and their counts, see below |
 //! | `mem:CHAN` | hash | user id -> number of nodes, a space, the encoded member |
-//! | `ev:CHAN` | string with `PX` | the last event of a cache channel, as `publish` brought it |
+//! | `ev:CHAN` | string with `PX` | the last event of a cache channel, as `publish` or `keep` brought it |
 //! | `of:N` | set | the channels that N is registered for |
 //! | `mo:N` | set | `m CHAN NUL user id`, `c CHAN` (counted), `u USER`, `w USER`, `q APP` (permits) of N |
 //! | `user:USER` | set | nodes that have a connection of the user |
 //! | `watch:USER` | set | nodes that watch the user |
 //! | `quota:APP` | hash | node -> permits for connections that it holds |
 //! | `gone` | zset | departures that webhooks have not been told, `CHAN NUL user id` (empty: the channel was vacated) -> time at which they are due |
+//!
+//! `ch:CHAN` is fetched for each event, so it is one string: the ids of the nodes in their order, one
+//! behind the other, then, unless all counts are 1, a space and the counts with commas between them.
+//! A count is the node's number of subscriptions, or 1 where nobody counts them.
 //!
 //! # A call
 //! `EVALSHA sha 1 T.."nodes" T N epoch kind number lease_ms retention_ms inbox_bytes COMMAND...`
@@ -40,7 +45,7 @@
 //! the end of the call, as one stream entry with the field `r`: see [`Entry`]. Past `inbox_bytes`
 //! of unread bytes (of the fields `r`), the inbox is deleted and the node marked `cut`. So is a node
 //! whose inbox Redis has evicted, and one that is buried while it is stale, because its interest is
-//! known in part only.
+//! known in part only, and one whose interest is buried, which may take several calls.
 //!
 //! # The entrance
 //! `EVALSHA sha 1 T.."nodes" T N partitions epoch run version address apps base lease_ms

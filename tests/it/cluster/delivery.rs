@@ -149,14 +149,15 @@ fn events_go_only_to_nodes_with_subscribers() {
             publish(b, "room", "e", &large);
             client.expect_event("room", "e", &large);
         }
-        let ids: Vec<String> = cluster.redis.ask(&format!("ZRANGE {TAG}nodes 0 -1"));
-        let written = |id: &String| -> usize {
-            let bytes: Option<usize> = cluster.redis.ask(&format!("HGET {TAG}node:{id} written"));
-            bytes.unwrap_or_default()
-        };
-        let mut written: Vec<_> = ids.iter().map(written).collect();
-        written.sort_unstable();
-        assert!(written[0] < 100_000 && written[1] > 450_000, "{written:?}");
+        // Redis counts the bytes that a node has read, behind its next renewal of its lease.
+        eventually("one node has read them, and the other has not", || {
+            let ids: Vec<String> = cluster.redis.ask(&format!("ZRANGE {TAG}nodes 0 -1"));
+            let read = |id| cluster.redis.ask(&format!("HGET {TAG}node:{id} read"));
+            let mut read: Vec<usize> = ids.iter().map(read).collect();
+            read.sort_unstable();
+            assert!(read[0] < 100_000, "{read:?}");
+            (read[1] > 450_000).then_some(())
+        });
     });
 }
 
@@ -315,5 +316,7 @@ fn between_begin_and_end(client: &mut Client) -> Vec<String> {
             "e" => seen.push("e".to_owned()),
             _ => seen.push(data(&message)["subscription_count"].to_string()),
         }
+        // One who leaves a node at the moment when another comes may change no number.
+        seen.dedup_by(|new, last| new == last && new != "e");
     }
 }

@@ -25,7 +25,8 @@ const LEEWAY: Duration = Duration::from_secs(5);
 /// Longer than a lease and shorter than the retention behind it, by [`brief`].
 const BEYOND_LEASE: Duration = Duration::from_secs(5);
 
-const SHUTTING_DOWN: (u16, &str) = (4200, "Server is shutting down. Please reconnect.");
+/// The Close of a connection whose node cannot know that it has everything.
+const MISSING: (u16, &str) = (4200, "Messages may be missing. Please reconnect.");
 
 fn member(node: &Gateway, id: &str) -> Client {
     let mut client = Client::connect(node);
@@ -274,7 +275,7 @@ fn lost(away: impl FnOnce(&mut Cluster<2>), back: impl FnOnce(&mut Cluster<2>)) 
         publish(&cluster.nodes[0], ROOM, "missed", "1");
         witness.expect_event(ROOM, "missed", "1");
         back(&mut cluster);
-        subscriber.expect_refusal(SHUTTING_DOWN.0, SHUTTING_DOWN.1);
+        subscriber.expect_refusal(MISSING.0, MISSING.1);
         idle.expect_nothing();
         cluster.until_joined(2);
         let mut returned = member(&cluster.nodes[1], "b");
@@ -316,11 +317,11 @@ fn a_node_whose_inbox_is_full_closes_its_subscribers_with_4200_and_costs_others_
         loop {
             let message = late.next();
             if message["event"] == "pusher:error" {
-                assert_eq!(data(&message)["code"], SHUTTING_DOWN.0);
+                assert_eq!(data(&message)["code"], MISSING.0);
                 break;
             }
         }
-        assert_eq!(late.expect_close(), (SHUTTING_DOWN.0, SHUTTING_DOWN.1.to_owned()));
+        assert_eq!(late.expect_close(), (MISSING.0, MISSING.1.to_owned()));
         cluster.until_joined(2);
         let mut returned = Client::connect(b);
         returned.subscribe("room");
@@ -367,9 +368,8 @@ fn the_registrations_of_a_node_that_died_leave_redis_in_the_end() {
         let Cluster { nodes: [a, mut b], redis } = cluster;
         let mut clients: Vec<_> = (0..20).map(|_| Client::connect(&b)).collect();
         for (at, client) in clients.iter_mut().enumerate() {
-            for number in 0..100 {
-                client.ask(&format!("channel-{at}-{number}"));
-            }
+            (0..100).for_each(|number| client.ask(&format!("channel-{at}-{number}")));
+            (0..100).for_each(|_| drop(client.expect("pusher_internal:subscription_succeeded")));
             client.join("presence-all", &json!({ "user_id": at }));
             client.sign_in(&json!({ "id": at.to_string(), "watchlist": ["w"] }));
         }

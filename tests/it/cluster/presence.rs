@@ -247,11 +247,11 @@ fn every_joiner_knows_everybody_though_others_join_on_other_nodes_at_once() {
                     })
                 })
                 .collect();
-            for joined in joining {
-                let (mut client, known) = joined.join().unwrap();
+            let mut joined: Vec<_> = joining.into_iter().map(|one| one.join().unwrap()).collect();
+            for (client, known) in &mut joined {
                 let mut news = BTreeSet::new();
-                while known + news.len() < USERS {
-                    assert!(news.insert(added(&mut client)["user_id"].to_string()), "told twice");
+                while *known + news.len() < USERS {
+                    assert!(news.insert(added(client)["user_id"].to_string()), "told twice");
                 }
                 client.expect_nothing();
             }

@@ -92,14 +92,15 @@ impl Model {
     }
 
     fn add_nodes(&self, state: &mut State) {
+        let entered = self.nodes.iter().filter(|(_, node)| node.done.is_some());
+        let about = entered.map(|(id, node)| (id, format!("{}\0{}", node.address, node.apps)));
+        state.insert("about".into(), pairs(about));
         for (id, node) in &self.nodes {
             let mut fields = BTreeSet::new();
             let mut add =
                 |name: &str, value: String| _ = fields.insert(format!("{name} -> {value}"));
             if let Some(done) = node.done {
                 add("done", done.to_string());
-                add("address", node.address.to_string());
-                add("apps", node.apps.to_string());
             }
             [("cut", node.cut), ("dead", node.dead)]
                 .into_iter()
