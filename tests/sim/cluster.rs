@@ -31,6 +31,12 @@ fn three_nodes_are_one_server() {
 }
 
 #[test]
+#[ignore = "takes minutes; scripts/soak runs it"]
+fn a_hundred_nodes_are_one_server() {
+    simulate("a_hundred_nodes", 100, 1);
+}
+
+#[test]
 fn two_clusters_of_one_seed_do_the_same() {
     let run = || Cluster::new(ClusterPlan::new(3, 7), 7).run().0;
     assert_eq!(run(), run());

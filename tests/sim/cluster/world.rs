@@ -57,6 +57,8 @@ pub(crate) struct Cluster {
     /// Whether webhooks may have been told too little in this epoch, because a node is gone that
     /// knew of something.
     pub(super) notices_lost: bool,
+    /// Clients of processes that had lost messages when they died.
+    excused: BTreeSet<usize>,
     /// Whether permits may have been lent twice, because a node that lives was buried.
     permits_lost: bool,
     /// Occupations of channels and memberships that webhooks were told of, less those that ended.
@@ -119,6 +121,7 @@ impl Cluster {
             terminated: Vec::new(),
             totals: Totals::default(),
             notices_lost: false,
+            excused: BTreeSet::new(),
             permits_lost: false,
             noticed: BTreeMap::new(),
             digest: 0,
@@ -311,8 +314,10 @@ impl Cluster {
     /// A process is killed, and another one is started.
     fn die(&mut self) {
         let index = self.dice.below(self.processes.len());
-        if self.processes[index].take().is_none() {
-            return;
+        let Some(process) = self.processes[index].take() else { return };
+        if process.may_lose {
+            let here = (0..self.places.len()).filter(|&client| self.places[client].0 == index);
+            self.excused.extend(here);
         }
         self.totals.deaths += 1;
         debug!("{:?}: process {index} dies", self.now);
@@ -558,7 +563,8 @@ impl Cluster {
     /// The clients whose process may have lost messages.
     pub(super) fn clients_that_may_lose(&self) -> BTreeSet<usize> {
         let loses = |process: usize| self.processes[process].as_ref().is_some_and(|of| of.may_lose);
-        (0..self.places.len()).filter(|&client| loses(self.places[client].0)).collect()
+        let here = (0..self.places.len()).filter(|&client| loses(self.places[client].0));
+        here.chain(self.excused.iter().copied()).collect()
     }
 
     /// Ends all trouble.
