@@ -36,6 +36,7 @@ use questions::Questions;
 use quotas::Quotas;
 
 pub(crate) use effects::Effects;
+pub(crate) use quotas::lend_nothing;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use report::Report;
 pub(crate) use timers::NodeStatus;
@@ -92,6 +93,8 @@ pub(crate) struct Node {
     dropped: u64,
     /// Unreadable and foreign entries when they were last reported, and when that was.
     junk_reported: ((u64, u64), Option<Millis>),
+    /// Calls that could not be kept, when they were last reported, and when that was.
+    crowding_reported: (u64, Option<Millis>),
     /// The addresses of nodes that were reported to have other apps.
     differing: BTreeSet<Box<str>>,
     /// The time of the last work that is due each second.
@@ -112,10 +115,17 @@ struct Member {
     doubtful: BTreeSet<UserPath>,
     /// The name under which the node last introduced itself.
     introduced: Option<NodeId>,
+    /// The epoch that it offered then, if it knew no other node.
+    begins: Option<Box<str>>,
     /// Nodes that were reported as buried.
     buried: BTreeSet<NodeId>,
     /// Whether members that register anew are no news to other nodes.
     emptied: bool,
+    /// The `run_id` of the server at the last introduction; empty if it was not told.
+    run: Box<str>,
+    /// Whether the server is another one than at the last entrance, which may lack the last changes
+    /// of all nodes.
+    replaced: bool,
 }
 
 impl Member {
@@ -147,8 +157,11 @@ impl Node {
             settled: false,
             doubtful: BTreeSet::new(),
             introduced: None,
+            begins: None,
             buried: BTreeSet::new(),
             emptied: false,
+            run: Box::default(),
+            replaced: false,
         });
         let mut node = Self {
             port: ShardId(shards),
@@ -165,6 +178,7 @@ impl Node {
             joined: false,
             dropped: 0,
             junk_reported: ((0, 0), None),
+            crowding_reported: (0, None),
             differing: BTreeSet::new(),
             last_second: now,
             effects: Effects::default(),

@@ -34,6 +34,11 @@ const CALL_BYTES_MAX: usize = 4 << 20;
 /// The interval at which the lease is renewed and the inbox trimmed. A lease lasts for several.
 const TEND_PERIOD: Duration = Duration::from_secs(1);
 
+/// The time that a node leaves to others to enter a Redis that was empty when it came: each of them
+/// tends in it, and enters at once when it learns that it has to. What is published before would
+/// pass them by.
+const OTHERS_ENTER: Duration = TEND_PERIOD.saturating_mul(2);
+
 /// The bounds of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
@@ -83,6 +88,8 @@ pub(crate) struct Partition {
     buried_last: bool,
     /// The time at which the lease is to be renewed.
     tend_due: Millis,
+    /// The time before which no batch is sent.
+    begins: Millis,
     /// The time of the last answer.
     answered: Millis,
     /// The call whose answer is due.
@@ -211,6 +218,7 @@ impl Partition {
             dead: VecDeque::new(),
             buried_last: false,
             tend_due: now,
+            begins: now,
             answered: now,
             sent: None,
             quitting: Quitting::No,
@@ -260,6 +268,11 @@ impl Partition {
     /// The numbers of unreadable entries and records, and of entries of another version.
     pub(crate) const fn junk(&self) -> (u64, u64) {
         self.inbox.junk()
+    }
+
+    /// The batches that could not be kept for as long as Redis may forget them, so far.
+    pub(crate) const fn crowded_out(&self) -> u64 {
+        self.batches.crowded_out()
     }
 
     /// The calls that were sent again so far.
@@ -393,6 +406,11 @@ impl Partition {
         Expired { publishers, dropped }
     }
 
+    /// Lets batches wait until other nodes, of which this one does not know, have entered.
+    pub(crate) fn await_others(&mut self, now: Millis) {
+        self.begins = now + OTHERS_ENTER;
+    }
+
     /// Notes that the connection has ended, or that the node has to enter again.
     pub(crate) fn lost(&mut self, now: Millis) {
         self.lose_call();
@@ -414,7 +432,7 @@ impl Partition {
             let commands: Vec<_> = registrations.clone();
             return Some(self.chore(&commands, Sent::Registrations(registrations)));
         }
-        if self.registering.owed > 0 {
+        if self.registering.owed > 0 || now < self.begins {
             return None;
         }
         self.next_batch()

@@ -14,7 +14,8 @@ use crate::protocol::names::ChannelName;
 
 /// Translates between keys and paths by the apps in force.
 ///
-/// Names that come out of Redis are checked by the rules of their app, as names of clients are.
+/// Names that come out of Redis are checked for what no app allows. The limits of an app are no
+/// measure, because a channel stays when they become stricter.
 #[derive(Debug)]
 pub(super) struct Directory {
     apps: Arc<Apps>,
@@ -111,8 +112,8 @@ impl Directory {
 
     /// The name of a channel of an app, if it may have that name.
     pub(super) fn channel_name(&self, index: AppIndex, name: &str) -> Option<ChannelName> {
-        let rules = &self.app(index)?.rules;
-        ChannelName::parse(name, rules.limits.max_channel_name, rules.strict_names).ok()
+        self.app(index)?;
+        ChannelName::parse(name, NAME_BYTES_MAX, false).ok()
     }
 
     /// A user with its home; `None` if it cannot be one of this node's apps.
@@ -126,7 +127,7 @@ impl Directory {
 
     /// Whether a user of an app may have this id.
     pub(super) fn takes_user(&self, index: AppIndex, user_id: &str) -> bool {
-        self.app(index).is_some_and(|app| user_id.len() <= app.rules.limits.max_user_id)
+        self.app(index).is_some() && user_id.len() <= NAME_BYTES_MAX
     }
 
     /// What a command about a channel has to consider, of which webhooks may be told a departure.
@@ -163,6 +164,9 @@ impl Directory {
     }
 }
 
+/// The most bytes of the name of a channel or a user that the settings of an app can allow.
+const NAME_BYTES_MAX: usize = 4 << 10;
+
 /// The bytes of a fingerprint: enough to tell configurations apart.
 const FINGERPRINT_BYTES: usize = 6;
 
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn names_from_outside_are_checked_by_the_rules_of_their_app() {
+    fn names_from_outside_are_checked_for_what_no_app_allows() {
         let directory = directory(vec![test_app()]);
         let long = "x".repeat(10_000);
         for name in ["", "a\nb", &long] {
@@ -203,6 +207,16 @@ mod tests {
         assert!(directory.channel(&ChannelPath::from_text("news")).is_none());
         assert!(directory.user(&UserPath::new("app-id", &long)).is_none());
         assert!(directory.channel(&ChannelPath::new("app-id", "news")).is_some());
+    }
+
+    #[test]
+    fn channels_keep_their_homes_when_the_limits_of_names_become_stricter() {
+        let mut app = test_app();
+        (app.rules.limits.max_channel_name, app.rules.limits.max_user_id) = (3, 3);
+        app.rules.strict_names = true;
+        let directory = directory(vec![app]);
+        assert!(directory.channel(&ChannelPath::new("app-id", "orders/17")).is_some());
+        assert!(directory.user(&UserPath::new("app-id", "ann-17")).is_some());
     }
 
     #[test]

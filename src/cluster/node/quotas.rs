@@ -6,10 +6,11 @@
 //! they do not use.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::questions::ANSWER_TIMEOUT;
-use crate::apps::App;
+use crate::apps::{App, Apps};
 use crate::channels::ReplyTo;
 use crate::id::AppIndex;
 use crate::time::Millis;
@@ -70,6 +71,13 @@ pub(super) enum Place {
     Unknown,
 }
 
+/// Lends nothing yet to apps that have a quota and had none. To be called before shards get them:
+/// what they let in meanwhile could be more than Redis lends.
+pub(crate) fn lend_nothing(apps: &Apps) {
+    let new = |app: &&Arc<App>| app.max_connections.is_some() && app.counters.permits() == u32::MAX;
+    apps.iter().filter(new).for_each(|app| app.counters.permit_open_ones());
+}
+
 impl Quotas {
     /// Takes an app as it is configured now. Returns what is to be told to Redis.
     pub(super) fn adopt(&mut self, app: &App) -> Option<Asked> {
@@ -84,7 +92,7 @@ impl Quotas {
             return None;
         }
         // Connections from before the app had a quota keep their places.
-        counters.permit(counters.connections());
+        counters.permit_open_ones();
         let mut quota = Quota::default();
         let claim = (counters.permits() > 0).then(|| quota.claim(counters.permits()));
         self.apps.insert(app.index, quota);
@@ -280,6 +288,17 @@ mod tests {
         assert_eq!(quotas.held(&app, 9, true, NOW), (None, vec![(reply(2), Place::Granted)]));
         let (asked, answers) = quotas.more_places(&app, reply(3), NOW);
         assert_eq!((asked, answers), (None, vec![(reply(3), Place::Granted)]), "there are some");
+    }
+
+    #[test]
+    fn an_app_whose_quota_is_new_has_no_places_before_redis_lends_some() {
+        let apps = Apps::new(vec![app(20)]);
+        let app = apps.iter().next().unwrap();
+        lend_nothing(&apps);
+        assert!(Admission::take(app).is_none());
+        app.counters.permit(5);
+        lend_nothing(&apps);
+        assert_eq!(app.counters.permits(), 5, "the quota is not new any more");
     }
 
     #[test]

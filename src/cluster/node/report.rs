@@ -66,6 +66,8 @@ pub(crate) enum Report {
     },
     /// Events of clients found no room.
     Dropped(u64),
+    /// Executed calls could not be kept for as long as Redis may forget them.
+    CrowdedOut(u64),
 }
 
 /// The urgency of a line.
@@ -159,7 +161,13 @@ impl fmt::Display for Report {
             ),
             Self::Dropped(count) => write!(
                 f,
-                "{count} client events are lost, because Redis is away and cluster.backlog is full"
+                "{count} client events are lost, because Redis is away and they waited for too long \
+                 (cluster.patience) or found no room (cluster.backlog)"
+            ),
+            Self::CrowdedOut(count) => write!(
+                f,
+                "{count} calls were not kept for as long as a Redis that fails over may forget \
+                 them: to keep what this node sends in two leases, raise cluster.backlog"
             ),
         }
     }

@@ -69,24 +69,10 @@ impl World {
 
     fn by(nodes: u128, settings: &ClusterSettings, apps: impl Fn() -> Vec<App>) -> Self {
         let now = Millis(1_000_000);
-        let host = |number: u128| {
-            let (apps, hash) = (Arc::new(Apps::new(apps())), KeyHash::random());
-            let parts = NodeParts {
-                settings: Arc::new(settings.clone()),
-                id: NodeId(number << 64),
-                epoch: number.to_string().into(),
-                address: format!("node {number}").into(),
-                apps: Arc::clone(&apps),
-                hash: hash.clone(),
-                shards: SHARDS,
-            };
-            let node = Node::new(parts, now);
-            let (sent, reports) = (Vec::new(), Vec::new());
-            Host { node, apps, hash, connected: false, frozen: false, sent, reports }
-        };
-        let hosts = (1..=nodes).map(host).collect();
+        let hosts = (1..=nodes).map(|number| Host::new(number, settings, apps(), now)).collect();
         let mut world = Self { now, redis: Some(Model::default()), hosts };
-        world.run();
+        // The first node waits for others, and each hears of all.
+        world.pass(Duration::from_secs(3));
         world.hosts.iter_mut().for_each(|host| host.sent.clear());
         world
     }
@@ -158,6 +144,22 @@ impl World {
 }
 
 impl Host {
+    fn new(number: u128, settings: &ClusterSettings, apps: Vec<App>, now: Millis) -> Self {
+        let (apps, hash) = (Arc::new(Apps::new(apps)), KeyHash::random());
+        let parts = NodeParts {
+            settings: Arc::new(settings.clone()),
+            id: NodeId(number << 64),
+            epoch: number.to_string().into(),
+            address: format!("node {number}").into(),
+            apps: Arc::clone(&apps),
+            hash: hash.clone(),
+            shards: SHARDS,
+        };
+        let node = Node::new(parts, now);
+        let (sent, reports) = (Vec::new(), Vec::new());
+        Self { node, apps, hash, connected: false, frozen: false, sent, reports }
+    }
+
     /// Speaks with Redis as a driver does. Returns the number of calls.
     fn converse(&mut self, redis: &mut Model, now: Millis) -> usize {
         while !self.connected {
@@ -335,6 +337,20 @@ fn publishes_wait_for_a_redis_that_is_away_and_are_refused_after_the_patience() 
     assert_eq!(world.hosts[1].events(), ["late"], "what was refused is not sent later");
     let back = |report: &Report| matches!(report, Report::Back { away, .. } if away.as_secs() == 9);
     assert!(world.hosts[0].reports.iter().any(back), "{:?}", world.hosts[0].reports);
+}
+
+#[test]
+fn without_patience_an_event_waits_for_the_call_before_it() {
+    let settings = ClusterSettings { patience: Duration::ZERO, ..settings(WhenAway::Hold) };
+    let mut world = World::by(1, &settings, || vec![test_app()]);
+    world.publish(0, "news", "first", 1);
+    world.hosts[0].node.next_call(0, world.now).unwrap();
+    world.publish(0, "news", "second", 2);
+    world.now = world.now + Duration::from_millis(200);
+    world.hosts[0].node.tick(world.now);
+    world.hosts[0].node.executed(0, world.now);
+    world.run();
+    assert_eq!(world.hosts[0].confirmed(), (vec![1, 2], vec![]));
 }
 
 #[test]
@@ -550,11 +566,31 @@ fn a_connection_that_is_lost_between_registrations_makes_them_no_news() {
     let channels = vec![(key, 1, vec![user("ann")])];
     let registered = Registered { partition: 0, channels, users: Vec::new(), last: true };
     world.tell(0, ToCluster::Registered(Box::new(registered)));
-    world.register_nothing(0);
-    world.register_nothing(1);
+    // Homes are asked once more, because the second entrance reminds the node of the first.
+    for host in [0, 0, 1, 1] {
+        world.register_nothing(host);
+    }
     assert!(world.hosts.iter().all(|host| host.node.is_serving(0)));
     let told = world.hosts[1].learnt();
     assert!(!told.iter().any(|of| matches!(of, FromCluster::Added(..))), "{told:?}");
+}
+
+#[test]
+fn a_node_that_comes_first_to_an_emptied_redis_waits_for_others_before_it_publishes() {
+    let mut world = World::new(1);
+    world.join(0, "news");
+    world.cut();
+    world.redis = Some(Model::default());
+    world.hosts[0].frozen = true;
+    let newcomer = Host::new(2, &settings(WhenAway::Hold), vec![test_app()], world.now);
+    world.hosts.push(newcomer);
+    world.publish(1, "news", "early", 1);
+    world.pass(Duration::from_millis(1500));
+    assert_eq!(world.hosts[1].confirmed(), (vec![], vec![]));
+    world.hosts[0].frozen = false;
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.hosts[1].confirmed(), (vec![1], vec![]));
+    assert_eq!(world.hosts[0].events(), ["early"]);
 }
 
 #[test]

@@ -13,8 +13,8 @@ use crate::time::Millis;
 /// The work that is not done at each tick.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The interval at which the log repeats that entries cannot be read.
-const JUNK_LOG_PERIOD: Duration = Duration::from_secs(60);
+/// The interval at which the log repeats that entries cannot be read, or calls not be kept.
+const LOG_PERIOD: Duration = Duration::from_secs(60);
 
 /// The number of backlogs of a partition that changes of subscriptions may fill while Redis is away. They cannot
 /// be refused as events can, because clients come and go.
@@ -46,6 +46,7 @@ impl Node {
         if every_second {
             self.last_second = now;
             self.report_junk(now);
+            self.report_crowding(now);
             let dropped = std::mem::take(&mut self.dropped);
             if dropped > 0 {
                 self.effects.report(Report::Dropped(dropped));
@@ -96,7 +97,8 @@ impl Node {
     }
 
     fn expire_publishes(&mut self, now: Millis) {
-        let patience = self.settings.patience;
+        // However impatient: a call of a Redis that serves takes a moment.
+        let patience = self.settings.patience.max(SECOND);
         let limit = Millis(now.0.saturating_sub(u64::try_from(patience.as_millis()).unwrap_or(0)));
         for member in &mut self.partitions {
             let Expired { publishers, dropped } = member.partition.expire(limit);
@@ -188,10 +190,20 @@ impl Node {
     fn report_junk(&mut self, now: Millis) {
         let (reported, at) = self.junk_reported;
         let (unreadable, foreign) = self.junk();
-        let quiet = at.is_some_and(|at| now.since(at) < JUNK_LOG_PERIOD);
+        let quiet = at.is_some_and(|at| now.since(at) < LOG_PERIOD);
         if (unreadable, foreign) != reported && !quiet {
             self.junk_reported = ((unreadable, foreign), Some(now));
             self.effects.report(Report::Junk { unreadable, foreign });
+        }
+    }
+
+    fn report_crowding(&mut self, now: Millis) {
+        let (reported, at) = self.crowding_reported;
+        let all: u64 = self.partitions.iter().map(|of| of.partition.crowded_out()).sum();
+        let quiet = at.is_some_and(|at| now.since(at) < LOG_PERIOD);
+        if all > reported && !quiet {
+            self.crowding_reported = (all, Some(now));
+            self.effects.report(Report::CrowdedOut(all - reported));
         }
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Batches {
     last: u64,
     /// The highest number that Redis is known to have executed.
     done: u64,
+    /// The batches that were dropped before their time, because others needed their bytes.
+    crowded_out: u64,
 }
 
 /// A batch that can be sent.
@@ -62,6 +64,7 @@ impl Batches {
             pending: None,
             last: 0,
             done: 0,
+            crowded_out: 0,
         }
     }
 
@@ -141,7 +144,8 @@ impl Batches {
     /// waited for it.
     pub(super) fn renew(&mut self) -> Vec<ReplyTo> {
         let dropped = self.pending.take();
-        *self = Self::new(self.keep_for, self.keep_bytes);
+        let crowded_out = self.crowded_out;
+        *self = Self { crowded_out, ..Self::new(self.keep_for, self.keep_bytes) };
         dropped.into_iter().flat_map(|batch| batch.confirms).map(|(to, _)| to).collect()
     }
 
@@ -151,6 +155,11 @@ impl Batches {
             Some(batch) => batch.weight,
             None => 0,
         }
+    }
+
+    /// The batches that could not be kept for as long as Redis may forget them, so far.
+    pub(super) const fn crowded_out(&self) -> u64 {
+        self.crowded_out
     }
 
     /// Whether Redis has executed everything.
@@ -165,8 +174,12 @@ impl Batches {
         self.kept.push_back(Kept { batch, executed: now });
         while let Some(first) = self.kept.front()
             && first.batch.number <= self.done
-            && (now.since(first.executed) > self.keep_for || self.kept_bytes > self.keep_bytes)
         {
+            let old = now.since(first.executed) > self.keep_for;
+            if !old && self.kept_bytes <= self.keep_bytes {
+                break;
+            }
+            self.crowded_out += u64::from(!old);
             self.kept_bytes -= first.batch.weight;
             self.kept.pop_front();
         }

@@ -173,6 +173,23 @@ fn executed_batches_are_kept_for_two_leases_of_a_redis_that_answers() {
 }
 
 #[test]
+fn batches_that_cannot_be_kept_for_as_long_as_they_should_are_counted() {
+    let bounds = Bounds { keep_bytes: 1000, ..BOUNDS };
+    let mut partition = Partition::new(NodeId(1), bounds, NOW);
+    partition.entered(admitted("e", 0), NOW);
+    let mut run_at = |second| {
+        let now = NOW + Duration::from_secs(second);
+        partition.push(command("a"), None, now);
+        while partition.next_call(now).is_some() {
+            partition.executed(now);
+        }
+        partition.crowded_out()
+    };
+    assert_eq!([0, 20, 40].map(&mut run_at), [0, 0, 0], "these had their time");
+    assert!((40..44).map(run_at).max() > Some(0));
+}
+
+#[test]
 fn an_emptied_redis_gets_registrations_first_then_everything_that_is_kept() {
     let mut partition = serving();
     partition.push(command("a"), None, NOW);

@@ -4,7 +4,7 @@
 --   stood_still, tell.
 -- From join.lua: tell_count.
 -- From leave.lua: unregister.
--- From part.lua: remove_member.
+-- From part.lua: remove_members.
 -- From offline.lua: sign_out.
 
 -- Takes out a registration of a node that is in `mo:`, by its letter. Members are not among them.

@@ -48,9 +48,9 @@ end
 
 local function write_departures()
   local scored = {}
-  for departure, due in pairs(call.departures) do
+  for key, due in pairs(call.departures) do
     scored[#scored + 1] = due
-    scored[#scored + 1] = departure
+    scored[#scored + 1] = key
   end
   for from = 1, #scored, 2000 do
     redis.call('ZADD', T .. 'gone', unpack(scored, from, math.min(from + 1999, #scored)))

@@ -79,7 +79,7 @@ pub(crate) enum Command {
     Unwatch(UserPath),
     /// `state CHAN request payload`: Own: [`Record::Asked`] with its nodes, the number of its members,
     /// and its last event. [`Record::Question`] with `payload` to each of its nodes. The nodes in
-    /// `stale` count among them; in `Asked` only those whose lease runs do.
+    /// `stale` count among them; in `Asked` only those that `ask` would name do.
     State {
         /// The channel.
         channel: ChannelPath,
@@ -90,8 +90,8 @@ pub(crate) enum Command {
     },
     /// `users CHAN request`: Own: [`Record::Users`].
     Users(ChannelPath, u32),
-    /// `ask request payload`: Own: [`Record::Asked`] with all nodes whose lease runs.
-    /// [`Record::Question`] to all.
+    /// `ask request payload`: Own: [`Record::Asked`] with all nodes whose lease runs and that are not
+    /// buried. [`Record::Question`] to all.
     Ask(u32, Bytes),
     /// `answer node request payload`: [`Record::Answer`] to that node, if it is among all. Nothing if
     /// the answers of the call would make its unread bytes more than half of the bound.
@@ -116,8 +116,9 @@ pub(crate) enum Command {
     Ready,
     /// `bury node`: takes out at most 500 of the node's registrations, as leaves and parts of its
     /// own would (departures told), if its lease is over: first those in `mo:`, its permits and its
-    /// place in `stale`, and marks it `dead`; then, `retention_ms` behind the lease, those in `of:`,
-    /// its inbox and `node:N`. Own: [`Record::Dead`] again if something is left that is due now.
+    /// place in `stale`, and marks it `dead`; then, `retention_ms` behind the lease, its inbox (it is
+    /// cut), those in `of:`, and `node:N`. Own: [`Record::Dead`] again if something is left that is
+    /// due now.
     Bury(NodeId),
     /// `quit`: the node stops, and nothing of it is needed any more: its lease and its retention are
     /// over, and it is buried at once as far as one call may do that. The others do the rest.

@@ -45,7 +45,7 @@
 //! the end of the call, as one stream entry with the field `r`: see [`Entry`]. Past `inbox_bytes`
 //! of unread bytes (of the fields `r`), the inbox is deleted and the node marked `cut`. So is a node
 //! whose inbox Redis has evicted, and one that is buried while it is stale, because its interest is
-//! known in part only.
+//! known in part only, and one whose interest is buried, which may take several calls.
 //!
 //! # The entrance
 //! `EVALSHA sha 1 T.."nodes" T N partitions epoch run version address apps base lease_ms

@@ -549,6 +549,11 @@ impl Cluster {
         act(&mut self.clients[id], &mut with)
     }
 
+    /// Whether the process of a client lives.
+    pub(super) fn lives(&self, client: usize) -> bool {
+        self.processes[self.places[client].0].is_some()
+    }
+
     /// The clients whose process may have lost messages.
     pub(super) fn clients_that_may_lose(&self) -> BTreeSet<usize> {
         let loses = |process: usize| self.processes[process].as_ref().is_some_and(|of| of.may_lose);

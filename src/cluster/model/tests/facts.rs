@@ -286,7 +286,7 @@ fn bury_interest_and_return(mut world: World) {
     world.pass_tended(LEASE_S, &[1, 2]);
     world.call(1, &[Command::Bury(id)]);
     world.pass_tended(RETENTION_S, &[1, 2]);
-    // Two nodes bury, and 500 channels remain.
+    // Two nodes bury, and 1,500 channels remain.
     world.call(1, &[Command::Bury(id)]);
     world.call(2, &[Command::Bury(id)]);
     world.call(1, &publishes);
