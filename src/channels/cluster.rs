@@ -92,6 +92,9 @@ pub enum FromCluster {
     Event(Event),
     /// Whether a watched user is online.
     Online(UserKey, bool),
+    /// The cluster knows for certain now whether a user is online, of whom it was asked when it did
+    /// not: a home that watches the user asks once more.
+    Certain(UserKey),
     /// To all shards: the partition has forgotten this node. Answered by [`ToCluster::Registered`],
     /// and behind it by the questions whose answers may be lost.
     Register(PartitionId),

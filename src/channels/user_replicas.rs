@@ -79,6 +79,14 @@ impl UserReplicas {
         }
     }
 
+    /// Asks the cluster once more whether a user is online, if anybody still watches the user.
+    pub(crate) fn ask_again(&self, key: &UserKey, out: &mut Outbox) {
+        let user = self.table.find(key.hash(), |user| user.key == *key);
+        if user.is_some_and(|user| !user.watchers.is_empty()) {
+            out.tell_cluster(ToCluster::Users(vec![(key.clone(), Step::Watch)]));
+        }
+    }
+
     /// The changes that bring a cluster up to date which has forgotten this node.
     pub(crate) fn registration(&self) -> Steps {
         let of_user = |user: &UserReplica| {

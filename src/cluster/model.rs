@@ -36,6 +36,9 @@ const DEBOUNCE_MS: u64 = 3000;
 /// The registrations that one call takes out of dead nodes at most.
 const BURIALS: usize = 1000;
 
+/// The bytes of members behind which a call lists none of further channels.
+const MEMBER_BYTES: usize = 4 << 20;
+
 /// The state of a partition.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
@@ -77,6 +80,16 @@ struct Node {
     unread: u64,
     cut: bool,
     dead: bool,
+    /// The letters of entrances whose answers the node may not have heard.
+    owed: Letters,
+}
+
+/// The letters of the answer to an entrance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Letters {
+    unknown: bool,
+    cut: bool,
+    buried: bool,
 }
 
 /// A member of a presence channel.
@@ -106,6 +119,12 @@ struct Call<'a> {
     records: BTreeMap<NodeId, Vec<u8>>,
     /// The registrations that may still be taken out of dead nodes.
     burials: usize,
+    /// The bytes of answers to the questions of each node.
+    answers: BTreeMap<NodeId, u64>,
+    /// The bytes of members that were listed.
+    member_bytes: usize,
+    /// Whether members were not listed for their number of bytes.
+    withheld: bool,
 }
 
 impl Model {
@@ -151,44 +170,37 @@ impl Model {
             self.node(head.node).done = Some(head.number);
         }
         self.forget_expired_events(now_ms);
-        let records = BTreeMap::new();
-        let mut call = Call { model: self, head, now_ms, records, burials: BURIALS };
-        let mut args = Arguments::new(args);
-        while let Some(verb) = args.next() {
-            call.run(&verb, &mut args);
-        }
-        let Call { records, .. } = call;
-        for (node, records) in records {
+        for (node, records) in Call::new(self, head, now_ms).execute(args) {
             self.append(now_ms, head, node, records.into());
         }
         Executed::Done
     }
 
-    /// What is kept beside the records of nodes: nothing once all clients have left.
+    /// What is kept beside the records of nodes and the permits that they keep in store: nothing
+    /// once all clients have left.
     #[cfg(feature = "testing")]
     pub(crate) fn leftovers(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        left.extend(self.channels.iter().map(|of| format!("channel {of:?}")));
-        let members = self.members.iter().filter(|(_, members)| !members.is_empty());
-        left.extend(members.map(|of| format!("members {of:?}")));
-        left.extend(self.events.keys().map(|of| format!("event of {of:?}")));
-        left.extend(
-            self.interests
-                .iter()
-                .filter(|of| !of.1.is_empty())
-                .map(|of| format!("interest {of:?}")),
-        );
-        left.extend(
-            self.marks.iter().filter(|of| !of.1.is_empty()).map(|of| format!("marks {of:?}")),
-        );
-        left.extend(self.users.iter().map(|of| format!("user {of:?}")));
-        let watchers = self.watchers.iter().filter(|(_, watchers)| !watchers.is_empty());
-        left.extend(watchers.map(|of| format!("watched {of:?}")));
-        left.extend(
-            self.quotas.iter().filter(|of| !of.1.is_empty()).map(|of| format!("permits {of:?}")),
-        );
-        left.extend(self.gone.keys().map(|of| format!("gone {of:?}")));
-        left
+        fn filled<'a, K: std::fmt::Debug + 'a, V: std::fmt::Debug + 'a>(
+            what: &'a str,
+            map: impl IntoIterator<Item = (K, V)> + 'a,
+            is_empty: impl Fn(&V) -> bool + 'a,
+        ) -> impl Iterator<Item = String> + 'a {
+            let filled = map.into_iter().filter(move |(_, value)| !is_empty(value));
+            filled.map(move |(key, value)| format!("{what} {key:?}: {value:?}"))
+        }
+        let kept = |marks: &BTreeSet<Mark>| -> Vec<Mark> {
+            marks.iter().filter(|mark| !matches!(mark, Mark::Quota(_))).cloned().collect()
+        };
+        let marks = self.marks.iter().map(|(node, marks)| (node, kept(marks)));
+        filled("channel", &self.channels, |_| false)
+            .chain(filled("members", &self.members, |of| of.is_empty()))
+            .chain(filled("event", &self.events, |_| false))
+            .chain(filled("interest", &self.interests, |of| of.is_empty()))
+            .chain(filled("marks", marks, Vec::is_empty))
+            .chain(filled("user", &self.users, |of| of.is_empty()))
+            .chain(filled("watchers", &self.watchers, |of| of.is_empty()))
+            .chain(filled("departure", &self.gone, |_| false))
+            .collect()
     }
 
     /// Whether the server may have forgotten something since the last entrance.
@@ -216,12 +228,16 @@ impl Model {
     fn introduce(&mut self, id: NodeId, entrance: &Entrance) -> Entered {
         let has_inbox = self.inboxes.contains_key(&id);
         let node = self.node(id);
-        let unknown = node.done.is_none();
         let cut = node.cut || (node.unread > 0 && !has_inbox);
-        let buried = node.dead;
         if cut {
             node.unread = 0;
         }
+        let Letters { unknown, cut, buried } = Letters {
+            unknown: node.owed.unknown || node.done.is_none(),
+            cut: node.owed.cut || cut,
+            buried: node.owed.buried || node.dead,
+        };
+        node.owed = Letters { unknown, cut, buried };
         if cut || unknown {
             node.read = 0;
         }
@@ -248,7 +264,32 @@ impl Model {
     }
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn new(model: &'a mut Model, head: &'a CallHead, now_ms: u64) -> Self {
+        Self {
+            model,
+            head,
+            now_ms,
+            records: BTreeMap::new(),
+            burials: BURIALS,
+            answers: BTreeMap::new(),
+            member_bytes: 0,
+            withheld: false,
+        }
+    }
+
+    /// Executes the commands. Returns the encoded records for each node.
+    fn execute(mut self, args: &[Bytes]) -> BTreeMap<NodeId, Vec<u8>> {
+        let mut args = Arguments::new(args);
+        while let Some(verb) = args.next() {
+            self.run(&verb, &mut args);
+        }
+        if self.withheld && self.model.stale.is_empty() {
+            self.tell_own(&Record::Settled);
+        }
+        self.records
+    }
+
     /// Executes a command. One that cannot be read does nothing: Redis would end the call with an
     /// error.
     fn run(&mut self, verb: &[u8], args: &mut Arguments<'_>) -> Option<()> {
@@ -266,6 +307,7 @@ impl Call<'_> {
                 let (channel, record) = (args.channel()?, args.next()?);
                 self.publish(&channel, &record, args.number()?, args.next()?);
             }
+            b"keep" => self.keep(&args.channel()?, args.number()?, args.next()?),
             b"online" => self.online(&args.user()?),
             b"offline" => self.offline(&args.user()?),
             b"watch" => self.watch(&args.user()?),
@@ -274,8 +316,8 @@ impl Call<'_> {
             b"users" => self.users(&args.channel()?, args.number()?),
             b"ask" => self.ask(args.number()?, &args.next()?),
             b"answer" => self.answer(args.node()?, args.number()?, args.next()?),
-            b"tend" => self.tend(&args.text()?, args.number()?),
-            b"ready" => _ = self.leave_stale(self.head.node),
+            b"tend" => self.tend(&args.text()?, args.number()?, args.number::<u8>()? == 1),
+            b"ready" => self.ready(),
             b"bury" => self.bury(args.node()?),
             b"quit" => self.quit(),
             b"permits" => self.permits(&args.text()?, args.number()?, args.number()?),

@@ -19,7 +19,7 @@ mod records;
 mod report;
 mod timers;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::partition::{Bounds, Partition};
@@ -109,7 +109,7 @@ struct Member {
     settled: bool,
     /// Users who may be online, because they were reported offline while not all nodes had
     /// registered.
-    doubtful: HashSet<UserPath>,
+    doubtful: BTreeSet<UserPath>,
     /// The name under which the node last introduced itself.
     introduced: Option<NodeId>,
     /// Nodes that were reported as buried.
@@ -145,7 +145,7 @@ impl Node {
             partition: Partition::new(id, bounds, now),
             nodes: Vec::new(),
             settled: false,
-            doubtful: HashSet::new(),
+            doubtful: BTreeSet::new(),
             introduced: None,
             buried: BTreeSet::new(),
             emptied: false,

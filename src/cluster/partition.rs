@@ -314,6 +314,8 @@ impl Partition {
             return Admission::Buried;
         }
         self.answered = now;
+        // A node that was not ready since it last entered is only reminded that it was unknown.
+        let forgotten = unknown && known && self.ready;
         let renewed = self.renewed.take();
         self.inbox.entered(unknown || cut);
         let confirmed = self.batches.entered(done, now);
@@ -328,7 +330,7 @@ impl Partition {
             self.registering.commands.clear();
         }
         let emptied = unknown && !known && earlier.is_some();
-        let lost = cut || (unknown && known);
+        let lost = cut || forgotten;
         let cut_off = (lost && earlier.is_some()) || renewed.is_some_and(|renewed| renewed.cut_off);
         Admission::In { register, emptied, cut_off, confirmed }
     }
@@ -414,7 +416,12 @@ impl Partition {
                 self.quitting = Quitting::Done;
                 Outcome::default()
             }
-            Some(Sent::Chore | Sent::Registrations(_)) | None => Outcome::default(),
+            Some(Sent::Chore) => {
+                // A quiet node would repeat what is long known when Redis is emptied.
+                self.batches.forget(now);
+                Outcome::default()
+            }
+            Some(Sent::Registrations(_)) | None => Outcome::default(),
         }
     }
 

@@ -2,11 +2,19 @@
 //! is their contract.
 //!
 //! The script of a call is put together from one file per verb, in such an order that functions
-//! stand before their users. Lua makes all functions anew in each call, so those that a call which
-//! only publishes does not need are made when another verb is met. The scripts take the time from Redis, so they rely on the replication
-//! of effects, which is the default from Redis 5 on. If Redis is out of memory, it refuses the
-//! first change of a script, and executes the rest once that was accepted: a call takes effect as a
-//! whole or not at all.
+//! stand before their users. Every file stands on `prelude.lua`; each names at its top what else it
+//! takes from which file, and a test compares that with what it uses.
+//!
+//! Lua makes all functions anew in each call. A call that only publishes does not need most of
+//! them, so they are made by a function of their own when another verb is met.
+//!
+//! The scripts run on Redis 6.2 and later. They take the time from Redis, so they rely on the
+//! replication of effects, which is the default from Redis 5 on. If Redis is out of memory, it
+//! refuses the first change of a script, and executes the rest once that was accepted: a call takes
+//! effect as a whole or not at all.
+
+#[cfg(test)]
+mod tests;
 
 /// The script of a call.
 pub const CALL: &str = concat!(
@@ -20,6 +28,7 @@ pub const CALL: &str = concat!(
     include_str!("scripts/count.lua"),
     include_str!("scripts/enter.lua"),
     include_str!("scripts/part.lua"),
+    include_str!("scripts/keep.lua"),
     include_str!("scripts/users.lua"),
     include_str!("scripts/online.lua"),
     include_str!("scripts/offline.lua"),

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tracing::debug;
 
 use super::model::Model;
 use super::node::{Node, NodeParts, Report};
 use super::settings::{ClusterSettings, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway};
 use super::store::{CallHead, Executed};
-use super::wire::NodeId;
+use super::wire::{Entry, NodeId};
 use crate::apps::Apps;
 use crate::bus::Port;
 use crate::channels::{FromHome, KeyHash};
@@ -259,6 +260,7 @@ impl SimNode {
                 return true;
             }
             let entered = entered.expect("the number of partitions is the same");
+            debug!(partition, "{id} with {entrance:?} is answered {entered:?}");
             if self.node.entered(partition, entered, now) {
                 break;
             }
@@ -282,6 +284,17 @@ impl SimNode {
         }
         let call = self.node.next_call(partition, now);
         let Some((head, args)): Option<(CallHead, Arc<[Bytes]>)> = call else { return false };
+        let text = |arg: &Bytes| arg.escape_ascii().to_string();
+        let words = || args.iter().map(text).collect::<Vec<_>>().join(" ");
+        debug!(
+            partition,
+            executed,
+            "{} calls {:?} {}: {}",
+            head.node,
+            head.kind,
+            head.number,
+            words()
+        );
         self.links[usize::from(partition)] = if executed {
             Link::Answered(redis.partition(partition).call(redis_ms(now), &head, &args))
         } else {
@@ -319,6 +332,12 @@ impl SimNode {
         entries.truncate(most);
         if entries.is_empty() {
             return false;
+        }
+        for (at, field) in &entries {
+            let entry = Entry::decode(field.clone());
+            let records = || entry.iter().flat_map(Entry::records).collect::<Vec<_>>();
+            let from = entry.as_ref().ok().map(|of| (of.origin, of.kind, of.number));
+            debug!(partition, "{id} reads {at}, {from:?}: {:?}", records());
         }
         self.node.read(partition, entries, now);
         self.carry_out();

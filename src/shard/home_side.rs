@@ -117,6 +117,9 @@ impl HomeSide {
             (FromCluster::Online(user, online), _, UserTable::Replicas(users)) => {
                 users.learn(&user, online, outbox);
             }
+            (FromCluster::Certain(user), _, UserTable::Replicas(users)) => {
+                users.ask_again(&user, outbox);
+            }
             (message, ChannelHomes::Replicas(replicas), _) => replicas.learn(message, now, outbox),
             _ => broken("a cluster speaks to a node that is alone"),
         }

@@ -49,7 +49,7 @@ fn from_env(name: &str) -> Option<u64> {
 
 fn log_if_asked() {
     if from_env("RINGWAVE_SIM_LOG").is_some() {
-        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+        let log = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::DEBUG);
         let _set_by_another_test = log.without_time().with_test_writer().try_init();
     }
 }

@@ -39,7 +39,7 @@ impl Replicas {
             FromCluster::Register(partition) => self.walk(Task::Register, partition),
             FromCluster::Settled(partition) => self.walk(Task::Resynchronise, partition),
             FromCluster::Alone(alone) => self.set_alone(alone, now, out),
-            FromCluster::Online(..) | FromCluster::CutOff(_) => {}
+            FromCluster::Online(..) | FromCluster::Certain(_) | FromCluster::CutOff(_) => {}
         }
     }
 
@@ -148,24 +148,43 @@ impl Replicas {
     fn entered(
         &mut self,
         key: &ChannelKey,
+        user_id: &Arc<str>,
+        outcome: EnterOutcome,
+        now: Millis,
+        out: &mut Outbox,
+    ) {
+        let number = self.find(key);
+        let attendance = number.and_then(|number| self.channels[number].attendance.as_mut());
+        let attendee = attendance.and_then(|of| of.get_mut(user_id));
+        match (number, attendee.map_or(Standing::Out, |attendee| attendee.standing)) {
+            (Some(number), Standing::Entering) => self.settle(number, user_id, outcome, now, out),
+            (_, Standing::Out) if outcome != EnterOutcome::Full => {
+                // The first answer of two was that the channel is full, and the user was refused.
+                self.tell(ToCluster::Part(key.clone(), Arc::clone(user_id)), out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Admits or refuses a user who waits for the cluster.
+    fn settle(
+        &mut self,
+        number: u32,
         user_id: &str,
         outcome: EnterOutcome,
         now: Millis,
         out: &mut Outbox,
     ) {
-        let Some(number) = self.find(key) else { return };
-        let attendance = self.channels[number].attendance.as_mut();
+        let replica = &mut self.channels[number];
+        let attendance = replica.attendance.as_mut();
         let Some(attendee) = attendance.and_then(|of| of.get_mut(user_id)) else { return };
-        if attendee.standing != Standing::Entering {
-            return;
-        }
         let waiting = std::mem::take(&mut attendee.waiting);
         match outcome {
             EnterOutcome::Entered { told } => {
                 attendee.standing = Standing::In;
                 if told {
                     let user_id = Arc::clone(&attendee.member.user_id);
-                    self.wanted.notify(key, ChannelEvent::MemberAdded(user_id), out);
+                    self.wanted.notify(&replica.key, ChannelEvent::MemberAdded(user_id), out);
                 }
                 self.resume(waiting, now, out);
             }
@@ -205,7 +224,7 @@ impl Replicas {
         if attendee.standing != Standing::Leaving {
             return;
         }
-        let Some((member, max_members)) = attendee.first_waiting() else {
+        let Some((member, max_members)) = attendee.next_join() else {
             attendee.standing = Standing::Out;
             attendance.drop_if_unused(user_id);
             return;

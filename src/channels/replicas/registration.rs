@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::super::Outbox;
-use super::super::cluster::{Enter, PartitionId, Registered, ToCluster};
+use super::super::cluster::{PartitionId, Registered, ToCluster};
 use super::super::message::Steps;
 use super::Replicas;
 use super::replica::{Replica, Standing};
@@ -84,29 +84,6 @@ fn registration_of(channels: &[&Replica]) -> (Registration, Vec<ToCluster>) {
     };
     let inside = channels.iter().filter(|replica| replica.standing == Standing::In);
     let registered = inside.map(|of| (of.key.clone(), of.interest.total(), members(of)));
-    let questions = channels.iter().flat_map(|replica| questions_of(replica));
+    let questions = channels.iter().flat_map(|replica| replica.unanswered());
     (registered.collect(), questions.collect())
-}
-
-/// What has been asked about a channel and not been answered, in the order of the answers.
-pub(super) fn questions_of(replica: &Replica) -> Vec<ToCluster> {
-    let key = || replica.key.clone();
-    let mut questions = Vec::new();
-    if replica.standing == Standing::Entering {
-        questions.push(ToCluster::Join(key(), replica.interest.total()));
-    }
-    if let Some(attendance) = &replica.attendance {
-        questions.extend(attendance.standing(Standing::Entering).map(|attendee| {
-            let first = attendee.first_waiting();
-            let (member, max_members) = first.unwrap_or_else(|| (attendee.member.clone(), None));
-            let enter = Enter { key: key(), member, max_members };
-            ToCluster::Enter(Box::new(enter))
-        }));
-        let leaving = attendance.standing(Standing::Leaving);
-        questions.extend(leaving.map(|of| ToCluster::Part(key(), of.member.user_id.clone())));
-    }
-    if replica.standing == Standing::Leaving {
-        questions.push(ToCluster::Leave(key()));
-    }
-    questions
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Call, DEBOUNCE_MS, Mark, PresentMember};
+use super::{Call, DEBOUNCE_MS, MEMBER_BYTES, Mark, PresentMember};
 use crate::channels::ChannelPath;
-use crate::cluster::wire::{Admitted, JoinFlags, MemberText, NodeId, Record, Retained};
+use crate::cluster::wire::{Admitted, CallKind, JoinFlags, MemberText, NodeId, Record, Retained};
 use crate::frame::Frame;
 
 impl Call<'_> {
@@ -20,20 +20,36 @@ impl Call<'_> {
             self.marks().insert(Mark::Counted(channel.clone()));
         }
         let undone = vacant && self.undo_departure(channel, "");
-        let members = self.model.members.get(channel).filter(|_| flags.presence);
-        let members = members.into_iter().flat_map(BTreeMap::values);
-        let total = self.total(channel);
+        let listed = flags.presence && self.lists_members();
+        let complete = self.head.kind == CallKind::Batch && (listed || !flags.presence);
+        let members = if listed { self.list_members(channel) } else { Vec::new() };
         self.tell_own(&Record::Joined {
             channel: channel.clone(),
             first: vacant && !undone && !flags.anew,
-            exact: self.model.stale.is_empty(),
-            total,
+            exact: complete && self.model.stale.is_empty(),
+            total: self.total(channel),
             last: self.last_event(channel),
-            members: members.map(|member| member.text.clone()).collect(),
+            members,
         });
         if flags.counted && before != Some(count) {
             self.tell_count(channel);
         }
+    }
+
+    /// Whether the answer to a join lists members.
+    fn lists_members(&mut self) -> bool {
+        let batch = self.head.kind == CallKind::Batch;
+        let room = self.member_bytes < MEMBER_BYTES;
+        self.withheld |= batch && !room;
+        batch && room
+    }
+
+    fn list_members(&mut self, channel: &ChannelPath) -> Vec<MemberText> {
+        let members = self.model.members.get(channel);
+        let members = members.into_iter().flat_map(BTreeMap::values);
+        let members: Vec<_> = members.map(|member| member.text.clone()).collect();
+        self.member_bytes += members.iter().map(|member| member.bytes().len()).sum::<usize>();
+        members
     }
 
     pub(super) fn leave(&mut self, channel: &ChannelPath, flags: JoinFlags) {
@@ -44,6 +60,7 @@ impl Call<'_> {
             self.marks().remove(&Mark::Counted(channel.clone()));
             if changed {
                 self.tell_count(channel);
+                self.tell_own(&Record::Count(channel.clone(), self.total(channel), true));
             }
         }
         if vacated && flags.told {
@@ -124,6 +141,13 @@ impl Call<'_> {
         }
         for node in self.nodes_of_or_stale(channel) {
             self.tell_encoded(node, record);
+        }
+    }
+
+    pub(super) fn keep(&mut self, channel: &ChannelPath, ttl_ms: u64, kept: Bytes) {
+        if ttl_ms > 0 {
+            let event = (kept, self.now_ms + ttl_ms);
+            self.model.events.entry(channel.clone()).or_insert(event);
         }
     }
 

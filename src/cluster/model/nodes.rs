@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Call, Mark};
+use super::{Call, Letters, Mark};
 use crate::cluster::wire::{NodeId, NodeInfo, Record, Retained};
 use crate::frame::Frame;
 
@@ -25,7 +25,8 @@ impl Call<'_> {
         last: Option<(Retained, Frame)>,
         asked: &[NodeId],
     ) {
-        let nodes = asked.iter().copied().filter(|&node| !self.lease_is_over(node)).collect();
+        let answers = |&node: &NodeId| !self.lease_is_over(node) && !self.is_buried(node);
+        let nodes = asked.iter().copied().filter(answers).collect();
         self.tell_own(&Record::Asked { request, members, last, nodes });
     }
 
@@ -34,19 +35,28 @@ impl Call<'_> {
     }
 
     pub(super) fn answer(&mut self, node: NodeId, request: u32, payload: Bytes) {
-        if self.model.leases.contains_key(&node) {
+        if !self.model.leases.contains_key(&node) {
+            return;
+        }
+        let unread = self.model.nodes.get(&node).map_or(0, |node| node.unread);
+        let answers = self.answers.entry(node).or_default();
+        let with_this = *answers + payload.len() as u64;
+        if unread + with_this <= self.head.inbox_bytes / 2 {
+            *answers = with_this;
             self.tell(node, &Record::Answer(self.head.node, request, payload));
         }
     }
 
-    pub(super) fn tend(&mut self, read_id: &str, read_bytes: u64) {
+    pub(super) fn tend(&mut self, read_id: &str, read_bytes: u64, departures: bool) {
         self.renew_leases();
         self.model.note_read(self.head.node, read_id, read_bytes);
         let mut leases: Vec<_> = self.model.leases.iter().map(|(&id, &end)| (end, id)).collect();
         leases.sort_unstable();
         let nodes = leases.iter().map(|&(_, id)| self.introduction(id)).collect();
         self.tell_own(&Record::Tended(self.now_ms, nodes));
-        self.tell_departures();
+        if departures {
+            self.tell_departures();
+        }
         for (_, node) in leases {
             if self.lease_is_over(node) && self.is_due(node) {
                 self.tell_own(&Record::Dead(node));
@@ -131,6 +141,7 @@ impl Call<'_> {
     }
 
     fn bury_interest(&mut self, node: NodeId) {
+        self.model.cut(node);
         let interests = self.model.interests.get_mut(&node);
         for channel in take(&mut self.burials, interests) {
             let (_, vacated) = self.unregister(node, &channel);
@@ -139,11 +150,15 @@ impl Call<'_> {
             }
         }
         if self.model.interests.get(&node).is_none_or(BTreeSet::is_empty) {
-            self.model.inboxes.remove(&node);
             self.model.nodes.remove(&node);
             self.model.leases.remove(&node);
             self.records.remove(&node);
         }
+    }
+
+    pub(super) fn ready(&mut self) {
+        self.model.node(self.head.node).owed = Letters::default();
+        self.leave_stale(self.head.node);
     }
 
     /// A node is not stale any more. Returns whether it was.
@@ -168,14 +183,17 @@ impl Call<'_> {
         self.lease_end(node) + self.head.retention_ms <= self.now_ms
     }
 
+    fn is_buried(&self, node: NodeId) -> bool {
+        self.model.nodes.get(&node).is_some_and(|node| node.dead)
+    }
+
     fn has_marks(&self, node: NodeId) -> bool {
         self.model.marks.get(&node).is_some_and(|marks| !marks.is_empty())
     }
 
     /// Whether there is something to bury now of a node whose lease is over.
     fn is_due(&self, node: NodeId) -> bool {
-        let buried = self.model.nodes.get(&node).is_some_and(|node| node.dead);
-        !buried || self.has_marks(node) || self.retention_is_over(node)
+        !self.is_buried(node) || self.has_marks(node) || self.retention_is_over(node)
     }
 }
 

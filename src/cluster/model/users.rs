@@ -61,6 +61,8 @@ impl Call<'_> {
         let own = quota.get(&self.head.node).copied().unwrap_or_default();
         if self.head.kind == CallKind::Registration {
             self.hold(app, wanted);
+        } else if !self.model.stale.is_empty() {
+            self.hold(app, own);
         } else if lent < total {
             self.hold(app, own + wanted.min(((total - lent) / 2).max(1)));
         } else {

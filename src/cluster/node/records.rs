@@ -10,7 +10,7 @@ use crate::channels::{
     ChannelEvent, ChannelKey, ChannelPath, ClusterJoined, EnterOutcome, Event, FromCluster, Notice,
     Retain, UserPath,
 };
-use crate::cluster::wire::{Admitted, Command, MemberText, NodeId, NodeInfo, Record, Retained};
+use crate::cluster::wire::{Admitted, MemberText, NodeId, NodeInfo, Record, Retained};
 use crate::frame::Frame;
 use crate::protocol::auth::Member;
 use crate::text::{self, SHOWN_CHARS};
@@ -48,7 +48,7 @@ impl Node {
             Record::Gone(channel, user_id) => self.gone(&channel, &user_id),
             Record::Tended(_, nodes) => self.tended(partition, nodes, now),
             Record::Dead(node) => self.dead(partition, node),
-            Record::Settled => self.settled(partition, now),
+            Record::Settled => self.settled(partition),
             Record::Permits(app, held) => self.permits(&app, held, now),
             Record::Recall(app) => self.recalled(&app, now),
             Record::Online(user, online) => self.online(partition, &user, online),
@@ -79,11 +79,14 @@ impl Node {
     }
 
     /// All nodes have registered: what Redis knows is all there is.
-    fn settled(&mut self, partition: u16, now: Millis) {
+    fn settled(&mut self, partition: u16) {
         let Some(member) = self.member(partition) else { return };
         member.settled = true;
-        for user in std::mem::take(&mut member.doubtful) {
-            member.partition.push(Command::Watch(user), None, now);
+        for path in std::mem::take(&mut member.doubtful) {
+            // Only the home knows whether the user is still watched.
+            if let Some((home, user)) = self.directory.user(&path) {
+                self.effects.tell(home, FromCluster::Certain(user));
+            }
         }
         let shards = self.directory.topology().shards();
         let id = self.partition_id(partition);

@@ -515,7 +515,13 @@ fn a_user_is_not_taken_for_offline_before_all_nodes_have_registered() {
     };
     assert_eq!(online(world.hosts[0].learnt()), [false; 0], "the other node may have the user");
     world.pass(Duration::from_secs(8));
-    assert_eq!(online(world.hosts[0].learnt()), [false], "it is dead");
+    let learnt = world.hosts[0].learnt();
+    let certain =
+        |message: &FromCluster| matches!(message, FromCluster::Certain(user) if *user == ann);
+    assert!(learnt.iter().any(certain), "it is dead");
+    world.tell(0, ToCluster::Users(vec![(ann.clone(), Step::Watch)]));
+    world.run();
+    assert_eq!(online(world.hosts[0].learnt()), [false]);
 }
 
 #[test]

@@ -123,7 +123,8 @@ impl Inbox {
     /// The command that tells Redis how far the inbox was read.
     pub(super) fn tend(&mut self) -> Command {
         self.told_bytes = self.read_bytes;
-        Command::Tend { read_id: self.position.clone(), read_bytes: self.read_bytes }
+        let (read_id, read_bytes) = (self.position.clone(), self.read_bytes);
+        Command::Tend { read_id, read_bytes, departures: true }
     }
 
     /// The numbers of unreadable entries and records, and of entries of another version.
@@ -204,8 +205,11 @@ mod tests {
         let len = first.len() as u64;
         read(&mut inbox, &[("5-1", first.clone()), ("5-10", second.clone())]);
         inbox.entered(false);
-        let tend =
-            |read_id: &str, read_bytes| Command::Tend { read_id: read_id.into(), read_bytes };
+        let tend = |read_id: &str, read_bytes| Command::Tend {
+            read_id: read_id.into(),
+            read_bytes,
+            departures: true,
+        };
         assert_eq!(inbox.tend(), tend("", 2 * len), "nothing of this session is trimmed yet");
         read(&mut inbox, &[("5-1", first), ("5-10", second.clone()), ("6-0", second.clone())]);
         assert_eq!(inbox.tend(), tend("6-0", 3 * len));

@@ -1,6 +1,9 @@
 -- ask request payload
+--
+-- From shared.lua: all_nodes, is_buried, living_nodes, record, tell, text.
 
--- The answer to a question: the nodes that will answer are those of `asked` whose lease runs.
+-- The answer to a question: the nodes that will answer are those of `asked` whose lease runs. A
+-- buried one cannot, but has a lease again if all leases started anew.
 local function tell_asked(request, members, ttl_ms, last, asked)
   local fields = { request, text(members), ttl_ms, last }
   local living = {}
@@ -8,7 +11,7 @@ local function tell_asked(request, members, ttl_ms, last, asked)
     living[node] = true
   end
   for i = 1, #asked do
-    if living[asked[i]] then
+    if living[asked[i]] and not is_buried(asked[i]) then
       fields[#fields + 1] = asked[i]
     end
   end

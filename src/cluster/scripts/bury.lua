@@ -1,4 +1,11 @@
 -- bury node
+--
+-- From shared.lua: count_of, depart, is_buried, leave_stale, now, record, set_count,
+--   stood_still, tell.
+-- From join.lua: tell_count.
+-- From leave.lua: unregister.
+-- From part.lua: remove_member.
+-- From offline.lua: sign_out.
 
 -- A registration of a node in `mo:`, by its letter.
 local forget_mark = {
@@ -46,8 +53,10 @@ local function bury_marks(node)
   end
 end
 
--- The second step: what the node needs in order to read on.
+-- The second step: what the node needs in order to read on. It may return before all of it is taken
+-- out, and has missed events of the channels that are taken out by then: so its inbox goes first.
 local function bury_interest(node)
+  cut(node)
   for _, channel in ipairs(take(T .. 'of:' .. node)) do
     local _, vacated = unregister(node, channel)
     if vacated then
@@ -55,15 +64,16 @@ local function bury_interest(node)
     end
   end
   if redis.call('EXISTS', T .. 'of:' .. node) == 0 then
-    redis.call('DEL', T .. 'in:' .. node, T .. 'node:' .. node)
+    redis.call('DEL', T .. 'node:' .. node)
     redis.call('ZREM', T .. 'nodes', node)
+    redis.call('HDEL', T .. 'about', node)
     call.buried[node] = true
   end
 end
 
 -- Whether there is something to bury of a node, whose lease is over since `lease_end`, now.
 local function is_due(node, lease_end)
-  return redis.call('HEXISTS', T .. 'node:' .. node, 'dead') == 0
+  return not is_buried(node)
     or redis.call('EXISTS', T .. 'mo:' .. node) == 1
     or lease_end + RETENTION_MS <= now()
 end

@@ -1,4 +1,7 @@
 -- count CHAN count
+--
+-- From shared.lua: count_of, set_count.
+-- From join.lua: tell_count, tell_own_count.
 verbs.count = function(channel, count)
   local before = count_of(channel, N)
   if not before then
@@ -6,7 +9,7 @@ verbs.count = function(channel, count)
   end
   local total = set_count(channel, N, count)
   if before == count then
-    tell(N, count_record(N, channel, total))
+    tell_own_count(channel, total)
     return
   end
   -- A burial may have taken the mark with the count.

@@ -1,4 +1,6 @@
 -- enter CHAN user_id member max flags
+--
+-- From shared.lua: departure, has, record, tell, text, undo_departure.
 
 -- The mark of a node's member in `mo:`.
 local function member_mark(channel, user_id)

@@ -38,24 +38,34 @@ local function make_others_stale()
   end
 end
 
--- Makes the node known; returns the number of its last batch and the letters of the answer.
+-- Makes the node known; returns the number of its last batch and the letters of the answer. An
+-- answer may be lost, so its letters are owed until the node is ready.
 local function introduce()
   local node = T .. 'node:' .. N
-  local done, cut, dead, unread =
-    unpack(redis.call('HMGET', node, 'done', 'cut', 'dead', 'unread'))
+  local done, cut, dead, unread, owed =
+    unpack(redis.call('HMGET', node, 'done', 'cut', 'dead', 'unread', 'owed'))
   -- Redis has evicted an inbox with unread entries.
   local evicted = (tonumber(unread) or 0) > 0 and redis.call('EXISTS', T .. 'in:' .. N) == 0
   cut = cut or evicted
   if cut then
     redis.call('HDEL', node, 'unread')
   end
-  if cut or not done then
+  owed = owed or ''
+  local letters = ''
+  for i, due in ipairs({ not done, not not cut, not not dead }) do
+    local letter = ('fcd'):sub(i, i)
+    if due or owed:find(letter) then
+      letters = letters .. letter
+    end
+  end
+  if letters:find('[fc]') then
     redis.call('HDEL', node, 'read')
   end
   redis.call('HDEL', node, 'cut', 'dead')
   local from = math.max(BASE, tonumber(done) or 0)
-  redis.call('HSET', node, 'version', VERSION, 'address', ADDRESS, 'apps', APPS, 'done', from)
-  return from, (done and '' or 'f') .. (cut and 'c' or '') .. (dead and 'd' or '')
+  redis.call('HSET', node, 'version', VERSION, 'done', from, 'owed', letters)
+  redis.call('HSET', T .. 'about', N, ADDRESS .. '\0' .. APPS)
+  return from, letters
 end
 
 local partitions = shared('partitions', PARTITIONS)

@@ -1,4 +1,6 @@
 -- offline USER
+--
+-- From online.lua: tell_watchers.
 
 -- Takes a node's part of a user out.
 local function sign_out(node, user)

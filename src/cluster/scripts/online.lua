@@ -1,4 +1,6 @@
 -- online USER
+--
+-- From shared.lua: flag, record.
 local function tell_watchers(user, online)
   local watchers = redis.call('SMEMBERS', T .. 'watch:' .. user)
   tell_all(watchers, record('O', { user, flag(online) }))

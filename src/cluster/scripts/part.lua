@@ -1,4 +1,7 @@
 -- part CHAN user_id flags
+--
+-- From shared.lua: depart, has, record, tell, text.
+-- From enter.lua: member_mark.
 
 -- Takes a node's part of a member out of a channel. If it was the last, the channel's nodes are
 -- told, and webhooks later if `told`.

@@ -1,6 +1,8 @@
 -- permits APP wanted total
 --
 -- In a registration it is a claim: what the node holds already, whatever is free.
+--
+-- From shared.lua: record, tell, text.
 
 local function hold(app, held)
   if held > 0 then
@@ -34,6 +36,9 @@ verbs.permits = function(app, wanted, total)
   local own, lent, others = permits_of(app)
   if KIND == 'r' then
     hold(app, wanted)
+  elseif #stale_nodes() > 0 then
+    -- A stale node may hold permits that it has not claimed yet.
+    hold(app, own)
   elseif lent < total then
     hold(app, own + math.min(wanted, math.max(1, math.floor((total - lent) / 2))))
   else

@@ -27,8 +27,8 @@ end
 -- Verb -> its function, which takes the arguments of the command.
 local verbs = {}
 
--- The state of the call. A command of Redis costs more than most of what happens here, so nothing is
--- asked twice.
+-- The state of the call. A command of Redis costs more than most of what happens here, so nothing
+-- is asked twice.
 local call = {
   -- Node -> the list of only this node.
   alone = {},
@@ -44,6 +44,12 @@ local call = {
   stale = nil,
   -- The time in milliseconds.
   now = nil,
+  -- Node -> the bytes of the call's answers to its questions.
+  answers = {},
+  -- The bytes of members that the call has listed.
+  member_bytes = 0,
+  -- A function to call behind the last command.
+  finish = nil,
   -- The registrations that the call may still take out of dead nodes.
   burials = 1000,
   -- The nodes that are buried to the end.
@@ -64,9 +70,9 @@ local function tell_all(nodes, record)
   last_records[last_count] = record
 end
 
--- The content of `ch:CHAN`: the ids of the channel's nodes in their order, one behind the other, and
--- behind a space the nodes' counts, unless all are 1. A text is fetched at once, and channels with
--- the same nodes have the same one.
+-- The content of `ch:CHAN`: the ids of the channel's nodes in their order, one behind the other,
+-- and behind a space the nodes' counts, unless all are 1. A text is fetched at once, and channels
+-- with the same nodes have the same one.
 local function channel_text(channel)
   local text = call.channels[channel]
   if not text then

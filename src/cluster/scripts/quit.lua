@@ -1,4 +1,6 @@
 -- quit
+--
+-- From shared.lua: now.
 verbs.quit = function()
   redis.call('ZADD', T .. 'nodes', now() - RETENTION_MS, N)
   verbs.bury(N)

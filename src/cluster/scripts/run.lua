@@ -1,10 +1,12 @@
 -- The end of a call: executes the commands, then appends to the inboxes what they had for them.
+--
+-- From publish.lua: publish.
 
 -- Verb -> the number of its arguments.
 local ARGUMENTS = {
-  join = 3, leave = 2, count = 2, enter = 5, part = 3, publish = 4, online = 1, offline = 1,
-  watch = 1, unwatch = 1, state = 3, users = 2, ask = 2, answer = 3, tend = 2, ready = 0, bury = 1,
-  quit = 0, permits = 3, ["return"] = 2,
+  join = 3, leave = 2, count = 2, enter = 5, part = 3, publish = 4, keep = 3, online = 1,
+  offline = 1, watch = 1, unwatch = 1, state = 3, users = 2, ask = 2, answer = 3, tend = 3,
+  ready = 0, bury = 1, quit = 0, permits = 3, ["return"] = 2,
 }
 
 local FIRST = 9
@@ -45,6 +47,9 @@ local function run_commands()
       verbs[verb](args[at + 1], args[at + 2], args[at + 3], args[at + 4], args[at + 5])
     end
     at = at + 1 + ARGUMENTS[verb]
+  end
+  if call.finish then
+    call.finish()
   end
 end
 

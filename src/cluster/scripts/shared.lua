@@ -1,4 +1,7 @@
 -- What the verbs other than publish share.
+--
+-- From clock.lua: clock.
+-- From publish.lua: audiences.
 
 -- Webhooks are told of a departure only if nobody returns in this time.
 local DEBOUNCE_MS = 3000
@@ -106,6 +109,12 @@ end
 local function stood_still()
   local tended = redis.call('GET', T .. 'tended')
   return not tended or now() - tended > STANDSTILL_MS
+end
+
+-- Whether others do not see a node's registrations any more. Its calls are not executed until it
+-- has entered.
+local function is_buried(node)
+  return redis.call('HEXISTS', T .. 'node:' .. node, 'dead') == 1
 end
 
 -- The nodes whose lease runs, of all.

@@ -1,4 +1,7 @@
 -- state CHAN request payload
+--
+-- From shared.lua: last_event.
+-- From ask.lua: question, tell_asked.
 verbs.state = function(channel, request, payload)
   local nodes = audience_of(channel)
   local members = redis.call('HLEN', T .. 'mem:' .. channel)

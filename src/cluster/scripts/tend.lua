@@ -1,4 +1,7 @@
--- tend read_id read_bytes
+-- tend read_id read_bytes departures
+--
+-- From shared.lua: all_nodes, now, record, stood_still, tell, text.
+-- From bury.lua: is_due.
 
 -- The most departures that one call tells.
 local DEPARTURES = 1000
@@ -37,16 +40,25 @@ local function tell_departures()
   end
 end
 
--- Tells the node of all nodes, and of those that are to be buried.
+-- Node -> its address and the fingerprint of its apps, with a NUL between.
+local function introductions()
+  local flat, about = redis.call('HGETALL', T .. 'about'), {}
+  for i = 1, #flat, 2 do
+    about[flat[i]] = flat[i + 1]
+  end
+  return about
+end
+
+-- Tells the node of all nodes. Returns those that are to be buried.
 local function tell_nodes()
-  local fields, dead = { text(now()) }, {}
+  local fields, dead, about = { text(now()) }, {}, introductions()
   local nodes = redis.call('ZRANGE', T .. 'nodes', 0, -1, 'WITHSCORES')
   for i = 1, #nodes, 2 do
     local node, lease_end = nodes[i], tonumber(nodes[i + 1])
-    local address, apps = unpack(redis.call('HMGET', T .. 'node:' .. node, 'address', 'apps'))
+    local address, apps = (about[node] or '\0'):match('^(%Z*)%z(.*)$')
     fields[#fields + 1] = node
-    fields[#fields + 1] = address or ''
-    fields[#fields + 1] = apps or ''
+    fields[#fields + 1] = address
+    fields[#fields + 1] = apps
     if lease_end <= now() and is_due(node, lease_end) then
       dead[#dead + 1] = node
     end
@@ -55,11 +67,13 @@ local function tell_nodes()
   return dead
 end
 
-verbs.tend = function(read_id, read_bytes)
+verbs.tend = function(read_id, read_bytes, departures)
   renew_leases()
   note_read(read_id, read_bytes)
   local dead = tell_nodes()
-  tell_departures()
+  if departures == '1' then
+    tell_departures()
+  end
   for i = 1, #dead do
     tell(N, record('D', { dead[i] }))
   end

@@ -1,4 +1,6 @@
 -- watch USER
+--
+-- From shared.lua: flag, record, tell.
 verbs.watch = function(user)
   redis.call('SADD', T .. 'watch:' .. user, N)
   redis.call('SADD', T .. 'mo:' .. N, 'w ' .. user)

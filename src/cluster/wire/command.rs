@@ -18,11 +18,14 @@ pub(crate) enum Command {
     /// `join CHAN count flags`: the node has its first subscriber. Adds CHAN to `of:N` and sets the
     /// node's count. Own: [`Record::Joined`]. If `counted`: [`Record::Count`] to its nodes, and
     /// `c CHAN` in `mo:N`. A departure that is not told yet (`gone`) is undone: then nobody is told
-    /// that the channel is occupied.
+    /// that the channel is occupied. Behind 4 MiB of members a call lists none of further channels:
+    /// these answers are not exact, and [`Record::Settled`] ends the call if no node is stale, upon
+    /// which the node asks again.
     Join(ChannelPath, u32, JoinFlags),
     /// `leave CHAN flags`: the last subscriber of the node is gone. Own: [`Record::Left`]. If
-    /// `counted`: [`Record::Count`] to its nodes. If it was the last node and departures are
-    /// `told`, the departure is added to `gone`, due three seconds later.
+    /// `counted` and the node was registered: [`Record::Count`] to its nodes, and an own one for
+    /// webhooks. If it was the last node and departures are `told`, the departure is added to
+    /// `gone`, due three seconds later.
     Leave(ChannelPath, JoinFlags),
     /// `count CHAN count`: the node has so many subscriptions now, if it is registered.
     /// [`Record::Count`] to its nodes, in which the own record is marked; own only if the count is
@@ -60,6 +63,10 @@ pub(crate) enum Command {
         /// What is kept of it as the last event of a cache channel, with the time for which it is.
         retained: Option<Retained>,
     },
+    /// `keep CHAN ttl_ms retained`: `retained` becomes `ev:CHAN` for that time, if there is none and
+    /// the time is not 0. In a registration, it brings an empty Redis the last event of a cache
+    /// channel that the node has a copy of.
+    Keep(ChannelPath, Retained, Frame),
     /// `online USER`: the node has a first connection of the user. [`Record::Online`] to the
     /// watching nodes if no node had one.
     Online(UserPath),
@@ -86,19 +93,25 @@ pub(crate) enum Command {
     /// `ask request payload`: Own: [`Record::Asked`] with all nodes whose lease runs.
     /// [`Record::Question`] to all.
     Ask(u32, Bytes),
-    /// `answer node request payload`: [`Record::Answer`] to that node, if it is among all.
+    /// `answer node request payload`: [`Record::Answer`] to that node, if it is among all. Nothing if
+    /// the answers of the call would make its unread bytes more than half of the bound.
     Answer(NodeId, u32, Bytes),
-    /// `tend read_id read_bytes`: see `wire`. Renews the lease, trims the own inbox below `read_id`
-    /// (a stream id, or empty), notes the bytes read, starts leases anew if nobody tended. Own:
-    /// [`Record::Tended`]; [`Record::Gone`] for each departure that is due, at most 1,000;
-    /// [`Record::Dead`] for each node whose lease is over and that has something to bury.
+    /// `tend read_id read_bytes departures`: see `wire`. Renews the lease, trims the own inbox below
+    /// `read_id` (a stream id, or empty), notes the bytes read, starts leases anew if nobody tended.
+    /// Own: [`Record::Tended`]; if `departures` is 1, [`Record::Gone`] for each departure that is
+    /// due, at most 1,000; [`Record::Dead`] for each node whose lease is over and that has something
+    /// to bury.
     Tend {
         /// The id of the last entry that was read; empty before the first.
         read_id: Box<str>,
         /// The bytes of all entries read since the node began.
         read_bytes: u64,
+        /// Whether the node tells webhooks of departures. One that is about to stop leaves them to
+        /// the others.
+        departures: bool,
     },
-    /// `ready`: the node has registered and repeated everything: it leaves `stale`. If that is empty
+    /// `ready`: the node has registered and repeated everything: it leaves `stale`, and has heard the
+    /// letters that it was owed. If that is empty
     /// now: [`Record::Settled`] to all.
     Ready,
     /// `bury node`: takes out at most 1,000 of the node's registrations, as leaves and parts of its
@@ -111,8 +124,9 @@ pub(crate) enum Command {
     Quit,
     /// `permits APP wanted total`: lends the node permits, so that no more than `total` are lent:
     /// half of the free ones, at least one, at most `wanted`. Own: [`Record::Permits`]. If nothing
-    /// was free: [`Record::Recall`] to all others that hold some. In a registration it is a claim:
-    /// the node holds `wanted` from now on, whatever is free.
+    /// was free: [`Record::Recall`] to all others that hold some. While a node is stale, nothing is
+    /// lent and nobody is asked, because that node may hold permits that it has not claimed yet. In
+    /// a registration it is a claim: the node holds `wanted` from now on, whatever is free.
     Permits {
         /// The id of the app, as in paths.
         app: Box<str>,
@@ -188,6 +202,10 @@ impl Command {
                     [text(channel.as_str()), record.encode(), number(ttl_ms), kept],
                 );
             }
+            Self::Keep(channel, retained, frame) => {
+                let (ttl_ms, kept) = (number(retained.ttl_ms), retained.with_frame(frame));
+                push(out, "keep", [text(channel.as_str()), ttl_ms, kept]);
+            }
             Self::Online(user) => push(out, "online", [text(user.as_str())]),
             Self::Offline(user) => push(out, "offline", [text(user.as_str())]),
             Self::Watch(user) => push(out, "watch", [text(user.as_str())]),
@@ -202,8 +220,9 @@ impl Command {
             Self::Answer(node, request, payload) => {
                 push(out, "answer", [number(node), number(*request), payload.clone()]);
             }
-            Self::Tend { read_id, read_bytes } => {
-                push(out, "tend", [text(read_id), number(*read_bytes)]);
+            Self::Tend { read_id, read_bytes, departures } => {
+                let departures = number(u8::from(*departures));
+                push(out, "tend", [text(read_id), number(*read_bytes), departures]);
             }
             Self::Ready => push(out, "ready", []),
             Self::Bury(node) => push(out, "bury", [number(node)]),
@@ -222,6 +241,7 @@ impl Command {
                 frame.len() * (1 + usize::from(retained.is_some()))
                     + retained.as_ref().map_or(0, |retained| 2 * retained.data.len())
             }
+            Self::Keep(_, retained, frame) => frame.len() + retained.data.len(),
             Self::Enter { member, .. } => member.bytes().len(),
             Self::State { payload, .. } | Self::Ask(_, payload) | Self::Answer(_, _, payload) => {
                 payload.len()

@@ -13,11 +13,12 @@
 //! | `tended` | string | the time of the last `tend`, in milliseconds of Redis |
 //! | `nodes` | zset | node -> end of its lease, in milliseconds of Redis |
 //! | `stale` | set | nodes that get every message, because the server may have forgotten their interest |
-//! | `node:N` | hash | `version`, `address`, `apps`, `done`, `read`, `unread` (bytes), `cut`, `dead` |
+//! | `node:N` | hash | `version`, `done`, `read`, `unread` (bytes), `cut`, `dead`, `owed` (letters) |
+//! | `about` | hash | node -> its address, NUL, the fingerprint of its apps |
 //! | `in:N` | stream with `PEXPIRE` | the inbox: one entry per call that had records for the node |
 //! | `ch:CHAN` | string | the ids of its nodes, and behind a space their numbers of subscriptions, with commas between, unless all are 1 (so where nobody counts) |
 //! | `mem:CHAN` | hash | user id -> number of nodes, a space, the encoded member |
-//! | `ev:CHAN` | string with `PX` | the last event of a cache channel, as `publish` brought it |
+//! | `ev:CHAN` | string with `PX` | the last event of a cache channel, as `publish` or `keep` brought it |
 //! | `of:N` | set | the channels that N is registered for |
 //! | `mo:N` | set | `m CHAN NUL user id`, `c CHAN` (counted), `u USER`, `w USER`, `q APP` (permits) of N |
 //! | `user:USER` | set | nodes that have a connection of the user |
@@ -55,6 +56,9 @@
 //!   that `nodes` lacks to both, with a lease that starts now: they get every message until they
 //!   have registered anew or are buried, so nothing that is published meanwhile misses them;
 //! - clears `cut` and `dead`.
+//!
+//! The answer may be lost. So its letters are added to `owed`, every entrance answers all that is
+//! owed, and `ready` clears it.
 //!
 //! Answer: a list of `epoch`, `done`, letters (`f`: the node was unknown, `c`: it was cut, `d`: its
 //! members were buried), and the time of Redis in milliseconds. With `f` or `c` the inbox is a new

@@ -34,8 +34,10 @@ pub(crate) enum Record {
     },
     /// `J CHAN first exact total ttl_ms last member...`: the answer to `join`. `first`: the channel
     /// was vacant, and webhooks are to be told that it is occupied. `exact`: no node is stale, so
-    /// the members are all that there are. `total`: subscriptions of all nodes. `last` is `ev:CHAN`,
-    /// empty with a `ttl_ms` of 0 if there is none. The members only on presence channels.
+    /// the members are all that there are. An answer that is not exact may lack members, and the
+    /// answer in a registration, which never is exact, lists none. `total`: subscriptions of all
+    /// nodes. `last` is `ev:CHAN`, empty with a `ttl_ms` of 0 if there is none. The members only on
+    /// presence channels.
     Joined {
         /// The channel.
         channel: ChannelPath,
@@ -89,7 +91,7 @@ pub(crate) enum Record {
     Tended(u64, Vec<NodeInfo>),
     /// `D node`: the lease of a node is over, and something is left to bury.
     Dead(NodeId),
-    /// `S`: no node is stale any more.
+    /// `S`: no node is stale any more, or, to one node, none is though an answer was not exact.
     Settled,
     /// `H APP held`: the permits that this node holds.
     Permits(Box<str>, u32),

@@ -20,6 +20,7 @@ impl Cluster {
         let clients = &self.clients;
         let heard = |client: usize| clients[client].is_open() || clients[client].heard_out;
         self.ledger.settle_whispers(heard);
+        self.ledger.excused = self.clients_that_may_lose();
         self.ledger.judge();
         self.judge_presence();
         self.judge_counts();

@@ -32,6 +32,9 @@ impl Cluster {
         for _ in 0..ROUNDS_TO_REST {
             self.ledger.step += 1;
             let mut moved = false;
+            if std::env::var("DBG").is_ok() {
+                eprintln!("--- {:?}", self.now);
+            }
             let mut order: Vec<usize> = (0..self.processes.len()).collect();
             self.dice.shuffle(&mut order);
             for index in order {
@@ -39,14 +42,23 @@ impl Cluster {
             }
             for id in 0..self.clients.len() {
                 if self.clients[id].phase != Phase::Gone {
-                    moved |= self.with_client(id, |client, with| {
+                    let m = self.with_client(id, |client, with| {
                         client.write(usize::MAX, with.net, with.now) | client.read(usize::MAX, with)
                     });
+                    if m && std::env::var("DBG").is_ok() {
+                        eprintln!("client {id}");
+                    }
+                    moved |= m;
                 }
             }
             self.ledger.poll_answers();
             if !moved {
                 return;
+            }
+            let shards = self.processes.iter().flatten().flat_map(|process| &process.shards);
+            if shards.into_iter().any(|shard| shard.plane().throttling()) {
+                // A throttled connection waits for milliseconds.
+                self.now = self.now + Duration::from_millis(1);
             }
         }
         panic!("it does not come to rest");
@@ -58,15 +70,29 @@ impl Cluster {
         let Some(process) = &mut processes[index] else { return false };
         let mut moved = false;
         for shard in 0..process.shards.len() {
-            moved |= process.turn_if_due(shard, *now);
+            let m = process.turn_if_due(shard, *now);
+            if m && std::env::var("DBG").is_ok() {
+                eprintln!("shard {index} {shard}");
+            }
+            moved |= m;
         }
-        moved |= process.turn_node_if_due(*now);
+        let m = process.turn_node_if_due(*now);
+        if m && std::env::var("DBG").is_ok() {
+            eprintln!("node {index}");
+        }
+        moved |= m;
         for partition in 0..plan.settings.partitions {
             let node = &mut process.node;
-            moved |= node.connect(partition, redis, true, *now);
-            moved |= node.send(partition, redis, true, *now);
-            moved |= node.hear(partition, *now);
-            moved |= node.read(partition, redis, usize::MAX, *now);
+            let m = [
+                node.connect(partition, redis, true, *now),
+                node.send(partition, redis, true, *now),
+                node.hear(partition, *now),
+                node.read(partition, redis, usize::MAX, *now),
+            ];
+            if m.contains(&true) && std::env::var("DBG").is_ok() {
+                eprintln!("link {index} {m:?}");
+            }
+            moved |= m.contains(&true);
         }
         self.after_turns(index);
         moved

@@ -1,7 +1,7 @@
 //! The world of one run: processes, their clients, Redis, and the driver that lets one of them at a
 //! time do something, or lets something go wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use ringwave::testing::protocol::outbound;
 use ringwave::testing::time::Millis;
 use ringwave_ring::sim::{Dice, SimNet};
 use tokio::sync::oneshot;
+use tracing::debug;
 
 use super::plan::ClusterPlan;
 use super::process::Process;
@@ -178,6 +179,7 @@ impl Cluster {
             process.may_lose |= silence >= forgotten
                 || (buried && self.ledger.disordered)
                 || settings.inbox < SMALL_INBOX;
+            self.notices_lost |= process.may_lose;
         }
     }
 
@@ -301,6 +303,7 @@ impl Cluster {
         self.totals.standstills += 1;
         let time = Duration::from_millis(self.dice.below(self.plan.standstill_ms) as u64);
         let until = self.now + time;
+        debug!("{:?}: process {index} stands still until {until:?}", self.now);
         self.process(index).still_until = until;
     }
 
@@ -311,6 +314,7 @@ impl Cluster {
             return;
         }
         self.totals.deaths += 1;
+        debug!("{:?}: process {index} dies", self.now);
         self.notices_lost = true;
         for id in 0..self.clients.len() {
             if self.places[id].0 == index && self.clients[id].phase != Phase::Gone {
@@ -325,6 +329,7 @@ impl Cluster {
     fn leave_redis(&mut self) {
         self.totals.absences += 1;
         let time = Duration::from_millis(self.dice.below(self.plan.absence_ms) as u64);
+        debug!("{:?}: Redis is away for {time:?}", self.now);
         self.away_until = Some((self.now, self.now + time));
         if self.dice.chance(500) {
             self.disconnect_all();
@@ -340,6 +345,7 @@ impl Cluster {
 
     fn fail_over(&mut self) {
         self.totals.failovers += 1;
+        debug!("{:?}: Redis fails over to the data of {:?}", self.now, self.copied);
         self.ledger.disordered = true;
         self.notices_lost = true;
         self.redis = self.replica.clone();
@@ -349,6 +355,7 @@ impl Cluster {
 
     fn empty_redis(&mut self) {
         self.totals.emptied += 1;
+        debug!("{:?}: Redis is emptied", self.now);
         self.ledger.disordered = true;
         self.notices_lost = true;
         self.ledger.forget_kept();
@@ -364,8 +371,9 @@ impl Cluster {
         let Some(index) = self.some_process() else { return };
         self.totals.evictions += 1;
         let partition = self.dice.below(usize::from(self.plan.settings.partitions)) as u16;
-        let Self { processes, redis, .. } = self;
+        let Self { processes, redis, now, .. } = self;
         if let Some(process) = &mut processes[index] {
+            debug!("{now:?}: the inbox of process {index} is evicted");
             process.may_lose = true;
             redis.evict(&process.node, partition);
         }
@@ -539,6 +547,12 @@ impl Cluster {
             terminated: &self.terminated,
         };
         act(&mut self.clients[id], &mut with)
+    }
+
+    /// The clients whose process may have lost messages.
+    pub(super) fn clients_that_may_lose(&self) -> BTreeSet<usize> {
+        let loses = |process: usize| self.processes[process].as_ref().is_some_and(|of| of.may_lose);
+        (0..self.places.len()).filter(|&client| loses(self.places[client].0)).collect()
     }
 
     /// Ends all trouble.

@@ -2,11 +2,11 @@
 
 use super::server::Server;
 use super::world::{
-    LEASE_MS, RETENTION_MS, World, channel, enter, events, flags, join, leave, member, part,
+    LEASE_MS, RETENTION_MS, World, channel, enter, events, flags, join, keep, leave, member, part,
     publish, user,
 };
 use crate::cluster::store::Executed;
-use crate::cluster::wire::{Admitted, CallKind, Command, Entrance, Record};
+use crate::cluster::wire::{Admitted, CallKind, Command, Entrance, MemberText, NodeId, Record};
 
 const LEASE_S: u64 = LEASE_MS / 1000;
 const RETENTION_S: u64 = RETENTION_MS / 1000;
@@ -70,6 +70,39 @@ fn webhooks_are_told_of_a_departure_after_three_seconds_unless_it_is_undone() {
     assert_eq!(departures(world.read(1)), [Record::Gone(channel(ROOM), "8".into())]);
     world.pass_tended(5, &[0, 1]);
     assert_eq!(departures([world.read(0), world.read(1)].concat()), []);
+}
+
+#[test]
+fn a_call_lists_members_up_to_a_bound() {
+    let mut world = World::settled(2);
+    let info = "x".repeat(1 << 20);
+    let rooms: Vec<_> = (0..7).map(|room| format!("presence-{room}")).collect();
+    for room in &rooms {
+        let member = MemberText::from_text(format!(r#"{{"user_id":"7","info":"{info}"}}"#).into());
+        let (channel, user_id, flags) = (channel(room), "7".into(), flags(""));
+        world.call(0, &[Command::Enter { channel, user_id, member, max: 0, flags }]);
+    }
+    let rejoin = |rooms: &[String]| rooms.iter().map(|room| join(room, 1, "p")).collect::<Vec<_>>();
+    let listed = |record: &Record| match record {
+        Record::Joined { members, exact, .. } => {
+            assert_eq!(members.len(), usize::from(*exact));
+            *exact
+        }
+        other => panic!("{other:?}"),
+    };
+    world.call(1, &rejoin(&rooms));
+    let records = world.read(1);
+    let (last, answers) = records.split_last().unwrap();
+    assert_eq!(last, &Record::Settled);
+    let exact: Vec<_> = answers.iter().map(listed).collect();
+    assert_eq!(exact, [true, true, true, true, false, false, false]);
+    world.call(1, &rejoin(&rooms[4..]));
+    let exact: Vec<_> = world.read(1).iter().map(listed).collect();
+    assert_eq!(exact, [true; 3]);
+    // Registrations list none.
+    world.register(1, &rejoin(&rooms));
+    let exact: Vec<_> = world.read(1).iter().map(listed).collect();
+    assert_eq!(exact, [false; 7]);
 }
 
 #[test]
@@ -234,6 +267,39 @@ fn bury_and_return(mut world: World) {
 }
 
 #[test]
+fn a_node_that_returns_while_its_interest_is_taken_out_has_lost_events() {
+    for server in [None, Server::start()] {
+        bury_interest_and_return(World { apart: true, ..World::settled_on(server, 3) });
+    }
+}
+
+fn bury_interest_and_return(mut world: World) {
+    let id = world.id(0);
+    let names: Vec<_> = (0..2500).map(|name| name.to_string()).collect();
+    let joins: Vec<_> = names.iter().map(|name| join(name, 1, "t")).collect();
+    let publishes: Vec<_> = names.iter().map(|name| publish(name, "event")).collect();
+    world.call(0, &joins);
+    world.read(0);
+    world.pass_tended(LEASE_S, &[1, 2]);
+    world.call(1, &[Command::Bury(id)]);
+    world.pass_tended(RETENTION_S, &[1, 2]);
+    // Two nodes bury, and 500 channels remain.
+    world.call(1, &[Command::Bury(id)]);
+    world.call(2, &[Command::Bury(id)]);
+    world.call(1, &publishes);
+    assert_eq!(world.read(0), []);
+    let entered = world.enter(0);
+    assert!(entered.cut && entered.buried && !entered.unknown, "{entered:?}");
+    // A burial that was on its way takes nothing of a node that has returned.
+    world.register(0, &joins);
+    world.call(0, &[Command::Ready]);
+    world.call(2, &[Command::Bury(id)]);
+    world.read(0);
+    world.call(1, &publishes);
+    assert_eq!(events(&world.read(0)).len(), names.len());
+}
+
+#[test]
 fn an_outage_buries_nobody() {
     let mut world = World::settled(3);
     world.pass(10 * LEASE_MS);
@@ -275,6 +341,20 @@ fn an_empty_redis_forgets_no_event_of_the_known_nodes() {
     for node in 0..3 {
         assert_eq!(events(&world.read(node)), ["third"]);
     }
+}
+
+#[test]
+fn an_event_that_a_node_has_kept_becomes_the_last_one_of_an_empty_redis() {
+    let mut world = World::settled(1);
+    world.register(0, &[keep("cache-news", "kept"), keep("cache-news", "older")]);
+    world.call(0, &[join("cache-news", 1, "")]);
+    let last = |records: Vec<Record>| match records.into_iter().next_back() {
+        Some(Record::Joined { last: Some((retained, _)), .. }) => retained.data,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(&*last(world.read(0)), "kept");
+    world.call(0, &[publish("cache-news", "new"), join("cache-news", 1, "")]);
+    assert_eq!(&*last(world.read(0)), "new");
 }
 
 #[test]
@@ -330,6 +410,45 @@ fn a_silent_node_is_asked_but_nobody_waits_for_it() {
 }
 
 #[test]
+fn large_answers_do_not_cut_the_node_that_asks() {
+    let mut world = World::settled(3);
+    world.inbox_bytes = 5200;
+    world.tend(0);
+    world.read(0);
+    let answer = |request| Command::Answer(NodeId(1), request, "x".repeat(900).into());
+    // The unread bytes of the first call count, and so do the earlier answers of the second one.
+    world.call(1, &[answer(1)]);
+    world.call(2, &[answer(2), answer(3)]);
+    let answers = [(1, 1), (2, 2)]
+        .map(|(node, request)| Record::Answer(world.id(node), request, "x".repeat(900).into()));
+    assert_eq!(world.read(0), answers);
+    world.tend(0);
+    world.call(2, &[answer(4)]);
+    assert_eq!(world.read(0).len(), 2);
+}
+
+#[test]
+fn nobody_waits_for_the_answer_of_a_buried_node() {
+    let mut world = World::settled(2);
+    let id = world.id(0);
+    world.pass_tended(LEASE_S, &[0]);
+    world.call(0, &[Command::Bury(world.id(1))]);
+    world.read(0);
+    // Redis is away for so long that leases start anew.
+    world.pass(LEASE_MS);
+    for tended in [false, true] {
+        if tended {
+            world.tend(0);
+            world.read(0);
+        }
+        world.call(0, &[Command::Ask(5, "what?".into())]);
+        let asked =
+            |record: &Record| matches!(record, Record::Asked { nodes, .. } if *nodes == [id]);
+        assert!(world.read(0).iter().any(asked));
+    }
+}
+
+#[test]
 fn users_are_online_until_their_last_node_is_not() {
     let mut world = World::settled(3);
     let online = |online| Record::Online(user("7"), online);
@@ -358,6 +477,19 @@ fn subscriptions_of_a_dead_node_do_not_count() {
     world.read(0);
     world.call(0, &[Command::Bury(world.id(1))]);
     assert_eq!(world.read(0), [Record::Count(channel("news"), 3, false)].map(own));
+}
+
+#[test]
+fn a_node_that_leaves_is_told_the_number_of_subscriptions_for_webhooks() {
+    let mut world = World::settled(2);
+    world.call(0, &[join("news", 3, "c")]);
+    world.call(1, &[join("news", 4, "c")]);
+    world.read(0);
+    world.read(1);
+    world.call(1, &[leave("news", "c"), leave("news", "c")]);
+    let [left, again] = [false, false].map(|vacated| Record::Left(channel("news"), vacated));
+    assert_eq!(world.read(1), [left, Record::Count(channel("news"), 3, true), again]);
+    assert_eq!(world.read(0), [Record::Count(channel("news"), 3, false)]);
 }
 
 /// The record as the node gets it whose call it was.
@@ -412,6 +544,27 @@ fn permits_of_a_dead_node_are_free_again() {
     // A registration claims what the node holds.
     world.register(1, &[permits(3)]);
     assert_eq!(world.read(1), [Record::Permits("app".into(), 3)]);
+}
+
+#[test]
+fn no_permits_are_lent_before_all_nodes_have_claimed_theirs() {
+    let mut world = World::settled(2);
+    let permits = |wanted| Command::Permits { app: "app".into(), wanted, total: 4 };
+    let held = |count| Record::Permits("app".into(), count);
+    world.call(1, &[permits(3)]);
+    assert_eq!(world.read(1), [held(2)]);
+    world.empty();
+    world.enter(0);
+    world.call(0, &[Command::Ready, permits(4)]);
+    assert_eq!(world.read(0), [held(0)]);
+    world.enter(1);
+    world.register(1, &[permits(2)]);
+    // Nobody is asked to give up some, either.
+    world.call(0, &[permits(4)]);
+    assert_eq!(world.read(1), [held(2)]);
+    world.call(1, &[Command::Ready]);
+    world.call(0, &[permits(4)]);
+    assert!(world.read(0).ends_with(&[held(1)]));
 }
 
 #[test]

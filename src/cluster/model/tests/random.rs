@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use proptest::prelude::*;
 
 use super::server::Server;
-use super::world::{World, channel, enter, join, leave, part, publish, user};
+use super::world::{World, channel, enter, join, keep, leave, part, publish, user};
 use crate::cluster::wire::{CallKind, Command, NodeId};
 
 /// What happens. A node is an index, below the number of nodes.
@@ -51,6 +51,7 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(name, id, max, letters)| enter(name, id, max, letters)),
         3 => (name(), user_id(), letters()).prop_map(|(name, id, l)| part(name, id, l)),
         4 => (name(), "[ -~]{0,40}").prop_map(|(name, text)| publish(name, &text)),
+        1 => "[ -~]{0,40}".prop_map(|text| keep("cache-news", &text)),
     ];
     let users = user_id().prop_flat_map(|id| {
         let id = user(id);

@@ -50,6 +50,7 @@ impl Server {
         }
         for (_, lines) in state.iter_mut().filter(|(key, _)| key.starts_with("node:")) {
             lines.retain(|line| !line.starts_with("version") && !line.ends_with("read -> 0"));
+            lines.retain(|line| line != "owed -> ");
         }
         state
     }
@@ -91,19 +92,25 @@ impl Model {
     }
 
     fn add_nodes(&self, state: &mut State) {
+        let entered = self.nodes.iter().filter(|(_, node)| node.done.is_some());
+        let about = entered.map(|(id, node)| (id, format!("{}\0{}", node.address, node.apps)));
+        state.insert("about".into(), pairs(about));
         for (id, node) in &self.nodes {
             let mut fields = BTreeSet::new();
             let mut add =
                 |name: &str, value: String| _ = fields.insert(format!("{name} -> {value}"));
             if let Some(done) = node.done {
                 add("done", done.to_string());
-                add("address", node.address.to_string());
-                add("apps", node.apps.to_string());
             }
             [("cut", node.cut), ("dead", node.dead)]
                 .into_iter()
                 .filter(|(_, set)| *set)
                 .for_each(|(name, _)| add(name, "1".into()));
+            let owed = [(node.owed.unknown, 'f'), (node.owed.cut, 'c'), (node.owed.buried, 'd')];
+            let owed: String = owed.iter().filter(|(owed, _)| *owed).map(|(_, of)| of).collect();
+            if !owed.is_empty() {
+                add("owed", owed);
+            }
             [("read", node.read), ("unread", node.unread)]
                 .into_iter()
                 .filter(|(_, bytes)| *bytes > 0)

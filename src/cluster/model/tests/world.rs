@@ -181,7 +181,7 @@ impl World {
         let [model, redis] = read.map(|id| {
             let read_id = if &*id == "0" { "".into() } else { id };
             let mut args = Vec::new();
-            Command::Tend { read_id, read_bytes }.push_args(&mut args);
+            Command::Tend { read_id, read_bytes, departures: true }.push_args(&mut args);
             args
         });
         let executed = self.execute(node, CallKind::Batch, next, &model, &redis);
@@ -376,6 +376,11 @@ pub(super) fn publish(name: &str, text: &str) -> Command {
         except: None,
         retained: name.contains("cache-").then_some(kept),
     }
+}
+
+/// An event of a cache channel that a node still has.
+pub(super) fn keep(name: &str, text: &str) -> Command {
+    Command::Keep(channel(name), Retained { data: text.into(), ttl_ms: LONG_MS }, frame(text))
 }
 
 /// The texts of the events among records.
