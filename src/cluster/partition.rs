@@ -94,8 +94,11 @@ pub(crate) struct Partition {
     tend_due: Millis,
     /// The time before which no batch is sent.
     begins: Millis,
-    /// The time of the last answer.
+    /// The time at which the last call that was answered was sent: the answer may have waited for a
+    /// process that stood still, while the lease ran from the call on.
     answered: Millis,
+    /// The time at which the last call was sent.
+    sent_at: Millis,
     /// The call whose answer is due.
     sent: Option<Sent>,
     /// The end of the node in the partition.
@@ -167,6 +170,7 @@ impl Partition {
             tend_due: now,
             begins: now,
             answered: now,
+            sent_at: now,
             sent: None,
             quitting: Quitting::No,
             takes_departures: true,
@@ -365,6 +369,7 @@ impl Partition {
         if !self.entered || self.sent.is_some() || self.quitting == Quitting::Done {
             return None;
         }
+        self.sent_at = now;
         if now >= self.tend_due || self.inbox.has_much_to_tell() {
             self.tend_due = now + TEND_PERIOD;
             let tend = self.inbox.tend(self.takes_departures);
@@ -387,7 +392,7 @@ impl Partition {
 
     /// Notes that the call was executed.
     pub(crate) fn executed(&mut self, now: Millis) -> Outcome {
-        self.answered = now;
+        self.answered = self.sent_at;
         match self.sent.take() {
             Some(Sent::Batch) => Outcome { confirmed: self.batches.executed(now), returned: None },
             Some(Sent::Ready) => {

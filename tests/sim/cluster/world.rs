@@ -264,11 +264,15 @@ impl Cluster {
                     process.heard[usize::from(partition)] = now;
                 }
             }
-            1 => drop(process.node.send(partition, redis, !lost, now)),
+            1 => {
+                if process.node.send(partition, redis, !lost, now) {
+                    process.called[usize::from(partition)] = now;
+                }
+            }
             2 if lost => process.node.disconnect(partition, now),
             2 => {
                 if process.node.hear(partition, now) {
-                    process.heard[usize::from(partition)] = now;
+                    process.heard[usize::from(partition)] = process.called[usize::from(partition)];
                 }
             }
             _ => drop(process.node.read(partition, redis, bite, now)),
@@ -555,9 +559,10 @@ impl Cluster {
         act(&mut self.clients[id], &mut with)
     }
 
-    /// Whether the process of a client lives.
-    pub(super) fn lives(&self, client: usize) -> bool {
-        self.processes[self.places[client].0].is_some()
+    /// Whether the process of a client lives, and has dropped no client event.
+    pub(super) fn is_heard(&self, client: usize) -> bool {
+        let process = self.processes[self.places[client].0].as_ref();
+        process.is_some_and(|process| process.node.losses().dropped == 0)
     }
 
     /// The clients whose process may have lost messages.
