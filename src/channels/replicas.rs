@@ -154,7 +154,7 @@ impl Replicas {
         if let Some(listing) = self.listings.pop_front() {
             self.list(listing, now, out);
         }
-        self.walk_on(out);
+        self.walk_on(now, out);
         self.answer_alone(now, out);
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::subscriber_side::SubscriberSide;
 use crate::channels::{AppPath, ChannelKey, PartitionId};
-use crate::id::{AppIndex, ConnKey};
+use crate::id::AppIndex;
 use crate::plane::Plane;
 use crate::protocol::close::ProtocolError;
 use crate::ring::Ring;

@@ -564,7 +564,8 @@ fn a_connection_that_is_lost_between_registrations_makes_them_no_news() {
     world.hosts[1].learnt();
     let key = world.hosts[0].key("presence-room");
     let channels = vec![(key, 1, vec![user("ann")])];
-    let registered = Registered { partition: 0, channels, users: Vec::new(), last: true };
+    let registered =
+        Registered { partition: 0, channels, events: Vec::new(), users: Vec::new(), last: true };
     world.tell(0, ToCluster::Registered(Box::new(registered)));
     // Homes are asked once more, because the second entrance reminds the node of the first.
     for host in [0, 0, 1, 1] {
