@@ -206,6 +206,12 @@ impl SimNode {
         self.losses
     }
 
+    /// Whether a partition is connected.
+    #[must_use]
+    pub fn is_connected(&self, partition: u16) -> bool {
+        !matches!(self.links[usize::from(partition)], Link::Down)
+    }
+
     /// Whether Redis has executed everything.
     #[must_use]
     pub fn is_settled(&self) -> bool {

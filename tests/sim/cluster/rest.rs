@@ -26,6 +26,10 @@ impl Cluster {
         for process in self.processes.iter().flatten() {
             assert!(process.node.is_settled(), "commands wait for Redis");
         }
+        for process in self.processes.iter_mut().flatten() {
+            process.heard.fill(self.now);
+            process.called.fill(self.now);
+        }
     }
 
     pub(super) fn come_to_rest(&mut self) {

@@ -271,7 +271,7 @@ impl Cluster {
             }
             2 if lost => process.node.disconnect(partition, now),
             2 => {
-                if process.node.hear(partition, now) {
+                if process.node.hear(partition, now) && process.node.is_connected(partition) {
                     process.heard[usize::from(partition)] = process.called[usize::from(partition)];
                 }
             }
