@@ -443,7 +443,8 @@ mod tests {
         assert_eq!(work(&ShardMessage::ToCluster(ToCluster::Users(steps.clone()))), 3);
         let name = crate::protocol::names::ChannelName::parse("news", 200, true).unwrap();
         let channels = vec![(hash.channel(AppIndex(0), name), 1, Vec::new()); 5];
-        let registered = Registered { partition: 0, channels, users: steps, last: true };
+        let registered =
+            Registered { partition: 0, channels, events: Vec::new(), users: steps, last: true };
         let message = ShardMessage::ToCluster(ToCluster::Registered(Box::new(registered)));
         assert_eq!(work(&message), 8);
     }

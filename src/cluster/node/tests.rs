@@ -131,7 +131,8 @@ impl World {
     fn register_nothing(&mut self, host: usize) {
         for _ in 0..SHARDS {
             let (channels, users) = (Vec::new(), Vec::new());
-            let registered = Registered { partition: 0, channels, users, last: true };
+            let registered =
+                Registered { partition: 0, channels, events: Vec::new(), users, last: true };
             self.tell(host, ToCluster::Registered(Box::new(registered)));
         }
         self.run();
@@ -530,7 +531,7 @@ fn an_emptied_redis_learns_everything_again_and_nobody_is_told_anything() {
         let members = if host == 0 { vec![user("ann")] } else { Vec::new() };
         for (shard, channels) in [(0, vec![(key, 1, members)]), (1, Vec::new())] {
             let (partition, users, last) = (0, Vec::new(), true);
-            let registered = Registered { partition, channels, users, last };
+            let registered = Registered { partition, channels, events: Vec::new(), users, last };
             world.tell(host, ToCluster::Registered(Box::new(registered)));
             world.run();
             let settled = world.hosts[0].learnt();
@@ -607,7 +608,8 @@ fn a_user_is_not_taken_for_offline_before_all_nodes_have_registered() {
     world.tell(0, ToCluster::Users(vec![(ann.clone(), Step::Watch)]));
     for _ in 0..SHARDS {
         let (channels, users) = (Vec::new(), Vec::new());
-        let registered = Registered { partition: 0, channels, users, last: true };
+        let registered =
+            Registered { partition: 0, channels, events: Vec::new(), users, last: true };
         world.tell(0, ToCluster::Registered(Box::new(registered)));
     }
     world.run();
