@@ -219,8 +219,7 @@ fn the_last_event_of_a_cache_channel_follows_the_success_on_any_node() {
 }
 
 #[test]
-fn a_cache_channel_keeps_its_event_without_subscribers_and_with_an_exception_until_its_time_is_over()
- {
+fn a_cache_channel_keeps_its_event_without_subscribers_until_its_time_is_over() {
     let brief = |setup: Setup| setup.env("RINGWAVE_APP_CACHE_TTL", "2");
     over_with(brief, |cluster: Cluster<2>| {
         let [a, b] = &cluster.nodes;
