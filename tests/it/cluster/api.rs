@@ -6,7 +6,8 @@ use crate::gateway::{Gateway, eventually};
 use crate::http::{Call, connections, publish, until_connected};
 use crate::nodes::{Cluster, Node, over};
 
-/// A subscriber of `c` on each node, who is also a member of `presence-a` under the node's number.
+/// A subscriber of `c` on each node, who is also a member of `presence-a` by the number of the
+/// node.
 fn subscribers(nodes: &[Node]) -> Vec<Client> {
     let numbered = nodes.iter().enumerate();
     let mut clients: Vec<_> = numbered
@@ -138,8 +139,10 @@ fn the_counts_of_a_publish_cover_all_nodes() {
             "nobody": { "subscription_count": 0 },
         } });
         assert_eq!(Call::post("events", &body).ok(a), expected);
-        let info = "subscription_count";
-        let event = |name: &str| json!({ "name": "e", "channel": name, "data": "1", "info": info });
+        let event = |channel: &str| {
+            let info = "subscription_count";
+            json!({ "name": "e", "channel": channel, "data": "1", "info": info })
+        };
         let batch = json!({ "batch": [event("c"), event("nobody")] });
         let expected =
             json!({ "batch": [{ "subscription_count": 3 }, { "subscription_count": 0 }] });

@@ -47,8 +47,8 @@ fn expect_removed(client: &mut Client, id: &str) {
     assert_eq!(data(&told), json!({ "user_id": id }));
 }
 
-/// Runs a failure under traffic from and to all nodes. Nothing may be lost, doubled or reordered,
-/// no member may leave, and every node has to know all members behind it.
+/// Runs a failure under traffic from and to all nodes. Nothing may be lost, doubled or out of
+/// order, no member may leave, and every node has to know all members behind it.
 fn delays_only(cluster: &mut Cluster<3>, failure: impl FnOnce(&mut Cluster<3>)) {
     let traffic = harmless(cluster, failure);
     traffic.complete_in_one_order();
@@ -206,8 +206,8 @@ fn a_slow_network_delays_events() {
 
 // ---- a node without Redis, for a time -----------------------------------------------------------
 
-/// Keeps a node apart for longer than its lease. Its clients are only delayed; its members leave
-/// and return.
+/// Keeps a node apart for longer than its lease. Its clients are only delayed, and its members
+/// leave and return.
 fn apart(away: impl FnOnce(&mut Cluster<3>), back: impl FnOnce(&mut Cluster<3>)) {
     over_with(brief, |mut cluster: Cluster<3>| {
         let [a, b, c] = &cluster.nodes;

@@ -19,8 +19,9 @@ impl Cluster {
         }
         let clients = &self.clients;
         let heard = |client: usize| {
-            // What a process has not told the cluster when it dies is lost.
-            self.lives(client) && (clients[client].is_open() || clients[client].heard_out)
+            // What a process has not told the cluster when it dies is lost, and so is what has
+            // waited for longer than its patience.
+            self.is_heard(client) && (clients[client].is_open() || clients[client].heard_out)
         };
         let heard: Vec<bool> = (0..clients.len()).map(heard).collect();
         self.ledger.settle_whispers(|client| heard[client]);
