@@ -120,8 +120,7 @@ impl Directory {
     pub(super) fn user(&self, path: &UserPath) -> Option<(ShardId, UserKey)> {
         let (id, user_id) = path.parts()?;
         let index = self.app_by_id(&id)?;
-        let key =
-            self.takes_user(index, &user_id).then(|| self.hash.user(index, user_id.into()))?;
+        let key = self.takes_user(index, user_id).then(|| self.hash.user(index, user_id.into()))?;
         Some((self.topology.home_of_user(&key), key))
     }
 
