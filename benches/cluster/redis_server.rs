@@ -104,7 +104,7 @@ pub(crate) fn until(what: &str, condition: impl Fn() -> bool) -> f64 {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < DEADLINE, "it did not happen: {what}");
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(10));
     }
     began.elapsed().as_secs_f64()
 }

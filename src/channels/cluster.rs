@@ -65,6 +65,8 @@ pub struct Registered {
     pub(crate) partition: u16,
     /// Channels with their numbers of subscribers, and the members that this node has in them.
     pub(crate) channels: Vec<(ChannelKey, u32, Vec<Arc<Member>>)>,
+    /// The last events of cache channels, of which an emptied Redis has no copy.
+    pub(crate) events: Vec<Event>,
     /// Users who are online on this node, or watched from it.
     pub(crate) users: Steps,
     /// Whether this is the shard's last part.

@@ -191,7 +191,11 @@ impl Node {
     /// Takes other apps. To be called before shards get them.
     pub(crate) fn adopt(&mut self, apps: Arc<Apps>, now: Millis) {
         self.directory.adopt(Arc::clone(&apps));
-        self.fingerprint = self.directory.fingerprint();
+        let before = std::mem::replace(&mut self.fingerprint, self.directory.fingerprint());
+        if self.fingerprint != before {
+            // Entrances tell it to the others.
+            (0..self.partitions()).for_each(|partition| self.lost(partition, now));
+        }
         self.differing.clear();
         self.adopt_quotas(&apps, now);
     }

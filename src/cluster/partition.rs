@@ -7,6 +7,8 @@
 mod backlog;
 mod batches;
 mod inbox;
+mod outcome;
+mod registering;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,8 +23,10 @@ use crate::time::Millis;
 use backlog::Backlog;
 use batches::{Batches, is_fleeting};
 use inbox::Inbox;
+use registering::Registering;
 
 pub(crate) use backlog::Expired;
+pub(crate) use outcome::{Admission, Call, Outcome, Returned};
 
 /// The most commands of a call. Redis executes some hundred thousand of them per second, so that a
 /// call stalls it for a few milliseconds.
@@ -121,16 +125,6 @@ enum Quitting {
     Done,
 }
 
-/// What has to be registered anew.
-#[derive(Debug, Default)]
-struct Registering {
-    /// The answers of shards that are missing.
-    owed: usize,
-    /// Whether shards have to be asked once more when all have answered.
-    again: bool,
-    commands: VecDeque<Command>,
-}
-
 /// A node enters under a new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Renewal {
@@ -151,53 +145,6 @@ enum Sent {
     Quit,
     /// The next batch.
     Batch,
-}
-
-/// A call, without the name of the node and what the settings say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Call {
-    /// Its kind.
-    pub(crate) kind: CallKind,
-    /// Its number.
-    pub(crate) number: u64,
-    /// Its commands.
-    pub(crate) args: Arc<[Bytes]>,
-}
-
-/// The outcome of an entrance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
-    /// The node is in.
-    In {
-        /// Whether everything has to be registered anew: shards are to be asked for it.
-        register: bool,
-        /// Whether Redis was emptied: what is registered is no news to anybody.
-        emptied: bool,
-        /// Whether messages are lost.
-        cut_off: bool,
-        /// Publishers whose call was executed, though its answer was lost.
-        confirmed: Vec<ReplyTo>,
-    },
-    /// Redis has buried the node: it has to enter under a new name ([`Partition::rename`]).
-    Buried,
-}
-
-/// The outcome of a call.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    /// Publishers whose events are certain to arrive.
-    pub(crate) confirmed: Vec<ReplyTo>,
-    /// An entrance is complete that was not the first.
-    pub(crate) returned: Option<Returned>,
-}
-
-/// The node serves the partition again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Returned {
-    /// The time for which it was away.
-    pub(crate) away: Duration,
-    /// The calls that were sent again.
-    pub(crate) repeated: u64,
 }
 
 impl Partition {
@@ -316,23 +263,18 @@ impl Partition {
 
     /// Takes a command that registers something anew.
     pub(crate) fn register(&mut self, command: Command) {
-        self.registering.commands.push_back(command);
+        self.registering.push(command);
     }
 
     /// Expects an answer of so many shards, and lets batches wait until all have answered. Returns
     /// whether they are to be asked now: otherwise they still answer an earlier question.
     pub(crate) const fn ask_shards(&mut self, shards: usize) -> bool {
-        self.registering.again = self.registering.owed > 0;
-        if !self.registering.again {
-            self.registering.owed = shards;
-        }
-        !self.registering.again
+        self.registering.ask(shards)
     }
 
     /// Notes the last part of a shard's answer. Returns whether shards are to be asked once more.
     pub(crate) fn registered(&mut self) -> bool {
-        self.registering.owed = self.registering.owed.saturating_sub(1);
-        self.registering.owed == 0 && std::mem::take(&mut self.registering.again)
+        self.registering.answered()
     }
 
     /// Takes out another node, step by step.
@@ -369,7 +311,7 @@ impl Partition {
         // Homes that have ended have nothing to register.
         let register = register && self.quitting == Quitting::No;
         if register {
-            self.registering.commands.clear();
+            self.registering.clear();
         }
         let emptied = unknown && !known && earlier.is_some();
         let lost = cut || forgotten || (emptied && missed);
@@ -377,8 +319,8 @@ impl Partition {
         Admission::In { register, emptied, cut_off, confirmed }
     }
 
-    /// Takes a new name. What was never sent stays if `keep`. Returns the publishers whose events are
-    /// dropped. `cut_off`: messages may be lost.
+    /// Takes a new name. What was never sent stays if `keep`. Returns the publishers whose events
+    /// are dropped. `cut_off`: messages may be lost.
     pub(crate) fn rename(&mut self, keep: bool, cut_off: bool) -> Vec<ReplyTo> {
         // Other processes have ids that differ at random: none is so near.
         self.node = NodeId(self.node.0.wrapping_add(1));
@@ -386,7 +328,7 @@ impl Partition {
         self.renewed = Some(Renewal { cut_off });
         self.lose_call();
         self.entered = false;
-        self.registering.commands.clear();
+        self.registering.clear();
         let mut dropped = self.batches.renew();
         if !keep {
             let waiting = self.backlog.drain().into_iter();
@@ -433,11 +375,11 @@ impl Partition {
             let tend = self.inbox.tend(self.takes_departures);
             return Some(self.chore(&[tend], Sent::Chore));
         }
-        if let Some(registrations) = self.registrations() {
+        if let Some(registrations) = self.registering.take(CALL_COMMANDS_MAX, CALL_BYTES_MAX) {
             let commands: Vec<_> = registrations.clone();
             return Some(self.chore(&commands, Sent::Registrations(registrations)));
         }
-        if self.registering.owed > 0 || now < self.begins {
+        if self.registering.is_owed() || now < self.begins {
             return None;
         }
         self.next_batch()
@@ -465,7 +407,12 @@ impl Partition {
                 self.quitting = Quitting::Done;
                 Outcome::default()
             }
-            Some(Sent::Chore | Sent::Registrations(_)) | None => Outcome::default(),
+            Some(Sent::Chore) => {
+                // A quiet node would repeat what is long known when Redis is emptied.
+                self.batches.forget(now);
+                Outcome::default()
+            }
+            Some(Sent::Registrations(_)) | None => Outcome::default(),
         }
     }
 
@@ -488,18 +435,6 @@ impl Partition {
     /// The lease was renewed before the last answer, by at most the time between two renewals.
     fn survives(&self) -> Duration {
         (self.bounds.lease + self.bounds.retention).saturating_sub(2 * TEND_PERIOD)
-    }
-
-    /// Takes out the registrations of a call.
-    fn registrations(&mut self) -> Option<Vec<Command>> {
-        let commands = &mut self.registering.commands;
-        let mut bytes = 0;
-        let fitting = commands.iter().take(CALL_COMMANDS_MAX).take_while(|command| {
-            bytes += command.weight();
-            bytes <= CALL_BYTES_MAX
-        });
-        let count = fitting.count().max(1).min(commands.len());
-        (count > 0).then(|| commands.drain(..count).collect())
     }
 
     /// What is to be repeated, then the news.
@@ -544,11 +479,7 @@ impl Partition {
     /// Puts what was sent back, because its answer will not come.
     fn lose_call(&mut self) {
         match self.sent.take() {
-            Some(Sent::Registrations(commands)) => {
-                for command in commands.into_iter().rev() {
-                    self.registering.commands.push_front(command);
-                }
-            }
+            Some(Sent::Registrations(commands)) => self.registering.put_back(commands),
             // It would have to enter again only to say it again. Otherwise the others bury it.
             Some(Sent::Quit) => self.quitting = Quitting::Done,
             Some(Sent::Chore | Sent::Ready | Sent::Batch) | None => {}

@@ -2,11 +2,7 @@
 //! step: the connections of each partition lead to models of the scripts, and each of their steps
 //! happens when the simulation says so, or is lost.
 
-#![allow(
-    clippy::panic,
-    clippy::expect_used,
-    reason = "only simulations drive it, and a panic is how they fail"
-)]
+#![allow(clippy::expect_used, clippy::panic, reason = "a simulation is a test")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -18,7 +18,7 @@ use tokio::task::{LocalSet, yield_now};
 use super::driver::{Driver, Shared};
 use super::node::{Node, NodeParts, NodeStatus, lend_nothing};
 use super::redis::{self, RedisError};
-use super::settings::{ClusterSettings, RedisPlace};
+use super::settings::ClusterSettings;
 use super::store::Connector;
 use super::wire::NodeId;
 use crate::apps::Apps;
@@ -235,7 +235,7 @@ impl Turns {
         status: watch::Sender<ClusterStatus>,
     ) -> Self {
         let ClusterParts { settings, address, apps, hash, port, notices, clock } = parts;
-        let redis = place(&settings.place);
+        let redis = settings.place.to_string();
         let name = settings.name.clone();
         let constant = ClusterStatus { name, redis, ..ClusterStatus::default() };
         let shards = port.shards();
@@ -414,20 +414,6 @@ fn work(message: &ShardMessage) -> usize {
     }
 }
 
-/// The servers of the settings, for the operator.
-fn place(place: &RedisPlace) -> String {
-    let listed = |addresses: &[_]| {
-        addresses.iter().map(ToString::to_string).collect::<Vec<String>>().join(",")
-    };
-    match place {
-        RedisPlace::Standalone(address) => address.to_string(),
-        RedisPlace::Sentinel { sentinels, master, .. } => {
-            format!("{master} of the sentinels {}", listed(sentinels))
-        }
-        RedisPlace::Cluster(addresses) => listed(addresses),
-    }
-}
-
 fn random<const N: usize>() -> Result<[u8; N], ClusterError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(ClusterError::Random)?;
@@ -457,7 +443,8 @@ mod tests {
         assert_eq!(work(&ShardMessage::ToCluster(ToCluster::Users(steps.clone()))), 3);
         let name = crate::protocol::names::ChannelName::parse("news", 200, true).unwrap();
         let channels = vec![(hash.channel(AppIndex(0), name), 1, Vec::new()); 5];
-        let registered = Registered { partition: 0, channels, users: steps, last: true };
+        let registered =
+            Registered { partition: 0, channels, events: Vec::new(), users: steps, last: true };
         let message = ShardMessage::ToCluster(ToCluster::Registered(Box::new(registered)));
         assert_eq!(work(&message), 8);
     }

@@ -11,7 +11,7 @@ use crate::protocol::auth::Member;
 
 use super::super::ToHome;
 use super::super::shard_counts::ShardCounts;
-use super::replica::Standing;
+use super::standing::Standing;
 
 /// The users of a presence channel, by user id.
 #[derive(Debug, Default)]

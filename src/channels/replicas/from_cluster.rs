@@ -14,7 +14,7 @@ use super::super::message::ToHome;
 use super::super::{ChannelEvent, ChannelKey, Event, Outbox};
 use super::Replicas;
 use super::registration::Task;
-use super::replica::Standing;
+use super::standing::Standing;
 
 impl Replicas {
     /// Handles a message of the cluster. Those about users go to

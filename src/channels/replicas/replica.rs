@@ -7,6 +7,7 @@ use crate::memory::Keyed;
 use super::super::shard_counts::ShardCounts;
 use super::super::{ChannelKey, Event, FromHome, Outbox, ToHome};
 use super::attendance::Attendance;
+use super::standing::Standing;
 
 /// A channel with subscribers on this node. It exists from the first subscribe to the cluster's
 /// answer to the last leave.
@@ -24,21 +25,6 @@ pub(super) struct Replica {
     pub(super) waiting: Vec<(ShardId, ToHome)>,
     /// Whether the members may be too many, because other nodes had not registered anew yet.
     pub(super) inexact: bool,
-}
-
-/// The standing of a node in a channel, or of a node's user in a presence channel. It changes by
-/// the cluster's answer, and no other question is under way meanwhile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Not in it.
-    #[default]
-    Out,
-    /// The cluster has been asked to let it in.
-    Entering,
-    /// In it.
-    In,
-    /// The cluster has been told that it leaves.
-    Leaving,
 }
 
 impl Keyed for Replica {

@@ -4,8 +4,8 @@ use super::Node;
 use super::gather::Asking;
 use crate::apps::webhook::EventKind;
 use crate::channels::{
-    Answer, ChannelKey, ChannelPath, Enter, Event, FromCluster, Registered, ReplyTo, Step, Steps,
-    ToCluster, UserPath,
+    Answer, ChannelKey, ChannelPath, Enter, Event, FromCluster, Registered, ReplyTo, Retain, Step,
+    Steps, ToCluster, UserPath,
 };
 use crate::cluster::partition::Partition;
 use crate::cluster::settings::WhenAway;
@@ -101,10 +101,7 @@ impl Node {
             return;
         }
         let Event { frame, except, retain, .. } = event;
-        let retained = retain.map(|retain| {
-            let ttl_ms = u64::try_from(retain.ttl.as_millis()).unwrap_or(u64::MAX);
-            Retained { data: retain.data, ttl_ms: ttl_ms.max(1) }
-        });
+        let retained = retain.map(|retain| retained(*retain));
         let command = Command::Publish { channel, frame, except, retained };
         self.push(partition, command, confirm, now);
     }
@@ -140,7 +137,7 @@ impl Node {
 
     /// Takes a part of what a home has registered with a partition.
     fn registered(&mut self, registered: Registered) {
-        let Registered { partition, channels, users, last } = registered;
+        let Registered { partition, channels, events, users, last } = registered;
         let mut commands = Vec::new();
         let anew = self.member(partition).is_some_and(|member| member.emptied);
         for (key, count, members) in channels {
@@ -153,6 +150,13 @@ impl Node {
             // They are members, however many there are.
             let enter = |member| enter_command(channel.clone(), member, None, flags);
             commands.extend(members.iter().map(|member| enter(member)));
+        }
+        for event in events {
+            let path = self.directory.channel_path(&event.key);
+            let kept = path.filter(|&(_, of)| of == partition).zip(event.retain);
+            commands.extend(kept.map(|((channel, _), retain)| {
+                Command::Keep(channel, retained(*retain), event.frame)
+            }));
         }
         for (key, step) in users {
             let path = self.directory.user_path(&key);
@@ -196,4 +200,10 @@ const fn step_command(user: UserPath, step: Step) -> Command {
         Step::Watch => Command::Watch(user),
         Step::Unwatch => Command::Unwatch(user),
     }
+}
+
+/// The part of an event that is kept, at least for a millisecond.
+fn retained(retain: Retain) -> Retained {
+    let ttl_ms = u64::try_from(retain.ttl.as_millis()).unwrap_or(u64::MAX);
+    Retained { data: retain.data, ttl_ms: ttl_ms.max(1) }
 }

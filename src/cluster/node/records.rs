@@ -143,7 +143,8 @@ impl Node {
         } else {
             self.joined = true;
             let (cluster, nodes) = (self.settings.name.clone(), nodes.into_iter().collect());
-            self.effects.report(Report::Joined { cluster, nodes });
+            let redis = self.settings.place.to_string();
+            self.effects.report(Report::Joined { cluster, redis, nodes });
         }
         for address in differing.difference(&self.differing) {
             self.effects.report(Report::AppsDiffer(address.clone()));

@@ -12,6 +12,8 @@ pub(crate) enum Report {
     Joined {
         /// The name of the cluster.
         cluster: String,
+        /// The servers of Redis.
+        redis: String,
         /// The addresses of all nodes.
         nodes: Vec<Box<str>>,
     },
@@ -102,9 +104,10 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Joined { cluster, nodes } => {
+            Self::Joined { cluster, redis, nodes } => {
                 let s = if nodes.len() == 1 { "" } else { "s" };
-                write!(f, "joined the cluster {} of {} node{s}: ", Quoted(cluster), nodes.len())?;
+                let (cluster, count) = (Quoted(cluster), nodes.len());
+                write!(f, "joined the cluster {cluster} of {count} node{s} by {redis}: ")?;
                 let shown: Vec<_> = nodes.iter().take(SHOWN).map(|node| node.to_string()).collect();
                 f.write_str(&shown.join(", "))?;
                 if nodes.len() > SHOWN { f.write_str(", …") } else { Ok(()) }

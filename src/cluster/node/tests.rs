@@ -131,7 +131,8 @@ impl World {
     fn register_nothing(&mut self, host: usize) {
         for _ in 0..SHARDS {
             let (channels, users) = (Vec::new(), Vec::new());
-            let registered = Registered { partition: 0, channels, users, last: true };
+            let registered =
+                Registered { partition: 0, channels, events: Vec::new(), users, last: true };
             self.tell(host, ToCluster::Registered(Box::new(registered)));
         }
         self.run();
@@ -162,7 +163,7 @@ impl Host {
 
     /// Speaks with Redis as a driver does. Returns the number of calls.
     fn converse(&mut self, redis: &mut Model, now: Millis) -> usize {
-        while !self.connected {
+        while !(self.connected && self.node.has_entered(0)) {
             let (id, entrance) = self.node.introduction(0, "run").unwrap();
             let entered = redis.enter(now.0, id, &entrance).unwrap();
             self.connected = self.node.entered(0, entered, now);
@@ -530,7 +531,7 @@ fn an_emptied_redis_learns_everything_again_and_nobody_is_told_anything() {
         let members = if host == 0 { vec![user("ann")] } else { Vec::new() };
         for (shard, channels) in [(0, vec![(key, 1, members)]), (1, Vec::new())] {
             let (partition, users, last) = (0, Vec::new(), true);
-            let registered = Registered { partition, channels, users, last };
+            let registered = Registered { partition, channels, events: Vec::new(), users, last };
             world.tell(host, ToCluster::Registered(Box::new(registered)));
             world.run();
             let settled = world.hosts[0].learnt();
@@ -564,7 +565,8 @@ fn a_connection_that_is_lost_between_registrations_makes_them_no_news() {
     world.hosts[1].learnt();
     let key = world.hosts[0].key("presence-room");
     let channels = vec![(key, 1, vec![user("ann")])];
-    let registered = Registered { partition: 0, channels, users: Vec::new(), last: true };
+    let registered =
+        Registered { partition: 0, channels, events: Vec::new(), users: Vec::new(), last: true };
     world.tell(0, ToCluster::Registered(Box::new(registered)));
     // Homes are asked once more, because the second entrance reminds the node of the first.
     for host in [0, 0, 1, 1] {
@@ -606,7 +608,8 @@ fn a_user_is_not_taken_for_offline_before_all_nodes_have_registered() {
     world.tell(0, ToCluster::Users(vec![(ann.clone(), Step::Watch)]));
     for _ in 0..SHARDS {
         let (channels, users) = (Vec::new(), Vec::new());
-        let registered = Registered { partition: 0, channels, users, last: true };
+        let registered =
+            Registered { partition: 0, channels, events: Vec::new(), users, last: true };
         world.tell(0, ToCluster::Registered(Box::new(registered)));
     }
     world.run();
@@ -749,9 +752,7 @@ fn nodes_with_other_apps_are_named_once_and_their_channels_are_nobodys() {
     let mut world = World::new(2);
     let others = Arc::new(Apps::new(vec![test_app_named(0, "other", "key")]));
     world.hosts[1].apps = Arc::clone(&others);
-    world.hosts[1].node.adopt(others, world.now);
-    world.hosts[1].connected = false;
-    world.hosts[1].node.lost(0, world.now);
+    world.hosts[1].node.adopt(Arc::clone(&others), world.now);
     world.pass(Duration::from_secs(5));
     let differ = |report: &&Report| **report == Report::AppsDiffer("node 2".into());
     assert_eq!(world.hosts[0].reports.iter().filter(differ).count(), 1);
@@ -759,4 +760,7 @@ fn nodes_with_other_apps_are_named_once_and_their_channels_are_nobodys() {
         matches!(outcome, FromCluster::Entered(_, _, EnterOutcome::Entered { .. }))
     };
     assert!(!world.hosts[0].learnt().iter().any(enter));
+    world.hosts[0].node.adopt(others, world.now);
+    world.pass(Duration::from_secs(5));
+    assert!(world.hosts.iter().all(|host| host.node.differing.is_empty()), "all have the same");
 }

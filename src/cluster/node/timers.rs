@@ -16,8 +16,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The interval at which the log repeats that entries cannot be read, or calls not be kept.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
-/// The number of backlogs of a partition that changes of subscriptions may fill while Redis is away. They cannot
-/// be refused as events can, because clients come and go.
+/// The number of backlogs of a partition that changes of subscriptions may fill while Redis is
+/// away. They cannot be refused as events can, because clients come and go.
 const CHANGES_MAX: usize = 2;
 
 /// The state of the node in its cluster.

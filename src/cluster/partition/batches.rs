@@ -16,8 +16,8 @@ use crate::time::Millis;
 /// Batches in the order of their numbers, which have no gaps.
 #[derive(Debug)]
 pub(super) struct Batches {
-    /// The time for which an executed batch is kept, counted up to the last executed one: while
-    /// Redis is away, none is dropped.
+    /// The time for which an executed batch is kept, counted up to the last answer of Redis: while it
+    /// is away, none is dropped.
     keep_for: Duration,
     /// The bytes that are kept at most.
     keep_bytes: usize,
@@ -167,11 +167,8 @@ impl Batches {
         self.pending.is_none() && !self.repeating()
     }
 
-    fn keep(&mut self, mut batch: Batch, now: Millis) -> Vec<ReplyTo> {
-        let confirmed = std::mem::take(&mut batch.confirms);
-        batch.drop_fleeting();
-        self.kept_bytes += batch.weight;
-        self.kept.push_back(Kept { batch, executed: now });
+    /// Drops the batches that were executed for long enough before `now`, at which Redis answers.
+    pub(super) fn forget(&mut self, now: Millis) {
         while let Some(first) = self.kept.front()
             && first.batch.number <= self.done
         {
@@ -183,6 +180,14 @@ impl Batches {
             self.kept_bytes -= first.batch.weight;
             self.kept.pop_front();
         }
+    }
+
+    fn keep(&mut self, mut batch: Batch, now: Millis) -> Vec<ReplyTo> {
+        let confirmed = std::mem::take(&mut batch.confirms);
+        batch.drop_fleeting();
+        self.kept_bytes += batch.weight;
+        self.kept.push_back(Kept { batch, executed: now });
+        self.forget(now);
         confirmed.into_iter().map(|(to, _)| to).collect()
     }
 }
@@ -215,9 +220,9 @@ impl Batch {
     }
 }
 
-/// Whether a command is of no use once it has been executed, or once the node enters anew: who misses
-/// an answer is told that there is none, and the permits that a node holds are claimed at its
-/// entrance. A change of them from before would make the claim wrong.
+/// Whether a command is of no use once it has been executed, or once the node enters anew: who
+/// misses an answer is told that there is none, and the permits that a node holds are claimed at
+/// its entrance. A change of them from before would make the claim wrong.
 pub(super) const fn is_fleeting(command: &Command) -> bool {
     match command {
         Command::Join(..)

@@ -113,8 +113,8 @@ impl Inbox {
         if self.position.is_empty() { "0" } else { &self.position }
     }
 
-    /// Whether so much was read since Redis was told that it could cut the inbox before the lease is
-    /// renewed: for Redis, everything is unread until it is told.
+    /// Whether so much was read since Redis was told that it could cut the inbox before the lease
+    /// is renewed: for Redis, everything is unread until it is told.
     pub(super) const fn has_much_to_tell(&self) -> bool {
         // Behind an entrance, fewer bytes may be read than were told before.
         self.read_bytes.saturating_sub(self.told_bytes) > self.bound_bytes / UNTOLD_SHARE

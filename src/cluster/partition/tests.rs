@@ -170,6 +170,11 @@ fn executed_batches_are_kept_for_two_leases_of_a_redis_that_answers() {
     assert_eq!(partition.base(), 1, "the first is older than two leases");
     partition.lost(NOW + Duration::from_secs(12));
     assert_eq!(partition.base(), 1, "however long Redis is away");
+    partition.entered(admitted("e", 3), NOW + Duration::from_secs(30));
+    while partition.next_call(NOW + Duration::from_secs(30)).is_some() {
+        partition.executed(NOW + Duration::from_secs(30));
+    }
+    assert_eq!(partition.base(), 3, "a Redis that is back and remembers them");
 }
 
 #[test]

@@ -219,8 +219,7 @@ fn the_last_event_of_a_cache_channel_follows_the_success_on_any_node() {
 }
 
 #[test]
-fn a_cache_channel_keeps_its_event_without_subscribers_and_with_an_exception_until_its_time_is_over()
- {
+fn a_cache_channel_keeps_its_event_without_subscribers_until_its_time_is_over() {
     let brief = |setup: Setup| setup.env("RINGWAVE_APP_CACHE_TTL", "2");
     over_with(brief, |cluster: Cluster<2>| {
         let [a, b] = &cluster.nodes;
@@ -292,7 +291,7 @@ fn all_nodes_tell_the_same_numbers_at_the_same_places_among_the_events() {
         publish(&cluster.nodes[1], "room", "end", "1");
         let [first, second] = [0, 1].map(|at| between_begin_and_end(&mut witnesses[at]));
         assert_eq!(first, second);
-        assert_eq!(first.last().unwrap(), "2");
+        assert_eq!(first.iter().rfind(|seen| *seen != "e").unwrap(), "2");
         assert_eq!(first.iter().filter(|seen| *seen == "e").count(), 100);
     });
 }
@@ -305,7 +304,7 @@ fn come_and_go(node: &Gateway, times: usize) {
     }
 }
 
-/// The numbers of subscribers, and an `e` for each event.
+/// The numbers of subscribers where they change, and an `e` for each event.
 fn between_begin_and_end(client: &mut Client) -> Vec<String> {
     while client.next()["event"] != "begin" {}
     let mut seen = Vec::new();
@@ -314,9 +313,14 @@ fn between_begin_and_end(client: &mut Client) -> Vec<String> {
         match message["event"].as_str().unwrap() {
             "end" => return seen,
             "e" => seen.push("e".to_owned()),
-            _ => seen.push(data(&message)["subscription_count"].to_string()),
+            _ => {
+                let number = data(&message)["subscription_count"].to_string();
+                // Where one leaves a node at the moment when another comes, that node may tell the
+                // same number again.
+                if seen.iter().rfind(|seen| *seen != "e") != Some(&number) {
+                    seen.push(number);
+                }
+            }
         }
-        // One who leaves a node at the moment when another comes may change no number.
-        seen.dedup_by(|new, last| new == last && new != "e");
     }
 }

@@ -170,7 +170,8 @@ impl Cluster {
     /// Notes which processes were silent for so long that the cluster takes something from them.
     fn watch_silence(&mut self) {
         let settings = &self.plan.settings;
-        // The interval at which leases are renewed, and at which nodes look for those that are over.
+        // The interval at which leases are renewed, and at which nodes look for those that are
+        // over.
         let renewal = Duration::from_secs(2);
         let forgotten = (settings.lease + settings.retention).saturating_sub(2 * renewal);
         for process in self.processes.iter_mut().flatten() {
