@@ -187,10 +187,13 @@ impl Replicas {
         match outcome {
             EnterOutcome::Entered { told } => {
                 attendee.standing = Standing::In;
+                let (key, member) = (replica.key.clone(), Arc::clone(&attendee.member));
                 if told {
-                    let user_id = Arc::clone(&attendee.member.user_id);
-                    self.wanted.notify(&replica.key, ChannelEvent::MemberAdded(user_id), out);
+                    let user_id = Arc::clone(&member.user_id);
+                    self.wanted.notify(&key, ChannelEvent::MemberAdded(user_id), out);
                 }
+                // The news of the member may have been lost with an earlier inbox.
+                self.added(&key, &member, out);
                 self.resume(waiting, now, out);
             }
             EnterOutcome::Full => {

@@ -173,7 +173,7 @@ impl Cluster {
         // The interval at which leases are renewed, and at which nodes look for those that are
         // over.
         let renewal = Duration::from_secs(2);
-        let forgotten = (settings.lease + settings.retention).saturating_sub(renewal);
+        let forgotten = (settings.lease + settings.retention).saturating_sub(2 * renewal);
         for process in self.processes.iter_mut().flatten() {
             let silence = process.heard.iter().map(|heard| self.now.since(*heard)).max();
             let silence = silence.unwrap_or_default();
