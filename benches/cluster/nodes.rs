@@ -17,8 +17,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts the real executable with its development app and one shard; with a Redis, it is a node
-    /// of a cluster.
+    /// Starts the real executable with its development app and one shard. With a Redis, it is a
+    /// node of a cluster.
     pub(crate) fn start(redis: Option<&Redis>) -> Self {
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringwave"));

@@ -51,7 +51,7 @@ local call = {
   -- A function to call behind the last command.
   finish = nil,
   -- The registrations that the call may still take out of dead nodes.
-  burials = 1000,
+  burials = 500,
   -- The nodes that are buried to the end.
   buried = {},
 }

@@ -114,7 +114,7 @@ pub(crate) enum Command {
     /// letters that it was owed. If that is empty
     /// now: [`Record::Settled`] to all.
     Ready,
-    /// `bury node`: takes out at most 1,000 of the node's registrations, as leaves and parts of its
+    /// `bury node`: takes out at most 500 of the node's registrations, as leaves and parts of its
     /// own would (departures told), if its lease is over: first those in `mo:`, its permits and its
     /// place in `stale`, and marks it `dead`; then, `retention_ms` behind the lease, those in `of:`,
     /// its inbox and `node:N`. Own: [`Record::Dead`] again if something is left that is due now.

@@ -179,7 +179,7 @@ fn a_node_whose_inbox_was_evicted_has_to_enter() {
 }
 
 #[test]
-fn a_dead_node_is_buried_in_two_steps_of_at_most_1000_registrations_a_call() {
+fn a_dead_node_is_buried_in_two_steps_of_at_most_500_registrations_a_call() {
     for server in [None, Server::start()] {
         bury_in_two_steps(World { apart: true, ..World::settled_on(server, 3) });
     }
@@ -189,7 +189,7 @@ fn bury_in_two_steps(mut world: World) {
     let id = world.id(0);
     world.call(2, &[join(ROOM, 1, "pc")]);
     world.call(0, &[join(ROOM, 1, "pc")]);
-    let users: Vec<_> = (0..3500).map(|user| user.to_string()).collect();
+    let users: Vec<_> = (0..1750).map(|user| user.to_string()).collect();
     let members: Vec<_> = users.iter().map(|user| enter(ROOM, user, 0, "")).collect();
     world.call(0, &members);
     let rooms: Vec<_> = users.iter().map(|name| join(name, 1, "t")).collect();
@@ -205,14 +205,14 @@ fn bury_in_two_steps(mut world: World) {
     world.pass_tended(1, &[1, 2]);
     assert!(dead(&world.read(1)));
     assert_eq!(removed(&world.read(2)), 0);
-    // 3,500 members and one count.
+    // 1,750 members and one count.
     for _ in 0..3 {
         world.call(1, &[Command::Bury(id), Command::Bury(id)]);
-        assert!((999..=1000).contains(&removed(&world.read(2))));
+        assert!((499..=500).contains(&removed(&world.read(2))));
         assert!(dead(&world.read(1)));
     }
     world.call(1, &[Command::Bury(id)]);
-    assert!((500..=501).contains(&removed(&world.read(2))));
+    assert!((250..=251).contains(&removed(&world.read(2))));
     assert!(!dead(&world.read(1)));
 
     // Its interest stays, and so does its inbox.
@@ -229,7 +229,7 @@ fn bury_in_two_steps(mut world: World) {
     assert_eq!(calls, 4);
     // All channels but the one with another node are vacated, which is told 1,000 a second.
     let vacated = |record: &Record| matches!(record, Record::Gone(_, user) if user.is_empty());
-    for expected in [0, 0, 1000, 1000, 1000, 500] {
+    for expected in [0, 0, 1000, 750] {
         world.pass_tended(1, &[1]);
         let records = world.read(1);
         assert_eq!(records.iter().filter(|record| vacated(record)).count(), expected);
