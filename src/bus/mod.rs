@@ -22,6 +22,6 @@ mod wake;
 pub use outside::Outside;
 pub(crate) use port::MAILBOX_MESSAGES;
 pub use port::Port;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, loom, feature = "testing"))]
 pub use port::connect;
 pub use port::connect_beside;

@@ -23,6 +23,7 @@ pub(crate) const MAILBOX_MESSAGES: usize = 8192;
 ///
 /// # Errors
 /// No eventfd could be made (file descriptors ran out).
+#[cfg(any(test, loom, feature = "testing"))]
 pub fn connect<M: Send>(shards: u16, capacity: usize) -> io::Result<Vec<Port<M>>> {
     connect_beside(shards, 0, capacity)
 }

@@ -81,6 +81,7 @@ impl Entry {
     }
 
     /// The field of a stream entry.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(HEAD + self.records.len());
         out.put_u8(VERSION);

@@ -168,6 +168,7 @@ impl MemberText {
     }
 
     /// Takes the text of a record.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) const fn from_text(text: Bytes) -> Self {
         Self(text)
     }
