@@ -3,7 +3,7 @@
 //! The field `r` of the stream entry holds: the version (one byte), the origin (the 32 digits of
 //! its id), the kind of the call (`b` or `r`), its number (8 bytes, big endian), and records.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::{NodeId, Record};
 
@@ -83,13 +83,13 @@ impl Entry {
     /// The field of a stream entry.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(HEAD + self.records.len());
-        out.put_u8(VERSION);
-        out.put_slice(self.origin.to_string().as_bytes());
-        out.put_u8(self.kind.letter());
-        out.put_u64(self.number);
-        out.put_slice(&self.records);
-        out.freeze()
+        let mut out = Vec::with_capacity(HEAD + self.records.len());
+        out.push(VERSION);
+        out.extend_from_slice(self.origin.to_string().as_bytes());
+        out.push(self.kind.letter());
+        out.extend_from_slice(&self.number.to_be_bytes());
+        out.extend_from_slice(&self.records);
+        out.into()
     }
 
     /// The records, in their order; `None` stands for one that cannot be read.
