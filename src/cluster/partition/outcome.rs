@@ -33,7 +33,8 @@ pub(crate) enum Admission {
         /// Publishers whose call was executed, though its answer was lost.
         confirmed: Vec<ReplyTo>,
     },
-    /// Redis has buried the node: it has to enter under a new name ([`Partition::rename`](super::Partition::rename)).
+    /// Redis has buried the node: it has to enter under a new name
+    /// ([`Partition::rename`](super::Partition::rename)).
     Buried,
 }
 

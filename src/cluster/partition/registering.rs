@@ -1,5 +1,5 @@
-//! The registrations behind an entrance: shards are asked for what they have, and batches wait until
-//! all have answered.
+//! The registrations behind an entrance: shards are asked for what they have, and batches wait
+//! until all have answered.
 
 use std::collections::VecDeque;
 
@@ -17,8 +17,8 @@ pub(super) struct Registering {
 }
 
 impl Registering {
-    /// Expects an answer of so many shards. Returns whether they are to be asked now: otherwise they
-    /// still answer an earlier question.
+    /// Expects an answer of so many shards. Returns whether they are to be asked now: otherwise
+    /// they still answer an earlier question.
     pub(super) const fn ask(&mut self, shards: usize) -> bool {
         self.again = self.owed > 0;
         if !self.again {

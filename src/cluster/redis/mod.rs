@@ -16,7 +16,7 @@
 //! - [`connector`]: the login, and the way to the server that has a partition
 //! - [`writer`], [`reader`]: the two halves of a connection
 //! - [`error`], [`call_error`]: what can go wrong, as the operator reads it
-//! - [`acl`], [`probe`]: the rights that a node needs, and the proof that it has them
+//! - [`acl`], [`mod@probe`]: the rights that a node needs, and the proof that it has them
 
 mod acl;
 mod call_error;

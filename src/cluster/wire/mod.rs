@@ -5,6 +5,9 @@
 //! All keys of a partition begin with a tag `T` = `{ringwave:NAME:P}:`, so that they share a slot
 //! of Redis Cluster. `CHAN` is a [`ChannelPath`], `USER` a [`UserPath`] and `N` a [`NodeId`].
 //!
+//! [`ChannelPath`]: crate::channels::ChannelPath
+//! [`UserPath`]: crate::channels::UserPath
+//!
 //! | key behind `T` | type | content |
 //! |---|---|---|
 //! | `partitions` | string | the number of partitions; a node with another one is refused |
