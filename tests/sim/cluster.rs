@@ -12,11 +12,12 @@ use world::{Cluster, Totals};
 
 use crate::{Replay, from_env, log_if_asked};
 
+/// The seeds of three nodes for each seed of many, which takes as long.
+const MANY_NODES_COST: u64 = 1000;
+
 fn simulate(test: &'static str, nodes: usize, runs: u64) {
     log_if_asked();
-    let (seed, given) = (from_env("RINGWAVE_SIM_SEED"), from_env("RINGWAVE_SIM_RUNS"));
-    let runs = given.unwrap_or_else(|| if seed.is_some() { 1 } else { runs });
-    let first = seed.unwrap_or(1);
+    let first = from_env("RINGWAVE_SIM_SEED").unwrap_or(1);
     let mut sum = Totals::default();
     for seed in first..first + runs {
         let _replay = Replay { test, seed };
@@ -25,15 +26,23 @@ fn simulate(test: &'static str, nodes: usize, runs: u64) {
     println!("{test}: {runs} runs, {sum:?}");
 }
 
-#[test]
-fn three_nodes_are_one_server() {
-    simulate("three_nodes", 3, 20);
+/// The number of runs that was asked for, or one if a seed was.
+fn runs_asked_for() -> Option<u64> {
+    from_env("RINGWAVE_SIM_RUNS").or_else(|| from_env("RINGWAVE_SIM_SEED").map(|_| 1))
 }
 
 #[test]
-#[ignore = "takes minutes; scripts/soak runs it"]
-fn a_hundred_nodes_are_one_server() {
-    simulate("a_hundred_nodes", 100, 1);
+fn three_nodes_are_one_server() {
+    simulate("three_nodes", 3, runs_asked_for().unwrap_or(20));
+}
+
+/// A hundred nodes if runs or a seed are given, and fewer in an ordinary run of the tests.
+#[test]
+fn many_nodes_are_one_server() {
+    match runs_asked_for() {
+        Some(runs) => simulate("many_nodes", 100, runs.div_ceil(MANY_NODES_COST)),
+        None => simulate("many_nodes", 20, 1),
+    }
 }
 
 #[test]
