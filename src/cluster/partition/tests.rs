@@ -310,7 +310,7 @@ fn an_inbox_that_is_read_as_fast_as_it_fills_is_never_cut() {
         partition.read(vec![(format!("{number}-0").into(), entry(number))], NOW);
         read += len;
         if let Some(call) = partition.next_call(NOW) {
-            let [verb, id, bytes] = &*call.args else { panic!("{call:?}") };
+            let [verb, id, bytes, _] = &*call.args else { panic!("{call:?}") };
             assert_eq!([text(verb), text(id)], ["tend".to_owned(), format!("{number}-0")]);
             told = text(bytes).parse().unwrap();
             partition.executed(NOW);
