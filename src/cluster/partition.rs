@@ -59,12 +59,12 @@ pub(crate) struct Bounds {
 /// The state machine of a partition.
 ///
 /// It begins away from Redis. The owner of the connection introduces the node
-/// ([`Node::introduction`](super::node::Node::introduction)) and calls [`entered`](Self::entered) with the answer. From
-/// then on it sends the calls that [`next_call`](Self::next_call) returns, reports each by
-/// [`executed`](Self::executed), and hands what it reads behind [`position`](Self::position) to
-/// [`read`](Self::read). When the connection ends, or a call is answered by the wish that the node
-/// enter again, it calls [`lost`](Self::lost) and begins again with an introduction. Commands are
-/// pushed at any time.
+/// ([`Node::introduction`](super::node::Node::introduction)) and calls [`entered`](Self::entered)
+/// with the answer. From then on it sends the calls that [`next_call`](Self::next_call) returns,
+/// reports each by [`executed`](Self::executed), and hands what it reads behind
+/// [`position`](Self::position) to [`read`](Self::read). When the connection ends, or a call is
+/// answered by the wish that the node enter again, it calls [`lost`](Self::lost) and begins again
+/// with an introduction. Commands are pushed at any time.
 #[derive(Debug)]
 pub(crate) struct Partition {
     bounds: Bounds,
