@@ -1,4 +1,4 @@
-//! Floor 8. The binary.
+//! Floor 9. The binary.
 
 use std::process::ExitCode;
 

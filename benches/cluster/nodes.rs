@@ -17,7 +17,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts the real executable with its development app and one shard. With a Redis, it is a
+    /// Starts the real executable with its development app and one shard; with a Redis, it is a
     /// node of a cluster.
     pub(crate) fn start(redis: Option<&Redis>) -> Self {
         let port = free_port();

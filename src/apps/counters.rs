@@ -47,6 +47,11 @@ impl AppCounters {
         self.change(|places| Some(Places { permits, ..places }));
     }
 
+    /// Lets no connection in beyond those that are open at this moment.
+    pub(crate) fn permit_open_ones(&self) {
+        self.change(|places| Some(Places { permits: places.connections, ..places }));
+    }
+
     /// Gives up permits that no connection uses, except for `spare` of them. Returns their number.
     pub(crate) fn give_up(&self, spare: u32) -> u32 {
         let used = |places: Places| places.connections.saturating_add(spare).min(places.permits);

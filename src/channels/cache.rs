@@ -14,7 +14,7 @@ use crate::id::AppIndex;
 use crate::memory::{Keyed, KeyedSlab, Trim};
 use crate::time::Millis;
 
-use super::{CachedEvent, ChannelKey, Retain};
+use super::{CachedEvent, ChannelKey, Event, Retain};
 
 /// Bounds on the cached last events of one home shard. Past them, events of the app with the most
 /// are dropped, the next ones to expire first. With one time to live for all, these are the oldest.
@@ -90,6 +90,13 @@ impl LastEvent {
     /// The bytes that count against the bound.
     fn bytes(&self) -> usize {
         self.frame.len() + self.data.len()
+    }
+
+    /// The event with the time for which it is still kept, for another cache.
+    pub(super) fn copied(&self, now: Millis) -> Event {
+        let retain = Retain { data: Arc::clone(&self.data), ttl: self.expiry.0.since(now) };
+        let (key, frame) = (self.key.clone(), self.frame.clone());
+        Event { key, frame, except: None, retain: Some(Box::new(retain)) }
     }
 
     /// The event as the API reports it.

@@ -39,8 +39,9 @@ pub enum ToCluster {
     /// [`Answer::Barrier`](super::Answer) when all have done it.
     Terminate(ReplyTo, AppIndex, Arc<str>),
     /// From a shard: an app has no place left for a connection on this node. Answered by
-    /// [`Answer::Barrier`](super::Answer) when there are places, or by
-    /// [`Answer::Unavailable`](super::Answer) when the cluster has none.
+    /// [`Answer::Barrier`](super::Answer) when there are places, by
+    /// [`Answer::Unavailable`](super::Answer) when the cluster has none, or by
+    /// [`Answer::Away`](super::Answer) when nobody can tell.
     MorePlaces(ReplyTo, AppIndex),
     /// From a home: a part of the answer to [`FromCluster::Register`].
     Registered(Box<Registered>),
@@ -64,6 +65,8 @@ pub struct Registered {
     pub(crate) partition: u16,
     /// Channels with their numbers of subscribers, and the members that this node has in them.
     pub(crate) channels: Vec<(ChannelKey, u32, Vec<Arc<Member>>)>,
+    /// The last events of cache channels, of which an emptied Redis has no copy.
+    pub(crate) events: Vec<Event>,
     /// Users who are online on this node, or watched from it.
     pub(crate) users: Steps,
     /// Whether this is the shard's last part.

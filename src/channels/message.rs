@@ -199,8 +199,10 @@ pub enum Question {
 pub enum Answer {
     /// Everything before has been handled.
     Barrier,
-    /// The cluster cannot answer now.
+    /// The cluster cannot answer now; to who asks for a place: it has none.
     Unavailable,
+    /// The cluster does not know whether it has a place, because Redis does not say.
+    Away,
     /// The state of the channel.
     State(ChannelState),
     /// The user ids, once each.

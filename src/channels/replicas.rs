@@ -8,14 +8,15 @@
 //! right because it takes the cluster's messages in their order: an event that the cluster ordered
 //! behind an answer reaches the new subscriber.
 //!
-//! While the node is [alone](super::FromCluster::Alone), because the cluster is away, the homes answer
-//! themselves in its place (`alone`).
+//! While the node is [alone](super::FromCluster::Alone), because the cluster is away, the homes
+//! answer themselves in its place (`alone`).
 
 mod alone;
 mod attendance;
 mod from_cluster;
 mod registration;
 mod replica;
+mod standing;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -41,7 +42,8 @@ use super::{
     Wanted,
 };
 use registration::Walk;
-use replica::{Replica, Standing};
+use replica::Replica;
+use standing::Standing;
 
 /// The channels of a node of a cluster whose home is this shard: a state machine like
 /// [`Homes`](super::Homes), driven in the same way, and by [`learn`](Self::learn) for each message
@@ -152,7 +154,7 @@ impl Replicas {
         if let Some(listing) = self.listings.pop_front() {
             self.list(listing, now, out);
         }
-        self.walk_on(out);
+        self.walk_on(now, out);
         self.answer_alone(now, out);
     }
 

@@ -124,6 +124,10 @@ impl<C: Connector> Driver<C> {
 
     /// Uses a connection until it fails.
     async fn session(&self) -> Result<Infallible, Ended<C::Error>> {
+        if self.shared.node.borrow().has_quit(self.partition) {
+            // The thread ends when all partitions have.
+            return std::future::pending().await;
+        }
         let connected = self.connector.connect(self.partition).await.map_err(Ended::Failed)?;
         let Connection { mut writer, mut reader, run_id } = connected;
         while !self.enter(&mut writer, &run_id).await? {}
@@ -150,6 +154,10 @@ impl<C: Connector> Driver<C> {
         loop {
             let call = self.shared.node.borrow_mut().next_call(self.partition, self.shared.now());
             let Some((head, args)) = call else {
+                // A node that takes a new name has to enter under it.
+                if !self.shared.node.borrow().has_entered(self.partition) {
+                    return Err(Ended::Enter);
+                }
                 self.wait_for_call().await;
                 continue;
             };

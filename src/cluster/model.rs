@@ -33,8 +33,7 @@ const STANDSTILL_MS: u64 = 2000;
 /// The milliseconds after which webhooks are told of a departure.
 const DEBOUNCE_MS: u64 = 3000;
 
-/// The registrations that one call takes out of dead nodes at most. Each costs Redis some 17 us, and
-/// it stands still meanwhile.
+/// The registrations that one call takes out of dead nodes at most.
 const BURIALS: usize = 500;
 
 /// The bytes of members behind which a call lists none of further channels.

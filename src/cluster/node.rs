@@ -36,6 +36,7 @@ use questions::Questions;
 use quotas::Quotas;
 
 pub(crate) use effects::Effects;
+pub(crate) use quotas::lend_nothing;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use report::Report;
 pub(crate) use timers::NodeStatus;
@@ -92,6 +93,8 @@ pub(crate) struct Node {
     dropped: u64,
     /// Unreadable and foreign entries when they were last reported, and when that was.
     junk_reported: ((u64, u64), Option<Millis>),
+    /// Calls that could not be kept, when they were last reported, and when that was.
+    crowding_reported: (u64, Option<Millis>),
     /// The addresses of nodes that were reported to have other apps.
     differing: BTreeSet<Box<str>>,
     /// The time of the last work that is due each second.
@@ -112,10 +115,17 @@ struct Member {
     doubtful: BTreeSet<UserPath>,
     /// The name under which the node last introduced itself.
     introduced: Option<NodeId>,
+    /// The epoch that it offered then, if it knew no other node.
+    begins: Option<Box<str>>,
     /// Nodes that were reported as buried.
     buried: BTreeSet<NodeId>,
     /// Whether members that register anew are no news to other nodes.
     emptied: bool,
+    /// The `run_id` of the server at the last introduction; empty if it was not told.
+    run: Box<str>,
+    /// Whether the server is another one than at the last entrance, which may lack the last changes
+    /// of all nodes.
+    replaced: bool,
 }
 
 impl Member {
@@ -147,8 +157,11 @@ impl Node {
             settled: false,
             doubtful: BTreeSet::new(),
             introduced: None,
+            begins: None,
             buried: BTreeSet::new(),
             emptied: false,
+            run: Box::default(),
+            replaced: false,
         });
         let mut node = Self {
             port: ShardId(shards),
@@ -165,6 +178,7 @@ impl Node {
             joined: false,
             dropped: 0,
             junk_reported: ((0, 0), None),
+            crowding_reported: (0, None),
             differing: BTreeSet::new(),
             last_second: now,
             effects: Effects::default(),
@@ -177,7 +191,11 @@ impl Node {
     /// Takes other apps. To be called before shards get them.
     pub(crate) fn adopt(&mut self, apps: Arc<Apps>, now: Millis) {
         self.directory.adopt(Arc::clone(&apps));
-        self.fingerprint = self.directory.fingerprint();
+        let before = std::mem::replace(&mut self.fingerprint, self.directory.fingerprint());
+        if self.fingerprint != before {
+            // Entrances tell it to the others.
+            (0..self.partitions()).for_each(|partition| self.lost(partition, now));
+        }
         self.differing.clear();
         self.adopt_quotas(&apps, now);
     }
@@ -203,9 +221,20 @@ impl Node {
         PartitionId { number, of: self.partitions() }
     }
 
+    /// Leaves it to other nodes to tell webhooks of departures, because the node is about to stop.
+    pub(crate) fn leave_departures(&mut self) {
+        self.partitions.iter_mut().for_each(|member| member.partition.leave_departures());
+    }
+
     /// Has the node leave the cluster behind everything that it was told.
     pub(crate) fn quit(&mut self) {
         self.partitions.iter_mut().for_each(|member| member.partition.quit());
+    }
+
+    /// Whether the node has left a partition for good.
+    pub(crate) fn has_quit(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.has_quit())
     }
 
     /// Whether commands of a partition reach Redis.
@@ -214,8 +243,19 @@ impl Node {
         member.is_some_and(|member| member.partition.away_since().is_none())
     }
 
+    /// Whether the node is in a partition; otherwise it has to introduce itself first.
+    pub(crate) fn has_entered(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.has_entered())
+    }
+
     fn member(&mut self, partition: u16) -> Option<&mut Member> {
         self.partitions.get_mut(usize::from(partition))
+    }
+
+    /// The bytes of events that may wait for each partition.
+    fn backlog_share(&self) -> usize {
+        self.settings.backlog / self.partitions.len().max(1)
     }
 
     /// The bytes of all commands that were not executed.

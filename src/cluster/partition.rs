@@ -7,6 +7,8 @@
 mod backlog;
 mod batches;
 mod inbox;
+mod outcome;
+mod registering;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,8 +21,12 @@ use crate::channels::ReplyTo;
 use crate::time::Millis;
 
 use backlog::Backlog;
-use batches::Batches;
+use batches::{Batches, is_fleeting};
 use inbox::Inbox;
+use registering::Registering;
+
+pub(crate) use backlog::Expired;
+pub(crate) use outcome::{Admission, Call, Outcome, Returned};
 
 /// The most commands of a call. Redis executes some hundred thousand of them per second, so that a
 /// call stalls it for a few milliseconds.
@@ -31,6 +37,11 @@ const CALL_BYTES_MAX: usize = 4 << 20;
 
 /// The interval at which the lease is renewed and the inbox trimmed. A lease lasts for several.
 const TEND_PERIOD: Duration = Duration::from_secs(1);
+
+/// The time that a node leaves to others to enter a Redis that was empty when it came: each of them
+/// tends in it, and enters at once when it learns that it has to. What is published before would
+/// pass them by.
+const OTHERS_ENTER: Duration = TEND_PERIOD.saturating_mul(2);
 
 /// The bounds of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +92,19 @@ pub(crate) struct Partition {
     buried_last: bool,
     /// The time at which the lease is to be renewed.
     tend_due: Millis,
-    /// The time of the last answer.
+    /// The time before which no batch is sent.
+    begins: Millis,
+    /// The time at which the last call that was answered was sent: the answer may have waited for a
+    /// process that stood still, while the lease ran from the call on.
     answered: Millis,
+    /// The time at which the last call was sent.
+    sent_at: Millis,
     /// The call whose answer is due.
     sent: Option<Sent>,
     /// The end of the node in the partition.
     quitting: Quitting,
+    /// Whether the node tells webhooks of departures.
+    takes_departures: bool,
     /// The number of the last call of the kind [`CallKind::Registration`].
     last_chore: u64,
     /// The calls that were sent again since the node was last ready.
@@ -105,16 +123,6 @@ enum Quitting {
     Due,
     /// Its last call was executed.
     Done,
-}
-
-/// What has to be registered anew.
-#[derive(Debug, Default)]
-struct Registering {
-    /// The answers of shards that are missing.
-    owed: usize,
-    /// Whether shards have to be asked once more when all have answered.
-    again: bool,
-    commands: VecDeque<Command>,
 }
 
 /// A node enters under a new name.
@@ -139,53 +147,6 @@ enum Sent {
     Batch,
 }
 
-/// A call, without the name of the node and what the settings say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Call {
-    /// Its kind.
-    pub(crate) kind: CallKind,
-    /// Its number.
-    pub(crate) number: u64,
-    /// Its commands.
-    pub(crate) args: Arc<[Bytes]>,
-}
-
-/// The outcome of an entrance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
-    /// The node is in.
-    In {
-        /// Whether everything has to be registered anew: shards are to be asked for it.
-        register: bool,
-        /// Whether Redis was emptied: what is registered is no news to anybody.
-        emptied: bool,
-        /// Whether messages are lost.
-        cut_off: bool,
-        /// Publishers whose call was executed, though its answer was lost.
-        confirmed: Vec<ReplyTo>,
-    },
-    /// Redis has buried the node: it has to enter under a new name ([`Partition::rename`]).
-    Buried,
-}
-
-/// The outcome of a call.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    /// Publishers whose events are certain to arrive.
-    pub(crate) confirmed: Vec<ReplyTo>,
-    /// An entrance is complete that was not the first.
-    pub(crate) returned: Option<Returned>,
-}
-
-/// The node serves the partition again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Returned {
-    /// The time for which it was away.
-    pub(crate) away: Duration,
-    /// The calls that were sent again.
-    pub(crate) repeated: u64,
-}
-
 impl Partition {
     /// A partition that was not entered yet.
     pub(crate) fn new(node: NodeId, bounds: Bounds, now: Millis) -> Self {
@@ -207,9 +168,12 @@ impl Partition {
             dead: VecDeque::new(),
             buried_last: false,
             tend_due: now,
+            begins: now,
             answered: now,
+            sent_at: now,
             sent: None,
             quitting: Quitting::No,
+            takes_departures: true,
             last_chore: 0,
             repeated_since: 0,
             repeated: 0,
@@ -236,6 +200,11 @@ impl Partition {
         self.away_since
     }
 
+    /// Whether the node has entered, with the connection that it has now.
+    pub(crate) const fn has_entered(&self) -> bool {
+        self.entered
+    }
+
     /// The bytes of commands that were not executed.
     pub(crate) const fn waiting_bytes(&self) -> usize {
         self.backlog.bytes() + self.batches.pending_bytes()
@@ -252,9 +221,19 @@ impl Partition {
         self.inbox.junk()
     }
 
+    /// The batches that could not be kept for as long as Redis may forget them, so far.
+    pub(crate) const fn crowded_out(&self) -> u64 {
+        self.batches.crowded_out()
+    }
+
     /// The calls that were sent again so far.
     pub(crate) const fn repeated(&self) -> u64 {
         self.repeated
+    }
+
+    /// Leaves departures to other nodes from now on, because the node is about to stop.
+    pub(crate) const fn leave_departures(&mut self) {
+        self.takes_departures = false;
     }
 
     /// Has the node leave the partition when Redis has executed everything that was pushed.
@@ -262,6 +241,11 @@ impl Partition {
         if self.quitting == Quitting::No {
             self.quitting = Quitting::Due;
         }
+    }
+
+    /// Whether the node has left the partition, and is not to enter it again.
+    pub(crate) fn has_quit(&self) -> bool {
+        self.quitting == Quitting::Done
     }
 
     /// Whether Redis has executed everything that was pushed, and the last call if there is one.
@@ -279,23 +263,18 @@ impl Partition {
 
     /// Takes a command that registers something anew.
     pub(crate) fn register(&mut self, command: Command) {
-        self.registering.commands.push_back(command);
+        self.registering.push(command);
     }
 
     /// Expects an answer of so many shards, and lets batches wait until all have answered. Returns
     /// whether they are to be asked now: otherwise they still answer an earlier question.
     pub(crate) const fn ask_shards(&mut self, shards: usize) -> bool {
-        self.registering.again = self.registering.owed > 0;
-        if !self.registering.again {
-            self.registering.owed = shards;
-        }
-        !self.registering.again
+        self.registering.ask(shards)
     }
 
     /// Notes the last part of a shard's answer. Returns whether shards are to be asked once more.
     pub(crate) fn registered(&mut self) -> bool {
-        self.registering.owed = self.registering.owed.saturating_sub(1);
-        self.registering.owed == 0 && std::mem::take(&mut self.registering.again)
+        self.registering.answered()
     }
 
     /// Takes out another node, step by step.
@@ -313,12 +292,15 @@ impl Partition {
         if unknown && known && now.since(self.answered) > self.survives() {
             return Admission::Buried;
         }
+        // Others publish without a node that has been silent for so long, and keep events for less.
+        let missed = now.since(self.answered) > self.survives();
         self.answered = now;
         // A node that was not ready since it last entered is only reminded that it was unknown.
         let forgotten = unknown && known && self.ready;
         let renewed = self.renewed.take();
         self.inbox.entered(unknown || cut);
         let confirmed = self.batches.entered(done, now);
+        self.backlog.drop_all(is_fleeting);
         (self.entered, self.ready, self.tend_due) = (true, false, now);
         self.epoch = Some(epoch);
         let register = match earlier {
@@ -326,17 +308,19 @@ impl Partition {
             None => renewed.is_some(),
             Some(_) => unknown || cut || buried,
         };
+        // Homes that have ended have nothing to register.
+        let register = register && self.quitting == Quitting::No;
         if register {
-            self.registering.commands.clear();
+            self.registering.clear();
         }
         let emptied = unknown && !known && earlier.is_some();
-        let lost = cut || forgotten;
+        let lost = cut || forgotten || (emptied && missed);
         let cut_off = (lost && earlier.is_some()) || renewed.is_some_and(|renewed| renewed.cut_off);
         Admission::In { register, emptied, cut_off, confirmed }
     }
 
-    /// Takes a new name. What waits stays if `keep`. Returns the publishers whose events are
-    /// dropped. `cut_off`: messages may be lost.
+    /// Takes a new name. What was never sent stays if `keep`. Returns the publishers whose events
+    /// are dropped. `cut_off`: messages may be lost.
     pub(crate) fn rename(&mut self, keep: bool, cut_off: bool) -> Vec<ReplyTo> {
         // Other processes have ids that differ at random: none is so near.
         self.node = NodeId(self.node.0.wrapping_add(1));
@@ -344,8 +328,8 @@ impl Partition {
         self.renewed = Some(Renewal { cut_off });
         self.lose_call();
         self.entered = false;
-        self.registering.commands.clear();
-        let mut dropped = self.batches.renew(keep);
+        self.registering.clear();
+        let mut dropped = self.batches.renew();
         if !keep {
             let waiting = self.backlog.drain().into_iter();
             dropped.extend(waiting.filter_map(|waiting| waiting.confirm).map(|(to, _)| to));
@@ -361,10 +345,16 @@ impl Partition {
 
     /// Returns the publishers who have waited since before `limit`. An event whose call was not
     /// sent is dropped; the others may arrive all the same.
-    pub(crate) fn expire(&mut self, limit: Millis) -> Vec<ReplyTo> {
-        let mut expired = self.batches.expire(limit);
-        expired.extend(self.backlog.expire(limit));
-        expired
+    pub(crate) fn expire(&mut self, limit: Millis) -> Expired {
+        let mut publishers = self.batches.expire(limit);
+        let Expired { publishers: unsent, dropped } = self.backlog.expire(limit);
+        publishers.extend(unsent);
+        Expired { publishers, dropped }
+    }
+
+    /// Lets batches wait until other nodes, of which this one does not know, have entered.
+    pub(crate) fn await_others(&mut self, now: Millis) {
+        self.begins = now + OTHERS_ENTER;
     }
 
     /// Notes that the connection has ended, or that the node has to enter again.
@@ -379,16 +369,17 @@ impl Partition {
         if !self.entered || self.sent.is_some() || self.quitting == Quitting::Done {
             return None;
         }
+        self.sent_at = now;
         if now >= self.tend_due || self.inbox.has_much_to_tell() {
             self.tend_due = now + TEND_PERIOD;
-            let tend = self.inbox.tend();
+            let tend = self.inbox.tend(self.takes_departures);
             return Some(self.chore(&[tend], Sent::Chore));
         }
-        if let Some(registrations) = self.registrations() {
+        if let Some(registrations) = self.registering.take(CALL_COMMANDS_MAX, CALL_BYTES_MAX) {
             let commands: Vec<_> = registrations.clone();
             return Some(self.chore(&commands, Sent::Registrations(registrations)));
         }
-        if self.registering.owed > 0 {
+        if self.registering.is_owed() || now < self.begins {
             return None;
         }
         self.next_batch()
@@ -401,7 +392,7 @@ impl Partition {
 
     /// Notes that the call was executed.
     pub(crate) fn executed(&mut self, now: Millis) -> Outcome {
-        self.answered = now;
+        self.answered = self.sent_at;
         match self.sent.take() {
             Some(Sent::Batch) => Outcome { confirmed: self.batches.executed(now), returned: None },
             Some(Sent::Ready) => {
@@ -446,18 +437,6 @@ impl Partition {
         (self.bounds.lease + self.bounds.retention).saturating_sub(2 * TEND_PERIOD)
     }
 
-    /// Takes out the registrations of a call.
-    fn registrations(&mut self) -> Option<Vec<Command>> {
-        let commands = &mut self.registering.commands;
-        let mut bytes = 0;
-        let fitting = commands.iter().take(CALL_COMMANDS_MAX).take_while(|command| {
-            bytes += command.weight();
-            bytes <= CALL_BYTES_MAX
-        });
-        let count = fitting.count().max(1).min(commands.len());
-        (count > 0).then(|| commands.drain(..count).collect())
-    }
-
     /// What is to be repeated, then the news.
     fn next_batch(&mut self) -> Option<Call> {
         let repeated = self.batches.next().is_some();
@@ -499,10 +478,11 @@ impl Partition {
 
     /// Puts what was sent back, because its answer will not come.
     fn lose_call(&mut self) {
-        if let Some(Sent::Registrations(commands)) = self.sent.take() {
-            for command in commands.into_iter().rev() {
-                self.registering.commands.push_front(command);
-            }
+        match self.sent.take() {
+            Some(Sent::Registrations(commands)) => self.registering.put_back(commands),
+            // It would have to enter again only to say it again. Otherwise the others bury it.
+            Some(Sent::Quit) => self.quitting = Quitting::Done,
+            Some(Sent::Chore | Sent::Ready | Sent::Batch) | None => {}
         }
     }
 }

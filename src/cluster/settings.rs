@@ -87,6 +87,21 @@ impl RedisAddress {
     }
 }
 
+impl fmt::Display for RedisPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = |addresses: &[RedisAddress]| {
+            addresses.iter().map(ToString::to_string).collect::<Vec<String>>().join(",")
+        };
+        match self {
+            Self::Standalone(address) => write!(f, "{address}"),
+            Self::Sentinel { sentinels, master, .. } => {
+                write!(f, "{master} of the sentinels {}", listed(sentinels))
+            }
+            Self::Cluster(addresses) => f.write_str(&listed(addresses)),
+        }
+    }
+}
+
 impl fmt::Display for RedisAddress {
     /// As an operator may write it: `rediss://redis.example:6379`, `unix:///run/redis.sock`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

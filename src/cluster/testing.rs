@@ -2,6 +2,8 @@
 //! step: the connections of each partition lead to models of the scripts, and each of their steps
 //! happens when the simulation says so, or is lost.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a simulation is a test")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -202,6 +204,12 @@ impl SimNode {
     #[must_use]
     pub const fn losses(&self) -> Losses {
         self.losses
+    }
+
+    /// Whether a partition is connected.
+    #[must_use]
+    pub fn is_connected(&self, partition: u16) -> bool {
+        !matches!(self.links[usize::from(partition)], Link::Down)
     }
 
     /// Whether Redis has executed everything.

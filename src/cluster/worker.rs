@@ -16,21 +16,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{LocalSet, yield_now};
 
 use super::driver::{Driver, Shared};
-use super::node::{Node, NodeParts, NodeStatus};
+use super::node::{Node, NodeParts, NodeStatus, lend_nothing};
 use super::redis::{self, RedisError};
-use super::settings::{ClusterSettings, RedisPlace};
+use super::settings::ClusterSettings;
 use super::store::Connector;
 use super::wire::NodeId;
 use crate::apps::Apps;
 use crate::bus::Port;
-use crate::channels::{FromHome, KeyHash};
+use crate::channels::{FromHome, KeyHash, Registered, ToCluster};
 use crate::invariant::broken;
 use crate::shard::ShardMessage;
 use crate::time::{Clock, Millis};
 use crate::webhooks::NoticeSender;
 
-/// The messages of shards that a turn takes: afterwards calls are sent and the inbox is read.
-const MESSAGES_PER_TURN: usize = 4096;
+/// The messages of shards that a turn takes, by their [`work`]: afterwards calls are sent and the
+/// inbox is read. A lease is renewed in time, whatever shards say.
+const WORK_PER_TURN: usize = 4096;
 
 /// The pause while a mailbox is full: a turn of a busy shard.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
@@ -123,6 +124,8 @@ pub(crate) enum ClusterError {
 enum WorkerCommand {
     /// Work by these apps from now on.
     Configure(Arc<Apps>),
+    /// Leave it to other nodes to tell webhooks of departures.
+    LeaveDepartures,
     /// Send what waits, for at most this long, report it and end.
     Finish { within: Duration, done: oneshot::Sender<()> },
 }
@@ -141,6 +144,7 @@ impl ClusterWorker {
         parts: ClusterParts,
         connector: impl Connector + Send + 'static,
     ) -> Result<Self, ClusterError> {
+        lend_nothing(&parts.apps);
         let id = NodeId(u128::from_ne_bytes(random()?));
         let epoch = NodeId(u128::from_ne_bytes(random()?)).to_string().into();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -168,8 +172,15 @@ impl ClusterWorker {
     /// Replaces the apps. To be called before shards get them, because a shard may send a message
     /// about an app as soon as it has it.
     pub(crate) fn configure(&self, apps: Arc<Apps>) {
+        lend_nothing(&apps);
         // If the thread is gone, the process is about to end.
         let _gone = self.commands.send(WorkerCommand::Configure(apps));
+    }
+
+    /// Leaves it to other nodes to tell webhooks of departures, because those of this process end.
+    pub(crate) fn leave_departures(&self) {
+        // If the thread is gone, the process is about to end.
+        let _gone = self.commands.send(WorkerCommand::LeaveDepartures);
     }
 
     /// The state of the cluster, renewed each second.
@@ -210,6 +221,8 @@ struct Turns {
     constant: ClusterStatus,
     /// The time at which the status was last renewed; `None` before.
     shown: Option<Millis>,
+    /// The time at which the thread ends at the latest, and whom to tell.
+    finishing: Option<(Millis, oneshot::Sender<()>)>,
 }
 
 impl Turns {
@@ -222,7 +235,7 @@ impl Turns {
         status: watch::Sender<ClusterStatus>,
     ) -> Self {
         let ClusterParts { settings, address, apps, hash, port, notices, clock } = parts;
-        let redis = place(&settings.place);
+        let redis = settings.place.to_string();
         let name = settings.name.clone();
         let constant = ClusterStatus { name, redis, ..ClusterStatus::default() };
         let shards = port.shards();
@@ -237,7 +250,8 @@ impl Turns {
             drop(tokio::task::spawn_local(driver.run()));
         }
         let ticked = clock.now();
-        Self { shared, port, notices, clock, ticked, status, constant, shown: None }
+        let (shown, finishing) = (None, None);
+        Self { shared, port, notices, clock, ticked, status, constant, shown, finishing }
     }
 
     async fn run(mut self, wake: OwnedFd, mut commands: mpsc::UnboundedReceiver<WorkerCommand>) {
@@ -245,10 +259,9 @@ impl Turns {
             Ok(wake) => wake,
             Err(error) => return tracing::error!(%error, "the cluster thread cannot be woken"),
         };
-        let mut finishing: Option<(Millis, oneshot::Sender<()>)> = None;
         loop {
-            let more = self.turn();
-            if let Some((end, done)) = finishing.take() {
+            let more = self.turn(&mut commands);
+            if let Some((end, done)) = self.finishing.take() {
                 if !more {
                     self.shared.node.borrow_mut().quit();
                 }
@@ -256,29 +269,37 @@ impl Turns {
                     let _gone = done.send(());
                     return;
                 }
-                finishing = Some((end, done));
+                self.finishing = Some((end, done));
             }
-            let pause = self.pause(finishing.is_some());
+            let pause = self.pause();
             tokio::select! {
                 () = self.sleep(&wake, more, pause) => {}
-                Some(command) = commands.recv() => match command {
-                    WorkerCommand::Configure(apps) => {
-                        self.shared.node.borrow_mut().adopt(apps, self.clock.now());
-                    }
-                    WorkerCommand::Finish { within, done } => {
-                        finishing = Some((self.clock.now() + within, done));
-                    }
-                },
+                Some(command) = commands.recv() => self.obey(command),
             }
             self.port.awake();
         }
     }
 
+    /// Carries out a command of the control thread.
+    fn obey(&mut self, command: WorkerCommand) {
+        let now = self.clock.now();
+        match command {
+            WorkerCommand::Configure(apps) => self.shared.node.borrow_mut().adopt(apps, now),
+            WorkerCommand::LeaveDepartures => self.shared.node.borrow_mut().leave_departures(),
+            WorkerCommand::Finish { within, done } => self.finishing = Some((now + within, done)),
+        }
+    }
+
     /// Takes the messages of shards, does what is due, and carries the effects out. Returns whether
     /// messages may be left.
-    fn turn(&mut self) -> bool {
+    fn turn(&mut self, commands: &mut mpsc::UnboundedReceiver<WorkerCommand>) -> bool {
         let now = self.clock.now();
-        let taken = self.take_messages(now);
+        let (messages, more) = self.receive();
+        // Shards get other apps behind this thread: it knows those of every message taken so far.
+        while let Ok(command) = commands.try_recv() {
+            self.obey(command);
+        }
+        self.handle(messages, now);
         if now.since(self.ticked) >= TICK_PERIOD {
             self.ticked = now;
             self.shared.node.borrow_mut().tick(now);
@@ -291,21 +312,33 @@ impl Turns {
             self.shown = Some(now);
             self.show(now);
         }
-        taken == MESSAGES_PER_TURN
+        more
     }
 
-    fn take_messages(&mut self, now: Millis) -> usize {
+    /// Receives the messages of a turn. Returns them, and whether more may be left.
+    fn receive(&mut self) -> (Vec<ShardMessage>, bool) {
+        let (mut messages, mut taken) = (Vec::new(), 0);
+        while taken < WORK_PER_TURN
+            && let Some(message) = self.port.receive()
+        {
+            taken += work(&message);
+            messages.push(message);
+        }
+        (messages, taken >= WORK_PER_TURN)
+    }
+
+    fn handle(&self, messages: Vec<ShardMessage>, now: Millis) {
         let mut node = self.shared.node.borrow_mut();
-        let messages = std::iter::from_fn(|| self.port.receive()).take(MESSAGES_PER_TURN);
-        let handle = |message| match message {
-            ShardMessage::ToCluster(message) => node.handle(message, now),
-            ShardMessage::FromHome(FromHome::Answer(to, answer)) => {
-                node.answered(to, *answer, now);
+        for message in messages {
+            match message {
+                ShardMessage::ToCluster(message) => node.handle(message, now),
+                ShardMessage::FromHome(FromHome::Answer(to, answer)) => {
+                    node.answered(to, *answer, now);
+                }
+                ShardMessage::Terminated(to) => node.terminated(to, now),
+                _ => broken("the cluster gets a message for a shard"),
             }
-            ShardMessage::Terminated(to) => node.terminated(to, now),
-            _ => broken("the cluster gets a message for a shard"),
-        };
-        messages.map(handle).count()
+        }
     }
 
     fn carry_out(&mut self) {
@@ -320,8 +353,8 @@ impl Turns {
     }
 
     /// The time until the next turn if nothing happens.
-    fn pause(&self, finishing: bool) -> Duration {
-        if self.port.spilling() || finishing {
+    fn pause(&self) -> Duration {
+        if self.port.spilling() || self.finishing.is_some() {
             return FULL_PAUSE;
         }
         self.shared.node.borrow().pause()
@@ -369,17 +402,15 @@ impl Turns {
     }
 }
 
-/// The servers of the settings, for the operator.
-fn place(place: &RedisPlace) -> String {
-    let listed = |addresses: &[_]| {
-        addresses.iter().map(ToString::to_string).collect::<Vec<String>>().join(",")
-    };
-    match place {
-        RedisPlace::Standalone(address) => address.to_string(),
-        RedisPlace::Sentinel { sentinels, master, .. } => {
-            format!("{master} of the sentinels {}", listed(sentinels))
+/// The commands that a message becomes, or about as many.
+fn work(message: &ShardMessage) -> usize {
+    1 + match message {
+        ShardMessage::ToCluster(ToCluster::Registered(registered)) => {
+            let Registered { channels, users, .. } = &**registered;
+            users.len() + channels.iter().map(|(_, _, members)| 1 + members.len()).sum::<usize>()
         }
-        RedisPlace::Cluster(addresses) => listed(addresses),
+        ShardMessage::ToCluster(ToCluster::Users(steps)) => steps.len(),
+        _ => 0,
     }
 }
 
@@ -396,4 +427,25 @@ fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
                   OwnedFd keeps its own, and the successor is an unsafe function"
     )]
     AsyncFd::with_interest(descriptor, Interest::READABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channels::{Step, UserKey};
+    use crate::id::AppIndex;
+
+    #[test]
+    fn a_message_is_as_much_work_as_it_has_channels_members_and_users() {
+        let hash = KeyHash::random();
+        let user = |id: &str| -> UserKey { hash.user(AppIndex(0), id.into()) };
+        let steps = vec![(user("ann"), Step::Arrived), (user("ben"), Step::Arrived)];
+        assert_eq!(work(&ShardMessage::ToCluster(ToCluster::Users(steps.clone()))), 3);
+        let name = crate::protocol::names::ChannelName::parse("news", 200, true).unwrap();
+        let channels = vec![(hash.channel(AppIndex(0), name), 1, Vec::new()); 5];
+        let registered =
+            Registered { partition: 0, channels, events: Vec::new(), users: steps, last: true };
+        let message = ShardMessage::ToCluster(ToCluster::Registered(Box::new(registered)));
+        assert_eq!(work(&message), 8);
+    }
 }

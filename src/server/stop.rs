@@ -91,6 +91,8 @@ pub(super) async fn run(
     drain: Drain,
 ) -> Result<(), ShardError> {
     let bus = shards.bus();
+    // A drain lasts for longer than the answer with the last departures, which webhooks still get.
+    workers.cluster.iter().for_each(ClusterWorker::leave_departures);
     let emptied = async {
         bus.broadcast(|| ShardMessage::Drain(drain));
         shards.until(|progress| progress.emptied).await

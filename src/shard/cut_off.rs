@@ -1,11 +1,11 @@
 //! The end of connections that may have missed messages, because the cluster lost some of this
 //! node's. Their clients return, subscribe anew, and are right again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use super::subscriber_side::SubscriberSide;
 use crate::channels::{AppPath, ChannelKey, PartitionId};
-use crate::id::{AppIndex, ConnKey};
+use crate::id::AppIndex;
 use crate::plane::Plane;
 use crate::protocol::close::ProtocolError;
 use crate::ring::Ring;
@@ -13,19 +13,6 @@ use crate::ring::Ring;
 /// The most connections that a tick closes: 10,000 per second and shard, half the rate of a drain,
 /// because all of them return to this node.
 const CLOSINGS_PER_TICK: usize = 1000;
-
-/// The connections that are to be closed, the next one first.
-#[derive(Debug, Default)]
-pub(super) struct CutOff {
-    due: VecDeque<ConnKey>,
-}
-
-impl CutOff {
-    /// Whether connections are left to close.
-    pub(super) fn has_work(&self) -> bool {
-        !self.due.is_empty()
-    }
-}
 
 impl SubscriberSide {
     /// Marks the connections with a subscription to a channel of the partition.
@@ -38,13 +25,13 @@ impl SubscriberSide {
             path.is_some_and(|path| path.partition(key.name(), partition.of) == partition.number)
         };
         let keys: Vec<_> = plane.keys().filter(|key| local.subscribes(key.slot, is_lost)).collect();
-        self.cut_off.due.extend(keys);
+        self.cut_off.extend(keys);
     }
 
     /// Closes the next of the marked connections.
     pub(super) fn close_cut_off<R: Ring>(&mut self, plane: &mut Plane<R>) {
         for _ in 0..CLOSINGS_PER_TICK {
-            let Some(key) = self.cut_off.due.pop_front() else { return };
+            let Some(key) = self.cut_off.pop_front() else { return };
             self.end(plane, key, ProtocolError::MessagesLost);
         }
     }

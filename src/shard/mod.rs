@@ -40,6 +40,7 @@ mod testing;
 mod timers;
 mod trace;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -60,7 +61,6 @@ use crate::webhooks::NoticeSender;
 
 use client_memory::ClientMemory;
 pub(crate) use client_memory::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
-use cut_off::CutOff;
 pub use drain::Drain;
 pub(crate) use drain::RETURN;
 use home_side::HomeSide;
@@ -153,7 +153,7 @@ impl<R: Ring> Shard<R> {
             local: Local::default(),
             users: Users::default(),
             leaving: Leaving::default(),
-            cut_off: CutOff::default(),
+            cut_off: VecDeque::new(),
             memory: ClientMemory::new(memory),
             refusals,
             stopping: false,

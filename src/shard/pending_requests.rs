@@ -21,9 +21,10 @@ use crate::ring::Ring;
 ///
 /// A request begins with [`publish`](Self::publish), [`state`](Self::state),
 /// [`users`](Self::users), [`occupied`](Self::occupied), [`connections`](Self::connections),
-/// [`more_places`](Self::more_places) or [`terminate`](Self::terminate), which send its questions with a number for the request. Each answer brings the number back, to
-/// [`answer`](Self::answer) or [`terminated`](Self::terminated). The last one sends the reply to
-/// the front and ends the request.
+/// [`more_places`](Self::more_places) or [`terminate`](Self::terminate), which send its questions
+/// with a number for the request. Each answer brings the number back, to [`answer`](Self::answer)
+/// or [`terminated`](Self::terminated). The last one sends the reply to the front and ends the
+/// request.
 #[derive(Debug, Default)]
 pub(super) struct PendingRequests {
     /// The number of the last request.
@@ -77,10 +78,10 @@ impl PendingRequests {
         self.pending.len()
     }
 
-    /// Sends events to their homes, or to the cluster. The reply comes at once, or with the states of the channels
-    /// that were asked for. If an event finds its home's mailbox full, the reply waits for an
-    /// answer of the home, so that an answered publish is always ordered before whatever is
-    /// published after the answer.
+    /// Sends events to their homes, or to the cluster. The reply comes at once, or with the states
+    /// of the channels that were asked for. If an event finds its home's mailbox full, the reply
+    /// waits for an answer of the home, so that an answered publish is always ordered before
+    /// whatever is published after the answer.
     pub(super) fn publish(
         &mut self,
         events: Vec<Publication>,
@@ -211,7 +212,7 @@ impl PendingRequests {
 
     /// Handles a home's answer to a question, or the cluster's.
     pub(super) fn answer(&mut self, to: ReplyTo, answer: Answer) {
-        if matches!(answer, Answer::Unavailable) {
+        if matches!(answer, Answer::Unavailable | Answer::Away) {
             return self.unavailable(to);
         }
         if let Some(pending) = self.pending.get_mut(&to.request)
@@ -221,8 +222,8 @@ impl PendingRequests {
         }
     }
 
-    /// Fails a request that the cluster cannot answer. An event that is published stays so: only the
-    /// state of its channel is left out then.
+    /// Fails a request that the cluster cannot answer. An event that is published stays so: only
+    /// the state of its channel is left out then.
     fn unavailable(&mut self, to: ReplyTo) {
         let Some(pending) = self.pending.get_mut(&to.request) else { return };
         if pending.request.leave_out(to.index) {

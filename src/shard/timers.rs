@@ -134,7 +134,7 @@ impl<R: Ring> Shard<R> {
             DRAIN_TICK
         } else if self.plane.slots_used() > SWEEP_AT_ONCE
             || self.headroom() != Headroom::Enough
-            || self.subscribers.cut_off.has_work()
+            || !self.subscribers.cut_off.is_empty()
         {
             TICK
         } else {

@@ -15,7 +15,7 @@ use crate::{Replay, from_env, log_if_asked};
 fn simulate(test: &'static str, nodes: usize, runs: u64) {
     log_if_asked();
     let (seed, given) = (from_env("RINGWAVE_SIM_SEED"), from_env("RINGWAVE_SIM_RUNS"));
-    let runs = given.unwrap_or(if seed.is_some() { 1 } else { runs });
+    let runs = given.unwrap_or_else(|| if seed.is_some() { 1 } else { runs });
     let first = seed.unwrap_or(1);
     let mut sum = Totals::default();
     for seed in first..first + runs {
@@ -28,6 +28,12 @@ fn simulate(test: &'static str, nodes: usize, runs: u64) {
 #[test]
 fn three_nodes_are_one_server() {
     simulate("three_nodes", 3, 20);
+}
+
+#[test]
+#[ignore = "takes minutes; scripts/soak runs it"]
+fn a_hundred_nodes_are_one_server() {
+    simulate("a_hundred_nodes", 100, 1);
 }
 
 #[test]

@@ -220,9 +220,13 @@ impl Ledger {
         let Self { sent, episodes, epoch, disordered, .. } = self;
         let (message, episode) = (&sent[id], &mut episodes[episode]);
         let client = episode.client;
-        assert_eq!(message.epoch, *epoch, "client {client} got {id} when all had come to rest");
+        // What Redis has forgotten is sent again, also to nodes that were not interested then.
+        let in_time = message.epoch == *epoch || *disordered;
+        assert!(in_time, "client {client} got {id} when all had come to rest");
         assert_ne!(message.except, Some(client), "client {client} got {id}, excepted from it");
-        assert_ne!(episode.cached, Some(Some(id)), "client {client} got {id} again, cached before");
+        // Redis may have ordered it anew, behind the subscription.
+        let again = episode.cached == Some(Some(id)) && !*disordered;
+        assert!(!again, "client {client} got {id} again, cached before");
         assert!(!episode.got.contains(&id), "client {client} got {id} twice");
         let before = message.answered.is_some_and(|answered| answered < episode.asked);
         assert!(
@@ -315,7 +319,8 @@ impl Ledger {
             let has = excepted || one.got.contains(&id);
             assert!(has, "client {a} has a gap: not {id}, which {b} got: {one:?} {other:?}");
         }
-        if let Some(cached) = one.cached {
+        // A node that has lost messages may have an old one in its cache until it has registered.
+        if let Some(cached) = one.cached.filter(|_| !self.excused.contains(&a)) {
             self.compare_cached(one, other, cached, common.first().copied());
         }
     }

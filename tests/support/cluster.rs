@@ -64,7 +64,8 @@ pub fn scaled(setup: Setup, redis: SocketAddr) -> Setup {
     setup.env("REDIS_HOST", &redis.ip().to_string()).env("REDIS_PORT", &redis.port().to_string())
 }
 
-/// Waits until exactly so many nodes are in the cluster, and all of them have registered everything.
+/// Waits until exactly so many nodes are in the cluster, and all of them have registered
+/// everything.
 #[track_caller]
 pub fn until_joined(redis: &Redis, count: usize) {
     eventually(&format!("{count} nodes are in the cluster"), || {

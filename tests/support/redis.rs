@@ -1,5 +1,5 @@
-//! A Redis of a test's own: the real server, started in a directory of its own on a loopback address
-//! of its own. It is killed when dropped. Where there is no `redis-server`, a test asks
+//! A Redis of a test's own: the real server, started in a directory of its own on a loopback
+//! address of its own. It is killed when dropped. Where there is no `redis-server`, a test asks
 //! [`is_installed`] and is left out.
 
 use std::fs;

@@ -11,7 +11,7 @@ use crate::time::Millis;
 use super::super::cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, ToCluster};
 use super::super::{ChannelKey, Outbox};
 use super::Replicas;
-use super::replica::Replica;
+use super::registration::questions_of;
 
 impl Replicas {
     /// Begins to answer in the place of the cluster, or ends it.
@@ -36,7 +36,7 @@ impl Replicas {
     /// The questions that the cluster has not answered, and will not answer any more.
     fn unanswered(&self) -> VecDeque<ToCluster> {
         let all = (0..self.channels.end()).filter_map(|number| self.channels.get(number));
-        all.flat_map(Replica::unanswered).collect()
+        all.flat_map(questions_of).collect()
     }
 
     fn own_answers(&self, question: ToCluster) -> Vec<FromCluster> {

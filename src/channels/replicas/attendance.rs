@@ -11,7 +11,7 @@ use crate::protocol::auth::Member;
 
 use super::super::ToHome;
 use super::super::shard_counts::ShardCounts;
-use super::replica::Standing;
+use super::standing::Standing;
 
 /// The users of a presence channel, by user id.
 #[derive(Debug, Default)]
@@ -39,8 +39,8 @@ pub(super) struct Attendee {
 }
 
 impl Attendee {
-    /// The first join that waits, with the most members that its channel may have.
-    pub(super) fn next_join(&self) -> Option<(Arc<Member>, Option<usize>)> {
+    /// The member and the limit of members of the first join that waits.
+    pub(super) fn first_waiting(&self) -> Option<(Arc<Member>, Option<usize>)> {
         self.waiting.iter().find_map(|(_, message)| match message {
             ToHome::Join(join) => Some((join.authorised.member()?.clone(), join.max_members)),
             _ => None,

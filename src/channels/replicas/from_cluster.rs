@@ -14,7 +14,7 @@ use super::super::message::ToHome;
 use super::super::{ChannelEvent, ChannelKey, Event, Outbox};
 use super::Replicas;
 use super::registration::Task;
-use super::replica::Standing;
+use super::standing::Standing;
 
 impl Replicas {
     /// Handles a message of the cluster. Those about users go to
@@ -132,7 +132,12 @@ impl Replicas {
 
     fn removed(&mut self, key: &ChannelKey, user_id: &str, out: &mut Outbox) {
         let Some(number) = self.find(key) else { return };
-        let attendance = self.channels[number].attendance.as_mut();
+        let mut attendance = self.channels[number].attendance.as_mut();
+        // The cluster has buried this node, which lives: its users are about to enter once more.
+        let attendee = attendance.as_mut().and_then(|of| of.get_mut(user_id));
+        if attendee.is_some_and(|attendee| attendee.standing == Standing::In) {
+            return;
+        }
         if let Some(gone) = attendance.and_then(|of| of.remove(user_id)) {
             self.lists.forget(number);
             let removed = outbound::member_removed(key.name(), &gone.id_json);
@@ -224,7 +229,7 @@ impl Replicas {
         if attendee.standing != Standing::Leaving {
             return;
         }
-        let Some((member, max_members)) = attendee.next_join() else {
+        let Some((member, max_members)) = attendee.first_waiting() else {
             attendee.standing = Standing::Out;
             attendance.drop_if_unused(user_id);
             return;

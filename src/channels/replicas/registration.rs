@@ -1,14 +1,17 @@
 //! Walks over all channels of a partition, a part per turn: the registration anew of everything
-//! that the cluster had of this node, after it has forgotten it, and the joins once more of channels
-//! whose members may not be all.
+//! that the cluster had of this node, after it has forgotten it, and the joins once more of
+//! channels whose members may not be all.
 
 use std::sync::Arc;
 
+use crate::time::Millis;
+
 use super::super::Outbox;
-use super::super::cluster::{PartitionId, Registered, ToCluster};
+use super::super::cluster::{Enter, PartitionId, Registered, ToCluster};
 use super::super::message::Steps;
 use super::Replicas;
-use super::replica::{Replica, Standing};
+use super::replica::Replica;
+use super::standing::Standing;
 
 /// The channels that a turn looks at: some hundreds of microseconds of work.
 const CHANNELS_PER_TURN: u32 = 1024;
@@ -39,7 +42,7 @@ impl Replicas {
     }
 
     /// Does the next part of the walk that has waited longest.
-    pub(super) fn walk_on(&mut self, out: &mut Outbox) {
+    pub(super) fn walk_on(&mut self, now: Millis, out: &mut Outbox) {
         let Some(walk) = self.walks.pop_front() else { return };
         let to = walk.from.saturating_add(CHANNELS_PER_TURN).min(self.channels.end());
         let last = to == self.channels.end();
@@ -49,8 +52,10 @@ impl Replicas {
             Task::Register => {
                 let partition = walk.partition.number;
                 let (registered, questions) = registration_of(&channels);
+                let kept = channels.iter().filter_map(|of| self.cache.get(&of.key, now));
+                let events = kept.map(|event| event.copied(now)).collect();
                 let users = Steps::new();
-                let part = Registered { partition, channels: registered, users, last };
+                let part = Registered { partition, channels: registered, events, users, last };
                 // It goes to the cluster even while the node is alone: this is how that ends.
                 out.tell_cluster(ToCluster::Registered(Box::new(part)));
                 questions.into_iter().for_each(|question| self.tell(question, out));
@@ -84,6 +89,30 @@ fn registration_of(channels: &[&Replica]) -> (Registration, Vec<ToCluster>) {
     };
     let inside = channels.iter().filter(|replica| replica.standing == Standing::In);
     let registered = inside.map(|of| (of.key.clone(), of.interest.total(), members(of)));
-    let questions = channels.iter().flat_map(|replica| replica.unanswered());
+    let questions = channels.iter().flat_map(|replica| questions_of(replica));
     (registered.collect(), questions.collect())
+}
+
+/// What has been asked about a channel and not been answered, in the order of the answers.
+pub(super) fn questions_of(replica: &Replica) -> Vec<ToCluster> {
+    let key = || replica.key.clone();
+    let mut questions = Vec::new();
+    if replica.standing == Standing::Entering {
+        // The first subscriber waits, and is counted when the answer has come.
+        questions.push(ToCluster::Join(key(), replica.interest.total().max(1)));
+    }
+    if let Some(attendance) = &replica.attendance {
+        questions.extend(attendance.standing(Standing::Entering).map(|attendee| {
+            let first = attendee.first_waiting();
+            let (member, max_members) = first.unwrap_or_else(|| (attendee.member.clone(), None));
+            let enter = Enter { key: key(), member, max_members };
+            ToCluster::Enter(Box::new(enter))
+        }));
+        let leaving = attendance.standing(Standing::Leaving);
+        questions.extend(leaving.map(|of| ToCluster::Part(key(), of.member.user_id.clone())));
+    }
+    if replica.standing == Standing::Leaving {
+        questions.push(ToCluster::Leave(key()));
+    }
+    questions
 }

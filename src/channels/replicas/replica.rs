@@ -4,10 +4,10 @@ use crate::frame::Frame;
 use crate::id::{ShardId, SocketId};
 use crate::memory::Keyed;
 
-use super::super::cluster::Enter;
 use super::super::shard_counts::ShardCounts;
-use super::super::{ChannelKey, Event, FromHome, Outbox, ToCluster, ToHome};
+use super::super::{ChannelKey, Event, FromHome, Outbox, ToHome};
 use super::attendance::Attendance;
+use super::standing::Standing;
 
 /// A channel with subscribers on this node. It exists from the first subscribe to the cluster's
 /// answer to the last leave.
@@ -25,21 +25,6 @@ pub(super) struct Replica {
     pub(super) waiting: Vec<(ShardId, ToHome)>,
     /// Whether the members may be too many, because other nodes had not registered anew yet.
     pub(super) inexact: bool,
-}
-
-/// The standing of a node in a channel, or of a node's user in a presence channel. It changes by
-/// the cluster's answer, and no other question is under way meanwhile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Not in it.
-    #[default]
-    Out,
-    /// The cluster has been asked to let it in.
-    Entering,
-    /// In it.
-    In,
-    /// The cluster has been told that it leaves.
-    Leaving,
 }
 
 impl Keyed for Replica {
@@ -72,30 +57,6 @@ impl Replica {
             let (key, frame) = (self.key.clone(), frame.clone());
             out.send(shard, FromHome::Event(Event { key, frame, except, retain: None }));
         }
-    }
-
-    /// The questions to the cluster that it has not answered, in the order of the answers.
-    pub(super) fn unanswered(&self) -> Vec<ToCluster> {
-        let key = || self.key.clone();
-        let mut questions = Vec::new();
-        if self.standing == Standing::Entering {
-            // The first subscriber waits, and is counted when the answer has come.
-            questions.push(ToCluster::Join(key(), self.interest.total().max(1)));
-        }
-        if let Some(attendance) = &self.attendance {
-            let entering = attendance.standing(Standing::Entering);
-            questions.extend(entering.filter_map(|attendee| {
-                let (member, max_members) = attendee.next_join()?;
-                let enter = Enter { key: key(), member, max_members };
-                Some(ToCluster::Enter(Box::new(enter)))
-            }));
-            let leaving = attendance.standing(Standing::Leaving);
-            questions.extend(leaving.map(|of| ToCluster::Part(key(), of.member.user_id.clone())));
-        }
-        if self.standing == Standing::Leaving {
-            questions.push(ToCluster::Leave(key()));
-        }
-        questions
     }
 
     /// The number of members, on all nodes.

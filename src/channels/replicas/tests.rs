@@ -498,7 +498,8 @@ proptest! {
         }
         world.settle();
         // At the end nothing is left of those who leave.
-        let here: Vec<_> = world.subscriptions.iter().filter(|of| !of.left).map(|of| of.ticket).collect();
+        let here = world.subscriptions.iter().filter(|of| !of.left).map(|of| of.ticket);
+        let here: Vec<_> = here.collect();
         here.into_iter().for_each(|ticket| world.leave_by(ticket));
         world.settle();
         prop_assert!(world.nodes.iter().all(|node| node.len() == 0));

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::channels::{ChannelPath, UserPath};
 use crate::cluster::wire::{JoinFlags, NodeId};
 
-/// The arguments that have not been read. Each function takes the next one; `None` if there is none,
-/// or if it does not fit.
+/// The arguments that have not been read. Each function takes the next one; `None` if there is
+/// none, or if it does not fit.
 pub(super) struct Arguments<'a>(std::slice::Iter<'a, Bytes>);
 
 impl<'a> Arguments<'a> {

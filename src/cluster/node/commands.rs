@@ -4,8 +4,8 @@ use super::Node;
 use super::gather::Asking;
 use crate::apps::webhook::EventKind;
 use crate::channels::{
-    Answer, ChannelKey, ChannelPath, Enter, Event, FromCluster, Registered, ReplyTo, Step, Steps,
-    ToCluster, UserPath,
+    Answer, ChannelKey, ChannelPath, Enter, Event, FromCluster, Registered, ReplyTo, Retain, Step,
+    Steps, ToCluster, UserPath,
 };
 use crate::cluster::partition::Partition;
 use crate::cluster::settings::WhenAway;
@@ -93,7 +93,7 @@ impl Node {
             confirm.into_iter().for_each(|to| self.effects.answer(to, Answer::Barrier));
             return;
         };
-        if self.alone || !self.has_room() || self.is_hopeless(partition, confirm, now) {
+        if self.alone || !self.has_room(partition) || self.is_hopeless(partition, confirm, now) {
             match confirm {
                 Some(to) => self.effects.answer(to, Answer::Unavailable),
                 None => self.dropped += 1,
@@ -101,10 +101,7 @@ impl Node {
             return;
         }
         let Event { frame, except, retain, .. } = event;
-        let retained = retain.map(|retain| {
-            let ttl_ms = u64::try_from(retain.ttl.as_millis()).unwrap_or(u64::MAX);
-            Retained { data: retain.data, ttl_ms: ttl_ms.max(1) }
-        });
+        let retained = retain.map(|retain| retained(*retain));
         let command = Command::Publish { channel, frame, except, retained };
         self.push(partition, command, confirm, now);
     }
@@ -115,9 +112,11 @@ impl Node {
         self.effects.tell(home, FromCluster::Event(event));
     }
 
-    /// Whether one more event may wait.
-    fn has_room(&self) -> bool {
-        self.waiting_bytes() < self.settings.backlog
+    /// Whether one more event may wait for a partition. Those that are away fill no more than their
+    /// share, and the others go on.
+    fn has_room(&self, partition: u16) -> bool {
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.partition.waiting_bytes() < self.backlog_share())
     }
 
     /// Whether a publisher would only wait to be told that Redis is away.
@@ -138,7 +137,7 @@ impl Node {
 
     /// Takes a part of what a home has registered with a partition.
     fn registered(&mut self, registered: Registered) {
-        let Registered { partition, channels, users, last } = registered;
+        let Registered { partition, channels, events, users, last } = registered;
         let mut commands = Vec::new();
         let anew = self.member(partition).is_some_and(|member| member.emptied);
         for (key, count, members) in channels {
@@ -151,6 +150,13 @@ impl Node {
             // They are members, however many there are.
             let enter = |member| enter_command(channel.clone(), member, None, flags);
             commands.extend(members.iter().map(|member| enter(member)));
+        }
+        for event in events {
+            let path = self.directory.channel_path(&event.key);
+            let kept = path.filter(|&(_, of)| of == partition).zip(event.retain);
+            commands.extend(kept.map(|((channel, _), retain)| {
+                Command::Keep(channel, retained(*retain), event.frame)
+            }));
         }
         for (key, step) in users {
             let path = self.directory.user_path(&key);
@@ -194,4 +200,10 @@ const fn step_command(user: UserPath, step: Step) -> Command {
         Step::Watch => Command::Watch(user),
         Step::Unwatch => Command::Unwatch(user),
     }
+}
+
+/// The part of an event that is kept, at least for a millisecond.
+fn retained(retain: Retain) -> Retained {
+    let ttl_ms = u64::try_from(retain.ttl.as_millis()).unwrap_or(u64::MAX);
+    Retained { data: retain.data, ttl_ms: ttl_ms.max(1) }
 }

@@ -14,7 +14,8 @@ use crate::protocol::names::ChannelName;
 
 /// Translates between keys and paths by the apps in force.
 ///
-/// Names that come out of Redis are checked by the rules of their app, as names of clients are.
+/// Names that come out of Redis are checked for what no app allows. The limits of an app are no
+/// measure, because a channel stays when they become stricter.
 #[derive(Debug)]
 pub(super) struct Directory {
     apps: Arc<Apps>,
@@ -111,17 +112,21 @@ impl Directory {
 
     /// The name of a channel of an app, if it may have that name.
     pub(super) fn channel_name(&self, index: AppIndex, name: &str) -> Option<ChannelName> {
-        let rules = &self.app(index)?.rules;
-        ChannelName::parse(name, rules.limits.max_channel_name, rules.strict_names).ok()
+        self.app(index)?;
+        ChannelName::parse(name, NAME_BYTES_MAX, false).ok()
     }
 
     /// A user with its home; `None` if it cannot be one of this node's apps.
     pub(super) fn user(&self, path: &UserPath) -> Option<(ShardId, UserKey)> {
         let (id, user_id) = path.parts()?;
         let index = self.app_by_id(&id)?;
-        let fits = user_id.len() <= self.app(index)?.rules.limits.max_user_id;
-        let key = fits.then(|| self.hash.user(index, user_id.into()))?;
+        let key = self.takes_user(index, user_id).then(|| self.hash.user(index, user_id.into()))?;
         Some((self.topology.home_of_user(&key), key))
+    }
+
+    /// Whether a user of an app may have this id.
+    pub(super) fn takes_user(&self, index: AppIndex, user_id: &str) -> bool {
+        self.app(index).is_some() && user_id.len() <= NAME_BYTES_MAX
     }
 
     /// What a command about a channel has to consider, of which webhooks may be told a departure.
@@ -158,6 +163,9 @@ impl Directory {
     }
 }
 
+/// The most bytes of the name of a channel or a user that the settings of an app can allow.
+const NAME_BYTES_MAX: usize = 4 << 10;
+
 /// The bytes of a fingerprint: enough to tell configurations apart.
 const FINGERPRINT_BYTES: usize = 6;
 
@@ -188,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn names_from_outside_are_checked_by_the_rules_of_their_app() {
+    fn names_from_outside_are_checked_for_what_no_app_allows() {
         let directory = directory(vec![test_app()]);
         let long = "x".repeat(10_000);
         for name in ["", "a\nb", &long] {
@@ -198,6 +206,16 @@ mod tests {
         assert!(directory.channel(&ChannelPath::from_text("news")).is_none());
         assert!(directory.user(&UserPath::new("app-id", &long)).is_none());
         assert!(directory.channel(&ChannelPath::new("app-id", "news")).is_some());
+    }
+
+    #[test]
+    fn channels_keep_their_homes_when_the_limits_of_names_become_stricter() {
+        let mut app = test_app();
+        (app.rules.limits.max_channel_name, app.rules.limits.max_user_id) = (3, 3);
+        app.rules.strict_names = true;
+        let directory = directory(vec![app]);
+        assert!(directory.channel(&ChannelPath::new("app-id", "orders/17")).is_some());
+        assert!(directory.user(&UserPath::new("app-id", "ann-17")).is_some());
     }
 
     #[test]
@@ -211,6 +229,17 @@ mod tests {
         assert!(before.is_some());
         assert_eq!(directory.channel_path(&key), before);
         assert!(!directory.flags(&key, EventKind::ChannelVacated).told);
+    }
+
+    #[test]
+    fn the_members_of_a_presence_channel_are_told_and_not_its_subscriptions() {
+        let directory = directory(vec![App { subscription_counts: true, ..test_app() }]);
+        let counted = ["news", "presence-room"].map(|name| {
+            let name = directory.channel_name(AppIndex(0), name).unwrap();
+            let key = directory.hash.channel(AppIndex(0), name);
+            directory.flags(&key, EventKind::ChannelVacated).counted
+        });
+        assert_eq!(counted, [true, false]);
     }
 
     #[test]

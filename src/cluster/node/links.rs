@@ -22,19 +22,26 @@ impl Node {
         self.introductions += 1;
         let partitions = self.partitions();
         let member = self.partitions.get_mut(usize::from(partition))?;
+        if !run.is_empty() {
+            member.replaced |= !member.run.is_empty() && *member.run != *run;
+            member.run = run.into();
+        }
         let id = member.partition.node();
         member.introduced = Some(id);
         let known = member.nodes.iter().map(|node| node.id).filter(|&node| node != id);
+        let known: Vec<_> = known.collect();
+        let epoch: Box<str> = format!("{}-{}", self.epoch, self.introductions).into();
+        member.begins = known.is_empty().then(|| epoch.clone());
         let entrance = Entrance {
             partitions,
-            epoch: format!("{}-{}", self.epoch, self.introductions).into(),
+            epoch,
             run: run.into(),
             version: version::NUMBER.into(),
             address: self.address.clone(),
             apps: self.fingerprint.clone(),
             base: member.partition.base(),
             lease_ms: millis(self.settings.lease),
-            known: known.collect(),
+            known,
         };
         Some((id, entrance))
     }
@@ -49,6 +56,9 @@ impl Node {
         }
         self.return_from_alone();
         let Some(member) = self.member(partition) else { return true };
+        if member.begins.take().is_some_and(|offered| offered == entered.epoch) {
+            member.partition.await_others(now);
+        }
         match member.partition.entered(entered, now) {
             Admission::Buried => {
                 let dropped = member.partition.rename(true, true);
@@ -56,7 +66,12 @@ impl Node {
                 false
             }
             Admission::In { register, emptied, cut_off, confirmed } => {
-                (member.settled, member.emptied) = (false, emptied);
+                // A replica that has taken over may know less than homes have been told. Everything
+                // is registered anew, so that its answers bring both to the same state.
+                let replaced = std::mem::take(&mut member.replaced);
+                member.settled = false;
+                // What was not registered yet is no news either when the connection is lost again.
+                member.emptied = emptied || ((member.emptied || replaced) && !buried);
                 self.effects.answer_all(confirmed, || Answer::Barrier);
                 // Questions are not repeated, and an answer may be lost.
                 let lost = self.questions.lost(partition);
@@ -69,7 +84,7 @@ impl Node {
                 if cut_off {
                     self.cut_off(partition);
                 }
-                if register {
+                if register || replaced {
                     self.ask_shards_to_register(partition);
                 }
                 self.claim_permits(partition, now);
@@ -110,6 +125,9 @@ impl Node {
     pub(crate) fn executed(&mut self, partition: u16, now: Millis) {
         let Some(member) = self.member(partition) else { return };
         let Outcome { confirmed, returned } = member.partition.executed(now);
+        if member.partition.away_since().is_none() {
+            member.emptied = false;
+        }
         self.effects.answer_all(confirmed, || Answer::Barrier);
         if let Some(Returned { away, repeated }) = returned {
             self.effects.report(Report::Back { partition, away, repeated });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Node;
-use super::quotas::{Answers, Asked};
+use super::quotas::{Answers, Asked, Place};
 use crate::apps::{App, Apps};
 use crate::channels::{Answer, ReplyTo};
 use crate::cluster::wire::Command;
@@ -32,9 +32,10 @@ impl Node {
     }
 
     /// Redis tells how many permits of an app it has lent to this node.
-    pub(super) fn permits(&mut self, text: &str, held: u32, now: Millis) {
+    pub(super) fn permits(&mut self, partition: u16, text: &str, held: u32, now: Millis) {
+        let all_registered = self.member(partition).is_some_and(|member| member.settled);
         if let Some(app) = self.app_of_text(text) {
-            let (asked, answers) = self.quotas.held(&app, held, now);
+            let (asked, answers) = self.quotas.held(&app, held, all_registered, now);
             self.settle(&app, asked, answers, now);
         }
     }
@@ -85,7 +86,11 @@ impl Node {
 
     fn answer_places(&mut self, answers: Answers) {
         for (reply_to, place) in answers {
-            let answer = if place { Answer::Barrier } else { Answer::Unavailable };
+            let answer = match place {
+                Place::Granted => Answer::Barrier,
+                Place::Full => Answer::Unavailable,
+                Place::Unknown => Answer::Away,
+            };
             self.effects.answer(reply_to, answer);
         }
     }

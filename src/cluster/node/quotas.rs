@@ -6,10 +6,11 @@
 //! they do not use.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::questions::ANSWER_TIMEOUT;
-use crate::apps::App;
+use crate::apps::{App, Apps};
 use crate::channels::ReplyTo;
 use crate::id::AppIndex;
 use crate::time::Millis;
@@ -56,8 +57,26 @@ pub(super) enum Asked {
     Claim(u32),
 }
 
-/// The answers to connections that wait: whether there is a place.
-pub(super) type Answers = Vec<(ReplyTo, bool)>;
+/// The answers to connections that wait.
+pub(super) type Answers = Vec<(ReplyTo, Place)>;
+
+/// Whether there is a place for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// There is one.
+    Granted,
+    /// All nodes together have as many connections as the app may have.
+    Full,
+    /// Redis has not said.
+    Unknown,
+}
+
+/// Lends nothing yet to apps that have a quota and had none. To be called before shards get them:
+/// what they let in meanwhile could be more than Redis lends.
+pub(crate) fn lend_nothing(apps: &Apps) {
+    let new = |app: &&Arc<App>| app.max_connections.is_some() && app.counters.permits() == u32::MAX;
+    apps.iter().filter(new).for_each(|app| app.counters.permit_open_ones());
+}
 
 impl Quotas {
     /// Takes an app as it is configured now. Returns what is to be told to Redis.
@@ -73,7 +92,7 @@ impl Quotas {
             return None;
         }
         // Connections from before the app had a quota keep their places.
-        counters.permit(counters.connections());
+        counters.permit_open_ones();
         let mut quota = Quota::default();
         let claim = (counters.permits() > 0).then(|| quota.claim(counters.permits()));
         self.apps.insert(app.index, quota);
@@ -93,33 +112,53 @@ impl Quotas {
         reply_to: ReplyTo,
         now: Millis,
     ) -> (Option<Asked>, Answers) {
-        let Some(total) = app.max_connections else { return (None, vec![(reply_to, true)]) };
+        let Some(total) = app.max_connections else {
+            return (None, vec![(reply_to, Place::Granted)]);
+        };
         let open = app.counters.connections();
         if open < app.counters.permits().min(total) {
-            return (None, vec![(reply_to, true)]);
+            return (None, vec![(reply_to, Place::Granted)]);
         }
         let quota = self.apps.entry(app.index).or_default();
-        if open >= total || quota.waiting.len() >= WAITING_MAX {
-            return (None, vec![(reply_to, false)]);
+        if open >= total {
+            return (None, vec![(reply_to, Place::Full)]);
+        }
+        if quota.waiting.len() >= WAITING_MAX {
+            return (None, vec![(reply_to, Place::Unknown)]);
         }
         quota.waiting.push_back((reply_to, now));
         (quota.ask(app), Vec::new())
     }
 
-    /// Redis tells how many permits it has lent to the node.
-    pub(super) fn held(&mut self, app: &App, held: u32, now: Millis) -> (Option<Asked>, Answers) {
+    /// Redis tells how many permits it has lent to the node. While not all nodes have registered,
+    /// it lends nothing, whatever is free.
+    pub(super) fn held(
+        &mut self,
+        app: &App,
+        held: u32,
+        all_registered: bool,
+        now: Millis,
+    ) -> (Option<Asked>, Answers) {
         let Some(quota) = self.apps.get_mut(&app.index) else { return Default::default() };
+        if let Some(Asked::Claim(claimed)) = quota.asked.front()
+            && *claimed != held
+        {
+            // The answer to something from before the entrance.
+            return Default::default();
+        }
         let answered = quota.asked.pop_front();
         let permits = held.saturating_sub(quota.returning());
         app.counters.permit(permits);
         let free = permits.saturating_sub(app.counters.connections());
         let granted = quota.waiting.len().min(usize::try_from(free).unwrap_or(usize::MAX));
         let answers: Answers =
-            quota.waiting.drain(..granted).map(|(reply_to, _)| (reply_to, true)).collect();
+            quota.waiting.drain(..granted).map(|(to, _)| (to, Place::Granted)).collect();
         if granted > 0 || quota.waiting.is_empty() {
             quota.short_since = None;
         } else if matches!(answered, Some(Asked::More(_))) {
-            quota.short_since.get_or_insert(now);
+            if all_registered {
+                quota.short_since.get_or_insert(now);
+            }
             quota.ask_at = Some(now + ASK_PERIOD);
             return (None, answers);
         }
@@ -141,9 +180,10 @@ impl Quotas {
     ) -> (Option<Asked>, Answers) {
         let Some(quota) = self.apps.get_mut(&app.index) else { return Default::default() };
         let short = quota.short_since.is_some_and(|since| now.since(since) >= RECALL_TIMEOUT);
+        let place = if short { Place::Full } else { Place::Unknown };
         let too_long = |since: Millis| short || now.since(since) >= ANSWER_TIMEOUT;
         let expired = quota.waiting.iter().take_while(|(_, since)| too_long(*since)).count();
-        let answers = quota.waiting.drain(..expired).map(|(to, _)| (to, false)).collect();
+        let answers = quota.waiting.drain(..expired).map(|(to, _)| (to, place)).collect();
         if quota.waiting.is_empty() {
             (quota.short_since, quota.ask_at) = (None, None);
             let open = app.counters.connections();
@@ -161,7 +201,7 @@ impl Quotas {
         let Some(quota) = self.apps.get_mut(&app.index) else { return Vec::new() };
         app.counters.permit(app.max_connections.unwrap_or(u32::MAX));
         quota.asked.clear();
-        std::mem::take(&mut quota.waiting).into_iter().map(|(to, _)| (to, true)).collect()
+        std::mem::take(&mut quota.waiting).into_iter().map(|(to, _)| (to, Place::Granted)).collect()
     }
 
     /// Keeps the permits in use, because this node is alone no more.
@@ -239,12 +279,26 @@ mod tests {
         assert!(Admission::take(&app).is_none(), "no permit yet");
         assert_eq!(quotas.more_places(&app, reply(1), NOW), (Some(Asked::More(9)), vec![]));
         assert_eq!(quotas.more_places(&app, reply(2), NOW), (None, vec![]), "one asks for all");
-        assert_eq!(quotas.held(&app, 1, NOW), (Some(Asked::More(9)), vec![(reply(1), true)]));
+        assert_eq!(
+            quotas.held(&app, 1, true, NOW),
+            (Some(Asked::More(9)), vec![(reply(1), Place::Granted)])
+        );
         let _first = Admission::take(&app).unwrap();
         assert!(Admission::take(&app).is_none());
-        assert_eq!(quotas.held(&app, 9, NOW), (None, vec![(reply(2), true)]));
+        assert_eq!(quotas.held(&app, 9, true, NOW), (None, vec![(reply(2), Place::Granted)]));
         let (asked, answers) = quotas.more_places(&app, reply(3), NOW);
-        assert_eq!((asked, answers), (None, vec![(reply(3), true)]), "there are some");
+        assert_eq!((asked, answers), (None, vec![(reply(3), Place::Granted)]), "there are some");
+    }
+
+    #[test]
+    fn an_app_whose_quota_is_new_has_no_places_before_redis_lends_some() {
+        let apps = Apps::new(vec![app(20)]);
+        let app = apps.iter().next().unwrap();
+        lend_nothing(&apps);
+        assert!(Admission::take(app).is_none());
+        app.counters.permit(5);
+        lend_nothing(&apps);
+        assert_eq!(app.counters.permits(), 5, "the quota is not new any more");
     }
 
     #[test]
@@ -253,16 +307,29 @@ mod tests {
         quotas.adopt(&app);
         let more = Some(Asked::More(9));
         quotas.more_places(&app, reply(1), NOW);
-        assert_eq!(quotas.held(&app, 0, NOW), (None, vec![]));
+        assert_eq!(quotas.held(&app, 0, true, NOW), (None, vec![]));
         assert_eq!(quotas.tick(&app, NOW, false), (None, vec![]));
         let again = NOW + ASK_PERIOD;
         assert_eq!(quotas.tick(&app, again, false), (more, vec![]));
-        assert_eq!(quotas.held(&app, 0, again), (None, vec![]));
+        assert_eq!(quotas.held(&app, 0, true, again), (None, vec![]));
         let late = NOW + RECALL_TIMEOUT;
-        assert_eq!(quotas.tick(&app, late, false), (None, vec![(reply(1), false)]));
+        assert_eq!(quotas.tick(&app, late, false), (None, vec![(reply(1), Place::Full)]));
         assert!(!quotas.is_waiting());
         assert_eq!(quotas.more_places(&app, reply(2), late).0, more);
-        assert_eq!(quotas.held(&app, 1, late), (None, vec![(reply(2), true)]));
+        assert_eq!(quotas.held(&app, 1, true, late), (None, vec![(reply(2), Place::Granted)]));
+    }
+
+    #[test]
+    fn a_redis_that_is_away_or_does_not_know_all_nodes_does_not_say_that_an_app_is_full() {
+        let (app, mut quotas) = (app(20), Quotas::default());
+        quotas.adopt(&app);
+        let late = NOW + ANSWER_TIMEOUT;
+        quotas.more_places(&app, reply(1), NOW);
+        assert_eq!(quotas.tick(&app, late, false).1, [(reply(1), Place::Unknown)]);
+        quotas.more_places(&app, reply(2), NOW);
+        quotas.held(&app, 0, false, NOW);
+        assert_eq!(quotas.tick(&app, NOW + RECALL_TIMEOUT, false).1, []);
+        assert_eq!(quotas.tick(&app, late, false).1, [(reply(2), Place::Unknown)]);
     }
 
     #[test]
@@ -270,14 +337,14 @@ mod tests {
         let (app, mut quotas) = (app(20), Quotas::default());
         quotas.adopt(&app);
         quotas.more_places(&app, reply(1), NOW);
-        quotas.held(&app, 10, NOW);
+        quotas.held(&app, 10, true, NOW);
         let _one = Admission::take(&app).unwrap();
         assert_eq!(quotas.recalled(&app), Some(Asked::Return(9)));
         assert_eq!(quotas.recalled(&app), None);
         assert_eq!(quotas.more_places(&app, reply(2), NOW).0, Some(Asked::More(9)));
-        assert_eq!(quotas.held(&app, 1, NOW).1, []);
+        assert_eq!(quotas.held(&app, 1, true, NOW).1, []);
         assert_eq!(app.counters.permits(), 1);
-        assert_eq!(quotas.held(&app, 3, NOW).1, [(reply(2), true)]);
+        assert_eq!(quotas.held(&app, 3, true, NOW).1, [(reply(2), Place::Granted)]);
         assert_eq!(app.counters.permits(), 3);
     }
 
@@ -286,14 +353,14 @@ mod tests {
         let (app, mut quotas) = (app(40), Quotas::default());
         quotas.adopt(&app);
         quotas.more_places(&app, reply(1), NOW);
-        quotas.held(&app, 10, NOW);
+        quotas.held(&app, 10, true, NOW);
         let open: Vec<_> = (0..10).map(|_| Admission::take(&app).unwrap()).collect();
         quotas.more_places(&app, reply(2), NOW);
         drop(open);
         assert_eq!(quotas.recalled(&app), Some(Asked::Return(10)));
-        quotas.held(&app, 12, NOW);
+        quotas.held(&app, 12, true, NOW);
         assert_eq!(app.counters.permits(), 2, "Redis had not taken ten back");
-        quotas.held(&app, 2, NOW);
+        quotas.held(&app, 2, true, NOW);
         assert_eq!(app.counters.permits(), 2);
     }
 
@@ -302,10 +369,10 @@ mod tests {
         let (app, mut quotas) = (app(1000), Quotas::default());
         quotas.adopt(&app);
         quotas.more_places(&app, reply(1), NOW);
-        quotas.held(&app, 100, NOW);
+        quotas.held(&app, 100, true, NOW);
         assert_eq!(quotas.tick(&app, NOW, false), (None, vec![]));
         assert_eq!(quotas.tick(&app, NOW, true), (Some(Asked::Return(92)), vec![]));
-        quotas.held(&app, 8, NOW);
+        quotas.held(&app, 8, true, NOW);
         assert_eq!(quotas.tick(&app, NOW, true), (None, vec![]), "a few are kept");
         assert_eq!(quotas.entered(&app), Some(Asked::Claim(8)));
         let unbounded = App { max_connections: None, ..app.clone() };
@@ -314,11 +381,25 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_from_before_an_entrance_is_no_answer_to_the_claim() {
+        let (app, mut quotas) = (app(20), Quotas::default());
+        quotas.adopt(&app);
+        quotas.more_places(&app, reply(1), NOW);
+        quotas.held(&app, 1, true, NOW);
+        let _one = Admission::take(&app).unwrap();
+        quotas.more_places(&app, reply(2), NOW);
+        assert_eq!(quotas.entered(&app), Some(Asked::Claim(1)));
+        assert_eq!(quotas.held(&app, 10, true, NOW), (None, vec![]));
+        assert_eq!(app.counters.permits(), 1, "Redis takes the claim for all there is");
+        assert_eq!(quotas.held(&app, 1, true, NOW), (Some(Asked::More(9)), vec![]));
+    }
+
+    #[test]
     fn a_node_that_is_alone_has_the_whole_quota_and_then_claims_what_it_uses() {
         let (app, mut quotas) = (app(3), Quotas::default());
         quotas.adopt(&app);
         quotas.more_places(&app, reply(1), NOW);
-        assert_eq!(quotas.go_alone(&app), [(reply(1), true)]);
+        assert_eq!(quotas.go_alone(&app), [(reply(1), Place::Granted)]);
         let _two = [Admission::take(&app).unwrap(), Admission::take(&app).unwrap()];
         quotas.return_from_alone(&app);
         assert_eq!(quotas.entered(&app), Some(Asked::Claim(2)));

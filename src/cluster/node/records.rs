@@ -49,7 +49,7 @@ impl Node {
             Record::Tended(_, nodes) => self.tended(partition, nodes, now),
             Record::Dead(node) => self.dead(partition, node),
             Record::Settled => self.settled(partition),
-            Record::Permits(app, held) => self.permits(&app, held, now),
+            Record::Permits(app, held) => self.permits(partition, &app, held, now),
             Record::Recall(app) => self.recalled(&app, now),
             Record::Online(user, online) => self.online(partition, &user, online),
             record => self.about_channel(record),
@@ -98,7 +98,10 @@ impl Node {
         let Some((_, key)) = self.directory.channel(path) else { return };
         let event = match user_id {
             "" => ChannelEvent::Vacated,
-            user_id => ChannelEvent::MemberRemoved(user_id.into()),
+            user_id if self.directory.takes_user(key.app(), user_id) => {
+                ChannelEvent::MemberRemoved(user_id.into())
+            }
+            _ => return,
         };
         let notice = Notice { app: key.app(), channel: key.name().clone(), event };
         let wanted = self.directory.app(key.app()).map(|app| app.webhooks.watched());
@@ -140,7 +143,8 @@ impl Node {
         } else {
             self.joined = true;
             let (cluster, nodes) = (self.settings.name.clone(), nodes.into_iter().collect());
-            self.effects.report(Report::Joined { cluster, nodes });
+            let redis = self.settings.place.to_string();
+            self.effects.report(Report::Joined { cluster, redis, nodes });
         }
         for address in differing.difference(&self.differing) {
             self.effects.report(Report::AppsDiffer(address.clone()));

@@ -12,6 +12,8 @@ pub(crate) enum Report {
     Joined {
         /// The name of the cluster.
         cluster: String,
+        /// The servers of Redis.
+        redis: String,
         /// The addresses of all nodes.
         nodes: Vec<Box<str>>,
     },
@@ -66,6 +68,8 @@ pub(crate) enum Report {
     },
     /// Events of clients found no room.
     Dropped(u64),
+    /// Executed calls could not be kept for as long as Redis may forget them.
+    CrowdedOut(u64),
 }
 
 /// The urgency of a line.
@@ -100,9 +104,10 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Joined { cluster, nodes } => {
+            Self::Joined { cluster, redis, nodes } => {
                 let s = if nodes.len() == 1 { "" } else { "s" };
-                write!(f, "joined the cluster {} of {} node{s}: ", Quoted(cluster), nodes.len())?;
+                let (cluster, count) = (Quoted(cluster), nodes.len());
+                write!(f, "joined the cluster {cluster} of {count} node{s} by {redis}: ")?;
                 let shown: Vec<_> = nodes.iter().take(SHOWN).map(|node| node.to_string()).collect();
                 f.write_str(&shown.join(", "))?;
                 if nodes.len() > SHOWN { f.write_str(", …") } else { Ok(()) }
@@ -159,7 +164,13 @@ impl fmt::Display for Report {
             ),
             Self::Dropped(count) => write!(
                 f,
-                "{count} client events are lost, because Redis is away and cluster.backlog is full"
+                "{count} client events are lost, because Redis is away and they waited for too long \
+                 (cluster.patience) or found no room (cluster.backlog)"
+            ),
+            Self::CrowdedOut(count) => write!(
+                f,
+                "{count} calls were not kept for as long as a Redis that fails over may forget \
+                 them: to keep what this node sends in two leases, raise cluster.backlog"
             ),
         }
     }

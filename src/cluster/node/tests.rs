@@ -64,25 +64,15 @@ impl World {
     }
 
     fn with(nodes: u128, when_away: WhenAway, apps: impl Fn() -> Vec<App>) -> Self {
+        Self::by(nodes, &settings(when_away), apps)
+    }
+
+    fn by(nodes: u128, settings: &ClusterSettings, apps: impl Fn() -> Vec<App>) -> Self {
         let now = Millis(1_000_000);
-        let host = |number: u128| {
-            let (apps, hash) = (Arc::new(Apps::new(apps())), KeyHash::random());
-            let parts = NodeParts {
-                settings: Arc::new(settings(when_away)),
-                id: NodeId(number << 64),
-                epoch: number.to_string().into(),
-                address: format!("node {number}").into(),
-                apps: Arc::clone(&apps),
-                hash: hash.clone(),
-                shards: SHARDS,
-            };
-            let node = Node::new(parts, now);
-            let (sent, reports) = (Vec::new(), Vec::new());
-            Host { node, apps, hash, connected: false, frozen: false, sent, reports }
-        };
-        let hosts = (1..=nodes).map(host).collect();
+        let hosts = (1..=nodes).map(|number| Host::new(number, settings, apps(), now)).collect();
         let mut world = Self { now, redis: Some(Model::default()), hosts };
-        world.run();
+        // The first node waits for others, and each hears of all.
+        world.pass(Duration::from_secs(3));
         world.hosts.iter_mut().for_each(|host| host.sent.clear());
         world
     }
@@ -137,6 +127,17 @@ impl World {
         self.tell(host, ToCluster::PublishAndConfirm(Box::new(event), reply(request)));
     }
 
+    /// The homes of a node have nothing to register.
+    fn register_nothing(&mut self, host: usize) {
+        for _ in 0..SHARDS {
+            let (channels, users) = (Vec::new(), Vec::new());
+            let registered =
+                Registered { partition: 0, channels, events: Vec::new(), users, last: true };
+            self.tell(host, ToCluster::Registered(Box::new(registered)));
+        }
+        self.run();
+    }
+
     fn ask(&mut self, host: usize, question: Question, request: u32) {
         self.tell(host, ToCluster::Ask(reply(request), question));
         self.run();
@@ -144,9 +145,25 @@ impl World {
 }
 
 impl Host {
+    fn new(number: u128, settings: &ClusterSettings, apps: Vec<App>, now: Millis) -> Self {
+        let (apps, hash) = (Arc::new(Apps::new(apps)), KeyHash::random());
+        let parts = NodeParts {
+            settings: Arc::new(settings.clone()),
+            id: NodeId(number << 64),
+            epoch: number.to_string().into(),
+            address: format!("node {number}").into(),
+            apps: Arc::clone(&apps),
+            hash: hash.clone(),
+            shards: SHARDS,
+        };
+        let node = Node::new(parts, now);
+        let (sent, reports) = (Vec::new(), Vec::new());
+        Self { node, apps, hash, connected: false, frozen: false, sent, reports }
+    }
+
     /// Speaks with Redis as a driver does. Returns the number of calls.
     fn converse(&mut self, redis: &mut Model, now: Millis) -> usize {
-        while !self.connected {
+        while !(self.connected && self.node.has_entered(0)) {
             let (id, entrance) = self.node.introduction(0, "run").unwrap();
             let entered = redis.enter(now.0, id, &entrance).unwrap();
             self.connected = self.node.entered(0, entered, now);
@@ -324,6 +341,20 @@ fn publishes_wait_for_a_redis_that_is_away_and_are_refused_after_the_patience() 
 }
 
 #[test]
+fn without_patience_an_event_waits_for_the_call_before_it() {
+    let settings = ClusterSettings { patience: Duration::ZERO, ..settings(WhenAway::Hold) };
+    let mut world = World::by(1, &settings, || vec![test_app()]);
+    world.publish(0, "news", "first", 1);
+    world.hosts[0].node.next_call(0, world.now).unwrap();
+    world.publish(0, "news", "second", 2);
+    world.now = world.now + Duration::from_millis(200);
+    world.hosts[0].node.tick(world.now);
+    world.hosts[0].node.executed(0, world.now);
+    world.run();
+    assert_eq!(world.hosts[0].confirmed(), (vec![1, 2], vec![]));
+}
+
+#[test]
 fn a_full_backlog_refuses_publishes_and_drops_client_events() {
     let mut world = World::new(1);
     let redis = world.cut();
@@ -359,6 +390,37 @@ fn changes_that_fill_more_than_the_backlog_are_given_up_for_a_new_beginning() {
     let has = |wanted: fn(&FromCluster) -> bool| learnt.iter().any(wanted);
     assert!(has(|message| matches!(message, FromCluster::CutOff(_))));
     assert!(has(|message| matches!(message, FromCluster::Register(PartitionId { number: 0, .. }))));
+}
+
+#[test]
+fn a_partition_that_is_away_fills_its_share_and_the_others_go_on() {
+    let settings = ClusterSettings { partitions: 2, ..settings(WhenAway::Hold) };
+    let mut world = World::by(1, &settings, || vec![test_app()]);
+    let host = &world.hosts[0];
+    let names = (0..1000).map(|number| format!("channel-{number}"));
+    let partition = |name: &String| host.node.directory.channel_path(&host.key(name)).unwrap().1;
+    // Nobody connects to the second one.
+    let (here, away): (Vec<_>, Vec<_>) = names.partition(|name| partition(name) == 0);
+    for name in &away {
+        let event = world.hosts[0].event(name, "whisper");
+        world.tell(0, ToCluster::Publish(event));
+    }
+    world.publish(0, &away[0], "refused", 1);
+    world.publish(0, &here[0], "sent", 2);
+    world.run();
+    assert_eq!(world.hosts[0].confirmed(), (vec![2], vec![1]));
+    world.pass(settings.patience + Duration::from_secs(1));
+    assert_eq!(world.hosts[0].node.waiting_bytes(), 0, "client events expire");
+    for name in away.iter().cycle().take(2000) {
+        let key = world.hosts[0].key(name);
+        world.tell(0, ToCluster::Join(key, 1));
+    }
+    world.run();
+    assert_eq!(world.hosts[0].node.waiting_bytes(), 0);
+    let reports = &world.hosts[0].reports;
+    assert!(reports.iter().any(|of| matches!(of, Report::Overflowed { .. })));
+    let alone = |of: &FromCluster| matches!(of, FromCluster::Alone(_));
+    assert!(!world.hosts[0].learnt().iter().any(alone));
 }
 
 #[test]
@@ -469,7 +531,7 @@ fn an_emptied_redis_learns_everything_again_and_nobody_is_told_anything() {
         let members = if host == 0 { vec![user("ann")] } else { Vec::new() };
         for (shard, channels) in [(0, vec![(key, 1, members)]), (1, Vec::new())] {
             let (partition, users, last) = (0, Vec::new(), true);
-            let registered = Registered { partition, channels, users, last };
+            let registered = Registered { partition, channels, events: Vec::new(), users, last };
             world.tell(host, ToCluster::Registered(Box::new(registered)));
             world.run();
             let settled = world.hosts[0].learnt();
@@ -490,6 +552,50 @@ fn an_emptied_redis_learns_everything_again_and_nobody_is_told_anything() {
 }
 
 #[test]
+fn a_connection_that_is_lost_between_registrations_makes_them_no_news() {
+    let mut world = World::new(2);
+    world.join(0, "presence-room");
+    world.join(1, "presence-room");
+    world.cut();
+    world.redis = Some(Model::default());
+    world.run();
+    let redis = world.cut();
+    world.redis = Some(redis);
+    world.run();
+    world.hosts[1].learnt();
+    let key = world.hosts[0].key("presence-room");
+    let channels = vec![(key, 1, vec![user("ann")])];
+    let registered =
+        Registered { partition: 0, channels, events: Vec::new(), users: Vec::new(), last: true };
+    world.tell(0, ToCluster::Registered(Box::new(registered)));
+    // Homes are asked once more, because the second entrance reminds the node of the first.
+    for host in [0, 0, 1, 1] {
+        world.register_nothing(host);
+    }
+    assert!(world.hosts.iter().all(|host| host.node.is_serving(0)));
+    let told = world.hosts[1].learnt();
+    assert!(!told.iter().any(|of| matches!(of, FromCluster::Added(..))), "{told:?}");
+}
+
+#[test]
+fn a_node_that_comes_first_to_an_emptied_redis_waits_for_others_before_it_publishes() {
+    let mut world = World::new(1);
+    world.join(0, "news");
+    world.cut();
+    world.redis = Some(Model::default());
+    world.hosts[0].frozen = true;
+    let newcomer = Host::new(2, &settings(WhenAway::Hold), vec![test_app()], world.now);
+    world.hosts.push(newcomer);
+    world.publish(1, "news", "early", 1);
+    world.pass(Duration::from_millis(1500));
+    assert_eq!(world.hosts[1].confirmed(), (vec![], vec![]));
+    world.hosts[0].frozen = false;
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.hosts[1].confirmed(), (vec![1], vec![]));
+    assert_eq!(world.hosts[0].events(), ["early"]);
+}
+
+#[test]
 fn a_user_is_not_taken_for_offline_before_all_nodes_have_registered() {
     let mut world = World::new(2);
     let ann = world.hosts[0].hash.user(APP, "ann".into());
@@ -502,7 +608,8 @@ fn a_user_is_not_taken_for_offline_before_all_nodes_have_registered() {
     world.tell(0, ToCluster::Users(vec![(ann.clone(), Step::Watch)]));
     for _ in 0..SHARDS {
         let (channels, users) = (Vec::new(), Vec::new());
-        let registered = Registered { partition: 0, channels, users, last: true };
+        let registered =
+            Registered { partition: 0, channels, events: Vec::new(), users, last: true };
         world.tell(0, ToCluster::Registered(Box::new(registered)));
     }
     world.run();
@@ -578,6 +685,20 @@ fn an_entrance_under_a_name_that_was_given_up_meanwhile_does_not_count() {
 }
 
 #[test]
+fn a_node_that_returns_is_not_alone_again_while_its_homes_register() {
+    let mut world = World::with(1, WhenAway::Local, || vec![test_app()]);
+    let redis = world.cut();
+    world.pass(Duration::from_secs(9));
+    world.redis = Some(redis);
+    world.pass(Duration::from_secs(10));
+    world.register_nothing(0);
+    let alone = |of: &FromCluster| matches!(of, FromCluster::Alone(true));
+    let learnt = world.hosts[0].learnt();
+    assert_eq!(learnt.iter().filter(|of| alone(of)).count(), usize::from(SHARDS), "once");
+    assert!(world.hosts[0].node.is_serving(0));
+}
+
+#[test]
 fn a_quota_holds_over_all_nodes_and_permits_go_where_they_are_needed() {
     let app = || vec![App { max_connections: Some(10), ..test_app() }];
     let mut world = World::with(2, WhenAway::Hold, app);
@@ -631,9 +752,7 @@ fn nodes_with_other_apps_are_named_once_and_their_channels_are_nobodys() {
     let mut world = World::new(2);
     let others = Arc::new(Apps::new(vec![test_app_named(0, "other", "key")]));
     world.hosts[1].apps = Arc::clone(&others);
-    world.hosts[1].node.adopt(others, world.now);
-    world.hosts[1].connected = false;
-    world.hosts[1].node.lost(0, world.now);
+    world.hosts[1].node.adopt(Arc::clone(&others), world.now);
     world.pass(Duration::from_secs(5));
     let differ = |report: &&Report| **report == Report::AppsDiffer("node 2".into());
     assert_eq!(world.hosts[0].reports.iter().filter(differ).count(), 1);
@@ -641,4 +760,7 @@ fn nodes_with_other_apps_are_named_once_and_their_channels_are_nobodys() {
         matches!(outcome, FromCluster::Entered(_, _, EnterOutcome::Entered { .. }))
     };
     assert!(!world.hosts[0].learnt().iter().any(enter));
+    world.hosts[0].node.adopt(others, world.now);
+    world.pass(Duration::from_secs(5));
+    assert!(world.hosts.iter().all(|host| host.node.differing.is_empty()), "all have the same");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::report::Report;
 use super::{Member, Node};
 use crate::channels::{Answer, Event, FromCluster, Retain};
+use crate::cluster::partition::Expired;
 use crate::cluster::settings::WhenAway;
 use crate::cluster::wire::{Command, Retained};
 use crate::time::Millis;
@@ -12,11 +13,11 @@ use crate::time::Millis;
 /// The work that is not done at each tick.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The interval at which the log repeats that entries cannot be read.
-const JUNK_LOG_PERIOD: Duration = Duration::from_secs(60);
+/// The interval at which the log repeats that entries cannot be read, or calls not be kept.
+const LOG_PERIOD: Duration = Duration::from_secs(60);
 
-/// The number of backlogs that changes of subscriptions may fill while Redis is away. They cannot
-/// be refused as events can, because clients come and go.
+/// The number of backlogs of a partition that changes of subscriptions may fill while Redis is
+/// away. They cannot be refused as events can, because clients come and go.
 const CHANGES_MAX: usize = 2;
 
 /// The state of the node in its cluster.
@@ -45,6 +46,7 @@ impl Node {
         if every_second {
             self.last_second = now;
             self.report_junk(now);
+            self.report_crowding(now);
             let dropped = std::mem::take(&mut self.dropped);
             if dropped > 0 {
                 self.effects.report(Report::Dropped(dropped));
@@ -56,6 +58,7 @@ impl Node {
         self.expire_publishes(now);
         self.tick_quotas(now, every_second);
         self.watch_absence(now);
+        self.watch_backlogs();
     }
 
     /// The time until [`tick`](Self::tick) has something to do that somebody waits for.
@@ -94,28 +97,46 @@ impl Node {
     }
 
     fn expire_publishes(&mut self, now: Millis) {
-        let patience = self.settings.patience;
+        // However impatient: a call of a Redis that serves takes a moment.
+        let patience = self.settings.patience.max(SECOND);
         let limit = Millis(now.0.saturating_sub(u64::try_from(patience.as_millis()).unwrap_or(0)));
         for member in &mut self.partitions {
-            let expired = member.partition.expire(limit);
-            self.effects.answer_all(expired, || Answer::Unavailable);
+            let Expired { publishers, dropped } = member.partition.expire(limit);
+            self.effects.answer_all(publishers, || Answer::Unavailable);
+            self.dropped += dropped;
         }
     }
 
-    /// Goes on alone if Redis is away for longer than the patience, or if too much waits for it.
+    /// Goes on alone if Redis is away for longer than the patience.
     fn watch_absence(&mut self, now: Millis) {
         // A node that is in some partition is not alone, and one that has just returned is busy.
         let all = self.partitions.iter().map(|member| member.partition.outside_since());
         let latest = all.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max());
         let Some(since) = latest.filter(|_| !self.alone) else { return };
         let away = now.since(since);
-        let bytes = self.waiting_bytes();
         if self.settings.when_away == WhenAway::Local && away > self.settings.patience {
             self.effects.report(Report::Alone { away });
             self.go_alone(false);
-        } else if bytes > CHANGES_MAX.saturating_mul(self.settings.backlog) {
-            self.effects.report(Report::Overflowed { bytes });
-            self.go_alone(true);
+        }
+    }
+
+    /// Gives up what waits for a partition that is away, if it is too much.
+    fn watch_backlogs(&mut self) {
+        let most = CHANGES_MAX.saturating_mul(self.backlog_share());
+        let overflows = |member: &Member| {
+            !member.partition.has_entered() && member.partition.waiting_bytes() > most
+        };
+        if !self.partitions.iter().any(overflows) {
+            return;
+        }
+        self.effects.report(Report::Overflowed { bytes: self.waiting_bytes() });
+        if !self.partitions.iter().any(|member| member.partition.has_entered()) {
+            return self.go_alone(true);
+        }
+        for index in 0..self.partitions() {
+            if self.member(index).is_some_and(|member| overflows(member)) {
+                self.give_up(index, true, false);
+            }
         }
     }
 
@@ -128,18 +149,24 @@ impl Node {
         let shards = self.directory.topology().shards();
         self.effects.tell_all(shards, || FromCluster::Alone(true));
         for index in 0..self.partitions() {
-            let Some(member) = self.member(index) else { continue };
-            let waiting: Vec<_> = member.partition.drain().collect();
-            let dropped = member.partition.rename(false, cut_off);
-            self.effects.answer_all(dropped, || Answer::Unavailable);
-            for (command, confirm) in waiting {
-                let delivered = local && self.deliver_here(command);
-                let answer = || if delivered { Answer::Barrier } else { Answer::Unavailable };
-                confirm.into_iter().for_each(|to| self.effects.answer(to, answer()));
-            }
+            self.give_up(index, cut_off, local);
         }
         if local {
             self.lift_quotas();
+        }
+    }
+
+    /// Drops what waits for a partition, but delivers the events of it `here` if there is nobody
+    /// else. The node enters under another name, and homes register and ask anew.
+    fn give_up(&mut self, partition: u16, cut_off: bool, here: bool) {
+        let Some(member) = self.member(partition) else { return };
+        let waiting: Vec<_> = member.partition.drain().collect();
+        let dropped = member.partition.rename(false, cut_off);
+        self.effects.answer_all(dropped, || Answer::Unavailable);
+        for (command, confirm) in waiting {
+            let delivered = here && self.deliver_here(command);
+            let answer = || if delivered { Answer::Barrier } else { Answer::Unavailable };
+            confirm.into_iter().for_each(|to| self.effects.answer(to, answer()));
         }
     }
 
@@ -163,10 +190,20 @@ impl Node {
     fn report_junk(&mut self, now: Millis) {
         let (reported, at) = self.junk_reported;
         let (unreadable, foreign) = self.junk();
-        let quiet = at.is_some_and(|at| now.since(at) < JUNK_LOG_PERIOD);
+        let quiet = at.is_some_and(|at| now.since(at) < LOG_PERIOD);
         if (unreadable, foreign) != reported && !quiet {
             self.junk_reported = ((unreadable, foreign), Some(now));
             self.effects.report(Report::Junk { unreadable, foreign });
+        }
+    }
+
+    fn report_crowding(&mut self, now: Millis) {
+        let (reported, at) = self.crowding_reported;
+        let all: u64 = self.partitions.iter().map(|of| of.partition.crowded_out()).sum();
+        let quiet = at.is_some_and(|at| now.since(at) < LOG_PERIOD);
+        if all > reported && !quiet {
+            self.crowding_reported = (all, Some(now));
+            self.effects.report(Report::CrowdedOut(all - reported));
         }
     }
 }

@@ -18,8 +18,17 @@ pub(super) struct Backlog {
     bytes: usize,
     /// The numbers of waiting commands that a newer one may replace.
     replaceable: HashMap<Subject, u64>,
-    /// The waiting commands whose publishers wait, with the time at which they came.
-    confirms: VecDeque<(u64, Millis)>,
+    /// The waiting events, with the times at which they came.
+    events: VecDeque<(u64, Millis)>,
+}
+
+/// The events that have waited for too long.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expired {
+    /// The publishers who waited for them.
+    pub(crate) publishers: Vec<ReplyTo>,
+    /// The number of those for which nobody waited.
+    pub(crate) dropped: u64,
 }
 
 /// A command that waits.
@@ -59,8 +68,8 @@ impl Backlog {
         }
         self.bytes += command.weight();
         let confirm = confirm.map(|reply_to| (reply_to, now));
-        if confirm.is_some() {
-            self.confirms.push_back((number, now));
+        if confirm.is_some() || matches!(command, Command::Publish { .. }) {
+            self.events.push_back((number, now));
         }
         self.waiting.push_back(Some(Waiting { command, confirm }));
     }
@@ -86,18 +95,31 @@ impl Backlog {
         self.take(usize::MAX, usize::MAX)
     }
 
-    /// Drops the commands whose publishers have waited since before `limit`, and returns these.
-    pub(super) fn expire(&mut self, limit: Millis) -> Vec<ReplyTo> {
-        let mut expired = Vec::new();
-        while let Some(&(number, since)) = self.confirms.front()
+    /// Drops the commands for which `drops` holds.
+    pub(super) fn drop_all(&mut self, drops: impl Fn(&Command) -> bool) {
+        for place in &mut self.waiting {
+            if let Some(waiting) = place.take_if(|waiting| drops(&waiting.command)) {
+                self.bytes -= waiting.weight();
+            }
+        }
+    }
+
+    /// Drops the events that have waited since before `limit`.
+    pub(super) fn expire(&mut self, limit: Millis) -> Expired {
+        let mut expired = Expired::default();
+        while let Some(&(number, since)) = self.events.front()
             && since < limit
         {
-            self.confirms.pop_front();
+            self.events.pop_front();
             let index = number.checked_sub(self.first).and_then(|n| usize::try_from(n).ok());
             let waiting =
                 index.and_then(|index| self.waiting.get_mut(index)).and_then(Option::take);
-            self.bytes -= waiting.as_ref().map_or(0, Waiting::weight);
-            expired.extend(waiting.and_then(|waiting| waiting.confirm).map(|(to, _)| to));
+            let Some(waiting) = waiting else { continue };
+            self.bytes -= waiting.weight();
+            match waiting.confirm {
+                Some((publisher, _)) => expired.publishers.push(publisher),
+                None => expired.dropped += 1,
+            }
         }
         expired
     }
@@ -130,8 +152,8 @@ impl Backlog {
         let number = self.first;
         let waiting = self.waiting.pop_front()?;
         self.first += 1;
-        if self.confirms.front().is_some_and(|&(first, _)| first == number) {
-            self.confirms.pop_front();
+        if self.events.front().is_some_and(|&(first, _)| first == number) {
+            self.events.pop_front();
         }
         let waiting = waiting?;
         self.bytes -= waiting.weight();
@@ -165,6 +187,7 @@ impl Subject {
 mod tests {
     use super::*;
     use crate::cluster::wire::JoinFlags;
+    use crate::frame::Frame;
     use crate::id::ShardId;
 
     const NOW: Millis = Millis(1000);
@@ -216,12 +239,27 @@ mod tests {
         backlog.push(b, Some(reply(1)), NOW);
         backlog.push(c.clone(), None, NOW);
         backlog.push(d.clone(), Some(reply(2)), Millis(2000));
-        assert_eq!(backlog.expire(NOW), []);
-        assert_eq!(backlog.expire(Millis(1001)), [reply(1)]);
+        assert_eq!(backlog.expire(NOW), Expired::default());
+        let expired = Expired { publishers: vec![reply(1)], dropped: 0 };
+        assert_eq!(backlog.expire(Millis(1001)), expired);
         let weight = a.weight() + c.weight() + d.weight();
         assert_eq!(backlog.bytes(), weight);
         assert_eq!(taken(&mut backlog), [a, c, d]);
-        assert!(backlog.is_empty() && backlog.expire(Millis(9000)).is_empty());
+        assert!(backlog.is_empty() && backlog.expire(Millis(9000)) == Expired::default());
+    }
+
+    #[test]
+    fn client_events_expire_too_and_are_counted() {
+        let mut backlog = Backlog::default();
+        let frame = Frame::text(1, |out| out.extend(b"x"));
+        let (except, retained) = (None, None);
+        let event = Command::Publish { channel: channel("a"), frame, except, retained };
+        backlog.push(event.clone(), None, NOW);
+        backlog.push(Command::Count(channel("a"), 1), None, NOW);
+        backlog.push(event.clone(), None, Millis(2000));
+        let expired = Expired { publishers: Vec::new(), dropped: 1 };
+        assert_eq!(backlog.expire(Millis(1500)), expired);
+        assert_eq!(taken(&mut backlog), [Command::Count(channel("a"), 1), event]);
     }
 
     #[test]

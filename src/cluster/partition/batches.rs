@@ -30,6 +30,8 @@ pub(super) struct Batches {
     last: u64,
     /// The highest number that Redis is known to have executed.
     done: u64,
+    /// The batches that were dropped before their time, because others needed their bytes.
+    crowded_out: u64,
 }
 
 /// A batch that can be sent.
@@ -39,7 +41,7 @@ pub(super) struct Batch {
     pub(super) number: u64,
     /// Its commands as arguments.
     pub(super) args: Arc<[Bytes]>,
-    /// The arguments that are of no use once they have been executed.
+    /// The arguments of commands that [are fleeting](is_fleeting).
     fleeting: Vec<Range<usize>>,
     /// The publishers who wait for it, each with the time since when.
     confirms: Vec<(ReplyTo, Millis)>,
@@ -62,6 +64,7 @@ impl Batches {
             pending: None,
             last: 0,
             done: 0,
+            crowded_out: 0,
         }
     }
 
@@ -102,6 +105,9 @@ impl Batches {
             (self.kept, self.kept_bytes) = (VecDeque::new(), 0);
         }
         self.done = done.max(self.base());
+        if let Some(batch) = &mut self.pending {
+            batch.drop_fleeting();
+        }
         match self.pending.take_if(|batch| batch.number <= done) {
             Some(batch) => self.keep(batch, now),
             None => Vec::new(),
@@ -133,14 +139,13 @@ impl Batches {
         confirms.collect()
     }
 
-    /// Begins anew under another name: nothing is kept, and a batch that was not executed is the
-    /// first one, if it is `kept`. Returns the publishers who waited for a batch that is not.
-    pub(super) fn renew(&mut self, kept: bool) -> Vec<ReplyTo> {
-        let dropped = self.pending.take_if(|_| !kept);
-        let pending = self.pending.take();
-        *self = Self::new(self.keep_for, self.keep_bytes);
-        self.pending = pending.map(|batch| Batch { number: 1, ..batch });
-        self.last = u64::from(self.pending.is_some());
+    /// Begins anew under another name, with nothing. A batch that was sent may have been executed,
+    /// and under another name nobody would notice that it comes twice. Returns the publishers who
+    /// waited for it.
+    pub(super) fn renew(&mut self) -> Vec<ReplyTo> {
+        let dropped = self.pending.take();
+        let crowded_out = self.crowded_out;
+        *self = Self { crowded_out, ..Self::new(self.keep_for, self.keep_bytes) };
         dropped.into_iter().flat_map(|batch| batch.confirms).map(|(to, _)| to).collect()
     }
 
@@ -152,6 +157,11 @@ impl Batches {
         }
     }
 
+    /// The batches that could not be kept for as long as Redis may forget them, so far.
+    pub(super) const fn crowded_out(&self) -> u64 {
+        self.crowded_out
+    }
+
     /// Whether Redis has executed everything.
     pub(super) fn is_settled(&self) -> bool {
         self.pending.is_none() && !self.repeating()
@@ -161,8 +171,12 @@ impl Batches {
     pub(super) fn forget(&mut self, now: Millis) {
         while let Some(first) = self.kept.front()
             && first.batch.number <= self.done
-            && (now.since(first.executed) > self.keep_for || self.kept_bytes > self.keep_bytes)
         {
+            let old = now.since(first.executed) > self.keep_for;
+            if !old && self.kept_bytes <= self.keep_bytes {
+                break;
+            }
+            self.crowded_out += u64::from(!old);
             self.kept_bytes -= first.batch.weight;
             self.kept.pop_front();
         }
@@ -206,9 +220,10 @@ impl Batch {
     }
 }
 
-/// Whether a command is of no use once it has been executed: a question and an answer are asked for
-/// again by those who miss them, and the permits that a node holds are claimed at its entrance.
-const fn is_fleeting(command: &Command) -> bool {
+/// Whether a command is of no use once it has been executed, or once the node enters anew: who
+/// misses an answer is told that there is none, and the permits that a node holds are claimed at
+/// its entrance. A change of them from before would make the claim wrong.
+pub(super) const fn is_fleeting(command: &Command) -> bool {
     match command {
         Command::Join(..)
         | Command::Leave(..)

@@ -113,18 +113,17 @@ impl Inbox {
         if self.position.is_empty() { "0" } else { &self.position }
     }
 
-    /// Whether so much was read since Redis was told that it could cut the inbox before the lease is
-    /// renewed: for Redis, everything is unread until it is told.
+    /// Whether so much was read since Redis was told that it could cut the inbox before the lease
+    /// is renewed: for Redis, everything is unread until it is told.
     pub(super) const fn has_much_to_tell(&self) -> bool {
         // Behind an entrance, fewer bytes may be read than were told before.
         self.read_bytes.saturating_sub(self.told_bytes) > self.bound_bytes / UNTOLD_SHARE
     }
 
     /// The command that tells Redis how far the inbox was read.
-    pub(super) fn tend(&mut self) -> Command {
+    pub(super) fn tend(&mut self, departures: bool) -> Command {
         self.told_bytes = self.read_bytes;
-        let (read_id, read_bytes) = (self.position.clone(), self.read_bytes);
-        Command::Tend { read_id, read_bytes, departures: true }
+        Command::Tend { read_id: self.position.clone(), read_bytes: self.read_bytes, departures }
     }
 
     /// The numbers of unreadable entries and records, and of entries of another version.
@@ -210,12 +209,12 @@ mod tests {
             read_bytes,
             departures: true,
         };
-        assert_eq!(inbox.tend(), tend("", 2 * len), "nothing of this session is trimmed yet");
+        assert_eq!(inbox.tend(true), tend("", 2 * len), "nothing of this session is trimmed yet");
         read(&mut inbox, &[("5-1", first), ("5-10", second.clone()), ("6-0", second.clone())]);
-        assert_eq!(inbox.tend(), tend("6-0", 3 * len));
+        assert_eq!(inbox.tend(true), tend("6-0", 3 * len));
         inbox.entered(true);
         read(&mut inbox, &[("4-0", second)]);
-        assert_eq!(inbox.tend(), tend("4-0", len));
+        assert_eq!(inbox.tend(true), tend("4-0", len));
     }
 
     #[test]

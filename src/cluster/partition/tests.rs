@@ -139,6 +139,25 @@ fn batches_that_redis_has_forgotten_are_repeated_without_questions() {
 }
 
 #[test]
+fn permits_that_were_asked_for_or_returned_before_an_entrance_are_not_afterwards() {
+    let mut partition = serving();
+    let permits = || Command::Return { app: "app".into(), count: 367 };
+    partition.push(command("a"), None, NOW);
+    partition.push(permits(), None, NOW);
+    partition.next_call(NOW).unwrap();
+    partition.lost(NOW);
+    partition.push(permits(), None, NOW);
+    partition.push(command("b"), None, NOW);
+    partition.entered(admitted("e", 0), NOW);
+    partition.register(Command::Permits { app: "app".into(), wanted: 133, total: 500 });
+    let calls = run(&mut partition);
+    assert_eq!(verbs(&calls), ["tend", "permits", "leave", "ready", "leave"]);
+    assert_eq!([channels(&calls[2]), channels(&calls[4])], ["1 a", "2 b"]);
+    assert_eq!(calls.iter().map(|call| call.args.len()).collect::<Vec<_>>()[2..], [3, 1, 3]);
+    assert_eq!(partition.waiting_bytes(), 0);
+}
+
+#[test]
 fn executed_batches_are_kept_for_two_leases_of_a_redis_that_answers() {
     let mut partition = serving();
     for (name, second) in [("a", 0), ("b", 8), ("c", 11)] {
@@ -156,6 +175,23 @@ fn executed_batches_are_kept_for_two_leases_of_a_redis_that_answers() {
         partition.executed(NOW + Duration::from_secs(30));
     }
     assert_eq!(partition.base(), 3, "a Redis that is back and remembers them");
+}
+
+#[test]
+fn batches_that_cannot_be_kept_for_as_long_as_they_should_are_counted() {
+    let bounds = Bounds { keep_bytes: 1000, ..BOUNDS };
+    let mut partition = Partition::new(NodeId(1), bounds, NOW);
+    partition.entered(admitted("e", 0), NOW);
+    let mut run_at = |second| {
+        let now = NOW + Duration::from_secs(second);
+        partition.push(command("a"), None, now);
+        while partition.next_call(now).is_some() {
+            partition.executed(now);
+        }
+        partition.crowded_out()
+    };
+    assert_eq!([0, 20, 40].map(&mut run_at), [0, 0, 0], "these had their time");
+    assert!((40..44).map(run_at).max() > Some(0));
 }
 
 #[test]
@@ -236,10 +272,12 @@ fn each_answer_of_the_entrance_has_its_consequence() {
         "a replica had not heard of the node"
     );
     assert_eq!(admission_after(66, unknown()), Admission::Buried);
+    let emptied = Entered { unknown: true, ..admitted("f", 0) };
+    assert_eq!(admission_after(66, emptied), outcome(true, true, true), "nobody kept so much");
 }
 
 #[test]
-fn a_node_that_was_buried_returns_under_another_name_with_what_waits() {
+fn a_node_that_was_buried_returns_under_another_name_with_what_was_never_sent() {
     let mut partition = serving();
     partition.push(command("a"), None, NOW);
     partition.push(command("b"), Some(reply(2)), NOW);
@@ -249,13 +287,14 @@ fn a_node_that_was_buried_returns_under_another_name_with_what_waits() {
     let unknown = || Entered { unknown: true, ..admitted("e", 0) };
     let later = NOW + Duration::from_secs(70);
     assert_eq!(partition.entered(unknown(), later), Admission::Buried);
-    assert_eq!(partition.rename(true, true), []);
+    partition.push(command("d"), Some(reply(4)), NOW);
+    assert_eq!(partition.rename(true, true), [reply(2)], "it may have been executed");
     assert_eq!((partition.node(), partition.base(), partition.epoch()), (NodeId(2), 0, ""));
     let expected =
         Admission::In { register: true, emptied: false, cut_off: true, confirmed: Vec::new() };
     assert_eq!(partition.entered(unknown(), NOW), expected);
     let calls: Vec<_> = run(&mut partition).iter().map(channels).collect();
-    assert_eq!(calls[1..], ["1 a b", "4 ", "2 c"]);
+    assert_eq!(calls[1..], ["4 ", "1 c d"]);
 }
 
 #[test]
@@ -277,8 +316,9 @@ fn publishers_are_told_when_they_have_waited_too_long() {
     partition.push(command("b"), Some(reply(2)), NOW);
     partition.push(command("c"), None, NOW);
     partition.lost(NOW);
-    assert_eq!(partition.expire(NOW), []);
-    assert_eq!(partition.expire(NOW + Duration::from_millis(1)), [reply(1), reply(2)]);
+    assert_eq!(partition.expire(NOW), Expired::default());
+    let expired = Expired { publishers: vec![reply(1), reply(2)], dropped: 0 };
+    assert_eq!(partition.expire(NOW + Duration::from_millis(1)), expired);
     partition.entered(admitted("e", 0), NOW);
     let calls: Vec<_> = run(&mut partition).iter().map(channels).collect();
     assert_eq!(calls[1..], ["1 a", "4 ", "2 c"], "a call that was sent may have been executed");
@@ -317,6 +357,19 @@ fn an_inbox_that_is_read_as_fast_as_it_fills_is_never_cut() {
         }
         assert!(read - told <= BOUNDS.inbox_bytes / 4, "{told} of {read} bytes after {number}");
     }
+}
+
+#[test]
+fn a_node_that_is_about_to_stop_takes_no_departures() {
+    let mut partition = serving();
+    let mut departures = |later: Duration| {
+        let call = partition.next_call(NOW + later).unwrap();
+        partition.executed(NOW + later);
+        partition.leave_departures();
+        (text(&call.args[0]), text(&call.args[3]))
+    };
+    assert_eq!(departures(TEND_PERIOD), ("tend".into(), "1".into()));
+    assert_eq!(departures(2 * TEND_PERIOD), ("tend".into(), "0".into()));
 }
 
 #[test]
@@ -511,4 +564,20 @@ fn a_node_that_quits_does_so_behind_everything_else_and_says_nothing_afterwards(
     partition.quit();
     assert!(partition.is_settled());
     assert_eq!(partition.next_call(NOW + Duration::from_secs(9)), None);
+}
+
+#[test]
+fn a_node_that_quits_does_not_return_for_a_lost_answer_or_for_registrations() {
+    let mut partition = serving();
+    partition.push(command("a"), None, NOW);
+    partition.quit();
+    partition.lost(NOW);
+    let admission = partition.entered(Entered { unknown: true, ..admitted("f", 0) }, NOW);
+    assert!(matches!(admission, Admission::In { register: false, .. }), "{admission:?}");
+    while partition.next_call(NOW).is_some_and(|call| verbs(&[call]) != ["quit"]) {
+        partition.executed(NOW);
+    }
+    assert!(!partition.has_quit());
+    partition.lost(NOW);
+    assert!(partition.has_quit() && partition.is_settled());
 }

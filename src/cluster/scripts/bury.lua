@@ -4,15 +4,11 @@
 --   stood_still, tell.
 -- From join.lua: tell_count.
 -- From leave.lua: unregister.
--- From part.lua: remove_member.
+-- From part.lua: remove_members.
 -- From offline.lua: sign_out.
 
--- A registration of a node in `mo:`, by its letter.
+-- Takes out a registration of a node that is in `mo:`, by its letter. Members are not among them.
 local forget_mark = {
-  m = function(_, rest)
-    local channel, user_id = rest:match('^(%Z*)%z(.*)$')
-    remove_member(channel, user_id, true)
-  end,
   -- The node remains interested, but its subscriptions do not count.
   c = function(node, channel)
     if count_of(channel, node) then
@@ -48,8 +44,19 @@ local function bury_marks(node)
   if leave_stale(node) then
     cut(node)
   end
+  local users = {}
   for _, mark in ipairs(take(T .. 'mo:' .. node)) do
-    forget_mark[mark:sub(1, 1)](node, mark:sub(3))
+    local letter, rest = mark:sub(1, 1), mark:sub(3)
+    if letter == 'm' then
+      local channel, user_id = rest:match('^(%Z*)%z(.*)$')
+      users[channel] = users[channel] or {}
+      table.insert(users[channel], user_id)
+    else
+      forget_mark[letter](node, rest)
+    end
+  end
+  for channel, user_ids in pairs(users) do
+    remove_members(channel, user_ids, true)
   end
 end
 
@@ -57,7 +64,9 @@ end
 -- out, and has missed events of the channels that are taken out by then: so its inbox goes first.
 local function bury_interest(node)
   cut(node)
-  for _, channel in ipairs(take(T .. 'of:' .. node)) do
+  local channels = take(T .. 'of:' .. node)
+  fetch_texts(channels)
+  for _, channel in ipairs(channels) do
     local _, vacated = unregister(node, channel)
     if vacated then
       depart(channel, '')

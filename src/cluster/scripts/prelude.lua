@@ -34,6 +34,10 @@ local call = {
   alone = {},
   -- Channel -> the content of `ch:CHAN`, empty if there is none.
   channels = {},
+  -- Departure -> the time at which it is due, if it is not in `gone` yet.
+  departures = {},
+  -- Whether there is a `gone`; nil if nobody has asked.
+  has_gone = nil,
   -- Such a content -> the list of the nodes in it. Equal ones have the same list.
   nodes = { [''] = {} },
   -- Channel -> the list of nodes that get its events.
@@ -50,7 +54,8 @@ local call = {
   member_bytes = 0,
   -- A function to call behind the last command.
   finish = nil,
-  -- The registrations that the call may still take out of dead nodes.
+  -- The registrations that the call may still take out of dead nodes: some milliseconds of work, in
+  -- which Redis does nothing else.
   burials = 500,
   -- The nodes that are buried to the end.
   buried = {},
@@ -80,6 +85,21 @@ local function channel_text(channel)
     call.channels[channel] = text
   end
   return text
+end
+
+-- Fetches the contents of `ch:` of all channels in a list.
+local function fetch_texts(channels)
+  -- Lua passes some thousand arguments at most.
+  for from = 1, #channels, 1000 do
+    local keys = {}
+    for i = from, math.min(from + 999, #channels) do
+      keys[#keys + 1] = T .. 'ch:' .. channels[i]
+    end
+    local texts = redis.call('MGET', unpack(keys))
+    for i = 1, #texts do
+      call.channels[channels[from + i - 1]] = texts[i] or ''
+    end
+  end
 end
 
 local function split_ids(ids)

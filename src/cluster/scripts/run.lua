@@ -12,26 +12,19 @@ local ARGUMENTS = {
 local FIRST = 9
 local args, arg_count = ARGV, #ARGV
 
--- Fetches the nodes of all channels that the call publishes to, because one command of Redis costs
--- less than many.
+-- Fetches the nodes of the channels that the call publishes to or joins, because one command of Redis
+-- costs less than many.
 local function fetch_channels()
-  local texts, channels, keys, at = call.channels, {}, {}, FIRST
+  local texts, channels, at = call.channels, {}, FIRST
   while at <= arg_count do
     local verb, channel = args[at], args[at + 1]
-    if verb == 'publish' and not texts[channel] then
+    if (verb == 'publish' or verb == 'join') and not texts[channel] then
       texts[channel] = ''
       channels[#channels + 1] = channel
-      keys[#keys + 1] = T .. 'ch:' .. channel
     end
     at = at + 1 + ARGUMENTS[verb]
   end
-  -- Lua passes some thousand arguments at most.
-  for from = 1, #keys, 1000 do
-    local found = redis.call('MGET', unpack(keys, from, math.min(from + 999, #keys)))
-    for i = 1, #found do
-      texts[channels[from + i - 1]] = found[i] or ''
-    end
-  end
+  fetch_texts(channels)
 end
 
 local function run_commands()
@@ -50,6 +43,17 @@ local function run_commands()
   end
   if call.finish then
     call.finish()
+  end
+end
+
+local function write_departures()
+  local scored = {}
+  for key, due in pairs(call.departures) do
+    scored[#scored + 1] = due
+    scored[#scored + 1] = key
+  end
+  for from = 1, #scored, 2000 do
+    redis.call('ZADD', T .. 'gone', unpack(scored, from, math.min(from + 1999, #scored)))
   end
 end
 
@@ -115,6 +119,7 @@ end
 
 fetch_channels()
 run_commands()
+write_departures()
 for node, lists in pairs(lists_by_node()) do
   if not call.buried[node] then
     append(node, entry_of(lists))

@@ -79,6 +79,12 @@ end
 -- Sets the count of a node in a channel; without a count the node is taken out. Returns the sum of
 -- all counts.
 local function set_count(channel, node, count)
+  local before = channel_text(channel)
+  -- Most channels have one node, as those of one user each have.
+  if before == '' or before == node then
+    write_channel(channel, count and { node } or {}, { count })
+    return tonumber(count or 0)
+  end
   local old_nodes, old_counts = nodes_of(channel), counts_of(channel)
   local nodes, counts, total = {}, {}, 0
   local function add(id, its_count)
@@ -144,12 +150,20 @@ end
 
 -- Remembers a departure until webhooks are to be told.
 local function depart(channel, user_id)
-  redis.call('ZADD', T .. 'gone', now() + DEBOUNCE_MS, departure(channel, user_id))
+  call.departures[departure(channel, user_id)] = now() + DEBOUNCE_MS
 end
 
 -- Undoes a departure; returns whether there was one of which webhooks have not been told.
 local function undo_departure(channel, user_id)
-  return redis.call('ZREM', T .. 'gone', departure(channel, user_id)) == 1
+  local key = departure(channel, user_id)
+  if call.departures[key] then
+    call.departures[key] = nil
+    return true
+  end
+  if call.has_gone == nil then
+    call.has_gone = redis.call('EXISTS', T .. 'gone') == 1
+  end
+  return call.has_gone and redis.call('ZREM', T .. 'gone', key) == 1
 end
 
 -- A node is not stale any more, be it because it is ready or because it is dead; returns whether it

@@ -131,8 +131,8 @@ fn parameters(verb: &str) -> Option<usize> {
     Some(parameters.split(", ").filter(|parameter| !parameter.is_empty()).count())
 }
 
-/// One command of each kind. The compiler asks for a new one in [`Command::push_args`], and the test
-/// for its verb here.
+/// One command of each kind. The compiler asks for a new one in [`Command::push_args`], and the
+/// test for its verb here.
 fn commands() -> Vec<Command> {
     let (channel, user) = (ChannelPath::new("app", "news"), UserPath::new("app", "7"));
     let (app, flags, payload) = (|| "app".into(), JoinFlags::default(), bytes::Bytes::new);

@@ -31,9 +31,10 @@ pub(crate) enum Command {
     /// [`Record::Count`] to its nodes, in which the own record is marked; own only if the count is
     /// the same.
     Count(ChannelPath, u32),
-    /// `enter CHAN user_id member max flags`: a user of a presence channel has a first connection on
-    /// the node. `max`: the most members, 0 is any number. Adds `m CHAN NUL user_id` to `mo:N`. Own:
-    /// [`Record::Entered`]. If the user is new: [`Record::Added`] to its nodes first, unless `anew`.
+    /// `enter CHAN user_id member max flags`: a user of a presence channel has a first connection
+    /// on the node. `max`: the most members, 0 is any number. Adds `m CHAN NUL user_id` to `mo:N`.
+    /// Own: [`Record::Entered`]. If the user is new: [`Record::Added`] to its nodes first, unless
+    /// `anew`.
     Enter {
         /// The channel.
         channel: ChannelPath,
@@ -63,8 +64,8 @@ pub(crate) enum Command {
         /// What is kept of it as the last event of a cache channel, with the time for which it is.
         retained: Option<Retained>,
     },
-    /// `keep CHAN ttl_ms retained`: `retained` becomes `ev:CHAN` for that time, if there is none and
-    /// the time is not 0. In a registration, it brings an empty Redis the last event of a cache
+    /// `keep CHAN ttl_ms retained`: `retained` becomes `ev:CHAN` for that time, if there is none
+    /// and the time is not 0. In a registration, it brings an empty Redis the last event of a cache
     /// channel that the node has a copy of.
     Keep(ChannelPath, Retained, Frame),
     /// `online USER`: the node has a first connection of the user. [`Record::Online`] to the
@@ -77,9 +78,9 @@ pub(crate) enum Command {
     Watch(UserPath),
     /// `unwatch USER`.
     Unwatch(UserPath),
-    /// `state CHAN request payload`: Own: [`Record::Asked`] with its nodes, the number of its members,
-    /// and its last event. [`Record::Question`] with `payload` to each of its nodes. The nodes in
-    /// `stale` count among them; in `Asked` only those whose lease runs do.
+    /// `state CHAN request payload`: Own: [`Record::Asked`] with its nodes, the number of its
+    /// members, and its last event. [`Record::Question`] with `payload` to each of its nodes. The
+    /// nodes in `stale` count among them; in `Asked` only those that `ask` would name do.
     State {
         /// The channel.
         channel: ChannelPath,
@@ -90,17 +91,17 @@ pub(crate) enum Command {
     },
     /// `users CHAN request`: Own: [`Record::Users`].
     Users(ChannelPath, u32),
-    /// `ask request payload`: Own: [`Record::Asked`] with all nodes whose lease runs.
-    /// [`Record::Question`] to all.
+    /// `ask request payload`: Own: [`Record::Asked`] with all nodes whose lease runs and that are
+    /// not buried. [`Record::Question`] to all.
     Ask(u32, Bytes),
-    /// `answer node request payload`: [`Record::Answer`] to that node, if it is among all. Nothing if
-    /// the answers of the call would make its unread bytes more than half of the bound.
+    /// `answer node request payload`: [`Record::Answer`] to that node, if it is among all. Nothing
+    /// if the answers of the call would make its unread bytes more than half of the bound.
     Answer(NodeId, u32, Bytes),
-    /// `tend read_id read_bytes departures`: see `wire`. Renews the lease, trims the own inbox below
-    /// `read_id` (a stream id, or empty), notes the bytes read, starts leases anew if nobody tended.
-    /// Own: [`Record::Tended`]; if `departures` is 1, [`Record::Gone`] for each departure that is
-    /// due, at most 1,000; [`Record::Dead`] for each node whose lease is over and that has something
-    /// to bury.
+    /// `tend read_id read_bytes departures`: see `wire`. Renews the lease, trims the own inbox
+    /// below `read_id` (a stream id, or empty), notes the bytes read, starts leases anew if nobody
+    /// tended. Own: [`Record::Tended`]; if `departures` is 1, [`Record::Gone`] for each departure
+    /// that is due, at most 1,000; [`Record::Dead`] for each node whose lease is over and that has
+    /// something to bury.
     Tend {
         /// The id of the last entry that was read; empty before the first.
         read_id: Box<str>,
@@ -110,17 +111,17 @@ pub(crate) enum Command {
         /// the others.
         departures: bool,
     },
-    /// `ready`: the node has registered and repeated everything: it leaves `stale`, and has heard the
-    /// letters that it was owed. If that is empty
-    /// now: [`Record::Settled`] to all.
+    /// `ready`: the node has registered and repeated everything: it leaves `stale`, and has heard
+    /// the letters that it was owed. If `stale` is empty now: [`Record::Settled`] to all.
     Ready,
     /// `bury node`: takes out at most 500 of the node's registrations, as leaves and parts of its
     /// own would (departures told), if its lease is over: first those in `mo:`, its permits and its
-    /// place in `stale`, and marks it `dead`; then, `retention_ms` behind the lease, those in `of:`,
-    /// its inbox and `node:N`. Own: [`Record::Dead`] again if something is left that is due now.
+    /// place in `stale`, and marks it `dead`; then, `retention_ms` behind the lease, its inbox (it
+    /// is cut), those in `of:`, and `node:N`. Own: [`Record::Dead`] again if something is left that
+    /// is due now.
     Bury(NodeId),
-    /// `quit`: the node stops, and nothing of it is needed any more: its lease and its retention are
-    /// over, and it is buried at once as far as one call may do that. The others do the rest.
+    /// `quit`: the node stops, and nothing of it is needed any more: its lease and its retention
+    /// are over, and it is buried at once as far as one call may do that. The others do the rest.
     Quit,
     /// `permits APP wanted total`: lends the node permits, so that no more than `total` are lent:
     /// half of the free ones, at least one, at most `wanted`. Own: [`Record::Permits`]. If nothing

@@ -1,7 +1,7 @@
 //! An entry of an inbox: what one call had for the node.
 //!
-//! The field `r` of the stream entry holds: the version (one byte), the origin (the 32 digits of its
-//! id), the kind of the call (`b` or `r`), its number (8 bytes, big endian), and records.
+//! The field `r` of the stream entry holds: the version (one byte), the origin (the 32 digits of
+//! its id), the kind of the call (`b` or `r`), its number (8 bytes, big endian), and records.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

@@ -12,23 +12,31 @@
 //! | `run` | string | the `run_id` of the server; another value: it restarted or failed over |
 //! | `tended` | string | the time of the last `tend`, in milliseconds of Redis |
 //! | `nodes` | zset | node -> end of its lease, in milliseconds of Redis |
-//! | `stale` | set | nodes that get every message, because the server may have forgotten their interest |
-//! | `node:N` | hash | `version`, `done`, `read`, `unread` (bytes), `cut`, `dead`, `owed` (letters) |
+//! | `stale` | set | nodes that get every message: the server may have forgotten their interest |
+//! | `node:N` | hash | `version`, `done`, `read` and `unread` bytes, `cut`, `dead`, `owed` |
 //! | `about` | hash | node -> its address, NUL, the fingerprint of its apps |
 //! | `in:N` | stream with `PEXPIRE` | the inbox: one entry per call that had records for the node |
-//! | `ch:CHAN` | string | the ids of its nodes, and behind a space their numbers of subscriptions, with commas between, unless all are 1 (so where nobody counts) |
+//! | `ch:CHAN` | string | its nodes and their counts, see below |
 //! | `mem:CHAN` | hash | user id -> number of nodes, a space, the encoded member |
-//! | `ev:CHAN` | string with `PX` | the last event of a cache channel, as `publish` or `keep` brought it |
+//! | `ev:CHAN` | string with `PX` | the last event of a cache channel, as a command brought it |
 //! | `of:N` | set | the channels that N is registered for |
-//! | `mo:N` | set | `m CHAN NUL user id`, `c CHAN` (counted), `u USER`, `w USER`, `q APP` (permits) of N |
+//! | `mo:N` | set | registrations of N that others see, by their letters, see below |
 //! | `user:USER` | set | nodes that have a connection of the user |
 //! | `watch:USER` | set | nodes that watch the user |
 //! | `quota:APP` | hash | node -> permits for connections that it holds |
-//! | `gone` | zset | departures that webhooks have not been told, `CHAN NUL user id` (empty: the channel was vacated) -> time at which they are due |
+//! | `gone` | zset | departure that webhooks have not been told -> time at which it is due |
+//!
+//! `ch:CHAN` is fetched for each event, so it is one string: the ids of the nodes in their order,
+//! one behind the other, then, unless all counts are 1, a space and the counts with commas between
+//! them. A count is the node's number of subscriptions, or 1 where nobody counts them.
+//!
+//! `mo:N` holds `m CHAN NUL user id` (a member), `c CHAN` (counted subscriptions), `u USER`
+//! (online), `w USER` (watched) and `q APP` (permits). A departure is `CHAN NUL user id`; without a
+//! user id, the channel was vacated.
 //!
 //! # A call
 //! `EVALSHA sha 1 T.."nodes" T N epoch kind number lease_ms retention_ms inbox_bytes COMMAND...`
-//! with the commands of one [`Call`] as their arguments ([`Command::push_args`]), in their order.
+//! with the commands of one call as their arguments ([`Command::push_args`]), in their order.
 //! Answer: `done`, or `enter` if the node has to enter first (it is unknown, cut or dead, the epoch
 //! is another one, or a number is missing), and then nothing was executed.
 //!
@@ -37,11 +45,12 @@
 //! one behind a gap is answered `enter`. Registrations have numbers of their own, which nothing
 //! checks: they are absolute, so they may be executed twice.
 //!
-//! Whatever a call has for a node, itself included, is collected and appended to the node's inbox at
-//! the end of the call, as one stream entry with the field `r`: see [`Entry`]. Past `inbox_bytes`
-//! of unread bytes (of the fields `r`), the inbox is deleted and the node marked `cut`. So is a node
-//! whose inbox Redis has evicted, and one that is buried while it is stale, because its interest is
-//! known in part only.
+//! Whatever a call has for a node, itself included, is collected and appended to the node's inbox
+//! at the end of the call, as one stream entry with the field `r`: see [`Entry`]. Past
+//! `inbox_bytes` of unread bytes (of the fields `r`), the inbox is deleted and the node marked
+//! `cut`. So is a node whose inbox Redis has evicted, and one that is buried while it is stale,
+//! because its interest is known in part only, and one whose interest is buried, which may take
+//! several calls.
 //!
 //! # The entrance
 //! `EVALSHA sha 1 T.."nodes" T N partitions epoch run version address apps base lease_ms

@@ -137,7 +137,8 @@ pub(crate) struct NodeInfo {
 pub(crate) struct MemberText(Bytes);
 
 impl Retained {
-    /// The text that Redis keeps: the length of the data (32 bits, big endian), the data, the frame.
+    /// The text that Redis keeps: the length of the data (32 bits, big endian), the data, the
+    /// frame.
     pub(crate) fn with_frame(&self, frame: &Frame) -> Bytes {
         let mut out = BytesMut::new();
         put(&mut out, self.data.as_bytes());

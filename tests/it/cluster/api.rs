@@ -6,7 +6,8 @@ use crate::gateway::{Gateway, eventually};
 use crate::http::{Call, connections, publish, until_connected};
 use crate::nodes::{Cluster, Node, over};
 
-/// A subscriber of `c` on each node, who is also a member of `presence-a` by the number of the node.
+/// A subscriber of `c` on each node, who is also a member of `presence-a` by the number of the
+/// node.
 fn subscribers(nodes: &[Node]) -> Vec<Client> {
     let numbered = nodes.iter().enumerate();
     let mut clients: Vec<_> = numbered
@@ -138,7 +139,10 @@ fn the_counts_of_a_publish_cover_all_nodes() {
             "nobody": { "subscription_count": 0 },
         } });
         assert_eq!(Call::post("events", &body).ok(a), expected);
-        let event = |channel: &str| json!({ "name": "e", "channel": channel, "data": "1", "info": "subscription_count" });
+        let event = |channel: &str| {
+            let info = "subscription_count";
+            json!({ "name": "e", "channel": channel, "data": "1", "info": info })
+        };
         let batch = json!({ "batch": [event("c"), event("nobody")] });
         let expected =
             json!({ "batch": [{ "subscription_count": 3 }, { "subscription_count": 0 }] });

@@ -149,14 +149,15 @@ fn events_go_only_to_nodes_with_subscribers() {
             publish(b, "room", "e", &large);
             client.expect_event("room", "e", &large);
         }
-        let ids: Vec<String> = cluster.redis.ask(&format!("ZRANGE {TAG}nodes 0 -1"));
-        let written = |id: &String| -> usize {
-            let bytes: Option<usize> = cluster.redis.ask(&format!("HGET {TAG}node:{id} written"));
-            bytes.unwrap_or_default()
-        };
-        let mut written: Vec<_> = ids.iter().map(written).collect();
-        written.sort_unstable();
-        assert!(written[0] < 100_000 && written[1] > 450_000, "{written:?}");
+        // Redis counts the bytes that a node has read, behind its next renewal of its lease.
+        eventually("one node has read them, and the other has not", || {
+            let ids: Vec<String> = cluster.redis.ask(&format!("ZRANGE {TAG}nodes 0 -1"));
+            let read = |id| cluster.redis.ask(&format!("HGET {TAG}node:{id} read"));
+            let mut read: Vec<usize> = ids.iter().map(read).collect();
+            read.sort_unstable();
+            assert!(read[0] < 100_000, "{read:?}");
+            (read[1] > 450_000).then_some(())
+        });
     });
 }
 
@@ -218,8 +219,7 @@ fn the_last_event_of_a_cache_channel_follows_the_success_on_any_node() {
 }
 
 #[test]
-fn a_cache_channel_keeps_its_event_without_subscribers_and_with_an_exception_until_its_time_is_over()
- {
+fn a_cache_channel_keeps_its_event_without_subscribers_until_its_time_is_over() {
     let brief = |setup: Setup| setup.env("RINGWAVE_APP_CACHE_TTL", "2");
     over_with(brief, |cluster: Cluster<2>| {
         let [a, b] = &cluster.nodes;
@@ -291,7 +291,7 @@ fn all_nodes_tell_the_same_numbers_at_the_same_places_among_the_events() {
         publish(&cluster.nodes[1], "room", "end", "1");
         let [first, second] = [0, 1].map(|at| between_begin_and_end(&mut witnesses[at]));
         assert_eq!(first, second);
-        assert_eq!(first.last().unwrap(), "2");
+        assert_eq!(first.iter().rfind(|seen| *seen != "e").unwrap(), "2");
         assert_eq!(first.iter().filter(|seen| *seen == "e").count(), 100);
     });
 }
@@ -304,7 +304,7 @@ fn come_and_go(node: &Gateway, times: usize) {
     }
 }
 
-/// The numbers of subscribers, and an `e` for each event.
+/// The numbers of subscribers where they change, and an `e` for each event.
 fn between_begin_and_end(client: &mut Client) -> Vec<String> {
     while client.next()["event"] != "begin" {}
     let mut seen = Vec::new();
@@ -313,7 +313,14 @@ fn between_begin_and_end(client: &mut Client) -> Vec<String> {
         match message["event"].as_str().unwrap() {
             "end" => return seen,
             "e" => seen.push("e".to_owned()),
-            _ => seen.push(data(&message)["subscription_count"].to_string()),
+            _ => {
+                let number = data(&message)["subscription_count"].to_string();
+                // Where one leaves a node at the moment when another comes, that node may tell the
+                // same number again.
+                if seen.iter().rfind(|seen| *seen != "e") != Some(&number) {
+                    seen.push(number);
+                }
+            }
         }
     }
 }

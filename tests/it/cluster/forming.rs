@@ -184,7 +184,7 @@ fn nodes_whose_apps_differ_are_warned_of_until_all_have_reloaded() {
     let plain = app("");
     over_plain(&plain, |cluster| {
         let [a, b] = &cluster.nodes;
-        let changed = app("max_message_size = 20000\n");
+        let changed = app("cache_ttl = 60\n");
         reloaded(a, &changed);
         let line = b.logged(&["WARN", "apps"]);
         assert!(line.contains(&a.address().to_string()), "it names the other node: {line}");

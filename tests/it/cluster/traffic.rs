@@ -1,7 +1,6 @@
 //! Publishers on some nodes of a cluster and subscribers on others, which go on while something
 //! fails, and then compare what was acknowledged with what arrived.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -76,7 +75,9 @@ impl Traffic {
         let sent: Vec<_> =
             self.publishers.into_iter().map(|publisher| publisher.run.join().unwrap()).collect();
         let seen: Vec<_> = self.readers.into_iter().map(|reader| reader.join().unwrap()).collect();
-        seen.iter().for_each(|seen| holds_all(seen, &sent));
+        for (reader, seen) in seen.iter().enumerate() {
+            holds_all(reader, seen, &sent);
+        }
         seen
     }
 
@@ -137,15 +138,20 @@ fn read(mut client: Client, publishers: usize) -> Vec<String> {
 
 /// Checks that the run of each publisher is there once, and in its order.
 #[track_caller]
-fn holds_all(seen: &[String], sent: &[usize]) {
-    let mut next: HashMap<&str, usize> = HashMap::new();
-    for data in seen {
-        let (publisher, number) = data.split_once('-').unwrap();
-        let expected = next.entry(publisher).or_default();
-        assert_eq!(number, expected.to_string(), "of publisher {publisher}");
-        *expected += 1;
+fn holds_all(reader: usize, seen: &[String], sent: &[usize]) {
+    for (publisher, &count) in sent.iter().enumerate() {
+        let prefix = format!("{publisher}-");
+        let numbers = seen.iter().filter_map(|data| data.strip_prefix(&prefix)?.parse().ok());
+        let numbers: Vec<usize> = numbers.collect();
+        let times = |number| numbers.iter().filter(|&&seen| seen == number).count();
+        let lost: Vec<_> = (0..count).filter(|&number| times(number) == 0).collect();
+        let doubled: Vec<_> = (0..count).filter(|&number| times(number) > 1).collect();
+        let reordered: Vec<_> = numbers.windows(2).filter(|pair| pair[0] >= pair[1]).collect();
+        assert!(
+            lost.is_empty() && doubled.is_empty() && reordered.is_empty(),
+            "subscriber {reader}, of {count} events of publisher {publisher}, lost: {lost:?}, \
+             doubled: {doubled:?}, out of order: {reordered:?}"
+        );
+        assert_eq!(numbers.len(), count);
     }
-    let got = |number: usize| next.get(number.to_string().as_str()).copied().unwrap_or_default();
-    let got: Vec<_> = (0..sent.len()).map(got).collect();
-    assert_eq!(got, sent, "acknowledged events of each publisher");
 }

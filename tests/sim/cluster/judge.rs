@@ -18,8 +18,13 @@ impl Cluster {
             client.assert_at_rest(members_max, &self.ledger);
         }
         let clients = &self.clients;
-        let heard = |client: usize| clients[client].is_open() || clients[client].heard_out;
-        self.ledger.settle_whispers(heard);
+        let heard = |client: usize| {
+            // What a process has not told the cluster when it dies is lost, and so is what has
+            // waited for longer than its patience.
+            self.is_heard(client) && (clients[client].is_open() || clients[client].heard_out)
+        };
+        let heard: Vec<bool> = (0..clients.len()).map(heard).collect();
+        self.ledger.settle_whispers(|client| heard[client]);
         self.ledger.excused = self.clients_that_may_lose();
         self.ledger.judge();
         self.judge_presence();

@@ -36,8 +36,10 @@ pub(super) struct Process {
     notices: NoticeReceiver,
     /// The time until which it stands still.
     pub still_until: Millis,
-    /// By partition: the time at which Redis last answered.
+    /// By partition: the time of the last call whose answer was heard.
     pub heard: Vec<Millis>,
+    /// By partition: the time of the last call.
+    pub called: Vec<Millis>,
     /// Whether the cluster may have lost messages for it, so that it closes connections.
     pub may_lose: bool,
 }
@@ -87,6 +89,7 @@ impl Process {
             notices,
             still_until: Millis(0),
             heard: vec![now; usize::from(plan.settings.partitions)],
+            called: vec![now; usize::from(plan.settings.partitions)],
             may_lose: false,
             apps,
             hash,

@@ -26,33 +26,16 @@ impl Cluster {
         for process in self.processes.iter().flatten() {
             assert!(process.node.is_settled(), "commands wait for Redis");
         }
+        for process in self.processes.iter_mut().flatten() {
+            process.heard.fill(self.now);
+            process.called.fill(self.now);
+        }
     }
 
     pub(super) fn come_to_rest(&mut self) {
         for _ in 0..ROUNDS_TO_REST {
             self.ledger.step += 1;
-            let mut moved = false;
-            if std::env::var("DBG").is_ok() {
-                eprintln!("--- {:?}", self.now);
-            }
-            let mut order: Vec<usize> = (0..self.processes.len()).collect();
-            self.dice.shuffle(&mut order);
-            for index in order {
-                moved |= self.turn_process(index);
-            }
-            for id in 0..self.clients.len() {
-                if self.clients[id].phase != Phase::Gone {
-                    let m = self.with_client(id, |client, with| {
-                        client.write(usize::MAX, with.net, with.now) | client.read(usize::MAX, with)
-                    });
-                    if m && std::env::var("DBG").is_ok() {
-                        eprintln!("client {id}");
-                    }
-                    moved |= m;
-                }
-            }
-            self.ledger.poll_answers();
-            if !moved {
+            if !self.move_all() {
                 return;
             }
             let shards = self.processes.iter().flatten().flat_map(|process| &process.shards);
@@ -64,35 +47,41 @@ impl Cluster {
         panic!("it does not come to rest");
     }
 
+    /// Lets every process and client do everything that it can. Returns whether there was
+    /// something.
+    fn move_all(&mut self) -> bool {
+        let mut moved = false;
+        let mut order: Vec<usize> = (0..self.processes.len()).collect();
+        self.dice.shuffle(&mut order);
+        for index in order {
+            moved |= self.turn_process(index);
+        }
+        for id in 0..self.clients.len() {
+            if self.clients[id].phase != Phase::Gone {
+                moved |= self.with_client(id, |client, with| {
+                    client.write(usize::MAX, with.net, with.now) | client.read(usize::MAX, with)
+                });
+            }
+        }
+        self.ledger.poll_answers();
+        moved
+    }
+
     /// Lets a process do everything that it can. Returns whether there was something.
     fn turn_process(&mut self, index: usize) -> bool {
         let Self { processes, redis, now, plan, .. } = self;
         let Some(process) = &mut processes[index] else { return false };
         let mut moved = false;
         for shard in 0..process.shards.len() {
-            let m = process.turn_if_due(shard, *now);
-            if m && std::env::var("DBG").is_ok() {
-                eprintln!("shard {index} {shard}");
-            }
-            moved |= m;
+            moved |= process.turn_if_due(shard, *now);
         }
-        let m = process.turn_node_if_due(*now);
-        if m && std::env::var("DBG").is_ok() {
-            eprintln!("node {index}");
-        }
-        moved |= m;
+        moved |= process.turn_node_if_due(*now);
         for partition in 0..plan.settings.partitions {
             let node = &mut process.node;
-            let m = [
-                node.connect(partition, redis, true, *now),
-                node.send(partition, redis, true, *now),
-                node.hear(partition, *now),
-                node.read(partition, redis, usize::MAX, *now),
-            ];
-            if m.contains(&true) && std::env::var("DBG").is_ok() {
-                eprintln!("link {index} {m:?}");
-            }
-            moved |= m.contains(&true);
+            moved |= node.connect(partition, redis, true, *now);
+            moved |= node.send(partition, redis, true, *now);
+            moved |= node.hear(partition, *now);
+            moved |= node.read(partition, redis, usize::MAX, *now);
         }
         self.after_turns(index);
         moved

@@ -57,6 +57,8 @@ pub(crate) struct Cluster {
     /// Whether webhooks may have been told too little in this epoch, because a node is gone that
     /// knew of something.
     pub(super) notices_lost: bool,
+    /// Clients of processes that had lost messages when they died.
+    excused: BTreeSet<usize>,
     /// Whether permits may have been lent twice, because a node that lives was buried.
     permits_lost: bool,
     /// Occupations of channels and memberships that webhooks were told of, less those that ended.
@@ -119,6 +121,7 @@ impl Cluster {
             terminated: Vec::new(),
             totals: Totals::default(),
             notices_lost: false,
+            excused: BTreeSet::new(),
             permits_lost: false,
             noticed: BTreeMap::new(),
             digest: 0,
@@ -167,7 +170,8 @@ impl Cluster {
     /// Notes which processes were silent for so long that the cluster takes something from them.
     fn watch_silence(&mut self) {
         let settings = &self.plan.settings;
-        // The interval at which leases are renewed, and at which nodes look for those that are over.
+        // The interval at which leases are renewed, and at which nodes look for those that are
+        // over.
         let renewal = Duration::from_secs(2);
         let forgotten = (settings.lease + settings.retention).saturating_sub(renewal);
         for process in self.processes.iter_mut().flatten() {
@@ -260,11 +264,15 @@ impl Cluster {
                     process.heard[usize::from(partition)] = now;
                 }
             }
-            1 => drop(process.node.send(partition, redis, !lost, now)),
+            1 => {
+                if process.node.send(partition, redis, !lost, now) {
+                    process.called[usize::from(partition)] = now;
+                }
+            }
             2 if lost => process.node.disconnect(partition, now),
             2 => {
-                if process.node.hear(partition, now) {
-                    process.heard[usize::from(partition)] = now;
+                if process.node.hear(partition, now) && process.node.is_connected(partition) {
+                    process.heard[usize::from(partition)] = process.called[usize::from(partition)];
                 }
             }
             _ => drop(process.node.read(partition, redis, bite, now)),
@@ -310,8 +318,10 @@ impl Cluster {
     /// A process is killed, and another one is started.
     fn die(&mut self) {
         let index = self.dice.below(self.processes.len());
-        if self.processes[index].take().is_none() {
-            return;
+        let Some(process) = self.processes[index].take() else { return };
+        if process.may_lose {
+            let here = (0..self.places.len()).filter(|&client| self.places[client].0 == index);
+            self.excused.extend(here);
         }
         self.totals.deaths += 1;
         debug!("{:?}: process {index} dies", self.now);
@@ -549,10 +559,17 @@ impl Cluster {
         act(&mut self.clients[id], &mut with)
     }
 
+    /// Whether the process of a client lives, and has dropped no client event.
+    pub(super) fn is_heard(&self, client: usize) -> bool {
+        let process = self.processes[self.places[client].0].as_ref();
+        process.is_some_and(|process| process.node.losses().dropped == 0)
+    }
+
     /// The clients whose process may have lost messages.
     pub(super) fn clients_that_may_lose(&self) -> BTreeSet<usize> {
         let loses = |process: usize| self.processes[process].as_ref().is_some_and(|of| of.may_lose);
-        (0..self.places.len()).filter(|&client| loses(self.places[client].0)).collect()
+        let here = (0..self.places.len()).filter(|&client| loses(self.places[client].0));
+        here.chain(self.excused.iter().copied()).collect()
     }
 
     /// Ends all trouble.

@@ -189,7 +189,7 @@ fn bury_in_two_steps(mut world: World) {
     let id = world.id(0);
     world.call(2, &[join(ROOM, 1, "pc")]);
     world.call(0, &[join(ROOM, 1, "pc")]);
-    let users: Vec<_> = (0..1750).map(|user| user.to_string()).collect();
+    let users: Vec<_> = (0..3500).map(|user| user.to_string()).collect();
     let members: Vec<_> = users.iter().map(|user| enter(ROOM, user, 0, "")).collect();
     world.call(0, &members);
     let rooms: Vec<_> = users.iter().map(|name| join(name, 1, "t")).collect();
@@ -205,14 +205,17 @@ fn bury_in_two_steps(mut world: World) {
     world.pass_tended(1, &[1, 2]);
     assert!(dead(&world.read(1)));
     assert_eq!(removed(&world.read(2)), 0);
-    // 1,750 members and one count.
-    for _ in 0..3 {
+    // 3,500 members and one count.
+    let mut left = 3500;
+    for _ in 0..7 {
         world.call(1, &[Command::Bury(id), Command::Bury(id)]);
-        assert!((499..=500).contains(&removed(&world.read(2))));
+        let now = removed(&world.read(2));
+        assert!((499..=500).contains(&now), "{now}");
+        left -= now;
         assert!(dead(&world.read(1)));
     }
     world.call(1, &[Command::Bury(id)]);
-    assert!((250..=251).contains(&removed(&world.read(2))));
+    assert_eq!(removed(&world.read(2)), left);
     assert!(!dead(&world.read(1)));
 
     // Its interest stays, and so does its inbox.
@@ -226,10 +229,10 @@ fn bury_in_two_steps(mut world: World) {
         world.call(1, &[Command::Bury(id)]);
         calls += 1;
     }
-    assert_eq!(calls, 4);
+    assert_eq!(calls, 8);
     // All channels but the one with another node are vacated, which is told 1,000 a second.
     let vacated = |record: &Record| matches!(record, Record::Gone(_, user) if user.is_empty());
-    for expected in [0, 0, 1000, 750] {
+    for expected in [0, 0, 1000, 1000, 1000, 500] {
         world.pass_tended(1, &[1]);
         let records = world.read(1);
         assert_eq!(records.iter().filter(|record| vacated(record)).count(), expected);
@@ -246,7 +249,7 @@ fn a_node_that_returns_is_not_buried_further() {
 
 fn bury_and_return(mut world: World) {
     let id = world.id(0);
-    let users: Vec<_> = (0..750).map(|user| user.to_string()).collect();
+    let users: Vec<_> = (0..1500).map(|user| user.to_string()).collect();
     world.call(0, &[join(ROOM, 1, "p")]);
     world.call(0, &users.iter().map(|user| enter(ROOM, user, 0, "")).collect::<Vec<_>>());
     world.read(0);
@@ -259,7 +262,7 @@ fn bury_and_return(mut world: World) {
     assert!(entered.buried && !entered.unknown && !entered.cut, "{entered:?}");
     world.call(1, &[Command::Bury(id)]);
     assert_eq!(events(&world.read(0)), ["meanwhile"]);
-    // 250 are still there, and all are after it has registered them.
+    // 1,000 are still there, and all are after it has registered them.
     world.call(0, &users.iter().map(|user| enter(ROOM, user, 0, "")).collect::<Vec<_>>());
     let new = world.read(0).into_iter();
     let new = new.filter(|it| matches!(it, Record::Entered(_, _, Admitted::Returned)));
@@ -283,7 +286,7 @@ fn bury_interest_and_return(mut world: World) {
     world.pass_tended(LEASE_S, &[1, 2]);
     world.call(1, &[Command::Bury(id)]);
     world.pass_tended(RETENTION_S, &[1, 2]);
-    // Two nodes bury, and 500 channels remain.
+    // Two nodes bury, and 1,500 channels remain.
     world.call(1, &[Command::Bury(id)]);
     world.call(2, &[Command::Bury(id)]);
     world.call(1, &publishes);

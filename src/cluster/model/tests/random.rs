@@ -31,15 +31,15 @@ enum Event {
 const NODES: usize = 3;
 
 fn name() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["presence-room", "presence-cache-hall", "news", "cache-news"])
+    prop::sample::select(vec!["presence-room", "presence-cache-hall", "cache-news"])
 }
 
 fn letters() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["", "p", "pct", "ct", "t", "c", "pcta", "a"])
+    prop::sample::select(vec!["", "p", "pct", "ct", "t", "t", "c", "pcta"])
 }
 
 fn user_id() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["7", "8", "öl", "a b"])
+    prop::sample::select(vec!["7", "öl b"])
 }
 
 fn command() -> impl Strategy<Value = Command> {
@@ -85,7 +85,7 @@ fn command() -> impl Strategy<Value = Command> {
 
 fn event() -> impl Strategy<Value = Event> {
     let node = || 0..NODES;
-    let commands = || prop::collection::vec(command(), 0..6);
+    let commands = || prop::collection::vec(command(), 0..8);
     let skew = prop::sample::select(vec![0, 0, 0, 0, 0, 0, 0, -1, 1]);
     prop_oneof![
         2 => (node(), 0..2_u64).prop_map(|(node, lost)| Event::Enter(node, lost)),
@@ -135,7 +135,7 @@ fn the_model_and_redis_agree_on_everything() {
     let Some(server) = Server::start() else { return };
     let server = RefCell::new(Some(server));
     let config = ProptestConfig { cases: 60, failure_persistence: None, ..Default::default() };
-    let events = prop::collection::vec(event(), 1..60);
+    let events = prop::collection::vec(event(), 1..100);
     let bounds = prop::sample::select(vec![700, 3000, 64 << 20]);
     let world = RefCell::new(World::on(server.borrow_mut().take(), 3));
     let outcome = proptest::test_runner::TestRunner::new(config).run(

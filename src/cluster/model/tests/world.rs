@@ -244,8 +244,10 @@ impl World {
         self.pass(0);
     }
 
-    /// Redis evicts an inbox.
+    /// Redis evicts an inbox. Some time passes, so that the ids of a new one are behind those of
+    /// the old one, as with the clock of a Redis.
     pub(super) fn evict_inbox(&mut self, node: usize) {
+        self.pass(1);
         let id = self.id(node);
         self.model.evict_inbox(id);
         if let Some(server) = &mut self.server {

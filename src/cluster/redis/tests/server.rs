@@ -17,7 +17,8 @@ use super::left_out;
 pub(super) struct Server {
     process: Child,
     pub(super) port: u16,
-    folder: Folder,
+    /// Is removed with the value.
+    _folder: Folder,
 }
 
 /// A folder of a test.
@@ -94,11 +95,7 @@ impl Server {
         command
             .args(["--bind", "127.0.0.1", "-::1"].iter().take(3 * usize::from(first.is_empty())));
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        Some(Self { process, port, folder })
-    }
-
-    pub(super) fn folder(&self) -> &Path {
-        self.folder.path()
+        Some(Self { process, port, _folder: folder })
     }
 
     fn wait_for_answers(&self) {
