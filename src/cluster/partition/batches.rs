@@ -16,8 +16,8 @@ use crate::time::Millis;
 /// Batches in the order of their numbers, which have no gaps.
 #[derive(Debug)]
 pub(super) struct Batches {
-    /// The time for which an executed batch is kept, counted up to the last answer of Redis: while it
-    /// is away, none is dropped.
+    /// The time for which an executed batch is kept, counted up to the last answer of Redis: while
+    /// it is away, none is dropped.
     keep_for: Duration,
     /// The bytes that are kept at most.
     keep_bytes: usize,
