@@ -4,7 +4,7 @@ use std::process::Output;
 use serde_json::json;
 
 use crate::client::Client;
-use crate::gateway::{APP_ID, Gateway, KEY, SECRET, Setup};
+use crate::gateway::{APP_ID, Gateway, KEY, SECRET, Setup, eventually};
 use crate::http::{Call, Http, publish};
 use crate::nodes::{Cluster, Node, over, scaled, until_joined};
 use crate::redis_server::{Redis, RedisSetup, is_installed};
@@ -206,10 +206,17 @@ fn a_reload_takes_effect_on_the_node_that_reloads() {
             secret: "shop-secret".to_owned(),
             ..Call::get("")
         };
-        assert_eq!(channels().send(a).status, 200);
+        // A node that tells the others of its new apps answers with 503 for a moment.
+        let served = |node| {
+            eventually("the app is served", || match channels().send(node).status {
+                503 => None,
+                status => Some(assert_eq!(status, 200)),
+            });
+        };
+        served(a);
         assert_eq!(channels().send(b).status, 404);
         fs::write(b.path("ringwave.toml"), shop).unwrap();
         reloaded(b, shop);
-        assert_eq!(channels().send(b).status, 200);
+        served(b);
     });
 }
