@@ -17,6 +17,11 @@ function shared(name, check) {
     });
 }
 
+/** Waits until a client that has signed in is subscribed to the channel of its user. */
+async function listens({ user: { serverToUserChannel: channel } }) {
+    if (!channel.subscribed) await next(channel, 'pusher:subscription_succeeded');
+}
+
 shared('an event of either publisher reaches pusher-js on both nodes', async (t, { gateways, publishers, app }) => {
     for (const [kind, publisher] of publishers.entries()) {
         const name = `private-both-${kind}`;
@@ -83,6 +88,7 @@ shared('sendToUser reaches the user on both nodes, and terminating closes both',
     const tabs = await Promise.all(
         gateways.map((gateway) => signedIn(t, gateway, { app, user: 'sam' })),
     );
+    await Promise.all(tabs.map(listens));
     const arrived = tabs.map((tab) => next(tab.user, 'letter'));
     await publishers[1].sendToUser('sam', 'letter', { text: 'hello' });
     assert.deepEqual(await Promise.all(arrived), Array(2).fill({ text: 'hello' }));
