@@ -30,7 +30,7 @@ use crate::time::Millis;
 
 use super::cache::Cache;
 use super::cluster::{Enter, PartitionId, ToCluster};
-use super::listing::{LOOKS_PER_TURN, Listing};
+use super::listing::Listing;
 use super::member_lists::MemberLists;
 use super::message::{
     Answer, FromHome, Join, Joined, Leave, Outcome, Question, Repeat, Repeated, ReplyTo, ToHome,
@@ -406,18 +406,13 @@ impl Replicas {
 
     /// Sends the next part of a list, and keeps the rest for later.
     fn list(&mut self, listing: Listing, now: Millis, out: &mut Outbox) {
-        let Listing { reply_to, app, ref prefix, from } = listing;
-        let to = from.saturating_add(LOOKS_PER_TURN).min(self.channels.end());
-        let looked_at = (from..to).filter_map(|number| self.channels.get(number));
-        let asked = looked_at.filter(|of| of.key.app() == app && !of.interest.is_empty());
-        let named = asked.filter(|of| of.key.name().as_str().starts_with(&**prefix));
-        let channels = named.map(|of| (of.key.name().clone(), self.state(&of.key, now))).collect();
-        let last = to == self.channels.end();
-        let answer = Box::new(Answer::Occupied { channels, last });
-        out.send(reply_to.shard, FromHome::Answer(reply_to, answer));
-        if !last {
-            self.listings.push_back(Listing { from: to, ..listing });
-        }
+        let occupied = |number| {
+            let of = self.channels.get(number).filter(|of| !of.interest.is_empty());
+            of.map(|of| &of.key)
+        };
+        let state = |key: &ChannelKey| self.state(key, now);
+        let rest = listing.send_part(self.channels.end(), occupied, state, out);
+        self.listings.extend(rest);
     }
 }
 
@@ -449,7 +444,7 @@ impl Replicas {
     }
 
     /// Tells the cluster how many subscribers a channel has on this node, if anyone wants to know.
-    /// Of presence channels the members are told instead.
+    /// The members of presence channels are told instead.
     fn report_count(&mut self, number: u32, count: u32, out: &mut Outbox) {
         let key = &self.channels[number].key;
         let wanted = self.wanted.of(key.app());

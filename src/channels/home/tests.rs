@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
 
+use super::super::listing::LOOKS_PER_TURN;
 use super::super::{CachedEvent, ClientEventNotice, Joining, KeyHash, Retain};
 use super::*;
 use crate::apps::webhook::EventKind;
