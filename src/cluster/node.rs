@@ -145,7 +145,7 @@ impl Node {
         let bounds = Bounds {
             lease: settings.lease,
             retention: settings.retention,
-            // What can wait can be kept.
+            // As many bytes can be kept as can wait.
             keep_bytes: settings.backlog / usize::from(settings.partitions.max(1)),
             inbox_bytes: settings.inbox,
         };
@@ -200,7 +200,7 @@ impl Node {
         self.adopt_quotas(&apps, now);
     }
 
-    /// What is to be done. The owner takes everything out.
+    /// The effects of the calls so far. The owner takes everything out.
     pub(crate) const fn effects(&mut self) -> &mut Effects {
         &mut self.effects
     }
@@ -233,20 +233,21 @@ impl Node {
 
     /// Whether the node has left a partition for good.
     pub(crate) fn has_quit(&self, partition: u16) -> bool {
-        let member = self.partitions.get(usize::from(partition));
-        member.is_some_and(|member| member.partition.has_quit())
+        self.partition(partition).is_some_and(Partition::has_quit)
     }
 
     /// Whether commands of a partition reach Redis.
     pub(crate) fn is_serving(&self, partition: u16) -> bool {
-        let member = self.partitions.get(usize::from(partition));
-        member.is_some_and(|member| member.partition.away_since().is_none())
+        self.partition(partition).is_some_and(|partition| partition.away_since().is_none())
     }
 
     /// Whether the node is in a partition; otherwise it has to introduce itself first.
     pub(crate) fn has_entered(&self, partition: u16) -> bool {
-        let member = self.partitions.get(usize::from(partition));
-        member.is_some_and(|member| member.partition.has_entered())
+        self.partition(partition).is_some_and(Partition::has_entered)
+    }
+
+    fn partition(&self, number: u16) -> Option<&Partition> {
+        self.partitions.get(usize::from(number)).map(|member| &member.partition)
     }
 
     fn member(&mut self, partition: u16) -> Option<&mut Member> {

@@ -289,11 +289,11 @@ impl Partition {
         let Entered { epoch, done, unknown, cut, buried, .. } = entered;
         let earlier = self.epoch.take();
         let known = earlier.as_ref() == Some(&epoch);
-        if unknown && known && now.since(self.answered) > self.survives() {
-            return Admission::Buried;
-        }
         // Others publish without a node that has been silent for so long, and keep events for less.
         let missed = now.since(self.answered) > self.survives();
+        if unknown && known && missed {
+            return Admission::Buried;
+        }
         self.answered = now;
         // A node that was not ready since it last entered is only reminded that it was unknown.
         let forgotten = unknown && known && self.ready;
@@ -373,11 +373,12 @@ impl Partition {
         if now >= self.tend_due || self.inbox.has_much_to_tell() {
             self.tend_due = now + TEND_PERIOD;
             let tend = self.inbox.tend(self.takes_departures);
-            return Some(self.chore(&[tend], Sent::Chore));
+            return Some(self.chore(&tend, Sent::Chore));
         }
         if let Some(registrations) = self.registering.take(CALL_COMMANDS_MAX, CALL_BYTES_MAX) {
-            let commands: Vec<_> = registrations.clone();
-            return Some(self.chore(&commands, Sent::Registrations(registrations)));
+            let call = self.repeatable(&registrations);
+            self.sent = Some(Sent::Registrations(registrations));
+            return Some(call);
         }
         if self.registering.is_owed() || now < self.begins {
             return None;
@@ -437,25 +438,25 @@ impl Partition {
         (self.bounds.lease + self.bounds.retention).saturating_sub(2 * TEND_PERIOD)
     }
 
-    /// What is to be repeated, then the news.
+    /// The batches to repeat, then the news.
     fn next_batch(&mut self) -> Option<Call> {
         let repeated = self.batches.next().is_some();
         if !repeated {
             if !self.ready {
-                return Some(self.chore(&[Command::Ready], Sent::Ready));
+                return Some(self.chore(&Command::Ready, Sent::Ready));
             }
             // Burials and batches take turns, because a burial is long.
             self.buried_last = !self.buried_last && !self.dead.is_empty();
             if self.buried_last
                 && let Some(dead) = self.dead.pop_front()
             {
-                return Some(self.chore(&[Command::Bury(dead)], Sent::Chore));
+                return Some(self.chore(&Command::Bury(dead), Sent::Chore));
             }
             self.batches.make(self.backlog.take(CALL_COMMANDS_MAX, CALL_BYTES_MAX));
         }
         let Some(batch) = self.batches.next() else {
             let quits = self.quitting == Quitting::Due && self.backlog.is_empty();
-            return quits.then(|| self.chore(&[Command::Quit], Sent::Quit));
+            return quits.then(|| self.chore(&Command::Quit, Sent::Quit));
         };
         let (number, args) = (batch.number, Arc::clone(&batch.args));
         if repeated {
@@ -466,13 +467,17 @@ impl Partition {
         Some(Call { kind: CallKind::Batch, number, args })
     }
 
+    fn chore(&mut self, command: &Command, sent: Sent) -> Call {
+        self.sent = Some(sent);
+        self.repeatable(std::slice::from_ref(command))
+    }
+
     /// A call that may be executed twice. It gets a new number each time, so that the records of
     /// both are read.
-    fn chore(&mut self, commands: &[Command], sent: Sent) -> Call {
+    fn repeatable(&mut self, commands: &[Command]) -> Call {
         let mut args = Vec::new();
         commands.iter().for_each(|command| command.push_args(&mut args));
         self.last_chore += 1;
-        self.sent = Some(sent);
         Call { kind: CallKind::Registration, number: self.last_chore, args: args.into() }
     }
 

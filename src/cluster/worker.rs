@@ -10,7 +10,6 @@ use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{LocalSet, yield_now};
@@ -26,6 +25,7 @@ use crate::bus::Port;
 use crate::channels::{FromHome, KeyHash, Registered, ToCluster};
 use crate::invariant::broken;
 use crate::shard::ShardMessage;
+use crate::shard::run::readable;
 use crate::time::{Clock, Millis};
 use crate::webhooks::NoticeSender;
 
@@ -418,15 +418,6 @@ fn random<const N: usize>() -> Result<[u8; N], ClusterError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(ClusterError::Random)?;
     Ok(bytes)
-}
-
-fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    #[expect(
-        deprecated,
-        reason = "unsound only for types whose descriptor changes or closes while registered; an \
-                  OwnedFd keeps its own, and the successor is an unsafe function"
-    )]
-    AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
 
 #[cfg(test)]

@@ -287,7 +287,11 @@ fn took_edge(descriptor: &AsyncFd<OwnedFd>, context: &mut Context<'_>) -> bool {
     true
 }
 
-fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// Watches a descriptor for the edges at which it becomes readable.
+///
+/// # Errors
+/// The runtime cannot watch it (`epoll_ctl(2)`).
+pub(crate) fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     #[expect(
         deprecated,
         reason = "unsound only for types whose descriptor changes or closes while registered; an \

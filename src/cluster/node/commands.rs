@@ -115,14 +115,13 @@ impl Node {
     /// Whether one more event may wait for a partition. Those that are away fill no more than their
     /// share, and the others go on.
     fn has_room(&self, partition: u16) -> bool {
-        let member = self.partitions.get(usize::from(partition));
-        member.is_some_and(|member| member.partition.waiting_bytes() < self.backlog_share())
+        let partition = self.partition(partition);
+        partition.is_some_and(|partition| partition.waiting_bytes() < self.backlog_share())
     }
 
     /// Whether a publisher would only wait to be told that Redis is away.
     fn is_hopeless(&self, partition: u16, confirm: Option<ReplyTo>, now: Millis) -> bool {
-        let member = self.partitions.get(usize::from(partition));
-        let away_since = member.and_then(|member| member.partition.away_since());
+        let away_since = self.partition(partition).and_then(Partition::away_since);
         let patience = self.settings.patience;
         confirm.is_some() && away_since.is_some_and(|since| now.since(since) > patience)
     }
@@ -175,7 +174,6 @@ impl Node {
         let shards = self.directory.topology().shards();
         let asked = |partition: &mut Partition| partition.ask_shards(shards.len());
         if self.member(partition).is_some_and(|member| asked(&mut member.partition)) {
-            let shards = self.directory.topology().shards();
             let id = self.partition_id(partition);
             self.effects.tell_all(shards, || FromCluster::Register(id));
         }

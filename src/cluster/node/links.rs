@@ -118,7 +118,7 @@ impl Node {
 
     /// The time at which there is a call by the clock alone.
     pub(crate) fn due(&self, partition: u16) -> Option<Millis> {
-        self.partitions.get(usize::from(partition))?.partition.due()
+        self.partition(partition)?.due()
     }
 
     /// Notes that the call was executed.
@@ -136,8 +136,8 @@ impl Node {
 
     /// The name of the inbox, and the id of the entry to read behind.
     pub(crate) fn position(&self, partition: u16) -> Option<(NodeId, Box<str>)> {
-        let member = self.partitions.get(usize::from(partition))?;
-        Some((member.partition.node(), member.partition.position().into()))
+        let partition = self.partition(partition)?;
+        Some((partition.node(), partition.position().into()))
     }
 
     /// Takes entries of the inbox with their ids.

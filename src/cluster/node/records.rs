@@ -225,7 +225,8 @@ fn joined(
     ClusterJoined { key, occupied, exact, last, members }
 }
 
-fn retain(Retained { data, ttl_ms }: Retained) -> Retain {
+/// The part of an event that a home keeps.
+pub(super) fn retain(Retained { data, ttl_ms }: Retained) -> Retain {
     Retain { data, ttl: Duration::from_millis(ttl_ms) }
 }
 

@@ -1,13 +1,14 @@
-//! What the clock alone brings about, and the state for the operator.
+//! The work that the clock alone brings about, and the state for the operator.
 
 use std::time::Duration;
 
+use super::records::retain;
 use super::report::Report;
 use super::{Member, Node};
-use crate::channels::{Answer, Event, FromCluster, Retain};
+use crate::channels::{Answer, Event, FromCluster};
 use crate::cluster::partition::Expired;
 use crate::cluster::settings::WhenAway;
-use crate::cluster::wire::{Command, Retained};
+use crate::cluster::wire::Command;
 use crate::time::Millis;
 
 /// The work that is not done at each tick.
@@ -174,9 +175,7 @@ impl Node {
     fn deliver_here(&mut self, command: Command) -> bool {
         let Command::Publish { channel, frame, except, retained } = command else { return false };
         if let Some((_, key)) = self.directory.channel(&channel) {
-            let retain = retained.map(|Retained { data, ttl_ms }| {
-                Box::new(Retain { data, ttl: Duration::from_millis(ttl_ms) })
-            });
+            let retain = retained.map(|retained| Box::new(retain(retained)));
             self.deliver(Event { key, frame, except, retain });
         }
         true
