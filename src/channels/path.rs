@@ -136,6 +136,6 @@ mod tests {
         }
     }
 
-    /// What the first version computed.
+    /// The partitions that the first version computed.
     const PARTITIONS: [u16; 4] = [6, 12, 0, 3];
 }

@@ -57,9 +57,9 @@ pub(crate) struct Model {
     members: BTreeMap<ChannelPath, BTreeMap<Box<str>, PresentMember>>,
     /// Last events with the time at which they expire.
     events: BTreeMap<ChannelPath, (Bytes, u64)>,
-    /// What each node is registered for.
+    /// The channels that each node is registered for.
     interests: BTreeMap<NodeId, BTreeSet<ChannelPath>>,
-    /// What others see of each node.
+    /// The registrations of each node that others see.
     marks: BTreeMap<NodeId, BTreeSet<Mark>>,
     users: BTreeMap<UserPath, BTreeSet<NodeId>>,
     watchers: BTreeMap<UserPath, BTreeSet<NodeId>>,
@@ -176,8 +176,8 @@ impl Model {
         Executed::Done
     }
 
-    /// What is kept beside the records of nodes and the permits that they keep in store: nothing
-    /// once all clients have left.
+    /// The state that is kept beside the records of nodes and the permits that they keep in store:
+    /// none once all clients have left.
     #[cfg(feature = "testing")]
     pub(crate) fn leftovers(&self) -> Vec<String> {
         fn filled<'a, K: std::fmt::Debug + 'a, V: std::fmt::Debug + 'a>(

@@ -10,7 +10,7 @@ pub(crate) struct ClusterSettings {
     /// The name of the cluster. Nodes with the same name and Redis are one server; the keys of the
     /// cluster begin with `ringwave:` and this name.
     pub(crate) name: String,
-    /// Where Redis is.
+    /// The place of Redis.
     pub(crate) place: RedisPlace,
     /// The user and the password of Redis.
     pub(crate) login: RedisLogin,
@@ -27,7 +27,7 @@ pub(crate) struct ClusterSettings {
     pub(crate) retention: Duration,
     /// The time for which requests wait for a Redis that is away.
     pub(crate) patience: Duration,
-    /// What the node does when Redis is away for longer than the patience.
+    /// The conduct of the node when Redis is away for longer than the patience.
     pub(crate) when_away: WhenAway,
     /// The bytes of commands that wait for Redis at most.
     pub(crate) backlog: usize,
@@ -35,7 +35,7 @@ pub(crate) struct ClusterSettings {
     pub(crate) inbox: u64,
 }
 
-/// Where Redis is.
+/// The place of Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RedisPlace {
     /// One server.
@@ -136,7 +136,7 @@ pub(crate) struct TlsFiles {
     pub(crate) key: Option<PathBuf>,
 }
 
-/// What a node does when Redis is away for longer than the patience.
+/// The conduct of a node when Redis is away for longer than the patience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhenAway {
     /// Publishes are answered 503, and first subscriptions wait.

@@ -25,7 +25,7 @@ pub(super) struct Walk {
     from: u32,
 }
 
-/// What a walk is for.
+/// The purpose of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
     /// The partition has forgotten this node.
@@ -78,8 +78,8 @@ impl Replicas {
 /// Channels with their numbers of subscribers, and the members that this node has in them.
 type Registration = Vec<(super::ChannelKey, u32, Vec<Arc<crate::protocol::auth::Member>>)>;
 
-/// What the cluster had of channels, and what it was asked and has not answered. The answers may be
-/// lost with the inbox that they were in, and whoever asks twice gets two answers, of which the
+/// The part of channels that the cluster had, and its unanswered questions. The answers may be lost
+/// with the inbox that they were in, and whoever asks twice gets two answers, of which the
 /// second has no effect.
 fn registration_of(channels: &[&Replica]) -> (Registration, Vec<ToCluster>) {
     let members = |replica: &Replica| -> Vec<_> {
@@ -93,7 +93,7 @@ fn registration_of(channels: &[&Replica]) -> (Registration, Vec<ToCluster>) {
     (registered.collect(), questions.collect())
 }
 
-/// What has been asked about a channel and not been answered, in the order of the answers.
+/// The unanswered questions about a channel, in the order of their answers.
 pub(super) fn questions_of(replica: &Replica) -> Vec<ToCluster> {
     let key = || replica.key.clone();
     let mut questions = Vec::new();

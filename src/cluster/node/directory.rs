@@ -129,7 +129,7 @@ impl Directory {
         self.app(index).is_some() && user_id.len() <= NAME_BYTES_MAX
     }
 
-    /// What a command about a channel has to consider, of which webhooks may be told a departure.
+    /// The flags of a command about a channel, of which webhooks may be told a departure.
     pub(super) fn flags(&self, key: &ChannelKey, departure: EventKind) -> JoinFlags {
         let presence = key.name().kind().is_presence();
         let Some(app) = self.app(key.app()) else {
@@ -138,7 +138,7 @@ impl Directory {
         let watched = app.webhooks.watched();
         JoinFlags {
             presence,
-            // Of presence channels the members are told instead, as at Pusher.
+            // The members of presence channels are told instead, as at Pusher.
             counted: !presence
                 && (app.subscription_counts || watched.contains(EventKind::SubscriptionCount)),
             told: watched.contains(departure),

@@ -1,4 +1,4 @@
-//! What the node wants done: messages to shards, notices for webhooks, lines of the log.
+//! The effects of the node: messages to shards, notices for webhooks, lines of the log.
 
 use std::collections::VecDeque;
 

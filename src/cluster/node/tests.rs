@@ -46,7 +46,7 @@ struct Host {
     connected: bool,
     /// Whether it stands still.
     frozen: bool,
-    /// What its shards were sent.
+    /// The messages that its shards were sent.
     sent: Vec<(ShardId, ShardMessage)>,
     reports: Vec<Report>,
 }
@@ -223,7 +223,7 @@ impl Host {
         (numbers(confirmed), numbers(refused))
     }
 
-    /// What its homes learnt.
+    /// The messages that its homes learnt.
     fn learnt(&mut self) -> Vec<FromCluster> {
         self.take_effects();
         let learnt = self

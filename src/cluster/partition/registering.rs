@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use crate::cluster::wire::Command;
 
-/// What has to be registered anew.
+/// The registrations that are due anew.
 #[derive(Debug, Default)]
 pub(super) struct Registering {
     /// The answers of shards that are missing.

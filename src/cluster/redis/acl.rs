@@ -57,7 +57,7 @@ mod tests {
 
     use super::*;
 
-    /// What the connection itself runs beside the commands of the scripts.
+    /// The commands that the connection itself runs beside those of the scripts.
     const OF_CONNECTIONS: [&str; 5] =
         ["client|setname", "evalsha", "info", "script|load", "select"];
 

@@ -1,4 +1,4 @@
-//! What a server tells about itself.
+//! The identity of a server, as it tells it.
 
 use ::redis::{Value, cmd};
 

@@ -50,7 +50,7 @@ impl Peer {
         Some(Self { address, named_by: NamedBy::Cluster(Bare(&self.address).to_string().into()) })
     }
 
-    /// What the operator does about an address at which no server answers.
+    /// The remedy for an address at which no server answers.
     pub(super) fn address_remedy(&self) -> String {
         match &self.named_by {
             NamedBy::Settings => {

@@ -1,4 +1,4 @@
-//! What the files of the script of a call say of each other, and of the commands.
+//! The agreement of the files of the script of a call with each other, and with the commands.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +69,7 @@ fn each_command_has_the_arguments_that_its_verb_takes() {
     assert_eq!(table, BTreeMap::new(), "verbs without a command");
 }
 
-/// What the comment at the top of a file says: `From FILE: name, name.`
+/// The names that the comment at the top of a file gives: `From FILE: name, name.`
 fn declared(text: &str) -> Taken {
     let top = text.lines().map_while(|line| line.strip_prefix("--"));
     let top = top.map(str::trim).collect::<Vec<_>>().join(" ");

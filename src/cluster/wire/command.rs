@@ -61,7 +61,7 @@ pub(crate) enum Command {
         frame: Frame,
         /// The connection that must not get it.
         except: Option<SocketId>,
-        /// What is kept of it as the last event of a cache channel, with the time for which it is.
+        /// The part that is kept as the last event of a cache channel, and for how long.
         retained: Option<Retained>,
     },
     /// `keep CHAN ttl_ms retained`: `retained` becomes `ev:CHAN` for that time, if there is none
@@ -145,7 +145,7 @@ pub(crate) enum Command {
     },
 }
 
-/// What a command about a channel has to consider.
+/// The circumstances of a command about a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct JoinFlags {
     /// `p`: it is a presence channel, and the members are wanted.

@@ -27,7 +27,7 @@ pub(crate) enum Record {
         channel: ChannelPath,
         /// The connection that must not get it.
         except: Option<SocketId>,
-        /// What is kept of it.
+        /// The part of it that is kept.
         retained: Option<Retained>,
         /// The encoded event.
         frame: Frame,
@@ -112,7 +112,7 @@ pub(crate) enum Admitted {
     Full,
 }
 
-/// What a cache channel keeps of its last event, beside the frame.
+/// The part of its last event that a cache channel keeps beside the frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Retained {
     /// The event's `data`.

@@ -8,7 +8,7 @@ use super::server::Server;
 use super::world::{World, channel, enter, join, keep, leave, part, publish, user};
 use crate::cluster::wire::{CallKind, Command, NodeId};
 
-/// What happens. A node is an index, below the number of nodes.
+/// An event. A node is an index, below the number of nodes.
 #[derive(Clone, Debug)]
 enum Event {
     /// A node enters, and forgets so many of the batches that it could repeat.

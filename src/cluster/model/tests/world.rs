@@ -27,13 +27,13 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     /// The bound of inboxes.
     pub(super) inbox_bytes: u64,
-    /// What the server says of itself.
+    /// The identity of the server.
     pub(super) run: Box<str>,
     /// Whether the model and Redis may differ: the part that is taken out of a large set is any.
     pub(super) apart: bool,
 }
 
-/// What a node knows.
+/// The knowledge of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) id: NodeId,
