@@ -8,18 +8,30 @@ use crate::websocket::Reader;
 use super::backlog::Backlog;
 use super::throttle::FREE_PAIRS;
 
-/// The phase of a connection's life: `Open -> Closing -> Dead -> Free`, or `Open -> Dead -> Free`.
+/// The phase of a connection's life: `Accepting -> Stream -> Open -> Closing -> Dead -> Free`, where
+/// each but the last two can be left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The slot is not in use.
     #[default]
     Free,
+    /// An accept into the slot is queued or pending.
+    Accepting,
+    /// The connection sends and receives bytes, which are its owner's business.
+    Stream,
     /// The connection sends and receives messages.
     Open,
     /// A Close frame is owed or sent; the peer may still answer it.
     Closing,
     /// The connection is over, and waits for the last completions of its operations.
     Dead,
+}
+
+impl Phase {
+    /// Whether bytes can come and go.
+    pub(super) const fn is_alive(self) -> bool {
+        matches!(self, Self::Stream | Self::Open | Self::Closing)
+    }
 }
 
 /// The kind of bytes that the peer can still send. Only a closing connection has any other kind
@@ -58,6 +70,8 @@ pub(super) struct Conn {
     pub(super) generation: u32,
     /// The phase of the connection's life.
     pub(super) phase: Phase,
+    /// Whether the connection is, or was to its end, a stream of bytes and no WebSocket.
+    pub(super) is_stream: bool,
     /// Whether a receive is queued or armed.
     pub(super) receiving: bool,
     /// Whether a send of the backlog is queued or pending.
@@ -94,6 +108,7 @@ impl Default for Conn {
         Self {
             generation: 0,
             phase: Phase::Free,
+            is_stream: false,
             receiving: false,
             sending: false,
             half_closing: false,
@@ -111,9 +126,10 @@ impl Default for Conn {
 }
 
 impl Conn {
-    /// Starts a new connection in this slot. The generation stays.
-    pub(super) fn start(&mut self, now: Millis) {
-        *self = Self { generation: self.generation, phase: Phase::Open, ..Self::default() };
+    /// Starts a new connection in this slot, as a stream or a WebSocket. The generation stays.
+    pub(super) fn start(&mut self, now: Millis, phase: Phase) {
+        let is_stream = phase == Phase::Stream;
+        *self = Self { generation: self.generation, phase, is_stream, ..Self::default() };
         self.touch(now);
     }
 

@@ -96,6 +96,8 @@ impl<R: Ring> Plane<R> {
             let key = ConnKey { slot, generation: conn.generation };
             match conn.phase {
                 Phase::Free => {}
+                Phase::Accepting => self.to_stop_accepting.push_back(key),
+                Phase::Stream => self.abort(key),
                 Phase::Dead => self.close_timed_out(key),
                 Phase::Open | Phase::Closing if conn.backlog.is_some() => {
                     self.kill(key, Ended::Ours);
@@ -105,6 +107,7 @@ impl<R: Ring> Plane<R> {
         }
         for _ in 0..LAST_TURNS {
             self.closed.clear();
+            self.drop_stream_events();
             self.flush();
             if self.is_empty() {
                 return;
@@ -130,7 +133,11 @@ impl<R: Ring> Plane<R> {
             Op::Send => self.sent(completion),
             Op::HalfClose => self.half_closed(&completion),
             Op::AskUnsent => self.handle_unsent(completion),
-            Op::SendNow | Op::HangUp | Op::Reset | Op::Accept => {}
+            Op::Accept => {
+                self.accepted(&completion);
+                self.abort(completion.key);
+            }
+            Op::SendNow | Op::HangUp | Op::Reset | Op::AcceptAll => {}
         }
     }
 }

@@ -11,21 +11,23 @@ mod end;
 mod owed_frames;
 mod receive;
 mod send;
+mod streams;
 mod throttle;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::time::Duration;
 
 use crate::frame::Frame;
 use crate::id::ConnKey;
 use crate::memory::{Chunked, Holder, Per, Trim, number};
-use crate::ring::{Completion, Op, Ring, Staged};
+use crate::ring::{Completion, ListenerId, Op, Ring, Staged};
 use crate::time::Millis;
 use crate::websocket::{Message, ReadLimits};
 
 use conn::{Conn, End, FreeSlots, Phase};
 use owed_frames::OwedFrames;
+pub(crate) use streams::StreamEvent;
 pub(crate) use throttle::HELD_MAX;
 use throttle::Throttle;
 
@@ -148,6 +150,18 @@ pub struct Plane<R: Ring> {
     completed: VecDeque<Completion>,
     /// The list that completions are reaped into, reused to keep its allocation.
     scratch: Vec<Completion>,
+    /// The listeners of pending accepts, by slot.
+    accepting: BTreeMap<u32, ListenerId>,
+    /// Accepts that must be queued.
+    to_accept: VecDeque<ConnKey>,
+    /// Accepts that must end.
+    to_stop_accepting: VecDeque<ConnKey>,
+    /// Events of streams that [`next_stream_event`](Self::next_stream_event) has not returned yet.
+    stream_events: VecDeque<(ConnKey, StreamEvent<R::Buffer>)>,
+    /// Streams whose receive must be armed.
+    to_read: VecDeque<ConnKey>,
+    /// The number of streams.
+    streams: usize,
     /// Connections whose receive must be armed.
     to_receive: VecDeque<ConnKey>,
     /// Connections whose receive must end.
@@ -209,6 +223,12 @@ impl<R: Ring> Plane<R> {
             owed: OwedFrames::default(),
             completed: VecDeque::new(),
             scratch: Vec::new(),
+            accepting: BTreeMap::new(),
+            to_accept: VecDeque::new(),
+            to_stop_accepting: VecDeque::new(),
+            stream_events: VecDeque::new(),
+            to_read: VecDeque::new(),
+            streams: 0,
             to_receive: VecDeque::new(),
             to_stop: VecDeque::new(),
             to_send: VecDeque::new(),
@@ -246,7 +266,7 @@ impl<R: Ring> Plane<R> {
             return Err(error);
         }
         let conn = &mut self.conns[slot as usize];
-        conn.start(self.now);
+        conn.start(self.now, Phase::Open);
         let key = ConnKey { slot, generation: conn.generation };
         self.to_receive.push_back(key);
         self.open += 1;
@@ -289,7 +309,7 @@ impl<R: Ring> Plane<R> {
         let turn = self.turn;
         let Some(conn) = self.conn_mut(key) else { return };
         let debt = conn.spend(turn, units);
-        if debt > 0 && matches!(conn.phase, Phase::Open | Phase::Closing) {
+        if debt > 0 && conn.phase.is_alive() {
             self.throttle.add(key, debt.into());
         }
     }
@@ -423,11 +443,12 @@ impl<R: Ring> Plane<R> {
         let Some(conn) = self.conn_mut(key) else { return };
         let was_open = match conn.phase {
             Phase::Open => true,
-            Phase::Closing => false,
-            Phase::Free | Phase::Dead => return,
+            Phase::Stream | Phase::Closing => false,
+            Phase::Free | Phase::Accepting | Phase::Dead => return,
         };
         conn.phase = Phase::Dead;
-        conn.end = End::of(why);
+        let is_stream = conn.is_stream;
+        conn.end = if is_stream { End::InOrder } else { End::of(why) };
         let unfinished = std::mem::take(&mut conn.reader).held();
         let backlog = conn.backlog.take();
         let pending = conn.is_pending();
@@ -438,6 +459,9 @@ impl<R: Ring> Plane<R> {
         if was_open {
             self.open -= 1;
             self.closed.push_back((key, why));
+        }
+        if is_stream {
+            self.stream_closed(key);
         }
         if pending {
             self.to_hang_up.push_back(key);
@@ -500,11 +524,12 @@ impl<R: Ring> Plane<R> {
             match completion.op {
                 Op::Receive if paused && self.waits(&completion) => held.push(completion),
                 Op::Receive => self.received(completion, host),
+                Op::Accept => self.accepted(&completion),
                 Op::SendNow => self.sent_short(completion),
                 Op::Send => self.sent(completion),
                 Op::HalfClose => self.half_closed(&completion),
                 Op::AskUnsent => self.handle_unsent(completion),
-                Op::HangUp | Op::Reset | Op::Accept => {}
+                Op::HangUp | Op::Reset | Op::AcceptAll => {}
             }
         }
         for completion in held.into_iter().rev() {
@@ -517,10 +542,15 @@ impl<R: Ring> Plane<R> {
     }
 
     /// Whether the completion of a receive is left for later while nothing is read. The end of a
-    /// stream is left too, because it must not overtake the bytes before it.
+    /// WebSocket's bytes is left too, because it must not overtake them.
     fn waits(&self, completion: &Completion) -> bool {
-        let alive = |conn: &Conn| matches!(conn.phase, Phase::Open | Phase::Closing);
-        completion.buffer.is_some() || self.conn(completion.key).is_some_and(alive)
+        match self.conn(completion.key).map(|conn| conn.phase) {
+            Some(Phase::Open | Phase::Closing) => true,
+            Some(Phase::Stream) => false,
+            Some(Phase::Free | Phase::Accepting | Phase::Dead) | None => {
+                completion.buffer.is_some()
+            }
+        }
     }
 
     fn reap(&mut self) {
@@ -545,6 +575,10 @@ impl<R: Ring> Plane<R> {
     pub(crate) fn has_work(&self) -> bool {
         self.owed.stalled()
             || !self.completed.is_empty()
+            || !self.stream_events.is_empty()
+            || !self.to_accept.is_empty()
+            || !self.to_read.is_empty()
+            || !self.to_stop_accepting.is_empty()
             || !self.to_receive.is_empty()
             || !self.to_stop.is_empty()
             || self.throttle.has_work()
@@ -559,6 +593,7 @@ impl<R: Ring> Plane<R> {
     pub(crate) fn trim(&mut self) {
         self.completed.trim();
         self.scratch.trim();
+        self.trim_streams();
         self.to_receive.trim();
         self.to_stop.trim();
         self.throttle.trim();

@@ -31,6 +31,9 @@ impl<R: Ring> Plane<R> {
             }
             return;
         }
+        if self.conn(key).is_some_and(|conn| conn.phase == Phase::Stream) {
+            return self.stream_received(&completion, buffer);
+        }
         if let Some(mut buffer) = buffer {
             self.take(key, buffer.as_mut(), host);
             self.ring.give_back(buffer);
@@ -58,7 +61,7 @@ impl<R: Ring> Plane<R> {
     }
 
     /// Handles the end of a receive, when all that it brought has been read.
-    fn receive_result(&mut self, key: ConnKey, result: i32) {
+    pub(super) fn receive_result(&mut self, key: ConnKey, result: i32) {
         match -result {
             // No bytes and no error: the peer ended the stream.
             0 => self.kill(key, Ended::PeerLeft),
@@ -77,10 +80,12 @@ impl<R: Ring> Plane<R> {
     }
 
     fn receive_again(&mut self, key: ConnKey) {
-        if self.conn(key).is_some_and(|conn| matches!(conn.phase, Phase::Open | Phase::Closing)) {
-            self.counters.rearmed += 1;
-            self.to_receive.push_back(key);
+        match self.conn(key).map(|conn| conn.phase) {
+            Some(Phase::Open | Phase::Closing) => self.to_receive.push_back(key),
+            Some(Phase::Stream) => self.to_read.push_back(key),
+            Some(Phase::Free | Phase::Accepting | Phase::Dead) | None => return,
         }
+        self.counters.rearmed += 1;
     }
 
     /// Takes bytes that have come from a connection, and reads as much of them as its share of the

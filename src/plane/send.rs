@@ -68,7 +68,7 @@ impl<R: Ring> Plane<R> {
     /// Queues the one send of a connection in this flush.
     fn send_to(&mut self, slot: u32) -> Result<(), QueueFull> {
         let conn = &self.conns[slot as usize];
-        if !matches!(conn.phase, Phase::Open | Phase::Closing) {
+        if !conn.phase.is_alive() {
             return Ok(());
         }
         let key = ConnKey { slot, generation: conn.generation };
@@ -110,20 +110,22 @@ impl<R: Ring> Plane<R> {
     fn keep_back(&mut self, key: ConnKey, bytes: bytes::Bytes) {
         let limits = self.limits;
         let Some(conn) = self.conn_mut(key) else { return };
-        if !matches!(conn.phase, Phase::Open | Phase::Closing) {
+        if !conn.phase.is_alive() {
             return;
         }
         let len = bytes.len();
         let idle = conn.backlog.is_none();
-        let closing = conn.phase == Phase::Closing;
+        let is_open = conn.phase == Phase::Open;
         let backlog = conn.backlog.get_or_insert_with(Box::<Backlog>::default);
         if !backlog.push(bytes, limits.connection) {
             return;
         }
-        let over = backlog.is_over(limits.connection) && !closing;
+        // The owner of a stream waits until it is unblocked.
+        let over = backlog.is_over(limits.connection) && is_open;
         self.backlog_bytes += len;
         if idle {
             self.to_send.push_back(key);
+            self.stream_blocked(key);
         }
         if over {
             self.too_slow(key);
@@ -171,6 +173,9 @@ impl<R: Ring> Plane<R> {
     /// Queues everything that is not a send of this turn. Returns `false` if the kernel took
     /// nothing.
     fn start_operations(&mut self) -> bool {
+        if !self.start_accepts() || !self.start_reads() {
+            return false;
+        }
         while let Some(&key) = self.to_hang_up.front() {
             if self.ring.hang_up(key).is_ok() {
                 self.to_hang_up.pop_front();
@@ -178,7 +183,7 @@ impl<R: Ring> Plane<R> {
                 return false;
             }
         }
-        let alive = |phase| matches!(phase, Phase::Open | Phase::Closing);
+        let alive = Phase::is_alive;
         while let Some(&key) = self.to_stop.front() {
             let receives = |conn: &Conn| alive(conn.phase) && conn.receiving;
             if !self.conn(key).is_some_and(receives) || self.ring.stop_receiving(key).is_ok() {
@@ -194,7 +199,9 @@ impl<R: Ring> Plane<R> {
             if self.paused {
                 break;
             }
-            let receives_not = |conn: &Conn| alive(conn.phase) && !conn.receiving;
+            let receives_not = |conn: &Conn| {
+                matches!(conn.phase, Phase::Open | Phase::Closing) && !conn.receiving
+            };
             if !self.conn(key).is_some_and(receives_not) || self.throttle.holds(key) {
                 self.to_receive.pop_front();
             } else if self.receive(key).is_ok() {
@@ -322,6 +329,7 @@ impl<R: Ring> Plane<R> {
             }
             self.backlog_bytes = self.backlog_bytes - before + after;
             if empty {
+                self.stream_unblocked(key);
                 self.end_when_sent(key);
             } else {
                 self.to_send.push_back(key);
@@ -331,7 +339,7 @@ impl<R: Ring> Plane<R> {
 
     fn release_dead(&mut self) {
         // The host has to hear of the end of a connection before its slot is used again.
-        if !self.closed.is_empty() {
+        if !self.closed.is_empty() || !self.stream_events.is_empty() {
             return;
         }
         let kept = &self.retained_slots;

@@ -22,6 +22,8 @@ struct SlotState {
     installed: bool,
     /// The user of the slot. `None` until its first operation.
     owner: Option<ConnKey>,
+    /// Whether an accept into the slot is pending.
+    accepting: bool,
     /// Whether a receive is pending.
     receiving: bool,
     /// Whether a send that waits is pending.
@@ -44,7 +46,22 @@ impl Contract {
     pub(super) fn installed(&mut self, slot: u32) {
         let of = self.slot(slot);
         assert!(!of.installed, "slot {slot} is taken");
+        assert!(!of.accepting, "slot {slot} is taken while an accept into it is pending");
         *of = SlotState { installed: true, ..SlotState::default() };
+    }
+
+    /// Records that an accept into a slot was queued.
+    pub(super) fn accept(&mut self, key: ConnKey) {
+        let of = self.slot(key.slot);
+        assert!(!of.installed, "an accept into slot {}, which is taken", key.slot);
+        assert!(!of.accepting, "two accepts into slot {}", key.slot);
+        *of = SlotState { accepting: true, owner: Some(key), ..SlotState::default() };
+    }
+
+    /// Records that the end of an accept was asked for.
+    pub(super) fn stop_accepting(&mut self, key: ConnKey) {
+        let of = self.slot(key.slot);
+        assert_eq!(of.owner, Some(key), "the end of an accept of another user of the slot");
     }
 
     /// Records that a receive was queued.
@@ -109,7 +126,8 @@ impl Contract {
                 Op::Send => of.sending = false,
                 Op::HalfClose => of.half_closing = false,
                 Op::AskUnsent => of.asking = false,
-                Op::SendNow | Op::HangUp | Op::Reset | Op::Accept => {}
+                Op::Accept => (of.accepting, of.installed) = (false, completion.result >= 0),
+                Op::SendNow | Op::HangUp | Op::Reset | Op::AcceptAll => {}
             }
         }
     }

@@ -17,6 +17,6 @@ pub mod sim;
 mod sockets;
 mod uring;
 
-pub use ring::{Completion, ConnKey, Op, QueueFull, Ring, SendRefused, Staged};
+pub use ring::{Completion, ConnKey, ListenerId, Op, QueueFull, Ring, SendRefused, Staged};
 pub use sockets::{reset_when_closed, send_now, tcp_socket, unix_socket, unsent};
-pub use uring::{Uring, UringSizes};
+pub use uring::{Listening, Uring, UringSizes};

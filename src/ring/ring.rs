@@ -1,6 +1,8 @@
 //! The trait [`Ring`], and the values of its operations and completions.
 
+use std::fmt::Debug;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use bytes::Bytes;
@@ -32,8 +34,10 @@ pub enum Op {
     AskUnsent,
     /// [`Ring::reset`]. It completes only with an error.
     Reset,
-    /// `Uring::accept` (feature `accept`). The result is the slot of the new socket.
+    /// [`Ring::accept`]. The result is 0, or a negative errno.
     Accept,
+    /// `Uring::accept_all` (feature `accept`). The result is the slot of the new socket.
+    AcceptAll,
 }
 
 /// The end of an operation, or one step of a receive.
@@ -50,6 +54,10 @@ pub struct Completion {
     /// The buffer that holds the bytes of a receive. It must be taken and given back.
     pub buffer: Option<u16>,
 }
+
+/// A listening socket of a ring, by its number among those that the ring was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub u16);
 
 /// The submission queue is full: submit, then try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +93,8 @@ pub struct Staged(pub u32);
 ///   earlier user of a slot can turn up at any time.
 /// - A receive goes on until one of its completions says `more == false`. Nothing else ends it,
 ///   whatever a result says, and it can end without an error, with or without bytes.
+/// - [`accept`](Self::accept) always completes, once. If it succeeds, its slot holds the socket;
+///   otherwise the slot stays free. [`peer`](Self::peer) is called for each such completion.
 /// - [`send_now`](Self::send_now) completes only if it did not send everything: with the number of
 ///   bytes that it sent, or an error. These completions are posted before the submission returns.
 /// - [`send`](Self::send) waits for room and always completes, once. The ring refuses a second one
@@ -99,10 +109,13 @@ pub struct Staged(pub u32);
 ///   drops them.
 pub trait Ring {
     /// A buffer with received bytes, on loan from the ring.
-    type Buffer: AsMut<[u8]>;
+    type Buffer: AsMut<[u8]> + Debug;
 
     /// A socket that the caller lends for the duration of [`install`](Self::install).
     type Socket<'a>: From<BorrowedFd<'a>>;
+
+    /// A listening socket.
+    type Listener;
 
     /// The number of slots of the table.
     fn slots(&self) -> u32;
@@ -112,6 +125,29 @@ pub trait Ring {
     /// # Errors
     /// The kernel refuses the socket, and the slot stays free.
     fn install(&mut self, slot: u32, socket: Self::Socket<'_>) -> io::Result<()>;
+
+    /// Takes a listening socket, to accept from until the ring is dropped or
+    /// [`forget`](Self::forget) is called.
+    fn listen(&mut self, listener: Self::Listener) -> ListenerId;
+
+    /// Drops a listening socket. None of its accepts may be pending. Its number is not used again.
+    fn forget(&mut self, listener: ListenerId);
+
+    /// Accepts one connection into a free slot, which belongs to `key` from now on.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn accept(&mut self, listener: ListenerId, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Ends a pending accept. Its completion follows, and may still bring a connection.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn stop_accepting(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// The address of the peer that an accept has brought. `None` if it failed, and for a peer that
+    /// has no address, such as that of a unix socket.
+    fn peer(&mut self, accepted: &Completion) -> Option<IpAddr>;
 
     /// Takes the socket out of its slot, which closes the connection.
     fn release(&mut self, slot: u32);

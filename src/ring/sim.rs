@@ -8,20 +8,23 @@
 
 #![allow(clippy::expect_used, reason = "a simulation ends at the first broken promise")]
 
+mod accept;
 mod faults;
 mod net;
 mod receive;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use bytes::Bytes;
 
 use crate::contract::Contract;
 use crate::narrow::to_u32;
-use crate::ring::{Completion, ConnKey, Op, QueueFull, Ring, SendRefused, Staged};
+use crate::ring::{Completion, ConnKey, ListenerId, Op, QueueFull, Ring, SendRefused, Staged};
 
+pub use accept::SimListener;
 pub use faults::{Dice, Faults};
 pub use net::SimNet;
 
@@ -43,6 +46,8 @@ enum Queued {
     HangUp(ConnKey),
     AskUnsent(ConnKey),
     Reset(ConnKey),
+    Accept(ListenerId, ConnKey),
+    StopAccepting(ConnKey),
 }
 
 impl Queued {
@@ -51,6 +56,7 @@ impl Queued {
             Self::Receive(key) | Self::ReceiveOnce(key) | Self::StopReceiving(key) => *key,
             Self::SendNow(key, _) | Self::Send(key, _) | Self::HalfClose(key) => *key,
             Self::HangUp(key) | Self::AskUnsent(key) | Self::Reset(key) => *key,
+            Self::Accept(_, key) | Self::StopAccepting(key) => *key,
         }
     }
 }
@@ -100,6 +106,21 @@ struct Installed {
     resets: bool,
 }
 
+impl Installed {
+    const fn new(fd: RawFd) -> Self {
+        Self { fd, hung_up: false, once: false, stopping: false, resets: false }
+    }
+}
+
+/// A pending accept.
+#[derive(Debug)]
+struct Accepting {
+    key: ConnKey,
+    listener: ListenerId,
+    /// Whether its end was asked for.
+    stopping: bool,
+}
+
 /// The simulated ring of one shard.
 #[derive(Debug)]
 pub struct SimRing {
@@ -118,6 +139,12 @@ pub struct SimRing {
     sending: BTreeMap<u32, (ConnKey, Bytes, usize)>,
     /// Half-closes that no worker has run yet, by slot.
     half_closing: BTreeMap<u32, ConnKey>,
+    /// The listening sockets by number. `None` for those that were dropped.
+    listeners: Vec<Option<SimListener>>,
+    /// Pending accepts by slot.
+    accepting: BTreeMap<u32, Accepting>,
+    /// The addresses that completed accepts have brought, by slot.
+    peers: BTreeMap<u32, Option<IpAddr>>,
     completed: Vec<Completion>,
     /// Filled buffers that a completion names.
     filled: BTreeMap<u16, Vec<u8>>,
@@ -153,6 +180,9 @@ impl SimRing {
             receiving: BTreeMap::new(),
             sending: BTreeMap::new(),
             half_closing: BTreeMap::new(),
+            listeners: Vec::new(),
+            accepting: BTreeMap::new(),
+            peers: BTreeMap::new(),
             completed: Vec::new(),
             filled: BTreeMap::new(),
             free_buffers: (0..buffers).collect(),
@@ -206,6 +236,7 @@ impl SimRing {
             || !self.half_closing.is_empty()
             || self.receiving.values().any(|key| is(key, net::Socket::readable) || stops(key))
             || self.sending.values().any(|(key, ..)| is(key, net::Socket::writable))
+            || self.accepting.values().any(|accept| self.accepts(accept))
     }
 
     /// The resources that are still in use, in words. `None` if every slot, buffer and operation
@@ -214,7 +245,10 @@ impl SimRing {
     pub fn leaks(&self) -> Option<String> {
         let slots = self.table.iter().flatten().count();
         let buffers = usize::from(self.buffers) - self.free_buffers.len();
-        let pending = self.receiving.len() + self.sending.len() + self.half_closing.len();
+        let pending = self.receiving.len()
+            + self.sending.len()
+            + self.half_closing.len()
+            + self.accepting.len();
         let operations = pending + self.queue.len();
         let staged = self.staged.len();
         (slots + buffers + operations + staged > 0).then(|| {
@@ -284,6 +318,8 @@ impl SimRing {
                 let installed = self.table[key.slot as usize].as_mut();
                 installed.expect("a reset of an empty slot").resets = true;
             }
+            Queued::Accept(listener, key) => self.arm_accept(listener, key),
+            Queued::StopAccepting(key) => self.stop_accept(key),
         }
     }
 
@@ -397,13 +433,17 @@ impl SimRing {
         let receives = self.receiving.keys().map(|&slot| (Op::Receive, slot));
         let sends = self.sending.keys().map(|&slot| (Op::Send, slot));
         let half_closes = self.half_closing.keys().map(|&slot| (Op::HalfClose, slot));
-        let mut pending: Vec<_> = receives.chain(sends).chain(half_closes).collect();
+        let accepts = self.accepting.keys().map(|&slot| (Op::Accept, slot));
+        let mut pending: Vec<_> =
+            receives.chain(sends).chain(half_closes).chain(accepts).collect();
         self.dice.shuffle(&mut pending);
         for (op, slot) in pending {
             if self.dice.chance(self.faults.delay) {
                 continue;
             }
-            if op == Op::HalfClose {
+            if op == Op::Accept {
+                self.progress_accept(slot);
+            } else if op == Op::HalfClose {
                 self.progress_half_close(slot);
             } else if self.is_hung_up(slot) && self.dice.chance(700) {
                 self.end_operations(slot);
@@ -421,6 +461,7 @@ impl SimRing {
 impl Ring for SimRing {
     type Buffer = SimBuffer;
     type Socket<'a> = SimSocket;
+    type Listener = SimListener;
 
     fn slots(&self) -> u32 {
         u32::try_from(self.table.len()).expect("the table was made of a u32")
@@ -429,9 +470,36 @@ impl Ring for SimRing {
     fn install(&mut self, slot: u32, SimSocket(fd): SimSocket) -> io::Result<()> {
         let entry = self.table.get_mut(slot as usize).ok_or(io::ErrorKind::InvalidInput)?;
         self.contract.installed(slot);
-        *entry =
-            Some(Installed { fd, hung_up: false, once: false, stopping: false, resets: false });
+        *entry = Some(Installed::new(fd));
         Ok(())
+    }
+
+    fn listen(&mut self, listener: SimListener) -> ListenerId {
+        self.listeners.push(Some(listener));
+        ListenerId(u16::try_from(self.listeners.len() - 1).expect("a ring has few listeners"))
+    }
+
+    fn forget(&mut self, listener: ListenerId) {
+        let pending = self.accepting.values().any(|accept| accept.listener == listener);
+        assert!(!pending, "a listener is dropped with a pending accept");
+        self.listeners[usize::from(listener.0)] = None;
+    }
+
+    fn accept(&mut self, listener: ListenerId, key: ConnKey) -> Result<(), QueueFull> {
+        self.push(Queued::Accept(listener, key))?;
+        self.contract.accept(key);
+        Ok(())
+    }
+
+    fn stop_accepting(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.push(Queued::StopAccepting(key))?;
+        self.contract.stop_accepting(key);
+        Ok(())
+    }
+
+    fn peer(&mut self, accepted: &Completion) -> Option<IpAddr> {
+        let peer = self.peers.remove(&accepted.key.slot);
+        peer.expect("the peer of an accept that has not completed")
     }
 
     fn release(&mut self, slot: u32) {

@@ -14,19 +14,23 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use bytes::Bytes;
-use io_uring::types::{CancelBuilder, Fd, Fixed};
+use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::buffers::{Buffer, BufferRing};
 #[cfg(debug_assertions)]
 use crate::contract::Contract;
 use crate::narrow::to_u32;
-use crate::ring::{Completion, ConnKey, Op, QueueFull, Ring, SendRefused, Staged};
+use crate::ring::{Completion, ConnKey, ListenerId, Op, QueueFull, Ring, SendRefused, Staged};
 use crate::sockets::{queued_bytes, reset_when_closed};
+
+pub use listening::Listening;
+use listening::Listeners;
 
 /// The group id of the only buffer ring.
 const BUFFER_GROUP: u16 = 0;
@@ -85,6 +89,8 @@ pub struct Uring {
     /// The users of pending `send`s by slot, with the bytes that the kernel reads for them. An
     /// entry stays until its send completes, even if another connection has the slot by then.
     sending: HashMap<u32, (ConnKey, Bytes)>,
+    /// The listening sockets, and the addresses that the kernel writes for pending accepts.
+    listeners: Listeners,
     /// Completions of operations that were done without the ring, on the descriptor of a socket.
     at_once: Vec<Completion>,
     /// Whether the first refusal of an [`Op::Reset`] was logged.
@@ -134,6 +140,7 @@ impl Uring {
             sockets,
             staged: Vec::new(),
             sending: HashMap::new(),
+            listeners: Listeners::default(),
             at_once: Vec::new(),
             refusal_told: false,
             #[cfg(debug_assertions)]
@@ -161,8 +168,33 @@ impl Uring {
     fn push(&mut self, entry: &squeue::Entry) -> Result<(), QueueFull> {
         // SAFETY: each caller keeps the memory that the entry names until the kernel is done with
         // it: `staged` until the queue is empty, `sending` until the completion, receive buffers
-        // until they are unregistered.
+        // until they are unregistered, the addresses and sizes of `listeners` until the completion
+        // of the accept that they belong to.
         unsafe { self.io.submission().push(entry) }.map_err(|_full| QueueFull)
+    }
+
+    #[inline]
+    fn push_both(
+        &mut self,
+        first: &squeue::Entry,
+        second: &squeue::Entry,
+    ) -> Result<(), QueueFull> {
+        // SAFETY: as in `push`.
+        unsafe { self.io.submission().push_multiple(&[first.clone(), second.clone()]) }
+            .map_err(|_full| QueueFull)
+    }
+
+    /// The operation that bounds the send buffer of the connection that an accept brings into this
+    /// slot. `None` if the buffers of the listener's connections are not bounded, or if sockets
+    /// have descriptors, which [`settle`](Self::settle) bounds.
+    fn send_buffer_entry(&self, listener: ListenerId, key: ConnKey) -> Option<squeue::Entry> {
+        let Sockets::Direct = self.sockets else { return None };
+        let bytes = std::ptr::from_ref(self.listeners.send_buffer(listener)?).cast();
+        let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_SNDBUF as u32);
+        let len = size_of::<i32>() as u32;
+        let bound = opcode::SetSockOpt::new(Fixed(key.slot), level, name, bytes, len).build();
+        let bound = bound.flags(squeue::Flags::SKIP_SUCCESS);
+        Some(bound.user_data(user_data(Op::HangUp, key)))
     }
 
     fn cancel(&mut self, op: Op, key: ConnKey) -> Result<(), QueueFull> {
@@ -231,10 +263,22 @@ impl Uring {
         {
             self.sending.remove(&key.slot);
         }
+        if completion.op == Op::Accept
+            && let Sockets::Plain(table) = &mut self.sockets
+            && completion.result >= 0
+        {
+            // SAFETY: the kernel has just made the descriptor for this accept, so that nobody else
+            // owns it, and each completion is settled once.
+            let socket = unsafe { OwnedFd::from_raw_fd(completion.result) };
+            self.listeners.bound_send_buffer(key.slot, socket.as_fd());
+            if let Some(entry) = table.get_mut(key.slot as usize) {
+                *entry = Some(socket);
+            }
+        }
         #[cfg(debug_assertions)]
         match (completion.op, u32::try_from(completion.result)) {
-            (Op::Accept, Ok(slot)) => self.contract.installed(slot),
-            (Op::Accept, Err(_errno)) => {}
+            (Op::AcceptAll, Ok(slot)) => self.contract.installed(slot),
+            (Op::AcceptAll, Err(_errno)) => {}
             _ => self.contract.completed(completion),
         }
     }
@@ -250,6 +294,7 @@ impl Uring {
 impl Ring for Uring {
     type Buffer = Buffer;
     type Socket<'a> = BorrowedFd<'a>;
+    type Listener = Listening;
 
     fn slots(&self) -> u32 {
         self.slots
@@ -271,6 +316,51 @@ impl Ring for Uring {
         #[cfg(debug_assertions)]
         self.contract.installed(slot);
         Ok(())
+    }
+
+    fn listen(&mut self, listener: Listening) -> ListenerId {
+        self.listeners.add(listener)
+    }
+
+    fn forget(&mut self, listener: ListenerId) {
+        self.listeners.remove(listener);
+    }
+
+    fn accept(&mut self, listener: ListenerId, key: ConnKey) -> Result<(), QueueFull> {
+        let mut address = self.listeners.address();
+        let (at, len) = ((&raw mut address.address).cast(), &raw mut address.len);
+        // A listener that was dropped has no descriptor, and its accept fails with EBADF.
+        let socket = self.listeners.socket(listener).map_or(-1, |socket| socket.as_raw_fd());
+        let accept = opcode::Accept::new(Fd(socket), at, len);
+        let accept = match (&self.sockets, DestinationSlot::try_from_slot_target(key.slot)) {
+            (Sockets::Direct, Ok(slot)) => accept.file_index(Some(slot)),
+            (Sockets::Direct, Err(_)) | (Sockets::Plain(_), _) => accept.flags(libc::SOCK_CLOEXEC),
+        };
+        let accept = accept.build().user_data(user_data(Op::Accept, key));
+        let queued = match self.send_buffer_entry(listener, key) {
+            // The kernel runs a linked operation when the one before it has succeeded.
+            Some(bound) => self.push_both(&accept.flags(squeue::Flags::IO_LINK), &bound),
+            None => self.push(&accept),
+        };
+        if queued.is_err() {
+            self.listeners.spare(address);
+            return queued;
+        }
+        self.listeners.began(key.slot, listener, address);
+        #[cfg(debug_assertions)]
+        self.contract.accept(key);
+        Ok(())
+    }
+
+    fn stop_accepting(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.cancel(Op::Accept, key)?;
+        #[cfg(debug_assertions)]
+        self.contract.stop_accepting(key);
+        Ok(())
+    }
+
+    fn peer(&mut self, accepted: &Completion) -> Option<IpAddr> {
+        self.listeners.ended(accepted.key.slot)
     }
 
     fn release(&mut self, slot: u32) {
@@ -515,6 +605,7 @@ impl Drop for Uring {
             std::mem::forget(self.buffers.take());
             std::mem::forget(std::mem::take(&mut self.sending));
             std::mem::forget(std::mem::take(&mut self.staged));
+            std::mem::forget(std::mem::take(&mut self.listeners));
         }
     }
 }
@@ -591,6 +682,7 @@ const fn user_data(op: Op, key: ConnKey) -> u64 {
         Op::HalfClose => 5,
         Op::AskUnsent => 6,
         Op::Reset => 7,
+        Op::AcceptAll => 8,
     };
     (op << 56) | ((key.slot as u64) << 32) | key.generation as u64
 }
@@ -607,6 +699,7 @@ fn completion(entry: &cqueue::Entry) -> Option<Completion> {
         5 => Op::HalfClose,
         6 => Op::AskUnsent,
         7 => Op::Reset,
+        8 => Op::AcceptAll,
         _ => return None,
     };
     let slot = ((data >> 32) & 0x00ff_ffff) as u32;
@@ -621,6 +714,7 @@ fn completion(entry: &cqueue::Entry) -> Option<Completion> {
 
 #[cfg(feature = "accept")]
 mod accept;
+mod listening;
 
 #[cfg(test)]
 mod tests;

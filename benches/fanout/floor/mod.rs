@@ -125,7 +125,7 @@ impl Floor {
 
     fn complete(&mut self, completion: &Completion) {
         match completion.op {
-            Op::Accept => self.accepted(completion),
+            Op::AcceptAll => self.accepted(completion),
             Op::Receive => self.received(completion),
             Op::Send => self.sent(completion),
             Op::SendNow => self.sent_short(completion),
@@ -135,7 +135,7 @@ impl Floor {
 
     fn accept(&mut self) {
         let Self { ring, listener, completions, .. } = self;
-        queued(ring, completions, |ring| ring.accept(listener.as_fd()));
+        queued(ring, completions, |ring| ring.accept_all(listener.as_fd()));
     }
 
     fn accepted(&mut self, completion: &Completion) {

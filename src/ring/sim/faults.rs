@@ -19,6 +19,8 @@ pub struct Faults {
     pub busy: u32,
     /// An operation that could make progress now does so later.
     pub delay: u32,
+    /// An accept fails.
+    pub accept: u32,
 }
 
 impl Faults {
@@ -32,6 +34,7 @@ impl Faults {
         stale: 0,
         busy: 0,
         delay: 0,
+        accept: 0,
     };
 }
 

@@ -16,10 +16,10 @@ impl Uring {
     ///
     /// # Errors
     /// The queue is full.
-    pub fn accept(&mut self, listener: BorrowedFd<'_>) -> Result<(), QueueFull> {
+    pub fn accept_all(&mut self, listener: BorrowedFd<'_>) -> Result<(), QueueFull> {
         let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true);
         let key = ConnKey { slot: 0, generation: 0 };
-        self.push(&accept.build().user_data(user_data(Op::Accept, key)))
+        self.push(&accept.build().user_data(user_data(Op::AcceptAll, key)))
     }
 
     /// Releases a slot as [`Ring::release`](crate::Ring::release) does, but as an operation of the

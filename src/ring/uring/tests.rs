@@ -423,12 +423,12 @@ fn a_slot_takes_its_next_socket_and_completions_tell_both_users_apart() {
 fn an_accept_goes_on_and_closed_slots_are_used_again() {
     let mut turns = Turns::new(&UringSizes { slots: 2, ..SIZES });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    turns.ring.accept(listener.as_fd()).unwrap();
+    turns.ring.accept_all(listener.as_fd()).unwrap();
     turns.submit();
     for _ in 0..3 {
         let mut peers = [0; 2].map(|_| {
             let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let Completion { op: Op::Accept, result, more: true, .. } = turns.next() else {
+            let Completion { op: Op::AcceptAll, result, more: true, .. } = turns.next() else {
                 panic!("the accept is over");
             };
             (u32::try_from(result).unwrap(), peer)
