@@ -100,7 +100,7 @@ pub mod protocol {
 }
 pub mod server {
     pub mod limits {
-        pub use crate::server::limits::{ResourceLimit, raise_nofile, slots_per_shard};
+        pub use crate::server::limits::{ResourceLimit, raise_nofile, slots_max};
     }
 }
 pub mod shard {

@@ -235,7 +235,7 @@ impl StormArgs {
             ghosts: self.ghosts.map(|value| seconds("--ghosts", value)).transpose()?,
             pids: self.pid,
             host: HostLimits {
-                slots_max: limits::slots_per_shard(host.nofile.soft, Some(limits::SLOTS_MAX)),
+                slots_max: limits::slots_max(host.nofile.soft),
                 direct_descriptors: host.direct_descriptors(),
                 cores: u32::try_from(host.cores).unwrap_or(1),
             },

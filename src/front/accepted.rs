@@ -1,7 +1,8 @@
-//! An accepted connection, as the accept loops hand it over.
+//! A connection that was just accepted.
 
 use super::address::Peer;
-use super::stream::Stream;
+use super::client_admission::ClientAdmission;
+use crate::time::Millis;
 
 /// The first bytes that a connection has to send. Configured per listener, never detected, because
 /// a client that could choose would forge its address.
@@ -14,11 +15,13 @@ pub(crate) enum Opening {
     ProxyHeader,
 }
 
-/// A new connection.
-#[derive(Debug)]
-pub(super) struct Accepted {
-    pub(super) stream: Stream,
+/// A connection from which nothing has come yet.
+pub(super) struct Arrival {
     /// The other end of the socket, as far as the kernel knows.
     pub(super) peer: Peer,
     pub(super) opening: Opening,
+    /// The admission of its clients. `None` until its header of the PROXY protocol has come.
+    pub(super) clients: Option<ClientAdmission>,
+    /// The time of the accept.
+    pub(super) at: Millis,
 }

@@ -8,10 +8,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use hyper::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use crate::refusals::RefusedClient;
+
+use super::headers::{RequestHeaders, text};
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,12 +124,16 @@ impl TrustedProxies {
     /// The client behind a request that came from `peer`: the right-most address that is not of a
     /// trusted proxy. It is the peer itself if the peer is not trusted, or names no address that
     /// can be read. `None` if such a peer came over a unix socket.
-    pub(super) fn client(&self, peer: Peer, headers: &HeaderMap) -> Option<IpAddr> {
+    pub(super) fn client(
+        &self,
+        peer: Peer,
+        headers: &(impl RequestHeaders + ?Sized),
+    ) -> Option<IpAddr> {
         let told = self.trust(peer).then(|| self.told(headers)).flatten();
         told.or_else(|| peer.address())
     }
 
-    fn told(&self, headers: &HeaderMap) -> Option<IpAddr> {
+    fn told(&self, headers: &(impl RequestHeaders + ?Sized)) -> Option<IpAddr> {
         let mut farthest = None;
         for hop in hops(headers).into_iter().rev() {
             let address = hop?;
@@ -145,22 +150,21 @@ impl TrustedProxies {
 /// The addresses that a request came through, the client's first; `None` stands for an element that
 /// is not an address. A proxy that appends to one of the two headers passes the other one on as the
 /// client sent it, so only the usual one counts if both are there.
-fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    if headers.contains_key(X_FORWARDED_FOR) {
-        return values(headers, &X_FORWARDED_FOR, |value| {
+fn hops(headers: &(impl RequestHeaders + ?Sized)) -> Vec<Option<IpAddr>> {
+    if headers.values(X_FORWARDED_FOR).next().is_some() {
+        return named(headers, X_FORWARDED_FOR, |value| {
             elements(value, |_| false).map(|element| node(element.trim())).collect()
         });
     }
-    values(headers, &FORWARDED, forwarded)
+    named(headers, FORWARDED, forwarded)
 }
 
-fn values(
-    headers: &HeaderMap,
-    name: &HeaderName,
+fn named(
+    headers: &(impl RequestHeaders + ?Sized),
+    name: &'static str,
     hops: impl Fn(&str) -> Vec<Option<IpAddr>>,
 ) -> Vec<Option<IpAddr>> {
-    let of = |value: &HeaderValue| value.to_str().map_or_else(|_| vec![None], &hops);
-    headers.get_all(name).iter().flat_map(of).collect()
+    headers.values(name).flat_map(|value| text(value).map_or_else(|| vec![None], &hops)).collect()
 }
 
 /// The elements of a list (RFC 9110 section 5.6.1), without empty ones. `quotes` says which
@@ -200,7 +204,8 @@ fn node(text: &str) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED: &str = "forwarded";
 
 #[cfg(test)]
 mod tests {

@@ -7,12 +7,11 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 
-use hyper::header::HeaderMap;
-
 use crate::refusals::RefusedClient;
 
 use super::address::Peer;
 use super::address_limits::{ConnectionPermit, OverLimit};
+use super::headers::RequestHeaders;
 use super::settings::Settings;
 
 /// The admission of the clients behind one connection. The settings of each request decide, because
@@ -41,12 +40,20 @@ impl ClientAdmission {
     }
 
     /// The address of the client that sent this request, if it is known.
-    pub(super) fn client(&self, settings: &Settings, headers: &HeaderMap) -> Option<IpAddr> {
+    pub(super) fn client(
+        &self,
+        settings: &Settings,
+        headers: &(impl RequestHeaders + ?Sized),
+    ) -> Option<IpAddr> {
         settings.proxies.client(self.peer, headers)
     }
 
     /// The client that sent this request, as the log names it.
-    pub(super) fn sender(&self, settings: &Settings, headers: &HeaderMap) -> RefusedClient {
+    pub(super) fn sender(
+        &self,
+        settings: &Settings,
+        headers: &(impl RequestHeaders + ?Sized),
+    ) -> RefusedClient {
         RefusedClient::Address(self.client(settings, headers))
     }
 

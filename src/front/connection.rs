@@ -1,5 +1,5 @@
-//! One connection from accept to its end: hyper drives the requests, and what comes after them (a
-//! handover, a refusal or a plain close) happens here.
+//! One connection that speaks HTTP: hyper drives the requests, and what comes after them (a
+//! handover, a refusal or a plain close) is decided here.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -16,22 +16,24 @@ use hyper::http::request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::protocol::close::{self, ProtocolError};
+use crate::id::ConnKey;
+use crate::protocol::close;
 
-use super::accepted::{Accepted, Opening};
+use super::accepted::{Arrival, Opening};
 use super::address::Peer;
 use super::client_admission::ClientAdmission;
 use super::framing::Framing;
 use super::gateway::{Gateway, GatewayCommand, Upgraded};
 use super::pace::Pace;
 use super::permits::Open;
+use super::pipe::{Ending, Io, Pipe, Switching};
 use super::response::HttpResponse;
 use super::service;
 use super::settings::HEAD_BYTES_MAX;
 use super::state::Front;
 use super::stop::stopped;
-use super::stream::{Io, Parts, Switching};
 use super::upgrade_outcome::{Admitted, UpgradeOutcome};
 
 /// One connection as its requests see it.
@@ -48,18 +50,19 @@ struct Connection<G> {
 /// Serves a connection until it ends. While it waits, it holds this future and little else: work
 /// that needs more memory is done in futures of its own, one after the other.
 pub(super) async fn serve<G: Gateway>(
-    accepted: Accepted,
+    pipe: Rc<Pipe>,
+    arrival: Arrival,
+    since: Instant,
     front: Rc<Front<G>>,
     stop: watch::Receiver<bool>,
-) {
-    let pace = Rc::new(Pace::new(front.settings.get().head_timeout));
+) -> Ending {
+    let pace = Rc::new(Pace::new(front.settings.get().head_timeout, since));
     let switching = Rc::new(Switching::default());
-    let (peer, opening) = (accepted.peer, accepted.opening);
-    let io = Io::new(accepted.stream, Rc::clone(&pace), Rc::clone(&switching));
+    let key = pipe.key();
+    let io = Io::new(pipe, Rc::clone(&pace), Rc::clone(&switching));
     let open = front.permits.enter(&pace);
-    let Some((io, clients, peer)) = welcome(io, peer, opening, &front, &pace, stop.clone()).await
-    else {
-        return;
+    let Some((io, clients, peer)) = welcome(io, arrival, &front, &pace, stop.clone()).await else {
+        return Ending::Abort;
     };
     let (framing, outcome) = (io.framing(), RefCell::default());
     let connection = Rc::new(Connection {
@@ -70,14 +73,11 @@ pub(super) async fn serve<G: Gateway>(
         switching,
         outcome,
     });
-    let Some((io, read)) = speak_http(io, peer, &connection, open, stop.clone()).await else {
-        return;
+    let Some((io, read)) = speak_http(io, peer, &connection, open, stop).await else {
+        return Ending::Abort;
     };
     let outcome = connection.outcome.take();
-    tokio::select! {
-        () = leave_http(&connection.front, outcome, io, read) => {}
-        () = stopped_for(stop, LINGER_OF_STOP) => {}
-    }
+    leave_http(&connection.front, outcome, key, io, read)
 }
 
 /// Serves requests until the connection is to end as one of HTTP. Returns the socket, and the bytes
@@ -133,8 +133,7 @@ fn speak_http<G: Gateway>(
             }
         });
         let Some(result) = ended.await else {
-            // It is late and gets no answer: the socket closes when the operations in flight on it
-            // are dropped.
+            // It is late and gets no answer.
             if pace.in_head() && !pace.has_to_yield() {
                 front.note_slow_head(peer);
             }
@@ -171,30 +170,39 @@ impl<G: Gateway> Connection<G> {
 
 /// Ends a connection as one of HTTP: it closes, or it is a WebSocket from now on. `read` is what
 /// hyper has read and not parsed.
-async fn leave_http<G: Gateway>(
+fn leave_http<G: Gateway>(
     front: &Front<G>,
     outcome: Option<UpgradeOutcome>,
-    io: Io,
+    key: ConnKey,
+    mut io: Io,
     read: Bytes,
-) {
+) -> Ending {
     match outcome {
-        None => io.linger(LINGER_BYTES_HTTP, LINGER).await,
+        None => Ending::Linger,
         Some(UpgradeOutcome::Admitted(admitted)) => {
-            hand_over(&front.gateway, admitted, io, read).await
+            hand_over(&front.gateway, admitted, key, io, read);
+            Ending::HandedOver
         }
-        Some(UpgradeOutcome::Refused(error)) => refuse(io, error).await,
+        Some(UpgradeOutcome::Refused(error)) => {
+            // The client is told why its WebSocket is closed again.
+            io.send(close::refusal_frames(error).bytes());
+            Ending::Linger
+        }
     }
 }
 
 /// Finds out who connects. None: the connection closes without an answer.
 async fn welcome<G: Gateway>(
     mut io: Io,
-    peer: Peer,
-    opening: Opening,
+    arrival: Arrival,
     front: &Front<G>,
     pace: &Pace,
     stop: watch::Receiver<bool>,
 ) -> Option<(Io, ClientAdmission, Peer)> {
+    let Arrival { peer, opening, clients, .. } = arrival;
+    if let Some(clients) = clients {
+        return Some((io, clients, peer));
+    }
     let peer = match opening {
         Opening::Http => peer,
         Opening::ProxyHeader => {
@@ -244,22 +252,17 @@ fn protocol() -> http1::Builder {
     http
 }
 
-/// Gives the socket to the shard.
-async fn hand_over<G: Gateway>(gateway: &G, admitted: Admitted, io: Io, read_buf: Bytes) {
-    // hyper has said the 101 and reads no more: nothing to wait for but an earlier answer, and a
-    // stuck connection must not keep its slot.
-    let Ok(Ok(parts)) = tokio::time::timeout(LINGER, io.into_parts()).await else {
-        return;
-    };
-    let Parts { stream, received, unsent: opening } = parts;
-    let leftover = joined(read_buf, received);
+/// Gives the connection to the shard.
+fn hand_over<G: Gateway>(gateway: &G, admitted: Admitted, key: ConnKey, io: Io, read: Bytes) {
+    let (opening, received) = io.into_parts();
+    let leftover = joined(read, received);
     let Admitted { admission, reservation, permit, client } = admitted;
     gateway.submit(GatewayCommand::Adopt(Upgraded {
         admission,
         reservation,
         permit,
         client,
-        stream,
+        key,
         opening,
         leftover,
     }));
@@ -280,31 +283,7 @@ fn joined(first: Bytes, second: Bytes) -> Bytes {
     }
 }
 
-/// Tells the client why its WebSocket is closed again, and closes it.
-async fn refuse(mut io: Io, error: ProtocolError) {
-    let frames = close::refusal_frames(error);
-    let told = tokio::time::timeout(LINGER, io.send(frames.bytes())).await;
-    if matches!(told, Ok(Ok(()))) {
-        io.linger(LINGER_BYTES_WEBSOCKET, LINGER).await;
-    }
-}
-
-/// How long a closing connection waits for the peer at a stop: nobody listens any more, and the
-/// next process cannot before this one has ended.
-const LINGER_OF_STOP: Duration = Duration::from_millis(100);
-
 /// Most headers of a request: more than fit into the 10,000 bytes that Reverb takes by default. A
 /// number costs two allocations per request (0.3 us; past 4,000 they would be 20 us, pages of the
 /// kernel's), and without one hyper takes 100.
 const HEADERS_MAX: usize = 2_048;
-
-/// How long a closing connection waits for the peer to close, and a last write for the peer to
-/// read.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// What a publisher may still send when its body was refused for its size: it reads the 413 only
-/// when it has sent everything.
-const LINGER_BYTES_HTTP: usize = 1024 * 1024;
-
-/// What a refused WebSocket may still send: a client's first frames.
-const LINGER_BYTES_WEBSOCKET: usize = 64 * 1024;

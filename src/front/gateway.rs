@@ -12,13 +12,12 @@ use tokio::sync::oneshot;
 use crate::apps::{Admission, App, Apps};
 pub use crate::channels::Publication;
 pub(crate) use crate::channels::{CachedEvent, ChannelKey, ChannelState, Event, Retain};
-use crate::id::AppIndex;
+use crate::id::{AppIndex, ConnKey};
 use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
 
 pub(crate) use super::address_limits::ConnectionPermit;
-use super::stream::Stream;
 
 /// The shard as the front sees it. Cloned into every connection's task of one thread.
 pub trait Gateway: Clone + 'static {
@@ -147,7 +146,7 @@ pub enum GatewayCommand {
         /// Answered once every shard has the order.
         reply: Reply<()>,
     },
-    /// Takes over a socket: the front neither reads from it nor writes to it any more.
+    /// Makes a connection a WebSocket.
     Adopt(Upgraded),
 }
 
@@ -174,8 +173,8 @@ impl Drop for Reservation {
     }
 }
 
-/// A WebSocket that was just opened, on its way to the plane. From here on the socket belongs to
-/// the shard alone, and no operation of the front is in flight on it.
+/// A WebSocket that was just opened. From here on the front has nothing more to do with its
+/// connection.
 #[derive(Debug)]
 pub struct Upgraded {
     /// The proof that the app admitted the connection; dropping it frees the app's place. `None` if
@@ -187,8 +186,8 @@ pub struct Upgraded {
     pub(crate) permit: Option<ConnectionPermit>,
     /// The client's address, if it is known.
     pub(crate) client: Option<IpAddr>,
-    /// The socket, in blocking mode.
-    pub(crate) stream: Stream,
+    /// Its connection, which is still a stream of the plane.
+    pub(crate) key: ConnKey,
     /// The first bytes for the client: the 101. One send takes them and the first frame.
     pub opening: Vec<u8>,
     /// The bytes that the client sent behind its handshake: the beginning of its first frames.

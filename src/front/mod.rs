@@ -1,15 +1,17 @@
 //! Floor 4. Accept, HTTP/1.1, the HTTP API and the WebSocket upgrade of one shard.
 //!
-//! The front runs one asynchronous task per connection on the shard's own tokio-uring runtime. It
-//! is cold per connection, so it is written for correctness: hyper speaks HTTP, and everything that
-//! a peer can make the server hold or wait for has a bound in [`Settings`] or in the app's limits.
-//! The front reaches the rest of the server through [`Gateway`] alone.
+//! All sockets are the plane's, from their first byte to their last. The [`Reception`] has it accept
+//! them, and opens a WebSocket whose handshake comes whole in place. Everything else is served by a
+//! task per connection, whose transport is two buffers: there hyper speaks HTTP, so that this part
+//! is written for correctness. Everything that a peer can make the server hold or wait for has a
+//! bound in [`Settings`] or in the app's limits. The front reaches the rest of the server through
+//! [`Gateway`] alone.
 //!
-//! A WebSocket leaves the front with [`GatewayCommand::Adopt`]: by then no operation of the
-//! front is in flight on its socket. The 101 and the bytes that the client sent behind its
-//! handshake travel along.
+//! A WebSocket leaves the front with [`GatewayCommand::Adopt`]. The 101 and the bytes that the
+//! client sent behind its handshake travel along.
 
 mod accepted;
+mod accepting;
 pub(crate) mod address;
 mod address_limits;
 mod api;
@@ -22,10 +24,13 @@ mod framing;
 pub(crate) mod fuzzing;
 pub(crate) mod gateway;
 mod headers;
+mod in_place;
 mod listener;
 mod pace;
 mod permits;
+mod pipe;
 mod proxy_header;
+mod reception;
 mod refused;
 mod response;
 mod route;
@@ -33,7 +38,7 @@ mod service;
 mod settings;
 mod state;
 mod stop;
-pub(crate) mod stream;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -42,7 +47,8 @@ mod upgrade_outcome;
 pub(crate) use accepted::Opening;
 pub(crate) use address_limits::{AddressLimits, AddressTable};
 pub use gateway::{Gateway, GatewayCommand};
+pub use listener::Listeners;
 pub(crate) use listener::Listening;
-pub use listener::{Listeners, serve};
+pub(crate) use reception::Reception;
 pub(crate) use settings::CONNECTION_BYTES;
 pub use settings::{CurrentSettings, Settings};

@@ -41,9 +41,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// A new connection: its first head is due within `head` of the accept.
-    pub(super) fn new(head: Duration) -> Self {
-        let now = Instant::now();
+    /// A new connection: its first head is due within `head` of the accept, which was at `now`.
+    pub(super) fn new(head: Duration, now: Instant) -> Self {
         Self {
             head: Cell::new(head),
             waiting: Cell::new(false),
@@ -153,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_first_head_has_its_deadline_from_the_accept_whatever_trickles_in() {
-        let pace = Pace::new(HEAD);
+        let pace = Pace::new(HEAD, Instant::now());
         let deadline = pace.deadline.get();
         assert!(deadline.is_some_and(|at| at <= Instant::now() + HEAD));
         pace.received();
@@ -162,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_request_in_service_has_no_deadline_here() {
-        let pace = Pace::new(HEAD);
+        let pace = Pace::new(HEAD, Instant::now());
         pace.serving();
         pace.received();
         assert_eq!(pace.deadline.get(), None);
@@ -171,7 +170,7 @@ mod tests {
     #[test]
     fn at_a_stop_a_new_connection_has_a_moment_for_its_head_and_a_request_all_its_time() {
         let brief = Duration::from_millis(100);
-        let pace = Pace::new(HEAD);
+        let pace = Pace::new(HEAD, Instant::now());
         let accepted = pace.deadline.get().unwrap() - HEAD;
         pace.hurry(brief);
         assert_eq!(pace.deadline.get(), Some(accepted + brief));
@@ -182,7 +181,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_has_a_long_deadline_and_its_next_head_a_short_one() {
-        let pace = Pace::new(HEAD);
+        let pace = Pace::new(HEAD, Instant::now());
         pace.serving();
         let before = Instant::now();
         pace.served(IDLE, HEAD);

@@ -14,19 +14,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::pace::{Awaited, Pace};
 
-/// The connections of one shard's front. Each accepted one holds a permit until its task ends, and
-/// is [open](Permits::enter) while it may be closed for another one.
+/// The connections of one shard's front that may be closed to make room for others.
 pub(super) struct Permits {
     most: u32,
-    free: Arc<Semaphore>,
     /// The connections that may be closed for others, in the order in which they were accepted.
     open: RefCell<BTreeMap<u64, Rc<Pace>>>,
     /// The number of the next connection.
@@ -42,43 +38,12 @@ pub(super) struct Open<'p> {
 impl Permits {
     /// Allows `most` connections at a time, but at least one.
     pub(super) fn new(most: u32) -> Self {
-        let most = most.max(1);
-        let free = Arc::new(Semaphore::new(most as usize));
-        Self { most, free, open: RefCell::default(), entered: Cell::new(0) }
+        Self { most: most.max(1), open: RefCell::default(), entered: Cell::new(0) }
     }
 
-    /// The number of all permits.
+    /// The number of connections that there may be at a time.
     pub(super) const fn most(&self) -> u32 {
         self.most
-    }
-
-    /// Waits for a permit, and closes connections that idle if there is none. `crowded` gets their
-    /// number. The result is never `None`, because the semaphore is not closed.
-    pub(super) async fn acquire(&self, crowded: impl Fn(usize)) -> Option<OwnedSemaphorePermit> {
-        loop {
-            if let Some(permit) = self.try_acquire() {
-                return Some(permit);
-            }
-            let closed = self.close_idle(Instant::now());
-            if closed > 0 {
-                crowded(closed);
-            }
-            let freed = Arc::clone(&self.free).acquire_owned();
-            if let Ok(permit) = timeout(RETRY, freed).await {
-                return permit.ok();
-            }
-        }
-    }
-
-    /// Returns a permit if one is free.
-    pub(super) fn try_acquire(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.free).try_acquire_owned().ok()
-    }
-
-    /// Resolves when every connection has ended.
-    pub(super) async fn all_returned(&self) {
-        // This fails only if the semaphore is closed, which never happens.
-        let _all = self.free.acquire_many(self.most).await;
     }
 
     /// Registers a connection that may be closed for another one.
@@ -91,7 +56,7 @@ impl Permits {
 
     /// Tells the connections that have waited longest to close. One would be enough, but the search
     /// for one costs as much as for several. Returns their number.
-    fn close_idle(&self, now: Instant) -> usize {
+    pub(super) fn close_idle(&self, now: Instant) -> usize {
         let open = self.open.borrow();
         let waiting = open.values().filter_map(|pace| {
             let (awaited, since) = pace.awaits()?;
@@ -123,7 +88,7 @@ const IDLE_MIN: Duration = Duration::from_secs(1);
 const CLOSED_PART: usize = 64;
 
 /// The interval between attempts while every connection is busy or new.
-const RETRY: Duration = Duration::from_millis(50);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
@@ -138,7 +103,7 @@ mod tests {
     }
 
     fn new() -> Rc<Pace> {
-        Rc::new(Pace::new(HEAD))
+        Rc::new(Pace::new(HEAD, Instant::now()))
     }
 
     fn idle() -> Rc<Pace> {
@@ -189,24 +154,5 @@ mod tests {
         drop(permits.enter(&pace));
         assert_eq!(permits.close_idle(Instant::now() + IDLE_MIN), 0);
         assert!(permits.open.borrow().is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_permit_comes_when_the_connection_that_was_told_to_close_has_closed() {
-        let permits = Permits::new(1);
-        let held = permits.try_acquire();
-        assert!(held.is_some() && permits.try_acquire().is_none());
-        let pace = idle();
-        let open = permits.enter(&pace);
-        let told = Cell::new(0);
-        let closing = async {
-            while !pace.has_to_yield() {
-                tokio::time::sleep(RETRY).await;
-            }
-            drop((open, held));
-        };
-        let (permit, ()) = tokio::join!(permits.acquire(|closed| told.set(closed)), closing);
-        assert!(permit.is_some());
-        assert_eq!(told.get(), 1);
     }
 }

@@ -2,7 +2,7 @@
 //! so that each of them leaves a trace.
 
 use hyper::StatusCode;
-use hyper::header::{CONTENT_LENGTH, ORIGIN};
+use hyper::header::CONTENT_LENGTH;
 use hyper::http::request::Parts;
 
 use crate::apps::{App, Apps};
@@ -20,10 +20,10 @@ use super::client_admission::ClientAdmission;
 use super::clock::now_unix_s;
 use super::gateway::Gateway;
 use super::headers::header_texts;
+use super::pipe::Beginning;
 use super::response::Rejection;
 use super::route::Route;
 use super::state::Front;
-use super::stream::Beginning;
 
 impl<G: Gateway> Front<G> {
     /// Notes a WebSocket that is refused on its open connection.
@@ -43,7 +43,7 @@ impl<G: Gateway> Front<G> {
             (ProtocolError::AppDisabled, _) => RefusedHandshake::Disabled,
             (ProtocolError::UnsupportedVersion, _) => RefusedHandshake::Version { query },
             (ProtocolError::OriginRefused, Some(app)) => {
-                let origins = header_texts(&head.headers, ORIGIN);
+                let origins = header_texts(&head.headers, "origin");
                 let refused = RefusedHandshake::Origin { origins: &origins, app };
                 return self.note(Some(app), clients, head, &Refusal::Handshake(refused));
             }

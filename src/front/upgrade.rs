@@ -9,9 +9,6 @@ use std::time::Duration;
 
 use hyper::Version;
 use hyper::body::{Body, Incoming};
-use hyper::header::{
-    CONNECTION, HeaderMap, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
-};
 use hyper::http::request::Parts;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -25,7 +22,7 @@ use crate::websocket::handshake::{self, UpgradeRequest};
 use super::address_limits::OverLimit;
 use super::client_admission::ClientAdmission;
 use super::gateway::{Gateway, GatewayCommand, Newcomers};
-use super::headers::header_texts;
+use super::headers::{RequestHeaders, header_texts};
 use super::response::{HttpResponse, Rejection, switching_protocols};
 use super::state::Front;
 use super::upgrade_outcome::{Admitted, UpgradeOutcome};
@@ -42,10 +39,10 @@ pub(super) async fn answer<G: Gateway>(
     let accept = handshake::accept(&UpgradeRequest {
         method: head.method.as_str(),
         http11: head.version >= Version::HTTP_11,
-        connection: &header_texts(&head.headers, CONNECTION),
-        upgrade: &header_texts(&head.headers, UPGRADE),
-        version: &header_texts(&head.headers, SEC_WEBSOCKET_VERSION),
-        key: &header_texts(&head.headers, SEC_WEBSOCKET_KEY),
+        connection: &header_texts(&head.headers, "connection"),
+        upgrade: &header_texts(&head.headers, "upgrade"),
+        version: &header_texts(&head.headers, "sec-websocket-version"),
+        key: &header_texts(&head.headers, "sec-websocket-key"),
         has_body: !body.is_end_stream(),
     });
     let answer = switching_protocols(&accept.map_err(Rejection::Handshake)?)?;
@@ -126,8 +123,8 @@ fn over_limit(cause: OverLimit) -> ProtocolError {
 
 /// The origin of the page, if a browser sent it. Several origins, or one that is not ASCII, count
 /// as an empty one, which no list contains.
-fn origin(headers: &HeaderMap) -> Option<&str> {
-    match *header_texts(headers, ORIGIN).as_slice() {
+pub(super) fn origin(headers: &(impl RequestHeaders + ?Sized)) -> Option<&str> {
+    match *header_texts(headers, "origin").as_slice() {
         [] => None,
         [origin] => Some(origin),
         _ => Some(""),

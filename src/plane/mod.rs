@@ -15,6 +15,7 @@ mod streams;
 mod throttle;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+#[cfg(any(test, feature = "testing"))]
 use std::io;
 use std::time::Duration;
 
@@ -121,9 +122,10 @@ pub struct Counters {
 ///
 /// Its owner calls it in this order in each turn:
 /// 1. [`begin_turn`](Self::begin_turn) sets the time, by which everything in the turn is timed.
-/// 2. [`open`](Self::open) takes over a socket, and [`feed`](Self::feed) the bytes that came with
-///    it.
-/// 3. [`poll`](Self::poll) takes completions, and calls the host for each message.
+/// 2. [`poll`](Self::poll) takes completions, and calls the host for each message.
+///    [`next_stream_event`](Self::next_stream_event) returns what has happened to streams.
+/// 3. [`upgrade`](Self::upgrade) makes a stream a WebSocket, and [`feed`](Self::feed) takes the
+///    bytes that came with it.
 /// 4. [`owe`](Self::owe) and [`owe_staged`](Self::owe_staged) add frames for connections, at any
 ///    time between `begin_turn` and `flush`. Nothing is sent yet.
 /// 5. [`flush`](Self::flush) makes **one** send for each connection that is owed anything. If the
@@ -162,6 +164,8 @@ pub struct Plane<R: Ring> {
     to_read: VecDeque<ConnKey>,
     /// The number of streams.
     streams: usize,
+    /// The bound on WebSockets.
+    websockets_max: usize,
     /// Connections whose receive must be armed.
     to_receive: VecDeque<ConnKey>,
     /// Connections whose receive must end.
@@ -216,6 +220,7 @@ impl<R: Ring> Plane<R> {
     /// A plane without connections. `too_slow_frame` holds the last bytes that a connection gets if
     /// its backlog grows too large: an error and a Close frame.
     pub(crate) fn new(ring: R, limits: BacklogLimits, too_slow_frame: Frame) -> Self {
+        let websockets_max = ring.slots() as usize;
         Self {
             ring,
             conns: Chunked::new(),
@@ -229,6 +234,7 @@ impl<R: Ring> Plane<R> {
             stream_events: VecDeque::new(),
             to_read: VecDeque::new(),
             streams: 0,
+            websockets_max,
             to_receive: VecDeque::new(),
             to_stop: VecDeque::new(),
             to_send: VecDeque::new(),
@@ -255,22 +261,34 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// Takes over an upgraded socket. The caller's descriptor may be closed afterwards.
+    /// Takes over a connected socket as a stream. The caller's descriptor may be closed afterwards.
     ///
     /// # Errors
     /// `ErrorKind::QuotaExceeded` when all slots are taken; otherwise the error of the kernel.
-    pub(crate) fn open<'a>(&mut self, socket: impl Into<R::Socket<'a>>) -> io::Result<ConnKey> {
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn open_stream<'a>(
+        &mut self,
+        socket: impl Into<R::Socket<'a>>,
+    ) -> io::Result<ConnKey> {
         let slot = self.free_slot().ok_or(io::ErrorKind::QuotaExceeded)?;
         if let Err(error) = self.ring.install(slot, socket.into()) {
             self.free.push(slot, &mut self.conns[slot as usize]);
             return Err(error);
         }
         let conn = &mut self.conns[slot as usize];
-        conn.start(self.now, Phase::Open);
-        let key = ConnKey { slot, generation: conn.generation };
-        self.to_receive.push_back(key);
-        self.open += 1;
-        self.counters.opened += 1;
+        conn.start(self.now, Phase::Stream);
+        self.streams += 1;
+        Ok(ConnKey { slot, generation: conn.generation })
+    }
+
+    /// Takes over a connected socket as a WebSocket.
+    ///
+    /// # Errors
+    /// As [`open_stream`](Self::open_stream).
+    #[cfg(test)]
+    pub(crate) fn open<'a>(&mut self, socket: impl Into<R::Socket<'a>>) -> io::Result<ConnKey> {
+        let key = self.open_stream(socket)?;
+        self.upgrade(key);
         Ok(key)
     }
 
@@ -286,14 +304,24 @@ impl<R: Ring> Plane<R> {
         Some(slot)
     }
 
-    /// The number of connections for which [`open`](Self::open) would find a slot.
-    #[must_use]
-    pub(crate) fn free_slots(&self) -> usize {
-        self.free.len() + (self.ring.slots() as usize).saturating_sub(self.conns.len())
+    /// Bounds the WebSockets. The slots beyond them are left for streams.
+    pub(crate) const fn limit_websockets(&mut self, most: usize) {
+        self.websockets_max = most;
     }
 
-    /// Takes the bytes that arrived before the socket was taken over. Called at most once, right
-    /// after [`open`](Self::open).
+    /// The number of streams that could become WebSockets.
+    #[must_use]
+    pub(crate) fn free_places(&self) -> usize {
+        self.websockets_max.saturating_sub(self.websockets())
+    }
+
+    /// The number of slots that WebSockets use, open or not.
+    fn websockets(&self) -> usize {
+        self.conns.len() - self.free.len() - self.streams - self.accepting.len()
+    }
+
+    /// Takes the bytes that arrived before a stream became a WebSocket. Called at most once, right
+    /// after [`upgrade`](Self::upgrade).
     pub(crate) fn feed(&mut self, key: ConnKey, bytes: &mut [u8], host: &mut impl Host<R>) {
         self.take(key, bytes, host);
     }
@@ -350,6 +378,12 @@ impl<R: Ring> Plane<R> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.free.len() == self.conns.len()
+    }
+
+    /// Whether no slot is in use by a WebSocket.
+    #[must_use]
+    pub(crate) fn has_no_websockets(&self) -> bool {
+        self.websockets() == 0
     }
 
     /// All open connections.

@@ -199,9 +199,8 @@ impl<R: Ring> Plane<R> {
             if self.paused {
                 break;
             }
-            let receives_not = |conn: &Conn| {
-                matches!(conn.phase, Phase::Open | Phase::Closing) && !conn.receiving
-            };
+            let receives_not =
+                |conn: &Conn| matches!(conn.phase, Phase::Open | Phase::Closing) && !conn.receiving;
             if !self.conn(key).is_some_and(receives_not) || self.throttle.holds(key) {
                 self.to_receive.pop_front();
             } else if self.receive(key).is_ok() {

@@ -434,8 +434,7 @@ impl SimRing {
         let sends = self.sending.keys().map(|&slot| (Op::Send, slot));
         let half_closes = self.half_closing.keys().map(|&slot| (Op::HalfClose, slot));
         let accepts = self.accepting.keys().map(|&slot| (Op::Accept, slot));
-        let mut pending: Vec<_> =
-            receives.chain(sends).chain(half_closes).chain(accepts).collect();
+        let mut pending: Vec<_> = receives.chain(sends).chain(half_closes).chain(accepts).collect();
         self.dice.shuffle(&mut pending);
         for (op, slot) in pending {
             if self.dice.chance(self.faults.delay) {

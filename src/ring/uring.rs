@@ -29,8 +29,8 @@ use crate::narrow::to_u32;
 use crate::ring::{Completion, ConnKey, ListenerId, Op, QueueFull, Ring, SendRefused, Staged};
 use crate::sockets::{queued_bytes, reset_when_closed};
 
-pub use listening::Listening;
 use listening::Listeners;
+pub use listening::Listening;
 
 /// The group id of the only buffer ring.
 const BUFFER_GROUP: u16 = 0;

@@ -17,7 +17,7 @@ pub(super) fn print(config: &Config, host: &HostSurvey, placement: &str) {
 
 fn text(config: &Config, host: &HostSurvey, placement: &str) -> String {
     let server = &config.server;
-    let slots = limits::slots_per_shard(host.nofile.soft, server.max_connections_per_shard);
+    let slots = limits::places_per_shard(host.nofile.soft, server.max_connections_per_shard);
     let apps: Vec<_> = config.apps.iter().map(|app| listed(app)).collect();
     let somaxconn = host.somaxconn.map_or_else(|| "?".to_owned(), |limit| limit.to_string());
     let mut text = format!(

@@ -88,28 +88,53 @@ pub fn raise_nofile() -> RaisedNofile {
     RaisedNofile { before, after: ResourceLimit::nofile() }
 }
 
-/// The length of the fixed file table of each shard, which is its room for connections. `nofile` is
-/// the soft limit after [`raise_nofile`]; it bounds each table by itself, not their sum.
+/// The places for WebSockets of each shard. `nofile` is the soft limit after [`raise_nofile`]; it
+/// bounds the fixed file table of each shard by itself, not their sum. A part of the table is left
+/// for connections that are no WebSockets, so that a client which finds no place is told so.
 #[must_use]
-pub fn slots_per_shard(nofile: u64, configured: Option<u32>) -> u32 {
-    let wanted = configured.unwrap_or(SLOTS_DEFAULT).clamp(1, SLOTS_MAX);
-    u32::try_from(nofile).map_or(wanted, |nofile| wanted.min(nofile))
+pub fn places_per_shard(nofile: u64, configured: Option<u32>) -> u32 {
+    let wanted = configured.unwrap_or(PLACES_DEFAULT).clamp(1, PLACES_MAX);
+    let table = u32::try_from(nofile).unwrap_or(u32::MAX);
+    wanted.min(table.saturating_sub(stream_slots(table))).max(1)
+}
+
+/// The length of the fixed file table of a shard with this many places for WebSockets.
+#[must_use]
+pub(crate) fn table_len(nofile: u64, places: u32) -> u32 {
+    let table = u32::try_from(nofile).unwrap_or(u32::MAX);
+    places.saturating_add(STREAM_SLOTS_MAX).min(table).clamp(2, TABLE_MAX)
+}
+
+/// The length of the longest file table that this limit allows.
+#[must_use]
+pub fn slots_max(nofile: u64) -> u32 {
+    u32::try_from(nofile).unwrap_or(u32::MAX).min(TABLE_MAX)
+}
+
+/// The slots of a table of this length that WebSockets do not take: some for accepts under way, and
+/// enough for a burst of requests.
+const fn stream_slots(table: u32) -> u32 {
+    let part = table / 64;
+    if part > STREAM_SLOTS_MAX { STREAM_SLOTS_MAX } else { part }
 }
 
 /// A note for the operator if a shard gets fewer slots than were asked for.
 #[must_use]
 pub(crate) fn slots_note(nofile: u64, configured: Option<u32>) -> Option<String> {
-    let slots = slots_per_shard(nofile, configured);
+    let slots = places_per_shard(nofile, configured);
     match configured {
-        Some(wanted) if wanted > SLOTS_MAX && slots == SLOTS_MAX => Some(format!(
-            "You asked for {wanted} connections per shard; the kernel allows {SLOTS_MAX} at most, \
+        Some(wanted) if wanted > PLACES_MAX && slots == PLACES_MAX => Some(format!(
+            "You asked for {wanted} connections per shard; the kernel allows {PLACES_MAX} at most, \
              so each shard takes {slots}. More shards take more connections."
         )),
-        Some(wanted) if slots < wanted => Some(format!(
-            "You asked for {wanted} connections per shard, which needs a limit of open files \
-             (nofile) of at least {wanted}; it is {nofile}, so each shard takes {slots}. To have \
+        Some(wanted) if slots < wanted => {
+            let needed = wanted.saturating_add(STREAM_SLOTS_MAX);
+            Some(format!(
+                "You asked for {wanted} connections per shard, which needs a limit of open files \
+             (nofile) of at least {needed}; it is {nofile}, so each shard takes {slots}. To have \
              more, raise it: ulimit -n, LimitNOFILE= (systemd) or --ulimit nofile= (Docker)."
-        )),
+            ))
+        }
         None if nofile < NOFILE_ADVISED => Some(format!(
             "The limit of open files (nofile) is {nofile}, so each shard takes {slots} connections \
              at most. To have more, raise it: ulimit -n, LimitNOFILE= (systemd) or --ulimit \
@@ -316,12 +341,19 @@ fn ports_between(text: &str) -> Option<u64> {
     Some(high.checked_sub(low)? + 1)
 }
 
-/// Slots of a shard if the configuration does not say: 4 MiB of kernel memory for the table (a
+/// Places of a shard if the configuration does not say: 4 MiB of kernel memory for the table (a
 /// pointer and a tag each), which is allocated at once.
-pub(crate) const SLOTS_DEFAULT: u32 = 262_144;
+pub(crate) const PLACES_DEFAULT: u32 = 262_144;
 
 /// The longest fixed file table of the kernel (`IORING_MAX_FIXED_FILES`, `io_uring/rsrc.c`).
-pub(crate) const SLOTS_MAX: u32 = 1 << 20;
+const TABLE_MAX: u32 = 1 << 20;
+
+/// The most places that a table leaves for WebSockets.
+pub(crate) const PLACES_MAX: u32 = TABLE_MAX - STREAM_SLOTS_MAX;
+
+/// The slots of a large table that WebSockets do not take. A connection that is no WebSocket yet
+/// takes one for some milliseconds.
+const STREAM_SLOTS_MAX: u32 = 1_024;
 
 /// The limit of open files below which the operator gets a note. Laravel's documentation of Reverb
 /// raises it to the same number (`minfds` of supervisor).
@@ -362,11 +394,13 @@ mod tests {
 
     #[test]
     fn the_table_is_capped_by_nofile_by_the_kernel_and_by_the_configuration() {
-        assert_eq!(slots_per_shard(20_000, None), 20_000);
-        assert_eq!(slots_per_shard(1_048_576, None), SLOTS_DEFAULT);
-        assert_eq!(slots_per_shard(ResourceLimit::UNLIMITED, Some(u32::MAX)), SLOTS_MAX);
-        assert_eq!(slots_per_shard(20_000, Some(500)), 500);
-        assert_eq!(slots_per_shard(20_000, Some(0)), 1, "a table of zero is refused by the kernel");
+        assert_eq!(places_per_shard(20_000, None), 19_688);
+        assert_eq!(places_per_shard(1_048_576, None), PLACES_DEFAULT);
+        assert_eq!(places_per_shard(ResourceLimit::UNLIMITED, Some(u32::MAX)), PLACES_MAX);
+        assert_eq!(places_per_shard(20_000, Some(500)), 500);
+        assert_eq!(places_per_shard(20_000, Some(0)), 1);
+        assert_eq!([table_len(20_000, 19_688), table_len(1_048_576, 500)], [20_000, 1_524]);
+        assert_eq!(table_len(u64::MAX, PLACES_MAX), TABLE_MAX);
     }
 
     #[test]
@@ -374,14 +408,14 @@ mod tests {
         let note = slots_note(20_000, Some(50_000)).unwrap();
         assert!(note.starts_with(
             "You asked for 50000 connections per shard, which needs a limit of open files (nofile) \
-             of at least 50000; it is 20000, so each shard takes 20000. To have more, raise it:"
+             of at least 51024; it is 20000, so each shard takes 19688. To have more, raise it:"
         ));
         let note = slots_note(1024, None).unwrap();
         assert!(note.starts_with(
-            "The limit of open files (nofile) is 1024, so each shard takes 1024 connections"
+            "The limit of open files (nofile) is 1024, so each shard takes 1008 connections"
         ));
         let note = slots_note(ResourceLimit::UNLIMITED, Some(2_000_000)).unwrap();
-        assert!(note.contains("the kernel allows 1048576 at most"), "{note}");
+        assert!(note.contains("the kernel allows 1047552 at most"), "{note}");
     }
 
     #[test]

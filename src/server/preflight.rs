@@ -78,7 +78,8 @@ impl HostSurvey {
     pub(crate) fn take() -> Self {
         let clues = Clues::read();
         let nofile = ResourceLimit::nofile();
-        let slots = limits::slots_per_shard(nofile.soft, None);
+        let places = limits::places_per_shard(nofile.soft, None);
+        let slots = limits::table_len(nofile.soft, places);
         let uring = ring::probe(slots)
             .map_err(|failure| (failure.step(), diagnosis::explain(&failure, &clues)));
         Self {

@@ -49,10 +49,10 @@ pub(crate) fn budget() -> Vec<Holder> {
 
 /// The sizes of a shard's ring on this host.
 pub(super) fn ring_sizes(config: &Config, host: &HostSurvey) -> UringSizes {
-    let slots = limits::slots_per_shard(host.nofile.soft, config.server.max_connections_per_shard);
+    let places = websockets(config, host);
     let slots = match host.direct_descriptors() {
-        true => slots,
-        false => limits::plain_slots(descriptors(config, host), slots),
+        true => limits::table_len(host.nofile.soft, places),
+        false => places + http_connections(config, host),
     };
     UringSizes {
         slots,
@@ -60,6 +60,16 @@ pub(super) fn ring_sizes(config: &Config, host: &HostSurvey) -> UringSizes {
         buffers: RECEIVE_BUFFERS,
         buffer_size: RECEIVE_BUFFER_SIZE,
         direct_descriptors: host.direct_descriptors(),
+    }
+}
+
+/// The number of WebSockets that each shard may have at a time.
+pub(super) fn websockets(config: &Config, host: &HostSurvey) -> u32 {
+    let wanted = config.server.max_connections_per_shard;
+    let places = limits::places_per_shard(host.nofile.soft, wanted);
+    match host.direct_descriptors() {
+        true => places,
+        false => limits::plain_slots(descriptors(config, host), places),
     }
 }
 

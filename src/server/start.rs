@@ -31,7 +31,7 @@ use super::reload::{Controls, Reloader};
 use super::shards::{Shards, pinning_note, placement};
 use super::shared::SharedState;
 use super::signals::Signals;
-use super::sizes::{http_connections, ring_sizes};
+use super::sizes::{http_connections, ring_sizes, websockets};
 use super::status::StatusReporter;
 use super::{admin, banner, housekeeping, limits, listener_options, logging, mailboxes};
 use super::{memory_watch, preflight};
@@ -171,6 +171,7 @@ impl Start<'_> {
         });
         let in_force = shared.in_force(server, apps);
         let ring = ring_sizes(self.config, host);
+        let websockets_max = websockets(self.config, host);
         let Shares { cache, unfinished, .. } = Shares::of_settings(server, apps);
         let setups = ports.into_iter().zip(listeners).map(|(port, listeners)| {
             let parts = ShardParts {
@@ -187,7 +188,7 @@ impl Start<'_> {
                 },
                 clustered: others > 0,
             };
-            Setup { parts, ring, listeners, clock: shared.clock }
+            Setup { parts, ring, websockets_max, listeners, clock: shared.clock }
         });
         Ok(Setups { shards: setups.collect(), bus: outside, cluster })
     }
@@ -247,8 +248,8 @@ fn limit_notes(config: &Config, host: &HostSurvey) -> impl Iterator<Item = Strin
     let slots = limits::slots_note(nofile, server.max_connections_per_shard);
     let http = http_connections(config, host);
     let http = limits::http_note(nofile, http, server.max_http_connections);
-    let table = limits::slots_per_shard(nofile, server.max_connections_per_shard);
-    let filled = ring_sizes(config, host).slots;
+    let table = limits::places_per_shard(nofile, server.max_connections_per_shard);
+    let filled = websockets(config, host);
     let plain = limits::plain_note(nofile, filled, table);
     let buffers = listener_options::note(server.send_buffer);
     slots.into_iter().chain(http).chain(plain).chain(buffers)

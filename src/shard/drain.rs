@@ -160,7 +160,7 @@ impl<R: Ring> Shard<R> {
     pub fn drained(&self) -> bool {
         let Some(draining) = self.timers.draining() else { return false };
         let waited = |at| self.subscribers.now.since(at) >= ANSWERS;
-        let answered = self.plane.is_empty()
+        let answered = self.plane.has_no_websockets()
             || !draining.drain.successor
                 && self.all_told()
                 && draining.closed_at.is_some_and(waited);

@@ -8,9 +8,10 @@
 //!
 //! In a turn the shard does this, in this order:
 //! 1. It does a part of any work that is too long for one turn, then takes messages of other shards
-//!    from its mailbox, then the front's commands.
+//!    from its mailbox.
 //! 2. It takes completions, with the bytes that clients have sent. While the bus spills, it reads
-//!    nothing, so that back-pressure reaches the network first.
+//!    nothing from WebSockets, so that back-pressure reaches the network first. Then the front has
+//!    its turn, and the shard takes its commands.
 //! 3. It runs timers: pings, deadlines, the closes of a drain.
 //! 4. It flushes the bus and wakes sleeping shards, *before* it sends anything to a client, so that
 //!    other shards have been told before a client can react to what it received.
@@ -102,11 +103,11 @@ pub struct ShardParts {
 
 /// One shard: the conductor of its plane, its subscribers and its homes.
 ///
-/// The owner drives it turn by turn, in two halves:
-/// 1. [`take_in`](Self::take_in) takes everything that has arrived, and sends messages to other
-///    shards.
-/// 2. [`send_out`](Self::send_out) sends to the connections. It is skipped if `take_in` returns
+/// The owner drives it turn by turn:
+/// 1. [`begin`](Self::begin) takes everything that has arrived. The rest is skipped if it returns
 ///    `false`.
+/// 2. The front gets what has happened to its connections, and [`obey`](Self::obey) its commands.
+/// 3. [`end_turn`](Self::end_turn) sends to other shards, then to the connections.
 ///
 /// While [`has_work`](Self::has_work) returns `true`, the next turn has to follow at once.
 /// Otherwise the owner may sleep on the ring and on the [`port`](Self::port), but no longer than
@@ -171,10 +172,9 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// The first half of a turn: takes everything that has arrived, and sends messages to other
-    /// shards. Returns `false` if the kernel has not yet taken the sends of the previous turn; then
-    /// there is no second half.
-    pub(crate) fn take_in(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) -> bool {
+    /// Begins a turn: takes everything that has arrived. Returns `false` if the kernel has not yet
+    /// taken the sends of the previous turn; then there is nothing more to the turn.
+    pub(crate) fn begin(&mut self, now: Millis) -> bool {
         self.subscribers.now = now;
         self.plane.begin_turn(now);
         if self.plane.stalled() {
@@ -185,10 +185,22 @@ impl<R: Ring> Shard<R> {
         }
         self.work();
         self.take_messages();
+        self.plane.poll(self.intake(), &mut self.subscribers);
+        self.take_closed();
+        true
+    }
+
+    /// Takes commands of the front, at any time between the beginning of a turn and its end. What
+    /// this shard can answer alone is answered when this returns.
+    pub(crate) fn obey(&mut self, commands: &mut Vec<GatewayCommand>) {
         for command in commands.drain(..) {
             self.command(command);
         }
-        self.plane.poll(self.intake(), &mut self.subscribers);
+        self.take_own_messages();
+    }
+
+    /// Ends a turn: sends messages to other shards, and to the connections what they are owed.
+    pub(crate) fn end_turn(&mut self) {
         self.take_closed();
         self.tick();
         self.take_own_messages();
@@ -198,11 +210,6 @@ impl<R: Ring> Shard<R> {
             // No caller waits for an answer that comes too late.
             let _late = present.send(());
         }
-        true
-    }
-
-    /// The second half of a turn: sends to the connections what they are owed.
-    pub(crate) fn send_out(&mut self) {
         self.subscribers.flush(&mut self.plane);
         self.take_closed();
         self.plane.flush();
@@ -210,13 +217,6 @@ impl<R: Ring> Shard<R> {
         // Connections may have ended during the sends. The shards that their leaves go to have to
         // be woken as well.
         self.subscribers.link.port.flush();
-    }
-
-    /// The number of subscribers that are owed messages of this turn, each counted once per
-    /// channel. Zero except between the halves of a turn.
-    #[must_use]
-    pub(crate) fn owed(&self) -> usize {
-        self.subscribers.local.owed()
     }
 
     /// Whether another turn has something to do at once. Otherwise the shard may sleep until its
@@ -249,8 +249,8 @@ impl<R: Ring> Shard<R> {
 
     /// The number of further connections that would find a slot.
     #[must_use]
-    pub fn free_slots(&self) -> usize {
-        self.plane.free_slots()
+    pub fn free_places(&self) -> usize {
+        self.plane.free_places()
     }
 
     /// The apps as of the last turn.

@@ -1,26 +1,18 @@
-//! A shard on its own thread: one tokio-uring runtime for the front, and the turn loop beside it.
+//! A shard on its own thread: the turn loop, and the runtime whose timers the front's tasks use.
 //!
-//! The loop sleeps on three things: one eventfd that both the plane's ring and the bus signal,
-//! commands of the front, and the tick, which is a `timerfd_create(2)`: a timer of the runtime
-//! costs three more system calls each time. A wake costs one `epoll_wait` and one submission of the
-//! front's ring beside what the turn itself asks of the kernel. It never keeps itself awake through
-//! the runtime: tokio-uring submits the front's operations when the runtime *parks*
-//! (`on_thread_park`), so a loop that is always ready would starve the front. If work is left, the
-//! loop signals the eventfd, which the next park finds readable.
-//!
-//! The loop is a task like those of the front, not the future that the runtime blocks on: a task
-//! that another one wakes runs behind it in the same round, while the runtime's own future is
-//! looked at again only after one more `epoll_wait`. So all requests that came together are in one
-//! turn, and their answers are written when it has taken them.
+//! The loop sleeps on three things: one eventfd that both the plane's ring and the bus signal, a
+//! task of the front whose timer is over, and the tick, which is a `timerfd_create(2)`: a timer of
+//! the runtime costs three more system calls each time. A wake costs one `epoll_wait` beside what
+//! the turn itself asks of the kernel. If work is left, the loop signals the eventfd, which the
+//! next park finds readable, so that the runtime's timers get their turn.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::time::{
@@ -29,13 +21,12 @@ use rustix::time::{
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
 
 use super::{InForce, Shard, ShardParts};
 use crate::apps::Apps;
 use crate::channels::{ChannelKey, KeyHash};
 use crate::front::gateway::{InFlight, Newcomers, Reservation};
-use crate::front::{self, CurrentSettings, Gateway, GatewayCommand, Listeners};
+use crate::front::{self, CurrentSettings, Gateway, GatewayCommand, Listeners, Reception};
 use crate::id::AppIndex;
 use crate::memory::Headroom;
 use crate::memory::{Lease, Trim};
@@ -43,20 +34,12 @@ use crate::protocol::names::ChannelName;
 use crate::ring::{Uring, UringSizes};
 use crate::time::{Clock, Millis};
 
-/// Entries of the front's ring. tokio-uring cannot survive a full submission queue, so it holds two
-/// operations of each HTTP connection that the front serves at a time.
-const FRONT_ENTRIES_MAX: u32 = 32_768;
+/// Entries of the runtime's ring, on which this thread begins no operations.
+const RUNTIME_ENTRIES: u32 = 8;
 
 /// The time that the front still has to finish its requests once all connections are closed or cut.
 /// It has had the whole drain before.
 const FRONT_STOP_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// The number of sends in a turn above which the loop first lets the front write its answers, if
-/// the turn took more than one command. Publishers that are answered first have their next events
-/// ready when the sends are done, and the next turn takes all of these together. Fewer sends are
-/// done too soon (some 300 us) to be worth a delay, and the event of a lone request leaves before
-/// its answer.
-const ANSWER_FIRST: usize = 64;
 
 /// Everything that a shard's thread needs.
 #[derive(Debug)]
@@ -65,6 +48,8 @@ pub(crate) struct Setup {
     pub(crate) parts: ShardParts,
     /// The plane's ring.
     pub(crate) ring: UringSizes,
+    /// The most WebSockets. The ring has more slots than these.
+    pub(crate) websockets_max: u32,
     /// Sockets to accept from.
     pub(crate) listeners: Listeners,
     /// The clock of the process.
@@ -92,69 +77,94 @@ pub(crate) enum Milestone {
 /// # Panics
 /// Resumes a panic of the shard.
 pub(crate) fn run(setup: Setup, report: impl Fn(Milestone) + 'static) -> io::Result<()> {
-    let connections_max = setup.parts.in_force.front.connections_max;
-    let entries = (connections_max * 2).next_power_of_two().min(FRONT_ENTRIES_MAX);
     let mut builder = tokio_uring::builder();
-    builder.entries(entries);
+    builder.entries(RUNTIME_ENTRIES);
     // Completions wait until the thread is in the kernel anyway, instead of interrupting it.
     builder.uring_builder(tokio_uring::uring_builder().setup_coop_taskrun());
     let runtime = tokio_uring::Runtime::new(&builder)?;
-    let ended = runtime.block_on(async { tokio_uring::spawn(drive(setup, report)).await });
-    ended.unwrap_or_else(|failed| match failed.try_into_panic() {
-        Ok(panic) => resume_unwind(panic),
-        Err(cancelled) => Err(io::Error::other(cancelled)),
-    })
+    // A turn takes as much as it takes, and the front's tasks are polled within it: the runtime must
+    // not have them give way.
+    runtime.block_on(tokio::task::unconstrained(drive(setup, report)))
 }
 
 async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
-    let Setup { parts, ring, listeners, clock } = setup;
+    let Setup { parts, ring, websockets_max, listeners, clock } = setup;
     let lease = parts.memory.lease.sibling();
-    let handle = Handle(Rc::new(Inbox::new(&parts.in_force, parts.hash.clone(), lease, clock)));
+    let inbox = Rc::new(Inbox::new(&parts.in_force, parts.hash.clone(), lease, clock));
     let ring = Uring::new(&ring)?;
     ring.wake_by(parts.port.wake_fd())?;
     let mut sleep = Sleep::new(&parts)?;
     let mut shard = Shard::new(ring, parts);
-    handle.0.free_slots.set(shard.free_slots());
-
-    let (stop_front, stopped) = watch::channel(false);
-    let serving = front::serve(listeners, handle.clone(), handle.0.settings.clone(), stopped)?;
-    let mut front = tokio_uring::spawn(serving);
+    shard.plane.limit_websockets(websockets_max as usize);
+    let reception = Reception::new(Handle(Rc::clone(&inbox)), inbox.settings.clone());
+    let mut served = Served { shard, reception, inbox, commands: Vec::new() };
+    served.reception.listen(&mut served.shard.plane, listeners)?;
     report(Milestone::Serving);
 
-    let mut commands = Vec::new();
     let mut stopping = Stopping::default();
-    while !shard.stopped() {
-        handle.0.take_commands(&mut commands);
-        let several = commands.len() > 1;
-        if shard.take_in(clock.now(), &mut commands) {
-            if several && shard.owed() > ANSWER_FIRST {
-                yield_to_front().await;
+    while !served.shard.stopped() {
+        served.turn(clock.now());
+        stopping.follow(&served, &report);
+        if served.has_work() {
+            served.shard.port().wake_self();
+        }
+        sleep.until_woken(&served).await;
+    }
+    // The front finishes requests in flight, or the timeout cuts them.
+    let deadline = clock.now() + FRONT_STOP_TIMEOUT;
+    while !served.reception.is_finished() && clock.now() < deadline {
+        served.turn(clock.now());
+        if served.has_work() {
+            served.shard.port().wake_self();
+        }
+        sleep.until_woken(&served).await;
+    }
+    served.shard.end();
+    Ok(())
+}
+
+/// A shard and its front.
+struct Served {
+    shard: Shard<Uring>,
+    reception: Reception<Handle>,
+    inbox: Rc<Inbox>,
+    /// The commands of the front that the shard takes next, reused to keep their allocation.
+    commands: Vec<GatewayCommand>,
+}
+
+impl Served {
+    /// Runs one turn of both.
+    fn turn(&mut self, now: Millis) {
+        let Self { shard, reception, inbox, commands } = self;
+        if !shard.begin(now) {
+            return;
+        }
+        inbox.see(shard);
+        if shard.closes_listeners() {
+            reception.stop();
+        }
+        loop {
+            reception.turn(&mut shard.plane, now);
+            inbox.take_commands(commands);
+            if commands.is_empty() {
+                break;
             }
-            shard.send_out();
+            shard.obey(commands);
+            inbox.see(shard);
         }
         commands.trim();
-        handle.0.free_slots.set(shard.free_slots());
-        handle.0.overloaded.set(shard.overloaded());
-        handle.0.headroom.set(shard.headroom());
-        handle.0.see_configuration(&shard);
-        handle.0.newcomers.set(shard.newcomers());
-        if shard.closes_listeners() && !*stop_front.borrow() {
-            // The front finishes requests in flight.
-            let _front_gone = stop_front.send(true);
-        }
-        stopping.follow(&shard, &handle.0, front.is_finished(), &report);
-        if front.is_finished() && !shard.closes_listeners() {
-            return front_ended(&mut front).await;
-        }
-        if shard.has_work() {
-            shard.port().wake_self();
-        }
-        sleep.until_woken(&shard, &handle.0).await;
+        shard.end_turn();
     }
-    shard.end();
-    // The front finishes requests in flight, or the timeout cuts them.
-    let _cut = tokio::time::timeout(FRONT_STOP_TIMEOUT, &mut front).await;
-    Ok(())
+
+    fn has_work(&self) -> bool {
+        self.shard.has_work() || self.reception.has_work()
+    }
+
+    /// The longest time until the next turn.
+    fn period(&self) -> Duration {
+        let tick = self.shard.tick_period();
+        self.reception.period().map_or(tick, |period| period.min(tick))
+    }
 }
 
 /// The milestones of a stop that have been reported.
@@ -171,13 +181,8 @@ struct Stopping {
 impl Stopping {
     /// Reports each milestone to the control thread once it is reached. Called at the end of each
     /// turn.
-    fn follow(
-        &mut self,
-        shard: &Shard<Uring>,
-        inbox: &Inbox,
-        front_ended: bool,
-        report: &impl Fn(Milestone),
-    ) {
+    fn follow(&mut self, served: &Served, report: &impl Fn(Milestone)) {
+        let Served { shard, reception, inbox, .. } = served;
         if !shard.draining() {
             return;
         }
@@ -186,33 +191,11 @@ impl Stopping {
             self.emptied = true;
             report(Milestone::Emptied(shard.last_close()));
         }
-        let idle = inbox.commands.borrow().is_empty();
-        if !self.drained && front_ended && idle && shard.all_told() {
+        if !self.drained && reception.is_finished() && shard.all_told() {
             self.drained = true;
             report(Milestone::Drained);
         }
     }
-}
-
-/// The error that ends the shard after the front has ended without being stopped.
-async fn front_ended(front: &mut tokio::task::JoinHandle<()>) -> io::Result<()> {
-    match front.await {
-        Ok(()) => Err(io::Error::other("the front ended without being told to")),
-        Err(panicked) => Err(io::Error::other(panicked)),
-    }
-}
-
-/// Yields once, so that all other tasks that are ready now run first.
-async fn yield_to_front() {
-    let mut waited = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut waited, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// The sources that wake the loop.
@@ -235,14 +218,15 @@ impl Sleep {
         Ok(Self { wake: readable(wake)?, timer: readable(timer)?, period: Duration::ZERO })
     }
 
-    async fn until_woken(&mut self, shard: &Shard<Uring>, inbox: &Inbox) {
-        self.tick_every(shard.tick_period());
-        // A message has arrived meanwhile. The next turn takes it, but only after a park, which
-        // submits the front's operations.
+    async fn until_woken(&mut self, served: &Served) {
+        let shard = &served.shard;
+        self.tick_every(served.period());
+        // A message has arrived meanwhile. The next turn takes it, but only after a park, in which
+        // the runtime sees to its timers.
         if !shard.port().sleep() {
             shard.port().wake_self();
         }
-        poll_fn(|context| self.poll(context, inbox)).await;
+        poll_fn(|context| self.poll(context, &served.reception)).await;
         shard.port().awake();
     }
 
@@ -264,8 +248,9 @@ impl Sleep {
 
     /// Takes the edges before the turn looks for work, so that whatever arrives later is another
     /// edge.
-    fn poll(&self, context: &mut Context<'_>, inbox: &Inbox) -> Poll<()> {
-        let mut woken = inbox.poll_commands(context).is_ready();
+    fn poll(&self, context: &mut Context<'_>, reception: &Reception<Handle>) -> Poll<()> {
+        reception.wake(context);
+        let mut woken = reception.has_work();
         // The bus needs no reading: each signal is an edge of its own.
         woken |= took_edge(&self.wake, context);
         if took_edge(&self.timer, context) {
@@ -324,13 +309,10 @@ struct Inbox {
     lease: RefCell<Lease>,
     /// The clock of the process.
     clock: Clock,
-    /// Wakes the loop when a command arrives. `None` if the loop has been woken already, or has not
-    /// slept yet.
-    waker: RefCell<Option<Waker>>,
-    /// The number of free slots, as of the last turn.
-    free_slots: Cell<usize>,
-    /// The number of free slots that are reserved for handshakes under way.
-    reserved_slots: Rc<Cell<usize>>,
+    /// The number of free places for WebSockets, as of the last turn.
+    free_places: Cell<usize>,
+    /// The number of free places that are reserved for handshakes under way.
+    reserved_places: Rc<Cell<usize>>,
     /// Whether the shard was overloaded, as of the last turn.
     overloaded: Cell<bool>,
     /// The memory that is left, as of the last turn.
@@ -352,14 +334,22 @@ impl Inbox {
             waiting_bytes: Cell::new(0),
             lease: RefCell::new(lease),
             clock,
-            waker: RefCell::default(),
-            free_slots: Cell::new(0),
-            reserved_slots: Rc::default(),
+            free_places: Cell::new(0),
+            reserved_places: Rc::default(),
             overloaded: Cell::new(false),
             headroom: Cell::default(),
             newcomers: Cell::new(None),
             requests: RefCell::default(),
         }
+    }
+
+    /// Takes over the state of the shard, for the front.
+    fn see(&self, shard: &Shard<Uring>) {
+        self.free_places.set(shard.free_places());
+        self.overloaded.set(shard.overloaded());
+        self.headroom.set(shard.headroom());
+        self.newcomers.set(shard.newcomers());
+        self.see_configuration(shard);
     }
 
     /// Takes over the shard's configuration if a reload has changed it.
@@ -380,14 +370,6 @@ impl Inbox {
         self.waiting_bytes.set(0);
         commands.trim();
     }
-
-    fn poll_commands(&self, context: &Context<'_>) -> Poll<()> {
-        if !self.commands.borrow().is_empty() {
-            return Poll::Ready(());
-        }
-        *self.waker.borrow_mut() = Some(context.waker().clone());
-        Poll::Pending
-    }
 }
 
 impl Gateway for Handle {
@@ -405,9 +387,6 @@ impl Gateway for Handle {
             self.0.waiting_bytes.set(self.0.waiting_bytes.get().saturating_add(bytes));
         }
         self.0.commands.borrow_mut().push(command);
-        if let Some(waker) = self.0.waker.borrow_mut().take() {
-            waker.wake();
-        }
     }
 
     fn overloaded(&self) -> bool {
@@ -433,7 +412,7 @@ impl Gateway for Handle {
     }
 
     fn reserve(&self) -> Option<Reservation> {
-        let free = self.0.free_slots.get() > self.0.reserved_slots.get();
-        free.then(|| Reservation::of(&self.0.reserved_slots))
+        let free = self.0.free_places.get() > self.0.reserved_places.get();
+        free.then(|| Reservation::of(&self.0.reserved_places))
     }
 }

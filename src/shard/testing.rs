@@ -12,12 +12,13 @@ use crate::time::Millis;
 impl<R: Ring> Shard<R> {
     /// Runs one turn, with at most the given commands; the rest stays.
     pub fn turn(&mut self, now: Millis, commands: &mut Vec<GatewayCommand>) {
-        if self.take_in(now, commands) {
-            self.send_out();
+        if self.begin(now) {
+            self.obey(commands);
+            self.end_turn();
         }
     }
 
-    /// Begins a session on a socket, as the handover from the front does.
+    /// Begins a session on a socket, as behind a handshake.
     pub fn open<'a>(
         &mut self,
         socket: impl Into<R::Socket<'a>>,
@@ -25,7 +26,9 @@ impl<R: Ring> Shard<R> {
         opening: Vec<u8>,
         leftover: &[u8],
     ) {
-        self.open_for(None, socket, Some(admission), opening, leftover);
+        if let Ok(key) = self.plane.open_stream(socket) {
+            self.begin_session(None, key, Some(admission), opening, leftover);
+        }
     }
 
     /// The plane, for its counters.

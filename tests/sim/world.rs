@@ -222,7 +222,7 @@ impl World {
         self.turn(index);
         let live = self.clients.iter().filter(|client| client.phase != Phase::Gone).count();
         let shard = &self.shards[index];
-        if shard.plane().stalled() || shard.free_slots() == 0 || live >= self.plan.clients {
+        if shard.plane().stalled() || shard.free_places() == 0 || live >= self.plan.clients {
             return;
         }
         let app = self.dice.below(2);

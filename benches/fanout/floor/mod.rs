@@ -72,7 +72,7 @@ struct Floor {
 
 impl Floor {
     fn new(listener: TcpListener, coalesced: bool) -> Self {
-        let slots = limits::slots_per_shard(limits::ResourceLimit::nofile().soft, Some(1 << 16));
+        let slots = limits::slots_max(limits::ResourceLimit::nofile().soft).min(1 << 16);
         let ring = Uring::new(&UringSizes {
             slots,
             submissions: SUBMISSIONS,

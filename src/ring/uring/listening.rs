@@ -141,9 +141,7 @@ impl PeerAddress {
         match i32::from(self.address.sin6_family) {
             // The address of a `sockaddr_in` lies where `sin6_flowinfo` does: both follow a family
             // and a port of two bytes each, in network order (ip(7), ipv6(7)).
-            libc::AF_INET => {
-                Some(Ipv4Addr::from(self.address.sin6_flowinfo.to_ne_bytes()).into())
-            }
+            libc::AF_INET => Some(Ipv4Addr::from(self.address.sin6_flowinfo.to_ne_bytes()).into()),
             libc::AF_INET6 => Some(Ipv6Addr::from(self.address.sin6_addr.s6_addr).into()),
             _ => None,
         }

@@ -398,7 +398,7 @@ impl Cluster {
         let process = self.process(index);
         process.turn(shard, now);
         let of = &process.shards[shard];
-        let full = of.plane().stalled() || of.free_slots() == 0;
+        let full = of.plane().stalled() || of.free_places() == 0;
         let app = Arc::clone(process.apps.get(AppIndex(app as u16)).unwrap());
         self.after_turns(index);
         if full || live >= self.plan.node.clients {

@@ -1,0 +1,116 @@
+//! The handshake of a WebSocket that comes whole, answered where its bytes lie.
+//!
+//! A client that is admitted costs no task, no HTTP library and no copy of its head: of all
+//! requests, this is the one that everybody sends at once after a deploy. Everything that is not
+//! exactly that (half a head, a refusal, a client for which other nodes have to be asked, an
+//! ordinary request) is left untouched for the task that speaks HTTP. Both judge by the same
+//! functions, and read the head by the same parser.
+
+use bytes::Bytes;
+use httparse::{EMPTY_HEADER, Header, Request, Status};
+
+use crate::apps::Admission;
+use crate::id::ConnKey;
+use crate::memory::Headroom;
+use crate::protocol::session::check_protocol_version;
+use crate::websocket::handshake::{self, UpgradeRequest};
+
+use super::client_admission::ClientAdmission;
+use super::gateway::{Gateway, Upgraded};
+use super::headers::{RequestHeaders, header_texts};
+use super::route::Route;
+use super::settings::HEAD_BYTES_MAX;
+use super::state::Front;
+
+/// The headers of a request that is read in place: browsers send fewer than 20, and proxies add a
+/// few. A request with more takes the other way.
+const HEADERS_IN_PLACE: usize = 48;
+
+/// Opens the WebSocket that the first bytes of a connection ask for. `None` if they do not, or if
+/// it is to be decided by the task that speaks HTTP; nothing has been counted then.
+pub(super) fn open<G: Gateway>(
+    front: &Front<G>,
+    clients: Option<&ClientAdmission>,
+    key: ConnKey,
+    received: &[u8],
+) -> Option<Upgraded> {
+    let clients = clients?;
+    let mut headers = [EMPTY_HEADER; HEADERS_IN_PLACE];
+    let mut request = Request::new(&mut headers);
+    let Ok(Status::Complete(head_len)) = request.parse(received) else { return None };
+    if head_len > HEAD_BYTES_MAX || request.version != Some(1) {
+        return None;
+    }
+    let (path, query) = target(request.path?)?;
+    let settings = front.settings.get();
+    let Some(Route::WebSocket { key: app_key }) = Route::of(path, &settings.path_prefix) else {
+        return None;
+    };
+    let headers: &[Header<'_>] = request.headers;
+    let accept = accept(request.method?, headers)?;
+
+    let gateway = &front.gateway;
+    let apps = gateway.apps();
+    let app = apps.by_key(&app_key).filter(|app| app.rules.is_enabled())?;
+    check_protocol_version(query).ok()?;
+    app.allowed_origins.check(super::upgrade::origin(headers)).ok()?;
+    if gateway.stopping().is_some() || gateway.headroom() != Headroom::Enough {
+        return None;
+    }
+    let reservation = gateway.reserve()?;
+    let admission = Admission::take(app)?;
+    // This comes last, because a request is counted only once.
+    let client = clients.client(&settings, headers);
+    let permit = clients.admit(&settings, || client).ok()?;
+    Some(Upgraded {
+        admission: Some(admission),
+        reservation,
+        permit: permit.into_connection_permit(),
+        client,
+        key,
+        opening: switching_protocols(&accept),
+        leftover: Bytes::copy_from_slice(received.get(head_len..)?),
+    })
+}
+
+/// The path and the query of a request's target. `None` if it has characters that only a parser of
+/// URIs can judge.
+fn target(target: &str) -> Option<(&str, &str)> {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/?=&%+:,;@!$'()*".contains(byte);
+    if !target.starts_with('/') || !target.as_bytes().iter().all(plain) {
+        return None;
+    }
+    Some(target.split_once('?').unwrap_or((target, "")))
+}
+
+/// The value of `Sec-WebSocket-Accept`. `None` if the head is no handshake, or asks for more than
+/// one.
+fn accept(method: &str, headers: &[Header<'_>]) -> Option<String> {
+    let one_host = headers.values("host").count() == 1;
+    let absent = |name| headers.values(name).next().is_none();
+    if !one_host || !["content-length", "transfer-encoding", "expect"].into_iter().all(absent) {
+        return None;
+    }
+    let request = UpgradeRequest {
+        method,
+        http11: true,
+        connection: &header_texts(headers, "connection"),
+        upgrade: &header_texts(headers, "upgrade"),
+        version: &header_texts(headers, "sec-websocket-version"),
+        key: &header_texts(headers, "sec-websocket-key"),
+        has_body: false,
+    };
+    handshake::accept(&request).ok()
+}
+
+/// The head of the 101 response, with room for the first message behind it.
+fn switching_protocols(accept: &str) -> Vec<u8> {
+    const HEAD: &str = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\
+                        connection: Upgrade\r\nsec-websocket-accept: ";
+    const FIRST_MESSAGE: usize = 160;
+    let mut head = Vec::with_capacity(HEAD.len() + accept.len() + 4 + FIRST_MESSAGE);
+    head.extend_from_slice(HEAD.as_bytes());
+    head.extend_from_slice(accept.as_bytes());
+    head.extend_from_slice(b"\r\n\r\n");
+    head
+}

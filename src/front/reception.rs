@@ -1,0 +1,382 @@
+//! The reception of one shard: it has the plane accept connections, never more of them than the
+//! setting, and sees each to what it asks for. A WebSocket whose handshake comes whole is opened in
+//! place; everything else is a task that speaks HTTP.
+//!
+//! Its owner calls [`Reception::turn`] in each turn, behind [`Plane::poll`], and again for as long
+//! as commands that it has submitted were taken.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::id::ConnKey;
+use crate::plane::{Plane, StreamEvent};
+use crate::refusals::{Refusal, RefusedClient, RefusedConnection};
+use crate::ring::{Ring, Uring};
+use crate::time::Millis;
+
+use super::accepted::{Arrival, Opening};
+use super::accepting::{Accepting, LowMemoryPermit};
+use super::address::Peer;
+use super::body::BodyBudget;
+use super::client_admission::ClientAdmission;
+use super::connection;
+use super::gateway::{Gateway, GatewayCommand};
+use super::in_place;
+use super::listener::{Door, Listeners, Prepared};
+use super::permits::Permits;
+use super::pipe::{Ending, Pipe, Touched};
+use super::proxy_header::{self, Start};
+use super::settings::CurrentSettings;
+use super::state::Front;
+use super::tasks::{Running, Tasks};
+
+/// How long a closing connection waits for the peer to close.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a closing connection waits for the peer at a stop: nobody listens any more, and the
+/// next process cannot before this one has ended.
+const LINGER_OF_STOP: Duration = Duration::from_millis(100);
+
+/// The time for which a connection from which nothing has come is not more than an entry of a
+/// table. Most clients send their request with the last packet of TCP's handshake or right behind
+/// it; the others get a task, which keeps their deadlines.
+const SILENT: Duration = Duration::from_millis(100);
+
+/// The connections of one shard that are not WebSockets yet, or never.
+pub(crate) struct Reception<G> {
+    front: Rc<Front<G>>,
+    accepting: Accepting,
+    guests: HashMap<u32, Guest>,
+    tasks: Tasks,
+    touched: Rc<Touched>,
+    /// Connections from which nothing has come, oldest first.
+    silent: VecDeque<(ConnKey, Millis)>,
+    /// Closing connections in the order of their deadlines.
+    lingering: VecDeque<(ConnKey, Millis)>,
+    /// Told when the front stops.
+    stop: watch::Sender<bool>,
+    now: Millis,
+}
+
+/// A connection of the reception.
+struct Guest {
+    generation: u32,
+    stage: Stage,
+    /// Held by a connection that was accepted while memory was short.
+    _short: Option<LowMemoryPermit>,
+}
+
+/// The stage of a connection.
+enum Stage {
+    /// Nothing has come from it.
+    Silent(Arrival),
+    /// A task speaks HTTP with it.
+    Http(Rc<Pipe>, Running),
+    /// It closes.
+    Lingering,
+}
+
+impl<G: Gateway> Reception<G> {
+    /// The reception of a shard that accepts nothing yet.
+    pub(crate) fn new(gateway: G, settings: CurrentSettings) -> Self {
+        let in_force = settings.get();
+        let front = Front {
+            gateway,
+            bodies: BodyBudget::new(in_force.bodies_bytes_max),
+            permits: Permits::new(in_force.connections_max),
+            settings,
+        };
+        Self {
+            front: Rc::new(front),
+            accepting: Accepting::default(),
+            guests: HashMap::new(),
+            tasks: Tasks::new(),
+            touched: Rc::default(),
+            silent: VecDeque::new(),
+            lingering: VecDeque::new(),
+            stop: watch::channel(false).0,
+            now: Millis(0),
+        }
+    }
+
+    /// Accepts from these listeners from now on.
+    ///
+    /// # Errors
+    /// A listener cannot be prepared; nothing is accepted then.
+    pub(crate) fn listen(
+        &mut self,
+        plane: &mut Plane<Uring>,
+        listeners: Listeners,
+    ) -> io::Result<()> {
+        for Prepared { socket, opening, door } in listeners.prepare()? {
+            self.accept_from(plane, socket, opening, door);
+        }
+        Ok(())
+    }
+
+    /// Accepts from this listener from now on, whose connections begin with `opening`.
+    pub(crate) fn accept_from<R: Ring>(
+        &mut self,
+        plane: &mut Plane<R>,
+        listener: R::Listener,
+        opening: Opening,
+        door: Door,
+    ) {
+        let id = plane.listen(listener);
+        self.accepting.add(id, opening, door);
+    }
+
+    /// Does what there is to do now: takes the events of the plane, runs the tasks that they and
+    /// the answers of the shard have woken, and hands the plane what these have written.
+    pub(crate) fn turn<R: Ring>(&mut self, plane: &mut Plane<R>, now: Millis) {
+        self.now = now;
+        while let Some((key, event)) = plane.next_stream_event() {
+            self.handle(plane, key, event);
+        }
+        loop {
+            let ran = self.tasks.run();
+            while let Some(pipe) = self.touched.next() {
+                self.attend(plane, &pipe);
+            }
+            if !ran {
+                break;
+            }
+        }
+        self.see_to_deadlines(plane);
+        let guests = self.guests.len();
+        self.accepting.turn(plane, &self.front, guests, now);
+    }
+
+    /// Stops: listeners close, connections without a request end, and those with one end behind
+    /// its answer.
+    pub(crate) fn stop(&mut self) {
+        if !self.stop.send_replace(true) {
+            self.accepting.close(self.now);
+            let deadline = self.now + LINGER_OF_STOP;
+            self.lingering.iter_mut().for_each(|(_, at)| *at = (*at).min(deadline));
+        }
+    }
+
+    /// Whether it has stopped, and every connection has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        *self.stop.borrow() && self.guests.is_empty() && self.accepting.is_closed()
+    }
+
+    /// Whether a task can go on at once.
+    pub(crate) fn has_work(&self) -> bool {
+        self.tasks.is_ready()
+    }
+
+    /// Has a task that becomes ready wake the loop.
+    pub(crate) fn wake(&self, context: &std::task::Context<'_>) {
+        self.tasks.wake(context);
+    }
+
+    /// The longest time until the next turn, if there is a deadline to keep.
+    pub(crate) fn period(&self) -> Option<Duration> {
+        let waits = !self.silent.is_empty() || !self.lingering.is_empty();
+        self.accepting.period().or_else(|| waits.then_some(SILENT))
+    }
+
+    /// The number of connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.guests.len()
+    }
+
+    fn handle<R: Ring>(
+        &mut self,
+        plane: &mut Plane<R>,
+        key: ConnKey,
+        event: StreamEvent<R::Buffer>,
+    ) {
+        match event {
+            StreamEvent::Accepted(listener, address) => {
+                let (opening, short) = self.accepting.accepted(key, listener);
+                let peer = address.map_or(Peer::Unix, Peer::of);
+                self.accepted(plane, key, peer, opening, short);
+            }
+            StreamEvent::NotAccepted(listener, errno) => {
+                if self.accepting.failed(key, listener, errno, self.now) {
+                    let error = io::Error::from_raw_os_error(errno);
+                    let refused = Refusal::Connection(RefusedConnection::Accept(&error));
+                    let refusals = &self.front.settings.get().refusals;
+                    refusals.note(None, RefusedClient::Unknown, &refused);
+                }
+            }
+            StreamEvent::Received(mut buffer) => {
+                self.received(plane, key, buffer.as_mut());
+                plane.give_back(buffer);
+            }
+            StreamEvent::PeerEnded => match self.stage(key) {
+                Some(Stage::Silent(_)) => plane.abort(key),
+                Some(Stage::Http(pipe, _)) => pipe.end(),
+                Some(Stage::Lingering) | None => {}
+            },
+            StreamEvent::Blocked => self.block(key, true),
+            StreamEvent::Unblocked => self.block(key, false),
+            StreamEvent::Closed => {
+                if self.stage(key).is_some()
+                    && let Some(Guest { stage: Stage::Http(pipe, task), .. }) =
+                        self.guests.remove(&key.slot)
+                {
+                    pipe.close();
+                    task.detach();
+                }
+            }
+        }
+    }
+
+    fn stage(&mut self, key: ConnKey) -> Option<&mut Stage> {
+        let guest = self.guests.get_mut(&key.slot)?;
+        (guest.generation == key.generation).then_some(&mut guest.stage)
+    }
+
+    fn block(&mut self, key: ConnKey, blocked: bool) {
+        if let Some(Stage::Http(pipe, _)) = self.stage(key) {
+            pipe.block(blocked);
+        }
+    }
+
+    /// Takes in a new connection.
+    fn accepted<R: Ring>(
+        &mut self,
+        plane: &mut Plane<R>,
+        key: ConnKey,
+        peer: Peer,
+        opening: Opening,
+        short: Option<LowMemoryPermit>,
+    ) {
+        let clients = match opening {
+            Opening::Http => ClientAdmission::arrive(&self.front.settings.get(), peer),
+            Opening::ProxyHeader => None,
+        };
+        let arrival = Arrival { peer, opening, clients, at: self.now };
+        let flood = opening == Opening::Http && arrival.clients.is_none();
+        let stage = Stage::Silent(arrival);
+        self.guests.insert(key.slot, Guest { generation: key.generation, stage, _short: short });
+        if flood {
+            self.front.note_flood(peer);
+            return plane.abort(key);
+        }
+        plane.read_on(key);
+        self.silent.push_back((key, self.now + SILENT));
+    }
+
+    fn received<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, bytes: &mut [u8]) {
+        match self.stage(key) {
+            Some(Stage::Http(pipe, _)) => pipe.receive(bytes),
+            Some(Stage::Silent(_)) => self.begin(plane, key, bytes),
+            Some(Stage::Lingering) | None => {}
+        }
+    }
+
+    /// Takes what is known of a connection from which nothing had come before. The connection is
+    /// lingering until its stage is set.
+    fn take_arrival(&mut self, key: ConnKey) -> Option<Arrival> {
+        let stage = self.stage(key).filter(|stage| matches!(stage, Stage::Silent(_)))?;
+        match std::mem::replace(stage, Stage::Lingering) {
+            Stage::Silent(arrival) => Some(arrival),
+            Stage::Http(..) | Stage::Lingering => None,
+        }
+    }
+
+    /// Handles the first bytes of a connection.
+    fn begin<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, mut bytes: &mut [u8]) {
+        let Some(mut arrival) = self.take_arrival(key) else { return };
+        if arrival.opening == Opening::ProxyHeader
+            && let Start::Whole(header) = proxy_header::parse(bytes)
+        {
+            bytes = bytes.get_mut(header.len..).unwrap_or_default();
+            arrival.peer = header.client.map_or(arrival.peer, Peer::of);
+            arrival.opening = Opening::Http;
+            arrival.clients = ClientAdmission::arrive(&self.front.settings.get(), arrival.peer);
+            if arrival.clients.is_none() {
+                self.front.note_flood(arrival.peer);
+                return plane.abort(key);
+            }
+        }
+        if *self.stop.borrow() {
+            return self.speak(key, arrival, bytes);
+        }
+        match in_place::open(&self.front, arrival.clients.as_ref(), key, bytes) {
+            Some(upgraded) => {
+                self.guests.remove(&key.slot);
+                self.front.gateway.submit(GatewayCommand::Adopt(upgraded));
+            }
+            None => self.speak(key, arrival, bytes),
+        }
+    }
+
+    /// Gives a connection a task that speaks HTTP.
+    fn speak(&mut self, key: ConnKey, arrival: Arrival, bytes: &[u8]) {
+        let pipe = Pipe::new(key, &self.touched, bytes);
+        let since = Instant::now();
+        let since = since.checked_sub(self.now.since(arrival.at)).unwrap_or(since);
+        let (front, stop) = (Rc::clone(&self.front), self.stop.subscribe());
+        let served = connection::serve(Rc::clone(&pipe), arrival, since, front, stop);
+        let ends = Rc::clone(&pipe);
+        let task = self.tasks.spawn(async move { ends.finish(served.await) });
+        if let Some(stage) = self.stage(key) {
+            *stage = Stage::Http(pipe, task);
+        }
+    }
+
+    /// Does for a task what it has asked for.
+    fn attend<R: Ring>(&mut self, plane: &mut Plane<R>, pipe: &Rc<Pipe>) {
+        let key = pipe.key();
+        let written = pipe.take_written();
+        if !written.is_empty() {
+            plane.owe_stream(key, Bytes::from(written));
+        }
+        if pipe.take_wants_bytes() {
+            plane.read_on(key);
+        }
+        if self.stage(key).is_none() {
+            return;
+        }
+        match pipe.ending() {
+            None => {}
+            Some(Ending::Abort) => plane.abort(key),
+            Some(Ending::Linger) => {
+                let linger = if *self.stop.borrow() { LINGER_OF_STOP } else { LINGER };
+                if let Some(stage) = self.stage(key) {
+                    *stage = Stage::Lingering;
+                }
+                self.lingering.push_back((key, self.now + linger));
+                plane.finish(key);
+            }
+            Some(Ending::HandedOver) => {
+                self.guests.remove(&key.slot);
+            }
+        }
+    }
+
+    fn see_to_deadlines<R: Ring>(&mut self, plane: &mut Plane<R>) {
+        while let Some(&(key, at)) = self.silent.front() {
+            let served = !matches!(self.stage(key), Some(Stage::Silent(_)));
+            if !served && at > self.now && !*self.stop.borrow() {
+                break;
+            }
+            self.silent.pop_front();
+            if let Some(arrival) = self.take_arrival(key) {
+                self.speak(key, arrival, &[]);
+            }
+        }
+        while let Some(&(key, at)) = self.lingering.front() {
+            let lingers = matches!(self.stage(key), Some(Stage::Lingering));
+            if lingers && at > self.now {
+                break;
+            }
+            self.lingering.pop_front();
+            if lingers {
+                plane.abort(key);
+            }
+        }
+    }
+}
