@@ -44,7 +44,7 @@ pub mod frame {
     pub use crate::frame::Frame;
 }
 pub mod front {
-    pub use crate::front::{CurrentSettings, Gateway, GatewayCommand, Listeners, Settings, serve};
+    pub use crate::front::{CurrentSettings, Gateway, GatewayCommand, Listeners, Settings};
     pub mod address {
         pub use crate::front::address::{Trusted, TrustedProxies};
     }

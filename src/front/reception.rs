@@ -184,11 +184,6 @@ impl<G: Gateway> Reception<G> {
         self.accepting.period().or_else(|| waits.then_some(SILENT))
     }
 
-    /// The number of connections.
-    pub(crate) fn connections(&self) -> usize {
-        self.guests.len()
-    }
-
     fn handle<R: Ring>(
         &mut self,
         plane: &mut Plane<R>,

@@ -104,6 +104,7 @@ impl<R: Ring> Plane<R> {
         conn.phase = Phase::Open;
         conn.is_stream = false;
         let receiving = conn.receiving;
+        self.streams -= 1;
         self.open += 1;
         self.counters.opened += 1;
         if !receiving {

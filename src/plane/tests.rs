@@ -607,12 +607,12 @@ fn a_full_table_refuses_until_somebody_leaves() {
     let mut world = World::new();
     let connections: Vec<_> = (0..SLOTS).map(|_| world.connect()).collect();
     assert_eq!(world.plane.open_connections(), connections.len());
-    assert_eq!(world.plane.free_slots(), 0);
+    assert_eq!(world.plane.free_places(), 0);
     let refused = world.plane.open(world.net.connect()).map_err(|error| error.kind());
     assert_eq!(refused, Err(io::ErrorKind::QuotaExceeded));
     world.net.close(connections[3].1);
     world.settle();
-    assert_eq!(world.plane.free_slots(), 1);
+    assert_eq!(world.plane.free_places(), 1);
     assert_eq!(world.connect().0.slot, connections[3].0.slot);
 }
 
@@ -640,7 +640,7 @@ fn rounds_of_connections_leave_no_more_behind_than_one() {
         world.settle();
         world.plane.trim();
         assert!(world.plane.is_empty());
-        assert_eq!((world.plane.slots_used(), world.plane.free_slots()), (SLOTS, SLOTS as usize));
+        assert_eq!((world.plane.slots_used(), world.plane.free_places()), (SLOTS, SLOTS as usize));
         rooms.push(world.plane.room());
     }
     assert!(rooms.iter().skip(1).all(|room| *room == rooms[1]), "{rooms:?}");

@@ -92,7 +92,7 @@ pub fn raise_nofile() -> RaisedNofile {
 /// bounds the fixed file table of each shard by itself, not their sum. A part of the table is left
 /// for connections that are no WebSockets, so that a client which finds no place is told so.
 #[must_use]
-pub fn places_per_shard(nofile: u64, configured: Option<u32>) -> u32 {
+pub(crate) fn places_per_shard(nofile: u64, configured: Option<u32>) -> u32 {
     let wanted = configured.unwrap_or(PLACES_DEFAULT).clamp(1, PLACES_MAX);
     let table = u32::try_from(nofile).unwrap_or(u32::MAX);
     wanted.min(table.saturating_sub(stream_slots(table))).max(1)

@@ -1,13 +1,15 @@
-//! The front on real sockets: a tokio-uring runtime in the test's thread, clients in another, and a
-//! gateway that records instead of a shard.
+//! The front on real sockets: a plane on the kernel's ring in the test's thread, clients in another,
+//! and a gateway that records instead of a shard.
 
 mod api;
 mod http;
 mod upgrade;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,14 +22,19 @@ use super::gateway::{
     CachedEvent, ChannelKey, ChannelState, Gateway, GatewayCommand, InFlight, Newcomers,
     Overloaded, Publication, PublishResult, Reservation, Upgraded,
 };
-use super::{CurrentSettings, Listeners, Settings, serve};
+use super::{CurrentSettings, Listeners, Reception, Settings};
 use crate::apps::{App, Apps, test_app, test_app_named};
 use crate::channels::KeyHash;
 use crate::frame::Frame;
-use crate::id::AppIndex;
+use crate::id::{AppIndex, ConnKey};
 use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
+use crate::plane::{BacklogLimits, Host, Intake, Plane};
 use crate::protocol::names::ChannelName;
+use crate::ring::{Ring, Uring, UringSizes};
+use crate::shard::run::readable;
+use crate::time::Clock;
+use crate::websocket::{Message, ReadLimits};
 
 /// The state that the client's thread may change and see while the front runs.
 #[derive(Debug, Default)]
@@ -50,11 +57,18 @@ struct FakeShard {
     switches: Arc<Switches>,
     /// Every publication and terminated user, as text.
     log: Rc<RefCell<Vec<String>>>,
+    /// WebSockets that the plane has not made of their connections yet.
+    upgraded: Rc<RefCell<Vec<Upgraded>>>,
 }
 
 impl FakeShard {
     fn new(apps: Vec<App>) -> Self {
-        Self { apps: Arc::new(Apps::new(apps)), switches: Arc::default(), log: Rc::default() }
+        Self {
+            apps: Arc::new(Apps::new(apps)),
+            switches: Arc::default(),
+            log: Rc::default(),
+            upgraded: Rc::default(),
+        }
     }
 
     fn state(&self, channel: &ChannelName) -> ChannelState {
@@ -135,7 +149,7 @@ impl Gateway for FakeShard {
             }
             GatewayCommand::Adopt(upgraded) => {
                 self.switches.adopted.fetch_add(1, Ordering::SeqCst);
-                drop(tokio_uring::spawn(echo(upgraded)));
+                self.upgraded.borrow_mut().push(upgraded);
             }
         }
     }
@@ -167,19 +181,37 @@ impl Gateway for FakeShard {
     }
 }
 
-/// Sends back whatever the front handed over and whatever still comes, until the end.
-async fn echo(upgraded: Upgraded) {
-    let Upgraded { admission, stream, opening, leftover, permit: _permit, .. } = upgraded;
-    let mut bytes = [&opening[..], &leftover].concat();
-    loop {
-        stream.write_all(bytes).await.unwrap();
-        let (result, received) = stream.read(Vec::with_capacity(1024)).await;
-        match result {
-            Ok(0) | Err(_) => break,
-            Ok(_) => bytes = received,
+/// A host that sends back whatever message comes.
+struct Echo;
+
+impl<R: Ring> Host<R> for Echo {
+    fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: Message<'_>) {
+        if let Message::Text(text) = message {
+            plane.owe(key, &text_frame(text));
         }
     }
-    drop(admission);
+
+    fn read_limits(&self, _key: ConnKey) -> ReadLimits {
+        ReadLimits { max_message: 10_000, max_fragments: 16 }
+    }
+
+    fn unfinished(&mut self, _plane: &mut Plane<R>, _key: ConnKey) {}
+}
+
+/// A masked text frame, as a client sends it.
+fn masked(text: &str) -> Vec<u8> {
+    let len = u8::try_from(text.len()).unwrap();
+    assert!(len < 126);
+    [&[0x81, 0x80 | len, 0, 0, 0, 0], text.as_bytes()].concat()
+}
+
+/// The same text as the server sends it.
+fn echoed(text: &str) -> Vec<u8> {
+    text_frame(text).bytes().to_vec()
+}
+
+fn text_frame(text: &str) -> Frame {
+    Frame::text(text.len(), |payload| payload.extend_from_slice(text.as_bytes()))
 }
 
 /// Two apps: the usual one, and one whose key must open nothing of the first.
@@ -209,11 +241,68 @@ fn run(
     let (stop, stopped) = watch::channel(false);
     // The front stops when the sender is dropped, by a panic of the client too.
     let client = thread::spawn(move || client(&stop));
-    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(256)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let settings = CurrentSettings::new(settings);
-    runtime.block_on(async { serve(listeners, shard, settings, stopped).unwrap().await });
+    runtime.block_on(tokio::task::unconstrained(serve(listeners, shard, settings, stopped)));
     client.join().unwrap();
 }
+
+/// Serves until the front is told to stop and all its connections have ended.
+async fn serve(
+    listeners: Listeners,
+    shard: FakeShard,
+    settings: CurrentSettings,
+    stopped: watch::Receiver<bool>,
+) {
+    let ring = Uring::new(&RING).unwrap();
+    let woken = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+    ring.wake_by(woken.as_fd()).unwrap();
+    let woken = readable(woken).unwrap();
+    let limits = BacklogLimits { connection: 1 << 20, shard: 1 << 24 };
+    let mut plane = Plane::new(ring, limits, Frame::close(4100, ""));
+    let mut reception = Reception::new(shard.clone(), settings);
+    reception.listen(&mut plane, listeners).unwrap();
+    let (clock, mut open) = (Clock::start(), HashMap::new());
+    while !reception.is_finished() {
+        plane.begin_turn(clock.now());
+        plane.poll(Intake::All, &mut Echo);
+        // The sender is dropped when the client panics.
+        if *stopped.borrow() || stopped.has_changed().is_err() {
+            reception.stop();
+        }
+        reception.turn(&mut plane, clock.now());
+        for upgraded in shard.upgraded.take() {
+            let key = upgraded.key;
+            if plane.upgrade(key) {
+                plane.owe(key, &Frame::from_encoded(upgraded.opening.clone().into()));
+                plane.feed(key, &mut upgraded.leftover.to_vec(), &mut Echo);
+                open.insert(key, upgraded);
+            }
+        }
+        while let Some((key, _why)) = plane.next_closed() {
+            open.remove(&key);
+        }
+        plane.flush();
+        if !reception.has_work() && !plane.has_work() {
+            // The ring, or a deadline of a few milliseconds.
+            let ready = tokio::time::timeout(Duration::from_millis(2), woken.readable()).await;
+            if let Ok(ready) = ready {
+                ready.unwrap().clear_ready();
+            }
+        } else {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// The ring of a test.
+const RING: UringSizes = UringSizes {
+    slots: 512,
+    submissions: 256,
+    buffers: 64,
+    buffer_size: 4096,
+    direct_descriptors: true,
+};
 
 /// A client's connection. No test waits for ever.
 fn connect(address: SocketAddr) -> TcpStream {
@@ -270,29 +359,25 @@ impl Reply {
     }
 }
 
-/// The bytes that an idle connection holds beside the buffers of its socket and of hyper.
+/// The bytes that an idle connection holds beside the buffers of its pipe and of hyper.
 #[test]
 fn a_connection_waits_in_little_memory() {
-    let (client, server) = std::os::unix::net::UnixStream::pair().unwrap();
-    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(8)).unwrap();
-    let bytes = runtime.block_on(async {
-        let stream = super::stream::Stream::Unix(tokio_uring::net::UnixStream::from_std(server));
-        let accepted = super::accepted::Accepted {
-            stream,
-            peer: super::address::Peer::Unix,
-            opening: super::accepted::Opening::Http,
-        };
-        let settings = CurrentSettings::new(Settings::default());
-        let front = Rc::new(super::state::Front {
-            gateway: FakeShard::new(two_apps()),
-            settings,
-            bodies: super::body::BodyBudget::new(0),
-            permits: super::permits::Permits::new(1),
-            low_memory_connections: Rc::default(),
-        });
-        let (_stop, stopped) = watch::channel(false);
-        size_of_val(&super::connection::serve(accepted, front, stopped))
+    let settings = CurrentSettings::new(Settings::default());
+    let front = Rc::new(super::state::Front {
+        gateway: FakeShard::new(two_apps()),
+        settings,
+        bodies: super::body::BodyBudget::new(0),
+        permits: super::permits::Permits::new(1),
     });
-    drop(client);
+    let arrival = super::accepted::Arrival {
+        peer: super::address::Peer::Unix,
+        opening: super::accepted::Opening::Http,
+        clients: None,
+        at: crate::time::Millis(0),
+    };
+    let pipe = super::pipe::Pipe::new(ConnKey { slot: 0, generation: 0 }, &Rc::default(), &[]);
+    let (_stop, stopped) = watch::channel(false);
+    let now = tokio::time::Instant::now();
+    let bytes = size_of_val(&super::connection::serve(pipe, arrival, now, front, stopped));
     assert!(bytes <= 1_900, "{bytes} bytes");
 }

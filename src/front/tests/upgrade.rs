@@ -15,9 +15,11 @@ fn opening(target: &str, headers: &str) -> Vec<u8> {
     format!("GET {target} HTTP/1.1\r\nHost: h\r\n{HANDSHAKE}{KEY}{headers}\r\n").into_bytes()
 }
 
-/// Whatever bytes a client sends behind its handshake.
+/// A message that a client sends behind its handshake.
+const BEHIND: &str = "a message that comes right behind";
+
 fn frames() -> Vec<u8> {
-    (0..40).collect()
+    masked(BEHIND)
 }
 
 /// The connection of a client behind its 101.
@@ -61,7 +63,8 @@ fn no_byte_behind_the_handshake_is_lost_wherever_the_stream_is_cut() {
             stream.write_all(&sent[..split]).unwrap();
             stream.write_all(&sent[split..]).unwrap();
             assert_eq!(read_response(&mut stream).status, 101, "cut at {split}");
-            assert_eq!(read_bytes(&mut stream, frames().len()), frames(), "cut at {split}");
+            let answer = echoed(BEHIND);
+            assert_eq!(read_bytes(&mut stream, answer.len()), answer, "cut at {split}");
         }
     });
 }
@@ -89,9 +92,9 @@ fn an_upgrade_may_follow_requests_on_the_same_connection() {
         stream.write_all(&[up, opening("/app/app-key", ""), frames()].concat()).unwrap();
         assert_eq!(read_response(&mut stream).status, 200);
         assert_eq!(read_response(&mut stream).status, 101);
-        assert_eq!(read_bytes(&mut stream, frames().len()), frames());
-        stream.write_all(b"later").unwrap();
-        assert_eq!(read_bytes(&mut stream, 5), b"later");
+        assert_eq!(read_bytes(&mut stream, echoed(BEHIND).len()), echoed(BEHIND));
+        stream.write_all(&masked("later")).unwrap();
+        assert_eq!(read_bytes(&mut stream, echoed("later").len()), echoed("later"));
     });
 }
 
@@ -212,8 +215,8 @@ fn a_prefix_and_an_encoded_key_lead_to_the_same_app() {
     with_front(FakeShard::new(two_apps()), settings, |address| {
         for target in ["/ws/app/app-key", "/app/app%2Dkey?protocol=5"] {
             let mut stream = opened(address, target, "");
-            stream.write_all(b"echo").unwrap();
-            assert_eq!(read_bytes(&mut stream, 4), b"echo", "{target}");
+            stream.write_all(&masked("echo")).unwrap();
+            assert_eq!(read_bytes(&mut stream, 6), echoed("echo"), "{target}");
         }
     });
 }
