@@ -53,9 +53,10 @@ pub mod front {
     }
     pub mod gateway {
         pub use crate::front::gateway::{
-            GatewayCommand, InFlight, Newcomers, Publication, PublishResult, Reservation,
+            GatewayCommand, InFlight, Newcomers, Publication, PublishResult, Reservation, Upgraded,
         };
     }
+    pub use crate::front::stand::{Afterwards, serve};
 }
 pub mod id {
     pub use crate::id::{AppIndex, ConnKey, ShardId, SocketId};

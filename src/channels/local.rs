@@ -320,14 +320,6 @@ impl Local {
         self.dirty[entry.dirty as usize].outgoing.push(Outgoing { frame, except });
     }
 
-    /// The number of subscribers that are owed messages of this turn, each counted once per
-    /// channel.
-    #[must_use]
-    pub(crate) fn owed(&self) -> usize {
-        let due = self.dirty.iter().filter(|dirty| !dirty.outgoing.is_empty());
-        due.map(|dirty| self.topics[dirty.topic].subscribers.len()).sum()
-    }
-
     /// Hands every channel's messages to `emit`, at the end of the turn.
     pub fn flush(&mut self, mut emit: impl FnMut(TopicBatch<'_>)) {
         for Dirty { topic, outgoing, late } in self.dirty.drain(..) {

@@ -209,7 +209,7 @@ const FORWARDED: &str = "forwarded";
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+    use hyper::header::{HeaderMap, HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;

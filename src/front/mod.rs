@@ -36,6 +36,8 @@ mod response;
 mod route;
 mod service;
 mod settings;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod stand;
 mod state;
 mod stop;
 mod tasks;

@@ -70,8 +70,6 @@ pub(super) struct Conn {
     pub(super) generation: u32,
     /// The phase of the connection's life.
     pub(super) phase: Phase,
-    /// Whether the connection is, or was to its end, a stream of bytes and no WebSocket.
-    pub(super) is_stream: bool,
     /// Whether a receive is queued or armed.
     pub(super) receiving: bool,
     /// Whether a send of the backlog is queued or pending.
@@ -108,7 +106,6 @@ impl Default for Conn {
         Self {
             generation: 0,
             phase: Phase::Free,
-            is_stream: false,
             receiving: false,
             sending: false,
             half_closing: false,
@@ -128,8 +125,7 @@ impl Default for Conn {
 impl Conn {
     /// Starts a new connection in this slot, as a stream or a WebSocket. The generation stays.
     pub(super) fn start(&mut self, now: Millis, phase: Phase) {
-        let is_stream = phase == Phase::Stream;
-        *self = Self { generation: self.generation, phase, is_stream, ..Self::default() };
+        *self = Self { generation: self.generation, phase, ..Self::default() };
         self.touch(now);
     }
 

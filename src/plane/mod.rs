@@ -162,6 +162,8 @@ pub struct Plane<R: Ring> {
     stream_events: VecDeque<(ConnKey, StreamEvent<R::Buffer>)>,
     /// Streams whose receive must be armed.
     to_read: VecDeque<ConnKey>,
+    /// Slots of streams that close.
+    finishing: HashSet<u32>,
     /// The number of streams.
     streams: usize,
     /// The bound on WebSockets.
@@ -233,6 +235,7 @@ impl<R: Ring> Plane<R> {
             to_stop_accepting: VecDeque::new(),
             stream_events: VecDeque::new(),
             to_read: VecDeque::new(),
+            finishing: HashSet::new(),
             streams: 0,
             websockets_max,
             to_receive: VecDeque::new(),
@@ -474,14 +477,15 @@ impl<R: Ring> Plane<R> {
 
     /// Ends a connection at once, because its socket is of no use any more.
     fn kill(&mut self, key: ConnKey, why: Ended) {
+        let finishes = self.finishing.contains(&key.slot);
         let Some(conn) = self.conn_mut(key) else { return };
+        let is_stream = conn.phase == Phase::Stream || finishes;
         let was_open = match conn.phase {
             Phase::Open => true,
             Phase::Stream | Phase::Closing => false,
             Phase::Free | Phase::Accepting | Phase::Dead => return,
         };
         conn.phase = Phase::Dead;
-        let is_stream = conn.is_stream;
         conn.end = if is_stream { End::InOrder } else { End::of(why) };
         let unfinished = std::mem::take(&mut conn.reader).held();
         let backlog = conn.backlog.take();
@@ -495,6 +499,7 @@ impl<R: Ring> Plane<R> {
             self.closed.push_back((key, why));
         }
         if is_stream {
+            self.finishing.remove(&key.slot);
             self.stream_closed(key);
         }
         if pending {

@@ -102,7 +102,6 @@ impl<R: Ring> Plane<R> {
             return false;
         };
         conn.phase = Phase::Open;
-        conn.is_stream = false;
         let receiving = conn.receiving;
         self.streams -= 1;
         self.open += 1;
@@ -123,6 +122,7 @@ impl<R: Ring> Plane<R> {
         };
         conn.phase = Phase::Closing;
         let receiving = conn.receiving;
+        self.finishing.insert(key.slot);
         if !receiving {
             self.to_receive.push_back(key);
         }
@@ -131,7 +131,8 @@ impl<R: Ring> Plane<R> {
 
     /// Ends a stream now, also one that [finishes](Self::finish).
     pub(crate) fn abort(&mut self, key: ConnKey) {
-        if self.conn(key).is_some_and(|conn| conn.is_stream) {
+        let finishes = self.finishing.contains(&key.slot);
+        if self.conn(key).is_some_and(|conn| conn.phase == Phase::Stream || finishes) {
             self.kill(key, Ended::Ours);
         }
     }

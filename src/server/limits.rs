@@ -128,7 +128,7 @@ pub(crate) fn slots_note(nofile: u64, configured: Option<u32>) -> Option<String>
              so each shard takes {slots}. More shards take more connections."
         )),
         Some(wanted) if slots < wanted => {
-            let needed = wanted.saturating_add(STREAM_SLOTS_MAX);
+            let needed = wanted + (wanted / 63 + 1).min(STREAM_SLOTS_MAX);
             Some(format!(
                 "You asked for {wanted} connections per shard, which needs a limit of open files \
              (nofile) of at least {needed}; it is {nofile}, so each shard takes {slots}. To have \
@@ -408,7 +408,7 @@ mod tests {
         let note = slots_note(20_000, Some(50_000)).unwrap();
         assert!(note.starts_with(
             "You asked for 50000 connections per shard, which needs a limit of open files (nofile) \
-             of at least 51024; it is 20000, so each shard takes 19688. To have more, raise it:"
+             of at least 50794; it is 20000, so each shard takes 19688. To have more, raise it:"
         ));
         let note = slots_note(1024, None).unwrap();
         assert!(note.starts_with(
@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_number_that_fits_and_a_usual_limit_have_no_note() {
-        assert_eq!(slots_note(200, Some(200)), None);
+        assert_eq!(slots_note(204, Some(200)), None);
         assert_eq!(slots_note(20_000, None), None);
         assert_eq!(slots_note(1_048_576, None), None);
     }

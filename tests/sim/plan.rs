@@ -64,6 +64,7 @@ impl Plan {
                 stale: dice.one_of(&[0, 20, 300]),
                 busy: dice.one_of(&[0, 50, 500, 900]),
                 delay: dice.one_of(&[0, 100, 700]),
+                accept: 0,
             },
             channels: 1 + dice.below(8),
             clients: if few { 100 } else { 4 + dice.below(10 * shards) },

@@ -6,10 +6,8 @@ mod http;
 mod upgrade;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,19 +20,15 @@ use super::gateway::{
     CachedEvent, ChannelKey, ChannelState, Gateway, GatewayCommand, InFlight, Newcomers,
     Overloaded, Publication, PublishResult, Reservation, Upgraded,
 };
-use super::{CurrentSettings, Listeners, Reception, Settings};
+use super::stand::{Afterwards, serve};
+use super::{CurrentSettings, Listeners, Settings};
 use crate::apps::{App, Apps, test_app, test_app_named};
 use crate::channels::KeyHash;
 use crate::frame::Frame;
 use crate::id::{AppIndex, ConnKey};
 use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
-use crate::plane::{BacklogLimits, Host, Intake, Plane};
 use crate::protocol::names::ChannelName;
-use crate::ring::{Ring, Uring, UringSizes};
-use crate::shard::run::readable;
-use crate::time::Clock;
-use crate::websocket::{Message, ReadLimits};
 
 /// The state that the client's thread may change and see while the front runs.
 #[derive(Debug, Default)]
@@ -181,23 +175,6 @@ impl Gateway for FakeShard {
     }
 }
 
-/// A host that sends back whatever message comes.
-struct Echo;
-
-impl<R: Ring> Host<R> for Echo {
-    fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: Message<'_>) {
-        if let Message::Text(text) = message {
-            plane.owe(key, &text_frame(text));
-        }
-    }
-
-    fn read_limits(&self, _key: ConnKey) -> ReadLimits {
-        ReadLimits { max_message: 10_000, max_fragments: 16 }
-    }
-
-    fn unfinished(&mut self, _plane: &mut Plane<R>, _key: ConnKey) {}
-}
-
 /// A masked text frame, as a client sends it.
 fn masked(text: &str) -> Vec<u8> {
     let len = u8::try_from(text.len()).unwrap();
@@ -243,66 +220,12 @@ fn run(
     let client = thread::spawn(move || client(&stop));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let settings = CurrentSettings::new(settings);
-    runtime.block_on(tokio::task::unconstrained(serve(listeners, shard, settings, stopped)));
+    let upgraded = Rc::clone(&shard.upgraded);
+    let upgraded = move || upgraded.take();
+    let served = serve(listeners, shard, settings, stopped, upgraded, Afterwards::Echo);
+    runtime.block_on(tokio::task::unconstrained(served)).unwrap();
     client.join().unwrap();
 }
-
-/// Serves until the front is told to stop and all its connections have ended.
-async fn serve(
-    listeners: Listeners,
-    shard: FakeShard,
-    settings: CurrentSettings,
-    stopped: watch::Receiver<bool>,
-) {
-    let ring = Uring::new(&RING).unwrap();
-    let woken = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
-    ring.wake_by(woken.as_fd()).unwrap();
-    let woken = readable(woken).unwrap();
-    let limits = BacklogLimits { connection: 1 << 20, shard: 1 << 24 };
-    let mut plane = Plane::new(ring, limits, Frame::close(4100, ""));
-    let mut reception = Reception::new(shard.clone(), settings);
-    reception.listen(&mut plane, listeners).unwrap();
-    let (clock, mut open) = (Clock::start(), HashMap::new());
-    while !reception.is_finished() {
-        plane.begin_turn(clock.now());
-        plane.poll(Intake::All, &mut Echo);
-        // The sender is dropped when the client panics.
-        if *stopped.borrow() || stopped.has_changed().is_err() {
-            reception.stop();
-        }
-        reception.turn(&mut plane, clock.now());
-        for upgraded in shard.upgraded.take() {
-            let key = upgraded.key;
-            if plane.upgrade(key) {
-                plane.owe(key, &Frame::from_encoded(upgraded.opening.clone().into()));
-                plane.feed(key, &mut upgraded.leftover.to_vec(), &mut Echo);
-                open.insert(key, upgraded);
-            }
-        }
-        while let Some((key, _why)) = plane.next_closed() {
-            open.remove(&key);
-        }
-        plane.flush();
-        if !reception.has_work() && !plane.has_work() {
-            // The ring, or a deadline of a few milliseconds.
-            let ready = tokio::time::timeout(Duration::from_millis(2), woken.readable()).await;
-            if let Ok(ready) = ready {
-                ready.unwrap().clear_ready();
-            }
-        } else {
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-/// The ring of a test.
-const RING: UringSizes = UringSizes {
-    slots: 512,
-    submissions: 256,
-    buffers: 64,
-    buffer_size: 4096,
-    direct_descriptors: true,
-};
 
 /// A client's connection. No test waits for ever.
 fn connect(address: SocketAddr) -> TcpStream {

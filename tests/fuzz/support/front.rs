@@ -1,6 +1,7 @@
 //! The front of one shard on a thread of its own, behind a unix socket, with a shard that records
 //! its commands and holds them to the front's contract.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -13,9 +14,9 @@ use std::time::Duration;
 use ringwave::testing::apps::Apps;
 use ringwave::testing::channels::{CachedEvent, ChannelKey, ChannelState, KeyHash, Publication};
 use ringwave::testing::frame::Frame;
-use ringwave::testing::front::gateway::{InFlight, Newcomers, Reservation};
+use ringwave::testing::front::gateway::{InFlight, Newcomers, Reservation, Upgraded};
 use ringwave::testing::front::{
-    CurrentSettings, Gateway, GatewayCommand, Listeners, Settings, serve,
+    Afterwards, CurrentSettings, Gateway, GatewayCommand, Listeners, Settings, serve,
 };
 use ringwave::testing::id::{AppIndex, SocketId};
 use ringwave::testing::memory::Headroom;
@@ -56,14 +57,17 @@ impl FrontEnd {
         let mut settings = Settings::default();
         prefix.clone_into(&mut settings.path_prefix);
         thread::spawn(move || {
-            let builder = tokio_uring::builder();
-            let runtime = tokio_uring::Runtime::new(&builder).expect("io_uring");
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().build().expect("a runtime");
             let listeners = Listeners { unix: vec![listener.into()], ..Listeners::default() };
-            let shard = Shard { apps: Arc::new(Apps::new(vec![app()])), teller };
+            let apps = Arc::new(Apps::new(vec![app()]));
+            let shard = Shard { apps, teller, upgraded: Rc::default() };
             let settings = CurrentSettings::new(settings);
-            runtime.block_on(async {
-                serve(listeners, shard, settings, stopped).expect("the front starts").await;
-            });
+            let upgraded = Rc::clone(&shard.upgraded);
+            let upgraded = move || upgraded.take();
+            let served = serve(listeners, shard, settings, stopped, upgraded, Afterwards::End);
+            let served = tokio::task::unconstrained(served);
+            runtime.block_on(served).expect("the front starts");
         });
         Self { place, heard, _stop: stop }
     }
@@ -104,6 +108,7 @@ impl FrontEnd {
 struct Shard {
     apps: Arc<Apps>,
     teller: Sender<Heard>,
+    upgraded: Rc<RefCell<Vec<Upgraded>>>,
 }
 
 impl Shard {
@@ -183,6 +188,7 @@ impl Gateway for Shard {
                 assert!(upgraded.opening.starts_with(b"HTTP/1.1 101 "), "{:?}", upgraded.opening);
                 assert!(upgraded.admission.is_some());
                 let _heard = self.teller.send(Heard::Adopted(upgraded.leftover.to_vec()));
+                self.upgraded.borrow_mut().push(upgraded);
             }
         }
     }
