@@ -22,6 +22,21 @@ pub(super) enum Phase {
     Dead,
 }
 
+/// The step in which a connection receives. The steps follow one another in a circle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Receiving {
+    /// Nothing is under way: the connection is new, or has received. It waits next, unless bytes of
+    /// it are held, which come first.
+    #[default]
+    Not,
+    /// A wait until the socket is readable is queued or pending.
+    Waits,
+    /// The socket is readable, and the connection is in the list of those that are received from.
+    Readable,
+    /// A receive is queued, and its result has not been handled.
+    Receives,
+}
+
 /// The kind of bytes that the peer can still send. Only a closing connection has any other kind
 /// than frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,8 +73,8 @@ pub(super) struct Conn {
     pub(super) generation: u32,
     /// The phase of the connection's life.
     pub(super) phase: Phase,
-    /// Whether a receive is queued or armed.
-    pub(super) receiving: bool,
+    /// The step in which the connection receives.
+    pub(super) receiving: Receiving,
     /// Whether a send of the backlog is queued or pending.
     pub(super) sending: bool,
     /// Whether the end of the sending direction is queued or pending.
@@ -94,7 +109,7 @@ impl Default for Conn {
         Self {
             generation: 0,
             phase: Phase::Free,
-            receiving: false,
+            receiving: Receiving::Not,
             sending: false,
             half_closing: false,
             incoming: Incoming::Frames,
@@ -125,7 +140,13 @@ impl Conn {
 
     /// Whether an operation is still pending.
     pub(super) const fn is_pending(&self) -> bool {
-        self.receiving || self.sending || self.half_closing
+        let receives = matches!(self.receiving, Receiving::Waits | Receiving::Receives);
+        receives || self.sending || self.half_closing
+    }
+
+    /// Whether it is open or closing, so that its socket is still of use.
+    pub(super) const fn is_alive(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Closing)
     }
 
     pub(super) fn touch(&mut self, now: Millis) {

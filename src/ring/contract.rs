@@ -22,6 +22,8 @@ struct SlotState {
     installed: bool,
     /// The user of the slot. `None` until its first operation.
     owner: Option<ConnKey>,
+    /// Whether a wait until the socket is readable is pending.
+    waiting: bool,
     /// Whether a receive is pending.
     receiving: bool,
     /// Whether a send that waits is pending.
@@ -47,17 +49,18 @@ impl Contract {
         *of = SlotState { installed: true, ..SlotState::default() };
     }
 
+    /// Records that a wait until the socket is readable was queued.
+    pub(super) fn await_readable(&mut self, key: ConnKey) {
+        let of = self.owned(key);
+        assert!(!of.waiting, "two waits on slot {}", key.slot);
+        of.waiting = true;
+    }
+
     /// Records that a receive was queued.
     pub(super) fn receive(&mut self, key: ConnKey) {
         let of = self.owned(key);
         assert!(!of.receiving, "two receives on slot {}", key.slot);
         of.receiving = true;
-    }
-
-    /// Records that the end of a receive was asked for. The receive may have ended by itself
-    /// meanwhile.
-    pub(super) fn stop_receiving(&mut self, key: ConnKey) {
-        self.owned(key);
     }
 
     /// Records that a send that does not wait was queued.
@@ -105,6 +108,7 @@ impl Contract {
         let of = self.slot(completion.key.slot);
         if of.owner == Some(completion.key) && !completion.more {
             match completion.op {
+                Op::Readable => of.waiting = false,
                 Op::Receive => of.receiving = false,
                 Op::Send => of.sending = false,
                 Op::HalfClose => of.half_closing = false,
@@ -119,6 +123,7 @@ impl Contract {
     pub(super) fn released(&mut self, slot: u32) -> Option<ConnKey> {
         let of = self.slot(slot);
         assert!(of.installed, "slot {slot} is released twice");
+        assert!(!of.waiting, "slot {slot} is released with a pending wait");
         assert!(!of.receiving, "slot {slot} is released with a pending receive");
         assert!(!of.sending, "slot {slot} is released with a pending send");
         assert!(!of.half_closing, "slot {slot} is released with a pending half-close");
