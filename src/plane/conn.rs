@@ -27,11 +27,19 @@ pub(super) enum Phase {
     Dead,
 }
 
-impl Phase {
-    /// Whether bytes can come and go.
-    pub(super) const fn is_alive(self) -> bool {
-        matches!(self, Self::Stream | Self::Open | Self::Closing)
-    }
+/// The step in which a connection receives. The steps follow one another in a circle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Receiving {
+    /// Nothing is under way: the connection is new, or has received. It waits next, unless bytes of
+    /// it are held, which come first, or it is a stream whose owner has not asked for more.
+    #[default]
+    Not,
+    /// A wait until the socket is readable is queued or pending.
+    Waits,
+    /// The socket is readable, and the connection is in the list of those that are received from.
+    Readable,
+    /// A receive is queued, and its result has not been handled.
+    Receives,
 }
 
 /// The kind of bytes that the peer can still send. Only a closing connection has any other kind
@@ -70,8 +78,8 @@ pub(super) struct Conn {
     pub(super) generation: u32,
     /// The phase of the connection's life.
     pub(super) phase: Phase,
-    /// Whether a receive is queued or armed.
-    pub(super) receiving: bool,
+    /// The step in which the connection receives.
+    pub(super) receiving: Receiving,
     /// Whether a send of the backlog is queued or pending.
     pub(super) sending: bool,
     /// Whether the end of the sending direction is queued or pending.
@@ -106,7 +114,7 @@ impl Default for Conn {
         Self {
             generation: 0,
             phase: Phase::Free,
-            receiving: false,
+            receiving: Receiving::Not,
             sending: false,
             half_closing: false,
             incoming: Incoming::Frames,
@@ -137,7 +145,13 @@ impl Conn {
 
     /// Whether an operation is still pending.
     pub(super) const fn is_pending(&self) -> bool {
-        self.receiving || self.sending || self.half_closing
+        let receives = matches!(self.receiving, Receiving::Waits | Receiving::Receives);
+        receives || self.sending || self.half_closing
+    }
+
+    /// Whether bytes can come and go, so that its socket is still of use.
+    pub(super) const fn is_alive(&self) -> bool {
+        matches!(self.phase, Phase::Stream | Phase::Open | Phase::Closing)
     }
 
     pub(super) fn touch(&mut self, now: Millis) {

@@ -113,6 +113,12 @@ impl<R: Ring> Plane<R> {
                 return;
             }
             self.reap();
+            while let Some(completion) = self.received.pop_front() {
+                if let Some(buffer) = self.ring.take_buffer(&completion) {
+                    self.ring.give_back(buffer);
+                }
+                self.receive_ended(&completion);
+            }
             while let Some(completion) = self.completed.pop_front() {
                 self.ended_last(completion);
             }
@@ -122,14 +128,7 @@ impl<R: Ring> Plane<R> {
     /// Handles a completion at a time when the host takes no more messages.
     fn ended_last(&mut self, completion: Completion) {
         match completion.op {
-            Op::Receive => {
-                if let Some(buffer) = self.ring.take_buffer(&completion) {
-                    self.ring.give_back(buffer);
-                }
-                if !completion.more && self.conn(completion.key).is_some() {
-                    self.receive_ended(&completion);
-                }
-            }
+            Op::Readable => self.became_readable(&completion),
             Op::Send => self.sent(completion),
             Op::HalfClose => self.half_closed(&completion),
             Op::AskUnsent => self.handle_unsent(completion),
@@ -137,7 +136,7 @@ impl<R: Ring> Plane<R> {
                 self.accepted(&completion);
                 self.abort(completion.key);
             }
-            Op::SendNow | Op::HangUp | Op::Reset | Op::AcceptAll => {}
+            Op::Receive | Op::SendNow | Op::HangUp | Op::Reset | Op::AcceptAll => {}
         }
     }
 }

@@ -7,9 +7,9 @@ use crate::id::ConnKey;
 use crate::ring::{Completion, Ring};
 use crate::websocket::{Message, Reader, Stop};
 
-use super::conn::{Incoming, Phase};
+use super::conn::{Conn, Incoming, Phase, Receiving};
 use super::throttle::Due;
-use super::{Ended, Host, Plane};
+use super::{COMPLETIONS_PER_TURN, ENDS_PER_TURN, Ended, Host, Plane, UNITS_PER_TURN};
 
 /// Units of work that every message costs, whatever its content.
 const UNITS_PER_MESSAGE: u32 = 2;
@@ -18,74 +18,114 @@ const UNITS_PER_MESSAGE: u32 = 2;
 /// them cost a unit.
 const BYTES_PER_UNIT: usize = 128;
 
+/// Receives that one submission carries: few enough for the ring to have a buffer for each, and for
+/// the turn to stay within its bounds. The system call then costs each receive some 10 ns.
+const RECEIVES_AT_ONCE: usize = 32;
+
+/// Submissions of receives in a turn. Bytes that are discarded cost no units of work, so something
+/// else has to bound their number.
+const SUBMISSIONS_PER_TURN: usize = COMPLETIONS_PER_TURN / RECEIVES_AT_ONCE;
+
 impl<R: Ring> Plane<R> {
-    /// Handles one completion of a receive. The buffer goes back to the kernel before the next one
-    /// is handled.
-    pub(super) fn received(&mut self, completion: Completion, host: &mut impl Host<R>) {
-        let buffer = self.ring.take_buffer(&completion);
+    /// Handles the end of a wait. Its result does not matter: whatever the socket has, the receive
+    /// tells, and if it finds nothing, the connection waits again.
+    pub(super) fn became_readable(&mut self, completion: &Completion) {
         let key = completion.key;
-        if self.conn(key).is_none() {
+        let Some(conn) = self.conn_mut(key) else {
             self.counters.stale += 1;
-            if let Some(buffer) = buffer {
-                self.ring.give_back(buffer);
-            }
             return;
+        };
+        conn.receiving = Receiving::Not;
+        if !self.operation_ended(key.slot) {
+            self.is_readable(key);
         }
-        if self.conn(key).is_some_and(|conn| conn.phase == Phase::Stream) {
-            return self.stream_received(&completion, buffer);
+    }
+
+    /// Puts a connection behind those that are received from.
+    fn is_readable(&mut self, key: ConnKey) {
+        let Some(conn) = self.conn_mut(key) else { return };
+        conn.receiving = Receiving::Readable;
+        match conn.phase {
+            Phase::Stream => self.to_read.push_back(key),
+            _ => self.to_receive.push_back(key),
         }
-        if let Some(mut buffer) = buffer {
+    }
+
+    /// Receives from the connections whose sockets are readable, one after the other, until none is
+    /// left or the turn has done its share, and reads the bytes: from streams always, because a
+    /// request has to be answered, if only with a refusal, and from `websockets` if they are read.
+    pub(super) fn receive(&mut self, websockets: bool, host: &mut impl Host<R>) {
+        for _ in 0..SUBMISSIONS_PER_TURN {
+            while websockets && let Some(completion) = self.received.pop_front() {
+                self.received(completion, host);
+            }
+            // Each receive may end a connection.
+            let ends = ENDS_PER_TURN.saturating_sub(self.closed.len());
+            let spent = !websockets || self.worked >= UNITS_PER_TURN;
+            let most = if spent { 0 } else { RECEIVES_AT_ONCE.min(ends) };
+            let reads = self.queue_reads(RECEIVES_AT_ONCE);
+            if !(self.queue_receives(most) || reads) || !self.submit() {
+                return;
+            }
+            self.reap();
+        }
+    }
+
+    /// Queues receives, `most` of them at most. Returns whether there is anything to submit.
+    fn queue_receives(&mut self, most: usize) -> bool {
+        let mut queued = 0;
+        while queued < most
+            && let Some(&key) = self.to_receive.front()
+        {
+            if self.conn(key).is_some_and(Conn::is_alive) {
+                if self.ring.receive(key).is_err() {
+                    return true;
+                }
+                self.conns[key.slot as usize].receiving = Receiving::Receives;
+                queued += 1;
+            }
+            self.to_receive.pop_front();
+        }
+        queued > 0
+    }
+
+    /// Handles a receive. The buffer goes back to the kernel before the next one is handled.
+    fn received(&mut self, completion: Completion, host: &mut impl Host<R>) {
+        let key = completion.key;
+        if let Some(mut buffer) = self.ring.take_buffer(&completion) {
             self.take(key, buffer.as_mut(), host);
             self.ring.give_back(buffer);
         }
-        if completion.more {
-            if self.throttle.holds(key) && self.throttle.has_to_stop(key) {
-                self.to_stop.push_back(key);
-            }
-        } else {
-            self.receive_ended(&completion);
-        }
+        self.receive_ended(&completion);
     }
 
-    /// Handles the end of a receive, whose bytes have been taken. Only a completion without `more`
-    /// ends a receive. Under a full completion queue it may end with bytes and without an error.
+    /// Handles the end of a receive, whose bytes have been taken.
     pub(super) fn receive_ended(&mut self, completion: &Completion) {
         let key = completion.key;
-        if let Some(conn) = self.conn_mut(key) {
-            conn.receiving = false;
-        }
-        if self.operation_ended(key.slot) || self.throttle.defer_end(key, completion.result) {
+        let Some(conn) = self.conn_mut(key) else {
+            self.counters.stale += 1;
+            return;
+        };
+        conn.receiving = Receiving::Not;
+        if self.operation_ended(key.slot) {
             return;
         }
-        self.receive_result(key, completion.result);
-    }
-
-    /// Handles the end of a receive, when all that it brought has been read.
-    pub(super) fn receive_result(&mut self, key: ConnKey, result: i32) {
-        match -result {
+        match -completion.result {
             // No bytes and no error: the peer ended the stream.
             0 => self.kill(key, Ended::PeerLeft),
             // A positive result is a number of bytes.
-            ..0 => self.receive_again(key),
-            // No buffer was free. All buffers of this turn are back when the receive is armed
-            // again.
-            libc::ENOBUFS
-            // Transient, under memory pressure or a starved CPU (axboe/liburing#1601).
-            | libc::EAGAIN | libc::EINTR | libc::ENOMEM
-            // Our own hang-up. On a live connection, it is a late one of an earlier connection in
-            // the slot.
-            | libc::ECANCELED => self.receive_again(key),
+            ..0 if completion.left && !self.throttle.holds(key) => self.is_readable(key),
+            // If there is more after all, the wait ends at once.
+            ..0 => self.to_wait.push_back(key),
+            // There was nothing: another receive was first, or the wait ended without a reason.
+            libc::EAGAIN | libc::EINTR
+            // No buffer was free, or no memory. The buffers of this turn are back in the next one.
+            | libc::ENOBUFS | libc::ENOMEM => {
+                self.counters.fruitless += 1;
+                self.to_wait.push_back(key);
+            }
             errno => self.kill(key, Ended::Failed(errno)),
         }
-    }
-
-    fn receive_again(&mut self, key: ConnKey) {
-        match self.conn(key).map(|conn| conn.phase) {
-            Some(Phase::Open | Phase::Closing) => self.to_receive.push_back(key),
-            Some(Phase::Stream) => self.to_read.push_back(key),
-            Some(Phase::Free | Phase::Accepting | Phase::Dead) | None => return,
-        }
-        self.counters.rearmed += 1;
     }
 
     /// Takes bytes that have come from a connection, and reads as much of them as its share of the
@@ -123,18 +163,14 @@ impl<R: Ring> Plane<R> {
                     self.throttle.put_back(key, held, taken);
                     idle = 0;
                 }
-                Due::End(result) => {
-                    self.receive_result(key, result);
-                    idle = 0;
-                }
                 Due::Paid => idle = 0,
                 Due::Nothing => idle += 1,
                 Due::Receive => {
-                    self.receive_unless_receiving(key);
+                    self.go_on_receiving(key);
                     idle += 1;
                 }
                 // The round has one connection less.
-                Due::Free => self.receive_unless_receiving(key),
+                Due::Free => self.go_on_receiving(key),
             }
         }
     }
@@ -149,13 +185,14 @@ impl<R: Ring> Plane<R> {
             self.too_slow(key);
             self.throttle.remove(key);
             self.discard_from_now_on(key);
-            self.receive_unless_receiving(key);
+            self.go_on_receiving(key);
         }
     }
 
-    fn receive_unless_receiving(&mut self, key: ConnKey) {
-        if self.conn(key).is_some_and(|conn| !conn.receiving) {
-            self.to_receive.push_back(key);
+    /// Has a connection wait for more to receive, after bytes of it were held.
+    fn go_on_receiving(&mut self, key: ConnKey) {
+        if self.conn(key).is_some_and(|conn| conn.receiving == Receiving::Not) {
+            self.to_wait.push_back(key);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::id::ConnKey;
 use crate::ring::{Completion, Op, QueueFull, Ring, SendRefused};
 
 use super::backlog::Backlog;
-use super::conn::{Conn, NOTHING, Phase};
+use super::conn::{Conn, NOTHING, Phase, Receiving};
 use super::{Ended, Plane};
 
 /// Several frames for one connection are joined by a copy up to this size. Beyond it they go
@@ -19,7 +19,7 @@ const JOIN_BYTES: usize = 256 * 1024;
 const SUBMIT_ATTEMPTS: usize = 8;
 
 impl<R: Ring> Plane<R> {
-    /// Sends what was owed, arms receives, and releases the slots of dead connections.
+    /// Sends what was owed, waits for more to receive, and releases the slots of dead connections.
     ///
     /// If the kernel takes nothing, the lists stay as they are and the next flush goes on. Until
     /// then [`poll`](Plane::poll) does nothing and nothing may be owed.
@@ -68,7 +68,7 @@ impl<R: Ring> Plane<R> {
     /// Queues the one send of a connection in this flush.
     fn send_to(&mut self, slot: u32) -> Result<(), QueueFull> {
         let conn = &self.conns[slot as usize];
-        if !conn.phase.is_alive() {
+        if !conn.is_alive() {
             return Ok(());
         }
         let key = ConnKey { slot, generation: conn.generation };
@@ -110,7 +110,7 @@ impl<R: Ring> Plane<R> {
     fn keep_back(&mut self, key: ConnKey, bytes: bytes::Bytes) {
         let limits = self.limits;
         let Some(conn) = self.conn_mut(key) else { return };
-        if !conn.phase.is_alive() {
+        if !conn.is_alive() {
             return;
         }
         let len = bytes.len();
@@ -173,7 +173,7 @@ impl<R: Ring> Plane<R> {
     /// Queues everything that is not a send of this turn. Returns `false` if the kernel took
     /// nothing.
     fn start_operations(&mut self) -> bool {
-        if !self.start_accepts() || !self.start_reads() {
+        if !self.start_accepts() {
             return false;
         }
         while let Some(&key) = self.to_hang_up.front() {
@@ -183,29 +183,16 @@ impl<R: Ring> Plane<R> {
                 return false;
             }
         }
-        let alive = Phase::is_alive;
-        while let Some(&key) = self.to_stop.front() {
-            let receives = |conn: &Conn| alive(conn.phase) && conn.receiving;
-            if !self.conn(key).is_some_and(receives) || self.ring.stop_receiving(key).is_ok() {
-                self.to_stop.pop_front();
-            } else if !self.submit() {
-                return false;
-            }
-        }
         if !self.start_half_closes() {
             return false;
         }
-        while let Some(&key) = self.to_receive.front() {
-            if self.paused {
-                break;
-            }
-            let receives_not =
-                |conn: &Conn| matches!(conn.phase, Phase::Open | Phase::Closing) && !conn.receiving;
-            if !self.conn(key).is_some_and(receives_not) || self.throttle.holds(key) {
-                self.to_receive.pop_front();
-            } else if self.receive(key).is_ok() {
-                self.conns[key.slot as usize].receiving = true;
-                self.to_receive.pop_front();
+        while let Some(&key) = self.to_wait.front() {
+            let idle = |conn: &Conn| conn.is_alive() && conn.receiving == Receiving::Not;
+            if !self.conn(key).is_some_and(idle) || self.throttle.holds(key) {
+                self.to_wait.pop_front();
+            } else if self.ring.await_readable(key).is_ok() {
+                self.conns[key.slot as usize].receiving = Receiving::Waits;
+                self.to_wait.pop_front();
             } else if !self.submit() {
                 return false;
             }
@@ -237,12 +224,6 @@ impl<R: Ring> Plane<R> {
             }
         }
         true
-    }
-
-    /// Queues a receive. A throttled connection receives one buffer at a time, and the rest waits
-    /// in its socket.
-    fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        if self.throttle.has(key) { self.ring.receive_once(key) } else { self.ring.receive(key) }
     }
 
     pub(super) fn submit(&mut self) -> bool {

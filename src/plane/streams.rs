@@ -14,7 +14,7 @@ use crate::id::ConnKey;
 use crate::memory::Trim;
 use crate::ring::{Completion, ListenerId, Ring};
 
-use super::conn::{Conn, Phase};
+use super::conn::{Conn, Phase, Receiving};
 use super::{Ended, Plane};
 
 /// An event of a stream, for its owner.
@@ -82,14 +82,20 @@ impl<R: Ring> Plane<R> {
     /// Receives once more from a stream. The event that follows is [`StreamEvent::Received`],
     /// [`StreamEvent::PeerEnded`] or [`StreamEvent::Closed`].
     pub(crate) fn read_on(&mut self, key: ConnKey) {
-        if self.conn(key).is_some_and(|conn| conn.phase == Phase::Stream && !conn.receiving) {
-            self.to_read.push_back(key);
+        let idle = |conn: &Conn| conn.receiving == Receiving::Not;
+        if self.is_stream(key) && self.conn(key).is_some_and(idle) {
+            self.to_wait.push_back(key);
         }
+    }
+
+    /// Whether the connection is a stream that does not close.
+    pub(super) fn is_stream(&self, key: ConnKey) -> bool {
+        self.conn(key).is_some_and(|conn| conn.phase == Phase::Stream)
     }
 
     /// Owes a stream these bytes.
     pub(crate) fn owe_stream(&mut self, key: ConnKey, bytes: Bytes) {
-        if self.conn(key).is_some_and(|conn| conn.phase == Phase::Stream) {
+        if self.is_stream(key) {
             let staged = self.ring.stage(bytes);
             self.owe_slot(key.slot, staged);
         }
@@ -102,12 +108,12 @@ impl<R: Ring> Plane<R> {
             return false;
         };
         conn.phase = Phase::Open;
-        let receiving = conn.receiving;
+        let receives = conn.receiving != Receiving::Not;
         self.streams -= 1;
         self.open += 1;
         self.counters.opened += 1;
-        if !receiving {
-            self.to_receive.push_back(key);
+        if !receives {
+            self.to_wait.push_back(key);
         }
         true
     }
@@ -121,18 +127,18 @@ impl<R: Ring> Plane<R> {
             return;
         };
         conn.phase = Phase::Closing;
-        let receiving = conn.receiving;
+        let receives = conn.receiving != Receiving::Not;
         self.finishing.insert(key.slot);
-        if !receiving {
-            self.to_receive.push_back(key);
+        if !receives {
+            self.to_wait.push_back(key);
         }
         self.discard_from_now_on(key);
     }
 
     /// Ends a stream now, also one that [finishes](Self::finish).
     pub(crate) fn abort(&mut self, key: ConnKey) {
-        let finishes = self.finishing.contains(&key.slot);
-        if self.conn(key).is_some_and(|conn| conn.phase == Phase::Stream || finishes) {
+        let finishes = self.conn(key).is_some() && self.finishing.contains(&key.slot);
+        if self.is_stream(key) || finishes {
             self.kill(key, Ended::Ours);
         }
     }
@@ -159,41 +165,46 @@ impl<R: Ring> Plane<R> {
         self.stream_events.push_back((key, event));
     }
 
-    /// Handles bytes of a stream, or the end of its receive.
-    pub(super) fn stream_received(&mut self, completion: &Completion, buffer: Option<R::Buffer>) {
-        let key = completion.key;
-        if let Some(conn) = self.conn_mut(key) {
-            conn.receiving = false;
+    /// Handles a receive of a stream.
+    pub(super) fn stream_received(&mut self, completion: &Completion) {
+        let (key, now) = (completion.key, self.now);
+        let Some(conn) = self.conn_mut(key) else { return };
+        conn.receiving = Receiving::Not;
+        if completion.result > 0 {
+            conn.touch(now);
         }
-        let now = self.now;
-        if let Some(buffer) = buffer {
-            if let Some(conn) = self.conn_mut(key) {
-                conn.touch(now);
+        let buffer = self.ring.take_buffer(completion);
+        match -completion.result {
+            0 => self.stream_events.push_back((key, StreamEvent::PeerEnded)),
+            ..0 => {
+                let event = buffer.map_or(StreamEvent::PeerEnded, StreamEvent::Received);
+                self.stream_events.push_back((key, event));
             }
-            self.stream_events.push_back((key, StreamEvent::Received(buffer)));
-        } else if completion.result == 0 {
-            self.stream_events.push_back((key, StreamEvent::PeerEnded));
-        } else {
-            self.receive_result(key, completion.result);
+            // There was nothing, or no buffer or memory.
+            libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM => {
+                self.counters.fruitless += 1;
+                self.to_wait.push_back(key);
+            }
+            errno => self.kill(key, Ended::Failed(errno)),
         }
     }
 
-    /// Queues the receives of streams. A plane that reads nothing of WebSockets still reads these:
-    /// a request has to be answered, if only with a refusal. Returns `false` if the kernel took
-    /// nothing.
-    pub(super) fn start_reads(&mut self) -> bool {
-        while let Some(&key) = self.to_read.front() {
-            let reads = |conn: &Conn| conn.phase == Phase::Stream && !conn.receiving;
-            if !self.conn(key).is_some_and(reads) {
-                self.to_read.pop_front();
-            } else if self.ring.receive_once(key).is_ok() {
-                self.conns[key.slot as usize].receiving = true;
-                self.to_read.pop_front();
-            } else if !self.submit() {
-                return false;
+    /// Queues receives from streams, `most` of them at most. Returns whether there are any.
+    pub(super) fn queue_reads(&mut self, most: usize) -> bool {
+        let mut queued = 0;
+        while queued < most
+            && let Some(&key) = self.to_read.front()
+        {
+            if self.conn(key).is_some_and(Conn::is_alive) {
+                if self.ring.receive(key).is_err() {
+                    return true;
+                }
+                self.conns[key.slot as usize].receiving = Receiving::Receives;
+                queued += 1;
             }
+            self.to_read.pop_front();
         }
-        true
+        queued > 0
     }
 
     /// Queues the accepts and the ends of accepts. Returns `false` if the kernel took nothing.
@@ -222,14 +233,14 @@ impl<R: Ring> Plane<R> {
 
     /// Tells the owner of a stream that its socket is full.
     pub(super) fn stream_blocked(&mut self, key: ConnKey) {
-        if self.conn(key).is_some_and(|conn| conn.phase == Phase::Stream) {
+        if self.is_stream(key) {
             self.stream_events.push_back((key, StreamEvent::Blocked));
         }
     }
 
     /// Tells the owner of a stream that its backlog is sent.
     pub(super) fn stream_unblocked(&mut self, key: ConnKey) {
-        if self.conn(key).is_some_and(|conn| conn.phase == Phase::Stream) {
+        if self.is_stream(key) {
             self.stream_events.push_back((key, StreamEvent::Unblocked));
         }
     }

@@ -3,10 +3,10 @@
 //!
 //! Work is counted in units of about a microsecond of one core, for everything that a message
 //! causes, here and on other shards. A connection has [`FREE_PAIRS`] in each turn, far more than
-//! clients need. One that causes more is throttled: its receive ends, so that the bytes that it
-//! sends wait in its socket. Bytes that had come already are held here, and are read at the cost of
-//! a pool of units that all throttled connections share, [`QUANTUM`] at a time. The pool fills with
-//! time, so that a connection which floods an idle shard has nearly all of it, and takes from a
+//! clients need. One that causes more is throttled: the bytes that it had sent already are held
+//! here, and nothing is received from it before they are read, so that what it sends waits in its
+//! socket. They are read at the cost of a pool of units that all throttled connections share,
+//! [`QUANTUM`] at a time. The pool fills with time, so that a connection which floods an idle shard has nearly all of it, and takes from a
 //! busy one at most [`TURN_UNITS`] between any two turns of the others. A cost that becomes known
 //! later (the answer of a home, its size) is a debt, which is paid from the same pool before
 //! anything else is read.
@@ -39,8 +39,8 @@ const QUANTUM: i64 = 64;
 /// the bytes that it is owed then have to be bounded ([`BacklogLimits`](super::BacklogLimits)).
 const AWAITED_MAX: u16 = 4;
 
-/// Bytes of input that are held for all throttled connections of a shard. A connection holds what
-/// one turn of its receive has brought, some 64 KiB. Past the bound, connections that do not read
+/// Bytes of input that are held for all throttled connections of a shard. A connection holds no
+/// more than one receive has brought, or than came with its handshake. Past the bound, connections that do not read
 /// their answers are closed, because their input would wait for as long as they like. While the
 /// rest is worked off, nothing is received.
 pub(crate) const HELD_MAX: usize = 2 << 20;
@@ -87,10 +87,6 @@ struct Throttled {
     credit: i64,
     /// Bytes that have come and have not been read.
     held: BytesMut,
-    /// The result with which the receive ended, if that has to be handled after the held bytes.
-    end: Option<i32>,
-    /// Whether the receive was told to end and has not ended yet.
-    stopping: bool,
     /// The time since which the connection has been idle. `None` if it is not idle.
     calm: Option<Millis>,
 }
@@ -100,8 +96,6 @@ struct Throttled {
 pub(super) enum Due {
     /// The caller reads these bytes, and has to put the rest back.
     Read(BytesMut),
-    /// Everything was read, and the receive has ended with this result.
-    End(i32),
     /// Everything was read, and more may be received.
     Receive,
     /// The connection is no longer throttled.
@@ -150,11 +144,6 @@ impl Throttle {
         self.get(key).is_some_and(|of| !of.held.is_empty())
     }
 
-    /// Whether the receive of a connection has to be told to end. Returns `true` once.
-    pub(super) fn has_to_stop(&mut self, key: ConnKey) -> bool {
-        self.get_mut(key).is_some_and(|of| !std::mem::replace(&mut of.stopping, true))
-    }
-
     /// The number of bytes that are held for all connections.
     #[cfg(feature = "testing")]
     pub(super) const fn held(&self) -> usize {
@@ -185,15 +174,8 @@ impl Throttle {
     /// Throttles a connection, which begins with a debt of this many units.
     pub(super) fn add(&mut self, key: ConnKey, debt: i64) {
         self.times = self.times.wrapping_add(1);
-        let throttled = Throttled {
-            key,
-            time: self.times,
-            credit: -debt,
-            held: BytesMut::new(),
-            end: None,
-            stopping: false,
-            calm: None,
-        };
+        let throttled =
+            Throttled { key, time: self.times, credit: -debt, held: BytesMut::new(), calm: None };
         if let Some(before) = self.conns.insert(key.slot, throttled) {
             self.held -= before.held.len();
         }
@@ -220,18 +202,6 @@ impl Throttle {
         of.calm = None;
         self.held += bytes.len();
         self.hungry = true;
-    }
-
-    /// Records that the receive of a connection has ended, to be handled behind the held bytes.
-    /// Returns `false` if nothing is held.
-    pub(super) fn defer_end(&mut self, key: ConnKey, result: i32) -> bool {
-        let Some(of) = self.get_mut(key) else { return false };
-        of.stopping = false;
-        let deferred = !of.held.is_empty();
-        if deferred {
-            of.end = Some(result);
-        }
-        deferred
     }
 
     /// Puts the bytes back that [`Due::Read`] lent, `taken` of which were read.
@@ -345,9 +315,6 @@ impl Throttle {
             let held = std::mem::take(&mut of.held);
             self.held -= held.len();
             return Due::Read(held);
-        }
-        if let Some(result) = of.end.take() {
-            return Due::End(result);
         }
         if of.calm.get_or_insert(now).0 < now.0 {
             self.conns.remove(&key.slot);

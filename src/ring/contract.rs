@@ -24,6 +24,8 @@ struct SlotState {
     owner: Option<ConnKey>,
     /// Whether an accept into the slot is pending.
     accepting: bool,
+    /// Whether a wait until the socket is readable is pending.
+    waiting: bool,
     /// Whether a receive is pending.
     receiving: bool,
     /// Whether a send that waits is pending.
@@ -64,17 +66,18 @@ impl Contract {
         assert_eq!(of.owner, Some(key), "the end of an accept of another user of the slot");
     }
 
+    /// Records that a wait until the socket is readable was queued.
+    pub(super) fn await_readable(&mut self, key: ConnKey) {
+        let of = self.owned(key);
+        assert!(!of.waiting, "two waits on slot {}", key.slot);
+        of.waiting = true;
+    }
+
     /// Records that a receive was queued.
     pub(super) fn receive(&mut self, key: ConnKey) {
         let of = self.owned(key);
         assert!(!of.receiving, "two receives on slot {}", key.slot);
         of.receiving = true;
-    }
-
-    /// Records that the end of a receive was asked for. The receive may have ended by itself
-    /// meanwhile.
-    pub(super) fn stop_receiving(&mut self, key: ConnKey) {
-        self.owned(key);
     }
 
     /// Records that a send that does not wait was queued.
@@ -122,6 +125,7 @@ impl Contract {
         let of = self.slot(completion.key.slot);
         if of.owner == Some(completion.key) && !completion.more {
             match completion.op {
+                Op::Readable => of.waiting = false,
                 Op::Receive => of.receiving = false,
                 Op::Send => of.sending = false,
                 Op::HalfClose => of.half_closing = false,
@@ -137,6 +141,7 @@ impl Contract {
     pub(super) fn released(&mut self, slot: u32) -> Option<ConnKey> {
         let of = self.slot(slot);
         assert!(of.installed, "slot {slot} is released twice");
+        assert!(!of.waiting, "slot {slot} is released with a pending wait");
         assert!(!of.receiving, "slot {slot} is released with a pending receive");
         assert!(!of.sending, "slot {slot} is released with a pending send");
         assert!(!of.half_closing, "slot {slot} is released with a pending half-close");

@@ -20,7 +20,9 @@ pub struct ConnKey {
 /// The kind of an operation, as its completion names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// [`Ring::receive`] or [`Ring::receive_once`].
+    /// [`Ring::await_readable`]. Whatever its result is, the receive that follows says more.
+    Readable,
+    /// [`Ring::receive`] or `Uring::keep_receiving`.
     Receive,
     /// [`Ring::send_now`].
     SendNow,
@@ -40,7 +42,7 @@ pub enum Op {
     AcceptAll,
 }
 
-/// The end of an operation, or one step of a receive.
+/// The end of an operation, or one step of an operation that goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
     /// The operation.
@@ -49,8 +51,12 @@ pub struct Completion {
     pub key: ConnKey,
     /// The number of bytes, or a negative errno.
     pub result: i32,
-    /// Whether further completions of this receive or accept follow.
+    /// Whether further completions of this operation follow. Only those of `Uring::keep_receiving`
+    /// and `Uring::accept` have any.
     pub more: bool,
+    /// Whether the socket has more to receive than the buffer of this receive took. Only a hint: a
+    /// kernel may not know.
+    pub left: bool,
     /// The buffer that holds the bytes of a receive. It must be taken and given back.
     pub buffer: Option<u16>,
 }
@@ -91,10 +97,14 @@ pub struct Staged(pub u32);
 /// - [`reap`](Self::reap) returns completions in the order in which the kernel posted them. Each
 ///   names the slot, the generation and the operation that it belongs to. A completion of an
 ///   earlier user of a slot can turn up at any time.
-/// - A receive goes on until one of its completions says `more == false`. Nothing else ends it,
-///   whatever a result says, and it can end without an error, with or without bytes.
 /// - [`accept`](Self::accept) always completes, once. If it succeeds, its slot holds the socket;
 ///   otherwise the slot stays free. [`peer`](Self::peer) is called for each such completion.
+/// - [`await_readable`](Self::await_readable) completes once, as soon as the socket has bytes, the
+///   end of the stream or an error. It goes by what the socket has and not by what comes, so it
+///   completes at once if anything is left of earlier bytes. It may also complete without a reason.
+/// - [`receive`](Self::receive) does not wait and always completes, once, before the submission
+///   returns: with bytes in a buffer, with 0 at the end of the stream, or with an error: EAGAIN if
+///   there is nothing, ENOBUFS if no buffer is free. The bytes may be fewer than the socket has.
 /// - [`send_now`](Self::send_now) completes only if it did not send everything: with the number of
 ///   bytes that it sent, or an error. These completions are posted before the submission returns.
 /// - [`send`](Self::send) waits for room and always completes, once. The ring refuses a second one
@@ -152,24 +162,17 @@ pub trait Ring {
     /// Takes the socket out of its slot, which closes the connection.
     fn release(&mut self, slot: u32);
 
-    /// Receives until further notice, with a completion for each filled buffer.
+    /// Waits until there is something to receive. A slot can have one such wait at a time.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn await_readable(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Receives as many bytes as are there and fit into one buffer, without waiting.
     ///
     /// # Errors
     /// The queue is full.
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull>;
-
-    /// Receives one buffer. Its first completion is its last.
-    ///
-    /// # Errors
-    /// The queue is full.
-    fn receive_once(&mut self, key: ConnKey) -> Result<(), QueueFull>;
-
-    /// Ends the pending receive of a slot. Its last completion follows those that are on their way.
-    /// Does nothing if the receive has ended meanwhile.
-    ///
-    /// # Errors
-    /// The queue is full.
-    fn stop_receiving(&mut self, key: ConnKey) -> Result<(), QueueFull>;
 
     /// Holds bytes for `send_now`.
     fn stage(&mut self, bytes: Bytes) -> Staged;
@@ -199,7 +202,7 @@ pub trait Ring {
     /// The queue is full.
     fn half_close(&mut self, key: ConnKey) -> Result<(), QueueFull>;
 
-    /// Ends the pending receive and the pending send of a slot. Each gets its last completion.
+    /// Ends the pending wait and the pending send of a slot. Each gets its completion.
     ///
     /// # Errors
     /// The queue is full.

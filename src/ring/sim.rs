@@ -37,9 +37,8 @@ const ROUNDS_PER_REAP: usize = 3;
 /// An operation in the submission queue.
 #[derive(Debug)]
 enum Queued {
+    AwaitReadable(ConnKey),
     Receive(ConnKey),
-    ReceiveOnce(ConnKey),
-    StopReceiving(ConnKey),
     SendNow(ConnKey, Staged),
     Send(ConnKey, Bytes),
     HalfClose(ConnKey),
@@ -53,7 +52,7 @@ enum Queued {
 impl Queued {
     const fn key(&self) -> ConnKey {
         match self {
-            Self::Receive(key) | Self::ReceiveOnce(key) | Self::StopReceiving(key) => *key,
+            Self::AwaitReadable(key) | Self::Receive(key) => *key,
             Self::SendNow(key, _) | Self::Send(key, _) | Self::HalfClose(key) => *key,
             Self::HangUp(key) | Self::AskUnsent(key) | Self::Reset(key) => *key,
             Self::Accept(_, key) | Self::StopAccepting(key) => *key,
@@ -98,10 +97,6 @@ struct Installed {
     fd: RawFd,
     /// Whether it was hung up, so that its operations are about to end.
     hung_up: bool,
-    /// Whether the armed receive ends with its first completion.
-    once: bool,
-    /// Whether the end of the armed receive was asked for.
-    stopping: bool,
     /// Whether its release is a reset.
     resets: bool,
 }
@@ -133,8 +128,8 @@ pub struct SimRing {
     queue: VecDeque<Queued>,
     queue_len: usize,
     staged: Vec<Bytes>,
-    /// Armed receives by slot.
-    receiving: BTreeMap<u32, ConnKey>,
+    /// Waits until a socket is readable, by slot.
+    waiting: BTreeMap<u32, ConnKey>,
     /// Sends that wait for room, by slot, with the number of bytes sent so far.
     sending: BTreeMap<u32, (ConnKey, Bytes, usize)>,
     /// Half-closes that no worker has run yet, by slot.
@@ -177,7 +172,7 @@ impl SimRing {
             queue: VecDeque::new(),
             queue_len: QUEUE_LEN,
             staged: Vec::new(),
-            receiving: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             sending: BTreeMap::new(),
             half_closing: BTreeMap::new(),
             listeners: Vec::new(),
@@ -229,12 +224,9 @@ impl SimRing {
                 of.hung_up || self.net.with(of.fd, |socket| what(socket)).unwrap_or(false)
             })
         };
-        let stops = |key: &ConnKey| {
-            self.table[key.slot as usize].as_ref().is_some_and(|installed| installed.stopping)
-        };
         !self.completed.is_empty()
             || !self.half_closing.is_empty()
-            || self.receiving.values().any(|key| is(key, net::Socket::readable) || stops(key))
+            || self.waiting.values().any(|key| is(key, net::Socket::readable))
             || self.sending.values().any(|(key, ..)| is(key, net::Socket::writable))
             || self.accepting.values().any(|accept| self.accepts(accept))
     }
@@ -245,7 +237,7 @@ impl SimRing {
     pub fn leaks(&self) -> Option<String> {
         let slots = self.table.iter().flatten().count();
         let buffers = usize::from(self.buffers) - self.free_buffers.len();
-        let pending = self.receiving.len()
+        let pending = self.waiting.len()
             + self.sending.len()
             + self.half_closing.len()
             + self.accepting.len();
@@ -256,10 +248,10 @@ impl SimRing {
         })
     }
 
-    /// Whether a receive is armed for this slot.
+    /// Whether this slot waits until its socket is readable.
     #[must_use]
-    pub fn receiving(&self, slot: u32) -> bool {
-        self.receiving.contains_key(&slot)
+    pub fn waiting(&self, slot: u32) -> bool {
+        self.waiting.contains_key(&slot)
     }
 
     fn push(&mut self, entry: Queued) -> Result<(), QueueFull> {
@@ -270,31 +262,34 @@ impl SimRing {
         Ok(())
     }
 
-    fn complete(&mut self, op: Op, key: ConnKey, result: i32, more: bool, buffer: Option<u16>) {
-        self.completed.push(Completion { op, key, result, more, buffer });
+    fn complete(&mut self, op: Op, key: ConnKey, result: i32) {
+        let (more, left, buffer) = (false, false, None);
+        self.completed.push(Completion { op, key, result, more, left, buffer });
+    }
+
+    /// Completes a receive with bytes in a buffer.
+    fn complete_receive(&mut self, key: ConnKey, bytes: Vec<u8>, left: bool, buffer: u16) {
+        let (op, result, more) = (Op::Receive, length(bytes.len()), false);
+        self.filled.insert(buffer, bytes);
+        self.completed.push(Completion { op, key, result, more, left, buffer: Some(buffer) });
     }
 
     fn execute(&mut self, entry: Queued) {
         match entry {
-            Queued::Receive(key) => self.arm(key, false),
-            Queued::ReceiveOnce(key) => self.arm(key, true),
-            Queued::StopReceiving(key) => {
-                if self.receiving.get(&key.slot) == Some(&key)
-                    && let Some(installed) = &mut self.table[key.slot as usize]
-                {
-                    installed.stopping = true;
-                }
+            Queued::AwaitReadable(key) => {
+                self.waiting.insert(key.slot, key);
             }
+            Queued::Receive(key) => self.receive_now(key),
             Queued::SendNow(key, staged) => {
                 let bytes = self.staged[staged.0 as usize].clone();
                 match self.put(key, &bytes) {
                     Ok((sent, _)) if sent == bytes.len() => {}
                     Ok((0, _)) => {
                         let errno = self.no_room();
-                        self.complete(Op::SendNow, key, -errno, false, None);
+                        self.complete(Op::SendNow, key, -errno);
                     }
-                    Ok((sent, _)) => self.complete(Op::SendNow, key, length(sent), false, None),
-                    Err(errno) => self.complete(Op::SendNow, key, -errno, false, None),
+                    Ok((sent, _)) => self.complete(Op::SendNow, key, length(sent)),
+                    Err(errno) => self.complete(Op::SendNow, key, -errno),
                 }
             }
             Queued::Send(key, bytes) => {
@@ -312,7 +307,7 @@ impl SimRing {
                 let unsent = self.net.with(fd, |socket| socket.to_client.len()).unwrap_or(0);
                 let known = !self.dice.chance(self.faults.stray_again);
                 let result = if known { length(unsent) } else { -libc::EOPNOTSUPP };
-                self.complete(Op::AskUnsent, key, result, false, None);
+                self.complete(Op::AskUnsent, key, result);
             }
             Queued::Reset(key) => {
                 let installed = self.table[key.slot as usize].as_mut();
@@ -369,16 +364,16 @@ impl SimRing {
         let Some((key, bytes, sent)) = self.sending.remove(&slot) else { return };
         if self.dice.chance(self.faults.stray_again) {
             let result = if sent > 0 { length(sent) } else { -self.no_room() };
-            return self.complete(Op::Send, key, result, false, None);
+            return self.complete(Op::Send, key, result);
         }
         match self.put(key, &bytes[sent..]) {
             Ok((more, scripted)) if scripted || sent + more == bytes.len() => {
-                self.complete(Op::Send, key, length(sent + more), false, None);
+                self.complete(Op::Send, key, length(sent + more));
             }
             Ok((more, _)) => {
                 self.sending.insert(slot, (key, bytes, sent + more));
             }
-            Err(errno) => self.complete(Op::Send, key, -errno, false, None),
+            Err(errno) => self.complete(Op::Send, key, -errno),
         }
     }
 
@@ -391,20 +386,20 @@ impl SimRing {
                 if socket.reset { -libc::ENOTCONN } else { 0 }
             })
         });
-        self.complete(Op::HalfClose, key, half_closed.unwrap_or(-libc::EBADF), false, None);
+        self.complete(Op::HalfClose, key, half_closed.unwrap_or(-libc::EBADF));
     }
 
     /// Ends the operations of a socket that was hung up, as a cancellation or a shutdown would.
     fn end_operations(&mut self, slot: u32) {
         let cancelled = self.dice.chance(500);
-        if let Some(key) = self.receiving.remove(&slot) {
-            let result = if cancelled { -libc::ECANCELED } else { 0 };
-            self.complete(Op::Receive, key, result, false, None);
+        if let Some(key) = self.waiting.remove(&slot) {
+            let result = if cancelled { -libc::ECANCELED } else { i32::from(libc::POLLHUP) };
+            self.complete(Op::Readable, key, result);
         }
         if let Some((key, _, sent)) = self.sending.remove(&slot) {
             let error = if cancelled { -libc::ECANCELED } else { -libc::EPIPE };
             let result = if sent > 0 { length(sent) } else { error };
-            self.complete(Op::Send, key, result, false, None);
+            self.complete(Op::Send, key, result);
         }
     }
 
@@ -414,27 +409,27 @@ impl SimRing {
             return;
         }
         let key = self.gone[self.dice.below(self.gone.len())];
-        match self.dice.below(3) {
-            0 => self.complete(Op::Receive, key, -libc::ECANCELED, false, None),
-            1 => self.complete(Op::Send, key, 1, false, None),
+        match self.dice.below(4) {
+            0 => self.complete(Op::Readable, key, -libc::ECANCELED),
+            1 => self.complete(Op::Readable, key, i32::from(libc::POLLIN)),
+            2 => self.complete(Op::Send, key, 1),
             _ => {
                 let Some(buffer) = self.free_buffers.pop() else { return };
                 // The bytes are a text message.
                 let bytes = vec![0x81, 0x82, 0, 0, 0, 0, b'{', b'}'];
-                let (len, more) = (length(bytes.len()), self.dice.chance(500));
-                self.filled.insert(buffer, bytes);
-                self.complete(Op::Receive, key, len, more, Some(buffer));
+                let left = self.dice.chance(500);
+                self.complete_receive(key, bytes, left, buffer);
             }
         }
     }
 
     /// Gives each pending operation a chance to make progress, in any order.
     fn progress(&mut self) {
-        let receives = self.receiving.keys().map(|&slot| (Op::Receive, slot));
+        let waits = self.waiting.keys().map(|&slot| (Op::Readable, slot));
         let sends = self.sending.keys().map(|&slot| (Op::Send, slot));
         let half_closes = self.half_closing.keys().map(|&slot| (Op::HalfClose, slot));
         let accepts = self.accepting.keys().map(|&slot| (Op::Accept, slot));
-        let mut pending: Vec<_> = receives.chain(sends).chain(half_closes).chain(accepts).collect();
+        let mut pending: Vec<_> = waits.chain(sends).chain(half_closes).chain(accepts).collect();
         self.dice.shuffle(&mut pending);
         for (op, slot) in pending {
             if self.dice.chance(self.faults.delay) {
@@ -446,10 +441,8 @@ impl SimRing {
                 self.progress_half_close(slot);
             } else if self.is_hung_up(slot) && self.dice.chance(700) {
                 self.end_operations(slot);
-            } else if op == Op::Receive {
-                if !self.stop_receive(slot) {
-                    self.progress_receive(slot);
-                }
+            } else if op == Op::Readable {
+                self.progress_wait(slot);
             } else {
                 self.progress_send(slot);
             }
@@ -513,21 +506,15 @@ impl Ring for SimRing {
         self.net.release(installed.fd, installed.resets, &mut self.dice);
     }
 
+    fn await_readable(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.push(Queued::AwaitReadable(key))?;
+        self.contract.await_readable(key);
+        Ok(())
+    }
+
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         self.push(Queued::Receive(key))?;
         self.contract.receive(key);
-        Ok(())
-    }
-
-    fn receive_once(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.push(Queued::ReceiveOnce(key))?;
-        self.contract.receive(key);
-        Ok(())
-    }
-
-    fn stop_receiving(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.push(Queued::StopReceiving(key))?;
-        self.contract.stop_receiving(key);
         Ok(())
     }
 

@@ -34,11 +34,8 @@ pub use listening::Listening;
 
 /// The group id of the only buffer ring.
 const BUFFER_GROUP: u16 = 0;
-/// `IORING_RECVSEND_POLL_FIRST` of `<linux/io_uring.h>`. Without it, a receive on an idle socket
-/// fails for want of a buffer that it does not need yet (axboe/liburing#1275).
-const POLL_FIRST: u16 = 1 << 0;
-/// `IORING_RECV_MULTISHOT` of `<linux/io_uring.h>`.
-const MULTISHOT: u16 = 1 << 1;
+/// The events that end a wait (poll(2)): bytes, and the end of the stream. Errors always end it.
+const READABLE: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
 /// `IORING_ENTER_GETEVENTS`: runs deferred work and flushes an overflown completion queue.
 const ENTER_GETEVENTS: u32 = 1;
 /// The number of times that one `submit` or `reap` enters the kernel before it leaves deferred work
@@ -203,17 +200,19 @@ impl Uring {
         self.push(&entry.user_data(user_data(Op::HangUp, key)))
     }
 
-    fn receive_with(&mut self, key: ConnKey, flags: u16) -> Result<(), QueueFull> {
+    /// Queues a receive into a buffer of the kernel's choice. `flags` are those of recv(2), and
+    /// `modes` those of `io_uring`.
+    fn receive_with(&mut self, key: ConnKey, flags: i32, modes: u16) -> Result<(), QueueFull> {
         let null = std::ptr::null_mut();
         let entry = self.entry(
             key.slot,
             |socket| {
-                let receive = opcode::Recv::new(socket, null, 0);
-                receive.buf_group(BUFFER_GROUP).ioprio(flags).build()
+                let receive = opcode::Recv::new(socket, null, 0).flags(flags);
+                receive.buf_group(BUFFER_GROUP).ioprio(modes).build()
             },
             |socket| {
-                let receive = opcode::Recv::new(socket, null, 0);
-                receive.buf_group(BUFFER_GROUP).ioprio(flags).build()
+                let receive = opcode::Recv::new(socket, null, 0).flags(flags);
+                receive.buf_group(BUFFER_GROUP).ioprio(modes).build()
             },
         );
         let entry = entry.flags(squeue::Flags::BUFFER_SELECT);
@@ -381,20 +380,20 @@ impl Ring for Uring {
         }
     }
 
-    #[inline]
-    fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.receive_with(key, POLL_FIRST | MULTISHOT)
-    }
-
-    fn receive_once(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.receive_with(key, POLL_FIRST)
-    }
-
-    fn stop_receiving(&mut self, key: ConnKey) -> Result<(), QueueFull> {
-        self.cancel(Op::Receive, key)?;
+    fn await_readable(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        let entry = self.entry(
+            key.slot,
+            |socket| opcode::PollAdd::new(socket, READABLE).build(),
+            |socket| opcode::PollAdd::new(socket, READABLE).build(),
+        );
+        self.push(&entry.user_data(user_data(Op::Readable, key)))?;
         #[cfg(debug_assertions)]
-        self.contract.stop_receiving(key);
+        self.contract.await_readable(key);
         Ok(())
+    }
+
+    fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.receive_with(key, libc::MSG_DONTWAIT, 0)
     }
 
     #[inline]
@@ -476,7 +475,7 @@ impl Ring for Uring {
         // Operations are cancelled by name. By descriptor, the kernel visits every pending request
         // of the ring: 0.5 ms of CPU per hang-up with 19,000 connections (Linux 6.18,
         // io_cancel_req_match).
-        self.cancel(Op::Receive, key)?;
+        self.cancel(Op::Readable, key)?;
         if self.sending.get(&key.slot).is_some_and(|(sender, _)| *sender == key) {
             self.cancel(Op::Send, key)?;
         }
@@ -492,8 +491,8 @@ impl Ring for Uring {
             Sockets::Plain(table) => {
                 let socket = table.get(key.slot as usize).and_then(Option::as_ref);
                 let result = socket.map_or(0, queued_bytes);
-                let op = Op::AskUnsent;
-                self.at_once.push(Completion { op, key, result, more: false, buffer: None });
+                let (op, more, left, buffer) = (Op::AskUnsent, false, false, None);
+                self.at_once.push(Completion { op, key, result, more, left, buffer });
             }
         }
         #[cfg(debug_assertions)]
@@ -560,7 +559,8 @@ impl Ring for Uring {
             }
             attempts += 1;
             // An overflow is emptied however long it is, because a failed `send_now` may be in it.
-            // It comes to an end, because a receive that finds the queue full is over.
+            // It comes to an end, because nothing but `keep_receiving` completes more than once, and
+            // that is over when it finds the queue full.
             let rest_can_wait = deferred && attempts >= ENTER_ATTEMPTS;
             if !overflown && (!deferred || rest_can_wait) {
                 return;
@@ -640,8 +640,8 @@ fn build(submissions: u32) -> io::Result<IoUring> {
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_submit_all()
-            // A full completion queue ends receives, so it has room for four completions per
-            // submission.
+            // What a full completion queue has no room for costs an allocation each, so it has room
+            // for four completions per submission.
             .setup_cqsize(size * 4)
             .build(size);
         match built {
@@ -683,6 +683,7 @@ const fn user_data(op: Op, key: ConnKey) -> u64 {
         Op::AskUnsent => 6,
         Op::Reset => 7,
         Op::AcceptAll => 8,
+        Op::Readable => 9,
     };
     (op << 56) | ((key.slot as u64) << 32) | key.generation as u64
 }
@@ -700,6 +701,7 @@ fn completion(entry: &cqueue::Entry) -> Option<Completion> {
         6 => Op::AskUnsent,
         7 => Op::Reset,
         8 => Op::AcceptAll,
+        9 => Op::Readable,
         _ => return None,
     };
     let slot = ((data >> 32) & 0x00ff_ffff) as u32;
@@ -708,6 +710,7 @@ fn completion(entry: &cqueue::Entry) -> Option<Completion> {
         key: ConnKey { slot, generation: data as u32 },
         result: entry.result(),
         more: cqueue::more(entry.flags()),
+        left: cqueue::sock_nonempty(entry.flags()),
         buffer: cqueue::buffer_select(entry.flags()),
     })
 }
@@ -715,6 +718,7 @@ fn completion(entry: &cqueue::Entry) -> Option<Completion> {
 #[cfg(feature = "accept")]
 mod accept;
 mod listening;
+mod multishot;
 
 #[cfg(test)]
 mod tests;

@@ -74,7 +74,7 @@ impl ClientRing {
 
     /// Receives until further notice.
     pub(crate) fn receive(&mut self, key: ConnKey) {
-        self.queued(|ring| ring.receive(key));
+        self.queued(|ring| ring.keep_receiving(key));
     }
 
     /// Sends all bytes. A connection can have one send at a time.
@@ -84,6 +84,7 @@ impl ClientRing {
 
     /// Ends the operations of a connection.
     pub(crate) fn hang_up(&mut self, key: ConnKey) {
+        self.queued(|ring| ring.stop_receiving(key));
         self.queued(|ring| ring.hang_up(key));
     }
 

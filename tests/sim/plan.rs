@@ -57,7 +57,8 @@ impl Plan {
             },
             faults: Faults {
                 short_send: dice.one_of(&[0, 20, 200, 800]),
-                silent_end: dice.one_of(&[0, 20, 300]),
+                spurious: dice.one_of(&[0, 20, 300]),
+                unknown_left: dice.one_of(&[0, 20, 1000]),
                 stray_again: dice.one_of(&[0, 10, 200]),
                 no_buffers: dice.one_of(&[0, 20, 300]),
                 reset: dice.one_of(&[0, 0, 1, 3]),

@@ -144,7 +144,7 @@ impl World {
             opened: sum(|counters| counters.opened),
             short_sends: sum(|counters| counters.short_sends),
             too_slow: sum(|counters| counters.too_slow),
-            rearmed: sum(|counters| counters.rearmed),
+            fruitless: sum(|counters| counters.fruitless),
             stale: sum(|counters| counters.stale),
         };
         (self.digest, summary)
@@ -395,7 +395,7 @@ pub(crate) struct Summary {
     pub opened: u64,
     pub short_sends: u64,
     pub too_slow: u64,
-    pub rearmed: u64,
+    pub fruitless: u64,
     pub stale: u64,
 }
 
@@ -407,7 +407,7 @@ impl std::ops::AddAssign for Summary {
         self.opened += other.opened;
         self.short_sends += other.short_sends;
         self.too_slow += other.too_slow;
-        self.rearmed += other.rearmed;
+        self.fruitless += other.fruitless;
         self.stale += other.stale;
     }
 }

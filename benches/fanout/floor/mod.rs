@@ -129,7 +129,7 @@ impl Floor {
             Op::Receive => self.received(completion),
             Op::Send => self.sent(completion),
             Op::SendNow => self.sent_short(completion),
-            Op::HangUp | Op::HalfClose | Op::AskUnsent | Op::Reset => {}
+            Op::Readable | Op::HangUp | Op::HalfClose | Op::AskUnsent | Op::Reset => {}
         }
     }
 
@@ -152,7 +152,7 @@ impl Floor {
 
     fn receive(&mut self, slot: u32) {
         let key = self.key(slot);
-        queued(&mut self.ring, &mut self.completions, |ring| ring.receive(key));
+        queued(&mut self.ring, &mut self.completions, |ring| ring.keep_receiving(key));
     }
 
     fn received(&mut self, completion: &Completion) {

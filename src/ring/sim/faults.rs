@@ -5,8 +5,10 @@
 pub struct Faults {
     /// A send takes only a part of its bytes, cut anywhere.
     pub short_send: u32,
-    /// A receive ends without a reason, with bytes.
-    pub silent_end: u32,
+    /// A wait ends although there is nothing to receive.
+    pub spurious: u32,
+    /// A receive does not say that the socket has more.
+    pub unknown_left: u32,
     /// An operation ends with EAGAIN, EINTR, ENOMEM or ENOBUFS without a reason.
     pub stray_again: u32,
     /// A receive ends with ENOBUFS although there are buffers.
@@ -27,7 +29,8 @@ impl Faults {
     /// No faults.
     pub const NONE: Self = Self {
         short_send: 0,
-        silent_end: 0,
+        spurious: 0,
+        unknown_left: 0,
         stray_again: 0,
         no_buffers: 0,
         reset: 0,

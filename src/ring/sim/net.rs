@@ -30,9 +30,17 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Whether a receive would end or yield bytes.
+    /// The events of poll(2) that end a wait. Zero if a receive would find nothing.
+    pub(super) fn events(&self) -> i16 {
+        let bytes = if self.to_server.is_empty() { 0 } else { libc::POLLIN };
+        let end = if self.client_closed { libc::POLLIN | libc::POLLRDHUP } else { 0 };
+        let error = if self.reset { libc::POLLERR | libc::POLLHUP } else { 0 };
+        bytes | end | error
+    }
+
+    /// Whether there is something to receive.
     pub(super) fn readable(&self) -> bool {
-        !self.to_server.is_empty() || self.client_closed || self.reset
+        self.events() != 0
     }
 
     /// Whether a send would end or take bytes.

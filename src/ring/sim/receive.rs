@@ -1,70 +1,66 @@
-//! The receives of the simulated kernel, and the ways in which they end.
+//! The waits and the receives of the simulated kernel, and the ways in which they end.
 
 use std::os::fd::RawFd;
 
-use super::{SimRing, length};
+use super::SimRing;
 use crate::ring::{ConnKey, Op};
 
 impl SimRing {
-    pub(super) fn arm(&mut self, key: ConnKey, once: bool) {
-        self.receiving.insert(key.slot, key);
-        let installed = self.table[key.slot as usize].as_mut();
-        let installed = installed.expect("a receive on an empty slot");
-        (installed.once, installed.stopping) = (once, false);
-    }
-
-    /// Ends a receive whose end was asked for, sooner or later. Returns whether it did.
-    pub(super) fn stop_receive(&mut self, slot: u32) -> bool {
-        let stopping = self.table[slot as usize].as_ref().is_some_and(|of| of.stopping);
-        if !stopping || !self.dice.chance(700) {
-            return false;
-        }
-        if let Some(key) = self.receiving.remove(&slot) {
-            self.complete(Op::Receive, key, -libc::ECANCELED, false, None);
-        }
-        true
-    }
-
-    pub(super) fn progress_receive(&mut self, slot: u32) {
-        let Some(&key) = self.receiving.get(&slot) else { return };
+    /// Ends a wait if its socket has something to receive. The result names the events, or is an
+    /// error of the wait itself.
+    pub(super) fn progress_wait(&mut self, slot: u32) {
+        let Some(&key) = self.waiting.get(&slot) else { return };
         let Some(fd) = self.socket(key) else { return };
+        let reset = self.dice.chance(self.faults.reset);
+        let events = self.net.with(fd, |socket| {
+            socket.reset |= reset;
+            socket.events()
+        });
+        let events = events.unwrap_or(libc::POLLNVAL);
+        if events == 0 && !self.dice.chance(self.faults.spurious) {
+            return;
+        }
+        self.waiting.remove(&slot);
+        let failed = self.dice.chance(self.faults.stray_again);
+        let result = if failed { -libc::ENOMEM } else { i32::from(events) };
+        self.complete(Op::Readable, key, result);
+    }
+
+    /// Receives what one buffer takes, or completes with the reason why it does not.
+    pub(super) fn receive_now(&mut self, key: ConnKey) {
+        let fd = self.socket(key).expect("a receive on an empty slot");
         let reset = self.dice.chance(self.faults.reset);
         let state = self.net.with(fd, |socket| {
             socket.reset |= reset;
             (socket.reset, socket.to_server.len(), socket.client_closed)
         });
-        let Some((reset, arrived, closed)) = state else { return };
-        let ended = if reset {
-            Some(-libc::ECONNRESET)
+        let (reset, arrived, closed) = state.expect("a socket that was installed");
+        let result = if reset {
+            -libc::ECONNRESET
         } else if self.dice.chance(self.faults.stray_again) {
-            Some(-self.dice.one_of(&[libc::EAGAIN, libc::EINTR, libc::ENOMEM]))
+            -self.dice.one_of(&[libc::EAGAIN, libc::EINTR, libc::ENOMEM])
         } else if arrived == 0 {
-            closed.then_some(0)
-        } else if self.dice.chance(self.faults.no_buffers) || self.free_buffers.is_empty() {
-            Some(-libc::ENOBUFS)
+            if closed { 0 } else { -libc::EAGAIN }
+        } else if self.dice.chance(self.faults.no_buffers) {
+            -libc::ENOBUFS
         } else {
-            None
+            return self.fill(key, fd, arrived);
         };
-        if let Some(result) = ended {
-            self.receiving.remove(&slot);
-            return self.complete(Op::Receive, key, result, false, None);
-        }
-        if arrived > 0 {
-            self.fill(key, fd, arrived);
-        }
+        self.complete(Op::Receive, key, result);
     }
 
-    /// Completes a receive with some of the bytes that have arrived.
+    /// Completes a receive with some of the bytes that have arrived, if a buffer is free.
     fn fill(&mut self, key: ConnKey, fd: RawFd, arrived: usize) {
-        let Some(buffer) = self.free_buffers.pop() else { return };
+        let Some(buffer) = self.free_buffers.pop() else {
+            return self.complete(Op::Receive, key, -libc::ENOBUFS);
+        };
         let len = 1 + self.dice.below(arrived.min(self.buffer_size));
-        let bytes = self.net.with(fd, |socket| socket.to_server.drain(..len).collect());
-        self.filled.insert(buffer, bytes.unwrap_or_default());
-        let once = self.table[key.slot as usize].as_ref().is_some_and(|of| of.once);
-        let more = !once && !self.dice.chance(self.faults.silent_end);
-        if !more {
-            self.receiving.remove(&key.slot);
-        }
-        self.complete(Op::Receive, key, length(len), more, Some(buffer));
+        let taken = self.net.with(fd, |socket| {
+            let bytes = socket.to_server.drain(..len).collect();
+            (bytes, socket.readable())
+        });
+        let (bytes, left) = taken.expect("a socket that was installed");
+        let known = !self.dice.chance(self.faults.unknown_left);
+        self.complete_receive(key, bytes, left && known, buffer);
     }
 }

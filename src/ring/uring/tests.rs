@@ -82,6 +82,24 @@ impl Turns {
         rustix::io::read(&self.wake, &mut [0; 8]).unwrap();
     }
 
+    /// Waits until the socket is readable, and receives once.
+    fn receive(&mut self, key: ConnKey) -> Completion {
+        self.ring.await_readable(key).unwrap();
+        self.submit();
+        let readable = self.next();
+        assert_eq!((readable.op, readable.key, readable.more), (Op::Readable, key, false));
+        self.receive_now(key)
+    }
+
+    /// Receives once, without waiting.
+    fn receive_now(&mut self, key: ConnKey) -> Completion {
+        self.ring.receive(key).unwrap();
+        self.submit();
+        let [received] = *self.reap() else { panic!("not one completion, and at once") };
+        assert_eq!((received.op, received.key, received.more), (Op::Receive, key, false));
+        received
+    }
+
     /// Takes the bytes of a receive, and gives the buffer back.
     fn take(&mut self, completion: &Completion) -> Vec<u8> {
         let mut buffer = self.ring.take_buffer(completion).unwrap();
@@ -138,21 +156,136 @@ fn ended(peer: &mut TcpStream) -> bool {
 }
 
 #[test]
-fn a_receive_goes_on_from_message_to_message() {
+fn a_wait_ends_when_bytes_come_and_they_are_received_without_waiting() {
     in_both_modes(|mut turns| {
         let mut peer = turns.connect(3);
         let key = ConnKey { slot: 3, generation: u32::MAX };
-        turns.ring.receive(key).unwrap();
+        for text in ["one", "two"] {
+            assert_eq!(turns.receive_now(key).result, -libc::EAGAIN);
+            turns.ring.await_readable(key).unwrap();
+            turns.submit();
+            assert_eq!(turns.reap(), []);
+            peer.write_all(text.as_bytes()).unwrap();
+            assert_eq!(turns.next().op, Op::Readable);
+            assert_eq!(turns.reap(), [], "it ends once");
+            let received = turns.receive_now(key);
+            assert_eq!(turns.take(&received), text.as_bytes());
+        }
+    });
+}
+
+/// A wait goes by what the socket has. So it does not matter when bytes come: before the wait,
+/// between its end and the receive, or behind the receive.
+#[test]
+fn a_wait_ends_at_once_while_anything_is_left_and_only_then() {
+    in_both_modes_with(&UringSizes { buffer_size: 4, ..SIZES }, |mut turns| {
+        let mut peer = turns.connect(0);
+        peer.write_all(b"aaaabbbb").unwrap();
+        turns.ring.await_readable(key(0)).unwrap();
+        turns.submit();
+        assert_eq!(turns.next().op, Op::Readable);
+        peer.write_all(b"cc").unwrap();
+        let first = turns.receive_now(key(0));
+        assert_eq!((turns.take(&first), first.left), (b"aaaa".to_vec(), true));
+        for (expected, left) in [(&b"bbbb"[..], true), (b"cc", false)] {
+            let received = turns.receive(key(0));
+            assert_eq!((turns.take(&received), received.left), (expected.to_vec(), left));
+        }
+        turns.ring.await_readable(key(0)).unwrap();
+        turns.submit();
+        assert_eq!(turns.reap(), []);
+        peer.write_all(b"dd").unwrap();
+        assert_eq!(turns.next().op, Op::Readable);
+    });
+}
+
+#[test]
+fn the_end_of_the_stream_is_received_behind_the_bytes_that_came_with_it() {
+    in_both_modes(|mut turns| {
+        let mut peer = turns.connect(0);
+        peer.write_all(b"last").unwrap();
+        drop(peer);
+        let received = turns.receive(key(0));
+        assert_eq!(turns.take(&received), b"last");
+        assert_eq!(turns.receive(key(0)).result, 0);
+    });
+}
+
+#[test]
+fn a_wait_is_not_ended_by_room_to_send() {
+    in_both_modes(|mut turns| {
+        let mut peer = turns.connect(0);
+        let filled = turns.fill(key(0));
+        turns.ring.await_readable(key(0)).unwrap();
+        turns.ring.send(key(0), Bytes::from_static(b"waits for room")).unwrap();
+        turns.submit();
+        assert_eq!(turns.reap(), []);
+        read_exactly(&mut peer, filled);
+        assert_eq!(turns.next().op, Op::Send);
+        assert_eq!(turns.reap(), []);
+        assert_eq!(read_exactly(&mut peer, 14), b"waits for room");
+    });
+}
+
+#[test]
+fn a_full_completion_queue_loses_no_wait_and_no_receive() {
+    let sizes = UringSizes { submissions: 1, buffers: 64, ..SIZES };
+    in_both_modes_with(&sizes, |mut turns| {
+        let mut peers: Vec<_> = (0..64).map(|slot| turns.connect(slot)).collect();
+        for slot in 0..64 {
+            turns.ring.await_readable(key(slot)).unwrap();
+            turns.submit();
+        }
+        peers.iter_mut().for_each(|peer| peer.write_all(b"x").unwrap());
+        for _ in 0..64 {
+            assert_eq!(turns.next().op, Op::Readable);
+        }
+        // More completions than the queue holds, before any of them is taken.
+        for slot in 0..64 {
+            turns.ring.receive(key(slot)).unwrap();
+            turns.submit();
+        }
+        let mut received: Vec<_> = turns.reap().iter().map(|of| (of.key.slot, of.result)).collect();
+        received.sort_unstable();
+        assert_eq!(received, (0..64).map(|slot| (slot, 1)).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_receive_without_a_free_buffer_leaves_the_bytes_in_the_socket() {
+    in_both_modes_with(&UringSizes { buffers: 1, ..SIZES }, |mut turns| {
+        let mut peers = [turns.connect(0), turns.connect(1)];
+        peers.iter_mut().for_each(|peer| peer.write_all(b"x").unwrap());
+        let first = turns.receive(key(0));
+        let held = turns.ring.take_buffer(&first).unwrap();
+        let refused = turns.receive(key(1));
+        assert_eq!((refused.result, refused.buffer), (-libc::ENOBUFS, None));
+        turns.ring.give_back(held);
+        let received = turns.receive(key(1));
+        assert_eq!(turns.take(&received), b"x");
+    });
+}
+
+#[test]
+fn a_receive_that_is_kept_goes_on_from_message_to_message() {
+    in_both_modes(|mut turns| {
+        let mut peer = turns.connect(3);
+        let key = ConnKey { slot: 3, generation: u32::MAX };
+        turns.ring.keep_receiving(key).unwrap();
         turns.submit();
         assert_eq!(turns.reap(), []);
         for text in ["one", "two", "three"] {
             peer.write_all(text.as_bytes()).unwrap();
             let completion = turns.next();
             let (op, len) = (Op::Receive, i32::try_from(text.len()).unwrap());
-            let Completion { buffer, .. } = completion;
-            assert_eq!(completion, Completion { op, key, result: len, more: true, buffer });
+            assert_eq!((completion.op, completion.key), (op, key));
+            assert_eq!((completion.result, completion.more), (len, true));
             assert_eq!(turns.take(&completion), text.as_bytes());
         }
+        turns.ring.stop_receiving(key).unwrap();
+        turns.submit();
+        let end = turns.next();
+        assert_eq!((end.op, end.result, end.more), (Op::Receive, -libc::ECANCELED, false));
     });
 }
 
@@ -160,10 +293,8 @@ fn a_receive_goes_on_from_message_to_message() {
 fn a_buffer_is_taken_once_per_completion() {
     in_both_modes(|mut turns| {
         let mut peer = turns.connect(0);
-        turns.ring.receive(key(0)).unwrap();
-        turns.submit();
         peer.write_all(b"x").unwrap();
-        let completion = turns.next();
+        let completion = turns.receive(key(0));
         let buffer = turns.ring.take_buffer(&completion).unwrap();
         assert!(turns.ring.take_buffer(&completion).is_none());
         turns.ring.give_back(buffer);
@@ -171,19 +302,18 @@ fn a_buffer_is_taken_once_per_completion() {
 }
 
 #[test]
-fn a_peer_that_leaves_or_resets_ends_the_receive() {
+fn a_peer_that_leaves_or_resets_ends_the_wait_and_the_receive_tells_which() {
     in_both_modes(|mut turns| {
         for (slot, reset, expected) in [(0, false, 0), (1, true, -libc::ECONNRESET)] {
             let peer = turns.connect(slot);
-            turns.ring.receive(key(slot)).unwrap();
+            turns.ring.await_readable(key(slot)).unwrap();
             turns.submit();
             if reset {
                 SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
             }
             drop(peer);
-            let completion = turns.next();
-            assert_eq!((completion.key, completion.more), (key(slot), false));
-            assert_eq!(completion.result, expected);
+            assert_eq!(turns.next().op, Op::Readable);
+            assert_eq!(turns.receive_now(key(slot)).result, expected);
         }
     });
 }
@@ -229,8 +359,8 @@ fn a_waiting_send_ends_when_the_peer_has_made_room_for_all_of_it() {
         assert_eq!(turns.reap(), []);
         let reader = std::thread::spawn(move || read_exactly(&mut peer, filled + (1 << 20)));
         let completion = turns.next();
-        let (op, result) = (Op::Send, 1 << 20);
-        assert_eq!(completion, Completion { op, key: key(0), result, more: false, buffer: None });
+        assert_eq!((completion.op, completion.key), (Op::Send, key(0)));
+        assert_eq!((completion.result, completion.more), (1 << 20, false));
         assert!(reader.join().unwrap()[filled..] == bytes[..]);
         assert!(turns.ring.sending.is_empty(), "the bytes are let go");
     });
@@ -268,19 +398,19 @@ fn the_completion_of_an_earlier_user_frees_no_bytes_of_a_later_one() {
         turns.ring.send(key(0), Bytes::from(vec![1; 1 << 20])).unwrap();
         turns.submit();
         let stale = ConnKey { slot: 0, generation: 6 };
-        let completion =
-            Completion { op: Op::Send, key: stale, result: 1, more: false, buffer: None };
+        let (op, result, more, left, buffer) = (Op::Send, 1, false, false, None);
+        let completion = Completion { op, key: stale, result, more, left, buffer };
         turns.ring.settle(&completion);
         assert_eq!(turns.ring.sending.len(), 1);
     });
 }
 
 #[test]
-#[should_panic(expected = "slot 0 is released with a pending receive")]
+#[should_panic(expected = "slot 0 is released with a pending wait")]
 fn a_slot_is_not_released_while_an_operation_is_pending() {
     let mut turns = Turns::new(&SIZES);
     let _peer = turns.connect(0);
-    turns.ring.receive(key(0)).unwrap();
+    turns.ring.await_readable(key(0)).unwrap();
     turns.ring.release(0);
 }
 
@@ -289,7 +419,7 @@ fn a_slot_is_not_released_while_an_operation_is_pending() {
 fn a_slot_has_one_user_at_a_time() {
     let mut turns = Turns::new(&SIZES);
     let _peer = turns.connect(0);
-    turns.ring.receive(key(0)).unwrap();
+    turns.ring.await_readable(key(0)).unwrap();
     let _never = turns.ring.send(ConnKey { slot: 0, generation: 8 }, Bytes::from_static(b"x"));
 }
 
@@ -297,11 +427,9 @@ fn a_slot_has_one_user_at_a_time() {
 fn a_send_to_a_peer_that_is_gone_reports_its_error() {
     in_both_modes(|mut turns| {
         let peer = turns.connect(0);
-        turns.ring.receive(key(0)).unwrap();
-        turns.submit();
         SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
         drop(peer);
-        assert_eq!(turns.next().result, -libc::ECONNRESET);
+        assert_eq!(turns.receive(key(0)).result, -libc::ECONNRESET);
         turns.send_now(key(0), b"x");
         assert_eq!(turns.next().result, -libc::EPIPE);
         turns.ring.send(key(0), Bytes::from_static(b"x")).unwrap();
@@ -311,13 +439,13 @@ fn a_send_to_a_peer_that_is_gone_reports_its_error() {
 }
 
 #[test]
-fn a_hang_up_ends_the_receive_and_the_send_that_are_pending() {
+fn a_hang_up_ends_the_wait_and_the_send_that_are_pending() {
     in_both_modes(|mut turns| {
         let mut peer = turns.connect(0);
         let mut other = turns.connect(1);
         turns.fill(key(0));
-        turns.ring.receive(key(1)).unwrap();
-        turns.ring.receive(key(0)).unwrap();
+        turns.ring.await_readable(key(1)).unwrap();
+        turns.ring.await_readable(key(0)).unwrap();
         turns.ring.send(key(0), Bytes::from(vec![0; 1 << 20])).unwrap();
         turns.submit();
         assert_eq!(turns.reap(), []);
@@ -325,13 +453,13 @@ fn a_hang_up_ends_the_receive_and_the_send_that_are_pending() {
         turns.submit();
         let mut ends = [turns.next(), turns.next()];
         ends.sort_by_key(|end| end.op == Op::Send);
-        assert_eq!(ends.map(|end| end.op), [Op::Receive, Op::Send]);
+        assert_eq!(ends.map(|end| end.op), [Op::Readable, Op::Send]);
         assert!(ends.iter().all(|end| end.key == key(0) && !end.more));
         turns.ring.release(0);
         assert!(ended(&mut peer));
         other.write_all(b"still here").unwrap();
         let completion = turns.next();
-        assert_eq!((completion.key, completion.more), (key(1), true));
+        assert_eq!((completion.op, completion.key), (Op::Readable, key(1)));
     });
 }
 
@@ -349,7 +477,6 @@ fn a_hang_up_without_operations_ends_nothing() {
 fn a_half_close_ends_the_stream_behind_what_was_sent_and_the_peer_can_still_send() {
     in_both_modes(|mut turns| {
         let mut peer = turns.connect(0);
-        turns.ring.receive(key(0)).unwrap();
         turns.send_now(key(0), b"last");
         turns.ring.half_close(key(0)).unwrap();
         turns.submit();
@@ -359,11 +486,10 @@ fn a_half_close_ends_the_stream_behind_what_was_sent_and_the_peer_can_still_send
         assert_eq!(read_exactly(&mut peer, 4), b"last");
         assert!(ended(&mut peer));
         peer.write_all(b"answer").unwrap();
-        let received = turns.next();
-        assert_eq!((received.op, turns.take(&received)), (Op::Receive, b"answer".to_vec()));
+        let received = turns.receive(key(0));
+        assert_eq!(turns.take(&received), b"answer");
         drop(peer);
-        let end = turns.next();
-        assert_eq!((end.op, end.result, end.more), (Op::Receive, 0, false));
+        assert_eq!(turns.receive(key(0)).result, 0);
         turns.ring.release(0);
     });
 }
@@ -372,11 +498,9 @@ fn a_half_close_ends_the_stream_behind_what_was_sent_and_the_peer_can_still_send
 fn a_half_close_of_a_connection_that_was_reset_ends_with_an_error() {
     in_both_modes(|mut turns| {
         let peer = turns.connect(0);
-        turns.ring.receive(key(0)).unwrap();
-        turns.submit();
         SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
         drop(peer);
-        assert_eq!(turns.next().result, -libc::ECONNRESET);
+        assert_eq!(turns.receive(key(0)).result, -libc::ECONNRESET);
         turns.ring.half_close(key(0)).unwrap();
         turns.submit();
         assert_eq!(turns.next().result, -libc::ENOTCONN);
@@ -386,10 +510,10 @@ fn a_half_close_of_a_connection_that_was_reset_ends_with_an_error() {
 /// Only kernels before 6.13 fail this, and only with sockets in the ring's table
 /// (axboe/liburing#1192).
 #[test]
-fn release_closes_at_once_although_other_receives_are_older() {
+fn release_closes_at_once_although_other_waits_are_older() {
     in_both_modes(|mut turns| {
         let _older = turns.connect(0);
-        turns.ring.receive(key(0)).unwrap();
+        turns.ring.await_readable(key(0)).unwrap();
         turns.submit();
         let mut peer = turns.connect(1);
         turns.send_now(key(1), b"bye");
@@ -403,7 +527,7 @@ fn release_closes_at_once_although_other_receives_are_older() {
 fn a_slot_takes_its_next_socket_and_completions_tell_both_users_apart() {
     in_both_modes(|mut turns| {
         let _first = turns.connect(0);
-        turns.ring.receive(key(0)).unwrap();
+        turns.ring.await_readable(key(0)).unwrap();
         turns.ring.hang_up(key(0)).unwrap();
         turns.submit();
         let end = turns.next();
@@ -411,7 +535,7 @@ fn a_slot_takes_its_next_socket_and_completions_tell_both_users_apart() {
         turns.ring.release(0);
         let mut second = turns.connect(0);
         let next = ConnKey { slot: 0, generation: 8 };
-        turns.ring.receive(next).unwrap();
+        turns.ring.await_readable(next).unwrap();
         turns.submit();
         second.write_all(b"x").unwrap();
         assert_eq!(turns.next().key, next);
@@ -454,11 +578,11 @@ fn a_slot_past_the_table_is_refused() {
 }
 
 #[test]
-fn a_receive_without_buffers_ends_and_goes_on_when_they_are_back() {
+fn a_kept_receive_without_buffers_ends_and_goes_on_when_they_are_back() {
     in_both_modes_with(&UringSizes { buffers: 2, buffer_size: 4, ..SIZES }, |mut turns| {
         let mut peer = turns.connect(0);
         peer.write_all(b"aaaabbbbcccc").unwrap();
-        turns.ring.receive(key(0)).unwrap();
+        turns.ring.keep_receiving(key(0)).unwrap();
         turns.submit();
         let filled = [turns.next(), turns.next()];
         let held = filled.map(|completion| turns.ring.take_buffer(&completion).unwrap());
@@ -468,7 +592,7 @@ fn a_receive_without_buffers_ends_and_goes_on_when_they_are_back() {
             assert_eq!(buffer.as_mut(), bytes);
             turns.ring.give_back(buffer);
         }
-        turns.ring.receive(key(0)).unwrap();
+        turns.ring.keep_receiving(key(0)).unwrap();
         turns.submit();
         let completion = turns.next();
         assert_eq!(turns.take(&completion), b"cccc");
@@ -477,15 +601,15 @@ fn a_receive_without_buffers_ends_and_goes_on_when_they_are_back() {
 
 /// An idle connection needs no buffer yet (`IORING_RECVSEND_POLL_FIRST`).
 #[test]
-fn a_receive_without_buffers_can_be_armed_on_an_idle_socket() {
+fn a_kept_receive_without_buffers_can_be_armed_on_an_idle_socket() {
     in_both_modes_with(&UringSizes { buffers: 1, ..SIZES }, |mut turns| {
         let mut peers = [turns.connect(0), turns.connect(1)];
-        turns.ring.receive(key(0)).unwrap();
+        turns.ring.keep_receiving(key(0)).unwrap();
         turns.submit();
         peers[0].write_all(b"x").unwrap();
         let first = turns.next();
         let held = turns.ring.take_buffer(&first).unwrap();
-        turns.ring.receive(key(1)).unwrap();
+        turns.ring.keep_receiving(key(1)).unwrap();
         turns.submit();
         assert_eq!(turns.reap(), []);
         turns.ring.give_back(held);
@@ -495,11 +619,11 @@ fn a_receive_without_buffers_can_be_armed_on_an_idle_socket() {
 }
 
 #[test]
-fn a_receive_that_a_full_completion_queue_ended_loses_no_bytes() {
+fn a_kept_receive_that_a_full_completion_queue_ended_loses_no_bytes() {
     let sizes = UringSizes { submissions: 1, buffers: 256, buffer_size: 16, ..SIZES };
     in_both_modes_with(&sizes, |mut turns| {
         let mut peer = turns.connect(0);
-        turns.ring.receive(key(0)).unwrap();
+        turns.ring.keep_receiving(key(0)).unwrap();
         turns.submit();
         let bytes: Vec<u8> = (0..=250).cycle().take(2048).collect();
         peer.write_all(&bytes).unwrap();
@@ -510,7 +634,7 @@ fn a_receive_that_a_full_completion_queue_ended_loses_no_bytes() {
             got.extend(turns.take(&completion));
             if !completion.more {
                 silent_ends += 1;
-                turns.ring.receive(key(0)).unwrap();
+                turns.ring.keep_receiving(key(0)).unwrap();
                 turns.submit();
             }
         }
@@ -583,11 +707,10 @@ fn a_ring_can_be_dropped_with_operations_pending_and_a_buffer_out() {
         let mut peers = [turns.connect(0), turns.connect(1)];
         turns.fill(key(0));
         turns.ring.send(key(0), Bytes::from(vec![1; 1 << 20])).unwrap();
-        turns.ring.receive(key(0)).unwrap();
-        turns.ring.receive(key(1)).unwrap();
+        turns.ring.await_readable(key(0)).unwrap();
         turns.submit();
         peers[1].write_all(b"outlives").unwrap();
-        let completion = turns.next();
+        let completion = turns.receive(key(1));
         let mut buffer = turns.ring.take_buffer(&completion).unwrap();
         // One more send, which is not submitted.
         let staged = turns.ring.stage(Bytes::from(vec![2; 100]));
@@ -602,10 +725,8 @@ fn a_ring_can_be_dropped_with_operations_pending_and_a_buffer_out() {
 fn a_peer_that_only_stops_sending_can_still_be_sent_to() {
     in_both_modes(|mut turns| {
         let mut peer = turns.connect(0);
-        turns.ring.receive(key(0)).unwrap();
-        turns.submit();
         peer.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(turns.next().result, 0);
+        assert_eq!(turns.receive(key(0)).result, 0);
         turns.send_now(key(0), b"still");
         assert_eq!(turns.reap(), []);
         assert_eq!(read_exactly(&mut peer, 5), b"still");
