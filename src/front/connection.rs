@@ -7,19 +7,15 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
+use crate::id::ConnKey;
+use crate::protocol::close;
 use bytes::{Bytes, BytesMut};
 use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::http::request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use tokio::sync::watch;
-use tokio::time::Instant;
-
-use crate::id::ConnKey;
-use crate::protocol::close;
 
 use super::accepted::{Arrival, Opening};
 use super::address::Peer;
@@ -29,11 +25,11 @@ use super::gateway::{Gateway, GatewayCommand, Upgraded};
 use super::pace::Pace;
 use super::permits::Open;
 use super::pipe::{Ending, Io, Pipe, Switching};
+use super::proxy_header::ProxyHeader;
 use super::response::HttpResponse;
 use super::service;
 use super::settings::HEAD_BYTES_MAX;
 use super::state::Front;
-use super::stop::stopped;
 use super::upgrade_outcome::{Admitted, UpgradeOutcome};
 
 /// One connection as its requests see it.
@@ -51,17 +47,15 @@ struct Connection<G> {
 /// that needs more memory is done in futures of its own, one after the other.
 pub(super) async fn serve<G: Gateway>(
     pipe: Rc<Pipe>,
+    pace: Rc<Pace>,
     arrival: Arrival,
-    since: Instant,
     front: Rc<Front<G>>,
-    stop: watch::Receiver<bool>,
 ) -> Ending {
-    let pace = Rc::new(Pace::new(front.settings.get().head_timeout, since));
     let switching = Rc::new(Switching::default());
     let key = pipe.key();
     let io = Io::new(pipe, Rc::clone(&pace), Rc::clone(&switching));
     let open = front.permits.enter(&pace);
-    let Some((io, clients, peer)) = welcome(io, arrival, &front, &pace, stop.clone()).await else {
+    let Some((io, clients, peer)) = welcome(io, arrival, &front, &pace).await else {
         return Ending::Abort;
     };
     let (framing, outcome) = (io.framing(), RefCell::default());
@@ -73,7 +67,7 @@ pub(super) async fn serve<G: Gateway>(
         switching,
         outcome,
     });
-    let Some((io, read)) = speak_http(io, peer, &connection, open, stop).await else {
+    let Some((io, read)) = speak_http(io, peer, &connection, open).await else {
         return Ending::Abort;
     };
     let outcome = connection.outcome.take();
@@ -87,7 +81,6 @@ fn speak_http<G: Gateway>(
     peer: Peer,
     connection: &Rc<Connection<G>>,
     open: Open<'_>,
-    stop: watch::Receiver<bool>,
 ) -> impl Future<Output = Option<(Io, Bytes)>> {
     let service = {
         let connection = Rc::clone(connection);
@@ -109,11 +102,9 @@ fn speak_http<G: Gateway>(
         // Until it leaves HTTP, it may be closed to make room for another connection.
         let _open = open;
         let Connection { front, pace, .. } = &**connection;
-        let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut stopped = pin!(stopped(stop));
         let (mut stopping, mut last_request) = (false, false);
         let ended = poll_fn(|cx| {
-            if !stopping && stopped.as_mut().poll(cx).is_ready() {
+            if !stopping && pace.stops() {
                 stopping = true;
                 pace.hurry(front.settings.get().head_timeout_at_stop);
             }
@@ -126,7 +117,7 @@ fn speak_http<G: Gateway>(
                 // If hyper were told so before anything has come, it would close the connection of
                 // a client whose request is on its way.
                 if !stopping || last_request || !pace.has_heard() {
-                    return pace.poll_late(alarm.as_mut(), cx).map(|()| None);
+                    return pace.poll_late(cx).map(|()| None);
                 }
                 last_request = true;
                 Pin::new(&mut http).graceful_shutdown();
@@ -197,7 +188,6 @@ async fn welcome<G: Gateway>(
     arrival: Arrival,
     front: &Front<G>,
     pace: &Pace,
-    stop: watch::Receiver<bool>,
 ) -> Option<(Io, ClientAdmission, Peer)> {
     let Arrival { peer, opening, clients, .. } = arrival;
     if let Some(clients) = clients {
@@ -206,16 +196,8 @@ async fn welcome<G: Gateway>(
     let peer = match opening {
         Opening::Http => peer,
         Opening::ProxyHeader => {
-            let at_stop = front.settings.get().head_timeout_at_stop;
-            let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
-            let header = tokio::select! {
-                biased;
-                () = stopped_for(stop, at_stop) => return None,
-                header = io.proxy_header() => header,
-                () = poll_fn(|cx| pace.poll_late(alarm.as_mut(), cx)) => None,
-            };
-            let Some(header) = header else {
-                if !pace.has_to_yield() {
+            let Some(header) = proxy_header(&mut io, front, pace).await else {
+                if !pace.has_to_yield() && !pace.stops() {
                     front.note_no_proxy_header(peer);
                 }
                 return None;
@@ -230,10 +212,25 @@ async fn welcome<G: Gateway>(
     Some((io, clients?, peer))
 }
 
-/// Resolves this long after the front is told to stop.
-async fn stopped_for(stop: watch::Receiver<bool>, time: Duration) {
-    stopped(stop).await;
-    tokio::time::sleep(time).await;
+/// Reads the header of the PROXY protocol. `None` if there is none in time.
+async fn proxy_header<G: Gateway>(
+    io: &mut Io,
+    front: &Front<G>,
+    pace: &Pace,
+) -> Option<ProxyHeader> {
+    let mut header = pin!(io.proxy_header());
+    let mut stopping = false;
+    poll_fn(|cx| {
+        if !stopping && pace.stops() {
+            stopping = true;
+            pace.hurry(front.settings.get().head_timeout_at_stop);
+        }
+        match header.as_mut().poll(cx) {
+            Poll::Ready(header) => Poll::Ready(header),
+            Poll::Pending => pace.poll_late(cx).map(|()| None),
+        }
+    })
+    .await
 }
 
 /// HTTP/1.1 as the front speaks it.

@@ -39,7 +39,6 @@ mod settings;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod stand;
 mod state;
-mod stop;
 mod tasks;
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,12 @@
 //! The deadlines of one connection. They are absolute: a peer that sends a byte now and then gains
 //! nothing by it.
+//!
+//! The connection's task moves the deadline, and waits for its end ([`Pace::poll_late`]); the
+//! reception, which knows the time, [ends](Pace::expire) it. So a deadline costs no timer.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
-
-use tokio::time::{Instant, Sleep};
+use std::time::{Duration, Instant};
 
 /// The thing that a connection without a request in service waits for, the less valuable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +18,7 @@ pub(super) enum Awaited {
 }
 
 /// What the peer may take its time for, shared by those who notice: the socket (bytes arrive), the
-/// service (a request is complete, a response is ready) and the task that closes.
+/// service (a request is complete, a response is ready), the task that closes and the reception.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// From the first byte of a request to the end of its head. Set anew with each response.
@@ -34,8 +33,12 @@ pub(super) struct Pace {
     deadline: Cell<Option<Instant>>,
     /// The time of the accept, of the last response, or of the first byte of a head behind it.
     since: Cell<Instant>,
+    /// The deadline has passed.
+    late: Cell<bool>,
     /// The connection has to close, to make room for another one.
     yields: Cell<bool>,
+    /// The front stops.
+    stops: Cell<bool>,
     /// The task that closes.
     task: RefCell<Option<Waker>>,
 }
@@ -50,7 +53,9 @@ impl Pace {
             heard: Cell::new(false),
             deadline: Cell::new(Some(now + head)),
             since: Cell::new(now),
+            late: Cell::new(false),
             yields: Cell::new(false),
+            stops: Cell::new(false),
             task: RefCell::default(),
         }
     }
@@ -64,6 +69,7 @@ impl Pace {
             self.deadline.set(Some(now + self.head.get()));
             self.since.set(now);
             self.yields.set(false);
+            self.late.set(false);
         }
     }
 
@@ -73,6 +79,7 @@ impl Pace {
         self.begun.set(false);
         self.deadline.set(None);
         self.yields.set(false);
+        self.late.set(false);
     }
 
     /// The response is on its way. The next request has to begin within `idle`, the writing of the
@@ -96,6 +103,34 @@ impl Pace {
     /// already.
     pub(super) fn yield_place(&self) {
         self.yields.set(true);
+        self.wake();
+    }
+
+    /// The deadline, if there is one and it has not passed.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline.get().filter(|_| !self.late.get())
+    }
+
+    /// Makes the connection late if its deadline has passed.
+    pub(super) fn expire(&self, now: Instant) {
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.late.set(true);
+            self.wake();
+        }
+    }
+
+    /// Tells the task that the front stops.
+    pub(super) fn stop(&self) {
+        self.stops.set(true);
+        self.wake();
+    }
+
+    /// Whether the front stops.
+    pub(super) fn stops(&self) -> bool {
+        self.stops.get()
+    }
+
+    fn wake(&self) {
         if let Some(task) = self.task.borrow().as_ref() {
             task.wake_by_ref();
         }
@@ -125,21 +160,17 @@ impl Pace {
         }
     }
 
-    /// Ready when the present deadline has passed, or another connection needs the permit. Polled
-    /// again whenever the deadline may have moved, always by the same task.
-    pub(super) fn poll_late(&self, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.yields.get() {
+    /// Ready when the deadline has passed, or another connection needs the permit. Always polled by
+    /// the same task, which is woken by then, and when the front stops.
+    pub(super) fn poll_late(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.yields.get() || self.late.get() {
             return Poll::Ready(());
         }
         let task = &mut *self.task.borrow_mut();
         if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             *task = Some(cx.waker().clone());
         }
-        let Some(deadline) = self.deadline.get() else { return Poll::Pending };
-        if alarm.deadline() != deadline {
-            alarm.as_mut().reset(deadline);
-        }
-        alarm.poll(cx)
+        Poll::Pending
     }
 }
 

@@ -55,6 +55,8 @@ pub(super) struct Pipe {
     is_touched: Cell<bool>,
     /// The bytes that have come and that the task has not taken.
     received: RefCell<Vec<u8>>,
+    /// Whether something has come that the task has not noticed.
+    is_fresh: Cell<bool>,
     /// Whether the peer has ended its direction.
     ended: Cell<bool>,
     /// Whether the connection has ended.
@@ -78,6 +80,7 @@ impl Pipe {
             touched: Rc::clone(touched),
             is_touched: Cell::new(false),
             received: RefCell::new(received.to_vec()),
+            is_fresh: Cell::new(!received.is_empty()),
             ended: Cell::new(false),
             closed: Cell::new(false),
             wants_bytes: Cell::new(false),
@@ -100,11 +103,13 @@ impl Pipe {
         }
         received.extend_from_slice(bytes);
         drop(received);
+        self.is_fresh.set(true);
         self.wake();
     }
 
     /// Notes that the peer has ended its direction.
     pub(super) fn end(&self) {
+        self.is_fresh.set(true);
         self.ended.set(true);
         self.wake();
     }
@@ -220,18 +225,21 @@ pub(super) struct Io {
 
 impl Io {
     pub(super) fn new(pipe: Rc<Pipe>, pace: Rc<Pace>, switching: Rc<Switching>) -> Self {
-        let io = Self {
+        Self {
             pipe,
             pace,
             framing: Rc::default(),
             switching,
             opening: Vec::new(),
             beginning: Beginning::default(),
-        };
-        if !io.pipe.received.borrow().is_empty() {
-            io.pace.received();
         }
-        io
+    }
+
+    /// Tells the deadlines of what has come since.
+    fn notice(&self) {
+        if self.pipe.is_fresh.take() {
+            self.pace.received();
+        }
     }
 
     /// The state that cuts the bytes that hyper reads. The service tells it of each request.
@@ -292,11 +300,11 @@ impl Io {
     /// Ready once there are more bytes than these, or the peer has ended.
     fn poll_more(&self, cx: &mut Context<'_>, have: usize) -> Poll<io::Result<()>> {
         let pipe = &self.pipe;
+        self.notice();
         if pipe.closed.get() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         if pipe.received.borrow().len() > have || pipe.ended.get() {
-            self.pace.received();
             return Poll::Ready(Ok(()));
         }
         pipe.wait(cx);
@@ -325,6 +333,7 @@ impl Read for Io {
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let io = &mut *self;
+        io.notice();
         loop {
             let pipe = Rc::clone(&io.pipe);
             let received = pipe.received.borrow();

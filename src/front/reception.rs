@@ -5,14 +5,12 @@
 //! Its owner calls [`Reception::turn`] in each turn, behind [`Plane::poll`], and again for as long
 //! as commands that it has submitted were taken.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::id::ConnKey;
 use crate::plane::{Plane, StreamEvent};
@@ -29,6 +27,7 @@ use super::connection;
 use super::gateway::{Gateway, GatewayCommand};
 use super::in_place;
 use super::listener::{Door, Listeners, Prepared};
+use super::pace::Pace;
 use super::permits::Permits;
 use super::pipe::{Ending, Pipe, Touched};
 use super::proxy_header::{self, Start};
@@ -48,6 +47,9 @@ const LINGER_OF_STOP: Duration = Duration::from_millis(100);
 /// it; the others get a task, which keeps their deadlines.
 const SILENT: Duration = Duration::from_millis(100);
 
+/// The precision of deadlines.
+const PRECISION: Duration = Duration::from_millis(10);
+
 /// The connections of one shard that are not WebSockets yet, or never.
 pub(crate) struct Reception<G> {
     front: Rc<Front<G>>,
@@ -59,8 +61,10 @@ pub(crate) struct Reception<G> {
     silent: VecDeque<(ConnKey, Millis)>,
     /// Closing connections in the order of their deadlines.
     lingering: VecDeque<(ConnKey, Millis)>,
-    /// Told when the front stops.
-    stop: watch::Sender<bool>,
+    /// The times at which connections may be late, each with its connection.
+    due: BTreeSet<(Instant, ConnKey)>,
+    /// Whether the front stops.
+    stops: bool,
     now: Millis,
 }
 
@@ -77,9 +81,18 @@ enum Stage {
     /// Nothing has come from it.
     Silent(Arrival),
     /// A task speaks HTTP with it.
-    Http(Rc<Pipe>, Running),
+    Http(Speaking),
     /// It closes.
     Lingering,
+}
+
+/// A connection that speaks HTTP.
+struct Speaking {
+    pipe: Rc<Pipe>,
+    pace: Rc<Pace>,
+    task: Running,
+    /// Its entry among those that may be late; its deadline is not before that.
+    due: Option<Instant>,
 }
 
 impl<G: Gateway> Reception<G> {
@@ -100,7 +113,8 @@ impl<G: Gateway> Reception<G> {
             touched: Rc::default(),
             silent: VecDeque::new(),
             lingering: VecDeque::new(),
-            stop: watch::channel(false).0,
+            due: BTreeSet::new(),
+            stops: false,
             now: Millis(0),
         }
     }
@@ -139,6 +153,7 @@ impl<G: Gateway> Reception<G> {
         while let Some((key, event)) = plane.next_stream_event() {
             self.handle(plane, key, event);
         }
+        self.see_to_deadlines(plane);
         loop {
             let ran = self.tasks.run();
             while let Some(pipe) = self.touched.next() {
@@ -148,7 +163,6 @@ impl<G: Gateway> Reception<G> {
                 break;
             }
         }
-        self.see_to_deadlines(plane);
         let guests = self.guests.len();
         self.accepting.turn(plane, &self.front, guests, now);
     }
@@ -156,16 +170,22 @@ impl<G: Gateway> Reception<G> {
     /// Stops: listeners close, connections without a request end, and those with one end behind
     /// its answer.
     pub(crate) fn stop(&mut self) {
-        if !self.stop.send_replace(true) {
-            self.accepting.close(self.now);
-            let deadline = self.now + LINGER_OF_STOP;
-            self.lingering.iter_mut().for_each(|(_, at)| *at = (*at).min(deadline));
+        if std::mem::replace(&mut self.stops, true) {
+            return;
+        }
+        self.accepting.close(self.now);
+        let deadline = self.now + LINGER_OF_STOP;
+        self.lingering.iter_mut().for_each(|(_, at)| *at = (*at).min(deadline));
+        for guest in self.guests.values() {
+            if let Stage::Http(speaking) = &guest.stage {
+                speaking.pace.stop();
+            }
         }
     }
 
     /// Whether it has stopped, and every connection has ended.
     pub(crate) fn is_finished(&self) -> bool {
-        *self.stop.borrow() && self.guests.is_empty() && self.accepting.is_closed()
+        self.stops && self.guests.is_empty() && self.accepting.is_closed()
     }
 
     /// Whether a task can go on at once.
@@ -181,7 +201,13 @@ impl<G: Gateway> Reception<G> {
     /// The longest time until the next turn, if there is a deadline to keep.
     pub(crate) fn period(&self) -> Option<Duration> {
         let waits = !self.silent.is_empty() || !self.lingering.is_empty();
-        self.accepting.period().or_else(|| waits.then_some(SILENT))
+        let late = self.due.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        let periods = [
+            self.accepting.period(),
+            waits.then_some(SILENT),
+            late.map(|late| late.max(PRECISION)),
+        ];
+        periods.into_iter().flatten().min()
     }
 
     fn handle<R: Ring>(
@@ -210,20 +236,28 @@ impl<G: Gateway> Reception<G> {
             }
             StreamEvent::PeerEnded => match self.stage(key) {
                 Some(Stage::Silent(_)) => plane.abort(key),
-                Some(Stage::Http(pipe, _)) => pipe.end(),
+                Some(Stage::Http(speaking)) => speaking.pipe.end(),
                 Some(Stage::Lingering) | None => {}
             },
             StreamEvent::Blocked => self.block(key, true),
             StreamEvent::Unblocked => self.block(key, false),
             StreamEvent::Closed => {
-                if self.stage(key).is_some()
-                    && let Some(Guest { stage: Stage::Http(pipe, task), .. }) =
-                        self.guests.remove(&key.slot)
-                {
-                    pipe.close();
-                    task.detach();
+                if self.stage(key).is_some() {
+                    self.leave(key);
                 }
             }
+        }
+    }
+
+    /// Forgets a connection. Its task, if there is one, ends by itself.
+    fn leave(&mut self, key: ConnKey) {
+        let Some(guest) = self.guests.remove(&key.slot) else { return };
+        if let Stage::Http(speaking) = guest.stage {
+            if let Some(due) = speaking.due {
+                self.due.remove(&(due, key));
+            }
+            speaking.pipe.close();
+            speaking.task.detach();
         }
     }
 
@@ -233,8 +267,8 @@ impl<G: Gateway> Reception<G> {
     }
 
     fn block(&mut self, key: ConnKey, blocked: bool) {
-        if let Some(Stage::Http(pipe, _)) = self.stage(key) {
-            pipe.block(blocked);
+        if let Some(Stage::Http(speaking)) = self.stage(key) {
+            speaking.pipe.block(blocked);
         }
     }
 
@@ -265,7 +299,7 @@ impl<G: Gateway> Reception<G> {
 
     fn received<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, bytes: &mut [u8]) {
         match self.stage(key) {
-            Some(Stage::Http(pipe, _)) => pipe.receive(bytes),
+            Some(Stage::Http(speaking)) => speaking.pipe.receive(bytes),
             Some(Stage::Silent(_)) => self.begin(plane, key, bytes),
             Some(Stage::Lingering) | None => {}
         }
@@ -296,7 +330,7 @@ impl<G: Gateway> Reception<G> {
                 return plane.abort(key);
             }
         }
-        if *self.stop.borrow() {
+        if self.stops {
             return self.speak(key, arrival, bytes);
         }
         match in_place::open(&self.front, arrival.clients.as_ref(), key, bytes) {
@@ -311,14 +345,18 @@ impl<G: Gateway> Reception<G> {
     /// Gives a connection a task that speaks HTTP.
     fn speak(&mut self, key: ConnKey, arrival: Arrival, bytes: &[u8]) {
         let pipe = Pipe::new(key, &self.touched, bytes);
-        let since = Instant::now();
-        let since = since.checked_sub(self.now.since(arrival.at)).unwrap_or(since);
-        let (front, stop) = (Rc::clone(&self.front), self.stop.subscribe());
-        let served = connection::serve(Rc::clone(&pipe), arrival, since, front, stop);
+        let now = Instant::now();
+        let since = now.checked_sub(self.now.since(arrival.at)).unwrap_or(now);
+        let pace = Rc::new(Pace::new(self.front.settings.get().head_timeout, since));
+        if self.stops {
+            pace.stop();
+        }
+        let front = Rc::clone(&self.front);
+        let served = connection::serve(Rc::clone(&pipe), Rc::clone(&pace), arrival, front);
         let ends = Rc::clone(&pipe);
         let task = self.tasks.spawn(async move { ends.finish(served.await) });
         if let Some(stage) = self.stage(key) {
-            *stage = Stage::Http(pipe, task);
+            *stage = Stage::Http(Speaking { pipe, pace, task, due: None });
         }
     }
 
@@ -336,26 +374,39 @@ impl<G: Gateway> Reception<G> {
             return;
         }
         match pipe.ending() {
-            None => {}
+            None => self.follow_deadline(key),
             Some(Ending::Abort) => plane.abort(key),
             Some(Ending::Linger) => {
-                let linger = if *self.stop.borrow() { LINGER_OF_STOP } else { LINGER };
-                if let Some(stage) = self.stage(key) {
-                    *stage = Stage::Lingering;
+                let linger = if self.stops { LINGER_OF_STOP } else { LINGER };
+                let stage = self.stage(key).map(|at| std::mem::replace(at, Stage::Lingering));
+                if let Some(Stage::Http(Speaking { due: Some(due), .. })) = stage {
+                    self.due.remove(&(due, key));
                 }
                 self.lingering.push_back((key, self.now + linger));
                 plane.finish(key);
             }
-            Some(Ending::HandedOver) => {
-                self.guests.remove(&key.slot);
-            }
+            Some(Ending::HandedOver) => self.leave(key),
         }
+    }
+
+    /// Has the deadline of a connection looked at when it may have passed, or sooner.
+    fn follow_deadline(&mut self, key: ConnKey) {
+        let Some(Stage::Http(speaking)) = self.stage(key) else { return };
+        let Some(deadline) = speaking.pace.deadline() else { return };
+        if speaking.due.is_some_and(|due| due <= deadline) {
+            return;
+        }
+        let before = speaking.due.replace(deadline);
+        if let Some(before) = before {
+            self.due.remove(&(before, key));
+        }
+        self.due.insert((deadline, key));
     }
 
     fn see_to_deadlines<R: Ring>(&mut self, plane: &mut Plane<R>) {
         while let Some(&(key, at)) = self.silent.front() {
             let served = !matches!(self.stage(key), Some(Stage::Silent(_)));
-            if !served && at > self.now && !*self.stop.borrow() {
+            if !served && at > self.now && !self.stops {
                 break;
             }
             self.silent.pop_front();
@@ -372,6 +423,24 @@ impl<G: Gateway> Reception<G> {
             if lingers {
                 plane.abort(key);
             }
+        }
+        self.see_who_is_late();
+    }
+
+    fn see_who_is_late(&mut self) {
+        if self.due.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(&(at, key)) = self.due.first()
+            && at <= now
+        {
+            self.due.pop_first();
+            let Some(Stage::Http(speaking)) = self.stage(key) else { continue };
+            speaking.due = None;
+            speaking.pace.expire(now);
+            // It has moved, or the task ends now.
+            self.follow_deadline(key);
         }
     }
 }

@@ -6,7 +6,7 @@
 //! home, so that a request which this shard can answer alone is read and answered in one turn.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 use async_task::{Runnable, Task};
@@ -59,6 +59,7 @@ impl Tasks {
 
     /// Runs the tasks that are ready now, each once. Returns whether there were any.
     pub(super) fn run(&self) -> bool {
+        *self.sleeper() = None;
         let count = self.ready.len();
         for task in self.ready.try_iter().take(count) {
             // Whether it was woken while it ran: then it is in the queue again.
@@ -69,8 +70,11 @@ impl Tasks {
 
     /// Has a task that becomes ready wake the loop, until [`Tasks::run`] is called.
     pub(super) fn wake(&self, context: &Context<'_>) {
-        let mut sleeper = self.schedule.sleeper.lock().unwrap_or_else(PoisonError::into_inner);
-        *sleeper = Some(context.waker().clone());
+        *self.sleeper() = Some(context.waker().clone());
+    }
+
+    fn sleeper(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.schedule.sleeper.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a task is ready.

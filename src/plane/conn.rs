@@ -154,6 +154,11 @@ impl Conn {
         matches!(self.phase, Phase::Stream | Phase::Open | Phase::Closing)
     }
 
+    /// Whether its socket is readable, and nothing of it is being received.
+    pub(super) fn is_to_be_received_from(&self) -> bool {
+        self.is_alive() && self.receiving == Receiving::Readable
+    }
+
     pub(super) fn touch(&mut self, now: Millis) {
         self.seen = u32::try_from(now.0 / Tick::MS).unwrap_or(u32::MAX);
     }

@@ -77,7 +77,7 @@ impl<R: Ring> Plane<R> {
         while queued < most
             && let Some(&key) = self.to_receive.front()
         {
-            if self.conn(key).is_some_and(Conn::is_alive) {
+            if self.conn(key).is_some_and(Conn::is_to_be_received_from) {
                 if self.ring.receive(key).is_err() {
                     return true;
                 }

@@ -82,9 +82,19 @@ impl<R: Ring> Plane<R> {
     /// Receives once more from a stream. The event that follows is [`StreamEvent::Received`],
     /// [`StreamEvent::PeerEnded`] or [`StreamEvent::Closed`].
     pub(crate) fn read_on(&mut self, key: ConnKey) {
-        let idle = |conn: &Conn| conn.receiving == Receiving::Not;
-        if self.is_stream(key) && self.conn(key).is_some_and(idle) {
-            self.to_wait.push_back(key);
+        if self.is_stream(key) {
+            self.go_on(key);
+        }
+    }
+
+    /// Has a connection wait for more, or receives at once if it is known to be readable.
+    fn go_on(&mut self, key: ConnKey) {
+        let Some(conn) = self.conn(key) else { return };
+        match (conn.receiving, conn.phase) {
+            (Receiving::Not, _) => self.to_wait.push_back(key),
+            (Receiving::Readable, Phase::Stream) => self.to_read.push_back(key),
+            (Receiving::Readable, _) => self.to_receive.push_back(key),
+            (Receiving::Waits | Receiving::Receives, _) => {}
         }
     }
 
@@ -108,13 +118,10 @@ impl<R: Ring> Plane<R> {
             return false;
         };
         conn.phase = Phase::Open;
-        let receives = conn.receiving != Receiving::Not;
         self.streams -= 1;
         self.open += 1;
         self.counters.opened += 1;
-        if !receives {
-            self.to_wait.push_back(key);
-        }
+        self.go_on(key);
         true
     }
 
@@ -127,11 +134,8 @@ impl<R: Ring> Plane<R> {
             return;
         };
         conn.phase = Phase::Closing;
-        let receives = conn.receiving != Receiving::Not;
         self.finishing.insert(key.slot);
-        if !receives {
-            self.to_wait.push_back(key);
-        }
+        self.go_on(key);
         self.discard_from_now_on(key);
     }
 
@@ -169,7 +173,8 @@ impl<R: Ring> Plane<R> {
     pub(super) fn stream_received(&mut self, completion: &Completion) {
         let (key, now) = (completion.key, self.now);
         let Some(conn) = self.conn_mut(key) else { return };
-        conn.receiving = Receiving::Not;
+        // A stream that is known to be readable is received from when its owner asks for more.
+        conn.receiving = if completion.left { Receiving::Readable } else { Receiving::Not };
         if completion.result > 0 {
             conn.touch(now);
         }
@@ -183,6 +188,9 @@ impl<R: Ring> Plane<R> {
             // There was nothing, or no buffer or memory.
             libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM => {
                 self.counters.fruitless += 1;
+                if let Some(conn) = self.conn_mut(key) {
+                    conn.receiving = Receiving::Not;
+                }
                 self.to_wait.push_back(key);
             }
             errno => self.kill(key, Ended::Failed(errno)),
@@ -195,7 +203,7 @@ impl<R: Ring> Plane<R> {
         while queued < most
             && let Some(&key) = self.to_read.front()
         {
-            if self.conn(key).is_some_and(Conn::is_alive) {
+            if self.conn(key).is_some_and(Conn::is_to_be_received_from) {
                 if self.ring.receive(key).is_err() {
                     return true;
                 }

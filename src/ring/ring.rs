@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 /// One connection of one ring. `slot` is the index of its socket in the ring's table; `generation`
 /// distinguishes it from earlier and later users of that slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnKey {
     /// The index in the table of sockets, below 2^24.
     pub slot: u32,

@@ -103,7 +103,7 @@ struct Installed {
 
 impl Installed {
     const fn new(fd: RawFd) -> Self {
-        Self { fd, hung_up: false, once: false, stopping: false, resets: false }
+        Self { fd, hung_up: false, resets: false }
     }
 }
 

@@ -41,6 +41,10 @@ const RUNTIME_ENTRIES: u32 = 8;
 /// It has had the whole drain before.
 const FRONT_STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Turns that follow one another before the runtime is parked, some milliseconds if they have much
+/// to do.
+const TURNS_IN_A_ROW: u32 = 16;
+
 /// Everything that a shard's thread needs.
 #[derive(Debug)]
 pub(crate) struct Setup {
@@ -105,18 +109,12 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
     while !served.shard.stopped() {
         served.turn(clock.now());
         stopping.follow(&served, &report);
-        if served.has_work() {
-            served.shard.port().wake_self();
-        }
         sleep.until_woken(&served).await;
     }
     // The front finishes requests in flight, or the timeout cuts them.
     let deadline = clock.now() + FRONT_STOP_TIMEOUT;
     while !served.reception.is_finished() && clock.now() < deadline {
         served.turn(clock.now());
-        if served.has_work() {
-            served.shard.port().wake_self();
-        }
         sleep.until_woken(&served).await;
     }
     served.shard.end();
@@ -206,6 +204,10 @@ struct Sleep {
     timer: AsyncFd<OwnedFd>,
     /// The period that the timer is set to; zero before it is set.
     period: Duration,
+    /// Whether the timer has expired since it was set.
+    expired: Cell<bool>,
+    /// The turns since the runtime was last parked.
+    turns: u32,
 }
 
 impl Sleep {
@@ -215,11 +217,23 @@ impl Sleep {
             TimerfdClockId::Monotonic,
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
         )?;
-        Ok(Self { wake: readable(wake)?, timer: readable(timer)?, period: Duration::ZERO })
+        let (wake, timer) = (readable(wake)?, readable(timer)?);
+        let (period, expired) = (Duration::ZERO, Cell::new(true));
+        Ok(Self { wake, timer, period, expired, turns: 0 })
     }
 
+    /// Sleeps, unless there is work left. Then the next turn follows at once, except for now and
+    /// then: the runtime has timers of the front's tasks.
     async fn until_woken(&mut self, served: &Served) {
         let shard = &served.shard;
+        self.turns += 1;
+        if served.has_work() {
+            if self.turns < TURNS_IN_A_ROW {
+                return;
+            }
+            shard.port().wake_self();
+        }
+        self.turns = 0;
         self.tick_every(served.period());
         // A message has arrived meanwhile. The next turn takes it, but only after a park, in which
         // the runtime sees to its timers.
@@ -230,9 +244,10 @@ impl Sleep {
         shard.port().awake();
     }
 
-    /// Sets the period of the timer. Makes one system call if the period changes, none otherwise.
+    /// Sets the period of the timer, by one system call if it changes. A longer period waits until
+    /// the timer has expired once more: connections that come and go would change it twice each.
     fn tick_every(&mut self, period: Duration) {
-        if self.period == period {
+        if self.period == period || (self.period < period && !self.expired.replace(false)) {
             return;
         }
         let nanoseconds = period.subsec_nanos().into();
@@ -255,6 +270,7 @@ impl Sleep {
         woken |= took_edge(&self.wake, context);
         if took_edge(&self.timer, context) {
             woken = true;
+            self.expired.set(true);
             // A timer that is not read does not expire again (fs/timerfd.c).
             let _none_yet = rustix::io::read(&self.timer, &mut [0; size_of::<u64>()]);
         }

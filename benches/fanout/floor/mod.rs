@@ -129,7 +129,7 @@ impl Floor {
             Op::Receive => self.received(completion),
             Op::Send => self.sent(completion),
             Op::SendNow => self.sent_short(completion),
-            Op::Readable | Op::HangUp | Op::HalfClose | Op::AskUnsent | Op::Reset => {}
+            Op::Accept | Op::Readable | Op::HangUp | Op::HalfClose | Op::AskUnsent | Op::Reset => {}
         }
     }
 

@@ -299,8 +299,7 @@ fn a_connection_waits_in_little_memory() {
         at: crate::time::Millis(0),
     };
     let pipe = super::pipe::Pipe::new(ConnKey { slot: 0, generation: 0 }, &Rc::default(), &[]);
-    let (_stop, stopped) = watch::channel(false);
-    let now = tokio::time::Instant::now();
-    let bytes = size_of_val(&super::connection::serve(pipe, arrival, now, front, stopped));
+    let pace = super::pace::Pace::new(Duration::ZERO, std::time::Instant::now());
+    let bytes = size_of_val(&super::connection::serve(pipe, Rc::new(pace), arrival, front));
     assert!(bytes <= 1_900, "{bytes} bytes");
 }

@@ -73,7 +73,7 @@ impl SimRing {
             Some((fd, peer)) => {
                 self.table[slot as usize] = Some(Installed::new(fd));
                 self.peers.insert(slot, peer);
-                self.complete(Op::Accept, key, 0, false, None);
+                self.complete(Op::Accept, key, 0);
             }
             None if stopping => self.accept_ended(key, -libc::ECANCELED),
             None => {
@@ -84,6 +84,6 @@ impl SimRing {
 
     fn accept_ended(&mut self, key: ConnKey, result: i32) {
         self.peers.insert(key.slot, None);
-        self.complete(Op::Accept, key, result, false, None);
+        self.complete(Op::Accept, key, result);
     }
 }
