@@ -469,8 +469,8 @@ impl Ring for Uring {
             }
             attempts += 1;
             // An overflow is emptied however long it is, because a failed `send_now` may be in it.
-            // It comes to an end, because nothing but `keep_receiving` completes more than once, and
-            // that is over when it finds the queue full.
+            // It comes to an end, because only `keep_receiving` completes more than once, and that is
+            // over when it finds the queue full.
             let rest_can_wait = deferred && attempts >= ENTER_ATTEMPTS;
             if !overflown && (!deferred || rest_can_wait) {
                 return;
