@@ -37,7 +37,7 @@
 //! ```
 //! A shard has two rings. The *front* runs asynchronous tasks on the ring of tokio-uring, written
 //! for correctness, because it is cold per connection. The *plane* drives a raw ring with a table
-//! of sockets, multishot receives and sends without completions, because that is where the
+//! of sockets, idle ones that wait by poll and sends without completions, because that is where the
 //! connections are.
 //!
 //! # Floors

@@ -154,7 +154,7 @@ pub struct Plane<R: Ring> {
     free: FreeSlots,
     /// The frames that connections are owed in this turn.
     owed: OwedFrames,
-    /// Completions that were reaped and not handled yet, oldest first, except for those of receives.
+    /// Completions that were reaped and not handled yet, oldest first, without those of receives.
     completed: VecDeque<Completion>,
     /// Receives that were reaped and whose bytes have not been read yet, oldest first.
     received: VecDeque<Completion>,

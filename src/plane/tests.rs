@@ -10,6 +10,7 @@ use crate::ring::sim::{Faults, SimNet, SimRing};
 use super::*;
 
 mod fairness;
+mod readable;
 mod unfinished;
 
 const TEXT: u8 = 0x81;

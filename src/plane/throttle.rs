@@ -3,13 +3,13 @@
 //!
 //! Work is counted in units of about a microsecond of one core, for everything that a message
 //! causes, here and on other shards. A connection has [`FREE_PAIRS`] in each turn, far more than
-//! clients need. One that causes more is throttled: the bytes that it had sent already are held
-//! here, and nothing is received from it before they are read, so that what it sends waits in its
-//! socket. They are read at the cost of a pool of units that all throttled connections share,
-//! [`QUANTUM`] at a time. The pool fills with time, so that a connection which floods an idle shard has nearly all of it, and takes from a
-//! busy one at most [`TURN_UNITS`] between any two turns of the others. A cost that becomes known
-//! later (the answer of a home, its size) is a debt, which is paid from the same pool before
-//! anything else is read.
+//! clients need. One that causes more is throttled: what it has sent already is held here, and
+//! nothing is received from it before that is read, so that the rest waits in its socket. Held
+//! bytes are read at the cost of a pool of units that all throttled connections share, [`QUANTUM`]
+//! at a time. The pool fills with time, so that a connection which floods an idle shard has nearly
+//! all of it, and takes from a busy one at most [`TURN_UNITS`] between any two turns of the others.
+//! A cost that becomes known later (the answer of a home, its size) is a debt, which is paid from
+//! the same pool before anything else is read.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -40,9 +40,9 @@ const QUANTUM: i64 = 64;
 const AWAITED_MAX: u16 = 4;
 
 /// Bytes of input that are held for all throttled connections of a shard. A connection holds no
-/// more than one receive has brought, or than came with its handshake. Past the bound, connections that do not read
-/// their answers are closed, because their input would wait for as long as they like. While the
-/// rest is worked off, nothing is received.
+/// more than one receive has brought, or than came with its handshake. Past the bound, connections
+/// that do not read their answers are closed, because their input would wait for as long as they
+/// like. While the rest is worked off, nothing is received.
 pub(crate) const HELD_MAX: usize = 2 << 20;
 
 /// The throttled connections of a shard.

@@ -225,7 +225,8 @@ pub trait Ring {
     fn reset(&mut self, key: ConnKey) -> Result<(), QueueFull>;
 
     /// Hands the queue to the kernel. Returns whether the kernel took all of it. Otherwise the
-    /// caller reaps completions and calls again.
+    /// caller reaps completions and calls again. A reap has to follow in any case before the caller
+    /// sleeps, because what completes at once wakes nobody.
     fn submit(&mut self) -> bool;
 
     /// Runs the work that the kernel has deferred, and appends all completions to `into`.

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -145,7 +146,9 @@ impl Uring {
         })
     }
 
-    /// Signals this eventfd when something can be reaped, once until it was reaped.
+    /// Signals this eventfd when something can be reaped, once until it was reaped. Completions
+    /// that a submission or a reap posts itself are not signalled: a reap has to follow each
+    /// submission.
     ///
     /// # Errors
     /// The kernel refuses the eventfd.
@@ -243,6 +246,18 @@ impl Uring {
         let entered =
             unsafe { self.io.submitter().enter::<libc::sigset_t>(to_submit, 0, flags, None) };
         may_go_on(entered)
+    }
+
+    /// The same without a signal for what completes meanwhile. The caller looks for it behind the
+    /// call, and a signal would cost a turn that finds nothing.
+    fn enter_quietly(&mut self, to_submit: u32, flags: u32) -> bool {
+        self.io.completion().disable_eventfd();
+        let may_go_on = self.enter(to_submit, flags);
+        self.io.completion().enable_eventfd();
+        // The caller reads the flag of deferred work behind this, and so sees work that was
+        // deferred without a signal.
+        fence(Ordering::SeqCst);
+        may_go_on
     }
 
     /// Frees the bytes of an operation that has ended, and logs a refused reset.
@@ -527,7 +542,8 @@ impl Ring for Uring {
             if unsubmitted == 0 {
                 return true;
             }
-            if !self.enter(to_u32(unsubmitted, "a queue has at most 32,768 entries"), 0) {
+            let entries = to_u32(unsubmitted, "a queue has at most 32,768 entries");
+            if !self.enter_quietly(entries, 0) {
                 return false;
             }
         }
@@ -545,8 +561,12 @@ impl Ring for Uring {
                 let queue = self.io.submission();
                 (queue.taskrun(), queue.cq_overflow())
             };
-            if deferred || overflown {
+            attempts += 1;
+            if deferred && attempts >= ENTER_ATTEMPTS {
+                // The rest is left to the next turn, which has to be signalled.
                 self.enter(0, ENTER_GETEVENTS);
+            } else if deferred || overflown {
+                self.enter_quietly(0, ENTER_GETEVENTS);
             }
             let before = into.len();
             for entry in self.io.completion() {
@@ -557,10 +577,9 @@ impl Ring for Uring {
             for completion in &into[before..] {
                 self.settle(completion);
             }
-            attempts += 1;
             // An overflow is emptied however long it is, because a failed `send_now` may be in it.
-            // It comes to an end, because nothing but `keep_receiving` completes more than once, and
-            // that is over when it finds the queue full.
+            // It comes to an end, because only `keep_receiving` completes more than once, and that
+            // is over when it finds the queue full.
             let rest_can_wait = deferred && attempts >= ENTER_ATTEMPTS;
             if !overflown && (!deferred || rest_can_wait) {
                 return;

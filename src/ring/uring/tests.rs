@@ -228,6 +228,27 @@ fn a_wait_is_not_ended_by_room_to_send() {
 }
 
 #[test]
+fn only_what_happens_between_turns_is_signalled() {
+    in_both_modes(|mut turns| {
+        let mut peer = turns.connect(0);
+        peer.write_all(b"x").unwrap();
+        // The wait and the receive complete at once.
+        let received = turns.receive(key(0));
+        assert_eq!(turns.take(&received), b"x");
+        let signals = rustix::io::read(&turns.wake, &mut [0; 8]);
+        assert_eq!(signals, Err(rustix::io::Errno::AGAIN));
+        turns.ring.await_readable(key(0)).unwrap();
+        turns.submit();
+        assert_eq!(turns.reap(), []);
+        peer.write_all(b"y").unwrap();
+        turns.wait();
+        assert_eq!(turns.reap().len(), 1);
+        let signals = rustix::io::read(&turns.wake, &mut [0; 8]);
+        assert_eq!(signals, Err(rustix::io::Errno::AGAIN), "the reap signals nothing");
+    });
+}
+
+#[test]
 fn a_full_completion_queue_loses_no_wait_and_no_receive() {
     let sizes = UringSizes { submissions: 1, buffers: 64, ..SIZES };
     in_both_modes_with(&sizes, |mut turns| {
