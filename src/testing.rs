@@ -105,10 +105,10 @@ pub mod server {
     }
 }
 pub mod shard {
-    pub use crate::shard::{Drain, InForce, Shard, ShardMessage, ShardParts, SocketIds};
+    pub use crate::shard::{Drain, InForce, Served, Shard, ShardMessage, ShardParts, SocketIds};
 }
 pub mod time {
-    pub use crate::time::Millis;
+    pub use crate::time::{Clock, Millis};
 }
 pub mod webhooks {
     pub use crate::webhooks::{NoticeReceiver, NoticeSender, notice_queue};

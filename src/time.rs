@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// The monotonic clock of the process. It is made once at the start and copied into every thread,
 /// so that their times compare. It does not depend on the host's date, which an operator may set.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     /// The time 0 of [`Millis`] and [`Nanos`].
     start: Instant,
 }
@@ -16,7 +16,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// Makes a clock that shows 0 now.
     #[must_use]
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self { start: Instant::now() }
     }
 

@@ -48,6 +48,8 @@ mod upgrade_outcome;
 pub(crate) use accepted::Opening;
 pub(crate) use address_limits::{AddressLimits, AddressTable};
 pub use gateway::{Gateway, GatewayCommand};
+#[cfg(feature = "testing")]
+pub(crate) use listener::Door;
 pub use listener::Listeners;
 pub(crate) use listener::Listening;
 pub(crate) use reception::Reception;

@@ -11,6 +11,7 @@ use super::*;
 
 mod fairness;
 mod readable;
+mod streams;
 mod unfinished;
 
 const TEXT: u8 = 0x81;

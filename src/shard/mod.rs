@@ -32,6 +32,7 @@ mod notes;
 mod pending_requests;
 mod pressure;
 pub(crate) mod run;
+mod served;
 mod sessions;
 mod sign_in;
 mod socket_ids;
@@ -70,6 +71,8 @@ use link::Link;
 pub(crate) use message::Totals;
 pub use message::{InForce, ShardMessage};
 use pending_requests::PendingRequests;
+#[cfg(feature = "testing")]
+pub use served::Served;
 pub(crate) use sessions::BUDGET;
 use sessions::Sessions;
 pub use socket_ids::SocketIds;

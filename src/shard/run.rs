@@ -6,12 +6,10 @@
 //! the turn itself asks of the kernel. If work is left, the loop signals the eventfd, which the
 //! next park finds readable, so that the runtime's timers get their turn.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,15 +20,10 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::{InForce, Shard, ShardParts};
-use crate::apps::Apps;
-use crate::channels::{ChannelKey, KeyHash};
-use crate::front::gateway::{InFlight, Newcomers, Reservation};
-use crate::front::{self, CurrentSettings, Gateway, GatewayCommand, Listeners, Reception};
-use crate::id::AppIndex;
-use crate::memory::Headroom;
-use crate::memory::{Lease, Trim};
-use crate::protocol::names::ChannelName;
+use super::ShardParts;
+use super::served::Served;
+use crate::front::Listeners;
+use crate::front::gateway::InFlight;
 use crate::ring::{Uring, UringSizes};
 use crate::time::{Clock, Millis};
 
@@ -93,76 +86,27 @@ pub(crate) fn run(setup: Setup, report: impl Fn(Milestone) + 'static) -> io::Res
 
 async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
     let Setup { parts, ring, websockets_max, listeners, clock } = setup;
-    let lease = parts.memory.lease.sibling();
-    let inbox = Rc::new(Inbox::new(&parts.in_force, parts.hash.clone(), lease, clock));
     let ring = Uring::new(&ring)?;
     ring.wake_by(parts.port.wake_fd())?;
     let mut sleep = Sleep::new(&parts)?;
-    let mut shard = Shard::new(ring, parts);
-    shard.plane.limit_websockets(websockets_max as usize);
-    let reception = Reception::new(Handle(Rc::clone(&inbox)), inbox.settings.clone());
-    let mut served = Served { shard, reception, inbox, commands: Vec::new() };
-    served.reception.listen(&mut served.shard.plane, listeners)?;
+    let mut served = Served::new(ring, parts, websockets_max, clock);
+    served.listen(listeners)?;
     report(Milestone::Serving);
 
     let mut stopping = Stopping::default();
-    while !served.shard.stopped() {
+    while !served.shard().stopped() {
         served.turn(clock.now());
         stopping.follow(&served, &report);
         sleep.until_woken(&served).await;
     }
     // The front finishes requests in flight, or the timeout cuts them.
     let deadline = clock.now() + FRONT_STOP_TIMEOUT;
-    while !served.reception.is_finished() && clock.now() < deadline {
+    while !served.front_ended() && clock.now() < deadline {
         served.turn(clock.now());
         sleep.until_woken(&served).await;
     }
-    served.shard.end();
+    served.end();
     Ok(())
-}
-
-/// A shard and its front.
-struct Served {
-    shard: Shard<Uring>,
-    reception: Reception<Handle>,
-    inbox: Rc<Inbox>,
-    /// The commands of the front that the shard takes next, reused to keep their allocation.
-    commands: Vec<GatewayCommand>,
-}
-
-impl Served {
-    /// Runs one turn of both.
-    fn turn(&mut self, now: Millis) {
-        let Self { shard, reception, inbox, commands } = self;
-        if !shard.begin(now) {
-            return;
-        }
-        inbox.see(shard);
-        if shard.closes_listeners() {
-            reception.stop();
-        }
-        loop {
-            reception.turn(&mut shard.plane, now);
-            inbox.take_commands(commands);
-            if commands.is_empty() {
-                break;
-            }
-            shard.obey(commands);
-            inbox.see(shard);
-        }
-        commands.trim();
-        shard.end_turn();
-    }
-
-    fn has_work(&self) -> bool {
-        self.shard.has_work() || self.reception.has_work()
-    }
-
-    /// The longest time until the next turn.
-    fn period(&self) -> Duration {
-        let tick = self.shard.tick_period();
-        self.reception.period().map_or(tick, |period| period.min(tick))
-    }
 }
 
 /// The milestones of a stop that have been reported.
@@ -179,17 +123,17 @@ struct Stopping {
 impl Stopping {
     /// Reports each milestone to the control thread once it is reached. Called at the end of each
     /// turn.
-    fn follow(&mut self, served: &Served, report: &impl Fn(Milestone)) {
-        let Served { shard, reception, inbox, .. } = served;
+    fn follow(&mut self, served: &Served<Uring>, report: &impl Fn(Milestone)) {
+        let shard = served.shard();
         if !shard.draining() {
             return;
         }
-        let before = self.before.get_or_insert_with(|| inbox.requests.take());
+        let before = self.before.get_or_insert_with(|| served.requests());
         if !self.emptied && shard.drained() && before.others() == 0 {
             self.emptied = true;
             report(Milestone::Emptied(shard.last_close()));
         }
-        if !self.drained && reception.is_finished() && shard.all_told() {
+        if !self.drained && served.front_ended() && shard.all_told() {
             self.drained = true;
             report(Milestone::Drained);
         }
@@ -224,8 +168,8 @@ impl Sleep {
 
     /// Sleeps, unless there is work left. Then the next turn follows at once, except for now and
     /// then: the runtime has timers of the front's tasks.
-    async fn until_woken(&mut self, served: &Served) {
-        let shard = &served.shard;
+    async fn until_woken(&mut self, served: &Served<Uring>) {
+        let shard = served.shard();
         self.turns += 1;
         if served.has_work() {
             if self.turns < TURNS_IN_A_ROW {
@@ -240,7 +184,7 @@ impl Sleep {
         if !shard.port().sleep() {
             shard.port().wake_self();
         }
-        poll_fn(|context| self.poll(context, &served.reception)).await;
+        poll_fn(|context| self.poll(context, served)).await;
         shard.port().awake();
     }
 
@@ -263,9 +207,9 @@ impl Sleep {
 
     /// Takes the edges before the turn looks for work, so that whatever arrives later is another
     /// edge.
-    fn poll(&self, context: &mut Context<'_>, reception: &Reception<Handle>) -> Poll<()> {
-        reception.wake(context);
-        let mut woken = reception.has_work();
+    fn poll(&self, context: &mut Context<'_>, served: &Served<Uring>) -> Poll<()> {
+        served.wake(context);
+        let mut woken = served.has_task();
         // The bus needs no reading: each signal is an edge of its own.
         woken |= took_edge(&self.wake, context);
         if took_edge(&self.timer, context) {
@@ -299,136 +243,4 @@ pub(crate) fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
                   OwnedFd keeps its own, and the successor is an unsafe function"
     )]
     AsyncFd::with_interest(descriptor, Interest::READABLE)
-}
-
-/// The front's handle to its shard.
-#[derive(Clone)]
-struct Handle(Rc<Inbox>);
-
-/// The state that the front and the loop of a shard share. The front writes commands, and the loop
-/// publishes the state of the shard after each turn.
-struct Inbox {
-    /// Makes the keys of channels.
-    hash: KeyHash,
-    /// The apps, as of the last turn.
-    apps: RefCell<Arc<Apps>>,
-    /// The settings that `settings` was made of, as of the last turn.
-    front: RefCell<Arc<front::Settings>>,
-    /// The same settings as the front reads them: a copy of this shard's own, because all shards
-    /// would write the reference count of a shared one.
-    settings: CurrentSettings,
-    /// Commands that the next turn takes.
-    commands: RefCell<Vec<GatewayCommand>>,
-    /// Bytes of the events in `commands`.
-    waiting_bytes: Cell<usize>,
-    /// The lease that is charged for the memory that the front takes on for clients.
-    lease: RefCell<Lease>,
-    /// The clock of the process.
-    clock: Clock,
-    /// The number of free places for WebSockets, as of the last turn.
-    free_places: Cell<usize>,
-    /// The number of free places that are reserved for handshakes under way.
-    reserved_places: Rc<Cell<usize>>,
-    /// Whether the shard was overloaded, as of the last turn.
-    overloaded: Cell<bool>,
-    /// The memory that is left, as of the last turn.
-    headroom: Cell<Headroom>,
-    /// How WebSockets that are opened now are treated, as of the last turn. `None` without a drain.
-    newcomers: Cell<Option<Newcomers>>,
-    /// The token that each request holds while it is answered.
-    requests: RefCell<InFlight>,
-}
-
-impl Inbox {
-    fn new(in_force: &InForce, hash: KeyHash, lease: Lease, clock: Clock) -> Self {
-        Self {
-            hash,
-            apps: RefCell::new(Arc::clone(&in_force.apps)),
-            settings: CurrentSettings::new(front::Settings::clone(&in_force.front)),
-            front: RefCell::new(Arc::clone(&in_force.front)),
-            commands: RefCell::default(),
-            waiting_bytes: Cell::new(0),
-            lease: RefCell::new(lease),
-            clock,
-            free_places: Cell::new(0),
-            reserved_places: Rc::default(),
-            overloaded: Cell::new(false),
-            headroom: Cell::default(),
-            newcomers: Cell::new(None),
-            requests: RefCell::default(),
-        }
-    }
-
-    /// Takes over the state of the shard, for the front.
-    fn see(&self, shard: &Shard<Uring>) {
-        self.free_places.set(shard.free_places());
-        self.overloaded.set(shard.overloaded());
-        self.headroom.set(shard.headroom());
-        self.newcomers.set(shard.newcomers());
-        self.see_configuration(shard);
-    }
-
-    /// Takes over the shard's configuration if a reload has changed it.
-    fn see_configuration(&self, shard: &Shard<Uring>) {
-        if !Arc::ptr_eq(&self.apps.borrow(), shard.apps()) {
-            self.apps.replace(Arc::clone(shard.apps()));
-        }
-        let front = shard.front_settings();
-        if !Arc::ptr_eq(&self.front.borrow(), front) {
-            self.front.replace(Arc::clone(front));
-            self.settings.replace(front::Settings::clone(front));
-        }
-    }
-
-    fn take_commands(&self, into: &mut Vec<GatewayCommand>) {
-        let mut commands = self.commands.borrow_mut();
-        into.append(&mut commands);
-        self.waiting_bytes.set(0);
-        commands.trim();
-    }
-}
-
-impl Gateway for Handle {
-    fn apps(&self) -> Arc<Apps> {
-        Arc::clone(&self.0.apps.borrow())
-    }
-
-    fn channel(&self, app: AppIndex, name: ChannelName) -> ChannelKey {
-        self.0.hash.channel(app, name)
-    }
-
-    fn submit(&self, command: GatewayCommand) {
-        if let GatewayCommand::Publish { events, .. } = &command {
-            let bytes: usize = events.iter().map(|of| of.event.frame.len()).sum();
-            self.0.waiting_bytes.set(self.0.waiting_bytes.get().saturating_add(bytes));
-        }
-        self.0.commands.borrow_mut().push(command);
-    }
-
-    fn overloaded(&self) -> bool {
-        // A request of a few bytes can make events of megabytes, one for each of its channels.
-        let waiting = self.0.waiting_bytes.get();
-        self.0.overloaded.get() || waiting > self.0.front.borrow().bodies_bytes_max
-    }
-
-    fn headroom(&self) -> Headroom {
-        self.0.headroom.get()
-    }
-
-    fn takes_on(&self, bytes: usize) -> bool {
-        self.0.lease.borrow_mut().charge(bytes, self.0.clock.now().0)
-    }
-
-    fn stopping(&self) -> Option<Newcomers> {
-        self.0.newcomers.get()
-    }
-
-    fn begin_request(&self) -> InFlight {
-        self.0.requests.borrow().clone()
-    }
-
-    fn reserve(&self) -> Option<Reservation> {
-        let free = self.0.free_places.get() > self.0.reserved_places.get();
-        free.then(|| Reservation::of(&self.0.reserved_places))
-    }
 }

@@ -2,12 +2,36 @@
 //! turn by turn and inspect it.
 
 use super::Shard;
+use super::served::Served;
 use super::subscriber_side::SubscriberSide;
 use crate::apps::Admission;
-use crate::front::GatewayCommand;
+use crate::front::{Door, GatewayCommand, Opening};
 use crate::plane::Plane;
 use crate::ring::Ring;
 use crate::time::Millis;
+
+impl<R: Ring> Served<R> {
+    /// Accepts connections that speak HTTP from this listener.
+    pub fn accept_from(&mut self, listener: R::Listener) {
+        self.reception.accept_from(&mut self.shard.plane, listener, Opening::Http, Door::default());
+    }
+
+    /// Has the front stop.
+    pub fn stop_front(&mut self) {
+        self.reception.stop();
+    }
+
+    /// The ring.
+    #[must_use]
+    pub const fn ring(&self) -> &R {
+        self.shard.plane.ring()
+    }
+
+    /// The ring, for a simulation to change its behaviour.
+    pub const fn ring_mut(&mut self) -> &mut R {
+        self.shard.plane.ring_mut()
+    }
+}
 
 impl<R: Ring> Shard<R> {
     /// Runs one turn, with at most the given commands; the rest stays.

@@ -18,6 +18,7 @@ mod cuts;
 mod evict;
 #[path = "../support/frames.rs"]
 mod frames;
+mod handshakes;
 mod ledger;
 mod mailboxes;
 mod plan;

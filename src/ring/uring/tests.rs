@@ -589,6 +589,96 @@ fn an_accept_goes_on_and_closed_slots_are_used_again() {
     }
 }
 
+/// A listener on the loopback that the ring accepts from.
+fn listen(turns: &mut Turns) -> (ListenerId, std::net::SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let listening = Listening { socket: OwnedFd::from(listener), send_buffer: None };
+    (turns.ring.listen(listening), address)
+}
+
+#[test]
+fn each_accept_brings_one_connection_into_its_slot_with_the_address_of_its_peer() {
+    in_both_modes(|mut turns| {
+        let (listener, address) = listen(&mut turns);
+        let keys = [5, 3].map(|slot| ConnKey { slot, generation: slot });
+        for key in keys {
+            turns.ring.accept(listener, key).unwrap();
+        }
+        turns.submit();
+        assert_eq!(turns.reap(), []);
+        let source = Ipv4Addr::new(127, 0, 0, 77);
+        let connect = || {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+            let socket = socket.unwrap();
+            socket.bind(&std::net::SocketAddr::from((source, 0)).into()).unwrap();
+            socket.connect(&address.into()).unwrap();
+            TcpStream::from(socket)
+        };
+        let mut peers = [connect(), connect()];
+        let mut slots = Vec::new();
+        for peer in &mut peers {
+            let accepted = turns.next();
+            assert!(accepted.op == Op::Accept && accepted.result >= 0, "{accepted:?}");
+            assert_eq!(turns.ring.peer(&accepted), Some(source.into()));
+            turns.send_now(accepted.key, b"welcome");
+            assert_eq!(read_exactly(peer, 7), b"welcome", "in the order of the connections");
+            slots.push(accepted.key.slot);
+        }
+        slots.sort_unstable();
+        assert_eq!(slots, [3, 5]);
+        // Both are done: a third client waits in the queue.
+        let _third = connect();
+        assert_eq!(turns.reap(), []);
+    });
+}
+
+#[test]
+fn an_accept_that_is_ended_completes_and_its_slot_stays_free() {
+    in_both_modes(|mut turns| {
+        let (listener, _) = listen(&mut turns);
+        let key = ConnKey { slot: 1, generation: 9 };
+        turns.ring.accept(listener, key).unwrap();
+        turns.ring.stop_accepting(key).unwrap();
+        turns.submit();
+        let ended = turns.next();
+        assert_eq!((ended.op, ended.key, ended.result), (Op::Accept, key, -libc::ECANCELED));
+        assert_eq!(turns.ring.peer(&ended), None);
+        turns.ring.forget(listener);
+        turns.connect(1);
+        // Nobody listens any more.
+        turns.ring.accept(listener, ConnKey { slot: 2, generation: 0 }).unwrap();
+        turns.submit();
+        let refused = turns.next();
+        assert_eq!((refused.op, refused.result), (Op::Accept, -libc::EBADF));
+        turns.ring.peer(&refused);
+    });
+}
+
+#[test]
+fn connections_of_a_unix_socket_get_the_send_buffer_of_their_listener() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+    in_both_modes(|mut turns| {
+        let name = format!("ringwave-accept-{}-{:p}", std::process::id(), &turns);
+        let address = SocketAddr::from_abstract_name(name).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let listening = Listening { socket: OwnedFd::from(listener), send_buffer: Some(4096) };
+        let listener = turns.ring.listen(listening);
+        let key = ConnKey { slot: 0, generation: 0 };
+        turns.ring.accept(listener, key).unwrap();
+        turns.submit();
+        let peer = UnixStream::connect_addr(&address).unwrap();
+        let accepted = turns.next();
+        assert!(accepted.result >= 0, "{accepted:?}");
+        assert_eq!(turns.ring.peer(&accepted), None);
+        // The kernel's default takes 200 KiB.
+        let filled = turns.fill(key);
+        assert!(filled < 32 << 10, "{filled} bytes");
+        drop(peer);
+    });
+}
+
 #[test]
 fn a_slot_past_the_table_is_refused() {
     in_both_modes(|mut turns| {
