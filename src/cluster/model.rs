@@ -34,7 +34,7 @@ const STANDSTILL_MS: u64 = 2000;
 const DEBOUNCE_MS: u64 = 3000;
 
 /// The registrations that one call takes out of dead nodes at most.
-const BURIALS: usize = 500;
+const BURIALS: usize = 200;
 
 /// The bytes of members behind which a call lists none of further channels.
 const MEMBER_BYTES: usize = 4 << 20;
@@ -305,8 +305,9 @@ impl<'a> Call<'a> {
             b"part" => self.part(&args.channel()?, &args.text()?, args.flags()?),
             b"publish" => {
                 let (channel, record) = (args.channel()?, args.next()?);
-                self.publish(&channel, &record, args.number()?, args.next()?);
+                self.publish(&channel, &record);
             }
+            b"retain" => self.retain(args.channel()?, args.number()?, args.next()?),
             b"keep" => self.keep(&args.channel()?, args.number()?, args.next()?),
             b"online" => self.online(&args.user()?),
             b"offline" => self.offline(&args.user()?),

@@ -12,6 +12,9 @@ local function shared(key, value)
   return redis.call('GET', T .. key)
 end
 
+-- A hash with a long value is no list: Redis looks a field up by going through a list of all.
+local LONG = ('.'):rep(65)
+
 -- Whether the server may have forgotten something since the last entrance: it is empty, or another
 -- one.
 local function may_have_forgotten()
@@ -76,6 +79,7 @@ if may_have_forgotten() then
   make_others_stale()
 end
 local epoch = shared('epoch', EPOCH)
+redis.call('HSET', T .. 'channels', '', LONG)
 local done, letters = introduce()
 redis.call('SADD', T .. 'stale', N)
 redis.call('ZADD', T .. 'nodes', lease_end, N)

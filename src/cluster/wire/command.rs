@@ -10,7 +10,7 @@ use crate::id::SocketId;
 /// A command of a node. Each becomes a verb and its arguments; texts and numbers are arguments as
 /// they are, a flag is a letter in `flags`.
 ///
-/// "Its nodes" are those of `ch:CHAN`, "all" are those of `nodes`. "Own" is the inbox of the
+/// "Its nodes" are those of the channel in `channels`, "all" are those of `nodes`. "Own" is the inbox of the
 /// caller. Where nothing changes (a node joins twice, a user that is not there parts), the answer
 /// for the own inbox is still appended, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +51,9 @@ pub(crate) enum Command {
     /// [`Record::Parted`]. If it was the last node with the user: [`Record::Removed`] to its nodes
     /// first, and, if departures are `told`, the departure is added to `gone`.
     Part(ChannelPath, Box<str>, JoinFlags),
-    /// `publish CHAN record ttl_ms retained`: appends `record`, which is an encoded
-    /// [`Record::Message`], to its nodes and to those in `stale`. With a `ttl_ms` other than 0,
-    /// `retained` becomes `ev:CHAN` for that time.
+    /// `publish CHAN record`: appends `record`, which is an encoded [`Record::Message`], to its
+    /// nodes and to those in `stale`. If it is retained, `retain CHAN ttl_ms retained` stands
+    /// before it: `retained` becomes `ev:CHAN` for that time, unless it is 0.
     Publish {
         /// The channel.
         channel: ChannelPath,
@@ -114,7 +114,7 @@ pub(crate) enum Command {
     /// `ready`: the node has registered and repeated everything: it leaves `stale`, and has heard
     /// the letters that it was owed. If `stale` is empty now: [`Record::Settled`] to all.
     Ready,
-    /// `bury node`: takes out at most 500 of the node's registrations, as leaves and parts of its
+    /// `bury node`: takes out at most 200 of the node's registrations, as leaves and parts of its
     /// own would (departures told), if its lease is over: first those in `mo:`, its permits and its
     /// place in `stale`, and marks it `dead`; then, `retention_ms` behind the lease, its inbox (it
     /// is cut), those in `of:`, and `node:N`. Own: [`Record::Dead`] again if something is left that
@@ -195,13 +195,11 @@ impl Command {
                     retained: retained.clone(),
                     frame: frame.clone(),
                 };
-                let ttl_ms = retained.as_ref().map_or(0, |retained| retained.ttl_ms);
-                let kept = retained.as_ref().map_or_else(Bytes::new, |kept| kept.with_frame(frame));
-                push(
-                    out,
-                    "publish",
-                    [text(channel.as_str()), record.encode(), number(ttl_ms), kept],
-                );
+                if let Some(retained) = retained {
+                    let (ttl_ms, kept) = (number(retained.ttl_ms), retained.with_frame(frame));
+                    push(out, "retain", [text(channel.as_str()), ttl_ms, kept]);
+                }
+                push(out, "publish", [text(channel.as_str()), record.encode()]);
             }
             Self::Keep(channel, retained, frame) => {
                 let (ttl_ms, kept) = (number(retained.ttl_ms), retained.with_frame(frame));

@@ -19,7 +19,7 @@
 //! | `node:N` | hash | `version`, `done`, `read` and `unread` bytes, `cut`, `dead`, `owed` |
 //! | `about` | hash | node -> its address, NUL, the fingerprint of its apps |
 //! | `in:N` | stream with `PEXPIRE` | the inbox: one entry per call that had records for the node |
-//! | `ch:CHAN` | string | its nodes and their counts, see below |
+//! | `channels` | hash | CHAN -> its nodes and their counts, see below |
 //! | `mem:CHAN` | hash | user id -> number of nodes, a space, the encoded member |
 //! | `ev:CHAN` | string with `PX` | the last event of a cache channel, as a command brought it |
 //! | `of:N` | set | the channels that N is registered for |
@@ -29,9 +29,12 @@
 //! | `quota:APP` | hash | node -> permits for connections that it holds |
 //! | `gone` | zset | departure that webhooks have not been told -> time at which it is due |
 //!
-//! `ch:CHAN` is fetched for each event, so it is one string: the ids of the nodes in their order,
-//! one behind the other, then, unless all counts are 1, a space and the counts with commas between
-//! them. A count is the node's number of subscriptions, or 1 where nobody counts them.
+//! The nodes of a channel are fetched for each event, so they are one text: their ids in their
+//! order, one behind the other, then, unless all counts are 1, a space and the counts with commas
+//! between them. A count is the node's number of subscriptions, or 1 where nobody counts them. The
+//! texts are in one hash, because its fields are found sooner than keys, and take less memory. The
+//! field with the empty name has a long value, with which Redis makes no list of a small hash: it
+//! would go through the list for each channel.
 //!
 //! `mo:N` holds `m CHAN NUL user id` (a member), `c CHAN` (counted subscriptions), `u USER`
 //! (online), `w USER` (watched) and `q APP` (permits). A departure is `CHAN NUL user id`; without a
@@ -49,9 +52,9 @@
 //! checks: they are absolute, so they may be executed twice.
 //!
 //! Whatever a call has for a node, itself included, is collected and appended to the node's inbox
-//! at the end of the call, as one stream entry with the field `r`: see [`Entry`]. Past
-//! `inbox_bytes` of unread bytes (of the fields `r`), the inbox is deleted and the node marked
-//! `cut`. So is a node whose inbox Redis has evicted, and one that is buried while it is stale,
+//! at the end of the call, as one stream entry. The names and values of its fields, one behind the
+//! other, are an [`Entry`]: they are cut where this costs Redis least. Past `inbox_bytes` of unread
+//! bytes (of entries), the inbox is deleted and the node marked `cut`. So is a node whose inbox Redis has evicted, and one that is buried while it is stale,
 //! because its interest is known in part only, and one whose interest is buried, which may take
 //! several calls.
 //!

@@ -179,7 +179,7 @@ fn a_node_whose_inbox_was_evicted_has_to_enter() {
 }
 
 #[test]
-fn a_dead_node_is_buried_in_two_steps_of_at_most_500_registrations_a_call() {
+fn a_dead_node_is_buried_in_two_steps_of_at_most_200_registrations_a_call() {
     for server in [None, Server::start()] {
         bury_in_two_steps(World { apart: true, ..World::settled_on(server, 3) });
     }
@@ -206,13 +206,13 @@ fn bury_in_two_steps(mut world: World) {
     assert!(dead(&world.read(1)));
     assert_eq!(removed(&world.read(2)), 0);
     // 1,750 members and one count.
-    for _ in 0..3 {
+    for _ in 0..8 {
         world.call(1, &[Command::Bury(id), Command::Bury(id)]);
-        assert!((499..=500).contains(&removed(&world.read(2))));
+        assert!((199..=200).contains(&removed(&world.read(2))));
         assert!(dead(&world.read(1)));
     }
     world.call(1, &[Command::Bury(id)]);
-    assert!((250..=251).contains(&removed(&world.read(2))));
+    assert!((150..=151).contains(&removed(&world.read(2))));
     assert!(!dead(&world.read(1)));
 
     // Its interest stays, and so does its inbox.
@@ -226,7 +226,7 @@ fn bury_in_two_steps(mut world: World) {
         world.call(1, &[Command::Bury(id)]);
         calls += 1;
     }
-    assert_eq!(calls, 4);
+    assert_eq!(calls, 9);
     // All channels but the one with another node are vacated, which is told 1,000 a second.
     let vacated = |record: &Record| matches!(record, Record::Gone(_, user) if user.is_empty());
     for expected in [0, 0, 1000, 750] {
@@ -259,11 +259,11 @@ fn bury_and_return(mut world: World) {
     assert!(entered.buried && !entered.unknown && !entered.cut, "{entered:?}");
     world.call(1, &[Command::Bury(id)]);
     assert_eq!(events(&world.read(0)), ["meanwhile"]);
-    // 250 are still there, and all are after it has registered them.
+    // 550 are still there, and all are after it has registered them.
     world.call(0, &users.iter().map(|user| enter(ROOM, user, 0, "")).collect::<Vec<_>>());
     let new = world.read(0).into_iter();
     let new = new.filter(|it| matches!(it, Record::Entered(_, _, Admitted::Returned)));
-    assert_eq!(new.count(), 500);
+    assert_eq!(new.count(), 200);
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn bury_interest_and_return(mut world: World) {
     world.pass_tended(LEASE_S, &[1, 2]);
     world.call(1, &[Command::Bury(id)]);
     world.pass_tended(RETENTION_S, &[1, 2]);
-    // Two nodes bury, and 500 channels remain.
+    // Two nodes bury, and 2,100 channels remain.
     world.call(1, &[Command::Bury(id)]);
     world.call(2, &[Command::Bury(id)]);
     world.call(1, &publishes);

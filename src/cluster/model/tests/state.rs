@@ -45,8 +45,12 @@ impl Server {
         // is 0 to it.
         let mut state: State = dump.collect();
         state.remove("clock");
-        for (_, lines) in state.iter_mut().filter(|(key, _)| key.starts_with("ch:")) {
-            *lines = lines.iter().flat_map(|text| counts(text)).collect();
+        // Every channel of the model has its own lines.
+        for line in state.remove("channels").unwrap_or_default() {
+            let (channel, text) = line.split_once(" -> ").unwrap();
+            if !channel.is_empty() {
+                state.insert(format!("channel:{channel}"), counts(text).into_iter().collect());
+            }
         }
         for (_, lines) in state.iter_mut().filter(|(key, _)| key.starts_with("node:")) {
             lines.retain(|line| !line.starts_with("version") && !line.ends_with("read -> 0"));
@@ -56,7 +60,7 @@ impl Server {
     }
 }
 
-/// The content of a channel's key: ids, and counts behind a space unless all are 1.
+/// The text of a channel: ids, and counts behind a space unless all are 1.
 fn counts(text: &str) -> Vec<String> {
     let (ids, counts) = text.split_once(' ').unwrap_or((text, ""));
     let counts = counts.split(',').filter(|count| !count.is_empty());
@@ -130,7 +134,7 @@ impl Model {
 
     fn add_channels(&self, state: &mut State) {
         let channels = self.channels.iter();
-        state.extend(channels.map(|(path, nodes)| (format!("ch:{}", text(path)), pairs(nodes))));
+        state.extend(channels.map(|(path, nodes)| (format!("channel:{}", text(path)), pairs(nodes))));
         for (path, members) in &self.members {
             let member = |member: &super::super::PresentMember| {
                 let text = String::from_utf8_lossy(member.text.bytes()).into_owned();

@@ -284,11 +284,7 @@ impl Server {
     fn inbox(&mut self, node: NodeId) -> Vec<(Box<str>, Bytes)> {
         let key = format!("{TAG}in:{node}");
         let entries: Vec<(String, Vec<Vec<u8>>)> = self.admin(&["XRANGE", &key, "-", "+"]);
-        let entries = entries.into_iter().map(|(id, fields)| match &fields[..] {
-            [name, field] if name == b"r" => (id.into(), Bytes::copy_from_slice(field)),
-            other => panic!("fields of an entry: {other:?}"),
-        });
-        entries.collect()
+        entries.into_iter().map(|(id, parts)| (id.into(), parts.concat().into())).collect()
     }
 }
 
