@@ -501,6 +501,5 @@ fn junk_in_an_inbox_is_passed_over() {
 
 fn append(redis: &Redis, node: &str, entry: &[u8]) {
     let mut append = redis::cmd("XADD");
-    let _id: Value =
-        redis.query(append.arg(format!("{TAG}in:{node}")).arg("*").arg("").arg(entry));
+    let _id: Value = redis.query(append.arg(format!("{TAG}in:{node}")).arg("*").arg("").arg(entry));
 }

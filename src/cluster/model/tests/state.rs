@@ -134,7 +134,9 @@ impl Model {
 
     fn add_channels(&self, state: &mut State) {
         let channels = self.channels.iter();
-        state.extend(channels.map(|(path, nodes)| (format!("channel:{}", text(path)), pairs(nodes))));
+        state.extend(
+            channels.map(|(path, nodes)| (format!("channel:{}", text(path)), pairs(nodes))),
+        );
         for (path, members) in &self.members {
             let member = |member: &super::super::PresentMember| {
                 let text = String::from_utf8_lossy(member.text.bytes()).into_owned();
