@@ -1,15 +1,14 @@
 -- The end of a call: executes the commands, then appends to the inboxes what they had for them.
 --
--- From publish.lua: arguments, publish, texts.
+-- From publish.lua: arguments, publish_all, texts.
 
-local FIRST = 9
-local args, arg_count = ARGV, #ARGV
+local FIRST, LAST = 9, #ARGV
 
 -- Fetches the texts of the channels that the call publishes to or joins, because one command of
 -- Redis costs less than many.
 local function fetch_channels()
-  local channels, count, at = {}, 0, FIRST
-  while at <= arg_count do
+  local args, channels, count, at = ARGV, {}, 0, FIRST
+  while at <= LAST do
     local verb, channel = args[at], args[at + 1]
     if (verb == 'publish' or verb == 'join') and not texts[channel] then
       texts[channel] = ''
@@ -25,15 +24,15 @@ local function fetch_channels()
 end
 
 local function run_commands()
-  local at = FIRST
-  while at <= arg_count do
+  local args, at = ARGV, FIRST
+  while at <= LAST do
     local verb = args[at]
     if verb == 'publish' then
-      publish(args[at + 1], args[at + 2])
+      at = publish_all(at)
     else
       verbs[verb](args[at + 1], args[at + 2], args[at + 3], args[at + 4], args[at + 5])
+      at = at + 1 + arguments[verb]
     end
-    at = at + 1 + arguments[verb]
   end
   if call.finish then
     call.finish()
@@ -68,8 +67,9 @@ local function entry_of(lists)
       parts[count], size = records.joined, size + #records.joined
     else
       for i = 1, #records do
+        local part = records[i]
         count = count + 1
-        parts[count], size = records[i], size + #records[i]
+        parts[count], size = part, size + #part
       end
     end
   end

