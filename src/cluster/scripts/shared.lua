@@ -82,6 +82,10 @@ end
 
 -- The count of a node in a channel; nil if it is not registered.
 local function count_of(channel, node)
+  -- Most channels have one node, as those of one user each have.
+  if channel_text(channel) == node then
+    return '1'
+  end
   local nodes = nodes_of(channel)
   for i = 1, #nodes do
     if nodes[i] == node then
@@ -91,10 +95,7 @@ local function count_of(channel, node)
   return nil
 end
 
-local function write_channel(channel, nodes, counts)
-  local ids, list = table.concat(nodes), table.concat(counts, ',')
-  local ones = not (list:find('[^1,]') or list:find('11', 1, true))
-  local text = ones and ids or ids .. ' ' .. list
+local function write_text(channel, text)
   call.channels[channel], call.changed[channel] = text, true
 end
 
@@ -102,10 +103,9 @@ end
 -- all counts.
 local function set_count(channel, node, count)
   local before = channel_text(channel)
-  -- Most channels have one node, as those of one user each have.
-  if before == '' or before == node then
-    write_channel(channel, count and { node } or {}, { count })
-    return tonumber(count or 0)
+  if (before == '' or before == node) and (count or '1') == '1' then
+    write_text(channel, count and node or '')
+    return count and 1 or 0
   end
   local old_nodes, old_counts = nodes_of(channel), counts_of(channel)
   local nodes, counts, total = {}, {}, 0
@@ -125,7 +125,9 @@ local function set_count(channel, node, count)
   if count then
     add(node, count)
   end
-  write_channel(channel, nodes, counts)
+  local ids, list = table.concat(nodes), table.concat(counts, ',')
+  local ones = not (list:find('[^1,]') or list:find('11', 1, true))
+  write_text(channel, ones and ids or ids .. ' ' .. list)
   return total
 end
 
