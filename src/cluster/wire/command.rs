@@ -10,9 +10,9 @@ use crate::id::SocketId;
 /// A command of a node. Each becomes a verb and its arguments; texts and numbers are arguments as
 /// they are, a flag is a letter in `flags`.
 ///
-/// "Its nodes" are those of the channel in `channels`, "all" are those of `nodes`. "Own" is the inbox of the
-/// caller. Where nothing changes (a node joins twice, a user that is not there parts), the answer
-/// for the own inbox is still appended, and nothing else.
+/// "Its nodes" are those of the channel in `channels`, "all" are those of `nodes`. "Own" is the
+/// inbox of the caller. Where nothing changes (a node joins twice, a user that is not there parts),
+/// the answer for the own inbox is still appended, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// `join CHAN count flags`: the node has its first subscriber. Adds CHAN to `of:N` and sets the

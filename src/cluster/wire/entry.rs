@@ -1,7 +1,8 @@
 //! An entry of an inbox: what one call had for the node.
 //!
-//! The names and values of the stream entry's fields, one behind the other, are: the version (one byte), the origin (the 32 digits of
-//! its id), the kind of the call (`b` or `r`), its number (8 bytes, big endian), and records.
+//! The names and values of the stream entry's fields, one behind the other, are: the version (one
+//! byte), the origin (the 32 digits of its id), the kind of the call (`b` or `r`), its number (8
+//! bytes, big endian), and records.
 
 use bytes::{Buf, Bytes};
 

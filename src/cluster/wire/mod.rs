@@ -54,9 +54,9 @@
 //! Whatever a call has for a node, itself included, is collected and appended to the node's inbox
 //! at the end of the call, as one stream entry. The names and values of its fields, one behind the
 //! other, are an [`Entry`]: they are cut where this costs Redis least. Past `inbox_bytes` of unread
-//! bytes (of entries), the inbox is deleted and the node marked `cut`. So is a node whose inbox Redis has evicted, and one that is buried while it is stale,
-//! because its interest is known in part only, and one whose interest is buried, which may take
-//! several calls.
+//! bytes (of entries), the inbox is deleted and the node marked `cut`. So is a node whose inbox
+//! Redis has evicted, and one that is buried while it is stale, because its interest is known in
+//! part only, and one whose interest is buried, which may take several calls.
 //!
 //! # The entrance
 //! `EVALSHA sha 1 T.."nodes" T N partitions epoch run version address apps base lease_ms
