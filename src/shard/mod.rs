@@ -241,6 +241,12 @@ impl<R: Ring> Shard<R> {
         self.subscribers.link.port.spilling()
     }
 
+    /// Whether the node serves its clients alone, because the Redis of its cluster is away.
+    #[must_use]
+    pub(crate) const fn stands_alone(&self) -> bool {
+        self.homes.is_alone()
+    }
+
     /// The memory that is left, as the control thread last reported it.
     #[must_use]
     pub(crate) const fn headroom(&self) -> Headroom {
