@@ -33,7 +33,9 @@ use super::shared::SharedState;
 use super::signals::Signals;
 use super::sizes::{http_connections, ring_sizes};
 use super::status::StatusReporter;
-use super::{admin, banner, cluster_check, housekeeping, limits, listener_options, logging, mailboxes};
+use super::{
+    admin, banner, cluster_check, housekeeping, limits, listener_options, logging, mailboxes,
+};
 use super::{memory_watch, preflight};
 
 /// Serves until a signal ends it. `inputs` is where `config` comes from, to be read again.

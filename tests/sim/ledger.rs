@@ -154,7 +154,11 @@ impl Ledger {
     }
 
     /// Notes that the publisher of these messages waits for this answer.
-    pub(crate) fn ask(&mut self, answer: oneshot::Receiver<Result<PublishedStates, Unserved>>, ids: Vec<usize>) {
+    pub(crate) fn ask(
+        &mut self,
+        answer: oneshot::Receiver<Result<PublishedStates, Unserved>>,
+        ids: Vec<usize>,
+    ) {
         self.questions.push((answer, ids));
     }
 

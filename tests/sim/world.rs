@@ -426,7 +426,12 @@ pub(crate) fn parts(
     port: Port<ShardMessage>,
 ) -> ShardParts {
     ShardParts {
-        in_force: InForce { apps: Arc::clone(apps), backlog, front: Arc::default() },
+        in_force: InForce {
+            apps: Arc::clone(apps),
+            backlog,
+            front: Arc::default(),
+            shutdown_window: None,
+        },
         hash,
         socket_ids: SocketIds::seeded(seed),
         port,
