@@ -20,7 +20,8 @@ use super::{Outbox, UserKey};
 ///
 /// While the node is [alone](super::FromCluster::Alone), its own connections are all that is known
 /// of changes. A user whom the cluster last called online is taken to be so until the last
-/// connection on this node ends. When the cluster is back, the registration asks for all users anew.
+/// connection on this node ends. When the cluster is back, the registration asks for all users
+/// anew.
 #[derive(Debug, Default)]
 pub(crate) struct UserReplicas {
     /// Users by their key.

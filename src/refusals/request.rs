@@ -228,9 +228,9 @@ const REDIS_AWAY: &str = "the Redis of the cluster is away or too slow (the line
                           says why): the publisher has to repeat it, as Laravel's queue does, or \
                           set cluster.when_away to \"local\"";
 
-const NODES_SILENT: &str = "not all nodes of the cluster have answered within 2 s, or one registers \
-                            anew, so the answer would be partial: ask again; if it stays, find the \
-                            node that stands still (`ringwave status` on each)";
+const NODES_SILENT: &str = "not all nodes of the cluster have answered within 2 s, or one of them \
+                            registers anew, so the answer would be partial: ask again; if it \
+                            stays, find the node that stands still (`ringwave status` on each)";
 
 fn no_route(f: &mut fmt::Formatter<'_>, method: &str, path: &str, prefix: &str) -> fmt::Result {
     write!(

@@ -1,5 +1,5 @@
-//! The order of the start: sockets that were passed, signals, host, Redis of the cluster,
-//! listeners, log, webhooks, shards, control socket, and only then the report that the server is up.
+//! The order of the start: sockets that were passed, signals, host, Redis, listeners, log,
+//! webhooks, shards, control socket, and only then the report that the server is up.
 
 use std::process::ExitCode;
 use std::sync::Arc;
