@@ -38,8 +38,8 @@ struct UserReplica {
     here: Vec<ShardId>,
     /// Shards that watch the user.
     watchers: Vec<ShardId>,
-    /// Whether the user is online, as the cluster last said. A watched user of whom it has said
-    /// nothing is taken as offline.
+    /// Whether the user is online, as the cluster last said, or as changes on this node have it
+    /// while the node is alone. A watched user of whom it has said nothing is taken as offline.
     online: bool,
 }
 
@@ -70,9 +70,8 @@ impl UserReplicas {
             }
             if alone && before.0 != user.here.is_empty() {
                 user.online = !user.here.is_empty();
-                let told_of = user.watchers.iter().map(|&watcher| (watcher, user.online));
-                for (watcher, online) in told_of {
-                    told.entry(watcher).or_default().push((key.clone(), online));
+                for &watcher in &user.watchers {
+                    told.entry(watcher).or_default().push((key.clone(), user.online));
                 }
             }
             if user.watchers.is_empty() {

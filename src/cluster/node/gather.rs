@@ -39,11 +39,13 @@ pub(super) enum Asking {
 /// The questions of this node.
 impl Node {
     pub(super) fn ask(&mut self, reply_to: ReplyTo, question: Question, now: Millis) {
-        if self.serves_alone() {
-            return self.ask_here(reply_to, question, now);
-        }
         match question {
             Question::Barrier => self.effects.answer(reply_to, Answer::Barrier),
+            // The home answers the shard itself.
+            Question::State(ref key) | Question::Users(ref key) if self.serves_alone() => {
+                let home = self.directory.topology().home_of(key);
+                self.effects.ask(home, reply_to, question);
+            }
             Question::State(key) => self.ask_redis(reply_to, &key, false, now),
             Question::Users(key) => self.ask_redis(reply_to, &key, true, now),
             Question::Occupied(app, prefix) => {
@@ -79,6 +81,7 @@ impl Node {
         self.push(partition, command, None, now);
     }
 
+    /// Asks all nodes, or this one if it is alone.
     pub(super) fn ask_nodes(&mut self, reply_to: ReplyTo, asking: Asking, now: Millis) {
         let question = self.node_question(&asking);
         let app = self.directory.app_text(asking.app());
@@ -101,22 +104,6 @@ impl Node {
                 let command = Command::Ask(request, encode(&question));
                 self.push(partition, command, None, now);
             }
-        }
-    }
-
-    /// Has the shards of this node answer, because it serves its clients alone.
-    fn ask_here(&mut self, reply_to: ReplyTo, question: Question, now: Millis) {
-        let home = |key: &ChannelKey| self.directory.topology().home_of(key);
-        match question {
-            Question::Barrier => self.effects.answer(reply_to, Answer::Barrier),
-            Question::State(ref key) | Question::Users(ref key) => {
-                let home = home(key);
-                self.effects.ask(home, reply_to, question);
-            }
-            Question::Occupied(app, prefix) => {
-                self.ask_nodes(reply_to, Asking::Occupied(app, prefix), now);
-            }
-            Question::Connections(app) => self.ask_nodes(reply_to, Asking::Connections(app), now),
         }
     }
 
