@@ -17,10 +17,17 @@ use super::{Outbox, UserKey};
 ///
 /// The cluster is told of the node's first connection of a user and of the end of the last one, and
 /// likewise of watchers. It tells whether a watched user is online on any node.
+///
+/// While the node is [alone](super::FromCluster::Alone), its own connections are all that is known
+/// of changes. A user whom the cluster last called online is taken to be so until the last
+/// connection on this node ends. When the cluster is back, the registration asks for all users
+/// anew.
 #[derive(Debug, Default)]
 pub(crate) struct UserReplicas {
     /// Users by their key.
     table: HashTable<UserReplica>,
+    /// Whether the node is alone.
+    alone: bool,
 }
 
 /// The record of one user. It exists while the user is on this node or watched from it.
@@ -31,8 +38,8 @@ struct UserReplica {
     here: Vec<ShardId>,
     /// Shards that watch the user.
     watchers: Vec<ShardId>,
-    /// Whether the user is online, as the cluster last said. A watched user of whom it has said
-    /// nothing is taken as offline.
+    /// Whether the user is online, as the cluster last said, or as changes on this node have it
+    /// while the node is alone. A watched user of whom it has said nothing is taken as offline.
     online: bool,
 }
 
@@ -40,10 +47,13 @@ impl UserReplicas {
     /// Takes over the changes on a shard, oldest first.
     pub(crate) fn handle(&mut self, from: ShardId, steps: Steps, out: &mut Outbox) {
         let mut told: BTreeMap<ShardId, Vec<(UserKey, bool)>> = BTreeMap::new();
-        let mut changes = Steps::new();
+        let (mut changes, alone) = (Steps::new(), self.alone);
         for (key, step) in steps {
             let user = self.user_of(&key);
             let before = (user.here.is_empty(), user.watchers.is_empty());
+            if alone && step == Step::Watch && !user.here.is_empty() {
+                user.online = true;
+            }
             match step {
                 Step::Arrived => add(&mut user.here, from),
                 Step::Left => remove(&mut user.here, from),
@@ -57,6 +67,12 @@ impl UserReplicas {
             }
             if before != (user.here.is_empty(), user.watchers.is_empty()) {
                 changes.push((key.clone(), step));
+            }
+            if alone && before.0 != user.here.is_empty() {
+                user.online = !user.here.is_empty();
+                for &watcher in &user.watchers {
+                    told.entry(watcher).or_default().push((key.clone(), user.online));
+                }
             }
             if user.watchers.is_empty() {
                 user.online = false;
@@ -79,12 +95,33 @@ impl UserReplicas {
         }
     }
 
+    /// Begins to answer in the place of the cluster, or ends it. What the cluster was asked before
+    /// and has not answered is answered now.
+    pub(crate) fn set_alone(&mut self, alone: bool, out: &mut Outbox) {
+        self.alone = alone;
+        let unknown = |user: &&mut UserReplica| {
+            alone && !user.online && !user.here.is_empty() && !user.watchers.is_empty()
+        };
+        for user in self.table.iter_mut().filter(unknown) {
+            user.online = true;
+            for &watcher in &user.watchers {
+                out.send(watcher, FromHome::Online(vec![(user.key.clone(), true)]));
+            }
+        }
+    }
+
     /// Asks the cluster once more whether a user is online, if anybody still watches the user.
     pub(crate) fn ask_again(&self, key: &UserKey, out: &mut Outbox) {
         let user = self.table.find(key.hash(), |user| user.key == *key);
         if user.is_some_and(|user| !user.watchers.is_empty()) {
             out.tell_cluster(ToCluster::Users(vec![(key.clone(), Step::Watch)]));
         }
+    }
+
+    /// Whether the node is alone.
+    #[must_use]
+    pub(crate) const fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// The changes that bring a cluster up to date which has forgotten this node.

@@ -120,10 +120,23 @@ impl HomeSide {
             (FromCluster::Certain(user), _, UserTable::Replicas(users)) => {
                 users.ask_again(&user, outbox);
             }
-            (message, ChannelHomes::Replicas(replicas), _) => replicas.learn(message, now, outbox),
+            (message, ChannelHomes::Replicas(replicas), UserTable::Replicas(users)) => {
+                if let FromCluster::Alone(alone) = message {
+                    users.set_alone(alone, outbox);
+                }
+                replicas.learn(message, now, outbox);
+            }
             _ => broken("a cluster speaks to a node that is alone"),
         }
         self.send(link);
+    }
+
+    /// Whether the homes answer in the place of the cluster, which is away.
+    pub(super) const fn is_alone(&self) -> bool {
+        match &self.users {
+            UserTable::Own(_) => false,
+            UserTable::Replicas(users) => users.is_alone(),
+        }
     }
 
     /// Does a turn's part of work that is too long for one turn.

@@ -330,8 +330,8 @@ fn settings_that_need_a_restart_are_named_and_the_others_take_effect() {
         assert_eq!(
             told,
             format!(
-                "Configuration reloaded: 1 app\nserver.shutdown_window: auto -> 7\n\
-                 server.max_request_size: 100000 -> 100\nNote: {named}\n"
+                "Configuration reloaded: 1 app\nserver.max_request_size: 100000 -> 100\n\
+                 server.shutdown_window: auto -> 7\nNote: {named}\n"
             )
         );
         gateway.logged(&["WARN", named]);

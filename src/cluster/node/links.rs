@@ -62,7 +62,7 @@ impl Node {
         match member.partition.entered(entered, now) {
             Admission::Buried => {
                 let dropped = member.partition.rename(true, true);
-                self.effects.answer_all(dropped, || Answer::Unavailable);
+                self.effects.answer_all(dropped, || Answer::Away);
                 false
             }
             Admission::In { register, emptied, cut_off, confirmed } => {
@@ -75,7 +75,7 @@ impl Node {
                 self.effects.answer_all(confirmed, || Answer::Barrier);
                 // Questions are not repeated, and an answer may be lost.
                 let lost = self.questions.lost(partition);
-                self.effects.answer_all(lost, || Answer::Unavailable);
+                self.effects.answer_all(lost, || Answer::Away);
                 if emptied {
                     self.effects.report(Report::Emptied { partition });
                 } else if buried && register {
