@@ -7,7 +7,6 @@
 //! A [clone](Model::clone) is a snapshot: to put it back is a failover that loses the last changes.
 //! A new model in the place of another one is a Redis that came back empty.
 
-mod arguments;
 mod channels;
 mod inboxes;
 mod nodes;
@@ -22,9 +21,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::store::{CallHead, Executed};
-use super::wire::{CallKind, Entered, Entrance, MemberText, NodeId, Record};
+use super::wire::{
+    CallKind, Entered, Entrance, JoinFlags, Listed, MemberText, NodeId, Record, Values,
+};
 use crate::channels::{ChannelPath, UserPath};
-use arguments::Arguments;
 use inboxes::Inbox;
 
 /// If nobody has tended for so many milliseconds, leases are not to be trusted.
@@ -280,7 +280,7 @@ impl<'a> Call<'a> {
 
     /// Executes the commands. Returns the encoded records for each node.
     fn execute(mut self, args: &[Bytes]) -> BTreeMap<NodeId, Vec<u8>> {
-        let mut args = Arguments::new(args);
+        let mut args = Listed(args.iter());
         while let Some(verb) = args.next() {
             self.run(&verb, &mut args);
         }
@@ -292,17 +292,23 @@ impl<'a> Call<'a> {
 
     /// Executes a command. One that cannot be read does nothing: Redis would end the call with an
     /// error.
-    fn run(&mut self, verb: &[u8], args: &mut Arguments<'_>) -> Option<()> {
+    fn run(&mut self, verb: &[u8], args: &mut Listed<'_>) -> Option<()> {
         match verb {
-            b"join" => self.join(&args.channel()?, args.number()?, args.flags()?),
-            b"leave" => self.leave(&args.channel()?, args.flags()?),
+            b"join" => self.join(&args.channel()?, args.number()?, JoinFlags::of(&args.next()?)),
+            b"leave" => self.leave(&args.channel()?, JoinFlags::of(&args.next()?)),
             b"count" => self.count(&args.channel()?, args.number()?),
             b"enter" => {
                 let (channel, user_id) = (args.channel()?, args.text()?);
                 let member = MemberText::from_text(args.next()?);
-                self.enter(&channel, &user_id, member, args.number()?, args.flags()?);
+                self.enter(
+                    &channel,
+                    &user_id,
+                    member,
+                    args.number()?,
+                    JoinFlags::of(&args.next()?),
+                );
             }
-            b"part" => self.part(&args.channel()?, &args.text()?, args.flags()?),
+            b"part" => self.part(&args.channel()?, &args.text()?, JoinFlags::of(&args.next()?)),
             b"publish" => {
                 let (channel, record) = (args.channel()?, args.next()?);
                 self.publish(&channel, &record, args.number()?, args.next()?);
@@ -316,7 +322,7 @@ impl<'a> Call<'a> {
             b"users" => self.users(&args.channel()?, args.number()?),
             b"ask" => self.ask(args.number()?, &args.next()?),
             b"answer" => self.answer(args.node()?, args.number()?, args.next()?),
-            b"tend" => self.tend(&args.text()?, args.number()?, args.number::<u8>()? == 1),
+            b"tend" => self.tend(&args.text()?, args.number()?, args.flag()?),
             b"ready" => self.ready(),
             b"bury" => self.bury(args.node()?),
             b"quit" => self.quit(),

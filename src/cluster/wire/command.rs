@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 
+use super::codec::{flag, id, number, text};
 use super::{MemberText, NodeId, Record, Retained};
 use crate::channels::{ChannelPath, UserPath};
 use crate::frame::Frame;
 use crate::id::SocketId;
 
-/// A command of a node. Each becomes a verb and its arguments; texts and numbers are arguments as
-/// they are, a flag is a letter in `flags`.
+/// A command of a node. Each becomes a verb and its arguments, of which `flags` has a letter for
+/// each flag.
 ///
 /// "Its nodes" are those of `ch:CHAN`, "all" are those of `nodes`. "Own" is the inbox of the
 /// caller. Where nothing changes (a node joins twice, a user that is not there parts), the answer
@@ -165,6 +166,14 @@ impl JoinFlags {
         let letters = [(presence, b'p'), (counted, b'c'), (told, b't'), (anew, b'a')];
         letters.into_iter().filter_map(|(set, letter)| set.then_some(letter)).collect()
     }
+
+    /// The flags whose letters are there.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn of(letters: &[u8]) -> Self {
+        let has = |letter| letters.contains(&letter);
+        let [presence, counted, told, anew] = [b'p', b'c', b't', b'a'].map(has);
+        Self { presence, counted, told, anew }
+    }
 }
 
 impl Command {
@@ -219,14 +228,13 @@ impl Command {
             }
             Self::Ask(request, payload) => push(out, "ask", [number(*request), payload.clone()]),
             Self::Answer(node, request, payload) => {
-                push(out, "answer", [number(node), number(*request), payload.clone()]);
+                push(out, "answer", [id(node), number(*request), payload.clone()]);
             }
             Self::Tend { read_id, read_bytes, departures } => {
-                let departures = number(u8::from(*departures));
-                push(out, "tend", [text(read_id), number(*read_bytes), departures]);
+                push(out, "tend", [text(read_id), number(*read_bytes), flag(*departures)]);
             }
             Self::Ready => push(out, "ready", []),
-            Self::Bury(node) => push(out, "bury", [number(node)]),
+            Self::Bury(node) => push(out, "bury", [id(node)]),
             Self::Quit => push(out, "quit", []),
             Self::Permits { app, wanted, total } => {
                 push(out, "permits", [text(app), number(*wanted), number(*total)]);
@@ -257,12 +265,4 @@ impl Command {
 fn push<const N: usize>(out: &mut Vec<Bytes>, verb: &'static str, arguments: [Bytes; N]) {
     out.push(Bytes::from_static(verb.as_bytes()));
     out.extend(arguments);
-}
-
-fn text(text: &str) -> Bytes {
-    Bytes::copy_from_slice(text.as_bytes())
-}
-
-fn number(number: impl ToString) -> Bytes {
-    number.to_string().into()
 }

@@ -84,12 +84,16 @@
 //! # Commands and what they append
 //! The table is in [`Command`]; the records are in [`Record`].
 
+mod codec;
 mod command;
 mod entrance;
 mod entry;
 mod node_id;
 mod record;
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use codec::{Listed, Values};
+pub(crate) use codec::{id, number, text};
 pub(crate) use command::{Command, JoinFlags};
 pub(crate) use entrance::{Entered, Entrance};
 pub(crate) use entry::{CallKind, Entry, EntryError};
