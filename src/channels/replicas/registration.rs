@@ -52,7 +52,7 @@ impl Replicas {
             Task::Register => {
                 let partition = walk.partition.number;
                 let (registered, questions) = registration_of(&channels);
-                let kept = channels.iter().filter_map(|of| self.cache.get(&of.key, now));
+                let kept = channels.iter().filter_map(|of| self.channels.cache.get(&of.key, now));
                 let events = kept.map(|event| event.copied(now)).collect();
                 let users = Steps::new();
                 let part = Registered { partition, channels: registered, events, users, last };
