@@ -37,10 +37,10 @@ pub(super) const BUDGET: [Holder; 3] = [
 /// Every message for a home goes to [`handle`](Self::handle), in the order in which it arrived and
 /// with the shard that has sent it. Time goes to the [`channels`](Self::channels), by
 /// [`tick`](Channels::tick); while they [have work](Channels::has_work), [`work`](Channels::work)
-/// has to be called once per turn. All three put their effects into the [`Outbox`], which the caller
-/// empties before the next call: messages to one shard take effect in that order, and so do the
-/// notices. Which notices an app wants is set by [`adopt`](Channels::adopt), before anything else
-/// and whenever it changes.
+/// has to be called once per turn. All three put their effects into the [`Outbox`], which the
+/// caller empties before the next call: messages to one shard take effect in that order, and so do
+/// the notices. Which notices an app wants is set by [`adopt`](Channels::adopt), before anything
+/// else and whenever it changes.
 #[derive(Debug)]
 pub struct Homes {
     /// Channels that are occupied, and the last events of cache channels, occupied or not.

@@ -9,7 +9,7 @@ use crate::protocol::auth::{Authorised, Member};
 use crate::protocol::names::ChannelName;
 
 use super::notice::ClientEventNotice;
-use super::{ChannelKey, ChannelState, Event, Outbox, UserKey};
+use super::{ChannelKey, ChannelState, Event, UserKey};
 
 /// A message to the home of a channel. The id of the sending shard travels with it.
 #[derive(Debug)]
@@ -140,16 +140,6 @@ pub struct Whisper {
     pub(crate) joining: Option<Joining>,
     /// The notice for webhooks, if any of them wants client events.
     pub(crate) notice: Option<Box<ClientEventNotice>>,
-}
-
-impl Whisper {
-    /// Tells the sender that its join was refused, and the event with it.
-    pub(super) fn refuse(self, from: ShardId, out: &mut Outbox) {
-        if let Some(joining) = self.joining {
-            let name = self.event.key.name().clone();
-            out.send(from, FromHome::NotMember(joining.conn, name));
-        }
-    }
 }
 
 /// A connection between its subscribe and the home's answer to that.

@@ -27,7 +27,7 @@ use crate::time::Millis;
 
 use super::cluster::{Enter, PartitionId, ToCluster};
 use super::message::{FromHome, Join, Joined, Leave, Outcome, Repeat, Repeated, ToHome, Whisper};
-use super::table::{ChannelTable, Channels};
+use super::table::{ChannelTable, Channels, refuse_whisper};
 use super::{AppPath, CacheBounds, ChannelEvent, ChannelKey, Outbox};
 use registration::Walk;
 use replica::Replica;
@@ -287,7 +287,7 @@ impl Replicas {
             return self.wait(&key, from, ticket, ToHome::Whisper(whisper));
         }
         if pending {
-            whisper.refuse(from, out);
+            refuse_whisper(from, *whisper, out);
         } else if let Some(event) = self.channels.accept(from, *whisper, out) {
             self.tell(ToCluster::Publish(event), out);
         }

@@ -265,7 +265,7 @@ impl<C: ChannelRecord> ChannelTable<C> {
         out: &mut Outbox,
     ) -> Option<Event> {
         if self.refuses(from, &whisper) {
-            whisper.refuse(from, out);
+            refuse_whisper(from, whisper, out);
             return None;
         }
         let Whisper { event, notice, .. } = whisper;
@@ -377,5 +377,13 @@ impl<C: ChannelRecord> Index<u32> for ChannelTable<C> {
 impl<C: ChannelRecord> IndexMut<u32> for ChannelTable<C> {
     fn index_mut(&mut self, number: u32) -> &mut C {
         &mut self.channels[number]
+    }
+}
+
+/// Tells the sender of a client event that its join was refused.
+pub(super) fn refuse_whisper(from: ShardId, whisper: Whisper, out: &mut Outbox) {
+    if let Some(joining) = whisper.joining {
+        let name = whisper.event.key.name().clone();
+        out.send(from, FromHome::NotMember(joining.conn, name));
     }
 }
