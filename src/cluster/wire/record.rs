@@ -87,7 +87,8 @@ pub(crate) enum Record {
     Answer(NodeId, u32, Bytes),
     /// `G CHAN user_id`: a departure is due to be told; without a user id, the channel was vacated.
     Gone(ChannelPath, Box<str>),
-    /// `T now_ms (node address apps)...`: the time of Redis, and all nodes.
+    /// `T now_ms (node address apps base done)...`: the time of Redis, and all nodes. `base` and
+    /// `done` are empty for a node that has not entered.
     Tended(u64, Vec<NodeInfo>),
     /// `D node`: the lease of a node is over, and something is left to bury.
     Dead(NodeId),
@@ -128,8 +129,19 @@ pub(crate) struct NodeInfo {
     pub(crate) id: NodeId,
     /// Its host name and listener, for the operator.
     pub(crate) address: Box<str>,
-    /// The fingerprint of its apps.
+    /// The fingerprint of its apps; empty before its first `tend`.
     pub(crate) apps: Box<str>,
+    /// Its batches; `None` if it has not entered.
+    pub(crate) batched: Option<Batched>,
+}
+
+/// The numbers of a node's batches that Redis has executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Batched {
+    /// The number before the first of them of which nothing is lost.
+    pub(crate) base: u64,
+    /// The number of the last.
+    pub(crate) done: u64,
 }
 
 /// A member of a presence channel as text: `{"user_id":"7","user_info":{…}}`, as the app signed it.
@@ -304,8 +316,13 @@ impl Record {
                 std::iter::once(text(&request.to_string())).chain(users).collect()
             }
             Self::Tended(now_ms, nodes) => {
-                let nodes = nodes.iter().flat_map(|node| {
-                    [text(&node.id.to_string()), text(&node.address), text(&node.apps)]
+                let nodes = nodes.iter().flat_map(|NodeInfo { id, address, apps, batched }| {
+                    let number = |number: Option<u64>| {
+                        number.map_or_else(Bytes::new, |number| text(&number.to_string()))
+                    };
+                    let base = number(batched.map(|batched| batched.base));
+                    let done = number(batched.map(|batched| batched.done));
+                    [text(&id.to_string()), text(address), text(apps), base, done]
                 });
                 std::iter::once(text(&now_ms.to_string())).chain(nodes).collect()
             }
@@ -360,7 +377,7 @@ impl Record {
                 let mut nodes = Vec::new();
                 while !fields.0.is_empty() {
                     let (id, address, apps) = (fields.node()?, fields.text()?, fields.text()?);
-                    nodes.push(NodeInfo { id, address, apps });
+                    nodes.push(NodeInfo { id, address, apps, batched: fields.batched()? });
                 }
                 Self::Tended(now_ms, nodes)
             }
@@ -434,6 +451,15 @@ impl Fields {
 
     fn nodes(&mut self) -> Option<Vec<NodeId>> {
         self.texts()?.iter().map(|text| text.parse().ok()).collect()
+    }
+
+    /// The batches of a node: `Some(None)` if it has not entered.
+    fn batched(&mut self) -> Option<Option<Batched>> {
+        let (base, done) = (self.text()?, self.text()?);
+        if base.is_empty() && done.is_empty() {
+            return Some(None);
+        }
+        Some(Some(Batched { base: base.parse().ok()?, done: done.parse().ok()? }))
     }
 
     /// The last event of a channel: `Some(None)` if there is none.
