@@ -15,11 +15,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{LocalSet, yield_now};
 
 use super::driver::{Driver, Shared};
-use super::node::{Node, NodeParts, NodeStatus, lend_nothing};
+use super::node::{Names, Node, NodeParts, NodeStatus, SEED_BYTES, lend_nothing};
 use super::redis::{self, RedisError};
 use super::settings::ClusterSettings;
 use super::store::Connector;
-use super::wire::NodeId;
 use crate::apps::Apps;
 use crate::bus::Port;
 use crate::channels::{FromHome, KeyHash, Registered, ToCluster};
@@ -145,8 +144,7 @@ impl ClusterWorker {
         connector: impl Connector + Send + 'static,
     ) -> Result<Self, ClusterError> {
         lend_nothing(&parts.apps);
-        let id = NodeId(u128::from_ne_bytes(random()?));
-        let epoch = NodeId(u128::from_ne_bytes(random()?)).to_string().into();
+        let names = Names::new(random()?);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -157,7 +155,7 @@ impl ClusterWorker {
         let run = move || {
             let body = || {
                 runtime.block_on(LocalSet::new().run_until(async move {
-                    let turns = Turns::new(parts, id, epoch, connector, status);
+                    let turns = Turns::new(parts, names, connector, status);
                     turns.run(wake, taken).await;
                 }));
             };
@@ -229,8 +227,7 @@ impl Turns {
     /// Makes the node, and starts the tasks of its partitions.
     fn new(
         parts: ClusterParts,
-        id: NodeId,
-        epoch: Box<str>,
+        names: Names,
         connector: impl Connector + 'static,
         status: watch::Sender<ClusterStatus>,
     ) -> Self {
@@ -239,7 +236,7 @@ impl Turns {
         let name = settings.name.clone();
         let constant = ClusterStatus { name, redis, ..ClusterStatus::default() };
         let shards = port.shards();
-        let node = NodeParts { settings, id, epoch, address, apps, hash, shards };
+        let node = NodeParts { settings, names, address, apps, hash, shards };
         let node = Node::new(node, clock.now());
         let partitions = node.partitions();
         let shared = Rc::new(Shared::new(node, clock));
@@ -414,8 +411,8 @@ fn work(message: &ShardMessage) -> usize {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N], ClusterError> {
-    let mut bytes = [0; N];
+fn random() -> Result<[u8; SEED_BYTES], ClusterError> {
+    let mut bytes = [0; SEED_BYTES];
     getrandom::fill(&mut bytes).map_err(ClusterError::Random)?;
     Ok(bytes)
 }

@@ -162,8 +162,7 @@ impl Node {
     fn give_up(&mut self, partition: u16, cut_off: bool, here: bool) {
         let Some(member) = self.member(partition) else { return };
         let waiting: Vec<_> = member.partition.drain().collect();
-        let dropped = member.partition.rename(false, cut_off);
-        self.effects.answer_all(dropped, || Answer::Unavailable);
+        self.rename(partition, false, cut_off);
         for (command, confirm) in waiting {
             let delivered = here && self.deliver_here(command);
             let answer = || if delivered { Answer::Barrier } else { Answer::Unavailable };

@@ -191,7 +191,6 @@ fn entrance(partitions: u16, lease_ms: u64) -> Entrance {
         run: "".into(),
         version: version::TEXT.into(),
         address: "check".into(),
-        apps: "".into(),
         base: 0,
         lease_ms,
         known: Vec::new(),
@@ -200,7 +199,8 @@ fn entrance(partitions: u16, lease_ms: u64) -> Entrance {
 
 /// Removes all keys that an entrance makes.
 async fn clear(link: &mut Link, keys: &Keys, node: NodeId) -> Result<(), CallError> {
-    let of_partition = ["partitions", "epoch", "run", "tended", "nodes", "about", "stale", "gone"];
+    let of_partition =
+        ["partitions", "epoch", "run", "tended", "nodes", "addresses", "stale", "gone"];
     let of_node = ["node", "in", "of", "mo"].map(|kind| format!("{kind}:{node}"));
     let names = of_partition.into_iter().chain(of_node.iter().map(String::as_str));
     let mut request = cmd("DEL");

@@ -1,5 +1,5 @@
 //! The encoding of values, as arguments of calls and as fields of records: a number is a decimal
-//! text, a flag is `0` or `1`, and an id is its text.
+//! text, a flag is `0` or `1`, an id is its text, and where there may be none, none is empty.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -27,6 +27,11 @@ pub(crate) fn id(id: impl Display) -> Bytes {
     id.to_string().into()
 }
 
+/// Encodes a number or an id, if there is one.
+pub(super) fn optional(value: Option<impl Display>) -> Bytes {
+    value.map_or_else(Bytes::new, id)
+}
+
 /// Encodes a flag.
 pub(super) const fn flag(set: bool) -> Bytes {
     Bytes::from_static(if set { b"1" } else { b"0" })
@@ -47,6 +52,12 @@ pub(crate) trait Values {
 
     fn number<N: FromStr>(&mut self) -> Option<N> {
         std::str::from_utf8(&self.next()?).ok()?.parse().ok()
+    }
+
+    /// `Some(None)` if the value is empty.
+    fn optional<N: FromStr>(&mut self) -> Option<Option<N>> {
+        let text = self.text()?;
+        if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
     }
 
     fn flag(&mut self) -> Option<bool> {

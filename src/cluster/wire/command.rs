@@ -98,9 +98,9 @@ pub(crate) enum Command {
     /// `answer node request payload`: [`Record::Answer`] to that node, if it is among all. Nothing
     /// if the answers of the call would make its unread bytes more than half of the bound.
     Answer(NodeId, u32, Bytes),
-    /// `tend read_id read_bytes departures`: see `wire`. Renews the lease, trims the own inbox
-    /// below `read_id` (a stream id, or empty), notes the bytes read, starts leases anew if nobody
-    /// tended. Own: [`Record::Tended`]; if `departures` is 1, [`Record::Gone`] for each departure
+    /// `tend read_id read_bytes departures apps`: see `wire`. Renews the lease, trims the own inbox
+    /// below `read_id` (a stream id, or empty), notes the bytes read and the apps, starts leases
+    /// anew if nobody tended. Own: [`Record::Tended`]; if `departures` is 1, [`Record::Gone`] for each departure
     /// that is due, at most 1,000; [`Record::Dead`] for each node whose lease is over and that has
     /// something to bury.
     Tend {
@@ -111,6 +111,8 @@ pub(crate) enum Command {
         /// Whether the node tells webhooks of departures. One that is about to stop leaves them to
         /// the others.
         departures: bool,
+        /// The fingerprint of the apps.
+        apps: Box<str>,
     },
     /// `ready`: the node has registered and repeated everything: it leaves `stale`, and has heard
     /// the letters that it was owed. If `stale` is empty now: [`Record::Settled`] to all.
@@ -230,8 +232,9 @@ impl Command {
             Self::Answer(node, request, payload) => {
                 push(out, "answer", [id(node), number(*request), payload.clone()]);
             }
-            Self::Tend { read_id, read_bytes, departures } => {
-                push(out, "tend", [text(read_id), number(*read_bytes), flag(*departures)]);
+            Self::Tend { read_id, read_bytes, departures, apps } => {
+                let departures = flag(*departures);
+                push(out, "tend", [text(read_id), number(*read_bytes), departures, text(apps)]);
             }
             Self::Ready => push(out, "ready", []),
             Self::Bury(node) => push(out, "bury", [id(node)]),

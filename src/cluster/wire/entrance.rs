@@ -18,8 +18,6 @@ pub(crate) struct Entrance {
     pub(crate) version: Box<str>,
     /// Host name and listener, for the operator.
     pub(crate) address: Box<str>,
-    /// The fingerprint of the apps.
-    pub(crate) apps: Box<str>,
     /// The number before the first batch that can be repeated.
     pub(crate) base: u64,
     /// The duration of a lease in milliseconds.
@@ -41,6 +39,8 @@ pub(crate) struct Entered {
     pub(crate) cut: bool,
     /// Whether its members were buried: it has to register them.
     pub(crate) buried: bool,
+    /// Whether others have made batches in this epoch while none of them knew the node.
+    pub(crate) missed: bool,
     /// The time of Redis in milliseconds.
     pub(crate) now_ms: u64,
 }
@@ -54,7 +54,6 @@ impl Entrance {
             text(&self.run),
             text(&self.version),
             text(&self.address),
-            text(&self.apps),
             number(self.base),
             number(self.lease_ms),
         ]);
@@ -74,6 +73,7 @@ impl Entered {
             unknown: letters.contains(&b'f'),
             cut: letters.contains(&b'c'),
             buried: letters.contains(&b'd'),
+            missed: letters.contains(&b'm'),
             now_ms,
         })
     }

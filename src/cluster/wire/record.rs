@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::NodeId;
-use super::codec::{self, Fields, Values, flag, id, number, put, take, text};
+use super::codec::{self, Fields, Values, flag, id, number, optional, put, take, text};
 use crate::channels::{ChannelPath, UserPath};
 use crate::frame::Frame;
 use crate::id::SocketId;
@@ -88,7 +88,8 @@ pub(crate) enum Record {
     Answer(NodeId, u32, Bytes),
     /// `G CHAN user_id`: a departure is due to be told; without a user id, the channel was vacated.
     Gone(ChannelPath, Box<str>),
-    /// `T now_ms (node address apps)...`: the time of Redis, and all nodes.
+    /// `T now_ms (node address apps base done)...`: the time of Redis, and all nodes. `base` and
+    /// `done` are empty for a node that has not entered.
     Tended(u64, Vec<NodeInfo>),
     /// `D node`: the lease of a node is over, and something is left to bury.
     Dead(NodeId),
@@ -129,8 +130,19 @@ pub(crate) struct NodeInfo {
     pub(crate) id: NodeId,
     /// Its host name and listener, for the operator.
     pub(crate) address: Box<str>,
-    /// The fingerprint of its apps.
+    /// The fingerprint of its apps; empty before its first `tend`.
     pub(crate) apps: Box<str>,
+    /// Its batches; `None` if it has not entered.
+    pub(crate) batched: Option<Batched>,
+}
+
+/// The numbers of a node's batches that Redis has executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Batched {
+    /// The number before the first of them of which nothing is lost.
+    pub(crate) base: u64,
+    /// The number of the last.
+    pub(crate) done: u64,
 }
 
 /// A member of a presence channel as text: `{"user_id":"7","user_info":{…}}`, as the app signed it.
@@ -240,7 +252,7 @@ impl Record {
     fn fields(&self) -> Vec<Bytes> {
         match self {
             Self::Message { channel, except, retained, frame } => {
-                let except = except.map_or_else(Bytes::new, id);
+                let except = optional(*except);
                 let (ttl_ms, data) = retained
                     .as_ref()
                     .map_or((0, Bytes::new()), |kept| (kept.ttl_ms, text(&kept.data)));
@@ -281,9 +293,11 @@ impl Record {
                 std::iter::once(number(*request)).chain(users).collect()
             }
             Self::Tended(now_ms, nodes) => {
-                let nodes = nodes
-                    .iter()
-                    .flat_map(|node| [id(node.id), text(&node.address), text(&node.apps)]);
+                let nodes = nodes.iter().flat_map(|node| {
+                    let base = optional(node.batched.map(|batched| batched.base));
+                    let done = optional(node.batched.map(|batched| batched.done));
+                    [id(node.id), text(&node.address), text(&node.apps), base, done]
+                });
                 std::iter::once(number(*now_ms)).chain(nodes).collect()
             }
             Self::Dead(node) => vec![id(node)],
@@ -297,8 +311,7 @@ impl Record {
         let record = match letter {
             b'M' => {
                 let channel = fields.channel()?;
-                let except = fields.text()?;
-                let except = if except.is_empty() { None } else { Some(except.parse().ok()?) };
+                let except = fields.optional()?;
                 let (ttl_ms, data) = (fields.number()?, fields.text()?);
                 let retained = (ttl_ms > 0).then(|| Retained { data: data.into(), ttl_ms });
                 let frame = Frame::text_from_wire(&fields.next()?)?;
@@ -335,7 +348,7 @@ impl Record {
             b'T' => {
                 let node = |fields: &mut Fields| {
                     let (id, address, apps) = (fields.node()?, fields.text()?, fields.text()?);
-                    Some(NodeInfo { id, address, apps })
+                    Some(NodeInfo { id, address, apps, batched: read_batched(fields)? })
                 };
                 Self::Tended(fields.number()?, fields.all(node)?)
             }
@@ -381,4 +394,13 @@ fn read_kept(fields: &mut Fields) -> Option<Option<(Retained, Frame)>> {
         return Some(None);
     }
     Retained::read(kept, ttl_ms).map(Some)
+}
+
+/// Reads the batches of a node: `Some(None)` if it has not entered.
+fn read_batched(fields: &mut Fields) -> Option<Option<Batched>> {
+    match (fields.optional()?, fields.optional()?) {
+        (Some(base), Some(done)) => Some(Some(Batched { base, done })),
+        (None, None) => Some(None),
+        _ => None,
+    }
 }
