@@ -41,7 +41,6 @@ pub(crate) use names::{Names, SEED_BYTES};
 pub(crate) use quotas::lend_nothing;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use report::Report;
-pub(crate) use timers::NodeStatus;
 
 /// The parts that a node is made of.
 #[derive(Debug)]

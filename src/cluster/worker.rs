@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{LocalSet, yield_now};
 
 use super::driver::{Driver, Shared};
-use super::node::{Names, Node, NodeParts, NodeStatus, SEED_BYTES, lend_nothing};
+use super::node::{Names, Node, NodeParts, SEED_BYTES, lend_nothing};
 use super::redis::{self, RedisError};
 use super::settings::ClusterSettings;
+use super::status::ClusterStatus;
 use super::store::Connector;
 use crate::apps::Apps;
 use crate::bus::Port;
@@ -66,42 +66,6 @@ pub(crate) struct ClusterParts {
     pub(crate) notices: NoticeSender,
     /// The clock of the process.
     pub(crate) clock: Clock,
-}
-
-/// The state of the cluster as this node sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ClusterStatus {
-    /// The name of the cluster.
-    pub(crate) name: String,
-    /// The addresses of Redis.
-    pub(crate) redis: String,
-    /// Whether commands reach Redis.
-    pub(crate) state: ClusterState,
-    /// The time since which they do not, in seconds.
-    pub(crate) away_s: Option<u64>,
-    /// The addresses of all nodes.
-    pub(crate) nodes: Vec<String>,
-    /// Calls that were sent again, because Redis may not have executed them.
-    pub(crate) repeated_calls: u64,
-    /// The bytes of commands that wait for Redis.
-    pub(crate) backlog_bytes: usize,
-    /// Entries and records that could not be read.
-    pub(crate) unreadable: u64,
-    /// Entries of other versions.
-    pub(crate) other_versions: u64,
-}
-
-/// Whether commands reach Redis.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ClusterState {
-    /// They do not, and clients wait.
-    #[default]
-    Away,
-    /// They do not, and the node serves its clients alone.
-    Alone,
-    /// They do.
-    Serving,
 }
 
 /// The reason why the thread cannot be started.
@@ -215,8 +179,6 @@ struct Turns {
     /// The time of the last tick.
     ticked: Millis,
     status: watch::Sender<ClusterStatus>,
-    /// The parts of the status that do not change.
-    constant: ClusterStatus,
     /// The time at which the status was last renewed; `None` before.
     shown: Option<Millis>,
     /// The time at which the thread ends at the latest, and whom to tell.
@@ -232,9 +194,6 @@ impl Turns {
         status: watch::Sender<ClusterStatus>,
     ) -> Self {
         let ClusterParts { settings, address, apps, hash, port, notices, clock } = parts;
-        let redis = settings.place.to_string();
-        let name = settings.name.clone();
-        let constant = ClusterStatus { name, redis, ..ClusterStatus::default() };
         let shards = port.shards();
         let node = NodeParts { settings, names, address, apps, hash, shards };
         let node = Node::new(node, clock.now());
@@ -248,7 +207,7 @@ impl Turns {
         }
         let ticked = clock.now();
         let (shown, finishing) = (None, None);
-        Self { shared, port, notices, clock, ticked, status, constant, shown, finishing }
+        Self { shared, port, notices, clock, ticked, status, shown, finishing }
     }
 
     async fn run(mut self, wake: OwnedFd, mut commands: mpsc::UnboundedReceiver<WorkerCommand>) {
@@ -378,24 +337,7 @@ impl Turns {
     }
 
     fn show(&self, now: Millis) {
-        let NodeStatus { away, alone, nodes, repeated, backlog_bytes, unreadable, foreign } =
-            self.shared.node.borrow().status(now);
-        let state = match (alone, away) {
-            (true, _) => ClusterState::Alone,
-            (false, Some(_)) => ClusterState::Away,
-            (false, None) => ClusterState::Serving,
-        };
-        let status = ClusterStatus {
-            state,
-            away_s: away.map(|away| away.as_secs()),
-            nodes,
-            repeated_calls: repeated,
-            backlog_bytes,
-            unreadable,
-            other_versions: foreign,
-            ..self.constant.clone()
-        };
-        self.status.send_replace(status);
+        self.status.send_replace(self.shared.node.borrow().status(now));
     }
 }
 
