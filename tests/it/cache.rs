@@ -2,24 +2,12 @@ use serde_json::json;
 
 use crate::client::Client;
 use crate::gateway::{eventually, served, served_with};
-use crate::http::{Call, publish, until_vacated};
+use crate::http::publish;
+use crate::steps::delivery;
 
 #[test]
 fn the_last_event_follows_the_success() {
-    served(|gateway| {
-        for channel in ["cache-a", "private-cache-a", "private-encrypted-cache-a"] {
-            publish(gateway, channel, "first", "1");
-            publish(gateway, channel, "second", "2");
-            let mut client = Client::connect(gateway);
-            client.subscribe(channel);
-            client.expect_event(channel, "second", "2");
-            publish(gateway, channel, "third", "3");
-            client.expect_event(channel, "third", "3");
-            let mut later = Client::connect(gateway);
-            later.subscribe(channel);
-            later.expect_event(channel, "third", "3");
-        }
-    });
+    served(|gateway| delivery::follow_the_success(&[gateway]));
 }
 
 #[test]
@@ -39,19 +27,9 @@ fn presence_channels_have_a_last_event_too() {
 #[test]
 fn an_event_with_an_exception_and_one_for_an_empty_channel_are_kept() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("cache-a");
-        client.expect("pusher:cache_miss");
-        let body = json!({
-            "name": "e", "data": "1", "channel": "cache-a", "socket_id": client.socket_id,
-        });
-        Call::post("events", &body).ok(gateway);
-        client.expect_nothing();
-        drop(client);
-        until_vacated(gateway);
-        let mut later = Client::connect(gateway);
-        later.subscribe("cache-a");
-        later.expect_event("cache-a", "e", "1");
+        drop(delivery::keep_without_subscribers(&[gateway]));
+        publish(gateway, "cache-empty", "e", "1");
+        Client::subscribed(gateway, "cache-empty").expect_event("cache-empty", "e", "1");
     });
 }
 

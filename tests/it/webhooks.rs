@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,26 +15,10 @@ use crate::http::publish;
 use crate::left_out::runs;
 use crate::receiver::Receiver;
 use crate::reload::reload;
-
-/// The names of all events, for a `ringwave.toml`.
-const EVERYTHING: &str = "\"channel_occupied\", \"channel_vacated\", \"member_added\", \
-    \"member_removed\", \"client_event\", \"cache_miss\", \"subscription_count\"";
+use crate::steps::webhooks::{EVERYTHING, app, member, occupied, vacated};
 
 fn with_webhook(shards: usize, webhook: &str) -> Setup {
-    let app = format!("[[apps]]\napp_id = \"{APP_ID}\"\n[[apps.webhooks]]\n{webhook}\n");
-    Setup::new(shards).toml(&app)
-}
-
-fn occupied(channel: &str) -> Value {
-    json!({ "name": "channel_occupied", "channel": channel })
-}
-
-fn vacated(channel: &str) -> Value {
-    json!({ "name": "channel_vacated", "channel": channel })
-}
-
-fn member(name: &str, channel: &str, user: &str) -> Value {
-    json!({ "name": name, "channel": channel, "user_id": user })
+    Setup::new(shards).toml(&app(webhook))
 }
 
 #[test]

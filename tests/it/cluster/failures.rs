@@ -6,7 +6,6 @@ use redis::Value;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::presence::{members_until, users};
 use super::traffic::Traffic;
 use crate::client::{Client, data};
 use crate::gateway::{Gateway, Setup, eventually};
@@ -14,8 +13,7 @@ use crate::http::{Call, publish};
 use crate::nodes::{Cluster, TAG, brief, over, over_with};
 use crate::proxy::Flow;
 use crate::redis_server::{Redis, RedisSetup, is_installed};
-
-const ROOM: &str = "presence-room";
+use crate::steps::presence::{ROOM, added, members_until, removed, users};
 
 /// The duration of a lease, by [`brief`].
 const LEASE: Duration = Duration::from_secs(2);
@@ -30,21 +28,17 @@ const BEYOND_LEASE: Duration = Duration::from_secs(5);
 const MISSING: (u16, &str) = (4200, "Messages may be missing. Please reconnect.");
 
 fn member(node: &Gateway, id: &str) -> Client {
-    let mut client = Client::connect(node);
-    client.join(ROOM, &json!({ "user_id": id }));
-    client
+    Client::joined(node, ROOM, &json!({ "user_id": id }))
 }
 
 #[track_caller]
 fn expect_added(client: &mut Client, id: &str) {
-    let told = client.expect("pusher_internal:member_added");
-    assert_eq!(data(&told), json!({ "user_id": id }));
+    assert_eq!(added(client), json!({ "user_id": id }));
 }
 
 #[track_caller]
 fn expect_removed(client: &mut Client, id: &str) {
-    let told = client.expect("pusher_internal:member_removed");
-    assert_eq!(data(&told), json!({ "user_id": id }));
+    assert_eq!(removed(client), json!({ "user_id": id }));
 }
 
 /// Runs a failure under traffic from and to all nodes. Nothing may be lost, doubled or out of

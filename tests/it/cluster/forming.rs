@@ -1,5 +1,4 @@
 use std::fs;
-use std::process::Output;
 
 use serde_json::json;
 
@@ -9,22 +8,7 @@ use crate::http::{Call, Http, publish};
 use crate::nodes::{Cluster, Node, over, scaled, until_joined};
 use crate::redis_server::{Redis, RedisSetup, is_installed};
 use crate::reload::reloaded;
-
-fn texts(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (text(&output.stdout), text(&output.stderr))
-}
-
-/// Checks that `check` or `start` ends with one sentence that has these texts.
-#[track_caller]
-fn refused(output: &Output, sentence: &[&str]) {
-    let (stdout, stderr) = texts(output);
-    assert!(!output.status.success(), "{stdout}{stderr}");
-    for text in sentence {
-        assert!(stderr.contains(text), "{text:?} is not in: {stderr}");
-    }
-    assert!(!stderr.contains("panicked") && !stderr.contains(SECRET), "{stderr}");
-}
+use crate::steps::output::{refused, texts};
 
 /// Checks that what is published on one node arrives on the other.
 #[track_caller]

@@ -114,9 +114,7 @@ fn publishes_that_do_not_fit_into_the_backlog_are_refused_at_once() {
 fn a_node_may_serve_its_own_clients_alone_until_redis_is_back() {
     over_with(local, |mut cluster: Cluster<2>| {
         let member = |node: &Gateway, id: &str| {
-            let mut client = Client::connect(node);
-            client.join("presence-room", &json!({ "user_id": id }));
-            client
+            Client::joined(node, "presence-room", &json!({ "user_id": id }))
         };
         let (mut ann, mut ben) =
             (member(&cluster.nodes[0], "ann"), member(&cluster.nodes[1], "ben"));

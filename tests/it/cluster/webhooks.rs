@@ -4,10 +4,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::gateway::{APP_ID, Gateway, Setup};
+use crate::gateway::{Gateway, Setup};
 use crate::http::publish;
 use crate::nodes::{Cluster, brief, over_with};
 use crate::receiver::Receiver;
+use crate::steps::webhooks::{EVERYTHING, app, member, occupied, vacated};
 
 const ROOM: &str = "presence-room";
 
@@ -16,31 +17,12 @@ const LAST: &str = "last";
 
 /// The settings of an app whose webhooks tell everything.
 fn told_to(receiver: &Receiver) -> impl Fn(Setup) -> Setup {
-    let app = format!(
-        "[[apps]]\napp_id = \"{APP_ID}\"\n[[apps.webhooks]]\nurl = \"{}\"\n\
-         events = [\"channel_occupied\", \"channel_vacated\", \"member_added\", \
-         \"member_removed\", \"client_event\", \"cache_miss\", \"subscription_count\"]\n",
-        receiver.url()
-    );
+    let app = app(&format!("url = \"{}\"\nevents = [{EVERYTHING}]", receiver.url()));
     move |setup| setup.toml(&app)
 }
 
-fn occupied(channel: &str) -> Value {
-    json!({ "name": "channel_occupied", "channel": channel })
-}
-
-fn vacated(channel: &str) -> Value {
-    json!({ "name": "channel_vacated", "channel": channel })
-}
-
-fn member(name: &str, user: &str) -> Value {
-    json!({ "name": name, "channel": ROOM, "user_id": user })
-}
-
 fn joined(node: &Gateway, user: &str) -> Client {
-    let mut client = Client::connect(node);
-    client.join(ROOM, &json!({ "user_id": user }));
-    client
+    Client::joined(node, ROOM, &json!({ "user_id": user }))
 }
 
 /// The events of a channel that have been told, without those of other channels.
@@ -85,7 +67,7 @@ fn every_event_is_told_once_though_several_nodes_have_to_do_with_it() {
         });
         let left = Instant::now();
         drop(ben);
-        receiver.expect_event(&member("member_removed", "ben"));
+        receiver.expect_event(&member("member_removed", ROOM, "ben"));
         assert!(left.elapsed() > Duration::from_millis(2500), "{:?}", left.elapsed());
         drop(ann);
         for channel in [ROOM, "cache-news"] {
@@ -95,11 +77,11 @@ fn every_event_is_told_once_though_several_nodes_have_to_do_with_it() {
         let room = events(&receiver, ROOM);
         let of_room = [
             occupied(ROOM),
-            member("member_added", "ann"),
-            member("member_added", "ben"),
+            member("member_added", ROOM, "ann"),
+            member("member_added", ROOM, "ben"),
             whisper,
-            member("member_removed", "ben"),
-            member("member_removed", "ann"),
+            member("member_removed", ROOM, "ben"),
+            member("member_removed", ROOM, "ann"),
             vacated(ROOM),
         ];
         assert!(of_room.iter().all(|event| room.contains(event)), "{room:#?}");
@@ -134,8 +116,8 @@ fn a_client_that_moves_to_another_node_within_three_seconds_was_never_away() {
         told.retain(|event| event["name"] != "subscription_count");
         let expected = [
             occupied(ROOM),
-            member("member_added", "1"),
-            member("member_removed", "1"),
+            member("member_added", ROOM, "1"),
+            member("member_removed", ROOM, "1"),
             vacated(ROOM),
         ];
         assert!(expected.iter().all(|event| told.contains(event)), "{told:#?}");
@@ -154,12 +136,12 @@ fn the_end_of_a_node_is_told_as_departures_of_its_clients_once() {
         news.subscribe("news");
         receiver.expect_event(&occupied("news"));
         killed(&mut cluster, 0);
-        receiver.expect_event(&member("member_removed", "lost"));
+        receiver.expect_event(&member("member_removed", ROOM, "lost"));
         receiver.expect_event(&vacated("news"));
         killed(&mut cluster, 1);
         receiver.expect_event(&vacated(ROOM));
         settled(&receiver, &cluster.nodes[2]);
-        for once in [vacated("news"), vacated(ROOM), member("member_removed", "lost")] {
+        for once in [vacated("news"), vacated(ROOM), member("member_removed", ROOM, "lost")] {
             let told = receiver.events().iter().filter(|event| **event == once).count();
             assert_eq!(told, 1, "{once}");
         }
@@ -174,13 +156,13 @@ fn a_client_whose_node_dies_and_who_returns_on_another_was_never_away() {
         drop(joined(&cluster.nodes[0], "1"));
         let _tab = joined(&cluster.nodes[0], "1");
         // What a node has not told yet dies with it.
-        receiver.expect_event(&member("member_added", "1"));
+        receiver.expect_event(&member("member_added", ROOM, "1"));
         killed(&mut cluster, 0);
         let _returned = joined(&cluster.nodes[1], "1");
         cluster.until_joined(1);
         settled(&receiver, &cluster.nodes[1]);
         let mut told = events(&receiver, ROOM);
         told.retain(|event| event["name"] != "subscription_count");
-        assert_eq!(told, [occupied(ROOM), member("member_added", "1")]);
+        assert_eq!(told, [occupied(ROOM), member("member_added", ROOM, "1")]);
     });
 }
