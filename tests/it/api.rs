@@ -103,8 +103,7 @@ fn the_users_of_a_presence_channel_are_listed_once_each() {
 fn terminating_a_user_closes_all_of_its_connections_and_no_others() {
     served(|gateway| {
         let mut others = subscribers(&[gateway], 3);
-        let mut unnamed = Client::connect(gateway);
-        unnamed.subscribe("c");
+        let mut unnamed = Client::subscribed(gateway, "c");
         let mut theirs: Vec<_> = (0..5).map(|_| Client::connect(gateway)).collect();
         for (at, client) in theirs.iter_mut().enumerate() {
             client.join(&format!("presence-{at}"), &json!({ "user_id": "a/ü 1" }));
@@ -224,8 +223,7 @@ fn the_key_of_one_app_opens_nothing_of_another() {
         setup.toml("[[apps]]\napp_id = \"b\"\nkey = \"b-key\"\nsecret = \"b-secret\"\n")
     };
     served_with(second, |gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
+        let mut client = Client::subscribed(gateway, "c");
         client.join("presence-a", &json!({ "user_id": "1" }));
         for call in endpoints() {
             let path = call.path.replace(APP_ID, "b");
@@ -346,8 +344,7 @@ fn an_invalid_request_is_answered_by_field() {
 #[test]
 fn a_request_with_one_wrong_event_publishes_none_of_them() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
+        let mut client = Client::subscribed(gateway, "c");
         let batch = json!({ "batch": [
             { "name": "e", "channel": "c", "data": "1" }, { "name": "e", "channel": "c" },
         ] });
@@ -411,8 +408,7 @@ fn all_paths_answer_with_and_without_the_prefix_whichever_is_signed() {
 #[test]
 fn percent_encoded_paths_are_decoded_and_may_be_signed_in_either_form() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("a:b/ü");
+        let _client = Client::subscribed(gateway, "a:b/ü");
         let encoded = Call::get("channels/a%3Ab%2F%C3%BC");
         assert_eq!(encoded.ok(gateway), json!({ "occupied": true }));
         let signed_path = Some(format!("/apps/{APP_ID}/channels/a:b/ü"));

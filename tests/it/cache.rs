@@ -13,13 +13,11 @@ fn the_last_event_follows_the_success() {
 #[test]
 fn presence_channels_have_a_last_event_too() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.join("presence-cache-a", &json!({ "user_id": "1" }));
+        let mut client = Client::joined(gateway, "presence-cache-a", &json!({ "user_id": "1" }));
         client.expect("pusher:cache_miss");
         publish(gateway, "presence-cache-a", "e", "1");
         client.expect_event("presence-cache-a", "e", "1");
-        let mut second = Client::connect(gateway);
-        second.join("presence-cache-a", &json!({ "user_id": "2" }));
+        let mut second = Client::joined(gateway, "presence-cache-a", &json!({ "user_id": "2" }));
         second.expect_event("presence-cache-a", "e", "1");
     });
 }
@@ -43,8 +41,7 @@ fn client_events_are_not_kept() {
         }
         clients[0].whisper("private-cache-a", "client-e", &json!({}));
         clients[1].expect("client-e");
-        let mut later = Client::connect(gateway);
-        later.subscribe("private-cache-a");
+        let mut later = Client::subscribed(gateway, "private-cache-a");
         later.expect("pusher:cache_miss");
     });
 }
@@ -55,8 +52,7 @@ fn the_last_event_is_forgotten_when_its_time_is_over() {
         |setup| setup.env("RINGWAVE_APP_CACHE_TTL", "1"),
         |gateway| {
             publish(gateway, "cache-a", "e", "1");
-            let mut client = Client::connect(gateway);
-            client.subscribe("cache-a");
+            let mut client = Client::subscribed(gateway, "cache-a");
             let first = client.next();
             assert!(first["event"] == "e" || first["event"] == "pusher:cache_miss", "{first}");
             eventually("it is forgotten", || {
@@ -72,8 +68,7 @@ fn the_last_event_is_forgotten_when_its_time_is_over() {
 fn names_that_only_look_like_a_kind_are_public_and_keep_nothing() {
     served(|gateway| {
         publish(gateway, "cachefoo", "e", "1");
-        let mut client = Client::connect(gateway);
-        client.subscribe("cachefoo");
+        let mut client = Client::subscribed(gateway, "cachefoo");
         client.subscribe("presencefoo");
         client.expect_nothing();
     });

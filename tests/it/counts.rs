@@ -67,10 +67,8 @@ fn a_repeated_subscribe_changes_no_number() {
 #[test]
 fn presence_channels_tell_of_members_instead() {
     counted(|gateway| {
-        let mut ann = Client::connect(gateway);
-        ann.join("presence-a", &json!({ "user_id": "ann" }));
-        let mut ben = Client::connect(gateway);
-        ben.join("presence-a", &json!({ "user_id": "ben" }));
+        let mut ann = Client::joined(gateway, "presence-a", &json!({ "user_id": "ann" }));
+        let ben = Client::joined(gateway, "presence-a", &json!({ "user_id": "ben" }));
         ann.expect("pusher_internal:member_added");
         drop(ben);
         ann.expect("pusher_internal:member_removed");
@@ -106,8 +104,7 @@ fn each_app_has_its_own_switch_and_a_reload_turns_it() {
                 client.subscribe("room");
                 client
             };
-            let mut mute = Client::connect(gateway);
-            mute.subscribe("room");
+            let mut mute = Client::subscribed(gateway, "room");
             let mut told = of_other();
             expect_count(&mut told, "room", 1);
             mute.expect_nothing();
@@ -174,8 +171,7 @@ fn the_number_of_a_large_channel_comes_every_five_seconds_and_the_last_one_alway
     counted(|gateway| {
         let mut witness = subscriber(gateway, "room", 1);
         let add = |count| {
-            let mut client = Client::connect(gateway);
-            client.subscribe("room");
+            let mut client = Client::subscribed(gateway, "room");
             if count <= 101 {
                 expect_count(&mut client, "room", count);
             }

@@ -194,8 +194,7 @@ fn pushers_limits_of_batches_and_event_names_hold_where_they_are_set() {
         let response = Call::post("events", &event(&"e".repeat(201))).send(gateway);
         let text = "The name field must not be greater than 200 bytes.";
         assert_eq!((response.status, response.json()), (422, json!({ "name": [text] })));
-        let mut client = Client::connect(gateway);
-        client.subscribe("private-a");
+        let mut client = Client::subscribed(gateway, "private-a");
         client.whisper("private-a", &format!("client-{}", "e".repeat(194)), &json!({}));
         client.expect_error(4301, "The name of the client event is not valid.");
     });

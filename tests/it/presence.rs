@@ -26,8 +26,8 @@ fn the_messages_have_exactly_the_form_of_reverb() {
             r#""channel":"presence-room"}"#,
         );
         assert_eq!(first.next_text(), succeeded);
-        let mut second = Client::connect(gateway);
-        second.join(ROOM, &json!({ "user_id": 2, "user_info": { "name": "B" } }));
+        let mut second =
+            Client::joined(gateway, ROOM, &json!({ "user_id": 2, "user_info": { "name": "B" } }));
         let added = concat!(
             r#"{"event":"pusher_internal:member_added","data":"#,
             r#""{\"user_id\":2,\"user_info\":{\"name\":\"B\"}}","channel":"presence-room"}"#,
@@ -50,8 +50,7 @@ fn a_user_joins_with_the_first_connection_and_leaves_with_the_last() {
 #[test]
 fn user_zero_is_a_user_like_any_other() {
     served(|gateway| {
-        let mut witness = Client::connect(gateway);
-        witness.join(ROOM, &json!({ "user_id": 1 }));
+        let mut witness = Client::joined(gateway, ROOM, &json!({ "user_id": 1 }));
         let zero = json!({ "user_id": 0, "user_info": {} });
         let (mut first, mut second) = (Client::connect(gateway), Client::connect(gateway));
         let here = first.join(ROOM, &zero);
@@ -172,8 +171,8 @@ fn a_channel_with_more_members_than_a_backlog_holds_is_joined_by_who_reads() {
     let gateway = Setup::new(2).toml(&toml).start();
     let mut members: Vec<Client> = Vec::new();
     for number in 0..MEMBERS {
-        let mut member = Client::connect(&gateway);
-        member.join(ROOM, &json!({ "user_id": number, "user_info": info }));
+        let member =
+            Client::joined(&gateway, ROOM, &json!({ "user_id": number, "user_info": info }));
         members.iter_mut().for_each(|earlier| assert_eq!(added(earlier)["user_id"], number));
         members.push(member);
     }

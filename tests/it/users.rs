@@ -274,19 +274,15 @@ fn a_client_that_shows_no_signature_in_time_is_closed_with_4009() {
     served_with(strict, |gateway| {
         let started = Instant::now();
         let mut silent = Client::connect(gateway);
-        let mut both = Client::connect(gateway);
-        both.subscribe("public");
+        let mut both = Client::subscribed(gateway, "public");
         both.subscribe("private-b");
         both.unsubscribe("private-b");
-        let mut open = Client::connect(gateway);
-        open.subscribe("open");
+        let mut open = Client::subscribed(gateway, "open");
         let data = json!({ "auth": "a:b", "user_data": r#"{"id":"1"}"# });
         open.send(&json!({ "event": "pusher:signin", "data": data }));
         open.expect_error(4009, UNAUTHORISED);
-        let mut private = Client::connect(gateway);
-        private.subscribe("private-a");
-        let mut present = Client::connect(gateway);
-        present.join("presence-a", &json!({ "user_id": "1" }));
+        let mut private = Client::subscribed(gateway, "private-a");
+        let mut present = Client::joined(gateway, "presence-a", &json!({ "user_id": "1" }));
         let mut signed_in = Client::signed_in(gateway, &json!({ "id": "1" }));
         for client in [&mut silent, &mut open] {
             client.expect_refusal(4009, "Connection not authorized within timeout");

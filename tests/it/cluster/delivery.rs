@@ -117,8 +117,7 @@ fn an_event_for_several_channels_reaches_subscribers_of_each_on_every_node() {
 fn events_go_only_to_nodes_with_subscribers() {
     over(|cluster: Cluster<2>| {
         let [a, b] = &cluster.nodes;
-        let mut client = Client::connect(a);
-        client.subscribe("room");
+        let mut client = Client::subscribed(a, "room");
         let large = "x".repeat(9000);
         for _ in 0..50 {
             publish(b, "room", "e", &large);

@@ -320,8 +320,7 @@ fn a_node_whose_inbox_is_full_closes_its_subscribers_with_4200_and_costs_others_
         }
         assert_eq!(late.expect_close(), (MISSING.0, MISSING.1.to_owned()));
         cluster.until_joined(2);
-        let mut returned = Client::connect(b);
-        returned.subscribe("room");
+        let mut returned = Client::subscribed(b, "room");
         publish(a, "room", "e", "1");
         returned.expect_event("room", "e", "1");
         reader.expect_event("room", "e", "1");
@@ -337,8 +336,7 @@ fn a_node_that_is_killed_costs_nobody_else_anything_and_its_members_leave_once()
         let mut witnesses = [member(&a, "a"), member(&b, "b")];
         expect_added(&mut witnesses[0], "b");
         let (_one, _tab) = (member(&c, "c"), member(&c, "c"));
-        let mut other = Client::connect(&c);
-        other.subscribe("of-c");
+        let _other = Client::subscribed(&c, "of-c");
         witnesses.iter_mut().for_each(|witness| expect_added(witness, "c"));
         let traffic = Traffic::start(&[&a, &b], &[&a, &b]);
         let died = Instant::now();

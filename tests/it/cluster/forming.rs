@@ -14,8 +14,7 @@ use crate::steps::output::{refused, texts};
 #[track_caller]
 fn are_one(a: &Gateway, b: &Gateway) {
     for (here, there) in [(a, b), (b, a)] {
-        let mut client = Client::connect(here);
-        client.subscribe("room");
+        let mut client = Client::subscribed(here, "room");
         publish(there, "room", "e", "1");
         client.expect_event("room", "e", "1");
     }
@@ -67,8 +66,7 @@ fn clusters_of_different_names_share_a_redis_without_a_trace_of_each_other() {
         let renamed = |setup: Setup| setup.env("REVERB_SCALING_CHANNEL", "staging");
         let other = Node::on(&cluster.redis, renamed);
         other.logged(&["cluster", "staging"]);
-        let mut client = Client::connect(&other);
-        client.subscribe("room");
+        let mut client = Client::subscribed(&other, "room");
         are_one(a, b);
         client.expect_nothing();
         cluster.until_joined(2);
@@ -79,8 +77,7 @@ fn clusters_of_different_names_share_a_redis_without_a_trace_of_each_other() {
 fn messages_of_reverb_on_the_same_redis_change_nothing() {
     over(|cluster: Cluster<2>| {
         let [a, b] = &cluster.nodes;
-        let mut client = Client::connect(a);
-        client.subscribe("room");
+        let mut client = Client::subscribed(a, "room");
         let message = json!({
             "type": "message", "app": "x",
             "payload": { "event": "e", "channel": "room", "data": "1" },

@@ -35,9 +35,7 @@ fn events(receiver: &Receiver, channel: &str) -> Vec<Value> {
 /// Waits until departures have been told that are younger than all others: by then, the others have
 /// been told, too.
 fn settled(receiver: &Receiver, node: &Gateway) {
-    let mut client = Client::connect(node);
-    client.subscribe(LAST);
-    drop(client);
+    drop(Client::subscribed(node, LAST));
     receiver.expect_event(&vacated(LAST));
 }
 
@@ -132,8 +130,7 @@ fn the_end_of_a_node_is_told_as_departures_of_its_clients_once() {
     over_with(settings, |mut cluster: Cluster<3>| {
         let _lost = joined(&cluster.nodes[0], "lost");
         let _too = joined(&cluster.nodes[1], "too");
-        let mut news = Client::connect(&cluster.nodes[0]);
-        news.subscribe("news");
+        let _news = Client::subscribed(&cluster.nodes[0], "news");
         receiver.expect_event(&occupied("news"));
         killed(&mut cluster, 0);
         receiver.expect_event(&member("member_removed", ROOM, "lost"));
