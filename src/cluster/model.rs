@@ -96,7 +96,7 @@ struct Letters {
 /// A member of a presence channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PresentMember {
-    /// How many nodes have connections of the user.
+    /// The number of nodes that have connections of the user.
     nodes: u32,
     text: MemberText,
 }

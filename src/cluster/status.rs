@@ -29,11 +29,11 @@ pub(crate) struct ClusterStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ClusterState {
-    /// They do not, and clients wait.
+    /// Commands do not reach Redis, and clients wait.
     #[default]
     Away,
-    /// They do not, and the node serves its clients alone.
+    /// Commands do not reach Redis, and the node serves its clients alone.
     Alone,
-    /// They do.
+    /// Commands reach Redis.
     Serving,
 }

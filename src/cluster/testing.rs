@@ -34,7 +34,7 @@ pub struct SimRedis {
 }
 
 impl SimRedis {
-    /// An empty one.
+    /// An empty Redis.
     #[must_use]
     pub fn new(partitions: u16, run: &str) -> Self {
         Self { run: run.into(), partitions: (0..partitions).map(|_| Model::default()).collect() }

@@ -38,7 +38,7 @@ pub(crate) struct Findings {
 
 /// Connects as a node does, and proves on keys that no node uses: that servers are recent enough,
 /// that the user may run all commands and the scripts, and that the number of partitions is right.
-/// Leaves nothing behind.
+/// Removes its keys afterwards.
 ///
 /// # Errors
 /// Returns the reason for which a node could not work.

@@ -143,7 +143,7 @@ pub(crate) enum Command {
     Return {
         /// The id of the app, as in paths.
         app: Box<str>,
-        /// How many.
+        /// The number of permits.
         count: u32,
     },
 }

@@ -212,8 +212,7 @@ fn between_begin_and_end(client: &mut Client) -> Vec<String> {
             "e" => seen.push("e".to_owned()),
             _ => {
                 let number = data(&message)["subscription_count"].to_string();
-                // Where one leaves a node at the moment when another comes, that node may tell the
-                // same number again.
+                // A node that merges a leave and a join may tell the same number twice.
                 if seen.iter().rfind(|seen| *seen != "e") != Some(&number) {
                     seen.push(number);
                 }

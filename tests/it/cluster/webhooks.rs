@@ -152,7 +152,7 @@ fn a_client_whose_node_dies_and_who_returns_on_another_was_never_away() {
     over_with(settings, |mut cluster: Cluster<2>| {
         drop(joined(&cluster.nodes[0], "1"));
         let _tab = joined(&cluster.nodes[0], "1");
-        // What a node has not told yet dies with it.
+        // A notice that has not been sent dies with its node.
         receiver.expect_event(&member("member_added", ROOM, "1"));
         killed(&mut cluster, 0);
         let _returned = joined(&cluster.nodes[1], "1");

@@ -48,7 +48,7 @@ pub fn list_channels(nodes: &[&Gateway]) {
     let present = Call::get("channels").param("filter_by_prefix", "presence-");
     let counted = json!({ "channels": { "presence-a": { "user_count": 3 } } });
     all_answer(nodes, &present.param("info", "user_count"), &counted);
-    // What does not apply is left out.
+    // The API leaves out a count that does not apply to a channel.
     let both = Call::get("channels").param("info", "user_count,subscription_count");
     let expected = json!({ "channels": {
         "c": { "subscription_count": 3 },

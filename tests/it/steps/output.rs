@@ -2,7 +2,7 @@ use std::process::Output;
 
 use crate::gateway::SECRET;
 
-/// What a command has written to its standard output and its standard error.
+/// The standard output and the standard error of a command.
 pub fn texts(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (text(&output.stdout), text(&output.stderr))
