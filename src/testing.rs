@@ -53,7 +53,8 @@ pub mod front {
     }
     pub mod gateway {
         pub use crate::front::gateway::{
-            GatewayCommand, InFlight, Newcomers, Publication, PublishResult, Reservation,
+            GatewayCommand, InFlight, Newcomers, Publication, PublishedStates, Reservation,
+            Unserved,
         };
     }
 }

@@ -29,7 +29,7 @@ pub enum ToCluster {
     /// From a home: an event that no publisher waits for.
     Publish(Event),
     /// From a shard: an event of the API. Answered by [`Answer::Barrier`](super::Answer) once every
-    /// interested node is certain to get it, or by [`Answer::Unavailable`](super::Answer).
+    /// interested node is certain to get it, or by [`Answer::Away`](super::Answer).
     PublishAndConfirm(Box<Event>, ReplyTo),
     /// From a home: changes of users on this node.
     Users(Steps),
@@ -40,7 +40,7 @@ pub enum ToCluster {
     Terminate(ReplyTo, AppIndex, Arc<str>),
     /// From a shard: an app has no place left for a connection on this node. Answered by
     /// [`Answer::Barrier`](super::Answer) when there are places, by
-    /// [`Answer::Unavailable`](super::Answer) when the cluster has none, or by
+    /// [`Answer::Full`](super::Answer) when the cluster has none, or by
     /// [`Answer::Away`](super::Answer) when nobody can tell.
     MorePlaces(ReplyTo, AppIndex),
     /// From a home: a part of the answer to [`FromCluster::Register`].

@@ -13,27 +13,42 @@ use super::{Outbox, UserKey};
 ///
 /// The cluster is told of the node's first connection of a user and of the end of the last one, and
 /// likewise of watchers. It tells whether a watched user is online on any node.
+///
+/// While the node is [alone](super::FromCluster::Alone), its own connections are all that is known
+/// of changes. A user whom the cluster last called online is taken to be so until the last
+/// connection on this node ends. When the cluster is back, the registration asks for all users
+/// anew.
 #[derive(Debug, Default)]
 pub(crate) struct UserReplicas {
-    /// Users that are on this node or watched from it. A watched user of whom the cluster has said
+    /// Users that are on this node or watched from it: online as the cluster last said, or as
+    /// changes on this node have it while the node is alone. A watched user of whom it has said
     /// nothing is taken as offline.
     users: UserTable,
+    /// Whether the node is alone.
+    alone: bool,
 }
 
 impl UserReplicas {
     /// Takes over the changes on a shard, oldest first.
     pub(crate) fn handle(&mut self, from: ShardId, steps: Steps, out: &mut Outbox) {
         let mut told = Told::default();
-        let mut changes = Steps::new();
+        let (mut changes, alone) = (Steps::new(), self.alone);
         for (key, step) in steps {
             let user = self.users.find_or_insert(&key);
             let before = (user.here.is_empty(), user.watchers.is_empty());
+            if alone && step == Step::Watch && !user.here.is_empty() {
+                user.online = true;
+            }
             user.step(from, step);
             if step == Step::Watch && user.online {
                 told.tell(from, user);
             }
             if before != (user.here.is_empty(), user.watchers.is_empty()) {
                 changes.push((key.clone(), step));
+            }
+            if alone && before.0 != user.here.is_empty() {
+                user.online = !user.here.is_empty();
+                user.watchers.iter().for_each(|&watcher| told.tell(watcher, user));
             }
             if user.watchers.is_empty() {
                 user.online = false;
@@ -56,12 +71,33 @@ impl UserReplicas {
         }
     }
 
+    /// Begins to answer in the place of the cluster, or ends it. What the cluster was asked before
+    /// and has not answered is answered now.
+    pub(crate) fn set_alone(&mut self, alone: bool, out: &mut Outbox) {
+        self.alone = alone;
+        let unknown = |user: &&mut User| {
+            alone && !user.online && !user.here.is_empty() && !user.watchers.is_empty()
+        };
+        for user in self.users.iter_mut().filter(unknown) {
+            user.online = true;
+            for &watcher in &user.watchers {
+                out.send(watcher, FromHome::Online(vec![(user.key.clone(), true)]));
+            }
+        }
+    }
+
     /// Asks the cluster once more whether a user is online, if anybody still watches the user.
     pub(crate) fn ask_again(&self, key: &UserKey, out: &mut Outbox) {
         let user = self.users.find(key);
         if user.is_some_and(|user| !user.watchers.is_empty()) {
             out.tell_cluster(ToCluster::Users(vec![(key.clone(), Step::Watch)]));
         }
+    }
+
+    /// Whether the node is alone.
+    #[must_use]
+    pub(crate) const fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// The changes that bring a cluster up to date which has forgotten this node.

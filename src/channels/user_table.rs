@@ -56,6 +56,10 @@ impl UserTable {
         self.0.iter()
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut User> {
+        self.0.iter_mut()
+    }
+
     /// The number of users that shards have or watch.
     #[cfg(feature = "testing")]
     pub(super) fn len(&self) -> usize {

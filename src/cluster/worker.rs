@@ -71,7 +71,8 @@ pub(crate) struct ClusterParts {
 /// The reason why the thread cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClusterError {
-    /// The settings of TLS cannot be used.
+    /// Redis does not let the node in, or the files of TLS cannot be used. The text says what to
+    /// do.
     #[error(transparent)]
     Redis(#[from] RedisError),
     /// The thread cannot be started.

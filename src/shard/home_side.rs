@@ -141,9 +141,22 @@ impl HomeSide {
         match message {
             FromCluster::Online(user, online) => users.learn(&user, online, out),
             FromCluster::Certain(user) => users.ask_again(&user, out),
-            message => channels.learn(message, now, out),
+            message => {
+                if let FromCluster::Alone(alone) = message {
+                    users.set_alone(alone, out);
+                }
+                channels.learn(message, now, out);
+            }
         }
         self.send(link);
+    }
+
+    /// Whether the homes answer in the place of the cluster, which is away.
+    pub(super) const fn is_alone(&self) -> bool {
+        match &self.homes {
+            ShardHomes::Own { .. } => false,
+            ShardHomes::Replicas { users, .. } => users.is_alone(),
+        }
     }
 
     /// Does a turn's part of work that is too long for one turn.

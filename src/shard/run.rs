@@ -135,6 +135,7 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
         commands.trim();
         handle.0.free_slots.set(shard.free_slots());
         handle.0.overloaded.set(shard.overloaded());
+        handle.0.alone.set(shard.stands_alone());
         handle.0.headroom.set(shard.headroom());
         handle.0.see_configuration(&shard);
         handle.0.newcomers.set(shard.newcomers());
@@ -333,6 +334,8 @@ struct Inbox {
     reserved_slots: Rc<Cell<usize>>,
     /// Whether the shard was overloaded, as of the last turn.
     overloaded: Cell<bool>,
+    /// Whether the node served its clients alone, as of the last turn.
+    alone: Cell<bool>,
     /// The memory that is left, as of the last turn.
     headroom: Cell<Headroom>,
     /// The treatment of WebSockets that are opened now, as of the last turn. `None` without a drain.
@@ -356,6 +359,7 @@ impl Inbox {
             free_slots: Cell::new(0),
             reserved_slots: Rc::default(),
             overloaded: Cell::new(false),
+            alone: Cell::new(false),
             headroom: Cell::default(),
             newcomers: Cell::new(None),
             requests: RefCell::default(),
@@ -414,6 +418,10 @@ impl Gateway for Handle {
         // A request of a few bytes can make events of megabytes, one for each of its channels.
         let waiting = self.0.waiting_bytes.get();
         self.0.overloaded.get() || waiting > self.0.front.borrow().bodies_bytes_max
+    }
+
+    fn stands_alone(&self) -> bool {
+        self.0.alone.get()
     }
 
     fn headroom(&self) -> Headroom {

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use ringwave::testing::front::gateway::PublishResult;
+use ringwave::testing::front::gateway::{PublishedStates, Unserved};
 use tokio::sync::oneshot;
 
 /// The publisher of a message.
@@ -74,7 +74,7 @@ pub(crate) struct Episode {
 }
 
 /// An answer that is waited for, and the messages that it is about.
-type Question = (oneshot::Receiver<PublishResult>, Vec<usize>);
+type Question = (oneshot::Receiver<Result<PublishedStates, Unserved>>, Vec<usize>);
 
 /// Everything that was published, and all subscriptions.
 #[derive(Debug, Default)]
@@ -154,7 +154,11 @@ impl Ledger {
     }
 
     /// Notes that the publisher of these messages waits for this answer.
-    pub(crate) fn ask(&mut self, answer: oneshot::Receiver<PublishResult>, ids: Vec<usize>) {
+    pub(crate) fn ask(
+        &mut self,
+        answer: oneshot::Receiver<Result<PublishedStates, Unserved>>,
+        ids: Vec<usize>,
+    ) {
         self.questions.push((answer, ids));
     }
 

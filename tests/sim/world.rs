@@ -15,7 +15,7 @@ use ringwave::testing::apps::webhook::Webhooks;
 use ringwave::testing::apps::{Admission, App, AppCounters, Apps};
 use ringwave::testing::bus::{self, Outside, Port};
 use ringwave::testing::channels::{Event, KeyHash, Retain, Topology};
-use ringwave::testing::front::gateway::{GatewayCommand, Publication};
+use ringwave::testing::front::gateway::{GatewayCommand, Publication, Unserved};
 use ringwave::testing::id::AppIndex;
 use ringwave::testing::plane::BacklogLimits;
 use ringwave::testing::protocol::names::ChannelName;
@@ -64,7 +64,7 @@ pub(crate) struct World {
     /// Whether an app was off since everything was judged.
     switched_off: bool,
     terminated: Vec<(usize, String)>,
-    terminations: Vec<oneshot::Receiver<()>>,
+    terminations: Vec<oneshot::Receiver<Result<(), Unserved>>>,
     /// A digest of the run so far, which tells two runs apart.
     digest: u64,
 }
@@ -426,7 +426,12 @@ pub(crate) fn parts(
     port: Port<ShardMessage>,
 ) -> ShardParts {
     ShardParts {
-        in_force: InForce { apps: Arc::clone(apps), backlog, front: Arc::default() },
+        in_force: InForce {
+            apps: Arc::clone(apps),
+            backlog,
+            front: Arc::default(),
+            shutdown_window: None,
+        },
         hash,
         socket_ids: SocketIds::seeded(seed),
         port,

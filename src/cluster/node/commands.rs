@@ -8,7 +8,6 @@ use crate::channels::{
     Steps, ToCluster, UserPath,
 };
 use crate::cluster::partition::Partition;
-use crate::cluster::settings::WhenAway;
 use crate::cluster::wire::{Command, JoinFlags, MemberText, Retained};
 use crate::protocol::auth::Member;
 use crate::time::Millis;
@@ -83,7 +82,7 @@ impl Node {
 
     /// Publishes an event, or tells its publisher that it cannot be published.
     fn publish(&mut self, event: Event, confirm: Option<ReplyTo>, now: Millis) {
-        if self.alone && self.settings.when_away == WhenAway::Local {
+        if self.serves_alone() {
             self.deliver(event);
             confirm.into_iter().for_each(|to| self.effects.answer(to, Answer::Barrier));
             return;
@@ -95,7 +94,7 @@ impl Node {
         };
         if self.alone || !self.has_room(partition) || self.is_hopeless(partition, confirm, now) {
             match confirm {
-                Some(to) => self.effects.answer(to, Answer::Unavailable),
+                Some(to) => self.effects.answer(to, Answer::Away),
                 None => self.dropped += 1,
             }
             return;

@@ -67,7 +67,7 @@ impl Node {
                 self.effects.answer_all(confirmed, || Answer::Barrier);
                 // Questions are not repeated, and an answer may be lost.
                 let lost = self.questions.lost(partition);
-                self.effects.answer_all(lost, || Answer::Unavailable);
+                self.effects.answer_all(lost, || Answer::Away);
                 if emptied {
                     self.effects.report(Report::Emptied { partition });
                 } else if buried && register {
@@ -139,12 +139,12 @@ impl Node {
         self.records(partition, records, now);
     }
 
-    /// Gives the node another name in a partition, as [`Partition::rename`](crate::cluster::partition::Partition::rename) does.
+    /// Gives the node another name in a partition.
     pub(super) fn rename(&mut self, partition: u16, keep: bool, cut_off: bool) {
         let name = self.names.next();
         let Some(member) = self.member(partition) else { return };
         let dropped = member.partition.rename(name, keep, cut_off);
-        self.effects.answer_all(dropped, || Answer::Unavailable);
+        self.effects.answer_all(dropped, || Answer::Away);
     }
 
     /// Messages of a partition are lost: its subscribers have to return.

@@ -35,8 +35,9 @@ impl Node {
                 self.effects.report(Report::Dropped(dropped));
             }
         }
-        let expired = self.questions.expire(now);
-        self.effects.answer_all(expired, || Answer::Unavailable);
+        for (partition, reply_to) in self.questions.expire(now) {
+            self.silent(partition, reply_to);
+        }
         self.inquiries.expire(now);
         self.expire_publishes(now);
         self.tick_quotas(now, every_second);
@@ -91,7 +92,7 @@ impl Node {
         let limit = Millis(now.0.saturating_sub(u64::try_from(patience.as_millis()).unwrap_or(0)));
         for member in &mut self.partitions {
             let Expired { publishers, dropped } = member.partition.expire(limit);
-            self.effects.answer_all(publishers, || Answer::Unavailable);
+            self.effects.answer_all(publishers, || Answer::Away);
             self.dropped += dropped;
         }
     }
@@ -153,7 +154,7 @@ impl Node {
         self.rename(partition, false, cut_off);
         for (command, confirm) in waiting {
             let delivered = here && self.deliver_here(command);
-            let answer = || if delivered { Answer::Barrier } else { Answer::Unavailable };
+            let answer = || if delivered { Answer::Barrier } else { Answer::Away };
             confirm.into_iter().for_each(|to| self.effects.answer(to, answer()));
         }
     }

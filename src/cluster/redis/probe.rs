@@ -75,7 +75,7 @@ impl Findings {
         lines.extend(self.evicting.as_ref().map(|policy| {
             format!(
                 "its maxmemory-policy {policy} lets it evict keys of the cluster, which costs \
-                 messages: set it to noeviction or volatile-lru"
+                 messages: set it to noeviction"
             )
         }));
         lines
@@ -106,7 +106,7 @@ const CLOCK_NOTED_MS: u64 = 2_000;
 /// Whether a node has entered the partition, with the same number of partitions.
 async fn is_begun(server: &mut Server, keys: &Keys, expected: u16) -> Result<bool, RedisError> {
     let answer = server.link.request(cmd("GET").arg(&keys.partitions()[..])).await;
-    let failed = |cause| RedisError::of_call(&server.peer, cause);
+    let failed = |cause| RedisError::of_entrance(&server.peer, cause, expected);
     let number = Option::<u16>::from_redis_value(answer.map_err(failed)?);
     match number.map_err(|_| failed(CallError::Unreadable("GET")))? {
         Some(number) if number != expected => Err(failed(CallError::Partitions(number))),

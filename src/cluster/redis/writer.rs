@@ -60,7 +60,9 @@ impl store::Writer for Writer {
         let mut args = self.introduction(node);
         entrance.push_args(&mut args);
         let answer = self.enter.run(&mut self.link, &self.keys.nodes(), &args).await;
-        let elements = elements_of(answer.map_err(|cause| self.failed(cause))?);
+        let ours = entrance.partitions;
+        let refused = |cause| RedisError::of_entrance(&self.peer, cause, ours);
+        let elements = elements_of(answer.map_err(refused)?);
         let entered = elements.as_deref().and_then(Entered::of);
         entered.ok_or_else(|| self.failed(CallError::Unreadable("the entrance")))
     }

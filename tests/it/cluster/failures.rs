@@ -327,6 +327,34 @@ fn a_node_whose_inbox_is_full_closes_its_subscribers_with_4200_and_costs_others_
     });
 }
 
+#[test]
+fn closes_of_a_cut_off_are_spread_over_the_window_of_a_stop() {
+    let settings =
+        |setup: Setup| setup.toml("cluster.inbox = \"1M\"\n").env("RINGWAVE_SHUTDOWN_WINDOW", "2");
+    over_with(settings, |cluster: Cluster<2>| {
+        let [a, b] = &cluster.nodes;
+        let subscribed = |channel: &str| {
+            let mut client = Client::connect(b);
+            client.subscribe(channel);
+            client
+        };
+        let _flooded = subscribed("room");
+        let mut quiet: Vec<_> = (0..20).map(|_| subscribed("quiet")).collect();
+        b.signal(Signal::STOP);
+        (0..200).for_each(|_| publish(a, "room", "e", &"x".repeat(9000)));
+        b.signal(Signal::CONT);
+        let closed: Vec<_> = quiet
+            .iter_mut()
+            .map(|client| {
+                client.expect_refusal(MISSING.0, MISSING.1);
+                Instant::now()
+            })
+            .collect();
+        let lasted = closed[19] - closed[0];
+        assert!(lasted >= Duration::from_secs(1), "20 closes within {lasted:?}");
+    });
+}
+
 // ---- the end of a node --------------------------------------------------------------------------
 
 #[test]

@@ -72,8 +72,8 @@ impl Cluster {
             process.commands[0].push(GatewayCommand::Connections { app: of, reply });
             self.come_to_rest();
             let open = self.clients.iter().filter(|of| of.is_open() && of.app == app).count();
-            assert_eq!(connections.try_recv(), Ok(open as u32), "connections of app {app}");
-            let list = list.try_recv().expect("the list of channels");
+            assert_eq!(connections.try_recv(), Ok(Ok(open as u32)), "connections of app {app}");
+            let list = list.try_recv().expect("an answer").expect("the list of channels");
             let occupied: BTreeSet<_> = list
                 .into_iter()
                 .map(|(name, of)| (name.to_string(), of.subscription_count, of.user_count))

@@ -64,8 +64,12 @@ impl World {
         };
         let read = Apps::new((0..2).map(read).collect());
         self.apps = Arc::new(self.apps.followed_by(&read).expect("few apps"));
-        let in_force =
-            Arc::new(InForce { apps: Arc::clone(&self.apps), backlog, front: Arc::default() });
+        let in_force = Arc::new(InForce {
+            apps: Arc::clone(&self.apps),
+            backlog,
+            front: Arc::default(),
+            shutdown_window: None,
+        });
         self.control
             .broadcast(|| ShardMessage::InForce(Arc::clone(&in_force), oneshot::channel().0));
     }

@@ -83,8 +83,8 @@ impl World {
             });
         }
         self.rest();
-        let answered = |answer: &mut oneshot::Receiver<()>| answer.try_recv().is_ok();
-        assert!(self.terminations.drain(..).all(|mut answer| answered(&mut answer)));
+        let answers = self.terminations.drain(..);
+        assert!(answers.into_iter().all(|mut answer| matches!(answer.try_recv(), Ok(Ok(())))));
         self.terminated.clear();
         self.switched_off = false;
         let members_max = self.plan.members_max;
@@ -134,7 +134,7 @@ impl World {
             let (reply, mut answer) = oneshot::channel();
             self.commands[shard].push(GatewayCommand::Channels { app, prefix: "".into(), reply });
             self.rest();
-            let list = answer.try_recv().expect("the list of channels");
+            let list = answer.try_recv().expect("an answer").expect("the list of channels");
             let occupied: BTreeSet<_> = list
                 .into_iter()
                 .map(|(name, of)| (name.to_string(), of.subscription_count, of.user_count))

@@ -78,7 +78,7 @@ async fn another_number_of_partitions_is_told() {
     let mut connection = connect(&standalone(server.port)).await;
     connection.enter(1).await;
     let told = connection.writer.enter(NODE, &entrance(16)).await.unwrap_err().to_string();
-    let text = "the cluster has 1 partitions: set cluster.partitions to 1 on all nodes";
+    let text = "and cluster.partitions of this node is 16: set it to 1, or choose another";
     assert!(told.contains(text), "{told}");
 }
 
