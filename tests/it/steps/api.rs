@@ -116,7 +116,8 @@ pub fn count_at_publishes(nodes: &[&Gateway]) {
         "nobody": { "subscription_count": 0 },
     } });
     all_answer(nodes, &Call::post("events", &body), &expected);
-    let event = |channel: &str| json!({ "name": "e", "channel": channel, "data": "1", "info": "subscription_count" });
+    let info = "subscription_count";
+    let event = |name: &str| json!({ "name": "e", "channel": name, "data": "1", "info": info });
     let batch = json!({ "batch": [event("c"), event("nobody")] });
     let expected = json!({ "batch": [{ "subscription_count": 7 }, { "subscription_count": 0 }] });
     all_answer(nodes, &Call::post("batch_events", &batch), &expected);

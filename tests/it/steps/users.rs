@@ -35,7 +35,8 @@ pub fn terminate(user_id: &str) -> Call {
     Call::post(&format!("users/{user_id}/terminate_connections"), &json!({}))
 }
 
-/// An event for a user reaches all connections of that user and nobody else. Returns those of `ann`.
+/// An event for a user reaches all connections of that user and nobody else. Returns those of
+/// `ann`.
 pub fn reach_users(nodes: &[&Gateway]) -> Vec<Client> {
     let [mut anns, mut bens] = ["ann", "ben"].map(|id| {
         let connect = |number| {
