@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::wire::{CallKind, Command, Entered, NodeId, Record};
+use super::wire::{Batched, CallKind, Command, Entered, NodeId, Record};
 use crate::channels::ReplyTo;
 use crate::time::Millis;
 
@@ -38,9 +38,9 @@ const CALL_BYTES_MAX: usize = 4 << 20;
 /// The interval at which the lease is renewed and the inbox trimmed. A lease lasts for several.
 const TEND_PERIOD: Duration = Duration::from_secs(1);
 
-/// The time that a node leaves to others to enter a Redis that was empty when it came: each of them
-/// tends in it, and enters at once when it learns that it has to. What is published before would
-/// pass them by.
+/// The time that nodes leave to each other to enter a Redis that was empty: each of them tends in
+/// it, and enters at once when it learns that it has to. The batches before would pass those by of
+/// which no node knew yet.
 const OTHERS_ENTER: Duration = TEND_PERIOD.saturating_mul(2);
 
 /// The bounds of a partition.
@@ -105,6 +105,8 @@ pub(crate) struct Partition {
     quitting: Quitting,
     /// Whether the node tells webhooks of departures.
     takes_departures: bool,
+    /// The fingerprint of the apps.
+    apps: Box<str>,
     /// The number of the last call of the kind [`CallKind::Registration`].
     last_chore: u64,
     /// The calls that were sent again since the node was last ready.
@@ -126,8 +128,10 @@ enum Quitting {
 }
 
 /// A node enters under a new name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Renewal {
+    /// The epoch as of the last entrance under another name.
+    epoch: Option<Box<str>>,
     /// Whether messages may be lost.
     cut_off: bool,
 }
@@ -149,7 +153,7 @@ enum Sent {
 
 impl Partition {
     /// A partition that was not entered yet.
-    pub(crate) fn new(node: NodeId, bounds: Bounds, now: Millis) -> Self {
+    pub(crate) fn new(node: NodeId, bounds: Bounds, apps: Box<str>, now: Millis) -> Self {
         // A node that was cut off for longer than its retention comes under a new name.
         let remember_for = bounds.retention + 3 * bounds.lease;
         Self {
@@ -174,6 +178,7 @@ impl Partition {
             sent: None,
             quitting: Quitting::No,
             takes_departures: true,
+            apps,
             last_chore: 0,
             repeated_since: 0,
             repeated: 0,
@@ -236,6 +241,12 @@ impl Partition {
         self.takes_departures = false;
     }
 
+    /// Tells Redis of other apps.
+    pub(crate) fn adopt(&mut self, apps: Box<str>, now: Millis) {
+        self.apps = apps;
+        self.tend_due = now;
+    }
+
     /// Has the node leave the partition when Redis has executed everything that was pushed.
     pub(crate) fn quit(&mut self) {
         if self.quitting == Quitting::No {
@@ -284,25 +295,31 @@ impl Partition {
         }
     }
 
-    /// Takes the answer to an introduction.
-    pub(crate) fn entered(&mut self, entered: Entered, now: Millis) -> Admission {
-        let Entered { epoch, done, unknown, cut, buried, .. } = entered;
-        let earlier = self.epoch.take();
-        let known = earlier.as_ref() == Some(&epoch);
+    /// Takes the answer to an introduction. `founded`: the epoch is one that this node has offered.
+    pub(crate) fn entered(&mut self, entered: Entered, founded: bool, now: Millis) -> Admission {
+        let Entered { epoch, done, unknown, cut, buried, missed, .. } = entered;
+        let known = self.epoch.as_ref() == Some(&epoch);
         // Others publish without a node that has been silent for so long, and keep events for less.
-        let missed = now.since(self.answered) > self.survives();
-        if unknown && known && missed {
+        let silent = now.since(self.answered) > self.survives();
+        if unknown && silent && self.epoch.is_some() {
             return Admission::Buried;
         }
         self.answered = now;
+        let (earlier, renewed) = (self.epoch.replace(epoch.clone()), self.renewed.take());
+        let former = renewed.as_ref().and_then(|renewed| renewed.epoch.as_ref());
+        let emptied = unknown && earlier.as_ref().or(former).is_some_and(|last| *last != epoch);
+        if emptied || (founded && !known) {
+            self.begins = now + OTHERS_ENTER;
+        }
+        if emptied && earlier.is_some() {
+            self.inbox.forgotten();
+        }
         // A node that was not ready since it last entered is only reminded that it was unknown.
         let forgotten = unknown && known && self.ready;
-        let renewed = self.renewed.take();
         self.inbox.entered(unknown || cut);
         let confirmed = self.batches.entered(done, now);
         self.backlog.drop_all(is_fleeting);
         (self.entered, self.ready, self.tend_due) = (true, false, now);
-        self.epoch = Some(epoch);
         let register = match earlier {
             // Nothing was registered under this name; what a former one had is not known any more.
             None => renewed.is_some(),
@@ -313,19 +330,18 @@ impl Partition {
         if register {
             self.registering.clear();
         }
-        let emptied = unknown && !known && earlier.is_some();
-        let lost = cut || forgotten || (emptied && missed);
+        let lost = cut || forgotten || missed;
         let cut_off = (lost && earlier.is_some()) || renewed.is_some_and(|renewed| renewed.cut_off);
         Admission::In { register, emptied, cut_off, confirmed }
     }
 
     /// Takes a new name. What was never sent stays if `keep`. Returns the publishers whose events
     /// are dropped. `cut_off`: messages may be lost.
-    pub(crate) fn rename(&mut self, keep: bool, cut_off: bool) -> Vec<ReplyTo> {
-        // Other processes have ids that differ at random: none is so near.
-        self.node = NodeId(self.node.0.wrapping_add(1));
-        self.epoch = None;
-        self.renewed = Some(Renewal { cut_off });
+    pub(crate) fn rename(&mut self, node: NodeId, keep: bool, cut_off: bool) -> Vec<ReplyTo> {
+        self.node = node;
+        let former = self.renewed.take().and_then(|renewed| renewed.epoch);
+        self.renewed = Some(Renewal { epoch: self.epoch.take().or(former), cut_off });
+        self.inbox.renamed();
         self.lose_call();
         self.entered = false;
         self.registering.clear();
@@ -352,11 +368,6 @@ impl Partition {
         Expired { publishers, dropped }
     }
 
-    /// Lets batches wait until other nodes, of which this one does not know, have entered.
-    pub(crate) fn await_others(&mut self, now: Millis) {
-        self.begins = now + OTHERS_ENTER;
-    }
-
     /// Notes that the connection has ended, or that the node has to enter again.
     pub(crate) fn lost(&mut self, now: Millis) {
         self.lose_call();
@@ -372,7 +383,7 @@ impl Partition {
         self.sent_at = now;
         if now >= self.tend_due || self.inbox.has_much_to_tell() {
             self.tend_due = now + TEND_PERIOD;
-            let tend = self.inbox.tend(self.takes_departures);
+            let tend = self.inbox.tend(self.takes_departures, self.apps.clone());
             return Some(self.chore(&tend, Sent::Chore));
         }
         if let Some(registrations) = self.registering.take(CALL_COMMANDS_MAX, CALL_BYTES_MAX) {
@@ -427,9 +438,19 @@ impl Partition {
         self.inbox.read(entries, now)
     }
 
-    /// Takes the list of all nodes.
-    pub(crate) fn tended(&mut self, nodes: impl Iterator<Item = NodeId>, now: Millis) {
-        self.inbox.tended(nodes.chain([self.node]), now);
+    /// Takes the list of all nodes. Returns whether messages may be lost.
+    pub(crate) fn tended(
+        &mut self,
+        nodes: impl Iterator<Item = (NodeId, Option<Batched>)>,
+        now: Millis,
+    ) -> bool {
+        let others = nodes.filter(|&(node, _)| node != self.node);
+        self.inbox.tended(others.chain([(self.node, None)]), now)
+    }
+
+    /// The other nodes of which this one has heard, and which have not gone.
+    pub(crate) fn known(&self) -> impl Iterator<Item = NodeId> {
+        self.inbox.known().iter().copied().filter(|&node| node != self.node)
     }
 
     /// The silence for which Redis is certain to remember the node, unless it has lost its data.

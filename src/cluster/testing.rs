@@ -11,10 +11,10 @@ use bytes::Bytes;
 use tracing::debug;
 
 use super::model::Model;
-use super::node::{Node, NodeParts, Report};
+use super::node::{Names, Node, NodeParts, Report};
 use super::settings::{ClusterSettings, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway};
 use super::store::{CallHead, Executed};
-use super::wire::{Entry, NodeId};
+use super::wire::Entry;
 use crate::apps::Apps;
 use crate::bus::Port;
 use crate::channels::{FromHome, KeyHash};
@@ -34,7 +34,7 @@ pub struct SimRedis {
 }
 
 impl SimRedis {
-    /// An empty one.
+    /// An empty Redis.
     #[must_use]
     pub fn new(partitions: u16, run: &str) -> Self {
         Self { run: run.into(), partitions: (0..partitions).map(|_| Model::default()).collect() }
@@ -176,8 +176,7 @@ impl SimNode {
         let SimNodeParts { settings, number, apps, hash, port, notices, now } = parts;
         let node = NodeParts {
             settings: Arc::new(settings.settings()),
-            id: NodeId(u128::from(number) << 64),
-            epoch: format!("epoch-{number}").into(),
+            names: Names::new(std::array::from_fn(|at| number.to_be_bytes()[at % 8])),
             address: format!("node-{number}").into(),
             apps,
             hash,

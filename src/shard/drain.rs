@@ -142,7 +142,7 @@ impl<R: Ring> Shard<R> {
         self.timers.draining().is_some_and(|draining| draining.closes_listeners)
     }
 
-    /// How WebSockets that are opened now are treated. `None` without a drain.
+    /// The treatment of WebSockets that are opened now. `None` without a drain.
     #[must_use]
     pub(crate) fn newcomers(&self) -> Option<Newcomers> {
         let draining = self.timers.draining()?;

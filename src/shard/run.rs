@@ -338,7 +338,8 @@ struct Inbox {
     alone: Cell<bool>,
     /// The memory that is left, as of the last turn.
     headroom: Cell<Headroom>,
-    /// How WebSockets that are opened now are treated, as of the last turn. `None` without a drain.
+    /// The treatment of WebSockets that are opened now, as of the last turn; `None` without a
+    /// drain.
     newcomers: Cell<Option<Newcomers>>,
     /// The token that each request holds while it is answered.
     requests: RefCell<InFlight>,

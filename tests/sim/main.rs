@@ -16,6 +16,7 @@ mod client;
 mod cluster;
 mod cuts;
 mod evict;
+mod facts;
 #[path = "../support/frames.rs"]
 mod frames;
 mod ledger;

@@ -161,7 +161,7 @@ impl Questions {
         lost.map(|(_, open)| open.reply_to).collect()
     }
 
-    /// Whether none waits.
+    /// Whether no question waits.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }

@@ -116,12 +116,15 @@ impl Node {
         let own = member.partition.node();
         let nodes: Vec<_> = nodes.into_iter().map(legible).collect();
         let ids: BTreeSet<NodeId> = nodes.iter().map(|node| node.id).collect();
-        member.partition.tended(ids.iter().copied(), now);
+        let lost = member.partition.tended(nodes.iter().map(|of| (of.id, of.batched)), now);
         member.buried.retain(|node| ids.contains(node));
         let before = member.addresses();
         member.nodes = nodes;
         let done = self.questions.gone(partition, |node| ids.contains(&node));
         done.into_iter().for_each(|done| self.done(Some(done)));
+        if lost {
+            self.cut_off(partition);
+        }
         // All partitions have the same nodes: one of them is enough for the log.
         if partition == 0 {
             self.report_nodes(&before, own);

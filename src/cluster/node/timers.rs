@@ -8,6 +8,7 @@ use super::{Member, Node};
 use crate::channels::{Answer, Event, FromCluster};
 use crate::cluster::partition::Expired;
 use crate::cluster::settings::WhenAway;
+use crate::cluster::status::{ClusterState, ClusterStatus};
 use crate::cluster::wire::Command;
 use crate::time::Millis;
 
@@ -20,25 +21,6 @@ const LOG_PERIOD: Duration = Duration::from_secs(60);
 /// The number of backlogs of a partition that changes of subscriptions may fill while Redis is
 /// away. They cannot be refused as events can, because clients come and go.
 const CHANGES_MAX: usize = 2;
-
-/// The state of the node in its cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NodeStatus {
-    /// The time since which commands do not reach Redis, of the partition where that is longest.
-    pub(crate) away: Option<Duration>,
-    /// Whether the node serves its clients alone.
-    pub(crate) alone: bool,
-    /// The addresses of all nodes.
-    pub(crate) nodes: Vec<String>,
-    /// Calls that were sent again.
-    pub(crate) repeated: u64,
-    /// The bytes of commands that wait.
-    pub(crate) backlog_bytes: usize,
-    /// Entries and records that could not be read.
-    pub(crate) unreadable: u64,
-    /// Entries of other versions.
-    pub(crate) foreign: u64,
-}
 
 impl Node {
     /// Does what is due by the clock.
@@ -73,19 +55,25 @@ impl Node {
     }
 
     /// The state for the operator.
-    pub(crate) fn status(&self, now: Millis) -> NodeStatus {
+    pub(crate) fn status(&self, now: Millis) -> ClusterStatus {
         let partitions = || self.partitions.iter().map(|member| &member.partition);
         let away_since = partitions().filter_map(|partition| partition.away_since()).min();
-        let (unreadable, foreign) = self.junk();
+        let (unreadable, other_versions) = self.junk();
         let nodes = self.partitions.first().into_iter().flat_map(Member::addresses);
-        NodeStatus {
-            away: away_since.map(|since| now.since(since)),
-            alone: self.alone,
+        ClusterStatus {
+            name: self.settings.name.clone(),
+            redis: self.settings.place.to_string(),
+            state: match (self.alone, away_since) {
+                (true, _) => ClusterState::Alone,
+                (false, Some(_)) => ClusterState::Away,
+                (false, None) => ClusterState::Serving,
+            },
+            away_s: away_since.map(|since| now.since(since).as_secs()),
             nodes: nodes.map(String::from).collect(),
-            repeated: partitions().map(|partition| partition.repeated()).sum(),
+            repeated_calls: partitions().map(|partition| partition.repeated()).sum(),
             backlog_bytes: self.waiting_bytes(),
             unreadable,
-            foreign,
+            other_versions,
         }
     }
 
@@ -163,8 +151,7 @@ impl Node {
     fn give_up(&mut self, partition: u16, cut_off: bool, here: bool) {
         let Some(member) = self.member(partition) else { return };
         let waiting: Vec<_> = member.partition.drain().collect();
-        let dropped = member.partition.rename(false, cut_off);
-        self.effects.answer_all(dropped, || Answer::Away);
+        self.rename(partition, false, cut_off);
         for (command, confirm) in waiting {
             let delivered = here && self.deliver_here(command);
             let answer = || if delivered { Answer::Barrier } else { Answer::Away };

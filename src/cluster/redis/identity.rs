@@ -5,8 +5,8 @@ use ::redis::{Value, cmd};
 use super::call_error::CallError;
 use super::link::Link;
 
-/// What the operator has to know of a server, and what a node has to know before it uses it: from
-/// the answer to `INFO`.
+/// The facts about a server, from its answer to `INFO`: those for the operator, and those that a
+/// node needs before it uses the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     /// The id of the process; empty if it does not tell.

@@ -38,7 +38,7 @@ pub(crate) struct Findings {
 
 /// Connects as a node does, and proves on keys that no node uses: that servers are recent enough,
 /// that the user may run all commands and the scripts, and that the number of partitions is right.
-/// Leaves nothing behind.
+/// Removes its keys afterwards.
 ///
 /// # Errors
 /// Returns the reason for which a node could not work.
@@ -191,7 +191,6 @@ fn entrance(partitions: u16, lease_ms: u64) -> Entrance {
         run: "".into(),
         version: version::TEXT.into(),
         address: "check".into(),
-        apps: "".into(),
         base: 0,
         lease_ms,
         known: Vec::new(),
@@ -200,8 +199,18 @@ fn entrance(partitions: u16, lease_ms: u64) -> Entrance {
 
 /// Removes all keys that an entrance makes.
 async fn clear(link: &mut Link, keys: &Keys, node: NodeId) -> Result<(), CallError> {
-    let of_partition =
-        ["partitions", "epoch", "run", "tended", "nodes", "about", "stale", "gone", "channels"];
+    let of_partition = [
+        "partitions",
+        "epoch",
+        "run",
+        "tended",
+        "nodes",
+        "addresses",
+        "apps",
+        "stale",
+        "gone",
+        "channels",
+    ];
     let of_node = ["node", "in", "of", "mo"].map(|kind| format!("{kind}:{node}"));
     let names = of_partition.into_iter().chain(of_node.iter().map(String::as_str));
     let mut request = cmd("DEL");

@@ -101,7 +101,6 @@ fn entrance(partitions: u16) -> Entrance {
         run: "".into(),
         version: "1".into(),
         address: "here".into(),
-        apps: "".into(),
         base: 0,
         lease_ms: 5_000,
         known: Vec::new(),

@@ -76,7 +76,8 @@ local function bury_interest(node)
   if redis.call('EXISTS', T .. 'of:' .. node) == 0 then
     redis.call('DEL', T .. 'node:' .. node)
     redis.call('ZREM', T .. 'nodes', node)
-    redis.call('HDEL', T .. 'about', node)
+    redis.call('HDEL', T .. 'addresses', node)
+    redis.call('HDEL', T .. 'apps', node)
     call.buried = call.buried or {}
     call.buried[node] = true
   end

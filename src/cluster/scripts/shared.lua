@@ -5,7 +5,7 @@
 
 for verb, count in pairs({
   join = 3, leave = 2, count = 2, enter = 5, part = 3, keep = 3, online = 1, offline = 1,
-  watch = 1, unwatch = 1, state = 3, users = 2, ask = 2, answer = 3, tend = 3, ready = 0,
+  watch = 1, unwatch = 1, state = 3, users = 2, ask = 2, answer = 3, tend = 4, ready = 0,
   bury = 1, quit = 0, permits = 3, ["return"] = 2,
 }) do
   arguments[verb] = count

@@ -170,7 +170,7 @@ fn commands() -> Vec<Command> {
         Command::Users(channel, 1),
         Command::Ask(1, payload()),
         Command::Answer(NodeId(1), 1, payload()),
-        Command::Tend { read_id: "".into(), read_bytes: 0, departures: true },
+        Command::Tend { read_id: "".into(), read_bytes: 0, departures: true, apps: app() },
         Command::Ready,
         Command::Bury(NodeId(1)),
         Command::Quit,

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 
+use super::codec::{flag, id, number, text};
 use super::{MemberText, NodeId, Record, Retained};
 use crate::channels::{ChannelPath, UserPath};
 use crate::frame::Frame;
 use crate::id::SocketId;
 
-/// A command of a node. Each becomes a verb and its arguments; texts and numbers are arguments as
-/// they are, a flag is a letter in `flags`.
+/// A command of a node. Each becomes a verb and its arguments, of which `flags` has a letter for
+/// each flag.
 ///
 /// "Its nodes" are those of the channel in `channels`, "all" are those of `nodes`. "Own" is the
 /// inbox of the caller. Where nothing changes (a node joins twice, a user that is not there parts),
@@ -97,9 +98,9 @@ pub(crate) enum Command {
     /// `answer node request payload`: [`Record::Answer`] to that node, if it is among all. Nothing
     /// if the answers of the call would make its unread bytes more than half of the bound.
     Answer(NodeId, u32, Bytes),
-    /// `tend read_id read_bytes departures`: see `wire`. Renews the lease, trims the own inbox
-    /// below `read_id` (a stream id, or empty), notes the bytes read, starts leases anew if nobody
-    /// tended. Own: [`Record::Tended`]; if `departures` is 1, [`Record::Gone`] for each departure
+    /// `tend read_id read_bytes departures apps`: see `wire`. Renews the lease, trims the own inbox
+    /// below `read_id` (a stream id, or empty), notes the bytes read and the apps, starts leases
+    /// anew if nobody tended. Own: [`Record::Tended`]; if `departures` is 1, [`Record::Gone`] for each departure
     /// that is due, at most 1,000; [`Record::Dead`] for each node whose lease is over and that has
     /// something to bury.
     Tend {
@@ -110,6 +111,8 @@ pub(crate) enum Command {
         /// Whether the node tells webhooks of departures. One that is about to stop leaves them to
         /// the others.
         departures: bool,
+        /// The fingerprint of the apps.
+        apps: Box<str>,
     },
     /// `ready`: the node has registered and repeated everything: it leaves `stale`, and has heard
     /// the letters that it was owed. If `stale` is empty now: [`Record::Settled`] to all.
@@ -140,7 +143,7 @@ pub(crate) enum Command {
     Return {
         /// The id of the app, as in paths.
         app: Box<str>,
-        /// How many.
+        /// The number of permits.
         count: u32,
     },
 }
@@ -164,6 +167,14 @@ impl JoinFlags {
         let Self { presence, counted, told, anew } = self;
         let letters = [(presence, b'p'), (counted, b'c'), (told, b't'), (anew, b'a')];
         letters.into_iter().filter_map(|(set, letter)| set.then_some(letter)).collect()
+    }
+
+    /// The flags whose letters are there.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn of(letters: &[u8]) -> Self {
+        let has = |letter| letters.contains(&letter);
+        let [presence, counted, told, anew] = [b'p', b'c', b't', b'a'].map(has);
+        Self { presence, counted, told, anew }
     }
 }
 
@@ -217,14 +228,14 @@ impl Command {
             }
             Self::Ask(request, payload) => push(out, "ask", [number(*request), payload.clone()]),
             Self::Answer(node, request, payload) => {
-                push(out, "answer", [number(node), number(*request), payload.clone()]);
+                push(out, "answer", [id(node), number(*request), payload.clone()]);
             }
-            Self::Tend { read_id, read_bytes, departures } => {
-                let departures = number(u8::from(*departures));
-                push(out, "tend", [text(read_id), number(*read_bytes), departures]);
+            Self::Tend { read_id, read_bytes, departures, apps } => {
+                let departures = flag(*departures);
+                push(out, "tend", [text(read_id), number(*read_bytes), departures, text(apps)]);
             }
             Self::Ready => push(out, "ready", []),
-            Self::Bury(node) => push(out, "bury", [number(node)]),
+            Self::Bury(node) => push(out, "bury", [id(node)]),
             Self::Quit => push(out, "quit", []),
             Self::Permits { app, wanted, total } => {
                 push(out, "permits", [text(app), number(*wanted), number(*total)]);
@@ -255,12 +266,4 @@ impl Command {
 fn push<const N: usize>(out: &mut Vec<Bytes>, verb: &'static str, arguments: [Bytes; N]) {
     out.push(Bytes::from_static(verb.as_bytes()));
     out.extend(arguments);
-}
-
-fn text(text: &str) -> Bytes {
-    Bytes::copy_from_slice(text.as_bytes())
-}
-
-fn number(number: impl ToString) -> Bytes {
-    number.to_string().into()
 }

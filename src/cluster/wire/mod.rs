@@ -16,8 +16,9 @@
 //! | `tended` | string | the time of the last `tend`, in milliseconds of Redis |
 //! | `nodes` | zset | node -> end of its lease, in milliseconds of Redis |
 //! | `stale` | set | nodes that get every message: the server may have forgotten their interest |
-//! | `node:N` | hash | `version`, `done`, `read` and `unread` bytes, `cut`, `dead`, `owed` |
-//! | `about` | hash | node -> its address, NUL, the fingerprint of its apps |
+//! | `node:N` | hash | `version`, `base`, `done`, `read`, `unread`, `cut`, `dead`, `owed` |
+//! | `addresses` | hash | node -> its address |
+//! | `apps` | hash | node -> the fingerprint of its apps |
 //! | `in:N` | stream with `PEXPIRE` | the inbox: one entry per call that had records for the node |
 //! | `channels` | hash | CHAN -> its nodes and their counts, see below |
 //! | `mem:CHAN` | hash | user id -> number of nodes, a space, the encoded member |
@@ -35,6 +36,9 @@
 //! texts are in one hash, because its fields are found sooner than keys, and take less memory. The
 //! field with the empty name has a long value, with which Redis makes no list of a small hash: it
 //! would go through the list for each channel.
+//!
+//! In `node:N`, `done` is the number of the last batch that was executed. Inboxes hold, or have held,
+//! what the batches behind `base` had for them. `read` and `unread` are bytes.
 //!
 //! `mo:N` holds `m CHAN NUL user id` (a member), `c CHAN` (counted subscriptions), `u USER`
 //! (online), `w USER` (watched) and `q APP` (permits). A departure is `CHAN NUL user id`; without a
@@ -59,13 +63,14 @@
 //! part only, and one whose interest is buried, which may take several calls.
 //!
 //! # The entrance
-//! `EVALSHA sha 1 T.."nodes" T N partitions epoch run version address apps base lease_ms
+//! `EVALSHA sha 1 T.."nodes" T N partitions epoch run version address base lease_ms
 //! known_node...` introduces a node, at its start and after every reconnection. `epoch` is used if
 //! there is none; `run` is the `run_id` of the server (empty if it does not tell); `base` is the
 //! number before the first batch that the node can repeat. The script
 //! - answers the error `PARTITIONS n` if the cluster has another number of partitions, and does
 //!   nothing;
-//! - makes `node:N` if there is none, with `done` = `base`; raises a smaller `done` to `base`;
+//! - makes `node:N` if there is none, and raises a `done` below `base` to it: then that is the
+//!   `base` of `node:N`, because batches before it are lost to those who have not read them;
 //! - adds N to `stale`, until its `ready`; gives it a lease;
 //! - if `run` or `epoch` is new: adds every other node of `nodes` to `stale`, and every known node
 //!   that `nodes` lacks to both, with a lease that starts now: they get every message until they
@@ -76,7 +81,7 @@
 //! owed, and `ready` clears it.
 //!
 //! Answer: a list of `epoch`, `done`, letters (`f`: the node was unknown, `c`: it was cut, `d`: its
-//! members were buried), and the time of Redis in milliseconds. With `f` or `c` the inbox is a new
+//! members were buried, `m`: others have made batches while none of them knew it), and the time of Redis in milliseconds. With `f` or `c` the inbox is a new
 //! one, whose ids may be below those of the old one: the node reads it from the beginning, and
 //! counts the bytes read from 0. With `f` entries may be there already, because the node was stale.
 //!
@@ -87,14 +92,18 @@
 //! # Commands and what they append
 //! The table is in [`Command`]; the records are in [`Record`].
 
+mod codec;
 mod command;
 mod entrance;
 mod entry;
 mod node_id;
 mod record;
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use codec::{Listed, Values};
+pub(crate) use codec::{id, number, text};
 pub(crate) use command::{Command, JoinFlags};
 pub(crate) use entrance::{Entered, Entrance};
 pub(crate) use entry::{CallKind, Entry, EntryError};
 pub(crate) use node_id::NodeId;
-pub(crate) use record::{Admitted, MemberText, NodeInfo, Record, Retained};
+pub(crate) use record::{Admitted, Batched, MemberText, NodeInfo, Record, Retained};

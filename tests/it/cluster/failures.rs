@@ -6,7 +6,6 @@ use redis::Value;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::presence::{members_until, users};
 use super::traffic::Traffic;
 use crate::client::{Client, data};
 use crate::gateway::{Gateway, Setup, eventually};
@@ -14,8 +13,7 @@ use crate::http::{Call, publish};
 use crate::nodes::{Cluster, TAG, brief, over, over_with};
 use crate::proxy::Flow;
 use crate::redis_server::{Redis, RedisSetup, is_installed};
-
-const ROOM: &str = "presence-room";
+use crate::steps::presence::{ROOM, added, members_until, removed, users};
 
 /// The duration of a lease, by [`brief`].
 const LEASE: Duration = Duration::from_secs(2);
@@ -30,21 +28,17 @@ const BEYOND_LEASE: Duration = Duration::from_secs(5);
 const MISSING: (u16, &str) = (4200, "Messages may be missing. Please reconnect.");
 
 fn member(node: &Gateway, id: &str) -> Client {
-    let mut client = Client::connect(node);
-    client.join(ROOM, &json!({ "user_id": id }));
-    client
+    Client::joined(node, ROOM, &json!({ "user_id": id }))
 }
 
 #[track_caller]
 fn expect_added(client: &mut Client, id: &str) {
-    let told = client.expect("pusher_internal:member_added");
-    assert_eq!(data(&told), json!({ "user_id": id }));
+    assert_eq!(added(client), json!({ "user_id": id }));
 }
 
 #[track_caller]
 fn expect_removed(client: &mut Client, id: &str) {
-    let told = client.expect("pusher_internal:member_removed");
-    assert_eq!(data(&told), json!({ "user_id": id }));
+    assert_eq!(removed(client), json!({ "user_id": id }));
 }
 
 /// Runs a failure under traffic from and to all nodes. Nothing may be lost, doubled or out of
@@ -326,8 +320,7 @@ fn a_node_whose_inbox_is_full_closes_its_subscribers_with_4200_and_costs_others_
         }
         assert_eq!(late.expect_close(), (MISSING.0, MISSING.1.to_owned()));
         cluster.until_joined(2);
-        let mut returned = Client::connect(b);
-        returned.subscribe("room");
+        let mut returned = Client::subscribed(b, "room");
         publish(a, "room", "e", "1");
         returned.expect_event("room", "e", "1");
         reader.expect_event("room", "e", "1");
@@ -371,8 +364,7 @@ fn a_node_that_is_killed_costs_nobody_else_anything_and_its_members_leave_once()
         let mut witnesses = [member(&a, "a"), member(&b, "b")];
         expect_added(&mut witnesses[0], "b");
         let (_one, _tab) = (member(&c, "c"), member(&c, "c"));
-        let mut other = Client::connect(&c);
-        other.subscribe("of-c");
+        let _other = Client::subscribed(&c, "of-c");
         witnesses.iter_mut().for_each(|witness| expect_added(witness, "c"));
         let traffic = Traffic::start(&[&a, &b], &[&a, &b]);
         let died = Instant::now();

@@ -1,5 +1,4 @@
 use std::fs;
-use std::process::Output;
 
 use serde_json::json;
 
@@ -9,29 +8,13 @@ use crate::http::{Call, Http, publish};
 use crate::nodes::{Cluster, Node, over, scaled, until_joined};
 use crate::redis_server::{Redis, RedisSetup, is_installed};
 use crate::reload::reloaded;
-
-fn texts(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (text(&output.stdout), text(&output.stderr))
-}
-
-/// Checks that `check` or `start` ends with one sentence that has these texts.
-#[track_caller]
-fn refused(output: &Output, sentence: &[&str]) {
-    let (stdout, stderr) = texts(output);
-    assert!(!output.status.success(), "{stdout}{stderr}");
-    for text in sentence {
-        assert!(stderr.contains(text), "{text:?} is not in: {stderr}");
-    }
-    assert!(!stderr.contains("panicked") && !stderr.contains(SECRET), "{stderr}");
-}
+use crate::steps::output::{refused, texts};
 
 /// Checks that what is published on one node arrives on the other.
 #[track_caller]
 fn are_one(a: &Gateway, b: &Gateway) {
     for (here, there) in [(a, b), (b, a)] {
-        let mut client = Client::connect(here);
-        client.subscribe("room");
+        let mut client = Client::subscribed(here, "room");
         publish(there, "room", "e", "1");
         client.expect_event("room", "e", "1");
     }
@@ -83,8 +66,7 @@ fn clusters_of_different_names_share_a_redis_without_a_trace_of_each_other() {
         let renamed = |setup: Setup| setup.env("REVERB_SCALING_CHANNEL", "staging");
         let other = Node::on(&cluster.redis, renamed);
         other.logged(&["cluster", "staging"]);
-        let mut client = Client::connect(&other);
-        client.subscribe("room");
+        let mut client = Client::subscribed(&other, "room");
         are_one(a, b);
         client.expect_nothing();
         cluster.until_joined(2);
@@ -95,8 +77,7 @@ fn clusters_of_different_names_share_a_redis_without_a_trace_of_each_other() {
 fn messages_of_reverb_on_the_same_redis_change_nothing() {
     over(|cluster: Cluster<2>| {
         let [a, b] = &cluster.nodes;
-        let mut client = Client::connect(a);
-        client.subscribe("room");
+        let mut client = Client::subscribed(a, "room");
         let message = json!({
             "type": "message", "app": "x",
             "payload": { "event": "e", "channel": "room", "data": "1" },

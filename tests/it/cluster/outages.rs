@@ -32,8 +32,7 @@ fn up(node: &Gateway) -> Response {
 fn publishes_wait_for_redis_and_are_refused_when_patience_ends() {
     over_with(impatient, |mut cluster: Cluster<2>| {
         let [a, b] = [0, 1];
-        let mut client = Client::connect(&cluster.nodes[b]);
-        client.subscribe("room");
+        let mut client = Client::subscribed(&cluster.nodes[b], "room");
         cluster.redis.crash();
         let asked = Instant::now();
         let response = event("room", "refused").send(&cluster.nodes[a]);
@@ -61,8 +60,7 @@ fn publishes_and_first_subscriptions_that_wait_are_served_when_redis_is_back() {
     over_with(
         |setup| setup,
         |mut cluster: Cluster<2>| {
-            let mut client = Client::connect(&cluster.nodes[0]);
-            client.subscribe("room");
+            let mut client = Client::subscribed(&cluster.nodes[0], "room");
             cluster.redis.crash();
             let [a, b] = &cluster.nodes;
             let mut waiting = Client::connect(a);
@@ -87,8 +85,7 @@ fn publishes_and_first_subscriptions_that_wait_are_served_when_redis_is_back() {
 fn publishes_that_do_not_fit_into_the_backlog_are_refused_at_once() {
     let settings = |setup: Setup| setup.toml("cluster.backlog = \"1M\"\n");
     over_with(settings, |mut cluster: Cluster<1>| {
-        let mut client = Client::connect(&cluster.nodes[0]);
-        client.subscribe("room");
+        let mut client = Client::subscribed(&cluster.nodes[0], "room");
         cluster.redis.crash();
         let node = &cluster.nodes[0];
         let large = "x".repeat(9000);
@@ -117,9 +114,7 @@ fn publishes_that_do_not_fit_into_the_backlog_are_refused_at_once() {
 fn a_node_may_serve_its_own_clients_alone_until_redis_is_back() {
     over_with(local, |mut cluster: Cluster<2>| {
         let member = |node: &Gateway, id: &str| {
-            let mut client = Client::connect(node);
-            client.join("presence-room", &json!({ "user_id": id }));
-            client
+            Client::joined(node, "presence-room", &json!({ "user_id": id }))
         };
         let (mut ann, mut ben) =
             (member(&cluster.nodes[0], "ann"), member(&cluster.nodes[1], "ben"));

@@ -11,7 +11,8 @@ use ringwave_ring::sim::Faults;
 use tokio::sync::oneshot;
 
 use super::{CACHE_TTL, TICK, World};
-use crate::client::{Client, Mood, Phase};
+use crate::client::{Mood, Phase};
+use crate::facts::Facts;
 
 /// Turns and client steps within which everything must have come to rest.
 const ROUNDS_TO_REST: usize = 20_000;
@@ -92,9 +93,7 @@ impl World {
         let heard = |client: usize| clients[client].is_open() || clients[client].heard_out;
         self.ledger.settle_whispers(heard);
         self.ledger.judge();
-        self.judge_presence();
-        self.judge_counts();
-        self.judge_watchers();
+        self.facts().judge();
         self.judge_answers();
         for (app, index) in self.apps.iter().zip(0..) {
             let open = self.clients.iter().filter(|of| of.is_open() && of.app == index).count();
@@ -123,48 +122,8 @@ impl World {
         self.rest();
     }
 
-    /// Checks that all subscribers of a presence channel see the same members: those that are
-    /// there.
-    fn judge_presence(&self) {
-        for (index, channel) in self.channels.iter().enumerate().filter(|(_, of)| of.presence) {
-            let there: BTreeSet<String> =
-                self.subscribers(index).map(|of| of.user.clone()).collect();
-            for client in self.subscribers(index) {
-                let seen = client.members(index).unwrap();
-                assert_eq!(seen, &there, "client {} of {}", client.id, channel.name);
-            }
-        }
-    }
-
-    /// Checks that all subscribers of a channel that is counted have got their number.
-    fn judge_counts(&self) {
-        for (index, channel) in self.channels.iter().enumerate().filter(|(_, of)| of.counted) {
-            let there = self.subscribers(index).count() as u64;
-            for client in self.subscribers(index) {
-                let heard = client.count(index);
-                assert_eq!(heard, Some(there), "client {} of {}", client.id, channel.name);
-            }
-        }
-    }
-
-    /// Checks that a client that watches users knows which of them are signed in, whatever happened
-    /// before.
-    fn judge_watchers(&self) {
-        let signed_in: BTreeSet<_> = self
-            .clients
-            .iter()
-            .filter(|client| client.watches().is_some())
-            .map(|client| (client.app, &client.user))
-            .collect();
-        for client in &self.clients {
-            let Some((watching, online)) = client.watches() else { continue };
-            let there = watching.iter().filter(|user| signed_in.contains(&(client.app, *user)));
-            assert!(there.eq(online), "client {} believes that {online:?} are online", client.id);
-        }
-    }
-
-    fn subscribers(&self, channel: usize) -> impl Iterator<Item = &Client> {
-        self.clients.iter().filter(move |client| client.is_subscribed(channel))
+    fn facts(&self) -> Facts<'_> {
+        Facts { clients: &self.clients, channels: &self.channels }
     }
 
     /// Checks that the answers of the API agree with the actual state.
@@ -180,16 +139,11 @@ impl World {
                 .into_iter()
                 .map(|(name, of)| (name.to_string(), of.subscription_count, of.user_count))
                 .collect();
-            let of_app = self.channels.iter().enumerate().filter(|(_, of)| of.app == index);
-            let expected: BTreeSet<_> = of_app
-                .map(|(at, channel)| {
-                    let users: BTreeSet<_> = self.subscribers(at).map(|of| &of.user).collect();
-                    let users = if channel.presence { users.len() } else { 0 };
-                    (channel.name.clone(), self.subscribers(at).count() as u32, users as u32)
-                })
-                .filter(|(_, subscribers, _)| *subscribers > 0)
-                .collect();
-            assert_eq!(occupied, expected, "what the API is told of app {index}");
+            assert_eq!(
+                occupied,
+                self.facts().occupied(index),
+                "what the API is told of app {index}"
+            );
         }
     }
 

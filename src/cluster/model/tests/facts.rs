@@ -6,7 +6,9 @@ use super::world::{
     publish, user,
 };
 use crate::cluster::store::Executed;
-use crate::cluster::wire::{Admitted, CallKind, Command, Entrance, MemberText, NodeId, Record};
+use crate::cluster::wire::{
+    Admitted, Batched, CallKind, Command, Entrance, MemberText, NodeId, Record,
+};
 
 const LEASE_S: u64 = LEASE_MS / 1000;
 const RETENTION_S: u64 = RETENTION_MS / 1000;
@@ -344,6 +346,46 @@ fn an_empty_redis_forgets_no_event_of_the_known_nodes() {
 }
 
 #[test]
+fn a_node_that_none_knew_hears_that_it_missed_batches_until_it_is_ready() {
+    let mut world = World::settled(3);
+    world.empty();
+    assert!(!world.enter_knowing(0, 0, [1]).missed);
+    assert!(!world.enter_knowing(2, 0, []).missed, "there are no batches yet");
+    world.empty();
+    world.enter_knowing(0, 0, [1]);
+    world.call(0, &[publish("news", "first")]);
+    assert!(!world.enter_knowing(1, 0, []).missed, "the first one knew it");
+    let entered = [world.enter_knowing(2, 0, []), world.enter_knowing(2, 0, [])];
+    assert!(entered.iter().all(|entered| entered.missed && entered.unknown));
+    world.call(2, &[Command::Ready]);
+    assert!(!world.enter_knowing(2, 0, []).missed);
+}
+
+#[test]
+fn a_list_tells_of_each_node_which_batches_are_lost_and_executed() {
+    let mut world = World::settled(2);
+    world.call(1, &[publish("news", "a"), publish("news", "b")]);
+    let batches = |world: &mut World, base| {
+        world.enter_knowing(1, base, [0]);
+        world.tend(0);
+        let list = world.read(0).into_iter().rev().find_map(|record| match record {
+            Record::Tended(_, nodes) => Some(nodes),
+            _ => None,
+        });
+        let node = list.unwrap().into_iter().find(|node| node.id == NodeId(2)).unwrap();
+        node.batched.map(|Batched { base, done }| (base, done))
+    };
+    let done = world.nodes[1].next - 1;
+    assert_eq!(batches(&mut world, done - 1), Some((0, done)), "nothing is lost");
+    world.empty();
+    world.enter_knowing(0, 0, [1]);
+    assert_eq!(batches(&mut world, done - 1), Some((done - 1, done - 1)));
+    world.call(1, &[]);
+    assert_eq!(batches(&mut world, done), Some((done - 1, done)));
+    assert_eq!(batches(&mut world, done + 5), Some((done + 5, done + 5)), "a replica knew less");
+}
+
+#[test]
 fn an_event_that_a_node_has_kept_becomes_the_last_one_of_an_empty_redis() {
     let mut world = World::settled(1);
     world.register(0, &[keep("cache-news", "kept"), keep("cache-news", "older")]);
@@ -576,7 +618,6 @@ fn a_node_with_another_number_of_partitions_is_refused() {
         run: "another".into(),
         version: "1".into(),
         address: "a".into(),
-        apps: "b".into(),
         base: 0,
         lease_ms: LEASE_MS,
         known: Vec::new(),

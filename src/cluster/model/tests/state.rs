@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use super::server::{Server, TAG};
-use crate::cluster::model::{Mark, Model};
-use crate::cluster::wire::NodeId;
+use crate::cluster::model::{Letters, Mark, Model, Node};
+use crate::cluster::wire::{Batched, NodeId};
 
 /// Keys without their tag, each with its content in lines. Inboxes are not among them.
 pub(super) type State = BTreeMap<String, BTreeSet<String>>;
@@ -96,21 +96,26 @@ impl Model {
     }
 
     fn add_nodes(&self, state: &mut State) {
-        let entered = self.nodes.iter().filter(|(_, node)| node.done.is_some());
-        let about = entered.map(|(id, node)| (id, format!("{}\0{}", node.address, node.apps)));
-        state.insert("about".into(), pairs(about));
+        let texts = |text: fn(&Node) -> &str| {
+            let texts = self.nodes.iter().map(move |(id, node)| (id, text(node)));
+            pairs(texts.filter(|(_, text)| !text.is_empty()))
+        };
+        state.insert("addresses".into(), texts(|node| &node.address));
+        state.insert("apps".into(), texts(|node| &node.apps));
         for (id, node) in &self.nodes {
             let mut fields = BTreeSet::new();
             let mut add =
                 |name: &str, value: String| _ = fields.insert(format!("{name} -> {value}"));
-            if let Some(done) = node.done {
+            if let Some(Batched { base, done }) = node.batched {
+                add("base", base.to_string());
                 add("done", done.to_string());
             }
             [("cut", node.cut), ("dead", node.dead)]
                 .into_iter()
                 .filter(|(_, set)| *set)
                 .for_each(|(name, _)| add(name, "1".into()));
-            let owed = [(node.owed.unknown, 'f'), (node.owed.cut, 'c'), (node.owed.buried, 'd')];
+            let Letters { unknown, cut, buried, missed } = node.owed;
+            let owed = [(unknown, 'f'), (cut, 'c'), (buried, 'd'), (missed, 'm')];
             let owed: String = owed.iter().filter(|(owed, _)| *owed).map(|(_, of)| of).collect();
             if !owed.is_empty() {
                 add("owed", owed);
