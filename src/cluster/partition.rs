@@ -314,23 +314,23 @@ impl Partition {
         if emptied && earlier.is_some() {
             self.inbox.forgotten();
         }
-        // A node that was not ready since it last entered is only reminded that it was unknown.
-        let forgotten = unknown && known && self.ready;
+        // A node that was not ready since it last entered is only reminded.
+        let missed = missed && (self.ready || !known);
         self.inbox.entered(unknown || cut);
-        let confirmed = self.batches.entered(done, now);
+        let confirmed = self.batches.entered(done, self.inbox.heard(self.node), now);
         self.backlog.drop_all(is_fleeting);
         (self.entered, self.ready, self.tend_due) = (true, false, now);
         let register = match earlier {
             // Nothing was registered under this name; what a former one had is not known any more.
             None => renewed.is_some(),
-            Some(_) => unknown || cut || buried,
+            Some(_) => unknown || cut || buried || self.batches.repeating(),
         };
         // Homes that have ended have nothing to register.
         let register = register && self.quitting == Quitting::No;
         if register {
             self.registering.clear();
         }
-        let lost = cut || forgotten || missed;
+        let lost = cut || missed;
         let cut_off = (lost && earlier.is_some()) || renewed.is_some_and(|renewed| renewed.cut_off);
         Admission::In { register, emptied, cut_off, confirmed }
     }

@@ -1,7 +1,12 @@
 //! The batches of a partition: the one whose answer is due, and the executed ones that are kept to
 //! be repeated if Redis forgets them.
+//!
+//! A batch that is repeated does not do everything once more. Redis would decide anew: it could
+//! admit a user whom it had refused, and the node skips answers that it has read before. So the
+//! node registers what it has, and then repeats its events and the ends of what it does not have any
+//! more.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,11 +46,46 @@ pub(super) struct Batch {
     pub(super) number: u64,
     /// Its commands as arguments.
     pub(super) args: Arc<[Bytes]>,
-    /// The arguments of commands that [are fleeting](is_fleeting).
-    fleeting: Vec<Range<usize>>,
+    /// The arguments of the commands that are not repeated in any case.
+    commands: Vec<Words>,
     /// The publishers who wait for it, each with the time since when.
     confirms: Vec<(ReplyTo, Millis)>,
     weight: usize,
+}
+
+/// The arguments of a command, verb included.
+#[derive(Clone, Debug)]
+struct Words {
+    range: Range<usize>,
+    repeat: Repeat,
+}
+
+/// Whether a command is executed once more when Redis has forgotten it, or when the node enters
+/// anew before it was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeat {
+    /// It is an event.
+    Always,
+    /// It begins or changes something of the node: it is part of the registration if it lasts, and
+    /// otherwise ends with a later command.
+    Beginning(Subject),
+    /// It ends something of the node. Redis may still have it, and needs to hear the last end.
+    End(Subject),
+    /// It is [fleeting](is_fleeting).
+    Never,
+}
+
+/// The registrations that commands begin and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    /// The node in a channel.
+    Channel,
+    /// A user of the node in a channel.
+    Member,
+    /// A user of the node.
+    User,
+    /// A user whom the node watches.
+    Watched,
 }
 
 #[derive(Debug)]
@@ -96,9 +136,10 @@ impl Batches {
         self.kept.front().map_or(pending, |kept| kept.batch.number - 1)
     }
 
-    /// Notes which batches Redis has executed, at an entrance. Returns the publishers who waited
-    /// for one whose answer was lost.
-    pub(super) fn entered(&mut self, done: u64, now: Millis) -> Vec<ReplyTo> {
+    /// Notes which batches Redis has executed, at an entrance. Another Redis had executed those up
+    /// to `heard`, as the inbox has told. Returns the publishers who waited for one whose answer
+    /// was lost.
+    pub(super) fn entered(&mut self, done: u64, heard: u64, now: Millis) -> Vec<ReplyTo> {
         if done > self.last {
             // No number of this node: the numbers go on behind it, and no batch before it counts.
             self.last = done;
@@ -108,9 +149,18 @@ impl Batches {
         if let Some(batch) = &mut self.pending {
             batch.drop_fleeting();
         }
-        match self.pending.take_if(|batch| batch.number <= done) {
-            Some(batch) => self.keep(batch, now),
-            None => Vec::new(),
+        let executed = self.pending.take_if(|batch| batch.number <= done.max(heard));
+        let confirmed = executed.map_or_else(Vec::new, |batch| self.keep(batch, now));
+        self.reduce();
+        confirmed
+    }
+
+    /// Reduces the batches that Redis has forgotten to what is to be repeated of them.
+    fn reduce(&mut self) {
+        let mut later = HashSet::new();
+        let done = self.done;
+        for kept in self.kept.iter_mut().rev().take_while(|kept| kept.batch.number > done) {
+            kept.batch.reduce(&mut later);
         }
     }
 
@@ -195,28 +245,95 @@ impl Batches {
 impl Batch {
     fn new(number: u64, commands: Vec<Waiting>) -> Self {
         let mut args = Vec::new();
-        let (mut fleeting, mut confirms, mut weight) = (Vec::new(), Vec::new(), BATCH_BYTES);
+        let (mut words, mut confirms, mut weight) = (Vec::new(), Vec::new(), BATCH_BYTES);
         for Waiting { command, confirm } in commands {
             let start = args.len();
             command.push_args(&mut args);
-            if is_fleeting(&command) {
-                fleeting.push(start..args.len());
+            let repeat = Repeat::of(&command);
+            if repeat != Repeat::Always {
+                words.push(Words { range: start..args.len(), repeat });
             }
             weight += command.weight();
             confirms.extend(confirm);
         }
-        Self { number, args: args.into(), fleeting, confirms, weight }
+        Self { number, args: args.into(), commands: words, confirms, weight }
     }
 
-    /// Drops the arguments that must not be repeated.
+    /// Drops the commands that must not be executed once more even if nothing was executed.
     fn drop_fleeting(&mut self) {
-        let fleeting = std::mem::take(&mut self.fleeting);
-        if fleeting.is_empty() {
+        self.retain(|words| words.repeat != Repeat::Never);
+    }
+
+    /// Drops the commands that are not repeated, because of a registration or of commands that come
+    /// `later`, to which those of this batch are added.
+    fn reduce(&mut self, later: &mut HashSet<(Subject, Vec<Bytes>)>) {
+        let mut lasting = HashSet::new();
+        for words in self.commands.iter().rev() {
+            let (subject, ends) = match words.repeat {
+                Repeat::Beginning(subject) => (subject, false),
+                Repeat::End(subject) => (subject, true),
+                Repeat::Always | Repeat::Never => continue,
+            };
+            let args = self.args.get(words.range.clone()).unwrap_or_default();
+            if later.insert((subject, subject.names(args))) && ends {
+                lasting.insert(words.range.start);
+            }
+        }
+        self.retain(|words| lasting.contains(&words.range.start));
+    }
+
+    /// Drops the arguments of the commands for which `keeps` does not hold.
+    fn retain(&mut self, keeps: impl Fn(&Words) -> bool) {
+        if self.commands.iter().all(&keeps) {
             return;
         }
-        let lasting = |index| !fleeting.iter().any(|range: &Range<usize>| range.contains(&index));
-        let args = self.args.iter().enumerate().filter(|&(index, _)| lasting(index));
-        self.args = args.map(|(_, arg)| arg.clone()).collect();
+        let (mut args, mut end) = (Vec::with_capacity(self.args.len()), 0);
+        for mut words in std::mem::take(&mut self.commands) {
+            args.extend_from_slice(self.args.get(end..words.range.start).unwrap_or_default());
+            end = words.range.end;
+            if keeps(&words) {
+                let start = args.len();
+                args.extend_from_slice(self.args.get(words.range).unwrap_or_default());
+                words.range = start..args.len();
+                self.commands.push(words);
+            }
+        }
+        args.extend_from_slice(self.args.get(end..).unwrap_or_default());
+        self.args = args.into();
+    }
+}
+
+impl Repeat {
+    const fn of(command: &Command) -> Self {
+        match command {
+            Command::Publish { .. } | Command::Keep(..) => Self::Always,
+            Command::Join(..) | Command::Count(..) => Self::Beginning(Subject::Channel),
+            Command::Leave(..) => Self::End(Subject::Channel),
+            Command::Enter { .. } => Self::Beginning(Subject::Member),
+            Command::Part(..) => Self::End(Subject::Member),
+            Command::Online(_) => Self::Beginning(Subject::User),
+            Command::Offline(_) => Self::End(Subject::User),
+            Command::Watch(_) => Self::Beginning(Subject::Watched),
+            Command::Unwatch(_) => Self::End(Subject::Watched),
+            Command::State { .. }
+            | Command::Users(..)
+            | Command::Ask(..)
+            | Command::Answer(..)
+            | Command::Tend { .. }
+            | Command::Ready
+            | Command::Bury(_)
+            | Command::Quit
+            | Command::Permits { .. }
+            | Command::Return { .. } => Self::Never,
+        }
+    }
+}
+
+impl Subject {
+    /// The arguments of a command that name its subject: those behind the verb.
+    fn names(self, words: &[Bytes]) -> Vec<Bytes> {
+        let names = if self == Self::Member { 2 } else { 1 };
+        words.iter().skip(1).take(names).cloned().collect()
     }
 }
 
@@ -224,29 +341,7 @@ impl Batch {
 /// misses an answer is told that there is none, and the permits that a node holds are claimed at
 /// its entrance. A change of them from before would make the claim wrong.
 pub(super) const fn is_fleeting(command: &Command) -> bool {
-    match command {
-        Command::Join(..)
-        | Command::Leave(..)
-        | Command::Count(..)
-        | Command::Enter { .. }
-        | Command::Part(..)
-        | Command::Publish { .. }
-        | Command::Keep(..)
-        | Command::Online(_)
-        | Command::Offline(_)
-        | Command::Watch(_)
-        | Command::Unwatch(_) => false,
-        Command::State { .. }
-        | Command::Users(..)
-        | Command::Ask(..)
-        | Command::Answer(..)
-        | Command::Tend { .. }
-        | Command::Ready
-        | Command::Bury(_)
-        | Command::Quit
-        | Command::Permits { .. }
-        | Command::Return { .. } => true,
-    }
+    matches!(Repeat::of(command), Repeat::Never)
 }
 
 /// The record of a batch beside its commands.

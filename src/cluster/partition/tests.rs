@@ -274,9 +274,11 @@ fn each_answer_of_the_entrance_has_its_consequence() {
     let unknown = || Entered { unknown: true, ..plain() };
     assert_eq!(
         admission(unknown()),
-        outcome(true, false, true),
-        "a replica had not heard of the node"
+        outcome(true, false, false),
+        "a replica that had not heard of the node has heard of it from another one"
     );
+    let missed = || Entered { missed: true, ..unknown() };
+    assert_eq!(admission(missed()), outcome(true, false, true), "or from none");
     assert_eq!(admission_after(66, unknown()), Admission::Buried);
     let emptied = Entered { unknown: true, ..admitted("f", 0) };
     assert_eq!(admission_after(66, emptied), Admission::Buried, "nobody kept so much");
