@@ -329,6 +329,7 @@ impl Partition {
         let register = register && self.quitting == Quitting::No;
         if register {
             self.registering.clear();
+            self.batches.forgotten_ends().into_iter().for_each(|end| self.registering.push(end));
         }
         let lost = cut || missed;
         let cut_off = (lost && earlier.is_some()) || renewed.is_some_and(|renewed| renewed.cut_off);

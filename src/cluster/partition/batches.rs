@@ -1,10 +1,9 @@
 //! The batches of a partition: the one whose answer is due, and the executed ones that are kept to
 //! be repeated if Redis forgets them.
 //!
-//! A batch that is repeated does not do everything once more. Redis would decide anew: it could
-//! admit a user whom it had refused, and the node skips answers that it has read before. So the
-//! node registers what it has, and then repeats its events and the ends of what it does not have any
-//! more.
+//! Only events are repeated. What else commands had begun is part of the registration if it lasts:
+//! Redis would decide anew, and admit a user whom it had refused. What they had ended is registered
+//! as well, because Redis may still have it.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
@@ -14,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::backlog::Waiting;
-use crate::channels::ReplyTo;
+use crate::channels::{ChannelPath, ReplyTo, UserPath};
 use crate::cluster::wire::Command;
 use crate::time::Millis;
 
@@ -46,46 +45,42 @@ pub(super) struct Batch {
     pub(super) number: u64,
     /// Its commands as arguments.
     pub(super) args: Arc<[Bytes]>,
-    /// The arguments of the commands that are not repeated in any case.
-    commands: Vec<Words>,
+    /// The commands that are no events.
+    words: Vec<Words>,
     /// The publishers who wait for it, each with the time since when.
     confirms: Vec<(ReplyTo, Millis)>,
     weight: usize,
 }
 
-/// The arguments of a command, verb included.
+/// A command that is no event.
 #[derive(Clone, Debug)]
 struct Words {
+    /// Its arguments, verb included, while the batch has them.
     range: Range<usize>,
-    repeat: Repeat,
+    /// Its effect; `None` if it [is fleeting](is_fleeting).
+    change: Option<Change>,
 }
 
-/// Whether a command is executed once more when Redis has forgotten it, or when the node enters
-/// anew before it was executed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Repeat {
-    /// It is an event.
-    Always,
-    /// It begins or changes something of the node: it is part of the registration if it lasts, and
-    /// otherwise ends with a later command.
-    Beginning(Subject),
-    /// It ends something of the node. Redis may still have it, and needs to hear the last end.
-    End(Subject),
-    /// It is [fleeting](is_fleeting).
-    Never,
+/// The effect of a command on what Redis has of the node.
+#[derive(Clone, Debug)]
+enum Change {
+    /// Something begins, or becomes another.
+    Begins(Subject),
+    /// The command ends something.
+    Ends(Command),
 }
 
-/// The registrations that commands begin and end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Something that Redis has of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Subject {
     /// The node in a channel.
-    Channel,
+    Channel(ChannelPath),
     /// A user of the node in a channel.
-    Member,
+    Member(ChannelPath, Box<str>),
     /// A user of the node.
-    User,
+    User(UserPath),
     /// A user whom the node watches.
-    Watched,
+    Watched(UserPath),
 }
 
 #[derive(Debug)]
@@ -150,18 +145,26 @@ impl Batches {
             batch.drop_fleeting();
         }
         let executed = self.pending.take_if(|batch| batch.number <= done.max(heard));
-        let confirmed = executed.map_or_else(Vec::new, |batch| self.keep(batch, now));
-        self.reduce();
-        confirmed
+        executed.map_or_else(Vec::new, |batch| self.keep(batch, now))
     }
 
-    /// Reduces the batches that Redis has forgotten to what is to be repeated of them.
-    fn reduce(&mut self) {
-        let mut later = HashSet::new();
-        let done = self.done;
-        for kept in self.kept.iter_mut().rev().take_while(|kept| kept.batch.number > done) {
-            kept.batch.reduce(&mut later);
+    /// The commands that have ended what Redis may still have, because it has forgotten them.
+    pub(super) fn forgotten_ends(&self) -> Vec<Command> {
+        let (mut ends, mut later) = (Vec::new(), HashSet::new());
+        let forgotten = self.kept.iter().rev().take_while(|kept| kept.batch.number > self.done);
+        for words in forgotten.flat_map(|kept| kept.batch.words.iter().rev()) {
+            match &words.change {
+                Some(Change::Begins(subject)) => _ = later.insert(subject.clone()),
+                Some(Change::Ends(command)) => {
+                    let subject = Subject::of(command);
+                    if subject.is_some_and(|subject| later.insert(subject)) {
+                        ends.push(command.clone());
+                    }
+                }
+                None => {}
+            }
         }
+        ends
     }
 
     /// Notes that the [next](Self::next) batch was executed. Returns the publishers who waited for
@@ -234,7 +237,7 @@ impl Batches {
 
     fn keep(&mut self, mut batch: Batch, now: Millis) -> Vec<ReplyTo> {
         let confirmed = std::mem::take(&mut batch.confirms);
-        batch.drop_fleeting();
+        batch.keep_events();
         self.kept_bytes += batch.weight;
         self.kept.push_back(Kept { batch, executed: now });
         self.forget(now);
@@ -249,73 +252,73 @@ impl Batch {
         for Waiting { command, confirm } in commands {
             let start = args.len();
             command.push_args(&mut args);
-            let repeat = Repeat::of(&command);
-            if repeat != Repeat::Always {
-                words.push(Words { range: start..args.len(), repeat });
+            if !matches!(command, Command::Publish { .. }) {
+                words.push(Words { range: start..args.len(), change: Change::of(&command) });
             }
             weight += command.weight();
             confirms.extend(confirm);
         }
-        Self { number, args: args.into(), commands: words, confirms, weight }
+        Self { number, args: args.into(), words, confirms, weight }
     }
 
-    /// Drops the commands that must not be executed once more even if nothing was executed.
+    /// Drops the commands that must not be executed once the node has entered anew.
     fn drop_fleeting(&mut self) {
-        self.retain(|words| words.repeat != Repeat::Never);
+        self.drop_words(|words| words.change.is_none());
+        self.words.retain(|words| words.change.is_some());
     }
 
-    /// Drops the commands that are not repeated, because of a registration or of commands that come
-    /// `later`, to which those of this batch are added.
-    fn reduce(&mut self, later: &mut HashSet<(Subject, Vec<Bytes>)>) {
-        let mut lasting = HashSet::new();
-        for words in self.commands.iter().rev() {
-            let (subject, ends) = match words.repeat {
-                Repeat::Beginning(subject) => (subject, false),
-                Repeat::End(subject) => (subject, true),
-                Repeat::Always | Repeat::Never => continue,
-            };
-            let args = self.args.get(words.range.clone()).unwrap_or_default();
-            if later.insert((subject, subject.names(args))) && ends {
-                lasting.insert(words.range.start);
-            }
-        }
-        self.retain(|words| lasting.contains(&words.range.start));
+    /// Drops everything but events. The changes of the others are remembered.
+    fn keep_events(&mut self) {
+        self.drop_fleeting();
+        self.drop_words(|_| true);
     }
 
-    /// Drops the arguments of the commands for which `keeps` does not hold.
-    fn retain(&mut self, keeps: impl Fn(&Words) -> bool) {
-        if self.commands.iter().all(&keeps) {
+    /// Drops the arguments of commands that are no events.
+    fn drop_words(&mut self, drops: impl Fn(&Words) -> bool) {
+        if !self.words.iter().any(&drops) {
             return;
         }
         let (mut args, mut end) = (Vec::with_capacity(self.args.len()), 0);
-        for mut words in std::mem::take(&mut self.commands) {
+        for words in &mut self.words {
             args.extend_from_slice(self.args.get(end..words.range.start).unwrap_or_default());
-            end = words.range.end;
-            if keeps(&words) {
-                let start = args.len();
-                args.extend_from_slice(self.args.get(words.range).unwrap_or_default());
-                words.range = start..args.len();
-                self.commands.push(words);
+            let (start, range) = (args.len(), words.range.clone());
+            end = range.end;
+            if !drops(words) {
+                args.extend_from_slice(self.args.get(range).unwrap_or_default());
             }
+            words.range = start..args.len();
         }
         args.extend_from_slice(self.args.get(end..).unwrap_or_default());
         self.args = args.into();
     }
 }
 
-impl Repeat {
-    const fn of(command: &Command) -> Self {
-        match command {
-            Command::Publish { .. } | Command::Keep(..) => Self::Always,
-            Command::Join(..) | Command::Count(..) => Self::Beginning(Subject::Channel),
-            Command::Leave(..) => Self::End(Subject::Channel),
-            Command::Enter { .. } => Self::Beginning(Subject::Member),
-            Command::Part(..) => Self::End(Subject::Member),
-            Command::Online(_) => Self::Beginning(Subject::User),
-            Command::Offline(_) => Self::End(Subject::User),
-            Command::Watch(_) => Self::Beginning(Subject::Watched),
-            Command::Unwatch(_) => Self::End(Subject::Watched),
-            Command::State { .. }
+impl Change {
+    fn of(command: &Command) -> Option<Self> {
+        Some(match command {
+            Command::Leave(..) | Command::Part(..) | Command::Offline(_) | Command::Unwatch(_) => {
+                Self::Ends(command.clone())
+            }
+            _ => Self::Begins(Subject::of(command)?),
+        })
+    }
+}
+
+impl Subject {
+    /// The subject of a command; `None` if the command [is fleeting](is_fleeting) or an event.
+    fn of(command: &Command) -> Option<Self> {
+        Some(match command {
+            Command::Join(channel, ..) | Command::Count(channel, _) | Command::Leave(channel, _) => {
+                Self::Channel(channel.clone())
+            }
+            Command::Enter { channel, user_id, .. } | Command::Part(channel, user_id, _) => {
+                Self::Member(channel.clone(), user_id.clone())
+            }
+            Command::Online(user) | Command::Offline(user) => Self::User(user.clone()),
+            Command::Watch(user) | Command::Unwatch(user) => Self::Watched(user.clone()),
+            Command::Publish { .. }
+            | Command::Keep(..)
+            | Command::State { .. }
             | Command::Users(..)
             | Command::Ask(..)
             | Command::Answer(..)
@@ -324,24 +327,17 @@ impl Repeat {
             | Command::Bury(_)
             | Command::Quit
             | Command::Permits { .. }
-            | Command::Return { .. } => Self::Never,
-        }
-    }
-}
-
-impl Subject {
-    /// The arguments of a command that name its subject: those behind the verb.
-    fn names(self, words: &[Bytes]) -> Vec<Bytes> {
-        let names = if self == Self::Member { 2 } else { 1 };
-        words.iter().skip(1).take(names).cloned().collect()
+            | Command::Return { .. } => return None,
+        })
     }
 }
 
 /// Whether a command is of no use once it has been executed, or once the node enters anew: who
 /// misses an answer is told that there is none, and the permits that a node holds are claimed at
 /// its entrance. A change of them from before would make the claim wrong.
-pub(super) const fn is_fleeting(command: &Command) -> bool {
-    matches!(Repeat::of(command), Repeat::Never)
+pub(super) fn is_fleeting(command: &Command) -> bool {
+    let event = matches!(command, Command::Publish { .. } | Command::Keep(..));
+    !event && Change::of(command).is_none()
 }
 
 /// The record of a batch beside its commands.
