@@ -308,9 +308,9 @@ impl Subject {
     /// The subject of a command; `None` if the command [is fleeting](is_fleeting) or an event.
     fn of(command: &Command) -> Option<Self> {
         Some(match command {
-            Command::Join(channel, ..) | Command::Count(channel, _) | Command::Leave(channel, _) => {
-                Self::Channel(channel.clone())
-            }
+            Command::Join(channel, ..)
+            | Command::Count(channel, _)
+            | Command::Leave(channel, _) => Self::Channel(channel.clone()),
             Command::Enter { channel, user_id, .. } | Command::Part(channel, user_id, _) => {
                 Self::Member(channel.clone(), user_id.clone())
             }

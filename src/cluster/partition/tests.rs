@@ -338,7 +338,11 @@ fn a_node_that_was_buried_returns_under_another_name_with_what_was_never_sent() 
     let later = NOW + Duration::from_secs(70);
     assert_eq!(partition.entered(unknown(), false, later), Admission::Buried);
     partition.push(command("d"), Some(reply(4)), NOW);
-    assert_eq!(partition.rename(NodeId(2), true, true), [reply(2)], "it may have been executed");
+    assert_eq!(
+        partition.rename(NodeId(2), true, true, NOW),
+        [reply(2)],
+        "it may have been executed"
+    );
     assert_eq!((partition.node(), partition.base(), partition.epoch()), (NodeId(2), 0, ""));
     let expected =
         Admission::In { register: true, emptied: false, cut_off: true, confirmed: Vec::new() };
@@ -354,7 +358,7 @@ fn a_new_name_without_what_waits_drops_it_and_tells_the_publishers() {
     partition.next_call(NOW).unwrap();
     partition.lost(NOW);
     partition.push(command("b"), Some(reply(2)), NOW);
-    assert_eq!(partition.rename(NodeId(2), false, false), [reply(1), reply(2)]);
+    assert_eq!(partition.rename(NodeId(2), false, false, NOW), [reply(1), reply(2)]);
     assert!(partition.is_settled());
 }
 
