@@ -144,12 +144,16 @@ impl Model {
         }
         self.partitions = entrance.partitions;
         let lease_end = now_ms + entrance.lease_ms;
-        if self.may_have_forgotten(&entrance.run) {
+        let doubtful = self.may_have_forgotten(&entrance.run);
+        if doubtful {
             self.make_others_stale(node, lease_end, &entrance.known);
         }
         let epoch = self.epoch.get_or_insert_with(|| entrance.epoch.clone()).clone();
         let entered = self.introduce(node, entrance);
-        self.stale.insert(node);
+        let owed = self.node(node).owed != Letters::default();
+        if doubtful || owed || entrance.run.is_empty() {
+            self.stale.insert(node);
+        }
         self.leases.insert(node, lease_end);
         Ok(Entered { epoch, now_ms, ..entered })
     }

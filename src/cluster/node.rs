@@ -111,8 +111,7 @@ struct Member {
     nodes: Vec<NodeInfo>,
     /// Whether all nodes have registered: otherwise Redis may not know all members and users.
     settled: bool,
-    /// Users who may be online, because they were reported offline while not all nodes had
-    /// registered.
+    /// Users of whom something was reported while not all nodes had registered.
     doubtful: BTreeSet<UserPath>,
     /// The name under which the node last introduced itself.
     introduced: Option<NodeId>,

@@ -211,6 +211,21 @@ impl SimNode {
         !matches!(self.links[usize::from(partition)], Link::Down)
     }
 
+    /// Takes other apps.
+    pub fn adopt(&mut self, apps: &Arc<Apps>, now: Millis) {
+        self.node.adopt(Arc::clone(apps), now);
+    }
+
+    /// Leaves it to other nodes to tell webhooks of departures.
+    pub fn leave_departures(&mut self) {
+        self.node.leave_departures();
+    }
+
+    /// Leaves the cluster behind everything that it was told.
+    pub fn quit(&mut self) {
+        self.node.quit();
+    }
+
     /// Whether Redis has executed everything.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -256,7 +271,9 @@ impl SimNode {
         answered: bool,
         now: Millis,
     ) -> bool {
-        if !matches!(self.links[usize::from(partition)], Link::Down) {
+        if !matches!(self.links[usize::from(partition)], Link::Down)
+            || self.node.has_quit(partition)
+        {
             return false;
         }
         loop {

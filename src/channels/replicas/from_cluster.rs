@@ -165,6 +165,14 @@ impl Replicas {
                 // The first answer of two was that the channel is full, and the user was refused.
                 self.tell(ToCluster::Part(key.clone(), Arc::clone(user_id)), out);
             }
+            (_, Standing::In) if outcome == (EnterOutcome::Entered { told: true }) => {
+                // The cluster had buried this node, and told webhooks that the user was gone.
+                self.channels.wanted.notify(
+                    key,
+                    ChannelEvent::MemberAdded(Arc::clone(user_id)),
+                    out,
+                );
+            }
             _ => {}
         }
     }

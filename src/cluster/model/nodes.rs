@@ -165,7 +165,9 @@ impl Call<'_> {
 
     pub(super) fn ready(&mut self) {
         self.model.node(self.head.node).owed = Letters::default();
-        self.leave_stale(self.head.node);
+        if !self.leave_stale(self.head.node) && self.model.stale.is_empty() {
+            self.tell_own(&Record::Settled);
+        }
     }
 
     /// A node is not stale any more. Returns whether it was.

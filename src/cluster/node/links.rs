@@ -54,7 +54,7 @@ impl Node {
         let Some(member) = self.member(partition) else { return true };
         match member.partition.entered(entered, founded, now) {
             Admission::Buried => {
-                self.rename(partition, true, true);
+                self.rename(partition, true, true, now);
                 false
             }
             Admission::In { register, emptied, cut_off, confirmed } => {
@@ -139,11 +139,12 @@ impl Node {
         self.records(partition, records, now);
     }
 
-    /// Gives the node another name in a partition.
-    pub(super) fn rename(&mut self, partition: u16, keep: bool, cut_off: bool) {
+    /// Gives the node another name in a partition, as
+    /// [`Partition::rename`](crate::cluster::partition::Partition::rename) does.
+    pub(super) fn rename(&mut self, partition: u16, keep: bool, cut_off: bool, now: Millis) {
         let name = self.names.next();
         let Some(member) = self.member(partition) else { return };
-        let dropped = member.partition.rename(name, keep, cut_off);
+        let dropped = member.partition.rename(name, keep, cut_off, now);
         self.effects.answer_all(dropped, || Answer::Away);
     }
 

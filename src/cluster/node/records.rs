@@ -66,12 +66,15 @@ impl Node {
         }
     }
 
-    /// Tells whether a user is online, unless a node may still have to register the user.
+    /// Tells whether a user is online. While nodes have to register, one may have the user who has
+    /// not said so, and Redis may have forgotten that another one has the user no more.
     fn online(&mut self, partition: u16, path: &UserPath, online: bool) {
         let Some(member) = self.member(partition) else { return };
-        if !online && !member.settled && member.doubtful.len() < DOUBTFUL_MAX {
+        if !member.settled && member.doubtful.len() < DOUBTFUL_MAX {
             member.doubtful.insert(path.clone());
-            return;
+            if !online {
+                return;
+            }
         }
         if let Some((home, user)) = self.directory.user(path) {
             self.effects.tell(home, FromCluster::Online(user, online));

@@ -42,7 +42,7 @@ impl Node {
         self.expire_publishes(now);
         self.tick_quotas(now, every_second);
         self.watch_absence(now);
-        self.watch_backlogs();
+        self.watch_backlogs(now);
     }
 
     /// The time until [`tick`](Self::tick) has something to do that somebody waits for.
@@ -106,12 +106,12 @@ impl Node {
         let away = now.since(since);
         if self.settings.when_away == WhenAway::Local && away > self.settings.patience {
             self.effects.report(Report::Alone { away });
-            self.go_alone(false);
+            self.go_alone(false, now);
         }
     }
 
     /// Gives up what waits for a partition that is away, if it is too much.
-    fn watch_backlogs(&mut self) {
+    fn watch_backlogs(&mut self, now: Millis) {
         let most = CHANGES_MAX.saturating_mul(self.backlog_share());
         let overflows = |member: &Member| {
             !member.partition.has_entered() && member.partition.waiting_bytes() > most
@@ -121,11 +121,11 @@ impl Node {
         }
         self.effects.report(Report::Overflowed { bytes: self.waiting_bytes() });
         if !self.partitions.iter().any(|member| member.partition.has_entered()) {
-            return self.go_alone(true);
+            return self.go_alone(true, now);
         }
         for index in 0..self.partitions() {
             if self.member(index).is_some_and(|member| overflows(member)) {
-                self.give_up(index, true, false);
+                self.give_up(index, true, false, now);
             }
         }
     }
@@ -133,13 +133,13 @@ impl Node {
     /// Has homes answer themselves. What waits for Redis is given up, and the node returns under
     /// another name: the old one is buried when its lease is over. `cut_off`: the subscribers have
     /// to return then, because they miss messages.
-    fn go_alone(&mut self, cut_off: bool) {
+    fn go_alone(&mut self, cut_off: bool, now: Millis) {
         self.alone = true;
         let local = self.settings.when_away == WhenAway::Local;
         let shards = self.directory.topology().shards();
         self.effects.tell_all(shards, || FromCluster::Alone(true));
         for index in 0..self.partitions() {
-            self.give_up(index, cut_off, local);
+            self.give_up(index, cut_off, local, now);
         }
         if local {
             self.lift_quotas();
@@ -148,10 +148,10 @@ impl Node {
 
     /// Drops what waits for a partition, but delivers the events of it `here` if there is nobody
     /// else. The node enters under another name, and homes register and ask anew.
-    fn give_up(&mut self, partition: u16, cut_off: bool, here: bool) {
+    fn give_up(&mut self, partition: u16, cut_off: bool, here: bool, now: Millis) {
         let Some(member) = self.member(partition) else { return };
         let waiting: Vec<_> = member.partition.drain().collect();
-        self.rename(partition, false, cut_off);
+        self.rename(partition, false, cut_off, now);
         for (command, confirm) in waiting {
             let delivered = here && self.deliver_here(command);
             let answer = || if delivered { Answer::Barrier } else { Answer::Away };

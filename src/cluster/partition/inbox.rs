@@ -143,6 +143,11 @@ impl Inbox {
         lost
     }
 
+    /// The highest number of a batch of which something was read.
+    pub(super) fn heard(&self, origin: NodeId) -> u64 {
+        self.seen.get(&(origin, CallKind::Batch)).map_or(0, |seen| seen.number)
+    }
+
     /// The nodes of which this one has heard, and which have not gone.
     pub(super) const fn known(&self) -> &BTreeSet<NodeId> {
         &self.known

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::channels::ChannelPath;
 use crate::cluster::wire::{Entry, JoinFlags};
+use crate::frame::Frame;
 use crate::id::ShardId;
 
 const NOW: Millis = Millis(10_000);
@@ -53,6 +54,11 @@ fn channel(name: &str) -> ChannelPath {
 
 /// A command that can be told apart.
 fn command(name: &str) -> Command {
+    let frame = Frame::text(1, |out| out.extend(b"x"));
+    Command::Publish { channel: channel(name), frame, except: None, retained: None }
+}
+
+fn leave(name: &str) -> Command {
     Command::Leave(channel(name), JoinFlags::default())
 }
 
@@ -74,7 +80,7 @@ fn channels(call: &Call) -> String {
 }
 
 fn text(arg: &Bytes) -> String {
-    String::from_utf8(arg.to_vec()).unwrap()
+    String::from_utf8_lossy(arg).into_owned()
 }
 
 #[test]
@@ -108,10 +114,10 @@ fn a_call_whose_answer_is_lost_is_sent_again_or_was_executed() {
         let calls = run(&mut partition);
         match done {
             0 => {
-                assert_eq!(verbs(&calls), ["tend", "leave", "ready", "leave"]);
+                assert_eq!(verbs(&calls), ["tend", "publish", "ready", "publish"]);
                 assert_eq!(calls[1], call);
             }
-            _ => assert_eq!(verbs(&calls), ["tend", "ready", "leave"]),
+            _ => assert_eq!(verbs(&calls), ["tend", "ready", "publish"]),
         }
         assert_eq!(channels(calls.last().unwrap()), "2 b");
     }
@@ -130,7 +136,7 @@ fn batches_that_redis_has_forgotten_are_repeated_without_questions() {
     partition.entered(admitted("e", 1), false, NOW);
     let later = NOW + Duration::from_secs(2);
     let calls = run(&mut partition);
-    assert_eq!(verbs(&calls), ["tend", "leave", "leave", "ready"]);
+    assert_eq!(verbs(&calls), ["tend", "publish", "publish", "ready"]);
     assert_eq!([channels(&calls[1]), channels(&calls[2])], ["2 b", "3 c"]);
     partition.lost(NOW);
     partition.entered(admitted("e", 3), false, later);
@@ -155,9 +161,9 @@ fn permits_that_were_asked_for_or_returned_before_an_entrance_are_not_afterwards
     partition.entered(admitted("e", 0), false, NOW);
     partition.register(Command::Permits { app: "app".into(), wanted: 133, total: 500 });
     let calls = run(&mut partition);
-    assert_eq!(verbs(&calls), ["tend", "permits", "leave", "ready", "leave"]);
+    assert_eq!(verbs(&calls), ["tend", "permits", "publish", "ready", "publish"]);
     assert_eq!([channels(&calls[2]), channels(&calls[4])], ["1 a", "2 b"]);
-    assert_eq!(calls.iter().map(|call| call.args.len()).collect::<Vec<_>>()[2..], [3, 1, 3]);
+    assert_eq!(calls.iter().map(|call| call.args.len()).collect::<Vec<_>>()[2..], [5, 1, 5]);
     assert_eq!(partition.waiting_bytes(), 0);
 }
 
@@ -213,7 +219,7 @@ fn an_emptied_redis_gets_registrations_first_then_everything_that_is_kept() {
     partition.push(command("new"), None, NOW);
     partition.register(command("x"));
     assert!(!partition.registered());
-    assert_eq!(verbs(&run(&mut partition)), ["tend", "leave"]);
+    assert_eq!(verbs(&run(&mut partition)), ["tend", "publish"]);
     partition.register(command("y"));
     assert_eq!(run(&mut partition).iter().map(channels).collect::<Vec<_>>(), ["5 y"]);
     assert!(!partition.registered());
@@ -221,6 +227,42 @@ fn an_emptied_redis_gets_registrations_first_then_everything_that_is_kept() {
     let calls = run_at(&mut partition, NOW + OTHERS_ENTER);
     let calls: Vec<_> = calls.iter().map(channels).collect();
     assert_eq!(calls, ["6 ", "1 a", "7 ", "2 new"]);
+}
+
+#[test]
+fn of_commands_that_redis_has_forgotten_events_are_repeated_and_last_ends_registered() {
+    let mut partition = serving();
+    let join = |name| Command::Join(channel(name), 1, JoinFlags::default());
+    for commands in [[leave("a"), command("event")], [join("a"), leave("b")]] {
+        commands.into_iter().for_each(|command| partition.push(command, None, NOW));
+        run(&mut partition);
+    }
+    partition.push(join("b"), None, NOW);
+    for _ in 0..2 {
+        partition.lost(NOW);
+        let admission = partition.entered(admitted("e", 0), false, NOW);
+        assert!(matches!(admission, Admission::In { register: true, .. }), "{admission:?}");
+    }
+    let calls = run(&mut partition);
+    assert_eq!(verbs(&calls), ["tend", "leave", "publish", "-", "ready", "join"]);
+    assert_eq!([&calls[1], &calls[2], &calls[5]].map(channels), ["4 b", "1 event", "3 b"]);
+    partition.lost(NOW);
+    partition.entered(admitted("e", 3), false, NOW);
+    assert_eq!(verbs(&run(&mut partition)), ["tend", "ready"]);
+}
+
+#[test]
+fn a_batch_whose_answer_the_inbox_has_brought_was_executed_though_redis_has_forgotten_it() {
+    let mut partition = serving();
+    partition.push(leave("a"), Some(reply(1)), NOW);
+    let call = partition.next_call(NOW).unwrap();
+    let records = Record::Left(channel("a"), false).encode();
+    let entry = Entry { origin: NodeId(1), kind: call.kind, number: call.number, records };
+    partition.read(vec![("1-0".into(), entry.encode())], NOW);
+    partition.lost(NOW);
+    let admission = partition.entered(admitted("e", 0), false, NOW);
+    assert!(matches!(admission, Admission::In { confirmed, .. } if confirmed == [reply(1)]));
+    assert_eq!(verbs(&run(&mut partition)), ["tend", "leave", "-", "ready"]);
 }
 
 #[test]
@@ -274,9 +316,11 @@ fn each_answer_of_the_entrance_has_its_consequence() {
     let unknown = || Entered { unknown: true, ..plain() };
     assert_eq!(
         admission(unknown()),
-        outcome(true, false, true),
-        "a replica had not heard of the node"
+        outcome(true, false, false),
+        "a replica that had not heard of the node has heard of it from another one"
     );
+    let missed = || Entered { missed: true, ..unknown() };
+    assert_eq!(admission(missed()), outcome(true, false, true), "or from none");
     assert_eq!(admission_after(66, unknown()), Admission::Buried);
     let emptied = Entered { unknown: true, ..admitted("f", 0) };
     assert_eq!(admission_after(66, emptied), Admission::Buried, "nobody kept so much");
@@ -294,7 +338,11 @@ fn a_node_that_was_buried_returns_under_another_name_with_what_was_never_sent() 
     let later = NOW + Duration::from_secs(70);
     assert_eq!(partition.entered(unknown(), false, later), Admission::Buried);
     partition.push(command("d"), Some(reply(4)), NOW);
-    assert_eq!(partition.rename(NodeId(2), true, true), [reply(2)], "it may have been executed");
+    assert_eq!(
+        partition.rename(NodeId(2), true, true, NOW),
+        [reply(2)],
+        "it may have been executed"
+    );
     assert_eq!((partition.node(), partition.base(), partition.epoch()), (NodeId(2), 0, ""));
     let expected =
         Admission::In { register: true, emptied: false, cut_off: true, confirmed: Vec::new() };
@@ -310,7 +358,7 @@ fn a_new_name_without_what_waits_drops_it_and_tells_the_publishers() {
     partition.next_call(NOW).unwrap();
     partition.lost(NOW);
     partition.push(command("b"), Some(reply(2)), NOW);
-    assert_eq!(partition.rename(NodeId(2), false, false), [reply(1), reply(2)]);
+    assert_eq!(partition.rename(NodeId(2), false, false, NOW), [reply(1), reply(2)]);
     assert!(partition.is_settled());
 }
 
@@ -320,7 +368,7 @@ fn publishers_are_told_when_they_have_waited_too_long() {
     partition.push(command("a"), Some(reply(1)), NOW);
     partition.next_call(NOW).unwrap();
     partition.push(command("b"), Some(reply(2)), NOW);
-    partition.push(command("c"), None, NOW);
+    partition.push(leave("c"), None, NOW);
     partition.lost(NOW);
     assert_eq!(partition.expire(NOW), Expired::default());
     let expired = Expired { publishers: vec![reply(1), reply(2)], dropped: 0 };
@@ -339,7 +387,7 @@ fn the_lease_is_renewed_each_second_whatever_else_there_is() {
     assert_eq!(verbs(&[partition.next_call(later).unwrap()]), ["tend"]);
     assert_eq!(partition.due(), None, "the answer is due first");
     partition.executed(later);
-    assert_eq!(verbs(&[partition.next_call(later).unwrap()]), ["leave"]);
+    assert_eq!(verbs(&[partition.next_call(later).unwrap()]), ["publish"]);
 }
 
 #[test]
@@ -391,7 +439,7 @@ fn burials_and_batches_take_turns() {
             partition.executed(NOW);
         }
     }
-    assert_eq!(verbs(&calls), ["bury", "leave", "bury", "leave", "leave"]);
+    assert_eq!(verbs(&calls), ["bury", "publish", "bury", "publish", "publish"]);
 }
 
 /// A Redis of one partition with one receiver: it executes batches in the order of their numbers,
@@ -567,7 +615,7 @@ fn a_node_that_quits_does_so_behind_everything_else_and_says_nothing_afterwards(
     partition.push(command("a"), None, NOW);
     partition.quit();
     assert!(!partition.is_settled());
-    assert_eq!(verbs(&run(&mut partition)), ["leave", "quit"]);
+    assert_eq!(verbs(&run(&mut partition)), ["publish", "quit"]);
     partition.quit();
     assert!(partition.is_settled());
     assert_eq!(partition.next_call(NOW + Duration::from_secs(9)), None);

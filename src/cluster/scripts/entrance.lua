@@ -94,13 +94,17 @@ local partitions = shared('partitions', PARTITIONS)
 if partitions ~= PARTITIONS then
   return redis.error_reply('PARTITIONS ' .. partitions)
 end
-if may_have_forgotten() then
+local doubtful = may_have_forgotten()
+if doubtful then
   make_others_stale()
 end
 local epoch = shared('epoch', EPOCH)
 redis.call('HSET', T .. 'channels', '', LONG)
 local done, letters = introduce()
-redis.call('SADD', T .. 'stale', N)
+-- A node that only was away has everything registered that it had.
+if doubtful or letters ~= '' or RUN == '' then
+  redis.call('SADD', T .. 'stale', N)
+end
 redis.call('ZADD', T .. 'nodes', lease_end, N)
 local number = '%.0f'
 return { epoch, number:format(done), letters, number:format(lease_end - LEASE_MS) }

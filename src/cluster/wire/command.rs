@@ -115,7 +115,8 @@ pub(crate) enum Command {
         apps: Box<str>,
     },
     /// `ready`: the node has registered and repeated everything: it leaves `stale`, and has heard
-    /// the letters that it was owed. If `stale` is empty now: [`Record::Settled`] to all.
+    /// the letters that it was owed. If `stale` is empty now: [`Record::Settled`] to all, but only
+    /// own if the node was not in it.
     Ready,
     /// `bury node`: takes out at most 200 of the node's registrations, as leaves and parts of its
     /// own would (departures told), if its lease is over: first those in `mo:`, its permits and its

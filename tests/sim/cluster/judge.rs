@@ -19,8 +19,8 @@ impl Cluster {
         }
         let clients = &self.clients;
         let heard = |client: usize| {
-            // What a process has not told the cluster when it dies is lost, and so is what has
-            // waited for longer than its patience.
+            // A process that dies loses what it has not told the cluster, and one that lives loses
+            // what has waited for longer than its patience.
             self.is_heard(client) && (clients[client].is_open() || clients[client].heard_out)
         };
         let heard: Vec<bool> = (0..clients.len()).map(heard).collect();
@@ -30,7 +30,7 @@ impl Cluster {
         self.facts().judge();
         self.judge_notices();
         self.judge_answers();
-        self.ledger.disordered = false;
+        (self.ledger.disordered, self.ledger.divided) = (false, false);
         self.terminated.clear();
         for process in self.processes.iter_mut().flatten() {
             process.may_lose = false;
@@ -67,9 +67,13 @@ impl Cluster {
             let of = Arc::clone(process.apps.get(AppIndex(app as u16)).unwrap());
             let (reply, mut list) = oneshot::channel();
             let prefix = "".into();
-            process.commands[0].push(GatewayCommand::Channels { app: of.clone(), prefix, reply });
+            process.loops.commands[0].push(GatewayCommand::Channels {
+                app: of.clone(),
+                prefix,
+                reply,
+            });
             let (reply, mut connections) = oneshot::channel();
-            process.commands[0].push(GatewayCommand::Connections { app: of, reply });
+            process.loops.commands[0].push(GatewayCommand::Connections { app: of, reply });
             self.come_to_rest();
             let open = self.clients.iter().filter(|of| of.is_open() && of.app == app).count();
             assert_eq!(connections.try_recv(), Ok(Ok(open as u32)), "connections of app {app}");

@@ -10,9 +10,10 @@ use ringwave::testing::shard::Drain;
 use ringwave_ring::sim::Faults;
 use tokio::sync::oneshot;
 
-use super::{CACHE_TTL, TICK, World};
+use super::{CACHE_TTL, World};
 use crate::client::{Mood, Phase};
 use crate::facts::Facts;
+use crate::loops::TICK;
 
 /// Turns and client steps within which everything must have come to rest.
 const ROUNDS_TO_REST: usize = 20_000;
@@ -29,10 +30,10 @@ impl World {
         for _ in 0..ROUNDS_TO_REST {
             self.ledger.step += 1;
             let mut moved = false;
-            let mut shards: Vec<usize> = (0..self.shards.len()).collect();
+            let mut shards: Vec<usize> = (0..self.loops.shards.len()).collect();
             self.dice.shuffle(&mut shards);
             for shard in shards {
-                if self.wants_a_turn(shard) {
+                if self.loops.wants_a_turn(shard) {
                     self.turn(shard);
                     moved = true;
                 }
@@ -44,18 +45,18 @@ impl World {
                     });
                 }
             }
-            if self.shards.iter().any(|shard| shard.plane().throttling()) {
+            if self.loops.shards.iter().any(|shard| shard.plane().throttling()) {
                 self.now = self.now + Duration::from_millis(1);
             }
             if !moved {
-                for shard in &self.shards {
+                for shard in &self.loops.shards {
                     let id = shard.port().id();
                     assert!(shard.port().is_quiet(), "a message is slept over: {id:?}");
                 }
                 return;
             }
         }
-        for shard in &self.shards {
+        for shard in &self.loops.shards {
             let (plane, port) = (shard.plane(), shard.port());
             eprintln!(
                 "{:?}: work {}, ring ready {}, spilling {}, stalled {}, {:?}",
@@ -99,7 +100,8 @@ impl World {
             let open = self.clients.iter().filter(|of| of.is_open() && of.app == index).count();
             assert_eq!(app.counters.connections() as usize, open, "connections");
         }
-        let open = self.shards.iter().map(|shard| shard.plane().open_connections()).sum::<usize>();
+        let open =
+            self.loops.shards.iter().map(|shard| shard.plane().open_connections()).sum::<usize>();
         assert_eq!(open, self.clients.iter().filter(|client| client.is_open()).count());
         self.note(self.ledger.delivered);
     }
@@ -118,7 +120,7 @@ impl World {
 
     fn tick(&mut self) {
         self.now = self.now + TICK;
-        (0..self.shards.len()).for_each(|shard| self.turn(shard));
+        (0..self.loops.shards.len()).for_each(|shard| self.turn(shard));
         self.rest();
     }
 
@@ -129,10 +131,14 @@ impl World {
     /// Checks that the answers of the API agree with the actual state.
     fn judge_answers(&mut self) {
         for index in 0..2 {
-            let shard = self.dice.below(self.shards.len());
+            let shard = self.dice.below(self.loops.shards.len());
             let app = Arc::clone(self.apps.get(AppIndex(index as u16)).unwrap());
             let (reply, mut answer) = oneshot::channel();
-            self.commands[shard].push(GatewayCommand::Channels { app, prefix: "".into(), reply });
+            self.loops.commands[shard].push(GatewayCommand::Channels {
+                app,
+                prefix: "".into(),
+                reply,
+            });
             self.rest();
             let list = answer.try_recv().expect("an answer").expect("the list of channels");
             let occupied: BTreeSet<_> = list
@@ -153,7 +159,7 @@ impl World {
         if self.draining {
             let successor = self.dice.chance(500);
             let drain = Drain { window: Duration::from_millis(500), successor };
-            self.shards.iter_mut().for_each(|shard| shard.drain(drain));
+            self.loops.shards.iter_mut().for_each(|shard| shard.drain(drain));
         }
         for id in 0..self.clients.len() {
             let (end, draining) = (self.dice.below(5), self.draining);
@@ -171,13 +177,13 @@ impl World {
             self.tick();
         }
         self.now = self.now + CACHE_TTL;
-        (0..self.shards.len()).for_each(|shard| self.turn(shard));
+        (0..self.loops.shards.len()).for_each(|shard| self.turn(shard));
         self.rest();
         self.assert_nothing_left();
     }
 
     fn assert_nothing_left(&self) {
-        for shard in &self.shards {
+        for shard in &self.loops.shards {
             let (plane, id) = (shard.plane(), shard.port().id());
             assert!(plane.is_empty(), "{id:?} has connections: {:?}", self.clients);
             assert_eq!(plane.ring().leaks(), None, "{id:?}");
