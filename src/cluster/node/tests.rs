@@ -344,10 +344,12 @@ fn without_patience_an_event_waits_for_the_call_before_it() {
     let settings = ClusterSettings { patience: Duration::ZERO, ..settings(WhenAway::Hold) };
     let mut world = World::by(1, &settings, || vec![test_app()]);
     world.publish(0, "news", "first", 1);
-    world.hosts[0].node.next_call(0, world.now).unwrap();
+    let (head, args) = world.hosts[0].node.next_call(0, world.now).unwrap();
     world.publish(0, "news", "second", 2);
     world.now = world.now + Duration::from_millis(200);
     world.hosts[0].node.tick(world.now);
+    let executed = world.redis.as_mut().map(|redis| redis.call(world.now.0, &head, &args));
+    assert_eq!(executed, Some(Executed::Done));
     world.hosts[0].node.executed(0, world.now);
     world.run();
     assert_eq!(world.hosts[0].confirmed(), (vec![1, 2], vec![]));

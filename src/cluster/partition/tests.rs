@@ -163,7 +163,7 @@ fn permits_that_were_asked_for_or_returned_before_an_entrance_are_not_afterwards
     let calls = run(&mut partition);
     assert_eq!(verbs(&calls), ["tend", "permits", "publish", "ready", "publish"]);
     assert_eq!([channels(&calls[2]), channels(&calls[4])], ["1 a", "2 b"]);
-    assert_eq!(calls.iter().map(|call| call.args.len()).collect::<Vec<_>>()[2..], [5, 1, 5]);
+    assert_eq!(calls.iter().map(|call| call.args.len()).collect::<Vec<_>>()[2..], [3, 1, 3]);
     assert_eq!(partition.waiting_bytes(), 0);
 }
 
