@@ -113,6 +113,9 @@ impl HomeSide {
     /// Handles a message of the cluster.
     pub(super) fn learn(&mut self, message: FromCluster, now: Millis, link: &mut Link) {
         let Self { channels, users, outbox, .. } = self;
+        if matches!(message, FromCluster::Alone(true)) {
+            outbox.tell_cluster(ToCluster::Alone(link.port.id()));
+        }
         match (message, channels, users) {
             (FromCluster::Online(user, online), _, UserTable::Replicas(users)) => {
                 users.learn(&user, online, outbox);

@@ -344,7 +344,8 @@ fn without_patience_an_event_waits_for_the_call_before_it() {
     let settings = ClusterSettings { patience: Duration::ZERO, ..settings(WhenAway::Hold) };
     let mut world = World::by(1, &settings, || vec![test_app()]);
     world.publish(0, "news", "first", 1);
-    world.hosts[0].node.next_call(0, world.now).unwrap();
+    let (head, args) = world.hosts[0].node.next_call(0, world.now).unwrap();
+    world.redis.as_mut().unwrap().call(world.now.0, &head, &args);
     world.publish(0, "news", "second", 2);
     world.now = world.now + Duration::from_millis(200);
     world.hosts[0].node.tick(world.now);

@@ -169,7 +169,7 @@ impl Cluster {
     }
 
     /// Notes which processes were silent for so long that the cluster takes something from them.
-    fn watch_silence(&mut self) {
+    pub(super) fn watch_silence(&mut self) {
         let settings = &self.plan.settings;
         // The interval at which leases are renewed, and at which nodes look for those that are
         // over.
