@@ -97,8 +97,9 @@ if doubtful then
 end
 local epoch = shared('epoch', EPOCH)
 local done, letters = introduce()
--- A node that only was away has everything registered that it had.
-if doubtful or letters ~= '' or RUN == '' then
+-- A node that only was away has everything registered that it had, but for buried members, who have
+-- left and return.
+if doubtful or letters:find('[fcm]') or RUN == '' then
   redis.call('SADD', T .. 'stale', N)
 end
 redis.call('ZADD', T .. 'nodes', lease_end, N)

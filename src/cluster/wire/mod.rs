@@ -68,8 +68,8 @@
 //!   nothing;
 //! - makes `node:N` if there is none, and raises a `done` below `base` to it: then that is the
 //!   `base` of `node:N`, because batches before it are lost to those who have not read them;
-//! - adds N to `stale`, until its `ready`, if something may be forgotten: the answer has letters,
-//!   or `run` or `epoch` is new, or the server does not tell a `run`; gives it a lease;
+//! - adds N to `stale`, until its `ready`, if something may be forgotten: the answer has `f`, `c` or
+//!   `m`, or `run` or `epoch` is new, or the server does not tell a `run`; gives it a lease;
 //! - if `run` or `epoch` is new: adds every other node of `nodes` to `stale`, and every known node
 //!   that `nodes` lacks to both, with a lease that starts now: they get every message until they
 //!   have registered anew or are buried, so nothing that is published meanwhile misses them;
