@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::frame::Frame;
-use crate::id::AppIndex;
+use crate::id::{AppIndex, ShardId};
 use crate::protocol::auth::Member;
 
 use super::message::{Question, ReplyTo, Steps};
@@ -45,6 +45,8 @@ pub enum ToCluster {
     MorePlaces(ReplyTo, AppIndex),
     /// From a home: a part of the answer to [`FromCluster::Register`].
     Registered(Box<Registered>),
+    /// From a home, which answers itself from here on: the answer to [`FromCluster::Alone`].
+    Alone(ShardId),
 }
 
 /// A user enters a presence channel on this node.
@@ -107,7 +109,8 @@ pub enum FromCluster {
     /// To all shards: messages of the partition's channels may be lost. Connections that subscribe
     /// to any of them are closed, and return.
     CutOff(PartitionId),
-    /// To all shards: whether the node serves its clients alone, because the cluster is away.
+    /// To all shards: whether the node serves its clients alone, because the cluster is away. The
+    /// beginning is answered by [`ToCluster::Alone`].
     Alone(bool),
 }
 

@@ -150,8 +150,8 @@ impl Model {
         }
         let epoch = self.epoch.get_or_insert_with(|| entrance.epoch.clone()).clone();
         let entered = self.introduce(node, entrance);
-        let owed = self.node(node).owed != Letters::default();
-        if doubtful || owed || entrance.run.is_empty() {
+        let Letters { unknown, cut, missed, .. } = self.node(node).owed;
+        if doubtful || unknown || cut || missed || entrance.run.is_empty() {
             self.stale.insert(node);
         }
         self.leases.insert(node, lease_end);

@@ -20,7 +20,7 @@ mod records;
 mod report;
 mod timers;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::partition::{Bounds, Partition};
@@ -88,6 +88,9 @@ pub(crate) struct Node {
     quotas: Quotas,
     /// Whether homes answer themselves, because the cluster is away.
     alone: bool,
+    /// The homes that have not answered that they are alone, and how often they have to: what they
+    /// say until then is answered by themselves.
+    unaware: BTreeMap<ShardId, u32>,
     /// Whether the node was ever in the cluster.
     joined: bool,
     /// Client events that found no room, since they were last reported.
@@ -174,6 +177,7 @@ impl Node {
             inquiries: Inquiries::default(),
             quotas: Quotas::default(),
             alone: false,
+            unaware: BTreeMap::new(),
             joined: false,
             dropped: 0,
             junk_reported: ((0, 0), None),

@@ -143,6 +143,9 @@ impl HomeSide {
             FromCluster::Certain(user) => users.ask_again(&user, out),
             message => {
                 if let FromCluster::Alone(alone) = message {
+                    if alone {
+                        out.tell_cluster(ToCluster::Alone(link.port.id()));
+                    }
                     users.set_alone(alone, out);
                 }
                 channels.learn(message, now, out);

@@ -280,7 +280,10 @@ impl Ledger {
             }
         }
         let epoch = self.epoch;
-        let kept = |sent: &&Sent| sent.kept && sent.epoch == epoch && sent.fate == Fate::Accepted;
+        let certain = !self.divided;
+        let kept = |sent: &&Sent| {
+            certain && sent.kept && sent.epoch == epoch && sent.fate == Fate::Accepted
+        };
         self.keeping.extend(self.sent.iter().filter(kept).map(|sent| sent.channel));
         self.episodes.iter_mut().for_each(|episode| {
             episode.got.clear();

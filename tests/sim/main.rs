@@ -4,7 +4,6 @@
 //! - `RINGWAVE_SIM_SEED=n`: only this seed, or the first one when runs are given too.
 //! - `RINGWAVE_SIM_RUNS=n`: so many runs for each number of shards.
 //! - `RINGWAVE_SIM_LOG=1`: what the shards say to their log.
-//! - `RINGWAVE_SIM_LOCAL=1`: nodes of clusters serve alone when Redis is away for long.
 
 #![allow(
     clippy::unwrap_used,

@@ -139,8 +139,8 @@ impl Node {
         self.records(partition, records, now);
     }
 
-    /// Gives the node another name in a partition, as
-    /// [`Partition::rename`](crate::cluster::partition::Partition::rename) does.
+    /// Gives the node another name in a partition. What was never sent stays if `keep`. `cut_off`:
+    /// messages may be lost.
     pub(super) fn rename(&mut self, partition: u16, keep: bool, cut_off: bool, now: Millis) {
         let name = self.names.next();
         let Some(member) = self.member(partition) else { return };

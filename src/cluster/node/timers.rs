@@ -136,8 +136,9 @@ impl Node {
     fn go_alone(&mut self, cut_off: bool, now: Millis) {
         self.alone = true;
         let local = self.settings.when_away == WhenAway::Local;
-        let shards = self.directory.topology().shards();
-        self.effects.tell_all(shards, || FromCluster::Alone(true));
+        let topology = self.directory.topology();
+        self.effects.tell_all(topology.shards(), || FromCluster::Alone(true));
+        topology.shards().for_each(|shard| *self.unaware.entry(shard).or_default() += 1);
         for index in 0..self.partitions() {
             self.give_up(index, cut_off, local, now);
         }

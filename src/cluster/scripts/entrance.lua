@@ -101,8 +101,9 @@ end
 local epoch = shared('epoch', EPOCH)
 redis.call('HSET', T .. 'channels', '', LONG)
 local done, letters = introduce()
--- A node that only was away has everything registered that it had.
-if doubtful or letters ~= '' or RUN == '' then
+-- A node that only was away has everything registered that it had, but for buried members, who have
+-- left and return.
+if doubtful or letters:find('[fcm]') or RUN == '' then
   redis.call('SADD', T .. 'stale', N)
 end
 redis.call('ZADD', T .. 'nodes', lease_end, N)

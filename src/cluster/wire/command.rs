@@ -100,9 +100,9 @@ pub(crate) enum Command {
     Answer(NodeId, u32, Bytes),
     /// `tend read_id read_bytes departures apps`: see `wire`. Renews the lease, trims the own inbox
     /// below `read_id` (a stream id, or empty), notes the bytes read and the apps, starts leases
-    /// anew if nobody tended. Own: [`Record::Tended`]; if `departures` is 1, [`Record::Gone`] for each departure
-    /// that is due, at most 1,000; [`Record::Dead`] for each node whose lease is over and that has
-    /// something to bury.
+    /// anew if nobody tended. Own: [`Record::Tended`]; if `departures` is 1, [`Record::Gone`] for
+    /// each departure that is due, at most 1,000; [`Record::Dead`] for each node whose lease is
+    /// over and that has something to bury.
     Tend {
         /// The id of the last entry that was read; empty before the first.
         read_id: Box<str>,

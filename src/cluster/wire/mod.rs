@@ -37,8 +37,8 @@
 //! field with the empty name has a long value, with which Redis makes no list of a small hash: it
 //! would go through the list for each channel.
 //!
-//! In `node:N`, `done` is the number of the last batch that was executed. Inboxes hold, or have held,
-//! what the batches behind `base` had for them. `read` and `unread` are bytes.
+//! In `node:N`, `done` is the number of the last batch that was executed. Inboxes hold, or have
+//! held, what the batches behind `base` had for them. `read` and `unread` are bytes.
 //!
 //! `mo:N` holds `m CHAN NUL user id` (a member), `c CHAN` (counted subscriptions), `u USER`
 //! (online), `w USER` (watched) and `q APP` (permits). A departure is `CHAN NUL user id`; without a
@@ -71,8 +71,8 @@
 //!   nothing;
 //! - makes `node:N` if there is none, and raises a `done` below `base` to it: then that is the
 //!   `base` of `node:N`, because batches before it are lost to those who have not read them;
-//! - adds N to `stale`, until its `ready`, if something may be forgotten: the answer has letters,
-//!   or `run` or `epoch` is new, or the server does not tell a `run`; gives it a lease;
+//! - adds N to `stale`, until its `ready`, if something may be forgotten: the answer has `f`, `c`
+//!   or `m`, or `run` or `epoch` is new, or the server does not tell a `run`; gives it a lease;
 //! - if `run` or `epoch` is new: adds every other node of `nodes` to `stale`, and every known node
 //!   that `nodes` lacks to both, with a lease that starts now: they get every message until they
 //!   have registered anew or are buried, so nothing that is published meanwhile misses them;
@@ -82,9 +82,10 @@
 //! owed, and `ready` clears it.
 //!
 //! Answer: a list of `epoch`, `done`, letters (`f`: the node was unknown, `c`: it was cut, `d`: its
-//! members were buried, `m`: others have made batches while none of them knew it), and the time of Redis in milliseconds. With `f` or `c` the inbox is a new
-//! one, whose ids may be below those of the old one: the node reads it from the beginning, and
-//! counts the bytes read from 0. With `f` entries may be there already, because the node was stale.
+//! members were buried, `m`: others have made batches while none of them knew it), and the time of
+//! Redis in milliseconds. With `f` or `c` the inbox is a new one, whose ids may be below those of
+//! the old one: the node reads it from the beginning, and counts the bytes read from 0. With `f`
+//! entries may be there already, because the node was stale.
 //!
 //! # Time
 //! Leases run by Redis' `TIME`. If `tended` is more than two seconds old, Redis stood still or was

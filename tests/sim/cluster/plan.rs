@@ -6,7 +6,6 @@ use ringwave::testing::cluster::SimSettings;
 use ringwave::testing::plane::BacklogLimits;
 use ringwave_ring::sim::{Dice, Faults};
 
-use crate::from_env;
 use crate::plan::Plan;
 
 /// The parameters of a cluster's run. Chances are out of 1,000 steps.
@@ -55,7 +54,7 @@ impl ClusterPlan {
             lease,
             retention: Duration::from_millis(dice.one_of(&[3000, 20_000])),
             patience: Duration::from_millis(dice.one_of(&[1000, 8000])),
-            alone: from_env("RINGWAVE_SIM_LOCAL").is_some(),
+            alone: dice.one_of(&[false, false, false, true]),
             backlog: 64 << 20,
             inbox: dice.one_of(&[64 << 20, 64 << 20, 64 << 20, 20_000]),
         };

@@ -26,6 +26,7 @@ impl Cluster {
         for process in self.processes.iter().flatten() {
             assert!(process.node.is_settled(), "commands wait for Redis");
         }
+        self.watch_silence();
         for process in self.processes.iter_mut().flatten() {
             process.heard.fill(self.now);
             process.called.fill(self.now);
