@@ -151,8 +151,8 @@ impl Ledger {
         }
     }
 
-    /// Notes that the accepted messages of these sources may be lost: Redis may have forgotten them,
-    /// and their node can repeat them no more.
+    /// Notes that the accepted messages of these sources may be lost: Redis may have forgotten
+    /// them, and their node can repeat them no more.
     pub(crate) fn doubt(&mut self, sources: impl Fn(Source) -> bool) {
         let epoch = self.epoch;
         let accepted = self.sent.iter_mut().filter(|sent| sent.fate == Fate::Accepted);
