@@ -151,6 +151,16 @@ impl Ledger {
         }
     }
 
+    /// Notes that the accepted messages of these sources may be lost: Redis may have forgotten
+    /// them, and their node can repeat them no more.
+    pub(crate) fn doubt(&mut self, sources: impl Fn(Source) -> bool) {
+        let epoch = self.epoch;
+        let accepted = self.sent.iter_mut().filter(|sent| sent.fate == Fate::Accepted);
+        for sent in accepted.filter(|sent| sent.epoch == epoch && sources(sent.source)) {
+            sent.fate = Fate::Possible;
+        }
+    }
+
     pub(crate) fn set_fate(&mut self, id: usize, fate: Fate) {
         self.sent[id].fate = fate;
     }

@@ -7,6 +7,7 @@ use tracing::debug;
 use super::process::Process;
 use super::world::Cluster;
 use crate::client::Phase;
+use crate::ledger::Source;
 
 impl Cluster {
     pub(super) fn some_fault(&mut self) {
@@ -57,6 +58,13 @@ impl Cluster {
         if process.may_lose {
             let here = (0..self.places.len()).filter(|&client| self.places[client].0 == index);
             self.excused.extend(here);
+        }
+        if self.ledger.disordered {
+            let (places, shards) = (&self.places, self.plan.node.shards);
+            self.ledger.doubt(|source| match source {
+                Source::Shard(shard) => shard / shards == index,
+                Source::Client(client) => places[client].0 == index,
+            });
         }
         self.totals.deaths += 1;
         debug!("{:?}: process {index} dies", self.now);

@@ -13,9 +13,7 @@ use crate::facts::Facts;
 impl Cluster {
     /// Ends an epoch, in which everything has come to rest: all must agree.
     pub(super) fn judge(&mut self) {
-        // Each side of a divided cluster admits members, and they meet again.
-        let divided = self.totals.alone > 0;
-        let members_max = if divided { usize::MAX } else { self.plan.node.members_max };
+        let members_max = if self.overfull { usize::MAX } else { self.plan.node.members_max };
         for client in &self.clients {
             client.assert_at_rest(members_max, &self.ledger);
         }

@@ -56,6 +56,9 @@ pub(crate) struct Cluster {
     pub(super) excused: BTreeSet<usize>,
     /// Whether permits may have been lent twice, because a node that lives was buried.
     permits_lost: bool,
+    /// Whether members may be too many, because those of a node that was buried or alone returned
+    /// to channels that had filled.
+    pub(super) overfull: bool,
     /// Occupations of channels and memberships that webhooks were told of, less those that ended.
     pub(super) noticed: BTreeMap<(usize, String, String), i64>,
     /// A digest of the run so far, which tells two runs apart.
@@ -124,6 +127,7 @@ impl Cluster {
             notices_lost: false,
             excused: BTreeSet::new(),
             permits_lost: false,
+            overfull: false,
             noticed: BTreeMap::new(),
             digest: 0,
             plan,
@@ -180,6 +184,7 @@ impl Cluster {
             let silence = silence.unwrap_or_default();
             let buried = silence >= settings.lease.saturating_sub(renewal);
             self.permits_lost |= buried;
+            self.overfull |= buried;
             self.notices_lost |= silence >= forgotten;
             process.may_lose |= silence >= forgotten
                 || (buried && self.ledger.disordered)
@@ -187,7 +192,7 @@ impl Cluster {
             if process.went_alone() {
                 self.totals.alone += 1;
                 self.ledger.divided = true;
-                self.permits_lost = true;
+                (self.permits_lost, self.overfull) = (true, true);
             }
             process.may_lose |= self.ledger.divided;
             self.notices_lost |= process.may_lose;
