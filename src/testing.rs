@@ -53,7 +53,8 @@ pub mod front {
     }
     pub mod gateway {
         pub use crate::front::gateway::{
-            GatewayCommand, InFlight, Newcomers, Publication, PublishResult, Reservation, Upgraded,
+            GatewayCommand, InFlight, Newcomers, Publication, PublishedStates, Reservation,
+            Unserved, Upgraded,
         };
     }
     pub use crate::front::stand::{Afterwards, serve};

@@ -104,7 +104,7 @@ impl Run {
         let frame = vec![b'x'; self.size];
         let publish = |channel: String| {
             let record = message(&channel, &frame);
-            [b"publish".to_vec(), channel.into_bytes(), record, b"0".to_vec(), Vec::new()]
+            [b"publish".to_vec(), channel.into_bytes(), record]
         };
         let batch: Args = self.batch_channels().flat_map(publish).collect();
         let (mut tended, mut tended_bytes) = (Instant::now(), 0);

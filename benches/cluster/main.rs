@@ -20,7 +20,7 @@ mod redis_server;
 mod registration;
 mod script_node;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -55,7 +55,7 @@ struct Options {
     /// Registration and burial: connections of the node
     #[arg(long, value_name = "N", default_value_t = 1000)]
     connections: usize,
-    /// Write all values of all rounds to a file
+    /// Write all values of all rounds to a new file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Given by cargo
@@ -91,7 +91,11 @@ impl Work {
 
 fn main() {
     let options = Options::parse();
-    println!("{}", Redis::version());
+    let conditions = conditions();
+    println!("{}, {conditions}", Redis::version());
+    if let Some(path) = &options.json {
+        File::create_new(path).expect("the file of --json is a new one");
+    }
     let mut done = Vec::new();
     for work in &options.work {
         let figures = work.measure(&options);
@@ -99,14 +103,30 @@ fn main() {
         done.push(figures.json());
         // The file is written after each work, so that a run that is interrupted keeps its results.
         if let Some(path) = &options.json {
-            let text = serde_json::to_string_pretty(&results(&options, &done)).unwrap_or_default();
+            let text = serde_json::to_string_pretty(&results(&options, &conditions, &done));
+            let text = text.unwrap_or_default();
             fs::write(path, text + "\n").expect("the file of --json can be written");
         }
     }
 }
 
+/// How the processes of the bench are scheduled, and what else the host has to do: both change what
+/// is measured (proc_pid_stat(5), fields 19, 40 and 41).
+fn conditions() -> String {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the executable, in parentheses, may have spaces.
+    let behind_name = stat.rsplit(')').next().unwrap_or_default();
+    let field = |number: usize| behind_name.split_whitespace().nth(number - 3).unwrap_or("?");
+    let priority = match field(41) {
+        "0" => format!("normal priority, nice {}", field(19)),
+        policy => format!("NOT normal priority: policy {policy}, priority {}", field(40)),
+    };
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    format!("{priority}, load {} before", load.split(' ').next().unwrap_or("?"))
+}
+
 /// All results, with the host that they were measured on.
-fn results(options: &Options, works: &[Value]) -> Value {
+fn results(options: &Options, conditions: &str, works: &[Value]) -> Value {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -120,6 +140,7 @@ fn results(options: &Options, works: &[Value]) -> Value {
         "kernel": kernel.trim(),
         "cpu": model,
         "cores": std::thread::available_parallelism().map_or(1, usize::from),
+        "conditions": conditions,
         "arguments": arguments,
         "rounds": options.rounds,
         "works": works,

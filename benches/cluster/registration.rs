@@ -17,6 +17,9 @@ const CHANNELS: usize = 100_000;
 /// The most seconds until everything is registered anew.
 const ANEW_S: f64 = 3.0;
 
+/// The most milliseconds for which one call may stall Redis while it forgets a dead node.
+const STALL_MS: f64 = 20.0;
+
 /// The most bytes in Redis per channel.
 const BYTES: f64 = 300.0;
 
@@ -83,6 +86,8 @@ pub(crate) fn measure(options: &Options) -> Figures {
     figures.add("dead: CPU of Redis per channel", "us", per_channel(redis.cpu_s() - cpu_s));
     figures.add("dead: longest stall of Redis by a call", "ms", redis.longest_call_ms());
     figures.goal("registered anew, s", figures.median("registered anew after"), ANEW_S);
+    let stall_ms = figures.median("dead: longest stall of Redis by a call");
+    figures.goal("dead: longest stall, ms", stall_ms, STALL_MS);
     figures.goal("bytes per channel", figures.median("bytes per channel"), BYTES);
     figures
 }

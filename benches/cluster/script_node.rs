@@ -2,7 +2,6 @@
 //! behind them. So any number of nodes costs this host little, and calls are as full as the bench
 //! wants them.
 
-use redis::streams::StreamReadReply;
 use redis::{Cmd, Connection, Script};
 use ringwave::testing::cluster::scripts::{CALL, ENTER};
 
@@ -147,13 +146,16 @@ impl Inbox {
         let mut cmd = redis::cmd("XREAD");
         cmd.arg("COUNT").arg(ENTRIES_MAX).arg("BLOCK").arg(DEADLINE.as_millis() as u64);
         cmd.arg("STREAMS").arg(&self.key).arg(&self.id);
-        let reply: Option<StreamReadReply> = cmd.query(connection).expect("an inbox is readable");
+        // Streams with their entries, each with its id and its parts.
+        type Entries = Vec<(String, Vec<Vec<u8>>)>;
+        let reply: Option<Vec<(String, Entries)>> =
+            cmd.query(connection).expect("an inbox is readable");
         let mut messages = 0;
-        for entry in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids) {
-            let field: Vec<u8> = entry.get("r").expect("an entry has its records");
-            self.id = entry.id;
-            self.bytes += field.len() as u64;
-            messages += count_messages(&field[ENTRY_HEAD..]);
+        for (id, parts) in reply.into_iter().flatten().flat_map(|(_key, entries)| entries) {
+            let entry = parts.concat();
+            self.id = id;
+            self.bytes += entry.len() as u64;
+            messages += count_messages(&entry[ENTRY_HEAD..]);
         }
         messages
     }

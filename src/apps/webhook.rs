@@ -266,6 +266,21 @@ impl Header {
         (is_text && !ours).then_some(Self { name, value })
     }
 
+    /// The name as people write it: `X-Api-Key`. Names are the same in any case, and requests have
+    /// them in lower case.
+    #[must_use]
+    pub(crate) fn shown_name(&self) -> String {
+        let mut shown = self.name.as_str().to_owned();
+        let words = self.name.as_str().split_inclusive('-');
+        let starts = words.scan(0, |at, word| Some(std::mem::replace(at, *at + word.len())));
+        for start in starts {
+            if let Some(first) = shown.get_mut(start..=start) {
+                first.make_ascii_uppercase();
+            }
+        }
+        shown
+    }
+
     /// The header as a line, to be compared and never to be logged.
     #[must_use]
     pub(crate) fn whole(&self) -> String {
@@ -292,7 +307,7 @@ const OUR_HEADERS: [HeaderName; 10] = [
 
 impl fmt::Debug for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: [withheld]", self.name)
+        write!(f, "{}: [withheld]", self.shown_name())
     }
 }
 
@@ -389,6 +404,7 @@ mod tests {
             // bar.
             ("HTTPS://a/", true, "a", 443, "/", "https://a/"),
             ("http://a/?t=1|x", false, "a", 80, "/?t=1|x", "http://a/?[withheld]"),
+            ("http://a/1|x", false, "a", 80, "/1|x", "http://a/1|x"),
         ] {
             let url = Url::parse(text).unwrap();
             assert_eq!((url.tls(), url.host(), url.port()), (tls, host, port), "{text}");
@@ -430,7 +446,10 @@ mod tests {
     fn headers_that_are_ours_or_split_a_request_are_refused() {
         let header = Header::parse("Authorization:  Bearer x ").unwrap();
         assert_eq!(header.whole(), "authorization: Bearer x");
-        assert_eq!(format!("{header:?}"), "authorization: [withheld]");
+        assert_eq!(format!("{header:?}"), "Authorization: [withheld]");
+        for (line, shown) in [("x-API-key: 1", "X-Api-Key"), ("a--b-: 1", "A--B-"), ("-: 1", "-")] {
+            assert_eq!(Header::parse(line).unwrap().shown_name(), shown);
+        }
         for line in [
             "none",
             ": x",

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::frame::Frame;
-use crate::id::AppIndex;
+use crate::id::{AppIndex, ShardId};
 use crate::protocol::auth::Member;
 
 use super::message::{Question, ReplyTo, Steps};
@@ -29,7 +29,7 @@ pub enum ToCluster {
     /// From a home: an event that no publisher waits for.
     Publish(Event),
     /// From a shard: an event of the API. Answered by [`Answer::Barrier`](super::Answer) once every
-    /// interested node is certain to get it, or by [`Answer::Unavailable`](super::Answer).
+    /// interested node is certain to get it, or by [`Answer::Away`](super::Answer).
     PublishAndConfirm(Box<Event>, ReplyTo),
     /// From a home: changes of users on this node.
     Users(Steps),
@@ -40,11 +40,13 @@ pub enum ToCluster {
     Terminate(ReplyTo, AppIndex, Arc<str>),
     /// From a shard: an app has no place left for a connection on this node. Answered by
     /// [`Answer::Barrier`](super::Answer) when there are places, by
-    /// [`Answer::Unavailable`](super::Answer) when the cluster has none, or by
+    /// [`Answer::Full`](super::Answer) when the cluster has none, or by
     /// [`Answer::Away`](super::Answer) when nobody can tell.
     MorePlaces(ReplyTo, AppIndex),
     /// From a home: a part of the answer to [`FromCluster::Register`].
     Registered(Box<Registered>),
+    /// From a home, which answers itself from here on: the answer to [`FromCluster::Alone`].
+    Alone(ShardId),
 }
 
 /// A user enters a presence channel on this node.
@@ -107,7 +109,8 @@ pub enum FromCluster {
     /// To all shards: messages of the partition's channels may be lost. Connections that subscribe
     /// to any of them are closed, and return.
     CutOff(PartitionId),
-    /// To all shards: whether the node serves its clients alone, because the cluster is away.
+    /// To all shards: whether the node serves its clients alone, because the cluster is away. The
+    /// beginning is answered by [`ToCluster::Alone`].
     Alone(bool),
 }
 

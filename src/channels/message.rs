@@ -199,10 +199,12 @@ pub enum Question {
 pub enum Answer {
     /// Everything before has been handled.
     Barrier,
-    /// The cluster cannot answer now; to who asks for a place: it has none.
+    /// Not all nodes of the cluster answer now.
     Unavailable,
-    /// The cluster does not know whether it has a place, because Redis does not say.
+    /// Redis is away, and the cluster with it.
     Away,
+    /// To a request for a place: the cluster has none.
+    Full,
     /// The state of the channel.
     State(ChannelState),
     /// The user ids, once each.

@@ -6,11 +6,13 @@
 //! - [`Homes`]: for each channel whose home is here, the interest set, occupancy, presence members,
 //!   the cached last event, and the order of its messages. [`ToHome`] goes in, [`FromHome`] and
 //!   [`Notice`]s come out by the [`Outbox`].
+//! - [`Replicas`]: the same on a node of a cluster, which has the truth about channels.
+//! - [`Channels`]: the channels of either, for everything but messages.
 //! - [`Topology`]: the shards, and which of them is the home of a channel or a user.
 //! - [`CountThrottle`]: the rate at which the subscriber count of a channel is published.
 //! - [`Users`]: the users who are signed in on this shard, and those whom they watch.
 //! - [`UserHomes`]: for each user whose home is here, the shards that have the user, and those that
-//!   watch.
+//!   watch. [`UserReplicas`] on a node of a cluster.
 //!
 //! They work together as follows. Every subscribe goes to the home as a [`Join`] and takes effect
 //! on the shard when the home's [`Joined`] arrives; every publish goes to the home, which hands the
@@ -42,9 +44,11 @@ mod outbox;
 mod path;
 mod replicas;
 mod shard_counts;
+mod table;
 mod topology;
 mod user_homes;
 mod user_replicas;
+mod user_table;
 mod users;
 mod wanted;
 
@@ -72,6 +76,7 @@ pub use notice::{ChannelEvent, Notice};
 pub use outbox::Outbox;
 pub(crate) use path::{AppPath, ChannelPath, UserPath};
 pub(crate) use replicas::Replicas;
+pub(crate) use table::Channels;
 pub use topology::Topology;
 pub(crate) use user_homes::UserHomes;
 pub(crate) use user_replicas::UserReplicas;

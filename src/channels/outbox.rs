@@ -49,7 +49,7 @@ impl Outbox {
         self.messages.push((to, message));
     }
 
-    pub(super) fn tell_cluster(&mut self, message: ToCluster) {
+    pub(crate) fn tell_cluster(&mut self, message: ToCluster) {
         self.to_cluster.push(message);
     }
 

@@ -1,18 +1,32 @@
 //! The names of channels and users as several nodes share them, and the partition of each.
 
 use std::hash::Hasher;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
-/// A channel of an app: the app's id with `%` and `:` percent-encoded, a colon, and the channel's
-/// name as it is.
+/// The path of a channel or a user of an app: the app's id with `%` and `:` percent-encoded, a
+/// colon, and the channel's name or the user's id as it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ChannelPath(Arc<str>);
+pub(crate) struct Path<Of> {
+    text: Arc<str>,
+    of: PhantomData<Of>,
+}
 
-/// A user of an app: the same with the user's id for the name.
+/// The path of a channel.
+pub(crate) type ChannelPath = Path<OfChannel>;
+
+/// The path of a user.
+pub(crate) type UserPath = Path<OfUser>;
+
+/// Keeps the paths of channels apart from those of users.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct UserPath(Arc<str>);
+pub(crate) enum OfChannel {}
+
+/// Keeps the paths of users apart from those of channels.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum OfUser {}
 
 /// The beginning of the paths of an app, by which partitions are found without a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,71 +44,37 @@ impl AppPath {
     }
 }
 
-impl ChannelPath {
-    /// The path of a channel.
-    pub(crate) fn new(app_id: &str, channel: &str) -> Self {
-        Self(joined(app_id, channel))
+impl<Of> Path<Of> {
+    /// The path of a channel or a user of the app with this id.
+    pub(crate) fn new(app_id: &str, name: &str) -> Self {
+        Self::from_text(&format!("{}:{name}", escaped(app_id)))
     }
 
     /// Takes the text of a record.
     pub(crate) fn from_text(text: &str) -> Self {
-        Self(text.into())
+        Self { text: text.into(), of: PhantomData }
     }
 
     /// The text, as it is in keys.
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
-    /// The id of the app and the name of the channel; `None` if the text is not a path.
+    /// The id of the app, and the name of the channel or the id of the user; `None` if the text is
+    /// not a path.
     pub(crate) fn parts(&self) -> Option<(String, &str)> {
-        parts(&self.0)
+        let (app, name) = self.text.split_once(':')?;
+        Some((app.replace("%3A", ":").replace("%25", "%"), name))
     }
 
-    /// The partition of the channel, of so many.
+    /// The partition of the channel or the user, of so many.
     pub(crate) fn partition(&self, partitions: u16) -> u16 {
-        partition(&[&self.0], partitions)
+        partition(&[&self.text], partitions)
     }
-}
-
-impl UserPath {
-    /// The path of a user.
-    pub(crate) fn new(app_id: &str, user_id: &str) -> Self {
-        Self(joined(app_id, user_id))
-    }
-
-    /// Takes the text of a record.
-    pub(crate) fn from_text(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, as it is in keys.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The id of the app and the id of the user; `None` if the text is not a path.
-    pub(crate) fn parts(&self) -> Option<(String, &str)> {
-        parts(&self.0)
-    }
-
-    /// The partition of the user, of so many.
-    pub(crate) fn partition(&self, partitions: u16) -> u16 {
-        partition(&[&self.0], partitions)
-    }
-}
-
-fn joined(app_id: &str, name: &str) -> Arc<str> {
-    format!("{}:{name}", escaped(app_id)).into()
 }
 
 fn escaped(app_id: &str) -> String {
     app_id.replace('%', "%25").replace(':', "%3A")
-}
-
-fn parts(path: &str) -> Option<(String, &str)> {
-    let (app, name) = path.split_once(':')?;
-    Some((app.replace("%3A", ":").replace("%25", "%"), name))
 }
 
 /// SipHash-1-3 with a key of zeros, modulo the number of partitions: all versions of all nodes have

@@ -8,6 +8,12 @@
 //! right because it takes the cluster's messages in their order: an event that the cluster ordered
 //! behind an answer reaches the new subscriber.
 //!
+//! The last leave of a channel on the node is told at once, although many pages reload and come
+//! back within a second. A leave that lingered would be seen: `channel_vacated` and the counts that
+//! others are told would come later than on one machine, and members have to leave at once anyway.
+//! It would save some 24 us of Redis per reload. A page that comes back while the leave is on its
+//! way waits for one answer ([`Standing::Leaving`]).
+//!
 //! While the node is [alone](super::FromCluster::Alone), because the cluster is away, the homes
 //! answer themselves in its place (`alone`).
 
@@ -18,60 +24,36 @@ mod registration;
 mod replica;
 mod standing;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::apps::webhook::EventKind;
 use crate::id::{AppIndex, ShardId};
-use crate::invariant::broken;
-use crate::memory::{KeyedSlab, Trim, number};
-use crate::protocol::outbound;
 use crate::time::Millis;
 
-use super::cache::Cache;
 use super::cluster::{Enter, PartitionId, ToCluster};
-use super::listing::Listing;
-use super::member_lists::MemberLists;
-use super::message::{
-    Answer, FromHome, Join, Joined, Leave, Outcome, Question, Repeat, Repeated, ReplyTo, ToHome,
-    Whisper,
-};
-use super::wanted::WantedByApp;
-use super::{
-    AppPath, CacheBounds, ChannelEvent, ChannelKey, ChannelState, CountThrottle, Notice, Outbox,
-    Wanted,
-};
+use super::message::{FromHome, Join, Joined, Leave, Outcome, Repeat, Repeated, ToHome, Whisper};
+use super::table::{ChannelTable, Channels, refuse_whisper};
+use super::{AppPath, CacheBounds, ChannelEvent, ChannelKey, Outbox};
 use registration::Walk;
 use replica::Replica;
 use standing::Standing;
 
-/// The channels of a node of a cluster whose home is this shard: a state machine like
-/// [`Homes`](super::Homes), driven in the same way, and by [`learn`](Self::learn) for each message
-/// of the cluster besides.
+/// The channels of a node of a cluster whose home is this shard: a state machine that is driven as
+/// [`Homes`](super::Homes) are. Each message of the cluster goes to [`learn`](Self::learn) besides,
+/// and while the replicas [have work](Self::has_work), [`work`](Self::work) has to be called once
+/// per turn.
 #[derive(Debug)]
 pub(crate) struct Replicas {
-    channels: KeyedSlab<Replica>,
-    /// The last events of cache channels that have subscribers on this node.
-    cache: Cache,
-    /// The lists of members of the presence channels that were joined last.
-    lists: MemberLists,
-    /// The channels whose subscriber count is sent to their subscribers, while they pause.
-    counts: CountThrottle<ChannelKey>,
+    /// Channels with subscribers on this node, or that are about to have some, and the last events
+    /// of cache channels among them.
+    channels: ChannelTable<Replica>,
     /// The beginnings of the paths of apps, for the partitions of their channels.
     paths: HashMap<AppIndex, AppPath>,
     /// The joins that wait for an answer of the cluster, by shard and ticket.
     pending: HashMap<(ShardId, u32), Pending>,
     /// The bytes of the client events that wait behind them.
     pending_bytes: usize,
-    /// Refused joins, as [`Homes`](super::Homes) remembers them.
-    refused: HashSet<(ShardId, u32)>,
-    /// The number of occupied channels by index of the app, as far as the highest index that ever
-    /// had one.
-    occupied: Vec<u32>,
-    /// The notices and counts that each app wants.
-    wanted: WantedByApp,
-    /// Requested lists that are not finished, the next one to continue first.
-    listings: VecDeque<Listing>,
     /// Walks over the channels of partitions that are not finished.
     walks: VecDeque<Walk>,
     /// The questions to the cluster that these homes answer themselves; `None` unless the node is
@@ -100,20 +82,23 @@ impl Replicas {
     #[must_use]
     pub(crate) fn new(bounds: CacheBounds) -> Self {
         Self {
-            channels: KeyedSlab::new(),
-            cache: Cache::new(bounds),
-            lists: MemberLists::default(),
-            counts: CountThrottle::default(),
+            channels: ChannelTable::new(bounds),
             paths: HashMap::new(),
             pending: HashMap::new(),
             pending_bytes: 0,
-            refused: HashSet::new(),
-            occupied: Vec::new(),
-            wanted: WantedByApp::default(),
-            listings: VecDeque::new(),
             walks: VecDeque::new(),
             alone: None,
         }
+    }
+
+    /// The channels, for everything but messages.
+    pub(crate) const fn channels(&self) -> &impl Channels {
+        &self.channels
+    }
+
+    /// The channels, for everything but messages.
+    pub(crate) const fn channels_mut(&mut self) -> &mut impl Channels {
+        &mut self.channels
     }
 
     /// Takes over the beginnings of the paths of all apps.
@@ -122,93 +107,36 @@ impl Replicas {
         self.paths.extend(paths);
     }
 
-    /// Takes over the notices and counts that apps want, by their index.
-    pub(crate) fn adopt(&mut self, wanted: Vec<Wanted>) {
-        self.wanted = WantedByApp::new(wanted);
-    }
-
     /// Handles a message of a shard of this node.
     pub(crate) fn handle(&mut self, from: ShardId, message: ToHome, now: Millis, out: &mut Outbox) {
         self.dispatch(from, message, now, out);
         self.answer_alone(now, out);
     }
 
-    /// Sends subscriber counts whose pause is over, and drops cached events that have expired.
-    pub(crate) fn tick(&mut self, now: Millis, out: &mut Outbox) {
-        self.cache.expire(now);
-        while let Some((key, count)) = self.counts.due(now) {
-            if let Some(number) = self.find(&key) {
-                self.deliver_count(number, count, out);
-            }
-        }
-    }
-
     /// Whether [`work`](Self::work) has something to do.
     #[must_use]
     pub(crate) fn has_work(&self) -> bool {
-        !self.listings.is_empty() || !self.walks.is_empty()
+        !self.walks.is_empty()
     }
 
-    /// Does a turn's part of a list and of a walk.
+    /// Does a turn's part of a walk.
     pub(crate) fn work(&mut self, now: Millis, out: &mut Outbox) {
-        if let Some(listing) = self.listings.pop_front() {
-            self.list(listing, now, out);
-        }
         self.walk_on(now, out);
         self.answer_alone(now, out);
     }
 
-    /// The number of channels and of cached events.
-    #[must_use]
-    pub(crate) fn len(&self) -> usize {
-        self.channels.len() + self.cache.len()
-    }
-
-    /// The number of subscribers on this node.
-    #[must_use]
-    pub(crate) fn subscribers(&self, key: &ChannelKey) -> u32 {
-        self.find(key).map_or(0, |number| self.channels[number].interest.total())
-    }
-
-    /// Whether a client event of a shard is refused, because its sender's join was.
-    #[must_use]
-    pub(crate) fn refuses(&self, from: ShardId, whisper: &Whisper) -> bool {
-        whisper.joining.is_some_and(|joining| self.refused.contains(&(from, joining.ticket)))
-    }
-
-    /// The number of channels with subscribers on this node by index of their app.
-    #[must_use]
-    pub(crate) fn occupied_counts(&self) -> &[u32] {
-        &self.occupied
-    }
-
-    /// The last events of cache channels, for their bounds.
-    pub(crate) const fn cache_mut(&mut self) -> &mut Cache {
-        &mut self.cache
-    }
-
-    /// Gives memory back that a burst has left.
+    /// Gives memory back that a burst of joins has left.
     pub(crate) fn trim(&mut self) {
-        self.channels.trim();
-        self.cache.trim();
-        self.counts.trim();
-        self.lists.trim();
-        self.listings.trim();
         if self.pending.is_empty() {
             self.pending = HashMap::new();
         }
-        if self.refused.is_empty() {
-            self.refused = HashSet::new();
-        }
     }
 
-    /// Bytes that its lists and tables hold, in use or not, cached events not counted.
+    /// Bytes that the table of pending joins holds, in use or not.
     #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn room(&self) -> usize {
-        let pending = self.pending.capacity() * size_of::<((ShardId, u32), Pending)>();
-        let refused = self.refused.capacity() * size_of::<(ShardId, u32)>();
-        self.channels.room() + self.counts.room() + self.listings.room() + pending + refused
+        self.pending.capacity() * size_of::<((ShardId, u32), Pending)>()
     }
 }
 
@@ -224,14 +152,14 @@ impl Replicas {
             ToHome::PublishAndReport(event, reply_to) => {
                 self.tell(ToCluster::PublishAndConfirm(event, reply_to), out);
             }
-            ToHome::Ask(reply_to, question) => self.answer(reply_to, question, now, out),
+            ToHome::Ask(reply_to, question) => self.channels.answer(reply_to, question, now, out),
         }
     }
 
     /// Admits a subscriber, or has it wait for the cluster.
     fn join(&mut self, from: ShardId, join: Box<Join>, now: Millis, out: &mut Outbox) {
         debug_assert_eq!(join.key.name(), join.authorised.channel(), "a proof of another channel");
-        let number = self.find_or_insert(&join.key);
+        let number = self.channels.find_or_insert(&join.key);
         let replica = &mut self.channels[number];
         let user = join.authorised.member().map(|member| Arc::clone(&member.user_id));
         if replica.standing != Standing::In {
@@ -276,9 +204,9 @@ impl Replicas {
         let before = self.channels[number].interest.total();
         self.channels[number].interest.add(from);
         if before == 0 {
-            *self.occupied_of(key.app()) += 1;
+            self.channels.occupy(key.app());
         }
-        let outcome = self.subscribed(number, now);
+        let outcome = self.channels.subscribed(number, now);
         // A new member was told of when the cluster answered, and costs this subscriber nothing.
         let joined = Joined { key, conn, ticket, outcome, told: 0 };
         out.send(from, FromHome::Joined(Box::new(joined)));
@@ -286,18 +214,10 @@ impl Replicas {
             // The cluster has been told of the first one by the node's own join.
             self.report_count(number, before + 1, out);
         }
-        let key = &self.channels[number].key;
-        if key.name().kind().is_cache() && self.cache.get(key, now).is_none() {
-            self.wanted.notify(key, ChannelEvent::CacheMiss, out);
+        if self.channels.misses(number, now) {
+            let key = &self.channels[number].key;
+            self.channels.wanted.notify(key, ChannelEvent::CacheMiss, out);
         }
-    }
-
-    /// Refuses a join of a channel that is full.
-    fn refuse(&mut self, from: ShardId, join: Join, out: &mut Outbox) {
-        let Join { key, conn, ticket, .. } = join;
-        self.refused.insert((from, ticket));
-        let joined = Joined { key, conn, ticket, outcome: Outcome::Full, told: 0 };
-        out.send(from, FromHome::Joined(Box::new(joined)));
     }
 
     /// Repeats the answer to a join, as it would be answered now.
@@ -307,12 +227,10 @@ impl Replicas {
             return self.wait(&key, from, ticket, ToHome::Repeat(repeat));
         }
         let Repeat { key, conn, ticket, .. } = *repeat;
-        let pending = self.is_pending(from, ticket);
-        let refused =
-            pending || ticket.is_some_and(|ticket| self.refused.contains(&(from, ticket)));
-        let number = self.find(&key);
+        let refused = self.is_pending(from, ticket) || self.channels.is_refused(from, ticket);
+        let number = self.channels.find(&key);
         let outcome = match number.filter(|_| !refused) {
-            Some(number) => self.subscribed(number, now),
+            Some(number) => self.channels.subscribed(number, now),
             // A subscription that is counted keeps the replica, so this one is not counted.
             None => Outcome::Full,
         };
@@ -321,20 +239,20 @@ impl Replicas {
 
     /// Ends a subscription.
     fn leave(&mut self, from: ShardId, leave: Leave, out: &mut Outbox) {
-        if leave.ticket.is_some_and(|ticket| self.refused.remove(&(from, ticket))) {
+        if self.channels.acknowledge(from, leave.ticket) {
             return;
         }
         if self.is_pending(from, leave.ticket) {
             let (key, ticket) = (leave.key.clone(), leave.ticket);
             return self.wait(&key, from, ticket, ToHome::Leave(leave));
         }
-        let Some(number) = self.find(&leave.key) else { return };
+        let Some(number) = self.channels.find(&leave.key) else { return };
         if !self.channels[number].interest.remove(from) {
             return;
         }
         let left = self.channels[number].interest.total();
         if left == 0 {
-            *self.occupied_of(leave.key.app()) -= 1;
+            self.channels.vacate(leave.key.app());
         }
         if let Some(member) = &leave.member {
             self.part(number, from, &member.user_id, out);
@@ -374,114 +292,32 @@ impl Replicas {
             let key = whisper.event.key.clone();
             return self.wait(&key, from, ticket, ToHome::Whisper(whisper));
         }
-        let refused = pending || self.refuses(from, &whisper);
-        let Whisper { event, joining, notice } = *whisper;
-        if let Some(joining) = joining.filter(|_| refused) {
-            let name = event.key.name().clone();
-            return out.send(from, FromHome::NotMember(joining.conn, name));
+        if pending {
+            refuse_whisper(from, *whisper, out);
+        } else if let Some(event) = self.channels.accept(from, *whisper, out) {
+            self.tell(ToCluster::Publish(event), out);
         }
-        if let Some(notice) = notice {
-            let (app, channel) = (event.key.app(), event.key.name().clone());
-            out.notify(Notice { app, channel, event: ChannelEvent::ClientEvent(notice) });
-        }
-        self.tell(ToCluster::Publish(event), out);
-    }
-
-    /// Answers a question about the subscribers of this node. The cluster knows the rest.
-    fn answer(&mut self, reply_to: ReplyTo, question: Question, now: Millis, out: &mut Outbox) {
-        let answer = match question {
-            Question::Barrier => Answer::Barrier,
-            Question::State(key) => Answer::State(self.state(&key, now)),
-            Question::Users(key) => Answer::Users(self.users(&key)),
-            Question::Connections(_) => {
-                broken("a home is asked for the connections of an app");
-                Answer::Unavailable
-            }
-            Question::Occupied(app, prefix) => {
-                return self.list(Listing { reply_to, app, prefix, from: 0 }, now, out);
-            }
-        };
-        out.send(reply_to.shard, FromHome::Answer(reply_to, Box::new(answer)));
-    }
-
-    /// Sends the next part of a list, and keeps the rest for later.
-    fn list(&mut self, listing: Listing, now: Millis, out: &mut Outbox) {
-        let occupied = |number| {
-            let of = self.channels.get(number).filter(|of| !of.interest.is_empty());
-            of.map(|of| &of.key)
-        };
-        let state = |key: &ChannelKey| self.state(key, now);
-        let rest = listing.send_part(self.channels.end(), occupied, state, out);
-        self.listings.extend(rest);
-    }
-}
-
-/// The state of channels, and its announcement.
-impl Replicas {
-    /// The subscribers of this node, and the users of all nodes.
-    fn state(&self, key: &ChannelKey, now: Millis) -> ChannelState {
-        let replica = self.find(key).map(|number| &self.channels[number]);
-        ChannelState {
-            subscription_count: replica.map_or(0, |of| of.interest.total()),
-            user_count: number(replica.map_or(0, Replica::members)),
-            cached: self.cache.get(key, now).map(|last| last.reported(now)),
-        }
-    }
-
-    /// The ids of the members, once each.
-    fn users(&self, key: &ChannelKey) -> Vec<Box<str>> {
-        let attendance =
-            self.find(key).and_then(|number| self.channels[number].attendance.as_ref());
-        let ids = attendance.iter().flat_map(|of| of.all());
-        ids.map(|member| Box::from(&*member.user_id)).collect()
-    }
-
-    /// The answer to a join that was counted.
-    fn subscribed(&mut self, number: u32, now: Millis) -> Outcome {
-        let Replica { key, attendance, .. } = &self.channels[number];
-        let members = attendance.iter().flat_map(|of| of.all());
-        self.lists.subscribed(number, key, members, self.cache.get(key, now))
     }
 
     /// Tells the cluster how many subscribers a channel has on this node, if anyone wants to know.
     /// The members of presence channels are told instead.
     fn report_count(&mut self, number: u32, count: u32, out: &mut Outbox) {
         let key = &self.channels[number].key;
-        let wanted = self.wanted.of(key.app());
+        let wanted = self.channels.wanted.of(key.app());
         let counted = wanted.counts || wanted.notices.contains(EventKind::SubscriptionCount);
         if counted && count > 0 && !key.name().kind().is_presence() {
             let count = ToCluster::Count(key.clone(), count);
             self.tell(count, out);
         }
     }
-
-    fn deliver_count(&self, number: u32, count: u32, out: &mut Outbox) {
-        let replica = &self.channels[number];
-        replica.deliver(&outbound::subscription_count(replica.key.name(), count), None, out);
-    }
 }
 
-/// The table of replicas, and the messages that wait.
+/// The messages that wait.
 impl Replicas {
-    fn find(&self, key: &ChannelKey) -> Option<u32> {
-        self.channels.find(key.hash(), |replica| replica.key == *key)
-    }
-
-    fn find_or_insert(&mut self, key: &ChannelKey) -> u32 {
-        let same = |replica: &Replica| replica.key == *key;
-        self.channels.find_or_insert(key.hash(), same, || Replica::new(key.clone()))
-    }
-
     /// Whether a channel belongs to a partition.
     fn is_in(&self, key: &ChannelKey, partition: PartitionId) -> bool {
         let path = self.paths.get(&key.app());
         path.is_some_and(|path| path.partition(key.name(), partition.of) == partition.number)
-    }
-
-    fn occupied_of(&mut self, app: AppIndex) -> &mut u32 {
-        let index = usize::from(app.0);
-        self.occupied.resize(self.occupied.len().max(index + 1), 0);
-        &mut self.occupied[index]
     }
 
     /// Whether a message names a join that waits.
@@ -505,7 +341,7 @@ impl Replicas {
     /// Has a message wait behind the join that it names: with those of its channel while the node
     /// is not in the channel, and with those of its user afterwards.
     fn wait(&mut self, key: &ChannelKey, from: ShardId, ticket: Option<u32>, message: ToHome) {
-        let Some(number) = self.find(key) else { return };
+        let Some(number) = self.channels.find(key) else { return };
         let user = ticket.and_then(|ticket| self.pending.get(&(from, ticket))?.user.as_deref());
         let replica = &mut self.channels[number];
         let attendance = replica.attendance.as_mut().filter(|_| replica.standing == Standing::In);

@@ -1,14 +1,11 @@
 //! The users whose home this shard is: the authoritative record of who is online, and of who
 //! watches.
 
-use std::collections::BTreeMap;
-
-use hashbrown::HashTable;
-
 use crate::id::ShardId;
 
-use super::message::{FromHome, Step, Steps};
-use super::{Outbox, UserKey};
+use super::Outbox;
+use super::message::{Step, Steps};
+use super::user_table::{Told, UserTable};
 
 /// The users whose home is this shard: a state machine like [`Homes`](super::Homes).
 ///
@@ -16,87 +13,35 @@ use super::{Outbox, UserKey};
 /// effects are in the [`Outbox`] afterwards, which the caller empties before the next call.
 #[derive(Debug, Default)]
 pub(crate) struct UserHomes {
-    /// Users by their key.
-    table: HashTable<UserHome>,
-}
-
-/// The record of one user at home. It exists while the user is online or watched.
-#[derive(Debug)]
-struct UserHome {
-    key: UserKey,
-    /// Shards with a connection of the user. The user is online if there are any.
-    here: Vec<ShardId>,
-    /// Shards that watch the user.
-    watchers: Vec<ShardId>,
+    /// Users that are online or watched.
+    users: UserTable,
 }
 
 impl UserHomes {
     /// Takes over the changes on a shard, oldest first, and tells each watching shard what is new
     /// to it.
     pub(crate) fn handle(&mut self, from: ShardId, steps: Steps, out: &mut Outbox) {
-        let mut told: BTreeMap<ShardId, Vec<(UserKey, bool)>> = BTreeMap::new();
+        let mut told = Told::default();
         for (key, step) in steps {
-            let home = self.home_of(&key);
-            let earlier = home.is_online();
-            match step {
-                Step::Arrived => add(&mut home.here, from),
-                Step::Left => remove(&mut home.here, from),
-                Step::Watch => {
-                    add(&mut home.watchers, from);
-                    told.entry(from).or_default().push((key.clone(), earlier));
-                }
-                Step::Unwatch => remove(&mut home.watchers, from),
+            let user = self.users.find_or_insert(&key);
+            user.step(from, step);
+            if step == Step::Watch {
+                told.tell(from, user);
             }
-            let online = home.is_online();
-            if online != earlier {
-                for &watcher in &home.watchers {
-                    told.entry(watcher).or_default().push((key.clone(), online));
-                }
+            let online = !user.here.is_empty();
+            if online != user.online {
+                user.online = online;
+                user.watchers.iter().for_each(|&watcher| told.tell(watcher, user));
             }
-            self.drop_if_unused(&key);
+            self.users.drop_if_unused(&key);
         }
-        told.into_iter().for_each(|(shard, told)| out.send(shard, FromHome::Online(told)));
+        told.send(out);
     }
 
     /// The number of users that are online or watched.
     #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    fn home_of(&mut self, key: &UserKey) -> &mut UserHome {
-        let entry = self.table.entry(key.hash(), |home| home.key == *key, |home| home.key.hash());
-        let new = || UserHome { key: key.clone(), here: Vec::new(), watchers: Vec::new() };
-        entry.or_insert_with(new).into_mut()
-    }
-
-    fn drop_if_unused(&mut self, key: &UserKey) {
-        if let Ok(found) = self.table.find_entry(key.hash(), |home| home.key == *key)
-            && found.get().here.is_empty()
-            && found.get().watchers.is_empty()
-        {
-            found.remove();
-        }
-    }
-}
-
-impl UserHome {
-    const fn is_online(&self) -> bool {
-        !self.here.is_empty()
-    }
-}
-
-pub(super) fn add(list: &mut Vec<ShardId>, shard: ShardId) {
-    if !list.contains(&shard) {
-        // Most users are on one shard.
-        list.reserve_exact(1);
-        list.push(shard);
-    }
-}
-
-pub(super) fn remove(list: &mut Vec<ShardId>, shard: ShardId) {
-    if let Some(at) = list.iter().position(|&listed| listed == shard) {
-        list.swap_remove(at);
+        self.users.len()
     }
 }

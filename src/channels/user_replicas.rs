@@ -1,15 +1,11 @@
 //! The users whose home on this node is this shard, if the node is one of a cluster: the shards
 //! that have the user or watch it, and what the cluster says of it.
 
-use std::collections::BTreeMap;
-
-use hashbrown::HashTable;
-
 use crate::id::ShardId;
 
 use super::cluster::ToCluster;
 use super::message::{FromHome, Step, Steps};
-use super::user_homes::{add, remove};
+use super::user_table::{Told, User, UserTable};
 use super::{Outbox, UserKey};
 
 /// The users of a node of a cluster whose home is this shard. Driven as
@@ -17,61 +13,57 @@ use super::{Outbox, UserKey};
 ///
 /// The cluster is told of the node's first connection of a user and of the end of the last one, and
 /// likewise of watchers. It tells whether a watched user is online on any node.
+///
+/// While the node is [alone](super::FromCluster::Alone), its own connections are all that is known
+/// of changes. A user whom the cluster last called online is taken to be so until the last
+/// connection on this node ends. When the cluster is back, the registration asks for all users
+/// anew.
 #[derive(Debug, Default)]
 pub(crate) struct UserReplicas {
-    /// Users by their key.
-    table: HashTable<UserReplica>,
-}
-
-/// The record of one user. It exists while the user is on this node or watched from it.
-#[derive(Debug)]
-struct UserReplica {
-    key: UserKey,
-    /// Shards with a connection of the user.
-    here: Vec<ShardId>,
-    /// Shards that watch the user.
-    watchers: Vec<ShardId>,
-    /// Whether the user is online, as the cluster last said. A watched user of whom it has said
+    /// Users that are on this node or watched from it: online as the cluster last said, or as
+    /// changes on this node have it while the node is alone. A watched user of whom it has said
     /// nothing is taken as offline.
-    online: bool,
+    users: UserTable,
+    /// Whether the node is alone.
+    alone: bool,
 }
 
 impl UserReplicas {
     /// Takes over the changes on a shard, oldest first.
     pub(crate) fn handle(&mut self, from: ShardId, steps: Steps, out: &mut Outbox) {
-        let mut told: BTreeMap<ShardId, Vec<(UserKey, bool)>> = BTreeMap::new();
-        let mut changes = Steps::new();
+        let mut told = Told::default();
+        let (mut changes, alone) = (Steps::new(), self.alone);
         for (key, step) in steps {
-            let user = self.user_of(&key);
+            let user = self.users.find_or_insert(&key);
             let before = (user.here.is_empty(), user.watchers.is_empty());
-            match step {
-                Step::Arrived => add(&mut user.here, from),
-                Step::Left => remove(&mut user.here, from),
-                Step::Watch => {
-                    add(&mut user.watchers, from);
-                    if user.online {
-                        told.entry(from).or_default().push((key.clone(), true));
-                    }
-                }
-                Step::Unwatch => remove(&mut user.watchers, from),
+            if alone && step == Step::Watch && !user.here.is_empty() {
+                user.online = true;
+            }
+            user.step(from, step);
+            if step == Step::Watch && user.online {
+                told.tell(from, user);
             }
             if before != (user.here.is_empty(), user.watchers.is_empty()) {
                 changes.push((key.clone(), step));
             }
+            if alone && before.0 != user.here.is_empty() {
+                user.online = !user.here.is_empty();
+                user.watchers.iter().for_each(|&watcher| told.tell(watcher, user));
+            }
             if user.watchers.is_empty() {
                 user.online = false;
             }
-            self.drop_if_unused(&key);
+            self.users.drop_if_unused(&key);
         }
         if !changes.is_empty() {
             out.tell_cluster(ToCluster::Users(changes));
         }
-        told.into_iter().for_each(|(shard, told)| out.send(shard, FromHome::Online(told)));
+        told.send(out);
     }
 
     /// Takes the cluster's word of whether a user is online. The watching shards are told.
     pub(crate) fn learn(&mut self, key: &UserKey, online: bool, out: &mut Outbox) {
-        let user = self.table.find_mut(key.hash(), |user| user.key == *key);
+        let user = self.users.find_mut(key);
         let Some(user) = user.filter(|user| !user.watchers.is_empty()) else { return };
         user.online = online;
         for &watcher in &user.watchers {
@@ -79,48 +71,49 @@ impl UserReplicas {
         }
     }
 
+    /// Begins to answer in the place of the cluster, or ends it. What the cluster was asked before
+    /// and has not answered is answered now.
+    pub(crate) fn set_alone(&mut self, alone: bool, out: &mut Outbox) {
+        self.alone = alone;
+        let unknown = |user: &&mut User| {
+            alone && !user.online && !user.here.is_empty() && !user.watchers.is_empty()
+        };
+        for user in self.users.iter_mut().filter(unknown) {
+            user.online = true;
+            for &watcher in &user.watchers {
+                out.send(watcher, FromHome::Online(vec![(user.key.clone(), true)]));
+            }
+        }
+    }
+
     /// Asks the cluster once more whether a user is online, if anybody still watches the user.
     pub(crate) fn ask_again(&self, key: &UserKey, out: &mut Outbox) {
-        let user = self.table.find(key.hash(), |user| user.key == *key);
+        let user = self.users.find(key);
         if user.is_some_and(|user| !user.watchers.is_empty()) {
             out.tell_cluster(ToCluster::Users(vec![(key.clone(), Step::Watch)]));
         }
     }
 
+    /// Whether the node is alone.
+    #[must_use]
+    pub(crate) const fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     /// The changes that bring a cluster up to date which has forgotten this node.
     pub(crate) fn registration(&self) -> Steps {
-        let of_user = |user: &UserReplica| {
+        let of_user = |user: &User| {
             let here = (!user.here.is_empty()).then(|| (user.key.clone(), Step::Arrived));
             let watched = (!user.watchers.is_empty()).then(|| (user.key.clone(), Step::Watch));
             here.into_iter().chain(watched)
         };
-        self.table.iter().flat_map(of_user).collect()
+        self.users.iter().flat_map(of_user).collect()
     }
 
     /// The number of users on this node or watched from it.
     #[cfg(feature = "testing")]
     #[must_use]
     pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    fn user_of(&mut self, key: &UserKey) -> &mut UserReplica {
-        let entry = self.table.entry(key.hash(), |user| user.key == *key, |user| user.key.hash());
-        let new = || UserReplica {
-            key: key.clone(),
-            here: Vec::new(),
-            watchers: Vec::new(),
-            online: false,
-        };
-        entry.or_insert_with(new).into_mut()
-    }
-
-    fn drop_if_unused(&mut self, key: &UserKey) {
-        if let Ok(found) = self.table.find_entry(key.hash(), |user| user.key == *key)
-            && found.get().here.is_empty()
-            && found.get().watchers.is_empty()
-        {
-            found.remove();
-        }
+        self.users.len()
     }
 }

@@ -24,7 +24,7 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// The interval at which the log repeats why Redis cannot be used.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
-/// The least time between two lines about connections that are lost and replaced.
+/// The least time between two lines about connections that are lost.
 const LOG_PAUSE: Duration = Duration::from_secs(5);
 
 /// The sleep of a task without anything to do; any long time would do.
@@ -204,14 +204,18 @@ impl<C: Connector> Driver<C> {
         }
     }
 
-    /// Logs why Redis cannot be used: when that begins, and once a minute, for all partitions that
-    /// have the same reason.
+    /// Logs why Redis cannot be used: when that begins, when the reason changes, and once a minute,
+    /// for all partitions that have the same reason. Two lines are some seconds apart, because a
+    /// reason may change to and fro with each attempt.
     fn log(&self, ended: &Ended<C::Error>) {
         let Ended::Failed(error) = ended else { return };
         let (now, error) = (self.shared.now(), WithCauses(error).to_string());
-        let period = if self.attempts.get() > 0 { LOG_PERIOD } else { LOG_PAUSE };
+        let goes_on = self.attempts.get() > 0;
         let mut logged = self.shared.logged.borrow_mut();
-        let told = |(earlier, at): &(String, Millis)| *earlier == error && now.since(*at) < period;
+        let told = |(earlier, at): &(String, Millis)| {
+            let period = if goes_on && *earlier == error { LOG_PERIOD } else { LOG_PAUSE };
+            now.since(*at) < period
+        };
         if !logged.as_ref().is_some_and(told) {
             tracing::warn!(partition = self.partition, "Redis is away: {error}");
             *logged = Some((error, now));

@@ -13,6 +13,7 @@
 //! - [`store`]: the connections as the driver uses them
 //! - [`redis`]: the connections to Redis
 //! - [`settings`]: where Redis is, and the times and bounds of the cluster
+//! - [`status`]: the state of the cluster, for the operator
 //! - [`scripts`]: the scripts in Redis
 //! - [`wire`]: the commands that scripts take, and the records that they append to inboxes
 
@@ -24,6 +25,7 @@ mod partition;
 mod redis;
 pub(crate) mod scripts;
 mod settings;
+mod status;
 mod store;
 #[cfg(feature = "testing")]
 pub(crate) mod testing;
@@ -34,6 +36,5 @@ pub(crate) use redis::probe;
 pub(crate) use settings::{
     ClusterSettings, Password, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway,
 };
-pub(crate) use worker::{
-    ClusterError, ClusterParts, ClusterState, ClusterStatus, ClusterWorker, ended,
-};
+pub(crate) use status::{ClusterState, ClusterStatus};
+pub(crate) use worker::{ClusterError, ClusterParts, ClusterWorker, ended};

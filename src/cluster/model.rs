@@ -7,7 +7,6 @@
 //! A [clone](Model::clone) is a snapshot: to put it back is a failover that loses the last changes.
 //! A new model in the place of another one is a Redis that came back empty.
 
-mod arguments;
 mod channels;
 mod inboxes;
 mod nodes;
@@ -22,9 +21,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::store::{CallHead, Executed};
-use super::wire::{CallKind, Entered, Entrance, MemberText, NodeId, Record};
+use super::wire::{
+    Batched, CallKind, Entered, Entrance, JoinFlags, Listed, MemberText, NodeId, Record, Values,
+};
 use crate::channels::{ChannelPath, UserPath};
-use arguments::Arguments;
 use inboxes::Inbox;
 
 /// If nobody has tended for so many milliseconds, leases are not to be trusted.
@@ -34,7 +34,7 @@ const STANDSTILL_MS: u64 = 2000;
 const DEBOUNCE_MS: u64 = 3000;
 
 /// The registrations that one call takes out of dead nodes at most.
-const BURIALS: usize = 500;
+const BURIALS: usize = 200;
 
 /// The bytes of members behind which a call lists none of further channels.
 const MEMBER_BYTES: usize = 4 << 20;
@@ -73,8 +73,8 @@ pub(crate) struct Model {
 struct Node {
     address: Box<str>,
     apps: Box<str>,
-    /// The number of the last batch; `None` if the node has not entered.
-    done: Option<u64>,
+    /// Its batches; `None` if the node has not entered.
+    batched: Option<Batched>,
     /// The bytes that the node has read, by its own account.
     read: u64,
     unread: u64,
@@ -90,12 +90,13 @@ struct Letters {
     unknown: bool,
     cut: bool,
     buried: bool,
+    missed: bool,
 }
 
 /// A member of a presence channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PresentMember {
-    /// How many nodes have connections of the user.
+    /// The number of nodes that have connections of the user.
     nodes: u32,
     text: MemberText,
 }
@@ -143,12 +144,16 @@ impl Model {
         }
         self.partitions = entrance.partitions;
         let lease_end = now_ms + entrance.lease_ms;
-        if self.may_have_forgotten(&entrance.run) {
+        let doubtful = self.may_have_forgotten(&entrance.run);
+        if doubtful {
             self.make_others_stale(node, lease_end, &entrance.known);
         }
         let epoch = self.epoch.get_or_insert_with(|| entrance.epoch.clone()).clone();
         let entered = self.introduce(node, entrance);
-        self.stale.insert(node);
+        let Letters { unknown, cut, missed, .. } = self.node(node).owed;
+        if doubtful || unknown || cut || missed || entrance.run.is_empty() {
+            self.stale.insert(node);
+        }
         self.leases.insert(node, lease_end);
         Ok(Entered { epoch, now_ms, ..entered })
     }
@@ -156,7 +161,9 @@ impl Model {
     /// Executes the commands of a call, which are arguments as nodes encode them.
     pub(crate) fn call(&mut self, now_ms: u64, head: &CallHead, args: &[Bytes]) -> Executed {
         let node = self.nodes.get(&head.node).filter(|node| !node.cut && !node.dead);
-        let Some(done) = node.and_then(|node| node.done) else { return Executed::Enter };
+        let Some(Batched { base, done }) = node.and_then(|node| node.batched) else {
+            return Executed::Enter;
+        };
         if self.epoch.as_ref() != Some(&head.epoch) {
             return Executed::Enter;
         }
@@ -167,7 +174,7 @@ impl Model {
             if head.number > done + 1 {
                 return Executed::Enter;
             }
-            self.node(head.node).done = Some(head.number);
+            self.node(head.node).batched = Some(Batched { base, done: head.number });
         }
         self.forget_expired_events(now_ms);
         for (node, records) in Call::new(self, head, now_ms).execute(args) {
@@ -224,29 +231,38 @@ impl Model {
         }
     }
 
+    /// Whether others have made batches in this epoch while none of them knew the node.
+    fn has_missed(&self, id: NodeId) -> bool {
+        let mut others = self.leases.keys().filter_map(|other| self.nodes.get(other)?.batched);
+        !self.leases.contains_key(&id) && others.any(|Batched { base, done }| done > base)
+    }
+
     /// Makes a node known. The epoch and the time of the answer are not set.
     fn introduce(&mut self, id: NodeId, entrance: &Entrance) -> Entered {
-        let has_inbox = self.inboxes.contains_key(&id);
+        let (has_inbox, has_missed) = (self.inboxes.contains_key(&id), self.has_missed(id));
         let node = self.node(id);
         let cut = node.cut || (node.unread > 0 && !has_inbox);
         if cut {
             node.unread = 0;
         }
-        let Letters { unknown, cut, buried } = Letters {
-            unknown: node.owed.unknown || node.done.is_none(),
+        let Letters { unknown, cut, buried, missed } = Letters {
+            unknown: node.owed.unknown || node.batched.is_none(),
             cut: node.owed.cut || cut,
             buried: node.owed.buried || node.dead,
+            missed: node.owed.missed || has_missed,
         };
-        node.owed = Letters { unknown, cut, buried };
+        node.owed = Letters { unknown, cut, buried, missed };
         if cut || unknown {
             node.read = 0;
         }
         (node.cut, node.dead) = (false, false);
-        let done = node.done.unwrap_or_default().max(entrance.base);
-        node.done = Some(done);
+        let base = entrance.base;
+        let known = node.batched.filter(|batched| batched.done >= base);
+        let batched = known.unwrap_or(Batched { base, done: base });
+        node.batched = Some(batched);
         node.address = entrance.address.clone();
-        node.apps = entrance.apps.clone();
-        Entered { epoch: "".into(), done, unknown, cut, buried, now_ms: 0 }
+        let (epoch, done) = ("".into(), batched.done);
+        Entered { epoch, done, unknown, cut, buried, missed, now_ms: 0 }
     }
 
     /// The hash of a node, made if there is none.
@@ -280,7 +296,7 @@ impl<'a> Call<'a> {
 
     /// Executes the commands. Returns the encoded records for each node.
     fn execute(mut self, args: &[Bytes]) -> BTreeMap<NodeId, Vec<u8>> {
-        let mut args = Arguments::new(args);
+        let mut args = Listed(args.iter());
         while let Some(verb) = args.next() {
             self.run(&verb, &mut args);
         }
@@ -292,21 +308,28 @@ impl<'a> Call<'a> {
 
     /// Executes a command. One that cannot be read does nothing: Redis would end the call with an
     /// error.
-    fn run(&mut self, verb: &[u8], args: &mut Arguments<'_>) -> Option<()> {
+    fn run(&mut self, verb: &[u8], args: &mut Listed<'_>) -> Option<()> {
         match verb {
-            b"join" => self.join(&args.channel()?, args.number()?, args.flags()?),
-            b"leave" => self.leave(&args.channel()?, args.flags()?),
+            b"join" => self.join(&args.channel()?, args.number()?, JoinFlags::of(&args.next()?)),
+            b"leave" => self.leave(&args.channel()?, JoinFlags::of(&args.next()?)),
             b"count" => self.count(&args.channel()?, args.number()?),
             b"enter" => {
                 let (channel, user_id) = (args.channel()?, args.text()?);
                 let member = MemberText::from_text(args.next()?);
-                self.enter(&channel, &user_id, member, args.number()?, args.flags()?);
+                self.enter(
+                    &channel,
+                    &user_id,
+                    member,
+                    args.number()?,
+                    JoinFlags::of(&args.next()?),
+                );
             }
-            b"part" => self.part(&args.channel()?, &args.text()?, args.flags()?),
+            b"part" => self.part(&args.channel()?, &args.text()?, JoinFlags::of(&args.next()?)),
             b"publish" => {
                 let (channel, record) = (args.channel()?, args.next()?);
-                self.publish(&channel, &record, args.number()?, args.next()?);
+                self.publish(&channel, &record);
             }
+            b"retain" => self.retain(args.channel()?, args.number()?, args.next()?),
             b"keep" => self.keep(&args.channel()?, args.number()?, args.next()?),
             b"online" => self.online(&args.user()?),
             b"offline" => self.offline(&args.user()?),
@@ -316,7 +339,10 @@ impl<'a> Call<'a> {
             b"users" => self.users(&args.channel()?, args.number()?),
             b"ask" => self.ask(args.number()?, &args.next()?),
             b"answer" => self.answer(args.node()?, args.number()?, args.next()?),
-            b"tend" => self.tend(&args.text()?, args.number()?, args.number::<u8>()? == 1),
+            b"tend" => {
+                let (read_id, read_bytes) = (args.text()?, args.number()?);
+                self.tend(&read_id, read_bytes, args.flag()?, args.text()?);
+            }
             b"ready" => self.ready(),
             b"bury" => self.bury(args.node()?),
             b"quit" => self.quit(),

@@ -11,6 +11,7 @@ mod effects;
 mod gather;
 mod inquiries;
 mod links;
+mod names;
 mod payload;
 mod permits;
 mod questions;
@@ -19,7 +20,7 @@ mod records;
 mod report;
 mod timers;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::partition::{Bounds, Partition};
@@ -36,20 +37,18 @@ use questions::Questions;
 use quotas::Quotas;
 
 pub(crate) use effects::Effects;
+pub(crate) use names::{Names, SEED_BYTES};
 pub(crate) use quotas::lend_nothing;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use report::Report;
-pub(crate) use timers::NodeStatus;
 
 /// The parts that a node is made of.
 #[derive(Debug)]
 pub(crate) struct NodeParts {
     /// The settings of the cluster.
     pub(crate) settings: Arc<ClusterSettings>,
-    /// A random id.
-    pub(crate) id: NodeId,
-    /// A random text, for the epochs of a cluster that has none.
-    pub(crate) epoch: Box<str>,
+    /// The names of this process.
+    pub(crate) names: Names,
     /// The host name and the listener of this node, for the operator.
     pub(crate) address: Box<str>,
     /// The apps that are served.
@@ -73,7 +72,9 @@ pub(crate) struct Node {
     settings: Arc<ClusterSettings>,
     /// The id of the cluster's port, to which homes answer.
     port: ShardId,
-    /// A random text, with which the epochs of this node begin.
+    /// The names of this process.
+    names: Names,
+    /// The text with which the epochs of this node begin.
     epoch: Box<str>,
     /// The number of introductions so far.
     introductions: u64,
@@ -87,6 +88,9 @@ pub(crate) struct Node {
     quotas: Quotas,
     /// Whether homes answer themselves, because the cluster is away.
     alone: bool,
+    /// The homes that have not answered that they are alone, and how often they have to: what they
+    /// say until then is answered by themselves.
+    unaware: BTreeMap<ShardId, u32>,
     /// Whether the node was ever in the cluster.
     joined: bool,
     /// Client events that found no room, since they were last reported.
@@ -110,13 +114,10 @@ struct Member {
     nodes: Vec<NodeInfo>,
     /// Whether all nodes have registered: otherwise Redis may not know all members and users.
     settled: bool,
-    /// Users who may be online, because they were reported offline while not all nodes had
-    /// registered.
+    /// Users of whom something was reported while not all nodes had registered.
     doubtful: BTreeSet<UserPath>,
     /// The name under which the node last introduced itself.
     introduced: Option<NodeId>,
-    /// The epoch that it offered then, if it knew no other node.
-    begins: Option<Box<str>>,
     /// Nodes that were reported as buried.
     buried: BTreeSet<NodeId>,
     /// Whether members that register anew are no news to other nodes.
@@ -141,7 +142,7 @@ impl Member {
 impl Node {
     /// A node that has not entered any partition.
     pub(crate) fn new(parts: NodeParts, now: Millis) -> Self {
-        let NodeParts { settings, id, epoch, address, apps, hash, shards } = parts;
+        let NodeParts { settings, mut names, address, apps, hash, shards } = parts;
         let bounds = Bounds {
             lease: settings.lease,
             retention: settings.retention,
@@ -151,13 +152,13 @@ impl Node {
         };
         let directory =
             Directory::new(Arc::clone(&apps), hash, Topology::new(shards), settings.partitions);
+        let (id, fingerprint) = (names.next(), directory.fingerprint());
         let members = (0..settings.partitions.max(1)).map(|_| Member {
-            partition: Partition::new(id, bounds, now),
+            partition: Partition::new(id, bounds, fingerprint.clone(), now),
             nodes: Vec::new(),
             settled: false,
             doubtful: BTreeSet::new(),
             introduced: None,
-            begins: None,
             buried: BTreeSet::new(),
             emptied: false,
             run: Box::default(),
@@ -165,16 +166,18 @@ impl Node {
         });
         let mut node = Self {
             port: ShardId(shards),
-            epoch,
+            epoch: names.next().to_string().into(),
             introductions: 0,
+            names,
             address,
-            fingerprint: directory.fingerprint(),
-            directory,
             partitions: members.collect(),
+            fingerprint,
+            directory,
             questions: Questions::default(),
             inquiries: Inquiries::default(),
             quotas: Quotas::default(),
             alone: false,
+            unaware: BTreeMap::new(),
             joined: false,
             dropped: 0,
             junk_reported: ((0, 0), None),
@@ -193,8 +196,9 @@ impl Node {
         self.directory.adopt(Arc::clone(&apps));
         let before = std::mem::replace(&mut self.fingerprint, self.directory.fingerprint());
         if self.fingerprint != before {
-            // Entrances tell it to the others.
-            (0..self.partitions()).for_each(|partition| self.lost(partition, now));
+            for member in &mut self.partitions {
+                member.partition.adopt(self.fingerprint.clone(), now);
+            }
         }
         self.differing.clear();
         self.adopt_quotas(&apps, now);

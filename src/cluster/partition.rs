@@ -6,24 +6,29 @@
 
 mod backlog;
 mod batches;
+mod burials;
 mod inbox;
+mod membership;
 mod outcome;
 mod registering;
+mod stage;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::wire::{CallKind, Command, Entered, NodeId, Record};
+use super::wire::{Batched, CallKind, Command, Entered, NodeId, Record};
 use crate::channels::ReplyTo;
 use crate::time::Millis;
 
 use backlog::Backlog;
 use batches::{Batches, is_fleeting};
+use burials::Burials;
 use inbox::Inbox;
+use membership::Membership;
 use registering::Registering;
+use stage::{Sent, Stage};
 
 pub(crate) use backlog::Expired;
 pub(crate) use outcome::{Admission, Call, Outcome, Returned};
@@ -38,9 +43,9 @@ const CALL_BYTES_MAX: usize = 4 << 20;
 /// The interval at which the lease is renewed and the inbox trimmed. A lease lasts for several.
 const TEND_PERIOD: Duration = Duration::from_secs(1);
 
-/// The time that a node leaves to others to enter a Redis that was empty when it came: each of them
-/// tends in it, and enters at once when it learns that it has to. What is published before would
-/// pass them by.
+/// The time that nodes leave to each other to enter a Redis that was empty: each of them tends in
+/// it, and enters at once when it learns that it has to. The batches before would pass those by of
+/// which no node knew yet.
 const OTHERS_ENTER: Duration = TEND_PERIOD.saturating_mul(2);
 
 /// The bounds of a partition.
@@ -70,41 +75,24 @@ pub(crate) struct Partition {
     bounds: Bounds,
     /// The name of this node in the partition.
     node: NodeId,
-    /// The epoch as of the last entrance under this name.
-    epoch: Option<Box<str>>,
-    /// The time since which commands do not reach Redis; `None` while they do.
-    away_since: Option<Millis>,
-    /// Whether the node has entered, with the connection that it has now.
-    entered: bool,
-    /// Whether [`Command::Ready`] was executed since the entrance.
-    ready: bool,
-    /// Whether it ever was.
-    was_ready: bool,
-    /// The part of an entrance that homes have to hear of, when the node enters under a new name.
-    renewed: Option<Renewal>,
+    membership: Membership,
+    stage: Stage,
+    /// Whether homes may have subscribers, because the node has served or had another name.
+    has_subscribers: bool,
+    /// Whether its last call follows when everything else was executed.
+    quits: bool,
     backlog: Backlog,
     batches: Batches,
     inbox: Inbox,
     registering: Registering,
-    /// Nodes to bury.
-    dead: VecDeque<NodeId>,
-    /// Whether the last call was a burial: then batches are next.
-    buried_last: bool,
-    /// The time at which the lease is to be renewed.
-    tend_due: Millis,
-    /// The time before which no batch is sent.
-    begins: Millis,
+    burials: Burials,
     /// The time at which the last call that was answered was sent: the answer may have waited for a
     /// process that stood still, while the lease ran from the call on.
     answered: Millis,
-    /// The time at which the last call was sent.
-    sent_at: Millis,
-    /// The call whose answer is due.
-    sent: Option<Sent>,
-    /// The end of the node in the partition.
-    quitting: Quitting,
     /// Whether the node tells webhooks of departures.
     takes_departures: bool,
+    /// The fingerprint of the apps.
+    apps: Box<str>,
     /// The number of the last call of the kind [`CallKind::Registration`].
     last_chore: u64,
     /// The calls that were sent again since the node was last ready.
@@ -113,67 +101,26 @@ pub(crate) struct Partition {
     repeated: u64,
 }
 
-/// The end of a node that stops in order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Quitting {
-    /// The node serves.
-    #[default]
-    No,
-    /// Its last call follows when everything else was executed.
-    Due,
-    /// Its last call was executed.
-    Done,
-}
-
-/// A node enters under a new name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Renewal {
-    /// Whether messages may be lost.
-    cut_off: bool,
-}
-
-/// A call whose answer is due.
-#[derive(Debug)]
-enum Sent {
-    /// A lease or a burial, which is due again by itself.
-    Chore,
-    /// Registrations.
-    Registrations(Vec<Command>),
-    /// The end of an entrance.
-    Ready,
-    /// The last call.
-    Quit,
-    /// The next batch.
-    Batch,
-}
-
 impl Partition {
     /// A partition that was not entered yet.
-    pub(crate) fn new(node: NodeId, bounds: Bounds, now: Millis) -> Self {
+    pub(crate) fn new(node: NodeId, bounds: Bounds, apps: Box<str>, now: Millis) -> Self {
         // A node that was cut off for longer than its retention comes under a new name.
         let remember_for = bounds.retention + 3 * bounds.lease;
         Self {
             bounds,
             node,
-            epoch: None,
-            away_since: Some(now),
-            entered: false,
-            ready: false,
-            was_ready: false,
-            renewed: None,
+            membership: Membership::Stranger { former: None },
+            stage: Stage::Outside { since: now, served: false },
+            has_subscribers: false,
+            quits: false,
             backlog: Backlog::default(),
             batches: Batches::new(2 * bounds.lease, bounds.keep_bytes),
             inbox: Inbox::new(remember_for, bounds.inbox_bytes),
             registering: Registering::default(),
-            dead: VecDeque::new(),
-            buried_last: false,
-            tend_due: now,
-            begins: now,
+            burials: Burials::default(),
             answered: now,
-            sent_at: now,
-            sent: None,
-            quitting: Quitting::No,
             takes_departures: true,
+            apps,
             last_chore: 0,
             repeated_since: 0,
             repeated: 0,
@@ -187,7 +134,7 @@ impl Partition {
 
     /// The epoch as of the last entrance; empty before the first.
     pub(crate) fn epoch(&self) -> &str {
-        self.epoch.as_deref().unwrap_or_default()
+        self.membership.epoch().unwrap_or_default()
     }
 
     /// The number before the first batch that can be repeated, for the introduction.
@@ -197,12 +144,12 @@ impl Partition {
 
     /// The time since which commands do not reach Redis; `None` while they do.
     pub(crate) const fn away_since(&self) -> Option<Millis> {
-        self.away_since
+        self.stage.away_since()
     }
 
     /// Whether the node has entered, with the connection that it has now.
     pub(crate) const fn has_entered(&self) -> bool {
-        self.entered
+        matches!(self.stage, Stage::Entering { .. } | Stage::Serving(_))
     }
 
     /// The bytes of commands that were not executed.
@@ -213,7 +160,7 @@ impl Partition {
     /// The time since which the node is not in; `None` while it is, even if it has not registered
     /// everything.
     pub(crate) fn outside_since(&self) -> Option<Millis> {
-        self.away_since.filter(|_| !self.entered)
+        self.away_since().filter(|_| !self.has_entered())
     }
 
     /// The numbers of unreadable entries and records, and of entries of another version.
@@ -236,24 +183,30 @@ impl Partition {
         self.takes_departures = false;
     }
 
-    /// Has the node leave the partition when Redis has executed everything that was pushed.
-    pub(crate) fn quit(&mut self) {
-        if self.quitting == Quitting::No {
-            self.quitting = Quitting::Due;
+    /// Tells Redis of other apps.
+    pub(crate) fn adopt(&mut self, apps: Box<str>, now: Millis) {
+        self.apps = apps;
+        if let Some(session) = self.stage.session_mut() {
+            session.tend_due = now;
         }
     }
 
+    /// Has the node leave the partition when Redis has executed everything that was pushed.
+    pub(crate) const fn quit(&mut self) {
+        self.quits = true;
+    }
+
     /// Whether the node has left the partition, and is not to enter it again.
-    pub(crate) fn has_quit(&self) -> bool {
-        self.quitting == Quitting::Done
+    pub(crate) const fn has_quit(&self) -> bool {
+        matches!(self.stage, Stage::Left)
     }
 
     /// Whether Redis has executed everything that was pushed, and the last call if there is one.
     pub(crate) fn is_settled(&self) -> bool {
-        self.quitting != Quitting::Due
+        (self.has_quit() || !self.quits)
             && self.backlog.is_empty()
             && self.batches.is_settled()
-            && self.sent.is_none()
+            && self.stage.session().is_none_or(|session| session.sent.is_none())
     }
 
     /// Takes a command for one of the next batches. `confirm` is a publisher who waits for it.
@@ -279,55 +232,67 @@ impl Partition {
 
     /// Takes out another node, step by step.
     pub(crate) fn bury(&mut self, node: NodeId) {
-        if !self.dead.contains(&node) && node != self.node {
-            self.dead.push_back(node);
+        if node != self.node {
+            self.burials.push(node);
         }
     }
 
-    /// Takes the answer to an introduction.
-    pub(crate) fn entered(&mut self, entered: Entered, now: Millis) -> Admission {
-        let Entered { epoch, done, unknown, cut, buried, .. } = entered;
-        let earlier = self.epoch.take();
-        let known = earlier.as_ref() == Some(&epoch);
+    /// Takes the answer to an introduction. `founded`: the epoch is one that this node has offered.
+    pub(crate) fn entered(&mut self, entered: Entered, founded: bool, now: Millis) -> Admission {
+        let Entered { epoch, done, unknown, cut, buried, missed, .. } = entered;
+        let is_member = self.membership.epoch().is_some();
+        let known = self.membership.epoch() == Some(&epoch);
         // Others publish without a node that has been silent for so long, and keep events for less.
-        let missed = now.since(self.answered) > self.survives();
-        if unknown && known && missed {
+        if unknown && is_member && now.since(self.answered) > self.survives() {
             return Admission::Buried;
         }
         self.answered = now;
-        // A node that was not ready since it last entered is only reminded that it was unknown.
-        let forgotten = unknown && known && self.ready;
-        let renewed = self.renewed.take();
+        let emptied = unknown && self.membership.last_epoch().is_some_and(|last| *last != *epoch);
+        if emptied && is_member {
+            self.inbox.forgotten();
+        }
         self.inbox.entered(unknown || cut);
-        let confirmed = self.batches.entered(done, now);
+        let confirmed = self.batches.entered(done, self.inbox.heard(self.node), now);
         self.backlog.drop_all(is_fleeting);
-        (self.entered, self.ready, self.tend_due) = (true, false, now);
-        self.epoch = Some(epoch);
-        let register = match earlier {
+        let (register, cut_off) = match &self.membership {
             // Nothing was registered under this name; what a former one had is not known any more.
-            None => renewed.is_some(),
-            Some(_) => unknown || cut || buried,
+            Membership::Stranger { former } => {
+                (former.is_some(), former.as_ref().is_some_and(|former| former.cut_off))
+            }
+            Membership::Member { .. } => {
+                // A node that did not serve since it last entered is only reminded.
+                let served = matches!(self.stage, Stage::Outside { served: true, .. });
+                let forgotten = unknown || cut || buried || self.batches.repeating();
+                (forgotten, cut || (missed && (served || !known)))
+            }
         };
         // Homes that have ended have nothing to register.
-        let register = register && self.quitting == Quitting::No;
+        let register = register && !self.quits;
         if register {
             self.registering.clear();
+            self.batches.forgotten_ends().into_iter().for_each(|end| self.registering.push(end));
         }
-        let emptied = unknown && !known && earlier.is_some();
-        let lost = cut || forgotten || (emptied && missed);
-        let cut_off = (lost && earlier.is_some()) || renewed.is_some_and(|renewed| renewed.cut_off);
+        let cut_off = cut_off && self.has_subscribers;
+        let waits = emptied || (founded && !known);
+        self.membership.enter(epoch, waits.then(|| now + OTHERS_ENTER));
+        self.stage.enter(now);
         Admission::In { register, emptied, cut_off, confirmed }
     }
 
     /// Takes a new name. What was never sent stays if `keep`. Returns the publishers whose events
     /// are dropped. `cut_off`: messages may be lost.
-    pub(crate) fn rename(&mut self, keep: bool, cut_off: bool) -> Vec<ReplyTo> {
-        // Other processes have ids that differ at random: none is so near.
-        self.node = NodeId(self.node.0.wrapping_add(1));
-        self.epoch = None;
-        self.renewed = Some(Renewal { cut_off });
-        self.lose_call();
-        self.entered = false;
+    pub(crate) fn rename(
+        &mut self,
+        node: NodeId,
+        keep: bool,
+        cut_off: bool,
+        now: Millis,
+    ) -> Vec<ReplyTo> {
+        self.lost(now);
+        self.node = node;
+        self.membership.rename(cut_off);
+        self.has_subscribers = true;
+        self.inbox.renamed();
         self.registering.clear();
         let mut dropped = self.batches.renew();
         if !keep {
@@ -352,69 +317,51 @@ impl Partition {
         Expired { publishers, dropped }
     }
 
-    /// Lets batches wait until other nodes, of which this one does not know, have entered.
-    pub(crate) fn await_others(&mut self, now: Millis) {
-        self.begins = now + OTHERS_ENTER;
-    }
-
     /// Notes that the connection has ended, or that the node has to enter again.
     pub(crate) fn lost(&mut self, now: Millis) {
-        self.lose_call();
-        self.entered = false;
-        self.away_since.get_or_insert(now);
+        self.stage.lose(&mut self.registering, now);
     }
 
     /// The next call, unless an answer is due or there is nothing to do.
     pub(crate) fn next_call(&mut self, now: Millis) -> Option<Call> {
-        if !self.entered || self.sent.is_some() || self.quitting == Quitting::Done {
-            return None;
-        }
-        self.sent_at = now;
-        if now >= self.tend_due || self.inbox.has_much_to_tell() {
-            self.tend_due = now + TEND_PERIOD;
-            let tend = self.inbox.tend(self.takes_departures);
-            return Some(self.chore(&tend, Sent::Chore));
-        }
-        if let Some(registrations) = self.registering.take(CALL_COMMANDS_MAX, CALL_BYTES_MAX) {
-            let call = self.repeatable(&registrations);
-            self.sent = Some(Sent::Registrations(registrations));
-            return Some(call);
-        }
-        if self.registering.is_owed() || now < self.begins {
-            return None;
-        }
-        self.next_batch()
+        let (sent, call) = self.due_call(now)?;
+        self.stage.session_mut()?.sent = Some((sent, now));
+        Some(call)
     }
 
     /// The time at which [`next_call`](Self::next_call) has something by the clock alone.
     pub(crate) fn due(&self) -> Option<Millis> {
-        (self.entered && self.sent.is_none()).then_some(self.tend_due)
+        let session = self.stage.session()?;
+        session.sent.is_none().then_some(session.tend_due)
     }
 
     /// Notes that the call was executed.
     pub(crate) fn executed(&mut self, now: Millis) -> Outcome {
-        self.answered = self.sent_at;
-        match self.sent.take() {
-            Some(Sent::Batch) => Outcome { confirmed: self.batches.executed(now), returned: None },
-            Some(Sent::Ready) => {
-                self.ready = true;
-                let away = self.away_since.take().map_or(Duration::ZERO, |since| now.since(since));
-                let repeated = std::mem::take(&mut self.repeated_since);
-                let again = std::mem::replace(&mut self.was_ready, true);
-                let returned = again.then_some(Returned { away, repeated });
-                Outcome { confirmed: Vec::new(), returned }
-            }
-            Some(Sent::Quit) => {
-                self.quitting = Quitting::Done;
+        let sent = self.stage.session_mut().and_then(|session| session.sent.take());
+        let Some((sent, sent_at)) = sent else { return Outcome::default() };
+        self.answered = sent_at;
+        match sent {
+            Sent::Batch => Outcome { confirmed: self.batches.executed(now), returned: None },
+            Sent::Ready => Outcome { confirmed: Vec::new(), returned: self.serve(now) },
+            Sent::Quit => {
+                self.stage = Stage::Left;
                 Outcome::default()
             }
-            Some(Sent::Chore) => {
+            Sent::Chore => {
                 // A quiet node would repeat what is long known when Redis is emptied.
                 self.batches.forget(now);
                 Outcome::default()
             }
-            Some(Sent::Registrations(_)) | None => Outcome::default(),
+            Sent::Registrations(_) => Outcome::default(),
         }
+    }
+
+    /// The entrance is complete.
+    fn serve(&mut self, now: Millis) -> Option<Returned> {
+        let away = self.stage.serve().map_or(Duration::ZERO, |since| now.since(since));
+        let repeated = std::mem::take(&mut self.repeated_since);
+        let again = std::mem::replace(&mut self.has_subscribers, true);
+        again.then_some(Returned { away, repeated })
     }
 
     /// The id of the entry to read behind.
@@ -427,9 +374,19 @@ impl Partition {
         self.inbox.read(entries, now)
     }
 
-    /// Takes the list of all nodes.
-    pub(crate) fn tended(&mut self, nodes: impl Iterator<Item = NodeId>, now: Millis) {
-        self.inbox.tended(nodes.chain([self.node]), now);
+    /// Takes the list of all nodes. Returns whether messages may be lost.
+    pub(crate) fn tended(
+        &mut self,
+        nodes: impl Iterator<Item = (NodeId, Option<Batched>)>,
+        now: Millis,
+    ) -> bool {
+        let others = nodes.filter(|&(node, _)| node != self.node);
+        self.inbox.tended(others.chain([(self.node, None)]), now)
+    }
+
+    /// The other nodes of which this one has heard, and which have not gone.
+    pub(crate) fn known(&self) -> impl Iterator<Item = NodeId> {
+        self.inbox.known().iter().copied().filter(|&node| node != self.node)
     }
 
     /// The silence for which Redis is certain to remember the node, unless it has lost its data.
@@ -438,38 +395,46 @@ impl Partition {
         (self.bounds.lease + self.bounds.retention).saturating_sub(2 * TEND_PERIOD)
     }
 
+    /// The call that is due now.
+    fn due_call(&mut self, now: Millis) -> Option<(Sent, Call)> {
+        let session = self.stage.session_mut().filter(|session| session.sent.is_none())?;
+        if now >= session.tend_due || self.inbox.has_much_to_tell() {
+            session.tend_due = now + TEND_PERIOD;
+            let tend = self.inbox.tend(self.takes_departures, self.apps.clone());
+            return Some((Sent::Chore, self.repeatable(&[tend])));
+        }
+        if let Some(registrations) = self.registering.take(CALL_COMMANDS_MAX, CALL_BYTES_MAX) {
+            let call = self.repeatable(&registrations);
+            return Some((Sent::Registrations(registrations), call));
+        }
+        if self.registering.is_owed() || !self.membership.has_begun(now) {
+            return None;
+        }
+        self.next_batch()
+    }
+
     /// The batches to repeat, then the news.
-    fn next_batch(&mut self) -> Option<Call> {
+    fn next_batch(&mut self) -> Option<(Sent, Call)> {
         let repeated = self.batches.next().is_some();
         if !repeated {
-            if !self.ready {
-                return Some(self.chore(&Command::Ready, Sent::Ready));
+            if !matches!(self.stage, Stage::Serving(_)) {
+                return Some((Sent::Ready, self.repeatable(&[Command::Ready])));
             }
-            // Burials and batches take turns, because a burial is long.
-            self.buried_last = !self.buried_last && !self.dead.is_empty();
-            if self.buried_last
-                && let Some(dead) = self.dead.pop_front()
-            {
-                return Some(self.chore(&Command::Bury(dead), Sent::Chore));
+            if let Some(dead) = self.burials.next() {
+                return Some((Sent::Chore, self.repeatable(&[Command::Bury(dead)])));
             }
             self.batches.make(self.backlog.take(CALL_COMMANDS_MAX, CALL_BYTES_MAX));
         }
         let Some(batch) = self.batches.next() else {
-            let quits = self.quitting == Quitting::Due && self.backlog.is_empty();
-            return quits.then(|| self.chore(&Command::Quit, Sent::Quit));
+            let quits = self.quits && self.backlog.is_empty();
+            return quits.then(|| (Sent::Quit, self.repeatable(&[Command::Quit])));
         };
         let (number, args) = (batch.number, Arc::clone(&batch.args));
         if repeated {
             self.repeated_since += 1;
             self.repeated += 1;
         }
-        self.sent = Some(Sent::Batch);
-        Some(Call { kind: CallKind::Batch, number, args })
-    }
-
-    fn chore(&mut self, command: &Command, sent: Sent) -> Call {
-        self.sent = Some(sent);
-        self.repeatable(std::slice::from_ref(command))
+        Some((Sent::Batch, Call { kind: CallKind::Batch, number, args }))
     }
 
     /// A call that may be executed twice. It gets a new number each time, so that the records of
@@ -479,16 +444,6 @@ impl Partition {
         commands.iter().for_each(|command| command.push_args(&mut args));
         self.last_chore += 1;
         Call { kind: CallKind::Registration, number: self.last_chore, args: args.into() }
-    }
-
-    /// Puts what was sent back, because its answer will not come.
-    fn lose_call(&mut self) {
-        match self.sent.take() {
-            Some(Sent::Registrations(commands)) => self.registering.put_back(commands),
-            // It would have to enter again only to say it again. Otherwise the others bury it.
-            Some(Sent::Quit) => self.quitting = Quitting::Done,
-            Some(Sent::Chore | Sent::Ready | Sent::Batch) | None => {}
-        }
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) enum RedisPlace {
     Standalone(RedisAddress),
     /// The master that these sentinels name.
     Sentinel {
-        /// At least one.
+        /// The addresses of the sentinels, at least one.
         sentinels: Vec<RedisAddress>,
         /// The name of the master.
         master: String,

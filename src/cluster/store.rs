@@ -36,9 +36,9 @@ pub(crate) enum Executed {
 /// The connections of one partition.
 #[derive(Debug)]
 pub(crate) struct Connection<W, R> {
-    /// For entrances and calls.
+    /// The end for entrances and calls.
     pub(crate) writer: W,
-    /// For the inbox.
+    /// The end for the inbox.
     pub(crate) reader: R,
     /// The `run_id` of the server; empty if it does not tell.
     pub(crate) run_id: Box<str>,

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use tracing::debug;
 
 use super::model::Model;
-use super::node::{Node, NodeParts, Report};
+use super::node::{Names, Node, NodeParts, Report};
 use super::settings::{ClusterSettings, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway};
 use super::store::{CallHead, Executed};
-use super::wire::{Entry, NodeId};
+use super::wire::Entry;
 use crate::apps::Apps;
 use crate::bus::Port;
 use crate::channels::{FromHome, KeyHash};
@@ -34,7 +34,7 @@ pub struct SimRedis {
 }
 
 impl SimRedis {
-    /// An empty one.
+    /// An empty Redis.
     #[must_use]
     pub fn new(partitions: u16, run: &str) -> Self {
         Self { run: run.into(), partitions: (0..partitions).map(|_| Model::default()).collect() }
@@ -176,8 +176,7 @@ impl SimNode {
         let SimNodeParts { settings, number, apps, hash, port, notices, now } = parts;
         let node = NodeParts {
             settings: Arc::new(settings.settings()),
-            id: NodeId(u128::from(number) << 64),
-            epoch: format!("epoch-{number}").into(),
+            names: Names::new(std::array::from_fn(|at| number.to_be_bytes()[at % 8])),
             address: format!("node-{number}").into(),
             apps,
             hash,
@@ -210,6 +209,21 @@ impl SimNode {
     #[must_use]
     pub fn is_connected(&self, partition: u16) -> bool {
         !matches!(self.links[usize::from(partition)], Link::Down)
+    }
+
+    /// Takes other apps.
+    pub fn adopt(&mut self, apps: &Arc<Apps>, now: Millis) {
+        self.node.adopt(Arc::clone(apps), now);
+    }
+
+    /// Leaves it to other nodes to tell webhooks of departures.
+    pub fn leave_departures(&mut self) {
+        self.node.leave_departures();
+    }
+
+    /// Leaves the cluster behind everything that it was told.
+    pub fn quit(&mut self) {
+        self.node.quit();
     }
 
     /// Whether Redis has executed everything.
@@ -257,7 +271,9 @@ impl SimNode {
         answered: bool,
         now: Millis,
     ) -> bool {
-        if !matches!(self.links[usize::from(partition)], Link::Down) {
+        if !matches!(self.links[usize::from(partition)], Link::Down)
+            || self.node.has_quit(partition)
+        {
             return false;
         }
         loop {

@@ -9,17 +9,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{LocalSet, yield_now};
 
 use super::driver::{Driver, Shared};
-use super::node::{Node, NodeParts, NodeStatus, lend_nothing};
+use super::node::{Names, Node, NodeParts, SEED_BYTES, lend_nothing};
 use super::redis::{self, RedisError};
 use super::settings::ClusterSettings;
+use super::status::ClusterStatus;
 use super::store::Connector;
-use super::wire::NodeId;
 use crate::apps::Apps;
 use crate::bus::Port;
 use crate::channels::{FromHome, KeyHash, Registered, ToCluster};
@@ -69,46 +68,11 @@ pub(crate) struct ClusterParts {
     pub(crate) clock: Clock,
 }
 
-/// The state of the cluster as this node sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ClusterStatus {
-    /// The name of the cluster.
-    pub(crate) name: String,
-    /// The addresses of Redis.
-    pub(crate) redis: String,
-    /// Whether commands reach Redis.
-    pub(crate) state: ClusterState,
-    /// The time since which they do not, in seconds.
-    pub(crate) away_s: Option<u64>,
-    /// The addresses of all nodes.
-    pub(crate) nodes: Vec<String>,
-    /// Calls that were sent again, because Redis may not have executed them.
-    pub(crate) repeated_calls: u64,
-    /// The bytes of commands that wait for Redis.
-    pub(crate) backlog_bytes: usize,
-    /// Entries and records that could not be read.
-    pub(crate) unreadable: u64,
-    /// Entries of other versions.
-    pub(crate) other_versions: u64,
-}
-
-/// Whether commands reach Redis.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ClusterState {
-    /// They do not, and clients wait.
-    #[default]
-    Away,
-    /// They do not, and the node serves its clients alone.
-    Alone,
-    /// They do.
-    Serving,
-}
-
 /// The reason why the thread cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClusterError {
-    /// The settings of TLS cannot be used.
+    /// Redis does not let the node in, or the files of TLS cannot be used. The text says what to
+    /// do.
     #[error(transparent)]
     Redis(#[from] RedisError),
     /// The thread cannot be started.
@@ -145,8 +109,7 @@ impl ClusterWorker {
         connector: impl Connector + Send + 'static,
     ) -> Result<Self, ClusterError> {
         lend_nothing(&parts.apps);
-        let id = NodeId(u128::from_ne_bytes(random()?));
-        let epoch = NodeId(u128::from_ne_bytes(random()?)).to_string().into();
+        let names = Names::new(random()?);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -157,7 +120,7 @@ impl ClusterWorker {
         let run = move || {
             let body = || {
                 runtime.block_on(LocalSet::new().run_until(async move {
-                    let turns = Turns::new(parts, id, epoch, connector, status);
+                    let turns = Turns::new(parts, names, connector, status);
                     turns.run(wake, taken).await;
                 }));
             };
@@ -217,8 +180,6 @@ struct Turns {
     /// The time of the last tick.
     ticked: Millis,
     status: watch::Sender<ClusterStatus>,
-    /// The parts of the status that do not change.
-    constant: ClusterStatus,
     /// The time at which the status was last renewed; `None` before.
     shown: Option<Millis>,
     /// The time at which the thread ends at the latest, and whom to tell.
@@ -229,17 +190,13 @@ impl Turns {
     /// Makes the node, and starts the tasks of its partitions.
     fn new(
         parts: ClusterParts,
-        id: NodeId,
-        epoch: Box<str>,
+        names: Names,
         connector: impl Connector + 'static,
         status: watch::Sender<ClusterStatus>,
     ) -> Self {
         let ClusterParts { settings, address, apps, hash, port, notices, clock } = parts;
-        let redis = settings.place.to_string();
-        let name = settings.name.clone();
-        let constant = ClusterStatus { name, redis, ..ClusterStatus::default() };
         let shards = port.shards();
-        let node = NodeParts { settings, id, epoch, address, apps, hash, shards };
+        let node = NodeParts { settings, names, address, apps, hash, shards };
         let node = Node::new(node, clock.now());
         let partitions = node.partitions();
         let shared = Rc::new(Shared::new(node, clock));
@@ -251,7 +208,7 @@ impl Turns {
         }
         let ticked = clock.now();
         let (shown, finishing) = (None, None);
-        Self { shared, port, notices, clock, ticked, status, constant, shown, finishing }
+        Self { shared, port, notices, clock, ticked, status, shown, finishing }
     }
 
     async fn run(mut self, wake: OwnedFd, mut commands: mpsc::UnboundedReceiver<WorkerCommand>) {
@@ -381,24 +338,7 @@ impl Turns {
     }
 
     fn show(&self, now: Millis) {
-        let NodeStatus { away, alone, nodes, repeated, backlog_bytes, unreadable, foreign } =
-            self.shared.node.borrow().status(now);
-        let state = match (alone, away) {
-            (true, _) => ClusterState::Alone,
-            (false, Some(_)) => ClusterState::Away,
-            (false, None) => ClusterState::Serving,
-        };
-        let status = ClusterStatus {
-            state,
-            away_s: away.map(|away| away.as_secs()),
-            nodes,
-            repeated_calls: repeated,
-            backlog_bytes,
-            unreadable,
-            other_versions: foreign,
-            ..self.constant.clone()
-        };
-        self.status.send_replace(status);
+        self.status.send_replace(self.shared.node.borrow().status(now));
     }
 }
 
@@ -414,8 +354,8 @@ fn work(message: &ShardMessage) -> usize {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N], ClusterError> {
-    let mut bytes = [0; N];
+fn random() -> Result<[u8; SEED_BYTES], ClusterError> {
+    let mut bytes = [0; SEED_BYTES];
     getrandom::fill(&mut bytes).map_err(ClusterError::Random)?;
     Ok(bytes)
 }

@@ -1,6 +1,7 @@
 //! Floor 7. Takes settings out of the sources: the strongest source that has a value decides, the
 //! value type of the setting parses it, and the value is recorded for `ringwave check`.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use sha2::{Digest, Sha256};
@@ -8,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::error::{ConfigError, RejectedSetting};
 use super::raw_value::{RawValue, WITHHELD};
 use super::setting::{Declaration, Setting};
+use super::settings::ALL;
 use super::soketi;
 use super::sources::Sources;
 use super::value_source::ValueSource;
@@ -54,6 +56,14 @@ impl SettingOwner {
         match self {
             Self::Server => None,
             Self::App(app) | Self::Webhook { app, .. } => Some(app),
+        }
+    }
+
+    /// The position of the webhook among those of its app, if the value belongs to one.
+    const fn webhook(self) -> Option<usize> {
+        match self {
+            Self::Server | Self::App(_) => None,
+            Self::Webhook { webhook, .. } => Some(webhook),
         }
     }
 }
@@ -201,9 +211,15 @@ impl<'a> SettingsReader<'a> {
         self.soketi_webhooks.as_ref().map_or(0, |(webhooks, _)| webhooks.entries.len())
     }
 
-    /// The values that were taken so far, each with its source.
+    /// The values that were taken so far, each with its source, in the order in which settings are
+    /// declared: those of the server, then each app with its webhooks.
     pub(super) fn into_resolved(self) -> Vec<Resolved> {
-        self.resolved
+        let mut resolved = self.resolved;
+        let places: HashMap<&str, usize> =
+            ALL.iter().enumerate().map(|(at, setting)| (setting.declaration().key, at)).collect();
+        let place = |line: &Resolved| places.get(line.declaration.key).copied();
+        resolved.sort_by_key(|line| (line.owner.app(), line.owner.webhook(), place(line)));
+        resolved
     }
 
     fn find(&self, declaration: &Declaration) -> Option<(RawValue, ValueSource)> {

@@ -533,8 +533,32 @@ fn webhooks_come_from_the_variables_and_from_the_entry_of_their_app() {
     assert_eq!(url.value, "https://b.example/x?[withheld]");
     assert_eq!(url.source.to_string(), "apps[0].webhooks[0].url in ringwave.toml");
     let headers = resolved(&config, "apps[0].webhooks[1].headers");
-    assert_eq!(headers.value, "authorization: [withheld]");
+    assert_eq!(headers.value, "Authorization: [withheld]");
     assert!(!format!("{config:?}").contains("tops3cret"));
+}
+
+#[test]
+fn values_are_listed_in_the_order_of_the_declarations_app_by_app() {
+    let toml = "[[apps]]\napp_id = \"1\"\n[[apps.webhooks]]\nurl = \"http://a\"\n\
+        [[apps]]\napp_id = \"2\"\nkey = \"k2\"\nsecret = \"s\"\n";
+    let environment: Vec<_> = APP.into_iter().chain([("REVERB_SCALING_ENABLED", "true")]).collect();
+    let config = with_toml(toml, &environment).unwrap();
+    let listed: Vec<_> = config.resolved.iter().map(|line| line.key.as_str()).collect();
+    let declared = |table: &'static str| {
+        let keys = ALL.iter().map(|setting| setting.declaration().key);
+        keys.filter_map(move |key| key.strip_prefix(table))
+    };
+    let server = ["server.", "cluster."].into_iter();
+    let mut expected: Vec<_> =
+        server.flat_map(|table| declared(table).map(move |key| format!("{table}{key}"))).collect();
+    for app in ["apps[0].", "apps[1]."] {
+        let own = declared("app.").filter(|key| !key.starts_with("webhooks."));
+        expected.extend(own.map(|key| format!("{app}{key}")));
+        if app == "apps[0]." {
+            expected.extend(declared("app.webhooks.").map(|key| format!("{app}webhooks[0].{key}")));
+        }
+    }
+    assert_eq!(listed, expected);
 }
 
 #[test]

@@ -35,6 +35,12 @@ pub trait Gateway: Clone + 'static {
     /// not submitted.
     fn overloaded(&self) -> bool;
 
+    /// Whether the node answers by itself, because the Redis of its cluster is away
+    /// (`cluster.when_away`).
+    fn stands_alone(&self) -> bool {
+        false
+    }
+
     /// The memory that is left.
     fn headroom(&self) -> Headroom;
 
@@ -81,11 +87,11 @@ impl InFlight {
 }
 
 /// The sender of an answer. It is dropped unanswered when the shard stops.
-pub(crate) type Reply<T> = oneshot::Sender<T>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Unserved>>;
 
-/// The answer to a publish: one state per [`Publication`], in their order. `None` if the event was
-/// published, but other nodes of the cluster cannot tell the state of its channel now.
-pub type PublishResult = Result<Vec<Option<ChannelState>>, Overloaded>;
+/// The states of the channels of a publish: one per [`Publication`], in their order. `None` if the
+/// event was published, but other nodes of the cluster cannot tell the state of its channel now.
+pub type PublishedStates = Vec<Option<ChannelState>>;
 
 /// One request of the front to its shard. Everything in it is checked: the app exists, the request
 /// was signed with its secret, the names are valid and the sizes within its limits.
@@ -96,7 +102,7 @@ pub enum GatewayCommand {
         /// At least one; each channel and event of the request once.
         events: Vec<Publication>,
         /// Answered once every home shard has taken its part.
-        reply: Reply<PublishResult>,
+        reply: Reply<PublishedStates>,
     },
     /// Lists the channels that have subscribers, of all shards, in any order.
     Channels {
@@ -134,8 +140,8 @@ pub enum GatewayCommand {
     MorePlaces {
         /// The app.
         app: Arc<App>,
-        /// Answered when there are places; dropped if no node has any, or the node is alone.
-        reply: Reply<()>,
+        /// Whether there are places.
+        reply: Reply<bool>,
     },
     /// Closes all connections of a user.
     Terminate {
@@ -150,9 +156,18 @@ pub enum GatewayCommand {
     Adopt(Upgraded),
 }
 
-/// The shard cannot take more publishes now. The answer is 503, and the publisher tries again.
+/// The reason for which the shard cannot do now what it is asked. The answer is 503, and the caller
+/// tries again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Overloaded;
+pub enum Unserved {
+    /// The bus spills.
+    Overloaded,
+    /// The Redis of the cluster is away, or slower than what waits for it may wait.
+    RedisAway,
+    /// A node of the cluster does not answer, or has not registered everything yet, so that an
+    /// answer would be partial.
+    NodesSilent,
+}
 
 /// A slot that is kept for one handshake, until it is dropped.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use super::address_limits::OverLimit;
 use super::body::Unreceived;
 use super::client_admission::ClientAdmission;
 use super::clock::now_unix_s;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, Unserved};
 use super::headers::header_texts;
 use super::pipe::Beginning;
 use super::response::Rejection;
@@ -48,6 +48,7 @@ impl<G: Gateway> Front<G> {
                 return self.note(Some(app), clients, head, &Refusal::Handshake(refused));
             }
             (ProtocolError::OverQuota, Some(app)) => RefusedHandshake::Quota(app),
+            (ProtocolError::QuotaUnknown, _) => RefusedHandshake::QuotaUnknown,
             (ProtocolError::OverCapacity, _) => match self.gateway.headroom() {
                 Headroom::Enough => RefusedHandshake::NoSlot,
                 Headroom::Short | Headroom::Spent => RefusedHandshake::Memory,
@@ -109,7 +110,9 @@ impl<G: Gateway> Front<G> {
                 Headroom::Enough | Headroom::Short => RefusedRequest::Bodies,
                 Headroom::Spent => RefusedRequest::Memory,
             },
-            Rejection::Busy => RefusedRequest::Overloaded,
+            Rejection::Unserved(Unserved::Overloaded) => RefusedRequest::Overloaded,
+            Rejection::Unserved(Unserved::RedisAway) => RefusedRequest::RedisAway,
+            Rejection::Unserved(Unserved::NodesSilent) => RefusedRequest::NodesSilent,
             Rejection::Invalid(violations) => {
                 RefusedRequest::Invalid { status: 422, why: AnswerText(violations) }
             }
@@ -125,6 +128,8 @@ impl<G: Gateway> Front<G> {
                 | RefusedRequest::Bodies
                 | RefusedRequest::Memory
                 | RefusedRequest::Overloaded
+                | RefusedRequest::RedisAway
+                | RefusedRequest::NodesSilent
         );
         let app = app.filter(|_| !everyones);
         self.note(app, clients, head, &Refusal::Request(refused));

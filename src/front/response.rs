@@ -20,6 +20,7 @@ use crate::websocket::handshake;
 
 use super::address_limits::OverLimit;
 use super::body::Unreceived;
+use super::gateway::Unserved;
 
 /// A response with its body. All bodies are complete from the start.
 pub(super) type HttpResponse = Response<Full<Bytes>>;
@@ -46,6 +47,14 @@ fn json_with(status: StatusCode, object: &impl Serialize) -> HttpResponse {
     let text = serde_json::to_vec(object).unwrap_or_else(|_| b"{}".to_vec());
     answer(status, "application/json", text.into())
 }
+
+/// Marks an answer that is about this node alone, because the Redis of its cluster is away.
+pub(super) fn of_this_node(answer: HttpResponse) -> HttpResponse {
+    with(answer, SCOPE, "node")
+}
+
+/// The header that says what an answer is about, if that is not the whole server.
+const SCOPE: HeaderName = HeaderName::from_static("ringwave-scope");
 
 /// 101: the connection leaves HTTP. Extensions and subprotocols are never negotiated.
 pub(super) fn switching_protocols(accept: &str) -> Result<HttpResponse, Rejection> {
@@ -77,7 +86,7 @@ pub(super) enum Rejection {
     /// 422: the body is JSON, but violates the rules of the endpoint.
     Invalid(Violations),
     /// 503: the same request may succeed soon.
-    Busy,
+    Unserved(Unserved),
     /// 429: the same request may succeed when this much time has passed.
     TooMany(String, Duration),
     /// 429: the client's address is at a limit. `close` ends the connection.
@@ -94,6 +103,7 @@ pub(super) enum Rejection {
 impl Rejection {
     pub(super) const BAD_REQUEST: Self = Self::text(StatusCode::BAD_REQUEST, "Bad request.");
     pub(super) const NOT_FOUND: Self = Self::text(StatusCode::NOT_FOUND, "Not found.");
+    pub(super) const BUSY: Self = Self::Unserved(Unserved::Overloaded);
 
     pub(super) const fn text(status: StatusCode, text: &'static str) -> Self {
         Self::Text(status, Cow::Borrowed(text))
@@ -121,10 +131,7 @@ impl Rejection {
                 with(answer, ALLOW, allowed)
             }
             Self::Invalid(violations) => json_with(StatusCode::UNPROCESSABLE_ENTITY, &violations),
-            Self::Busy => {
-                let text = "Over capacity, try again.";
-                with(sentence(StatusCode::SERVICE_UNAVAILABLE, text), RETRY_AFTER, "1")
-            }
+            Self::Unserved(cause) => unserved(cause),
             Self::TooMany(text, wait) => too_many(text, wait),
             Self::OverLimit { cause, close } => over_limit(cause, close),
             Self::Signature { error, close } => {
@@ -168,6 +175,16 @@ impl Serialize for Violations {
     }
 }
 
+fn unserved(cause: Unserved) -> HttpResponse {
+    let (text, seconds) = match cause {
+        Unserved::Overloaded => ("Over capacity, try again.", "1"),
+        // A failover takes about as long.
+        Unserved::RedisAway => ("The Redis of the cluster is away, try again.", "5"),
+        Unserved::NodesSilent => ("Not all nodes of the cluster answer, try again.", "1"),
+    };
+    with(sentence(StatusCode::SERVICE_UNAVAILABLE, text), RETRY_AFTER, seconds)
+}
+
 fn too_many(text: String, wait: Duration) -> HttpResponse {
     let mut answer = sentence(StatusCode::TOO_MANY_REQUESTS, text);
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -192,7 +209,7 @@ fn no_body(cause: Unreceived) -> HttpResponse {
     let answer = match cause {
         Unreceived::TooLarge => sentence(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large."),
         Unreceived::TooSlow => sentence(StatusCode::REQUEST_TIMEOUT, "Request timeout."),
-        Unreceived::OverBudget => Rejection::Busy.into_answer(),
+        Unreceived::OverBudget => Rejection::BUSY.into_answer(),
         Unreceived::Broken => sentence(StatusCode::BAD_REQUEST, "Bad request."),
     };
     // The rest of the body is not read, so the bytes that follow on the connection are no request.

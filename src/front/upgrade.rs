@@ -85,26 +85,33 @@ async fn admit<G: Gateway>(
     let reservation = gateway.reserve().ok_or(ProtocolError::OverCapacity)?;
     let admission = match held {
         true => None,
-        false => Some(take_place(gateway, app).await.ok_or(ProtocolError::OverQuota)?),
+        false => Some(take_place(gateway, app).await?),
     };
     let permit = permit.into_connection_permit();
     Ok(UpgradeOutcome::Admitted(Admitted { admission, reservation, permit, client }))
 }
 
 /// Takes a place at the app. If this node has none left, the others of its cluster may have some.
-async fn take_place<G: Gateway>(gateway: &G, app: &Arc<App>) -> Option<Admission> {
+/// A client that is refused by the quota does not return, so it is so only if there is no place for
+/// certain.
+async fn take_place<G: Gateway>(gateway: &G, app: &Arc<App>) -> Result<Admission, ProtocolError> {
     if let Some(admission) = Admission::take(app) {
-        return Some(admission);
+        return Ok(admission);
     }
     for _ in 0..PLACES_ATTEMPTS {
         let (reply, answer) = oneshot::channel();
         gateway.submit(GatewayCommand::MorePlaces { app: Arc::clone(app), reply });
-        timeout(PLACES_TIMEOUT, answer).await.ok()?.ok()?;
+        match timeout(PLACES_TIMEOUT, answer).await {
+            Ok(Ok(Ok(true))) => {}
+            Ok(Ok(Ok(false))) => return Err(ProtocolError::OverQuota),
+            // The shard stops, or the cluster does not answer.
+            _ => return Err(ProtocolError::QuotaUnknown),
+        }
         if let Some(admission) = Admission::take(app) {
-            return Some(admission);
+            return Ok(admission);
         }
     }
-    None
+    Err(ProtocolError::QuotaUnknown)
 }
 
 /// The number of times that the cluster is asked for a place: another handshake of this node may

@@ -15,31 +15,26 @@ pub(crate) trait Trim {
 /// The number of entries that an empty list keeps memory for: those of a usual turn.
 const KEPT: usize = 256;
 
-impl<T> Trim for Vec<T> {
-    fn trim(&mut self) {
-        if self.is_empty() && self.capacity() > KEPT {
-            self.shrink_to(KEPT);
-        }
-    }
+/// Implements [`Trim`] for a list of the standard library: no trait of it has these methods.
+macro_rules! trim {
+    ($list:ident) => {
+        impl<T> Trim for $list<T> {
+            fn trim(&mut self) {
+                if self.is_empty() && self.capacity() > KEPT {
+                    self.shrink_to(KEPT);
+                }
+            }
 
-    #[cfg(feature = "testing")]
-    fn room(&self) -> usize {
-        self.capacity() * size_of::<T>()
-    }
+            #[cfg(feature = "testing")]
+            fn room(&self) -> usize {
+                self.capacity() * size_of::<T>()
+            }
+        }
+    };
 }
 
-impl<T> Trim for VecDeque<T> {
-    fn trim(&mut self) {
-        if self.is_empty() && self.capacity() > KEPT {
-            self.shrink_to(KEPT);
-        }
-    }
-
-    #[cfg(feature = "testing")]
-    fn room(&self) -> usize {
-        self.capacity() * size_of::<T>()
-    }
-}
+trim!(Vec);
+trim!(VecDeque);
 
 #[cfg(test)]
 mod tests {

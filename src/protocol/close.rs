@@ -24,6 +24,8 @@ pub enum ProtocolError {
     AppDisabled,
     /// The app has as many connections as it may.
     OverQuota,
+    /// The cluster cannot tell whether the app may have one more connection.
+    QuotaUnknown,
     /// The URL asks for a protocol version that the server does not support.
     UnsupportedVersion,
     /// The page's origin is not allowed.
@@ -116,7 +118,9 @@ impl ProtocolError {
                 (4009, "The channel name has a character that is not allowed.")
             }
             Self::NotMember => (4009, "The client is not a member of the specified channel."),
-            Self::OverCapacity => (4100, "Server is over capacity. Please reconnect later."),
+            Self::OverCapacity | Self::QuotaUnknown => {
+                (4100, "Server is over capacity. Please reconnect later.")
+            }
             Self::MemoryShort => (4100, "Server is over capacity. Please try again later."),
             Self::AddressOverConnections => {
                 (4100, "Too many connections from your address. Please reconnect later.")

@@ -61,6 +61,8 @@ causes! {
     Origin = "origin not allowed",
     /// An app with its maximum of connections.
     Quota = "over the app's connection quota",
+    /// An app whose connections cannot be counted without Redis.
+    QuotaUnknown = "the app's connection quota not known without Redis",
     /// Too little memory.
     Memory = "out of memory",
     /// No room in the table of a shard.
@@ -96,6 +98,10 @@ causes! {
     Bodies = "too many requests at a time",
     /// Shards that cannot keep up.
     Overloaded = "over capacity",
+    /// A Redis of the cluster that is away or too slow.
+    RedisAway = "Redis away",
+    /// Nodes of the cluster that do not answer.
+    NodesSilent = "other nodes do not answer",
     /// More requests than the app may send.
     AppRate = "over the app's rate of requests",
     /// A request that its endpoint found invalid.

@@ -37,6 +37,8 @@ pub(crate) enum RefusedHandshake<'a> {
     },
     /// The app has as many connections as it may.
     Quota(&'a App),
+    /// Redis does not say whether the app may have one more connection.
+    QuotaUnknown,
     /// There is too little memory.
     Memory,
     /// The shard's table of sockets is full.
@@ -55,6 +57,7 @@ impl RefusedHandshake<'_> {
             Self::Version { .. } => Cause::Version,
             Self::Origin { .. } => Cause::Origin,
             Self::Quota(_) => Cause::Quota,
+            Self::QuotaUnknown => Cause::QuotaUnknown,
             Self::Memory => Cause::Memory,
             Self::NoSlot => Cause::NoSlot,
             Self::AddressConnections(_) => Cause::AddressConnections,
@@ -87,6 +90,11 @@ impl fmt::Display for RefusedHandshake<'_> {
                 "connection refused with 4004: the app has {} connections, its maximum: raise \
                  app.max_connections (REVERB_APP_MAX_CONNECTIONS)",
                 Reached(app.max_connections)
+            ),
+            Self::QuotaUnknown => f.write_str(
+                "connection refused with 4100: Redis does not say whether the app may have one \
+                 more connection (app.max_connections), because it is away or too slow (the line \
+                 about Redis above says why): the client tries again after a second",
             ),
             Self::Memory => f.write_str(
                 "connection refused with 4100 for lack of memory (the line about memory above says how \

@@ -66,6 +66,10 @@ pub(crate) enum RefusedRequest<'a> {
     Memory,
     /// The shards cannot keep up.
     Overloaded,
+    /// The Redis of the cluster is away or too slow.
+    RedisAway,
+    /// A node of the cluster does not answer, or has not registered everything.
+    NodesSilent,
     /// The app sends more requests per second than it may.
     AppRate(Option<u32>),
     /// The client's address has as many connections as it may.
@@ -126,6 +130,8 @@ impl RefusedRequest<'_> {
             Self::Bodies => Cause::Bodies,
             Self::Memory => Cause::Memory,
             Self::Overloaded => Cause::Overloaded,
+            Self::RedisAway => Cause::RedisAway,
+            Self::NodesSilent => Cause::NodesSilent,
             Self::AppRate(_) => Cause::AppRate,
             Self::AddressConnections(_) => Cause::AddressConnections,
             Self::AddressRate(_) => Cause::AddressRate,
@@ -144,7 +150,11 @@ impl RefusedRequest<'_> {
             Self::SlowBody(_) => 408,
             Self::TooLarge { .. } | Self::DataTooLarge(_) => 413,
             Self::AppRate(_) | Self::AddressConnections(_) | Self::AddressRate(_) => 429,
-            Self::Bodies | Self::Memory | Self::Overloaded => 503,
+            Self::Bodies
+            | Self::Memory
+            | Self::Overloaded
+            | Self::RedisAway
+            | Self::NodesSilent => 503,
             Self::NotWebSocket(error) => error.status(),
             Self::Invalid { status, .. } => *status,
         }
@@ -175,6 +185,8 @@ impl fmt::Display for RefusedRequest<'_> {
             Self::Bodies => f.write_str(TOO_MANY_BODIES),
             Self::Memory => f.write_str(LACK_OF_MEMORY),
             Self::Overloaded => f.write_str(OVERLOADED),
+            Self::RedisAway => f.write_str(REDIS_AWAY),
+            Self::NodesSilent => f.write_str(NODES_SILENT),
             Self::AppRate(most) => write!(
                 f,
                 "the app sends more than its {} requests per second: raise \
@@ -211,6 +223,14 @@ const LACK_OF_MEMORY: &str = "memory is nearly spent (the line about memory abov
 
 const OVERLOADED: &str = "the shards cannot keep up: publish more slowly, or give the server more \
                           cores";
+
+const REDIS_AWAY: &str = "the Redis of the cluster is away or too slow (the line about Redis above \
+                          says why): the publisher has to repeat it, as Laravel's queue does, or \
+                          set cluster.when_away to \"local\"";
+
+const NODES_SILENT: &str = "not all nodes of the cluster have answered within 2 s, or one of them \
+                            registers anew, so the answer would be partial: ask again; if it \
+                            stays, find the node that stands still (`ringwave status` on each)";
 
 fn no_route(f: &mut fmt::Formatter<'_>, method: &str, path: &str, prefix: &str) -> fmt::Result {
     write!(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use crate::cluster::{self, ClusterStatus};
-use crate::shard::Drain;
+use crate::shard::{self, Drain};
 
 use super::admin::{AdminCommand, AdminRequest};
 use super::notify::ServiceManager;
@@ -80,7 +80,7 @@ impl Control<'_> {
         } = self;
         let apps = Arc::clone(reloader.apps());
         let connections = apps.iter().map(|app| u64::from(app.counters.connections())).sum();
-        let window = stop::window(reloader.shutdown_window(), connections);
+        let window = shard::closing_window(reloader.shutdown_window(), connections);
         let drain = Drain { window, successor: inherited };
         let shown = format!("{}s", window.as_secs_f64());
         tracing::info!(connections, window = %shown, "Gracefully terminating connections.");

@@ -45,15 +45,18 @@ impl StartError {
     }
 
     /// The text for the operator: a line that says what failed and why, and a line that says what
-    /// to do.
+    /// to do, unless the first one does.
     pub(super) fn text(&self) -> String {
-        format!("{}\n{}", WithCauses(self), self.advice())
+        match self.advice() {
+            Some(advice) => format!("{}\n{advice}", WithCauses(self)),
+            None => format!("{}.", WithCauses(self)),
+        }
     }
 
-    fn advice(&self) -> String {
+    fn advice(&self) -> Option<String> {
         let text = match self {
-            Self::Host(error) => return error.remedy(),
-            Self::Listen(error) => return error.advice(),
+            Self::Host(error) => return Some(error.remedy()),
+            Self::Listen(error) => return Some(error.advice()),
             Self::Inherited(error) => error.advice(),
             Self::Log(_) | Self::Control(_) | Self::Mailboxes(_) => RAISE_LIMITS,
             Self::Webhooks(WorkerError::Thread(_)) => RAISE_LIMITS,
@@ -61,14 +64,11 @@ impl StartError {
                 "server.webhook_spool has to be a directory that this user may write to and that \
                  no other process uses."
             }
-            Self::Cluster(ClusterError::Redis(_)) => {
-                "Set cluster.tls_ca, cluster.tls_certificate and cluster.tls_key to PEM files that \
-                 this user may read."
-            }
+            Self::Cluster(ClusterError::Redis(_)) => return None,
             Self::Cluster(ClusterError::Thread(_) | ClusterError::Random(_)) => RAISE_LIMITS,
             Self::Shard(error) => error.advice(),
         };
-        text.to_owned()
+        Some(text.to_owned())
     }
 }
 

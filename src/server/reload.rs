@@ -272,7 +272,7 @@ mod tests {
         let config = |backlog| crate::plane::BacklogLimits { connection: backlog, shard: backlog };
         let in_force = |backlog| {
             let (apps, front) = (Arc::new(Apps::new(Vec::new())), Arc::default());
-            Arc::new(InForce { apps, backlog: config(backlog), front })
+            Arc::new(InForce { apps, backlog: config(backlog), front, shutdown_window: None })
         };
         let taken = |port: &mut bus::Port<ShardMessage>| match port.receive() {
             Some(ShardMessage::InForce(in_force, taken)) => {

@@ -58,6 +58,11 @@ impl SharedState {
             connections_when_short: shares.connections_when_short,
             ..front::Settings::default()
         };
-        InForce { apps: Arc::clone(apps), backlog, front: Arc::new(front) }
+        InForce {
+            apps: Arc::clone(apps),
+            backlog,
+            front: Arc::new(front),
+            shutdown_window: server.shutdown_window,
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The order of the start: sockets that were passed, signals, host, listeners, log, webhooks,
-//! shards, control socket, and only then the report that the server is up.
+//! The order of the start: sockets that were passed, signals, host, Redis, listeners, log,
+//! webhooks, shards, control socket, and only then the report that the server is up.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -33,7 +33,9 @@ use super::shared::SharedState;
 use super::signals::Signals;
 use super::sizes::{http_connections, ring_sizes, websockets};
 use super::status::StatusReporter;
-use super::{admin, banner, housekeeping, limits, listener_options, logging, mailboxes};
+use super::{
+    admin, banner, cluster_check, housekeeping, limits, listener_options, logging, mailboxes,
+};
 use super::{memory_watch, preflight};
 
 /// Serves until a signal ends it. `inputs` is where `config` comes from, to be read again.
@@ -53,6 +55,9 @@ pub(super) fn serve(mut config: Config, inputs: &ConfigInputs) -> Result<ExitCod
     limits::forgo_huge_pages();
     let host = preflight::check()?;
     host.holds(server.shards)?;
+    if let Some(cluster) = &config.cluster {
+        runtime.block_on(cluster_check::refuse_outsider(cluster))?;
+    }
     let bound = match inherited.is_empty() {
         true => BoundListeners::bind(server)?,
         false => inherited.share(server.send_buffer, server.shards)?,

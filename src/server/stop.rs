@@ -19,13 +19,6 @@ use crate::webhooks::WebhookWorker;
 use super::shards::{ShardError, Shards};
 use super::{mailboxes, notify};
 
-/// Closes per second of an automatic window: half of a core's time for closing, and as much for the
-/// clients that return.
-const CLOSES_PER_SECOND: u32 = 20_000;
-
-/// The longest automatic window. The busiest servers close faster than that.
-const WINDOW_MAX: Duration = Duration::from_secs(5);
-
 /// The time of a drain beyond its window: for the close handshakes of the last connections, and for
 /// requests that are still being sent.
 const DRAIN_GRACE: Duration = Duration::from_secs(4);
@@ -60,13 +53,6 @@ pub(super) struct Workers {
     pub(super) webhooks: WebhookWorker,
     /// The cluster; `None` if the server stands alone.
     pub(super) cluster: Option<ClusterWorker>,
-}
-
-/// The time over which closes are spread: the setting, or a time that grows with the number of
-/// connections.
-pub(super) fn window(setting: Option<Duration>, connections: u64) -> Duration {
-    let by_rate = Duration::from_millis(connections * 1000 / u64::from(CLOSES_PER_SECOND));
-    setting.unwrap_or_else(|| by_rate.min(WINDOW_MAX))
 }
 
 /// The longest time that a stop takes, for a service manager.
@@ -151,13 +137,6 @@ mod tests {
 
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
-    }
-
-    #[test]
-    fn the_window_grows_with_the_connections_from_nothing_to_five_seconds() {
-        let auto = [0, 10, 2000, 20_000, 100_000, 1_000_000].map(|count| window(None, count));
-        assert_eq!(auto, [ms(0), ms(0), ms(100), ms(1000), ms(5000), ms(5000)]);
-        assert_eq!(window(Some(ms(7000)), 3), ms(7000), "as set");
     }
 
     #[test]

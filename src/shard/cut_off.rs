@@ -1,5 +1,6 @@
 //! The end of connections that may have missed messages, because the cluster lost some of this
-//! node's. Their clients return, subscribe anew, and are right again.
+//! node's. Their clients return at once, subscribe anew, and are right again. As all of them return
+//! to nodes that serve others meanwhile, their closes are spread as those of a stop are.
 
 use std::collections::HashMap;
 
@@ -10,29 +11,26 @@ use crate::plane::Plane;
 use crate::protocol::close::ProtocolError;
 use crate::ring::Ring;
 
-/// The most connections that a tick closes: 10,000 per second and shard, half the rate of a drain,
-/// because all of them return to this node.
-const CLOSINGS_PER_TICK: usize = 1000;
-
 impl SubscriberSide {
     /// Marks the connections with a subscription to a channel of the partition.
     pub(super) fn cut_off<R: Ring>(&mut self, plane: &Plane<R>, partition: PartitionId) {
-        let Self { local, apps, .. } = self;
+        let Self { local, apps, cut_off, link, now, .. } = self;
         let paths: HashMap<AppIndex, AppPath> =
             apps.iter().map(|app| (app.index, AppPath::new(&app.id))).collect();
         let is_lost = |key: &ChannelKey| {
             let path = paths.get(&key.app());
             path.is_some_and(|path| path.partition(key.name(), partition.of) == partition.number)
         };
-        let keys: Vec<_> = plane.keys().filter(|key| local.subscribes(key.slot, is_lost)).collect();
-        self.cut_off.extend(keys);
+        let keys = plane.keys().filter(|key| local.subscribes(key.slot, is_lost));
+        cut_off.mark(keys, link.topology.shards().len(), *now);
     }
 
-    /// Closes the next of the marked connections.
+    /// Closes those of the marked connections that are due.
     pub(super) fn close_cut_off<R: Ring>(&mut self, plane: &mut Plane<R>) {
-        for _ in 0..CLOSINGS_PER_TICK {
-            let Some(key) = self.cut_off.pop_front() else { return };
-            self.end(plane, key, ProtocolError::MessagesLost);
+        if !self.cut_off.is_empty() {
+            for key in self.cut_off.due(self.now) {
+                self.end(plane, key, ProtocolError::MessagesLost);
+            }
         }
     }
 }

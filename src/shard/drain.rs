@@ -10,15 +10,12 @@
 use std::time::Duration;
 
 use super::Shard;
+use super::closes::{CLOSES_TICK, evenly};
 use crate::front::gateway::Newcomers;
 use crate::plane::Ended;
 use crate::protocol::close::{self, ProtocolError};
 use crate::ring::Ring;
 use crate::time::Millis;
-
-/// The interval at which a draining shard closes the connections that are due: 400 at a rate of
-/// 20,000 per second.
-pub(super) const DRAIN_TICK: Duration = Duration::from_millis(20);
 
 /// The time after which pusher-js reconnects if it was closed with 4100 to 4199.
 pub(crate) const RETURN: Duration = Duration::from_secs(1);
@@ -68,9 +65,7 @@ impl Drain {
     fn due(self, connections: usize, elapsed: Duration) -> usize {
         let before_pause = self.window.saturating_sub(LAST_CLOSES);
         let paused = elapsed.saturating_sub(before_pause).min(self.pause());
-        let (elapsed, window) = ((elapsed - paused).as_millis(), self.window.as_millis().max(1));
-        let due = connections as u128 * elapsed.min(window) / window;
-        usize::try_from(due).unwrap_or(connections)
+        evenly(connections, elapsed - paused, self.window)
     }
 
     const fn error(self) -> ProtocolError {
@@ -147,7 +142,7 @@ impl<R: Ring> Shard<R> {
         self.timers.draining().is_some_and(|draining| draining.closes_listeners)
     }
 
-    /// How WebSockets that are opened now are treated. `None` without a drain.
+    /// The treatment of WebSockets that are opened now. `None` without a drain.
     #[must_use]
     pub(crate) fn newcomers(&self) -> Option<Newcomers> {
         let draining = self.timers.draining()?;
@@ -184,13 +179,13 @@ impl<R: Ring> Shard<R> {
         let Self { plane, subscribers, timers, .. } = self;
         let now = subscribers.now;
         let Some(draining) = timers.draining_mut() else { return };
-        if draining.looked.is_some_and(|looked| now.since(looked) < DRAIN_TICK) {
+        if draining.looked.is_some_and(|looked| now.since(looked) < CLOSES_TICK) {
             return;
         }
         draining.looked = Some(now);
         let elapsed = now.since(draining.started);
         let over = elapsed >= draining.drain.lasts();
-        let due = draining.drain.due(draining.connections, elapsed + DRAIN_TICK);
+        let due = draining.drain.due(draining.connections, elapsed + CLOSES_TICK);
         let slots = plane.slots_used();
         // Connections that were opened during the drain are closed at its end.
         if over && plane.open_connections() > 0 {
@@ -245,7 +240,7 @@ mod tests {
         let drain = Drain { window: ms(200), successor: false };
         assert_eq!((drain.lasts(), drain.due(100, ms(100))), (ms(200), 50));
         let at_once = Drain { window: Duration::ZERO, successor: false };
-        assert_eq!((at_once.lasts(), at_once.due(7, DRAIN_TICK)), (Duration::ZERO, 7));
+        assert_eq!((at_once.lasts(), at_once.due(7, CLOSES_TICK)), (Duration::ZERO, 7));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use super::link::Link;
 use super::trace::{Traced, debugging};
 use crate::apps::{App, Apps};
 use crate::channels::{
-    AppPath, CacheBounds, Event, FromCluster, Homes, Outbox, Replicas, Steps, ToCluster, ToHome,
-    UserHomes, UserReplicas, Wanted, Whisper,
+    AppPath, CacheBounds, Channels, Event, FromCluster, Homes, Outbox, Replicas, Steps, ToCluster,
+    ToHome, UserHomes, UserReplicas, Wanted, Whisper,
 };
 use crate::id::{AppIndex, ShardId};
 use crate::invariant::broken;
@@ -25,15 +25,12 @@ const FORGOTTEN_PER_TICK: usize = 1000;
 ///
 /// In a turn the shard calls [`work`](Self::work) once, then [`handle`](Self::handle),
 /// [`handle_users`](Self::handle_users) and [`learn`](Self::learn) for every message of the bus, in
-/// its order, and at the end
-/// [`send_notices`](Self::send_notices). It calls [`tick`](Self::tick) at every tick, and
-/// [`adopt`](Self::adopt) before anything else and after every reload.
+/// its order, and at the end [`send_notices`](Self::send_notices). It calls [`tick`](Self::tick) at
+/// every tick, and [`adopt`](Self::adopt) before anything else and after every reload.
 #[derive(Debug)]
 pub(super) struct HomeSide {
-    /// The channels whose home is this shard.
-    channels: ChannelHomes,
-    /// The users whose home is this shard.
-    users: UserTable,
+    /// The channels and users whose home is this shard.
+    homes: ShardHomes,
     /// The effects of the current call; empty between two calls.
     outbox: Outbox,
     /// The queue of the turn's notices to the webhooks.
@@ -42,40 +39,62 @@ pub(super) struct HomeSide {
     forgetting: bool,
 }
 
-/// The channels at home, or on a node of a cluster their replicas.
+/// The channels and users whose home is a shard.
 #[derive(Debug)]
-enum ChannelHomes {
-    Own(Homes),
-    Replicas(Replicas),
+enum ShardHomes {
+    /// The server stands alone: its homes have the truth.
+    Own { channels: Homes, users: UserHomes },
+    /// The node is one of a cluster, which has the truth.
+    Replicas { channels: Replicas, users: UserReplicas },
 }
 
-/// The users at home, or on a node of a cluster their replicas.
-#[derive(Debug)]
-enum UserTable {
-    Own(UserHomes),
-    Replicas(UserReplicas),
-}
-
-/// Calls the same method of either kind of channels.
-macro_rules! either {
-    ($channels:expr, $homes:ident => $call:expr) => {
-        match $channels {
-            ChannelHomes::Own($homes) => $call,
-            ChannelHomes::Replicas($homes) => $call,
+impl ShardHomes {
+    fn new(cache: CacheBounds, clustered: bool) -> Self {
+        if clustered {
+            Self::Replicas { channels: Replicas::new(cache), users: UserReplicas::default() }
+        } else {
+            Self::Own { channels: Homes::new(cache), users: UserHomes::default() }
         }
-    };
+    }
+
+    /// The channels of either, for everything but messages.
+    const fn channels(&self) -> &dyn Channels {
+        match self {
+            Self::Own { channels, .. } => channels.channels(),
+            Self::Replicas { channels, .. } => channels.channels(),
+        }
+    }
+
+    /// The channels of either, for everything but messages.
+    const fn channels_mut(&mut self) -> &mut dyn Channels {
+        match self {
+            Self::Own { channels, .. } => channels.channels_mut(),
+            Self::Replicas { channels, .. } => channels.channels_mut(),
+        }
+    }
+
+    /// The replicas of channels, if the node is one of a cluster.
+    const fn replicas(&self) -> Option<&Replicas> {
+        match self {
+            Self::Own { .. } => None,
+            Self::Replicas { channels, .. } => Some(channels),
+        }
+    }
+
+    /// The replicas of channels, if the node is one of a cluster.
+    const fn replicas_mut(&mut self) -> Option<&mut Replicas> {
+        match self {
+            Self::Own { .. } => None,
+            Self::Replicas { channels, .. } => Some(channels),
+        }
+    }
 }
 
 impl HomeSide {
     /// Homes without channels. With `clustered`, the node is one of a cluster.
     pub(super) fn new(cache: CacheBounds, notices: NoticeSender, clustered: bool) -> Self {
-        let (channels, users) = if clustered {
-            let users = UserTable::Replicas(UserReplicas::default());
-            (ChannelHomes::Replicas(Replicas::new(cache)), users)
-        } else {
-            (ChannelHomes::Own(Homes::new(cache)), UserTable::Own(UserHomes::default()))
-        };
-        Self { channels, users, outbox: Outbox::default(), notices, forgetting: false }
+        let homes = ShardHomes::new(cache, clustered);
+        Self { homes, outbox: Outbox::default(), notices, forgetting: false }
     }
 
     /// Takes over which notices and counts each app wants.
@@ -86,71 +105,90 @@ impl HomeSide {
             wanted.resize(wanted.len().max(index + 1), Wanted::default());
             wanted[index] = wanted_by(app);
         }
-        if let ChannelHomes::Replicas(replicas) = &mut self.channels {
+        if let Some(replicas) = self.homes.replicas_mut() {
             replicas.adopt_paths(apps.iter().map(|app| (app.index, AppPath::new(&app.id))));
         }
-        either!(&mut self.channels, homes => homes.adopt(wanted));
+        self.homes.channels_mut().adopt(wanted);
         self.forgetting = true;
     }
 
     /// Handles a message about a channel.
     pub(super) fn handle(&mut self, from: ShardId, message: ToHome, now: Millis, link: &mut Link) {
         let out = &mut self.outbox;
-        either!(&mut self.channels, homes => homes.handle(from, message, now, out));
+        match &mut self.homes {
+            ShardHomes::Own { channels, .. } => channels.handle(from, message, now, out),
+            ShardHomes::Replicas { channels, .. } => channels.handle(from, message, now, out),
+        }
         self.send(link);
     }
 
     /// Handles the changes of users on a shard.
     pub(super) fn handle_users(&mut self, from: ShardId, steps: Steps, link: &mut Link) {
         let out = &mut self.outbox;
-        match &mut self.users {
-            UserTable::Own(users) => users.handle(from, steps, out),
-            UserTable::Replicas(users) => users.handle(from, steps, out),
+        match &mut self.homes {
+            ShardHomes::Own { users, .. } => users.handle(from, steps, out),
+            ShardHomes::Replicas { users, .. } => users.handle(from, steps, out),
         }
         self.send(link);
     }
 
     /// Handles a message of the cluster.
     pub(super) fn learn(&mut self, message: FromCluster, now: Millis, link: &mut Link) {
-        let Self { channels, users, outbox, .. } = self;
-        match (message, channels, users) {
-            (FromCluster::Online(user, online), _, UserTable::Replicas(users)) => {
-                users.learn(&user, online, outbox);
+        let ShardHomes::Replicas { channels, users } = &mut self.homes else {
+            return broken("a cluster speaks to a node that is alone");
+        };
+        let out = &mut self.outbox;
+        match message {
+            FromCluster::Online(user, online) => users.learn(&user, online, out),
+            FromCluster::Certain(user) => users.ask_again(&user, out),
+            message => {
+                if let FromCluster::Alone(alone) = message {
+                    if alone {
+                        out.tell_cluster(ToCluster::Alone(link.port.id()));
+                    }
+                    users.set_alone(alone, out);
+                }
+                channels.learn(message, now, out);
             }
-            (FromCluster::Certain(user), _, UserTable::Replicas(users)) => {
-                users.ask_again(&user, outbox);
-            }
-            (message, ChannelHomes::Replicas(replicas), _) => replicas.learn(message, now, outbox),
-            _ => broken("a cluster speaks to a node that is alone"),
         }
         self.send(link);
+    }
+
+    /// Whether the homes answer in the place of the cluster, which is away.
+    pub(super) const fn is_alone(&self) -> bool {
+        match &self.homes {
+            ShardHomes::Own { .. } => false,
+            ShardHomes::Replicas { users, .. } => users.is_alone(),
+        }
     }
 
     /// Does a turn's part of work that is too long for one turn.
     pub(super) fn work(&mut self, now: Millis, link: &mut Link) {
         let out = &mut self.outbox;
-        either!(&mut self.channels, homes => homes.work(now, out));
+        self.homes.channels_mut().work(now, out);
+        if let Some(replicas) = self.homes.replicas_mut() {
+            replicas.work(now, out);
+        }
         self.send(link);
     }
 
     /// Whether work is left for the next turn.
     pub(super) fn has_work(&self) -> bool {
-        either!(&self.channels, homes => homes.has_work())
+        let has_walks = || self.homes.replicas().is_some_and(Replicas::has_work);
+        self.homes.channels().has_work() || has_walks()
     }
 
     /// Does the timed work: sends delayed subscriber counts, and drops cached events that have
     /// expired or belong to removed apps.
     pub(super) fn tick(&mut self, apps: &Arc<Apps>, now: Millis, link: &mut Link) {
         let out = &mut self.outbox;
-        either!(&mut self.channels, homes => homes.tick(now, out));
+        self.homes.channels_mut().tick(now, out);
         self.send(link);
         if self.forgetting {
             let removed = |app: &Arc<App>| app.rules.standing == Standing::Removed;
             let gone = |app: AppIndex| apps.get(app).is_none_or(removed);
-            self.forgetting = either!(
-                &mut self.channels,
-                homes => homes.cache_mut().forget_apps(gone, FORGOTTEN_PER_TICK)
-            );
+            let cache = self.homes.channels_mut().cache_mut();
+            self.forgetting = cache.forget_apps(gone, FORGOTTEN_PER_TICK);
         }
     }
 
@@ -160,44 +198,48 @@ impl HomeSide {
     }
 
     /// Sets other bounds on cached events.
-    pub(super) const fn bound_cache(&mut self, bounds: CacheBounds) {
-        either!(&mut self.channels, homes => homes.cache_mut().bound(bounds));
+    pub(super) fn bound_cache(&mut self, bounds: CacheBounds) {
+        self.homes.channels_mut().cache_mut().bound(bounds);
     }
 
     /// Drops at most `most` cached events that exceed the bounds.
     pub(super) fn shrink_cache(&mut self, most: usize) {
-        either!(&mut self.channels, homes => homes.cache_mut().shrink(most));
+        self.homes.channels_mut().cache_mut().shrink(most);
     }
 
     /// Channels whose home is this shard.
     pub(super) fn channels(&self) -> usize {
-        either!(&self.channels, homes => homes.len())
+        self.homes.channels().len()
     }
 
     /// The number of occupied channels by index of the app.
     pub(super) fn occupied_counts(&self) -> &[u32] {
-        either!(&self.channels, homes => homes.occupied_counts())
+        self.homes.channels().occupied_counts()
     }
 
     /// Users whose home is this shard.
     #[cfg(feature = "testing")]
     pub(super) fn users(&self) -> usize {
-        match &self.users {
-            UserTable::Own(users) => users.len(),
-            UserTable::Replicas(users) => users.len(),
+        match &self.homes {
+            ShardHomes::Own { users, .. } => users.len(),
+            ShardHomes::Replicas { users, .. } => users.len(),
         }
     }
 
     /// Gives memory back that a burst has left.
     pub(super) fn trim(&mut self) {
-        either!(&mut self.channels, homes => homes.trim());
+        self.homes.channels_mut().trim();
+        if let Some(replicas) = self.homes.replicas_mut() {
+            replicas.trim();
+        }
         self.outbox.trim();
     }
 
     /// Bytes that lists and tables hold, in use or not.
     #[cfg(feature = "testing")]
     pub(super) fn room(&self) -> usize {
-        either!(&self.channels, homes => homes.room()) + self.outbox.room()
+        let pending = self.homes.replicas().map_or(0, Replicas::room);
+        self.homes.channels().room() + pending + self.outbox.room()
     }
 
     /// The record for the log line of an event that the home is about to deliver. `None` without
@@ -225,12 +267,12 @@ impl HomeSide {
     }
 
     fn trace(&self, event: &Event, by_client: bool) -> Traced {
-        let subscribers = either!(&self.channels, homes => homes.subscribers(&event.key));
+        let subscribers = self.homes.channels().subscribers(&event.key);
         Traced::new(event, by_client, subscribers)
     }
 
     fn refuses(&self, from: ShardId, whisper: &Whisper) -> bool {
-        either!(&self.channels, homes => homes.refuses(from, whisper))
+        self.homes.channels().refuses(from, whisper)
     }
 
     fn send(&mut self, link: &mut Link) {
@@ -239,8 +281,8 @@ impl HomeSide {
         }
         for mut message in self.outbox.cluster_messages() {
             // Channels are registered by parts; the users are in the last one.
-            if let (ToCluster::Registered(part), UserTable::Replicas(users)) =
-                (&mut message, &self.users)
+            if let (ToCluster::Registered(part), ShardHomes::Replicas { users, .. }) =
+                (&mut message, &self.homes)
                 && part.last
             {
                 part.users = users.registration();

@@ -1,6 +1,7 @@
 //! The messages between shards.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -60,6 +61,9 @@ pub struct InForce {
     pub backlog: BacklogLimits,
     /// The settings of the shard's front.
     pub front: Arc<front::Settings>,
+    /// The time over which closes are spread whose clients return at once; `None`: chosen by their
+    /// number.
+    pub shutdown_window: Option<Duration>,
 }
 
 /// The numbers of connections and channels of a shard at one moment.

@@ -20,6 +20,7 @@
 
 mod answers;
 mod client_memory;
+mod closes;
 mod cut_off;
 mod drain;
 mod fan_out;
@@ -42,7 +43,6 @@ mod testing;
 mod timers;
 mod trace;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -63,6 +63,8 @@ use crate::webhooks::NoticeSender;
 
 use client_memory::ClientMemory;
 pub(crate) use client_memory::{CACHE_BOUNDS, Memory, UNFINISHED_BYTES_MAX};
+use closes::SpreadCloses;
+pub(crate) use closes::closing_window;
 pub use drain::Drain;
 pub(crate) use drain::RETURN;
 use home_side::HomeSide;
@@ -143,7 +145,7 @@ impl<R: Ring> Shard<R> {
     pub fn new(ring: R, parts: ShardParts) -> Self {
         let ShardParts { in_force, hash, socket_ids, port, notices, refusals, memory, clustered } =
             parts;
-        let InForce { apps, backlog, front } = in_force;
+        let InForce { apps, backlog, front, shutdown_window } = in_force;
         let too_slow = close::refusal_frames(ProtocolError::SlowConsumer);
         let mut plane = Plane::new(ring, backlog, too_slow);
         plane.limit_unfinished(memory.unfinished);
@@ -157,7 +159,7 @@ impl<R: Ring> Shard<R> {
             local: Local::default(),
             users: Users::default(),
             leaving: Leaving::default(),
-            cut_off: VecDeque::new(),
+            cut_off: SpreadCloses::new(shutdown_window),
             memory: ClientMemory::new(memory),
             refusals,
             stopping: false,
@@ -242,6 +244,12 @@ impl<R: Ring> Shard<R> {
     #[must_use]
     pub(crate) const fn overloaded(&self) -> bool {
         self.subscribers.link.port.spilling()
+    }
+
+    /// Whether the node serves its clients alone, because the Redis of its cluster is away.
+    #[must_use]
+    pub(crate) const fn stands_alone(&self) -> bool {
+        self.homes.is_alone()
     }
 
     /// The memory that is left, as the control thread last reported it.
@@ -393,8 +401,9 @@ impl<R: Ring> Shard<R> {
 
     /// Takes over the configuration that a reload has put in force.
     fn adopt_configuration(&mut self, in_force: &InForce) {
-        let InForce { apps, backlog, front } = in_force.clone();
+        let InForce { apps, backlog, front, shutdown_window } = in_force.clone();
         self.homes.adopt(&apps);
+        self.subscribers.cut_off.setting = shutdown_window;
         (self.subscribers.apps, self.backlog, self.front) = (apps, backlog, front);
         self.bound_backlogs();
     }

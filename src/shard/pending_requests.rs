@@ -10,7 +10,7 @@ use crate::apps::App;
 use crate::channels::{
     Answer, ChannelKey, ChannelState, Publication, Question, ReplyTo, ToCluster, ToHome,
 };
-use crate::front::gateway::{GatewayCommand, Overloaded, PublishResult, Reply};
+use crate::front::gateway::{GatewayCommand, PublishedStates, Reply, Unserved};
 use crate::id::AppIndex;
 use crate::invariant::broken;
 use crate::memory::number;
@@ -45,8 +45,8 @@ struct Pending {
 enum Request {
     /// The states that were asked for of a cluster have indices behind those of all events.
     Publish {
-        states: Vec<Option<ChannelState>>,
-        reply: Reply<PublishResult>,
+        states: PublishedStates,
+        reply: Reply<PublishedStates>,
     },
     State {
         state: ChannelState,
@@ -67,6 +67,10 @@ enum Request {
     Barrier {
         reply: Reply<()>,
     },
+    Places {
+        granted: bool,
+        reply: Reply<bool>,
+    },
 }
 
 type Channels = Vec<(ChannelName, ChannelState)>;
@@ -85,11 +89,11 @@ impl PendingRequests {
     pub(super) fn publish(
         &mut self,
         events: Vec<Publication>,
-        reply: Reply<PublishResult>,
+        reply: Reply<PublishedStates>,
         link: &mut Link,
     ) {
         if link.port.spilling() {
-            return send(reply, Err(Overloaded));
+            return send(reply, Err(Unserved::Overloaded));
         }
         if link.is_clustered() {
             return self.publish_to_cluster(events, reply, link);
@@ -118,7 +122,7 @@ impl PendingRequests {
     fn publish_to_cluster(
         &mut self,
         events: Vec<Publication>,
-        reply: Reply<PublishResult>,
+        reply: Reply<PublishedStates>,
         link: &mut Link,
     ) {
         let request = self.number();
@@ -172,20 +176,20 @@ impl PendingRequests {
     /// Counts the open connections of an app, on all nodes.
     pub(super) fn connections(&mut self, app: &App, reply: Reply<u32>, link: &mut Link) {
         if !link.is_clustered() {
-            return send(reply, app.counters.connections());
+            return send(reply, Ok(app.counters.connections()));
         }
         let request = Request::Connections { count: 0, reply };
         self.ask_cluster(Question::Connections(app.index), request, link);
     }
 
     /// Asks the cluster for a place for one more connection of an app.
-    pub(super) fn more_places(&mut self, app: AppIndex, reply: Reply<()>, link: &mut Link) {
-        // Without a cluster there are no other places: the reply is dropped.
-        if link.is_clustered() {
-            let number = self.number();
-            link.tell_cluster(ToCluster::MorePlaces(link.reply_to(number, 0), app));
-            self.wait(number, 1, Request::Barrier { reply });
+    pub(super) fn more_places(&mut self, app: AppIndex, reply: Reply<bool>, link: &mut Link) {
+        if !link.is_clustered() {
+            return send(reply, Ok(false));
         }
+        let number = self.number();
+        link.tell_cluster(ToCluster::MorePlaces(link.reply_to(number, 0), app));
+        self.wait(number, 1, Request::Places { granted: true, reply });
     }
 
     /// Has all shards close the connections of a user, on all nodes.
@@ -212,8 +216,10 @@ impl PendingRequests {
 
     /// Handles a home's answer to a question, or the cluster's.
     pub(super) fn answer(&mut self, to: ReplyTo, answer: Answer) {
-        if matches!(answer, Answer::Unavailable | Answer::Away) {
-            return self.unavailable(to);
+        match answer {
+            Answer::Unavailable => return self.unserved(to, Unserved::NodesSilent),
+            Answer::Away => return self.unserved(to, Unserved::RedisAway),
+            _ => {}
         }
         if let Some(pending) = self.pending.get_mut(&to.request)
             && pending.request.take(to.index, answer)
@@ -224,12 +230,12 @@ impl PendingRequests {
 
     /// Fails a request that the cluster cannot answer. An event that is published stays so: only
     /// the state of its channel is left out then.
-    fn unavailable(&mut self, to: ReplyTo) {
+    fn unserved(&mut self, to: ReplyTo, cause: Unserved) {
         let Some(pending) = self.pending.get_mut(&to.request) else { return };
         if pending.request.leave_out(to.index) {
             self.count_down(to.request);
         } else if let Some(pending) = self.pending.remove(&to.request) {
-            pending.request.fail();
+            pending.request.fail(cause);
         }
     }
 
@@ -294,6 +300,8 @@ impl Request {
                 None => broken("an answer names an event that its publish does not have"),
             },
             (Self::Publish { .. } | Self::Barrier { .. }, Answer::Barrier) => {}
+            (Self::Places { .. }, Answer::Barrier) => {}
+            (Self::Places { granted, .. }, Answer::Full) => *granted = false,
             (Self::Connections { count, .. }, Answer::Connections(told)) => *count = told,
             (Self::State { state, .. }, Answer::State(told)) => *state = told,
             (Self::Users { users, .. }, Answer::Users(told)) => *users = told,
@@ -318,10 +326,16 @@ impl Request {
         place.map(|place| *place = None).is_some()
     }
 
-    /// Replies to the front that the cluster cannot answer now. A reply that is dropped says so.
-    fn fail(self) {
-        if let Self::Publish { reply, .. } = self {
-            send(reply, Err(Overloaded));
+    /// Replies to the front that the cluster cannot answer now.
+    fn fail(self, cause: Unserved) {
+        match self {
+            Self::Publish { reply, .. } => send(reply, Err(cause)),
+            Self::State { reply, .. } => send(reply, Err(cause)),
+            Self::Users { reply, .. } => send(reply, Err(cause)),
+            Self::Occupied { reply, .. } => send(reply, Err(cause)),
+            Self::Connections { reply, .. } => send(reply, Err(cause)),
+            Self::Barrier { reply } => send(reply, Err(cause)),
+            Self::Places { reply, .. } => send(reply, Err(cause)),
         }
     }
 
@@ -329,11 +343,12 @@ impl Request {
     fn finish(self) {
         match self {
             Self::Publish { states, reply } => send(reply, Ok(states)),
-            Self::State { state, reply } => send(reply, state),
-            Self::Users { users, reply } => send(reply, users),
-            Self::Occupied { channels, reply } => send(reply, channels),
-            Self::Connections { count, reply } => send(reply, count),
-            Self::Barrier { reply } => send(reply, ()),
+            Self::State { state, reply } => send(reply, Ok(state)),
+            Self::Users { users, reply } => send(reply, Ok(users)),
+            Self::Occupied { channels, reply } => send(reply, Ok(channels)),
+            Self::Connections { count, reply } => send(reply, Ok(count)),
+            Self::Barrier { reply } => send(reply, Ok(())),
+            Self::Places { granted, reply } => send(reply, Ok(granted)),
         }
     }
 }
@@ -346,7 +361,7 @@ fn place_of(states: &mut [Option<ChannelState>], index: u32) -> Option<&mut Opti
 }
 
 /// Replies to the front, which may have dropped the request meanwhile.
-fn send<T>(reply: Reply<T>, answer: T) {
+fn send<T>(reply: Reply<T>, answer: Result<T, Unserved>) {
     let _dropped = reply.send(answer);
 }
 

@@ -150,6 +150,8 @@ struct Inbox {
     reserved_places: Rc<Cell<usize>>,
     /// Whether the shard was overloaded, as of the last turn.
     overloaded: Cell<bool>,
+    /// Whether the node served its clients alone, as of the last turn.
+    alone: Cell<bool>,
     /// The memory that is left, as of the last turn.
     headroom: Cell<Headroom>,
     /// How WebSockets that are opened now are treated, as of the last turn. `None` without a drain.
@@ -172,6 +174,7 @@ impl Inbox {
             free_places: Cell::new(0),
             reserved_places: Rc::default(),
             overloaded: Cell::new(false),
+            alone: Cell::new(false),
             headroom: Cell::default(),
             newcomers: Cell::new(None),
             requests: RefCell::default(),
@@ -182,6 +185,7 @@ impl Inbox {
     fn see<R: Ring>(&self, shard: &Shard<R>) {
         self.free_places.set(shard.free_places());
         self.overloaded.set(shard.overloaded());
+        self.alone.set(shard.stands_alone());
         self.headroom.set(shard.headroom());
         self.newcomers.set(shard.newcomers());
         self.see_configuration(shard);
@@ -228,6 +232,10 @@ impl Gateway for Handle {
         // A request of a few bytes can make events of megabytes, one for each of its channels.
         let waiting = self.0.waiting_bytes.get();
         self.0.overloaded.get() || waiting > self.0.front.borrow().bodies_bytes_max
+    }
+
+    fn stands_alone(&self) -> bool {
+        self.0.alone.get()
     }
 
     fn headroom(&self) -> Headroom {

@@ -1,13 +1,13 @@
 //! The subscriber side of a shard: its connections with their sessions, the channels that they are
 //! subscribed to, and the users that they are signed in as.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
 use tracing::debug;
 
 use super::client_memory::{ClientMemory, subscription_charge};
+use super::closes::SpreadCloses;
 use super::fan_out::owe_batch;
 use super::leaving::Leaving;
 use super::link::Link;
@@ -72,9 +72,8 @@ pub(super) struct SubscriberSide {
     pub(super) users: Users,
     /// The connections that have ended and still have subscriptions.
     pub(super) leaving: Leaving,
-    /// The connections that are to be closed because they may have missed messages, the next one
-    /// first.
-    pub(super) cut_off: VecDeque<ConnKey>,
+    /// The connections that are to be closed because they may have missed messages.
+    pub(super) cut_off: SpreadCloses,
     /// The memory that clients may still make the process hold.
     pub(super) memory: ClientMemory,
     /// Takes notes of refusals for the log. All shards share it.

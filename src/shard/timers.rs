@@ -10,7 +10,8 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::Shard;
-use super::drain::{DRAIN_TICK, Draining};
+use super::closes::CLOSES_TICK;
+use super::drain::Draining;
 use super::subscriber_side::SubscriberSide;
 use crate::id::ConnKey;
 use crate::memory;
@@ -130,12 +131,9 @@ impl<R: Ring> Shard<R> {
     pub(super) fn tick_period(&self) -> Duration {
         if self.plane.throttling() {
             UNITS_TICK
-        } else if self.draining() {
-            DRAIN_TICK
-        } else if self.plane.slots_used() > SWEEP_AT_ONCE
-            || self.headroom() != Headroom::Enough
-            || !self.subscribers.cut_off.is_empty()
-        {
+        } else if self.draining() || !self.subscribers.cut_off.is_empty() {
+            CLOSES_TICK
+        } else if self.plane.slots_used() > SWEEP_AT_ONCE || self.headroom() != Headroom::Enough {
             TICK
         } else {
             SWEEP
@@ -145,6 +143,7 @@ impl<R: Ring> Shard<R> {
     /// Does the timed work that is due, if a tick has passed.
     pub(super) fn tick(&mut self) {
         self.close_some();
+        self.subscribers.close_cut_off(&mut self.plane);
         let now = self.subscribers.now;
         let elapsed = now.since(self.timers.ticked);
         if elapsed < TICK {
@@ -153,7 +152,6 @@ impl<R: Ring> Shard<R> {
         self.timers.ticked = now;
         self.homes.tick(&self.subscribers.apps, now, &mut self.subscribers.link);
         self.relieve();
-        self.subscribers.close_cut_off(&mut self.plane);
         self.sweep(elapsed);
         self.trim_after_burst();
     }

@@ -3,7 +3,8 @@
 //!
 //! A publisher exempts a message before it sends the next one of the same sender, so a subscriber
 //! that sees a gap in front of a message finds it explained already. Only a gap within one batch
-//! can be seen before the batch has failed; it counts as a loss then.
+//! can be seen before the batch has failed; [`OpenGaps`](crate::gaps::OpenGaps) keeps it until
+//! then.
 
 use std::collections::HashMap;
 use std::ops::Range;

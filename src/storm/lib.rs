@@ -45,6 +45,7 @@ mod duration_text;
 mod error_text;
 mod exempt;
 mod frames;
+mod gaps;
 mod latency;
 mod members;
 mod outcome;

@@ -50,6 +50,9 @@ pub(crate) struct SharedState {
     /// The numbers of messages that were handed to the kernel or are about to be, each at its
     /// [`StormPlan::sender_index`]. Each is written by the thread of its sender alone.
     pub(crate) sent: Box<[AtomicU32]>,
+    /// By sender, the first of these numbers in the request that is under way; `u32::MAX` if there
+    /// is none. A publisher ends a request here only when it has exempted what is not owed.
+    pub(crate) open_from: Box<[AtomicU32]>,
     /// The messages among them that no subscriber is owed.
     pub(crate) exempt: ExemptMessages,
     /// The members of presence channels, by connection: 0 for one that is not subscribed, otherwise
@@ -76,6 +79,7 @@ impl SharedState {
             round: AtomicU32::new(0),
             round_at_ns: AtomicU64::new(0),
             sent: (0..senders).map(|_| AtomicU32::new(0)).collect(),
+            open_from: (0..senders).map(|_| AtomicU32::new(u32::MAX)).collect(),
             exempt: ExemptMessages::default(),
             members: (0..members).map(|_| AtomicU32::new(0)).collect(),
             tallies: (0..threads).map(|_| PostedTally(std::array::from_fn(|_| 0.into()))).collect(),

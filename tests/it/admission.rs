@@ -403,10 +403,8 @@ fn when_memory_is_short_the_slowest_go_and_all_others_stay_and_are_served() {
         };
         let gateway = &generous(Setup::new(shards)).start();
         let idle = gateway.rss();
-        let mut reader = Client::connect(gateway);
-        reader.subscribe("room");
-        let mut slow = Client::connect(gateway);
-        slow.subscribe("room");
+        let mut reader = Client::subscribed(gateway, "room");
+        let slow = Client::subscribed(gateway, "room");
 
         let data = " ".repeat(EVENT_BYTES);
         let event = json!({ "name": "e", "channel": "room", "data": data });

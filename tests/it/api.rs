@@ -1,11 +1,10 @@
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::gateway::{APP_ID, Gateway, KEY, SECRET, Setup, served, served_with};
+use crate::gateway::{APP_ID, KEY, SECRET, Setup, served, served_with};
 use crate::http::{Call, Http, Response, connections, publish, until_connected};
 use crate::sign::md5;
+use crate::steps::api::{self, subscribers};
 
 /// Every endpoint, with a request that succeeds when nothing is subscribed but `presence-a`.
 fn endpoints() -> Vec<Call> {
@@ -19,21 +18,6 @@ fn endpoints() -> Vec<Call> {
         Call::post("users/nobody/terminate_connections", &json!({})),
         Call::get("connections"),
     ]
-}
-
-/// Subscribers on several shards: of `c`, and as users `0`, `1`, ... of `presence-a`.
-fn subscribers(gateway: &Gateway, count: usize) -> Vec<Client> {
-    let subscriber = |number: usize| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
-        client.join("presence-a", &json!({ "user_id": number }));
-        client
-    };
-    let mut clients: Vec<_> = (0..count).map(subscriber).collect();
-    for (earlier, client) in clients.iter_mut().enumerate() {
-        (earlier + 1..count).for_each(|_| drop(client.expect("pusher_internal:member_added")));
-    }
-    clients
 }
 
 #[track_caller]
@@ -54,7 +38,7 @@ fn up_answers_without_a_signature() {
 #[test]
 fn events_reach_all_their_channels_and_are_answered_with_an_empty_object() {
     served(|gateway| {
-        let mut clients = subscribers(gateway, 4);
+        let mut clients = subscribers(&[gateway], 4);
         let body = json!({ "name": "e", "channels": ["c", "presence-a", "c"], "data": "1" });
         let response = Call::post("events", &body).send(gateway);
         assert_eq!((response.status, response.text().as_str()), (200, "{}"));
@@ -75,31 +59,13 @@ fn events_reach_all_their_channels_and_are_answered_with_an_empty_object() {
 
 #[test]
 fn the_counts_of_a_publish_cover_all_shards() {
-    served(|gateway| {
-        let _clients = subscribers(gateway, 7);
-        let body = json!({
-            "name": "e", "channels": ["presence-a", "c", "nobody"], "data": "1",
-            "info": "subscription_count,user_count",
-        });
-        let counted = Call::post("events", &body).ok(gateway);
-        let expected = json!({ "channels": {
-            "presence-a": { "subscription_count": 7, "user_count": 7 },
-            "c": { "subscription_count": 7 },
-            "nobody": { "subscription_count": 0 },
-        } });
-        assert_eq!(counted, expected);
-    });
+    served(|gateway| api::count_at_publishes(&[gateway]));
 }
 
 #[test]
 fn a_batch_is_published_in_its_order_and_answered_by_event() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
-        let event = |data: usize| json!({ "name": "e", "channel": "c", "data": data.to_string() });
-        let batch: Vec<_> = (0..10).map(event).collect();
-        assert_eq!(Call::post("batch_events", &json!({ "batch": batch })).ok(gateway), json!({}));
-        (0..10).for_each(|data| client.expect_event("c", "e", &data.to_string()));
+        let mut client = api::publish_a_batch(&[gateway]).remove(0);
         let batch = json!({ "batch": [
             { "name": "e", "channel": "c", "data": "1", "info": "subscription_count" },
             { "name": "e", "channel": "c", "data": "2", "socket_id": client.socket_id },
@@ -116,84 +82,28 @@ fn a_batch_is_published_in_its_order_and_answered_by_event() {
 
 #[test]
 fn the_list_of_channels_covers_all_shards() {
-    served(|gateway| {
-        assert_eq!(Call::get("channels").send(gateway).text(), r#"{"channels":{}}"#);
-        let mut clients = subscribers(gateway, 3);
-        for (at, client) in clients.iter_mut().enumerate() {
-            client.subscribe(&format!("own-{at}"));
-        }
-        let listed = Call::get("channels").ok(gateway);
-        let expected = json!({ "c": {}, "presence-a": {}, "own-0": {}, "own-1": {}, "own-2": {} });
-        assert_eq!(listed["channels"], expected);
-        let counted = Call::get("channels").param("info", "subscription_count");
-        assert_eq!(counted.ok(gateway)["channels"]["c"], json!({ "subscription_count": 3 }));
-        let own = Call::get("channels").param("filter_by_prefix", "own-").ok(gateway);
-        assert_eq!(own["channels"], json!({ "own-0": {}, "own-1": {}, "own-2": {} }));
-        let present = Call::get("channels").param("filter_by_prefix", "presence-");
-        let present = present.param("info", "user_count").ok(gateway);
-        assert_eq!(present["channels"], json!({ "presence-a": { "user_count": 3 } }));
-        let both = Call::get("channels").param("info", "user_count,subscription_count");
-        let expected = json!({
-            "c": { "subscription_count": 3 },
-            "presence-a": { "user_count": 3, "subscription_count": 3 },
-            "own-0": { "subscription_count": 1 },
-            "own-1": { "subscription_count": 1 },
-            "own-2": { "subscription_count": 1 },
-        });
-        assert_eq!(both.ok(gateway)["channels"], expected, "what does not apply is left out");
-    });
+    served(|gateway| api::list_channels(&[gateway]));
 }
 
 #[test]
 fn a_channel_is_described_by_what_is_asked_of_it() {
-    served(|gateway| {
-        let described = |name: &str, info: &str| {
-            Call::get(&format!("channels/{name}")).param("info", info).ok(gateway)
-        };
-        assert_eq!(Call::get("channels/c").ok(gateway), json!({ "occupied": false }));
-        let _clients = subscribers(gateway, 3);
-        assert_eq!(Call::get("channels/c").ok(gateway), json!({ "occupied": true }));
-        let expected = json!({ "occupied": true, "subscription_count": 3 });
-        assert_eq!(described("c", "subscription_count"), expected);
-        let expected = json!({ "occupied": true, "user_count": 3 });
-        assert_eq!(described("presence-a", "user_count"), expected);
-        assert_eq!(described("c", "user_count"), json!({ "occupied": true }));
-        let expected = json!({ "occupied": true, "subscription_count": 3 });
-        assert_eq!(described("c", "user_count,subscription_count,cache"), expected);
-        assert_eq!(described("nobody", "user_count"), json!({ "occupied": false }));
-        publish(gateway, "cache-a", "e", "kept");
-        let cached = described("cache-a", "cache");
-        assert_eq!(cached["cache"]["data"], "kept");
-        assert!((1795..=1800).contains(&cached["cache"]["ttl"].as_u64().unwrap()), "{cached}");
-        assert_eq!(cached["occupied"], false);
-        assert_eq!(described("c", "cache"), json!({ "occupied": true }));
-    });
+    served(|gateway| api::describe_channels(&[gateway]));
 }
 
 #[test]
 fn the_users_of_a_presence_channel_are_listed_once_each() {
     served(|gateway| {
-        let clients = subscribers(gateway, 4);
-        let mut again = Client::connect(gateway);
-        again.join("presence-a", &json!({ "user_id": "2" }));
-        let users = Call::get("channels/presence-a/users").ok(gateway);
-        let users = users["users"].as_array().unwrap();
-        let ids: BTreeSet<_> = users.iter().map(|user| user["id"].as_str().unwrap()).collect();
-        assert_eq!((users.len(), ids), (4, BTreeSet::from(["0", "1", "2", "3"])));
-        drop(clients);
+        api::list_users(&[gateway]);
         let refusal = Call::get("channels/c/users").send(gateway);
         refused(&refusal, 400, "Only presence channels have users.");
-        let nobody = Call::get("channels/presence-nobody/users").send(gateway);
-        assert_eq!((nobody.status, nobody.text().as_str()), (404, "{}"));
     });
 }
 
 #[test]
 fn terminating_a_user_closes_all_of_its_connections_and_no_others() {
     served(|gateway| {
-        let mut others = subscribers(gateway, 3);
-        let mut unnamed = Client::connect(gateway);
-        unnamed.subscribe("c");
+        let mut others = subscribers(&[gateway], 3);
+        let mut unnamed = Client::subscribed(gateway, "c");
         let mut theirs: Vec<_> = (0..5).map(|_| Client::connect(gateway)).collect();
         for (at, client) in theirs.iter_mut().enumerate() {
             client.join(&format!("presence-{at}"), &json!({ "user_id": "a/ü 1" }));
@@ -226,7 +136,7 @@ fn connections_are_counted_subscribed_or_not() {
 #[test]
 fn every_endpoint_refuses_what_is_not_signed_right() {
     served(|gateway| {
-        let _present = subscribers(gateway, 1);
+        let _present = subscribers(&[gateway], 1);
         for call in endpoints() {
             call.ok(gateway);
             let wrong = Call { secret: "another".to_owned(), ..call.clone() };
@@ -313,8 +223,7 @@ fn the_key_of_one_app_opens_nothing_of_another() {
         setup.toml("[[apps]]\napp_id = \"b\"\nkey = \"b-key\"\nsecret = \"b-secret\"\n")
     };
     served_with(second, |gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
+        let mut client = Client::subscribed(gateway, "c");
         client.join("presence-a", &json!({ "user_id": "1" }));
         for call in endpoints() {
             let path = call.path.replace(APP_ID, "b");
@@ -435,8 +344,7 @@ fn an_invalid_request_is_answered_by_field() {
 #[test]
 fn a_request_with_one_wrong_event_publishes_none_of_them() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
+        let mut client = Client::subscribed(gateway, "c");
         let batch = json!({ "batch": [
             { "name": "e", "channel": "c", "data": "1" }, { "name": "e", "channel": "c" },
         ] });
@@ -500,8 +408,7 @@ fn all_paths_answer_with_and_without_the_prefix_whichever_is_signed() {
 #[test]
 fn percent_encoded_paths_are_decoded_and_may_be_signed_in_either_form() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("a:b/ü");
+        let _client = Client::subscribed(gateway, "a:b/ü");
         let encoded = Call::get("channels/a%3Ab%2F%C3%BC");
         assert_eq!(encoded.ok(gateway), json!({ "occupied": true }));
         let signed_path = Some(format!("/apps/{APP_ID}/channels/a:b/ü"));

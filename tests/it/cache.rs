@@ -2,36 +2,22 @@ use serde_json::json;
 
 use crate::client::Client;
 use crate::gateway::{eventually, served, served_with};
-use crate::http::{Call, publish, until_vacated};
+use crate::http::publish;
+use crate::steps::delivery;
 
 #[test]
 fn the_last_event_follows_the_success() {
-    served(|gateway| {
-        for channel in ["cache-a", "private-cache-a", "private-encrypted-cache-a"] {
-            publish(gateway, channel, "first", "1");
-            publish(gateway, channel, "second", "2");
-            let mut client = Client::connect(gateway);
-            client.subscribe(channel);
-            client.expect_event(channel, "second", "2");
-            publish(gateway, channel, "third", "3");
-            client.expect_event(channel, "third", "3");
-            let mut later = Client::connect(gateway);
-            later.subscribe(channel);
-            later.expect_event(channel, "third", "3");
-        }
-    });
+    served(|gateway| delivery::follow_the_success(&[gateway]));
 }
 
 #[test]
 fn presence_channels_have_a_last_event_too() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.join("presence-cache-a", &json!({ "user_id": "1" }));
+        let mut client = Client::joined(gateway, "presence-cache-a", &json!({ "user_id": "1" }));
         client.expect("pusher:cache_miss");
         publish(gateway, "presence-cache-a", "e", "1");
         client.expect_event("presence-cache-a", "e", "1");
-        let mut second = Client::connect(gateway);
-        second.join("presence-cache-a", &json!({ "user_id": "2" }));
+        let mut second = Client::joined(gateway, "presence-cache-a", &json!({ "user_id": "2" }));
         second.expect_event("presence-cache-a", "e", "1");
     });
 }
@@ -39,19 +25,9 @@ fn presence_channels_have_a_last_event_too() {
 #[test]
 fn an_event_with_an_exception_and_one_for_an_empty_channel_are_kept() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("cache-a");
-        client.expect("pusher:cache_miss");
-        let body = json!({
-            "name": "e", "data": "1", "channel": "cache-a", "socket_id": client.socket_id,
-        });
-        Call::post("events", &body).ok(gateway);
-        client.expect_nothing();
-        drop(client);
-        until_vacated(gateway);
-        let mut later = Client::connect(gateway);
-        later.subscribe("cache-a");
-        later.expect_event("cache-a", "e", "1");
+        drop(delivery::keep_without_subscribers(&[gateway]));
+        publish(gateway, "cache-empty", "e", "1");
+        Client::subscribed(gateway, "cache-empty").expect_event("cache-empty", "e", "1");
     });
 }
 
@@ -65,8 +41,7 @@ fn client_events_are_not_kept() {
         }
         clients[0].whisper("private-cache-a", "client-e", &json!({}));
         clients[1].expect("client-e");
-        let mut later = Client::connect(gateway);
-        later.subscribe("private-cache-a");
+        let mut later = Client::subscribed(gateway, "private-cache-a");
         later.expect("pusher:cache_miss");
     });
 }
@@ -77,8 +52,7 @@ fn the_last_event_is_forgotten_when_its_time_is_over() {
         |setup| setup.env("RINGWAVE_APP_CACHE_TTL", "1"),
         |gateway| {
             publish(gateway, "cache-a", "e", "1");
-            let mut client = Client::connect(gateway);
-            client.subscribe("cache-a");
+            let mut client = Client::subscribed(gateway, "cache-a");
             let first = client.next();
             assert!(first["event"] == "e" || first["event"] == "pusher:cache_miss", "{first}");
             eventually("it is forgotten", || {
@@ -94,8 +68,7 @@ fn the_last_event_is_forgotten_when_its_time_is_over() {
 fn names_that_only_look_like_a_kind_are_public_and_keep_nothing() {
     served(|gateway| {
         publish(gateway, "cachefoo", "e", "1");
-        let mut client = Client::connect(gateway);
-        client.subscribe("cachefoo");
+        let mut client = Client::subscribed(gateway, "cachefoo");
         client.subscribe("presencefoo");
         client.expect_nothing();
     });

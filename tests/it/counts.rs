@@ -7,26 +7,19 @@ use crate::client::{Client, data};
 use crate::gateway::{Gateway, Setup, served, served_with};
 use crate::http::{Call, Http, publish};
 use crate::reload::reload;
+use crate::steps::delivery::{self, expect_count};
 
 const COUNT: &str = "pusher_internal:subscription_count";
 
 fn counted(test: impl Fn(&Gateway)) {
-    served_with(|setup| setup.env("RINGWAVE_APP_SUBSCRIPTION_COUNTS", "true"), test);
+    served_with(delivery::counted, test);
 }
 
 /// A subscriber that has heard of itself.
-fn subscriber(gateway: &Gateway, channel: &str, count: u64) -> Client {
-    let mut client = Client::connect(gateway);
-    client.subscribe(channel);
+fn subscriber(gateway: &Gateway, channel: &str, count: usize) -> Client {
+    let mut client = Client::subscribed(gateway, channel);
     expect_count(&mut client, channel, count);
     client
-}
-
-#[track_caller]
-fn expect_count(client: &mut Client, channel: &str, count: u64) {
-    let message = client.expect(COUNT);
-    assert_eq!(message["channel"], channel);
-    assert_eq!(data(&message), json!({ "subscription_count": count }));
 }
 
 #[test]
@@ -52,23 +45,7 @@ fn the_message_has_exactly_the_form_of_pusher_and_follows_the_success() {
 fn every_subscriber_hears_of_each_who_comes_and_goes() {
     counted(|gateway| {
         for channel in ["room", "private-room", "private-encrypted-room"] {
-            let mut clients = Vec::new();
-            for number in 1..=8 {
-                let new = subscriber(gateway, channel, number);
-                clients.iter_mut().for_each(|client| expect_count(client, channel, number));
-                clients.push(new);
-            }
-            // One unsubscribes, the next closes, and the next is just gone.
-            for (left, way) in (1..8).rev().zip([0, 1, 2].into_iter().cycle()) {
-                let mut leaver = clients.remove(clients.len() / 2);
-                match way {
-                    0 => leaver.unsubscribe(channel),
-                    1 => leaver.socket.close(None).unwrap(),
-                    _ => drop(leaver),
-                }
-                clients.iter_mut().for_each(|client| expect_count(client, channel, left));
-            }
-            clients.iter_mut().for_each(Client::expect_nothing);
+            delivery::count_subscribers(&[gateway], channel);
         }
     });
 }
@@ -90,10 +67,8 @@ fn a_repeated_subscribe_changes_no_number() {
 #[test]
 fn presence_channels_tell_of_members_instead() {
     counted(|gateway| {
-        let mut ann = Client::connect(gateway);
-        ann.join("presence-a", &json!({ "user_id": "ann" }));
-        let mut ben = Client::connect(gateway);
-        ben.join("presence-a", &json!({ "user_id": "ben" }));
+        let mut ann = Client::joined(gateway, "presence-a", &json!({ "user_id": "ann" }));
+        let ben = Client::joined(gateway, "presence-a", &json!({ "user_id": "ben" }));
         ann.expect("pusher_internal:member_added");
         drop(ben);
         ann.expect("pusher_internal:member_removed");
@@ -129,8 +104,7 @@ fn each_app_has_its_own_switch_and_a_reload_turns_it() {
                 client.subscribe("room");
                 client
             };
-            let mut mute = Client::connect(gateway);
-            mute.subscribe("room");
+            let mut mute = Client::subscribed(gateway, "room");
             let mut told = of_other();
             expect_count(&mut told, "room", 1);
             mute.expect_nothing();
@@ -192,13 +166,12 @@ fn until_four_are_left(client: &mut Client) -> Vec<Value> {
 
 #[test]
 fn the_number_of_a_large_channel_comes_every_five_seconds_and_the_last_one_always() {
-    const MOST: u64 = 140;
-    const LEFT: u64 = 90;
+    const MOST: usize = 140;
+    const LEFT: usize = 90;
     counted(|gateway| {
         let mut witness = subscriber(gateway, "room", 1);
         let add = |count| {
-            let mut client = Client::connect(gateway);
-            client.subscribe("room");
+            let mut client = Client::subscribed(gateway, "room");
             if count <= 101 {
                 expect_count(&mut client, "room", count);
             }
@@ -216,7 +189,7 @@ fn the_number_of_a_large_channel_comes_every_five_seconds_and_the_last_one_alway
         let pauses = u32::try_from(numbers.len() - 1).unwrap();
         assert!(pauses > 0 && started.elapsed() >= Duration::from_secs(5) * pauses, "{numbers:?}");
 
-        drop(others.split_off(usize::try_from(LEFT).unwrap() - 1));
+        drop(others.split_off(LEFT - 1));
         let numbers = until_count(&mut witness, LEFT);
         let small: Vec<_> = numbers.into_iter().filter(|&count| count <= 100).collect();
         assert_eq!(small, (LEFT..=100).rev().collect::<Vec<_>>(), "a small one hears every number");
@@ -228,11 +201,11 @@ fn the_number_of_a_large_channel_comes_every_five_seconds_and_the_last_one_alway
 }
 
 /// The numbers up to this one.
-fn until_count(client: &mut Client, last: u64) -> Vec<u64> {
+fn until_count(client: &mut Client, last: usize) -> Vec<usize> {
     let mut numbers = Vec::new();
     while numbers.last() != Some(&last) {
         let told = data(&client.expect(COUNT));
-        numbers.push(told["subscription_count"].as_u64().unwrap());
+        numbers.push(usize::try_from(told["subscription_count"].as_u64().unwrap()).unwrap());
     }
     numbers
 }

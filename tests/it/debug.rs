@@ -141,8 +141,7 @@ fn a_connection_that_the_server_ends_is_told_with_the_code_and_the_reason() {
     debugged(
         |setup| setup,
         |gateway| {
-            let mut client = Client::connect(gateway);
-            client.sign_in(&json!({ "id": "u1" }));
+            let client = Client::signed_in(gateway, &json!({ "id": "u1" }));
             Call::post("users/u1/terminate_connections", &json!({})).ok(gateway);
             let reason = "4009 Connection terminated by the application";
             told(
@@ -160,8 +159,7 @@ fn a_signature_is_withheld_and_the_rest_of_its_line_is_shown() {
     debugged(
         |setup| setup,
         |gateway| {
-            let mut client = Client::connect(gateway);
-            client.subscribe("private-a");
+            let _client = Client::subscribed(gateway, "private-a");
             let line = eventually("the message is told", || {
                 let received = lines(gateway, "received").into_iter();
                 received.filter_map(|line| line["text"].as_str().map(str::to_owned)).next()

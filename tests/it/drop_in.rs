@@ -123,8 +123,7 @@ fn names_that_can_be_subscribed_can_be_published_to() {
 #[test]
 fn a_batch_has_as_many_events_as_fit_into_its_request() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
+        let mut client = Client::subscribed(gateway, "c");
         let count = 2_000;
         let event = |data: usize| json!({ "name": "e", "channel": "c", "data": data.to_string() });
         let batch: Vec<_> = (0..count).map(event).collect();
@@ -162,8 +161,7 @@ fn requests_have_as_many_headers_as_fit_into_their_head() {
 #[test]
 fn info_that_does_not_apply_is_left_out_of_answers_to_publishes_too() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
+        let mut client = Client::subscribed(gateway, "c");
         client.join("presence-a", &json!({ "user_id": "1" }));
         let body = json!({
             "name": "e", "channels": ["c", "presence-a"], "data": "1", "info": "user_count",

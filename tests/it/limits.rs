@@ -5,49 +5,20 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::client::{Client, data, target};
-use crate::gateway::{Gateway, KEY, SHARD_COUNTS, Setup, eventually, served_with};
+use crate::gateway::{KEY, SHARD_COUNTS, Setup, eventually, served_with};
 use crate::http::{Call, Http, connections, publish, until_connected, until_vacated};
 use crate::raw::{self, Raw};
+use crate::steps::admission::storm;
 
 fn env<'s>(variables: &'s [(&'s str, &'s str)]) -> impl Fn(Setup) -> Setup + use<'s> {
     move |setup| variables.iter().fold(setup, |setup, (name, value)| setup.env(name, value))
-}
-
-/// A client that was let in, or the code that it was refused with.
-fn admitted_or_refused(gateway: &Gateway) -> Result<Client, u16> {
-    let mut client = Client::open(gateway, &target(), &[]);
-    let first = client.next();
-    if first["event"] == "pusher:connection_established" {
-        return Ok(client);
-    }
-    let code = data(&first)["code"].as_u64().unwrap();
-    assert_eq!(u64::from(client.expect_close().0), code);
-    Err(u16::try_from(code).unwrap())
-}
-
-/// Connects `count` clients at once. Returns those that were let in, and how often each code
-/// refused the others.
-fn storm(gateway: &Gateway, count: usize) -> (Vec<Client>, BTreeMap<u16, usize>) {
-    let mut admitted = Vec::new();
-    let mut refused = BTreeMap::new();
-    std::thread::scope(|scope| {
-        let connecting: Vec<_> =
-            (0..count).map(|_| scope.spawn(|| admitted_or_refused(gateway))).collect();
-        for connection in connecting {
-            match connection.join().unwrap() {
-                Ok(client) => admitted.push(client),
-                Err(code) => *refused.entry(code).or_default() += 1,
-            }
-        }
-    });
-    (admitted, refused)
 }
 
 #[test]
 fn an_app_has_exactly_as_many_connections_as_it_may() {
     served_with(env(&[("REVERB_APP_MAX_CONNECTIONS", "10")]), |gateway| {
         for _ in 0..3 {
-            let (mut admitted, refused) = storm(gateway, 40);
+            let (mut admitted, refused) = storm(&[gateway], 40);
             assert_eq!((admitted.len(), refused), (10, BTreeMap::from([(4004, 30)])));
             assert_eq!(connections(gateway), 10);
             let mut client = Client::open(gateway, &target(), &[]);
@@ -55,7 +26,7 @@ fn an_app_has_exactly_as_many_connections_as_it_may() {
             admitted.pop();
             until_connected(gateway, 9);
             admitted.push(Client::connect(gateway));
-            assert_eq!(storm(gateway, 1).1, BTreeMap::from([(4004, 1)]));
+            assert_eq!(storm(&[gateway], 1).1, BTreeMap::from([(4004, 1)]));
             drop(admitted);
             until_connected(gateway, 0);
         }
@@ -66,17 +37,17 @@ fn an_app_has_exactly_as_many_connections_as_it_may() {
 fn a_shard_whose_table_is_full_refuses_with_4100_and_never_just_hangs_up() {
     served_with(env(&[("RINGWAVE_MAX_CONNECTIONS_PER_SHARD", "4")]), |gateway| {
         let most = 4 * gateway.shards();
-        let (mut admitted, refused) = storm(gateway, 60);
+        let (mut admitted, refused) = storm(&[gateway], 60);
         assert!(admitted.len() <= most);
         assert_eq!(refused, BTreeMap::from([(4100, 60 - admitted.len())]));
         eventually("every shard is full", || {
-            admitted.extend(storm(gateway, 10).0);
+            admitted.extend(storm(&[gateway], 10).0);
             (admitted.len() == most).then_some(())
         });
         let mut client = Client::open(gateway, &target(), &[]);
         client.expect_refusal(4100, "Server is over capacity. Please reconnect later.");
         drop(admitted);
-        eventually("they are free again", || (storm(gateway, 1).0.len() == 1).then_some(()));
+        eventually("they are free again", || (storm(&[gateway], 1).0.len() == 1).then_some(()));
     });
 }
 
@@ -223,8 +194,7 @@ fn pushers_limits_of_batches_and_event_names_hold_where_they_are_set() {
         let response = Call::post("events", &event(&"e".repeat(201))).send(gateway);
         let text = "The name field must not be greater than 200 bytes.";
         assert_eq!((response.status, response.json()), (422, json!({ "name": [text] })));
-        let mut client = Client::connect(gateway);
-        client.subscribe("private-a");
+        let mut client = Client::subscribed(gateway, "private-a");
         client.whisper("private-a", &format!("client-{}", "e".repeat(194)), &json!({}));
         client.expect_error(4301, "The name of the client event is not valid.");
     });

@@ -40,8 +40,7 @@ fn debug_lines_come_and_go() {
         Client::connect(gateway).expect_nothing();
         assert_eq!(debug_lines(), 0);
         set(gateway, "debug = true");
-        let mut client = Client::connect(gateway);
-        client.subscribe("room");
+        let mut client = Client::subscribed(gateway, "room");
         gateway.logged(&[" DEBUG "]);
         set(gateway, "debug = false");
         // No other line of a connection comes behind this one.

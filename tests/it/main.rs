@@ -99,6 +99,9 @@ mod storm;
 /// `scripts/test`: its time limits, and its count of the tests that were left out.
 mod scripts;
 
+/// Steps that tests of one gateway and of several nodes share.
+mod steps;
+
 // The gateways and receivers that the tests start, and the clients that talk to them.
 #[allow(dead_code, reason = "shared with the tests of `hostile`, which use the rest")]
 #[path = "../support/mod.rs"]

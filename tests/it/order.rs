@@ -1,10 +1,11 @@
 use std::collections::HashMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::client::Client;
 use crate::gateway::{Gateway, served};
 use crate::http::{Call, Http, publish};
+use crate::steps::delivery::{self, subscribers};
 
 const CHANNEL: &str = "private-order";
 const END: &str = "end";
@@ -26,12 +27,6 @@ fn until_end(client: &mut Client) -> Vec<String> {
             other => panic!("{other}"),
         }
     }
-}
-
-fn subscribers(gateway: &Gateway, count: usize) -> Vec<Client> {
-    let mut clients: Vec<_> = (0..count).map(|_| Client::connect(gateway)).collect();
-    clients.iter_mut().for_each(|client| client.subscribe(CHANNEL));
-    clients
 }
 
 /// Publishes `name-0`, `name-1`, ... on a connection of its own, each after the answer to the one
@@ -71,7 +66,7 @@ fn complete(seen: &[String], publishers: usize, count: usize) {
 #[test]
 fn all_subscribers_see_what_several_publishers_send_in_one_order() {
     served(|gateway| {
-        let mut clients = subscribers(gateway, 12);
+        let mut clients = subscribers(&[gateway], CHANNEL, 12);
         std::thread::scope(|scope| {
             let runs: Vec<_> = (0..6)
                 .map(|publisher| {
@@ -93,8 +88,8 @@ fn all_subscribers_see_what_several_publishers_send_in_one_order() {
 #[test]
 fn client_events_and_published_ones_have_one_order_too() {
     served(|gateway| {
-        let mut readers = subscribers(gateway, 6);
-        let mut senders = subscribers(gateway, 3);
+        let mut readers = subscribers(&[gateway], CHANNEL, 6);
+        let mut senders = subscribers(&[gateway], CHANNEL, 3);
         std::thread::scope(|scope| {
             let mut runs = Vec::new();
             for (at, sender) in senders.iter_mut().enumerate() {
@@ -128,7 +123,7 @@ fn client_events_and_published_ones_have_one_order_too() {
 #[test]
 fn a_publish_that_was_answered_comes_before_one_that_starts_then_whatever_their_connections() {
     served(|gateway| {
-        let mut clients = subscribers(gateway, 4);
+        let mut clients = subscribers(&[gateway], CHANNEL, 4);
         for number in 0..200 {
             // Each event has a connection of its own, so that the shards take turns.
             publish(gateway, CHANNEL, "e", &format!("p-{number}"));
@@ -143,7 +138,7 @@ fn a_publish_that_was_answered_comes_before_one_that_starts_then_whatever_their_
 #[test]
 fn a_subscriber_sees_nothing_before_the_success_and_everything_after_it() {
     served(|gateway| {
-        let mut first = subscribers(gateway, 1).remove(0);
+        let mut first = subscribers(&[gateway], CHANNEL, 1).remove(0);
         std::thread::scope(|scope| {
             let run = scope.spawn(|| publish_run(gateway, "p", 400, false));
             let joiners: Vec<_> = (0..3)
@@ -176,35 +171,18 @@ fn a_subscriber_sees_nothing_before_the_success_and_everything_after_it() {
 
 #[test]
 fn an_event_published_after_the_success_arrives() {
-    served(|gateway| {
-        for round in 0..60 {
-            let mut client = Client::connect(gateway);
-            client.subscribe(CHANNEL);
-            publish(gateway, CHANNEL, "e", &round.to_string());
-            client.expect_event(CHANNEL, "e", &round.to_string());
-        }
-    });
+    served(|gateway| delivery::publish_after_the_success(&[gateway]));
 }
 
 #[test]
 fn the_reaction_of_a_client_to_an_event_is_ordered_behind_it() {
-    served(|gateway| {
-        let mut witness = subscribers(gateway, 1).remove(0);
-        let mut relay = subscribers(gateway, 1).remove(0);
-        for round in 0..50 {
-            publish(gateway, CHANNEL, "e", &format!("p-{round}"));
-            relay.expect_event(CHANNEL, "e", &format!("p-{round}"));
-            relay.whisper(CHANNEL, "client-e", &json!({ "n": format!("w-{round}") }));
-            let seen: Vec<Value> = (0..2).map(|_| witness.next()["event"].take()).collect();
-            assert_eq!(seen, ["e", "client-e"]);
-        }
-    });
+    served(|gateway| delivery::react(&[gateway]));
 }
 
 #[test]
 fn those_who_leave_and_come_back_miss_nothing_while_they_are_there() {
     served(|gateway| {
-        let mut all = subscribers(gateway, 1).remove(0);
+        let mut all = subscribers(&[gateway], CHANNEL, 1).remove(0);
         let mut clients: Vec<_> = (0..4).map(|_| Client::connect(gateway)).collect();
         std::thread::scope(|scope| {
             let run = scope.spawn(|| publish_run(gateway, "p", 300, false));

@@ -1,57 +1,18 @@
 use std::collections::BTreeSet;
 use std::net::TcpStream;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use crate::client::{Client, data, target};
+use crate::client::{Client, target};
 use crate::gateway::{DEADLINE, Setup, eventually, served, served_with};
 use crate::http::{Call, publish, until_connected};
 use crate::sign::channel_auth;
-
-const ROOM: &str = "presence-room";
-
-fn added(client: &mut Client) -> Value {
-    data(&client.expect("pusher_internal:member_added"))
-}
-
-fn removed(client: &mut Client) -> Value {
-    let message = client.expect("pusher_internal:member_removed");
-    assert_eq!(message["channel"], ROOM);
-    data(&message)
-}
-
-fn ids(presence: &Value) -> BTreeSet<String> {
-    presence["ids"].as_array().unwrap().iter().map(Value::to_string).collect()
-}
+use crate::steps::presence::{self, ROOM, added, members_until, removed, users};
 
 #[test]
 fn members_see_who_is_here_who_joins_and_who_leaves() {
-    served(|gateway| {
-        let mut clients: Vec<Client> = Vec::new();
-        for number in 0..8 {
-            let member = json!({ "user_id": number.to_string(), "user_info": { "n": number } });
-            let mut client = Client::connect(gateway);
-            let here = client.join(ROOM, &member);
-            assert_eq!(here["count"], number + 1);
-            assert_eq!(here["ids"].as_array().unwrap().len(), number + 1);
-            for earlier in 0..=number {
-                assert_eq!(here["hash"][earlier.to_string()], json!({ "n": earlier }));
-            }
-            clients.iter_mut().for_each(|other| assert_eq!(added(other), member));
-            clients.push(client);
-        }
-        // They leave by an unsubscribe, by a Close frame and by a lost connection.
-        let mut left = clients.remove(0);
-        left.unsubscribe(ROOM);
-        clients.iter_mut().for_each(|other| assert_eq!(removed(other), json!({ "user_id": "0" })));
-        let mut closed = clients.remove(0);
-        closed.socket.close(None).unwrap();
-        clients.iter_mut().for_each(|other| assert_eq!(removed(other), json!({ "user_id": "1" })));
-        drop(clients.remove(0));
-        clients.iter_mut().for_each(|other| assert_eq!(removed(other), json!({ "user_id": "2" })));
-        left.expect_nothing();
-    });
+    served(|gateway| presence::come_and_go(&[gateway]));
 }
 
 #[test]
@@ -65,8 +26,8 @@ fn the_messages_have_exactly_the_form_of_reverb() {
             r#""channel":"presence-room"}"#,
         );
         assert_eq!(first.next_text(), succeeded);
-        let mut second = Client::connect(gateway);
-        second.join(ROOM, &json!({ "user_id": 2, "user_info": { "name": "B" } }));
+        let mut second =
+            Client::joined(gateway, ROOM, &json!({ "user_id": 2, "user_info": { "name": "B" } }));
         let added = concat!(
             r#"{"event":"pusher_internal:member_added","data":"#,
             r#""{\"user_id\":2,\"user_info\":{\"name\":\"B\"}}","channel":"presence-room"}"#,
@@ -83,42 +44,19 @@ fn the_messages_have_exactly_the_form_of_reverb() {
 
 #[test]
 fn a_user_joins_with_the_first_connection_and_leaves_with_the_last() {
-    served(|gateway| {
-        let mut witness = Client::connect(gateway);
-        witness.join(ROOM, &json!({ "user_id": "w" }));
-        // A number and the same digits as text are the same user.
-        let mut clients: Vec<_> = (0..6).map(|_| Client::connect(gateway)).collect();
-        for (at, client) in clients.iter_mut().enumerate() {
-            let id = if at % 2 == 0 { json!(5) } else { json!("5") };
-            let here = client.join(ROOM, &json!({ "user_id": id }));
-            assert_eq!(here["count"], 2);
-        }
-        assert_eq!(added(&mut witness)["user_id"], 5);
-        let users = Call::get(&format!("channels/{ROOM}/users")).ok(gateway);
-        assert_eq!(users["users"].as_array().unwrap().len(), 2);
-        while clients.len() > 1 {
-            let mut client = clients.remove(0);
-            client.unsubscribe(ROOM);
-            client.expect_nothing();
-        }
-        publish(gateway, ROOM, "still", "here");
-        witness.expect_event(ROOM, "still", "here");
-        drop(clients);
-        assert_eq!(removed(&mut witness), json!({ "user_id": 5 }));
-    });
+    served(|gateway| presence::open_and_close_tabs(&[gateway]));
 }
 
 #[test]
 fn user_zero_is_a_user_like_any_other() {
     served(|gateway| {
-        let mut witness = Client::connect(gateway);
-        witness.join(ROOM, &json!({ "user_id": 1 }));
+        let mut witness = Client::joined(gateway, ROOM, &json!({ "user_id": 1 }));
         let zero = json!({ "user_id": 0, "user_info": {} });
         let (mut first, mut second) = (Client::connect(gateway), Client::connect(gateway));
         let here = first.join(ROOM, &zero);
         // PHP would make a list of the ids 0 to n-1; here they stay keys.
         assert_eq!(here["hash"], json!({ "0": {}, "1": {} }));
-        assert_eq!(ids(&here), BTreeSet::from(["0".to_owned(), "1".to_owned()]));
+        assert_eq!(here["ids"].as_array().unwrap().len(), 2);
         second.join(ROOM, &zero);
         assert_eq!(added(&mut witness), zero);
         first.unsubscribe(ROOM);
@@ -131,8 +69,7 @@ fn user_zero_is_a_user_like_any_other() {
 #[test]
 fn user_info_passes_through_and_may_be_missing() {
     served(|gateway| {
-        let mut witness = Client::connect(gateway);
-        witness.join(ROOM, &json!({ "user_id": "w" }));
+        let mut witness = Client::joined(gateway, ROOM, &json!({ "user_id": "w" }));
         let infos = [json!(true), json!("text"), json!([1, "ü"]), json!({ "deep": { "a": [{}] } })];
         for (at, info) in infos.iter().enumerate() {
             let member = json!({ "user_id": at, "user_info": info });
@@ -181,8 +118,7 @@ fn a_member_without_a_signed_id_is_refused() {
 #[test]
 fn a_member_who_joins_again_is_told_who_is_here_and_counted_once() {
     served(|gateway| {
-        let mut witness = Client::connect(gateway);
-        witness.join(ROOM, &json!({ "user_id": "w" }));
+        let mut witness = Client::joined(gateway, ROOM, &json!({ "user_id": "w" }));
         let mut client = Client::connect(gateway);
         for _ in 0..3 {
             assert_eq!(client.join(ROOM, &json!({ "user_id": "c" }))["count"], 2);
@@ -196,8 +132,7 @@ fn a_member_who_joins_again_is_told_who_is_here_and_counted_once() {
 #[test]
 fn members_who_come_and_go_at_once_are_counted_right_in_the_end() {
     served(|gateway| {
-        let mut witness = Client::connect(gateway);
-        witness.join(ROOM, &json!({ "user_id": "w" }));
+        let mut witness = Client::joined(gateway, ROOM, &json!({ "user_id": "w" }));
         std::thread::scope(|scope| {
             for user in 0..4 {
                 scope.spawn(move || {
@@ -212,51 +147,19 @@ fn members_who_come_and_go_at_once_are_counted_right_in_the_end() {
         // before that.
         until_connected(gateway, 1);
         eventually("only the witness is left", || {
-            let users = Call::get(&format!("channels/{ROOM}/users")).ok(gateway);
-            (users == json!({ "users": [{ "id": "w" }] })).then_some(())
+            (users(gateway) == BTreeSet::from(["w".to_owned()])).then_some(())
         });
         publish(gateway, ROOM, "end", "1");
         // A member that stays sees each user come and go in turn.
-        let mut present = [false; 2];
-        loop {
-            let message = witness.next();
-            let user = || data(&message)["user_id"].as_u64().map(|user| user as usize).unwrap();
-            match message["event"].as_str().unwrap() {
-                "end" => break,
-                "pusher_internal:member_added" => {
-                    assert!(!std::mem::replace(&mut present[user()], true), "came twice");
-                }
-                "pusher_internal:member_removed" => {
-                    assert!(std::mem::replace(&mut present[user()], false), "left twice");
-                }
-                other => panic!("{other}"),
-            }
-        }
-        assert_eq!(present, [false; 2]);
+        let mut present = BTreeSet::new();
+        members_until(&mut witness, "end", &mut present);
+        assert_eq!(present, BTreeSet::new());
     });
 }
 
 #[test]
 fn a_full_channel_takes_another_connection_of_a_member_but_no_new_member() {
-    let limited = |setup: Setup| {
-        let setup = setup.env("RINGWAVE_APP_MAX_PRESENCE_MEMBERS", "2");
-        setup.env("RINGWAVE_APP_SUBSCRIPTION_ERRORS", "true")
-    };
-    served_with(limited, |gateway| {
-        let mut clients: Vec<_> = (0..4).map(|_| Client::connect(gateway)).collect();
-        clients[0].join(ROOM, &json!({ "user_id": "1" }));
-        clients[1].join(ROOM, &json!({ "user_id": "2" }));
-        clients[2].join(ROOM, &json!({ "user_id": "2" }));
-        clients[3].ask_as(ROOM, &json!({ "user_id": "3" }));
-        let text = "The channel has as many members as it may.";
-        clients[3].expect_error(4300, text);
-        assert_eq!(clients[3].expect("pusher:subscription_error")["data"]["type"], "LimitReached");
-        added(&mut clients[0]);
-        clients[0].unsubscribe(ROOM);
-        removed(&mut clients[1]);
-        let here = clients[3].join(ROOM, &json!({ "user_id": "3" }));
-        assert_eq!(ids(&here), BTreeSet::from([r#""2""#.to_owned(), r#""3""#.to_owned()]));
-    });
+    served_with(presence::two_members_at_most, |gateway| presence::fill(&[gateway]));
 }
 
 #[test]
@@ -268,8 +171,8 @@ fn a_channel_with_more_members_than_a_backlog_holds_is_joined_by_who_reads() {
     let gateway = Setup::new(2).toml(&toml).start();
     let mut members: Vec<Client> = Vec::new();
     for number in 0..MEMBERS {
-        let mut member = Client::connect(&gateway);
-        member.join(ROOM, &json!({ "user_id": number, "user_info": info }));
+        let member =
+            Client::joined(&gateway, ROOM, &json!({ "user_id": number, "user_info": info }));
         members.iter_mut().for_each(|earlier| assert_eq!(added(earlier)["user_id"], number));
         members.push(member);
     }

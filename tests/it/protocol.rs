@@ -192,8 +192,7 @@ fn every_kind_of_channel_delivers_what_is_published_after_the_success() {
         let kinds = ["room", "private-a", "private-encrypted-a", "a:b/c d", "privateer", "ü"];
         let cached = ["cache-a", "private-cache-a", "private-encrypted-cache-a"];
         for channel in kinds.into_iter().chain(cached) {
-            let mut client = Client::connect(gateway);
-            client.subscribe(channel);
+            let mut client = Client::subscribed(gateway, channel);
             if cached.contains(&channel) {
                 let miss = json!({ "event": "pusher:cache_miss", "channel": channel });
                 assert_eq!(client.next(), miss);
@@ -224,8 +223,7 @@ fn the_success_has_exactly_the_form_of_reverb() {
 #[test]
 fn names_and_data_arrive_as_they_were_published() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("room");
+        let mut client = Client::subscribed(gateway, "room");
         let odd = "quote \" backslash \\ slash / nul \u{0} tab \t line \u{2028} ü 😀 \u{7f}";
         for data in ["{}", "plain", odd, r#"{"html":"<a href=\"\/x\">"}"#, &"x".repeat(70_000)] {
             publish(gateway, "room", "App\\Events\\Odd \"name\"", data);
@@ -420,8 +418,7 @@ fn the_excepted_connection_is_left_out_whatever_its_shard() {
 #[test]
 fn excepting_a_connection_that_does_not_exist_excepts_nobody() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("room");
+        let mut client = Client::subscribed(gateway, "room");
         let long = "18446744073709551615.18446744073709551615";
         for socket_id in ["1.1", long, "0.0", "", "undefined", "123123", " ", "1.2\n"] {
             let body = json!({

@@ -86,8 +86,7 @@ fn reverb_381_a_signature_that_is_wrong_in_one_digit_is_refused() {
 #[test]
 fn reverb_331_questions_over_all_shards_leave_nothing_behind() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.join("presence-a", &json!({ "user_id": "1" }));
+        let _client = Client::joined(gateway, "presence-a", &json!({ "user_id": "1" }));
         let mut http = Http::over(gateway.tcp());
         let mut ask = |rounds: usize| {
             for _ in 0..rounds {
@@ -212,8 +211,7 @@ fn reverb_229_user_info_may_be_true() {
 #[test]
 fn reverb_a_member_without_user_info_poisons_no_channel() {
     served(|gateway| {
-        let mut first = Client::connect(gateway);
-        first.join("presence-a", &json!({ "user_id": "1" }));
+        let _first = Client::joined(gateway, "presence-a", &json!({ "user_id": "1" }));
         let here = Client::connect(gateway).join("presence-a", &json!({ "user_id": "2" }));
         assert_eq!(here["count"], 2);
     });
@@ -225,8 +223,7 @@ fn reverb_a_connection_without_a_user_does_not_stop_a_termination() {
     served(|gateway| {
         let mut unnamed: Vec<_> = (0..5).map(|_| Client::connect(gateway)).collect();
         unnamed.iter_mut().for_each(|client| client.subscribe("room"));
-        let mut user = Client::connect(gateway);
-        user.join("presence-a", &json!({ "user_id": 1 }));
+        let mut user = Client::joined(gateway, "presence-a", &json!({ "user_id": 1 }));
         Call::post("users/1/terminate_connections", &json!({})).ok(gateway);
         user.expect_refusal(4009, "Connection terminated by the application");
         unnamed.iter_mut().for_each(Client::expect_nothing);
@@ -264,8 +261,7 @@ fn sockudo_361b6672_the_key_belongs_to_the_app_of_the_path() {
         setup.toml("[[apps]]\napp_id = \"b\"\nkey = \"b-key\"\nsecret = \"b-secret\"\n")
     };
     served_with(second, |gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("room");
+        let mut client = Client::subscribed(gateway, "room");
         let event = json!({ "name": "e", "channel": "room", "data": "1" });
         let (key, secret) = ("b-key".to_owned(), "b-secret".to_owned());
         let call = Call { key, secret, ..Call::post("events", &event) };
@@ -405,8 +401,7 @@ fn sockudo_bf8b8f26_the_code_tells_whether_to_return() {
 #[test]
 fn soketi_169_clients_that_leave_before_the_answer_harm_nobody() {
     served(|gateway| {
-        let mut witness = Client::connect(gateway);
-        witness.subscribe("room");
+        let mut witness = Client::subscribed(gateway, "room");
         for round in 0..50 {
             let mut raw = Raw::connect(gateway);
             let subscribe = r#"{"event":"pusher:subscribe","data":{"channel":"room"}}"#;

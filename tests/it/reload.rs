@@ -62,8 +62,7 @@ fn call(app: &str, key: &str, channel: &str) -> Call {
 #[test]
 fn an_added_app_is_served_on_all_shards_and_nobody_else_notices() {
     served(|gateway| {
-        let mut other = Client::connect(gateway);
-        other.subscribe("room");
+        let mut other = Client::subscribed(gateway, "room");
         open(gateway, "shop-key").expect_refusal(UNKNOWN.0, UNKNOWN.1);
         let told = reloaded(gateway, &app("shop", ""));
         assert_eq!(told, "Configuration reloaded: 2 apps; added: shop\n");
@@ -267,11 +266,8 @@ fn changed_limits_hold_for_connections_that_are_open() {
 fn a_subscriber_can_leave_a_channel_whose_name_is_too_long_by_now() {
     served(|gateway| {
         let room = format!("presence-{}", "x".repeat(100));
-        let mut clients = [1, 2].map(|user| {
-            let mut client = Client::connect(gateway);
-            client.join(&room, &json!({ "user_id": user }));
-            client
-        });
+        let mut clients =
+            [1, 2].map(|user| Client::joined(gateway, &room, &json!({ "user_id": user })));
         clients[0].expect("pusher_internal:member_added");
         reloaded(gateway, "[app]\nmax_channel_name = 50\n");
         clients[1].unsubscribe(&room);
@@ -330,8 +326,8 @@ fn settings_that_need_a_restart_are_named_and_the_others_take_effect() {
         assert_eq!(
             told,
             format!(
-                "Configuration reloaded: 1 app\nserver.shutdown_window: auto -> 7\n\
-                 server.max_request_size: 100000 -> 100\nNote: {named}\n"
+                "Configuration reloaded: 1 app\nserver.max_request_size: 100000 -> 100\n\
+                 server.shutdown_window: auto -> 7\nNote: {named}\n"
             )
         );
         gateway.logged(&["WARN", named]);

@@ -72,9 +72,7 @@ fn subscription_count(gateway: &Gateway, channel: &str) -> Value {
 
 /// A client that is subscribed and sees the events of the others.
 fn witness(gateway: &Gateway) -> Client {
-    let mut witness = Client::connect(gateway);
-    witness.subscribe(CHANNEL);
-    witness
+    Client::subscribed(gateway, CHANNEL)
 }
 
 #[track_caller]
@@ -180,8 +178,7 @@ fn a_publish_comes_behind_a_client_event_that_its_senders_shard_has_taken() {
 #[test]
 fn a_client_event_behind_a_join_names_its_member() {
     served(|gateway| {
-        let mut witness = Client::connect(gateway);
-        witness.join(ROOM, &json!({ "user_id": "witness" }));
+        let mut witness = Client::joined(gateway, ROOM, &json!({ "user_id": "witness" }));
         for number in 0..20 {
             let mut sender = Client::connect(gateway);
             let messages = [join(&sender, "ann"), word(ROOM, number), unsubscribe(ROOM)];
@@ -199,8 +196,7 @@ fn a_client_event_behind_a_join_names_its_member() {
 #[test]
 fn a_client_event_behind_a_join_that_is_refused_is_refused_too() {
     served_with(one_member, |gateway| {
-        let mut member = Client::connect(gateway);
-        member.join(ROOM, &json!({ "user_id": "member" }));
+        let mut member = Client::joined(gateway, ROOM, &json!({ "user_id": "member" }));
         for number in 0..20 {
             let mut sender = Client::connect(gateway);
             // A client that asks twice is answered twice.
@@ -232,8 +228,7 @@ fn no_webhook_is_told_of_a_client_event_that_its_home_refused() {
             receiver.url()
         );
         let gateway = one_member(Setup::new(shards)).toml(&toml).start();
-        let mut member = Client::connect(&gateway);
-        member.join(ROOM, &json!({ "user_id": "member" }));
+        let mut member = Client::joined(&gateway, ROOM, &json!({ "user_id": "member" }));
         let mut sender = Client::connect(&gateway);
         let messages = [join(&sender, "late"), word(ROOM, 1)];
         send_together(&mut sender, &messages);
@@ -261,8 +256,7 @@ fn an_unsubscribe_from_a_full_channel_makes_room_for_the_join_behind_it() {
 #[test]
 fn a_sign_in_counts_for_everything_behind_it() {
     served(|gateway| {
-        let mut witness = Client::connect(gateway);
-        witness.join(ROOM, &json!({ "user_id": "witness" }));
+        let mut witness = Client::joined(gateway, ROOM, &json!({ "user_id": "witness" }));
         for number in 0..20 {
             let mut client = Client::connect(gateway);
             let user_data = r#"{"id":"ann"}"#;

@@ -180,8 +180,7 @@ fn ctrl_c_with_one_client_takes_less_than_300_ms() {
     // Once in ten times is enough, because the machine may be busy.
     while took.len() < 10 && took.iter().all(|took| *took >= Duration::from_millis(300)) {
         let mut gateway = Setup::new(2).start();
-        let mut client = Client::connect(&gateway);
-        client.subscribe("room");
+        let mut client = Client::subscribed(&gateway, "room");
         // This connection is like those that browsers open in advance.
         let _idle = gateway.tcp();
         let started = Instant::now();

@@ -130,8 +130,7 @@ fn the_memory_for_all_slow_readers_together_is_bounded() {
     };
     served_with(bounded, |gateway| {
         let stopped: Vec<_> = (0..20).map(|_| narrow(gateway)).collect();
-        let mut reader = Client::connect(gateway);
-        reader.subscribe(CHANNEL);
+        let mut reader = Client::subscribed(gateway, CHANNEL);
         let mut http = publisher(gateway);
         publish(&mut http, 0);
         assert_eq!(number(&reader.next_text()), 0);
@@ -187,8 +186,7 @@ fn a_client_that_asks_and_never_reads_the_answers_is_bounded_too() {
 fn a_slow_reader_of_one_channel_is_no_trouble_for_another() {
     served(|gateway| {
         let _stopped: Vec<_> = (0..3).map(|_| narrow(gateway)).collect();
-        let mut other = Client::connect(gateway);
-        other.subscribe("private-other");
+        let mut other = Client::subscribed(gateway, "private-other");
         let mut http = publisher(gateway);
         for round in 0..100 {
             publish(&mut http, round);

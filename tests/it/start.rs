@@ -7,20 +7,12 @@ use crate::client::Client;
 use crate::gateway::{APP_ID, Gateway, KEY, SECRET, Setup, served, served_with};
 use crate::http::{Call, publish};
 use crate::sign::channel_auth;
-
-fn texts(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (text(&output.stdout), text(&output.stderr))
-}
+use crate::steps::output::{self, texts};
 
 #[track_caller]
-fn refused(output: &Output, texts_of: &[&str]) {
-    let (stdout, stderr) = texts(output);
-    assert_eq!(output.status.code(), Some(78), "{stdout}{stderr}");
-    for text in texts_of {
-        assert!(stderr.contains(text), "{text:?} is not in: {stderr}");
-    }
-    assert!(!stderr.contains("panicked") && !stderr.contains(SECRET), "{stderr}");
+fn refused(output: &Output, sentence: &[&str]) {
+    output::refused(output, sentence);
+    assert_eq!(output.status.code(), Some(78));
 }
 
 /// A gateway without an app in its configuration.

@@ -140,8 +140,7 @@ fn a_server_that_dies_is_a_loss_and_no_message_is_forgotten() {
     let storm = started(&mut storm);
     let channel = channel_of_storm(&gateway);
     // The load generator publishes when all of its own connections are subscribed.
-    let mut client = Client::connect(&gateway);
-    client.subscribe(&channel);
+    let mut client = Client::subscribed(&gateway, &channel);
     client.next();
     gateway.signal(Signal::KILL);
     gateway.ended();
@@ -159,8 +158,8 @@ fn a_member_that_is_no_connection_of_the_storm_is_a_ghost() {
     let gateway = Setup::new(1).start();
     let mut storm = storm(&gateway, "connect -n 4 -d 1 --kind presence --ghosts 0");
     let storm = started(&mut storm);
-    let mut member = Client::connect(&gateway);
-    member.join(&channel_of_storm(&gateway), &json!({ "user_id": "nobody" }));
+    let _member =
+        Client::joined(&gateway, &channel_of_storm(&gateway), &json!({ "user_id": "nobody" }));
     let output = storm.wait_with_output().unwrap();
     let outcome = outcome(&output);
     assert_eq!(output.status.code(), Some(1), "{outcome:#}");

@@ -1,47 +1,15 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::client::{Client, data};
-use crate::gateway::{Gateway, Setup, eventually, served, served_with};
-use crate::http::{Call, publish, until_connected};
+use crate::gateway::{Setup, eventually, served, served_with};
+use crate::http::{publish, until_connected};
 use crate::sign::{channel_auth, user_auth};
+use crate::steps::users::{reach_users, terminate, terminate_a_user, until_online};
 
 const UNAUTHORISED: &str = "Connection is unauthorized";
-const TERMINATED: &str = "Connection terminated by the application";
-
-fn user(gateway: &Gateway, user_data: &Value) -> Client {
-    let mut client = Client::connect(gateway);
-    client.sign_in(user_data);
-    client
-}
-
-/// Takes news of watched users up to the point where exactly these are online.
-#[track_caller]
-fn until_online(client: &mut Client, online: &mut BTreeSet<String>, expected: &[&str]) {
-    let expected: BTreeSet<_> = expected.iter().map(|&id| id.to_owned()).collect();
-    while *online != expected {
-        let message = client.expect("pusher_internal:watchlist_events");
-        assert_eq!(message.get("channel"), None);
-        for event in data(&message)["events"].as_array().unwrap() {
-            for id in event["user_ids"].as_array().unwrap() {
-                let id = id.as_str().unwrap().to_owned();
-                let new = match event["name"].as_str().unwrap() {
-                    "online" => online.insert(id),
-                    "offline" => online.remove(&id),
-                    other => panic!("{other}"),
-                };
-                assert!(new, "{message} tells nothing new of one whom it names");
-            }
-        }
-    }
-}
-
-fn terminate(gateway: &Gateway, user_id: &str) {
-    let call = Call::post(&format!("users/{user_id}/terminate_connections"), &json!({}));
-    assert_eq!(call.ok(gateway), json!({}));
-}
 
 #[test]
 fn a_sign_in_is_answered_in_exactly_the_form_of_pusher() {
@@ -102,7 +70,7 @@ fn a_client_without_a_signature_for_a_user_is_not_signed_in() {
 #[test]
 fn a_connection_is_one_user_for_all_its_life() {
     served(|gateway| {
-        let mut client = user(gateway, &json!({ "id": "ann" }));
+        let mut client = Client::signed_in(gateway, &json!({ "id": "ann" }));
         client.subscribe("#server-to-user-ann");
         client.ask_sign_in(r#"{"id":"ben"}"#);
         client.expect_error(4009, UNAUTHORISED);
@@ -117,22 +85,7 @@ fn a_connection_is_one_user_for_all_its_life() {
 #[test]
 fn an_event_for_a_user_reaches_all_connections_of_that_user_and_nobody_else() {
     served(|gateway| {
-        let [mut anns, mut bens] = ["ann", "ben"].map(|id| {
-            let connect = |_| {
-                let mut client = user(gateway, &json!({ "id": id }));
-                client.subscribe(&format!("#server-to-user-{id}"));
-                client
-            };
-            (0..4).map(connect).collect::<Vec<_>>()
-        });
-        publish(gateway, "#server-to-user-ann", "for-ann", "1");
-        publish(gateway, "#server-to-user-ben", "for-ben", "2");
-        for ann in &mut anns {
-            ann.expect_event("#server-to-user-ann", "for-ann", "1");
-        }
-        for ben in &mut bens {
-            ben.expect_event("#server-to-user-ben", "for-ben", "2");
-        }
+        let mut anns = reach_users(&[gateway]);
         // Client events on it are refused.
         anns[0].whisper("#server-to-user-ann", "client-x", &json!({}));
         anns[0].expect("pusher:error");
@@ -145,7 +98,7 @@ fn an_event_for_a_user_reaches_all_connections_of_that_user_and_nobody_else() {
 fn a_signed_in_client_joins_presence_channels_without_channel_data() {
     served(|gateway| {
         let info = json!({ "name": "Ann" });
-        let mut ann = user(gateway, &json!({ "id": "ann", "user_info": info }));
+        let mut ann = Client::signed_in(gateway, &json!({ "id": "ann", "user_info": info }));
         let ask = |client: &mut Client| {
             let auth = channel_auth(&client.socket_id, "presence-a", None);
             let data = json!({ "auth": auth, "channel": "presence-a" });
@@ -176,12 +129,13 @@ fn a_signed_in_client_joins_presence_channels_without_channel_data() {
 #[test]
 fn watchers_hear_who_is_online_who_comes_and_who_goes() {
     served(|gateway| {
-        let ann = user(gateway, &json!({ "id": "ann" }));
+        let ann = Client::signed_in(gateway, &json!({ "id": "ann" }));
         let watchlist = json!(["ann", "ben", "cleo"]);
         let mut watchers: Vec<_> = (0..5)
             .map(|number| {
                 let id = format!("watcher-{number}");
-                let client = user(gateway, &json!({ "id": id, "watchlist": watchlist }));
+                let client =
+                    Client::signed_in(gateway, &json!({ "id": id, "watchlist": watchlist }));
                 (client, BTreeSet::new())
             })
             .collect();
@@ -192,15 +146,16 @@ fn watchers_hear_who_is_online_who_comes_and_who_goes() {
         };
         expect(&["ann"]);
         // Only the first connection and the end of the last are news.
-        let mut bens: Vec<_> = (0..4).map(|_| user(gateway, &json!({ "id": "ben" }))).collect();
+        let mut bens: Vec<_> =
+            (0..4).map(|_| Client::signed_in(gateway, &json!({ "id": "ben" }))).collect();
         expect(&["ann", "ben"]);
-        let cleo = user(gateway, &json!({ "id": "cleo" }));
+        let cleo = Client::signed_in(gateway, &json!({ "id": "cleo" }));
         expect(&["ann", "ben", "cleo"]);
         drop(ann);
         expect(&["ben", "cleo"]);
         let mut last = bens.pop().unwrap();
         drop(bens);
-        let _stranger = user(gateway, &json!({ "id": "dan" }));
+        let _stranger = Client::signed_in(gateway, &json!({ "id": "dan" }));
         drop(cleo);
         expect(&["ben"]);
         last.socket.close(None).unwrap();
@@ -215,7 +170,8 @@ fn users_of_different_apps_do_not_see_each_other() {
         setup.toml("[[apps]]\napp_id = \"2\"\nkey = \"other\"\nsecret = \"other-secret-x\"\n")
     };
     served_with(two_apps, |gateway| {
-        let mut watcher = user(gateway, &json!({ "id": "w", "watchlist": ["ann", "ben"] }));
+        let mut watcher =
+            Client::signed_in(gateway, &json!({ "id": "w", "watchlist": ["ann", "ben"] }));
         let mut other = Client::open(gateway, "/app/other?protocol=7", &[]);
         other.established();
         let user_data = r#"{"id":"ann"}"#;
@@ -224,9 +180,9 @@ fn users_of_different_apps_do_not_see_each_other() {
         let request = json!({ "auth": format!("other:{signature}"), "user_data": user_data });
         other.send(&json!({ "event": "pusher:signin", "data": request }));
         other.expect("pusher:signin_success");
-        let _ben = user(gateway, &json!({ "id": "ben" }));
+        let _ben = Client::signed_in(gateway, &json!({ "id": "ben" }));
         until_online(&mut watcher, &mut BTreeSet::new(), &["ben"]);
-        terminate(gateway, "ann");
+        terminate("ann").ok(gateway);
         other.expect_nothing();
     });
 }
@@ -235,14 +191,18 @@ fn users_of_different_apps_do_not_see_each_other() {
 fn the_first_users_of_a_watchlist_that_is_too_long_are_watched() {
     let limited = |setup: Setup| setup.env("RINGWAVE_APP_MAX_WATCHLIST", "2");
     served_with(limited, |gateway| {
-        let _all: Vec<_> =
-            ["a", "b", "c"].map(|id| user(gateway, &json!({ "id": id }))).into_iter().collect();
-        let mut watcher =
-            user(gateway, &json!({ "id": "w", "watchlist": ["a", "a", "b", "c", "d"] }));
+        let _all: Vec<_> = ["a", "b", "c"]
+            .map(|id| Client::signed_in(gateway, &json!({ "id": id })))
+            .into_iter()
+            .collect();
+        let mut watcher = Client::signed_in(
+            gateway,
+            &json!({ "id": "w", "watchlist": ["a", "a", "b", "c", "d"] }),
+        );
         let text = "The watchlist is too long. The first of its users are watched.";
         watcher.expect_error(4302, text);
         until_online(&mut watcher, &mut BTreeSet::new(), &["a", "b"]);
-        let _d = user(gateway, &json!({ "id": "d" }));
+        let _d = Client::signed_in(gateway, &json!({ "id": "d" }));
         watcher.expect_nothing();
     });
 }
@@ -251,10 +211,12 @@ fn the_first_users_of_a_watchlist_that_is_too_long_are_watched() {
 fn by_default_a_hundred_users_are_watched() {
     served(|gateway| {
         let ids: Vec<_> = (0..101).map(|number| format!("u{number}")).collect();
-        let [last, beyond] = ["u99", "u100"].map(|id| user(gateway, &json!({ "id": id })));
-        let mut content = user(gateway, &json!({ "id": "w", "watchlist": ids[..100] }));
+        let [last, beyond] =
+            ["u99", "u100"].map(|id| Client::signed_in(gateway, &json!({ "id": id })));
+        let mut content =
+            Client::signed_in(gateway, &json!({ "id": "w", "watchlist": ids[..100] }));
         until_online(&mut content, &mut BTreeSet::new(), &["u99"]);
-        let mut greedy = user(gateway, &json!({ "id": "w", "watchlist": ids }));
+        let mut greedy = Client::signed_in(gateway, &json!({ "id": "w", "watchlist": ids }));
         greedy.expect_error(4302, "The watchlist is too long. The first of its users are watched.");
         until_online(&mut greedy, &mut BTreeSet::new(), &["u99"]);
         drop((last, beyond));
@@ -269,7 +231,7 @@ fn watchers_know_the_truth_after_many_have_come_and_gone_at_once() {
     served(|gateway| {
         let ids: Vec<_> = (0..5).map(|number| format!("user-{number}")).collect();
         let watching = json!({ "id": "w", "watchlist": ids });
-        let mut watcher = user(gateway, &watching);
+        let mut watcher = Client::signed_in(gateway, &watching);
         let stay: Vec<_> = std::thread::scope(|scope| {
             let ids = &ids;
             let threads: Vec<_> = (0..4)
@@ -279,7 +241,7 @@ fn watchers_know_the_truth_after_many_have_come_and_gone_at_once() {
                         for number in 0..10 {
                             let id = &ids[(thread + number) % ids.len()];
                             let watchlist = json!({ "id": id, "watchlist": ids });
-                            last = Some(user(gateway, &watchlist));
+                            last = Some(Client::signed_in(gateway, &watchlist));
                         }
                         last
                     })
@@ -290,7 +252,7 @@ fn watchers_know_the_truth_after_many_have_come_and_gone_at_once() {
         // These are the last ones of each thread: users 4, 0, 1 and 2.
         assert_eq!(stay.len(), 4);
         let online = ["user-0", "user-1", "user-2", "user-4"];
-        let mut later = user(gateway, &watching);
+        let mut later = Client::signed_in(gateway, &watching);
         let (mut seen, mut seen_later) = (BTreeSet::new(), BTreeSet::new());
         until_online(&mut watcher, &mut seen, &online);
         until_online(&mut later, &mut seen_later, &online);
@@ -303,25 +265,7 @@ fn watchers_know_the_truth_after_many_have_come_and_gone_at_once() {
 
 #[test]
 fn terminating_a_user_closes_the_connections_that_are_signed_in_and_no_others() {
-    served(|gateway| {
-        let mut anns: Vec<_> = (0..5).map(|_| user(gateway, &json!({ "id": "ann" }))).collect();
-        anns[0].subscribe("#server-to-user-ann");
-        let mut present = Client::connect(gateway);
-        present.join("presence-a", &json!({ "user_id": "ann" }));
-        let mut ben = user(gateway, &json!({ "id": "ben", "watchlist": ["ann"] }));
-        let mut known = BTreeSet::new();
-        until_online(&mut ben, &mut known, &["ann"]);
-        terminate(gateway, "ann");
-        for client in anns.iter_mut().chain([&mut present]) {
-            client.expect_refusal(4009, TERMINATED);
-        }
-        until_online(&mut ben, &mut known, &[]);
-        until_connected(gateway, 1);
-        ben.expect_nothing();
-        // The user is not banned and may come back.
-        let _ann = user(gateway, &json!({ "id": "ann" }));
-        until_online(&mut ben, &mut known, &["ann"]);
-    });
+    served(|gateway| terminate_a_user(&[gateway]));
 }
 
 #[test]
@@ -330,20 +274,16 @@ fn a_client_that_shows_no_signature_in_time_is_closed_with_4009() {
     served_with(strict, |gateway| {
         let started = Instant::now();
         let mut silent = Client::connect(gateway);
-        let mut both = Client::connect(gateway);
-        both.subscribe("public");
+        let mut both = Client::subscribed(gateway, "public");
         both.subscribe("private-b");
         both.unsubscribe("private-b");
-        let mut open = Client::connect(gateway);
-        open.subscribe("open");
+        let mut open = Client::subscribed(gateway, "open");
         let data = json!({ "auth": "a:b", "user_data": r#"{"id":"1"}"# });
         open.send(&json!({ "event": "pusher:signin", "data": data }));
         open.expect_error(4009, UNAUTHORISED);
-        let mut private = Client::connect(gateway);
-        private.subscribe("private-a");
-        let mut present = Client::connect(gateway);
-        present.join("presence-a", &json!({ "user_id": "1" }));
-        let mut signed_in = user(gateway, &json!({ "id": "1" }));
+        let mut private = Client::subscribed(gateway, "private-a");
+        let mut present = Client::joined(gateway, "presence-a", &json!({ "user_id": "1" }));
+        let mut signed_in = Client::signed_in(gateway, &json!({ "id": "1" }));
         for client in [&mut silent, &mut open] {
             client.expect_refusal(4009, "Connection not authorized within timeout");
         }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,26 +15,10 @@ use crate::http::publish;
 use crate::left_out::runs;
 use crate::receiver::Receiver;
 use crate::reload::reload;
-
-/// The names of all events, for a `ringwave.toml`.
-const EVERYTHING: &str = "\"channel_occupied\", \"channel_vacated\", \"member_added\", \
-    \"member_removed\", \"client_event\", \"cache_miss\", \"subscription_count\"";
+use crate::steps::webhooks::{EVERYTHING, app, member, occupied, vacated};
 
 fn with_webhook(shards: usize, webhook: &str) -> Setup {
-    let app = format!("[[apps]]\napp_id = \"{APP_ID}\"\n[[apps.webhooks]]\n{webhook}\n");
-    Setup::new(shards).toml(&app)
-}
-
-fn occupied(channel: &str) -> Value {
-    json!({ "name": "channel_occupied", "channel": channel })
-}
-
-fn vacated(channel: &str) -> Value {
-    json!({ "name": "channel_vacated", "channel": channel })
-}
-
-fn member(name: &str, channel: &str, user: &str) -> Value {
-    json!({ "name": name, "channel": channel, "user_id": user })
+    Setup::new(shards).toml(&app(webhook))
 }
 
 #[test]
@@ -94,8 +78,7 @@ fn a_client_that_returns_within_three_seconds_was_never_away() {
         let mut left = Instant::now();
         for _ in 0..3 {
             // This is like a page that is loaded again.
-            let mut client = Client::connect(&gateway);
-            client.join(room, &user);
+            let _client = Client::joined(&gateway, room, &user);
             left = Instant::now();
         }
         receiver.expect_event(&vacated(room));
@@ -115,8 +98,7 @@ fn a_variable_is_enough_for_the_app_of_the_variables() {
     let receiver = Receiver::start();
     let setup = Setup::new(2).env("RINGWAVE_APP_WEBHOOK_URL", &receiver.url());
     let gateway = setup.env("RINGWAVE_APP_WEBHOOK_EVENTS", "cache_miss").start();
-    let mut client = Client::connect(&gateway);
-    client.subscribe("cache-a");
+    let _client = Client::subscribed(&gateway, "cache-a");
     let events = receiver.expect(1);
     assert_eq!(events, [json!({ "name": "cache_miss", "channel": "cache-a" })]);
 }
@@ -216,8 +198,7 @@ fn a_stop_delivers_what_is_there() {
         let receiver = Receiver::start();
         let setup = with_webhook(shards, &format!("url = \"{}\"", receiver.url()));
         let mut gateway = setup.env("RINGWAVE_SHUTDOWN_WINDOW", "1").start();
-        let mut client = Client::connect(&gateway);
-        client.join("presence-a", &json!({ "user_id": "1" }));
+        let mut client = Client::joined(&gateway, "presence-a", &json!({ "user_id": "1" }));
         gateway.signal(Signal::TERM);
         client.expect_refusal(4102, "Server is restarting. Please reconnect in a second.");
         drop(client);
@@ -238,8 +219,7 @@ fn a_stop_does_not_wait_for_a_dead_receiver() {
     receiver.answer(0);
     let setup = with_webhook(2, &format!("url = \"{}\"", receiver.url()));
     let mut gateway = setup.env("RINGWAVE_SHUTDOWN_WINDOW", "0").start();
-    let mut client = Client::connect(&gateway);
-    client.subscribe("a");
+    let client = Client::subscribed(&gateway, "a");
     eventually("a request", || (!receiver.heads().is_empty()).then_some(()));
     drop(client);
     gateway.signal(Signal::TERM);
@@ -256,8 +236,7 @@ fn a_spool_keeps_what_was_not_delivered_over_a_stop_and_over_a_crash() {
             .env("RINGWAVE_WEBHOOK_SPOOL", "spool")
             .env("RINGWAVE_SHUTDOWN_WINDOW", "0");
         let gateway = setup.start();
-        let mut client = Client::connect(&gateway);
-        client.subscribe("a");
+        let _client = Client::subscribed(&gateway, "a");
         gateway.logged(&["a webhook failed"]);
         let gateway = gateway.restart_after(signal);
         let files = || std::fs::read_dir(gateway.path("spool")).unwrap().count();
@@ -282,8 +261,7 @@ fn the_connection_to_an_endpoint_that_is_no_more_ends() {
             format!("REVERB_APP_ID={APP_ID}\nREVERB_APP_KEY={KEY}\nREVERB_APP_SECRET={SECRET}\n");
         let setup = with_webhook(2, &format!("url = \"{}\"", receiver.url()));
         let gateway = setup.dotenv(&format!("{dotenv}{spool}")).start();
-        let mut client = Client::connect(&gateway);
-        client.subscribe("a");
+        let mut client = Client::subscribed(&gateway, "a");
         receiver.expect_event(&occupied("a"));
         assert_eq!(receiver.connections(), 1);
         std::fs::write(gateway.path("ringwave.toml"), "").unwrap();
@@ -325,8 +303,7 @@ fn tls_takes_the_certificates_of_the_host_and_no_others() {
     let mut command = setup.command("start");
     command.env("SSL_CERT_FILE", setup.path("trusted.pem"));
     let gateway = setup.start_as(&mut command);
-    let mut client = Client::connect(&gateway);
-    client.subscribe("a");
+    let _client = Client::subscribed(&gateway, "a");
     assert_eq!(trusted.expect(1), [occupied("a")]);
     let line = gateway.logged(&["a webhook failed", "no TLS"]);
     assert!(line.contains(&stranger.port().to_string()), "{line}");
@@ -380,9 +357,7 @@ fn an_app_without_webhooks_says_nothing_of_another_apps() {
         receiver.url()
     );
     let gateway = Setup::new(2).dotenv("").toml(&toml).start();
-    let mut client = Client::connect(&gateway);
-    client.subscribe("a");
-    drop(client);
+    drop(Client::subscribed(&gateway, "a"));
     // No event is still on its way, because a stop delivers everything.
     let mut gateway = gateway;
     gateway.signal(Signal::TERM);

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::gateway::{Gateway, Setup, served, served_with};
 use crate::http::publish;
+use crate::steps::delivery::{self, subscribers};
 
 const NOT_MEMBER: (u16, &str) = (4009, "The client is not a member of the specified channel.");
 
@@ -10,30 +11,11 @@ fn from(whom: &'static str) -> impl Fn(Setup) -> Setup {
     move |setup| setup.env("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", whom)
 }
 
-/// Clients that are subscribed to a channel, on several shards.
-fn members(gateway: &Gateway, channel: &str) -> Vec<Client> {
-    let mut clients: Vec<_> = (0..4).map(|_| Client::connect(gateway)).collect();
-    clients.iter_mut().for_each(|client| client.subscribe(channel));
-    clients
-}
-
 #[test]
 fn the_others_get_it_and_the_sender_does_not() {
     served(|gateway| {
         for channel in ["private-a", "private-encrypted-a"] {
-            let mut clients = members(gateway, channel);
-            for sender in 0..clients.len() {
-                clients[sender].whisper(channel, "client-typing", &json!({ "by": sender }));
-                let expected = format!(
-                    r#"{{"event":"client-typing","channel":"{channel}","data":{{"by":{sender}}}}}"#
-                );
-                for at in (0..clients.len()).filter(|&at| at != sender) {
-                    assert_eq!(clients[at].next_text(), expected);
-                }
-                clients[sender].expect_nothing();
-            }
-            publish(gateway, channel, "after", "1");
-            clients.iter_mut().for_each(|client| client.expect_event(channel, "after", "1"));
+            delivery::whisper(&[gateway], channel);
         }
     });
 }
@@ -41,7 +23,7 @@ fn the_others_get_it_and_the_sender_does_not() {
 #[test]
 fn data_is_relayed_as_it_was_sent() {
     served(|gateway| {
-        let mut clients = members(gateway, "private-a");
+        let mut clients = subscribers(&[gateway], "private-a", 4);
         let numbers = r#"{"big":123456789012345678901234567890,"f":1.10,"dup":1,"dup":2}"#;
         for data in ["{}", "[]", r#""text""#, r#""{\"a\":1}""#, r#"{ "a" : "\u00fc" }"#, numbers] {
             let message = format!(r#"{{"event":"client-e","data":{data},"channel":"private-a"}}"#);
@@ -57,30 +39,13 @@ fn data_is_relayed_as_it_was_sent() {
 
 #[test]
 fn on_presence_channels_the_sender_is_named_by_the_server() {
-    served(|gateway| {
-        let mut sender = Client::connect(gateway);
-        sender.join("presence-a", &json!({ "user_id": 7 }));
-        let mut other = Client::connect(gateway);
-        other.join("presence-a", &json!({ "user_id": "8" }));
-        sender.expect("pusher_internal:member_added");
-        let spoofed = json!({
-            "event": "client-e", "channel": "presence-a", "data": {}, "user_id": "1", "admin": true,
-        });
-        sender.send(&spoofed);
-        let seen = other.next();
-        let expected = json!({
-            "event": "client-e", "channel": "presence-a", "data": {}, "user_id": 7,
-        });
-        assert_eq!(seen, expected);
-        other.whisper("presence-a", "client-e", &json!([]));
-        assert_eq!(sender.next()["user_id"], "8");
-    });
+    served(|gateway| delivery::whisper_as_members(&[gateway]));
 }
 
 #[test]
 fn by_default_only_members_may_send() {
     served(|gateway| {
-        let mut clients = members(gateway, "private-a");
+        let mut clients = subscribers(&[gateway], "private-a", 4);
         let mut stranger = Client::connect(gateway);
         stranger.whisper("private-a", "client-e", &json!({}));
         stranger.expect_error(NOT_MEMBER.0, NOT_MEMBER.1);
@@ -98,7 +63,7 @@ fn by_default_only_members_may_send() {
 #[test]
 fn from_all_takes_them_from_strangers_but_no_more_than_event_channel_and_data() {
     served_with(from("all"), |gateway| {
-        let mut clients = members(gateway, "private-a");
+        let mut clients = subscribers(&[gateway], "private-a", 4);
         let mut stranger = Client::connect(gateway);
         let message = json!({
             "event": "client-e", "channel": "private-a", "data": { "a": 1 }, "user_id": "1",
@@ -114,7 +79,7 @@ fn from_all_takes_them_from_strangers_but_no_more_than_event_channel_and_data() 
 #[test]
 fn from_none_takes_them_from_nobody() {
     served_with(from("none"), |gateway| {
-        let mut clients = members(gateway, "private-a");
+        let mut clients = subscribers(&[gateway], "private-a", 4);
         clients[0].whisper("private-a", "client-e", &json!({}));
         clients[0].expect_error(4301, "The app does not have client messaging enabled.");
         publish(gateway, "private-a", "after", "1");
@@ -126,7 +91,7 @@ fn from_none_takes_them_from_nobody() {
 fn public_channels_take_them_only_where_the_app_says_so() {
     let text = "Client events are for private and presence channels only.";
     let refused: fn(&Gateway) = |gateway| {
-        let mut clients = members(gateway, "room");
+        let mut clients = subscribers(&[gateway], "room", 4);
         clients[0].whisper("room", "client-e", &json!({}));
         let data: Value = crate::client::data(&clients[0].expect("pusher:error"));
         assert_eq!(data["code"], 4301);
@@ -141,7 +106,7 @@ fn public_channels_take_them_only_where_the_app_says_so() {
     });
     let on_public = |setup: Setup| setup.env("RINGWAVE_APP_CLIENT_EVENTS_ON_PUBLIC", "true");
     served_with(on_public, |gateway| {
-        let mut clients = members(gateway, "room");
+        let mut clients = subscribers(&[gateway], "room", 4);
         clients[0].whisper("room", "client-e", &json!({}));
         clients[1].expect("client-e");
     });
@@ -150,7 +115,7 @@ fn public_channels_take_them_only_where_the_app_says_so() {
 #[test]
 fn a_sender_sees_its_events_and_those_of_others_in_one_order() {
     served(|gateway| {
-        let mut clients = members(gateway, "private-a");
+        let mut clients = subscribers(&[gateway], "private-a", 4);
         for number in 0..50 {
             clients[0].whisper("private-a", "client-e", &json!({ "n": number }));
         }

@@ -27,8 +27,7 @@ fn chunked(call: &Call, chunk: usize) -> Vec<u8> {
 #[test]
 fn a_connection_is_kept_for_any_number_of_requests() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
+        let mut client = Client::subscribed(gateway, "c");
         let mut http = Http::over(gateway.tcp());
         for data in 0..50 {
             http.send(&event(data).bytes());
@@ -70,8 +69,7 @@ fn the_connection_ends_where_the_client_says_so() {
 #[test]
 fn pipelined_requests_are_answered_in_their_order() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
+        let mut client = Client::subscribed(gateway, "c");
         let mut http = Http::over(gateway.tcp());
         let mut all = Vec::new();
         for data in 0..100 {
@@ -114,8 +112,7 @@ fn a_request_may_come_in_any_pieces() {
 #[test]
 fn chunked_bodies_are_taken_and_signed_as_a_whole() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
+        let mut client = Client::subscribed(gateway, "c");
         let mut http = Http::over(gateway.tcp());
         for chunk in [1, 2, 7, 1000] {
             http.send(&chunked(&event(chunk), chunk));
@@ -224,8 +221,7 @@ fn a_client_that_ends_its_direction_gets_its_answers() {
 #[test]
 fn a_request_that_stops_in_the_middle_is_not_carried_out() {
     served(|gateway| {
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
+        let mut client = Client::subscribed(gateway, "c");
         for bytes in [event(1).bytes(), chunked(&event(1), 10)] {
             let mut http = Http::over(gateway.tcp());
             http.send(&bytes[..bytes.len() - 1]);
@@ -310,8 +306,7 @@ fn a_unix_socket_serves_the_same() {
             http.send(&event(data).bytes());
             assert_eq!(http.response().status, 200);
         }
-        let mut client = Client::connect(gateway);
-        client.subscribe("c");
+        let mut client = Client::subscribed(gateway, "c");
         let uri = format!("ws://it{}", crate::client::target());
         let sockets: Vec<_> = (0..10)
             .map(|_| {

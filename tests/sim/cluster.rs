@@ -1,6 +1,7 @@
 //! Simulation of clusters: several processes with real shards and the real node, a model of the
 //! scripts in the place of Redis, and everything between them that can be lost, late or repeated.
 
+mod faults;
 mod judge;
 mod plan;
 mod process;

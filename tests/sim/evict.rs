@@ -59,6 +59,7 @@ fn connections_of_an_app_that_goes_close_in_portions_and_all_others_stay() {
         apps: Arc::clone(&after),
         backlog: BacklogLimits { connection: 2000, shard: 1 << 20 },
         front: Arc::default(),
+        shutdown_window: None,
     });
     control.offer(|| ShardMessage::InForce(Arc::clone(&in_force), taken.take().unwrap()));
 

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use ringwave::testing::front::gateway::PublishResult;
+use ringwave::testing::front::gateway::{PublishedStates, Unserved};
 use tokio::sync::oneshot;
 
 /// The publisher of a message.
@@ -74,7 +74,7 @@ pub(crate) struct Episode {
 }
 
 /// An answer that is waited for, and the messages that it is about.
-type Question = (oneshot::Receiver<PublishResult>, Vec<usize>);
+type Question = (oneshot::Receiver<Result<PublishedStates, Unserved>>, Vec<usize>);
 
 /// Everything that was published, and all subscriptions.
 #[derive(Debug, Default)]
@@ -87,6 +87,8 @@ pub(crate) struct Ledger {
     pub excused: BTreeSet<usize>,
     /// Whether this epoch's messages may come to different nodes in different orders.
     pub disordered: bool,
+    /// Whether a node was alone in this epoch, so that subscribers miss messages of each other.
+    pub divided: bool,
     epoch: u32,
     sent: Vec<Sent>,
     episodes: Vec<Episode>,
@@ -149,12 +151,26 @@ impl Ledger {
         }
     }
 
+    /// Notes that the accepted messages of these sources may be lost: Redis may have forgotten
+    /// them, and their node can repeat them no more.
+    pub(crate) fn doubt(&mut self, sources: impl Fn(Source) -> bool) {
+        let epoch = self.epoch;
+        let accepted = self.sent.iter_mut().filter(|sent| sent.fate == Fate::Accepted);
+        for sent in accepted.filter(|sent| sent.epoch == epoch && sources(sent.source)) {
+            sent.fate = Fate::Possible;
+        }
+    }
+
     pub(crate) fn set_fate(&mut self, id: usize, fate: Fate) {
         self.sent[id].fate = fate;
     }
 
     /// Notes that the publisher of these messages waits for this answer.
-    pub(crate) fn ask(&mut self, answer: oneshot::Receiver<PublishResult>, ids: Vec<usize>) {
+    pub(crate) fn ask(
+        &mut self,
+        answer: oneshot::Receiver<Result<PublishedStates, Unserved>>,
+        ids: Vec<usize>,
+    ) {
         self.questions.push((answer, ids));
     }
 
@@ -175,7 +191,7 @@ impl Ledger {
             *refused += u64::from(fate != Fate::Accepted);
             for &id in &*ids {
                 sent[id].fate = fate;
-                // What was refused for now may still come, and late.
+                // A message that was refused for now may still come, and late.
                 sent[id].answered = (fate != Fate::Possible).then_some(*step);
             }
             false
@@ -217,23 +233,26 @@ impl Ledger {
 
     /// Notes that a subscriber got a message.
     pub(crate) fn got(&mut self, episode: usize, id: usize) {
-        let Self { sent, episodes, epoch, disordered, .. } = self;
+        let (client, channel) = (self.episodes[episode].client, self.episodes[episode].channel);
+        let has =
+            |of: &Episode| of.client == client && of.channel == channel && of.got.contains(&id);
+        // However often it subscribes: its node takes no message twice.
+        assert!(!self.episodes.iter().any(has), "client {client} got {id} twice");
+        let Self { sent, episodes, epoch, disordered, divided, .. } = self;
         let (message, episode) = (&sent[id], &mut episodes[episode]);
-        let client = episode.client;
-        // What Redis has forgotten is sent again, also to nodes that were not interested then.
-        let in_time = message.epoch == *epoch || *disordered;
+        // A message that Redis has forgotten is sent again, after the answer to its publisher.
+        let in_time = message.epoch == *epoch || *disordered || *divided;
         assert!(in_time, "client {client} got {id} when all had come to rest");
         assert_ne!(message.except, Some(client), "client {client} got {id}, excepted from it");
         // Redis may have ordered it anew, behind the subscription.
-        let again = episode.cached == Some(Some(id)) && !*disordered;
+        let again = episode.cached == Some(Some(id)) && !*disordered && !*divided;
         assert!(!again, "client {client} got {id} again, cached before");
-        assert!(!episode.got.contains(&id), "client {client} got {id} twice");
         let before = message.answered.is_some_and(|answered| answered < episode.asked);
         assert!(
             !before || self.clustered,
             "client {client} got {id}, published before it asked to subscribe"
         );
-        let ordered = if *disordered { 0 } else { 8 };
+        let ordered = if *disordered || *divided { 0 } else { 8 };
         for &earlier in episode.got.iter().rev().take(ordered) {
             let earlier_sent = &sent[earlier];
             let same_source = earlier_sent.source == message.source;
@@ -257,6 +276,9 @@ impl Ledger {
         }
         for (channel, episodes) in &by_channel {
             for one in episodes {
+                if self.divided {
+                    continue;
+                }
                 self.judge_completeness(one);
                 if self.disordered {
                     continue;
@@ -268,7 +290,10 @@ impl Ledger {
             }
         }
         let epoch = self.epoch;
-        let kept = |sent: &&Sent| sent.kept && sent.epoch == epoch && sent.fate == Fate::Accepted;
+        let certain = !self.divided;
+        let kept = |sent: &&Sent| {
+            certain && sent.kept && sent.epoch == epoch && sent.fate == Fate::Accepted
+        };
         self.keeping.extend(self.sent.iter().filter(kept).map(|sent| sent.channel));
         self.episodes.iter_mut().for_each(|episode| {
             episode.got.clear();

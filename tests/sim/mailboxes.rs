@@ -8,7 +8,7 @@ use std::time::Duration;
 use ringwave::testing::apps::{Admission, Apps};
 use ringwave::testing::bus::{self, Port};
 use ringwave::testing::channels::{ChannelKey, Event, KeyHash, Topology};
-use ringwave::testing::front::gateway::{GatewayCommand, Publication, PublishResult};
+use ringwave::testing::front::gateway::{GatewayCommand, Publication, PublishedStates, Unserved};
 use ringwave::testing::id::{AppIndex, ShardId};
 use ringwave::testing::plane::BacklogLimits;
 use ringwave::testing::protocol::names::ChannelName;
@@ -74,7 +74,7 @@ impl Common {
     }
 }
 
-type Answer = oneshot::Receiver<PublishResult>;
+type Answer = oneshot::Receiver<Result<PublishedStates, Unserved>>;
 
 #[test]
 fn a_publish_is_answered_at_once_only_when_its_home_has_it() {

@@ -16,10 +16,12 @@ mod client;
 mod cluster;
 mod cuts;
 mod evict;
+mod facts;
 #[path = "../support/frames.rs"]
 mod frames;
 mod handshakes;
 mod ledger;
+mod loops;
 mod mailboxes;
 mod plan;
 mod pressure;

@@ -15,7 +15,7 @@ use ringwave::testing::apps::webhook::Webhooks;
 use ringwave::testing::apps::{Admission, App, AppCounters, Apps};
 use ringwave::testing::bus::{self, Outside, Port};
 use ringwave::testing::channels::{Event, KeyHash, Retain, Topology};
-use ringwave::testing::front::gateway::{GatewayCommand, Publication};
+use ringwave::testing::front::gateway::{GatewayCommand, Publication, Unserved};
 use ringwave::testing::id::AppIndex;
 use ringwave::testing::plane::BacklogLimits;
 use ringwave::testing::protocol::names::ChannelName;
@@ -31,10 +31,9 @@ use tokio::sync::oneshot;
 
 use crate::client::{Channel, Client, Mood, Phase, Surroundings};
 use crate::ledger::{Ledger, Source};
+use crate::loops::Loops;
 use crate::plan::Plan;
 pub(crate) use reload::SWITCHED;
-
-const TICK: Duration = Duration::from_millis(100);
 
 const CACHE_TTL: Duration = Duration::from_secs(600);
 
@@ -43,13 +42,7 @@ pub(crate) struct World {
     dice: Dice,
     net: SimNet,
     apps: Arc<Apps>,
-    shards: Vec<Shard<SimRing>>,
-    /// By shard: the commands of its front.
-    commands: Vec<Vec<GatewayCommand>>,
-    /// By shard: whether it must not sleep.
-    awake: Vec<bool>,
-    /// By shard: the time of its last turn.
-    turned: Vec<Millis>,
+    loops: Loops,
     channels: Vec<Channel>,
     /// Ids of users, the same in both apps.
     users: Vec<String>,
@@ -64,7 +57,7 @@ pub(crate) struct World {
     /// Whether an app was off since everything was judged.
     switched_off: bool,
     terminated: Vec<(usize, String)>,
-    terminations: Vec<oneshot::Receiver<()>>,
+    terminations: Vec<oneshot::Receiver<Result<(), Unserved>>>,
     /// A digest of the run so far, which tells two runs apart.
     digest: u64,
 }
@@ -99,13 +92,10 @@ impl World {
         let users = users(&plan, &hash, &mut dice);
         Self {
             hash,
-            commands: shards.iter().map(|_| Vec::new()).collect(),
-            awake: vec![true; shards.len()],
-            turned: vec![Millis(0); shards.len()],
             dice,
             net,
             apps,
-            shards,
+            loops: Loops::new(shards, Millis(0)),
             channels,
             users,
             clients: Vec::new(),
@@ -135,7 +125,7 @@ impl World {
         }
         self.finish();
         let sum = |count: fn(&ringwave::testing::plane::Counters) -> u64| {
-            self.shards.iter().map(|shard| count(shard.plane().counters())).sum::<u64>()
+            self.loops.shards.iter().map(|shard| count(shard.plane().counters())).sum::<u64>()
         };
         let summary = Summary {
             delivered: self.ledger.delivered,
@@ -151,7 +141,10 @@ impl World {
     }
 
     fn set_faults(&mut self, faults: Faults) {
-        self.shards.iter_mut().for_each(|shard| shard.plane_mut().ring_mut().set_faults(faults));
+        self.loops
+            .shards
+            .iter_mut()
+            .for_each(|shard| shard.plane_mut().ring_mut().set_faults(faults));
     }
 
     fn step(&mut self) {
@@ -172,56 +165,29 @@ impl World {
     }
 
     fn some_shard(&mut self) {
-        let shard = self.dice.below(self.shards.len());
-        let due = self.now.since(self.turned[shard]) >= TICK;
-        if due || self.wants_a_turn(shard) || self.dice.chance(20) {
+        let shard = self.dice.below(self.loops.shards.len());
+        let due = self.loops.is_due(shard, self.now);
+        if due || self.loops.wants_a_turn(shard) || self.dice.chance(20) {
             self.turn(shard);
         }
     }
 
-    fn wants_a_turn(&mut self, shard: usize) -> bool {
-        self.awake[shard] |= took_edge(self.shards[shard].port());
-        self.awake[shard]
-            || !self.commands[shard].is_empty()
-            || self.shards[shard].plane().ring().ready()
-            // The next tick of the shard is a millisecond away.
-            || self.shards[shard].plane().throttling()
-    }
-
     fn turn(&mut self, index: usize) {
-        let shard = &mut self.shards[index];
-        // An edge is taken before the turn that looks, as the real loop does.
-        took_edge(shard.port());
-        shard.port().awake();
-        shard.turn(self.now, &mut self.commands[index]);
-        self.awake[index] = shard.has_work() || !shard.port().sleep();
-        self.turned[index] = self.now;
-        self.watch_closes(index);
+        self.loops.turn(index, self.now);
+        for client in self.clients.iter_mut().filter(|client| client.shard == index) {
+            self.loops.watch_close(client, &self.net, self.now);
+        }
         self.note(index as u64 + 1);
-        let counters = *self.shards[index].plane().counters();
+        let counters = *self.loops.shards[index].plane().counters();
         self.note(counters.sends ^ (counters.short_sends << 20) ^ (counters.stale << 40));
     }
 
-    /// Keeps the times at which the server closes connections.
-    fn watch_closes(&mut self, index: usize) {
-        let plane = self.shards[index].plane();
-        let of_shard = self.clients.iter_mut().filter(|client| client.shard == index);
-        for client in of_shard.filter(|client| client.phase != Phase::Gone) {
-            if client.closing.is_none() && !client.conn.is_some_and(|key| plane.is_open(key)) {
-                client.closing = Some(self.now);
-            }
-            if client.released.is_none() && self.net.released(client.fd) {
-                client.released = Some(self.now);
-            }
-        }
-    }
-
     fn connect(&mut self) {
-        let index = self.dice.below(self.shards.len());
+        let index = self.dice.below(self.loops.shards.len());
         // The real loop takes sockets over within a turn, behind the messages of others.
         self.turn(index);
         let live = self.clients.iter().filter(|client| client.phase != Phase::Gone).count();
-        let shard = &self.shards[index];
+        let shard = &self.loops.shards[index];
         if shard.plane().stalled() || shard.free_places() == 0 || live >= self.plan.clients {
             return;
         }
@@ -245,16 +211,13 @@ impl World {
             });
         }
         let leftover = client.leftover(self.dice.below(200));
-        let keys: Vec<_> = self.shards[index].plane().keys().collect();
-        self.shards[index].open(fd, admission, Vec::new(), &leftover);
-        self.awake[index] = true;
-        client.conn = self.shards[index].plane().keys().find(|key| !keys.contains(key));
+        self.loops.open(&mut client, admission, &leftover);
         self.clients.push(client);
     }
 
     fn publish(&mut self) {
         let app = self.dice.below(2);
-        let shard = self.dice.below(self.shards.len());
+        let shard = self.dice.below(self.loops.shards.len());
         if !self.admits(shard, app) {
             return;
         }
@@ -269,23 +232,15 @@ impl World {
             let filler = self.dice.below(self.plan.filler);
             let source = Source::Shard(shard);
             let id = self.ledger.publish(channel, source, except, kept, filler);
+            let except = except.map(|client| &self.clients[client]);
             let data = &self.ledger.message(id).data;
-            let name = &self.channels[channel].name;
-            let key = AppIndex(app as u16);
-            let retain = || Box::new(Retain { data: data.as_str().into(), ttl: CACHE_TTL });
-            let event = Event {
-                key: self.hash.channel(key, ChannelName::parse(name, 200, false).unwrap()),
-                frame: outbound::event("word", data, name),
-                except: except
-                    .map(|of| self.clients[of].socket_id.clone().unwrap().parse().unwrap()),
-                retain: kept.then(retain),
-            };
+            let event = event(&self.channels[channel], &self.hash, data, except);
             events.push(Publication { event, wants_state: self.dice.chance(300) });
             ids.push(id);
         }
         let (reply, answer) = oneshot::channel();
         self.ledger.ask(answer, ids);
-        self.commands[shard].push(GatewayCommand::Publish { events, reply });
+        self.loops.commands[shard].push(GatewayCommand::Publish { events, reply });
     }
 
     fn some_subscriber(&mut self, channel: usize) -> Option<usize> {
@@ -300,9 +255,9 @@ impl World {
         self.terminated.push((app, user.clone()));
         let (reply, answer) = oneshot::channel();
         self.terminations.push(answer);
-        let shard = self.dice.below(self.shards.len());
+        let shard = self.dice.below(self.loops.shards.len());
         let app = Arc::clone(self.apps.get(AppIndex(app as u16)).unwrap());
-        self.commands[shard].push(GatewayCommand::Terminate { app, user_id: user, reply });
+        self.loops.commands[shard].push(GatewayCommand::Terminate { app, user_id: user, reply });
     }
 
     fn some_client(&mut self) {
@@ -412,9 +367,22 @@ impl std::ops::AddAssign for Summary {
     }
 }
 
-/// Whether the shard's eventfd was written since the last look.
-pub(crate) fn took_edge(port: &Port<ShardMessage>) -> bool {
-    rustix::io::read(port.wake_fd(), &mut [0; 8]).is_ok()
+/// An event with the text of a message, for all subscribers but one.
+pub(crate) fn event(
+    channel: &Channel,
+    hash: &KeyHash,
+    data: &str,
+    except: Option<&Client>,
+) -> Event {
+    let Channel { name, app, cache, .. } = channel;
+    let parsed = ChannelName::parse(name, 200, false).unwrap();
+    let retain = || Box::new(Retain { data: data.into(), ttl: CACHE_TTL });
+    Event {
+        key: hash.channel(AppIndex(*app as u16), parsed),
+        frame: outbound::event("word", data, name),
+        except: except.map(|client| client.socket_id.as_ref().unwrap().parse().unwrap()),
+        retain: cache.then(retain),
+    }
 }
 
 /// The parts of a shard without webhooks, whose memory is not limited.
@@ -426,7 +394,12 @@ pub(crate) fn parts(
     port: Port<ShardMessage>,
 ) -> ShardParts {
     ShardParts {
-        in_force: InForce { apps: Arc::clone(apps), backlog, front: Arc::default() },
+        in_force: InForce {
+            apps: Arc::clone(apps),
+            backlog,
+            front: Arc::default(),
+            shutdown_window: None,
+        },
         hash,
         socket_ids: SocketIds::seeded(seed),
         port,

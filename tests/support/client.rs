@@ -27,6 +27,30 @@ impl Client {
         client
     }
 
+    /// Connects and subscribes to a channel.
+    #[track_caller]
+    pub fn subscribed(gateway: &Gateway, channel: &str) -> Self {
+        let mut client = Self::connect(gateway);
+        client.subscribe(channel);
+        client
+    }
+
+    /// Connects and joins a presence channel.
+    #[track_caller]
+    pub fn joined(gateway: &Gateway, channel: &str, member: &Value) -> Self {
+        let mut client = Self::connect(gateway);
+        client.join(channel, member);
+        client
+    }
+
+    /// Connects and signs in.
+    #[track_caller]
+    pub fn signed_in(gateway: &Gateway, user_data: &Value) -> Self {
+        let mut client = Self::connect(gateway);
+        client.sign_in(user_data);
+        client
+    }
+
     /// Opens a WebSocket without reading from it.
     #[track_caller]
     pub fn open(gateway: &Gateway, target: &str, headers: &[(&str, &str)]) -> Self {

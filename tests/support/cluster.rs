@@ -84,6 +84,11 @@ impl<const N: usize> Cluster<N> {
         cluster
     }
 
+    /// The gateways of all nodes.
+    pub fn gateways(&self) -> [&Gateway; N] {
+        self.nodes.each_ref().map(|node| &**node)
+    }
+
     /// Waits until exactly so many nodes are in the cluster.
     #[track_caller]
     pub fn until_joined(&self, count: usize) {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::frame::Frame;
-use crate::id::{ShardId, SocketId};
+use crate::id::ShardId;
 use crate::memory::{Keyed, number};
 use crate::protocol::auth::Member;
 use crate::protocol::outbound;
 
 use super::super::shard_counts::ShardCounts;
-use super::super::{ChannelKey, Event, FromHome, Outbox};
+use super::super::table::ChannelRecord;
+use super::super::{ChannelKey, Outbox};
 use super::members::{Entered, Members};
 
 /// One channel at its home. It exists while the channel is occupied.
@@ -20,7 +20,7 @@ pub(super) struct Channel {
     /// The interest set: the shards with subscribers, and the number of these.
     interest: ShardCounts,
     /// The members of a presence channel. Boxed, because most channels have none.
-    pub(super) members: Option<Box<Members>>,
+    members: Option<Box<Members>>,
 }
 
 impl Keyed for Channel {
@@ -29,11 +29,29 @@ impl Keyed for Channel {
     }
 }
 
-impl Channel {
-    pub(super) fn new(key: ChannelKey) -> Self {
+impl ChannelRecord for Channel {
+    fn new(key: ChannelKey) -> Self {
         Self { key, interest: ShardCounts::default(), members: None }
     }
 
+    fn key(&self) -> &ChannelKey {
+        &self.key
+    }
+
+    fn interest(&self) -> &ShardCounts {
+        &self.interest
+    }
+
+    fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members.iter().flat_map(|members| members.all())
+    }
+
+    fn users(&self) -> u32 {
+        number(self.members.as_ref().map_or(0, |members| members.len()))
+    }
+}
+
+impl Channel {
     /// Counts a subscriber of a shard. The other subscribers are told of a new member. If the
     /// channel is full, nothing is counted.
     pub(super) fn admit(
@@ -75,24 +93,11 @@ impl Channel {
         (true, gone.is_some())
     }
 
-    /// Hands an event to every shard with subscribers.
-    pub(super) fn deliver(&self, frame: &Frame, except: Option<SocketId>, out: &mut Outbox) {
-        for shard in self.interest.shards() {
-            let (key, frame) = (self.key.clone(), frame.clone());
-            out.send(shard, FromHome::Event(Event { key, frame, except, retain: None }));
-        }
-    }
-
     pub(super) const fn is_occupied(&self) -> bool {
         !self.interest.is_empty()
     }
 
     pub(super) fn subscribers(&self) -> u32 {
         self.interest.total()
-    }
-
-    /// The number of distinct users; 0 for channels without presence.
-    pub(super) fn users(&self) -> u32 {
-        number(self.members.as_ref().map_or(0, |members| members.len()))
     }
 }

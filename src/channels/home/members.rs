@@ -85,11 +85,6 @@ impl Members {
         self.table.iter().map(|of| &of.member)
     }
 
-    /// The user ids, once each.
-    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
-        self.all().map(|member| &*member.user_id)
-    }
-
     fn get_mut(&mut self, id: &str) -> Option<&mut Presence> {
         self.table.find_mut(self.hash.hash_one(id), |of| *of.member.user_id == *id)
     }

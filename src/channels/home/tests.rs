@@ -9,11 +9,14 @@ use proptest::sample::Index;
 use serde_json::{Value, json};
 
 use super::super::listing::LOOKS_PER_TURN;
-use super::super::{CachedEvent, ClientEventNotice, Joining, KeyHash, Retain};
+use super::super::{
+    Answer, CachedEvent, ChannelKey, ChannelState, ClientEventNotice, Joining, KeyHash, Notice,
+    ReplyTo, Retain, Whisper,
+};
 use super::*;
 use crate::apps::webhook::EventKind;
 use crate::frame::Frame;
-use crate::id::{ConnKey, SocketId};
+use crate::id::{AppIndex, ConnKey, SocketId};
 use crate::protocol::auth::Authorised;
 use crate::protocol::names::ChannelName;
 
@@ -155,7 +158,9 @@ impl Model {
         let parse = |name: &&str| ChannelName::parse(name, 200, true).unwrap();
         let mut homes = Homes::new(bounds);
         // The second app wants no notices.
-        homes.adopt(vec![Wanted { notices: EventKind::ALL.into_iter().collect(), counts: false }]);
+        homes
+            .channels
+            .adopt(vec![Wanted { notices: EventKind::ALL.into_iter().collect(), counts: false }]);
         Self {
             homes,
             keys: CHANNELS
@@ -373,7 +378,7 @@ impl Model {
             let (expires, bytes) = (self.now + ttl_ms, frame.len() + data.len());
             let (data, shown) = (Arc::clone(&data), shown.clone());
             let event = LastEvent { number, expires, data, bytes, shown };
-            let fits = bytes <= self.homes.cache.bounds().bytes;
+            let fits = bytes <= self.homes.channels.cache.bounds().bytes;
             self.channels[channel].event = fits.then_some(event);
             self.evict();
         }
@@ -400,7 +405,7 @@ impl Model {
 
     /// Evicts events of the app with the most, the first to expire first, until both bounds hold.
     fn evict(&mut self) {
-        let bounds = self.homes.cache.bounds();
+        let bounds = self.homes.channels.cache.bounds();
         loop {
             let of_apps = [self.events(AppIndex(0)), self.events(AppIndex(1))];
             let counts = of_apps.each_ref().map(Vec::len);
@@ -429,7 +434,7 @@ impl Model {
         for of in &mut self.channels {
             of.event.take_if(|event| event.expires <= self.now);
         }
-        self.homes.tick(Millis(self.now), &mut self.outbox);
+        self.homes.channels.tick(Millis(self.now), &mut self.outbox);
         self.compare();
     }
 
@@ -537,7 +542,7 @@ impl Model {
         let now = Millis(self.now);
         for channel in 0..self.keys.len() {
             let key = self.keys[channel].clone();
-            assert_eq!(self.homes.state(&key, now), self.state(channel), "{}", key.name());
+            assert_eq!(self.homes.channels.state(&key, now), self.state(channel), "{}", key.name());
             self.expected.clear();
             self.expected_notices.clear();
             let users = self.channels[channel].users.keys().map(|&id| Box::from(id)).collect();
@@ -553,11 +558,15 @@ impl Model {
         assert_eq!(occupied, expected);
         let kept =
             |of: &Channel| usize::from(!of.by_shard.is_empty()) + usize::from(of.event.is_some());
-        assert_eq!(self.homes.len(), self.channels.iter().map(kept).sum::<usize>(), "a leak");
+        assert_eq!(
+            self.homes.channels.len(),
+            self.channels.iter().map(kept).sum::<usize>(),
+            "a leak"
+        );
         let events = || self.channels.iter().filter_map(|of| of.event.as_ref());
         let bytes = events().map(|event| event.bytes).sum();
-        assert_eq!(self.homes.cache.held(), (events().count(), bytes));
-        assert_eq!(self.homes.refused.len(), self.refused.len());
+        assert_eq!(self.homes.channels.cache.held(), (events().count(), bytes));
+        assert_eq!(self.homes.channels.refused.len(), self.refused.len());
     }
 }
 
@@ -582,11 +591,11 @@ fn list(homes: &mut Homes, app: AppIndex, now: Millis) -> Vec<Vec<(ChannelName, 
         let Answer::Occupied { channels, last } = &**answer else { panic!("{answer:?}") };
         assert_eq!(*to, reply_to);
         parts.push(channels.clone());
-        assert_eq!(homes.has_work(), !last);
+        assert_eq!(homes.channels.has_work(), !last);
         if *last {
             return parts;
         }
-        homes.work(now, &mut out);
+        homes.channels.work(now, &mut out);
     }
 }
 
@@ -691,8 +700,8 @@ proptest! {
             model.leave_refused(last);
         }
         model.step(&Step::Pass { ms: 1000, tick: true });
-        assert!(model.homes.is_empty());
-        assert_eq!(model.homes.cache.held(), (0, 0));
+        assert!(model.homes.channels.len() == 0);
+        assert_eq!(model.homes.channels.cache.held(), (0, 0));
     }
 }
 
@@ -712,7 +721,7 @@ fn past_the_bound_a_refreshed_event_stays_and_a_stale_one_goes() {
     model.step(&cached(4, 5000));
     model.step(&cached(6, 5000));
     let kept = |model: &Model, channel| {
-        model.homes.state(&model.keys[channel], Millis(model.now)).cached.is_some()
+        model.homes.channels.state(&model.keys[channel], Millis(model.now)).cached.is_some()
     };
     assert_eq!([4, 5, 6].map(|channel| kept(&model, channel)), [true, false, true]);
 }
@@ -728,10 +737,10 @@ fn an_event_that_is_larger_than_all_the_cache_is_delivered_not_kept_and_costs_no
         Step::Publish { channel, padding, ttl_ms, except: false, asks: true }
     };
     model.step(&large(5));
-    assert_eq!((model.homes.cache.held().0, model.homes.len()), (2, 3));
+    assert_eq!((model.homes.channels.cache.held().0, model.homes.channels.len()), (2, 3));
     // The channel's earlier event is no longer its last one.
     model.step(&large(6));
-    assert_eq!((model.homes.cache.held().0, model.homes.len()), (1, 2));
+    assert_eq!((model.homes.channels.cache.held().0, model.homes.channels.len()), (1, 2));
 }
 
 #[test]
@@ -746,7 +755,9 @@ fn an_app_that_holds_less_than_its_part_loses_nothing_to_another() {
         homes.handle(ShardId(0), ToHome::Publish(event), Millis(0), &mut Outbox::default());
     };
     let kept = |homes: &Homes, app| {
-        (0..1000).filter(|&n| homes.state(&key(app, n), Millis(0)).cached.is_some()).count()
+        (0..1000)
+            .filter(|&n| homes.channels.state(&key(app, n), Millis(0)).cached.is_some())
+            .count()
     };
     // The bound on events: three apps, of which one stays below its third.
     let mut homes = Homes::new(CacheBounds { events: 90, ..ROOMY });
@@ -762,7 +773,7 @@ fn an_app_that_holds_less_than_its_part_loses_nothing_to_another() {
     (0..500).for_each(|n| publish(&mut homes, 0, n, 50));
     (0..100).for_each(|n| publish(&mut homes, 1, n, 10_000));
     let (small, large) = (kept(&homes, 0), kept(&homes, 1));
-    assert_eq!((small, large), (500, 7), "{:?}", homes.cache.held());
+    assert_eq!((small, large), (500, 7), "{:?}", homes.channels.cache.held());
 }
 
 #[test]
@@ -775,8 +786,8 @@ fn a_short_lived_event_is_dropped_in_time_behind_any_number_of_long_lived_ones()
         let event = cached_event(hash.channel(AppIndex(0), name), frame(&json!({})), ttl);
         homes.handle(ShardId(0), ToHome::Publish(event), Millis(0), &mut Outbox::default());
     }
-    homes.tick(Millis(100), &mut Outbox::default());
-    assert_eq!(homes.len(), 49);
+    homes.channels.tick(Millis(100), &mut Outbox::default());
+    assert_eq!(homes.channels.len(), 49);
 }
 
 #[test]
@@ -796,19 +807,19 @@ fn cached_events_of_an_app_that_is_gone_go_a_part_at_a_time_and_no_others_do() {
     }
     let gone = |app: AppIndex| app.0 % 2 == 1;
     let mut lengths = Vec::new();
-    while homes.cache.forget_apps(gone, 4) {
-        lengths.push(homes.len());
+    while homes.channels.cache.forget_apps(gone, 4) {
+        lengths.push(homes.channels.len());
     }
-    assert_eq!((lengths, homes.len()), (vec![13, 9], 8));
-    assert_eq!(homes.cache.apps().collect::<Vec<_>>(), [AppIndex(0), AppIndex(2)]);
-    assert_eq!(homes.cache.held().0, 8);
+    assert_eq!((lengths, homes.channels.len()), (vec![13, 9], 8));
+    assert_eq!(homes.channels.cache.apps().collect::<Vec<_>>(), [AppIndex(0), AppIndex(2)]);
+    assert_eq!(homes.channels.cache.held().0, 8);
 }
 
 #[test]
 fn a_channel_that_admits_nobody_leaves_nothing() {
     let mut model = Model::new(ROOMY);
     model.join(1, 0, 0, Some(0));
-    assert!(model.homes.is_empty());
+    assert!(model.homes.channels.len() == 0);
 }
 
 #[test]
@@ -834,13 +845,13 @@ fn rounds_of_coming_and_going_leave_no_more_behind_than_one() {
         for key in &keys {
             join(&mut homes, 0, key);
         }
-        homes.trim();
-        let full = homes.room();
+        homes.channels.trim();
+        let full = homes.channels.room();
         for key in &keys {
             leave(&mut homes, 0, key);
         }
-        homes.trim();
-        rooms.push((full, homes.room()));
+        homes.channels.trim();
+        rooms.push((full, homes.channels.room()));
     }
     assert!(rooms.iter().all(|room| *room == rooms[0]), "{rooms:?}");
     let (full, empty) = rooms[0];
@@ -856,14 +867,14 @@ fn a_table_that_most_channels_left_shrinks_and_finds_the_rest() {
     for n in 0..3000 {
         join(&mut homes, 0, &key(n));
     }
-    let full = homes.room();
+    let full = homes.channels.room();
     for n in 10..3000 {
         leave(&mut homes, 0, &key(n));
     }
-    homes.trim();
-    assert!(homes.room() < full / 4);
-    assert!((0..10).all(|n| homes.state(&key(n), Millis(0)).occupied()));
-    assert!(!homes.state(&key(10), Millis(0)).occupied());
+    homes.channels.trim();
+    assert!(homes.channels.room() < full / 4);
+    assert!((0..10).all(|n| homes.channels.state(&key(n), Millis(0)).occupied()));
+    assert!(!homes.channels.state(&key(10), Millis(0)).occupied());
 }
 
 fn cached_event(key: ChannelKey, frame: Frame, ttl: Duration) -> Event {
@@ -910,10 +921,10 @@ fn numbers_of_subscribers_go_to_all_shards_that_have_some_and_pause_when_large()
     let hash = KeyHash::random();
     let key = hash.channel(AppIndex(0), ChannelName::parse("news", 200, true).unwrap());
     let mut homes = Homes::new(ROOMY);
-    homes.adopt(vec![counts()]);
+    homes.channels.adopt(vec![counts()]);
     let due = |homes: &mut Homes, now| {
         let mut out = Outbox::default();
-        homes.tick(Millis(now), &mut out);
+        homes.channels.tick(Millis(now), &mut out);
         counts_told(out)
     };
     for number in 1..=101 {
@@ -927,11 +938,14 @@ fn numbers_of_subscribers_go_to_all_shards_that_have_some_and_pause_when_large()
         let _told = leave(&mut homes, shard, &key);
     }
     assert_eq!(due(&mut homes, 10_000), [], "all of them have left");
-    homes.trim();
-    assert!(homes.is_empty() && homes.counts.next_due().is_none_or(|end| end.0 == 15_000));
+    homes.channels.trim();
+    assert!(
+        homes.channels.len() == 0
+            && homes.channels.counts.next_due().is_none_or(|end| end.0 == 15_000)
+    );
     assert_eq!(due(&mut homes, 15_000), []);
-    homes.trim();
-    assert!(homes.room() < 10_000, "{} bytes", homes.room());
+    homes.channels.trim();
+    assert!(homes.channels.room() < 10_000, "{} bytes", homes.channels.room());
 }
 
 #[test]
@@ -939,9 +953,9 @@ fn presence_channels_are_told_no_numbers_and_neither_is_an_app_that_does_not_wan
     let hash = KeyHash::random();
     let channel = |name| hash.channel(AppIndex(0), ChannelName::parse(name, 200, true).unwrap());
     let mut homes = Homes::new(ROOMY);
-    homes.adopt(vec![counts()]);
+    homes.channels.adopt(vec![counts()]);
     assert_eq!(counts_told(join(&mut homes, 0, &channel("presence-a"))), []);
-    homes.adopt(vec![Wanted::default()]);
+    homes.channels.adopt(vec![Wanted::default()]);
     assert_eq!(counts_told(join(&mut homes, 0, &channel("news"))), []);
 }
 

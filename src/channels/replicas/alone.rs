@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use crate::time::Millis;
 
 use super::super::cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, ToCluster};
+use super::super::table::ChannelRecord;
 use super::super::{ChannelKey, Outbox};
 use super::Replicas;
 use super::registration::questions_of;
@@ -71,10 +72,10 @@ impl Replicas {
     }
 
     fn is_full(&self, key: &ChannelKey, user_id: &str, most: usize) -> bool {
-        self.find(key).is_some_and(|number| {
-            let attendance = self.channels[number].attendance.as_ref();
-            let known = attendance.is_some_and(|of| of.all().any(|of| *of.user_id == *user_id));
-            !known && self.channels[number].members() >= most
+        self.channels.find(key).is_some_and(|number| {
+            let replica = &self.channels[number];
+            let known = replica.members().any(|member| *member.user_id == *user_id);
+            !known && replica.users() as usize >= most
         })
     }
 }

@@ -10,7 +10,8 @@ use crate::protocol::outbound;
 use crate::time::Millis;
 
 use super::super::cluster::{ClusterJoined, Enter, EnterOutcome, FromCluster, ToCluster};
-use super::super::message::ToHome;
+use super::super::message::{Join, ToHome};
+use super::super::table::ChannelRecord;
 use super::super::{ChannelEvent, ChannelKey, Event, Outbox};
 use super::Replicas;
 use super::registration::Task;
@@ -47,7 +48,7 @@ impl Replicas {
     /// to date.
     fn joined(&mut self, joined: ClusterJoined, now: Millis, out: &mut Outbox) {
         let ClusterJoined { key, occupied, exact, last, members } = joined;
-        let Some(number) = self.find(&key) else { return };
+        let Some(number) = self.channels.find(&key) else { return };
         let replica = &mut self.channels[number];
         let enters = replica.standing == Standing::Entering;
         if !enters && replica.standing != Standing::In {
@@ -56,8 +57,8 @@ impl Replicas {
         replica.standing = Standing::In;
         replica.inexact = !exact && key.name().kind().is_presence();
         match last {
-            Some((frame, retain)) => self.cache.put(&key, frame, *retain, now),
-            None if enters => self.cache.forget(&key),
+            Some((frame, retain)) => self.channels.cache.put(&key, frame, *retain, now),
+            None if enters => self.channels.cache.forget(&key),
             // A Redis that was emptied has lost the event, and this is the last copy.
             None => {}
         }
@@ -68,7 +69,7 @@ impl Replicas {
             self.remove_others(number, &members, out);
         }
         if occupied {
-            self.wanted.notify(&key, ChannelEvent::Occupied, out);
+            self.channels.wanted.notify(&key, ChannelEvent::Occupied, out);
         }
         let waiting = std::mem::take(&mut self.channels[number].waiting);
         self.resume(waiting, now, out);
@@ -92,13 +93,13 @@ impl Replicas {
 
     /// The node has left a channel. If a subscriber has come meanwhile, it joins once more.
     fn left(&mut self, key: &ChannelKey, out: &mut Outbox) {
-        let Some(number) = self.find(key) else { return };
-        let replica = &mut self.channels[number];
-        if replica.standing != Standing::Leaving {
+        let Some(number) = self.channels.find(key) else { return };
+        if self.channels[number].standing != Standing::Leaving {
             return;
         }
-        self.cache.forget(key);
-        self.lists.forget(number);
+        self.channels.cache.forget(key);
+        self.channels.lists.forget(number);
+        let replica = &mut self.channels[number];
         if replica.waiting.is_empty() {
             self.channels.remove(number);
             return;
@@ -110,28 +111,25 @@ impl Replicas {
 
     fn counted(&mut self, key: &ChannelKey, total: u32, own: bool, now: Millis, out: &mut Outbox) {
         if own {
-            self.wanted.notify(key, ChannelEvent::SubscriptionCount(total), out);
+            self.channels.wanted.notify(key, ChannelEvent::SubscriptionCount(total), out);
         }
-        if let Some(number) = self.find(key)
-            && self.wanted.of(key.app()).counts
-            && self.counts.take(key, total, now)
-        {
-            self.deliver_count(number, total, out);
+        if let Some(number) = self.channels.find(key) {
+            self.channels.announce_count(number, total, now, out);
         }
     }
 
     fn added(&mut self, key: &ChannelKey, member: &Arc<Member>, out: &mut Outbox) {
-        let Some(number) = self.find(key) else { return };
+        let Some(number) = self.channels.find(key) else { return };
         let attendance = self.channels[number].attendance.get_or_insert_default();
         if attendance.add(member) {
-            self.lists.added(number, member);
+            self.channels.lists.added(number, member);
             let added = outbound::member_added(key.name(), member);
             self.deliver(number, &added, out);
         }
     }
 
     fn removed(&mut self, key: &ChannelKey, user_id: &str, out: &mut Outbox) {
-        let Some(number) = self.find(key) else { return };
+        let Some(number) = self.channels.find(key) else { return };
         let mut attendance = self.channels[number].attendance.as_mut();
         // The cluster has buried this node, which lives: its users are about to enter once more.
         let attendee = attendance.as_mut().and_then(|of| of.get_mut(user_id));
@@ -139,7 +137,7 @@ impl Replicas {
             return;
         }
         if let Some(gone) = attendance.and_then(|of| of.remove(user_id)) {
-            self.lists.forget(number);
+            self.channels.lists.forget(number);
             let removed = outbound::member_removed(key.name(), &gone.id_json);
             self.deliver(number, &removed, out);
         }
@@ -158,7 +156,7 @@ impl Replicas {
         now: Millis,
         out: &mut Outbox,
     ) {
-        let number = self.find(key);
+        let number = self.channels.find(key);
         let attendance = number.and_then(|number| self.channels[number].attendance.as_mut());
         let attendee = attendance.and_then(|of| of.get_mut(user_id));
         match (number, attendee.map_or(Standing::Out, |attendee| attendee.standing)) {
@@ -166,6 +164,14 @@ impl Replicas {
             (_, Standing::Out) if outcome != EnterOutcome::Full => {
                 // The first answer of two was that the channel is full, and the user was refused.
                 self.tell(ToCluster::Part(key.clone(), Arc::clone(user_id)), out);
+            }
+            (_, Standing::In) if outcome == (EnterOutcome::Entered { told: true }) => {
+                // The cluster had buried this node, and told webhooks that the user was gone.
+                self.channels.wanted.notify(
+                    key,
+                    ChannelEvent::MemberAdded(Arc::clone(user_id)),
+                    out,
+                );
             }
             _ => {}
         }
@@ -190,7 +196,7 @@ impl Replicas {
                 let (key, member) = (replica.key.clone(), Arc::clone(&attendee.member));
                 if told {
                     let user_id = Arc::clone(&member.user_id);
-                    self.wanted.notify(&key, ChannelEvent::MemberAdded(user_id), out);
+                    self.channels.wanted.notify(&key, ChannelEvent::MemberAdded(user_id), out);
                 }
                 // The news of the member may have been lost with an earlier inbox.
                 self.added(&key, &member, out);
@@ -213,7 +219,8 @@ impl Replicas {
             match message {
                 ToHome::Join(join) => {
                     self.pending.remove(&(from, join.ticket));
-                    self.refuse(from, *join, out);
+                    let Join { key, conn, ticket, .. } = *join;
+                    self.channels.refuse(from, key, conn, ticket, out);
                 }
                 behind => {
                     self.no_longer_pending(from, &behind);
@@ -226,7 +233,7 @@ impl Replicas {
     /// The cluster knows that a user has left this node. If a subscriber of the user has come
     /// meanwhile, the user enters once more.
     fn parted(&mut self, key: &ChannelKey, user_id: &str, out: &mut Outbox) {
-        let Some(number) = self.find(key) else { return };
+        let Some(number) = self.channels.find(key) else { return };
         let Some(attendance) = self.channels[number].attendance.as_mut() else { return };
         let Some(attendee) = attendance.get_mut(user_id) else { return };
         if attendee.standing != Standing::Leaving {
@@ -244,9 +251,9 @@ impl Replicas {
 
     fn event(&mut self, event: Event, now: Millis, out: &mut Outbox) {
         let Event { key, frame, except, retain } = event;
-        let Some(number) = self.find(&key) else { return };
+        let Some(number) = self.channels.find(&key) else { return };
         if let Some(retain) = retain {
-            self.cache.put(&key, frame.clone(), *retain, now);
+            self.channels.cache.put(&key, frame.clone(), *retain, now);
         }
         self.channels[number].deliver(&frame, except, out);
     }

@@ -52,7 +52,7 @@ impl Replicas {
             Task::Register => {
                 let partition = walk.partition.number;
                 let (registered, questions) = registration_of(&channels);
-                let kept = channels.iter().filter_map(|of| self.cache.get(&of.key, now));
+                let kept = channels.iter().filter_map(|of| self.channels.cache.get(&of.key, now));
                 let events = kept.map(|event| event.copied(now)).collect();
                 let users = Steps::new();
                 let part = Registered { partition, channels: registered, events, users, last };
@@ -78,9 +78,8 @@ impl Replicas {
 /// Channels with their numbers of subscribers, and the members that this node has in them.
 type Registration = Vec<(super::ChannelKey, u32, Vec<Arc<crate::protocol::auth::Member>>)>;
 
-/// The part of channels that the cluster had, and its unanswered questions. The answers may be lost
-/// with the inbox that they were in, and whoever asks twice gets two answers, of which the
-/// second has no effect.
+/// The part of channels that the cluster had, and its unanswered questions. Those are asked once
+/// more, because their answers may be lost with an inbox; a second answer has no effect.
 fn registration_of(channels: &[&Replica]) -> (Registration, Vec<ToCluster>) {
     let members = |replica: &Replica| -> Vec<_> {
         let attendance = replica.attendance.iter();

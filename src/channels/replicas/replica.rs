@@ -1,11 +1,14 @@
 //! The record of one channel on a node of a cluster.
 
-use crate::frame::Frame;
-use crate::id::{ShardId, SocketId};
-use crate::memory::Keyed;
+use std::sync::Arc;
+
+use crate::id::ShardId;
+use crate::memory::{Keyed, number};
+use crate::protocol::auth::Member;
 
 use super::super::shard_counts::ShardCounts;
-use super::super::{ChannelKey, Event, FromHome, Outbox, ToHome};
+use super::super::table::ChannelRecord;
+use super::super::{ChannelKey, ToHome};
 use super::attendance::Attendance;
 use super::standing::Standing;
 
@@ -33,8 +36,8 @@ impl Keyed for Replica {
     }
 }
 
-impl Replica {
-    pub(super) fn new(key: ChannelKey) -> Self {
+impl ChannelRecord for Replica {
+    fn new(key: ChannelKey) -> Self {
         Self {
             key,
             standing: Standing::Out,
@@ -45,22 +48,27 @@ impl Replica {
         }
     }
 
+    fn key(&self) -> &ChannelKey {
+        &self.key
+    }
+
+    fn interest(&self) -> &ShardCounts {
+        &self.interest
+    }
+
+    fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.attendance.iter().flat_map(|attendance| attendance.all())
+    }
+
+    fn users(&self) -> u32 {
+        number(self.attendance.as_ref().map_or(0, |attendance| attendance.members()))
+    }
+}
+
+impl Replica {
     /// Whether nothing on this node needs the channel any more.
     pub(super) fn is_unused(&self) -> bool {
         let entering = || self.attendance.as_ref().is_some_and(|of| of.is_entering());
         self.interest.is_empty() && self.waiting.is_empty() && !entering()
-    }
-
-    /// Hands an event to every shard with subscribers.
-    pub(super) fn deliver(&self, frame: &Frame, except: Option<SocketId>, out: &mut Outbox) {
-        for shard in self.interest.shards() {
-            let (key, frame) = (self.key.clone(), frame.clone());
-            out.send(shard, FromHome::Event(Event { key, frame, except, retain: None }));
-        }
-    }
-
-    /// The number of members, on all nodes.
-    pub(super) fn members(&self) -> usize {
-        self.attendance.as_ref().map_or(0, |of| of.members())
     }
 }

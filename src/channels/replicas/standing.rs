@@ -4,12 +4,12 @@
 /// the cluster's answer, and no other question is under way meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Not in it.
+    /// It is not in the channel.
     #[default]
     Out,
     /// The cluster has been asked to let it in.
     Entering,
-    /// In it.
+    /// It is in the channel.
     In,
     /// The cluster has been told that it leaves.
     Leaving,

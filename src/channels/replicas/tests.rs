@@ -9,7 +9,7 @@ use proptest::sample::Index;
 use serde_json::Value;
 
 use super::super::cluster::{ClusterJoined, EnterOutcome, FromCluster};
-use super::super::{Event, Joining, KeyHash};
+use super::super::{Event, Joining, KeyHash, Wanted};
 use super::*;
 use crate::apps::webhook::EventKind;
 use crate::frame::Frame;
@@ -119,7 +119,7 @@ impl World {
         let node = || {
             let mut node = Replicas::new(CacheBounds { events: 9, bytes: 9999 });
             let notices = EventKind::ALL.into_iter().collect();
-            node.adopt(vec![Wanted { notices, counts: false }]);
+            node.channels.adopt(vec![Wanted { notices, counts: false }]);
             node
         };
         Self {
@@ -394,7 +394,7 @@ impl World {
             self.compare(channel, key);
         }
         for node in &self.nodes {
-            assert!(node.pending.is_empty() && node.refused.is_empty());
+            assert!(node.pending.is_empty() && node.channels.refused.is_empty());
         }
     }
 
@@ -407,11 +407,11 @@ impl World {
         for (number, node) in self.nodes.iter().enumerate() {
             let count = self.subscriptions.iter().filter(here).filter(|of| of.node == number);
             let count = u32::try_from(count.count()).unwrap();
-            assert_eq!(node.subscribers(key), count, "subscribers of {number}");
+            assert_eq!(node.channels.subscribers(key), count, "subscribers of {number}");
             assert_eq!(truth.nodes.contains(&number), count > 0, "node {number} in {key:?}");
             if count > 0 && is_presence(channel) {
                 let known: BTreeSet<String> =
-                    node.users(key).into_iter().map(String::from).collect();
+                    node.channels.users(key).into_iter().map(String::from).collect();
                 assert_eq!(known, members, "members as {number} knows them");
             }
         }
@@ -502,7 +502,7 @@ proptest! {
         let here: Vec<_> = here.collect();
         here.into_iter().for_each(|ticket| world.leave_by(ticket));
         world.settle();
-        prop_assert!(world.nodes.iter().all(|node| node.len() == 0));
+        prop_assert!(world.nodes.iter().all(|node| node.channels.len() == 0));
         prop_assert!(world.truth.iter().all(|of| of.nodes.is_empty() && of.users.is_empty()));
     }
 }

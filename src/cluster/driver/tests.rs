@@ -9,7 +9,7 @@ use super::*;
 use crate::apps::{Apps, test_app};
 use crate::channels::{Answer, Event, FromHome, KeyHash, ReplyTo, ToCluster};
 use crate::cluster::model::Model;
-use crate::cluster::node::NodeParts;
+use crate::cluster::node::{Names, NodeParts, SEED_BYTES};
 use crate::cluster::settings::{
     ClusterSettings, RedisAddress, RedisLogin, RedisPlace, TlsFiles, WhenAway,
 };
@@ -132,8 +132,7 @@ impl World {
         let hash = KeyHash::random();
         let parts = NodeParts {
             settings: Arc::new(settings),
-            id: NodeId(7),
-            epoch: "epoch".into(),
+            names: Names::new([7; SEED_BYTES]),
             address: "node".into(),
             apps: Arc::new(Apps::new(vec![test_app()])),
             hash: hash.clone(),

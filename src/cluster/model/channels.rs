@@ -129,16 +129,13 @@ impl Call<'_> {
         self.tell_own(&Record::Parted(channel.clone(), user_id.into()));
     }
 
-    pub(super) fn publish(
-        &mut self,
-        channel: &ChannelPath,
-        record: &[u8],
-        ttl_ms: u64,
-        kept: Bytes,
-    ) {
+    pub(super) fn retain(&mut self, channel: ChannelPath, ttl_ms: u64, kept: Bytes) {
         if ttl_ms > 0 {
-            self.model.events.insert(channel.clone(), (kept, self.now_ms + ttl_ms));
+            self.model.events.insert(channel, (kept, self.now_ms + ttl_ms));
         }
+    }
+
+    pub(super) fn publish(&mut self, channel: &ChannelPath, record: &[u8]) {
         for node in self.nodes_of_or_stale(channel) {
             self.tell_encoded(node, record);
         }

@@ -47,8 +47,15 @@ impl Call<'_> {
         }
     }
 
-    pub(super) fn tend(&mut self, read_id: &str, read_bytes: u64, departures: bool) {
+    pub(super) fn tend(
+        &mut self,
+        read_id: &str,
+        read_bytes: u64,
+        departures: bool,
+        apps: Box<str>,
+    ) {
         self.renew_leases();
+        self.model.node(self.head.node).apps = apps;
         self.model.note_read(self.head.node, read_id, read_bytes);
         let mut leases: Vec<_> = self.model.leases.iter().map(|(&id, &end)| (end, id)).collect();
         leases.sort_unstable();
@@ -75,7 +82,7 @@ impl Call<'_> {
 
     fn introduction(&self, id: NodeId) -> NodeInfo {
         let node = self.model.nodes.get(&id).cloned().unwrap_or_default();
-        NodeInfo { id, address: node.address, apps: node.apps }
+        NodeInfo { id, address: node.address, apps: node.apps, batched: node.batched }
     }
 
     fn tell_departures(&mut self) {
@@ -158,7 +165,9 @@ impl Call<'_> {
 
     pub(super) fn ready(&mut self) {
         self.model.node(self.head.node).owed = Letters::default();
-        self.leave_stale(self.head.node);
+        if !self.leave_stale(self.head.node) && self.model.stale.is_empty() {
+            self.tell_own(&Record::Settled);
+        }
     }
 
     /// A node is not stale any more. Returns whether it was.

@@ -8,8 +8,8 @@ use crate::channels::{
     Steps, ToCluster, UserPath,
 };
 use crate::cluster::partition::Partition;
-use crate::cluster::settings::WhenAway;
 use crate::cluster::wire::{Command, JoinFlags, MemberText, Retained};
+use crate::id::ShardId;
 use crate::protocol::auth::Member;
 use crate::time::Millis;
 
@@ -27,14 +27,41 @@ impl Node {
             }
             ToCluster::MorePlaces(reply_to, app) => return self.more_places(reply_to, app, now),
             ToCluster::Registered(registered) => return self.registered(*registered),
+            ToCluster::Alone(shard) => return self.home_is_alone(shard),
             // Homes answer these themselves, and register everything afterwards.
             _ if self.alone => return,
             ToCluster::Users(steps) => return self.users(steps, now),
             _ => {}
         }
-        if let Some((command, partition)) = self.command_of(message) {
+        if !self.is_unaware(&message)
+            && let Some((command, partition)) = self.command_of(message)
+        {
             self.push(partition, command, None, now);
         }
+    }
+
+    /// A home has learnt that it is alone.
+    fn home_is_alone(&mut self, shard: ShardId) {
+        if let Some(owed) = self.unaware.get_mut(&shard) {
+            *owed -= 1;
+            if *owed == 0 {
+                self.unaware.remove(&shard);
+            }
+        }
+    }
+
+    /// Whether the home of a channel has sent this before it learnt that it was alone. It has
+    /// answered itself since, and registers what has become of it.
+    fn is_unaware(&self, message: &ToCluster) -> bool {
+        let key = match message {
+            ToCluster::Join(key, _)
+            | ToCluster::Leave(key)
+            | ToCluster::Count(key, _)
+            | ToCluster::Part(key, _) => key,
+            ToCluster::Enter(enter) => &enter.key,
+            _ => return false,
+        };
+        self.unaware.contains_key(&self.directory.topology().home_of(key))
     }
 
     /// The command of a home about one channel, and its partition.
@@ -83,7 +110,7 @@ impl Node {
 
     /// Publishes an event, or tells its publisher that it cannot be published.
     fn publish(&mut self, event: Event, confirm: Option<ReplyTo>, now: Millis) {
-        if self.alone && self.settings.when_away == WhenAway::Local {
+        if self.serves_alone() {
             self.deliver(event);
             confirm.into_iter().for_each(|to| self.effects.answer(to, Answer::Barrier));
             return;
@@ -95,7 +122,7 @@ impl Node {
         };
         if self.alone || !self.has_room(partition) || self.is_hopeless(partition, confirm, now) {
             match confirm {
-                Some(to) => self.effects.answer(to, Answer::Unavailable),
+                Some(to) => self.effects.answer(to, Answer::Away),
                 None => self.dropped += 1,
             }
             return;

@@ -11,6 +11,7 @@ use super::inquiries::Asker;
 use super::payload::{NodeAnswer, NodeQuestion, decode, encode};
 use super::questions::{Done, Gathering, Outcome};
 use crate::channels::{Answer, ChannelKey, ChannelPath, ChannelState, Question, ReplyTo, UserPath};
+use crate::cluster::settings::WhenAway;
 use crate::cluster::wire::{Command, NodeId};
 use crate::id::{AppIndex, ShardId};
 use crate::protocol::names::ChannelName;
@@ -19,6 +20,10 @@ use crate::time::Millis;
 
 /// The channels in a part of an answer: some tens of kilobytes.
 const CHANNELS_PER_PART: usize = 1000;
+
+/// This node, if it asks itself because it is alone. No node has this id and no partition this
+/// number, so nothing that happens to a partition ends such a question.
+const HERE: Asker = Asker { partition: u16::MAX, node: NodeId(0), request: 0 };
 
 /// A question to all nodes.
 #[derive(Clone, Debug)]
@@ -36,6 +41,11 @@ impl Node {
     pub(super) fn ask(&mut self, reply_to: ReplyTo, question: Question, now: Millis) {
         match question {
             Question::Barrier => self.effects.answer(reply_to, Answer::Barrier),
+            // The home answers the shard itself.
+            Question::State(ref key) | Question::Users(ref key) if self.serves_alone() => {
+                let home = self.directory.topology().home_of(key);
+                self.effects.ask(home, reply_to, question);
+            }
             Question::State(key) => self.ask_redis(reply_to, &key, false, now),
             Question::Users(key) => self.ask_redis(reply_to, &key, true, now),
             Question::Occupied(app, prefix) => {
@@ -48,9 +58,13 @@ impl Node {
     /// Asks about one channel: Redis knows the members and the nodes with subscribers.
     fn ask_redis(&mut self, reply_to: ReplyTo, key: &ChannelKey, users: bool, now: Millis) {
         let found = self.directory.channel_path(key);
-        let Some((channel, partition)) = found.filter(|&(_, of)| self.knows_all(of)) else {
+        let Some((channel, partition)) = found else {
+            // The app was removed.
             return self.effects.answer(reply_to, Answer::Unavailable);
         };
+        if !self.knows_all(partition) {
+            return self.silent(partition, reply_to);
+        }
         let gathering = match users {
             true => Gathering::Users,
             false => Gathering::State(ChannelState::default()),
@@ -67,20 +81,43 @@ impl Node {
         self.push(partition, command, None, now);
     }
 
+    /// Asks all nodes, or this one if it is alone.
     pub(super) fn ask_nodes(&mut self, reply_to: ReplyTo, asking: Asking, now: Millis) {
         let question = self.node_question(&asking);
-        let partition = self.directory.app_text(asking.app()).map(|(_, partition)| partition);
-        let partition = partition.filter(|&partition| self.knows_all(partition));
-        let request = partition.and_then(|partition| {
-            self.questions.open(partition, reply_to, asking.gathering(), now)
-        });
-        match (question, partition, request) {
-            (Some(question), Some(partition), Some(request)) => {
+        let app = self.directory.app_text(asking.app());
+        let Some(((_, partition), question)) = app.zip(question) else {
+            // The app was removed.
+            return self.effects.answer(reply_to, Answer::Unavailable);
+        };
+        let alone = self.serves_alone();
+        if !alone && !self.knows_all(partition) {
+            return self.silent(partition, reply_to);
+        }
+        let partition = if alone { HERE.partition } else { partition };
+        match self.questions.open(partition, reply_to, asking.gathering(), now) {
+            None => self.effects.answer(reply_to, Answer::Unavailable),
+            Some(request) if alone => {
+                let _waits = self.questions.asked(request, 0, None, vec![HERE.node]);
+                self.answer_here(Asker { request, ..HERE }, question, now);
+            }
+            Some(request) => {
                 let command = Command::Ask(request, encode(&question));
                 self.push(partition, command, None, now);
             }
-            _ => self.effects.answer(reply_to, Answer::Unavailable),
         }
+    }
+
+    /// Whether this node answers for itself, because the cluster is away.
+    pub(super) fn serves_alone(&self) -> bool {
+        self.alone && self.settings.when_away == WhenAway::Local
+    }
+
+    /// Tells a shard that a question has no answer: because Redis is away, or because not all nodes
+    /// answer.
+    pub(super) fn silent(&mut self, partition: u16, reply_to: ReplyTo) {
+        let outside = self.partition(partition).is_some_and(|of| of.outside_since().is_some());
+        let answer = if outside { Answer::Away } else { Answer::Unavailable };
+        self.effects.answer(reply_to, answer);
     }
 
     /// Whether Redis knows all nodes, and what they have: otherwise an answer would be partial.
@@ -126,9 +163,15 @@ impl Node {
         payload: &Bytes,
         now: Millis,
     ) {
-        let asker = Asker { partition, node, request };
-        match decode(payload) {
-            Some(NodeQuestion::State { channel }) => {
+        // From a version that this node does not know, the asker is told that an answer is missing.
+        if let Some(question) = decode(payload) {
+            self.answer_here(Asker { partition, node, request }, question, now);
+        }
+    }
+
+    fn answer_here(&mut self, asker: Asker, question: NodeQuestion, now: Millis) {
+        match question {
+            NodeQuestion::State { channel } => {
                 let found = self.directory.channel(&ChannelPath::from_text(&channel));
                 let Some((home, key)) = found else {
                     return self.reply(asker, &NodeAnswer::Number(0), now);
@@ -138,7 +181,7 @@ impl Node {
                     self.effects.ask(home, reply_to, Question::State(key));
                 }
             }
-            Some(NodeQuestion::Occupied { app, prefix }) => {
+            NodeQuestion::Occupied { app, prefix } => {
                 let Some(app) = self.directory.app_by_id(&app) else {
                     let none = NodeAnswer::Channels { list: Vec::new(), last: true };
                     return self.reply(asker, &none, now);
@@ -148,7 +191,7 @@ impl Node {
                     node.effects.ask(shard, to, Question::Occupied(app, Arc::clone(&prefix)));
                 });
             }
-            Some(NodeQuestion::Terminate { app, user }) => {
+            NodeQuestion::Terminate { app, user } => {
                 let user = self.directory.user(&UserPath::new(&app, &user));
                 let Some((_, user)) = user else {
                     return self.reply(asker, &NodeAnswer::Done, now);
@@ -158,13 +201,11 @@ impl Node {
                     node.effects.messages.push_back((shard, terminate));
                 });
             }
-            Some(NodeQuestion::Connections { app }) => {
+            NodeQuestion::Connections { app } => {
                 let app = self.directory.app_by_id(&app).and_then(|app| self.directory.app(app));
                 let count = app.map_or(0, |app| app.counters.connections());
                 self.reply(asker, &NodeAnswer::Number(count), now);
             }
-            // A version that this node does not know: the asker is told that an answer is missing.
-            None => {}
         }
     }
 
@@ -229,6 +270,10 @@ impl Node {
 
     fn reply(&mut self, asker: Asker, answer: &NodeAnswer, now: Millis) {
         let Asker { partition, node, request } = asker;
+        if asker.node == HERE.node {
+            let done = self.questions.answered(node, request, &encode(answer));
+            return self.done(done);
+        }
         self.push(partition, Command::Answer(node, request, encode(answer)), None, now);
     }
 }

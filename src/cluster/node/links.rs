@@ -28,20 +28,15 @@ impl Node {
         }
         let id = member.partition.node();
         member.introduced = Some(id);
-        let known = member.nodes.iter().map(|node| node.id).filter(|&node| node != id);
-        let known: Vec<_> = known.collect();
-        let epoch: Box<str> = format!("{}-{}", self.epoch, self.introductions).into();
-        member.begins = known.is_empty().then(|| epoch.clone());
         let entrance = Entrance {
             partitions,
-            epoch,
+            epoch: format!("{}-{}", self.epoch, self.introductions).into(),
             run: run.into(),
             version: version::NUMBER.into(),
             address: self.address.clone(),
-            apps: self.fingerprint.clone(),
             base: member.partition.base(),
             lease_ms: millis(self.settings.lease),
-            known,
+            known: member.partition.known().collect(),
         };
         Some((id, entrance))
     }
@@ -49,20 +44,17 @@ impl Node {
     /// Takes the answer to an introduction. Returns whether the node is in; otherwise it has to
     /// introduce itself once more, under another name.
     pub(crate) fn entered(&mut self, partition: u16, entered: Entered, now: Millis) -> bool {
-        let buried = entered.buried;
+        let Entered { buried, .. } = entered;
         let renamed = |member: &mut Member| member.introduced != Some(member.partition.node());
         if self.member(partition).is_some_and(renamed) {
             return false;
         }
         self.return_from_alone();
+        let founded = entered.epoch.starts_with(&*self.epoch);
         let Some(member) = self.member(partition) else { return true };
-        if member.begins.take().is_some_and(|offered| offered == entered.epoch) {
-            member.partition.await_others(now);
-        }
-        match member.partition.entered(entered, now) {
+        match member.partition.entered(entered, founded, now) {
             Admission::Buried => {
-                let dropped = member.partition.rename(true, true);
-                self.effects.answer_all(dropped, || Answer::Unavailable);
+                self.rename(partition, true, true, now);
                 false
             }
             Admission::In { register, emptied, cut_off, confirmed } => {
@@ -75,7 +67,7 @@ impl Node {
                 self.effects.answer_all(confirmed, || Answer::Barrier);
                 // Questions are not repeated, and an answer may be lost.
                 let lost = self.questions.lost(partition);
-                self.effects.answer_all(lost, || Answer::Unavailable);
+                self.effects.answer_all(lost, || Answer::Away);
                 if emptied {
                     self.effects.report(Report::Emptied { partition });
                 } else if buried && register {
@@ -147,8 +139,17 @@ impl Node {
         self.records(partition, records, now);
     }
 
+    /// Gives the node another name in a partition. What was never sent stays if `keep`. `cut_off`:
+    /// messages may be lost.
+    pub(super) fn rename(&mut self, partition: u16, keep: bool, cut_off: bool, now: Millis) {
+        let name = self.names.next();
+        let Some(member) = self.member(partition) else { return };
+        let dropped = member.partition.rename(name, keep, cut_off, now);
+        self.effects.answer_all(dropped, || Answer::Away);
+    }
+
     /// Messages of a partition are lost: its subscribers have to return.
-    fn cut_off(&mut self, partition: u16) {
+    pub(super) fn cut_off(&mut self, partition: u16) {
         let id = self.partition_id(partition);
         let shards = self.directory.topology().shards();
         self.effects.tell_all(shards, || FromCluster::CutOff(id));

@@ -50,7 +50,7 @@ pub(super) enum NodeAnswer {
         /// Whether this is the last part.
         last: bool,
     },
-    /// It is done.
+    /// The node has done what was asked.
     Done,
 }
 

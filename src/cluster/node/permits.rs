@@ -27,7 +27,7 @@ impl Node {
                 let (asked, answers) = self.quotas.more_places(&app, reply_to, now);
                 self.settle(&app, asked, answers, now);
             }
-            None => self.effects.answer(reply_to, Answer::Unavailable),
+            None => self.effects.answer(reply_to, Answer::Full),
         }
     }
 
@@ -88,7 +88,7 @@ impl Node {
         for (reply_to, place) in answers {
             let answer = match place {
                 Place::Granted => Answer::Barrier,
-                Place::Full => Answer::Unavailable,
+                Place::Full => Answer::Full,
                 Place::Unknown => Answer::Away,
             };
             self.effects.answer(reply_to, answer);

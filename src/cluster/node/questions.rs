@@ -149,10 +149,10 @@ impl Questions {
         numbers.into_iter().filter_map(|number| self.close(number)).collect()
     }
 
-    /// Takes out the questions that have waited for too long.
-    pub(super) fn expire(&mut self, now: Millis) -> Vec<ReplyTo> {
+    /// Takes out the questions that have waited for too long, with their partitions.
+    pub(super) fn expire(&mut self, now: Millis) -> Vec<(u16, ReplyTo)> {
         let expired = self.open.extract_if(|_, open| open.deadline <= now);
-        expired.map(|(_, open)| open.reply_to).collect()
+        expired.map(|(_, open)| (open.partition, open.reply_to)).collect()
     }
 
     /// Takes out all questions of a partition, which cannot be answered any more.
@@ -161,7 +161,7 @@ impl Questions {
         lost.map(|(_, open)| open.reply_to).collect()
     }
 
-    /// Whether none waits.
+    /// Whether no question waits.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
@@ -270,7 +270,7 @@ mod tests {
         assert!(matches!(answer(done), Answer::Connections(9)), "what had answered counts");
         let request = questions.open(0, REPLY, state(), NOW).unwrap();
         assert!(questions.asked(request, 0, None, nodes(&[1])).is_none());
-        assert_eq!(questions.expire(NOW + ANSWER_TIMEOUT), [REPLY]);
+        assert_eq!(questions.expire(NOW + ANSWER_TIMEOUT), [(0, REPLY)]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(super) type Answers = Vec<(ReplyTo, Place)>;
 /// Whether there is a place for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// There is one.
+    /// There is a place.
     Granted,
     /// All nodes together have as many connections as the app may have.
     Full,

@@ -66,12 +66,15 @@ impl Node {
         }
     }
 
-    /// Tells whether a user is online, unless a node may still have to register the user.
+    /// Tells whether a user is online. While nodes have to register, one may have the user who has
+    /// not said so, and Redis may have forgotten that another one has the user no more.
     fn online(&mut self, partition: u16, path: &UserPath, online: bool) {
         let Some(member) = self.member(partition) else { return };
-        if !online && !member.settled && member.doubtful.len() < DOUBTFUL_MAX {
+        if !member.settled && member.doubtful.len() < DOUBTFUL_MAX {
             member.doubtful.insert(path.clone());
-            return;
+            if !online {
+                return;
+            }
         }
         if let Some((home, user)) = self.directory.user(path) {
             self.effects.tell(home, FromCluster::Online(user, online));
@@ -116,12 +119,15 @@ impl Node {
         let own = member.partition.node();
         let nodes: Vec<_> = nodes.into_iter().map(legible).collect();
         let ids: BTreeSet<NodeId> = nodes.iter().map(|node| node.id).collect();
-        member.partition.tended(ids.iter().copied(), now);
+        let lost = member.partition.tended(nodes.iter().map(|of| (of.id, of.batched)), now);
         member.buried.retain(|node| ids.contains(node));
         let before = member.addresses();
         member.nodes = nodes;
         let done = self.questions.gone(partition, |node| ids.contains(&node));
         done.into_iter().for_each(|done| self.done(Some(done)));
+        if lost {
+            self.cut_off(partition);
+        }
         // All partitions have the same nodes: one of them is enough for the log.
         if partition == 0 {
             self.report_nodes(&before, own);

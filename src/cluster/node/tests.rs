@@ -149,8 +149,7 @@ impl Host {
         let (apps, hash) = (Arc::new(Apps::new(apps)), KeyHash::random());
         let parts = NodeParts {
             settings: Arc::new(settings.clone()),
-            id: NodeId(number << 64),
-            epoch: number.to_string().into(),
+            names: Names::new([number as u8; SEED_BYTES]),
             address: format!("node {number}").into(),
             apps: Arc::clone(&apps),
             hash: hash.clone(),
@@ -345,10 +344,12 @@ fn without_patience_an_event_waits_for_the_call_before_it() {
     let settings = ClusterSettings { patience: Duration::ZERO, ..settings(WhenAway::Hold) };
     let mut world = World::by(1, &settings, || vec![test_app()]);
     world.publish(0, "news", "first", 1);
-    world.hosts[0].node.next_call(0, world.now).unwrap();
+    let (head, args) = world.hosts[0].node.next_call(0, world.now).unwrap();
     world.publish(0, "news", "second", 2);
     world.now = world.now + Duration::from_millis(200);
     world.hosts[0].node.tick(world.now);
+    let executed = world.redis.as_mut().map(|redis| redis.call(world.now.0, &head, &args));
+    assert_eq!(executed, Some(Executed::Done));
     world.hosts[0].node.executed(0, world.now);
     world.run();
     assert_eq!(world.hosts[0].confirmed(), (vec![1, 2], vec![]));
@@ -533,7 +534,8 @@ fn an_emptied_redis_learns_everything_again_and_nobody_is_told_anything() {
             let (partition, users, last) = (0, Vec::new(), true);
             let registered = Registered { partition, channels, events: Vec::new(), users, last };
             world.tell(host, ToCluster::Registered(Box::new(registered)));
-            world.run();
+            // Nodes wait for each other.
+            world.pass(Duration::from_secs(2));
             let settled = world.hosts[0].learnt();
             let settled = settled.iter().any(|message| matches!(message, FromCluster::Settled(_)));
             assert_eq!(settled, (host, shard) == (1, 1), "when the last shard has registered");
@@ -572,6 +574,7 @@ fn a_connection_that_is_lost_between_registrations_makes_them_no_news() {
     for host in [0, 0, 1, 1] {
         world.register_nothing(host);
     }
+    world.pass(Duration::from_secs(2));
     assert!(world.hosts.iter().all(|host| host.node.is_serving(0)));
     let told = world.hosts[1].learnt();
     assert!(!told.iter().any(|of| matches!(of, FromCluster::Added(..))), "{told:?}");
@@ -593,6 +596,26 @@ fn a_node_that_comes_first_to_an_emptied_redis_waits_for_others_before_it_publis
     world.pass(Duration::from_secs(2));
     assert_eq!(world.hosts[1].confirmed(), (vec![1], vec![]));
     assert_eq!(world.hosts[0].events(), ["early"]);
+}
+
+#[test]
+fn a_node_that_nobody_knew_is_cut_off_from_what_was_published_without_it() {
+    let mut world = World::new(2);
+    world.join(1, "news");
+    world.cut();
+    world.redis = Some(Model::default());
+    world.hosts[1].frozen = true;
+    let stranger = Host::new(3, &settings(WhenAway::Hold), vec![test_app()], world.now);
+    world.hosts.remove(0);
+    world.hosts.push(stranger);
+    world.publish(1, "news", "missed", 1);
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.hosts[1].confirmed(), (vec![1], vec![]));
+    world.hosts[0].frozen = false;
+    world.run();
+    let cut = |message: &FromCluster| matches!(message, FromCluster::CutOff(_));
+    assert!(world.hosts[0].learnt().iter().any(cut));
+    assert!(!world.hosts[1].learnt().iter().any(cut), "the stranger has missed nothing");
 }
 
 #[test]
@@ -763,4 +786,27 @@ fn nodes_with_other_apps_are_named_once_and_their_channels_are_nobodys() {
     world.hosts[0].node.adopt(others, world.now);
     world.pass(Duration::from_secs(5));
     assert!(world.hosts.iter().all(|host| host.node.differing.is_empty()), "all have the same");
+}
+
+#[test]
+fn a_reload_tells_the_other_nodes_and_every_question_is_answered() {
+    let mut world = World::new(2);
+    let all = [1, 2].map(|limit| {
+        let app = App { max_connections: Some(limit), ..test_app() };
+        Arc::new(Apps::new(vec![app]))
+    });
+    for number in 0..60 {
+        if number % 7 == 0 {
+            let apps = &all[number % 2];
+            world.hosts.iter_mut().for_each(|host| host.node.adopt(Arc::clone(apps), world.now));
+        }
+        world.ask(0, Question::Connections(APP), number as u32);
+        world.pass(Duration::from_millis(100));
+        let answers = world.hosts[0].answers();
+        assert!(matches!(answers[..], [(_, Answer::Connections(_))]), "{number}: {answers:?}");
+    }
+    world.pass(Duration::from_secs(2));
+    let last = world.hosts[1].node.fingerprint.clone();
+    let apps = &world.hosts[0].node.partitions[0].nodes;
+    assert!(apps.iter().all(|node| node.apps == last), "{apps:?}");
 }

@@ -8,6 +8,7 @@ use super::{Member, Node};
 use crate::channels::{Answer, Event, FromCluster};
 use crate::cluster::partition::Expired;
 use crate::cluster::settings::WhenAway;
+use crate::cluster::status::{ClusterState, ClusterStatus};
 use crate::cluster::wire::Command;
 use crate::time::Millis;
 
@@ -20,25 +21,6 @@ const LOG_PERIOD: Duration = Duration::from_secs(60);
 /// The number of backlogs of a partition that changes of subscriptions may fill while Redis is
 /// away. They cannot be refused as events can, because clients come and go.
 const CHANGES_MAX: usize = 2;
-
-/// The state of the node in its cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NodeStatus {
-    /// The time since which commands do not reach Redis, of the partition where that is longest.
-    pub(crate) away: Option<Duration>,
-    /// Whether the node serves its clients alone.
-    pub(crate) alone: bool,
-    /// The addresses of all nodes.
-    pub(crate) nodes: Vec<String>,
-    /// Calls that were sent again.
-    pub(crate) repeated: u64,
-    /// The bytes of commands that wait.
-    pub(crate) backlog_bytes: usize,
-    /// Entries and records that could not be read.
-    pub(crate) unreadable: u64,
-    /// Entries of other versions.
-    pub(crate) foreign: u64,
-}
 
 impl Node {
     /// Does what is due by the clock.
@@ -53,13 +35,14 @@ impl Node {
                 self.effects.report(Report::Dropped(dropped));
             }
         }
-        let expired = self.questions.expire(now);
-        self.effects.answer_all(expired, || Answer::Unavailable);
+        for (partition, reply_to) in self.questions.expire(now) {
+            self.silent(partition, reply_to);
+        }
         self.inquiries.expire(now);
         self.expire_publishes(now);
         self.tick_quotas(now, every_second);
         self.watch_absence(now);
-        self.watch_backlogs();
+        self.watch_backlogs(now);
     }
 
     /// The time until [`tick`](Self::tick) has something to do that somebody waits for.
@@ -72,19 +55,25 @@ impl Node {
     }
 
     /// The state for the operator.
-    pub(crate) fn status(&self, now: Millis) -> NodeStatus {
+    pub(crate) fn status(&self, now: Millis) -> ClusterStatus {
         let partitions = || self.partitions.iter().map(|member| &member.partition);
         let away_since = partitions().filter_map(|partition| partition.away_since()).min();
-        let (unreadable, foreign) = self.junk();
+        let (unreadable, other_versions) = self.junk();
         let nodes = self.partitions.first().into_iter().flat_map(Member::addresses);
-        NodeStatus {
-            away: away_since.map(|since| now.since(since)),
-            alone: self.alone,
+        ClusterStatus {
+            name: self.settings.name.clone(),
+            redis: self.settings.place.to_string(),
+            state: match (self.alone, away_since) {
+                (true, _) => ClusterState::Alone,
+                (false, Some(_)) => ClusterState::Away,
+                (false, None) => ClusterState::Serving,
+            },
+            away_s: away_since.map(|since| now.since(since).as_secs()),
             nodes: nodes.map(String::from).collect(),
-            repeated: partitions().map(|partition| partition.repeated()).sum(),
+            repeated_calls: partitions().map(|partition| partition.repeated()).sum(),
             backlog_bytes: self.waiting_bytes(),
             unreadable,
-            foreign,
+            other_versions,
         }
     }
 
@@ -103,7 +92,7 @@ impl Node {
         let limit = Millis(now.0.saturating_sub(u64::try_from(patience.as_millis()).unwrap_or(0)));
         for member in &mut self.partitions {
             let Expired { publishers, dropped } = member.partition.expire(limit);
-            self.effects.answer_all(publishers, || Answer::Unavailable);
+            self.effects.answer_all(publishers, || Answer::Away);
             self.dropped += dropped;
         }
     }
@@ -117,12 +106,12 @@ impl Node {
         let away = now.since(since);
         if self.settings.when_away == WhenAway::Local && away > self.settings.patience {
             self.effects.report(Report::Alone { away });
-            self.go_alone(false);
+            self.go_alone(false, now);
         }
     }
 
     /// Gives up what waits for a partition that is away, if it is too much.
-    fn watch_backlogs(&mut self) {
+    fn watch_backlogs(&mut self, now: Millis) {
         let most = CHANGES_MAX.saturating_mul(self.backlog_share());
         let overflows = |member: &Member| {
             !member.partition.has_entered() && member.partition.waiting_bytes() > most
@@ -132,11 +121,11 @@ impl Node {
         }
         self.effects.report(Report::Overflowed { bytes: self.waiting_bytes() });
         if !self.partitions.iter().any(|member| member.partition.has_entered()) {
-            return self.go_alone(true);
+            return self.go_alone(true, now);
         }
         for index in 0..self.partitions() {
             if self.member(index).is_some_and(|member| overflows(member)) {
-                self.give_up(index, true, false);
+                self.give_up(index, true, false, now);
             }
         }
     }
@@ -144,13 +133,14 @@ impl Node {
     /// Has homes answer themselves. What waits for Redis is given up, and the node returns under
     /// another name: the old one is buried when its lease is over. `cut_off`: the subscribers have
     /// to return then, because they miss messages.
-    fn go_alone(&mut self, cut_off: bool) {
+    fn go_alone(&mut self, cut_off: bool, now: Millis) {
         self.alone = true;
         let local = self.settings.when_away == WhenAway::Local;
-        let shards = self.directory.topology().shards();
-        self.effects.tell_all(shards, || FromCluster::Alone(true));
+        let topology = self.directory.topology();
+        self.effects.tell_all(topology.shards(), || FromCluster::Alone(true));
+        topology.shards().for_each(|shard| *self.unaware.entry(shard).or_default() += 1);
         for index in 0..self.partitions() {
-            self.give_up(index, cut_off, local);
+            self.give_up(index, cut_off, local, now);
         }
         if local {
             self.lift_quotas();
@@ -159,14 +149,13 @@ impl Node {
 
     /// Drops what waits for a partition, but delivers the events of it `here` if there is nobody
     /// else. The node enters under another name, and homes register and ask anew.
-    fn give_up(&mut self, partition: u16, cut_off: bool, here: bool) {
+    fn give_up(&mut self, partition: u16, cut_off: bool, here: bool, now: Millis) {
         let Some(member) = self.member(partition) else { return };
         let waiting: Vec<_> = member.partition.drain().collect();
-        let dropped = member.partition.rename(false, cut_off);
-        self.effects.answer_all(dropped, || Answer::Unavailable);
+        self.rename(partition, false, cut_off, now);
         for (command, confirm) in waiting {
             let delivered = here && self.deliver_here(command);
-            let answer = || if delivered { Answer::Barrier } else { Answer::Unavailable };
+            let answer = || if delivered { Answer::Barrier } else { Answer::Away };
             confirm.into_iter().for_each(|to| self.effects.answer(to, answer()));
         }
     }

@@ -1,7 +1,11 @@
 //! The batches of a partition: the one whose answer is due, and the executed ones that are kept to
 //! be repeated if Redis forgets them.
+//!
+//! Only events are repeated. What else commands had begun is part of the registration if it lasts:
+//! Redis would decide anew, and admit a user whom it had refused. What they had ended is registered
+//! as well, because Redis may still have it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::backlog::Waiting;
-use crate::channels::ReplyTo;
+use crate::channels::{ChannelPath, ReplyTo, UserPath};
 use crate::cluster::wire::Command;
 use crate::time::Millis;
 
@@ -41,11 +45,42 @@ pub(super) struct Batch {
     pub(super) number: u64,
     /// Its commands as arguments.
     pub(super) args: Arc<[Bytes]>,
-    /// The arguments of commands that [are fleeting](is_fleeting).
-    fleeting: Vec<Range<usize>>,
+    /// The commands that are no events.
+    words: Vec<Words>,
     /// The publishers who wait for it, each with the time since when.
     confirms: Vec<(ReplyTo, Millis)>,
     weight: usize,
+}
+
+/// A command that is no event.
+#[derive(Clone, Debug)]
+struct Words {
+    /// Its arguments, verb included, while the batch has them.
+    range: Range<usize>,
+    /// Its effect; `None` if it [is fleeting](is_fleeting).
+    change: Option<Change>,
+}
+
+/// The effect of a command on what Redis has of the node.
+#[derive(Clone, Debug)]
+enum Change {
+    /// Something begins, or becomes another.
+    Begins(Subject),
+    /// The command ends something.
+    Ends(Command),
+}
+
+/// Something that Redis has of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    /// The node in a channel.
+    Channel(ChannelPath),
+    /// A user of the node in a channel.
+    Member(ChannelPath, Box<str>),
+    /// A user of the node.
+    User(UserPath),
+    /// A user whom the node watches.
+    Watched(UserPath),
 }
 
 #[derive(Debug)]
@@ -96,9 +131,10 @@ impl Batches {
         self.kept.front().map_or(pending, |kept| kept.batch.number - 1)
     }
 
-    /// Notes which batches Redis has executed, at an entrance. Returns the publishers who waited
-    /// for one whose answer was lost.
-    pub(super) fn entered(&mut self, done: u64, now: Millis) -> Vec<ReplyTo> {
+    /// Notes which batches Redis has executed, at an entrance. Another Redis had executed those up
+    /// to `heard`, as the inbox has told. Returns the publishers who waited for one whose answer
+    /// was lost.
+    pub(super) fn entered(&mut self, done: u64, heard: u64, now: Millis) -> Vec<ReplyTo> {
         if done > self.last {
             // No number of this node: the numbers go on behind it, and no batch before it counts.
             self.last = done;
@@ -108,10 +144,27 @@ impl Batches {
         if let Some(batch) = &mut self.pending {
             batch.drop_fleeting();
         }
-        match self.pending.take_if(|batch| batch.number <= done) {
-            Some(batch) => self.keep(batch, now),
-            None => Vec::new(),
+        let executed = self.pending.take_if(|batch| batch.number <= done.max(heard));
+        executed.map_or_else(Vec::new, |batch| self.keep(batch, now))
+    }
+
+    /// The commands that have ended what Redis may still have, because it has forgotten them.
+    pub(super) fn forgotten_ends(&self) -> Vec<Command> {
+        let (mut ends, mut later) = (Vec::new(), HashSet::new());
+        let forgotten = self.kept.iter().rev().take_while(|kept| kept.batch.number > self.done);
+        for words in forgotten.flat_map(|kept| kept.batch.words.iter().rev()) {
+            match &words.change {
+                Some(Change::Begins(subject)) => _ = later.insert(subject.clone()),
+                Some(Change::Ends(command)) => {
+                    let subject = Subject::of(command);
+                    if subject.is_some_and(|subject| later.insert(subject)) {
+                        ends.push(command.clone());
+                    }
+                }
+                None => {}
+            }
         }
+        ends
     }
 
     /// Notes that the [next](Self::next) batch was executed. Returns the publishers who waited for
@@ -184,7 +237,7 @@ impl Batches {
 
     fn keep(&mut self, mut batch: Batch, now: Millis) -> Vec<ReplyTo> {
         let confirmed = std::mem::take(&mut batch.confirms);
-        batch.drop_fleeting();
+        batch.keep_events();
         self.kept_bytes += batch.weight;
         self.kept.push_back(Kept { batch, executed: now });
         self.forget(now);
@@ -195,58 +248,96 @@ impl Batches {
 impl Batch {
     fn new(number: u64, commands: Vec<Waiting>) -> Self {
         let mut args = Vec::new();
-        let (mut fleeting, mut confirms, mut weight) = (Vec::new(), Vec::new(), BATCH_BYTES);
+        let (mut words, mut confirms, mut weight) = (Vec::new(), Vec::new(), BATCH_BYTES);
         for Waiting { command, confirm } in commands {
             let start = args.len();
             command.push_args(&mut args);
-            if is_fleeting(&command) {
-                fleeting.push(start..args.len());
+            if !matches!(command, Command::Publish { .. }) {
+                words.push(Words { range: start..args.len(), change: Change::of(&command) });
             }
             weight += command.weight();
             confirms.extend(confirm);
         }
-        Self { number, args: args.into(), fleeting, confirms, weight }
+        Self { number, args: args.into(), words, confirms, weight }
     }
 
-    /// Drops the arguments that must not be repeated.
+    /// Drops the commands that must not be executed once the node has entered anew.
     fn drop_fleeting(&mut self) {
-        let fleeting = std::mem::take(&mut self.fleeting);
-        if fleeting.is_empty() {
+        self.drop_words(|words| words.change.is_none());
+        self.words.retain(|words| words.change.is_some());
+    }
+
+    /// Drops everything but events. The changes of the others are remembered.
+    fn keep_events(&mut self) {
+        self.drop_fleeting();
+        self.drop_words(|_| true);
+    }
+
+    /// Drops the arguments of commands that are no events.
+    fn drop_words(&mut self, drops: impl Fn(&Words) -> bool) {
+        if !self.words.iter().any(&drops) {
             return;
         }
-        let lasting = |index| !fleeting.iter().any(|range: &Range<usize>| range.contains(&index));
-        let args = self.args.iter().enumerate().filter(|&(index, _)| lasting(index));
-        self.args = args.map(|(_, arg)| arg.clone()).collect();
+        let (mut args, mut end) = (Vec::with_capacity(self.args.len()), 0);
+        for words in &mut self.words {
+            args.extend_from_slice(self.args.get(end..words.range.start).unwrap_or_default());
+            let (start, range) = (args.len(), words.range.clone());
+            end = range.end;
+            if !drops(words) {
+                args.extend_from_slice(self.args.get(range).unwrap_or_default());
+            }
+            words.range = start..args.len();
+        }
+        args.extend_from_slice(self.args.get(end..).unwrap_or_default());
+        self.args = args.into();
+    }
+}
+
+impl Change {
+    fn of(command: &Command) -> Option<Self> {
+        Some(match command {
+            Command::Leave(..) | Command::Part(..) | Command::Offline(_) | Command::Unwatch(_) => {
+                Self::Ends(command.clone())
+            }
+            _ => Self::Begins(Subject::of(command)?),
+        })
+    }
+}
+
+impl Subject {
+    /// The subject of a command; `None` if the command [is fleeting](is_fleeting) or an event.
+    fn of(command: &Command) -> Option<Self> {
+        Some(match command {
+            Command::Join(channel, ..)
+            | Command::Count(channel, _)
+            | Command::Leave(channel, _) => Self::Channel(channel.clone()),
+            Command::Enter { channel, user_id, .. } | Command::Part(channel, user_id, _) => {
+                Self::Member(channel.clone(), user_id.clone())
+            }
+            Command::Online(user) | Command::Offline(user) => Self::User(user.clone()),
+            Command::Watch(user) | Command::Unwatch(user) => Self::Watched(user.clone()),
+            Command::Publish { .. }
+            | Command::Keep(..)
+            | Command::State { .. }
+            | Command::Users(..)
+            | Command::Ask(..)
+            | Command::Answer(..)
+            | Command::Tend { .. }
+            | Command::Ready
+            | Command::Bury(_)
+            | Command::Quit
+            | Command::Permits { .. }
+            | Command::Return { .. } => return None,
+        })
     }
 }
 
 /// Whether a command is of no use once it has been executed, or once the node enters anew: who
 /// misses an answer is told that there is none, and the permits that a node holds are claimed at
 /// its entrance. A change of them from before would make the claim wrong.
-pub(super) const fn is_fleeting(command: &Command) -> bool {
-    match command {
-        Command::Join(..)
-        | Command::Leave(..)
-        | Command::Count(..)
-        | Command::Enter { .. }
-        | Command::Part(..)
-        | Command::Publish { .. }
-        | Command::Keep(..)
-        | Command::Online(_)
-        | Command::Offline(_)
-        | Command::Watch(_)
-        | Command::Unwatch(_) => false,
-        Command::State { .. }
-        | Command::Users(..)
-        | Command::Ask(..)
-        | Command::Answer(..)
-        | Command::Tend { .. }
-        | Command::Ready
-        | Command::Bury(_)
-        | Command::Quit
-        | Command::Permits { .. }
-        | Command::Return { .. } => true,
-    }
+pub(super) fn is_fleeting(command: &Command) -> bool {
+    let event = matches!(command, Command::Publish { .. } | Command::Keep(..));
+    !event && Change::of(command).is_none()
 }
 
 /// The record of a batch beside its commands.

@@ -1,11 +1,11 @@
 //! The reading side of a partition: entries go in, and those that are new come out as records.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::cluster::wire::{CallKind, Command, Entry, EntryError, NodeId, Record};
+use crate::cluster::wire::{Batched, CallKind, Command, Entry, EntryError, NodeId, Record};
 use crate::time::Millis;
 
 /// The most origins whose numbers are remembered, each with two kinds of calls: far more than the
@@ -22,6 +22,11 @@ const UNTOLD_SHARE: u64 = 8;
 /// read again after an entrance. So the highest number of each origin and kind of call is
 /// remembered. A number that is not higher has been read: the calls of an origin are executed in
 /// the order of their numbers, and each makes at most one entry.
+///
+/// Most batches of a node have nothing for this one. So the list of all nodes tells of each the
+/// number of its last batch: this node has read what that and earlier ones had for it, and takes
+/// nothing of them any more. If Redis forgets batches that their node cannot repeat, the list tells
+/// that too, and then this node may lack something.
 #[derive(Debug)]
 pub(super) struct Inbox {
     /// The time for which an origin is remembered that no list of nodes has.
@@ -38,6 +43,11 @@ pub(super) struct Inbox {
     bound_bytes: u64,
     /// The highest numbers that were read.
     seen: HashMap<(NodeId, CallKind), Seen>,
+    /// The nodes of the last list, and those of whom something came since.
+    known: BTreeSet<NodeId>,
+    /// Whether Redis was emptied since the node took its name: then it may lack batches of nodes
+    /// that no list has named yet.
+    forgotten: bool,
     /// Entries and records that could not be read so far.
     junk: u64,
     /// Entries of another version so far.
@@ -47,6 +57,8 @@ pub(super) struct Inbox {
 #[derive(Debug)]
 struct Seen {
     number: u64,
+    /// The number up to which nothing is missing; `None` before a list has told of it.
+    whole: Option<u64>,
     /// The time at which the origin was last known to be a node.
     listed: Millis,
 }
@@ -61,6 +73,8 @@ impl Inbox {
             told_bytes: 0,
             bound_bytes,
             seen: HashMap::new(),
+            known: BTreeSet::new(),
+            forgotten: false,
             junk: 0,
             foreign: 0,
         }
@@ -73,6 +87,17 @@ impl Inbox {
         if empty {
             (self.counted, self.read_bytes) = ((0, 0), 0);
         }
+    }
+
+    /// Notes that Redis was emptied.
+    pub(super) const fn forgotten(&mut self) {
+        self.forgotten = true;
+    }
+
+    /// Notes that the node goes on under another name, from which on it lacks nothing.
+    pub(super) fn renamed(&mut self) {
+        self.forgotten = false;
+        self.seen.values_mut().for_each(|seen| seen.whole = None);
     }
 
     /// Takes entries with their ids, in their order. Returns the records of those that are new.
@@ -96,9 +121,18 @@ impl Inbox {
         records
     }
 
-    /// Takes the list of all nodes, and forgets origins that were in no list for long.
-    pub(super) fn tended(&mut self, nodes: impl Iterator<Item = NodeId>, now: Millis) {
-        for node in nodes {
+    /// Takes the list of all nodes, and forgets origins that were in no list for long. Returns
+    /// whether batches are lost that had something for this node, or may have had.
+    pub(super) fn tended(
+        &mut self,
+        nodes: impl Iterator<Item = (NodeId, Option<Batched>)>,
+        now: Millis,
+    ) -> bool {
+        let mut lost = false;
+        self.known.clear();
+        for (node, batched) in nodes {
+            self.known.insert(node);
+            lost |= batched.is_some_and(|batched| self.batched(node, batched, now));
             for kind in [CallKind::Batch, CallKind::Registration] {
                 if let Some(seen) = self.seen.get_mut(&(node, kind)) {
                     seen.listed = now;
@@ -106,6 +140,17 @@ impl Inbox {
             }
         }
         self.seen.retain(|_, seen| now.since(seen.listed) <= self.remember_for);
+        lost
+    }
+
+    /// The highest number of a batch of which something was read.
+    pub(super) fn heard(&self, origin: NodeId) -> u64 {
+        self.seen.get(&(origin, CallKind::Batch)).map_or(0, |seen| seen.number)
+    }
+
+    /// The nodes of which this one has heard, and which have not gone.
+    pub(super) const fn known(&self) -> &BTreeSet<NodeId> {
+        &self.known
     }
 
     /// The id to read behind.
@@ -121,9 +166,10 @@ impl Inbox {
     }
 
     /// The command that tells Redis how far the inbox was read.
-    pub(super) fn tend(&mut self, departures: bool) -> Command {
+    pub(super) fn tend(&mut self, departures: bool, apps: Box<str>) -> Command {
         self.told_bytes = self.read_bytes;
-        Command::Tend { read_id: self.position.clone(), read_bytes: self.read_bytes, departures }
+        let (read_id, read_bytes) = (self.position.clone(), self.read_bytes);
+        Command::Tend { read_id, read_bytes, departures, apps }
     }
 
     /// The numbers of unreadable entries and records, and of entries of another version.
@@ -140,21 +186,40 @@ impl Inbox {
         }
     }
 
+    /// Notes the batches that Redis has executed of a node. Returns whether this one lacks some.
+    fn batched(&mut self, node: NodeId, batched: Batched, now: Millis) -> bool {
+        let Batched { base, done } = batched;
+        let unnamed = if self.forgotten { 0 } else { base };
+        let seen = self.seen(node, CallKind::Batch, now);
+        let whole = seen.whole.unwrap_or(unnamed);
+        seen.whole = Some(whole.max(done));
+        seen.number = seen.number.max(done);
+        base > whole
+    }
+
     fn is_new(&mut self, entry: &Entry, now: Millis) -> bool {
         let Entry { origin, kind, number, .. } = *entry;
-        if let Some(seen) = self.seen.get_mut(&(origin, kind)) {
-            let new = number > seen.number;
-            seen.number = seen.number.max(number);
-            return new;
+        let seen = self.seen(origin, kind, now);
+        // Numbers begin with 1.
+        let is_new = number > seen.number;
+        seen.number = seen.number.max(number);
+        if is_new && self.known.len() < SEEN_MAX {
+            self.known.insert(origin);
         }
+        is_new
+    }
+
+    /// The numbers of an origin and a kind of call.
+    fn seen(&mut self, origin: NodeId, kind: CallKind, now: Millis) -> &mut Seen {
+        let key = (origin, kind);
         if self.seen.len() >= SEEN_MAX
-            && let Some(&oldest) =
-                self.seen.iter().min_by_key(|(_, s)| s.listed).map(|(key, _)| key)
+            && !self.seen.contains_key(&key)
+            && let Some(oldest) = self.seen.iter().min_by_key(|(_, seen)| seen.listed)
         {
+            let oldest = *oldest.0;
             self.seen.remove(&oldest);
         }
-        self.seen.insert((origin, kind), Seen { number, listed: now });
-        true
+        self.seen.entry(key).or_insert(Seen { number: 0, whole: None, listed: now })
     }
 }
 
@@ -208,13 +273,18 @@ mod tests {
             read_id: read_id.into(),
             read_bytes,
             departures: true,
+            apps: "apps".into(),
         };
-        assert_eq!(inbox.tend(true), tend("", 2 * len), "nothing of this session is trimmed yet");
+        assert_eq!(
+            inbox.tend(true, "apps".into()),
+            tend("", 2 * len),
+            "nothing of this session is trimmed yet"
+        );
         read(&mut inbox, &[("5-1", first), ("5-10", second.clone()), ("6-0", second.clone())]);
-        assert_eq!(inbox.tend(true), tend("6-0", 3 * len));
+        assert_eq!(inbox.tend(true, "apps".into()), tend("6-0", 3 * len));
         inbox.entered(true);
         read(&mut inbox, &[("4-0", second)]);
-        assert_eq!(inbox.tend(true), tend("4-0", len));
+        assert_eq!(inbox.tend(true, "apps".into()), tend("4-0", len));
     }
 
     #[test]
@@ -236,6 +306,50 @@ mod tests {
         assert_eq!(inbox.junk(), (3, 1));
     }
 
+    fn batched(base: u64, done: u64) -> Option<Batched> {
+        Some(Batched { base, done })
+    }
+
+    #[test]
+    fn batches_that_a_list_tells_of_are_not_read_afterwards() {
+        let mut inbox = Inbox::new(REMEMBER, u64::MAX);
+        assert!(!inbox.tended([(NodeId(1), batched(0, 4))].into_iter(), NOW));
+        let entries = [3, 4, 5].map(|number| ("1-0", entry(1, CallKind::Batch, number)));
+        assert_eq!(read(&mut inbox, &entries), [5]);
+        assert!(!inbox.tended([(NodeId(1), batched(0, 3))].into_iter(), NOW));
+        assert_eq!(read(&mut inbox, &entries), [0_u128; 0]);
+    }
+
+    #[test]
+    fn a_base_behind_what_is_known_of_a_node_is_a_loss_and_told_once() {
+        let mut inbox = Inbox::new(REMEMBER, u64::MAX);
+        let lost = |inbox: &mut Inbox, node, base, done| {
+            inbox.tended([(NodeId(node), batched(base, done))].into_iter(), NOW)
+        };
+        assert!(!lost(&mut inbox, 1, 5, 9), "of the time before this node");
+        assert!(!lost(&mut inbox, 1, 9, 12));
+        assert!(lost(&mut inbox, 1, 13, 13) && !lost(&mut inbox, 1, 13, 13));
+        assert!(!lost(&mut inbox, 2, 5, 5), "a node that came from an emptied Redis");
+        inbox.forgotten();
+        assert!(lost(&mut inbox, 3, 1, 1) && !lost(&mut inbox, 4, 0, 1));
+        read(&mut inbox, &[("1-0", entry(5, CallKind::Batch, 7))]);
+        assert!(lost(&mut inbox, 5, 6, 7), "those before the one that was read may be lost");
+        inbox.renamed();
+        assert!(!lost(&mut inbox, 1, 20, 20) && !lost(&mut inbox, 6, 20, 20));
+    }
+
+    #[test]
+    fn nodes_of_whom_something_came_are_known_until_a_list_lacks_them() {
+        let mut inbox = Inbox::new(REMEMBER, u64::MAX);
+        inbox.tended([(NodeId(1), None)].into_iter(), NOW);
+        let ready = entry(2, CallKind::Registration, 1);
+        read(&mut inbox, &[("1-0", ready.clone())]);
+        assert_eq!(inbox.known().iter().copied().collect::<Vec<_>>(), [NodeId(1), NodeId(2)]);
+        inbox.tended([(NodeId(1), None)].into_iter(), NOW);
+        read(&mut inbox, &[("1-0", ready)]);
+        assert_eq!(inbox.known().len(), 1, "an entry that is read again tells nothing");
+    }
+
     #[test]
     fn origins_that_are_no_nodes_any_more_are_forgotten_in_the_end() {
         let mut inbox = Inbox::new(REMEMBER, u64::MAX);
@@ -244,7 +358,7 @@ mod tests {
             &[("1-0", entry(1, CallKind::Batch, 5)), ("1-1", entry(2, CallKind::Batch, 5))],
         );
         for second in 1..=71 {
-            inbox.tended([NodeId(1)].into_iter(), NOW + Duration::from_secs(second));
+            inbox.tended([(NodeId(1), None)].into_iter(), NOW + Duration::from_secs(second));
         }
         assert_eq!(inbox.seen.len(), 1);
         for origin in 0..SEEN_MAX as u128 + 10 {

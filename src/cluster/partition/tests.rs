@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::channels::ChannelPath;
 use crate::cluster::wire::{Entry, JoinFlags};
+use crate::frame::Frame;
 use crate::id::ShardId;
 
 const NOW: Millis = Millis(10_000);
@@ -17,27 +18,31 @@ const BOUNDS: Bounds = Bounds {
 };
 
 fn partition() -> Partition {
-    Partition::new(NodeId(1), BOUNDS, NOW)
+    Partition::new(NodeId(1), BOUNDS, "apps".into(), NOW)
 }
 
 fn admitted(epoch: &str, done: u64) -> Entered {
-    let (unknown, cut, buried) = (false, false, false);
-    Entered { epoch: epoch.into(), done, unknown, cut, buried, now_ms: 0 }
+    let (unknown, cut, buried, missed) = (false, false, false, false);
+    Entered { epoch: epoch.into(), done, unknown, cut, buried, missed, now_ms: 0 }
 }
 
 /// Enters for the first time, up to the end of the entrance.
 fn serving() -> Partition {
     let mut partition = partition();
-    partition.entered(Entered { unknown: true, ..admitted("e", 0) }, NOW);
+    partition.entered(Entered { unknown: true, ..admitted("e", 0) }, false, NOW);
     assert_eq!(verbs(&run(&mut partition)), ["tend", "ready"]);
     partition
 }
 
 /// Executes everything that there is. Returns the calls.
 fn run(partition: &mut Partition) -> Vec<Call> {
+    run_at(partition, NOW)
+}
+
+fn run_at(partition: &mut Partition, now: Millis) -> Vec<Call> {
     let mut calls = Vec::new();
-    while let Some(call) = partition.next_call(NOW) {
-        partition.executed(NOW);
+    while let Some(call) = partition.next_call(now) {
+        partition.executed(now);
         calls.push(call);
     }
     calls
@@ -49,6 +54,11 @@ fn channel(name: &str) -> ChannelPath {
 
 /// A command that can be told apart.
 fn command(name: &str) -> Command {
+    let frame = Frame::text(1, |out| out.extend(b"x"));
+    Command::Publish { channel: channel(name), frame, except: None, retained: None }
+}
+
+fn leave(name: &str) -> Command {
     Command::Leave(channel(name), JoinFlags::default())
 }
 
@@ -70,7 +80,7 @@ fn channels(call: &Call) -> String {
 }
 
 fn text(arg: &Bytes) -> String {
-    String::from_utf8(arg.to_vec()).unwrap()
+    String::from_utf8_lossy(arg).into_owned()
 }
 
 #[test]
@@ -97,17 +107,17 @@ fn a_call_whose_answer_is_lost_is_sent_again_or_was_executed() {
         partition.lost(NOW);
         partition.push(command("b"), None, NOW);
         assert_eq!(partition.next_call(NOW), None);
-        let admission = partition.entered(admitted("e", done), NOW);
+        let admission = partition.entered(admitted("e", done), false, NOW);
         let confirmed = if done == 1 { vec![reply(1)] } else { Vec::new() };
         let expected = Admission::In { register: false, emptied: false, cut_off: false, confirmed };
         assert_eq!(admission, expected);
         let calls = run(&mut partition);
         match done {
             0 => {
-                assert_eq!(verbs(&calls), ["tend", "leave", "ready", "leave"]);
+                assert_eq!(verbs(&calls), ["tend", "publish", "ready", "publish"]);
                 assert_eq!(calls[1], call);
             }
-            _ => assert_eq!(verbs(&calls), ["tend", "ready", "leave"]),
+            _ => assert_eq!(verbs(&calls), ["tend", "ready", "publish"]),
         }
         assert_eq!(channels(calls.last().unwrap()), "2 b");
     }
@@ -123,13 +133,13 @@ fn batches_that_redis_has_forgotten_are_repeated_without_questions() {
     }
     partition.lost(NOW);
     assert_eq!(partition.base(), 0);
-    partition.entered(admitted("e", 1), NOW);
+    partition.entered(admitted("e", 1), false, NOW);
     let later = NOW + Duration::from_secs(2);
     let calls = run(&mut partition);
-    assert_eq!(verbs(&calls), ["tend", "leave", "leave", "ready"]);
+    assert_eq!(verbs(&calls), ["tend", "publish", "publish", "ready"]);
     assert_eq!([channels(&calls[1]), channels(&calls[2])], ["2 b", "3 c"]);
     partition.lost(NOW);
-    partition.entered(admitted("e", 3), later);
+    partition.entered(admitted("e", 3), false, later);
     while let Some(call) = partition.next_call(later) {
         let ready = verbs(&[call]) == ["ready"];
         let returned = partition.executed(later).returned;
@@ -148,10 +158,10 @@ fn permits_that_were_asked_for_or_returned_before_an_entrance_are_not_afterwards
     partition.lost(NOW);
     partition.push(permits(), None, NOW);
     partition.push(command("b"), None, NOW);
-    partition.entered(admitted("e", 0), NOW);
+    partition.entered(admitted("e", 0), false, NOW);
     partition.register(Command::Permits { app: "app".into(), wanted: 133, total: 500 });
     let calls = run(&mut partition);
-    assert_eq!(verbs(&calls), ["tend", "permits", "leave", "ready", "leave"]);
+    assert_eq!(verbs(&calls), ["tend", "permits", "publish", "ready", "publish"]);
     assert_eq!([channels(&calls[2]), channels(&calls[4])], ["1 a", "2 b"]);
     assert_eq!(calls.iter().map(|call| call.args.len()).collect::<Vec<_>>()[2..], [3, 1, 3]);
     assert_eq!(partition.waiting_bytes(), 0);
@@ -170,7 +180,7 @@ fn executed_batches_are_kept_for_two_leases_of_a_redis_that_answers() {
     assert_eq!(partition.base(), 1, "the first is older than two leases");
     partition.lost(NOW + Duration::from_secs(12));
     assert_eq!(partition.base(), 1, "however long Redis is away");
-    partition.entered(admitted("e", 3), NOW + Duration::from_secs(30));
+    partition.entered(admitted("e", 3), false, NOW + Duration::from_secs(30));
     while partition.next_call(NOW + Duration::from_secs(30)).is_some() {
         partition.executed(NOW + Duration::from_secs(30));
     }
@@ -180,8 +190,8 @@ fn executed_batches_are_kept_for_two_leases_of_a_redis_that_answers() {
 #[test]
 fn batches_that_cannot_be_kept_for_as_long_as_they_should_are_counted() {
     let bounds = Bounds { keep_bytes: 1000, ..BOUNDS };
-    let mut partition = Partition::new(NodeId(1), bounds, NOW);
-    partition.entered(admitted("e", 0), NOW);
+    let mut partition = Partition::new(NodeId(1), bounds, "apps".into(), NOW);
+    partition.entered(admitted("e", 0), false, NOW);
     let mut run_at = |second| {
         let now = NOW + Duration::from_secs(second);
         partition.push(command("a"), None, now);
@@ -201,7 +211,7 @@ fn an_emptied_redis_gets_registrations_first_then_everything_that_is_kept() {
     run(&mut partition);
     partition.lost(NOW);
     let emptied = Entered { unknown: true, ..admitted("other", 0) };
-    let admission = partition.entered(emptied, NOW);
+    let admission = partition.entered(emptied, false, NOW);
     let expected =
         Admission::In { register: true, emptied: true, cut_off: false, confirmed: Vec::new() };
     assert_eq!(admission, expected);
@@ -209,25 +219,63 @@ fn an_emptied_redis_gets_registrations_first_then_everything_that_is_kept() {
     partition.push(command("new"), None, NOW);
     partition.register(command("x"));
     assert!(!partition.registered());
-    assert_eq!(verbs(&run(&mut partition)), ["tend", "leave"]);
+    assert_eq!(verbs(&run(&mut partition)), ["tend", "publish"]);
     partition.register(command("y"));
     assert_eq!(run(&mut partition).iter().map(channels).collect::<Vec<_>>(), ["5 y"]);
     assert!(!partition.registered());
-    let calls: Vec<_> = run(&mut partition).iter().map(channels).collect();
-    assert_eq!(calls, ["1 a", "6 ", "2 new"]);
+    assert_eq!(run(&mut partition), [], "others may not have entered");
+    let calls = run_at(&mut partition, NOW + OTHERS_ENTER);
+    let calls: Vec<_> = calls.iter().map(channels).collect();
+    assert_eq!(calls, ["6 ", "1 a", "7 ", "2 new"]);
+}
+
+#[test]
+fn of_commands_that_redis_has_forgotten_events_are_repeated_and_last_ends_registered() {
+    let mut partition = serving();
+    let join = |name| Command::Join(channel(name), 1, JoinFlags::default());
+    for commands in [[leave("a"), command("event")], [join("a"), leave("b")]] {
+        commands.into_iter().for_each(|command| partition.push(command, None, NOW));
+        run(&mut partition);
+    }
+    partition.push(join("b"), None, NOW);
+    for _ in 0..2 {
+        partition.lost(NOW);
+        let admission = partition.entered(admitted("e", 0), false, NOW);
+        assert!(matches!(admission, Admission::In { register: true, .. }), "{admission:?}");
+    }
+    let calls = run(&mut partition);
+    assert_eq!(verbs(&calls), ["tend", "leave", "publish", "-", "ready", "join"]);
+    assert_eq!([&calls[1], &calls[2], &calls[5]].map(channels), ["4 b", "1 event", "3 b"]);
+    partition.lost(NOW);
+    partition.entered(admitted("e", 3), false, NOW);
+    assert_eq!(verbs(&run(&mut partition)), ["tend", "ready"]);
+}
+
+#[test]
+fn a_batch_whose_answer_the_inbox_has_brought_was_executed_though_redis_has_forgotten_it() {
+    let mut partition = serving();
+    partition.push(leave("a"), Some(reply(1)), NOW);
+    let call = partition.next_call(NOW).unwrap();
+    let records = Record::Left(channel("a"), false).encode();
+    let entry = Entry { origin: NodeId(1), kind: call.kind, number: call.number, records };
+    partition.read(vec![("1-0".into(), entry.encode())], NOW);
+    partition.lost(NOW);
+    let admission = partition.entered(admitted("e", 0), false, NOW);
+    assert!(matches!(admission, Admission::In { confirmed, .. } if confirmed == [reply(1)]));
+    assert_eq!(verbs(&run(&mut partition)), ["tend", "leave", "-", "ready"]);
 }
 
 #[test]
 fn registrations_whose_answer_is_lost_are_sent_again_with_another_number() {
     let mut partition = serving();
     partition.lost(NOW);
-    partition.entered(Entered { buried: true, ..admitted("e", 0) }, NOW);
+    partition.entered(Entered { buried: true, ..admitted("e", 0) }, false, NOW);
     assert!(partition.ask_shards(1));
     run(&mut partition);
     partition.register(command("x"));
     let first = partition.next_call(NOW).unwrap();
     partition.lost(NOW);
-    partition.entered(admitted("e", 0), NOW);
+    partition.entered(admitted("e", 0), false, NOW);
     assert_eq!(verbs(&[partition.next_call(NOW).unwrap()]), ["tend"]);
     partition.executed(NOW);
     let second = partition.next_call(NOW).unwrap();
@@ -248,7 +296,7 @@ fn each_answer_of_the_entrance_has_its_consequence() {
     let admission_after = |seconds, entered: Entered| {
         let mut partition = serving();
         partition.lost(NOW);
-        partition.entered(entered, NOW + Duration::from_secs(seconds))
+        partition.entered(entered, false, NOW + Duration::from_secs(seconds))
     };
     let admission = |entered| admission_after(4, entered);
     let outcome = |register, emptied, cut_off| Admission::In {
@@ -268,12 +316,14 @@ fn each_answer_of_the_entrance_has_its_consequence() {
     let unknown = || Entered { unknown: true, ..plain() };
     assert_eq!(
         admission(unknown()),
-        outcome(true, false, true),
-        "a replica had not heard of the node"
+        outcome(true, false, false),
+        "a replica that had not heard of the node has heard of it from another one"
     );
+    let missed = || Entered { missed: true, ..unknown() };
+    assert_eq!(admission(missed()), outcome(true, false, true), "or from none");
     assert_eq!(admission_after(66, unknown()), Admission::Buried);
     let emptied = Entered { unknown: true, ..admitted("f", 0) };
-    assert_eq!(admission_after(66, emptied), outcome(true, true, true), "nobody kept so much");
+    assert_eq!(admission_after(66, emptied), Admission::Buried, "nobody kept so much");
 }
 
 #[test]
@@ -286,13 +336,17 @@ fn a_node_that_was_buried_returns_under_another_name_with_what_was_never_sent() 
     partition.push(command("c"), None, NOW);
     let unknown = || Entered { unknown: true, ..admitted("e", 0) };
     let later = NOW + Duration::from_secs(70);
-    assert_eq!(partition.entered(unknown(), later), Admission::Buried);
+    assert_eq!(partition.entered(unknown(), false, later), Admission::Buried);
     partition.push(command("d"), Some(reply(4)), NOW);
-    assert_eq!(partition.rename(true, true), [reply(2)], "it may have been executed");
+    assert_eq!(
+        partition.rename(NodeId(2), true, true, NOW),
+        [reply(2)],
+        "it may have been executed"
+    );
     assert_eq!((partition.node(), partition.base(), partition.epoch()), (NodeId(2), 0, ""));
     let expected =
         Admission::In { register: true, emptied: false, cut_off: true, confirmed: Vec::new() };
-    assert_eq!(partition.entered(unknown(), NOW), expected);
+    assert_eq!(partition.entered(unknown(), false, NOW), expected);
     let calls: Vec<_> = run(&mut partition).iter().map(channels).collect();
     assert_eq!(calls[1..], ["4 ", "1 c d"]);
 }
@@ -304,7 +358,7 @@ fn a_new_name_without_what_waits_drops_it_and_tells_the_publishers() {
     partition.next_call(NOW).unwrap();
     partition.lost(NOW);
     partition.push(command("b"), Some(reply(2)), NOW);
-    assert_eq!(partition.rename(false, false), [reply(1), reply(2)]);
+    assert_eq!(partition.rename(NodeId(2), false, false, NOW), [reply(1), reply(2)]);
     assert!(partition.is_settled());
 }
 
@@ -314,12 +368,12 @@ fn publishers_are_told_when_they_have_waited_too_long() {
     partition.push(command("a"), Some(reply(1)), NOW);
     partition.next_call(NOW).unwrap();
     partition.push(command("b"), Some(reply(2)), NOW);
-    partition.push(command("c"), None, NOW);
+    partition.push(leave("c"), None, NOW);
     partition.lost(NOW);
     assert_eq!(partition.expire(NOW), Expired::default());
     let expired = Expired { publishers: vec![reply(1), reply(2)], dropped: 0 };
     assert_eq!(partition.expire(NOW + Duration::from_millis(1)), expired);
-    partition.entered(admitted("e", 0), NOW);
+    partition.entered(admitted("e", 0), false, NOW);
     let calls: Vec<_> = run(&mut partition).iter().map(channels).collect();
     assert_eq!(calls[1..], ["1 a", "4 ", "2 c"], "a call that was sent may have been executed");
 }
@@ -333,7 +387,7 @@ fn the_lease_is_renewed_each_second_whatever_else_there_is() {
     assert_eq!(verbs(&[partition.next_call(later).unwrap()]), ["tend"]);
     assert_eq!(partition.due(), None, "the answer is due first");
     partition.executed(later);
-    assert_eq!(verbs(&[partition.next_call(later).unwrap()]), ["leave"]);
+    assert_eq!(verbs(&[partition.next_call(later).unwrap()]), ["publish"]);
 }
 
 #[test]
@@ -350,7 +404,7 @@ fn an_inbox_that_is_read_as_fast_as_it_fills_is_never_cut() {
         partition.read(vec![(format!("{number}-0").into(), entry(number))], NOW);
         read += len;
         if let Some(call) = partition.next_call(NOW) {
-            let [verb, id, bytes, _] = &*call.args else { panic!("{call:?}") };
+            let [verb, id, bytes, ..] = &*call.args else { panic!("{call:?}") };
             assert_eq!([text(verb), text(id)], ["tend".to_owned(), format!("{number}-0")]);
             told = text(bytes).parse().unwrap();
             partition.executed(NOW);
@@ -385,7 +439,7 @@ fn burials_and_batches_take_turns() {
             partition.executed(NOW);
         }
     }
-    assert_eq!(verbs(&calls), ["bury", "leave", "bury", "leave", "leave"]);
+    assert_eq!(verbs(&calls), ["bury", "publish", "bury", "publish", "publish"]);
 }
 
 /// A Redis of one partition with one receiver: it executes batches in the order of their numbers,
@@ -483,15 +537,16 @@ impl World {
     fn call(&mut self, answered: bool) {
         if !self.connected {
             let entered = self.redis.enter(self.partition.base());
-            let admission = self.partition.entered(entered, NOW);
+            let admission = self.partition.entered(entered, false, NOW);
             assert_ne!(admission, Admission::Buried);
             self.connected = true;
         }
-        let Some(call) = self.partition.next_call(NOW) else { return };
+        let later = NOW + OTHERS_ENTER;
+        let Some(call) = self.partition.next_call(later) else { return };
         let enter = self.redis.call(&call);
         self.history.push(self.redis.clone());
         match answered && !enter {
-            true => drop(self.partition.executed(NOW)),
+            true => drop(self.partition.executed(later)),
             false => self.cut(),
         }
     }
@@ -560,7 +615,7 @@ fn a_node_that_quits_does_so_behind_everything_else_and_says_nothing_afterwards(
     partition.push(command("a"), None, NOW);
     partition.quit();
     assert!(!partition.is_settled());
-    assert_eq!(verbs(&run(&mut partition)), ["leave", "quit"]);
+    assert_eq!(verbs(&run(&mut partition)), ["publish", "quit"]);
     partition.quit();
     assert!(partition.is_settled());
     assert_eq!(partition.next_call(NOW + Duration::from_secs(9)), None);
@@ -572,10 +627,11 @@ fn a_node_that_quits_does_not_return_for_a_lost_answer_or_for_registrations() {
     partition.push(command("a"), None, NOW);
     partition.quit();
     partition.lost(NOW);
-    let admission = partition.entered(Entered { unknown: true, ..admitted("f", 0) }, NOW);
+    let admission = partition.entered(Entered { unknown: true, ..admitted("f", 0) }, false, NOW);
     assert!(matches!(admission, Admission::In { register: false, .. }), "{admission:?}");
-    while partition.next_call(NOW).is_some_and(|call| verbs(&[call]) != ["quit"]) {
-        partition.executed(NOW);
+    let now = NOW + OTHERS_ENTER;
+    while partition.next_call(now).is_some_and(|call| verbs(&[call]) != ["quit"]) {
+        partition.executed(now);
     }
     assert!(!partition.has_quit());
     partition.lost(NOW);

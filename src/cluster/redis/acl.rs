@@ -4,7 +4,7 @@
 /// password is a placeholder; `reverb` is `cluster.name`.
 pub(super) const ACL_LINE: &str = "ACL SETUSER ringwave reset on >PASSWORD ~{ringwave:reverb:* \
      +info +client|setname +select +script|load +evalsha +xread \
-     +get +mget +set +exists +del +time +pexpire +pttl \
+     +get +set +exists +del +unlink +time +pexpire +pttl \
      +hget +hset +hmget +hgetall +hkeys +hvals +hlen +hexists +hdel +hincrby \
      +sadd +srem +smembers +scard +spop \
      +zadd +zrem +zscore +zrange +zrangebyscore \
@@ -17,7 +17,6 @@ pub(super) const PROOFS: [&[&str]; 31] = [
     &["set", "text", "1"],
     &["pexpire", "text", "60000"],
     &["get", "text"],
-    &["mget", "text"],
     &["exists", "text"],
     &["pttl", "text"],
     &["hset", "hash", "field", "1"],
@@ -43,6 +42,7 @@ pub(super) const PROOFS: [&[&str]; 31] = [
     &["xadd", "stream", "*", "r", "1"],
     &["xtrim", "stream", "MINID", "0"],
     &["xread", "STREAMS", "stream", "0"],
+    &["unlink", "stream"],
     &["del", "text", "hash", "set", "sorted", "stream"],
 ];
 

@@ -19,11 +19,8 @@ pub(crate) enum CallError {
     /// The bytes are no protocol of Redis.
     #[error("what listens there is no Redis: correct the port of cluster.redis (REDIS_PORT)")]
     NotRedis,
-    /// The cluster has this number of partitions.
-    #[error(
-        "the cluster has {0} partitions: set cluster.partitions to {0} on all nodes, or choose \
-         another cluster.name (REVERB_SCALING_CHANNEL)"
-    )]
+    /// The cluster has this number of partitions, and the node another one.
+    #[error("the cluster has another number of partitions: {0}")]
     Partitions(u16),
     #[error("Redis does not accept the user or the password ({0})")]
     Login(Reply),
@@ -61,6 +58,8 @@ pub(crate) enum CallError {
     NotWritable(Reply),
     #[error("Redis is busy with a script of another client ({0})")]
     Busy(Reply),
+    #[error("Redis has as many clients as it may have ({0}): raise its maxclients")]
+    Crowded(Reply),
     /// The script is not known there. Writers teach it and ask again.
     #[error("Redis has forgotten a script that it was taught just now")]
     ScriptUnknown,
@@ -105,11 +104,26 @@ impl CallError {
             "BUSY" => Self::Busy(reply()),
             "NOSCRIPT" => Self::ScriptUnknown,
             _ if details.contains(DENIED_IN_SCRIPT) => Self::NotPermitted(reply()),
+            // It comes in the place of the first answer.
+            _ if details.contains("max number of clients") => Self::Crowded(reply()),
             _ if details.contains("undeclared key") => Self::UndeclaredKeys(reply()),
             // A script met a key that has left for another server already.
             _ if details.contains("non local key") => Self::Moving,
             _ => Self::Refused(reply()),
         }
+    }
+
+    /// Whether it remains until somebody changes the settings or the rights of the user. A reply
+    /// that this version does not know may pass.
+    pub(super) const fn is_permanent(&self) -> bool {
+        matches!(
+            self,
+            Self::NotRedis
+                | Self::Partitions(_)
+                | Self::Login(_)
+                | Self::NotPermitted(_)
+                | Self::UndeclaredKeys(_)
+        )
     }
 }
 
@@ -163,6 +177,7 @@ mod tests {
         assert_eq!(of("MOVED", "3999 127.0.0.1:6381"), CallError::Moved("127.0.0.1:6381".into()));
         assert_eq!(of("ASK", "3999 127.0.0.1:6381"), CallError::Moving);
         assert!(matches!(of("PARTITIONS", "many"), CallError::Refused(_)));
+        assert!(matches!(of("ERR", "max number of clients reached"), CallError::Crowded(_)));
         assert!(matches!(of("WEIRD", ""), CallError::Refused(_)));
         let moving = "Script attempted to access a non local key in a cluster node";
         assert_eq!(of("ERR", moving), CallError::Moving);
@@ -181,6 +196,16 @@ mod tests {
     fn a_server_that_hands_out_undeclared_keys_to_nobody_is_named() {
         let error = of("ERR", "script tried accessing undeclared key: {x}y");
         assert!(error.to_string().contains("Dragonfly is not supported"), "{error}");
+    }
+
+    #[test]
+    fn only_what_somebody_has_to_change_is_permanent() {
+        for (code, details) in [("WRONGPASS", ""), ("NOPERM", "xadd"), ("PARTITIONS", "4")] {
+            assert!(of(code, details).is_permanent(), "{code}");
+        }
+        for code in ["LOADING", "READONLY", "CLUSTERDOWN", "OOM", "MISCONF", "BUSY", "UNKNOWN"] {
+            assert!(!of(code, "").is_permanent(), "{code}");
+        }
     }
 
     #[test]

@@ -72,6 +72,13 @@ pub(crate) enum RedisError {
          `cluster`; behind a restart it is one server again"
     )]
     Several { peer: Peer },
+    /// The cluster has another number of partitions than this node.
+    #[error(
+        "the cluster has {theirs} partition{s} at {peer}, and cluster.partitions of this node is \
+         {ours}: set it to {theirs}, or choose another cluster.name (REVERB_SCALING_CHANNEL)",
+        s = if *theirs == 1 { "" } else { "s" }
+    )]
+    Partitions { peer: Peer, theirs: u16, ours: u16 },
     #[error("the user of {peer} may not run {commands}: grant it with `{ACL_LINE}`")]
     Rights { peer: Peer, commands: Box<str> },
     #[error("cannot use {peer}: {cause}")]
@@ -94,6 +101,41 @@ impl RedisError {
                 Self::Tls { peer, cause: TlsFailure::of_alert(&text) }
             }
             cause => Self::Call { peer, cause },
+        }
+    }
+
+    /// A request failed that tells the server how many partitions this node expects.
+    pub(super) fn of_entrance(peer: &Peer, cause: CallError, ours: u16) -> Self {
+        match cause {
+            CallError::Partitions(theirs) => Self::Partitions { peer: peer.clone(), theirs, ours },
+            cause => Self::of_call(peer, cause),
+        }
+    }
+
+    /// Whether it remains until somebody changes the settings or the server, so that a node that
+    /// waits would wait for ever. Of several servers, the last one counts.
+    pub(crate) const fn is_permanent(&self) -> bool {
+        match self {
+            Self::Files(_)
+            | Self::Login { .. }
+            | Self::Database { .. }
+            | Self::Old { .. }
+            | Self::IsSentinel { .. }
+            | Self::NoSentinel { .. }
+            | Self::UnknownMaster { .. }
+            | Self::InCluster { .. }
+            | Self::Partitions { .. }
+            | Self::Rights { .. }
+            | Self::NoServer => true,
+            // Servers start, fail over and are moved.
+            Self::Unresolved { .. }
+            | Self::Unreachable { .. }
+            | Self::Replica { .. }
+            | Self::Circle { .. }
+            | Self::Several { .. } => false,
+            Self::Tls { cause, .. } => cause.is_permanent(),
+            Self::Call { cause, .. } => cause.is_permanent(),
+            Self::NoneOf { last, .. } => last.is_permanent(),
         }
     }
 

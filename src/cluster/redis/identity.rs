@@ -5,8 +5,8 @@ use ::redis::{Value, cmd};
 use super::call_error::CallError;
 use super::link::Link;
 
-/// What the operator has to know of a server, and what a node has to know before it uses it: from
-/// the answer to `INFO`.
+/// The facts about a server, from its answer to `INFO`: those for the operator, and those that a
+/// node needs before it uses the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     /// The id of the process; empty if it does not tell.
@@ -69,12 +69,13 @@ impl Identity {
         matches!(version, (Some(major), Some(minor)) if (major, minor) >= VERSION_MIN)
     }
 
-    /// The rule by which it may evict keys of the cluster; `None` if it evicts none, or only those
-    /// that expire anyway.
+    /// The rule by which it may evict keys of the cluster; `None` if it evicts none. Rules for keys
+    /// that expire evict too: an inbox expires, so that those of dead nodes end.
     pub(super) fn evicting_policy(&self) -> Option<&str> {
         let bounded = !matches!(&*self.maxmemory, "" | "0");
         let policy = &*self.maxmemory_policy;
-        (bounded && policy.starts_with("allkeys")).then_some(policy)
+        let evicts = policy.starts_with("allkeys") || policy.starts_with("volatile");
+        (bounded && evicts).then_some(policy)
     }
 
     /// The product and its version: `Redis 7.0.15`.
@@ -111,11 +112,11 @@ mod tests {
     }
 
     #[test]
-    fn a_server_evicts_keys_of_the_cluster_only_if_it_has_a_bound_and_may_choose_any() {
+    fn a_server_evicts_keys_of_the_cluster_only_if_it_has_a_bound_and_a_rule_that_evicts() {
         for (maxmemory, policy, evicting) in [
             ("100", "allkeys-lru", Some("allkeys-lru")),
             ("0", "allkeys-lru", None),
-            ("100", "volatile-lru", None),
+            ("100", "volatile-ttl", Some("volatile-ttl")),
             ("100", "noeviction", None),
         ] {
             let text = format!("maxmemory:{maxmemory}\r\nmaxmemory_policy:{policy}\r\n");

@@ -38,7 +38,7 @@ pub(crate) struct Findings {
 
 /// Connects as a node does, and proves on keys that no node uses: that servers are recent enough,
 /// that the user may run all commands and the scripts, and that the number of partitions is right.
-/// Leaves nothing behind.
+/// Removes its keys afterwards.
 ///
 /// # Errors
 /// Returns the reason for which a node could not work.
@@ -75,7 +75,7 @@ impl Findings {
         lines.extend(self.evicting.as_ref().map(|policy| {
             format!(
                 "its maxmemory-policy {policy} lets it evict keys of the cluster, which costs \
-                 messages: set it to noeviction or volatile-lru"
+                 messages: set it to noeviction"
             )
         }));
         lines
@@ -106,7 +106,7 @@ const CLOCK_NOTED_MS: u64 = 2_000;
 /// Whether a node has entered the partition, with the same number of partitions.
 async fn is_begun(server: &mut Server, keys: &Keys, expected: u16) -> Result<bool, RedisError> {
     let answer = server.link.request(cmd("GET").arg(&keys.partitions()[..])).await;
-    let failed = |cause| RedisError::of_call(&server.peer, cause);
+    let failed = |cause| RedisError::of_entrance(&server.peer, cause, expected);
     let number = Option::<u16>::from_redis_value(answer.map_err(failed)?);
     match number.map_err(|_| failed(CallError::Unreadable("GET")))? {
         Some(number) if number != expected => Err(failed(CallError::Partitions(number))),
@@ -191,7 +191,6 @@ fn entrance(partitions: u16, lease_ms: u64) -> Entrance {
         run: "".into(),
         version: version::TEXT.into(),
         address: "check".into(),
-        apps: "".into(),
         base: 0,
         lease_ms,
         known: Vec::new(),
@@ -200,7 +199,18 @@ fn entrance(partitions: u16, lease_ms: u64) -> Entrance {
 
 /// Removes all keys that an entrance makes.
 async fn clear(link: &mut Link, keys: &Keys, node: NodeId) -> Result<(), CallError> {
-    let of_partition = ["partitions", "epoch", "run", "tended", "nodes", "about", "stale", "gone"];
+    let of_partition = [
+        "partitions",
+        "epoch",
+        "run",
+        "tended",
+        "nodes",
+        "addresses",
+        "apps",
+        "stale",
+        "gone",
+        "channels",
+    ];
     let of_node = ["node", "in", "of", "mo"].map(|kind| format!("{kind}:{node}"));
     let names = of_partition.into_iter().chain(of_node.iter().map(String::as_str));
     let mut request = cmd("DEL");

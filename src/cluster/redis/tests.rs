@@ -84,11 +84,14 @@ async fn connect(settings: &ClusterSettings) -> Connection {
 
 /// The sentence of the error with which a connection fails.
 async fn refusal(settings: &ClusterSettings) -> String {
-    let error = match Connector::new(settings) {
+    error(settings).await.to_string()
+}
+
+async fn error(settings: &ClusterSettings) -> RedisError {
+    match Connector::new(settings) {
         Ok(connector) => connector.connect(0).await.unwrap_err(),
         Err(error) => error,
-    };
-    error.to_string()
+    }
 }
 
 fn entrance(partitions: u16) -> Entrance {
@@ -98,7 +101,6 @@ fn entrance(partitions: u16) -> Entrance {
         run: "".into(),
         version: "1".into(),
         address: "here".into(),
-        apps: "".into(),
         base: 0,
         lease_ms: 5_000,
         known: Vec::new(),

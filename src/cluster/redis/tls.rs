@@ -163,6 +163,19 @@ pub(crate) enum TlsFailure {
 }
 
 impl TlsFailure {
+    /// Whether it remains until somebody changes the settings or a certificate. A date does not,
+    /// because the clock of a host that has just started may be off.
+    pub(super) const fn is_permanent(&self) -> bool {
+        match self {
+            Self::UnknownAuthority
+            | Self::WrongName
+            | Self::Name
+            | Self::NotTls
+            | Self::ClientCertificate(_) => true,
+            Self::OutOfDate | Self::Silent | Self::Other(_) => false,
+        }
+    }
+
     fn of(error: &io::Error) -> Self {
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
         let Some(cause) = cause else {

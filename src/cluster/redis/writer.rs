@@ -10,7 +10,7 @@ use super::link::Link;
 use super::peer::Peer;
 use super::script::HashedScript;
 use crate::cluster::store::{self, CallHead, Executed};
-use crate::cluster::wire::{Entered, Entrance, NodeId};
+use crate::cluster::wire::{self, Entered, Entrance, NodeId};
 
 /// The half of a connection that calls the scripts. After an error it is of no use any more.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Writer {
     }
 
     fn introduction(&self, node: NodeId) -> Vec<Bytes> {
-        vec![self.keys.tag().clone(), node.to_string().into()]
+        vec![self.keys.tag().clone(), wire::id(node)]
     }
 
     fn failed(&self, cause: CallError) -> RedisError {
@@ -60,7 +60,9 @@ impl store::Writer for Writer {
         let mut args = self.introduction(node);
         entrance.push_args(&mut args);
         let answer = self.enter.run(&mut self.link, &self.keys.nodes(), &args).await;
-        let elements = elements_of(answer.map_err(|cause| self.failed(cause))?);
+        let ours = entrance.partitions;
+        let refused = |cause| RedisError::of_entrance(&self.peer, cause, ours);
+        let elements = elements_of(answer.map_err(refused)?);
         let entered = elements.as_deref().and_then(Entered::of);
         entered.ok_or_else(|| self.failed(CallError::Unreadable("the entrance")))
     }
@@ -77,10 +79,10 @@ impl store::Writer for Writer {
 
 /// Appends the arguments of a call behind the node and in front of the commands.
 fn push_head(head: &CallHead, args: &mut Vec<Bytes>) {
-    args.push(Bytes::copy_from_slice(head.epoch.as_bytes()));
+    args.push(wire::text(&head.epoch));
     args.push(Bytes::copy_from_slice(&[head.kind.letter()]));
     let numbers = [head.number, head.lease_ms, head.retention_ms, head.inbox_bytes];
-    args.extend(numbers.map(|number| Bytes::from(number.to_string())));
+    args.extend(numbers.map(wire::number));
 }
 
 fn executed_of(answer: &Value) -> Option<Executed> {
@@ -102,7 +104,7 @@ fn elements_of(answer: Value) -> Option<Vec<Bytes>> {
     let element = |value| match value {
         Value::BulkString(bytes) => Some(bytes.into()),
         Value::SimpleString(text) => Some(text.into()),
-        Value::Int(number) => Some(number.to_string().into()),
+        Value::Int(number) => Some(wire::number(number)),
         _ => None,
     };
     elements.into_iter().map(element).collect()

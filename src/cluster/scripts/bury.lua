@@ -1,7 +1,7 @@
 -- bury node
 --
 -- From shared.lua: count_of, depart, is_buried, leave_stale, now, record, set_count,
---   stood_still, tell.
+--   stood_still, tell, write_channels.
 -- From join.lua: tell_count.
 -- From leave.lua: unregister.
 -- From part.lua: remove_members.
@@ -64,6 +64,7 @@ end
 -- out, and has missed events of the channels that are taken out by then: so its inbox goes first.
 local function bury_interest(node)
   cut(node)
+  write_channels()
   local channels = take(T .. 'of:' .. node)
   fetch_texts(channels)
   for _, channel in ipairs(channels) do
@@ -75,7 +76,9 @@ local function bury_interest(node)
   if redis.call('EXISTS', T .. 'of:' .. node) == 0 then
     redis.call('DEL', T .. 'node:' .. node)
     redis.call('ZREM', T .. 'nodes', node)
-    redis.call('HDEL', T .. 'about', node)
+    redis.call('HDEL', T .. 'addresses', node)
+    redis.call('HDEL', T .. 'apps', node)
+    call.buried = call.buried or {}
     call.buried[node] = true
   end
 end

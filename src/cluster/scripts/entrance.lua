@@ -1,8 +1,8 @@
 -- The entrance of a node into a partition. See `wire` for the contract.
 local T, N, PARTITIONS, EPOCH, RUN = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local VERSION, ADDRESS, APPS = ARGV[6], ARGV[7], ARGV[8]
-local BASE, LEASE_MS = tonumber(ARGV[9]), tonumber(ARGV[10])
-local KNOWN_AT = 11
+local VERSION, ADDRESS = ARGV[6], ARGV[7]
+local BASE, LEASE_MS = tonumber(ARGV[8]), tonumber(ARGV[9])
+local KNOWN_AT = 10
 
 local lease_end = clock() + LEASE_MS
 
@@ -11,6 +11,9 @@ local function shared(key, value)
   redis.call('SET', T .. key, value, 'NX')
   return redis.call('GET', T .. key)
 end
+
+-- A hash with a long value is no list: Redis looks a field up by going through a list of all.
+local LONG = ('.'):rep(65)
 
 -- Whether the server may have forgotten something since the last entrance: it is empty, or another
 -- one.
@@ -38,6 +41,21 @@ local function make_others_stale()
   end
 end
 
+-- Whether batches have passed the node by: others have made some in this epoch, and none of them
+-- knew it.
+local function has_missed()
+  if redis.call('ZSCORE', T .. 'nodes', N) then
+    return false
+  end
+  for _, node in ipairs(redis.call('ZRANGE', T .. 'nodes', 0, -1)) do
+    local base, done = unpack(redis.call('HMGET', T .. 'node:' .. node, 'base', 'done'))
+    if done and tonumber(done) > tonumber(base) then
+      return true
+    end
+  end
+  return false
+end
+
 -- Makes the node known; returns the number of its last batch and the letters of the answer. An
 -- answer may be lost, so its letters are owed until the node is ready.
 local function introduce()
@@ -52,8 +70,8 @@ local function introduce()
   end
   owed = owed or ''
   local letters = ''
-  for i, due in ipairs({ not done, not not cut, not not dead }) do
-    local letter = ('fcd'):sub(i, i)
+  for i, due in ipairs({ not done, not not cut, not not dead, has_missed() }) do
+    local letter = ('fcdm'):sub(i, i)
     if due or owed:find(letter) then
       letters = letters .. letter
     end
@@ -62,22 +80,32 @@ local function introduce()
     redis.call('HDEL', node, 'read')
   end
   redis.call('HDEL', node, 'cut', 'dead')
-  local from = math.max(BASE, tonumber(done) or 0)
-  redis.call('HSET', node, 'version', VERSION, 'done', from, 'owed', letters)
-  redis.call('HSET', T .. 'about', N, ADDRESS .. '\0' .. APPS)
-  return from, letters
+  done = tonumber(done)
+  if not done or done < BASE then
+    done = BASE
+    redis.call('HSET', node, 'base', BASE)
+  end
+  redis.call('HSET', node, 'version', VERSION, 'done', done, 'owed', letters)
+  redis.call('HSET', T .. 'addresses', N, ADDRESS)
+  return done, letters
 end
 
 local partitions = shared('partitions', PARTITIONS)
 if partitions ~= PARTITIONS then
   return redis.error_reply('PARTITIONS ' .. partitions)
 end
-if may_have_forgotten() then
+local doubtful = may_have_forgotten()
+if doubtful then
   make_others_stale()
 end
 local epoch = shared('epoch', EPOCH)
+redis.call('HSET', T .. 'channels', '', LONG)
 local done, letters = introduce()
-redis.call('SADD', T .. 'stale', N)
+-- A node that only was away has everything registered that it had, but for buried members, who have
+-- left and return.
+if doubtful or letters:find('[fcm]') or RUN == '' then
+  redis.call('SADD', T .. 'stale', N)
+end
 redis.call('ZADD', T .. 'nodes', lease_end, N)
 local number = '%.0f'
 return { epoch, number:format(done), letters, number:format(lease_end - LEASE_MS) }

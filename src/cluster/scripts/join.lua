@@ -10,12 +10,7 @@ local MEMBER_BYTES = 4 * 1024 * 1024
 -- because members are missing until all nodes have registered.
 local function lists_members()
   if KIND == 'b' and call.member_bytes >= MEMBER_BYTES then
-    -- The caller asks again for what was inexact when it is told that no node is stale.
-    call.finish = function()
-      if #stale_nodes() == 0 then
-        tell(N, record('S', {}))
-      end
-    end
+    call.withheld = true
   end
   return KIND == 'b' and call.member_bytes < MEMBER_BYTES
 end
@@ -55,7 +50,7 @@ verbs.join = function(channel, count, flags)
   local vacant = channel_text(channel) == ''
   local total = set_count(channel, N, count)
   if not before then
-    redis.call('SADD', T .. 'of:' .. N, channel)
+    call.interest[channel] = true
   end
   if has(flags, 'c') then
     redis.call('SADD', T .. 'mo:' .. N, 'c ' .. channel)

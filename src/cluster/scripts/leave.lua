@@ -16,7 +16,7 @@ end
 verbs.leave = function(channel, flags)
   local total, vacated = unregister(N, channel)
   if total then
-    redis.call('SREM', T .. 'of:' .. N, channel)
+    call.interest[channel] = false
   end
   tell(N, record('L', { channel, flag(vacated) }))
   if has(flags, 'c') then

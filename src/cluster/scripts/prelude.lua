@@ -6,6 +6,10 @@ local LEASE_MS, RETENTION_MS, INBOX_BYTES = tonumber(ARGV[6]), tonumber(ARGV[7])
 -- them has ended. A shorter time could be over before a Redis that was away is back with its data.
 local INBOX_MS = LEASE_MS + RETENTION_MS + 3600 * 1000
 
+-- The most arguments of a command of Redis here. Lua passes some thousand at most, and pairs must
+-- not be torn apart.
+local ARGUMENTS_MAX = 4000
+
 -- The unread bytes of a cut inbox: more than any bound, and small enough that additions are exact.
 local CUT = 2 ^ 52
 
@@ -30,35 +34,18 @@ local verbs = {}
 -- The state of the call. A command of Redis costs more than most of what happens here, so nothing
 -- is asked twice.
 local call = {
-  -- Node -> the list of only this node.
-  alone = {},
-  -- Channel -> the content of `ch:CHAN`, empty if there is none.
+  -- Channel -> its text in `channels`, empty if there is none.
   channels = {},
-  -- Departure -> the time at which it is due, if it is not in `gone` yet.
-  departures = {},
-  -- Whether there is a `gone`; nil if nobody has asked.
-  has_gone = nil,
-  -- Such a content -> the list of the nodes in it. Equal ones have the same list.
+  -- Such a text -> the list of the nodes in it. Equal ones have the same list.
   nodes = { [''] = {} },
-  -- Channel -> the list of nodes that get its events.
+  -- Such a text -> the list of the nodes that get the events of its channels.
   audiences = {},
-  -- List of nodes -> the same with the stale nodes.
-  with_stale = {},
   -- The nodes in `stale`.
   stale = nil,
-  -- The time in milliseconds.
-  now = nil,
-  -- Node -> the bytes of the call's answers to its questions.
-  answers = {},
-  -- The bytes of members that the call has listed.
-  member_bytes = 0,
-  -- A function to call behind the last command.
+  -- The nodes that are buried to the end; nil if there are none.
+  buried = nil,
+  -- A function to call behind the last command; nil if there is nothing to do.
   finish = nil,
-  -- The registrations that the call may still take out of dead nodes: some milliseconds of work, in
-  -- which Redis does nothing else.
-  burials = 500,
-  -- The nodes that are buried to the end.
-  buried = {},
 }
 
 -- What the call has for inboxes, in order: lists of records, each with its `nodes`. Records that
@@ -75,29 +62,26 @@ local function tell_all(nodes, record)
   last_records[last_count] = record
 end
 
--- The content of `ch:CHAN`: the ids of the channel's nodes in their order, one behind the other,
+-- The text of a channel in `channels`: the ids of its nodes in their order, one behind the other,
 -- and behind a space the nodes' counts, unless all are 1. A text is fetched at once, and channels
 -- with the same nodes have the same one.
 local function channel_text(channel)
   local text = call.channels[channel]
   if not text then
-    text = redis.call('GET', T .. 'ch:' .. channel) or ''
+    text = redis.call('HGET', T .. 'channels', channel) or ''
     call.channels[channel] = text
   end
   return text
 end
 
--- Fetches the contents of `ch:` of all channels in a list.
+-- Fetches the texts of all channels in a list.
 local function fetch_texts(channels)
-  -- Lua passes some thousand arguments at most.
-  for from = 1, #channels, 1000 do
-    local keys = {}
-    for i = from, math.min(from + 999, #channels) do
-      keys[#keys + 1] = T .. 'ch:' .. channels[i]
-    end
-    local texts = redis.call('MGET', unpack(keys))
-    for i = 1, #texts do
-      call.channels[channels[from + i - 1]] = texts[i] or ''
+  local texts = call.channels
+  for from = 1, #channels, ARGUMENTS_MAX do
+    local to = math.min(from + ARGUMENTS_MAX - 1, #channels)
+    local fetched = redis.call('HMGET', T .. 'channels', unpack(channels, from, to))
+    for i = from, to do
+      texts[channels[i]] = fetched[i - from + 1] or ''
     end
   end
 end
@@ -143,17 +127,21 @@ end
 
 -- The nodes of a channel, and those that may have subscribers of it though Redis has forgotten it.
 local function audience_of(channel)
-  local nodes = nodes_of(channel)
-  if #stale_nodes() > 0 then
-    call.with_stale[nodes] = call.with_stale[nodes] or with_stale(nodes)
-    nodes = call.with_stale[nodes]
+  local text = channel_text(channel)
+  local nodes = call.audiences[text]
+  if not nodes then
+    nodes = nodes_of(channel)
+    if #stale_nodes() > 0 then
+      nodes = with_stale(nodes)
+    end
+    call.audiences[text] = nodes
   end
-  call.audiences[channel] = nodes
   return nodes
 end
 
 -- Deletes an inbox that cannot be completed any more. The node has to enter anew.
 local function cut(node)
-  redis.call('DEL', T .. 'in:' .. node)
+  -- It may be large: Redis frees it in the background.
+  redis.call('UNLINK', T .. 'in:' .. node)
   redis.call('HSET', T .. 'node:' .. node, 'cut', 1, 'unread', CUT)
 end

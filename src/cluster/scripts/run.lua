@@ -1,59 +1,41 @@
 -- The end of a call: executes the commands, then appends to the inboxes what they had for them.
 --
--- From publish.lua: publish.
+-- From publish.lua: arguments, publish_all, texts.
 
--- Verb -> the number of its arguments.
-local ARGUMENTS = {
-  join = 3, leave = 2, count = 2, enter = 5, part = 3, publish = 4, keep = 3, online = 1,
-  offline = 1, watch = 1, unwatch = 1, state = 3, users = 2, ask = 2, answer = 3, tend = 3,
-  ready = 0, bury = 1, quit = 0, permits = 3, ["return"] = 2,
-}
+local FIRST, LAST = 9, #ARGV
 
-local FIRST = 9
-local args, arg_count = ARGV, #ARGV
-
--- Fetches the nodes of the channels that the call publishes to or joins, because one command of Redis
--- costs less than many.
+-- Fetches the texts of the channels that the call publishes to or joins, because one command of
+-- Redis costs less than many.
 local function fetch_channels()
-  local texts, channels, at = call.channels, {}, FIRST
-  while at <= arg_count do
+  local args, channels, count, at = ARGV, {}, 0, FIRST
+  while at <= LAST do
     local verb, channel = args[at], args[at + 1]
     if (verb == 'publish' or verb == 'join') and not texts[channel] then
       texts[channel] = ''
-      channels[#channels + 1] = channel
+      count = count + 1
+      channels[count] = channel
     end
-    at = at + 1 + ARGUMENTS[verb]
+    if not arguments[verb] then
+      define_other_verbs()
+    end
+    at = at + 1 + arguments[verb]
   end
   fetch_texts(channels)
 end
 
 local function run_commands()
-  local at = FIRST
-  while at <= arg_count do
+  local args, at = ARGV, FIRST
+  while at <= LAST do
     local verb = args[at]
     if verb == 'publish' then
-      publish(args[at + 1], args[at + 2], args[at + 3], args[at + 4])
+      at = publish_all(at)
     else
-      if not verbs[verb] then
-        define_other_verbs()
-      end
       verbs[verb](args[at + 1], args[at + 2], args[at + 3], args[at + 4], args[at + 5])
+      at = at + 1 + arguments[verb]
     end
-    at = at + 1 + ARGUMENTS[verb]
   end
   if call.finish then
     call.finish()
-  end
-end
-
-local function write_departures()
-  local scored = {}
-  for key, due in pairs(call.departures) do
-    scored[#scored + 1] = due
-    scored[#scored + 1] = key
-  end
-  for from = 1, #scored, 2000 do
-    redis.call('ZADD', T .. 'gone', unpack(scored, from, math.min(from + 1999, #scored)))
   end
 end
 
@@ -70,48 +52,46 @@ local function lists_by_node()
   return by_node
 end
 
-local function equal(some, others)
-  if #some ~= #others then
-    return false
-  end
-  for i = 1, #some do
-    if some[i] ~= others[i] then
-      return false
-    end
-  end
-  return true
-end
-
 -- The head of an entry: the version, and the call that it comes from.
 local HEAD = struct.pack('>Bc0c0I8', 1, N, KIND, NUMBER)
 
--- Lua hashes each string that it makes, byte by byte, and that is most of what a node costs here.
--- Nodes with the same interests have equal entries, which are put together once.
-local last_lists, last_entry = nil, nil
-
+-- The parts of an entry, and their bytes. Lua hashes each string that it makes, byte by byte, and
+-- that is most of what an event costs here: so records are passed to Redis as they came. Those that
+-- three nodes or more get are put together once, because each part costs each node something too.
 local function entry_of(lists)
-  if last_lists and equal(lists, last_lists) then
-    return last_entry
-  end
-  local parts = { HEAD }
+  local parts, count, size = { HEAD }, 1, #HEAD
   for _, records in ipairs(lists) do
-    for i = 1, #records do
-      parts[#parts + 1] = records[i]
+    if #records.nodes > 2 then
+      records.joined = records.joined or table.concat(records)
+      count = count + 1
+      parts[count], size = records.joined, size + #records.joined
+    else
+      for i = 1, #records do
+        local part = records[i]
+        count = count + 1
+        parts[count], size = part, size + #part
+      end
     end
   end
-  last_lists, last_entry = lists, table.concat(parts)
-  return last_entry
+  if count > ARGUMENTS_MAX then
+    parts, count = { table.concat(parts) }, 1
+  end
+  -- The fields of a stream entry are names and values in turns.
+  if count % 2 == 1 then
+    parts[count + 1] = ''
+  end
+  return parts, size
 end
 
-local function append(node, entry)
+local function append(node, parts, size)
   local key = T .. 'in:' .. node
-  local unread = redis.call('HINCRBY', T .. 'node:' .. node, 'unread', #entry)
+  local unread = redis.call('HINCRBY', T .. 'node:' .. node, 'unread', size)
   if unread > INBOX_BYTES then
     cut(node)
-  elseif unread == #entry then
-    redis.call('XADD', key, '*', 'r', entry)
+  elseif unread == size then
+    redis.call('XADD', key, '*', unpack(parts))
     redis.call('PEXPIRE', key, INBOX_MS)
-  elseif not redis.call('XADD', key, 'NOMKSTREAM', '*', 'r', entry) then
+  elseif not redis.call('XADD', key, 'NOMKSTREAM', '*', unpack(parts)) then
     -- Redis has evicted an inbox with unread entries.
     cut(node)
   end
@@ -119,9 +99,8 @@ end
 
 fetch_channels()
 run_commands()
-write_departures()
 for node, lists in pairs(lists_by_node()) do
-  if not call.buried[node] then
+  if not (call.buried and call.buried[node]) then
     append(node, entry_of(lists))
   end
 end

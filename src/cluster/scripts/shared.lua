@@ -1,7 +1,34 @@
 -- What the verbs other than publish share.
 --
 -- From clock.lua: clock.
--- From publish.lua: audiences.
+-- From publish.lua: arguments, audiences.
+
+for verb, count in pairs({
+  join = 3, leave = 2, count = 2, enter = 5, part = 3, keep = 3, online = 1, offline = 1,
+  watch = 1, unwatch = 1, state = 3, users = 2, ask = 2, answer = 3, tend = 4, ready = 0,
+  bury = 1, quit = 0, permits = 3, ["return"] = 2,
+}) do
+  arguments[verb] = count
+end
+
+-- More of the state of the call. Node -> the list of only this node.
+call.alone = {}
+-- Departure -> the time at which it is due, if it is not in `gone` yet.
+call.departures = {}
+-- Node -> the bytes of the call's answers to its questions.
+call.answers = {}
+-- The bytes of members that the call has listed.
+call.member_bytes = 0
+-- Whether members were not listed for their bytes. The caller asks again for what was inexact when
+-- it is told that no node is stale.
+call.withheld = false
+-- The registrations that the call may still take out of dead nodes: some milliseconds of work, in
+-- which Redis does nothing else.
+call.burials = 200
+-- The channels whose texts are to be written.
+call.changed = {}
+-- Channel -> whether the node of the call is registered for it, if that is to be written.
+call.interest = {}
 
 -- Webhooks are told of a departure only if nobody returns in this time.
 local DEBOUNCE_MS = 3000
@@ -55,6 +82,10 @@ end
 
 -- The count of a node in a channel; nil if it is not registered.
 local function count_of(channel, node)
+  -- Most channels have one node, as those of one user each have.
+  if channel_text(channel) == node then
+    return '1'
+  end
   local nodes = nodes_of(channel)
   for i = 1, #nodes do
     if nodes[i] == node then
@@ -64,26 +95,17 @@ local function count_of(channel, node)
   return nil
 end
 
-local function write_channel(channel, nodes, counts)
-  local ids, list = table.concat(nodes), table.concat(counts, ',')
-  local ones = not (list:find('[^1,]') or list:find('11', 1, true))
-  local text = ones and ids or ids .. ' ' .. list
-  if #nodes == 0 then
-    redis.call('DEL', T .. 'ch:' .. channel)
-  else
-    redis.call('SET', T .. 'ch:' .. channel, text)
-  end
-  call.channels[channel], audiences[channel] = text, nil
+local function write_text(channel, text)
+  call.channels[channel], call.changed[channel] = text, true
 end
 
 -- Sets the count of a node in a channel; without a count the node is taken out. Returns the sum of
 -- all counts.
 local function set_count(channel, node, count)
   local before = channel_text(channel)
-  -- Most channels have one node, as those of one user each have.
-  if before == '' or before == node then
-    write_channel(channel, count and { node } or {}, { count })
-    return tonumber(count or 0)
+  if (before == '' or before == node) and (count or '1') == '1' then
+    write_text(channel, count and node or '')
+    return count and 1 or 0
   end
   local old_nodes, old_counts = nodes_of(channel), counts_of(channel)
   local nodes, counts, total = {}, {}, 0
@@ -103,8 +125,56 @@ local function set_count(channel, node, count)
   if count then
     add(node, count)
   end
-  write_channel(channel, nodes, counts)
+  local ids, list = table.concat(nodes), table.concat(counts, ',')
+  local ones = not (list:find('[^1,]') or list:find('11', 1, true))
+  write_text(channel, ones and ids or ids .. ' ' .. list)
   return total
+end
+
+-- Calls a function with the elements of a list, as many at once as Redis may get.
+local function in_parts(list, call_redis)
+  for from = 1, #list, ARGUMENTS_MAX do
+    call_redis(unpack(list, from, math.min(from + ARGUMENTS_MAX - 1, #list)))
+  end
+end
+
+-- Writes what has changed of channels: one command of Redis for all of them costs less than many.
+local function write_channels()
+  local occupied, vacant, joined, left = {}, {}, {}, {}
+  for channel in pairs(call.changed) do
+    local text = channel_text(channel)
+    if text == '' then
+      vacant[#vacant + 1] = channel
+    else
+      occupied[#occupied + 1], occupied[#occupied + 2] = channel, text
+    end
+  end
+  for channel, registered in pairs(call.interest) do
+    local list = registered and joined or left
+    list[#list + 1] = channel
+  end
+  call.changed, call.interest = {}, {}
+  in_parts(occupied, function(...) redis.call('HSET', T .. 'channels', ...) end)
+  in_parts(vacant, function(...) redis.call('HDEL', T .. 'channels', ...) end)
+  in_parts(joined, function(...) redis.call('SADD', T .. 'of:' .. N, ...) end)
+  in_parts(left, function(...) redis.call('SREM', T .. 'of:' .. N, ...) end)
+end
+
+local function write_departures()
+  local scored = {}
+  for key, due in pairs(call.departures) do
+    scored[#scored + 1], scored[#scored + 2] = due, key
+  end
+  in_parts(scored, function(...) redis.call('ZADD', T .. 'gone', ...) end)
+end
+
+-- Ends the commands of the call.
+call.finish = function()
+  if call.withheld and #stale_nodes() == 0 then
+    tell(N, record('S', {}))
+  end
+  write_channels()
+  write_departures()
 end
 
 local function all_nodes()
@@ -172,9 +242,9 @@ local function leave_stale(node)
   if redis.call('SREM', T .. 'stale', node) == 0 then
     return false
   end
-  call.stale, call.with_stale = nil, {}
-  for channel in pairs(audiences) do
-    audiences[channel] = nil
+  call.stale = nil
+  for text in pairs(audiences) do
+    audiences[text] = nil
   end
   if #stale_nodes() == 0 then
     tell_all(all_nodes(), record('S', {}))

@@ -1,4 +1,4 @@
--- tend read_id read_bytes departures
+-- tend read_id read_bytes departures apps
 --
 -- From shared.lua: all_nodes, now, record, stood_still, tell, text.
 -- From bury.lua: is_due.
@@ -40,35 +40,37 @@ local function tell_departures()
   end
 end
 
--- Node -> its address and the fingerprint of its apps, with a NUL between.
-local function introductions()
-  local flat, about = redis.call('HGETALL', T .. 'about'), {}
+-- The fields of a hash by their names; empty where there is none.
+local function fields_of(key)
+  local flat, fields = redis.call('HGETALL', T .. key), {}
   for i = 1, #flat, 2 do
-    about[flat[i]] = flat[i + 1]
+    fields[flat[i]] = flat[i + 1]
   end
-  return about
+  return setmetatable(fields, { __index = function() return '' end })
 end
 
 -- Tells the node of all nodes. Returns those that are to be buried.
 local function tell_nodes()
-  local fields, dead, about = { text(now()) }, {}, introductions()
+  local told, dead = { text(now()) }, {}
+  local addresses, apps = fields_of('addresses'), fields_of('apps')
   local nodes = redis.call('ZRANGE', T .. 'nodes', 0, -1, 'WITHSCORES')
   for i = 1, #nodes, 2 do
     local node, lease_end = nodes[i], tonumber(nodes[i + 1])
-    local address, apps = (about[node] or '\0'):match('^(%Z*)%z(.*)$')
-    fields[#fields + 1] = node
-    fields[#fields + 1] = address
-    fields[#fields + 1] = apps
+    local base, done = unpack(redis.call('HMGET', T .. 'node:' .. node, 'base', 'done'))
+    for _, field in ipairs({ node, addresses[node], apps[node], base or '', done or '' }) do
+      told[#told + 1] = field
+    end
     if lease_end <= now() and is_due(node, lease_end) then
       dead[#dead + 1] = node
     end
   end
-  tell(N, record('T', fields))
+  tell(N, record('T', told))
   return dead
 end
 
-verbs.tend = function(read_id, read_bytes, departures)
+verbs.tend = function(read_id, read_bytes, departures, apps)
   renew_leases()
+  redis.call('HSET', T .. 'apps', N, apps)
   note_read(read_id, read_bytes)
   local dead = tell_nodes()
   if departures == '1' then

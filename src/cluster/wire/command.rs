@@ -2,17 +2,18 @@
 
 use bytes::Bytes;
 
+use super::codec::{flag, id, number, text};
 use super::{MemberText, NodeId, Record, Retained};
 use crate::channels::{ChannelPath, UserPath};
 use crate::frame::Frame;
 use crate::id::SocketId;
 
-/// A command of a node. Each becomes a verb and its arguments; texts and numbers are arguments as
-/// they are, a flag is a letter in `flags`.
+/// A command of a node. Each becomes a verb and its arguments, of which `flags` has a letter for
+/// each flag.
 ///
-/// "Its nodes" are those of `ch:CHAN`, "all" are those of `nodes`. "Own" is the inbox of the
-/// caller. Where nothing changes (a node joins twice, a user that is not there parts), the answer
-/// for the own inbox is still appended, and nothing else.
+/// "Its nodes" are those of the channel in `channels`, "all" are those of `nodes`. "Own" is the
+/// inbox of the caller. Where nothing changes (a node joins twice, a user that is not there parts),
+/// the answer for the own inbox is still appended, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// `join CHAN count flags`: the node has its first subscriber. Adds CHAN to `of:N` and sets the
@@ -51,9 +52,9 @@ pub(crate) enum Command {
     /// [`Record::Parted`]. If it was the last node with the user: [`Record::Removed`] to its nodes
     /// first, and, if departures are `told`, the departure is added to `gone`.
     Part(ChannelPath, Box<str>, JoinFlags),
-    /// `publish CHAN record ttl_ms retained`: appends `record`, which is an encoded
-    /// [`Record::Message`], to its nodes and to those in `stale`. With a `ttl_ms` other than 0,
-    /// `retained` becomes `ev:CHAN` for that time.
+    /// `publish CHAN record`: appends `record`, which is an encoded [`Record::Message`], to its
+    /// nodes and to those in `stale`. If it is retained, `retain CHAN ttl_ms retained` stands
+    /// before it: `retained` becomes `ev:CHAN` for that time, unless it is 0.
     Publish {
         /// The channel.
         channel: ChannelPath,
@@ -97,11 +98,11 @@ pub(crate) enum Command {
     /// `answer node request payload`: [`Record::Answer`] to that node, if it is among all. Nothing
     /// if the answers of the call would make its unread bytes more than half of the bound.
     Answer(NodeId, u32, Bytes),
-    /// `tend read_id read_bytes departures`: see `wire`. Renews the lease, trims the own inbox
-    /// below `read_id` (a stream id, or empty), notes the bytes read, starts leases anew if nobody
-    /// tended. Own: [`Record::Tended`]; if `departures` is 1, [`Record::Gone`] for each departure
-    /// that is due, at most 1,000; [`Record::Dead`] for each node whose lease is over and that has
-    /// something to bury.
+    /// `tend read_id read_bytes departures apps`: see `wire`. Renews the lease, trims the own inbox
+    /// below `read_id` (a stream id, or empty), notes the bytes read and the apps, starts leases
+    /// anew if nobody tended. Own: [`Record::Tended`]; if `departures` is 1, [`Record::Gone`] for
+    /// each departure that is due, at most 1,000; [`Record::Dead`] for each node whose lease is
+    /// over and that has something to bury.
     Tend {
         /// The id of the last entry that was read; empty before the first.
         read_id: Box<str>,
@@ -110,11 +111,14 @@ pub(crate) enum Command {
         /// Whether the node tells webhooks of departures. One that is about to stop leaves them to
         /// the others.
         departures: bool,
+        /// The fingerprint of the apps.
+        apps: Box<str>,
     },
     /// `ready`: the node has registered and repeated everything: it leaves `stale`, and has heard
-    /// the letters that it was owed. If `stale` is empty now: [`Record::Settled`] to all.
+    /// the letters that it was owed. If `stale` is empty now: [`Record::Settled`] to all, but only
+    /// own if the node was not in it.
     Ready,
-    /// `bury node`: takes out at most 500 of the node's registrations, as leaves and parts of its
+    /// `bury node`: takes out at most 200 of the node's registrations, as leaves and parts of its
     /// own would (departures told), if its lease is over: first those in `mo:`, its permits and its
     /// place in `stale`, and marks it `dead`; then, `retention_ms` behind the lease, its inbox (it
     /// is cut), those in `of:`, and `node:N`. Own: [`Record::Dead`] again if something is left that
@@ -140,7 +144,7 @@ pub(crate) enum Command {
     Return {
         /// The id of the app, as in paths.
         app: Box<str>,
-        /// How many.
+        /// The number of permits.
         count: u32,
     },
 }
@@ -164,6 +168,14 @@ impl JoinFlags {
         let Self { presence, counted, told, anew } = self;
         let letters = [(presence, b'p'), (counted, b'c'), (told, b't'), (anew, b'a')];
         letters.into_iter().filter_map(|(set, letter)| set.then_some(letter)).collect()
+    }
+
+    /// The flags whose letters are there.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn of(letters: &[u8]) -> Self {
+        let has = |letter| letters.contains(&letter);
+        let [presence, counted, told, anew] = [b'p', b'c', b't', b'a'].map(has);
+        Self { presence, counted, told, anew }
     }
 }
 
@@ -195,13 +207,11 @@ impl Command {
                     retained: retained.clone(),
                     frame: frame.clone(),
                 };
-                let ttl_ms = retained.as_ref().map_or(0, |retained| retained.ttl_ms);
-                let kept = retained.as_ref().map_or_else(Bytes::new, |kept| kept.with_frame(frame));
-                push(
-                    out,
-                    "publish",
-                    [text(channel.as_str()), record.encode(), number(ttl_ms), kept],
-                );
+                if let Some(retained) = retained {
+                    let (ttl_ms, kept) = (number(retained.ttl_ms), retained.with_frame(frame));
+                    push(out, "retain", [text(channel.as_str()), ttl_ms, kept]);
+                }
+                push(out, "publish", [text(channel.as_str()), record.encode()]);
             }
             Self::Keep(channel, retained, frame) => {
                 let (ttl_ms, kept) = (number(retained.ttl_ms), retained.with_frame(frame));
@@ -219,14 +229,14 @@ impl Command {
             }
             Self::Ask(request, payload) => push(out, "ask", [number(*request), payload.clone()]),
             Self::Answer(node, request, payload) => {
-                push(out, "answer", [number(node), number(*request), payload.clone()]);
+                push(out, "answer", [id(node), number(*request), payload.clone()]);
             }
-            Self::Tend { read_id, read_bytes, departures } => {
-                let departures = number(u8::from(*departures));
-                push(out, "tend", [text(read_id), number(*read_bytes), departures]);
+            Self::Tend { read_id, read_bytes, departures, apps } => {
+                let departures = flag(*departures);
+                push(out, "tend", [text(read_id), number(*read_bytes), departures, text(apps)]);
             }
             Self::Ready => push(out, "ready", []),
-            Self::Bury(node) => push(out, "bury", [number(node)]),
+            Self::Bury(node) => push(out, "bury", [id(node)]),
             Self::Quit => push(out, "quit", []),
             Self::Permits { app, wanted, total } => {
                 push(out, "permits", [text(app), number(*wanted), number(*total)]);
@@ -257,12 +267,4 @@ impl Command {
 fn push<const N: usize>(out: &mut Vec<Bytes>, verb: &'static str, arguments: [Bytes; N]) {
     out.push(Bytes::from_static(verb.as_bytes()));
     out.extend(arguments);
-}
-
-fn text(text: &str) -> Bytes {
-    Bytes::copy_from_slice(text.as_bytes())
-}
-
-fn number(number: impl ToString) -> Bytes {
-    number.to_string().into()
 }

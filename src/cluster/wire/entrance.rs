@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::NodeId;
+use super::codec::{Listed, Values, id, number, text};
 
 /// A node introduces itself. See the [module](super) for what the script does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +18,6 @@ pub(crate) struct Entrance {
     pub(crate) version: Box<str>,
     /// Host name and listener, for the operator.
     pub(crate) address: Box<str>,
-    /// The fingerprint of the apps.
-    pub(crate) apps: Box<str>,
     /// The number before the first batch that can be repeated.
     pub(crate) base: u64,
     /// The duration of a lease in milliseconds.
@@ -40,6 +39,8 @@ pub(crate) struct Entered {
     pub(crate) cut: bool,
     /// Whether its members were buried: it has to register them.
     pub(crate) buried: bool,
+    /// Whether others have made batches in this epoch while none of them knew the node.
+    pub(crate) missed: bool,
     /// The time of Redis in milliseconds.
     pub(crate) now_ms: u64,
 }
@@ -47,33 +48,33 @@ pub(crate) struct Entered {
 impl Entrance {
     /// Appends the arguments behind `T` and `N`.
     pub(crate) fn push_args(&self, out: &mut Vec<Bytes>) {
-        let texts = [
-            self.partitions.to_string(),
-            self.epoch.to_string(),
-            self.run.to_string(),
-            self.version.to_string(),
-            self.address.to_string(),
-            self.apps.to_string(),
-            self.base.to_string(),
-            self.lease_ms.to_string(),
-        ];
-        out.extend(texts.into_iter().map(Bytes::from));
-        out.extend(self.known.iter().map(|node| Bytes::from(node.to_string())));
+        out.extend([
+            number(self.partitions),
+            text(&self.epoch),
+            text(&self.run),
+            text(&self.version),
+            text(&self.address),
+            number(self.base),
+            number(self.lease_ms),
+        ]);
+        out.extend(self.known.iter().map(id));
     }
 }
 
 impl Entered {
     /// Reads the elements of the answer; `None` if they are not one.
     pub(crate) fn of(elements: &[Bytes]) -> Option<Self> {
-        let [epoch, done, letters, now_ms] = elements else { return None };
-        let text = |element: &Bytes| std::str::from_utf8(element).ok().map(ToOwned::to_owned);
-        Some(Self {
-            epoch: text(epoch)?.into(),
-            done: text(done)?.parse().ok()?,
+        let mut elements = Listed(elements.iter());
+        let (epoch, done) = (elements.text()?, elements.number()?);
+        let (letters, now_ms) = (elements.next()?, elements.number()?);
+        elements.is_empty().then(|| Self {
+            epoch,
+            done,
             unknown: letters.contains(&b'f'),
             cut: letters.contains(&b'c'),
             buried: letters.contains(&b'd'),
-            now_ms: text(now_ms)?.parse().ok()?,
+            missed: letters.contains(&b'm'),
+            now_ms,
         })
     }
 }

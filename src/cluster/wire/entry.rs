@@ -1,7 +1,8 @@
 //! An entry of an inbox: what one call had for the node.
 //!
-//! The field `r` of the stream entry holds: the version (one byte), the origin (the 32 digits of
-//! its id), the kind of the call (`b` or `r`), its number (8 bytes, big endian), and records.
+//! The names and values of the stream entry's fields, one behind the other, are: the version (one
+//! byte), the origin (the 32 digits of its id), the kind of the call (`b` or `r`), its number (8
+//! bytes, big endian), and records.
 
 use bytes::{Buf, Bytes};
 
@@ -55,32 +56,32 @@ impl CallKind {
 }
 
 impl Entry {
-    /// Reads the field of a stream entry. Copies nothing.
+    /// Reads an entry. Copies nothing.
     ///
     /// # Errors
     /// Another version, or no entry at all.
-    pub(crate) fn decode(mut field: Bytes) -> Result<Self, EntryError> {
-        let version = *field.first().ok_or(EntryError::Form)?;
+    pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, EntryError> {
+        let version = *bytes.first().ok_or(EntryError::Form)?;
         if version != VERSION {
             return Err(EntryError::Version(version));
         }
-        if field.len() < HEAD {
+        if bytes.len() < HEAD {
             return Err(EntryError::Form);
         }
-        field.advance(1);
-        let origin = field.split_to(NodeId::LEN);
+        bytes.advance(1);
+        let origin = bytes.split_to(NodeId::LEN);
         let origin = std::str::from_utf8(&origin).map_err(|_| EntryError::Form)?;
         let origin = origin.parse().map_err(|_| EntryError::Form)?;
-        let kind = match field.get_u8() {
+        let kind = match bytes.get_u8() {
             b'b' => CallKind::Batch,
             b'r' => CallKind::Registration,
             _ => return Err(EntryError::Form),
         };
-        let number = field.get_u64();
-        Ok(Self { origin, kind, number, records: field })
+        let number = bytes.get_u64();
+        Ok(Self { origin, kind, number, records: bytes })
     }
 
-    /// The field of a stream entry.
+    /// The bytes of the stream entry.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(HEAD + self.records.len());

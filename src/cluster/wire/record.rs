@@ -1,17 +1,18 @@
 //! The records that scripts append to inboxes.
 //!
 //! A record is a letter, the length of the rest (32 bits, big endian), and fields, each with its
-//! length (32 bits, big endian) before it. Numbers are decimal texts, a flag is `0` or `1`.
-//! Everything that comes out of Redis is untrusted: a record that does not fit its form is
-//! [`None`], and one with an unknown letter is passed over.
+//! length (32 bits, big endian) before it; [`codec`] has the encoding. Everything that comes out of
+//! Redis is untrusted: a record that does not fit its form is [`None`], and one with an unknown
+//! letter is passed over.
 
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::NodeId;
+use super::codec::{self, Fields, Values, flag, id, number, optional, put, take, text};
 use crate::channels::{ChannelPath, UserPath};
 use crate::frame::Frame;
 use crate::id::SocketId;
@@ -87,7 +88,8 @@ pub(crate) enum Record {
     Answer(NodeId, u32, Bytes),
     /// `G CHAN user_id`: a departure is due to be told; without a user id, the channel was vacated.
     Gone(ChannelPath, Box<str>),
-    /// `T now_ms (node address apps)...`: the time of Redis, and all nodes.
+    /// `T now_ms (node address apps base done)...`: the time of Redis, and all nodes. `base` and
+    /// `done` are empty for a node that has not entered.
     Tended(u64, Vec<NodeInfo>),
     /// `D node`: the lease of a node is over, and something is left to bury.
     Dead(NodeId),
@@ -128,8 +130,19 @@ pub(crate) struct NodeInfo {
     pub(crate) id: NodeId,
     /// Its host name and listener, for the operator.
     pub(crate) address: Box<str>,
-    /// The fingerprint of its apps.
+    /// The fingerprint of its apps; empty before its first `tend`.
     pub(crate) apps: Box<str>,
+    /// Its batches; `None` if it has not entered.
+    pub(crate) batched: Option<Batched>,
+}
+
+/// The numbers of a node's batches that Redis has executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Batched {
+    /// The number before the first of them of which nothing is lost.
+    pub(crate) base: u64,
+    /// The number of the last.
+    pub(crate) done: u64,
 }
 
 /// A member of a presence channel as text: `{"user_id":"7","user_info":{…}}`, as the app signed it.
@@ -202,28 +215,14 @@ impl MemberText {
 impl Record {
     /// The encoded record.
     pub(crate) fn encode(&self) -> Bytes {
-        let fields = self.fields();
-        let len: usize = fields.iter().map(|field| LENGTH + field.len()).sum();
-        let mut out = BytesMut::with_capacity(1 + LENGTH + len);
-        out.put_u8(self.letter());
-        // A record is far below 4 GiB: an event has at most 1 GiB.
-        out.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
-        fields.iter().for_each(|field| put(&mut out, field));
-        out.freeze()
+        codec::record(self.letter(), &self.fields())
     }
 
     /// Reads the next record of an entry. `None` if what follows is no record. `Some(None)` if it
     /// has an unknown letter or does not fit its form.
     pub(crate) fn next(rest: &mut Bytes) -> Option<Option<Self>> {
-        if rest.len() < 1 + LENGTH {
-            return None;
-        }
-        let letter = rest.get_u8();
-        let len = rest.get_u32() as usize;
-        if rest.len() < len {
-            return None;
-        }
-        Some(Self::of(letter, &mut Fields(rest.split_to(len))))
+        let (letter, mut fields) = codec::take_record(rest)?;
+        Some(Self::of(letter, &mut fields))
     }
 
     fn letter(&self) -> u8 {
@@ -253,32 +252,22 @@ impl Record {
     fn fields(&self) -> Vec<Bytes> {
         match self {
             Self::Message { channel, except, retained, frame } => {
-                let except = except.map_or_else(Bytes::new, |id| text(&id.to_string()));
+                let except = optional(*except);
                 let (ttl_ms, data) = retained
                     .as_ref()
                     .map_or((0, Bytes::new()), |kept| (kept.ttl_ms, text(&kept.data)));
-                vec![
-                    text(channel.as_str()),
-                    except,
-                    text(&ttl_ms.to_string()),
-                    data,
-                    frame.bytes().clone(),
-                ]
+                vec![text(channel.as_str()), except, number(ttl_ms), data, frame.bytes().clone()]
             }
             Self::Joined { channel, first, exact, total, last, members } => {
-                let mut fields = vec![
-                    text(channel.as_str()),
-                    flag(*first),
-                    flag(*exact),
-                    text(&total.to_string()),
-                ];
+                let mut fields =
+                    vec![text(channel.as_str()), flag(*first), flag(*exact), number(*total)];
                 fields.extend(kept(last.as_ref()));
                 fields.extend(members.iter().map(|member| member.0.clone()));
                 fields
             }
             Self::Left(channel, vacated) => vec![text(channel.as_str()), flag(*vacated)],
             Self::Count(channel, total, own) => {
-                vec![text(channel.as_str()), text(&total.to_string()), flag(*own)]
+                vec![text(channel.as_str()), number(*total), flag(*own)]
             }
             Self::Added(channel, member) => vec![text(channel.as_str()), member.0.clone()],
             Self::Removed(channel, user)
@@ -291,27 +280,29 @@ impl Record {
             }
             Self::Online(user, online) => vec![text(user.as_str()), flag(*online)],
             Self::Question(node, request, payload) | Self::Answer(node, request, payload) => {
-                vec![text(&node.to_string()), text(&request.to_string()), payload.clone()]
+                vec![id(node), number(*request), payload.clone()]
             }
             Self::Asked { request, members, last, nodes } => {
-                let mut fields = vec![text(&request.to_string()), text(&members.to_string())];
+                let mut fields = vec![number(*request), number(*members)];
                 fields.extend(kept(last.as_ref()));
-                fields.extend(nodes.iter().map(|node| text(&node.to_string())));
+                fields.extend(nodes.iter().map(id));
                 fields
             }
             Self::Users(request, users) => {
                 let users = users.iter().map(|user| text(user));
-                std::iter::once(text(&request.to_string())).chain(users).collect()
+                std::iter::once(number(*request)).chain(users).collect()
             }
             Self::Tended(now_ms, nodes) => {
                 let nodes = nodes.iter().flat_map(|node| {
-                    [text(&node.id.to_string()), text(&node.address), text(&node.apps)]
+                    let base = optional(node.batched.map(|batched| batched.base));
+                    let done = optional(node.batched.map(|batched| batched.done));
+                    [id(node.id), text(&node.address), text(&node.apps), base, done]
                 });
-                std::iter::once(text(&now_ms.to_string())).chain(nodes).collect()
+                std::iter::once(number(*now_ms)).chain(nodes).collect()
             }
-            Self::Dead(node) => vec![text(&node.to_string())],
+            Self::Dead(node) => vec![id(node)],
             Self::Settled => Vec::new(),
-            Self::Permits(app, held) => vec![text(app), text(&held.to_string())],
+            Self::Permits(app, held) => vec![text(app), number(*held)],
             Self::Recall(app) => vec![text(app)],
         }
     }
@@ -320,8 +311,7 @@ impl Record {
         let record = match letter {
             b'M' => {
                 let channel = fields.channel()?;
-                let except = fields.text()?;
-                let except = if except.is_empty() { None } else { Some(except.parse().ok()?) };
+                let except = fields.optional()?;
                 let (ttl_ms, data) = (fields.number()?, fields.text()?);
                 let retained = (ttl_ms > 0).then(|| Retained { data: data.into(), ttl_ms });
                 let frame = Frame::text_from_wire(&fields.next()?)?;
@@ -332,8 +322,8 @@ impl Record {
                 first: fields.flag()?,
                 exact: fields.flag()?,
                 total: fields.number()?,
-                last: fields.kept()?,
-                members: std::iter::from_fn(|| fields.next()).map(MemberText).collect(),
+                last: read_kept(fields)?,
+                members: fields.all(|fields| fields.next().map(MemberText))?,
             },
             b'L' => Self::Left(fields.channel()?, fields.flag()?),
             b'C' => Self::Count(fields.channel()?, fields.number()?, fields.flag()?),
@@ -344,25 +334,23 @@ impl Record {
                 Self::Entered(channel, user, Admitted::of(&fields.text()?)?)
             }
             b'P' => Self::Parted(fields.channel()?, fields.text()?),
-            b'O' => Self::Online(UserPath::from_text(&fields.text()?), fields.flag()?),
+            b'O' => Self::Online(fields.user()?, fields.flag()?),
             b'Q' => Self::Question(fields.node()?, fields.number()?, fields.next()?),
             b'K' => Self::Asked {
                 request: fields.number()?,
                 members: fields.number()?,
-                last: fields.kept()?,
-                nodes: fields.nodes()?,
+                last: read_kept(fields)?,
+                nodes: fields.all(Fields::node)?,
             },
-            b'U' => Self::Users(fields.number()?, fields.texts()?),
+            b'U' => Self::Users(fields.number()?, fields.all(Fields::text)?),
             b'W' => Self::Answer(fields.node()?, fields.number()?, fields.next()?),
             b'G' => Self::Gone(fields.channel()?, fields.text()?),
             b'T' => {
-                let now_ms = fields.number()?;
-                let mut nodes = Vec::new();
-                while !fields.0.is_empty() {
+                let node = |fields: &mut Fields| {
                     let (id, address, apps) = (fields.node()?, fields.text()?, fields.text()?);
-                    nodes.push(NodeInfo { id, address, apps });
-                }
-                Self::Tended(now_ms, nodes)
+                    Some(NodeInfo { id, address, apps, batched: read_batched(fields)? })
+                };
+                Self::Tended(fields.number()?, fields.all(node)?)
             }
             b'D' => Self::Dead(fields.node()?),
             b'S' => Self::Settled,
@@ -370,7 +358,7 @@ impl Record {
             b'V' => Self::Recall(fields.text()?),
             _ => return None,
         };
-        fields.0.is_empty().then_some(record)
+        fields.is_empty().then_some(record)
     }
 }
 
@@ -391,89 +379,28 @@ impl Admitted {
     }
 }
 
-/// The fields of a record that have not been read.
-struct Fields(Bytes);
-
-impl Fields {
-    fn next(&mut self) -> Option<Bytes> {
-        take(&mut self.0)
-    }
-
-    fn text(&mut self) -> Option<Box<str>> {
-        let field = self.next()?;
-        std::str::from_utf8(&field).ok().map(Box::from)
-    }
-
-    fn texts(&mut self) -> Option<Vec<Box<str>>> {
-        let mut texts = Vec::new();
-        while !self.0.is_empty() {
-            texts.push(self.text()?);
-        }
-        Some(texts)
-    }
-
-    fn channel(&mut self) -> Option<ChannelPath> {
-        self.text().map(|text| ChannelPath::from_text(&text))
-    }
-
-    fn number<N: std::str::FromStr>(&mut self) -> Option<N> {
-        self.text()?.parse().ok()
-    }
-
-    fn flag(&mut self) -> Option<bool> {
-        match &*self.next()? {
-            b"0" => Some(false),
-            b"1" => Some(true),
-            _ => None,
-        }
-    }
-
-    fn node(&mut self) -> Option<NodeId> {
-        self.text()?.parse().ok()
-    }
-
-    fn nodes(&mut self) -> Option<Vec<NodeId>> {
-        self.texts()?.iter().map(|text| text.parse().ok()).collect()
-    }
-
-    /// The last event of a channel: `Some(None)` if there is none.
-    fn kept(&mut self) -> Option<Option<(Retained, Frame)>> {
-        let (ttl_ms, kept) = (self.number()?, self.next()?);
-        if ttl_ms == 0 {
-            return Some(None);
-        }
-        Retained::read(kept, ttl_ms).map(Some)
-    }
-}
-
-/// The bytes of a length.
-const LENGTH: usize = 4;
-
-fn take(rest: &mut Bytes) -> Option<Bytes> {
-    if rest.len() < LENGTH {
-        return None;
-    }
-    let len = rest.get_u32() as usize;
-    (rest.len() >= len).then(|| rest.split_to(len))
-}
-
-fn put(out: &mut BytesMut, field: &[u8]) {
-    // A field is far below 4 GiB, as a record is.
-    out.put_u32(u32::try_from(field.len()).unwrap_or(u32::MAX));
-    out.put_slice(field);
-}
-
+/// The last event of a channel, as `ttl_ms` and the text that Redis keeps.
 fn kept(last: Option<&(Retained, Frame)>) -> [Bytes; 2] {
     match last {
-        Some((retained, frame)) => [text(&retained.ttl_ms.to_string()), retained.with_frame(frame)],
-        None => [text("0"), Bytes::new()],
+        Some((retained, frame)) => [number(retained.ttl_ms), retained.with_frame(frame)],
+        None => [number(0), Bytes::new()],
     }
 }
 
-fn text(text: &str) -> Bytes {
-    Bytes::copy_from_slice(text.as_bytes())
+/// Reads it again: `Some(None)` if there is none.
+fn read_kept(fields: &mut Fields) -> Option<Option<(Retained, Frame)>> {
+    let (ttl_ms, kept) = (fields.number()?, fields.next()?);
+    if ttl_ms == 0 {
+        return Some(None);
+    }
+    Retained::read(kept, ttl_ms).map(Some)
 }
 
-fn flag(set: bool) -> Bytes {
-    Bytes::from_static(if set { b"1" } else { b"0" })
+/// Reads the batches of a node: `Some(None)` if it has not entered.
+fn read_batched(fields: &mut Fields) -> Option<Option<Batched>> {
+    match (fields.optional()?, fields.optional()?) {
+        (Some(base), Some(done)) => Some(Some(Batched { base, done })),
+        (None, None) => Some(None),
+        _ => None,
+    }
 }

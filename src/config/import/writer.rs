@@ -59,9 +59,17 @@ impl TomlWriter {
     /// A time that restricts nothing, within what the setting takes.
     pub(super) fn milliseconds(&mut self, declared: &str, milliseconds: f64) {
         let raw = whole(milliseconds.floor());
-        if setting(declared).is_some_and(|setting| setting.accepts(&raw)) {
-            self.value(declared, &raw);
+        let _taken = self.take(declared, &raw);
+    }
+
+    /// Writes a value that its setting accepts. Returns whether it does.
+    #[must_use]
+    fn take(&mut self, declared: &str, raw: &RawValue) -> bool {
+        let accepted = setting(declared).is_some_and(|setting| setting.accepts(raw));
+        if accepted {
+            self.value(declared, raw);
         }
+        accepted
     }
 
     pub(super) fn value(&mut self, declared: &str, raw: &RawValue) {
@@ -99,9 +107,7 @@ impl TomlWriter {
         raw: &RawValue,
         field: &Field<'_>,
     ) -> Result<(), ImportError> {
-        let setting = setting(declared);
-        if setting.is_some_and(|setting| setting.accepts(raw)) {
-            self.value(declared, raw);
+        if self.take(declared, raw) {
             return Ok(());
         }
         let value = field.shown();
@@ -110,24 +116,20 @@ impl TomlWriter {
             value,
             converted,
             setting: key(declared).to_owned(),
-            expected: setting.map_or_else(|| "no value".to_owned(), Declared::expected),
+            expected: expected(declared),
         }))
     }
 
     /// Says that there is no such limit, where the setting has a word for it.
     pub(super) fn unlimited(&mut self, declared: &str) {
         let word = RawValue::Text("none".to_owned());
-        if setting(declared).is_some_and(|setting| setting.accepts(&word)) {
-            self.value(declared, &word);
-        }
+        let _taken = self.take(declared, &word);
     }
 
     /// Text that may be a secret, which no comment repeats.
     pub(super) fn secret(&mut self, declared: &str, field: &Field<'_>) {
         let Some(raw) = field.raw() else { return };
-        if setting(declared).is_some_and(|setting| setting.accepts(&raw)) {
-            self.value(declared, &raw);
-        } else {
+        if !self.take(declared, &raw) {
             self.comment(&format!("{} is not taken over: it is no text.", field.name()));
         }
     }
@@ -142,12 +144,10 @@ impl TomlWriter {
         raw: &RawValue,
         field: &Field<'_>,
     ) -> Result<(), ImportError> {
-        let setting = setting(declared);
-        if setting.is_some_and(|setting| setting.accepts(raw)) {
-            self.value(declared, raw);
+        if self.take(declared, raw) {
             return Ok(());
         }
-        let expected = setting.map_or_else(|| "no value".to_owned(), Declared::expected);
+        let expected = expected(declared);
         Err(field.refused(FieldFault::Address { setting: declared.to_owned(), expected }))
     }
 
@@ -224,6 +224,11 @@ impl TomlWriter {
 
 fn setting(declared: &str) -> Option<&'static dyn Declared> {
     ALL.iter().copied().find(|setting| setting.declaration().key == declared)
+}
+
+/// The values that a setting accepts.
+fn expected(declared: &str) -> String {
+    setting(declared).map_or_else(|| "no value".to_owned(), Declared::expected)
 }
 
 /// The name within its table.

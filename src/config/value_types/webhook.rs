@@ -74,7 +74,7 @@ impl ValueType for HeaderLines {
     }
 
     fn display(&self, value: &Vec<Header>) -> String {
-        let line = |header: &Header| format!("{}: {WITHHELD}", header.name);
+        let line = |header: &Header| format!("{}: {WITHHELD}", header.shown_name());
         value.iter().map(line).collect::<Vec<_>>().join(", ")
     }
 

@@ -28,6 +28,9 @@ impl<G: Gateway> Call<'_, G> {
     }
 
     /// Asks the shard. A missing answer is the fault of the server, so the caller may try again.
+    ///
+    /// # Errors
+    /// The shard cannot answer now.
     pub(super) async fn ask<T>(
         &self,
         command: impl FnOnce(Reply<T>) -> GatewayCommand,
@@ -35,8 +38,8 @@ impl<G: Gateway> Call<'_, G> {
         let (reply, answer) = oneshot::channel();
         self.gateway.submit(command(reply));
         match tokio::time::timeout(SHARD_TIMEOUT, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => Err(Rejection::Busy),
+            Ok(Ok(answer)) => answer.map_err(Rejection::Unserved),
+            Ok(Err(_)) | Err(_) => Err(Rejection::BUSY),
         }
     }
 

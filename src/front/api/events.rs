@@ -14,7 +14,7 @@ use crate::protocol::names::{ChannelName, valid_event_name};
 use crate::protocol::outbound;
 
 use super::super::gateway::{
-    ChannelKey, ChannelState, Event, Gateway, GatewayCommand, Overloaded, Publication, Retain,
+    ChannelKey, Event, Gateway, GatewayCommand, Publication, PublishedStates, Retain,
 };
 use super::super::response::{HttpResponse, Rejection, Violations, done, json};
 use super::call::Call;
@@ -76,15 +76,14 @@ fn channels_of(events: &[Publication]) -> Vec<ChannelName> {
 
 /// Refuses a publish before it is parsed while the bus is full.
 fn refuse_if_overloaded<G: Gateway>(call: &Call<'_, G>) -> Result<(), Rejection> {
-    if call.gateway.overloaded() { Err(Rejection::Busy) } else { Ok(()) }
+    if call.gateway.overloaded() { Err(Rejection::BUSY) } else { Ok(()) }
 }
 
 async fn submit<G: Gateway>(
     call: &Call<'_, G>,
     events: Vec<Publication>,
-) -> Result<Vec<Option<ChannelState>>, Rejection> {
-    let published = call.ask(|reply| GatewayCommand::Publish { events, reply }).await?;
-    published.map_err(|Overloaded| Rejection::Busy)
+) -> Result<PublishedStates, Rejection> {
+    call.ask(|reply| GatewayCommand::Publish { events, reply }).await
 }
 
 /// Parses the body as JSON. simd-json builds its tape in a loop with a stack of its own, so that no

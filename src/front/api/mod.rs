@@ -23,7 +23,7 @@ use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 use super::body::{self, BodyBudget, Received, Unreceived};
 use super::clock::now_unix_s;
 use super::gateway::Gateway;
-use super::response::{HttpResponse, Rejection};
+use super::response::{HttpResponse, Rejection, of_this_node};
 use super::route::Endpoint;
 use super::state::Front;
 use call::Call;
@@ -71,7 +71,8 @@ pub(super) async fn answer<G: Gateway>(
 
     let query = head.uri.query().unwrap_or_default();
     let call = Call { gateway: &front.gateway, app: &app, query };
-    match endpoint {
+    let alone = front.gateway.stands_alone();
+    let answer = match endpoint {
         Endpoint::Events => events::publish(&call, bytes.as_mut_slice()).await,
         Endpoint::BatchEvents => events::publish_batch(&call, bytes.as_mut_slice()).await,
         Endpoint::Channels => channels::list(&call).await,
@@ -79,7 +80,11 @@ pub(super) async fn answer<G: Gateway>(
         Endpoint::Users(channel) => users::list(&call, &channel).await,
         Endpoint::Terminate(user_id) => users::terminate(&call, user_id.into_owned()).await,
         Endpoint::Connections => users::connections(&call).await,
-    }
+    };
+    // The answer may have come before the node was alone, or the other way round. Then it is better
+    // marked without a need than taken for that of all nodes.
+    let marked = alone || front.gateway.stands_alone();
+    if marked { answer.map(of_this_node) } else { answer }
 }
 
 /// The bounds of one request's body.

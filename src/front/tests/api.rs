@@ -296,6 +296,27 @@ fn what_cannot_be_done_is_said() {
 }
 
 #[test]
+fn a_redis_that_is_away_is_told_as_such_and_answers_of_one_node_are_marked() {
+    let shard = FakeShard::new(two_apps());
+    let switches = Arc::clone(&shard.switches);
+    with_front(shard, settings(), move |address| {
+        let mut stream = connect(address);
+        let refused = r#"{"name":"n","data":"d","channel":"away"}"#;
+        let reply = call_signed(&mut stream, "POST", "/apps/app-id/events", "", refused);
+        assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
+        assert_eq!(reply.body, "The Redis of the cluster is away, try again.");
+        for alone in [false, true] {
+            switches.alone.store(alone, Ordering::SeqCst);
+            for (method, path, query, body, _) in ENDPOINTS {
+                let reply = call_signed(&mut stream, method, path, query, body);
+                let scope = (reply.status, reply.header("ringwave-scope"));
+                assert_eq!(scope, (200, alone.then_some("node")), "{path}");
+            }
+        }
+    });
+}
+
+#[test]
 fn publishes_are_refused_while_the_bus_is_full_and_everything_when_the_shard_is_gone() {
     let shard = FakeShard::new(two_apps());
     let switches = Arc::clone(&shard.switches);

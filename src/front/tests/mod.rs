@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::gateway::{
     CachedEvent, ChannelKey, ChannelState, Gateway, GatewayCommand, InFlight, Newcomers,
-    Overloaded, Publication, PublishResult, Reservation, Upgraded,
+    Publication, PublishedStates, Reservation, Unserved, Upgraded,
 };
 use super::stand::{Afterwards, serve};
 use super::{CurrentSettings, Listeners, Settings};
@@ -38,6 +38,10 @@ struct Switches {
     overloaded: AtomicBool,
     draining: AtomicBool,
     full: AtomicBool,
+    /// The Redis of the cluster does not say whether an app may have more connections.
+    quota_unknown: AtomicBool,
+    /// The node serves its clients alone.
+    alone: AtomicBool,
     /// 0, 1 or 2, as [`Headroom`] has them.
     short_of_memory: AtomicUsize,
     /// Replies are dropped unanswered.
@@ -82,9 +86,13 @@ impl FakeShard {
         (channel.as_str() != "untold").then(|| self.state(channel))
     }
 
-    fn publish(&self, events: &[Publication]) -> PublishResult {
-        if events.iter().any(|of| of.event.key.name().as_str() == "overloaded") {
-            return Err(Overloaded);
+    fn publish(&self, events: &[Publication]) -> Result<PublishedStates, Unserved> {
+        for Publication { event, .. } in events {
+            match event.key.name().as_str() {
+                "overloaded" => return Err(Unserved::Overloaded),
+                "away" => return Err(Unserved::RedisAway),
+                _ => {}
+            }
         }
         for Publication { event, .. } in events {
             let cached = event.retain.as_ref().map(|retain| &*retain.data);
@@ -123,23 +131,27 @@ impl Gateway for FakeShard {
             GatewayCommand::Channels { prefix, reply, .. } => {
                 let names = ["presence-a", "presence-b", "news"].map(channel).into_iter();
                 let named = names.filter(|name| name.as_str().starts_with(&*prefix));
-                let _ = reply.send(named.map(|name| (name.clone(), self.state(&name))).collect());
+                let list = named.map(|name| (name.clone(), self.state(&name))).collect();
+                let _ = reply.send(Ok(list));
             }
             GatewayCommand::Channel { channel, reply, .. } => {
-                let _ = reply.send(self.state(channel.name()));
+                let _ = reply.send(Ok(self.state(channel.name())));
             }
             GatewayCommand::Users { channel, reply, .. } => {
                 let users = ["1", "\"2\""].map(Box::from);
                 let empty = channel.name().as_str().ends_with("empty");
-                let _ = reply.send(if empty { Vec::new() } else { users.into() });
+                let _ = reply.send(Ok(if empty { Vec::new() } else { users.into() }));
             }
             GatewayCommand::Connections { app, reply } => {
-                let _ = reply.send(app.counters.connections());
+                let _ = reply.send(Ok(app.counters.connections()));
             }
-            GatewayCommand::MorePlaces { .. } => {}
+            GatewayCommand::MorePlaces { reply, .. } => {
+                let unknown = self.switches.quota_unknown.load(Ordering::SeqCst);
+                let _ = reply.send(if unknown { Err(Unserved::RedisAway) } else { Ok(false) });
+            }
             GatewayCommand::Terminate { user_id, reply, .. } => {
                 self.log.borrow_mut().push(format!("terminate {user_id}"));
-                let _ = reply.send(());
+                let _ = reply.send(Ok(()));
             }
             GatewayCommand::Adopt(upgraded) => {
                 self.switches.adopted.fetch_add(1, Ordering::SeqCst);
@@ -150,6 +162,10 @@ impl Gateway for FakeShard {
 
     fn overloaded(&self) -> bool {
         self.switches.overloaded.load(Ordering::SeqCst)
+    }
+
+    fn stands_alone(&self) -> bool {
+        self.switches.alone.load(Ordering::SeqCst)
     }
 
     fn headroom(&self) -> Headroom {

@@ -189,12 +189,15 @@ fn the_quota_counts_open_websockets_and_refused_ones_give_nothing_away() {
     let apps = shard.apps();
     let app = apps.by_id("app-id").unwrap();
     let counted = Arc::clone(app);
+    let switches = Arc::clone(&shard.switches);
     with_front(shard, Settings::default(), move |address| {
         let open = || counted.counters.connections();
         let (first, second) =
             (opened(address, "/app/app-key", ""), opened(address, "/app/app-key", ""));
         assert_eq!(open(), 2);
         assert_refused(address, "/app/app-key", "", ProtocolError::OverQuota);
+        switches.quota_unknown.store(true, Ordering::SeqCst);
+        assert_refused(address, "/app/app-key", "", ProtocolError::QuotaUnknown);
         assert_eq!(open(), 2);
         drop(first);
         while open() == 2 {

@@ -31,7 +31,7 @@ pub(super) struct ApiConnection {
     /// The bytes of a response that have arrived so far.
     pub(super) response: Vec<u8>,
     pub(super) request: Option<PublishRequest>,
-    /// The messages of the request, or of the last one: the index of each sender, and the number.
+    /// The messages of the request: the index of each sender, and the number.
     pub(super) messages: Vec<(usize, u32)>,
     /// The messages that were refused and wait to be sent again, with new numbers.
     pub(super) repeat: Option<RefusedRequest>,
@@ -39,6 +39,9 @@ pub(super) struct ApiConnection {
     pub(super) reopening: bool,
     /// The end of the connection: 0 for the end of the stream, or a negative errno.
     pub(super) ended: i32,
+    /// It was closed because the server did not answer in time.
+    pub(super) silent: bool,
+    /// The time of the last request or response.
     pub(super) used_ns: u64,
 }
 
@@ -91,6 +94,7 @@ impl ApiConnection {
             repeat: None,
             reopening: false,
             ended: 0,
+            silent: false,
             used_ns: 0,
         }
     }

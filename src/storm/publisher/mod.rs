@@ -34,6 +34,11 @@ use connection::{ApiConnection, Handover, PublishRequest, RefusedRequest};
 
 /// The longest sleep of the thread. It notices a new stage within that time.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
+/// The time that a server has for a response, as the PHP client waits. A server that gives none by
+/// then may have taken the request.
+const RESPONSE_NS: u64 = 30 * NS_PER_S;
+/// The interval at which connections are looked at whose responses may be overdue.
+const LOOK_NS: u64 = NS_PER_S / 10;
 /// A connection that was idle for longer is replaced, because the server may be about to close it.
 const IDLE_NS: u64 = 4 * NS_PER_S;
 /// The wait before another attempt when no address takes connections, and before a refused request
@@ -74,6 +79,10 @@ struct Publisher<'a> {
     started: bool,
     stage: StormStage,
     now_ns: u64,
+    /// The time that a server has for a response.
+    response_ns: u64,
+    /// The time at which connections were last looked at.
+    looked_ns: u64,
     results: PublisherResults,
     tally: Tally,
 }
@@ -98,6 +107,8 @@ impl<'a> Publisher<'a> {
             started: false,
             stage: StormStage::Open,
             now_ns: now_ns(),
+            response_ns: RESPONSE_NS,
+            looked_ns: 0,
             results,
             tally,
         })
@@ -120,6 +131,7 @@ impl<'a> Publisher<'a> {
             self.due.pop();
             self.send_due(index);
         }
+        self.give_up_silent();
         if self.stage == StormStage::Drain {
             self.tally.set(Counter::Owed, self.unfinished());
         }
@@ -178,6 +190,22 @@ impl<'a> Publisher<'a> {
         self.connections[index as usize].reopening = true;
     }
 
+    /// Closes connections whose servers have not answered in time.
+    fn give_up_silent(&mut self) {
+        if self.now_ns.saturating_sub(self.looked_ns) < LOOK_NS {
+            return;
+        }
+        self.looked_ns = self.now_ns;
+        for index in 0..self.plan.publishers {
+            let api = &mut self.connections[index as usize];
+            let waited_ns = self.now_ns.saturating_sub(api.used_ns);
+            if api.open && api.has_request_under_way() && waited_ns > self.response_ns {
+                api.silent = true;
+                self.close(index);
+            }
+        }
+    }
+
     /// Ends the use of a connection.
     fn close(&mut self, index: u32) {
         let api = &mut self.connections[index as usize];
@@ -224,6 +252,8 @@ impl<'a> Publisher<'a> {
                 body.push(b',');
             }
             target::put_event(body, &self.names[channel as usize], &stamp, plan.size as usize);
+            // The first number of the request stays.
+            shared.open_from[sender_index].fetch_min(sequence, Ordering::SeqCst);
             api.messages.push((sender_index, sequence));
             api.channel = next_channel(plan, index, channel);
         }
@@ -311,7 +341,9 @@ impl<'a> Publisher<'a> {
         }
         self.ring.release(index);
         let reopening = std::mem::take(&mut api.reopening);
-        let end = if api.ended == 0 {
+        let end = if std::mem::take(&mut api.silent) {
+            format!("there was none within {} s", self.response_ns / NS_PER_S)
+        } else if api.ended == 0 {
             "the server ended the stream".to_owned()
         } else {
             errno_text(api.ended)
@@ -380,6 +412,7 @@ impl<'a> Publisher<'a> {
 
     fn accepted(&mut self, index: u32) {
         if let Some(request) = self.connections[index as usize].request.take() {
+            self.end_request(index);
             let taken_ns = self.now_ns.saturating_sub(request.intended_ns);
             record_ns(&mut self.results.responses, taken_ns);
             self.tally.add(Counter::Published, u64::from(self.plan.batch));
@@ -414,8 +447,16 @@ impl<'a> Publisher<'a> {
     fn drop_request(&mut self, index: u32) {
         let api = &mut self.connections[index as usize];
         api.request = None;
-        for (sender, number) in api.messages.drain(..) {
+        for &(sender, number) in &api.messages {
             self.shared.exempt.add(sender, number);
+        }
+        self.end_request(index);
+    }
+
+    /// Ends the request of a connection for those who see gaps among its messages.
+    fn end_request(&mut self, index: u32) {
+        for (sender, _) in self.connections[index as usize].messages.drain(..) {
+            self.shared.open_from[sender].store(u32::MAX, Ordering::SeqCst);
         }
     }
 
@@ -457,3 +498,6 @@ const fn next_channel(plan: &StormPlan, index: u32, channel: u32) -> u32 {
     let next = channel + plan.publishers;
     if next < plan.channels { next } else { plan.sender(index).0 }
 }
+
+#[cfg(test)]
+mod tests;

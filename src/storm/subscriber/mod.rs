@@ -25,6 +25,7 @@ use crate::channel::ChannelAccess;
 use crate::client_ring::ClientRing;
 use crate::clock::{NS_PER_S, now_ns, ns};
 use crate::counters::{Counter, Tally};
+use crate::gaps::OpenGaps;
 use crate::latency::LatencyMeter;
 use crate::plan::StormPlan;
 use crate::scenario::Scenario;
@@ -70,6 +71,8 @@ pub(super) fn run(
         subscribers.turn();
         shared.post(thread, &subscribers.tally);
     }
+    // The publishers have ended all requests.
+    subscribers.settle_gaps();
     subscribers.tally.add(Counter::Unsent, subscribers.whispers_left());
     shared.post(thread, &subscribers.tally);
     Ok(subscribers.finish())
@@ -86,6 +89,8 @@ struct Subscribers<'a> {
     conns: Vec<SubscriberConn>,
     /// The sequences by connection and sender, `senders` for each connection.
     sequences: Vec<Sequence>,
+    /// The gaps in them that are not counted yet.
+    gaps: OpenGaps,
     /// The senders per channel.
     senders: usize,
     /// The request that begins every handshake.
@@ -150,6 +155,7 @@ impl<'a> Subscribers<'a> {
             first: share.start,
             conns: (0..size).map(|_| SubscriberConn::default()).collect(),
             sequences: vec![Sequence::default(); size * senders],
+            gaps: OpenGaps::default(),
             senders,
             handshake: plan.target.handshake(),
             subscribes: (0..if public { plan.channels } else { 0 }).map(channel).collect(),

@@ -1,5 +1,6 @@
 //! The bytes that arrive: responses to upgrades, messages of the protocol, stamped messages.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use ringwave_ring::{Completion, Op};
@@ -9,6 +10,7 @@ use super::conn::{Phase, ticks};
 use crate::clock::{NS_PER_S, now_ns};
 use crate::counters::Counter;
 use crate::frames;
+use crate::gaps::SettledGaps;
 use crate::scenario::Scenario;
 use crate::sequence::{Arrival, Sequence};
 use crate::stamp::Stamp;
@@ -113,19 +115,19 @@ impl Subscribers<'_> {
             return;
         }
         let number = stamp.sequence;
-        let sequence = &mut self.sequences[slot as usize * self.senders + sender];
-        match sequence.arrive(number) {
+        let at = slot as usize * self.senders + sender;
+        match self.sequences[at].arrive(number) {
             Arrival::InOrder | Arrival::BeforeStart => {}
             Arrival::AfterGap(gap) => {
                 let sender_index = self.plan.sender_index(stamp.channel, stamp.sender);
-                let missing = self.owed_among(sender_index, number - gap..number);
-                self.tally.add(Counter::Missing, missing);
+                self.missed(at, sender_index, number - gap..number);
             }
             Arrival::Late => {
                 // Nobody knows when a message without a response was accepted, so it has no place
                 // in the order.
                 let sender_index = self.plan.sender_index(stamp.channel, stamp.sender);
-                if !self.shared.exempt.contains(sender_index, number) {
+                let open = self.gaps.fill(at, number);
+                if !open && !self.shared.exempt.contains(sender_index, number) {
                     self.tally.subtract(Counter::Missing, 1);
                     self.tally.add(Counter::Reordered, 1);
                 }
@@ -137,6 +139,30 @@ impl Subscribers<'_> {
         }
         self.tally.add(Counter::Delivered, 1);
         self.deliveries.record(self.now_ns.saturating_sub(stamp.intended_ns));
+    }
+
+    /// Counts messages that were skipped. Those of a request under way are counted when it ends.
+    fn missed(&mut self, sequence: usize, sender_index: usize, numbers: Range<u32>) {
+        // Read before the exemptions: a request that has ended by now has all of them.
+        let open_from = self.shared.open_from[sender_index].load(Ordering::SeqCst);
+        let split = open_from.clamp(numbers.start, numbers.end);
+        let missing = self.owed_among(sender_index, numbers.start..split);
+        self.tally.add(Counter::Missing, missing);
+        if split < numbers.end {
+            self.gaps.add(sequence, sender_index, split..numbers.end);
+            if self.gaps.is_crowded() {
+                self.settle_gaps();
+            }
+        }
+    }
+
+    /// Counts the messages of gaps whose requests have ended.
+    pub(super) fn settle_gaps(&mut self) {
+        let shared = self.shared;
+        let open_from = |sender: usize| shared.open_from[sender].load(Ordering::SeqCst);
+        let SettledGaps { missing, reordered } = self.gaps.settle(open_from, &shared.exempt);
+        self.tally.add(Counter::Missing, missing);
+        self.tally.add(Counter::Reordered, reordered);
     }
 
     /// Handles a message of the Pusher protocol itself.

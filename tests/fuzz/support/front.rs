@@ -167,22 +167,24 @@ impl Gateway for Shard {
             GatewayCommand::Channels { reply, .. } => {
                 let name = |text| ChannelName::parse(text, 40, true).expect("a name");
                 let names = ["presence-a", "news"].map(name);
-                let _ = reply.send(names.map(|name| (name.clone(), state(&name))).into());
+                let _ = reply.send(Ok(names.map(|name| (name.clone(), state(&name))).into()));
             }
             GatewayCommand::Channel { channel, reply, .. } => {
-                let _ = reply.send(state(channel.name()));
+                let _ = reply.send(Ok(state(channel.name())));
             }
             GatewayCommand::Users { channel, reply, .. } => {
                 assert!(channel.name().kind().is_presence());
-                let _ = reply.send(["1", "\"2\""].map(Box::from).into());
+                let _ = reply.send(Ok(["1", "\"2\""].map(Box::from).into()));
             }
             GatewayCommand::Connections { app, reply } => {
-                let _ = reply.send(app.counters.connections());
+                let _ = reply.send(Ok(app.counters.connections()));
             }
-            GatewayCommand::MorePlaces { .. } => {}
+            GatewayCommand::MorePlaces { reply, .. } => {
+                let _ = reply.send(Ok(false));
+            }
             GatewayCommand::Terminate { user_id, reply, .. } => {
                 let _heard = self.teller.send(Heard::Terminated(user_id));
-                let _ = reply.send(());
+                let _ = reply.send(Ok(()));
             }
             GatewayCommand::Adopt(upgraded) => {
                 assert!(upgraded.opening.starts_with(b"HTTP/1.1 101 "), "{:?}", upgraded.opening);

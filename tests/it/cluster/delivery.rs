@@ -6,18 +6,10 @@ use serde_json::{Value, json};
 use super::traffic::Traffic;
 use crate::client::{Client, data};
 use crate::gateway::{Gateway, Setup, eventually};
-use crate::http::{Call, publish, until_vacated};
+use crate::http::{Call, publish};
 use crate::nodes::{Cluster, Node, TAG, over, over_with};
-
-/// A subscriber on each node.
-fn subscribers(nodes: &[Node], channel: &str) -> Vec<Client> {
-    let subscribed = |node: &Node| {
-        let mut client = Client::connect(node);
-        client.subscribe(channel);
-        client
-    };
-    nodes.iter().map(subscribed).collect()
-}
+use crate::steps::api;
+use crate::steps::delivery::{self, subscribers};
 
 /// The node after this one.
 fn beside(nodes: &[Node], at: usize) -> &Node {
@@ -38,14 +30,7 @@ fn all_nodes_see_what_publishers_on_all_nodes_send_in_one_order() {
 
 #[test]
 fn an_event_published_on_another_node_after_the_success_arrives() {
-    over(|cluster: Cluster<3>| {
-        for round in 0..60 {
-            let mut client = Client::connect(&cluster.nodes[round % 3]);
-            client.subscribe("room");
-            publish(beside(&cluster.nodes, round % 3), "room", "e", &round.to_string());
-            client.expect_event("room", "e", &round.to_string());
-        }
-    });
+    over(|cluster: Cluster<3>| delivery::publish_after_the_success(&cluster.gateways()));
 }
 
 #[test]
@@ -78,7 +63,7 @@ fn number(event: &Value) -> usize {
 #[test]
 fn an_event_is_withheld_from_the_socket_that_caused_it_whichever_node_is_asked() {
     over(|cluster: Cluster<3>| {
-        let mut clients = subscribers(&cluster.nodes, "private-room");
+        let mut clients = subscribers(&cluster.gateways(), "private-room", 3);
         for at in 0..3 {
             let body = json!({
                 "name": "e", "channel": "private-room", "data": "1",
@@ -109,17 +94,7 @@ fn no_two_connections_of_a_cluster_have_one_socket_id() {
 
 #[test]
 fn a_batch_keeps_its_order_on_every_node() {
-    over(|cluster: Cluster<3>| {
-        let mut clients = subscribers(&cluster.nodes, "room");
-        let event =
-            |data: usize| json!({ "name": "e", "channel": "room", "data": data.to_string() });
-        let batch: Vec<_> = (0..10).map(event).collect();
-        let answer = Call::post("batch_events", &json!({ "batch": batch })).ok(&cluster.nodes[0]);
-        assert_eq!(answer, json!({}));
-        for client in &mut clients {
-            (0..10).for_each(|data| client.expect_event("room", "e", &data.to_string()));
-        }
-    });
+    over(|cluster: Cluster<3>| drop(api::publish_a_batch(&cluster.gateways())));
 }
 
 #[test]
@@ -142,8 +117,7 @@ fn an_event_for_several_channels_reaches_subscribers_of_each_on_every_node() {
 fn events_go_only_to_nodes_with_subscribers() {
     over(|cluster: Cluster<2>| {
         let [a, b] = &cluster.nodes;
-        let mut client = Client::connect(a);
-        client.subscribe("room");
+        let mut client = Client::subscribed(a, "room");
         let large = "x".repeat(9000);
         for _ in 0..50 {
             publish(b, "room", "e", &large);
@@ -163,79 +137,24 @@ fn events_go_only_to_nodes_with_subscribers() {
 
 #[test]
 fn whispers_reach_the_others_on_all_nodes_and_not_their_sender() {
-    over(|cluster: Cluster<3>| {
-        let mut clients = subscribers(&cluster.nodes, "private-room");
-        for sender in 0..3 {
-            clients[sender].whisper("private-room", "client-typing", &json!({ "by": sender }));
-            let expected = format!(
-                r#"{{"event":"client-typing","channel":"private-room","data":{{"by":{sender}}}}}"#
-            );
-            for at in (0..3).filter(|&at| at != sender) {
-                assert_eq!(clients[at].next_text(), expected);
-            }
-            clients[sender].expect_nothing();
-        }
-        publish(&cluster.nodes[0], "private-room", "after", "1");
-        clients.iter_mut().for_each(|client| client.expect_event("private-room", "after", "1"));
-    });
+    over(|cluster: Cluster<3>| delivery::whisper(&cluster.gateways(), "private-room"));
 }
 
 #[test]
 fn a_reaction_on_one_node_to_an_event_from_another_is_ordered_behind_it() {
-    over(|cluster: Cluster<3>| {
-        let [_, _, c] = &cluster.nodes;
-        let mut clients = subscribers(&cluster.nodes, "private-room");
-        for round in 0..30 {
-            publish(c, "private-room", "e", &round.to_string());
-            clients[0].expect_event("private-room", "e", &round.to_string());
-            clients[0].whisper("private-room", "client-e", &json!({}));
-            for witness in &mut clients[1..] {
-                let seen: Vec<Value> = (0..2).map(|_| witness.next()["event"].take()).collect();
-                assert_eq!(seen, ["e", "client-e"]);
-            }
-        }
-    });
+    over(|cluster: Cluster<3>| delivery::react(&cluster.gateways()));
 }
 
 #[test]
 fn the_last_event_of_a_cache_channel_follows_the_success_on_any_node() {
-    over(|cluster: Cluster<3>| {
-        let [a, b, c] = &cluster.nodes;
-        for channel in ["cache-a", "private-cache-a", "private-encrypted-cache-a"] {
-            let mut first = Client::connect(a);
-            first.subscribe(channel);
-            first.expect("pusher:cache_miss");
-            publish(b, channel, "first", "1");
-            publish(b, channel, "second", "2");
-            first.expect_event(channel, "first", "1");
-            first.expect_event(channel, "second", "2");
-            for node in [a, b, c] {
-                let mut later = Client::connect(node);
-                later.subscribe(channel);
-                later.expect_event(channel, "second", "2");
-            }
-        }
-    });
+    over(|cluster: Cluster<3>| delivery::follow_the_success(&cluster.gateways()));
 }
 
 #[test]
 fn a_cache_channel_keeps_its_event_without_subscribers_until_its_time_is_over() {
     let brief = |setup: Setup| setup.env("RINGWAVE_APP_CACHE_TTL", "2");
     over_with(brief, |cluster: Cluster<2>| {
-        let [a, b] = &cluster.nodes;
-        let mut client = Client::connect(a);
-        client.subscribe("cache-a");
-        client.expect("pusher:cache_miss");
-        let body = json!({
-            "name": "e", "data": "1", "channel": "cache-a", "socket_id": client.socket_id,
-        });
-        Call::post("events", &body).ok(b);
-        client.expect_nothing();
-        drop(client);
-        until_vacated(b);
-        let mut later = Client::connect(b);
-        later.subscribe("cache-a");
-        later.expect_event("cache-a", "e", "1");
+        let mut later = delivery::keep_without_subscribers(&cluster.gateways());
         eventually("it is forgotten", || {
             later.unsubscribe("cache-a");
             later.subscribe("cache-a");
@@ -244,39 +163,17 @@ fn a_cache_channel_keeps_its_event_without_subscribers_until_its_time_is_over() 
     });
 }
 
-#[track_caller]
-fn expect_count(client: &mut Client, count: usize) {
-    let message = client.expect("pusher_internal:subscription_count");
-    assert_eq!(data(&message), json!({ "subscription_count": count }));
-}
-
-fn counted(setup: Setup) -> Setup {
-    setup.env("RINGWAVE_APP_SUBSCRIPTION_COUNTS", "true")
-}
-
 #[test]
 fn every_subscriber_hears_the_number_of_all_nodes() {
-    over_with(counted, |cluster: Cluster<3>| {
-        let mut clients: Vec<Client> = Vec::new();
-        for number in 1..=9 {
-            let mut new = Client::connect(&cluster.nodes[number % 3]);
-            new.subscribe("room");
-            expect_count(&mut new, number);
-            clients.iter_mut().for_each(|client| expect_count(client, number));
-            clients.push(new);
-        }
-        for number in (1..9).rev() {
-            drop(clients.remove(clients.len() / 2));
-            clients.iter_mut().for_each(|client| expect_count(client, number));
-        }
-        clients.iter_mut().for_each(Client::expect_nothing);
+    over_with(delivery::counted, |cluster: Cluster<3>| {
+        delivery::count_subscribers(&cluster.gateways(), "room");
     });
 }
 
 #[test]
 fn all_nodes_tell_the_same_numbers_at_the_same_places_among_the_events() {
-    over_with(counted, |cluster: Cluster<2>| {
-        let mut witnesses = subscribers(&cluster.nodes, "room");
+    over_with(delivery::counted, |cluster: Cluster<2>| {
+        let mut witnesses = subscribers(&cluster.gateways(), "room", 2);
         publish(&cluster.nodes[0], "room", "begin", "1");
         thread::scope(|scope| {
             for node in &cluster.nodes {
@@ -315,8 +212,7 @@ fn between_begin_and_end(client: &mut Client) -> Vec<String> {
             "e" => seen.push("e".to_owned()),
             _ => {
                 let number = data(&message)["subscription_count"].to_string();
-                // Where one leaves a node at the moment when another comes, that node may tell the
-                // same number again.
+                // A node that merges a leave and a join may tell the same number twice.
                 if seen.iter().rfind(|seen| *seen != "e") != Some(&number) {
                     seen.push(number);
                 }

@@ -1,5 +1,4 @@
 use std::fs;
-use std::process::Output;
 
 use serde_json::json;
 
@@ -9,29 +8,13 @@ use crate::http::{Call, Http, publish};
 use crate::nodes::{Cluster, Node, over, scaled, until_joined};
 use crate::redis_server::{Redis, RedisSetup, is_installed};
 use crate::reload::reloaded;
-
-fn texts(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (text(&output.stdout), text(&output.stderr))
-}
-
-/// Checks that `check` or `start` ends with one sentence that has these texts.
-#[track_caller]
-fn refused(output: &Output, sentence: &[&str]) {
-    let (stdout, stderr) = texts(output);
-    assert!(!output.status.success(), "{stdout}{stderr}");
-    for text in sentence {
-        assert!(stderr.contains(text), "{text:?} is not in: {stderr}");
-    }
-    assert!(!stderr.contains("panicked") && !stderr.contains(SECRET), "{stderr}");
-}
+use crate::steps::output::{refused, texts};
 
 /// Checks that what is published on one node arrives on the other.
 #[track_caller]
 fn are_one(a: &Gateway, b: &Gateway) {
     for (here, there) in [(a, b), (b, a)] {
-        let mut client = Client::connect(here);
-        client.subscribe("room");
+        let mut client = Client::subscribed(here, "room");
         publish(there, "room", "e", "1");
         client.expect_event("room", "e", "1");
     }
@@ -83,8 +66,7 @@ fn clusters_of_different_names_share_a_redis_without_a_trace_of_each_other() {
         let renamed = |setup: Setup| setup.env("REVERB_SCALING_CHANNEL", "staging");
         let other = Node::on(&cluster.redis, renamed);
         other.logged(&["cluster", "staging"]);
-        let mut client = Client::connect(&other);
-        client.subscribe("room");
+        let mut client = Client::subscribed(&other, "room");
         are_one(a, b);
         client.expect_nothing();
         cluster.until_joined(2);
@@ -95,8 +77,7 @@ fn clusters_of_different_names_share_a_redis_without_a_trace_of_each_other() {
 fn messages_of_reverb_on_the_same_redis_change_nothing() {
     over(|cluster: Cluster<2>| {
         let [a, b] = &cluster.nodes;
-        let mut client = Client::connect(a);
-        client.subscribe("room");
+        let mut client = Client::subscribed(a, "room");
         let message = json!({
             "type": "message", "app": "x",
             "payload": { "event": "e", "channel": "room", "data": "1" },
@@ -119,9 +100,7 @@ fn a_start_without_redis_warns_and_waits_for_it() {
     let nodes = [(); 2].map(|()| Node::on(&redis, |setup| setup));
     for node in &nodes {
         node.logged(&["WARN", "Redis"]);
-        let mut http = Http::over(node.tcp());
-        http.send(b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n");
-        assert_eq!(http.response().status, 200);
+        assert_eq!(up(node), 200);
     }
     redis.go_on();
     until_joined(&redis, 2);
@@ -167,14 +146,59 @@ fn check_names_what_is_wrong_with_redis_and_what_to_do() {
 }
 
 #[test]
-fn a_node_with_another_number_of_partitions_is_told_so_and_stays_outside() {
+fn a_node_with_another_number_of_partitions_does_not_start() {
     over(|cluster: Cluster<1>| {
         let odd = scaled(Setup::new(1), cluster.redis.address()).toml("cluster.partitions = 4\n");
-        let sentence = ["the cluster has 1 partitions", "cluster.partitions"];
+        let sentence = ["the cluster has 1 partition at", "of this node is 4: set it to 1"];
         refused(&odd.output("check"), &sentence);
-        odd.start().logged(&[sentence[0], sentence[1]]);
+        not_started(&odd, &sentence);
         cluster.until_joined(1);
+        let keys: Vec<String> = cluster.redis.ask("KEYS {ringwave:reverb:1}:*");
+        assert!(keys.is_empty(), "it left no trace: {keys:?}");
     });
+}
+
+#[test]
+fn a_node_that_redis_would_never_let_in_does_not_start() {
+    if !is_installed() {
+        return;
+    }
+    let redis = RedisSetup::new().password("right one").start();
+    let setup = || scaled(Setup::new(1), redis.address());
+    let wrong = setup().env("REDIS_PASSWORD", "wr0ng");
+    let stderr = not_started(&wrong, &[&redis.address().to_string(), "REDIS_PASSWORD"]);
+    assert!(!stderr.contains("wr0ng"), "{stderr}");
+    let _done: String = redis.ask("ACL SETUSER ringwave on >s3cret ~* +@all -xadd -evalsha");
+    let denied = setup().env("REDIS_USERNAME", "ringwave").env("REDIS_PASSWORD", "s3cret");
+    not_started(&denied, &["may not run", "xadd", "ACL SETUSER"]);
+}
+
+#[test]
+fn a_node_that_serves_only_logs_that_redis_does_not_let_it_in_any_more() {
+    over(|cluster: Cluster<1>| {
+        let node = &cluster.nodes[0];
+        let _done: String = cluster.redis.ask("CONFIG SET requirepass s3cret");
+        node.proxy.cut();
+        node.logged(&["WARN", "Redis is away", "REDIS_PASSWORD"]);
+        assert_eq!(up(node), 200);
+    });
+}
+
+/// Checks that `start` ends as a wrong configuration does, with one sentence that has these texts.
+/// Returns everything that it prints as errors.
+#[track_caller]
+fn not_started(setup: &Setup, sentence: &[&str]) -> String {
+    let output = setup.output("start");
+    refused(&output, sentence);
+    let (_, stderr) = texts(&output);
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(78), 1), "{stderr}");
+    stderr
+}
+
+fn up(node: &Gateway) -> u16 {
+    let mut http = Http::over(node.tcp());
+    http.send(b"GET /up HTTP/1.1\r\nHost: it\r\n\r\n");
+    http.response().status
 }
 
 #[test]

@@ -1,15 +1,15 @@
-use std::thread;
-
 use rustix::process::Signal;
 
-use crate::client::{Client, target};
+use crate::client::Client;
 use crate::gateway::{Gateway, Setup, eventually};
 use crate::http::connections;
 use crate::nodes::{Cluster, brief, over_with};
+use crate::steps::admission::{admitted_or_refused, storm};
 
 const QUOTA: usize = 10;
 
-const FULL: (u16, &str) = (4004, "Application is over connection quota");
+/// The code of a refusal at the quota.
+const FULL: u16 = 4004;
 
 fn limited(setup: Setup) -> Setup {
     setup.env("REVERB_APP_MAX_CONNECTIONS", &QUOTA.to_string())
@@ -17,24 +17,14 @@ fn limited(setup: Setup) -> Setup {
 
 /// A client, unless the app has as many connections as it may.
 fn let_in(node: &Gateway) -> Option<Client> {
-    let mut client = Client::open(node, &target(), &[]);
-    let message = client.next();
-    if message["event"] == "pusher:connection_established" {
-        return Some(client);
-    }
-    assert_eq!(message["event"], "pusher:error", "{message}");
-    assert_eq!(client.expect_close(), (FULL.0, FULL.1.to_owned()));
-    None
+    admitted_or_refused(node).map_err(|code| assert_eq!(code, FULL)).ok()
 }
 
 /// Connects twenty clients to each node at once. Returns those that were let in.
 fn stormed<const N: usize>(cluster: &Cluster<N>) -> Vec<Client> {
-    thread::scope(|scope| {
-        let all: Vec<_> = (0..20 * N)
-            .map(|number| scope.spawn(move || let_in(&cluster.nodes[number % N])))
-            .collect();
-        all.into_iter().filter_map(|one| one.join().unwrap()).collect()
-    })
+    let (admitted, refused) = storm(&cluster.gateways(), 20 * N);
+    assert!(refused.keys().all(|&code| code == FULL), "{refused:?}");
+    admitted
 }
 
 #[test]

@@ -39,13 +39,7 @@ impl Traffic {
         let stop = Arc::new(AtomicBool::new(false));
         let count = publishing.len();
         let twice = subscribing.iter().flat_map(|node| [node, node]);
-        let clients: Vec<_> = twice
-            .map(|node| {
-                let mut client = Client::connect(node);
-                client.subscribe(CHANNEL);
-                client
-            })
-            .collect();
+        let clients: Vec<_> = twice.map(|node| Client::subscribed(node, CHANNEL)).collect();
         let readers = clients.into_iter().map(|client| thread::spawn(move || read(client, count)));
         let readers = readers.collect();
         let named = publishing.iter().enumerate();

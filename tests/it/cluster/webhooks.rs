@@ -4,10 +4,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::gateway::{APP_ID, Gateway, Setup};
+use crate::gateway::{Gateway, Setup};
 use crate::http::publish;
 use crate::nodes::{Cluster, brief, over_with};
 use crate::receiver::Receiver;
+use crate::steps::webhooks::{EVERYTHING, app, member, occupied, vacated};
 
 const ROOM: &str = "presence-room";
 
@@ -16,31 +17,12 @@ const LAST: &str = "last";
 
 /// The settings of an app whose webhooks tell everything.
 fn told_to(receiver: &Receiver) -> impl Fn(Setup) -> Setup {
-    let app = format!(
-        "[[apps]]\napp_id = \"{APP_ID}\"\n[[apps.webhooks]]\nurl = \"{}\"\n\
-         events = [\"channel_occupied\", \"channel_vacated\", \"member_added\", \
-         \"member_removed\", \"client_event\", \"cache_miss\", \"subscription_count\"]\n",
-        receiver.url()
-    );
+    let app = app(&format!("url = \"{}\"\nevents = [{EVERYTHING}]", receiver.url()));
     move |setup| setup.toml(&app)
 }
 
-fn occupied(channel: &str) -> Value {
-    json!({ "name": "channel_occupied", "channel": channel })
-}
-
-fn vacated(channel: &str) -> Value {
-    json!({ "name": "channel_vacated", "channel": channel })
-}
-
-fn member(name: &str, user: &str) -> Value {
-    json!({ "name": name, "channel": ROOM, "user_id": user })
-}
-
 fn joined(node: &Gateway, user: &str) -> Client {
-    let mut client = Client::connect(node);
-    client.join(ROOM, &json!({ "user_id": user }));
-    client
+    Client::joined(node, ROOM, &json!({ "user_id": user }))
 }
 
 /// The events of a channel that have been told, without those of other channels.
@@ -53,9 +35,7 @@ fn events(receiver: &Receiver, channel: &str) -> Vec<Value> {
 /// Waits until departures have been told that are younger than all others: by then, the others have
 /// been told, too.
 fn settled(receiver: &Receiver, node: &Gateway) {
-    let mut client = Client::connect(node);
-    client.subscribe(LAST);
-    drop(client);
+    drop(Client::subscribed(node, LAST));
     receiver.expect_event(&vacated(LAST));
 }
 
@@ -85,7 +65,7 @@ fn every_event_is_told_once_though_several_nodes_have_to_do_with_it() {
         });
         let left = Instant::now();
         drop(ben);
-        receiver.expect_event(&member("member_removed", "ben"));
+        receiver.expect_event(&member("member_removed", ROOM, "ben"));
         assert!(left.elapsed() > Duration::from_millis(2500), "{:?}", left.elapsed());
         drop(ann);
         for channel in [ROOM, "cache-news"] {
@@ -95,11 +75,11 @@ fn every_event_is_told_once_though_several_nodes_have_to_do_with_it() {
         let room = events(&receiver, ROOM);
         let of_room = [
             occupied(ROOM),
-            member("member_added", "ann"),
-            member("member_added", "ben"),
+            member("member_added", ROOM, "ann"),
+            member("member_added", ROOM, "ben"),
             whisper,
-            member("member_removed", "ben"),
-            member("member_removed", "ann"),
+            member("member_removed", ROOM, "ben"),
+            member("member_removed", ROOM, "ann"),
             vacated(ROOM),
         ];
         assert!(of_room.iter().all(|event| room.contains(event)), "{room:#?}");
@@ -134,8 +114,8 @@ fn a_client_that_moves_to_another_node_within_three_seconds_was_never_away() {
         told.retain(|event| event["name"] != "subscription_count");
         let expected = [
             occupied(ROOM),
-            member("member_added", "1"),
-            member("member_removed", "1"),
+            member("member_added", ROOM, "1"),
+            member("member_removed", ROOM, "1"),
             vacated(ROOM),
         ];
         assert!(expected.iter().all(|event| told.contains(event)), "{told:#?}");
@@ -150,16 +130,15 @@ fn the_end_of_a_node_is_told_as_departures_of_its_clients_once() {
     over_with(settings, |mut cluster: Cluster<3>| {
         let _lost = joined(&cluster.nodes[0], "lost");
         let _too = joined(&cluster.nodes[1], "too");
-        let mut news = Client::connect(&cluster.nodes[0]);
-        news.subscribe("news");
+        let _news = Client::subscribed(&cluster.nodes[0], "news");
         receiver.expect_event(&occupied("news"));
         killed(&mut cluster, 0);
-        receiver.expect_event(&member("member_removed", "lost"));
+        receiver.expect_event(&member("member_removed", ROOM, "lost"));
         receiver.expect_event(&vacated("news"));
         killed(&mut cluster, 1);
         receiver.expect_event(&vacated(ROOM));
         settled(&receiver, &cluster.nodes[2]);
-        for once in [vacated("news"), vacated(ROOM), member("member_removed", "lost")] {
+        for once in [vacated("news"), vacated(ROOM), member("member_removed", ROOM, "lost")] {
             let told = receiver.events().iter().filter(|event| **event == once).count();
             assert_eq!(told, 1, "{once}");
         }
@@ -173,14 +152,14 @@ fn a_client_whose_node_dies_and_who_returns_on_another_was_never_away() {
     over_with(settings, |mut cluster: Cluster<2>| {
         drop(joined(&cluster.nodes[0], "1"));
         let _tab = joined(&cluster.nodes[0], "1");
-        // What a node has not told yet dies with it.
-        receiver.expect_event(&member("member_added", "1"));
+        // A notice that has not been sent dies with its node.
+        receiver.expect_event(&member("member_added", ROOM, "1"));
         killed(&mut cluster, 0);
         let _returned = joined(&cluster.nodes[1], "1");
         cluster.until_joined(1);
         settled(&receiver, &cluster.nodes[1]);
         let mut told = events(&receiver, ROOM);
         told.retain(|event| event["name"] != "subscription_count");
-        assert_eq!(told, [occupied(ROOM), member("member_added", "1")]);
+        assert_eq!(told, [occupied(ROOM), member("member_added", ROOM, "1")]);
     });
 }

@@ -23,21 +23,25 @@ pub(crate) struct ClusterPlan {
     pub stride_ms: usize,
     /// The most entries that are read at a time.
     pub bite: usize,
-    /// That a message to or from Redis is lost with its connection.
+    /// The chance that a message to or from Redis is lost with its connection.
     pub lost: u32,
-    /// That a node stands still, and for how long at most.
+    /// The chance that a process stands still, and the longest time for which it does.
     pub standstill: u32,
     pub standstill_ms: usize,
-    /// That a node dies.
+    /// The chance that a process dies, and another one is started.
     pub death: u32,
-    /// That Redis stands still or is away, and for how long at most.
+    /// The chance that a process stops in order, and another one is started.
+    pub drain: u32,
+    /// The chance that a process gets other apps.
+    pub reload: u32,
+    /// The chance that Redis stands still or is away, and the longest time for which it is.
     pub absence: u32,
     pub absence_ms: usize,
-    /// That Redis fails over to a replica that lacks the last changes.
+    /// The chance that Redis fails over to a replica that lacks the last changes.
     pub failover: u32,
-    /// That Redis comes back empty.
+    /// The chance that Redis comes back empty.
     pub emptied: u32,
-    /// That Redis evicts an inbox.
+    /// The chance that Redis evicts an inbox.
     pub eviction: u32,
 }
 
@@ -50,7 +54,7 @@ impl ClusterPlan {
             lease,
             retention: Duration::from_millis(dice.one_of(&[3000, 20_000])),
             patience: Duration::from_millis(dice.one_of(&[1000, 8000])),
-            alone: false,
+            alone: dice.one_of(&[false, false, false, true]),
             backlog: 64 << 20,
             inbox: dice.one_of(&[64 << 20, 64 << 20, 64 << 20, 20_000]),
         };
@@ -68,6 +72,8 @@ impl ClusterPlan {
             standstill: dice.one_of(&[0, 1, 3]),
             standstill_ms: dice.one_of(&[500, 6000, 40_000]),
             death: dice.one_of(&[0, 0, 1]),
+            drain: dice.one_of(&[0, 0, 1]),
+            reload: dice.one_of(&[0, 0, 2]),
             absence: dice.one_of(&[0, 1, 2]),
             absence_ms: dice.one_of(&[500, 4000, 20_000]),
             failover: dice.one_of(&[0, 0, 1]),

@@ -5,31 +5,23 @@ use std::time::Duration;
 
 use ringwave::testing::apps::webhook::{EventKind, Url, Webhook, Webhooks};
 use ringwave::testing::apps::{App, Apps};
-use ringwave::testing::bus::connect_beside;
+use ringwave::testing::bus::{Outside, connect_beside};
 use ringwave::testing::channels::{KeyHash, Notice};
 use ringwave::testing::cluster::{SimNode, SimNodeParts};
-use ringwave::testing::front::gateway::GatewayCommand;
-use ringwave::testing::shard::{Shard, ShardMessage, ShardParts};
+use ringwave::testing::shard::{Drain, InForce, Shard, ShardMessage, ShardParts};
 use ringwave::testing::time::Millis;
 use ringwave::testing::webhooks::{NoticeReceiver, notice_queue};
 use ringwave_ring::sim::{Faults, SimNet, SimRing};
+use tokio::sync::oneshot;
 
 use super::plan::ClusterPlan;
-use crate::world::{app, parts, took_edge};
-
-/// The interval at which shards have timed work, and nodes.
-const TICK: Duration = Duration::from_millis(100);
+use crate::loops::{Loops, TICK, took_edge};
+use crate::world::{app, parts};
 
 pub(super) struct Process {
     pub apps: Arc<Apps>,
     pub hash: KeyHash,
-    pub shards: Vec<Shard<SimRing>>,
-    /// By shard: the commands of its front.
-    pub commands: Vec<Vec<GatewayCommand>>,
-    /// By shard: whether it must not sleep.
-    awake: Vec<bool>,
-    /// By shard: the time of its last turn.
-    turned: Vec<Millis>,
+    pub loops: Loops,
     pub node: SimNode,
     node_awake: bool,
     node_turned: Millis,
@@ -40,8 +32,24 @@ pub(super) struct Process {
     pub heard: Vec<Millis>,
     /// By partition: the time of the last call.
     pub called: Vec<Millis>,
+    /// The control thread's way to the shards.
+    control: Outside<ShardMessage>,
+    stopping: Stopping,
+    /// The times that the node went alone, as far as they were noticed.
+    alone: u64,
     /// Whether the cluster may have lost messages for it, so that it closes connections.
     pub may_lose: bool,
+}
+
+/// The end of a process that stops in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    /// It serves.
+    No,
+    /// Its connections are closed.
+    Draining,
+    /// Its shards have ended, and its node leaves the cluster.
+    Leaving,
 }
 
 impl Process {
@@ -58,6 +66,7 @@ impl Process {
         let shards = u16::try_from(plan.node.shards).unwrap();
         let mut ports = connect_beside::<ShardMessage>(shards, 1, plan.node.mailbox).unwrap();
         let port = ports.pop().unwrap();
+        let control = ports[0].outside();
         let (sender, notices) = notice_queue(usize::MAX);
         let node = SimNode::new(SimNodeParts {
             settings: &plan.settings,
@@ -79,10 +88,7 @@ impl Process {
         };
         let shards: Vec<_> = ports.into_iter().map(shard).collect();
         Self {
-            commands: shards.iter().map(|_| Vec::new()).collect(),
-            awake: vec![true; shards.len()],
-            turned: vec![now; shards.len()],
-            shards,
+            loops: Loops::new(shards, now),
             node,
             node_awake: true,
             node_turned: now,
@@ -90,6 +96,9 @@ impl Process {
             still_until: Millis(0),
             heard: vec![now; usize::from(plan.settings.partitions)],
             called: vec![now; usize::from(plan.settings.partitions)],
+            control,
+            stopping: Stopping::No,
+            alone: 0,
             may_lose: false,
             apps,
             hash,
@@ -98,29 +107,16 @@ impl Process {
 
     /// Turns a shard if it has something to do. Returns whether it had.
     pub(super) fn turn_if_due(&mut self, shard: usize, now: Millis) -> bool {
-        self.awake[shard] |= took_edge(self.shards[shard].port());
-        let due = self.awake[shard]
-            || !self.commands[shard].is_empty()
-            || self.shards[shard].plane().ring().ready()
-            || self.shards[shard].plane().throttling()
-            || now.since(self.turned[shard]) >= TICK;
+        let due = self.loops.wants_a_turn(shard) || self.loops.is_due(shard, now);
         if due {
-            self.turn(shard, now);
+            self.loops.turn(shard, now);
         }
         due
     }
 
-    pub(super) fn turn(&mut self, index: usize, now: Millis) {
-        let shard = &mut self.shards[index];
-        took_edge(shard.port());
-        shard.port().awake();
-        shard.turn(now, &mut self.commands[index]);
-        self.awake[index] = shard.has_work() || !shard.port().sleep();
-        self.turned[index] = now;
-    }
-
     /// Does what the node's thread does, if it would wake.
     pub(super) fn turn_node_if_due(&mut self, now: Millis) -> bool {
+        self.control.flush();
         self.node_awake |= took_edge(self.node.port());
         let due = self.node_awake || now.since(self.node_turned) >= TICK;
         if due {
@@ -133,9 +129,58 @@ impl Process {
         due
     }
 
-    /// Has a shard look at a connection that was just opened.
-    pub(super) fn wake(&mut self, shard: usize) {
-        self.awake[shard] = true;
+    /// Gives it apps that differ from those of the others, or are the same again.
+    pub(super) fn reload(&mut self, plan: &ClusterPlan, now: Millis) {
+        let other = self.apps.iter().all(|app| app.cache_ttl == app_of(0, plan).cache_ttl);
+        let read = |index| {
+            let app = app_of(index, plan);
+            App { cache_ttl: app.cache_ttl + Duration::from_secs(u64::from(other)), ..app }
+        };
+        let read = Apps::new((0..2).map(read).collect());
+        self.apps = Arc::new(self.apps.followed_by(&read).expect("few apps"));
+        self.node.adopt(&self.apps, now);
+        let (apps, backlog) = (Arc::clone(&self.apps), plan.node.backlog);
+        let in_force =
+            Arc::new(InForce { apps, backlog, front: Arc::default(), shutdown_window: None });
+        self.control
+            .broadcast(|| ShardMessage::InForce(Arc::clone(&in_force), oneshot::channel().0));
+    }
+
+    /// Closes all connections, and then leaves the cluster.
+    pub(super) fn drain(&mut self) {
+        self.stopping = Stopping::Draining;
+        let drain = Drain { window: Duration::from_millis(500), successor: false };
+        self.loops.shards.iter_mut().for_each(|shard| shard.drain(drain));
+        self.loops.wake_all();
+        self.node.leave_departures();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping != Stopping::No
+    }
+
+    /// Goes on with its end. Returns whether it has come.
+    pub(super) fn has_stopped(&mut self) -> bool {
+        match self.stopping {
+            Stopping::No => false,
+            Stopping::Draining => {
+                let ended = |shard: &Shard<SimRing>| {
+                    shard.drained() && shard.homes() == 0 && shard.users() == 0
+                };
+                if self.loops.shards.iter().all(ended) {
+                    self.node.quit();
+                    self.stopping = Stopping::Leaving;
+                }
+                false
+            }
+            Stopping::Leaving => self.node.is_settled(),
+        }
+    }
+
+    /// Whether its node was alone since this was last asked.
+    pub(super) fn went_alone(&mut self) -> bool {
+        let alone = self.node.losses().alone;
+        std::mem::replace(&mut self.alone, alone) != alone
     }
 
     pub(super) fn notices(&mut self) -> Vec<Notice> {

@@ -26,6 +26,7 @@ impl Cluster {
         for process in self.processes.iter().flatten() {
             assert!(process.node.is_settled(), "commands wait for Redis");
         }
+        self.watch_silence();
         for process in self.processes.iter_mut().flatten() {
             process.heard.fill(self.now);
             process.called.fill(self.now);
@@ -38,7 +39,7 @@ impl Cluster {
             if !self.move_all() {
                 return;
             }
-            let shards = self.processes.iter().flatten().flat_map(|process| &process.shards);
+            let shards = self.processes.iter().flatten().flat_map(|process| &process.loops.shards);
             if shards.into_iter().any(|shard| shard.plane().throttling()) {
                 // A throttled connection waits for milliseconds.
                 self.now = self.now + Duration::from_millis(1);
@@ -72,7 +73,7 @@ impl Cluster {
         let Self { processes, redis, now, plan, .. } = self;
         let Some(process) = &mut processes[index] else { return false };
         let mut moved = false;
-        for shard in 0..process.shards.len() {
+        for shard in 0..process.loops.shards.len() {
             moved |= process.turn_if_due(shard, *now);
         }
         moved |= process.turn_node_if_due(*now);
@@ -105,7 +106,7 @@ impl Cluster {
 
     fn assert_nothing_left(&self) {
         for process in self.processes.iter().flatten() {
-            for shard in &process.shards {
+            for shard in &process.loops.shards {
                 let (plane, id) = (shard.plane(), shard.port().id());
                 assert!(plane.is_empty(), "{id:?} has connections: {:?}", self.clients);
                 assert_eq!(plane.ring().leaks(), None, "{id:?}");

@@ -6,24 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringwave::testing::apps::{Admission, App};
-use ringwave::testing::channels::{ChannelEvent, Event, KeyHash, Retain};
+use ringwave::testing::channels::{ChannelEvent, KeyHash};
 use ringwave::testing::cluster::SimRedis;
 use ringwave::testing::front::gateway::{GatewayCommand, Publication};
 use ringwave::testing::id::AppIndex;
-use ringwave::testing::protocol::names::ChannelName;
-use ringwave::testing::protocol::outbound;
 use ringwave::testing::time::Millis;
 use ringwave_ring::sim::{Dice, SimNet};
 use tokio::sync::oneshot;
-use tracing::debug;
 
 use super::plan::ClusterPlan;
 use super::process::Process;
 use crate::client::{Channel, Client, Phase, Surroundings};
 use crate::ledger::{Ledger, Source};
-use crate::world::{channels, users};
-
-const CACHE_TTL: Duration = Duration::from_secs(600);
+use crate::world::{channels, event, users};
 
 /// The time for which a connection to a Redis that stands still is kept.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -33,23 +28,23 @@ const SMALL_INBOX: u64 = 1 << 20;
 
 pub(crate) struct Cluster {
     pub(super) plan: ClusterPlan,
-    seed: u64,
+    pub(super) seed: u64,
     pub(super) dice: Dice,
-    net: SimNet,
+    pub(super) net: SimNet,
     pub(super) redis: SimRedis,
     /// The data that a replica has, which lags behind.
-    replica: SimRedis,
+    pub(super) replica: SimRedis,
     /// The time at which the replica was last up to date.
-    copied: Millis,
+    pub(super) copied: Millis,
     /// The time until which Redis is away, and since when.
-    away_until: Option<(Millis, Millis)>,
+    pub(super) away_until: Option<(Millis, Millis)>,
     /// Processes that live, and those that have died.
     pub(super) processes: Vec<Option<Process>>,
     pub(super) channels: Vec<Channel>,
     users: Vec<String>,
     pub(super) clients: Vec<Client>,
     /// By client: its process and the shard there.
-    places: Vec<(usize, usize)>,
+    pub(super) places: Vec<(usize, usize)>,
     pub(super) ledger: Ledger,
     pub(super) now: Millis,
     pub(super) terminated: Vec<(usize, String)>,
@@ -58,9 +53,12 @@ pub(crate) struct Cluster {
     /// knew of something.
     pub(super) notices_lost: bool,
     /// Clients of processes that had lost messages when they died.
-    excused: BTreeSet<usize>,
+    pub(super) excused: BTreeSet<usize>,
     /// Whether permits may have been lent twice, because a node that lives was buried.
     permits_lost: bool,
+    /// Whether members may be too many, because those of a node that was buried or alone returned
+    /// to channels that had filled.
+    pub(super) overfull: bool,
     /// Occupations of channels and memberships that webhooks were told of, less those that ended.
     pub(super) noticed: BTreeMap<(usize, String, String), i64>,
     /// A digest of the run so far, which tells two runs apart.
@@ -74,6 +72,9 @@ pub(crate) struct Totals {
     pub unconfirmed: u64,
     pub clients: u64,
     pub deaths: u64,
+    pub drains: u64,
+    pub reloads: u64,
+    pub alone: u64,
     pub standstills: u64,
     pub absences: u64,
     pub failovers: u64,
@@ -88,6 +89,9 @@ impl std::ops::AddAssign for Totals {
         self.unconfirmed += other.unconfirmed;
         self.clients += other.clients;
         self.deaths += other.deaths;
+        self.drains += other.drains;
+        self.reloads += other.reloads;
+        self.alone += other.alone;
         self.standstills += other.standstills;
         self.absences += other.absences;
         self.failovers += other.failovers;
@@ -123,6 +127,7 @@ impl Cluster {
             notices_lost: false,
             excused: BTreeSet::new(),
             permits_lost: false,
+            overfull: false,
             noticed: BTreeMap::new(),
             digest: 0,
             plan,
@@ -159,7 +164,7 @@ impl Cluster {
             64..69 => self.connect(),
             69..77 => self.publish(),
             77 if self.dice.chance(100) => self.terminate(),
-            78 => self.some_trouble(),
+            78 => self.some_fault(),
             _ => self.some_client(),
         }
         self.ledger.poll_answers();
@@ -168,7 +173,7 @@ impl Cluster {
     }
 
     /// Notes which processes were silent for so long that the cluster takes something from them.
-    fn watch_silence(&mut self) {
+    pub(super) fn watch_silence(&mut self) {
         let settings = &self.plan.settings;
         // The interval at which leases are renewed, and at which nodes look for those that are
         // over.
@@ -179,22 +184,34 @@ impl Cluster {
             let silence = silence.unwrap_or_default();
             let buried = silence >= settings.lease.saturating_sub(renewal);
             self.permits_lost |= buried;
+            self.overfull |= buried;
             self.notices_lost |= silence >= forgotten;
             process.may_lose |= silence >= forgotten
                 || (buried && self.ledger.disordered)
                 || settings.inbox < SMALL_INBOX;
+            if process.went_alone() {
+                self.totals.alone += 1;
+                self.ledger.divided = true;
+                (self.permits_lost, self.overfull) = (true, true);
+            }
+            process.may_lose |= self.ledger.divided;
             self.notices_lost |= process.may_lose;
         }
     }
 
     /// A process that lives and does not stand still.
-    fn some_process(&mut self) -> Option<usize> {
+    pub(super) fn some_process(&mut self) -> Option<usize> {
         let index = self.dice.below(self.processes.len());
         let process = self.processes[index].as_ref()?;
         (process.still_until <= self.now).then_some(index)
     }
 
-    fn process(&mut self, index: usize) -> &mut Process {
+    /// One that does not stop either.
+    pub(super) fn some_server(&mut self) -> Option<usize> {
+        self.some_process().filter(|&index| !self.process(index).is_stopping())
+    }
+
+    pub(super) fn process(&mut self, index: usize) -> &mut Process {
         self.processes[index].as_mut().expect("a process that lives")
     }
 
@@ -216,15 +233,8 @@ impl Cluster {
         let Self { processes, clients, places, net, now, noticed, .. } = self;
         let Some(process) = &mut processes[index] else { return };
         for (client, place) in clients.iter_mut().zip(places) {
-            if place.0 != index || client.phase == Phase::Gone {
-                continue;
-            }
-            let plane = process.shards[place.1].plane();
-            if client.closing.is_none() && !client.conn.is_some_and(|key| plane.is_open(key)) {
-                client.closing = Some(*now);
-            }
-            if client.released.is_none() && net.released(client.fd) {
-                client.released = Some(*now);
+            if place.0 == index {
+                process.loops.watch_close(client, net, *now);
             }
         }
         for notice in process.notices() {
@@ -238,6 +248,7 @@ impl Cluster {
             let key = (usize::from(notice.app.0), notice.channel.to_string(), user);
             *noticed.entry(key).or_default() += change;
         }
+        self.end_if_stopped(index);
     }
 
     /// Lets a step of some connection to Redis happen, or be lost.
@@ -280,124 +291,15 @@ impl Cluster {
         self.after_turns(index);
     }
 
-    fn some_trouble(&mut self) {
-        let chance = |rate| rate * 10;
-        if self.dice.chance(chance(self.plan.standstill)) {
-            self.stand_still();
-        }
-        if self.dice.chance(chance(self.plan.death)) {
-            self.die();
-        }
-        if self.dice.chance(chance(self.plan.absence)) {
-            self.leave_redis();
-        }
-        if self.dice.chance(chance(self.plan.emptied)) {
-            self.empty_redis();
-        }
-        if self.dice.chance(chance(self.plan.eviction)) {
-            self.evict();
-        }
-        // A replica lags by less than a lease.
-        if self.dice.chance(300) || self.now.since(self.copied) > self.plan.settings.lease / 2 {
-            self.replica = self.redis.clone();
-            self.copied = self.now;
-        } else if self.dice.chance(chance(self.plan.failover)) {
-            self.fail_over();
-        }
-    }
-
-    fn stand_still(&mut self) {
-        let Some(index) = self.some_process() else { return };
-        self.totals.standstills += 1;
-        let time = Duration::from_millis(self.dice.below(self.plan.standstill_ms) as u64);
-        let until = self.now + time;
-        debug!("{:?}: process {index} stands still until {until:?}", self.now);
-        self.process(index).still_until = until;
-    }
-
-    /// A process is killed, and another one is started.
-    fn die(&mut self) {
-        let index = self.dice.below(self.processes.len());
-        let Some(process) = self.processes[index].take() else { return };
-        if process.may_lose {
-            let here = (0..self.places.len()).filter(|&client| self.places[client].0 == index);
-            self.excused.extend(here);
-        }
-        self.totals.deaths += 1;
-        debug!("{:?}: process {index} dies", self.now);
-        self.notices_lost = true;
-        for id in 0..self.clients.len() {
-            if self.places[id].0 == index && self.clients[id].phase != Phase::Gone {
-                self.with_client(id, |client, with| client.vanish(with));
-            }
-        }
-        let number = self.processes.len() as u64;
-        let process = Process::new(&self.plan, &self.net, number, self.seed, self.now);
-        self.processes.push(Some(process));
-    }
-
-    fn leave_redis(&mut self) {
-        self.totals.absences += 1;
-        let time = Duration::from_millis(self.dice.below(self.plan.absence_ms) as u64);
-        debug!("{:?}: Redis is away for {time:?}", self.now);
-        self.away_until = Some((self.now, self.now + time));
-        if self.dice.chance(500) {
-            self.disconnect_all();
-        }
-    }
-
-    fn disconnect_all(&mut self) {
-        let now = self.now;
-        for process in self.processes.iter_mut().flatten() {
-            (0..self.plan.settings.partitions).for_each(|of| process.node.disconnect(of, now));
-        }
-    }
-
-    fn fail_over(&mut self) {
-        self.totals.failovers += 1;
-        debug!("{:?}: Redis fails over to the data of {:?}", self.now, self.copied);
-        self.ledger.disordered = true;
-        self.notices_lost = true;
-        self.redis = self.replica.clone();
-        self.redis.rename(&format!("run-{}", self.ledger.step));
-        self.disconnect_all();
-    }
-
-    fn empty_redis(&mut self) {
-        self.totals.emptied += 1;
-        debug!("{:?}: Redis is emptied", self.now);
-        self.ledger.disordered = true;
-        self.notices_lost = true;
-        self.ledger.forget_kept();
-        self.redis.empty();
-        if self.dice.chance(500) {
-            self.redis.rename(&format!("run-{}", self.ledger.step));
-            self.disconnect_all();
-        }
-        (self.replica, self.copied) = (self.redis.clone(), self.now);
-    }
-
-    fn evict(&mut self) {
-        let Some(index) = self.some_process() else { return };
-        self.totals.evictions += 1;
-        let partition = self.dice.below(usize::from(self.plan.settings.partitions)) as u16;
-        let Self { processes, redis, now, .. } = self;
-        if let Some(process) = &mut processes[index] {
-            debug!("{now:?}: the inbox of process {index} is evicted");
-            process.may_lose = true;
-            redis.evict(&process.node, partition);
-        }
-    }
-
     fn connect(&mut self) {
-        let Some(index) = self.some_process() else { return };
+        let Some(index) = self.some_server() else { return };
         let shard = self.dice.below(self.plan.node.shards);
         let app = self.dice.below(2);
         let live = self.clients.iter().filter(|client| client.phase != Phase::Gone).count();
         let now = self.now;
         let process = self.process(index);
-        process.turn(shard, now);
-        let of = &process.shards[shard];
+        process.loops.turn(shard, now);
+        let of = &process.loops.shards[shard];
         let full = of.plane().stalled() || of.free_places() == 0;
         let app = Arc::clone(process.apps.get(AppIndex(app as u16)).unwrap());
         self.after_turns(index);
@@ -406,7 +308,7 @@ impl Cluster {
         }
         let Some(admission) = Admission::take(&app) else {
             let (reply, _answer) = oneshot::channel();
-            return self.process(index).commands[shard]
+            return self.process(index).loops.commands[shard]
                 .push(GatewayCommand::MorePlaces { app, reply });
         };
         let fd = self.net.connect_with(self.plan.node.socket);
@@ -414,25 +316,24 @@ impl Cluster {
         let user = self.users[id % self.users.len()].clone();
         let mut client = Client::new(id, fd, shard, &app, user, now);
         let process = self.process(index);
-        let keys: Vec<_> = process.shards[shard].plane().keys().collect();
-        process.shards[shard].open(fd, admission, Vec::new(), &[]);
-        process.wake(shard);
-        client.conn = process.shards[shard].plane().keys().find(|key| !keys.contains(key));
+        process.loops.open(&mut client, admission, &[]);
         self.clients.push(client);
         self.places.push((index, shard));
         self.check_quota();
     }
 
-    /// Checks that there are no more connections than the quota allows.
+    /// Checks that there are no more connections than the quota allows, unless nodes were alone:
+    /// what they have admitted stays.
     fn check_quota(&self) {
         let live = self.processes.iter().flatten();
         let open: u32 =
             live.map(|of| of.apps.get(AppIndex(1)).unwrap().counters.connections()).sum();
-        assert!(open <= self.plan.quota || self.permits_lost, "{open} connections");
+        let lost = self.permits_lost || self.totals.alone > 0;
+        assert!(open <= self.plan.quota || lost, "{open} connections");
     }
 
     fn publish(&mut self) {
-        let Some(index) = self.some_process() else { return };
+        let Some(index) = self.some_server() else { return };
         let (app, shard) = (self.dice.below(2), self.dice.below(self.plan.node.shards));
         let of_app = |channel: &(usize, &Channel)| channel.1.app == app;
         let of_app: Vec<usize> =
@@ -450,7 +351,7 @@ impl Cluster {
         }
         let (reply, answer) = oneshot::channel();
         self.ledger.ask(answer, ids);
-        self.process(index).commands[shard].push(GatewayCommand::Publish { events, reply });
+        self.process(index).loops.commands[shard].push(GatewayCommand::Publish { events, reply });
     }
 
     fn publication(
@@ -461,18 +362,9 @@ impl Cluster {
         except: Option<usize>,
     ) -> Publication {
         let wants_state = self.dice.chance(100);
-        let Channel { name, app, cache, .. } = &self.channels[channel];
-        let parsed = ChannelName::parse(name, 200, false).unwrap();
-        let socket_id = |of: usize| self.clients[of].socket_id.clone().unwrap().parse().unwrap();
-        let data = &self.ledger.message(id).data;
-        let retain = || Box::new(Retain { data: data.as_str().into(), ttl: CACHE_TTL });
+        let except = except.map(|client| &self.clients[client]);
         let hash = &self.processes[process].as_ref().unwrap().hash;
-        let event = Event {
-            key: hash.channel(AppIndex(*app as u16), parsed),
-            frame: outbound::event("word", data, name),
-            except: except.map(socket_id),
-            retain: cache.then(retain),
-        };
+        let event = event(&self.channels[channel], hash, &self.ledger.message(id).data, except);
         Publication { event, wants_state }
     }
 
@@ -484,13 +376,13 @@ impl Cluster {
 
     fn terminate(&mut self) {
         let Some(of) = self.dice.below(self.clients.len() + 1).checked_sub(1) else { return };
-        let Some(index) = self.some_process() else { return };
+        let Some(index) = self.some_server() else { return };
         let (app, user) = (self.clients[of].app, self.clients[of].user.clone());
         self.terminated.push((app, user.clone()));
         let (reply, _answer) = oneshot::channel();
         let process = self.process(index);
         let app = Arc::clone(process.apps.get(AppIndex(app as u16)).unwrap());
-        process.commands[0].push(GatewayCommand::Terminate { app, user_id: user, reply });
+        process.loops.commands[0].push(GatewayCommand::Terminate { app, user_id: user, reply });
     }
 
     fn some_client(&mut self) {
@@ -551,7 +443,7 @@ impl Cluster {
             users: &self.users,
             now: self.now,
             quiet: false,
-            draining: process.is_some_and(|process| process.may_lose),
+            draining: process.is_none_or(|process| process.may_lose || process.is_stopping()),
             members_max: self.plan.node.members_max,
             switched_off: false,
             terminated: &self.terminated,
@@ -562,7 +454,7 @@ impl Cluster {
     /// Whether the process of a client lives, and has dropped no client event.
     pub(super) fn is_heard(&self, client: usize) -> bool {
         let process = self.processes[self.places[client].0].as_ref();
-        process.is_some_and(|process| process.node.losses().dropped == 0)
+        process.is_some_and(|of| of.node.losses().dropped == 0 && !of.is_stopping())
     }
 
     /// The clients whose process may have lost messages.

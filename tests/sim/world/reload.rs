@@ -30,7 +30,7 @@ impl World {
 
     /// Whether a shard's front lets clients and publishers of this app in.
     pub(super) fn admits(&self, shard: usize, app: usize) -> bool {
-        app != SWITCHED || self.is_on(self.shards[shard].apps())
+        app != SWITCHED || self.is_on(self.loops.shards[shard].apps())
     }
 
     /// Switches the app on, and waits until all shards have heard of it.
@@ -44,7 +44,7 @@ impl World {
             self.rest();
         }
         self.rest();
-        let late = self.shards.iter().filter(|shard| !Arc::ptr_eq(shard.apps(), &self.apps));
+        let late = self.loops.shards.iter().filter(|shard| !Arc::ptr_eq(shard.apps(), &self.apps));
         assert_eq!(late.count(), 0, "shards that were never told");
     }
 
@@ -64,8 +64,12 @@ impl World {
         };
         let read = Apps::new((0..2).map(read).collect());
         self.apps = Arc::new(self.apps.followed_by(&read).expect("few apps"));
-        let in_force =
-            Arc::new(InForce { apps: Arc::clone(&self.apps), backlog, front: Arc::default() });
+        let in_force = Arc::new(InForce {
+            apps: Arc::clone(&self.apps),
+            backlog,
+            front: Arc::default(),
+            shutdown_window: None,
+        });
         self.control
             .broadcast(|| ShardMessage::InForce(Arc::clone(&in_force), oneshot::channel().0));
     }

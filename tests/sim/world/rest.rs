@@ -10,8 +10,10 @@ use ringwave::testing::shard::Drain;
 use ringwave_ring::sim::Faults;
 use tokio::sync::oneshot;
 
-use super::{CACHE_TTL, TICK, World};
-use crate::client::{Client, Mood, Phase};
+use super::{CACHE_TTL, World};
+use crate::client::{Mood, Phase};
+use crate::facts::Facts;
+use crate::loops::TICK;
 
 /// Turns and client steps within which everything must have come to rest.
 const ROUNDS_TO_REST: usize = 20_000;
@@ -28,10 +30,10 @@ impl World {
         for _ in 0..ROUNDS_TO_REST {
             self.ledger.step += 1;
             let mut moved = false;
-            let mut shards: Vec<usize> = (0..self.shards.len()).collect();
+            let mut shards: Vec<usize> = (0..self.loops.shards.len()).collect();
             self.dice.shuffle(&mut shards);
             for shard in shards {
-                if self.wants_a_turn(shard) {
+                if self.loops.wants_a_turn(shard) {
                     self.turn(shard);
                     moved = true;
                 }
@@ -43,18 +45,18 @@ impl World {
                     });
                 }
             }
-            if self.shards.iter().any(|shard| shard.plane().throttling()) {
+            if self.loops.shards.iter().any(|shard| shard.plane().throttling()) {
                 self.now = self.now + Duration::from_millis(1);
             }
             if !moved {
-                for shard in &self.shards {
+                for shard in &self.loops.shards {
                     let id = shard.port().id();
                     assert!(shard.port().is_quiet(), "a message is slept over: {id:?}");
                 }
                 return;
             }
         }
-        for shard in &self.shards {
+        for shard in &self.loops.shards {
             let (plane, port) = (shard.plane(), shard.port());
             eprintln!(
                 "{:?}: work {}, ring ready {}, spilling {}, stalled {}, {:?}",
@@ -82,8 +84,8 @@ impl World {
             });
         }
         self.rest();
-        let answered = |answer: &mut oneshot::Receiver<()>| answer.try_recv().is_ok();
-        assert!(self.terminations.drain(..).all(|mut answer| answered(&mut answer)));
+        let answers = self.terminations.drain(..);
+        assert!(answers.into_iter().all(|mut answer| matches!(answer.try_recv(), Ok(Ok(())))));
         self.terminated.clear();
         self.switched_off = false;
         let members_max = self.plan.members_max;
@@ -92,15 +94,14 @@ impl World {
         let heard = |client: usize| clients[client].is_open() || clients[client].heard_out;
         self.ledger.settle_whispers(heard);
         self.ledger.judge();
-        self.judge_presence();
-        self.judge_counts();
-        self.judge_watchers();
+        self.facts().judge();
         self.judge_answers();
         for (app, index) in self.apps.iter().zip(0..) {
             let open = self.clients.iter().filter(|of| of.is_open() && of.app == index).count();
             assert_eq!(app.counters.connections() as usize, open, "connections");
         }
-        let open = self.shards.iter().map(|shard| shard.plane().open_connections()).sum::<usize>();
+        let open =
+            self.loops.shards.iter().map(|shard| shard.plane().open_connections()).sum::<usize>();
         assert_eq!(open, self.clients.iter().filter(|client| client.is_open()).count());
         self.note(self.ledger.delivered);
     }
@@ -119,77 +120,36 @@ impl World {
 
     fn tick(&mut self) {
         self.now = self.now + TICK;
-        (0..self.shards.len()).for_each(|shard| self.turn(shard));
+        (0..self.loops.shards.len()).for_each(|shard| self.turn(shard));
         self.rest();
     }
 
-    /// Checks that all subscribers of a presence channel see the same members: those that are
-    /// there.
-    fn judge_presence(&self) {
-        for (index, channel) in self.channels.iter().enumerate().filter(|(_, of)| of.presence) {
-            let there: BTreeSet<String> =
-                self.subscribers(index).map(|of| of.user.clone()).collect();
-            for client in self.subscribers(index) {
-                let seen = client.members(index).unwrap();
-                assert_eq!(seen, &there, "client {} of {}", client.id, channel.name);
-            }
-        }
-    }
-
-    /// Checks that all subscribers of a channel that is counted have got their number.
-    fn judge_counts(&self) {
-        for (index, channel) in self.channels.iter().enumerate().filter(|(_, of)| of.counted) {
-            let there = self.subscribers(index).count() as u64;
-            for client in self.subscribers(index) {
-                let heard = client.count(index);
-                assert_eq!(heard, Some(there), "client {} of {}", client.id, channel.name);
-            }
-        }
-    }
-
-    /// Checks that a client that watches users knows which of them are signed in, whatever happened
-    /// before.
-    fn judge_watchers(&self) {
-        let signed_in: BTreeSet<_> = self
-            .clients
-            .iter()
-            .filter(|client| client.watches().is_some())
-            .map(|client| (client.app, &client.user))
-            .collect();
-        for client in &self.clients {
-            let Some((watching, online)) = client.watches() else { continue };
-            let there = watching.iter().filter(|user| signed_in.contains(&(client.app, *user)));
-            assert!(there.eq(online), "client {} believes that {online:?} are online", client.id);
-        }
-    }
-
-    fn subscribers(&self, channel: usize) -> impl Iterator<Item = &Client> {
-        self.clients.iter().filter(move |client| client.is_subscribed(channel))
+    fn facts(&self) -> Facts<'_> {
+        Facts { clients: &self.clients, channels: &self.channels }
     }
 
     /// Checks that the answers of the API agree with the actual state.
     fn judge_answers(&mut self) {
         for index in 0..2 {
-            let shard = self.dice.below(self.shards.len());
+            let shard = self.dice.below(self.loops.shards.len());
             let app = Arc::clone(self.apps.get(AppIndex(index as u16)).unwrap());
             let (reply, mut answer) = oneshot::channel();
-            self.commands[shard].push(GatewayCommand::Channels { app, prefix: "".into(), reply });
+            self.loops.commands[shard].push(GatewayCommand::Channels {
+                app,
+                prefix: "".into(),
+                reply,
+            });
             self.rest();
-            let list = answer.try_recv().expect("the list of channels");
+            let list = answer.try_recv().expect("an answer").expect("the list of channels");
             let occupied: BTreeSet<_> = list
                 .into_iter()
                 .map(|(name, of)| (name.to_string(), of.subscription_count, of.user_count))
                 .collect();
-            let of_app = self.channels.iter().enumerate().filter(|(_, of)| of.app == index);
-            let expected: BTreeSet<_> = of_app
-                .map(|(at, channel)| {
-                    let users: BTreeSet<_> = self.subscribers(at).map(|of| &of.user).collect();
-                    let users = if channel.presence { users.len() } else { 0 };
-                    (channel.name.clone(), self.subscribers(at).count() as u32, users as u32)
-                })
-                .filter(|(_, subscribers, _)| *subscribers > 0)
-                .collect();
-            assert_eq!(occupied, expected, "what the API is told of app {index}");
+            assert_eq!(
+                occupied,
+                self.facts().occupied(index),
+                "what the API is told of app {index}"
+            );
         }
     }
 
@@ -199,7 +159,7 @@ impl World {
         if self.draining {
             let successor = self.dice.chance(500);
             let drain = Drain { window: Duration::from_millis(500), successor };
-            self.shards.iter_mut().for_each(|shard| shard.drain(drain));
+            self.loops.shards.iter_mut().for_each(|shard| shard.drain(drain));
         }
         for id in 0..self.clients.len() {
             let (end, draining) = (self.dice.below(5), self.draining);
@@ -217,13 +177,13 @@ impl World {
             self.tick();
         }
         self.now = self.now + CACHE_TTL;
-        (0..self.shards.len()).for_each(|shard| self.turn(shard));
+        (0..self.loops.shards.len()).for_each(|shard| self.turn(shard));
         self.rest();
         self.assert_nothing_left();
     }
 
     fn assert_nothing_left(&self) {
-        for shard in &self.shards {
+        for shard in &self.loops.shards {
             let (plane, id) = (shard.plane(), shard.port().id());
             assert!(plane.is_empty(), "{id:?} has connections: {:?}", self.clients);
             assert_eq!(plane.ring().leaks(), None, "{id:?}");

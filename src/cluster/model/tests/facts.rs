@@ -6,7 +6,9 @@ use super::world::{
     publish, user,
 };
 use crate::cluster::store::Executed;
-use crate::cluster::wire::{Admitted, CallKind, Command, Entrance, MemberText, NodeId, Record};
+use crate::cluster::wire::{
+    Admitted, Batched, CallKind, Command, Entrance, MemberText, NodeId, Record,
+};
 
 const LEASE_S: u64 = LEASE_MS / 1000;
 const RETENTION_S: u64 = RETENTION_MS / 1000;
@@ -179,7 +181,7 @@ fn a_node_whose_inbox_was_evicted_has_to_enter() {
 }
 
 #[test]
-fn a_dead_node_is_buried_in_two_steps_of_at_most_500_registrations_a_call() {
+fn a_dead_node_is_buried_in_two_steps_of_at_most_200_registrations_a_call() {
     for server in [None, Server::start()] {
         bury_in_two_steps(World { apart: true, ..World::settled_on(server, 3) });
     }
@@ -206,13 +208,13 @@ fn bury_in_two_steps(mut world: World) {
     assert!(dead(&world.read(1)));
     assert_eq!(removed(&world.read(2)), 0);
     // 1,750 members and one count.
-    for _ in 0..3 {
+    for _ in 0..8 {
         world.call(1, &[Command::Bury(id), Command::Bury(id)]);
-        assert!((499..=500).contains(&removed(&world.read(2))));
+        assert!((199..=200).contains(&removed(&world.read(2))));
         assert!(dead(&world.read(1)));
     }
     world.call(1, &[Command::Bury(id)]);
-    assert!((250..=251).contains(&removed(&world.read(2))));
+    assert!((150..=151).contains(&removed(&world.read(2))));
     assert!(!dead(&world.read(1)));
 
     // Its interest stays, and so does its inbox.
@@ -226,7 +228,7 @@ fn bury_in_two_steps(mut world: World) {
         world.call(1, &[Command::Bury(id)]);
         calls += 1;
     }
-    assert_eq!(calls, 4);
+    assert_eq!(calls, 9);
     // All channels but the one with another node are vacated, which is told 1,000 a second.
     let vacated = |record: &Record| matches!(record, Record::Gone(_, user) if user.is_empty());
     for expected in [0, 0, 1000, 750] {
@@ -259,11 +261,11 @@ fn bury_and_return(mut world: World) {
     assert!(entered.buried && !entered.unknown && !entered.cut, "{entered:?}");
     world.call(1, &[Command::Bury(id)]);
     assert_eq!(events(&world.read(0)), ["meanwhile"]);
-    // 250 are still there, and all are after it has registered them.
+    // 550 are still there, and all are after it has registered them.
     world.call(0, &users.iter().map(|user| enter(ROOM, user, 0, "")).collect::<Vec<_>>());
     let new = world.read(0).into_iter();
     let new = new.filter(|it| matches!(it, Record::Entered(_, _, Admitted::Returned)));
-    assert_eq!(new.count(), 500);
+    assert_eq!(new.count(), 200);
 }
 
 #[test]
@@ -283,7 +285,7 @@ fn bury_interest_and_return(mut world: World) {
     world.pass_tended(LEASE_S, &[1, 2]);
     world.call(1, &[Command::Bury(id)]);
     world.pass_tended(RETENTION_S, &[1, 2]);
-    // Two nodes bury, and 500 channels remain.
+    // Two nodes bury, and 2,100 channels remain.
     world.call(1, &[Command::Bury(id)]);
     world.call(2, &[Command::Bury(id)]);
     world.call(1, &publishes);
@@ -341,6 +343,46 @@ fn an_empty_redis_forgets_no_event_of_the_known_nodes() {
     for node in 0..3 {
         assert_eq!(events(&world.read(node)), ["third"]);
     }
+}
+
+#[test]
+fn a_node_that_none_knew_hears_that_it_missed_batches_until_it_is_ready() {
+    let mut world = World::settled(3);
+    world.empty();
+    assert!(!world.enter_knowing(0, 0, [1]).missed);
+    assert!(!world.enter_knowing(2, 0, []).missed, "there are no batches yet");
+    world.empty();
+    world.enter_knowing(0, 0, [1]);
+    world.call(0, &[publish("news", "first")]);
+    assert!(!world.enter_knowing(1, 0, []).missed, "the first one knew it");
+    let entered = [world.enter_knowing(2, 0, []), world.enter_knowing(2, 0, [])];
+    assert!(entered.iter().all(|entered| entered.missed && entered.unknown));
+    world.call(2, &[Command::Ready]);
+    assert!(!world.enter_knowing(2, 0, []).missed);
+}
+
+#[test]
+fn a_list_tells_of_each_node_which_batches_are_lost_and_executed() {
+    let mut world = World::settled(2);
+    world.call(1, &[publish("news", "a"), publish("news", "b")]);
+    let batches = |world: &mut World, base| {
+        world.enter_knowing(1, base, [0]);
+        world.tend(0);
+        let list = world.read(0).into_iter().rev().find_map(|record| match record {
+            Record::Tended(_, nodes) => Some(nodes),
+            _ => None,
+        });
+        let node = list.unwrap().into_iter().find(|node| node.id == NodeId(2)).unwrap();
+        node.batched.map(|Batched { base, done }| (base, done))
+    };
+    let done = world.nodes[1].next - 1;
+    assert_eq!(batches(&mut world, done - 1), Some((0, done)), "nothing is lost");
+    world.empty();
+    world.enter_knowing(0, 0, [1]);
+    assert_eq!(batches(&mut world, done - 1), Some((done - 1, done - 1)));
+    world.call(1, &[]);
+    assert_eq!(batches(&mut world, done), Some((done - 1, done)));
+    assert_eq!(batches(&mut world, done + 5), Some((done + 5, done + 5)), "a replica knew less");
 }
 
 #[test]
@@ -576,7 +618,6 @@ fn a_node_with_another_number_of_partitions_is_refused() {
         run: "another".into(),
         version: "1".into(),
         address: "a".into(),
-        apps: "b".into(),
         base: 0,
         lease_ms: LEASE_MS,
         known: Vec::new(),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use super::server::{Server, TAG};
-use crate::cluster::model::{Mark, Model};
-use crate::cluster::wire::NodeId;
+use crate::cluster::model::{Letters, Mark, Model, Node};
+use crate::cluster::wire::{Batched, NodeId};
 
 /// Keys without their tag, each with its content in lines. Inboxes are not among them.
 pub(super) type State = BTreeMap<String, BTreeSet<String>>;
@@ -45,8 +45,12 @@ impl Server {
         // is 0 to it.
         let mut state: State = dump.collect();
         state.remove("clock");
-        for (_, lines) in state.iter_mut().filter(|(key, _)| key.starts_with("ch:")) {
-            *lines = lines.iter().flat_map(|text| counts(text)).collect();
+        // Every channel of the model has its own lines.
+        for line in state.remove("channels").unwrap_or_default() {
+            let (channel, text) = line.split_once(" -> ").unwrap();
+            if !channel.is_empty() {
+                state.insert(format!("channel:{channel}"), counts(text).into_iter().collect());
+            }
         }
         for (_, lines) in state.iter_mut().filter(|(key, _)| key.starts_with("node:")) {
             lines.retain(|line| !line.starts_with("version") && !line.ends_with("read -> 0"));
@@ -56,7 +60,7 @@ impl Server {
     }
 }
 
-/// The content of a channel's key: ids, and counts behind a space unless all are 1.
+/// The text of a channel: ids, and counts behind a space unless all are 1.
 fn counts(text: &str) -> Vec<String> {
     let (ids, counts) = text.split_once(' ').unwrap_or((text, ""));
     let counts = counts.split(',').filter(|count| !count.is_empty());
@@ -92,21 +96,26 @@ impl Model {
     }
 
     fn add_nodes(&self, state: &mut State) {
-        let entered = self.nodes.iter().filter(|(_, node)| node.done.is_some());
-        let about = entered.map(|(id, node)| (id, format!("{}\0{}", node.address, node.apps)));
-        state.insert("about".into(), pairs(about));
+        let texts = |text: fn(&Node) -> &str| {
+            let texts = self.nodes.iter().map(move |(id, node)| (id, text(node)));
+            pairs(texts.filter(|(_, text)| !text.is_empty()))
+        };
+        state.insert("addresses".into(), texts(|node| &node.address));
+        state.insert("apps".into(), texts(|node| &node.apps));
         for (id, node) in &self.nodes {
             let mut fields = BTreeSet::new();
             let mut add =
                 |name: &str, value: String| _ = fields.insert(format!("{name} -> {value}"));
-            if let Some(done) = node.done {
+            if let Some(Batched { base, done }) = node.batched {
+                add("base", base.to_string());
                 add("done", done.to_string());
             }
             [("cut", node.cut), ("dead", node.dead)]
                 .into_iter()
                 .filter(|(_, set)| *set)
                 .for_each(|(name, _)| add(name, "1".into()));
-            let owed = [(node.owed.unknown, 'f'), (node.owed.cut, 'c'), (node.owed.buried, 'd')];
+            let Letters { unknown, cut, buried, missed } = node.owed;
+            let owed = [(unknown, 'f'), (cut, 'c'), (buried, 'd'), (missed, 'm')];
             let owed: String = owed.iter().filter(|(owed, _)| *owed).map(|(_, of)| of).collect();
             if !owed.is_empty() {
                 add("owed", owed);
@@ -130,7 +139,9 @@ impl Model {
 
     fn add_channels(&self, state: &mut State) {
         let channels = self.channels.iter();
-        state.extend(channels.map(|(path, nodes)| (format!("ch:{}", text(path)), pairs(nodes))));
+        state.extend(
+            channels.map(|(path, nodes)| (format!("channel:{}", text(path)), pairs(nodes))),
+        );
         for (path, members) in &self.members {
             let member = |member: &super::super::PresentMember| {
                 let text = String::from_utf8_lossy(member.text.bytes()).into_owned();

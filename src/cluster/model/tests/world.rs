@@ -115,6 +115,16 @@ impl World {
 
     /// A node enters that can repeat the batches behind `base`.
     pub(super) fn enter_with(&mut self, node: usize, base: u64) -> Entered {
+        self.enter_knowing(node, base, 0..self.nodes.len())
+    }
+
+    /// A node enters, with some others as known nodes.
+    pub(super) fn enter_knowing(
+        &mut self,
+        node: usize,
+        base: u64,
+        known: impl IntoIterator<Item = usize>,
+    ) -> Entered {
         let id = self.id(node);
         let entrance = Entrance {
             partitions: 1,
@@ -122,10 +132,13 @@ impl World {
             run: self.run.clone(),
             version: "1".into(),
             address: format!("address {node}").into(),
-            apps: "fingerprint".into(),
             base,
             lease_ms: LEASE_MS,
-            known: self.nodes.iter().map(|node| node.id).filter(|known| *known != id).collect(),
+            known: known
+                .into_iter()
+                .map(|node| self.id(node))
+                .filter(|known| *known != id)
+                .collect(),
         };
         let entered = self.model.enter(self.now_ms, id, &entrance).unwrap();
         if let Some(server) = &mut self.server {
@@ -181,7 +194,8 @@ impl World {
         let [model, redis] = read.map(|id| {
             let read_id = if &*id == "0" { "".into() } else { id };
             let mut args = Vec::new();
-            Command::Tend { read_id, read_bytes, departures: true }.push_args(&mut args);
+            let apps = "fingerprint".into();
+            Command::Tend { read_id, read_bytes, departures: true, apps }.push_args(&mut args);
             args
         });
         let executed = self.execute(node, CallKind::Batch, next, &model, &redis);
@@ -284,11 +298,7 @@ impl Server {
     fn inbox(&mut self, node: NodeId) -> Vec<(Box<str>, Bytes)> {
         let key = format!("{TAG}in:{node}");
         let entries: Vec<(String, Vec<Vec<u8>>)> = self.admin(&["XRANGE", &key, "-", "+"]);
-        let entries = entries.into_iter().map(|(id, fields)| match &fields[..] {
-            [name, field] if name == b"r" => (id.into(), Bytes::copy_from_slice(field)),
-            other => panic!("fields of an entry: {other:?}"),
-        });
-        entries.collect()
+        entries.into_iter().map(|(id, parts)| (id.into(), parts.concat().into())).collect()
     }
 }
 

@@ -37,6 +37,26 @@ async fn an_old_version_is_refused_and_valkey_is_not() {
 }
 
 #[tokio::test]
+async fn a_start_ends_only_for_what_no_waiting_heals() {
+    let crowded = || fake::serve(|_| "-ERR max number of clients reached\r\n".into());
+    for (port, permanent) in [
+        (fake::that_tells("redis_version:6.0.16\r\nrole:master"), true),
+        (fake::that_tells("redis_version:7.0.15\r\nredis_mode:sentinel"), true),
+        (fake::that_tells("redis_version:7.0.15\r\nloading:1\r\nrole:master"), false),
+        (fake::that_tells("redis_version:7.0.15\r\nrole:slave"), false),
+        (crowded(), false),
+        (free_port(), false),
+    ] {
+        let error = error(&standalone(port)).await;
+        assert_eq!(error.is_permanent(), permanent, "{error}");
+    }
+    let mut settings = standalone(crowded());
+    settings.login = login(None, "x");
+    let error = error(&settings).await;
+    assert!(!error.is_permanent() && error.to_string().contains("maxclients"), "{error}");
+}
+
+#[tokio::test]
 async fn what_is_no_redis_is_told() {
     let port = fake::serve(|_| "HTTP/1.1 400 Bad Request\r\n\r\n".into());
     let told = refusal(&standalone(port)).await;
@@ -78,7 +98,7 @@ async fn another_number_of_partitions_is_told() {
     let mut connection = connect(&standalone(server.port)).await;
     connection.enter(1).await;
     let told = connection.writer.enter(NODE, &entrance(16)).await.unwrap_err().to_string();
-    let text = "the cluster has 1 partitions: set cluster.partitions to 1 on all nodes";
+    let text = "and cluster.partitions of this node is 16: set it to 1, or choose another";
     assert!(told.contains(text), "{told}");
 }
 

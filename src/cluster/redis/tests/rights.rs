@@ -70,7 +70,7 @@ async fn a_probe_tells_what_it_found_and_leaves_nothing() {
     assert_eq!(lines[2], "partitions: 1, as the cluster has");
     settings.partitions = 4;
     let told = probed(&settings).await.unwrap_err();
-    assert!(told.contains("the cluster has 1 partitions"), "{told}");
+    assert!(told.contains("cluster.partitions of this node is 4"), "{told}");
 }
 
 #[tokio::test]
