@@ -80,10 +80,8 @@ impl FromStr for Trusted {
         if text == "unix" {
             return Ok(Self::Unix);
         }
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self::Network(IpNet::from(address.to_canonical())));
-        }
-        let network = text.parse::<IpNet>().map_err(|_| ())?;
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        let network = address.or_else(|_| text.parse::<IpNet>()).map_err(|_| ())?;
         Ok(Self::Network(canonical(network).trunc()))
     }
 }
