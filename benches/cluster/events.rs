@@ -117,7 +117,11 @@ impl Run {
             (tended, tended_bytes) = (Instant::now(), bytes);
             for (node, reader) in nodes.iter_mut().zip(&readers) {
                 let (id, bytes) = reader.position.lock().expect("readers do not panic").clone();
-                node.do_chore(&scripts, connection, &args(["tend", &id, &bytes.to_string(), "1"]));
+                node.do_chore(
+                    &scripts,
+                    connection,
+                    &args(["tend", &id, &bytes.to_string(), "1", "apps"]),
+                );
             }
         })
     }

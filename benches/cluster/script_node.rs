@@ -59,7 +59,7 @@ impl ScriptNode {
     pub(crate) fn enter(scripts: &Scripts, connection: &mut Connection, number: usize) -> Self {
         let id = format!("{number:032x}");
         let mut cmd = Scripts::run(&scripts.enter);
-        cmd.arg(TAG).arg(&id).arg(1).arg("epoch").arg("").arg("bench").arg("bench").arg("apps");
+        cmd.arg(TAG).arg(&id).arg(1).arg("epoch").arg("").arg("bench").arg("bench");
         cmd.arg(0).arg(LEASE_MS);
         let (epoch, ..): (String, u64, String, u64) =
             cmd.query(connection).expect("the script of an entrance runs");

@@ -25,7 +25,7 @@ use crate::time::Millis;
 use backlog::Backlog;
 use batches::{Batches, is_fleeting};
 use burials::Burials;
-use inbox::Inbox;
+use inbox::{Earlier, Inbox};
 use membership::Membership;
 use registering::Registering;
 use stage::{Sent, Stage};
@@ -272,6 +272,9 @@ impl Partition {
             self.registering.clear();
             self.batches.forgotten_ends().into_iter().for_each(|end| self.registering.push(end));
         }
+        self.registering.drop_claims();
+        let (batch, registration) = (done, self.last_chore);
+        self.inbox.entered_behind(Earlier { node: self.node, batch, registration });
         let cut_off = cut_off && self.has_subscribers;
         let waits = emptied || (founded && !known);
         self.membership.enter(epoch, waits.then(|| now + OTHERS_ENTER));

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::refusals::RefusedClient;
 
@@ -81,12 +81,21 @@ impl FromStr for Trusted {
         if text == "unix" {
             return Ok(Self::Unix);
         }
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self::Network(IpNet::from(address.to_canonical())));
-        }
-        text.parse::<IpNet>().map(|network| Self::Network(network.trunc())).map_err(|_| ())
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        let network = address.or_else(|_| text.parse::<IpNet>()).map_err(|_| ())?;
+        Ok(Self::Network(canonical(network).trunc()))
     }
 }
+
+/// The network as its addresses are compared: one of IPv4-mapped IPv6 addresses is one of IPv4.
+fn canonical(network: IpNet) -> IpNet {
+    let IpAddr::V4(address) = network.addr().to_canonical() else { return network };
+    let prefix_len = network.prefix_len().checked_sub(MAPPED_PREFIX_LEN);
+    prefix_len.and_then(|len| Ipv4Net::new(address, len).ok()).map_or(network, IpNet::V4)
+}
+
+/// The bits before the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2).
+const MAPPED_PREFIX_LEN: u8 = 96;
 
 impl fmt::Display for Trusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -231,6 +240,25 @@ mod tests {
     fn assert_client(proxies: &[&str], from: &str, lines: &[(&'static str, &str)], client: &str) {
         let found = trusting(proxies).client(peer(from), &headers(lines));
         assert_eq!(found, client.parse().ok(), "{lines:?}");
+    }
+
+    #[test]
+    fn a_network_is_the_same_however_its_family_is_written() {
+        for (text, shown) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:10.1.2.3/128", "10.1.2.3"),
+            ("::ffff:10.1.2.3", "10.1.2.3"),
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:0:0/95", "::fffe:0:0/95"),
+            ("2001:db8::1/64", "2001:db8::/64"),
+        ] {
+            let trusted = text.parse::<Trusted>().unwrap();
+            assert_eq!(trusted.to_string(), shown, "{text}");
+            assert_eq!(shown.parse(), Ok(trusted), "{text}");
+        }
+        let lines = [("x-forwarded-for", "203.0.113.9")];
+        assert_client(&["::ffff:10.0.0.0/104"], "10.1.2.3", &lines, "203.0.113.9");
     }
 
     #[test]

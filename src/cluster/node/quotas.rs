@@ -143,7 +143,7 @@ impl Quotas {
         if let Some(Asked::Claim(claimed)) = quota.asked.front()
             && *claimed != held
         {
-            // The answer to something from before the entrance.
+            // The answer to something from before the claim.
             return Default::default();
         }
         let answered = quota.asked.pop_front();
@@ -231,7 +231,7 @@ impl Quota {
     }
 
     fn claim(&mut self, permits: u32) -> Asked {
-        // Answers to what was asked before the entrance may never come.
+        // Answers to earlier commands may never come.
         self.asked.clear();
         self.ask_at = None;
         let claim = Asked::Claim(permits);

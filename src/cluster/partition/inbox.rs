@@ -48,10 +48,31 @@ pub(super) struct Inbox {
     /// Whether Redis was emptied since the node took its name: then it may lack batches of nodes
     /// that no list has named yet.
     forgotten: bool,
+    /// The calls of the node before its last entrance; `None` before the first.
+    earlier: Option<Earlier>,
     /// Entries and records that could not be read so far.
     junk: u64,
     /// Entries of another version so far.
     foreign: u64,
+}
+
+/// The calls of a node before an entrance: the numbers of the last ones that Redis may have
+/// executed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Earlier {
+    pub(super) node: NodeId,
+    pub(super) batch: u64,
+    pub(super) registration: u64,
+}
+
+impl Earlier {
+    fn has(&self, entry: &Entry) -> bool {
+        let last = match entry.kind {
+            CallKind::Batch => self.batch,
+            CallKind::Registration => self.registration,
+        };
+        entry.origin == self.node && entry.number <= last
+    }
 }
 
 #[derive(Debug)]
@@ -75,6 +96,7 @@ impl Inbox {
             seen: HashMap::new(),
             known: BTreeSet::new(),
             forgotten: false,
+            earlier: None,
             junk: 0,
             foreign: 0,
         }
@@ -87,6 +109,13 @@ impl Inbox {
         if empty {
             (self.counted, self.read_bytes) = ((0, 0), 0);
         }
+    }
+
+    /// Notes the calls before an entrance. The node claims its permits anew, so no answer about
+    /// permits to an earlier call is read any more: by such a number, connections could use
+    /// permits that were returned since.
+    pub(super) const fn entered_behind(&mut self, earlier: Earlier) {
+        self.earlier = Some(earlier);
     }
 
     /// Notes that Redis was emptied.
@@ -108,9 +137,11 @@ impl Inbox {
             self.position = id;
             match Entry::decode(field) {
                 Ok(entry) if self.is_new(&entry, now) => {
+                    let earlier = self.earlier.is_some_and(|earlier| earlier.has(&entry));
                     for record in entry.records() {
                         self.junk += u64::from(record.is_none());
-                        records.extend(record);
+                        let outdated = earlier && matches!(record, Some(Record::Permits(..)));
+                        records.extend(record.filter(|_| !outdated));
                     }
                 }
                 Ok(_) => {}
@@ -260,6 +291,28 @@ mod tests {
         assert_eq!(inbox.position(), "0");
         assert_eq!(read(&mut inbox, &entries), [0_u128; 0]);
         assert_eq!(inbox.position(), "2-1");
+    }
+
+    #[test]
+    fn answers_about_permits_to_calls_before_the_entrance_are_not_read() {
+        let mut inbox = Inbox::new(REMEMBER, u64::MAX);
+        let earlier = Earlier { node: NodeId(1), batch: 4, registration: 9 };
+        inbox.entered_behind(earlier);
+        let permits = |held| Record::Permits("app".into(), held);
+        for (origin, kind, number, read) in [
+            (1, CallKind::Batch, 4, false),
+            (1, CallKind::Registration, 9, false),
+            (2, CallKind::Batch, 3, true),
+            (1, CallKind::Registration, 10, true),
+            (1, CallKind::Batch, 5, true),
+        ] {
+            let records = [permits(7).encode(), Record::Settled.encode()].concat();
+            let entry = Entry { origin: NodeId(origin), kind, number, records: records.into() };
+            let expected =
+                if read { vec![permits(7), Record::Settled] } else { vec![Record::Settled] };
+            let entries = vec![("1-0".into(), entry.encode())];
+            assert_eq!(inbox.read(entries, NOW), expected, "{origin} {kind:?} {number}");
+        }
     }
 
     #[test]

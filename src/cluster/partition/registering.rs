@@ -48,6 +48,11 @@ impl Registering {
         self.commands.clear();
     }
 
+    /// Drops the claims of permits, because the node makes them anew at each entrance.
+    pub(super) fn drop_claims(&mut self) {
+        self.commands.retain(|command| !matches!(command, Command::Permits { .. }));
+    }
+
     /// Takes out the registrations of a call: at most `most`, of at most `bytes` but at least one.
     /// `None` if there are none.
     pub(super) fn take(&mut self, most: usize, bytes: usize) -> Option<Vec<Command>> {

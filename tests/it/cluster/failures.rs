@@ -301,9 +301,7 @@ fn a_node_whose_inbox_is_full_closes_its_subscribers_with_4200_and_costs_others_
         |setup: Setup| setup.toml("cluster.inbox = \"1M\"\n").env("RINGWAVE_SHUTDOWN_WINDOW", "0");
     over_with(settings, |cluster: Cluster<2>| {
         let [a, b] = &cluster.nodes;
-        let (mut reader, mut late) = (Client::connect(a), Client::connect(b));
-        reader.subscribe("room");
-        late.subscribe("room");
+        let (mut reader, mut late) = (Client::subscribed(a, "room"), Client::subscribed(b, "room"));
         let large = "x".repeat(9000);
         b.signal(Signal::STOP);
         for _ in 0..200 {
@@ -333,13 +331,8 @@ fn closes_of_a_cut_off_are_spread_over_the_window_of_a_stop() {
         |setup: Setup| setup.toml("cluster.inbox = \"1M\"\n").env("RINGWAVE_SHUTDOWN_WINDOW", "2");
     over_with(settings, |cluster: Cluster<2>| {
         let [a, b] = &cluster.nodes;
-        let subscribed = |channel: &str| {
-            let mut client = Client::connect(b);
-            client.subscribe(channel);
-            client
-        };
-        let _flooded = subscribed("room");
-        let mut quiet: Vec<_> = (0..20).map(|_| subscribed("quiet")).collect();
+        let _flooded = Client::subscribed(b, "room");
+        let mut quiet: Vec<_> = (0..20).map(|_| Client::subscribed(b, "quiet")).collect();
         b.signal(Signal::STOP);
         (0..200).for_each(|_| publish(a, "room", "e", &"x".repeat(9000)));
         b.signal(Signal::CONT);

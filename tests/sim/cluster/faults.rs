@@ -9,29 +9,25 @@ use super::world::Cluster;
 use crate::client::Phase;
 use crate::ledger::Source;
 
+/// A fault that a plan gives a rate.
+type Fault = fn(&mut Cluster);
+
 impl Cluster {
     pub(super) fn some_fault(&mut self) {
         let chance = |rate| rate * 10;
-        if self.dice.chance(chance(self.plan.standstill)) {
-            self.stand_still();
-        }
-        if self.dice.chance(chance(self.plan.death)) {
-            self.die();
-        }
-        if self.dice.chance(chance(self.plan.drain)) {
-            self.drain();
-        }
-        if self.dice.chance(chance(self.plan.reload)) {
-            self.reload();
-        }
-        if self.dice.chance(chance(self.plan.absence)) {
-            self.leave_redis();
-        }
-        if self.dice.chance(chance(self.plan.emptied)) {
-            self.empty_redis();
-        }
-        if self.dice.chance(chance(self.plan.eviction)) {
-            self.evict();
+        let faults: [(u32, Fault); 7] = [
+            (self.plan.standstill, Self::stand_still),
+            (self.plan.death, Self::die),
+            (self.plan.drain, Self::drain),
+            (self.plan.reload, Self::reload),
+            (self.plan.absence, Self::leave_redis),
+            (self.plan.emptied, Self::empty_redis),
+            (self.plan.eviction, Self::evict),
+        ];
+        for (rate, fault) in faults {
+            if self.dice.chance(chance(rate)) {
+                fault(self);
+            }
         }
         // A replica lags by less than a lease.
         if self.dice.chance(300) || self.now.since(self.copied) > self.plan.settings.lease / 2 {
