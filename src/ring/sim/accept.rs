@@ -12,7 +12,10 @@ use crate::ring::{ConnKey, ListenerId, Op};
 /// A listening socket: connections that wait to be accepted, with the addresses of their clients.
 /// Rings that listen on clones of one compete for its connections.
 #[derive(Clone, Debug, Default)]
-pub struct SimListener(Rc<RefCell<VecDeque<(RawFd, Option<IpAddr>)>>>);
+pub struct SimListener(Rc<RefCell<VecDeque<Waiting>>>);
+
+/// A connection that waits to be accepted: its number in the network and its client's address.
+type Waiting = (RawFd, Option<IpAddr>);
 
 impl SimListener {
     /// Makes a new connection to this socket. Returns its number in the network.
@@ -29,7 +32,7 @@ impl SimListener {
         self.0.borrow().len()
     }
 
-    fn accept(&self) -> Option<(RawFd, Option<IpAddr>)> {
+    fn accept(&self) -> Option<Waiting> {
         self.0.borrow_mut().pop_front()
     }
 }

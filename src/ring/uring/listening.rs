@@ -35,6 +35,7 @@ pub(super) struct Listeners {
     /// accept has completed.
     pending: HashMap<u32, (ListenerId, Box<PeerAddress>)>,
     /// Addresses that no accept uses.
+    #[allow(clippy::vec_box, reason = "they go to pending accepts and back without moving")]
     spare: Vec<Box<PeerAddress>>,
 }
 
