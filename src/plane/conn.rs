@@ -8,8 +8,8 @@ use crate::websocket::Reader;
 use super::backlog::Backlog;
 use super::throttle::FREE_PAIRS;
 
-/// The phase of a connection's life: `Accepting -> Stream -> Open -> Closing -> Dead -> Free`, where
-/// each but the last two can be left out.
+/// The phase of a connection's life: `Accepting -> Stream -> Open -> Closing -> Dead -> Free`,
+/// where each but the last two can be left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The slot is not in use.

@@ -20,8 +20,8 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use bytes::Bytes;
-use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed};
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use io_uring::types::{CancelBuilder, Fd, Fixed};
+use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::buffers::{Buffer, BufferRing};
 #[cfg(debug_assertions)]
@@ -32,6 +32,8 @@ use crate::sockets::{queued_bytes, reset_when_closed};
 
 use listening::Listeners;
 pub use listening::Listening;
+pub use setup::UringSizes;
+use user_data::{completion, user_data};
 
 /// The group id of the only buffer ring.
 const BUFFER_GROUP: u16 = 0;
@@ -57,21 +59,6 @@ static RESET_AT_CLOSE: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
 const LINGER_LEN: u32 = size_of::<libc::linger>() as u32;
 /// The bound of one send, for [`to_u32`].
 const SLICE_BOUND: &str = "messages and backlogs are bounded by far less";
-
-/// The sizes of a ring.
-#[derive(Clone, Copy, Debug)]
-pub struct UringSizes {
-    /// Slots of the table of sockets, at most `RLIMIT_NOFILE` and 2^24.
-    pub slots: u32,
-    /// Entries of the submission queue: the operations that one system call can carry.
-    pub submissions: u32,
-    /// Receive buffers, a power of two up to 32,768.
-    pub buffers: u16,
-    /// The size of each receive buffer in bytes.
-    pub buffer_size: u16,
-    /// Whether sockets are kept in the ring's file table, which is sound from Linux 6.13 on.
-    pub direct_descriptors: bool,
-}
 
 /// A ring of the kernel.
 #[allow(missing_debug_implementations, reason = "IoUring has none")]
@@ -111,7 +98,7 @@ impl Uring {
     /// # Errors
     /// The kernel refuses the ring, the table or the buffers.
     pub fn new(sizes: &UringSizes) -> io::Result<Self> {
-        let io = build(sizes.submissions)?;
+        let io = setup::build(sizes.submissions)?;
         // Only half-closes are run by a kernel worker (io_shutdown_prep of Linux asks for it). They
         // don't wait for anything, so one worker is enough.
         io.submitter().register_iowq_max_workers(&mut [1, 1])?;
@@ -182,19 +169,6 @@ impl Uring {
         // SAFETY: as in `push`.
         unsafe { self.io.submission().push_multiple(&[first.clone(), second.clone()]) }
             .map_err(|_full| QueueFull)
-    }
-
-    /// The operation that bounds the send buffer of the connection that an accept brings into this
-    /// slot. `None` if the buffers of the listener's connections are not bounded, or if sockets
-    /// have descriptors, which [`settle`](Self::settle) bounds.
-    fn send_buffer_entry(&self, listener: ListenerId, key: ConnKey) -> Option<squeue::Entry> {
-        let Sockets::Direct = self.sockets else { return None };
-        let bytes = std::ptr::from_ref(self.listeners.send_buffer(listener)?).cast();
-        let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_SNDBUF as u32);
-        let len = size_of::<i32>() as u32;
-        let bound = opcode::SetSockOpt::new(Fixed(key.slot), level, name, bytes, len).build();
-        let bound = bound.flags(squeue::Flags::SKIP_SUCCESS);
-        Some(bound.user_data(user_data(Op::HangUp, key)))
     }
 
     fn cancel(&mut self, op: Op, key: ConnKey) -> Result<(), QueueFull> {
@@ -341,26 +315,7 @@ impl Ring for Uring {
     }
 
     fn accept(&mut self, listener: ListenerId, key: ConnKey) -> Result<(), QueueFull> {
-        let mut address = self.listeners.address();
-        let (at, len) = ((&raw mut address.address).cast(), &raw mut address.len);
-        // A listener that was dropped has no descriptor, and its accept fails with EBADF.
-        let socket = self.listeners.socket(listener).map_or(-1, |socket| socket.as_raw_fd());
-        let accept = opcode::Accept::new(Fd(socket), at, len);
-        let accept = match (&self.sockets, DestinationSlot::try_from_slot_target(key.slot)) {
-            (Sockets::Direct, Ok(slot)) => accept.file_index(Some(slot)),
-            (Sockets::Direct, Err(_)) | (Sockets::Plain(_), _) => accept.flags(libc::SOCK_CLOEXEC),
-        };
-        let accept = accept.build().user_data(user_data(Op::Accept, key));
-        let queued = match self.send_buffer_entry(listener, key) {
-            // The kernel runs a linked operation when the one before it has succeeded.
-            Some(bound) => self.push_both(&accept.flags(squeue::Flags::IO_LINK), &bound),
-            None => self.push(&accept),
-        };
-        if queued.is_err() {
-            self.listeners.spare(address);
-            return queued;
-        }
-        self.listeners.began(key.slot, listener, address);
+        self.queue_accept(listener, key)?;
         #[cfg(debug_assertions)]
         self.contract.accept(key);
         Ok(())
@@ -648,36 +603,6 @@ fn may_go_on(entered: io::Result<usize>) -> bool {
     }
 }
 
-/// Builds the ring, and halves its queues until the kernel finds contiguous memory for them
-/// (axboe/liburing#1088).
-fn build(submissions: u32) -> io::Result<IoUring> {
-    const SUBMISSIONS_LEAST: u32 = 64;
-    let mut size = submissions;
-    loop {
-        let built = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
-            .setup_submit_all()
-            // What a full completion queue has no room for costs an allocation each, so it has room
-            // for four completions per submission.
-            .setup_cqsize(size * 4)
-            .build(size);
-        match built {
-            Err(error)
-                if error.raw_os_error() == Some(libc::ENOMEM) && size > SUBMISSIONS_LEAST =>
-            {
-                size /= 2;
-                tracing::warn!(
-                    submissions = size,
-                    "the kernel has no memory for the ring's queues: trying half of the size"
-                );
-            }
-            built => return built,
-        }
-    }
-}
-
 /// Gives back the memory of an empty list, except for that of a usual turn.
 fn shrink<T>(list: &mut Vec<T>) {
     if list.is_empty() {
@@ -690,54 +615,12 @@ fn descriptor(table: &[Option<OwnedFd>], slot: u32) -> RawFd {
     table.get(slot as usize).and_then(Option::as_ref).map_or(-1, AsRawFd::as_raw_fd)
 }
 
-/// The name of an operation: its kind (8 bits), slot (24) and generation (32).
-const fn user_data(op: Op, key: ConnKey) -> u64 {
-    let op = match op {
-        Op::Receive => 0,
-        Op::SendNow => 1,
-        Op::Send => 2,
-        Op::HangUp => 3,
-        Op::Accept => 4,
-        Op::HalfClose => 5,
-        Op::AskUnsent => 6,
-        Op::Reset => 7,
-        Op::AcceptAll => 8,
-        Op::Readable => 9,
-    };
-    (op << 56) | ((key.slot as u64) << 32) | key.generation as u64
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "the fields of user_data")]
-fn completion(entry: &cqueue::Entry) -> Option<Completion> {
-    let data = entry.user_data();
-    let op = match data >> 56 {
-        0 => Op::Receive,
-        1 => Op::SendNow,
-        2 => Op::Send,
-        3 => Op::HangUp,
-        4 => Op::Accept,
-        5 => Op::HalfClose,
-        6 => Op::AskUnsent,
-        7 => Op::Reset,
-        8 => Op::AcceptAll,
-        9 => Op::Readable,
-        _ => return None,
-    };
-    let slot = ((data >> 32) & 0x00ff_ffff) as u32;
-    Some(Completion {
-        op,
-        key: ConnKey { slot, generation: data as u32 },
-        result: entry.result(),
-        more: cqueue::more(entry.flags()),
-        left: cqueue::sock_nonempty(entry.flags()),
-        buffer: cqueue::buffer_select(entry.flags()),
-    })
-}
-
 #[cfg(feature = "accept")]
 mod accept;
 mod listening;
 mod multishot;
+mod setup;
+mod user_data;
 
 #[cfg(test)]
 mod tests;

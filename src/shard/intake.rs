@@ -1,5 +1,6 @@
-//! The beginning of WebSockets. The front says which connection becomes one. The 101 response leaves
-//! in one send with the first message, and the bytes that came behind the handshake are read first.
+//! The beginning of WebSockets. The front says which connection becomes one. The 101 response
+//! leaves in one send with the first message, and the bytes that came behind the handshake are read
+//! first.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -79,8 +79,8 @@ pub(crate) fn run(setup: Setup, report: impl Fn(Milestone) + 'static) -> io::Res
     // Completions wait until the thread is in the kernel anyway, instead of interrupting it.
     builder.uring_builder(tokio_uring::uring_builder().setup_coop_taskrun());
     let runtime = tokio_uring::Runtime::new(&builder)?;
-    // A turn takes as much as it takes, and the front's tasks are polled within it: the runtime must
-    // not have them give way.
+    // A turn takes as much as it takes, and the front's tasks are polled within it: the runtime
+    // must not have them give way.
     runtime.block_on(tokio::task::unconstrained(drive(setup, report)))
 }
 

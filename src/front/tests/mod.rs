@@ -1,5 +1,5 @@
-//! The front on real sockets: a plane on the kernel's ring in the test's thread, clients in another,
-//! and a gateway that records instead of a shard.
+//! The front on real sockets: a plane on the kernel's ring in the test's thread, clients in
+//! another, and a gateway that records instead of a shard.
 
 mod api;
 mod http;

@@ -6,11 +6,15 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use io_uring::types::{DestinationSlot, Fd, Fixed};
+use io_uring::{opcode, squeue};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
-use crate::ring::ListenerId;
+use super::user_data::user_data;
+use super::{Sockets, Uring};
+use crate::ring::{ConnKey, ListenerId, Op, QueueFull};
 
 /// A listening socket, in blocking mode: for a non-blocking one the kernel would answer an accept
 /// with EAGAIN instead of waiting.
@@ -21,6 +25,50 @@ pub struct Listening {
     /// The size of the send buffer that each of its connections gets, as setsockopt(2) takes it.
     /// `None` if they keep the one that the kernel gives them.
     pub send_buffer: Option<i32>,
+}
+
+impl Uring {
+    /// Queues an accept of one connection into a free slot.
+    pub(super) fn queue_accept(
+        &mut self,
+        listener: ListenerId,
+        key: ConnKey,
+    ) -> Result<(), QueueFull> {
+        let mut address = self.listeners.address();
+        let (at, len) = ((&raw mut address.address).cast(), &raw mut address.len);
+        // A listener that was dropped has no descriptor, and its accept fails with EBADF.
+        let socket = self.listeners.socket(listener).map_or(-1, |socket| socket.as_raw_fd());
+        let accept = opcode::Accept::new(Fd(socket), at, len);
+        let accept = match (&self.sockets, DestinationSlot::try_from_slot_target(key.slot)) {
+            (Sockets::Direct, Ok(slot)) => accept.file_index(Some(slot)),
+            (Sockets::Direct, Err(_)) | (Sockets::Plain(_), _) => accept.flags(libc::SOCK_CLOEXEC),
+        };
+        let accept = accept.build().user_data(user_data(Op::Accept, key));
+        let queued = match self.send_buffer_entry(listener, key) {
+            // The kernel runs a linked operation when the one before it has succeeded.
+            Some(bound) => self.push_both(&accept.flags(squeue::Flags::IO_LINK), &bound),
+            None => self.push(&accept),
+        };
+        if queued.is_err() {
+            self.listeners.spare(address);
+            return queued;
+        }
+        self.listeners.began(key.slot, listener, address);
+        Ok(())
+    }
+
+    /// The operation that bounds the send buffer of the connection that an accept brings into this
+    /// slot. `None` if the buffers of the listener's connections are not bounded, or if sockets
+    /// have descriptors, which [`settle`](Self::settle) bounds.
+    fn send_buffer_entry(&self, listener: ListenerId, key: ConnKey) -> Option<squeue::Entry> {
+        let Sockets::Direct = self.sockets else { return None };
+        let bytes = std::ptr::from_ref(self.listeners.send_buffer(listener)?).cast();
+        let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_SNDBUF as u32);
+        let len = size_of::<i32>() as u32;
+        let bound = opcode::SetSockOpt::new(Fixed(key.slot), level, name, bytes, len).build();
+        let bound = bound.flags(squeue::Flags::SKIP_SUCCESS);
+        Some(bound.user_data(user_data(Op::HangUp, key)))
+    }
 }
 
 /// The listening sockets of a ring, and the addresses of the peers of its pending accepts.
