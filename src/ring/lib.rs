@@ -18,5 +18,4 @@ mod sockets;
 mod uring;
 
 pub use ring::{Completion, ConnKey, ListenerId, Op, QueueFull, Ring, SendRefused, Staged};
-pub use sockets::{reset_when_closed, send_now, tcp_socket, unix_socket, unsent};
 pub use uring::{Listening, Uring, UringSizes};
