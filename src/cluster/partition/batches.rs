@@ -45,20 +45,29 @@ pub(super) struct Batch {
     pub(super) number: u64,
     /// Its commands as arguments.
     pub(super) args: Arc<[Bytes]>,
-    /// The commands that are no events.
-    words: Vec<Words>,
-    /// The publishers who wait for it, each with the time since when.
-    confirms: Vec<(ReplyTo, Millis)>,
+    /// The commands that may be dropped from it.
+    parts: Vec<Part>,
     weight: usize,
 }
 
-/// A command that is no event.
+/// A command that may be dropped from a batch.
 #[derive(Clone, Debug)]
-struct Words {
+struct Part {
     /// Its arguments, verb included, while the batch has them.
     range: Range<usize>,
-    /// Its effect; `None` if it [is fleeting](is_fleeting).
-    change: Option<Change>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// An event whose publisher has waited since then for an answer.
+    Awaited(ReplyTo, Millis),
+    /// An event whose publisher was refused.
+    Refused,
+    /// A command that changes what Redis has of the node.
+    Change(Change),
+    /// A command that [is fleeting](is_fleeting).
+    Fleeting,
 }
 
 /// The effect of a command on what Redis has of the node.
@@ -141,10 +150,10 @@ impl Batches {
             (self.kept, self.kept_bytes) = (VecDeque::new(), 0);
         }
         self.done = done.max(self.base());
-        if let Some(batch) = &mut self.pending {
-            batch.drop_fleeting();
-        }
         let executed = self.pending.take_if(|batch| batch.number <= done.max(heard));
+        if let Some(batch) = &mut self.pending {
+            batch.drop_parts(|kind| matches!(kind, Kind::Fleeting | Kind::Refused));
+        }
         executed.map_or_else(Vec::new, |batch| self.keep(batch, now))
     }
 
@@ -152,16 +161,16 @@ impl Batches {
     pub(super) fn forgotten_ends(&self) -> Vec<Command> {
         let (mut ends, mut later) = (Vec::new(), HashSet::new());
         let forgotten = self.kept.iter().rev().take_while(|kept| kept.batch.number > self.done);
-        for words in forgotten.flat_map(|kept| kept.batch.words.iter().rev()) {
-            match &words.change {
-                Some(Change::Begins(subject)) => _ = later.insert(subject.clone()),
-                Some(Change::Ends(command)) => {
+        for part in forgotten.flat_map(|kept| kept.batch.parts.iter().rev()) {
+            let Kind::Change(change) = &part.kind else { continue };
+            match change {
+                Change::Begins(subject) => _ = later.insert(subject.clone()),
+                Change::Ends(command) => {
                     let subject = Subject::of(command);
                     if subject.is_some_and(|subject| later.insert(subject)) {
                         ends.push(command.clone());
                     }
                 }
-                None => {}
             }
         }
         ends
@@ -184,12 +193,18 @@ impl Batches {
     }
 
     /// Returns the publishers who have waited since before `limit` for a batch whose answer is due.
-    /// It may be executed all the same.
+    /// It may be executed all the same. If the next entrance tells that it was not, it goes on
+    /// without their events, which they repeat.
     pub(super) fn expire(&mut self, limit: Millis) -> Vec<ReplyTo> {
-        let confirms = self.pending.iter_mut().flat_map(|batch| {
-            batch.confirms.extract_if(.., |&mut (_, since)| since < limit).map(|(to, _)| to)
+        let parts = self.pending.iter_mut().flat_map(|batch| &mut batch.parts);
+        let overdue = parts.filter_map(|part| match part.kind {
+            Kind::Awaited(publisher, since) if since < limit => {
+                part.kind = Kind::Refused;
+                Some(publisher)
+            }
+            _ => None,
         });
-        confirms.collect()
+        overdue.collect()
     }
 
     /// Begins anew under another name, with nothing. A batch that was sent may have been executed,
@@ -199,7 +214,7 @@ impl Batches {
         let dropped = self.pending.take();
         let crowded_out = self.crowded_out;
         *self = Self { crowded_out, ..Self::new(self.keep_for, self.keep_bytes) };
-        dropped.into_iter().flat_map(|batch| batch.confirms).map(|(to, _)| to).collect()
+        dropped.map_or_else(Vec::new, |batch| batch.publishers().collect())
     }
 
     /// The weight of the batch that was not executed, in bytes.
@@ -236,60 +251,78 @@ impl Batches {
     }
 
     fn keep(&mut self, mut batch: Batch, now: Millis) -> Vec<ReplyTo> {
-        let confirmed = std::mem::take(&mut batch.confirms);
+        let confirmed = batch.publishers().collect();
         batch.keep_events();
         self.kept_bytes += batch.weight;
         self.kept.push_back(Kept { batch, executed: now });
         self.forget(now);
-        confirmed.into_iter().map(|(to, _)| to).collect()
+        confirmed
     }
 }
 
 impl Batch {
     fn new(number: u64, commands: Vec<Waiting>) -> Self {
         let mut args = Vec::new();
-        let (mut words, mut confirms, mut weight) = (Vec::new(), Vec::new(), BATCH_BYTES);
+        let (mut parts, mut weight) = (Vec::new(), BATCH_BYTES);
         for Waiting { command, confirm } in commands {
             let start = args.len();
             command.push_args(&mut args);
-            if !matches!(command, Command::Publish { .. }) {
-                words.push(Words { range: start..args.len(), change: Change::of(&command) });
+            if let Some(kind) = Kind::of(&command, confirm) {
+                parts.push(Part { range: start..args.len(), kind });
             }
             weight += command.weight();
-            confirms.extend(confirm);
         }
-        Self { number, args: args.into(), words, confirms, weight }
+        Self { number, args: args.into(), parts, weight }
     }
 
-    /// Drops the commands that must not be executed once the node has entered anew.
-    fn drop_fleeting(&mut self) {
-        self.drop_words(|words| words.change.is_none());
-        self.words.retain(|words| words.change.is_some());
+    /// The publishers who wait for it.
+    fn publishers(&self) -> impl Iterator<Item = ReplyTo> {
+        self.parts.iter().filter_map(|part| match part.kind {
+            Kind::Awaited(publisher, _) => Some(publisher),
+            _ => None,
+        })
     }
 
     /// Drops everything but events. The changes of the others are remembered.
     fn keep_events(&mut self) {
-        self.drop_fleeting();
-        self.drop_words(|_| true);
+        self.drop_args(|kind| matches!(kind, Kind::Change(_) | Kind::Fleeting));
+        self.parts.retain(|part| matches!(part.kind, Kind::Change(_)));
     }
 
-    /// Drops the arguments of commands that are no events.
-    fn drop_words(&mut self, drops: impl Fn(&Words) -> bool) {
-        if !self.words.iter().any(&drops) {
+    /// Drops the commands for whose kind `drops` holds.
+    fn drop_parts(&mut self, drops: impl Fn(&Kind) -> bool) {
+        self.drop_args(&drops);
+        self.parts.retain(|part| !drops(&part.kind));
+    }
+
+    /// Drops the arguments of the commands for whose kind `drops` holds.
+    fn drop_args(&mut self, drops: impl Fn(&Kind) -> bool) {
+        if !self.parts.iter().any(|part| drops(&part.kind)) {
             return;
         }
         let (mut args, mut end) = (Vec::with_capacity(self.args.len()), 0);
-        for words in &mut self.words {
-            args.extend_from_slice(self.args.get(end..words.range.start).unwrap_or_default());
-            let (start, range) = (args.len(), words.range.clone());
+        for part in &mut self.parts {
+            args.extend_from_slice(self.args.get(end..part.range.start).unwrap_or_default());
+            let (start, range) = (args.len(), part.range.clone());
             end = range.end;
-            if !drops(words) {
+            if !drops(&part.kind) {
                 args.extend_from_slice(self.args.get(range).unwrap_or_default());
             }
-            words.range = start..args.len();
+            part.range = start..args.len();
         }
         args.extend_from_slice(self.args.get(end..).unwrap_or_default());
         self.args = args.into();
+    }
+}
+
+impl Kind {
+    /// The kind of a command, an event if a publisher waits for it; `None` if it always stays.
+    fn of(command: &Command, publisher: Option<(ReplyTo, Millis)>) -> Option<Self> {
+        match (publisher, Change::of(command)) {
+            (Some((publisher, since)), _) => Some(Self::Awaited(publisher, since)),
+            (None, Some(change)) => Some(Self::Change(change)),
+            (None, None) => is_fleeting(command).then_some(Self::Fleeting),
+        }
     }
 }
 

@@ -189,7 +189,7 @@ fn executed_batches_are_kept_for_two_leases_of_a_redis_that_answers() {
 
 #[test]
 fn batches_that_cannot_be_kept_for_as_long_as_they_should_are_counted() {
-    let bounds = Bounds { keep_bytes: 1000, ..BOUNDS };
+    let bounds = Bounds { keep_bytes: 800, ..BOUNDS };
     let mut partition = Partition::new(NodeId(1), bounds, "apps".into(), NOW);
     partition.entered(admitted("e", 0), false, NOW);
     let mut run_at = |second| {
@@ -254,7 +254,8 @@ fn of_commands_that_redis_has_forgotten_events_are_repeated_and_last_ends_regist
 #[test]
 fn a_batch_whose_answer_the_inbox_has_brought_was_executed_though_redis_has_forgotten_it() {
     let mut partition = serving();
-    partition.push(leave("a"), Some(reply(1)), NOW);
+    partition.push(leave("a"), None, NOW);
+    partition.push(command("b"), Some(reply(1)), NOW);
     let call = partition.next_call(NOW).unwrap();
     let records = Record::Left(channel("a"), false).encode();
     let entry = Entry { origin: NodeId(1), kind: call.kind, number: call.number, records };
@@ -262,7 +263,7 @@ fn a_batch_whose_answer_the_inbox_has_brought_was_executed_though_redis_has_forg
     partition.lost(NOW);
     let admission = partition.entered(admitted("e", 0), false, NOW);
     assert!(matches!(admission, Admission::In { confirmed, .. } if confirmed == [reply(1)]));
-    assert_eq!(verbs(&run(&mut partition)), ["tend", "leave", "-", "ready"]);
+    assert_eq!(verbs(&run(&mut partition)), ["tend", "leave", "publish", "ready"]);
 }
 
 #[test]
@@ -375,7 +376,36 @@ fn publishers_are_told_when_they_have_waited_too_long() {
     assert_eq!(partition.expire(NOW + Duration::from_millis(1)), expired);
     partition.entered(admitted("e", 0), false, NOW);
     let calls: Vec<_> = run(&mut partition).iter().map(channels).collect();
-    assert_eq!(calls[1..], ["1 a", "4 ", "2 c"], "a call that was sent may have been executed");
+    assert_eq!(calls[1..], ["1 ", "4 ", "2 c"], "who was refused repeats it");
+}
+
+#[test]
+fn a_call_that_was_not_executed_goes_on_without_the_events_of_refused_publishers() {
+    let mut partition = serving();
+    let later = NOW + Duration::from_secs(1);
+    partition.push(command("a"), Some(reply(1)), NOW);
+    partition.push(command("b"), None, NOW);
+    partition.push(leave("c"), None, NOW);
+    partition.push(command("d"), Some(reply(2)), later);
+    partition.next_call(NOW).unwrap();
+    assert_eq!(partition.expire(later).publishers, [reply(1)]);
+    partition.lost(NOW);
+    partition.entered(admitted("e", 0), false, NOW);
+    let calls: Vec<_> = run(&mut partition).iter().map(channels).collect();
+    assert_eq!(calls[1..], ["1 b c d", "4 "]);
+}
+
+#[test]
+fn a_refused_event_whose_call_was_executed_counts_all_the_same() {
+    let mut partition = serving();
+    partition.push(command("a"), Some(reply(1)), NOW);
+    partition.push(command("b"), Some(reply(2)), NOW + Duration::from_secs(1));
+    partition.next_call(NOW).unwrap();
+    partition.expire(NOW + Duration::from_secs(1));
+    partition.lost(NOW);
+    let entered = partition.entered(admitted("e", 1), false, NOW);
+    assert!(matches!(entered, Admission::In { confirmed, .. } if confirmed == [reply(2)]));
+    assert!(partition.is_settled());
 }
 
 #[test]
