@@ -49,8 +49,9 @@ fn works(gateway: &Gateway) {
         client.expect_event("c", "e", &turn.to_string());
         assert!(begun.elapsed() < DEADLINE);
     }
-    let descriptors = gateway.descriptors();
+    let (descriptors, sockets) = (gateway.descriptors(), gateway.sockets());
     assert!(descriptors < 1_000, "{descriptors} descriptors are open");
+    assert!(sockets < 1_000, "{sockets} sockets are open");
 }
 
 #[test]

@@ -1,4 +1,3 @@
-use std::fs;
 use std::net::{Shutdown, TcpStream};
 use std::time::Instant;
 
@@ -23,16 +22,7 @@ const ORDERLY_BYTES: usize = 16 << 10;
 /// that no process owns any more included: bytes that were sent and not acknowledged, and those
 /// that wait behind.
 fn queued(gateway: &Gateway) -> usize {
-    let address = gateway.address();
-    let std::net::IpAddr::V4(ip) = address.ip() else { panic!("{address}") };
-    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let queue = |line: &str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let queues = fields.get(4).filter(|_| fields.get(1) == Some(&local.as_str()))?;
-        usize::from_str_radix(queues.split(':').next()?, 16).ok()
-    };
-    table.lines().filter_map(queue).sum()
+    gateway.tcp_ends().iter().map(|end| end.unsent_bytes).sum()
 }
 
 /// A subscriber of a public channel that has taken the answer and reads no more.

@@ -212,15 +212,15 @@ fn a_member_that_is_gone_without_a_word_leaves_its_presence_channel() {
 }
 
 #[test]
-fn the_dead_leave_no_descriptor_and_no_slot_behind() {
+fn the_dead_leave_no_socket_and_no_slot_behind() {
     let scarce = |setup| impatient(setup).env("RINGWAVE_MAX_CONNECTIONS_PER_SHARD", "40");
     served_with(scarce, |gateway| {
-        let before = gateway.descriptors();
+        let before = gateway.sockets();
         for _ in 0..2 {
             // The connections stay open on this side and are never read.
             let dead: Vec<_> = (0..20).map(|_| Client::connect(gateway)).collect();
             until_connected(gateway, 0);
-            eventually("no descriptor is left", || (gateway.descriptors() <= before).then_some(()));
+            eventually("no socket is left", || (gateway.sockets() <= before).then_some(()));
             drop(dead);
         }
     });

@@ -89,7 +89,7 @@ fn a_reader_that_stops_is_closed_and_the_others_miss_nothing() {
 #[test]
 fn a_reader_that_never_reads_again_is_cut() {
     served(|gateway| {
-        let before = gateway.descriptors();
+        let before = gateway.sockets();
         let stopped: Vec<_> = (0..5).map(|_| narrow(gateway)).collect();
         let mut http = publisher(gateway);
         let mut published = 0;
@@ -99,7 +99,7 @@ fn a_reader_that_never_reads_again_is_cut() {
             published += 1;
         }
         drop(http);
-        eventually("no descriptor is left", || (gateway.descriptors() <= before).then_some(()));
+        eventually("no socket is left", || (gateway.sockets() <= before).then_some(()));
         for mut raw in stopped {
             // The gateway does not wait for it for ever: the stream ends, or is reset.
             let _end = std::io::copy(&mut raw.stream, &mut std::io::sink());

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -72,6 +72,14 @@ fn patient(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
     stream
+}
+
+/// One end of a TCP connection, as the kernel has it.
+pub struct TcpEnd {
+    /// Whether a process has accepted it and not closed it.
+    pub is_owned: bool,
+    /// The bytes that were sent and not acknowledged, and those that wait behind.
+    pub unsent_bytes: usize,
 }
 
 /// The settings that a gateway is started with.
@@ -254,9 +262,31 @@ impl Gateway {
         kib * 1024
     }
 
-    /// Its open descriptors.
+    /// Its open descriptors. Sockets need none where its rings have tables of their own.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// The number of TCP connections that it has accepted and not closed.
+    pub fn sockets(&self) -> usize {
+        self.tcp_ends().iter().filter(|end| end.is_owned).count()
+    }
+
+    /// The gateway's ends of all TCP connections that the kernel has at its address, in any state.
+    pub fn tcp_ends(&self) -> Vec<TcpEnd> {
+        const LISTEN: &str = "0A";
+        let address = self.address();
+        let IpAddr::V4(ip) = address.ip() else { panic!("{address}") };
+        let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let end = |line: &str| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let [_, at, _, state, queues, _, _, _, _, inode, ..] = fields[..] else { return None };
+            let unsent_bytes = usize::from_str_radix(queues.split(':').next()?, 16).ok()?;
+            let end = TcpEnd { is_owned: inode != "0", unsent_bytes };
+            (at == local && state != LISTEN).then_some(end)
+        };
+        table.lines().filter_map(end).collect()
     }
 
     /// The same settings, to try to start it a second time.
