@@ -311,9 +311,9 @@ impl Partition {
         waiting.map(|waiting| (waiting.command, waiting.confirm.map(|(to, _)| to)))
     }
 
-    /// Returns the publishers who have waited since before `limit`, and who repeat their events when
-    /// they are told. An event arrives all the same only if Redis executes a call that was sent
-    /// before.
+    /// Returns the publishers who have waited since before `limit`, and who repeat their events
+    /// when they are told. An event arrives all the same only if Redis executes a call that was
+    /// sent before.
     pub(crate) fn expire(&mut self, limit: Millis) -> Expired {
         let mut publishers = self.batches.expire(limit);
         let Expired { publishers: unsent, dropped } = self.backlog.expire(limit);

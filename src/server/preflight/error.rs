@@ -11,8 +11,7 @@ pub(crate) struct Requirement {
     pub(crate) since: &'static str,
 }
 
-/// The oldest kernel that is supported: 6.1 brought `IORING_SETUP_DEFER_TASKRUN`, 6.0 the multishot
-/// receive.
+/// The oldest kernel that is supported: 6.1 brought `IORING_SETUP_DEFER_TASKRUN`.
 pub(crate) const KERNEL_FLOOR: (u32, u32) = (6, 1);
 
 /// The reason for which this host cannot run Ringwave. `Display` is one sentence about the fault;
