@@ -28,8 +28,8 @@ pub(super) async fn list<G: Gateway>(call: &Call<'_, G>) -> Result<HttpResponse,
     Ok(json_text(list.end()))
 }
 
-/// The number of channels that are written in a turn, which takes about a
-/// millisecond. A list may have a million channels.
+/// The number of channels that are written in a turn, which takes about a millisecond. A list may
+/// have a million channels.
 const CHANNELS_AT_ONCE: usize = 8192;
 
 /// Describes one channel, occupied or not.

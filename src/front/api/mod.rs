@@ -105,13 +105,13 @@ impl BodyBounds<'_> {
         body: &mut Incoming,
         signed: SignedBody,
     ) -> Result<Received, Rejection> {
+        let Self { bytes_max, pace, time_max, budget } = *self;
         if signed.is_some() {
-            let (bytes_max, time_max) = (self.bytes_max, self.time_max);
-            let received = body::receive(body, bytes_max, self.pace, time_max, self.budget).await;
+            let received = body::receive(body, bytes_max, pace, time_max, budget).await;
             return received.map_err(Rejection::Body);
         }
         // The app has signed that there is no body. A chunked body may still turn out to be empty.
-        match body::discard(body, self.bytes_max, self.pace, self.time_max).await {
+        match body::discard(body, bytes_max, pace, time_max).await {
             Ok(0) => Ok(Received::default()),
             Ok(_) => Err(Rejection::signature(SignatureError::Missing("body_md5"))),
             Err(cause) => Err(Rejection::Body(cause)),
