@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::client_admission::{ClientAdmission, RequestPermit};
 use super::gateway::Gateway;
 use super::headers::{RequestHead, RequestHeaders};
+use super::pace::Pace;
 use super::response::{HttpResponse, Rejection, json};
 use super::route::{Endpoint, Route};
 use super::state::Front;
@@ -24,6 +25,7 @@ use super::{api, upgrade};
 pub(super) async fn respond<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
+    pace: &Pace,
     head: &Parts,
     two_lengths: bool,
     body: &mut Incoming,
@@ -32,7 +34,7 @@ pub(super) async fn respond<G: Gateway>(
     let _in_flight = front.gateway.begin_request();
     let answer = match two_lengths {
         true => Err(Rejection::TwoLengths),
-        false => answer(front, clients, head, body, outcome).await,
+        false => answer(front, clients, pace, head, body, outcome).await,
     };
     finish(front, clients, &RequestHead::of(head), answer)
 }
@@ -41,6 +43,7 @@ pub(super) async fn respond<G: Gateway>(
 pub(super) async fn respond_whole<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
+    pace: &Pace,
     head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
     body: &mut [u8],
     app_id: &str,
@@ -48,7 +51,7 @@ pub(super) async fn respond_whole<G: Gateway>(
 ) -> HttpResponse {
     let _in_flight = front.gateway.begin_request();
     let answer = match admit(front, clients, head) {
-        Ok(_permit) => api::answer_whole(front, head, body, app_id, endpoint).await,
+        Ok(_permit) => api::answer_whole(front, pace, head, body, app_id, endpoint).await,
         Err(rejection) => Err(rejection),
     };
     finish(front, clients, head, answer)
@@ -74,6 +77,7 @@ fn finish<G: Gateway>(
 async fn answer<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
+    pace: &Pace,
     head: &Parts,
     body: &mut Incoming,
     outcome: &RefCell<Option<UpgradeOutcome>>,
@@ -90,12 +94,12 @@ async fn answer<G: Gateway>(
     match route {
         Route::Up => Ok(healthy(&head.method, route.methods())),
         Route::WebSocket { key } => {
-            upgrade::answer(front, clients, head, body, &key, outcome).await
+            upgrade::answer(front, clients, pace, head, body, &key, outcome).await
         }
         Route::Api { app_id, endpoint } => {
             let head = &RequestHead::of(head);
             let _permit = admit(front, clients, head)?;
-            api::answer(front, head, body, &app_id, endpoint).await
+            api::answer(front, pace, head, body, &app_id, endpoint).await
         }
     }
 }

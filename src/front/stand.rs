@@ -3,12 +3,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
-use std::time::Duration;
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::event::{EventfdFlags, eventfd};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::gateway::{Gateway, Upgraded};
@@ -21,7 +19,7 @@ use crate::time::Clock;
 use crate::websocket::{Message, ReadLimits};
 
 /// A host that sends back whatever text comes.
-struct Echo;
+pub(super) struct Echo;
 
 impl<R: Ring> Host<R> for Echo {
     fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: Message<'_>) {
@@ -54,7 +52,7 @@ pub enum Afterwards {
 ///
 /// # Errors
 /// The ring cannot be set up, or a listener cannot be prepared.
-pub async fn serve<G: Gateway>(
+pub fn serve<G: Gateway>(
     listeners: Listeners,
     gateway: G,
     settings: CurrentSettings,
@@ -65,12 +63,6 @@ pub async fn serve<G: Gateway>(
     let ring = Uring::new(&RING)?;
     let woken = eventfd(0, EventfdFlags::NONBLOCK)?;
     ring.wake_by(woken.as_fd())?;
-    #[expect(
-        deprecated,
-        reason = "unsound only for types whose descriptor changes or closes while registered; an \
-                  OwnedFd keeps its own, and the successor is an unsafe function"
-    )]
-    let woken = AsyncFd::with_interest(woken, Interest::READABLE)?;
     let limits = BacklogLimits { connection: 1 << 20, shard: 1 << 24 };
     let mut plane = Plane::new(ring, limits, Frame::close(4100, ""));
     let mut reception = Reception::new(gateway, settings);
@@ -97,17 +89,24 @@ pub async fn serve<G: Gateway>(
             open.remove(&key);
         }
         plane.flush();
-        if reception.has_work() || plane.has_work() {
-            tokio::task::yield_now().await;
-        } else if let Ok(ready) = tokio::time::timeout(DEADLINES, woken.readable()).await {
-            ready?.clear_ready();
+        if !reception.has_work() && !plane.has_work() {
+            sleep(&woken)?;
         }
     }
     Ok(())
 }
 
+/// Sleeps until the ring signals this descriptor, or for as long as deadlines may be missed.
+fn sleep(woken: &OwnedFd) -> io::Result<()> {
+    match poll(&mut [PollFd::new(woken, PollFlags::IN)], Some(&PRECISION)) {
+        Ok(0) | Err(Errno::INTR) => Ok(()),
+        Ok(_) => rustix::io::read(woken, &mut [0; size_of::<u64>()]).map(drop).map_err(Into::into),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The longest sleep: deadlines of some milliseconds are kept.
-const DEADLINES: Duration = Duration::from_millis(2);
+const PRECISION: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 
 /// A ring for the few connections of a test.
 const RING: UringSizes = UringSizes {

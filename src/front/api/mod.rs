@@ -23,6 +23,7 @@ use super::body::{self, BodyBudget, Received, Unreceived};
 use super::clock::now_unix_s;
 use super::gateway::Gateway;
 use super::headers::{RequestHead, RequestHeaders};
+use super::pace::Pace;
 use super::response::{HttpResponse, Rejection, of_this_node};
 use super::route::Endpoint;
 use super::state::Front;
@@ -32,6 +33,7 @@ use call::Call;
 /// unsigned body is never kept, nor asked for with `100 Continue`.
 pub(super) async fn answer<G: Gateway>(
     front: &Front<G>,
+    pace: &Pace,
     head: &RequestHead<'_, HeaderMap>,
     body: &mut Incoming,
     app_id: &str,
@@ -42,6 +44,7 @@ pub(super) async fn answer<G: Gateway>(
     let settings = front.settings.get();
     let limits = BodyBounds {
         bytes_max: app.rules.limits.max_request_size,
+        pace,
         time_max: settings.body_timeout,
         budget: &front.bodies,
     };
@@ -55,12 +58,13 @@ pub(super) async fn answer<G: Gateway>(
         authenticate(&now, head, announced > 0, &settings.path_prefix)
             .map_err(Rejection::signature)?;
     }
-    perform(front, &now, head.query, signed, bytes.as_mut_slice(), endpoint).await
+    perform(front, pace, &now, head.query, signed, bytes.as_mut_slice(), endpoint).await
 }
 
 /// Answers a request of the API whose body has come whole, behind its head.
 pub(super) async fn answer_whole<G: Gateway>(
     front: &Front<G>,
+    pace: &Pace,
     head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
     body: &mut [u8],
     app_id: &str,
@@ -69,7 +73,8 @@ pub(super) async fn answer_whole<G: Gateway>(
     let app = addressed(front, app_id, &endpoint, body.len())?;
     let prefix = &front.settings.get().path_prefix;
     let signed = authenticate(&app, head, !body.is_empty(), prefix);
-    perform(front, &app, head.query, signed.map_err(Rejection::signature)?, body, endpoint).await
+    perform(front, pace, &app, head.query, signed.map_err(Rejection::signature)?, body, endpoint)
+        .await
 }
 
 /// The app that a request is about, if it may send a body of this many bytes.
@@ -92,6 +97,7 @@ fn addressed<G: Gateway>(
 /// Does what a request asks for whose head is authentic.
 async fn perform<G: Gateway>(
     front: &Front<G>,
+    pace: &Pace,
     app: &Arc<App>,
     query: &str,
     signed: SignedBody,
@@ -106,7 +112,7 @@ async fn perform<G: Gateway>(
     let clock = front.settings.get().clock;
     app.take_request(|| clock.now_nanos()).map_err(|wait| over_rate(app, wait))?;
 
-    let call = Call { gateway: &front.gateway, app, query };
+    let call = Call { gateway: &front.gateway, pace, app, query };
     let alone = front.gateway.stands_alone();
     let answer = match endpoint {
         Endpoint::Events => events::publish(&call, body).await,
@@ -126,6 +132,7 @@ async fn perform<G: Gateway>(
 /// The bounds of one request's body.
 struct BodyBounds<'f> {
     bytes_max: usize,
+    pace: &'f Pace,
     time_max: Duration,
     budget: &'f BodyBudget,
 }
@@ -138,11 +145,12 @@ impl BodyBounds<'_> {
         signed: SignedBody,
     ) -> Result<Received, Rejection> {
         if signed.is_some() {
-            let received = body::receive(body, self.bytes_max, self.time_max, self.budget).await;
+            let (bytes_max, time_max) = (self.bytes_max, self.time_max);
+            let received = body::receive(body, bytes_max, self.pace, time_max, self.budget).await;
             return received.map_err(Rejection::Body);
         }
         // The app has signed that there is no body. A chunked body may still turn out to be empty.
-        match body::discard(body, self.bytes_max, self.time_max).await {
+        match body::discard(body, self.bytes_max, self.pace, self.time_max).await {
             Ok(0) => Ok(Received::default()),
             Ok(_) => Err(Rejection::signature(SignatureError::Missing("body_md5"))),
             Err(cause) => Err(Rejection::Body(cause)),
@@ -163,7 +171,7 @@ impl BodyBounds<'_> {
             true => true,
             false => {
                 let time_max = self.time_max.min(UNSIGNED_TIME_MAX);
-                match body::discard(body, self.bytes_max, time_max).await {
+                match body::discard(body, self.bytes_max, self.pace, time_max).await {
                     Ok(_) => false,
                     Err(Unreceived::TooSlow) => true,
                     Err(cause) => return Rejection::Body(cause),

@@ -58,7 +58,8 @@ pub(in super::super) async fn answer<G: Gateway>(
     let _held = front.bodies.take(body.len())?;
     pace.serving();
     let head = RequestHead { method: "POST", path, query, headers };
-    let answer = service::respond_whole(front, clients, &head, &mut body, &app_id, endpoint).await;
+    let answer =
+        service::respond_whole(front, clients, pace, &head, &mut body, &app_id, endpoint).await;
     let closes = framing.closes || closes(&answer);
     Some(Answer { len, response: encoded(&answer, &front.date.now(), closes), closes })
 }
