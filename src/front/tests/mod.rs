@@ -4,6 +4,7 @@
 mod api;
 mod deadlines;
 mod http;
+mod in_place;
 mod upgrade;
 
 use std::cell::RefCell;
