@@ -23,6 +23,12 @@ impl BodyBudget {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self { free: Rc::new(Cell::new(bytes_max)) }
     }
+
+    /// Takes so many bytes, if they are free.
+    pub(super) fn take(&self, bytes: usize) -> Option<Held> {
+        let mut held = Held { free: Rc::clone(&self.free), bytes: 0 };
+        held.add(bytes).ok().map(|()| held)
+    }
 }
 
 /// A body, and its share of the budget until dropped. The default is no body.
@@ -114,7 +120,7 @@ async fn collect(
 
 /// Bytes taken from the budget, given back when dropped.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     free: Rc<Cell<usize>>,
     bytes: usize,
 }
@@ -144,13 +150,9 @@ mod tests {
     #[test]
     fn what_a_dropped_body_held_is_free_again_and_never_more() {
         let budget = BodyBudget::new(100);
-        let held = |bytes| {
-            let mut held = Held { free: Rc::clone(&budget.free), bytes: 0 };
-            held.add(bytes).map(|()| held)
-        };
-        let first = held(60).unwrap();
-        assert_eq!(held(41).unwrap_err(), Unreceived::OverBudget);
-        let second = held(40).unwrap();
+        let first = budget.take(60).unwrap();
+        assert!(budget.take(41).is_none());
+        let second = budget.take(40).unwrap();
         assert_eq!(budget.free.get(), 0);
         drop((first, second));
         assert_eq!(budget.free.get(), 100);

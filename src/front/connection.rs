@@ -11,6 +11,7 @@ use std::task::Poll;
 use crate::id::ConnKey;
 use crate::protocol::close;
 use bytes::{Bytes, BytesMut};
+use http_body_util::Full;
 use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::http::request;
@@ -22,9 +23,10 @@ use super::address::Peer;
 use super::client_admission::ClientAdmission;
 use super::framing::Framing;
 use super::gateway::{Gateway, GatewayCommand, Upgraded};
+use super::in_place::publish;
 use super::pace::Pace;
 use super::permits::Open;
-use super::pipe::{Ending, Io, Pipe, Switching};
+use super::pipe::{Ending, Io, NextRequest, Pipe, Switching};
 use super::proxy_header::ProxyHeader;
 use super::response::HttpResponse;
 use super::service;
@@ -39,6 +41,8 @@ struct Connection<G> {
     pace: Rc<Pace>,
     framing: Rc<Framing>,
     switching: Rc<Switching>,
+    pipe: Rc<Pipe>,
+    next_request: Rc<NextRequest>,
     /// Set by the request that is answered with 101.
     outcome: RefCell<Option<UpgradeOutcome>>,
 }
@@ -53,18 +57,20 @@ pub(super) async fn serve<G: Gateway>(
 ) -> Ending {
     let switching = Rc::new(Switching::default());
     let key = pipe.key();
-    let io = Io::new(pipe, Rc::clone(&pace), Rc::clone(&switching));
+    let io = Io::new(Rc::clone(&pipe), Rc::clone(&pace), Rc::clone(&switching));
     let open = front.permits.enter(&pace);
     let Some((io, clients, peer)) = welcome(io, arrival, &front, &pace).await else {
         return Ending::Abort;
     };
-    let (framing, outcome) = (io.framing(), RefCell::default());
+    let (framing, next_request, outcome) = (io.framing(), io.next_request(), RefCell::default());
     let connection = Rc::new(Connection {
         front: Rc::clone(&front),
         clients,
         pace: Rc::clone(&pace),
         framing,
         switching,
+        pipe,
+        next_request,
         outcome,
     });
     let Some((io, read)) = speak_http(io, peer, &connection, open).await else {
@@ -92,7 +98,7 @@ fn speak_http<G: Gateway>(
             let (head, mut body) = request.into_parts();
             async move {
                 let answer = connection.respond(&head, two_lengths, &mut body).await;
-                Ok::<_, Infallible>(answer)
+                Ok::<_, Infallible>(answer.map(Full::new))
             }
         })
     };
@@ -101,37 +107,50 @@ fn speak_http<G: Gateway>(
     async move {
         // Until it leaves HTTP, it may be closed to make room for another connection.
         let _open = open;
-        let Connection { front, pace, .. } = &**connection;
+        let Connection { front, pace, pipe, next_request, .. } = &**connection;
         let (mut stopping, mut last_request) = (false, false);
-        let ended = poll_fn(|cx| {
-            if !stopping && pace.stops() {
-                stopping = true;
-                pace.hurry(front.settings.get().head_timeout_at_stop);
-            }
-            loop {
-                // hyper is polled first, because it may move the deadline that is looked at
-                // afterwards.
-                if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
-                    return Poll::Ready(Some(result));
+        let ended = loop {
+            let next = poll_fn(|cx| {
+                if !stopping && pace.stops() {
+                    stopping = true;
+                    pace.hurry(front.settings.get().head_timeout_at_stop);
                 }
-                // If hyper were told so before anything has come, it would close the connection of
-                // a client whose request is on its way.
-                if !stopping || last_request || !pace.has_heard() {
-                    return pace.poll_late(cx).map(|()| None);
+                loop {
+                    if next_request.is_due(pipe) {
+                        return Poll::Ready(Next::Request);
+                    }
+                    // hyper is polled first, because it may move the deadline that is looked at
+                    // afterwards.
+                    if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
+                        return Poll::Ready(Next::End(result));
+                    }
+                    if next_request.is_due(pipe) {
+                        continue;
+                    }
+                    // If hyper were told so before anything has come, it would close the connection
+                    // of a client whose request is on its way.
+                    if !stopping || last_request || !pace.has_heard() {
+                        return pace.poll_late(cx).map(|()| Next::Late);
+                    }
+                    last_request = true;
+                    Pin::new(&mut http).graceful_shutdown();
                 }
-                last_request = true;
-                Pin::new(&mut http).graceful_shutdown();
+            });
+            match next.await {
+                Next::Request if connection.answer_in_place().await == Kept(false) => break Ok(()),
+                Next::Request => {}
+                Next::End(result) => break result,
+                Next::Late => {
+                    // It gets no answer.
+                    if pace.in_head() && !pace.has_to_yield() {
+                        front.note_slow_head(peer);
+                    }
+                    return None;
+                }
             }
-        });
-        let Some(result) = ended.await else {
-            // It is late and gets no answer.
-            if pace.in_head() && !pace.has_to_yield() {
-                front.note_slow_head(peer);
-            }
-            return None;
         };
         let parts = http.into_parts();
-        if let Err(error) = &result {
+        if let Err(error) = &ended {
             front.note_unread(peer, &parts.io.beginning(), error);
             connection.outcome.take();
         }
@@ -139,14 +158,48 @@ fn speak_http<G: Gateway>(
     }
 }
 
+/// The next thing that happens to a connection.
+enum Next {
+    /// A request has come that may be answered in place.
+    Request,
+    /// hyper has ended it.
+    End(hyper::Result<()>),
+    /// It is late.
+    Late,
+}
+
+/// Whether a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kept(bool);
+
 impl<G: Gateway> Connection<G> {
+    /// Answers the request that has come, or leaves it to hyper.
+    async fn answer_in_place(&self) -> Kept {
+        let Self { front, clients, pace, pipe, next_request, .. } = self;
+        let mut received = pipe.take_received();
+        pace.received();
+        // In a box, because a connection that waits is not to hold the memory of this.
+        let answer = Box::pin(publish::answer(front, clients, pace, &received)).await;
+        next_request.decide(answer.is_some());
+        let Some(answer) = answer else {
+            pipe.put_back(received);
+            return Kept(true);
+        };
+        pipe.write(answer.response);
+        received.drain(..answer.len);
+        pipe.put_back(received);
+        let settings = front.settings.get();
+        pace.served(settings.idle_timeout, settings.head_timeout);
+        Kept(!answer.closes)
+    }
+
     async fn respond(
         &self,
         head: &request::Parts,
         two_lengths: bool,
         body: &mut Incoming,
     ) -> HttpResponse {
-        let Self { front, clients, pace, framing, switching, outcome } = self;
+        let Self { front, clients, pace, framing, switching, outcome, .. } = self;
         pace.serving();
         let answer = service::respond(front, clients, pace, head, two_lengths, body, outcome).await;
         framing.answered();

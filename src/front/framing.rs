@@ -95,6 +95,11 @@ impl Framing {
         }
     }
 
+    /// Whether hyper has been given nothing of the request to come.
+    pub(super) fn is_between_requests(&self) -> bool {
+        matches!(&*self.0.borrow(), Part::Head(head) if head.end.is_none() && !head.passes)
+    }
+
     /// Notes that hyper has taken a head. `body` is the length of the body behind it, `None` if it
     /// is chunked. Returns whether the head gives the length in two ways.
     pub(super) fn head_taken(&self, body: Option<u64>) -> bool {

@@ -1,7 +1,34 @@
-//! The headers of a request, whichever way it was read.
+//! The head of a request, whichever way it was read.
 
 use httparse::Header;
 use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
+
+/// The head of a request, for all that does not depend on the reader.
+#[derive(Debug)]
+pub(super) struct RequestHead<'r, H: ?Sized> {
+    /// The method, in upper case.
+    pub(super) method: &'r str,
+    /// The path as received.
+    pub(super) path: &'r str,
+    /// The query as received, without the question mark.
+    pub(super) query: &'r str,
+    /// The headers.
+    pub(super) headers: &'r H,
+}
+
+impl<'r> RequestHead<'r, HeaderMap> {
+    /// The head of a request that hyper has read.
+    pub(super) fn of(parts: &'r Parts) -> Self {
+        let query = parts.uri.query().unwrap_or_default();
+        Self {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query,
+            headers: &parts.headers,
+        }
+    }
+}
 
 /// The headers of a request.
 pub(super) trait RequestHeaders {

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::framing::Framing;
+use super::in_place::publish;
 use super::pace::Pace;
 use super::proxy_header::{self, ProxyHeader, Start};
 use super::settings::HEAD_BYTES_MAX;
@@ -136,6 +137,35 @@ impl Pipe {
         self.wants_bytes.take()
     }
 
+    /// Takes all bytes that have come and that nobody has taken.
+    pub(super) fn take_received(&self) -> Vec<u8> {
+        self.is_fresh.set(false);
+        self.received.take()
+    }
+
+    /// Gives bytes back that were not used. They come before all that have come since.
+    pub(super) fn put_back(&self, mut bytes: Vec<u8>) {
+        let mut received = self.received.borrow_mut();
+        bytes.append(&mut received);
+        *received = bytes;
+        self.is_fresh.set(!received.is_empty());
+    }
+
+    /// Writes behind what is written.
+    pub(super) fn write(self: &Rc<Self>, bytes: Vec<u8>) {
+        let mut written = self.written.borrow_mut();
+        match written.is_empty() {
+            true => *written = bytes,
+            false => written.extend_from_slice(&bytes),
+        }
+        drop(written);
+        self.touch();
+    }
+
+    fn begins_with(&self, beginning: &[u8]) -> bool {
+        self.received.borrow().starts_with(beginning)
+    }
+
     /// The end of the task, once it has ended.
     pub(super) const fn ending(&self) -> Option<Ending> {
         self.ending.get()
@@ -183,6 +213,40 @@ impl Switching {
     }
 }
 
+/// The way that the next request takes. Shared by [`Io`], which knows when hyper waits for one, and
+/// the task, which may [answer it in place](super::in_place).
+#[derive(Debug, Default)]
+pub(super) struct NextRequest(Cell<Way>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Way {
+    /// hyper does not wait for one, or has some of it.
+    #[default]
+    OfHyper,
+    /// hyper waits for one, and nothing has come.
+    Awaited,
+    /// One has come that the task is to look at.
+    Undecided,
+    /// The task has left it to hyper, which has nothing of it yet.
+    Left,
+}
+
+impl NextRequest {
+    /// Whether one has come that the task is to look at.
+    pub(super) fn is_due(&self, pipe: &Pipe) -> bool {
+        match self.0.get() {
+            Way::Undecided => true,
+            Way::Awaited => !pipe.blocked.get() && pipe.begins_with(publish::BEGINNING),
+            Way::OfHyper | Way::Left => false,
+        }
+    }
+
+    /// Notes whether the task has answered it.
+    pub(super) fn decide(&self, answered: bool) {
+        self.0.set(if answered { Way::OfHyper } else { Way::Left });
+    }
+}
+
 /// The first bytes of a connection: they tell which protocol it speaks if that is not HTTP.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Beginning {
@@ -218,6 +282,9 @@ pub(super) struct Io {
     /// The bound on how many of the received bytes hyper may have at a time.
     framing: Rc<Framing>,
     switching: Rc<Switching>,
+    next_request: Rc<NextRequest>,
+    /// Whether hyper may hold bytes that it could not write.
+    behind: bool,
     /// The bytes that hyper wrote since the connection switches.
     opening: Vec<u8>,
     beginning: Beginning,
@@ -230,6 +297,8 @@ impl Io {
             pace,
             framing: Rc::default(),
             switching,
+            next_request: Rc::default(),
+            behind: false,
             opening: Vec::new(),
             beginning: Beginning::default(),
         }
@@ -245,6 +314,28 @@ impl Io {
     /// The state that cuts the bytes that hyper reads. The service tells it of each request.
     pub(super) fn framing(&self) -> Rc<Framing> {
         Rc::clone(&self.framing)
+    }
+
+    /// The way of the next request.
+    pub(super) fn next_request(&self) -> Rc<NextRequest> {
+        Rc::clone(&self.next_request)
+    }
+
+    /// Whether the task is to look at the request that hyper waits for, before hyper sees it. While
+    /// hyper has something to write, an answer of the task would overtake it.
+    fn offers(&self, received: &[u8]) -> bool {
+        let way = &self.next_request.0;
+        let between = self.framing.is_between_requests() && !self.behind;
+        if way.get() == Way::Left || !between || self.pipe.blocked.get() {
+            return false;
+        }
+        let offers = received.starts_with(publish::BEGINNING);
+        way.set(match (offers, received.is_empty()) {
+            (true, _) => Way::Undecided,
+            (false, true) => Way::Awaited,
+            (false, false) => Way::OfHyper,
+        });
+        offers
     }
 
     /// The first bytes that hyper reads, behind a header of the PROXY protocol.
@@ -337,6 +428,10 @@ impl Read for Io {
         loop {
             let pipe = Rc::clone(&io.pipe);
             let received = pipe.received.borrow();
+            if io.offers(&received) {
+                // The task looks at it as soon as hyper returns.
+                return Poll::Pending;
+            }
             let ended = pipe.ended.get();
             let all = ended || received.len() >= HEAD_BYTES_MAX;
             let count = match received.is_empty() {
@@ -346,6 +441,7 @@ impl Read for Io {
             if count > 0 || ended {
                 let given = received.get(..count).unwrap_or_default();
                 buffer.put_slice(given);
+                io.next_request.0.set(Way::OfHyper);
                 io.beginning.see(given);
                 drop(received);
                 io.take(count);
@@ -364,7 +460,9 @@ impl Write for Io {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_unblocked(cx))?;
+        let unblocked = self.poll_unblocked(cx);
+        self.behind |= unblocked.is_pending();
+        ready!(unblocked)?;
         if self.switching.begun() {
             self.opening.extend_from_slice(bytes);
         } else {
@@ -374,8 +472,10 @@ impl Write for Io {
         Poll::Ready(Ok(bytes.len()))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_unblocked(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.poll_unblocked(cx);
+        self.behind = flushed.is_pending();
+        flushed
     }
 
     /// Flushes only: how the connection closes is decided behind hyper.

@@ -23,10 +23,11 @@ use super::accepting::{Accepting, LowMemoryPermit};
 use super::address::Peer;
 use super::body::BodyBudget;
 use super::client_admission::ClientAdmission;
+use super::clock::Date;
 use super::connection;
 use super::deadlines::Deadlines;
 use super::gateway::{Gateway, GatewayCommand};
-use super::in_place;
+use super::in_place::handshake;
 use super::listener::{Door, Listeners, Prepared};
 use super::pace::Pace;
 use super::permits::Permits;
@@ -101,6 +102,7 @@ impl<G: Gateway> Reception<G> {
             gateway,
             bodies: BodyBudget::new(in_force.bodies_bytes_max),
             permits: Permits::new(in_force.connections_max),
+            date: Date::default(),
             settings,
         };
         Self {
@@ -333,7 +335,7 @@ impl<G: Gateway> Reception<G> {
         if self.stops {
             return self.speak(key, arrival, bytes);
         }
-        match in_place::open(&self.front, arrival.clients.as_ref(), key, bytes) {
+        match handshake::open(&self.front, arrival.clients.as_ref(), key, bytes) {
             Some(upgraded) => {
                 self.guests.remove(&key.slot);
                 self.front.gateway.submit(GatewayCommand::Adopt(upgraded));

@@ -2,8 +2,6 @@
 //! so that each of them leaves a trace.
 
 use hyper::StatusCode;
-use hyper::header::CONTENT_LENGTH;
-use hyper::http::request::Parts;
 
 use crate::apps::{App, Apps};
 use crate::memory::Headroom;
@@ -19,7 +17,7 @@ use super::body::Unreceived;
 use super::client_admission::ClientAdmission;
 use super::clock::now_unix_s;
 use super::gateway::{Gateway, Unserved};
-use super::headers::header_texts;
+use super::headers::{RequestHead, RequestHeaders, header_texts, text};
 use super::pipe::Beginning;
 use super::response::Rejection;
 use super::route::Route;
@@ -30,20 +28,20 @@ impl<G: Gateway> Front<G> {
     pub(super) fn note_handshake(
         &self,
         clients: &ClientAdmission,
-        head: &Parts,
+        head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
         key: &str,
         error: ProtocolError,
     ) {
         let apps = self.gateway.apps();
         let app = apps.by_key(key).map(|app| &**app);
         let limits = self.settings.get().limits;
-        let query = head.uri.query().unwrap_or_default();
+        let query = head.query;
         let refused = match (error, app) {
             (ProtocolError::UnknownApp, _) => RefusedHandshake::UnknownKey { key, apps: &apps },
             (ProtocolError::AppDisabled, _) => RefusedHandshake::Disabled,
             (ProtocolError::UnsupportedVersion, _) => RefusedHandshake::Version { query },
             (ProtocolError::OriginRefused, Some(app)) => {
-                let origins = header_texts(&head.headers, "origin");
+                let origins = header_texts(head.headers, "origin");
                 let refused = RefusedHandshake::Origin { origins: &origins, app };
                 return self.note(Some(app), clients, head, &Refusal::Handshake(refused));
             }
@@ -78,12 +76,11 @@ impl<G: Gateway> Front<G> {
     pub(super) fn note_request(
         &self,
         clients: &ClientAdmission,
-        head: &Parts,
+        head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
         rejection: &Rejection,
     ) {
         let apps = self.gateway.apps();
-        let path = head.uri.path();
-        let method = head.method.as_str();
+        let &RequestHead { method, path, .. } = head;
         let settings = self.settings.get();
         let prefix = &*settings.path_prefix;
         let route = Route::of(path, prefix);
@@ -92,7 +89,7 @@ impl<G: Gateway> Front<G> {
             _ => "",
         };
         let app = apps.by_id(id).map(|app| &**app);
-        let client = clients.sender(&settings, &head.headers);
+        let client = clients.sender(&settings, head.headers);
         let of_app = Asked { apps: &apps, app, id, head, client };
         let refused = match rejection {
             Rejection::Text(StatusCode::NOT_FOUND, _) if route.is_none() => {
@@ -147,11 +144,11 @@ impl<G: Gateway> Front<G> {
         &self,
         app: Option<&App>,
         clients: &ClientAdmission,
-        head: &Parts,
+        head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
         refusal: &Refusal<'_>,
     ) {
         let settings = self.settings.get();
-        settings.refusals.note(app, clients.sender(&settings, &head.headers), refusal);
+        settings.refusals.note(app, clients.sender(&settings, head.headers), refusal);
     }
 
     /// Notes bytes that hyper cannot read. It has answered 400 or 431, or nothing.
@@ -202,17 +199,17 @@ impl<G: Gateway> Front<G> {
 }
 
 /// A request under `/apps/`.
-struct Asked<'a> {
+struct Asked<'a, H: ?Sized> {
     apps: &'a Apps,
     /// `None` if there is no such app.
     app: Option<&'a App>,
     /// The id of the app in the path.
     id: &'a str,
-    head: &'a Parts,
+    head: &'a RequestHead<'a, H>,
     client: RefusedClient,
 }
 
-impl<'a> Asked<'a> {
+impl<'a, H: RequestHeaders + ?Sized> Asked<'a, H> {
     /// The refusal to note. `None` if the rejection is an ordinary answer, or if the client has
     /// left.
     fn refused(&self, rejection: &'a Rejection) -> Option<RefusedRequest<'a>> {
@@ -224,13 +221,13 @@ impl<'a> Asked<'a> {
                 error: *error,
                 app,
                 apps: self.apps,
-                query: self.head.uri.query().unwrap_or_default(),
+                query: self.head.query,
                 now_unix_s: now_unix_s(),
                 client: self.client,
             })),
             Rejection::Body(Unreceived::TooLarge) => {
-                let announced = self.head.headers.get(CONTENT_LENGTH);
-                let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+                let announced = self.head.headers.values("content-length").next();
+                let announced = announced.and_then(|length| text(length)?.parse().ok());
                 Some(RefusedRequest::TooLarge {
                     announced,
                     most: app.rules.limits.max_request_size,

@@ -6,7 +6,6 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT,
     UPGRADE,
@@ -23,7 +22,41 @@ use super::body::Unreceived;
 use super::gateway::Unserved;
 
 /// A response with its body. All bodies are complete from the start.
-pub(super) type HttpResponse = Response<Full<Bytes>>;
+pub(super) type HttpResponse = Response<Bytes>;
+
+/// Encodes an answer as hyper does, so that nobody can tell who has answered. `closes` says that it
+/// is the last one of its connection.
+pub(super) fn encoded(answer: &HttpResponse, date: &str, closes: bool) -> Vec<u8> {
+    const FIXED: usize = 128;
+    let (status, body) = (answer.status(), answer.body());
+    let mut text = Vec::with_capacity(FIXED + 64 * answer.headers().len() + body.len());
+    text.extend_from_slice(b"HTTP/1.1 ");
+    text.extend_from_slice(status.as_str().as_bytes());
+    text.push(b' ');
+    text.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    let mut field = |name: &str, value: &[u8]| {
+        text.extend_from_slice(b"\r\n");
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value);
+    };
+    for (name, value) in answer.headers() {
+        field(name.as_str(), value.as_bytes());
+    }
+    if closes && !answer.headers().contains_key(CONNECTION) {
+        field("connection", b"close");
+    }
+    field("content-length", body.len().to_string().as_bytes());
+    field("date", date.as_bytes());
+    text.extend_from_slice(b"\r\n\r\n");
+    text.extend_from_slice(body);
+    text
+}
+
+/// Whether an answer is the last one of its connection.
+pub(super) fn closes(answer: &HttpResponse) -> bool {
+    answer.headers().get_all(CONNECTION).iter().any(|value| value == "close")
+}
 
 /// 200 with a JSON object.
 pub(super) fn json(object: &impl Serialize) -> HttpResponse {
@@ -59,7 +92,7 @@ const SCOPE: HeaderName = HeaderName::from_static("ringwave-scope");
 /// 101: the connection leaves HTTP. Extensions and subprotocols are never negotiated.
 pub(super) fn switching_protocols(accept: &str) -> Result<HttpResponse, Rejection> {
     let accept = HeaderValue::from_str(accept).map_err(|_| Rejection::BAD_REQUEST)?;
-    let mut response = Response::new(Full::default());
+    let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -236,7 +269,7 @@ fn sentence(status: StatusCode, text: impl Into<Cow<'static, str>>) -> HttpRespo
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> HttpResponse {
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     with(response, CONTENT_TYPE, content_type)
 }

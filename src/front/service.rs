@@ -9,11 +9,12 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 use serde::Serialize;
 
-use super::client_admission::ClientAdmission;
+use super::client_admission::{ClientAdmission, RequestPermit};
 use super::gateway::Gateway;
+use super::headers::{RequestHead, RequestHeaders};
 use super::pace::Pace;
 use super::response::{HttpResponse, Rejection, json};
-use super::route::Route;
+use super::route::{Endpoint, Route};
 use super::state::Front;
 use super::upgrade_outcome::UpgradeOutcome;
 use super::{api, upgrade};
@@ -35,6 +36,34 @@ pub(super) async fn respond<G: Gateway>(
         true => Err(Rejection::TwoLengths),
         false => answer(front, clients, pace, head, body, outcome).await,
     };
+    finish(front, clients, &RequestHead::of(head), answer)
+}
+
+/// Answers a request of the API whose body has come whole, behind its head.
+pub(super) async fn respond_whole<G: Gateway>(
+    front: &Front<G>,
+    clients: &ClientAdmission,
+    pace: &Pace,
+    head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
+    body: &mut [u8],
+    app_id: &str,
+    endpoint: Endpoint<'_>,
+) -> HttpResponse {
+    let _in_flight = front.gateway.begin_request();
+    let answer = match admit(front, clients, head) {
+        Ok(_permit) => api::answer_whole(front, pace, head, body, app_id, endpoint).await,
+        Err(rejection) => Err(rejection),
+    };
+    finish(front, clients, head, answer)
+}
+
+/// Notes a refusal, and makes the answer of it. During a stop, each answer is a connection's last.
+fn finish<G: Gateway>(
+    front: &Front<G>,
+    clients: &ClientAdmission,
+    head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
+    answer: Result<HttpResponse, Rejection>,
+) -> HttpResponse {
     let mut answer = answer.unwrap_or_else(|rejection| {
         front.note_request(clients, head, &rejection);
         rejection.into_answer()
@@ -68,13 +97,23 @@ async fn answer<G: Gateway>(
             upgrade::answer(front, clients, pace, head, body, &key, outcome).await
         }
         Route::Api { app_id, endpoint } => {
-            // The permit is held until the answer is made.
-            let _permit = clients
-                .admit(&settings, || clients.client(&settings, &head.headers))
-                .map_err(|cause| Rejection::OverLimit { cause, close: clients.is_alone() })?;
+            let head = &RequestHead::of(head);
+            let _permit = admit(front, clients, head)?;
             api::answer(front, pace, head, body, &app_id, endpoint).await
         }
     }
+}
+
+/// Admits a request of the API. The permit is held until the answer is made.
+fn admit<'c, G: Gateway>(
+    front: &Front<G>,
+    clients: &'c ClientAdmission,
+    head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
+) -> Result<RequestPermit<'c>, Rejection> {
+    let settings = front.settings.get();
+    clients
+        .admit(&settings, || clients.client(&settings, head.headers))
+        .map_err(|cause| Rejection::OverLimit { cause, close: clients.is_alone() })
 }
 
 /// Answers a health check with 200. Load balancers use GET, HEAD or OPTIONS.

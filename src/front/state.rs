@@ -1,6 +1,7 @@
 //! The state of one shard's front.
 
 use super::body::BodyBudget;
+use super::clock::Date;
 use super::permits::Permits;
 use super::settings::CurrentSettings;
 
@@ -10,4 +11,5 @@ pub(super) struct Front<G> {
     pub(super) settings: CurrentSettings,
     pub(super) bodies: BodyBudget,
     pub(super) permits: Permits,
+    pub(super) date: Date,
 }

@@ -21,7 +21,7 @@ use crate::websocket::handshake::{self, UpgradeRequest};
 use super::address_limits::OverLimit;
 use super::client_admission::ClientAdmission;
 use super::gateway::{Gateway, GatewayCommand, Newcomers};
-use super::headers::{RequestHeaders, header_texts};
+use super::headers::{RequestHead, RequestHeaders, header_texts};
 use super::pace::Pace;
 use super::response::{HttpResponse, Rejection, switching_protocols};
 use super::state::Front;
@@ -49,7 +49,7 @@ pub(super) async fn answer<G: Gateway>(
     let answer = switching_protocols(&accept.map_err(Rejection::Handshake)?)?;
     let admitted = admit(front, clients, pace, head, key).await;
     let admitted = admitted.unwrap_or_else(|error| {
-        front.note_handshake(clients, head, key, error);
+        front.note_handshake(clients, &RequestHead::of(head), key, error);
         UpgradeOutcome::Refused(error)
     });
     *outcome.borrow_mut() = Some(admitted);

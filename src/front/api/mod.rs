@@ -13,8 +13,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
-use hyper::header::EXPECT;
-use hyper::http::request::Parts;
+use hyper::header::{EXPECT, HeaderMap};
 
 use crate::apps::{App, Apps};
 use crate::memory::Headroom;
@@ -23,6 +22,7 @@ use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 use super::body::{self, BodyBudget, Received, Unreceived};
 use super::clock::now_unix_s;
 use super::gateway::Gateway;
+use super::headers::{RequestHead, RequestHeaders};
 use super::pace::Pace;
 use super::response::{HttpResponse, Rejection, of_this_node};
 use super::route::Endpoint;
@@ -34,50 +34,89 @@ use call::Call;
 pub(super) async fn answer<G: Gateway>(
     front: &Front<G>,
     pace: &Pace,
-    head: &Parts,
+    head: &RequestHead<'_, HeaderMap>,
     body: &mut Incoming,
     app_id: &str,
     endpoint: Endpoint<'_>,
 ) -> Result<HttpResponse, Rejection> {
-    if endpoint.is_command() && front.gateway.headroom() == Headroom::Spent {
-        return Err(Rejection::Body(Unreceived::OverBudget));
-    }
-    let asked = found(&front.gateway.apps(), app_id)?;
+    let announced = body::announced(body);
+    let app = addressed(front, app_id, &endpoint, announced)?;
     let settings = front.settings.get();
     let limits = BodyBounds {
-        bytes_max: asked.rules.limits.max_request_size,
+        bytes_max: app.rules.limits.max_request_size,
         pace,
         time_max: settings.body_timeout,
         budget: &front.bodies,
     };
-    let announced = body::announced(body);
-    if announced > limits.bytes_max {
-        return Err(Rejection::Body(Unreceived::TooLarge));
-    }
-    let authenticate = |app: &App| authenticate(app, head, announced > 0, &settings.path_prefix);
-    let (mut bytes, signed) = match authenticate(&asked) {
+    let (mut bytes, signed) = match authenticate(&app, head, announced > 0, &settings.path_prefix) {
         Ok(signed) => (limits.receive(body, signed).await?, signed),
         Err(error) => return Err(limits.refuse(body, head, error).await),
     };
     // The body may have taken long, and a key that was withdrawn meanwhile must not be accepted.
-    let app = found(&front.gateway.apps(), app_id)?;
-    if !Arc::ptr_eq(&app, &asked) {
-        authenticate(&app).map_err(Rejection::signature)?;
+    let now = found(&front.gateway.apps(), app_id)?;
+    if !Arc::ptr_eq(&now, &app) {
+        authenticate(&now, head, announced > 0, &settings.path_prefix)
+            .map_err(Rejection::signature)?;
     }
-    signed.verify(bytes.as_mut_slice()).map_err(Rejection::signature)?;
+    perform(front, pace, &now, head.query, signed, bytes.as_mut_slice(), endpoint).await
+}
+
+/// Answers a request of the API whose body has come whole, behind its head.
+pub(super) async fn answer_whole<G: Gateway>(
+    front: &Front<G>,
+    pace: &Pace,
+    head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
+    body: &mut [u8],
+    app_id: &str,
+    endpoint: Endpoint<'_>,
+) -> Result<HttpResponse, Rejection> {
+    let app = addressed(front, app_id, &endpoint, body.len())?;
+    let prefix = &front.settings.get().path_prefix;
+    let signed = authenticate(&app, head, !body.is_empty(), prefix);
+    perform(front, pace, &app, head.query, signed.map_err(Rejection::signature)?, body, endpoint)
+        .await
+}
+
+/// The app that a request is about, if it may send a body of this many bytes.
+fn addressed<G: Gateway>(
+    front: &Front<G>,
+    app_id: &str,
+    endpoint: &Endpoint<'_>,
+    announced: usize,
+) -> Result<Arc<App>, Rejection> {
+    if endpoint.is_command() && front.gateway.headroom() == Headroom::Spent {
+        return Err(Rejection::Body(Unreceived::OverBudget));
+    }
+    let app = found(&front.gateway.apps(), app_id)?;
+    if announced > app.rules.limits.max_request_size {
+        return Err(Rejection::Body(Unreceived::TooLarge));
+    }
+    Ok(app)
+}
+
+/// Does what a request asks for whose head is authentic.
+async fn perform<G: Gateway>(
+    front: &Front<G>,
+    pace: &Pace,
+    app: &Arc<App>,
+    query: &str,
+    signed: SignedBody,
+    body: &mut [u8],
+    endpoint: Endpoint<'_>,
+) -> Result<HttpResponse, Rejection> {
+    signed.verify(body).map_err(Rejection::signature)?;
     if !app.rules.is_enabled() {
         return Err(DISABLED);
     }
     // This follows the signature, because strangers' requests must not use up the app's rate.
     let clock = front.settings.get().clock;
-    app.take_request(|| clock.now_nanos()).map_err(|wait| over_rate(&app, wait))?;
+    app.take_request(|| clock.now_nanos()).map_err(|wait| over_rate(app, wait))?;
 
-    let query = head.uri.query().unwrap_or_default();
-    let call = Call { gateway: &front.gateway, pace, app: &app, query };
+    let call = Call { gateway: &front.gateway, pace, app, query };
     let alone = front.gateway.stands_alone();
     let answer = match endpoint {
-        Endpoint::Events => events::publish(&call, bytes.as_mut_slice()).await,
-        Endpoint::BatchEvents => events::publish_batch(&call, bytes.as_mut_slice()).await,
+        Endpoint::Events => events::publish(&call, body).await,
+        Endpoint::BatchEvents => events::publish_batch(&call, body).await,
         Endpoint::Channels => channels::list(&call).await,
         Endpoint::Channel(channel) => channels::describe(&call, &channel).await,
         Endpoint::Users(channel) => users::list(&call, &channel).await,
@@ -120,8 +159,14 @@ impl BodyBounds<'_> {
 
     /// Refuses a request whose head is not signed. The connection stays open if the body ends soon:
     /// a publisher with a wrong secret may be about to send a request for another app on it.
-    async fn refuse(&self, body: &mut Incoming, head: &Parts, error: SignatureError) -> Rejection {
-        let close = match head.headers.contains_key(EXPECT) && !body.is_end_stream() {
+    async fn refuse(
+        &self,
+        body: &mut Incoming,
+        head: &RequestHead<'_, HeaderMap>,
+        error: SignatureError,
+    ) -> Rejection {
+        let expects = head.headers.contains_key(EXPECT);
+        let close = match expects && !body.is_end_stream() {
             // The client waits for `100 Continue`, which is not sent.
             true => true,
             false => {
@@ -143,19 +188,14 @@ fn found(apps: &Apps, app_id: &str) -> Result<Arc<App>, Rejection> {
     app.ok_or_else(|| Rejection::Text(StatusCode::NOT_FOUND, refused()))
 }
 
-fn authenticate(
+fn authenticate<H: ?Sized>(
     app: &App,
-    head: &Parts,
+    head: &RequestHead<'_, H>,
     has_body: bool,
     prefix: &str,
 ) -> Result<SignedBody, SignatureError> {
-    let head = SignedHead {
-        method: head.method.as_str(),
-        path: head.uri.path(),
-        prefix,
-        query: head.uri.query().unwrap_or_default(),
-        has_body,
-    };
+    let &RequestHead { method, path, query, .. } = head;
+    let head = SignedHead { method, path, prefix, query, has_body };
     signing::verify_head(&app.rules, &head, now_unix_s())
 }
 

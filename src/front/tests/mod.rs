@@ -4,6 +4,7 @@
 mod api;
 mod deadlines;
 mod http;
+mod in_place;
 mod upgrade;
 
 use std::cell::RefCell;
@@ -326,6 +327,7 @@ fn a_connection_waits_in_little_memory() {
         settings,
         bodies: super::body::BodyBudget::new(0),
         permits: super::permits::Permits::new(1),
+        date: super::clock::Date::default(),
     });
     let arrival = super::accepted::Arrival {
         peer: super::address::Peer::Unix,

@@ -1,10 +1,5 @@
-//! The handshake of a WebSocket that comes whole, answered where its bytes lie.
-//!
-//! A client that is admitted costs no task, no HTTP library and no copy of its head: of all
-//! requests, this is the one that everybody sends at once after a deploy. Everything that is not
-//! exactly that (half a head, a refusal, a client for which other nodes have to be asked, an
-//! ordinary request) is left untouched for the task that speaks HTTP. Both judge by the same
-//! functions, and read the head by the same parser.
+//! The handshake of a WebSocket. A client that is admitted costs no task and no copy of its head; a
+//! refusal, or a client for which other nodes have to be asked, takes the way over hyper.
 
 use bytes::Bytes;
 use httparse::{EMPTY_HEADER, Header, Request, Status};
@@ -15,20 +10,18 @@ use crate::memory::Headroom;
 use crate::protocol::session::check_protocol_version;
 use crate::websocket::handshake::{self, UpgradeRequest};
 
-use super::client_admission::ClientAdmission;
-use super::gateway::{Gateway, Upgraded};
-use super::headers::{RequestHeaders, header_texts};
-use super::route::Route;
-use super::settings::HEAD_BYTES_MAX;
-use super::state::Front;
-
-/// The headers of a request that is read in place: browsers send fewer than 20, and proxies add a
-/// few. A request with more takes the other way.
-const HEADERS_IN_PLACE: usize = 48;
+use super::super::client_admission::ClientAdmission;
+use super::super::gateway::{Gateway, Upgraded};
+use super::super::headers::{RequestHeaders, header_texts};
+use super::super::route::Route;
+use super::super::settings::HEAD_BYTES_MAX;
+use super::super::state::Front;
+use super::super::upgrade;
+use super::{HEADERS_IN_PLACE, target};
 
 /// Opens the WebSocket that the first bytes of a connection ask for. `None` if they do not, or if
 /// it is to be decided by the task that speaks HTTP; nothing has been counted then.
-pub(super) fn open<G: Gateway>(
+pub(in super::super) fn open<G: Gateway>(
     front: &Front<G>,
     clients: Option<&ClientAdmission>,
     key: ConnKey,
@@ -53,7 +46,7 @@ pub(super) fn open<G: Gateway>(
     let apps = gateway.apps();
     let app = apps.by_key(&app_key).filter(|app| app.rules.is_enabled())?;
     check_protocol_version(query).ok()?;
-    app.allowed_origins.check(super::upgrade::origin(headers)).ok()?;
+    app.allowed_origins.check(upgrade::origin(headers)).ok()?;
     if gateway.stopping().is_some() || gateway.headroom() != Headroom::Enough {
         return None;
     }
@@ -71,16 +64,6 @@ pub(super) fn open<G: Gateway>(
         opening: switching_protocols(&accept),
         leftover: Bytes::copy_from_slice(received.get(head_len..)?),
     })
-}
-
-/// The path and the query of a request's target. `None` if it has characters that only a parser of
-/// URIs can judge.
-fn target(target: &str) -> Option<(&str, &str)> {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/?=&%+:,;@!$'()*".contains(byte);
-    if !target.starts_with('/') || !target.as_bytes().iter().all(plain) {
-        return None;
-    }
-    Some(target.split_once('?').unwrap_or((target, "")))
 }
 
 /// The value of `Sec-WebSocket-Accept`. `None` if the head is no handshake, or asks for more than

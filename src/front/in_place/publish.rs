@@ -1,0 +1,99 @@
+//! A publish of the API: `POST …/events` or `POST …/batch_events`. Whatever its answer is, it is
+//! made by the functions that also answer behind hyper.
+
+use httparse::{EMPTY_HEADER, Header, Request, Status};
+
+use super::super::client_admission::ClientAdmission;
+use super::super::gateway::Gateway;
+use super::super::headers::{RequestHead, RequestHeaders, text};
+use super::super::pace::Pace;
+use super::super::response::{closes, encoded};
+use super::super::route::{Endpoint, Route};
+use super::super::service;
+use super::super::settings::HEAD_BYTES_MAX;
+use super::super::state::Front;
+use super::{HEADERS_IN_PLACE, target};
+
+/// The beginning of every publish.
+pub(in super::super) const BEGINNING: &[u8] = b"POST ";
+
+/// The answer to a publish.
+#[derive(Debug)]
+pub(in super::super) struct Answer {
+    /// The bytes that the request took.
+    pub(in super::super) len: usize,
+    /// The response as it is sent.
+    pub(in super::super) response: Vec<u8>,
+    /// Whether the connection closes behind the response.
+    pub(in super::super) closes: bool,
+}
+
+/// Answers the publish at the beginning of these bytes. `None` if there is none, or if it is hyper's
+/// to answer; nothing has been counted then.
+pub(in super::super) async fn answer<G: Gateway>(
+    front: &Front<G>,
+    clients: &ClientAdmission,
+    pace: &Pace,
+    received: &[u8],
+) -> Option<Answer> {
+    let mut headers = [EMPTY_HEADER; HEADERS_IN_PLACE];
+    let mut request = Request::new(&mut headers);
+    let Ok(Status::Complete(head_len)) = request.parse(received) else { return None };
+    if head_len > HEAD_BYTES_MAX || request.version != Some(1) || request.method != Some("POST") {
+        return None;
+    }
+    let (path, query) = target(request.path?)?;
+    let headers: &[Header<'_>] = request.headers;
+    let framing = Framing::of(headers)?;
+    let len = head_len.checked_add(framing.body_len)?;
+    // The body is copied, because the parser of JSON writes into it.
+    let mut body = received.get(head_len..len)?.to_vec();
+    let settings = front.settings.get();
+    let Route::Api { app_id, endpoint } = Route::of(path, &settings.path_prefix)? else {
+        return None;
+    };
+    if !matches!(endpoint, Endpoint::Events | Endpoint::BatchEvents) {
+        return None;
+    }
+    let _held = front.bodies.take(body.len())?;
+    pace.serving();
+    let head = RequestHead { method: "POST", path, query, headers };
+    let answer =
+        service::respond_whole(front, clients, pace, &head, &mut body, &app_id, endpoint).await;
+    let closes = framing.closes || closes(&answer);
+    Some(Answer { len, response: encoded(&answer, &front.date.now(), closes), closes })
+}
+
+/// The frame of a request whose framing is beyond doubt.
+struct Framing {
+    /// The length of the body in bytes.
+    body_len: usize,
+    /// Whether the client asks for the end of the connection.
+    closes: bool,
+}
+
+impl Framing {
+    fn of(headers: &[Header<'_>]) -> Option<Self> {
+        let only = |name| {
+            let mut values = headers.values(name);
+            values.next().filter(|_| values.next().is_none())
+        };
+        let absent = |name| headers.values(name).next().is_none();
+        only("host")?;
+        if !["transfer-encoding", "expect", "upgrade"].into_iter().all(absent) {
+            return None;
+        }
+        let length = text(only("content-length")?)?;
+        let digits = length.bytes().all(|byte| byte.is_ascii_digit());
+        let body_len = length.parse().ok().filter(|_| digits)?;
+        let closes = match absent("connection") {
+            true => false,
+            false => match text(only("connection")?)? {
+                option if option.eq_ignore_ascii_case("keep-alive") => false,
+                option if option.eq_ignore_ascii_case("close") => true,
+                _ => return None,
+            },
+        };
+        Some(Self { body_len, closes })
+    }
+}
