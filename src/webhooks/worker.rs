@@ -452,6 +452,14 @@ mod tests {
         assert_eq!(delivery_loop.pause(), IDLE);
     }
 
+    #[test]
+    fn a_ring_that_cannot_be_set_up_is_an_error() {
+        // This is more than the kernel allows (`IORING_MAX_ENTRIES`).
+        let refused = set_up(None, 1 << 20).err().unwrap();
+        let text = WithCauses(&refused).to_string();
+        assert_eq!(text, "cannot set up io_uring for the webhook thread: invalid argument");
+    }
+
     /// Whether a task wants to be polled again at once.
     #[derive(Default)]
     struct Woken(AtomicBool);

@@ -1,5 +1,5 @@
-//! Works off a round of files on the ring of the thread. The kernel's workers wait for the disk,
-//! so the thread never does.
+//! Works off a round of files on the ring of the thread. The kernel tries none of these operations
+//! within the submission if it has to wait for the disk: its workers do, so the thread never does.
 //!
 //! Every file is written under another name, flushed, and renamed, so that it is whole or not there.
 //! A flush of the directory after the renames makes the names as lasting as the files. Removals
@@ -99,18 +99,24 @@ impl Directory {
     }
 }
 
-/// Writes and flushes a file.
-async fn write(path: &Path, (header, body): Content) -> io::Result<()> {
+/// Makes a file of this content, on the disk.
+async fn write(path: &Path, content: Content) -> io::Result<()> {
     let mut writable = OpenOptions::new();
     writable.write(true).create(true).truncate(true).mode(0o600);
     let file = writable.open(path).await?;
+    let filled = fill(&file, content).await;
+    // If it were dropped, the thread would close it, which may wait on a file system of a network.
+    let closed = file.close().await;
+    filled.and(closed)
+}
+
+async fn fill(file: &File, (header, body): Content) -> io::Result<()> {
     let body_at = header.len() as u64;
     file.write_all_at(header, 0).await.0?;
     // A vectored write would be one operation less, but `File::writev_at_all` of tokio-uring 0.5
     // panics if the kernel writes only a part.
     file.write_all_at(body, body_at).await.0?;
-    file.sync_data().await?;
-    file.close().await
+    file.sync_data().await
 }
 
 /// The result of a task. A task that panics has failed.

@@ -50,29 +50,42 @@ pub(super) fn unfinished_path(directory: &Path, number: u64) -> PathBuf {
     path(directory, number).with_extension(UNFINISHED)
 }
 
-/// The numbers of the files of batches, ascending. Removes files that were never finished.
+/// The numbers of the files of batches, ascending. A crash leaves unfinished files: those that are
+/// whole are finished here, and the others are removed.
 ///
 /// # Errors
 /// The directory cannot be read.
 pub(super) fn numbers(directory: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        match path.extension().and_then(|extension| extension.to_str()) {
+        let found = entry?.path();
+        let Some(number) = number(&found) else { continue };
+        match found.extension().and_then(|extension| extension.to_str()) {
             Some(EXTENSION) => {}
+            Some(UNFINISHED) if read(&found).is_some() => {
+                if fs::rename(&found, path(directory, number)).is_err() {
+                    continue;
+                }
+            }
             Some(UNFINISHED) => {
                 // If it stays, the next start tries again.
-                let _stays = fs::remove_file(&path);
+                let _stays = fs::remove_file(&found);
                 continue;
             }
             _ => continue,
         }
-        let stem = path.file_stem().and_then(|stem| stem.to_str());
-        let number = stem.and_then(|stem| u64::from_str_radix(stem, 16).ok());
-        numbers.extend(number.filter(|&number| number < NUMBER_MAX));
+        numbers.push(number);
     }
     numbers.sort_unstable();
+    // A file that was there under both names is there once now.
+    numbers.dedup();
     Ok(numbers)
+}
+
+/// The number in the name of a file.
+fn number(path: &Path) -> Option<u64> {
+    let number = u64::from_str_radix(path.file_stem()?.to_str()?, 16).ok()?;
+    (number < NUMBER_MAX).then_some(number)
 }
 
 /// Reads a file. `None`: it is not one that this gateway wrote.
