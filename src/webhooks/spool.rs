@@ -1,5 +1,5 @@
-//! Batches on disk, so that a restart loses none, nor a loss of power. Each batch has a file from
-//! soon after it is sealed until it is delivered or given up. The files copy the queues, whose
+//! Batches on disk, so that neither a restart nor a loss of power loses one. Each batch has a file
+//! from soon after it is sealed until it is delivered or given up. The files copy the queues, whose
 //! bound is theirs.
 //!
 //! A batch is sent while its file is being written, rather than after. That loses nothing: until

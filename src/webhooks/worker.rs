@@ -98,9 +98,12 @@ impl WebhookWorker {
             // Neither can leave its thread, so both are made here.
             let (runtime, spool) = match set_up(settings.spool.as_deref(), RING_ENTRIES) {
                 Ok(parts) => parts,
-                Err(error) => return drop(started.send(Err(error))),
+                Err(error) => {
+                    let _gone = started.send(Err(error));
+                    return;
+                }
             };
-            drop(started.send(Ok(())));
+            let _gone = started.send(Ok(()));
             let delivery_loop = DeliveryLoop::new(&apps, &settings, spool, receiver, clock);
             drop(apps);
             // Once it is done, the runtime waits for name lookups and files under way. Nobody waits

@@ -211,7 +211,7 @@ fn while_the_disk_stands_still_batches_are_sent_and_those_that_arrive_are_never_
         spool.follow(dispatch.changes(), &dispatch);
         assert_eq!(spool.events_on_disk(), 0);
         // The disk goes on. A pipe cannot be flushed, so the first write fails, and leaves no file.
-        drop(fs::File::open(&blocked).unwrap());
+        drop(File::open(&blocked).unwrap());
         spool.follow_to_disk(Vec::new(), &dispatch).await;
     });
     assert!(!spool.failing && spool.events_on_disk() == 1);
