@@ -7,7 +7,7 @@
 //! gains much: a slow disk delays no request, and a batch that is delivered before its turn at the
 //! disk is never written. Over a crash a batch may be delivered twice, as after a lost answer.
 //!
-//! Files are written and removed in rounds, on the ring of the thread (`disk`), one round at a time.
+//! Files are written and removed in rounds on the ring of the thread (`disk`), one round at a time.
 //! Those that become due meanwhile wait in the queues, without a copy (`batch_files`), and share
 //! the flushes of the next round. On ext4 of a virtual machine, a file without a flush took 56 µs,
 //! one with its flushes 3.5 ms, and a round of 16 files 7.3 ms (medians).

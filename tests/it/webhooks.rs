@@ -244,9 +244,9 @@ fn a_spool_keeps_what_was_not_delivered_over_a_stop_and_over_a_crash() {
         let spool = gateway.path("spool");
         let names = || std::fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().file_name());
         let kept = || names().filter(|name| name.to_string_lossy().ends_with(".webhook")).count();
-        eventually("the file of the batch", || (kept() == 1).then_some(()));
+        eventually("the file of the batch", || (kept() > 0).then_some(()));
         let gateway = gateway.restart_after(signal);
-        assert_eq!(kept(), 1);
+        assert!(kept() > 0);
         receiver.answer(200);
         receiver.expect_event(&occupied("a"));
         eventually("the lock alone", || (names().count() == 1).then_some(()));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::super::dispatch::QueueId;
 
 /// Files of one round: the most that are open, and that the kernel works on, at a time. Writes that
-/// wait for the disk together share its flush, and two dozen descriptors are spare.
+/// wait for the disk together share its flush. The reserve of descriptors has room for these.
 pub(super) const ROUND_FILES_MAX: usize = 16;
 
 /// A batch, by its queue and its number there.
@@ -17,7 +17,7 @@ pub(super) type BatchId = (QueueId, u64);
 /// The files of the batches that wait. A batch that ends before its file is begun never gets one.
 ///
 /// Order of calls: [`restored`](Self::restored) at the start; [`sealed`](Self::sealed) and
-/// [`ended`](Self::ended) as it happens; [`next_round`](Self::next_round) whenever no round is under
+/// [`ended`](Self::ended) as it happens; [`next_round`](Self::next_round) when no round is under
 /// way, then [`written`](Self::written) for each of its writes.
 #[derive(Debug, Default)]
 pub(super) struct BatchFiles {

@@ -1,7 +1,7 @@
 //! Works off a round of files on the ring of the thread. The kernel tries none of these operations
 //! within the submission if it has to wait for the disk: its workers do, so the thread never does.
 //!
-//! Every file is written under another name, flushed, and renamed, so that it is whole or not there.
+//! Each file is written under another name, flushed, and renamed, so that it is whole or not there.
 //! A flush of the directory after the renames makes the names as lasting as the files. Removals
 //! are not flushed, because a file that returns after a loss of power only repeats its events.
 
