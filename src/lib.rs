@@ -40,6 +40,9 @@
 //! of sockets, idle ones that wait by poll and sends without completions, because that is where the
 //! connections are.
 //!
+//! The webhook thread runs on tokio-uring, because it flushes its spool to the disk: its ring hands
+//! the files to the kernel, and requests go on meanwhile.
+//!
 //! # Floors
 //! Imports run downwards only: a module uses lower floors and its own children. `tests/tidy`
 //! enforces this.

@@ -8,7 +8,7 @@ use crate::webhooks::WorkerError;
 
 use super::listen::{InheritedError, ListenError};
 use super::preflight::HostError;
-use super::shards::{RAISE_LIMITS, ShardError};
+use super::shards::{RAISE_LIMITS, RUN_DOCTOR, ShardError};
 
 /// The reason for which the server cannot start or go on. `Display` says what failed, the sources
 /// say why, and [`advice`](Self::advice) says what to do.
@@ -60,6 +60,7 @@ impl StartError {
             Self::Inherited(error) => error.advice(),
             Self::Log(_) | Self::Control(_) | Self::Mailboxes(_) => RAISE_LIMITS,
             Self::Webhooks(WorkerError::Thread(_)) => RAISE_LIMITS,
+            Self::Webhooks(WorkerError::Ring(_)) => RUN_DOCTOR,
             Self::Webhooks(WorkerError::Spool(_)) => {
                 "server.webhook_spool has to be a directory that this user may write to and that \
                  no other process uses."

@@ -359,8 +359,9 @@ const STREAM_SLOTS_MAX: u32 = 1_024;
 /// raises it to the same number (`minfds` of supervisor).
 pub(crate) const NOFILE_ADVISED: u64 = 10_000;
 
-/// Descriptors of the process: standard streams, the control thread's runtime, a log pipe, and a
-/// reserve for API connections, as Redis keeps one (32).
+/// Descriptors of the process: standard streams, the runtimes of the control thread and of the
+/// webhook thread with its ring, a log pipe, and a reserve for API connections, as Redis keeps one
+/// (32).
 const PROCESS_DESCRIPTORS: u64 = 32;
 
 /// Descriptors of a shard: two rings, epoll and its eventfd, the mailbox's eventfd, a timer, and
@@ -368,8 +369,8 @@ const PROCESS_DESCRIPTORS: u64 = 32;
 const SHARD_DESCRIPTORS: u64 = 16;
 
 /// Descriptors that a running process opens for a moment: peers of the control socket (16), the
-/// files that a reload reads, those of the webhook spool and of the log, name resolution, and some
-/// to spare.
+/// files that a reload reads, those of a round of the webhook spool (16) and of the log, name
+/// resolution, and some to spare.
 const CONTROL_DESCRIPTORS: u64 = 48;
 
 /// The least number of HTTP connections of a shard, however low the limit of open files is: enough

@@ -87,7 +87,7 @@ impl ShardError {
     pub(super) const fn advice(&self) -> &'static str {
         match self {
             Self::Thread(..) => RAISE_LIMITS,
-            Self::Setup(..) => "Run `ringwave doctor`: it shows what this host lacks.",
+            Self::Setup(..) => RUN_DOCTOR,
             Self::Panicked(_) | Self::ClusterPanicked | Self::AllEnded => {
                 "This is a bug in Ringwave: please report it. A supervisor that restarts the \
                  process brings the clients back."
@@ -104,6 +104,9 @@ impl ShardError {
 /// The advice if a thread cannot be started.
 pub(super) const RAISE_LIMITS: &str =
     "Raise the limits of processes and open files of this user (ulimit -u, ulimit -n).";
+
+/// The advice if a ring cannot be set up.
+pub(super) const RUN_DOCTOR: &str = "Run `ringwave doctor`: it shows what this host lacks.";
 
 impl Shards {
     /// Starts a thread for each shard, pinned to a core of its own as far as there are enough.

@@ -14,11 +14,12 @@ use super::spool::{Spool, SpoolError};
 use crate::channels::Notice;
 
 /// A process with a spool, up to where requests would be sent.
-#[derive(Debug)]
 pub struct Process {
     spool: Spool,
     dispatch: Dispatch,
     now: Millis,
+    /// The runtime whose ring writes the files.
+    runtime: tokio_uring::Runtime,
 }
 
 impl Process {
@@ -27,11 +28,13 @@ impl Process {
     /// # Errors
     /// Fails if the directory cannot be used.
     pub fn start(directory: &Path, apps: &Apps, queue_bytes: usize) -> Result<Self, SpoolError> {
+        let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())
+            .map_err(|source| SpoolError::Write { directory: directory.to_owned(), source })?;
         let mut spool = Spool::open(directory)?;
         let mut dispatch =
             Dispatch::new(apps, QueueBounds { queue_bytes, spooled: true }, UNIX_MS, true);
         spool.restore(&mut dispatch, Millis(0));
-        Ok(Self { spool, dispatch, now: Millis(0) })
+        Ok(Self { spool, dispatch, now: Millis(0), runtime })
     }
 
     /// Takes notices, and lets their window pass.
@@ -43,15 +46,21 @@ impl Process {
         // This seals the batches whose window has ended. The first of them stays in flight for
         // ever.
         let _first = self.dispatch.next(self.now);
-        self.spool.follow(self.dispatch.changes(), &self.dispatch);
+        self.follow();
     }
 
     /// Delivers the next request. Returns its body.
     pub fn deliver(&mut self) -> Option<Bytes> {
         let delivery = self.dispatch.next(self.now)?;
         self.dispatch.delivered(delivery.queue);
-        self.spool.follow(self.dispatch.changes(), &self.dispatch);
+        self.follow();
         Some(delivery.body)
+    }
+
+    /// Writes and removes the files of the batches that were sealed and have ended.
+    fn follow(&mut self) {
+        let changes = self.dispatch.changes();
+        self.runtime.block_on(self.spool.follow_to_disk(changes, &self.dispatch));
     }
 
     /// The number of events that wait.

@@ -12,12 +12,13 @@ use hyper::rt::{Read, Write};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::apps::webhook::{Url, Webhook};
 
 use super::dispatch::Delivery;
+use super::resolver::Resolver;
 use super::tls::{TlsError, TlsSetup};
 
 /// The most bytes of an answer that are read so that its connection can be kept.
@@ -33,11 +34,12 @@ pub(super) struct HttpConnection {
     /// The open connection, and the time since which it is idle.
     kept: Option<(SendRequest<Full<Bytes>>, Instant)>,
     tls: TlsSetup,
+    resolver: Resolver,
 }
 
 impl HttpConnection {
-    pub(super) const fn new(tls: TlsSetup) -> Self {
-        Self { kept: None, tls }
+    pub(super) const fn new(tls: TlsSetup, resolver: Resolver) -> Self {
+        Self { kept: None, tls, resolver }
     }
 
     /// Sends a batch. Only an answer with 2xx is success.
@@ -91,7 +93,7 @@ impl HttpConnection {
 
     async fn connect(&self, webhook: &Webhook) -> Result<SendRequest<Full<Bytes>>, DeliveryError> {
         let url = &webhook.url;
-        let stream = dial(url).await?;
+        let stream = self.dial(url).await?;
         // A receiver that acknowledges nothing for so long has failed its request. The kernel then
         // drops the connection, and with it the bytes that it holds for the receiver.
         SockRef::from(&stream)
@@ -105,19 +107,19 @@ impl HttpConnection {
         let stream = self.tls.connect(url.host(), stream).await.map_err(DeliveryError::Tls)?;
         open(TokioIo::new(stream)).await
     }
-}
 
-/// Tries the addresses of the host one after another.
-async fn dial(url: &Url) -> Result<TcpStream, DeliveryError> {
-    let addresses = lookup_host((url.host(), url.port())).await.map_err(DeliveryError::Resolve)?;
-    let mut last = io::ErrorKind::AddrNotAvailable.into();
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+    /// Tries the addresses of the host one after another.
+    async fn dial(&self, url: &Url) -> Result<TcpStream, DeliveryError> {
+        let addresses = self.resolver.look_up(url.host(), url.port()).await;
+        let mut last = io::ErrorKind::AddrNotAvailable.into();
+        for address in addresses.map_err(DeliveryError::Resolve)? {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
         }
+        Err(DeliveryError::Connect(last))
     }
-    Err(DeliveryError::Connect(last))
 }
 
 async fn open(

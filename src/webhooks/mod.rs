@@ -14,6 +14,9 @@
 //! - A failed request is repeated with exponential back-off and full jitter, until the event is
 //!   five minutes old. Redirects are not followed, because a body that is signed for one host is
 //!   not meant for another.
+//! - With a spool, a batch has a file on disk from some milliseconds after its window until it is
+//!   delivered or given up, and survives crashes and losses of power. The ring of the thread writes
+//!   the files, so a slow disk delays no request.
 //!
 //! The decisions are a state machine without clock, sockets and randomness (`Dispatch`, made of a
 //! `Debounce`, the `CountThrottle` of the floor below and an `EndpointQueue` per endpoint), which
@@ -27,6 +30,7 @@ mod endpoint_queue;
 pub(crate) mod fuzzing;
 mod http;
 mod notice_queue;
+mod resolver;
 mod spool;
 mod tls;
 mod worker;

@@ -1,53 +1,61 @@
-//! Batches on disk, so that a restart loses none. Each batch has a file from the time at which it
-//! is sealed until it is delivered or given up. The files copy the queues, whose bound is theirs.
+//! Batches on disk, so that neither a restart nor a loss of power loses one. Each batch has a file
+//! from soon after it is sealed until it is delivered or given up. The files copy the queues, whose
+//! bound is theirs.
 //!
-//! Files are written without `fsync`: they survive a crash of the process, but not a loss of power.
+//! A batch is sent while its file is being written, rather than after. That loses nothing: until
+//! the file is there, a crash loses the batch either way, unless it has been delivered by then. It
+//! gains much: a slow disk delays no request, and a batch that is delivered before its turn at the
+//! disk is never written. Over a crash a batch may be delivered twice, as after a lost answer.
+//!
+//! Files are written and removed in rounds on the ring of the thread (`disk`), one round at a time.
+//! Those that become due meanwhile wait in the queues, without a copy (`batch_files`), and share
+//! the flushes of the next round. On ext4 of a virtual machine, a file without a flush took 56 µs,
+//! one with its flushes 3.5 ms, and a round of 16 files 7.3 ms (medians).
+//!
+//! Only the start reads, and blocks its thread, because nothing may be sent before the batches of
+//! the last run are queued.
 
-use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::future::{self, Future};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
 
-use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
 use crate::text::WithCauses;
 use crate::time::Millis;
 
-use super::body;
 use super::dispatch::{Dispatch, QueueId};
 use super::endpoint_queue::BatchChange;
+use batch_files::{BatchFiles, FileWrite, Round};
+use disk::{Content, Directory, RoundResults};
+use file::BatchHeader;
 
-/// The extension of the file of a batch.
-const EXTENSION: &str = "webhook";
-
-/// The extension of a file that is being written.
-const UNFINISHED: &str = "unfinished";
+mod batch_files;
+mod disk;
+mod file;
 
 /// The directory with the files of batches.
-#[derive(Debug)]
+///
+/// Order of calls: [`restore`](Self::restore) first; [`follow`](Self::follow) with each change and
+/// after each [`settled`](Self::settled), which has to be polled in the runtime of the thread.
 pub(super) struct Spool {
-    directory: PathBuf,
-    /// The number of the file of each batch that waits.
-    files: HashMap<(QueueId, u64), u64>,
-    /// The number of the next file. Files are read back in the order of their numbers.
-    next: u64,
+    directory: Rc<Directory>,
+    files: BatchFiles,
+    /// The files that are being written and removed.
+    round: Option<RoundUnderWay>,
     /// The last file could not be written, and the log says so.
     failing: bool,
     /// Locked for as long as this process uses the directory.
     _lock: File,
 }
 
-/// The first line of a file. The body of the request follows.
-#[derive(Debug, Deserialize, Serialize)]
-struct BatchHeader {
-    app_id: String,
-    url: String,
-    events: usize,
-}
+/// A round of files on its way to the disk.
+type RoundUnderWay = Pin<Box<dyn Future<Output = RoundResults>>>;
 
 /// The reason for which a directory cannot be the spool.
 #[derive(Debug, thiserror::Error)]
@@ -97,38 +105,47 @@ impl Spool {
             Err(Errno::WOULDBLOCK) => return Err(SpoolError::InUse { directory }),
             Err(error) => return Err(SpoolError::Write { directory, source: error.into() }),
         }
-        Ok(Self { directory, files: HashMap::new(), next: 0, failing: false, _lock: lock })
+        match Directory::open(directory.clone()) {
+            Ok(directory) => Ok(Self {
+                directory: Rc::new(directory),
+                files: BatchFiles::default(),
+                round: None,
+                failing: false,
+                _lock: lock,
+            }),
+            Err(source) => Err(SpoolError::Write { directory, source }),
+        }
     }
 
     /// Queues the batches that an earlier process left. `now` is the time that they are from, as
-    /// far as the queues are concerned.
+    /// far as the queues are concerned. Blocks until all of them are read.
     pub(super) fn restore(&mut self, dispatch: &mut Dispatch, now: Millis) {
-        let numbers = match self.numbers() {
+        let numbers = match file::numbers(self.directory.path()) {
             Ok(numbers) => numbers,
             Err(error) => {
-                let (directory, error) = (self.directory.display(), WithCauses(&error));
+                let (directory, error) = (self.directory.path().display(), WithCauses(&error));
                 tracing::warn!(%directory, %error, "the webhook spool cannot be read");
                 return;
             }
         };
         let mut restored = 0;
         for number in numbers {
-            self.next = number + 1;
-            let wanted = read(&self.path(number)).and_then(|(header, body)| {
+            let path = file::path(self.directory.path(), number);
+            let wanted = file::read(&path).and_then(|(header, body)| {
                 let BatchHeader { app_id, url, events } = header;
-                dispatch.restore(&app_id, &url, (&body, events), now)
+                let batch = dispatch.restore(&app_id, &url, (&body, events), now)?;
+                Some((batch, events))
             });
-            if let Some(batch) = wanted {
-                self.files.insert(batch, number);
+            self.files.restored(number, wanted);
+            if wanted.is_some() {
                 restored += 1;
             } else {
-                let file = self.path(number);
                 tracing::warn!(
-                    file = %file.display(),
+                    file = %path.display(),
                     "a batch of the webhook spool is dropped: its webhook is no longer configured, \
                      its queue is full, or its file is damaged"
                 );
-                self.remove(number);
+                self.note_removed(number, fs::remove_file(&path));
             }
         }
         if restored > 0 {
@@ -136,77 +153,111 @@ impl Spool {
         }
     }
 
-    /// Writes and removes files as batches are sealed and end.
+    /// Takes the batches that were sealed and have ended, and begins a round if none is under way.
     pub(super) fn follow(&mut self, changes: Vec<(QueueId, BatchChange)>, dispatch: &Dispatch) {
         for (queue, change) in changes {
             match change {
                 BatchChange::Sealed(batch, body, events) => {
-                    let Some((app, webhook)) = dispatch.queue(queue) else { continue };
-                    let url = webhook.url.whole();
-                    let header = BatchHeader { app_id: app.id.clone(), url, events };
-                    let number = self.next;
-                    self.next += 1;
-                    let written = write(&self.path(number), &header, &body);
-                    if written.is_ok() {
-                        self.files.insert((queue, batch), number);
-                    }
-                    self.note_written(written);
+                    self.files.sealed((queue, batch), body, events);
                 }
-                BatchChange::Ended(batch) => {
-                    if let Some(number) = self.files.remove(&(queue, batch)) {
-                        self.remove(number);
-                    }
+                BatchChange::Ended(batch) => self.files.ended((queue, batch)),
+            }
+        }
+        if self.round.is_none() {
+            self.begin_round(dispatch);
+        }
+    }
+
+    /// Waits until the round under way is done. Waits for ever if there is none. If the future is
+    /// dropped, the round goes on with the next one.
+    pub(super) async fn settled(&mut self) {
+        let Some(round) = &mut self.round else { return future::pending().await };
+        let results = round.as_mut().await;
+        self.round = None;
+        self.take(results);
+    }
+
+    /// [`follow`](Self::follow), to the end of the last round.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) async fn follow_to_disk(
+        &mut self,
+        changes: Vec<(QueueId, BatchChange)>,
+        dispatch: &Dispatch,
+    ) {
+        self.follow(changes, dispatch);
+        while !self.is_settled() {
+            self.settled().await;
+            self.follow(Vec::new(), dispatch);
+        }
+    }
+
+    /// Whether a round is under way.
+    pub(super) const fn is_working(&self) -> bool {
+        self.round.is_some()
+    }
+
+    /// Whether the files are those of the batches that wait, as far as the disk does not fail.
+    pub(super) fn is_settled(&self) -> bool {
+        self.round.is_none() && self.files.is_done()
+    }
+
+    /// Events of batches that wait and have their files.
+    pub(super) fn events_on_disk(&self) -> usize {
+        self.files.events_on_disk()
+    }
+
+    fn begin_round(&mut self, dispatch: &Dispatch) {
+        let Some(Round { writes, removals }) = self.files.next_round() else { return };
+        let mut contents = Vec::with_capacity(writes.len());
+        for write in writes {
+            let number = write.number;
+            match content(write, dispatch) {
+                Ok(content) => contents.push((number, content)),
+                Err(error) => {
+                    self.files.written(number, false);
+                    self.note_failure(&error);
                 }
             }
+        }
+        let round = Rc::clone(&self.directory).work_off(contents, removals);
+        self.round = Some(Box::pin(round));
+    }
+
+    fn take(&mut self, RoundResults { written, removed, flushed }: RoundResults) {
+        let some_written = !written.is_empty();
+        // Without the flush, the files are there all the same: they survive a crash of the process.
+        let mut failure = flushed.err();
+        for (number, result) in written {
+            self.files.written(number, result.is_ok());
+            failure = failure.or_else(|| result.err());
+        }
+        for (number, result) in removed {
+            self.note_removed(number, result);
+        }
+        match failure {
+            Some(failure) => self.note_failure(&failure),
+            None if some_written => self.failing = false,
+            None => {}
         }
     }
 
     /// Logs the first failure of a row.
-    fn note_written(&mut self, written: io::Result<()>) {
-        match written {
-            Ok(()) => self.failing = false,
-            Err(_) if self.failing => {}
-            Err(error) => {
-                self.failing = true;
-                let (directory, error) = (self.directory.display(), WithCauses(&error));
-                tracing::warn!(
-                    %directory,
-                    %error,
-                    "webhooks cannot be written to the spool: until that succeeds again, a restart \
-                     loses those that wait"
-                );
-            }
+    fn note_failure(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            let (directory, error) = (self.directory.path().display(), WithCauses(error));
+            tracing::warn!(
+                %directory,
+                %error,
+                "webhooks cannot be written to the spool: until that succeeds again, a restart \
+                 loses those that wait"
+            );
         }
     }
 
-    /// The numbers of the files of batches, ascending. Removes files that were never finished.
-    fn numbers(&self) -> io::Result<Vec<u64>> {
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some(EXTENSION) => {}
-                Some(UNFINISHED) => {
-                    // If it stays, the next start tries again.
-                    let _stays = fs::remove_file(&path);
-                    continue;
-                }
-                _ => continue,
-            }
-            let stem = path.file_stem().and_then(|stem| stem.to_str());
-            numbers.extend(stem.and_then(|stem| u64::from_str_radix(stem, 16).ok()));
-        }
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-
-    fn path(&self, number: u64) -> PathBuf {
-        self.directory.join(format!("{number:016x}.{EXTENSION}"))
-    }
-
-    fn remove(&self, number: u64) {
-        if let Err(error) = fs::remove_file(self.path(number)) {
-            let (file, error) = (self.path(number), WithCauses(&error));
+    fn note_removed(&self, number: u64, removed: io::Result<()>) {
+        if let Err(error) = removed {
+            let file = file::path(self.directory.path(), number);
+            let error = WithCauses(&error);
             tracing::warn!(
                 file = %file.display(),
                 %error,
@@ -216,28 +267,15 @@ impl Spool {
     }
 }
 
-/// Writes a file under another name and renames it, so that it is whole or not there.
-fn write(path: &Path, header: &BatchHeader, body: &[u8]) -> io::Result<()> {
-    let unfinished = path.with_extension(UNFINISHED);
-    let mut text = serde_json::to_vec(header)?;
-    text.push(b'\n');
-    text.extend_from_slice(body);
-    let mut writable = OpenOptions::new();
-    writable.write(true).create(true).truncate(true).mode(0o600);
-    let written = writable.open(&unfinished).and_then(|mut file| file.write_all(&text));
-    let renamed = written.and_then(|()| fs::rename(&unfinished, path));
-    renamed.inspect_err(|_| drop(fs::remove_file(&unfinished)))
-}
-
-/// Reads a file. `None`: it is not one that this gateway wrote.
-fn read(path: &Path) -> Option<(BatchHeader, Bytes)> {
-    let text = Bytes::from(fs::read(path).ok()?);
-    let end = text.iter().position(|&byte| byte == b'\n')?;
-    let header: BatchHeader = serde_json::from_slice(&text[..end]).ok()?;
-    let body = text.slice(end + 1..);
-    // The body is signed and sent as it is, except for its time, so it has to be one of ours.
-    let events = body::count(&body).filter(|&events| events > 0)?;
-    (events == header.events).then_some((header, body))
+/// The content of the file of a batch.
+///
+/// # Errors
+/// Its endpoint is gone, which a batch that waits does not allow.
+fn content(write: FileWrite, dispatch: &Dispatch) -> io::Result<Content> {
+    let FileWrite { queue, events, body, .. } = write;
+    let (app, webhook) = dispatch.queue(queue).ok_or(io::ErrorKind::NotFound)?;
+    let header = BatchHeader { app_id: app.id.clone(), url: webhook.url.whole(), events };
+    Ok((header.line()?, body))
 }
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 //! shards and by the answers of receivers.
 
 use std::collections::{HashMap, HashSet};
+use std::future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,14 +21,21 @@ use super::dispatch::{Delivery, Dispatch, QueueId};
 use super::endpoint_queue::QueueBounds;
 use super::http::{DeliveryError, HttpConnection};
 use super::notice_queue::{NoticeReceiver, NoticeSender, notice_queue};
+use super::resolver::Resolver;
 use super::spool::{Spool, SpoolError};
 use super::tls::TlsSetup;
 
 /// The time for which the thread sleeps if nothing is due: any long time would do.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Threads that look up names. They end when idle, and few are enough because answers are short.
-const RESOLVERS_MAX: usize = 4;
+/// The time for which the thread sleeps at most while files are under way. The runtime hands
+/// operations to the kernel when it goes to sleep, and does not look whether the kernel has taken
+/// them, which it refuses if memory is short: then the next sleep hands them over again.
+const IDLE_WRITING: Duration = Duration::from_secs(1);
+
+/// Entries of the ring: a round of files has one operation each under way, and one that the spool
+/// waits for at its end. It is also the bound of the kernel's workers for these operations.
+const RING_ENTRIES: u32 = 32;
 
 /// The settings of the worker.
 #[derive(Clone, Debug)]
@@ -64,38 +73,46 @@ pub(crate) enum WorkerError {
     /// The spool cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// The ring that writes the spool cannot be set up.
+    #[error("cannot set up io_uring for the webhook thread")]
+    Ring(#[source] io::Error),
     /// The thread cannot be started.
     #[error("cannot start the webhook thread")]
     Thread(#[source] io::Error),
 }
 
 impl WebhookWorker {
-    /// Starts the thread.
+    /// Starts the thread. Blocks until its ring and its spool are there.
     ///
     /// # Errors
-    /// The spool cannot be used, or the thread cannot be started.
+    /// The spool cannot be used, or the ring or the thread cannot be had.
     pub(crate) fn start(
         apps: Arc<Apps>,
         settings: WorkerSettings,
         clock: Clock,
     ) -> Result<Self, WorkerError> {
-        let spool = settings.spool.as_deref().map(Spool::open).transpose()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(RESOLVERS_MAX)
-            .build()
-            .map_err(WorkerError::Thread)?;
         let (sender, receiver) = notice_queue(settings.notice_bytes);
         let (commands, taken) = mpsc::unbounded_channel();
+        let (started, starting) = sync_channel(1);
         let run = move || {
+            // Neither can leave its thread, so both are made here.
+            let (runtime, spool) = match set_up(settings.spool.as_deref(), RING_ENTRIES) {
+                Ok(parts) => parts,
+                Err(error) => {
+                    let _gone = started.send(Err(error));
+                    return;
+                }
+            };
+            let _gone = started.send(Ok(()));
             let delivery_loop = DeliveryLoop::new(&apps, &settings, spool, receiver, clock);
             drop(apps);
+            // Once it is done, the runtime waits for name lookups and files under way. Nobody waits
+            // for the thread.
             runtime.block_on(delivery_loop.run(taken));
-            // Name lookups under way are not waited for.
-            runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("webhooks".to_owned());
         thread.spawn(run).map_err(WorkerError::Thread)?;
+        starting.recv().unwrap_or_else(|gone| Err(WorkerError::Thread(io::Error::other(gone))))?;
         Ok(Self { sender, commands })
     }
 
@@ -123,6 +140,17 @@ impl WebhookWorker {
     }
 }
 
+/// The runtime of the thread and its spool, if it has one.
+fn set_up(
+    spool: Option<&Path>,
+    ring_entries: u32,
+) -> Result<(tokio_uring::Runtime, Option<Spool>), WorkerError> {
+    let mut builder = tokio_uring::builder();
+    builder.entries(ring_entries);
+    let runtime = tokio_uring::Runtime::new(&builder).map_err(WorkerError::Ring)?;
+    Ok((runtime, spool.map(Spool::open).transpose()?))
+}
+
 /// The state of the thread.
 struct DeliveryLoop {
     clock: Clock,
@@ -130,6 +158,7 @@ struct DeliveryLoop {
     spool: Option<Spool>,
     receiver: NoticeReceiver,
     tls: TlsSetup,
+    resolver: Resolver,
     /// Connections without a request under way.
     connections: HashMap<QueueId, HttpConnection>,
     /// Requests under way, one task each.
@@ -161,6 +190,7 @@ impl DeliveryLoop {
             spool,
             receiver,
             tls: TlsSetup::default(),
+            resolver: Resolver::default(),
             connections: HashMap::new(),
             in_flight: JoinSet::new(),
             queues: HashMap::new(),
@@ -196,6 +226,7 @@ impl DeliveryLoop {
                     turn.into_iter().for_each(|notice| self.dispatch.take(notice, now));
                 }
                 Some(joined) = self.in_flight.join_next_with_id() => self.joined(joined),
+                () = settled(&mut self.spool) => {}
                 () = tokio::time::sleep(pause) => {}
                 // `None` once the handle is gone: then select! disables this branch.
                 Some(command) = commands.recv() => match command {
@@ -225,20 +256,35 @@ impl DeliveryLoop {
         tokio::pin!(end);
         loop {
             self.work();
-            if self.dispatch.is_empty() {
+            if self.dispatch.is_empty() && self.spool.as_ref().is_none_or(Spool::is_settled) {
                 return;
             }
             let pause = self.pause();
             tokio::select! {
                 Some(joined) = self.in_flight.join_next_with_id() => self.joined(joined),
+                () = settled(&mut self.spool) => {}
                 () = tokio::time::sleep(pause) => {}
                 () = &mut end => break,
             }
         }
-        let events = self.dispatch.waiting();
-        match self.spool {
-            Some(_) => tracing::info!(events, "undelivered webhook events stay in the spool"),
-            None => tracing::warn!(events, "undelivered webhook events are lost by the stop"),
+        self.log_undelivered();
+    }
+
+    /// Logs the events that a stop leaves undelivered.
+    fn log_undelivered(&self) {
+        let kept = self.spool.as_ref().map_or(0, Spool::events_on_disk);
+        let lost = self.dispatch.waiting().saturating_sub(kept);
+        if kept > 0 {
+            tracing::info!(events = kept, "undelivered webhook events stay in the spool");
+        }
+        if lost > 0 && self.spool.is_some() {
+            tracing::warn!(
+                events = lost,
+                "undelivered webhook events are lost by the stop: the disk of the spool is too \
+                 slow, or fails"
+            );
+        } else if lost > 0 {
+            tracing::warn!(events = lost, "undelivered webhook events are lost by the stop");
         }
     }
 
@@ -267,7 +313,8 @@ impl DeliveryLoop {
     fn send(&mut self, delivery: Delivery) {
         let queue = delivery.queue;
         let connection = self.connections.remove(&queue);
-        let mut connection = connection.unwrap_or_else(|| HttpConnection::new(self.tls.clone()));
+        let mut connection = connection
+            .unwrap_or_else(|| HttpConnection::new(self.tls.clone(), self.resolver.clone()));
         let task = self.in_flight.spawn(async move {
             let answer = connection.post(&delivery).await;
             (queue, connection, answer)
@@ -353,7 +400,17 @@ impl DeliveryLoop {
 
     /// The time until there is work even if nothing arrives.
     fn pause(&self) -> Duration {
-        self.dispatch.next_due().map_or(IDLE, |due| due.since(self.now()))
+        let writing = self.spool.as_ref().is_some_and(Spool::is_working);
+        let idle = if writing { IDLE_WRITING } else { IDLE };
+        self.dispatch.next_due().map_or(idle, |due| due.since(self.now()).min(idle))
+    }
+}
+
+/// Waits until the files under way are done, if there are any.
+async fn settled(spool: &mut Option<Spool>) {
+    match spool {
+        Some(spool) => spool.settled().await,
+        None => future::pending().await,
     }
 }
 
@@ -396,6 +453,14 @@ mod tests {
     fn it_sleeps_if_nothing_is_due() {
         let (_sender, delivery_loop) = delivery_loop();
         assert_eq!(delivery_loop.pause(), IDLE);
+    }
+
+    #[test]
+    fn a_ring_that_cannot_be_set_up_is_an_error() {
+        // This is more than the kernel allows (`IORING_MAX_ENTRIES`).
+        let refused = set_up(None, 1 << 20).err().unwrap();
+        let text = WithCauses(&refused).to_string();
+        assert_eq!(text, "cannot set up io_uring for the webhook thread: invalid argument");
     }
 
     /// Whether a task wants to be polled again at once.

@@ -2,6 +2,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio_rustls::rustls::crypto::ring;
@@ -238,12 +239,17 @@ fn a_spool_keeps_what_was_not_delivered_over_a_stop_and_over_a_crash() {
         let gateway = setup.start();
         let _client = Client::subscribed(&gateway, "a");
         gateway.logged(&["a webhook failed"]);
+        // A batch is on its way to its receiver and to the disk at once. From its file on, a crash
+        // does not lose it.
+        let spool = gateway.path("spool");
+        let names = || std::fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().file_name());
+        let kept = || names().filter(|name| name.to_string_lossy().ends_with(".webhook")).count();
+        eventually("the file of the batch", || (kept() > 0).then_some(()));
         let gateway = gateway.restart_after(signal);
-        let files = || std::fs::read_dir(gateway.path("spool")).unwrap().count();
-        assert!(files() > 1);
+        assert!(kept() > 0);
         receiver.answer(200);
         receiver.expect_event(&occupied("a"));
-        eventually("an empty spool", || (files() == 1).then_some(()));
+        eventually("the lock alone", || (names().count() == 1).then_some(()));
         assert_eq!(receiver.events()[0], occupied("a"));
 
         let refused = gateway.twin().flag("--port=8081").output("start");
@@ -251,6 +257,28 @@ fn a_spool_keeps_what_was_not_delivered_over_a_stop_and_over_a_crash() {
         let text = String::from_utf8(refused.stderr).unwrap();
         assert!(text.contains("another process uses it"), "{text}");
     }
+}
+
+#[test]
+fn a_disk_that_stands_still_delays_neither_webhooks_nor_a_stop() {
+    let receiver = Receiver::start();
+    let setup = with_webhook(2, &format!("url = \"{}\"", receiver.url()))
+        .env("RINGWAVE_WEBHOOK_SPOOL", "spool")
+        .env("RINGWAVE_SHUTDOWN_WINDOW", "0");
+    let mut gateway = setup.start();
+    // To open a pipe for writing takes until somebody reads from it.
+    let first = gateway.path("spool").join("0000000000000000.unfinished");
+    mknodat(CWD, &first, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let _a = Client::subscribed(&gateway, "a");
+    receiver.expect_event(&occupied("a"));
+    let _b = Client::subscribed(&gateway, "b");
+    receiver.expect_event(&occupied("b"));
+    receiver.answer(500);
+    let _c = Client::subscribed(&gateway, "c");
+    gateway.logged(&["a webhook failed"]);
+    gateway.signal(Signal::TERM);
+    assert!(gateway.ended().success());
+    gateway.logged(&["undelivered webhook events are lost by the stop", "disk of the spool"]);
 }
 
 #[test]

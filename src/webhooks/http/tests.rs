@@ -85,7 +85,7 @@ fn on_a_runtime<T>(future: impl Future<Output = T>) -> T {
 /// Sends as many times over one connection; returns the result of each.
 fn post(delivery: &Delivery, times: usize) -> Vec<Result<(), String>> {
     on_a_runtime(async {
-        let mut connection = HttpConnection::new(TlsSetup::default());
+        let mut connection = HttpConnection::new(TlsSetup::default(), Resolver::default());
         let mut all = Vec::new();
         for _ in 0..times {
             all.push(
