@@ -45,6 +45,8 @@ pub struct ServerConfig {
     pub(crate) max_connections_per_shard: Option<u32>,
     /// HTTP connections of one shard at a time.
     pub(crate) max_http_connections: usize,
+    /// Whether sockets may live in the tables of the rings.
+    pub(crate) direct_descriptors: bool,
     /// Time for the head of a request.
     pub(crate) header_timeout: Duration,
     /// Proxies that are believed when they tell a client's address.
@@ -92,6 +94,7 @@ impl ServerConfig {
                 max_connections_per_shard
             ),
             max_http_connections: in_force!(MAX_HTTP_CONNECTIONS, max_http_connections),
+            direct_descriptors: in_force!(DIRECT_DESCRIPTORS, direct_descriptors),
             header_timeout: in_force!(HEADER_TIMEOUT, header_timeout),
             trusted_proxies: in_force!(TRUSTED_PROXIES, trusted_proxies),
             address_limits: AddressLimits {
@@ -159,6 +162,7 @@ pub(super) fn read(
         shutdown_window: reader.take(&settings::SHUTDOWN_WINDOW)?,
         max_connections_per_shard: reader.take(&settings::MAX_CONNECTIONS_PER_SHARD)?,
         max_http_connections: reader.take(&settings::MAX_HTTP_CONNECTIONS)?,
+        direct_descriptors: reader.take(&settings::DIRECT_DESCRIPTORS)?,
         header_timeout: reader.take(&settings::HEADER_TIMEOUT)?,
         trusted_proxies: reader.take(&settings::TRUSTED_PROXIES)?,
         address_limits: AddressLimits {

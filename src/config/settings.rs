@@ -138,6 +138,9 @@ settings! {
     /// HTTP connections that one shard serves at a time; beyond it idle ones are closed first.
     MAX_HTTP_CONNECTIONS: Whole<usize> = Whole::count(1, 16_384), "server.max_http_connections",
         default "16384", env "RINGWAVE_MAX_HTTP_CONNECTIONS";
+    /// Keep sockets in the tables of the rings, where they are no open files (Linux 6.13 or newer).
+    DIRECT_DESCRIPTORS: Switch = Switch::Plain, "server.direct_descriptors",
+        default "true", env "RINGWAVE_DIRECT_DESCRIPTORS";
     /// Time that a client has for the head of a request.
     HEADER_TIMEOUT: Seconds = Seconds::range(1, 300), "server.header_timeout",
         default "10", env "RINGWAVE_HEADER_TIMEOUT", takes_effect OnReload;

@@ -185,9 +185,10 @@ pub(crate) fn plain_slots(descriptors: u64, slots: u32) -> u32 {
 pub(crate) fn plain_note(nofile: u64, filled: u32, slots: u32) -> Option<String> {
     (filled < slots).then(|| {
         format!(
-            "Before Linux 6.13 each WebSocket takes a descriptor. The limit of open files (nofile) \
-             is {nofile}, so each shard takes {filled} connections. To have more, raise it: ulimit \
-             -n, LimitNOFILE= (systemd) or --ulimit nofile= (Docker)."
+            "Each WebSocket takes a descriptor, because the kernel is older than Linux 6.13 or \
+             server.direct_descriptors is off. The limit of open files (nofile) is {nofile}, so \
+             each shard takes {filled} connections. To have more, raise it: ulimit -n, LimitNOFILE= \
+             (systemd) or --ulimit nofile= (Docker)."
         )
     })
 }

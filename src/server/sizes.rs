@@ -50,7 +50,7 @@ pub(crate) fn budget() -> Vec<Holder> {
 /// The sizes of a shard's ring on this host.
 pub(super) fn ring_sizes(config: &Config, host: &HostSurvey) -> UringSizes {
     let places = websockets(config, host);
-    let slots = match host.direct_descriptors() {
+    let slots = match direct_descriptors(config, host) {
         true => limits::table_len(host.nofile.soft, places),
         false => places + http_connections(config, host),
     };
@@ -59,7 +59,7 @@ pub(super) fn ring_sizes(config: &Config, host: &HostSurvey) -> UringSizes {
         submissions: SUBMISSIONS,
         buffers: RECEIVE_BUFFERS,
         buffer_size: RECEIVE_BUFFER_SIZE,
-        direct_descriptors: host.direct_descriptors(),
+        direct_descriptors: direct_descriptors(config, host),
     }
 }
 
@@ -67,7 +67,7 @@ pub(super) fn ring_sizes(config: &Config, host: &HostSurvey) -> UringSizes {
 pub(super) fn websockets(config: &Config, host: &HostSurvey) -> u32 {
     let wanted = config.server.max_connections_per_shard;
     let places = limits::places_per_shard(host.nofile.soft, wanted);
-    match host.direct_descriptors() {
+    match direct_descriptors(config, host) {
         true => places,
         false => limits::plain_slots(descriptors(config, host), places),
     }
@@ -76,7 +76,12 @@ pub(super) fn websockets(config: &Config, host: &HostSurvey) -> u32 {
 /// The number of HTTP connections that each shard may have at a time.
 pub(super) fn http_connections(config: &Config, host: &HostSurvey) -> u32 {
     let (descriptors, wanted) = (descriptors(config, host), config.server.max_http_connections);
-    limits::http_connections(descriptors, host.direct_descriptors(), wanted)
+    limits::http_connections(descriptors, direct_descriptors(config, host), wanted)
+}
+
+/// Whether sockets live in the tables of the rings.
+fn direct_descriptors(config: &Config, host: &HostSurvey) -> bool {
+    config.server.direct_descriptors && host.direct_descriptors()
 }
 
 /// The number of descriptors that each shard may have for its connections.

@@ -177,10 +177,17 @@ impl Setup {
         let mut command = launched();
         command.arg(name).args(&self.flags).current_dir(&self.directory);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // Set by the step of scripts/test that runs the gateway as on an older kernel.
+        if let Some(direct) = std::env::var_os(DIRECT_DESCRIPTORS) {
+            command.env(DIRECT_DESCRIPTORS, direct);
+        }
         command.stdin(Stdio::null());
         command
     }
 }
+
+/// The variable of the setting `server.direct_descriptors`.
+const DIRECT_DESCRIPTORS: &str = "RINGWAVE_DIRECT_DESCRIPTORS";
 
 /// A running gateway.
 pub struct Gateway {
