@@ -3,12 +3,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, eventfd};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::gateway::{Gateway, Upgraded};
@@ -63,14 +59,6 @@ pub async fn serve<G: Gateway>(
     afterwards: Afterwards,
 ) -> io::Result<()> {
     let ring = Uring::new(&RING)?;
-    let woken = eventfd(0, EventfdFlags::NONBLOCK)?;
-    ring.wake_by(woken.as_fd())?;
-    #[expect(
-        deprecated,
-        reason = "unsound only for types whose descriptor changes or closes while registered; an \
-                  OwnedFd keeps its own, and the successor is an unsafe function"
-    )]
-    let woken = AsyncFd::with_interest(woken, Interest::READABLE)?;
     let limits = BacklogLimits { connection: 1 << 20, shard: 1 << 24 };
     let mut plane = Plane::new(ring, limits, Frame::close(4100, ""));
     let mut reception = Reception::new(gateway, settings);
@@ -97,11 +85,11 @@ pub async fn serve<G: Gateway>(
             open.remove(&key);
         }
         plane.flush();
-        if reception.has_work() || plane.has_work() {
-            tokio::task::yield_now().await;
-        } else if let Ok(ready) = tokio::time::timeout(DEADLINES, woken.readable()).await {
-            ready?.clear_ready();
+        if !reception.has_work() && !plane.has_work() {
+            plane.sleep(DEADLINES);
         }
+        // The front's timers are the runtime's.
+        tokio::task::yield_now().await;
     }
     Ok(())
 }
