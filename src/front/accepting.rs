@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::id::ConnKey;
 use crate::memory::Headroom;
@@ -213,7 +213,7 @@ impl Accepting {
             return;
         }
         self.look_again = now + LOOK_AGAIN;
-        if front.permits.close_idle(Instant::now()) > 0 {
+        if front.permits.close_idle(now) > 0 {
             front.note_crowded();
         }
     }

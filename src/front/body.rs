@@ -10,6 +10,8 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
+use super::pace::Pace;
+
 /// Bytes of bodies that a shard may hold at a time. Counted as they arrive: what a head only
 /// announces costs nothing.
 #[derive(Clone, Debug)]
@@ -60,11 +62,12 @@ pub(super) fn announced(body: &Incoming) -> usize {
 pub(super) async fn receive(
     body: &mut Incoming,
     bytes_max: usize,
+    pace: &Pace,
     time_max: Duration,
     budget: &BodyBudget,
 ) -> Result<Received, Unreceived> {
     let collected = collect(body, bytes_max, budget);
-    tokio::time::timeout(time_max, collected).await.unwrap_or(Err(Unreceived::TooSlow))
+    pace.within(time_max, collected).await.unwrap_or(Err(Unreceived::TooSlow))
 }
 
 /// Reads a body of at most `bytes_max` bytes and keeps nothing of it, so that the request behind it
@@ -72,6 +75,7 @@ pub(super) async fn receive(
 pub(super) async fn discard(
     body: &mut Incoming,
     bytes_max: usize,
+    pace: &Pace,
     time_max: Duration,
 ) -> Result<usize, Unreceived> {
     let discarded = async {
@@ -85,7 +89,7 @@ pub(super) async fn discard(
         }
         Ok(bytes)
     };
-    tokio::time::timeout(time_max, discarded).await.unwrap_or(Err(Unreceived::TooSlow))
+    pace.within(time_max, discarded).await.unwrap_or(Err(Unreceived::TooSlow))
 }
 
 async fn collect(

@@ -148,7 +148,7 @@ impl<G: Gateway> Connection<G> {
     ) -> HttpResponse {
         let Self { front, clients, pace, framing, switching, outcome } = self;
         pace.serving();
-        let answer = service::respond(front, clients, head, two_lengths, body, outcome).await;
+        let answer = service::respond(front, clients, pace, head, two_lengths, body, outcome).await;
         framing.answered();
         if outcome.borrow().is_some() {
             switching.begin();

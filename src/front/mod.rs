@@ -19,6 +19,7 @@ mod body;
 mod client_admission;
 mod clock;
 mod connection;
+mod deadlines;
 mod framing;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzzing;

@@ -14,7 +14,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::time::Millis;
 
 use super::pace::{Awaited, Pace};
 
@@ -54,13 +56,13 @@ impl Permits {
 
     /// Tells the connections that have waited longest to close. One would be enough, but the search
     /// for one costs as much as for several. Returns their number.
-    pub(super) fn close_idle(&self, now: Instant) -> usize {
+    pub(super) fn close_idle(&self, now: Millis) -> usize {
         let open = self.open.borrow();
         let waiting = open.values().filter_map(|pace| {
             let (awaited, since) = pace.awaits()?;
-            (now.duration_since(since) >= IDLE_MIN).then_some(((awaited, since), pace))
+            (now.since(since) >= IDLE_MIN).then_some(((awaited, since), pace))
         });
-        let mut waiting: Vec<((Awaited, Instant), &Rc<Pace>)> = waiting.collect();
+        let mut waiting: Vec<((Awaited, Millis), &Rc<Pace>)> = waiting.collect();
         let count = (open.len() / CLOSED_PART).max(1).min(waiting.len());
         if count < waiting.len() {
             waiting.select_nth_unstable_by_key(count, |&(rank, _)| rank);
@@ -91,6 +93,8 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::deadlines::Deadlines;
+    use crate::id::ConnKey;
 
     const HEAD: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(75);
@@ -100,12 +104,16 @@ mod tests {
         paces.iter().map(|pace| pace.has_to_yield()).collect()
     }
 
-    fn new() -> Rc<Pace> {
-        Rc::new(Pace::new(HEAD, Instant::now()))
+    /// A connection that was accepted at this time.
+    fn accepted(at: u64) -> Rc<Pace> {
+        let (key, deadlines) = (ConnKey { slot: 0, generation: 0 }, Rc::new(Deadlines::default()));
+        deadlines.begin_turn(Millis(at));
+        Rc::new(Pace::new(key, &deadlines, HEAD, Millis(at)))
     }
 
-    fn idle() -> Rc<Pace> {
-        let pace = new();
+    /// A connection that idles since this time.
+    fn idle(at: u64) -> Rc<Pace> {
+        let pace = accepted(at);
         pace.serving();
         pace.served(IDLE, HEAD);
         pace
@@ -114,13 +122,12 @@ mod tests {
     #[test]
     fn the_longest_idle_goes_first_then_the_oldest_head_and_no_request_that_is_served() {
         let permits = Permits::new(5);
-        let busy = new();
+        let busy = accepted(1);
         busy.serving();
-        let paces = [new(), busy, idle(), idle(), new()];
+        let paces = [accepted(0), busy, idle(2), idle(3), accepted(4)];
         let _open: Vec<_> = paces.iter().map(|pace| permits.enter(pace)).collect();
-        let now = Instant::now();
-        assert_eq!(permits.close_idle(now), 0, "all have come within the second");
-        let later = now + IDLE_MIN;
+        assert_eq!(permits.close_idle(Millis(4)), 0, "all have come within the second");
+        let later = Millis(4) + IDLE_MIN;
         assert_eq!(permits.close_idle(later), 1);
         assert_eq!(told(&paces), [false, false, true, false, false]);
         // The task of a connection does the same when it has closed.
@@ -137,9 +144,9 @@ mod tests {
     #[test]
     fn a_request_that_comes_in_time_saves_its_connection() {
         let permits = Permits::new(1);
-        let pace = idle();
+        let pace = idle(0);
         let _open = permits.enter(&pace);
-        assert_eq!(permits.close_idle(Instant::now() + IDLE_MIN), 1);
+        assert_eq!(permits.close_idle(Millis(0) + IDLE_MIN), 1);
         assert!(pace.has_to_yield());
         pace.received();
         assert!(!pace.has_to_yield());
@@ -148,9 +155,9 @@ mod tests {
     #[test]
     fn a_connection_that_has_left_is_not_looked_at() {
         let permits = Permits::new(1);
-        let pace = idle();
+        let pace = idle(0);
         drop(permits.enter(&pace));
-        assert_eq!(permits.close_idle(Instant::now() + IDLE_MIN), 0);
+        assert_eq!(permits.close_idle(Millis(0) + IDLE_MIN), 0);
         assert!(permits.open.borrow().is_empty());
     }
 }

@@ -5,10 +5,10 @@
 //! Its owner calls [`Reception::turn`] in each turn, behind [`Plane::poll`], and again for as long
 //! as commands that it has submitted were taken.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -24,6 +24,7 @@ use super::address::Peer;
 use super::body::BodyBudget;
 use super::client_admission::ClientAdmission;
 use super::connection;
+use super::deadlines::Deadlines;
 use super::gateway::{Gateway, GatewayCommand};
 use super::in_place;
 use super::listener::{Door, Listeners, Prepared};
@@ -61,11 +62,10 @@ pub(crate) struct Reception<G> {
     silent: VecDeque<(ConnKey, Millis)>,
     /// Closing connections in the order of their deadlines.
     lingering: VecDeque<(ConnKey, Millis)>,
-    /// The times at which connections may be late, each with its connection.
-    due: BTreeSet<(Instant, ConnKey)>,
+    /// The deadlines of the tasks, and the time.
+    deadlines: Rc<Deadlines>,
     /// Whether the front stops.
     stops: bool,
-    now: Millis,
 }
 
 /// A connection of the reception.
@@ -91,8 +91,6 @@ struct Speaking {
     pipe: Rc<Pipe>,
     pace: Rc<Pace>,
     task: Running,
-    /// Its entry among those that may be late; its deadline is not before that.
-    due: Option<Instant>,
 }
 
 impl<G: Gateway> Reception<G> {
@@ -113,9 +111,8 @@ impl<G: Gateway> Reception<G> {
             touched: Rc::default(),
             silent: VecDeque::new(),
             lingering: VecDeque::new(),
-            due: BTreeSet::new(),
+            deadlines: Rc::default(),
             stops: false,
-            now: Millis(0),
         }
     }
 
@@ -149,7 +146,7 @@ impl<G: Gateway> Reception<G> {
     /// Does what there is to do now: takes the events of the plane, runs the tasks that they and
     /// the answers of the shard have woken, and hands the plane what these have written.
     pub(crate) fn turn<R: Ring>(&mut self, plane: &mut Plane<R>, now: Millis) {
-        self.now = now;
+        self.deadlines.begin_turn(now);
         while let Some((key, event)) = plane.next_stream_event() {
             self.handle(plane, key, event);
         }
@@ -173,8 +170,8 @@ impl<G: Gateway> Reception<G> {
         if std::mem::replace(&mut self.stops, true) {
             return;
         }
-        self.accepting.close(self.now);
-        let deadline = self.now + LINGER_OF_STOP;
+        self.accepting.close(self.now());
+        let deadline = self.now() + LINGER_OF_STOP;
         self.lingering.iter_mut().for_each(|(_, at)| *at = (*at).min(deadline));
         for guest in self.guests.values() {
             if let Stage::Http(speaking) = &guest.stage {
@@ -188,15 +185,21 @@ impl<G: Gateway> Reception<G> {
         self.stops && self.guests.is_empty() && self.accepting.is_closed()
     }
 
-    /// Whether a task can go on at once.
+    /// Whether a task can go on at once, or waits for nothing but the next turn.
     pub(crate) fn has_work(&self) -> bool {
-        self.tasks.is_ready()
+        let now = self.now();
+        self.tasks.is_ready() || self.deadlines.first().is_some_and(|at| at <= now)
+    }
+
+    /// The time of the turn.
+    fn now(&self) -> Millis {
+        self.deadlines.now()
     }
 
     /// The longest time until the next turn, if there is a deadline to keep.
     pub(crate) fn period(&self) -> Option<Duration> {
         let waits = !self.silent.is_empty() || !self.lingering.is_empty();
-        let late = self.due.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        let late = self.deadlines.first().map(|at| at.since(self.now()));
         let periods = [
             self.accepting.period(),
             waits.then_some(SILENT),
@@ -218,7 +221,7 @@ impl<G: Gateway> Reception<G> {
                 self.accepted(plane, key, peer, opening, short);
             }
             StreamEvent::NotAccepted(listener, errno) => {
-                if self.accepting.failed(key, listener, errno, self.now) {
+                if self.accepting.failed(key, listener, errno, self.now()) {
                     let error = io::Error::from_raw_os_error(errno);
                     let refused = Refusal::Connection(RefusedConnection::Accept(&error));
                     let refusals = &self.front.settings.get().refusals;
@@ -248,9 +251,6 @@ impl<G: Gateway> Reception<G> {
     fn leave(&mut self, key: ConnKey) {
         let Some(guest) = self.guests.remove(&key.slot) else { return };
         if let Stage::Http(speaking) = guest.stage {
-            if let Some(due) = speaking.due {
-                self.due.remove(&(due, key));
-            }
             speaking.pipe.close();
             speaking.task.detach();
         }
@@ -280,7 +280,7 @@ impl<G: Gateway> Reception<G> {
             Opening::Http => ClientAdmission::arrive(&self.front.settings.get(), peer),
             Opening::ProxyHeader => None,
         };
-        let arrival = Arrival { peer, opening, clients, at: self.now };
+        let arrival = Arrival { peer, opening, clients, at: self.now() };
         let flood = opening == Opening::Http && arrival.clients.is_none();
         let stage = Stage::Silent(arrival);
         self.guests.insert(key.slot, Guest { generation: key.generation, stage, _short: short });
@@ -289,7 +289,7 @@ impl<G: Gateway> Reception<G> {
             return plane.abort(key);
         }
         plane.read_on(key);
-        self.silent.push_back((key, self.now + SILENT));
+        self.silent.push_back((key, self.now() + SILENT));
     }
 
     fn received<R: Ring>(&mut self, plane: &mut Plane<R>, key: ConnKey, bytes: &mut [u8]) {
@@ -340,9 +340,8 @@ impl<G: Gateway> Reception<G> {
     /// Gives a connection a task that speaks HTTP.
     fn speak(&mut self, key: ConnKey, arrival: Arrival, bytes: &[u8]) {
         let pipe = Pipe::new(key, &self.touched, bytes);
-        let now = Instant::now();
-        let since = now.checked_sub(self.now.since(arrival.at)).unwrap_or(now);
-        let pace = Rc::new(Pace::new(self.front.settings.get().head_timeout, since));
+        let head = self.front.settings.get().head_timeout;
+        let pace = Rc::new(Pace::new(key, &self.deadlines, head, arrival.at));
         if self.stops {
             pace.stop();
         }
@@ -351,7 +350,7 @@ impl<G: Gateway> Reception<G> {
         let ends = Rc::clone(&pipe);
         let task = self.tasks.spawn(async move { ends.finish(served.await) });
         if let Some(stage) = self.stage(key) {
-            *stage = Stage::Http(Speaking { pipe, pace, task, due: None });
+            *stage = Stage::Http(Speaking { pipe, pace, task });
         }
     }
 
@@ -369,39 +368,24 @@ impl<G: Gateway> Reception<G> {
             return;
         }
         match pipe.ending() {
-            None => self.follow_deadline(key),
+            None => {}
             Some(Ending::Abort) => plane.abort(key),
             Some(Ending::Linger) => {
                 let linger = if self.stops { LINGER_OF_STOP } else { LINGER };
-                let stage = self.stage(key).map(|at| std::mem::replace(at, Stage::Lingering));
-                if let Some(Stage::Http(Speaking { due: Some(due), .. })) = stage {
-                    self.due.remove(&(due, key));
+                if let Some(stage) = self.stage(key) {
+                    *stage = Stage::Lingering;
                 }
-                self.lingering.push_back((key, self.now + linger));
+                self.lingering.push_back((key, self.now() + linger));
                 plane.finish(key);
             }
             Some(Ending::HandedOver) => self.leave(key),
         }
     }
 
-    /// Has the deadline of a connection looked at when it may have passed, or sooner.
-    fn follow_deadline(&mut self, key: ConnKey) {
-        let Some(Stage::Http(speaking)) = self.stage(key) else { return };
-        let Some(deadline) = speaking.pace.deadline() else { return };
-        if speaking.due.is_some_and(|due| due <= deadline) {
-            return;
-        }
-        let before = speaking.due.replace(deadline);
-        if let Some(before) = before {
-            self.due.remove(&(before, key));
-        }
-        self.due.insert((deadline, key));
-    }
-
     fn see_to_deadlines<R: Ring>(&mut self, plane: &mut Plane<R>) {
         while let Some(&(key, at)) = self.silent.front() {
             let served = !matches!(self.stage(key), Some(Stage::Silent(_)));
-            if !served && at > self.now && !self.stops {
+            if !served && at > self.now() && !self.stops {
                 break;
             }
             self.silent.pop_front();
@@ -411,31 +395,13 @@ impl<G: Gateway> Reception<G> {
         }
         while let Some(&(key, at)) = self.lingering.front() {
             let lingers = matches!(self.stage(key), Some(Stage::Lingering));
-            if lingers && at > self.now {
+            if lingers && at > self.now() {
                 break;
             }
             self.lingering.pop_front();
             if lingers {
                 plane.abort(key);
             }
-        }
-        self.see_who_is_late();
-    }
-
-    fn see_who_is_late(&mut self) {
-        if self.due.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        while let Some(&(at, key)) = self.due.first()
-            && at <= now
-        {
-            self.due.pop_first();
-            let Some(Stage::Http(speaking)) = self.stage(key) else { continue };
-            speaking.due = None;
-            speaking.pace.expire(now);
-            // It has moved, or the task ends now.
-            self.follow_deadline(key);
         }
     }
 }

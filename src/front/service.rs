@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::client_admission::ClientAdmission;
 use super::gateway::Gateway;
+use super::pace::Pace;
 use super::response::{HttpResponse, Rejection, json};
 use super::route::Route;
 use super::state::Front;
@@ -23,6 +24,7 @@ use super::{api, upgrade};
 pub(super) async fn respond<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
+    pace: &Pace,
     head: &Parts,
     two_lengths: bool,
     body: &mut Incoming,
@@ -31,7 +33,7 @@ pub(super) async fn respond<G: Gateway>(
     let _in_flight = front.gateway.begin_request();
     let answer = match two_lengths {
         true => Err(Rejection::TwoLengths),
-        false => answer(front, clients, head, body, outcome).await,
+        false => answer(front, clients, pace, head, body, outcome).await,
     };
     let mut answer = answer.unwrap_or_else(|rejection| {
         front.note_request(clients, head, &rejection);
@@ -46,6 +48,7 @@ pub(super) async fn respond<G: Gateway>(
 async fn answer<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
+    pace: &Pace,
     head: &Parts,
     body: &mut Incoming,
     outcome: &RefCell<Option<UpgradeOutcome>>,
@@ -62,14 +65,14 @@ async fn answer<G: Gateway>(
     match route {
         Route::Up => Ok(healthy(&head.method, route.methods())),
         Route::WebSocket { key } => {
-            upgrade::answer(front, clients, head, body, &key, outcome).await
+            upgrade::answer(front, clients, pace, head, body, &key, outcome).await
         }
         Route::Api { app_id, endpoint } => {
             // The permit is held until the answer is made.
             let _permit = clients
                 .admit(&settings, || clients.client(&settings, &head.headers))
                 .map_err(|cause| Rejection::OverLimit { cause, close: clients.is_alone() })?;
-            api::answer(front, head, body, &app_id, endpoint).await
+            api::answer(front, pace, head, body, &app_id, endpoint).await
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::time::Clock;
 use crate::websocket::{Message, ReadLimits};
 
 /// A host that sends back whatever text comes.
-struct Echo;
+pub(super) struct Echo;
 
 impl<R: Ring> Host<R> for Echo {
     fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: Message<'_>) {
@@ -50,7 +50,7 @@ pub enum Afterwards {
 ///
 /// # Errors
 /// The ring cannot be set up, or a listener cannot be prepared.
-pub async fn serve<G: Gateway>(
+pub fn serve<G: Gateway>(
     listeners: Listeners,
     gateway: G,
     settings: CurrentSettings,
@@ -88,8 +88,6 @@ pub async fn serve<G: Gateway>(
         if !reception.has_work() && !plane.has_work() {
             plane.sleep(DEADLINES);
         }
-        // The front's timers are the runtime's.
-        tokio::task::yield_now().await;
     }
     Ok(())
 }

@@ -11,7 +11,6 @@ use hyper::Version;
 use hyper::body::{Body, Incoming};
 use hyper::http::request::Parts;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use crate::apps::{Admission, App};
 use crate::memory::Headroom;
@@ -23,6 +22,7 @@ use super::address_limits::OverLimit;
 use super::client_admission::ClientAdmission;
 use super::gateway::{Gateway, GatewayCommand, Newcomers};
 use super::headers::{RequestHeaders, header_texts};
+use super::pace::Pace;
 use super::response::{HttpResponse, Rejection, switching_protocols};
 use super::state::Front;
 use super::upgrade_outcome::{Admitted, UpgradeOutcome};
@@ -31,6 +31,7 @@ use super::upgrade_outcome::{Admitted, UpgradeOutcome};
 pub(super) async fn answer<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
+    pace: &Pace,
     head: &Parts,
     body: &Incoming,
     key: &str,
@@ -46,7 +47,7 @@ pub(super) async fn answer<G: Gateway>(
         has_body: !body.is_end_stream(),
     });
     let answer = switching_protocols(&accept.map_err(Rejection::Handshake)?)?;
-    let admitted = admit(front, clients, head, key).await;
+    let admitted = admit(front, clients, pace, head, key).await;
     let admitted = admitted.unwrap_or_else(|error| {
         front.note_handshake(clients, head, key, error);
         UpgradeOutcome::Refused(error)
@@ -58,6 +59,7 @@ pub(super) async fn answer<G: Gateway>(
 async fn admit<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
+    pace: &Pace,
     head: &Parts,
     key: &str,
 ) -> Result<UpgradeOutcome, ProtocolError> {
@@ -85,7 +87,7 @@ async fn admit<G: Gateway>(
     let reservation = gateway.reserve().ok_or(ProtocolError::OverCapacity)?;
     let admission = match held {
         true => None,
-        false => Some(take_place(gateway, app).await?),
+        false => Some(take_place(gateway, pace, app).await?),
     };
     let permit = permit.into_connection_permit();
     Ok(UpgradeOutcome::Admitted(Admitted { admission, reservation, permit, client }))
@@ -94,14 +96,18 @@ async fn admit<G: Gateway>(
 /// Takes a place at the app. If this node has none left, the others of its cluster may have some.
 /// A client that is refused by the quota does not return, so it is so only if there is no place for
 /// certain.
-async fn take_place<G: Gateway>(gateway: &G, app: &Arc<App>) -> Result<Admission, ProtocolError> {
+async fn take_place<G: Gateway>(
+    gateway: &G,
+    pace: &Pace,
+    app: &Arc<App>,
+) -> Result<Admission, ProtocolError> {
     if let Some(admission) = Admission::take(app) {
         return Ok(admission);
     }
     for _ in 0..PLACES_ATTEMPTS {
         let (reply, answer) = oneshot::channel();
         gateway.submit(GatewayCommand::MorePlaces { app: Arc::clone(app), reply });
-        match timeout(PLACES_TIMEOUT, answer).await {
+        match pace.within(PLACES_TIMEOUT, answer).await {
             Ok(Ok(Ok(true))) => {}
             Ok(Ok(Ok(false))) => return Err(ProtocolError::OverQuota),
             // The shard stops, or the cluster does not answer.

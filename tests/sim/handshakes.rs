@@ -276,9 +276,6 @@ fn run(seed: u64) -> usize {
 #[test]
 fn handshakes_are_answered_whatever_happens_to_the_others() {
     log_if_asked();
-    // Requests that are answered by a task wait for bodies by the runtime's clock.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let _entered = runtime.enter();
     let runs = from_env("RINGWAVE_SIM_RUNS").unwrap_or(40);
     let seeds = match from_env("RINGWAVE_SIM_SEED") {
         Some(seed) => seed..seed + 1,

@@ -11,12 +11,14 @@ use crate::protocol::names::ChannelName;
 use crate::protocol::signing;
 
 use super::super::gateway::{Gateway, GatewayCommand, Reply};
+use super::super::pace::Pace;
 use super::super::response::Rejection;
 use super::info::Info;
 
 /// A request that the app has signed.
 pub(super) struct Call<'c, G> {
     pub(super) gateway: &'c G,
+    pub(super) pace: &'c Pace,
     pub(super) app: &'c Arc<App>,
     pub(super) query: &'c str,
 }
@@ -37,7 +39,7 @@ impl<G: Gateway> Call<'_, G> {
     ) -> Result<T, Rejection> {
         let (reply, answer) = oneshot::channel();
         self.gateway.submit(command(reply));
-        match tokio::time::timeout(SHARD_TIMEOUT, answer).await {
+        match self.pace.within(SHARD_TIMEOUT, answer).await {
             Ok(Ok(answer)) => answer.map_err(Rejection::Unserved),
             Ok(Err(_)) | Err(_) => Err(Rejection::BUSY),
         }

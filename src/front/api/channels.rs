@@ -1,7 +1,5 @@
 //! `GET /channels` and `GET /channels/{channel}`.
 
-use std::time::Duration;
-
 use hyper::StatusCode;
 use serde::Serialize;
 
@@ -21,7 +19,7 @@ pub(super) async fn list<G: Gateway>(call: &Call<'_, G>) -> Result<HttpResponse,
     let mut list = ChannelList::default();
     for (part, channels) in occupied.chunks(CHANNELS_AT_ONCE).enumerate() {
         if part > 0 {
-            tokio::time::sleep(PAUSE).await;
+            call.pace.next_turn().await;
         }
         for (name, state) in channels {
             list.push(name, info.counts(name, state));
@@ -30,13 +28,9 @@ pub(super) async fn list<G: Gateway>(call: &Call<'_, G>) -> Result<HttpResponse,
     Ok(json_text(list.end()))
 }
 
-/// The number of channels that are written before other tasks have their turn, which takes about a
-/// millisecond. A list may have a million channels.
+/// The number of channels that are written in a turn, which takes about a millisecond. A list may
+/// have a million channels.
 const CHANNELS_AT_ONCE: usize = 8192;
-
-/// The shortest pause in which the runtime parks. Without a park the operations of other
-/// connections are not submitted, however often this task yields.
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// Describes one channel, occupied or not.
 pub(super) async fn describe<G: Gateway>(

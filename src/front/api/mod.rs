@@ -23,6 +23,7 @@ use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 use super::body::{self, BodyBudget, Received, Unreceived};
 use super::clock::now_unix_s;
 use super::gateway::Gateway;
+use super::pace::Pace;
 use super::response::{HttpResponse, Rejection, of_this_node};
 use super::route::Endpoint;
 use super::state::Front;
@@ -32,6 +33,7 @@ use call::Call;
 /// unsigned body is never kept, nor asked for with `100 Continue`.
 pub(super) async fn answer<G: Gateway>(
     front: &Front<G>,
+    pace: &Pace,
     head: &Parts,
     body: &mut Incoming,
     app_id: &str,
@@ -44,6 +46,7 @@ pub(super) async fn answer<G: Gateway>(
     let settings = front.settings.get();
     let limits = BodyBounds {
         bytes_max: asked.rules.limits.max_request_size,
+        pace,
         time_max: settings.body_timeout,
         budget: &front.bodies,
     };
@@ -70,7 +73,7 @@ pub(super) async fn answer<G: Gateway>(
     app.take_request(|| clock.now_nanos()).map_err(|wait| over_rate(&app, wait))?;
 
     let query = head.uri.query().unwrap_or_default();
-    let call = Call { gateway: &front.gateway, app: &app, query };
+    let call = Call { gateway: &front.gateway, pace, app: &app, query };
     let alone = front.gateway.stands_alone();
     let answer = match endpoint {
         Endpoint::Events => events::publish(&call, bytes.as_mut_slice()).await,
@@ -90,6 +93,7 @@ pub(super) async fn answer<G: Gateway>(
 /// The bounds of one request's body.
 struct BodyBounds<'f> {
     bytes_max: usize,
+    pace: &'f Pace,
     time_max: Duration,
     budget: &'f BodyBudget,
 }
@@ -101,12 +105,13 @@ impl BodyBounds<'_> {
         body: &mut Incoming,
         signed: SignedBody,
     ) -> Result<Received, Rejection> {
+        let Self { bytes_max, pace, time_max, budget } = *self;
         if signed.is_some() {
-            let received = body::receive(body, self.bytes_max, self.time_max, self.budget).await;
+            let received = body::receive(body, bytes_max, pace, time_max, budget).await;
             return received.map_err(Rejection::Body);
         }
         // The app has signed that there is no body. A chunked body may still turn out to be empty.
-        match body::discard(body, self.bytes_max, self.time_max).await {
+        match body::discard(body, bytes_max, pace, time_max).await {
             Ok(0) => Ok(Received::default()),
             Ok(_) => Err(Rejection::signature(SignatureError::Missing("body_md5"))),
             Err(cause) => Err(Rejection::Body(cause)),
@@ -121,7 +126,7 @@ impl BodyBounds<'_> {
             true => true,
             false => {
                 let time_max = self.time_max.min(UNSIGNED_TIME_MAX);
-                match body::discard(body, self.bytes_max, time_max).await {
+                match body::discard(body, self.bytes_max, self.pace, time_max).await {
                     Ok(_) => false,
                     Err(Unreceived::TooSlow) => true,
                     Err(cause) => return Rejection::Body(cause),

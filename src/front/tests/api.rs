@@ -127,7 +127,14 @@ fn settings() -> Settings {
 }
 
 /// The query of a request that is signed as Pusher's libraries do.
-fn signed(key: &str, secret: &str, method: &str, path: &str, query: &str, body: &str) -> String {
+pub(super) fn signed(
+    key: &str,
+    secret: &str,
+    method: &str,
+    path: &str,
+    query: &str,
+    body: &str,
+) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let mut parameters = vec![
         format!("auth_key={key}"),
@@ -475,15 +482,5 @@ fn a_signature_without_a_digest_is_one_of_no_body() {
         stream.write_all(request(Some(""), chunked, "0\r\n\r\n").as_bytes()).unwrap();
         let reply = read_response(&mut stream);
         assert_eq!((reply.status, reply.body.as_str()), (400, "The body is not valid JSON."));
-    });
-}
-
-#[test]
-fn a_signed_body_that_is_slow_is_408() {
-    let settings = Settings { body_timeout: Duration::from_millis(200), ..settings() };
-    with_front(FakeShard::new(two_apps()), settings, |address| {
-        let headers = format!("Content-Length: {}\r\n", EVENT.len());
-        let answer = exchange(address, request(Some(EVENT), &headers, "{").as_bytes());
-        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     });
 }

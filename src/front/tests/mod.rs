@@ -2,6 +2,7 @@
 //! another, and a gateway that records instead of a shard.
 
 mod api;
+mod deadlines;
 mod http;
 mod upgrade;
 
@@ -29,6 +30,7 @@ use crate::id::{AppIndex, ConnKey};
 use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
 use crate::protocol::names::ChannelName;
+use crate::time::Millis;
 
 /// The state that the client's thread may change and see while the front runs.
 #[derive(Debug, Default)]
@@ -46,7 +48,12 @@ struct Switches {
     short_of_memory: AtomicUsize,
     /// Replies are dropped unanswered.
     gone: AtomicBool,
+    /// Replies are kept unanswered.
+    silent: AtomicBool,
 }
+
+/// The channels that begin with `many`.
+const MANY: usize = 20_000;
 
 /// A shard that answers the same to everyone, and echoes on the WebSockets that it adopts.
 #[derive(Clone)]
@@ -57,6 +64,10 @@ struct FakeShard {
     log: Rc<RefCell<Vec<String>>>,
     /// WebSockets that the plane has not made of their connections yet.
     upgraded: Rc<RefCell<Vec<Upgraded>>>,
+    /// Commands that are never answered.
+    unanswered: Rc<RefCell<Vec<GatewayCommand>>>,
+    /// The token of the requests that are being answered.
+    requests: InFlight,
 }
 
 impl FakeShard {
@@ -66,6 +77,8 @@ impl FakeShard {
             switches: Arc::default(),
             log: Rc::default(),
             upgraded: Rc::default(),
+            unanswered: Rc::default(),
+            requests: InFlight::default(),
         }
     }
 
@@ -123,8 +136,16 @@ impl Gateway for FakeShard {
         if self.switches.gone.load(Ordering::SeqCst) {
             return;
         }
-        let channel = |name| ChannelName::parse(name, 200, true).unwrap();
+        if self.switches.silent.load(Ordering::SeqCst) {
+            return self.unanswered.borrow_mut().push(command);
+        }
+        let channel = |name: &str| ChannelName::parse(name, 200, true).unwrap();
         match command {
+            GatewayCommand::Channels { prefix, reply, .. } if &*prefix == "many" => {
+                let list = (0..MANY).map(|at| channel(&format!("many-{at}")));
+                let list = list.map(|name| (name.clone(), self.state(&name))).collect();
+                let _ = reply.send(Ok(list));
+            }
             GatewayCommand::Publish { events, reply, .. } => {
                 let _ = reply.send(self.publish(&events));
             }
@@ -182,7 +203,7 @@ impl Gateway for FakeShard {
     }
 
     fn begin_request(&self) -> InFlight {
-        InFlight::default()
+        self.requests.clone()
     }
 
     fn reserve(&self) -> Option<Reservation> {
@@ -234,12 +255,10 @@ fn run(
     let (stop, stopped) = watch::channel(false);
     // The front stops when the sender is dropped, by a panic of the client too.
     let client = thread::spawn(move || client(&stop));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let settings = CurrentSettings::new(settings);
     let upgraded = Rc::clone(&shard.upgraded);
     let upgraded = move || upgraded.take();
-    let served = serve(listeners, shard, settings, stopped, upgraded, Afterwards::Echo);
-    runtime.block_on(tokio::task::unconstrained(served)).unwrap();
+    serve(listeners, shard, settings, stopped, upgraded, Afterwards::Echo).unwrap();
     client.join().unwrap();
 }
 
@@ -312,10 +331,11 @@ fn a_connection_waits_in_little_memory() {
         peer: super::address::Peer::Unix,
         opening: super::accepted::Opening::Http,
         clients: None,
-        at: crate::time::Millis(0),
+        at: Millis(0),
     };
-    let pipe = super::pipe::Pipe::new(ConnKey { slot: 0, generation: 0 }, &Rc::default(), &[]);
-    let pace = super::pace::Pace::new(Duration::ZERO, std::time::Instant::now());
+    let key = ConnKey { slot: 0, generation: 0 };
+    let pipe = super::pipe::Pipe::new(key, &Rc::default(), &[]);
+    let pace = super::pace::Pace::new(key, &Rc::default(), Duration::ZERO, Millis(0));
     let bytes = size_of_val(&super::connection::serve(pipe, Rc::new(pace), arrival, front));
     assert!(bytes <= 1_900, "{bytes} bytes");
 }

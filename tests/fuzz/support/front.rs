@@ -57,8 +57,6 @@ impl FrontEnd {
         let mut settings = Settings::default();
         prefix.clone_into(&mut settings.path_prefix);
         thread::spawn(move || {
-            let mut builder = tokio::runtime::Builder::new_current_thread();
-            let runtime = builder.enable_all().build().expect("a runtime");
             let listeners = Listeners { unix: vec![listener.into()], ..Listeners::default() };
             let apps = Arc::new(Apps::new(vec![app()]));
             let shard = Shard { apps, teller, upgraded: Rc::default() };
@@ -66,8 +64,7 @@ impl FrontEnd {
             let upgraded = Rc::clone(&shard.upgraded);
             let upgraded = move || upgraded.take();
             let served = serve(listeners, shard, settings, stopped, upgraded, Afterwards::End);
-            let served = tokio::task::unconstrained(served);
-            runtime.block_on(served).expect("the front starts");
+            served.expect("the front starts");
         });
         Self { place, heard, _stop: stop }
     }
