@@ -5,7 +5,7 @@
 //! request, or, while a request is served, whatever that has to wait for ([`Pace::within`]): first
 //! its body, then the answer of the shard. None of them lies within another.
 //!
-//! The connection's task moves the deadline, and while it waits ([`Pace::poll_late`]) it has an entry
+//! The connection's task moves the deadline. While it waits ([`Pace::poll_late`]), it has an entry
 //! among the [`Deadlines`] of all connections, which wake it.
 
 use std::cell::{Cell, RefCell};
