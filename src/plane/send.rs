@@ -34,9 +34,8 @@ impl<R: Ring> Plane<R> {
         self.flush_and_sleep(None);
     }
 
-    /// Flushes, and sleeps in the same system call as the ring's
-    /// [`submit_and_wait`](Ring::submit_and_wait) does, for at most `longest`, if nothing is left to
-    /// do behind the sends. Returns whether it did.
+    /// Flushes. If nothing is left to do behind the sends, the system call that submits them also
+    /// sleeps ([`Ring::submit_and_wait`]), for at most `longest`. Returns whether it did.
     pub(crate) fn flush_and_sleep(&mut self, longest: Option<Duration>) -> bool {
         if self.send_owed().is_err() || !self.start_operations() || !self.start_ends() {
             self.owed.stall();
@@ -281,8 +280,8 @@ impl<R: Ring> Plane<R> {
         false
     }
 
-    /// Handles the completions of this flush's sends while their bytes are still staged. Returns the
-    /// number of all completions that there were.
+    /// Handles the completions of this flush's sends while their bytes are still staged. Returns
+    /// the number of all completions that there were.
     fn reap_short_sends(&mut self) -> usize {
         let reaped = self.reap();
         let mut rest = std::mem::take(&mut self.completed);

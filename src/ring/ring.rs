@@ -229,12 +229,11 @@ pub trait Ring {
     /// caller reaps completions and calls again.
     fn submit(&mut self) -> bool;
 
-    /// Submits as [`submit`](Self::submit) does, and sleeps in the same system call until there is a
-    /// completion, the ring is woken, or `timeout` is over. A completion that was posted before and
-    /// has not been reaped ends the sleep at once, as does one of the submission itself and a
-    /// wake-up since the last sleep. It may also end without a reason, and does not begin unless the
-    /// kernel takes all of the queue. A ring without a thread of its own, as in a simulation, does
-    /// not sleep.
+    /// Submits as [`submit`](Self::submit) does, and sleeps in the same system call until there is
+    /// a completion, the ring is woken, or `timeout` is over. A completion that has not been reaped
+    /// ends the sleep at once, as does one of the submission itself, or a wake-up since the last
+    /// sleep. The sleep may also end without a reason, and does not begin unless the kernel takes
+    /// all of the queue. A simulated ring does not sleep.
     fn submit_and_wait(&mut self, timeout: Duration) -> bool;
 
     /// Runs the work that the kernel has deferred, and appends all completions to `into`.

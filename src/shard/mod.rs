@@ -117,8 +117,9 @@ pub struct ShardParts {
 ///    connections.
 ///
 /// While [`has_work`](Self::has_work) returns `true`, the next turn has to follow at once.
-/// Otherwise the owner may [`sleep`](Self::sleep) on the ring, which the
-/// [`port`](Self::port) wakes, but no longer than until the next tick; best in the flush. Once [`stopped`](Self::stopped) returns `true`, the owner calls
+/// Otherwise the owner may [`sleep`](Self::sleep) on the ring, which the [`port`](Self::port)
+/// wakes, but no longer than until the next tick. If it can, it sleeps in the flush, which saves a
+/// system call. Once [`stopped`](Self::stopped) returns `true`, the owner calls
 /// [`end`](Self::end), and no further turn.
 #[derive(Debug)]
 pub struct Shard<R: Ring> {

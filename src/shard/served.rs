@@ -122,19 +122,25 @@ impl<R: Ring> Served<R> {
         self.shard.has_work() || self.reception.has_work()
     }
 
-    /// Decides when the next turn is due. Turns in between do not put it off, and a longer period
-    /// begins when the shorter one is over.
+    /// Decides when the next turn is due.
     fn schedule(&mut self, now: Millis) {
         let tick = self.shard.tick_period();
         let period = self.reception.period().map_or(tick, |period| period.min(tick));
-        let next = now + period;
-        self.due = if self.due <= now { next } else { self.due.min(next) };
+        self.due = next_due(self.due, now, period);
     }
 
     /// The time until the next turn is due.
     fn until_due(&self) -> Duration {
         self.due.since(self.inbox.clock.now())
     }
+}
+
+/// The time of the next turn, if the one at `now` has been scheduled before or for `due`. Turns in
+/// between do not put it off, a shorter period brings it forward, and a longer one begins when the
+/// shorter one is over.
+fn next_due(due: Millis, now: Millis, period: Duration) -> Millis {
+    let next = now + period;
+    if due <= now { next } else { due.min(next) }
 }
 
 /// The front's handle to its shard.
@@ -274,5 +280,26 @@ impl Gateway for Handle {
     fn reserve(&self) -> Option<Reservation> {
         let free = self.0.free_places.get() > self.0.reserved_places.get();
         free.then(|| Reservation::of(&self.0.reserved_places))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_in_between_do_not_put_off_the_one_that_is_due() {
+        let (short, long) = (Duration::from_millis(100), Duration::from_secs(1));
+        let mut due = next_due(Millis(0), Millis(5000), long);
+        assert_eq!(due, Millis(6000));
+        for now in 5000..6000 {
+            due = next_due(due, Millis(now), long);
+        }
+        assert_eq!(due, Millis(6000));
+        due = next_due(due, Millis(5500), short);
+        assert_eq!(due, Millis(5600), "a shorter period");
+        due = next_due(due, Millis(5599), long);
+        assert_eq!(due, Millis(5600), "a longer one waits until the shorter is over");
+        assert_eq!(next_due(due, Millis(5603), long), Millis(6603));
     }
 }

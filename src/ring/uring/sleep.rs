@@ -7,9 +7,9 @@
 //! No write is lost:
 //! - A write that comes before the poll begins leaves the counter above zero. The kernel looks at
 //!   the counter when it begins the poll, which it does in the call that sleeps, before the sleep.
-//! - A write that comes later posts a completion, or defers the work of posting it. The kernel looks
-//!   at both before it sleeps, and while it sleeps either ends the sleep. If it is posting the
-//!   completion of another write at that moment, it looks at the eventfd once more
+//! - A write that comes later posts a completion, or defers the work of posting it. The kernel
+//!   looks at both before it sleeps, and while it sleeps either ends the sleep. If it is posting
+//!   the completion of another write at that moment, it looks at the eventfd once more
 //!   (`io_poll_check_events` counts the writes).
 //! - The poll ends when the completion queue is full. Its last completion says so, and the next
 //!   sleep begins another poll, which finds the counter above zero: that sleep ends without reason.
@@ -41,8 +41,8 @@ impl WakeUp {
 }
 
 impl Uring {
-    /// Has each write to this eventfd end a sleep, the next one if there is none at the time. Called
-    /// at most once.
+    /// Has each write to this eventfd end a sleep, the next one if there is none at the time.
+    /// Called at most once.
     ///
     /// # Errors
     /// File descriptors ran out.
