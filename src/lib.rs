@@ -35,10 +35,12 @@
 //!                               |
 //!   control thread: signals, reloads, start and stop; webhooks: requests to apps' servers
 //! ```
-//! A shard has two rings. The *front* runs asynchronous tasks on the ring of tokio-uring, written
-//! for correctness, because it is cold per connection. The *plane* drives a raw ring with a table
-//! of sockets, idle ones that wait by poll and sends without completions, because that is where the
-//! connections are.
+//! A shard has one ring, and sleeps in it: one system call submits the operations of a turn and
+//! waits for the next one ([`shard::run`]). The *plane* drives the ring, with a table of sockets,
+//! idle ones that wait by poll and sends without completions, because that is where the connections
+//! are. The *front* has the same sockets before their upgrade, as streams of bytes. Its
+//! asynchronous tasks, one for each connection that speaks HTTP, are polled within the turns of the
+//! shard.
 //!
 //! The webhook thread runs on tokio-uring, because it flushes its spool to the disk: its ring hands
 //! the files to the kernel, and requests go on meanwhile.

@@ -243,13 +243,8 @@ impl<M: Send> Port<M> {
         self.peers[self.id.index()].wake.awake();
     }
 
-    /// Makes the owner's next sleep end at once.
-    pub(crate) fn wake_self(&self) {
-        self.peers[self.id.index()].wake.write();
-    }
-
-    /// The eventfd that gets an edge when a message arrives while the owner sleeps. It is never
-    /// read, so it has to be watched edge-triggered; others may signal it too.
+    /// The eventfd that is written when a message arrives while the owner sleeps. It is never read,
+    /// so each write has to be an edge to whatever watches it.
     #[must_use]
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
         self.peers[self.id.index()].wake.fd()

@@ -9,8 +9,8 @@ use super::sync::{AtomicBool, Ordering, fence};
 
 /// An eventfd with a flag that says whether its owner sleeps.
 ///
-/// The eventfd is watched edge-triggered: each write is an edge, so it is never read. Its counter
-/// would take centuries to fill, and would stay readable then.
+/// The owner's ring polls the eventfd, or an `epoll` edge-triggered: each write is an edge to both,
+/// so it is never read. Its counter would take centuries to fill, and would stay readable then.
 ///
 /// The owner sets the flag and then looks at its mailbox once more; a sender puts its message into
 /// the mailbox and then looks at the flag. With a full fence between the two steps on both sides,
@@ -52,8 +52,7 @@ impl Wake {
         }
     }
 
-    /// Makes the eventfd readable.
-    pub(crate) fn write(&self) {
+    fn write(&self) {
         // The write fails only when the counter is full, and then the eventfd is readable already.
         let _full = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
     }

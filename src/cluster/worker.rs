@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{LocalSet, yield_now};
@@ -24,7 +25,6 @@ use crate::bus::Port;
 use crate::channels::{FromHome, KeyHash, Registered, ToCluster};
 use crate::invariant::broken;
 use crate::shard::ShardMessage;
-use crate::shard::run::readable;
 use crate::time::{Clock, Millis};
 use crate::webhooks::NoticeSender;
 
@@ -340,6 +340,19 @@ impl Turns {
     fn show(&self, now: Millis) {
         self.status.send_replace(self.shared.node.borrow().status(now));
     }
+}
+
+/// Watches a descriptor for the edges at which it becomes readable.
+///
+/// # Errors
+/// The runtime cannot watch it (`epoll_ctl(2)`).
+fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    #[expect(
+        deprecated,
+        reason = "unsound only for types whose descriptor changes or closes while registered; an \
+                  OwnedFd keeps its own, and the successor is an unsafe function"
+    )]
+    AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
 
 /// The commands that a message becomes, or about as many.

@@ -198,11 +198,6 @@ impl<G: Gateway> Reception<G> {
         self.deadlines.now()
     }
 
-    /// Has a task that becomes ready wake the loop.
-    pub(crate) fn wake(&self, context: &std::task::Context<'_>) {
-        self.tasks.wake(context);
-    }
-
     /// The longest time until the next turn, if there is a deadline to keep.
     pub(crate) fn period(&self) -> Option<Duration> {
         let waits = !self.silent.is_empty() || !self.lingering.is_empty();

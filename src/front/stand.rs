@@ -3,10 +3,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::gateway::{Gateway, Upgraded};
@@ -61,8 +59,6 @@ pub fn serve<G: Gateway>(
     afterwards: Afterwards,
 ) -> io::Result<()> {
     let ring = Uring::new(&RING)?;
-    let woken = eventfd(0, EventfdFlags::NONBLOCK)?;
-    ring.wake_by(woken.as_fd())?;
     let limits = BacklogLimits { connection: 1 << 20, shard: 1 << 24 };
     let mut plane = Plane::new(ring, limits, Frame::close(4100, ""));
     let mut reception = Reception::new(gateway, settings);
@@ -90,23 +86,14 @@ pub fn serve<G: Gateway>(
         }
         plane.flush();
         if !reception.has_work() && !plane.has_work() {
-            sleep(&woken)?;
+            plane.sleep(DEADLINES);
         }
     }
     Ok(())
 }
 
-/// Sleeps until the ring signals this descriptor, or for as long as deadlines may be missed.
-fn sleep(woken: &OwnedFd) -> io::Result<()> {
-    match poll(&mut [PollFd::new(woken, PollFlags::IN)], Some(&PRECISION)) {
-        Ok(0) | Err(Errno::INTR) => Ok(()),
-        Ok(_) => rustix::io::read(woken, &mut [0; size_of::<u64>()]).map(drop).map_err(Into::into),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// The longest sleep: deadlines of some milliseconds are kept.
-const PRECISION: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+const DEADLINES: Duration = Duration::from_millis(2);
 
 /// A ring for the few connections of a test.
 const RING: UringSizes = UringSizes {

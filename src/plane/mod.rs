@@ -142,8 +142,9 @@ pub struct Counters {
 /// [`has_work`](Self::has_work) returns `true`, the next turn has to follow at once.
 /// [`end_all`](Self::end_all) takes the place of all further turns.
 ///
-/// A turn costs one system call for the completions, one for every few receives, and one per
-/// submission queue of sends and waits.
+/// A turn costs one system call for every few receives, and one per submission queue of sends and
+/// waits. The last one of a turn that leaves nothing to do also sleeps until the next one
+/// ([`flush_and_sleep`](Self::flush_and_sleep)).
 #[derive(Debug)]
 pub struct Plane<R: Ring> {
     /// The ring that holds the sockets.
@@ -567,11 +568,12 @@ impl<R: Ring> Plane<R> {
         self.expire_closing();
     }
 
-    /// Takes completions from the ring. Those of receives are kept apart, because the bytes of
-    /// WebSockets wait while nothing is read.
-    fn reap(&mut self) {
+    /// Takes completions from the ring, and returns their number. Those of receives are kept apart,
+    /// because the bytes of WebSockets wait while nothing is read.
+    fn reap(&mut self) -> usize {
         let mut scratch = std::mem::take(&mut self.scratch);
         self.ring.reap(&mut scratch);
+        let reaped = scratch.len();
         for completion in scratch.drain(..) {
             if completion.op != Op::Receive {
                 self.completed.push_back(completion);
@@ -582,6 +584,7 @@ impl<R: Ring> Plane<R> {
             }
         }
         self.scratch = scratch;
+        reaped
     }
 
     fn handle_completions(&mut self) {

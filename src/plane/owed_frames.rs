@@ -73,6 +73,11 @@ impl OwedFrames {
         self.queued += 1;
     }
 
+    /// The slots of all connections that are owed anything.
+    pub(super) fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+
     pub(super) const fn stalled(&self) -> bool {
         self.stalled
     }

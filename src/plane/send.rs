@@ -1,6 +1,8 @@
 //! The sending side: from frames in the owed to the sockets of the connections that are owed
 //! them. Bytes that do not fit into a socket go to the connection's backlog.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use crate::id::ConnKey;
@@ -18,21 +20,62 @@ const JOIN_BYTES: usize = 256 * 1024;
 /// to the next turn.
 const SUBMIT_ATTEMPTS: usize = 8;
 
+/// The most sends of a flush that sleeps in the system call that submits them. The system call that
+/// this saves is nothing beside more sends, and other shards take one that is about to sleep for
+/// asleep: they would write its eventfd for what they send it during the submission.
+const SENDS_BEFORE_SLEEP: usize = 64;
+
 impl<R: Ring> Plane<R> {
     /// Sends what was owed, waits for more to receive, and releases the slots of dead connections.
     ///
     /// If the kernel takes nothing, the lists stay as they are and the next flush goes on. Until
     /// then [`poll`](Plane::poll) does nothing and nothing may be owed.
     pub(crate) fn flush(&mut self) {
-        if self.send_owed().is_err()
-            || !self.start_operations()
-            || !self.start_ends()
-            || !self.submit()
-        {
+        self.flush_and_sleep(None);
+    }
+
+    /// Flushes. If nothing is left to do behind the sends, the system call that submits them also
+    /// sleeps ([`Ring::submit_and_wait`]), for at most `longest`. Returns whether it did.
+    pub(crate) fn flush_and_sleep(&mut self, longest: Option<Duration>) -> bool {
+        if self.send_owed().is_err() || !self.start_operations() || !self.start_ends() {
             self.owed.stall();
-            return;
+            return false;
         }
-        self.reap_short_sends();
+        let longest = longest.filter(|_| self.is_done_once_sent());
+        let slept = longest.is_some_and(|longest| self.ring.submit_and_wait(longest));
+        if !slept && !self.submit() {
+            self.owed.stall();
+            return false;
+        }
+        let reaped = self.reap_short_sends();
+        self.finish_flush();
+        debug_assert!(!slept || reaped > 0 || !self.has_work(), "slept with work left to do");
+        slept
+    }
+
+    /// Whether nothing is left to do once everything that is queued is sent, and sent as a whole.
+    /// The completions of the other sends end a sleep.
+    fn is_done_once_sent(&self) -> bool {
+        let sends = self.owed.slots();
+        let is_open = |slot: &u32| {
+            let conn = self.conns.get(*slot as usize);
+            conn.is_some_and(|conn| matches!(conn.phase, Phase::Open | Phase::Stream))
+        };
+        sends.len() <= SENDS_BEFORE_SLEEP
+            && !self.has_work()
+            && self.closed.is_empty()
+            && self.backlog_bytes <= self.limits.shard
+            && sends.iter().all(is_open)
+    }
+
+    /// Sleeps until the ring has a completion or is woken, for at most `longest`.
+    pub(crate) fn sleep(&mut self, longest: Duration) {
+        // Nothing is queued that the kernel could fail to take.
+        self.ring.submit_and_wait(longest);
+    }
+
+    /// Handles the end of the sends of a flush.
+    fn finish_flush(&mut self) {
         self.shed();
         let slots = self.owed.finish();
         for &slot in &slots {
@@ -237,9 +280,10 @@ impl<R: Ring> Plane<R> {
         false
     }
 
-    /// Handles the completions of this flush's sends while their bytes are still staged.
-    fn reap_short_sends(&mut self) {
-        self.reap();
+    /// Handles the completions of this flush's sends while their bytes are still staged. Returns
+    /// the number of all completions that there were.
+    fn reap_short_sends(&mut self) -> usize {
+        let reaped = self.reap();
         let mut rest = std::mem::take(&mut self.completed);
         rest.retain(|completion| {
             match completion.op {
@@ -251,6 +295,7 @@ impl<R: Ring> Plane<R> {
             false
         });
         self.completed = rest;
+        reaped
     }
 
     /// Handles a send of this flush that did not send everything. The rest becomes backlog.

@@ -11,6 +11,7 @@ use super::*;
 
 mod fairness;
 mod readable;
+mod sleep;
 mod streams;
 mod unfinished;
 
@@ -22,6 +23,9 @@ const SLOTS: u32 = 8;
 const LIMITS: BacklogLimits = BacklogLimits { connection: 10_000, shard: 1 << 20 };
 /// The bytes that a simulated socket holds for a client that does not read.
 const SOCKET_BYTES: usize = 4096;
+
+/// The longest sleep of a flush. Simulated rings do not sleep.
+const SLEEP: Duration = Duration::from_secs(1);
 
 /// A plane, the network of its clients, and a record of their messages and ends.
 struct World {
@@ -99,7 +103,7 @@ impl World {
         };
         self.plane.poll(intake, &mut self.host);
         self.take_closed();
-        self.plane.flush();
+        self.plane.flush_and_sleep(Some(SLEEP));
         self.take_closed();
     }
 

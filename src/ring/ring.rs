@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -225,9 +226,15 @@ pub trait Ring {
     fn reset(&mut self, key: ConnKey) -> Result<(), QueueFull>;
 
     /// Hands the queue to the kernel. Returns whether the kernel took all of it. Otherwise the
-    /// caller reaps completions and calls again. A reap has to follow in any case before the caller
-    /// sleeps, because what completes at once wakes nobody.
+    /// caller reaps completions and calls again.
     fn submit(&mut self) -> bool;
+
+    /// Submits as [`submit`](Self::submit) does, and sleeps in the same system call until there is
+    /// a completion, the ring is woken, or `timeout` is over. A completion that has not been reaped
+    /// ends the sleep at once, as does one of the submission itself, or a wake-up since the last
+    /// sleep. The sleep may also end without a reason, and does not begin unless the kernel takes
+    /// all of the queue. A simulated ring does not sleep.
+    fn submit_and_wait(&mut self, timeout: Duration) -> bool;
 
     /// Runs the work that the kernel has deferred, and appends all completions to `into`.
     fn reap(&mut self, into: &mut Vec<Completion>);

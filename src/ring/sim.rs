@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -578,6 +579,10 @@ impl Ring for SimRing {
             self.execute(entry);
         }
         true
+    }
+
+    fn submit_and_wait(&mut self, _timeout: Duration) -> bool {
+        self.submit()
     }
 
     fn reap(&mut self, into: &mut Vec<Completion>) {

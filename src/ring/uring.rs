@@ -2,8 +2,9 @@
 //!
 //! A ring is created on the thread that uses it (`SINGLE_ISSUER`). Completions appear only when
 //! that thread enters the kernel for them (`DEFER_TASKRUN`), so that the kernel never interrupts a
-//! turn. An eventfd signals that there is something to [`reap`](Ring::reap), because on Linux 6.18
-//! the ring's own descriptor does not become readable for an `epoll` when work was deferred.
+//! turn. The thread sleeps in the ring as well (`sleep`): on Linux 6.18 the ring's own descriptor
+//! does not become readable for an `epoll` when work was deferred, and an `epoll` would be a system
+//! call more for each wake.
 //!
 //! Sockets live in the ring's own file table ("direct descriptors"): they count against no
 //! descriptor limit and cost no reference per operation. Before Linux 6.13 a socket that leaves the
@@ -16,7 +17,6 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +33,7 @@ use crate::sockets::{queued_bytes, reset_when_closed};
 use listening::Listeners;
 pub use listening::Listening;
 pub use setup::UringSizes;
+use sleep::WakeUp;
 use user_data::{completion, user_data};
 
 /// The group id of the only buffer ring.
@@ -78,6 +79,8 @@ pub struct Uring {
     listeners: Listeners,
     /// Completions of operations that were done without the ring, on the descriptor of a socket.
     at_once: Vec<Completion>,
+    /// The way for other threads to end a sleep.
+    wake_up: WakeUp,
     /// Whether the first refusal of an [`Op::Reset`] was logged.
     refusal_told: bool,
     #[cfg(debug_assertions)]
@@ -127,28 +130,11 @@ impl Uring {
             sending: HashMap::new(),
             listeners: Listeners::default(),
             at_once: Vec::new(),
+            wake_up: WakeUp::default(),
             refusal_told: false,
             #[cfg(debug_assertions)]
             contract: Contract::new(sizes.slots),
         })
-    }
-
-    /// Signals this eventfd when something can be reaped, once until it was reaped. Completions
-    /// that a submission or a reap posts itself are not signalled: a reap has to follow each
-    /// submission.
-    ///
-    /// # Errors
-    /// The kernel refuses the eventfd.
-    pub fn wake_by(&self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
-        self.io.submitter().register_eventfd(eventfd.as_raw_fd())
-    }
-
-    /// Hands the queue to the kernel and sleeps until something can be reaped, at most `timeout`.
-    /// This is for a thread that waits for nothing but its ring.
-    pub fn wait(&mut self, timeout: Duration) {
-        let timespec = types::Timespec::from(timeout);
-        let arguments = types::SubmitArgs::new().timespec(&timespec);
-        may_go_on(self.io.submitter().submit_with_args(1, &arguments));
     }
 
     #[inline]
@@ -220,18 +206,6 @@ impl Uring {
         let entered =
             unsafe { self.io.submitter().enter::<libc::sigset_t>(to_submit, 0, flags, None) };
         may_go_on(entered)
-    }
-
-    /// The same without a signal for what completes meanwhile. The caller looks for it behind the
-    /// call, and a signal would cost a turn that finds nothing.
-    fn enter_quietly(&mut self, to_submit: u32, flags: u32) -> bool {
-        self.io.completion().disable_eventfd();
-        let may_go_on = self.enter(to_submit, flags);
-        self.io.completion().enable_eventfd();
-        // The caller reads the flag of deferred work behind this, and so sees work that was
-        // deferred without a signal.
-        fence(Ordering::SeqCst);
-        may_go_on
     }
 
     /// Frees the bytes of an operation that has ended, and logs a refused reset.
@@ -498,11 +472,19 @@ impl Ring for Uring {
                 return true;
             }
             let entries = to_u32(unsubmitted, "a queue has at most 32,768 entries");
-            if !self.enter_quietly(entries, 0) {
+            if !self.enter(entries, 0) {
                 return false;
             }
         }
         false
+    }
+
+    fn submit_and_wait(&mut self, timeout: Duration) -> bool {
+        // The kernel does not know of completions that were made here.
+        if !self.at_once.is_empty() || !self.poll_wake_up() {
+            return self.submit();
+        }
+        self.sleep(timeout) || self.submit()
     }
 
     fn reap(&mut self, into: &mut Vec<Completion>) {
@@ -517,16 +499,14 @@ impl Ring for Uring {
                 (queue.taskrun(), queue.cq_overflow())
             };
             attempts += 1;
-            if deferred && attempts >= ENTER_ATTEMPTS {
-                // The rest is left to the next turn, which has to be signalled.
+            if deferred || overflown {
                 self.enter(0, ENTER_GETEVENTS);
-            } else if deferred || overflown {
-                self.enter_quietly(0, ENTER_GETEVENTS);
             }
             let before = into.len();
             for entry in self.io.completion() {
-                if let Some(completion) = completion(&entry) {
-                    into.push(completion);
+                match completion(&entry) {
+                    Some(completion) => into.push(completion),
+                    None => self.wake_up.completed(&entry),
                 }
             }
             for completion in &into[before..] {
@@ -534,7 +514,8 @@ impl Ring for Uring {
             }
             // An overflow is emptied however long it is, because a failed `send_now` may be in it.
             // It comes to an end, because only `keep_receiving` completes more than once, and that
-            // is over when it finds the queue full.
+            // is over when it finds the queue full. Deferred work can wait: no sleep begins before
+            // the kernel has run it.
             let rest_can_wait = deferred && attempts >= ENTER_ATTEMPTS;
             if !overflown && (!deferred || rest_can_wait) {
                 return;
@@ -620,6 +601,7 @@ mod accept;
 mod listening;
 mod multishot;
 mod setup;
+mod sleep;
 mod user_data;
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ mod timers;
 mod trace;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -112,11 +113,13 @@ pub struct ShardParts {
 /// 1. [`begin`](Self::begin) takes everything that has arrived. The rest is skipped if it returns
 ///    `false`.
 /// 2. The front gets what has happened to its connections, and [`obey`](Self::obey) its commands.
-/// 3. [`end_turn`](Self::end_turn) sends to other shards, then to the connections.
+/// 3. [`end_turn`](Self::end_turn) sends to other shards, and [`flush`](Self::flush) to the
+///    connections.
 ///
 /// While [`has_work`](Self::has_work) returns `true`, the next turn has to follow at once.
-/// Otherwise the owner may sleep on the ring and on the [`port`](Self::port), but no longer than
-/// until the next tick. Once [`stopped`](Self::stopped) returns `true`, the owner calls
+/// Otherwise the owner may [`sleep`](Self::sleep) on the ring, which the [`port`](Self::port)
+/// wakes, but no longer than until the next tick. If it can, it sleeps in the flush, which saves a
+/// system call. Once [`stopped`](Self::stopped) returns `true`, the owner calls
 /// [`end`](Self::end), and no further turn.
 #[derive(Debug)]
 pub struct Shard<R: Ring> {
@@ -217,24 +220,44 @@ impl<R: Ring> Shard<R> {
         }
         self.subscribers.flush(&mut self.plane);
         self.take_closed();
-        self.plane.flush();
+    }
+
+    /// Sends to the connections what they are owed. Sleeps behind the sends, for at most `longest`,
+    /// if there is nothing else to do, and returns whether it did.
+    pub(crate) fn flush(&mut self, longest: Option<Duration>) -> bool {
+        // The milestones of a drain are reported between the sends and the sleep.
+        let longest = longest.filter(|_| !self.owes_work() && !self.draining());
+        let longest = longest.filter(|_| self.port().sleep());
+        let slept = self.plane.flush_and_sleep(longest);
+        self.port().awake();
         self.take_closed();
         // Connections may have ended during the sends. The shards that their leaves go to have to
         // be woken as well.
         self.subscribers.link.port.flush();
+        slept
+    }
+
+    /// Sleeps for at most `longest`, unless a message has come.
+    pub(crate) fn sleep(&mut self, longest: Duration) {
+        if self.port().sleep() {
+            self.plane.sleep(longest);
+        }
+        self.port().awake();
     }
 
     /// Whether another turn has something to do at once. Otherwise the shard may sleep until its
-    /// ring, its mailbox or its timer wakes it.
+    /// ring, its mailbox or the time wakes it.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.plane.has_work()
-            || self.overloaded()
-            || self.subscribers.leaving.has_work()
-            || self.homes.has_work()
+        self.plane.has_work() || self.owes_work()
     }
 
-    /// The shard's end of the bus, which wakes a sleeping owner.
+    /// Whether there is work left beside that of the plane.
+    fn owes_work(&self) -> bool {
+        self.overloaded() || self.subscribers.leaving.has_work() || self.homes.has_work()
+    }
+
+    /// The shard's end of the bus, which wakes the ring of a sleeping owner.
     #[must_use]
     pub const fn port(&self) -> &Port<ShardMessage> {
         &self.subscribers.link.port

@@ -1,24 +1,12 @@
-//! A shard on its own thread: the turn loop, and the runtime whose timers the front's tasks use.
+//! A shard on its own thread: the loop of its turns.
 //!
-//! The loop sleeps on three things: one eventfd that both the plane's ring and the bus signal, a
-//! task of the front whose timer is over, and the tick, which is a `timerfd_create(2)`: a timer of
-//! the runtime costs three more system calls each time. A wake costs one `epoll_wait` beside what
-//! the turn itself asks of the kernel. If work is left, the loop signals the eventfd, which the
-//! next park finds readable, so that the runtime's timers get their turn.
+//! The thread sleeps in its ring and nowhere else: there is no `epoll`, no timer and no runtime of
+//! asynchronous tasks. The system call that submits the sends of a turn also sleeps until a socket
+//! has something, another thread has written the eventfd of the bus, or a turn is due
+//! ([`Served::turn`]). So a turn that finds nothing to receive costs one system call.
 
-use std::cell::Cell;
-use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::task::{Context, Poll};
 use std::time::Duration;
-
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::ShardParts;
 use super::served::Served;
@@ -27,16 +15,9 @@ use crate::front::gateway::InFlight;
 use crate::ring::{Uring, UringSizes};
 use crate::time::{Clock, Millis};
 
-/// Entries of the runtime's ring, on which this thread begins no operations.
-const RUNTIME_ENTRIES: u32 = 8;
-
 /// The time that the front still has to finish its requests once all connections are closed or cut.
 /// It has had the whole drain before.
 const FRONT_STOP_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Turns that follow one another before the runtime is parked, some milliseconds if they have much
-/// to do.
-const TURNS_IN_A_ROW: u32 = 16;
 
 /// Everything that a shard's thread needs.
 #[derive(Debug)]
@@ -69,26 +50,11 @@ pub(crate) enum Milestone {
 /// Serves until [`super::ShardMessage::Stop`].
 ///
 /// # Errors
-/// The runtime or a ring could not be set up; nothing was served then.
-///
-/// # Panics
-/// Resumes a panic of the shard.
-pub(crate) fn run(setup: Setup, report: impl Fn(Milestone) + 'static) -> io::Result<()> {
-    let mut builder = tokio_uring::builder();
-    builder.entries(RUNTIME_ENTRIES);
-    // Completions wait until the thread is in the kernel anyway, instead of interrupting it.
-    builder.uring_builder(tokio_uring::uring_builder().setup_coop_taskrun());
-    let runtime = tokio_uring::Runtime::new(&builder)?;
-    // A turn takes as much as it takes, and the front's tasks are polled within it: the runtime
-    // must not have them give way.
-    runtime.block_on(tokio::task::unconstrained(drive(setup, report)))
-}
-
-async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
+/// The ring could not be set up, or a listener could not be prepared; nothing was served then.
+pub(crate) fn run(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
     let Setup { parts, ring, websockets_max, listeners, clock } = setup;
-    let ring = Uring::new(&ring)?;
+    let mut ring = Uring::new(&ring)?;
     ring.wake_by(parts.port.wake_fd())?;
-    let mut sleep = Sleep::new(&parts)?;
     let mut served = Served::new(ring, parts, websockets_max, clock);
     served.listen(listeners)?;
     report(Milestone::Serving);
@@ -97,13 +63,13 @@ async fn drive(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
     while !served.shard().stopped() {
         served.turn(clock.now());
         stopping.follow(&served, &report);
-        sleep.until_woken(&served).await;
+        served.sleep();
     }
     // The front finishes requests in flight, or the timeout cuts them.
     let deadline = clock.now() + FRONT_STOP_TIMEOUT;
     while !served.front_ended() && clock.now() < deadline {
         served.turn(clock.now());
-        sleep.until_woken(&served).await;
+        served.sleep();
     }
     served.end();
     Ok(())
@@ -140,107 +106,63 @@ impl Stopping {
     }
 }
 
-/// The sources that wake the loop.
-struct Sleep {
-    /// The eventfd that the bus and the plane's ring signal.
-    wake: AsyncFd<OwnedFd>,
-    /// A timerfd that expires every `period`.
-    timer: AsyncFd<OwnedFd>,
-    /// The period that the timer is set to; zero before it is set.
-    period: Duration,
-    /// Whether the timer has expired since it was set.
-    expired: Cell<bool>,
-    /// The turns since the runtime was last parked.
-    turns: u32,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::thread;
+    use std::time::Instant;
 
-impl Sleep {
-    fn new(parts: &ShardParts) -> io::Result<Self> {
-        let wake = parts.port.wake_fd().try_clone_to_owned()?;
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        )?;
-        let (wake, timer) = (readable(wake)?, readable(timer)?);
-        let (period, expired) = (Duration::ZERO, Cell::new(true));
-        Ok(Self { wake, timer, period, expired, turns: 0 })
-    }
+    use super::*;
+    use crate::bus::connect;
+    use crate::id::ShardId;
+    use crate::ring::Ring;
 
-    /// Sleeps, unless there is work left. Then the next turn follows at once, except for now and
-    /// then: the runtime has timers of the front's tasks.
-    async fn until_woken(&mut self, served: &Served<Uring>) {
-        let shard = served.shard();
-        self.turns += 1;
-        if served.has_work() {
-            if self.turns < TURNS_IN_A_ROW {
-                return;
+    /// The time after which a test that waits fails.
+    const PATIENCE: Duration = Duration::from_secs(10);
+    /// A ring without sockets.
+    const RING: UringSizes = UringSizes {
+        slots: 1,
+        submissions: 8,
+        buffers: 1,
+        buffer_size: 64,
+        direct_descriptors: false,
+    };
+
+    /// A message that found its receiver neither awake nor woken would leave the receiver asleep,
+    /// because its sender waits for it.
+    #[test]
+    fn no_message_finds_its_receiver_asleep_in_its_ring_and_leaves_it_so() {
+        const MESSAGES: u32 = 10_000;
+        let mut ports = connect::<ShardId>(3, 4).unwrap();
+        let mut receiver = ports.remove(0);
+        let received = [AtomicU32::new(0), AtomicU32::new(0)];
+        let mut ring = Uring::new(&RING).unwrap();
+        ring.wake_by(receiver.wake_fd()).unwrap();
+        thread::scope(|scope| {
+            for (mut sender, received) in ports.into_iter().zip(&received) {
+                scope.spawn(move || {
+                    for number in 0..MESSAGES {
+                        while received.load(Ordering::Acquire) < number {
+                            thread::yield_now();
+                        }
+                        sender.send(ShardId(0), sender.id());
+                        sender.flush();
+                    }
+                });
             }
-            shard.port().wake_self();
-        }
-        self.turns = 0;
-        self.tick_every(served.period());
-        // A message has arrived meanwhile. The next turn takes it, but only after a park, in which
-        // the runtime sees to its timers.
-        if !shard.port().sleep() {
-            shard.port().wake_self();
-        }
-        poll_fn(|context| self.poll(context, served)).await;
-        shard.port().awake();
+            while received.iter().any(|of| of.load(Ordering::Acquire) < MESSAGES) {
+                while let Some(ShardId(from)) = receiver.receive() {
+                    received[usize::from(from) - 1].fetch_add(1, Ordering::AcqRel);
+                }
+                ring.reap(&mut Vec::new());
+                let owed = received.iter().any(|of| of.load(Ordering::Acquire) < MESSAGES);
+                if owed && receiver.sleep() {
+                    let began = Instant::now();
+                    assert!(ring.submit_and_wait(PATIENCE));
+                    assert!(began.elapsed() < PATIENCE, "a wake-up was lost");
+                }
+                receiver.awake();
+            }
+        });
     }
-
-    /// Sets the period of the timer, by one system call if it changes. A longer period waits until
-    /// the timer has expired once more: connections that come and go would change it twice each.
-    fn tick_every(&mut self, period: Duration) {
-        if self.period == period || (self.period < period && !self.expired.replace(false)) {
-            return;
-        }
-        let nanoseconds = period.subsec_nanos().into();
-        let every = Timespec { tv_sec: period.as_secs().cast_signed(), tv_nsec: nanoseconds };
-        let setting = Itimerspec { it_interval: every, it_value: every };
-        match timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &setting) {
-            Ok(_before) => self.period = period,
-            // Never observed, because the period is valid. The timer keeps the old period, and the
-            // next turn tries again.
-            Err(error) => tracing::error!(%error, "the shard's timer cannot be set"),
-        }
-    }
-
-    /// Takes the edges before the turn looks for work, so that whatever arrives later is another
-    /// edge.
-    fn poll(&self, context: &mut Context<'_>, served: &Served<Uring>) -> Poll<()> {
-        served.wake(context);
-        let mut woken = served.has_task();
-        // The bus needs no reading: each signal is an edge of its own.
-        woken |= took_edge(&self.wake, context);
-        if took_edge(&self.timer, context) {
-            woken = true;
-            self.expired.set(true);
-            // A timer that is not read does not expire again (fs/timerfd.c).
-            let _none_yet = rustix::io::read(&self.timer, &mut [0; size_of::<u64>()]);
-        }
-        if woken { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-fn took_edge(descriptor: &AsyncFd<OwnedFd>, context: &mut Context<'_>) -> bool {
-    let Poll::Ready(ready) = descriptor.poll_read_ready(context) else { return false };
-    // An error concerns the registration of this descriptor only: the other one still wakes the
-    // loop.
-    if let Ok(mut guard) = ready {
-        guard.clear_ready();
-    }
-    true
-}
-
-/// Watches a descriptor for the edges at which it becomes readable.
-///
-/// # Errors
-/// The runtime cannot watch it (`epoll_ctl(2)`).
-pub(crate) fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    #[expect(
-        deprecated,
-        reason = "unsound only for types whose descriptor changes or closes while registered; an \
-                  OwnedFd keeps its own, and the successor is an unsafe function"
-    )]
-    AsyncFd::with_interest(descriptor, Interest::READABLE)
 }

@@ -6,7 +6,6 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
 use std::time::Duration;
 
 use super::{InForce, Shard, ShardParts};
@@ -27,6 +26,10 @@ pub struct Served<R: Ring> {
     inbox: Rc<Inbox>,
     /// The commands of the front that the shard takes next, reused to keep their allocation.
     commands: Vec<GatewayCommand>,
+    /// The time of the next turn if nothing happens.
+    due: Millis,
+    /// Whether the last turn has slept at its end.
+    slept: bool,
 }
 
 impl Served<Uring> {
@@ -48,7 +51,8 @@ impl<R: Ring> Served<R> {
         let mut shard = Shard::new(ring, parts);
         shard.plane.limit_websockets(websockets_max as usize);
         let reception = Reception::new(Handle(Rc::clone(&inbox)), inbox.settings.clone());
-        Self { shard, reception, inbox, commands: Vec::new() }
+        let (commands, due, slept) = (Vec::new(), Millis(0), false);
+        Self { shard, reception, inbox, commands, due, slept }
     }
 
     /// The shard.
@@ -74,19 +78,11 @@ impl<R: Ring> Served<R> {
         self.inbox.requests.take()
     }
 
-    /// Has a task of the front that becomes ready wake the caller.
-    pub(super) fn wake(&self, context: &Context<'_>) {
-        self.reception.wake(context);
-    }
-
-    /// Whether a task of the front is ready.
-    pub(super) fn has_task(&self) -> bool {
-        self.reception.has_work()
-    }
-
-    /// Runs one turn of both.
+    /// Runs one turn of both. If that leaves nothing to do, the turn sleeps at its end until
+    /// something happens or another one is due.
     pub fn turn(&mut self, now: Millis) {
-        let Self { shard, reception, inbox, commands } = self;
+        let Self { shard, reception, inbox, commands, .. } = self;
+        self.slept = false;
         if !shard.begin(now) {
             return;
         }
@@ -105,6 +101,19 @@ impl<R: Ring> Served<R> {
         }
         commands.trim();
         shard.end_turn();
+        self.schedule(now);
+        let may_sleep = !self.reception.has_work() && !self.shard.stopped();
+        let longest = may_sleep.then(|| self.until_due());
+        self.slept = self.shard.flush(longest);
+    }
+
+    /// Sleeps between two turns until something happens or another turn is due, unless the last
+    /// turn has slept already or has left work to do.
+    pub(super) fn sleep(&mut self) {
+        if !self.slept && !self.has_work() {
+            let longest = self.until_due();
+            self.shard.sleep(longest);
+        }
     }
 
     /// Whether another turn has something to do at once.
@@ -113,11 +122,25 @@ impl<R: Ring> Served<R> {
         self.shard.has_work() || self.reception.has_work()
     }
 
-    /// The longest time until the next turn.
-    pub(super) fn period(&self) -> Duration {
+    /// Decides when the next turn is due.
+    fn schedule(&mut self, now: Millis) {
         let tick = self.shard.tick_period();
-        self.reception.period().map_or(tick, |period| period.min(tick))
+        let period = self.reception.period().map_or(tick, |period| period.min(tick));
+        self.due = next_due(self.due, now, period);
     }
+
+    /// The time until the next turn is due.
+    fn until_due(&self) -> Duration {
+        self.due.since(self.inbox.clock.now())
+    }
+}
+
+/// The time of the next turn, if the one at `now` has been scheduled before or for `due`. Turns in
+/// between do not put it off, a shorter period brings it forward, and a longer one begins when the
+/// shorter one is over.
+fn next_due(due: Millis, now: Millis, period: Duration) -> Millis {
+    let next = now + period;
+    if due <= now { next } else { due.min(next) }
 }
 
 /// The front's handle to its shard.
@@ -257,5 +280,26 @@ impl Gateway for Handle {
     fn reserve(&self) -> Option<Reservation> {
         let free = self.0.free_places.get() > self.0.reserved_places.get();
         free.then(|| Reservation::of(&self.0.reserved_places))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_in_between_do_not_put_off_the_one_that_is_due() {
+        let (short, long) = (Duration::from_millis(100), Duration::from_secs(1));
+        let mut due = next_due(Millis(0), Millis(5000), long);
+        assert_eq!(due, Millis(6000));
+        for now in 5000..6000 {
+            due = next_due(due, Millis(now), long);
+        }
+        assert_eq!(due, Millis(6000));
+        due = next_due(due, Millis(5500), short);
+        assert_eq!(due, Millis(5600), "a shorter period");
+        due = next_due(due, Millis(5599), long);
+        assert_eq!(due, Millis(5600), "a longer one waits until the shorter is over");
+        assert_eq!(next_due(due, Millis(5603), long), Millis(6603));
     }
 }

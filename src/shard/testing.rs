@@ -39,6 +39,7 @@ impl<R: Ring> Shard<R> {
         if self.begin(now) {
             self.obey(commands);
             self.end_turn();
+            self.flush(Some(self.tick_period()));
         }
     }
 

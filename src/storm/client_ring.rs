@@ -97,7 +97,7 @@ impl ClientRing {
     /// returns the completions.
     pub(crate) fn wait(&mut self, timeout: Duration) -> Vec<Completion> {
         if self.completed.is_empty() {
-            self.ring.wait(timeout);
+            self.ring.submit_and_wait(timeout);
         }
         self.ring.reap(&mut self.completed);
         std::mem::take(&mut self.completed)

@@ -113,20 +113,20 @@ fn a_shard_that_hangs_is_named_and_a_signal_still_ends_the_process() {
     }
 }
 
-/// Holds up a single thread of the gateway in its next sleep, until the tracer is gone.
+/// Holds up the thread of a shard in its next sleep, until the tracer is gone.
 fn hang(gateway: &Gateway, thread: &str) -> Child {
     let tasks = fs::read_dir(format!("/proc/{}/task", gateway.id())).unwrap();
     let named = |task: &PathBuf| fs::read_to_string(task.join("comm")).unwrap().trim() == thread;
     let task = tasks.map(|task| task.unwrap().path()).find(named).unwrap();
     let log = gateway.path("trace");
     let mut strace = Command::new("strace");
-    strace.args(["-qq", "-etrace=epoll_wait,epoll_pwait"]).arg("-o").arg(&log);
-    strace.args(["-e", "inject=epoll_wait,epoll_pwait:delay_enter=600000000", "-p"]);
+    strace.args(["-qq", "-etrace=io_uring_enter"]).arg("-o").arg(&log);
+    strace.args(["-e", "inject=io_uring_enter:delay_enter=600000000", "-p"]);
     let tracer = strace.arg(task.file_name().unwrap()).spawn().unwrap();
     // The system call that is under way ends, and the next one is held up.
     eventually("the thread hangs", || {
         let status = fs::read_to_string(task.join("status")).unwrap();
-        let entered = fs::read_to_string(&log).unwrap_or_default().contains("epoll_");
+        let entered = fs::read_to_string(&log).unwrap_or_default().contains("io_uring_enter");
         (entered && status.contains("State:\tt (tracing stop)")).then_some(())
     });
     tracer

@@ -96,7 +96,7 @@ impl Floor {
 
     fn turn(&mut self) {
         if self.completions.is_empty() {
-            self.ring.wait(SLEEP_MAX);
+            self.ring.submit_and_wait(SLEEP_MAX);
             self.ring.clear_staged();
         }
         self.settle();

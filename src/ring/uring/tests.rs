@@ -4,12 +4,13 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use socket2::SockRef;
 
 use super::*;
+
+mod sleep;
 
 const SIZES: UringSizes = UringSizes {
     slots: 64,
@@ -21,20 +22,18 @@ const SIZES: UringSizes = UringSizes {
 
 /// The time after which a test that waits fails.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest sleep of a test that expects nothing to end it.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// A ring with the completions that it has reported and no test has looked at.
 struct Turns {
     ring: Uring,
-    wake: OwnedFd,
     reported: Vec<Completion>,
 }
 
 impl Turns {
     fn new(sizes: &UringSizes) -> Self {
-        let ring = Uring::new(sizes).unwrap();
-        let wake = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
-        ring.wake_by(wake.as_fd()).unwrap();
-        Self { ring, wake, reported: Vec::new() }
+        Self { ring: Uring::new(sizes).unwrap(), reported: Vec::new() }
     }
 
     /// Installs a connection in this slot, non-blocking as the front leaves it. Returns the other
@@ -73,13 +72,18 @@ impl Turns {
         self.reported.remove(0)
     }
 
-    /// Sleeps on the eventfd, as a shard does.
-    fn wait(&self) {
-        let timeout = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
-        let mut descriptors = [PollFd::new(&self.wake, PollFlags::IN)];
-        assert_eq!(poll(&mut descriptors, Some(&timeout)), Ok(1), "nothing came");
-        // The reap that follows sees all completions that were signalled before it.
-        rustix::io::read(&self.wake, &mut [0; 8]).unwrap();
+    /// Sleeps in the ring, as a shard does, and expects a reason for the end of the sleep.
+    fn wait(&mut self) {
+        let began = Instant::now();
+        assert!(self.ring.submit_and_wait(PATIENCE));
+        assert!(began.elapsed() < PATIENCE, "nothing came");
+    }
+
+    /// Sleeps in the ring for a moment, and returns whether that ended before the time.
+    fn wait_briefly(&mut self) -> bool {
+        let began = Instant::now();
+        assert!(self.ring.submit_and_wait(MOMENT));
+        began.elapsed() < MOMENT
     }
 
     /// Waits until the socket is readable, and receives once.
@@ -224,27 +228,6 @@ fn a_wait_is_not_ended_by_room_to_send() {
         assert_eq!(turns.next().op, Op::Send);
         assert_eq!(turns.reap(), []);
         assert_eq!(read_exactly(&mut peer, 14), b"waits for room");
-    });
-}
-
-#[test]
-fn only_what_happens_between_turns_is_signalled() {
-    in_both_modes(|mut turns| {
-        let mut peer = turns.connect(0);
-        peer.write_all(b"x").unwrap();
-        // The wait and the receive complete at once.
-        let received = turns.receive(key(0));
-        assert_eq!(turns.take(&received), b"x");
-        let signals = rustix::io::read(&turns.wake, &mut [0; 8]);
-        assert_eq!(signals, Err(rustix::io::Errno::AGAIN));
-        turns.ring.await_readable(key(0)).unwrap();
-        turns.submit();
-        assert_eq!(turns.reap(), []);
-        peer.write_all(b"y").unwrap();
-        turns.wait();
-        assert_eq!(turns.reap().len(), 1);
-        let signals = rustix::io::read(&turns.wake, &mut [0; 8]);
-        assert_eq!(signals, Err(rustix::io::Errno::AGAIN), "the reap signals nothing");
     });
 }
 

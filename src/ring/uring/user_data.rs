@@ -4,6 +4,10 @@ use io_uring::cqueue;
 
 use crate::ring::{Completion, ConnKey, Op};
 
+/// The name of the poll that wakes a sleeping thread. It belongs to no connection, and its
+/// completions are not shown to the user of the ring.
+pub(super) const WAKE_UP: u64 = 10 << 56;
+
 /// The name of an operation: its kind (8 bits), slot (24) and generation (32).
 pub(super) const fn user_data(op: Op, key: ConnKey) -> u64 {
     let op = match op {
@@ -21,6 +25,7 @@ pub(super) const fn user_data(op: Op, key: ConnKey) -> u64 {
     (op << 56) | ((key.slot as u64) << 32) | key.generation as u64
 }
 
+/// The completion of an operation of a connection. `None` if the operation is [`WAKE_UP`].
 #[allow(clippy::cast_possible_truncation, reason = "the fields of user_data")]
 pub(super) fn completion(entry: &cqueue::Entry) -> Option<Completion> {
     let data = entry.user_data();

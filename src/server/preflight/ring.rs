@@ -125,7 +125,8 @@ const FLAGS: &[Flag] = &[
     }),
 ];
 
-/// The operations that the front and the plane submit.
+/// The operations that a shard and the webhooks submit. The modes in which they do, such as the
+/// multishot poll (5.13) in which a shard waits to be woken, are older than the flags above.
 const OPCODES: &[(u8, &str, &str)] = &[
     (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD", "5.1"),
     (opcode::SendMsg::CODE, "IORING_OP_SENDMSG", "5.3"),
