@@ -365,7 +365,7 @@ pub(crate) const NOFILE_ADVISED: u64 = 10_000;
 /// (32).
 const PROCESS_DESCRIPTORS: u64 = 32;
 
-/// Descriptors of a shard: its ring, the mailbox's eventfd and the ring's copy of it, and listeners.
+/// Descriptors of a shard: its ring, the mailbox's eventfd, the ring's copy of it, and listeners.
 const SHARD_DESCRIPTORS: u64 = 16;
 
 /// Descriptors that a running process opens for a moment: peers of the control socket (16), the
