@@ -1,13 +1,17 @@
-//! The messages of clients to the floor, and its answers. This is not a parser: it knows the bytes
-//! that `ringwave storm` sends, and looks at no more of them than it needs to answer.
+//! The messages of clients to the floor, and its answers. HTTP is parsed by the parser that the
+//! gateway uses. The JSON is searched for the names that `ringwave storm` sends, and not parsed.
 
-use bytes::Bytes;
-use ringwave::testing::frame::Frame;
+use bytes::{BufMut, Bytes, BytesMut};
+use tungstenite::handshake::derive_accept_key;
+
+/// The most header lines of a request. `ringwave storm` sends five at most.
+const HEADERS_MAX: usize = 16;
 
 /// One request or one message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said<'a> {
-    Upgrade,
+pub(super) enum Message<'a> {
+    /// A WebSocket handshake with this key.
+    Upgrade(&'a [u8]),
     /// A publish. The subscribers of the channel get the body as it came, with its stamp.
     Publish {
         channel: &'a [u8],
@@ -16,27 +20,30 @@ pub(super) enum Said<'a> {
     /// A subscribe to this channel.
     Subscribe(&'a [u8]),
     /// A client event, which the other subscribers get as it came.
-    Whisper(&'a [u8]),
+    ClientEvent(&'a [u8]),
     Close,
     Other,
 }
 
 /// The request at the start of `bytes` with its length, if all of it is there.
-pub(super) fn request(bytes: &[u8]) -> Option<(Said<'_>, usize)> {
-    let head = find(bytes, b"\r\n\r\n")?;
-    let start = head + 4;
-    if bytes.starts_with(b"GET ") {
-        return Some((Said::Upgrade, start));
+pub(super) fn request(bytes: &[u8]) -> Option<(Message<'_>, usize)> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let httparse::Status::Complete(start) = request.parse(bytes).ok()? else { return None };
+    let value = |name: &str| {
+        let mut headers = request.headers.iter();
+        headers.find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    };
+    if let Some(key) = value("Sec-WebSocket-Key") {
+        return Some((Message::Upgrade(key), start));
     }
-    // The last word of the head is the length of the body.
-    let length = bytes[..head].rsplit(|byte| *byte == b' ').next()?;
-    let end = start + str::from_utf8(length).ok()?.parse::<usize>().ok()?;
-    let body = bytes.get(start..end)?;
-    Some((Said::Publish { channel: channel(body), body }, end))
+    let len: usize = str::from_utf8(value("Content-Length")?).ok()?.parse().ok()?;
+    let body = bytes.get(start..start + len)?;
+    Some((Message::Publish { channel: channel(body), body }, start + len))
 }
 
 /// The frame at the start of `bytes` with its length, if all of it is there. The mask is zero.
-pub(super) fn frame(bytes: &[u8]) -> Option<(Said<'_>, usize)> {
+pub(super) fn frame(bytes: &[u8]) -> Option<(Message<'_>, usize)> {
     const MASK: usize = 4;
     let [first, second, ..] = *bytes else { return None };
     let (header, len) = match second & 127 {
@@ -46,62 +53,65 @@ pub(super) fn frame(bytes: &[u8]) -> Option<(Said<'_>, usize)> {
     let start = header + MASK;
     let end = start + len;
     let payload = bytes.get(start..end)?;
-    let said = if first & 15 == 8 {
-        Said::Close
+    let message = if first & 15 == 8 {
+        Message::Close
     } else if payload.starts_with(br#"{"event":"pusher:subscribe""#) {
-        Said::Subscribe(channel(payload))
+        Message::Subscribe(channel(payload))
     } else if payload.starts_with(br#"{"event":"client-"#) {
-        Said::Whisper(payload)
+        Message::ClientEvent(payload)
     } else {
-        Said::Other
+        Message::Other
     };
-    Some((said, end))
+    Some((message, end))
 }
 
-/// The answers, which are the same for every client.
-pub(super) struct Answers {
-    /// The answer to an upgrade: the 101 and the greeting.
-    pub(super) hello: Bytes,
-    /// The answer to a subscription.
-    pub(super) subscribed: Bytes,
-    /// The answer to a publish.
-    pub(super) taken: Bytes,
+/// The answer to a publish.
+pub(super) const PUBLISHED: Bytes = Bytes::from_static(
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+);
+
+const SUBSCRIBED: &[u8] = br#"{"event":"pusher_internal:subscription_succeeded","data":"{}"}"#;
+
+/// The answer to a subscription.
+pub(super) fn subscribed() -> Bytes {
+    let mut frame = BytesMut::new();
+    put_text(&mut frame, SUBSCRIBED);
+    frame.freeze()
 }
 
-impl Answers {
-    pub(super) fn new() -> Self {
-        // The key that is answered is the one of RFC 6455 section 1.3, which storm always sends.
-        let mut hello = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
-            Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-            .to_vec();
-        let greeting = concat!(
-            r#"{"event":"pusher:connection_established","#,
-            r#""data":"{\"socket_id\":\"1.1\",\"activity_timeout\":120}"}"#
-        );
-        hello.extend_from_slice(text(greeting.as_bytes()).bytes());
-        let subscribed = br#"{"event":"pusher_internal:subscription_succeeded","data":"{}"}"#;
-        let taken = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
-            Content-Length: 2\r\n\r\n{}";
-        Self {
-            hello: Bytes::from(hello),
-            subscribed: text(subscribed).into_bytes(),
-            taken: Bytes::from_static(taken),
+/// Appends the answer to an upgrade: the 101 and the greeting.
+pub(super) fn put_greeting(out: &mut BytesMut, key: &[u8]) {
+    const GREETING: &str = concat!(
+        r#"{"event":"pusher:connection_established","#,
+        r#""data":"{\"socket_id\":\"1.1\",\"activity_timeout\":120}"}"#
+    );
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Accept: ",
+    );
+    out.extend_from_slice(derive_accept_key(key).as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+    put_text(out, GREETING.as_bytes());
+}
+
+/// Appends a text frame of the server (RFC 6455 section 5.2).
+pub(super) fn put_text(out: &mut BytesMut, payload: &[u8]) {
+    const FINAL_TEXT: u8 = 0x81;
+    out.reserve(4 + payload.len());
+    out.put_u8(FINAL_TEXT);
+    match u16::try_from(payload.len()).expect("storm sends no longer messages") {
+        len @ 0..126 => out.put_u8(len as u8),
+        len => {
+            out.put_u8(126);
+            out.put_u16(len);
         }
     }
-}
-
-/// A text frame of the server.
-pub(super) fn text(payload: &[u8]) -> Frame {
-    Frame::text(payload.len(), |out| out.extend_from_slice(payload))
+    out.extend_from_slice(payload);
 }
 
 /// The name in a `channel` field; empty without one.
 fn channel(json: &[u8]) -> &[u8] {
     const FIELD: &[u8] = br#""channel":""#;
-    let Some(at) = find(json, FIELD) else { return b"" };
+    let Some(at) = json.windows(FIELD.len()).position(|window| window == FIELD) else { return b"" };
     json[at + FIELD.len()..].split(|byte| *byte == b'"').next().unwrap_or_default()
-}
-
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
 }
