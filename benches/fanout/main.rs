@@ -172,10 +172,11 @@ impl Run {
         println!("ringwave {}{commit}: {}", env!("CARGO_PKG_VERSION"), self.command);
         self.host.print();
         let counting = match &self.counting {
-            Ok(()) => "counted in a round more, by perf stat".to_owned(),
+            Ok(()) => "counted by perf stat, in one more round".to_owned(),
             Err(why) => format!("not counted ({why})"),
         };
-        println!("{} rounds; system calls: {counting}", self.rounds);
+        let s = if self.rounds == 1 { "" } else { "s" };
+        println!("{} round{s}; system calls: {counting}", self.rounds);
     }
 
     /// Writes the results of the cases so far, so that a run that is interrupted keeps them.

@@ -53,7 +53,7 @@ impl Kind {
             Self::Floor => floor("message"),
             Self::Coalesced => floor("turn"),
             Self::UWebSockets => {
-                // The server has no code of its own for this, and inherits it.
+                // The server inherits the limit of open files, because it does not raise its own.
                 limits::raise_nofile();
                 telling(pinned("0", uwebsockets::executable()))
             }
