@@ -1,5 +1,5 @@
-//! The load: `ringwave storm` on the cores that the server does not have. It counts every message at every subscriber, so
-//! that a figure stands for work that was done.
+//! The load: `ringwave storm` on the cores that the server does not have. It counts every message
+//! at every subscriber, so that a figure stands for work that was done.
 
 use std::process::Stdio;
 use std::time::Instant;

@@ -1,8 +1,8 @@
 //! Builds uWebSockets from the sources in the package `libuwebsockets-sys`.
 //!
 //! That package can build them itself (feature `uws_vendored`), but with libuv as their event loop
-//! and with OpenSSL. A server on Linux uses `epoll`, the default of uWebSockets, and this one speaks
-//! no TLS.
+//! and with OpenSSL. A server on Linux uses `epoll`, the default of uWebSockets, and this one
+//! speaks no TLS.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
