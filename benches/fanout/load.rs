@@ -1,12 +1,14 @@
-//! The load: `ringwave storm` on the other cores. It counts every message at every subscriber, so
-//! that a figure stands for work that was done.
+//! The load: `ringwave storm` on the cores that the server does not have. It counts every message
+//! at every subscriber, so that a figure stands for work that was done.
 
 use std::process::Stdio;
 use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::host;
 use crate::server::{Server, pinned};
+use crate::syscalls::{Calls, CountsFile};
 
 /// The parameters of one run of `ringwave storm`.
 #[derive(Clone, Debug)]
@@ -50,9 +52,27 @@ impl Load {
     /// # Errors
     /// Messages were lost, doubled, overtaken, cut or refused, so that the figures mean nothing.
     pub(crate) fn run(&self, server: &Server) -> Result<Value, String> {
-        let cores = generator_cores();
-        let last = cores.to_string();
-        let mut command = pinned(&format!("1-{last}"), env!("CARGO_BIN_EXE_ringwave"));
+        self.storm(server, &[])
+    }
+
+    /// Does the same, and counts the server's system calls. The figures of such a run are those of
+    /// a server that is being watched.
+    ///
+    /// # Errors
+    /// As with [`run`](Self::run), or nothing was counted.
+    pub(crate) fn count(&self, server: &Server) -> Result<(Value, Calls), String> {
+        let file = CountsFile::new();
+        let outcome = self.storm(server, &file.arguments(server.pid()))?;
+        let calls = file.calls(&outcome).ok_or("perf counted nothing")?;
+        Ok((outcome, calls))
+    }
+
+    /// Runs storm by a command that begins with these words.
+    fn storm(&self, server: &Server, words: &[String]) -> Result<Value, String> {
+        let cores = format!("{}-{}", server.cores, host::cores() - 1);
+        let mut words = words.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_ringwave")]);
+        let mut command = pinned(&cores, words.next().unwrap_or_default());
+        command.args(words);
         // A server in a closed loop may ask its publishers to wait.
         command.args(["storm", self.scenario, "--json", "--retry", "--url"]);
         command.arg(format!("ws://{}", server.address));
@@ -82,13 +102,6 @@ impl Load {
         let keys = ["messages", "connections", "problems"];
         Err(keys.map(|key| format!("{key} {}", outcome[key])).join("; "))
     }
-}
-
-/// The number of the generator's cores: all but the first.
-pub(crate) fn generator_cores() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    assert!(cores >= 2, "one core for the server, and at least one for the load");
-    cores - 1
 }
 
 /// CPU seconds of the server and the generator by the samples of storm.

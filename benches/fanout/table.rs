@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::load::{Load, generator_cores};
+use crate::case::{Case, Cores, Read, Taken};
+use crate::host;
+use crate::load::Load;
 use crate::server::Kind;
-use crate::works::{Case, Cores, Taken};
 
 /// The share of its cores from which on the generator may be the bottleneck.
 const FULL: f64 = 0.9;
@@ -17,32 +18,51 @@ pub(crate) struct Rows<'a> {
     case: &'a Case,
     /// The measurements, by server.
     taken: Vec<Vec<Taken>>,
+    /// System calls per unit of work, by server; `None` if they were not counted.
+    calls: Vec<Option<f64>>,
 }
 
 impl<'a> Rows<'a> {
     pub(crate) fn new(case: &'a Case) -> Self {
-        Self { case, taken: case.servers.iter().map(|_| Vec::new()).collect() }
+        let taken = case.servers.iter().map(|_| Vec::new()).collect();
+        Self { case, taken, calls: vec![None; case.servers.len()] }
     }
 
     pub(crate) fn add(&mut self, server: usize, taken: Taken) {
         self.taken[server].push(taken);
     }
 
+    pub(crate) fn set_calls(&mut self, server: usize, calls: f64) {
+        self.calls[server] = Some(calls);
+    }
+
     pub(crate) fn print(&self) {
-        let title = format!("{}: {}", self.case.work, told(&self.case.load));
+        let title = format!("{}: {}", self.case.work, told(self.case));
+        let ratios = if self.is_scaling() { "share of linear" } else { "against it" };
+        let calls = format!("calls per {}", self.case.counted());
         for (index, name) in self.names().into_iter().enumerate() {
-            println!("\n{title}\n  {name:<24} {:>9} {:>9}   against it", "min", "median");
-            let first = self.statistics(0, index);
+            println!(
+                "\n{title}\n  {name:<24} {:>10} {:>10}   {ratios:<15}  {calls}",
+                "min", "median"
+            );
             for (server, kind) in self.case.servers.iter().enumerate() {
                 let (min, median) = self.statistics(server, index);
-                let ratios = format!("{:6.2}x {:6.2}x", first.0 / min, first.1 / median);
+                let ratio = self.ratio(server, index);
+                let ratios = format!("{:6.2}x {:6.2}x", ratio.0, ratio.1);
                 let ratios = if server == 0 { String::new() } else { ratios };
+                let count = self.calls[server];
+                let count =
+                    count.map_or_else(|| "not counted".to_owned(), |calls| format!("{calls:.2}"));
+                let width = calls.len();
                 println!(
-                    "  {:<24} {min:>9.2} {median:>9.2}   {ratios:<15}  {}",
+                    "  {:<24} {min:>10.2} {median:>10.2}   {ratios:<15}  {count:<width$}  {}",
                     kind.name(),
                     self.cores(server)
                 );
             }
+        }
+        if let Some(note) = &self.case.note {
+            println!("  {note}");
         }
     }
 
@@ -53,10 +73,11 @@ impl<'a> Rows<'a> {
             let figure = |(index, name): (usize, &str)| {
                 let (min, median) = self.statistics(server, index);
                 let values = self.values(server, index);
-                let first = self.statistics(0, index);
-                let ratio = json!({ "min": first.0 / min, "median": first.1 / median });
+                let (ratio_min, ratio_median) = self.ratio(server, index);
+                let ratio = json!({ "min": ratio_min, "median": ratio_median });
+                let key = if self.is_scaling() { "share_of_linear" } else { "first_against_this" };
                 json!({ "figure": name, "values": values, "min": min, "median": median,
-                        "first_against_this": ratio })
+                        key: ratio })
             };
             names.map(figure).collect::<Vec<_>>()
         };
@@ -66,19 +87,40 @@ impl<'a> Rows<'a> {
                 json!({ "server": server, "generator": generator, "others": others })
             });
             json!({ "server": kind.name(), "figures": figures(index),
-                    "cores": cores.collect::<Vec<_>>() })
+                    "system_calls": self.calls[index], "cores": cores.collect::<Vec<_>>() })
         };
         let load = &self.case.load;
         json!({
             "work": self.case.work,
             "load": {
                 "scenario": load.scenario, "connections": load.connections,
+                "connections_per_shard": self.case.connections_per_shard,
                 "channels": load.channels, "kind": load.kind, "publishers": load.publishers,
                 "rate": load.rate, "size": load.size, "batch": load.batch,
                 "seconds": load.seconds, "more": load.more,
             },
+            "system_calls_per": self.case.counted(),
             "servers": self.case.servers.iter().enumerate().map(server).collect::<Vec<_>>(),
+            "note": self.case.note,
         })
+    }
+
+    /// Whether the servers differ by their cores, so that they are compared by the speed of each.
+    fn is_scaling(&self) -> bool {
+        matches!(self.case.read, Read::Throughput(_))
+    }
+
+    /// The ratio of the first server to this one, by minimum and median. For a speed it is that of
+    /// this one to the first, core by core.
+    fn ratio(&self, server: usize, figure: usize) -> (f64, f64) {
+        let (first, this) = (self.statistics(0, figure), self.statistics(server, figure));
+        let is_speed = self.taken[0].first().is_some_and(|taken| taken.figures[figure].is_speed);
+        if !is_speed {
+            return (first.0 / this.0, first.1 / this.1);
+        }
+        let cores = |server: usize| self.case.servers[server].cores() as f64;
+        let times = cores(server) / cores(0);
+        (this.0 / first.0 / times, this.1 / first.1 / times)
     }
 
     fn names(&self) -> Vec<&'static str> {
@@ -111,7 +153,8 @@ impl<'a> Rows<'a> {
         let others = mean(|taken| taken.cores.others);
         let mut text =
             format!("cores: server {:.2}, generator {generator:.2}", mean(|t| t.cores.server));
-        if generator >= FULL * generator_cores() as f64 {
+        let generator_cores = host::cores() - self.case.servers[server].cores();
+        if generator >= FULL * generator_cores as f64 {
             text.push_str(" (full)");
         }
         if others >= BUSY {
@@ -121,20 +164,24 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn told(load: &Load) -> String {
-    let Load { connections, channels, kind, size, batch, .. } = *load;
+fn told(case: &Case) -> String {
+    let Load { connections, channels, kind, size, batch, more, .. } = case.load;
     let mut parts = Vec::new();
     if connections > 0 {
         let s = if channels == 1 { "" } else { "s" };
-        parts.push(format!("{connections} connections, {channels} {kind} channel{s}"));
+        let each = if case.connections_per_shard { " per shard" } else { "" };
+        parts.push(format!("{connections} connections{each}, {channels} {kind} channel{s}"));
     }
-    match load.rate {
-        _ if load.scenario == "connect" => {}
+    match case.load.rate {
+        _ if case.load.scenario == "connect" => {}
         0 => parts.push(format!("closed loop, {size} B")),
         rate => parts.push(format!("{rate}/s, {size} B")),
     }
     if batch > 1 {
         parts.push(format!("{batch} events per request"));
+    }
+    if let ["--in-flight", number] = *more {
+        parts.push(format!("{number} under way"));
     }
     parts.join(", ")
 }

@@ -1,10 +1,11 @@
-//! The kinds of work: their loads, their figures, and the servers that are compared.
+//! The kinds of work: their loads, and the servers that are compared.
 
 use clap::ValueEnum;
-use serde_json::Value;
 
+use crate::case::{Case, Read, Unit};
+use crate::host;
 use crate::load::Load;
-use crate::server::{Kind, Server};
+use crate::server::Kind;
 
 /// A part of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -13,7 +14,7 @@ pub(crate) enum Work {
     Fanout,
     /// The same under loads that let messages gather, against the coalesced floor alone
     FanoutCoalesced,
-    /// Fan-out by several shards on one core, against one shard
+    /// Several shards: on one core against one shard, and on as many cores
     Shards,
     /// Connect and subscribe
     Storm,
@@ -35,84 +36,36 @@ pub(crate) enum Work {
     All,
 }
 
-/// One load, and the servers that bear it in turns. The first one is compared with the others.
-pub(crate) struct Case {
-    pub(crate) work: &'static str,
-    pub(crate) load: Load,
-    pub(crate) servers: Vec<Kind>,
-    pub(crate) read: Read,
-}
-
-/// The kind of figures that a case yields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Read {
-    CpuPerDelivery,
-    CpuPerRequest,
-    CpuPerHandshake,
-    Memory,
-    Slow,
-    Latency,
-}
-
-/// One measured value.
-pub(crate) struct Figure {
-    pub(crate) name: &'static str,
-    pub(crate) value: f64,
-}
-
-/// The number of cores that each side used.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Cores {
-    /// The server and the generator, in the half second that kept each busiest.
-    pub(crate) server: f64,
-    pub(crate) generator: f64,
-    /// All other processes of the host, on average: they make figures worse, and messages gather.
-    pub(crate) others: f64,
-}
-
-/// The measurements of one server in one round.
-pub(crate) struct Taken {
-    pub(crate) figures: Vec<Figure>,
-    pub(crate) cores: Cores,
-}
-
 impl Work {
-    /// The cases. `shards` is the gateway's number of shards.
-    pub(crate) fn cases(self, shards: usize) -> Vec<Case> {
-        let gateway = Kind::Gateway(shards);
-        let (both, one) =
-            ([gateway, Kind::Floor, Kind::Coalesced].to_vec(), [gateway, Kind::Coalesced].to_vec());
-        let cases = |work, read, servers: &[Kind], loads: Vec<Load>| {
-            let case = |load| Case { work, load, servers: servers.to_vec(), read };
-            loads.into_iter().map(case).collect::<Vec<_>>()
-        };
+    /// The cases. `shards` is the gateway's number of shards, and the peers are compared with it
+    /// wherever a floor is.
+    pub(crate) fn cases(self, shards: usize, peers: &[Kind]) -> Vec<Case> {
+        let gateway = Kind::Gateway { shards, cores: 1 };
+        let with = |floors: &[Kind]| [&[gateway], floors, peers].concat();
+        let both = || with(&[Kind::Floor, Kind::Coalesced]);
+        let one = || with(&[Kind::Coalesced]);
+        let deliveries = Read::Cpu(Unit::Delivery);
+        let requests = Read::Cpu(Unit::Request);
         match self {
-            Self::Fanout => cases("fan-out", Read::CpuPerDelivery, &both, fan_outs()),
+            Self::Fanout => Case::each("fan-out", deliveries, &both(), fan_outs()),
             Self::FanoutCoalesced => {
-                cases("fan-out", Read::CpuPerDelivery, &one, gathering_fan_outs())
+                Case::each("fan-out", deliveries, &one(), gathering_fan_outs())
             }
-            Self::Shards => {
-                let of = |shards| {
-                    let servers = [Kind::Gateway(shards), Kind::Gateway(1)];
-                    let loads = vec![Load::default(), Load { rate: 1000, ..Load::default() }];
-                    cases("shards", Read::CpuPerDelivery, &servers, loads)
-                };
-                [2, 8, 64].into_iter().flat_map(of).collect()
-            }
-            Self::Storm => cases("storm", Read::CpuPerHandshake, &one, storms()),
-            Self::Publish => cases("publish", Read::CpuPerRequest, &one, publishes(1, &[])),
+            Self::Shards => [shards_on_one_core(), shards_on_their_cores()].concat(),
+            Self::Storm => Case::each("storm", Read::Cpu(Unit::Handshake), &one(), storms()),
+            Self::Publish => Case::each("publish", requests, &one(), publishes(1, &[])),
             Self::PublishFresh => {
-                cases("publish, fresh", Read::CpuPerRequest, &one, publishes(1, &["--fresh"]))
+                Case::each("publish, fresh", requests, &one(), publishes(1, &["--fresh"]))
             }
-            Self::Batch => cases("batch", Read::CpuPerRequest, &one, publishes(10, &[])),
-            Self::Whisper => cases("whisper", Read::CpuPerRequest, &both, whispers()),
-            Self::Memory => cases("memory", Read::Memory, &one, idlers()),
-            Self::Slow => cases("slow", Read::Slow, &one, slow_readers()),
-            Self::Latency => cases("latency", Read::Latency, &one, half_loads()),
+            Self::Batch => Case::each("batch", requests, &one(), publishes(10, &[])),
+            Self::Whisper => Case::each("whisper", requests, &both(), whispers()),
+            Self::Memory => Case::each("memory", Read::Memory, &one(), idlers()),
+            Self::Slow => Case::each("slow", Read::Slow, &one(), slow_readers()),
+            Self::Latency => Case::each("latency", Read::Latency, &one(), half_loads()),
             Self::All => {
                 let all = Self::value_variants().iter();
                 let each = all.filter(|work| !matches!(work, Self::All | Self::FanoutCoalesced));
-                each.flat_map(|work| work.cases(shards)).collect()
+                each.flat_map(|work| work.cases(shards, peers)).collect()
             }
         }
     }
@@ -142,13 +95,56 @@ fn gathering_fan_outs() -> Vec<Load> {
     fan_outs().into_iter().filter(gathers).collect()
 }
 
+/// Fan-outs by several shards on one core, each against one shard there: the price of more shards
+/// than cores.
+fn shards_on_one_core() -> Vec<Case> {
+    let of = |shards| {
+        let servers = [shards, 1].map(|shards| Kind::Gateway { shards, cores: 1 });
+        let loads = vec![Load::default(), Load { rate: 1000, ..Load::default() }];
+        Case::each("shards", Read::Cpu(Unit::Delivery), &servers, loads)
+    };
+    [2, 8, 64].into_iter().flat_map(of).collect()
+}
+
+/// The same loads on one shard with a core of its own, on two, and so on: the share of linear.
+/// Publishers and channels are so many that the busiest server still has another request to take
+/// up, and the handshakes are so many for each shard that opening them takes a while.
+fn shards_on_their_cores() -> Vec<Case> {
+    let (fitting, left_out): (Vec<_>, Vec<_>) =
+        [1, 2, 4, 8, 16].into_iter().partition(|shards| *shards < host::cores());
+    let servers: Vec<_> =
+        fitting.into_iter().map(|shards| Kind::Gateway { shards, cores: shards }).collect();
+    let note = (!left_out.is_empty()).then(|| {
+        let left_out = left_out.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        let cores = host::cores();
+        format!(
+            "left out: {left_out} shards, because each needs a core of its own and the load one \
+             more, and this host has {cores}"
+        )
+    });
+    let busy = Load { publishers: 64, rate: 0, ..Load::default() };
+    let fan_out = Load { connections: 4000, channels: 16, ..busy.clone() };
+    let publish = Load { scenario: "publish", connections: 0, ..busy };
+    let connect = Load { scenario: "connect", kind: "private", seconds: 0.1, ..Load::default() };
+    let connect = Load { publishers: 0, connections: 15_000, channels: 15_000, ..connect };
+    let case = |(unit, load)| Case {
+        note: note.clone(),
+        connections_per_shard: unit == Unit::Handshake,
+        ..Case::new("scaling", Read::Throughput(unit), &servers, load)
+    };
+    let loads = [(Unit::Delivery, fan_out), (Unit::Request, publish), (Unit::Handshake, connect)];
+    loads.map(case).into()
+}
+
 /// Connects with a channel of its own for each connection, so that the kinds differ by their
-/// signatures alone, and no member is told of other joins.
+/// signatures alone, and no member is told of other joins. The last one has few handshakes under
+/// way at a time, as a server has that is not in a storm: fewer of them share a system call.
 fn storms() -> Vec<Load> {
     let base = Load { scenario: "connect", connections: 5000, seconds: 0.1, ..Load::default() };
     let base = Load { publishers: 0, ..base };
     let own = |kind| Load { kind, channels: base.connections, ..base.clone() };
-    vec![base.clone(), own("public"), own("private"), own("presence")]
+    let few = Load { more: &["--in-flight", "64"], ..own("private") };
+    vec![base.clone(), own("public"), own("private"), own("presence"), few]
 }
 
 fn publishes(batch: u32, more: &'static [&'static str]) -> Vec<Load> {
@@ -186,96 +182,4 @@ fn half_loads() -> Vec<Load> {
         Load { rate: 100, ..Load::default() },
         Load { connections: 100, rate: 1000, ..Load::default() },
     ]
-}
-
-impl Case {
-    /// Puts a server under the load and returns the figures of the case.
-    ///
-    /// # Errors
-    /// The server did not bear the load.
-    pub(crate) fn take(&self, server: &Server) -> Result<Taken, String> {
-        if self.read == Read::Memory {
-            warm(server)?;
-        }
-        let all_read = || Load { scenario: "fanout", more: &[], seconds: 3.0, ..self.load.clone() };
-        let without = (self.read == Read::Slow).then(|| all_read().run(server)).transpose()?;
-        let outcome = self.load.run(server)?;
-        let cpu_us = |name: &str| {
-            let pair = &outcome["server"][name];
-            number(&pair[0]) + number(&pair[1])
-        };
-        let p = |outcome: &Value, name: &str| number(&outcome["latency_us"][name]);
-        let figure = |name, value| Figure { name, value };
-        let figures = match self.read {
-            Read::CpuPerDelivery => {
-                vec![figure("CPU us per delivery", cpu_us("cpu_us_per_delivery"))]
-            }
-            Read::CpuPerRequest => {
-                let events = f64::from(self.load.batch);
-                vec![figure("CPU us per request", cpu_us("cpu_us_per_message") * events)]
-            }
-            Read::CpuPerHandshake => {
-                vec![figure("CPU us per handshake", cpu_us("cpu_us_per_handshake"))]
-            }
-            Read::Memory => {
-                let bytes = number(&outcome["server"]["bytes_per_connection"]);
-                vec![figure("bytes per connection", bytes)]
-            }
-            Read::Slow => {
-                let without = p(&without.unwrap_or_default(), "p99");
-                vec![
-                    figure("closed for their backlog", slow_closed(&outcome)),
-                    figure("growth, MB", growth(&outcome) / 1e6),
-                    figure("p99 against without", p(&outcome, "p99") / without),
-                ]
-            }
-            Read::Latency => vec![
-                figure("p50, us", p(&outcome, "p50")),
-                figure("p99, us", p(&outcome, "p99")),
-                figure("p99.9, us", p(&outcome, "p999")),
-            ],
-        };
-        Ok(Taken { figures, cores: Cores::of(&outcome) })
-    }
-}
-
-/// Lets a server touch what it touches once: code and receive buffers. It is done by few
-/// connections, which leave nothing behind that later ones could use. With more of them, the
-/// records of all slots would have been touched, because the kernel hands out the slots of a file
-/// table in turns.
-fn warm(server: &Server) -> Result<(), String> {
-    let few = Load { scenario: "churn", connections: 50, publishers: 0, ..Load::default() };
-    Load { seconds: 1.0, more: &["--turnover", "1500"], ..few }.run(server).map(drop)
-}
-
-fn slow_closed(outcome: &Value) -> f64 {
-    number(&outcome["connections"]["slow_closed"])
-}
-
-impl Cores {
-    fn of(outcome: &Value) -> Self {
-        let samples = outcome["samples"].as_array().map_or(&[][..], Vec::as_slice);
-        let of_server =
-            |sample: &Value| number(&sample["server_user"]) + number(&sample["server_system"]);
-        let of_generator = |sample: &Value| number(&sample["storm"]);
-        Self {
-            server: samples.iter().map(of_server).fold(0.0, f64::max),
-            generator: samples.iter().map(of_generator).fold(0.0, f64::max),
-            others: number(&outcome["others"]),
-        }
-    }
-}
-
-/// The bytes by which a server's resident memory grew at most after the first message.
-fn growth(outcome: &Value) -> f64 {
-    let samples = outcome["samples"].as_array().map_or(&[][..], Vec::as_slice);
-    let resident = |sample: &Value| number(&sample["server_resident"]);
-    let quiet = samples.iter().take_while(|sample| number(&sample["sent_per_s"]) == 0.0);
-    let before = quiet.last().or_else(|| samples.first()).map_or(0.0, resident);
-    samples.iter().map(resident).fold(before, f64::max) - before
-}
-
-/// The number in a value, or NaN if there is none.
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or(f64::NAN)
 }

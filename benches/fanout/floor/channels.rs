@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
+use ringwave_ring::Staged;
 
 /// All channels, by number and by name. They are never removed, because a floor does not live long.
 #[derive(Default)]
@@ -15,13 +16,13 @@ pub(super) struct Channels {
 #[derive(Default)]
 pub(super) struct Channel {
     pub(super) subscribers: Vec<u32>,
-    /// Frames that are to be sent.
-    pub(super) pending: Vec<Bytes>,
+    /// Frames that are to be sent. The memory is used again when they were.
+    pub(super) pending: BytesMut,
     /// The slot of the client that sent the pending frames, and so does not get them.
     pub(super) speaker: Option<u32>,
-    /// The bytes that were sent last, because a subscriber whose socket was full still has to get
-    /// the rest of them.
-    pub(super) last: Bytes,
+    /// The frames that were sent last, as long as the ring holds them: a subscriber whose socket
+    /// was full still has to get the rest of them.
+    pub(super) sent: Option<Staged>,
 }
 
 impl Channels {
@@ -41,19 +42,5 @@ impl Channels {
 
     pub(super) fn of(&mut self, number: u32) -> &mut Channel {
         &mut self.list[number as usize]
-    }
-}
-
-impl Channel {
-    /// All pending frames, as one piece.
-    pub(super) fn join(&mut self) -> Bytes {
-        if self.pending.len() == 1 {
-            return self.pending.pop().unwrap_or_default();
-        }
-        let mut joined = BytesMut::with_capacity(self.pending.iter().map(Bytes::len).sum());
-        for frame in self.pending.drain(..) {
-            joined.extend_from_slice(&frame);
-        }
-        joined.freeze()
     }
 }
