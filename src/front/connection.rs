@@ -23,7 +23,7 @@ use super::address::Peer;
 use super::client_admission::ClientAdmission;
 use super::framing::Framing;
 use super::gateway::{Gateway, GatewayCommand, Upgraded};
-use super::in_place::publish;
+use super::in_place::publish::{self, Verdict};
 use super::pace::Pace;
 use super::permits::Open;
 use super::pipe::{Ending, Io, NextRequest, Pipe, Switching};
@@ -168,6 +168,10 @@ enum Next {
     Late,
 }
 
+/// The turns in which bytes come that were sent together with those that have come: one to ask the
+/// kernel whether there are any, and one to receive them.
+const TURNS_FOR_BYTES: usize = 2;
+
 /// Whether a connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kept(bool);
@@ -178,19 +182,44 @@ impl<G: Gateway> Connection<G> {
         let Self { front, clients, pace, pipe, next_request, .. } = self;
         let mut received = pipe.take_received();
         pace.received();
-        // In a box, because a connection that waits is not to hold the memory of this.
-        let answer = Box::pin(publish::answer(front, clients, pace, &received)).await;
-        next_request.decide(answer.is_some());
-        let Some(answer) = answer else {
-            pipe.put_back(received);
-            return Kept(true);
+        let answer = loop {
+            // In a box, because a connection that waits is not to hold the memory of this.
+            match Box::pin(publish::answer(front, clients, pace, &received)).await {
+                Verdict::Answered(answer) => break answer,
+                Verdict::Partial(len) if self.receive(&mut received, len).await => {}
+                Verdict::Partial(_) | Verdict::OfHyper => {
+                    next_request.decide(false);
+                    pipe.put_back(received);
+                    return Kept(true);
+                }
+            }
         };
+        next_request.decide(true);
         pipe.write(answer.response);
         received.drain(..answer.len);
         pipe.put_back(received);
         let settings = front.settings.get();
         pace.served(settings.idle_timeout, settings.head_timeout);
         Kept(!answer.closes)
+    }
+
+    /// Receives until there are this many bytes. Returns `false` if they are long in coming.
+    async fn receive(&self, received: &mut Vec<u8>, len: usize) -> bool {
+        while received.len() < len {
+            let before = received.len();
+            self.pipe.ask();
+            for _ in 0..TURNS_FOR_BYTES {
+                self.pace.next_turn().await;
+                received.append(&mut self.pipe.take_received());
+                if received.len() > before {
+                    break;
+                }
+            }
+            if received.len() == before {
+                return false;
+            }
+        }
+        true
     }
 
     async fn respond(

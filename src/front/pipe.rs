@@ -143,6 +143,12 @@ impl Pipe {
         self.received.take()
     }
 
+    /// Asks for more bytes.
+    pub(super) fn ask(self: &Rc<Self>) {
+        self.wants_bytes.set(true);
+        self.touch();
+    }
+
     /// Gives bytes back that were not used. They come before all that have come since.
     pub(super) fn put_back(&self, mut bytes: Vec<u8>) {
         let mut received = self.received.borrow_mut();
@@ -399,8 +405,7 @@ impl Io {
             return Poll::Ready(Ok(()));
         }
         pipe.wait(cx);
-        pipe.wants_bytes.set(true);
-        pipe.touch();
+        pipe.ask();
         Poll::Pending
     }
 

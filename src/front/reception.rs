@@ -21,6 +21,7 @@ use crate::time::Millis;
 use super::accepted::{Arrival, Opening};
 use super::accepting::{Accepting, LowMemoryPermit};
 use super::address::Peer;
+use super::api::JsonParser;
 use super::body::BodyBudget;
 use super::client_admission::ClientAdmission;
 use super::clock::Date;
@@ -103,6 +104,7 @@ impl<G: Gateway> Reception<G> {
             bodies: BodyBudget::new(in_force.bodies_bytes_max),
             permits: Permits::new(in_force.connections_max),
             date: Date::default(),
+            json: JsonParser::default(),
             settings,
         };
         Self {

@@ -1,5 +1,6 @@
 //! The state of one shard's front.
 
+use super::api::JsonParser;
 use super::body::BodyBudget;
 use super::clock::Date;
 use super::permits::Permits;
@@ -12,4 +13,5 @@ pub(super) struct Front<G> {
     pub(super) bodies: BodyBudget,
     pub(super) permits: Permits,
     pub(super) date: Date,
+    pub(super) json: JsonParser,
 }

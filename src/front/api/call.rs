@@ -14,6 +14,7 @@ use super::super::gateway::{Gateway, GatewayCommand, Reply};
 use super::super::pace::Pace;
 use super::super::response::Rejection;
 use super::info::Info;
+use super::json::JsonParser;
 
 /// A request that the app has signed.
 pub(super) struct Call<'c, G> {
@@ -21,6 +22,7 @@ pub(super) struct Call<'c, G> {
     pub(super) pace: &'c Pace,
     pub(super) app: &'c Arc<App>,
     pub(super) query: &'c str,
+    pub(super) json: &'c JsonParser,
 }
 
 impl<G: Gateway> Call<'_, G> {

@@ -28,7 +28,7 @@ pub(super) async fn publish<G: Gateway>(
 ) -> Result<HttpResponse, Rejection> {
     refuse_if_overloaded(call)?;
     let (info, events) = {
-        let tape = parsed(body)?;
+        let tape = call.json.parse(body)?;
         let event = single(&object(&tape)?, call.app)?;
         (event.info, event.publications(call.app, |name| call.key_of(name)))
     };
@@ -49,7 +49,7 @@ pub(super) async fn publish_batch<G: Gateway>(
 ) -> Result<HttpResponse, Rejection> {
     refuse_if_overloaded(call)?;
     let (infos, events) = {
-        let tape = parsed(body)?;
+        let tape = call.json.parse(body)?;
         let batch = batch(&object(&tape)?, call.app)?;
         let infos: Vec<_> = batch.iter().map(|event| event.info).collect();
         let events =
@@ -84,13 +84,6 @@ async fn submit<G: Gateway>(
     events: Vec<Publication>,
 ) -> Result<PublishedStates, Rejection> {
     call.ask(|reply| GatewayCommand::Publish { events, reply }).await
-}
-
-/// Parses the body as JSON. simd-json builds its tape in a loop with a stack of its own, so that no
-/// depth of nesting overflows ours.
-fn parsed(body: &mut [u8]) -> Result<Tape<'_>, Rejection> {
-    simd_json::to_tape(body)
-        .map_err(|_| Rejection::text(StatusCode::BAD_REQUEST, "The body is not valid JSON."))
 }
 
 fn object<'t>(tape: &'t Tape<'t>) -> Result<Fields<'t>, Rejection> {
@@ -284,11 +277,16 @@ struct PublishedBatch {
 
 #[cfg(test)]
 mod tests {
+    use super::super::json::JsonParser;
     use super::*;
     use crate::apps::test_app;
     use crate::channels::KeyHash;
     use crate::id::AppIndex;
     use crate::protocol::rules::{AppRules, Limits};
+
+    fn parse(body: &mut [u8]) -> Result<Tape<'_>, Rejection> {
+        JsonParser::default().parse(body)
+    }
 
     fn app() -> App {
         let limits = Limits { max_channels_per_event: 3, max_batch: Some(2), ..Limits::default() };
@@ -313,13 +311,13 @@ mod tests {
         let mut app = app();
         change(&mut app);
         let mut body = body.as_bytes().to_vec();
-        let tape = parsed(&mut body).unwrap();
+        let tape = parse(&mut body).unwrap();
         violations(single(&object(&tape).unwrap(), &app))
     }
 
     fn checked_batch(body: &str) -> String {
         let mut body = body.as_bytes().to_vec();
-        let tape = parsed(&mut body).unwrap();
+        let tape = parse(&mut body).unwrap();
         violations(batch(&object(&tape).unwrap(), &app()))
     }
 
@@ -390,7 +388,7 @@ mod tests {
         for text in ["", "undefined", "123123", "1.x", " 1.2", "null", "1.2.3"] {
             let body = format!(r#"{{"name":"n","data":"d","channel":"c","socket_id":"{text}"}}"#);
             let mut body = body.into_bytes();
-            let tape = parsed(&mut body).unwrap();
+            let tape = parse(&mut body).unwrap();
             let event = single(&object(&tape).unwrap(), &app()).unwrap();
             assert_eq!(event.except, None, "{text:?}");
         }
@@ -426,7 +424,7 @@ mod tests {
     fn a_channel_named_twice_is_published_to_once_and_only_cache_channels_keep_the_data() {
         let mut body =
             br#"{"name":"n","data":"d","channels":["b","cache-a","b"],"socket_id":"1.2"}"#.to_vec();
-        let tape = parsed(&mut body).unwrap();
+        let tape = parse(&mut body).unwrap();
         let hash = KeyHash::seeded(0);
         let key_of = |name| hash.channel(AppIndex(0), name);
         let events = single(&object(&tape).unwrap(), &app()).unwrap().publications(&app(), key_of);
@@ -444,20 +442,20 @@ mod tests {
         let mut tight = app();
         tight.rules.limits.max_event_data = Some(3);
         let mut body = br#"{"name":"n","data":"four","channel":"c"}"#.to_vec();
-        let tape = parsed(&mut body).unwrap();
+        let tape = parse(&mut body).unwrap();
         let result = single(&object(&tape).unwrap(), &tight);
         assert!(
             matches!(result, Err(Rejection::Text(StatusCode::PAYLOAD_TOO_LARGE, _))),
             "too much data"
         );
 
-        assert!(parsed(&mut vec![b'['; 100_000]).is_err());
+        assert!(parse(&mut vec![b'['; 100_000]).is_err());
         let deep = [vec![b'['; 50_000], vec![b']'; 50_000]].concat();
-        if let Ok(tape) = parsed(&mut deep.clone()) {
+        if let Ok(tape) = parse(&mut deep.clone()) {
             assert!(object(&tape).is_err());
         }
         let nested = [br#"{"data":"#.to_vec(), deep, b"}".to_vec()].concat();
-        if let Ok(tape) = parsed(&mut nested.clone()) {
+        if let Ok(tape) = parse(&mut nested.clone()) {
             assert_ne!(violations(single(&object(&tape).unwrap(), &app())), "valid");
         }
     }

@@ -6,6 +6,7 @@ mod channels;
 mod events;
 mod fields;
 mod info;
+mod json;
 mod users;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use super::response::{HttpResponse, Rejection, of_this_node};
 use super::route::Endpoint;
 use super::state::Front;
 use call::Call;
+pub(super) use json::JsonParser;
 
 /// Answers a request of the API. The head is authenticated before anything else is looked at, so an
 /// unsigned body is never kept, nor asked for with `100 Continue`.
@@ -112,7 +114,7 @@ async fn perform<G: Gateway>(
     let clock = front.settings.get().clock;
     app.take_request(|| clock.now_nanos()).map_err(|wait| over_rate(app, wait))?;
 
-    let call = Call { gateway: &front.gateway, pace, app, query };
+    let call = Call { gateway: &front.gateway, pace, app, query, json: &front.json };
     let alone = front.gateway.stands_alone();
     let answer = match endpoint {
         Endpoint::Events => events::publish(&call, body).await,

@@ -12,16 +12,29 @@
 pub(super) mod handshake;
 pub(super) mod publish;
 
-/// The headers of a request that is read in place: browsers send fewer than 20, and proxies add a
-/// few. A request with more takes the other way.
-const HEADERS_IN_PLACE: usize = 48;
-
 /// The path and the query of a request's target. `None` if it has characters that only a parser of
 /// URIs can judge.
 fn target(target: &str) -> Option<(&str, &str)> {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/?=&%+:,;@!$'()*".contains(byte);
-    if !target.starts_with('/') || !target.as_bytes().iter().all(plain) {
+    let plain = target.bytes().all(|byte| PLAIN[usize::from(byte)]);
+    if !target.starts_with('/') || !plain {
         return None;
     }
     Some(target.split_once('?').unwrap_or((target, "")))
 }
+
+/// The characters of targets about which parsers agree: those of paths and queries (RFC 3986).
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte: u8 = 0;
+    while byte < 128 {
+        plain[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~/?=&%+:,;@!$'()*";
+    let mut at = 0;
+    while at < others.len() {
+        plain[others[at] as usize] = true;
+        at += 1;
+    }
+    plain
+};

@@ -12,10 +12,29 @@ use super::super::route::{Endpoint, Route};
 use super::super::service;
 use super::super::settings::HEAD_BYTES_MAX;
 use super::super::state::Front;
-use super::{HEADERS_IN_PLACE, target};
+use super::target;
 
 /// The beginning of every publish.
 pub(in super::super) const BEGINNING: &[u8] = b"POST ";
+
+/// The headers of a publish that is read in place: publishers send fewer than ten, and proxies add a
+/// few. One with more takes the other way.
+const HEADERS_IN_PLACE: usize = 24;
+
+/// The longest body that is waited for, in bytes: a batch of ten events of usual size comes in two
+/// or three pieces. As many bytes as of a head are kept for a client that has signed nothing yet.
+const BODY_BYTES_MAX: usize = HEAD_BYTES_MAX;
+
+/// The verdict on the bytes of a request.
+#[derive(Debug)]
+pub(in super::super) enum Verdict {
+    /// It is a publish, and answered.
+    Answered(Answer),
+    /// It is the beginning of a publish of this many bytes, if the rest is not long in coming.
+    Partial(usize),
+    /// It is hyper's.
+    OfHyper,
+}
 
 /// The answer to a publish.
 #[derive(Debug)]
@@ -28,14 +47,23 @@ pub(in super::super) struct Answer {
     pub(in super::super) closes: bool,
 }
 
-/// Answers the publish at the beginning of these bytes. `None` if there is none, or if it is hyper's
-/// to answer; nothing has been counted then.
+/// Answers the publish at the beginning of these bytes, if there is one. Otherwise nothing has been
+/// counted.
 pub(in super::super) async fn answer<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
     pace: &Pace,
     received: &[u8],
-) -> Option<Answer> {
+) -> Verdict {
+    look(front, clients, pace, received).await.unwrap_or(Verdict::OfHyper)
+}
+
+async fn look<G: Gateway>(
+    front: &Front<G>,
+    clients: &ClientAdmission,
+    pace: &Pace,
+    received: &[u8],
+) -> Option<Verdict> {
     let mut headers = [EMPTY_HEADER; HEADERS_IN_PLACE];
     let mut request = Request::new(&mut headers);
     let Ok(Status::Complete(head_len)) = request.parse(received) else { return None };
@@ -45,9 +73,6 @@ pub(in super::super) async fn answer<G: Gateway>(
     let (path, query) = target(request.path?)?;
     let headers: &[Header<'_>] = request.headers;
     let framing = Framing::of(headers)?;
-    let len = head_len.checked_add(framing.body_len)?;
-    // The body is copied, because the parser of JSON writes into it.
-    let mut body = received.get(head_len..len)?.to_vec();
     let settings = front.settings.get();
     let Route::Api { app_id, endpoint } = Route::of(path, &settings.path_prefix)? else {
         return None;
@@ -55,13 +80,20 @@ pub(in super::super) async fn answer<G: Gateway>(
     if !matches!(endpoint, Endpoint::Events | Endpoint::BatchEvents) {
         return None;
     }
+    let len = head_len.checked_add(framing.body_len)?;
+    let Some(body) = received.get(head_len..len) else {
+        return (framing.body_len <= BODY_BYTES_MAX).then_some(Verdict::Partial(len));
+    };
+    // It is copied, because the parser of JSON writes into it.
+    let mut body = body.to_vec();
     let _held = front.bodies.take(body.len())?;
     pace.serving();
     let head = RequestHead { method: "POST", path, query, headers };
     let answer =
         service::respond_whole(front, clients, pace, &head, &mut body, &app_id, endpoint).await;
     let closes = framing.closes || closes(&answer);
-    Some(Answer { len, response: encoded(&answer, &front.date.now(), closes), closes })
+    let response = encoded(&answer, &front.date.now(), closes);
+    Some(Verdict::Answered(Answer { len, response, closes }))
 }
 
 /// The frame of a request whose framing is beyond doubt.

@@ -328,6 +328,7 @@ fn a_connection_waits_in_little_memory() {
         bodies: super::body::BodyBudget::new(0),
         permits: super::permits::Permits::new(1),
         date: super::clock::Date::default(),
+        json: super::api::JsonParser::default(),
     });
     let arrival = super::accepted::Arrival {
         peer: super::address::Peer::Unix,
