@@ -479,6 +479,7 @@ fn a_question_that_comes_while_nodes_enter_is_answered_when_all_have() {
 #[test]
 fn a_question_outlasts_a_lost_connection_unless_redis_was_asked_before() {
     let mut world = World::new(1);
+    world.join(0, "news");
     let key = world.hosts[0].key("news");
     world.ask(0, Question::State(key.clone()), 1);
     let redis = world.cut();
