@@ -1,6 +1,6 @@
 //! The questions of this node's shards that all nodes answer, and the answers so far.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +26,7 @@ const GATHERED_BYTES_MAX: usize = 64 << 20;
 pub(super) struct Questions {
     /// The number of the last question.
     last: u32,
-    open: BTreeMap<u32, Open>,
+    open: HashMap<u32, Open>,
 }
 
 /// A question that is not answered.
@@ -100,10 +100,12 @@ impl Questions {
         }
     }
 
-    /// Takes out the commands that were kept for a partition, because Redis can be asked.
-    pub(super) fn release(&mut self, partition: u16) -> Vec<Command> {
-        let of_partition = self.open.values_mut().filter(|open| open.partition == partition);
-        of_partition.filter_map(|open| open.held.take()).collect()
+    /// Takes out the commands that were kept for a partition, in the order of their questions,
+    /// because Redis can be asked.
+    pub(super) fn release(&mut self, partition: u16) -> impl Iterator<Item = Command> + use<> {
+        let of_partition = self.open.iter_mut().filter(|(_, open)| open.partition == partition);
+        let held = of_partition.filter_map(|(&number, open)| Some((number, open.held.take()?)));
+        held.collect::<BTreeMap<_, _>>().into_values()
     }
 
     /// Notes the nodes that have to answer, and what Redis knows itself.
@@ -166,7 +168,7 @@ impl Questions {
 
     /// Takes out the questions that have waited for too long, with their partitions.
     pub(super) fn expire(&mut self, now: Millis) -> Vec<(u16, ReplyTo)> {
-        let expired = self.open.extract_if(.., |_, open| open.deadline <= now);
+        let expired = self.open.extract_if(|_, open| open.deadline <= now);
         expired.map(|(_, open)| (open.partition, open.reply_to)).collect()
     }
 
@@ -174,7 +176,7 @@ impl Questions {
     /// more.
     pub(super) fn lost(&mut self, partition: u16) -> Vec<ReplyTo> {
         let is_lost = |open: &Open| open.partition == partition && open.held.is_none();
-        let lost = self.open.extract_if(.., |_, open| is_lost(open));
+        let lost = self.open.extract_if(|_, open| is_lost(open));
         lost.map(|(_, open)| open.reply_to).collect()
     }
 
