@@ -120,7 +120,8 @@ impl Node {
             confirm.into_iter().for_each(|to| self.effects.answer(to, Answer::Barrier));
             return;
         };
-        if self.alone || !self.has_room(partition) || self.is_hopeless(partition, confirm, now) {
+        let refused = confirm.is_some() && self.is_hopeless(partition, now);
+        if self.alone || !self.has_room(partition) || refused {
             match confirm {
                 Some(to) => self.effects.answer(to, Answer::Away),
                 None => self.dropped += 1,
@@ -146,11 +147,10 @@ impl Node {
         partition.is_some_and(|partition| partition.waiting_bytes() < self.backlog_share())
     }
 
-    /// Whether a publisher would only wait to be told that Redis is away.
-    fn is_hopeless(&self, partition: u16, confirm: Option<ReplyTo>, now: Millis) -> bool {
+    /// Whether a publisher, or who asks, would only wait to be told that Redis is away.
+    pub(super) fn is_hopeless(&self, partition: u16, now: Millis) -> bool {
         let away_since = self.partition(partition).and_then(Partition::away_since);
-        let patience = self.settings.patience;
-        confirm.is_some() && away_since.is_some_and(|since| now.since(since) > patience)
+        away_since.is_some_and(|since| now.since(since) > self.settings.patience)
     }
 
     fn users(&mut self, steps: Steps, now: Millis) {

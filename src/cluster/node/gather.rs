@@ -62,7 +62,7 @@ impl Node {
             // The app was removed.
             return self.effects.answer(reply_to, Answer::Unavailable);
         };
-        if !self.knows_all(partition) {
+        if self.is_hopeless(partition, now) {
             return self.silent(partition, reply_to);
         }
         let gathering = match users {
@@ -78,7 +78,7 @@ impl Node {
             let payload = encode(&NodeQuestion::State { channel: channel.as_str().into() });
             Command::State { channel, request, payload }
         };
-        self.push(partition, command, None, now);
+        self.ask_by(partition, request, command, now);
     }
 
     /// Asks all nodes, or this one if it is alone.
@@ -90,7 +90,7 @@ impl Node {
             return self.effects.answer(reply_to, Answer::Unavailable);
         };
         let alone = self.serves_alone();
-        if !alone && !self.knows_all(partition) {
+        if !alone && self.is_hopeless(partition, now) {
             return self.silent(partition, reply_to);
         }
         let partition = if alone { HERE.partition } else { partition };
@@ -102,8 +102,25 @@ impl Node {
             }
             Some(request) => {
                 let command = Command::Ask(request, encode(&question));
-                self.push(partition, command, None, now);
+                self.ask_by(partition, request, command, now);
             }
+        }
+    }
+
+    /// Asks Redis by a command, as soon as it knows all nodes, and what they have: before that, an
+    /// answer would be partial. Most often a moment is missing, because nodes enter or return.
+    fn ask_by(&mut self, partition: u16, request: u32, command: Command, now: Millis) {
+        if self.knows_all(partition) {
+            self.push(partition, command, None, now);
+        } else {
+            self.questions.hold(request, command);
+        }
+    }
+
+    /// Asks by the commands that have waited until Redis knows all nodes.
+    pub(super) fn ask_held(&mut self, partition: u16, now: Millis) {
+        for command in self.questions.release(partition) {
+            self.push(partition, command, None, now);
         }
     }
 
@@ -120,9 +137,11 @@ impl Node {
         self.effects.answer(reply_to, answer);
     }
 
-    /// Whether Redis knows all nodes, and what they have: otherwise an answer would be partial.
+    /// Whether Redis knows all nodes, and what they have, as far as the node has heard since it
+    /// last entered.
     fn knows_all(&self, partition: u16) -> bool {
-        self.partitions.get(usize::from(partition)).is_some_and(|member| member.settled)
+        let member = self.partitions.get(usize::from(partition));
+        member.is_some_and(|member| member.settled && member.partition.has_entered())
     }
 
     fn node_question(&self, asking: &Asking) -> Option<NodeQuestion> {

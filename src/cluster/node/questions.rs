@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::payload::{NodeAnswer, decode};
 use crate::channels::{Answer, CachedEvent, ChannelState, ReplyTo};
-use crate::cluster::wire::{NodeId, Retained};
+use crate::cluster::wire::{Command, NodeId, Retained};
 use crate::id::AppIndex;
 use crate::time::Millis;
 
@@ -35,6 +35,8 @@ struct Open {
     partition: u16,
     reply_to: ReplyTo,
     deadline: Millis,
+    /// The command by which Redis is asked, while it cannot be.
+    held: Option<Command>,
     /// The nodes that have to answer; `None` until Redis has told.
     asked: Option<BTreeSet<NodeId>>,
     /// Nodes that have answered.
@@ -85,10 +87,25 @@ impl Questions {
         }
         self.last = self.last.wrapping_add(1);
         let deadline = now + ANSWER_TIMEOUT;
-        let (asked, answered) = (None, BTreeSet::new());
-        let open = Open { partition, reply_to, deadline, asked, answered, gathering, bytes: 0 };
+        let (held, asked, answered, bytes) = (None, None, BTreeSet::new(), 0);
+        let open = Open { partition, reply_to, deadline, held, asked, answered, gathering, bytes };
         self.open.insert(self.last, open);
         Some(self.last)
+    }
+
+    /// Keeps the command of a question until Redis can be asked.
+    pub(super) fn hold(&mut self, request: u32, command: Command) {
+        if let Some(open) = self.open.get_mut(&request) {
+            open.held = Some(command);
+        }
+    }
+
+    /// Takes out the commands that were kept for a partition, in the order of their questions,
+    /// because Redis can be asked.
+    pub(super) fn release(&mut self, partition: u16) -> impl Iterator<Item = Command> + use<> {
+        let of_partition = self.open.iter_mut().filter(|(_, open)| open.partition == partition);
+        let held = of_partition.filter_map(|(&number, open)| Some((number, open.held.take()?)));
+        held.collect::<BTreeMap<_, _>>().into_values()
     }
 
     /// Notes the nodes that have to answer, and what Redis knows itself.
@@ -155,9 +172,11 @@ impl Questions {
         expired.map(|(_, open)| (open.partition, open.reply_to)).collect()
     }
 
-    /// Takes out all questions of a partition, which cannot be answered any more.
+    /// Takes out the questions that Redis was asked for a partition, which cannot be answered any
+    /// more.
     pub(super) fn lost(&mut self, partition: u16) -> Vec<ReplyTo> {
-        let lost = self.open.extract_if(|_, open| open.partition == partition);
+        let is_lost = |open: &Open| open.partition == partition && open.held.is_none();
+        let lost = self.open.extract_if(|_, open| is_lost(open));
         lost.map(|(_, open)| open.reply_to).collect()
     }
 

@@ -48,7 +48,7 @@ impl Node {
             Record::Gone(channel, user_id) => self.gone(&channel, &user_id),
             Record::Tended(_, nodes) => self.tended(partition, nodes, now),
             Record::Dead(node) => self.dead(partition, node),
-            Record::Settled => self.settled(partition),
+            Record::Settled => self.settled(partition, now),
             Record::Permits(app, held) => self.permits(partition, &app, held, now),
             Record::Recall(app) => self.recalled(&app, now),
             Record::Online(user, online) => self.online(partition, &user, online),
@@ -82,7 +82,7 @@ impl Node {
     }
 
     /// All nodes have registered: what Redis knows is all there is.
-    fn settled(&mut self, partition: u16) {
+    fn settled(&mut self, partition: u16, now: Millis) {
         let Some(member) = self.member(partition) else { return };
         member.settled = true;
         for path in std::mem::take(&mut member.doubtful) {
@@ -94,6 +94,7 @@ impl Node {
         let shards = self.directory.topology().shards();
         let id = self.partition_id(partition);
         self.effects.tell_all(shards, || FromCluster::Settled(id));
+        self.ask_held(partition, now);
     }
 
     /// A departure is to be told to webhooks. Redis has waited for a return.

@@ -68,13 +68,18 @@ impl World {
     }
 
     fn by(nodes: u128, settings: &ClusterSettings, apps: impl Fn() -> Vec<App>) -> Self {
-        let now = Millis(1_000_000);
-        let hosts = (1..=nodes).map(|number| Host::new(number, settings, apps(), now)).collect();
-        let mut world = Self { now, redis: Some(Model::default()), hosts };
+        let mut world = Self::fresh(nodes, settings, apps);
         // The first node waits for others, and each hears of all.
         world.pass(Duration::from_secs(3));
         world.hosts.iter_mut().for_each(|host| host.sent.clear());
         world
+    }
+
+    /// Nodes that have not entered.
+    fn fresh(nodes: u128, settings: &ClusterSettings, apps: impl Fn() -> Vec<App>) -> Self {
+        let now = Millis(1_000_000);
+        let hosts = (1..=nodes).map(|number| Host::new(number, settings, apps(), now)).collect();
+        Self { now, redis: Some(Model::default()), hosts }
     }
 
     /// Lets everything happen that takes no time.
@@ -454,6 +459,48 @@ fn the_state_of_a_channel_is_that_of_all_nodes() {
 }
 
 #[test]
+fn a_question_that_comes_while_nodes_enter_is_answered_when_all_have() {
+    let mut world = World::fresh(2, &settings(WhenAway::Hold), || vec![test_app()]);
+    // The first node enters a Redis without nodes, and leaves others two seconds to do so.
+    world.pass(Duration::from_secs(1));
+    let key = world.hosts[0].key("news");
+    world.ask(0, Question::State(key), 1);
+    world.ask(1, Question::Connections(APP), 2);
+    let answered = |world: &mut World| [0, 1].map(|host| world.hosts[host].answers());
+    assert!(answered(&mut world).iter().all(Vec::is_empty), "an answer would be partial");
+    world.pass(Duration::from_millis(1500));
+    world.hosts[0].answer_questions(world.now);
+    world.run();
+    let [first, second] = answered(&mut world);
+    assert!(matches!(first[..], [(1, Answer::State(_))]), "{first:?}");
+    assert!(matches!(second[..], [(2, Answer::Connections(0))]), "{second:?}");
+}
+
+#[test]
+fn a_question_outlasts_a_lost_connection_unless_redis_was_asked_before() {
+    let mut world = World::new(1);
+    world.join(0, "news");
+    let key = world.hosts[0].key("news");
+    world.ask(0, Question::State(key.clone()), 1);
+    let redis = world.cut();
+    world.ask(0, Question::State(key.clone()), 2);
+    world.redis = Some(redis);
+    world.run();
+    let answers = world.hosts[0].answers();
+    assert!(matches!(answers[..], [(1, Answer::Away)]), "{answers:?}");
+    world.hosts[0].answer_questions(world.now);
+    world.run();
+    let answers = world.hosts[0].answers();
+    assert!(matches!(answers[..], [(2, Answer::State(_))]), "{answers:?}");
+    world.cut();
+    world.ask(0, Question::State(key.clone()), 3);
+    world.pass(Duration::from_secs(9));
+    world.ask(0, Question::State(key), 4);
+    let answers = world.hosts[0].answers();
+    assert!(matches!(answers[..], [(3, Answer::Away), (4, Answer::Away)]), "{answers:?}");
+}
+
+#[test]
 fn a_node_that_stands_still_makes_no_partial_answer_until_its_lease_is_over() {
     let mut world = World::new(2);
     world.join(0, "news");
@@ -525,6 +572,9 @@ fn an_emptied_redis_learns_everything_again_and_nobody_is_told_anything() {
     }
     let key = world.hosts[1].key("presence-room");
     world.ask(1, Question::Users(key), 1);
+    world.pass(Duration::from_millis(1900));
+    assert!(world.hosts[1].answers().is_empty(), "the others may register in time");
+    world.pass(Duration::from_millis(100));
     let answers = world.hosts[1].answers();
     assert!(matches!(answers[..], [(1, Answer::Unavailable)]), "not all have registered");
     for host in 0..2 {
