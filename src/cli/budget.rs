@@ -73,12 +73,11 @@ place in the table of members                           50  member
 name of a channel, if of 32 B                           48  channel
 member with an id of 8 B and user_info of 100 B        198  member
 receive buffers                                    1056768  shard
-ring of the sockets                                 540672  shard
-ring of the front                                  3276800  shard
+ring                                                540672  shard
 mailbox                                             917504  shard
 
 An idle connection takes 112 B on a channel that many share, 300 B on a channel of its own,
-360 B as a presence member, and a shard takes 5656 KiB without any. The kernel's memory is not
+360 B as a presence member, and a shard takes 2456 KiB without any. The kernel's memory is not
 included; of it, a client that stops reading holds up to 256 KiB (server.send_buffer).
 ";
         assert_eq!(text(&holders()), expected);

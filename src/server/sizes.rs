@@ -2,7 +2,6 @@
 
 use crate::bus;
 use crate::config::Config;
-use crate::front;
 use crate::memory::{Holder, Per};
 use crate::ring::UringSizes;
 use crate::shard::ShardMessage;
@@ -35,14 +34,12 @@ const COMPLETION: usize = 16;
 #[must_use]
 pub(crate) fn budget() -> Vec<Holder> {
     let holder = |name, bytes| Holder { name, bytes, per: Per::Shard };
-    let front = 2 * front::Settings::default().connections_max as usize;
     vec![
         holder(
             "receive buffers",
             usize::from(RECEIVE_BUFFERS) * (usize::from(RECEIVE_BUFFER_SIZE) + RING_ENTRY),
         ),
-        holder("ring of the sockets", SUBMISSIONS as usize * (SUBMISSION + 4 * COMPLETION)),
-        holder("ring of the front", front * (SUBMISSION + 2 * COMPLETION)),
+        holder("ring", SUBMISSIONS as usize * (SUBMISSION + 4 * COMPLETION)),
         holder("mailbox", bus::MAILBOX_MESSAGES * (size_of::<ShardMessage>() + size_of::<usize>())),
     ]
 }
