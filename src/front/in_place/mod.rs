@@ -1,13 +1,13 @@
 //! Requests that are answered where their bytes lie.
 //!
-//! Two kinds of requests size a host: after a deploy everybody returns with a handshake, and workers
-//! publish. Each costs more in a library for HTTP than everything else that is done for it. So a
-//! [handshake] or a [publish] that comes whole, and that is plain HTTP/1.1 without anything that
-//! needs a judgement, is read here and passed on in the same turn.
+//! Two kinds of requests size a host: after a deploy everybody returns with a handshake, and
+//! workers publish. Each costs more in a library for HTTP than everything else that is done for it.
+//! So a [handshake] or a [publish] that comes whole, and that is plain HTTP/1.1 without anything
+//! that needs a judgement, is read here and passed on in the same turn.
 //!
-//! Contract: whatever is not exactly that (half a head, a body that follows, two lengths, an unusual
-//! header, another endpoint) is left untouched for hyper, and nothing of it has been counted. Both
-//! read heads by the same parser, and judge them by the same functions.
+//! Contract: whatever is not exactly that (half a head, two lengths, an unusual header, another
+//! endpoint) is left untouched for hyper, and nothing of it has been counted. Both read heads by
+//! the same parser, and judge them by the same functions.
 
 pub(super) mod handshake;
 pub(super) mod publish;
