@@ -10,7 +10,7 @@ use super::values::MemoryLimit;
 
 /// Bytes of a shard without connections: the sum of what `ringwave doctor` lists, which a test of
 /// the server compares with this.
-pub(crate) const SHARD_BYTES: u64 = 5_660_672;
+pub(crate) const SHARD_BYTES: u64 = 2_514_944;
 
 /// The default of `server.send_buffer` in bytes: the kernel's memory that is pinned by a client
 /// which stops reading. It is not part of the process's size.
