@@ -114,6 +114,6 @@ fn the_variables_of_soketi_serve_its_app_where_its_clients_look_for_it() {
 fn a_limit_of_memory_that_no_process_could_keep_ends_the_start_with_the_figure() {
     let setup = Setup::new(2).env("RINGWAVE_MEMORY_LIMIT", "1M");
     for command in ["start", "check"] {
-        refused(&setup.output(command), &["server.memory_limit is 1M", "set it to 22M or more"]);
+        refused(&setup.output(command), &["server.memory_limit is 1M", "set it to 15M or more"]);
     }
 }

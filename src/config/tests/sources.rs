@@ -286,13 +286,13 @@ fn a_limit_of_memory_below_what_the_process_needs_is_refused_at_the_start_with_t
         with_app(&[("RINGWAVE_SHARDS", "2"), ("RINGWAVE_MEMORY_LIMIT", limit)]).unwrap()
     };
     let small = config("10M");
-    let sentence = "server.memory_limit is 10M, but 2 shards take 19M before the first connection: \
-        set it to 22M or more, as much more as connections and messages are to have, or to `auto`";
+    let sentence = "server.memory_limit is 10M, but 2 shards take 13M before the first connection: \
+        set it to 15M or more, as much more as connections and messages are to have, or to `auto`";
     assert_eq!(small.holds().unwrap_err().to_string(), sentence);
     // A process that serves may be told so.
     assert_eq!(small.notes, [format!("{sentence}.")]);
-    assert!(config("22M").holds().is_ok());
-    assert_eq!(config("22M").notes, [""; 0]);
+    assert!(config("15M").holds().is_ok());
+    assert_eq!(config("15M").notes, [""; 0]);
     assert!(config("none").holds().is_ok());
 }
 
@@ -301,7 +301,7 @@ fn many_more_shards_than_cores_are_spoken_of_with_their_memory() {
     let server = |shards: &str| with_app(&[("RINGWAVE_SHARDS", shards)]).unwrap().server;
     assert_eq!(
         capacity::notes(&server("1024"), 2),
-        ["1024 shards on 2 cores take turns, serve no more than 2 would, and take 5536M before \
+        ["1024 shards on 2 cores take turns, serve no more than 2 would, and take 2464M before \
           the first connection. The default is one per core."]
     );
     assert_eq!(capacity::notes(&server("8"), 2), [""; 0]);
