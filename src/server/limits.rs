@@ -160,12 +160,14 @@ pub(crate) fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize
 }
 
 /// The number of HTTP connections that a shard with this many `descriptors` for its connections may
-/// have if each connection takes one, and `wanted` are asked for: a quarter is for HTTP.
+/// have, if `wanted` are asked for. If WebSockets take descriptors as well (`direct` is false), a
+/// quarter of them is for HTTP.
 #[must_use]
-pub(crate) fn plain_http_connections(descriptors: u64, wanted: u32) -> u32 {
-    // Saturates: the smaller one counts.
-    let share = u32::try_from(descriptors / HTTP_PART).unwrap_or(u32::MAX);
-    share.max(HTTP_CONNECTIONS_MIN).min(wanted)
+pub(crate) fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
+    let share = if direct { descriptors } else { descriptors / HTTP_PART };
+    // Both saturate: the smaller one counts.
+    let share = u32::try_from(share).unwrap_or(u32::MAX).max(HTTP_CONNECTIONS_MIN);
+    share.min(u32::try_from(wanted).unwrap_or(u32::MAX))
 }
 
 /// The number of `slots` that a shard with this many `descriptors` for its connections can fill if
@@ -425,15 +427,15 @@ mod tests {
     }
 
     #[test]
-    fn http_connections_that_take_descriptors_leave_some_for_everything_else() {
+    fn http_connections_leave_descriptors_for_everything_else() {
         let of = |nofile, shards| {
-            plain_http_connections(descriptors_per_shard(nofile, shards, 10), 16_384)
+            http_connections(descriptors_per_shard(nofile, shards, 10), true, 16_384)
         };
-        assert_eq!(of(1_024, 2), 112);
+        assert_eq!(of(1_024, 2), 451);
         assert_eq!(of(1_048_576, 2), 16_384);
         assert_eq!(of(ResourceLimit::UNLIMITED, 64), 16_384);
         assert_eq!([of(20, 1), of(1_024, 64)], [HTTP_CONNECTIONS_MIN; 2]);
-        assert_eq!(plain_http_connections(900, 2), 2, "as was asked for");
+        assert_eq!(http_connections(900, true, 2), 2, "as was asked for");
         for shards in [1, 2, 5, 16] {
             let all = u64::from(of(1_024, shards)) * shards as u64;
             assert!(all + descriptors_min(shards) + CONTROL_DESCRIPTORS <= 1_024, "{shards}");
@@ -444,7 +446,7 @@ mod tests {
     fn websockets_that_take_descriptors_leave_some_as_well() {
         let descriptors = descriptors_per_shard(20_000, 2, 0);
         let (http, slots) =
-            (plain_http_connections(descriptors, 16_384), plain_slots(descriptors, 20_000));
+            (http_connections(descriptors, false, 16_384), plain_slots(descriptors, 20_000));
         assert_eq!((http, slots), (2_486, 7_458));
         assert!(u64::from(http + slots) <= descriptors);
         assert_eq!(plain_slots(descriptors, 100), 100);

@@ -72,13 +72,8 @@ pub(super) fn websockets(config: &Config, host: &HostSurvey) -> u32 {
 
 /// The number of HTTP connections that each shard may have at a time.
 pub(super) fn http_connections(config: &Config, host: &HostSurvey) -> u32 {
-    // The setting is bounded by far less.
-    let wanted = u32::try_from(config.server.max_http_connections).unwrap_or(u32::MAX);
-    match direct_descriptors(config, host) {
-        // They live in the table, beside the WebSockets.
-        true => wanted.min(limits::table_len(host.nofile.soft, websockets(config, host))),
-        false => limits::plain_http_connections(descriptors(config, host), wanted),
-    }
+    let (descriptors, wanted) = (descriptors(config, host), config.server.max_http_connections);
+    limits::http_connections(descriptors, direct_descriptors(config, host), wanted)
 }
 
 /// Whether sockets live in the tables of the rings.
