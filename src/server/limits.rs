@@ -160,8 +160,8 @@ pub(crate) fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize
 }
 
 /// The number of HTTP connections that a shard with this many `descriptors` for its connections may
-/// have, if `wanted` are asked for. If WebSockets take descriptors as well (`direct` is false), a
-/// quarter of them is for HTTP.
+/// have, if `wanted` are asked for. If connections live in the table instead (`direct`), this leaves
+/// places in it to WebSockets; if WebSockets take descriptors as well, a quarter is for HTTP.
 #[must_use]
 pub(crate) fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
     let share = if direct { descriptors } else { descriptors / HTTP_PART };
