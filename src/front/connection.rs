@@ -23,7 +23,7 @@ use super::address::Peer;
 use super::client_admission::ClientAdmission;
 use super::framing::Framing;
 use super::gateway::{Gateway, GatewayCommand, Upgraded};
-use super::in_place::publish::{self, Verdict};
+use super::in_place::publish::{self, Afterwards, Verdict};
 use super::pace::Pace;
 use super::permits::Open;
 use super::pipe::{Ending, Io, NextRequest, Pipe, Switching};
@@ -73,21 +73,23 @@ pub(super) async fn serve<G: Gateway>(
         next_request,
         outcome,
     });
-    let Some((io, read)) = speak_http(io, peer, &connection, open).await else {
-        return Ending::Abort;
-    };
-    let outcome = connection.outcome.take();
-    leave_http(&connection.front, outcome, key, io, read)
+    match speak_http(io, peer, &connection, open).await {
+        Left::Late => Ending::Abort,
+        Left::AsAsked => Ending::Close,
+        Left::Http(io, read) => {
+            let outcome = connection.outcome.take();
+            leave_http(&connection.front, outcome, key, io, read)
+        }
+    }
 }
 
-/// Serves requests until the connection is to end as one of HTTP. Returns the socket, and the bytes
-/// that hyper has read and not parsed. `None` if it was late and is closed.
+/// Serves requests until the connection is to end as one of HTTP.
 fn speak_http<G: Gateway>(
     io: Io,
     peer: Peer,
     connection: &Rc<Connection<G>>,
     open: Open<'_>,
-) -> impl Future<Output = Option<(Io, Bytes)>> {
+) -> impl Future<Output = Left> {
     let service = {
         let connection = Rc::clone(connection);
         service_fn(move |request: Request<Incoming>| {
@@ -137,15 +139,18 @@ fn speak_http<G: Gateway>(
                 }
             });
             match next.await {
-                Next::Request if connection.answer_in_place().await == Kept(false) => break Ok(()),
-                Next::Request => {}
+                Next::Request => match connection.answer_in_place().await {
+                    Afterwards::Kept => {}
+                    Afterwards::Closes => return Left::AsAsked,
+                    Afterwards::Lingers => break Ok(()),
+                },
                 Next::End(result) => break result,
                 Next::Late => {
                     // It gets no answer.
                     if pace.in_head() && !pace.has_to_yield() {
                         front.note_slow_head(peer);
                     }
-                    return None;
+                    return Left::Late;
                 }
             }
         };
@@ -154,8 +159,19 @@ fn speak_http<G: Gateway>(
             front.note_unread(peer, &parts.io.beginning(), error);
             connection.outcome.take();
         }
-        Some((parts.io, parts.read_buf))
+        Left::Http(parts.io, parts.read_buf)
     }
+}
+
+/// The end of a connection as one of HTTP.
+enum Left {
+    /// It was late.
+    Late,
+    /// The last request was answered in place, and asked for the end.
+    AsAsked,
+    /// Anything else: what becomes of it depends on its last request. With the bytes that hyper has
+    /// read and not parsed.
+    Http(Io, Bytes),
 }
 
 /// The next thing that happens to a connection.
@@ -172,13 +188,9 @@ enum Next {
 /// kernel whether there are any, and one to receive them.
 const TURNS_FOR_BYTES: usize = 2;
 
-/// Whether a connection goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kept(bool);
-
 impl<G: Gateway> Connection<G> {
     /// Answers the request that has come, or leaves it to hyper.
-    async fn answer_in_place(&self) -> Kept {
+    async fn answer_in_place(&self) -> Afterwards {
         let Self { front, clients, pace, pipe, next_request, .. } = self;
         let mut received = pipe.take_received();
         pace.received();
@@ -190,7 +202,7 @@ impl<G: Gateway> Connection<G> {
                 Verdict::Partial(_) | Verdict::OfHyper => {
                     next_request.decide(false);
                     pipe.put_back(received);
-                    return Kept(true);
+                    return Afterwards::Kept;
                 }
             }
         };
@@ -200,7 +212,7 @@ impl<G: Gateway> Connection<G> {
         pipe.put_back(received);
         let settings = front.settings.get();
         pace.served(settings.idle_timeout, settings.head_timeout);
-        Kept(!answer.closes)
+        answer.afterwards
     }
 
     /// Receives until there are this many bytes. Returns `false` if they are long in coming.

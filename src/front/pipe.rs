@@ -42,6 +42,8 @@ impl Touched {
 pub(super) enum Ending {
     /// It closes without another word.
     Abort,
+    /// It closes behind the last answer, which its peer has asked for: nothing more comes from it.
+    Close,
     /// It closes once its peer has read the last answer.
     Linger,
     /// The shard makes it a WebSocket.

@@ -374,13 +374,16 @@ impl<G: Gateway> Reception<G> {
         match pipe.ending() {
             None => {}
             Some(Ending::Abort) => plane.abort(key),
-            Some(Ending::Linger) => {
+            Some(ending @ (Ending::Close | Ending::Linger)) => {
                 let linger = if self.stops { LINGER_OF_STOP } else { LINGER };
                 if let Some(stage) = self.stage(key) {
                     *stage = Stage::Lingering;
                 }
                 self.lingering.push_back((key, self.now() + linger));
-                plane.finish(key);
+                match ending {
+                    Ending::Close => plane.close_stream(key),
+                    _ => plane.finish(key),
+                }
             }
             Some(Ending::HandedOver) => self.leave(key),
         }

@@ -14,7 +14,7 @@ use crate::id::ConnKey;
 use crate::memory::Trim;
 use crate::ring::{Completion, ListenerId, Ring};
 
-use super::conn::{Conn, Phase, Receiving};
+use super::conn::{Conn, Incoming, Phase, Receiving};
 use super::{Ended, Plane};
 
 /// An event of a stream, for its owner.
@@ -139,7 +139,19 @@ impl<R: Ring> Plane<R> {
         self.discard_from_now_on(key);
     }
 
-    /// Ends a stream now, also one that [finishes](Self::finish).
+    /// Ends both directions of a stream at once, when everything that it is owed is sent. The peer
+    /// must have nothing more to send: whatever came afterwards would be answered by a reset, which
+    /// can destroy what it has not read yet.
+    pub(crate) fn close_stream(&mut self, key: ConnKey) {
+        let Some(conn) = self.conn_mut(key).filter(|conn| conn.phase == Phase::Stream) else {
+            return;
+        };
+        (conn.phase, conn.incoming) = (Phase::Closing, Incoming::Closed);
+        self.finishing.insert(key.slot);
+        self.end_when_sent(key);
+    }
+
+    /// Ends a stream now, also one that [finishes](Self::finish) or [closes](Self::close_stream).
     pub(crate) fn abort(&mut self, key: ConnKey) {
         let finishes = self.conn(key).is_some() && self.finishing.contains(&key.slot);
         if self.is_stream(key) || finishes {

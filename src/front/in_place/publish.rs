@@ -43,8 +43,20 @@ pub(in super::super) struct Answer {
     pub(in super::super) len: usize,
     /// The response as it is sent.
     pub(in super::super) response: Vec<u8>,
-    /// Whether the connection closes behind the response.
-    pub(in super::super) closes: bool,
+    /// The fate of the connection behind the response.
+    pub(in super::super) afterwards: Afterwards,
+}
+
+/// The fate of a connection behind a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Afterwards {
+    /// It is kept.
+    Kept,
+    /// It closes, as its client has asked, which therefore sends nothing more (RFC 9112 section
+    /// 9.6).
+    Closes,
+    /// It closes, although its client may send more.
+    Lingers,
 }
 
 /// Answers the publish at the beginning of these bytes, if there is one. Otherwise nothing has been
@@ -91,9 +103,13 @@ async fn look<G: Gateway>(
     let head = RequestHead { method: "POST", path, query, headers };
     let answer =
         service::respond_whole(front, clients, pace, &head, &mut body, &app_id, endpoint).await;
-    let closes = framing.closes || closes(&answer);
-    let response = encoded(&answer, &front.date.now(), closes);
-    Some(Verdict::Answered(Answer { len, response, closes }))
+    let afterwards = match (framing.closes, closes(&answer)) {
+        (true, _) if received.len() == len => Afterwards::Closes,
+        (false, false) => Afterwards::Kept,
+        _ => Afterwards::Lingers,
+    };
+    let response = encoded(&answer, &front.date.now(), afterwards != Afterwards::Kept);
+    Some(Verdict::Answered(Answer { len, response, afterwards }))
 }
 
 /// The frame of a request whose framing is beyond doubt.

@@ -230,7 +230,8 @@ fn a_slow_head_is_cut_at_its_deadline_however_it_trickles() {
             stream.write_all(b"x").is_err()
         });
         assert!(cut.is_some());
-        let taken = begun.elapsed();
+        // The server's clock counts whole milliseconds.
+        let taken = begun.elapsed() + Duration::from_millis(1);
         assert!(taken >= head_timeout && taken < head_timeout * 4, "{taken:?}");
     });
 }

@@ -154,6 +154,27 @@ fn a_stream_that_is_finished_is_read_to_its_end_and_no_further() {
 }
 
 #[test]
+fn a_stream_that_is_closed_ends_behind_what_it_is_owed_and_waits_for_nothing() {
+    let mut accepting = Accepting::new();
+    for answer in [b"bye".to_vec(), vec![1; 3 * SOCKET_BYTES]] {
+        let (key, client) = accepting.accept();
+        accepting.world.plane.owe_stream(key, answer.clone().into());
+        accepting.world.plane.close_stream(key);
+        accepting.settle();
+        let mut read = accepting.read(client);
+        while read.len() < answer.len() {
+            assert!(!accepting.world.net.released(client), "it is owed more");
+            accepting.settle();
+            read.extend(accepting.read(client));
+        }
+        assert_eq!(read, answer);
+        accepting.settle();
+        assert!(accepting.world.net.released(client) && accepting.world.plane.is_empty());
+        assert_eq!(accepting.take_events().last(), Some(&(key, "closed")));
+    }
+}
+
+#[test]
 fn the_owner_of_a_stream_hears_when_its_socket_is_full_and_when_it_has_room() {
     let mut accepting = Accepting::new();
     let (key, client) = accepting.accept();
