@@ -159,9 +159,10 @@ pub(crate) fn descriptors_per_shard(nofile: u64, shards: usize, endpoints: usize
     nofile.saturating_sub(kept) / shards.max(1) as u64
 }
 
-/// The number of HTTP connections that a shard with this many `descriptors` for its connections may
-/// have, if `wanted` are asked for. If connections live in the table instead (`direct`), this leaves
-/// places in it to WebSockets; if WebSockets take descriptors as well, a quarter is for HTTP.
+/// The number of HTTP connections that a shard with this many `descriptors` for its connections
+/// may have, if `wanted` are asked for. If connections live in the table instead (`direct`), this
+/// leaves places in it to WebSockets; if WebSockets take descriptors as well, a quarter is for
+/// HTTP.
 #[must_use]
 pub(crate) fn http_connections(descriptors: u64, direct: bool, wanted: usize) -> u32 {
     let share = if direct { descriptors } else { descriptors / HTTP_PART };
@@ -187,8 +188,8 @@ pub(crate) fn plain_note(nofile: u64, filled: u32, slots: u32) -> Option<String>
         format!(
             "Each WebSocket takes a descriptor, because the kernel is older than Linux 6.13 or \
              server.direct_descriptors is off. The limit of open files (nofile) is {nofile}, so \
-             each shard takes {filled} connections. To have more, raise it: ulimit -n, LimitNOFILE= \
-             (systemd) or --ulimit nofile= (Docker)."
+             each shard takes {filled} connections. To have more, raise it: ulimit -n, \
+             LimitNOFILE= (systemd) or --ulimit nofile= (Docker)."
         )
     })
 }

@@ -17,8 +17,8 @@ use super::target;
 /// The beginning of every publish.
 pub(in super::super) const BEGINNING: &[u8] = b"POST ";
 
-/// The headers of a publish that is read in place: publishers send fewer than ten, and proxies add a
-/// few. One with more takes the other way.
+/// The headers of a publish that is read in place: publishers send fewer than ten, and proxies add
+/// a few. One with more takes the other way.
 const HEADERS_IN_PLACE: usize = 24;
 
 /// The longest body that is waited for, in bytes: a batch of ten events of usual size comes in two
