@@ -2,7 +2,7 @@
 //! refusal, or a client for which other nodes have to be asked, takes the way over hyper.
 
 use bytes::Bytes;
-use httparse::{EMPTY_HEADER, Header, Request, Status};
+use httparse::{EMPTY_HEADER, Header};
 
 use crate::apps::Admission;
 use crate::id::ConnKey;
@@ -12,12 +12,11 @@ use crate::websocket::handshake::{self, UpgradeRequest};
 
 use super::super::client_admission::ClientAdmission;
 use super::super::gateway::{Gateway, Upgraded};
-use super::super::headers::{RequestHeaders, header_texts};
+use super::super::headers::{RequestHead, header_texts};
 use super::super::route::Route;
-use super::super::settings::HEAD_BYTES_MAX;
 use super::super::state::Front;
 use super::super::upgrade;
-use super::target;
+use super::{has_none, head};
 
 /// The headers of a handshake that is read in place: browsers send fewer than 20, and proxies add a
 /// few. One with more takes the other way.
@@ -33,18 +32,13 @@ pub(in super::super) fn open<G: Gateway>(
 ) -> Option<Upgraded> {
     let clients = clients?;
     let mut headers = [EMPTY_HEADER; HEADERS_IN_PLACE];
-    let mut request = Request::new(&mut headers);
-    let Ok(Status::Complete(head_len)) = request.parse(received) else { return None };
-    if head_len > HEAD_BYTES_MAX || request.version != Some(1) {
-        return None;
-    }
-    let (path, query) = target(request.path?)?;
+    let (head_len, head) = head(received, &mut headers)?;
+    let RequestHead { path, query, headers, .. } = head;
     let settings = front.settings.get();
     let Some(Route::WebSocket { key: app_key }) = Route::of(path, &settings.path_prefix) else {
         return None;
     };
-    let headers: &[Header<'_>] = request.headers;
-    let accept = accept(request.method?, headers)?;
+    let accept = accept(&head)?;
 
     let gateway = &front.gateway;
     let apps = gateway.apps();
@@ -72,10 +66,9 @@ pub(in super::super) fn open<G: Gateway>(
 
 /// The value of `Sec-WebSocket-Accept`. `None` if the head is no handshake, or asks for more than
 /// one.
-fn accept(method: &str, headers: &[Header<'_>]) -> Option<String> {
-    let one_host = headers.values("host").count() == 1;
-    let absent = |name| headers.values(name).next().is_none();
-    if !one_host || !["content-length", "transfer-encoding", "expect"].into_iter().all(absent) {
+fn accept(head: &RequestHead<'_, [Header<'_>]>) -> Option<String> {
+    let &RequestHead { method, headers, .. } = head;
+    if !has_none(headers, &["content-length"]) {
         return None;
     }
     let request = UpgradeRequest {

@@ -12,6 +12,34 @@
 pub(super) mod handshake;
 pub(super) mod publish;
 
+use httparse::{Header, Request, Status};
+
+use super::headers::{RequestHead, RequestHeaders};
+use super::settings::HEAD_BYTES_MAX;
+
+/// The head of the request at the beginning of these bytes, and its length in bytes. `None` if it
+/// is not there as a whole, has no place in `headers`, or is not plain HTTP/1.1 with one `Host`.
+fn head<'h, 'b>(
+    received: &'b [u8],
+    headers: &'h mut [Header<'b>],
+) -> Option<(usize, RequestHead<'h, [Header<'b>]>)> {
+    let mut request = Request::new(headers);
+    let Ok(Status::Complete(len)) = request.parse(received) else { return None };
+    let Request { method, path, version, headers } = request;
+    let headers: &[Header<'_>] = headers;
+    let (path, query) = target(path?)?;
+    let plain = len <= HEAD_BYTES_MAX
+        && version == Some(1)
+        && headers.values("host").count() == 1
+        && has_none(headers, &["transfer-encoding", "expect"]);
+    plain.then_some((len, RequestHead { method: method?, path, query, headers }))
+}
+
+/// Whether the head has none of these headers.
+fn has_none(headers: &[Header<'_>], names: &[&'static str]) -> bool {
+    names.iter().all(|name| headers.values(name).next().is_none())
+}
+
 /// The path and the query of a request's target. `None` if it has characters that only a parser of
 /// URIs can judge.
 fn target(target: &str) -> Option<(&str, &str)> {

@@ -1,18 +1,18 @@
 //! A publish of the API: `POST …/events` or `POST …/batch_events`. Whatever its answer is, it is
 //! made by the functions that also answer behind hyper.
 
-use httparse::{EMPTY_HEADER, Header, Request, Status};
+use httparse::{EMPTY_HEADER, Header};
 
 use super::super::client_admission::ClientAdmission;
 use super::super::gateway::Gateway;
-use super::super::headers::{RequestHead, RequestHeaders, text};
+use super::super::headers::{RequestHeaders, text};
 use super::super::pace::Pace;
 use super::super::response::{closes, encoded};
 use super::super::route::{Endpoint, Route};
 use super::super::service;
 use super::super::settings::HEAD_BYTES_MAX;
 use super::super::state::Front;
-use super::target;
+use super::{has_none, head};
 
 /// The beginning of every publish.
 pub(in super::super) const BEGINNING: &[u8] = b"POST ";
@@ -77,30 +77,24 @@ async fn look<G: Gateway>(
     received: &[u8],
 ) -> Option<Verdict> {
     let mut headers = [EMPTY_HEADER; HEADERS_IN_PLACE];
-    let mut request = Request::new(&mut headers);
-    let Ok(Status::Complete(head_len)) = request.parse(received) else { return None };
-    if head_len > HEAD_BYTES_MAX || request.version != Some(1) || request.method != Some("POST") {
-        return None;
-    }
-    let (path, query) = target(request.path?)?;
-    let headers: &[Header<'_>] = request.headers;
-    let framing = Framing::of(headers)?;
+    let (head_len, head) = head(received, &mut headers)?;
+    let framing = Framing::of(head.headers)?;
     let settings = front.settings.get();
-    let Route::Api { app_id, endpoint } = Route::of(path, &settings.path_prefix)? else {
+    let Route::Api { app_id, endpoint } = Route::of(head.path, &settings.path_prefix)? else {
         return None;
     };
-    if !matches!(endpoint, Endpoint::Events | Endpoint::BatchEvents) {
+    let publishes = matches!(endpoint, Endpoint::Events | Endpoint::BatchEvents);
+    if head.method != "POST" || !publishes {
         return None;
     }
     let len = head_len.checked_add(framing.body_len)?;
     let Some(body) = received.get(head_len..len) else {
         return (framing.body_len <= BODY_BYTES_MAX).then_some(Verdict::Partial(len));
     };
+    let _held = front.bodies.take(body.len())?;
     // It is copied, because the parser of JSON writes into it.
     let mut body = body.to_vec();
-    let _held = front.bodies.take(body.len())?;
     pace.serving();
-    let head = RequestHead { method: "POST", path, query, headers };
     let answer =
         service::respond_whole(front, clients, pace, &head, &mut body, &app_id, endpoint).await;
     let afterwards = match (framing.closes, closes(&answer)) {
@@ -126,15 +120,13 @@ impl Framing {
             let mut values = headers.values(name);
             values.next().filter(|_| values.next().is_none())
         };
-        let absent = |name| headers.values(name).next().is_none();
-        only("host")?;
-        if !["transfer-encoding", "expect", "upgrade"].into_iter().all(absent) {
+        if !has_none(headers, &["upgrade"]) {
             return None;
         }
         let length = text(only("content-length")?)?;
         let digits = length.bytes().all(|byte| byte.is_ascii_digit());
         let body_len = length.parse().ok().filter(|_| digits)?;
-        let closes = match absent("connection") {
+        let closes = match has_none(headers, &["connection"]) {
             true => false,
             false => match text(only("connection")?)? {
                 option if option.eq_ignore_ascii_case("keep-alive") => false,
