@@ -1,11 +1,11 @@
 //! Floor 4. Accept, HTTP/1.1, the HTTP API and the WebSocket upgrade of one shard.
 //!
 //! All sockets are the plane's, from their first byte to their last. The [`Reception`] has it
-//! accept them, and opens a WebSocket whose handshake comes whole in place. Everything else is
-//! served by a task per connection, whose transport is two buffers: there hyper speaks HTTP, so
-//! that this part is written for correctness. Everything that a peer can make the server hold or
-//! wait for has a bound in [`Settings`] or in the app's limits. The front reaches the rest of the
-//! server through [`Gateway`] alone.
+//! accept them, and opens a WebSocket whose handshake comes whole in place. All other connections
+//! have a task each, whose transport is two buffers. It answers a publish that comes whole in place
+//! as well, and leaves every other request to hyper, so that this part is written for correctness.
+//! Everything that a peer can make the server hold or wait for has a bound in [`Settings`] or in
+//! the app's limits. The front reaches the rest of the server through [`Gateway`] alone.
 //!
 //! A WebSocket leaves the front with [`GatewayCommand::Adopt`]. The 101 and the bytes that the
 //! client sent behind its handshake travel along.

@@ -27,9 +27,11 @@ pub(super) type HttpResponse = Response<Bytes>;
 /// Encodes an answer as hyper does, so that nobody can tell who has answered. `closes` says that it
 /// is the last one of its connection.
 pub(super) fn encoded(answer: &HttpResponse, date: &str, closes: bool) -> Vec<u8> {
+    // Room for the line and the headers of every answer, and for most of the others.
     const FIXED: usize = 128;
+    const HEADER: usize = 64;
     let (status, body) = (answer.status(), answer.body());
-    let mut text = Vec::with_capacity(FIXED + 64 * answer.headers().len() + body.len());
+    let mut text = Vec::with_capacity(FIXED + HEADER * answer.headers().len() + body.len());
     text.extend_from_slice(b"HTTP/1.1 ");
     text.extend_from_slice(status.as_str().as_bytes());
     text.push(b' ');

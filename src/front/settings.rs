@@ -29,8 +29,7 @@ pub struct Settings {
     /// The most connections of this shard at a time that are accepted and not yet handed over. At
     /// the bound the connections that have idled longest are closed; while none idles, the shard
     /// accepts no more until one ends, and new ones wait in the kernel's queue or go to other
-    /// shards. Each can have two operations in flight, so the ring's submission queue should have
-    /// at least twice as many entries. Fixed when the front starts.
+    /// shards. Fixed when the front starts.
     pub connections_max: u32,
     /// The time from the first byte of a request to the end of its head; after it the connection
     /// closes.

@@ -3,7 +3,7 @@
 //! channel, and a client event to the others. uWebSockets parses HTTP and the frames, hashes the
 //! key of a handshake and keeps the topics. Nothing checks a signature or reads the JSON as such.
 //!
-//! What is published in one turn of its loop reaches a subscriber in one send, as it does with the
+//! The messages of one turn of its loop reach a subscriber in one send, as they do with the
 //! gateway. It listens on a free port of the loopback and prints its address.
 
 use std::ffi::{c_char, c_int, c_void};

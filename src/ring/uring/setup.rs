@@ -30,8 +30,8 @@ pub(super) fn build(submissions: u32) -> io::Result<IoUring> {
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_submit_all()
-            // What a full completion queue has no room for costs an allocation each, so it has room
-            // for four completions per submission.
+            // Each completion costs an allocation if the queue is full, so there is room for four
+            // per submission.
             .setup_cqsize(size * 4)
             .build(size);
         match built {
