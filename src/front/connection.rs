@@ -121,6 +121,9 @@ fn speak_http<G: Gateway>(
                     if next_request.is_due(pipe) {
                         return Poll::Ready(Next::Request);
                     }
+                    if !stopping && next_request.is_awaited(pipe, cx) {
+                        return pace.poll_late(cx).map(|()| Next::Late);
+                    }
                     // hyper is polled first, because it may move the deadline that is looked at
                     // afterwards.
                     if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
@@ -195,9 +198,12 @@ impl<G: Gateway> Connection<G> {
         let mut received = pipe.take_received();
         pace.received();
         let answer = loop {
-            // In a box, because a connection that waits is not to hold the memory of this.
-            match Box::pin(publish::answer(front, clients, pace, &received)).await {
-                Verdict::Answered(answer) => break answer,
+            match publish::take(front, clients, pace, &mut received) {
+                Verdict::Submitted(publish) => {
+                    // In a box, because a connection that waits is not to hold the memory of this.
+                    break Box::pin(publish.answer(front, clients, pace, &received)).await;
+                }
+                Verdict::Refused(answer) => break answer,
                 Verdict::Partial(len) if self.receive(&mut received, len).await => {}
                 Verdict::Partial(_) | Verdict::OfHyper => {
                     next_request.decide(false);

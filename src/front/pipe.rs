@@ -170,6 +170,11 @@ impl Pipe {
         self.touch();
     }
 
+    /// Whether nothing has come that was not taken.
+    fn is_quiet(&self) -> bool {
+        self.received.borrow().is_empty() && !self.ended.get() && !self.closed.get()
+    }
+
     fn begins_with(&self, beginning: &[u8]) -> bool {
         self.received.borrow().starts_with(beginning)
     }
@@ -249,9 +254,20 @@ impl NextRequest {
         }
     }
 
-    /// Notes whether the task has answered it.
+    /// Notes whether the task has answered it. Then hyper waits for another one, as before.
     pub(super) fn decide(&self, answered: bool) {
-        self.0.set(if answered { Way::OfHyper } else { Way::Left });
+        self.0.set(if answered { Way::Awaited } else { Way::Left });
+    }
+
+    /// Whether hyper waits for one and nothing has come, so that it need not be polled. Then the
+    /// task is woken by whatever comes, for which the pipe asks.
+    pub(super) fn is_awaited(&self, pipe: &Rc<Pipe>, cx: &Context<'_>) -> bool {
+        let awaited = self.0.get() == Way::Awaited && pipe.is_quiet();
+        if awaited {
+            pipe.wait(cx);
+            pipe.ask();
+        }
+        awaited
     }
 }
 

@@ -27,11 +27,27 @@ pub(super) type HttpResponse = Response<Bytes>;
 /// Encodes an answer as hyper does, so that nobody can tell who has answered. `closes` says that it
 /// is the last one of its connection.
 pub(super) fn encoded(answer: &HttpResponse, date: &str, closes: bool) -> Vec<u8> {
-    // Room for the line and the headers of every answer, and for most of the others.
-    const FIXED: usize = 128;
-    const HEADER: usize = 64;
-    let (status, body) = (answer.status(), answer.body());
-    let mut text = Vec::with_capacity(FIXED + HEADER * answer.headers().len() + body.len());
+    let closes = closes && !answer.headers().contains_key(CONNECTION);
+    let headers = answer.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    encode(answer.status(), headers, answer.body(), date, closes)
+}
+
+/// Encodes [`done`] without making it: most publishes ask for no more.
+pub(super) fn encoded_done(date: &str, closes: bool) -> Vec<u8> {
+    let headers = [(CONTENT_TYPE.as_str(), JSON.as_bytes())];
+    encode(StatusCode::OK, headers.into_iter(), NOTHING, date, closes)
+}
+
+fn encode<'h>(
+    status: StatusCode,
+    headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    body: &[u8],
+    date: &str,
+    closes: bool,
+) -> Vec<u8> {
+    // Room for the line and the headers of most answers.
+    const HEAD: usize = 256;
+    let mut text = Vec::with_capacity(HEAD + body.len());
     text.extend_from_slice(b"HTTP/1.1 ");
     text.extend_from_slice(status.as_str().as_bytes());
     text.push(b' ');
@@ -42,10 +58,10 @@ pub(super) fn encoded(answer: &HttpResponse, date: &str, closes: bool) -> Vec<u8
         text.extend_from_slice(b": ");
         text.extend_from_slice(value);
     };
-    for (name, value) in answer.headers() {
-        field(name.as_str(), value.as_bytes());
+    for (name, value) in headers {
+        field(name, value);
     }
-    if closes && !answer.headers().contains_key(CONNECTION) {
+    if closes {
         field("connection", b"close");
     }
     field("content-length", body.len().to_string().as_bytes());
@@ -54,6 +70,12 @@ pub(super) fn encoded(answer: &HttpResponse, date: &str, closes: bool) -> Vec<u8
     text.extend_from_slice(body);
     text
 }
+
+/// The media type of every answer but sentences.
+const JSON: &str = "application/json";
+
+/// An object without anything.
+const NOTHING: &[u8] = b"{}";
 
 /// Whether an answer is the last one of its connection.
 pub(super) fn closes(answer: &HttpResponse) -> bool {
@@ -67,20 +89,18 @@ pub(super) fn json(object: &impl Serialize) -> HttpResponse {
 
 /// 200 with `{}`.
 pub(super) fn done() -> HttpResponse {
-    #[derive(Serialize)]
-    struct Nothing {}
-    json(&Nothing {})
+    answer(StatusCode::OK, JSON, Bytes::from_static(NOTHING))
 }
 
 /// 200 with encoded JSON.
 pub(super) fn json_text(text: Vec<u8>) -> HttpResponse {
-    answer(StatusCode::OK, "application/json", text.into())
+    answer(StatusCode::OK, JSON, text.into())
 }
 
 fn json_with(status: StatusCode, object: &impl Serialize) -> HttpResponse {
     // Serialising our own structs to memory cannot fail; an empty object is still JSON.
     let text = serde_json::to_vec(object).unwrap_or_else(|_| b"{}".to_vec());
-    answer(status, "application/json", text.into())
+    answer(status, JSON, text.into())
 }
 
 /// Marks an answer that is about this node alone, because the Redis of its cluster is away.
@@ -152,7 +172,7 @@ impl Rejection {
     pub(super) fn into_answer(self) -> HttpResponse {
         match self {
             Self::Text(status, text) => sentence(status, text),
-            Self::Unoccupied => answer(StatusCode::NOT_FOUND, "application/json", "{}".into()),
+            Self::Unoccupied => answer(StatusCode::NOT_FOUND, JSON, Bytes::from_static(NOTHING)),
             Self::Host => {
                 let text = "A request must have exactly one Host header.";
                 with(sentence(StatusCode::BAD_REQUEST, text), CONNECTION, "close")

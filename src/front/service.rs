@@ -10,10 +10,10 @@ use hyper::{Method, StatusCode, Version};
 use serde::Serialize;
 
 use super::client_admission::{ClientAdmission, RequestPermit};
-use super::gateway::Gateway;
+use super::gateway::{Gateway, InFlight};
 use super::headers::{RequestHead, RequestHeaders};
 use super::pace::Pace;
-use super::response::{HttpResponse, Rejection, json};
+use super::response::{HttpResponse, Rejection, done, json};
 use super::route::{Endpoint, Route};
 use super::state::Front;
 use super::upgrade_outcome::UpgradeOutcome;
@@ -36,38 +36,61 @@ pub(super) async fn respond<G: Gateway>(
         true => Err(Rejection::TwoLengths),
         false => answer(front, clients, pace, head, body, outcome).await,
     };
-    finish(front, clients, &RequestHead::of(head), answer)
+    match answer {
+        Ok(answer) => finish(front, answer),
+        Err(rejection) => refuse(front, clients, &RequestHead::of(head), rejection),
+    }
 }
 
-/// Answers a request of the API whose body has come whole, behind its head.
-pub(super) async fn respond_whole<G: Gateway>(
+/// A publish that is being served, until it is answered.
+pub(super) struct Submitted<'c> {
+    publish: api::Submitted,
+    _in_flight: InFlight,
+    _permit: RequestPermit<'c>,
+}
+
+/// Submits a publish whose body has come whole, behind its head. The body is spent.
+pub(super) fn submit<'c, G: Gateway>(
     front: &Front<G>,
-    clients: &ClientAdmission,
+    clients: &'c ClientAdmission,
     pace: &Pace,
     head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
     body: &mut [u8],
-    app_id: &str,
-    endpoint: Endpoint<'_>,
-) -> HttpResponse {
-    let _in_flight = front.gateway.begin_request();
-    let answer = match admit(front, clients, head) {
-        Ok(_permit) => api::answer_whole(front, pace, head, body, app_id, endpoint).await,
-        Err(rejection) => Err(rejection),
-    };
-    finish(front, clients, head, answer)
+    (app_id, endpoint): (&str, &Endpoint<'_>),
+) -> Result<Submitted<'c>, Rejection> {
+    let in_flight = front.gateway.begin_request();
+    let permit = admit(front, clients, head)?;
+    let publish = api::submit(front, pace, head, body, app_id, endpoint)?;
+    Ok(Submitted { publish, _in_flight: in_flight, _permit: permit })
 }
 
-/// Notes a refusal, and makes the answer of it. During a stop, each answer is a connection's last.
-fn finish<G: Gateway>(
+impl Submitted<'_> {
+    /// The answer. `None` is the usual one, which is [`done`].
+    pub(super) async fn answer<G: Gateway>(
+        self,
+        front: &Front<G>,
+        pace: &Pace,
+    ) -> Result<Option<HttpResponse>, Rejection> {
+        let answer = self.publish.answer(front, pace).await?;
+        let stops = front.gateway.stopping().is_some();
+        let answer = answer.or_else(|| stops.then(done));
+        Ok(answer.map(|answer| finish(front, answer)))
+    }
+}
+
+/// Notes a refusal, and makes the answer of it.
+pub(super) fn refuse<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
     head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
-    answer: Result<HttpResponse, Rejection>,
+    rejection: Rejection,
 ) -> HttpResponse {
-    let mut answer = answer.unwrap_or_else(|rejection| {
-        front.note_request(clients, head, &rejection);
-        rejection.into_answer()
-    });
+    front.note_request(clients, head, &rejection);
+    finish(front, rejection.into_answer())
+}
+
+/// Makes an answer the last one of its connection during a stop.
+pub(super) fn finish<G: Gateway>(front: &Front<G>, mut answer: HttpResponse) -> HttpResponse {
     if front.gateway.stopping().is_some() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
     }

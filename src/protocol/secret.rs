@@ -37,13 +37,20 @@ impl Secret {
     #[must_use]
     pub(crate) fn verify(&self, parts: &[&[u8]], signature: &str) -> bool {
         let mut digest = [0; DIGEST_LEN];
-        hex::decode_to_slice(signature, &mut digest).is_ok()
-            && self.hmac_of(parts).verify_slice(&digest).is_ok()
+        decode_hex(signature, &mut digest) && self.hmac_of(parts).verify_slice(&digest).is_ok()
     }
 
     fn hmac_of(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
-        parts.iter().fold(self.0.clone(), |hmac, part| hmac.chain_update(part))
+        let mut hmac = self.0.clone();
+        parts.iter().for_each(|part| hmac.update(part));
+        hmac
     }
+}
+
+/// Decodes hexadecimal digits of either case. Returns `false` if the text is anything but twice as
+/// many of them as there are bytes: the library would skip a leading `0x`.
+pub(super) fn decode_hex(text: &str, bytes: &mut [u8]) -> bool {
+    text.len() == 2 * bytes.len() && hex::decode_to_slice(text, bytes).is_ok()
 }
 
 impl fmt::Debug for Secret {
@@ -59,6 +66,19 @@ const DIGEST_LEN: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hexadecimal_digits_have_no_prefix_and_either_case() {
+        let decoded = |text| {
+            let mut bytes = [0; 2];
+            decode_hex(text, &mut bytes).then_some(bytes)
+        };
+        assert_eq!(decoded("0aF9"), Some([0x0a, 0xf9]));
+        for text in ["", "0x0a", "0x0a0b", "0X0a0b", "0a0", "0a0b0", "0a0g", "+a0b", "0a 0", "ä0b"]
+        {
+            assert_eq!(decoded(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn secrets_of_any_length_sign() {

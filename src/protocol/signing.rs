@@ -12,10 +12,12 @@ use std::borrow::Cow;
 use std::fmt;
 
 use md5::{Digest, Md5};
+use memchr::{memchr, memchr2};
 use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
 
 use super::rules::AppRules;
+use super::secret::decode_hex;
 
 /// The signed parts of the head of an HTTP request.
 #[derive(Clone, Copy, Debug)]
@@ -183,15 +185,27 @@ impl std::error::Error for SignatureError {}
 /// The parameters of a query in their order, decoded: `+` is a space, percent escapes are bytes of
 /// UTF-8 (others become U+FFFD). Empty parameters are left out; a name alone has an empty value.
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let mut rest = query;
+    let pairs = std::iter::from_fn(move || {
+        let pair;
+        (pair, rest) = cut((!rest.is_empty()).then_some(rest)?, b'&');
+        Some(pair)
+    });
+    pairs.filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = cut(pair, b'=');
         (decoded(name), decoded(value))
     })
 }
 
+/// The text before the first of these ASCII characters, and the text behind it.
+fn cut(text: &str, at: u8) -> (&str, &str) {
+    let before = memchr(at, text.as_bytes()).unwrap_or(text.len());
+    (text.get(..before).unwrap_or_default(), text.get(before + 1..).unwrap_or_default())
+}
+
 fn decoded(text: &str) -> Cow<'_, str> {
     // This is the usual case: libraries send digits, letters and underscores.
-    if !text.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
+    if memchr2(b'+', b'%', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
     }
     let spaced = text.replace('+', " ");
@@ -328,9 +342,10 @@ fn body_digest(query: &CanonicalQuery<'_>, has_body: bool) -> Result<SignedBody,
         return Ok(SignedBody(None));
     }
     let mut digest = [0; 16];
-    hex::decode_to_slice(query.scalar(BODY_MD5)?, &mut digest)
-        .map_err(|_| SignatureError::BodyMd5)?;
-    Ok(SignedBody(Some(digest)))
+    match decode_hex(query.scalar(BODY_MD5)?, &mut digest) {
+        true => Ok(SignedBody(Some(digest))),
+        false => Err(SignatureError::BodyMd5),
+    }
 }
 
 /// The paths that the sender may have signed for the one that it sent, each once and in two parts,

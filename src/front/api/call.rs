@@ -10,7 +10,7 @@ use crate::channels::ChannelKey;
 use crate::protocol::names::ChannelName;
 use crate::protocol::signing;
 
-use super::super::gateway::{Gateway, GatewayCommand, Reply};
+use super::super::gateway::{Gateway, GatewayCommand, Reply, Unserved};
 use super::super::pace::Pace;
 use super::super::response::Rejection;
 use super::info::Info;
@@ -39,12 +39,14 @@ impl<G: Gateway> Call<'_, G> {
         &self,
         command: impl FnOnce(Reply<T>) -> GatewayCommand,
     ) -> Result<T, Rejection> {
+        self.submit(command).within(self.pace).await
+    }
+
+    /// Asks the shard, which answers later.
+    pub(super) fn submit<T>(&self, command: impl FnOnce(Reply<T>) -> GatewayCommand) -> Asked<T> {
         let (reply, answer) = oneshot::channel();
         self.gateway.submit(command(reply));
-        match self.pace.within(SHARD_TIMEOUT, answer).await {
-            Ok(Ok(answer)) => answer.map_err(Rejection::Unserved),
-            Ok(Err(_)) | Err(_) => Err(Rejection::BUSY),
-        }
+        Asked(answer)
     }
 
     /// The value of a parameter; the last one when it is repeated, as PHP reads it.
@@ -56,6 +58,22 @@ impl<G: Gateway> Call<'_, G> {
     /// The attributes that the `info` parameter asks for.
     pub(super) fn info(&self) -> Info {
         self.parameter("info").as_deref().map(Info::of).unwrap_or_default()
+    }
+}
+
+/// The answer of the shard to come.
+pub(super) struct Asked<T>(oneshot::Receiver<Result<T, Unserved>>);
+
+impl<T> Asked<T> {
+    /// Waits for the answer for as long as the shard may take.
+    ///
+    /// # Errors
+    /// The shard cannot answer now, or does not.
+    pub(super) async fn within(self, pace: &Pace) -> Result<T, Rejection> {
+        match pace.within(SHARD_TIMEOUT, self.0).await {
+            Ok(Ok(answer)) => answer.map_err(Rejection::Unserved),
+            Ok(Err(_)) | Err(_) => Err(Rejection::BUSY),
+        }
     }
 }
 

@@ -26,20 +26,7 @@ pub(super) async fn publish<G: Gateway>(
     call: &Call<'_, G>,
     body: &mut [u8],
 ) -> Result<HttpResponse, Rejection> {
-    refuse_if_overloaded(call)?;
-    let (info, events) = {
-        let tape = call.json.parse(body)?;
-        let event = single(&object(&tape)?, call.app)?;
-        (event.info, event.publications(call.app, |name| call.key_of(name)))
-    };
-    let channels = channels_of(&events);
-    let states = submit(call, events).await?;
-    let Some(info) = info else { return Ok(done()) };
-    let counts = channels.into_iter().zip(&states).map(|(channel, state)| {
-        let counts = state.as_ref().map(|state| info.counts(&channel, state));
-        (channel, counts.unwrap_or_default())
-    });
-    Ok(json(&PublishedChannels { channels: ChannelMap(counts.collect()) }))
+    answer(call, read(call, body)?).await
 }
 
 /// Publishes several events, each on one channel, in their order.
@@ -47,43 +34,98 @@ pub(super) async fn publish_batch<G: Gateway>(
     call: &Call<'_, G>,
     body: &mut [u8],
 ) -> Result<HttpResponse, Rejection> {
-    refuse_if_overloaded(call)?;
-    let (infos, events) = {
-        let tape = call.json.parse(body)?;
-        let batch = batch(&object(&tape)?, call.app)?;
-        let infos: Vec<_> = batch.iter().map(|event| event.info).collect();
-        let events =
-            batch.iter().flat_map(|event| event.publications(call.app, |name| call.key_of(name)));
-        (infos, events.collect::<Vec<_>>())
-    };
-    let channels = channels_of(&events);
-    let states = submit(call, events).await?;
-    if infos.iter().all(Option::is_none) {
-        return Ok(done());
-    }
-    let counts = infos.into_iter().zip(&channels).zip(&states);
-    let batch = counts.map(|((info, channel), state)| {
-        let asked = info.zip(state.as_ref());
-        asked.map(|(info, state)| info.counts(channel, state)).unwrap_or_default()
-    });
-    let batch = batch.collect();
-    Ok(json(&PublishedBatch { batch }))
+    answer(call, read_batch(call, body)?).await
 }
 
-fn channels_of(events: &[Publication]) -> Vec<ChannelName> {
-    events.iter().map(|of| of.event.key.name().clone()).collect()
+async fn answer<G: Gateway>(
+    call: &Call<'_, G>,
+    Requested { events, told }: Requested,
+) -> Result<HttpResponse, Rejection> {
+    let states = call.ask(|reply| GatewayCommand::Publish { events, reply }).await?;
+    Ok(told.answer(&states).unwrap_or_else(done))
+}
+
+/// The events of a publish, which are valid, and its answer.
+pub(super) struct Requested {
+    pub(super) events: Vec<Publication>,
+    pub(super) told: Told,
+}
+
+/// The counts that the answer to a publish tells.
+pub(in super::super) enum Told {
+    /// None are asked for.
+    Nothing,
+    /// Those of the channels of one event.
+    OfChannels(Info, Vec<ChannelName>),
+    /// Those of the channel of each event, where they are asked for.
+    OfEvents(Vec<(Option<Info>, ChannelName)>),
+}
+
+impl Told {
+    /// The answer, if it tells anything.
+    pub(in super::super) fn answer(self, states: &PublishedStates) -> Option<HttpResponse> {
+        match self {
+            Self::Nothing => None,
+            Self::OfChannels(info, channels) => {
+                let counts = channels.into_iter().zip(states).map(|(channel, state)| {
+                    let counts = state.as_ref().map(|state| info.counts(&channel, state));
+                    (channel, counts.unwrap_or_default())
+                });
+                Some(json(&PublishedChannels { channels: ChannelMap(counts.collect()) }))
+            }
+            Self::OfEvents(events) => {
+                let counts = events.into_iter().zip(states).map(|((info, channel), state)| {
+                    let asked = info.zip(state.as_ref());
+                    asked.map(|(info, state)| info.counts(&channel, state)).unwrap_or_default()
+                });
+                Some(json(&PublishedBatch { batch: counts.collect() }))
+            }
+        }
+    }
+}
+
+/// Reads a request that publishes one event.
+pub(super) fn read<G: Gateway>(
+    call: &Call<'_, G>,
+    body: &mut [u8],
+) -> Result<Requested, Rejection> {
+    refuse_if_overloaded(call)?;
+    let tape = call.json.parse(body)?;
+    let event = single(&object(&tape)?, call.app)?;
+    let events = event.publications(call.app, |name| call.key_of(name));
+    let told = match event.info {
+        None => Told::Nothing,
+        Some(info) => Told::OfChannels(info, event.channels),
+    };
+    Ok(Requested { events, told })
+}
+
+/// Reads a request that publishes several events.
+pub(super) fn read_batch<G: Gateway>(
+    call: &Call<'_, G>,
+    body: &mut [u8],
+) -> Result<Requested, Rejection> {
+    refuse_if_overloaded(call)?;
+    let tape = call.json.parse(body)?;
+    let batch = batch(&object(&tape)?, call.app)?;
+    let publications =
+        batch.iter().flat_map(|event| event.publications(call.app, |name| call.key_of(name)));
+    let events = publications.collect();
+    let told = match batch.iter().any(|event| event.info.is_some()) {
+        false => Told::Nothing,
+        true => {
+            let of_event = |event: RequestedEvent<'_>| {
+                event.channels.into_iter().map(move |channel| (event.info, channel))
+            };
+            Told::OfEvents(batch.into_iter().flat_map(of_event).collect())
+        }
+    };
+    Ok(Requested { events, told })
 }
 
 /// Refuses a publish before it is parsed while the bus is full.
 fn refuse_if_overloaded<G: Gateway>(call: &Call<'_, G>) -> Result<(), Rejection> {
     if call.gateway.overloaded() { Err(Rejection::BUSY) } else { Ok(()) }
-}
-
-async fn submit<G: Gateway>(
-    call: &Call<'_, G>,
-    events: Vec<Publication>,
-) -> Result<PublishedStates, Rejection> {
-    call.ask(|reply| GatewayCommand::Publish { events, reply }).await
 }
 
 fn object<'t>(tape: &'t Tape<'t>) -> Result<Fields<'t>, Rejection> {

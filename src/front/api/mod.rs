@@ -22,13 +22,14 @@ use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 
 use super::body::{self, BodyBudget, Received, Unreceived};
 use super::clock::now_unix_s;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, GatewayCommand, PublishedStates};
 use super::headers::{RequestHead, RequestHeaders};
 use super::pace::Pace;
-use super::response::{HttpResponse, Rejection, of_this_node};
+use super::response::{HttpResponse, Rejection, done, of_this_node};
 use super::route::Endpoint;
 use super::state::Front;
-use call::Call;
+use call::{Asked, Call};
+use events::{Requested, Told};
 pub(super) use json::JsonParser;
 
 /// Answers a request of the API. The head is authenticated before anything else is looked at, so an
@@ -60,23 +61,56 @@ pub(super) async fn answer<G: Gateway>(
         authenticate(&now, head, announced > 0, &settings.path_prefix)
             .map_err(Rejection::signature)?;
     }
-    perform(front, pace, &now, head.query, signed, bytes.as_mut_slice(), endpoint).await
+    let bytes = bytes.as_mut_slice();
+    let call = called(front, pace, &now, head.query, signed, bytes)?;
+    perform(&call, bytes, endpoint).await
 }
 
-/// Answers a request of the API whose body has come whole, behind its head.
-pub(super) async fn answer_whole<G: Gateway>(
+/// A publish whose events the shard has.
+pub(super) struct Submitted {
+    states: Asked<PublishedStates>,
+    told: Told,
+    /// Whether the node stood alone when it took them.
+    alone: bool,
+}
+
+/// Submits the events of a publish whose body has come whole, behind its head. The body is spent.
+pub(super) fn submit<G: Gateway>(
     front: &Front<G>,
     pace: &Pace,
     head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
     body: &mut [u8],
     app_id: &str,
-    endpoint: Endpoint<'_>,
-) -> Result<HttpResponse, Rejection> {
-    let app = addressed(front, app_id, &endpoint, body.len())?;
+    endpoint: &Endpoint<'_>,
+) -> Result<Submitted, Rejection> {
+    let app = addressed(front, app_id, endpoint, body.len())?;
     let prefix = &front.settings.get().path_prefix;
     let signed = authenticate(&app, head, !body.is_empty(), prefix);
-    perform(front, pace, &app, head.query, signed.map_err(Rejection::signature)?, body, endpoint)
-        .await
+    let signed = signed.map_err(Rejection::signature)?;
+    let call = called(front, pace, &app, head.query, signed, body)?;
+    let Requested { events, told } = match endpoint {
+        Endpoint::BatchEvents => events::read_batch(&call, body)?,
+        _ => events::read(&call, body)?,
+    };
+    let alone = front.gateway.stands_alone();
+    let states = call.submit(|reply| GatewayCommand::Publish { events, reply });
+    Ok(Submitted { states, told, alone })
+}
+
+impl Submitted {
+    /// The answer; `None` is the usual one, [`done`](super::response::done).
+    pub(super) async fn answer<G: Gateway>(
+        self,
+        front: &Front<G>,
+        pace: &Pace,
+    ) -> Result<Option<HttpResponse>, Rejection> {
+        let Self { states, told, alone } = self;
+        let answer = told.answer(&states.within(pace).await?);
+        Ok(match alone || front.gateway.stands_alone() {
+            true => Some(of_this_node(answer.unwrap_or_else(done))),
+            false => answer,
+        })
+    }
 }
 
 /// The app that a request is about, if it may send a body of this many bytes.
@@ -96,16 +130,15 @@ fn addressed<G: Gateway>(
     Ok(app)
 }
 
-/// Does what a request asks for whose head is authentic.
-async fn perform<G: Gateway>(
-    front: &Front<G>,
-    pace: &Pace,
-    app: &Arc<App>,
-    query: &str,
+/// The call that a request makes whose head is authentic, once its body has come.
+fn called<'c, G: Gateway>(
+    front: &'c Front<G>,
+    pace: &'c Pace,
+    app: &'c Arc<App>,
+    query: &'c str,
     signed: SignedBody,
-    body: &mut [u8],
-    endpoint: Endpoint<'_>,
-) -> Result<HttpResponse, Rejection> {
+    body: &[u8],
+) -> Result<Call<'c, G>, Rejection> {
     signed.verify(body).map_err(Rejection::signature)?;
     if !app.rules.is_enabled() {
         return Err(DISABLED);
@@ -113,21 +146,28 @@ async fn perform<G: Gateway>(
     // This follows the signature, because strangers' requests must not use up the app's rate.
     let clock = front.settings.get().clock;
     app.take_request(|| clock.now_nanos()).map_err(|wait| over_rate(app, wait))?;
+    Ok(Call { gateway: &front.gateway, pace, app, query, json: &front.json })
+}
 
-    let call = Call { gateway: &front.gateway, pace, app, query, json: &front.json };
-    let alone = front.gateway.stands_alone();
+/// Does what a call asks for.
+async fn perform<G: Gateway>(
+    call: &Call<'_, G>,
+    body: &mut [u8],
+    endpoint: Endpoint<'_>,
+) -> Result<HttpResponse, Rejection> {
+    let alone = call.gateway.stands_alone();
     let answer = match endpoint {
-        Endpoint::Events => events::publish(&call, body).await,
-        Endpoint::BatchEvents => events::publish_batch(&call, body).await,
-        Endpoint::Channels => channels::list(&call).await,
-        Endpoint::Channel(channel) => channels::describe(&call, &channel).await,
-        Endpoint::Users(channel) => users::list(&call, &channel).await,
-        Endpoint::Terminate(user_id) => users::terminate(&call, user_id.into_owned()).await,
-        Endpoint::Connections => users::connections(&call).await,
+        Endpoint::Events => events::publish(call, body).await,
+        Endpoint::BatchEvents => events::publish_batch(call, body).await,
+        Endpoint::Channels => channels::list(call).await,
+        Endpoint::Channel(channel) => channels::describe(call, &channel).await,
+        Endpoint::Users(channel) => users::list(call, &channel).await,
+        Endpoint::Terminate(user_id) => users::terminate(call, user_id.into_owned()).await,
+        Endpoint::Connections => users::connections(call).await,
     };
     // The answer may have come before the node was alone, or the other way round. Then it is better
     // marked without a need than taken for that of all nodes.
-    let marked = alone || front.gateway.stands_alone();
+    let marked = alone || call.gateway.stands_alone();
     if marked { answer.map(of_this_node) } else { answer }
 }
 

@@ -35,6 +35,13 @@ fn head<'h, 'b>(
     plain.then_some((len, RequestHead { method: method?, path, query, headers }))
 }
 
+/// The length of the head at the beginning of these bytes, in bytes, if it is there as a whole and
+/// its lines end as they should (RFC 9112 section 2.2).
+fn head_len(received: &[u8]) -> Option<usize> {
+    const END: &[u8] = b"\r\n\r\n";
+    memchr::memmem::find(received, END).map(|at| at + END.len())
+}
+
 /// Whether the head has none of these headers.
 fn has_none(headers: &[Header<'_>], names: &[&'static str]) -> bool {
     names.iter().all(|name| headers.values(name).next().is_none())

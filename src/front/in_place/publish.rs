@@ -3,16 +3,17 @@
 
 use httparse::{EMPTY_HEADER, Header};
 
+use super::super::body::Held;
 use super::super::client_admission::ClientAdmission;
 use super::super::gateway::Gateway;
 use super::super::headers::{RequestHeaders, text};
 use super::super::pace::Pace;
-use super::super::response::{closes, encoded};
+use super::super::response::{HttpResponse, Rejection, closes, encoded, encoded_done};
 use super::super::route::{Endpoint, Route};
 use super::super::service;
 use super::super::settings::HEAD_BYTES_MAX;
 use super::super::state::Front;
-use super::{has_none, head};
+use super::{has_none, head, head_len};
 
 /// The beginning of every publish.
 pub(in super::super) const BEGINNING: &[u8] = b"POST ";
@@ -26,10 +27,11 @@ const HEADERS_IN_PLACE: usize = 24;
 const BODY_BYTES_MAX: usize = HEAD_BYTES_MAX;
 
 /// The verdict on the bytes of a request.
-#[derive(Debug)]
-pub(in super::super) enum Verdict {
-    /// It is a publish, and answered.
-    Answered(Answer),
+pub(in super::super) enum Verdict<'c> {
+    /// It is a publish, which is being served.
+    Submitted(Submitted<'c>),
+    /// It is a publish that is refused, with this answer.
+    Refused(Answer),
     /// It is the beginning of a publish of this many bytes, if the rest is not long in coming.
     Partial(usize),
     /// It is hyper's.
@@ -59,26 +61,70 @@ pub(in super::super) enum Afterwards {
     Lingers,
 }
 
-/// Answers the publish at the beginning of these bytes, if there is one. Otherwise nothing has been
-/// counted.
-pub(in super::super) async fn answer<G: Gateway>(
-    front: &Front<G>,
-    clients: &ClientAdmission,
-    pace: &Pace,
-    received: &[u8],
-) -> Verdict {
-    look(front, clients, pace, received).await.unwrap_or(Verdict::OfHyper)
+/// A publish that is being served.
+pub(in super::super) struct Submitted<'c> {
+    publish: service::Submitted<'c>,
+    /// The lengths of the head, and of all of the request, in bytes.
+    head_len: usize,
+    len: usize,
+    /// The fate of the connection if the answer does not decide it.
+    asked: Afterwards,
+    _held: Held,
 }
 
-async fn look<G: Gateway>(
+impl Submitted<'_> {
+    /// Waits for the answer. `received` are the bytes that it was taken from.
+    pub(in super::super) async fn answer<G: Gateway>(
+        self,
+        front: &Front<G>,
+        clients: &ClientAdmission,
+        pace: &Pace,
+        received: &[u8],
+    ) -> Answer {
+        let Self { publish, head_len, len, asked, _held } = self;
+        let answer = match publish.answer(front, pace).await {
+            Ok(answer) => answer,
+            Err(rejection) => Some(refusal(front, clients, received.get(..head_len), rejection)),
+        };
+        Answer::of(front, answer.as_ref(), len, asked)
+    }
+}
+
+/// The answer to a publish that the shard has refused. Its head is read once more.
+fn refusal<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
-    pace: &Pace,
-    received: &[u8],
-) -> Option<Verdict> {
+    head_bytes: Option<&[u8]>,
+    rejection: Rejection,
+) -> HttpResponse {
     let mut headers = [EMPTY_HEADER; HEADERS_IN_PLACE];
-    let (head_len, head) = head(received, &mut headers)?;
-    let framing = Framing::of(head.headers)?;
+    match head_bytes.and_then(|bytes| head(bytes, &mut headers)) {
+        Some((_, head)) => service::refuse(front, clients, &head, rejection),
+        None => service::finish(front, rejection.into_answer()),
+    }
+}
+
+/// Takes the publish at the beginning of these bytes, if there is one, and spends its body.
+/// Otherwise nothing has been counted or changed.
+pub(in super::super) fn take<'c, G: Gateway>(
+    front: &Front<G>,
+    clients: &'c ClientAdmission,
+    pace: &Pace,
+    received: &mut [u8],
+) -> Verdict<'c> {
+    look(front, clients, pace, received).unwrap_or(Verdict::OfHyper)
+}
+
+fn look<'c, G: Gateway>(
+    front: &Front<G>,
+    clients: &'c ClientAdmission,
+    pace: &Pace,
+    received: &mut [u8],
+) -> Option<Verdict<'c>> {
+    let received_len = received.len();
+    let (head_bytes, behind) = received.split_at_mut_checked(head_len(received)?)?;
+    let mut headers = [EMPTY_HEADER; HEADERS_IN_PLACE];
+    let (_, head) = head(head_bytes, &mut headers)?;
     let settings = front.settings.get();
     let Route::Api { app_id, endpoint } = Route::of(head.path, &settings.path_prefix)? else {
         return None;
@@ -87,23 +133,48 @@ async fn look<G: Gateway>(
     if head.method != "POST" || !publishes {
         return None;
     }
-    let len = head_len.checked_add(framing.body_len)?;
-    let Some(body) = received.get(head_len..len) else {
-        return (framing.body_len <= BODY_BYTES_MAX).then_some(Verdict::Partial(len));
+    let Framing { body_len, closes } = Framing::of(head.headers)?;
+    let len = head_bytes.len().checked_add(body_len)?;
+    let Some(body) = behind.get_mut(..body_len) else {
+        return (body_len <= BODY_BYTES_MAX).then_some(Verdict::Partial(len));
     };
-    let _held = front.bodies.take(body.len())?;
-    // It is copied, because the parser of JSON writes into it.
-    let mut body = body.to_vec();
+    let asked = match (closes, received_len == len) {
+        (false, _) => Afterwards::Kept,
+        (true, true) => Afterwards::Closes,
+        (true, false) => Afterwards::Lingers,
+    };
+    let held = front.bodies.take(body_len)?;
+    let head_len = head_bytes.len();
     pace.serving();
-    let answer =
-        service::respond_whole(front, clients, pace, &head, &mut body, &app_id, endpoint).await;
-    let afterwards = match (framing.closes, closes(&answer)) {
-        (true, _) if received.len() == len => Afterwards::Closes,
-        (false, false) => Afterwards::Kept,
-        _ => Afterwards::Lingers,
-    };
-    let response = encoded(&answer, &front.date.now(), afterwards != Afterwards::Kept);
-    Some(Verdict::Answered(Answer { len, response, afterwards }))
+    Some(match service::submit(front, clients, pace, &head, body, (&app_id, &endpoint)) {
+        Ok(publish) => Verdict::Submitted(Submitted { publish, head_len, len, asked, _held: held }),
+        Err(rejection) => {
+            let refusal = service::refuse(front, clients, &head, rejection);
+            Verdict::Refused(Answer::of(front, Some(&refusal), len, asked))
+        }
+    })
+}
+
+impl Answer {
+    /// The answer to a request of `len` bytes; `None` is the usual one.
+    fn of<G>(
+        front: &Front<G>,
+        answer: Option<&HttpResponse>,
+        len: usize,
+        asked: Afterwards,
+    ) -> Self {
+        let afterwards = match asked {
+            Afterwards::Kept if answer.is_some_and(closes) => Afterwards::Lingers,
+            asked => asked,
+        };
+        let last = afterwards != Afterwards::Kept;
+        let date = front.date.now();
+        let response = match answer {
+            Some(answer) => encoded(answer, &date, last),
+            None => encoded_done(&date, last),
+        };
+        Self { len, response, afterwards }
+    }
 }
 
 /// The frame of a request whose framing is beyond doubt.
