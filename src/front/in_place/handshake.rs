@@ -1,8 +1,10 @@
 //! The handshake of a WebSocket. A client that is admitted costs no task and no copy of its head; a
 //! refusal, or a client for which other nodes have to be asked, takes the way over hyper.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
-use httparse::{EMPTY_HEADER, Header};
+use httparse::Header;
 
 use crate::apps::Admission;
 use crate::id::ConnKey;
@@ -31,7 +33,7 @@ pub(in super::super) fn open<G: Gateway>(
     received: &[u8],
 ) -> Option<Upgraded> {
     let clients = clients?;
-    let mut headers = [EMPTY_HEADER; HEADERS_IN_PLACE];
+    let mut headers = [MaybeUninit::uninit(); HEADERS_IN_PLACE];
     let (head_len, head) = head(received, &mut headers)?;
     let RequestHead { path, query, headers, .. } = head;
     let settings = front.settings.get();

@@ -12,6 +12,8 @@
 pub(super) mod handshake;
 pub(super) mod publish;
 
+use std::mem::MaybeUninit;
+
 use httparse::{Header, Request, Status};
 
 use super::headers::{RequestHead, RequestHeaders};
@@ -21,10 +23,11 @@ use super::settings::HEAD_BYTES_MAX;
 /// is not there as a whole, has no place in `headers`, or is not plain HTTP/1.1 with one `Host`.
 fn head<'h, 'b>(
     received: &'b [u8],
-    headers: &'h mut [Header<'b>],
+    headers: &'h mut [MaybeUninit<Header<'b>>],
 ) -> Option<(usize, RequestHead<'h, [Header<'b>]>)> {
-    let mut request = Request::new(headers);
-    let Ok(Status::Complete(len)) = request.parse(received) else { return None };
+    let mut request = Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(received, headers);
+    let Ok(Status::Complete(len)) = parsed else { return None };
     let Request { method, path, version, headers } = request;
     let headers: &[Header<'_>] = headers;
     let (path, query) = target(path?)?;
@@ -50,7 +53,8 @@ fn has_none(headers: &[Header<'_>], names: &[&'static str]) -> bool {
 /// The path and the query of a request's target. `None` if it has characters that only a parser of
 /// URIs can judge.
 fn target(target: &str) -> Option<(&str, &str)> {
-    let plain = target.bytes().all(|byte| PLAIN[usize::from(byte)]);
+    // All bytes are looked up: without a branch for each, that takes half the time.
+    let plain = target.bytes().fold(true, |plain, byte| plain & PLAIN[usize::from(byte)]);
     if !target.starts_with('/') || !plain {
         return None;
     }

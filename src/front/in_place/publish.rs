@@ -1,7 +1,9 @@
 //! A publish of the API: `POST …/events` or `POST …/batch_events`. Whatever its answer is, it is
 //! made by the functions that also answer behind hyper.
 
-use httparse::{EMPTY_HEADER, Header};
+use std::mem::MaybeUninit;
+
+use httparse::Header;
 
 use super::super::body::Held;
 use super::super::client_admission::ClientAdmission;
@@ -97,7 +99,7 @@ fn refusal<G: Gateway>(
     head_bytes: Option<&[u8]>,
     rejection: Rejection,
 ) -> HttpResponse {
-    let mut headers = [EMPTY_HEADER; HEADERS_IN_PLACE];
+    let mut headers = [MaybeUninit::uninit(); HEADERS_IN_PLACE];
     match head_bytes.and_then(|bytes| head(bytes, &mut headers)) {
         Some((_, head)) => service::refuse(front, clients, &head, rejection),
         None => service::finish(front, rejection.into_answer()),
@@ -123,7 +125,7 @@ fn look<'c, G: Gateway>(
 ) -> Option<Verdict<'c>> {
     let received_len = received.len();
     let (head_bytes, behind) = received.split_at_mut_checked(head_len(received)?)?;
-    let mut headers = [EMPTY_HEADER; HEADERS_IN_PLACE];
+    let mut headers = [MaybeUninit::uninit(); HEADERS_IN_PLACE];
     let (_, head) = head(head_bytes, &mut headers)?;
     let settings = front.settings.get();
     let Route::Api { app_id, endpoint } = Route::of(head.path, &settings.path_prefix)? else {
