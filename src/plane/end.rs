@@ -114,10 +114,7 @@ impl<R: Ring> Plane<R> {
             }
             self.reap();
             while let Some(completion) = self.received.pop_front() {
-                if let Some(buffer) = self.ring.take_buffer(&completion) {
-                    self.ring.give_back(buffer);
-                }
-                self.receive_ended(&completion);
+                self.receive_unread(&completion);
             }
             while let Some(completion) = self.completed.pop_front() {
                 self.ended_last(completion);

@@ -569,7 +569,7 @@ impl<R: Ring> Plane<R> {
     }
 
     /// Takes completions from the ring, and returns their number. Those of receives are kept apart,
-    /// because the bytes of WebSockets wait while nothing is read.
+    /// because the bytes of WebSockets wait while nothing is read; nobody wants those of the dead.
     fn reap(&mut self) -> usize {
         let mut scratch = std::mem::take(&mut self.scratch);
         self.ring.reap(&mut scratch);
@@ -577,10 +577,12 @@ impl<R: Ring> Plane<R> {
         for completion in scratch.drain(..) {
             if completion.op != Op::Receive {
                 self.completed.push_back(completion);
-            } else if self.is_stream(completion.key) {
-                self.stream_received(&completion);
-            } else {
-                self.received.push_back(completion);
+                continue;
+            }
+            match self.conn(completion.key).map(|conn| conn.phase) {
+                Some(Phase::Stream) => self.stream_received(&completion),
+                Some(Phase::Open | Phase::Closing) => self.received.push_back(completion),
+                _ => self.receive_unread(&completion),
             }
         }
         self.scratch = scratch;

@@ -99,6 +99,14 @@ impl<R: Ring> Plane<R> {
         self.receive_ended(&completion);
     }
 
+    /// Handles a receive whose bytes nobody reads.
+    pub(super) fn receive_unread(&mut self, completion: &Completion) {
+        if let Some(buffer) = self.ring.take_buffer(completion) {
+            self.ring.give_back(buffer);
+        }
+        self.receive_ended(completion);
+    }
+
     /// Handles the end of a receive, whose bytes have been taken.
     pub(super) fn receive_ended(&mut self, completion: &Completion) {
         let key = completion.key;

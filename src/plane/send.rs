@@ -220,7 +220,7 @@ impl<R: Ring> Plane<R> {
             return false;
         }
         while let Some(&key) = self.to_hang_up.front() {
-            if self.ring.hang_up(key).is_ok() {
+            if self.hang_up(key).is_ok() {
                 self.to_hang_up.pop_front();
             } else if !self.submit() {
                 return false;
@@ -233,8 +233,7 @@ impl<R: Ring> Plane<R> {
             let idle = |conn: &Conn| conn.is_alive() && conn.receiving == Receiving::Not;
             if !self.conn(key).is_some_and(idle) || self.throttle.holds(key) {
                 self.to_wait.pop_front();
-            } else if self.ring.await_readable(key).is_ok() {
-                self.conns[key.slot as usize].receiving = Receiving::Waits;
+            } else if self.start_wait(key).is_ok() {
                 self.to_wait.pop_front();
             } else if !self.submit() {
                 return false;
@@ -267,6 +266,32 @@ impl<R: Ring> Plane<R> {
             }
         }
         true
+    }
+
+    /// Has a connection wait for bytes. A stream, of which there are few and whose peer is about to
+    /// send, receives by the same operation; a WebSocket, which idles, holds less of the kernel's
+    /// memory by a poll.
+    fn start_wait(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        let conn = &mut self.conns[key.slot as usize];
+        if conn.phase == Phase::Stream {
+            self.ring.wait_and_receive(key)?;
+            conn.receiving = Receiving::Receives;
+        } else {
+            self.ring.await_readable(key)?;
+            conn.receiving = Receiving::Waits;
+        }
+        Ok(())
+    }
+
+    /// Ends the pending operations of a connection. To end what has ended does no harm.
+    fn hang_up(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        let Some(conn) = self.conn(key) else { return Ok(()) };
+        let receives = conn.receiving == Receiving::Receives;
+        let others = conn.sending || conn.receiving == Receiving::Waits;
+        if receives {
+            self.ring.stop_receiving(key)?;
+        }
+        if others { self.ring.hang_up(key) } else { Ok(()) }
     }
 
     pub(super) fn submit(&mut self) -> bool {

@@ -103,6 +103,8 @@ pub struct Staged(pub u32);
 /// - [`await_readable`](Self::await_readable) completes once, as soon as the socket has bytes, the
 ///   end of the stream or an error. It goes by what the socket has and not by what comes, so it
 ///   completes at once if anything is left of earlier bytes. It may also complete without a reason.
+/// - [`wait_and_receive`](Self::wait_and_receive) does both in one operation, which keeps more of
+///   the kernel's memory while it waits. It completes once, as [`receive`](Self::receive) does.
 /// - [`receive`](Self::receive) does not wait and always completes, once, before the submission
 ///   returns: with bytes in a buffer, with 0 at the end of the stream, or with an error: EAGAIN if
 ///   there is nothing, ENOBUFS if no buffer is free. The bytes may be fewer than the socket has.
@@ -169,11 +171,25 @@ pub trait Ring {
     /// The queue is full.
     fn await_readable(&mut self, key: ConnKey) -> Result<(), QueueFull>;
 
+    /// Waits until there is something to receive, and receives it. No other wait or receive of the
+    /// slot may be pending.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn wait_and_receive(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
     /// Receives as many bytes as are there and fit into one buffer, without waiting.
     ///
     /// # Errors
     /// The queue is full.
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull>;
+
+    /// Ends a pending receive that waits. Its completion follows, and may still bring bytes. Does
+    /// nothing if it has completed meanwhile.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn stop_receiving(&mut self, key: ConnKey) -> Result<(), QueueFull>;
 
     /// Holds bytes for `send_now`.
     fn stage(&mut self, bytes: Bytes) -> Staged;

@@ -39,6 +39,8 @@ const ROUNDS_PER_REAP: usize = 3;
 #[derive(Debug)]
 enum Queued {
     AwaitReadable(ConnKey),
+    WaitAndReceive(ConnKey),
+    StopReceiving(ConnKey),
     Receive(ConnKey),
     SendNow(ConnKey, Staged),
     Send(ConnKey, Bytes),
@@ -53,9 +55,10 @@ enum Queued {
 impl Queued {
     const fn key(&self) -> ConnKey {
         match self {
-            Self::AwaitReadable(key) | Self::Receive(key) => *key,
+            Self::AwaitReadable(key) | Self::WaitAndReceive(key) | Self::Receive(key) => *key,
             Self::SendNow(key, _) | Self::Send(key, _) | Self::HalfClose(key) => *key,
             Self::HangUp(key) | Self::AskUnsent(key) | Self::Reset(key) => *key,
+            Self::StopReceiving(key) => *key,
             Self::Accept(_, key) | Self::StopAccepting(key) => *key,
         }
     }
@@ -129,8 +132,8 @@ pub struct SimRing {
     queue: VecDeque<Queued>,
     queue_len: usize,
     staged: Vec<Bytes>,
-    /// Waits until a socket is readable, by slot.
-    waiting: BTreeMap<u32, ConnKey>,
+    /// Waits until a socket is readable, by slot, with the operation that completes.
+    waiting: BTreeMap<u32, (ConnKey, Op)>,
     /// Sends that wait for room, by slot, with the number of bytes sent so far.
     sending: BTreeMap<u32, (ConnKey, Bytes, usize)>,
     /// Half-closes that no worker has run yet, by slot.
@@ -227,7 +230,7 @@ impl SimRing {
         };
         !self.completed.is_empty()
             || !self.half_closing.is_empty()
-            || self.waiting.values().any(|key| is(key, net::Socket::readable))
+            || self.waiting.values().any(|(key, _)| is(key, net::Socket::readable))
             || self.sending.values().any(|(key, ..)| is(key, net::Socket::writable))
             || self.accepting.values().any(|accept| self.accepts(accept))
     }
@@ -278,9 +281,13 @@ impl SimRing {
     fn execute(&mut self, entry: Queued) {
         match entry {
             Queued::AwaitReadable(key) => {
-                self.waiting.insert(key.slot, key);
+                self.waiting.insert(key.slot, (key, Op::Readable));
+            }
+            Queued::WaitAndReceive(key) => {
+                self.waiting.insert(key.slot, (key, Op::Receive));
             }
             Queued::Receive(key) => self.receive_now(key),
+            Queued::StopReceiving(key) => self.stop_receive(key),
             Queued::SendNow(key, staged) => {
                 let bytes = self.staged[staged.0 as usize].clone();
                 match self.put(key, &bytes) {
@@ -393,7 +400,8 @@ impl SimRing {
     /// Ends the operations of a socket that was hung up, as a cancellation or a shutdown would.
     fn end_operations(&mut self, slot: u32) {
         let cancelled = self.dice.chance(500);
-        if let Some(key) = self.waiting.remove(&slot) {
+        if let Some(&(key, Op::Readable)) = self.waiting.get(&slot) {
+            self.waiting.remove(&slot);
             let result = if cancelled { -libc::ECANCELED } else { i32::from(libc::POLLHUP) };
             self.complete(Op::Readable, key, result);
         }
@@ -513,10 +521,20 @@ impl Ring for SimRing {
         Ok(())
     }
 
+    fn wait_and_receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.push(Queued::WaitAndReceive(key))?;
+        self.contract.receive(key);
+        Ok(())
+    }
+
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         self.push(Queued::Receive(key))?;
         self.contract.receive(key);
         Ok(())
+    }
+
+    fn stop_receiving(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.push(Queued::StopReceiving(key))
     }
 
     fn stage(&mut self, bytes: Bytes) -> Staged {

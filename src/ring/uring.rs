@@ -40,6 +40,9 @@ use user_data::{completion, user_data};
 const BUFFER_GROUP: u16 = 0;
 /// The events that end a wait (poll(2)): bytes, and the end of the stream. Errors always end it.
 const READABLE: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
+/// `IORING_RECVSEND_POLL_FIRST` of `<linux/io_uring.h>`. Without it, a receive on an idle socket
+/// fails for want of a buffer that it does not need yet (axboe/liburing#1275).
+const POLL_FIRST: u16 = 1 << 0;
 /// `IORING_ENTER_GETEVENTS`: runs deferred work and flushes an overflown completion queue.
 const ENTER_GETEVENTS: u32 = 1;
 /// The number of times that one `submit` or `reap` enters the kernel before it leaves deferred work
@@ -336,8 +339,16 @@ impl Ring for Uring {
         Ok(())
     }
 
+    fn wait_and_receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.receive_with(key, 0, POLL_FIRST)
+    }
+
     fn receive(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         self.receive_with(key, libc::MSG_DONTWAIT, 0)
+    }
+
+    fn stop_receiving(&mut self, key: ConnKey) -> Result<(), QueueFull> {
+        self.cancel(Op::Receive, key)
     }
 
     #[inline]

@@ -6,10 +6,10 @@ use super::SimRing;
 use crate::ring::{ConnKey, Op};
 
 impl SimRing {
-    /// Ends a wait if its socket has something to receive. The result names the events, or is an
-    /// error of the wait itself.
+    /// Ends a wait if its socket has something to receive, by the receive that belongs to it, or
+    /// else with a result that names the events, or is an error of the wait itself.
     pub(super) fn progress_wait(&mut self, slot: u32) {
-        let Some(&key) = self.waiting.get(&slot) else { return };
+        let Some(&(key, op)) = self.waiting.get(&slot) else { return };
         let Some(fd) = self.socket(key) else { return };
         let reset = self.dice.chance(self.faults.reset);
         let events = self.net.with(fd, |socket| {
@@ -21,9 +21,20 @@ impl SimRing {
             return;
         }
         self.waiting.remove(&slot);
+        if op == Op::Receive {
+            return self.receive_now(key);
+        }
         let failed = self.dice.chance(self.faults.stray_again);
         let result = if failed { -libc::ENOMEM } else { i32::from(events) };
         self.complete(Op::Readable, key, result);
+    }
+
+    /// Cancels a receive that waits.
+    pub(super) fn stop_receive(&mut self, key: ConnKey) {
+        if self.waiting.get(&key.slot) == Some(&(key, Op::Receive)) {
+            self.waiting.remove(&key.slot);
+            self.complete(Op::Receive, key, -libc::ECANCELED);
+        }
     }
 
     /// Receives what one buffer takes, or completes with the reason why it does not.

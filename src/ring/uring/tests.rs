@@ -232,6 +232,52 @@ fn a_wait_is_not_ended_by_room_to_send() {
 }
 
 #[test]
+fn a_receive_that_waits_completes_once_and_takes_no_buffer_before_bytes_come() {
+    in_both_modes_with(&UringSizes { buffers: 1, ..SIZES }, |mut turns| {
+        let mut peers: Vec<_> = (0..3).map(|slot| turns.connect(slot)).collect();
+        for slot in 0..3 {
+            turns.ring.wait_and_receive(key(slot)).unwrap();
+        }
+        turns.submit();
+        assert_eq!(turns.reap(), []);
+        for slot in [2, 0] {
+            peers[slot].write_all(b"bytes").unwrap();
+            let received = turns.next();
+            assert_eq!((received.op, received.key), (Op::Receive, key(slot as u32)));
+            assert!(!received.more);
+            assert_eq!(turns.take(&received), b"bytes");
+        }
+        peers[2].write_all(b"more").unwrap();
+        assert!(!turns.wait_briefly(), "one completion each");
+        turns.ring.wait_and_receive(key(2)).unwrap();
+        let received = turns.next();
+        assert_eq!(turns.take(&received), b"more");
+        drop(peers.remove(1));
+        let ended = turns.next();
+        assert_eq!((ended.op, ended.key, ended.result), (Op::Receive, key(1), 0));
+    });
+}
+
+#[test]
+fn a_receive_that_waits_is_stopped_and_one_that_has_completed_is_not() {
+    in_both_modes(|mut turns| {
+        let mut peer = turns.connect(0);
+        turns.ring.wait_and_receive(key(0)).unwrap();
+        turns.submit();
+        turns.ring.stop_receiving(key(0)).unwrap();
+        let stopped = turns.next();
+        let ended = (stopped.op, stopped.key, stopped.result);
+        assert_eq!(ended, (Op::Receive, key(0), -libc::ECANCELED));
+        turns.ring.stop_receiving(key(0)).unwrap();
+        turns.submit();
+        assert!(turns.reap().iter().all(|completion| completion.op == Op::HangUp));
+        peer.write_all(b"still open").unwrap();
+        let received = turns.receive(key(0));
+        assert_eq!(turns.take(&received), b"still open");
+    });
+}
+
+#[test]
 fn a_full_completion_queue_loses_no_wait_and_no_receive() {
     let sizes = UringSizes { submissions: 1, buffers: 64, ..SIZES };
     in_both_modes_with(&sizes, |mut turns| {
