@@ -268,8 +268,10 @@ fn leave_http<G: Gateway>(
     mut io: Io,
     read: Bytes,
 ) -> Ending {
+    // A peer that has ended has nothing more to send, which a close could answer by a reset.
+    let ending = if io.is_at_end() { Ending::Close } else { Ending::Linger };
     match outcome {
-        None => Ending::Linger,
+        None => ending,
         Some(UpgradeOutcome::Admitted(admitted)) => {
             hand_over(&front.gateway, admitted, key, io, read);
             Ending::HandedOver
@@ -277,7 +279,7 @@ fn leave_http<G: Gateway>(
         Some(UpgradeOutcome::Refused(error)) => {
             // The client is told why its WebSocket is closed again.
             io.send(close::refusal_frames(error).bytes());
-            Ending::Linger
+            ending
         }
     }
 }

@@ -42,7 +42,8 @@ impl Touched {
 pub(super) enum Ending {
     /// It closes without another word.
     Abort,
-    /// It closes behind the last answer, which its peer has asked for: nothing more comes from it.
+    /// It closes behind the last answer, because nothing more comes from its peer, which has ended
+    /// its direction or asked for the end.
     Close,
     /// It closes once its peer has read the last answer.
     Linger,
@@ -386,6 +387,11 @@ impl Io {
                 return None;
             }
         }
+    }
+
+    /// Whether the peer has ended its direction, and everything from it was taken.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.pipe.ended.get() && self.pipe.received.borrow().is_empty()
     }
 
     /// What hyper wrote for the shard to send, and the bytes that came and hyper has not taken.
