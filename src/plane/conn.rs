@@ -34,11 +34,11 @@ pub(super) enum Receiving {
     /// it are held, which come first, or it is a stream whose owner has not asked for more.
     #[default]
     Not,
-    /// A wait until the socket is readable is queued or pending.
+    /// A wait until the socket is readable is queued or pending. Streams leave it out.
     Waits,
     /// The socket is readable, and the connection is in the list of those that are received from.
     Readable,
-    /// A receive is queued, and its result has not been handled.
+    /// A receive is queued or pending, and its result has not been handled.
     Receives,
 }
 

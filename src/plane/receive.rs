@@ -41,14 +41,11 @@ impl<R: Ring> Plane<R> {
         }
     }
 
-    /// Puts a connection behind those that are received from.
+    /// Puts a WebSocket behind those that are received from.
     fn is_readable(&mut self, key: ConnKey) {
         let Some(conn) = self.conn_mut(key) else { return };
         conn.receiving = Receiving::Readable;
-        match conn.phase {
-            Phase::Stream => self.to_read.push_back(key),
-            _ => self.to_receive.push_back(key),
-        }
+        self.to_receive.push_back(key);
     }
 
     /// Receives from the connections whose sockets are readable, one after the other, until none is
