@@ -110,6 +110,8 @@ impl<R: Ring> Plane<R> {
             self.drop_stream_events();
             self.flush();
             if self.is_empty() {
+                // The last closes are queued.
+                self.submit();
                 return;
             }
             self.reap();

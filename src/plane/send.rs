@@ -392,13 +392,16 @@ impl<R: Ring> Plane<R> {
         if !self.closed.is_empty() || !self.stream_events.is_empty() {
             return;
         }
-        let kept = &self.retained_slots;
-        let released = self.to_release.extract_if(.., |slot| !kept.contains(slot));
-        for slot in released {
-            self.ring.release(slot);
-            let conn = &mut self.conns[slot as usize];
+        let Self { to_release, retained_slots, ring, conns, free, .. } = self;
+        to_release.retain(|&slot| {
+            // With a full queue the rest leaves in the next turn.
+            if retained_slots.contains(&slot) || ring.close(slot).is_err() {
+                return true;
+            }
+            let conn = &mut conns[slot as usize];
             conn.end();
-            self.free.push(slot, conn);
-        }
+            free.push(slot, conn);
+            false
+        });
     }
 }

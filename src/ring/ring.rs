@@ -165,6 +165,13 @@ pub trait Ring {
     /// Takes the socket out of its slot, which closes the connection.
     fn release(&mut self, slot: u32);
 
+    /// Releases a slot as [`release`](Self::release) does, but as an operation of the queue, which
+    /// saves a system call. The operations that are queued behind it find the slot free.
+    ///
+    /// # Errors
+    /// The queue is full.
+    fn close(&mut self, slot: u32) -> Result<(), QueueFull>;
+
     /// Waits until there is something to receive. A slot can have one such wait at a time.
     ///
     /// # Errors

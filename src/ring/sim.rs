@@ -515,6 +515,14 @@ impl Ring for SimRing {
         self.net.release(installed.fd, installed.resets, &mut self.dice);
     }
 
+    fn close(&mut self, slot: u32) -> Result<(), QueueFull> {
+        if self.queue.len() == self.queue_len {
+            return Err(QueueFull);
+        }
+        self.release(slot);
+        Ok(())
+    }
+
     fn await_readable(&mut self, key: ConnKey) -> Result<(), QueueFull> {
         self.push(Queued::AwaitReadable(key))?;
         self.contract.await_readable(key);

@@ -84,6 +84,8 @@ pub struct Uring {
     at_once: Vec<Completion>,
     /// The way for other threads to end a sleep.
     wake_up: WakeUp,
+    /// Whether a close was queued that may not be submitted yet.
+    closes: bool,
     /// Whether the first refusal of an [`Op::Reset`] was logged.
     refusal_told: bool,
     #[cfg(debug_assertions)]
@@ -134,6 +136,7 @@ impl Uring {
             listeners: Listeners::default(),
             at_once: Vec::new(),
             wake_up: WakeUp::default(),
+            closes: false,
             refusal_told: false,
             #[cfg(debug_assertions)]
             contract: Contract::new(sizes.slots),
@@ -270,6 +273,11 @@ impl Ring for Uring {
         rustix::io::ioctl_fionbio(socket, false)?;
         match &mut self.sockets {
             Sockets::Direct => {
+                // A close of this slot that is still queued must not meet the new socket.
+                if std::mem::take(&mut self.closes) && !self.submit() {
+                    self.closes = true;
+                    return Err(io::ErrorKind::ResourceBusy.into());
+                }
                 self.io.submitter().register_files_update(slot, &[socket.as_raw_fd()])?;
             }
             Sockets::Plain(table) => {
@@ -325,6 +333,20 @@ impl Ring for Uring {
                 }
             }
         }
+    }
+
+    fn close(&mut self, slot: u32) -> Result<(), QueueFull> {
+        if let Sockets::Plain(_) = &self.sockets {
+            self.release(slot);
+            return Ok(());
+        }
+        let entry = opcode::Close::new(Fixed(slot)).build().flags(squeue::Flags::SKIP_SUCCESS);
+        let key = ConnKey { slot, generation: 0 };
+        self.push(&entry.user_data(user_data(Op::HangUp, key)))?;
+        self.closes = true;
+        #[cfg(debug_assertions)]
+        self.contract.released(slot);
+        Ok(())
     }
 
     fn await_readable(&mut self, key: ConnKey) -> Result<(), QueueFull> {

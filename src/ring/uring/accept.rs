@@ -1,10 +1,9 @@
-//! Connections that begin and end in the ring's own table, without a descriptor. The feature
-//! `accept` adds this, for a server all of whose sockets are the ring's.
+//! Accepts that go on from connection to connection. The feature `accept` adds this, for a server all of whose sockets are the ring's.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use io_uring::types::{Fd, Fixed};
-use io_uring::{opcode, squeue};
+use io_uring::opcode;
+use io_uring::types::Fd;
 
 use super::{Uring, user_data};
 use crate::ring::{ConnKey, Op, QueueFull};
@@ -20,19 +19,5 @@ impl Uring {
         let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true);
         let key = ConnKey { slot: 0, generation: 0 };
         self.push(&accept.build().user_data(user_data(Op::AcceptAll, key)))
-    }
-
-    /// Releases a slot as [`Ring::release`](crate::Ring::release) does, but as an operation of the
-    /// queue.
-    ///
-    /// # Errors
-    /// The queue is full.
-    pub fn close(&mut self, slot: u32) -> Result<(), QueueFull> {
-        let entry = opcode::Close::new(Fixed(slot)).build().flags(squeue::Flags::SKIP_SUCCESS);
-        let key = ConnKey { slot, generation: 0 };
-        self.push(&entry.user_data(user_data(Op::HangUp, key)))?;
-        #[cfg(debug_assertions)]
-        self.contract.released(slot);
-        Ok(())
     }
 }

@@ -278,6 +278,24 @@ fn a_receive_that_waits_is_stopped_and_one_that_has_completed_is_not() {
 }
 
 #[test]
+fn a_close_is_queued_and_never_meets_the_next_socket_of_its_slot() {
+    in_both_modes(|mut turns| {
+        let mut first = turns.connect(0);
+        turns.ring.close(0).unwrap();
+        let mut second = turns.connect(0);
+        assert!(ended(&mut first));
+        turns.submit();
+        second.write_all(b"open").unwrap();
+        let received = turns.receive(key(0));
+        assert_eq!(turns.take(&received), b"open");
+        turns.ring.close(0).unwrap();
+        turns.submit();
+        assert!(ended(&mut second));
+        assert_eq!(turns.reap(), []);
+    });
+}
+
+#[test]
 fn a_full_completion_queue_loses_no_wait_and_no_receive() {
     let sizes = UringSizes { submissions: 1, buffers: 64, ..SIZES };
     in_both_modes_with(&sizes, |mut turns| {
