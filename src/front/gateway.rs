@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::apps::{Admission, App, Apps};
 pub use crate::channels::Publication;
 pub(crate) use crate::channels::{CachedEvent, ChannelKey, ChannelState, Event, Retain};
+use crate::counters::ApiRoute;
 use crate::id::{AppIndex, ConnKey};
 use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
@@ -53,6 +54,12 @@ pub trait Gateway: Clone + 'static {
     /// The fate of new WebSockets while the process stops; `None` if it does not stop. During a
     /// stop, an HTTP connection closes after its current request.
     fn stopping(&self) -> Option<Newcomers>;
+
+    /// Counts an answer of the API about the app with this id, if there is one.
+    fn count_answer(&self, _app_id: &str, _route: ApiRoute, _status: u16) {}
+
+    /// Counts events that a request has published.
+    fn count_events(&self, _app: AppIndex, _route: ApiRoute, _events: usize) {}
 
     /// Returns a guard that is held while a request is answered: a stop waits for the requests that
     /// began before it.

@@ -36,7 +36,13 @@ pub(super) async fn respond<G: Gateway>(
         true => Err(Rejection::TwoLengths),
         false => answer(front, clients, pace, head, body, outcome).await,
     };
-    finish(front, clients, &RequestHead::of(head), answer)
+    let answer = finish(front, clients, &RequestHead::of(head), answer);
+    let settings = front.settings.get();
+    if let Some(Route::Api { app_id, endpoint }) = Route::of(head.uri.path(), &settings.path_prefix)
+    {
+        front.gateway.count_answer(&app_id, endpoint.counted_as(), answer.status().as_u16());
+    }
+    answer
 }
 
 /// Answers a request of the API whose body has come whole, behind its head.
@@ -50,11 +56,14 @@ pub(super) async fn respond_whole<G: Gateway>(
     endpoint: Endpoint<'_>,
 ) -> HttpResponse {
     let _in_flight = front.gateway.begin_request();
+    let route = endpoint.counted_as();
     let answer = match admit(front, clients, head) {
         Ok(_permit) => api::answer_whole(front, pace, head, body, app_id, endpoint).await,
         Err(rejection) => Err(rejection),
     };
-    finish(front, clients, head, answer)
+    let answer = finish(front, clients, head, answer);
+    front.gateway.count_answer(app_id, route, answer.status().as_u16());
+    answer
 }
 
 /// Notes a refusal, and makes the answer of it. During a stop, each answer is a connection's last.

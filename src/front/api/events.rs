@@ -9,6 +9,7 @@ use simd_json::Tape;
 use simd_json::prelude::ValueAsScalar;
 
 use crate::apps::App;
+use crate::counters::ApiRoute;
 use crate::id::SocketId;
 use crate::protocol::names::{ChannelName, valid_event_name};
 use crate::protocol::outbound;
@@ -33,7 +34,7 @@ pub(super) async fn publish<G: Gateway>(
         (event.info, event.publications(call.app, |name| call.key_of(name)))
     };
     let channels = channels_of(&events);
-    let states = submit(call, events).await?;
+    let states = submit(call, ApiRoute::Events, events).await?;
     let Some(info) = info else { return Ok(done()) };
     let counts = channels.into_iter().zip(&states).map(|(channel, state)| {
         let counts = state.as_ref().map(|state| info.counts(&channel, state));
@@ -57,7 +58,7 @@ pub(super) async fn publish_batch<G: Gateway>(
         (infos, events.collect::<Vec<_>>())
     };
     let channels = channels_of(&events);
-    let states = submit(call, events).await?;
+    let states = submit(call, ApiRoute::BatchEvents, events).await?;
     if infos.iter().all(Option::is_none) {
         return Ok(done());
     }
@@ -81,9 +82,13 @@ fn refuse_if_overloaded<G: Gateway>(call: &Call<'_, G>) -> Result<(), Rejection>
 
 async fn submit<G: Gateway>(
     call: &Call<'_, G>,
+    route: ApiRoute,
     events: Vec<Publication>,
 ) -> Result<PublishedStates, Rejection> {
-    call.ask(|reply| GatewayCommand::Publish { events, reply }).await
+    let count = events.len();
+    let states = call.ask(|reply| GatewayCommand::Publish { events, reply }).await?;
+    call.gateway.count_events(call.app.index, route, count);
+    Ok(states)
 }
 
 fn object<'t>(tape: &'t Tape<'t>) -> Result<Fields<'t>, Rejection> {
