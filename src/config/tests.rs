@@ -107,7 +107,7 @@ fn each_setting_has_a_key_a_variable_and_perhaps_a_flag_of_its_own() {
         names.dedup();
         assert_eq!(names.len(), count);
     }
-    let tables = ["server.", "cluster.", "app."];
+    let tables = ["server.", "admin.", "cluster.", "app."];
     assert!(declarations().all(|d| tables.iter().any(|table| d.key.starts_with(table))));
 }
 

@@ -6,6 +6,7 @@
 //! before the Redis of a cluster has had the time to refuse this node.
 
 pub(crate) mod admin;
+mod asking;
 mod banner;
 mod cluster_check;
 mod control;
@@ -18,6 +19,7 @@ mod listener_options;
 pub(crate) mod logging;
 mod mailboxes;
 mod memory_watch;
+mod monitor;
 mod notify;
 pub(crate) mod preflight;
 mod proc_status;
