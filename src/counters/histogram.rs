@@ -2,35 +2,34 @@
 
 use std::time::Duration;
 
-/// The lowest upper bound is 2 to this power, in nanoseconds: 16 us.
-const LOWEST: u32 = 14;
-
-/// The buckets with an upper bound; one without follows them. The highest bound is a second.
+/// The buckets with an upper bound; one without follows them.
 const BOUNDED: usize = 17;
 
-/// The upper bounds of the buckets in nanoseconds, each twice the one before, so that a bucket is
-/// found by counting zeros.
-pub(crate) const UPPER_BOUNDS_NS: [u64; BOUNDED] = {
-    let mut bounds = [0; BOUNDED];
-    let mut bucket = 0;
-    while bucket < BOUNDED {
-        bounds[bucket] = 1 << (LOWEST as usize + bucket);
-        bucket += 1;
-    }
-    bounds
-};
+/// Durations from 16 microseconds to a second, as of the turns of a shard.
+pub(crate) type ShortDurations = DurationHistogram<14>;
 
-/// The durations so far, by bucket.
+/// Durations from 4 milliseconds to 275 seconds, as of webhooks, which are tried for five minutes.
+pub(crate) type LongDurations = DurationHistogram<22>;
+
+/// The durations so far, by bucket. The lowest upper bound is 2 to the power of `LOWEST`, in
+/// nanoseconds, and each further one is twice the one before, so that a bucket is found by counting
+/// zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DurationHistogram {
-    /// The durations up to each bound of [`UPPER_BOUNDS_NS`] and over the one before, then those
-    /// over all bounds.
-    pub(crate) buckets: [u64; BOUNDED + 1],
+pub(crate) struct DurationHistogram<const LOWEST: u32> {
+    /// The durations up to each bound and over the one before, then those over all bounds.
+    buckets: [u64; BOUNDED + 1],
     /// The sum of all durations in nanoseconds.
     pub(crate) sum_ns: u64,
 }
 
-impl DurationHistogram {
+impl<const LOWEST: u32> DurationHistogram<LOWEST> {
+    /// The upper bound of each bucket in nanoseconds, `None` for the last one, with the number of
+    /// durations in the bucket.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
+        let bounds = (LOWEST..).map(|power| 1_u64.checked_shl(power));
+        bounds.take(BOUNDED).chain([None]).zip(self.buckets)
+    }
+
     /// Adds a duration.
     pub(crate) fn add(&mut self, duration: Duration) {
         // 64 bits of nanoseconds last for 584 years.
@@ -48,16 +47,19 @@ mod tests {
 
     #[test]
     fn a_duration_is_counted_below_the_first_bound_that_it_does_not_exceed() {
-        for (bucket, bound) in UPPER_BOUNDS_NS.iter().enumerate() {
-            let mut histogram = DurationHistogram::default();
-            histogram.add(Duration::from_nanos(*bound));
-            histogram.add(Duration::from_nanos(*bound + 1));
+        for (bucket, (bound, _)) in ShortDurations::default().buckets().take(BOUNDED).enumerate() {
+            let bound = bound.unwrap();
+            let mut histogram = ShortDurations::default();
+            histogram.add(Duration::from_nanos(bound));
+            histogram.add(Duration::from_nanos(bound + 1));
             assert_eq!((histogram.buckets[bucket], histogram.buckets[bucket + 1]), (1, 1));
             assert_eq!(histogram.sum_ns, 2 * bound + 1);
         }
-        let mut histogram = DurationHistogram::default();
+        let mut histogram = LongDurations::default();
         histogram.add(Duration::ZERO);
         histogram.add(Duration::from_secs(3600));
         assert_eq!((histogram.buckets[0], histogram.buckets[BOUNDED]), (1, 1));
+        let bounds: Vec<_> = histogram.buckets().filter_map(|(bound, _)| bound).collect();
+        assert_eq!((bounds[0], bounds[BOUNDED - 1]), (1 << 22, 1 << 38));
     }
 }

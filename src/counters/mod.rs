@@ -15,9 +15,9 @@ mod requests;
 use crate::protocol::names::ChannelKind;
 
 pub(crate) use close_cause::CloseCause;
-pub(crate) use histogram::{DurationHistogram, UPPER_BOUNDS_NS};
+pub(crate) use histogram::{DurationHistogram, LongDurations, ShortDurations};
 pub(crate) use per_app::{APPS_MAX, PerApp};
-pub(crate) use requests::{ApiRoute, RequestCounters, STATUSES};
+pub(crate) use requests::{ApiRoute, HANDSHAKE_CODES, RequestCounters, STATUSES};
 
 /// A count for each kind of channel.
 pub(crate) type ByKind = [u64; KINDS.len()];

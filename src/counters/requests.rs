@@ -43,11 +43,16 @@ routes! {
 /// The status codes that are counted by themselves: all that the API answers with.
 pub(crate) const STATUSES: [u16; 11] = [200, 400, 401, 403, 404, 405, 408, 413, 422, 429, 503];
 
-/// The counters of one app's requests on a shard.
+/// The codes with which handshakes are refused.
+pub(crate) const HANDSHAKE_CODES: [u16; 8] = [4001, 4003, 4004, 4007, 4009, 4100, 4102, 4200];
+
+/// The counters of one app's requests on a shard, handshakes included.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RequestCounters {
     /// Answers by route, then by status in the order of [`STATUSES`], with all others at the end.
     pub(crate) answers: [[u64; STATUSES.len() + 1]; ApiRoute::ALL.len()],
+    /// Handshakes that were refused, by code in the order of [`HANDSHAKE_CODES`].
+    pub(crate) refused: [u64; HANDSHAKE_CODES.len()],
     /// Events that were published by `events`, once per channel.
     pub(crate) events: u64,
     /// Events that were published by `batch_events`.
@@ -59,6 +64,13 @@ impl RequestCounters {
     pub(crate) fn answered(&mut self, route: ApiRoute, status: u16) {
         let known = STATUSES.iter().position(|&known| known == status);
         self.answers[route as usize][known.unwrap_or(STATUSES.len())] += 1;
+    }
+
+    /// Counts a handshake that was refused.
+    pub(crate) fn refused(&mut self, code: u16) {
+        if let Some(position) = HANDSHAKE_CODES.iter().position(|&known| known == code) {
+            self.refused[position] += 1;
+        }
     }
 
     /// Counts events that were published.
@@ -74,6 +86,27 @@ impl RequestCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::close::ProtocolError as Reason;
+
+    #[test]
+    fn every_refusal_of_a_handshake_is_counted_by_its_code() {
+        let reasons = [
+            Reason::UnknownApp,
+            Reason::AppDisabled,
+            Reason::OverQuota,
+            Reason::QuotaUnknown,
+            Reason::UnsupportedVersion,
+            Reason::OriginRefused,
+            Reason::OverCapacity,
+            Reason::AddressOverConnections,
+            Reason::AddressOverRate,
+            Reason::Restarting,
+            Reason::ShuttingDown,
+        ];
+        let mut counters = RequestCounters::default();
+        reasons.iter().for_each(|reason| counters.refused(reason.code()));
+        assert_eq!(counters.refused, [1, 1, 1, 1, 1, 4, 1, 1]);
+    }
 
     #[test]
     fn answers_are_counted_by_route_and_status() {

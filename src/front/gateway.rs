@@ -58,6 +58,9 @@ pub trait Gateway: Clone + 'static {
     /// Counts an answer of the API about the app with this id, if there is one.
     fn count_answer(&self, _app_id: &str, _route: ApiRoute, _status: u16) {}
 
+    /// Counts a handshake with this key of an app that was refused with this code.
+    fn count_refused(&self, _key: &str, _code: u16) {}
+
     /// Counts events that a request has published.
     fn count_events(&self, _app: AppIndex, _route: ApiRoute, _events: usize) {}
 

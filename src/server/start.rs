@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::bus::{self, Outside, Port};
 use crate::channels::KeyHash;
-use crate::cluster::{ClusterParts, ClusterStatus, ClusterWorker};
+use crate::cluster::{ClusterParts, ClusterWorker};
 use crate::config::{Config, ConfigInputs, LogFormat, ServerConfig};
 use crate::front::Listeners;
 use crate::id::ShardId;
@@ -112,7 +112,14 @@ impl Start<'_> {
         tokio::spawn(mailboxes::deliver_late(bus.clone()));
         let phase = watch::Sender::new(Phase::Starting);
         if let Some(monitor) = monitor {
-            let sources = self.sources(bus.clone(), phase.subscribe(), cluster_status.clone());
+            let sources = Sources {
+                bus: bus.clone(),
+                phase: phase.subscribe(),
+                cluster: cluster_status.clone(),
+                webhooks: webhooks.figures(),
+                shared: shared.clone(),
+                asking: Mutex::default(),
+            };
             tokio::spawn(monitor.serve(sources));
         }
         shards.until(|progress| progress.serving).await?;
@@ -144,26 +151,6 @@ impl Start<'_> {
             inherited,
         };
         Ok(control.run().await?)
-    }
-
-    /// The sources of what the listener for operators answers.
-    fn sources(
-        &self,
-        bus: Outside<ShardMessage>,
-        phase: watch::Receiver<Phase>,
-        cluster: Option<watch::Receiver<ClusterStatus>>,
-    ) -> Sources {
-        let SharedState { allowance, refusals, headroom, clock, .. } = self.shared;
-        Sources {
-            bus,
-            phase,
-            headroom: headroom.subscribe(),
-            allowance: Arc::clone(allowance),
-            refusals: Arc::clone(refusals),
-            cluster,
-            clock: *clock,
-            asking: Mutex::default(),
-        }
     }
 
     fn start_webhooks(&self) -> Result<WebhookWorker, StartError> {

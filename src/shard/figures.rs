@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::Shard;
 use crate::apps::Apps;
 use crate::counters::{
-    ByKind, ChannelCounters, ConnectionCounters, DurationHistogram, PerApp, RequestCounters,
+    ByKind, ChannelCounters, ConnectionCounters, PerApp, RequestCounters, ShortDurations,
 };
 use crate::plane;
 use crate::ring::Ring;
@@ -27,8 +27,8 @@ pub struct Figures {
     pub(crate) subscriptions: PerApp<ByKind>,
     /// The counters of channels whose home is the shard.
     pub(crate) channels: PerApp<ChannelCounters>,
-    /// The counters of requests.
-    pub(crate) requests: PerApp<RequestCounters>,
+    /// The counters of the front.
+    pub(crate) front: FrontFigures,
     /// The counters of sockets.
     pub(crate) plane: plane::Counters,
     /// Open WebSockets.
@@ -44,7 +44,16 @@ pub struct Figures {
     /// The time that the processor has worked for the thread, in the kernel or not.
     pub(crate) busy: Duration,
     /// The durations of turns.
-    pub(crate) turns: DurationHistogram,
+    pub(crate) turns: ShortDurations,
+}
+
+/// The figures of a shard's front.
+#[derive(Clone, Debug)]
+pub(crate) struct FrontFigures {
+    /// The counters of requests.
+    pub(crate) requests: PerApp<RequestCounters>,
+    /// Handshakes with a key that no app has.
+    pub(crate) strangers: u64,
 }
 
 impl<R: Ring> Shard<R> {
@@ -54,18 +63,14 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The figures now, with those of the front and of the thread's loop.
-    pub(super) fn figures(
-        &self,
-        requests: PerApp<RequestCounters>,
-        turns: DurationHistogram,
-    ) -> Figures {
+    pub(super) fn figures(&self, front: FrontFigures, turns: ShortDurations) -> Figures {
         let Self { plane, subscribers, homes, .. } = self;
         Figures {
             apps: Arc::clone(&subscribers.apps),
             connections: subscribers.counters.clone(),
             subscriptions: subscribers.local.subscribed().clone(),
             channels: homes.counters().clone(),
-            requests,
+            front,
             plane: *plane.counters(),
             open: plane.open_connections(),
             backlog_bytes: plane.backlog_bytes(),

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::figures::FrontFigures;
 use super::turn_times::TurnTimes;
 use super::{InForce, Shard, ShardParts};
 use crate::apps::Apps;
@@ -141,8 +142,11 @@ impl<R: Ring> Served<R> {
     /// Reports the figures to those who have asked for them.
     fn answer_scrapes(&mut self) {
         for scrape in self.shard.take_scrapes() {
-            let requests = self.inbox.counters.borrow().clone();
-            let figures = self.shard.figures(requests, *self.turns.durations());
+            let front = FrontFigures {
+                requests: self.inbox.counters.borrow().clone(),
+                strangers: self.inbox.strangers.get(),
+            };
+            let figures = self.shard.figures(front, *self.turns.durations());
             // No caller waits for an answer that comes too late.
             let _late = scrape.send(Box::new(figures));
         }
@@ -211,6 +215,8 @@ struct Inbox {
     requests: RefCell<InFlight>,
     /// The counters of requests, by app.
     counters: RefCell<PerApp<RequestCounters>>,
+    /// Handshakes with a key that no app has.
+    strangers: Cell<u64>,
 }
 
 impl Inbox {
@@ -232,6 +238,7 @@ impl Inbox {
             newcomers: Cell::new(None),
             requests: RefCell::default(),
             counters: RefCell::default(),
+            strangers: Cell::default(),
         }
     }
 
@@ -307,6 +314,13 @@ impl Gateway for Handle {
     fn count_answer(&self, app_id: &str, route: ApiRoute, status: u16) {
         if let Some(app) = self.0.apps.borrow().by_id(app_id) {
             self.0.counters.borrow_mut().of(app.index).answered(route, status);
+        }
+    }
+
+    fn count_refused(&self, key: &str, code: u16) {
+        match self.0.apps.borrow().by_key(key) {
+            Some(app) => self.0.counters.borrow_mut().of(app.index).refused(code),
+            None => self.0.strangers.set(self.0.strangers.get() + 1),
         }
     }
 

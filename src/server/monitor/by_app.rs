@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::counters::{
-    APPS_MAX, ApiRoute, ChannelCounters, CloseCause, ConnectionCounters, KINDS, RequestCounters,
-    STATUSES,
+    APPS_MAX, ApiRoute, ChannelCounters, CloseCause, ConnectionCounters, HANDSHAKE_CODES, KINDS,
+    RequestCounters, STATUSES,
 };
 use crate::id::AppIndex;
 
@@ -96,6 +96,20 @@ fn write_connections(page: &mut Page<'_>, snapshot: &Snapshot, apps: &AppLabels)
         "connections_closed",
         "WebSockets that have ended, by cause, with the close code if the cause has one.",
         closed,
+    )?;
+    let codes = HANDSHAKE_CODES.iter().enumerate();
+    let refused = apps.0.iter().flat_map(|(&at, label)| {
+        codes.clone().map(move |(position, code)| {
+            let more = [("code", Cow::Owned(code.to_string()))];
+            (labels(label, more), requests(snapshot, at, |of| of.refused[position]))
+        })
+    });
+    let strangers = snapshot.sum(|shard| shard.front.strangers);
+    let strangers = (labels("", [("code", Cow::Borrowed("4001"))]), strangers);
+    page.counters(
+        "connections_refused",
+        "WebSockets that were refused, by code; `app` is empty if no app has the key.",
+        refused.chain([strangers]),
     )
 }
 
@@ -208,5 +222,5 @@ fn channels(snapshot: &Snapshot, at: usize, count: impl Fn(&ChannelCounters) -> 
 }
 
 fn requests(snapshot: &Snapshot, at: usize, count: impl Fn(&RequestCounters) -> u64) -> u64 {
-    snapshot.sum(|shard| shard.requests.get(at).map_or(0, &count))
+    snapshot.sum(|shard| shard.front.requests.get(at).map_or(0, &count))
 }

@@ -1,51 +1,23 @@
-//! The metrics as text, in the format of OpenMetrics.
+//! A page of metrics: the text format of OpenMetrics, metric by metric.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet, text,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Registry;
 
-use crate::counters::{DurationHistogram, UPPER_BOUNDS_NS};
-
-use super::snapshot::Snapshot;
-use super::{by_app, by_shard, of_process};
-
-/// The first part of all names.
-const PREFIX: &str = "ringwave";
+use crate::counters::DurationHistogram;
 
 /// The labels of a sample.
 pub(super) type Labels<'v> = Vec<(&'static str, Cow<'v, str>)>;
 
-/// Encodes the metrics.
-///
-/// # Errors
-/// The encoder fails, which writing to memory does not.
-pub(super) fn encode(snapshot: Snapshot) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(snapshot));
-    let mut text = String::new();
-    text::encode(&mut text, &registry)?;
-    Ok(text)
-}
-
-impl Collector for Snapshot {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Page { encoder };
-        of_process::write(&mut page, self)?;
-        by_app::write(&mut page, self)?;
-        by_shard::write(&mut page, self)
-    }
-}
-
 /// The text under way. Names are without the prefix, and those of counters without `_total`.
 #[derive(Debug)]
 pub(super) struct Page<'e> {
-    encoder: DescriptorEncoder<'e>,
+    /// Writes the text.
+    pub(super) encoder: DescriptorEncoder<'e>,
 }
 
 impl Page<'_> {
@@ -107,24 +79,40 @@ impl Page<'_> {
     }
 
     /// Writes a histogram of durations for each set of labels.
-    pub(super) fn histograms<'v>(
+    pub(super) fn histograms<'v, const LOWEST: u32>(
         &mut self,
         name: &str,
         help: &str,
-        samples: impl IntoIterator<Item = (Labels<'v>, &'v DurationHistogram)>,
+        samples: impl IntoIterator<Item = (Labels<'v>, &'v DurationHistogram<LOWEST>)>,
     ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        let bounds = UPPER_BOUNDS_NS.iter().map(|&bound| seconds(bound)).chain([f64::INFINITY]);
-        let bounds: Vec<f64> = bounds.collect();
         for (labels, histogram) in samples {
-            let counts = histogram.buckets;
-            let buckets: Vec<(f64, u64)> = bounds.iter().copied().zip(counts).collect();
-            let (sum, count) = (seconds(histogram.sum_ns), counts.iter().sum());
-            let mut sample = metric.encode_family(&labels)?;
-            sample.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+            metric.encode_family(&labels).and_then(|sample| write_histogram(sample, histogram))?;
         }
         Ok(())
     }
+
+    /// Writes a histogram of durations.
+    pub(super) fn histogram<const LOWEST: u32>(
+        &mut self,
+        name: &str,
+        help: &str,
+        histogram: &DurationHistogram<LOWEST>,
+    ) -> fmt::Result {
+        let metric = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        write_histogram(metric, histogram)
+    }
+}
+
+fn write_histogram<const LOWEST: u32>(
+    mut sample: MetricEncoder<'_>,
+    histogram: &DurationHistogram<LOWEST>,
+) -> fmt::Result {
+    let buckets = histogram.buckets();
+    let buckets = buckets.map(|(bound, count)| (bound.map_or(f64::INFINITY, seconds), count));
+    let buckets: Vec<(f64, u64)> = buckets.collect();
+    let count = buckets.iter().map(|&(_, count)| count).sum();
+    sample.encode_histogram::<NoLabelSet>(seconds(histogram.sum_ns), count, &buckets, None)
 }
 
 /// Nanoseconds as seconds. Past 104 days, a float is less exact than a nanosecond.

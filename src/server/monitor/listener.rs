@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::config::AdminSettings;
 
 use super::access::{self, Denied};
-use super::snapshot::Sources;
+use super::sources::Sources;
 
 /// Connections that are served at a time. Each is a scraper, a load balancer or an operator, so a
 /// few are enough.

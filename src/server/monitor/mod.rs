@@ -16,11 +16,13 @@ mod by_shard;
 mod exposition;
 mod listener;
 mod of_process;
+mod of_webhooks;
+mod process_figures;
 mod readiness;
+mod report;
 mod snapshot;
-#[cfg(test)]
-mod tests;
+mod sources;
 
 pub(super) use listener::{MonitorError, MonitorListener};
 pub(super) use readiness::Phase;
-pub(super) use snapshot::Sources;
+pub(super) use sources::Sources;
