@@ -548,7 +548,7 @@ fn values_are_listed_in_the_order_of_the_declarations_app_by_app() {
         let keys = ALL.iter().map(|setting| setting.declaration().key);
         keys.filter_map(move |key| key.strip_prefix(table))
     };
-    let server = ["server.", "cluster."].into_iter();
+    let server = ["server.", "admin.", "cluster."].into_iter();
     let mut expected: Vec<_> =
         server.flat_map(|table| declared(table).map(move |key| format!("{table}{key}"))).collect();
     for app in ["apps[0].", "apps[1]."] {
