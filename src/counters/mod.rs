@@ -11,6 +11,8 @@ mod close_cause;
 mod histogram;
 mod per_app;
 mod requests;
+#[cfg(feature = "testing")]
+mod testing;
 
 use crate::protocol::names::ChannelKind;
 
@@ -18,6 +20,8 @@ pub(crate) use close_cause::CloseCause;
 pub(crate) use histogram::{DurationHistogram, LongDurations, ShortDurations};
 pub(crate) use per_app::{APPS_MAX, PerApp};
 pub(crate) use requests::{ApiRoute, HANDSHAKE_CODES, RequestCounters, STATUSES};
+#[cfg(feature = "testing")]
+pub use testing::FullCounters;
 
 /// A count for each kind of channel.
 pub(crate) type ByKind = [u64; KINDS.len()];
