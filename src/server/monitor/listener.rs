@@ -25,8 +25,8 @@ use super::access::{self, Denied};
 use super::sources::Sources;
 
 /// Connections that are served at a time. Each is a scraper, a load balancer or an operator, so a
-/// few are enough.
-const CONNECTIONS_MAX: usize = 16;
+/// few are enough. `CONTROL_DESCRIPTORS` of `limits` counts them.
+const CONNECTIONS_MAX: usize = 8;
 
 /// The time for one request and its answer, which has to be longer than shards may take to answer.
 /// Each connection serves one request: a scrape comes every some seconds, and would keep a
