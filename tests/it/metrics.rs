@@ -245,6 +245,7 @@ fn a_token_keeps_strangers_out_of_everything() {
         let right = ask(&gateway, "GET", path, "Authorization: Bearer correct-horse\r\n");
         assert_eq!(right.status, if path == "/nothing" { 404 } else { 200 }, "{path}");
     }
+    gateway.logged(&["admin", &format!("http://{}/metrics", admin(gateway.address()))]);
     assert!(!gateway.log().contains("correct-horse"));
 }
 

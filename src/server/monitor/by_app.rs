@@ -54,11 +54,9 @@ impl AppLabels {
         &'l self,
         name: &'static str,
         words: &'l [&'static str],
-        value: impl Fn(usize, usize) -> V + 'l,
+        value: impl Fn(usize, usize) -> V + Copy + 'l,
     ) -> impl Iterator<Item = (Labels<'l>, V)> {
-        let value = std::rc::Rc::new(value);
         self.0.iter().flat_map(move |(&at, label)| {
-            let value = std::rc::Rc::clone(&value);
             words.iter().enumerate().map(move |(position, &word)| {
                 (labels(label, [(name, Cow::Borrowed(word))]), value(at, position))
             })
