@@ -148,7 +148,7 @@ impl Homes {
         }
         if removed {
             self.channels.lists.forget(number);
-            self.channels.member_removed(leave.key.app());
+            self.channels.members_removed(leave.key.app(), 1);
         }
         let removed = leave.member.as_ref().filter(|_| removed);
         self.announce_leave(number, vacated, removed, now, out);

@@ -8,6 +8,8 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
+#[cfg(test)]
+use crate::counters::APPS_MAX;
 use crate::counters::{ChannelCounters, PerApp};
 use crate::frame::Frame;
 use crate::id::{AppIndex, ConnKey, ShardId, SocketId};
@@ -233,6 +235,21 @@ impl<C: ChannelRecord> ChannelTable<C> {
         self.channels.end()
     }
 
+    /// Asserts that the counters are what a walk over all channels finds.
+    #[cfg(test)]
+    pub(super) fn assert_counted(&self) {
+        let mut walked: PerApp<ChannelCounters> = PerApp::default();
+        for channel in (0..self.end()).filter_map(|number| self.get(number)) {
+            let (app, kind) = (channel.key().app(), channel.key().name().kind());
+            walked.of(app).members += u64::from(channel.users());
+            walked.of(app).occupied[kind as usize] += u64::from(!channel.interest().is_empty());
+        }
+        for app in 0..APPS_MAX {
+            let count = |of: &PerApp<ChannelCounters>| of.get(app).copied().unwrap_or_default();
+            assert_eq!(count(&self.counters), count(&walked));
+        }
+    }
+
     /// Counts a channel that has its first subscriber.
     pub(super) fn occupy(&mut self, key: &ChannelKey) {
         let index = usize::from(key.app().0);
@@ -254,9 +271,9 @@ impl<C: ChannelRecord> ChannelTable<C> {
         self.counters.of(app).members += 1;
     }
 
-    /// Counts a user who is present in one channel less.
-    pub(super) fn member_removed(&mut self, app: AppIndex) {
-        self.counters.of(app).members -= 1;
+    /// Counts users less who were present in a channel.
+    pub(super) fn members_removed(&mut self, app: AppIndex, members: u32) {
+        self.counters.of(app).members -= u64::from(members);
     }
 }
 

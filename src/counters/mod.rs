@@ -60,7 +60,7 @@ pub(crate) struct ConnectionCounters {
 }
 
 /// The counters of one app's channels whose home is a shard.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ChannelCounters {
     /// Occupied channels.
     pub(crate) occupied: ByKind,

@@ -131,7 +131,7 @@ fn write_channels(page: &mut Page<'_>, snapshot: &Snapshot, apps: &AppLabels) ->
     let members = apps.each(|at| channels(snapshot, at, |of| of.members));
     page.gauges(
         "presence_members",
-        "Users who are present, once for each presence channel; 0 on a node of a cluster.",
+        "Users who are present in channels with subscribers on this node, once for each channel.",
         members,
     )
 }
