@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::client::{Client, target};
 use crate::gateway::{APP_ID, DEADLINE, Gateway, Setup, eventually, served_with};
 use crate::http::{Call, Http, Response, publish};
+use crate::nodes::{Cluster, over_with};
 use crate::receiver::Receiver;
 
 use open_metrics::Metrics;
@@ -230,6 +231,40 @@ fn a_node_that_drains_is_up_and_not_ready() {
     // A second signal ends it at once.
     gateway.signal(Signal::TERM);
     gateway.ended();
+}
+
+#[test]
+fn a_node_without_its_redis_is_not_ready_unless_it_serves_alone() {
+    for (when_away, answer) in [("hold", (503, "away from Redis\n")), ("local", (200, "ready\n"))] {
+        let away = format!("cluster.patience = 1\ncluster.when_away = \"{when_away}\"\n");
+        let settings = |setup| watched(setup).toml(&away);
+        over_with(settings, |mut cluster: Cluster<1>| {
+            let _member = {
+                let node = &cluster.nodes[0];
+                eventually("it is ready", || (get(node, "/ready").status == 200).then_some(()));
+                let metrics = scrape(node);
+                assert_eq!(metrics.sum("ringwave_cluster_redis_up", &[]), 1.0);
+                assert_eq!(metrics.sum("ringwave_cluster_nodes", &[]), 1.0);
+                let member = json!({ "user_id": "1" });
+                let client = Client::joined(node, "presence-p", &member);
+                until(node, "ringwave_presence_members", &[], 1.0);
+                client
+            };
+            cluster.redis.crash();
+            let node = &cluster.nodes[0];
+            eventually(&format!("/ready is {answer:?}"), || {
+                let ready = get(node, "/ready");
+                let is_away = scrape(node).sum("ringwave_cluster_redis_up", &[]) == 0.0;
+                (is_away && (ready.status, ready.text().as_str()) == answer).then_some(())
+            });
+            cluster.redis.go_on();
+            let node = &cluster.nodes[0];
+            eventually("Redis is back", || {
+                let is_up = scrape(node).sum("ringwave_cluster_redis_up", &[]) == 1.0;
+                (is_up && get(node, "/ready").status == 200).then_some(())
+            });
+        });
+    }
 }
 
 #[test]
