@@ -3,7 +3,8 @@
 //! The main thread becomes the control thread, which handles signals, reloads, the reports of
 //! shards, and the listener for operators. Each shard has a thread of its own, pinned to a core if
 //! the system allows it; webhooks have one that is not pinned. No listener is bound before the host
-//! has passed the preflight, and before the Redis of a cluster has had the time to refuse this node.
+//! has passed the preflight, and before the Redis of a cluster has had the time to refuse this
+//! node.
 
 pub(crate) mod admin;
 mod asking;
