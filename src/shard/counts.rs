@@ -1,4 +1,4 @@
-//! What happens to the connections of a shard, as its counters have it.
+//! The counts of messages, and of connections that end.
 
 use super::subscriber_side::SubscriberSide;
 use crate::counters::CloseCause;

@@ -299,6 +299,19 @@ fn only_questions_by_address_are_answered_without_a_token() {
 }
 
 #[test]
+fn connections_without_a_request_keep_nobody_out_for_long() {
+    let gateway = watched(Setup::new(1)).start();
+    let admin = admin(gateway.address());
+    let silent: Vec<_> = (0..20).map(|_| TcpStream::connect(admin).unwrap()).collect();
+    assert_eq!(get(&gateway, "/up").status, 200);
+    let mut long = Http::over(TcpStream::connect(admin).unwrap());
+    let head = format!("GET /up HTTP/1.1\r\nHost: {admin}\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    long.send(head.as_bytes());
+    assert!([0, 431].contains(&long.response().status));
+    drop(silent);
+}
+
+#[test]
 fn an_address_that_others_reach_needs_a_token() {
     for address in ["0.0.0.0:9090", "[::]:9090", "192.0.2.1:9090"] {
         let setup = Setup::new(1).flag(&format!("--admin={address}"));

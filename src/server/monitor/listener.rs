@@ -14,7 +14,7 @@ use hyper::header::{
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -32,6 +32,10 @@ const CONNECTIONS_MAX: usize = 8;
 /// Each connection serves one request: a scrape comes every some seconds, and would keep a
 /// connection for nothing.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time for the head of a request, so that connections without one do not keep others out for
+/// long.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest head of a request in bytes, the least that hyper allows.
 const HEAD_BYTES_MAX: usize = 8192;
@@ -108,6 +112,7 @@ impl Monitor {
             service_fn(|request| async move { Ok::<_, Infallible>(self.answer(&request).await) });
         let mut http = http1::Builder::new();
         http.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
         let _failed = http.serve_connection(TokioIo::new(stream), service).await;
     }
 

@@ -1,4 +1,4 @@
-//! The sources of what the listener answers.
+//! The sources of the listener's answers.
 
 use std::fmt;
 use std::sync::Arc;
