@@ -19,6 +19,7 @@ use ringwave::testing::channels::{
     CacheBounds, ChannelKey, Event, Found, Homes, Join, KeyHash, Local, Outbox, ToHome,
 };
 use ringwave::testing::config::{Environment, Flags, load};
+use ringwave::testing::counters::FullCounters;
 use ringwave::testing::frame::Frame;
 use ringwave::testing::id::{AppIndex, ConnKey, ShardId, SocketId};
 use ringwave::testing::protocol::auth::{Authorised, authorise};
@@ -218,6 +219,16 @@ fn mailbox(criterion: &mut Criterion) {
     });
 }
 
+fn counters(criterion: &mut Criterion) {
+    let mut counters = FullCounters::new();
+    criterion.bench_function("copy of a shard's counters for a scrape", |bench| {
+        bench.iter(|| black_box(&counters).clone());
+    });
+    criterion.bench_function("count of a client's message", |bench| {
+        bench.iter(|| counters.message(black_box(AppIndex(3)), black_box(100)));
+    });
+}
+
 fn config() -> Criterion {
     Criterion::default()
         .warm_up_time(Duration::from_millis(500))
@@ -228,6 +239,6 @@ fn config() -> Criterion {
 criterion_group! {
     name = micro;
     config = config();
-    targets = frames, signatures, json, channels, homes, mailbox
+    targets = frames, signatures, json, channels, homes, mailbox, counters
 }
 criterion_main!(micro);

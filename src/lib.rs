@@ -58,7 +58,7 @@
 //! | 5 | [`shard`] | the conductor of one thread: turns, intake, delivery, timers |
 //! | 4 | [`front`], [`webhooks`] | HTTP, the API, the upgrade; requests to apps |
 //! | 3 | [`channels`], [`plane`], [`refusals`] | subscribers and homes; sockets; refusal log |
-//! | 2 | [`apps`], [`bus`] | apps with their live counters; mailboxes between shards |
+//! | 2 | [`apps`], [`bus`], [`counters`] | apps; mailboxes between shards; counters of a shard |
 //! | 1 | [`memory`], [`protocol`], [`rate`], [`ring`], [`websocket`] | tables; Pusher; RFC 6455 |
 //! | 0 | [`frame`], [`id`], [`invariant`], [`text`], [`time`], [`version`] | values of all floors |
 //!
@@ -144,6 +144,7 @@ mod websocket;
 
 mod apps;
 mod bus;
+mod counters;
 
 mod channels;
 mod plane;

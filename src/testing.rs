@@ -40,6 +40,9 @@ pub mod config {
         pub use crate::config::fuzzing::{dotenv, keys, toml};
     }
 }
+pub mod counters {
+    pub use crate::counters::FullCounters;
+}
 pub mod frame {
     pub use crate::frame::Frame;
 }

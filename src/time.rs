@@ -59,6 +59,20 @@ impl Add<Duration> for Millis {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Nanos(pub(crate) u64);
 
+impl Nanos {
+    /// The time that has passed since `earlier`; zero if `earlier` is in the future.
+    #[must_use]
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl From<Nanos> for Millis {
+    fn from(time: Nanos) -> Self {
+        Self(time.0 / 1_000_000)
+    }
+}
+
 /// A time rounded down to a tenth of a second, for records of which there are many. It takes four
 /// bytes, also in an `Option`, and lasts for 13 years, after which it stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -208,6 +208,12 @@ impl<M: Send> Port<M> {
         self.spilling() || self.peers.iter().any(behind)
     }
 
+    /// The number of messages in the mailbox of this shard.
+    #[must_use]
+    pub(crate) fn waiting(&self) -> usize {
+        self.inbox.len()
+    }
+
     /// The number of messages that ever had to wait for room.
     #[must_use]
     pub(crate) const fn spillings(&self) -> u64 {

@@ -104,9 +104,10 @@ impl Homes {
         let added = member.filter(|_| entered == Entered::New);
         if let Some(member) = added {
             self.channels.lists.added(number, member);
+            self.channels.member_added(key.app());
         }
         if before == 0 {
-            self.channels.occupy(key.app());
+            self.channels.occupy(&key);
         }
         let told = if added.is_some() { before } else { 0 };
         let joined =
@@ -143,10 +144,11 @@ impl Homes {
         }
         let vacated = !channel.is_occupied();
         if vacated {
-            self.channels.vacate(leave.key.app());
+            self.channels.vacate(&leave.key);
         }
         if removed {
             self.channels.lists.forget(number);
+            self.channels.members_removed(leave.key.app(), 1);
         }
         let removed = leave.member.as_ref().filter(|_| removed);
         self.announce_leave(number, vacated, removed, now, out);

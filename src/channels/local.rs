@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::counters::{ByKind, PerApp};
 use crate::frame::Frame;
+use crate::id::AppIndex;
 use crate::memory::{Chunked, Holder, INDEX_ENTRY_BYTES, Keyed, KeyedSlab, Per, Trim, number};
 use crate::protocol::auth::{Authorised, Member};
 
@@ -52,6 +54,8 @@ pub struct Local {
     dirty: Vec<Dirty>,
     /// The ticket of the last join.
     next_ticket: u32,
+    /// The subscriptions that are not pending, by app and kind of channel.
+    subscribed: PerApp<ByKind>,
 }
 
 /// A channel on this shard.
@@ -210,6 +214,8 @@ pub struct TopicBatch<'a> {
     pub batch: Batch<'a>,
     /// The subscribers of the channel on this shard.
     pub(crate) subscribers: &'a [Subscriber],
+    /// The app that the channel belongs to.
+    pub(crate) app: AppIndex,
 }
 
 impl Local {
@@ -235,6 +241,7 @@ impl Local {
         entry.joining -= 1;
         let position = entry.add(Subscriber { slot, back: at });
         self.connections[slot as usize].list_mut()[at as usize].position = position;
+        self.subscribed.of(key.app())[key.name().kind() as usize] += 1;
         Settled::Done
     }
 
@@ -327,7 +334,8 @@ impl Local {
                 let entry = &mut self.topics[topic];
                 entry.dirty = CLEAN;
                 let batch = Batch { outgoing: &outgoing, late: &late };
-                emit(TopicBatch { batch, subscribers: &entry.subscribers });
+                let app = entry.key.app();
+                emit(TopicBatch { batch, subscribers: &entry.subscribers, app });
             }
         }
     }
@@ -351,6 +359,12 @@ impl Local {
     #[must_use]
     pub(crate) fn held(&self, slot: u32) -> usize {
         self.connections.get(slot as usize).map_or(0, Subscriptions::bytes)
+    }
+
+    /// The subscriptions by app and kind of channel, without pending ones.
+    #[must_use]
+    pub(crate) const fn subscribed(&self) -> &PerApp<ByKind> {
+        &self.subscribed
     }
 
     /// The number of subscribers that a channel has on this shard.
@@ -446,6 +460,7 @@ impl Local {
                 let list = connections[moved.slot as usize].list_mut();
                 list[moved.back as usize].position = position;
             }
+            self.subscribed.of(key.app())[key.name().kind() as usize] -= 1;
         } else {
             topic.joining -= 1;
         }

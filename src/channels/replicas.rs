@@ -204,7 +204,7 @@ impl Replicas {
         let before = self.channels[number].interest.total();
         self.channels[number].interest.add(from);
         if before == 0 {
-            self.channels.occupy(key.app());
+            self.channels.occupy(&key);
         }
         let outcome = self.channels.subscribed(number, now);
         // A new member was told of when the cluster answered, and costs this subscriber nothing.
@@ -252,7 +252,7 @@ impl Replicas {
         }
         let left = self.channels[number].interest.total();
         if left == 0 {
-            self.channels.vacate(leave.key.app());
+            self.channels.vacate(&leave.key);
         }
         if let Some(member) = &leave.member {
             self.part(number, from, &member.user_id, out);

@@ -8,6 +8,9 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
+#[cfg(test)]
+use crate::counters::APPS_MAX;
+use crate::counters::{ChannelCounters, PerApp};
 use crate::frame::Frame;
 use crate::id::{AppIndex, ConnKey, ShardId, SocketId};
 use crate::invariant::broken;
@@ -70,6 +73,8 @@ pub(super) struct ChannelTable<C> {
     /// The number of occupied channels by index of the app, as far as the highest index that ever
     /// had one.
     occupied: Vec<u32>,
+    /// The occupied channels by kind, and their members, by app.
+    counters: PerApp<ChannelCounters>,
     /// The notices and counts that each app wants. Written by [`adopt`](Channels::adopt).
     pub(super) wanted: WantedByApp,
     /// Requested lists that are not finished, the next one to continue first.
@@ -103,6 +108,12 @@ pub(crate) trait Channels {
 
     /// The number of occupied channels by index of their app. Apps past the end have none.
     fn occupied_counts(&self) -> &[u32];
+
+    /// The occupied channels by kind, and their members, by app.
+    fn counters(&self) -> &PerApp<ChannelCounters>;
+
+    /// The number of cached events.
+    fn cached(&self) -> usize;
 
     /// The last events of cache channels, for their bounds.
     fn cache_mut(&mut self) -> &mut Cache;
@@ -155,6 +166,14 @@ impl<C: ChannelRecord> Channels for ChannelTable<C> {
         &self.occupied
     }
 
+    fn counters(&self) -> &PerApp<ChannelCounters> {
+        &self.counters
+    }
+
+    fn cached(&self) -> usize {
+        self.cache.len()
+    }
+
     fn cache_mut(&mut self) -> &mut Cache {
         &mut self.cache
     }
@@ -187,6 +206,7 @@ impl<C: ChannelRecord> ChannelTable<C> {
             counts: CountThrottle::default(),
             refused: HashSet::new(),
             occupied: Vec::new(),
+            counters: PerApp::default(),
             wanted: WantedByApp::default(),
             listings: VecDeque::new(),
         }
@@ -215,18 +235,45 @@ impl<C: ChannelRecord> ChannelTable<C> {
         self.channels.end()
     }
 
-    /// Counts an app's channel that has its first subscriber.
-    pub(super) fn occupy(&mut self, app: AppIndex) {
-        let index = usize::from(app.0);
-        self.occupied.resize(self.occupied.len().max(index + 1), 0);
-        self.occupied[index] += 1;
+    /// Asserts that the counters are what a walk over all channels finds.
+    #[cfg(test)]
+    pub(super) fn assert_counted(&self) {
+        let mut walked: PerApp<ChannelCounters> = PerApp::default();
+        for channel in (0..self.end()).filter_map(|number| self.get(number)) {
+            let (app, kind) = (channel.key().app(), channel.key().name().kind());
+            walked.of(app).members += u64::from(channel.users());
+            walked.of(app).occupied[kind as usize] += u64::from(!channel.interest().is_empty());
+        }
+        for app in 0..APPS_MAX {
+            let count = |of: &PerApp<ChannelCounters>| of.get(app).copied().unwrap_or_default();
+            assert_eq!(count(&self.counters), count(&walked));
+        }
     }
 
-    /// Counts an app's channel less, because its last subscriber is gone.
-    pub(super) fn vacate(&mut self, app: AppIndex) {
-        if let Some(count) = self.occupied.get_mut(usize::from(app.0)) {
+    /// Counts a channel that has its first subscriber.
+    pub(super) fn occupy(&mut self, key: &ChannelKey) {
+        let index = usize::from(key.app().0);
+        self.occupied.resize(self.occupied.len().max(index + 1), 0);
+        self.occupied[index] += 1;
+        self.counters.of(key.app()).occupied[key.name().kind() as usize] += 1;
+    }
+
+    /// Counts a channel less, because its last subscriber is gone.
+    pub(super) fn vacate(&mut self, key: &ChannelKey) {
+        if let Some(count) = self.occupied.get_mut(usize::from(key.app().0)) {
             *count -= 1;
+            self.counters.of(key.app()).occupied[key.name().kind() as usize] -= 1;
         }
+    }
+
+    /// Counts a user who is present in one more channel.
+    pub(super) fn member_added(&mut self, app: AppIndex) {
+        self.counters.of(app).members += 1;
+    }
+
+    /// Counts users less who were present in a channel.
+    pub(super) fn members_removed(&mut self, app: AppIndex, members: u32) {
+        self.counters.of(app).members -= u64::from(members);
     }
 }
 

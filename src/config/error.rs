@@ -7,6 +7,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::dotenv::DotEnvError;
@@ -37,6 +38,8 @@ pub enum ConfigError {
     DuplicateListener(ListenAddr),
     /// The development app would be served on this address, which others than this host reach.
     DevelopmentAppExposed(ListenerConfig),
+    /// Others than this host reach this address of the listener for operators, which has no token.
+    AdminExposed(SocketAddr),
     /// The limit of memory refuses every connection.
     TooLittleMemory(TooLittleMemory),
 }
@@ -60,6 +63,12 @@ impl fmt::Display for ConfigError {
                  REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET (in the environment, in .env, \
                  or as `[[apps]]` of ringwave.toml), or listen on 127.0.0.1, or add --dev"
             ),
+            Self::AdminExposed(address) => write!(
+                f,
+                "admin.listen cannot be {address} without a token, because others than this host \
+                 reach it: set admin.token (RINGWAVE_ADMIN_TOKEN) to a long random text, or listen \
+                 on 127.0.0.1"
+            ),
             Self::TooLittleMemory(error) => error.fmt(f),
         }
     }
@@ -75,6 +84,7 @@ impl Error for ConfigError {
             | Self::Cluster(_)
             | Self::DuplicateListener(_)
             | Self::DevelopmentAppExposed(_)
+            | Self::AdminExposed(_)
             | Self::TooLittleMemory(_) => None,
         }
     }

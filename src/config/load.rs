@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::apps::Apps;
 use crate::cluster::ClusterSettings;
 
+use super::admin::AdminSettings;
 use super::apps::AppPlan;
 use super::error::ConfigError;
 use super::flags::Flags;
@@ -14,7 +15,7 @@ use super::reader::{Resolved, SettingsReader};
 use super::server::ServerConfig;
 use super::sources::{Environment, Sources};
 use super::toml_file::TomlFile;
-use super::{capacity, cluster, cluster_notes, notes, server, settings};
+use super::{admin, capacity, cluster, cluster_notes, notes, server, settings};
 
 /// Everything that a configuration is read from, so that it can be read anew. The environment may
 /// hold secrets, hence this has no `Debug`.
@@ -45,6 +46,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The settings of the cluster; `None` if the server stands alone.
     pub(crate) cluster: Option<ClusterSettings>,
+    /// The listener for operators; `None` if there is none.
+    pub(crate) admin: Option<AdminSettings>,
     /// The apps; at least one.
     pub apps: Arc<Apps>,
     /// Whether one of them is the development app, whose secret is public.
@@ -95,12 +98,13 @@ fn resolve(sources: &Sources<'_>, dev: bool) -> Result<Config, ConfigError> {
     if development && !dev {
         reject_public(&server)?;
     }
+    let admin = admin::read(&mut reader)?;
     let cluster = cluster::read(&mut reader)?;
     let apps = plan.read(&mut reader, max_request_size)?;
     let mut notes = notes::collect(sources, &plan, &server, &apps);
     notes.extend(cluster_notes::collect(sources, cluster.as_ref()));
     let resolved = reader.into_resolved();
-    Ok(Config { server, cluster, apps: Arc::new(apps), development, notes, resolved })
+    Ok(Config { server, cluster, admin, apps: Arc::new(apps), development, notes, resolved })
 }
 
 /// The development app's secret is in our documentation, so anyone who can connect can publish.

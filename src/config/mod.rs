@@ -12,12 +12,13 @@
 //! 3. `setting` and `settings` declare every setting once.
 //! 4. `flags`, `text_file`, `dotenv`, `toml_file`, `aliases` and `soketi` each know one source;
 //!    `sources` asks them in the order of their strength.
-//! 5. `reader` takes settings out of the sources; `server`, `cluster`, `apps` and `webhooks` are
-//!    read by it.
+//! 5. `reader` takes settings out of the sources; `server`, `admin`, `cluster`, `apps` and
+//!    `webhooks` are read by it.
 //! 6. `notes`, `cluster_notes`, `publishing`, `variables`, `capacity` and `changes` compare and
 //!    advise.
 //! 7. `load` puts them together, and `import` checks its result by it.
 
+mod admin;
 mod aliases;
 mod apps;
 mod capacity;
@@ -55,6 +56,7 @@ mod values;
 mod variables;
 mod webhooks;
 
+pub(crate) use admin::{AdminSettings, AdminToken};
 pub(crate) use apps::{Credentials, DEVELOPMENT};
 pub(crate) use capacity::SEND_BUFFER;
 #[cfg(test)]

@@ -11,9 +11,9 @@ use crate::protocol::rules::ClientEvents;
 
 use super::setting::{Declaration, Declared, Setting, TakesEffect};
 use super::value_types::{
-    AnyText, Choice, ClusterName, EventNames, FileMode, GroupName, HeaderLines, HostAddress,
-    Identifier, KeyPairs, ListenAddresses, OptionalSecret, Or, OriginPatterns, PathOf, Proxies,
-    RedisServers, Seconds, SecretText, Switch, UrlPath, UserName, WebhookUrl, Whole,
+    AdminAddress, AnyText, Choice, ClusterName, EventNames, FileMode, GroupName, HeaderLines,
+    HostAddress, Identifier, KeyPairs, ListenAddresses, OptionalSecret, Or, OriginPatterns, PathOf,
+    Proxies, RedisServers, Seconds, SecretText, Switch, UrlPath, UserName, WebhookUrl, Whole,
 };
 use super::values::{LogFormat, RedisMode};
 
@@ -165,6 +165,13 @@ settings! {
     /// Directory that keeps undelivered webhooks over a restart; without one they are in memory.
     WEBHOOK_SPOOL: Or<PathOf> = or_none(PathOf("directory")), "server.webhook_spool",
         default "none", env "RINGWAVE_WEBHOOK_SPOOL";
+
+    /// Address of the operator's listener, which serves `/metrics`, `/ready` and `/up`.
+    ADMIN_LISTEN: Or<AdminAddress> = or_none(AdminAddress), "admin.listen",
+        default "none", env "RINGWAVE_ADMIN_LISTEN", flag "--admin";
+    /// Token that its requests have to show, never shown; any address but loopback needs one.
+    ADMIN_TOKEN: OptionalSecret = OptionalSecret, "admin.token",
+        default "", env "RINGWAVE_ADMIN_TOKEN";
 
     /// Be a node of several that act as one server over Redis; any text but 0 and false is on.
     CLUSTER_ENABLED: Switch = Switch::PhpTruthy, "cluster.enabled",

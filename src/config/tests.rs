@@ -107,7 +107,7 @@ fn each_setting_has_a_key_a_variable_and_perhaps_a_flag_of_its_own() {
         names.dedup();
         assert_eq!(names.len(), count);
     }
-    let tables = ["server.", "cluster.", "app."];
+    let tables = ["server.", "admin.", "cluster.", "app."];
     assert!(declarations().all(|d| tables.iter().any(|table| d.key.starts_with(table))));
 }
 
@@ -548,7 +548,7 @@ fn values_are_listed_in_the_order_of_the_declarations_app_by_app() {
         let keys = ALL.iter().map(|setting| setting.declaration().key);
         keys.filter_map(move |key| key.strip_prefix(table))
     };
-    let server = ["server.", "cluster."].into_iter();
+    let server = ["server.", "admin.", "cluster."].into_iter();
     let mut expected: Vec<_> =
         server.flat_map(|table| declared(table).map(move |key| format!("{table}{key}"))).collect();
     for app in ["apps[0].", "apps[1]."] {

@@ -7,11 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use tokio::sync::oneshot;
 
 use crate::apps::{Admission, App, Apps};
 pub use crate::channels::Publication;
 pub(crate) use crate::channels::{CachedEvent, ChannelKey, ChannelState, Event, Retain};
+use crate::counters::ApiRoute;
 use crate::id::{AppIndex, ConnKey};
 use crate::memory::Headroom;
 use crate::protocol::close::ProtocolError;
@@ -53,6 +55,15 @@ pub trait Gateway: Clone + 'static {
     /// The fate of new WebSockets while the process stops; `None` if it does not stop. During a
     /// stop, an HTTP connection closes after its current request.
     fn stopping(&self) -> Option<Newcomers>;
+
+    /// Counts an answer of the API.
+    fn count_answer(&self, _app: AppIndex, _route: ApiRoute, _status: StatusCode) {}
+
+    /// Counts a handshake with this key of an app that was refused with this code.
+    fn count_refused(&self, _key: &str, _code: u16) {}
+
+    /// Counts events that a request has published.
+    fn count_events(&self, _app: AppIndex, _route: ApiRoute, _events: usize) {}
 
     /// Returns a guard that is held while a request is answered: a stop waits for the requests that
     /// began before it.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::counters::ApiRoute;
 use crate::protocol::signing::collapsed;
 
 /// The target of a request. Segments are percent-decoded.
@@ -105,6 +106,19 @@ impl<'p> Route<'p> {
 }
 
 impl<'p> Endpoint<'p> {
+    /// The route that its requests are counted by.
+    pub(super) const fn counted_as(&self) -> ApiRoute {
+        match self {
+            Self::Events => ApiRoute::Events,
+            Self::BatchEvents => ApiRoute::BatchEvents,
+            Self::Channels => ApiRoute::Channels,
+            Self::Channel(_) => ApiRoute::Channel,
+            Self::Users(_) => ApiRoute::Users,
+            Self::Terminate(_) => ApiRoute::Terminate,
+            Self::Connections => ApiRoute::Connections,
+        }
+    }
+
     fn of(noun: &str, name: Option<Cow<'p, str>>, verb: Option<&str>) -> Option<Self> {
         match (noun, name, verb) {
             ("events", None, None) => Some(Self::Events),

@@ -9,6 +9,9 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 use serde::Serialize;
 
+use crate::counters::ApiRoute;
+use crate::id::AppIndex;
+
 use super::client_admission::{ClientAdmission, RequestPermit};
 use super::gateway::{Gateway, InFlight};
 use super::headers::{RequestHead, RequestHeaders};
@@ -36,10 +39,16 @@ pub(super) async fn respond<G: Gateway>(
         true => Err(Rejection::TwoLengths),
         false => answer(front, clients, pace, head, body, outcome).await,
     };
-    match answer {
+    let answer = match answer {
         Ok(answer) => finish(front, answer),
         Err(rejection) => refuse(front, clients, &RequestHead::of(head), rejection),
+    };
+    let settings = front.settings.get();
+    if let Some(Route::Api { app_id, endpoint }) = Route::of(head.uri.path(), &settings.path_prefix)
+    {
+        count(front, &app_id, &endpoint, &answer);
     }
+    answer
 }
 
 /// A publish that is being served, until it is answered.
@@ -64,7 +73,24 @@ pub(super) fn submit<'c, G: Gateway>(
     Ok(Submitted { publish, _in_flight: in_flight, _permit: permit })
 }
 
+/// Counts an answer of the API, if it is about an app that there is.
+pub(super) fn count<G: Gateway>(
+    front: &Front<G>,
+    app_id: &str,
+    endpoint: &Endpoint<'_>,
+    answer: &HttpResponse,
+) {
+    if let Some(app) = front.gateway.apps().by_id(app_id) {
+        front.gateway.count_answer(app.index, endpoint.counted_as(), answer.status());
+    }
+}
+
 impl Submitted<'_> {
+    /// The app and the route that its answer is counted by.
+    pub(super) const fn counted_as(&self) -> (AppIndex, ApiRoute) {
+        self.publish.counted_as()
+    }
+
     /// The answer. `None` is the usual one, which is [`done`].
     pub(super) async fn answer<G: Gateway>(
         self,

@@ -49,6 +49,7 @@ pub(super) async fn answer<G: Gateway>(
     let answer = switching_protocols(&accept.map_err(Rejection::Handshake)?)?;
     let admitted = admit(front, clients, pace, head, key).await;
     let admitted = admitted.unwrap_or_else(|error| {
+        front.gateway.count_refused(key, error.code());
         front.note_handshake(clients, &RequestHead::of(head), key, error);
         UpgradeOutcome::Refused(error)
     });

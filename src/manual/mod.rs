@@ -35,6 +35,7 @@ macro_rules! chapters {
         /// [sizing]: crate::manual::sizing
         /// [soketi]: crate::manual::soketi
         /// [users]: crate::manual::users
+        /// [watch]: crate::manual::watch
         /// [webhooks]: crate::manual::webhooks
         ///
         #[doc = include_str!(concat!(stringify!($name), ".md"))]
@@ -44,7 +45,7 @@ macro_rules! chapters {
 
 chapters! {
     laravel soketi pusher import
-    building nginx services containers cluster reload restarts logs
+    building nginx services containers cluster reload restarts logs watch
     webhooks users
     guarantees sizing measuring host
     settings commands limits addresses memory

@@ -113,6 +113,8 @@ pub struct Counters {
     pub opened: u64,
     /// Sends that were queued.
     pub sends: u64,
+    /// Bytes of these, with what did not fit into the socket at once.
+    pub sent_bytes: u64,
     /// Sends that did not fit into the socket at once.
     pub short_sends: u64,
     /// Connections that were closed as too slow.

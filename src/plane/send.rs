@@ -125,6 +125,7 @@ impl<R: Ring> Plane<R> {
         if second.is_none() {
             self.ring.send_now(key, first)?;
             self.counters.sends += 1;
+            self.counters.sent_bytes += self.ring.staged(first).len() as u64;
             return Ok(());
         }
         let frames = || self.owed.owed(&self.conns[slot as usize]);
@@ -139,6 +140,7 @@ impl<R: Ring> Plane<R> {
         self.owed.join(&mut self.conns[slot as usize], joined);
         self.ring.send_now(key, joined)?;
         self.counters.sends += 1;
+        self.counters.sent_bytes += total as u64;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The counters of refusals, and the lines that the log gets of them.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::apps::App;
 use crate::id::AppIndex;
@@ -26,7 +26,7 @@ type Page = Box<[OnceLock<Box<RefusalCounters>>]>;
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self { apps: empty_page(), without_app: RefusalCounters::new("") }
+        Self { apps: empty_page(), without_app: RefusalCounters::new(None, "") }
     }
 }
 
@@ -63,10 +63,8 @@ impl Refusals {
         self.log(Counter::rest);
     }
 
-    fn log(&self, count: impl Fn(&Counter) -> Option<u32>) {
-        let pages = self.apps.iter().filter_map(OnceLock::get);
-        let of_apps = pages.flatten().filter_map(OnceLock::get).map(|counters| &**counters);
-        for counters in of_apps.chain([&self.without_app]) {
+    fn log(&self, count: impl Fn(&Counter) -> Option<u64>) {
+        for counters in self.all() {
             for (counter, cause) in counters.by_cause.iter().zip(Cause::ALL) {
                 if let Some(count) = count(counter) {
                     let (app, cause) = (counters.app_field(), cause.words());
@@ -74,6 +72,24 @@ impl Refusals {
                 }
             }
         }
+    }
+
+    /// The numbers of refusals so far, by app and cause, without zeros. The index is `None` for
+    /// refusals that belong to no app.
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (Option<AppIndex>, &'static str, u64)> {
+        self.all().flat_map(|counters| {
+            let causes = counters.by_cause.iter().zip(Cause::ALL);
+            causes.filter_map(|(counter, cause)| {
+                let total = counter.total();
+                (total > 0).then_some((counters.index, cause.words(), total))
+            })
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &RefusalCounters> {
+        let pages = self.apps.iter().filter_map(OnceLock::get);
+        let of_apps = pages.flatten().filter_map(OnceLock::get).map(|counters| &**counters);
+        of_apps.chain([&self.without_app])
     }
 
     /// The counters of an app, which are made now if this is its first refusal.
@@ -84,7 +100,7 @@ impl Refusals {
         // A page has a cell for every byte.
         debug_assert!(cell.is_some(), "no counters for the app {}", index.0);
         cell.map_or(&self.without_app, |cell| {
-            cell.get_or_init(|| Box::new(RefusalCounters::new(id)))
+            cell.get_or_init(|| Box::new(RefusalCounters::new(Some(index), id)))
         })
     }
 
@@ -101,12 +117,14 @@ pub(super) struct RefusalCounters {
     /// The app's id, which stays the same for as long as the process lives. Empty for refusals that
     /// belong to no app.
     app: Box<str>,
+    /// The app's index. `None` for refusals that belong to no app.
+    index: Option<AppIndex>,
     by_cause: [Counter; Cause::ALL.len()],
 }
 
 impl RefusalCounters {
-    fn new(app: &str) -> Self {
-        Self { app: app.into(), by_cause: std::array::from_fn(|_| Counter::default()) }
+    fn new(index: Option<AppIndex>, app: &str) -> Self {
+        Self { app: app.into(), index, by_cause: std::array::from_fn(|_| Counter::default()) }
     }
 
     /// The counter of a cause.
@@ -128,8 +146,10 @@ pub(super) struct Counter {
     /// A refusal was logged, and its minute is not over. Set by the threads that refuse, cleared by
     /// the control thread.
     logged: AtomicBool,
-    /// The number of refusals that have not been logged since.
-    withheld: AtomicU32,
+    /// The number of refusals so far. Written by the threads that refuse.
+    total: AtomicU64,
+    /// Those among them that the log has, each by its own line or in a count.
+    logged_total: AtomicU64,
     /// The time at which the control thread first saw `logged` set, in its seconds; 0 while it has
     /// not seen that. Written by the control thread alone.
     since_s: AtomicU32,
@@ -138,16 +158,29 @@ pub(super) struct Counter {
 impl Counter {
     /// Whether this refusal is to be logged. If not, it is counted.
     pub(super) fn is_first(&self) -> bool {
-        if self.logged.load(Ordering::Relaxed) || self.logged.swap(true, Ordering::Relaxed) {
-            self.withheld.fetch_add(1, Ordering::Relaxed);
-            return false;
+        let is_first =
+            !self.logged.load(Ordering::Relaxed) && !self.logged.swap(true, Ordering::Relaxed);
+        if is_first {
+            // This comes first, so that a count in between is never too high.
+            self.logged_total.fetch_add(1, Ordering::Relaxed);
         }
-        true
+        self.total.fetch_add(1, Ordering::Relaxed);
+        is_first
+    }
+
+    /// The number of refusals so far.
+    fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// The number of refusals that the log does not have.
+    fn withheld(&self) -> u64 {
+        self.total().saturating_sub(self.logged_total.load(Ordering::Relaxed))
     }
 
     /// The count, if a minute is over in which there was any refusal.
-    pub(super) fn due(&self, now_s: u32) -> Option<u32> {
-        if !self.logged.load(Ordering::Relaxed) && self.withheld.load(Ordering::Relaxed) == 0 {
+    pub(super) fn due(&self, now_s: u32) -> Option<u64> {
+        if !self.logged.load(Ordering::Relaxed) && self.withheld() == 0 {
             return None;
         }
         // 0 means that no minute has begun.
@@ -169,8 +202,10 @@ impl Counter {
     }
 
     /// The number of refusals that have not been logged, if there are any.
-    pub(super) fn rest(&self) -> Option<u32> {
-        Some(self.withheld.swap(0, Ordering::Relaxed)).filter(|&count| count > 0)
+    pub(super) fn rest(&self) -> Option<u64> {
+        let count = self.withheld();
+        self.logged_total.fetch_add(count, Ordering::Relaxed);
+        Some(count).filter(|&count| count > 0)
     }
 }
 

@@ -7,7 +7,7 @@ use super::preflight::HostSurvey;
 use crate::apps::App;
 use crate::config::{Config, Credentials, DEVELOPMENT, ListenAddr};
 
-/// Prints the start line, as Reverb does, and the apps, shards and limits.
+/// Prints the start line, as Reverb does, and the apps, shards, limits and metrics.
 pub(super) fn print(config: &Config, host: &HostSurvey, placement: &str) {
     let text = text(config, host, placement);
     let mut out = io::stdout().lock();
@@ -33,6 +33,9 @@ fn text(config: &Config, host: &HostSurvey, placement: &str) -> String {
             Some(host.memlock.soft).filter(|&bytes| bytes != limits::ResourceLimit::UNLIMITED)
         ),
     );
+    if let Some(admin) = &config.admin {
+        text.push_str(&format!("  admin   http://{}/metrics\n", admin.listen));
+    }
     if config.development {
         text.push_str(&development(config));
     }

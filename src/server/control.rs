@@ -11,6 +11,7 @@ use crate::cluster::{self, ClusterStatus};
 use crate::shard::{self, Drain};
 
 use super::admin::{AdminCommand, AdminRequest};
+use super::monitor::Phase;
 use super::notify::ServiceManager;
 use super::reload::Reloader;
 use super::shards::{ShardError, Shards};
@@ -29,6 +30,8 @@ pub(super) struct Control<'a> {
     pub(super) reporter: StatusReporter,
     pub(super) reloader: Reloader<'a>,
     pub(super) manager: Arc<ServiceManager>,
+    /// The phase of the process, for health checks.
+    pub(super) phase: watch::Sender<Phase>,
     /// The listeners outlive the process, because a service manager holds them.
     pub(super) inherited: bool,
 }
@@ -75,9 +78,11 @@ impl Control<'_> {
             reporter,
             reloader,
             manager,
+            phase,
             inherited,
             ..
         } = self;
+        phase.send_replace(Phase::Draining);
         let apps = Arc::clone(reloader.apps());
         let connections = apps.iter().map(|app| u64::from(app.counters.connections())).sum();
         let window = shard::closing_window(reloader.shutdown_window(), connections);

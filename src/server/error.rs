@@ -7,6 +7,7 @@ use crate::text::WithCauses;
 use crate::webhooks::WorkerError;
 
 use super::listen::{InheritedError, ListenError};
+use super::monitor::MonitorError;
 use super::preflight::HostError;
 use super::shards::{RAISE_LIMITS, RUN_DOCTOR, ShardError};
 
@@ -18,6 +19,8 @@ pub(super) enum StartError {
     Host(#[from] HostError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
     #[error(transparent)]
     Inherited(#[from] InheritedError),
     #[error("cannot start the thread of the log")]
@@ -58,6 +61,10 @@ impl StartError {
             Self::Host(error) => return Some(error.remedy()),
             Self::Listen(error) => return Some(error.advice()),
             Self::Inherited(error) => error.advice(),
+            Self::Monitor(_) => {
+                "Another process may use the port: `ss -ltnp` shows which. Or choose another \
+                 address for admin.listen (--admin)."
+            }
             Self::Log(_) | Self::Control(_) | Self::Mailboxes(_) => RAISE_LIMITS,
             Self::Webhooks(WorkerError::Thread(_)) => RAISE_LIMITS,
             Self::Webhooks(WorkerError::Ring(_)) => RUN_DOCTOR,

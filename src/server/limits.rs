@@ -369,9 +369,9 @@ const PROCESS_DESCRIPTORS: u64 = 32;
 /// Descriptors of a shard: its ring, the mailbox's eventfd, the ring's copy of it, and listeners.
 const SHARD_DESCRIPTORS: u64 = 16;
 
-/// Descriptors that a running process opens for a moment: peers of the control socket (16), the
-/// files that a reload reads, those of a round of the webhook spool (16) and of the log, name
-/// resolution, and some to spare.
+/// Descriptors that a running process opens for a moment: peers of the control socket (16) and of
+/// the listener for operators (8), the files that a reload reads, those of a round of the webhook
+/// spool (16) and of the log, and name resolution.
 const CONTROL_DESCRIPTORS: u64 = 48;
 
 /// The least number of HTTP connections of a shard, however low the limit of open files is: enough

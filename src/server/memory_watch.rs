@@ -38,11 +38,12 @@ pub(super) fn measure(limit: MemoryLimit, allowance: &Allowance) {
     allowance.measure_by(gauge);
 }
 
-/// Tells all shards how much memory is left whenever that changes, by the limit in force, until the
-/// sender of limits is gone.
+/// Tells all shards, and `told`, how much memory is left whenever that changes, by the limit in
+/// force, until the sender of limits is gone.
 pub(super) async fn watch(
     mut limit: watch::Receiver<MemoryLimit>,
     allowance: Arc<Allowance>,
+    told: Arc<watch::Sender<Headroom>>,
     bus: Outside<ShardMessage>,
 ) {
     let mut headroom = Headroom::Enough;
@@ -53,11 +54,12 @@ pub(super) async fn watch(
         if !limited && headroom != Headroom::Enough {
             tracing::info!("memory is not limited any more: everything is admitted");
             headroom = Headroom::Enough;
+            told.send_replace(Headroom::Enough);
             bus.broadcast(|| ShardMessage::Memory(Headroom::Enough));
         }
         let watching = async {
             match limited {
-                true => look_on(&allowance, &mut headroom, &bus).await,
+                true => look_on(&allowance, &mut headroom, &told, &bus).await,
                 false => std::future::pending().await,
             }
         };
@@ -72,6 +74,7 @@ pub(super) async fn watch(
 async fn look_on(
     allowance: &Allowance,
     headroom: &mut Headroom,
+    told: &watch::Sender<Headroom>,
     bus: &Outside<ShardMessage>,
 ) -> Infallible {
     let mut interval = INTERVALS.0;
@@ -97,6 +100,7 @@ async fn look_on(
         let now = of_memory.max(of_sockets);
         if now != *headroom {
             log(*headroom, now, measured);
+            told.send_replace(now);
             bus.broadcast(|| ShardMessage::Memory(now));
             *headroom = now;
         }
@@ -267,7 +271,7 @@ mod tests {
         let mut ports = bus::connect::<ShardMessage>(2, 1).unwrap();
         let outside = ports[0].outside();
         let (limits, limit) = watch::channel(MemoryLimit::Bytes(1 << 20));
-        let watching = tokio::spawn(watch(limit, Arc::default(), outside.clone()));
+        let watching = tokio::spawn(watch(limit, Arc::default(), Arc::default(), outside.clone()));
         // The second shard takes nothing all along.
         for (limit, headroom) in [
             (MemoryLimit::Bytes(1 << 20), Headroom::Spent),

@@ -1,11 +1,13 @@
 //! Floor 8. The process, from a configuration to an exit code.
 //!
-//! The main thread becomes the control thread, which handles signals, reloads, and the reports of
-//! shards. Each shard has a thread of its own, pinned to a core if the system allows it; webhooks
-//! have one that is not pinned. No listener is bound before the host has passed the preflight, and
-//! before the Redis of a cluster has had the time to refuse this node.
+//! The main thread becomes the control thread, which handles signals, reloads, the reports of
+//! shards, and the listener for operators. Each shard has a thread of its own, pinned to a core if
+//! the system allows it; webhooks have one that is not pinned. No listener is bound before the host
+//! has passed the preflight, and before the Redis of a cluster has had the time to refuse this
+//! node.
 
 pub(crate) mod admin;
+mod asking;
 mod banner;
 mod cluster_check;
 mod control;
@@ -18,6 +20,7 @@ mod listener_options;
 pub(crate) mod logging;
 mod mailboxes;
 mod memory_watch;
+mod monitor;
 mod notify;
 pub(crate) mod preflight;
 mod proc_status;

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::apps::Apps;
 use crate::config::ServerConfig;
 use crate::front::{self, AddressTable};
-use crate::memory::Allowance;
+use crate::memory::{Allowance, Headroom};
 use crate::plane::BacklogLimits;
 use crate::refusals::Refusals;
 use crate::shard::InForce;
@@ -24,6 +26,8 @@ pub(super) struct SharedState {
     pub(super) refusals: Arc<Refusals>,
     /// The memory that may be taken for clients before it is measured again.
     pub(super) allowance: Arc<Allowance>,
+    /// The memory that is left, as the memory watch last told all shards.
+    pub(super) headroom: Arc<watch::Sender<Headroom>>,
     /// The clock of the process.
     pub(super) clock: Clock,
 }
@@ -36,6 +40,7 @@ impl SharedState {
             addresses: Arc::default(),
             refusals: Arc::default(),
             allowance: Arc::default(),
+            headroom: Arc::new(watch::Sender::new(Headroom::Enough)),
             clock,
         }
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::runtime;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::bus::{self, Outside, Port};
 use crate::channels::KeyHash;
@@ -25,6 +25,7 @@ use super::error::StartError;
 use super::ledger::{Ledger, Shares};
 use super::listen::{BoundListeners, Inherited, forgeable_addresses};
 use super::logging::LogLevel;
+use super::monitor::{MonitorListener, Phase, Sources};
 use super::notify::ServiceManager;
 use super::preflight::HostSurvey;
 use super::reload::{Controls, Reloader};
@@ -98,6 +99,7 @@ impl Start<'_> {
         let Self { config, inputs, shared, .. } = *self;
         let server = &config.server;
         let manager = Arc::new(ServiceManager::from_environment());
+        let monitor = config.admin.as_ref().map(MonitorListener::bind).transpose()?;
         let webhooks = self.start_webhooks()?;
         memory_watch::measure(server.memory_limit, &shared.allowance);
         let BoundListeners { listeners, files, inherited } = bound;
@@ -108,9 +110,22 @@ impl Start<'_> {
         let mut shards = Shards::start(setups, bus, files, shared.clock)?;
         let bus = shards.bus();
         tokio::spawn(mailboxes::deliver_late(bus.clone()));
+        let phase = watch::Sender::new(Phase::Starting);
+        if let Some(monitor) = monitor {
+            let sources = Sources {
+                bus: bus.clone(),
+                phase: phase.subscribe(),
+                cluster: cluster_status.clone(),
+                webhooks: webhooks.figures(),
+                shared: shared.clone(),
+                asking: Mutex::default(),
+            };
+            tokio::spawn(monitor.serve(sources));
+        }
         shards.until(|progress| progress.serving).await?;
         // Before the server is reported as up, because a deployment may reload it at once.
         let requests = admin::listen(inputs);
+        phase.send_replace(Phase::Serving);
         self.announce(&shards.cores());
         manager.ready(&server.starting_line());
         tokio::spawn(Arc::clone(&manager).watch(bus.clone()));
@@ -132,6 +147,7 @@ impl Start<'_> {
             reporter,
             reloader,
             manager,
+            phase,
             inherited,
         };
         Ok(control.run().await?)
@@ -221,8 +237,9 @@ impl Start<'_> {
     ) -> watch::Sender<crate::config::MemoryLimit> {
         let Self { config, shared, .. } = self;
         let (memory, limit) = watch::channel(config.server.memory_limit);
-        let SharedState { allowance, addresses, refusals, clock, .. } = shared;
-        tokio::spawn(memory_watch::watch(limit, Arc::clone(allowance), bus.clone()));
+        let SharedState { allowance, addresses, refusals, headroom, clock, .. } = shared;
+        let (allowance, headroom) = (Arc::clone(allowance), Arc::clone(headroom));
+        tokio::spawn(memory_watch::watch(limit, allowance, headroom, bus.clone()));
         tokio::spawn(housekeeping::forget_addresses(Arc::clone(addresses), *clock));
         tokio::spawn(housekeeping::log_refusals(Arc::clone(refusals), *clock));
         memory

@@ -1,20 +1,18 @@
 //! The status of the server, for `ringwave status`: its version and process, since when it serves,
 //! and the counts of each shard, which are asked for at that moment.
 //!
-//! Contract: the control thread never waits for a shard. A shard is asked only if its mailbox has
-//! room, and has two seconds to answer. One that does not answer is reported as silent, with
-//! unknown counts.
+//! A shard that does not answer within two seconds is reported as silent, with unknown counts.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
-use tokio::time::timeout_at;
+use tokio::sync::watch;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::admin::AdminRequest;
+use super::asking::ask;
 use crate::apps::Apps;
 use crate::bus::Outside;
 use crate::cluster::ClusterStatus;
@@ -139,34 +137,12 @@ impl StatusReporter {
             ..ServerStatus::default()
         };
         let (apps, cores) = (Arc::clone(apps), self.cores.clone());
-        let counted = counts(&self.bus, cores.len());
+        let counted = ask(&self.bus, SHARDS_TIMEOUT, ShardMessage::Count);
         tokio::spawn(async move {
             status.count(&apps, &cores, &counted.await);
             let text = serde_json::to_string(&status).map_err(|error| error.to_string());
             request.answer(&text).await;
         });
-    }
-}
-
-/// Asks all shards at once. The future returns the answers that come in time.
-fn counts(
-    bus: &Outside<ShardMessage>,
-    shards: usize,
-) -> impl Future<Output = Vec<Option<Totals>>> + use<> {
-    let mut answers = Vec::with_capacity(shards);
-    // If a mailbox is full, its shard hangs: the message is dropped, and the shard is silent.
-    bus.offer(|| {
-        let (sender, answer) = oneshot::channel();
-        answers.push(answer);
-        ShardMessage::Count(sender)
-    });
-    async move {
-        let deadline = tokio::time::Instant::now() + SHARDS_TIMEOUT;
-        let mut counts = Vec::with_capacity(answers.len());
-        for answer in answers {
-            counts.push(timeout_at(deadline, answer).await.ok().and_then(Result::ok));
-        }
-        counts
     }
 }
 
@@ -230,7 +206,7 @@ mod tests {
         let outside = ports[0].outside();
         // The mailbox of shard 2 is full, shard 1 takes nothing.
         ports[0].send(crate::id::ShardId(2), ShardMessage::CloseListeners);
-        let asked = tokio::spawn(counts(&outside, 3));
+        let asked = tokio::spawn(ask(&outside, SHARDS_TIMEOUT, ShardMessage::Count));
         let Some(ShardMessage::Count(sender)) = ports[0].receive() else { panic!("not asked") };
         sender.send(Totals { connections: 7, channels: vec![5] }).unwrap();
         let counts = asked.await.unwrap();

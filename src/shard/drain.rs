@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::Shard;
 use super::closes::{CLOSES_TICK, evenly};
+use crate::counters::CloseCause;
 use crate::front::gateway::Newcomers;
 use crate::plane::Ended;
 use crate::protocol::close::{self, ProtocolError};
@@ -197,6 +198,7 @@ impl<R: Ring> Shard<R> {
             draining.cursor += 1;
             let held = subscribers.sessions.get(slot).is_none();
             if let Some(key) = plane.key_of(slot).filter(|_| over || !held) {
+                subscribers.count_close(slot, CloseCause::Stop);
                 plane.close(key, &last, Ended::Ours);
                 draining.closed += 1;
                 draining.closed_at = Some(now);

@@ -11,17 +11,28 @@ use crate::frame::Frame;
 use crate::plane::Plane;
 use crate::ring::Ring;
 
+/// The messages that subscribers were owed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Deliveries {
+    /// Their number, once for each subscriber.
+    pub(super) messages: u64,
+    /// Their bytes, once for each subscriber.
+    pub(super) bytes: u64,
+}
+
 /// Owes a channel's messages to its subscribers.
-pub(super) fn owe_batch<R: Ring>(plane: &mut Plane<R>, of: &TopicBatch<'_>) {
+pub(super) fn owe_batch<R: Ring>(plane: &mut Plane<R>, of: &TopicBatch<'_>) -> Deliveries {
     let run = joined(&of.batch);
     let shared = plane.stage(&run);
     let mut exceptions: Vec<(u32, usize)> = of.batch.exceptions().collect();
+    let whole = Deliveries { messages: of.batch.frames().len() as u64, bytes: run.len() as u64 };
     if exceptions.is_empty() && of.batch.late().is_empty() {
         for subscriber in of.subscribers {
             plane.owe_staged(subscriber.slot, shared);
         }
-        return;
+        return whole.times(of.subscribers.len() as u64);
     }
+    let mut deliveries = Deliveries::default();
     exceptions.sort_unstable();
     let mut late = of.batch.late().to_vec();
     late.sort_unstable();
@@ -34,13 +45,30 @@ pub(super) fn owe_batch<R: Ring>(plane: &mut Plane<R>, of: &TopicBatch<'_>) {
         let first = last.filter(|&(slot, _)| slot == subscriber.slot).map_or(0, |(_, first)| first);
         if from == to && first == 0 {
             plane.owe_staged(subscriber.slot, shared);
+            deliveries.add(whole);
         } else {
-            let left_out = exceptions[from..to].iter().map(|&(_, index)| index);
-            for slice in slices(run.bytes(), &ends, first, left_out) {
+            let left_out = || exceptions[from..to].iter().map(|&(_, index)| index);
+            let left_behind = left_out().filter(|&index| index >= first).count();
+            deliveries.messages += (ends.len() - first - left_behind) as u64;
+            for slice in slices(run.bytes(), &ends, first, left_out()) {
+                deliveries.bytes += slice.len() as u64;
                 let staged = plane.stage(&Frame::from_encoded(slice));
                 plane.owe_staged(subscriber.slot, staged);
             }
         }
+    }
+    deliveries
+}
+
+impl Deliveries {
+    /// The same for so many subscribers.
+    const fn times(self, subscribers: u64) -> Self {
+        Self { messages: self.messages * subscribers, bytes: self.bytes * subscribers }
+    }
+
+    const fn add(&mut self, more: Self) {
+        self.messages += more.messages;
+        self.bytes += more.bytes;
     }
 }
 

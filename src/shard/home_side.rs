@@ -11,6 +11,7 @@ use crate::channels::{
     AppPath, CacheBounds, Channels, Event, FromCluster, Homes, Outbox, Replicas, Steps, ToCluster,
     ToHome, UserHomes, UserReplicas, Wanted, Whisper,
 };
+use crate::counters::{ChannelCounters, PerApp};
 use crate::id::{AppIndex, ShardId};
 use crate::invariant::broken;
 use crate::protocol::rules::Standing;
@@ -215,6 +216,16 @@ impl HomeSide {
     /// The number of occupied channels by index of the app.
     pub(super) fn occupied_counts(&self) -> &[u32] {
         self.homes.channels().occupied_counts()
+    }
+
+    /// The occupied channels by kind, and their members, by app.
+    pub(super) fn counters(&self) -> &PerApp<ChannelCounters> {
+        self.homes.channels().counters()
+    }
+
+    /// The number of cached events.
+    pub(super) fn cached(&self) -> usize {
+        self.homes.channels().cached()
     }
 
     /// Users whose home is this shard.

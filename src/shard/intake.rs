@@ -74,6 +74,7 @@ impl<R: Ring> Shard<R> {
         opening.extend_from_slice(session.established(&app.rules).bytes());
         self.plane.owe(key, &Frame::from_encoded(opening.into()));
         self.subscribers.sessions.begin(key.slot, admission, session);
+        self.subscribers.counters.of(app.index).opened += 1;
         self.subscribers.await_authentication(key);
         if !leftover.is_empty() {
             self.plane.feed(key, &mut leftover.to_vec(), &mut self.subscribers);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::drain::Drain;
+use super::figures::Figures;
 use super::trace::Traced;
 use crate::apps::Apps;
 use crate::channels::{FromCluster, FromHome, ReplyTo, Steps, ToCluster, ToHome};
@@ -47,6 +48,8 @@ pub enum ShardMessage {
     RollCall(oneshot::Sender<()>),
     /// From the control thread: report the numbers of connections and channels.
     Count(oneshot::Sender<Totals>),
+    /// From the control thread: report all counters at the end of the turn.
+    Measure(oneshot::Sender<Box<Figures>>),
     /// From the control thread: end the shard. All shards have drained.
     Stop,
 }

@@ -21,9 +21,11 @@
 mod answers;
 mod client_memory;
 mod closes;
+mod counts;
 mod cut_off;
 mod drain;
 mod fan_out;
+mod figures;
 mod home_side;
 mod intake;
 mod leaving;
@@ -42,6 +44,7 @@ mod subscriber_side;
 mod testing;
 mod timers;
 mod trace;
+mod turn_times;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +54,7 @@ use tokio::sync::oneshot;
 use crate::apps::Apps;
 use crate::bus::Port;
 use crate::channels::{FromCluster, FromHome, KeyHash, Local, Users};
+use crate::counters::PerApp;
 use crate::front;
 use crate::front::gateway::GatewayCommand;
 use crate::invariant::broken;
@@ -68,6 +72,7 @@ use closes::SpreadCloses;
 pub(crate) use closes::closing_window;
 pub use drain::Drain;
 pub(crate) use drain::RETURN;
+pub(crate) use figures::Figures;
 use home_side::HomeSide;
 use leaving::Leaving;
 use link::Link;
@@ -141,6 +146,8 @@ pub struct Shard<R: Ring> {
     front: Arc<front::Settings>,
     /// Roll calls of the control thread, which the shard answers at the end of the turn.
     roll_calls: Vec<oneshot::Sender<()>>,
+    /// Scrapes of the control thread, which the thread's loop answers at the end of the turn.
+    scrapes: Vec<oneshot::Sender<Box<Figures>>>,
 }
 
 impl<R: Ring> Shard<R> {
@@ -164,6 +171,7 @@ impl<R: Ring> Shard<R> {
             leaving: Leaving::default(),
             cut_off: SpreadCloses::new(shutdown_window),
             memory: ClientMemory::new(memory),
+            counters: PerApp::default(),
             refusals,
             stopping: false,
             now: Millis(0),
@@ -177,6 +185,7 @@ impl<R: Ring> Shard<R> {
             backlog,
             front,
             roll_calls: Vec::new(),
+            scrapes: Vec::new(),
         }
     }
 
@@ -418,6 +427,7 @@ impl<R: Ring> Shard<R> {
             ShardMessage::Count(tell) => {
                 let _late = tell.send(self.totals());
             }
+            ShardMessage::Measure(tell) => self.scrapes.push(tell),
             ShardMessage::Stop => self.timers.stop(),
         }
     }

@@ -10,6 +10,7 @@ use super::message::ShardMessage;
 use super::subscriber_side::SubscriberSide;
 use super::trace::{Traced, debugging};
 use crate::apps::App;
+use crate::counters::CloseCause;
 use crate::id::{ConnKey, SocketId};
 use crate::plane::{Ended, Plane};
 use crate::protocol::close::{ProtocolError, refusal_frames};
@@ -61,6 +62,9 @@ impl SubscriberSide {
         {
             let socket_id = open.session.socket_id();
             debug!(%socket_id, %reason, "connection closed");
+        }
+        if plane.is_open(key) {
+            self.count_close(key.slot, CloseCause::of(reason));
         }
         plane.close(key, &refusal_frames(reason), Ended::Ours);
     }

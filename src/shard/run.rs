@@ -61,14 +61,14 @@ pub(crate) fn run(setup: Setup, report: impl Fn(Milestone)) -> io::Result<()> {
 
     let mut stopping = Stopping::default();
     while !served.shard().stopped() {
-        served.turn(clock.now());
+        served.turn_at(clock.now_nanos());
         stopping.follow(&served, &report);
         served.sleep();
     }
     // The front finishes requests in flight, or the timeout cuts them.
     let deadline = clock.now() + FRONT_STOP_TIMEOUT;
     while !served.front_ended() && clock.now() < deadline {
-        served.turn(clock.now());
+        served.turn_at(clock.now_nanos());
         served.sleep();
     }
     served.end();

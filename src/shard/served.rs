@@ -8,16 +8,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
+
+use super::figures::FrontFigures;
+use super::turn_times::TurnTimes;
 use super::{InForce, Shard, ShardParts};
 use crate::apps::Apps;
 use crate::channels::{ChannelKey, KeyHash};
+use crate::counters::{ApiRoute, PerApp, RequestCounters};
 use crate::front::gateway::{InFlight, Newcomers, Reservation};
 use crate::front::{self, CurrentSettings, Gateway, GatewayCommand, Listeners, Reception};
 use crate::id::AppIndex;
 use crate::memory::{Headroom, Lease, Trim};
 use crate::protocol::names::ChannelName;
 use crate::ring::{Ring, Uring};
-use crate::time::{Clock, Millis};
+use crate::time::{Clock, Millis, Nanos};
 
 /// A shard and its front, which take their turns together.
 pub struct Served<R: Ring> {
@@ -30,6 +35,8 @@ pub struct Served<R: Ring> {
     due: Millis,
     /// Whether the last turn has slept at its end.
     slept: bool,
+    /// The durations of turns.
+    turns: TurnTimes,
 }
 
 impl Served<Uring> {
@@ -52,7 +59,8 @@ impl<R: Ring> Served<R> {
         shard.plane.limit_websockets(websockets_max as usize);
         let reception = Reception::new(Handle(Rc::clone(&inbox)), inbox.settings.clone());
         let (commands, due, slept) = (Vec::new(), Millis(0), false);
-        Self { shard, reception, inbox, commands, due, slept }
+        let turns = TurnTimes::default();
+        Self { shard, reception, inbox, commands, due, slept, turns }
     }
 
     /// The shard.
@@ -101,10 +109,14 @@ impl<R: Ring> Served<R> {
         }
         commands.trim();
         shard.end_turn();
+        self.answer_scrapes();
         self.schedule(now);
         let may_sleep = !self.reception.has_work() && !self.shard.stopped();
         let longest = may_sleep.then(|| self.until_due());
         self.slept = self.shard.flush(longest);
+        if self.slept {
+            self.turns.slept();
+        }
     }
 
     /// Sleeps between two turns until something happens or another turn is due, unless the last
@@ -112,14 +124,34 @@ impl<R: Ring> Served<R> {
     pub(super) fn sleep(&mut self) {
         if !self.slept && !self.has_work() {
             let longest = self.until_due();
+            self.turns.slept();
             self.shard.sleep(longest);
         }
+    }
+
+    /// Runs one turn at this time.
+    pub(super) fn turn_at(&mut self, now: Nanos) {
+        self.turns.begin(now);
+        self.turn(now.into());
     }
 
     /// Whether another turn has something to do at once.
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.shard.has_work() || self.reception.has_work()
+    }
+
+    /// Reports the figures to those who have asked for them.
+    fn answer_scrapes(&mut self) {
+        for scrape in self.shard.take_scrapes() {
+            let front = FrontFigures {
+                requests: self.inbox.counters.borrow().clone(),
+                strangers: self.inbox.strangers.get(),
+            };
+            let figures = self.shard.figures(front, *self.turns.durations());
+            // No caller waits for an answer that comes too late.
+            let _late = scrape.send(Box::new(figures));
+        }
     }
 
     /// Decides when the next turn is due.
@@ -130,8 +162,10 @@ impl<R: Ring> Served<R> {
     }
 
     /// The time until the next turn is due.
-    fn until_due(&self) -> Duration {
-        self.due.since(self.inbox.clock.now())
+    fn until_due(&mut self) -> Duration {
+        let now = self.inbox.clock.now_nanos();
+        self.turns.about_to_sleep(now);
+        self.due.since(now.into())
     }
 }
 
@@ -181,6 +215,10 @@ struct Inbox {
     newcomers: Cell<Option<Newcomers>>,
     /// The token that each request holds while it is answered.
     requests: RefCell<InFlight>,
+    /// The counters of requests, by app.
+    counters: RefCell<PerApp<RequestCounters>>,
+    /// Handshakes with a key that no app has.
+    strangers: Cell<u64>,
 }
 
 impl Inbox {
@@ -201,6 +239,8 @@ impl Inbox {
             headroom: Cell::default(),
             newcomers: Cell::new(None),
             requests: RefCell::default(),
+            counters: RefCell::default(),
+            strangers: Cell::default(),
         }
     }
 
@@ -271,6 +311,21 @@ impl Gateway for Handle {
 
     fn stopping(&self) -> Option<Newcomers> {
         self.0.newcomers.get()
+    }
+
+    fn count_answer(&self, app: AppIndex, route: ApiRoute, status: StatusCode) {
+        self.0.counters.borrow_mut().of(app).answered(route, status.as_u16());
+    }
+
+    fn count_refused(&self, key: &str, code: u16) {
+        match self.0.apps.borrow().by_key(key) {
+            Some(app) => self.0.counters.borrow_mut().of(app.index).refused(code),
+            None => self.0.strangers.set(self.0.strangers.get() + 1),
+        }
+    }
+
+    fn count_events(&self, app: AppIndex, route: ApiRoute, events: usize) {
+        self.0.counters.borrow_mut().of(app).published(route, events);
     }
 
     fn begin_request(&self) -> InFlight {

@@ -19,6 +19,7 @@ use crate::channels::{
     ChannelKey, ClientEventNotice, Event, Found, Join, Joining, Local, Repeat, ToHome, Users,
     Whisper,
 };
+use crate::counters::{ConnectionCounters, PerApp};
 use crate::frame::Frame;
 use crate::id::{AppIndex, ConnKey, SocketId};
 use crate::plane::{Ended, Host, Plane};
@@ -76,6 +77,8 @@ pub(super) struct SubscriberSide {
     pub(super) cut_off: SpreadCloses,
     /// The memory that clients may still make the process hold.
     pub(super) memory: ClientMemory,
+    /// The counters of the connections, by app.
+    pub(super) counters: PerApp<ConnectionCounters>,
     /// Takes notes of refusals for the log. All shards share it.
     pub(super) refusals: Arc<Refusals>,
     /// Whether a drain has begun. Only the log depends on it.
@@ -88,6 +91,7 @@ impl<R: Ring> Host<R> for SubscriberSide {
     fn message(&mut self, plane: &mut Plane<R>, key: ConnKey, message: websocket::Message<'_>) {
         let now = self.now;
         let user = self.users.user(key.slot).cloned();
+        self.count_message(key, &message);
         let Some((open, app)) = self.session(key) else { return };
         let socket_id = open.session.socket_id();
         let text = match message {
@@ -236,6 +240,7 @@ impl SubscriberSide {
         let home = self.link.topology.home_of(&channel);
         let event = Event { key: channel, frame, except: Some(socket_id), retain: None };
         let whisper = Whisper { event, joining, notice };
+        self.counters.of(app).client_events += 1;
         self.link.send_home(home, ToHome::Whisper(Box::new(whisper)));
     }
 
@@ -269,6 +274,7 @@ impl SubscriberSide {
         if let Some(app) = self.apps.get(ended.app()) {
             self.note_ended(app, ended.session.socket_id(), why, plane.backlog_limits().connection);
         }
+        self.count_end(ended.app(), why);
         let Self { leaving, local, link, .. } = self;
         leaving.begin(key, local, link, plane);
         self.sign_out(key.slot);
@@ -282,7 +288,13 @@ impl SubscriberSide {
 
     /// Owes each connection the messages that this turn has for it.
     pub(super) fn flush<R: Ring>(&mut self, plane: &mut Plane<R>) {
-        self.local.flush(|batch| owe_batch(plane, &batch));
+        let counters = &mut self.counters;
+        self.local.flush(|batch| {
+            let delivered = owe_batch(plane, &batch);
+            let of_app = counters.of(batch.app);
+            of_app.deliveries += delivered.messages;
+            of_app.delivered_bytes += delivered.bytes;
+        });
         self.users.flush(|conn, news| plane.owe(conn, news));
     }
 

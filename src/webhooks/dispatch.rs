@@ -194,6 +194,11 @@ impl Dispatch {
         changes
     }
 
+    /// The number of events of a queue's first batch, and the time of the first of them.
+    pub(super) fn first_of(&self, id: QueueId) -> Option<(usize, Millis)> {
+        self.queues.get(&id).and_then(EndpointQueue::first)
+    }
+
     /// The endpoint of a queue.
     pub(super) fn queue(&self, id: QueueId) -> Option<(&App, &Webhook)> {
         self.queues.get(&id).map(|queue| (&*queue.app, &*queue.webhook))

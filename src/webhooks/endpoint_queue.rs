@@ -219,6 +219,11 @@ impl EndpointQueue {
         [seal, send].into_iter().flatten().min()
     }
 
+    /// The number of events of the first batch, and the time of the first of them.
+    pub(super) fn first(&self) -> Option<(usize, Millis)> {
+        self.sealed.front().map(|first| (first.events, first.since))
+    }
+
     /// The batch in flight has arrived. Returns the number of failures before.
     pub(super) fn delivered(&mut self) -> u32 {
         self.drop_first();

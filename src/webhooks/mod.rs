@@ -26,6 +26,7 @@ mod body;
 mod debounce;
 mod dispatch;
 mod endpoint_queue;
+mod figures;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzzing;
 mod http;
@@ -35,6 +36,7 @@ mod spool;
 mod tls;
 mod worker;
 
+pub(crate) use figures::WebhookFigures;
 pub use notice_queue::NoticeSender;
 pub(crate) use notice_queue::WAITING_BYTES_MAX;
 #[cfg(feature = "testing")]

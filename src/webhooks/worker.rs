@@ -10,7 +10,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, JoinError, JoinSet};
 
 use crate::apps::Apps;
@@ -19,6 +19,7 @@ use crate::time::{Clock, Millis};
 
 use super::dispatch::{Delivery, Dispatch, QueueId};
 use super::endpoint_queue::QueueBounds;
+use super::figures::WebhookFigures;
 use super::http::{DeliveryError, HttpConnection};
 use super::notice_queue::{NoticeReceiver, NoticeSender, notice_queue};
 use super::resolver::Resolver;
@@ -56,6 +57,7 @@ pub(crate) struct WorkerSettings {
 pub(crate) struct WebhookWorker {
     sender: NoticeSender,
     commands: mpsc::UnboundedSender<WorkerCommand>,
+    figures: watch::Receiver<WebhookFigures>,
 }
 
 /// A command of the control thread.
@@ -94,6 +96,7 @@ impl WebhookWorker {
         let (sender, receiver) = notice_queue(settings.notice_bytes);
         let (commands, taken) = mpsc::unbounded_channel();
         let (started, starting) = sync_channel(1);
+        let (publish, figures) = watch::channel(WebhookFigures::default());
         let run = move || {
             // Neither can leave its thread, so both are made here.
             let (runtime, spool) = match set_up(settings.spool.as_deref(), RING_ENTRIES) {
@@ -104,7 +107,8 @@ impl WebhookWorker {
                 }
             };
             let _gone = started.send(Ok(()));
-            let delivery_loop = DeliveryLoop::new(&apps, &settings, spool, receiver, clock);
+            let mut delivery_loop = DeliveryLoop::new(&apps, &settings, spool, receiver, clock);
+            delivery_loop.published = publish;
             drop(apps);
             // Once it is done, the runtime waits for name lookups and files under way. Nobody waits
             // for the thread.
@@ -113,13 +117,19 @@ impl WebhookWorker {
         let thread = thread::Builder::new().name("webhooks".to_owned());
         thread.spawn(run).map_err(WorkerError::Thread)?;
         starting.recv().unwrap_or_else(|gone| Err(WorkerError::Thread(io::Error::other(gone))))?;
-        Ok(Self { sender, commands })
+        Ok(Self { sender, commands, figures })
     }
 
     /// A sender of notices, for one shard.
     #[must_use]
     pub(crate) fn notice_sender(&self) -> NoticeSender {
         self.sender.clone()
+    }
+
+    /// The figures of the thread.
+    #[must_use]
+    pub(crate) fn figures(&self) -> watch::Receiver<WebhookFigures> {
+        self.figures.clone()
     }
 
     /// Replaces the apps and the bound of queues. Events that wait for a removed endpoint are still
@@ -167,6 +177,9 @@ struct DeliveryLoop {
     queues: HashMap<task::Id, QueueId>,
     /// Endpoints whose failure was logged, and whose recovery will be.
     failing: HashSet<QueueId>,
+    figures: WebhookFigures,
+    /// Takes the figures for the control thread.
+    published: watch::Sender<WebhookFigures>,
 }
 
 /// A connection that comes back, with the result of its batch.
@@ -195,6 +208,8 @@ impl DeliveryLoop {
             in_flight: JoinSet::new(),
             queues: HashMap::new(),
             failing: HashSet::new(),
+            figures: WebhookFigures::default(),
+            published: watch::Sender::default(),
         };
         if let Some(spool) = &mut delivery_loop.spool {
             spool.restore(&mut delivery_loop.dispatch, now);
@@ -301,6 +316,8 @@ impl DeliveryLoop {
         }
         self.close_retired();
         self.log_losses(now);
+        self.figures.waiting = self.dispatch.waiting() as u64;
+        self.published.send_replace(self.figures);
     }
 
     /// Closes the connections to endpoints whose queues have ended.
@@ -347,6 +364,7 @@ impl DeliveryLoop {
         let (app, url) = (app.id.clone(), webhook.url.to_string());
         match answer {
             Ok(()) => {
+                self.count_delivery(queue, now);
                 let failures = self.dispatch.delivered(queue);
                 tracing::debug!(app, url, failures, "a webhook was answered");
                 if self.failing.remove(&queue) {
@@ -354,6 +372,7 @@ impl DeliveryLoop {
                 }
             }
             Err(failure) => {
+                self.figures.requests_failed += 1;
                 let failures = self.dispatch.failed(queue, now, chance());
                 if self.dispatch.may_log(queue, now) {
                     self.failing.insert(queue);
@@ -371,10 +390,21 @@ impl DeliveryLoop {
         self.connections.insert(queue, connection);
     }
 
+    /// Counts the delivery of a queue's first batch.
+    fn count_delivery(&mut self, queue: QueueId, now: Millis) {
+        self.figures.requests_answered += 1;
+        if let Some((events, since)) = self.dispatch.first_of(queue) {
+            self.figures.delivered += events as u64;
+            self.figures.delays.add(now.since(since));
+        }
+    }
+
     fn log_losses(&mut self, now: Millis) {
         for (app, webhook, lost) in self.dispatch.losses(now) {
             let (app, url) = (&app.id, webhook.url.to_string());
             let (overflowed, given_up) = (lost.overflowed, lost.given_up);
+            self.figures.overflowed += overflowed;
+            self.figures.given_up += given_up;
             tracing::warn!(
                 app,
                 url,
@@ -385,6 +415,7 @@ impl DeliveryLoop {
             );
         }
         let lost = self.receiver.lost();
+        self.figures.unqueued += lost;
         if lost > 0 {
             tracing::warn!(
                 lost,

@@ -81,6 +81,8 @@ mod reload;
 /// One shard that stands still beside others that go on.
 mod standstill;
 
+/// The listener for operators: metrics and health checks.
+mod metrics;
 /// The answers of `ringwave status` and `--version`.
 mod status;
 

@@ -27,7 +27,7 @@ use tree::{File, files, ignored, root, rust_files, sources};
 const FLOORS: [(u8, &[&str]); 10] = [
     (0, &["frame", "id", "invariant", "text", "time", "version"]),
     (1, &["memory", "protocol", "rate", "ring", "websocket"]),
-    (2, &["apps", "bus"]),
+    (2, &["apps", "bus", "counters"]),
     (3, &["channels", "plane", "refusals"]),
     (4, &["front", "webhooks"]),
     (5, &["shard"]),

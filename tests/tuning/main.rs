@@ -19,6 +19,8 @@ mod receiver;
 mod apply;
 /// The container: its recipe and its seccomp profile.
 mod container;
+/// The rules and the dashboard for the metrics.
+mod monitoring;
 /// nginx with the site and both upstreams.
 mod nginx;
 /// The units, and the binary under a service manager.

@@ -567,6 +567,7 @@ impl Model {
         let bytes = events().map(|event| event.bytes).sum();
         assert_eq!(self.homes.channels.cache.held(), (events().count(), bytes));
         assert_eq!(self.homes.channels.refused.len(), self.refused.len());
+        self.homes.channels.assert_counted();
     }
 }
 

@@ -204,6 +204,9 @@ impl Model {
 
     /// Asserts the invariants that hold between any two calls.
     fn check(&self) {
+        let counted = self.local.subscribed().get(0).map_or(0, |kinds| kinds.iter().sum());
+        let subscribed = self.subscriptions.values().filter(|of| of.ticket.is_none());
+        assert_eq!(counted, subscribed.count() as u64);
         self.check_answers();
         self.check_places();
         self.check_topics();

@@ -99,6 +99,8 @@ impl Replicas {
         }
         self.channels.cache.forget(key);
         self.channels.lists.forget(number);
+        let members = self.channels[number].users();
+        self.channels.members_removed(key.app(), members);
         let replica = &mut self.channels[number];
         if replica.waiting.is_empty() {
             self.channels.remove(number);
@@ -123,6 +125,7 @@ impl Replicas {
         let attendance = self.channels[number].attendance.get_or_insert_default();
         if attendance.add(member) {
             self.channels.lists.added(number, member);
+            self.channels.member_added(key.app());
             let added = outbound::member_added(key.name(), member);
             self.deliver(number, &added, out);
         }
@@ -138,6 +141,7 @@ impl Replicas {
         }
         if let Some(gone) = attendance.and_then(|of| of.remove(user_id)) {
             self.channels.lists.forget(number);
+            self.channels.members_removed(key.app(), 1);
             let removed = outbound::member_removed(key.name(), &gone.id_json);
             self.deliver(number, &removed, out);
         }

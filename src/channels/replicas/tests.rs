@@ -395,6 +395,7 @@ impl World {
         }
         for node in &self.nodes {
             assert!(node.pending.is_empty() && node.channels.refused.is_empty());
+            node.channels.assert_counted();
         }
     }
 

@@ -189,8 +189,9 @@ fn exactly_the_settings_that_are_declared_to_change_by_a_reload_are_taken_over()
     let text = |config: &Config| format!("{:?}", config.server);
     for declaration in ALL.iter().map(|setting| setting.declaration()) {
         let Some(name) = declaration.key.strip_prefix("server.") else {
-            // A node keeps the cluster that it has entered.
-            let expected = match declaration.key.starts_with("cluster.") {
+            // A node keeps the cluster that it has entered, and the listener for operators.
+            let on_restart = ["cluster.", "admin."].map(|table| declaration.key.starts_with(table));
+            let expected = match on_restart.contains(&true) {
                 true => TakesEffect::OnRestart,
                 false => TakesEffect::OnReload,
             };

@@ -11,7 +11,7 @@ mod webhook;
 
 pub(super) use choice::{Choice, Or, Switch};
 pub(super) use key_pairs::KeyPairs;
-pub(super) use network::{HostAddress, ListenAddresses, OriginPatterns, Proxies};
+pub(super) use network::{AdminAddress, HostAddress, ListenAddresses, OriginPatterns, Proxies};
 pub(super) use number::{Seconds, Whole};
 pub(super) use redis::{RedisServer, RedisServers, address_of_parts, with_port};
 pub(super) use socket_access::{Account, FileMode, GroupName, UserName};

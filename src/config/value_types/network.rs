@@ -113,6 +113,34 @@ fn parse_tcp(text: &str) -> Option<ListenAddr> {
     Some(ListenAddr::Tcp(SocketAddr::new(parse_host(host)?, port)))
 }
 
+/// The address of the listener for operators.
+pub(crate) struct AdminAddress;
+
+impl ValueType for AdminAddress {
+    type Value = SocketAddr;
+
+    const ARGUMENT: FlagArgument = FlagArgument::One("ADDRESS");
+
+    fn parse(&self, raw: &RawValue) -> Result<SocketAddr, RejectedValue> {
+        let address = match raw {
+            RawValue::Text(text) => parse_tcp(text),
+            _ => None,
+        };
+        match address {
+            Some(ListenAddr::Tcp(address)) => Ok(address),
+            _ => Err(raw.into()),
+        }
+    }
+
+    fn expected(&self) -> String {
+        "`HOST:PORT`".into()
+    }
+
+    fn display(&self, value: &SocketAddr) -> String {
+        value.to_string()
+    }
+}
+
 /// Proxies whose word on client addresses is believed.
 pub(crate) struct Proxies;
 

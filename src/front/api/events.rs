@@ -9,6 +9,7 @@ use simd_json::Tape;
 use simd_json::prelude::ValueAsScalar;
 
 use crate::apps::App;
+use crate::counters::ApiRoute;
 use crate::id::SocketId;
 use crate::protocol::names::{ChannelName, valid_event_name};
 use crate::protocol::outbound;
@@ -26,7 +27,7 @@ pub(super) async fn publish<G: Gateway>(
     call: &Call<'_, G>,
     body: &mut [u8],
 ) -> Result<HttpResponse, Rejection> {
-    answer(call, read(call, body)?).await
+    answer(call, ApiRoute::Events, read(call, body)?).await
 }
 
 /// Publishes several events, each on one channel, in their order.
@@ -34,14 +35,16 @@ pub(super) async fn publish_batch<G: Gateway>(
     call: &Call<'_, G>,
     body: &mut [u8],
 ) -> Result<HttpResponse, Rejection> {
-    answer(call, read_batch(call, body)?).await
+    answer(call, ApiRoute::BatchEvents, read_batch(call, body)?).await
 }
 
 async fn answer<G: Gateway>(
     call: &Call<'_, G>,
+    route: ApiRoute,
     Requested { events, told }: Requested,
 ) -> Result<HttpResponse, Rejection> {
     let states = call.ask(|reply| GatewayCommand::Publish { events, reply }).await?;
+    call.gateway.count_events(call.app.index, route, states.len());
     Ok(told.answer(&states).unwrap_or_else(done))
 }
 

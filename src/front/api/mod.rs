@@ -17,6 +17,8 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{EXPECT, HeaderMap};
 
 use crate::apps::{App, Apps};
+use crate::counters::ApiRoute;
+use crate::id::AppIndex;
 use crate::memory::Headroom;
 use crate::protocol::signing::{self, SignatureError, SignedBody, SignedHead};
 
@@ -72,6 +74,8 @@ pub(super) struct Submitted {
     told: Told,
     /// Whether the node stood alone when it took them.
     alone: bool,
+    app: AppIndex,
+    route: ApiRoute,
 }
 
 /// Submits the events of a publish whose body has come whole, behind its head. The body is spent.
@@ -94,18 +98,25 @@ pub(super) fn submit<G: Gateway>(
     };
     let alone = front.gateway.stands_alone();
     let states = call.submit(|reply| GatewayCommand::Publish { events, reply });
-    Ok(Submitted { states, told, alone })
+    Ok(Submitted { states, told, alone, app: app.index, route: endpoint.counted_as() })
 }
 
 impl Submitted {
+    /// The app and the route that its answer is counted by.
+    pub(super) const fn counted_as(&self) -> (AppIndex, ApiRoute) {
+        (self.app, self.route)
+    }
+
     /// The answer; `None` is the usual one, [`done`](super::response::done).
     pub(super) async fn answer<G: Gateway>(
         self,
         front: &Front<G>,
         pace: &Pace,
     ) -> Result<Option<HttpResponse>, Rejection> {
-        let Self { states, told, alone } = self;
-        let answer = told.answer(&states.within(pace).await?);
+        let Self { states, told, alone, app, route } = self;
+        let states = states.within(pace).await?;
+        front.gateway.count_events(app, route, states.len());
+        let answer = told.answer(&states);
         Ok(match alone || front.gateway.stands_alone() {
             true => Some(of_this_node(answer.unwrap_or_else(done))),
             false => answer,

@@ -4,6 +4,7 @@
 use std::mem::MaybeUninit;
 
 use httparse::Header;
+use hyper::StatusCode;
 
 use super::super::body::Held;
 use super::super::client_admission::ClientAdmission;
@@ -84,10 +85,13 @@ impl Submitted<'_> {
         received: &[u8],
     ) -> Answer {
         let Self { publish, head_len, len, asked, _held } = self;
+        let (app, route) = publish.counted_as();
         let answer = match publish.answer(front, pace).await {
             Ok(answer) => answer,
             Err(rejection) => Some(refusal(front, clients, received.get(..head_len), rejection)),
         };
+        let status = answer.as_ref().map_or(StatusCode::OK, HttpResponse::status);
+        front.gateway.count_answer(app, route, status);
         Answer::of(front, answer.as_ref(), len, asked)
     }
 }
@@ -152,6 +156,7 @@ fn look<'c, G: Gateway>(
         Ok(publish) => Verdict::Submitted(Submitted { publish, head_len, len, asked, _held: held }),
         Err(rejection) => {
             let refusal = service::refuse(front, clients, &head, rejection);
+            service::count(front, &app_id, &endpoint, &refusal);
             Verdict::Refused(Answer::of(front, Some(&refusal), len, asked))
         }
     })
