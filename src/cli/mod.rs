@@ -10,6 +10,7 @@ mod doctor;
 mod environment;
 mod exit;
 mod import;
+mod log;
 mod reload;
 mod settings;
 mod start;
@@ -43,6 +44,8 @@ enum CliCommand {
     Reload(ServerArgs),
     /// Show the status of the server of this directory: uptime, connections, channels, shards
     Status(status::StatusArgs),
+    /// Show or change the filter of the log of the server of this directory
+    Log(log::LogArgs),
     /// Convert the configuration of Reverb, soketi, sockudo or laravel-websockets to ringwave.toml
     Import(import::ImportArgs),
     /// The same as `import reverb`
@@ -66,6 +69,7 @@ pub fn run() -> ExitCode {
         Some(CliCommand::Check(arguments)) => check::run(arguments),
         Some(CliCommand::Reload(server)) => reload::run(server),
         Some(CliCommand::Status(arguments)) => status::run(arguments),
+        Some(CliCommand::Log(arguments)) => log::run(arguments),
         Some(CliCommand::Import(arguments)) => import::run(&arguments),
         Some(CliCommand::ImportReverb(files)) => import::run_reverb(&files),
         Some(CliCommand::Doctor) => doctor::run(),

@@ -7,7 +7,8 @@
 //! `Debug`.
 //!
 //! The files build on each other in this order, and a file imports only from earlier steps:
-//! 1. `raw_value` holds a value as a source gave it; `values` and `units` are what it may become.
+//! 1. `raw_value` holds a value as a source gave it; `values`, `log_filter` and `units` are what it
+//!    may become.
 //! 2. `value_type` and `value_types` parse raw values.
 //! 3. `setting` and `settings` declare every setting once.
 //! 4. `flags`, `text_file`, `dotenv`, `toml_file`, `aliases` and `soketi` each know one source;
@@ -31,6 +32,7 @@ mod flags;
 pub(crate) mod fuzzing;
 mod import;
 mod load;
+mod log_filter;
 mod notes;
 mod publishing;
 mod raw_value;
@@ -70,6 +72,9 @@ pub use load::Config;
 pub(crate) use load::ConfigInputs;
 #[cfg(feature = "testing")]
 pub use load::load;
+pub(crate) use log_filter::{
+    LogDirective, LogFilter, level_words as log_level_words, target_words as log_target_words,
+};
 pub(crate) use raw_value::WITHHELD;
 pub(crate) use reader::Resolved;
 pub(crate) use server::ServerConfig;

@@ -12,8 +12,8 @@ use crate::protocol::rules::ClientEvents;
 use super::setting::{Declaration, Declared, Setting, TakesEffect};
 use super::value_types::{
     AnyText, Choice, ClusterName, EventNames, FileMode, GroupName, HeaderLines, HostAddress,
-    Identifier, KeyPairs, ListenAddresses, OptionalSecret, Or, OriginPatterns, PathOf, Proxies,
-    RedisServers, Seconds, SecretText, Switch, UrlPath, UserName, WebhookUrl, Whole,
+    Identifier, KeyPairs, ListenAddresses, LogFilters, OptionalSecret, Or, OriginPatterns, PathOf,
+    Proxies, RedisServers, Seconds, SecretText, Switch, UrlPath, UserName, WebhookUrl, Whole,
 };
 use super::values::{LogFormat, RedisMode};
 
@@ -107,9 +107,12 @@ settings! {
     /// Threads that serve connections, each with its own share of them.
     SHARDS: Whole<usize> = Whole::count(1, 1024), "server.shards",
         default "(one per core)", env "RINGWAVE_SHARDS", flag "--shards";
-    /// Log connections, subscriptions and messages.
+    /// Log connections, subscriptions and messages: `debug` for all that `server.log` leaves open.
     DEBUG: Switch = Switch::Plain, "server.debug",
         default "false", env "RINGWAVE_DEBUG", flag "--debug", takes_effect OnReload;
+    /// Least important level that is logged, for everything and for parts: `info,front=debug`.
+    LOG: LogFilters = LogFilters, "server.log",
+        default "info", env "RINGWAVE_LOG", flag "--log", takes_effect OnReload;
     /// Format of the log.
     LOG_FORMAT: Choice<LogFormat> =
         Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]), "server.log_format",

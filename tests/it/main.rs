@@ -71,6 +71,8 @@ mod slow;
 
 /// The log for a developer beside a browser.
 mod debug;
+/// The filter of the log, at the start and while the server runs.
+mod log_filter;
 /// Refusals, and the lines of the log about them.
 mod refusals;
 
