@@ -28,6 +28,11 @@ pub(crate) enum Refusal<'a> {
 }
 
 impl Refusal<'_> {
+    /// Whether a client gets no connection by it.
+    pub(super) const fn is_of_connection(&self) -> bool {
+        matches!(self, Self::Connection(_) | Self::Handshake(_))
+    }
+
     /// The cause that this refusal is counted under.
     pub(super) fn cause(&self) -> Cause {
         match self {
