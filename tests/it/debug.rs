@@ -40,23 +40,19 @@ fn a_publish_is_told_with_its_channel_event_data_and_how_many_get_it() {
         |gateway| {
             let data = r#"{"id":1}"#;
             publish(gateway, "room", "App\\Events\\Seen", data);
-            let event = json!({ "channel": "room", "event": "App\\Events\\Seen", "data": data });
-            let with = |subscribers: u32| {
-                let mut fields = event.clone();
-                fields["subscribers"] = subscribers.into();
-                fields
-            };
-            told(gateway, "publish", &with(0));
+            const SENTENCE: &str = "broadcasting to room: App\\Events\\Seen";
+            let with = |subscribers: u32| json!({ "data": data, "subscribers": subscribers });
+            told(gateway, SENTENCE, &with(0));
             // These are enough to be on several shards.
             let mut clients: Vec<_> = (0..7).map(|_| Client::connect(gateway)).collect();
             clients.iter_mut().for_each(|client| client.subscribe("room"));
             publish(gateway, "room", "App\\Events\\Seen", data);
-            told(gateway, "publish", &with(7));
+            told(gateway, SENTENCE, &with(7));
             let mut excepting = json!({ "name": "App\\Events\\Seen", "channel": "room" });
             excepting["data"] = data.into();
             excepting["socket_id"] = clients[3].socket_id.as_str().into();
             Call::post("events", &excepting).ok(gateway);
-            told(gateway, "publish", &with(6));
+            told(gateway, SENTENCE, &with(6));
             // A connection that is not subscribed cannot be excepted.
             clients[3].unsubscribe("room");
             let state =
@@ -66,11 +62,11 @@ fn a_publish_is_told_with_its_channel_event_data_and_how_many_get_it() {
             });
             Call::post("events", &excepting).ok(gateway);
             eventually("it is told again with 6", || {
-                let told = lines(gateway, "publish");
+                let told = lines(gateway, SENTENCE);
                 let six = told.iter().filter(|line| line["subscribers"] == 6);
                 (six.count() == 2).then_some(())
             });
-            assert_eq!(lines(gateway, "publish").len(), 4);
+            assert_eq!(lines(gateway, SENTENCE).len(), 4);
         },
     );
 }
@@ -81,7 +77,7 @@ fn the_first_200_characters_of_published_data_are_told() {
         |setup| setup,
         |gateway| {
             publish(gateway, "room", "e", &"ü".repeat(5000));
-            told(gateway, "publish", &json!({ "data": "ü".repeat(200) }));
+            told(gateway, "broadcasting to room: e", &json!({ "data": "ü".repeat(200) }));
         },
     );
 }
@@ -96,10 +92,9 @@ fn a_client_event_is_told_with_its_data_and_how_many_others_get_it() {
             clients[0].whisper("private-a", "client-typing", &json!({ "on": true }));
             told(
                 gateway,
-                "whisper",
+                "whisper to private-a: client-typing",
                 &json!({
-                    "channel": "private-a", "event": "client-typing", "data": r#"{"on":true}"#,
-                    "subscribers": 3, "socket_id": clients[0].socket_id,
+                    "data": r#"{"on":true}"#, "subscribers": 3, "socket_id": clients[0].socket_id,
                 }),
             );
         },

@@ -76,6 +76,9 @@ mod log_filter;
 /// Refusals, and the lines of the log about them.
 mod refusals;
 
+/// Sequences that would steer a terminal, wherever clients can put text.
+mod terminal;
+
 /// The effect of each setting of the server that a reload changes.
 mod live_settings;
 /// Reloads of the configuration.
