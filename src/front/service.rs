@@ -8,11 +8,15 @@ use hyper::header::{ALLOW, CONNECTION, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 use serde::Serialize;
+use tracing::{Level, debug};
+
+use crate::text::without_signatures;
 
 use super::client_admission::{ClientAdmission, RequestPermit};
 use super::gateway::Gateway;
 use super::headers::{RequestHead, RequestHeaders};
 use super::pace::Pace;
+use super::request_id::request_id;
 use super::response::{HttpResponse, Rejection, json};
 use super::route::{Endpoint, Route};
 use super::state::Front;
@@ -57,7 +61,7 @@ pub(super) async fn respond_whole<G: Gateway>(
     finish(front, clients, head, answer)
 }
 
-/// Notes a refusal, and makes the answer of it. During a stop, each answer is a connection's last.
+/// Notes a refusal, makes the answer of it, and logs the answer with `--debug`. During a stop, each answer is a connection's last.
 fn finish<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
@@ -68,10 +72,29 @@ fn finish<G: Gateway>(
         front.note_request(clients, head, &rejection);
         rejection.into_answer()
     });
+    if tracing::enabled!(Level::DEBUG) {
+        trace(front, clients, head, answer.status());
+    }
     if front.gateway.stopping().is_some() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
+}
+
+/// Logs the answer to a request. Those to handshakes are logged with their connections.
+fn trace<G: Gateway>(
+    front: &Front<G>,
+    clients: &ClientAdmission,
+    head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
+    status: StatusCode,
+) {
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let client = clients.sender(&front.settings.get(), head.headers);
+    let (method, path) = (head.method, without_signatures(head.path));
+    let request_id = request_id(head.headers);
+    debug!(method, path, %client, request_id, "request answered with {}", status.as_u16());
 }
 
 async fn answer<G: Gateway>(

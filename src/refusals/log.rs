@@ -48,14 +48,14 @@ impl Refusals {
         };
         let cause = refusal.cause();
         let (app, socket_id) = (counters.app_field(), client.socket_id_field());
-        let client = client.client_field();
+        let (client, request_id) = (client.client_field(), refusal.request_id_field());
         let words = cause.words();
         if counters.of(cause).is_first() {
-            tracing::warn!(app, client, socket_id, cause = words, "{refusal}");
+            tracing::warn!(app, client, socket_id, request_id, cause = words, "{refusal}");
         } else if refusal.is_of_connection() && self.has_line(cause) {
-            tracing::info!(app, client, socket_id, cause = words, "{refusal}");
+            tracing::info!(app, client, socket_id, request_id, cause = words, "{refusal}");
         } else {
-            tracing::debug!(app, client, socket_id, "{refusal}");
+            tracing::debug!(app, client, socket_id, request_id, "{refusal}");
         }
     }
 

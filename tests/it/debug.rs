@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::gateway::{Gateway, SHARD_COUNTS, Setup, eventually};
+use crate::gateway::{APP_ID, Gateway, SHARD_COUNTS, Setup, eventually, served_with};
 use crate::http::{Call, publish};
 use crate::raw::Raw;
 
@@ -72,6 +72,36 @@ fn a_publish_is_told_with_its_channel_event_data_and_how_many_get_it() {
 }
 
 #[test]
+fn a_request_is_told_with_its_answer_and_the_id_that_a_proxy_gave_it() {
+    let settings = |setup: Setup| setup.flag("--log=info,front=debug").flag("--log-format=json");
+    served_with(settings, |gateway| {
+        let event = json!({ "name": "e", "channel": "room", "data": "1" });
+        let publish = Call::post("events", &event);
+        let with_id = |call: &Call, id: &str| call.clone().header(&format!("X-Request-Id: {id}"));
+        with_id(&publish, "c0ffee-1").ok(gateway);
+        let path = format!("/apps/{APP_ID}/events");
+        let of = |id: &str| json!({ "request_id": id, "method": "POST", "path": path, "client": "127.0.0.1" });
+        told(gateway, "request answered with 200", &of("c0ffee-1"));
+        let unsigned = Call { secret: "another".to_owned(), ..publish.clone() };
+        assert_eq!(with_id(&unsigned, "c0ffee-2").send(gateway).status, 401);
+        told(gateway, "request answered with 401", &of("c0ffee-2"));
+        let warning = gateway.logged(&["WARN", "refused with 401"]);
+        assert!(warning.contains(r#""request_id":"c0ffee-2""#), "{warning}");
+        // An endpoint that is not answered in place.
+        with_id(&Call::get("channels"), "c0ffee-3").ok(gateway);
+        told(gateway, "request answered with 200", &json!({ "request_id": "c0ffee-3" }));
+        with_id(&publish, "not an id").ok(gateway);
+        publish.ok(gateway);
+        eventually("lines without an id", || {
+            let lines = lines(gateway, "request answered with 200");
+            let publishes = lines.iter().filter(|line| line["path"] == path);
+            (publishes.filter(|line| line["request_id"].is_null()).count() == 2).then_some(())
+        });
+        assert!(!gateway.log().contains("broadcasting"), "shards have another level");
+    });
+}
+
+#[test]
 fn the_first_200_characters_of_published_data_are_told() {
     debugged(
         |setup| setup,
@@ -113,7 +143,7 @@ fn the_life_of_a_connection_is_told_from_its_address_to_the_reason_of_its_end() 
                 fields["socket_id"] = id.as_str().into();
                 fields
             };
-            let fields = json!({ "client": "127.0.0.1", "app": crate::gateway::APP_ID });
+            let fields = json!({ "client": "127.0.0.1", "app": APP_ID });
             told(gateway, "connection established", &of(fields));
             client.subscribe("private-a");
             told(gateway, "subscribed", &of(json!({ "channel": "private-a" })));
