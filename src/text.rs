@@ -49,8 +49,8 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// A name within a sentence: as it is, or [quoted](Quoted) if it has a space, a quote or the like in
-/// it, with which it could pass for words of the sentence or for a field behind it.
+/// A name within a sentence: as it is, or [quoted](Quoted) if it has a space, a quote or the like,
+/// with which it could pass for words of the sentence or for a field behind it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Name<'t>(pub(crate) &'t str);
 

@@ -11,8 +11,8 @@
 //!    may become.
 //! 2. `value_type` and `value_types` parse raw values.
 //! 3. `setting` and `settings` declare every setting once.
-//! 4. `flags`, `text_file`, `dotenv`, `toml_file`, `aliases` and `soketi` each know one source;
-//!    `sources` asks them in the order of their strength.
+//! 4. `flags`, `text_file`, `secret_text`, `secret_files`, `dotenv`, `toml_file`, `aliases` and
+//!    `soketi` each know one source; `sources` asks them in the order of their strength.
 //! 5. `reader` takes settings out of the sources; `server`, `cluster`, `apps` and `webhooks` are
 //!    read by it.
 //! 6. `notes`, `cluster_notes`, `publishing`, `variables`, `capacity` and `changes` compare and
@@ -37,6 +37,8 @@ mod notes;
 mod publishing;
 mod raw_value;
 mod reader;
+mod secret_files;
+mod secret_text;
 mod server;
 mod setting;
 mod settings;

@@ -61,7 +61,8 @@ pub(super) async fn respond_whole<G: Gateway>(
     finish(front, clients, head, answer)
 }
 
-/// Notes a refusal, makes the answer of it, and logs the answer with `--debug`. During a stop, each answer is a connection's last.
+/// Notes a refusal, makes the answer of it, and logs the answer with `--debug`. During a stop, each
+/// answer is a connection's last.
 fn finish<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,

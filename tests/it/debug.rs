@@ -80,7 +80,10 @@ fn a_request_is_told_with_its_answer_and_the_id_that_a_proxy_gave_it() {
         let with_id = |call: &Call, id: &str| call.clone().header(&format!("X-Request-Id: {id}"));
         with_id(&publish, "c0ffee-1").ok(gateway);
         let path = format!("/apps/{APP_ID}/events");
-        let of = |id: &str| json!({ "request_id": id, "method": "POST", "path": path, "client": "127.0.0.1" });
+        let of = |id: &str| {
+            let client = "127.0.0.1";
+            json!({ "request_id": id, "method": "POST", "path": path, "client": client })
+        };
         told(gateway, "request answered with 200", &of("c0ffee-1"));
         let unsigned = Call { secret: "another".to_owned(), ..publish.clone() };
         assert_eq!(with_id(&unsigned, "c0ffee-2").send(gateway).status, 401);

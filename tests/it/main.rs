@@ -14,6 +14,8 @@ mod environment;
 mod host;
 /// `ringwave import`.
 mod import;
+/// Secrets in files of their own.
+mod secret_files;
 /// Start, configuration, refusals to start, and the log.
 mod start;
 
