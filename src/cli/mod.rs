@@ -6,29 +6,32 @@
 
 mod budget;
 mod check;
+mod completions;
 mod doctor;
 mod environment;
 mod exit;
 mod import;
 mod log;
+mod man;
 mod reload;
 mod settings;
 mod start;
 mod status;
 mod storm;
+mod version;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::version;
+use crate::version::TEXT;
 
 use exit::EXIT_USAGE;
 use settings::{ServerArgs, SettingsArgs};
 
 /// An `io_uring` WebSocket gateway that replaces Laravel Reverb
 #[derive(Parser)]
-#[command(name = "ringwave", version = version::TEXT)]
+#[command(name = "ringwave", version = TEXT, long_version = version::long())]
 struct CommandLine {
     #[command(subcommand)]
     command: Option<CliCommand>,
@@ -54,6 +57,10 @@ enum CliCommand {
     Doctor,
     /// Put a server under load, and measure what it can take
     Storm(Box<storm::StormArgs>),
+    /// Print the script by which a shell completes commands and flags
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write those of all commands into a directory
+    Man(man::ManArgs),
 }
 
 /// Runs the command of the command line.
@@ -74,6 +81,10 @@ pub fn run() -> ExitCode {
         Some(CliCommand::ImportReverb(files)) => import::run_reverb(&files),
         Some(CliCommand::Doctor) => doctor::run(),
         Some(CliCommand::Storm(arguments)) => storm::run(*arguments),
+        Some(CliCommand::Completions(arguments)) => {
+            completions::run(&arguments, CommandLine::command())
+        }
+        Some(CliCommand::Man(arguments)) => man::run(&arguments, CommandLine::command()),
     }
 }
 

@@ -8,6 +8,8 @@
     reason = "the lint table excepts test functions, this excepts what they call"
 )]
 
+/// Completions and manual pages.
+mod command_line;
 /// Files and variables that the configuration comes from.
 mod environment;
 /// Hosts that keep the process from running, and the messages about it.
