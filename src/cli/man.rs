@@ -1,5 +1,5 @@
-//! Floor 9. `ringwave man`: the manual pages of all commands, as files for a package, or the page of
-//! the program to read.
+//! Floor 9. `ringwave man`: the manual pages of all commands as files, for a package, or the page
+//! of the program, to read.
 
 use std::fs;
 use std::io::{self, Write};
