@@ -15,7 +15,7 @@ use super::settings::ALL;
 use super::text_file;
 use super::value_source::ValueSource;
 
-/// The ways to write that variable at the beginning of a path.
+/// The ways to write the directory of systemd's credentials at the beginning of a path.
 const REFERENCES: [&str; 2] = ["$CREDENTIALS_DIRECTORY/", "${CREDENTIALS_DIRECTORY}/"];
 
 /// The settings whose value may stand in a file of its own.
@@ -57,8 +57,7 @@ impl<'a> SecretReader<'a> {
         let full = self.full(path).ok_or_else(|| fault(SecretFault::NoCredentials))?;
         let bytes =
             text_file::read(&full).map_err(|cause| fault(SecretFault::Unreadable(cause)))?;
-        let secret = secret(bytes).map_err(fault)?;
-        Ok(secret)
+        secret(bytes).map_err(fault)
     }
 
     /// The path in full. `None` if it is one of credentials, and there are none.

@@ -10,14 +10,14 @@ const BYTES_MAX: usize = 4096;
 /// The variable in which systemd says where it has put the credentials of a unit (systemd.exec(5)).
 pub(super) const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
-/// The secret in the content of a file.
+/// The secret in the content of a file: everything but one end of a line, of Unix or of Windows.
 pub(super) fn secret(bytes: Vec<u8>) -> Result<String, SecretFault> {
     if bytes.len() > BYTES_MAX {
         return Err(SecretFault::TooLong);
     }
     let text = String::from_utf8(bytes).map_err(|_| SecretFault::NotUtf8)?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
+    let without_end = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n'));
+    let text = without_end.unwrap_or(&text);
     if text.is_empty() { Err(SecretFault::Empty) } else { Ok(text.to_owned()) }
 }
 
@@ -74,6 +74,7 @@ mod tests {
             ("s3cret\n", "s3cret"),
             ("s3cret\r\n", "s3cret"),
             ("s3cret\n\n", "s3cret\n"),
+            ("s3cret\r", "s3cret\r"),
             (" s3\ncret ", " s3\ncret "),
             ("null", "null"),
         ] {
