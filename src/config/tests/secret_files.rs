@@ -129,6 +129,16 @@ fn a_file_that_gives_no_secret_is_named_with_the_remedy() {
 }
 
 #[test]
+fn a_file_with_another_content_than_its_setting_takes_is_not_shown() {
+    let toml = "[cluster]\nenabled = true\nredis_file = \"a\"\n";
+    let directory = files(toml);
+    fs::write(directory.0.join("a"), "tops3cret/:x\n").unwrap();
+    let message = refused(load_with(&directory, &[("REVERB_APP_SECRET", "s")]));
+    let expected = "cluster.redis cannot be [withheld] (cluster.redis_file in ringwave.toml): it";
+    assert!(message.starts_with(expected), "{message}");
+}
+
+#[test]
 fn a_setting_that_is_no_secret_has_no_file() {
     let message = refused(with_toml("[server]\nport_file = \"a\"\n", &APP));
     assert!(message.contains("there is no setting \"server.port_file\""), "{message}");
