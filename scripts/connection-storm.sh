@@ -256,7 +256,7 @@ write_report() {
         echo "$fanout_connections subscribers $best_messages messages/s, $(calc "$best_deliveries") deliveries/s"
         echo "(bounded by $bound_messages)."
         echo
-        echo "$(nproc) cores, $(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo) MiB, Linux $(uname -r); $("$BIN" --version), $shards shards. The storm ran on the"
+        echo "$(nproc) cores, $(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo) MiB, Linux $(uname -r); $("$BIN" -V), $shards shards. The storm ran on the"
         echo "same cores. Objectives: nothing lost; p99 of deliveries $p99_ms ms, of handshakes"
         echo "$handshake_p99_ms ms; $cores cores; $memory_mib MiB of memory left."
         echo

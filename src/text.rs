@@ -49,6 +49,25 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
+/// A name within a sentence: as it is, or [quoted](Quoted) if it has a space, a quote or the like,
+/// with which it could pass for words of the sentence or for a field behind it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Name<'t>(pub(crate) &'t str);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain = is_plain(self.0) && self.0.chars().nth(SHOWN_CHARS).is_none();
+        if is_plain { f.write_str(self.0) } else { Quoted(self.0).fmt(f) }
+    }
+}
+
+/// Whether a text needs no quotes to be told from the text around it.
+#[must_use]
+pub(crate) fn is_plain(text: &str) -> bool {
+    let special = |char: char| char.is_whitespace() || matches!(char, '"' | '=') || is_unsafe(char);
+    !text.is_empty() && !text.contains(special)
+}
+
 /// Writes a text as it stands between quotes.
 ///
 /// # Errors
@@ -205,6 +224,20 @@ mod tests {
         }
         let long = Quoted(&"ü".repeat(201)).to_string();
         assert_eq!(long, format!("\"{}…\"", "ü".repeat(200)));
+    }
+
+    #[test]
+    fn a_name_has_quotes_only_where_it_could_pass_for_something_else() {
+        for (name, told) in [
+            (r"App\Events\Seen", r"App\Events\Seen"),
+            ("private-größe.1;:,", "private-größe.1;:,"),
+            ("a app=1", "\"a app=1\""),
+            ("\u{1b}[2J", r#""\u001b[2J""#),
+            ("", "\"\""),
+        ] {
+            assert_eq!(Name(name).to_string(), told);
+        }
+        assert_eq!(Name(&"x".repeat(201)).to_string(), format!("\"{}…\"", "x".repeat(200)));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::text::WithCauses;
 pub(super) const EXIT_USAGE: u8 = 64;
 /// No server answers (`EX_UNAVAILABLE`).
 pub(super) const EXIT_UNAVAILABLE: u8 = 69;
+/// A file cannot be written (`EX_CANTCREAT`).
+pub(super) const EXIT_CANNOT_CREATE: u8 = 73;
 /// The configuration cannot be served (`EX_CONFIG`).
 pub(super) const EXIT_CONFIG: u8 = 78;
 

@@ -6,28 +6,32 @@
 
 mod budget;
 mod check;
+mod completions;
 mod doctor;
 mod environment;
 mod exit;
 mod import;
+mod log;
+mod man;
 mod reload;
 mod settings;
 mod start;
 mod status;
 mod storm;
+mod version;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::version;
+use crate::version::TEXT;
 
 use exit::EXIT_USAGE;
 use settings::{ServerArgs, SettingsArgs};
 
 /// An `io_uring` WebSocket gateway that replaces Laravel Reverb
 #[derive(Parser)]
-#[command(name = "ringwave", version = version::TEXT)]
+#[command(name = "ringwave", version = TEXT, long_version = version::long())]
 struct CommandLine {
     #[command(subcommand)]
     command: Option<CliCommand>,
@@ -43,6 +47,8 @@ enum CliCommand {
     Reload(ServerArgs),
     /// Show the status of the server of this directory: uptime, connections, channels, shards
     Status(status::StatusArgs),
+    /// Show or change the filter of the log of the server of this directory
+    Log(log::LogArgs),
     /// Convert the configuration of Reverb, soketi, sockudo or laravel-websockets to ringwave.toml
     Import(import::ImportArgs),
     /// The same as `import reverb`
@@ -51,6 +57,10 @@ enum CliCommand {
     Doctor,
     /// Put a server under load, and measure what it can take
     Storm(Box<storm::StormArgs>),
+    /// Print the script by which a shell completes commands and flags
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write those of all commands into a directory
+    Man(man::ManArgs),
 }
 
 /// Runs the command of the command line.
@@ -66,10 +76,15 @@ pub fn run() -> ExitCode {
         Some(CliCommand::Check(arguments)) => check::run(arguments),
         Some(CliCommand::Reload(server)) => reload::run(server),
         Some(CliCommand::Status(arguments)) => status::run(arguments),
+        Some(CliCommand::Log(arguments)) => log::run(arguments),
         Some(CliCommand::Import(arguments)) => import::run(&arguments),
         Some(CliCommand::ImportReverb(files)) => import::run_reverb(&files),
         Some(CliCommand::Doctor) => doctor::run(),
         Some(CliCommand::Storm(arguments)) => storm::run(*arguments),
+        Some(CliCommand::Completions(arguments)) => {
+            completions::run(&arguments, CommandLine::command())
+        }
+        Some(CliCommand::Man(arguments)) => man::run(&arguments, CommandLine::command()),
     }
 }
 

@@ -29,7 +29,7 @@ impl SettingsArgs {
     }
 }
 
-/// The files by which `reload` and `status` find a running server, besides the directory.
+/// The files by which `reload`, `status` and `log` find a running server, besides the directory.
 #[derive(Args)]
 pub(super) struct ServerArgs {
     #[command(flatten)]
@@ -46,10 +46,10 @@ impl ServerArgs {
 /// The files of a configuration.
 #[derive(Args)]
 struct ConfigFiles {
-    /// Read this file instead of .env; `reload` and `status` find the server by it
+    /// Read this file instead of .env; `reload`, `status` and `log` find the server by it
     #[arg(long, value_name = "FILE")]
     env: Option<PathBuf>,
-    /// Read this file instead of ringwave.toml; `reload` and `status` find the server by it
+    /// Read this file instead of ringwave.toml; `reload`, `status` and `log` find the server by it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::dotenv::DotEnvError;
+use super::secret_text::SecretFault;
 use super::text_file::Unreadable;
 use super::units::mebibytes;
 use super::value_source::ValueSource;
@@ -30,6 +31,13 @@ pub enum ConfigError {
     },
     /// A file cannot be read, or is not what it has to be.
     File(Box<FileError>),
+    /// A secret is given both as a value and as a file.
+    SecretTwice {
+        /// The source of the value.
+        value: ValueSource,
+        /// The source of the path of the file.
+        file: ValueSource,
+    },
     /// The apps do not go together.
     Apps(Box<AppsError>),
     /// The settings of the cluster do not go together.
@@ -52,6 +60,9 @@ impl fmt::Display for ConfigError {
                 write!(f, "{key} is missing in ringwave.toml: it takes {expected}")
             }
             Self::File(error) => error.fmt(f),
+            Self::SecretTwice { value, file } => {
+                write!(f, "{value} and {file} are both set: keep the file, and remove the value")
+            }
             Self::Apps(error) => error.fmt(f),
             Self::Cluster(error) => error.fmt(f),
             Self::DuplicateListener(address) => {
@@ -80,6 +91,7 @@ impl Error for ConfigError {
             Self::File(error) => error.source(),
             Self::Rejected(_)
             | Self::Missing { .. }
+            | Self::SecretTwice { .. }
             | Self::Apps(_)
             | Self::Cluster(_)
             | Self::DuplicateListener(_)
@@ -124,8 +136,8 @@ impl fmt::Display for RejectedSetting {
 pub struct FileError {
     /// The path, as the operator knows it.
     pub(crate) path: PathBuf,
-    /// The flag that names the file, if one does.
-    pub(crate) flag: Option<&'static str>,
+    /// The flag, the setting or the variable that names the file, if one does.
+    pub(crate) named_by: Option<String>,
     /// The reason.
     pub(crate) fault: FileFault,
 }
@@ -133,15 +145,15 @@ pub struct FileError {
 impl FileError {
     /// An error of a file that was found.
     pub(super) fn new(path: impl Into<PathBuf>, fault: FileFault) -> Self {
-        Self { path: path.into(), flag: None, fault }
+        Self { path: path.into(), named_by: None, fault }
     }
 }
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path.display())?;
-        if let Some(flag) = self.flag {
-            write!(f, " (from {flag})")?;
+        if let Some(named_by) = &self.named_by {
+            write!(f, " (from {named_by})")?;
         }
         self.fault.fmt(f)
     }
@@ -152,12 +164,14 @@ impl Error for FileError {
         match &self.fault {
             FileFault::Unreadable(cause) => Some(cause),
             FileFault::DotEnv(cause) => Some(cause),
+            FileFault::Secret(SecretFault::Unreadable(cause)) => Some(cause),
             FileFault::Wide(_)
             | FileFault::NotUtf8 { .. }
             | FileFault::NotToml { .. }
             | FileFault::NotATable(_)
             | FileFault::NotTables(_)
             | FileFault::UnknownSetting { .. }
+            | FileFault::Secret(_)
             | FileFault::CredentialForAll(_) => None,
         }
     }
@@ -201,6 +215,8 @@ pub(crate) enum FileFault {
         /// The key that is most like it.
         nearest: Option<String>,
     },
+    /// It gives no secret.
+    Secret(SecretFault),
     /// `[app]` has this key, which belongs to one app.
     CredentialForAll(&'static str),
 }
@@ -222,6 +238,7 @@ impl fmt::Display for FileFault {
                 write!(f, ": there is no setting {key:?}")?;
                 nearest.iter().try_for_each(|known| write!(f, "; the nearest is `{known}`"))
             }
+            Self::Secret(fault) => fault.fmt(f),
             Self::CredentialForAll(key) => write!(
                 f,
                 ": app.{key} belongs to one app: put it into `[[apps]]`; `[app]` is for what all \

@@ -7,11 +7,12 @@
 //! `Debug`.
 //!
 //! The files build on each other in this order, and a file imports only from earlier steps:
-//! 1. `raw_value` holds a value as a source gave it; `values` and `units` are what it may become.
+//! 1. `raw_value` holds a value as a source gave it; `values`, `log_filter` and `units` are what it
+//!    may become.
 //! 2. `value_type` and `value_types` parse raw values.
 //! 3. `setting` and `settings` declare every setting once.
-//! 4. `flags`, `text_file`, `dotenv`, `toml_file`, `aliases` and `soketi` each know one source;
-//!    `sources` asks them in the order of their strength.
+//! 4. `flags`, `text_file`, `secret_text`, `secret_files`, `dotenv`, `toml_file`, `aliases` and
+//!    `soketi` each know one source; `sources` asks them in the order of their strength.
 //! 5. `reader` takes settings out of the sources; `server`, `admin`, `cluster`, `apps` and
 //!    `webhooks` are read by it.
 //! 6. `notes`, `cluster_notes`, `publishing`, `variables`, `capacity` and `changes` compare and
@@ -32,10 +33,13 @@ mod flags;
 pub(crate) mod fuzzing;
 mod import;
 mod load;
+mod log_filter;
 mod notes;
 mod publishing;
 mod raw_value;
 mod reader;
+mod secret_files;
+mod secret_text;
 mod server;
 mod setting;
 mod settings;
@@ -72,6 +76,9 @@ pub use load::Config;
 pub(crate) use load::ConfigInputs;
 #[cfg(feature = "testing")]
 pub use load::load;
+pub(crate) use log_filter::{
+    LogDirective, LogFilter, level_words as log_level_words, target_words as log_target_words,
+};
 pub(crate) use raw_value::WITHHELD;
 pub(crate) use reader::Resolved;
 pub(crate) use server::ServerConfig;

@@ -254,9 +254,10 @@ impl<'a> SettingsReader<'a> {
         let value = match setting.value_type.parse(raw) {
             Ok(value) => value,
             Err(rejected) => {
+                let is_secret = T::SECRET || source.names_file();
                 return Err(ConfigError::Rejected(Box::new(RejectedSetting {
                     key: self.key(&setting.declaration),
-                    value: if T::SECRET { WITHHELD.to_owned() } else { rejected.to_string() },
+                    value: if is_secret { WITHHELD.to_owned() } else { rejected.to_string() },
                     source,
                     expected: setting.value_type.expected(),
                     has_reference: has_reference(raw),

@@ -9,6 +9,7 @@ use crate::front::AddressLimits;
 use crate::front::address::TrustedProxies;
 
 use super::error::ConfigError;
+use super::log_filter::LogFilter;
 use super::reader::SettingsReader;
 use super::settings;
 use super::value_types::Account;
@@ -29,6 +30,8 @@ pub struct ServerConfig {
     pub(crate) shards: usize,
     /// Log connections, subscriptions and messages.
     pub(crate) debug: bool,
+    /// The levels of the log, before `debug` lowers them.
+    pub(crate) log: LogFilter,
     /// Format of the log.
     pub(crate) log_format: LogFormat,
     /// Bytes that may wait for one connection.
@@ -84,6 +87,7 @@ impl ServerConfig {
             hostname: in_force!(HOSTNAME, hostname),
             shards: in_force!(SHARDS, shards),
             debug: in_force!(DEBUG, debug),
+            log: in_force!(LOG, log),
             log_format: in_force!(LOG_FORMAT, log_format),
             backlog_per_connection: in_force!(BACKLOG_PER_CONNECTION, backlog_per_connection),
             backlog_per_shard: in_force!(BACKLOG_PER_SHARD, backlog_per_shard),
@@ -108,6 +112,13 @@ impl ServerConfig {
             webhook_queue: in_force!(WEBHOOK_QUEUE, webhook_queue),
             webhook_spool: in_force!(WEBHOOK_SPOOL, webhook_spool),
         }
+    }
+
+    /// The filter that the log runs by.
+    #[must_use]
+    pub(crate) fn log_filter(&self) -> LogFilter {
+        let filter = self.log.clone();
+        if self.debug { filter.with_debug() } else { filter }
     }
 
     /// The line that Reverb prints at its start, and which scripts wait for:
@@ -155,6 +166,7 @@ pub(super) fn read(
         hostname: reader.take(&settings::HOSTNAME)?,
         shards: reader.take_or(&settings::SHARDS, cores())?,
         debug: reader.take(&settings::DEBUG)?,
+        log: reader.take(&settings::LOG)?,
         log_format: reader.take(&settings::LOG_FORMAT)?,
         backlog_per_connection: reader.take(&settings::BACKLOG_PER_CONNECTION)?,
         backlog_per_shard: reader.take(&settings::BACKLOG_PER_SHARD)?,

@@ -11,6 +11,9 @@ pub(crate) struct Declaration {
     pub(crate) key: &'static str,
     /// The environment variable, in the process environment or in `.env`.
     pub(crate) env: Option<&'static str>,
+    /// The environment variable that names a file with the value, for settings that may be read
+    /// from one. In `ringwave.toml` the file is named by the key with `_file` behind it.
+    pub(crate) file_env: Option<&'static str>,
     /// The flag of `ringwave start` and `ringwave check`, with its dashes.
     pub(crate) flag: Option<&'static str>,
     /// The default as an operator would write it; in brackets where it depends on the host.

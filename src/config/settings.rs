@@ -12,8 +12,9 @@ use crate::protocol::rules::ClientEvents;
 use super::setting::{Declaration, Declared, Setting, TakesEffect};
 use super::value_types::{
     AdminAddress, AnyText, Choice, ClusterName, EventNames, FileMode, GroupName, HeaderLines,
-    HostAddress, Identifier, KeyPairs, ListenAddresses, OptionalSecret, Or, OriginPatterns, PathOf,
-    Proxies, RedisServers, Seconds, SecretText, Switch, UrlPath, UserName, WebhookUrl, Whole,
+    HostAddress, Identifier, KeyPairs, ListenAddresses, LogFilters, OptionalSecret, Or,
+    OriginPatterns, PathOf, Proxies, RedisServers, Seconds, SecretText, Switch, UrlPath, UserName,
+    WebhookUrl, Whole,
 };
 use super::values::{LogFormat, RedisMode};
 
@@ -40,7 +41,8 @@ macro_rules! settings {
     ($(
         #[doc = $doc:literal]
         $name:ident: $type:ty = $value_type:expr, $key:literal, default $default:literal
-            $(, env $env:literal)? $(, flag $flag:literal)? $(, takes_effect $when:ident)?;
+            $(, env $env:literal)? $(, or $file:ident)? $(, flag $flag:literal)?
+            $(, takes_effect $when:ident)?;
     )+) => {
         $(
             #[doc = $doc]
@@ -48,6 +50,7 @@ macro_rules! settings {
                 declaration: Declaration {
                     key: $key,
                     env: first(&[$($env)?]),
+                    file_env: file_env(&[$(stringify!($file))?], concat!("" $(, $env)?, "_FILE")),
                     flag: first(&[$($flag)?]),
                     default: $default,
                     takes_effect: takes_effect($key, &[$(TakesEffect::$when)?]),
@@ -64,6 +67,11 @@ macro_rules! settings {
 
 const fn first(names: &[&'static str]) -> Option<&'static str> {
     if names.is_empty() { None } else { Some(names[0]) }
+}
+
+/// The variable that names a file, if the setting is declared with `or file`.
+const fn file_env(declared: &[&str], name: &'static str) -> Option<&'static str> {
+    if declared.is_empty() { None } else { Some(name) }
 }
 
 /// The step that is declared. Without one a setting of the server takes effect on a restart, and a
@@ -107,9 +115,12 @@ settings! {
     /// Threads that serve connections, each with its own share of them.
     SHARDS: Whole<usize> = Whole::count(1, 1024), "server.shards",
         default "(one per core)", env "RINGWAVE_SHARDS", flag "--shards";
-    /// Log connections, subscriptions and messages.
+    /// Log connections, subscriptions and messages: `debug` for all that `server.log` leaves open.
     DEBUG: Switch = Switch::Plain, "server.debug",
         default "false", env "RINGWAVE_DEBUG", flag "--debug", takes_effect OnReload;
+    /// Least important level that is logged, for everything and for parts: `info,front=debug`.
+    LOG: LogFilters = LogFilters, "server.log",
+        default "info", env "RINGWAVE_LOG", flag "--log", takes_effect OnReload;
     /// Format of the log.
     LOG_FORMAT: Choice<LogFormat> =
         Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]), "server.log_format",
@@ -188,13 +199,13 @@ settings! {
         default "standalone", env "RINGWAVE_CLUSTER_MODE";
     /// Redis to use instead of the app's, which `REDIS_URL` or `REDIS_HOST` and `REDIS_PORT` name.
     CLUSTER_REDIS: RedisServers = RedisServers { port: 6379, at_least: 1 }, "cluster.redis",
-        default "127.0.0.1:6379", env "RINGWAVE_CLUSTER_REDIS";
+        default "127.0.0.1:6379", env "RINGWAVE_CLUSTER_REDIS", or file;
     /// User of Redis; `REDIS_USERNAME` is the app's. Without one it is Redis' default user.
     CLUSTER_USERNAME: AnyText = AnyText, "cluster.username",
         default "", env "RINGWAVE_CLUSTER_USERNAME";
     /// Password of Redis, never shown; `REDIS_PASSWORD` is the app's.
     CLUSTER_PASSWORD: OptionalSecret = OptionalSecret, "cluster.password",
-        default "", env "RINGWAVE_CLUSTER_PASSWORD";
+        default "", env "RINGWAVE_CLUSTER_PASSWORD", or file;
     /// Number of the database; `REDIS_DB` is the app's.
     CLUSTER_DATABASE: Whole<u32> = Whole::count(0, 2_147_483_647), "cluster.database",
         default "0", env "RINGWAVE_CLUSTER_DATABASE";
@@ -209,7 +220,7 @@ settings! {
         default "", env "RINGWAVE_CLUSTER_SENTINEL_USERNAME";
     /// Password of the sentinels, never shown.
     CLUSTER_SENTINEL_PASSWORD: OptionalSecret = OptionalSecret, "cluster.sentinel_password",
-        default "", env "RINGWAVE_CLUSTER_SENTINEL_PASSWORD";
+        default "", env "RINGWAVE_CLUSTER_SENTINEL_PASSWORD", or file;
     /// PEM file of the authorities that sign Redis' certificate; `none` is those of the system.
     CLUSTER_TLS_CA: Or<PathOf> = or_none(PathOf("file")), "cluster.tls_ca",
         default "none", env "RINGWAVE_CLUSTER_TLS_CA";
@@ -247,7 +258,8 @@ settings! {
     /// Public key of the app, as in `/app/KEY`, where `%`, `?` and `#` in it are percent-encoded.
     APP_KEY: Identifier = Identifier, "app.key", default "", env "REVERB_APP_KEY";
     /// Secret of the app; signs subscriptions and requests, is never shown.
-    APP_SECRET: SecretText = SecretText, "app.secret", default "", env "REVERB_APP_SECRET";
+    APP_SECRET: SecretText = SecretText, "app.secret",
+        default "", env "REVERB_APP_SECRET", or file;
     /// Further keys of the app, each good for everything that `key` is: to change keys.
     APP_KEYS: KeyPairs = KeyPairs, "app.keys", default "";
     /// Serve the app; if not, its connections close with 4003 and its API answers 403.

@@ -17,6 +17,7 @@ use super::dotenv::{self, DotEnv, env_value};
 use super::error::{ConfigError, FileError, FileFault};
 use super::flags::Flags;
 use super::raw_value::RawValue;
+use super::secret_files::{SecretReader, SecretVariables};
 use super::setting::Declaration;
 use super::text_file::{self, Unreadable};
 use super::toml_file::TomlFile;
@@ -33,6 +34,8 @@ pub(super) struct Sources<'a> {
     environment: &'a Environment,
     dotenv: Option<(PathBuf, DotEnv)>,
     file: Option<TomlFile>,
+    /// The variables whose values are in files.
+    secrets: SecretVariables,
     /// Sentences about files that are not read, or not to their end.
     notes: Vec<String>,
 }
@@ -60,20 +63,31 @@ impl<'a> Sources<'a> {
             None => optional(&directory.join("ringwave.toml"), &mut notes)?,
         };
         let file = file.map(|(path, bytes)| read_toml(&path, bytes)).transpose()?;
-        Ok(Self { flags, environment, dotenv, file, notes })
+        let secrets = SecretVariables::default();
+        let mut sources = Self { flags, environment, dotenv, file, secrets, notes };
+        sources.read_secrets(&SecretReader::new(directory, environment))?;
+        Ok(sources)
+    }
+
+    /// Reads the files that variables and `ringwave.toml` name for secrets.
+    fn read_secrets(&mut self, reader: &SecretReader<'_>) -> Result<(), ConfigError> {
+        let find = |name| self.variable(name).map(|(raw, source)| (raw.as_text(), source));
+        self.secrets = SecretVariables::read(reader, find)?;
+        self.file.as_mut().map_or(Ok(()), |file| file.read_secrets(reader))
     }
 
     /// A `ringwave.toml` with no `.env` beside it.
-    pub(super) const fn of_file(
-        flags: &'a Flags,
-        environment: &'a Environment,
-        file: TomlFile,
-    ) -> Self {
-        Self { flags, environment, dotenv: None, file: Some(file), notes: Vec::new() }
+    pub(super) fn of_file(flags: &'a Flags, environment: &'a Environment, file: TomlFile) -> Self {
+        let (file, secrets) = (Some(file), SecretVariables::default());
+        Self { flags, environment, dotenv: None, file, secrets, notes: Vec::new() }
     }
 
-    /// Returns the value that a variable gave, unless it is empty or null.
+    /// Returns the value that a variable gave, or the content of the file that stands for it,
+    /// unless it is empty or null.
     pub(super) fn variable(&self, name: &'static str) -> Option<(RawValue, ValueSource)> {
+        if let Some((secret, source)) = self.secrets.get(name) {
+            return Some((RawValue::Text(secret.clone()), source.clone()));
+        }
         if let Some(text) = self.environment.get(name) {
             return Some((env_value(text)?, ValueSource::Env(name)));
         }
@@ -208,7 +222,8 @@ impl<'a> Sources<'a> {
     /// Returns the value that a key of `[server]` or `[app]` gave.
     pub(super) fn toml(&self, key: &'static str) -> Option<(RawValue, ValueSource)> {
         let file = self.file.as_ref()?;
-        let source = ValueSource::Toml { path: file.path.clone(), key: key.to_owned() };
+        let key_in_file = file.giving(key.to_owned());
+        let source = ValueSource::Toml { path: file.path.clone(), key: key_in_file };
         Some((file.value(key)?, source))
     }
 
@@ -306,7 +321,7 @@ fn reject_wide(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 fn named(directory: &Path, path: &Path, flag: &'static str) -> Result<Vec<u8>, FileError> {
     text_file::read(&directory.join(path)).map_err(|cause| FileError {
         path: path.to_owned(),
-        flag: Some(flag),
+        named_by: Some(flag.to_owned()),
         fault: FileFault::Unreadable(cause),
     })
 }

@@ -17,7 +17,8 @@ pub(crate) fn manual_table() -> String {
 }
 
 fn row(setting: &dyn Declared) -> String {
-    let Declaration { key, env, flag, default, takes_effect, doc } = setting.declaration();
+    let Declaration { key, env, file_env, flag, default, takes_effect, doc } =
+        setting.declaration();
     let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
     let default = match default.strip_prefix('(') {
         Some(words) => words.trim_end_matches(')').to_owned(),
@@ -26,6 +27,9 @@ fn row(setting: &dyn Declared) -> String {
     let expected = setting.expected();
     let [env, flag] = [env, flag].map(|name| code(name.unwrap_or_default()));
     let when = takes_effect.word();
+    let name = key.rsplit('.').next().unwrap_or_default();
+    let file = file_env.map(|file| format!(" In a file: `{name}_file`, `{file}`."));
+    let doc = format!("{doc}{}", file.unwrap_or_default());
     format!("| `{key}` | {env} | {flag} | {default} | {expected} | {when} | {doc} |\n")
 }
 

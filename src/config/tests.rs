@@ -18,6 +18,7 @@ use super::*;
 
 mod cluster;
 mod other_servers;
+mod secret_files;
 mod sources;
 
 /// A directory of its own for each test, gone at the end.

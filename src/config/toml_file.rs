@@ -3,25 +3,29 @@
 //! that is no setting is an error, because a misspelt setting would otherwise be off without a
 //! word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
 use super::error::{ConfigError, FileError, FileFault};
 use super::raw_value::RawValue;
+use super::secret_files::{self, KEY_SUFFIX, SecretReader};
 use super::settings::ALL;
 use super::spelling::nearest;
+use super::value_source::ValueSource;
 
 /// A file whose keys are all known.
 pub(super) struct TomlFile {
     pub(super) path: PathBuf,
     root: Table,
     apps: Vec<Table>,
+    /// The keys, such as `apps[0].secret`, whose values come from files.
+    from_files: BTreeSet<String>,
 }
 
 /// Keys that belong to one app alone, hence not in `[app]`.
-const CREDENTIALS: [&str; 5] = ["app_id", "key", "secret", "keys", WEBHOOKS];
+const CREDENTIALS: [&str; 6] = ["app_id", "key", "secret", "secret_file", "keys", WEBHOOKS];
 
 /// Key of the list of tables in an app.
 const WEBHOOKS: &str = "webhooks";
@@ -39,7 +43,53 @@ impl TomlFile {
         for app in &apps {
             check_table(path, "apps", app)?;
         }
-        Ok(Self { path: path.to_owned(), root, apps })
+        Ok(Self { path: path.to_owned(), root, apps, from_files: BTreeSet::new() })
+    }
+
+    /// Reads the files that keys such as `secret_file` name, and puts their contents in the places
+    /// of the values.
+    pub(super) fn read_secrets(&mut self, reader: &SecretReader<'_>) -> Result<(), ConfigError> {
+        let Self { path, root, apps, from_files } = self;
+        let mut read = |table: &mut Table, within: &str, name: &str| {
+            let file = format!("{name}{KEY_SUFFIX}");
+            let Some(value) = table.remove(&file) else { return Ok(()) };
+            let source = |name: &str| ValueSource::Toml {
+                path: path.clone(),
+                key: format!("{within}.{name}"),
+            };
+            if table.contains_key(name) {
+                return Err(secret_files::twice(&source(name), &source(&file)));
+            }
+            let secret = reader.read(raw(&value).as_text().as_str(), &source(&file).to_string())?;
+            table.insert(name.to_owned(), Value::String(secret));
+            from_files.insert(format!("{within}.{name}"));
+            Ok(())
+        };
+        for (within, name) in secret_files::declarations().filter_map(|it| it.key.split_once('.')) {
+            match root.get_mut(within) {
+                _ if within == "app" => {
+                    for (index, app) in apps.iter_mut().enumerate() {
+                        read(app, &format!("apps[{index}]"), name)?;
+                    }
+                }
+                Some(Value::Table(table)) => read(table, within, name)?,
+                _ => {}
+            }
+        }
+        for (index, app) in apps.iter_mut().enumerate() {
+            let pairs = app.get_mut("keys").and_then(Value::as_array_mut);
+            for (at, pair) in pairs.into_iter().flatten().enumerate() {
+                if let Some(pair) = pair.as_table_mut() {
+                    read(pair, &format!("apps[{index}].keys[{at}]"), "secret")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The key that gives a value: that of a file, if the value is from one.
+    pub(super) fn giving(&self, key: String) -> String {
+        if self.from_files.contains(&key) { format!("{key}{KEY_SUFFIX}") } else { key }
     }
 
     /// The number of `[[apps]]`.
@@ -57,7 +107,7 @@ impl TomlFile {
     pub(super) fn app_value(&self, index: usize, key: &str) -> Option<(RawValue, String)> {
         let key = key.strip_prefix("app.")?;
         let value = find(self.apps.get(index)?, key)?;
-        Some((raw(value), format!("apps[{index}].{key}")))
+        Some((raw(value), self.giving(format!("apps[{index}].{key}"))))
     }
 
     /// The number of `[[apps.webhooks]]` of the entry at `app` of `[[apps]]`.
@@ -129,6 +179,7 @@ fn check_table(path: &Path, prefix: &str, table: &Table) -> Result<(), FileError
                 check_table(path, &key, table)?;
             }
             _ if ALL.iter().any(|setting| setting.declaration().key == declared) => {}
+            _ if secret_files::is_key(&declared) => {}
             _ => return Err(unknown(path, &key)),
         }
     }

@@ -40,6 +40,15 @@ impl ValueSource {
             _ => None,
         }
     }
+
+    /// Whether it names a file that has the value, which is then a secret or has one in it.
+    pub(super) fn names_file(&self) -> bool {
+        match self {
+            Self::Env(name) | Self::DotEnv { name, .. } => name.ends_with("_FILE"),
+            Self::Toml { key, .. } => key.ends_with("_file"),
+            Self::Flag(_) | Self::Default | Self::DefaultOf(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for ValueSource {

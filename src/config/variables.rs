@@ -35,7 +35,8 @@ pub(super) fn collect(sources: &Sources<'_>) -> Vec<String> {
 
 /// The variables of settings and those that Reverb has beside them.
 fn known() -> impl Iterator<Item = &'static str> {
-    let declared = ALL.iter().filter_map(|setting| setting.declaration().env);
+    let declared = ALL.iter().map(|setting| setting.declaration());
+    let declared = declared.flat_map(|it| it.env.into_iter().chain(it.file_env));
     declared.chain(OF_PROJECTS.iter().map(|alias| alias.name)).chain(OF_REVERB)
 }
 

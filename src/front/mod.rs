@@ -33,6 +33,7 @@ mod pipe;
 mod proxy_header;
 mod reception;
 mod refused;
+mod request_id;
 mod response;
 mod route;
 mod service;

@@ -19,6 +19,7 @@ use super::clock::now_unix_s;
 use super::gateway::{Gateway, Unserved};
 use super::headers::{RequestHead, RequestHeaders, header_texts, text};
 use super::pipe::Beginning;
+use super::request_id::request_id;
 use super::response::Rejection;
 use super::route::Route;
 use super::state::Front;
@@ -129,7 +130,7 @@ impl<G: Gateway> Front<G> {
                 | RefusedRequest::NodesSilent
         );
         let app = app.filter(|_| !everyones);
-        self.note(app, clients, head, &Refusal::Request(refused));
+        self.note(app, clients, head, &Refusal::Request { refused, id: request_id(head.headers) });
     }
 
     fn over_limit(&self, cause: OverLimit) -> RefusedRequest<'static> {

@@ -8,14 +8,17 @@ use hyper::header::{ALLOW, CONNECTION, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 use serde::Serialize;
+use tracing::{Level, debug};
 
 use crate::counters::ApiRoute;
 use crate::id::AppIndex;
+use crate::text::without_signatures;
 
 use super::client_admission::{ClientAdmission, RequestPermit};
 use super::gateway::{Gateway, InFlight};
 use super::headers::{RequestHead, RequestHeaders};
 use super::pace::Pace;
+use super::request_id::request_id;
 use super::response::{HttpResponse, Rejection, done, json};
 use super::route::{Endpoint, Route};
 use super::state::Front;
@@ -43,6 +46,7 @@ pub(super) async fn respond<G: Gateway>(
         Ok(answer) => finish(front, answer),
         Err(rejection) => refuse(front, clients, &RequestHead::of(head), rejection),
     };
+    trace(front, clients, &RequestHead::of(head), answer.status());
     let settings = front.settings.get();
     if let Some(Route::Api { app_id, endpoint }) = Route::of(head.uri.path(), &settings.path_prefix)
     {
@@ -113,6 +117,22 @@ pub(super) fn refuse<G: Gateway>(
 ) -> HttpResponse {
     front.note_request(clients, head, &rejection);
     finish(front, rejection.into_answer())
+}
+
+/// Logs the answer to a request with `--debug`. A handshake has a line of its own.
+pub(super) fn trace<G: Gateway>(
+    front: &Front<G>,
+    clients: &ClientAdmission,
+    head: &RequestHead<'_, impl RequestHeaders + ?Sized>,
+    status: StatusCode,
+) {
+    if !tracing::enabled!(Level::DEBUG) || status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let client = clients.sender(&front.settings.get(), head.headers);
+    let (method, path) = (head.method, without_signatures(head.path));
+    let request_id = request_id(head.headers);
+    debug!(method, path, %client, request_id, "request answered with {}", status.as_u16());
 }
 
 /// Makes an answer the last one of its connection during a stop.

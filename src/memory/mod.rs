@@ -15,7 +15,7 @@ mod headroom;
 mod keyed_slab;
 mod trim;
 
-pub(crate) use allocator::give_back;
+pub(crate) use allocator::{allocator_version, give_back};
 pub(crate) use allowance::{Allowance, Gauge, Lease};
 pub(crate) use budget::{Bound, Holder, Per};
 pub(crate) use chunked::Chunked;

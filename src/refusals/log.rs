@@ -19,6 +19,9 @@ pub struct Refusals {
     apps: Box<[OnceLock<Page>]>,
     /// The counters of refusals that belong to no app.
     without_app: RefusalCounters,
+    /// The lines about refused connections in this second, by cause. Raised by the threads that
+    /// refuse, cleared by the control thread.
+    lines: [AtomicU32; Cause::ALL.len()],
 }
 
 /// The counters of up to 256 apps, by the lower byte of their index.
@@ -26,7 +29,8 @@ type Page = Box<[OnceLock<Box<RefusalCounters>>]>;
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self { apps: empty_page(), without_app: RefusalCounters::new(None, "") }
+        let lines = std::array::from_fn(|_| AtomicU32::new(0));
+        Self { apps: empty_page(), without_app: RefusalCounters::new(None, ""), lines }
     }
 }
 
@@ -44,17 +48,30 @@ impl Refusals {
         };
         let cause = refusal.cause();
         let (app, socket_id) = (counters.app_field(), client.socket_id_field());
-        let client = client.client_field();
+        let (client, request_id) = (client.client_field(), refusal.request_id_field());
+        let words = cause.words();
         if counters.of(cause).is_first() {
-            let cause = cause.words();
-            tracing::warn!(app, client, socket_id, cause, "{refusal}");
+            tracing::warn!(app, client, socket_id, request_id, cause = words, "{refusal}");
+        } else if refusal.is_of_connection() && self.has_line(cause) {
+            tracing::info!(app, client, socket_id, request_id, cause = words, "{refusal}");
         } else {
-            tracing::debug!(app, client, socket_id, "{refusal}");
+            tracing::debug!(app, client, socket_id, request_id, "{refusal}");
         }
     }
 
-    /// Logs the counts of minutes that are over. `now_s` is in seconds since any fixed moment.
+    /// Whether there may be another line about a refused connection in this second. If so, it is
+    /// counted.
+    pub(super) fn has_line(&self, cause: Cause) -> bool {
+        let lines = &self.lines[cause.index()];
+        // The load alone keeps a flood from writing to memory that all shards share.
+        lines.load(Ordering::Relaxed) < LINES_MAX
+            && lines.fetch_add(1, Ordering::Relaxed) < LINES_MAX
+    }
+
+    /// Begins another second, and logs the counts of minutes that are over. `now_s` is in seconds
+    /// since any fixed moment.
     pub(crate) fn log_counts(&self, now_s: u32) {
+        self.lines.iter().for_each(|lines| lines.store(0, Ordering::Relaxed));
         self.log(|counter| counter.due(now_s));
     }
 
@@ -129,9 +146,7 @@ impl RefusalCounters {
 
     /// The counter of a cause.
     fn of(&self, cause: Cause) -> &Counter {
-        // The numbers of causes count up from 0, which a test of `cause` asserts.
-        let index = (cause as usize).min(Cause::ALL.len() - 1);
-        &self.by_cause[index]
+        &self.by_cause[cause.index()]
     }
 
     /// The value of the log field `app`.
@@ -209,5 +224,9 @@ impl Counter {
     }
 }
 
-/// Seconds in which a cause has one line per app.
+/// Seconds in which a cause has one warning per app.
 const MINUTE_S: u32 = 60;
+
+/// Lines at INFO about refused connections that a cause has in a second. A person reads no more of
+/// them, and the log of a flood stays below a megabyte a minute and cause.
+pub(super) const LINES_MAX: u32 = 10;

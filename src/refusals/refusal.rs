@@ -20,7 +20,12 @@ pub(crate) enum Refusal<'a> {
     /// A WebSocket handshake.
     Handshake(RefusedHandshake<'a>),
     /// An HTTP request.
-    Request(RefusedRequest<'a>),
+    Request {
+        /// The reason.
+        refused: RefusedRequest<'a>,
+        /// The id that the request came with.
+        id: Option<&'a str>,
+    },
     /// A message of an open WebSocket.
     Message(RefusedMessage<'a>),
     /// An open WebSocket as a whole.
@@ -28,12 +33,25 @@ pub(crate) enum Refusal<'a> {
 }
 
 impl Refusal<'_> {
+    /// Whether a client gets no connection by it.
+    pub(super) const fn is_of_connection(&self) -> bool {
+        matches!(self, Self::Connection(_) | Self::Handshake(_))
+    }
+
+    /// The value of the log field `request_id`.
+    pub(super) const fn request_id_field(&self) -> Option<&str> {
+        match self {
+            Self::Request { id, .. } => *id,
+            _ => None,
+        }
+    }
+
     /// The cause that this refusal is counted under.
     pub(super) fn cause(&self) -> Cause {
         match self {
             Self::Connection(refused) => refused.cause(),
             Self::Handshake(refused) => refused.cause(),
-            Self::Request(refused) => refused.cause(),
+            Self::Request { refused, .. } => refused.cause(),
             Self::Message(refused) => refused.cause(),
             Self::Closed(closed) => closed.cause(),
         }
@@ -45,7 +63,7 @@ impl fmt::Display for Refusal<'_> {
         match self {
             Self::Connection(refused) => refused.fmt(f),
             Self::Handshake(refused) => refused.fmt(f),
-            Self::Request(refused) => refused.fmt(f),
+            Self::Request { refused, .. } => refused.fmt(f),
             Self::Message(refused) => refused.fmt(f),
             Self::Closed(closed) => closed.fmt(f),
         }

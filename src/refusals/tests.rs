@@ -2,6 +2,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::thread;
 
+use super::cause::Cause;
 use super::log::Counter;
 use super::*;
 use crate::apps::{App, Apps, test_app, test_app_named};
@@ -54,6 +55,16 @@ fn one_of_many_threads_logs_and_no_refusal_is_lost() {
         .collect();
     let logged: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
     assert_eq!((logged, counter.rest()), (1, Some(39_999)));
+}
+
+#[test]
+fn refused_connections_have_ten_lines_a_second_of_each_cause_and_of_all_apps_together() {
+    let refusals = Refusals::default();
+    let lines = |cause| (0..100).filter(|_| refusals.has_line(cause)).count();
+    assert_eq!((lines(Cause::UnknownKey), lines(Cause::UnknownKey)), (10, 0));
+    assert_eq!(lines(Cause::Origin), 10);
+    refusals.log_counts(1);
+    assert_eq!((lines(Cause::UnknownKey), lines(Cause::Origin)), (10, 10));
 }
 
 #[test]

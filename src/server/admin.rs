@@ -10,9 +10,11 @@
 //! Therefore both ends check the user at the other end. The server answers its own user and root; a
 //! command believes its own user and root, and root also believes the owner of the directory.
 //!
-//! A request is a line with the word of its [`AdminCommand`]. The answer is everything up to the
-//! end of the stream: `done` or `refused`, a space, and text. Later versions may add words.
+//! A request is a line with its [`AdminCommand`]: a word, and behind a space what belongs to it.
+//! The answer is everything up to the end of the stream: `done` or `refused`, a space, and text.
+//! Later versions may add words.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -29,7 +31,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
-use crate::config::ConfigInputs;
+use crate::config::{ConfigInputs, LogDirective};
 use crate::version;
 
 /// The first word of an answer after success.
@@ -62,26 +64,39 @@ pub(crate) enum AdminCommand {
     Reload,
     /// Report the status. The answer is a [`ServerStatus`](super::status::ServerStatus) as JSON.
     Status,
+    /// Change the filter of the log, if there is a change. The answer is the filter in force.
+    Log(Option<LogDirective>),
 }
 
 impl AdminCommand {
-    const ALL: [Self; 2] = [Self::Reload, Self::Status];
-
-    /// The word of the request, which is also the name of the subcommand.
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Reload => "reload",
-            Self::Status => "status",
+    fn parse(line: &str) -> Result<Self, String> {
+        let unknown = |what: &str| {
+            let version = version::NUMBER;
+            format!("the server, which is version {version}, does not know {what:?}")
+        };
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match (word, rest) {
+            ("reload", "") => Ok(Self::Reload),
+            ("status", "") => Ok(Self::Status),
+            ("log", "") => Ok(Self::Log(None)),
+            ("log", change) => match LogDirective::parse(change) {
+                Some(change) => Ok(Self::Log(Some(change))),
+                None => Err(unknown(line)),
+            },
+            _ => Err(unknown(word)),
         }
     }
+}
 
-    fn parse(line: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|command| command.word() == line);
-        found.ok_or_else(|| {
-            let word = line.split(' ').next().unwrap_or_default();
-            let version = version::NUMBER;
-            format!("the server, which is version {version}, does not know {word:?}")
-        })
+impl fmt::Display for AdminCommand {
+    /// The request, without the end of its line. Its word is also the name of the subcommand.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reload => f.write_str("reload"),
+            Self::Status => f.write_str("status"),
+            Self::Log(None) => f.write_str("log"),
+            Self::Log(Some(change)) => write!(f, "log {change}"),
+        }
     }
 }
 
@@ -180,10 +195,14 @@ impl AdminRequest {
         send_answer(self.stream, answer).await;
     }
 
+    /// Sends the outcome to the peer, without making the caller wait.
+    pub(super) fn answer_later(self, answer: AdminAnswer) {
+        tokio::spawn(async move { self.answer(&answer).await });
+    }
+
     /// Answers that the command is refused, without making the caller wait.
     pub(super) fn refuse(self, reason: &str) {
-        let answer = Err(reason.to_owned());
-        tokio::spawn(async move { self.answer(&answer).await });
+        self.answer_later(Err(reason.to_owned()));
     }
 }
 
@@ -217,7 +236,7 @@ async fn send_answer(stream: UnixStream, answer: &AdminAnswer) {
 pub(crate) fn ask(inputs: &ConfigInputs, command: AdminCommand) -> Result<String, AskError> {
     let mut stream = connect(inputs)?;
     let mut answer = String::new();
-    let request = format!("{}\n", command.word());
+    let request = format!("{command}\n");
     let exchanged =
         stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
     exchanged.map_err(AskError::NoAnswer)?;
@@ -361,7 +380,14 @@ mod tests {
         assert!(matches!(ask(&inputs, AdminCommand::Reload), Err(AskError::NoServer)));
         let mut requests = listen(&inputs);
         for answer in [Ok("3 apps".to_owned()), Err("no such setting".to_owned())] {
-            for command in AdminCommand::ALL {
+            let change = |text| AdminCommand::Log(LogDirective::parse(text));
+            for command in [
+                AdminCommand::Reload,
+                AdminCommand::Status,
+                AdminCommand::Log(None),
+                change("debug"),
+                change("front=off"),
+            ] {
                 // A silent peer delays no other peer.
                 let _mute = connect(&inputs).unwrap();
                 let asking = inputs.clone();
@@ -377,16 +403,18 @@ mod tests {
                 }
             }
         }
-        let mut other = connect(&inputs).unwrap();
-        let answer = tokio::task::spawn_blocking(move || {
-            let mut answer = String::new();
-            other.write_all(b"restart 5\n").unwrap();
-            other.read_to_string(&mut answer).unwrap();
-            answer
-        });
-        let answer = answer.await.unwrap();
-        assert!(answer.starts_with("refused the server, which is version "), "{answer}");
-        assert!(answer.ends_with("does not know \"restart\""), "{answer}");
+        for (request, unknown) in [("restart 5", "restart"), ("log fornt=off", "log fornt=off")] {
+            let mut other = connect(&inputs).unwrap();
+            let answer = tokio::task::spawn_blocking(move || {
+                let mut answer = String::new();
+                other.write_all(format!("{request}\n").as_bytes()).unwrap();
+                other.read_to_string(&mut answer).unwrap();
+                answer
+            });
+            let answer = answer.await.unwrap();
+            assert!(answer.starts_with("refused the server, which is version "), "{answer}");
+            assert!(answer.ends_with(&format!("does not know {unknown:?}")), "{answer}");
+        }
         // A server that stops answers nothing, and is gone then.
         let asking = inputs.clone();
         let asked = tokio::task::spawn_blocking(move || ask(&asking, AdminCommand::Reload));

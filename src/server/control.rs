@@ -62,6 +62,9 @@ impl Control<'_> {
                     AdminCommand::Status => {
                         reporter.answer(request, reloader.apps(), ServerState::Serving);
                     }
+                    AdminCommand::Log(change) => {
+                        request.answer_later(Ok(reloader.change_log(change)));
+                    }
                 },
                 failure = shards.failure() => return Err(failure),
                 () = cluster::ended(cluster) => return Err(ShardError::ClusterPanicked),
@@ -100,7 +103,9 @@ impl Control<'_> {
                     return Ok(ExitCode::from(exit_code));
                 },
                 Some(request) = requests.recv() => match request.command() {
-                    AdminCommand::Reload => request.refuse("the server stops"),
+                    AdminCommand::Reload | AdminCommand::Log(_) => {
+                        request.refuse("the server stops");
+                    }
                     AdminCommand::Status => {
                         reporter.answer(request, &apps, ServerState::Stopping);
                     }

@@ -18,15 +18,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing::{Level, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
-use crate::config::LogFormat;
+use crate::config::{LogFilter, LogFormat};
 use crate::text;
 
 use forms::{JsonLines, TextLines};
@@ -46,25 +46,33 @@ impl Drop for LogGuard {
     }
 }
 
-/// Changes the level of the log while the process runs.
-#[derive(Clone, Debug)]
-pub(crate) struct LogLevel(reload::Handle<Targets, Registry>);
+/// The filter that the log runs by, which can be changed while the process runs.
+#[derive(Debug)]
+pub(crate) struct FilterInForce {
+    filter: LogFilter,
+    log: reload::Handle<Targets, Registry>,
+}
 
-impl LogLevel {
-    /// Logs everything of Ringwave at INFO, with `debug` at DEBUG, from now on. Lines that are not
-    /// logged cost as little as before.
-    pub(crate) fn set_debug(&self, debug: bool) {
+impl FilterInForce {
+    /// The filter.
+    pub(crate) const fn get(&self) -> &LogFilter {
+        &self.filter
+    }
+
+    /// Logs by another filter from now on. Lines that are not logged cost as little as before.
+    pub(crate) fn set(&mut self, filter: LogFilter) {
         // It fails only if the log is gone, and then nothing is logged at any level.
-        let _gone = self.0.reload(wanted(debug));
+        let _gone = self.log.reload(wanted(&filter));
+        self.filter = filter;
     }
 }
 
-/// Starts the log of this process: everything of Ringwave at INFO, with `debug` at DEBUG, and
-/// warnings of libraries. Call it once; if a log exists already, that one stays.
+/// Starts the log of this process: what the filter lets through of Ringwave, and warnings of
+/// libraries. Call it once; if a log exists already, that one stays.
 ///
 /// # Errors
 /// The writing thread cannot be started.
-pub(crate) fn start(debug: bool, format: LogFormat) -> io::Result<(LogGuard, LogLevel)> {
+pub(crate) fn start(filter: LogFilter, format: LogFormat) -> io::Result<(LogGuard, FilterInForce)> {
     let stdout = io::stdout();
     let ansi =
         stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
@@ -73,9 +81,9 @@ pub(crate) fn start(debug: bool, format: LogFormat) -> io::Result<(LogGuard, Log
         .name("log".to_owned())
         .spawn(move || written.write_all_to(stdout))?;
     // A second log in one process (tests) is no error: the first one takes the lines.
-    let (subscriber, level) = subscriber(debug, format, lines.clone());
+    let (subscriber, filter) = subscriber(filter, format, lines.clone());
     let _already_started = subscriber.try_init();
-    Ok((LogGuard(lines), level))
+    Ok((LogGuard(lines), filter))
 }
 
 /// The time for which the exit waits for lines that stdout does not take.
@@ -88,11 +96,11 @@ pub(crate) const BACKLOG_BYTES_MAX: usize = 4 << 20;
 const BATCH_BYTES: usize = 64 << 10;
 
 fn subscriber(
-    debug: bool,
+    filter: LogFilter,
     format: LogFormat,
     lines: LogQueue,
-) -> (impl Subscriber + Send + Sync, LogLevel) {
-    let (wanted, level) = reload::Layer::new(wanted(debug));
+) -> (impl Subscriber + Send + Sync, FilterInForce) {
+    let (wanted, log) = reload::Layer::new(wanted(&filter));
     let ansi = lines.ansi;
     let (text, json) = match format {
         LogFormat::Text => {
@@ -104,14 +112,18 @@ fn subscriber(
             (None, Some(layer.with_writer(lines)))
         }
     };
-    (tracing_subscriber::registry().with(wanted).with(text).with(json), LogLevel(level))
+    let subscriber = tracing_subscriber::registry().with(wanted).with(text).with(json);
+    (subscriber, FilterInForce { filter, log })
 }
 
-/// The events that are logged: the one place where `debug` decides anything. Code that would do
-/// work for a line at DEBUG asks `tracing::enabled!`.
-fn wanted(debug: bool) -> Targets {
-    let level = if debug { Level::DEBUG } else { Level::INFO };
-    Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), level)
+/// The events that are logged. Libraries are held to warnings at every level, because their lines
+/// below that are about themselves. Code that would do work for a line asks `tracing::enabled!`.
+fn wanted(filter: &LogFilter) -> Targets {
+    let general = filter.general();
+    Targets::new()
+        .with_default(general.min(LevelFilter::WARN))
+        .with_target(env!("CARGO_CRATE_NAME"), general)
+        .with_targets(filter.by_path())
 }
 
 /// The sending end of the queue between the threads that log and the thread that writes.
@@ -243,12 +255,13 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::config::LogDirective;
 
     #[test]
     fn a_name_with_line_breaks_or_escapes_stays_one_line_in_every_form() {
         let name = "a\r\n2026-01-01 ERROR forged\u{1b}[2J\u{8}";
         for format in [LogFormat::Text, LogFormat::Json] {
-            let log = logged(false, format, || {
+            let log = logged("info", format, || {
                 tracing::info!(target: "ringwave::front", ?name, "debug field");
                 tracing::info!(target: "ringwave::front", %name, "display field");
                 tracing::info!(target: "ringwave::front", "message {name}");
@@ -262,7 +275,7 @@ mod tests {
 
     #[test]
     fn no_value_can_pass_for_another_field_and_a_plain_one_has_no_quotes() {
-        let log = logged(false, LogFormat::Text, || {
+        let log = logged("info", LogFormat::Text, || {
             let name = r#"x app=forged "y" \"#;
             tracing::info!(name, %name, plain = "App\\Seen", empty = "", count = 3, "said");
             tracing::info!(name = "a\u{202e}b\u{2028}c", "said");
@@ -277,7 +290,8 @@ mod tests {
     #[test]
     fn a_json_line_stays_json_whatever_is_in_a_value_and_its_strings_are_strings() {
         let name = "a \"b\" \u{7f}\u{85}\u{2028}\u{202e}\\ größer";
-        let log = logged(false, LogFormat::Json, || tracing::info!(name, %name, count = 3, "said"));
+        let log =
+            logged("info", LogFormat::Json, || tracing::info!(name, %name, count = 3, "said"));
         let (line, end) = log.split_at(log.len() - 1);
         assert_eq!(end, "\n");
         assert!(!line.chars().any(text::is_unsafe), "{line}");
@@ -288,7 +302,7 @@ mod tests {
     #[test]
     fn modules_of_libraries_are_shown_and_those_of_ringwave_are_not() {
         for format in [LogFormat::Text, LogFormat::Json] {
-            let log = logged(false, format, || {
+            let log = logged("info", format, || {
                 tracing::warn!(target: "ringwave::front", "ours");
                 tracing::warn!(target: "rustls::client", "theirs");
             });
@@ -298,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_json_line_is_an_object_with_level_message_and_fields() {
-        let log = logged(false, LogFormat::Json, || {
+        let log = logged("info", LogFormat::Json, || {
             tracing::warn!(target: "ringwave::shard", shard = 3, "table full");
         });
         let line: serde_json::Value = serde_json::from_str(&log).unwrap();
@@ -315,9 +329,9 @@ mod tests {
             tracing::info!(target: "hyper::proto", "theirs info");
             tracing::warn!(target: "tokio::runtime", "theirs warn");
         };
-        let quiet = logged(false, LogFormat::Text, events);
+        let quiet = logged("info", LogFormat::Text, events);
         assert!(!quiet.contains("ours debug") && quiet.contains("ours info"), "{quiet}");
-        let debug = logged(true, LogFormat::Text, events);
+        let debug = logged("debug", LogFormat::Text, events);
         assert!(debug.contains("ours debug"), "{debug}");
         for log in [quiet, debug] {
             assert!(!log.contains("theirs info") && log.contains("theirs warn"), "{log}");
@@ -325,12 +339,33 @@ mod tests {
     }
 
     #[test]
+    fn each_part_has_its_own_level_and_libraries_never_more_than_the_rest() {
+        let events = || {
+            tracing::debug!(target: "ringwave::front::service", "front debug");
+            tracing::debug!(target: "ringwave::shard", "shard debug");
+            tracing::info!(target: "ringwave::shard", "shard info");
+            tracing::warn!(target: "ringwave_ring::uring", "ring warn");
+            tracing::error!(target: "ringwave_ring::uring", "ring error");
+            tracing::warn!(target: "tokio::runtime", "theirs warn");
+        };
+        let lines = |levels: &str| {
+            let log = logged(levels, LogFormat::Text, events);
+            log.lines().map(|line| line.get(28..).unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let shown = ["DEBUG front debug", " INFO shard info", "ERROR ring error"];
+        assert_eq!(lines("info,front=debug,ring=error")[..3], shown);
+        assert_eq!(lines("error"), ["ERROR ring error"]);
+        assert_eq!(lines("off,ring=warn"), [" WARN ring warn", "ERROR ring error"]);
+    }
+
+    #[test]
     fn the_level_changes_while_the_log_runs() {
         let (lines, written) = LogQueue::new(false);
-        let (subscriber, level) = subscriber(false, LogFormat::Text, lines.clone());
+        let (subscriber, mut in_force) = subscriber(filter("info"), LogFormat::Text, lines.clone());
         tracing::subscriber::with_default(subscriber, || {
-            for (debug, text) in [(false, "first"), (true, "second"), (false, "third")] {
-                level.set_debug(debug);
+            for (level, text) in [("info", "first"), ("debug", "second"), ("warn", "third")] {
+                in_force.set(filter(level));
+                assert_eq!(in_force.get().to_string(), level);
                 // One call site, whose cached level has to be updated.
                 tracing::debug!(target: "ringwave::plane", "{text}");
             }
@@ -355,7 +390,8 @@ mod tests {
         }
         assert!(lines.backlog.bytes.load(Ordering::Relaxed) <= BACKLOG_BYTES_MAX);
         let output = SharedBuffer::default();
-        let (sink, log) = (output.clone(), subscriber(false, LogFormat::Text, lines.clone()).0);
+        let (sink, log) =
+            (output.clone(), subscriber(filter("info"), LogFormat::Text, lines.clone()).0);
         std::thread::spawn(move || {
             tracing::subscriber::with_default(log, || written.write_all_to(sink));
         });
@@ -396,9 +432,15 @@ mod tests {
         assert_eq!(backlog.bytes.load(Ordering::Relaxed), 0);
     }
 
-    fn logged(debug: bool, format: LogFormat, events: impl FnOnce()) -> String {
+    fn filter(text: &str) -> LogFilter {
+        let directives = text.split(',').map(|part| LogDirective::parse(part).unwrap());
+        LogFilter::of(directives)
+    }
+
+    fn logged(levels: &str, format: LogFormat, events: impl FnOnce()) -> String {
         let (lines, written) = LogQueue::new(false);
-        tracing::subscriber::with_default(subscriber(debug, format, lines.clone()).0, events);
+        let subscriber = subscriber(filter(levels), format, lines.clone()).0;
+        tracing::subscriber::with_default(subscriber, events);
         drained(lines, written)
     }
 

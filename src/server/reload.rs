@@ -14,7 +14,8 @@ use crate::apps::{App, Apps};
 use crate::bus::Outside;
 use crate::cluster::ClusterWorker;
 use crate::config::{
-    self, Changes, Config, ConfigError, ConfigInputs, MemoryLimit, Resolved, ServerConfig,
+    self, Changes, Config, ConfigError, ConfigInputs, LogDirective, MemoryLimit, Resolved,
+    ServerConfig,
 };
 use crate::id::ShardId;
 use crate::shard::{InForce, ShardMessage};
@@ -22,7 +23,7 @@ use crate::webhooks::WebhookWorker;
 
 use super::admin::{AdminAnswer, AdminRequest};
 use super::ledger::Shares;
-use super::logging::LogLevel;
+use super::logging::FilterInForce;
 use super::mailboxes;
 use super::notify::ServiceManager;
 use super::shared::SharedState;
@@ -41,8 +42,8 @@ pub(super) struct Controls {
     pub(super) bus: Outside<ShardMessage>,
     /// The state that shards share, which a reload does not change.
     pub(super) shared: SharedState,
-    /// Sets the level of the log.
-    pub(super) level: LogLevel,
+    /// The filter of the log.
+    pub(super) filter: FilterInForce,
     /// Sets the limit of memory.
     pub(super) memory: watch::Sender<MemoryLimit>,
 }
@@ -124,6 +125,19 @@ impl<'a> Reloader<'a> {
         });
     }
 
+    /// Changes the filter of the log, if there is a change, until the next reload. Returns the
+    /// filter in force.
+    pub(super) fn change_log(&mut self, change: Option<LogDirective>) -> String {
+        let filter = &mut self.controls.filter;
+        if let Some(change) = change {
+            let changed = filter.get().changed_by(change);
+            let (before, after) = (filter.get().to_string(), changed.to_string());
+            tracing::info!(before, after, "the filter of the log changes");
+            filter.set(changed);
+        }
+        filter.get().to_string()
+    }
+
     /// Makes the configuration that was read the one to be in force. Changes nothing if it fails.
     fn adopt(&mut self, config: Config) -> Result<ReloadReport, ReloadError> {
         if config.development && !self.development {
@@ -145,9 +159,9 @@ impl<'a> Reloader<'a> {
 
     /// Hands the adopted configuration to all parts that work by it. The future returns the shards
     /// that have not taken it in time.
-    fn put_in_force(&self) -> impl Future<Output = Vec<ShardId>> + use<> {
-        let Controls { webhooks, cluster, bus, shared, level, memory } = &self.controls;
-        level.set_debug(self.server.debug);
+    fn put_in_force(&mut self) -> impl Future<Output = Vec<ShardId>> + use<> {
+        let Controls { webhooks, cluster, bus, shared, filter, memory } = &mut self.controls;
+        filter.set(self.server.log_filter());
         memory.send_if_modified(|limit| {
             std::mem::replace(limit, self.server.memory_limit) != self.server.memory_limit
         });

@@ -24,7 +24,7 @@ use super::control::Control;
 use super::error::StartError;
 use super::ledger::{Ledger, Shares};
 use super::listen::{BoundListeners, Inherited, forgeable_addresses};
-use super::logging::LogLevel;
+use super::logging::FilterInForce;
 use super::monitor::{MonitorListener, Phase, Sources};
 use super::notify::ServiceManager;
 use super::preflight::HostSurvey;
@@ -63,10 +63,11 @@ pub(super) fn serve(mut config: Config, inputs: &ConfigInputs) -> Result<ExitCod
         true => BoundListeners::bind(server)?,
         false => inherited.share(server.send_buffer, server.shards)?,
     };
-    let (_log, level) = logging::start(server.debug, server.log_format).map_err(StartError::Log)?;
+    let started = logging::start(server.log_filter(), server.log_format);
+    let (_log, filter) = started.map_err(StartError::Log)?;
     let shared = SharedState::new(http_connections(&config, &host), clock);
     let start = Start { config: &config, inputs, host: &host, shared: &shared };
-    let ended = runtime.block_on(start.serve(bound, signals, level));
+    let ended = runtime.block_on(start.serve(bound, signals, filter));
     shared.refusals.log_rest();
     ended
 }
@@ -94,7 +95,7 @@ impl Start<'_> {
         &self,
         bound: BoundListeners,
         signals: Signals,
-        level: LogLevel,
+        filter: FilterInForce,
     ) -> Result<ExitCode, StartError> {
         let Self { config, inputs, shared, .. } = *self;
         let server = &config.server;
@@ -137,7 +138,7 @@ impl Start<'_> {
             cluster_status.clone(),
             shared.clock,
         );
-        let controls = Controls { webhooks, cluster, bus, shared: shared.clone(), level, memory };
+        let controls = Controls { webhooks, cluster, bus, shared: shared.clone(), filter, memory };
         let reloader = Reloader::new(config, inputs, controls);
         let control = Control {
             signals,

@@ -11,12 +11,12 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tracing::Level;
+use tracing::{Level, debug};
 
 use crate::channels::{ChannelKey, Event};
 use crate::frame::Frame;
 use crate::id::SocketId;
-use crate::text::without_signatures;
+use crate::text::{Name, without_signatures};
 
 /// A published event, with what its log line needs.
 #[derive(Debug)]
@@ -56,12 +56,10 @@ impl Traced {
         let Self { key, frame, except, whisper, subscribers } = self;
         let subscribers = subscribers.saturating_sub(u32::from(excepted));
         let (event, data) = told(frame);
-        let (event, data, channel) = (&*event, &*data, key.name().as_str());
+        let (event, channel, data) = (Name(&event), Name(key.name().as_str()), &*data);
+        let what = if *whisper { "whisper" } else { "broadcasting" };
         let socket_id = except.map(tracing::field::display);
-        match whisper {
-            true => tracing::debug!(app, channel, event, data, subscribers, socket_id, "whisper"),
-            false => tracing::debug!(app, channel, event, data, subscribers, socket_id, "publish"),
-        }
+        debug!(app, data, subscribers, socket_id, "{what} to {channel}: {event}");
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::gateway::{Gateway, SHARD_COUNTS, Setup, eventually};
+use crate::gateway::{APP_ID, Gateway, SHARD_COUNTS, Setup, eventually, served_with};
 use crate::http::{Call, publish};
 use crate::raw::Raw;
 
@@ -40,23 +40,19 @@ fn a_publish_is_told_with_its_channel_event_data_and_how_many_get_it() {
         |gateway| {
             let data = r#"{"id":1}"#;
             publish(gateway, "room", "App\\Events\\Seen", data);
-            let event = json!({ "channel": "room", "event": "App\\Events\\Seen", "data": data });
-            let with = |subscribers: u32| {
-                let mut fields = event.clone();
-                fields["subscribers"] = subscribers.into();
-                fields
-            };
-            told(gateway, "publish", &with(0));
+            const SENTENCE: &str = "broadcasting to room: App\\Events\\Seen";
+            let with = |subscribers: u32| json!({ "data": data, "subscribers": subscribers });
+            told(gateway, SENTENCE, &with(0));
             // These are enough to be on several shards.
             let mut clients: Vec<_> = (0..7).map(|_| Client::connect(gateway)).collect();
             clients.iter_mut().for_each(|client| client.subscribe("room"));
             publish(gateway, "room", "App\\Events\\Seen", data);
-            told(gateway, "publish", &with(7));
+            told(gateway, SENTENCE, &with(7));
             let mut excepting = json!({ "name": "App\\Events\\Seen", "channel": "room" });
             excepting["data"] = data.into();
             excepting["socket_id"] = clients[3].socket_id.as_str().into();
             Call::post("events", &excepting).ok(gateway);
-            told(gateway, "publish", &with(6));
+            told(gateway, SENTENCE, &with(6));
             // A connection that is not subscribed cannot be excepted.
             clients[3].unsubscribe("room");
             let state =
@@ -66,13 +62,46 @@ fn a_publish_is_told_with_its_channel_event_data_and_how_many_get_it() {
             });
             Call::post("events", &excepting).ok(gateway);
             eventually("it is told again with 6", || {
-                let told = lines(gateway, "publish");
+                let told = lines(gateway, SENTENCE);
                 let six = told.iter().filter(|line| line["subscribers"] == 6);
                 (six.count() == 2).then_some(())
             });
-            assert_eq!(lines(gateway, "publish").len(), 4);
+            assert_eq!(lines(gateway, SENTENCE).len(), 4);
         },
     );
+}
+
+#[test]
+fn a_request_is_told_with_its_answer_and_the_id_that_a_proxy_gave_it() {
+    let settings = |setup: Setup| setup.flag("--log=info,front=debug").flag("--log-format=json");
+    served_with(settings, |gateway| {
+        let event = json!({ "name": "e", "channel": "room", "data": "1" });
+        let publish = Call::post("events", &event);
+        let with_id = |call: &Call, id: &str| call.clone().header(&format!("X-Request-Id: {id}"));
+        with_id(&publish, "c0ffee-1").ok(gateway);
+        let path = format!("/apps/{APP_ID}/events");
+        let of = |id: &str| {
+            let client = "127.0.0.1";
+            json!({ "request_id": id, "method": "POST", "path": path, "client": client })
+        };
+        told(gateway, "request answered with 200", &of("c0ffee-1"));
+        let unsigned = Call { secret: "another".to_owned(), ..publish.clone() };
+        assert_eq!(with_id(&unsigned, "c0ffee-2").send(gateway).status, 401);
+        told(gateway, "request answered with 401", &of("c0ffee-2"));
+        let warning = gateway.logged(&["WARN", "refused with 401"]);
+        assert!(warning.contains(r#""request_id":"c0ffee-2""#), "{warning}");
+        // An endpoint that is not answered in place.
+        with_id(&Call::get("channels"), "c0ffee-3").ok(gateway);
+        told(gateway, "request answered with 200", &json!({ "request_id": "c0ffee-3" }));
+        with_id(&publish, "not an id").ok(gateway);
+        publish.ok(gateway);
+        eventually("lines without an id", || {
+            let lines = lines(gateway, "request answered with 200");
+            let publishes = lines.iter().filter(|line| line["path"] == path);
+            (publishes.filter(|line| line["request_id"].is_null()).count() == 2).then_some(())
+        });
+        assert!(!gateway.log().contains("broadcasting"), "shards have another level");
+    });
 }
 
 #[test]
@@ -81,7 +110,7 @@ fn the_first_200_characters_of_published_data_are_told() {
         |setup| setup,
         |gateway| {
             publish(gateway, "room", "e", &"ü".repeat(5000));
-            told(gateway, "publish", &json!({ "data": "ü".repeat(200) }));
+            told(gateway, "broadcasting to room: e", &json!({ "data": "ü".repeat(200) }));
         },
     );
 }
@@ -96,10 +125,9 @@ fn a_client_event_is_told_with_its_data_and_how_many_others_get_it() {
             clients[0].whisper("private-a", "client-typing", &json!({ "on": true }));
             told(
                 gateway,
-                "whisper",
+                "whisper to private-a: client-typing",
                 &json!({
-                    "channel": "private-a", "event": "client-typing", "data": r#"{"on":true}"#,
-                    "subscribers": 3, "socket_id": clients[0].socket_id,
+                    "data": r#"{"on":true}"#, "subscribers": 3, "socket_id": clients[0].socket_id,
                 }),
             );
         },
@@ -118,7 +146,7 @@ fn the_life_of_a_connection_is_told_from_its_address_to_the_reason_of_its_end() 
                 fields["socket_id"] = id.as_str().into();
                 fields
             };
-            let fields = json!({ "client": "127.0.0.1", "app": crate::gateway::APP_ID });
+            let fields = json!({ "client": "127.0.0.1", "app": APP_ID });
             told(gateway, "connection established", &of(fields));
             client.subscribe("private-a");
             told(gateway, "subscribed", &of(json!({ "channel": "private-a" })));

@@ -8,12 +8,16 @@
     reason = "the lint table excepts test functions, this excepts what they call"
 )]
 
+/// Completions and manual pages.
+mod command_line;
 /// Files and variables that the configuration comes from.
 mod environment;
 /// Hosts that keep the process from running, and the messages about it.
 mod host;
 /// `ringwave import`.
 mod import;
+/// Secrets in files of their own.
+mod secret_files;
 /// Start, configuration, refusals to start, and the log.
 mod start;
 
@@ -71,8 +75,13 @@ mod slow;
 
 /// The log for a developer beside a browser.
 mod debug;
+/// The filter of the log, at the start and while the server runs.
+mod log_filter;
 /// Refusals, and the lines of the log about them.
 mod refusals;
+
+/// Sequences that would steer a terminal, wherever clients can put text.
+mod terminal;
 
 /// The effect of each setting of the server that a reload changes.
 mod live_settings;

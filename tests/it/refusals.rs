@@ -123,6 +123,35 @@ fn refused_handshakes_by_the_thousand_make_a_few_lines_with_the_right_count() {
 }
 
 #[test]
+fn refused_connections_have_a_line_each_and_ten_a_second_in_a_flood() {
+    const REFUSED: usize = 300;
+    in_both_forms(
+        |setup| setup,
+        |gateway| {
+            let refuse = |agent: &str| {
+                let mut client = Client::open(gateway, "/app/nobodys", &[("User-Agent", agent)]);
+                client.expect_refusal(4001, "Application does not exist");
+            };
+            let lines = |level: &str| {
+                let log = gateway.log();
+                let of_level = log.lines().filter(|line| line.contains(level));
+                of_level.filter(|line| line.contains("unknown key")).count()
+            };
+            let started = Instant::now();
+            (0..3).for_each(|_| refuse("seldom"));
+            eventually("a line each", || {
+                let [warnings, others] = ["WARN", "INFO"].map(lines);
+                (warnings == 1 && others == 2).then_some(())
+            });
+            (3..REFUSED).for_each(|_| refuse("often"));
+            // Each second in which a refusal fell has ten at most.
+            let seconds = usize::try_from(started.elapsed().as_secs()).unwrap() + 2;
+            assert!((10..=10 * seconds).contains(&lines("INFO")), "{} lines", lines("INFO"));
+        },
+    );
+}
+
+#[test]
 fn counted_refusals_are_told_when_the_process_ends() {
     for form in ["text", "json"] {
         let mut gateway = Setup::new(2).flag(&format!("--log-format={form}")).start();

@@ -185,16 +185,29 @@ fn a_command_does_not_believe_another_user_who_has_taken_the_name() {
 }
 
 #[test]
-fn the_version_tells_the_commit() {
-    let output = Command::new(RINGWAVE).arg("--version").output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let number = env!("CARGO_PKG_VERSION");
-    let Some(commit) = option_env!("RINGWAVE_COMMIT") else {
-        assert_eq!(text, format!("ringwave {number}\n"), "built without a repository");
-        return;
+fn the_version_tells_the_commit_and_the_long_one_the_kernel_and_the_allocator_too() {
+    let told = |flag: &str| {
+        let output = Command::new(RINGWAVE).arg(flag).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(text, format!("ringwave {number} ({commit})\n"));
-    assert!(commit.len() == 12 && commit.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let number = env!("CARGO_PKG_VERSION");
+    // Without a repository the build knows no commit.
+    let short = match option_env!("RINGWAVE_COMMIT") {
+        Some(commit) => format!("ringwave {number} ({commit})"),
+        None => format!("ringwave {number}"),
+    };
+    assert_eq!(told("-V"), format!("{short}\n"));
+    if let Some(commit) = option_env!("RINGWAVE_COMMIT") {
+        assert!(commit.len() == 12 && commit.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    }
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let long = told("--version");
+    let lines: Vec<_> = long.lines().collect();
+    let [first, kernel, allocator] = lines[..] else { panic!("{long}") };
+    assert_eq!((first, kernel), (&*short, &*format!("kernel     Linux {}", release.trim())));
+    let version = allocator.strip_prefix("allocator  mimalloc ").unwrap();
+    let parts: Vec<_> = version.split('.').map(str::parse::<u32>).collect();
+    assert!(parts.len() == 3 && parts.iter().all(Result::is_ok), "{long}");
 }
 
 #[test]

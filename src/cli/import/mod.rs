@@ -13,12 +13,10 @@ use clap::{Args, ValueEnum};
 use crate::config::{self, INPUT_BYTES_MAX, Predecessor};
 
 use super::environment::environment;
-use super::exit::{fail, tell};
+use super::exit::{EXIT_CANNOT_CREATE, fail, tell};
 
 /// The input cannot be understood (`EX_DATAERR`).
 const EXIT_DATA: u8 = 65;
-/// The file of `--output` cannot be written (`EX_CANTCREAT`).
-const EXIT_OUTPUT: u8 = 73;
 
 /// The server whose configuration to import, and where the configuration is.
 #[derive(Args)]
@@ -93,7 +91,7 @@ fn import(from: Predecessor, files: &FileArgs) -> ExitCode {
                 eprintln!("ringwave: {written}. `ringwave check` shows its values.");
                 ExitCode::SUCCESS
             }
-            Err(error) => fail(&error, EXIT_OUTPUT),
+            Err(error) => fail(&error, EXIT_CANNOT_CREATE),
         },
         _ => match io::stdout().lock().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,

@@ -172,6 +172,7 @@ fn another_value(key: &str) -> &'static str {
         "server.listen" => "[\"tcp://127.0.0.9:9999\"]",
         "server.debug" => "true",
         "server.direct_descriptors" => "false",
+        "server.log" => "\"warn,front=debug\"",
         "server.log_format" => "\"json\"",
         "server.trusted_proxies" => "\"10.0.0.0/8\"",
         "server.webhook_spool" => "\"spool\"",

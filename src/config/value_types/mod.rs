@@ -2,6 +2,7 @@
 
 mod choice;
 mod key_pairs;
+mod log_filter;
 mod network;
 mod number;
 mod redis;
@@ -11,6 +12,7 @@ mod webhook;
 
 pub(super) use choice::{Choice, Or, Switch};
 pub(super) use key_pairs::KeyPairs;
+pub(super) use log_filter::LogFilters;
 pub(super) use network::{AdminAddress, HostAddress, ListenAddresses, OriginPatterns, Proxies};
 pub(super) use number::{Seconds, Whole};
 pub(super) use redis::{RedisServer, RedisServers, address_of_parts, with_port};

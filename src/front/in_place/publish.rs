@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 use hyper::StatusCode;
+use tracing::Level;
 
 use super::super::body::Held;
 use super::super::client_admission::ClientAdmission;
@@ -86,12 +87,16 @@ impl Submitted<'_> {
     ) -> Answer {
         let Self { publish, head_len, len, asked, _held } = self;
         let (app, route) = publish.counted_as();
+        let head_bytes = received.get(..head_len).unwrap_or_default();
         let answer = match publish.answer(front, pace).await {
             Ok(answer) => answer,
-            Err(rejection) => Some(refusal(front, clients, received.get(..head_len), rejection)),
+            Err(rejection) => Some(refusal(front, clients, head_bytes, rejection)),
         };
         let status = answer.as_ref().map_or(StatusCode::OK, HttpResponse::status);
         front.gateway.count_answer(app, route, status);
+        if tracing::enabled!(Level::DEBUG) {
+            trace(front, clients, head_bytes, status);
+        }
         Answer::of(front, answer.as_ref(), len, asked)
     }
 }
@@ -100,13 +105,26 @@ impl Submitted<'_> {
 fn refusal<G: Gateway>(
     front: &Front<G>,
     clients: &ClientAdmission,
-    head_bytes: Option<&[u8]>,
+    head_bytes: &[u8],
     rejection: Rejection,
 ) -> HttpResponse {
     let mut headers = [MaybeUninit::uninit(); HEADERS_IN_PLACE];
-    match head_bytes.and_then(|bytes| head(bytes, &mut headers)) {
+    match head(head_bytes, &mut headers) {
         Some((_, head)) => service::refuse(front, clients, &head, rejection),
         None => service::finish(front, rejection.into_answer()),
+    }
+}
+
+/// Logs an answer with `--debug`. The head of its request is read once more.
+fn trace<G: Gateway>(
+    front: &Front<G>,
+    clients: &ClientAdmission,
+    head_bytes: &[u8],
+    status: StatusCode,
+) {
+    let mut headers = [MaybeUninit::uninit(); HEADERS_IN_PLACE];
+    if let Some((_, head)) = head(head_bytes, &mut headers) {
+        service::trace(front, clients, &head, status);
     }
 }
 
@@ -157,6 +175,7 @@ fn look<'c, G: Gateway>(
         Err(rejection) => {
             let refusal = service::refuse(front, clients, &head, rejection);
             service::count(front, &app_id, &endpoint, &refusal);
+            service::trace(front, clients, &head, refusal.status());
             Verdict::Refused(Answer::of(front, Some(&refusal), len, asked))
         }
     })

@@ -87,7 +87,7 @@ impl TextFields {
             }
             // The place in the source of a library that uses the `log` crate.
             name if name.starts_with("log.") => Ok(()),
-            name if is_plain(value) => write!(self.fields, " {name}={value}"),
+            name if text::is_plain(value) => write!(self.fields, " {name}={value}"),
             name => write!(self.fields, " {name}=\"")
                 .and_then(|()| text::write_quoted(&mut self.fields, value))
                 .and_then(|()| self.fields.write_char('"')),
@@ -103,13 +103,6 @@ impl Visit for TextFields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.add(field, &format!("{value:?}"));
     }
-}
-
-/// Whether a value needs no quotes.
-fn is_plain(value: &str) -> bool {
-    let special =
-        |char: char| char.is_whitespace() || matches!(char, '"' | '=') || text::is_unsafe(char);
-    !value.is_empty() && !value.contains(special)
 }
 
 /// One JSON object per line.
