@@ -182,7 +182,7 @@ settings! {
         default "none", env "RINGWAVE_ADMIN_LISTEN", flag "--admin";
     /// Token that its requests have to show, never shown; any address but loopback needs one.
     ADMIN_TOKEN: OptionalSecret = OptionalSecret, "admin.token",
-        default "", env "RINGWAVE_ADMIN_TOKEN";
+        default "", env "RINGWAVE_ADMIN_TOKEN", or file;
 
     /// Be a node of several that act as one server over Redis; any text but 0 and false is on.
     CLUSTER_ENABLED: Switch = Switch::PhpTruthy, "cluster.enabled",

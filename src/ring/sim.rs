@@ -11,6 +11,7 @@
 mod accept;
 mod faults;
 mod net;
+mod queued;
 mod receive;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -28,41 +29,13 @@ use crate::ring::{Completion, ConnKey, ListenerId, Op, QueueFull, Ring, SendRefu
 pub use accept::SimListener;
 pub use faults::{Dice, Faults};
 pub use net::SimNet;
+use queued::Queued;
 
 /// Entries of the submission queue by default: few, so that it is often full.
 const QUEUE_LEN: usize = 8;
 
 /// The most steps of progress that an operation makes in one `reap`.
 const ROUNDS_PER_REAP: usize = 3;
-
-/// An operation in the submission queue.
-#[derive(Debug)]
-enum Queued {
-    AwaitReadable(ConnKey),
-    WaitAndReceive(ConnKey),
-    StopReceiving(ConnKey),
-    Receive(ConnKey),
-    SendNow(ConnKey, Staged),
-    Send(ConnKey, Bytes),
-    HalfClose(ConnKey),
-    HangUp(ConnKey),
-    AskUnsent(ConnKey),
-    Reset(ConnKey),
-    Accept(ListenerId, ConnKey),
-    StopAccepting(ConnKey),
-}
-
-impl Queued {
-    const fn key(&self) -> ConnKey {
-        match self {
-            Self::AwaitReadable(key) | Self::WaitAndReceive(key) | Self::Receive(key) => *key,
-            Self::SendNow(key, _) | Self::Send(key, _) | Self::HalfClose(key) => *key,
-            Self::HangUp(key) | Self::AskUnsent(key) | Self::Reset(key) => *key,
-            Self::StopReceiving(key) => *key,
-            Self::Accept(_, key) | Self::StopAccepting(key) => *key,
-        }
-    }
-}
 
 /// A receive buffer on loan.
 #[derive(Debug)]

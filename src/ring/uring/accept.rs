@@ -1,4 +1,5 @@
-//! Accepts that go on from connection to connection. The feature `accept` adds this, for a server all of whose sockets are the ring's.
+//! Accepts that go on from connection to connection. The feature `accept` adds this, for a server
+//! all of whose sockets are the ring's.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 

@@ -11,7 +11,8 @@ const MULTISHOT: u16 = 1 << 1;
 impl Uring {
     /// Receives until further notice, with a completion for each filled buffer. Only a completion
     /// without `more` ends it, whatever a result says: under a full completion queue it ends with
-    /// bytes and without an error. [`Ring::stop_receiving`](crate::Ring::stop_receiving) ends it, too.
+    /// bytes and without an error. [`Ring::stop_receiving`](crate::Ring::stop_receiving) ends it,
+    /// too.
     ///
     /// # Errors
     /// The queue is full.
