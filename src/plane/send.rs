@@ -233,9 +233,8 @@ impl<R: Ring> Plane<R> {
         }
         while let Some(&key) = self.to_wait.front() {
             let idle = |conn: &Conn| conn.is_alive() && conn.receiving == Receiving::Not;
-            if !self.conn(key).is_some_and(idle) || self.throttle.holds(key) {
-                self.to_wait.pop_front();
-            } else if self.start_wait(key).is_ok() {
+            let waits = self.conn(key).is_some_and(idle) && !self.throttle.holds(key);
+            if !waits || self.start_wait(key).is_ok() {
                 self.to_wait.pop_front();
             } else if !self.submit() {
                 return false;

@@ -19,7 +19,7 @@ use super::super::gateway::{
 };
 use super::super::response::{HttpResponse, Rejection, Violations, done, json};
 use super::call::Call;
-use super::fields::Fields;
+use super::fields::{Fields, Place};
 use super::info::{ChannelCounts, ChannelMap, Info};
 
 /// Publishes one event on one or several channels.
@@ -133,7 +133,7 @@ fn refuse_if_overloaded<G: Gateway>(call: &Call<'_, G>) -> Result<(), Rejection>
 
 fn object<'t>(tape: &'t Tape<'t>) -> Result<Fields<'t>, Rejection> {
     let refusal = || Rejection::text(StatusCode::BAD_REQUEST, "The body must be a JSON object.");
-    Fields::of(&tape.as_value(), String::new()).ok_or_else(refusal)
+    Fields::of(&tape.as_value(), Place::Body).ok_or_else(refusal)
 }
 
 /// Reads the event of a request that publishes one.
@@ -159,7 +159,7 @@ fn batch<'t>(fields: &Fields<'t>, app: &App) -> Result<Vec<RequestedEvent<'t>>, 
     }
     let mut events = Vec::with_capacity(items.len());
     for (position, item) in items.iter().enumerate() {
-        match Fields::of(item, format!("batch.{position}.")) {
+        match Fields::of(item, Place::Batch(position)) {
             Some(item) => {
                 events.extend(RequestedEvent::of(&item, exactly_one, app, &mut violations)?)
             }
@@ -248,7 +248,7 @@ fn one_or_many(fields: &Fields<'_>, app: &App, violations: &mut Violations) -> V
     }
     match fields.optional("channel", violations) {
         Some(name) if !name.is_empty() => {
-            channel("channel".to_owned(), name, app, violations).into_iter().collect()
+            channel(|| "channel".to_owned(), name, app, violations).into_iter().collect()
         }
         None if fields.value("channel").is_some() => Vec::new(),
         _ => {
@@ -274,9 +274,9 @@ fn many(fields: &Fields<'_>, app: &App, violations: &mut Violations) -> Vec<Chan
     let mut seen = HashSet::with_capacity(names.len());
     let mut channels = Vec::with_capacity(names.len());
     for (position, name) in names.iter().enumerate() {
-        let field = format!("channels.{position}");
+        let field = || format!("channels.{position}");
         let Some(name) = name.as_str() else {
-            fields.violated(&field, "must be a string", violations);
+            fields.violated(&field(), "must be a string", violations);
             continue;
         };
         channels
@@ -289,19 +289,19 @@ fn many(fields: &Fields<'_>, app: &App, violations: &mut Violations) -> Vec<Chan
 fn exactly_one(fields: &Fields<'_>, app: &App, violations: &mut Violations) -> Vec<ChannelName> {
     let field = || fields.path_of("channel");
     let name = fields.required("channel", violations);
-    name.and_then(|name| channel(field(), name, app, violations)).into_iter().collect()
+    name.and_then(|name| channel(field, name, app, violations)).into_iter().collect()
 }
 
 /// Reads a name by the rule that subscribers have to keep too, so that every channel that can have
 /// subscribers can be published to.
 fn channel(
-    field: String,
+    field: impl FnOnce() -> String,
     name: &str,
     app: &App,
     violations: &mut Violations,
 ) -> Option<ChannelName> {
     ChannelName::parse(name, app.rules.limits.max_channel_name, app.rules.strict_names)
-        .map_err(|error| violations.add(field, error.to_string()))
+        .map_err(|error| violations.add(field(), error.to_string()))
         .ok()
 }
 

@@ -1,6 +1,8 @@
 //! The fields of a JSON body. They are checked as Laravel's validator checks them and refused in
 //! its words, because users of Reverb find those in their logs.
 
+use std::fmt;
+
 use simd_json::prelude::{TypedScalarValue, ValueIntoString};
 use simd_json::tape::{Object, Value};
 
@@ -9,14 +11,31 @@ use super::super::response::Violations;
 /// An object of the body. Borrows from it: nothing is copied until it is known to be valid.
 pub(super) struct Fields<'t> {
     object: Object<'t, 't>,
-    /// The path of the object, such as `batch.0.`; empty for the body itself.
-    path: String,
+    place: Place,
+}
+
+/// The place of an object in the body. Shown as the beginning of the paths of its fields.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// It is the body itself.
+    Body,
+    /// It is the item of a batch at this position.
+    Batch(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Body => Ok(()),
+            Self::Batch(position) => write!(f, "batch.{position}."),
+        }
+    }
 }
 
 impl<'t> Fields<'t> {
     /// Returns the value as an object, if it is one.
-    pub(super) fn of(value: &Value<'t, 't>, path: String) -> Option<Self> {
-        value.as_object().map(|object| Self { object, path })
+    pub(super) fn of(value: &Value<'t, 't>, place: Place) -> Option<Self> {
+        value.as_object().map(|object| Self { object, place })
     }
 
     /// The value of a field; the last one when the name is repeated, as PHP reads it. `null` is no
@@ -63,13 +82,13 @@ impl<'t> Fields<'t> {
 
     /// The name under which violations of a field are listed.
     pub(super) fn path_of(&self, name: &str) -> String {
-        format!("{}{name}", self.path)
+        format!("{}{name}", self.place)
     }
 
     /// Adds the sentence `The {name} field {what}.`
     pub(super) fn violated(&self, name: &str, what: &str, violations: &mut Violations) {
-        let path = &self.path;
+        let place = self.place;
         let shown = name.replace('_', " ");
-        violations.add(self.path_of(name), format!("The {path}{shown} field {what}."));
+        violations.add(self.path_of(name), format!("The {place}{shown} field {what}."));
     }
 }
