@@ -107,7 +107,7 @@ impl Submitted {
         (self.app, self.route)
     }
 
-    /// The answer; `None` is the usual one, [`done`](super::response::done).
+    /// The answer; `None` is the usual one, [`done`].
     pub(super) async fn answer<G: Gateway>(
         self,
         front: &Front<G>,
