@@ -20,6 +20,12 @@ struct Queue<T> {
     disconnected: AtomicBool,
 }
 
+impl<T> Queue<T> {
+    fn len(&self) -> usize {
+        self.tail.load(Ordering::Relaxed).saturating_sub(self.head.load(Ordering::Relaxed))
+    }
+}
+
 #[derive(Debug)]
 struct Place<T> {
     /// Twice the position that may be sent to this place, and 1 more once it may be received.
@@ -99,8 +105,7 @@ impl<T> Sender<T> {
 
 impl<T> Sender<T> {
     pub fn len(&self) -> usize {
-        let queue = &*self.0;
-        queue.tail.load(Ordering::Relaxed).saturating_sub(queue.head.load(Ordering::Relaxed))
+        self.0.len()
     }
 
     pub fn capacity(&self) -> Option<usize> {
@@ -109,6 +114,10 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         let queue = &*self.0;
         let head = queue.head.load(Ordering::Relaxed);
