@@ -101,7 +101,7 @@ impl Submitted<'_> {
         front: &Front<G>,
         pace: &Pace,
     ) -> Result<Option<HttpResponse>, Rejection> {
-        let answer = self.publish.answer(front, pace).await?;
+        let answer = self.publish.answer(&front.gateway, pace).await?;
         let stops = front.gateway.stopping().is_some();
         let answer = answer.or_else(|| stops.then(done));
         Ok(answer.map(|answer| finish(front, answer)))

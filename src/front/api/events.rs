@@ -9,44 +9,15 @@ use simd_json::Tape;
 use simd_json::prelude::ValueAsScalar;
 
 use crate::apps::App;
-use crate::counters::ApiRoute;
 use crate::id::SocketId;
 use crate::protocol::names::{ChannelName, valid_event_name};
 use crate::protocol::outbound;
 
-use super::super::gateway::{
-    ChannelKey, Event, Gateway, GatewayCommand, Publication, PublishedStates, Retain,
-};
-use super::super::response::{HttpResponse, Rejection, Violations, done, json};
+use super::super::gateway::{ChannelKey, Event, Gateway, Publication, PublishedStates, Retain};
+use super::super::response::{HttpResponse, Rejection, Violations, json};
 use super::call::Call;
 use super::fields::{Fields, Place};
 use super::info::{ChannelCounts, ChannelMap, Info};
-
-/// Publishes one event on one or several channels.
-pub(super) async fn publish<G: Gateway>(
-    call: &Call<'_, G>,
-    body: &mut [u8],
-) -> Result<HttpResponse, Rejection> {
-    answer(call, ApiRoute::Events, read(call, body)?).await
-}
-
-/// Publishes several events, each on one channel, in their order.
-pub(super) async fn publish_batch<G: Gateway>(
-    call: &Call<'_, G>,
-    body: &mut [u8],
-) -> Result<HttpResponse, Rejection> {
-    answer(call, ApiRoute::BatchEvents, read_batch(call, body)?).await
-}
-
-async fn answer<G: Gateway>(
-    call: &Call<'_, G>,
-    route: ApiRoute,
-    Requested { events, told }: Requested,
-) -> Result<HttpResponse, Rejection> {
-    let states = call.ask(|reply| GatewayCommand::Publish { events, reply }).await?;
-    call.gateway.count_events(call.app.index, route, states.len());
-    Ok(told.answer(&states).unwrap_or_else(done))
-}
 
 /// The events of a publish, which are valid, and its answer.
 pub(super) struct Requested {
@@ -87,7 +58,7 @@ impl Told {
     }
 }
 
-/// Reads a request that publishes one event.
+/// Reads a request that publishes one event on one or several channels.
 pub(super) fn read<G: Gateway>(
     call: &Call<'_, G>,
     body: &mut [u8],
@@ -103,7 +74,7 @@ pub(super) fn read<G: Gateway>(
     Ok(Requested { events, told })
 }
 
-/// Reads a request that publishes several events.
+/// Reads a request that publishes several events, each on one channel, in their order.
 pub(super) fn read_batch<G: Gateway>(
     call: &Call<'_, G>,
     body: &mut [u8],

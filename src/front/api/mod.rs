@@ -92,13 +92,22 @@ pub(super) fn submit<G: Gateway>(
     let signed = authenticate(&app, head, !body.is_empty(), prefix);
     let signed = signed.map_err(Rejection::signature)?;
     let call = called(front, pace, &app, head.query, signed, body)?;
+    publish(&call, body, endpoint)
+}
+
+/// Submits the events of a call that publishes.
+fn publish<G: Gateway>(
+    call: &Call<'_, G>,
+    body: &mut [u8],
+    endpoint: &Endpoint<'_>,
+) -> Result<Submitted, Rejection> {
     let Requested { events, told } = match endpoint {
-        Endpoint::BatchEvents => events::read_batch(&call, body)?,
-        _ => events::read(&call, body)?,
+        Endpoint::BatchEvents => events::read_batch(call, body)?,
+        _ => events::read(call, body)?,
     };
-    let alone = front.gateway.stands_alone();
+    let alone = call.gateway.stands_alone();
     let states = call.submit(|reply| GatewayCommand::Publish { events, reply });
-    Ok(Submitted { states, told, alone, app: app.index, route: endpoint.counted_as() })
+    Ok(Submitted { states, told, alone, app: call.app.index, route: endpoint.counted_as() })
 }
 
 impl Submitted {
@@ -110,14 +119,16 @@ impl Submitted {
     /// The answer; `None` is the usual one, [`done`].
     pub(super) async fn answer<G: Gateway>(
         self,
-        front: &Front<G>,
+        gateway: &G,
         pace: &Pace,
     ) -> Result<Option<HttpResponse>, Rejection> {
         let Self { states, told, alone, app, route } = self;
         let states = states.within(pace).await?;
-        front.gateway.count_events(app, route, states.len());
+        gateway.count_events(app, route, states.len());
         let answer = told.answer(&states);
-        Ok(match alone || front.gateway.stands_alone() {
+        // The answer may have come before the node was alone, or the other way round. Then it is
+        // better marked without a need than taken for that of all nodes.
+        Ok(match alone || gateway.stands_alone() {
             true => Some(of_this_node(answer.unwrap_or_else(done))),
             false => answer,
         })
@@ -168,16 +179,18 @@ async fn perform<G: Gateway>(
 ) -> Result<HttpResponse, Rejection> {
     let alone = call.gateway.stands_alone();
     let answer = match endpoint {
-        Endpoint::Events => events::publish(call, body).await,
-        Endpoint::BatchEvents => events::publish_batch(call, body).await,
+        Endpoint::Events | Endpoint::BatchEvents => {
+            // This answer is marked already.
+            let submitted = publish(call, body, &endpoint)?;
+            let answer = submitted.answer(call.gateway, call.pace).await?;
+            return Ok(answer.unwrap_or_else(done));
+        }
         Endpoint::Channels => channels::list(call).await,
         Endpoint::Channel(channel) => channels::describe(call, &channel).await,
         Endpoint::Users(channel) => users::list(call, &channel).await,
         Endpoint::Terminate(user_id) => users::terminate(call, user_id.into_owned()).await,
         Endpoint::Connections => users::connections(call).await,
     };
-    // The answer may have come before the node was alone, or the other way round. Then it is better
-    // marked without a need than taken for that of all nodes.
     let marked = alone || call.gateway.stands_alone();
     if marked { answer.map(of_this_node) } else { answer }
 }
